@@ -113,6 +113,37 @@ void describe("the writer of nodes", { skip: nativeAvailable() ? false : "needs 
     fs.closeSync(fd);
   });
 
+  test("a program of another owner runs as nobody else when its owner cannot be set, and that is listed", (t) => {
+    const folder = temporaryFolder(t);
+    const fd = openDirectory(folder);
+    const writer = new NodeWriter();
+    const refused = (): number => -1;
+    Object.assign(writer, { sys: { ...writer.sys, fchown: refused, lchown: refused } });
+    const [uid, gid] = [process.geteuid!(), process.getegid!()];
+    const cases: [string, Partial<TreeNode>, number, string[]][] = [
+      ["other", { uid: uid + 1, gid: gid + 1 }, 0o755, ["owner", "mode"]],
+      ["group", { uid, gid: gid + 1 }, 0o4755, ["owner", "mode"]],
+      ["own", { uid, gid }, 0o6755, []],
+    ];
+    for (const [name, owner, mode, aspects] of cases) {
+      const node = nodeOf("file", { ...owner, mode: 0o6755 });
+      const place = { name: Buffer.from(name), path: Buffer.from(name) };
+      writer.file(fd, node, place, []);
+      const check = (): void => {
+        assert.equal((fs.statSync(path.join(folder, name)).mode & 0o7777).toString(8), mode.toString(8), name);
+        assert.deepEqual(
+          writer.notSet.splice(0).map((each) => each.aspects),
+          aspects.length === 0 ? [] : [aspects],
+        );
+      };
+      check();
+      fs.chmodSync(path.join(folder, name), 0o600);
+      writer.metadataByName(fd, node, place);
+      check();
+    }
+    fs.closeSync(fd);
+  });
+
   test("a new entry has its own group where the mount gives it the directory's", (t) => {
     const volume = loopFileSystem(t, "xfs", { mountOptions: ["grpid"] });
     if (volume === null) return;

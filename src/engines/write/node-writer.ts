@@ -34,6 +34,7 @@ const ATTRIBUTE_NAME_BYTES = 255;
 const ATTRIBUTE_BYTES = 64 * 1024;
 const REFUSED = "the system refuses it";
 const DIRECTORY = fs.constants.O_RDONLY | fs.constants.O_DIRECTORY | fs.constants.O_NOFOLLOW;
+const SETUID = 0o4000;
 const SETGID = 0o2000;
 const ACCESS_ACL = Buffer.from("system.posix_acl_access");
 const DEFAULT_ACL = Buffer.from("system.posix_acl_default");
@@ -234,7 +235,9 @@ export class NodeWriter {
     }
     let attributes = this.#setAttributes(fd, node.xattrs);
     const mode = this.#modeOf(node);
-    if (mode !== made && this.sys.fchmod(fd, mode) < 0) aspects.push("mode");
+    const given =
+      aspects.length > 0 && this.sys.fstat(fd, this.#stat) >= 0 ? modeFor(this.#stat.words, node, mode) : mode;
+    if ((given !== made && this.sys.fchmod(fd, given) < 0) || given !== mode) aspects.push("mode");
     // The other way round for an entry that was there before and could not be written to.
     if (attributes.length > 0) attributes = this.#setAttributes(fd, attributes);
     if (attributes.length > 0) aspects.push("xattrs");
@@ -365,7 +368,10 @@ export class NodeWriter {
       (isShadow(attribute.name) || this.sys.lsetxattr(dirfd, this.#name, 0, attribute.name, attribute.value) >= 0);
     const refused = node.xattrs.filter((attribute) => !set(attribute));
     const mode = this.#modeOf(node);
-    if (node.type !== "symlink" && this.sys.chmod(dirfd, this.#name, 0, mode) < 0) aspects.push("mode");
+    const isOther = aspects.length > 0 && this.sys.stat(dirfd, this.#name, 0, this.#stat) >= 0;
+    const given = isOther ? modeFor(this.#stat.words, node, mode) : mode;
+    if (node.type !== "symlink" && (this.sys.chmod(dirfd, this.#name, 0, given) < 0 || given !== mode))
+      aspects.push("mode");
     if (!refused.every(set)) aspects.push("xattrs");
     if (this.sys.utimens(dirfd, this.#name, 0, node.mtimeSec, node.mtimeNs) < 0 || !this.sys.exactTimes)
       aspects.push("times");
@@ -401,6 +407,16 @@ export class NodeWriter {
 export function whyNotHeld(error: unknown, doing: "hold" | "link" = "hold"): string | null {
   const errno = error instanceof CairnError ? error.details?.["errno"] : undefined;
   return isNotHeld(errno) ? `the file system cannot ${doing} it: ${String(errno)}` : null;
+}
+
+/**
+ * The mode of an entry whose owner could not be set: a file does not get the bits that let it run as its owner or group
+ * where that is another one than was saved, as whoever restores it did not ask for a program that runs as themselves.
+ */
+function modeFor(words: Uint32Array, { uid, gid }: Pick<TreeNode, "uid" | "gid">, mode: number): number {
+  if (((words[STAT.MODE]! >>> 12) & 15) !== TYPE.FILE) return mode;
+  const others = (words[STAT.UID] === uid ? 0 : SETUID) | (words[STAT.GID] === gid ? 0 : SETGID);
+  return mode & ~others;
 }
 
 /** Why an entry is no other name of one of its group. */
