@@ -21,6 +21,7 @@ import { removeHeldTrees, whyTreeIsNotThePoint } from "./held-trees.ts";
 import { guardSpace } from "./save-guard.ts";
 import { markShared, treeOwner } from "./shared-trees.ts";
 import { pointFacts, recordPoint, type Saved, type SaveInput } from "./record-point.ts";
+import { isOfAll, noRules } from "./undo-point.ts";
 import type { Workspace } from "./workspace.ts";
 
 /**
@@ -87,8 +88,11 @@ export async function sinceHead(
 }
 
 /** Whether the same would be left out of a folder as was at a point, the files in it that say so being the same. */
-export function hasSameRules({ descriptor }: Point, { exclude }: SaveInput): boolean {
-  return isDeepStrictEqual(descriptor.rules.exclude, [...(exclude ?? [])]);
+export function hasSameRules(
+  { descriptor }: Point,
+  { exclude, undo = false }: Pick<SaveInput, "exclude"> & { undo?: boolean },
+): boolean {
+  return isOfAll(descriptor) === undo && isDeepStrictEqual(descriptor.rules.exclude, [...(exclude ?? [])]);
 }
 
 export const NO_CHANGES = { added: 0, modified: 0, removed: 0 };
@@ -130,10 +134,8 @@ export async function holdPoint(workspace: Workspace, input: SaveInput, request:
   // The capture makes the claim durable with itself.
   points.claim(sequence, id, { durable: false });
   const at = new Date().toISOString();
-  const describe = (place: Uint8Array, captured: Captured, lastChange?: number): Descriptor => ({
-    ...describeHeld(workspace, input, { id, sequence, head, holder, tree: place, captured, at, lastChange }),
-    undo: request.undo,
-  });
+  const describe = (place: Uint8Array, captured: Captured, lastChange?: number): Descriptor =>
+    describeHeld(workspace, input, { ...request, sequence, head, tree: place, captured, at, lastChange });
   let announced: Descriptor | undefined;
   const announce = (lastChange: number): void => {
     announced = describe(from, WHOLE, lastChange);
@@ -189,8 +191,7 @@ async function sharePoint(
     failpoint("share.marked");
     const descriptor: Descriptor = {
       ...describeHeld(workspace, input, { ...more, sequence, tree, captured: WHOLE }),
-      unchanged: hasSameRules(head, input),
-      undo,
+      unchanged: hasSameRules(head, { ...input, undo }),
     };
     points.announce(descriptor);
     failpoint("share.announced");
@@ -251,6 +252,7 @@ function describeHeld(
   input: Pick<SaveInput, "message" | "tags" | "cause" | "exclude">,
   more: {
     id: Descriptor["save_point_id"];
+    undo: boolean;
     sequence: number;
     head: Point | null;
     holder: TreeHolder;
@@ -263,7 +265,7 @@ function describeHeld(
     owner?: number;
   },
 ): Descriptor {
-  const { holder, tree, captured, at, lastChange, owner } = more;
+  const { undo, holder, tree, captured, at, lastChange, owner } = more;
   const root = recordedRoot(rootMetadata(Buffer.from(tree)));
   const held = {
     engine: holder.type,
@@ -288,8 +290,10 @@ function describeHeld(
     labels: captured.torn.map((path) => ({ ...recordPath(path), label: "torn-possible", reason: CHANGED })),
     omitted: [],
     omitted_count: 0,
-    rules: { ignore_file: true, exclude: [...(input.exclude ?? [])], ignored_count: 0, ignored_sample: [] },
-    undo: false,
+    rules: undo
+      ? noRules()
+      : { ignore_file: true, exclude: [...(input.exclude ?? [])], ignored_count: 0, ignored_sample: [] },
+    undo,
   };
 }
 

@@ -8,6 +8,7 @@ import type { SavePointId } from "../ids.ts";
 import { whyTreeIsNotThePoint } from "./held-trees.ts";
 import type { Point } from "./point-files.ts";
 import { treePlace } from "./shared-trees.ts";
+import { isOfAll } from "./undo-point.ts";
 import type { Workspace, WorkspaceCall } from "./workspace.ts";
 
 /** So many of the newest points are looked at for one whose rules are known. */
@@ -18,9 +19,9 @@ const MOST_FOUND = 1000;
 
 /**
  * Whether it is certain, without a walk and before a point is sealed, that no ignore rule has a part in it: nothing was
- * excluded at the save, and no ignore file lies in its tree. What btrfs has written of the tree since a sealed point
- * without rules was made of the same folder is searched for the name of one. Where there is no such point that would be
- * all of the tree, each time anew: it is sealed once, and is one then.
+ * excluded at the save, and no ignore file lies in its tree, or whatever lies there counts. What btrfs has written of the
+ * tree since a sealed point without rules was made of the same folder is searched for the name of one. Where there is no
+ * such point that would be all of the tree, each time anew: it is sealed once, and is one then.
  */
 export async function isRuleless(workspace: Workspace, point: Point, { signal }: WorkspaceCall): Promise<boolean> {
   const { points, engine } = workspace;
@@ -28,6 +29,7 @@ export async function isRuleless(workspace: Workspace, point: Point, { signal }:
     return false;
   const tree = treePlace(points, point);
   if (whyTreeIsNotThePoint(points, point) !== null || !isSubvolume(tree)) return false;
+  if (isOfAll(point.descriptor)) return true;
   const { save_point_id: id } = point.descriptor;
   if (found.has(id)) return true;
   const fd = openDirectory(tree);
@@ -71,11 +73,13 @@ function isEarlier(tree: SubvolumeInfo, than: SubvolumeInfo): boolean {
   return tree.parentUuid !== null && tree.parentUuid === than.parentUuid && tree.otransid <= than.otransid;
 }
 
+/** Of what holds all of its tree, whatever ignore files lie in it, nothing is known. */
 function isKnownRuleless({ sealed, descriptor }: Point): boolean {
-  return found.has(descriptor.save_point_id) || (sealed && !hasRules(descriptor));
+  if (found.has(descriptor.save_point_id)) return true;
+  return sealed && descriptor.rules.ignore_file && !hasRules(descriptor);
 }
 
-/** Whether ignore rules had a part in a point that was read, or an ignore file lay there. */
+/** Whether ignore rules had a part in a point that was read, or an ignore file lay there that could have had one. */
 export function hasRules({ rules }: Descriptor): boolean {
   return rules.exclude.length > 0 || (rules.files?.length ?? 0) > 0 || rules.ignored_count > 0;
 }

@@ -10,6 +10,7 @@ import type { Descriptor } from "../formats/descriptor.ts";
 import { rawPath } from "../formats/record.ts";
 import type { SealFile } from "../formats/seal-file.ts";
 import { removeLeftovers } from "../fs/durable.ts";
+import { type IgnoreRecord, NO_RULES } from "../fs/ignore.ts";
 import { loadOrigins } from "../fs/origins.ts";
 import { joinRaw } from "../fs/safe-path.ts";
 import { isSavePointId, type SavePointId } from "../ids.ts";
@@ -19,6 +20,7 @@ import type { Point } from "./point-files.ts";
 import type { Points } from "./points.ts";
 import { isUnchanged, type SaveInput, sealedStateOf, stageRequest } from "./record-point.ts";
 import { treePlace } from "./shared-trees.ts";
+import { isOfAll, noRules } from "./undo-point.ts";
 import type { Workspace, WorkspaceCall } from "./workspace.ts";
 
 /**
@@ -96,6 +98,11 @@ function canBeRead(place: Buffer): boolean {
   }
 }
 
+/** What is read of a held tree: by the ignore files in it where this is null. */
+function rulesFor(descriptor: Descriptor): IgnoreRecord | null {
+  return isOfAll(descriptor) ? NO_RULES : null;
+}
+
 async function stageByReading(
   workspace: Workspace,
   point: Point,
@@ -106,7 +113,7 @@ async function stageByReading(
   const request = stageRequest(
     workspace,
     { ...call, exclude: descriptor.rules.exclude, message: descriptor.message },
-    { rules: null, head: parent, id: descriptor.save_point_id },
+    { rules: rulesFor(descriptor), head: parent, id: descriptor.save_point_id },
   );
   let staged: StagedContent | undefined;
   try {
@@ -150,6 +157,9 @@ function isSameTree({ descriptor }: Point, { descriptor: known, sequence }: Poin
   if (own?.tree_of === undefined || parents?.last_change !== own.last_change) return false;
   if (own.tree_of !== sequence && own.tree_of !== parents?.tree_of) return false;
   if (!known.complete || known.omitted_count > 0) return false;
+  // All of a tree is known from a seal that left nothing out; what rules leave of it is not known from one of all.
+  if (isOfAll(descriptor)) return known.rules.exclude.length === 0 && known.rules.ignored_count === 0;
+  if (!known.rules.ignore_file) return false;
   return isDeepStrictEqual(descriptor.rules.exclude, known.rules.exclude);
 }
 
@@ -215,7 +225,7 @@ export async function readHeld(workspace: Workspace, point: Point, call: Workspa
   const request = stageRequest(
     workspace,
     { ...call, exclude: descriptor.rules.exclude, reread: true },
-    { rules: null, head: null, id: descriptor.save_point_id },
+    { rules: rulesFor(descriptor), head: null, id: descriptor.save_point_id },
   );
   const looked = await workspace.engine.look({
     ...request,
@@ -262,7 +272,7 @@ function sealAs({ descriptor }: Point, more: { known: Descriptor; content: Point
     labels: known.labels,
     omitted: known.omitted,
     omitted_count: known.omitted_count,
-    rules: known.rules,
+    rules: isOfAll(descriptor) ? noRules() : known.rules,
   };
 }
 
@@ -271,7 +281,7 @@ function sealOf(point: Point, staged: StagedContent, parent: Point | null): Seal
   const { tree, snapshot_tree: snapshotTree, snapshot } = staged.content as unknown as SealFile["content"];
   const read = sealedStateOf(staged, {
     exclude: descriptor.rules.exclude,
-    rules: null,
+    rules: rulesFor(descriptor),
     unchanged: descriptor.unchanged || isUnchanged(parent, staged.scan),
   });
   return {

@@ -1,4 +1,4 @@
-import type { Cause, Descriptor } from "../formats/descriptor.ts";
+import type { Cause, Descriptor, IgnoreRules } from "../formats/descriptor.ts";
 import type { SavePointId } from "../ids.ts";
 
 /** What a restore says of the point that it makes of what was there, and by what such a point is known. */
@@ -15,4 +15,17 @@ export function beforeRestore(
 /** True for a point that a restore or an undo made. */
 export function isUndoPoint({ undo, cause }: Pick<Descriptor, "undo" | "cause">): boolean {
   return undo || cause.kind === "restore" || cause.kind === "undo";
+}
+
+/**
+ * Whether a point holds all of its tree, whatever ignore files lie in it: what a restore displaced is held whole. Earlier
+ * versions wrote of such a point too that ignore files have a part in it.
+ */
+export function isOfAll({ undo, content }: Pick<Descriptor, "undo" | "content">): boolean {
+  return undo && content.held !== undefined;
+}
+
+/** The rules of a point that {@link isOfAll}. */
+export function noRules(): IgnoreRules {
+  return { ignore_file: false, exclude: [], files: [], ignored_count: 0, ignored_sample: [] };
 }
