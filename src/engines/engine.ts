@@ -78,6 +78,8 @@ export interface StageRequest {
   recordedRoot?: Uint8Array;
   excludes: readonly string[];
   rules: IgnoreRecord | null;
+  /** An ignore file that is too long to be read hides nothing; absent: it is refused. */
+  passesLongRules?: boolean;
   /** entries that are never part of a state, by path in latin1 */
   skip: readonly string[];
   reread: boolean;

@@ -1,4 +1,5 @@
 import fs from "node:fs";
+import { RULES_NOT_APPLIED } from "../engines/scan/labels.ts";
 import type { Descriptor } from "../formats/descriptor.ts";
 import { isSubvolume, subvolumeInfo, type SubvolumeInfo } from "../fs/btrfs.ts";
 import { hasNewName } from "../fs/btrfs-names.ts";
@@ -73,10 +74,13 @@ function isEarlier(tree: SubvolumeInfo, than: SubvolumeInfo): boolean {
   return tree.parentUuid !== null && tree.parentUuid === than.parentUuid && tree.otransid <= than.otransid;
 }
 
-/** Of what holds all of its tree, whatever ignore files lie in it, nothing is known. */
+/** Of what holds all of its tree, or of some ignore file what that hides, it is not known where such files lie. */
 function isKnownRuleless({ sealed, descriptor }: Point): boolean {
   if (found.has(descriptor.save_point_id)) return true;
-  return sealed && descriptor.rules.ignore_file && !hasRules(descriptor);
+  const { rules, labels } = descriptor;
+  return (
+    sealed && rules.ignore_file && !hasRules(descriptor) && !labels.some(({ label }) => label === RULES_NOT_APPLIED)
+  );
 }
 
 /** Whether ignore rules had a part in a point that was read, or an ignore file lay there that could have had one. */

@@ -7,12 +7,13 @@ import { latestChange } from "../engines/tree/latest-change.ts";
 import { toCairnError } from "../errors.ts";
 import { failpoint } from "../failpoint.ts";
 import type { Descriptor } from "../formats/descriptor.ts";
+import { joinPath } from "../formats/bytes.ts";
 import { rawPath } from "../formats/record.ts";
 import type { SealFile } from "../formats/seal-file.ts";
 import { removeLeftovers } from "../fs/durable.ts";
-import { type IgnoreRecord, NO_RULES } from "../fs/ignore.ts";
+import { IGNORE_FILE, type IgnoreRecord, MAX_IGNORE_FILE_BYTES, NO_RULES } from "../fs/ignore.ts";
 import { loadOrigins } from "../fs/origins.ts";
-import { joinRaw } from "../fs/safe-path.ts";
+import { joinRaw, listedNames, printablePath } from "../fs/safe-path.ts";
 import { isSavePointId, type SavePointId } from "../ids.ts";
 import { changedTree, heldTreeProblem, holdsMore } from "./held-trees.ts";
 import { readIntentLink, removeIntentLink, writeIntentLink } from "./intent-link.ts";
@@ -119,12 +120,14 @@ async function stageByReading(
   try {
     staged = await workspace.engine.stage({
       ...request,
+      passesLongRules: true,
       root: Buffer.from(treePlace(workspace.points, point)),
       recordedRoot: workspace.found.recordedFolder ?? workspace.root,
       labels: descriptor.labels,
       ...heldAt(workspace.points, point),
     });
     requireAsMade(workspace, point, staged);
+    warnOfLongRules(staged.scan.notes.longRules, { ...descriptor, ...call });
     const { settled, discard } = staged;
     return { seal: sealOf(point, staged, parent), settled, discard };
   } catch (error) {
@@ -132,6 +135,18 @@ async function stageByReading(
     await staged?.discard();
     throw error;
   }
+}
+
+/** What nobody could read as rules when the tree was taken keeps nobody from the point: it hides nothing. */
+function warnOfLongRules(
+  directories: readonly Uint8Array[],
+  { save_point_id: id, onWarning }: Pick<Descriptor, "save_point_id"> & Pick<WorkspaceCall, "onWarning">,
+): void {
+  if (directories.length === 0) return;
+  const names = listedNames(directories.map((each) => printablePath(joinPath(each, Buffer.from(IGNORE_FILE)))));
+  onWarning?.(
+    `${names}: more than ${MAX_IGNORE_FILE_BYTES} bytes are not read as ignore rules, so the point ${id.slice(0, 8)} has what they may hide too`,
+  );
 }
 
 /**
@@ -229,6 +244,7 @@ export async function readHeld(workspace: Workspace, point: Point, call: Workspa
   );
   const looked = await workspace.engine.look({
     ...request,
+    passesLongRules: true,
     root: Buffer.from(treePlace(workspace.points, point)),
     ...heldAt(workspace.points, point),
   });

@@ -432,6 +432,7 @@ export class CopyEngine implements Engine {
       cache,
       excludes: request.excludes,
       rules: request.rules,
+      passesLongRules: request.passesLongRules ?? false,
       skip: request.skip,
       reread: request.reread,
       ...(request.heldAt === undefined ? {} : { heldAt: request.heldAt }),

@@ -60,17 +60,23 @@ export class DirectoryRules {
 
   /** The bytes of a directory's ignore file; noted only by the thread that lists the directory (fd ≥ 0). */
   #ignoreFile(directory: number, fd: number): Uint8Array | null {
-    const { table, notes, sys } = this.#thread;
+    const { table, notes, sys, task } = this.#thread;
     if ((table.directories[directory * DIRECTORY_WORDS + D.FLAGS]! & DIRECTORY_FLAG.IGNORE_FILE) === 0) return null;
     if (fd >= 0) {
       const text = this.#read(fd);
-      if (text !== null) notes.ignoreFiles.push({ path: Uint8Array.from(table.directoryPath(directory)), text });
+      const path = Uint8Array.from(table.directoryPath(directory));
+      if (task.passesLongRules && isLong(text)) {
+        notes.longRules.push(path);
+        return null;
+      }
+      if (text !== null) notes.ignoreFiles.push({ path, text });
       return text;
     }
     const own = this.#thread.openDirectory(directory);
     if (own < 0) return null;
     try {
-      return this.#read(own);
+      const text = this.#read(own);
+      return task.passesLongRules && isLong(text) ? null : text;
     } finally {
       sys.close(own);
     }
@@ -106,4 +112,8 @@ export class DirectoryRules {
     }
     return Buffer.concat(parts);
   }
+}
+
+function isLong(text: Uint8Array | null): boolean {
+  return text !== null && text.length > MAX_IGNORE_FILE_BYTES;
 }

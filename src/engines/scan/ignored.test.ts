@@ -80,6 +80,18 @@ void describe("ignore rules of a scan", () => {
     assertSame(await saves.save(root), saved);
     fs.writeFileSync(path.join(root, "d/.cairnignore"), "#".repeat(2 ** 20 + 1));
     await assert.rejects(saves.save(root), { code: "refused" });
+    fs.writeFileSync(path.join(root, "a.tmp"), "");
+    fs.writeFileSync(path.join(root, ".cairnignore"), "*.tmp\n");
+    const passing = await saves.save(root, { passesLongRules: true });
+    assert.deepEqual(
+      recorded(passing).filter((name) => name.endsWith("/x") || name.endsWith(".tmp")),
+      ["a/x", "b/x", "c/x", "d/x"],
+    );
+    const { ignoreFiles, longRules } = passing.notes;
+    assert.deepEqual(
+      [...ignoreFiles.map((file) => file.path), ...longRules].map((directory) => Buffer.from(directory).toString()),
+      ["", "d"],
+    );
   });
 
   test("what a restore stages is never recorded when it lies in the root", async (t) => {

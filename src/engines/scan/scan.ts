@@ -84,6 +84,7 @@ export interface ScanOptions {
   excludes: readonly string[];
   /** a point's recorded rules instead of the present ones */
   rules: IgnoreRecord | null;
+  passesLongRules?: boolean;
   skip?: readonly string[];
   reread?: boolean;
   readAgain?: "disk" | "memory";
@@ -212,6 +213,7 @@ class Scan {
       old: options.cache?.table.buffers ?? null,
       excludes: options.excludes,
       rules: options.rules,
+      passesLongRules: options.passesLongRules ?? false,
       skip: options.skip ?? [],
       reread: options.reread ?? false,
       readAgain: options.readAgain ?? null,
@@ -483,6 +485,7 @@ function mergeNotes(parts: readonly ScanNotes[]): ScanNotes {
     append(all.ignoreFiles, part.ignoreFiles);
   }
   all.omitted = parts.flatMap(({ omitted }) => omitted).sort((a, b) => comparePaths(a.path, b.path));
+  all.longRules = parts.flatMap(({ longRules }) => longRules).sort(comparePaths);
   all.mounts = parts.flatMap(({ mounts }) => mounts).sort(comparePaths);
   return all;
 }

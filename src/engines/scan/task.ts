@@ -22,6 +22,8 @@ export interface ScanTask {
   excludes: readonly string[];
   /** rules recorded in a point, used instead of the excludes and of the files that lie there now */
   rules: IgnoreRecord | null;
+  /** an ignore file that is too long to be read counts as none, and is noted; false: it ends the scan */
+  passesLongRules: boolean;
   /** entries that are never part of a state, by path in latin1: control directories inside the folder */
   skip: readonly string[];
   /** read every file whatever the cache says */
@@ -96,6 +98,8 @@ export interface ScanNotes {
   /** all of them: a restore keeps out of them */
   mounts: Uint8Array[];
   ignoreFiles: { path: Uint8Array; text: Uint8Array }[];
+  /** directories whose ignore file is too long to be read */
+  longRules: Uint8Array[];
 }
 
 export function newScanNotes(): ScanNotes {
@@ -112,6 +116,7 @@ export function newScanNotes(): ScanNotes {
     moved: [],
     mounts: [],
     ignoreFiles: [],
+    longRules: [],
   };
 }
 

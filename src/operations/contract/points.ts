@@ -9,7 +9,7 @@ export type { GuardName };
 
 export type EngineType = "btrfs-snapshot" | "juicefs-clone" | "reflink-copy" | "copy";
 export type IntegrityState = "verified" | "unverified" | "damaged" | "unknown";
-export type Consistency = "transaction-consistent" | "crash-consistent" | "torn-possible";
+export type Consistency = "transaction-consistent" | "crash-consistent" | "torn-possible" | "rules-not-applied";
 export type EntryKind = "file" | "directory" | "symlink" | "fifo" | "socket" | "chardev" | "blockdev";
 
 /** A path as text, or its raw bytes where it is not UTF-8. */

@@ -1,0 +1,78 @@
+import assert from "node:assert/strict";
+import fs from "node:fs";
+import path from "node:path";
+import { describe, test } from "node:test";
+import { MAX_IGNORE_FILE_BYTES } from "../../src/fs/ignore.ts";
+import { assertFolder, readFolder } from "../fixtures/folder-state.ts";
+import { assertHeldTidy, btrfsPlace } from "../fixtures/held-place.ts";
+import { makeFirst, makeSecond } from "../fixtures/two-states.ts";
+
+/** Ignore files that nobody can read as rules, found when a tree that is held already is sealed. */
+
+const TOO_LONG = `${"# nothing\n".repeat(MAX_IGNORE_FILE_BYTES / 10)}hidden\n`;
+
+void describe("a held tree", () => {
+  test("is sealed with what an ignore file beyond what is read may hide, and keeps nobody from other points", async (t) => {
+    const place = await btrfsPlace(t, makeFirst);
+    if (place === null) return;
+    const { client, folder, volume } = place;
+    const first = readFolder(folder);
+    const a = await client.save();
+    makeSecond(folder);
+    fs.writeFileSync(path.join(folder, ".cairnignore"), "left\n");
+    fs.writeFileSync(path.join(folder, "left"), "left out\n");
+    fs.mkdirSync(path.join(folder, "long"));
+    fs.writeFileSync(path.join(folder, "long/.cairnignore"), TOO_LONG);
+    fs.writeFileSync(path.join(folder, "long/hidden"), "in the point\n");
+    const second = readFolder(folder);
+    const odd = await client.save();
+    const warnings: string[] = [];
+    const restored = await client.restore({
+      target: a.save_point_id,
+      onWarning: (message) => void warnings.push(message),
+    });
+    assert.equal(warnings.filter((each) => each.includes("long/.cairnignore: more than 1048576 bytes")).length, 1);
+    assertFolder(folder, first, "the point before it");
+    const { save_points: points } = await client.history();
+    const { labels } = points.find((each) => each.save_point_id === odd.save_point_id)!;
+    assert.deepEqual(
+      labels.map(({ path: where, label }) => [where, label]),
+      [["long/.cairnignore", "rules-not-applied"]],
+    );
+    const to = path.join(volume.root, "to");
+    await client.restore({ target: odd.save_point_id, to });
+    assert.equal(fs.existsSync(path.join(to, "left")), false, "other rules hold");
+    fs.writeFileSync(path.join(to, "left"), "left out\n");
+    assert.equal(fs.readFileSync(path.join(to, "long/hidden"), "utf8"), "in the point\n");
+    fs.rmSync(to, { recursive: true });
+    await client.restore({ target: restored.undo_id!, method: "entries" });
+    assertFolder(folder, second, "undone");
+    // What lies in the folder can still be made smaller: there it is refused.
+    await assert.rejects(client.status(), { code: "refused" });
+    fs.writeFileSync(path.join(folder, "long/.cairnignore"), "hidden\n");
+    await client.save();
+    await client.runCleanup((await client.previewCleanup({ only: [odd.save_point_id] })).plan_id);
+    assert.deepEqual((await client.verifyAll()).problems, []);
+    await client.close();
+    assertHeldTidy(place, "after all");
+  });
+
+  test("goes back entry by entry when an ignore file that was too long is short by then", async (t) => {
+    const place = await btrfsPlace(t, makeFirst);
+    if (place === null) return;
+    const { client, folder } = place;
+    const rules = path.join(folder, "same/.cairnignore");
+    // So many that the name is not written together with the file.
+    fs.mkdirSync(path.join(folder, "many"));
+    for (let i = 0; i < 1000; i++) fs.writeFileSync(path.join(folder, `many/${i}`), "");
+    fs.writeFileSync(rules, TOO_LONG);
+    await client.save();
+    await client.seal();
+    fs.truncateSync(rules, 0);
+    fs.writeFileSync(rules, "hidden\n");
+    const next = await client.save();
+    fs.writeFileSync(path.join(folder, "same/hidden"), "of no point\n");
+    assert.equal((await client.restore({ target: next.save_point_id, method: "exchange" })).method, "entries");
+    assert.equal(fs.existsSync(path.join(folder, "same/hidden")), true);
+  });
+});
