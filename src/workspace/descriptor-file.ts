@@ -15,14 +15,31 @@ const LENGTH = HEAD.length + 64 + TAIL.length;
 /** What is longer is read by nobody. */
 export const MAX_DESCRIPTOR_BYTES = 64 << 20;
 
-/** Throws `unsupported` where it would be too long to be read, as with ignore files of many megabytes. */
+/** Throws `unsupported` where it would be too long to be read, as with ignore files of many megabytes: {@link isTooLong}. */
 export function encodeDescriptorFile(descriptor: Descriptor): Uint8Array {
+  requireLength(textOf(descriptor));
   const bytes = withChecksum(encodeDescriptor(descriptor));
-  if (bytes.length <= MAX_DESCRIPTOR_BYTES) return bytes;
-  const message = `the save point's record would have ${bytes.length} bytes, and may have ${MAX_DESCRIPTOR_BYTES}`;
+  requireLength(bytes.length);
+  return bytes;
+}
+
+/** The text of all ignore files, which is more than any string can be at worst. */
+function textOf({ rules }: Pick<Descriptor, "rules">): number {
+  return (rules.files ?? []).reduce((sum, { text }) => sum + text.length, 0);
+}
+
+function requireLength(bytes: number): void {
+  if (bytes <= MAX_DESCRIPTOR_BYTES) return;
+  const message = `the save point's record would have ${bytes} bytes or more, and may have ${MAX_DESCRIPTOR_BYTES}`;
   throw new CairnError("unsupported", message, {
     hint: "the contents of all ignore files (.cairnignore) are in it: make them smaller",
+    details: { record_bytes: bytes },
   });
+}
+
+/** Whether it is a record that would be too long to be read. */
+export function isTooLong({ details }: CairnError): boolean {
+  return details?.["record_bytes"] !== undefined;
 }
 
 /** Throws `damaged`, `newer_version`. */
@@ -32,9 +49,12 @@ export function decodeDescriptorFile(bytes: Uint8Array): Descriptor {
   return descriptor;
 }
 
-/** A seal as its file holds it, with a checksum likewise. */
+/** A seal as its file holds it, with a checksum likewise. Throws as {@link encodeDescriptorFile} does. */
 export function encodeSealFile(seal: SealFile): Uint8Array {
-  return withChecksum(encodeSeal(seal));
+  requireLength(textOf(seal));
+  const bytes = withChecksum(encodeSeal(seal));
+  requireLength(bytes.length);
+  return bytes;
 }
 
 /** Throws `damaged`, `newer_version`. */

@@ -15,6 +15,7 @@ import { IGNORE_FILE, type IgnoreRecord, MAX_IGNORE_FILE_BYTES, NO_RULES } from 
 import { loadOrigins } from "../fs/origins.ts";
 import { joinRaw, listedNames, printablePath } from "../fs/safe-path.ts";
 import { isSavePointId, type SavePointId } from "../ids.ts";
+import { encodeSealFile, isTooLong } from "./descriptor-file.ts";
 import { changedTree, heldTreeProblem, holdsMore } from "./held-trees.ts";
 import { readIntentLink, removeIntentLink, writeIntentLink } from "./intent-link.ts";
 import type { Point } from "./point-files.ts";
@@ -104,17 +105,36 @@ function rulesFor(descriptor: Descriptor): IgnoreRecord | null {
   return isOfAll(descriptor) ? NO_RULES : null;
 }
 
-async function stageByReading(
+type SealCall = Pick<SaveInput, keyof WorkspaceCall | "forward">;
+
+/** Rules that are too much to be recorded leave nothing out: a point without them can be gone back to, and loses nothing. */
+async function stageByReading(workspace: Workspace, point: Point, call: SealCall): Promise<Staged> {
+  const { save_point_id: id, rules: wanted } = point.descriptor;
+  const rules = rulesFor(point.descriptor);
+  try {
+    return await stageBy(rules, workspace, point, call);
+  } catch (error) {
+    const problem = toCairnError(error);
+    if (rules !== null || !isTooLong(problem)) throw error;
+    call.onWarning?.(
+      `what the ignore files (.cairnignore) hide is in the point ${id.slice(0, 8)} too, as they are too long to be recorded: ${problem.message}`,
+    );
+    return stageBy({ excludes: wanted.exclude, files: [] }, workspace, point, call);
+  }
+}
+
+async function stageBy(
+  rules: IgnoreRecord | null,
   workspace: Workspace,
   point: Point,
-  call: Pick<SaveInput, keyof WorkspaceCall | "forward">,
+  call: SealCall,
 ): Promise<Staged> {
   const { descriptor } = point;
   const parent = parentOf(workspace, point);
   const request = stageRequest(
     workspace,
     { ...call, exclude: descriptor.rules.exclude, message: descriptor.message },
-    { rules: rulesFor(descriptor), head: parent, id: descriptor.save_point_id },
+    { rules, head: parent, id: descriptor.save_point_id },
   );
   let staged: StagedContent | undefined;
   try {
@@ -129,7 +149,9 @@ async function stageByReading(
     requireAsMade(workspace, point, staged);
     warnOfLongRules(staged.scan.notes.longRules, { ...descriptor, ...call });
     const { settled, discard } = staged;
-    return { seal: sealOf(point, staged, parent), settled, discard };
+    const seal = sealOf(point, staged, { parent, rules });
+    encodeSealFile(seal);
+    return { seal, settled, discard };
   } catch (error) {
     // Nothing of it goes into the stat cache: what it has is not looked at again.
     await staged?.discard();
@@ -292,12 +314,16 @@ function sealAs({ descriptor }: Point, more: { known: Descriptor; content: Point
   };
 }
 
-function sealOf(point: Point, staged: StagedContent, parent: Point | null): SealFile {
+function sealOf(
+  point: Point,
+  staged: StagedContent,
+  { parent, rules }: { parent: Point | null; rules: IgnoreRecord | null },
+): SealFile {
   const { descriptor } = point;
   const { tree, snapshot_tree: snapshotTree, snapshot } = staged.content as unknown as SealFile["content"];
   const read = sealedStateOf(staged, {
     exclude: descriptor.rules.exclude,
-    rules: rulesFor(descriptor),
+    rules,
     unchanged: descriptor.unchanged || isUnchanged(parent, staged.scan),
   });
   return {

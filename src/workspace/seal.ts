@@ -5,6 +5,7 @@ import { isSubvolume } from "../fs/btrfs.ts";
 import { printablePath, shellPath } from "../fs/safe-path.ts";
 import type { SavePointId } from "../ids.ts";
 import type { ForwardTarget } from "../repository/forward.ts";
+import { isTooLong } from "./descriptor-file.ts";
 import { dropOldTrees, heldTreeProblem, holdsMore, keptTrees } from "./held-trees.ts";
 import type { Point } from "./point-files.ts";
 import type { Points } from "./points.ts";
@@ -38,7 +39,7 @@ export interface SealedPending {
 }
 
 /**
- * Seals every point that is not, oldest first; what is damaged is passed over and said. For the holder of the
+ * Seals every point that is not, oldest first; what is damaged, or cannot be recorded, is passed over and said. For the holder of the
  * workspace's lock. Throws what is not about one point, e.g. `no_space`.
  */
 export async function sealPending(
@@ -73,7 +74,7 @@ export async function sealPending(
       });
     } catch (error) {
       const problem = toCairnError(error);
-      if (!isAboutThePoint(problem)) throw problem;
+      if (!isAboutThePoint(problem) && !isTooLong(problem)) throw problem;
       done.problems.push({ id, problem });
       call.onWarning?.(`the point ${id ?? sequence} cannot be sealed: ${problem.message}`);
     }

@@ -3,8 +3,13 @@ import fs from "node:fs";
 import path from "node:path";
 import { describe, test } from "node:test";
 import { MAX_IGNORE_FILE_BYTES } from "../../src/fs/ignore.ts";
+import {
+  decodeDescriptorFile,
+  encodeDescriptorFile,
+  MAX_DESCRIPTOR_BYTES,
+} from "../../src/workspace/descriptor-file.ts";
 import { assertFolder, readFolder } from "../fixtures/folder-state.ts";
-import { assertHeldTidy, btrfsPlace } from "../fixtures/held-place.ts";
+import { assertHeldTidy, btrfsPlace, treeOf } from "../fixtures/held-place.ts";
 import { makeFirst, makeSecond } from "../fixtures/two-states.ts";
 
 /** Ignore files that nobody can read as rules, found when a tree that is held already is sealed. */
@@ -55,6 +60,64 @@ void describe("a held tree", () => {
     assert.deepEqual((await client.verifyAll()).problems, []);
     await client.close();
     assertHeldTidy(place, "after all");
+  });
+
+  test("is sealed without rules where they are more than its record may have, and can be read afterwards", async (t) => {
+    const place = await btrfsPlace(t, makeFirst);
+    if (place === null) return;
+    const { client, folder, volume } = place;
+    // Each byte of it is six in a record.
+    const rules = `${"\u0001".repeat(MAX_IGNORE_FILE_BYTES - 8)}\nhidden\n`;
+    for (let i = 0; i < 11; i++) {
+      fs.mkdirSync(path.join(folder, `d${i}`));
+      fs.writeFileSync(path.join(folder, `d${i}/.cairnignore`), rules);
+      fs.writeFileSync(path.join(folder, `d${i}/hidden`), "in the point\n");
+    }
+    const whole = readFolder(folder);
+    const { save_point_id: id } = await client.save({ exclude: ["excluded"] });
+    const warnings: string[] = [];
+    assert.equal((await client.seal({ onWarning: (message) => void warnings.push(message) })).sealed, 1);
+    assert.match(
+      warnings.join("\n"),
+      /^what the ignore files \(\.cairnignore\) hide is in the point .* too, as they are too long/,
+    );
+    await client.save();
+    const to = path.join(volume.root, "to");
+    await client.restore({ target: id, to });
+    assertFolder(to, whole, "elsewhere");
+    fs.rmSync(to, { recursive: true });
+    fs.writeFileSync(path.join(folder, "excluded"), "");
+    fs.rmSync(path.join(folder, "d7/hidden"));
+    assert.equal((await client.restore({ target: id, method: "exchange" })).method, "entries");
+    assert.equal(fs.existsSync(path.join(folder, "excluded")), true);
+    assert.equal(fs.readFileSync(path.join(folder, "d7/hidden"), "utf8"), "in the point\n");
+    assert.deepEqual((await client.verifyAll()).problems, []);
+    await client.close();
+    assertHeldTidy(place, "after all");
+  });
+
+  test("keeps nobody from other points when its seal would have more than can be read", async (t) => {
+    const place = await btrfsPlace(t, makeFirst);
+    if (place === null) return;
+    const { client, folder } = place;
+    // Of what was left out the seal has samples.
+    for (let i = 0; i < 20; i++) fs.writeFileSync(path.join(folder, `${"n".repeat(230)}${i}.tmp`), "");
+    await client.save();
+    fs.writeFileSync(path.join(folder, "one more"), "");
+    await client.save({ exclude: ["*.tmp"] });
+    const file = path.join(path.dirname(treeOf(client, 2)), "descriptor.json");
+    const descriptor = decodeDescriptorFile(fs.readFileSync(file));
+    const labelled = (reason: string): Uint8Array =>
+      encodeDescriptorFile({ ...descriptor, labels: [{ path: "same", label: "torn-possible", reason }] });
+    const room = MAX_DESCRIPTOR_BYTES - labelled("").length;
+    fs.writeFileSync(file, labelled("r".repeat(room)));
+    makeSecond(folder);
+    await client.save();
+    await assert.rejects(client.seal(), { message: /^2 sealed; the save point's record would have/ });
+    assert.deepEqual(
+      [1, 2, 3].map((sequence) => fs.existsSync(path.join(path.dirname(treeOf(client, sequence)), "seal.json"))),
+      [true, false, true],
+    );
   });
 
   test("goes back entry by entry when an ignore file that was too long is short by then", async (t) => {
