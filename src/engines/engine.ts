@@ -1,5 +1,5 @@
 import type { ConsistencyLabel } from "../formats/descriptor.ts";
-import type { Manifest, ManifestOmission } from "../formats/manifest.ts";
+import type { Manifest } from "../formats/manifest.ts";
 import type { TreeNode } from "../formats/tree.ts";
 import type { FoundIgnoreFile, IgnoreRecord } from "../fs/ignore.ts";
 import type { BlobIndex } from "../repository/blob-index.ts";
@@ -187,8 +187,8 @@ export interface WrittenContent {
   notSet: NotSet[];
   /** what the engine does not hold whole any more; it is not there */
   damaged: { path: Uint8Array; detail: string }[];
-  /** what the content lacks, since it could not be read; of all of it, whatever was asked for */
-  omitted: readonly ManifestOmission[];
+  /** says what the content lacks, since it could not be read; of all of it, whatever was asked for */
+  lacks: Pick<Manifest, "omitted" | "labels"> | null;
 }
 
 /** Points whose share of the store is asked for together. */

@@ -76,6 +76,11 @@ export interface ConsistencyLabel extends RecordedPath {
   [key: string]: unknown;
 }
 
+/** What a point lacks of an entry that it has otherwise, e.g. `["xattrs"]`; empty where a label says nothing of the kind. */
+export function lackingAspects({ aspects }: ConsistencyLabel): string[] {
+  return Array.isArray(aspects) ? aspects.map(String) : [];
+}
+
 export interface OmittedEntry extends RecordedPath {
   reason: string;
 }

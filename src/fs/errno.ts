@@ -22,6 +22,18 @@ export const EOPNOTSUPP = -errno.EOPNOTSUPP;
 export const EPERM = -errno.EPERM;
 export const EXDEV = -errno.EXDEV;
 
+/** What calls for attributes say where there is none, or none for this user. */
+export const HAS_NO_ATTRIBUTE: ReadonlySet<number> = new Set([
+  0,
+  EACCES,
+  ENODATA,
+  ENOENT,
+  ENOSYS,
+  ENOTDIR,
+  EOPNOTSUPP,
+  EPERM,
+]);
+
 const NOT_HELD: ReadonlySet<unknown> = new Set([
   "EINVAL",
   "EILSEQ",

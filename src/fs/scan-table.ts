@@ -43,10 +43,12 @@ export const FLAG = {
   YOUNG: 2,
   /** could not be read: not part of the state */
   OMITTED: 4,
-  /** changed while it was read, twice */
+  /** not recorded whole: changed while it was read, twice, or UNREAD */
   TORN: 8,
   /** content is a list of chunks in the extras, not one blob named by HASH */
   CHUNKED: 16,
+  /** it may have extended attributes that could not be read; TORN, too */
+  UNREAD: 32,
 } as const;
 
 /** Word offsets in a directory. */

@@ -55,7 +55,7 @@ async function planTo(
 ): Promise<RestorePlan> {
   const { target, ...what } = wanted;
   const scan = await lookBeforeRestore(workspace, options, rulesOf(target));
-  const { entries, omitted } = await workspace.engine.reading(async () => {
+  const { entries, manifest } = await workspace.engine.reading(async () => {
     const source = await workspace.source(target);
     const manifest = await manifestOf(workspace, target);
     const unknown = unknownIn(workspace, manifest);
@@ -63,11 +63,11 @@ async function planTo(
     const fields = { before: scan.summarise().lossless, after: manifest?.lossless ?? [] };
     const present = presentSource(scan);
     const plan = await planOf({ ...what, ...unknown, present, scan, target: source, fields, signal });
-    return { entries: keepingPlaces(workspace.root, plan), omitted: manifest?.omitted ?? [] };
+    return { entries: keepingPlaces(workspace.root, plan), manifest };
   }, options);
   const published = withoutMovedTimes(entries).map(publicEntry);
   const { paths } = what;
-  const leftOut = leftOutBefore(entries, scan, { paths, lacking: lackingIn(omitted, paths), notSet: [] });
+  const leftOut = leftOutBefore(entries, scan, { paths, lacking: lackingIn(manifest, paths), notSet: [] });
   return {
     id: createHash("sha256")
       .update(JSON.stringify([target.descriptor.save_point_id, published]))

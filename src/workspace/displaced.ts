@@ -1,4 +1,5 @@
 import fs from "node:fs";
+import { RecordFinder } from "../engines/scan/find-record.ts";
 import { presentSource } from "../engines/scan/present-source.ts";
 import type { RestoreFile } from "../formats/restore.ts";
 import type { TreeNode } from "../formats/tree.ts";
@@ -77,7 +78,9 @@ async function changedSince(
   more: { undoId: SavePointId; staging: Staging; names: readonly Changed[]; saved: SavedNodes | undefined },
 ): Promise<{ changed: Changed[]; unread: Changed[] }> {
   const { signal: _ignored, ...rest } = call;
-  const staging = presentSource(await workspace.engine.lookAt(more.staging.path, rest));
+  const scan = await workspace.engine.lookAt(more.staging.path, rest);
+  const finder = new RecordFinder(scan);
+  const staging = presentSource(scan);
   const there = new Map(staging.list(staging.root).map((node) => [Buffer.from(node.name).toString("latin1"), node]));
   const wanted = more.saved ?? (await savedNodes(workspace, more));
   const changed: Changed[] = [];
@@ -87,7 +90,8 @@ async function changedSince(
     const was = wanted.get(Buffer.from(each.path).toString("latin1"));
     // Not there: it was kept in its place, so nothing of it was displaced.
     if (now === undefined && inodeOf(joinRaw(more.staging.path, each.name)) !== undefined) unread.push(each);
-    if (now !== undefined && was !== undefined && isOther(was, now)) changed.push(each);
+    else if (finder.isUnread(each.name)) unread.push(each);
+    else if (now !== undefined && was !== undefined && isOther(was, now)) changed.push(each);
   }
   return { changed, unread };
 }

@@ -2,7 +2,7 @@ import { hash } from "node:crypto";
 import { CairnError, toCairnError } from "../errors.ts";
 import { decodePin, decodeTags, decodeVerification } from "../formats/control.ts";
 import type { PinFile, TagsFile, VerificationFile } from "../formats/control.ts";
-import type { Descriptor } from "../formats/descriptor.ts";
+import { type Descriptor, lackingAspects } from "../formats/descriptor.ts";
 import { sealedDescriptor } from "../formats/seal-file.ts";
 import { readSmallFile } from "../fs/durable.ts";
 import { isSavePointId, type SavePointId } from "../ids.ts";
@@ -58,7 +58,8 @@ export function claimOf(sequence: number, bytes: Buffer | null): Claim {
  * held tree has it.
  */
 export function isSealedInPart({ descriptor, made }: Point): boolean {
-  return descriptor.omitted_count > made.omitted_count;
+  const lacks = ({ labels }: Descriptor): boolean => labels.some((label) => lackingAspects(label).length > 0);
+  return descriptor.omitted_count > made.omitted_count || (lacks(descriptor) && !lacks(made));
 }
 
 const UNREADABLE_PIN: PinFile = { at: new Date(0).toISOString(), reason: "its pin file cannot be read" };

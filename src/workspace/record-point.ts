@@ -4,8 +4,14 @@ import type { Degradation, HeadContent, PointContent, StagedContent, StageReques
 import type { ChangeCounts } from "../engines/scan/summary.ts";
 import { toCairnError } from "../errors.ts";
 import { failpoint } from "../failpoint.ts";
-import { type Cause, type Descriptor, omittedOf } from "../formats/descriptor.ts";
-import type { ManifestOmission } from "../formats/manifest.ts";
+import {
+  type Cause,
+  type ConsistencyLabel,
+  type Descriptor,
+  lackingAspects,
+  omittedOf,
+} from "../formats/descriptor.ts";
+import type { Manifest } from "../formats/manifest.ts";
 import type { SealedState } from "../formats/seal-file.ts";
 import { rawPath, recordPath } from "../formats/record.ts";
 import { type IgnoreRecord } from "../fs/ignore.ts";
@@ -15,6 +21,7 @@ import { PathSelection } from "../fs/path-selection.ts";
 import { newSavePointId, type SavePointId } from "../ids.ts";
 import { rulesOfTask } from "../engines/scan/directory-rules.ts";
 import type { ScanResult } from "../engines/scan/scan.ts";
+import type { TornEntry } from "../engines/scan/task.ts";
 import type { GuardName } from "./guard-name.ts";
 import { controlDirectoriesInside, controlDirectoriesOn } from "./guards.ts";
 import { writeState } from "./control-directory.ts";
@@ -234,35 +241,61 @@ export function leftOutOf(scan: ScanResult): LeftOutEntry[] {
   const { omitted, torn, mounts } = scan.notes;
   return [
     ...omitted.map(({ path, reason }) => ({ path, reason: "unreadable" as const, detail: inWords(reason) })),
-    ...torn.map(({ path, reason }) => ({ path, reason: "changing" as const, detail: reason })),
+    ...torn.map(tornEntry),
     ...mounts.map((path) => ({ path, reason: "mounted" as const, detail: "another file system is mounted there" })),
   ];
+}
+
+function tornEntry({ path, reason, aspects }: TornEntry): LeftOutEntry {
+  if (aspects === undefined) return { path, reason: "changing", detail: reason };
+  return { path, reason: "unreadable", detail: reason, aspects: [...aspects] };
 }
 
 /** So many are named where all of them could be any number. */
 export const SHOWN_LEFT_OUT = 100;
 
 /** What a point lacks of some paths (null: of all), since its save could not read it. */
-export function lackingIn(omitted: readonly ManifestOmission[], paths: readonly Uint8Array[] | null): LeftOutEntry[] {
+export function lackingIn(lacks: Partial<Lacking> | null, paths: readonly Uint8Array[] | null): LeftOutEntry[] {
   const chosen = new PathSelection(paths ?? [""]);
-  return omitted
-    .filter(({ path }) => chosen.of(path) !== "no")
-    .map(({ path, reason }) => ({ path, reason: "unreadable", detail: `it was not saved: ${inWords(reason)}` }));
+  const all: LeftOutEntry[] = [
+    ...(lacks?.omitted ?? []).map(({ path, reason }) => ({
+      path,
+      reason: "unreadable" as const,
+      detail: `it was not saved: ${inWords(reason)}`,
+    })),
+    ...savedWithout(lacks?.labels ?? []),
+  ];
+  return all.filter(({ path }) => chosen.of(path) !== "no");
+}
+
+/** What a manifest says of entries that are not, or not whole, in the state. */
+type Lacking = Pick<Manifest, "omitted" | "labels">;
+
+/** Entries of a point that were saved without something that they had, as their labels say. */
+export function savedWithout(labels: readonly ConsistencyLabel[]): (LeftOutEntry & { aspects: string[] })[] {
+  return labels.flatMap((label) => {
+    const aspects = lackingAspects(label);
+    if (aspects.length === 0) return [];
+    const detail = `it was not saved whole${typeof label["reason"] === "string" ? `: ${label["reason"]}` : ""}`;
+    return [{ path: rawPath(label), reason: "unreadable" as const, detail, aspects }];
+  });
 }
 
 /** The same of a point that is there: its descriptor names the first of them and how many there were. */
 export function leftOutOfPoint(descriptor: Descriptor): { entries: LeftOutEntry[]; count: number } {
   const { omitted, omitted_count: unreadable } = descriptor;
-  const torn = descriptor.labels.filter(({ label }) => label === "torn-possible");
+  const partial = savedWithout(descriptor.labels);
+  const torn = descriptor.labels.filter((each) => each.label === "torn-possible" && lackingAspects(each).length === 0);
   const entries = [
     ...omitted.map((each) => ({ path: rawPath(each), reason: "unreadable" as const, detail: inWords(each.reason) })),
+    ...partial,
     ...torn.map((each) => ({
       path: rawPath(each),
       reason: "changing" as const,
       detail: typeof each["reason"] === "string" ? each["reason"] : "it was written to while it was read",
     })),
   ];
-  return { entries, count: unreadable + torn.length };
+  return { entries, count: unreadable + partial.length + torn.length };
 }
 
 function describe(

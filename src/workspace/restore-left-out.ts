@@ -18,15 +18,21 @@ export function leftOutBefore(
 ): LeftOutEntry[] {
   const kept = plan
     .filter(({ action }) => action === "keep")
-    .map(({ path, reason, detail }) => ({ path, reason: reason ?? ("not_saved" as const), detail: detail ?? "" }));
+    .map(({ path, reason, detail, before, after, aspects }) => ({
+      path,
+      reason: reason ?? ("not_saved" as const),
+      detail: detail ?? "",
+      ...(reason === "unreadable" && before?.type === "dir" && after?.type === "dir" ? { aspects } : {}),
+    }));
   const listed = pathsOf(kept);
   const asked = new PathSelection(more.paths ?? [""]);
   const untouched = leftOutOf(scan).filter(
     ({ path, reason }) => reason !== "changing" && asked.chosenAt(path) !== null && !listed.has(keyOf(path)),
   );
   // What stays there instead says why.
-  const said = new PathSelection([...kept, ...untouched].map(({ path }) => path));
-  const lost = more.lacking.filter(({ path }) => said.of(path) === "no");
+  const named = pathsOf([...kept, ...untouched]);
+  const said = new PathSelection([...kept, ...untouched].filter(isNotThere).map(({ path }) => path));
+  const lost = more.lacking.filter(({ path }) => said.of(path) === "no" && !named.has(keyOf(path)));
   return [...kept, ...untouched, ...lost, ...more.notSet.map(notSetEntry)];
 }
 

@@ -4,13 +4,14 @@ import { type Identity, identityOf, RecordFinder } from "../engines/scan/find-re
 import { comparePaths } from "../engines/scan/link-groups.ts";
 import type { ScanResult } from "../engines/scan/scan.ts";
 import { CairnError } from "../errors.ts";
+import { latin1 } from "../formats/bytes.ts";
 import type { TreeNode } from "../formats/tree.ts";
 import { PathSelection } from "../fs/path-selection.ts";
 import { isAtOrBelow, quotedPath } from "../fs/safe-path.ts";
 import { newPacer } from "../pacer.ts";
 import type { LeftOutEntry } from "./record-point.ts";
 import { type ExactFields, exactDifferences } from "./exact-differences.ts";
-import { type Difference, findNode } from "./tree-diff.ts";
+import { type Difference, differences, findNode } from "./tree-diff.ts";
 
 export { findNode } from "./tree-diff.ts";
 
@@ -36,6 +37,8 @@ export interface PlanInput {
   fields?: ExactFields;
   /** entries that the target's save could not read: what is there now is nothing that the target does not have */
   omitted?: readonly { path: Uint8Array }[];
+  /** entries of which the target's save could not read all attributes: those that are there now stay */
+  partial?: readonly { path: Uint8Array }[];
   /** where something was mounted when the target was saved, and left out: nobody saw what was below it */
   leftOutMounts?: readonly Uint8Array[];
   /** parts of control directories, which nothing touches */
@@ -62,6 +65,7 @@ export async function planRestore(input: PlanInput): Promise<PlannedEntry[]> {
   const entries: PlannedEntry[] = [];
   const selection = input.paths === null ? null : new Selection(input.paths, input);
   const unknown = new PathSelection((input.omitted ?? []).map(({ path }) => path));
+  const partial = new Set((input.partial ?? []).map(({ path }) => latin1(path)));
   const unseen = new PathSelection(input.leftOutMounts ?? []);
   const never = new PathSelection(input.never ?? []);
   const planEntry = (difference: Difference): PlannedEntry => {
@@ -71,7 +75,9 @@ export async function planRestore(input: PlanInput): Promise<PlannedEntry[]> {
     if (mounts.chosenAt(difference.path) !== null) return kept(difference, "mounted", MOUNTED_NOW);
     if (difference.after === null && unknown.chosenAt(difference.path) !== null)
       return kept(difference, "unreadable", UNKNOWN_IN_TARGET);
-    return (input.keepPresent ? keptPresent(input, difference) : null) ?? plan(difference, finder);
+    const known = partial.has(latin1(difference.path)) ? withPresentAttributes(difference) : difference;
+    if (known === null) return kept(difference, "unreadable", PARTIAL_IN_TARGET);
+    return (input.keepPresent ? keptPresent(input, known) : null) ?? plan(known, finder);
   };
   let closed: Uint8Array | null = null;
   for (const difference of exactDifferences(input.present, input.target, input.fields ?? { before: [], after: [] })) {
@@ -95,6 +101,8 @@ export async function planRestore(input: PlanInput): Promise<PlannedEntry[]> {
 
 /** It was there when the target was saved, in a state that nobody knows: taking it away would not bring that back. */
 const UNKNOWN_IN_TARGET = "the save point has it as unreadable, so it does not say what was there";
+const PARTIAL_IN_TARGET = "the save point lacks extended attributes of it, so those that are there stay";
+const UNREAD_NOW = "its extended attributes cannot be read, so it could not be saved whole";
 const MOUNTED_THEN = "something was mounted there when it was saved, and left out";
 const MOUNTED_NOW = "another file system is mounted there";
 const OF_CONTROL = "it is part of a control directory, which no restore touches";
@@ -103,8 +111,23 @@ function kept(difference: Difference, reason: NonNullable<PlannedEntry["reason"]
   return { ...difference, old: null, action: "keep", reason, detail };
 }
 
+/** The same where the target's entry has also the attributes that only the present one has; null: then nothing differs. */
+function withPresentAttributes(difference: Difference): Difference | null {
+  const { before, after } = difference;
+  if (before === null || after === null || before.type !== after.type) return difference;
+  const others = before.xattrs.filter(({ name }) =>
+    after.xattrs.every((each) => Buffer.compare(each.name, name) !== 0),
+  );
+  const xattrs = [...after.xattrs, ...others].toSorted((a, b) => Buffer.compare(a.name, b.name));
+  const merged = { ...after, xattrs };
+  const aspects = differences(before, merged);
+  return aspects.length === 0 ? null : { ...difference, after: merged, aspects };
+}
+
 /** The entry itself or the directory that it is in, where the present save could not read it; else null. */
-function unreadableAt({ path, before }: Difference, finder: RecordFinder): Uint8Array | null {
+function unreadableAt({ path, before, after }: Difference, finder: RecordFinder): Uint8Array | null {
+  // It stays with what lies in it where it was not read whole and is to go.
+  if (before?.type === "dir" && after?.type !== "dir" && finder.isUnread(path)) return path;
   if (before !== null) return null;
   const parent = path.subarray(0, Math.max(path.lastIndexOf(0x2f), 0));
   return [parent, path].find((at) => at.length > 0 && finder.isOmitted(at)) ?? null;
@@ -207,6 +230,8 @@ function plan(difference: Difference, finder: RecordFinder): PlannedEntry {
       detail: "what is there now could not be read, so it could not be saved",
     };
   }
+  if (before !== null && record !== null && record.flags & FLAG.UNREAD)
+    return { ...entry, action: "keep", reason: "unreadable", detail: UNREAD_NOW };
   if (before !== null && record !== null && record.flags & FLAG.TORN) {
     return {
       ...entry,

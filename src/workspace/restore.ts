@@ -39,7 +39,7 @@ import type { Step } from "./restore-steps.ts";
 import { flushPlaces, makePlaces, placesApart, removePlaces, Stagings } from "./staging-places.ts";
 import { withoutMovedTimes } from "./tree-changes.ts";
 import type { Difference } from "./tree-diff.ts";
-import { lackingIn, type LeftOutEntry, neverPart, recordPoint, type Saved } from "./record-point.ts";
+import { lackingIn, type LeftOutEntry, neverPart, recordPoint, type Saved, savedWithout } from "./record-point.ts";
 import { RecordFinder } from "../engines/scan/find-record.ts";
 import { presentAndPrevious } from "../engines/scan/present-source.ts";
 import type { ScanResult } from "../engines/scan/scan.ts";
@@ -133,7 +133,7 @@ async function restoreReading(workspace: Workspace, input: RestoreInput, present
     failpoint("restore.staged");
     leftOut = leftOutBefore(plan, present.scan!, {
       paths: input.paths,
-      lacking: lackingIn(manifest?.omitted ?? [], input.paths),
+      lacking: lackingIn(manifest, input.paths),
       notSet: staged.notSet,
     });
     journal.commit({ steps: staged.steps, leftOut });
@@ -387,10 +387,11 @@ async function stage(
 export function unknownIn(
   workspace: Workspace,
   manifest: Manifest | null,
-): Pick<PlanInput, "omitted" | "leftOutMounts" | "never" | "isThere"> {
+): Pick<PlanInput, "omitted" | "partial" | "leftOutMounts" | "never" | "isThere"> {
   return {
     isThere: (where) => exists(workspace.root, where),
     omitted: manifest?.omitted ?? [],
+    partial: savedWithout(manifest?.labels ?? []),
     leftOutMounts: manifest?.mounts?.leftOut ?? [],
     never: neverPart(workspace.root, { crossMounts: true }).map((path) => Buffer.from(path, "latin1")),
   };

@@ -9,7 +9,7 @@ import { isTooLong } from "./descriptor-file.ts";
 import { dropOldTrees, heldTreeProblem, holdsMore, keptTrees } from "./held-trees.ts";
 import type { Point } from "./point-files.ts";
 import type { Points } from "./points.ts";
-import { leftOutOfPoint } from "./record-point.ts";
+import { leftOutOfPoint, savedWithout } from "./record-point.ts";
 import { sealPoint } from "./seal-point.ts";
 import { hasOwnTree, markedOwner, neededOwner, treePlace } from "./shared-trees.ts";
 import type { Workspace, WorkspaceCall } from "./workspace.ts";
@@ -93,7 +93,8 @@ export function whatIsHeldOnly(
   const [first] = inPart;
   const lacking = first === undefined ? undefined : leftOutOfPoint(first.descriptor).entries[0];
   if (first === undefined || lacking === undefined) return null;
-  const { omitted, omitted_count: count, save_point_id: id } = first.descriptor;
+  const { omitted, omitted_count: unread, labels, save_point_id: id } = first.descriptor;
+  const count = unread + savedWithout(labels).length;
   const others = inPart.length === 1 ? "" : `, and likewise of ${inPart.length - 1} more`;
   const { uid, gid } = statSync(control);
   // As their owner who may read everything: what root writes there the owner could not read.

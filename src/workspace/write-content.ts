@@ -77,7 +77,7 @@ export async function writeContent(workspace: Workspace, input: WriteInput): Pro
     leftOut: [
       ...written.damaged.map(({ path, detail }) => ({ path, reason: "damaged" as const, detail })),
       ...[...written.notSet, ...notSet].map(notSetEntry),
-      ...lackingIn(written.omitted, paths),
+      ...lackingIn(written.lacks, paths),
     ],
   };
 }

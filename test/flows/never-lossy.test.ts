@@ -5,6 +5,8 @@ import os from "node:os";
 import path from "node:path";
 import { describe, test } from "node:test";
 import { setAttribute } from "../../src/engines/testing-edits.ts";
+import { putName, syscalls } from "../../src/fs/syscalls.ts";
+import { newArena } from "../../src/native.ts";
 import type { LeftOut } from "../../src/operations/contract.ts";
 import { cairn, cairnOk, startCairn } from "../fixtures/command.ts";
 import { assertFolder, readFolder } from "../fixtures/folder-state.ts";
@@ -288,6 +290,37 @@ sys.stdin.readline(); m[4096:4104] = b"late one"; print("written", flush=True); 
         assert.equal(fs.readFileSync(file, "utf8"), "second\n");
       },
     );
+
+  test(
+    "when what was displaced has more attributes meanwhile than can be listed: it is kept, and named",
+    { skip: MEMORY === undefined || !syscalls().native ? "needs native calls and a file system in memory" : false },
+    async (t) => {
+      const folder = fs.mkdtempSync(path.join(MEMORY!, "cairn-"));
+      t.after(() => fs.rmSync(folder, { recursive: true }));
+      const file = path.join(folder, "f");
+      fs.writeFileSync(file, "first\n");
+      const client = await clientOf(folder);
+      const { save_point_id: first } = await client.save();
+      fs.writeFileSync(file, "second\n");
+      const open = fs.openSync(file, "a");
+      t.after(() => fs.closeSync(open));
+      const pause = pauseFile();
+      const running = startCairn(["restore", first, "-C", folder], { failpoint: `restore.swapped@${pause}` });
+      await running.paused;
+      const arena = newArena(256);
+      for (let i = 0; i < 280; i++) {
+        putName(arena, 0, Buffer.from(`user.${String(i).padStart(3, "0")}${"x".repeat(240)}`));
+        if (syscalls().fsetxattr(open, arena, 0, arena, 0, 1) < 0) t.skip("it does not keep so many");
+      }
+      fs.rmSync(pause);
+      const done = await running.ended;
+      assert.equal(done.status, 0, done.stdout + done.stderr);
+      assert.equal(done.warnings.length, 1, done.warnings.join("\n"));
+      const kept = /lies in (.*);/.exec(done.warnings[0]!)![1]!;
+      assert.equal(fs.readFileSync(kept, "utf8"), "second\n");
+      assert.equal(fs.statSync(kept).ino, fs.fstatSync(open).ino, "with its attributes");
+    },
+  );
 
   test("when a mapping is written to after a save, which moves no time until the page is written back", async (t) => {
     if (spawnSync("python3", ["--version"]).error !== undefined) return t.skip("python3 is not installed");

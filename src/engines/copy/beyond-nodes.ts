@@ -9,7 +9,7 @@ export interface BeyondNodes {
   holes: ReadonlyMap<string, HoleList>;
   lossless: LosslessByPath;
   damaged: WrittenContent["damaged"];
-  omitted: WrittenContent["omitted"];
+  lacks: WrittenContent["lacks"];
 }
 
 /** The same from a point's manifest; without one that can be read, files are written without holes. */
@@ -27,7 +27,7 @@ export async function beyondNodes(read: () => Promise<Manifest | null>): Promise
   }
   return {
     damaged,
-    omitted: manifest?.omitted ?? [],
+    lacks: manifest,
     holes: holesByPath(manifest),
     lossless: losslessByPath(manifest?.lossless ?? []),
   };

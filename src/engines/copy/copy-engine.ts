@@ -332,7 +332,7 @@ export class CopyEngine implements Engine {
     const { target, paths, readOnly, held, signal, onProgress } = request;
     const tree = Buffer.from(content.tree, "hex");
     store.tree(tree);
-    const { damaged, omitted, ...beyond } = await beyondNodes(async () => this.manifest(content));
+    const { damaged, lacks, ...beyond } = await beyondNodes(async () => this.manifest(content));
     const written = await writeTree({
       keys: store.repository.keys,
       index: store.index,
@@ -347,7 +347,7 @@ export class CopyEngine implements Engine {
       ...(signal === undefined ? {} : { signal }),
       ...(onProgress === undefined ? {} : { onProgress }),
     });
-    return { ...written, damaged: [...written.damaged, ...damaged], omitted };
+    return { ...written, damaged: [...written.damaged, ...damaged], lacks };
   }
 
   async share(content: PointContent, point: ShareRequest): Promise<PointContent> {

@@ -7,8 +7,11 @@ import { describe, test, type TestContext } from "node:test";
 import { loopFileSystem } from "../../../test/fixtures/loop-file-system.ts";
 import { D } from "../../fs/scan-table.ts";
 import { syscalls } from "../../fs/syscalls.ts";
+import { setAttribute } from "../testing-edits.ts";
 import { assertSame, notedPaths, temporaryFolder, TestStore } from "../testing-store.ts";
 import { giveBackThreads, takeThreads } from "../threads.ts";
+import { nameAt } from "./directory-parts.ts";
+import { presentSource } from "./present-source.ts";
 import type { ScanResult } from "./scan.ts";
 
 /** A process of node that runs a script, once that has said that it is under way. */
@@ -19,14 +22,21 @@ async function writer(t: TestContext, script: string, place: string): Promise<Ch
   return child;
 }
 
-/** Work with a folder whose saves are scanned on this thread: none other is free, and what was there at the first is little. */
-async function scannedHere(t: TestContext, work: (saves: TestStore, root: string) => Promise<void>): Promise<void> {
+/**
+ * Work with a folder whose saves are scanned on this thread: none other is free, and what was there at the first is little.
+ * A look takes further threads, which would be free for whatever is scanned after it: `look` is for afterwards.
+ */
+async function scannedHere(
+  t: TestContext,
+  work: (saves: TestStore, root: string) => Promise<void>,
+): Promise<{ look: () => Promise<ScanResult> }> {
   const saves = await TestStore.create(t);
   const root = temporaryFolder(t);
   await saves.save(root);
   const held = await takeThreads({ kind: "scan" });
   try {
     await work(saves, root);
+    return { look: async () => saves.look(root) };
   } finally {
     giveBackThreads(held);
   }
@@ -81,20 +91,79 @@ void describe("a folder that others write to all the time", () => {
       });
   });
 
-  test("an entry whose attributes cannot be read is named, not recorded without them", async (t) => {
+  test("an entry is in the state with what can be read of it, and is named, when its attributes cannot be read", async (t) => {
     const { EIO, ENODATA } = os.constants.errno;
-    for (const errno of [EIO, ENODATA])
-      await scannedHere(t, async (saves, root) => {
-        for (const name of ["a", "b"]) fs.writeFileSync(path.join(root, name), name);
-        fs.mkdirSync(path.join(root, "dir"));
+    for (const errno of [EIO, ENODATA]) {
+      let again: ScanResult | undefined;
+      const { look } = await scannedHere(t, async (saves, root) => {
+        for (const name of ["a", "z"]) fs.writeFileSync(path.join(root, name), name);
+        fs.mkdirSync(path.join(root, "dir/below"), { recursive: true });
+        fs.linkSync(path.join(root, "z"), path.join(root, "dir/below/z"));
+        if (errno === EIO) for (const name of ["a", "dir"]) setAttribute(path.join(root, name), "user.one", "1");
         const names = ["flistxattr", "llistxattr"] as const;
         const calls = names.map((name) => t.mock.method(syscalls(), name, () => -errno));
         const saved = await saves.save(root);
         for (const { mock } of calls) mock.restore();
-        const named = notedPaths(saved.notes.omitted);
-        assert.deepEqual(named, errno === EIO ? ["a", "b", "dir"] : [], `errno ${errno}`);
-        assert.deepEqual((await saves.save(root)).notes.omitted, []);
+        const named = errno === EIO ? ["a", "dir", "dir/below", "dir/below/z", "z"] : [];
+        assert.deepEqual(notedPaths(saved.notes.torn).toSorted(), named, `errno ${errno}`);
+        assert.ok(saved.notes.torn.every(({ aspects }) => aspects?.join() === "xattrs"));
+        assert.deepEqual(saved.notes.omitted, []);
+        assert.deepEqual(saved.summary.entries, { files: 3, directories: 2, links: 0, other: 0 });
+        assert.deepEqual(
+          [...saved.groups.values()].map(({ members }) => members),
+          [2],
+        );
+        again = await saves.save(root);
+        assert.deepEqual(again.notes.torn, []);
       });
+      // What the cache kept of them was not believed.
+      assertSame(again!, await look());
+    }
+  });
+
+  test("attributes are recorded when another one of the entry cannot be read", async (t) => {
+    if (!syscalls().native) return t.skip("needs native calls");
+    await scannedHere(t, async (saves, root) => {
+      fs.writeFileSync(path.join(root, "file"), "x");
+      for (const name of ["user.a", "user.b"]) setAttribute(path.join(root, "file"), name, "1");
+      const sys = syscalls();
+      const { fgetxattr } = sys;
+      const { mock } = t.mock.method(sys, "fgetxattr", (...args: Parameters<typeof fgetxattr>) =>
+        Buffer.from(nameAt(args[1], args[2])).toString() === "user.a" ? -os.constants.errno.EIO : fgetxattr(...args),
+      );
+      const saved = await saves.save(root);
+      mock.restore();
+      const source = presentSource(saved);
+      assert.deepEqual(notedPaths(saved.notes.torn), ["file"]);
+      assert.deepEqual(
+        source.list(source.root).map(({ xattrs }) => xattrs.map(({ name }) => Buffer.from(name).toString())),
+        [["user.b"]],
+      );
+    });
+  });
+
+  test("a directory that takes a file's place before that is opened is in the state with what lies in it", async (t) => {
+    let saved: ScanResult | undefined;
+    const { look } = await scannedHere(t, async (saves, root) => {
+      for (const name of ["a", "z"]) fs.writeFileSync(path.join(root, name), name);
+      const sys = syscalls();
+      const { open } = sys;
+      let isFirst = true;
+      const { mock } = t.mock.method(sys, "open", (...args: Parameters<typeof open>) => {
+        if (isFirst && Buffer.from(nameAt(args[1], args[2])).toString() === "a") {
+          isFirst = false;
+          fs.rmSync(path.join(root, "a"));
+          fs.mkdirSync(path.join(root, "a"));
+          fs.linkSync(path.join(root, "z"), path.join(root, "a/z"));
+        }
+        return open(...args);
+      });
+      saved = await saves.save(root);
+      mock.restore();
+      assert.deepEqual(saved.notes.omitted, []);
+    });
+    assert.deepEqual(saved!.summarise().entries, { files: 2, directories: 1, links: 0, other: 0 });
+    assertSame(saved!, await look());
   });
 
   for (const kind of ["xfs", "btrfs"] as const) {

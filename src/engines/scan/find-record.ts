@@ -53,6 +53,11 @@ export class RecordFinder {
     return directory !== null && (directories[directory * DIRECTORY_WORDS + D.FLAGS]! & DIRECTORY_FLAG.OMITTED) !== 0;
   }
 
+  /** True for an entry of which not all extended attributes could be read. */
+  isUnread(path: Uint8Array): boolean {
+    return ((this.find(path)?.flags ?? 0) & FLAG.UNREAD) !== 0;
+  }
+
   /** Number of a directory by its path, or null. */
   directory(path: Buffer): number | null {
     const key = path.toString("latin1");

@@ -11,7 +11,12 @@ const LONG = `it has more than ${MAX_IGNORE_FILE_BYTES} bytes, so what it may hi
 /** What a scan says of entries that were not whole and at rest when they were read, or do not count as what they are. */
 export function labelsOf({ torn, longRules }: Pick<ScanNotes, "torn" | "longRules">): ConsistencyLabel[] {
   return [
-    ...torn.map(({ path, reason }) => ({ ...recordPath(path), label: "torn-possible", reason })),
+    ...torn.map(({ path, reason, aspects }) => ({
+      ...recordPath(path),
+      label: "torn-possible",
+      reason,
+      ...(aspects === undefined ? {} : { aspects: [...aspects] }),
+    })),
     ...longRules.map((directory) => ({
       ...recordPath(joinPath(directory, Buffer.from(IGNORE_FILE))),
       label: RULES_NOT_APPLIED,

@@ -1,6 +1,6 @@
 import { append } from "../../append.ts";
 import fs from "node:fs";
-import { EACCES, EINVAL, ELOOP, ENODATA, ENOENT, ENOSYS, ENOTDIR, EOPNOTSUPP, EPERM } from "../../fs/errno.ts";
+import { EINVAL, ELOOP, ENOENT, EPERM, HAS_NO_ATTRIBUTE } from "../../fs/errno.ts";
 import { forgetPages } from "../../fs/flush.ts";
 import { cloneAnswer, cloneFile, takeOverNoCow } from "../../fs/reflink.ts";
 import { C, EXTRA, FLAG, R, RECORD_WORDS } from "../../fs/scan-table.ts";
@@ -22,13 +22,6 @@ const O_TMPFILE = 0x400000 | fs.constants.O_DIRECTORY;
 export interface Extra {
   tag: number;
   value: Uint8Array;
-}
-
-/** What calls for attributes say where there is none, or none for this user. */
-const HAS_NONE: ReadonlySet<number> = new Set([0, EACCES, ENODATA, ENOENT, ENOSYS, ENOTDIR, EOPNOTSUPP, EPERM]);
-
-function unreadAttributes(error: number): string {
-  return `${errnoName(-error)}: its extended attributes cannot be read`;
 }
 
 const UNCHANGED = [...MTIME_WORDS, ...CTIME_WORDS, ...INODE_WORDS];
@@ -229,7 +222,7 @@ export class EntryReader {
     for (let i = 0; i < 8; i++)
       table.records[base + R.HASH + i] = same ? from[was + R.HASH + i]! : from[base + R.SIZE + i]!;
     if (!same) return true;
-    this.#flags |= flags & (FLAG.CHUNKED | FLAG.YOUNG | FLAG.TORN);
+    this.#flags |= flags & (FLAG.CHUNKED | FLAG.YOUNG | FLAG.TORN | FLAG.UNREAD);
     const chunks = old!.extra(oldRecord, EXTRA.CHUNKS);
     if (chunks !== null) this.#extras.push({ tag: EXTRA.CHUNKS, value: chunks });
     return true;
@@ -314,16 +307,16 @@ export class EntryReader {
       try {
         fillRecord(table.records, base, stat.words);
         const error = this.#content(clone < 0 ? fd : clone, stat, record);
-        if (error < 0) return this.#omit(record, directory, errnoName(-error));
-        sys.fstat(fd, stat2);
+        const known = sys.fstat(fd, stat2);
         // What was opened is no file any more than what was listed is: another entry took its place.
-        if ((stat2.words[STAT.MODE]! & 0xf000) >>> 12 !== TYPE.FILE) return this.#vanished(record, directory);
+        if (known >= 0 && (stat2.words[STAT.MODE]! & 0xf000) >>> 12 !== TYPE.FILE)
+          return this.#vanished(record, directory);
+        if (error < 0) return this.#omit(record, directory, errnoName(-error));
         const isWhole = error === 1 && (clone >= 0 || sameContentStat(stat.words, stat2.words));
         if (!isWhole && attempt === 1) this.#torn(record, directory);
         if (isWhole || attempt === 1) {
           if (young) this.#flags |= FLAG.YOUNG;
-          const unread = this.#attributes(fd);
-          if (unread < 0) return this.#omit(record, directory, unreadAttributes(unread));
+          this.#lacks(this.#attributes(fd), record, directory);
           this.#holes(clone < 0 ? fd : clone, stat);
           return;
         }
@@ -405,15 +398,22 @@ export class EntryReader {
   }
 
   #ownAttributes({ dirfd, names, name, record, directory }: EntryToRead): void {
-    const unread = this.#pathAttributes(dirfd, names, name);
-    if (unread < 0) this.#omit(record, directory, unreadAttributes(unread));
+    this.#lacks(this.#pathAttributes(dirfd, names, name), record, directory);
   }
 
-  /** 0, or minus errno where there may be some that cannot be read. */
+  /** Says of an entry whose attributes could not all be read (`error`: 0, or minus errno) that those are missing. */
+  #lacks(error: number, record: number, directory: number): void {
+    if (error === 0) return;
+    this.#flags |= FLAG.TORN | FLAG.UNREAD;
+    const path = this.#thread.entryPath(directory, this.#thread.table.recordName(record));
+    this.#thread.noteTorn(path, `${errnoName(-error)}: its extended attributes cannot be read`, ["xattrs"]);
+  }
+
+  /** Collects what can be read; 0, or minus errno where there may be some that cannot. */
   #attributes(fd: number): number {
     const { sys, scratch } = this.#thread;
     const length = sys.flistxattr(fd, scratch);
-    if (length <= 0) return HAS_NONE.has(length) ? 0 : length;
+    if (length <= 0) return HAS_NO_ATTRIBUTE.has(length) ? 0 : length;
     return this.#collect(scratch.bytes, length, (name) => sys.fgetxattr(fd, scratch, name, this.#thread.value, 0));
   }
 
@@ -421,7 +421,7 @@ export class EntryReader {
   #pathAttributes(dirfd: number, names: Arena, name: number): number {
     const { sys, scratch } = this.#thread;
     const length = sys.llistxattr(dirfd, names, name, scratch);
-    if (length <= 0) return HAS_NONE.has(length) ? 0 : length;
+    if (length <= 0) return HAS_NO_ATTRIBUTE.has(length) ? 0 : length;
     return this.#collect(scratch.bytes, length, (at, end) =>
       sys.lgetxattr(dirfd, names, name, scratch.bytes.subarray(at, end), this.#thread.value, 0),
     );
@@ -429,10 +429,11 @@ export class EntryReader {
 
   #collect(list: Uint8Array, length: number, get: (name: number, end: number) => number): number {
     const found: Extra[] = [];
+    let error = 0;
     for (let at = 0; at < length;) {
       const end = list.indexOf(0, at);
       const size = get(at, end);
-      if (size < 0 && !HAS_NONE.has(size)) return size;
+      if (size < 0 && !HAS_NO_ATTRIBUTE.has(size)) error = size;
       if (size >= 0) {
         const value = new Uint8Array(end - at + 1 + size);
         value.set(list.subarray(at, end + 1));
@@ -443,7 +444,7 @@ export class EntryReader {
     }
     found.sort((a, b) => Buffer.compare(a.value, b.value));
     append(this.#extras, found);
-    return 0;
+    return error;
   }
 
   /** Records the exact holes of a file that occupies less than its size. */

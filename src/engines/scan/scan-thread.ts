@@ -17,6 +17,7 @@ import {
   type ScanTask,
   SINGLE_BLOB_LIMIT,
   TORN_LIMIT,
+  type TornEntry,
 } from "./task.ts";
 
 /** So much is read before the other threads are told of it. */
@@ -202,8 +203,9 @@ export class ScanThread {
     this.noteMoved(there);
   }
 
-  noteTorn(path: Uint8Array, reason: string): void {
-    if (this.notes.torn.length < TORN_LIMIT) this.notes.torn.push({ path: Uint8Array.from(path), reason });
+  noteTorn(path: Uint8Array, reason: string, aspects?: TornEntry["aspects"]): void {
+    if (this.notes.torn.length >= TORN_LIMIT) return;
+    this.notes.torn.push({ path: Uint8Array.from(path), reason, ...(aspects === undefined ? {} : { aspects }) });
   }
 
   noteIgnored(path: Uint8Array): void {

@@ -79,6 +79,13 @@ export interface ContentSink {
   tree(id: Uint8Array, offset: number, plain: Arena, start: number, length: number): void;
 }
 
+/** An entry that was not read whole and at rest; `aspects`: what is missing, where it was at rest. */
+export interface TornEntry {
+  path: Uint8Array;
+  reason: string;
+  aspects?: readonly "xattrs"[];
+}
+
 /** What one thread noticed; added up by the caller. */
 export interface ScanNotes {
   files: number;
@@ -92,7 +99,7 @@ export interface ScanNotes {
   ignoredCount: number;
   /** all of them: a restore takes nothing away that the target may have had and does not hold */
   omitted: { path: Uint8Array; reason: string }[];
-  torn: { path: Uint8Array; reason: string }[];
+  torn: TornEntry[];
   /** numbers of directories that are to be listed again */
   moved: number[];
   /** all of them: a restore keeps out of them */
@@ -120,5 +127,5 @@ export function newScanNotes(): ScanNotes {
   };
 }
 
-/** So many files that changed while they were read a thread names; the others' records say it too. */
+/** So many entries that were not read whole a thread names; the others' records say it too. */
 export const TORN_LIMIT = 1000;

@@ -1,17 +1,20 @@
 import assert from "node:assert/strict";
 import fs from "node:fs";
+import os from "node:os";
 import path from "node:path";
 import { describe, test } from "node:test";
 import { loopFileSystem, type LoopKind } from "../../../test/fixtures/loop-file-system.ts";
 import { openDirectory, putName, syscalls } from "../../fs/syscalls.ts";
 import { newArena } from "../../native.ts";
-import { EntryCloner } from "./clone-entry.ts";
+import { setAttribute } from "../testing-edits.ts";
+import { temporaryFolder } from "../testing-store.ts";
+import { type CloneOutcome, EntryCloner } from "./clone-entry.ts";
 import { CloneLinks, newSharedLinks } from "./clone-links.ts";
 import type { CloneTask } from "./clone-task.ts";
 import { WorkPool } from "./work-pool.ts";
 
 /** Clones files of a folder into another one, in the order in which they are named. */
-function clonesOf(from: string, to: string): { clone: (...names: string[]) => void; linked: () => number } {
+function clonesOf(from: string, to: string): { clone: (...names: string[]) => void; end: () => CloneOutcome } {
   const links = newSharedLinks(1000);
   const pool = WorkPool.create(1);
   const task: CloneTask = {
@@ -34,10 +37,10 @@ function clonesOf(from: string, to: string): { clone: (...names: string[]) => vo
         cloner.file({ path: new Uint8Array(0), from: source, to: target, device: 0 }, arena, 0);
       }
     },
-    linked: () => {
+    end: () => {
       cloner.close();
       for (const fd of [source, target]) fs.closeSync(fd);
-      return cloner.outcome().linked;
+      return cloner.outcome();
     },
   };
 }
@@ -64,7 +67,7 @@ void describe("clones of files with several names", { skip: syscalls().native ? 
       if (fs.statSync(at("c"), { throwIfNoEntry: false })?.ino !== ino) return t.skip("the number is not given again");
       fs.linkSync(at("c"), at("d"));
       clones.clone("c", "d");
-      assert.equal(clones.linked(), 2);
+      assert.equal(clones.end().linked, 2);
       for (const [name, content] of Object.entries({ a: "the first", b: "the first", c: "the other", d: "the other" }))
         assert.equal(fs.readFileSync(path.join(to, name), "utf8"), content, name);
     });
@@ -80,7 +83,29 @@ void describe("clones of files with several names", { skip: syscalls().native ? 
     clones.clone("a");
     fs.linkSync(path.join(from, "a"), path.join(from, "c"));
     clones.clone("b", "c");
-    assert.equal(clones.linked(), 2);
+    assert.equal(clones.end().linked, 2);
     assert.equal(fs.statSync(path.join(to, "a")).nlink, 3);
   });
+});
+
+test("a clone is told to lack attributes when those of its source cannot be read", (t) => {
+  if (!syscalls().native) return t.skip("needs native calls");
+  const { EIO, ENODATA } = os.constants.errno;
+  for (const call of ["flistxattr", "fgetxattr"] as const)
+    for (const errno of [EIO, ENODATA]) {
+      const [from, to] = [temporaryFolder(t), temporaryFolder(t)];
+      fs.writeFileSync(path.join(from, "a"), "content");
+      setAttribute(path.join(from, "a"), "user.one", "1");
+      const clones = clonesOf(from, to);
+      const { mock } = t.mock.method(syscalls(), call, () => -errno);
+      clones.clone("a");
+      mock.restore();
+      const { notSet, entries } = clones.end();
+      assert.equal(entries, 1);
+      assert.deepEqual(
+        notSet.map(({ path: where, aspects }) => [Buffer.from(where).toString(), aspects]),
+        errno === EIO ? [["a", ["xattrs"]]] : [],
+        `${call} ${errno}`,
+      );
+    }
 });

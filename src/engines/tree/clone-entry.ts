@@ -1,7 +1,7 @@
 import fs from "node:fs";
 import { CairnError } from "../../errors.ts";
 import { joinPath } from "../../formats/bytes.ts";
-import { ELOOP, ENOENT, ENXIO, EPERM, isNotHeld } from "../../fs/errno.ts";
+import { ELOOP, ENOENT, ENXIO, EPERM, HAS_NO_ATTRIBUTE, isNotHeld } from "../../fs/errno.ts";
 import { openBelow } from "../../fs/open-below.ts";
 import { OriginList } from "../../fs/origins.ts";
 import {
@@ -337,7 +337,8 @@ export class EntryCloner {
   /** Owner, attributes, marks, mode and times of an open directory. */
   metadata(from: number, to: number, words: Uint32Array, path: () => Uint8Array): void {
     if (from >= 0) takeOverMarks(from, to);
-    this.#apply({ from, to, listed: this.sys.flistxattr(from, this.#list), mode: -1 }, words, path);
+    const listed = from >= 0 ? this.sys.flistxattr(from, this.#list) : 0;
+    this.#apply({ from, to, listed, mode: -1 }, words, path);
   }
 
   /** In the order in which none undoes another. `listed`: length of the source's attribute names; `mode`: what it has. */
@@ -354,7 +355,7 @@ export class EntryCloner {
       sys.fchown(to, words[STAT.UID]!, words[STAT.GID]!) < 0
     )
       aspects.push("owner");
-    if (entry.listed > 0 && !this.#attributes(entry.from, to, entry.listed)) aspects.push("xattrs");
+    if (!this.#attributes(entry.from, to, entry.listed)) aspects.push("xattrs");
     const mode = words[STAT.MODE]! & 0o7777;
     if (entry.mode !== mode && sys.fchmod(to, mode) < 0) aspects.push("mode");
     if (sys.utimens(to, this.#noName, 0, signedWide(words, STAT.MTIME), words[STAT.MTIME_NS]!) < 0 || !sys.exactTimes)
@@ -372,11 +373,13 @@ export class EntryCloner {
       this.out.notSet.push({ path: Uint8Array.from(path()), aspects, detail: "the system refuses it" });
   }
 
+  /** `listed`: length of the source's names, or why there are none; false where the target lacks some. */
   #attributes(from: number, to: number, listed: number): boolean {
-    let all = true;
+    let all = listed > 0 || HAS_NO_ATTRIBUTE.has(listed);
     for (let at = 0; at < listed; at = this.#list.bytes.indexOf(0, at) + 1) {
       const size = this.sys.fgetxattr(from, this.#list, at, this.#value, 0);
-      if (size >= 0 && this.sys.fsetxattr(to, this.#list, at, this.#value, 0, size) < 0) all = false;
+      if (size < 0 ? !HAS_NO_ATTRIBUTE.has(size) : this.sys.fsetxattr(to, this.#list, at, this.#value, 0, size) < 0)
+        all = false;
     }
     return all;
   }
@@ -444,7 +447,7 @@ export class EntryCloner {
     )
       aspects.push("owner");
     const listed = sys.llistxattr(pair.from, names, name, this.#list);
-    if (listed > 0 && !this.#attributesByName(pair, names, name, listed)) aspects.push("xattrs");
+    if (!this.#attributesByName(pair, names, name, listed)) aspects.push("xattrs");
     if (!link && (words[STAT.MODE]! & 0o7777) !== 0o600)
       if (sys.chmod(pair.to, names, name, words[STAT.MODE]! & 0o7777) < 0) aspects.push("mode");
     const times = sys.utimens(pair.to, names, name, signedWide(words, STAT.MTIME), words[STAT.MTIME_NS]!);
@@ -458,13 +461,14 @@ export class EntryCloner {
 
   #attributesByName(pair: DirectoryPair, names: Arena, name: number, listed: number): boolean {
     const { sys } = this;
-    let all = true;
+    let all = listed > 0 || HAS_NO_ATTRIBUTE.has(listed);
     for (let at = 0; at < listed;) {
       const end = this.#list.bytes.indexOf(0, at);
       const attribute = this.#list.bytes.subarray(at, end);
       const size = sys.lgetxattr(pair.from, names, name, attribute, this.#value, 0);
       const value = this.#value.bytes.subarray(0, Math.max(size, 0));
-      if (size >= 0 && sys.lsetxattr(pair.to, names, name, attribute, value) < 0) all = false;
+      if (size < 0 ? !HAS_NO_ATTRIBUTE.has(size) : sys.lsetxattr(pair.to, names, name, attribute, value) < 0)
+        all = false;
       at = end + 1;
     }
     return all;

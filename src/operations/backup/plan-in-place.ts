@@ -60,7 +60,7 @@ export async function planInPlace(
       changes.created++;
     }
   }
-  const lacking = lackingIn(content.manifest?.omitted ?? [], chosen.paths);
+  const lacking = lackingIn(content.manifest, chosen.paths);
   const left = leftOutBefore(plan, scan, { paths: chosen.paths, lacking, notSet: [] }).map(publicLeftOut);
   return { restored_to: null, undo_id: null, changes, left_out: left, unlinked: [], method: "entries" };
 }

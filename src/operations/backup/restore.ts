@@ -318,7 +318,7 @@ class SnapshotRestore {
         ...(manifestDamage === null ? [] : [withoutManifest(manifestDamage)]),
         ...written.damaged.map(({ path, detail }) => ({ ...displayPath(path), reason: "damaged" as const, detail })),
         ...written.notSet.map(notSetEntry).map(publicLeftOut),
-        ...lackingIn(manifest?.omitted ?? [], paths).map(publicLeftOut),
+        ...lackingIn(manifest, paths).map(publicLeftOut),
       ];
       return { written, leftOut };
     } finally {

@@ -83,6 +83,8 @@ export interface WorkspaceCallOptions extends CallOptions {
 export interface PathLabel extends NamedPath {
   label: Consistency;
   reason?: string;
+  /** Which parts could not be read, e.g. `["xattrs"]`, where the rest was at rest. */
+  aspects?: Aspect[];
 }
 
 export interface Degradation {
