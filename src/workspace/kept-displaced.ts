@@ -28,21 +28,23 @@ export function keepDisplaced(
 ): void {
   if (entries.length === 0) return;
   const names = entries.map(({ path: where, name }) => `${text(name)}\t${displayPath(where).path}\n`).join("");
-  const place = newKeptPlace(found.control, "restore");
+  let place = newKeptPlace(found.control, "restore");
   makeKeptPlace(place, names);
-  let beside: string | undefined;
+  let isEmpty = true;
   for (const { path: where, name, staging } of entries) {
     const from = joinRaw(staging.path, name);
     let kept = path.join(place, text(name));
     if (!isMoved(from, kept)) {
-      beside ??= makeBeside(staging, names);
-      kept = path.join(beside, text(name));
+      if (isEmpty) fs.rmSync(place, { recursive: true });
+      place = makeBeside(staging, names);
+      kept = path.join(place, text(name));
       if (!isMoved(from, kept))
         throw new CairnError(
           "unsupported",
           `${printablePath(where)} as it was cannot be kept: it lies on a file system of its own`,
         );
     }
+    isEmpty = false;
     failpoint("restore.displaced-kept");
     onWarning?.(
       `${printablePath(where)} was changed while it was restored and cannot be read, so that no save point has it as it was: it lies in ${kept}; remove it when it is not needed`,
@@ -56,9 +58,10 @@ function makeKeptPlace(place: string, names: string): void {
   durableWrite(path.join(place, "names"), Buffer.from(names), { mode: 0o600 });
 }
 
-/** Beside the staging directory, for what cannot be moved to another file system; no save sees a name like that, and no restore removes it. */
+/** Beside the staging directory, for what cannot be moved to another file system; no save sees a name like that at the root of a mount. */
 function makeBeside(staging: DisplacedEntry["staging"], names: string): string {
-  const parent = fs.realpathSync(Buffer.concat([staging.path, Buffer.from("/..")]));
+  // The system's own: a path through a descriptor goes up from where that leads.
+  const parent = fs.realpathSync.native(Buffer.concat([staging.path, Buffer.from("/..")]));
   const place = path.join(parent, `${STAGING_PREFIX}${randomBytes(8).toString("hex")}`);
   makeKeptPlace(place, names);
   return place;

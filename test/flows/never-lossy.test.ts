@@ -1,15 +1,16 @@
 import assert from "node:assert/strict";
-import { spawn, spawnSync } from "node:child_process";
+import { execFileSync, spawn, spawnSync } from "node:child_process";
 import fs from "node:fs";
 import os from "node:os";
 import path from "node:path";
-import { describe, test } from "node:test";
+import { describe, test, type TestContext } from "node:test";
 import { setAttribute } from "../../src/engines/testing-edits.ts";
 import { putName, syscalls } from "../../src/fs/syscalls.ts";
 import { newArena } from "../../src/native.ts";
 import type { LeftOut } from "../../src/operations/contract.ts";
 import { cairn, cairnOk, startCairn } from "../fixtures/command.ts";
 import { assertFolder, readFolder } from "../fixtures/folder-state.ts";
+import { loopFileSystem } from "../fixtures/loop-file-system.ts";
 import { clientOf, newFolder, pauseFile } from "../fixtures/work.ts";
 
 /** Attempts to make a restore lose something. */
@@ -30,6 +31,17 @@ const DROPPED = [
 const MEMORY = ["/dev/shm"].find(
   (place) => fs.existsSync(place) && fs.statSync(place).dev !== fs.statSync(os.tmpdir()).dev,
 );
+
+/** A folder of a workspace that is kept entry by entry, with a subvolume `sv` in it; null where there can be none. */
+function folderWithSubvolume(t: TestContext): string | null {
+  const volume = loopFileSystem(t, "btrfs");
+  if (volume === null) return null;
+  const folder = path.join(volume.root, "ws");
+  fs.mkdirSync(folder);
+  cairnOk(["init", folder, "--engine", "copy"]);
+  execFileSync("btrfs", ["-q", "subvolume", "create", path.join(folder, "sv")]);
+  return folder;
+}
 
 function leftOut(data: Record<string, unknown>): LeftOut[] {
   return data["left_out"] as LeftOut[];
@@ -248,23 +260,27 @@ sys.stdin.readline(); m[4096:4104] = b"late one"; print("written", flush=True); 
     assert.equal(fs.readFileSync(file).subarray(4090, 4110).toString(), "bbbbbblate onebbbbbb");
   });
 
-  for (const [place, memory] of [
-    ["on the control directory's file system", null],
-    ["on another file system", MEMORY],
+  for (const [place, begin] of [
+    ["on the control directory's file system", (): string => newFolder()],
+    ["on another file system", (): string | null => (MEMORY ? fs.mkdtempSync(path.join(MEMORY, "cairn-")) : null)],
+    ["in a subvolume inside the folder", folderWithSubvolume],
   ] as const)
     test(
       `when what was displaced is written to and closed to everybody meanwhile, ${place}: it is kept, and named`,
-      { skip: !canDrop ? "needs root and setpriv" : memory === undefined ? "needs a file system in memory" : false },
+      { skip: canDrop ? false : "needs root and setpriv" },
       async (t) => {
-        const folder = typeof memory !== "string" ? newFolder() : fs.mkdtempSync(path.join(memory, "cairn-"));
-        t.after(() => fs.rmSync(folder, { recursive: true }));
-        const file = path.join(folder, "f");
+        const folder = begin(t);
+        if (folder === null) return t.skip("there is no such file system");
+        t.after(() => fs.rmSync(folder, { recursive: true, force: true }));
+        const within = begin === folderWithSubvolume ? "sv/" : "";
+        const file = path.join(folder, `${within}f`);
         fs.writeFileSync(file, "first\n");
         const client = await clientOf(folder);
         const { save_point_id: first } = await client.save();
         fs.writeFileSync(file, "second\n");
-        fs.writeFileSync(path.join(folder, "gone"), "second\n");
-        const open = [fs.openSync(file, "a"), fs.openSync(path.join(folder, "gone"), "a")];
+        const gone = path.join(folder, `${within}gone`);
+        fs.writeFileSync(gone, "second\n");
+        const open = [fs.openSync(file, "a"), fs.openSync(gone, "a")];
         const pause = pauseFile();
         const running = startCairn(["restore", first, "-C", folder], {
           failpoint: `restore.swapped@${pause}`,
@@ -282,10 +298,12 @@ sys.stdin.readline(); m[4096:4104] = b"late one"; print("written", flush=True); 
         assert.equal(done.warnings.length, 2, done.warnings.join("\n"));
         const kept = done.warnings.map((warning) => fs.readFileSync(/lies in (.*);/.exec(warning)![1]!, "utf8"));
         assert.deepEqual(kept, ["second\nlate line\n", "second\nlate line\n"]);
-        assert.deepEqual(done.warnings.map((warning) => warning.split(" ")[0]).toSorted(), ["f", "gone"]);
-        assert.deepEqual(cairnOk(["status", folder]).data["changes"], { added: 0, modified: 0, removed: 0 });
-        const doctor = cairn(["doctor", "-C", folder]);
-        assert.match(doctor.stdout, /keeps what/);
+        const named = done.warnings.map((warning) => warning.split(" ")[0]).toSorted();
+        assert.deepEqual(named, [`${within}f`, `${within}gone`]);
+        if (within === "") {
+          assert.deepEqual(cairnOk(["status", folder]).data["changes"], { added: 0, modified: 0, removed: 0 });
+          assert.match(cairn(["doctor", "-C", folder]).stdout, /keeps what/);
+        }
         cairnOk(["undo", "-C", folder]);
         assert.equal(fs.readFileSync(file, "utf8"), "second\n");
       },
