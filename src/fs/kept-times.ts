@@ -1,4 +1,6 @@
 import fs from "node:fs";
+import { mountsInside } from "./mounts.ts";
+import type { RawPath } from "./safe-path.ts";
 
 /** Which of a file system's times tell of a change. */
 
@@ -39,6 +41,20 @@ export function keepsAttributeTimes(path: Uint8Array): boolean {
 export function keepsContentTimes(path: Uint8Array): boolean {
   const type = typeOf(path);
   return type !== TMPFS && type !== RAMFS;
+}
+
+/** Numbers of the file systems that are mounted inside a folder and whose files may do so, each in one word. */
+export function devicesInMemory(folder: RawPath): number[] {
+  const mounts = mountsInside(folder).filter(({ type }) => type === "tmpfs" || type === "ramfs");
+  return [...new Set(mounts.map(({ device }) => device))].map((device) => {
+    const [major, minor] = device.split(":").map(Number) as [number, number];
+    return deviceNumber(major, minor);
+  });
+}
+
+/** One word for a device. */
+export function deviceNumber(major: number, minor: number): number {
+  return ((major << 20) | minor) >>> 0;
 }
 
 /** The kernel's number for the kind of file system; null where it tells none. */

@@ -3,6 +3,9 @@ import { spawnSync } from "node:child_process";
 import fs from "node:fs";
 import path from "node:path";
 import { describe, test, type TestContext } from "node:test";
+import { setTimeout as sleep } from "node:timers/promises";
+import { keepsContentTimes } from "../../fs/kept-times.ts";
+import { nativeAvailable } from "../../native.ts";
 import { assertSame, temporaryFolder, TestStore } from "../testing-store.ts";
 
 /** Mounts file systems for one test. Made before the folder, so that they are gone before the folder goes. */
@@ -51,6 +54,21 @@ void describe("file systems mounted in a scanned folder", () => {
     assert.deepEqual(all.summary.entries, { files: 3, directories: 4, links: 0, other: 0 });
     assertSame(all, await saves.look(root, { crossMounts: true }));
     assertSame(await saves.save(root), await saves.look(root), "left out again");
+  });
+
+  test("a file on one that is in memory alone is read again whatever its times say, others are not", async (t) => {
+    const saves = await TestStore.create(t);
+    const mounts = new Mounts(t);
+    const root = temporaryFolder(t);
+    if (!nativeAvailable() || !keepsContentTimes(Buffer.from(root))) return t.skip("each file is read again");
+    if (!mounts.add(path.join(root, "mounted"), "-t", "tmpfs", "none")) return t.skip("mounting is not allowed");
+    for (const name of ["file", "mounted/file"]) fs.writeFileSync(path.join(root, name), name);
+    await sleep(60);
+    const now = Date.now();
+    const clock = t.mock.method(Date, "now", () => now + 120_000);
+    await saves.save(root, { crossMounts: true });
+    assert.equal((await saves.save(root, { crossMounts: true })).notes.filesRead, 1);
+    clock.mock.restore();
   });
 
   test("files of two file systems are no hard links of each other when their numbers are equal", async (t) => {

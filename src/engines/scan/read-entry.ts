@@ -2,6 +2,7 @@ import { append } from "../../append.ts";
 import fs from "node:fs";
 import { EINVAL, ELOOP, ENOENT, EPERM, HAS_NO_ATTRIBUTE } from "../../fs/errno.ts";
 import { forgetPages } from "../../fs/flush.ts";
+import { deviceNumber } from "../../fs/kept-times.ts";
 import { cloneAnswer, cloneFile, takeOverNoCow } from "../../fs/reflink.ts";
 import { C, EXTRA, FLAG, R, RECORD_WORDS } from "../../fs/scan-table.ts";
 import { errnoName, sameContentStat, STAT, type StatBuffer, TYPE, wide } from "../../fs/syscalls.ts";
@@ -49,7 +50,7 @@ export function fillRecord(words: Uint32Array, base: number, s: Uint32Array): vo
 
 /** The device that an entry lies on, in one word. */
 export function deviceWord(s: Uint32Array): number {
-  return ((s[STAT.DEV_MAJOR]! << 20) | s[STAT.DEV_MINOR]!) >>> 0;
+  return deviceNumber(s[STAT.DEV_MAJOR]!, s[STAT.DEV_MINOR]!);
 }
 
 /** True when a record still describes what stat found. */
@@ -187,9 +188,16 @@ export class EntryReader {
    */
   #isYoung(): boolean {
     const { stat, task } = this.#thread;
-    if (!task.trustContentTimes) return true;
+    if (!this.#trustsTimes()) return true;
     if (task.heldAt === null) return isYoung(stat.words, YOUNG_SECONDS);
     return isYoung(stat.words, tickOf(stat.words), task.heldAt / 1000);
+  }
+
+  /** Whether the times of what `thread.stat` describes tell of each change once some time has passed. */
+  #trustsTimes(): boolean {
+    const { task, stat } = this.#thread;
+    if (!task.trustContentTimes || task.devicesInMemory.length === 0) return task.trustContentTimes;
+    return !task.devicesInMemory.includes(deviceWord(stat.words));
   }
 
   /** The content of a small file into the thread's buffer; bytes read, or minus errno. */
@@ -292,7 +300,7 @@ export class EntryReader {
     let young = this.#isYoung();
     if (
       young &&
-      thread.task.trustContentTimes &&
+      this.#trustsTimes() &&
       thread.task.heldAt === null &&
       sys.native &&
       Atomics.add(table.control, C.YOUNG, 1) < SETTLE_LIMIT &&

@@ -2,7 +2,7 @@ import { append } from "../../append.ts";
 import fs from "node:fs";
 import type { MasterKeys } from "../../crypto/seal.ts";
 import { throwIfAborted } from "../../errors.ts";
-import { keepsAttributeTimes, keepsContentTimes, keepsDirectoryTimes } from "../../fs/kept-times.ts";
+import { devicesInMemory, keepsAttributeTimes, keepsContentTimes, keepsDirectoryTimes } from "../../fs/kept-times.ts";
 import type { IgnoreRecord } from "../../fs/ignore.ts";
 import { displayPath } from "../../fs/safe-path.ts";
 import {
@@ -224,6 +224,7 @@ class Scan {
       trustDirectoryTimes: options.reread !== true && options.crossMounts !== true && keepsDirectoryTimes(options.root),
       trustAttributeTimes: options.reread !== true && options.crossMounts !== true && keepsAttributeTimes(options.root),
       trustContentTimes: keepsContentTimes(options.root),
+      devicesInMemory: options.crossMounts === true ? devicesInMemory(Buffer.from(options.root)) : [],
       quick: options.quick ?? false,
       byTimes: options.byTimes ?? false,
       untilDifferent: options.untilDifferent ?? false,

@@ -47,6 +47,8 @@ export interface ScanTask {
   trustAttributeTimes: boolean;
   /** a file whose times are as they were has the content that it had, but for a while after a change */
   trustContentTimes: boolean;
+  /** devices, as `deviceWord` has them, of which that does not hold all the same: mounted inside, and gone into */
+  devicesInMemory: readonly number[];
   /** do not read large changed files: enough to say that something changed */
   quick: boolean;
   /** nor those that are young, where all that is known of them is as it was */
