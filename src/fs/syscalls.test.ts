@@ -1,4 +1,5 @@
 import assert from "node:assert/strict";
+import { spawnSync } from "node:child_process";
 import fs from "node:fs";
 import os from "node:os";
 import path from "node:path";
@@ -304,4 +305,25 @@ test("an errno becomes a typed error that names it", () => {
   const error = syscallError(-errno["ENOSPC"]!, "cannot write x", "make room");
   assert.deepEqual([error.code, error.message, error.hint], ["no_space", "cannot write x: ENOSPC", "make room"]);
   assert.equal(errnoName(99_999), "errno 99999");
+});
+
+test("the mode of what is no link is set where there is no /proc, and that of a link is not", (t) => {
+  if (!nativeAvailable() || !ROOT) return t.skip("needs native calls and root");
+  const folder = fs.mkdtempSync(path.join(os.tmpdir(), "cairn-syscalls-"));
+  t.after(() => fs.rmSync(folder, { recursive: true }));
+  const script = `
+import { openDirectory, putName, syscalls } from ${JSON.stringify(import.meta.resolve("./syscalls.ts"))};
+import { newArena } from ${JSON.stringify(import.meta.resolve("../native.ts"))};
+const [sys, fd, name] = [syscalls(), openDirectory(process.argv[1]), newArena(64)];
+const chmod = (text) => (putName(name, 0, Buffer.from(text)), sys.chmod(fd, name, 0, 0o640));
+console.log(chmod("file"), chmod("link") < 0);
+`;
+  for (const name of ["file", "target"]) fs.writeFileSync(path.join(folder, name), "", { mode: 0o600 });
+  fs.symlinkSync("target", path.join(folder, "link"));
+  const run = 'mount -t tmpfs none /proc && exec "$0" --input-type=module -e "$1" "$2"';
+  const child = spawnSync("unshare", ["-m", "sh", "-c", run, process.execPath, script, folder], { encoding: "utf8" });
+  if (child.error !== undefined || child.stderr.includes("mount:")) return t.skip("nothing can be mounted over /proc");
+  assert.equal(child.stdout, "0 true\n", child.stderr);
+  const modes = ["file", "target"].map((name) => fs.statSync(path.join(folder, name)).mode & 0o777);
+  assert.deepEqual(modes, [0o640, 0o600]);
 });

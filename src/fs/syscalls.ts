@@ -10,7 +10,7 @@ import {
   onLinux,
   settleResult,
 } from "../native.ts";
-import { EAGAIN, EBADF, ENAMETOOLONG } from "./errno.ts";
+import { EAGAIN, EBADF, ENAMETOOLONG, EOPNOTSUPP } from "./errno.ts";
 import { bindExactTimes } from "./exact-times.ts";
 import { openByNames } from "./open-below.ts";
 import {
@@ -20,8 +20,11 @@ import {
   EINTR,
   evenLinkMode,
   type NameCalls,
+  newStatBuffer,
   OPEN,
+  STAT,
   type Syscalls,
+  TYPE,
 } from "./syscall-abi.ts";
 import { withoutShadows } from "./shadow-attributes.ts";
 import { fallbackSyscalls, holdDirectory } from "./syscalls-fallback.ts";
@@ -141,6 +144,10 @@ function nameCalls(): NameCalls {
   anyName.bytes.set([0x78, 0]);
   const tried = settleResult(fchmodat(-1, anyName.address, 0, AT_SYMLINK_NOFOLLOW));
   const chmodFlags = tried === EBADF ? AT_SYMLINK_NOFOLLOW : 0;
+  const looked = newStatBuffer();
+  const mayBeLink = (d: number, names: Arena, n: number): boolean =>
+    settleResult(statx(d, names.address + n, AT_SYMLINK_NOFOLLOW, STATX_MASK, looked.arena.address)) < 0 ||
+    looked.words[STAT.MODE]! >>> 12 === TYPE.LINK;
   const fchownat = required("int fchownat(int d, uint64_t n, uint u, uint g, int f)");
   const utimens = bindExactTimes();
   if (utimens === null) throw new CairnError("unsupported", "the C library sets no exact times");
@@ -160,7 +167,12 @@ function nameCalls(): NameCalls {
       settleResult(mknodat(d, names.address + n, mode, deviceNumber(major, minor))),
     unlink: (d, names, n, dir) => settleResult(unlinkat(d, names.address + n, dir ? AT_REMOVEDIR : 0)),
     rename: (fd, from, fn, d, to, n, flags) => settleResult(renameat2(fd, from.address + fn, d, to.address + n, flags)),
-    chmod: (d, names, n, mode) => settleResult(fchmodat(d, names.address + n, mode, chmodFlags)),
+    chmod: (d, names, n, mode) => {
+      const result = settleResult(fchmodat(d, names.address + n, mode, chmodFlags));
+      // In several steps it goes through /proc, and without one says of everything what it says of links.
+      if (result !== EOPNOTSUPP || chmodFlags === 0 || mayBeLink(d, names, n)) return result;
+      return settleResult(fchmodat(d, names.address + n, mode, 0));
+    },
     lchown: (d, names, n, u, g) => settleResult(fchownat(d, names.address + n, u, g, AT_SYMLINK_NOFOLLOW)),
     utimens,
   };
