@@ -70,6 +70,14 @@ test("show prints the file's own bytes when a person asks", async () => {
   assert.deepEqual(fake.asked.at(-1), { method: "read", args: [ID_A, "a.txt"] });
 });
 
+test("show lists the workspace's root when the path after the colon is only a slash", async () => {
+  for (const target of ["head", "head:", "head:/", "head:.", "head:./"]) {
+    const { fake, status } = await runFake(["show", target]);
+    const asked = fake.asked.find(({ method }) => method === "show");
+    assert.deepEqual([status, asked?.args.slice(0, 2)], [0, ["head", undefined]], target);
+  }
+});
+
 for (const code of Object.keys(ERROR_TABLE) as ErrorCode[]) {
   test(`the exit status is the table's when the library fails with ${code}`, async () => {
     const error = new CairnError(code, "what was tried", { hint: "what to do", details: { holder: 7 } });

@@ -20,7 +20,8 @@ export const command: CommandDefinition = {
 };
 
 async function run(context: Context, input: Input): Promise<Outcome> {
-  const [target, path] = splitTarget(input);
+  const [target, named] = splitTarget(input);
+  const path = named === "/" ? undefined : named;
   if (typeof path === "string" && path.startsWith("/"))
     throw usage(`the path after the colon begins at the workspace's root, without a slash: ${path}`);
   const client = await context.open();
