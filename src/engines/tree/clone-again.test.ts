@@ -124,18 +124,26 @@ void describe("what is renamed while a folder is cloned", () => {
     );
   });
 
-  test("a directory is named as changing when one in it was renamed before it was read, and not when it was removed", (t) => {
+  test("a directory is named as changing when one in it was renamed before it was read, and not when it was removed or another made", (t) => {
     const [from, to] = [temporaryFolder(t), temporaryFolder(t)];
     for (const at of [from, to]) fs.mkdirSync(path.join(at, "in/there"), { recursive: true });
     const fds = { from: openDirectory(Buffer.from(from)), target: openDirectory(Buffer.from(to)) };
     t.after(() => [fds.from, fds.target].forEach((fd) => fs.closeSync(fd)));
     const named = (): string[] =>
-      renamedAway(syscalls(), { ...fds, gone: [Buffer.from("in/old/below")], passedOver: new Set(["in/mount"]) }).map(
-        (each) => Buffer.from(each).toString(),
-      );
+      renamedAway(syscalls(), [Buffer.from("in/old/below")], {
+        ...fds,
+        root: Buffer.from(from),
+        passedOver: new Set(["in/mount"]),
+        began,
+      }).map((each) => Buffer.from(each).toString());
     fs.mkdirSync(path.join(from, "in/mount"));
-    assert.deepEqual(named(), []);
     fs.mkdirSync(path.join(from, "in/new"));
+    let began = fs.statSync(path.join(from, "in/new")).birthtimeMs + 1;
     assert.deepEqual(named(), ["in"]);
+    began -= 2;
+    assert.deepEqual(named(), [], "it was made since");
+    fs.rmdirSync(path.join(from, "in/new"));
+    began += 2;
+    assert.deepEqual(named(), []);
   });
 });

@@ -1,6 +1,8 @@
+import fs from "node:fs";
 import { DirectoryListing } from "../../fs/listing.ts";
 import { openBelow } from "../../fs/open-below.ts";
 import { newStatBuffer, putName, STAT, type StatBuffer, type Syscalls, TYPE } from "../../fs/syscalls.ts";
+import { joinRaw } from "../../fs/safe-path.ts";
 import { newArena } from "../../native.ts";
 import { STAGING_NAME } from "../scan/task.ts";
 import { DIRECTORY, type DirectoryPair, type EntryCloner } from "./clone-entry.ts";
@@ -149,20 +151,24 @@ class CloneAgain {
   }
 }
 
+/** The two sides of a clone when all is cloned. */
+interface Sides {
+  /** open, and the source's path */
+  from: number;
+  target: number;
+  root: Uint8Array;
+  /** what is not meant to be in the clone, by path in latin1 */
+  passedOver: ReadonlySet<string>;
+  /** when the clone was begun, in milliseconds since 1970 */
+  began: number;
+}
+
 /**
- * Directories of the source that have a directory which the clone has not, among those in which one was gone when it was
- * to be cloned: it has got another name. One that was removed is no matter. `passedOver`: what is not meant to be there,
- * by path in latin1.
+ * Directories of the source that have a directory which the clone has not, and which is older, among those in which one
+ * was gone when it was to be cloned: it has got another name. One that was removed, or made meanwhile, is no matter.
  */
-export function renamedAway(
-  sys: Syscalls,
-  {
-    from,
-    target,
-    gone,
-    passedOver,
-  }: { from: number; target: number; gone: readonly Uint8Array[]; passedOver: ReadonlySet<string> },
-): Uint8Array[] {
+export function renamedAway(sys: Syscalls, gone: readonly Uint8Array[], sides: Sides): Uint8Array[] {
+  const { from, target } = sides;
   const torn: Uint8Array[] = [];
   const seen = new Set<string>();
   const path = newArena(8192);
@@ -177,7 +183,7 @@ export function renamedAway(
     const key = Buffer.from(parent).toString("latin1");
     const own = seen.has(key) ? -1 : openBelow(sys, target, parent, DIRECTORY, path);
     seen.add(key);
-    if (own >= 0 && lacksOne(sys, { fd, own, key, passedOver })) torn.push(Uint8Array.from(parent));
+    if (own >= 0 && lacksOne(sys, { fd, own, key }, sides)) torn.push(Uint8Array.from(parent));
     sys.close(fd);
     if (own >= 0) sys.close(own);
   }
@@ -186,7 +192,8 @@ export function renamedAway(
 
 function lacksOne(
   sys: Syscalls,
-  { fd, own, key, passedOver }: { fd: number; own: number; key: string; passedOver: ReadonlySet<string> },
+  { fd, own, key }: { fd: number; own: number; key: string },
+  { root, passedOver, began }: Pick<Sides, "root" | "passedOver" | "began">,
 ): boolean {
   const listing = new DirectoryListing();
   const stat = newStatBuffer();
@@ -196,7 +203,19 @@ function lacksOne(
   return listing.offsets.some((name) => {
     const { bytes } = listing.names;
     const text = Buffer.from(bytes.buffer, bytes.byteOffset).toString("latin1", name, bytes.indexOf(0, name));
-    if (passedOver.has(key === "" ? text : `${key}/${text}`) || (key === "" && STAGING_NAME.test(text))) return false;
-    return isDirectory(fd, name) && !isDirectory(own, name);
+    const path = key === "" ? text : `${key}/${text}`;
+    if (passedOver.has(path) || (key === "" && STAGING_NAME.test(text))) return false;
+    return (
+      isDirectory(fd, name) && !isDirectory(own, name) && isOlder(joinRaw(root, Buffer.from(path, "latin1")), began)
+    );
   });
+}
+
+/** Whether something was there before a moment; true as well where nothing tells. */
+function isOlder(place: Buffer, moment: number): boolean {
+  try {
+    return fs.lstatSync(place).birthtimeMs < moment;
+  } catch {
+    return true;
+  }
 }

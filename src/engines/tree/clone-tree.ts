@@ -83,6 +83,7 @@ async function fill(
   inodes: number,
   threads: readonly EngineThread[],
 ): Promise<CloneTreeResult> {
+  const began = Date.now();
   const pool = WorkPool.create(threads.length);
   const task: CloneTask = {
     from: options.from,
@@ -111,7 +112,7 @@ async function fill(
     );
     const outcome = merge(firstFailure(asked));
     failpoint("clone.filled");
-    finish(task, pool, outcome);
+    finish(task, pool, { outcome, began });
     throwIfAborted(options.signal);
     options.onProgress?.(outcome.entries);
     const { closed: _closed, gone: _gone, isUnsure: _unsure, ...result } = outcome;
@@ -229,7 +230,7 @@ function merge(outcomes: readonly CloneOutcome[]): CloneOutcome {
 }
 
 /** What is left when all directories are filled: those that vanished, those that lock their owner out, the root itself. */
-function finish(task: CloneTask, pool: WorkPool, outcome: CloneOutcome): void {
+function finish(task: CloneTask, pool: WorkPool, { outcome, began }: { outcome: CloneOutcome; began: number }): void {
   const sys = syscalls();
   const from = openDirectory(Buffer.from(task.from));
   const target = openDirectory(Buffer.from(task.to));
@@ -238,7 +239,8 @@ function finish(task: CloneTask, pool: WorkPool, outcome: CloneOutcome): void {
   try {
     for (const each of outcome.gone.toSorted((a, b) => comparePaths(b, a))) removeEmpty(sys, target, each);
     const passedOver = [...task.skip, ...[...outcome.mounts, ...outcome.omitted.map((each) => each.path)].map(latin1)];
-    append(outcome.torn, renamedAway(sys, { from, target, gone: outcome.gone, passedOver: new Set(passedOver) }));
+    const sides = { from, target, root: task.from, passedOver: new Set(passedOver), began };
+    append(outcome.torn, renamedAway(sys, outcome.gone, sides));
     const empty = new Uint8Array(0);
     for (const { path: each, stat } of outcome.closed.toSorted((a, b) => comparePaths(b.path, a.path))) {
       const source = openBelow(sys, from, each, DIRECTORY, path);
