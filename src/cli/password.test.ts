@@ -8,14 +8,18 @@ import { readPassword, type PasswordSources } from "./password.ts";
 
 const SOURCES: PasswordSources = { variable: "PASSWORD", env: process.env, cwd: "/", question: "password" };
 
+async function readText(sources: PasswordSources): Promise<string> {
+  return Buffer.from((await readPassword(sources)).bytes).toString("utf8");
+}
+
 test(
   "a command that reads stdin finds it at its end, from the line and from a variable",
   { timeout: 10_000 },
   async () => {
     const command = "cat; echo pw";
-    assert.equal(await readPassword({ ...SOURCES, command }), "pw");
+    assert.equal(await readText({ ...SOURCES, command }), "pw");
     const env = { ...process.env, CAIRN_TO_PASSWORD_COMMAND: command };
-    assert.equal(await readPassword({ ...SOURCES, env, variable: "TO_PASSWORD" }), "pw");
+    assert.equal(await readText({ ...SOURCES, env, variable: "TO_PASSWORD" }), "pw");
   },
 );
 

@@ -1,10 +1,10 @@
 import { execFile, type ExecFileException } from "node:child_process";
 import { readFileSync } from "node:fs";
 import { resolve } from "node:path";
-import { createInterface } from "node:readline";
-import { Writable } from "node:stream";
 import { isAgeFile } from "../crypto/age.ts";
 import { CairnError, toCairnError } from "../errors.ts";
+import { formerPassword, passwordOfFile, trimPassword } from "../formats/password-bytes.ts";
+import { readHiddenLine } from "./hidden-line.ts";
 import { usage } from "./input.ts";
 
 /** Where a password may come from; the first that is there counts. */
@@ -27,14 +27,21 @@ export interface PasswordSources {
   signal?: AbortSignal;
 }
 
+export interface GivenPassword {
+  readonly bytes: Uint8Array;
+  /** What earlier versions took it for; null where that is the same. */
+  readonly former: string | null;
+}
+
 const PREFIXES = ["CAIRN_", "RESTIC_"];
 const MAX_BYTES = 1024 * 1024;
 
 /**
  * A repository's password: from a file, from a command, from CAIRN_… or RESTIC_… variables, or asked on the terminal.
- * White space at both ends of files and of output is not part of it, as in restic. Throws `usage` when there is none.
+ * White space at both ends of files and of output is not part of it, as in restic. Throws `usage` when
+ * there is none.
  */
-export async function readPassword(sources: PasswordSources): Promise<string> {
+export async function readPassword(sources: PasswordSources): Promise<GivenPassword> {
   const { file, command, variable, env } = sources;
   if (file !== undefined && command !== undefined)
     throw usage("a password comes from a file or from a command, not from both");
@@ -43,7 +50,7 @@ export async function readPassword(sources: PasswordSources): Promise<string> {
   for (const prefix of PREFIXES) {
     const name = `${prefix}${variable}`;
     const value = env[name];
-    if (value !== undefined && value !== "") return value;
+    if (value !== undefined && value !== "") return fromVariable(name, value);
     const named = env[`${name}_FILE`];
     if (named !== undefined && named !== "") return fromFile(named, sources);
     const line = env[`${name}_COMMAND`];
@@ -59,7 +66,7 @@ function whereFrom(variable: string): string {
   return `${option}-file FILE, ${option}-command COMMAND, or the variable CAIRN_${variable} or CAIRN_${variable}_FILE`;
 }
 
-async function fromFile(file: string, { cwd, env, identity, variable }: PasswordSources): Promise<string> {
+async function fromFile(file: string, { cwd, env, identity, variable }: PasswordSources): Promise<GivenPassword> {
   const path = resolve(cwd, file);
   let bytes: Uint8Array;
   try {
@@ -69,7 +76,7 @@ async function fromFile(file: string, { cwd, env, identity, variable }: Password
       throw usage(`the password file ${path} is a folder`, whereFrom(variable));
     throw toCairnError(error, `reading the password file ${path}`);
   }
-  if (!isAgeFile(bytes)) return checked(bytes, path, variable);
+  if (!isAgeFile(bytes)) return checked(bytes, passwordOfFile(bytes), path, variable);
   const keys = identity ?? env["CAIRN_AGE_IDENTITY"];
   if (keys === undefined || keys === "")
     throw usage(
@@ -78,18 +85,41 @@ async function fromFile(file: string, { cwd, env, identity, variable }: Password
     );
   const { openAgePassword } = await import("../operations/backup/age-password.ts");
   const password = await openAgePassword(bytes, { file: path, identity: resolve(cwd, keys) });
-  return checked(Buffer.from(password), path, variable);
+  return checked(password, trimPassword(password), path, variable);
 }
 
-function checked(bytes: Uint8Array, from: string, variable: string): string {
-  if (bytes.length > MAX_BYTES) throw usage(`the password from ${from} is longer than a mebibyte`, whereFrom(variable));
-  const text = Buffer.from(bytes).toString("utf8").trim();
-  if (text === "") throw usage(`the password from ${from} is empty`, whereFrom(variable));
-  return text;
+/** `all`: with what is no part of it. */
+function checked(all: Uint8Array, bytes: Uint8Array, from: string, variable: string): GivenPassword {
+  if (all.length > MAX_BYTES) throw usage(`the password from ${from} is longer than a mebibyte`, whereFrom(variable));
+  if (bytes.length === 0) throw usage(`the password from ${from} is empty`, whereFrom(variable));
+  return { bytes, former: formerPassword(all, bytes) };
+}
+
+/** Node hands variables over as text, in which what is no UTF-8 is lost. */
+function fromVariable(name: string, value: string): GivenPassword {
+  if (!value.includes("\ufffd")) return { bytes: Buffer.from(value), former: null };
+  let all: Buffer;
+  try {
+    all = readFileSync("/proc/self/environ");
+  } catch {
+    throw usage(`the variable ${name} is no UTF-8`, "put the password into a file: --password-file FILE");
+  }
+  const key = Buffer.from(`${name}=`);
+  for (let at = 0; at < all.length;) {
+    const end = all.indexOf(0, at);
+    const line = all.subarray(at, end < 0 ? all.length : end);
+    const bytes = line.subarray(key.length);
+    if (line.subarray(0, key.length).equals(key) && bytes.toString("utf8") === value)
+      return { bytes, former: Buffer.from(value).equals(bytes) ? null : value };
+    at += line.length + 1;
+  }
+  // It was set in this process, as that text.
+  return { bytes: Buffer.from(value), former: null };
 }
 
 /** Through the shell. Its errors go to the terminal and are never part of a message, for they may hold the secret. */
-async function fromCommand(command: string, { cwd, env, signal, variable }: PasswordSources): Promise<string> {
+async function fromCommand(command: string, sources: PasswordSources): Promise<GivenPassword> {
+  const { cwd, env, signal, variable } = sources;
   const output = await new Promise<Buffer>((done, fail) => {
     const child = execFile(
       "/bin/sh",
@@ -110,7 +140,7 @@ async function fromCommand(command: string, { cwd, env, signal, variable }: Pass
     child.stdin?.end();
     child.stderr?.pipe(process.stderr);
   });
-  return checked(output, "the command", variable);
+  return checked(output, trimPassword(output), "the command", variable);
 }
 
 function commandFailure({ code, signal }: ExecFileException): CairnError {
@@ -121,28 +151,21 @@ function commandFailure({ code, signal }: ExecFileException): CairnError {
   });
 }
 
-async function fromTerminal({ question, variable, twice, signal }: PasswordSources): Promise<string> {
+async function fromTerminal({ question, variable, twice, signal }: PasswordSources): Promise<GivenPassword> {
   const first = await ask(`${question}: `, signal);
-  if (first === "") throw usage("the password is empty", whereFrom(variable));
-  if (twice === true && (await ask("once more: ", signal)) !== first) throw usage("the two passwords are not the same");
-  return first;
+  if (first.length === 0) throw usage("the password is empty", whereFrom(variable));
+  if (twice === true && !first.equals(await ask("once more: ", signal)))
+    throw usage("the two passwords are not the same");
+  const text = first.toString("utf8");
+  return { bytes: first, former: Buffer.from(text).equals(first) ? null : text };
 }
 
 /** Shows the question, not what is typed. */
-async function ask(question: string, signal: AbortSignal | undefined): Promise<string> {
+async function ask(question: string, signal: AbortSignal | undefined): Promise<Buffer> {
   process.stderr.write(question);
-  const nowhere = new Writable({ write: (_chunk, _encoding, done) => done() });
-  const terminal = createInterface({ input: process.stdin, output: nowhere, terminal: true, historySize: 0 });
   try {
-    return await new Promise<string>((done, fail) => {
-      const stop = (): void => fail(new CairnError("interrupted", "stopped while the password was asked for"));
-      terminal.once("line", done);
-      terminal.once("SIGINT", stop);
-      terminal.once("close", stop);
-      signal?.addEventListener("abort", stop, { once: true });
-    });
+    return Buffer.from(await readHiddenLine(process.stdin, signal));
   } finally {
-    terminal.close();
     process.stderr.write("\n");
   }
 }

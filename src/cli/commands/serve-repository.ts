@@ -171,7 +171,10 @@ async function newPassword(context: Context, user: string): Promise<string> {
   const { cwd, env, signal } = context;
   if (process.stdin.isTTY) {
     const { readPassword } = await import("../password.ts");
-    return readPassword({ variable: "REST_PASSWORD", question: `password of ${user}`, twice: true, cwd, env, signal });
+    const question = `password of ${user}`;
+    const given = await readPassword({ variable: "REST_PASSWORD", question, twice: true, cwd, env, signal });
+    if (given.former !== null) throw usage("the password of a user is to be UTF-8");
+    return Buffer.from(given.bytes).toString("utf8");
   }
   let text = "";
   for await (const chunk of process.stdin.setEncoding("utf8")) {

@@ -5,6 +5,7 @@ import path from "node:path";
 import { CairnError, toCairnError } from "../../errors.ts";
 import { failpoint } from "../../failpoint.ts";
 import { decodeMasterKeys, encodeMasterKeys } from "../../formats/key-file.ts";
+import { formerPassword, passwordOfFile } from "../../formats/password-bytes.ts";
 import { decodeTree, type TreeNode } from "../../formats/tree.ts";
 import { durableWrite } from "../../fs/durable.ts";
 import { newWorkDirectory } from "../../fs/work-directory.ts";
@@ -204,7 +205,7 @@ export async function lookIntoRepository(root: string, passwordFile?: string): P
   try {
     if (passwordFile === undefined && fs.existsSync(keyFile))
       return await Repository.open(storage, { keys: decodeMasterKeys(fs.readFileSync(keyFile)) });
-    return await Repository.open(storage, { password: fs.readFileSync(passwordFile ?? beside, "utf8").trimEnd() });
+    return await openByFile(storage, passwordFile ?? beside);
   } catch (error) {
     if ((error as NodeJS.ErrnoException).code !== "ENOENT") throw toCairnError(error, `open ${root}`);
     throw new CairnError(
@@ -212,6 +213,18 @@ export async function lookIntoRepository(root: string, passwordFile?: string): P
       `${root} is sealed, and ${passwordFile ?? `${keyFile} and ${beside}`} cannot be read`,
       { hint: "name its password file: --password-file FILE", cause: error },
     );
+  }
+}
+
+async function openByFile(storage: LocalStorage, file: string): Promise<Repository> {
+  const all = fs.readFileSync(file);
+  const password = passwordOfFile(all);
+  try {
+    return await Repository.open(storage, { password });
+  } catch (error) {
+    const former = formerPassword(all, password);
+    if (former === null || !(error instanceof CairnError && error.code === "wrong_password")) throw error;
+    return await Repository.open(storage, { password: former });
   }
 }
 

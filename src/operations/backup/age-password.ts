@@ -73,12 +73,15 @@ function writeNew(file: string, text: string): void {
 }
 
 /** The password in a file that age encrypted, by a file of identities. Throws `wrong_password`, `not_found`, `damaged`, `unsupported`. */
-export async function openAgePassword(bytes: Uint8Array, from: { file: string; identity: string }): Promise<string> {
+export async function openAgePassword(
+  bytes: Uint8Array,
+  from: { file: string; identity: string },
+): Promise<Uint8Array> {
   const path = resolve(from.identity);
   const identities = readSmallFile(path, MAX_FILE_BYTES);
   if (identities === null) throw new CairnError("not_found", `there is no identity file ${path}`);
   try {
-    return Buffer.from(await decryptWithIdentities(bytes, identities.toString("utf8"))).toString("utf8");
+    return await decryptWithIdentities(bytes, identities.toString("utf8"));
   } catch (error) {
     if (!(error instanceof CairnError)) throw error;
     const { code, message, hint } = error;

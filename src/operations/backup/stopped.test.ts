@@ -231,7 +231,8 @@ for (const isAnswered of [true, false]) {
       assert.ok(signal.aborted);
     });
     assert.ok(existsSync(file));
-    await at.open(await openAgePassword(readFileSync(file), { file, identity: identities }));
+    const password = await openAgePassword(readFileSync(file), { file, identity: identities });
+    await at.open(Buffer.from(password).toString("utf8"));
   });
 }
 

@@ -4,7 +4,7 @@ import type { Context } from "../../context.ts";
 import type { Input } from "../../input.ts";
 import { formatBytes, formatDuration, plural, printable } from "../../render/format.ts";
 import { FILTER_OPTIONS, readFilter } from "./list.ts";
-import { otherRepositoryOptions, REPOSITORY_OPTIONS, withRepository } from "./repository.ts";
+import { openNamed, otherRepositoryOptions, REPOSITORY_OPTIONS, withRepository } from "./repository.ts";
 
 export const command: CommandDefinition = {
   name: "backup copy",
@@ -33,8 +33,7 @@ async function run(context: Context, input: Input): Promise<Outcome> {
   if (input.flag("dryRun")) options.dryRun = true;
   const other = otherRepositoryOptions(context, input);
   return withRepository(context, input, async (repository) => {
-    const library = await context.library();
-    const target = await library.openRepository(other);
+    const target = await openNamed(context, other);
     try {
       const result = await repository.copyTo(target, options);
       return { data: result, text: () => render(context, result) };

@@ -20,7 +20,7 @@ export const command: CommandDefinition = {
 
 async function run(context: Context, input: Input): Promise<Outcome> {
   const library = await context.library();
-  const options: InitRepositoryOptions = repositoryOptions(context, input, { twice: true });
+  const options: InitRepositoryOptions = repositoryOptions(context, input, { twice: true }).options;
   // Inside a workspace restic cuts large files there as the workspace does.
   const like = context.chosenFolder() ?? (await library.find(context.cwd, context.callOptions()));
   if (like !== null) options.like = like;

@@ -69,7 +69,7 @@ async function act(
 ): Promise<RepositoryKeys> {
   const { repository, action, key } = what;
   const options = context.callOptions();
-  const fresh = async (): Promise<string> => newPassword(context, input);
+  const fresh = async (): Promise<Uint8Array> => newPassword(context, input);
   const file = input.text("ageOutput");
   if (file !== undefined)
     return repository.addAgeKey({
@@ -83,9 +83,9 @@ async function act(
 }
 
 /** From the options, `CAIRN_NEW_PASSWORD` and its kin, or asked twice. */
-async function newPassword(context: Context, input: Input): Promise<string> {
+async function newPassword(context: Context, input: Input): Promise<Uint8Array> {
   context.progress.finish();
-  return readPassword({
+  const { bytes } = await readPassword({
     file: input.text("newPasswordFile"),
     command: input.text("newPasswordCommand"),
     variable: "NEW_PASSWORD",
@@ -95,6 +95,7 @@ async function newPassword(context: Context, input: Input): Promise<string> {
     twice: true,
     signal: context.signal,
   });
+  return bytes;
 }
 
 async function render({ style }: Context, result: RepositoryKeys): Promise<string> {

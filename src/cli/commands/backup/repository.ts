@@ -1,4 +1,5 @@
 import type { BackupRepository, CallOptions, RepositoryOptions, TransferLimits } from "../../../operations/contract.ts";
+import { CairnError } from "../../../errors.ts";
 import type { Context } from "../../context.ts";
 import type { OptionDefinition } from "../../definitions.ts";
 import type { Input } from "../../input.ts";
@@ -24,12 +25,14 @@ export const UNREADABLE_HINT = "`cairn backup forget ID` removes a snapshot whos
 
 const PREFIXES = ["CAIRN_", "RESTIC_"];
 
-/** The repository that a line or the environment names, and how its password is asked for. */
-export function repositoryOptions(
-  context: Context,
-  input: Input,
-  asked: { twice?: boolean } = {},
-): RepositoryOptions & CallOptions {
+/** A repository that a line or the environment names, and how its password is asked for. */
+export interface NamedOptions {
+  options: RepositoryOptions & CallOptions;
+  /** What earlier versions took its password for, where that is another; null until it has been asked for. */
+  former: () => string | null;
+}
+
+export function repositoryOptions(context: Context, input: Input, asked: { twice?: boolean } = {}): NamedOptions {
   return optionsFor(context, input, {
     repository: locationOf(context, input),
     file: input.text("passwordFile"),
@@ -37,6 +40,28 @@ export function repositoryOptions(
     variable: "PASSWORD",
     ...asked,
   });
+}
+
+/** Opens it. What was made with what an earlier version took its password for still opens, with a warning. */
+export async function openNamed(context: Context, { options, former }: NamedOptions): Promise<BackupRepository> {
+  const library = await context.library();
+  try {
+    return await library.openRepository(options);
+  } catch (error) {
+    const password = former();
+    if (password === null || !isWrongPassword(error)) throw error;
+    const repository = await library.openRepository({ ...options, password }).catch((again: unknown) => {
+      throw isWrongPassword(again) ? error : again;
+    });
+    context.note(
+      `the password of ${withoutSecret(options.repository)} opens it only as earlier versions of Cairn took it, which was not as it is: other passwords may open it too, and restic does not with this one; \`cairn backup key passwd\` with the same password as the new one mends that`,
+    );
+    return repository;
+  }
+}
+
+function isWrongPassword(error: unknown): boolean {
+  return error instanceof CairnError && error.code === "wrong_password";
 }
 
 interface NamedRepository {
@@ -49,14 +74,11 @@ interface NamedRepository {
 }
 
 /** The limits are those of each repository that a line names: of two, one is read and the other written for the most part. */
-function optionsFor(
-  context: Context,
-  input: Input,
-  { repository, ...asked }: NamedRepository,
-): RepositoryOptions & CallOptions {
+function optionsFor(context: Context, input: Input, { repository, ...asked }: NamedRepository): NamedOptions {
   const { env, cwd, signal, progress } = context;
   const limits = limitsOf(input);
-  return {
+  let former: string | null = null;
+  const options: RepositoryOptions & CallOptions = {
     ...context.callOptions(),
     ...(limits === null ? {} : { limits }),
     repository,
@@ -64,9 +86,12 @@ function optionsFor(
     password: async () => {
       progress.finish();
       const question = `password of ${withoutSecret(repository)}`;
-      return readPassword({ ...asked, identity: input.text("ageIdentity"), env, cwd, question, signal });
+      const given = await readPassword({ ...asked, identity: input.text("ageIdentity"), env, cwd, question, signal });
+      former = given.former;
+      return given.bytes;
     },
   };
+  return { options, former: () => former };
 }
 
 function limitsOf(input: Input): TransferLimits | null {
@@ -98,7 +123,7 @@ function absolute(context: Context, location: string): string {
 }
 
 /** The other repository of a verb that has two: `--to-repo` and its password. */
-export function otherRepositoryOptions(context: Context, input: Input): RepositoryOptions & CallOptions {
+export function otherRepositoryOptions(context: Context, input: Input): NamedOptions {
   const location = input.text("toRepo");
   if (location === undefined || location === "") throw usage("which repository to copy into? name it with --to-repo");
   return optionsFor(context, input, {
@@ -126,9 +151,9 @@ export async function whileOpening<T>(
   work: (opening: Promise<BackupRepository>) => Promise<T>,
   soon?: RepositoryOptions["soon"],
 ): Promise<T> {
-  const library = await context.library();
-  const options = { ...repositoryOptions(context, input), ...(soon === undefined ? {} : { soon }) };
-  const opening = library.openRepository(options);
+  const named = repositoryOptions(context, input);
+  if (soon !== undefined) named.options.soon = soon;
+  const opening = openNamed(context, named);
   // It may fail before it is waited for.
   opening.catch(() => undefined);
   try {

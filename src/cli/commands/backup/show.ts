@@ -6,7 +6,7 @@ import { renderListing } from "../../render/listing.ts";
 import { renderTable } from "../../render/table.ts";
 import { contentOutcome, splitTarget } from "../../shown.ts";
 import { FILTER_OPTIONS, readFilter, rowOf } from "./list.ts";
-import { REPOSITORY_OPTIONS, repositoryOptions } from "./repository.ts";
+import { openNamed, REPOSITORY_OPTIONS, repositoryOptions } from "./repository.ts";
 
 export const command: CommandDefinition = {
   name: "backup show",
@@ -33,8 +33,7 @@ async function run(context: Context, input: Input): Promise<Outcome> {
   const [snapshot, path = ""] = splitTarget(input);
   if (snapshot === "") throw usage("which snapshot? name it before the colon: latest:PATH");
   const options: ShowBackupOptions = { ...context.callOptions(), ...readFilter(context, input) };
-  const library = await context.library();
-  const repository = await library.openRepository(repositoryOptions(context, input));
+  const repository = await openNamed(context, repositoryOptions(context, input));
   let isReadLater = false;
   try {
     const shown = await repository.show(snapshot, path, options);

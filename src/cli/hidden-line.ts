@@ -1,0 +1,98 @@
+import { CairnError } from "../errors.ts";
+
+/** A terminal: stdin, for all but tests. */
+export interface TerminalInput extends NodeJS.ReadableStream {
+  setRawMode?(raw: boolean): unknown;
+  unshift(chunk: Uint8Array): void;
+}
+
+const ENTER = new Set([0x0a, 0x0d]);
+const ERASE = new Set([0x08, 0x7f]);
+const [INTERRUPT, END, ERASE_LINE, ESCAPE] = [0x03, 0x04, 0x15, 0x1b];
+const ENDS = ["end", "close", "error"] as const;
+/** What comes later than this after an escape character is no part of its sequence. */
+const ESCAPE_MS = 500;
+
+/**
+ * Reads a line of bytes, as the terminal sends them, and shows none of it: what is no UTF-8 stays what it is. Throws
+ * `interrupted`.
+ */
+export async function readHiddenLine(input: TerminalInput, signal?: AbortSignal): Promise<Uint8Array> {
+  const { promise, resolve, reject } = Promise.withResolvers<Uint8Array>();
+  const stop = (): void => reject(new CairnError("interrupted", "stopped while the password was asked for"));
+  const line = new HiddenLine();
+  const onData = (chunk: Uint8Array): void => {
+    for (const [i, byte] of chunk.entries()) {
+      const done = line.take(byte);
+      if (done === null) continue;
+      input.pause();
+      input.removeListener("data", onData);
+      // The rest is the next question's.
+      if (i + 1 < chunk.length) input.unshift(chunk.subarray(i + 1));
+      if (done === "stopped") stop();
+      else resolve(line.bytes);
+      return;
+    }
+  };
+  for (const event of ENDS) input.once(event, stop);
+  signal?.addEventListener("abort", stop, { once: true });
+  if (signal?.aborted === true) stop();
+  input.setRawMode?.(true);
+  input.on("data", onData);
+  input.resume();
+  try {
+    return await promise;
+  } finally {
+    input.pause();
+    input.setRawMode?.(false);
+    input.removeListener("data", onData);
+    for (const event of ENDS) input.removeListener(event, stop);
+    signal?.removeEventListener("abort", stop);
+  }
+}
+
+class HiddenLine {
+  #bytes: number[] = [];
+  /** Of an escape sequence, as of an arrow key. */
+  #escape: { kind: "begun" | "long" | "short"; at: number } | null = null;
+
+  get bytes(): Uint8Array {
+    return Uint8Array.from(this.#bytes);
+  }
+
+  /** Whether this byte ends the line. */
+  take(byte: number): "done" | "stopped" | null {
+    if (byte === INTERRUPT) return "stopped";
+    if (ENTER.has(byte)) return "done";
+    if (this.#isOfEscape(byte)) return null;
+    if (byte === END) return this.#bytes.length === 0 ? "stopped" : null;
+    if (ERASE.has(byte)) this.#eraseCharacter();
+    else if (byte === ERASE_LINE) this.#bytes = [];
+    else if (byte >= 0x20 || byte === 0x09) this.#bytes.push(byte);
+    return null;
+  }
+
+  #isOfEscape(byte: number): boolean {
+    const now = performance.now();
+    const escape = this.#escape;
+    this.#escape = byte === ESCAPE ? { kind: "begun", at: now } : null;
+    if (byte === ESCAPE) return true;
+    if (escape === null || now - escape.at > ESCAPE_MS) return false;
+    if (escape.kind === "begun" && byte === 0x5b) this.#escape = { kind: "long", at: now };
+    else if (escape.kind === "begun" && byte === 0x4f) this.#escape = { kind: "short", at: now };
+    else if (escape.kind === "long" && byte < 0x40) this.#escape = { kind: "long", at: now };
+    return true;
+  }
+
+  /** The bytes of one of UTF-8, else one byte. */
+  #eraseCharacter(): void {
+    const bytes = this.#bytes;
+    let start = bytes.length - 1;
+    while (start > 0 && bytes.length - start < 4 && (bytes[start]! & 0xc0) === 0x80) start--;
+    const tail = Buffer.from(bytes.slice(start));
+    const text = tail.toString("utf8");
+    const units = (text.codePointAt(0) ?? 0) > 0xffff ? 2 : 1;
+    const isCharacter = text.length === units && Buffer.from(text).equals(tail);
+    bytes.length = Math.max(isCharacter ? start : bytes.length - 1, 0);
+  }
+}
