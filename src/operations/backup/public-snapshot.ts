@@ -1,3 +1,4 @@
+import { PROGRAM } from "../../formats/program.ts";
 import type { Snapshot } from "../../formats/snapshot.ts";
 import { CairnError } from "../../errors.ts";
 import { isSavePointId, type SavePointId } from "../../ids.ts";
@@ -30,6 +31,18 @@ export function pointOf(snapshot: Snapshot): SavePointId | null {
     if (isSavePointId(id)) return id;
   }
   return null;
+}
+
+/** Of a save point or a stream, whatever became of its tags; `repair snapshots` makes others' anew, and says of which. */
+export function isMadeByUs({
+  tags,
+  program_version: by,
+  original,
+}: Pick<Snapshot, "tags" | "program_version" | "original">): boolean {
+  return (
+    (tags ?? []).some((tag) => tag.startsWith(POINT_TAG)) ||
+    (original === undefined && by !== undefined && by.startsWith(`${PROGRAM.split(" ")[0]} `))
+  );
 }
 
 /** A snapshot's tags as its maker chose them. */

@@ -26,7 +26,7 @@ import { chosenSnapshots } from "./list.ts";
 import { type Look, lookingBy } from "./look.ts";
 import { LOST_MANIFEST, repairedManifest } from "./repaired-manifest.ts";
 import { lockCall, type RepositoryAccess } from "./repository-access.ts";
-import { nameOf, readNodes, savedEntry, snapshotContent } from "./snapshot-content.ts";
+import { mayHaveManifest, nameOf, readNodes, savedEntry, snapshotContent } from "./snapshot-content.ts";
 
 const REPAIRED = "repaired";
 /** Files up to this size are one blob. */
@@ -191,17 +191,20 @@ class SnapshotRepair {
     if (mended.tree === null) return null;
     const tree = objectIdOf(mended.tree);
     const { paths } = listed.snapshot;
+    const mayBeOurs = mayHaveManifest(listed.snapshot);
     const depth = (paths[0] ?? "").split("/").filter((part) => part !== "").length;
-    const lost = mended.lost.filter(({ path }) => !isOwn(path));
+    const lost = mended.lost.filter(({ path }) => !mayBeOurs || !isOwn(path));
     if (paths.length === 1 && lost.some(({ path }) => componentsOf(path).length <= depth)) {
       // In a snapshot of a save point that is its folder, or one above it. Other programs may have laid it out otherwise.
       const nodes = await readNodes({ reader, index }, mended.tree);
-      return nodes.length === 0 || nodes.some((node) => nameOf(node) === ".cairn") ? null : mended.tree;
+      const isRecordsAlone = mayBeOurs && nodes.some((node) => nameOf(node) === ".cairn");
+      return nodes.length === 0 || isRecordsAlone ? null : mended.tree;
     }
+    if (!mayBeOurs) return mended.tree;
     const records = mended.lost.filter(isManifest).map(tellingWhatItCosts);
     const content = await (records.length > 0 ? savedWithoutManifest : snapshotContent)(
       { reader, index },
-      { tree, paths },
+      { ...listed.snapshot, tree },
     );
     const below = [...records, ...lost.map((entry) => ({ ...entry, path: withoutFirst(entry.path, depth) }))];
     if (content === null || content.manifest === null || below.length === 0) return mended.tree;

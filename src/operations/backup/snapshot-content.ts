@@ -7,6 +7,7 @@ import { objectIdOf } from "../../ids.ts";
 import { type BlobIndex, blobTypeName, DATA_BLOB, TREE_BLOB } from "../../repository/blob-index.ts";
 import { packsAhead } from "../../repository/live.ts";
 import type { NearReader } from "../../repository/near-reader.ts";
+import { isMadeByUs } from "./public-snapshot.ts";
 
 /** What a snapshot holds, whoever made it. */
 export interface SnapshotContent {
@@ -24,39 +25,62 @@ export interface SnapshotContent {
 
 const MAX_MANIFEST_BYTES = 1024 * 1024 * 1024;
 
+/** What tells what a snapshot holds. */
+export type ToldBy = Pick<Snapshot, "tree" | "paths" | "tags" | "program_version" | "original">;
+
 /** Finds the saved folder and the manifest of a snapshot. `damaged` when the trees above them cannot be read. */
 export async function snapshotContent(
   from: { reader: NearReader; index: BlobIndex },
-  snapshot: Pick<Snapshot, "tree" | "paths">,
+  snapshot: ToldBy,
 ): Promise<SnapshotContent> {
   const top = Buffer.from(snapshot.tree, "hex");
+  const other = { root: top, only: null, node: null, manifest: null, manifestDamage: null };
   const found = await tryManifest(from, await readNodes(from, top));
-  if (found === null || snapshot.paths.length !== 1)
-    return { root: top, only: null, node: null, manifest: null, manifestDamage: null };
-  const saved = await savedEntry(from, snapshot);
-  if (saved === null)
-    throw new CairnError("damaged", `tree ${snapshot.tree.slice(0, 12)} does not lead to ${snapshot.paths[0]}`);
-  return { ...saved, ...found };
+  if (found === null || snapshot.paths.length !== 1 || !mayHaveManifest(snapshot)) return other;
+  const byName = !isMadeByUs(snapshot);
+  const saved = await savedEntry(from, snapshot, { byName });
+  if (saved !== null) return { ...saved, ...found };
+  if (byName) return other;
+  throw new CairnError("damaged", `tree ${snapshot.tree.slice(0, 12)} does not lead to ${snapshot.paths[0]}`);
 }
 
-/** What was saved, in a snapshot of ours; null where the trees are none of ours. `damaged` as above. */
+/**
+ * Whether a manifest at its root is its own: also of one that another program made of one of ours, which then says of
+ * which. In others it lies where a restore by another program has put it, and is of what was restored there.
+ */
+export function mayHaveManifest(snapshot: ToldBy): boolean {
+  return isMadeByUs(snapshot) || snapshot.original !== undefined;
+}
+
+/**
+ * What was saved, in a snapshot of ours; null where the trees are none of ours. `damaged` as above. `byName`: of another
+ * program, whose trees lead to its path by name, or to something else.
+ */
 export async function savedEntry(
   from: { reader: NearReader; index: BlobIndex },
   { tree: top, paths }: Pick<Snapshot, "tree" | "paths">,
+  { byName = false } = {},
 ): Promise<Pick<SnapshotContent, "root" | "only" | "node"> | null> {
   // Trees of ours have one node a level above what was saved, whatever its name's bytes are.
-  const depth = (paths[0] ?? "").split("/").filter((part) => part !== "").length;
+  const parts = (paths[0] ?? "").split("/").filter((part) => part !== "");
   let tree: Uint8Array = Buffer.from(top, "hex");
-  for (let left = depth; left > 0; left--) {
+  for (let left = parts.length; left > 0; left--) {
     const level = await readNodes(from, tree);
-    const [node, ...others] = left === depth ? level.filter((each) => nameOf(each) !== ".cairn") : level;
+    const isTop = left === parts.length;
+    const [node, ...others] = isTop ? level.filter((each) => nameOf(each) !== ".cairn") : level;
     if (node === undefined || others.length > 0) return null;
+    if (byName && !isNamed(node, parts.at(-left)!)) return null;
     if (left === 1 && node.type === "file") return { root: tree, only: node.name, node: null };
     if (node.subtree === undefined) return null;
     if (left === 1) return { root: node.subtree, only: null, node };
     tree = node.subtree;
   }
   return { root: tree, only: null, node: null };
+}
+
+/** In a path of text nothing tells which bytes that are no UTF-8 were. */
+function isNamed({ name }: TreeNode, part: string): boolean {
+  return part.includes("\ufffd") || Buffer.from(part).equals(name);
 }
 
 /** Null where there is none. */

@@ -57,5 +57,7 @@ export async function wantedInPlace(
 
 /** The folder that another program saved by its absolute path. */
 async function folderOf(look: LookAtSnapshots, { tree, paths }: Snapshot): Promise<Partial<SnapshotContent>> {
-  return paths.length === 1 && paths[0]!.startsWith("/") ? ((await savedEntry(look, { tree, paths })) ?? {}) : {};
+  return paths.length === 1 && paths[0]!.startsWith("/")
+    ? ((await savedEntry(look, { tree, paths }, { byName: true })) ?? {})
+    : {};
 }
