@@ -183,11 +183,19 @@ describe("blob index", () => {
   test("an index file that vanishes between listing and reading is no error: all is listed again", async () => {
     await withRepository(async ({ repository, storage }) => {
       await repository.saveIndex([fakeHeader(10, "a")]);
-      const faulty = new FaultyStorage(storage, [{ operation: "load", kind: "index", fault: "lose", times: 2 }]);
+      const [gone] = await repository.saveIndex([fakeHeader(10, "b")]);
+      const faulty = new FaultyStorage(storage);
       const slow = await Repository.open(faulty, { keys: repository.keys });
+      const files = await storage.list("index");
+      const list = faulty.list.bind(faulty);
+      faulty.list = async (kind) => {
+        if (kind !== "index") return list(kind);
+        faulty.list = list;
+        await storage.remove("index", gone!);
+        return files;
+      };
       assert.equal((await BlobIndex.load(slow, null)).count, 10);
-      faulty.arm({ operation: "load", kind: "index", fault: "lose" });
-      assert.equal(await new BlobIndex().refresh(slow), false);
+      assert.equal(await new BlobIndex().refresh(slow, { files }), false);
       faulty.arm({ operation: "load", kind: "index", fault: "fail" });
       await assert.rejects(BlobIndex.load(slow, null), (error) => error instanceof CairnError && error.retryable);
     });

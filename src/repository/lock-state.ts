@@ -6,6 +6,7 @@ import { CairnError } from "../errors.ts";
 import { decodeLock, type LockFile } from "../formats/lock-file.ts";
 import { livenessOf, pidIsAlive, thisProcess, type OwnerFacts } from "../fs/lock-owner.ts";
 import { filesystemKind } from "../fs/mounts.ts";
+import { LISTED_AGAIN_MS } from "./listed-files.ts";
 import type { Repository } from "./repository.ts";
 
 /** Which locks lie in a repository, and which of them count no more. Nothing here changes anything. */
@@ -45,20 +46,43 @@ export interface LookOptions {
   ours?: (id: string) => boolean | undefined;
 }
 
-/** Reads every lock there is; one that comes or goes meanwhile is no matter. */
+/**
+ * Reads every lock there is. Where one is gone when it is read, all are looked at anew: its holder may have placed another
+ * before. One that is listed all the same counts as held.
+ */
 export async function lookAtLocks(repository: Repository, options: LookOptions = {}): Promise<LockLook> {
+  let before: ReadonlySet<string> = new Set();
+  for (let attempt = 0; ; attempt++) {
+    const { look, gone } = await lookOnce(repository, options);
+    const listedAgain = gone.filter((name) => before.has(name));
+    const pause = gone.length === 0 ? undefined : LISTED_AGAIN_MS[attempt];
+    if (pause === undefined) {
+      for (const id of listedAgain) look.held.push({ id, lock: null });
+      return look;
+    }
+    if (listedAgain.length > 0) await sleep(pause);
+    before = new Set(gone);
+  }
+}
+
+/** `gone`: names that were listed and not there. */
+async function lookOnce(repository: Repository, options: LookOptions): Promise<{ look: LockLook; gone: string[] }> {
   const names = (await repository.storage.list("locks")).map(({ name }) => name);
   const hasExcepted = options.except !== undefined && names.includes(options.except);
   const look: LockLook = { held: [], dead: [], hasExcepted };
+  const gone: string[] = [];
   for (const name of names) {
     if (name === options.except) continue;
     const own = options.ours?.(name);
     const lock = own === false ? null : await readLock(repository, name);
-    if (lock === undefined) continue;
+    if (lock === undefined) {
+      gone.push(name);
+      continue;
+    }
     if (own ?? !isDead(repository, name, lock)) look.held.push({ id: name, lock });
     else look.dead.push(name);
   }
-  return look;
+  return { look, gone };
 }
 
 /** Null when it cannot be read, undefined when it is not there any more. */

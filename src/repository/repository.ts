@@ -13,6 +13,7 @@ import { objectIdOf, parseObjectId, type ObjectId } from "../ids.ts";
 import { giveBack } from "../native.ts";
 import { newPacer } from "../pacer.ts";
 import { IndexText } from "./index-text.ts";
+import { ListedFiles } from "./listed-files.ts";
 import { formatPolynomial, isUsable, randomPolynomial } from "./polynomial.ts";
 import { labelOf, type SaveOptions, type Storage, type StoredFile } from "./storage/storage.ts";
 import { packPlain, unpackPlain } from "./unpacked.ts";
@@ -210,12 +211,12 @@ export class Repository {
 
   /** The JSON bytes of a sealed file. `damaged` when its name, its seal or its frame is wrong, or a sector of it cannot be read. */
   async loadUnpacked(kind: UnpackedKind, name: string): Promise<Uint8Array> {
-    return this.#opened(kind, name, await this.#load(kind, name));
+    return this.#opened(kind, name, await this.#load(async () => this.storage.load(kind, name)));
   }
 
-  async #load(kind: UnpackedKind, name: string): Promise<Uint8Array> {
+  async #load(load: () => Promise<Uint8Array>): Promise<Uint8Array> {
     try {
-      return await this.storage.load(kind, name);
+      return await load();
     } catch (error) {
       const known = toCairnError(error);
       if (!isBadSector(known)) throw known;
@@ -250,11 +251,13 @@ export class Repository {
   }
 
   /**
-   * Loads files of a kind in turn: the caller awaits each before it asks for the next. Where each is a request of its own,
-   * some that follow are on their way already, and wait as they are stored.
+   * Loads files of a kind that a list named in turn: the caller awaits each before it asks for the next. Where each is a
+   * request of its own, some that follow are on their way already, and wait as they are stored. One that is listed and
+   * not there when it is read is `damaged`.
    */
   *loadInTurn(kind: UnpackedKind, names: Iterable<string>): Generator<{ name: string; json: Promise<Uint8Array> }> {
     const ahead = this.storage.localPath === undefined ? LOADS[kind] : 1;
+    const listed = new ListedFiles(this.storage, kind);
     const coming: { name: string; sealed: Promise<Uint8Array> }[] = [];
     const next = (): { name: string; json: Promise<Uint8Array> } => {
       const { name, sealed } = coming.shift()!;
@@ -264,7 +267,7 @@ export class Repository {
       return { name, json };
     };
     for (const name of names) {
-      const sealed = this.#load(kind, name);
+      const sealed = this.#load(async () => listed.load(name));
       // Whoever stops before its turn does not ask what became of it.
       sealed.catch(() => undefined);
       coming.push({ name, sealed });

@@ -366,6 +366,13 @@ describe("a server that misbehaves", () => {
       else response.end(JSON.stringify([name, "x"]));
     };
     assert.deepEqual(await storage.list("index"), [{ name, size: 9 }]);
+    // What is listed and cannot be had is to be missed by whoever reads it.
+    answer = (request, response) => {
+      if (request.method === "HEAD") response.writeHead(404).end();
+      else response.end(JSON.stringify([name]));
+    };
+    assert.deepEqual(await storage.list("snapshots"), [{ name, size: 0 }]);
+    assert.deepEqual(await storage.list("data"), []);
   });
 
   test("a kept connection that it ended is not an error of the next request", async () => {

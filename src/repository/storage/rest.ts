@@ -183,7 +183,8 @@ export class RestStorage implements Storage {
     const ask = async (): Promise<void> => {
       for (let name = names[next++]; name !== undefined; name = names[next++]) {
         const size = await this.#size(kind, name, signal);
-        if (size !== null) found.push({ name, size });
+        // A pack without a size is none; of the others it is not needed, and what is listed is not to be passed over.
+        if (size !== null || kind !== "data") found.push({ name, size: size ?? 0 });
       }
     };
     await Promise.all(Array.from({ length: SIZES_AT_ONCE }, ask));

@@ -1,0 +1,138 @@
+import { strict as assert } from "node:assert";
+import { randomBytes } from "node:crypto";
+import { describe, test } from "node:test";
+import { CairnError } from "../errors.ts";
+import { encodeLock } from "../formats/lock-file.ts";
+import { BlobIndex } from "./blob-index.ts";
+import { checkStructure } from "./check.ts";
+import { lookAtLocks } from "./lock-state.ts";
+import { acquireLock } from "./locks.ts";
+import { Repository } from "./repository.ts";
+import { FaultyStorage } from "./storage/faulty.ts";
+import type { FileKind } from "./storage/storage.ts";
+import { rootsOf } from "./sweep-plan.ts";
+import { type Fixture, TestArchive, treeReader, withRepository } from "./test-archive.ts";
+
+/** A storage whose list names a file that it does not give: for a moment, for good, or because it was removed meanwhile. */
+
+interface Scene extends Fixture {
+  /** The same repository, on a storage with faults. */
+  other: Repository;
+  faulty: FaultyStorage;
+}
+
+async function withFaults(run: (scene: Scene) => Promise<void>): Promise<void> {
+  await withRepository(async (fixture) => {
+    const faulty = new FaultyStorage(fixture.storage);
+    const other = await Repository.open(faulty, { keys: fixture.repository.keys });
+    await run({ ...fixture, other, faulty });
+  });
+}
+
+function lose(faulty: FaultyStorage, kind: FileKind, name: string, times: number): void {
+  faulty.arm({ operation: "load", kind, name, fault: "lose", times });
+}
+
+const notAsked = (): never => assert.fail("no tree is read");
+
+const damaged = { code: "damaged" };
+
+describe("what is listed and not there", () => {
+  test("a snapshot is damaged, and nothing is freed, when it is listed and cannot be had", async () => {
+    await withFaults(async ({ other, faulty, ...fixture }) => {
+      const archive = new TestArchive(fixture);
+      const { snapshot } = await archive.save({ a: randomBytes(100) });
+      const { snapshot: second } = await archive.save({ b: randomBytes(100) });
+      lose(faulty, "snapshots", snapshot, 100);
+      const listing = await other.listSnapshots();
+      assert.deepEqual(
+        listing.snapshots.map(({ id }) => id),
+        [second],
+      );
+      assert.deepEqual(
+        listing.damaged.map(({ name }) => name),
+        [snapshot],
+      );
+      assert.match(listing.damaged[0]!.error.message, /is listed, and not there when it is read/);
+      await assert.rejects(rootsOf(other, { roots: async () => [], cachePath: null, readTree: notAsked }), damaged);
+    });
+  });
+
+  test("a snapshot that is not there for a moment is read, and one that is removed meanwhile is neither", async () => {
+    await withFaults(async ({ other, faulty, storage, ...fixture }) => {
+      const archive = new TestArchive(fixture);
+      const { snapshot } = await archive.save({ a: randomBytes(100) });
+      lose(faulty, "snapshots", snapshot, 3);
+      assert.deepEqual(
+        (await other.listSnapshots()).snapshots.map(({ id }) => id),
+        [snapshot],
+      );
+      const { snapshot: removed } = await archive.save({ b: randomBytes(100) });
+      const { snapshots, damaged: lost } = await other.listSnapshots(
+        undefined,
+        () => void storage.remove("snapshots", removed),
+      );
+      assert.deepEqual([snapshots.map(({ id }) => id), lost], [[snapshot], []]);
+    });
+  });
+
+  test("an index file is damaged, and the rest is checked, when it is listed and cannot be had", async () => {
+    await withFaults(async ({ other, faulty, ...fixture }) => {
+      await new TestArchive(fixture).save({ a: randomBytes(100) });
+      const [{ name } = { name: "" }] = await fixture.storage.list("index");
+      await new TestArchive(fixture).save({ b: randomBytes(100) });
+      lose(faulty, "index", name, 1000);
+      assert.deepEqual(
+        (await BlobIndex.load(other, null)).damaged.map((file) => file.name),
+        [name],
+      );
+      const { read: readTree, close } = treeReader(fixture);
+      const { problems } = await checkStructure(other, { readTree });
+      close();
+      assert.ok(
+        problems.some(({ kind, object }) => kind === "index_damaged" && object === name),
+        JSON.stringify(problems),
+      );
+    });
+  });
+
+  test("a lock that is listed and cannot be had counts as held by somebody unknown", async () => {
+    await withFaults(async ({ repository, other, faulty }) => {
+      const held = await acquireLock(repository, { exclusive: true });
+      const [{ name } = { name: "" }] = await faulty.list("locks");
+      // As another process sees it.
+      const load = faulty.load.bind(faulty);
+      faulty.load = async (kind, file, range) => {
+        if (file !== name) return load(kind, file, range);
+        throw new CairnError("not_found", `no ${kind} ${file}`);
+      };
+      assert.deepEqual(await lookAtLocks(other), { held: [{ id: name, lock: null }], dead: [], hasExcepted: false });
+      await held.release();
+      assert.deepEqual((await lookAtLocks(other)).held, []);
+    });
+  });
+
+  test("a lock that its holder places anew while others look is seen", async () => {
+    await withFaults(async ({ repository, other, faulty }) => {
+      const lock = { exclusive: true, hostname: "elsewhere", username: "u", pid: 1, uid: 0, gid: 0 };
+      const place = async (): Promise<string> =>
+        repository.saveUnpacked("locks", encodeLock({ ...lock, time: new Date().toISOString() }));
+      let held = await place();
+      const load = faulty.load.bind(faulty);
+      let refreshes = 1;
+      faulty.load = async (kind, name, range) => {
+        if (name === held && refreshes-- > 0) {
+          const before = held;
+          held = await place();
+          await repository.storage.remove("locks", before);
+        }
+        return load(kind, name, range);
+      };
+      const { held: seen } = await lookAtLocks(other);
+      assert.deepEqual(
+        seen.map(({ id, lock: read }) => [id, read?.exclusive]),
+        [[held, true]],
+      );
+    });
+  });
+});
