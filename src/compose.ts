@@ -30,7 +30,7 @@ type OpenScheme = (rest: string, options: OpenStorageOptions) => Promise<Storage
 const STORAGES: Readonly<Record<string, OpenScheme>> = {
   local: async (path, options) => {
     const root = resolve(options.cwd ?? process.cwd(), path);
-    const within = { temporaryDirectory: resolve(root, "tmp") };
+    const within = { temporaryDirectory: resolve(root, "tmp"), tellsWhatOpens: true };
     return options.create === true ? LocalStorage.create(root, within) : new LocalStorage(root, within);
   },
   rest: async (address, options) => (await import("./repository/storage/rest.ts")).openRestStorage(address, options),

@@ -1,6 +1,8 @@
 import { constants } from "node:fs";
-import { mkdir, open } from "node:fs/promises";
+import { chmod, mkdir, open, stat } from "node:fs/promises";
+import { dirname } from "node:path";
 import { refusesDirectorySync } from "../../fs/durable.ts";
+import { keepsNoModes, sharedFolder } from "../../repository/storage/sharing.ts";
 
 /** No such file, or no such folder above it. */
 export function isAbsent(error: unknown): boolean {
@@ -8,12 +10,24 @@ export function isAbsent(error: unknown): boolean {
   return code === "ENOENT" || code === "ENOTDIR";
 }
 
-/** Not durable; one that is there is kept. */
-export async function makeDirectory(path: string): Promise<void> {
+/** Not durable; one that is there is kept. `shared`: a group uses it as it does the folder around it. */
+export async function makeDirectory(path: string, shared: boolean): Promise<void> {
+  const mode = shared ? sharedFolder((await stat(dirname(path))).mode) : 0o700;
   try {
-    await mkdir(path, { mode: 0o700 });
+    await mkdir(path, { mode });
   } catch (error) {
     if ((error as NodeJS.ErrnoException).code !== "EEXIST") throw error;
+    return;
+  }
+  if (shared) await changeMode(chmod(path, mode));
+}
+
+/** Waits for a change of modes, which some file systems make for nobody. */
+export async function changeMode(change: Promise<void>): Promise<void> {
+  try {
+    await change;
+  } catch (error) {
+    if (!keepsNoModes(error)) throw error;
   }
 }
 

@@ -4,8 +4,9 @@ import { lstat, open, readdir, stat, unlink, type FileHandle } from "node:fs/pro
 import { dirname, join } from "node:path";
 import { CairnError } from "../../errors.ts";
 import { durableMkdir } from "../../fs/durable.ts";
+import { SHARED_FILE, tellsOfGroup } from "../../repository/storage/sharing.ts";
 import { FOLDER_KINDS, isFileName, type FileKind, type StoredFile } from "../../repository/storage/storage.ts";
-import { isAbsent, makeDirectory, syncDirectory } from "./folders.ts";
+import { changeMode, isAbsent, makeDirectory, syncDirectory } from "./folders.ts";
 import { Upload } from "./upload.ts";
 
 /** Holds unfinished uploads; no request can name it, and no list shows it. */
@@ -26,7 +27,7 @@ export interface OpenFile {
 
 /**
  * A repository in restic's default layout in a folder of this machine, used by several requests at once without
- * stopping any other. Files are 0600, folders 0700. Failures are system errors or CairnErrors.
+ * stopping any other. Files are 0600, folders 0700, but where a group shares it (sharing.ts). Failures are system errors or CairnErrors.
  */
 export class RepositoryFolder {
   readonly root: string;
@@ -38,7 +39,7 @@ export class RepositoryFolder {
   /** Makes the folders; those that are there are kept. Durable when it returns. */
   async create(): Promise<void> {
     durableMkdir(this.root);
-    for (const kind of FOLDER_KINDS) await makeDirectory(join(this.root, kind));
+    for (const kind of FOLDER_KINDS) await makeDirectory(join(this.root, kind), false);
     await syncDirectory(this.root);
   }
 
@@ -113,16 +114,19 @@ export class RepositoryFolder {
   async upload(kind: FileKind, name: string): Promise<Upload> {
     const folder = join(this.root, UPLOADS);
     const temporary = join(folder, `${uploadMark}-${uploads++}`);
+    const config = await factsOf(join(this.root, "config"));
+    const shared = config !== null && tellsOfGroup(config.mode);
     const flags = constants.O_WRONLY | constants.O_CREAT | constants.O_EXCL | constants.O_NOFOLLOW;
     let handle: FileHandle;
     try {
       handle = await open(temporary, flags, 0o600);
     } catch (error) {
       if (!isAbsent(error)) throw error;
-      await makeDirectory(folder);
+      await makeDirectory(folder, shared);
       handle = await open(temporary, flags, 0o600);
     }
-    return new Upload({ kind, name, temporary, handle, path: this.#path(kind, name) });
+    if (shared) await changeMode(handle.chmod(SHARED_FILE));
+    return new Upload({ kind, name, temporary, handle, path: this.#path(kind, name), shared });
   }
 
   /** Removes what killed servers left of uploads. Best effort. */

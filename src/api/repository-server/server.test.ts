@@ -1,12 +1,14 @@
 import assert from "node:assert/strict";
 import { randomBytes } from "node:crypto";
 import {
+  chmodSync,
   existsSync,
   mkdirSync,
   mkdtempSync,
   readdirSync,
   readFileSync,
   rmSync,
+  statSync,
   symlinkSync,
   utimesSync,
   writeFileSync,
@@ -56,6 +58,27 @@ test("the protocol's requests are answered as restic's document has them", async
   assert.equal((await ask("PUT", `r/data/${name}`, { body: bytes })).status, 405);
   assert.equal((await ask("DELETE", "r/")).status, 405);
   assert.deepEqual(readdirSync(join(root, "r/.cairn-uploads")), []);
+});
+
+test("an upload is opened to the group when the group may read config", async (t) => {
+  const usual = process.umask(0o077);
+  t.after(() => process.umask(usual));
+  const { ask, root } = await serve(t);
+  const bytes = randomBytes(1000);
+  const name = nameOf(bytes);
+  const at = (part: string): string => join(root, "r", part);
+  await ask("POST", "r/?create=true");
+  await ask("POST", "r/config", { body: "config" });
+  for (const part of ["", "data"]) chmodSync(at(part), 0o2770);
+  chmodSync(at("config"), 0o640);
+  rmSync(at(".cairn-uploads"), { recursive: true });
+  for (const kind of ["data", "snapshots"])
+    assert.equal((await ask("POST", `r/${kind}/${name}`, { body: bytes })).status, 200);
+  const part = name.slice(0, 2);
+  const modes = [".cairn-uploads", `data/${part}`, `data/${part}/${name}`, `snapshots/${name}`].map((each) =>
+    (statSync(at(each)).mode & 0o7777).toString(8),
+  );
+  assert.deepEqual(modes, ["2770", "2770", "640", "640"]);
 });
 
 test("ranges give just the bytes that were asked for", async (t) => {

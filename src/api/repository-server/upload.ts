@@ -14,6 +14,8 @@ export interface UploadParts {
   temporary: string;
   handle: FileHandle;
   path: string;
+  /** Whether a group shares the repository. */
+  shared: boolean;
 }
 
 /**
@@ -71,7 +73,7 @@ export class Upload {
       return await this.#link(path);
     } catch (error) {
       if (!isAbsent(error) || !comesWithFolder(kind)) throw error;
-      await makeDirectory(dirname(path));
+      await makeDirectory(dirname(path), this.#parts.shared);
       await syncDirectory(dirname(dirname(path)));
       return this.#link(path);
     }

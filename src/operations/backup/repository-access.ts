@@ -1,6 +1,6 @@
 import { mkdtempSync } from "node:fs";
 import { tmpdir } from "node:os";
-import { join } from "node:path";
+import { dirname, join } from "node:path";
 import { warmThreads } from "../../engines/threads.ts";
 import { makeFolder } from "../../fs/make-folder.ts";
 import { absolutePath, homeDirectory } from "../../fs/users.ts";
@@ -13,6 +13,7 @@ import { PackedBlobs } from "../../repository/packed-blobs.ts";
 import { CONTENT_KINDS, Repository } from "../../repository/repository.ts";
 import type { OpenStorageOptions, StorageFactory } from "../../repository/storage/location.ts";
 import { CachedStorage } from "../../repository/storage/cached.ts";
+import { isShared, makeRepositoryFolder } from "../../repository/storage/sharing.ts";
 import { CallStorage } from "../../repository/storage/call-storage.ts";
 import type { Storage, StorageCall } from "../../repository/storage/storage.ts";
 import type { CallOptions, RepositoryInfo, RepositoryOptions } from "../contract.ts";
@@ -148,6 +149,9 @@ export class RepositoryAccess {
     removeDeadWorkDirectories(parent);
     const made = newWorkDirectory(parent);
     this.#opened.work = made;
+    const { localPath } = this.storage;
+    if (localPath !== undefined && parent === this.storage.temporaryDirectory)
+      makeRepositoryFolder(parent, isShared(dirname(localPath("config", "config"))) === true);
     makeFolder(made);
     return made;
   }

@@ -6,7 +6,6 @@ import {
   fsync,
   fsyncSync,
   lstatSync,
-  mkdirSync,
   openSync,
   readdirSync,
   readSync,
@@ -19,6 +18,7 @@ import { promisify } from "node:util";
 import { CairnError, codeOfErrno, toCairnError } from "../../errors.ts";
 import { fsyncDirectory, giveFreeName, writeAll } from "../../fs/durable.ts";
 import { makeFolder } from "../../fs/make-folder.ts";
+import { hintOfClosed, isShared, makeRepositoryFolder, openFileToGroup } from "./sharing.ts";
 import {
   comesWithFolder,
   FOLDER_KINDS,
@@ -38,20 +38,29 @@ const fsyncAsync = promisify(fsync);
 export interface LocalStorageOptions {
   /** Where unfinished files lie; on the same file system, outside the repository. Made when absent. */
   temporaryDirectory: string;
+  /** True: what this user may not use is told with the line that opens it; of a store those tell who know what it lies in. */
+  tellsWhatOpens?: boolean;
 }
 
 let counter = 0;
 
-/** A repository in restic's default layout in a folder of this machine. Files are 0600, folders 0700. */
+/**
+ * A repository in restic's default layout in a folder of this machine. Files are 0600, folders 0700, but where a group
+ * shares it (sharing.ts).
+ */
 export class LocalStorage implements Storage {
   readonly location: string;
   readonly temporaryDirectory: string;
   readonly #unsyncedFiles = new Map<FileKind, Set<string>>();
   readonly #unsyncedDirectories = new Map<FileKind, Set<string>>();
+  readonly #tellsWhatOpens: boolean;
+  /** Null before there is a `config`. */
+  #shared: boolean | null = null;
 
   constructor(root: string, options: LocalStorageOptions) {
     this.location = root;
     this.temporaryDirectory = options.temporaryDirectory;
+    this.#tellsWhatOpens = options.tellsWhatOpens === true;
   }
 
   /** Makes the folders of an empty repository, the 256 below `data` too. Existing ones are kept. */
@@ -59,8 +68,8 @@ export class LocalStorage implements Storage {
     try {
       makeFolder(root);
       makeFolder(options.temporaryDirectory);
-      for (const kind of FOLDER_KINDS) makeDirectory(join(root, kind));
-      for (let i = 0; i < 256; i++) makeDirectory(join(root, "data", i.toString(16).padStart(2, "0")));
+      for (const kind of FOLDER_KINDS) makeRepositoryFolder(join(root, kind), false);
+      for (let i = 0; i < 256; i++) makeRepositoryFolder(join(root, "data", i.toString(16).padStart(2, "0")), false);
       for (const path of [join(root, "data"), root, dirname(root)]) fsyncDirectory(path);
     } catch (error) {
       throw toCairnError(error, `cannot make the repository's folders in ${root}`);
@@ -82,8 +91,9 @@ export class LocalStorage implements Storage {
     const temporary = join(this.temporaryDirectory, `file-${process.pid}-${Date.now().toString(36)}-${counter++}`);
     const durable = options.durable !== false;
     try {
-      const fd = openTemporary(temporary, this.temporaryDirectory);
+      const fd = this.#openTemporary(temporary);
       try {
+        if (this.#isShared()) openFileToGroup(fd);
         writeAll(fd, bytes);
         if (durable) fsyncSync(fd);
       } finally {
@@ -101,7 +111,7 @@ export class LocalStorage implements Storage {
     const path = this.localPath(kind, name);
     const durable = options.durable !== false;
     try {
-      if (durable) await syncFile(temporaryPath);
+      if (durable || this.#isShared()) await this.#finish(temporaryPath, durable);
       try {
         this.#moveIn(kind, temporaryPath, path);
       } catch (error) {
@@ -210,6 +220,34 @@ export class LocalStorage implements Storage {
     return removed;
   }
 
+  #isShared(): boolean {
+    this.#shared ??= isShared(this.location);
+    return this.#shared === true;
+  }
+
+  #openTemporary(path: string): number {
+    const flags = constants.O_WRONLY | constants.O_CREAT | constants.O_EXCL;
+    try {
+      return openSync(path, flags, 0o600);
+    } catch (error) {
+      if (!isAbsent(error)) throw error;
+      makeFolder(dirname(this.temporaryDirectory));
+      makeRepositoryFolder(this.temporaryDirectory, this.#isShared());
+      return openSync(path, flags, 0o600);
+    }
+  }
+
+  /** What a file is to have before it gets its name. */
+  async #finish(path: string, durable: boolean): Promise<void> {
+    const fd = openSync(path, constants.O_RDWR);
+    try {
+      if (this.#isShared()) openFileToGroup(fd);
+      if (durable) await fsyncAsync(fd);
+    } finally {
+      closeSync(fd);
+    }
+  }
+
   #moveIn(kind: FileKind, temporary: string, path: string): void {
     if (kind === "config") {
       giveFreeName(temporary, path);
@@ -219,7 +257,7 @@ export class LocalStorage implements Storage {
       renameSync(temporary, path);
     } catch (error) {
       if (!isAbsent(error) || !comesWithFolder(kind)) throw error;
-      makeDirectory(dirname(path));
+      makeRepositoryFolder(dirname(path), this.#isShared());
       fsyncDirectory(dirname(dirname(path)));
       renameSync(temporary, path);
     }
@@ -228,9 +266,10 @@ export class LocalStorage implements Storage {
   async #copyIn(kind: FileKind, from: string, to: { path: string; durable: boolean }): Promise<void> {
     const temporary = join(this.temporaryDirectory, `file-${process.pid}-${Date.now().toString(36)}-${counter++}`);
     try {
-      makeFolder(this.temporaryDirectory);
+      makeFolder(dirname(this.temporaryDirectory));
+      makeRepositoryFolder(this.temporaryDirectory, this.#isShared());
       copyFileSync(from, temporary, constants.COPYFILE_EXCL);
-      if (to.durable) await syncFile(temporary);
+      if (to.durable || this.#isShared()) await this.#finish(temporary, to.durable);
       this.#moveIn(kind, temporary, to.path);
     } catch (error) {
       removeQuietly(temporary);
@@ -256,7 +295,10 @@ export class LocalStorage implements Storage {
     if (error instanceof CairnError) return error;
     const code = (error as NodeJS.ErrnoException).code;
     if (code === undefined) return toCairnError(error, doing);
+    const isClosed = this.#tellsWhatOpens && ["EACCES", "EPERM"].includes(code);
+    const hint = isClosed ? hintOfClosed(this.location) : undefined;
     return new CairnError(codeOfErrno(code), `${doing} in ${this.location}: ${(error as Error).message}`, {
+      ...(hint === undefined ? {} : { hint }),
       cause: error,
     });
   }
@@ -270,25 +312,6 @@ function remember(map: Map<FileKind, Set<string>>, kind: FileKind, path: string)
 
 function isAbsent(error: unknown): boolean {
   return (error as NodeJS.ErrnoException).code === "ENOENT";
-}
-
-function makeDirectory(path: string): void {
-  try {
-    mkdirSync(path, { mode: 0o700 });
-  } catch (error) {
-    if ((error as NodeJS.ErrnoException).code !== "EEXIST") throw error;
-  }
-}
-
-function openTemporary(path: string, folder: string): number {
-  const flags = constants.O_WRONLY | constants.O_CREAT | constants.O_EXCL;
-  try {
-    return openSync(path, flags, 0o600);
-  } catch (error) {
-    if (!isAbsent(error)) throw error;
-    makeFolder(folder);
-    return openSync(path, flags, 0o600);
-  }
 }
 
 function readRange(fd: number, range: ByteRange | undefined): Uint8Array {

@@ -25,6 +25,19 @@ export async function makeFolder(session: SftpSession, path: string): Promise<vo
   }
 }
 
+/**
+ * Gives the group what it is to have of a repository that it shares (sharing.ts). A server that changes no modes has its own
+ * way with them.
+ */
+export async function openToGroup(session: SftpSession, path: string, mode: number): Promise<void> {
+  try {
+    await session.changeMode(path, mode);
+  } catch (error) {
+    const status = statusOf(error);
+    if (status !== SFTP_STATUS.permissionDenied && status !== SFTP_STATUS.unsupported) throw error;
+  }
+}
+
 /** Never replaces: `already_exists` for a name that is taken, which the server does not tell from other failures. */
 export async function renameNew(session: SftpSession, temporary: string, path: string): Promise<void> {
   const taken = async (): Promise<boolean> => (await session.statIfThere(path)) !== null;

@@ -147,6 +147,11 @@ export class SftpSession {
     await this.#ask(`make the folder ${path}`, (done) => this.#sftp.mkdir(path, { mode: 0o700 }, done));
   }
 
+  /** The permission bits of what is there, whatever the server takes from those that it is made with. */
+  async changeMode(path: string, mode: number): Promise<void> {
+    await this.#ask(`change the mode of ${path}`, (done) => this.#sftp.chmod(path, mode, done));
+  }
+
   async remove(path: string): Promise<void> {
     await this.#ask(`remove ${path}`, (done) => this.#sftp.unlink(path, done));
   }

@@ -5,7 +5,8 @@ import type { Stats } from "ssh2";
 import { CairnError, reworded, toCairnError } from "../../errors.ts";
 import { failpoint } from "../../failpoint.ts";
 import { paceOf, type Pace } from "./limited.ts";
-import { flush, ifThere, makeFolder, renameNew, renameWithout } from "./sftp-files.ts";
+import { sharedFolder, SHARED_FILE, tellsOfGroup } from "./sharing.ts";
+import { flush, ifThere, makeFolder, openToGroup, renameNew, renameWithout } from "./sftp-files.ts";
 import { type Connect, SftpPool } from "./sftp-pool.ts";
 import { FSYNC, POSIX_RENAME, SFTP_STATUS, type SftpHandle, type SftpSession, statusOf } from "./sftp-session.ts";
 import { type ByteSource, concurrently, readRange, readWhole, sourceOf, writeAll } from "./sftp-transfer.ts";
@@ -44,8 +45,8 @@ const TEMPORARY = /-cairn-temp-[0-9a-f]{16}$/;
 const AT_ONCE = 128;
 
 /**
- * A repository in restic's default layout on an SFTP server. Files are 0600, folders 0700, as far as the server's own
- * settings let them.
+ * A repository in restic's default layout on an SFTP server. Files are 0600, folders 0700, but where a group
+ * shares it (sharing.ts), and as far as the server's own settings let them.
  *
  * What is durable is what the server can promise: OpenSSH's flushes the file before it gets its name and once more
  * after, which on ext4, xfs and btrfs brings the name to the disk too; there is no call for a folder, so a removal
@@ -63,6 +64,8 @@ export class SftpStorage implements Storage {
   readonly #unsynced = new Map<FileKind, Map<string, number>>();
   /** Path → time of the last write by the server's clock, in seconds, of unfinished files that a list came across. */
   readonly #leftovers = new Map<string, number>();
+  /** Null before there is a `config`. */
+  #shared: boolean | null = null;
 
   constructor(root: string, options: SftpStorageOptions) {
     this.location = options.location;
@@ -229,6 +232,7 @@ export class SftpStorage implements Storage {
       let handle: SftpHandle | null = null;
       try {
         handle = await this.#create(session, kind, temporary);
+        if (await this.#isShared(session)) await openToGroup(session, temporary, SHARED_FILE);
         failpoint("sftp.created");
         await writeAll(session, handle, { source, paced });
         failpoint("sftp.written");
@@ -259,9 +263,22 @@ export class SftpStorage implements Storage {
       return await session.open(temporary, "wx");
     } catch (error) {
       if (!comesWithFolder(kind) || statusOf(error) !== SFTP_STATUS.noSuchFile) throw error;
-      await makeFolder(session, posix.dirname(temporary));
+      const folder = posix.dirname(temporary);
+      await makeFolder(session, folder);
+      if (await this.#isShared(session)) {
+        const { mode } = await session.stat(posix.dirname(folder));
+        await openToGroup(session, folder, sharedFolder(mode));
+      }
       return session.open(temporary, "wx");
     }
+  }
+
+  async #isShared(session: SftpSession): Promise<boolean> {
+    if (this.#shared === null) {
+      const config = await session.statIfThere(this.#path("config", "config"));
+      if (config !== null) this.#shared = tellsOfGroup(config.mode);
+    }
+    return this.#shared === true;
   }
 
   async #moveIn(

@@ -1,0 +1,91 @@
+import assert from "node:assert/strict";
+import { chmodSync, mkdirSync, mkdtempSync, rmSync, statSync, writeFileSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { test, type TestContext } from "node:test";
+import { startSshServer } from "../../../test/fixtures/ssh-server.ts";
+import { LocalStorage } from "./local.ts";
+import { openSftpStorage } from "./sftp-open.ts";
+import { hintOfClosed } from "./sharing.ts";
+import type { Storage } from "./storage.ts";
+
+const AB = "ab".repeat(32);
+const CD = "cd".repeat(32);
+
+/** A folder for a repository, below one of its own. */
+function folderFor(t: TestContext): string {
+  const folder = mkdtempSync(join(tmpdir(), "cairn-shared-"));
+  t.after(() => rmSync(folder, { recursive: true, force: true }));
+  return join(folder, "repo");
+}
+
+/** As `chmod -R g+rwX` leaves one, and without the folders that are made as they are needed. */
+async function openToGroup(root: string, storage: Storage): Promise<void> {
+  await storage.save("config", "config", Buffer.from("c"));
+  assert.equal(statSync(join(root, "config")).mode & 0o777, 0o600);
+  chmodSync(join(root, "config"), 0o640);
+  for (const folder of ["", "data"]) chmodSync(join(root, folder), 0o2770);
+  for (const folder of ["data/ab", "data/cd", "locks", "tmp"])
+    rmSync(join(root, folder), { recursive: true, force: true });
+}
+
+/** The modes of files of which some came with their folder. */
+async function modesOfNew(root: string, storage: Storage): Promise<Record<string, string>> {
+  await storage.save("locks", AB, Buffer.from("lock"));
+  for (const [name, durable] of [
+    [AB, true],
+    [CD, false],
+  ] as const) {
+    const pack = `${root}-pack`;
+    writeFileSync(pack, "pack", { mode: 0o600 });
+    await storage.saveFile("data", name, pack, { durable });
+  }
+  await storage.sync(["data"]);
+  const parts = ["locks", `locks/${AB}`, "data/ab", `data/ab/${AB}`, "data/cd", `data/cd/${CD}`];
+  return Object.fromEntries(parts.map((part) => [part, (statSync(join(root, part)).mode & 0o7777).toString(8)]));
+}
+
+const OPEN = {
+  locks: "2770",
+  [`locks/${AB}`]: "640",
+  "data/ab": "2770",
+  [`data/ab/${AB}`]: "640",
+  "data/cd": "2770",
+  [`data/cd/${CD}`]: "640",
+};
+
+test("local storage opens what it makes to the group when the group may read config", async (t) => {
+  const usual = process.umask(0o077);
+  t.after(() => process.umask(usual));
+  const root = folderFor(t);
+  const within = { temporaryDirectory: join(root, "tmp") };
+  await openToGroup(root, LocalStorage.create(root, within));
+  assert.deepEqual(await modesOfNew(root, new LocalStorage(root, within)), OPEN);
+  assert.equal(statSync(join(root, "tmp")).mode & 0o7777, 0o2770);
+});
+
+test("sftp storage opens what it makes to the group when the group may read config", async (t) => {
+  const server = await startSshServer({ sftpArguments: ["-u", "077"] });
+  if ("reason" in server) return t.skip(server.reason);
+  t.after(() => server.close());
+  const root = folderFor(t);
+  const rest = `//${server.user}@127.0.0.1:${server.port}/${root}`;
+  const open = async (create: boolean): Promise<Storage> => {
+    const storage = await openSftpStorage(rest, { create, env: server.env });
+    t.after(() => storage.close());
+    return storage;
+  };
+  await openToGroup(root, await open(true));
+  assert.deepEqual(await modesOfNew(root, await open(false)), OPEN);
+});
+
+test("what a user may not use of a repository is told with what opens it when its config tells whose it is", (t) => {
+  const root = folderFor(t);
+  assert.equal(hintOfClosed(root), undefined);
+  mkdirSync(root);
+  writeFileSync(join(root, "config"), "c", { mode: 0o600 });
+  const id = process.geteuid!();
+  assert.ok(hintOfClosed(root)!.endsWith(`: sudo find ${root} ! -user ${id} -execdir chown -h ${id} {} +`));
+  chmodSync(join(root, "config"), 0o660);
+  assert.ok(hintOfClosed(root)!.endsWith(`: sudo chmod -R g+rwX ${root}`));
+});
