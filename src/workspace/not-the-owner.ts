@@ -1,9 +1,10 @@
 import { statSync } from "node:fs";
+import { dirname } from "node:path";
 import { reworded, toCairnError } from "../errors.ts";
-import { shellPath } from "../fs/safe-path.ts";
+import { printablePath, shellPath } from "../fs/safe-path.ts";
 import type { ControlPaths } from "./control-layout.ts";
 
-/** What root writes into another user's control directory is root's, and no one else's to read. */
+/** What root writes into another user's control directory, state or cache is root's, and no one else's to read. */
 
 /** Tells root, before something is written into a control directory, where that is another user's. */
 export function warnRoot({ root }: ControlPaths, onWarning: ((message: string) => void) | undefined): void {
@@ -27,14 +28,83 @@ export function unlessNotOwn({ root }: ControlPaths, error: unknown): unknown {
   });
 }
 
-/** Whose a control directory is; null where it is root's, or cannot be asked: what the work itself meets there says more. */
-function otherThanRoot(root: string): { uid: number; gid: number } | null {
+/**
+ * Tells root, before something is written into directories that go by the environment (`su` and `sudo -E` keep HOME), or that
+ * were named, which of them are another user's. `instead`: what else root can do than work as that user.
+ */
+export function warnRootOfPlaces(
+  places: readonly string[],
+  instead: string | null,
+  onWarning: ((message: string) => void) | undefined,
+): void {
+  if (process.geteuid?.() !== 0) return;
+  const others = places.flatMap((place) => {
+    const found = firstOf(place, () => true);
+    return found === null || found.uid === 0 ? [] : [{ ...found, place }];
+  });
+  if (others.length === 0) return;
+  const lines = others.map(({ path, uid, gid }) => giveBack(path, uid, gid));
+  const { uid } = others[0]!;
+  const names = others.map(({ place }) => printablePath(place)).join(" and ");
+  onWarning?.(
+    `${names} ${others.length === 1 ? "belongs" : "belong"} to the user ${uid}, who may not use what root writes there: work as that user (sudo -u '#${uid}' cairn …)${instead === null ? "" : ` or ${instead}`}, or give it back afterwards: ${lines.join("; ")}`,
+  );
+}
+
+/** A failure in one of this user's own directories, with what gives back what somebody else wrote there. */
+export function unlessOthersWrote(places: readonly string[], error: unknown): unknown {
+  const place = places.find((each) => toCairnError(error).message.includes(each));
+  const hint = place === undefined ? null : hintOfOthers(place, error);
+  return hint === null ? error : reworded(toCairnError(error), { hint });
+}
+
+/**
+ * How this user gets back what somebody else wrote in a directory for their records or caches; null where that is not why
+ * something failed in it, or it lies in nothing of theirs.
+ */
+export function hintOfOthers(place: string, error: unknown): string | null {
+  const own = process.geteuid?.();
+  if (own === undefined || own === 0 || !isClosedByAnother(error, own)) return null;
+  const found = firstOf(place, (uid) => uid === own);
+  if (found === null) return null;
+  return `what root or another user wrote there is not yours to use; to get it: ${giveBack(found.path, found.uid, found.gid)}`;
+}
+
+/** Whether what the system refused lies in, or is, something that is not this user's. */
+function isClosedByAnother(error: unknown, own: number): boolean {
+  for (let each = error; each instanceof Error; each = each.cause) {
+    const { code, path } = each as NodeJS.ErrnoException;
+    if (path === undefined || (code !== "EACCES" && code !== "EPERM")) continue;
+    const found = firstOf(path, () => true);
+    return found !== null && found.uid !== own;
+  }
+  return false;
+}
+
+/**
+ * The first that fits of a path and the folders above it, by its owner, and the path that lies right in it, or
+ * is it. What is not there or cannot be asked does not fit.
+ */
+function firstOf(place: string, fits: (uid: number) => boolean): { path: string; uid: number; gid: number } | null {
+  for (let at = place, path = place; ; path = at, at = dirname(at)) {
+    const owner = ownerOf(at);
+    if (owner !== null && fits(owner.uid)) return { path, uid: owner.uid, gid: owner.gid };
+    if (at === dirname(at)) return null;
+  }
+}
+
+function ownerOf(path: string): { uid: number; gid: number } | null {
   try {
-    const owner = statSync(root);
-    return owner.uid === 0 ? null : owner;
+    return statSync(path);
   } catch {
     return null;
   }
+}
+
+/** Whose a control directory is; null where it is root's, or cannot be asked: what the work itself meets there says more. */
+function otherThanRoot(root: string): { uid: number; gid: number } | null {
+  const owner = ownerOf(root);
+  return owner === null || owner.uid === 0 ? null : owner;
 }
 
 /** Trees that points hold, and what is kept for people, have owners of their own. */

@@ -55,10 +55,10 @@ export interface BeginOptions {
   /** what is being written, for {@link PartialFolder.takeOver} */
   content?: string | undefined;
   /**
-   * True: for what is written elsewhere only, it may go on where the control directory is read-only or full. Then a kill
-   * leaves the unfinished folder beside its place.
+   * For what is written elsewhere only: true, or whom to tell why, when it may go on where the control directory is read-only
+   * or full. Then a kill leaves the unfinished folder beside its place.
    */
-  unrecorded?: boolean;
+  unrecorded?: boolean | ((why: CairnError) => void);
 }
 
 export class PartialFolder {
@@ -223,8 +223,10 @@ export class PartialFolder {
     try {
       this.#write();
     } catch (error) {
-      if (unrecorded !== true || !cannotBeWritten(toCairnError(error))) throw error;
+      const why = toCairnError(error);
+      if (unrecorded === undefined || unrecorded === false || !cannotBeWritten(why)) throw error;
       this.#isRecorded = false;
+      if (unrecorded !== true) unrecorded(why);
     }
   }
 

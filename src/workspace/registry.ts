@@ -20,6 +20,7 @@ import { acquireLock, lockHolder } from "../fs/lock.ts";
 import type { AcquireOptions, Lock } from "../fs/lock.ts";
 import { removeAll } from "../fs/remove-all.ts";
 import { printablePath, rawBytes } from "../fs/safe-path.ts";
+import { hintOfOthers, unlessOthersWrote } from "./not-the-owner.ts";
 import type { RawPath } from "../fs/safe-path.ts";
 
 /** The user's registry: one small file per folder, named by the hash of the folder's real path. */
@@ -129,7 +130,9 @@ function stateDirectoryClosed(cause: CairnError): CairnError {
     "permission",
     `${userStateDirectory()}, where Cairn keeps your records, is closed to you: ${cause.message}`,
     {
-      hint: `it follows from ${from} in the environment; set that to a folder of your own`,
+      hint:
+        hintOfOthers(userStateDirectory(), cause) ??
+        `it follows from ${from} in the environment; set that to a folder of your own`,
       cause,
     },
   );
@@ -311,7 +314,11 @@ function lockPath(): string {
 /** Held while a folder is looked up once more and adopted, so that one folder never gets two control directories. */
 export async function lockRegistry(options: AcquireOptions = {}): Promise<Lock> {
   makeStateDirectory();
-  return acquireLock(lockPath(), { purpose: "adopt", ...options });
+  try {
+    return await acquireLock(lockPath(), { purpose: "adopt", ...options });
+  } catch (error) {
+    throw unlessOthersWrote([userStateDirectory()], error);
+  }
 }
 
 /** In containers the home directory is often one that nobody may write to. */
@@ -321,7 +328,9 @@ function makeStateDirectory(): void {
   } catch (error) {
     if (!(error instanceof CairnError) || error.code !== "permission") throw error;
     throw new CairnError(error.code, error.message, {
-      hint: "set XDG_STATE_HOME to a folder that this user may write to; the save points lie there",
+      hint:
+        hintOfOthers(userStateDirectory(), error) ??
+        "set XDG_STATE_HOME to a folder that this user may write to; the save points lie there",
       cause: error,
     });
   }

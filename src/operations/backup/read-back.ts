@@ -4,6 +4,8 @@ import { CairnError, toCairnError } from "../../errors.ts";
 import type { IgnoreRecord } from "../../fs/ignore.ts";
 import { displayPath } from "../../fs/safe-path.ts";
 import type { ListedSnapshot } from "../../repository/repository.ts";
+import { unlessOthersWrote } from "../../workspace/not-the-owner.ts";
+import { userStateDirectory } from "../../workspace/registry.ts";
 import type { LeftOut, ProofSource, RestoreBackupOptions, RestoreProof } from "../contract.ts";
 import { pointOf } from "./public-snapshot.ts";
 import { requireReceiptPlace, writeReceipt } from "./receipt.ts";
@@ -143,7 +145,8 @@ export async function signed(
     return { ...proof, receipt };
   } catch (error) {
     // The folder is in place and proven all the same.
-    options.onWarning?.(`no receipt was written: ${toCairnError(error).message}`);
+    const { message, hint } = toCairnError(unlessOthersWrote([userStateDirectory()], error));
+    options.onWarning?.(`no receipt was written: ${message}${hint === undefined ? "" : `; ${hint}`}`);
     return { ...proof, receipt: null };
   }
 }

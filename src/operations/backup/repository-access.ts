@@ -16,6 +16,8 @@ import { CachedStorage } from "../../repository/storage/cached.ts";
 import { isShared, makeRepositoryFolder } from "../../repository/storage/sharing.ts";
 import { CallStorage } from "../../repository/storage/call-storage.ts";
 import type { Storage, StorageCall } from "../../repository/storage/storage.ts";
+import { unlessOthersWrote, warnRootOfPlaces } from "../../workspace/not-the-owner.ts";
+import { userStateDirectory } from "../../workspace/registry.ts";
 import type { CallOptions, RepositoryInfo, RepositoryOptions } from "../contract.ts";
 import { clearAway } from "../../fs/remove-all.ts";
 
@@ -33,11 +35,14 @@ interface Opened {
   /** With its connections, limits and caches; of no call. */
   readonly storage: Storage;
   readonly onWarning: CallOptions["onWarning"];
+  /** Where calls write what is this user's own. */
+  readonly places: readonly string[];
   keyName: string | null;
   work: string | null;
   /** Calls under way. */
   calls: number;
   isClosed: boolean;
+  isRootWarned: boolean;
 }
 
 /**
@@ -80,9 +85,12 @@ export class RepositoryAccess {
   /** `repository`: as it was opened, for which its calls were made with the signal of that. */
   static over(options: RepositoryOptions, storage: Storage, repository: Repository): RepositoryAccess {
     const { env, onWarning } = options;
+    const places = [userStateDirectory(), userCacheDirectory(env)];
+    warnRootOfPlaces(places, "with HOME, XDG_STATE_HOME and XDG_CACHE_HOME of root's own (sudo -H)", onWarning);
     const cache = join(userCacheDirectory(env), "repositories", repository.id);
     const within = repository.over(new CallStorage(storage, storageCall({ onWarning })));
-    const opened = { storage, onWarning, keyName: repository.keyName, work: null, calls: 0, isClosed: false };
+    const { keyName } = repository;
+    const opened = { storage, onWarning, places, keyName, work: null, calls: 0, isClosed: false, isRootWarned: false };
     return new RepositoryAccess(within, cache, opened);
   }
 
@@ -95,6 +103,8 @@ export class RepositoryAccess {
     this.#opened.calls++;
     try {
       return await call(this.#forCall(options));
+    } catch (error) {
+      throw unlessOthersWrote(this.#opened.places, error);
     } finally {
       this.#opened.calls--;
       this.#clearAway();
@@ -179,7 +189,16 @@ export class RepositoryAccess {
 
   /** Under a lock of the repository that others honour, restic too; given back whatever happens. */
   async locked<T>(exclusive: boolean, options: CallOptions, work: (lock: RepositoryLock) => Promise<T>): Promise<T> {
+    this.#warnRoot(options);
     return withLock(this.repository, { ...lockCall(options), exclusive }, work);
+  }
+
+  /** Once, before something is added to or removed from another user's repository. */
+  #warnRoot({ onWarning = this.#opened.onWarning }: CallOptions): void {
+    const { location, localPath } = this.storage;
+    if (this.#opened.isRootWarned || localPath === undefined) return;
+    this.#opened.isRootWarned = true;
+    if (isShared(location) === false) warnRootOfPlaces([location], null, onWarning);
   }
 
   /** Under a shared lock, or without one where this user may write nothing. `over` gives it back before the work ends. */

@@ -62,7 +62,7 @@ import { RestoreFolder, restoredContent, settleEarlier } from "./unfinished-rest
  *
  * Packs of another machine are fetched into an area of their own (see {@link FetchArea}), and files written as their content comes.
  *
- * Steps: what is about to be made is recorded in the user's state directory → a folder beside the target is filled →
+ * Steps: what is about to be made is recorded in the user's state directory (where that can be written) → a folder beside the target is filled →
  * everything in it is flushed, and for a proof read again and its state digest compared (out of memory while it is flushed);
  * where that does not tell of each piece that it is right, all of this is done once more with each compared as it is
  * written, and ends here if something was wrong that none of them explains → the folder gets the target's name ● (at the root of
@@ -169,7 +169,7 @@ class SnapshotRestore {
       requireRoomAt(target, needed);
       await this.#parts.area?.requireRoom(plan.storedBytes, { folder: target, bytes: needed });
     }
-    const { partial, resumes } = folder.begin();
+    const { partial, resumes } = folder.begin(options.onWarning);
     try {
       const write = async (): Promise<Written> => {
         const all = await this.#fetchAndWrite(plan, partial.staging, resumes);

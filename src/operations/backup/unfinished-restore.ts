@@ -1,11 +1,15 @@
 import { createHash } from "node:crypto";
 import { takenBytes } from "../../engines/tree/walk-entries.ts";
+import { type CairnError, cannotBeWritten, toCairnError } from "../../errors.ts";
 import { rawPath } from "../../formats/record.ts";
+import { printablePath } from "../../fs/safe-path.ts";
 import { controlPaths } from "../../workspace/control-layout.ts";
+import { unlessOthersWrote } from "../../workspace/not-the-owner.ts";
 import {
   canTakeOver,
   type DeadPartial,
   deadPartials,
+  isMountRoot,
   PartialFolder,
   settlePartial,
 } from "../../workspace/partial-folder.ts";
@@ -53,15 +57,36 @@ export class RestoreFolder {
     return this.#left === null ? 0 : takenBytes(rawPath(this.#left.record.staging), signal);
   }
 
-  begin(): { partial: PartialFolder; resumes: boolean } {
+  /**
+   * Where nothing can be recorded it goes on all the same, unless what is written has to be moved into a mount's root, which
+   * somebody else could then not finish; that is a warning.
+   */
+  begin(onWarning: ((message: string) => void) | undefined): { partial: PartialFolder; resumes: boolean } {
     if (this.#left !== null) {
-      const partial = PartialFolder.takeOver(records(), this.#left);
+      const partial = takenOver(this.#left);
       if (partial !== null) return { partial, resumes: true };
       settlePartial(this.#left);
     }
-    return {
-      partial: PartialFolder.begin(records(), "restore", this.#target, { content: this.#content }),
-      resumes: false,
-    };
+    const unrecorded = (why: CairnError): void => onWarning?.(notRecorded(this.#target, why));
+    const partial = PartialFolder.begin(records(), "restore", this.#target, {
+      content: this.#content,
+      ...(isMountRoot(this.#target) ? {} : { unrecorded }),
+    });
+    return { partial, resumes: false };
   }
+}
+
+/** Null too where the new owner cannot be recorded. */
+function takenOver(left: DeadPartial): PartialFolder | null {
+  try {
+    return PartialFolder.takeOver(records(), left);
+  } catch (error) {
+    if (!cannotBeWritten(toCairnError(error))) throw error;
+    return null;
+  }
+}
+
+function notRecorded(target: Buffer, why: CairnError): string {
+  const { message, hint } = toCairnError(unlessOthersWrote([userStateDirectory()], why));
+  return `this restore is not recorded, so that no later one would go on with it if it were killed, nor remove its folder beside ${printablePath(target)}: ${message}${hint === undefined ? "" : `; ${hint}`}`;
 }
