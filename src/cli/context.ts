@@ -82,6 +82,31 @@ export class Context {
     throw new CairnError("not_found", `${path} is a relative name, and ${cwdProblem}`, { hint: NAME_ABSOLUTE });
   }
 
+  /**
+   * The same for what is about to be written or looked for under that very name. Throws `usage` for one that is not UTF-8: what is
+   * given here is text, in which it is the name of something else.
+   */
+  place(path: string): string {
+    const cwd = this.#parts.cwd;
+    if (!isAbsolute(path) && cwd !== null && isLost(cwd))
+      throw usage(
+        `the current folder, ${printable(cwd)}, has a name that is not UTF-8, so nothing can be named from there`,
+        "give an absolute path, or go to another folder",
+      );
+    const absolute = this.absolute(path);
+    if (isLost(absolute)) this.requireText(path);
+    return absolute;
+  }
+
+  /** Throws `usage` for a name that has lost bytes that are not UTF-8. */
+  requireText(name: string): void {
+    if (!name.includes(REPLACEMENT)) return;
+    throw usage(
+      `${printable(name)} is not UTF-8, and would be another name here`,
+      "choose a name that is UTF-8; a link that has one may lead to what is there",
+    );
+  }
+
   library(): Promise<CairnLibrary> {
     this.#library ??= this.#parts.openLibrary();
     return this.#library;
@@ -179,7 +204,7 @@ export class Context {
   #mayAdopt(error: unknown, positional: string | undefined): boolean {
     if (!(error instanceof CairnError) || error.code !== "not_a_workspace") return false;
     const control = this.globals.controlDirectory;
-    if (control !== undefined && existsSync(this.absolute(control))) return false;
+    if (control !== undefined && existsSync(this.place(control))) return false;
     return existsSync(this.chosenFolder(positional) ?? this.cwd);
   }
 
@@ -187,7 +212,7 @@ export class Context {
   openOptions(): CallOptions & { controlDirectory?: string } {
     const options: CallOptions & { controlDirectory?: string } = this.callOptions();
     const control = this.globals.controlDirectory;
-    if (control !== undefined) options.controlDirectory = this.absolute(control);
+    if (control !== undefined) options.controlDirectory = this.place(control);
     return options;
   }
 
@@ -258,4 +283,15 @@ function resolveParents(absolute: string): string {
   } catch {
     return join(resolveParents(parent), basename(absolute));
   }
+}
+
+/** What bytes that are not UTF-8 have become in arguments. */
+const REPLACEMENT = "\uFFFD";
+
+/** Whether a path has lost bytes: of a name that really has that character something is there. */
+function isLost(path: string): boolean {
+  const last = path.lastIndexOf(REPLACEMENT);
+  if (last < 0) return false;
+  const end = path.indexOf("/", last);
+  return !existsSync(end < 0 ? path : path.slice(0, end));
 }

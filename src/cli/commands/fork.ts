@@ -36,7 +36,7 @@ async function run(context: Context, input: Input): Promise<Outcome> {
   const name = input.text("name");
   if (name !== undefined) options.name = name;
   const client = await context.open();
-  const result = await client.fork(input.required(0), context.absolute(input.required(1)), options);
+  const result = await client.fork(input.required(0), context.place(input.required(1)), options);
   return {
     data: result,
     exitStatus: result.left_out.length === 0 ? 0 : EXIT_PARTLY,

@@ -81,6 +81,6 @@ function readOptions(context: Context, input: Input): AdoptOptions {
   if (engine !== undefined) options.engineType = parseEngine(engine, "--engine");
   if (quota !== undefined) options.quotaBytes = quota;
   const control = context.globals.controlDirectory;
-  if (control !== undefined) options.controlDirectory = context.absolute(control);
+  if (control !== undefined) options.controlDirectory = context.place(control);
   return options;
 }

@@ -41,7 +41,7 @@ async function run(context: Context, input: Input): Promise<Outcome> {
   };
   const to = input.text("to");
   if (to === "") throw usage("--to wants a folder");
-  if (to !== undefined) options.to = context.absolute(to);
+  if (to !== undefined) options.to = context.place(to);
   options.allow = parseGuards(input.list("allow"));
   if (options.allow.length > 0 && to === undefined) throw usage("--allow goes with --to");
   const client = await context.open();

@@ -93,7 +93,7 @@ function readSettings(context: Context, input: Input): Settings {
   const path = input.text("path");
   if (path === undefined || path === "")
     throw usage("--path names the folder in which the repositories lie; it is needed");
-  const root = servedFolder(context.absolute(path));
+  const root = servedFolder(context.place(path));
   const { host, port } = parseListen(input.text("listen") ?? LISTEN);
   const tls = readTls(context, input);
   const credentials = readCredentials(context, input, root);

@@ -3,7 +3,7 @@ import type { CommandDefinition, Outcome } from "../../command.ts";
 import type { Context } from "../../context.ts";
 import type { Input } from "../../input.ts";
 import { printable } from "../../render/format.ts";
-import { REPOSITORY_OPTIONS, repositoryOptions } from "./repository.ts";
+import { isRemote, REPOSITORY_OPTIONS, repositoryOptions } from "./repository.ts";
 
 export const command: CommandDefinition = {
   name: "backup init",
@@ -21,6 +21,8 @@ export const command: CommandDefinition = {
 async function run(context: Context, input: Input): Promise<Outcome> {
   const library = await context.library();
   const options: InitRepositoryOptions = repositoryOptions(context, input, { twice: true }).options;
+  // One that is there may have been made so.
+  if (isRemote(options.repository)) context.requireText(options.repository);
   // Inside a workspace restic cuts large files there as the workspace does.
   const like = context.chosenFolder() ?? (await library.find(context.cwd, context.callOptions()));
   if (like !== null) options.like = like;

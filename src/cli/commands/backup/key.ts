@@ -55,6 +55,7 @@ async function run(context: Context, input: Input): Promise<Outcome> {
       "--new-password-file and --new-password-command are of backup key passwd, and of add without --age-output",
     );
   if (output !== undefined && action !== "add") throw usage("--age-recipient is of backup key add");
+  for (const file of [output, input.text("newPasswordFile")]) if (file !== undefined) context.place(file);
   return withRepository(context, input, async (repository) => {
     const result = await act(context, input, { repository, action, key });
     const made = output === undefined ? [] : [`${printable(output)} opens it, with --age-identity`];

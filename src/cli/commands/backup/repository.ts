@@ -77,6 +77,7 @@ interface NamedRepository {
 function optionsFor(context: Context, input: Input, { repository, ...asked }: NamedRepository): NamedOptions {
   const { env, cwd, signal, progress } = context;
   const limits = limitsOf(input);
+  for (const file of [asked.file, input.text("ageIdentity")]) if (file !== undefined) context.place(file);
   let former: string | null = null;
   const options: RepositoryOptions & CallOptions = {
     ...context.callOptions(),
@@ -118,8 +119,13 @@ function locationOf(context: Context, input: Input): string {
 
 /** A relative path is one from the current folder. */
 function absolute(context: Context, location: string): string {
-  if (location.startsWith("local:")) return context.absolute(location.slice("local:".length));
-  return /^[A-Za-z][A-Za-z0-9+.-]*:/.test(location) ? location : context.absolute(location);
+  if (location.startsWith("local:")) return context.place(location.slice("local:".length));
+  return isRemote(location) ? location : context.place(location);
+}
+
+/** Whether a location that is not `local:` begins with a scheme. */
+export function isRemote(location: string): boolean {
+  return /^[A-Za-z][A-Za-z0-9+.-]*:/.test(location);
 }
 
 /** The other repository of a verb that has two: `--to-repo` and its password. */

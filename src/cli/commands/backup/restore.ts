@@ -72,7 +72,7 @@ async function run(context: Context, input: Input): Promise<Outcome> {
   const jobs = input.count("jobs");
   if (jobs !== undefined) options.jobs = jobs;
   const receipt = input.text("receipt");
-  if (receipt !== undefined) options.receipt = context.absolute(receipt);
+  if (receipt !== undefined) options.receipt = context.place(receipt);
   if (input.denied("prove")) options.prove = false;
   else if (input.flag("prove")) options.prove = true;
   const proveFrom = input.text("proveFrom");
@@ -80,7 +80,7 @@ async function run(context: Context, input: Input): Promise<Outcome> {
   if (input.flag("dryRun")) options.dryRun = true;
   if (to === undefined) return inPlace(context, input, options);
   const restore = async (repository: BackupRepository): Promise<Outcome> => {
-    const result = await repository.restore(input.required(0), context.absolute(to), options);
+    const result = await repository.restore(input.required(0), context.place(to), options);
     return {
       data: result,
       exitStatus: result.left_out.length === 0 ? 0 : EXIT_PARTLY,

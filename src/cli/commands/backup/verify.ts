@@ -51,7 +51,7 @@ async function run(context: Context, input: Input): Promise<Outcome> {
   if (input.flag("restoreCheck")) options.restoreCheck = true;
   const scratch = input.text("scratch");
   if (scratch !== undefined && options.restoreCheck !== true) throw usage("--scratch is of a --restore-check");
-  if (scratch !== undefined) options.scratch = context.absolute(scratch);
+  if (scratch !== undefined) options.scratch = context.place(scratch);
   const verify = async (repository: BackupRepository): Promise<Outcome> => {
     const result = await repository.verify(options);
     const outcome: Outcome = { data: result, text: () => render(context, result) };
