@@ -69,6 +69,6 @@ export function resolveTarget(points: Points, target: string, head: SavePointId 
   if (steps !== null) return beforeHead(points, head, target === "head" ? 0 : Number(steps[1] ?? "1"));
   if (/^[0-9a-f]{1,32}$/i.test(target)) return byPrefix(points, target.toLowerCase());
   throw new CairnError("invalid_id", `not a save point: ${JSON.stringify(target.slice(0, 80))}`, {
-    hint: "use an id, a prefix of one, latest, head or head~N",
+    hint: "use an id, a prefix of one, latest, head or head~N; a path comes beside it: restore head PATH, show head:PATH, diff --path PATH",
   });
 }
