@@ -124,7 +124,7 @@ void describe("names of one inode of which a scan finds different things", () =>
       }
     });
     const saved = await saveHere(folder);
-    if (fs.statSync(at("y/z")).ino !== ino) return t.skip("the number is not given again");
+    if (fs.statSync(at("y/z"), { throwIfNoEntry: false })?.ino !== ino) return t.skip("the number is not given again");
     const content = await contentOf(t, saves, saved);
     assert.equal(content["b"], "first line\nsecond line\n");
     assert.equal(content["y/z"], "another file\n");
