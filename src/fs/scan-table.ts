@@ -68,6 +68,8 @@ export const D = {
   META: 24,
   DONE: 32,
   IGNORED: 33,
+  /** while it is scanned: where the text of its ignore file lies in the extras, plus one; 0 where none was read */
+  RULES: 34,
 } as const;
 
 export const DIRECTORY_FLAG = {
@@ -249,6 +251,20 @@ export class ScanTable {
   setRecordFlags(record: number, flags: number): void {
     const at = record * RECORD_WORDS + R.NAME_FLAGS;
     this.records[at] = (this.records[at]! & 0xffff) | (flags << 16);
+  }
+
+  /** Keeps the text of a directory's ignore file, for all threads of a scan. */
+  setRules(directory: number, text: Uint8Array): void {
+    const start = this.takeExtras(4 + text.length);
+    this.extras.writeUInt32LE(text.length, start);
+    this.extras.set(text, start + 4);
+    this.directories[directory * DIRECTORY_WORDS + D.RULES] = start + 1;
+  }
+
+  /** That text, or null. */
+  rulesOf(directory: number): Uint8Array | null {
+    const start = this.directories[directory * DIRECTORY_WORDS + D.RULES]! - 1;
+    return start < 0 ? null : this.extras.subarray(start + 4, start + 4 + this.extras.readUInt32LE(start));
   }
 
   /** Path of a directory from the root, raw bytes, empty for the root. */

@@ -123,6 +123,7 @@ class DenseTable {
       out.words[at + D.OLD] = 0;
       out.words[at + D.FLAGS] = directories[base + D.FLAGS]! & KEPT_FLAGS;
       out.words[at + D.DONE] = 0;
+      out.words[at + D.RULES] = 0;
     }
     return counts;
   }

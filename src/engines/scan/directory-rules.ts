@@ -58,28 +58,24 @@ export class DirectoryRules {
     return this.#thread.table.directoryPath(directory).toString("latin1");
   }
 
-  /** The bytes of a directory's ignore file; noted only by the thread that lists the directory (fd ≥ 0). */
+  /**
+   * The bytes of a directory's ignore file, read and noted by the thread that first lists the directory (fd ≥ 0): for all
+   * others it is what that found, whatever lies there by now.
+   */
   #ignoreFile(directory: number, fd: number): Uint8Array | null {
-    const { table, notes, sys, task } = this.#thread;
+    const { table, notes, task } = this.#thread;
     if ((table.directories[directory * DIRECTORY_WORDS + D.FLAGS]! & DIRECTORY_FLAG.IGNORE_FILE) === 0) return null;
-    if (fd >= 0) {
-      const text = this.#read(fd);
-      const path = Uint8Array.from(table.directoryPath(directory));
-      if (task.passesLongRules && isLong(text)) {
-        notes.longRules.push(path);
-        return null;
-      }
-      if (text !== null) notes.ignoreFiles.push({ path, text });
-      return text;
+    if (fd < 0) return table.rulesOf(directory);
+    const text = this.#read(fd);
+    if (text === null) return null;
+    const path = Uint8Array.from(table.directoryPath(directory));
+    if (task.passesLongRules && text.length > MAX_IGNORE_FILE_BYTES) {
+      notes.longRules.push(path);
+      return null;
     }
-    const own = this.#thread.openDirectory(directory);
-    if (own < 0) return null;
-    try {
-      const text = this.#read(own);
-      return task.passesLongRules && isLong(text) ? null : text;
-    } finally {
-      sys.close(own);
-    }
+    notes.ignoreFiles.push({ path, text });
+    table.setRules(directory, text);
+    return text;
   }
 
   #read(dirfd: number): Uint8Array | null {
@@ -112,8 +108,4 @@ export class DirectoryRules {
     }
     return Buffer.concat(parts);
   }
-}
-
-function isLong(text: Uint8Array | null): boolean {
-  return text !== null && text.length > MAX_IGNORE_FILE_BYTES;
 }

@@ -202,4 +202,27 @@ void describe("what is renamed while a folder is read", () => {
     assert.deepEqual(pathsOf(saved), ["a", "d"]);
     assert.deepEqual(notedPaths(saved.notes.torn), ["d"]);
   });
+
+  test("a directory that is listed again is filtered by the ignore file that was read when it was listed first", async (t) => {
+    const { root, again } = await savedOnce(t, (at) => {
+      fs.mkdirSync(path.join(at, "d"));
+      fs.writeFileSync(path.join(at, ".cairnignore"), "*.log\n");
+      for (const name of ["a.log", "b", "z.1", "d/a.log", "d/b"]) fs.writeFileSync(path.join(at, name), name);
+    });
+    // Listed, not taken as it was.
+    for (const name of ["new", "d/new"]) fs.writeFileSync(path.join(root, name), "x");
+    fs.writeFileSync(path.join(root, ".other"), "# nothing\n");
+    const saved = await again({
+      before: (name) => {
+        if (name !== "b" || !fs.existsSync(path.join(root, ".other"))) return;
+        fs.renameSync(path.join(root, "z.1"), path.join(root, "z.2"));
+        fs.renameSync(path.join(root, ".other"), path.join(root, ".cairnignore"));
+      },
+    });
+    assert.deepEqual(pathsOf(saved), [".cairnignore", "b", "d", "d/b", "d/new", "new", "z.2"]);
+    assert.deepEqual(
+      saved.notes.ignoreFiles.map(({ text }) => Buffer.from(text).toString()),
+      ["*.log\n"],
+    );
+  });
 });
