@@ -345,6 +345,24 @@ describe("locks", () => {
     });
   });
 
+  test("work that ended under a shared lock is done when that takes long to be removed, or was taken for dead by then", async (t) => {
+    for (const isThere of [true, false])
+      await withRepository(async ({ repository, storage }) => {
+        const wall = Date.now;
+        let passed = 0;
+        const clock = t.mock.method(Date, "now", () => wall() + passed);
+        const remove = storage.remove.bind(storage);
+        const removal = t.mock.method(storage, "remove", async (...args: Parameters<typeof remove>) => {
+          // A server that is away, for so long as it is tried.
+          passed += 26 * 60_000;
+          if (!isThere) await remove(...args);
+          return remove(...args);
+        });
+        assert.equal(await withLock(repository, { exclusive: false }, async () => "done"), "done");
+        for (const { mock } of [clock, removal]) mock.restore();
+      });
+  });
+
   test("a lock counts as lost when the machine slept, though its clock was set back meanwhile", async (t) => {
     await withRepository(async ({ repository }) => {
       const lock = await acquireLock(repository, { exclusive: true });

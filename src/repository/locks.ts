@@ -112,6 +112,8 @@ export class RepositoryLock {
 
   async #release(): Promise<void> {
     this.#released = true;
+    // The work is done: how long the lock itself takes from here on does not matter to it.
+    this.#hasLapsed();
     clearInterval(this.#timer);
     await this.#refreshing;
     const warn = (why: string): void =>
@@ -119,7 +121,8 @@ export class RepositoryLock {
     try {
       const dropped = await dropLock(this.#repository, this.#id);
       if (dropped === "kept") warn("this user may not remove it");
-      if (dropped === "absent") this.#lost = true;
+      // One that is this old by now may have been taken for a dead one, after the work.
+      if (dropped === "absent" && !this.#isOld()) this.#lost = true;
     } catch (error) {
       warn(toCairnError(error).message);
     }
@@ -127,7 +130,7 @@ export class RepositoryLock {
 
   /** Once it is released: throws `busy` where it had ended before, however well the work went. */
   requireLasted(): void {
-    if (!this.#hasLapsed()) return;
+    if (!this.#lost) return;
     throw new CairnError(
       "busy",
       "the repository's lock ended before the work did: what was written may need what others have removed meanwhile",
@@ -137,8 +140,12 @@ export class RepositoryLock {
 
   /** Once true it stays so: a process that was asleep must not go on as if it had been there all the time. */
   #hasLapsed(): boolean {
-    this.#lost ||= msSince(this.#sealedAt) > LOST_MS;
+    this.#lost ||= this.#isOld();
     return this.#lost;
+  }
+
+  #isOld(): boolean {
+    return msSince(this.#sealedAt) > LOST_MS;
   }
 
   /** A new file, then the old one away, so that there is always one. A lock that has ended is not placed anew. */
