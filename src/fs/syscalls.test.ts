@@ -308,7 +308,7 @@ test("an errno becomes a typed error that names it", () => {
 });
 
 test("the mode of what is no link is set where there is no /proc, and that of a link is not", (t) => {
-  if (!nativeAvailable() || !ROOT) return t.skip("needs native calls and root");
+  if (!syscalls().native || !ROOT) return t.skip("needs Linux's calls and root");
   const folder = fs.mkdtempSync(path.join(os.tmpdir(), "cairn-syscalls-"));
   t.after(() => fs.rmSync(folder, { recursive: true }));
   const script = `
