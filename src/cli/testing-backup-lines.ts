@@ -94,7 +94,7 @@ export const BACKUP_DATA_KEYS: Record<string, string> = {
     "location repository_id version dry_run groups unreadable removed prune duration_ms",
   "backup prune -r x":
     "location repository_id version dry_run removed_packs repacked_packs new_packs merged_packs merged_indexes unindexed_packs bytes_freed unused_bytes postponed damaged_packs duration_ms",
-  "backup copy -r x --to-repo y": "location repository_id version dry_run copied present added duration_ms",
+  "backup copy -r x --to-repo y": "location repository_id version dry_run copied not_copied present added duration_ms",
   "backup find a -r x": "location repository_id version found truncated damaged",
   "backup diff a b -r x": "location repository_id version from to entries truncated",
   "backup stats -r x":
@@ -195,7 +195,7 @@ export const REPOSITORY_ANSWERS: Record<string, unknown> = {
     damaged_packs: [],
     duration_ms: 1,
   },
-  copyTo: { ...INFO, dry_run: false, copied: [], present: 1, added: CREATED.added, duration_ms: 1 },
+  copyTo: { ...INFO, dry_run: false, copied: [], not_copied: [], present: 1, added: CREATED.added, duration_ms: 1 },
   find: { ...INFO, found: [], truncated: false, damaged: [] },
   diff: { ...INFO, from: "a", to: "b", entries: [], truncated: false },
   show: { ...INFO, snapshot: SNAPSHOT, path: "", kind: "directory", entries: [] },

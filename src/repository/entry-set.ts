@@ -7,6 +7,12 @@ export class EntrySet {
     this.#bits = new Uint8Array((count >>> 3) + 1);
   }
 
+  copy(): EntrySet {
+    const copy = new EntrySet(0);
+    copy.#bits = Uint8Array.from(this.#bits);
+    return copy;
+  }
+
   has(entry: number): boolean {
     return (this.#bits[entry >>> 3]! & (1 << (entry & 7))) !== 0;
   }

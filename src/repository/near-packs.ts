@@ -257,6 +257,16 @@ export function shortPacks(index: BlobIndex, sizeOf: (pack: string) => number): 
   return short;
 }
 
+/** Tells of entries whose pack a storage does not have, or that lie beyond its end there. `stored`: its packs with their sizes. */
+export function lostEntries({ table }: BlobIndex, stored: readonly StoredFile[]): (entry: number) => boolean {
+  const sizes = new Map(stored.map(({ name, size }) => [name, size]));
+  const sizeOf = Float64Array.from(
+    { length: table.packCount },
+    (_, pack) => sizes.get(objectIdOf(table.packId(pack))) ?? 0,
+  );
+  return (entry) => table.offsetOf[entry]! + table.lengthOf[entry]! > sizeOf[table.packOf[entry]!]!;
+}
+
 function cut({ pack, offset, length }: WantedRange): WantedRange[] {
   const parts: WantedRange[] = [];
   for (let done = 0; done < length; done += MAX_RANGE)

@@ -20,6 +20,10 @@ export interface PlanTransferOptions {
   lenient?: boolean;
   /** A tree that is known to be in the target with all that it needs; where a root has the same below, it is not walked. */
   known?: Uint8Array | undefined;
+  /** Entries of the source that were looked at before, with all below them, and are passed over; more are added. */
+  seen?: EntrySet | undefined;
+  /** Content of the source that its storage has lost: `damaged` where the target lacks it. */
+  isLost?: ((entry: number) => boolean) | undefined;
   readTree: ReadTree;
   signal?: AbortSignal | undefined;
   onTree?: ((trees: number) => void) | undefined;
@@ -92,7 +96,7 @@ class TransferWalk {
     this.#from = from;
     this.#to = to;
     this.#options = options;
-    this.#seen = new EntrySet(from.count);
+    this.#seen = options.seen ?? new EntrySet(from.count);
   }
 
   async root(root: Uint8Array): Promise<void> {
@@ -159,6 +163,7 @@ class TransferWalk {
   #data(ids: Uint8Array, at: number, of: { step: Step; name: () => Uint8Array }): void {
     const data = this.#require(ids, at, DATA_BLOB, of.step.tree);
     if (data < 0 || !this.#seen.add(data) || this.#to.lookup(ids, at, DATA_BLOB) >= 0) return;
+    if (this.#options.isLost?.(data) === true) throw lost(this.#from, data);
     this.#wanted.push(data);
     const pack = this.#from.table.packOf[data]!;
     if (!this.#files.has(pack)) this.#files.set(pack, pathIn(of.step, of.name()));
@@ -224,6 +229,14 @@ class TransferWalk {
       files: this.#files,
     };
   }
+}
+
+function lost({ table }: BlobIndex, entry: number): CairnError {
+  const pack = objectIdOf(table.packId(table.packOf[entry]!));
+  return new CairnError("damaged", `pack ${pack.slice(0, 12)} is lost or cut`, {
+    hint: "`cairn backup verify` says what needs it",
+    details: { missing_pack: pack },
+  });
 }
 
 const ROOT = new Uint8Array(0);

@@ -1,5 +1,3 @@
-import { join } from "node:path";
-import { moveByThreads } from "../../engines/transfer/move-by-threads.ts";
 import { CairnError } from "../../errors.ts";
 import { failpoint } from "../../failpoint.ts";
 import { plural } from "../../formats/sizes.ts";
@@ -8,14 +6,12 @@ import type { BlobIndex } from "../../repository/blob-index.ts";
 import { lostPacks } from "../../repository/near-packs.ts";
 import type { RepositoryLock } from "../../repository/locks.ts";
 import type { ListedSnapshot } from "../../repository/repository.ts";
-import { runTransfer, type TransferResult } from "../../repository/transfer.ts";
-import { planTransfer } from "../../repository/transfer-plan.ts";
 import type { CopyBackupsOptions, CopyBackupsResult } from "../contract.ts";
+import { Bringing } from "./copy-content.ts";
 import { readableSnapshots, warnOfUnreadable } from "./find-snapshot.ts";
 import { keepKnownTrees, readKnownTrees } from "./known-trees.ts";
 import { chosenSnapshots } from "./list.ts";
 import { type Look, lookingBy } from "./look.ts";
-import { addedBy } from "./made-snapshot.ts";
 import type { RepositoryAccess } from "./repository-access.ts";
 
 /**
@@ -23,7 +19,8 @@ import type { RepositoryAccess } from "./repository-access.ts";
  * sealed anew. Steps: shared locks on both → packs → their index (at the latest every 64 packs or 30 s) → each snapshot's
  * file ●, oldest first. What was copied before is told by its origin and not copied again; a kill anywhere leaves whole
  * snapshots, and the next call goes on. One that has got a tag since is copied with it, beside the copy that lacks it: rules
- * there go by tags too. A copy that is there is passed over, but what it lacks by the target's index is stored.
+ * there go by tags too. A copy that is there is passed over, but what it lacks by the target's index is stored. A snapshot that
+ * lacks something that is lost or damaged is told, and the others are copied; `damaged` where all do and none is there.
  */
 export async function copyBackups(
   from: RepositoryAccess,
@@ -39,48 +36,43 @@ export async function copyBackups(
       const wanted = chosenSnapshots(listing, options);
       warnOfUnreadable(from, listing.damaged, options);
       const copies = byIdentity(await readableSnapshots(to, options));
-      const missing = wanted.filter((listed) => !isCopied(listed, copies));
+      const [missing, present] = [false, true].map((there) =>
+        wanted.filter((listed) => isCopied(listed, copies) === there),
+      ) as [ListedSnapshot[], ListedSnapshot[]];
       const [source, target] = [await from.index(options.signal), await to.index(options.signal)];
       await warnOfLostPacks(to, target, options);
       // A copy that is there may have lost content since, and a repair have taken that out of the index.
       const whole = readKnownTrees(to.cache, target);
       const unproven = wanted.filter(({ snapshot }) => !whole.has(snapshot.tree));
       const work = async ({ reader, near }: Look): Promise<CopyBackupsResult> => {
-        const plan = await planTransfer(source, target, {
-          roots: unproven.map(({ snapshot }) => Buffer.from(snapshot.tree, "hex")),
-          readTree: reader.readTree,
-          signal: options.signal,
-          onTree: (done) => options.onProgress?.({ phase: "planning", done }),
-        });
-        const result = (copied: Copied, transfer: TransferResult | null): CopyBackupsResult => ({
+        const bringing = new Bringing({ from, to, source, target, reader, near, lock, options });
+        const { added, lacking } = await bringing.all(unproven);
+        const isWhole = ({ id }: ListedSnapshot): boolean => !lacking.has(id);
+        warnOfLacking(
+          to,
+          present.filter((listed) => !isWhole(listed)),
+          options,
+        );
+        const result = (copied: Copied): CopyBackupsResult => ({
           ...to.info,
           dry_run: options.dryRun === true,
           copied,
-          present: wanted.length - missing.length,
-          added: addedBy(plan, transfer),
+          not_copied: missing
+            .filter((listed) => !isWhole(listed))
+            .map(({ id }) => ({ snapshot_id: id, detail: lacking.get(id)!.message })),
+          present: present.length,
+          added,
           duration_ms: Date.now() - started,
         });
-        if (options.dryRun === true) {
-          const copied = missing.map(({ id }) => ({ snapshot_id: id, new_id: null }));
-          return result(copied, null);
-        }
-        const sides = [
-          { repository: from.repository, index: source },
-          { repository: to.repository, index: target },
-        ] as const;
-        const transfer = await runTransfer(...sides, plan, {
-          directory: join(to.workDirectory(), "packs"),
-          near,
-          move: moveByThreads,
-          uploads: { stillHeld: async () => lock.recheck() },
-          signal: options.signal,
-          onProgress: ({ done, total, bytes, totalBytes }) =>
-            options.onProgress?.({ phase: "uploading", done, total, bytes, total_bytes: totalBytes }),
-        });
-        const copied = await saveCopies(to, missing, { lock, signal: options.signal });
+        const copies = missing.filter(isWhole);
+        const [first] = lacking.values();
+        if (first !== undefined && copies.length + present.length === 0) throw first;
+        if (options.dryRun === true) return result(copies.map(({ id }) => ({ snapshot_id: id, new_id: null })));
+        const copied = await saveCopies(to, copies, { lock, signal: options.signal });
         for (const { snapshot } of wanted) whole.delete(snapshot.tree);
-        keepKnownTrees(to.cache, target, [...wanted.map(({ snapshot }) => snapshot.tree).toReversed(), ...whole]);
-        return result(copied, transfer);
+        const proven = wanted.filter(isWhole).map(({ snapshot }) => snapshot.tree);
+        keepKnownTrees(to.cache, target, [...proven.toReversed(), ...whole]);
+        return result(copied);
       };
       return lookingBy(from, source, { options, work });
     }),
@@ -124,6 +116,14 @@ async function warnOfLostPacks(to: RepositoryAccess, target: BlobIndex, options:
   if (lost === 0) return;
   options.onWarning?.(
     `${to.location} has lost or cut ${lost} of its packs: \`cairn backup repair packs\` there, then a copy stores what they held again`,
+  );
+}
+
+function warnOfLacking(to: RepositoryAccess, lacking: readonly ListedSnapshot[], options: CopyBackupsOptions): void {
+  if (lacking.length === 0) return;
+  const names = lacking.slice(0, 20).map(({ id }) => id.slice(0, 8));
+  options.onWarning?.(
+    `${plural(lacking.length, "snapshot")} (${names.join(", ")}${lacking.length > names.length ? ", …" : ""}) are in ${to.location} already and lack something here: what they may lack there was not stored`,
   );
 }
 

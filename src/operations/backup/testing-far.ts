@@ -188,20 +188,29 @@ export async function withAnotherPiece(
 }
 
 /** Flips a byte of a blob where it lies. */
-export async function damageBlob({ repository, place }: BackupScene, id: string): Promise<void> {
+export async function damageBlob(at: BackupScene, id: string): Promise<void> {
+  const { file, offset } = await placeOf(at, id);
+  const bytes = readFileSync(file);
+  bytes[offset + 20]! ^= 1;
+  chmodSync(file, 0o600);
+  writeFileSync(file, bytes);
+}
+
+/** The file of the pack that a blob lies in. */
+export async function packWith(at: BackupScene, id: string): Promise<string> {
+  const { file } = await placeOf(at, id);
+  chmodSync(file, 0o600);
+  return file;
+}
+
+async function placeOf({ repository, place }: BackupScene, id: string): Promise<{ file: string; offset: number }> {
   for (const name of readdirSync(join(place, "index"))) {
     const { packs } = (await repository.cat("index", name)).content as {
       packs: { id: string; blobs: { id: string; offset: number }[] }[];
     };
     for (const { id: pack, blobs } of packs) {
       const blob = blobs.find((each) => each.id === id);
-      if (blob === undefined) continue;
-      const file = join(place, "data", pack.slice(0, 2), pack);
-      const bytes = readFileSync(file);
-      bytes[blob.offset + 20]! ^= 1;
-      chmodSync(file, 0o600);
-      writeFileSync(file, bytes);
-      return;
+      if (blob !== undefined) return { file: join(place, "data", pack.slice(0, 2), pack), offset: blob.offset };
     }
   }
   throw new Error(`no index lists ${id}`);

@@ -77,7 +77,8 @@ export interface BackupRepository {
   prune(options?: PruneBackupsOptions): Promise<PruneBackupsResult>;
   /**
    * Brings snapshots into another repository. Of those that are there only content goes that the target's index lacks, e.g.
-   * after a repair; packs that it has lost without one are a warning. `damaged`: nothing damaged is passed on.
+   * after a repair; packs that it has lost without one are a warning. Nothing damaged is passed on: snapshots that lack
+   * something are `not_copied`; it throws `damaged` where all do and none is there.
    */
   copyTo(target: BackupRepository, options?: CopyBackupsOptions): Promise<CopyBackupsResult>;
   keys(options?: CallOptions): Promise<RepositoryKeys>;
@@ -290,6 +291,8 @@ export interface CopyBackupsResult extends RepositoryInfo {
   dry_run: boolean;
   /** `new_id` null in a dry run. */
   copied: { snapshot_id: string; new_id: string | null }[];
+  /** Those that lack something that is lost or damaged, and what. */
+  not_copied: { snapshot_id: string; detail: string }[];
   /** How many were there already. */
   present: number;
   added: TransferredSize;

@@ -1,4 +1,5 @@
-import type { CopyBackupsOptions, CopyBackupsResult } from "../../../operations/contract.ts";
+import { CairnError } from "../../../errors.ts";
+import type { BackupRepository, CopyBackupsOptions, CopyBackupsResult } from "../../../operations/contract.ts";
 import type { CommandDefinition, Outcome } from "../../command.ts";
 import type { Context } from "../../context.ts";
 import type { Input } from "../../input.ts";
@@ -36,10 +37,20 @@ async function run(context: Context, input: Input): Promise<Outcome> {
     const target = await openNamed(context, other);
     try {
       const result = await repository.copyTo(target, options);
-      return { data: result, text: () => render(context, result) };
+      const outcome: Outcome = { data: result, text: () => render(context, result) };
+      if (result.not_copied.length > 0) outcome.error = notAll(repository, result);
+      return outcome;
     } finally {
       await target.close();
     }
+  });
+}
+
+function notAll({ info }: BackupRepository, { not_copied: lacking }: CopyBackupsResult): CairnError {
+  const [lack, were] = lacking.length === 1 ? ["lacks", "was"] : ["lack", "were"];
+  const message = `${plural(lacking.length, "snapshot")} of ${info.location} ${lack} something and ${were} not copied`;
+  return new CairnError("damaged", message, {
+    hint: "`cairn backup verify` there says what is lost; `cairn backup repair snapshots` makes new ones without it, which can be copied",
   });
 }
 
@@ -47,7 +58,13 @@ function render({ style }: Context, result: CopyBackupsResult): string {
   const { copied, present, added } = result;
   const size = `${plural(added.data_blobs + added.tree_blobs, "blob")}, ${formatBytes(added.bytes)}`;
   const there = present === 0 ? "" : `; ${plural(present, "snapshot")} there already`;
-  if (result.dry_run) return `would copy ${plural(copied.length, "snapshot")}: ${size}${there}`;
-  if (copied.length === 0) return `nothing to copy${there}`;
-  return `${style.green("copied")} ${plural(copied.length, "snapshot")} into ${printable(result.location)}: ${size}, ${formatDuration(result.duration_ms)}${there}`;
+  const lacking = result.not_copied.map(
+    ({ snapshot_id: id, detail }) => `${style.red("not copied")} ${id.slice(0, 8)}: ${printable(detail)}`,
+  );
+  const into = `into ${printable(result.location)}: ${size}, ${formatDuration(result.duration_ms)}${there}`;
+  const done = `${style.green("copied")} ${plural(copied.length, "snapshot")} ${into}`;
+  const line = copied.length === 0 ? `nothing to copy${there}` : done;
+  return [...lacking, result.dry_run ? `would copy ${plural(copied.length, "snapshot")}: ${size}${there}` : line].join(
+    "\n",
+  );
 }
