@@ -153,3 +153,30 @@ test("limited storage begins nothing for one who stopped while they waited, but 
   ]);
   await mine.remove("locks", NAME);
 });
+
+test(
+  "limited storage lets a lock be refreshed while packs wait for their rate and their turn",
+  { timeout: 10_000 },
+  async () => {
+    const clock = { at: 0, go: (): void => undefined };
+    const sleep = (): Promise<void> => new Promise((resolve) => (clock.go = resolve));
+    const storage = new LimitedStorage(
+      new MemoryStorage(),
+      { uploadRate: 1000, downloadRate: 1000, calls: 2 },
+      { now: () => clock.at, sleep },
+    );
+    const stop = new AbortController();
+    await storage.save("data", "ab".repeat(32), Buffer.alloc(1_000_000));
+    const packs = ["cd", "ef", "01"].map((name) =>
+      storage.save("data", name.repeat(32), Buffer.alloc(1_000_000), { signal: stop.signal }),
+    );
+    await storage.save("locks", NAME, Buffer.from("lock"));
+    assert.equal((await storage.list("locks")).length, 1);
+    assert.equal(Buffer.from(await storage.load("locks", NAME)).toString(), "lock");
+    await storage.remove("locks", NAME);
+    assert.equal(clock.at, 0);
+    stop.abort();
+    clock.go();
+    for (const pack of packs) await assert.rejects(pack, { code: "interrupted" });
+  },
+);

@@ -126,7 +126,8 @@ export class Slots {
 
 /**
  * Bounds the calls under way at once and the bytes a second each way. Bytes are counted by whole files: for storages
- * that take a `Pace` themselves, give it to them and only `calls` to this.
+ * that take a `Pace` themselves, give it to them and only `calls` to this. Locks are small and have to be refreshed in
+ * time: they wait for nothing, and count for nothing.
  */
 export class LimitedStorage extends WrappedStorage {
   readonly #pace: Pace;
@@ -140,7 +141,7 @@ export class LimitedStorage extends WrappedStorage {
 
   override async save(kind: FileKind, name: string, bytes: Uint8Array, options?: SaveOptions): Promise<void> {
     await this.#inTurn({ operation: "save", kind, call: options }, async () => {
-      await this.#pace.upload(bytes.length, options?.signal);
+      if (kind !== "locks") await this.#pace.upload(bytes.length, options?.signal);
       await this.inner.save(kind, name, bytes, options);
     });
   }
@@ -155,7 +156,7 @@ export class LimitedStorage extends WrappedStorage {
   override async load(kind: FileKind, name: string, range?: ByteRange, call?: StorageCall): Promise<Uint8Array> {
     return this.#inTurn({ operation: "load", kind, call }, async () => {
       const bytes = await this.inner.load(kind, name, range, call);
-      await this.#pace.download(bytes.length, call?.signal);
+      if (kind !== "locks") await this.#pace.download(bytes.length, call?.signal);
       return bytes;
     });
   }
@@ -180,6 +181,7 @@ export class LimitedStorage extends WrappedStorage {
   /** Nothing is begun for one who stopped while they waited, but what decides. */
   async #inTurn<T>({ operation, kind, call }: Turn, work: () => Promise<T>): Promise<T> {
     const signal = isCutOff(operation, kind) ? signalOf(call) : undefined;
+    if (kind === "locks") return work();
     return this.#slots.run(async () => {
       throwIfAborted(signal);
       return work();
