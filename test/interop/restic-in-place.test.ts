@@ -84,6 +84,7 @@ describe("a snapshot that restic made", { skip: noRestic }, () => {
       assertFolder(folder, at.before, "only planned", COMPARE);
       const { data } = cairn(inPlace(at));
       const { changes, left_out: left } = data as { changes: Record<string, number>; left_out: { path: string }[] };
+      assert.deepEqual([data["read_again"], data["read_from"], data["untold_files"]], [true, "disk", 0]);
       assert.deepEqual(
         left.map(({ path: name }) => name),
         ["was-file"],

@@ -57,7 +57,7 @@ export function warnUnproven({ receipt, onWarning }: ReadBack["options"]): void 
   if (receipt !== undefined) onWarning?.("no receipt was written: what was restored could not be proven whole");
 }
 
-/** Whether what was written is to be read again. `isWhole`: all of a snapshot is written, and nothing else is there. */
+/** Whether what was written is to be read again. `isWhole`: all of a snapshot is written. */
 export function isToBeProven({ prove, proveFrom }: Asked, isWhole: boolean): boolean {
   return prove ?? (proveFrom !== undefined || isWhole);
 }

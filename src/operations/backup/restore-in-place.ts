@@ -89,8 +89,8 @@ export async function restoreBackupInPlace(
   });
   failpoint("restore-backup.restored");
   const leftOut = [...found.leftOut, ...restored.left_out];
-  // Beside what is kept, and of parts, the folder has no digest to be compared with.
-  const isProven = isToBeProven(options, chosen.paths === null && !keepPresent);
+  // Of parts, and beside what it was asked to keep, nobody expects the whole to be read; beside what restic left out they do.
+  const isProven = isToBeProven(options, chosen.paths === null && options.keepPresent !== true);
   const proven: Proven = isProven
     ? await prove(workspace, point, { access, listed, content, options, leftOut, chosen, keepPresent })
     : { ...NOT_READ, left_out: leftOut };

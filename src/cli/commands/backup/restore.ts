@@ -145,7 +145,11 @@ function renderProof(
   const { proof, untold_files: untold, left_out: leftOut } = result;
   const from = result.read_from === "memory" ? " (out of memory where the system held it)" : "";
   if (proof === null && untold === null)
-    return [style.dim("  not read again: parts are with --prove, whole snapshots without --no-prove")];
+    return [
+      style.dim(
+        "  not read again: parts, and with --keep-present, only with --prove; whole snapshots without --no-prove",
+      ),
+    ];
   if (proof === null) {
     const told = leftOut.length === 0 ? "every entry" : "every entry that is not listed";
     const but =
