@@ -391,6 +391,17 @@ test("backup create without --save adopts no folder and opens no repository when
   assert.deepEqual([saving.status, saving.envelope.warnings.length], [0, 1]);
 });
 
+test("backup restore in place says what can be done when the folder is not there", async () => {
+  const nowhere = { open: () => Promise.reject(new CairnError("not_a_workspace", "no", { hint: "save it once" })) };
+  const restore = ["backup", "restore", "latest", "--in-place", "-r", "x", "-C"];
+  const absent = await runJson([...restore, "/nowhere/a b"], { fake: fakeLibrary(nowhere) });
+  assert.deepEqual([absent.status, absent.envelope.error?.code], [3, "not_a_workspace"]);
+  assert.equal(
+    absent.envelope.error?.hint,
+    "make it first (mkdir -p '/nowhere/a b'), or restore with --to '/nowhere/a b' instead",
+  );
+});
+
 test("the client is closed when the command has failed as well", async () => {
   const ran = await runFake(["status"], { fake: fakeLibrary({ status: () => Promise.reject(new Error("x")) }) });
   assert.equal(ran.fake.closed, 1);

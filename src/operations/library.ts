@@ -119,11 +119,14 @@ export class Library {
         ? findWorkspace(path, { exact: true })
         : openControlDirectory(options.controlDirectory, path);
     if (found === null) {
+      const isThere = existsSync(path);
       throw new CairnError(
         "not_a_workspace",
-        `${path} ${existsSync(path) ? "is not a workspace" : "is not there, and no workspace is known there"}`,
+        `${path} ${isThere ? "is not a workspace" : "is not there, and no workspace is known there"}`,
         {
-          hint: "save it once (`cairn save DIR`), or go to a folder that is one; `cairn workspaces` lists them",
+          hint: isThere
+            ? "save it once (`cairn save DIR`), or go to a folder that is one; `cairn workspaces` lists them"
+            : "name one that is known: `cairn workspaces` lists them; what is to be one has to be there first",
         },
       );
     }

@@ -1,5 +1,9 @@
+import { existsSync } from "node:fs";
+import { CairnError, reworded } from "../../../errors.ts";
+import { shellPath } from "../../../fs/safe-path.ts";
 import type {
   BackupRepository,
+  Client,
   PathPattern,
   ProofSource,
   RestoreBackupOptions,
@@ -95,7 +99,7 @@ async function run(context: Context, input: Input): Promise<Outcome> {
 
 async function inPlace(context: Context, input: Input, options: RestoreBackupOptions): Promise<Outcome> {
   return withRepository(context, input, async (repository) => {
-    const client = await context.open();
+    const client = await openedInPlace(context);
     const keepPresent = input.flag("keepPresent");
     const result = await client.restoreBackup(repository, input.required(0), { ...options, keepPresent });
     const outcome = restoreOutcome(context, client, { result });
@@ -105,6 +109,19 @@ async function inPlace(context: Context, input: Input, options: RestoreBackupOpt
       text: async () => [...(result.dry_run ? [] : [await outcome.text?.()]), ...about].join("\n"),
     };
   });
+}
+
+/** On a new machine the folder is not there yet, and nothing can be saved there. */
+async function openedInPlace(context: Context): Promise<Client> {
+  try {
+    return await context.open();
+  } catch (error) {
+    const folder = context.chosenFolder();
+    const isAbsent = folder !== undefined && !existsSync(folder);
+    if (!isAbsent || !(error instanceof CairnError) || error.code !== "not_a_workspace") throw error;
+    const named = shellPath(folder);
+    throw reworded(error, { hint: `make it first (mkdir -p ${named}), or restore with --to ${named} instead` });
+  }
 }
 
 function renderPlanned({ changes, target }: RestoreInPlaceResult): string[] {
