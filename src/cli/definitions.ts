@@ -1,9 +1,15 @@
+type Paths = "files" | "folders";
+
+/** What the shell completes at a place: words that can stand there are listed, also beside paths. */
+export type Completes = "points" | Paths | readonly string[] | { words: readonly string[]; or: Paths };
+
 export interface ArgumentDefinition {
   /** As commander writes it: `<one>`, `[optional]`, `[many...]`. */
   name: string;
   text: string;
-  /** What the shell completes here; words that can stand there are listed. */
-  completes?: "points" | "files" | "folders" | readonly string[];
+  completes?: Completes;
+  /** What it completes at each of the places of one that takes several; the last repeats. */
+  places?: readonly Completes[];
 }
 
 export interface OptionDefinition {
@@ -12,6 +18,8 @@ export interface OptionDefinition {
   text: string;
   /** May be given several times; the values become a list. */
   repeat?: boolean;
+  /** All that the value can be, for the shells' completion. */
+  values?: readonly string[];
 }
 
 /** What a command takes, as the shells' completion needs it. */
@@ -39,7 +47,11 @@ export type CommandTable = Readonly<Record<string, TableEntry>>;
 export const GLOBAL_OPTIONS: readonly OptionDefinition[] = [
   { flags: "-C, --directory <dir>", text: "the workspace; default: the nearest one at or above the current folder" },
   { flags: "--json", text: "print one JSON object on stdout" },
-  { flags: "--progress <how>", text: "progress on stderr: auto, plain or json" },
+  {
+    flags: "--progress <how>",
+    text: "progress on stderr: auto, plain or json",
+    values: ["auto", "plain", "json"],
+  },
   { flags: "-q, --quiet", text: "no progress, no notes" },
   { flags: "--no-color", text: "no colours (also NO_COLOR=1)" },
   { flags: "--control-dir <dir>", text: "where the control directory is, or shall be" },

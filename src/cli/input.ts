@@ -112,7 +112,7 @@ export function parseBase64(text: string, what: string): Uint8Array {
   return bytes;
 }
 
-const ENGINES: readonly EngineType[] = ["btrfs-snapshot", "juicefs-clone", "reflink-copy", "copy"];
+export const ENGINES: readonly EngineType[] = ["btrfs-snapshot", "juicefs-clone", "reflink-copy", "copy"];
 
 /** An engine by its name; `what` is the option or command that wants it. */
 export function parseEngine(text: string, what: string): EngineType {
@@ -124,6 +124,7 @@ export function parseEngine(text: string, what: string): EngineType {
 export const METHOD_OPTION = {
   flags: "--method <how>",
   text: "exchange (whole trees, also where it cannot be known who has them open) or entries",
+  values: ["exchange", "entries"],
 };
 
 /** What `--method` asks for. */

@@ -42,6 +42,12 @@ function asHelpOption(argv: readonly string[]): readonly string[] {
   return Object.hasOwn(COMMANDS, about) ? [...options, about, ...verb, "--help"] : [...options, about];
 }
 
+/** `backup help restore` is `backup restore --help`. */
+function asHelpOfVerb(argv: readonly string[], name: string): readonly string[] {
+  const place = argv.indexOf(name);
+  return argv[place + 1] === "help" ? [...argv.slice(0, place + 1), ...argv.slice(place + 2), "--help"] : argv;
+}
+
 /** The verb of a group's line, and the line with it right behind the group's name. Null without one. */
 function withVerb(
   argv: readonly string[],
@@ -76,10 +82,11 @@ interface Named {
 }
 
 async function named(given: readonly string[]): Promise<Named> {
-  const argv = asHelpOption(given);
-  const command = commandNameOf(argv);
+  const asked = asHelpOption(given);
+  const command = commandNameOf(asked);
   const entry = command !== undefined && Object.hasOwn(COMMANDS, command) ? COMMANDS[command] : undefined;
   const group = entry === undefined ? undefined : (await entry.load()).command;
+  const argv = group?.verbs === undefined ? asked : asHelpOfVerb(asked, command!);
   const chosen = group?.verbs === undefined ? null : withVerb(argv, command!, group);
   const definition = chosen === null ? group : (await group!.verbs![chosen.verb]!.load()).command;
   return { argv: chosen?.argv ?? argv, definition, group };
@@ -162,7 +169,7 @@ export function buildProgram({ definition, group }: Wanted, called: Called): Com
     .addHelpText("after", GENERAL_EXAMPLES);
   for (const option of GLOBAL_OPTIONS) {
     const made = new Option(option.flags, option.text);
-    if (option.flags.startsWith("--progress")) made.choices(["auto", "plain", "json"]);
+    if (option.values !== undefined) made.choices(option.values);
     program.addOption(made);
   }
   for (const [name, entry] of Object.entries(COMMANDS)) {

@@ -391,6 +391,14 @@ test("backup create without --save adopts no folder and opens no repository when
   assert.deepEqual([saving.status, saving.envelope.warnings.length], [0, 1]);
 });
 
+test("help that is asked of a group's verb behind the group is that verb's", async () => {
+  const [behind, before] = [await runFake(["backup", "help", "restore"]), await runFake(["help", "backup", "restore"])];
+  assert.deepEqual([behind.status, behind.stdout], [0, before.stdout]);
+  assert.match(behind.stdout, /^Usage: cairn backup restore /);
+  const group = await runFake(["backup", "help"]);
+  assert.deepEqual([group.status, group.stdout], [0, (await runFake(["help", "backup"])).stdout]);
+});
+
 test("backup restore in place says what can be done when the folder is not there", async () => {
   const nowhere = { open: () => Promise.reject(new CairnError("not_a_workspace", "no", { hint: "save it once" })) };
   const restore = ["backup", "restore", "latest", "--in-place", "-r", "x", "-C"];

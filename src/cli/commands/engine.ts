@@ -2,20 +2,25 @@ import type { EngineResult, GuardName } from "../../operations/contract.ts";
 import type { CommandDefinition, Outcome } from "../command.ts";
 import type { Context } from "../context.ts";
 import { parseGuards } from "../context.ts";
-import { parseEngine, usage } from "../input.ts";
+import { ENGINES, parseEngine, usage } from "../input.ts";
 import type { Input } from "../input.ts";
 import { printable } from "../render/format.ts";
 
 export const command: CommandDefinition = {
   name: "engine",
   arguments: [
-    { name: "[words...]", text: "[show] [DIR] or set TYPE [DIR]; default: the current folder", completes: "folders" },
+    {
+      name: "[words...]",
+      text: "[show] [DIR] or set TYPE [DIR]; default: the current folder",
+      places: [{ words: ["show", "set"], or: "folders" }, { words: ENGINES, or: "folders" }, "folders"],
+    },
   ],
   options: [
     {
       flags: "--allow <guard>",
       text: "set: holders: convert the folder although what others have open cannot be known",
       repeat: true,
+      values: ["holders"],
     },
   ],
   examples: [

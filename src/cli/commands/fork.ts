@@ -18,7 +18,12 @@ export const command: CommandDefinition = {
       flags: "--standalone",
       text: "a control directory of its own, where `init` would make it; --control-dir is that of the workspace that is forked",
     },
-    { flags: "--allow <guard>", text: "override a guard: home, nested, git, space; may be repeated", repeat: true },
+    {
+      flags: "--allow <guard>",
+      text: "override a guard: home, nested, git, space; may be repeated",
+      repeat: true,
+      values: ["home", "nested", "git", "space"],
+    },
   ],
   examples: [
     { line: "cairn fork head ../try-it", text: "a second folder with the same state and a life of its own" },

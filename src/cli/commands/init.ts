@@ -2,7 +2,7 @@ import type { AdoptOptions, Client, InitOptions } from "../../operations/contrac
 import type { CommandDefinition, Outcome } from "../command.ts";
 import type { Context } from "../context.ts";
 import { parseGuards } from "../context.ts";
-import { parseEngine, usage } from "../input.ts";
+import { ENGINES, parseEngine, usage } from "../input.ts";
 import type { Input } from "../input.ts";
 import { printable } from "../render/format.ts";
 
@@ -16,6 +16,7 @@ export const command: CommandDefinition = {
     },
     {
       flags: "--engine <engine>",
+      values: ENGINES,
       text: "btrfs-snapshot, juicefs-clone, reflink-copy or copy; default: the best that works",
     },
     { flags: "--self-contained", text: "make DIR/main the workspace and DIR/.cairn the control directory" },
@@ -24,6 +25,7 @@ export const command: CommandDefinition = {
       flags: "--allow <guard>",
       text: "override a guard: home, nested, git, space, holders; may be repeated",
       repeat: true,
+      values: ["home", "nested", "git", "space", "holders"],
     },
   ],
   examples: [

@@ -14,7 +14,7 @@ export const command: CommandDefinition = {
   options: [
     { flags: "--plan", text: "say what would be done, do nothing" },
     { flags: "--to <dir>", text: "write into this absent or empty folder instead" },
-    { flags: "--allow <guard>", text: "override a guard of --to: space", repeat: true },
+    { flags: "--allow <guard>", text: "override a guard of --to: space", repeat: true, values: ["space"] },
     METHOD_OPTION,
     { flags: "--keep-present", text: "let entries stay that the save point does not have" },
     {

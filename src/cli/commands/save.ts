@@ -20,7 +20,12 @@ export const command: CommandDefinition = {
     { flags: "--refuse-detached", text: "fail when the folder stands at an older point" },
     { flags: "--reread", text: "read every file, whatever its times say" },
     { flags: "--cross-mounts", text: "go into other file systems mounted inside" },
-    { flags: "--allow <guard>", text: "override a guard: home, nested, git, space; may be repeated", repeat: true },
+    {
+      flags: "--allow <guard>",
+      text: "override a guard: home, nested, git, space; may be repeated",
+      repeat: true,
+      values: ["home", "nested", "git", "space"],
+    },
   ],
   examples: [
     { line: "cairn save", text: "the folder you are in" },

@@ -9,9 +9,20 @@ const ACTIONS = {
 } as const;
 
 function actionOf(completes: Completes): string {
-  return typeof completes === "string"
-    ? ACTIONS[completes]
-    : `COMPREPLY=($(compgen -W "${completes.join(" ")}" -- "$cur"))`;
+  if (typeof completes === "string") return ACTIONS[completes];
+  if ("or" in completes) return `${wordsAction(completes.words)}; ${ACTIONS[completes.or]}`;
+  return wordsAction(completes);
+}
+
+function wordsAction(words: readonly string[]): string {
+  return `COMPREPLY=($(compgen -W "${words.join(" ")}" -- "$cur"))`;
+}
+
+/** `command`: a pattern of the command that the options are of. */
+function valueCases(options: readonly OptionWords[], command: string): string[] {
+  return options
+    .filter(({ values }) => values.length > 0)
+    .flatMap(({ words, values }) => words.map((word) => `    ${command}" ${word}") ${wordsAction(values)}; return ;;`));
 }
 
 export function bashScript(table: readonly CommandWords[], globals: readonly OptionWords[]): string {
@@ -25,6 +36,10 @@ export function bashScript(table: readonly CommandWords[], globals: readonly Opt
     (option) => option.takesValue,
   );
   const withValue = [...new Set(valueWords.flatMap((option) => option.words))];
+  const valued = [
+    ...valueCases(globals, "*"),
+    ...commands.flatMap(({ name, options }) => valueCases(options, `"${name}"`)),
+  ];
   const cases = commands.map((command) => {
     const options = [...command.options.flatMap((option) => option.words), ...globalWords].join(" ");
     const last = command.arguments.length - 1;
@@ -59,6 +74,9 @@ _cairn() {
       esac ;;
     esac
   done
+  case "$command \${COMP_WORDS[COMP_CWORD - 1]}" in
+${valued.join("\n")}
+  esac
   case \${COMP_WORDS[COMP_CWORD - 1]} in
     ${FOLDER_OPTIONS.join("|")}) ${ACTIONS.folders}; return ;;
     ${FILE_OPTIONS.join("|")}) ${ACTIONS.files}; return ;;

@@ -54,6 +54,32 @@ test(
   },
 );
 
+test(
+  "bash offers the values of an option when there are only some, by the command that it is of",
+  { skip: !hasBash },
+  async () => {
+    assert.deepEqual(await offered(["cairn", "init", "--engine", "b"]), ["btrfs-snapshot"]);
+    assert.deepEqual(await offered(["cairn", "restore", "1a2b3c4d", "--method", ""]), ["exchange", "entries"]);
+    assert.deepEqual(await offered(["cairn", "-C", "x", "--progress", "p"]), ["plain"]);
+    assert.deepEqual(await offered(["cairn", "save", "--progress", "p"]), ["plain"]);
+    assert.deepEqual(await offered(["cairn", "restore", "--allow", ""]), ["space"]);
+    assert.deepEqual(await offered(["cairn", "save", "--allow", ""]), ["home", "nested", "git", "space"]);
+    assert.deepEqual(await offered(["cairn", "backup", "restore", "--prove-from", ""]), ["disk", "memory"]);
+  },
+);
+
+test(
+  "bash offers what engine takes at each place, and verbs after the group that help is asked of",
+  { skip: !hasBash },
+  async () => {
+    assert.deepEqual(await offered(["cairn", "engine", "s"]), ["show", "set"]);
+    assert.deepEqual(await offered(["cairn", "engine", "set", "r"]), ["reflink-copy"]);
+    assert.deepEqual(await offered(["cairn", "help", "backup", "re"]), ["restore", "repair"]);
+    assert.deepEqual(await offered(["cairn", "help", "backup", "restore", ""]), []);
+    assert.deepEqual(await offered(["cairn", "help", "save", ""]), []);
+  },
+);
+
 for (const shell of SHELLS) {
   test(`the script for ${shell} names every command and is well formed`, async (t) => {
     const script = await completionScript(shell, COMMANDS);

@@ -9,8 +9,10 @@ const ACTIONS = {
   nothing: "-f",
 } as const;
 
-function actionOf(completes: Completes): string {
-  return typeof completes === "string" ? ACTIONS[completes] : `-f -a '${completes.join(" ")}'`;
+function actionsOf(completes: Completes): string[] {
+  if (typeof completes === "string") return [ACTIONS[completes]];
+  if ("or" in completes) return [...actionsOf(completes.words), ACTIONS[completes.or]];
+  return [`-f -a '${completes.join(" ")}'`];
 }
 
 export function fishScript(commands: readonly CommandWords[], globals: readonly OptionWords[]): string {
@@ -35,8 +37,8 @@ function linesOf(command: CommandWords, above: readonly string[]): string[] {
     `complete -c cairn -n '${["__cairn_at", ...above].join(" ")}' -a ${command.name} -d ${quote(command.text)}`,
     ...command.options.map((option) => `${here} ${describe(option)}`),
     ...command.verbs.flatMap((verb) => linesOf(verb, words)),
-    ...(command.verbs.length === 0 ? [...new Set(command.arguments)] : []).map(
-      (completes) => `${here} ${actionOf(completes)}`,
+    ...[...new Set(command.verbs.length === 0 ? command.arguments.flatMap(actionsOf) : [])].map(
+      (action) => `${here} ${action}`,
     ),
   ];
 }
@@ -76,6 +78,7 @@ function functionsFor(options: readonly OptionWords[]): string[] {
 
 function valueOf(option: OptionWords): string {
   if (!option.takesValue) return "";
+  if (option.values.length > 0) return ` -x -a ${quote(option.values.join(" "))}`;
   if (option.words.some((word) => FOLDER_OPTIONS.includes(word)))
     return ` -x -a ${quote("(__fish_complete_directories)")}`;
   return option.words.some((word) => FILE_OPTIONS.includes(word)) ? " -r -F" : " -x";

@@ -1,8 +1,8 @@
 import { GLOBAL_OPTIONS } from "../definitions.ts";
-import type { CommandTable, TableEntry } from "../definitions.ts";
+import type { ArgumentDefinition, CommandTable, OptionDefinition, TableEntry } from "../definitions.ts";
 import { bashScript } from "./bash.ts";
 import { fishScript } from "./fish.ts";
-import type { CommandWords, OptionWords } from "./words.ts";
+import type { CommandWords, Completes, OptionWords } from "./words.ts";
 import { zshScript } from "./zsh.ts";
 
 export const SHELLS = ["bash", "zsh", "fish"] as const;
@@ -21,7 +21,12 @@ async function readTable(table: CommandTable): Promise<CommandWords[]> {
   const visible = Object.entries(table).filter(([, entry]) => entry.hidden !== true);
   const commands = await Promise.all(visible.map(async ([name, entry]) => wordsOf(name, entry)));
   const names = commands.map(({ name }) => name);
-  return [...commands, { name: "help", text: "print help of a command", options: [], verbs: [], arguments: [names] }];
+  const [text, options] = ["print help of a command", []];
+  const helped = commands.map((command): CommandWords => {
+    const verbs = command.verbs.map(({ name }) => name);
+    return { ...command, options, verbs: [], arguments: verbs.length === 0 ? [] : [verbs, "nothing"] };
+  });
+  return [...commands, { name: "help", text, options, verbs: helped, arguments: [names] }];
 }
 
 async function wordsOf(name: string, { summary, load }: TableEntry): Promise<CommandWords> {
@@ -29,7 +34,7 @@ async function wordsOf(name: string, { summary, load }: TableEntry): Promise<Com
   const verbs = await Promise.all(
     Object.entries(command.verbs ?? {}).map(async ([verb, entry]) => wordsOf(verb, entry)),
   );
-  const places = (command.arguments ?? []).map((argument) => argument.completes ?? "nothing");
+  const places = (command.arguments ?? []).flatMap(placesOf);
   return {
     name,
     text: summary,
@@ -39,7 +44,11 @@ async function wordsOf(name: string, { summary, load }: TableEntry): Promise<Com
   };
 }
 
-function optionWords(option: { flags: string; text: string }): OptionWords {
+function placesOf({ places, completes }: ArgumentDefinition): readonly Completes[] {
+  return places ?? [completes ?? "nothing"];
+}
+
+function optionWords(option: OptionDefinition): OptionWords {
   const words = option.flags.split(/[ ,]+/).filter((word) => word.startsWith("-"));
-  return { words, takesValue: option.flags.includes("<"), text: option.text };
+  return { words, takesValue: option.flags.includes("<"), values: option.values ?? [], text: option.text };
 }

@@ -1,9 +1,13 @@
-export type Completes = "points" | "files" | "folders" | "nothing" | readonly string[];
+import type { Completes as Told } from "../definitions.ts";
+
+export type Completes = Told | "nothing";
 
 export interface OptionWords {
   /** `-m`, `--message`. */
   words: string[];
   takesValue: boolean;
+  /** All that the value can be; empty where it can be anything. */
+  values: readonly string[];
   text: string;
 }
 

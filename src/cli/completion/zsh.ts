@@ -9,7 +9,9 @@ const ACTIONS = {
 } as const;
 
 function actionOf(completes: Completes): string {
-  return typeof completes === "string" ? ACTIONS[completes] : `(${completes.join(" ")})`;
+  if (typeof completes === "string") return ACTIONS[completes];
+  if ("or" in completes) return `{compadd -- ${completes.words.join(" ")}; ${ACTIONS[completes.or]}}`;
+  return `(${completes.join(" ")})`;
 }
 
 export function zshScript(commands: readonly CommandWords[], globals: readonly OptionWords[]): string {
@@ -70,10 +72,13 @@ if [ "$funcstack[1]" = "_cairn" ]; then _cairn "$@"; else compdef _cairn cairn; 
 
 function optionSpecs(option: OptionWords): string[] {
   const text = option.text.replace(/[[\]]/g, "").replaceAll(":", "\\:");
-  return option.words.map((word) => quote(`${word}[${text}]${option.takesValue ? `: :${valueAction(word)}` : ""}`));
+  return option.words.map((word) =>
+    quote(`${word}[${text}]${option.takesValue ? `: :${valueAction(option, word)}` : ""}`),
+  );
 }
 
-function valueAction(word: string): string {
+function valueAction({ values }: OptionWords, word: string): string {
+  if (values.length > 0) return actionOf(values);
   if (FOLDER_OPTIONS.includes(word)) return "_files -/";
   return FILE_OPTIONS.includes(word) ? "_files" : " ";
 }

@@ -36,6 +36,7 @@ export const command: CommandDefinition = {
     { flags: "--prove", text: "read it again where only parts are written, too" },
     {
       flags: "--prove-from <where>",
+      values: ["disk", "memory"],
       text: "as --prove, from disk, the default, or memory: faster, and says nothing of the disk",
     },
     { flags: "--receipt <file>", text: "where the signed receipt goes, too" },
