@@ -26,15 +26,14 @@ export async function makeFolder(session: SftpSession, path: string): Promise<vo
 }
 
 /**
- * Gives the group what it is to have of a repository that it shares (sharing.ts). A server that changes no modes has its own
- * way with them.
+ * Gives the group what it is to have of a repository that it shares (sharing.ts), where the server's umask has taken it. One
+ * that refuses, with whatever number, has its own way with modes.
  */
 export async function openToGroup(session: SftpSession, path: string, mode: number): Promise<void> {
   try {
     await session.changeMode(path, mode);
   } catch (error) {
-    const status = statusOf(error);
-    if (status !== SFTP_STATUS.permissionDenied && status !== SFTP_STATUS.unsupported) throw error;
+    if (statusOf(error) === undefined) throw error;
   }
 }
 

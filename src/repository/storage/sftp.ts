@@ -231,8 +231,9 @@ export class SftpStorage implements Storage {
       const temporary = `${path}-cairn-temp-${randomBytes(8).toString("hex")}`;
       let handle: SftpHandle | null = null;
       try {
-        handle = await this.#create(session, kind, temporary);
-        if (await this.#isShared(session)) await openToGroup(session, temporary, SHARED_FILE);
+        const shared = await this.#isShared(session);
+        handle = await this.#create(session, kind, { temporary, shared });
+        if (shared) await openToGroup(session, temporary, SHARED_FILE);
         failpoint("sftp.created");
         await writeAll(session, handle, { source, paced });
         failpoint("sftp.written");
@@ -258,18 +259,23 @@ export class SftpStorage implements Storage {
     if (options.durable === false) remember(this.#unsynced, kind, { path, size: source.size });
   }
 
-  async #create(session: SftpSession, kind: FileKind, temporary: string): Promise<SftpHandle> {
+  async #create(
+    session: SftpSession,
+    kind: FileKind,
+    { temporary, shared }: { temporary: string; shared: boolean },
+  ): Promise<SftpHandle> {
+    const open = async (): Promise<SftpHandle> => session.open(temporary, "wx", shared ? SHARED_FILE : undefined);
     try {
-      return await session.open(temporary, "wx");
+      return await open();
     } catch (error) {
       if (!comesWithFolder(kind) || statusOf(error) !== SFTP_STATUS.noSuchFile) throw error;
       const folder = posix.dirname(temporary);
       await makeFolder(session, folder);
-      if (await this.#isShared(session)) {
+      if (shared) {
         const { mode } = await session.stat(posix.dirname(folder));
         await openToGroup(session, folder, sharedFolder(mode));
       }
-      return session.open(temporary, "wx");
+      return open();
     }
   }
 

@@ -64,9 +64,16 @@ test("local storage opens what it makes to the group when the group may read con
   assert.equal(statSync(join(root, "tmp")).mode & 0o7777, 0o2770);
 });
 
-test("sftp storage opens what it makes to the group when the group may read config", async (t) => {
-  const server = await startSshServer({ sftpArguments: ["-u", "077"] });
-  if ("reason" in server) return t.skip(server.reason);
+/** A repository that its group may read, opened anew on a server. */
+async function sharedOver(
+  t: TestContext,
+  sftpArguments: readonly string[],
+): Promise<{ root: string; storage: Storage } | null> {
+  const server = await startSshServer({ sftpArguments });
+  if ("reason" in server) {
+    t.skip(server.reason);
+    return null;
+  }
   t.after(() => server.close());
   const root = folderFor(t);
   const rest = `//${server.user}@127.0.0.1:${server.port}/${root}`;
@@ -76,7 +83,19 @@ test("sftp storage opens what it makes to the group when the group may read conf
     return storage;
   };
   await openToGroup(root, await open(true));
-  assert.deepEqual(await modesOfNew(root, await open(false)), OPEN);
+  return { root, storage: await open(false) };
+}
+
+test("sftp storage opens what it makes to the group when the group may read config", async (t) => {
+  const made = await sharedOver(t, ["-u", "077"]);
+  if (made !== null) assert.deepEqual(await modesOfNew(made.root, made.storage), OPEN);
+});
+
+test("sftp storage saves with the modes that the server gives when it changes none", async (t) => {
+  const made = await sharedOver(t, ["-u", "022", "-P", "setstat"]);
+  if (made === null) return;
+  const modes = await modesOfNew(made.root, made.storage);
+  assert.deepEqual([modes[`data/ab/${AB}`], modes["data/ab"]], ["640", "2700"]);
 });
 
 test("what a user may not use of a repository is told with what opens it when its config tells whose it is", (t) => {
