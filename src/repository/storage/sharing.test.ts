@@ -1,5 +1,6 @@
 import assert from "node:assert/strict";
-import { chmodSync, mkdirSync, mkdtempSync, rmSync, statSync, writeFileSync } from "node:fs";
+import fs, { chmodSync, mkdirSync, mkdtempSync, rmSync, statSync, writeFileSync } from "node:fs";
+import { syncBuiltinESMExports } from "node:module";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { test, type TestContext } from "node:test";
@@ -62,6 +63,22 @@ test("local storage opens what it makes to the group when the group may read con
   await openToGroup(root, LocalStorage.create(root, within));
   assert.deepEqual(await modesOfNew(root, new LocalStorage(root, within)), OPEN);
   assert.equal(statSync(join(root, "tmp")).mode & 0o7777, 0o2770);
+});
+
+test("local storage saves when the file system lets nobody change modes, whatever config's says", async (t) => {
+  const root = folderFor(t);
+  const within = { temporaryDirectory: join(root, "tmp") };
+  await openToGroup(root, LocalStorage.create(root, within));
+  const refusing = (): never => {
+    throw Object.assign(new Error("EPERM: operation not permitted"), { code: "EPERM" });
+  };
+  for (const name of ["fchmodSync", "chmodSync"] as const) t.mock.method(fs, name, refusing);
+  syncBuiltinESMExports();
+  t.after(() => {
+    t.mock.restoreAll();
+    syncBuiltinESMExports();
+  });
+  assert.equal((await modesOfNew(root, new LocalStorage(root, within)))[`data/ab/${AB}`], "600");
 });
 
 /** A repository that its group may read, opened anew on a server. */
