@@ -150,6 +150,21 @@ test("a damaged record is named and forbids a second adoption", async (context) 
   assert.equal(listRegistered()[0]!.problem?.code, "damaged");
 });
 
+test("a control directory that has lost its workspaces keeps no other folder from being adopted, and is named", async (context) => {
+  const directory = scratch(context);
+  const { found } = await adopt(join(directory, "ws"));
+  unregister(join(directory, "ws"));
+  rmSync(found.control.workspaces, { recursive: true });
+  mkdirSync(join(directory, "other"));
+  const { created, warnings } = await adopt(join(directory, "other"));
+  assert.equal(created, true);
+  assert.ok(
+    warnings.some((warning) => warning.includes(`${found.control.workspaces} is missing`)),
+    warnings.join(),
+  );
+  assert.throws(() => listWorkspaces(found.control), hasCode("damaged"));
+});
+
 test("what a killed adoption left among the registrations goes with a later one, when it is old", async (context) => {
   const directory = scratch(context);
   const registry = join(directory, "state", "cairn", "workspaces");

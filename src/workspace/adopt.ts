@@ -81,17 +81,30 @@ export function plainName(text: string): string {
 
 /**
  * A control directory that has this folder and is not registered: left by an adoption that was killed before its end,
- * or by a release, whose points are then taken up again.
+ * or by a release, whose points are then taken up again. One of other folders whose workspaces cannot be listed is only
+ * told of.
  */
-function unregistered(folder: Buffer, chosen: ChosenControl): ControlPaths | null {
-  for (const control of chosen.where === "given" ? [controlPaths(chosen.root)] : controlsFor(folder, chosen)) {
+function unregistered(
+  folder: Buffer,
+  chosen: ChosenControl,
+): { orphan: ControlPaths | null; warnings: readonly string[] } {
+  const isGiven = chosen.where === "given";
+  const warnings: string[] = [];
+  for (const control of isGiven ? [controlPaths(chosen.root)] : controlsFor(folder, chosen)) {
     if (!existsSync(control.file)) continue;
-    const workspace = workspaceOnceOf(control, folder);
+    let workspace: PlacedWorkspace | null;
+    try {
+      workspace = workspaceOnceOf(control, folder);
+    } catch (error) {
+      if (isGiven) throw error;
+      warnings.push(`whether the folder was kept in ${control.root} cannot be told: ${toCairnError(error).message}`);
+      continue;
+    }
     if (workspace === null) continue;
     if (isReleased(workspace)) takeUpAgain(control, workspace, folder);
-    return control;
+    return { orphan: control, warnings };
   }
-  return null;
+  return { orphan: null, warnings };
 }
 
 function controlsFor(folder: Buffer, chosen: ChosenControl): ControlPaths[] {
@@ -136,14 +149,14 @@ export async function adoptFolder(path: RawPath, options: AdoptFolderOptions): P
   using _place = await lockPlace(chosen, locking);
   const raced = workspaceAt(folder);
   if (raced !== null) return { found: raced, created: false, reason: "it is a workspace already", warnings: [] };
-  const orphan = unregistered(folder, chosen);
+  const { orphan, warnings } = unregistered(folder, chosen);
   const control = orphan ?? (await makeControl(folder, { ...options, chosen, id }));
   failpoint("adopt-control-made");
   if (!isBeside(folder, control)) registerMain(folder, control);
   failpoint("adopt-registered");
   const found = workspaceAt(folder);
   if (found === null) throw new CairnError("internal", `${printablePath(folder)} was adopted and is not found`);
-  return { found, created: true, reason: chosen.reason, warnings: controlWarnings(control.root) };
+  return { found, created: true, reason: chosen.reason, warnings: [...warnings, ...controlWarnings(control.root)] };
 }
 
 /** Where there is no place for a folder, what is wrong with the folder itself says more. */

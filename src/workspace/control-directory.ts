@@ -101,12 +101,14 @@ function isStray(control: ControlPaths, name: string): boolean {
   return ![state, points, journal].some((each) => names.includes(basename(each)));
 }
 
-/** All workspaces of a control directory by name; a damaged one is listed and hides nothing. */
+/** All workspaces of a control directory by name; a damaged one is listed and hides nothing. Throws `damaged` where they are gone. */
 export function listWorkspaces(control: ControlPaths): ListedWorkspace[] {
   let directories: string[];
   try {
     directories = readdirSync(control.workspaces);
   } catch (error) {
+    if ((error as NodeJS.ErrnoException).code === "ENOENT")
+      throw new CairnError("damaged", `${control.workspaces} is missing`, { hint: wayWithout(control, "that folder") });
     throw toCairnError(error, `list ${control.workspaces}`);
   }
   const listed: ListedWorkspace[] = [];
