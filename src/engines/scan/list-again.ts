@@ -1,5 +1,5 @@
 import { C, D, DIRECTORY_FLAG, DIRECTORY_WORDS, R, RECORD_WORDS, type ScanTable } from "../../fs/scan-table.ts";
-import { TYPE } from "../../fs/syscalls.ts";
+import { STAT, TYPE, wide } from "../../fs/syscalls.ts";
 import type { Arena } from "../../native.ts";
 import { compareName, type Names, putNames } from "./directory-parts.ts";
 import { sameStat } from "./read-entry.ts";
@@ -45,6 +45,10 @@ export function listAgain(thread: ScanThread, directory: number, work: AgainWork
       if (fd < 0) return work.lost(fd);
       try {
         const again = new DirectoryAgain(thread, directory, { fd, names: work.names(fd) });
+        if (left > 0 && again.isTooMuch()) {
+          thread.isSpent = true;
+          return thread.addJob(directory, 0, LIST_AGAIN);
+        }
         if (left > 0) missed = again.read(work);
         else if (again.hasAny(missed)) thread.noteTorn(table.directoryPath(directory), MOVED_REASON);
         if (missed.size === 0) return;
@@ -101,6 +105,17 @@ class DirectoryAgain {
   /** True when one of the inodes is there under a name that has no record. */
   hasAny(inodes: ReadonlySet<bigint>): boolean {
     return this.#names.some((name, at) => !this.#known.has(at) && inodes.has(this.#inodeOf(name)));
+  }
+
+  /** Whether what has no record is more than this thread may read, and left to others. */
+  isTooMuch(): boolean {
+    const { sys, listing, stat, notes, task } = this.#thread;
+    if (task.readLimit === Number.MAX_SAFE_INTEGER) return false;
+    let bytes = notes.bytesRead;
+    for (const [at, name] of this.#names.entries())
+      if (!this.#known.has(at) && sys.stat(this.#fd, listing.names, name, stat) >= 0)
+        if ((stat.words[STAT.MODE]! & 0xf000) >>> 12 === TYPE.FILE) bytes += wide(stat.words, STAT.SIZE);
+    return bytes > task.readLimit;
   }
 
   /** Gives the directory a record of each entry; the inodes of those that were gone again and are in none. */

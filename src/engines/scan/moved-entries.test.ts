@@ -6,6 +6,7 @@ import { syscalls } from "../../fs/syscalls.ts";
 import { assertSame, notedPaths, temporaryFolder, TestStore } from "../testing-store.ts";
 import { giveBackThreads, takeThreads } from "../threads.ts";
 import { nameAt } from "./directory-parts.ts";
+import { INLINE_BYTES } from "./inline-scanner.ts";
 import type { ScanResult } from "./scan.ts";
 import { eachRecord } from "./summary.ts";
 
@@ -224,5 +225,29 @@ void describe("what is renamed while a folder is read", () => {
       saved.notes.ignoreFiles.map(({ text }) => Buffer.from(text).toString()),
       ["*.log\n"],
     );
+  });
+
+  test("a large file that is renamed after it was listed is read by another thread", async (t) => {
+    const { root, again, look } = await savedOnce(t, (at) => fs.writeFileSync(path.join(at, "a"), "a"));
+    fs.writeFileSync(path.join(root, "m.part"), Buffer.alloc(INLINE_BYTES + 1, 1));
+    const sys = syscalls();
+    const { read } = sys;
+    let bytes = 0;
+    const reading = t.mock.method(sys, "read", (...args: Parameters<typeof read>) => {
+      const result = read(...args);
+      bytes += Math.max(result, 0);
+      return result;
+    });
+    const saved = await again({
+      before: (name) => {
+        if (name === "m.part" && fs.existsSync(path.join(root, name)))
+          fs.renameSync(path.join(root, name), path.join(root, "m"));
+      },
+    });
+    reading.mock.restore();
+    assert.deepEqual(pathsOf(saved), ["a", "m"]);
+    assert.ok(bytes < INLINE_BYTES, `${bytes} bytes were read on this one`);
+    assertWhole(saved);
+    assertSame(saved, await look());
   });
 });
