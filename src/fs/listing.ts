@@ -6,6 +6,9 @@ import { sameContentStat, type StatBuffer, type Syscalls } from "./syscall-abi.t
 const LEAST_LISTINGS = 3;
 const LISTING_MS = 50;
 
+/** Where the name begins in an entry of a listing. */
+const NAME_OFFSET = 19;
+
 /** d_type values of a directory listing; 0 where the file system does not say. */
 export const DT = { UNKNOWN: 0, DIRECTORY: 4 } as const;
 
@@ -75,6 +78,21 @@ export class DirectoryListing {
     return this.names.bytes[offset - 1] === DT.DIRECTORY;
   }
 
+  /** The inode number that the listing has with a name. */
+  inodeOf(offset: number): bigint {
+    return this.#buffer().readBigUInt64LE(offset - NAME_OFFSET);
+  }
+
+  /** A name in latin1, as names are compared and kept in maps. */
+  nameOf(offset: number): string {
+    return this.#buffer().toString("latin1", offset, this.names.bytes.indexOf(0, offset));
+  }
+
+  #buffer(): Buffer {
+    const { buffer, byteOffset, byteLength } = this.names.bytes;
+    return Buffer.from(buffer, byteOffset, byteLength);
+  }
+
   #grow(): void {
     const larger = newArena(this.names.bytes.length * 4);
     larger.bytes.set(this.names.bytes);
@@ -87,7 +105,7 @@ export class DirectoryListing {
     const offsets: number[] = [];
     // struct linux_dirent64: d_ino 8, d_off 8, d_reclen 2, d_type 1, d_name
     for (let at = 0; at < filled; at += this.#words[(at + 16) >> 1]!) {
-      const name = at + 19;
+      const name = at + NAME_OFFSET;
       if (bytes[name] === 46 && (bytes[name + 1] === 0 || (bytes[name + 1] === 46 && bytes[name + 2] === 0))) continue;
       offsets.push(name);
     }

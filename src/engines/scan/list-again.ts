@@ -104,7 +104,7 @@ class DirectoryAgain {
 
   /** True when one of the inodes is there under a name that has no record. */
   hasAny(inodes: ReadonlySet<bigint>): boolean {
-    return this.#names.some((name, at) => !this.#known.has(at) && inodes.has(this.#inodeOf(name)));
+    return this.#names.some((name, at) => !this.#known.has(at) && inodes.has(this.#thread.listing.inodeOf(name)));
   }
 
   /** Whether what has no record is more than this thread may read, and left to others. */
@@ -134,7 +134,7 @@ class DirectoryAgain {
       putNames(table, { names: [name], from: 0, to: 1, start: record, arena });
       const before = this.#thread.goneNames;
       work.read(this.#fd, { arena, name, record, oldRecord: oldRecordOf(name) });
-      if (this.#thread.goneNames > before) gone.add(this.#inodeOf(name));
+      if (this.#thread.goneNames > before) gone.add(listing.inodeOf(name));
       else now.add(inodeOfRecord(table, record));
     }
     for (const [i, at] of order.entries()) {
@@ -172,8 +172,8 @@ class DirectoryAgain {
 
   /** Whether a record is of what has its name now: another entry may have been renamed to it. */
   #stands({ from, record }: Known, name: number): boolean {
-    if (this.#inodeOf(name) === inodeOfRecord(from, record)) return true;
     const { sys, listing, stat } = this.#thread;
+    if (listing.inodeOf(name) === inodeOfRecord(from, record)) return true;
     // Not every listing has the numbers that a look has: those of a mount, of overlays, of none.
     if (sys.stat(this.#fd, listing.names, name, stat) < 0) return false;
     const base = record * RECORD_WORDS;
@@ -250,12 +250,6 @@ class DirectoryAgain {
     return this.#childOfOld;
   }
   #childOfOld: ReadonlyMap<number, number> | undefined;
-
-  /** As the listing has it: `d_ino` lies 19 bytes before the name. */
-  #inodeOf(name: number): bigint {
-    const { bytes } = this.#thread.listing.names;
-    return Buffer.from(bytes.buffer, bytes.byteOffset, bytes.byteLength).readBigUInt64LE(name - 19);
-  }
 }
 
 function inodeOfRecord({ records }: ScanTable, record: number): bigint {

@@ -47,8 +47,13 @@ class CloneAgain {
     this.#pair = pair;
     this.#work = work;
     putName(this.#dot, 0, Buffer.from("."));
-    for (const name of work.wanted()) this.#settled.set(this.#nameOf(name), this.#inodeOf(name));
+    for (const name of work.wanted()) this.#settle(name);
     this.#takeGone();
+  }
+
+  #settle(name: number): void {
+    const { listing } = this.#work;
+    this.#settled.set(listing.nameOf(name), listing.inodeOf(name));
   }
 
   /** Lists the directory and clones what is new; whether something was gone again. */
@@ -58,8 +63,8 @@ class CloneAgain {
     for (const name of missing) {
       if (!this.#isFree(name)) continue;
       this.#work.clone(name);
-      this.#settled.set(this.#nameOf(name), this.#inodeOf(name));
-      now.add(this.#inodeOf(name));
+      this.#settle(name);
+      now.add(this.#work.listing.inodeOf(name));
     }
     const gone = this.#takeGone();
     this.#takeAway(new Set([...now].filter((inode) => !gone.has(inode))));
@@ -67,7 +72,7 @@ class CloneAgain {
   }
 
   isComplete(): boolean {
-    return !this.#list().some((name) => this.#lost.has(this.#inodeOf(name)));
+    return !this.#list().some((name) => this.#lost.has(this.#work.listing.inodeOf(name)));
   }
 
   noteTorn(): void {
@@ -85,17 +90,18 @@ class CloneAgain {
     if (fd < 0) return [];
     sys.close(fd);
     return this.#work.wanted().filter((name) => {
-      const inode = this.#settled.get(this.#nameOf(name));
-      return inode === undefined || (inode !== this.#inodeOf(name) && this.#lost.has(this.#inodeOf(name)));
+      const before = this.#settled.get(listing.nameOf(name));
+      const inode = listing.inodeOf(name);
+      return before === undefined || (before !== inode && this.#lost.has(inode));
     });
   }
 
   /** Whether the clone has nothing of a name, or has it no more: what was there before another entry got the name. */
   #isFree(name: number): boolean {
     const { sys } = this.#work.entries;
-    const { names } = this.#work.listing;
-    if (sys.stat(this.#pair.to, names, name, this.#stat) < 0) return true;
-    return this.#removed(names, name, this.#nameOf(name));
+    const { listing } = this.#work;
+    if (sys.stat(this.#pair.to, listing.names, name, this.#stat) < 0) return true;
+    return this.#removed(listing.names, name, listing.nameOf(name));
   }
 
   #removed(names: DirectoryListing["names"], at: number, name: string): boolean {
@@ -110,7 +116,7 @@ class CloneAgain {
   /** What is there under a new name that was cloned goes under its old one. */
   #takeAway(now: ReadonlySet<bigint>): void {
     const { entries } = this.#work;
-    const there = new Set(this.#work.wanted().map((name) => this.#nameOf(name)));
+    const there = new Set(this.#work.wanted().map((name) => this.#work.listing.nameOf(name)));
     const arena = newArena(512);
     for (const [name, inode] of this.#settled) {
       if (there.has(name) || !now.has(inode)) continue;
@@ -133,21 +139,6 @@ class CloneAgain {
     const all = new Set(this.#lost);
     for (const inode of this.#settled.values()) this.#lost.delete(inode);
     return all;
-  }
-
-  #nameOf(name: number): string {
-    const { bytes } = this.#work.listing.names;
-    return Buffer.from(bytes.buffer, bytes.byteOffset, bytes.byteLength).toString(
-      "latin1",
-      name,
-      bytes.indexOf(0, name),
-    );
-  }
-
-  /** As the listing has it: `d_ino` lies 19 bytes before the name. */
-  #inodeOf(name: number): bigint {
-    const { bytes } = this.#work.listing.names;
-    return Buffer.from(bytes.buffer, bytes.byteOffset, bytes.byteLength).readBigUInt64LE(name - 19);
   }
 }
 
@@ -201,8 +192,7 @@ function lacksOne(
     sys.stat(of, listing.names, name, stat) >= 0 && stat.words[STAT.MODE]! >>> 12 === TYPE.DIRECTORY;
   if (listing.read(sys, fd) < 0) return true;
   return listing.offsets.some((name) => {
-    const { bytes } = listing.names;
-    const text = Buffer.from(bytes.buffer, bytes.byteOffset).toString("latin1", name, bytes.indexOf(0, name));
+    const text = listing.nameOf(name);
     const path = key === "" ? text : `${key}/${text}`;
     if (passedOver.has(path) || (key === "" && STAGING_NAME.test(text))) return false;
     return (
