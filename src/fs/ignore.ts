@@ -23,7 +23,7 @@ export interface IgnoreRecord {
   files: RecordedIgnoreFile[];
 }
 
-/** Of what was displaced all counts, whatever its own ignore files say. */
+/** Nothing is ignored, whatever ignore files say. */
 export const NO_RULES: IgnoreRecord = { excludes: [], files: [] };
 
 /** An ignore file as a walk finds it: directory and content, both raw bytes decoded as latin1. */

@@ -3,6 +3,7 @@ import { presentSource } from "../engines/scan/present-source.ts";
 import { asVerifying, scan, type ScanResult } from "../engines/scan/scan.ts";
 import { CairnError, throwIfAborted } from "../errors.ts";
 import { nameOf, parentOf } from "../fs/exchange-folders.ts";
+import { NO_RULES } from "../fs/ignore.ts";
 import { printablePath } from "../fs/safe-path.ts";
 import { inDirectory, putName, syscalls } from "../fs/syscalls.ts";
 import { newArena } from "../native.ts";
@@ -10,8 +11,6 @@ import { formatPolynomial, randomPolynomial } from "../repository/polynomial.ts"
 import { diffTrees } from "./tree-diff.ts";
 import type { WorkspaceCall } from "./workspace.ts";
 
-/** Nothing is hidden from a comparison, whatever ignore files say. */
-const NO_RULES = { excludes: [], files: [] };
 const SHOWN = 5;
 
 /**

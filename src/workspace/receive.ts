@@ -1,4 +1,5 @@
 import { rulesOfTask } from "../engines/scan/directory-rules.ts";
+import { NO_RULES } from "../fs/ignore.ts";
 import type { Degradation, ReceivedContent, ReceiveRequest, StagedContent } from "../engines/engine.ts";
 import { failpoint } from "../failpoint.ts";
 import { type Cause, type Descriptor, omittedOf } from "../formats/descriptor.ts";
@@ -51,11 +52,10 @@ export interface TakeInInput extends WorkspaceCall {
 
 /** The same of what lies in a folder, whatever ignore files are in it. The folder is only read, and may go afterwards. */
 export async function takeInFolder(workspace: Workspace, input: TakeInInput): Promise<Point> {
-  const rules = { excludes: [], files: [] };
   let staged: StagedContent | undefined;
   const point = await addPoint(workspace, input, async (id) => {
     staged = await workspace.engine.stage({
-      ...stageRequest(workspace, input, { rules, head: null, id }),
+      ...stageRequest(workspace, input, { rules: NO_RULES, head: null, id }),
       root: input.folder,
       recordedRoot: workspace.found.recordedFolder ?? workspace.root,
       skip: [],
@@ -63,7 +63,7 @@ export async function takeInFolder(workspace: Workspace, input: TakeInInput): Pr
     });
     return {
       content: staged.content as unknown as Descriptor["content"],
-      ...sealedStateOf(staged, { rules, unchanged: false }),
+      ...sealedStateOf(staged, { rules: NO_RULES, unchanged: false }),
       degraded: [...(input.degraded ?? []), ...staged.degraded].map(({ what, reason }) => `${what}: ${reason}`),
       undo: input.undo,
     };
