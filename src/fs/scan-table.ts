@@ -253,6 +253,12 @@ export class ScanTable {
     this.records[at] = (this.records[at]! & 0xffff) | (flags << 16);
   }
 
+  /** Leaves a record without an entry: it vanished, or has another one. */
+  noRecord(record: number): void {
+    this.touched[record] = 1;
+    this.records[record * RECORD_WORDS + R.MODE] = 0;
+  }
+
   /** Keeps the text of a directory's ignore file, for all threads of a scan. */
   setRules(directory: number, text: Uint8Array): void {
     const start = this.takeExtras(4 + text.length);

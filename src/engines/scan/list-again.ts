@@ -165,7 +165,7 @@ class DirectoryAgain {
       if (mode === 0) continue;
       if (mode >>> 12 !== TYPE.DIRECTORY || !isGoneDirectory(table, this.#child({ from, record })))
         yield { from, record };
-      else if (from === table) this.#noRecord(record);
+      else if (from === table) table.noRecord(record);
       else this.#isWhole = false;
     }
   }
@@ -223,19 +223,13 @@ class DirectoryAgain {
   /** Takes out what is there under another name, and was read once more under that. */
   #drop(record: number): void {
     this.#leaveOut({ from: this.#thread.table, record });
-    this.#noRecord(record);
+    this.#thread.table.noRecord(record);
   }
 
   /** Takes out what was read below a directory. */
   #leaveOut(known: Known): void {
     if (known.from.records[known.record * RECORD_WORDS + R.MODE]! >>> 12 === TYPE.DIRECTORY)
       this.#thread.table.addDirectoryFlag(this.#child(known), DIRECTORY_FLAG.OMITTED | DIRECTORY_FLAG.GONE);
-  }
-
-  #noRecord(record: number): void {
-    const { table } = this.#thread;
-    table.touched[record] = 1;
-    table.records[record * RECORD_WORDS + R.MODE] = 0;
   }
 
   /** The number of a directory by its record. */

@@ -252,7 +252,7 @@ export class EntryReader {
   }
 
   #vanished(record: number, directory: number): void {
-    this.#thread.table.records[record * RECORD_WORDS + R.MODE] = 0;
+    this.#thread.table.noRecord(record);
     this.#thread.noteMoved(directory);
   }
 

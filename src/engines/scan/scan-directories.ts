@@ -391,15 +391,9 @@ class DirectoryScanner {
 
   /** A name that was listed and cannot be looked at. */
   #unreadable(directory: number, record: number, result: number, name: Uint8Array): void {
-    this.#noRecord(record);
+    this.#thread.table.noRecord(record);
     if (result === ENOENT) this.#thread.noteMoved(directory);
     else this.#thread.noteOmitted(this.#thread.entryPath(directory, name), errnoName(-result));
-  }
-
-  #noRecord(record: number): void {
-    const { table } = this.#thread;
-    table.touched[record] = 1;
-    table.records[record * RECORD_WORDS + R.MODE] = 0;
   }
 
   #newRecord(
@@ -474,7 +468,7 @@ class DirectoryScanner {
     const fd = this.#thread.openDirectory(directory);
     if (fd < 0) {
       // They may have been copied from the previous table.
-      for (let record = start; record < start + count; record++) this.#noRecord(record);
+      for (let record = start; record < start + count; record++) table.noRecord(record);
       return this.#lost(directory, fd);
     }
     const arena: Arena = { bytes: table.names, address: this.#namesAddress() };
