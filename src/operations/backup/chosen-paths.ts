@@ -53,7 +53,10 @@ export async function chosenPaths(
 
 /** A path as it is typed, from what was saved on or the whole one, as the raw one below that. Throws `usage`. */
 export function pathBelow(saved: Whole, savedPaths: readonly string[], typed: string | Uint8Array): Buffer {
-  return normalizeTyped(withoutBase(typed, baseOf(saved, savedPaths)));
+  // A file that was saved alone is found by the name that it was given, from its root on, too.
+  const given = Buffer.concat([Buffer.of(SLASH), rawBytes(typed)]);
+  const isWhole = saved.only !== null && given.equals(Buffer.from(savedPaths[0] ?? ""));
+  return normalizeTyped(withoutBase(isWhole ? given : typed, baseOf(saved, savedPaths)));
 }
 
 /** The path of `root`. */

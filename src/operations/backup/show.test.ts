@@ -3,6 +3,7 @@ import { spawnSync } from "node:child_process";
 import { randomBytes } from "node:crypto";
 import { readdirSync, readFileSync, statSync, symlinkSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
+import { Readable } from "node:stream";
 import { test } from "node:test";
 import type { BackupRepository, PathInput } from "../contract.ts";
 import { hasCode } from "../testing-folder.ts";
@@ -129,6 +130,19 @@ test("a file with a damaged piece is damaged, after what could be read of it", a
   assert.ok(got.equals(large.subarray(0, got.length)));
   assert.ok(got.length < large.length);
   assert.deepEqual(locksOf(at), []);
+});
+
+test("a stream's file that was given a path is found by that, by the whole one and by its name", async (t) => {
+  const { repository, root } = await backupScene(t, "local");
+  const said = Readable.from([Buffer.from("said\n")]);
+  const { snapshot } = await repository.createFromStream(said, { filename: "dumps/of/db.sql" });
+  const id = snapshot!.snapshot_id;
+  for (const [i, path] of ["dumps/of/db.sql", "/dumps/of/db.sql", "db.sql"].entries()) {
+    assert.equal((await contentOf(repository, id, path)).toString(), "said\n");
+    await repository.restore(id, join(root, `restored-${i}`), { paths: [path] });
+    assert.equal(readFileSync(join(root, `restored-${i}/db.sql`), "utf8"), "said\n");
+  }
+  await assert.rejects(contentOf(repository, id, "of/db.sql"), hasCode("not_found"));
 });
 
 test("a stream's file is shown by its name", async (t) => {
