@@ -21,7 +21,9 @@ export async function diffBackups(
     const [from, to] = [findSnapshot(look, words.from), findSnapshot(look, words.to)];
     warnOfUnreadable(access, look.damaged, options);
     const roots = [await snapshotContent(look, from.snapshot), await snapshotContent(look, to.snapshot)] as const;
-    const walk = new DiffWalk(look, newPacer(options.signal));
+    // Other programs number every entry as it was on its disk, which says nothing of another snapshot.
+    const byLinks = roots.every(({ manifest }) => manifest !== null);
+    const walk = new DiffWalk(look, { pace: newPacer(options.signal), byLinks });
     await walk.between(roots[0], roots[1]);
     const entries = walk.entries.slice(0, LIMIT);
     return { ...access.info, from: from.id, to: to.id, entries, truncated: walk.entries.length > LIMIT };
@@ -34,12 +36,15 @@ class DiffWalk {
   readonly entries: DiffBackupsEntry[] = [];
   readonly #look: Look;
   readonly #pace: Pacer;
+  /** Whether numbers tell which names are one file. */
+  readonly #byLinks: boolean;
   /** Roots of the trees that are still to be read, the next one last. */
   readonly #stack: Uint8Array[] = [];
 
-  constructor(look: Look, pace: Pacer) {
+  constructor(look: Look, { pace, byLinks }: { pace: Pacer; byLinks: boolean }) {
     this.#look = look;
     this.#pace = pace;
+    this.#byLinks = byLinks;
   }
 
   async between(from: Side, to: Side): Promise<void> {
@@ -79,8 +84,8 @@ class DiffWalk {
     };
     const kind = kindOf(b ?? a!);
     const change = a === undefined ? "added" : b === undefined ? "removed" : "modified";
-    // An inode's number says nothing where another program wrote it.
-    const aspects = a === undefined || b === undefined ? [] : differences(a, b).filter((each) => each !== "links");
+    const differ = a === undefined || b === undefined ? [] : differences(a, b);
+    const aspects = differ.filter((each) => each !== "links" || this.#byLinks);
     if (change !== "modified" || aspects.length > 0) this.entries.push({ ...shown, change, kind, aspects, ...sizes });
   }
 }

@@ -1,5 +1,14 @@
 import assert from "node:assert/strict";
-import { readdirSync, readFileSync, statSync, utimesSync, writeFileSync } from "node:fs";
+import {
+  copyFileSync,
+  linkSync,
+  readdirSync,
+  readFileSync,
+  renameSync,
+  statSync,
+  utimesSync,
+  writeFileSync,
+} from "node:fs";
 import { join } from "node:path";
 import { test } from "node:test";
 import { markedPack } from "../../repository/test-archive.ts";
@@ -123,6 +132,26 @@ test("a comparison says what differs, a time alone too", async (t) => {
       ["deep", "modified", "times"],
       ["deep/new", "added", ""],
       ["many/7", "modified", "times"],
+    ],
+  );
+});
+
+test("a comparison of save points' snapshots says which names are one file no more", async (t) => {
+  const { client, repository, folder } = await backupScene(t, "local");
+  const [one, two] = [join(folder, "a.txt"), join(folder, "deep/also")];
+  linkSync(one, two);
+  const { snapshot } = await client.createBackup(repository, { save: true });
+  copyFileSync(two, join(folder, "copy"));
+  utimesSync(join(folder, "copy"), statSync(two).atime, statSync(two).mtime);
+  renameSync(join(folder, "copy"), two);
+  await client.createBackup(repository, { save: true });
+  const { entries } = await repository.diff(snapshot!.snapshot_id, "latest");
+  const linked = entries.filter(({ aspects }) => aspects.includes("links"));
+  assert.deepEqual(
+    linked.map(({ path, change }) => [path, change]),
+    [
+      ["a.txt", "modified"],
+      ["deep/also", "modified"],
     ],
   );
 });
