@@ -9,6 +9,7 @@ import { exactDifferences } from "../workspace/exact-differences.ts";
 import { lookAtWorkspace } from "../workspace/look.ts";
 import type { Point } from "../workspace/point-files.ts";
 import { manifestOf } from "../workspace/restore.ts";
+import { rootDifference, rootOfFolder, rootOfPoint } from "../workspace/root-changes.ts";
 import { findNode } from "../workspace/restore-plan.ts";
 import { collectPaced, newPacer } from "../pacer.ts";
 import { withoutMovedTimes } from "../workspace/tree-changes.ts";
@@ -45,7 +46,8 @@ async function diffReading(
   for (const path of paths) mustExist(path, before.source, after.source);
   const fields = { before: before.fields, after: after.fields };
   const all = await collectPaced(exactDifferences(before.source, after.source, fields), newPacer(options.signal));
-  const wanted = withoutMovedTimes(all).filter(
+  const ownRoot = rootDifference(rootOfPoint(from), to === null ? rootOfFolder(workspace.root) : rootOfPoint(to));
+  const wanted = withoutMovedTimes(ownRoot === null ? all : [ownRoot, ...all]).filter(
     ({ path }) => paths.length === 0 || paths.some((each) => isAtOrBelow(path, each) || each.length === 0),
   );
   return {

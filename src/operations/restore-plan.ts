@@ -8,6 +8,7 @@ import { lackingIn } from "../workspace/record-point.ts";
 import { leftOutBefore } from "../workspace/restore-left-out.ts";
 import { planRestore as planOf, type PlannedEntry } from "../workspace/restore-plan.ts";
 import { manifestOf, rulesOf, unknownIn } from "../workspace/restore.ts";
+import { rootDifference, rootOfFolder, rootOfPoint } from "../workspace/root-changes.ts";
 import { keepingPlaces } from "../workspace/staging-places.ts";
 import { withoutMovedTimes } from "../workspace/tree-changes.ts";
 import type { Workspace } from "../workspace/workspace.ts";
@@ -65,8 +66,9 @@ async function planTo(
     const plan = await planOf({ ...what, ...unknown, present, scan, target: source, fields, signal });
     return { entries: keepingPlaces(workspace.root, plan), manifest };
   }, options);
-  const published = withoutMovedTimes(entries).map(publicEntry);
   const { paths } = what;
+  const ownRoot = paths === null ? plannedRoot(workspace, target) : [];
+  const published = [...ownRoot, ...withoutMovedTimes(entries)].map(publicEntry);
   const leftOut = leftOutBefore(entries, scan, { paths, lacking: lackingIn(manifest, paths), notSet: [] });
   return {
     id: createHash("sha256")
@@ -78,6 +80,12 @@ async function planTo(
     left_out: leftOut.map(publicLeftOut),
     holders: holdersOf(workspace),
   };
+}
+
+/** What becomes of the folder itself: of one that is missing, nothing that was there. */
+function plannedRoot({ root }: Workspace, target: Point): PlannedEntry[] {
+  const difference = rootDifference(rootOfFolder(root), rootOfPoint(target));
+  return difference === null ? [] : [{ ...difference, action: "metadata", old: null }];
 }
 
 function publicEntry({ path, action, before, after, reason }: PlannedEntry): PlanEntry {

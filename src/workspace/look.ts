@@ -10,6 +10,7 @@ import { isExchangePending } from "./exchange.ts";
 import { requireFolder, withPresent } from "./missing-folder.ts";
 import type { Point } from "./point-files.ts";
 import { needsRecovery, recoverWorkspace } from "./recovery.ts";
+import { countRoot, rootOfFolder, rootOfPoint } from "./root-changes.ts";
 import { markedOwner } from "./shared-trees.ts";
 import { type SealProblem, whyUnsealed } from "./seal.ts";
 import { readHeld } from "./seal-point.ts";
@@ -72,7 +73,13 @@ export interface HeadCall extends WorkspaceCall {
 }
 
 /** What the folder has that head has not, and the other way round. */
-export async function changesSinceHead(
+export async function changesSinceHead(workspace: Workspace, looked: LookedAt, call: HeadCall): Promise<ChangeCounts> {
+  const { head } = call;
+  const counts = await changedEntries(workspace, looked, call);
+  return head === null ? counts : countRoot(counts, rootOfPoint(head), rootOfFolder(workspace.root));
+}
+
+async function changedEntries(
   workspace: Workspace,
   looked: LookedAt,
   { head, unsealed = [], ...call }: HeadCall,

@@ -1,6 +1,13 @@
 import fs from "node:fs";
 import { labelsOf } from "../engines/scan/labels.ts";
-import type { Degradation, HeadContent, PointContent, StagedContent, StageRequest } from "../engines/engine.ts";
+import type {
+  Degradation,
+  HeadContent,
+  PointContent,
+  RootMetadata,
+  StagedContent,
+  StageRequest,
+} from "../engines/engine.ts";
 import type { ChangeCounts } from "../engines/scan/summary.ts";
 import { toCairnError } from "../errors.ts";
 import { failpoint } from "../failpoint.ts";
@@ -27,6 +34,7 @@ import { controlDirectoriesInside, controlDirectoriesOn } from "./guards.ts";
 import { writeState } from "./control-directory.ts";
 import type { Point } from "./point-files.ts";
 import type { ForwardTarget } from "../repository/forward.ts";
+import { countRoot, isSameRoot, rootOfContent, rootOfPoint } from "./root-changes.ts";
 import { stagedIn } from "./stranded-staging.ts";
 import { countDifferences } from "./tree-changes.ts";
 import type { Workspace, WorkspaceCall } from "./workspace.ts";
@@ -105,7 +113,7 @@ export async function recordPoint(workspace: Workspace, input: SaveInput, option
     points.abandon(sequence);
     throw error;
   }
-  const unchanged = isUnchanged(head, staged.scan);
+  const unchanged = isUnchanged(head, staged.scan, rootOfContent(staged.content));
   const leftOut = leftOutOf(staged.scan);
   if (head !== null && unchanged && input.skipUnchanged === true) {
     await staged.settled();
@@ -194,8 +202,13 @@ function headContent({ descriptor }: Point): HeadContent {
 }
 
 /** Trees do not hold everything, e.g. not which pipes are one; what cannot be known of head is not held against it. */
-export function isUnchanged(head: Point | null, { tree, meta }: Pick<ScanResult, "tree" | "meta">): boolean {
+export function isUnchanged(
+  head: Point | null,
+  { tree, meta }: Pick<ScanResult, "tree" | "meta">,
+  root: RootMetadata | null,
+): boolean {
   if (head === null || head.descriptor.content.tree !== Buffer.from(tree).toString("hex")) return false;
+  if (!isSameRoot(rootOfPoint(head), root)) return false;
   const { metadata_digest: digest } = head.descriptor;
   return digest === null || digest === Buffer.from(meta).toString("hex");
 }
@@ -213,10 +226,14 @@ async function changesSince(
   }
   // What is only held has not been read: nobody knows by what it differs.
   if (!head.sealed) return null;
-  if (head.descriptor.content.tree === staged.content.tree) return { added: 0, modified: 0, removed: 0 };
-  if (staged.previousTree === head.descriptor.content.tree) return staged.scan.countChanges();
+  const withRoot = (counts: ChangeCounts): ChangeCounts =>
+    countRoot(counts, rootOfPoint(head), rootOfContent(staged.content));
+  if (head.descriptor.content.tree === staged.content.tree) return withRoot({ added: 0, modified: 0, removed: 0 });
+  if (staged.previousTree === head.descriptor.content.tree) return withRoot(staged.scan.countChanges());
   try {
-    return await countDifferences(await workspace.source(head), await workspace.engine.source(staged.content), signal);
+    return withRoot(
+      await countDifferences(await workspace.source(head), await workspace.engine.source(staged.content), signal),
+    );
   } catch (error) {
     // What head was cannot be told any more; what is there now is recorded all the same.
     if (toCairnError(error).code === "damaged") return null;

@@ -34,6 +34,7 @@ import { apartOf, RestoreJournal } from "./restore-journal.ts";
 import { isNotThere, leftOutAfter, leftOutBefore } from "./restore-left-out.ts";
 import { groupOf, linksOf, type RestoreLinks } from "./restore-links.ts";
 import { type PlanInput, type PlannedEntry, planRestore } from "./restore-plan.ts";
+import { isSameRoot, rootOfPoint } from "./root-changes.ts";
 import { type StagedRestore, stageRestore } from "./restore-stage.ts";
 import type { Step } from "./restore-steps.ts";
 import { flushPlaces, makePlaces, placesApart, removePlaces, Stagings } from "./staging-places.ts";
@@ -121,6 +122,10 @@ async function restoreReading(workspace: Workspace, input: RestoreInput, present
     root: input.paths === null || isFolderAnnounced(found.paths.journal) ? rootOf(input.target) : null,
     at: new Date().toISOString(),
   };
+  const changesRoot =
+    input.paths === null &&
+    !isFolderAnnounced(found.paths.journal) &&
+    !isSameRoot(rootOfPoint(present.point), rootOfPoint(input.target));
   journal.begin(intent);
   failpoint("restore.intent");
   let staged: StagedRestore;
@@ -157,7 +162,7 @@ async function restoreReading(workspace: Workspace, input: RestoreInput, present
   const stays = new PathSelection(leftOut.filter(isNotThere).map(({ path: where }) => where));
   return {
     undoId: finished.undoId,
-    changes: { ...applied, metadata: applied.metadata + changedDirectories(plan, applied) },
+    changes: { ...applied, metadata: applied.metadata + changedDirectories(plan, applied) + (changesRoot ? 1 : 0) },
     leftOut,
     unlinked: links.apart.filter((where) => stays.chosenAt(where) === null),
   };

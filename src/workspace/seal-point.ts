@@ -21,6 +21,7 @@ import { readIntentLink, removeIntentLink, writeIntentLink } from "./intent-link
 import type { Point } from "./point-files.ts";
 import type { Points } from "./points.ts";
 import { isUnchanged, type SaveInput, sealedStateOf, stageRequest } from "./record-point.ts";
+import { rootOfContent } from "./root-changes.ts";
 import { treePlace } from "./shared-trees.ts";
 import { isOfAll, noRules } from "./undo-point.ts";
 import type { Workspace, WorkspaceCall } from "./workspace.ts";
@@ -324,7 +325,7 @@ function sealOf(
   const read = sealedStateOf(staged, {
     exclude: descriptor.rules.exclude,
     rules,
-    unchanged: descriptor.unchanged || isUnchanged(parent, staged.scan),
+    unchanged: descriptor.unchanged || isUnchanged(parent, staged.scan, rootOfContent(descriptor.content)),
   });
   return {
     save_point_id: descriptor.save_point_id,

@@ -4,6 +4,7 @@ import { hasSameRules, NO_CHANGES, sinceHead } from "./capture.ts";
 import { lookUntilDifferent } from "./look.ts";
 import type { Point } from "./point-files.ts";
 import { isUnchanged, leftOutOf, type Saved, type SaveInput } from "./record-point.ts";
+import { isSameRoot, rootOfFolder, rootOfPoint } from "./root-changes.ts";
 import { sealPending } from "./seal.ts";
 import type { Workspace } from "./workspace.ts";
 
@@ -43,8 +44,10 @@ async function headIfSame(
   const known = workspace.byId(head.descriptor.save_point_id);
   // What this user cannot read may have changed, and a held tree has it.
   if (known?.sealed !== true || !known.descriptor.complete) return null;
+  const root = rootOfFolder(workspace.root);
+  if (!isSameRoot(rootOfPoint(known), root)) return null;
   workspace.engine.prepare();
   const looked = await lookUntilDifferent(workspace, input, known);
-  if (looked === null || !isUnchanged(known, looked.scan) || leftOutOf(looked.scan).length > 0) return null;
+  if (looked === null || !isUnchanged(known, looked.scan, root) || leftOutOf(looked.scan).length > 0) return null;
   return { point: known, changes: NO_CHANGES, readBytes: looked.scan.notes.bytesRead, leftOut: [] };
 }

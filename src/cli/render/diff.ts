@@ -1,7 +1,7 @@
 import { append } from "../../append.ts";
 import { structuredPatch } from "diff";
 import type { DiffEntry } from "../../operations/contract.ts";
-import { formatBytes, formatCount, plural, printable } from "./format.ts";
+import { formatBytes, formatCount, plural, printable, shownPath } from "./format.ts";
 import type { Style } from "./style.ts";
 
 const SIGNS = { added: "A", removed: "D", modified: "M", renamed: "R" } as const;
@@ -12,7 +12,7 @@ export function renderEntryLine(entry: DiffEntry, style: Style): string {
   const slash = entry.kind === "directory" ? "/" : "";
   const from = entry.from_path === undefined ? "" : `${printable(entry.from_path)}${slash} → `;
   const aspects = entry.aspects.length === 0 ? "" : style.dim(` (${entry.aspects.join(", ")})`);
-  return `${colours[entry.change](SIGNS[entry.change])} ${from}${printable(entry.path)}${slash}${aspects}${describeSizes(entry, style)}`;
+  return `${colours[entry.change](SIGNS[entry.change])} ${from}${shownPath(entry.path)}${slash}${aspects}${describeSizes(entry, style)}`;
 }
 
 function describeSizes(entry: DiffEntry, style: Style): string {

@@ -66,6 +66,11 @@ export function printable(text: string): string {
   });
 }
 
+/** A path below a folder, which is `.` itself. */
+export function shownPath(path: string): string {
+  return path === "" ? "." : printable(path);
+}
+
 export function firstLine(text: string): string {
   return printable(text.split("\n", 1)[0] ?? "");
 }

@@ -9,6 +9,7 @@ import {
   limited,
   plural,
   printable,
+  shownPath,
 } from "./format.ts";
 import type { Style } from "./style.ts";
 import { renderTable } from "./table.ts";
@@ -64,7 +65,7 @@ export function renderLeftOut(leftOut: readonly LeftOut[], style: Style, count =
   const lines = leftOut.map((entry) => {
     const aspects = entry.aspects === undefined ? "" : ` (${entry.aspects.join(", ")})`;
     // The whole, or the folder itself.
-    return `    ${printable(entry.path === "" ? "." : entry.path)}${aspects}: ${entry.reason.replaceAll("_", " ")}; ${printable(entry.detail)}`;
+    return `    ${shownPath(entry.path)}${aspects}: ${entry.reason.replaceAll("_", " ")}; ${printable(entry.detail)}`;
   });
   return [`  ${style.yellow(`left out: ${plural(count, "entry")}`)}`, ...limited(lines, LEFT_OUT_LIMIT, style)];
 }

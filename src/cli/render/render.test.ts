@@ -138,6 +138,10 @@ test("a plan lists what would change, an empty one says that nothing would", () 
     "a restore to 1a2b3c4d would change 1 entry: 1 to update\n  ~ a (2 KiB)",
   );
   assert.equal(
+    renderPlan({ ...plan, entries: [{ action: "metadata", kind: "directory", path: "" }] }, shorten, PLAIN),
+    "a restore to 1a2b3c4d would change 1 entry: 1 with other metadata\n  m ./",
+  );
+  assert.equal(
     renderPlan({ ...plan, entries: [] }, shorten, PLAIN),
     "the folder equals 1a2b3c4d; nothing would change",
   );
@@ -173,6 +177,10 @@ test("an entry of a diff is one line", () => {
   assert.equal(
     renderEntryLine({ change: "renamed", kind: "directory", path: "b", from_path: "a", aspects: [] }, PLAIN),
     "R a/ → b/",
+  );
+  assert.equal(
+    renderEntryLine({ change: "modified", kind: "directory", path: "", aspects: ["mode", "owner"] }, PLAIN),
+    "M ./ (mode, owner)",
   );
 });
 

@@ -1,5 +1,14 @@
 import type { NamedPath, RestorePlan, RestoreResult } from "../../operations/contract.ts";
-import { formatBytes, formatCount, formatCounts, formatDuration, limited, plural, printable } from "./format.ts";
+import {
+  formatBytes,
+  formatCount,
+  formatCounts,
+  formatDuration,
+  limited,
+  plural,
+  printable,
+  shownPath,
+} from "./format.ts";
 import { renderLeftOut } from "./points.ts";
 import type { Shorten } from "./points.ts";
 import type { Style } from "./style.ts";
@@ -70,7 +79,7 @@ export function renderPlan(plan: RestorePlan, shorten: Shorten, style: Style): s
     const size = entry.size === undefined || entry.kind !== "file" ? "" : ` (${formatBytes(entry.size)})`;
     const reason = entry.reason === undefined ? "" : `: ${entry.reason.replaceAll("_", " ")}`;
     const slash = entry.kind === "directory" ? "/" : "";
-    return `  ${colours[entry.action](`${SIGNS[entry.action]} ${printable(entry.path)}${slash}`)}${size}${reason}`;
+    return `  ${colours[entry.action](`${SIGNS[entry.action]} ${shownPath(entry.path)}${slash}`)}${size}${reason}`;
   });
   const holders = plan.holders.map(
     (holder) => `  ${style.yellow("open")} ${printable(holder.path)} by ${printable(holder.command)} (${holder.pid})`,

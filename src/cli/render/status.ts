@@ -1,6 +1,15 @@
 import { append } from "../../append.ts";
 import type { Conversion, EngineReason, Incomplete, StatusResult } from "../../operations/contract.ts";
-import { formatAge, formatBytes, formatCounts, formatDuration, limited, plural, printable } from "./format.ts";
+import {
+  formatAge,
+  formatBytes,
+  formatCounts,
+  formatDuration,
+  limited,
+  plural,
+  printable,
+  shownPath,
+} from "./format.ts";
 import { renderLeftOut, type Shorten } from "./points.ts";
 import type { Style } from "./style.ts";
 import { renderTable } from "./table.ts";
@@ -117,9 +126,7 @@ export function renderIncomplete(incomplete: Incomplete | null, style: Style): s
   return [
     `${style.yellow("incomplete")}: the save point lacks ${count === 0 ? "something" : plural(count, "entry")} of the folder that could not be recorded`,
     ...limited(
-      leftOut.map(
-        (entry) => `  ${printable(entry.path === "" ? "." : entry.path)}  ${style.dim(printable(entry.detail))}`,
-      ),
+      leftOut.map((entry) => `  ${shownPath(entry.path)}  ${style.dim(printable(entry.detail))}`),
       10,
       style,
     ),

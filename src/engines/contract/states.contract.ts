@@ -5,7 +5,7 @@ import type { EngineClauses } from "../../../test/fixtures/engine-clauses.ts";
 import { assertFolder, readFolder } from "../../../test/fixtures/folder-state.ts";
 import { assertHeldTidy } from "../../../test/fixtures/held-place.ts";
 import { makeFirst, makeSecond, makeUnsaved } from "../../../test/fixtures/two-states.ts";
-import { resticCheck } from "../../../test/fixtures/work.ts";
+import { cairnLibrary, resticCheck } from "../../../test/fixtures/work.ts";
 import { syscalls } from "../../fs/syscalls.ts";
 import { notRecorded } from "../not-recorded.ts";
 import { setAttribute } from "../testing-edits.ts";
@@ -108,6 +108,55 @@ export function stateClauses({ clause, holds }: EngineClauses): void {
       assertHeldTidy(place, "empty");
     },
   );
+
+  clause("the folder's own mode and owner are told, saved and given back when they change alone", async (place) => {
+    const { client, folder } = place;
+    const ownFacts = (): unknown => {
+      const { mode, uid, gid } = fs.statSync(folder);
+      return [mode & 0o7777, uid, gid];
+    };
+    fs.chmodSync(folder, 0o755);
+    fs.writeFileSync(path.join(folder, "entry"), "content");
+    const open = ownFacts();
+    const { save_point_id: target } = await client.save();
+    await client.seal();
+    assert.equal((await client.status()).clean, true);
+    fs.chmodSync(folder, 0o700);
+    const isRoot = process.geteuid?.() === 0;
+    if (isRoot) fs.chownSync(folder, 5, 6);
+    const closed = ownFacts();
+    const own = { path: "", kind: "directory" };
+    const aspects = isRoot ? ["mode", "owner"] : ["mode"];
+    const status = await client.status();
+    assert.deepEqual([status.clean, status.changes], [false, { added: 0, modified: 1, removed: 0 }]);
+    assert.deepEqual((await client.diff(target)).entries, [{ ...own, change: "modified", aspects }]);
+    assert.deepEqual((await client.diff(target, null, { paths: ["entry"] })).entries, []);
+    assert.deepEqual((await client.planRestore({ target })).entries, [{ ...own, action: "metadata" }]);
+    assert.deepEqual((await client.planRestore({ target, paths: ["entry"] })).entries, []);
+    const second = await client.save({ skipUnchanged: true });
+    assert.deepEqual([second.save_point_id === target, second.unchanged], [false, false]);
+    if (second.sealed) assert.equal(second.changes?.modified, 1);
+    await client.seal();
+    const sealed = (await client.history()).save_points[0]!;
+    assert.deepEqual([sealed.save_point_id, sealed.unchanged], [second.save_point_id, false]);
+    assert.equal((await client.status()).clean, true);
+    assert.equal((await client.save({ skipUnchanged: true })).save_point_id, second.save_point_id);
+    assert.deepEqual((await client.diff(target, second.save_point_id)).entries, [
+      { ...own, change: "modified", aspects },
+    ]);
+    await client.restore({ target, paths: ["entry"] });
+    assert.deepEqual(ownFacts(), closed);
+    const { changes, method } = await client.restore({ target });
+    assert.deepEqual(ownFacts(), open);
+    if (method === "entries") assert.deepEqual(changes, { created: 0, updated: 0, deleted: 0, metadata: 1 });
+    assert.equal((await client.status()).clean, true);
+    await client.undo();
+    assert.deepEqual(ownFacts(), closed);
+    const fork = path.join(place.volume.root, "fork");
+    await client.fork(target, fork);
+    const forked = await (await cairnLibrary()).open(fork);
+    assert.equal((await forked.status()).clean, true);
+  });
 
   if (!syscalls().native) return;
   clause(

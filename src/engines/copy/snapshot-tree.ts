@@ -148,7 +148,7 @@ export function fileNode(
   return { ...baseNode(name, metadata), type: "file", links: 1, size, content };
 }
 
-function directoryNode(name: Uint8Array, tree: Uint8Array, metadata: RootMetadata): TreeNode {
+export function directoryNode(name: Uint8Array, tree: Uint8Array, metadata: RootMetadata): TreeNode {
   return { ...baseNode(name, metadata), subtree: tree };
 }
 

@@ -9,6 +9,7 @@ import { lookBeforeRestore } from "../../workspace/look.ts";
 import { lackingIn } from "../../workspace/record-point.ts";
 import { leftOutBefore } from "../../workspace/restore-left-out.ts";
 import { type PlannedEntry, planRestore } from "../../workspace/restore-plan.ts";
+import { isSameRoot, rootOfFolder } from "../../workspace/root-changes.ts";
 import { unknownIn } from "../../workspace/restore.ts";
 import { withoutMovedTimes } from "../../workspace/tree-changes.ts";
 import type { Workspace, WorkspaceCall } from "../../workspace/workspace.ts";
@@ -60,6 +61,7 @@ export async function planInPlace(
       changes.created++;
     }
   }
+  if (chosen.paths === null && !isSameRoot(rootOfFolder(workspace.root), content.node)) changes.metadata++;
   const lacking = lackingIn(content.manifest, chosen.paths);
   const left = leftOutBefore(plan, scan, { paths: chosen.paths, lacking, notSet: [] }).map(publicLeftOut);
   return { restored_to: null, undo_id: null, changes, left_out: left, unlinked: [], method: "entries" };

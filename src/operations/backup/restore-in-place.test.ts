@@ -43,8 +43,9 @@ for (const scheme of ["local", "far"] as const) {
         write("many/9/inside", "a folder where a file was\n");
         const untouched = statSync(join(folder, "many/8"), { bigint: true });
         const present = walkDigests(folder).state;
+        chmodSync(folder, 0o711);
         const planned = await client.restoreBackup(repository, "latest", { dryRun: true });
-        assert.deepEqual(planned.changes, { created: 2, updated: 2, deleted: 4, metadata: 0 });
+        assert.deepEqual(planned.changes, { created: 2, updated: 2, deleted: 4, metadata: 1 });
         assert.equal(walkDigests(folder).state, present);
         const restored = await client.restoreBackup(repository, "latest");
         assert.deepEqual(restored.changes, planned.changes);
