@@ -35,6 +35,8 @@ export interface RootMetadata {
   gid: number;
   mtimeSec: number;
   mtimeNs: number;
+  /** what an access list says of its group, where it has one: the mode has the list's mask in their place then */
+  aclGroup?: number | undefined;
 }
 
 /** One name in two states. */

@@ -2,6 +2,7 @@ import fs from "node:fs";
 import type { RootMetadata as RecordedRoot } from "../formats/descriptor.ts";
 import type { DirectoryFacts } from "../formats/restore.ts";
 import type { TreeNode } from "../formats/tree.ts";
+import { listedGroupBits } from "../fs/own-attributes.ts";
 import { groupName, userName } from "../fs/users.ts";
 import type { RootMetadata } from "./engine.ts";
 import { NodeWriter, type NotSet } from "./write/node-writer.ts";
@@ -10,11 +11,41 @@ const BILLION = 1_000_000_000n;
 
 /** A root's metadata as descriptors have it, with the names that its owner has here. */
 export function recordedRoot(root: RootMetadata): RecordedRoot {
-  const { mode, uid, gid, mtimeSec, mtimeNs } = root;
-  return { mode, uid, gid, user: userName(uid), group: groupName(gid), mtime_sec: mtimeSec, mtime_ns: mtimeNs };
+  const { mode, uid, gid, mtimeSec, mtimeNs, aclGroup } = root;
+  return {
+    mode,
+    uid,
+    gid,
+    user: userName(uid),
+    group: groupName(gid),
+    mtime_sec: mtimeSec,
+    mtime_ns: mtimeNs,
+    ...(aclGroup === undefined ? {} : { acl_group: aclGroup }),
+  };
 }
 
-/** Mode, owner and time of a folder. */
+/** The mode of a folder without an access list that gives its owner, group and others the same. */
+export function modeWithoutList({ mode, aclGroup }: OwnRights): number {
+  return aclGroup === undefined ? mode : (mode & ~GROUP) | ((aclGroup << 3) & mode & GROUP);
+}
+
+type OwnRights = Pick<RootMetadata, "mode" | "aclGroup">;
+const GROUP = 0o070;
+
+/**
+ * The mode by which a folder gets the rights that were recorded. No point has the folder's own access list: the one that
+ * it has stays, with its mask, and where it has none the mask that was recorded is not given to the group.
+ */
+export function modeToSet(wanted: OwnRights, present: OwnRights): number {
+  const plain = modeWithoutList(wanted);
+  if (present.aclGroup === undefined) return plain;
+  if (wanted.aclGroup === undefined) return modeWithoutList(present) === plain ? present.mode : plain;
+  // By another list than there was then.
+  const isWidened = ((present.aclGroup << 3) & wanted.mode & GROUP & ~plain) !== 0;
+  return isWidened ? plain : wanted.mode;
+}
+
+/** Mode, owner and time of a folder, and what its access list says of its group. */
 export function rootMetadata(root: Uint8Array): RootMetadata {
   const stat = fs.lstatSync(Buffer.from(root), { bigint: true });
   // Never negative, also before 1970.
@@ -25,6 +56,7 @@ export function rootMetadata(root: Uint8Array): RootMetadata {
     gid: Number(stat.gid),
     mtimeSec: Number((stat.mtimeNs - nanoseconds) / BILLION),
     mtimeNs: Number(nanoseconds),
+    aclGroup: listedGroupBits(Buffer.from(root)),
   };
 }
 

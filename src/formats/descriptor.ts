@@ -29,6 +29,8 @@ export interface RootMetadata {
   group: string;
   mtime_sec: number;
   mtime_ns: number;
+  /** What the access list of the root said of its group, as permission bits: `mode` has the mask of the list in their place. Absent where it had none. */
+  acl_group?: number;
 }
 
 /** A whole tree that a point holds: beside its descriptor, under the name `tree`, or with another point. */
@@ -209,6 +211,7 @@ function checkContent(content: Fields): void {
   root.text("group");
   root.integer("mtime_sec", Number.MAX_SAFE_INTEGER, Number.MIN_SAFE_INTEGER);
   root.integer("mtime_ns", 999999999);
+  if (root.has("acl_group")) root.integer("acl_group", 7);
 }
 
 function checkHeld(held: Fields): void {

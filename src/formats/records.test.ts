@@ -143,6 +143,17 @@ test("each field of a descriptor that is missing or of another type is damage th
   }
 });
 
+test("what an access list says of a folder's group is three bits, where it is said", () => {
+  const withBits = (bits: unknown): Uint8Array => {
+    const value = parse(encodeDescriptor(descriptor)) as { content: { root: object } };
+    value.content.root = { ...value.content.root, acl_group: bits };
+    return Buffer.from(JSON.stringify(value));
+  };
+  assert.equal(decodeDescriptor(withBits(7)).content.root.acl_group, 7);
+  for (const wrong of [8, -1, "7"])
+    assert.throws(() => decodeDescriptor(withBits(wrong)), { code: "damaged" }, JSON.stringify(wrong));
+});
+
 test("a newer descriptor is refused by name, another format is damage", () => {
   const value = parse(encodeDescriptor(descriptor));
   const text = (more: object) => Buffer.from(JSON.stringify({ ...value, ...more }));

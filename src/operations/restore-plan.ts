@@ -84,8 +84,10 @@ async function planTo(
 
 /** What becomes of the folder itself: of one that is missing, nothing that was there. */
 function plannedRoot({ root }: Workspace, target: Point): PlannedEntry[] {
-  const difference = rootDifference(rootOfFolder(root), rootOfPoint(target));
-  return difference === null ? [] : [{ ...difference, action: "metadata", old: null }];
+  const difference = rootDifference(rootOfPoint(target), rootOfFolder(root));
+  if (difference === null) return [];
+  const { before: after, after: before } = difference;
+  return [{ ...difference, before, after, action: "metadata", old: null }];
 }
 
 function publicEntry({ path, action, before, after, reason }: PlannedEntry): PlanEntry {

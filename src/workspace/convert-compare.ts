@@ -2,11 +2,9 @@ import fs from "node:fs";
 import { presentSource } from "../engines/scan/present-source.ts";
 import { asVerifying, scan, type ScanResult } from "../engines/scan/scan.ts";
 import { CairnError, throwIfAborted } from "../errors.ts";
-import { nameOf, parentOf } from "../fs/exchange-folders.ts";
 import { NO_RULES } from "../fs/ignore.ts";
+import { attributesOf } from "../fs/own-attributes.ts";
 import { printablePath } from "../fs/safe-path.ts";
-import { inDirectory, putName, syscalls } from "../fs/syscalls.ts";
-import { newArena } from "../native.ts";
 import { formatPolynomial, randomPolynomial } from "../repository/polynomial.ts";
 import { diffTrees } from "./tree-diff.ts";
 import type { WorkspaceCall } from "./workspace.ts";
@@ -55,21 +53,4 @@ function equal(a: Uint8Array, b: Uint8Array): boolean {
 export function rootFacts(folder: Buffer): string {
   const { mode, uid, gid, mtimeNs } = fs.lstatSync(folder, { bigint: true });
   return JSON.stringify([mode, uid, gid, mtimeNs].map(String).concat(attributesOf(folder)));
-}
-
-function attributesOf(folder: Buffer): string[] {
-  const sys = syscalls();
-  const [name, list, value] = [newArena(512), newArena(64 << 10), newArena(64 << 10)];
-  putName(name, 0, nameOf(folder));
-  return inDirectory(parentOf(folder), (parent) => {
-    const length = Math.max(sys.llistxattr(parent, name, 0, list), 0);
-    const names = Buffer.from(list.bytes.subarray(0, length))
-      .toString("latin1")
-      .split("\0")
-      .filter((each) => each !== "");
-    return names.toSorted().map((each) => {
-      const size = sys.lgetxattr(parent, name, 0, Buffer.from(each, "latin1"), value, 0);
-      return `${each}=${Buffer.from(value.bytes.subarray(0, Math.max(size, 0))).toString("hex")}`;
-    });
-  });
 }

@@ -1,6 +1,7 @@
 import { randomBytes } from "node:crypto";
 import fs from "node:fs";
 import path from "node:path";
+import { isDeepStrictEqual } from "node:util";
 import type { TreeHolder } from "../engines/tree/holder.ts";
 import { holderOf } from "../engines/tree/remove-held.ts";
 import { STAGING_NAME, STAGING_PREFIX } from "../engines/scan/task.ts";
@@ -15,6 +16,7 @@ import { exchangePlaces } from "../fs/exchange-folders.ts";
 import { findHolders } from "../fs/holders.ts";
 import { boundSockets, mountedElsewhere } from "../fs/folder-ties.ts";
 import { makeFolder } from "../fs/make-folder.ts";
+import { attributesOf } from "../fs/own-attributes.ts";
 import { isMountPoint, mountOf, mountsInside, readMounts } from "../fs/mounts.ts";
 import { printablePath } from "../fs/safe-path.ts";
 import { inDirectory } from "../fs/syscalls.ts";
@@ -25,7 +27,7 @@ import { newKeptPlace } from "./control-layout.ts";
 import { controlDirectoriesInside } from "./guards.ts";
 import { whyTreeIsNotThePoint } from "./held-trees.ts";
 import { isIntentPending, NOT_MADE, readIntentLink, removeIntentLink, writeIntentLink } from "./intent-link.ts";
-import { isFolderThere, keepAnnounced } from "./missing-folder.ts";
+import { isFolderAnnounced, isFolderThere, keepAnnounced } from "./missing-folder.ts";
 import type { Point } from "./point-files.ts";
 import { takeInFolder } from "./receive.ts";
 import { hasRules } from "./ruleless.ts";
@@ -107,6 +109,11 @@ function whyNotExchanged(workspace: Workspace, { target, kind, isRuleless }: Exc
     return "the points lie on another mount";
   if (!mayMove(root, target)) return "a folder that its owner may not write to is moved by root alone";
   if (hasNested(root)) return "there are subvolumes inside";
+  if (
+    !isFolderAnnounced(workspace.found.paths.journal) &&
+    hasOtherAttributes(root, treePlace(workspace.points, target))
+  )
+    return "the folder itself has other attributes or access lists than it had then, and no point records them";
   if (mayBeLimited(root))
     return "a quota group limits the folder's subvolume, and would not limit another in its place";
   return controlDirectoriesInside(root).length > 0 ? "a control directory lies inside" : null;
@@ -117,6 +124,11 @@ function mayMove(root: Buffer, { descriptor }: Point): boolean {
   if (process.geteuid?.() === 0) return true;
   const { mode } = (descriptor.content as DescriptorContent).root;
   return [fs.lstatSync(root).mode, mode].every((each) => (each & 0o200) !== 0);
+}
+
+/** Whether the folder would lose or get extended attributes, which stay as they are where entries are restored. */
+function hasOtherAttributes(root: Buffer, tree: string): boolean {
+  return !isDeepStrictEqual(attributesOf(root), attributesOf(Buffer.from(tree)));
 }
 
 /** Who would go on working in what was displaced; null where nobody does. */

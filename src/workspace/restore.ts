@@ -34,7 +34,7 @@ import { apartOf, RestoreJournal } from "./restore-journal.ts";
 import { isNotThere, leftOutAfter, leftOutBefore } from "./restore-left-out.ts";
 import { groupOf, linksOf, type RestoreLinks } from "./restore-links.ts";
 import { type PlanInput, type PlannedEntry, planRestore } from "./restore-plan.ts";
-import { isSameRoot, rootOfPoint } from "./root-changes.ts";
+import { isSameRoot, rootOfPoint, rootToSet } from "./root-changes.ts";
 import { type StagedRestore, stageRestore } from "./restore-stage.ts";
 import type { Step } from "./restore-steps.ts";
 import { flushPlaces, makePlaces, placesApart, removePlaces, Stagings } from "./staging-places.ts";
@@ -119,13 +119,14 @@ async function restoreReading(workspace: Workspace, input: RestoreInput, present
     staging,
     ...(apart.length === 0 ? {} : { apart }),
     // A folder that was made for it has nothing of its own.
-    root: input.paths === null || isFolderAnnounced(found.paths.journal) ? rootOf(input.target) : null,
+    root:
+      input.paths === null || isFolderAnnounced(found.paths.journal) ? rootToSet(workspace.root, input.target) : null,
     at: new Date().toISOString(),
   };
   const changesRoot =
     input.paths === null &&
     !isFolderAnnounced(found.paths.journal) &&
-    !isSameRoot(rootOfPoint(present.point), rootOfPoint(input.target));
+    !isSameRoot(rootOfPoint(input.target), rootOfPoint(present.point));
   journal.begin(intent);
   failpoint("restore.intent");
   let staged: StagedRestore;

@@ -1,12 +1,13 @@
 import fs from "node:fs";
-import { rootMetadata } from "../engines/root-metadata.ts";
+import { modeToSet, rootMetadata } from "../engines/root-metadata.ts";
 import { directoryNode } from "../engines/copy/snapshot-tree.ts";
 import type { RootMetadata } from "../engines/engine.ts";
 import type { ChangeCounts } from "../engines/scan/summary.ts";
 import type { DescriptorContent } from "../formats/descriptor.ts";
+import type { DirectoryFacts } from "../formats/restore.ts";
 import type { TreeNode } from "../formats/tree.ts";
 import type { Point } from "./point-files.ts";
-import { differences, type Difference } from "./tree-diff.ts";
+import type { DiffAspect, Difference } from "./tree-diff.ts";
 
 /**
  * What the workspace's own folder is, which no tree holds: its mode and owner are part of what a whole restore gives
@@ -23,8 +24,15 @@ export function rootOfPoint({ descriptor }: Pick<Point, "descriptor">): RootMeta
 }
 
 export function rootOfContent(content: object): RootMetadata {
-  const { mode, uid, gid, mtime_sec: mtimeSec, mtime_ns: mtimeNs } = (content as DescriptorContent).root;
-  return { mode, uid, gid, mtimeSec, mtimeNs };
+  const {
+    mode,
+    uid,
+    gid,
+    mtime_sec: mtimeSec,
+    mtime_ns: mtimeNs,
+    acl_group: aclGroup,
+  } = (content as DescriptorContent).root;
+  return { mode, uid, gid, mtimeSec, mtimeNs, aclGroup: aclGroup ?? undefined };
 }
 
 /** As it is now; null where it is not there. */
@@ -32,23 +40,35 @@ export function rootOfFolder(folder: Buffer): RootMetadata | null {
   return fs.existsSync(folder) ? rootMetadata(folder) : null;
 }
 
-/** Null where the two are alike, or one is not known. */
-export function rootDifference(before: RootMetadata | null, after: RootMetadata | null): Difference | null {
-  if (before === null || after === null) return null;
-  const [was, is] = [before, after].map((root) => directoryNode(OWN_PATH, NOTHING, root)) as [TreeNode, TreeNode];
-  const aspects = differences(was, is).filter((aspect) => aspect === "mode" || aspect === "owner");
-  return aspects.length === 0 ? null : { path: OWN_PATH, before: was, after: is, aspects };
+/** What a folder is to be set to, to be as a point has it; the access list that it has stays. */
+export function rootToSet(folder: Buffer, point: Point): DirectoryFacts {
+  const { uid, gid, mtimeSec, mtimeNs, ...own } = rootOfPoint(point);
+  return { mode: modeToSet(own, rootMetadata(folder)), uid, gid, mtime_sec: mtimeSec, mtime_ns: mtimeNs };
 }
 
-export function isSameRoot(before: RootMetadata | null, after: RootMetadata | null): boolean {
-  return rootDifference(before, after) === null;
+/** What giving back one of two states would change of the other; null where nothing, or where one is not known. */
+export function rootDifference(wanted: RootMetadata | null, present: RootMetadata | null): Difference | null {
+  if (wanted === null || present === null) return null;
+  const aspects: DiffAspect[] = [];
+  if (modeToSet(wanted, present) !== present.mode) aspects.push("mode");
+  if (wanted.uid !== present.uid || wanted.gid !== present.gid) aspects.push("owner");
+  if (aspects.length === 0) return null;
+  const [before, after] = [wanted, present].map((root) => directoryNode(OWN_PATH, NOTHING, root)) as [
+    TreeNode,
+    TreeNode,
+  ];
+  return { path: OWN_PATH, before, after, aspects };
 }
 
-/** The counts with the folder's own change. */
+export function isSameRoot(wanted: RootMetadata | null, present: RootMetadata | null): boolean {
+  return rootDifference(wanted, present) === null;
+}
+
+/** The counts with the folder's own change since. */
 export function countRoot(
   changes: ChangeCounts,
-  before: RootMetadata | null,
-  after: RootMetadata | null,
+  since: RootMetadata | null,
+  present: RootMetadata | null,
 ): ChangeCounts {
-  return isSameRoot(before, after) ? changes : { ...changes, modified: changes.modified + 1 };
+  return isSameRoot(since, present) ? changes : { ...changes, modified: changes.modified + 1 };
 }

@@ -20,6 +20,7 @@ import { findNode } from "./restore-plan.ts";
 import { notSetEntry } from "./restore-left-out.ts";
 import { manifestOf } from "./restore.ts";
 import { lackingIn, type LeftOutEntry } from "./record-point.ts";
+import { rootToSet } from "./root-changes.ts";
 import { existingAncestor, hasRoom, requireRoom } from "./room.ts";
 import { treePlace } from "./shared-trees.ts";
 import { neverRead, type Workspace, type WorkspaceCall } from "./workspace.ts";
@@ -68,9 +69,8 @@ export async function writeContent(workspace: Workspace, input: WriteInput): Pro
         }),
   });
   failpoint("write.content-written");
-  const { root } = descriptor.content;
   const setsRoot = paths === null && readOnly !== true;
-  const notSet = setsRoot ? inDirectory(folder, (fd) => setDirectory(fd, root)) : [];
+  const notSet = setsRoot ? inDirectory(folder, (fd) => setDirectory(fd, rootToSet(folder, point))) : [];
   return {
     entries: written.entries,
     bytes: written.bytes,

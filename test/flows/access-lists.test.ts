@@ -4,8 +4,9 @@ import fs from "node:fs";
 import path from "node:path";
 import { test } from "node:test";
 import { cairnOk, SCRATCH } from "../fixtures/command.ts";
+import { heldPlace } from "../fixtures/held-place.ts";
 import { loopFileSystem } from "../fixtures/loop-file-system.ts";
-import { newFolder } from "../fixtures/work.ts";
+import { cairnLibrary, newFolder } from "../fixtures/work.ts";
 
 /** Of extended attributes by which xfs shows root a file's access list a second time. */
 const SHADOW = "trusted.SGI_ACL_FILE";
@@ -42,4 +43,60 @@ test("a right that was taken away stays away when its list was saved on xfs and 
   const back = path.join(xfs.root, "back");
   cairnOk(["-C", old, "restore", "head", "--to", back]);
   assert.doesNotMatch(access(path.join(back, "file")), /user:1000/);
+});
+
+test("the folder's own access list and attributes stay through restores of a subvolume, and through an undo", async (t) => {
+  const place = await heldPlace(t, { kind: "btrfs", engine: "btrfs-snapshot" });
+  if (place === null) return;
+  const { client, folder } = place;
+  const file = path.join(folder, "file");
+  fs.writeFileSync(file, "first");
+  const { save_point_id: target } = await client.save();
+  fs.writeFileSync(file, "second");
+  execFileSync("setfacl", ["-m", "u:4321:rwx,d:u:4321:rwx", folder]);
+  execFileSync("setfattr", ["-n", "user.note", "-v", "keep", folder]);
+  const own = [access(folder), attributes(folder)];
+  const { method } = await client.restore({ target, method: "exchange" });
+  assert.deepEqual([method, fs.readFileSync(file, "utf8")], ["entries", "first"]);
+  assert.deepEqual([access(folder), attributes(folder)], own);
+  await client.undo();
+  assert.deepEqual([access(folder), attributes(folder), fs.readFileSync(file, "utf8")], [...own, "second"]);
+  // Where the point has them too nothing is lost by an exchange.
+  const { save_point_id: listed } = await client.save();
+  fs.writeFileSync(file, "third");
+  assert.equal((await client.restore({ target: listed, method: "exchange" })).method, "exchange");
+  assert.deepEqual([access(folder), attributes(folder)], own);
+});
+
+test("a folder's group gets no more where the folder is made anew without its access list", async (t) => {
+  const xfs = loopFileSystem(t, "xfs");
+  if (xfs === null) return;
+  for (const engine of ["copy", "reflink-copy"] as const) {
+    const folder = path.join(xfs.root, engine);
+    fs.mkdirSync(folder);
+    fs.chmodSync(folder, 0o750);
+    execFileSync("setfacl", ["-m", "u:4321:rwx", folder]);
+    fs.writeFileSync(path.join(folder, "file"), "content");
+    const listed = access(folder);
+    const client = await (await cairnLibrary()).adopt(folder, { engineType: engine });
+    const { save_point_id: target } = await client.save();
+    const [to, fork] = [`${folder}-to`, `${folder}-fork`];
+    await client.restore({ target, to });
+    await client.fork(target, fork);
+    const forked = await (await cairnLibrary()).open(fork);
+    for (const each of [to, fork]) assert.equal(fs.statSync(each).mode & 0o7777, 0o750, each);
+    assert.equal((await forked.status()).clean, true);
+    // The list that is there keeps its mask.
+    fs.writeFileSync(path.join(folder, "file"), "changed");
+    const { changes } = await client.restore({ target });
+    assert.deepEqual([changes?.metadata, access(folder)], [0, listed]);
+    fs.chmodSync(folder, 0o700);
+    assert.equal((await client.status()).changes.modified, 1);
+    await client.restore({ target });
+    assert.equal(access(folder), listed);
+    fs.rmSync(folder, { recursive: true });
+    await client.restore({ target });
+    assert.equal(fs.statSync(folder).mode & 0o7777, 0o750);
+    assert.equal((await client.status()).clean, true);
+  }
 });

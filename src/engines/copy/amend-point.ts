@@ -65,7 +65,14 @@ function amendedTrees(
   const built = snapshotTree({
     path: request.root,
     tree: edited.tree,
-    root: { mode: root.mode, uid: root.uid, gid: root.gid, mtimeSec: root.mtime_sec, mtimeNs: root.mtime_ns },
+    root: {
+      mode: root.mode,
+      uid: root.uid,
+      gid: root.gid,
+      mtimeSec: root.mtime_sec,
+      mtimeNs: root.mtime_ns,
+      aclGroup: root.acl_group,
+    },
     manifest:
       more.manifest === null ? new Uint8Array(0) : amendedManifest(more.manifest, { edits: request.edits, summary }),
     adoptedAt: more.adoptedAt,

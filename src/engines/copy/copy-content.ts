@@ -1,4 +1,5 @@
 import { ByteWriter, hex } from "../../formats/bytes.ts";
+import type { RootMetadata as RecordedRoot } from "../../formats/descriptor.ts";
 import { encodeManifest, type Manifest } from "../../formats/manifest.ts";
 import { rawPath } from "../../formats/record.ts";
 import type { AmendRequest, HeadContent, PointContent, RootMetadata, StageRequest } from "../engine.ts";
@@ -12,7 +13,7 @@ import type { ScanSummary } from "../scan/summary.ts";
 export interface CopyContent extends PointContent {
   snapshot_tree: string;
   snapshot: string;
-  root: { mode: number; uid: number; gid: number; user: string; group: string; mtime_sec: number; mtime_ns: number };
+  root: RecordedRoot;
 }
 
 /** Head, when the folder is just as head has it, itself and all that a manifest says: then nothing need be made anew. */
@@ -28,7 +29,8 @@ export function sameAsHead({ head }: StageRequest, scanned: ScanResult, root: Ro
   if (scanned.notes.omitted.length + scanned.notes.torn.length + scanned.notes.filesRead > 0) return null;
   const was = (head.content as CopyContent).root;
   const now = recordedRoot(root);
-  return (Object.keys(now) as (keyof typeof now)[]).every((key) => was[key] === now[key]) ? head : null;
+  const keys = [...Object.keys(now), "acl_group"] as (keyof RecordedRoot)[];
+  return keys.every((key) => was[key] === now[key]) ? head : null;
 }
 
 /** A manifest whose edited entries have the holes and hashes of what took their place. */

@@ -5,6 +5,7 @@ import { appendNode, beginTree, endTree, type TreeNode } from "../../formats/tre
 import { decodeManifest, type Manifest } from "../../formats/manifest.ts";
 import { groupName, userName } from "../../fs/users.ts";
 import type { RootMetadata } from "../engine.ts";
+import { modeWithoutList } from "../root-metadata.ts";
 import type { EmbeddedStore } from "./embedded-store.ts";
 import type { ExtraBlob } from "../scan/store-sink.ts";
 
@@ -31,7 +32,7 @@ export function snapshotTree(input: SnapshotTreeInput): SnapshotTrees {
   if (name === undefined) return { blobs: [], tree: input.tree };
   return treesAbove({
     components,
-    leaf: directoryNode(name, input.tree, input.root),
+    leaf: directoryNode(name, input.tree, { ...input.root, mode: modeWithoutList(input.root) }),
     above: (path) => ancestorMetadata(path, input.adoptedAt),
     manifest: input.manifest,
     recordedAt: input.adoptedAt,

@@ -61,7 +61,7 @@ export async function planInPlace(
       changes.created++;
     }
   }
-  if (chosen.paths === null && !isSameRoot(rootOfFolder(workspace.root), content.node)) changes.metadata++;
+  if (chosen.paths === null && !isSameRoot(content.node, rootOfFolder(workspace.root))) changes.metadata++;
   const lacking = lackingIn(content.manifest, chosen.paths);
   const left = leftOutBefore(plan, scan, { paths: chosen.paths, lacking, notSet: [] }).map(publicLeftOut);
   return { restored_to: null, undo_id: null, changes, left_out: left, unlinked: [], method: "entries" };
