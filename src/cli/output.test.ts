@@ -46,9 +46,14 @@ test("a policy is told in the words of the options that set it", async () => {
 });
 
 test("save says that no point was made when nothing changed and that was asked for", async () => {
-  const unchanged = { ...SAVED, changes: { added: 0, modified: 0, removed: 0 } };
+  const unchanged = { ...SAVED, made: false, changes: { added: 0, modified: 0, removed: 0 } };
   const { stdout } = await runFake(["save", "--skip-unchanged"], { fake: fakeLibrary({ save: () => unchanged }) });
   assert.equal(stdout, "nothing changed since 1a2b3c4d; no point was made (42 ms)\n");
+  // What a count does not tell may have changed, such as which pipes are one.
+  const made = await runFake(["save", "--skip-unchanged"], {
+    fake: fakeLibrary({ save: () => ({ ...unchanged, made: true }) }),
+  });
+  assert.match(made.stdout, /^saved 1a2b3c4d/);
 });
 
 test("restore names the command that takes it back", async () => {

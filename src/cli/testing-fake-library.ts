@@ -75,6 +75,7 @@ export const POINT: SavePoint = {
 export const SAVED: SaveResult = {
   ...POINT,
   changes: { added: 3, modified: 1, removed: 0 },
+  made: true,
   read_bytes: 4321,
   duration_ms: 42,
   left_out: [],

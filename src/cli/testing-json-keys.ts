@@ -7,7 +7,7 @@ export const POINT_KEYS =
 const RESTORE_KEYS = "restored_to undo_id changes left_out unlinked method duration_ms";
 export const DATA_KEYS: Record<string, string> = {
   "init d": "workspace engine_reasons adopted",
-  save: "save_point changes read_bytes duration_ms left_out",
+  save: "save_point made changes read_bytes duration_ms left_out",
   history: "save_points head latest damaged truncated",
   status:
     "workspace clean changes head head_incomplete latest detached engine engine_reasons degraded holders ignored store recovered last_save_at last_backup_at last_proof_at",

@@ -91,7 +91,14 @@ function saveOptions(options: RunOptions, cause: Cause): SaveOptions {
 
 /** The point alone, without what only its save knew. */
 function pointOf(saved: SaveResult): SavePoint {
-  const { changes: _changes, read_bytes: _read, duration_ms: _duration, left_out: _left, ...point } = saved;
+  const {
+    made: _made,
+    changes: _changes,
+    read_bytes: _read,
+    duration_ms: _duration,
+    left_out: _left,
+    ...point
+  } = saved;
   return point;
 }
 

@@ -16,6 +16,7 @@ export async function save(workspace: Workspace, options: SaveOptions): Promise<
   const saved = await saveWorkspace(workspace, { ...options, ...cause });
   return {
     ...publicPoint(saved.point),
+    made: saved.made,
     changes: saved.changes,
     read_bytes: saved.readBytes,
     duration_ms: Math.round(performance.now() - started),

@@ -1,5 +1,6 @@
 import type { LookedAt, StageRequest } from "../engines/engine.ts";
 import { presentSource } from "../engines/scan/present-source.ts";
+import { mayDifferInLinks } from "../engines/scan/link-groups.ts";
 import type { ScanResult } from "../engines/scan/scan.ts";
 import { countChanges, type ChangeCounts } from "../engines/scan/summary.ts";
 import { FoundDifference } from "../engines/scan/task.ts";
@@ -94,7 +95,7 @@ async function changedEntries(
   }
   const wanted = head.descriptor.content.tree;
   if (tree === wanted) return { added: 0, modified: 0, removed: 0 };
-  if (looked.previousTree === wanted) return looked.scan.countChanges();
+  if (looked.previousTree === wanted && !mayDifferInLinks(looked.scan)) return looked.scan.countChanges();
   return workspace.engine.reading(
     async () => countDifferences(await workspace.source(head), presentSource(looked.scan), signal),
     { signal },

@@ -1,5 +1,6 @@
 import fs from "node:fs";
 import { labelsOf } from "../engines/scan/labels.ts";
+import { mayDifferInLinks } from "../engines/scan/link-groups.ts";
 import type {
   Degradation,
   HeadContent,
@@ -229,7 +230,8 @@ async function changesSince(
   const withRoot = (counts: ChangeCounts): ChangeCounts =>
     countRoot(counts, rootOfPoint(head), rootOfContent(staged.content));
   if (head.descriptor.content.tree === staged.content.tree) return withRoot({ added: 0, modified: 0, removed: 0 });
-  if (staged.previousTree === head.descriptor.content.tree) return withRoot(staged.scan.countChanges());
+  if (staged.previousTree === head.descriptor.content.tree && !mayDifferInLinks(staged.scan))
+    return withRoot(staged.scan.countChanges());
   try {
     return withRoot(
       await countDifferences(await workspace.source(head), await workspace.engine.source(staged.content), signal),

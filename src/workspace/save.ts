@@ -18,8 +18,13 @@ export function prepareSave({ engine }: Workspace): void {
   else engine.holder.prepare?.();
 }
 
+export interface SavedOrHead extends Saved {
+  /** false: nothing had changed, and it is head */
+  made: boolean;
+}
+
 /** Saves a workspace: takes its lock, finishes what an earlier unclean end left, records the folder as one point. */
-export async function saveWorkspace(workspace: Workspace, input: SaveInput): Promise<Saved> {
+export async function saveWorkspace(workspace: Workspace, input: SaveInput): Promise<SavedOrHead> {
   const { holder } = workspace.engine;
   requireFolder(workspace);
   prepareSave(workspace);
@@ -38,15 +43,20 @@ export async function saveWorkspace(workspace: Workspace, input: SaveInput): Pro
     const isAsked = input.skipUnchanged === true && passedOver === null;
     const same = isAsked ? await unchangedHead(workspace, input, holder) : null;
     const saved = same ?? (await capturePoint(workspace, input, { holder, passedOver }));
-    return await withoutOriginal(workspace, input, saved);
+    return await withoutOriginal(workspace, input, { saved, head });
   }
   await guardSpace(workspace, { ...input, first: head === null });
-  return await withoutOriginal(workspace, input, await recordPoint(workspace, input, { rules: null, undo: false }));
+  const saved = await recordPoint(workspace, input, { rules: null, undo: false });
+  return await withoutOriginal(workspace, input, { saved, head });
 }
 
-async function withoutOriginal(workspace: Workspace, input: SaveInput, saved: Saved): Promise<Saved> {
+async function withoutOriginal(
+  workspace: Workspace,
+  input: SaveInput,
+  { saved, head }: { saved: Saved; head: Point | null },
+): Promise<SavedOrHead> {
   await removeOriginal(workspace, saved.point, input);
-  return saved;
+  return { ...saved, made: saved.point.descriptor.save_point_id !== head?.descriptor.save_point_id };
 }
 
 /** The path decides which folder is kept; that another one lies there now is said once, by the save that records it. */

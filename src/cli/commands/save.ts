@@ -45,10 +45,9 @@ async function run(context: Context, input: Input): Promise<Outcome> {
   const options = readOptions(context, input);
   const client = await context.openOrAdopt(input.argument(0), input.list("allow"));
   const result = await client.save(options);
-  const { changes, read_bytes, duration_ms, left_out, ...savePoint } = result;
-  const untouched = changes !== null && changes.added + changes.modified + changes.removed === 0;
+  const { made, changes, read_bytes, duration_ms, left_out, ...savePoint } = result;
   return {
-    data: { save_point: savePoint, changes, read_bytes, duration_ms, left_out },
+    data: { save_point: savePoint, made, changes, read_bytes, duration_ms, left_out },
     exitStatus: result.complete || left_out.length === 0 ? 0 : EXIT_PARTLY,
     async text() {
       const { renderSave, shortener } = await import("../render/points.ts");
@@ -56,7 +55,7 @@ async function run(context: Context, input: Input): Promise<Outcome> {
       const again = context.commandLine(["restore", shorten(result.save_point_id)], input.argument(0));
       return renderSave({
         result,
-        skipped: untouched && input.flag("skipUnchanged"),
+        skipped: !made,
         shorten,
         again,
         style: context.style,

@@ -1,4 +1,5 @@
 import assert from "node:assert/strict";
+import { execFileSync } from "node:child_process";
 import fs from "node:fs";
 import path from "node:path";
 import type { EngineClauses } from "../../../test/fixtures/engine-clauses.ts";
@@ -108,6 +109,73 @@ export function stateClauses({ clause, holds }: EngineClauses): void {
       assertHeldTidy(place, "empty");
     },
   );
+
+  clause("hard links that are made or taken apart are counted alike by status, save and diff", async (place) => {
+    const { client, folder, holds } = { ...place, holds: place.client.engineType !== "copy" };
+    const at = (name: string): string => path.join(folder, name);
+    for (const name of ["first", "second", "beside"]) fs.mkdirSync(at(name));
+    for (const name of ["first/pair", "first/gone", "first/moved", "beside/plain"]) fs.writeFileSync(at(name), name);
+    for (const name of ["pair", "gone", "moved"]) fs.linkSync(at(`first/${name}`), at(`second/${name}`));
+    await client.save();
+    await client.seal();
+    const changes: [string, () => void, Record<string, string>][] = [
+      [
+        "a pair that is two files now",
+        () => {
+          execFileSync("cp", ["-a", at("first/pair"), at("first/new")]);
+          fs.renameSync(at("first/new"), at("first/pair"));
+        },
+        { "first/pair": "links", "second/pair": "links" },
+      ],
+      ["a name that is gone", () => fs.rmSync(at("first/gone")), { "first/gone": "", "second/gone": "links" }],
+      [
+        "a directory that is another one, by whose name a group went",
+        () => fs.renameSync(at("first"), at("third")),
+        {
+          first: "",
+          third: "",
+          "first/pair": "",
+          "third/pair": "",
+          "first/moved": "",
+          "third/moved": "",
+          "second/moved": "links",
+        },
+      ],
+      [
+        "two that are one now",
+        () => {
+          fs.linkSync(at("beside/plain"), at("beside/other"));
+          fs.renameSync(at("beside/other"), at("second/pair"));
+        },
+        { "beside/plain": "links", "second/pair": "" },
+      ],
+    ];
+    for (const [what, change, expected] of changes) {
+      change();
+      const { entries } = await client.diff("head");
+      const told = entries.filter(({ aspects }) => aspects.join() !== "times");
+      const seen = told.map(({ path: name, change: kind, aspects }) => [
+        name,
+        kind === "modified" && expected[name] !== "" ? aspects.filter((each) => each !== "times").join() : "",
+      ]);
+      const paths = told.flatMap(({ from_path: from }) => (from === undefined ? [] : [[from, ""]]));
+      assert.deepEqual(Object.fromEntries([...seen, ...paths]), expected, what);
+      const counts = { added: 0, modified: 0, removed: 0 };
+      for (const entry of entries) {
+        if (entry.change !== "renamed") counts[entry.change]++;
+        else {
+          counts.added++;
+          counts.removed++;
+        }
+      }
+      const status = await client.status();
+      assert.deepEqual([status.clean, status.changes], [false, counts], what);
+      const saved = await client.save({ skipUnchanged: true });
+      assert.deepEqual([saved.made, saved.changes], [true, holds ? null : counts], what);
+      await client.seal();
+      assert.equal((await client.save({ skipUnchanged: true })).made, false, what);
+    }
+  });
 
   clause("the folder's own mode and owner are told, saved and given back when they change alone", async (place) => {
     const { client, folder } = place;

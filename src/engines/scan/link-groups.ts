@@ -58,6 +58,23 @@ export function eachLinked(
   }
 }
 
+/**
+ * Whether an entry may have other names than it had in the state that a scan started from. Of an inode that loses or gets
+ * one, each name's record changes, and with it its directory.
+ */
+export function mayDifferInLinks({ table, old }: { table: ScanTable; old: ScanTable | null }): boolean {
+  if (old === null) return false;
+  const same = new Uint8Array(old.directories.length / DIRECTORY_WORDS);
+  for (let d = 0; d < table.control[C.DIRECTORIES]!; d++) {
+    const flags = table.directories[d * DIRECTORY_WORDS + D.FLAGS]!;
+    if (flags & DIRECTORY_FLAG.SAME) same[table.directories[d * DIRECTORY_WORDS + D.OLD]! - 1] = 1;
+    else if (flags & DIRECTORY_FLAG.LINKED) return true;
+  }
+  return same.some(
+    (is, d) => is === 0 && (old.directories[d * DIRECTORY_WORDS + D.FLAGS]! & DIRECTORY_FLAG.LINKED) !== 0,
+  );
+}
+
 /** By their keys, those with one member too. */
 function groupsOf(table: ScanTable, old: ScanTable | null): Map<string, LinkGroup> {
   const groups = new Map<string, LinkGroup>();

@@ -190,6 +190,8 @@ export interface SaveOptions extends WorkspaceCallOptions {
 
 /** The point, with what only this call knows. The CLI prints the point as `save_point` and the rest beside it. */
 export interface SaveResult extends SavePoint {
+  /** False: nothing had changed, so no point was made and this one is head's. */
+  made: boolean;
   /** Against head; null where the tree was held without being read. */
   changes: Changes | null;
   read_bytes: number;
