@@ -137,11 +137,20 @@ void describe("what is renamed while a folder is cloned", () => {
         began,
       }).map((each) => Buffer.from(each).toString());
     fs.mkdirSync(path.join(from, "in/mount"));
+    // File systems tell moments apart that are some milliseconds from each other.
+    Atomics.wait(new Int32Array(new SharedArrayBuffer(4)), 0, 0, 50);
     fs.mkdirSync(path.join(from, "in/new"));
     let began = fs.statSync(path.join(from, "in/new")).birthtimeMs + 1;
     assert.deepEqual(named(), ["in"]);
     began -= 2;
     assert.deepEqual(named(), [], "it was made since");
+    fs.mkdirSync(path.join(from, "in/new/deep"));
+    assert.deepEqual(named(), [], "what is in it, too");
+    fs.renameSync(path.join(from, "in/there"), path.join(from, "in/new/deep/there"));
+    began = fs.statSync(path.join(from, "in/new/deep/there")).birthtimeMs + 1;
+    assert.deepEqual(named(), ["in"], "what was there before was moved into it");
+    fs.rmdirSync(path.join(from, "in/new/deep/there"));
+    fs.rmdirSync(path.join(from, "in/new/deep"));
     fs.rmdirSync(path.join(from, "in/new"));
     began += 2;
     assert.deepEqual(named(), []);

@@ -155,8 +155,9 @@ interface Sides {
 }
 
 /**
- * Directories of the source that have a directory which the clone has not, and which is older, among those in which one
- * was gone when it was to be cloned: it has got another name. One that was removed, or made meanwhile, is no matter.
+ * Directories of the source that have a directory which the clone has not, and which is older or has an older one in it,
+ * among those in which one was gone when it was to be cloned: it has got another name. One that was removed, or made
+ * meanwhile, is no matter.
  */
 export function renamedAway(sys: Syscalls, gone: readonly Uint8Array[], sides: Sides): Uint8Array[] {
   const { from, target } = sides;
@@ -196,15 +197,25 @@ function lacksOne(
     const path = key === "" ? text : `${key}/${text}`;
     if (passedOver.has(path) || (key === "" && STAGING_NAME.test(text))) return false;
     return (
-      isDirectory(fd, name) && !isDirectory(own, name) && isOlder(joinRaw(root, Buffer.from(path, "latin1")), began)
+      isDirectory(fd, name) && !isDirectory(own, name) && holdsOlder(joinRaw(root, Buffer.from(path, "latin1")), began)
     );
   });
 }
 
-/** Whether something was there before a moment; true as well where nothing tells. */
-function isOlder(place: Buffer, moment: number): boolean {
+/** So many directories are looked at for one that is older; temporary ones are small. */
+const LOOKED_AT = 10_000;
+
+/** Whether a directory, or one in it, was there before a moment; true as well where nothing tells. */
+function holdsOlder(place: Buffer, moment: number): boolean {
+  const places = [place];
   try {
-    return fs.lstatSync(place).birthtimeMs < moment;
+    for (let count = 0; count < places.length; count++) {
+      const each = places[count]!;
+      if (count >= LOOKED_AT || fs.lstatSync(each).birthtimeMs < moment) return true;
+      for (const entry of fs.readdirSync(each, { withFileTypes: true, encoding: "buffer" }))
+        if (entry.isDirectory()) places.push(joinRaw(each, entry.name));
+    }
+    return false;
   } catch {
     return true;
   }
