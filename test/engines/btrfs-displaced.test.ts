@@ -68,6 +68,8 @@ void describe("what a restore by exchange displaced", () => {
           await client.seal();
           assert.deepEqual((await client.undo({ method })).method, method);
           assertFolder(folder, before, "undone");
+          assert.deepEqual((await client.status()).changes, { added: 0, modified: 0, removed: 0 });
+          assert.deepEqual((await client.diff("head")).entries, []);
           await client.undo(EXCHANGE);
           assert.equal(fs.existsSync(hidden), false);
           // Of what the store has, the held tree being gone.
