@@ -186,3 +186,17 @@ test("the end of a command between is told although something that it started go
   await assert.rejects(open, { code: "io", message: /no way/ });
   assert.ok(performance.now() - begun < 20_000);
 });
+
+test("a lock waits for no limit that packs are under", async (t) => {
+  const made = await make(t);
+  if (made === null) return;
+  const { storage, atPiece } = made;
+  const waited: number[] = [];
+  for (let nth = 1; nth < 10; nth++) atPiece.set(nth, () => waited.push(nth));
+  const { name, bytes } = named(200);
+  await storage.save("locks", name, bytes);
+  assert.deepEqual(await storage.load("locks", name), bytes);
+  assert.deepEqual(waited, []);
+  await storage.save("data", name, bytes);
+  assert.deepEqual(waited, [1]);
+});
