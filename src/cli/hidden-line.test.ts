@@ -36,6 +36,16 @@ test("what comes after a line that is typed is there for the next one", { timeou
   assert.equal(Buffer.from(await readHiddenLine(input)).toString(), "twice");
 });
 
+test("a return and a line feed end one line, in one piece or two", { timeout: 10_000 }, async () => {
+  const input = new PassThrough();
+  input.write("once\r\ntwice\r");
+  assert.equal(Buffer.from(await readHiddenLine(input)).toString(), "once");
+  assert.equal(Buffer.from(await readHiddenLine(input)).toString(), "twice");
+  input.write("\n");
+  input.write("\nthen");
+  assert.equal(Buffer.from(await readHiddenLine(input)).toString(), "");
+});
+
 test(
   "a line that is stopped, by a key, a signal or its terminal, is interrupted and leaves the terminal as it was",
   { timeout: 10_000 },

@@ -6,7 +6,10 @@ export interface TerminalInput extends NodeJS.ReadableStream {
   unshift(chunk: Uint8Array): void;
 }
 
-const ENTER = new Set([0x0a, 0x0d]);
+const [LINE_FEED, RETURN] = [0x0a, 0x0d];
+const ENTER = new Set([LINE_FEED, RETURN]);
+/** Whose last line ended with a return: a line feed that comes next, as of a pasted text, belongs to it. */
+const AFTER_RETURN = new WeakSet<TerminalInput>();
 const ERASE = new Set([0x08, 0x7f]);
 const [INTERRUPT, END, ERASE_LINE, ESCAPE] = [0x03, 0x04, 0x15, 0x1b];
 const ENDS = ["end", "close", "error"] as const;
@@ -23,8 +26,10 @@ export async function readHiddenLine(input: TerminalInput, signal?: AbortSignal)
   const line = new HiddenLine();
   const onData = (chunk: Uint8Array): void => {
     for (const [i, byte] of chunk.entries()) {
-      const done = line.take(byte);
+      const isOfLastLine = AFTER_RETURN.delete(input) && byte === LINE_FEED;
+      const done = isOfLastLine ? null : line.take(byte);
       if (done === null) continue;
+      if (byte === RETURN) AFTER_RETURN.add(input);
       input.pause();
       input.removeListener("data", onData);
       // The rest is the next question's.
