@@ -7,7 +7,7 @@ import { CairnError, toCairnError } from "../errors.ts";
 import { failpoint } from "../failpoint.ts";
 import { KEPT_TREES } from "../formats/policy.ts";
 import type { ControlPaths } from "./control-layout.ts";
-import { isMisread } from "./misread-tree.ts";
+import { isMisread, noteReading } from "./misread-tree.ts";
 import { isSealedInPart, type Point } from "./point-files.ts";
 import type { Points } from "./points.ts";
 import { readPolicy } from "./policy.ts";
@@ -72,6 +72,7 @@ async function removeTreeOf(points: Points, sequence: number): Promise<void> {
   }
   failpoint("held-tree.going");
   await removeHeldTree(going);
+  noteReading(points, sequence, []);
   failpoint("held-tree.gone");
 }
 
@@ -166,12 +167,18 @@ export function holdsMore(points: Points, point: Point): boolean {
  * a copy of the point; null where it is. Ignore rules are not looked at.
  */
 export function whyTreeIsNotThePoint(points: Points, point: Point): string | null {
+  const why = whyTreeDiffers(points, point);
+  const isRotten = why === null && isMisread(points, treeOwner(points, point));
+  return isRotten ? "a verification found that its tree reads back otherwise" : why;
+}
+
+/** The same without what a verification found by reading the tree. */
+export function whyTreeDiffers(points: Points, point: Point): string | null {
   const { made } = point;
   const tree = treePlace(points, point);
   if (lstatSync(tree, { throwIfNoEntry: false }) === undefined) return "the point holds no tree";
   // What its seal lacks is in the tree.
   if (!made.complete || made.omitted_count > 0) return "the point left something out";
-  if (isMisread(point)) return "a verification found that its tree reads back otherwise";
   const changed = whyChanged(tree, point);
   return changed === null ? null : `the tree ${changed}`;
 }

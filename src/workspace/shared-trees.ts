@@ -6,6 +6,7 @@ import { failpoint } from "../failpoint.ts";
 import { fsyncDirectory } from "../fs/durable.ts";
 import { exchangePlaces } from "../fs/exchange-folders.ts";
 import { pointDirectoryName } from "./control-layout.ts";
+import { isMisread, MISREAD_TREE, noteReading } from "./misread-tree.ts";
 import { isSealedInPart, type Point } from "./point-files.ts";
 import type { Points } from "./points.ts";
 
@@ -174,6 +175,8 @@ async function handOver(points: Points, { from, to }: { from: number; to: number
   try {
     await removeComing(root);
     await holderOf(place).capture(Buffer.from(place), coming, {});
+    // A copy of what reads back otherwise does too.
+    if (isMisread(points, from)) noteReading(points, to, [{ kind: MISREAD_TREE, detail: `as ${place}` }]);
     failpoint("shared-tree.copied");
     if (kindOf(tree) === null) renameSync(coming, tree);
     else exchangePlaces(Buffer.from(tree), Buffer.from(coming));

@@ -5,12 +5,12 @@ import { displayPath } from "../fs/safe-path.ts";
 import { collectPaced, newPacer } from "../pacer.ts";
 import type { SavePointId } from "../ids.ts";
 import type { WorkspacePaths } from "./control-layout.ts";
-import { whyTreeIsNotThePoint } from "./held-trees.ts";
-import { MISREAD_TREE } from "./misread-tree.ts";
+import { whyTreeDiffers } from "./held-trees.ts";
+import { MISREAD_TREE, noteReading } from "./misread-tree.ts";
 import type { Point } from "./point-files.ts";
 import { Points } from "./points.ts";
 import { stageRequest } from "./record-point.ts";
-import { treePlace } from "./shared-trees.ts";
+import { treeOwner, treePlace } from "./shared-trees.ts";
 import { type DiffAspect, diffTrees } from "./tree-diff.ts";
 import type { Workspace, WorkspaceCall } from "./workspace.ts";
 
@@ -51,16 +51,37 @@ export async function verifyTrees(
     throwIfAborted(call.signal);
     const points = new Points(paths);
     // One that an earlier verification found wrong is read again like any other.
-    if (!point.sealed || whyTreeIsNotThePoint(points, { ...point, verification: null }) !== null) continue;
+    if (!point.sealed || whyTreeDiffers(points, point) !== null) continue;
     const { save_point_id: id, state_digest: state } = point.descriptor;
     const place = treePlace(points, point);
     // Points that share a tree have the same state, but for their rules.
     const key = `${place}\0${state}`;
-    const known = read.get(key) ?? (await readTree(workspace, { point, place }, call));
-    read.set(key, known);
+    let known = read.get(key);
+    if (known === undefined) {
+      known = await readTree(workspace, { point, place }, call);
+      read.set(key, known);
+      note(points, treeOwner(points, point), { known, call });
+    }
     for (const problem of known) problems.push({ ...problem, point: id });
   }
   return problems;
+}
+
+/** Best effort: that it cannot be written down changes nothing that was found. */
+function note(
+  points: Points,
+  owner: number,
+  { known, call }: { known: readonly TreeProblem[]; call: WorkspaceCall },
+): void {
+  try {
+    noteReading(
+      points,
+      owner,
+      known.map(({ point: _point, hint: _hint, ...problem }) => problem),
+    );
+  } catch (error) {
+    call.onWarning?.(`what was found could not be written down: ${toCairnError(error).message}`);
+  }
 }
 
 async function readTree(

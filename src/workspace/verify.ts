@@ -167,7 +167,6 @@ class Verification {
       };
     }
     const unsealed = held.filter(({ point }) => !point.sealed).map((each) => this.#unsealed(each));
-    // First, since of many not all are recorded, and restores go by these.
     const problems: VerifyProblem[] = deep === true ? await verifyTrees(this.#workspace, held, this.#input) : [];
     append(problems, verification.problems.map(verifyProblem));
     append(
@@ -222,9 +221,9 @@ class Verification {
         const present = new Set(points.committed());
         for (const { point } of group) {
           if (!point.sealed && !byPoint.has(point.descriptor.save_point_id)) continue;
-          const found = (byPoint.get(point.descriptor.save_point_id) ?? []).map(recorded);
-          const own = this.#input.deep === true ? found : [...misreadBefore(point), ...found];
-          const record: VerificationFile = { at, ok: own.length === 0, problems: own.slice(0, RECORDED) };
+          // What is wrong with its tree is noted beside that; the store has the point all the same.
+          const own = (byPoint.get(point.descriptor.save_point_id) ?? []).filter(({ kind }) => kind !== MISREAD_TREE);
+          const record: VerificationFile = { at, ok: own.length === 0, problems: own.slice(0, RECORDED).map(recorded) };
           if (present.has(point.sequence)) points.writeVerification(point.sequence, record);
         }
       } catch (error) {
@@ -252,11 +251,6 @@ function pointToVerify({ descriptor }: Point): PointToVerify {
 function verifyProblem({ point, path, kind, detail, hint }: StoreProblem): VerifyProblem {
   const shown = path === null || path.length === 0 ? {} : displayPath(path);
   return { point: point as SavePointId | null, ...shown, kind, detail, hint };
-}
-
-/** What was found of its held tree, which nobody has read again. */
-function misreadBefore({ verification }: Point): VerificationProblem[] {
-  return verification?.problems.filter(({ kind }) => kind === MISREAD_TREE) ?? [];
 }
 
 function recorded({ point: _point, hint: _hint, ...problem }: VerifyProblem): VerificationProblem {

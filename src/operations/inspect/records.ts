@@ -41,7 +41,11 @@ const FORMATS: Record<string, RecordFormat> = {
   "cairn.descriptor": { name: "save-point-descriptor", file: /^descriptor\.json$/, check: decodeDescriptorFile },
   "cairn.pin": { name: "save-point-pin", file: /^pin\.json$/, check: decodePin },
   "cairn.tags": { name: "save-point-tags", file: /^tags\.json$/, check: decodeTags },
-  "cairn.verification": { name: "save-point-verification", file: /^verification\.json$/, check: decodeVerification },
+  "cairn.verification": {
+    name: "save-point-verification",
+    file: /^(?:tree-)?verification\.json$/,
+    check: decodeVerification,
+  },
   "cairn.original": { name: "kept-original", file: /^original\.json$/, check: decodeOriginal },
   "cairn.backups": { name: "backup-notes", file: /^backups\.json$/, check: decodeBackups },
   "cairn.policy": { name: "policy", file: /^policy\.json$/, check: decodePolicy },
