@@ -1,9 +1,10 @@
+import { isDeepStrictEqual } from "node:util";
 import type { TreeSource } from "../engines/engine.ts";
 import { comparePaths, linkGroupNumber } from "../engines/scan/link-groups.ts";
 import { exactNode, type LosslessByPath, losslessByPath } from "../engines/write/exact-nodes.ts";
 import type { LosslessField } from "../formats/manifest.ts";
 import type { TreeNode } from "../formats/tree.ts";
-import { type Difference, differences, diffTrees, findNode } from "./tree-diff.ts";
+import { type Difference, differences, diffTrees, NodeFinder } from "./tree-diff.ts";
 
 /** What the manifests of two states say of entries whose nodes cannot. */
 export interface ExactFields {
@@ -15,12 +16,14 @@ export interface ExactFields {
 export function exactDifferences(before: TreeSource, after: TreeSource, fields: ExactFields): Iterable<Difference> {
   if (fields.before.length === 0 && fields.after.length === 0) return diffTrees(before, after);
   const maps = { before: losslessByPath(fields.before), after: losslessByPath(fields.after) };
+  const nodes = { before: new NodeFinder(before), after: new NodeFinder(after) };
   const found = new Map<string, Difference>();
   for (const difference of diffTrees(before, after)) found.set(key(difference.path), exact(difference, maps));
   for (const path of new Set([...maps.before.keys(), ...maps.after.keys()])) {
-    if (found.has(path)) continue;
+    // Of what both say the same the nodes tell all.
+    if (found.has(path) || isDeepStrictEqual(maps.before.get(path), maps.after.get(path))) continue;
     const raw = Buffer.from(path, "latin1");
-    const sides = { before: findNode(before, raw), after: findNode(after, raw) };
+    const sides = { before: nodes.before.at(raw), after: nodes.after.at(raw) };
     if (sides.before !== null && sides.after !== null)
       found.set(path, exact({ path: raw, ...sides, aspects: [] }, maps));
   }

@@ -11,8 +11,11 @@ import { controlOf, listRegistered } from "./registry.ts";
  */
 export function seemsMoved(folder: Buffer): string | null {
   const facts = statSync(folder, { bigint: true });
+  const madeAt = Number(facts.birthtimeNs / 1_000_000n);
   for (const { registration, missing } of listRegistered()) {
     if (registration === null || missing.join() !== "folder") continue;
+    // The number of a folder that was removed is mostly the next one's.
+    if (madeAt > Date.parse(registration.registered_at)) continue;
     const was = Buffer.from(rawPath(registration));
     try {
       const known = readWorkspace(controlPaths(controlOf(registration)), registration.workspace_name);

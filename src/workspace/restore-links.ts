@@ -1,8 +1,8 @@
 import type { TreeSource } from "../engines/engine.ts";
 import type { ScanResult } from "../engines/scan/scan.ts";
 import type { TreeNode } from "../formats/tree.ts";
-import { findNode, type PlannedEntry } from "./restore-plan.ts";
-import { type Difference, differences } from "./tree-diff.ts";
+import type { PlannedEntry } from "./restore-plan.ts";
+import { type Difference, differences, NodeFinder } from "./tree-diff.ts";
 
 /** A member of a group that is right where it is, with its node in the target. */
 export interface Anchor {
@@ -61,10 +61,11 @@ function unchangedMembers(
 ): Map<bigint, Anchor> {
   const anchors = new Map<bigint, Anchor>();
   const changed = new Set(plan.map(({ path: where }) => Buffer.from(where).toString("latin1")));
+  const nodes = { is: new NodeFinder(source), should: new NodeFinder(target) };
   for (const [, group] of scan.groups) {
     if (!wanted.has(group.inode) || changed.has(Buffer.from(group.first).toString("latin1"))) continue;
-    const is = findNode(source, group.first);
-    const should = findNode(target, group.first);
+    const is = nodes.is.at(group.first);
+    const should = nodes.should.at(group.first);
     if (is !== null && should !== null && differences(is, should).length === 0)
       anchors.set(group.inode, { path: group.first, node: should });
   }

@@ -122,18 +122,40 @@ function entry(parent: Uint8Array, { before, after }: Sides<TreeNode | null>): E
 
 /** The node at a path of a state; null where there is none. The root has no node. */
 export function findNode(source: TreeSource, path: Uint8Array): TreeNode | null {
-  let directory = source.root;
-  let node: TreeNode | null = null;
-  const names = Buffer.from(path)
-    .toString("latin1")
-    .split("/")
-    .map((part) => Buffer.from(part, "latin1"));
-  for (const [i, name] of names.entries()) {
-    node = source.list(directory).find((entry) => Buffer.compare(entry.name, name) === 0) ?? null;
-    if (node === null || (i < names.length - 1 && node.type !== "dir")) return null;
-    if (node.type === "dir") directory = node.subtree!;
+  return new NodeFinder(source).at(path);
+}
+
+/** The same for many paths: each directory is listed once. */
+export class NodeFinder {
+  readonly #source: TreeSource;
+  /** By name in latin1, of directories by their references in latin1. */
+  readonly #directories = new Map<string, ReadonlyMap<string, TreeNode>>();
+
+  constructor(source: TreeSource) {
+    this.#source = source;
   }
-  return node;
+
+  at(path: Uint8Array): TreeNode | null {
+    let directory: Uint8Array | undefined = this.#source.root;
+    let node: TreeNode | null = null;
+    for (const name of Buffer.from(path).toString("latin1").split("/")) {
+      if (directory === undefined) return null;
+      node = this.#entries(directory).get(name) ?? null;
+      directory = node?.type === "dir" ? node.subtree : undefined;
+    }
+    return node;
+  }
+
+  #entries(directory: Uint8Array): ReadonlyMap<string, TreeNode> {
+    const key = Buffer.from(directory).toString("latin1");
+    let entries = this.#directories.get(key);
+    if (entries === undefined) {
+      const listed = this.#source.list(directory);
+      entries = new Map(listed.map((node) => [Buffer.from(node.name).toString("latin1"), node]));
+      this.#directories.set(key, entries);
+    }
+    return entries;
+  }
 }
 
 /** What differs between two nodes of one name; what lies below directories is not looked at. */

@@ -65,7 +65,7 @@ export class SftpStorage implements Storage {
   /** Path → time of the last write by the server's clock, in seconds, of unfinished files that a list came across. */
   readonly #leftovers = new Map<string, number>();
   /** Null before there is a `config`. */
-  #shared: boolean | null = null;
+  #shared: Promise<boolean | null> | null = null;
 
   constructor(root: string, options: SftpStorageOptions) {
     this.location = options.location;
@@ -124,6 +124,8 @@ export class SftpStorage implements Storage {
       if (kind !== "locks") await this.#pace.download(bytes, signal);
     };
     return this.#call({ doing: `cannot read ${labelOf(kind, name)}`, signal }, async (session) => {
+      // On its way with the rest, it costs no wait of its own later.
+      if (kind === "config") this.#isShared(session).catch(() => undefined);
       const handle = await session.open(path, "r");
       try {
         if (range === undefined) return await readWhole(session, handle, paced);
@@ -284,12 +286,20 @@ export class SftpStorage implements Storage {
     }
   }
 
+  /** Asked once, by whoever comes first. */
   async #isShared(session: SftpSession): Promise<boolean> {
-    if (this.#shared === null) {
-      const config = await session.statIfThere(this.#path("config", "config"));
-      if (config !== null) this.#shared = tellsOfGroup(config.mode);
+    this.#shared ??= session
+      .statIfThere(this.#path("config", "config"))
+      .then((config) => (config === null ? null : tellsOfGroup(config.mode)));
+    const asked = this.#shared;
+    try {
+      const shared = await asked;
+      if (shared === null && this.#shared === asked) this.#shared = null;
+      return shared === true;
+    } catch (error) {
+      if (this.#shared === asked) this.#shared = null;
+      throw error;
     }
-    return this.#shared === true;
   }
 
   async #moveIn(
