@@ -1,5 +1,5 @@
 import { constants } from "node:fs";
-import { chmod, mkdir, open, stat } from "node:fs/promises";
+import { chmod, chown, mkdir, open, stat } from "node:fs/promises";
 import { dirname } from "node:path";
 import { refusesDirectorySync } from "../../fs/durable.ts";
 import { keepsNoModes, sharedFolder } from "../../repository/storage/sharing.ts";
@@ -10,19 +10,21 @@ export function isAbsent(error: unknown): boolean {
   return code === "ENOENT" || code === "ENOTDIR";
 }
 
-/** Not durable; one that is there is kept. `shared`: a group uses it as it does the folder around it. */
-export async function makeDirectory(path: string, shared: boolean): Promise<void> {
-  const mode = shared ? sharedFolder((await stat(dirname(path))).mode) : 0o700;
+/** Not durable; one that is there is kept. `group`: uses it as it does the folder around it; false: none does. */
+export async function makeDirectory(path: string, group: number | false): Promise<void> {
+  const mode = group !== false ? sharedFolder((await stat(dirname(path))).mode) : 0o700;
   try {
     await mkdir(path, { mode });
   } catch (error) {
     if ((error as NodeJS.ErrnoException).code !== "EEXIST") throw error;
     return;
   }
-  if (shared) await changeMode(chmod(path, mode));
+  if (group === false) return;
+  await changeMode(chown(path, -1, group));
+  await changeMode(chmod(path, mode));
 }
 
-/** Waits for a change of modes, which some file systems make for nobody. */
+/** Waits for a change of mode or group, which some file systems make for nobody. */
 export async function changeMode(change: Promise<void>): Promise<void> {
   try {
     await change;

@@ -115,18 +115,21 @@ export class RepositoryFolder {
     const folder = join(this.root, UPLOADS);
     const temporary = join(folder, `${uploadMark}-${uploads++}`);
     const config = await factsOf(join(this.root, "config"));
-    const shared = config !== null && tellsOfGroup(config.mode);
+    const group = config !== null && tellsOfGroup(config.mode) && config.gid;
     const flags = constants.O_WRONLY | constants.O_CREAT | constants.O_EXCL | constants.O_NOFOLLOW;
     let handle: FileHandle;
     try {
       handle = await open(temporary, flags, 0o600);
     } catch (error) {
       if (!isAbsent(error)) throw error;
-      await makeDirectory(folder, shared);
+      await makeDirectory(folder, group);
       handle = await open(temporary, flags, 0o600);
     }
-    if (shared) await changeMode(handle.chmod(SHARED_FILE));
-    return new Upload({ kind, name, temporary, handle, path: this.#path(kind, name), shared });
+    if (group !== false) {
+      await changeMode(handle.chown(-1, group));
+      await changeMode(handle.chmod(SHARED_FILE));
+    }
+    return new Upload({ kind, name, temporary, handle, path: this.#path(kind, name), group });
   }
 
   /** Removes what killed servers left of uploads. Best effort. */

@@ -14,8 +14,8 @@ export interface UploadParts {
   temporary: string;
   handle: FileHandle;
   path: string;
-  /** Whether a group shares the repository. */
-  shared: boolean;
+  /** The one that shares the repository; false where none does. */
+  group: number | false;
 }
 
 /**
@@ -73,7 +73,7 @@ export class Upload {
       return await this.#link(path);
     } catch (error) {
       if (!isAbsent(error) || !comesWithFolder(kind)) throw error;
-      await makeDirectory(dirname(path), this.#parts.shared);
+      await makeDirectory(dirname(path), this.#parts.group);
       await syncDirectory(dirname(dirname(path)));
       return this.#link(path);
     }

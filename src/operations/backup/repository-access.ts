@@ -13,7 +13,7 @@ import { PackedBlobs } from "../../repository/packed-blobs.ts";
 import { CONTENT_KINDS, Repository } from "../../repository/repository.ts";
 import type { OpenStorageOptions, StorageFactory } from "../../repository/storage/location.ts";
 import { CachedStorage } from "../../repository/storage/cached.ts";
-import { isShared, makeRepositoryFolder } from "../../repository/storage/sharing.ts";
+import { makeRepositoryFolder, sharingGroup } from "../../repository/storage/sharing.ts";
 import { CallStorage } from "../../repository/storage/call-storage.ts";
 import type { Storage, StorageCall } from "../../repository/storage/storage.ts";
 import { unlessOthersWrote, warnRootOfPlaces } from "../../workspace/not-the-owner.ts";
@@ -161,7 +161,7 @@ export class RepositoryAccess {
     this.#opened.work = made;
     const { localPath } = this.storage;
     if (localPath !== undefined && parent === this.storage.temporaryDirectory)
-      makeRepositoryFolder(parent, isShared(dirname(localPath("config", "config"))) === true);
+      makeRepositoryFolder(parent, sharingGroup(dirname(localPath("config", "config"))));
     makeFolder(made);
     return made;
   }
@@ -198,7 +198,7 @@ export class RepositoryAccess {
     const { location, localPath } = this.storage;
     if (this.#opened.isRootWarned || localPath === undefined) return;
     this.#opened.isRootWarned = true;
-    if (isShared(location) === false) warnRootOfPlaces([location], null, onWarning);
+    if (sharingGroup(location) === false) warnRootOfPlaces([location], null, onWarning);
   }
 
   /** Under a shared lock, or without one where this user may write nothing. `over` gives it back before the work ends. */

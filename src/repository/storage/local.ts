@@ -18,7 +18,7 @@ import { promisify } from "node:util";
 import { CairnError, codeOfErrno, toCairnError } from "../../errors.ts";
 import { fsyncDirectory, giveFreeName, writeAll } from "../../fs/durable.ts";
 import { makeFolder } from "../../fs/make-folder.ts";
-import { hintOfClosed, isShared, makeRepositoryFolder, openFileToGroup } from "./sharing.ts";
+import { hintOfClosed, makeRepositoryFolder, openFileToGroup, sharingGroup } from "./sharing.ts";
 import {
   comesWithFolder,
   FOLDER_KINDS,
@@ -55,7 +55,7 @@ export class LocalStorage implements Storage {
   readonly #unsyncedDirectories = new Map<FileKind, Set<string>>();
   readonly #tellsWhatOpens: boolean;
   /** Null before there is a `config`. */
-  #shared: boolean | null = null;
+  #group: number | false | null = null;
 
   constructor(root: string, options: LocalStorageOptions) {
     this.location = root;
@@ -93,7 +93,7 @@ export class LocalStorage implements Storage {
     try {
       const fd = this.#openTemporary(temporary);
       try {
-        if (this.#isShared()) openFileToGroup(fd);
+        this.#openToGroup(fd);
         writeAll(fd, bytes);
         if (durable) fsyncSync(fd);
       } finally {
@@ -111,7 +111,7 @@ export class LocalStorage implements Storage {
     const path = this.localPath(kind, name);
     const durable = options.durable !== false;
     try {
-      if (durable || this.#isShared()) await this.#finish(temporaryPath, durable);
+      if (durable || this.#sharedBy() !== false) await this.#finish(temporaryPath, durable);
       try {
         this.#moveIn(kind, temporaryPath, path);
       } catch (error) {
@@ -220,9 +220,15 @@ export class LocalStorage implements Storage {
     return removed;
   }
 
-  #isShared(): boolean {
-    this.#shared ??= isShared(this.location);
-    return this.#shared === true;
+  /** The group that shares the repository; false where none does. */
+  #sharedBy(): number | false {
+    this.#group ??= sharingGroup(this.location);
+    return this.#group ?? false;
+  }
+
+  #openToGroup(fd: number): void {
+    const group = this.#sharedBy();
+    if (group !== false) openFileToGroup(fd, group);
   }
 
   #openTemporary(path: string): number {
@@ -232,7 +238,7 @@ export class LocalStorage implements Storage {
     } catch (error) {
       if (!isAbsent(error)) throw error;
       makeFolder(dirname(this.temporaryDirectory));
-      makeRepositoryFolder(this.temporaryDirectory, this.#isShared());
+      makeRepositoryFolder(this.temporaryDirectory, this.#sharedBy());
       return openSync(path, flags, 0o600);
     }
   }
@@ -241,7 +247,7 @@ export class LocalStorage implements Storage {
   async #finish(path: string, durable: boolean): Promise<void> {
     const fd = openSync(path, constants.O_RDWR);
     try {
-      if (this.#isShared()) openFileToGroup(fd);
+      this.#openToGroup(fd);
       if (durable) await fsyncAsync(fd);
     } finally {
       closeSync(fd);
@@ -257,7 +263,7 @@ export class LocalStorage implements Storage {
       renameSync(temporary, path);
     } catch (error) {
       if (!isAbsent(error) || !comesWithFolder(kind)) throw error;
-      makeRepositoryFolder(dirname(path), this.#isShared());
+      makeRepositoryFolder(dirname(path), this.#sharedBy());
       fsyncDirectory(dirname(dirname(path)));
       renameSync(temporary, path);
     }
@@ -267,9 +273,9 @@ export class LocalStorage implements Storage {
     const temporary = join(this.temporaryDirectory, `file-${process.pid}-${Date.now().toString(36)}-${counter++}`);
     try {
       makeFolder(dirname(this.temporaryDirectory));
-      makeRepositoryFolder(this.temporaryDirectory, this.#isShared());
+      makeRepositoryFolder(this.temporaryDirectory, this.#sharedBy());
       copyFileSync(from, temporary, constants.COPYFILE_EXCL);
-      if (to.durable || this.#isShared()) await this.#finish(temporary, to.durable);
+      if (to.durable || this.#sharedBy() !== false) await this.#finish(temporary, to.durable);
       this.#moveIn(kind, temporary, to.path);
     } catch (error) {
       removeQuietly(temporary);

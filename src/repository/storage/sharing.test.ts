@@ -123,5 +123,21 @@ test("what a user may not use of a repository is told with what opens it when it
   const id = process.geteuid!();
   assert.ok(hintOfClosed(root)!.endsWith(`: sudo find ${root} ! -user ${id} -execdir chown -h ${id} {} +`));
   chmodSync(join(root, "config"), 0o660);
-  assert.ok(hintOfClosed(root)!.endsWith(`: sudo chmod -R g+rwX ${root}`));
+  assert.ok(hintOfClosed(root)!.endsWith(` && sudo chmod -R g+rwX ${root}`));
 });
+
+test(
+  "what is made gets the group of config when the folder around has no bit that says so",
+  { skip: process.geteuid?.() === 0 ? false : "only root is in any group" },
+  async (t) => {
+    const root = folderFor(t);
+    const storage = LocalStorage.create(root, { temporaryDirectory: join(root, "tmp") });
+    await openToGroup(root, storage);
+    const group = process.getegid!() + 4321;
+    fs.chownSync(join(root, "config"), -1, group);
+    for (const folder of ["", "data"]) chmodSync(join(root, folder), 0o770);
+    await modesOfNew(root, new LocalStorage(root, { temporaryDirectory: join(root, "tmp") }));
+    const made = ["tmp", "locks", `locks/${AB}`, "data/ab", `data/ab/${AB}`, `data/cd/${CD}`];
+    assert.deepEqual(new Set(made.map((part) => statSync(join(root, part)).gid)), new Set([group]));
+  },
+);

@@ -1,4 +1,14 @@
-import { chmodSync, fchmodSync, lstatSync, mkdirSync, statSync, type Stats } from "node:fs";
+import {
+  chmodSync,
+  chownSync,
+  fchmodSync,
+  fchownSync,
+  fstatSync,
+  lstatSync,
+  mkdirSync,
+  statSync,
+  type Stats,
+} from "node:fs";
 import { dirname, join } from "node:path";
 import { shellPath } from "../../fs/safe-path.ts";
 
@@ -23,29 +33,34 @@ export function sharedFolder(around: number): number {
   return OWN_FOLDER | (around & OF_GROUP);
 }
 
-/** Whether a group shares the repository in this folder; null where there is none yet. */
-export function isShared(root: string): boolean | null {
+/** The group that shares the repository in this folder; false where none does, null where there is no repository yet. */
+export function sharingGroup(root: string): number | false | null {
   const facts = statSync(join(root, "config"), { throwIfNoEntry: false });
-  return facts === undefined ? null : tellsOfGroup(facts.mode);
+  if (facts === undefined) return null;
+  return tellsOfGroup(facts.mode) && facts.gid;
 }
 
 /**
- * Makes one folder of a repository; one that is there is kept. The mode that the umask takes from it is given right after: who is
- * killed in between leaves one that the group cannot use.
+ * Makes one folder of a repository; one that is there is kept. Its group, where another is the sharing one, and the mode that
+ * the umask takes from it are given right after: who is killed in between leaves one that the group cannot use.
  */
-export function makeRepositoryFolder(path: string, shared: boolean): void {
-  const mode = shared ? sharedFolder(statSync(dirname(path)).mode) : OWN_FOLDER;
+export function makeRepositoryFolder(path: string, group: number | false | null): void {
+  const isShared = typeof group === "number";
+  const mode = isShared ? sharedFolder(statSync(dirname(path)).mode) : OWN_FOLDER;
   try {
     mkdirSync(path, { mode });
   } catch (error) {
     if ((error as NodeJS.ErrnoException).code !== "EEXIST") throw error;
     return;
   }
-  if (shared && (lstatSync(path).mode & OF_GROUP) !== (mode & OF_GROUP)) whereModesAreKept(() => chmodSync(path, mode));
+  if (!isShared) return;
+  if (lstatSync(path).gid !== group) whereModesAreKept(() => chownSync(path, -1, group));
+  if ((lstatSync(path).mode & OF_GROUP) !== (mode & OF_GROUP)) whereModesAreKept(() => chmodSync(path, mode));
 }
 
-/** Opens a file to the group before it gets its name. */
-export function openFileToGroup(descriptor: number): void {
+/** Opens a file to the group before it gets its name: it does not lie in the folder that would give it its group. */
+export function openFileToGroup(descriptor: number, group: number): void {
+  if (fstatSync(descriptor).gid !== group) whereModesAreKept(() => fchownSync(descriptor, -1, group));
   whereModesAreKept(() => fchmodSync(descriptor, SHARED_FILE));
 }
 
@@ -75,7 +90,7 @@ export function hintOfClosed(root: string): string | undefined {
   }
   const place = shellPath(root);
   if (tellsOfGroup(facts.mode))
-    return `a group shares the repository; what some of them may not use there is opened by: sudo chmod -R g+rwX ${place}`;
+    return `a group shares the repository; what some of them may not use there is opened by: sudo chgrp -R ${facts.gid} ${place} && sudo chmod -R g+rwX ${place}`;
   if (facts.uid !== process.geteuid?.()) return undefined;
   return `what another user, e.g. root, has made there is given to its owner by: sudo find ${place} ! -user ${facts.uid} -execdir chown -h ${facts.uid} {} +`;
 }
