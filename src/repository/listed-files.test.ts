@@ -1,10 +1,12 @@
 import { strict as assert } from "node:assert";
 import { randomBytes } from "node:crypto";
 import { describe, test } from "node:test";
+import { setTimeout as sleep } from "node:timers/promises";
 import { CairnError } from "../errors.ts";
 import { encodeLock } from "../formats/lock-file.ts";
 import { BlobIndex } from "./blob-index.ts";
 import { checkStructure } from "./check.ts";
+import { LISTED_AGAIN_MS } from "./listed-files.ts";
 import { lookAtLocks } from "./lock-state.ts";
 import { acquireLock } from "./locks.ts";
 import { Repository } from "./repository.ts";
@@ -133,6 +135,30 @@ describe("what is listed and not there", () => {
         seen.map(({ id, lock: read }) => [id, read?.exclusive]),
         [[held, true]],
       );
+    });
+  });
+
+  test("many that are listed and cannot be had are waited for together", async () => {
+    await withFaults(async ({ other, faulty, ...fixture }) => {
+      const archive = new TestArchive(fixture);
+      for (let i = 0; i < 12; i++) await archive.save({ a: randomBytes(10) });
+      const { load, list } = faulty;
+      faulty.load = async (kind, name, range) => {
+        if (kind === "snapshots") {
+          // An answer takes a while, so that those that are asked for together fail together.
+          await sleep(10);
+          throw new CairnError("not_found", `no ${kind} ${name}`);
+        }
+        return load.call(faulty, kind, name, range);
+      };
+      let lists = 0;
+      faulty.list = async (kind) => {
+        lists++;
+        return list.call(faulty, kind);
+      };
+      const { snapshots, damaged: lost } = await other.listSnapshots();
+      assert.deepEqual([snapshots.length, lost.length], [0, 12]);
+      assert.ok(lists < 10 * LISTED_AGAIN_MS.length, `${lists} lists`);
     });
   });
 });

@@ -12,8 +12,10 @@ export const LISTED_AGAIN_MS = [0, 50, 200, 800];
 export class ListedFiles {
   readonly #storage: Storage;
   readonly #kind: FileKind;
-  /** The last list that was asked for here. */
-  #names: ReadonlySet<string> | null = null;
+  /** The last list that was asked for here, and when. */
+  #list: { at: number; names: Promise<ReadonlySet<string>> } | null = null;
+  /** Until then it is waited: for all files together, counted from the first that was not given. */
+  #until: number | null = null;
 
   constructor(storage: Storage, kind: FileKind) {
     this.#storage = storage;
@@ -22,23 +24,29 @@ export class ListedFiles {
 
   async load(name: string): Promise<Uint8Array> {
     for (let attempt = 0; ; attempt++) {
+      const began = performance.now();
       try {
         return await this.#storage.load(this.#kind, name);
       } catch (error) {
         const known = toCairnError(error);
-        if (known.code !== "not_found" || !(await this.#isListed(name))) throw known;
+        if (known.code !== "not_found" || !(await this.#isListed(name, began))) throw known;
+        const now = performance.now();
+        this.#until ??= now + LISTED_AGAIN_MS.reduce((sum, pause) => sum + pause);
         const pause = LISTED_AGAIN_MS[attempt];
-        if (pause === undefined) throw this.#notGiven(name, known);
+        if (pause === undefined || now > this.#until) throw this.#notGiven(name, known);
         if (pause > 0) await sleep(pause);
       }
     }
   }
 
-  /** What is no longer named by a list comes no more; what still is may have gone since. */
-  async #isListed(name: string): Promise<boolean> {
-    if (this.#names !== null && !this.#names.has(name)) return false;
-    this.#names = new Set((await this.#storage.list(this.#kind)).map((file) => file.name));
-    return this.#names.has(name);
+  /** What a list does not name comes no more; what one does that was asked for before it was looked for may have gone since. */
+  async #isListed(name: string, lookedFor: number): Promise<boolean> {
+    if (this.#list !== null && !(await this.#list.names).has(name)) return false;
+    if (this.#list === null || lookedFor >= this.#list.at) {
+      const names = this.#storage.list(this.#kind).then((files) => new Set(files.map((file) => file.name)));
+      this.#list = { at: performance.now(), names };
+    }
+    return (await this.#list.names).has(name);
   }
 
   #notGiven(name: string, cause: CairnError): CairnError {
