@@ -2,7 +2,8 @@ import assert from "node:assert/strict";
 import { test } from "node:test";
 import type { TreeSource } from "../engines/engine.ts";
 import type { TreeNode } from "../formats/tree.ts";
-import { diffTrees } from "./tree-diff.ts";
+import { exactDifferences } from "./exact-differences.ts";
+import { diffTrees, NodeFinder } from "./tree-diff.ts";
 
 const EMPTY = Buffer.alloc(32);
 
@@ -41,4 +42,39 @@ test("what is below a directory that is gone comes right after it, before its ne
   const nothing: TreeSource = { root: EMPTY, list: () => [], content: () => [] };
   const paths = [...diffTrees(chain(2, 1), nothing)].map(({ path }) => Buffer.from(path).toString());
   assert.deepEqual(paths, ["a", "a/a", "a/a/a"]);
+});
+
+/** One directory with so many pipes, and how often it was listed. */
+function wide(count: number): TreeSource & { lists: number } {
+  const entries = Array.from({ length: count }, (_, i) => node("file", { name: Buffer.from(`f${i}`) }));
+  const source = {
+    root: EMPTY,
+    lists: 0,
+    list: () => {
+      source.lists++;
+      return entries;
+    },
+    content: () => [],
+  };
+  return source;
+}
+
+test("a directory is listed a few times when thousands of its entries have what nodes cannot say", () => {
+  const [before, after] = [wide(3000), wide(3000)];
+  const fields = (value: string) =>
+    before.list(EMPTY).map(({ name }) => ({ path: name, field: "hard_link" as const, value: Buffer.from(value) }));
+  const found = [...exactDifferences(before, after, { before: fields("a"), after: fields("b") })];
+  assert.equal(found.length, 3000);
+  assert.ok(before.lists + after.lists < 10, `${before.lists + after.lists}`);
+  const same = wide(3000);
+  assert.deepEqual([...exactDifferences(same, same, { before: fields("a"), after: fields("a") })], []);
+  assert.ok(same.lists < 3, "of what both say the same nobody asks the nodes");
+});
+
+test("a path is found below directories alone", () => {
+  const finder = new NodeFinder(chain(2, 1));
+  assert.deepEqual(
+    ["a", "a/a", "a/a/a", "a/a/a/a", "b"].map((path) => finder.at(Buffer.from(path))?.type ?? null),
+    ["dir", "dir", "file", null, null],
+  );
 });
