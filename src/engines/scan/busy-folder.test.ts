@@ -12,6 +12,7 @@ import { assertSame, notedPaths, temporaryFolder, TestStore } from "../testing-s
 import { giveBackThreads, takeThreads } from "../threads.ts";
 import { nameAt } from "./directory-parts.ts";
 import { presentSource } from "./present-source.ts";
+import { TORN_LIMIT } from "./task.ts";
 import type { ScanResult } from "./scan.ts";
 
 /** A process of node that runs a script, once that has said that it is under way. */
@@ -119,6 +120,18 @@ void describe("a folder that others write to all the time", () => {
       // What the cache kept of them was not believed.
       assertSame(again!, await look());
     }
+  });
+
+  test("each entry whose attributes cannot be read is named, however many there are", async (t) => {
+    if (!syscalls().native) return t.skip("needs native calls");
+    const count = TORN_LIMIT + 100;
+    await scannedHere(t, async (saves, root) => {
+      for (let i = 0; i < count; i++) fs.writeFileSync(path.join(root, `f${i}`), "x");
+      const { mock } = t.mock.method(syscalls(), "flistxattr", () => -os.constants.errno.EIO);
+      const { notes } = await saves.save(root);
+      mock.restore();
+      assert.equal(notes.torn.length, count);
+    });
   });
 
   test("attributes are recorded when another one of the entry cannot be read", async (t) => {

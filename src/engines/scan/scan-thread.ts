@@ -204,7 +204,8 @@ export class ScanThread {
   }
 
   noteTorn(path: Uint8Array, reason: string, aspects?: TornEntry["aspects"]): void {
-    if (this.notes.torn.length >= TORN_LIMIT) return;
+    // Of what aspects lack a restore has to know of each: it would take away what the point does not hold.
+    if (aspects === undefined && this.notes.torn.length >= TORN_LIMIT) return;
     this.notes.torn.push({ path: Uint8Array.from(path), reason, ...(aspects === undefined ? {} : { aspects }) });
   }
 
