@@ -145,6 +145,11 @@ test("what no key opens any more can be released with its points, and the folder
   for (const name of ["store-key", "store-password"]) rmSync(join(client.controlDirectory, name));
   const again = await library.open(folder);
   await assert.rejects(again.save(), hasCode("damaged"));
+  // One that somebody has added may open it.
+  const added = join(client.controlDirectory, "store/keys", "0".repeat(64));
+  writeFileSync(added, "{}");
+  await assert.rejects(again.release({ deletePoints: true }), hasCode("damaged"));
+  rmSync(added);
   assert.equal((await again.release({ deletePoints: true })).points_deleted, 1);
   assert.equal((await (await library.adopt(folder)).save()).unchanged, false);
 });

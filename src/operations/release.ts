@@ -1,7 +1,9 @@
 import { existsSync } from "node:fs";
+import { join } from "node:path";
 import type { KeptContent } from "../engines/engine.ts";
 import { toCairnError } from "../errors.ts";
 import { acquireLock } from "../fs/lock.ts";
+import { namesIfThere } from "../fs/names-in.ts";
 import { printablePath } from "../fs/safe-path.ts";
 import type { SavePointId } from "../ids.ts";
 import { warnOfLost } from "../workspace/cleanup.ts";
@@ -80,9 +82,13 @@ async function deletePoints(
   return { points_deleted: count, bytes_freed: await free(workspace, ids, options) };
 }
 
-/** Without any of its keys nothing in the store can be read by anybody, whoever put it there. */
+/**
+ * Without any of its keys nothing in the store can be read by anybody. One that somebody has added may open it, and what is
+ * there be somebody's.
+ */
 function isClosedForGood({ found: { control } }: Workspace): boolean {
-  return ![control.storeKey, control.storePassword].some((file) => existsSync(file));
+  if ([control.storeKey, control.storePassword].some((file) => existsSync(file))) return false;
+  return namesIfThere(join(control.store, "keys")).length <= 1;
 }
 
 /** What only these points held. They are gone whatever becomes of it: a cleanup frees what is left. */
