@@ -258,4 +258,9 @@ test("a folder that was moved is adopted with the way back to its points, and fo
   mkdirSync(join(root, "other"));
   await library.adopt(join(root, "other"), { onWarning });
   assert.equal(warnings.length, 1, warnings.join("\n"));
+  // Nor one that was made since, to which the file system has given the number again.
+  rmSync(join(root, "away"), { recursive: true });
+  mkdirSync(join(root, "next"));
+  await library.adopt(join(root, "next"), { onWarning });
+  assert.equal(warnings.length, 1, warnings.join("\n"));
 });
