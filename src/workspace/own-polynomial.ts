@@ -1,3 +1,4 @@
+import { existsSync } from "node:fs";
 import { join } from "node:path";
 import { durableMkdir, durableWrite, readSmallFile } from "../fs/durable.ts";
 import { formatPolynomial, isUsable, randomPolynomial } from "../repository/polynomial.ts";
@@ -16,7 +17,7 @@ export function ownPolynomial(): string {
 
 /** Takes over a repository's, where this user has none yet: what a new machine saves is cut as what it got back. */
 export function learnPolynomial(polynomial: string): void {
-  if (isUsable(polynomial) && known() === null) noted(polynomial);
+  if (known() === null && isUsable(polynomial)) noted(polynomial);
 }
 
 function file(): string {
@@ -37,9 +38,11 @@ function known(): string | null {
 function noted(polynomial: string): string {
   try {
     durableMkdir(userStateDirectory());
-    durableWrite(file(), Buffer.from(`${polynomial}\n`), { mode: 0o600 });
+    // What is there and of no use is replaced.
+    const exclusive = !existsSync(file());
+    durableWrite(file(), Buffer.from(`${polynomial}\n`), { mode: 0o600, exclusive });
   } catch {
-    // Nobody may write there.
+    // Somebody else was first, or nobody may write there.
   }
   return known() ?? polynomial;
 }
