@@ -5,7 +5,7 @@ import type { ScanResult } from "../engines/scan/scan.ts";
 import { countChanges, type ChangeCounts } from "../engines/scan/summary.ts";
 import { FoundDifference } from "../engines/scan/task.ts";
 import { CairnError, cannotBeWritten, toCairnError } from "../errors.ts";
-import { type IgnoreRecord, NO_RULES } from "../fs/ignore.ts";
+import type { IgnoreRecord } from "../fs/ignore.ts";
 import { newSavePointId } from "../ids.ts";
 import { isExchangePending } from "./exchange.ts";
 import { requireFolder, withPresent } from "./missing-folder.ts";
@@ -17,7 +17,7 @@ import { type SealProblem, whyUnsealed } from "./seal.ts";
 import { readHeld } from "./seal-point.ts";
 import { stageRequest } from "./record-point.ts";
 import { countDifferences } from "./tree-changes.ts";
-import { isOfAll } from "./undo-point.ts";
+import { rulesToReadBy } from "./undo-point.ts";
 import type { Workspace, WorkspaceCall } from "./workspace.ts";
 
 const RECOVERY_WAIT_MS = 200;
@@ -53,7 +53,7 @@ function lookRequest(workspace: Workspace, call: WorkspaceCall, head: Point | nu
   requireFolder(workspace);
   const { exclude = [], cross_mounts: crossMounts } = head?.descriptor.rules ?? {};
   // What was displaced has all that lay there; by the present rules the half of it would seem to be gone.
-  const rules = head !== null && isOfAll(head.descriptor) ? NO_RULES : null;
+  const rules = head === null ? null : rulesToReadBy(head.descriptor);
   return stageRequest(workspace, { ...call, exclude, crossMounts }, { rules, head, id: newSavePointId() });
 }
 

@@ -11,7 +11,7 @@ import { joinPath } from "../formats/bytes.ts";
 import { rawPath } from "../formats/record.ts";
 import type { SealFile } from "../formats/seal-file.ts";
 import { removeLeftovers } from "../fs/durable.ts";
-import { IGNORE_FILE, type IgnoreRecord, MAX_IGNORE_FILE_BYTES, NO_RULES } from "../fs/ignore.ts";
+import { IGNORE_FILE, type IgnoreRecord, MAX_IGNORE_FILE_BYTES } from "../fs/ignore.ts";
 import { loadOrigins } from "../fs/origins.ts";
 import { joinRaw, listedNames, printablePath } from "../fs/safe-path.ts";
 import { isSavePointId, type SavePointId } from "../ids.ts";
@@ -23,7 +23,7 @@ import type { Points } from "./points.ts";
 import { isUnchanged, type SaveInput, sealedStateOf, stageRequest } from "./record-point.ts";
 import { rootOfContent } from "./root-changes.ts";
 import { treePlace } from "./shared-trees.ts";
-import { isOfAll, noRules } from "./undo-point.ts";
+import { isOfAll, noRules, rulesToReadBy } from "./undo-point.ts";
 import type { Workspace, WorkspaceCall } from "./workspace.ts";
 
 /**
@@ -101,17 +101,12 @@ function canBeRead(place: Buffer): boolean {
   }
 }
 
-/** What is read of a held tree: by the ignore files in it where this is null. */
-function rulesFor(descriptor: Descriptor): IgnoreRecord | null {
-  return isOfAll(descriptor) ? NO_RULES : null;
-}
-
 type SealCall = Pick<SaveInput, keyof WorkspaceCall | "forward">;
 
 /** Rules that are too much to be recorded leave nothing out: a point without them can be gone back to, and loses nothing. */
 async function stageByReading(workspace: Workspace, point: Point, call: SealCall): Promise<Staged> {
   const { save_point_id: id, rules: wanted } = point.descriptor;
-  const rules = rulesFor(point.descriptor);
+  const rules = rulesToReadBy(point.descriptor);
   try {
     return await stageBy(rules, workspace, point, call);
   } catch (error) {
@@ -263,7 +258,7 @@ export async function readHeld(workspace: Workspace, point: Point, call: Workspa
   const request = stageRequest(
     workspace,
     { ...call, exclude: descriptor.rules.exclude, reread: true },
-    { rules: rulesFor(descriptor), head: null, id: descriptor.save_point_id },
+    { rules: rulesToReadBy(descriptor), head: null, id: descriptor.save_point_id },
   );
   const looked = await workspace.engine.look({
     ...request,

@@ -1,4 +1,5 @@
 import type { Cause, Descriptor, IgnoreRules } from "../formats/descriptor.ts";
+import { type IgnoreRecord, NO_RULES } from "../fs/ignore.ts";
 import type { SavePointId } from "../ids.ts";
 
 /** What a restore says of the point that it makes of what was there, and by what such a point is known. */
@@ -23,6 +24,11 @@ export function isUndoPoint({ undo, cause }: Pick<Descriptor, "undo" | "cause">)
  */
 export function isOfAll({ undo, content }: Pick<Descriptor, "undo" | "content">): boolean {
   return undo && content.held !== undefined;
+}
+
+/** The rules by which what a point stands for is read again: those of the ignore files that lie there where this is null. */
+export function rulesToReadBy(descriptor: Pick<Descriptor, "undo" | "content">): IgnoreRecord | null {
+  return isOfAll(descriptor) ? NO_RULES : null;
 }
 
 /** The rules of a point that {@link isOfAll}. */
