@@ -17,8 +17,13 @@ export const MAX_DESCRIPTOR_BYTES = 64 << 20;
 
 /** Throws `unsupported` where it would be too long to be read, as with ignore files of many megabytes: {@link isTooLong}. */
 export function encodeDescriptorFile(descriptor: Descriptor): Uint8Array {
-  requireLength(textOf(descriptor));
-  const bytes = withChecksum(encodeDescriptor(descriptor));
+  return bounded(descriptor, encodeDescriptor);
+}
+
+/** With its checksum; the text is asked for first. */
+function bounded<T extends Pick<Descriptor, "rules">>(record: T, encode: (record: T) => Uint8Array): Uint8Array {
+  requireLength(textOf(record));
+  const bytes = withChecksum(encode(record));
   requireLength(bytes.length);
   return bytes;
 }
@@ -51,10 +56,7 @@ export function decodeDescriptorFile(bytes: Uint8Array): Descriptor {
 
 /** A seal as its file holds it, with a checksum likewise. Throws as {@link encodeDescriptorFile} does. */
 export function encodeSealFile(seal: SealFile): Uint8Array {
-  requireLength(textOf(seal));
-  const bytes = withChecksum(encodeSeal(seal));
-  requireLength(bytes.length);
-  return bytes;
+  return bounded(seal, encodeSeal);
 }
 
 /** Throws `damaged`, `newer_version`. */
