@@ -9,10 +9,9 @@ import { joinRaw } from "../fs/safe-path.ts";
 import { keepDisplaced } from "./kept-displaced.ts";
 import { displacedName, stagedName } from "./restore-apply.ts";
 import { apartOf } from "./restore-journal.ts";
-import { findNode } from "./restore-plan.ts";
 import type { Step } from "./restore-steps.ts";
 import { type Staging, Stagings } from "./staging-places.ts";
-import { differences } from "./tree-diff.ts";
+import { differences, NodeFinder } from "./tree-diff.ts";
 import type { Workspace, WorkspaceCall } from "./workspace.ts";
 
 /** A displaced entry that is no longer what the undo point holds: where it was, and its name in a staging directory. */
@@ -107,19 +106,10 @@ async function savedNodes(
   more: { undoId: SavePointId; names: readonly Changed[] },
 ): Promise<SavedNodes> {
   const source = await workspace.source(workspace.points.byId(more.undoId)!);
-  const lists = new Map<string, TreeNode[]>();
-  const cached = {
-    ...source,
-    list: (directory: Uint8Array): TreeNode[] => {
-      const key = Buffer.from(directory).toString("latin1");
-      let list = lists.get(key);
-      if (list === undefined) lists.set(key, (list = source.list(directory)));
-      return list;
-    },
-  };
+  const finder = new NodeFinder(source);
   const nodes = new Map<string, TreeNode>();
   for (const { path } of more.names) {
-    const node = findNode(cached, path);
+    const node = finder.at(path);
     if (node !== null) nodes.set(Buffer.from(path).toString("latin1"), node);
   }
   return nodes;

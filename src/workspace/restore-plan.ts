@@ -11,7 +11,7 @@ import { isAtOrBelow, quotedPath } from "../fs/safe-path.ts";
 import { newPacer } from "../pacer.ts";
 import type { LeftOutEntry } from "./record-point.ts";
 import { type ExactFields, exactDifferences } from "./exact-differences.ts";
-import { type Difference, differences, findNode } from "./tree-diff.ts";
+import { type Difference, differences, findNode, NodeFinder } from "./tree-diff.ts";
 
 export { findNode } from "./tree-diff.ts";
 
@@ -185,7 +185,10 @@ class Selection {
 
   #leadsToTarget(path: Uint8Array): boolean {
     if (!this.#chosen.leadsOn(path)) return false;
-    this.#there ??= new PathSelection(this.#paths.filter((each) => findNode(this.#target, each) !== null));
+    if (this.#there === null) {
+      const nodes = new NodeFinder(this.#target);
+      this.#there = new PathSelection(this.#paths.filter((each) => nodes.at(each) !== null));
+    }
     return this.#there.leadsOn(path);
   }
 
