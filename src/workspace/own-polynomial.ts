@@ -17,6 +17,8 @@ export function ownPolynomial(): string {
 
 /** Takes over a repository's, where this user has none yet: what a new machine saves is cut as what it got back. */
 export function learnPolynomial(polynomial: string): void {
+  // The usual case, told without asking whether it is usable.
+  if (written() === polynomial) return;
   if (known() === null && isUsable(polynomial)) noted(polynomial);
 }
 
@@ -24,14 +26,19 @@ function file(): string {
   return join(userStateDirectory(), OWN_POLYNOMIAL);
 }
 
+/** What the file has; nothing where it cannot be read. */
+function written(): string {
+  try {
+    return readSmallFile(file(), 100)?.toString("latin1").trim() ?? "";
+  } catch {
+    return "";
+  }
+}
+
 /** Null where there is none, or nothing of use. */
 function known(): string | null {
-  try {
-    const text = readSmallFile(file(), 100)?.toString("latin1").trim() ?? "";
-    return isUsable(text) ? text : null;
-  } catch {
-    return null;
-  }
+  const text = written();
+  return isUsable(text) ? text : null;
 }
 
 /** Best effort: without it the next store is cut otherwise. What somebody else wrote at the same moment counts. */
