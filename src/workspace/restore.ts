@@ -111,6 +111,7 @@ async function restoreReading(workspace: Workspace, input: RestoreInput, present
   const journal = new RestoreJournal(found.paths.journal);
   const staging = stagingDirectory(workspace);
   const apart = placesApart(workspace.root, plan);
+  const isMade = isFolderAnnounced(found.paths.journal);
   const intent: RestoreFile = {
     target: input.target.descriptor.save_point_id,
     undo_id: undoId,
@@ -119,14 +120,11 @@ async function restoreReading(workspace: Workspace, input: RestoreInput, present
     staging,
     ...(apart.length === 0 ? {} : { apart }),
     // A folder that was made for it has nothing of its own.
-    root:
-      input.paths === null || isFolderAnnounced(found.paths.journal) ? rootToSet(workspace.root, input.target) : null,
+    root: input.paths === null || isMade ? rootToSet(workspace.root, input.target) : null,
     at: new Date().toISOString(),
   };
   const changesRoot =
-    input.paths === null &&
-    !isFolderAnnounced(found.paths.journal) &&
-    !isSameRoot(rootOfPoint(input.target), rootOfPoint(present.point));
+    input.paths === null && !isMade && !isSameRoot(rootOfPoint(input.target), rootOfPoint(present.point));
   journal.begin(intent);
   failpoint("restore.intent");
   let staged: StagedRestore;

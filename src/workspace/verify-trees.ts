@@ -1,6 +1,7 @@
 import type { LookedAt } from "../engines/engine.ts";
 import { presentSource } from "../engines/scan/present-source.ts";
 import { throwIfAborted, toCairnError } from "../errors.ts";
+import { latin1 } from "../formats/bytes.ts";
 import { displayPath } from "../fs/safe-path.ts";
 import { collectPaced, newPacer } from "../pacer.ts";
 import type { SavePointId } from "../ids.ts";
@@ -118,8 +119,4 @@ async function readTree(
       detail: `in ${place}: ${why ?? "it reads back otherwise than it was saved"}`,
     };
   });
-}
-
-function latin1(path: Uint8Array): string {
-  return Buffer.from(path).toString("latin1");
 }

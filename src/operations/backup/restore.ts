@@ -7,6 +7,7 @@ import { holesByPath, losslessByPath } from "../../engines/write/exact-nodes.ts"
 import { writeTree, type WriteTreeResult } from "../../engines/write/write-tree.ts";
 import { CairnError } from "../../errors.ts";
 import { failpoint } from "../../failpoint.ts";
+import { NO_RULES } from "../../fs/ignore.ts";
 import { flushing } from "../../fs/flush.ts";
 import { openToUmask } from "../../fs/make-folder.ts";
 import { PathSelection } from "../../fs/path-selection.ts";
@@ -456,7 +457,7 @@ function requireRoomAt(target: Buffer, bytes: number): void {
   requireRoom(target, bytes, { hint: "choose another place, or only some of the paths" });
 }
 
-const EVERYTHING = { rules: { excludes: [], files: [] }, skip: [] };
+const EVERYTHING = { rules: NO_RULES, skip: [] };
 
 /** What the state digest does not cover. */
 const BEYOND_STATE: ReadonlySet<Aspect> = new Set<Aspect>(["owner", "times", "xattrs", "links"]);
