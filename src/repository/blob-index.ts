@@ -1,6 +1,7 @@
 import { randomBytes } from "node:crypto";
 import { CairnError } from "../errors.ts";
 import { decodeIndexColumns, IndexColumns, type IndexBlob, type PackRange } from "../formats/index-file.ts";
+import { objectIdOf } from "../ids.ts";
 import { giveBack } from "../native.ts";
 import { newPacer } from "../pacer.ts";
 import {
@@ -55,6 +56,8 @@ export class BlobIndex {
   damaged: DamagedFile[] = [];
   /** Names of the index files whose entries are in the table. */
   readonly covered = new Set<string>();
+  /** True where what these files list in some packs was passed over. */
+  isPartial = false;
   #table: BlobTable;
   #session: ClaimTable | null;
   #epoch: Uint8Array = randomBytes(16);
@@ -87,6 +90,14 @@ export class BlobIndex {
         if (!hasVanished(error) || attempt >= LIST_AGAIN) throw error;
       }
     }
+  }
+
+  /** What the index files list in other packs than these, which are named; for a writer to store the rest again. No cache. */
+  static async without(packs: ReadonlySet<string>, repository: Repository, signal?: AbortSignal): Promise<BlobIndex> {
+    const index = new BlobIndex();
+    index.isPartial = true;
+    await readIndexes(repository, index, { files: await repository.storage.list("index"), signal, except: packs });
+    return index;
   }
 
   get shared(): SharedIndex {
@@ -235,15 +246,23 @@ export class BlobIndex {
   }
 
   /** From now on this entry is read from another place where it is stored too. */
-  relocate(entry: number, packId: Uint8Array, blob: IndexBlob): void {
+  relocate(entry: number, to: Omit<BlobPlaceOf, "type">): void {
     this.#room(0);
-    const pack = this.#packNumber(packId);
-    this.#table.replace(entry, {
-      pack,
-      offset: blob.offset,
-      length: blob.length,
-      uncompressedLength: blob.uncompressedLength,
-    });
+    const { offset, length, uncompressedLength } = to;
+    this.#table.replace(entry, { pack: this.#packNumber(to.pack), offset, length, uncompressedLength });
+  }
+
+  /** From now on entries in packs of these names are read from where another index has them, if it does. */
+  readElsewhere(packs: ReadonlySet<string>, other: BlobIndex): void {
+    const numbers = new Set<number>();
+    for (let pack = 0; pack < this.packCount; pack++)
+      if (packs.has(objectIdOf(this.#table.packId(pack)))) numbers.add(pack);
+    for (let entry = 0; entry < this.count; entry++) {
+      // A place in a new pack may take a larger table.
+      if (!numbers.has(this.#table.packOf[entry]!)) continue;
+      const there = other.lookup(this.#table.ids, entry * 32, this.#table.typeOf(entry));
+      if (there >= 0) this.relocate(entry, other.place(there));
+    }
   }
 
   /** How many index files list this pack. */
@@ -391,10 +410,17 @@ async function loadOnce(repository: Repository, cachePath: string | null, signal
   return index;
 }
 
+interface ReadIndexes {
+  files: readonly StoredFile[];
+  signal: AbortSignal | undefined;
+  /** Names of packs whose blobs are passed over. */
+  except?: ReadonlySet<string>;
+}
+
 async function readIndexes(
   repository: Repository,
   index: BlobIndex,
-  { files, signal }: { files: readonly StoredFile[]; signal: AbortSignal | undefined },
+  { files, signal, except }: ReadIndexes,
 ): Promise<void> {
   const sizes = new Map<string, number>();
   for (const { name, size } of files) if (!index.covered.has(name)) sizes.set(name, size);
@@ -406,7 +432,7 @@ async function readIndexes(
     const before = index.count;
     try {
       const bytes = await json;
-      readIndexInto(index, bytes, { columns, files: left / Math.max(1, sizes.get(name)!) });
+      readIndexInto(index, bytes, { columns, files: left / Math.max(1, sizes.get(name)!), except });
       giveBack(bytes);
       index.cover(name, index.count - before);
     } catch (error) {
@@ -421,12 +447,17 @@ async function readIndexes(
  * Decoded whole before the first entry is added: a damaged file adds nothing. With this one, so many files like it are to
  * come: room for all is made at once, because a table that grows is there twice for a while.
  */
-function readIndexInto(index: BlobIndex, json: Uint8Array, of: { columns: IndexColumns; files: number }): void {
-  const { columns, files } = of;
+function readIndexInto(
+  index: BlobIndex,
+  json: Uint8Array,
+  of: { columns: IndexColumns; files: number; except: ReadonlySet<string> | undefined },
+): void {
+  const { columns, files, except } = of;
   decodeIndexColumns(json, columns);
   const expected = Math.min(MOST_EXPECTED - index.count, Math.ceil(columns.count * files));
   index.reserve(Math.max(columns.count, expected));
-  for (const pack of columns.packs) index.addColumns(columns, pack);
+  for (const pack of columns.packs)
+    if (except === undefined || !except.has(objectIdOf(pack.id))) index.addColumns(columns, pack);
 }
 
 function holdsAll(index: BlobIndex, old: BlobTable): boolean {

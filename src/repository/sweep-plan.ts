@@ -214,8 +214,8 @@ function settleDuplicates(index: BlobIndex, packs: Map<string, PackFacts>, dupli
     facts !== undefined && !facts.isShort && facts.liveBytes === facts.blobBytes;
   for (const { entry, pack, id, blob } of duplicates) {
     const current = packs.get(objectIdOf(index.place(entry).pack));
-    if (whole(packs.get(pack)) && !whole(current)) index.relocate(entry, id, blob);
-    else if (current?.isShort === true && !packs.get(pack)!.isShort) index.relocate(entry, id, blob);
+    if (whole(packs.get(pack)) && !whole(current)) index.relocate(entry, { ...blob, pack: id });
+    else if (current?.isShort === true && !packs.get(pack)!.isShort) index.relocate(entry, { ...blob, pack: id });
   }
 }
 

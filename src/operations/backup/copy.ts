@@ -2,8 +2,6 @@ import { CairnError } from "../../errors.ts";
 import { failpoint } from "../../failpoint.ts";
 import { plural } from "../../formats/sizes.ts";
 import { objectIdOf } from "../../ids.ts";
-import type { BlobIndex } from "../../repository/blob-index.ts";
-import { lostPacks } from "../../repository/near-packs.ts";
 import type { RepositoryLock } from "../../repository/locks.ts";
 import type { ListedSnapshot } from "../../repository/repository.ts";
 import type { CopyBackupsOptions, CopyBackupsResult } from "../contract.ts";
@@ -11,7 +9,7 @@ import { Bringing } from "./copy-content.ts";
 import { readableSnapshots, warnOfUnreadable } from "./find-snapshot.ts";
 import { keepKnownTrees, readKnownTrees } from "./known-trees.ts";
 import { chosenSnapshots } from "./list.ts";
-import { type Look, lookingBy } from "./look.ts";
+import { type Look, lookingBy, readFromWhatIsThere, withoutLost } from "./look.ts";
 import type { RepositoryAccess } from "./repository-access.ts";
 
 /**
@@ -19,7 +17,7 @@ import type { RepositoryAccess } from "./repository-access.ts";
  * sealed anew. Steps: shared locks on both → packs → their index (at the latest every 64 packs or 30 s) → each snapshot's
  * file ●, oldest first. What was copied before is told by its origin and not copied again; a kill anywhere leaves whole
  * snapshots, and the next call goes on. One that has got a tag since is copied with it, beside the copy that lacks it: rules
- * there go by tags too. A copy that is there is passed over, but what it lacks by the target's index is stored. A snapshot that
+ * there go by tags too. A copy that is there is passed over, but what the target lacks of it, or has lost, is stored. A snapshot that
  * lacks something that is lost or damaged is told, and the others are copied; `damaged` where all do and none is there.
  */
 export async function copyBackups(
@@ -39,8 +37,9 @@ export async function copyBackups(
       const [missing, present] = [false, true].map((there) =>
         wanted.filter((listed) => isCopied(listed, copies) === there),
       ) as [ListedSnapshot[], ListedSnapshot[]];
-      const [source, target] = [await from.index(options.signal), await to.index(options.signal)];
-      await warnOfLostPacks(to, target, options);
+      const source = await from.index(options.signal);
+      await readFromWhatIsThere(from, source, options);
+      const target = await withoutLost(to, await to.index(options.signal), options);
       // A copy that is there may have lost content since, and a repair have taken that out of the index.
       const whole = readKnownTrees(to.cache, target);
       const unproven = wanted.filter(({ snapshot }) => !whole.has(snapshot.tree));
@@ -108,15 +107,6 @@ async function saveCopies(
     failpoint("copy.snapshot-written");
   }
   return copied;
-}
-
-/** What the target's index lists and its storage has not: only a repair there makes it be stored again. */
-async function warnOfLostPacks(to: RepositoryAccess, target: BlobIndex, options: CopyBackupsOptions): Promise<void> {
-  const lost = lostPacks(target, await to.storage.list("data")).length;
-  if (lost === 0) return;
-  options.onWarning?.(
-    `${to.location} has lost or cut ${lost} of its packs: \`cairn backup repair packs\` there, then a copy stores what they held again`,
-  );
 }
 
 function warnOfLacking(to: RepositoryAccess, lacking: readonly ListedSnapshot[], options: CopyBackupsOptions): void {

@@ -20,7 +20,9 @@ const HEX = /^[0-9a-f]{64}$/;
  * Those that are whole by an index. Another process may have written the list, with index files that this index was read too
  * early for; what those list may be gone, and nobody would miss it.
  */
-export function readKnownTrees(cache: string, { covered }: Pick<BlobIndex, "covered">): Set<string> {
+export function readKnownTrees(cache: string, index: Pick<BlobIndex, "covered" | "isPartial">): Set<string> {
+  const { covered, isPartial } = index;
+  if (isPartial) return new Set();
   try {
     const { index_files: basis, trees } = JSON.parse(readFileSync(join(cache, NAME), "utf8")) as Record<
       string,
@@ -35,6 +37,7 @@ export function readKnownTrees(cache: string, { covered }: Pick<BlobIndex, "cove
 
 /** Writes the cache of an index, and these trees, newest first, all of which are whole by it. That neither can be written costs the next backup a walk. */
 export function keepKnownTrees(cache: string, index: BlobIndex, trees: Iterable<string>): void {
+  if (index.isPartial) return;
   index.saveCache(index.count < FEW_BLOBS);
   const temporary = join(cache, temporaryName());
   try {

@@ -1,6 +1,7 @@
-import type { BlobIndex } from "../../repository/blob-index.ts";
+import { plural } from "../../formats/sizes.ts";
+import { BlobIndex } from "../../repository/blob-index.ts";
 import { LiveSet } from "../../repository/live.ts";
-import type { NearPacks } from "../../repository/near-packs.ts";
+import { lostPacks, type NearPacks } from "../../repository/near-packs.ts";
 import { NearReader, treePackEnds } from "../../repository/near-reader.ts";
 import type { DamagedFile, ListedSnapshot, Repository, SnapshotListing } from "../../repository/repository.ts";
 import type { RepositoryLock } from "../../repository/locks.ts";
@@ -22,7 +23,11 @@ export async function looking<T>(
   options: CallOptions,
   work: (look: Look) => Promise<T>,
 ): Promise<T> {
-  return access.reading(options, async () => lookingBy(access, await access.index(options.signal), { options, work }));
+  return access.reading(options, async () => {
+    const index = await access.index(options.signal);
+    await readFromWhatIsThere(access, index, options);
+    return lookingBy(access, index, { options, work });
+  });
 }
 
 export interface LookAtSnapshots extends Look {
@@ -47,6 +52,7 @@ export async function lookingAtSnapshots<T>(
   return readAhead(access, options, async (current) =>
     access.reading(options, async (readNoMore) => {
       const { index, ...listed } = await current();
+      await readFromWhatIsThere(access, index, options);
       return lookingBy(access, index, { options, work: async (look) => work({ ...look, ...listed, readNoMore }) });
     }),
   );
@@ -54,6 +60,7 @@ export async function lookingAtSnapshots<T>(
 
 /** What a backup is made beside. */
 export interface Beside {
+  /** Without what a local storage has lost: it is stored again. */
   readonly index: BlobIndex;
   /** Those that can be read. */
   readonly snapshots: readonly ListedSnapshot[];
@@ -66,7 +73,7 @@ export async function adding<T>(
   work: (lock: RepositoryLock, beside: Beside) => Promise<T>,
 ): Promise<T> {
   return readAhead(access, options, async (current) =>
-    access.locked(false, options, async (lock) => work(lock, besideOf(access, await current(), options))),
+    access.locked(false, options, async (lock) => work(lock, await besideOf(access, await current(), options))),
   );
 }
 
@@ -75,8 +82,42 @@ export async function lookingBeside(access: RepositoryAccess, options: CallOptio
   return besideOf(access, await listedInTurn(access, options.signal), options);
 }
 
-function besideOf(access: RepositoryAccess, { index, ...listed }: Listed, options: CallOptions): Beside {
-  return { index, snapshots: readableOf(access, listed, options) };
+async function besideOf(access: RepositoryAccess, { index, ...listed }: Listed, options: CallOptions): Promise<Beside> {
+  const snapshots = readableOf(access, listed, options);
+  return { index: isLocal(access) ? await withoutLost(access, index, options) : index, snapshots };
+}
+
+/** Far away a list of all packs takes a request for every thousand of them. */
+function isLocal({ storage }: RepositoryAccess): boolean {
+  return storage.localPath !== undefined;
+}
+
+/**
+ * An index by which what its storage has lost, or has no more in full length, is absent; the same one where nothing is.
+ * To be called with one that was read under a lock: what it lists is there, or lost.
+ */
+export async function withoutLost(
+  access: RepositoryAccess,
+  index: BlobIndex,
+  { signal, onWarning }: CallOptions,
+): Promise<BlobIndex> {
+  const lost = lostPacks(index, await access.storage.list("data"));
+  if (lost.length === 0) return index;
+  onWarning?.(
+    `${access.location} has lost or cut ${plural(lost.length, "pack")}: what is needed of that now is stored again; \`cairn backup verify\` says what else it costs`,
+  );
+  return BlobIndex.without(new Set(lost), access.repository, signal);
+}
+
+/** What lies in a pack that a local storage has lost, and in another one too since it was stored again, is read from that. */
+export async function readFromWhatIsThere(
+  access: RepositoryAccess,
+  index: BlobIndex,
+  { signal }: CallOptions,
+): Promise<void> {
+  if (!isLocal(access)) return;
+  const lost = new Set(lostPacks(index, await access.storage.list("data")));
+  if (lost.size > 0) index.readElsewhere(lost, await BlobIndex.without(lost, access.repository, signal));
 }
 
 interface Listed extends SnapshotListing {
@@ -92,7 +133,7 @@ async function readAhead<T>(
   { signal }: CallOptions,
   work: (current: () => Promise<Listed>) => Promise<T>,
 ): Promise<T> {
-  if (access.storage.localPath !== undefined) return work(async () => listedInTurn(access, signal));
+  if (isLocal(access)) return work(async () => listedInTurn(access, signal));
   const ahead = Promise.allSettled([access.repository.listSnapshots(signal), access.index(signal)]);
   try {
     return await work(async () => {
