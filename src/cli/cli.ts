@@ -32,6 +32,8 @@ export interface CliInput {
   signal: AbortSignal;
   openLibrary: () => Promise<CairnLibrary>;
   setCommandRunning?: (pid: number | null) => void;
+  /** Is given what tells how far the call is, for when somebody asks. */
+  setTelling?: (tell: () => void) => void;
 }
 
 /** One call of the command line, from arguments to exit status. Never throws. */
@@ -55,6 +57,7 @@ async function print(input: CliInput, parsed: Parsed & { kind: "print" }): Promi
 
 async function call(input: CliInput, parsed: Parsed & { kind: "call" }): Promise<number> {
   const context = makeContext(input, parsed.globals);
+  input.setTelling?.(() => context.progress.tell());
   const { json } = parsed.globals;
   const ended = tellOfStop(context);
   try {

@@ -31,6 +31,9 @@ function isOwn(folder: string): boolean {
   }
 }
 
+// Node's own answer to it opens a debugger to all users of the machine; see process.ts for ours.
+process.on("SIGUSR1", () => undefined);
+
 if (Number.parseInt(process.versions.node, 10) < NEEDED_MAJOR) {
   process.stderr.write(
     `cairn: Node ${NEEDED_MAJOR} or newer is needed, this is ${process.versions.node} (${process.execPath}).\n` +

@@ -40,6 +40,16 @@ for (const signal of ["SIGINT", "SIGTERM"] as const) {
   });
 }
 
+test("SIGUSR1 is answered with how far the call is, and opens no debugger", async () => {
+  const child = spawn(process.execPath, [ENTRY, "save"], { env: { ...process.env, FAKE_SAVE: "wait" } });
+  const lines = createInterface(child.stderr)[Symbol.asyncIterator]();
+  assert.equal((await lines.next()).value, "waiting");
+  child.kill("SIGUSR1");
+  assert.equal((await lines.next()).value, "nothing is told of its progress yet");
+  child.kill("SIGINT");
+  assert.deepEqual(await once(child, "exit"), [130, null]);
+});
+
 test("who stops what cannot end at once is told that it goes on and how it ends, and a second signal ends it", async () => {
   const child = spawn(process.execPath, [ENTRY, "save"], { env: { ...process.env, FAKE_SAVE: "hold" } });
   const lines = createInterface(child.stderr)[Symbol.asyncIterator]();

@@ -24,6 +24,11 @@ export async function runProcess(argv: readonly string[], openLibrary: () => Pro
       controller.abort(new Error(`received ${signal}`));
     });
   }
+  let tell: (() => void) | null = null;
+  process.on("SIGUSR1", () => {
+    if (running === null) tell?.();
+    else sendTo(running, "SIGUSR1");
+  });
   const stdout = makeSink(process.stdout);
   const status = await runCli({
     argv,
@@ -35,6 +40,9 @@ export async function runProcess(argv: readonly string[], openLibrary: () => Pro
     openLibrary,
     setCommandRunning: (pid) => {
       running = pid;
+    },
+    setTelling: (telling) => {
+      tell = telling;
     },
   });
   endProcess(reportLostOutput(stdout.failure, status));

@@ -87,6 +87,25 @@ test("a pipe gets plain lines, a terminal too when asked", () => {
   }
 });
 
+test("who asks is told at once, also when quiet", () => {
+  for (const [mode, terminal, line] of [
+    ["auto", false, `${describeProgress(STEP)}\n`],
+    ["auto", true, `${describeProgress(STEP)}\n`],
+    ["json", false, `${JSON.stringify(STEP)}\n`],
+  ] as const) {
+    const { reporter, written } = watch(mode, terminal, true);
+    reporter.report(STEP);
+    const before = written().length;
+    reporter.tell();
+    assert.equal(written().slice(before), line);
+  }
+  const { reporter, written, wait } = watch("auto", true);
+  wait(300);
+  reporter.report(STEP);
+  reporter.tell();
+  assert.ok(written().endsWith(`\r\u001b[2K${describeProgress(STEP)}\n`), "in place of the bar");
+});
+
 test("JSON lines are complete even when quiet", () => {
   const { reporter, written } = watch("json", true, true);
   reporter.report(STEP);

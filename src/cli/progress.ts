@@ -20,7 +20,11 @@ export interface ProgressOptions {
 export interface ProgressReporter {
   report(progress: Progress): void;
   finish(): void;
+  /** Writes at once how far it is, whatever is shown else: somebody has asked. */
+  tell(): void;
 }
+
+type Shown = Omit<ProgressReporter, "tell">;
 
 // Most commands are done before this: nothing flickers.
 const QUIET_START_MS = 300;
@@ -29,6 +33,26 @@ const LINE_EVERY_MS = 2000;
 const RATE_AFTER_MS = 1000;
 
 export function makeProgress(sink: ProgressSink, options: ProgressOptions): ProgressReporter {
+  const shown = shownOn(sink, options);
+  let last: Progress | null = null;
+  return {
+    report(progress) {
+      last = progress;
+      shown.report(progress);
+    },
+    finish: () => shown.finish(),
+    tell() {
+      if (options.mode === "json") {
+        if (last !== null) shown.report(last);
+        return;
+      }
+      shown.finish();
+      sink.write(`${last === null ? "nothing is told of its progress yet" : describeProgress(last)}\n`);
+    },
+  };
+}
+
+function shownOn(sink: ProgressSink, options: ProgressOptions): Shown {
   if (options.mode === "json") return jsonLines(sink);
   if (options.quiet) return { report() {}, finish() {} };
   const clock = options.clock ?? monotonicMs;
@@ -40,14 +64,14 @@ function monotonicMs(): number {
   return Number(process.hrtime.bigint() / 1000n) / 1000;
 }
 
-function jsonLines(sink: ProgressSink): ProgressReporter {
+function jsonLines(sink: ProgressSink): Shown {
   return {
     report: (progress) => sink.write(`${JSON.stringify(progress)}\n`),
     finish() {},
   };
 }
 
-function plainLines(sink: ProgressSink, clock: () => number): ProgressReporter {
+function plainLines(sink: ProgressSink, clock: () => number): Shown {
   let last = clock();
   const rate = makeRate(clock);
   return {
@@ -61,7 +85,7 @@ function plainLines(sink: ProgressSink, clock: () => number): ProgressReporter {
   };
 }
 
-function bars(sink: ProgressSink, clock: () => number): ProgressReporter {
+function bars(sink: ProgressSink, clock: () => number): Shown {
   let next = clock() + QUIET_START_MS;
   let shown = false;
   const rate = makeRate(clock);
