@@ -109,6 +109,34 @@ test("snapshots of a relative path, of several paths and of stdin are read", { s
   assert.deepEqual(backup(place, "verify").data["problems"], []);
 });
 
+test("a snapshot of ours and one of restic's are compared by the folder that both have", { skip: noRestic }, () => {
+  const folder = filled();
+  for (const [named, cwd] of [
+    [folder, "/"],
+    [path.basename(folder), path.dirname(folder)],
+    [".", folder],
+  ] as const) {
+    const place = resticRepository(2);
+    const made = spawnSync("restic", ["backup", named], { cwd, env: resticEnvironment(place) });
+    assert.equal(made.status, 0, made.stderr.toString());
+    const { snapshot } = backup(place, "create", folder).data as { snapshot: { snapshot_id: string } };
+    const ids = (backup(place, "list").data["snapshots"] as { snapshot_id: string }[]).map(({ snapshot_id: id }) => id);
+    const other = ids.find((id) => id !== snapshot.snapshot_id)!;
+    assert.deepEqual(backup(place, "diff", other, snapshot.snapshot_id).data["entries"], [], named);
+    fs.writeFileSync(path.join(folder, "more"), named);
+    const later = backup(place, "create", "--save", "-C", folder).data as { snapshot: { snapshot_id: string } };
+    const { entries } = backup(place, "diff", other, later.snapshot.snapshot_id).data as {
+      entries: { path: string }[];
+    };
+    assert.deepEqual(
+      entries.map(({ path: at }) => at),
+      ["more"],
+      named,
+    );
+    fs.rmSync(path.join(folder, "more"));
+  }
+});
+
 test("names of one file are one again and no others, when two file systems number alike", { skip: noRestic }, (t) => {
   const folder = newFolder("devices");
   const disks = ["a", "b"].map((name) => path.join(folder, name));

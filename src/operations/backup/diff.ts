@@ -1,13 +1,15 @@
 import { append } from "../../append.ts";
+import type { Snapshot } from "../../formats/snapshot.ts";
 import type { TreeNode } from "../../formats/tree.ts";
 import { displayPath } from "../../fs/safe-path.ts";
 import { newPacer, type Pacer } from "../../pacer.ts";
 import { differences } from "../../workspace/tree-diff.ts";
+import type { ListedSnapshot } from "../../repository/repository.ts";
 import type { CallOptions, DiffBackupsEntry, DiffBackupsResult } from "../contract.ts";
 import { findSnapshot, warnOfUnreadable } from "./find-snapshot.ts";
 import { type Look, lookingAtSnapshots } from "./look.ts";
 import type { RepositoryAccess } from "./repository-access.ts";
-import { nameOf, savedNodes, snapshotContent, type SnapshotContent } from "./snapshot-content.ts";
+import { nameOf, savedEntry, savedNodes, snapshotContent, type SnapshotContent } from "./snapshot-content.ts";
 
 const LIMIT = 100_000;
 
@@ -20,14 +22,33 @@ export async function diffBackups(
   return lookingAtSnapshots(access, options, async (look) => {
     const [from, to] = [findSnapshot(look, words.from), findSnapshot(look, words.to)];
     warnOfUnreadable(access, look.damaged, options);
-    const roots = [await snapshotContent(look, from.snapshot), await snapshotContent(look, to.snapshot)] as const;
+    const contents = [await snapshotContent(look, from.snapshot), await snapshotContent(look, to.snapshot)] as const;
     // Other programs number every entry as it was on its disk, which says nothing of another snapshot.
-    const byLinks = roots.every(({ manifest }) => manifest !== null);
+    const byLinks = contents.every(({ manifest }) => manifest !== null);
     const walk = new DiffWalk(look, { pace: newPacer(options.signal), byLinks });
-    await walk.between(roots[0], roots[1]);
+    const isMixed = isOfFolder(contents[0]) !== isOfFolder(contents[1]);
+    const sideOf = async (content: SnapshotContent, { snapshot }: ListedSnapshot): Promise<Side> =>
+      isMixed && !isOfFolder(content) ? ((await folderIn(look, snapshot)) ?? content) : content;
+    await walk.between(await sideOf(contents[0], from), await sideOf(contents[1], to));
     const entries = walk.entries.slice(0, LIMIT);
     return { ...access.info, from: from.id, to: to.id, entries, truncated: walk.entries.length > LIMIT };
   });
+}
+
+/** Whether its root is what was saved, whatever lies above that. */
+function isOfFolder({ node, only }: SnapshotContent): boolean {
+  return node !== null || only !== null;
+}
+
+/** The one folder of another program's snapshot; its trees lead there by its path, or by the end of it that it was named by. */
+async function folderIn(look: Look, { tree, paths }: Snapshot): Promise<Side | null> {
+  if (paths.length !== 1) return null;
+  const parts = paths[0]!.split("/");
+  for (let from = 0; from < parts.length; from++) {
+    const found = await savedEntry(look, { tree, paths: [parts.slice(from).join("/")] }, { byName: true });
+    if (found !== null) return found;
+  }
+  return null;
 }
 
 type Side = Pick<SnapshotContent, "root" | "only">;

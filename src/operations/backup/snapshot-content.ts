@@ -78,6 +78,15 @@ export async function savedEntry(
   return { root: tree, only: null, node: null };
 }
 
+/** The one folder, or file, that another program saved by its absolute path; null where its trees do not lead there. */
+export async function namedFolder(
+  from: { reader: NearReader; index: BlobIndex },
+  { tree, paths }: Pick<Snapshot, "tree" | "paths">,
+): ReturnType<typeof savedEntry> {
+  const isAbsolute = paths.length === 1 && paths[0]!.startsWith("/");
+  return isAbsolute ? savedEntry(from, { tree, paths }, { byName: true }) : null;
+}
+
 /** In a path of text nothing tells which bytes that are no UTF-8 were. */
 function isNamed({ name }: TreeNode, part: string): boolean {
   return part.includes("\ufffd") || Buffer.from(part).equals(name);

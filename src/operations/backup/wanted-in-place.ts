@@ -1,6 +1,5 @@
 import type { ContentElsewhere } from "../../engines/engine.ts";
 import { CairnError } from "../../errors.ts";
-import type { Snapshot } from "../../formats/snapshot.ts";
 import type { TreeNode } from "../../formats/tree.ts";
 import type { ListedSnapshot } from "../../repository/repository.ts";
 import type { RestoreInPlaceOptions } from "../contract.ts";
@@ -9,7 +8,7 @@ import { chosenSnapshot } from "./list.ts";
 import type { LookAtSnapshots } from "./look.ts";
 import { withOwnDigests } from "./own-digests.ts";
 import type { RepositoryAccess } from "./repository-access.ts";
-import { savedEntry, snapshotContent, type SnapshotContent } from "./snapshot-content.ts";
+import { namedFolder, snapshotContent, type SnapshotContent } from "./snapshot-content.ts";
 
 /** A snapshot of a folder, and what of it is wanted. */
 export interface WantedInPlace {
@@ -30,7 +29,7 @@ export async function wantedInPlace(
   const listed = chosenSnapshot(look, options.snapshot, options.latestOf);
   const as = await snapshotContent(look, listed.snapshot);
   if (as.manifestDamage !== null) throw as.manifestDamage;
-  const content = as.manifest === null ? { ...as, ...(await folderOf(look, listed.snapshot)) } : as;
+  const content = as.manifest === null ? { ...as, ...(await namedFolder(look, listed.snapshot)) } : as;
   const { node } = content;
   if (node === null)
     throw new CairnError("refused", `snapshot ${listed.id.slice(0, 8)} is not of one folder`, {
@@ -53,11 +52,4 @@ export async function wantedInPlace(
     // What other programs left out of a snapshot, it does not say.
     keepPresent: options.keepPresent === true || chosen.byPattern || found.manifest === null,
   };
-}
-
-/** The folder that another program saved by its absolute path. */
-async function folderOf(look: LookAtSnapshots, { tree, paths }: Snapshot): Promise<Partial<SnapshotContent>> {
-  return paths.length === 1 && paths[0]!.startsWith("/")
-    ? ((await savedEntry(look, { tree, paths }, { byName: true })) ?? {})
-    : {};
 }
