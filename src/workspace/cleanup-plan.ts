@@ -12,7 +12,6 @@ import type { Point } from "./point-files.ts";
 import { keptContent, NEVER_REMOVED, type Protection, protectionsOf } from "./protection.ts";
 import { readRecord } from "./read-record.ts";
 import { applyRetention, isKeptByTag, type RetentionDecision, RULELESS } from "./retention.ts";
-import { isUndoPoint } from "./undo-point.ts";
 import { writeRecord } from "./write-record.ts";
 import type { Workspace, WorkspaceCall } from "./workspace.ts";
 
@@ -84,7 +83,7 @@ export function decideByRules(
     sequence,
     time: Date.parse(descriptor.created_at),
     tags,
-    undo: isUndoPoint(descriptor),
+    undo: descriptor.undo,
   }));
   return applyRetention(seen, rules, Date.now()).map((decision) => {
     const protectedBy = protections.get(decision.id as SavePointId);
@@ -160,7 +159,7 @@ async function dropForSize(
     const { save_point_id: id, created_at } = descriptor;
     const { keep, reasons } = decisionOf.get(id)!;
     if (!keep || isKeptByTag(reasons)) return false;
-    return !more.protections.has(id) && !isUndoPoint(descriptor) && Date.parse(created_at) < young;
+    return !more.protections.has(id) && !descriptor.undo && Date.parse(created_at) < young;
   });
   const leaving = more.decisions.filter(({ keep }) => !keep).map(({ id }) => id as SavePointId);
   const asked = new Set([...leaving, ...candidates.map(({ descriptor }) => descriptor.save_point_id)]);

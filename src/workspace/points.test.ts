@@ -227,8 +227,10 @@ test("latest passes over what restores made and is nothing without points", (con
   assert.equal(points.latest(), null);
   save(points, { undo: true });
   assert.equal(points.latest(), null);
-  const id = save(points);
-  save(points, { cause: { kind: "undo" } });
+  save(points);
+  // A program's own word for what led to a save.
+  const id = save(points, { cause: { kind: "undo" } });
+  save(points, { undo: true, cause: { kind: "restore" } });
   assert.equal(points.latest()?.descriptor.save_point_id, id);
 });
 

@@ -29,7 +29,6 @@ import { PointCatalog } from "./point-catalog.ts";
 import { type Claim, claimOf, type Point, pointOf } from "./point-files.ts";
 import { addToListing, forgetListing, listSequences } from "./point-listing.ts";
 import type { CatalogRow, PointKind } from "./point-catalog.ts";
-import { isUndoPoint } from "./undo-point.ts";
 
 /** One writer at a time leaves at most one; a few more in case clean-up was killed too. */
 const UNFINISHED_LOOK_BACK = 4;
@@ -57,7 +56,7 @@ export interface ListOptions {
 }
 
 function kindOf(descriptor: Descriptor): PointKind {
-  return isUndoPoint(descriptor) ? "u" : "s";
+  return descriptor.undo ? "u" : "s";
 }
 
 // How many of the newest points are looked at directly before the catalog is loaded.

@@ -13,11 +13,6 @@ export function beforeRestore(
   return { message, cause: { ...cause, kind, restored_to: target } };
 }
 
-/** True for a point that a restore or an undo made. */
-export function isUndoPoint({ undo, cause }: Pick<Descriptor, "undo" | "cause">): boolean {
-  return undo || cause.kind === "restore" || cause.kind === "undo";
-}
-
 /**
  * Whether a point holds all of its tree, whatever ignore files lie in it: what a restore displaced is held whole. Earlier
  * versions wrote of such a point too that ignore files have a part in it.

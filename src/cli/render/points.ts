@@ -118,7 +118,8 @@ function describeFailure({ cause }: SavePoint, style: Style): string[] {
 /** `before a restore`, `command npm test, exit 1`, `tool_call bash`. */
 export function describeCause(point: SavePoint): string {
   const { cause } = point;
-  if (cause.kind === "restore" || cause.kind === "undo")
+  // A program may call a point of its own so, which was made of what came after.
+  if ((cause.kind === "restore" || cause.kind === "undo") && typeof cause["restored_to"] === "string")
     return `before ${cause.kind === "undo" ? "an undo" : "a restore"}`;
   const words = Array.isArray(cause["command"]) ? cause["command"].join(" ") : cause["command"];
   const tool = typeof cause["tool"] === "string" ? ` ${firstLine(cause["tool"])}` : "";

@@ -98,8 +98,9 @@ test("history says when the folder does not stand at the latest point", async ()
 
 test("a cause is told in words", () => {
   const told = (cause: typeof POINT.cause): string => describeCause({ ...POINT, cause });
-  assert.equal(told({ kind: "restore" }), "before a restore");
-  assert.equal(told({ kind: "undo" }), "before an undo");
+  assert.equal(told({ kind: "restore", restored_to: "5f6e7d8c" }), "before a restore");
+  assert.equal(told({ kind: "undo", restored_to: "5f6e7d8c" }), "before an undo");
+  assert.equal(told({ kind: "undo", tool: "agent" }), "undo agent");
   assert.equal(told({ kind: "tool_call", tool: "sh" }), "tool_call sh");
   assert.equal(told({ kind: "tool_call" }), "tool_call");
 });
