@@ -343,13 +343,25 @@ export function workspaceNamed(control: ControlPaths, name: string): FoundWorksp
 export function findWorkspace(path: RawPath, options: FindOptions = {}): FoundWorkspace | null {
   const real = realPathOf(path);
   const text = real.toString("utf8");
-  const self = mainWorkspace(controlPaths(text), "control-directory") ?? selfContainedRoot(text);
-  if (self !== null) return self;
+  const self = mainWorkspace(controlPaths(text), "control-directory");
+  if (self !== null) requireTrusted(self);
+  const inside = self ?? selfContainedRoot(text);
+  if (inside !== null) return inside;
   const lookup = new Lookup();
   for (let folder = real; ; folder = parentOf(folder)) {
     const workspace = lookUp(folder, lookup);
     if (workspace !== null || options.exact === true || folder.length === 1) return workspace;
   }
+}
+
+/** Whoever made a control directory that somebody merely stands in chose the folder that it names. */
+function requireTrusted({ control, folder }: FoundWorkspace): void {
+  if (isTrusted(control.root, folder)) return;
+  throw new CairnError(
+    "refused",
+    `${control.root} is the control directory of ${printablePath(folder)}, which is not its owner's`,
+    { hint: `to use it all the same: -C ${shellPath(folder)} --control-dir ${shellPath(control.root)}` },
+  );
 }
 
 function selfContainedRoot(root: string): FoundWorkspace | null {

@@ -1,6 +1,7 @@
-import { statSync } from "node:fs";
-import { dirname } from "node:path";
+import { closeSync, fstatSync, lstatSync, openSync, statSync, unlinkSync } from "node:fs";
+import { dirname, join } from "node:path";
 import { reworded, toCairnError } from "../errors.ts";
+import { temporaryName } from "../fs/durable.ts";
 import { printablePath, shellPath } from "../fs/safe-path.ts";
 import type { ControlPaths } from "./control-layout.ts";
 
@@ -90,6 +91,30 @@ function firstOf(place: string, fits: (uid: number) => boolean): { path: string;
     const owner = ownerOf(at);
     if (owner !== null && fits(owner.uid)) return { path, uid: owner.uid, gid: owner.gid };
     if (at === dirname(at)) return null;
+  }
+}
+
+/**
+ * Who made a record, where that is neither root nor this user; null also where it is not there. On file systems that give
+ * what this process makes to somebody else, too (vfat, NFS for root), that one counts as this user.
+ */
+export function ownerBesidesUs(record: string): number | null {
+  const uid = lstatSync(record, { throwIfNoEntry: false })?.uid;
+  const own = process.geteuid?.();
+  if (uid === undefined || own === undefined || uid === 0 || uid === own) return null;
+  return ownerOfNew(dirname(record)) === uid ? null : uid;
+}
+
+function ownerOfNew(directory: string): number | null {
+  const place = join(directory, temporaryName());
+  try {
+    const fd = openSync(place, "wx", 0o600);
+    const { uid } = fstatSync(fd);
+    closeSync(fd);
+    unlinkSync(place);
+    return uid;
+  } catch {
+    return null;
   }
 }
 

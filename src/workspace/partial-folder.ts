@@ -15,6 +15,7 @@ import { removeAll } from "../fs/remove-all.ts";
 import { printablePath, quotedPath } from "../fs/safe-path.ts";
 import { inDirectory } from "../fs/syscalls.ts";
 import type { ControlPaths } from "./control-layout.ts";
+import { ownerBesidesUs } from "./not-the-owner.ts";
 import { readRecord } from "./read-record.ts";
 import { writeRecord } from "./write-record.ts";
 
@@ -316,12 +317,12 @@ function whereItLies({ views }: ControlPaths, record: PartialFile): PartialFile 
   return { ...record, staging: staging!, target: target! };
 }
 
-/** What ended without being finished; empty in the ordinary case, at the cost of one look. */
+/** What ended without being finished; empty in the ordinary case, at the cost of one look. What another user began is theirs to finish. */
 export function deadPartials(control: ControlPaths): DeadPartial[] {
   const { partials } = listPartials(control);
   const local = partials.length > 0 && filesystemKind(control.partial).place === "local";
   return partials.flatMap(({ file, record }) => {
-    if (livenessOf(record.owner, local) !== "dead") return [];
+    if (livenessOf(record.owner, local) !== "dead" || ownerBesidesUs(file) !== null) return [];
     const gone = fs.lstatSync(Buffer.from(rawPath(record.staging)), { throwIfNoEntry: false }) === undefined;
     const there = fs.lstatSync(Buffer.from(rawPath(record.target)), { throwIfNoEntry: false }) !== undefined;
     return [{ file, record, committed: record.moving === true || (gone && there) }];

@@ -15,6 +15,7 @@ import { makeMissing, takeBackFolder } from "./give-back.ts";
 import { removeHeldTrees } from "./held-trees.ts";
 import { isAnyJournalThere } from "./journals.ts";
 import { isFolderThere } from "./missing-folder.ts";
+import { requireOwnJournals } from "./others-journals.ts";
 import { recoverPartials } from "./fork-recovery.ts";
 import { deadPartials } from "./partial-folder.ts";
 import type { Claim } from "./point-files.ts";
@@ -59,11 +60,12 @@ const RECOVERIES: readonly ((workspace: Workspace, call: WorkspaceCall) => Promi
 
 /**
  * Finishes or takes back what an earlier unclean end left. For the holder of the workspace's lock. A call that is stopped
- * leaves what was not begun to the next one: `interrupted`.
+ * leaves what was not begun to the next one: `interrupted`. `permission` where something is another user's to finish.
  */
 export async function recoverWorkspace(workspace: Workspace, call: WorkspaceCall): Promise<void> {
   removeTemporaries(workspace);
   if (!needsRecovery(workspace)) return;
+  requireOwnJournals(workspace);
   call.onProgress?.({ phase: "recovering", done: 0 });
   const recovered: Recovery[] = [];
   for (const recover of RECOVERIES) {

@@ -2,7 +2,9 @@ import type { TreeNode } from "../formats/tree.ts";
 import type { Identity } from "../engines/scan/find-record.ts";
 import { sha256 } from "../crypto/hash.ts";
 import { CairnError } from "../errors.ts";
+import { Fields, parseJson } from "../formats/fields.ts";
 import { decodeRecord, encodeRecord } from "../formats/record.ts";
+import { splitRaw } from "../fs/safe-path.ts";
 import type { LeftOutEntry } from "./record-point.ts";
 
 /** Metadata to be set on an entry whose content is right. */
@@ -110,12 +112,78 @@ export function decodeSteps(bytes: Uint8Array): { steps: Step[]; leftOut: LeftOu
     throw new CairnError("damaged", "the steps of a restore are not what was written");
   for (const line of lines.toString("utf8", head).split("\n")) {
     if (line === "") continue;
-    const step = JSON.parse(line) as { op?: unknown; path?: unknown };
-    if (typeof step.op !== "string" || typeof step.path !== "string")
-      throw new CairnError("damaged", "a line of a restore's journal is not a step");
-    const { op, ...what } = { ...step, path: Buffer.from(step.path, "base64") };
-    if (op === LEFT_OUT) leftOut.push(what as unknown as LeftOutEntry);
-    else steps.push({ op, ...what } as unknown as Step);
+    const step = parseJson(Buffer.from(line), "a step of a restore");
+    const fields = new Fields(step, "a step of a restore");
+    const op = fields.text("op");
+    const path = pathOf(fields, op === LEFT_OUT || op === "dirmeta");
+    CHECKS[op as keyof typeof CHECKS]?.(fields);
+    if (op === LEFT_OUT) {
+      const { op: _op, ...what } = step as { op: string };
+      leftOut.push({ ...what, path } as unknown as LeftOutEntry);
+    } else if (Object.hasOwn(CHECKS, op)) steps.push({ ...(step as object), path } as unknown as Step);
+    else throw fields.wrong("op", "what a restore does");
   }
   return { steps, leftOut };
+}
+
+/** `orRoot`: the folder itself, too. */
+function pathOf(fields: Fields, orRoot: boolean): Uint8Array {
+  const path = fields.base64("path");
+  try {
+    if (splitRaw(path).length > 0 || orRoot) return path;
+  } catch {
+    // As below.
+  }
+  throw fields.wrong("path", "a path within the folder");
+}
+
+const CHECKS: Record<Step["op"], (fields: Fields) => void> = {
+  remove: (fields) => {
+    checkIdentity(fields.object("old"));
+    fields.integer("kept");
+  },
+  rmdir: (fields) => checkIdentity(fields.object("old")),
+  mkdir: () => undefined,
+  put: (fields) => {
+    // It is part of a name.
+    fields.integer("staged");
+    checkInode(fields);
+    const old = fields.objectOrNull("old");
+    if (old !== null) checkIdentity(old);
+  },
+  meta: (fields) => {
+    checkIdentity(fields.object("old"));
+    checkMetadata(fields.object("metadata"));
+  },
+  dirmeta: (fields) => checkMetadata(fields.object("metadata")),
+};
+
+const TYPES: readonly TreeNode["type"][] = ["file", "dir", "symlink", "dev", "chardev", "fifo", "socket"];
+const NANOSECONDS = 999_999_999;
+
+function checkIdentity(old: Fields): void {
+  checkInode(old);
+  for (const key of ["mode", "size", "links"]) old.integer(key);
+  for (const key of ["mtime", "ctime"]) {
+    old.integer(`${key}Sec`, Number.MAX_SAFE_INTEGER, Number.MIN_SAFE_INTEGER);
+    old.integer(`${key}Ns`, NANOSECONDS);
+  }
+}
+
+function checkInode(fields: Fields): void {
+  if (!/^\d{1,20}$/.test(fields.text("inode"))) throw fields.wrong("inode", "decimal digits");
+}
+
+function checkMetadata(metadata: Fields): void {
+  if (!TYPES.some((type) => metadata.isText("type", type))) throw metadata.wrong("type", `one of ${TYPES.join(", ")}`);
+  metadata.integer("mode", 0o7777);
+  for (const key of ["uid", "gid"]) metadata.integer(key, 0xffffffff);
+  metadata.integer("mtimeSec", Number.MAX_SAFE_INTEGER, Number.MIN_SAFE_INTEGER);
+  metadata.integer("mtimeNs", NANOSECONDS);
+  metadata.list("xattrs", (element, label) => {
+    const attribute = new Fields(element, label);
+    attribute.base64("name");
+    attribute.base64("value");
+  });
+  metadata.texts("dropXattrs");
 }

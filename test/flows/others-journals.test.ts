@@ -1,0 +1,90 @@
+import assert from "node:assert/strict";
+import fs from "node:fs";
+import path from "node:path";
+import { describe, test } from "node:test";
+import { cairn, cairnOk, SCRATCH } from "../fixtures/command.ts";
+import { newFolder } from "../fixtures/work.ts";
+
+/** What another user has written in a control directory of theirs is never done with root's rights. */
+
+const OTHER = 4321;
+const noRoot = process.geteuid?.() === 0 ? false : "needs root";
+
+function giveAll(folder: string, uid: number): void {
+  fs.lchownSync(folder, uid, uid);
+  for (const name of fs.readdirSync(folder, { recursive: true, encoding: "utf8" }))
+    fs.lchownSync(path.join(folder, name), uid, uid);
+}
+
+/** Self-contained: folder and control directory are given away together. */
+function newWhole(name: string): { whole: string; folder: string } {
+  const whole = path.join(newFolder(name), "whole");
+  cairnOk(["init", whole, "--self-contained", "--engine", "copy"]);
+  return { whole, folder: path.join(whole, "main") };
+}
+
+describe("root in a workspace of another user", { skip: noRoot }, () => {
+  test("does not finish a restore that they began, and does one of its own", () => {
+    const { whole, folder } = newWhole("others-restore");
+    for (const name of ["a", "b", "c"]) fs.writeFileSync(path.join(folder, name), `${name}\n`);
+    cairnOk(["save", "-C", folder]);
+    const points = cairnOk(["history", "-C", folder]).data["save_points"] as { save_point_id: string }[];
+    const first = points[0]!.save_point_id;
+    for (const name of ["a", "b", "c"]) fs.rmSync(path.join(folder, name));
+    const killed = ["restore", first, "-C", folder];
+    assert.ok(cairn(killed, { failpoint: "restore.step:2" }).killed);
+    const before = fs.readdirSync(folder);
+    giveAll(whole, OTHER);
+    for (const command of ["save", "restore"]) {
+      const refused = cairn([command, ...(command === "restore" ? [first] : []), "-C", folder]);
+      assert.equal(refused.status, 9);
+      assert.match(refused.error!.message, /restore that the user 4321 began is unfinished/);
+      assert.match(refused.error!.hint!, /sudo -u '#4321' cairn -C .*status/);
+    }
+    // Who looks goes on without it.
+    cairnOk(["status", "-C", folder]);
+    cairnOk(["history", "-C", folder]);
+    assert.deepEqual(fs.readdirSync(folder), before);
+    giveAll(whole, 0);
+    cairnOk(["save", "-C", folder]);
+    assert.deepEqual(fs.readdirSync(folder), ["a", "b", "c"]);
+    fs.rmSync(path.join(folder, "a"));
+    fs.chownSync(whole, OTHER, OTHER);
+    fs.chownSync(path.join(whole, ".cairn"), OTHER, OTHER);
+    assert.ok(cairn(killed, { failpoint: "restore.step:1" }).killed);
+    cairnOk(["save", "-C", folder]);
+    assert.deepEqual(fs.readdirSync(folder), ["a", "b", "c"], "what root began there");
+  });
+
+  test("leaves folders alone that they say were being made", () => {
+    const { whole, folder } = newWhole("others-partial");
+    fs.writeFileSync(path.join(folder, "a"), "a\n");
+    cairnOk(["save", "-C", folder]);
+    const target = path.join(newFolder("others-target"), "made");
+    assert.ok(cairn(["restore", "head", "--to", target, "-C", folder], { failpoint: "partial.made" }).killed);
+    const left = (): string[] => fs.readdirSync(path.dirname(target));
+    assert.equal(left().length, 1);
+    giveAll(whole, OTHER);
+    cairnOk(["save", "-C", folder]);
+    assert.equal(left().length, 1);
+    giveAll(whole, 0);
+    cairnOk(["save", "-C", folder]);
+    assert.deepEqual(left(), []);
+  });
+
+  test("is not led to a folder by a control directory that they planted where root stands", () => {
+    const control = path.join(SCRATCH, "planted");
+    const folder = newFolder("of-root");
+    cairnOk(["init", folder, "--control-dir", control]);
+    fs.writeFileSync(path.join(folder, "a"), "a\n");
+    giveAll(control, OTHER);
+    for (const command of ["save", "history"]) {
+      const refused = cairn([command, "-C", control]);
+      assert.equal(refused.status, 7);
+      assert.match(refused.error!.message, /which is not its owner's/);
+    }
+    cairnOk(["history", "-C", folder, "--control-dir", control]);
+    fs.lchownSync(folder, OTHER, OTHER);
+    cairnOk(["history", "-C", control]);
+  });
+});
