@@ -15,6 +15,13 @@ export interface ConvertIntent {
 /** Its name in the journal directory. */
 export const CONVERT_JOURNAL = "convert";
 const PREFIX = ".cairn-original-";
+const NAME = new RegExp(`^\\${PREFIX}[0-9a-f]{16}$`);
+
+/** True for a name that {@link originalName} gives. */
+export function isOriginalName(name: string): boolean {
+  return NAME.test(name);
+}
+
 /** The name beside a folder for 16 hex digits. */
 export function originalName(digits: string): string {
   return `${PREFIX}${digits}`;

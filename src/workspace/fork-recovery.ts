@@ -13,6 +13,7 @@ import { listWorkspaces, readControl } from "./control-directory.ts";
 import { type ControlPaths, controlPaths, workspacePaths } from "./control-layout.ts";
 import { leasePath } from "./leases.ts";
 import { type DeadPartial, deadPartials, settlePartial } from "./partial-folder.ts";
+import { Points } from "./points.ts";
 import { readRegistration, unregister } from "./registry.ts";
 import { removeStatCaches } from "./temporaries.ts";
 import type { Workspace, WorkspaceCall } from "./workspace.ts";
@@ -26,7 +27,8 @@ export async function takeBackFork(workspace: Workspace, record: PartialFile): P
   failpoint("fork.unregistered");
   if (own !== undefined) {
     const control = controlPaths(own.path);
-    if (readControl(control)?.id === own.id) removeAll(own.path);
+    // What a copy of the record says was never finished may have been, and gone on since.
+    if (readControl(control)?.id === own.id && isOnlyOf(control, made)) removeAll(own.path);
     return;
   }
   const { control } = workspace.found;
@@ -39,6 +41,14 @@ export async function takeBackFork(workspace: Workspace, record: PartialFile): P
   }
   removeStatCaches(control, made.id);
   await workspace.engine.discard([made.point]);
+}
+
+/** Whether a control directory holds nothing but a fork as it was made: its workspace, with no point but its first. */
+function isOnlyOf(control: ControlPaths, made: { id: string }): boolean {
+  return listWorkspaces(control).every(
+    ({ workspace, name }) =>
+      workspace?.id === made.id && new Points(workspacePaths(control, name)).sequences().length <= 1,
+  );
 }
 
 /**

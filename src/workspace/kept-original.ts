@@ -1,7 +1,7 @@
 import fs from "node:fs";
 import { removeHeldTree } from "../engines/tree/remove-held.ts";
 import { changedAfter } from "../engines/tree/walk-entries.ts";
-import { toCairnError } from "../errors.ts";
+import { CairnError, toCairnError } from "../errors.ts";
 import { failpoint } from "../failpoint.ts";
 import { decodeOriginal, encodeOriginal, type OriginalFile } from "../formats/original.ts";
 import { rawPath, recordPath } from "../formats/record.ts";
@@ -10,7 +10,9 @@ import { nameOf, parentOf } from "../fs/exchange-folders.ts";
 import { findHolders } from "../fs/holders.ts";
 import { mountsInside } from "../fs/mounts.ts";
 import { printablePath } from "../fs/safe-path.ts";
+import { isOriginalName } from "./convert-intent.ts";
 import type { FoundWorkspace } from "./find-workspace.ts";
+import { ownerBesidesUs } from "./not-the-owner.ts";
 import type { Point } from "./point-files.ts";
 import { readRecord } from "./read-record.ts";
 import type { Workspace, WorkspaceCall } from "./workspace.ts";
@@ -44,6 +46,11 @@ export function keptOriginal(found: FoundWorkspace): { place: Buffer; file: Orig
   const file = readRecord(found.paths.original, decodeOriginal, { maxBytes: MAX_RECORD_BYTES });
   if (file === null) return null;
   const recorded = Buffer.from(rawPath(file));
+  // Whoever may write the record does not choose what is removed.
+  if (!isOriginalName(nameOf(recorded).toString("latin1")))
+    throw new CairnError("damaged", `${found.paths.original} names no folder that a conversion left`, {
+      hint: "remove that file",
+    });
   // Both may have been moved together since.
   const beside = Buffer.concat([parentOf(found.folder), Buffer.from("/"), nameOf(recorded)]);
   for (const place of [recorded, beside]) {
@@ -54,12 +61,12 @@ export function keptOriginal(found: FoundWorkspace): { place: Buffer; file: Orig
 }
 
 /**
- * Lets the original go once a point holds the converted folder whole; never fails. A kill while it is removed leaves
+ * Lets the original go once a point holds the converted folder whole, where it was this user or root who recorded it; never fails. A kill while it is removed leaves
  * the rest to the next save. For the holder of the workspace's lock.
  */
 export async function removeOriginal(workspace: Workspace, point: Point, call: WorkspaceCall): Promise<void> {
   const { found } = workspace;
-  if (!fs.existsSync(found.paths.original)) return;
+  if (!fs.existsSync(found.paths.original) || ownerBesidesUs(found.paths.original) !== null) return;
   try {
     const original = keptOriginal(found);
     if (original !== null) {

@@ -72,6 +72,43 @@ describe("root in a workspace of another user", { skip: noRoot }, () => {
     assert.deepEqual(left(), []);
   });
 
+  test("removes no folder and no control directory that their records name", () => {
+    const { whole, folder } = newWhole("others-records");
+    fs.writeFileSync(path.join(folder, "a"), "a\n");
+    cairnOk(["save", "-C", folder]);
+    const other = newFolder("of-root");
+    const control = path.join(SCRATCH, "control-of-root");
+    cairnOk(["init", other, "--control-dir", control]);
+    const { id } = JSON.parse(fs.readFileSync(path.join(control, "cairn.json"), "utf8")) as { id: string };
+    const target = path.join(path.dirname(whole), "t");
+    const killed = cairn(["fork", "head", target, "--standalone", "-C", folder], { failpoint: "fork.noted" });
+    assert.ok(killed.killed);
+    const partials = path.join(whole, ".cairn/partial");
+    const record = path.join(partials, fs.readdirSync(partials)[0]!);
+    const said = JSON.parse(fs.readFileSync(record, "utf8")) as Record<string, unknown>;
+    fs.writeFileSync(record, `${JSON.stringify({ ...said, control: { path: control, id } })}\n`);
+    const doomed = path.join(newFolder("doomed"), ".cairn-original-0123456789abcdef");
+    fs.mkdirSync(doomed);
+    const original = path.join(whole, ".cairn/workspaces/main/original.json");
+    const facts = { inode: fs.statSync(doomed).ino.toString(), unchanged_since: "1", after: 0, going: true };
+    const at = new Date().toISOString();
+    fs.writeFileSync(
+      original,
+      `${JSON.stringify({ format: "cairn.original", version: 1, path: doomed, ...facts, at })}\n`,
+    );
+    giveAll(whole, OTHER);
+    cairnOk(["status", "-C", folder]);
+    cairnOk(["save", "-C", folder]);
+    assert.ok(fs.existsSync(record) && fs.existsSync(original));
+    assert.ok(fs.existsSync(doomed));
+    cairnOk(["history", "-C", other]);
+    // Also of its own, and of a copy of it, only what they say was made.
+    giveAll(whole, 0);
+    cairnOk(["save", "-C", folder]);
+    assert.ok(!fs.existsSync(record) && !fs.existsSync(doomed));
+    cairnOk(["history", "-C", other]);
+  });
+
   test("is not led to a folder by a control directory that they planted where root stands", () => {
     const control = path.join(SCRATCH, "planted");
     const folder = newFolder("of-root");
