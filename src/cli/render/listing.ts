@@ -1,5 +1,5 @@
 import type { ListedEntry, NamedPath, SavePoint } from "../../operations/contract.ts";
-import { firstLine, formatAge, formatBytes, formatInstant, formatMode, plural, printable } from "./format.ts";
+import { formatAge, formatBytes, formatInstant, formatMode, plural, printable } from "./format.ts";
 import { describeCause } from "./points.ts";
 import type { Shorten } from "./points.ts";
 import type { Style } from "./style.ts";
@@ -34,10 +34,12 @@ export async function renderPoint(
   style: Style,
   now = Date.now(),
 ): Promise<string[]> {
+  const [message = "", ...more] = point.message.trimEnd().split("\n").map(printable);
   const rows: [string, string][] = [
     ["save point", style.bold(point.save_point_id)],
     ["saved", `${formatInstant(point.created_at)} (${formatAge(point.created_at, now)})`],
-    ["message", point.message === "" ? style.dim("none") : firstLine(point.message)],
+    ["message", point.message === "" ? style.dim("none") : message],
+    ...more.map((line): [string, string] => ["", line]),
     ["cause", describeCause(point)],
     [
       "holds",

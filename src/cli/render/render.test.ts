@@ -4,6 +4,7 @@ import type { CleanupPlan, DiffEntry, LeftOut, Recovered, StatusResult } from ".
 import { fakeLibrary, ID_A, ID_B, POINT, REASONS, RESTORED } from "../testing-fake-library.ts";
 import { renderCleanupPlan, renderCleanupResult, renderDoctor, renderRun } from "./care.ts";
 import { decodeText, renderEntryLine, renderTextDiff } from "./diff.ts";
+import { renderPoint } from "./listing.ts";
 import { describeCause, renderHistory } from "./points.ts";
 import { renderPlan, renderRestore } from "./restore.ts";
 import { PLAIN } from "./style.ts";
@@ -94,6 +95,13 @@ test("history says when the folder does not stand at the latest point", async ()
       "the folder stands at 5f6e7d8c (*), which is not the latest point\n" +
       "… there are more (-n 0 lists all)",
   );
+});
+
+test("a point is shown with all of its message", async () => {
+  const shown = await renderPoint({ ...POINT, message: "first\nsecond \u001b[2J\n" }, (id) => id, PLAIN);
+  const at = shown.findIndex((line) => /^message +first$/.test(line));
+  assert.match(shown[at + 1]!, /^ +second \\u001b\[2J$/);
+  assert.match(shown[at + 2]!, /^cause/);
 });
 
 test("a cause is told in words", () => {
