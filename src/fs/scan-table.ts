@@ -273,6 +273,22 @@ export class ScanTable {
     return start < 0 ? null : this.extras.subarray(start + 4, start + 4 + this.extras.readUInt32LE(start));
   }
 
+  /**
+   * The numbers of directories by those that they have in the table that the scan started from, as records of that one name
+   * them. `parent`: only of what is directly in that directory.
+   */
+  numbersByOld(parent?: number): Map<number, number> {
+    const { directories, control } = this;
+    const numbers = new Map<number, number>();
+    // A directory's number is above its parent's.
+    for (let d = parent === undefined ? 0 : parent + 1; d < control[C.DIRECTORIES]!; d++) {
+      const base = d * DIRECTORY_WORDS;
+      const old = directories[base + D.OLD]!;
+      if (old !== 0 && (parent === undefined || directories[base + D.PARENT] === parent)) numbers.set(old - 1, d);
+    }
+    return numbers;
+  }
+
   /** Path of a directory from the root, raw bytes, empty for the root. */
   directoryPath(directory: number): Buffer {
     const base = directory * DIRECTORY_WORDS;

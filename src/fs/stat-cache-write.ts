@@ -89,16 +89,13 @@ class DenseTable {
   readonly #table: ScanTable;
   readonly #old: ScanTable | null;
   readonly #count: number;
-  readonly #newOfOld = new Map<number, number>();
+  readonly #newOfOld: ReadonlyMap<number, number>;
 
   constructor(table: ScanTable, old: ScanTable | null) {
     this.#table = table;
     this.#old = old;
     this.#count = table.control[C.DIRECTORIES]!;
-    for (let d = 0; d < this.#count; d++) {
-      const before = table.directories[d * DIRECTORY_WORDS + D.OLD]!;
-      if (before !== 0) this.#newOfOld.set(before - 1, d);
-    }
+    this.#newOfOld = table.numbersByOld();
   }
 
   #isSame(directory: number): boolean {

@@ -48,7 +48,7 @@ class TreeBuilder {
   readonly #state = new Encoder();
   readonly #meta = new Encoder();
   readonly #digests: Arena;
-  readonly #newOfOld = new Map<number, number>();
+  readonly #newOfOld: ReadonlyMap<number, number>;
   readonly #plain = new PlainFiles();
   readonly #writers: NodeWriters;
 
@@ -57,11 +57,7 @@ class TreeBuilder {
     this.#groups = groups;
     this.#digests = arenaOver(thread.table.directoryBytes);
     this.#writers = { tree: this.#tree.writer, state: this.#state.writer, metadata: this.#meta.writer };
-    const { directories, control } = thread.table;
-    for (let d = 0; d < control[C.DIRECTORIES]!; d++) {
-      const old = directories[d * DIRECTORY_WORDS + D.OLD]!;
-      if (old !== 0) this.#newOfOld.set(old - 1, d);
-    }
+    this.#newOfOld = thread.table.numbersByOld();
   }
 
   build(directory: number): void {

@@ -25,15 +25,12 @@ export interface FoundRecord {
 /** Finds an entry of a finished scan by its path; null where the scan has none. */
 export class RecordFinder {
   readonly #result: ScanResult;
-  readonly #newOfOld = new Map<number, number>();
+  readonly #newOfOld: ReadonlyMap<number, number>;
   #last: { path: string; directory: number } = { path: "", directory: 0 };
 
   constructor(result: ScanResult) {
     this.#result = result;
-    for (let d = 0; d < result.directories; d++) {
-      const old = result.table.directories[d * DIRECTORY_WORDS + D.OLD]!;
-      if (old !== 0) this.#newOfOld.set(old - 1, d);
-    }
+    this.#newOfOld = result.table.numbersByOld();
   }
 
   find(path: Uint8Array): FoundRecord | null {

@@ -1,4 +1,4 @@
-import { C, D, DIRECTORY_FLAG, DIRECTORY_WORDS, R, RECORD_WORDS, type ScanTable } from "../../fs/scan-table.ts";
+import { D, DIRECTORY_FLAG, DIRECTORY_WORDS, R, RECORD_WORDS, type ScanTable } from "../../fs/scan-table.ts";
 import { STAT, TYPE, wide } from "../../fs/syscalls.ts";
 import type { Arena } from "../../native.ts";
 import { compareName, type Names, putNames } from "./directory-parts.ts";
@@ -240,7 +240,7 @@ class DirectoryAgain {
   }
 
   get #children(): ReadonlyMap<number, number> {
-    this.#childOfOld ??= childrenByOld(this.#thread.table, this.#directory);
+    this.#childOfOld ??= this.#thread.table.numbersByOld(this.#directory);
     return this.#childOfOld;
   }
   #childOfOld: ReadonlyMap<number, number> | undefined;
@@ -249,15 +249,4 @@ class DirectoryAgain {
 function inodeOfRecord({ records }: ScanTable, record: number): bigint {
   const base = record * RECORD_WORDS + R.INO;
   return (BigInt(records[base + 1]!) << 32n) | BigInt(records[base]!);
-}
-
-/** The directories in a directory, by their numbers in the previous table. */
-function childrenByOld({ directories, control }: ScanTable, parent: number): Map<number, number> {
-  const children = new Map<number, number>();
-  for (let d = parent + 1; d < control[C.DIRECTORIES]!; d++) {
-    const base = d * DIRECTORY_WORDS;
-    if (directories[base + D.PARENT] === parent && directories[base + D.OLD] !== 0)
-      children.set(directories[base + D.OLD]! - 1, d);
-  }
-  return children;
 }

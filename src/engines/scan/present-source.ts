@@ -60,15 +60,12 @@ interface Place {
 class ScannedDirectories {
   readonly #result: ScanResult;
   readonly #byTree = new Map<string, number>();
-  readonly #newOfOld = new Map<number, number>();
+  readonly #newOfOld: ReadonlyMap<number, number>;
 
   constructor(result: ScanResult) {
     this.#result = result;
-    for (let d = 0; d < result.directories; d++) {
-      this.#byTree.set(keyOf(treeOf(result.table, d)), d);
-      const old = result.table.directories[d * DIRECTORY_WORDS + D.OLD]!;
-      if (old !== 0) this.#newOfOld.set(old - 1, d);
-    }
+    this.#newOfOld = result.table.numbersByOld();
+    for (let d = 0; d < result.directories; d++) this.#byTree.set(keyOf(treeOf(result.table, d)), d);
   }
 
   at(reference: Uint8Array): Place | null {
