@@ -7,7 +7,7 @@ import { BlobIndex } from "./blob-index.ts";
 import { eachIndexFile, type IndexFileContent, type IndexedPack } from "./index-set.ts";
 import { LiveSet, tellsOfDamage, type ReadTree } from "./live.ts";
 import type { Repository } from "./repository.ts";
-import type { StoredFile } from "./storage/storage.ts";
+import { packSizes, type StoredFile } from "./storage/storage.ts";
 import { strikeNamed } from "./unindexed-packs.ts";
 
 export type CheckProblemKind =
@@ -161,7 +161,7 @@ async function checkPacks(
 ): Promise<CheckedPacks> {
   // Index files before packs, as a save that runs meanwhile writes them in the other order.
   const names = (await repository.storage.list("index")).map((file) => file.name);
-  const stored = new Map((await repository.storage.list("data")).map((file) => [file.name, file.size]));
+  const stored = await packSizes(repository.storage);
   const index = new BlobIndex();
   const planned = new Map<string, StoredFile>();
   const short: ShortPack[] = [];

@@ -10,7 +10,7 @@ import { copyingPacks, SMALL_PACK, type WorkDirectory } from "./pack-copy.ts";
 import type { FinishedPack } from "./pack-writer.ts";
 import { loadPackHeader } from "./repair.ts";
 import type { Repository } from "./repository.ts";
-import { STALE_TEMPORARY_MS, type StoredFile } from "./storage/storage.ts";
+import { type PackSizes, packSizes, STALE_TEMPORARY_MS, type StoredFile } from "./storage/storage.ts";
 import { findUnindexed } from "./unindexed-packs.ts";
 
 export interface CompactOptions extends Pick<LockCall, "signal" | "onWarning"> {
@@ -140,7 +140,7 @@ async function merge(repository: Repository, index: BlobIndex, work: Work): Prom
   const names = await writer.finish();
   await repository.storage.sync(["index"]);
   failpoint("compact.index-written");
-  const stored = new Map((await repository.storage.list("data")).map(({ name, size }) => [name, size]));
+  const stored = await packSizes(repository.storage);
   await work.lock.recheck();
   await dropIndexes(repository, files);
   for (const { name, size } of merged.values()) {
@@ -256,10 +256,9 @@ function keepInStep(
 async function dropStoredAgain(
   repository: Repository,
   index: BlobIndex,
-  { stored, lock, isOver }: { stored: ReadonlyMap<string, number>; lock: RepositoryLock; isOver: () => boolean },
+  { stored, lock, isOver }: { stored: PackSizes; lock: RepositoryLock; isOver: () => boolean },
 ): Promise<number> {
-  const files = [...stored].map(([name, size]) => ({ name, size }));
-  const { packs, damaged } = await findUnindexed(repository, files, index);
+  const { packs, damaged } = await findUnindexed(repository, stored, index);
   if (damaged.length > 0) return 0;
   let whole: Uint8Array | undefined;
   const isThere = (blob: IndexBlob): boolean => {

@@ -8,7 +8,7 @@ import { objectIdOf } from "../ids.ts";
 import { newPacer } from "../pacer.ts";
 import type { BlobIndex } from "./blob-index.ts";
 import type { LeftPacks } from "./left-packs.ts";
-import type { ByteRange, Storage, StoredFile } from "./storage/storage.ts";
+import type { ByteRange, PackSizes, Storage } from "./storage/storage.ts";
 
 /** A part of a pack that is wanted. */
 export interface WantedRange extends ByteRange {
@@ -241,10 +241,9 @@ export function packEnds(index: BlobIndex): Float64Array {
   return ends;
 }
 
-/** Packs of an index that a storage does not have, or not whole, by name. `stored`: its packs with their sizes. */
-export function lostPacks(index: BlobIndex, stored: readonly StoredFile[]): string[] {
-  const sizes = new Map(stored.map(({ name, size }) => [name, size]));
-  return shortPacks(index, (pack) => sizes.get(pack) ?? 0);
+/** Packs of an index that a storage does not have, or not whole, by name. */
+export function lostPacks(index: BlobIndex, stored: PackSizes): string[] {
+  return shortPacks(index, (pack) => stored.get(pack) ?? 0);
 }
 
 /** Packs of an index that end before what lies in them, by name. `sizeOf`: bytes that there are of one. */
@@ -257,12 +256,11 @@ export function shortPacks(index: BlobIndex, sizeOf: (pack: string) => number): 
   return short;
 }
 
-/** Tells of entries whose pack a storage does not have, or that lie beyond its end there. `stored`: its packs with their sizes. */
-export function lostEntries({ table }: BlobIndex, stored: readonly StoredFile[]): (entry: number) => boolean {
-  const sizes = new Map(stored.map(({ name, size }) => [name, size]));
+/** Tells of entries whose pack a storage does not have, or that lie beyond its end there. */
+export function lostEntries({ table }: BlobIndex, stored: PackSizes): (entry: number) => boolean {
   const sizeOf = Float64Array.from(
     { length: table.packCount },
-    (_, pack) => sizes.get(objectIdOf(table.packId(pack))) ?? 0,
+    (_, pack) => stored.get(objectIdOf(table.packId(pack))) ?? 0,
   );
   return (entry) => table.offsetOf[entry]! + table.lengthOf[entry]! > sizeOf[table.packOf[entry]!]!;
 }

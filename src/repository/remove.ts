@@ -13,7 +13,7 @@ import { acquireLock, withLock, type LockCall, type RepositoryLock } from "./loc
 import { copyingPacks } from "./pack-copy.ts";
 import type { FinishedPack } from "./pack-writer.ts";
 import type { Repository } from "./repository.ts";
-import { STALE_TEMPORARY_MS } from "./storage/storage.ts";
+import { packSizes, STALE_TEMPORARY_MS } from "./storage/storage.ts";
 import { isPlacedAt, planSweep, rootsOf, type SweepOptions, type SweepPlan } from "./sweep-plan.ts";
 import { findUnindexed } from "./unindexed-packs.ts";
 
@@ -144,7 +144,7 @@ export async function removeUnindexedPacks(repository: Repository, options: { wa
     throw error;
   }
   try {
-    const { packs, damaged } = await findUnindexed(repository, await repository.storage.list("data"), null);
+    const { packs, damaged } = await findUnindexed(repository, await packSizes(repository.storage), null);
     const [unread] = damaged;
     if (unread !== undefined) throw unread.error;
     let removed = 0;

@@ -13,7 +13,7 @@ import { type LockCall, withLock } from "./locks.ts";
 import { copyingPacks, type PackCopier, packSizeOf, type WorkDirectory } from "./pack-copy.ts";
 import type { FinishedPack } from "./pack-writer.ts";
 import type { Repository } from "./repository.ts";
-import type { StoredFile } from "./storage/storage.ts";
+import { type PackSizes, packSizes } from "./storage/storage.ts";
 
 /** What a repair of the index would do; printed first, then run. */
 export interface IndexRepairPlan {
@@ -52,13 +52,14 @@ export interface RepairResult {
   readonly lostBlobs: string[];
 }
 
+const NO_PACKS: PackSizes = new Map();
 const MAX_HEADER = 64 * 1024 * 1024;
 
 /** Compares index files with pack files; nothing is changed. */
 export async function planIndexRepair(repository: Repository, options: RepairOptions = {}): Promise<IndexRepairPlan> {
   // The index before the packs: a backup beside us writes them the other way round, so that what is indexed is there.
   const basis = (await repository.storage.list("index")).map((file) => file.name).sort();
-  const stored = new Map((await repository.storage.list("data")).map((file) => [file.name, file.size]));
+  const stored = await packSizes(repository.storage);
   const add: IndexRepairPlan["add"] = [];
   const drop = new Map<string, { name: string; blobs: number; reason: string }>();
   const rewrite = new Set<string>();
@@ -140,7 +141,7 @@ export async function runIndexRepair(
     const present = (await repository.storage.list("index")).map((file) => file.name).sort();
     if (present.join() !== plan.basis.join()) throw stale("index files came or went since the repair was planned");
     await requireDamaged(repository, plan);
-    const stored = plan.add.length + plan.drop.length === 0 ? [] : await repository.storage.list("data");
+    const stored = plan.add.length + plan.drop.length === 0 ? NO_PACKS : await packSizes(repository.storage);
     requireThere(plan.add, stored);
     const dropped = new Set(plan.drop.map((pack) => pack.name));
     const salvage = await salvageAll(repository, plan, { ...options, stored });
@@ -205,10 +206,9 @@ async function requireDamaged(repository: Repository, plan: IndexRepairPlan): Pr
 }
 
 /** No index file tells of a pack that none lists: a clean-up may have taken it since, and nothing asks for a pack again that an index names. */
-function requireThere(packs: IndexRepairPlan["add"], stored: readonly StoredFile[]): void {
-  const sizes = new Map(stored.map(({ name, size }) => [name, size]));
+function requireThere(packs: IndexRepairPlan["add"], stored: PackSizes): void {
   for (const { name, blobs } of packs)
-    if (sizes.get(name) !== packSizeOf(blobs))
+    if (stored.get(name) !== packSizeOf(blobs))
       throw stale(`pack ${name.slice(0, 8)} was there when the repair was planned`);
 }
 
@@ -275,17 +275,16 @@ interface Salvage {
 async function salvageAll(
   repository: Repository,
   plan: IndexRepairPlan,
-  { stored, signal, work }: RepairOptions & { stored: readonly StoredFile[] },
+  { stored, signal, work }: RepairOptions & { stored: PackSizes },
 ): Promise<Salvage> {
   const lost = new Set<string>();
   const done = new Set<string>();
   const pace = newPacer(signal);
   const added = new Set(plan.add.map((pack) => pack.name));
   const wanted = new Set(plan.drop.map((pack) => pack.name).filter((name) => !added.has(name)));
-  const listed = new Set(stored.map(({ name }) => name));
   const salvage = async (copier: PackCopier, name: string, blobs: readonly IndexBlob[]): Promise<void> => {
     const found = await loadWhole(repository, name);
-    if (found === "gone" && !listed.has(name)) {
+    if (found === "gone" && !stored.has(name)) {
       for (const { id } of blobs) lost.add(objectIdOf(id));
       return;
     }
@@ -317,7 +316,7 @@ async function salvageAll(
       }
     });
     // In no index: what a repair that was killed has left, or what was damaged together with its index.
-    for (const { name, size } of stored)
+    for (const [name, size] of stored)
       if (wanted.has(name) && !indexed.has(name))
         await salvage(copier, name, await loadPackHeader(repository, name, size));
   });

@@ -7,6 +7,7 @@ import { LiveSet, requireComplete, type ReadTree } from "./live.ts";
 import type { LockCall } from "./locks.ts";
 import { packSizeOf, SMALL_PACK, type WorkDirectory } from "./pack-copy.ts";
 import type { DamagedFile, Repository } from "./repository.ts";
+import { type PackSizes, packSizes } from "./storage/storage.ts";
 import { strikeNamed } from "./unindexed-packs.ts";
 
 export interface SweepOptions extends LockCall {
@@ -133,7 +134,7 @@ export async function planSweep(repository: Repository, options: SweepOptions): 
   const live = new LiveSet(index);
   await live.mark(roots, options.readTree, options);
   requireComplete(live, options);
-  const stored = new Map((await repository.storage.list("data")).map((file) => [file.name, file.size]));
+  const stored = await packSizes(repository.storage);
   const { packs, duplicates, unindexed } = await readFacts(repository, { index, live, stored, signal: options.signal });
   settleDuplicates(index, packs, duplicates);
   countLive(index, live, packs);
@@ -148,7 +149,7 @@ async function currentIndex(repository: Repository, { index, cachePath, signal }
 
 async function readFacts(
   repository: Repository,
-  from: { index: BlobIndex; live: LiveSet; stored: Map<string, number>; signal: AbortSignal | undefined },
+  from: { index: BlobIndex; live: LiveSet; stored: PackSizes; signal: AbortSignal | undefined },
 ): Promise<{ packs: Map<string, PackFacts>; duplicates: Duplicate[]; unindexed: Map<string, number> }> {
   const unindexed = new Map(from.stored);
   const packs = new Map<string, PackFacts>();

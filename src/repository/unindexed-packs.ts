@@ -2,13 +2,13 @@ import { objectIdOf } from "../ids.ts";
 import type { BlobIndex } from "./blob-index.ts";
 import { eachIndexFile, type IndexFileContent } from "./index-set.ts";
 import type { DamagedFile, Repository } from "./repository.ts";
-import type { StoredFile } from "./storage/storage.ts";
+import type { PackSizes } from "./storage/storage.ts";
 
 /** Pack files in no index: what a killed writer left. Here alone is said which these are. */
 
 export interface UnindexedPacks {
   /** Bytes by name. */
-  readonly packs: ReadonlyMap<string, number>;
+  readonly packs: PackSizes;
   /** Index files that cannot be read: what only they name is among the packs. */
   readonly damaged: readonly DamagedFile[];
 }
@@ -28,11 +28,11 @@ export function strikeNamed(packs: Map<string, number>, file: IndexFileContent):
  */
 export async function findUnindexed(
   repository: Repository,
-  stored: readonly StoredFile[],
+  stored: PackSizes,
   index: BlobIndex | null,
 ): Promise<UnindexedPacks> {
   const packs = new Map<string, number>();
-  for (const { name, size } of stored)
+  for (const [name, size] of stored)
     if (index === null || index.listings(Buffer.from(name, "hex")) === 0) packs.set(name, size);
   if (packs.size === 0) return { packs, damaged: [] };
   const names = (await repository.storage.list("index")).map(({ name }) => name);

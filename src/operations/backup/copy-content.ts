@@ -6,6 +6,7 @@ import { EntrySet } from "../../repository/entry-set.ts";
 import type { RepositoryLock } from "../../repository/locks.ts";
 import { lostEntries } from "../../repository/near-packs.ts";
 import type { ListedSnapshot } from "../../repository/repository.ts";
+import { packSizes } from "../../repository/storage/storage.ts";
 import { runTransfer } from "../../repository/transfer.ts";
 import { planTransfer, type TransferPlan } from "../../repository/transfer-plan.ts";
 import type { CopyBackupsOptions, TransferredSize } from "../contract.ts";
@@ -95,7 +96,7 @@ export class Bringing {
   }
 
   async #careful({ storage }: RepositoryAccess, source: BlobIndex): Promise<Careful> {
-    return { isLost: lostEntries(source, await storage.list("data")), seen: new EntrySet(source.count) };
+    return { isLost: lostEntries(source, await packSizes(storage)), seen: new EntrySet(source.count) };
   }
 
   async #plan(snapshots: readonly ListedSnapshot[], careful?: Careful): Promise<TransferPlan> {

@@ -5,7 +5,7 @@ import { lostPacks, type NearPacks } from "../../repository/near-packs.ts";
 import { NearReader, treePackEnds } from "../../repository/near-reader.ts";
 import type { DamagedFile, ListedSnapshot, Repository, SnapshotListing } from "../../repository/repository.ts";
 import type { RepositoryLock } from "../../repository/locks.ts";
-import type { StoredFile } from "../../repository/storage/storage.ts";
+import { packSizes, type StoredFile } from "../../repository/storage/storage.ts";
 import type { CallOptions } from "../contract.ts";
 import type { FetchArea } from "./fetch-area.ts";
 import { readableOf } from "./find-snapshot.ts";
@@ -101,7 +101,7 @@ export async function withoutLost(
   index: BlobIndex,
   { signal, onWarning }: CallOptions,
 ): Promise<BlobIndex> {
-  const lost = lostPacks(index, await access.storage.list("data"));
+  const lost = lostPacks(index, await packSizes(access.storage));
   if (lost.length === 0) return index;
   onWarning?.(
     `${access.location} has lost or cut ${plural(lost.length, "pack")}: what is needed of that now is stored again; \`cairn backup verify\` says what else it costs`,
@@ -116,7 +116,7 @@ export async function readFromWhatIsThere(
   { signal }: CallOptions,
 ): Promise<void> {
   if (!isLocal(access)) return;
-  const lost = new Set(lostPacks(index, await access.storage.list("data")));
+  const lost = new Set(lostPacks(index, await packSizes(access.storage)));
   if (lost.size > 0) index.readElsewhere(lost, await BlobIndex.without(lost, access.repository, signal));
 }
 

@@ -3,6 +3,7 @@ import type { BlobIndex } from "../../repository/blob-index.ts";
 import { compact } from "../../repository/compact.ts";
 import { NearReader } from "../../repository/near-reader.ts";
 import { previewSweep, runSweep, type SweepOptions } from "../../repository/remove.ts";
+import { packSizes } from "../../repository/storage/storage.ts";
 import type { CallOptions, PruneBackupsOptions, PruneBackupsResult } from "../contract.ts";
 import { removalHint } from "./find-snapshot.ts";
 import { lockCall, type RepositoryAccess } from "./repository-access.ts";
@@ -29,7 +30,7 @@ export async function pruneBackups(
   const { maxUnused = MAX_UNUSED, signal } = options;
   if (!(maxUnused >= 0 && maxUnused <= 1)) throw new CairnError("usage", `not a share from 0 to 1: ${maxUnused}`);
   const near = access.near();
-  const sizes = new Map((await access.storage.list("data")).map(({ name, size }) => [name, size]));
+  const sizes = await packSizes(access.storage);
   const reader = new NearReader({ repository: access.repository, near, ends: sizes, signal });
   let trees = 0;
   const sweep: SweepOptions = {

@@ -20,6 +20,7 @@ import type { PackedBlobs } from "../../repository/packed-blobs.ts";
 import { removeSnapshots } from "../../repository/remove.ts";
 import { loadPackHeader } from "../../repository/repair.ts";
 import type { ListedSnapshot } from "../../repository/repository.ts";
+import { packSizes } from "../../repository/storage/storage.ts";
 import { type LostEntry, type MendedTree, TreeMender } from "../../repository/tree-mender.ts";
 import type { RepairSnapshotsOptions, RepairSnapshotsResult, RepairedSnapshot } from "../contract.ts";
 import { chosenSnapshots } from "./list.ts";
@@ -111,7 +112,7 @@ class SnapshotRepair {
   async #requireIndexed(): Promise<void> {
     const { access, index } = this.#parts;
     if (index.damaged.length > 0) throw firstRepair(`${index.damaged.length} index files cannot be read`);
-    const lost = lostPacks(index, await access.storage.list("data"));
+    const lost = lostPacks(index, await packSizes(access.storage));
     if (lost.length > 0) throw firstRepair(`${lost.length} packs are missing or cut`);
   }
 
@@ -121,7 +122,7 @@ class SnapshotRepair {
     const { access, index } = this.#parts;
     const listed = new Set<string>();
     for (let pack = 0; pack < index.table.packCount; pack++) listed.add(objectIdOf(index.table.packId(pack)));
-    for (const { name, size } of await access.storage.list("data")) {
+    for (const [name, size] of await packSizes(access.storage)) {
       if (listed.has(name)) continue;
       const blobs = await headerOf(access, name, size);
       if (blobs.some(({ id }) => missing.has(objectIdOf(id))))

@@ -2,6 +2,7 @@ import { newPacer, type Pacer } from "../../pacer.ts";
 import { type BlobIndex, DATA_BLOB, TREE_BLOB } from "../../repository/blob-index.ts";
 import { EntrySet } from "../../repository/entry-set.ts";
 import type { ListedSnapshot } from "../../repository/repository.ts";
+import { packSizes } from "../../repository/storage/storage.ts";
 import { findUnindexed } from "../../repository/unindexed-packs.ts";
 import type { BackupSelection, BackupStats, BackupStatsOptions } from "../contract.ts";
 import { warnOfUnreadable } from "./find-snapshot.ts";
@@ -25,15 +26,15 @@ async function stats(
   selected: BackupSelection | null,
 ): Promise<BackupStats> {
   const { storage } = access;
-  const packs = await storage.list("data");
+  const packs = await packSizes(storage);
   const all = newCounts();
   for (let entry = 0; entry < index.count; entry++) count(all, index, entry);
   const unindexed = await findUnindexed(access.repository, packs, index);
   return {
     ...access.info,
     snapshots: (await storage.list("snapshots")).length,
-    packs: packs.length,
-    pack_bytes: packs.reduce((sum, { size }) => sum + size, 0),
+    packs: packs.size,
+    pack_bytes: [...packs.values()].reduce((sum, size) => sum + size, 0),
     unindexed_packs: unindexed.packs.size,
     index_files: (await storage.list("index")).length,
     ...all,

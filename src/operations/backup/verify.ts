@@ -13,7 +13,7 @@ import {
 } from "../../repository/check.ts";
 import { explain } from "../../repository/consequences.ts";
 import { NearReader } from "../../repository/near-reader.ts";
-import type { StoredFile } from "../../repository/storage/storage.ts";
+import { packSizes, type StoredFile } from "../../repository/storage/storage.ts";
 import type { BackupProblem, VerifyBackupOptions, VerifyBackupResult } from "../contract.ts";
 import { chosenSnapshots } from "./list.ts";
 import { checkByRestoring } from "./restore-check.ts";
@@ -76,7 +76,7 @@ async function readRepository(
   const { subset, quick, signal } = options;
   const near = access.near();
   // Also what no index lists; and on a storage that is not local how much of a pack of trees is brought at once.
-  const sizes = new Map((await access.storage.list("data")).map(({ name, size }) => [name, size]));
+  const sizes = await packSizes(access.storage);
   const reader = new NearReader({ repository: access.repository, near, ends: sizes, signal });
   const stop = new AbortController();
   const all = { ...options, signal: signal === undefined ? stop.signal : AbortSignal.any([signal, stop.signal]) };

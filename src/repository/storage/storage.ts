@@ -128,6 +128,13 @@ export interface Storage {
   close?(): Promise<void>;
 }
 
+/** Bytes of each pack that a storage has, by name. */
+export type PackSizes = ReadonlyMap<string, number>;
+
+export async function packSizes(storage: Storage): Promise<Map<string, number>> {
+  return new Map((await storage.list("data")).map(({ name, size }) => [name, size]));
+}
+
 /** Kinds whose folder is made with the first file in it: those below `data` where they are missing, and rustic makes none for locks. */
 export function comesWithFolder(kind: FileKind): boolean {
   return kind === "data" || kind === "locks";
