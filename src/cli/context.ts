@@ -1,9 +1,9 @@
 import { existsSync, realpathSync } from "node:fs";
 import { basename, dirname, isAbsolute, join, relative, resolve } from "node:path";
 import { CairnError } from "../errors.ts";
-import type { CairnLibrary, CallOptions, Client, GuardName, PathInput } from "../operations/contract.ts";
+import type { CairnLibrary, CallOptions, Client, PathInput } from "../operations/contract.ts";
 import type { CommandTable } from "./definitions.ts";
-import { parseBase64, usage } from "./input.ts";
+import { parseBase64, parseGuards, usage } from "./input.ts";
 import type { ProgressMode, ProgressReporter } from "./progress.ts";
 import { printable, shellQuote } from "./render/format.ts";
 import type { Style } from "./render/style.ts";
@@ -242,15 +242,6 @@ export class Context {
   async close(): Promise<void> {
     await this.#client?.close();
   }
-}
-
-const GUARDS: Readonly<Record<GuardName, true>> = { home: true, nested: true, git: true, space: true, holders: true };
-
-export function parseGuards(names: readonly string[]): GuardName[] {
-  return names.map((name) => {
-    if (Object.hasOwn(GUARDS, name)) return name as GuardName;
-    throw usage(`--allow knows ${Object.keys(GUARDS).join(", ")}; found ${JSON.stringify(name)}`);
-  });
 }
 
 /**

@@ -1,5 +1,6 @@
 import { CairnError } from "../errors.ts";
-import type { EngineType, MethodOption } from "../operations/contract.ts";
+import type { EngineType, GuardName, MethodOption } from "../operations/contract.ts";
+import type { OptionDefinition } from "./definitions.ts";
 
 type Argument = string | string[] | undefined;
 
@@ -133,4 +134,21 @@ export function parseMethod(input: Input): MethodOption {
   if (text === undefined) return {};
   if (text === "exchange" || text === "entries") return { method: text };
   throw usage(`--method knows exchange and entries; found ${JSON.stringify(text)}`);
+}
+
+const GUARDS: Readonly<Record<GuardName, true>> = { home: true, nested: true, git: true, space: true, holders: true };
+
+/** `--allow`, of a command that has these guards. */
+export function allowOption(
+  guards: readonly GuardName[],
+  text = `override a guard: ${guards.join(", ")}; may be repeated`,
+): OptionDefinition {
+  return { flags: "--allow <guard>", text, repeat: true, values: guards };
+}
+
+export function parseGuards(names: readonly string[]): GuardName[] {
+  return names.map((name) => {
+    if (Object.hasOwn(GUARDS, name)) return name as GuardName;
+    throw usage(`--allow knows ${Object.keys(GUARDS).join(", ")}; found ${JSON.stringify(name)}`);
+  });
 }

@@ -1,8 +1,7 @@
 import type { EngineResult, GuardName } from "../../operations/contract.ts";
 import type { CommandDefinition, Outcome } from "../command.ts";
 import type { Context } from "../context.ts";
-import { parseGuards } from "../context.ts";
-import { ENGINES, parseEngine, usage } from "../input.ts";
+import { allowOption, ENGINES, parseEngine, parseGuards, usage } from "../input.ts";
 import type { Input } from "../input.ts";
 import { printable } from "../render/format.ts";
 
@@ -16,12 +15,7 @@ export const command: CommandDefinition = {
     },
   ],
   options: [
-    {
-      flags: "--allow <guard>",
-      text: "set: holders: convert the folder although what others have open cannot be known",
-      repeat: true,
-      values: ["holders"],
-    },
+    allowOption(["holders"], "set: holders: convert the folder although what others have open cannot be known"),
   ],
   examples: [
     {

@@ -1,8 +1,8 @@
 import type { ForkOptions } from "../../operations/contract.ts";
 import type { CommandDefinition, Outcome } from "../command.ts";
 import type { Context } from "../context.ts";
-import { parseGuards } from "../context.ts";
 import { EXIT_PARTLY } from "../envelope.ts";
+import { allowOption, parseGuards } from "../input.ts";
 import type { Input } from "../input.ts";
 import { formatBytes, plural, printable, shellQuote } from "../render/format.ts";
 
@@ -18,12 +18,7 @@ export const command: CommandDefinition = {
       flags: "--standalone",
       text: "a control directory of its own, where `init` would make it; --control-dir is that of the workspace that is forked",
     },
-    {
-      flags: "--allow <guard>",
-      text: "override a guard: home, nested, git, space; may be repeated",
-      repeat: true,
-      values: ["home", "nested", "git", "space"],
-    },
+    allowOption(["home", "nested", "git", "space"]),
   ],
   examples: [
     { line: "cairn fork head ../try-it", text: "a second folder with the same state and a life of its own" },

@@ -1,8 +1,7 @@
 import type { AdoptOptions, Client, InitOptions } from "../../operations/contract.ts";
 import type { CommandDefinition, Outcome } from "../command.ts";
 import type { Context } from "../context.ts";
-import { parseGuards } from "../context.ts";
-import { ENGINES, parseEngine, usage } from "../input.ts";
+import { allowOption, ENGINES, parseEngine, parseGuards, usage } from "../input.ts";
 import type { Input } from "../input.ts";
 import { printable } from "../render/format.ts";
 
@@ -21,12 +20,7 @@ export const command: CommandDefinition = {
     },
     { flags: "--self-contained", text: "make DIR/main the workspace and DIR/.cairn the control directory" },
     { flags: "--quota <size>", text: "how large the store may grow, e.g. 50GiB; default: 20 % of the file system" },
-    {
-      flags: "--allow <guard>",
-      text: "override a guard: home, nested, git, space, holders; may be repeated",
-      repeat: true,
-      values: ["home", "nested", "git", "space", "holders"],
-    },
+    allowOption(["home", "nested", "git", "space", "holders"]),
   ],
   examples: [
     { line: "cairn init ~/project", text: "begin to keep a folder; nothing in it moves" },

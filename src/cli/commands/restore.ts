@@ -1,7 +1,7 @@
 import type { RestoreOptions } from "../../operations/contract.ts";
 import type { CommandDefinition, Outcome } from "../command.ts";
-import { type Context, parseGuards } from "../context.ts";
-import { METHOD_OPTION, parseMethod, usage } from "../input.ts";
+import type { Context } from "../context.ts";
+import { allowOption, METHOD_OPTION, parseGuards, parseMethod, usage } from "../input.ts";
 import type { Input } from "../input.ts";
 import { planOutcome, restoreOutcome } from "../restore-outcome.ts";
 
@@ -14,7 +14,7 @@ export const command: CommandDefinition = {
   options: [
     { flags: "--plan", text: "say what would be done, do nothing" },
     { flags: "--to <dir>", text: "write into this absent or empty folder instead" },
-    { flags: "--allow <guard>", text: "override a guard of --to: space", repeat: true, values: ["space"] },
+    allowOption(["space"], "override a guard of --to: space"),
     METHOD_OPTION,
     { flags: "--keep-present", text: "let entries stay that the save point does not have" },
     {

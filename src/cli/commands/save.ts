@@ -1,9 +1,8 @@
 import type { Cause, SaveOptions } from "../../operations/contract.ts";
 import type { CommandDefinition, Outcome } from "../command.ts";
 import type { Context } from "../context.ts";
-import { parseGuards } from "../context.ts";
 import { EXIT_PARTLY } from "../envelope.ts";
-import { usage } from "../input.ts";
+import { allowOption, parseGuards, usage } from "../input.ts";
 import type { Input } from "../input.ts";
 
 export const command: CommandDefinition = {
@@ -20,12 +19,7 @@ export const command: CommandDefinition = {
     { flags: "--refuse-detached", text: "fail when the folder stands at an older point" },
     { flags: "--reread", text: "read every file, whatever its times say" },
     { flags: "--cross-mounts", text: "go into other file systems mounted inside" },
-    {
-      flags: "--allow <guard>",
-      text: "override a guard: home, nested, git, space; may be repeated",
-      repeat: true,
-      values: ["home", "nested", "git", "space"],
-    },
+    allowOption(["home", "nested", "git", "space"]),
   ],
   examples: [
     { line: "cairn save", text: "the folder you are in" },
