@@ -1,4 +1,4 @@
-import { newArena } from "../native.ts";
+import { type Arena, newArena } from "../native.ts";
 import { inDirectory, putName, syscalls } from "./syscalls.ts";
 
 /** Extended attributes of one folder; for the few folders that no scan has read. */
@@ -10,20 +10,27 @@ const LIST_VERSION = 2;
 const TAG_GROUP = 0x04;
 const TAG_MASK = 0x10;
 
+/** Made when it is first needed, and kept: to allocate it takes longer than to ask. Nothing waits while it is in use. */
+let kept: { name: Arena; answer: Arena } | undefined;
+
+function arenas(): { name: Arena; answer: Arena } {
+  return (kept ??= { name: newArena(512), answer: newArena(ROOM) });
+}
+
 /** Names and values, as text that is equal for equal attributes. */
 export function attributesOf(folder: Buffer): string[] {
   const sys = syscalls();
-  const [name, list, value] = [newArena(512), newArena(ROOM), newArena(ROOM)];
+  const { name, answer } = arenas();
   return inDirectory(folder, (fd) => {
-    const length = Math.max(sys.flistxattr(fd, list), 0);
-    const names = Buffer.from(list.bytes.subarray(0, length))
+    const length = Math.max(sys.flistxattr(fd, answer), 0);
+    const names = Buffer.from(answer.bytes.subarray(0, length))
       .toString("latin1")
       .split("\0")
       .filter((each) => each !== "");
     return names.toSorted().map((each) => {
       putName(name, 0, Buffer.from(each, "latin1"));
-      const size = sys.fgetxattr(fd, name, 0, value, 0);
-      return `${each}=${Buffer.from(value.bytes.subarray(0, Math.max(size, 0))).toString("hex")}`;
+      const size = sys.fgetxattr(fd, name, 0, answer, 0);
+      return `${each}=${Buffer.from(answer.bytes.subarray(0, Math.max(size, 0))).toString("hex")}`;
     });
   });
 }
@@ -42,11 +49,11 @@ export function listedGroupBits(folder: Buffer): number | undefined {
 }
 
 function accessListOf(folder: Buffer): Buffer | null {
-  const [name, value] = [newArena(64), newArena(ROOM)];
+  const { name, answer } = arenas();
   putName(name, 0, ACCESS_ACL);
   try {
-    const size = inDirectory(folder, (fd) => syscalls().fgetxattr(fd, name, 0, value, 0));
-    return size < 0 ? null : Buffer.from(value.bytes.subarray(0, size));
+    const size = inDirectory(folder, (fd) => syscalls().fgetxattr(fd, name, 0, answer, 0));
+    return size < 0 ? null : Buffer.from(answer.bytes.subarray(0, size));
   } catch {
     return null;
   }
