@@ -6,7 +6,6 @@ import { failpoint } from "../failpoint.ts";
 import { encodePin, encodeTags, encodeVerification } from "../formats/control.ts";
 import type { PinFile, VerificationFile } from "../formats/control.ts";
 import type { Descriptor } from "../formats/descriptor.ts";
-import type { SealFile } from "../formats/seal-file.ts";
 import {
   TEMPORARY_PREFIX,
   durableRemove,
@@ -22,7 +21,7 @@ import { orderedWrite } from "../fs/ordered-write.ts";
 import { clearAway, removeAll } from "../fs/remove-all.ts";
 import { newWorkDirectory } from "../fs/work-directory.ts";
 import type { SavePointId } from "../ids.ts";
-import { encodeDescriptorFile, encodeSealFile, MAX_DESCRIPTOR_BYTES } from "./descriptor-file.ts";
+import { encodeDescriptorFile, MAX_DESCRIPTOR_BYTES } from "./descriptor-file.ts";
 import { pointDirectoryName, pointPaths } from "./control-layout.ts";
 import type { PointPaths, WorkspacePaths } from "./control-layout.ts";
 import { PointCatalog } from "./point-catalog.ts";
@@ -429,9 +428,9 @@ export class Points {
     removeLeftovers(this.#directory, { exclusive: true });
   }
 
-  /** Seals a point: from now on it reads as if it had been read when it was made. Durable by rename. */
-  seal(sequence: number, seal: SealFile): Point {
-    durableWrite(this.pathsOf(sequence).seal, encodeSealFile(seal));
+  /** Seals a point, by the bytes of its seal's file: from now on it reads as if it had been read when it was made. Durable by rename. */
+  seal(sequence: number, file: Uint8Array): Point {
+    durableWrite(this.pathsOf(sequence).seal, file);
     return this.read(sequence);
   }
 

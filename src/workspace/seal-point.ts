@@ -70,7 +70,7 @@ export async function sealPoint(
   // It speaks of what the seal before has.
   if (isAgain) rmSync(verification, { force: true });
   failpoint("seal.origins-removed");
-  const sealed = workspace.points.seal(sequence, staged.seal);
+  const sealed = workspace.points.seal(sequence, staged.file);
   failpoint("seal.committed");
   if (isAgain) await discardOthers(workspace, descriptor.save_point_id);
   removeIntentLink(workspace.found.paths.journal, SEAL_JOURNAL);
@@ -80,6 +80,8 @@ export async function sealPoint(
 
 interface Staged {
   seal: SealFile;
+  /** as it is written */
+  file: Uint8Array;
   settled?: () => Promise<void>;
   discard?: () => Promise<void>;
 }
@@ -146,8 +148,7 @@ async function stageBy(
     warnOfLongRules(staged.scan.notes.longRules, { ...descriptor, ...call });
     const { settled, discard } = staged;
     const seal = sealOf(point, staged, { parent, rules });
-    encodeSealFile(seal);
-    return { seal, settled, discard };
+    return { seal, file: encodeSealFile(seal), settled, discard };
   } catch (error) {
     // Nothing of it goes into the stat cache: what it has is not looked at again.
     await staged?.discard();
@@ -180,7 +181,9 @@ async function stageAsParent(workspace: Workspace, point: Point, call: Workspace
     root: workspace.found.recordedFolder ?? workspace.root,
     ...call,
   });
-  return content === null ? null : { seal: sealAs(point, { known, content }) };
+  if (content === null) return null;
+  const seal = sealAs(point, { known, content });
+  return { seal, file: encodeSealFile(seal) };
 }
 
 /** Whether a point holds its parent's tree, all of which the parent's seal knows, and leaves out the same of it. */
