@@ -11,6 +11,7 @@ import { MISREAD_TREE, noteReading } from "./misread-tree.ts";
 import type { Point } from "./point-files.ts";
 import { Points } from "./points.ts";
 import { stageRequest } from "./record-point.ts";
+import { rulesOf } from "./restore.ts";
 import { treeOwner, treePlace } from "./shared-trees.ts";
 import { type DiffAspect, diffTrees } from "./tree-diff.ts";
 import type { Workspace, WorkspaceCall } from "./workspace.ts";
@@ -90,12 +91,11 @@ async function readTree(
   { point, place }: Pick<Held, "point"> & { place: string },
   call: WorkspaceCall,
 ): Promise<TreeProblem[]> {
-  const { save_point_id: id, rules, state_digest: state } = point.descriptor;
+  const { save_point_id: id, state_digest: state } = point.descriptor;
   const told = { point: id, kind: MISREAD_TREE, hint: HINT };
   let looked: LookedAt;
   try {
-    const recorded = { excludes: rules.exclude, files: rules.files ?? [] };
-    const request = stageRequest(workspace, { ...call, reread: true }, { rules: recorded, head: null, id });
+    const request = stageRequest(workspace, { ...call, reread: true }, { rules: rulesOf(point), head: null, id });
     looked = await workspace.engine.look({ ...request, root: Buffer.from(place) });
   } catch (error) {
     throwIfAborted(call.signal);
