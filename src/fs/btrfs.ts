@@ -20,7 +20,6 @@ import {
   REQUEST,
   ROOT_INODE,
   ROOTREF,
-  SPEC_BY_ID,
   VOL_ARGS_NAME,
   VOL_ARGS_V2,
 } from "./btrfs-abi.ts";
@@ -375,16 +374,6 @@ export function destroySubvolumeNow(place: Buffer): void {
 }
 
 const FOLDER = fs.constants.O_RDONLY | fs.constants.O_DIRECTORY;
-
-/** The same by id, for a subvolume whose path is not reachable; `fd` is anything on that file system. Linux 5.7. */
-export async function destroySubvolumeById(fd: number, id: number): Promise<void> {
-  const argument = newArena(ARGUMENT_SIZE);
-  const view = viewOf(argument);
-  view.setBigUint64(VOL_ARGS_V2.FLAGS, SPEC_BY_ID, true);
-  view.setBigUint64(VOL_ARGS_V2.ID, BigInt(id), true);
-  const errno = await callBtrfs(fd, REQUEST.SNAP_DESTROY_V2, argument);
-  if (errno !== 0) throw failure(errno, `remove the subvolume with the id ${id}`, DESTROY_HINTS);
-}
 
 function flagsOf(fd: number, argument: Arena): bigint {
   const errno = ask(fd, REQUEST.SUBVOL_GETFLAGS, argument);

@@ -291,11 +291,6 @@ export class BlobIndex {
     if (this.covered.delete(indexName)) this.#uncached += CACHE_EVERY;
   }
 
-  /** True when the cache on the disk has all that this index has. */
-  get isCached(): boolean {
-    return this.#cache !== null && this.#uncached === 0;
-  }
-
   /** Writes the cache when enough has changed since, or always with `force`. Best effort; true when written. */
   saveCache(force = false): boolean {
     if (this.#cache === null || (!force && this.#uncached < CACHE_EVERY)) return false;

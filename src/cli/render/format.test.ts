@@ -13,7 +13,7 @@ import {
   printable,
 } from "./format.ts";
 import { makeStyle, PLAIN, wantsColour } from "./style.ts";
-import { cutToWidth, renderTable } from "./table.ts";
+import { renderTable } from "./table.ts";
 
 test("bytes have three digits and a unit", () => {
   const sizes = [0, 1, 999, 1000, 1024, 1536, 10_240, 1_048_576, 1_048_575, 2 ** 31, 2 ** 53];
@@ -117,10 +117,4 @@ test("columns are aligned whatever the letters' widths and colours", async () =>
     ]),
     [`${style.red("ab")}   x`, "abc  y"],
   );
-});
-
-test("text is cut to a width, never through a wide letter", async () => {
-  assert.equal(await cutToWidth("abcdef", 6), "abcdef");
-  assert.equal(await cutToWidth("abcdef", 4), "abc…");
-  assert.equal(await cutToWidth("日本語", 4), "日…");
 });

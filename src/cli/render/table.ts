@@ -37,15 +37,3 @@ function pad(cell: string, missing: number, toTheRight: boolean): string {
   const blanks = " ".repeat(Math.max(0, missing));
   return toTheRight ? blanks + cell : cell + blanks;
 }
-
-/** The text cut to so many columns, with `…` where something is missing. */
-export async function cutToWidth(text: string, columns: number): Promise<string> {
-  const measure = await measureFor([[text]]);
-  if (measure(text) <= columns) return text;
-  let cut = "";
-  for (const character of text) {
-    if (measure(cut + character) > columns - 1) break;
-    cut += character;
-  }
-  return `${cut}…`;
-}
