@@ -1,6 +1,6 @@
 import type { CairnError, ErrorCode } from "../errors.ts";
 
-export const SCHEMA_VERSION = 1;
+const SCHEMA_VERSION = 1;
 export const EXIT_PARTLY = 10;
 
 /** The one object that `--json` prints on stdout, for every command and every failure. */

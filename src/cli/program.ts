@@ -169,7 +169,7 @@ interface Wanted {
 }
 
 /** The whole program; only one command, if any, with its arguments and options. */
-export function buildProgram({ definition, group }: Wanted, called: Called): Command {
+function buildProgram({ definition, group }: Wanted, called: Called): Command {
   const program = new Command("cairn")
     .description("Keeps every state of the folders that agents and people work in.")
     .version(VERSION, "-V, --version", "print the version")

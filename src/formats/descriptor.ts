@@ -7,9 +7,9 @@ import { checkPath, decodeRecord, encodeChecked, encodeRecord, recordPath, type 
  * therefore not inside.
  */
 
-export const DESCRIPTOR_FORMAT = "cairn.descriptor";
+const DESCRIPTOR_FORMAT = "cairn.descriptor";
 /** Of points that hold a tree; the others say 1, which earlier programs read too. */
-export const DESCRIPTOR_VERSION = 2;
+const DESCRIPTOR_VERSION = 2;
 /** Omitted entries beyond these are only counted. */
 export const MAX_OMITTED = 1000;
 

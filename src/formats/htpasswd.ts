@@ -38,7 +38,7 @@ const OTHER_SCHEMES: readonly { begins: RegExp; name: string }[] = [
 ];
 
 /** True for a name that a user may have: it may be a folder's name too. */
-export function isUserName(name: string): boolean {
+function isUserName(name: string): boolean {
   return USER.test(name);
 }
 

@@ -115,7 +115,7 @@ const SPANS = [
 const SPAN = /^(?:\d{1,6}[ymwdh]){1,5}$/;
 
 /** True for a span such as `30d`, `2w`, `12h` or `1y6m`. */
-export function isSpan(text: string): boolean {
+function isSpan(text: string): boolean {
   return SPAN.test(text);
 }
 

@@ -9,7 +9,7 @@ export type ChunkMemory = SharedMemory;
 /** Files up to this size are one blob; no chunk but a file's last is smaller. */
 export const MIN_CHUNK = 512 * 1024;
 /** From here on a chunk is cut more readily. */
-export const NORMAL_CHUNK = 1024 * 1024;
+const NORMAL_CHUNK = 1024 * 1024;
 export const MAX_CHUNK = 8 * 1024 * 1024;
 
 /** Offset of the caller's bytes in a chunk memory; what lies before belongs to the kernel. */

@@ -61,7 +61,7 @@ export interface PackWriterOptions {
   onPack(pack: FinishedPack): void;
 }
 
-export const DEFAULT_PACK_SIZE = 16 * 1024 * 1024;
+const DEFAULT_PACK_SIZE = 16 * 1024 * 1024;
 const STAGE_SIZE = 256 * 1024;
 const STAGE_ROOM = 1024 * 1024;
 const COPY_SIZE = 1024 * 1024;

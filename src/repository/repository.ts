@@ -19,7 +19,7 @@ import { labelOf, type SaveOptions, type Storage, type StoredFile } from "./stor
 import { packPlain, unpackPlain } from "./unpacked.ts";
 
 /** For a password that is 32 random bytes: guessing is hopeless at any cost, so the cost is small. */
-export const CHEAP_SCRYPT: ScryptParameters = { N: 1024, r: 8, p: 1 };
+const CHEAP_SCRYPT: ScryptParameters = { N: 1024, r: 8, p: 1 };
 
 /** restic reads larger index files, but keeps its own below this. */
 const MAX_INDEX_BYTES = 8 * 1024 * 1024 - 64 * 1024;

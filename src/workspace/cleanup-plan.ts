@@ -73,7 +73,7 @@ export async function planCleanup(workspace: Workspace, input: CleanupInput): Pr
 }
 
 /** The rules' word, but for what is protected. Newest first. */
-export function decideByRules(
+function decideByRules(
   points: readonly Point[],
   rules: RetentionRules,
   protections: ReadonlyMap<SavePointId, readonly Protection[]>,

@@ -217,7 +217,7 @@ export function checkSpace(controlRoot: string, estimateBytes: number, options: 
 }
 
 /** The share of its file system that a control directory may fill unless told. */
-export const DEFAULT_QUOTA_SHARE = 0.2;
+const DEFAULT_QUOTA_SHARE = 0.2;
 
 /** The quota in force, in bytes: the one that was set, else a fifth of the control directory's file system. */
 export function quotaBytes(controlRoot: string, configured: number | null | undefined): number {

@@ -117,7 +117,7 @@ export function sameIdentity(now: Identity, saved: Identity): boolean {
 }
 
 /** The same file with the same size and time; being renamed changes neither. */
-export function sameContent(now: Identity, saved: Identity): boolean {
+function sameContent(now: Identity, saved: Identity): boolean {
   const directory = (now.mode & 0xf000) === 0x4000;
   if (now.inode !== saved.inode) return false;
   return directory || (now.size === saved.size && now.mtimeSec === saved.mtimeSec && now.mtimeNs === saved.mtimeNs);

@@ -26,7 +26,7 @@ export interface RetentionDecision {
   reasons: string[];
 }
 
-export const DEFAULT_KEEP_UNDO = { count: 20, within: "30d" } as const;
+const DEFAULT_KEEP_UNDO = { count: 20, within: "30d" } as const;
 
 const HOUR_MS = 3_600_000;
 

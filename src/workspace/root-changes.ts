@@ -15,7 +15,7 @@ import type { DiffAspect, Difference } from "./tree-diff.ts";
  */
 
 /** The path by which the folder itself goes. */
-export const OWN_PATH: Uint8Array = new Uint8Array(0);
+const OWN_PATH: Uint8Array = new Uint8Array(0);
 const NOTHING = new Uint8Array(32);
 
 /** As a point has it. */

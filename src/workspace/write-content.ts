@@ -105,7 +105,7 @@ function isCopiedWhole(workspace: Workspace, point: Point, folder: Buffer): bool
 }
 
 /** Number of entries of a point. */
-export function countOf(point: Point): number {
+function countOf(point: Point): number {
   const { files, directories, links, other } = point.descriptor.entries;
   return files + directories + links + other;
 }

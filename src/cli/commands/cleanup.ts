@@ -182,7 +182,7 @@ async function setPolicy(
 }
 
 /** JSON names are snake_case everywhere. */
-export function policyData(policy: PolicyResult): unknown {
+function policyData(policy: PolicyResult): unknown {
   return {
     retention: policy.retention === null ? null : storedRetention(policy.retention),
     quota_bytes: policy.quota_bytes,

@@ -76,7 +76,7 @@ function readOptions(context: Context, input: Input): SaveOptions {
   return options;
 }
 
-export function parseCause(text: string): Cause {
+function parseCause(text: string): Cause {
   let value: unknown;
   try {
     value = JSON.parse(text);

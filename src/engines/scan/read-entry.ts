@@ -28,7 +28,7 @@ export interface Extra {
 const UNCHANGED = [...MTIME_WORDS, ...CTIME_WORDS, ...INODE_WORDS];
 
 /** Fills a record's words from a stat result; name, flags, SUB and hash are left alone. */
-export function fillRecord(words: Uint32Array, base: number, s: Uint32Array): void {
+function fillRecord(words: Uint32Array, base: number, s: Uint32Array): void {
   words[base + R.MODE] = s[STAT.MODE]! & 0xffff;
   words[base + R.UID] = s[STAT.UID]!;
   words[base + R.GID] = s[STAT.GID]!;

@@ -36,7 +36,7 @@ export interface WalkedEntry {
  * read or followed. What vanishes meanwhile is passed over. `visit` answers false to stay out of a directory.
  * Throws `permission` for a directory that cannot be listed, `interrupted`.
  */
-export async function walkEntries(
+async function walkEntries(
   root: Uint8Array,
   visit: (entry: WalkedEntry) => boolean | void,
   signal?: AbortSignal,

@@ -26,7 +26,7 @@ const LOCK_WAIT_MS = 10_000;
 const WORK = { verify: "verify", restore: "write" } as const;
 
 /** `$XDG_CACHE_HOME/cairn`, else `~/.cache/cairn`; whatever lies there can be made again. */
-export function userCacheDirectory(env: Readonly<Record<string, string | undefined>> = process.env): string {
+function userCacheDirectory(env: Readonly<Record<string, string | undefined>> = process.env): string {
   return join(absolutePath(env, "XDG_CACHE_HOME") ?? join(homeDirectory(env), ".cache"), "cairn");
 }
 

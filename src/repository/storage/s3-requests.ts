@@ -35,7 +35,7 @@ export interface S3RequestsOptions extends HttpConnectionOptions {
   readonly addressing: S3Addressing;
 }
 
-export const EMPTY_SHA256 = createHash("sha256").digest("hex");
+const EMPTY_SHA256 = createHash("sha256").digest("hex");
 const SMALL_ANSWER = 64 << 10;
 /** An answer up to this long gets its memory at once; a longer one as it comes. */
 const AT_ONCE = 64 << 20;
