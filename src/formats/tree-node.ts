@@ -54,6 +54,9 @@ export interface TreeNode {
   foreign?: ForeignNode;
 }
 
+/** What of a node is set on an entry whose content is right. */
+export type NodeMetadata = Pick<TreeNode, "type" | "mode" | "uid" | "gid" | "mtimeSec" | "mtimeNs" | "xattrs">;
+
 /**
  * What the names of one file have in common: an inode's number alone is another file's too on another device. Begins with
  * a slash, as no path below a root does; null where nothing says that there are other names.

@@ -7,7 +7,7 @@ import type { TreeNode } from "./tree-node.ts";
 export { appendNode, beginTree, endTree } from "./tree-encode.ts";
 export { isEntryName } from "./tree-decode.ts";
 export { canBeOne, goModeOf, linkedInode, nodeTypeOf, unixModeOf } from "./tree-node.ts";
-export type { ForeignNode, NodeAttribute, NodeType, TreeNode } from "./tree-node.ts";
+export type { ForeignNode, NodeAttribute, NodeMetadata, NodeType, TreeNode } from "./tree-node.ts";
 
 /**
  * The nodes of a restic tree blob, sorted by raw name, whoever wrote it. They own their bytes.

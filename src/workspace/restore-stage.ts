@@ -4,7 +4,7 @@ import { type HoleList, isAnother, NodeWriter, type NotSet } from "../engines/wr
 import { type Identity, identityOf, RecordFinder } from "../engines/scan/find-record.ts";
 import type { ScanResult } from "../engines/scan/scan.ts";
 import type { HeldFiles } from "../engines/tree/held-files.ts";
-import { canBeOne, type TreeNode } from "../formats/tree.ts";
+import { canBeOne, type NodeMetadata, type TreeNode } from "../formats/tree.ts";
 import { isAtOrBelow, quotedPath } from "../fs/safe-path.ts";
 import { R, RECORD_WORDS } from "../fs/scan-table.ts";
 import { newPacer, type Pacer } from "../pacer.ts";
@@ -243,7 +243,7 @@ class Stager {
   }
 
   /** A directory that is equal in both states, from its record: only its times move by what happens inside. */
-  #unchangedDirectory(finder: RecordFinder, where: Uint8Array): TreeNode | null {
+  #unchangedDirectory(finder: RecordFinder, where: Uint8Array): NodeMetadata | null {
     const record = finder.find(where);
     if (record === null) return null;
     const old = identityOf(record);
@@ -251,21 +251,13 @@ class Stager {
     const words = record.table.records;
     const base = record.record * RECORD_WORDS;
     return {
-      name: new Uint8Array(0),
       type: "dir",
       mode: old.mode & 0o7777,
       mtimeSec: old.mtimeSec,
       mtimeNs: old.mtimeNs,
       uid: words[base + R.UID]!,
       gid: words[base + R.GID]!,
-      user: "",
-      group: "",
-      inode: 0n,
-      deviceId: 0n,
-      links: 0,
-      size: 0,
       xattrs: [],
-      device: 0n,
     };
   }
 }

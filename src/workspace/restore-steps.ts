@@ -1,4 +1,4 @@
-import type { TreeNode } from "../formats/tree.ts";
+import type { NodeMetadata } from "../formats/tree.ts";
 import type { Identity } from "../engines/scan/find-record.ts";
 import { sha256 } from "../crypto/hash.ts";
 import { CairnError } from "../errors.ts";
@@ -8,13 +8,7 @@ import { splitRaw } from "../fs/safe-path.ts";
 import type { LeftOutEntry } from "./record-point.ts";
 
 /** Metadata to be set on an entry whose content is right. */
-export interface StepMetadata {
-  type: TreeNode["type"];
-  mode: number;
-  uid: number;
-  gid: number;
-  mtimeSec: number;
-  mtimeNs: number;
+export interface StepMetadata extends Omit<NodeMetadata, "xattrs"> {
   xattrs: { name: string; value: string }[];
   /** attribute names to be taken away, base64 */
   dropXattrs: string[];
@@ -32,7 +26,7 @@ export type Step =
   | { op: "meta"; path: Uint8Array; old: Identity; metadata: StepMetadata }
   | { op: "dirmeta"; path: Uint8Array; metadata: StepMetadata };
 
-export function metadataOf(node: TreeNode, before: TreeNode | null): StepMetadata {
+export function metadataOf(node: NodeMetadata, before: NodeMetadata | null): StepMetadata {
   const base64 = (bytes: Uint8Array): string => Buffer.from(bytes).toString("base64");
   const names = new Set(node.xattrs.map(({ name }) => base64(name)));
   return {
@@ -48,27 +42,9 @@ export function metadataOf(node: TreeNode, before: TreeNode | null): StepMetadat
 }
 
 /** Metadata as the writer of nodes takes it. */
-export function nodeOfMetadata(metadata: StepMetadata): TreeNode {
-  return {
-    name: new Uint8Array(0),
-    type: metadata.type,
-    mode: metadata.mode,
-    mtimeSec: metadata.mtimeSec,
-    mtimeNs: metadata.mtimeNs,
-    uid: metadata.uid,
-    gid: metadata.gid,
-    user: "",
-    group: "",
-    inode: 0n,
-    deviceId: 0n,
-    links: 1,
-    size: 0,
-    xattrs: metadata.xattrs.map(({ name, value }) => ({
-      name: Buffer.from(name, "base64"),
-      value: Buffer.from(value, "base64"),
-    })),
-    device: 0n,
-  };
+export function nodeOfMetadata({ dropXattrs: _dropXattrs, xattrs, ...metadata }: StepMetadata): NodeMetadata {
+  const bytes = (base64: string): Buffer => Buffer.from(base64, "base64");
+  return { ...metadata, xattrs: xattrs.map(({ name, value }) => ({ name: bytes(name), value: bytes(value) })) };
 }
 
 /** What is done to the workspace, and what is known beforehand not to become as the target has it. */

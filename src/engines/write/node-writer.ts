@@ -1,6 +1,6 @@
 import fs from "node:fs";
 import { CairnError } from "../../errors.ts";
-import type { NodeAttribute, TreeNode } from "../../formats/tree.ts";
+import type { NodeAttribute, NodeMetadata, TreeNode } from "../../formats/tree.ts";
 import { EPERM, isNotHeld } from "../../fs/errno.ts";
 import { isShadow } from "../../fs/shadow-attributes.ts";
 import { quotedPath } from "../../fs/safe-path.ts";
@@ -350,7 +350,7 @@ export class NodeWriter {
   }
 
   /** Owner, mode, attributes and times of what is not opened: links, pipes, devices; also of directories and files by name. */
-  metadataByName(dirfd: number, node: TreeNode, place: { name: Uint8Array; path: Uint8Array }): void {
+  metadataByName(dirfd: number, node: NodeMetadata, place: { name: Uint8Array; path: Uint8Array }): void {
     putName(this.#name, 0, place.name);
     let aspects: NotSet["aspects"] = [];
     if (this.#mayOwn && this.sys.lchown(dirfd, this.#name, 0, node.uid, node.gid) < 0) aspects.push("owner");
