@@ -8,12 +8,12 @@ import { canBeOne, type NodeMetadata, type TreeNode } from "../formats/tree.ts";
 import { isAtOrBelow, quotedPath } from "../fs/safe-path.ts";
 import { R, RECORD_WORDS } from "../fs/scan-table.ts";
 import { newPacer, type Pacer } from "../pacer.ts";
+import type { Progress } from "./progress.ts";
 import type { PlannedEntry } from "./restore-plan.ts";
 import { stagedName } from "./restore-apply.ts";
 import type { Anchor } from "./restore-links.ts";
 import { metadataOf, type Step } from "./restore-steps.ts";
 import type { Staging, Stagings } from "./staging-places.ts";
-import type { WorkspaceProgress } from "./workspace.ts";
 
 export interface StageInput {
   plan: readonly PlannedEntry[];
@@ -28,7 +28,7 @@ export interface StageInput {
   anchors: ReadonlyMap<bigint, Anchor>;
   root: Uint8Array;
   signal?: AbortSignal | undefined;
-  onProgress?: ((progress: Omit<WorkspaceProgress, "phase">) => void) | undefined;
+  onProgress?: ((progress: Omit<Progress, "phase">) => void) | undefined;
 }
 
 /** The steps that put what was staged in place, and what of it is not as it should be, or could not be made at all. */

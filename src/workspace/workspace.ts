@@ -9,6 +9,7 @@ import type { FoundWorkspace } from "./find-workspace.ts";
 import { requireStillKept } from "./found-again.ts";
 import type { Point } from "./point-files.ts";
 import { Points } from "./points.ts";
+import type { Progress } from "./progress.ts";
 import { warnRoot } from "./not-the-owner.ts";
 import { Removals } from "./removals.ts";
 import { resolveTarget } from "./targets.ts";
@@ -19,31 +20,8 @@ export type EngineFactory = (found: FoundWorkspace, options: { statCache: string
 export interface WorkspaceCall {
   signal?: AbortSignal | undefined;
   lockTimeoutMs?: number | undefined;
-  onProgress?: ((progress: WorkspaceProgress) => void) | undefined;
+  onProgress?: ((progress: Progress) => void) | undefined;
   onWarning?: ((message: string) => void) | undefined;
-}
-
-export interface WorkspaceProgress {
-  phase:
-    | "waiting"
-    | "recovering"
-    | "scanning"
-    | "storing"
-    | "trees"
-    | "committing"
-    | "planning"
-    | "restoring"
-    | "verifying"
-    | "cleaning"
-    | "compacting"
-    | "repairing"
-    | "uploading"
-    | "downloading";
-  done: number;
-  total?: number;
-  bytes?: number;
-  total_bytes?: number;
-  current?: string;
 }
 
 /** How a call takes a lock. */

@@ -1,7 +1,9 @@
 import type { SavePointId } from "../../ids.ts";
 import type { GuardName } from "../../workspace/guard-name.ts";
+import type { Progress } from "../../workspace/progress.ts";
 
-export type { GuardName };
+export type { GuardName, Progress };
+export type { ProgressPhase } from "../../workspace/progress.ts";
 
 /** What every call takes, save points, saving and restoring. */
 
@@ -28,36 +30,6 @@ export interface Cause {
 }
 
 // ---------------------------------------------------------------------------------- options of every call
-
-export type ProgressPhase =
-  | "waiting" // for another process's lock; `current` names the holder
-  | "recovering"
-  | "scanning"
-  | "storing"
-  | "trees"
-  | "committing"
-  | "planning"
-  | "restoring"
-  | "verifying"
-  | "cleaning"
-  | "compacting"
-  | "repairing"
-  | "uploading"
-  | "downloading";
-
-/** At most about ten a second; `done` counts entries (points in cleanup) and never falls within one phase. */
-export interface Progress {
-  phase: ProgressPhase;
-  done: number;
-  /** Absent while it is not known. */
-  total?: number;
-  /** Bytes handled so far in this phase. */
-  bytes?: number;
-  /** Absent while it is not known. */
-  total_bytes?: number;
-  /** What is being worked on: a path, a point, the holder of a lock. */
-  current?: string;
-}
 
 /**
  * A callback that throws, or whose promise fails, changes nothing of its call: the process is warned of the first time
