@@ -14,7 +14,15 @@ export async function rebuiltRules(
   source: TreeSource,
   { crossMounts, signal }: { crossMounts: boolean; signal?: AbortSignal | undefined },
 ): Promise<IgnoreRules> {
-  const rules = rulesOfTask({ excludes: [], rules: null }).record(await ignoreFilesIn(source, signal));
+  return rulesByFiles(await ignoreFilesIn(source, signal), { excludes: [], crossMounts });
+}
+
+/** The rules of a point of which only ignore files and patterns are known: nobody has counted what they left out. */
+export function rulesByFiles(
+  files: readonly FoundIgnoreFile[],
+  { excludes, crossMounts }: { excludes: readonly string[]; crossMounts: boolean },
+): IgnoreRules {
+  const rules = rulesOfTask({ excludes, rules: null }).record(files);
   return {
     ignore_file: true,
     exclude: rules.excludes,

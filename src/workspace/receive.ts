@@ -1,10 +1,10 @@
-import { rulesOfTask } from "../engines/scan/directory-rules.ts";
 import { NO_RULES } from "../fs/ignore.ts";
 import type { Degradation, ReceivedContent, ReceiveRequest, StagedContent } from "../engines/engine.ts";
 import { failpoint } from "../failpoint.ts";
 import { type Cause, type Descriptor, omittedOf } from "../formats/descriptor.ts";
 import { newSavePointId, type SavePointId } from "../ids.ts";
 import type { Point } from "./point-files.ts";
+import { rulesByFiles } from "./rebuilt-rules.ts";
 import { pointFacts, sealedStateOf, stageRequest } from "./record-point.ts";
 import type { Workspace, WorkspaceCall } from "./workspace.ts";
 
@@ -109,7 +109,6 @@ function stateOf(
   { excludes }: ReceiveInput,
 ): Omit<Descriptor, OwnFacts | "degraded" | "undo"> {
   const { manifest } = received;
-  const rules = rulesOfTask({ excludes, rules: null }).record(received.ignoreFiles);
   return {
     content: received.content as unknown as Descriptor["content"],
     state_digest: manifest.stateDigest,
@@ -121,13 +120,6 @@ function stateOf(
     unchanged: false,
     labels: manifest.labels,
     ...omittedOf(manifest.omitted),
-    rules: {
-      ignore_file: true,
-      exclude: rules.excludes,
-      files: rules.files,
-      ignored_count: 0,
-      ignored_sample: [],
-      ...(manifest.mounts?.entered === true ? { cross_mounts: true } : {}),
-    },
+    rules: rulesByFiles(received.ignoreFiles, { excludes, crossMounts: manifest.mounts?.entered === true }),
   };
 }
