@@ -4,7 +4,6 @@ import { throwIfAborted, toCairnError } from "../errors.ts";
 import { latin1 } from "../formats/bytes.ts";
 import { displayPath } from "../fs/safe-path.ts";
 import { collectPaced, newPacer } from "../pacer.ts";
-import type { SavePointId } from "../ids.ts";
 import type { WorkspacePaths } from "./control-layout.ts";
 import { whyTreeDiffers } from "./held-trees.ts";
 import { MISREAD_TREE, noteReading } from "./misread-tree.ts";
@@ -14,6 +13,7 @@ import { stageRequest } from "./record-point.ts";
 import { rulesOf } from "./restore.ts";
 import { treeOwner, treePlace } from "./shared-trees.ts";
 import { type DiffAspect, diffTrees } from "./tree-diff.ts";
+import type { VerifyProblem } from "./verify-problem.ts";
 import type { Workspace, WorkspaceCall } from "./workspace.ts";
 
 /** So many paths of one tree are named. */
@@ -29,15 +29,6 @@ interface Held {
   paths: WorkspacePaths;
 }
 
-interface TreeProblem {
-  point: SavePointId;
-  path?: string;
-  path_b64?: string;
-  kind: string;
-  detail: string;
-  hint: string;
-}
-
 /**
  * Reads the trees that sealed points hold, from which going back takes files and whole folders unread, and says which are
  * not what the seals have: a disk may have changed a byte, or not give it back any more.
@@ -46,9 +37,9 @@ export async function verifyTrees(
   workspace: Workspace,
   held: readonly Held[],
   call: WorkspaceCall,
-): Promise<TreeProblem[]> {
-  const problems: TreeProblem[] = [];
-  const read = new Map<string, TreeProblem[]>();
+): Promise<VerifyProblem[]> {
+  const problems: VerifyProblem[] = [];
+  const read = new Map<string, VerifyProblem[]>();
   for (const { point, paths } of held) {
     throwIfAborted(call.signal);
     const points = new Points(paths);
@@ -73,7 +64,7 @@ export async function verifyTrees(
 function note(
   points: Points,
   owner: number,
-  { known, call }: { known: readonly TreeProblem[]; call: WorkspaceCall },
+  { known, call }: { known: readonly VerifyProblem[]; call: WorkspaceCall },
 ): void {
   try {
     noteReading(
@@ -90,7 +81,7 @@ async function readTree(
   workspace: Workspace,
   { point, place }: Pick<Held, "point"> & { place: string },
   call: WorkspaceCall,
-): Promise<TreeProblem[]> {
+): Promise<VerifyProblem[]> {
   const { save_point_id: id, state_digest: state } = point.descriptor;
   const told = { point: id, kind: MISREAD_TREE, hint: HINT };
   let looked: LookedAt;

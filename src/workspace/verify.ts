@@ -11,6 +11,7 @@ import type { Point } from "./point-files.ts";
 import { type DamagedPoint, Points } from "./points.ts";
 import { MISREAD_TREE } from "./misread-tree.ts";
 import { isAboutThePoint, type SealProblem, whyUnsealed } from "./seal.ts";
+import type { UnverifiedPoint, VerifyProblem } from "./verify-problem.ts";
 import { verifyTrees } from "./verify-trees.ts";
 import { neverRead, type Workspace, type WorkspaceCall } from "./workspace.ts";
 
@@ -26,24 +27,6 @@ export interface VerifyInput extends WorkspaceCall {
   newest?: ReadonlyMap<string, number> | undefined;
   /** The caller holds the lock of its workspace already. */
   lockHeld?: boolean | undefined;
-}
-
-export interface VerifyProblem {
-  point: SavePointId | null;
-  path?: string;
-  path_b64?: string;
-  /** `descriptor`, `store`, `index`, `pack`, `snapshot`, `manifest`, `tree`, `held_tree`, `content`, `digest`, `workspace` */
-  kind: string;
-  detail: string;
-  hint: string;
-}
-
-/** A point that was not looked at, since it could not be sealed for now. */
-export interface UnverifiedPoint {
-  point: SavePointId;
-  workspace_name: string;
-  detail: string;
-  hint: string;
 }
 
 /** Problems are a result, not an exception. */

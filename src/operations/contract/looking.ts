@@ -1,4 +1,5 @@
 import type { SavePointId, WorkspaceId } from "../../ids.ts";
+import type { UnverifiedPoint, VerifyProblem } from "../../workspace/verify-problem.ts";
 import type {
   Aspect,
   CallOptions,
@@ -14,6 +15,8 @@ import type {
   SavePoint,
   WorkspaceCallOptions,
 } from "./points.ts";
+
+export type { UnverifiedPoint, VerifyProblem };
 
 /** Status, differences, history, verification and cleanup. */
 
@@ -152,24 +155,6 @@ export interface HistoryResult {
 export interface VerifyOptions extends CallOptions {
   /** Also hash each large file as a whole, and compare with what was recorded; its pieces are always proven. And read the trees that sealed points hold. */
   deep?: boolean;
-}
-
-export interface VerifyProblem {
-  point: SavePointId | null;
-  path?: string;
-  path_b64?: string;
-  /** `descriptor`, `snapshot`, `tree`, `content`, `digest`, `pack`, `index`, … */
-  kind: string;
-  detail: string;
-  hint: string;
-}
-
-/** A point that was not looked at: it is not sealed, and could not be sealed for now (locked, read-only, full). */
-export interface UnverifiedPoint {
-  point: SavePointId;
-  workspace_name: string;
-  detail: string;
-  hint: string;
 }
 
 /** Problems are a result, not an exception; the CLI exits 6 when there are any, 10 when only points were not looked at. */
