@@ -1,4 +1,4 @@
-import type { NodeMetadata } from "../formats/tree.ts";
+import type { NodeMetadata, NodeType } from "../formats/tree.ts";
 import type { Identity } from "../engines/scan/find-record.ts";
 import { sha256 } from "../crypto/hash.ts";
 import { CairnError } from "../errors.ts";
@@ -134,7 +134,7 @@ const CHECKS: Record<Step["op"], (fields: Fields) => void> = {
   dirmeta: (fields) => checkMetadata(fields.object("metadata")),
 };
 
-const TYPES: readonly TreeNode["type"][] = ["file", "dir", "symlink", "dev", "chardev", "fifo", "socket"];
+const TYPES: readonly NodeType[] = ["file", "dir", "symlink", "dev", "chardev", "fifo", "socket"];
 const NANOSECONDS = 999_999_999;
 
 function checkIdentity(old: Fields): void {
