@@ -17,6 +17,7 @@ import type {
   InspectOptions,
   InspectResult,
   OpenOptions,
+  RelocateOptions,
   RelocateResult,
   RepositoryOptions,
   VerifyReceiptOptions,
@@ -87,7 +88,7 @@ export async function listWorkspaces(options?: CallOptions): Promise<WorkspaceIn
 }
 
 /** Says that a folder was moved; its points follow. Throws `not_found`, `conflict`. */
-export async function relocate(oldPath: string, newPath: string, options?: OpenOptions): Promise<RelocateResult> {
+export async function relocate(oldPath: string, newPath: string, options?: RelocateOptions): Promise<RelocateResult> {
   return (await loaded()).relocate(oldPath, newPath, options);
 }
 

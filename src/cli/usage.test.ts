@@ -74,6 +74,7 @@ test("the options of every command are these", async () => {
     "serve-repository":
       "--path --listen --htpasswd --no-auth --private-repositories --append-only --tls-cert --tls-key --max-file-size --max-connections --check --hash-password",
     init: "--name --engine --self-contained --quota --allow",
+    relocate: "--allow",
     release: "--delete-points",
     engine: "--allow",
   });

@@ -97,6 +97,11 @@ export interface OpenOptions extends CallOptions {
   controlDirectory?: string;
 }
 
+export interface RelocateOptions extends OpenOptions {
+  /** Guards of the new place that do not count: `home`, `nested`, `git`. */
+  allow?: readonly GuardName[];
+}
+
 export interface SealWhenIdleOptions {
   idleMs?: number;
   /** Told when points cannot be sealed. */
@@ -243,7 +248,7 @@ export interface CairnLibrary {
    * The folder was moved from one path to the other; its points follow. With `controlDirectory` that one was moved too,
    * or only that, where both paths are the same. `not_found`, `conflict` when it is another folder.
    */
-  relocate(oldPath: string, newPath: string, options?: OpenOptions): Promise<RelocateResult>;
+  relocate(oldPath: string, newPath: string, options?: RelocateOptions): Promise<RelocateResult>;
   /** Forgets where a folder's points lay, when they are gone for good. False: it was not known. `conflict` when they are there. */
   forget(path: string, options?: CallOptions): Promise<boolean>;
 }

@@ -98,6 +98,27 @@ test("inspect decodes what the files of a repository hold", async (t) => {
   );
 });
 
+test("inspect says what lies in the state directory after a restore, and in a cache", async (t) => {
+  const { client, library, root } = await testFolder(t, { a: "one" });
+  await client.save();
+  const env = { ...process.env, XDG_CACHE_HOME: join(root, "caches") };
+  const place = join(root, "repository");
+  const repository = await library.initRepository({ repository: place, password: "password", env });
+  const { snapshot } = await client.createBackup(repository);
+  await repository.restore("latest", join(root, "restored"));
+  await repository.close();
+  const formats = new Map<string, InspectResult>();
+  for (const path of [...filesBelow(join(root, "state")), ...filesBelow(join(root, "caches"))]) {
+    const inspected = await library.inspect(path);
+    formats.set(inspected.format, inspected);
+  }
+  for (const format of ["receipt", "receipt-key", "known-trees", "index-cache"]) assert.ok(formats.has(format), format);
+  assert.equal((formats.get("receipt")!.content as { snapshot_id: string }).snapshot_id, snapshot!.snapshot_id);
+  assert.deepEqual(formats.get("receipt-key")!.content, { note: "a secret: not shown" });
+  writeFileSync(join(root, "spare"), "\x01\x02");
+  assert.deepEqual((await library.inspect(join(root, "spare"))).content, { bytes: 2 });
+});
+
 test("inspect shows what the stat cache knows of each entry", async (t) => {
   const { client, library } = await testFolder(t, { a: "one", "deep/b": "seven77" });
   await client.save();

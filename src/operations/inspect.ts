@@ -75,7 +75,8 @@ function inspectSecret(file: FileToInspect): Inspected | null {
   if (/^[0-9a-f]{64}\s*$/.test(text) || basename(file.path) === "store-password") {
     return { format: "store-password", version: null, content: { note } };
   }
-  if (basename(file.path) === OWN_POLYNOMIAL) return { format: OWN_POLYNOMIAL, version: null, content: { note } };
+  for (const name of [OWN_POLYNOMIAL, "receipt-key"])
+    if (basename(file.path) === name) return { format: name, version: null, content: { note } };
   const isKey = text.startsWith("{") && text.includes('"encrypt"') && text.includes('"mac"');
   if (!isKey && basename(file.path) !== "store-key") return null;
   return { format: "store-key", version: null, content: { note } };

@@ -21,6 +21,7 @@ import type {
   InspectOptions,
   ListBackupsOptions,
   OpenOptions,
+  RelocateOptions,
   PolicyEdit,
   PruneBackupsOptions,
   ReleaseOptions,
@@ -160,7 +161,7 @@ export const LIBRARY_CALLS: Record<CallsOf<CairnLibrary>, Call> = {
   verifyReceipt: takes(place, optional(members<VerifyReceiptOptions>({ ...CALL, key: text }))),
   inspect: takes(place, optional(members<InspectOptions>({ ...CALL, passwordFile: place }))),
   listWorkspaces: takes(call),
-  relocate: takes(place, place, open),
+  relocate: takes(place, place, optional(members<RelocateOptions>({ ...CALL, controlDirectory: place, allow: texts }))),
   forget: takes(place, call),
 };
 

@@ -33,6 +33,7 @@ import type {
   InspectOptions,
   InspectResult,
   OpenOptions,
+  RelocateOptions,
   RelocateResult,
   RepositoryOptions,
   VerifyReceiptOptions,
@@ -153,7 +154,7 @@ export class Library {
     return listWorkspaces(this.#factory, options);
   }
 
-  async relocate(oldPath: string, newPath: string, options: OpenOptions = {}): Promise<RelocateResult> {
+  async relocate(oldPath: string, newPath: string, options: RelocateOptions = {}): Promise<RelocateResult> {
     return relocate(this.#factory, { from: oldPath, to: newPath, options });
   }
 

@@ -2,9 +2,20 @@ import assert from "node:assert/strict";
 import { linkSync, readFileSync, rmSync, statSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { test } from "node:test";
-import { leftOutOf, testFolder } from "./testing-folder.ts";
+import { hasCode, leftOutOf, testFolder } from "./testing-folder.ts";
 
-/** Restores of chosen paths, of which one is a hard link of what was not asked for. */
+/** Restores of chosen paths: of one that is nowhere, and of a hard link of what was not asked for. */
+
+test("a restore of a path that is nowhere leaves no save point behind", async (t) => {
+  const { client, write } = await testFolder(t, { a: "one" });
+  const { save_point_id: first } = await client.save();
+  write("a", "two");
+  for (const target of [first, "head"])
+    await assert.rejects(client.restore({ target, paths: ["a", "mistyped"] }), hasCode("not_found"));
+  assert.equal((await client.history()).save_points.length, 1);
+  await client.restore({ target: first, paths: ["a"] });
+  assert.equal((await client.history()).save_points.length, 2);
+});
 
 test("a file that is restored without its other names says so when they have changed, and is linked to them again by undo", async (t) => {
   const { client, folder, write } = await testFolder(t);

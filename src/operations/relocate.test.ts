@@ -240,6 +240,20 @@ test("a descriptor is made anew of what its point's folder held, wherever that l
   }
 });
 
+test("a folder that was moved within another workspace is relocated where that is allowed", async (t) => {
+  const { library, folder } = await testFolder(t, { a: "one" });
+  const [inner, moved] = [join(folder, "inner"), join(folder, "moved")];
+  mkdirSync(inner);
+  await (await library.adopt(inner, { allow: ["nested"] })).save();
+  renameSync(inner, moved);
+  await assert.rejects(library.relocate(inner, moved), (error: CairnError) => {
+    assert.match(error.hint!, /--allow nested$/);
+    return hasCode("refused")(error);
+  });
+  await library.relocate(inner, moved, { allow: ["nested"] });
+  assert.equal((await (await library.open(moved)).history()).save_points.length, 1);
+});
+
 test("a folder that was moved is adopted with the way back to its points, and follows it", async (t) => {
   const { client, library, folder, root } = await testFolder(t, { a: "one" });
   await client.save();

@@ -29,13 +29,13 @@ import {
 import { isLastWorkspace, removeControlDirectory, retireWorkspace } from "../workspace/release.ts";
 import { treePlace } from "../workspace/shared-trees.ts";
 import { type EngineFactory, lockingOf, Workspace } from "../workspace/workspace.ts";
-import type { CallOptions, OpenOptions, RelocateResult } from "./contract.ts";
+import type { CallOptions, RelocateOptions, RelocateResult } from "./contract.ts";
 import { workspaceRef } from "./workspace-ref.ts";
 
 export interface RelocateRequest {
   from: string;
   to: string;
-  options: OpenOptions;
+  options: RelocateOptions;
 }
 
 /**
@@ -88,7 +88,7 @@ interface Move {
   to: Buffer;
   /** The workspace that the new folder is. */
   there: FoundWorkspace | null;
-  options: CallOptions;
+  options: RelocateOptions;
 }
 
 /** The control directory is where the caller says, and the registry learns that; the folder may be where it was. */
@@ -114,7 +114,7 @@ async function relocateTo(factory: EngineFactory, kept: Relocatable, move: Move)
       hint: "move the folder first; for a second workspace from it: cairn fork",
     });
   }
-  checkLocation(to, { control: kept.control });
+  checkLocation(to, { control: kept.control, allow: move.options.allow });
   await moveLocked(factory, kept, move);
   const moved = workspaceAt(to);
   if (moved === null) throw new CairnError("internal", `${printablePath(to)} was relocated and is not found`);

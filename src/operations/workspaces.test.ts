@@ -95,6 +95,21 @@ test("a self-contained workspace that was relocated is listed where it lies now"
   );
 });
 
+test("a self-contained workspace that was made anew in the place of another is listed once", async (t) => {
+  const { root, library, client } = await testFolder(t);
+  await client.release();
+  for (const round of [1, 2]) {
+    rmSync(join(root, "agent"), { recursive: true, force: true });
+    await library.init(join(root, "agent"));
+    const listed = await library.listWorkspaces();
+    assert.deepEqual(
+      listed.map(({ path, problem }) => [path, problem]),
+      [[join(root, "agent/main"), undefined]],
+      `round ${round}`,
+    );
+  }
+});
+
 test("a self-contained workspace works where nothing can be noted", async (t) => {
   const { root, library } = await testFolder(t);
   rmSync(join(root, "state/cairn/self-contained"), { recursive: true, force: true });

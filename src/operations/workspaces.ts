@@ -3,7 +3,7 @@ import { throwIfAborted, toCairnError } from "../errors.ts";
 import { rawPath } from "../formats/record.ts";
 import type { Registration } from "../formats/registration.ts";
 import { displayPath } from "../fs/safe-path.ts";
-import { listWorkspaces as listIn, type PlacedWorkspace } from "../workspace/control-directory.ts";
+import { listWorkspaces as listIn, type PlacedWorkspace, readControl } from "../workspace/control-directory.ts";
 import { controlPaths } from "../workspace/control-layout.ts";
 import { workspaceNamed } from "../workspace/find-workspace.ts";
 import { controlOf, listRegistered, listSelfContained, readRegistration } from "../workspace/registry.ts";
@@ -26,7 +26,7 @@ export async function listWorkspaces(factory: EngineFactory, options: CallOption
   }
   const found = new Set([...infos.values()].map(({ id }) => id));
   for (const registration of registrations) {
-    if (found.has(registration.workspace_id) || isRecorded(registration)) continue;
+    if (found.has(registration.workspace_id) || isRecorded(registration) || isReplaced(registration)) continue;
     infos.set(registration.workspace_id, lost(registration));
   }
   return [...infos.values()].sort((a, b) => (a.path < b.path ? -1 : Number(a.path > b.path)));
@@ -95,6 +95,16 @@ function isRecorded(registration: Registration): boolean {
     return listIn(controlPaths(controlOf(registration))).some(
       ({ workspace }) => workspace?.id === registration.workspace_id,
     );
+  } catch {
+    return false;
+  }
+}
+
+/** Whether another control directory lies in its place by now: a self-contained one was removed, and made anew. */
+function isReplaced(registration: Registration): boolean {
+  try {
+    const there = readControl(controlPaths(controlOf(registration)));
+    return there !== null && there.id !== registration.control_id;
   } catch {
     return false;
   }

@@ -198,6 +198,25 @@ class Selection {
   }
 }
 
+/**
+ * Throws `not_found` for a path that is neither in the target nor in the folder, for no reason that the plan would tell: before
+ * anything is saved for the sake of a mistyped one.
+ */
+export function requirePaths(
+  paths: readonly Uint8Array[],
+  { target, isThere, omitted, leftOutMounts, never }: Omit<PlanInput, "present" | "scan" | "paths" | "keepPresent">,
+): void {
+  const told = new PathSelection([
+    ...(omitted ?? []).map(({ path }) => path),
+    ...(leftOutMounts ?? []),
+    ...(never ?? []),
+  ]);
+  const nodes = new NodeFinder(target);
+  for (const path of paths)
+    if (isThere?.(path) === false && told.chosenAt(path) === null && nodes.at(path) === null)
+      throw lacksPath(path, null);
+}
+
 function isInEither({ present, target }: PlanInput, path: Uint8Array): boolean {
   return findNode(present, path) !== null || findNode(target, path) !== null;
 }

@@ -33,7 +33,7 @@ import { type AppliedSteps, StepRunner } from "./restore-apply.ts";
 import { apartOf, RestoreJournal } from "./restore-journal.ts";
 import { isNotThere, leftOutAfter, leftOutBefore } from "./restore-left-out.ts";
 import { groupOf, linksOf, type RestoreLinks } from "./restore-links.ts";
-import { type PlanInput, type PlannedEntry, planRestore } from "./restore-plan.ts";
+import { type PlanInput, type PlannedEntry, planRestore, requirePaths } from "./restore-plan.ts";
 import { isSameRoot, rootOfPoint, rootToSet } from "./root-changes.ts";
 import { type StagedRestore, stageRestore } from "./restore-stage.ts";
 import type { Step } from "./restore-steps.ts";
@@ -82,9 +82,18 @@ export function rulesOf(point: Point): PointRules {
  * written aside. Commit: the steps are durable. Then the steps; what was displaced is looked at again; head moves.
  */
 export async function restoreInPlace(workspace: Workspace, input: RestoreInput): Promise<Restored> {
+  const mayLackPaths = input.kind === "undo" || input.pathsAreThere === true;
+  if (input.paths !== null && !mayLackPaths) await lookForPaths(workspace, input.paths, input);
   // Not while reading: to take what the store has lost out of its index, a save needs the store for itself.
   const present = await savePresent(workspace, input);
   return workspace.engine.reading(async () => restoreReading(workspace, input, present), input);
+}
+
+async function lookForPaths(workspace: Workspace, paths: readonly Uint8Array[], input: RestoreInput): Promise<void> {
+  await workspace.engine.reading(async () => {
+    const target = await workspace.source(input.target);
+    requirePaths(paths, { target, ...unknownIn(workspace, await manifestOf(workspace, input.target)) });
+  }, input);
 }
 
 async function restoreReading(workspace: Workspace, input: RestoreInput, present: Saved): Promise<Restored> {

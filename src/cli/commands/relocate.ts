@@ -1,5 +1,6 @@
 import type { CommandDefinition, Outcome } from "../command.ts";
 import type { Context } from "../context.ts";
+import { allowOption, parseGuards } from "../input.ts";
 import type { Input } from "../input.ts";
 import { printable } from "../render/format.ts";
 
@@ -9,6 +10,7 @@ export const command: CommandDefinition = {
     { name: "<old>", text: "where the folder was", completes: "folders" },
     { name: "<new>", text: "where it is now", completes: "folders" },
   ],
+  options: [allowOption(["home", "nested", "git"])],
   examples: [
     { line: "cairn relocate ~/project ~/work/project", text: "after `mv ~/project ~/work/project`" },
     {
@@ -22,7 +24,10 @@ export const command: CommandDefinition = {
 async function run(context: Context, input: Input): Promise<Outcome> {
   const library = await context.library();
   const [from, to] = [context.absolute(input.required(0)), context.absolute(input.required(1))];
-  const result = await library.relocate(from, to, context.openOptions());
+  const result = await library.relocate(from, to, {
+    ...context.openOptions(),
+    allow: parseGuards(input.list("allow")),
+  });
   return {
     data: result,
     text: () =>

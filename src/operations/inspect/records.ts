@@ -14,6 +14,7 @@ import { decodeManifest } from "../../formats/manifest.ts";
 import { decodeOriginal } from "../../formats/original.ts";
 import { decodePartial } from "../../formats/partial.ts";
 import { decodePolicy } from "../../formats/policy.ts";
+import { decodeReceipt } from "../../formats/receipt.ts";
 import { decodeRegistration } from "../../formats/registration.ts";
 import { decodeView } from "../../formats/view.ts";
 import { parseOwner } from "../../fs/lock-owner.ts";
@@ -100,15 +101,27 @@ function jsonObject(bytes: Uint8Array): JsonObject | null {
 export function inspectPlain(name: string, bytes: Uint8Array): Inspected | null {
   const owner = parseOwner(bytes);
   if (owner !== null) return { format: "lock", version: null, content: owner };
-  if (/^(?:adopt\.)?lock$/.test(name) && bytes.every((byte) => byte === 0)) {
+  if (/^(?:(?:adopt\.)?lock|receipts\.lock)$/.test(name) && bytes.every((byte) => byte === 0)) {
     return { format: "lock", version: null, content: { holder: null } };
   }
   if (name === "intent" && /^[0-9a-f]{32}$/.test(ascii(bytes, 64))) {
     return { format: "save-point-claim", version: 1, content: { save_point_id: ascii(bytes, 64) } };
   }
   if (name === "holds-trees" && bytes.length === 0) return { format: "held-trees-mark", version: null, content: {} };
+  if (name === "spare") return { format: "spare-room", version: null, content: { bytes: bytes.length } };
+  if (name === "known-trees.json") return { format: "known-trees", version: null, content: jsonObject(bytes) ?? {} };
+  const receipt = receiptOf(bytes);
+  if (receipt !== null) return receipt;
   if (name === "restore.steps") return { format: "restore-steps", version: 1, content: stepsOf(bytes) };
   return catalogOf(bytes);
+}
+
+/** What it says; whether that is signed, `receipt verify` says. */
+function receiptOf(bytes: Uint8Array): Inspected | null {
+  if (jsonObject(bytes)?.["body_b64"] === undefined) return null;
+  const { body, publicKey } = decodeReceipt(bytes);
+  const content = { ...body, public_key: Buffer.from(publicKey).toString("base64") };
+  return { format: "receipt", version: 1, content };
 }
 
 function stepsOf(bytes: Uint8Array): JsonObject {
