@@ -94,6 +94,12 @@ const MEMORY_HINT = "let the process have more memory, or have it do less at onc
 const GONE_HINT = "the program behind a mount has ended: mount it again, then try again";
 const FULL_HINT = "free some space there (or let the user have more of it), then try again";
 
+/** What to do about a system error, where its name alone tells. */
+export function hintOfErrno(name: string): string | undefined {
+  if (codeOfErrno(name) === "no_space") return FULL_HINT;
+  return name === "ENOTCONN" ? GONE_HINT : undefined;
+}
+
 /** Any thrown value as a CairnError: system errors keep their meaning, everything else is internal. */
 export function toCairnError(error: unknown, doing?: string): CairnError {
   if (error instanceof CairnError) return error;
@@ -113,7 +119,7 @@ export function toCairnError(error: unknown, doing?: string): CairnError {
   }
   if (typeof name === "string" && /^E[A-Z0-9]+$/.test(name)) {
     const code = codeOfErrno(name);
-    const hint = code === "no_space" ? FULL_HINT : name === "ENOTCONN" ? GONE_HINT : undefined;
+    const hint = hintOfErrno(name);
     return new CairnError(code, text, { cause: error, ...(hint === undefined ? {} : { hint }) });
   }
   const isMemory = error instanceof RangeError && /allocation failed|could not allocate/i.test(message);

@@ -1,5 +1,5 @@
 import fs from "node:fs";
-import { codeOfErrno, CairnError } from "../errors.ts";
+import { codeOfErrno, CairnError, hintOfErrno } from "../errors.ts";
 import {
   type Arena,
   arenaOver,
@@ -255,7 +255,11 @@ function osErrno(): Record<string, number> {
 }
 
 /** A CairnError for a negative result. */
-export function syscallError(result: number, doing: string, hint?: string): CairnError {
+export function syscallError(
+  result: number,
+  doing: string,
+  hint: string | undefined = hintOfErrno(errnoName(-result)),
+): CairnError {
   const name = errnoName(-result);
   return new CairnError(codeOfErrno(name), `${doing}: ${name}`, {
     ...(hint === undefined ? {} : { hint }),

@@ -12,6 +12,7 @@ import { chooseControlDirectory } from "../workspace/control-place.ts";
 import { isPlainOnBtrfs } from "../workspace/convert-checks.ts";
 import { findWorkspace, type FoundWorkspace, realPathOf } from "../workspace/find-workspace.ts";
 import { recoverWorkspace } from "../workspace/recovery.ts";
+import { isReleased } from "../workspace/released.ts";
 import { existingAncestor } from "../workspace/room.ts";
 import type { Workspace } from "../workspace/workspace.ts";
 import type { CallOptions, EngineOptions, EngineReason, EngineResult, EngineType, InitOptions } from "./contract.ts";
@@ -238,6 +239,7 @@ export async function setEngine(workspace: Workspace, type: EngineType, options:
   if (!toConvert()) await requireEngine(path, type, { controlDirectory, signal: options.signal });
   using _lock = await workspace.lock("engine", options);
   await recoverWorkspace(workspace, options);
+  const before = (readControl(found.control) ?? found.controlFile).engine;
   // It may have been one conversion that was finished just now.
   const conversion = toConvert() ? await convert(workspace, options) : null;
   if (conversion === null)
@@ -245,8 +247,10 @@ export async function setEngine(workspace: Workspace, type: EngineType, options:
   // It is done; no signal makes a failure of it any more.
   const { reasons } = await probeEngines(root, { controlDirectory });
   rememberReasons(found, type, reasons);
-  const others = listWorkspaces(found.control).flatMap(({ name }) => (name === found.workspace.name ? [] : name));
-  if (others.length > 0)
+  const others = listWorkspaces(found.control).flatMap(({ name, workspace: each }) =>
+    name === found.workspace.name || each === null || isReleased(each) ? [] : name,
+  );
+  if (others.length > 0 && before !== type)
     options.onWarning?.(
       `the engine is that of all workspaces in ${found.control.root}; changed for these too: ${listedNames(others)}`,
     );

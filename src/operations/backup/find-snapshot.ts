@@ -32,7 +32,9 @@ export function findSnapshotFile({ snapshots, damaged }: SnapshotListing, word: 
     throw new CairnError("not_found", "the repository has no snapshots", { hint: "make one: `cairn backup create`" });
   if (word === "latest" && newest !== undefined) return newest;
   if (!/^[0-9a-f]{2,64}$/.test(word))
-    throw new CairnError("not_found", `no snapshot ${JSON.stringify(word.slice(0, 80))}`, { hint: WORDS });
+    throw new CairnError("not_found", `no snapshot ${JSON.stringify(word.slice(0, 80))}`, {
+      hint: word.includes(":") ? `${WORDS}; a path in it comes as a word of its own` : WORDS,
+    });
   const fits = [
     ...sorted.filter(({ id }) => id.startsWith(word)),
     ...damaged.filter(({ name }) => name.startsWith(word)),
