@@ -182,7 +182,7 @@ const STORE: StoreInfo = {
   bytes: 99_999,
   points: 2,
 };
-const CLEANUP: CleanupPlan = {
+export const CLEANUP: CleanupPlan = {
   plan_id: "c1",
   created_at: "2026-11-20T09:10:11.123Z",
   protected_save_points: [ID_A],
@@ -190,6 +190,7 @@ const CLEANUP: CleanupPlan = {
   candidate_count: 1,
   reclaimable_save_points: [ID_B],
   reclaimable_bytes_estimate: 100,
+  removals_pending: false,
   reasons: [
     { save_point_id: ID_A, keep: true, reasons: ["head"] },
     { save_point_id: ID_B, keep: false, reasons: ["no rule keeps it"] },
@@ -305,7 +306,7 @@ const CLIENT_ANSWERS: Record<string, unknown> = {
   unpin: POINT,
   tag: POINT,
   previewCleanup: CLEANUP,
-  runCleanup: { removed: [ID_B], bytes_freed: 100 },
+  runCleanup: { removed: [ID_B], bytes_freed: 100, complete: true },
   run: RUN,
   doctor: DOCTOR,
   store: STORE,
@@ -313,7 +314,7 @@ const CLIENT_ANSWERS: Record<string, unknown> = {
   seal: { sealed: 2 },
   policy: { retention: null, quota_bytes: null, kept_trees: null },
   setPolicy: { retention: { keepLast: 5 }, quota_bytes: null, kept_trees: null },
-  release: { workspace: REF, points_deleted: 0, bytes_freed: 0 },
+  release: { workspace: REF, points_deleted: 0, bytes_freed: 0, complete: true },
 };
 
 /** For overrides: a failure as the library reports it. */

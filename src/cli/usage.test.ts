@@ -7,7 +7,7 @@ import { REPOSITORY_OPTIONS } from "./commands/backup/repository.ts";
 import { COMMANDS } from "./commands/index.ts";
 import { OTHER_COMMANDS, OTHER_VERBS } from "./other-words.ts";
 import { asksForJson, commandNameOf } from "./program.ts";
-import { argsOf, fakeLibrary, ROOT } from "./testing-fake-library.ts";
+import { argsOf, CLEANUP, fakeLibrary, ROOT } from "./testing-fake-library.ts";
 import { BACKUP_OPTIONS, WRONG_BACKUPS } from "./testing-backup-lines.ts";
 import { runFake, runJson } from "./testing-run.ts";
 import { VERSION } from "../formats/program.ts";
@@ -323,12 +323,24 @@ test("cleanup with rules removes, without any it shows the plan", async () => {
   assert.deepEqual(await methods("cleanup --keep-last 3 --set-policy"), ["setPolicy"]);
 });
 
+test("cleanup without rules finishes what an earlier removal had to leave, when nothing else is to go", async () => {
+  const status = async (line: string, drop: string[]): Promise<[string[], number]> => {
+    const previewCleanup = (): unknown => ({ ...CLEANUP, reclaimable_save_points: drop, removals_pending: true });
+    const runCleanup = (): unknown => ({ removed: [], bytes_freed: 0, complete: false });
+    const ran = await runFake(line.split(" "), { fake: fakeLibrary({ previewCleanup, runCleanup }) });
+    return [ran.fake.asked.map((asked) => asked.method).slice(2), ran.status];
+  };
+  assert.deepEqual(await status("cleanup", []), [["previewCleanup", "runCleanup"], 10]);
+  assert.deepEqual(await status("cleanup --plan", []), [["previewCleanup", "policy"], 0]);
+  assert.deepEqual(await status("cleanup", ["a".repeat(32)]), [["previewCleanup"], 0]);
+});
+
 test("a cleanup by rules plans once more when something else ran after its plan, and one by --run does not", async () => {
   const statusOf = async (line: string, stale: number): Promise<number> => {
     let left = stale;
     const runCleanup = (): unknown => {
       if (left-- > 0) throw new CairnError("stale_plan", "it is needed now: head");
-      return { removed: [], bytes_freed: 0 };
+      return { removed: [], bytes_freed: 0, complete: true };
     };
     return (await runFake(line.split(" "), { fake: fakeLibrary({ runCleanup }) })).status;
   };

@@ -215,10 +215,19 @@ export interface FreeRequest {
   signal?: AbortSignal | undefined;
 }
 
+/** Content that nothing needs any more, in packs with what is needed. */
+export interface LeftContent {
+  bytes: number;
+  /** the room that was wanted for writing the packs anew, and is not there; null where they cannot be written for another reason */
+  needsRoom: number | null;
+}
+
 export interface Freed {
   bytesFreed: number;
   /** others used the store: the next time gives the space back */
   postponed: boolean;
+  /** what was to go and is still there; null where nothing of it is */
+  left: LeftContent | null;
   /** names of content (blobs, and packs that hold it) that kept points need and that is lost, as far as it was met */
   lost: string[];
 }

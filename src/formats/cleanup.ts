@@ -32,9 +32,19 @@ export interface CleanupPlanFile {
   bytes: number;
 }
 
+/** `unfreed/<id>.json`: what a removal had to leave in the store, for the next that frees. */
+export interface UnfreedFile {
+  /** Their marks in the store may be left too. */
+  points: SavePointId[];
+  /** As in the journal. */
+  thorough: boolean;
+}
+
 const JOURNAL = "cairn.cleanup";
 const PLAN = "cairn.cleanup-plan";
+const UNFREED = "cairn.unfreed";
 const VERSION = 1;
+const POINT_ID = /^[0-9a-f]{32}$/;
 
 export function encodeCleanup(cleanup: CleanupFile): Uint8Array {
   return encodeChecked(cleanup, (value) => encodeRecord(value, JOURNAL, VERSION), decodeCleanup);
@@ -63,6 +73,18 @@ export function decodeCleanupPlan(bytes: Uint8Array): CleanupPlanFile {
   checkDrop(fields);
   fields.integer("bytes");
   return plan;
+}
+
+export function encodeUnfreed(unfreed: UnfreedFile): Uint8Array {
+  return encodeChecked(unfreed, (value) => encodeRecord(value, UNFREED, VERSION), decodeUnfreed);
+}
+
+export function decodeUnfreed(bytes: Uint8Array): UnfreedFile {
+  const { value, fields } = decodeRecord(bytes, UNFREED, VERSION);
+  if (!fields.texts("points").every((id) => POINT_ID.test(id)))
+    throw fields.wrong("points", "32 lower-case hex digits each");
+  fields.boolean("thorough");
+  return value as unknown as UnfreedFile;
 }
 
 function checkDrop(fields: Fields): void {

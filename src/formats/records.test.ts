@@ -3,7 +3,14 @@ import { test } from "node:test";
 import fc from "fast-check";
 import { CairnError } from "../errors.ts";
 import type { ControlId, ObjectId, SavePointId, WorkspaceId } from "../ids.ts";
-import { decodeCleanup, decodeCleanupPlan, encodeCleanup, encodeCleanupPlan } from "./cleanup.ts";
+import {
+  decodeCleanup,
+  decodeCleanupPlan,
+  decodeUnfreed,
+  encodeCleanup,
+  encodeCleanupPlan,
+  encodeUnfreed,
+} from "./cleanup.ts";
 import * as control from "./control.ts";
 import { decodeDescriptor, encodeDescriptor, MAX_OMITTED, omittedOf, type Descriptor } from "./descriptor.ts";
 import { everyCutIsDamage, everyFlipIsDamageOrDecodes, nonsenseIsDamage } from "./hostile.contract.ts";
@@ -260,6 +267,11 @@ const files = {
       drop: [{ id: point("a"), sequence: 3, checksum: object("2") }],
       thorough: true,
     },
+  },
+  unfreed: {
+    encode: encodeUnfreed,
+    decode: decodeUnfreed,
+    record: { points: [point("a"), point("b")], thorough: true },
   },
   "cleanup plan": {
     encode: encodeCleanupPlan,

@@ -6,6 +6,7 @@ import type { ControlPaths } from "../workspace/control-layout.ts";
 import { readPolicy } from "../workspace/policy.ts";
 import { recoverWorkspace } from "../workspace/recovery.ts";
 import { makingRoom } from "../workspace/temporaries.ts";
+import { isUnfreed } from "../workspace/unfreed.ts";
 import type { Workspace } from "../workspace/workspace.ts";
 import type { SavePointId } from "../ids.ts";
 import type { CallOptions, CleanupOptions, CleanupPlan, CleanupResult, Retention } from "./contract.ts";
@@ -28,7 +29,7 @@ export async function previewCleanup(workspace: Workspace, options: CleanupOptio
     rules: retention,
   });
   await makingRoom(control, () => storePlan(control, facts.plan));
-  return publicPlan(facts);
+  return { ...publicPlan(facts), removals_pending: isUnfreed(control) };
 }
 
 /** The rules that are set for a control directory; without any only undo points are candidates. */
@@ -37,7 +38,7 @@ function policyOf(control: ControlPaths): Retention {
   return retention === null ? {} : retentionOf(retention);
 }
 
-function publicPlan({ plan, decisions, protectedByHistory }: CleanupFacts): CleanupPlan {
+function publicPlan({ plan, decisions, protectedByHistory }: CleanupFacts): Omit<CleanupPlan, "removals_pending"> {
   return {
     plan_id: plan.plan_id,
     created_at: plan.created_at,
@@ -61,8 +62,6 @@ export async function runCleanup(workspace: Workspace, planId: string, options: 
   using _lock = await makingRoom(control, async () => workspace.lock("cleanup", options));
   await makingRoom(control, async () => recoverWorkspace(workspace, options));
   const plan = loadPlan(control, planId);
-  const { removed, bytesFreed, postponed } = await runPlan(workspace, plan, options);
-  if (postponed)
-    options.onWarning?.("another process was using the store: the space is given back by the next cleanup");
-  return { removed, bytes_freed: bytesFreed };
+  const { removed, bytesFreed, complete } = await runPlan(workspace, plan, options);
+  return { removed, bytes_freed: bytesFreed, complete };
 }

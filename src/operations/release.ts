@@ -1,7 +1,7 @@
 import { existsSync } from "node:fs";
 import { join } from "node:path";
-import type { KeptContent } from "../engines/engine.ts";
 import { toCairnError } from "../errors.ts";
+import { failpoint } from "../failpoint.ts";
 import { acquireLock } from "../fs/lock.ts";
 import { namesIfThere } from "../fs/names-in.ts";
 import { printablePath } from "../fs/safe-path.ts";
@@ -9,7 +9,6 @@ import type { SavePointId } from "../ids.ts";
 import { warnOfLost } from "../workspace/cleanup.ts";
 import { recoverPartials } from "../workspace/fork-recovery.ts";
 import { keptOriginal } from "../workspace/kept-original.ts";
-import { keptContent } from "../workspace/protection.ts";
 import { recoverWorkspace } from "../workspace/recovery.ts";
 import { finishReleases, lockRegistry } from "../workspace/registry.ts";
 import {
@@ -19,6 +18,8 @@ import {
   requireIdle,
   retireWorkspace,
 } from "../workspace/release.ts";
+import { makingRoom } from "../workspace/temporaries.ts";
+import { freeRemoved, noteUnfreed, whyUnfreed } from "../workspace/unfreed.ts";
 import { lockingOf, type Workspace } from "../workspace/workspace.ts";
 import type { ReleaseOptions, ReleaseResult } from "./contract.ts";
 import { workspaceRef } from "./workspace-ref.ts";
@@ -41,7 +42,7 @@ export async function release(workspace: Workspace, options: ReleaseOptions): Pr
   // Recovery takes it too, and after the workspace's.
   using _control = await acquireLock(found.control.lock, locking);
   warnOfOriginal(workspace, options);
-  const released = { workspace: workspaceRef(found), points_deleted: 0, bytes_freed: 0 };
+  const released = { workspace: workspaceRef(found), points_deleted: 0, bytes_freed: 0, complete: true };
   if (options.deletePoints !== true) {
     retireWorkspace(found);
     return released;
@@ -63,10 +64,7 @@ function warnOfOriginal({ found }: Workspace, { onWarning }: ReleaseOptions): vo
   }
 }
 
-async function deletePoints(
-  workspace: Workspace,
-  options: ReleaseOptions,
-): Promise<{ points_deleted: number; bytes_freed: number }> {
+async function deletePoints(workspace: Workspace, options: ReleaseOptions): Promise<Omit<ReleaseResult, "workspace">> {
   const { found, engine, points } = workspace;
   const count = points.committed().length;
   const { bytes, foreign } = isClosedForGood(workspace)
@@ -74,12 +72,14 @@ async function deletePoints(
     : await engine.storeFacts({ foreign: true });
   if (isLastWorkspace(found) && !foreign) {
     removeControlDirectory(found);
-    return { points_deleted: count, bytes_freed: bytes };
+    return { points_deleted: count, bytes_freed: bytes, complete: true };
   }
   if (foreign) options.onWarning?.(`${found.control.store} also holds snapshots that Cairn did not make; they stay`);
   const ids = [...points.ids().keys()];
+  await noteBefore(workspace, ids);
+  failpoint("release.unfreed-noted");
   removeWorkspace(found);
-  return { points_deleted: count, bytes_freed: await free(workspace, ids, options) };
+  return { points_deleted: count, ...(await free(workspace, ids, options)) };
 }
 
 /**
@@ -91,18 +91,30 @@ function isClosedForGood({ found: { control } }: Workspace): boolean {
   return namesIfThere(join(control.store, "keys")).length <= 1;
 }
 
-/** What only these points held. They are gone whatever becomes of it: a cleanup frees what is left. */
-async function free(workspace: Workspace, pointIds: readonly SavePointId[], options: ReleaseOptions): Promise<number> {
-  const { control } = workspace.found;
-  const kept = (): KeptContent => keptContent(control, new Set());
+/** After a kill nothing else tells what of them is in the store. A full disk keeps nobody from making room. */
+async function noteBefore({ found: { control } }: Workspace, points: SavePointId[]): Promise<void> {
   try {
-    const freed = await workspace.engine.free({ pointIds, kept, thorough: true, waitMs: FREE_WAIT_MS });
-    if (freed.postponed)
-      options.onWarning?.("another process was using the store: the space is given back by the next cleanup");
+    await makingRoom(control, () => noteUnfreed(control, { points, thorough: true }));
+  } catch (error) {
+    if (toCairnError(error).code !== "no_space") throw error;
+  }
+}
+
+/** What only these points held. They are gone whatever becomes of it: a cleanup frees what is left. */
+async function free(
+  workspace: Workspace,
+  removed: readonly SavePointId[],
+  options: ReleaseOptions,
+): Promise<Pick<ReleaseResult, "bytes_freed" | "complete">> {
+  const { control } = workspace.found;
+  try {
+    const freed = await freeRemoved(workspace, { removed, thorough: true, waitMs: FREE_WAIT_MS, signal: undefined });
+    const why = whyUnfreed(control, freed);
+    if (why !== null) options.onWarning?.(why);
     warnOfLost(freed.lost, options);
-    return freed.bytesFreed;
+    return { bytes_freed: freed.bytesFreed, complete: freed.complete };
   } catch (error) {
     options.onWarning?.(`the points are gone, their space could not be given back: ${toCairnError(error).message}`);
-    return 0;
+    return { bytes_freed: 0, complete: false };
   }
 }

@@ -185,6 +185,7 @@ describe("sweep", () => {
         replacedIndexes: 0,
         bytesFreed: 0,
         unusedBytes: 0,
+        crowded: null,
         postponed: false,
         damagedPacks: [],
         lacking: [],

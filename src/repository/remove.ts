@@ -14,10 +14,10 @@ import { copyingPacks } from "./pack-copy.ts";
 import type { FinishedPack } from "./pack-writer.ts";
 import type { Repository } from "./repository.ts";
 import { packSizes, STALE_TEMPORARY_MS } from "./storage/storage.ts";
-import { isPlacedAt, planSweep, rootsOf, type SweepOptions, type SweepPlan } from "./sweep-plan.ts";
+import { type CrowdedPacks, isPlacedAt, planSweep, rootsOf, type SweepOptions, type SweepPlan } from "./sweep-plan.ts";
 import { findUnindexed } from "./unindexed-packs.ts";
 
-export type { PackFacts, SweepOptions, SweepPlan } from "./sweep-plan.ts";
+export type { CrowdedPacks, PackFacts, SweepOptions, SweepPlan } from "./sweep-plan.ts";
 
 export interface SweepResult {
   removedPacks: number;
@@ -27,8 +27,10 @@ export interface SweepResult {
   removedUnindexed: number;
   replacedIndexes: number;
   bytesFreed: number;
-  /** Bytes that nothing needs and that stay, because writing their packs anew would not pay. */
+  /** Bytes that nothing needs and that stay, because writing their packs anew would not pay, or cannot be done. */
   unusedBytes: number;
+  /** What of that stays for want of room (`roomForCopies`). */
+  crowded: CrowdedPacks | null;
   /** True when others used the repository: new packs and index are written, the old ones go next time. */
   postponed: boolean;
   /** Packs that were left alone because what is needed of them is not what was written. */
@@ -92,6 +94,7 @@ export async function runSweep(repository: Repository, options: SweepOptions): P
     replacedIndexes: 0,
     bytesFreed: 0,
     unusedBytes: 0,
+    crowded: null,
     postponed: false,
     damagedPacks: [],
     lacking: [],
@@ -119,6 +122,7 @@ async function sweepOnce(
     failpoint("sweep.begin");
     const plan = await planSweep(repository, options);
     total.unusedBytes = plan.unusedBytes;
+    total.crowded = plan.crowded;
     total.lacking = [...new Set(plan.live.problems.map(({ id }) => id))];
     staged = await stage(repository, plan, { options, lock, total });
     if (staged === null) total.index = plan.index;

@@ -26,6 +26,8 @@ export interface SweepOptions extends LockCall {
   maxWaste?: number;
   /** Packs below so many bytes are rewritten for any dead blob; default `SMALL_PACK`. */
   smallPack?: number;
+  /** How many bytes may be written into new packs before old ones go; asked for each plan. Default: any number. */
+  roomForCopies?: () => number;
   /** Roots may need data that no index lists: what is listed is freed all the same, but no pack that is in no index. */
   mayLackData?: boolean;
   /** Where packs are brought and written that are copied; needed where the repository is not a local one. */
@@ -57,6 +59,14 @@ export interface PackFacts {
   frozen: boolean;
 }
 
+/** Packs that are left as they are, because there is no room for copies of what is needed of them. */
+export interface CrowdedPacks {
+  /** Bytes of what nothing needs in them. */
+  readonly unusedBytes: number;
+  /** The most that has to be written for one of them. */
+  readonly copyBytes: number;
+}
+
 export interface SweepPlan {
   readonly index: BlobIndex;
   readonly live: LiveSet;
@@ -73,8 +83,10 @@ export interface SweepPlan {
   readonly packs: ReadonlyMap<string, PackFacts>;
   /** Bytes that the run will free, new packs subtracted. */
   readonly bytesFreed: number;
-  /** Bytes of blobs that nothing needs and that stay, because rewriting their packs would not pay. */
+  /** Bytes that nothing needs and that stay, because rewriting their packs would not pay, or cannot be done. */
   readonly unusedBytes: number;
+  /** Null where there is room for all copies. */
+  readonly crowded: CrowdedPacks | null;
 }
 
 interface Duplicate {
@@ -138,8 +150,7 @@ export async function planSweep(repository: Repository, options: SweepOptions): 
   const { packs, duplicates, unindexed } = await readFacts(repository, { index, live, stored, signal: options.signal });
   settleDuplicates(index, packs, duplicates);
   countLive(index, live, packs);
-  // What lacks may lie in a pack that is in no index.
-  return decide(options, { index, live, packs, unindexed: live.complete ? unindexed : new Map() });
+  return decide(options, { index, live, packs, unindexed });
 }
 
 async function currentIndex(repository: Repository, { index, cachePath, signal }: SweepOptions): Promise<BlobIndex> {
@@ -245,29 +256,34 @@ function decide(
   from: { index: BlobIndex; live: LiveSet; packs: Map<string, PackFacts>; unindexed: Map<string, number> },
 ): SweepPlan {
   const remove: PackFacts[] = [];
-  const repack: PackFacts[] = [];
+  const wasteful: PackFacts[] = [];
   const maxWaste = options.maxWaste ?? 0.2;
   const smallPack = options.smallPack ?? SMALL_PACK;
   let bytesFreed = 0;
   let unusedBytes = 0;
   for (const facts of from.packs.values()) {
-    const listed = facts.split ? Math.min(facts.blobBytes, facts.size) : facts.blobBytes;
-    const waste = Math.max(0, listed - facts.liveBytes);
+    const waste = wasteOf(facts);
     // What lacks may lie in a pack that is listed in part.
     if (facts.frozen || (facts.isLong && !from.live.complete)) unusedBytes += waste;
     else if (facts.liveBytes === 0) {
       remove.push(facts);
       bytesFreed += Math.max(0, facts.size);
-    } else if (waste > 0 && (facts.size < smallPack || waste > facts.blobBytes * maxWaste)) {
-      repack.push(facts);
-      bytesFreed += waste;
-    } else unusedBytes += waste;
+    } else if (waste > 0 && (facts.size < smallPack || waste > facts.blobBytes * maxWaste)) wasteful.push(facts);
+    else unusedBytes += waste;
   }
   const unindexed: { name: string; size: number }[] = [];
   for (const [name, size] of from.unindexed) {
+    // What lacks may lie in a pack that is in no index.
+    if (!from.live.complete) {
+      unusedBytes += size;
+      continue;
+    }
     unindexed.push({ name, size });
     bytesFreed += size;
   }
+  const room = options.roomForCopies?.() ?? Number.POSITIVE_INFINITY;
+  const { repack, crowded } = chooseRepack(wasteful, { room, isMadeFirst: remove.length + unindexed.length > 0 });
+  for (const facts of repack) bytesFreed += wasteOf(facts);
   const affected = new Set([...remove, ...repack].flatMap((facts) => facts.indexes));
   return {
     index: from.index,
@@ -279,6 +295,40 @@ function decide(
     affected,
     packs: from.packs,
     bytesFreed,
-    unusedBytes,
+    unusedBytes: unusedBytes + (crowded?.unusedBytes ?? 0),
+    crowded,
   };
+}
+
+function wasteOf({ split, blobBytes, size, liveBytes }: PackFacts): number {
+  return Math.max(0, (split ? Math.min(blobBytes, size) : blobBytes) - liveBytes);
+}
+
+/** What is needed of a pack, and a header that is no longer than its own. */
+function copyBytesOf(facts: PackFacts): number {
+  return Math.max(facts.liveBytes, facts.size - wasteOf(facts));
+}
+
+/** All, or as many as there is room for, those first that make the most of it. Where other files go, room is made by them first. */
+function chooseRepack(
+  wasteful: PackFacts[],
+  { room, isMadeFirst }: { room: number; isMadeFirst: boolean },
+): Pick<SweepPlan, "repack" | "crowded"> {
+  let left = room - wasteful.reduce((sum, facts) => sum + copyBytesOf(facts), 0);
+  if (left >= 0) return { repack: wasteful, crowded: null };
+  left = isMadeFirst ? 0 : room;
+  const cost = (facts: PackFacts): number => copyBytesOf(facts) / wasteOf(facts);
+  const repack: PackFacts[] = [];
+  const crowded = { unusedBytes: 0, copyBytes: 0 };
+  for (const facts of wasteful.toSorted((a, b) => cost(a) - cost(b))) {
+    const bytes = copyBytesOf(facts);
+    if (bytes <= left) {
+      left -= bytes;
+      repack.push(facts);
+    } else {
+      crowded.unusedBytes += wasteOf(facts);
+      crowded.copyBytes = Math.max(crowded.copyBytes, bytes);
+    }
+  }
+  return { repack, crowded };
 }

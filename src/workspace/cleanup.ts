@@ -1,5 +1,4 @@
 import { join } from "node:path";
-import type { Freed } from "../engines/engine.ts";
 import { throwIfAborted, toCairnError } from "../errors.ts";
 import { failpoint } from "../failpoint.ts";
 import { plural } from "../formats/sizes.ts";
@@ -18,16 +17,17 @@ import type { SavePointId } from "../ids.ts";
 import { bytesOf, dropPlan, requireFresh } from "./cleanup-plan.ts";
 import { writeState } from "./control-directory.ts";
 import { isIntentPending } from "./intent-link.ts";
-import { keptContent, NEVER_REMOVED, protectionsOf } from "./protection.ts";
+import { NEVER_REMOVED, protectionsOf } from "./protection.ts";
 import { readRecord } from "./read-record.ts";
 import { makingRoom } from "./temporaries.ts";
+import { type FreedRemoved, freeRemoved, type FreeRemoved, noteUnfreed, whyUnfreed } from "./unfreed.ts";
 import type { Workspace, WorkspaceCall } from "./workspace.ts";
 
 export interface Cleaned {
   removed: SavePointId[];
   bytesFreed: number;
-  /** Others used the store: what was freed is given back by the next cleanup. */
-  postponed: boolean;
+  /** False: what had to go, now or before, is not all out of the store. */
+  complete: boolean;
 }
 
 /** Its name in the journal directory. */
@@ -44,7 +44,8 @@ function journalPath({ found: { paths } }: Workspace): string {
  *
  * Before: points that stay get trees of their own, where theirs lie with points that go.
  * Intent and commit: the journal, one durable write; before it nothing is removed, after it the removal is finished
- * by whoever holds the lock next. Then the descriptors go, then the snapshots, then what nothing needs any more.
+ * by whoever holds the lock next. Then the descriptors go, then the snapshots, then what nothing needs any more; what of
+ * that has to be left for now is noted (`freeRemoved`), before the journal goes.
  * Aborted while that is freed, the points are gone and the journal stays, as after a kill.
  */
 export async function runPlan(workspace: Workspace, plan: CleanupPlanFile, call: WorkspaceCall): Promise<Cleaned> {
@@ -65,13 +66,15 @@ export async function runPlan(workspace: Workspace, plan: CleanupPlanFile, call:
   dropPlan(control, plan.plan_id);
   failpoint("cleanup.plan-dropped");
   // The plan was found fresh under the lock that is still held.
-  const removed = await makingRoom(control, async () => removePoints(workspace, journal.drop, call));
-  const { bytesFreed, postponed, lost } = await makingRoom(control, async () =>
+  const { removed, allGone } = await makingRoom(control, async () => removePoints(workspace, journal.drop, call));
+  const freed = await makingRoom(control, async () =>
     free(workspace, { removed, journal, waitMs: WAIT_MS, signal: call.signal }),
   );
   durableRemove(journalPath(workspace));
-  warnOfLost(lost, call);
-  return { removed, bytesFreed, postponed };
+  warnOfLost(freed.lost, call);
+  const why = whyUnfreed(control, freed);
+  if (why !== null) call.onWarning?.(why);
+  return { removed, bytesFreed: freed.bytesFreed, complete: freed.complete && (allGone || !journal.thorough) };
 }
 
 /** It keeps no other point from going, so nothing else in what removes points tells of it. */
@@ -87,12 +90,12 @@ export function warnOfLost(lost: readonly string[], { onWarning }: Pick<Workspac
   );
 }
 
-/** The descriptors. Returns the ids of those that are gone now. */
+/** The descriptors. Returns the ids of those that are gone now, and whether their trees are. */
 async function removePoints(
   workspace: Workspace,
   drop: readonly PlannedDrop[],
   call: WorkspaceCall,
-): Promise<SavePointId[]> {
+): Promise<{ removed: SavePointId[]; allGone: boolean }> {
   const { points, found } = workspace;
   call.onProgress?.({ phase: "cleaning", done: 0, total: drop.length });
   const gone = new Set(drop.map(({ id }) => id));
@@ -102,12 +105,12 @@ async function removePoints(
     writeState(found.paths, { ...state, last_restore: null });
   failpoint("cleanup.state-written");
   const { temporary } = found.control;
-  await removeHeldTrees(points, sequencesOf(drop), { temporary, onWarning: call.onWarning });
+  const allGone = await removeHeldTrees(points, sequencesOf(drop), { temporary, onWarning: call.onWarning });
   failpoint("cleanup.trees-removed");
   points.removeAll(sequencesOf(drop));
   failpoint("cleanup.points-removed");
   call.onProgress?.({ phase: "cleaning", done: drop.length, total: drop.length });
-  return [...gone];
+  return { removed: [...gone], allGone };
 }
 
 function sequencesOf(drop: readonly PlannedDrop[]): number[] {
@@ -116,21 +119,10 @@ function sequencesOf(drop: readonly PlannedDrop[]): number[] {
 
 async function free(
   workspace: Workspace,
-  more: {
-    removed: readonly SavePointId[];
-    journal: CleanupFile;
-    waitMs: number;
-    signal: AbortSignal | undefined;
-  },
-): Promise<Freed> {
-  const { control } = workspace.found;
-  const freed = await workspace.engine.free({
-    pointIds: more.removed,
-    kept: () => keptContent(control, new Set()),
-    thorough: more.journal.thorough,
-    waitMs: more.waitMs,
-    signal: more.signal,
-  });
+  more: { journal: CleanupFile } & Omit<FreeRemoved, "thorough">,
+): Promise<FreedRemoved> {
+  const { journal, ...request } = more;
+  const freed = await freeRemoved(workspace, { ...request, thorough: journal.thorough });
   failpoint("cleanup.freed");
   return freed;
 }
@@ -174,7 +166,7 @@ export async function recoverCleanup(workspace: Workspace, call: WorkspaceCall):
   if (journal === null) return [];
   call.onProgress?.({ phase: "recovering", done: 0 });
   workspace.points.removeMovedAway();
-  const removed = await removePoints(workspace, await stillToGo(workspace, journal, call), call);
+  const { removed } = await removePoints(workspace, await stillToGo(workspace, journal, call), call);
   workspace.points.refresh();
   const problem = await freeIfPossible(workspace, { removed, journal, signal: call.signal });
   durableRemove(journalPath(workspace));
@@ -190,12 +182,16 @@ export async function recoverCleanup(workspace: Workspace, call: WorkspaceCall):
 
 /** A store that is damaged or in use must not keep anybody from saving: its space is freed by a later cleanup. */
 async function freeIfPossible(workspace: Workspace, more: Omit<Parameters<typeof free>[1], "waitMs">): Promise<string> {
+  const { control } = workspace.found;
   try {
-    const { postponed } = await free(workspace, { ...more, waitMs: 0 });
-    return postponed ? "; the space is given back by the next cleanup" : "";
+    const why = whyUnfreed(control, await free(workspace, { ...more, waitMs: 0 }));
+    return why === null ? "" : `; ${why}`;
   } catch (error) {
     if (toCairnError(error).code === "interrupted") throw error;
-    return `; the space could not be given back: ${toCairnError(error).message}`;
+    const { removed, journal } = more;
+    await makingRoom(control, () => noteUnfreed(control, { points: [...removed], thorough: journal.thorough }));
+    failpoint("cleanup.noted");
+    return `; the space could not be given back: ${toCairnError(error).message}; the next cleanup tries again: cairn cleanup`;
   }
 }
 

@@ -31,6 +31,8 @@ export interface ControlPaths {
   readonly policy: string;
   /** Cleanups that were looked at and not done. */
   readonly plans: string;
+  /** What removals had to leave in the store. */
+  readonly unfreed: string;
   /** What is open to be looked into: a lease and a folder each. */
   readonly views: string;
   /** Folders that are being made elsewhere. */
@@ -54,6 +56,7 @@ export function controlPaths(root: string): ControlPaths {
     lock: join(root, "lock"),
     policy: join(root, "policy.json"),
     plans: join(root, "plans"),
+    unfreed: join(root, "unfreed"),
     views: join(root, "views"),
     partial: join(root, "partial"),
     kept: join(root, "kept"),

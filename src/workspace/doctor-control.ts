@@ -21,6 +21,7 @@ import { listPartials } from "./partial-folder.ts";
 import { isOtherFolder, recordFolder } from "./recorded-folder.ts";
 import { finishRelease, leftReleases, lockRegistry, registerWorkspace } from "./registry.ts";
 import { whyLeft } from "./removals.ts";
+import { isUnfreed } from "./unfreed.ts";
 import type { Workspace } from "./workspace.ts";
 
 /** Who holds the workspace's lock, where that cannot be judged; with `breakLocks` it is taken away. */
@@ -130,6 +131,13 @@ function leftoverFindings({ found }: Workspace): Checkup[] {
         const reasons = stay.map(({ directory, reason }) => whyLeft(directory, toCairnError(reason)));
         throw new CairnError("permission", reasons.join("; "));
       },
+    });
+  }
+  if (isUnfreed(found.control)) {
+    findings.push({
+      kind: "leftovers",
+      severity: "info",
+      detail: "content of points that were removed is still in the store; what takes it out: cairn cleanup",
     });
   }
   const statCache = statCachePath(found.control, found.workspace.id);

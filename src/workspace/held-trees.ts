@@ -33,13 +33,13 @@ const GOING = "tree-going";
 /**
  * Removes the held trees of points that are about to go, or that were never finished. What others need is handed over
  * before. A point of whose tree something cannot be removed goes aside with that, which is told of: it hinders nobody
- * there. Throws `no_space`.
+ * there, and false is returned. Throws `no_space`.
  */
 export async function removeHeldTrees(
   points: Points,
   sequences: readonly number[],
   { temporary, onWarning }: { temporary: string; onWarning?: ((message: string) => void) | undefined },
-): Promise<void> {
+): Promise<boolean> {
   const stuck: number[] = [];
   let first: CairnError | undefined;
   for (const sequence of sequences) {
@@ -52,9 +52,10 @@ export async function removeHeldTrees(
       first ??= problem;
     }
   }
-  if (first === undefined) return;
+  if (first === undefined) return true;
   const aside = points.moveAside(stuck, temporary);
   onWarning?.(whyLeft(aside, first));
+  return false;
 }
 
 async function removeTreeOf(points: Points, sequence: number): Promise<void> {

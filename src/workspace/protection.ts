@@ -48,3 +48,14 @@ export function keptContent(control: ControlPaths, without: ReadonlySet<SavePoin
   }
   return { contents, unreadable };
 }
+
+/** Of all workspaces of a control directory, those of damaged points too, as far as they are known. */
+export function presentIds(control: ControlPaths): ReadonlySet<string> {
+  const ids = new Set<string>();
+  for (const { name } of listWorkspaces(control)) {
+    const { points, damaged } = new Points(workspacePaths(control, name)).list();
+    for (const { descriptor } of points) ids.add(descriptor.save_point_id);
+    for (const { id } of damaged) if (id !== null) ids.add(id);
+  }
+  return ids;
+}

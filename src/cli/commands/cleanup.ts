@@ -11,6 +11,7 @@ import type {
 import type { CommandDefinition, Outcome } from "../command.ts";
 import type { Context } from "../context.ts";
 import { checkSpan, usage } from "../input.ts";
+import { EXIT_PARTLY } from "../envelope.ts";
 import type { Input } from "../input.ts";
 import { readKeepRules } from "../keep-rules.ts";
 import { formatBytes } from "../render/format.ts";
@@ -80,8 +81,10 @@ async function run(context: Context, input: Input): Promise<Outcome> {
   const plan = await client.previewCleanup(options);
   // Without any rule on the line the user has only asked: show, do not remove.
   const dryRun = input.flag("plan") || (retention === null && !input.flag("only"));
+  // Only what was decided before is left to be done.
+  const isPending = plan.removals_pending && plan.reclaimable_save_points.length === 0 && !input.flag("plan");
   const ruleless = retention === null && !input.flag("only") && plan.reclaimable_save_points.length === 0;
-  if (dryRun) return showPlan(context, client, { plan, ruleless });
+  if (dryRun && !isPending) return showPlan(context, client, { plan, ruleless });
   try {
     return await runPlan(context, client, plan.plan_id);
   } catch (error) {
@@ -132,6 +135,7 @@ async function runPlan(context: Context, client: Client, planId: string): Promis
   const result = await client.runCleanup(planId, context.callOptions());
   return {
     data: result,
+    exitStatus: result.complete ? 0 : EXIT_PARTLY,
     async text() {
       const { renderCleanupResult } = await import("../render/care.ts");
       return renderCleanupResult(result, context.style);

@@ -2,6 +2,7 @@ import { CairnError } from "../../errors.ts";
 import type { Client } from "../../operations/contract.ts";
 import type { CommandDefinition, Outcome } from "../command.ts";
 import type { Context } from "../context.ts";
+import { EXIT_PARTLY } from "../envelope.ts";
 import type { Input } from "../input.ts";
 import { formatBytes, plural, printable, shellQuote } from "../render/format.ts";
 
@@ -24,7 +25,7 @@ async function run(context: Context, input: Input): Promise<Outcome> {
   if (client === null) {
     const path = context.chosenFolder(input.required(0)) ?? "";
     return {
-      data: { workspace: null, points_deleted: 0, bytes_freed: 0 },
+      data: { workspace: null, points_deleted: 0, bytes_freed: 0, complete: true },
       text: () =>
         `${context.style.green("forgot")} ${printable(path)}; no save points of it are found where they were kept`,
     };
@@ -32,6 +33,7 @@ async function run(context: Context, input: Input): Promise<Outcome> {
   const result = await client.release({ ...context.callOptions(), deletePoints: input.flag("deletePoints") });
   return {
     data: result,
+    exitStatus: result.complete ? 0 : EXIT_PARTLY,
     text() {
       const { path, control_directory: control } = result.workspace;
       const released = `${context.style.green("released")} ${printable(path)}`;

@@ -63,15 +63,20 @@ export function renderCleanupPlan(view: CleanupView): string {
   });
   const drop = plan.reclaimable_save_points.length;
   const head = `${plural(drop, "point")} to remove, about ${formatBytes(plan.reclaimable_bytes_estimate)} to be freed in the store; ${plural(plan.protected_save_points.length, "point")} to keep`;
-  const next = drop === 0 || view.next === undefined ? [] : [`  do it: ${style.cyan(view.next)}`];
+  const isToDo = drop > 0 || plan.removals_pending;
+  const next = !isToDo || view.next === undefined ? [] : [`  do it: ${style.cyan(view.next)}`];
+  const pending = plan.removals_pending
+    ? [`  ${style.yellow("not done yet")}: content of points that were removed before is still in the store`]
+    : [];
   const help =
     view.ruleless === true ? ["  no rule was given, so everything is kept; rules: cairn cleanup --help"] : [];
-  return [head, ...limited(lines, 100, style), ...next, ...help].join("\n");
+  return [head, ...limited(lines, 100, style), ...pending, ...next, ...help].join("\n");
 }
 
 export function renderCleanupResult(result: CleanupResult, style: Style): string {
-  if (result.removed.length === 0) return "nothing to remove";
-  return `${style.green("removed")} ${plural(result.removed.length, "point")}, ${formatBytes(result.bytes_freed)} freed in the store`;
+  if (result.removed.length === 0 && result.bytes_freed === 0 && result.complete) return "nothing to remove";
+  const done = `${style.green("removed")} ${plural(result.removed.length, "point")}, ${formatBytes(result.bytes_freed)} freed in the store`;
+  return result.complete ? done : `${done}; ${style.yellow("not done yet")}: something that had to go is left`;
 }
 
 /** The line after a command of `run`. */

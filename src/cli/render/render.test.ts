@@ -225,17 +225,25 @@ test("a cleanup plan says what goes and why, and how to do it", () => {
     candidate_count: 1,
     reclaimable_save_points: [ID_B],
     reclaimable_bytes_estimate: 2048,
+    removals_pending: false,
     reasons: [{ save_point_id: ID_B, keep: false, reasons: ["older than 90d"] }],
   } satisfies CleanupPlan;
   assert.equal(
     renderCleanupPlan({ plan, shorten, next: "cairn cleanup --run c1", style: PLAIN }),
     "1 point to remove, about 2 KiB to be freed in the store; 1 point to keep\n  drop 5f6e7d8c  older than 90d\n  do it: cairn cleanup --run c1",
   );
+  const pending = { ...plan, reclaimable_save_points: [], reasons: [], removals_pending: true };
+  assert.match(
+    renderCleanupPlan({ plan: pending, shorten, next: "cairn cleanup --run c1", style: PLAIN }),
+    /\n  not done yet: content of .* is still in the store\n  do it: cairn cleanup --run c1$/,
+  );
 });
 
 test("what a cleanup freed is told to be of the store, as trees are not counted", () => {
-  const told = renderCleanupResult({ removed: [ID_A, ID_B], bytes_freed: 0 }, PLAIN);
+  const told = renderCleanupResult({ removed: [ID_A, ID_B], bytes_freed: 0, complete: true }, PLAIN);
   assert.equal(told, "removed 2 points, 0 B freed in the store");
+  const partly = renderCleanupResult({ removed: [], bytes_freed: 10, complete: false }, PLAIN);
+  assert.match(partly, /^removed 0 points, 10 B freed in the store; not done yet: /);
 });
 
 test("doctor tells what a repair would do, did or could not do", () => {

@@ -1,11 +1,19 @@
 import { plural } from "../../formats/sizes.ts";
 import { LiveSet, requireComplete, type ReadTree } from "../../repository/live.ts";
 import { whileReading } from "../../repository/locks.ts";
-import { removeSnapshots, runSweep, type SweepOptions, type SweepResult } from "../../repository/remove.ts";
+import { removeSnapshots, runSweep, type SweepResult } from "../../repository/remove.ts";
 import { CairnError } from "../../errors.ts";
 import { failpoint } from "../../failpoint.ts";
 import { freeSpace } from "../../fs/mounts.ts";
-import type { Freed, FreeRequest, HeldGroup, KeptContent, PointContent, StoppableCall } from "../engine.ts";
+import type {
+  Freed,
+  FreeRequest,
+  HeldGroup,
+  KeptContent,
+  LeftContent,
+  PointContent,
+  StoppableCall,
+} from "../engine.ts";
 import type { EmbeddedStore } from "./embedded-store.ts";
 
 /** What share of the store points hold, and giving it back. */
@@ -13,8 +21,10 @@ import type { EmbeddedStore } from "./embedded-store.ts";
 const TAG = "cairn:";
 /** Of a pack: more waste than this is worth copying the rest. */
 const MAX_WASTE = 0.05;
-/** Less room than this is not spent on copies: two packs. */
-const TIGHT_BYTES = 32 << 20;
+/** Of the room that there is, this share is spent on copies before what they replace goes. */
+const COPY_SHARE = 0.5;
+/** Where room is made step by step, so many steps: each follows every tree. */
+const MAX_ROUNDS = 8;
 const DAMAGED_HINT =
   "nothing was removed; `cairn doctor --repair` mends what can be, and points that stay damaged (`cairn verify --all` names them) go all at once: `cairn cleanup --only POINT…`";
 
@@ -123,39 +133,52 @@ export async function freeContent(store: EmbeddedStore, request: FreeRequest): P
     failpoint("free.snapshots-removed");
     const sweep = {
       cachePath: paths.indexCache,
+      maxWaste: request.thorough ? 0 : MAX_WASTE,
+      roomForCopies: () => roomForCopies(paths.repository),
       roots: async () => request.kept().contents.flatMap(treesOf),
       readTree: readTreeOf(store),
       mayLackData: true,
       waitMs,
       ...stop,
     };
-    const run = async (how: Partial<SweepOptions>): Promise<SweepResult> => {
-      const done = await runSweep(repository, { ...sweep, ...how });
+    const lost = new Set<string>();
+    let bytesFreed = 0;
+    let done: SweepResult;
+    for (let round = 1; ; round++) {
+      done = await runSweep(repository, sweep);
       if (done.index === null) await store.refresh(signal);
       else store.index = done.index;
+      bytesFreed += done.bytesFreed;
       for (const name of [...done.lacking, ...done.damagedPacks]) lost.add(name);
-      return done;
-    };
-    const isTight = (): boolean => freeSpace(paths.repository).freeBytes < TIGHT_BYTES;
-    let swept: Pick<SweepResult, "bytesFreed" | "postponed"> = { bytesFreed: 0, postponed: false };
-    const lost = new Set<string>();
-    // Copies would take the last room: first only whole packs that nothing needs go.
-    if (isTight()) swept = await run({ maxWaste: Number.POSITIVE_INFINITY, smallPack: 0 });
-    if (!swept.postponed && !isTight()) {
-      const { bytesFreed } = swept;
-      swept = await run({ maxWaste: request.thorough ? 0 : MAX_WASTE });
-      swept = { ...swept, bytesFreed: bytesFreed + swept.bytesFreed };
+      const isBetter = done.removedPacks + done.repackedPacks + done.removedUnindexed > 0;
+      if (done.postponed || done.crowded === null || !isBetter || round >= MAX_ROUNDS) break;
+      failpoint("free.round-swept");
     }
     failpoint("free.swept");
-    return { bytesFreed: Math.max(0, swept.bytesFreed), postponed: swept.postponed, lost: [...lost] };
+    const { postponed } = done;
+    const left = postponed ? null : leftBy(done, request);
+    return { bytesFreed: Math.max(0, bytesFreed), postponed, left, lost: [...lost] };
   } catch (error) {
     const refreshing = store.refresh(signal);
     if (error instanceof CairnError && error.code === "busy") {
       await refreshing;
-      return { bytesFreed: 0, postponed: true, lost: [] };
+      return { bytesFreed: 0, postponed: true, left: null, lost: [] };
     }
     // What failed first is told: the index may not be had for the same reason.
     await refreshing.catch(() => undefined);
     throw error;
   }
+}
+
+/** A file system that says nothing of its size says nothing of its room. */
+function roomForCopies(repository: string): number {
+  const { freeBytes, totalBytes } = freeSpace(repository);
+  return totalBytes === 0 ? Number.POSITIVE_INFINITY : freeBytes * COPY_SHARE;
+}
+
+function leftBy({ unusedBytes, crowded, damagedPacks }: SweepResult, { thorough }: FreeRequest): LeftContent | null {
+  if (crowded !== null && (!thorough || crowded.unusedBytes === unusedBytes))
+    return { bytes: crowded.unusedBytes, needsRoom: Math.ceil(crowded.copyBytes / COPY_SHARE) };
+  if (!thorough || (unusedBytes === 0 && damagedPacks.length === 0)) return null;
+  return { bytes: unusedBytes, needsRoom: null };
 }

@@ -151,6 +151,8 @@ export interface ReleaseResult {
   points_deleted: number;
   /** Of the store; what only a held tree took up is known to the file system alone. */
   bytes_freed: number;
+  /** False: something of the points is left in a store that stays; a warning says why. */
+  complete: boolean;
 }
 
 export interface EngineOptions extends CallOptions {

@@ -240,10 +240,14 @@ export interface CleanupPlan {
   /** Content that no other point holds. */
   reclaimable_bytes_estimate: number;
   reasons: CleanupReason[];
+  /** True: something of points that were removed before is still in the store; running any plan goes on with that. */
+  removals_pending: boolean;
 }
 
 export interface CleanupResult {
   removed: SavePointId[];
   /** Of the store; what only a held tree took up is known to the file system alone. */
   bytes_freed: number;
+  /** False: something that had to go, of points that were asked for (`only`), now or before, is left; a warning says why. */
+  complete: boolean;
 }

@@ -1,6 +1,6 @@
 import { CairnError, toCairnError } from "../../errors.ts";
 import { decodeBackups } from "../../formats/backups-file.ts";
-import { decodeCleanup, decodeCleanupPlan } from "../../formats/cleanup.ts";
+import { decodeCleanup, decodeCleanupPlan, decodeUnfreed } from "../../formats/cleanup.ts";
 import {
   decodeControl,
   decodePin,
@@ -59,6 +59,7 @@ const FORMATS: Record<string, RecordFormat> = {
   "cairn.engines": { name: "engine-probe", file: /^engines\.json$/ },
   "cairn.cleanup": { name: "cleanup-journal", file: /^cleanup\.json$/, check: decodeCleanup },
   "cairn.cleanup-plan": { name: "cleanup-plan", file: null, check: decodeCleanupPlan },
+  "cairn.unfreed": { name: "unfreed-content", file: null, check: decodeUnfreed },
   "cairn.view": { name: "view", file: null, check: decodeView },
   "cairn.partial": { name: "unfinished-folder", file: null, check: decodePartial },
 };

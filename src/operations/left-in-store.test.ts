@@ -1,0 +1,152 @@
+import assert from "node:assert/strict";
+import { spawnSync } from "node:child_process";
+import { createHash, randomBytes } from "node:crypto";
+import fs from "node:fs";
+import { syncBuiltinESMExports } from "node:module";
+import { join } from "node:path";
+import { test, type TestContext } from "node:test";
+import type { CleanupPlan, CleanupResult, Client, SavePoint } from "./contract.ts";
+import { type TestFolder, testFolder } from "./testing-folder.ts";
+
+/** What removals have to leave in the store, and who takes it out. */
+
+const ENTRY = new URL("../cli/entry.ts", import.meta.url).pathname;
+const SECRET = "a secret that is in no other file";
+const SECRET_ID = createHash("sha256").update(SECRET).digest("hex");
+
+interface WithSecret extends TestFolder {
+  /** The point that has it. */
+  bad: SavePoint;
+}
+
+/** A folder that has the secret no more; the pack that has it has much else that is needed. */
+async function withSecret(t: TestContext): Promise<WithSecret> {
+  const at = await testFolder(t, { "d/secret": SECRET });
+  for (let n = 0; n < 60; n++) fs.writeFileSync(join(at.folder, "d", `kept-${n}`), randomBytes(10_000));
+  const bad = await at.client.save();
+  fs.rmSync(join(at.folder, "d/secret"));
+  await at.client.save();
+  return { ...at, bad };
+}
+
+/** Whether restic finds the secret in the store; what is expected, where there is no restic. */
+async function hasSecret({ client }: { client: Client }, expected: boolean): Promise<boolean> {
+  const { repository, password_file } = await client.store();
+  const done = spawnSync("restic", ["-r", repository, "-p", password_file, "--no-cache", "cat", "blob", SECRET_ID]);
+  return done.error === undefined ? done.status === 0 : expected;
+}
+
+/** Has every file system say that so many bytes are free. Returns what ends that. */
+function withFree(t: TestContext, bytes: number): () => void {
+  const { statfsSync } = fs;
+  const mocked = t.mock.method(fs, "statfsSync", (place: fs.PathLike) => {
+    const facts = statfsSync(place);
+    return Object.assign(facts, { bavail: Math.floor(bytes / facts.bsize) });
+  });
+  syncBuiltinESMExports();
+  const restore = (): void => {
+    mocked.mock.restore();
+    syncBuiltinESMExports();
+  };
+  t.after(restore);
+  return restore;
+}
+
+async function run(
+  client: Client,
+  plan: CleanupPlan,
+): Promise<Pick<CleanupResult, "bytes_freed" | "complete"> & { warnings: string[] }> {
+  const warnings: string[] = [];
+  const { bytes_freed, complete } = await client.runCleanup(plan.plan_id, {
+    onWarning: (message) => void warnings.push(message),
+  });
+  return { bytes_freed, complete, warnings };
+}
+
+function notesIn({ controlDirectory }: Client): string[] {
+  const place = join(controlDirectory, "unfreed");
+  return fs.existsSync(place) ? fs.readdirSync(place) : [];
+}
+
+test("what was asked for leaves the store when there is room for the copies, however little is free", async (t) => {
+  const at = await withSecret(t);
+  const { client, bad } = at;
+  const plan = await client.previewCleanup({ only: [bad.save_point_id] });
+  withFree(t, 4 << 20);
+  const { complete, warnings } = await run(client, plan);
+  assert.deepEqual([complete, warnings, notesIn(client)], [true, [], []]);
+  assert.equal(await hasSecret(at, false), false);
+});
+
+test("what was asked for and has to stay for want of room is told of, and goes with the next cleanup", async (t) => {
+  const at = await withSecret(t);
+  const { client, bad } = at;
+  const plan = await client.previewCleanup({ only: [bad.save_point_id] });
+  assert.equal(plan.removals_pending, false);
+  const roomAgain = withFree(t, 100_000);
+  const first = await run(client, plan);
+  assert.equal(first.complete, false);
+  assert.match(first.warnings.join("\n"), /^content of .* is still in the store.* needs .* of room, and .* are free/);
+  assert.equal(await hasSecret(at, true), true);
+  // No more room yet: told again, and noted once.
+  const second = await client.previewCleanup();
+  assert.deepEqual([second.removals_pending, second.reclaimable_save_points], [true, []]);
+  const still = await run(client, second);
+  assert.deepEqual([still.complete, still.warnings, notesIn(client).length], [false, first.warnings, 1]);
+  const { findings, healthy } = await client.doctor();
+  assert.deepEqual([findings.map(({ kind }) => kind), healthy], [["leftovers"], true]);
+  roomAgain();
+  // By rules that leave a share of waste otherwise.
+  const last = await run(client, await client.previewCleanup({ retention: { keepLast: 1 } }));
+  assert.deepEqual([last.complete, last.warnings, notesIn(client)], [true, [], []]);
+  assert.ok(last.bytes_freed > 0);
+  assert.equal(await hasSecret(at, false), false);
+  assert.equal((await client.previewCleanup()).removals_pending, false);
+  assert.deepEqual((await client.verifyAll()).problems, []);
+});
+
+test("a cleanup by rules tells of what it could not free for want of room, and the next one frees it", async (t) => {
+  const at = await testFolder(t, { d: "" });
+  const { client, folder } = at;
+  fs.rmSync(join(folder, "d"));
+  fs.mkdirSync(join(folder, "d"));
+  for (let n = 0; n < 60; n++) fs.writeFileSync(join(folder, "d", `${n}`), randomBytes(10_000));
+  await client.save();
+  for (let n = 0; n < 20; n++) fs.rmSync(join(folder, "d", `${n}`));
+  await client.save();
+  const plan = await client.previewCleanup({ retention: { keepLast: 1 } });
+  const roomAgain = withFree(t, 100_000);
+  const first = await run(client, plan);
+  assert.deepEqual([first.complete, first.bytes_freed < 100_000], [true, true]);
+  assert.match(first.warnings.join("\n"), /^19\d KiB that nothing needs stay in the store, .*: cairn cleanup$/);
+  const pending = await client.previewCleanup();
+  assert.equal(pending.removals_pending, true);
+  roomAgain();
+  const last = await run(client, pending);
+  assert.ok(last.bytes_freed > 190_000, String(last.bytes_freed));
+  assert.deepEqual([last.complete, last.warnings, notesIn(client)], [true, [], []]);
+});
+
+test("what points held that a killed release has deleted goes with the next cleanup of another workspace", async (t) => {
+  const at = await withSecret(t);
+  const { client, folder, library, root } = at;
+  const other = join(root, "other");
+  fs.mkdirSync(other);
+  fs.writeFileSync(join(other, "b"), "two");
+  const second = await library.adopt(other, { controlDirectory: client.controlDirectory });
+  await second.save();
+  for (const failpoint of ["release.unfreed-noted", "release.workspace-renamed"]) {
+    const env = { ...process.env, CAIRN_FAILPOINT: failpoint };
+    const args = [ENTRY, "release", folder, "--delete-points"];
+    assert.equal(spawnSync(process.execPath, args, { env, encoding: "utf8" }).signal, "SIGKILL", failpoint);
+    const plan = await second.previewCleanup();
+    assert.equal(plan.removals_pending, true, failpoint);
+    const { complete, warnings } = await run(second, plan);
+    assert.deepEqual([complete, warnings, notesIn(second)], [true, [], []], failpoint);
+    const isThere = failpoint === "release.unfreed-noted";
+    assert.equal(await hasSecret({ client: second }, isThere), isThere, failpoint);
+    const snapshots = fs.readdirSync(join(second.controlDirectory, "store/snapshots"));
+    assert.equal(snapshots.length, isThere ? 3 : 1, failpoint);
+    assert.deepEqual((await second.verifyAll()).problems, [], failpoint);
+  }
+});
