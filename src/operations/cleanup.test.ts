@@ -158,6 +158,22 @@ test("a size limit drops the oldest, but never what is a day young", async (cont
   assert.deepEqual([...new Set(reasons.slice(1).flatMap((each) => each.reasons))], ["under a day old"]);
 });
 
+test("a cleanup says so when what may not go is more than the size that was asked for", async (context) => {
+  const { client } = await saved(context, 2);
+  const warningsAt = async (maxBytes: number): Promise<string[]> => {
+    const warnings: string[] = [];
+    const { plan_id: plan } = await client.previewCleanup({ retention: { maxBytes } });
+    await client.runCleanup(plan, { onWarning: (message) => warnings.push(message) });
+    return warnings;
+  };
+  const [told, ...more] = await warningsAt(5);
+  assert.match(
+    told!,
+    /^what stays in the store takes 19\d KiB, more than the 5 B that were asked for: points of the last day/,
+  );
+  assert.deepEqual([more, await warningsAt(1_000_000)], [[], []]);
+});
+
 test("a size limit drops the oldest of what other rules keep too, but not what a tag keeps", async (context) => {
   context.mock.timers.enable({ apis: ["Date"], now: Date.now() - 30 * 86_400_000 });
   const { client, points } = await saved(context, 6);

@@ -1,9 +1,11 @@
 import type { CleanupPlanFile } from "../formats/cleanup.ts";
 import { retentionOf } from "../formats/policy.ts";
+import { formatBytes } from "../formats/sizes.ts";
 import { runPlan } from "../workspace/cleanup.ts";
 import { type CleanupFacts, loadPlan, planCleanup, storePlan } from "../workspace/cleanup-plan.ts";
 import type { ControlPaths } from "../workspace/control-layout.ts";
 import { readPolicy } from "../workspace/policy.ts";
+import { keptContent } from "../workspace/protection.ts";
 import { recoverWorkspace } from "../workspace/recovery.ts";
 import { makingRoom } from "../workspace/temporaries.ts";
 import { isUnfreed } from "../workspace/unfreed.ts";
@@ -63,5 +65,15 @@ export async function runCleanup(workspace: Workspace, planId: string, options: 
   await makingRoom(control, async () => recoverWorkspace(workspace, options));
   const plan = loadPlan(control, planId);
   const { removed, bytesFreed, complete } = await runPlan(workspace, plan, options);
+  if (plan.rules?.maxBytes !== undefined) await tellOfSize(workspace, plan.rules.maxBytes, options);
   return { removed, bytes_freed: bytesFreed, complete };
+}
+
+/** Who asks for a size is told where what may not go is more than that. Nothing that fails here undoes the cleanup. */
+async function tellOfSize({ found, engine }: Workspace, maxBytes: number, options: CallOptions): Promise<void> {
+  const [bytes = 0] = await engine.heldBytes([], keptContent(found.control, new Set()), options).catch(() => []);
+  if (bytes <= maxBytes) return;
+  options.onWarning?.(
+    `what stays in the store takes ${formatBytes(bytes)}, more than the ${formatBytes(maxBytes)} that were asked for: points of the last day, undo points, and what a tag, a pin or its use protects are not dropped for a size; with --plan each says why it stays`,
+  );
 }

@@ -44,7 +44,7 @@ export const command: CommandDefinition = {
     { flags: "--keep-undo-within <span>", text: "and those of this span (default 30d)" },
     {
       flags: "--max-size <size>",
-      text: "drop the oldest until the store is at most so large, e.g. 20GiB, whatever but tags would keep",
+      text: "drop the oldest until the store is at most so large, e.g. 20GiB, whatever but tags would keep; points of the last day and undo points stay (and what is pinned or in use, as with every rule)",
     },
     { flags: "--max-age <span>", text: "drop what is older, whatever but tags would keep" },
     {
