@@ -26,7 +26,7 @@ import {
 import { filesystemKind } from "./mounts.ts";
 import { checkName, printablePath, rawBytes } from "./safe-path.ts";
 import type { RawPath } from "./safe-path.ts";
-import { errnoName } from "./syscalls.ts";
+import { errnoName, openOwnWay } from "./syscalls.ts";
 
 /**
  * Subvolumes and snapshots of btrfs, by ioctl on held directories: no process is started.
@@ -275,7 +275,7 @@ export async function makeSubvolume(place: Buffer): Promise<void> {
 
 function openFolder(place: RawPath): number {
   try {
-    return fs.openSync(place, FOLDER);
+    return openOwnWay(place, FOLDER);
   } catch (error) {
     throw toCairnError(error, `open ${printablePath(rawBytes(place))}`);
   }

@@ -1,7 +1,8 @@
+import fs from "node:fs";
 import { type Arena, newArena } from "../native.ts";
 import { EEXIST, EINVAL, ENOENT, ENOSYS, ENOTDIR } from "./errno.ts";
 import { printablePath } from "./safe-path.ts";
-import { inDirectory, newStatBuffer, putName, RENAME, syscallError, syscalls } from "./syscalls.ts";
+import { newStatBuffer, openOwnWay, putName, RENAME, syscallError, syscalls } from "./syscalls.ts";
 
 /** An entry's name in an open directory. */
 export interface OpenPlace {
@@ -15,6 +16,12 @@ export function exchangePlaces(one: Buffer, other: Buffer): void {
     syscalls().rename(from.fd, from.name, 0, to.fd, to.name, 0, RENAME.EXCHANGE),
   );
   if (result < 0) throw syscallError(result, "exchange the two");
+}
+
+/** An entry takes another name (absolute paths, raw bytes), also that of an empty folder. Throws what the errno means. */
+export function moveInPlace(from: Buffer, to: Buffer): void {
+  const result = inPlaces(from, to, (one, other) => syscalls().rename(one.fd, one.name, 0, other.fd, other.name, 0, 0));
+  if (result < 0) throw syscallError(result, `move ${printablePath(from)} to ${printablePath(to)}`);
 }
 
 /** An entry takes another name (absolute paths, raw bytes) that nothing has. Throws what the errno means. */
@@ -54,9 +61,19 @@ function inPlaces(one: Buffer, other: Buffer, work: (one: OpenPlace, other: Open
     putName(name, 0, nameOf(place));
     return name;
   });
-  return inDirectory(parentOf(one), (first) =>
-    inDirectory(parentOf(other), (second) => work({ fd: first, name: names[0]! }, { fd: second, name: names[1]! })),
+  return inParentOf(one, (first) =>
+    inParentOf(other, (second) => work({ fd: first, name: names[0]! }, { fd: second, name: names[1]! })),
   );
+}
+
+/** Works on the directory that an absolute raw path lies in, which is held meanwhile. Throws `conflict` where another user has it, or one above, be a link. */
+export function inParentOf<T>(path: Buffer, work: (fd: number) => T): T {
+  const fd = openOwnWay(parentOf(path), fs.constants.O_RDONLY | fs.constants.O_DIRECTORY);
+  try {
+    return work(fd);
+  } finally {
+    fs.closeSync(fd);
+  }
 }
 
 /** The directory that an absolute raw path lies in. */

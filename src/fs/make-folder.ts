@@ -1,7 +1,9 @@
 import { fchmodSync, lstatSync, mkdirSync, statSync } from "node:fs";
 import { resolve } from "node:path";
-import { parentOf } from "./exchange-folders.ts";
-import { inDirectory } from "./syscalls.ts";
+import { newArena } from "../native.ts";
+import { inParentOf, nameOf, parentOf } from "./exchange-folders.ts";
+import { printablePath } from "./safe-path.ts";
+import { inDirectory, putName, syscallError, syscalls } from "./syscalls.ts";
 
 /**
  * Makes a folder and its missing parents, for their owner alone unless `mode` says otherwise (less the umask). Throws what
@@ -20,6 +22,30 @@ export function makeFolder(path: string | Buffer, mode = 0o700): void {
     makeFolder(parent, mode);
     // Of two that make it at once the other may be first.
     makeFolder(folder, mode);
+  }
+}
+
+/**
+ * Makes one folder in the one above it, which is held: not where another user has a link lead to meanwhile. Throws
+ * `conflict` then, `already_exists`, or what else the kernel says.
+ */
+export function makeOneFolder(folder: Buffer, mode: number): void {
+  const name = newArena(512);
+  putName(name, 0, nameOf(folder));
+  const made = inParentOf(folder, (fd) => syscalls().mkdir(fd, name, 0, mode));
+  if (made < 0) throw syscallError(made, `make the folder ${printablePath(folder)}`);
+}
+
+/** The same with its missing parents; one that is there is left as it is. */
+export function makeRealFolder(folder: Buffer, mode: number): void {
+  if (statSync(folder, { throwIfNoEntry: false })?.isDirectory() === true) return;
+  const parent = parentOf(folder);
+  if (!isThere(parent)) makeRealFolder(parent, mode);
+  try {
+    makeOneFolder(folder, mode);
+  } catch (error) {
+    // Of two that make it at once the other may be first.
+    if (statSync(folder, { throwIfNoEntry: false })?.isDirectory() !== true) throw error;
   }
 }
 

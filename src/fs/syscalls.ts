@@ -13,6 +13,7 @@ import {
 import { EAGAIN, EBADF, ENAMETOOLONG, EOPNOTSUPP } from "./errno.ts";
 import { bindExactTimes } from "./exact-times.ts";
 import { openByNames } from "./open-below.ts";
+import { requireOwnWay } from "./real-place.ts";
 import {
   AT_FDCWD,
   type AttributeCalls,
@@ -279,9 +280,23 @@ export function putName(arena: Arena, offset: number, name: Uint8Array): number 
   return offset + name.length + 1;
 }
 
-/** Opens a directory by absolute path for holding it; the descriptor, or throws, also for a link to one. */
+/**
+ * Opens a directory by absolute path for holding it; the descriptor, or throws, also for a link to one, and `conflict`
+ * where another user has put a link among those above it.
+ */
 export function openDirectory(path: string | Buffer): number {
-  const fd = fs.openSync(path, fs.constants.O_RDONLY | fs.constants.O_DIRECTORY | fs.constants.O_NOFOLLOW);
+  return openOwnWay(path, fs.constants.O_RDONLY | fs.constants.O_DIRECTORY | fs.constants.O_NOFOLLOW);
+}
+
+/** The same with flags that say whether it is held for reading, and whether a last link is followed, if it is nobody else's. */
+export function openOwnWay(path: string | Buffer, flags: number): number {
+  const fd = fs.openSync(path, flags);
+  try {
+    requireOwnWay(syscalls(), fd, path);
+  } catch (error) {
+    fs.closeSync(fd);
+    throw error;
+  }
   holdDirectory(fd, path);
   return fd;
 }

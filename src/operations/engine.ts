@@ -119,7 +119,7 @@ function existingFolder(path: string): Buffer {
 export function placeOfPoints(folder: Buffer, controlDirectory: string | undefined): string {
   const found = controlDirectory === undefined ? findWorkspace(folder.toString("utf8"), { exact: true }) : null;
   const root = found?.control.root ?? controlDirectory ?? chooseControlDirectory(folder, { id: newControlId() }).root;
-  return existingAncestor(root).toString("utf8");
+  return existingAncestor(realPathOf(root)).toString("utf8");
 }
 
 /** The same; where no place outside the folder is good for its points (`/`, a whole home), that as the answer of each probe. */

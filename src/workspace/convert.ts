@@ -10,6 +10,7 @@ import type { Recovery } from "../formats/control.ts";
 import { commitFileSystem, makeSubvolume, isSubvolume, subvolumeUuid } from "../fs/btrfs.ts";
 import { exchangePlaces, parentOf } from "../fs/exchange-folders.ts";
 import { printablePath } from "../fs/safe-path.ts";
+import { inDirectory } from "../fs/syscalls.ts";
 import { readControl, writeControl } from "./control-directory.ts";
 import { requireConvertible, requireNoHolders } from "./convert-checks.ts";
 import { requireSameTrees, rootFacts } from "./convert-compare.ts";
@@ -71,7 +72,7 @@ export async function convertFolder(workspace: Workspace, input: ConvertInput): 
   let facts: string;
   try {
     await makeSubvolume(aside);
-    fs.chmodSync(aside, 0o700);
+    inDirectory(aside, (fd) => fs.fchmodSync(fd, 0o700));
     failpoint("convert.made");
     intent = { ...intent, uuid: subvolumeUuid(aside), since: await momentNow() };
     writeConvertIntent(journal, intent);

@@ -73,12 +73,20 @@ interface Hit {
 }
 
 function found(hit: Hit): FoundWorkspace {
-  const { control, folder, workspace } = hit;
+  const { folder, workspace } = hit;
+  const control = atRealPath(hit.control);
   return {
     ...hit,
+    control,
     paths: workspacePaths(control, workspace.name),
     rootChanged: hasOtherRoot(workspace, folder),
   };
+}
+
+/** A link on the way to it is followed once: where it leads later is in the hands of whoever owns it. */
+function atRealPath(control: ControlPaths): ControlPaths {
+  const real = realPathOf(control.root).toString("utf8");
+  return real === control.root ? control : controlPaths(real);
 }
 
 /** True when another directory lies at the path than the one that is recorded. */

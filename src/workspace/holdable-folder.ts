@@ -1,5 +1,7 @@
 import fs from "node:fs";
 import { makeSubvolume } from "../fs/btrfs.ts";
+import { makeOneFolder } from "../fs/make-folder.ts";
+import { inDirectory } from "../fs/syscalls.ts";
 import type { Workspace } from "./workspace.ts";
 
 /** Makes an absent folder, for its owner alone: what the engine holds at once, or a plain one where that cannot be made there. */
@@ -7,11 +9,11 @@ export async function makeHoldable({ engine }: Workspace, folder: Buffer): Promi
   if (engine.holder?.atomic === true) {
     try {
       await makeSubvolume(folder);
-      fs.chmodSync(folder, 0o700);
+      inDirectory(folder, (fd) => fs.fchmodSync(fd, 0o700));
       return;
     } catch {
       // A plain one will do; its points are then kept in the store.
     }
   }
-  fs.mkdirSync(folder, { mode: 0o700 });
+  makeOneFolder(folder, 0o700);
 }

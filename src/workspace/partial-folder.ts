@@ -6,9 +6,9 @@ import { failpoint } from "../failpoint.ts";
 import { decodePartial, encodePartial, type PartialFile } from "../formats/partial.ts";
 import { rawPath, recordPath } from "../formats/record.ts";
 import { durableRemove, fsyncDirectory } from "../fs/durable.ts";
-import { moveToFree, nameOf, parentOf } from "../fs/exchange-folders.ts";
+import { moveInPlace, moveToFree, nameOf, parentOf } from "../fs/exchange-folders.ts";
 import { livenessOf, newOwner } from "../fs/lock-owner.ts";
-import { makeFolder } from "../fs/make-folder.ts";
+import { makeOneFolder, makeRealFolder } from "../fs/make-folder.ts";
 import { filesystemKind, isMountPoint } from "../fs/mounts.ts";
 import { ownEntries } from "../fs/own-entries.ts";
 import { removeAll } from "../fs/remove-all.ts";
@@ -109,8 +109,8 @@ export class PartialFolder {
     folder.#begin(options);
     failpoint("partial.recorded");
     try {
-      makeFolder(parentOf(staging), 0o777);
-      fs.mkdirSync(staging, { mode: 0o700 });
+      makeRealFolder(parentOf(staging), 0o777);
+      makeOneFolder(staging, 0o700);
     } catch (error) {
       folder.end();
       throw toCairnError(error, `make a folder beside ${printablePath(target)}`);
@@ -131,7 +131,7 @@ export class PartialFolder {
     folder.#write();
     failpoint("partial.recorded");
     try {
-      fs.renameSync(Buffer.from(rawPath(record.staging)), folder.staging);
+      moveInPlace(Buffer.from(rawPath(record.staging)), folder.staging);
     } catch {
       folder.end();
       return null;
@@ -171,7 +171,7 @@ export class PartialFolder {
   commit(): void {
     if (isInside(this.#record)) return this.#moveIn();
     try {
-      fs.renameSync(this.staging, this.#target);
+      moveInPlace(this.staging, this.#target);
     } catch (error) {
       requireFree(this.#target);
       throw toCairnError(error, `put ${printablePath(this.#target)} in place`);
@@ -196,7 +196,7 @@ export class PartialFolder {
       });
     } catch (error) {
       for (const name of moved.toReversed())
-        fs.renameSync(Buffer.concat([this.#target, SLASH, name]), Buffer.concat([this.staging, SLASH, name]));
+        moveInPlace(Buffer.concat([this.#target, SLASH, name]), Buffer.concat([this.staging, SLASH, name]));
       const { moving: _moving, ...before } = this.#record;
       this.#record = before;
       this.#write();

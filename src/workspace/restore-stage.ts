@@ -7,7 +7,10 @@ import type { HeldFiles } from "../engines/tree/held-files.ts";
 import { canBeOne, type NodeMetadata, type TreeNode } from "../formats/tree.ts";
 import { isAtOrBelow, quotedPath } from "../fs/safe-path.ts";
 import { R, RECORD_WORDS } from "../fs/scan-table.ts";
+import { putName } from "../fs/syscalls.ts";
+import { newArena } from "../native.ts";
 import { newPacer, type Pacer } from "../pacer.ts";
+import { HeldDirectories } from "./held-directories.ts";
 import type { Progress } from "./progress.ts";
 import type { PlannedEntry } from "./restore-plan.ts";
 import { stagedName } from "./restore-apply.ts";
@@ -43,7 +46,12 @@ export interface StagedRestore {
  * that come, what comes, metadata, times of directories.
  */
 export async function stageRestore(input: StageInput): Promise<StagedRestore> {
-  return new Stager(input).run();
+  const stager = new Stager(input);
+  try {
+    return await stager.run();
+  } finally {
+    stager.close();
+  }
 }
 
 /** An entry of a hard-link group that is staged. */
@@ -62,6 +70,8 @@ class Stager {
   /** The first of each group in each place, of each content where that is not one. */
   readonly #groups = new Map<bigint, Member[]>();
   readonly #pace: Pacer;
+  /** the workspace's, opened where an entry is linked to one that is in it */
+  #root: HeldDirectories | null = null;
   #count = 0;
   #bytes = 0;
   #reportAt = 0;
@@ -108,6 +118,10 @@ class Stager {
     const times = this.#directoryTimes(done);
     const steps = [...removals, ...removedDirectories.reverse(), ...directories, ...puts, ...metadata, ...times];
     return { steps, notSet: this.#writer.notSet };
+  }
+
+  close(): void {
+    this.#root?.close();
   }
 
   /** At most ten times a second. */
@@ -157,7 +171,7 @@ class Stager {
       return this.#writer.holds(where, "links", () => this.#writer.link(staging.fd, first.name, staging.fd, to));
     const anchor = this.#input.anchors.get(node.inode);
     const isAnchored = anchor !== undefined && canBeOne(anchor.node, node);
-    if (isAnchored && this.#linkToAnchor(anchor.path, staged)) return true;
+    if (isAnchored && this.#linkToAnchor(anchor.path, { staging, name, staged })) return true;
     const another = others[0] ?? anchor;
     if (alike.length > 0 || (isAnchored && this.#input.stagings.of(anchor.path) !== staging))
       this.#writer.cannotLink(where, "its other names lie on another mount or in another subvolume");
@@ -195,14 +209,11 @@ class Stager {
   }
 
   /** Links to the member that is in the workspace; false when that is not what was saved any more. */
-  #linkToAnchor(anchor: Uint8Array, staged: Buffer): boolean {
+  #linkToAnchor(anchor: Uint8Array, to: { staging: Staging; name: Buffer; staged: Buffer }): boolean {
+    const { staged } = to;
     const record = this.#finder.find(anchor);
     if (record === null) return false;
-    try {
-      fs.linkSync(Buffer.concat([Buffer.from(this.#input.root), SLASH, anchor]), staged);
-    } catch {
-      return false;
-    }
+    if (!this.#isLinkMade(anchor, to)) return false;
     const { ino, size, mtimeNs } = fs.lstatSync(staged, { bigint: true });
     const { inode, size: saved, mtimeSec, mtimeNs: rest } = identityOf(record);
     if (
@@ -213,6 +224,20 @@ class Stager {
       return true;
     fs.unlinkSync(staged);
     return false;
+  }
+
+  #isLinkMade(anchor: Uint8Array, { staging, name: staged }: { staging: Staging; name: Buffer }): boolean {
+    const from = newArena(512);
+    const to = newArena(512);
+    try {
+      this.#root ??= new HeldDirectories(this.#input.root);
+      const { fd, name } = this.#root.parentOf(anchor);
+      putName(from, 0, name);
+      putName(to, 0, staged);
+      return this.#root.sys.link(fd, from, 0, staging.fd, to, 0) >= 0;
+    } catch {
+      return false;
+    }
   }
 
   /** Every directory of the target of which what was `planned` changes entries or metadata, deepest first: its times are set last. */

@@ -18,7 +18,7 @@ import { rawPath, recordPath } from "../formats/record.ts";
 import type { DirectoryFacts, PlaceApart, RestoreFile } from "../formats/restore.ts";
 import { flushFileSystem } from "../fs/flush.ts";
 import type { IgnoreRecord } from "../fs/ignore.ts";
-import { makeFolder } from "../fs/make-folder.ts";
+import { makeFolder, makeOneFolder } from "../fs/make-folder.ts";
 import { filesystemKind, onSameMount } from "../fs/mounts.ts";
 import { letOwnerWrite, undoOwnerWrites } from "../fs/owner-writes.ts";
 import { PathSelection } from "../fs/path-selection.ts";
@@ -250,7 +250,7 @@ function isInside(workspace: Workspace, staging: string): boolean {
 function makeStaging(workspace: Workspace, intent: RestoreFile): void {
   const { staging } = intent;
   if (isInside(workspace, staging)) inDirectory(workspace.root, letOwnerWrite);
-  fs.mkdirSync(staging, { mode: 0o700 });
+  makeOneFolder(Buffer.from(staging), 0o700);
   makePlaces(workspace.root, staging, apartOf(intent));
 }
 

@@ -20,7 +20,7 @@ import { newArena } from "../../native.ts";
 import { openBelow } from "../../fs/open-below.ts";
 import { letOwnerWrite } from "../../fs/owner-writes.ts";
 import { printablePath } from "../../fs/safe-path.ts";
-import { syscallError, syscalls } from "../../fs/syscalls.ts";
+import { openOwnWay, syscallError, syscalls } from "../../fs/syscalls.ts";
 import { newWorkDirectory } from "../../fs/work-directory.ts";
 import type { Degradation } from "../engine-type.ts";
 import type { Captured, HolderCall, TreeHolder } from "./holder.ts";
@@ -345,7 +345,7 @@ async function held<T>(path: Buffer, work: (fd: number) => Promise<T>, flags = D
 
 function opened(path: Buffer, flags: number): number {
   try {
-    return fs.openSync(path, flags);
+    return openOwnWay(path, flags);
   } catch (error) {
     throw toCairnError(error, `open ${printablePath(path)}`);
   }
