@@ -398,6 +398,7 @@ export class TreeWriter {
     let kept = 0;
     try {
       for (let at = 0; at < job.content.length; at += 32) {
+        this.#checkStop();
         const there = left?.heldBytes(fd, position, { ids: job.content, at }) ?? 0;
         if (there > 0) {
           position += there;

@@ -281,6 +281,24 @@ void describe("a tree written into an empty folder", { skip: nativeAvailable() ?
     assert.ok(performance.now() - started < 30_000);
     await assertWritten(saves, saved, temporaryFolder(t));
   });
+
+  test("writing stops at the next piece when it is aborted with only a large file left", async (t) => {
+    const saves = await TestStore.create(t);
+    const root = temporaryFolder(t);
+    fs.writeFileSync(path.join(root, "large"), "");
+    fs.truncateSync(path.join(root, "large"), 512 * 1024 * 1024);
+    const saved = await saves.save(root);
+    const abort = new AbortController();
+    let written = 0;
+    const onProgress = ({ bytes }: { bytes: number }): void => {
+      written = bytes;
+      // The first time: its directory is done, none of its ranges.
+      abort.abort();
+    };
+    const writing = saves.write(saved, temporaryFolder(t), { signal: abort.signal, onProgress });
+    await assert.rejects(writing, { code: "interrupted" });
+    assert.equal(written, 0);
+  });
 });
 
 if (!rightsCount()) {

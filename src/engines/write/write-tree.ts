@@ -1,6 +1,6 @@
 import { append } from "../../append.ts";
 import type { MasterKeys } from "../../crypto/seal.ts";
-import { throwIfAborted, toCairnError } from "../../errors.ts";
+import { CairnError, throwIfAborted, toCairnError } from "../../errors.ts";
 import { type BlobIndex, DATA_BLOB } from "../../repository/blob-index.ts";
 import { syscalls } from "../../fs/syscalls.ts";
 import { bitsOfNewFiles } from "../../fs/umask.ts";
@@ -118,7 +118,10 @@ class TreeWriting {
   async run(): Promise<WriteTreeResult> {
     const { signal } = this.#options;
     throwIfAborted(signal);
-    const stop = (): void => void Atomics.store(this.#control, 1, 1);
+    const stop = (): void => {
+      this.#fail(new CairnError("interrupted", "stopped by the caller", { cause: signal?.reason }));
+      if (this.#isDrained) this.#wake();
+    };
     signal?.addEventListener("abort", stop, { once: true });
     const task: WriteTask = {
       keys: this.#options.keys,
