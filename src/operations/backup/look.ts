@@ -1,3 +1,4 @@
+import { toCairnError } from "../../errors.ts";
 import { plural } from "../../formats/sizes.ts";
 import { BlobIndex } from "../../repository/blob-index.ts";
 import { LiveSet } from "../../repository/live.ts";
@@ -79,7 +80,10 @@ export async function adding<T>(
 
 /** The same for a dry run, which has no lock. */
 export async function lookingBeside(access: RepositoryAccess, options: CallOptions): Promise<Beside> {
-  return besideOf(access, await listedInTurn(access, options.signal), options);
+  const listed = await listedInTurn(access, options.signal);
+  // A prune may have removed packs since the index was read.
+  const isWhole = !isLocal(access) || (await lostIn(access, listed.index)).size === 0;
+  return besideOf(access, isWhole ? listed : await listedInTurn(access, options.signal), options);
 }
 
 async function besideOf(access: RepositoryAccess, { index, ...listed }: Listed, options: CallOptions): Promise<Beside> {
@@ -101,12 +105,28 @@ export async function withoutLost(
   index: BlobIndex,
   { signal, onWarning }: CallOptions,
 ): Promise<BlobIndex> {
-  const lost = lostPacks(index, await packSizes(access.storage));
-  if (lost.length === 0) return index;
+  const lost = await lostIn(access, index, onWarning);
+  if (lost.size === 0) return index;
   onWarning?.(
-    `${access.location} has lost or cut ${plural(lost.length, "pack")}: what is needed of that now is stored again; \`cairn backup verify\` says what else it costs`,
+    `${access.location} has lost or cut ${plural(lost.size, "pack")}: what is needed of that now is stored again; \`cairn backup verify\` says what else it costs`,
   );
-  return BlobIndex.without(new Set(lost), access.repository, signal);
+  return BlobIndex.without(lost, access.repository, signal);
+}
+
+/** Names of packs that are missing or cut; where that cannot be looked at nothing is known to be lost, which is warned of. */
+async function lostIn(
+  access: RepositoryAccess,
+  index: BlobIndex,
+  onWarning?: CallOptions["onWarning"],
+): Promise<ReadonlySet<string>> {
+  try {
+    return new Set(lostPacks(index, await packSizes(access.storage)));
+  } catch (error) {
+    const { code, message } = toCairnError(error);
+    if (code === "interrupted") throw error;
+    onWarning?.(`whether all packs are there is not known: ${message}`);
+    return new Set();
+  }
 }
 
 /** What lies in a pack that a local storage has lost, and in another one too since it was stored again, is read from that. */
@@ -116,7 +136,7 @@ export async function readFromWhatIsThere(
   { signal }: CallOptions,
 ): Promise<void> {
   if (!isLocal(access)) return;
-  const lost = new Set(lostPacks(index, await packSizes(access.storage)));
+  const lost = await lostIn(access, index);
   if (lost.size > 0) index.readElsewhere(lost, await BlobIndex.without(lost, access.repository, signal));
 }
 

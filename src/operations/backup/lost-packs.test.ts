@@ -1,5 +1,5 @@
 import assert from "node:assert/strict";
-import { readdirSync, rmSync, truncateSync } from "node:fs";
+import { readdirSync, rmdirSync, rmSync, symlinkSync, truncateSync } from "node:fs";
 import { join } from "node:path";
 import { test } from "node:test";
 import { walkDigests } from "../../engines/testing-walk.ts";
@@ -40,6 +40,22 @@ for (const [what, spoil] of [
       await repository.repair({ what: what === "lost" ? "index" : "packs" });
       assert.deepEqual((await repository.verify()).problems, []);
     });
+
+test("what cannot be listed is not lost: everything else is restored and backed up", async (t) => {
+  const at = await backupScene(t, "local");
+  const { client, repository, place, folder, root } = at;
+  await client.createBackup(repository, { save: true });
+  const data = join(place, "data");
+  const empty = readdirSync(data).find((name) => readdirSync(join(data, name)).length === 0)!;
+  rmdirSync(join(data, empty));
+  symlinkSync(empty, join(data, empty));
+  const warnings: string[] = [];
+  at.write("a.txt", "later");
+  await client.createBackup(repository, { save: true, onWarning: (message) => void warnings.push(message) });
+  assert.match(warnings.join("\n"), /whether all packs are there is not known/);
+  const { proof } = await repository.restore("latest", join(root, "restored"));
+  assert.equal(proof?.state_digest, walkDigests(folder).state);
+});
 
 test("a stream stores again what a local repository has lost of it", async (t) => {
   const { repository, place, root } = await backupScene(t, "local");
