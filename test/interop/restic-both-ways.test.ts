@@ -135,6 +135,14 @@ test("a snapshot of ours and one of restic's are compared by the folder that bot
     );
     fs.rmSync(path.join(folder, "more"));
   }
+  // Nothing says whether the topmost entry is the folder, or one of its name in it.
+  const app = path.join(newFolder("unpacked"), "app");
+  fs.mkdirSync(path.join(app, "app/src"), { recursive: true });
+  const place = resticRepository(2);
+  assert.equal(spawnSync("restic", ["backup", "."], { cwd: app, env: resticEnvironment(place) }).status, 0);
+  backup(place, "create", app);
+  const ids = (backup(place, "list").data["snapshots"] as { snapshot_id: string }[]).map(({ snapshot_id: id }) => id);
+  assert.deepEqual(backup(place, "diff", ids[0]!, ids[1]!).data["entries"], []);
 });
 
 test("names of one file are one again and no others, when two file systems number alike", { skip: noRestic }, (t) => {

@@ -1,5 +1,4 @@
 import { append } from "../../append.ts";
-import type { Snapshot } from "../../formats/snapshot.ts";
 import type { TreeNode } from "../../formats/tree.ts";
 import { displayPath } from "../../fs/safe-path.ts";
 import { newPacer, type Pacer } from "../../pacer.ts";
@@ -26,10 +25,12 @@ export async function diffBackups(
     // Other programs number every entry as it was on its disk, which says nothing of another snapshot.
     const byLinks = contents.every(({ manifest }) => manifest !== null);
     const walk = new DiffWalk(look, { pace: newPacer(options.signal), byLinks });
-    const isMixed = isOfFolder(contents[0]) !== isOfFolder(contents[1]);
-    const sideOf = async (content: SnapshotContent, { snapshot }: ListedSnapshot): Promise<Side> =>
-      isMixed && !isOfFolder(content) ? ((await folderIn(look, snapshot)) ?? content) : content;
-    await walk.between(await sideOf(contents[0], from), await sideOf(contents[1], to));
+    const [before, after] = contents;
+    const isMixed = isOfFolder(before) !== isOfFolder(after);
+    await walk.between(
+      isMixed && !isOfFolder(before) ? await folderLike(look, after, { content: before, ...from }) : before,
+      isMixed && !isOfFolder(after) ? await folderLike(look, before, { content: after, ...to }) : after,
+    );
     const entries = walk.entries.slice(0, LIMIT);
     return { ...access.info, from: from.id, to: to.id, entries, truncated: walk.entries.length > LIMIT };
   });
@@ -40,15 +41,29 @@ function isOfFolder({ node, only }: SnapshotContent): boolean {
   return node !== null || only !== null;
 }
 
-/** The one folder of another program's snapshot; its trees lead there by its path, or by the end of it that it was named by. */
-async function folderIn(look: Look, { tree, paths }: Snapshot): Promise<Side | null> {
-  if (paths.length !== 1) return null;
-  const parts = paths[0]!.split("/");
+/**
+ * The one folder of another program's snapshot. Its trees lead there by its path, by the end of it that it was named by, or
+ * they are those of the folder itself, which nothing says: what has most names of ours is compared.
+ */
+async function folderLike(
+  look: Look,
+  ours: Side,
+  { content, snapshot: { tree, paths } }: ListedSnapshot & { content: Side },
+): Promise<Side> {
+  const parts = paths.length === 1 ? paths[0]!.split("/") : [];
+  const sides: Side[] = [];
   for (let from = 0; from < parts.length; from++) {
     const found = await savedEntry(look, { tree, paths: [parts.slice(from).join("/")] }, { byName: true });
-    if (found !== null) return found;
+    if (found !== null) sides.push(found);
   }
-  return null;
+  const names = new Set((await savedNodes(look, ours)).map(nameOf));
+  let best = content;
+  let most = -1;
+  for (const side of [...sides, content]) {
+    const shared = (await savedNodes(look, side)).filter((node) => names.has(nameOf(node))).length;
+    if (shared > most) [best, most] = [side, shared];
+  }
+  return best;
 }
 
 type Side = Pick<SnapshotContent, "root" | "only">;
