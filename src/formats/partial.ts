@@ -18,6 +18,8 @@ export interface PartialFile {
   staging: RecordedPath;
   target: RecordedPath;
   owner: PartialOwner;
+  /** The inode number of the folder that was made, where it lasts: another that lies there is nobody's to remove. */
+  inode?: string;
   /** What is being written, in a word of the caller's: whoever is about to write the same may go on with it. */
   content?: string;
   /** What a fork makes beside the folder, to be taken back with it. */
@@ -48,11 +50,12 @@ export function decodePartial(bytes: Uint8Array): PartialFile {
   checkPath(fields.object("target"));
   checkOwner(fields.object("owner"));
   fields.optionalText("content");
+  if (fields.has("inode")) checkInode(fields);
   if (fields.has("workspace")) {
     const workspace = fields.object("workspace");
     workspace.hex("id", 32);
     workspace.hex("point", 32);
-    if (!/^\d{1,20}$/.test(workspace.text("inode"))) throw workspace.wrong("inode", "decimal digits");
+    checkInode(workspace);
   }
   if (fields.has("control")) {
     const control = fields.object("control");
@@ -61,6 +64,10 @@ export function decodePartial(bytes: Uint8Array): PartialFile {
   }
   for (const key of ["moving", "closing"]) if (fields.has(key)) fields.boolean(key);
   return value as unknown as PartialFile;
+}
+
+function checkInode(fields: Fields): void {
+  if (!/^\d{1,20}$/.test(fields.text("inode"))) throw fields.wrong("inode", "decimal digits");
 }
 
 function checkOwner(owner: Fields): void {

@@ -23,6 +23,7 @@ export const REQUEST = {
   /** _IOWR(62, btrfs_ioctl_ino_lookup_user_args), Linux 4.18 */
   INO_LOOKUP_USER: 0xd000943e,
   /** _IOW(63, btrfs_ioctl_vol_args_v2), Linux 5.7 */
+  SNAP_DESTROY_V2: 0x5000943f,
 } as const;
 
 /** Bytes of every structure that carries a name; its last byte stays NUL. */
@@ -30,7 +31,7 @@ export const ARGUMENT_SIZE = 4096;
 /** btrfs_ioctl_vol_args: s64 fd, char name[4088]. */
 export const VOL_ARGS_NAME = 8;
 /** btrfs_ioctl_vol_args_v2: s64 fd, u64 transid, u64 flags, 32 bytes for quota groups, char name[4040] or u64 subvolid. */
-export const VOL_ARGS_V2 = { FD: 0, FLAGS: 16, NAME: 56 } as const;
+export const VOL_ARGS_V2 = { FD: 0, FLAGS: 16, NAME: 56, ID: 56 } as const;
 /** btrfs_ioctl_get_subvol_info_args; the times are u64 seconds and u32 nanoseconds in 16 bytes. */
 export const INFO = {
   SIZE: 504,
@@ -79,6 +80,7 @@ export const SEARCH = {
 export const DIRECTORY_ITEM = { INDEX: 96, NAME_LENGTH: 27, NAME: 30 } as const;
 
 export const READ_ONLY = 2n;
+export const SPEC_BY_ID = 16n;
 /** Inode number of every subvolume's root directory, and of nothing else. */
 export const ROOT_INODE = 256;
 export const BTRFS_MAGIC = 0x9123683e;

@@ -20,6 +20,7 @@ import {
   REQUEST,
   ROOT_INODE,
   ROOTREF,
+  SPEC_BY_ID,
   VOL_ARGS_NAME,
   VOL_ARGS_V2,
 } from "./btrfs-abi.ts";
@@ -348,29 +349,23 @@ export async function destroySubvolume(parentFd: number, name: string | Uint8Arr
 }
 
 /**
- * Removes a subvolume without waiting for the event loop, for paths that nobody else works in: it is made writable
- * first, and where it cannot be removed as a whole that is all, so that its entries can be removed.
+ * Removes an open subvolume of a held directory without waiting for the event loop, whatever name it has by now: it is made
+ * writable first, and where it cannot be removed as a whole (it holds others, this user may not, the kernel is older than
+ * 5.7) that is all, so that its entries can be removed. True when it is gone; its descriptor is still to be closed.
  */
-export function destroySubvolumeNow(place: Buffer): void {
-  const slash = place.lastIndexOf("/");
-  const name = place.subarray(slash + 1);
-  const parentFd = fs.openSync(place.subarray(0, Math.max(slash, 1)), FOLDER);
-  try {
-    const own = fs.openSync(
-      Buffer.concat([Buffer.from(`/proc/self/fd/${parentFd}/`), name]),
-      FOLDER | fs.constants.O_NOFOLLOW,
-    );
-    try {
-      const argument = newArena(8);
-      viewOf(argument).setBigUint64(0, flagsOf(own, argument) & ~READ_ONLY, true);
-      ask(own, REQUEST.SUBVOL_SETFLAGS, argument);
-    } finally {
-      fs.closeSync(own);
-    }
-    ask(parentFd, REQUEST.SNAP_DESTROY, namedArgument(name, VOL_ARGS_NAME));
-  } finally {
-    fs.closeSync(parentFd);
-  }
+export function destroyOpenSubvolume(parentFd: number, fd: number): boolean {
+  const argument = newArena(8);
+  viewOf(argument).setBigUint64(0, flagsOf(fd, argument) & ~READ_ONLY, true);
+  ask(fd, REQUEST.SUBVOL_SETFLAGS, argument);
+  return ask(parentFd, REQUEST.SNAP_DESTROY_V2, byId(subvolumeInfo(fd).id)) === 0;
+}
+
+function byId(id: number): Arena {
+  const argument = newArena(ARGUMENT_SIZE);
+  const view = viewOf(argument);
+  view.setBigUint64(VOL_ARGS_V2.FLAGS, SPEC_BY_ID, true);
+  view.setBigUint64(VOL_ARGS_V2.ID, BigInt(id), true);
+  return argument;
 }
 
 const FOLDER = fs.constants.O_RDONLY | fs.constants.O_DIRECTORY;

@@ -7,6 +7,7 @@ const { errno } = os.constants;
 export const EACCES = -errno.EACCES;
 export const EAGAIN = -errno.EAGAIN;
 export const EBADF = -errno.EBADF;
+export const EBUSY = -errno.EBUSY;
 export const EEXIST = -errno.EEXIST;
 export const EFBIG = -errno.EFBIG;
 export const EINVAL = -errno.EINVAL;

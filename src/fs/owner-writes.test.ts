@@ -3,7 +3,7 @@ import fs from "node:fs";
 import os from "node:os";
 import path from "node:path";
 import { test } from "node:test";
-import { changingInside } from "./owner-writes.ts";
+import { changingInside, makePrivate } from "./owner-writes.ts";
 import { openDirectory, syscalls } from "./syscalls.ts";
 
 test("a directory has its mode and times again when what was done in it failed, and is left alone when it cannot be looked at", (t) => {
@@ -22,4 +22,25 @@ test("a directory has its mode and times again when what was done in it failed, 
   assert.deepEqual([mode & 0o7777, mtimeMs, fs.readdirSync(folder)], [0o555, 2_000_000, ["made"]]);
   fs.closeSync(fd);
   assert.throws(() => changingInside(syscalls(), fd, () => assert.fail("it was changed")), { message: /EBADF/ });
+});
+
+test("a directory is made its owner's alone, also a closed one; a link to one is refused, and what it leads to keeps its mode", (t) => {
+  const folder = fs.mkdtempSync(path.join(os.tmpdir(), "cairn-private-"));
+  t.after(() => fs.rmSync(folder, { recursive: true, force: true }));
+  const [closed, theirs, link] = ["closed", "theirs", "link"].map((name) => path.join(folder, name)) as [
+    string,
+    string,
+    string,
+  ];
+  fs.mkdirSync(closed);
+  fs.chmodSync(closed, 0);
+  fs.mkdirSync(theirs);
+  fs.chmodSync(theirs, 0o755);
+  fs.symlinkSync("theirs", link);
+  makePrivate(closed);
+  assert.throws(() => makePrivate(link), { code: "ENOTDIR" });
+  assert.deepEqual(
+    [closed, theirs].map((each) => fs.statSync(each).mode & 0o777),
+    [0o700, 0o755],
+  );
 });

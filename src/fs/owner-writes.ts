@@ -1,6 +1,19 @@
 import fs from "node:fs";
-import { newArena } from "../native.ts";
-import { newStatBuffer, signedWide, STAT, syscallError, type Syscalls } from "./syscalls.ts";
+import { type Arena, newArena, onLinux } from "../native.ts";
+import {
+  AT_FDCWD,
+  newStatBuffer,
+  OPEN,
+  openDirectory,
+  putName,
+  signedWide,
+  STAT,
+  type StatBuffer,
+  syscallError,
+  type Syscalls,
+  syscalls,
+  TYPE,
+} from "./syscalls.ts";
 
 const OWNER_ENTERS_AND_WRITES = 0o300;
 
@@ -13,6 +26,74 @@ export function letOwnerWrite(fd: number): boolean {
   if (uid !== process.geteuid?.() || (mode & OWNER_ENTERS_AND_WRITES) === OWNER_ENTERS_AND_WRITES) return false;
   fs.fchmodSync(fd, (mode & 0o7777) | OWNER_ENTERS_AND_WRITES);
   return true;
+}
+
+const OWNER = 0o700;
+const DIRECTORY = fs.constants.O_RDONLY | fs.constants.O_DIRECTORY | fs.constants.O_NOFOLLOW;
+
+/** Makes a directory its owner's alone. Throws for a link. */
+export function makePrivate(folder: string | Buffer): void {
+  fs.closeSync(openPrivate(folder));
+}
+
+/** The same, and keeps it open. Its mode may have kept its owner from opening it. */
+export function openPrivate(folder: string | Buffer): number {
+  const fd = openClosed(folder);
+  try {
+    fs.fchmodSync(fd, OWNER);
+    return fd;
+  } catch (error) {
+    fs.closeSync(fd);
+    throw error;
+  }
+}
+
+function openClosed(folder: string | Buffer): number {
+  try {
+    return openDirectory(folder);
+  } catch (error) {
+    if ((error as NodeJS.ErrnoException).code !== "EACCES") throw error;
+    const path = Buffer.from(folder as string);
+    const name = newArena(path.length + 1);
+    putName(name, 0, path);
+    letOwnerIn(syscalls(), { fd: AT_FDCWD, name, at: 0 });
+    return openDirectory(folder);
+  }
+}
+
+/** A name in an open directory. */
+export interface NameIn {
+  fd: number;
+  name: Arena;
+  at: number;
+}
+
+/**
+ * Gives the owner of a directory all rights on it, which its mode may keep from opening it. Nothing else that has its name
+ * by now is changed, nor what a link leads to: Linux changes what it has found, elsewhere it is looked at right before.
+ * `isMeant` may refuse it; true when it was done.
+ */
+export function letOwnerIn(
+  sys: Syscalls,
+  { fd, name, at }: NameIn,
+  isMeant: (facts: StatBuffer) => boolean = () => true,
+): boolean {
+  const stat = newStatBuffer();
+  if (!onLinux()) {
+    if (sys.stat(fd, name, at, stat) < 0 || stat.words[STAT.MODE]! >>> 12 !== TYPE.DIRECTORY) return false;
+    return isMeant(stat) && sys.chmod(fd, name, at, OWNER) === 0;
+  }
+  const found = sys.open(fd, name, at, DIRECTORY | OPEN.PATH, 0);
+  if (found < 0) return false;
+  try {
+    if (sys.fstat(found, stat) < 0 || !isMeant(stat)) return false;
+    fs.chmodSync(`/proc/self/fd/${found}`, OWNER);
+    return true;
+  } catch {
+    return false;
+  } finally {
+    sys.close(found);
+  }
 }
 
 /** Sets an open directory's mode back after `letOwnerWrite`, in this process or one that was killed. */

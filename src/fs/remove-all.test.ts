@@ -40,18 +40,17 @@ test("what an operation leaves is cleared away whatever its modes are", () => {
   assert.equal(fs.existsSync(folder), false);
 });
 
-test("a link that cannot be removed is not followed: what it leads to keeps its modes", (t) => {
+test("a link that Node cannot remove is not followed: what it leads to keeps its modes", (t) => {
   const folder = fs.mkdtempSync(path.join(os.tmpdir(), "cairn-clear-"));
   t.after(() => fs.rmSync(folder, { recursive: true, force: true }));
   fs.mkdirSync(path.join(folder, "theirs/closed"), { recursive: true });
   fs.chmodSync(path.join(folder, "theirs/closed"), 0o555);
   fs.symlinkSync("theirs", path.join(folder, "link"));
-  const refused = Object.assign(new Error("EPERM"), { code: "EPERM" });
   const rm = t.mock.method(fs, "rmSync", () => {
-    throw refused;
+    throw Object.assign(new Error("EPERM"), { code: "EPERM" });
   });
-  assert.throws(() => removeAll(path.join(folder, "link")), refused);
-  assert.equal(rm.mock.callCount(), 1);
+  removeAll(path.join(folder, "link"));
   rm.mock.restore();
+  assert.deepEqual(fs.readdirSync(folder), ["theirs"]);
   assert.equal(fs.statSync(path.join(folder, "theirs/closed")).mode & 0o777, 0o555);
 });

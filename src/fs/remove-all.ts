@@ -1,19 +1,26 @@
 import fs from "node:fs";
-import { btrfsAvailable, destroySubvolumeNow, isSubvolume } from "./btrfs.ts";
+import { nameOf, parentOf } from "./exchange-folders.ts";
+import { type DirectoryIdentity, removeBelow } from "./remove-below.ts";
 import { rawBytes, type RawPath } from "./safe-path.ts";
+import { holdDirectory } from "./syscalls-fallback.ts";
 
 /**
  * Removes whatever lies at a path: directories whose modes keep their owner from emptying them and read-only subvolumes
- * of btrfs too; nothing there is fine. No link is followed. Throws the system's error.
+ * of btrfs too; nothing there is fine. No link is followed below the directory that holds it, also not one that is put in the
+ * way meanwhile. Throws the system's error.
  */
 export function removeAll(place: RawPath): void {
   try {
+    // It works by held directories, too, and needs no native call; but it changes no mode, and removes no subvolume as a whole.
     fs.rmSync(place, { recursive: true, force: true });
-  } catch (error) {
-    // What it was that failed is not in the error's code, where it is several levels down.
-    if (!makeRemovable(rawBytes(place))) throw error;
-    fs.rmSync(place, { recursive: true, force: true });
+  } catch {
+    inParent(place, (parent, name) => removeBelow(parent, name));
   }
+}
+
+/** The same only for a directory that it is known as; false, and nothing is done, where something else lies there. */
+export function removeOnly(place: RawPath, only: (found: DirectoryIdentity) => boolean): boolean {
+  return inParent(place, (parent, name) => removeBelow(parent, name, { only }));
 }
 
 /**
@@ -28,26 +35,16 @@ export function clearAway(place: string): void {
   }
 }
 
-/** Removes subvolumes at and below a directory, or makes them writable, and opens directories to their owner; whether there were any. */
-function makeRemovable(place: Buffer): boolean {
-  let facts = fs.lstatSync(place, { throwIfNoEntry: false });
-  // Of a link nothing is looked at: what it leads to is another's.
-  if (facts?.isDirectory() === false) return false;
-  const isOwnTree = facts !== undefined && btrfsAvailable() && isSubvolume(place);
-  if (isOwnTree) {
-    destroySubvolumeNow(place);
-    facts = fs.lstatSync(place, { throwIfNoEntry: false });
+function inParent<T>(place: RawPath, work: (parent: number, name: Buffer) => T): T {
+  const path = rawBytes(place);
+  const parent = path.includes(SLASH) ? parentOf(path) : Buffer.from(".");
+  const fd = fs.openSync(parent, fs.constants.O_RDONLY | fs.constants.O_DIRECTORY);
+  holdDirectory(fd, parent);
+  try {
+    return work(fd, nameOf(path));
+  } finally {
+    fs.closeSync(fd);
   }
-  if (facts === undefined) return true;
-  const isClosed = (facts.mode & OWNER) !== OWNER;
-  if (isClosed) fs.chmodSync(place, OWNER);
-  let found = isOwnTree || isClosed;
-  for (const entry of fs.readdirSync(place, { withFileTypes: true, encoding: "buffer" }))
-    if (entry.isDirectory()) found = makeRemovable(Buffer.concat([place, SLASH, entry.name])) || found;
-  // Those inside kept it from being removed as a whole.
-  if (isOwnTree) destroySubvolumeNow(place);
-  return found;
 }
 
-const OWNER = 0o700;
-const SLASH = Buffer.from("/");
+const SLASH = 0x2f;

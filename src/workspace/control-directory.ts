@@ -1,4 +1,4 @@
-import { chmodSync, existsSync, mkdirSync, readdirSync, renameSync, statSync } from "node:fs";
+import { existsSync, mkdirSync, readdirSync, renameSync, statSync } from "node:fs";
 import { basename, dirname, join } from "node:path";
 import { CairnError, toCairnError } from "../errors.ts";
 import { failpoint } from "../failpoint.ts";
@@ -16,6 +16,7 @@ import { recordPath } from "../formats/record.ts";
 import type { RecordedPath } from "../formats/record.ts";
 import { durableMkdir, durableWrite, fsyncDirectory, removeLeftovers, temporaryName } from "../fs/durable.ts";
 import { orderedWrite } from "../fs/ordered-write.ts";
+import { makePrivate } from "../fs/owner-writes.ts";
 import { namesIn } from "../fs/names-in.ts";
 import { newWorkDirectory } from "../fs/work-directory.ts";
 import { filesystemUuid, mountOf, onSameMount } from "../fs/mounts.ts";
@@ -179,7 +180,8 @@ function refuseOccupied(root: string): void {
 
 async function fillStaged(staged: ControlPaths, options: NewControl): Promise<void> {
   mkdirSync(staged.root, { mode: 0o700 });
-  chmodSync(staged.root, 0o700);
+  // Whatever the umask took.
+  makePrivate(staged.root);
   for (const directory of [staged.temporary, staged.cache, staged.workspaces]) mkdirSync(directory, { mode: 0o700 });
   await options.populate?.(staged);
   const file: ControlFile = {

@@ -9,8 +9,8 @@ import { failpoint } from "../failpoint.ts";
 import type { Recovery } from "../formats/control.ts";
 import { commitFileSystem, makeSubvolume, isSubvolume, subvolumeUuid } from "../fs/btrfs.ts";
 import { exchangePlaces, parentOf } from "../fs/exchange-folders.ts";
+import { makePrivate } from "../fs/owner-writes.ts";
 import { printablePath } from "../fs/safe-path.ts";
-import { inDirectory } from "../fs/syscalls.ts";
 import { readControl, writeControl } from "./control-directory.ts";
 import { requireConvertible, requireNoHolders } from "./convert-checks.ts";
 import { requireSameTrees, rootFacts } from "./convert-compare.ts";
@@ -72,7 +72,7 @@ export async function convertFolder(workspace: Workspace, input: ConvertInput): 
   let facts: string;
   try {
     await makeSubvolume(aside);
-    inDirectory(aside, (fd) => fs.fchmodSync(fd, 0o700));
+    makePrivate(aside);
     failpoint("convert.made");
     intent = { ...intent, uuid: subvolumeUuid(aside), since: await momentNow() };
     writeConvertIntent(journal, intent);

@@ -66,8 +66,9 @@ export async function recoverPartials(workspace: Workspace, call: WorkspaceCall)
     const whole = isWhole(dead);
     if (!whole) await takeBackFork(workspace, dead.record);
     const isOpen = dead.record.purpose === "view" && !takeBackView(workspace, dead.record);
-    settlePartial(dead);
-    recovered.push(dead.record.closing === true ? closingEntry(isOpen) : entryOf(dead, whole));
+    const left = settlePartial(dead);
+    const entry = dead.record.closing === true ? closingEntry(isOpen) : entryOf(dead, whole);
+    recovered.push(left === null ? entry : { ...entry, detail: `${entry.detail}; ${left}` });
   }
   return recovered;
 }

@@ -95,11 +95,13 @@ export async function forkWorkspace(workspace: Workspace, input: ForkInput): Pro
     const partial = PartialFolder.begin(control, "fork", target, { unrecorded: input.standalone !== undefined });
     try {
       if (!isMountRoot(target) && workspace.engine.holder?.atomic === true) {
+        partial.letGo();
         fs.rmdirSync(partial.staging);
         await makeHoldable(workspace, partial.staging);
+        partial.hold();
         failpoint("fork.subvolume-made");
       }
-      const { leftOut } = await writeWhole(workspace, { ...input, folder: partial.staging });
+      const { leftOut } = await writeWhole(workspace, { ...input, partial });
       const making = { partial, target, ...placeOf(partial, target) };
       await (input.standalone === undefined
         ? addWorkspace(workspace, input, making)
@@ -111,7 +113,7 @@ export async function forkWorkspace(workspace: Workspace, input: ForkInput): Pro
       return { ...inPlace(target), leftOut };
     } catch (error) {
       await takeBackFork(workspace, partial.record);
-      partial.abandon();
+      partial.abandon(input.onWarning);
       throw error;
     }
   }, input);

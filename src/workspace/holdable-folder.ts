@@ -1,7 +1,6 @@
-import fs from "node:fs";
 import { makeSubvolume } from "../fs/btrfs.ts";
 import { makeOneFolder } from "../fs/make-folder.ts";
-import { inDirectory } from "../fs/syscalls.ts";
+import { makePrivate } from "../fs/owner-writes.ts";
 import type { Workspace } from "./workspace.ts";
 
 /** Makes an absent folder, for its owner alone: what the engine holds at once, or a plain one where that cannot be made there. */
@@ -9,7 +8,7 @@ export async function makeHoldable({ engine }: Workspace, folder: Buffer): Promi
   if (engine.holder?.atomic === true) {
     try {
       await makeSubvolume(folder);
-      inDirectory(folder, (fd) => fs.fchmodSync(fd, 0o700));
+      makePrivate(folder);
       return;
     } catch {
       // A plain one will do; its points are then kept in the store.

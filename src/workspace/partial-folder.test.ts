@@ -6,7 +6,7 @@ import path from "node:path";
 import { test, type TestContext } from "node:test";
 import { CairnError } from "../errors.ts";
 import { controlPaths } from "./control-layout.ts";
-import { deadPartials, PartialFolder, settlePartial } from "./partial-folder.ts";
+import { canTakeOver, deadPartials, PartialFolder, settlePartial } from "./partial-folder.ts";
 
 /** A control directory, and a folder that is the root of a mount; null where this user may mount nothing. */
 function mountRoot(t: TestContext): { control: string; target: Buffer } | null {
@@ -108,3 +108,75 @@ for (const name of ["a", "b", "c"]) {
 }
 partial.commit();
 `;
+
+/** A folder in which a restore makes another, with one of somebody else's in it that must stay. */
+function besideOthers(t: TestContext): { root: string; partial: PartialFolder; swap: () => void } {
+  const root = fs.realpathSync(fs.mkdtempSync(path.join(tmpdir(), "cairn-partial-")));
+  t.after(() => fs.rmSync(root, { recursive: true, force: true }));
+  fs.mkdirSync(path.join(root, "theirs/deep"), { recursive: true });
+  const target = Buffer.from(path.join(root, "target"));
+  const partial = PartialFolder.begin(controlPaths(path.join(root, "control")), "restore", target);
+  fs.writeFileSync(path.join(partial.staging.toString(), "ours"), "");
+  const swap = (): void => {
+    fs.renameSync(partial.staging, path.join(root, "ours"));
+    fs.renameSync(path.join(root, "theirs"), partial.staging);
+  };
+  return { root, partial, swap };
+}
+
+test("another folder that somebody puts in the place of an unfinished one stays, and is not what was made", (t) => {
+  const { root, partial, swap } = besideOthers(t);
+  swap();
+  assert.throws(
+    () => partial.commit(),
+    (error) => error instanceof CairnError && error.code === "conflict",
+  );
+  const warnings: string[] = [];
+  partial.abandon((message) => void warnings.push(message));
+  assert.deepEqual(fs.readdirSync(partial.staging), ["deep"]);
+  assert.deepEqual(fs.readdirSync(path.join(root, "ours")), ["ours"]);
+  assert.deepEqual(warnings, [
+    `what lies at ${partial.staging.toString()} is not the folder that was made there: it stays`,
+  ]);
+  assert.deepEqual(fs.readdirSync(path.join(root, "control/partial")), []);
+});
+
+test("a link that somebody puts in the place of an unfinished folder is not followed when that is taken back", (t) => {
+  const { root, partial } = besideOthers(t);
+  fs.renameSync(partial.staging, path.join(root, "ours"));
+  fs.symlinkSync("theirs", partial.staging);
+  partial.abandon();
+  assert.deepEqual(fs.readdirSync(path.join(root, "theirs")), ["deep"]);
+  assert.equal(fs.lstatSync(path.join(root, "theirs")).mode & 0o777, 0o755);
+});
+
+test("another folder that lies where a killed restore left its own is neither taken over nor removed", (t) => {
+  const { root, partial, swap } = besideOthers(t);
+  partial.noteMade();
+  assert.match(partial.record.inode ?? "", /^\d+$/);
+  const control = controlPaths(path.join(root, "control"));
+  const file = path.join(control.partial, fs.readdirSync(control.partial)[0]!);
+  const dead = { file, record: partial.record, committed: false };
+  assert.equal(canTakeOver(dead), true);
+  swap();
+  assert.equal(canTakeOver(dead), false);
+  assert.equal(PartialFolder.takeOver(control, dead), null);
+  assert.deepEqual(fs.readdirSync(partial.staging), ["deep"]);
+  assert.match(settlePartial(dead) ?? "", /is not the folder that was made there: it stays$/);
+  assert.deepEqual(fs.readdirSync(partial.staging), ["deep"]);
+  assert.deepEqual(fs.readdirSync(control.partial), []);
+});
+
+test("an unfinished folder that is the recorded one is taken over, and removed when it is settled", (t) => {
+  const { root, partial } = besideOthers(t);
+  partial.noteMade();
+  const control = controlPaths(path.join(root, "control"));
+  const file = path.join(control.partial, fs.readdirSync(control.partial)[0]!);
+  const taken = PartialFolder.takeOver(control, { file, record: partial.record, committed: false });
+  assert.deepEqual(fs.readdirSync(taken!.staging), ["ours"]);
+  const [next] = fs.readdirSync(control.partial);
+  const dead = { file: path.join(control.partial, next!), record: taken!.record, committed: false };
+  taken!.letGo();
+  assert.equal(settlePartial(dead), null);
+  assert.equal(fs.existsSync(taken!.staging), false);
+});

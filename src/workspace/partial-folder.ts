@@ -9,11 +9,11 @@ import { durableRemove, fsyncDirectory } from "../fs/durable.ts";
 import { moveInPlace, moveToFree, nameOf, parentOf } from "../fs/exchange-folders.ts";
 import { livenessOf, newOwner } from "../fs/lock-owner.ts";
 import { makeOneFolder, makeRealFolder } from "../fs/make-folder.ts";
+import { MadeFolder, otherFolder } from "../fs/made-folder.ts";
 import { filesystemKind, isMountPoint } from "../fs/mounts.ts";
 import { ownEntries } from "../fs/own-entries.ts";
-import { removeAll } from "../fs/remove-all.ts";
+import { removeAll, removeOnly } from "../fs/remove-all.ts";
 import { printablePath, quotedPath } from "../fs/safe-path.ts";
-import { inDirectory } from "../fs/syscalls.ts";
 import type { ControlPaths } from "./control-layout.ts";
 import { ownerBesidesUs } from "./not-the-owner.ts";
 import { readRecord } from "./read-record.ts";
@@ -69,6 +69,7 @@ export class PartialFolder {
   readonly #control: ControlPaths;
   #record: PartialFile;
   #isRecorded = true;
+  readonly #made: MadeFolder;
 
   private constructor(control: ControlPaths, file: string, record: PartialFile) {
     this.#control = control;
@@ -76,6 +77,7 @@ export class PartialFolder {
     this.#record = record;
     this.staging = Buffer.from(rawPath(record.staging));
     this.#target = Buffer.from(rawPath(record.target));
+    this.#made = new MadeFolder(this.staging);
   }
 
   static #of(
@@ -111,6 +113,8 @@ export class PartialFolder {
     try {
       makeRealFolder(parentOf(staging), 0o777);
       makeOneFolder(staging, 0o700);
+      folder.hold();
+      if (fs.readdirSync(staging).length > 0) throw folder.#otherError();
     } catch (error) {
       folder.end();
       throw toCairnError(error, `make a folder beside ${printablePath(target)}`);
@@ -121,30 +125,34 @@ export class PartialFolder {
 
   /**
    * Takes over what somebody was writing who is dead; whatever is in it is unproven. Null where there is nothing, where
-   * another was faster, or where something else lies there by now, which goes.
+   * another was faster, or where something else lies there by now.
    */
-  static takeOver(control: ControlPaths, { file, record, committed }: DeadPartial): PartialFolder | null {
+  static takeOver(control: ControlPaths, dead: DeadPartial): PartialFolder | null {
+    const { file, record, committed } = dead;
     if (committed) return null;
-    const { purpose, content } = record;
+    const { purpose, content, inode } = record;
     const target = Buffer.from(rawPath(record.target));
     const folder = PartialFolder.#of(control, purpose, { target, inside: isInside(record) ? "/" : "", content });
+    if (inode !== undefined) folder.#record = { ...folder.#record, inode };
     folder.#write();
     failpoint("partial.recorded");
+    const before = Buffer.from(rawPath(record.staging));
     try {
-      moveInPlace(Buffer.from(rawPath(record.staging)), folder.staging);
+      moveInPlace(before, folder.staging);
     } catch {
       folder.end();
       return null;
     }
     failpoint("partial.taken-over");
-    durableRemove(file);
     // Whoever may write beside the target can have put another folder there, or a link.
-    if (!isOwnDirectory(folder.staging)) {
-      folder.abandon();
+    if (!folder.#holdsOwn(inode)) {
+      putBack(folder.staging, before);
+      folder.end();
       return null;
     }
+    durableRemove(file);
     // It may have been finished but for its name.
-    inDirectory(folder.staging, (fd) => fs.fchmodSync(fd, 0o700));
+    folder.#made.chmod(0o700);
     return folder;
   }
 
@@ -161,6 +169,43 @@ export class PartialFolder {
     return this.#record;
   }
 
+  /** From here on what lies there is what was made: what a caller has put in the place of the folder, too. */
+  hold(): void {
+    this.#made.hold();
+  }
+
+  /** The folder is about to be removed for another. */
+  letGo(): void {
+    this.#made.letGo();
+  }
+
+  /** Which folder it is, for whoever comes after a kill. Not where another will take its place. */
+  noteMade(): void {
+    const made = this.#made.identity();
+    if (made === null || !LASTING_INODES.has(filesystemKind(this.staging).name)) return;
+    this.#record = { ...this.#record, inode: made.inode };
+    try {
+      this.#write();
+    } catch {
+      // It is recorded already, without it.
+    }
+  }
+
+  #holdsOwn(inode: string | undefined): boolean {
+    try {
+      this.hold();
+    } catch {
+      return false;
+    }
+    return (inode === undefined || this.#made.identity()?.inode === inode) && isOwnDirectory(this.staging);
+  }
+
+  #otherError(): CairnError {
+    return new CairnError("conflict", otherFolder(this.staging), {
+      hint: "see who may change what lies in the folder around it",
+    });
+  }
+
   /** What else is made from here on. */
   note(more: Pick<PartialFile, "workspace" | "control">): void {
     this.#record = { ...this.#record, ...more };
@@ -169,6 +214,7 @@ export class PartialFolder {
 
   /** The folder gets its name. Throws `already_exists` when something has come to lie there meanwhile. */
   commit(): void {
+    if (!this.#made.isThere()) throw this.#otherError();
     if (isInside(this.#record)) return this.#moveIn();
     try {
       moveInPlace(this.staging, this.#target);
@@ -196,7 +242,7 @@ export class PartialFolder {
       });
     } catch (error) {
       for (const name of moved.toReversed())
-        moveInPlace(Buffer.concat([this.#target, SLASH, name]), Buffer.concat([this.staging, SLASH, name]));
+        moveToFree(Buffer.concat([this.#target, SLASH, name]), Buffer.concat([this.staging, SLASH, name]));
       const { moving: _moving, ...before } = this.#record;
       this.#record = before;
       this.#write();
@@ -206,18 +252,29 @@ export class PartialFolder {
 
   /** Everything is in place and recorded elsewhere. */
   end(): void {
+    this.letGo();
     if (this.#isRecorded) durableRemove(this.#file);
   }
 
-  /** Takes back what was written. What is on its way in and cannot be taken back is left to the next command, which finishes it. */
-  abandon(): void {
-    if (this.#record.moving === true) return;
+  /**
+   * Takes back what was written. What is on its way in and cannot be taken back is left to the next command, which finishes it.
+   * Another folder that somebody has put there stays: `onWarning` is told.
+   */
+  abandon(onWarning?: (message: string) => void): void {
+    if (this.#record.moving === true) return this.letGo();
     try {
-      removeAll(this.staging);
+      if (!this.#removed()) onWarning?.(`${otherFolder(this.staging)}: it stays`);
       this.end();
     } catch {
       // The next command does it, since it is recorded; why this one fails is known already.
+      this.letGo();
     }
+  }
+
+  #removed(): boolean {
+    // While another was taking its place nothing is known but whose it must be.
+    const isKnown = this.#made.identity() !== null || fs.lstatSync(this.staging, MAY_LACK) === undefined;
+    return (isKnown || isOwnDirectory(this.staging)) && this.#made.remove();
   }
 
   #begin({ unrecorded }: BeginOptions): void {
@@ -237,9 +294,28 @@ export class PartialFolder {
   }
 }
 
+/** Where a directory has the same number as long as it is there, whoever asks. */
+const LASTING_INODES: ReadonlySet<string> = new Set(["ext4", "xfs", "btrfs", "f2fs", "zfs", "bcachefs", "tmpfs"]);
+
+/** What was not the folder that was looked for gets its name again. */
+function putBack(from: Buffer, to: Buffer): void {
+  try {
+    moveToFree(from, to);
+  } catch {
+    // It stays where it is.
+  }
+}
+
 /** Whether there is something that {@link PartialFolder.takeOver} takes. */
 export function canTakeOver({ record, committed }: DeadPartial): boolean {
-  return !committed && isOwnDirectory(Buffer.from(rawPath(record.staging)));
+  const staging = Buffer.from(rawPath(record.staging));
+  return !committed && isOwnDirectory(staging) && isAsRecorded(record, staging);
+}
+
+/** False where another lies there than was recorded. */
+function isAsRecorded({ inode }: PartialFile, staging: Buffer): boolean {
+  const there = fs.lstatSync(staging, { bigint: true, throwIfNoEntry: false });
+  return inode === undefined || there === undefined || (there.isDirectory() && there.ino.toString() === inode);
 }
 
 /** True for a directory, not for a link to one, that belongs to the user of this process. */
@@ -345,16 +421,21 @@ function isStaging(record: PartialFile): boolean {
 
 /**
  * Finishes or takes back the folder itself; what else it made is the caller's. Where somebody has taken names meanwhile
- * that were on their way in, those entries stay in their folder.
+ * that were on their way in, those entries stay in their folder. Another folder that lies there by now stays: why is returned.
  */
-export function settlePartial(dead: DeadPartial): void {
+export function settlePartial(dead: DeadPartial): string | null {
   const { record, file } = dead;
   const staging = Buffer.from(rawPath(record.staging));
+  const { inode } = record;
   const isDirectory = fs.lstatSync(staging, { throwIfNoEntry: false })?.isDirectory() === true;
-  if (record.moving === true && isDirectory) moveIn(record);
-  else removeAll(staging);
+  let isOurs = isAsRecorded(record, staging);
+  if (isOurs && record.moving === true && isDirectory) moveIn(record);
+  else if (isOurs && inode !== undefined) isOurs = removeOnly(staging, (found) => found.inode === inode);
+  else if (isOurs) removeAll(staging);
   failpoint("partial.settled");
   durableRemove(file);
+  return isOurs ? null : `${otherFolder(staging)}: it stays`;
 }
 
+const MAY_LACK = { throwIfNoEntry: false } as const;
 const SLASH = Buffer.from("/");

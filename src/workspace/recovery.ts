@@ -154,7 +154,7 @@ async function recoverRestore(workspace: Workspace, call: WorkspaceCall): Promis
   if (steps === null || !fs.existsSync(intent.staging)) {
     // Without steps nothing was touched; without the staging directory everything was done and recorded.
     const isLost = steps !== null && workspace.state().last_restore?.at !== intent.at;
-    takeBackRestore(workspace, intent, journal);
+    takeBackRestore(workspace, { intent, journal }, call);
     if (isLost) {
       // The staging directory was in the folder, and went with it.
       const detail = `the folder was removed, or what was mounted there is not, before the restore of ${short} was recorded; what was there before is saved as ${intent.undo_id.slice(0, 8)}`;

@@ -22,6 +22,8 @@ import { makeFolder, makeOneFolder } from "../fs/make-folder.ts";
 import { filesystemKind, onSameMount } from "../fs/mounts.ts";
 import { letOwnerWrite, undoOwnerWrites } from "../fs/owner-writes.ts";
 import { PathSelection } from "../fs/path-selection.ts";
+import { MadeFolder, otherFolder } from "../fs/made-folder.ts";
+import { removeAll } from "../fs/remove-all.ts";
 import { inDirectory } from "../fs/syscalls.ts";
 import type { SavePointId } from "../ids.ts";
 import { writeState } from "./control-directory.ts";
@@ -136,10 +138,12 @@ async function restoreReading(workspace: Workspace, input: RestoreInput, present
     input.paths === null && !isMade && !isSameRoot(rootOfPoint(input.target), rootOfPoint(present.point));
   journal.begin(intent);
   failpoint("restore.intent");
+  using made = new MadeFolder(staging);
   let staged: StagedRestore;
   let leftOut: LeftOutEntry[];
   try {
     makeStaging(workspace, intent);
+    made.hold();
     failpoint("restore.staging-made");
     staged = await stage(workspace, input, { plan, target, present, intent, holes: holesByPath(manifest), ...links });
     throwIfAborted(input.signal);
@@ -151,7 +155,7 @@ async function restoreReading(workspace: Workspace, input: RestoreInput, present
     });
     journal.commit({ steps: staged.steps, leftOut });
   } catch (error) {
-    takeBackRestore(workspace, intent, journal);
+    takeBackRestore(workspace, { intent, journal, made }, input);
     throw error;
   }
   failpoint("restore.committed");
@@ -165,7 +169,7 @@ async function restoreReading(workspace: Workspace, input: RestoreInput, present
     hidesIgnored: (where) => finder.hidesIgnored(where),
   }).run(steps);
   failpoint("restore.swapped");
-  const finished = await finishRestore(workspace, input, { intent, steps, journal, saved: savedNodesOf(plan) });
+  const finished = await finishRestore(workspace, input, { intent, steps, journal, made, saved: savedNodesOf(plan) });
   leftOut = leftOutAfter(leftOut, applied, finished.notSet);
   const stays = new PathSelection(leftOut.filter(isNotThere).map(({ path: where }) => where));
   return {
@@ -187,6 +191,13 @@ function sidesOf(
   return { present: pair.present, target: pair.previous };
 }
 
+/** A restore under way. `made`: its staging directory, where it was made in this process. */
+interface Restoring {
+  intent: RestoreFile;
+  journal: RestoreJournal;
+  made?: MadeFolder;
+}
+
 /** What a restore ended with. */
 interface FinishedRestore {
   undoId: SavePointId;
@@ -198,9 +209,9 @@ interface FinishedRestore {
 export async function finishRestore(
   workspace: Workspace,
   call: WorkspaceCall,
-  restore: { intent: RestoreFile; steps: readonly Step[]; journal: RestoreJournal; saved?: SavedNodes },
+  restore: Restoring & { steps: readonly Step[]; saved?: SavedNodes },
 ): Promise<FinishedRestore> {
-  const { intent, steps, journal, saved } = restore;
+  const { intent, steps, journal, saved, made } = restore;
   const undoId = await checkDisplaced(workspace, call, { intent, steps, saved });
   failpoint("restore.displaced-checked");
   const atFirst = intent.root === null ? [] : setRoot(workspace, intent.root);
@@ -229,7 +240,8 @@ export async function finishRestore(
     });
   }
   failpoint("restore.places-removed");
-  const atLast = removeStaging(workspace, intent, { root, keepsTimes: intent.root !== null || isRootKept });
+  const keepsTimes = intent.root !== null || isRootKept;
+  const atLast = removeStaging(workspace, intent, { root, keepsTimes, made, onWarning: call.onWarning });
   if (intent.root !== null) append(notSet, atLast ?? atFirst);
   failpoint("restore.staging-removed");
   journal.end();
@@ -237,9 +249,13 @@ export async function finishRestore(
 }
 
 /** Forgets a restore that had not begun to change the folder. */
-export function takeBackRestore(workspace: Workspace, intent: RestoreFile, journal: RestoreJournal): void {
+export function takeBackRestore(
+  workspace: Workspace,
+  { intent, journal, made }: Restoring,
+  { onWarning }: Pick<WorkspaceCall, "onWarning">,
+): void {
   removePlaces(workspace.root, intent.staging, apartOf(intent));
-  removeStaging(workspace, intent, { root: rootBefore(workspace, intent), keepsTimes: true });
+  removeStaging(workspace, intent, { root: rootBefore(workspace, intent), keepsTimes: true, made, onWarning });
   journal.end();
 }
 
@@ -263,6 +279,12 @@ function factsAfter(place: PlaceApart, steps: readonly Step[]): DirectoryFacts {
   return { mode, uid, gid, mtime_sec: mtimeSec, mtime_ns: mtimeNs };
 }
 
+interface RemoveStaging extends Pick<WorkspaceCall, "onWarning"> {
+  root: RestoreFile["root"];
+  keepsTimes: boolean;
+  made: MadeFolder | undefined;
+}
+
 /**
  * Where it lay in the folder itself, its coming and going moved the folder's time, which is put back with what else the
  * root should be. Its mode is, where it was opened to be changed. Returns what could not be set; null where not all was to be.
@@ -270,11 +292,12 @@ function factsAfter(place: PlaceApart, steps: readonly Step[]): DirectoryFacts {
 function removeStaging(
   workspace: Workspace,
   { staging }: RestoreFile,
-  { root, keepsTimes }: { root: RestoreFile["root"]; keepsTimes: boolean },
+  { root, keepsTimes, made, onWarning }: RemoveStaging,
 ): NotSet[] | null {
   const lay = isInside(workspace, staging) && fs.existsSync(staging);
   if (lay) inDirectory(workspace.root, letOwnerWrite);
-  fs.rmSync(staging, { recursive: true, force: true });
+  if (made === undefined) removeAll(staging);
+  else if (!made.remove()) onWarning?.(`${otherFolder(staging)}: it stays`);
   // Somebody may have taken the folder away since.
   if (root === null || !isFolderThere(workspace.root)) return null;
   if (lay && keepsTimes) return setRoot(workspace, root);

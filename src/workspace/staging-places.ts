@@ -12,6 +12,7 @@ import { flushFileSystem } from "../fs/flush.ts";
 import { filesystemKind, mountsInside } from "../fs/mounts.ts";
 import { letOwnerWrite } from "../fs/owner-writes.ts";
 import { PathSelection } from "../fs/path-selection.ts";
+import { removeBelow } from "../fs/remove-below.ts";
 import { isAtOrBelow, joinRaw, printablePath } from "../fs/safe-path.ts";
 import { openDirectory, putName } from "../fs/syscalls.ts";
 import { type Arena, newArena } from "../native.ts";
@@ -162,7 +163,7 @@ export function removePlaces(
     if (!fs.existsSync(staged)) return;
     letOwnerWrite(fd);
     try {
-      fs.rmSync(staged, { recursive: true, force: true });
+      removeBelow(fd, Buffer.from(name));
     } catch (error) {
       const shown = printablePath(joinRaw(rawPath(place), name));
       throw toCairnError(error, `remove ${shown}, in which entries were staged`);

@@ -83,17 +83,23 @@ export async function writeContent(workspace: Workspace, input: WriteInput): Pro
 }
 
 /**
- * Fills a folder with all of a point: as a copy of the tree that the point holds, which shares its room, where that
+ * Fills the folder with all of a point: as a copy of the tree that the point holds, which shares its room, where that
  * is possible; else by writing.
  */
 export async function writeWhole(
   workspace: Workspace,
-  input: Omit<WriteInput, "paths" | "readOnly">,
+  input: Omit<WriteInput, "paths" | "readOnly" | "folder"> & { partial: PartialFolder },
 ): Promise<WrittenFolder> {
-  const { point, folder, signal } = input;
-  if (!isCopiedWhole(workspace, point, folder)) return writeContent(workspace, { ...input, paths: null });
+  const { point, partial, signal } = input;
+  const folder = partial.staging;
+  if (!isCopiedWhole(workspace, point, folder)) {
+    partial.noteMade();
+    return writeContent(workspace, { ...input, folder, paths: null });
+  }
+  partial.letGo();
   fs.rmdirSync(folder);
   await workspace.engine.holder!.materialise(treePlace(workspace.points, point), folder, { signal });
+  partial.hold();
   failpoint("write.tree-copied");
   return { entries: countOf(point), bytes: point.descriptor.bytes, leftOut: [] };
 }
@@ -156,16 +162,17 @@ export async function restoreTo(workspace: Workspace, input: RestoreToInput): Pr
     else await requirePaths(workspace, point, paths);
     const partial = PartialFolder.begin(workspace.found.control, "restore", target, { unrecorded: true });
     try {
-      const whole = { ...input, folder: partial.staging };
-      const written = await flushing(partial.staging, async () =>
-        paths === null ? writeWhole(workspace, whole) : writeContent(workspace, whole),
-      );
+      const written = await flushing(partial.staging, async () => {
+        if (paths === null) return writeWhole(workspace, { ...input, partial });
+        partial.noteMade();
+        return writeContent(workspace, { ...input, folder: partial.staging });
+      });
       if (paths !== null) openToUmask(partial.staging);
       partial.commit();
       partial.end();
       return written;
     } catch (error) {
-      partial.abandon();
+      partial.abandon(input.onWarning);
       throw error;
     }
   }, input);

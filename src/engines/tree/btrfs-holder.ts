@@ -19,9 +19,11 @@ import { makeFolder } from "../../fs/make-folder.ts";
 import { newArena } from "../../native.ts";
 import { openBelow } from "../../fs/open-below.ts";
 import { letOwnerWrite } from "../../fs/owner-writes.ts";
+import { removal } from "../../fs/remove-below.ts";
 import { printablePath } from "../../fs/safe-path.ts";
 import { openOwnWay, syscallError, syscalls } from "../../fs/syscalls.ts";
 import { newWorkDirectory } from "../../fs/work-directory.ts";
+import { newPacer } from "../../pacer.ts";
 import type { Degradation } from "../engine-type.ts";
 import type { Captured, HolderCall, TreeHolder } from "./holder.ts";
 import { isAsAnnounced } from "./as-made.ts";
@@ -265,7 +267,7 @@ async function removeSubvolume(parent: number, name: Uint8Array): Promise<void> 
     } catch (error) {
       const errno = errnoOf(error);
       if (errno === "ENOENT") return;
-      if (errno === "EPERM" && (await removeEntries(path))) return;
+      if (errno === "EPERM" && (await removeEntries(parent, name))) return;
       // Its own mode keeps an ordinary user from it.
       if (errno === "EACCES" && (await held(path, openForOwner, NO_LINK))) continue;
       // A subvolume was made inside meanwhile.
@@ -312,25 +314,13 @@ function openedBelow(root: number, path: Uint8Array): number {
  * An ordinary user without `user_subvol_rm_allowed` may still remove what is his own entry by entry, and the empty
  * subvolume like a directory. False where he may not.
  */
-async function removeEntries(path: Buffer): Promise<boolean> {
+async function removeEntries(parent: number, name: Uint8Array): Promise<boolean> {
+  const pace = newPacer(undefined);
   try {
-    await held(path, openForOwner, NO_LINK);
-    await openUp(path);
-    await fs.promises.rm(path, { recursive: true, force: true });
+    for (const _step of removal(parent, name)) await pace();
     return true;
   } catch {
     return false;
-  }
-}
-
-/** Gives the owner back the right to remove what is in a folder. */
-async function openUp(folder: Buffer): Promise<void> {
-  const entries = await fs.promises.readdir(folder, { encoding: "buffer", withFileTypes: true });
-  for (const entry of entries) {
-    if (!entry.isDirectory()) continue;
-    const path = Buffer.concat([folder, Buffer.from("/"), entry.name]);
-    await fs.promises.chmod(path, 0o700);
-    await openUp(path);
   }
 }
 

@@ -3,6 +3,7 @@ import { joinPath } from "../../formats/bytes.ts";
 import { EACCES, ENOENT } from "../../fs/errno.ts";
 import { DT, DirectoryListing } from "../../fs/listing.ts";
 import { openBelow } from "../../fs/open-below.ts";
+import { letOwnerIn } from "../../fs/owner-writes.ts";
 import { quotedPath } from "../../fs/safe-path.ts";
 import { newStatBuffer, openDirectory, STAT, syscallError, type Syscalls, syscalls, TYPE } from "../../fs/syscalls.ts";
 import { type Arena, newArena } from "../../native.ts";
@@ -95,7 +96,8 @@ export class DirectoryRemover {
     const { names } = this.#listing;
     const known = this.#sys.stat(fd, names, name, this.#stat);
     if (known === ENOENT) return;
-    if (known >= 0 && (this.#stat.words[STAT.MODE]! & 0o700) !== 0o700) this.#sys.chmod(fd, names, name, 0o700);
+    if (known >= 0 && (this.#stat.words[STAT.MODE]! & 0o700) !== 0o700)
+      letOwnerIn(this.#sys, { fd, name: names, at: name });
     const own = names.bytes.subarray(name, names.bytes.indexOf(0, name));
     this.#pool.push(joinPath(path, own));
   }

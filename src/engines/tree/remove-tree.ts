@@ -2,6 +2,7 @@ import fs from "node:fs";
 import { CairnError, toCairnError } from "../../errors.ts";
 import { ENOENT } from "../../fs/errno.ts";
 import { openBelow } from "../../fs/open-below.ts";
+import { makePrivate } from "../../fs/owner-writes.ts";
 import { quotedPath } from "../../fs/safe-path.ts";
 import { openDirectory, putName, syscallError, type Syscalls, syscalls } from "../../fs/syscalls.ts";
 import { type Arena, newArena } from "../../native.ts";
@@ -27,7 +28,7 @@ export async function removeTree(place: Uint8Array): Promise<void> {
 
 async function removeBy(threads: readonly EngineThread[], at: Buffer): Promise<void> {
   const pool = WorkPool.create(threads.length);
-  fs.chmodSync(at, 0o700);
+  makePrivate(at);
   const asked = await Promise.allSettled(
     threads.map(async (thread) =>
       thread.ask({ kind: "clone-remove", place: at, pool: pool.shared } as const).finally(() => {

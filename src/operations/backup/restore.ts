@@ -82,7 +82,7 @@ export async function restoreBackup(
   const target = realPathOf(resolve(asked.to));
   requireOutside(access, target);
   checkProof(options, target);
-  const left = settleEarlier(target);
+  const left = settleEarlier(target, options.onWarning);
   requireFree(target, left);
   checkLocation(target, { allow: ["home", "nested", "git"] });
   let chosen = asked.snapshot;
@@ -162,7 +162,7 @@ class SnapshotRestore {
       return this.#result({ entries, bytes, keptBytes: 0, leftOut: [], ...NOT_READ });
     }
     const content = restoredContent(access.repository.id, listed.id, this.#written());
-    const folder = new RestoreFolder(target, content, left);
+    const folder = new RestoreFolder(target, { content, left }, options.onWarning);
     const there = await folder.bytesThere(options.signal);
     const plan = this.#isAllAtHand(there) ? null : await this.#plan();
     if (plan !== null) {
@@ -195,7 +195,7 @@ class SnapshotRestore {
         proof === null || from === null ? null : await signed(this.#parts, proof, { from, leftOut, target: to });
       return this.#result({ ...written, leftOut, proof: shown, from, untold });
     } catch (error) {
-      partial.abandon();
+      partial.abandon(options.onWarning);
       throw error;
     }
   }

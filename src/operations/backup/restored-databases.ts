@@ -5,6 +5,7 @@ import { joinPath } from "../../formats/bytes.ts";
 import { ENOENT } from "../../fs/errno.ts";
 import { DirectoryListing } from "../../fs/listing.ts";
 import { openBelow } from "../../fs/open-below.ts";
+import { openPrivate } from "../../fs/owner-writes.ts";
 import { quotedPath } from "../../fs/safe-path.ts";
 import { newStatBuffer, openDirectory, putName, STAT, syscallError, syscalls, TYPE } from "../../fs/syscalls.ts";
 import { newArena } from "../../native.ts";
@@ -64,8 +65,7 @@ class DatabaseWalk {
   #fd = -1;
 
   constructor(folder: Buffer, aside: string) {
-    fs.chmodSync(folder, 0o700);
-    this.#root = openDirectory(folder);
+    this.#root = openPrivate(folder);
     this.#aside = aside;
     this.#asideFd = openDirectory(aside);
   }

@@ -16,12 +16,17 @@ import {
 import { userStateDirectory } from "../../workspace/registry.ts";
 
 /** Clears away what restores have left that were killed, but for unfinished folders beside the same target, which are returned. */
-export function settleEarlier(target: Buffer): DeadPartial[] {
+export function settleEarlier(target: Buffer, onWarning: ((message: string) => void) | undefined): DeadPartial[] {
   const dead = deadPartials(records()).filter(({ record }) => record.purpose === "restore");
   const isOfTarget = ({ record, committed }: DeadPartial): boolean =>
     !committed && record.content !== undefined && target.equals(rawPath(record.target));
-  for (const each of dead) if (!isOfTarget(each)) settlePartial(each);
+  for (const each of dead) if (!isOfTarget(each)) settle(each, onWarning);
   return dead.filter(isOfTarget);
+}
+
+function settle(dead: DeadPartial, onWarning: ((message: string) => void) | undefined): void {
+  const left = settlePartial(dead);
+  if (left !== null) onWarning?.(left);
 }
 
 /** Restores of repositories belong to no workspace: they are recorded with the user's own state. */
@@ -45,11 +50,15 @@ export class RestoreFolder {
   readonly #left: DeadPartial | null;
 
   /** Takes away what others have left beside the target, so that it is in nobody's way. */
-  constructor(target: Buffer, content: string, left: readonly DeadPartial[]) {
+  constructor(
+    target: Buffer,
+    { content, left }: { content: string; left: readonly DeadPartial[] },
+    onWarning: ((message: string) => void) | undefined,
+  ) {
     this.#target = target;
     this.#content = content;
     this.#left = left.find((dead) => dead.record.content === content && canTakeOver(dead)) ?? null;
-    for (const dead of left) if (dead !== this.#left) settlePartial(dead);
+    for (const dead of left) if (dead !== this.#left) settle(dead, onWarning);
   }
 
   /** Bytes that what is there already takes of the disk: it stays, or gives its room to what is written in its place. */
@@ -65,13 +74,14 @@ export class RestoreFolder {
     if (this.#left !== null) {
       const partial = takenOver(this.#left);
       if (partial !== null) return { partial, resumes: true };
-      settlePartial(this.#left);
+      settle(this.#left, onWarning);
     }
     const unrecorded = (why: CairnError): void => onWarning?.(notRecorded(this.#target, why));
     const partial = PartialFolder.begin(records(), "restore", this.#target, {
       content: this.#content,
       ...(isMountRoot(this.#target) ? {} : { unrecorded }),
     });
+    partial.noteMade();
     return { partial, resumes: false };
   }
 }

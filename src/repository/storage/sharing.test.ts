@@ -81,6 +81,28 @@ test("local storage saves when the file system lets nobody change modes, whateve
   assert.equal((await modesOfNew(root, new LocalStorage(root, within)))[`data/ab/${AB}`], "600");
 });
 
+test("what somebody of the group puts in the place of a new folder gets neither its group nor its mode", async (t) => {
+  const root = folderFor(t);
+  const within = { temporaryDirectory: join(root, "tmp") };
+  await openToGroup(root, LocalStorage.create(root, within));
+  const theirs = join(root, "../theirs");
+  mkdirSync(theirs, { mode: 0o700 });
+  const made = fs.mkdirSync;
+  t.mock.method(fs, "mkdirSync", (path: string, options: object) => {
+    made(path, options);
+    if (!path.endsWith("data/ab")) return;
+    fs.rmdirSync(path);
+    fs.symlinkSync(theirs, path);
+  });
+  syncBuiltinESMExports();
+  t.after(() => {
+    t.mock.restoreAll();
+    syncBuiltinESMExports();
+  });
+  await assert.rejects(new LocalStorage(root, within).save("data", AB, Buffer.from("x")));
+  assert.equal(statSync(theirs).mode & 0o7777, 0o700);
+});
+
 /** A repository that its group may read, opened anew on a server. */
 async function sharedOver(
   t: TestContext,

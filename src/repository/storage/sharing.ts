@@ -1,11 +1,11 @@
 import {
-  chmodSync,
-  chownSync,
+  closeSync,
+  constants,
   fchmodSync,
   fchownSync,
   fstatSync,
-  lstatSync,
   mkdirSync,
+  openSync,
   statSync,
   type Stats,
 } from "node:fs";
@@ -54,8 +54,15 @@ export function makeRepositoryFolder(path: string, group: number | false | null)
     return;
   }
   if (!isShared) return;
-  if (lstatSync(path).gid !== group) whereModesAreKept(() => chownSync(path, -1, group));
-  if ((lstatSync(path).mode & OF_GROUP) !== (mode & OF_GROUP)) whereModesAreKept(() => chmodSync(path, mode));
+  // Others of the group may have put a link there.
+  const descriptor = openSync(path, constants.O_RDONLY | constants.O_DIRECTORY | constants.O_NOFOLLOW);
+  try {
+    if (fstatSync(descriptor).gid !== group) whereModesAreKept(() => fchownSync(descriptor, -1, group));
+    const { mode: given } = fstatSync(descriptor);
+    if ((given & OF_GROUP) !== (mode & OF_GROUP)) whereModesAreKept(() => fchmodSync(descriptor, mode));
+  } finally {
+    closeSync(descriptor);
+  }
 }
 
 /** Opens a file to the group before it gets its name: it does not lie in the folder that would give it its group. */
