@@ -1,5 +1,8 @@
 import assert from "node:assert/strict";
 import { execFileSync } from "node:child_process";
+import fs from "node:fs";
+import os from "node:os";
+import path from "node:path";
 import { test } from "node:test";
 
 const SRC = new URL("../../src/", import.meta.url).href;
@@ -43,3 +46,36 @@ test("a program that cannot be started is an io error, and nothing worse, when n
   assert.deepEqual([...new Set(juicefs)], ["io", "unsupported"]);
   assert.deepEqual([...new Set(command)], ["io", "started"]);
 });
+
+test(
+  "a save has all entries and a verification finds nothing damaged, or they can be tried again, when few descriptors are left",
+  { timeout: 240_000 },
+  (t) => {
+    const root = fs.mkdtempSync(path.join(os.tmpdir(), "cairn-few-"));
+    t.after(() => fs.rmSync(root, { recursive: true, force: true }));
+    const script = `
+    import fs from "node:fs";
+    const { openLibrary } = await import("${SRC}compose.ts");
+    const work = "${root}/work";
+    fs.mkdirSync(work + "/deep/er", { recursive: true });
+    const client = await (await openLibrary()).adopt(work);
+    for (let i = 0; i < 40; i++) fs.writeFileSync(work + (i % 2 ? "/deep/er/f" : "/f") + i, String(i));
+    await client.save();
+    await client.verify("latest");
+    const said = [];
+    for (let free = 0; free < 48; free++) {
+      for (let i = 0; i < 40; i++) fs.writeFileSync(work + (i % 2 ? "/deep/er/f" : "/f") + i, free + "." + i);
+      const full = [];
+      try { for (;;) full.push(fs.openSync("/dev/null")); } catch {}
+      for (const fd of full.splice(0, free)) fs.closeSync(fd);
+      said.push(await client.save().then(({ complete }) => (complete ? "whole" : "LACKS"), (error) => error.retryable ? "again" : error.code + error.message));
+      said.push(await client.verify("latest").then(({ problems }) => (problems.length === 0 ? "whole" : "DAMAGED"), (error) => error.retryable ? "again" : error.code + error.message));
+      for (const fd of full) fs.closeSync(fd);
+    }
+    console.log(JSON.stringify(said));`;
+    const args = ["-c", 'ulimit -n 256 && exec "$@"', "sh", process.execPath, "--input-type=module", "-e", script];
+    const env = { ...process.env, XDG_STATE_HOME: path.join(root, "state") };
+    const said = JSON.parse(execFileSync("sh", args, { encoding: "utf8", env })) as string[];
+    assert.deepEqual([...new Set(said)].toSorted(), ["again", "whole"], said.join(" "));
+  },
+);

@@ -1,11 +1,12 @@
 import { append } from "../../append.ts";
 import fs from "node:fs";
+import { faultOfEntry } from "../../fs/entry-fault.ts";
 import { EINVAL, ELOOP, ENOENT, EPERM, HAS_NO_ATTRIBUTE } from "../../fs/errno.ts";
 import { forgetPages } from "../../fs/flush.ts";
 import { deviceNumber } from "../../fs/kept-times.ts";
 import { cloneAnswer, cloneFile, takeOverNoCow } from "../../fs/reflink.ts";
 import { C, EXTRA, FLAG, R, RECORD_WORDS } from "../../fs/scan-table.ts";
-import { errnoName, sameContentStat, STAT, type StatBuffer, TYPE, wide } from "../../fs/syscalls.ts";
+import { sameContentStat, STAT, type StatBuffer, TYPE, wide } from "../../fs/syscalls.ts";
 import { type Arena, arenaOver, newArena } from "../../native.ts";
 import { hashLargeFile, readLargeFile } from "./read-large.ts";
 import type { ScanThread } from "./scan-thread.ts";
@@ -266,7 +267,7 @@ export class EntryReader {
     const { sys, scratch } = this.#thread;
     const n = sys.readlink(dirfd, names, name, scratch);
     if (n === ENOENT || n === EINVAL) this.#vanished(record, directory);
-    else if (n < 0) this.#omit(record, directory, errnoName(-n));
+    else if (n < 0) this.#omit(record, directory, faultOfEntry(n));
     else this.#extras.push({ tag: EXTRA.LINK_TARGET, value: Uint8Array.from(scratch.bytes.subarray(0, n)) });
     return n >= 0;
   }
@@ -284,7 +285,7 @@ export class EntryReader {
     const { sys, task } = this.#thread;
     const fd = opened ?? this.open(dirfd, names, name);
     if (fd === ENOENT || fd === ELOOP) return this.#vanished(record, directory);
-    if (fd < 0) return this.#omit(record, directory, errnoName(-fd));
+    if (fd < 0) return this.#omit(record, directory, faultOfEntry(fd));
     if (task.readAgain === "disk" && opened === undefined && !forgetPages(fd)) this.#thread.notes.keptInMemory++;
     try {
       this.#readOpenFile(fd, record, directory);
@@ -319,7 +320,7 @@ export class EntryReader {
         // What was opened is no file any more than what was listed is: another entry took its place.
         if (known >= 0 && (stat2.words[STAT.MODE]! & 0xf000) >>> 12 !== TYPE.FILE)
           return this.#vanished(record, directory);
-        if (error < 0) return this.#omit(record, directory, errnoName(-error));
+        if (error < 0) return this.#omit(record, directory, faultOfEntry(error));
         const isWhole = error === 1 && (clone >= 0 || sameContentStat(stat.words, stat2.words));
         if (!isWhole && attempt === 1) this.#torn(record, directory);
         if (isWhole || attempt === 1) {
@@ -414,7 +415,7 @@ export class EntryReader {
     if (error === 0) return;
     this.#flags |= FLAG.TORN | FLAG.UNREAD;
     const path = this.#thread.entryPath(directory, this.#thread.table.recordName(record));
-    this.#thread.noteTorn(path, `${errnoName(-error)}: its extended attributes cannot be read`, ["xattrs"]);
+    this.#thread.noteTorn(path, `${faultOfEntry(error)}: its extended attributes cannot be read`, ["xattrs"]);
   }
 
   /** Collects what can be read; 0, or minus errno where there may be some that cannot. */

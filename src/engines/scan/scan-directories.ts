@@ -1,7 +1,8 @@
 import { ENOENT } from "../../fs/errno.ts";
 import { IGNORE_FILE } from "../../fs/ignore.ts";
 import { C, D, DIRECTORY_FLAG, DIRECTORY_WORDS, EXTRA, FLAG, R, RECORD_WORDS } from "../../fs/scan-table.ts";
-import { ATTRIBUTE_MOUNT_ROOT, errnoName, STAT, TYPE, wide } from "../../fs/syscalls.ts";
+import { faultOfEntry } from "../../fs/entry-fault.ts";
+import { ATTRIBUTE_MOUNT_ROOT, STAT, TYPE, wide } from "../../fs/syscalls.ts";
 import { type Arena, arenaOver } from "../../native.ts";
 import { compareName, nameAt, type Names, putNames, SharedPart } from "./directory-parts.ts";
 import { DirectoryRules } from "./directory-rules.ts";
@@ -136,7 +137,7 @@ class DirectoryScanner {
     const { table } = this.#thread;
     if (directory !== 0 && isGone(result)) return this.#thread.noteGone(directory);
     table.addDirectoryFlag(directory, DIRECTORY_FLAG.OMITTED);
-    this.#thread.noteOmitted(table.directoryPath(directory), errnoName(-result));
+    this.#thread.noteOmitted(table.directoryPath(directory), faultOfEntry(result));
   }
 
   /** Lists a directory again, after all else, and reads what the first listing did not have. */
@@ -393,7 +394,7 @@ class DirectoryScanner {
   #unreadable(directory: number, record: number, result: number, name: Uint8Array): void {
     this.#thread.table.noRecord(record);
     if (result === ENOENT) this.#thread.noteMoved(directory);
-    else this.#thread.noteOmitted(this.#thread.entryPath(directory, name), errnoName(-result));
+    else this.#thread.noteOmitted(this.#thread.entryPath(directory, name), faultOfEntry(result));
   }
 
   #newRecord(

@@ -2,6 +2,7 @@ import fs from "node:fs";
 import { DT, DirectoryListing } from "../../fs/listing.ts";
 import { openBelow } from "../../fs/open-below.ts";
 import { quotedPath } from "../../fs/safe-path.ts";
+import { faultOfEntry } from "../../fs/entry-fault.ts";
 import {
   ATTRIBUTE_MOUNT_ROOT,
   errnoName,
@@ -101,7 +102,7 @@ export class DirectoryCloner {
   #lost(path: Uint8Array, result: number): void {
     const { out } = this.#entries;
     if (path.length === 0) throw syscallError(result, "cannot read the folder");
-    if (errnoName(-result) !== "ENOENT") out.omitted.push({ path, reason: errnoName(-result) });
+    if (errnoName(-result) !== "ENOENT") out.omitted.push({ path, reason: faultOfEntry(result) });
     out.gone.push(path);
   }
 

@@ -4,6 +4,7 @@ import { joinPath } from "../../formats/bytes.ts";
 import { ELOOP, ENOENT, ENXIO, EPERM, HAS_NO_ATTRIBUTE, isNotHeld } from "../../fs/errno.ts";
 import { openBelow } from "../../fs/open-below.ts";
 import { OriginList } from "../../fs/origins.ts";
+import { faultOfEntry } from "../../fs/entry-fault.ts";
 import {
   cloneAnswer,
   cloneByName,
@@ -183,7 +184,7 @@ export class EntryCloner {
   omit(pair: DirectoryPair, names: Arena, name: number, result: number): void {
     const path = this.pathOf(pair.path, names, name);
     if (result === ENOENT) this.gone.add(nameOf(path));
-    else this.out.omitted.push({ path, reason: errnoName(-result) });
+    else this.out.omitted.push({ path, reason: faultOfEntry(result) });
   }
 
   /** A file with several names: made once, then linked. */

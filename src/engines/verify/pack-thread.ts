@@ -1,6 +1,7 @@
 import fs from "node:fs";
 import { Sha256Stream } from "../../crypto/hash.ts";
 import { CairnError, toCairnError } from "../../errors.ts";
+import { throwIfRanOut } from "../../fs/entry-fault.ts";
 import type { IndexBlob } from "../../formats/pack-header.ts";
 import { objectIdOf } from "../../ids.ts";
 import { BlobIndex, DATA_BLOB } from "../../repository/blob-index.ts";
@@ -69,6 +70,7 @@ export class PackThread {
     try {
       descriptor = fs.openSync(packPath(this.#task.packs, objectIdOf(id)), "r");
     } catch (error) {
+      throwIfRanOut(error);
       const { code, message } = toCairnError(error);
       const missing = code === "not_found";
       return {
@@ -83,6 +85,7 @@ export class PackThread {
       this.#number = number;
       return this.#report(number, this.#verifier.verify({ descriptor, size, id, onBlob: this.#onBlob }));
     } catch (error) {
+      throwIfRanOut(error);
       const { code, message } = toCairnError(error);
       if (code === "interrupted") throw error;
       return { pack: number, kind: "unreadable", message, blobs: [] };
@@ -167,6 +170,7 @@ export class PackThread {
       }
     } catch (error) {
       if (toCairnError(error).code === "interrupted") throw error;
+      throwIfRanOut(error);
       return null;
     }
     return Uint8Array.from(hash.digest());
