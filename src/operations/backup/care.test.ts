@@ -267,7 +267,7 @@ test("a copy that lost content is told, and the next copy stores it again", asyn
   rmSync(join(place, "data", pack.slice(0, 2), pack));
   const again = await copy();
   assert.deepEqual([again.present, again.added.bytes > 0, warnings.length], [2, true, 1]);
-  assert.match(warnings[0]!, /lost or cut 1 pack: /);
+  assert.match(warnings[0]!, /has lost 1 pack: /);
   assert.deepEqual([(await copy()).added.data_blobs, warnings.length], [0, 2]);
   await target.repair({ what: "index" });
   assert.deepEqual([(await copy()).added.data_blobs, warnings.length], [0, 2]);

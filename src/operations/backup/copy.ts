@@ -9,7 +9,8 @@ import { Bringing } from "./copy-content.ts";
 import { readableSnapshots, warnOfUnreadable } from "./find-snapshot.ts";
 import { keepKnownTrees, readKnownTrees } from "./known-trees.ts";
 import { chosenSnapshots } from "./list.ts";
-import { type Look, lookingBy, readFromWhatIsThere, withoutLost } from "./look.ts";
+import { type Look, lookingBy } from "./look.ts";
+import { indexWithout, lostIn, readFromWhatIsThere } from "./lost-packs.ts";
 import type { RepositoryAccess } from "./repository-access.ts";
 
 /**
@@ -39,7 +40,9 @@ export async function copyBackups(
       ) as [ListedSnapshot[], ListedSnapshot[]];
       const source = await from.index(options.signal);
       await readFromWhatIsThere(from, source, options);
-      const target = await withoutLost(to, await to.index(options.signal), options);
+      const listed = await to.index(options.signal);
+      const lost = await lostIn(to, listed, options.onWarning);
+      const target = await indexWithout(to, { index: listed, lost }, options);
       // A copy that is there may have lost content since, and a repair have taken that out of the index.
       const whole = readKnownTrees(to.cache, target);
       const unproven = wanted.filter(({ snapshot }) => !whole.has(snapshot.tree));

@@ -1,15 +1,14 @@
-import { toCairnError } from "../../errors.ts";
-import { plural } from "../../formats/sizes.ts";
-import { BlobIndex } from "../../repository/blob-index.ts";
+import type { BlobIndex } from "../../repository/blob-index.ts";
 import { LiveSet } from "../../repository/live.ts";
-import { lostPacks, type NearPacks } from "../../repository/near-packs.ts";
+import type { NearPacks } from "../../repository/near-packs.ts";
 import { NearReader, treePackEnds } from "../../repository/near-reader.ts";
 import type { DamagedFile, ListedSnapshot, Repository, SnapshotListing } from "../../repository/repository.ts";
 import type { RepositoryLock } from "../../repository/locks.ts";
-import { packSizes, type StoredFile } from "../../repository/storage/storage.ts";
+import type { StoredFile } from "../../repository/storage/storage.ts";
 import type { CallOptions } from "../contract.ts";
 import type { FetchArea } from "./fetch-area.ts";
 import { readableOf } from "./find-snapshot.ts";
+import { indexWithout, missingHere, readFromWhatIsThere } from "./lost-packs.ts";
 import type { RepositoryAccess } from "./repository-access.ts";
 
 export interface Look {
@@ -24,11 +23,7 @@ export async function looking<T>(
   options: CallOptions,
   work: (look: Look) => Promise<T>,
 ): Promise<T> {
-  return access.reading(options, async () => {
-    const index = await access.index(options.signal);
-    await readFromWhatIsThere(access, index, options);
-    return lookingBy(access, index, { options, work });
-  });
+  return access.reading(options, async () => lookingBy(access, await access.index(options.signal), { options, work }));
 }
 
 export interface LookAtSnapshots extends Look {
@@ -42,6 +37,8 @@ export interface LookAtSnapshots extends Look {
 interface LookOptions extends CallOptions {
   /** Where packs are fetched to; absent: into the work folder of this process. */
   area?: FetchArea | null;
+  /** Content is wanted: what is in a pack that a local storage has lost, and in another one, is read from that. */
+  restores?: boolean;
 }
 
 /** The same for work that looks at snapshots. */
@@ -53,7 +50,7 @@ export async function lookingAtSnapshots<T>(
   return readAhead(access, options, async (current) =>
     access.reading(options, async (readNoMore) => {
       const { index, ...listed } = await current();
-      await readFromWhatIsThere(access, index, options);
+      if (options.restores === true) await readFromWhatIsThere(access, index, options);
       return lookingBy(access, index, { options, work: async (look) => work({ ...look, ...listed, readNoMore }) });
     }),
   );
@@ -82,62 +79,14 @@ export async function adding<T>(
 export async function lookingBeside(access: RepositoryAccess, options: CallOptions): Promise<Beside> {
   const listed = await listedInTurn(access, options.signal);
   // A prune may have removed packs since the index was read.
-  const isWhole = !isLocal(access) || (await lostIn(access, listed.index)).size === 0;
+  const isWhole = missingHere(access, listed.index).size === 0;
   return besideOf(access, isWhole ? listed : await listedInTurn(access, options.signal), options);
 }
 
 async function besideOf(access: RepositoryAccess, { index, ...listed }: Listed, options: CallOptions): Promise<Beside> {
   const snapshots = readableOf(access, listed, options);
-  return { index: isLocal(access) ? await withoutLost(access, index, options) : index, snapshots };
-}
-
-/** Far away a list of all packs takes a request for every thousand of them. */
-function isLocal({ storage }: RepositoryAccess): boolean {
-  return storage.localPath !== undefined;
-}
-
-/**
- * An index by which what its storage has lost, or has no more in full length, is absent; the same one where nothing is.
- * To be called with one that was read under a lock: what it lists is there, or lost.
- */
-export async function withoutLost(
-  access: RepositoryAccess,
-  index: BlobIndex,
-  { signal, onWarning }: CallOptions,
-): Promise<BlobIndex> {
-  const lost = await lostIn(access, index, onWarning);
-  if (lost.size === 0) return index;
-  onWarning?.(
-    `${access.location} has lost or cut ${plural(lost.size, "pack")}: what is needed of that now is stored again; \`cairn backup verify\` says what else it costs`,
-  );
-  return BlobIndex.without(lost, access.repository, signal);
-}
-
-/** Names of packs that are missing or cut; where that cannot be looked at nothing is known to be lost, which is warned of. */
-async function lostIn(
-  access: RepositoryAccess,
-  index: BlobIndex,
-  onWarning?: CallOptions["onWarning"],
-): Promise<ReadonlySet<string>> {
-  try {
-    return new Set(lostPacks(index, await packSizes(access.storage)));
-  } catch (error) {
-    const { code, message } = toCairnError(error);
-    if (code === "interrupted") throw error;
-    onWarning?.(`whether all packs are there is not known: ${message}`);
-    return new Set();
-  }
-}
-
-/** What lies in a pack that a local storage has lost, and in another one too since it was stored again, is read from that. */
-export async function readFromWhatIsThere(
-  access: RepositoryAccess,
-  index: BlobIndex,
-  { signal }: CallOptions,
-): Promise<void> {
-  if (!isLocal(access)) return;
-  const lost = await lostIn(access, index);
-  if (lost.size > 0) index.readElsewhere(lost, await BlobIndex.without(lost, access.repository, signal));
+  const missing = missingHere(access, index, options.onWarning);
+  return { index: await indexWithout(access, { index, lost: missing }, options), snapshots };
 }
 
 interface Listed extends SnapshotListing {
@@ -153,7 +102,7 @@ async function readAhead<T>(
   { signal }: CallOptions,
   work: (current: () => Promise<Listed>) => Promise<T>,
 ): Promise<T> {
-  if (isLocal(access)) return work(async () => listedInTurn(access, signal));
+  if (access.storage.localPath !== undefined) return work(async () => listedInTurn(access, signal));
   const ahead = Promise.allSettled([access.repository.listSnapshots(signal), access.index(signal)]);
   try {
     return await work(async () => {

@@ -53,7 +53,8 @@ export async function restoreBackupInPlace(
   using _lock = await workspace.lock("restore", options);
   await recoverWorkspace(workspace, options);
   const call = callOf(options);
-  const found = await lookingAtSnapshots(access, options, async (look) => {
+  const restoring = { ...options, restores: true };
+  const found = await lookingAtSnapshots(access, restoring, async (look) => {
     // Another folder's newest is hardly meant.
     const latestOf = options.latestOf ?? { paths: [workspace.root.toString("utf8")] };
     const wanted = await wantedInPlace(access, look, { ...options, latestOf });
@@ -81,7 +82,7 @@ export async function restoreBackupInPlace(
         kind: "restore",
       }),
     again: async () =>
-      lookingAtSnapshots(access, options, async (look) => {
+      lookingAtSnapshots(access, restoring, async (look) => {
         const wanted = await wantedInPlace(access, look, { ...options, snapshot: listed.id });
         return (await knownOrReceived(workspace, access, { wanted, look, options, call })).point;
       }),

@@ -96,7 +96,9 @@ export async function restoreBackup(
     return new SnapshotRestore({ access, listed, content, paths, ...look, ...attempt, target, options, started }).run();
   };
   const restore = async (attempt: Attempt): Promise<RestoreBackupResult> =>
-    lookingAtSnapshots(access, { ...options, area: attempt.area }, async (look) => restoreLooking(look, attempt));
+    lookingAtSnapshots(access, { ...options, area: attempt.area, restores: true }, async (look) =>
+      restoreLooking(look, attempt),
+    );
   if (options.dryRun === true) return restore({ area: null, left, comparesPieces: true });
   return FetchArea.during(access, asked.asStored !== true, async (area) => {
     try {
