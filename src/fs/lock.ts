@@ -38,6 +38,7 @@ export interface Lock {
   readonly mode: "kernel" | "owner-file" | "none";
   /** False once another has taken it over, e.g. after this process slept too long. Ask before committing. */
   stillHeld(): boolean;
+  readonly isReleased: boolean;
   /** Gives it up; again does nothing. */
   release(): void;
   [Symbol.dispose](): void;
@@ -86,6 +87,9 @@ function makeLock(
     shared: attempt.owner.shared,
     mode,
     stillHeld: () => open && parts.isHeld(),
+    get isReleased() {
+      return !open;
+    },
     release,
     [Symbol.dispose]: release,
     [Symbol.asyncDispose]: async () => release(),

@@ -71,6 +71,7 @@ async function deletePoints(workspace: Workspace, options: ReleaseOptions): Prom
     ? { bytes: 0, foreign: false }
     : await engine.storeFacts({ foreign: true });
   if (isLastWorkspace(found) && !foreign) {
+    workspace.requireLock();
     removeControlDirectory(found);
     return { points_deleted: count, bytes_freed: bytes, complete: true };
   }
@@ -78,6 +79,7 @@ async function deletePoints(workspace: Workspace, options: ReleaseOptions): Prom
   const ids = [...points.ids().keys()];
   await noteBefore(workspace, ids);
   failpoint("release.unfreed-noted");
+  workspace.requireLock();
   removeWorkspace(found);
   return { points_deleted: count, ...(await free(workspace, ids, options)) };
 }

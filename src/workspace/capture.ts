@@ -149,6 +149,7 @@ export async function holdPoint(workspace: Workspace, input: SaveInput, request:
     const partial = whyPartial(captured);
     if (partial !== null) throw new CairnError("unsupported", partial);
     const known = captured.announced === true ? announced : undefined;
+    workspace.requireLock();
     const point = points.commit(known ?? describe(Buffer.from(tree), captured), {
       keepClaim: true,
       announced: known !== undefined,
@@ -156,8 +157,8 @@ export async function holdPoint(workspace: Workspace, input: SaveInput, request:
     const write = known === undefined ? writeState : writeStateInOrder;
     return { point, captured, changeState: (changes) => write(workspace.found.paths, { ...state, ...changes }) };
   } catch (error) {
-    // With its name the point is there, whatever failed after that.
-    if (!points.isFinished(sequence)) {
+    // With its name the point is there, whatever failed after that; without the lock the claim is another's.
+    if (!points.isFinished(sequence) && workspace.isStillLocked) {
       const { temporary } = workspace.found.control;
       await removeHeldTrees(points, [sequence], { temporary, onWarning: input.onWarning });
       points.abandon(sequence);

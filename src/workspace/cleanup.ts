@@ -61,15 +61,18 @@ export async function runPlan(workspace: Workspace, plan: CleanupPlanFile, call:
   if (problem !== null) throw problem;
   failpoint("cleanup.checked");
   const { control } = workspace.found;
+  // Whoever has taken over may have pinned what is to go, or stand at it.
+  workspace.requireLock();
   await makingRoom(control, () => durableWrite(journalPath(workspace), encodeCleanup(journal)));
   failpoint("cleanup.committed");
   dropPlan(control, plan.plan_id);
   failpoint("cleanup.plan-dropped");
-  // The plan was found fresh under the lock that is still held.
+  // The plan was found fresh under the lock that was held then: who has taken over since has finished this.
   const { removed, allGone } = await makingRoom(control, async () => removePoints(workspace, journal.drop, call));
   const freed = await makingRoom(control, async () =>
     free(workspace, { removed, journal, waitMs: WAIT_MS, signal: call.signal }),
   );
+  workspace.requireLock();
   durableRemove(journalPath(workspace));
   warnOfLost(freed.lost, call);
   const why = whyUnfreed(control, freed);

@@ -88,10 +88,11 @@ export async function convertFolder(workspace: Workspace, input: ConvertInput): 
     failpoint("convert.known");
     throwIfAborted(input.signal);
     facts = rootFacts(root);
+    workspace.requireLock();
     exchangePlaces(root, aside);
   } catch (error) {
     try {
-      await takeBack(workspace, intent);
+      if (workspace.isStillLocked) await takeBack(workspace, intent);
     } catch (other) {
       // The intent is still there: whoever comes next tries again.
       input.onWarning?.(`the copy ${printablePath(aside)} could not be removed yet: ${toCairnError(other).message}`);

@@ -188,9 +188,10 @@ export async function restoreByExchange(
     intent = { ...asked, uuid: subvolumeUuid(staging) };
     writeIntent(paths.journal, intent);
     failpoint("exchange.known");
+    workspace.requireLock();
     exchangePlaces(workspace.root, Buffer.from(staging));
   } catch (error) {
-    await takeBack();
+    if (workspace.isStillLocked) await takeBack();
     throw error;
   }
   failpoint("exchange.exchanged");

@@ -126,17 +126,18 @@ export async function recordPoint(workspace: Workspace, input: SaveInput, option
   const descriptor = describe(workspace, input, { id, sequence, head, staged, unchanged, options });
   let point: Point;
   try {
+    workspace.requireLock();
     point = points.commit(descriptor, { keepClaim: !options.undo });
   } catch (error) {
-    // With its name the point is there, whatever failed after that.
-    if (!points.isFinished(sequence)) {
+    // With its name the point is there, whatever failed after that; without the lock the claim is another's.
+    if (!points.isFinished(sequence) && workspace.isStillLocked) {
       await staged.discard();
       points.abandon(sequence);
     }
     throw error;
   }
   failpoint("save.committed");
-  if (!options.undo) writeState(workspace.found.paths, { ...state, head: id });
+  if (!options.undo && workspace.isStillLocked) writeState(workspace.found.paths, { ...state, head: id });
   failpoint("save.head-moved");
   points.settle(sequence);
   await staged.settled();

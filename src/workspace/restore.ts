@@ -136,8 +136,7 @@ async function restoreReading(workspace: Workspace, input: RestoreInput, present
   };
   const changesRoot =
     input.paths === null && !isMade && !isSameRoot(rootOfPoint(input.target), rootOfPoint(present.point));
-  journal.begin(intent);
-  failpoint("restore.intent");
+  begin(workspace, journal, intent);
   using made = new MadeFolder(staging);
   let staged: StagedRestore;
   let leftOut: LeftOutEntry[];
@@ -153,6 +152,7 @@ async function restoreReading(workspace: Workspace, input: RestoreInput, present
       lacking: lackingIn(manifest, input.paths),
       notSet: staged.notSet,
     });
+    workspace.requireLock();
     journal.commit({ steps: staged.steps, leftOut });
   } catch (error) {
     takeBackRestore(workspace, { intent, journal, made }, input);
@@ -218,6 +218,7 @@ export async function finishRestore(
   if (!isOrdered(workspace)) await flushFileSystem(workspace.root);
   await flushPlaces(workspace.root, intent.staging, apartOf(intent));
   failpoint("restore.folder-durable");
+  workspace.requireLock();
   const state = workspace.state();
   writeState(workspace.found.paths, {
     ...state,
@@ -244,16 +245,24 @@ export async function finishRestore(
   const atLast = removeStaging(workspace, intent, { root, keepsTimes, made, onWarning: call.onWarning });
   if (intent.root !== null) append(notSet, atLast ?? atFirst);
   failpoint("restore.staging-removed");
+  workspace.requireLock();
   journal.end();
   return { undoId, notSet };
 }
 
-/** Forgets a restore that had not begun to change the folder. */
+function begin(workspace: Workspace, journal: RestoreJournal, intent: RestoreFile): void {
+  workspace.requireLock();
+  journal.begin(intent);
+  failpoint("restore.intent");
+}
+
+/** Forgets a restore that had not begun to change the folder; for who still holds the lock: else the journal is another's. */
 export function takeBackRestore(
   workspace: Workspace,
   { intent, journal, made }: Restoring,
   { onWarning }: Pick<WorkspaceCall, "onWarning">,
 ): void {
+  if (!workspace.isStillLocked) return;
   removePlaces(workspace.root, intent.staging, apartOf(intent));
   removeStaging(workspace, intent, { root: rootBefore(workspace, intent), keepsTimes: true, made, onWarning });
   journal.end();

@@ -39,6 +39,8 @@ export class Workspace {
   readonly engine: Engine;
   readonly removals: Removals;
   #isRootWarned = false;
+  /** Of the call under way; null where it has none, or has given it back. */
+  #lock: Lock | null = null;
 
   /** `removals`: what is still under way there outlives this. */
   constructor(found: FoundWorkspace, factory: EngineFactory, removals = new Removals()) {
@@ -75,7 +77,24 @@ export class Workspace {
       lock.release();
       throw error;
     }
-    return lock;
+    this.#lock = lock;
+    return this.#lock;
+  }
+
+  /**
+   * False once another process has taken this call's lock over, since it slept for too long: what is under way is that one's
+   * by then, journals and claims too. True for calls without a lock.
+   */
+  get isStillLocked(): boolean {
+    return this.#lock === null || this.#lock.isReleased || this.#lock.stillHeld();
+  }
+
+  /** To be asked right before what commits something. Throws a retryable `busy`. */
+  requireLock(): void {
+    if (this.isStillLocked) return;
+    throw new CairnError("busy", "another process has taken over while this one stood still", {
+      hint: "it has finished or taken back what was under way: see `cairn status`, then try again",
+    });
   }
 
   /** Once, before this call writes among the save points; the lock does it, and who writes there without. */
