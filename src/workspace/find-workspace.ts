@@ -1,4 +1,4 @@
-import { existsSync, lstatSync, realpathSync, statSync } from "node:fs";
+import { accessSync, constants, existsSync, lstatSync, realpathSync, statSync } from "node:fs";
 import { basename, dirname, join } from "node:path";
 import { CairnError, toCairnError } from "../errors.ts";
 import type { ControlFile } from "../formats/control.ts";
@@ -150,6 +150,25 @@ export function isTrusted(control: string, folder: Buffer): boolean {
   return owners.every((owner) => owner !== undefined && trusted.includes(owner));
 }
 
+/** Throws `permission` for a control directory that this user may not enter: nothing tells what it keeps, so no other is begun. */
+function requireOpen({ root }: ControlPaths, folder: Buffer): void {
+  try {
+    accessSync(root, constants.X_OK);
+  } catch (error) {
+    if ((error as NodeJS.ErrnoException).code !== "EACCES") return;
+    const owner = ownerOf(root);
+    const isOwn = owner === process.geteuid?.();
+    throw new CairnError(
+      "permission",
+      `the save points of ${printablePath(folder)} lie in ${root}, which is closed to you; it belongs to ${isOwn ? "you" : `the user ${owner}`}`,
+      {
+        hint: isOwn ? `open it: chmod u+rwx ${shellPath(root)}` : `work as that user: sudo -u '#${owner}' cairn …`,
+        cause: error,
+      },
+    );
+  }
+}
+
 function ownerOf(place: string | Buffer, look: typeof lstatSync = statSync): number | undefined {
   try {
     return look(place).uid;
@@ -162,8 +181,9 @@ function bySelfContained(folder: Buffer): Hit | null {
   const parent = parentOf(folder).toString("utf8");
   const control = controlPaths(join(parent, SELF_CONTAINED_CONTROL));
   if (!isTrusted(control.root, folder)) return null;
-  const controlFile = controlAt(control);
   const isCalledMain = basename(folder.toString("utf8")) === MAIN_WORKSPACE;
+  if (isCalledMain) requireOpen(control, folder);
+  const controlFile = controlAt(control);
   if (controlFile === null) {
     const isKept = (): boolean => isCalledMain || workspaceWhere(control, (each) => pathIs(each, folder)) !== null;
     if (lacksItsFile(control) && isKept()) throw fileIsMissing(control);
@@ -374,7 +394,9 @@ function requireTrusted({ control, folder }: FoundWorkspace): void {
 
 function selfContainedRoot(root: string): FoundWorkspace | null {
   const control = controlPaths(join(root, SELF_CONTAINED_CONTROL));
-  if (!isTrusted(control.root, Buffer.from(join(root, MAIN_WORKSPACE)))) return null;
+  const main = Buffer.from(join(root, MAIN_WORKSPACE));
+  if (!isTrusted(control.root, main)) return null;
+  if (existsSync(main)) requireOpen(control, main);
   return controlAt(control)?.self_contained === true || lacksItsFile(control)
     ? mainWorkspace(control, "self-contained")
     : null;
