@@ -125,7 +125,7 @@ export class Context {
   /** A line for people on stderr; with `--json` one of `warnings[]`, and a line of JSON there once those are out. */
   note(message: string): void {
     const { json, quiet } = this.globals;
-    if (json && this.#warnings === null) this.#parts.say(`${JSON.stringify({ warning: message })}\n`);
+    if (json && this.#warnings === null) this.#parts.say(`${printable(JSON.stringify({ warning: message }))}\n`);
     this.#warnings?.push(message);
     if (!json && !quiet) this.diagnose(printable(message));
   }

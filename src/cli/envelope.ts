@@ -1,4 +1,5 @@
 import type { CairnError, ErrorCode } from "../errors.ts";
+import { printable } from "./render/format.ts";
 
 const SCHEMA_VERSION = 1;
 export const EXIT_PARTLY = 10;
@@ -55,5 +56,6 @@ function describeError(error: CairnError): EnvelopeError {
 
 /** One line. Big integers, which no consumer of JSON expects, become strings. */
 export function printEnvelope(envelope: Envelope): string {
-  return `${JSON.stringify(envelope, (_key, value: unknown) => (typeof value === "bigint" ? value.toString() : value))}\n`;
+  // What JSON leaves as it is may steer a terminal; an escape says the same to programs.
+  return `${printable(JSON.stringify(envelope, (_key, value: unknown) => (typeof value === "bigint" ? value.toString() : value)))}\n`;
 }

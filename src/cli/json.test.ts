@@ -4,6 +4,7 @@ import { test } from "node:test";
 import { CairnError, ERROR_TABLE } from "../errors.ts";
 import type { ErrorCode } from "../errors.ts";
 import { COMMANDS } from "./commands/index.ts";
+import { type Envelope, printEnvelope } from "./envelope.ts";
 import { DATA_KEYS, POINT_KEYS } from "./testing-json-keys.ts";
 import { argsOf, failing, fakeLibrary, ID_A, REASONS, RESTORED, SAVED, SHOWN_FILE } from "./testing-fake-library.ts";
 import { runFake, runJson } from "./testing-run.ts";
@@ -20,6 +21,14 @@ for (const [line, keys] of Object.entries(DATA_KEYS)) {
     assert.deepEqual([status, stderr], [0, ""]);
   });
 }
+
+test("nothing in JSON steers a terminal, and its values are the same", async () => {
+  const odd = "a\u009b2J\u202e\ufeff\u007f";
+  const { envelope } = await runJson(["status"]);
+  const printed = printEnvelope({ ...envelope, warnings: [odd] });
+  assert.match(printed, /^[\u0020-\u007e]*\n$/);
+  assert.deepEqual((JSON.parse(printed) as Envelope).warnings, [odd]);
+});
 
 /** A group's command has two words. */
 function commandOf(line: string): string {

@@ -66,7 +66,7 @@ function monotonicMs(): number {
 
 function jsonLines(sink: ProgressSink): Shown {
   return {
-    report: (progress) => sink.write(`${JSON.stringify(progress)}\n`),
+    report: (progress) => sink.write(`${printable(JSON.stringify(progress))}\n`),
     finish() {},
   };
 }
