@@ -150,3 +150,30 @@ test("what points held that a killed release has deleted goes with the next clea
     assert.deepEqual((await second.verifyAll()).problems, [], failpoint);
   }
 });
+
+test("what a release has noted is noted again when another's cleanup took that away before the points were gone", async (t) => {
+  const { client, library, root } = await testFolder(t, { a: "one" });
+  await client.save();
+  const other = join(root, "other");
+  fs.mkdirSync(other);
+  const second = await library.adopt(other, { controlDirectory: client.controlDirectory });
+  const at = (name: string): string => join(client.controlDirectory, name);
+  const { renameSync } = fs;
+  const mocked = t.mock.method(fs, "renameSync", (from: fs.PathLike, to: fs.PathLike) => {
+    renameSync(from, to);
+    if (!String(from).endsWith("workspaces/main")) return;
+    for (const name of fs.readdirSync(at("unfreed"))) fs.rmSync(join(at("unfreed"), name));
+    // Nothing can be freed then, as after a kill.
+    renameSync(at("store/data"), at("store/data.away"));
+  });
+  syncBuiltinESMExports();
+  const warnings: string[] = [];
+  await client.release({ deletePoints: true, onWarning: (message) => void warnings.push(message) });
+  mocked.mock.restore();
+  syncBuiltinESMExports();
+  assert.match(warnings.join("\n"), /their space could not be given back/);
+  assert.equal(notesIn(second).length, 1);
+  fs.renameSync(at("store/data.away"), at("store/data"));
+  await run(second, await second.previewCleanup());
+  assert.deepEqual([notesIn(second), fs.readdirSync(at("store/snapshots"))], [[], []]);
+});

@@ -77,10 +77,12 @@ async function deletePoints(workspace: Workspace, options: ReleaseOptions): Prom
   }
   if (foreign) options.onWarning?.(`${found.control.store} also holds snapshots that Cairn did not make; they stay`);
   const ids = [...points.ids().keys()];
-  await noteBefore(workspace, ids);
+  const note = await noteBefore(workspace, ids);
   failpoint("release.unfreed-noted");
   workspace.requireLock();
   removeWorkspace(found);
+  // Another workspace's cleanup takes notes away that it has seen to: these points were still there then.
+  if (note !== null && !existsSync(note)) await noteBefore(workspace, ids);
   return { points_deleted: count, ...(await free(workspace, ids, options)) };
 }
 
@@ -94,11 +96,12 @@ function isClosedForGood({ found: { control } }: Workspace): boolean {
 }
 
 /** After a kill nothing else tells what of them is in the store. A full disk keeps nobody from making room. */
-async function noteBefore({ found: { control } }: Workspace, points: SavePointId[]): Promise<void> {
+async function noteBefore({ found: { control } }: Workspace, points: SavePointId[]): Promise<string | null> {
   try {
-    await makingRoom(control, () => noteUnfreed(control, { points, thorough: true }));
+    return await makingRoom(control, () => noteUnfreed(control, { points, thorough: true }));
   } catch (error) {
     if (toCairnError(error).code !== "no_space") throw error;
+    return null;
   }
 }
 

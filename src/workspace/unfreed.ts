@@ -62,9 +62,11 @@ export function isUnfreed(control: ControlPaths): boolean {
   return notesIn(control).length > 0;
 }
 
-/** Written after the points have gone, or before by whoever cannot write it then: of those that are there it does nothing. */
-export function noteUnfreed(control: ControlPaths, content: UnfreedFile): void {
-  writeRecord(control, join(control.unfreed, `${randomBytes(8).toString("hex")}.json`), encodeUnfreed(content));
+/** Written after the points have gone, or before by whoever cannot write it then: of those that are there it does nothing. Returns its path. */
+export function noteUnfreed(control: ControlPaths, content: UnfreedFile): string {
+  const file = join(control.unfreed, `${randomBytes(8).toString("hex")}.json`);
+  writeRecord(control, file, encodeUnfreed(content));
+  return file;
 }
 
 /**
