@@ -63,7 +63,9 @@ function render({ style }: Context, result: CopyBackupsResult): string {
   );
   const into = `into ${printable(result.location)}: ${size}, ${formatDuration(result.duration_ms)}${there}`;
   const done = `${style.green("copied")} ${plural(copied.length, "snapshot")} ${into}`;
-  const line = copied.length === 0 ? `nothing to copy${there}` : done;
+  const again =
+    added.packs > 0 ? `${style.green("stored again")} what copies lacked ${into}` : `nothing to copy${there}`;
+  const line = copied.length === 0 ? again : done;
   return [...lacking, result.dry_run ? `would copy ${plural(copied.length, "snapshot")}: ${size}${there}` : line].join(
     "\n",
   );
