@@ -143,6 +143,17 @@ test("missing parents are made and told apart from what was there", (context) =>
   assert.equal(statSync(deep).mode & 0o777, 0o700);
   writeFileSync(join(directory, "file"), "");
   assert.throws(() => durableMkdir(join(directory, "file")), hasCode("already_exists"));
+  symlinkSync(join(directory, "nowhere"), join(directory, "dangling"));
+  assert.throws(() => durableMkdir(join(directory, "dangling")), hasCode("already_exists"));
+});
+
+test("a directory that was moved to another disk is there by the link in its place", (context) => {
+  const directory = scratch(context);
+  mkdirSync(join(directory, "big"));
+  symlinkSync(join(directory, "big"), join(directory, "state"));
+  assert.equal(durableMkdir(join(directory, "state")), false);
+  assert.equal(durableMkdir(join(directory, "state/below")), true);
+  assert.ok(existsSync(join(directory, "big/below")));
 });
 
 test("a place that lets nobody make a folder is named, also where it says that something is missing", (context) => {

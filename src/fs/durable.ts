@@ -13,6 +13,7 @@ import {
   readSync,
   readdirSync,
   renameSync,
+  statSync,
   unlinkSync,
   writeSync,
 } from "node:fs";
@@ -184,7 +185,8 @@ function makeDirectory(path: string, mode: number, mayLackParents: boolean): boo
     mkdirSync(path, { mode });
   } catch (error) {
     const name = errnoOf(error);
-    if (name === "EEXIST" && lstatSync(path).isDirectory()) return false;
+    // A link to one too: who ran out of room has moved it to another disk.
+    if (name === "EEXIST" && statSync(path, { throwIfNoEntry: false })?.isDirectory() === true) return false;
     if (name !== "ENOENT" || dirname(path) === path || !mayLackParents)
       throw toCairnError(error, `make the directory ${path}`);
     durableMkdir(dirname(path), { mode });
