@@ -1,4 +1,4 @@
-import { existsSync, mkdirSync, readdirSync, renameSync, statSync } from "node:fs";
+import { existsSync, mkdirSync, readdirSync, realpathSync, renameSync, statSync } from "node:fs";
 import { basename, dirname, join } from "node:path";
 import { CairnError, toCairnError } from "../errors.ts";
 import { failpoint } from "../failpoint.ts";
@@ -151,12 +151,15 @@ export interface CreatedControl {
  * one wins, the others get its directory. Throws `already_exists` when the place holds something else.
  */
 export async function createControlDirectory(root: string, options: NewControl): Promise<CreatedControl> {
-  const control = controlPaths(root);
-  const present = readControl(control);
-  if (present !== null) return { control, file: present, created: false };
+  const given = controlPaths(root);
+  const present = readControl(given);
+  if (present !== null) return { control: given, file: present, created: false };
   refuseOccupied(root);
-  const parent = dirname(root);
-  durableMkdir(parent, { mode: basename(parent) === MOUNT_CONTROL ? 0o755 : 0o700 });
+  const above = dirname(root);
+  durableMkdir(above, { mode: basename(above) === MOUNT_CONTROL ? 0o755 : 0o700 });
+  // The links on the way here are taken once, whoever's they are.
+  const parent = realpathSync.native(above);
+  const control = controlPaths(join(parent, basename(root)));
   removeLeftovers(parent);
   const staged = controlPaths(join(parent, temporaryName()));
   try {

@@ -384,7 +384,9 @@ export function findWorkspace(path: RawPath, options: FindOptions = {}): FoundWo
 
 /** Whoever made a control directory that somebody merely stands in chose the folder that it names. */
 function requireTrusted({ control, folder }: FoundWorkspace): void {
-  if (isTrusted(control.root, folder)) return;
+  let there = folder;
+  while (there.length > 1 && !existsSync(there)) there = parentOf(there);
+  if (isTrusted(control.root, there)) return;
   throw new CairnError(
     "refused",
     `${control.root} is the control directory of ${printablePath(folder)}, which is not its owner's`,

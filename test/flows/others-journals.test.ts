@@ -109,6 +109,31 @@ describe("root in a workspace of another user", { skip: noRoot }, () => {
     cairnOk(["history", "-C", other]);
   });
 
+  test("begins control directories where a link of theirs leads on the way", () => {
+    const place = newFolder("others-link");
+    fs.mkdirSync(path.join(place, "theirs"));
+    fs.symlinkSync("theirs", path.join(place, "link"));
+    giveAll(place, OTHER);
+    const folder = newFolder("begun");
+    cairnOk(["init", folder, "--control-dir", path.join(place, "link/deep/control")]);
+    cairnOk(["save", "-C", folder]);
+    cairnOk(["restore", "head", "-C", folder]);
+    assert.ok(fs.existsSync(path.join(place, "theirs/deep/control/cairn.json")));
+    const env = { HOME: path.join(place, "link/home"), XDG_STATE_HOME: path.join(place, "link/state") };
+    const other = newFolder("begun-too");
+    fs.writeFileSync(path.join(other, "a"), "a\n");
+    cairnOk(["save", other], { env });
+    cairnOk(["fork", "head", path.join(newFolder("forked"), "to"), "--standalone", "-C", other], { env });
+  });
+
+  test("is told where a folder is gone whose control directory they stand in", () => {
+    const { whole, folder } = newWhole("others-gone");
+    cairnOk(["save", "-C", folder]);
+    giveAll(whole, OTHER);
+    fs.rmSync(folder, { recursive: true });
+    cairnOk(["history", "-C", path.join(whole, ".cairn")]);
+  });
+
   test("is not led to a folder by a control directory that they planted where root stands", () => {
     const control = path.join(SCRATCH, "planted");
     const folder = newFolder("of-root");
