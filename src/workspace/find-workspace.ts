@@ -20,6 +20,7 @@ import {
 } from "./control-layout.ts";
 import type { ControlPaths, WorkspacePaths } from "./control-layout.ts";
 import { controlOf, readRegistration } from "./registry.ts";
+import { ownerBesidesUs } from "./not-the-owner.ts";
 import { isReleased } from "./released.ts";
 
 export interface FoundWorkspace {
@@ -386,7 +387,8 @@ export function findWorkspace(path: RawPath, options: FindOptions = {}): FoundWo
 function requireTrusted({ control, folder }: FoundWorkspace): void {
   let there = folder;
   while (there.length > 1 && !existsSync(there)) there = parentOf(there);
-  if (isTrusted(control.root, there)) return;
+  // Of a file system that gives everything to one user, what this process makes there tells.
+  if (isTrusted(control.root, there) || ownerBesidesUs(control.file) === null) return;
   throw new CairnError(
     "refused",
     `${control.root} is the control directory of ${printablePath(folder)}, which is not its owner's`,

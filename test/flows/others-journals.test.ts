@@ -1,4 +1,5 @@
 import assert from "node:assert/strict";
+import { spawnSync } from "node:child_process";
 import fs from "node:fs";
 import path from "node:path";
 import { describe, test } from "node:test";
@@ -124,6 +125,22 @@ describe("root in a workspace of another user", { skip: noRoot }, () => {
     fs.writeFileSync(path.join(other, "a"), "a\n");
     cairnOk(["save", other], { env });
     cairnOk(["fork", "head", path.join(newFolder("forked"), "to"), "--standalone", "-C", other], { env });
+  });
+
+  test("begins a control directory on a file system that gives everything to one of them", (t) => {
+    const [base, place] = [newFolder("given-base"), newFolder("given")];
+    const given = ["--force-user=4321", "--force-group=4321", "--create-as-mounter", "--chown-ignore", base, place];
+    if (spawnSync("bindfs", given).status !== 0) return t.skip("bindfs is not installed, or mounting is not allowed");
+    t.after(() => void spawnSync("umount", ["--lazy", place]));
+    const folder = newFolder("given-to-one");
+    fs.writeFileSync(path.join(folder, "a"), "a\n");
+    cairnOk(["init", folder, "--control-dir", path.join(place, "control")]);
+    cairnOk(["save", "-C", folder]);
+    cairnOk(["history", "-C", path.join(place, "control")]);
+    fs.rmSync(path.join(folder, "a"));
+    assert.ok(cairn(["restore", "head", "-C", folder], { failpoint: "restore.committed" }).killed);
+    cairnOk(["save", "-C", folder]);
+    assert.deepEqual(fs.readdirSync(folder), ["a"], "its own restore is finished");
   });
 
   test("is told where a folder is gone whose control directory they stand in", () => {
