@@ -4,7 +4,7 @@ import { setTimeout as sleep } from "node:timers/promises";
 import { cloneSettled, type ClonedTree, whyNotWhole } from "../engines/tree/clone-settled.ts";
 import { removeHeldTree } from "../engines/tree/remove-held.ts";
 import { changedAfter } from "../engines/tree/walk-entries.ts";
-import { CairnError, throwIfAborted, toCairnError } from "../errors.ts";
+import { CairnError, hintOfErrno, throwIfAborted, toCairnError } from "../errors.ts";
 import { failpoint } from "../failpoint.ts";
 import type { Recovery } from "../formats/control.ts";
 import { commitFileSystem, makeSubvolume, isSubvolume, subvolumeUuid } from "../fs/btrfs.ts";
@@ -152,7 +152,8 @@ function conflictOf(root: Buffer, changed: Buffer, kept: Buffer | null): CairnEr
 /** A file system that is full says no more than that. */
 function asFailure(root: Buffer, error: unknown): CairnError {
   const failure = toCairnError(error, `convert ${printablePath(root)}`);
-  if (failure.code !== "no_space" || failure.hint !== undefined) return failure;
+  const isPlain = failure.hint === undefined || failure.hint === hintOfErrno("ENOSPC");
+  if (failure.code !== "no_space" || !isPlain) return failure;
   return new CairnError("no_space", `${printablePath(root)} is not converted: ${failure.message}`, {
     hint: "the clones share their content, but need room for names and metadata: free some space",
     cause: error,
