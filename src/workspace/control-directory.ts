@@ -165,9 +165,10 @@ export async function createControlDirectory(root: string, options: NewControl):
   try {
     await fillStaged(staged, options);
     failpoint("control-staged");
-    const file = giveName(staged, control);
+    const made = giveName(staged, control);
     failpoint("control-named");
-    return file;
+    // It is recorded as it was named: the links may lead to another disk one day.
+    return { ...made, control: given };
   } finally {
     clearAway(staged.root);
   }

@@ -26,7 +26,10 @@ import { isReleased } from "./released.ts";
 export interface FoundWorkspace {
   /** Real path of the folder, which need not exist any more. */
   readonly folder: Buffer;
+  /** By its real path. */
   readonly control: ControlPaths;
+  /** The path by which it was found; absent: the same. */
+  readonly recordedControl?: string;
   readonly controlFile: ControlFile;
   readonly workspace: PlacedWorkspace;
   readonly paths: WorkspacePaths;
@@ -79,13 +82,14 @@ function found(hit: Hit): FoundWorkspace {
   return {
     ...hit,
     control,
+    recordedControl: hit.control.root,
     paths: workspacePaths(control, workspace.name),
     rootChanged: hasOtherRoot(workspace, folder),
   };
 }
 
 /** A link on the way to it is followed once: where it leads later is in the hands of whoever owns it. */
-function atRealPath(control: ControlPaths): ControlPaths {
+export function atRealPath(control: ControlPaths): ControlPaths {
   const real = realPathOf(control.root).toString("utf8");
   return real === control.root ? control : controlPaths(real);
 }

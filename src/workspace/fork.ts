@@ -37,7 +37,7 @@ import {
   workspacePaths,
 } from "./control-layout.ts";
 import { chooseControlDirectory, type ChosenControl, lockPlace } from "./control-place.ts";
-import { type FoundWorkspace, realPathOf, workspaceAt } from "./find-workspace.ts";
+import { atRealPath, type FoundWorkspace, realPathOf, workspaceAt } from "./find-workspace.ts";
 import type { GuardName } from "./guard-name.ts";
 import { checkLocation } from "./guards.ts";
 import { takeBackFork } from "./fork-recovery.ts";
@@ -210,7 +210,7 @@ async function addWorkspace(workspace: Workspace, input: ForkInput, making: Maki
   failpoint("fork.workspace-named");
   registerWorkspace({
     folder: target,
-    control: control.root,
+    control: workspace.found.recordedControl ?? control.root,
     controlId: workspace.found.controlFile.id,
     workspaceId: id,
     workspaceName: made.name,
@@ -270,7 +270,8 @@ async function addStandalone(workspace: Workspace, input: ForkInput, making: Mak
     control: { path: chosen.root, id },
   });
   failpoint("fork.noted");
-  const { control, file } = await makeControl(workspace, input, { ...making, chosen, id, workspaceId });
+  const { control: named, file } = await makeControl(workspace, input, { ...making, chosen, id, workspaceId });
+  const control = atRealPath(named);
   failpoint("fork.control-made");
   const record = listWorkspaces(control)[0]!.workspace!;
   const found: FoundWorkspace = {
@@ -285,7 +286,7 @@ async function addStandalone(workspace: Workspace, input: ForkInput, making: Mak
   };
   await using own = new Workspace(found, input.standalone!.factory);
   await saveFirst(own, workspace, input);
-  registerWorkspace({ folder: target, control: control.root, controlId: id, workspaceId, workspaceName: record.name });
+  registerWorkspace({ folder: target, control: named.root, controlId: id, workspaceId, workspaceName: record.name });
 }
 
 /** Under the locks of whoever makes one there: the next of them removes what is unfinished. */

@@ -125,6 +125,14 @@ describe("root in a workspace of another user", { skip: noRoot }, () => {
     fs.writeFileSync(path.join(other, "a"), "a\n");
     cairnOk(["save", other], { env });
     cairnOk(["fork", "head", path.join(newFolder("forked"), "to"), "--standalone", "-C", other], { env });
+    const fork = path.join(newFolder("forked"), "to");
+    cairnOk(["fork", "head", fork, "-C", other], { env });
+    // To another disk, of which the link tells.
+    fs.cpSync(path.join(place, "theirs"), path.join(place, "larger"), { recursive: true });
+    fs.rmSync(path.join(place, "theirs"), { recursive: true });
+    fs.rmSync(path.join(place, "link"));
+    fs.symlinkSync("larger", path.join(place, "link"));
+    for (const each of [other, fork]) cairnOk(["save", "-C", each], { env });
   });
 
   test("begins a control directory on a file system that gives everything to one of them", (t) => {
