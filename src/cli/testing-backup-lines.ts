@@ -17,7 +17,7 @@ export const BACKUP_OPTIONS: Record<string, string> = {
   list: "--host --path -t,--tag --latest",
   verify: "--quick --subset --restore-check --scratch --all",
   restore:
-    "--host --path -t,--tag --to --in-place --keep-present --no-prove --prove --prove-from --receipt --include --exclude --iinclude --iexclude --jobs --path-b64 --dry-run",
+    "--host --path -t,--tag --to --in-place --keep-present --no-prove --prove --prove-from --receipt --include --exclude --iinclude --iexclude --sparse --jobs --path-b64 --dry-run",
   forget:
     "--host --path -t,--tag --keep-last --keep-within --keep-hourly --keep-daily --keep-weekly --keep-monthly --keep-yearly --keep-within-hourly --keep-within-daily --keep-within-weekly --keep-within-monthly --keep-within-yearly --keep-tag --group-by --prune --dry-run",
   prune: "--max-unused --dry-run",

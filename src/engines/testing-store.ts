@@ -11,7 +11,7 @@ import { storePaths } from "./copy/store-paths.ts";
 import { scan, type ScanOptions, type ScanResult } from "./scan/scan.ts";
 import type { ScanSummary } from "./scan/summary.ts";
 import { losslessByPath } from "./write/exact-nodes.ts";
-import type { HoleList } from "./write/node-writer.ts";
+import type { HoleList } from "./write/data-runs.ts";
 import { writeTree, type WriteTreeOptions, type WriteTreeResult } from "./write/write-tree.ts";
 
 /** A temporary folder of one test; `parent` to have it on another file system. */

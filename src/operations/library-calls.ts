@@ -92,6 +92,7 @@ const FROM_BACKUP = {
   prove: flag,
   proveFrom: oneOf("disk", "memory"),
   receipt: place,
+  sparse: flag,
   dryRun: flag,
 };
 const STREAM = { ...CALL, tags: texts, hostname: text, skipIfUnchanged: flag, dryRun: flag, filename: text };

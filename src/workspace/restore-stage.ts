@@ -1,6 +1,7 @@
 import fs from "node:fs";
 import type { TreeSource } from "../engines/engine.ts";
-import { type HoleList, isAnother, NodeWriter, type NotSet } from "../engines/write/node-writer.ts";
+import type { HoleList } from "../engines/write/data-runs.ts";
+import { isAnother, NodeWriter, type NotSet } from "../engines/write/node-writer.ts";
 import { type Identity, identityOf, RecordFinder } from "../engines/scan/find-record.ts";
 import type { ScanResult } from "../engines/scan/scan.ts";
 import type { HeldFiles } from "../engines/tree/held-files.ts";

@@ -2,7 +2,7 @@ import { CairnError } from "../../errors.ts";
 import type { Manifest } from "../../formats/manifest.ts";
 import type { WrittenContent } from "../engine.ts";
 import { holesByPath, type LosslessByPath, losslessByPath } from "../write/exact-nodes.ts";
-import type { HoleList } from "../write/node-writer.ts";
+import type { HoleList } from "../write/data-runs.ts";
 
 /** What nodes cannot say of a point's entries. */
 export interface BeyondNodes {

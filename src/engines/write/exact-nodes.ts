@@ -1,6 +1,6 @@
 import type { LosslessField, Manifest } from "../../formats/manifest.ts";
 import type { TreeNode } from "../../formats/tree.ts";
-import type { HoleList } from "./node-writer.ts";
+import type { HoleList } from "./data-runs.ts";
 
 /** What the manifest says of entries whose nodes cannot, by path in latin1. */
 export type LosslessByPath = ReadonlyMap<string, readonly LosslessField[]>;

@@ -182,6 +182,26 @@ void describe("the writer of nodes", { skip: nativeAvailable() ? false : "needs 
     assert.equal(stat.mtimeNs, 1_000_000_000_005n);
   });
 
+  test("zeros are written when they go over what a file may hold already, else they are left out of a sparse one", (t) => {
+    const file = path.join(temporaryFolder(t), "x");
+    fs.writeFileSync(file, Buffer.alloc(300_000, "old"));
+    const fd = fs.openSync(file, "r+");
+    const zeros = arenaOver(Buffer.alloc(300_000));
+    const part = { offset: 0, length: 131_072, position: 0, path: Buffer.from("x") };
+    const writer = new NodeWriter({ sparse: true });
+    writer.write(fd, zeros, part);
+    assert.equal(fs.readFileSync(file)[0], "o".charCodeAt(0));
+    writer.write(fd, zeros, { ...part, over: true });
+    fs.closeSync(fd);
+    assert.ok(
+      fs
+        .readFileSync(file)
+        .subarray(0, 131_072)
+        .every((byte) => byte === 0),
+    );
+    assert.equal(fs.readFileSync(file)[131_072], "d".charCodeAt(0));
+  });
+
   test("nothing is followed or replaced when something stands in the place", (t) => {
     const folder = temporaryFolder(t);
     const fd = openDirectory(folder);

@@ -16,6 +16,7 @@ import {
   TYPE,
 } from "../../fs/syscalls.ts";
 import { type Arena, arenaOver, newArena } from "../../native.ts";
+import { dataRuns, type HoleList, runsAround } from "./data-runs.ts";
 
 /** What could not be set on an entry that was otherwise written. */
 export interface NotSet {
@@ -24,7 +25,12 @@ export interface NotSet {
   detail: string;
 }
 
-export type HoleList = readonly (readonly [number, number])[];
+/** Bytes of an arena that go into a file; its path, for messages. */
+interface FilePart {
+  offset: number;
+  length: number;
+  path: Uint8Array;
+}
 
 const CREATE = fs.constants.O_WRONLY | fs.constants.O_CREAT | fs.constants.O_EXCL | fs.constants.O_NOFOLLOW;
 /** Also room for the target of a link, of which no system takes more. */
@@ -56,14 +62,17 @@ export class NodeWriter {
   /** whether new entries may come with a group or an access list of their directory's */
   readonly #inherits: boolean;
   readonly #newBits: number;
+  readonly #sparse: boolean;
 
   /**
    * `within`: a descriptor of the one directory in and below which all is made; it tells what new entries inherit.
-   * `newBits`: permission bits that a new file there is sure to have when it is made with them.
+   * `newBits`: permission bits that a new file there is sure to have when it is made with them. `sparse`: blocks of zeros
+   * become holes in files that have none recorded.
    */
-  constructor(options: { readOnly?: boolean; within?: number; newBits?: number } = {}) {
+  constructor(options: { readOnly?: boolean; within?: number; newBits?: number; sparse?: boolean } = {}) {
     this.#readOnly = options.readOnly ?? false;
     this.#newBits = options.newBits ?? 0;
+    this.#sparse = options.sparse ?? false;
     this.#inherits = options.within === undefined || this.#bequeaths(options.within);
   }
 
@@ -112,7 +121,7 @@ export class NodeWriter {
         position += piece.length;
         yield piece.length;
       }
-      if (place.holes !== undefined) this.setSize(fd, node.size, place.path);
+      if (place.holes !== undefined || this.#sparse) this.setSize(fd, node.size, place.path);
       this.finishFile(fd, node, place.path, made);
     } catch (error) {
       if (whyNotHeld(error) !== null) this.remove(dirfd, place.name);
@@ -172,35 +181,29 @@ export class NodeWriter {
     return fd;
   }
 
-  /** Writes bytes at a position, leaving recorded holes out. */
+  /** Writes all of a file that was just made, at its beginning. */
+  content(fd: number, arena: Arena, part: FilePart): void {
+    this.write(fd, arena, { ...part, position: 0 });
+    if (this.#sparse) this.setSize(fd, part.length, part.path);
+  }
+
+  /** Writes bytes at a position, leaving recorded holes out; `over`: of a file that may hold something else there. */
   write(
     fd: number,
     arena: Arena,
-    part: { offset: number; length: number; position: number; path: Uint8Array; holes?: HoleList | undefined },
+    part: FilePart & { position: number; holes?: HoleList | undefined; over?: boolean },
   ): void {
-    if (part.holes === undefined) return this.#writeAll(fd, arena, part);
-    let at = part.position;
-    const end = part.position + part.length;
-    for (const [hole, length] of part.holes) {
-      if (hole + length <= at || hole >= end) continue;
-      if (hole > at)
-        this.#writeAll(fd, arena, {
-          ...part,
-          offset: part.offset + at - part.position,
-          length: hole - at,
-          position: at,
-        });
-      at = Math.min(end, hole + length);
-    }
-    if (at < end)
-      this.#writeAll(fd, arena, { ...part, offset: part.offset + at - part.position, length: end - at, position: at });
+    const { offset, length, position, holes } = part;
+    if (holes === undefined && (!this.#sparse || part.over === true)) return this.#writeAll(fd, arena, part);
+    const runs =
+      holes === undefined
+        ? dataRuns(arena.bytes.subarray(offset, offset + length), position)
+        : runsAround(holes, position, length);
+    for (const [from, to] of runs)
+      this.#writeAll(fd, arena, { ...part, offset: offset + from, length: to - from, position: position + from });
   }
 
-  #writeAll(
-    fd: number,
-    arena: Arena,
-    part: { offset: number; length: number; position: number; path: Uint8Array },
-  ): void {
+  #writeAll(fd: number, arena: Arena, part: FilePart & { position: number }): void {
     for (let done = 0; done < part.length;) {
       const n = this.sys.write(fd, arena, part.offset + done, part.length - done, part.position + done);
       if (n < 0) throw syscallError(n, `cannot write ${quotedPath(part.path)}`);

@@ -9,7 +9,8 @@ import { newArena } from "../../native.ts";
 import { comparePaths } from "../scan/link-groups.ts";
 import { HeldFiles, type HeldTree } from "../tree/held-files.ts";
 import type { LeftEntries } from "./left-entries.ts";
-import { type HoleList, isAnother, NodeWriter, type NotSet } from "./node-writer.ts";
+import type { HoleList } from "./data-runs.ts";
+import { isAnother, NodeWriter, type NotSet } from "./node-writer.ts";
 import type { LinkedEntry, WriteOutcome } from "./write-jobs.ts";
 
 const DIRECTORY = fs.constants.O_RDONLY | fs.constants.O_DIRECTORY | fs.constants.O_NOFOLLOW;
@@ -20,6 +21,7 @@ type Member = Pick<LinkedEntry, "path" | "node">;
 
 interface Options {
   readOnly: boolean;
+  sparse: boolean;
   /** where the folder was not empty */
   left: LeftEntries | null;
   held: HeldTree | null;
@@ -45,7 +47,7 @@ export class TreeFinisher {
   constructor(target: Uint8Array, options: Options) {
     this.#options = options;
     this.#target = openDirectory(Buffer.from(target));
-    this.#writer = new NodeWriter({ readOnly: options.readOnly });
+    this.#writer = new NodeWriter({ readOnly: options.readOnly, sparse: options.sparse });
     this.#held = options.held === null ? null : new HeldFiles(options.held);
   }
 

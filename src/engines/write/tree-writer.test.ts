@@ -41,6 +41,7 @@ function taskOf({ store }: TestStore, target: string, waiting: number): WriteTas
     comparesPieces: true,
     readOnly: false,
     newBits: 0,
+    sparse: false,
     resumes: false,
     held: null,
     here: null,
@@ -82,7 +83,14 @@ void describe("one thread's part of a tree", { skip: nativeAvailable() ? false :
     // As it comes to another thread.
     const theirs = writer.files(structuredClone(given[0]!), () => assert.fail("nobody waits any more"));
     assert.deepEqual([theirs.files, theirs.closed, theirs.damaged], [others, [], []]);
-    const options = { left: null, readOnly: false, held: null, holes: new Map(), read: () => assert.fail("no links") };
+    const options = {
+      left: null,
+      readOnly: false,
+      sparse: false,
+      held: null,
+      holes: new Map(),
+      read: () => assert.fail("no links"),
+    };
     const finisher = new TreeFinisher(Buffer.from(target), options);
     finisher.close(own.closed);
     finisher.end();

@@ -58,8 +58,8 @@ export class TreeWriter {
     this.#selection = new PathSelection(task.paths ?? []);
     this.#held = task.held === null ? null : new HeldFiles(task.held);
     // What a directory that is left passes on is not told by the root.
-    const { readOnly, newBits } = task;
-    this.#nodes = new NodeWriter({ readOnly, newBits, ...(task.resumes ? {} : { within: this.#target }) });
+    const { readOnly, newBits, sparse } = task;
+    this.#nodes = new NodeWriter({ readOnly, newBits, sparse, ...(task.resumes ? {} : { within: this.#target }) });
     this.#left = task.resumes ? new LeftEntries(this.#nodes.sys, this.#index) : null;
   }
 
@@ -374,7 +374,7 @@ export class TreeWriter {
           const mode = this.#nodes.firstMode(node);
           const create = (): void => void (created = this.#nodes.create(fd, { name: node.name, path }, mode));
           if (!this.#nodes.holds(path, "type", create)) return;
-          this.#nodes.write(created, arena, { offset, length, position: 0, path });
+          this.#nodes.content(created, arena, { offset, length, path });
           this.#nodes.finishFile(created, node, path, mode);
           this.#nodes.sys.close(created);
           this.#out.files++;
@@ -406,7 +406,8 @@ export class TreeWriter {
           continue;
         }
         const bytes = this.#piece(job.content.subarray(at, at + 32), job);
-        this.#nodes.write(fd, arenaOver(bytes), { offset: 0, length: bytes.length, position, path: job.path, holes });
+        const part = { offset: 0, length: bytes.length, position, path: job.path, holes, over: job.compares };
+        this.#nodes.write(fd, arenaOver(bytes), part);
         position += bytes.length;
       }
       return { bytes: position - job.position, kept, damaged: null };

@@ -3,7 +3,8 @@ import type { TreeNode } from "../../formats/tree.ts";
 import type { SharedIndex } from "../../repository/blob-index.ts";
 import type { HeldTree } from "../tree/held-files.ts";
 import type { LosslessByPath } from "./exact-nodes.ts";
-import type { HoleList, NotSet } from "./node-writer.ts";
+import type { HoleList } from "./data-runs.ts";
+import type { NotSet } from "./node-writer.ts";
 
 /** What every thread that writes a tree is given. */
 export interface WriteTask {
@@ -21,6 +22,8 @@ export interface WriteTask {
   /** see `WriteTreeOptions` */
   comparesPieces: boolean;
   readOnly: boolean;
+  /** see `WriteTreeOptions` */
+  sparse: boolean;
   /** see `bitsOfNewFiles` */
   newBits: number;
   /** the folder holds what one that was killed has written of the same */

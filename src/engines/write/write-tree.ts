@@ -9,7 +9,8 @@ import { firstFailure, withThreads } from "../threads.ts";
 import type { HeldTree } from "../tree/held-files.ts";
 import type { LosslessByPath } from "./exact-nodes.ts";
 import { LeftEntries } from "./left-entries.ts";
-import type { HoleList, NotSet } from "./node-writer.ts";
+import type { HoleList } from "./data-runs.ts";
+import type { NotSet } from "./node-writer.ts";
 import { removeBelow, TreeFinisher } from "./tree-finisher.ts";
 import type {
   DirectoryJob,
@@ -45,6 +46,8 @@ export interface WriteTreeOptions {
   /** a held tree whose files are cloned where they are as they were made */
   held?: HeldTree | undefined;
   holes: ReadonlyMap<string, HoleList>;
+  /** blocks of zeros become holes in files that have none recorded */
+  sparse?: boolean;
   /** what the manifest says of entries whose nodes cannot */
   lossless?: LosslessByPath;
   /** a piece of content by its id, for the few files that this thread writes itself */
@@ -133,6 +136,7 @@ class TreeWriting {
       paths: this.#options.paths ?? null,
       comparesPieces: this.#options.comparesPieces ?? true,
       readOnly: this.#options.readOnly ?? false,
+      sparse: this.#options.sparse ?? false,
       newBits: bitsOfNewFiles(Buffer.from(this.#options.target)),
       resumes: this.#options.resumes ?? false,
       held: this.#options.held ?? null,
@@ -313,9 +317,15 @@ class TreeWriting {
   /** Hard links, then directories that nobody else works in any more. */
   #finish(): void {
     if (this.#linked.length === 0 && this.#closed.length === 0) return;
-    const { target, readOnly, resumes, held, holes, read, index } = this.#options;
-    const left = resumes === true ? new LeftEntries(syscalls(), index) : null;
-    const finisher = new TreeFinisher(target, { left, readOnly: readOnly ?? false, held: held ?? null, holes, read });
+    const { target, readOnly, sparse, resumes, held, holes, read, index } = this.#options;
+    const finisher = new TreeFinisher(target, {
+      left: resumes === true ? new LeftEntries(syscalls(), index) : null,
+      readOnly: readOnly ?? false,
+      sparse: sparse ?? false,
+      held: held ?? null,
+      holes,
+      read,
+    });
     try {
       finisher.link(this.#linked);
       finisher.close(this.#closed);

@@ -155,7 +155,7 @@ class SnapshotRestore {
   async run(): Promise<RestoreBackupResult> {
     const { access, listed, target, left, options } = this.#parts;
     if (options.dryRun === true) {
-      requireRoomAt(target, (await this.#plan()).plainBytes);
+      requireRoomAt(target, this.#bytesOf(await this.#plan()));
       const paths = this.#written();
       const { entries, bytes } = await countNodes(this.#parts, this.#parts.content.root, {
         paths,
@@ -168,7 +168,7 @@ class SnapshotRestore {
     const there = await folder.bytesThere(options.signal);
     const plan = this.#isAllAtHand(there) ? null : await this.#plan();
     if (plan !== null) {
-      const needed = plan.plainBytes - there;
+      const needed = this.#bytesOf(plan) - there;
       requireRoomAt(target, needed);
       await this.#parts.area?.requireRoom(plan.storedBytes, { folder: target, bytes: needed });
     }
@@ -206,7 +206,7 @@ class SnapshotRestore {
   async write(): Promise<{ leftOut: LeftOut[] }> {
     const { target } = this.#parts;
     const plan = await this.#plan();
-    requireRoomAt(target, plan.plainBytes);
+    requireRoomAt(target, this.#bytesOf(plan));
     const { leftOut } = await this.#flushedAndProven(target, async () => this.#fetchAndWrite(plan, target, false));
     append(leftOut, this.#setRoot(target));
     return { leftOut };
@@ -264,6 +264,12 @@ class SnapshotRestore {
     });
   }
 
+  /** What is written of it, at least. Where holes are written, what repeats itself is one. */
+  #bytesOf({ plainBytes, repeatedBytes }: TransferPlan): number {
+    const { content, options } = this.#parts;
+    return content.manifest !== null || options.sparse === true ? plainBytes : plainBytes + repeatedBytes;
+  }
+
   /** The paths below the root that are written; null: everything. */
   #written(): readonly Uint8Array[] | null {
     const { paths, content } = this.#parts;
@@ -307,6 +313,8 @@ class SnapshotRestore {
         arrivals: fetch ?? undefined,
         jobs: options.jobs,
         holes: holesByPath(manifest),
+        // What says which holes there are says that of all files.
+        sparse: options.sparse === true && manifest === null,
         lossless: losslessByPath(manifest?.lossless ?? []),
         read: (id) => blobs.read({ ...index.place(index.lookup(id, 0, DATA_BLOB)), id }),
         ...(options.signal === undefined ? {} : { signal: options.signal }),

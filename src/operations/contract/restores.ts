@@ -40,6 +40,11 @@ export interface RestoreBackupOptions extends CallOptions, PathChoice {
    * the target; `usage` where it is not, or where there will be no receipt.
    */
   receipt?: string;
+  /**
+   * Blocks of 64 KiB of zeros become holes. Default false. Of snapshots that restic made: Cairn's own say which holes
+   * there were, and those are made either way.
+   */
+  sparse?: boolean;
   /** Only find out how much would be written. */
   dryRun?: boolean;
 }
@@ -82,6 +87,8 @@ export interface RestoreInPlaceOptions extends WorkspaceCallOptions, PathChoice 
   receipt?: string;
   /** At most so many threads read it again; default 2. */
   jobs?: number;
+  /** Likewise. */
+  sparse?: boolean;
   /** Only find out what would change. */
   dryRun?: boolean;
 }

@@ -44,6 +44,7 @@ export const command: CommandDefinition = {
     { flags: "--exclude <pattern>", text: "not what fits it, nor what is under that; may be repeated", repeat: true },
     { flags: "--iinclude <pattern>", text: "as --include, upper and lower case being equal", repeat: true },
     { flags: "--iexclude <pattern>", text: "as --exclude, upper and lower case being equal", repeat: true },
+    { flags: "--sparse", text: "make holes of zeros, in snapshots that restic made: Cairn's own say where holes were" },
     { flags: "--jobs <n>", text: "threads that write and read; default 2" },
     { flags: "--path-b64 <base64>", text: "a path whose name is not UTF-8; may be repeated", repeat: true },
     { flags: "--dry-run", text: "only say how much would be written, in place what would change" },
@@ -82,6 +83,7 @@ async function run(context: Context, input: Input): Promise<Outcome> {
   else if (input.flag("prove")) options.prove = true;
   const proveFrom = input.text("proveFrom");
   if (proveFrom !== undefined) options.proveFrom = proofSource(proveFrom);
+  if (input.flag("sparse")) options.sparse = true;
   if (input.flag("dryRun")) options.dryRun = true;
   if (to === undefined) return inPlace(context, input, options);
   const restore = async (repository: BackupRepository): Promise<Outcome> => {
