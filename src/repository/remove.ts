@@ -3,7 +3,8 @@ import { CairnError, reworded, throwIfAborted } from "../errors.ts";
 import { failpoint } from "../failpoint.ts";
 import { decodePackHeader, type IndexBlob } from "../formats/pack-header.ts";
 import { plural } from "../formats/sizes.ts";
-import { objectIdOf } from "../ids.ts";
+import type { Snapshot } from "../formats/snapshot.ts";
+import { objectIdOf, type ObjectId } from "../ids.ts";
 import { newPacer } from "../pacer.ts";
 import { BlobIndex } from "./blob-index.ts";
 import { EntrySet } from "./entry-set.ts";
@@ -72,6 +73,37 @@ export async function removeSnapshots(
     failpoint("remove.snapshots-durable");
     return removed;
   });
+}
+
+/** A snapshot in another's place. `made`: it is there already, by this id. */
+export interface Replacement {
+  old: string;
+  snapshot: Snapshot;
+  made: ObjectId | null;
+}
+
+/** Stores each under an id of its own before the one whose place it takes goes; for who holds an exclusive lock. The new ids. */
+export async function replaceSnapshots(
+  repository: Repository,
+  replacements: readonly Replacement[],
+  signal: AbortSignal | undefined,
+): Promise<ObjectId[]> {
+  const ids: ObjectId[] = [];
+  try {
+    for (const { old, snapshot, made } of replacements) {
+      throwIfAborted(signal);
+      const id = made ?? (await repository.saveSnapshot(snapshot));
+      failpoint("replace.snapshot-written");
+      await removeFile(repository, "snapshots", old);
+      ids.push(id);
+      failpoint("replace.snapshot-removed");
+    }
+  } catch (error) {
+    if (ids.length === 0 || !(error instanceof CairnError)) throw error;
+    throw reworded(error, { message: `${plural(ids.length, "snapshot")} replaced, then: ${error.message}` });
+  }
+  await repository.storage.sync(["snapshots"]);
+  return ids;
 }
 
 /** What a sweep would do, under a shared lock of its own. See `planSweep`. */

@@ -185,6 +185,37 @@ test("a repair of snapshots that is killed leaves the old ones or the new ones t
   killed({ on: place, args: repairSnapshots, passes, limit: 4 }, assertMended);
 });
 
+test("a tagging that is killed leaves each snapshot by its old id or its new one, and the next one ends it", () => {
+  const { place, ids } = SCENE;
+  const args = (at: TestRepository): string[] => [
+    "backup",
+    "tag",
+    "--path",
+    SCENE.folder,
+    "--add",
+    "kept",
+    ...at.options,
+  ];
+  const passes = ["replace.snapshot-written", "replace.snapshot-removed"];
+  killed({ on: place, args, passes, limit: 6 }, (at, where) => {
+    assertSound(at, where);
+    cairnOk(args(at));
+    const { snapshots } = backup(at, "list").data as { snapshots: { tags: string[] }[] };
+    assert.deepEqual(
+      snapshots.map(({ tags }) => tags),
+      ids.map(() => ["kept"]),
+      where,
+    );
+    if (noRestic !== false) return;
+    const seen = JSON.parse(restic(at, "snapshots", "--tag", "kept", "--json")) as { original?: string }[];
+    assert.deepEqual(
+      seen.map(({ original }) => original),
+      ids,
+      where,
+    );
+  });
+});
+
 test("keys that are added or removed under a kill are there or not, and what opened the repository still does", async () => {
   const place = await newRepository("keys");
   const other = repositoryPlace("other");

@@ -30,6 +30,8 @@ import type {
   ShowBackupOptions,
   ShowBackupResult,
   StreamBackupOptions,
+  TagBackupsOptions,
+  TagBackupsResult,
   UnlockResult,
   VerifyBackupOptions,
   VerifyBackupResult,
@@ -55,6 +57,7 @@ import type { RepositoryAccess } from "./repository-access.ts";
 import { restoreBackup } from "./restore.ts";
 import { readFromBackup, showBackup } from "./show.ts";
 import { backupStats } from "./stats.ts";
+import { tagBackups } from "./tag.ts";
 import { unlock } from "./unlock.ts";
 import { verifyBackup } from "./verify.ts";
 
@@ -103,6 +106,10 @@ export class OpenedRepository implements BackupRepository {
 
   async forget(options: ForgetBackupsOptions): Promise<ForgetBackupsResult> {
     return this.access.during(options, (access) => forgetBackups(access, options));
+  }
+
+  async tag(options: TagBackupsOptions): Promise<TagBackupsResult> {
+    return this.access.during(options, (access) => tagBackups(access, options));
   }
 
   async prune(options: PruneBackupsOptions = {}): Promise<PruneBackupsResult> {

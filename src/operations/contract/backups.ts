@@ -73,6 +73,11 @@ export interface BackupRepository {
    * without either; `refused` when the rules keep nothing of a group; `damaged` with `prune` while others cannot be read; `busy`.
    */
   forget(options: ForgetBackupsOptions): Promise<ForgetBackupsResult>;
+  /**
+   * Gives snapshots other tags, under an exclusive lock: each gets another id. `usage` where none are named or chosen, or no
+   * tags; `not_found`, `ambiguous`, `busy`.
+   */
+  tag(options: TagBackupsOptions): Promise<TagBackupsResult>;
   /** Frees what no snapshot needs, beside running backups; only deletes wait for an exclusive lock, and are put off without. */
   prune(options?: PruneBackupsOptions): Promise<PruneBackupsResult>;
   /**
@@ -219,6 +224,31 @@ export interface ForgetBackupsResult extends RepositoryInfo {
   removed: string[];
   /** Null unless it was asked for. */
   prune: PruneBackupsResult | null;
+  duration_ms: number;
+}
+
+export interface TagBackupsOptions extends CallOptions, SnapshotChoice {
+  add?: readonly string[];
+  remove?: readonly string[];
+  /** These and no others, instead of those. */
+  set?: readonly string[];
+  dryRun?: boolean;
+}
+
+export interface TaggedSnapshot {
+  snapshot_id: string;
+  created_at: string;
+  /** The one that took its place; null in a dry run. */
+  new_id: string | null;
+  tags: string[];
+}
+
+export interface TagBackupsResult extends RepositoryInfo {
+  dry_run: boolean;
+  /** Oldest first. */
+  tagged: TaggedSnapshot[];
+  /** Of those that were named or chosen, how many have these tags already. */
+  unchanged: number;
   duration_ms: number;
 }
 

@@ -18,6 +18,7 @@ export const command: CommandDefinition = {
     verify: { summary: "read a repository and prove it whole", load: () => import("./verify.ts") },
     restore: { summary: "write a snapshot into a folder, and read it again", load: () => import("./restore.ts") },
     forget: { summary: "remove snapshots by rules or by id", load: () => import("./forget.ts") },
+    tag: { summary: "give snapshots other tags", load: () => import("./tag.ts") },
     prune: { summary: "free what no snapshot needs", load: () => import("./prune.ts") },
     copy: { summary: "bring snapshots into another repository", load: () => import("./copy.ts") },
     find: { summary: "look for a name or an object in all snapshots", load: () => import("./find.ts") },
