@@ -28,6 +28,7 @@ export const BACKUP_OPTIONS: Record<string, string> = {
   stats: "--host --path -t,--tag",
   show: "--host --path -t,--tag --path-b64",
   cat: "",
+  rewrite: "--host --path -t,--tag --exclude --iexclude --forget --dry-run",
   repair: "--plan --forget",
   key: "--new-password-file --new-password-command --age-recipient --age-output",
   unlock: "--remove-all",

@@ -73,6 +73,7 @@ export type * from "./contract/care.ts";
 export type * from "./contract/backup-snapshots.ts";
 export type * from "./contract/backups.ts";
 export type * from "./contract/restores.ts";
+export type * from "./contract/rewritten-snapshots.ts";
 
 // -------------------------------------------------------------------------------------------- the library
 

@@ -39,6 +39,7 @@ import type {
   ShowBackupOptions,
   SnapshotFilter,
   StreamBackupOptions,
+  RewriteBackupsOptions,
   TagBackupsOptions,
   TransferLimits,
   UndoOptions,
@@ -317,6 +318,12 @@ export const REPOSITORY_CALLS: Record<CallsOf<Omit<BackupRepository, "close">>, 
   ),
   repairSnapshots: takes(
     optional(members<RepairSnapshotsOptions>({ ...CALL, snapshots: texts, forget: flag, plan: flag })),
+  ),
+  rewrite: takes(
+    members<RewriteBackupsOptions>(
+      { ...CALL, ...CHOICE, exclude: list(pattern), forget: flag, dryRun: flag },
+      { needed: ["exclude"] },
+    ),
   ),
   stats: takes(optional(members<CallOptions & SnapshotChoice>({ ...CALL, ...CHOICE }))),
   find: takes(

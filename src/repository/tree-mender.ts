@@ -1,6 +1,6 @@
 import { sha256 } from "../crypto/hash.ts";
 import { CairnError, toCairnError } from "../errors.ts";
-import { joinPath } from "../formats/bytes.ts";
+import { joinPath, latin1 } from "../formats/bytes.ts";
 import { decodeTree, encodeTree, type TreeNode } from "../formats/tree.ts";
 import { objectIdOf, type ObjectId } from "../ids.ts";
 import { newPacer, type Pacer } from "../pacer.ts";
@@ -8,12 +8,14 @@ import { type BlobIndex, DATA_BLOB, TREE_BLOB } from "./blob-index.ts";
 import { EntrySet } from "./entry-set.ts";
 import type { ReadTree } from "./live.ts";
 
-/** An entry that cannot be had any more: a file some of whose content is lost, or a directory whose tree is. */
+/** An entry that cannot be had any more: a file some of whose content is lost, or a directory whose tree is; or one that is to go. */
 export interface LostEntry {
   /** Raw bytes, relative to the tree; empty: the tree itself. */
   readonly path: Uint8Array;
   readonly kind: "file" | "directory";
   readonly detail: string;
+  /** It was there, and was to go. */
+  readonly isTakenOut?: true;
 }
 
 /** A tree without what is lost. */
@@ -28,14 +30,17 @@ export interface TreeMenderOptions {
   readonly readTree: ReadTree;
   /** Each new tree, trees below it first; one may come again. */
   onTree(id: Uint8Array, bytes: Uint8Array): void;
+  /** Whether an entry is to go though it is whole, by its path from the topmost tree, in latin1. */
+  readonly takesOut?: ((path: string) => boolean) | undefined;
   readonly signal?: AbortSignal | undefined;
 }
 
+const TAKEN_OUT = "taken out of the snapshot after it was made";
 const NOTHING: readonly LostEntry[] = [];
 const ITSELF = new Uint8Array(0);
 
 /**
- * Writes trees anew without the entries of which the index lacks something. An entry goes as a whole: part of a file would
+ * Writes trees anew without the entries of which the index lacks something, and without those that are to go. An entry goes as a whole: part of a file would
  * be another file. What is sound keeps its id. Every tree is read once, however many snapshots share it.
  */
 export class TreeMender {
@@ -44,6 +49,8 @@ export class TreeMender {
   /** Trees that are sound with all below them. */
   readonly #sound: EntrySet;
   readonly #mended = new Map<number, MendedTree>();
+  /** Where it matters where a tree lies: by its path too. */
+  readonly #mendedAt = new Map<string, MendedTree>();
   /** Ids of blobs that the index does not know. */
   readonly missing = new Set<ObjectId>();
 
@@ -53,31 +60,45 @@ export class TreeMender {
     this.#sound = new EntrySet(options.index.count);
   }
 
-  /** Throws `damaged` for a tree that the index knows and that cannot be read: whether it is lost is not known. */
-  async mend(tree: Uint8Array): Promise<MendedTree> {
+  /**
+   * `at`: the tree's path, in latin1. Throws `damaged` for a tree that the index knows and that cannot be read: whether it is
+   * lost is not known.
+   */
+  async mend(tree: Uint8Array, at = ""): Promise<MendedTree> {
     await this.#pace();
     const entry = this.#options.index.lookup(tree, 0, TREE_BLOB);
     if (entry < 0) {
       this.missing.add(objectIdOf(tree));
       return lostTree("its tree is lost");
     }
-    if (this.#sound.has(entry)) return { tree, lost: NOTHING };
-    const known = this.#mended.get(entry);
+    const known = this.#known({ tree, entry, at });
     if (known !== undefined) return known;
-    const mended = await this.#mendEntries(tree, entry);
-    if (mended.lost.length === 0) this.#sound.add(entry);
+    const mended = await this.#mendEntries(tree, entry, at);
+    if (this.#options.takesOut !== undefined) this.#mendedAt.set(`${entry} ${at}`, mended);
+    else if (mended.lost.length === 0) this.#sound.add(entry);
     else this.#mended.set(entry, mended);
     return mended;
   }
 
-  async #mendEntries(tree: Uint8Array, entry: number): Promise<MendedTree> {
+  #known({ tree, entry, at }: { tree: Uint8Array; entry: number; at: string }): MendedTree | undefined {
+    if (this.#options.takesOut !== undefined) return this.#mendedAt.get(`${entry} ${at}`);
+    return this.#sound.has(entry) ? { tree, lost: NOTHING } : this.#mended.get(entry);
+  }
+
+  async #mendEntries(tree: Uint8Array, entry: number, at: string): Promise<MendedTree> {
     const nodes = await this.#nodes(entry);
     if (typeof nodes === "string") return lostTree(nodes);
     const kept: TreeNode[] = [];
     const lost: LostEntry[] = [];
     for (const node of nodes) {
+      const path = at === "" ? latin1(node.name) : `${at}/${latin1(node.name)}`;
+      if (this.#options.takesOut?.(path) === true) {
+        const kind = node.subtree === undefined ? "file" : "directory";
+        lost.push({ path: Uint8Array.from(node.name), kind, detail: TAKEN_OUT, isTakenOut: true });
+        continue;
+      }
       if (node.subtree !== undefined) {
-        const below = await this.mend(node.subtree);
+        const below = await this.mend(node.subtree, path);
         for (const each of below.lost) lost.push({ ...each, path: joinPath(node.name, each.path) });
         if (below.tree !== null) kept.push(below.lost.length === 0 ? node : { ...node, subtree: below.tree });
         continue;

@@ -11,6 +11,7 @@ export type ProgressPhase =
   | "cleaning"
   | "compacting"
   | "repairing"
+  | "rewriting"
   | "uploading"
   | "downloading";
 

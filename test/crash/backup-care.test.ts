@@ -177,12 +177,33 @@ test("a repair of snapshots that is killed leaves the old ones or the new ones t
   backup(place, "repair", "packs");
   assert.equal(tryBackup(place, "verify").status, 6);
   const passes = [
-    "repair-snapshots.trees-written",
-    "repair-snapshots.manifests-written",
-    "repair-snapshots.snapshot-written",
+    "rewrite-snapshots.trees-written",
+    "rewrite-snapshots.manifests-written",
+    "rewrite-snapshots.snapshot-written",
     "remove.snapshot-removed",
   ];
   killed({ on: place, args: repairSnapshots, passes, limit: 4 }, assertMended);
+});
+
+test("a rewrite that is killed leaves the old snapshots or the new ones too, and the next one ends it", () => {
+  const { place, ids } = SCENE;
+  const args = (at: TestRepository): string[] => [
+    ...["backup", "rewrite", "--exclude", "lost", "--forget"],
+    ...at.options,
+  ];
+  const passes = [
+    "rewrite-snapshots.manifests-written",
+    "rewrite-snapshots.snapshot-written",
+    "remove.snapshot-removed",
+  ];
+  killed({ on: place, args, passes, limit: 4 }, (at, where) => {
+    assertSound(at, where);
+    cairnOk(args(at));
+    const left = filesOf(at, "snapshots");
+    assert.deepEqual([left.length, left.includes(ids[0]!)], [4, false], where);
+    assert.deepEqual((backup(at, "find", "lost").data as { found: unknown[] }).found, [], where);
+    assertSound(at, where);
+  });
 });
 
 test("a tagging that is killed leaves each snapshot by its old id or its new one, and the next one ends it", () => {

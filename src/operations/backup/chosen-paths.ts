@@ -77,7 +77,8 @@ function withoutBase(path: string | Uint8Array, base: string): string | Uint8Arr
 
 const SLASH = 0x2f;
 
-function fitting(given: PathPattern): Fits {
+/** Whether a path, from `/` and in latin1, fits a pattern. Throws `usage`. */
+export function fitting(given: PathPattern): Fits {
   const { pattern, ignoreCase } = typeof given === "string" ? { pattern: given, ignoreCase: false } : given;
   if (pattern.startsWith("!"))
     throw new CairnError("usage", `patterns are not taken back by others: ${JSON.stringify(pattern)}`, {

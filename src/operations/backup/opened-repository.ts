@@ -26,6 +26,8 @@ import type {
   RepositoryOptions,
   RestoreBackupOptions,
   RestoreBackupResult,
+  RewriteBackupsOptions,
+  RewriteBackupsResult,
   PathInput,
   ShowBackupOptions,
   ShowBackupResult,
@@ -56,6 +58,7 @@ import { repairSnapshots } from "./repair-snapshots.ts";
 import type { RepositoryAccess } from "./repository-access.ts";
 import { restoreBackup } from "./restore.ts";
 import { readFromBackup, showBackup } from "./show.ts";
+import { rewriteBackups } from "./rewrite-snapshots.ts";
 import { backupStats } from "./stats.ts";
 import { tagBackups } from "./tag.ts";
 import { unlock } from "./unlock.ts";
@@ -150,6 +153,10 @@ export class OpenedRepository implements BackupRepository {
 
   async repairSnapshots(options: RepairSnapshotsOptions = {}): Promise<RepairSnapshotsResult> {
     return this.access.during(options, (access) => repairSnapshots(access, options));
+  }
+
+  async rewrite(options: RewriteBackupsOptions): Promise<RewriteBackupsResult> {
+    return this.access.during(options, (access) => rewriteBackups(access, options));
   }
 
   async stats(options: BackupStatsOptions = {}): Promise<BackupStats> {

@@ -1,351 +1,38 @@
-import { manifestNode, recordsNode } from "../../engines/copy/snapshot-tree.ts";
-import { StoreReader } from "../../engines/verify/store-reader.ts";
-import { TreeWalk } from "../../engines/verify/tree-walk.ts";
-import { sha256 } from "../../crypto/hash.ts";
-import { CairnError } from "../../errors.ts";
-import { failpoint } from "../../failpoint.ts";
-import type { BlobType, IndexBlob } from "../../formats/pack-header.ts";
-import { compareBytes } from "../../formats/bytes.ts";
-import type { Manifest } from "../../formats/manifest.ts";
-import { PROGRAM } from "../../formats/program.ts";
-import type { Snapshot } from "../../formats/snapshot.ts";
-import { encodeTree, type TreeNode } from "../../formats/tree.ts";
 import { displayPath } from "../../fs/safe-path.ts";
-import { objectIdOf, type ObjectId } from "../../ids.ts";
-import { arenaOver } from "../../native.ts";
-import { BlobIndex } from "../../repository/blob-index.ts";
-import type { RepositoryLock } from "../../repository/locks.ts";
-import { lostPacks } from "../../repository/near-packs.ts";
-import type { PackedBlobs } from "../../repository/packed-blobs.ts";
-import { removeSnapshots } from "../../repository/remove.ts";
-import { loadPackHeader } from "../../repository/repair.ts";
-import type { ListedSnapshot } from "../../repository/repository.ts";
-import { packSizes } from "../../repository/storage/storage.ts";
-import { type LostEntry, type MendedTree, TreeMender } from "../../repository/tree-mender.ts";
-import type { RepairSnapshotsOptions, RepairSnapshotsResult, RepairedSnapshot } from "../contract.ts";
-import { chosenSnapshots } from "./list.ts";
-import { type Look, lookingBy } from "./look.ts";
-import { LOST_MANIFEST, repairedManifest } from "./repaired-manifest.ts";
-import { lockCall, type RepositoryAccess } from "./repository-access.ts";
-import { mayHaveManifest, nameOf, readNodes, savedEntry, snapshotContent } from "./snapshot-content.ts";
+import type { RepairedSnapshot, RepairSnapshotsOptions, RepairSnapshotsResult } from "../contract.ts";
+import type { RepositoryAccess } from "./repository-access.ts";
+import type { RewrittenSnapshot } from "./snapshot-rewriter.ts";
+import { rewriteSnapshots } from "./rewrite-snapshots.ts";
 
-const REPAIRED = "repaired";
-/** Files up to this size are one blob. */
-const PIECE = 512 * 1024;
-
-/**
- * Makes new snapshots of those that lack something, without what is lost; what that is, is said of each. Only what the index
- * does not know counts as lost: `repair index` and `repair packs` come first, and it is refused while they have work.
- *
- * Steps, under a shared lock: new trees → their index → manifests and the trees above them → their index → each snapshot's
- * file ●. With `forget`, then, under an exclusive one: each old snapshot's file goes ●. A kill anywhere leaves the old
- * snapshots or both; the next call finds what was made.
- */
+/** Makes new snapshots of those that lack something, without what is lost; what that is, is said of each. See `SnapshotRewriter`. */
 export async function repairSnapshots(
   access: RepositoryAccess,
   options: RepairSnapshotsOptions,
 ): Promise<RepairSnapshotsResult> {
   const started = Date.now();
-  const run = async (lock: RepositoryLock | null): Promise<Omit<RepairSnapshotsResult, "duration_ms">> => {
-    const index = await BlobIndex.load(access.repository, null, options.signal);
-    const work = async (look: Look): ReturnType<typeof run> =>
-      new SnapshotRepair({ ...look, access, options, lock }).run();
-    return lookingBy(access, index, { options, work });
-  };
-  const isPlan = options.plan === true;
-  if (options.forget === true && !isPlan) access.repository.requireRemovals();
-  const done = isPlan
-    ? await access.reading(options, async () => run(null))
-    : await access.locked(false, options, async (lock) => run(lock));
-  if (options.forget === true && !isPlan) await forgetOld(access, done.repaired, options);
-  return { ...done, duration_ms: Date.now() - started };
-}
-
-interface RepairParts extends Look {
-  access: RepositoryAccess;
-  options: RepairSnapshotsOptions;
-  /** Null: nothing is written. */
-  lock: RepositoryLock | null;
-}
-
-/** A snapshot that lacks something. */
-interface Broken {
-  listed: ListedSnapshot;
-  mended: MendedTree;
-}
-
-class SnapshotRepair {
-  readonly #parts: RepairParts;
-  readonly #blobs: PackedBlobs | null;
-  readonly #added = new Set<string>();
-  readonly #unreadable: RepairSnapshotsResult["unreadable"] = [];
-
-  constructor(parts: RepairParts) {
-    const { access, index, lock } = parts;
-    this.#parts = parts;
-    this.#blobs = lock === null ? null : access.packedBlobs(index, lock);
-  }
-
-  async run(): Promise<Omit<RepairSnapshotsResult, "duration_ms">> {
-    const { access, options } = this.#parts;
-    await this.#requireIndexed();
-    const listing = await access.repository.listSnapshots(options.signal);
-    const { snapshots, damaged } = listing;
-    const chosen = chosenSnapshots(listing, options);
-    for (const { name, error } of damaged) this.#leave(name, error);
-    try {
-      const broken = await this.#findBroken(chosen);
-      const repaired = await this.#repair(broken, snapshots);
-      const intact = chosen.length - broken.length;
-      return { ...access.info, plan: this.#blobs === null, intact, repaired, unreadable: this.#unreadable };
-    } catch (error) {
-      await this.#blobs?.abort();
-      throw error;
-    }
-  }
-
-  #leave(id: string, { message }: CairnError): void {
-    this.#unreadable.push({ snapshot_id: id, reason: message });
-  }
-
-  /** What an index file that cannot be read lists is not lost, and a cut pack may still give back most of what it held. */
-  async #requireIndexed(): Promise<void> {
-    const { access, index } = this.#parts;
-    if (index.damaged.length > 0) throw firstRepair(`${index.damaged.length} index files cannot be read`);
-    const lost = lostPacks(index, await packSizes(access.storage));
-    if (lost.length > 0) throw firstRepair(`${lost.length} packs are missing or cut`);
-  }
-
-  /** Throws `refused` when a pack that no index lists has something of what is missing. */
-  async #requireLost(missing: ReadonlySet<string>): Promise<void> {
-    if (missing.size === 0) return;
-    const { access, index } = this.#parts;
-    const listed = new Set<string>();
-    for (let pack = 0; pack < index.table.packCount; pack++) listed.add(objectIdOf(index.table.packId(pack)));
-    for (const [name, size] of await packSizes(access.storage)) {
-      if (listed.has(name)) continue;
-      const blobs = await headerOf(access, name, size);
-      if (blobs.some(({ id }) => missing.has(objectIdOf(id))))
-        throw firstRepair(`pack ${name.slice(0, 12)}, which is in no index, has some of what seems lost`);
-    }
-  }
-
-  async #findBroken(snapshots: readonly ListedSnapshot[]): Promise<Broken[]> {
-    const { index, reader, options } = this.#parts;
-    const mender = new TreeMender({
-      index,
-      readTree: reader.readTree,
-      onTree: (id, bytes) => this.#add("tree", id, bytes),
-      signal: options.signal,
-    });
-    const broken: Broken[] = [];
-    for (const [done, listed] of snapshots.entries()) {
-      options.onProgress?.({ phase: "repairing", done, total: snapshots.length });
-      const mended = await mender.mend(Buffer.from(listed.snapshot.tree, "hex"));
-      if (mended.lost.length > 0) broken.push({ listed, mended });
-      await this.#blobs?.settle();
-    }
-    await this.#requireLost(mender.missing);
-    return broken;
-  }
-
-  async #repair(broken: readonly Broken[], snapshots: readonly ListedSnapshot[]): Promise<RepairedSnapshot[]> {
-    if (this.#blobs === null || broken.length === 0) return broken.map((each) => repaired(each, null));
-    await this.#blobs.finish();
-    failpoint("repair-snapshots.trees-written");
-    const tops = await this.#topTrees(broken);
-    await this.#blobs.finish();
-    failpoint("repair-snapshots.manifests-written");
-    const made = new Map(snapshots.map(({ id, snapshot }) => [identityOf(snapshot), id]));
-    const result: RepairedSnapshot[] = [];
-    await this.#parts.lock!.recheck();
-    for (const [each, tree] of tops)
-      result.push(repaired(each, tree === null ? null : await this.#save(each, tree, made)));
-    return result;
-  }
-
-  /** Of each snapshot the new topmost tree; null where nothing is left of its folder. */
-  async #topTrees(broken: readonly Broken[]): Promise<Map<Broken, Uint8Array | null>> {
-    const { access, index, near, options } = this.#parts;
-    const store = new StoreReader(access.repository.keys, index, near.folder);
-    const walk = new TreeWalk({ store, onPack: () => undefined, signal: options.signal });
-    const tops = new Map<Broken, Uint8Array | null>();
-    try {
-      for (const each of broken) {
-        try {
-          tops.set(each, await this.#topTree(each, walk));
-        } catch (error) {
-          // What a newer program says of its snapshot is not ours to write anew.
-          if (!(error instanceof CairnError) || error.code !== "newer_version") throw error;
-          this.#leave(each.listed.id, error);
-        }
-      }
-    } finally {
-      store.close();
-    }
-    return tops;
-  }
-
-  /** With a manifest that is true of what is left, where there is one. */
-  async #topTree({ listed, mended }: Broken, walk: TreeWalk): Promise<Uint8Array | null> {
-    const { index, reader } = this.#parts;
-    if (mended.tree === null) return null;
-    const tree = objectIdOf(mended.tree);
-    const { paths } = listed.snapshot;
-    const mayBeOurs = mayHaveManifest(listed.snapshot);
-    const depth = (paths[0] ?? "").split("/").filter((part) => part !== "").length;
-    const lost = mended.lost.filter(({ path }) => !mayBeOurs || !isOwn(path));
-    if (paths.length === 1 && lost.some(({ path }) => componentsOf(path).length <= depth)) {
-      // In a snapshot of a save point that is its folder, or one above it. Other programs may have laid it out otherwise.
-      const nodes = await readNodes({ reader, index }, mended.tree);
-      const isRecordsAlone = mayBeOurs && nodes.some((node) => nameOf(node) === ".cairn");
-      return nodes.length === 0 || isRecordsAlone ? null : mended.tree;
-    }
-    if (!mayBeOurs) return mended.tree;
-    const records = mended.lost.filter(isManifest).map(tellingWhatItCosts);
-    const content = await (records.length > 0 ? savedWithoutManifest : snapshotContent)(
-      { reader, index },
-      { ...listed.snapshot, tree },
-    );
-    const below = [...records, ...lost.map((entry) => ({ ...entry, path: withoutFirst(entry.path, depth) }))];
-    if (content === null || content.manifest === null || below.length === 0) return mended.tree;
-    const { manifest, root } = content;
-    const bytes = await repairedManifest({ reader, index, walk }, { manifest, lost: below, root });
-    return this.#withManifest(mended.tree, bytes, listed.snapshot);
-  }
-
-  /** `/.cairn` and the manifest in it are made anew where they are lost. */
-  async #withManifest(top: Uint8Array, manifest: Uint8Array, { time }: Snapshot): Promise<Uint8Array> {
-    const { index, reader } = this.#parts;
-    const pieces: Uint8Array[] = [];
-    for (let at = 0; at < manifest.length; at += PIECE) {
-      const piece = manifest.subarray(at, at + PIECE);
-      pieces.push(this.#add("data", sha256(piece), piece));
-    }
-    const withNode = (nodes: readonly TreeNode[], node: TreeNode): Uint8Array => {
-      const others = nodes.filter((each) => nameOf(each) !== nameOf(node));
-      const bytes = encodeTree([...others, node].toSorted((a, b) => compareBytes(a.name, b.name)));
-      return this.#add("tree", sha256(bytes), bytes);
-    };
-    const nodes = await readNodes({ reader, index }, top);
-    const folder = nodes.find((node) => nameOf(node) === ".cairn");
-    const own = folder === undefined ? [] : await readNodes({ reader, index }, folder.subtree!);
-    const file = { content: Buffer.concat(pieces), size: manifest.length };
-    const recordedAt = Math.floor(Date.parse(time) / 1000);
-    const known = own.find((node) => nameOf(node) === "manifest.json");
-    const subtree = withNode(own, known === undefined ? manifestNode(recordedAt, file) : { ...known, ...file });
-    return withNode(nodes, folder === undefined ? recordsNode(recordedAt, subtree) : { ...folder, subtree });
-  }
-
-  #add(type: BlobType, id: Uint8Array, bytes: Uint8Array): Uint8Array {
-    const key = `${type} ${objectIdOf(id)}`;
-    const isThere = this.#parts.index.entryOf({ id, type }) >= 0;
-    if (isThere || this.#added.has(key)) return id;
-    this.#added.add(key);
-    this.#blobs?.add(type, id, arenaOver(Uint8Array.from(bytes)), 0, bytes.length);
-    return id;
-  }
-
-  /** The snapshot that takes its place: made before by a call that was killed, or now. */
-  async #save({ listed }: Broken, top: Uint8Array, made: ReadonlyMap<string, ObjectId>): Promise<ObjectId> {
-    const { access } = this.#parts;
-    const { id, snapshot } = listed;
-    const now = new Date().toISOString();
-    const repaired: Snapshot = {
-      ...snapshot,
-      tree: objectIdOf(top),
-      original: snapshot.original ?? id,
-      tags: [...new Set([...(snapshot.tags ?? []), REPAIRED])],
-      program_version: PROGRAM,
-      // The counts of the old one are not true of it.
-      summary: { backup_start: now, backup_end: now },
-    };
-    const before = made.get(identityOf(repaired));
-    if (before !== undefined) return before;
-    const newId = await access.repository.saveSnapshot(repaired);
-    failpoint("repair-snapshots.snapshot-written");
-    return newId;
-  }
-}
-
-/** Nothing for a file that is no pack: a leftover, which `repair index` leaves alone too. */
-async function headerOf({ repository }: RepositoryAccess, pack: string, size: number): Promise<readonly IndexBlob[]> {
-  try {
-    return await loadPackHeader(repository, pack, size);
-  } catch (error) {
-    if (error instanceof CairnError && error.code === "damaged") return [];
-    throw error;
-  }
-}
-
-function identityOf({ original, tree }: Snapshot): string {
-  return `${original ?? ""} ${tree}`;
-}
-
-function firstRepair(found: string): CairnError {
-  return new CairnError("refused", `what is lost is not known yet: ${found}; nothing was changed`, {
-    hint: "`cairn backup repair index` first (with --plan it says what it would do)",
+  const { plan = false, forget = false } = options;
+  const done = await rewriteSnapshots(access, options, {
+    rewriting: { choice: options, tag: "repaired", takesOut: null },
+    isPlan: plan,
+    forget,
   });
+  const isForgotten = forget && !plan;
+  return {
+    ...access.info,
+    plan,
+    intact: done.others,
+    repaired: done.rewritten.map((each) => repaired(each, isForgotten)),
+    unreadable: done.unreadable,
+    duration_ms: Date.now() - started,
+  };
 }
 
-function repaired({ listed, mended }: Broken, newId: string | null): RepairedSnapshot {
+function repaired({ listed, lost, newId }: RewrittenSnapshot, forgotten: boolean): RepairedSnapshot {
   return {
     snapshot_id: listed.id,
     created_at: listed.snapshot.time,
     new_id: newId,
-    forgotten: false,
-    lost: mended.lost.map(({ path, kind, detail }) => ({ ...displayPath(path), kind, detail })),
+    forgotten,
+    lost: lost.map(({ path, kind, detail }) => ({ ...displayPath(path), kind, detail })),
   };
-}
-
-/** The old ones go once those that take their place are there for sure. */
-async function forgetOld(
-  access: RepositoryAccess,
-  repaired: RepairedSnapshot[],
-  options: RepairSnapshotsOptions,
-): Promise<void> {
-  if (repaired.length === 0) return;
-  await removeSnapshots(
-    access.repository,
-    repaired.map(({ snapshot_id: id }) => id),
-    {
-      ...lockCall(options),
-      confirm: async () => {
-        for (const { new_id: id } of repaired)
-          if (id !== null) await access.asStored(async () => access.repository.loadSnapshot(id));
-      },
-    },
-  );
-  for (const each of repaired) each.forgotten = true;
-}
-
-/** Below `/.cairn`: what Cairn itself keeps beside the folder. */
-function isOwn(path: Uint8Array): boolean {
-  return componentsOf(path)[0] === ".cairn";
-}
-
-/** The manifest, or the folder that it is in. */
-function isManifest({ path }: LostEntry): boolean {
-  return [".cairn", ".cairn/manifest.json"].includes(Buffer.from(path).toString("latin1"));
-}
-
-function tellingWhatItCosts(entry: LostEntry): LostEntry {
-  return { ...entry, detail: `${entry.detail}, with what only it says of entries, such as their holes` };
-}
-
-/** Of a snapshot whose manifest is lost; null where the rest of it is none of ours either. */
-async function savedWithoutManifest(
-  from: Pick<Look, "reader" | "index">,
-  snapshot: Pick<Snapshot, "tree" | "paths">,
-): Promise<{ manifest: Manifest; root: Uint8Array } | null> {
-  const saved = snapshot.paths.length === 1 ? await savedEntry(from, snapshot) : null;
-  return saved === null ? null : { manifest: LOST_MANIFEST, root: saved.root };
-}
-
-function componentsOf(path: Uint8Array): string[] {
-  return path.length === 0 ? [] : Buffer.from(path).toString("latin1").split("/");
-}
-
-function withoutFirst(path: Uint8Array, count: number): Uint8Array {
-  return Buffer.from(componentsOf(path).slice(count).join("/"), "latin1");
 }

@@ -34,7 +34,7 @@ export const LOST_MANIFEST: Manifest = {
 };
 
 /**
- * What is true of a folder without what was lost: its digests and counts are those of what is left, what is lost is listed as
+ * What is true of a folder without what was lost or taken out: its digests and counts are those of what is left, what is lost is listed as
  * omitted, and it is not complete, so that no receipt is ever given for it.
  */
 export async function repairedManifest(
@@ -57,7 +57,10 @@ export async function repairedManifest(
     fileHashes: kept(manifest.fileHashes),
     omitted: [
       ...kept(manifest.omitted),
-      ...lost.map(({ path, detail }) => ({ path, reason: `lost in the repository: ${detail}` })),
+      ...lost.map(({ path, detail, isTakenOut }) => ({
+        path,
+        reason: isTakenOut === true ? detail : `lost in the repository: ${detail}`,
+      })),
     ].toSorted((a, b) => comparePaths(a.path, b.path)),
     // An entry whose first name is gone is on its own.
     lossless: kept(manifest.lossless).filter(({ field, value }) => field !== "hard_link" || !isGone(value)),

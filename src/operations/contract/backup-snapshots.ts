@@ -120,3 +120,8 @@ export interface StreamBackupResult extends Omit<CreateBackupResult, "save_point
   save_point_id: null;
   incomplete: null;
 }
+
+export interface UnreadableSnapshot {
+  snapshot_id: string;
+  reason: string;
+}

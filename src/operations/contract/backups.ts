@@ -8,10 +8,19 @@ import type {
   StreamBackupOptions,
   StreamBackupResult,
   TransferredSize,
+  UnreadableSnapshot,
 } from "./backup-snapshots.ts";
 import type { BackupRetention, ListedEntry } from "./looking.ts";
 import type { Aspect, CallOptions, EntryKind, NamedPath, PathInput } from "./points.ts";
 import type { RestoreBackupOptions, RestoreBackupResult } from "./restores.ts";
+import type {
+  RepairSnapshotsOptions,
+  RepairSnapshotsResult,
+  RewriteBackupsOptions,
+  RewriteBackupsResult,
+  TagBackupsOptions,
+  TagBackupsResult,
+} from "./rewritten-snapshots.ts";
 
 /**
  * Repositories off the machine, in restic's format. Snapshots are named by their id, any unique prefix of it, or
@@ -102,6 +111,11 @@ export interface BackupRepository {
    * lost is not known before; `busy`.
    */
   repairSnapshots(options?: RepairSnapshotsOptions): Promise<RepairSnapshotsResult>;
+  /**
+   * Takes paths out of snapshots by patterns; the old ones go with `forget`, and what only they needed with `prune`. `usage`
+   * without a pattern; `refused` likewise; `busy`.
+   */
+  rewrite(options: RewriteBackupsOptions): Promise<RewriteBackupsResult>;
   stats(options?: BackupStatsOptions): Promise<BackupStats>;
   /** Entries whose name, or path where the pattern has a slash, fits a pattern with `*`, `?`, `[…]` and `**`. */
   find(pattern: string, options?: FindInBackupsOptions): Promise<FindInBackupsResult>;
@@ -211,11 +225,6 @@ export interface ForgetGroup {
   snapshots: ForgetDecision[];
 }
 
-export interface UnreadableSnapshot {
-  snapshot_id: string;
-  reason: string;
-}
-
 export interface ForgetBackupsResult extends RepositoryInfo {
   dry_run: boolean;
   groups: ForgetGroup[];
@@ -224,31 +233,6 @@ export interface ForgetBackupsResult extends RepositoryInfo {
   removed: string[];
   /** Null unless it was asked for. */
   prune: PruneBackupsResult | null;
-  duration_ms: number;
-}
-
-export interface TagBackupsOptions extends CallOptions, SnapshotChoice {
-  add?: readonly string[];
-  remove?: readonly string[];
-  /** These and no others, instead of those. */
-  set?: readonly string[];
-  dryRun?: boolean;
-}
-
-export interface TaggedSnapshot {
-  snapshot_id: string;
-  created_at: string;
-  /** The one that took its place; null in a dry run. */
-  new_id: string | null;
-  tags: string[];
-}
-
-export interface TagBackupsResult extends RepositoryInfo {
-  dry_run: boolean;
-  /** Oldest first. */
-  tagged: TaggedSnapshot[];
-  /** Of those that were named or chosen, how many have these tags already. */
-  unchanged: number;
   duration_ms: number;
 }
 
@@ -358,37 +342,6 @@ export interface RepairBackupsResult extends RepositoryInfo {
   /** Blobs of missing and damaged packs that are in no other; an id each. Null in a plan. */
   lost_blobs: string[] | null;
   duration_ms: number;
-}
-
-export interface RepairSnapshotsOptions extends CallOptions {
-  /** Ids, prefixes or `latest`; default all. */
-  snapshots?: readonly string[];
-  /** The old ones go once those that take their place are there. Default false. */
-  forget?: boolean;
-  /** Only say what would be done. */
-  plan?: boolean;
-}
-
-export interface RepairSnapshotsResult extends RepositoryInfo {
-  /** True: nothing was changed. */
-  plan: boolean;
-  /** Snapshots that lack nothing. */
-  intact: number;
-  /** Those that lack something, oldest first. */
-  repaired: RepairedSnapshot[];
-  /** Snapshots whose own file cannot be read; `forget` them once nothing else helps. */
-  unreadable: UnreadableSnapshot[];
-  duration_ms: number;
-}
-
-export interface RepairedSnapshot {
-  snapshot_id: string;
-  created_at: string;
-  /** The one without what is lost; null in a plan, and where nothing is left. */
-  new_id: string | null;
-  forgotten: boolean;
-  /** Paths from the topmost tree; files go as a whole, directories with all below them. */
-  lost: (NamedPath & { kind: "file" | "directory"; detail: string })[];
 }
 
 // --------------------------------------------------------------------------------------- stats, find, cat

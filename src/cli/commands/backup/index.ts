@@ -26,6 +26,7 @@ export const command: CommandDefinition = {
     stats: { summary: "how much is in a repository", load: () => import("./stats.ts") },
     show: { summary: "list a snapshot's entries or print one of its files", load: () => import("./show.ts") },
     cat: { summary: "print one object of a repository", load: () => import("./cat.ts") },
+    rewrite: { summary: "take paths out of snapshots", load: () => import("./rewrite.ts") },
     repair: { summary: "mend an index, save what is sound in damaged packs", load: () => import("./repair.ts") },
     key: { summary: "list, add, remove or change the passwords that open it", load: () => import("./key.ts") },
     unlock: { summary: "remove locks that processes left", load: () => import("./unlock.ts") },

@@ -1,0 +1,73 @@
+import { CairnError } from "../../../errors.ts";
+import type { PathPattern, RewriteBackupsOptions, RewriteBackupsResult } from "../../../operations/contract.ts";
+import type { CommandDefinition, Outcome } from "../../command.ts";
+import type { Context } from "../../context.ts";
+import type { Input } from "../../input.ts";
+import { limited, plural, printable } from "../../render/format.ts";
+import { FILTER_OPTIONS, readFilter } from "./list.ts";
+import { REPOSITORY_OPTIONS, UNREADABLE_HINT, withRepository } from "./repository.ts";
+
+export const command: CommandDefinition = {
+  name: "backup rewrite",
+  arguments: [{ name: "[snapshots...]", text: "ids, prefixes, or latest; default: all that the filter takes" }],
+  options: [
+    ...REPOSITORY_OPTIONS,
+    ...FILTER_OPTIONS,
+    { flags: "--exclude <pattern>", text: "what goes, with all under it; may be repeated", repeat: true },
+    { flags: "--iexclude <pattern>", text: "as --exclude, upper and lower case being equal", repeat: true },
+    { flags: "--forget", text: "the old snapshots go once the new ones are there" },
+    { flags: "--dry-run", text: "only say what would be taken out" },
+  ],
+  examples: [
+    { line: "cairn backup rewrite -r /srv/backups --exclude '*.key' --dry-run", text: "which snapshots have some" },
+    {
+      line: "cairn backup rewrite -r /srv/backups --exclude '*.key' --forget",
+      text: "take them out of all; then `cairn backup prune --max-unused 0`",
+    },
+  ],
+  run,
+};
+
+async function run(context: Context, input: Input): Promise<Outcome> {
+  const folded = input.list("iexclude").map((pattern): PathPattern => ({ pattern, ignoreCase: true }));
+  const options: RewriteBackupsOptions = {
+    ...context.callOptions(),
+    ...readFilter(context, input),
+    snapshots: input.rest(0),
+    exclude: [...input.list("exclude"), ...folded],
+  };
+  if (input.flag("forget")) options.forget = true;
+  if (input.flag("dryRun")) options.dryRun = true;
+  return withRepository(context, input, async (repository) => {
+    const result = await repository.rewrite(options);
+    const outcome: Outcome = { data: result, text: () => render(context, result) };
+    if (result.unreadable.length > 0)
+      outcome.error = new CairnError("damaged", `${plural(result.unreadable.length, "snapshot")} stay as they are`, {
+        hint: UNREADABLE_HINT,
+      });
+    return outcome;
+  });
+}
+
+const SHOWN = 20;
+
+function render({ style }: Context, result: RewriteBackupsResult): string {
+  const lines = result.rewritten.flatMap(({ snapshot_id: id, new_id: newId, forgotten, taken_out: takenOut }) => {
+    const made = newId === null ? "nothing is left of it" : `${newId.slice(0, 8)} was made without`;
+    const fate = result.dry_run ? "" : `: ${made}${forgotten ? ", and it is forgotten" : ""}`;
+    const paths = takenOut.map(({ path, kind }) => `    /${printable(path)}${kind === "directory" ? "/" : ""}`);
+    return [
+      `  snapshot ${id.slice(0, 8)} has ${plural(paths.length, "path")} of it${fate}`,
+      ...limited(paths, SHOWN, style),
+    ];
+  });
+  for (const { snapshot_id: id, reason } of result.unreadable)
+    lines.push(`  snapshot ${id.slice(0, 8)} stays as it is: ${printable(reason)}`);
+  const others = result.unchanged === 0 ? "" : `; ${plural(result.unchanged, "snapshot")} without it`;
+  if (result.rewritten.length === 0) return [...lines, `nothing to take out${others}`].join("\n");
+  if (result.dry_run) return [...lines, `nothing was changed${others}`].join("\n");
+  const next = result.rewritten.some(({ forgotten }) => !forgotten)
+    ? "the old snapshots still have it: with --forget they go"
+    : "its content is in the repository until `cairn backup prune --max-unused 0`, and in the save points that were backed up until `cairn cleanup`";
+  return [...lines, `${style.green("taken out")}${others}`, style.dim(next)].join("\n");
+}

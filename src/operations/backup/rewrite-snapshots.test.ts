@@ -1,0 +1,161 @@
+import assert from "node:assert/strict";
+import { linkSync, mkdirSync, readdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
+import { join } from "node:path";
+import { describe, test } from "node:test";
+import { walkDigests } from "../../engines/testing-walk.ts";
+import type { BackupRepository, PathPattern } from "../contract.ts";
+import { hasCode, leftOutOf } from "../testing-folder.ts";
+import { backupScene, type BackupScene, damageBlob, nodeAt, withNode } from "./testing-far.ts";
+import type { OpenedRepository } from "./opened-repository.ts";
+
+/** Two snapshots; both have `deep/secret.key`, the first also `other.KEY`, the second a second name of the former. */
+async function withSecrets({ client, repository, folder, write }: BackupScene): Promise<[string, string]> {
+  write("deep/secret.key", "hush ".repeat(100));
+  write("other.KEY", "other\n");
+  const first = await client.createBackup(repository, { save: true, tags: ["t"] });
+  rmSync(join(folder, "other.KEY"));
+  linkSync(join(folder, "deep/secret.key"), join(folder, "zz-linked"));
+  const second = await client.createBackup(repository, { save: true });
+  return [first.snapshot!.snapshot_id, second.snapshot!.snapshot_id];
+}
+
+async function idsOf(repository: BackupRepository): Promise<string[]> {
+  return (await repository.list()).snapshots.map(({ snapshot_id: id }) => id);
+}
+
+async function problemsOf(repository: BackupRepository): Promise<unknown[]> {
+  return (await repository.verify()).problems.filter(({ severity }) => severity === "damage");
+}
+
+for (const scheme of ["local", "far"] as const)
+  describe(`paths that are taken out of snapshots of a ${scheme} storage`, () => {
+    test("new ones are whole without them, list them, and take the old ones' place when those are forgotten", async (t) => {
+      const scene = await backupScene(t, scheme);
+      const { repository, folder, root } = scene;
+      const ids = await withSecrets(scene);
+      const paths = (name: string): string => `${folder.slice(1)}/${name}`;
+      const planned = await repository.rewrite({ exclude: ["*.key"], forget: true, dryRun: true });
+      assert.deepEqual(
+        planned.rewritten.map(({ snapshot_id: id, new_id, forgotten, taken_out: out }) => [
+          id,
+          new_id,
+          forgotten,
+          out.map(({ path }) => path),
+        ]),
+        ids.map((id) => [id, null, false, [paths("deep/secret.key")]]),
+      );
+      assert.deepEqual(await idsOf(repository), ids);
+      const exclude: PathPattern[] = [{ pattern: "*.key", ignoreCase: true }];
+      const done = await repository.rewrite({ exclude });
+      assert.deepEqual(
+        done.rewritten[0]!.taken_out.map(({ path }) => path),
+        [paths("deep/secret.key"), paths("other.KEY")],
+      );
+      const made = done.rewritten.map(({ new_id: id }) => id!);
+      assert.equal((await idsOf(repository)).length, 4);
+      assert.equal((await repository.verify({ snapshots: made })).checked.digests, 2);
+      // What was made before is found, and those without it are left alone.
+      const again = await repository.rewrite({ exclude, forget: true });
+      assert.deepEqual([again.unchanged, again.rewritten.map(({ new_id: id }) => id)], [2, made]);
+      assert.ok(again.rewritten.every(({ forgotten }) => forgotten));
+      assert.deepEqual((await idsOf(repository)).toSorted(), made.toSorted());
+      assert.deepEqual((await repository.list()).snapshots.map(({ tags }) => tags).toSorted(), [
+        ["rewrite"],
+        ["t", "rewrite"],
+      ]);
+      await repository.prune({ maxUnused: 0 });
+      assert.deepEqual(await problemsOf(repository), []);
+      assert.deepEqual((await repository.find("secret.key")).found, []);
+      const restored = await repository.restore(made[1]!, join(root, "back"));
+      assert.deepEqual(
+        leftOutOf(restored).map(({ path, reason, detail }) => [path, reason, detail]),
+        [["deep/secret.key", "unreadable", "it was not saved: taken out of the snapshot after it was made"]],
+      );
+      rmSync(join(folder, "deep/secret.key"));
+      assert.equal(restored.proof?.state_digest, walkDigests(folder).state);
+      assert.equal(restored.proof?.receipt, null);
+    });
+
+    test("what lies in the folder stays when a snapshot without it is restored in place", async (t) => {
+      const scene = await backupScene(t, scheme);
+      const { client, repository, folder, write } = scene;
+      await withSecrets(scene);
+      const { rewritten } = await repository.rewrite({ exclude: ["deep/secret.key"], forget: true });
+      write("a.txt", "changed\n");
+      const restored = await client.restoreBackup(repository, rewritten[1]!.new_id!);
+      assert.deepEqual(
+        leftOutOf(restored).map(({ path }) => path),
+        ["deep/secret.key"],
+      );
+      assert.match(readFileSync(join(folder, "deep/secret.key"), "utf8"), /hush/);
+      assert.equal(readFileSync(join(folder, "a.txt"), "utf8"), "a\n");
+    });
+  });
+
+test("a pattern that begins with a slash is a path from what was saved, and directories go with what is in them", async (t) => {
+  const scene = await backupScene(t, "local");
+  const { client, repository, folder, root, write } = scene;
+  mkdirSync(join(folder, "x/deep"), { recursive: true });
+  write("x/deep/b.txt", "b\n");
+  await client.createBackup(repository, { save: true });
+  const { rewritten } = await repository.rewrite({ exclude: ["/deep"], forget: true });
+  assert.deepEqual(
+    rewritten[0]!.taken_out.map(({ path, kind }) => [path, kind]),
+    [[`${folder.slice(1)}/deep`, "directory"]],
+  );
+  await repository.restore("latest", join(root, "back"));
+  assert.deepEqual(readdirSync(join(root, "back")).toSorted(), ["a.txt", "many", "x"]);
+  assert.deepEqual(readdirSync(join(root, "back/x/deep")), ["b.txt"]);
+  const nothing = await repository.rewrite({ exclude: ["/deep", folder, "manifest.json"], forget: true });
+  assert.deepEqual([nothing.rewritten, nothing.unchanged], [[], 1]);
+});
+
+test("a snapshot of another program is rewritten by the paths that it has", async (t) => {
+  const scene = await backupScene(t, "local");
+  const { client, repository, folder, root } = scene;
+  const { snapshot } = await client.createBackup(repository, { save: true });
+  const foreign = await withNode(
+    repository as OpenedRepository,
+    snapshot!.snapshot_id,
+    ".cairn/manifest.json",
+    async () => ({
+      name: Buffer.from("nothing"),
+    }),
+  );
+  const { rewritten } = await repository.rewrite({ snapshots: [foreign], exclude: [`${folder}/deep`] });
+  const restored = await repository.restore(rewritten[0]!.new_id!, join(root, "back"));
+  assert.deepEqual([restored.left_out, readdirSync(join(root, "back", folder))], [[], ["a.txt", "many"]]);
+});
+
+test("of a stream that fits nothing is left, and it goes when the old ones are forgotten", async (t) => {
+  const scene = await backupScene(t, "local");
+  const { repository } = scene;
+  async function* bytes(): AsyncIterable<Uint8Array> {
+    yield Buffer.from("secret");
+  }
+  await repository.createFromStream(bytes(), { filename: "dump.sql" });
+  const { rewritten } = await repository.rewrite({ exclude: ["*.sql"], forget: true });
+  assert.deepEqual(
+    rewritten.map(({ new_id: id, forgotten }) => [id, forgotten]),
+    [[null, true]],
+  );
+  assert.deepEqual(await idsOf(repository), []);
+});
+
+test("nothing is rewritten when there is no pattern, and what lacks something stays when a repair comes first", async (t) => {
+  const scene = await backupScene(t, "local");
+  const { repository, folder, place } = scene;
+  const [first] = await withSecrets(scene);
+  await assert.rejects(repository.rewrite({ exclude: [] }), hasCode("usage"));
+  await assert.rejects(repository.rewrite({ exclude: ["["] }), hasCode("usage"));
+  writeFileSync(join(folder, "large"), Buffer.alloc(1000, "l"));
+  await scene.client.createBackup(repository, { save: true });
+  const blob = (await nodeAt(repository, "latest", `${folder}/large`)).content![0]!;
+  await damageBlob(scene, blob);
+  await repository.repair({ what: "packs" });
+  assert.ok(readdirSync(join(place, "snapshots")).length === 3);
+  const { rewritten, unreadable } = await repository.rewrite({ exclude: ["secret.key"], forget: true });
+  assert.deepEqual([rewritten.length, unreadable.length], [2, 1]);
+  assert.match(unreadable[0]!.reason, /repair snapshots/);
+  assert.ok(!(await idsOf(repository)).includes(first));
+});

@@ -1,0 +1,62 @@
+import { CairnError } from "../../errors.ts";
+import { displayPath } from "../../fs/safe-path.ts";
+import { BlobIndex } from "../../repository/blob-index.ts";
+import type { RepositoryLock } from "../../repository/locks.ts";
+import type { CallOptions, RewriteBackupsOptions, RewriteBackupsResult } from "../contract.ts";
+import { fitting } from "./chosen-paths.ts";
+import { type Look, lookingBy } from "./look.ts";
+import type { RepositoryAccess } from "./repository-access.ts";
+import { forgetRewritten, type Rewriting, type Rewritten, SnapshotRewriter } from "./snapshot-rewriter.ts";
+
+/** New snapshots in the place of others, by a {@link SnapshotRewriter}; with `forget` the others go. */
+export async function rewriteSnapshots(
+  access: RepositoryAccess,
+  options: CallOptions,
+  { rewriting, isPlan, forget }: { rewriting: Rewriting; isPlan: boolean; forget: boolean },
+): Promise<Rewritten> {
+  const run = async (lock: RepositoryLock | null): Promise<Rewritten> => {
+    const index = await BlobIndex.load(access.repository, null, options.signal);
+    const work = async (look: Look): Promise<Rewritten> =>
+      new SnapshotRewriter({ ...look, access, options, rewriting, lock }).run();
+    return lookingBy(access, index, { options, work });
+  };
+  if (isPlan) return access.reading(options, async () => run(null));
+  if (forget) access.repository.requireRemovals();
+  const done = await access.locked(false, options, async (lock) => run(lock));
+  if (forget) await forgetRewritten(access, done.rewritten, options);
+  return done;
+}
+
+/**
+ * Takes what fits a pattern out of snapshots: new ones are made without it, and with `forget` the old ones go. What is taken
+ * out is listed in a new one as what it lacks.
+ */
+export async function rewriteBackups(
+  access: RepositoryAccess,
+  options: RewriteBackupsOptions,
+): Promise<RewriteBackupsResult> {
+  const started = Date.now();
+  const { dryRun = false, forget = false } = options;
+  const fits = options.exclude.map(fitting);
+  if (fits.length === 0) throw new CairnError("usage", "what is to be taken out?", { hint: "--exclude PATTERN" });
+  const takesOut = (path: string): boolean => fits.some((each) => each(path));
+  const done = await rewriteSnapshots(access, options, {
+    rewriting: { choice: options, tag: "rewrite", takesOut },
+    isPlan: dryRun,
+    forget,
+  });
+  return {
+    ...access.info,
+    dry_run: dryRun,
+    rewritten: done.rewritten.map(({ listed, lost, newId }) => ({
+      snapshot_id: listed.id,
+      created_at: listed.snapshot.time,
+      new_id: newId,
+      forgotten: forget && !dryRun,
+      taken_out: lost.map(({ path, kind }) => ({ ...displayPath(path), kind })),
+    })),
+    unchanged: done.others,
+    unreadable: done.unreadable,
+    duration_ms: Date.now() - started,
+  };
+}
