@@ -24,7 +24,7 @@ import {
   VOL_ARGS_NAME,
   VOL_ARGS_V2,
 } from "./btrfs-abi.ts";
-import { filesystemKind } from "./mounts.ts";
+import { kindOfMagic } from "./mounts.ts";
 import { checkName, printablePath, rawBytes } from "./safe-path.ts";
 import type { RawPath } from "./safe-path.ts";
 import { errnoName, openOwnWay } from "./syscalls.ts";
@@ -39,6 +39,8 @@ import { errnoName, openOwnWay } from "./syscalls.ts";
  */
 
 const EINTR = 4;
+/** More than any has; the number of the kind comes first. */
+const STATFS_SIZE = 256;
 const EOVERFLOW = 75;
 
 export interface SubvolumeInfo {
@@ -191,20 +193,34 @@ function textAt(argument: Arena, at: number): Buffer {
 
 /** True when a directory (a path, a last link is not followed; or a descriptor) is the root of a btrfs subvolume. */
 export function isSubvolume(place: RawPath | number): boolean {
-  const path = typeof place === "number" ? `/proc/self/fd/${place}` : place;
   try {
     const stats = typeof place === "number" ? fs.fstatSync(place) : fs.lstatSync(place);
     if (!stats.isDirectory() || stats.ino !== ROOT_INODE) return false;
-    return fs.statfsSync(path).type >>> 0 === BTRFS_MAGIC;
+    const magic = typeof place === "number" ? magicOf(place) : fs.statfsSync(place).type;
+    return magic >>> 0 === BTRFS_MAGIC;
   } catch (error) {
-    throw toCairnError(error, `look at ${printablePath(path)}`);
+    throw toCairnError(error, `look at ${typeof place === "number" ? "a held folder" : printablePath(place)}`);
+  }
+}
+
+let fstatfs: NativeFunction | null | undefined;
+
+/** What tells the file system that holds an open directory from those of other kinds. Only without native calls /proc is asked. */
+function magicOf(fd: number): number {
+  fstatfs ??= bindLinux("int fstatfs(int fd, uint64_t facts)");
+  if (fstatfs === null) return fs.statfsSync(`/proc/self/fd/${fd}`).type;
+  const facts = newArena(STATFS_SIZE);
+  for (;;) {
+    if (fstatfs(fd, facts.address) >= 0) return viewOf(facts).getUint32(0, true);
+    const errno = lastErrno();
+    if (errno !== EINTR) throw failure(errno, "ask for the file system of a held folder");
   }
 }
 
 /** Throws `unsupported`, saying what is there instead and what to do, when a directory is not a subvolume. */
 export function requireSubvolume(fd: number, shown: string): void {
   if (isSubvolume(fd)) return;
-  const { name } = filesystemKind(`/proc/self/fd/${fd}`);
+  const { name } = kindOfMagic(magicOf(fd));
   if (name !== "btrfs") {
     throw new CairnError("unsupported", `${shown} lies on ${name}, not on btrfs`, { hint: "choose another engine" });
   }

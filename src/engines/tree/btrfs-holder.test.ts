@@ -13,6 +13,7 @@ import {
   withOpen,
 } from "../../../test/fixtures/loop-file-system.ts";
 import { makeFirst, makeSecond } from "../../../test/fixtures/two-states.ts";
+import { whyProcStays, withoutProc } from "../../../test/fixtures/without-proc.ts";
 import { createSubvolume, isReadOnly, isSubvolume, setReadOnly } from "../../fs/btrfs.ts";
 import { nativeAvailable } from "../../native.ts";
 import { isAsAnnounced } from "./as-made.ts";
@@ -310,6 +311,22 @@ describe("the btrfs holder", { skip }, () => {
     await Promise.all(["one", "two", "one"].map((name) => holder.remove(place.at(name))));
     assert.deepEqual(fs.readdirSync(place.own), ["root"]);
   });
+
+  test(
+    "a held tree is removed where there is no /proc, with the subvolumes inside it",
+    { skip: whyProcStays() ?? false },
+    async () => {
+      const place = await workspace();
+      await makeSubvolume(path.join(place.root, "inside"));
+      fs.writeFileSync(path.join(place.root, "inside/file"), "own");
+      await withOpen(path.join(place.root, "inside"), (fd) => setReadOnly(fd, true));
+      await capture(place, "point");
+      const both = [place.root, place.at("point")];
+      const body = `for (const each of ${JSON.stringify(both)}) await holders.btrfsHolder().remove(each);`;
+      withoutProc({ holders: MODULE }, body);
+      assert.deepEqual(fs.readdirSync(place.own), []);
+    },
+  );
 
   test("what is no held tree is not removed", async () => {
     const place = await workspace();

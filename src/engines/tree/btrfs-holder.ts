@@ -16,12 +16,13 @@ import {
 } from "../../fs/btrfs.ts";
 import { nameOf, parentOf } from "../../fs/exchange-folders.ts";
 import { makeFolder } from "../../fs/make-folder.ts";
-import { newArena } from "../../native.ts";
+import { ENOENT } from "../../fs/errno.ts";
+import { type Arena, newArena } from "../../native.ts";
 import { openBelow } from "../../fs/open-below.ts";
 import { letOwnerWrite } from "../../fs/owner-writes.ts";
 import { removal } from "../../fs/remove-below.ts";
 import { printablePath } from "../../fs/safe-path.ts";
-import { openOwnWay, syscallError, syscalls } from "../../fs/syscalls.ts";
+import { newStatBuffer, openOwnWay, putName, syscallError, syscalls } from "../../fs/syscalls.ts";
 import { newWorkDirectory } from "../../fs/work-directory.ts";
 import { newPacer } from "../../pacer.ts";
 import type { Degradation } from "../engine-type.ts";
@@ -30,8 +31,10 @@ import { isAsAnnounced } from "./as-made.ts";
 import { filesChangedAfter } from "./walk-entries.ts";
 
 const SLASH = 0x2f;
+const PATH_ROOM = 4096;
 const DIRECTORY = fs.constants.O_RDONLY | fs.constants.O_DIRECTORY;
 const NO_LINK = DIRECTORY | fs.constants.O_NOFOLLOW;
+const NEW_FILE = fs.constants.O_WRONLY | fs.constants.O_CREAT | fs.constants.O_EXCL | fs.constants.O_NOFOLLOW;
 /** Deeper than any tree is; ends a walk that something keeps adding to. */
 const MOST_ROUNDS = 100;
 /** The clock of inodes moves so often at the least: of two writes within it only the first changes a time. */
@@ -180,7 +183,7 @@ async function tryWays(place: Buffer): Promise<Ways> {
         let isFine = false;
         for (let round = 0; round < TRIES; round++) {
           // Another each time: one that is written anew is on its way to the disk when it is closed.
-          fs.writeFileSync(below(root, Buffer.from(`tried-${round}`)), randomBytes(TRIED_BYTES));
+          writeNew(root, `tried-${round}`, randomBytes(TRIED_BYTES));
           const { changed } = subvolumeInfo(root);
           const isRefused = await settleSubvolume(root, parent, nameOf(place));
           const moved = subvolumeInfo(root).changed - changed;
@@ -257,23 +260,21 @@ async function remove(place: Buffer): Promise<void> {
 
 /** Removes a subvolume of a held directory with those inside it, read-only or not. */
 async function removeSubvolume(parent: number, name: Uint8Array): Promise<void> {
-  // Names are below held directories, so that nothing outside is reached by a link put in the way.
-  const path = below(parent, name);
   for (let round = 0; ; round++) {
     try {
-      await held(path, removeNested, NO_LINK);
+      await heldIn(parent, name, removeNested);
       await destroySubvolume(parent, name);
       return;
     } catch (error) {
       const errno = errnoOf(error);
-      if (errno === "ENOENT") return;
+      if (errno === "ENOENT" && !isIn(parent, name)) return;
       if (errno === "EPERM" && (await removeEntries(parent, name))) return;
       // Its own mode keeps an ordinary user from it.
-      if (errno === "EACCES" && (await held(path, openForOwner, NO_LINK))) continue;
-      // A subvolume was made inside meanwhile.
-      const again = errno === "ENOTEMPTY" || (errno === "EROFS" && round === 0);
+      if (errno === "EACCES" && (await heldIn(parent, name, openForOwner))) continue;
+      // A subvolume was made inside, or moved there, meanwhile.
+      const again = errno === "ENOTEMPTY" || errno === "ENOENT" || (errno === "EROFS" && round === 0);
       if (!again || round >= MOST_ROUNDS) throw error;
-      if (errno === "EROFS") await held(path, makeWritable, NO_LINK);
+      if (errno === "EROFS") await heldIn(parent, name, makeWritable);
     }
   }
 }
@@ -294,20 +295,10 @@ async function removeNested(fd: number): Promise<void> {
   for (const { path } of nested) {
     if (path === null) continue;
     const at = path.lastIndexOf(SLASH);
-    const directory = openedBelow(fd, path.subarray(0, Math.max(at, 0)));
-    try {
-      await removeSubvolume(directory, path.subarray(at + 1));
-    } finally {
-      fs.closeSync(directory);
-    }
+    await heldIn(fd, path.subarray(0, Math.max(at, 0)), (directory) =>
+      removeSubvolume(directory, path.subarray(at + 1)),
+    );
   }
-}
-
-/** A directory below a held one, with no link on the way. */
-function openedBelow(root: number, path: Uint8Array): number {
-  const fd = openBelow(syscalls(), root, path, NO_LINK, newArena(4096));
-  if (fd < 0) throw syscallError(fd, `open ${printablePath(path)}`);
-  return fd;
 }
 
 /**
@@ -341,9 +332,35 @@ function opened(path: Buffer, flags: number): number {
   }
 }
 
-/** A path to an entry of a held directory. */
-function below(fd: number, name: Uint8Array): Buffer {
-  return Buffer.concat([Buffer.from(`/proc/self/fd/${fd}/`), name]);
+/** Works on a directory below a held one, so that nothing outside is reached by a link put in the way. */
+async function heldIn<T>(parent: number, path: Uint8Array, work: (fd: number) => Promise<T>): Promise<T> {
+  const fd = openBelow(syscalls(), parent, path, NO_LINK, newArena(PATH_ROOM));
+  if (fd < 0) throw syscallError(fd, `open ${printablePath(path)}`);
+  try {
+    return await work(fd);
+  } finally {
+    fs.closeSync(fd);
+  }
+}
+
+function isIn(parent: number, name: Uint8Array): boolean {
+  return syscalls().stat(parent, named(name), 0, newStatBuffer()) !== ENOENT;
+}
+
+function writeNew(parent: number, name: string, content: Uint8Array): void {
+  const fd = syscalls().open(parent, named(Buffer.from(name)), 0, NEW_FILE, 0o600);
+  if (fd < 0) throw syscallError(fd, `make ${name}`);
+  try {
+    fs.writeFileSync(fd, content);
+  } finally {
+    fs.closeSync(fd);
+  }
+}
+
+function named(name: Uint8Array): Arena {
+  const arena = newArena(name.length + 1);
+  putName(arena, 0, name);
+  return arena;
 }
 
 function errnoOf(error: unknown): string | undefined {
