@@ -8,6 +8,7 @@ import { join } from "node:path";
 import { test } from "node:test";
 import type { TestContext } from "node:test";
 import { eventually } from "../../test/fixtures/eventually.ts";
+import { whyProcStays, withoutProc } from "../../test/fixtures/without-proc.ts";
 import { CairnError } from "../errors.ts";
 import { findHolders } from "./holders.ts";
 
@@ -123,6 +124,13 @@ test(
     assert.match(child.stdout, /unreadable-processes/, child.stderr);
   },
 );
+
+test("it says so when there is no /proc", { skip: whyProcStays() ?? false }, (context) => {
+  const folder = join(scratch(context), "ws");
+  const imports = { holders: new URL("holders.ts", import.meta.url).href };
+  const found = withoutProc(imports, `return holders.findHolders(${JSON.stringify(folder)});`);
+  assert.deepEqual(found, { holders: [], unknown: ["no-proc"] });
+});
 
 test("time is bounded and said when it ran out", { skip: SKIP }, (context) => {
   assert.ok(findHolders(join(scratch(context), "ws"), { budgetMs: -1 }).unknown.includes("out-of-time"));

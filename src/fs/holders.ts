@@ -33,6 +33,7 @@ export type UnknownReason =
   | "hidden-processes"
   | "other-hosts"
   | "out-of-time"
+  | "no-proc"
   | "not-linux";
 
 /** The same for people. */
@@ -42,6 +43,7 @@ export const WHY_UNKNOWN: Readonly<Record<UnknownReason, string>> = {
   "hidden-processes": "processes of other users are hidden",
   "other-hosts": "other hosts may use the file system",
   "out-of-time": "there are too many processes to ask in time",
+  "no-proc": "there is no /proc here, which tells what processes have open",
   "not-linux": "only Linux tells what processes have open",
 };
 
@@ -278,6 +280,17 @@ function addBlindSpots(unknown: Set<UnknownReason>, root: Buffer, pids: readonly
   if (place === "network" || place === "fuse" || place === "unknown") unknown.add("other-hosts");
 }
 
+/** Of all processes that are seen; none where there is no /proc, as in a chroot. */
+function processNumbers(): number[] {
+  try {
+    return readdirSync("/proc")
+      .filter((name) => /^[0-9]+$/.test(name))
+      .map(Number);
+  } catch {
+    return [];
+  }
+}
+
 /**
  * Which other processes work in a folder, through whatever mount or container they see it. Bounded in time;
  * `unknown` says why the answer may lack some. Throws `not_found` when the folder is missing.
@@ -290,9 +303,8 @@ export function findHolders(folder: RawPath, options: HolderOptions = {}): Holde
   } catch (error) {
     throw toCairnError(error, `look for holders of ${printablePath(folder)}`);
   }
-  const pids = readdirSync("/proc")
-    .filter((name) => /^[0-9]+$/.test(name))
-    .map(Number);
+  const pids = processNumbers();
+  if (pids.length === 0) return { holders: [], unknown: ["no-proc"] };
   const search: Search = {
     target: new Target(root),
     deadline: performance.now() + (options.budgetMs ?? 200),
