@@ -7,14 +7,14 @@ import { toCairnError } from "../errors.ts";
 import { latin1 } from "../formats/bytes.ts";
 import { rawPath, recordPath } from "../formats/record.ts";
 import type { DirectoryFacts, PlaceApart } from "../formats/restore.ts";
-import { EACCES } from "../fs/errno.ts";
+import { EACCES, ENOENT } from "../fs/errno.ts";
 import { flushFileSystem } from "../fs/flush.ts";
 import { filesystemKind, mountsInside } from "../fs/mounts.ts";
 import { letOwnerWrite } from "../fs/owner-writes.ts";
 import { PathSelection } from "../fs/path-selection.ts";
 import { removeBelow } from "../fs/remove-below.ts";
 import { isAtOrBelow, joinRaw, printablePath } from "../fs/safe-path.ts";
-import { openDirectory, putName } from "../fs/syscalls.ts";
+import { newStatBuffer, openDirectory, putName } from "../fs/syscalls.ts";
 import { type Arena, newArena } from "../native.ts";
 import { HeldDirectories } from "./held-directories.ts";
 import { isFolderThere } from "./missing-folder.ts";
@@ -157,10 +157,9 @@ export function removePlaces(
   after: (place: PlaceApart) => DirectoryFacts = (place) => place,
 ): NotSet[] {
   const notSet: NotSet[] = [];
-  eachPlace(root, apart, (_held, fd, place) => {
+  eachPlace(root, apart, (held, fd, place) => {
     const name = path.basename(staging);
-    const staged = joinRaw(throughDescriptor(fd, joinRaw(root, rawPath(place))), name);
-    if (!fs.existsSync(staged)) return;
+    if (held.sys.stat(fd, nameOf(staging), 0, newStatBuffer()) === ENOENT) return;
     letOwnerWrite(fd);
     try {
       removeBelow(fd, Buffer.from(name));
@@ -266,9 +265,13 @@ function nameOf(staging: string): Arena {
   return name;
 }
 
-/** Leads to an open directory through no link that somebody may have put there. Ends in a dot, so that it can be opened where links are refused. */
+/**
+ * Leads to an open directory through no link that somebody may have put there, where there is /proc. Ends in a dot, so that
+ * it can be opened where links are refused.
+ */
 export function throughDescriptor(fd: number, otherwise: Buffer): Buffer {
-  return process.platform === "linux" ? Buffer.from(`/proc/self/fd/${fd}/.`) : otherwise;
+  const through = `/proc/self/fd/${fd}`;
+  return process.platform === "linux" && fs.existsSync(through) ? Buffer.from(`${through}/.`) : otherwise;
 }
 
 function parentOf(place: string): string {
