@@ -85,6 +85,16 @@ export function readMounts(): Mount[] {
   }
 }
 
+const NO_LIST = {
+  reason: "there is no /proc here, so that what is mounted inside is not known",
+  hint: "mount it: mount -t proc proc /proc",
+};
+
+/** Why it is not known what is mounted in a folder, and what would help; null where it is. Scans see it themselves. */
+export function whyMountsUnknown(mounts: readonly Mount[] = readMounts()): typeof NO_LIST | null {
+  return mounts.length === 0 ? NO_LIST : null;
+}
+
 function real(path: RawPath): Buffer {
   try {
     return realpathSync.native(path, "buffer");

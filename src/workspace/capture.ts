@@ -10,7 +10,7 @@ import type { WorkspaceState } from "../formats/control.ts";
 import type { Descriptor } from "../formats/descriptor.ts";
 import { recordPath } from "../formats/record.ts";
 import { commitFileSystem } from "../fs/btrfs.ts";
-import { mountsInside } from "../fs/mounts.ts";
+import { mountsInside, readMounts, whyMountsUnknown } from "../fs/mounts.ts";
 import { writeOrigins } from "../fs/origins.ts";
 import { listedNames, printablePath } from "../fs/safe-path.ts";
 import { newSavePointId, type SavePointId } from "../ids.ts";
@@ -234,7 +234,10 @@ const CHANGED = "it was changed while it was cloned";
 export function whyNotHeld(workspace: Workspace, input: SaveInput): string | null {
   if (input.skipUnchanged === true && input.reread === true) return "every file is read to find out what changed";
   if (input.crossMounts === true) return "other file systems that are mounted inside cannot be held with it";
-  const mounted = mountsInside(workspace.root).map(({ mountPoint }) => printablePath(mountPoint));
+  const mounts = readMounts();
+  const unknown = workspace.engine.holder?.atomic === true ? whyMountsUnknown(mounts) : null;
+  if (unknown !== null) return unknown.reason;
+  const mounted = mountsInside(workspace.root, mounts).map(({ mountPoint }) => printablePath(mountPoint));
   if (mounted.length > 0)
     return `something is mounted at ${listedNames(mounted)}, and a held tree has what lies below instead`;
   if (controlDirectoriesInside(workspace.root).length > 0)

@@ -17,7 +17,7 @@ import { findHolders } from "../fs/holders.ts";
 import { boundSockets, mountedElsewhere } from "../fs/folder-ties.ts";
 import { makeFolder } from "../fs/make-folder.ts";
 import { attributesOf } from "../fs/own-attributes.ts";
-import { isMountPoint, mountOf, mountsInside, readMounts } from "../fs/mounts.ts";
+import { isMountPoint, mountOf, mountsInside, readMounts, whyMountsUnknown } from "../fs/mounts.ts";
 import { printablePath } from "../fs/safe-path.ts";
 import { inDirectory } from "../fs/syscalls.ts";
 import { isSavePointId, newSavePointId, type SavePointId } from "../ids.ts";
@@ -101,6 +101,8 @@ function whyNotExchanged(workspace: Workspace, { target, kind, isRuleless }: Exc
   if (whole !== null) return whole;
   if (!isSubvolume(root)) return "the folder is no subvolume";
   const mounts = readMounts();
+  const unknown = whyMountsUnknown(mounts);
+  if (unknown !== null) return unknown.reason;
   if (isMountPoint(root, mounts) || mountsInside(root, mounts).length > 0) return "something is mounted there";
   const [elsewhere] = mountedElsewhere(root, mounts);
   if (elsewhere !== undefined) return `it is mounted at ${printablePath(elsewhere)} too`;

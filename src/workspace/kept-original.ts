@@ -8,7 +8,7 @@ import { rawPath, recordPath } from "../formats/record.ts";
 import { durableRemove, durableWrite } from "../fs/durable.ts";
 import { nameOf, parentOf } from "../fs/exchange-folders.ts";
 import { findHolders } from "../fs/holders.ts";
-import { mountsInside } from "../fs/mounts.ts";
+import { mountsInside, readMounts, whyMountsUnknown } from "../fs/mounts.ts";
 import { printablePath } from "../fs/safe-path.ts";
 import { isOriginalName } from "./convert-intent.ts";
 import type { FoundWorkspace } from "./find-workspace.ts";
@@ -91,7 +91,10 @@ export async function removeOriginal(workspace: Workspace, point: Point, call: W
 }
 
 async function whyKept(place: Buffer, file: OriginalFile): Promise<string | null> {
-  if (mountsInside(place).length > 0) return "something is mounted inside";
+  const mounts = readMounts();
+  const unknown = whyMountsUnknown(mounts);
+  if (unknown !== null) return unknown.reason;
+  if (mountsInside(place, mounts).length > 0) return "something is mounted inside";
   const [holder] = findHolders(place).holders;
   if (holder !== undefined) return `process ${holder.pid} (${holder.command}) still has it or something in it open`;
   const since = BigInt(file.unchanged_since);

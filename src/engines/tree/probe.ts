@@ -5,7 +5,7 @@ import path from "node:path";
 import { throwIfAborted, toCairnError } from "../../errors.ts";
 import { destroySubvolume, isSubvolume, makeSubvolume } from "../../fs/btrfs.ts";
 import { removeLeftovers, temporaryName } from "../../fs/durable.ts";
-import { filesystemKind, mountOf, readMounts } from "../../fs/mounts.ts";
+import { filesystemKind, mountOf, readMounts, whyMountsUnknown } from "../../fs/mounts.ts";
 import { cloneTo, TIMES_WANTED } from "../../fs/reflink.ts";
 import { clearAway } from "../../fs/remove-all.ts";
 import { printablePath } from "../../fs/safe-path.ts";
@@ -43,6 +43,9 @@ export async function probeHolder(type: TreeHolder["type"], probe: Probe): Promi
   return answered(probe, async () => {
     if (type === "juicefs-clone" && mountOf(folder)?.type !== JUICEFS_MOUNT)
       return { reason: "the folder is not on a mount of JuiceFS" };
+    const isSnapshot = type === "btrfs-snapshot" && filesystemKind(folder).name === "btrfs";
+    const unknown = isSnapshot ? whyMountsUnknown() : null;
+    if (unknown !== null) return unknown;
     const apart = whyApart(type, folder, place);
     if (apart !== null) return pointsApart(apart, place);
     switch (type) {
@@ -159,6 +162,8 @@ export async function probeNewSubvolume(probe: Probe): Promise<ProbeAnswer> {
   const { folder, place, signal } = probe;
   return answered(probe, async () => {
     if (filesystemKind(folder).name !== "btrfs") return { reason: "the folder is not on btrfs" };
+    const unknown = whyMountsUnknown();
+    if (unknown !== null) return unknown;
     const apart = whyApart("btrfs-snapshot", folder, place);
     if (apart !== null) return pointsApart(apart, place);
     return inTemporary(place, async (work) => snapshotOfNew(work, signal));

@@ -1,0 +1,90 @@
+import assert from "node:assert/strict";
+import { execFileSync } from "node:child_process";
+import fs from "node:fs";
+import path from "node:path";
+import { test } from "node:test";
+import { nativeAvailable } from "../../src/native.ts";
+import { cairn, cairnOk } from "../fixtures/command.ts";
+import { assertFolder, readFolder } from "../fixtures/folder-state.ts";
+import { heldPlace } from "../fixtures/held-place.ts";
+import { whyProcStays, WITHOUT_PROC } from "../fixtures/without-proc.ts";
+
+/** The command in a chroot without /proc, in a workspace whose points are btrfs snapshots elsewhere. */
+
+const skip = whyProcStays() ?? (nativeAvailable() ? false : "needs native calls");
+/** In a process of its own: one that is there already does not see what is mounted later. */
+const CHROOT = { prefix: WITHOUT_PROC, own: true };
+const REASON = "there is no /proc here, so that what is mounted inside is not known";
+
+function makeSubvolume(place: string): void {
+  execFileSync("btrfs", ["subvolume", "create", place], { stdio: "ignore" });
+}
+
+function subvolumesOf(volume: string): string[] {
+  const listed = execFileSync("btrfs", ["subvolume", "list", volume], { encoding: "utf8" });
+  return listed.split("\n").flatMap((line) => line.split(" path ")[1] ?? []);
+}
+
+test("the store takes the content, and everything says why, where there is no /proc", { skip }, async (t) => {
+  const place = await heldPlace(t, { kind: "btrfs", engine: "btrfs-snapshot" });
+  if (place === null) return;
+  const { folder } = place;
+  fs.mkdirSync(path.join(folder, "d"));
+  fs.writeFileSync(path.join(folder, "d/file"), "first");
+  cairnOk(["-C", folder, "save"]);
+  const first = readFolder(folder);
+  fs.writeFileSync(path.join(folder, "d/file"), "second");
+  const saved = cairnOk(["-C", folder, "save"], CHROOT).data["save_point"] as Record<string, unknown>;
+  assert.deepEqual(saved["degraded"], [{ what: "btrfs-snapshot", reason: REASON }]);
+  assert.equal(saved["effective_engine"], "copy");
+  const said = (data: Record<string, unknown>): unknown =>
+    (data["engine_reasons"] as { chosen: boolean; reason: string }[]).find(({ chosen }) => chosen)?.reason;
+  for (const command of ["status", "doctor"])
+    assert.equal(said(cairnOk(["-C", folder, command], CHROOT).data), REASON, command);
+  const second = readFolder(folder);
+  cairnOk(["-C", folder, "restore", "head~1"], CHROOT);
+  assertFolder(folder, first, "restored");
+  cairnOk(["-C", folder, "undo"], CHROOT);
+  assertFolder(folder, second, "taken back");
+  cairnOk(["-C", folder, "cleanup", "--keep-last", "1", "--keep-undo", "0"], CHROOT);
+  assert.deepEqual(
+    subvolumesOf(folder).filter((name) => name.includes("points")),
+    [],
+    "the held tree is gone",
+  );
+  const after = cairnOk(["-C", folder, "save"]).data["save_point"] as Record<string, unknown>;
+  assert.equal(after["effective_engine"], "btrfs-snapshot");
+});
+
+test(
+  "a restore goes into subvolumes inside, and leaves nothing there, where there is no /proc",
+  { skip },
+  async (t) => {
+    const place = await heldPlace(t, { kind: "btrfs", engine: "btrfs-snapshot" });
+    if (place === null) return;
+    const { folder } = place;
+    makeSubvolume(path.join(folder, "sub"));
+    fs.mkdirSync(path.join(folder, "sub/d"));
+    fs.writeFileSync(path.join(folder, "sub/d/file"), "first");
+    cairnOk(["-C", folder, "save"], CHROOT);
+    const first = readFolder(folder);
+    fs.rmSync(path.join(folder, "sub/d"), { recursive: true });
+    fs.writeFileSync(path.join(folder, "sub/other"), "second");
+    const second = readFolder(folder);
+    cairnOk(["-C", folder, "restore", "head"], CHROOT);
+    assertFolder(folder, first, "restored");
+    cairnOk(["-C", folder, "undo"], CHROOT);
+    assertFolder(folder, second, "taken back");
+  },
+);
+
+test("a folder is not converted, and says why, where there is no /proc", { skip }, async (t) => {
+  const place = await heldPlace(t, { kind: "btrfs", engine: "btrfs-snapshot" });
+  if (place === null) return;
+  const plain = path.join(path.dirname(place.folder), "plain");
+  fs.mkdirSync(plain);
+  const { status, error } = cairn(["init", "--engine", "btrfs-snapshot", plain], CHROOT);
+  assert.equal(status, 2);
+  assert.match(error!.message, new RegExp(`plain cannot be held by snapshots: ${REASON}`));
+  assert.match(error!.hint!, /mount -t proc/);
+});
