@@ -1,3 +1,4 @@
+import { existsSync } from "node:fs";
 import { createRequire } from "node:module";
 
 /**
@@ -52,12 +53,16 @@ export function nativeAvailable(): boolean {
   return koffi() !== null;
 }
 
+let goesBelow: boolean | undefined;
+
 /**
- * True where calls that only Linux has may be made, and /proc tells of descriptors. `CAIRN_NO_NATIVE=linux` turns these
- * off and leaves what macOS has too, so that most of what runs there is tested on Linux.
+ * True where calls that only Linux has may be made, or /proc leads to what is below descriptors. Without either Linux is
+ * as macOS is without native calls. `CAIRN_NO_NATIVE=linux` turns these off and leaves what macOS has too, so that most of
+ * what runs there is tested on Linux.
  */
 export function onLinux(): boolean {
-  return process.platform === "linux" && process.env["CAIRN_NO_NATIVE"] !== "linux";
+  if (process.platform !== "linux" || process.env["CAIRN_NO_NATIVE"] === "linux") return false;
+  return (goesBelow ??= existsSync("/proc/self/fd") || nativeAvailable());
 }
 
 /**

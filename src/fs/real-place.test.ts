@@ -1,6 +1,6 @@
 import assert from "node:assert/strict";
 import { closeSync, lchownSync, mkdirSync, mkdtempSync, realpathSync, renameSync, rmSync, symlinkSync } from "node:fs";
-import { tmpdir } from "node:os";
+import { constants, tmpdir } from "node:os";
 import { join } from "node:path";
 import { test, type TestContext } from "node:test";
 import { fallbackSyscalls } from "./syscalls-fallback.ts";
@@ -66,7 +66,7 @@ test("what was opened is not taken for what lies at its path now", (t) => {
   for (const sys of [syscalls(), fallbackSyscalls()]) {
     requireOwnWay(sys, fd, place);
     renameSync(join(folder, "h/p"), join(folder, "h/q"));
-    assert.throws(() => requireOwnWay(sys, fd, place), isConflict);
+    assert.throws(() => requireOwnWay(sys, fd, place), { code: "not_found", message: /main name by name: ENOENT$/ });
     symlinkSync("q", join(folder, "h/p"));
     requireOwnWay(sys, fd, place);
     rmSync(join(folder, "h/p"));
@@ -75,4 +75,18 @@ test("what was opened is not taken for what lies at its path now", (t) => {
     rmSync(join(folder, "h/p"), { recursive: true });
     renameSync(join(folder, "h/q"), join(folder, "h/p"));
   }
+});
+
+test("why it cannot be looked at again where it lies is said as the system says it", (t) => {
+  const folder = scratch(t);
+  const links = join(folder, "links");
+  mkdirSync(links);
+  symlinkSync("../v", join(links, "41"));
+  for (let each = 40; each >= 0; each--) symlinkSync(`./${each + 1}/`, join(links, String(each)));
+  inDirectory(join(folder, "v/main"), (fd) => {
+    requireOwnWay(syscalls(), fd, join(links, "2/main"));
+    assert.throws(() => requireOwnWay(syscalls(), fd, join(links, "0/main")), { details: { errno: "ELOOP" } });
+    const noMore = { ...syscalls(), open: () => -constants.errno.EMFILE };
+    assert.throws(() => requireOwnWay(noMore, fd, join(links, "41/main")), { details: { errno: "EMFILE" } });
+  });
 });

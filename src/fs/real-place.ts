@@ -3,6 +3,7 @@ import { CairnError } from "../errors.ts";
 import { type Arena, newArena, onLinux } from "../native.ts";
 import { ELOOP, ENAMETOOLONG, ENOTDIR } from "./errno.ts";
 import { printablePath } from "./safe-path.ts";
+import { syscallError } from "./syscall-error.ts";
 import { AT_FDCWD, newStatBuffer, OPEN, STAT, type StatBuffer, type Syscalls, TYPE } from "./syscall-abi.ts";
 
 /** Whether what was opened by a path is what lies there, or what somebody had a link lead to meanwhile. */
@@ -11,8 +12,10 @@ const SLASH = 0x2f;
 const ROOT = Buffer.from("/");
 const PATH_ROOM = 4096;
 const MOST_LINKS = 40;
+/** What opens a directory that may be searched and not read; older kernels of macOS pass it over. */
+const SEARCH: Partial<Record<NodeJS.Platform, number>> = { linux: OPEN.PATH, darwin: OPEN.DARWIN_SEARCH };
 /** One more name on the way: may be searched only, and is no link. */
-const STEP = fs.constants.O_DIRECTORY | fs.constants.O_NOFOLLOW | (process.platform === "linux" ? OPEN.PATH : 0);
+const STEP = fs.constants.O_DIRECTORY | fs.constants.O_NOFOLLOW | (SEARCH[process.platform] ?? 0);
 const THROUGH_DESCRIPTOR = /^\/proc\/self\/fd\/\d+(?:\/[^/]*)?$/;
 
 /**
@@ -26,7 +29,7 @@ export function requireOwnWay(sys: Syscalls, fd: number, path: string | Buffer):
   // One call, in all but a few cases: the kernel's name of it has no link in it.
   if (isNameOf(fd, bytes) || THROUGH_DESCRIPTOR.test(bytes.toString("latin1"))) return;
   const again = new OwnWay(sys).open(bytes);
-  if (again < 0) throw movedAway(bytes);
+  if (again < 0) throw syscallError(again, `open ${printablePath(bytes)} name by name`);
   const [one, other] = [fs.fstatSync(fd, { bigint: true }), fs.fstatSync(again, { bigint: true })];
   sys.close(again);
   if (one.dev !== other.dev || one.ino !== other.ino) throw movedAway(bytes);
@@ -63,8 +66,9 @@ class OwnWay {
       let next = this.#step(fd, name!);
       rest = others;
       if (next === ENOTDIR || next === ELOOP) {
-        const target = links++ < MOST_LINKS ? this.#targetOf(fd, { name: name!, path }) : null;
-        if (target !== null) {
+        const target = this.#targetOf(fd, { name: name!, path });
+        if (target !== null && links++ >= MOST_LINKS) next = ELOOP;
+        else if (target !== null) {
           next = this.#step(target[0] === SLASH ? AT_FDCWD : fd, target[0] === SLASH ? ROOT : Buffer.from("."));
           rest = [...namesOf(target), ...others];
         }

@@ -104,6 +104,8 @@ export type NameCalls = Omit<
 export const OPEN = {
   CLOEXEC: 0o2000000,
   PATH: 0o10000000,
+  /** O_SEARCH of macOS, with O_DIRECTORY. */
+  DARWIN_SEARCH: 0x40000000,
 } as const;
 
 export const RENAME = { NOREPLACE: 1, EXCHANGE: 2 } as const;

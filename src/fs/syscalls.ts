@@ -1,5 +1,5 @@
 import fs from "node:fs";
-import { codeOfErrno, CairnError, hintOfErrno } from "../errors.ts";
+import { CairnError } from "../errors.ts";
 import {
   type Arena,
   arenaOver,
@@ -29,8 +29,10 @@ import {
 } from "./syscall-abi.ts";
 import { withoutShadows } from "./shadow-attributes.ts";
 import { fallbackSyscalls, holdDirectory } from "./syscalls-fallback.ts";
+import { syscallError } from "./syscall-error.ts";
 
 export * from "./syscall-abi.ts";
+export * from "./syscall-error.ts";
 
 const AT_SYMLINK_NOFOLLOW = 0x100;
 const AT_REMOVEDIR = 0x200;
@@ -240,32 +242,6 @@ let chosen: Syscalls | null = null;
 export function syscalls(): Syscalls {
   chosen ??= nativeAvailable() && onLinux() ? nativeSyscalls() : fallbackSyscalls();
   return chosen;
-}
-
-const ERRNO_NAMES = new Map<number, string>();
-/** The name of an errno value, e.g. 2 → `ENOENT`. */
-export function errnoName(errno: number): string {
-  if (ERRNO_NAMES.size === 0) {
-    for (const [name, value] of Object.entries(osErrno())) if (!ERRNO_NAMES.has(value)) ERRNO_NAMES.set(value, name);
-  }
-  return ERRNO_NAMES.get(errno) ?? `errno ${errno}`;
-}
-
-function osErrno(): Record<string, number> {
-  return (process.getBuiltinModule("node:os").constants.errno as unknown as Record<string, number>) ?? {};
-}
-
-/** A CairnError for a negative result. */
-export function syscallError(
-  result: number,
-  doing: string,
-  hint: string | undefined = hintOfErrno(errnoName(-result)),
-): CairnError {
-  const name = errnoName(-result);
-  return new CairnError(codeOfErrno(name), `${doing}: ${name}`, {
-    ...(hint === undefined ? {} : { hint }),
-    details: { errno: name },
-  });
 }
 
 /**

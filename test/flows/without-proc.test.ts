@@ -8,6 +8,7 @@ import { cairn, cairnOk } from "../fixtures/command.ts";
 import { assertFolder, readFolder } from "../fixtures/folder-state.ts";
 import { heldPlace } from "../fixtures/held-place.ts";
 import { whyProcStays, WITHOUT_PROC } from "../fixtures/without-proc.ts";
+import { newFolder } from "../fixtures/work.ts";
 
 /** The command in a chroot without /proc, in a workspace whose points are btrfs snapshots elsewhere. */
 
@@ -88,3 +89,20 @@ test("a folder is not converted, and says why, where there is no /proc", { skip 
   assert.match(error!.message, new RegExp(`plain cannot be held by snapshots: ${REASON}`));
   assert.match(error!.hint!, /mount -t proc/);
 });
+
+test(
+  "a folder is saved and restored where there are neither /proc nor native calls",
+  { skip: whyProcStays() ?? false },
+  () => {
+    const folder = newFolder();
+    fs.mkdirSync(path.join(folder, "d"));
+    fs.writeFileSync(path.join(folder, "d/file"), "first");
+    const bare = { ...CHROOT, env: { CAIRN_NO_NATIVE: "1" } };
+    cairnOk(["save", folder], bare);
+    fs.rmSync(path.join(folder, "d"), { recursive: true });
+    fs.writeFileSync(path.join(folder, "other"), "second");
+    const { status, error } = cairn(["-C", folder, "restore", "head"], bare);
+    assert.deepEqual([status, error], [10, null], "times are not exact without native calls");
+    assert.deepEqual([...readFolder(folder).keys()].toSorted(), ["", "d", "d/file"]);
+  },
+);
