@@ -1,6 +1,7 @@
 import { CairnError, codeOfErrno, hintOfErrno } from "../errors.ts";
 
 const ERRNO_NAMES = new Map<number, string>();
+
 /** The name of an errno value, e.g. 2 → `ENOENT`. */
 export function errnoName(errno: number): string {
   if (ERRNO_NAMES.size === 0) {

@@ -187,10 +187,7 @@ test("a repair of snapshots that is killed leaves the old ones or the new ones t
 
 test("a rewrite that is killed leaves the old snapshots or the new ones too, and the next one ends it", () => {
   const { place, ids } = SCENE;
-  const args = (at: TestRepository): string[] => [
-    ...["backup", "rewrite", "--exclude", "lost", "--forget"],
-    ...at.options,
-  ];
+  const args = (at: TestRepository): string[] => ["backup", "rewrite", "--exclude", "lost", "--forget", ...at.options];
   const passes = [
     "rewrite-snapshots.manifests-written",
     "rewrite-snapshots.snapshot-written",
