@@ -34,6 +34,7 @@ import {
 import type { FoundWorkspace } from "./find-workspace.ts";
 import { finishReleases, leftReleases, lockRegistry, registerWorkspace, userStateDirectory } from "./registry.ts";
 import { isReleased, withoutRelease } from "./released.ts";
+import { textOf } from "./text-paths.ts";
 import { lockingOf } from "./workspace.ts";
 
 export interface AdoptFolderOptions {
@@ -236,10 +237,11 @@ function isFree(path: string): boolean {
 
 /**
  * The self-contained layout: `<path>/main` and `<path>/.cairn`. The path must be absent or empty. Of several
- * processes one makes it and all get it. Throws `already_exists` for a folder with other things in it.
+ * processes one makes it and all get it. Throws `already_exists` for a folder with other things in it, `unsupported` for a
+ * path that is not UTF-8.
  */
 export async function initSelfContained(path: string, options: InitFolderOptions): Promise<Adopted> {
-  const root = realPathOf(path).toString("utf8");
+  const root = textOf(realPathOf(path));
   const controlRoot = join(root, SELF_CONTAINED_CONTROL);
   const made = (): FoundWorkspace | null =>
     existsSync(controlPaths(controlRoot).file) ? findWorkspace(root, { exact: true }) : null;

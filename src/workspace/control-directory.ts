@@ -27,6 +27,7 @@ import type { ControlId, WorkspaceId } from "../ids.ts";
 import { MOUNT_CONTROL, checkWorkspaceName, controlPaths, workspaceNameOf, workspacePaths } from "./control-layout.ts";
 import type { ControlPaths, WorkspacePaths } from "./control-layout.ts";
 import { readRecord } from "./read-record.ts";
+import { requireTextAbove } from "./text-paths.ts";
 import { writeRecord } from "./write-record.ts";
 import { clearAway } from "../fs/remove-all.ts";
 
@@ -148,13 +149,15 @@ export interface CreatedControl {
 
 /**
  * Makes a control directory whole under a temporary name and then gives it its own. Of any number of processes
- * one wins, the others get its directory. Throws `already_exists` when the place holds something else.
+ * one wins, the others get its directory. Throws `already_exists` when the place holds something else, `unsupported` where
+ * a name above it is not UTF-8.
  */
 export async function createControlDirectory(root: string, options: NewControl): Promise<CreatedControl> {
   const given = controlPaths(root);
   const present = readControl(given);
   if (present !== null) return { control: given, file: present, created: false };
   refuseOccupied(root);
+  requireTextAbove(root);
   const above = dirname(root);
   durableMkdir(above, { mode: basename(above) === MOUNT_CONTROL ? 0o755 : 0o700 });
   // The links on the way here are taken once, whoever's they are.

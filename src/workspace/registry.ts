@@ -22,6 +22,7 @@ import { removeAll } from "../fs/remove-all.ts";
 import { printablePath, rawBytes } from "../fs/safe-path.ts";
 import { hintOfOthers, unlessOthersWrote } from "./not-the-owner.ts";
 import type { RawPath } from "../fs/safe-path.ts";
+import { requireWhole } from "./text-paths.ts";
 
 /** The user's registry: one small file per folder, named by the hash of the folder's real path. */
 
@@ -323,6 +324,7 @@ export async function lockRegistry(options: AcquireOptions = {}): Promise<Lock> 
 
 /** In containers the home directory is often one that nobody may write to. */
 function makeStateDirectory(): void {
+  requireWhole(userStateDirectory());
   try {
     durableMkdir(userStateDirectory());
   } catch (error) {
