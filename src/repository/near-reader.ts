@@ -1,8 +1,9 @@
 import { objectIdOf } from "../ids.ts";
 import type { BlobIndex } from "./blob-index.ts";
 import { type BlobPlace, BlobReader } from "./blob-reader.ts";
-import type { ReadTree } from "./live.ts";
+import type { ReadTree, TreePlace } from "./live.ts";
 import { type NearPacks, packEnds, type WantedRange } from "./near-packs.ts";
+import type { OtherCopies } from "./other-copies.ts";
 import type { Repository } from "./repository.ts";
 
 export interface NearReaderOptions {
@@ -10,6 +11,8 @@ export interface NearReaderOptions {
   near: NearPacks;
   /** How much of a pack is brought for the first tree that is wanted of it, in bytes by the pack's name; see `treePackEnds`. */
   ends: ReadonlyMap<string, number>;
+  /** Where that is looked for which is damaged; absent: nowhere. */
+  copies?: OtherCopies | undefined;
   signal?: AbortSignal | undefined;
 }
 
@@ -40,22 +43,57 @@ export class NearReader {
     this.#reader = new BlobReader({ keys: repository.keys, openPack: (pack) => near.open(pack) });
   }
 
-  /** A tree's plaintext; a fresh copy. `damaged` when it is not there or not what was written. */
+  /** A tree's plaintext; a fresh copy. `damaged` when it is not there or not what was written, and no copy of it is. */
   readonly readTree: ReadTree = (place, next) => {
-    if (this.#options.near.isLocal) return this.#reader.read(place);
-    return this.#fetchTree(place, next).then(() => this.#reader.read(place));
+    if (!this.#options.near.isLocal) return this.#farTree(place, next, (there) => this.#reader.read(there));
+    const { copies } = this.#options;
+    if (copies === undefined) return this.#reader.read(place);
+    try {
+      return this.#reader.read(copies.placeOf(place));
+    } catch (error) {
+      return copies.read(place, error);
+    }
   };
 
   /** The same where it was decoded, good until the next read: a walk over many large trees leaves no copies behind. */
   readonly viewTree: ReadTree = (place, next) => {
-    if (this.#options.near.isLocal) return this.#reader.view(place);
-    return this.#fetchTree(place, next).then(() => this.#reader.view(place));
+    if (!this.#options.near.isLocal) return this.#farTree(place, next, (there) => this.#reader.view(there));
+    const { copies } = this.#options;
+    if (copies === undefined) return this.#reader.view(place);
+    try {
+      return this.#reader.view(copies.placeOf(place));
+    } catch (error) {
+      return copies.read(place, error);
+    }
   };
 
   /** Any blob's plaintext; a fresh copy. */
   async read(place: BlobPlace): Promise<Uint8Array> {
-    await this.#fetch(place, { offset: place.offset, length: place.length });
-    return this.#reader.read(place);
+    const { copies } = this.#options;
+    const there = copies?.placeOf(place) ?? place;
+    try {
+      await this.#fetch(there, { offset: there.offset, length: there.length });
+      return this.#reader.read(there);
+    } catch (error) {
+      if (copies === undefined) throw error;
+      return copies.read(place, error);
+    }
+  }
+
+  async #farTree(
+    place: TreePlace,
+    next: Parameters<ReadTree>[1],
+    read: (place: TreePlace) => Uint8Array,
+  ): Promise<Uint8Array> {
+    const { copies } = this.#options;
+    const there = copies?.placeOf(place) ?? place;
+    try {
+      await this.#fetchTree(there, next);
+      return read(there);
+    } catch (error) {
+      if (copies === undefined) throw error;
+      return copies.read(place, error);
+    }
   }
 
   async #fetchTree(place: BlobPlace, next: () => Iterable<Uint8Array> = () => []): Promise<void> {
@@ -92,5 +130,6 @@ export class NearReader {
 
   close(): void {
     this.#reader.close();
+    this.#options.copies?.close();
   }
 }

@@ -2,19 +2,22 @@ import type { BlobIndex } from "../../repository/blob-index.ts";
 import { LiveSet } from "../../repository/live.ts";
 import type { NearPacks } from "../../repository/near-packs.ts";
 import { NearReader, treePackEnds } from "../../repository/near-reader.ts";
+import type { OtherCopies } from "../../repository/other-copies.ts";
 import type { DamagedFile, ListedSnapshot, Repository, SnapshotListing } from "../../repository/repository.ts";
 import type { RepositoryLock } from "../../repository/locks.ts";
 import type { StoredFile } from "../../repository/storage/storage.ts";
 import type { CallOptions } from "../contract.ts";
 import type { FetchArea } from "./fetch-area.ts";
 import { readableOf } from "./find-snapshot.ts";
-import { indexWithout, missingHere, readFromWhatIsThere } from "./lost-packs.ts";
+import { copiesOf, indexWithout, missingHere, readFromWhatIsThere } from "./lost-packs.ts";
 import type { RepositoryAccess } from "./repository-access.ts";
 
 export interface Look {
   readonly reader: NearReader;
   readonly index: BlobIndex;
   readonly near: NearPacks;
+  /** Of what is damaged; `reader` reads them by itself. */
+  readonly copies: OtherCopies;
 }
 
 /** Runs work that reads trees and blobs, under a shared lock where this user may write one. */
@@ -152,9 +155,10 @@ export async function lookingBy<T>(
 ): Promise<T> {
   const near = options.area?.near(access, index) ?? access.near();
   const ends = treePackEnds(near, index);
-  const reader = new NearReader({ repository: access.repository, near, ends, signal: options.signal });
+  const copies = copiesOf(access, { index, near }, options);
+  const reader = new NearReader({ repository: access.repository, near, ends, copies, signal: options.signal });
   try {
-    return await work({ reader, index, near });
+    return await work({ reader, index, near, copies });
   } finally {
     reader.close();
   }

@@ -4,7 +4,8 @@ import { toCairnError } from "../../errors.ts";
 import { plural } from "../../formats/sizes.ts";
 import { objectIdOf } from "../../ids.ts";
 import { BlobIndex } from "../../repository/blob-index.ts";
-import { lostPacks, packEnds } from "../../repository/near-packs.ts";
+import { lostPacks, type NearPacks, packEnds } from "../../repository/near-packs.ts";
+import { type FoundCopy, OtherCopies } from "../../repository/other-copies.ts";
 import { packSizes } from "../../repository/storage/storage.ts";
 import type { CallOptions } from "../contract.ts";
 import type { RepositoryAccess } from "./repository-access.ts";
@@ -85,6 +86,19 @@ export async function indexWithout(
     `${location} has lost ${plural(lost.size, "pack")}: what is needed of that now is stored again; \`cairn backup verify\` says what else it costs`,
   );
   return BlobIndex.without(lost, repository, signal);
+}
+
+/** Says of each damaged pack that what it held is read from others. */
+export function copiesOf(
+  { location, repository }: RepositoryAccess,
+  { index, near }: { index: BlobIndex; near: NearPacks },
+  { signal, onWarning }: CallOptions,
+): OtherCopies {
+  const onFound = ({ damagedPack }: FoundCopy): void =>
+    onWarning?.(
+      `pack ${damagedPack.slice(0, 12)} of ${location} is damaged or missing: what is needed of it is read from other packs, as far as they have it too; \`cairn backup repair packs\` mends that`,
+    );
+  return new OtherCopies({ repository, index, near, signal, onFound });
 }
 
 /** What lies in a pack that a local storage misses, and in another one too since it was stored again, is read from that. */

@@ -175,8 +175,7 @@ class SnapshotRestore {
     const { partial, resumes } = folder.begin(options.onWarning);
     try {
       const write = async (): Promise<Written> => {
-        const all = await this.#fetchAndWrite(plan, partial.staging, resumes);
-        this.#parts.earlier?.settle(all.written);
+        const all = await this.#writeAll(plan, partial.staging, resumes);
         // Where the whole will not be proven, trees are read once more to compare with.
         if (!this.#isCompared(all.leftOut)) this.#parts.readNoMore();
         failpoint("restore-backup.written");
@@ -207,7 +206,7 @@ class SnapshotRestore {
     const { target } = this.#parts;
     const plan = await this.#plan();
     requireRoomAt(target, this.#bytesOf(plan));
-    const { leftOut } = await this.#flushedAndProven(target, async () => this.#fetchAndWrite(plan, target, false));
+    const { leftOut } = await this.#flushedAndProven(target, async () => this.#writeAll(plan, target, false));
     append(leftOut, this.#setRoot(target));
     return { leftOut };
   }
@@ -251,9 +250,8 @@ class SnapshotRestore {
   }
 
   /** All that is needed, walked once; of chosen paths only what is below them. What is not there is met when it is written. */
-  async #plan(): Promise<TransferPlan> {
+  async #plan(paths = this.#written()): Promise<TransferPlan> {
     const { index, reader, content, options } = this.#parts;
-    const paths = this.#written();
     return planTransfer(index, new BlobIndex(), {
       roots: [content.root],
       only: paths === null ? undefined : new PathSelection(paths),
@@ -276,8 +274,43 @@ class SnapshotRestore {
     return paths ?? (content.only === null ? null : [content.only]);
   }
 
+  /**
+   * All that can be had. Where something was damaged that other packs have too, all is written once more over what is there,
+   * of which only that is missing.
+   */
+  async #writeAll(plan: TransferPlan | null, folder: Buffer, resumes: boolean): Promise<Written> {
+    const { copies, paths } = this.#parts;
+    const { manifest, manifestDamage } = this.#parts.content;
+    // Trees that were read by now.
+    const isMoved = copies.settle();
+    const first = await this.#fetchAndWrite(isMoved && plan !== null ? await this.#plan() : plan, folder, resumes);
+    this.#parts.earlier?.settle(first);
+    let written = first;
+    while (written.damaged.length > 0 && (await this.#findCopies(written))) {
+      written = await this.#fetchAndWrite(plan === null ? null : await this.#plan(), folder, true);
+      written = { ...written, keptBytes: first.keptBytes };
+    }
+    const whole = written.damaged.find(({ path }) => path.length === 0);
+    if (whole !== undefined) throw this.#nothingOf(whole.detail);
+    const leftOut: LeftOut[] = [
+      ...(manifestDamage === null ? [] : [withoutManifest(manifestDamage)]),
+      ...written.damaged.map(({ path, detail }) => ({ ...displayPath(path), reason: "damaged" as const, detail })),
+      ...written.notSet.map(notSetEntry).map(publicLeftOut),
+      ...lackingIn(manifest, paths).map(publicLeftOut),
+    ];
+    return { written, leftOut };
+  }
+
+  /** True where other packs have something of what was damaged, which is read from them now. */
+  async #findCopies({ damaged }: WriteTreeResult): Promise<boolean> {
+    const { copies } = this.#parts;
+    const { entries } = await this.#plan(damaged.map(({ path }) => path));
+    await copies.seek(entries);
+    return copies.settle();
+  }
+
   /** What fails of both ends both: nothing is fetched into a folder that is given up. */
-  async #fetchAndWrite(plan: TransferPlan | null, folder: Buffer, resumes: boolean): Promise<Written> {
+  async #fetchAndWrite(plan: TransferPlan | null, folder: Buffer, resumes: boolean): Promise<WriteTreeResult> {
     const { near, index, options } = this.#parts;
     if (near.isLocal || plan === null) return this.#write(folder, { resumes, fetch: null });
     const stop = new AbortController();
@@ -295,13 +328,13 @@ class SnapshotRestore {
     }
   }
 
-  async #write(folder: Buffer, how: { resumes: boolean; fetch: PackFetch | null }): Promise<Written> {
-    const { access, index, near, content, paths, options } = this.#parts;
+  async #write(folder: Buffer, how: { resumes: boolean; fetch: PackFetch | null }): Promise<WriteTreeResult> {
+    const { access, index, near, content, options } = this.#parts;
     const blobs = new BlobReader({ keys: access.repository.keys, openPack: (pack) => near.open(pack) });
-    const { manifest, manifestDamage } = content;
+    const { manifest } = content;
     const { resumes, fetch } = how;
     try {
-      const written = await writeTree({
+      return await writeTree({
         keys: access.repository.keys,
         index,
         packs: near.folder,
@@ -323,15 +356,6 @@ class SnapshotRestore {
           if (fetch === null || fetch.isOver) options.onProgress?.({ phase: "restoring", done, bytes });
         }),
       });
-      const whole = written.damaged.find(({ path }) => path.length === 0);
-      if (whole !== undefined) throw this.#nothingOf(whole.detail);
-      const leftOut: LeftOut[] = [
-        ...(manifestDamage === null ? [] : [withoutManifest(manifestDamage)]),
-        ...written.damaged.map(({ path, detail }) => ({ ...displayPath(path), reason: "damaged" as const, detail })),
-        ...written.notSet.map(notSetEntry).map(publicLeftOut),
-        ...lackingIn(manifest, paths).map(publicLeftOut),
-      ];
-      return { written, leftOut };
     } finally {
       blobs.close();
     }

@@ -72,14 +72,15 @@ async function* pieces(
   { repository }: RepositoryAccess,
   { look, content, signal }: { look: Look; content: Uint8Array; signal: AbortSignal | undefined },
 ): AsyncGenerator<Uint8Array> {
-  const { near, index } = look;
+  const { near, index, copies } = look;
   const pace = newPacer(signal);
   for (let at = 0; at < content.length;) {
     const window = windowFrom(look, content, at);
     // It holds packs open, and those of a window go with it.
-    const reader = new NearReader({ repository, near, ends: new Map(), signal });
+    const reader = new NearReader({ repository, near, ends: new Map(), copies, signal });
     try {
-      await near.fetch(window.ranges, { signal });
+      // What is not there is met when it is read.
+      await near.fetch(window.ranges, { signal, lenient: true });
       for (; at < window.end; at += 32) {
         await pace();
         yield await readBlob({ reader, index }, content.subarray(at, at + 32), DATA_BLOB);

@@ -1,4 +1,4 @@
-import { chmodSync, mkdirSync, readdirSync, readFileSync, writeFileSync } from "node:fs";
+import { chmodSync, mkdirSync, readdirSync, readFileSync, renameSync, rmSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import type { TestContext } from "node:test";
 import { openStorage } from "../../compose.ts";
@@ -185,6 +185,50 @@ export async function withAnotherPiece(
   return withNode(opened, snapshotId, path, async ({ size }, { add }) => {
     return { ...more, content: add("data", Buffer.alloc(size, "another "), id) };
   });
+}
+
+/**
+ * Two backups of the folder that hold each blob twice, as two at the same time make them: the second does not know the
+ * first one's index files. Returns the packs of each.
+ */
+export async function storedTwice({ client, repository, place, root }: BackupScene): Promise<[string[], string[]]> {
+  await client.createBackup(repository, { save: true });
+  const first = packFiles(place);
+  const [index, aside] = [join(place, "index"), join(root, "aside")];
+  renameSync(index, aside);
+  mkdirSync(index);
+  rmSync(process.env["XDG_CACHE_HOME"]!, { recursive: true });
+  await client.createBackup(repository, { tags: ["again"] });
+  for (const name of readdirSync(aside)) renameSync(join(aside, name), join(index, name));
+  return [first, packFiles(place).filter((file) => !first.includes(file))];
+}
+
+function packFiles(place: string): string[] {
+  const entries = readdirSync(join(place, "data"), { recursive: true, withFileTypes: true });
+  return entries.filter((entry) => entry.isFile()).map(({ parentPath, name }) => join(parentPath, name));
+}
+
+/** Runs work while these packs are lost, or have other bytes from 20 on: in the first blob of each, or in all of them. */
+export async function whileSpoilt<T>(
+  files: readonly string[],
+  how: "lost" | "first blob" | "all blobs",
+  work: () => Promise<T>,
+): Promise<T> {
+  const kept = files.map((file) => ({ file, bytes: readFileSync(file) }));
+  for (const { file, bytes } of kept) {
+    chmodSync(file, 0o600);
+    if (how === "lost") rmSync(file);
+    else
+      writeFileSync(
+        file,
+        bytes.map((byte, at) => (at === 20 || (at > 20 && how === "all blobs") ? byte ^ 1 : byte)),
+      );
+  }
+  try {
+    return await work();
+  } finally {
+    for (const { file, bytes } of kept) writeFileSync(file, bytes);
+  }
 }
 
 /** Flips a byte of a blob where it lies. */

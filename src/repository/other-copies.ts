@@ -1,0 +1,257 @@
+import { CairnError, throwIfAborted, toCairnError } from "../errors.ts";
+import { objectIdOf } from "../ids.ts";
+import { type BlobIndex, type BlobPlaceOf, DATA_BLOB, TREE_BLOB } from "./blob-index.ts";
+import { type BlobPlace, BlobReader } from "./blob-reader.ts";
+import { eachIndexFile, type IndexedPack } from "./index-set.ts";
+import { tellsOfDamage } from "./live.ts";
+import type { NearPacks, WantedRange } from "./near-packs.ts";
+import type { Repository } from "./repository.ts";
+import { isPlacedAt } from "./sweep-plan.ts";
+import { addWanted } from "./transfer.ts";
+
+/** A blob that is damaged or missing where the index has it, and sound in another pack. */
+export interface FoundCopy {
+  readonly entry: number;
+  /** What is wrong where the index had it. */
+  readonly error: CairnError;
+  /** Names of both packs. */
+  readonly damagedPack: string;
+  readonly soundPack: string;
+}
+
+export interface OtherCopiesOptions {
+  repository: Repository;
+  index: BlobIndex;
+  near: NearPacks;
+  signal?: AbortSignal | undefined;
+  /** Told once of each pack that is damaged or missing, and of which something was found elsewhere. */
+  onFound?: ((copy: FoundCopy) => void) | undefined;
+}
+
+/** So much is brought at once of what is looked at, from far away. */
+const BATCH_BYTES = 32 * 1024 * 1024;
+const NONE = 0;
+
+/**
+ * Where blobs lie beside the places that an index has of them: in packs of backups that ran at the same time, or that were
+ * stored again. Read from the index files when something is met that is damaged, and not before. What is found to be sound
+ * there is read there from then on; the index says so once `settle` was called.
+ */
+export class OtherCopies {
+  readonly #options: OtherCopiesOptions;
+  readonly #reader: BlobReader;
+  /** By entry; the ones that the index has of them meanwhile, too. */
+  readonly #found = new Map<number, FoundCopy & { readonly place: BlobPlaceOf }>();
+  readonly #toSettle = new Set<number>();
+  readonly #told = new Set<string>();
+  #places: Places | null = null;
+
+  constructor(options: OtherCopiesOptions) {
+    const { repository, near } = options;
+    this.#options = options;
+    this.#reader = new BlobReader({ keys: repository.keys, openPack: (pack) => near.open(pack) });
+  }
+
+  /** All that was found, by entry. */
+  get found(): ReadonlyMap<number, FoundCopy> {
+    return this.#found;
+  }
+
+  /** The plaintext of a blob that could not be read at its place, which is told by `error`: a copy, or thrown is that. */
+  async read(place: BlobPlace, error: unknown): Promise<Uint8Array> {
+    const known = toCairnError(error);
+    if (!tellsOfDamage(known)) throw error;
+    for (const entry of this.#entriesOf(place)) {
+      const plain = await this.#seekFor(entry, known);
+      if (plain !== null) return plain;
+    }
+    throw error;
+  }
+
+  /** Where a blob is read from by now: where it was found, or the same place. */
+  placeOf<Place extends BlobPlace>(place: Place): Place {
+    if (this.#found.size === 0) return place;
+    for (const entry of this.#entriesOf(place)) {
+      const found = this.#found.get(entry)?.place;
+      if (found === undefined) continue;
+      const { pack, offset, length, uncompressedLength } = found;
+      return { ...place, pack, offset, length, uncompressedLength };
+    }
+    return place;
+  }
+
+  /**
+   * Finds sound copies of those of these entries that cannot be read where the index has them, as far as they are in other
+   * packs too. Returns how many were found.
+   */
+  async seek(entries: Iterable<number>): Promise<number> {
+    const places = await this.#load();
+    const before = this.#found.size;
+    let batch: number[] = [];
+    let bytes = 0;
+    const { index } = this.#options;
+    for (const entry of entries) {
+      if (this.#found.has(entry) || places.firstOf(entry) === NONE) continue;
+      batch.push(entry);
+      bytes += index.table.lengthOf[entry]!;
+      if (bytes < BATCH_BYTES) continue;
+      await this.#seekBatch(batch);
+      batch = [];
+      bytes = 0;
+    }
+    await this.#seekBatch(batch);
+    return this.#found.size - before;
+  }
+
+  /** The index has from now on what was found. Nobody else uses it meanwhile. True where it did not before. */
+  settle(): boolean {
+    const { index } = this.#options;
+    const changes = this.#toSettle.size > 0;
+    for (const entry of this.#toSettle) index.relocate(entry, this.#found.get(entry)!.place);
+    this.#toSettle.clear();
+    return changes;
+  }
+
+  close(): void {
+    this.#reader.close();
+  }
+
+  #entriesOf({ id }: BlobPlace): number[] {
+    if (id === undefined) return [];
+    return [TREE_BLOB, DATA_BLOB].map((type) => this.#options.index.lookup(id, 0, type)).filter((entry) => entry >= 0);
+  }
+
+  async #seekBatch(entries: readonly number[]): Promise<void> {
+    const { index, signal } = this.#options;
+    await this.#bring(entries.map((entry) => index.place(entry)));
+    const unsound: { entry: number; error: CairnError }[] = [];
+    for (const entry of entries) {
+      throwIfAborted(signal);
+      const read = await this.#readAt(entry, index.place(entry));
+      if (read instanceof CairnError) unsound.push({ entry, error: read });
+    }
+    const places = await this.#load();
+    await this.#bring(unsound.map(({ entry }) => places.place(places.firstOf(entry))));
+    for (const { entry, error } of unsound) {
+      throwIfAborted(signal);
+      await this.#seekFor(entry, error);
+    }
+  }
+
+  /** In few requests where packs are far away; what is not there is met when it is read. */
+  async #bring(places: readonly Omit<BlobPlaceOf, "type">[]): Promise<void> {
+    const { near, signal } = this.#options;
+    if (near.isLocal) return;
+    const wanted: WantedRange[] = [];
+    const sorted = places.toSorted((a, b) => Buffer.compare(a.pack, b.pack) || a.offset - b.offset);
+    for (const { pack, offset, length } of sorted) addWanted(wanted, { pack: objectIdOf(pack), offset, length });
+    await near.fetch(wanted, { lenient: true, signal });
+  }
+
+  /** The content of the first sound one of an entry's other places, which is the one that is read from now on. */
+  async #seekFor(entry: number, error: CairnError): Promise<Uint8Array | null> {
+    const { index, onFound } = this.#options;
+    const places = await this.#load();
+    for (let row = places.firstOf(entry); row !== NONE; row = places.nextOf(row)) {
+      const place = { ...places.place(row), type: index.place(entry).type };
+      const read = await this.#readAt(entry, place);
+      if (read instanceof CairnError) continue;
+      const damagedPack = objectIdOf(index.place(entry).pack);
+      const found = { entry, error, damagedPack, soundPack: objectIdOf(place.pack), place };
+      this.#found.set(entry, found);
+      this.#toSettle.add(entry);
+      if (!this.#told.has(damagedPack)) onFound?.(found);
+      this.#told.add(damagedPack);
+      return read;
+    }
+    return null;
+  }
+
+  /** A copy of its content, or what keeps it from being read there. */
+  async #readAt(
+    entry: number,
+    { pack, offset, length, uncompressedLength }: BlobPlaceOf,
+  ): Promise<Uint8Array | CairnError> {
+    const { index, near, signal } = this.#options;
+    try {
+      await near.fetch([{ pack: objectIdOf(pack), offset, length }], { signal });
+      return this.#reader.read({ pack, offset, length, uncompressedLength, id: index.idOf(entry) });
+    } catch (error) {
+      const known = toCairnError(error);
+      if (!tellsOfDamage(known)) throw known;
+      return known;
+    }
+  }
+
+  async #load(): Promise<Places> {
+    if (this.#places !== null) return this.#places;
+    const { repository, index, signal } = this.#options;
+    const places = new Places(index.count);
+    const names = (await repository.storage.list("index")).map(({ name }) => name);
+    try {
+      await eachIndexFile(repository, names, ({ packs }) => packs.forEach((pack) => addOthers(places, pack, index)), {
+        signal,
+      });
+    } catch (error) {
+      // Who has no lock may meet that one was replaced: what was read of the others is what there is.
+      if (toCairnError(error).code !== "not_found") throw error;
+    }
+    return (this.#places = places);
+  }
+}
+
+function addOthers(places: Places, pack: IndexedPack, index: BlobIndex): void {
+  let number = NONE;
+  for (const blob of pack.blobs) {
+    const entry = index.entryOf(blob);
+    if (entry < 0 || isPlacedAt(index, entry, pack.id, blob)) continue;
+    if (number === NONE) number = places.addPack(pack.id);
+    places.add(entry, number, blob);
+  }
+}
+
+/** Rows of numbers, since all blobs of a repository may be there twice; each row leads to the next one of its entry. */
+class Places {
+  readonly #packs: Uint8Array[] = [new Uint8Array(0)];
+  readonly #first: Uint32Array;
+  readonly #next = [NONE];
+  readonly #pack = [NONE];
+  readonly #offset = [0];
+  readonly #length = [0];
+  readonly #plain = [0];
+
+  constructor(entries: number) {
+    this.#first = new Uint32Array(entries);
+  }
+
+  addPack(id: Uint8Array): number {
+    return this.#packs.push(Uint8Array.from(id)) - 1;
+  }
+
+  add(entry: number, pack: number, at: { offset: number; length: number; uncompressedLength: number }): void {
+    // What a save beside us has added since.
+    if (entry >= this.#first.length) return;
+    this.#pack.push(pack);
+    this.#offset.push(at.offset);
+    this.#length.push(at.length);
+    this.#plain.push(at.uncompressedLength);
+    this.#first[entry] = this.#next.push(this.#first[entry]!) - 1;
+  }
+
+  firstOf(entry: number): number {
+    return this.#first[entry] ?? NONE;
+  }
+
+  nextOf(row: number): number {
+    return this.#next[row]!;
+  }
+
+  place(row: number): Omit<BlobPlaceOf, "type"> {
+    return {
+      pack: this.#packs[this.#pack[row]!]!,
+      offset: this.#offset[row]!,
+      length: this.#length[row]!,
+      uncompressedLength: this.#plain[row]!,
+    };
+  }
+}
