@@ -7,6 +7,7 @@ import type { BlobPlace } from "../repository/blob-reader.ts";
 import type { ForwardTarget } from "../repository/forward.ts";
 import type { ReadTree } from "../repository/live.ts";
 import type { NearPacks } from "../repository/near-packs.ts";
+import type { OtherCopies } from "../repository/other-copies.ts";
 import type { Repository } from "../repository/repository.ts";
 import type { TransferProgress } from "../repository/transfer.ts";
 import type { ClonedFrom } from "./scan/as-source.ts";
@@ -246,6 +247,8 @@ export interface ContentElsewhere {
   readonly repository: Repository;
   readonly index: BlobIndex;
   readonly near: NearPacks;
+  /** of what is damaged; `readTree` and `read` read those by themselves */
+  readonly copies: OtherCopies;
   readonly readTree: ReadTree;
   read(place: BlobPlace): Promise<Uint8Array>;
 }

@@ -257,12 +257,15 @@ export function shortPacks(index: BlobIndex, sizeOf: (pack: string) => number): 
 }
 
 /** Tells of entries whose pack a storage does not have, or that lie beyond its end there. */
-export function lostEntries({ table }: BlobIndex, stored: PackSizes): (entry: number) => boolean {
+export function lostEntries(index: BlobIndex, stored: PackSizes): (entry: number) => boolean {
   const sizeOf = Float64Array.from(
-    { length: table.packCount },
-    (_, pack) => stored.get(objectIdOf(table.packId(pack))) ?? 0,
+    { length: index.packCount },
+    (_, pack) => stored.get(objectIdOf(index.table.packId(pack))) ?? 0,
   );
-  return (entry) => table.offsetOf[entry]! + table.lengthOf[entry]! > sizeOf[table.packOf[entry]!]!;
+  return (entry) => {
+    const { packOf, offsetOf, lengthOf } = index.table;
+    return offsetOf[entry]! + lengthOf[entry]! > sizeOf[packOf[entry]!]!;
+  };
 }
 
 function cut({ pack, offset, length }: WantedRange): WantedRange[] {

@@ -9,12 +9,13 @@ import type { ListedSnapshot } from "../../repository/repository.ts";
 import { packSizes } from "../../repository/storage/storage.ts";
 import { runTransfer } from "../../repository/transfer.ts";
 import { planTransfer, type TransferPlan } from "../../repository/transfer-plan.ts";
+import { withCopies } from "../../repository/with-copies.ts";
 import type { CopyBackupsOptions, TransferredSize } from "../contract.ts";
 import type { Look } from "./look.ts";
 import { addedBy } from "./made-snapshot.ts";
 import type { RepositoryAccess } from "./repository-access.ts";
 
-interface BringingParts extends Pick<Look, "reader" | "near"> {
+interface BringingParts extends Pick<Look, "reader" | "near" | "copies"> {
   from: RepositoryAccess;
   to: RepositoryAccess;
   source: BlobIndex;
@@ -75,19 +76,19 @@ export class Bringing {
     const fresh = careful;
     for (const listed of snapshots)
       await told(listed, async () => {
-        const next = { ...careful, seen: careful.seen.copy() };
-        await this.#plan([listed], next);
+        const next = { ...careful };
+        await this.#planned([listed], next, async () => undefined);
         careful = next;
       });
     let added = NOTHING;
     try {
-      added = await this.#bring(whole(), { ...fresh, seen: fresh.seen.copy() });
+      added = await this.#bring(whole(), { ...fresh });
     } catch (error) {
       if (!isDamaged(error)) throw error;
       careful = fresh;
       for (const listed of whole())
         await told(listed, async () => {
-          const next = { ...careful, seen: careful.seen.copy() };
+          const next = { ...careful };
           added = sum(added, await this.#bring([listed], next));
           careful = next;
         });
@@ -97,6 +98,20 @@ export class Bringing {
 
   async #careful({ storage }: RepositoryAccess, source: BlobIndex): Promise<Careful> {
     return { isLost: lostEntries(source, await packSizes(storage)), seen: new EntrySet(source.count) };
+  }
+
+  /** Works by a plan; once more where other packs have what either was kept from. What was seen is then `careful`'s. */
+  async #planned<T>(
+    snapshots: readonly ListedSnapshot[],
+    careful: Careful | undefined,
+    work: (plan: TransferPlan) => Promise<T>,
+  ): Promise<T> {
+    const before = careful?.seen;
+    const plan = async (): Promise<TransferPlan> => {
+      if (careful !== undefined) careful.seen = before!.copy();
+      return this.#plan(snapshots, careful);
+    };
+    return withCopies(this.#parts.copies, plan, work);
   }
 
   async #plan(snapshots: readonly ListedSnapshot[], careful?: Careful): Promise<TransferPlan> {
@@ -111,8 +126,11 @@ export class Bringing {
   }
 
   async #bring(snapshots: readonly ListedSnapshot[], careful?: Careful): Promise<TransferredSize> {
+    return this.#planned(snapshots, careful, async (plan) => this.#move(plan));
+  }
+
+  async #move(plan: TransferPlan): Promise<TransferredSize> {
     const { from, to, source, target, near, lock, options } = this.#parts;
-    const plan = await this.#plan(snapshots, careful);
     if (options.dryRun === true) return addedBy(plan, null);
     const sides = [
       { repository: from.repository, index: source },

@@ -46,8 +46,8 @@ export async function copyBackups(
       // A copy that is there may have lost content since, and a repair have taken that out of the index.
       const whole = readKnownTrees(to.cache, target);
       const unproven = wanted.filter(({ snapshot }) => !whole.has(snapshot.tree));
-      const work = async ({ reader, near }: Look): Promise<CopyBackupsResult> => {
-        const bringing = new Bringing({ from, to, source, target, reader, near, lock, options });
+      const work = async (look: Look): Promise<CopyBackupsResult> => {
+        const bringing = new Bringing({ ...look, from, to, source, target, lock, options });
         const { added, lacking } = await bringing.all(unproven);
         const isWhole = ({ id }: ListedSnapshot): boolean => !lacking.has(id);
         warnOfLacking(

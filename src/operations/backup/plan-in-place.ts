@@ -5,6 +5,7 @@ import { presentSource } from "../../engines/scan/present-source.ts";
 import { decodeTree, type TreeNode } from "../../formats/tree.ts";
 import { DATA_BLOB, TREE_BLOB } from "../../repository/blob-index.ts";
 import { BlobReader } from "../../repository/blob-reader.ts";
+import type { OtherCopies } from "../../repository/other-copies.ts";
 import { lookBeforeRestore } from "../../workspace/look.ts";
 import { lackingIn } from "../../workspace/record-point.ts";
 import { leftOutBefore } from "../../workspace/restore-left-out.ts";
@@ -33,23 +34,25 @@ export async function planInPlace(
   );
   const crossMounts = content.manifest?.mounts?.entered ?? false;
   const scan = await lookBeforeRestore(workspace, call, { ...rules, crossMounts });
-  const blobs = new BlobReader({ keys: from.repository.keys, openPack: (pack) => from.near.open(pack) });
+  const planned = async (): Promise<PlannedEntry[]> => {
+    const blobs = new BlobReader({ keys: from.repository.keys, openPack: (pack) => from.near.open(pack) });
+    try {
+      return await planRestore({
+        present: presentSource(scan),
+        scan,
+        target: sourceOf(from, blobs, { root: content.root, isOurs }),
+        paths: chosen.paths,
+        keepPresent,
+        ...unknownIn(workspace, content.manifest),
+        mayLackPaths: true,
+        signal,
+      });
+    } finally {
+      blobs.close();
+    }
+  };
+  const plan = await readingCopies(from.copies, planned);
   const changes = { created: 0, updated: 0, deleted: 0, metadata: 0 };
-  let plan: PlannedEntry[];
-  try {
-    plan = await planRestore({
-      present: presentSource(scan),
-      scan,
-      target: sourceOf(from, blobs, { root: content.root, isOurs }),
-      paths: chosen.paths,
-      keepPresent,
-      ...unknownIn(workspace, content.manifest),
-      mayLackPaths: true,
-      signal,
-    });
-  } finally {
-    blobs.close();
-  }
   for (const entry of withoutMovedTimes(plan)) {
     const { action, before, after } = entry;
     const isOther = action === "update" && (before?.type === "dir") !== (after?.type === "dir");
@@ -88,6 +91,15 @@ function isAlike({ before, after, aspects }: PlannedEntry): boolean {
 const NOTHING = new Uint8Array(0);
 
 const ACTIONS = { create: "created", update: "updated", delete: "deleted", metadata: "metadata" } as const;
+
+async function readingCopies<T>(copies: OtherCopies, work: () => Promise<T>): Promise<T> {
+  for (;;)
+    try {
+      return await work();
+    } catch (error) {
+      if (!(await copies.mends(error, null))) throw error;
+    }
+}
 
 function sourceOf(
   { index }: ContentElsewhere,

@@ -46,6 +46,7 @@ export async function wantedInPlace(
       repository: access.repository,
       index: look.index,
       near: look.near,
+      copies: look.copies,
       readTree: look.reader.readTree,
       read: async (place) => look.reader.read(place),
     },
