@@ -20,6 +20,8 @@ interface Broken {
 
 export interface ExplainOptions {
   readTree: ReadTree;
+  /** Hex ids of what can be had all the same. */
+  elsewhere?: ReadonlySet<string>;
   signal?: AbortSignal;
 }
 
@@ -29,6 +31,7 @@ export interface ExplainOptions {
  */
 export async function explain(report: CheckReport, options: ExplainOptions): Promise<void> {
   const bad = badBlobs(report);
+  for (const id of options.elsewhere ?? []) bad.delete(id);
   if (bad.size === 0) return;
   const finder = new Finder(report.index, bad, options);
   const byCause = new Map<string, Consequence[]>();

@@ -1,17 +1,23 @@
 import assert from "node:assert/strict";
-import { readFileSync } from "node:fs";
-import { join } from "node:path";
+import { readFileSync, writeFileSync } from "node:fs";
+import { basename, join } from "node:path";
 import { test } from "node:test";
 import { walkDigests } from "../../engines/testing-walk.ts";
-import { backupScene, type BackupScene, storedTwice, whileSpoilt } from "./testing-far.ts";
+import { resticCheck } from "../../repository/test-archive.ts";
+import { backupScene, type BackupScene, spoil, storedTwice } from "./testing-far.ts";
 
 const WAYS = ["first blob", "lost"] as const;
 
 /** Each of two sets of packs spoilt in turn, whichever the index has chosen. */
-async function spoilt(at: BackupScene, work: (name: string) => Promise<void>): Promise<void> {
+async function spoilt(at: BackupScene, work: (name: string, files: string[]) => Promise<void>): Promise<void> {
   const sets = await storedTwice(at);
   for (const [number, files] of sets.entries())
-    for (const how of WAYS) await whileSpoilt(files, how, async () => work(`${how} ${number}`));
+    for (const how of WAYS) {
+      const kept = files.map((file) => readFileSync(file));
+      spoil(files, how);
+      await work(`${how} ${number}`, files);
+      for (const [i, file] of files.entries()) writeFileSync(file, kept[i]!);
+    }
 }
 
 for (const scheme of ["local", "far"] as const) {
@@ -72,4 +78,40 @@ for (const scheme of ["local", "far"] as const) {
       await client.close();
     });
   });
+
+  test(`a verification of a ${scheme} repository names a pack of which others have what is damaged, and no snapshot`, async (t) => {
+    const at = await backupScene(t, scheme);
+    const { repository } = at;
+    let blobs = 0;
+    await spoilt(at, async (name, files) => {
+      const { problems, checked } = await repository.verify();
+      const [snapshot] = (await repository.list()).snapshots;
+      const one = await repository.verify({ snapshots: [snapshot!.snapshot_id] });
+      const quick = await repository.verify({ quick: true });
+      for (const found of [...problems, ...one.problems, ...quick.problems]) assert.deepEqual(found.losses, [], name);
+      const packs = problems.filter(({ kind, severity }) => severity === "damage" && kind.startsWith("pack_"));
+      const names = files.map((file) => basename(file)).toSorted();
+      assert.deepEqual(packs.map(({ object }) => object).toSorted(), names, name);
+      assert.deepEqual([checked.digests, one.checked.digests], [2, 1], name);
+      const copies = problems.filter(({ kind }) => kind === "blob_damaged" || kind === "tree_damaged");
+      for (const { detail } of copies) assert.match(detail, /; the copy in pack [0-9a-f]{12} is sound$/);
+      blobs += copies.length;
+    });
+    assert.ok(blobs > 0);
+  });
 }
+
+for (const number of [0, 1])
+  for (const how of WAYS)
+    test(`repair packs takes what other packs have where set ${number} is spoilt: ${how}`, async (t) => {
+      const at = await backupScene(t, "local");
+      const { repository, place, root, folder } = at;
+      spoil((await storedTwice(at))[number]!, how);
+      assert.deepEqual((await repository.repair({ what: "packs" })).lost_blobs, []);
+      assert.deepEqual((await repository.verify()).problems, []);
+      assert.equal(
+        (await repository.restore("latest", join(root, "to"))).proof?.state_digest,
+        walkDigests(folder).state,
+      );
+      resticCheck(place);
+    });

@@ -208,26 +208,17 @@ function packFiles(place: string): string[] {
   return entries.filter((entry) => entry.isFile()).map(({ parentPath, name }) => join(parentPath, name));
 }
 
-/** Runs work while these packs are lost, or have other bytes from 20 on: in the first blob of each, or in all of them. */
-export async function whileSpoilt<T>(
-  files: readonly string[],
-  how: "lost" | "first blob" | "all blobs",
-  work: () => Promise<T>,
-): Promise<T> {
-  const kept = files.map((file) => ({ file, bytes: readFileSync(file) }));
-  for (const { file, bytes } of kept) {
-    chmodSync(file, 0o600);
+/** Loses packs, or gives them other bytes from 20 on: in the first blob of each, or in all of them. */
+export function spoil(files: readonly string[], how: "lost" | "first blob" | "all blobs"): void {
+  for (const file of files) {
     if (how === "lost") rmSync(file);
-    else
-      writeFileSync(
-        file,
-        bytes.map((byte, at) => (at === 20 || (at > 20 && how === "all blobs") ? byte ^ 1 : byte)),
+    else {
+      const bytes = readFileSync(file).map((byte, at) =>
+        at === 20 || (at > 20 && how === "all blobs") ? byte ^ 1 : byte,
       );
-  }
-  try {
-    return await work();
-  } finally {
-    for (const { file, bytes } of kept) writeFileSync(file, bytes);
+      chmodSync(file, 0o600);
+      writeFileSync(file, bytes);
+    }
   }
 }
 

@@ -4,6 +4,7 @@ import { provenPointDigests, type DigestFinding, type ProvenDigests } from "./ve
 import { verifyPacks, type VerifiedPacks } from "./verify-packs.ts";
 import { CairnError } from "../../errors.ts";
 import { displayPath } from "../../fs/safe-path.ts";
+import { objectIdOf } from "../../ids.ts";
 import {
   checkStructure,
   type CheckedPacks,
@@ -11,8 +12,11 @@ import {
   type CheckProblem,
   type CheckReport,
 } from "../../repository/check.ts";
+import { DATA_BLOB, TREE_BLOB } from "../../repository/blob-index.ts";
 import { explain } from "../../repository/consequences.ts";
+import type { ReadTree } from "../../repository/live.ts";
 import { NearReader } from "../../repository/near-reader.ts";
+import { OtherCopies } from "../../repository/other-copies.ts";
 import { packSizes, type StoredFile } from "../../repository/storage/storage.ts";
 import type { BackupProblem, VerifyBackupOptions, VerifyBackupResult } from "../contract.ts";
 import { chosenSnapshots } from "./list.ts";
@@ -36,8 +40,9 @@ export async function verifyBackup(
   if (quick !== true) warmThreads("verify");
   const verified = await access.reading(options, async () => {
     const chosen = snapshots === undefined || snapshots.length === 0 ? undefined : await chosenIds(access, options);
-    const { report, digests, read } = await readRepository(access, options, chosen);
-    const problems = relevant(report, chosen).map(publicProblem);
+    const found = await readRepository(access, options, chosen);
+    const { report, digests, read } = found;
+    const problems = relevant(found, chosen).map(publicProblem);
     const costly = new Set(problems.flatMap(({ losses }) => losses.map((loss) => loss.snapshot_id)));
     return {
       ...access.info,
@@ -65,6 +70,10 @@ interface ReadRepository {
   report: CheckReport;
   digests: DigestFinding[];
   read: VerifiedPacks;
+  /** Packs that the chosen snapshots need; null where all count. */
+  needed: ReadonlySet<string> | null;
+  /** Ids of blobs that are damaged in one pack and sound in another. */
+  elsewhere: ReadonlySet<string>;
 }
 
 /** Packs of this machine are read by the threads while this one walks the trees; others come after the trees' own. */
@@ -77,11 +86,13 @@ async function readRepository(
   const near = access.near();
   // Also what no index lists; and on a storage that is not local how much of a pack of trees is brought at once.
   const sizes = await packSizes(access.storage);
-  const reader = new NearReader({ repository: access.repository, near, ends: sizes, signal });
   const stop = new AbortController();
   const all = { ...options, signal: signal === undefined ? stop.signal : AbortSignal.any([signal, stop.signal]) };
   let reading: Promise<VerifiedPacks> | null = null;
+  let by: { reader: NearReader; copies: OtherCopies } | null = null;
   const begin = (checked: CheckedPacks): void => {
+    const copies = new OtherCopies({ repository: access.repository, index: checked.index, near, signal });
+    by = { copies, reader: new NearReader({ repository: access.repository, near, ends: sizes, copies, signal }) };
     if (quick === true || chosen !== undefined || !near.isLocal) return;
     reading = verifyPacks({ access, report: checked, near, packs: partOf(checked.packs, subset), options: all });
     reading.catch(() => undefined);
@@ -89,24 +100,68 @@ async function readRepository(
   try {
     let proven: ProvenDigests | null = null;
     const prove = async (report: CheckedRoots): Promise<ProvenDigests> =>
-      (proven = await provenPointDigests({ access, report, near, reader, options }));
+      (proven = await provenPointDigests({ access, report, near, reader: by!.reader, options }));
     // The same walk serves both where every tree is here.
     const isAllNear = near.isLocal && quick !== true;
     const follow = isAllNear ? async (found: CheckedRoots) => (await prove(found)).followed : undefined;
-    const structure = { readTree: reader.viewTree, snapshots: chosen, signal, onPacks: begin, follow };
+    const viewTree: ReadTree = (place, next) => by!.reader.viewTree(place, next);
+    const structure = { readTree: viewTree, snapshots: chosen, signal, onPacks: begin, follow };
     const report = await access.asStored(async () => checkStructure(access.repository, structure));
+    const { copies, reader } = by!;
+    const needed = chosen === undefined ? null : neededPacks(report);
+    const proveAgain = async (): Promise<void> => {
+      // Also what could not be told may be for want of a tree.
+      const isOpen = proven?.findings.some(({ kind }) => kind !== "proven") === true;
+      if (copies.settle() && isOpen) await prove(report);
+    };
     // Elsewhere while what the walk has brought of trees is still here.
-    const digests = quick === true ? [] : (proven ?? (await prove(report))).findings;
-    const packs = quick === true ? [] : choosePacks(report, chosen !== undefined, subset);
+    if (!near.isLocal) {
+      copies.settle();
+      if (quick !== true) await prove(report);
+      await proveAgain();
+    }
+    const packs = quick === true ? [] : choosePacks(report, needed, subset);
     const read = await (reading ?? verifyPacks({ access, report, near, packs, options }));
     append(report.problems, read.problems);
-    await explain(report, { readTree: reader.readTree, ...(signal === undefined ? {} : { signal }) });
-    return { report, digests, read };
+    const elsewhere = await soundElsewhere(report, copies);
+    // Its threads are done with the index.
+    if (near.isLocal) await proveAgain();
+    await explain(report, { readTree: reader.readTree, elsewhere, ...(signal === undefined ? {} : { signal }) });
+    const digests = (proven as ProvenDigests | null)?.findings ?? [];
+    return { report, digests, read, needed, elsewhere };
   } finally {
     stop.abort();
     await (reading as Promise<VerifiedPacks> | null)?.catch(() => undefined);
-    reader.close();
+    (by as { reader: NearReader } | null)?.reader.close();
   }
+}
+
+/** Ids of what is damaged or lost in one pack and sound in another, which the problems say of it. */
+async function soundElsewhere(report: CheckReport, copies: OtherCopies): Promise<Set<string>> {
+  const { index, lost, problems } = report;
+  const idOf = (entry: number): string => objectIdOf(index.idOf(entry));
+  const damaged = problems.filter(({ kind }) => kind === "blob_damaged" || kind === "tree_damaged");
+  const entries = damaged.flatMap(({ object }) => {
+    const id = Buffer.from(object, "hex");
+    return [DATA_BLOB, TREE_BLOB].map((type) => index.lookup(id, 0, type)).filter((entry) => entry >= 0);
+  });
+  if (entries.length + lost.size > 0) await copies.seek([...entries, ...lost]);
+  const elsewhere = new Set<string>();
+  const said = new Set(damaged.map(({ object }) => object));
+  for (const { entry, error } of copies.found.values()) {
+    const object = idOf(entry);
+    elsewhere.add(object);
+    if (said.has(object) || lost.has(entry)) continue;
+    const kind = index.table.typeOf(entry) === TREE_BLOB ? "tree_damaged" : "blob_damaged";
+    problems.push({ kind, object, detail: error.message, severity: "damage" });
+  }
+  const packs = new Map([...copies.found.values()].map(({ entry, soundPack }) => [idOf(entry), soundPack]));
+  for (const [at, problem] of problems.entries()) {
+    const pack = packs.get(problem.object);
+    if (pack === undefined) continue;
+    problems[at] = { ...problem, detail: `${problem.detail}; the copy in pack ${pack.slice(0, 12)} is sound` };
+  }
+  return elsewhere;
 }
 
 async function chosenIds(access: RepositoryAccess, options: VerifyBackupOptions): Promise<Set<string>> {
@@ -115,9 +170,12 @@ async function chosenIds(access: RepositoryAccess, options: VerifyBackupOptions)
 }
 
 /** Packs to be read: all, or those that the chosen snapshots need, and of them the part that was asked for. */
-function choosePacks(report: CheckReport, onlyNeeded: boolean, subset: VerifyBackupOptions["subset"]): StoredFile[] {
-  if (!onlyNeeded) return partOf(report.packs, subset);
-  const needed = neededPacks(report);
+function choosePacks(
+  report: CheckReport,
+  needed: ReadonlySet<string> | null,
+  subset: VerifyBackupOptions["subset"],
+): StoredFile[] {
+  if (needed === null) return partOf(report.packs, subset);
   return partOf(
     report.packs.filter(({ name }) => needed.has(name)),
     subset,
@@ -141,15 +199,18 @@ function neededPacks({ index, live }: CheckReport): Set<string> {
 }
 
 /** Of chosen snapshots only what concerns them, and what may concern anything. */
-function relevant(report: CheckReport, chosen: ReadonlySet<string> | undefined): CheckProblem[] {
-  if (chosen === undefined) return report.problems;
-  const needed = neededPacks(report);
+function relevant(
+  { report, needed, elsewhere }: ReadRepository,
+  chosen: ReadonlySet<string> | undefined,
+): CheckProblem[] {
+  if (chosen === undefined || needed === null) return report.problems;
   return report.problems.filter(
     ({ kind, object, consequences }) =>
       (consequences?.length ?? 0) > 0 ||
       kind === "key_damaged" ||
       kind === "index_damaged" ||
       needed.has(object) ||
+      elsewhere.has(object) ||
       chosen.has(object),
   );
 }
