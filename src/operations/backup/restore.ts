@@ -1,7 +1,6 @@
 import { append } from "../../append.ts";
 import { mkdirSync } from "node:fs";
 import { resolve } from "node:path";
-import { setDirectory } from "../../engines/root-metadata.ts";
 import type { ScanResult } from "../../engines/scan/scan.ts";
 import { holesByPath, losslessByPath } from "../../engines/write/exact-nodes.ts";
 import { writeTree, type WriteTreeResult } from "../../engines/write/write-tree.ts";
@@ -9,10 +8,8 @@ import { CairnError } from "../../errors.ts";
 import { failpoint } from "../../failpoint.ts";
 import { NO_RULES } from "../../fs/ignore.ts";
 import { flushing } from "../../fs/flush.ts";
-import { openToUmask } from "../../fs/make-folder.ts";
 import { PathSelection } from "../../fs/path-selection.ts";
 import { displayPath, printablePath } from "../../fs/safe-path.ts";
-import { inDirectory } from "../../fs/syscalls.ts";
 import { throttled } from "../../pacer.ts";
 import { BlobIndex, DATA_BLOB } from "../../repository/blob-index.ts";
 import { BlobReader } from "../../repository/blob-reader.ts";
@@ -33,6 +30,7 @@ import type {
   RestoreProof,
 } from "../contract.ts";
 import { publicLeftOut } from "../save.ts";
+import { setRestoredRoot } from "./restored-root.ts";
 import { chosenPaths } from "./chosen-paths.ts";
 import { compareWritten } from "./compare-written.ts";
 import { countNodes } from "./count-nodes.ts";
@@ -444,18 +442,9 @@ class SnapshotRestore {
     );
   }
 
-  /** The folder's own mode, owner and time, where the snapshot has them. Returns what could not be set. */
   #setRoot(folder: Buffer): LeftOut[] {
-    const { node } = this.#parts.content;
-    if (this.#parts.paths !== null || node === null) {
-      openToUmask(folder);
-      return [];
-    }
-    const { mode, uid, gid, mtimeSec, mtimeNs, xattrs } = node;
-    const facts = { mode, uid, gid, mtime_sec: mtimeSec, mtime_ns: mtimeNs };
-    return inDirectory(folder, (fd) => setDirectory(fd, facts, { xattrs }))
-      .map(notSetEntry)
-      .map(publicLeftOut);
+    const { content, paths } = this.#parts;
+    return setRestoredRoot(folder, paths === null ? content.node : null);
   }
 
   #result(of: {
