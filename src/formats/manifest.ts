@@ -25,6 +25,9 @@ export interface FileHash {
   size: number;
 }
 
+/** Why an entry is omitted that was there, and that somebody had taken out of a snapshot. */
+export const TAKEN_OUT = "taken out of the snapshot after it was made";
+
 export interface ManifestOmission {
   path: Uint8Array;
   reason: string;

@@ -1,6 +1,7 @@
 import { sha256 } from "../crypto/hash.ts";
 import { CairnError, toCairnError } from "../errors.ts";
 import { joinPath, latin1 } from "../formats/bytes.ts";
+import { TAKEN_OUT } from "../formats/manifest.ts";
 import { decodeTree, encodeTree, type TreeNode } from "../formats/tree.ts";
 import { objectIdOf, type ObjectId } from "../ids.ts";
 import { newPacer, type Pacer } from "../pacer.ts";
@@ -35,7 +36,6 @@ export interface TreeMenderOptions {
   readonly signal?: AbortSignal | undefined;
 }
 
-const TAKEN_OUT = "taken out of the snapshot after it was made";
 const NOTHING: readonly LostEntry[] = [];
 const ITSELF = new Uint8Array(0);
 

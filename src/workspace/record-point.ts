@@ -19,7 +19,7 @@ import {
   lackingAspects,
   omittedOf,
 } from "../formats/descriptor.ts";
-import type { Manifest } from "../formats/manifest.ts";
+import { type Manifest, TAKEN_OUT } from "../formats/manifest.ts";
 import type { SealedState } from "../formats/seal-file.ts";
 import { rawPath, recordPath } from "../formats/record.ts";
 import { type IgnoreRecord } from "../fs/ignore.ts";
@@ -63,6 +63,7 @@ export interface LeftOutEntry {
     | "mounted"
     | "not_saved"
     | "keep_present"
+    | "taken_out"
     | "changed_since"
     | "not_permitted";
   detail: string;
@@ -257,10 +258,15 @@ function inWords(reason: string): string {
   return words === undefined ? reason : `${words} (${reason})`;
 }
 
+function omittedEntry(path: Uint8Array, reason: string, before = ""): LeftOutEntry {
+  if (reason === TAKEN_OUT) return { path, reason: "taken_out", detail: reason };
+  return { path, reason: "unreadable", detail: `${before}${inWords(reason)}` };
+}
+
 export function leftOutOf(scan: ScanResult): LeftOutEntry[] {
   const { omitted, torn, mounts } = scan.notes;
   return [
-    ...omitted.map(({ path, reason }) => ({ path, reason: "unreadable" as const, detail: inWords(reason) })),
+    ...omitted.map(({ path, reason }) => omittedEntry(path, reason)),
     ...torn.map(tornEntry),
     ...mounts.map((path) => ({ path, reason: "mounted" as const, detail: "another file system is mounted there" })),
   ];
@@ -278,11 +284,7 @@ export const SHOWN_LEFT_OUT = 100;
 export function lackingIn(lacks: Partial<Lacking> | null, paths: readonly Uint8Array[] | null): LeftOutEntry[] {
   const chosen = new PathSelection(paths ?? [""]);
   const all: LeftOutEntry[] = [
-    ...(lacks?.omitted ?? []).map(({ path, reason }) => ({
-      path,
-      reason: "unreadable" as const,
-      detail: `it was not saved: ${inWords(reason)}`,
-    })),
+    ...(lacks?.omitted ?? []).map(({ path, reason }) => omittedEntry(path, reason, "it was not saved: ")),
     ...savedWithout(lacks?.labels ?? []),
   ];
   return all.filter(({ path }) => chosen.of(path) !== "no");
@@ -307,7 +309,7 @@ export function leftOutOfPoint(descriptor: Descriptor): { entries: LeftOutEntry[
   const partial = savedWithout(descriptor.labels);
   const torn = descriptor.labels.filter((each) => each.label === "torn-possible" && lackingAspects(each).length === 0);
   const entries = [
-    ...omitted.map((each) => ({ path: rawPath(each), reason: "unreadable" as const, detail: inWords(each.reason) })),
+    ...omitted.map((each) => omittedEntry(rawPath(each), each.reason)),
     ...partial,
     ...torn.map((each) => ({
       path: rawPath(each),

@@ -5,6 +5,7 @@ import { comparePaths } from "../engines/scan/link-groups.ts";
 import type { ScanResult } from "../engines/scan/scan.ts";
 import { CairnError } from "../errors.ts";
 import { latin1 } from "../formats/bytes.ts";
+import { TAKEN_OUT } from "../formats/manifest.ts";
 import type { TreeNode } from "../formats/tree.ts";
 import { PathSelection } from "../fs/path-selection.ts";
 import { isAtOrBelow, quotedPath } from "../fs/safe-path.ts";
@@ -36,7 +37,7 @@ export interface PlanInput {
   /** what the manifests add to the trees; absent: nothing */
   fields?: ExactFields;
   /** entries that the target's save could not read: what is there now is nothing that the target does not have */
-  omitted?: readonly { path: Uint8Array }[];
+  omitted?: readonly { path: Uint8Array; reason: string }[];
   /** entries of which the target's save could not read all attributes: those that are there now stay */
   partial?: readonly { path: Uint8Array }[];
   /** where something was mounted when the target was saved, and left out: nobody saw what was below it */
@@ -65,6 +66,9 @@ export async function planRestore(input: PlanInput): Promise<PlannedEntry[]> {
   const entries: PlannedEntry[] = [];
   const selection = input.paths === null ? null : new Selection(input.paths, input);
   const unknown = new PathSelection((input.omitted ?? []).map(({ path }) => path));
+  const takenOut = new PathSelection(
+    (input.omitted ?? []).flatMap(({ path, reason }) => (reason === TAKEN_OUT ? [path] : [])),
+  );
   const partial = new Set((input.partial ?? []).map(({ path }) => latin1(path)));
   const unseen = new PathSelection(input.leftOutMounts ?? []);
   const never = new PathSelection(input.never ?? []);
@@ -73,6 +77,8 @@ export async function planRestore(input: PlanInput): Promise<PlannedEntry[]> {
     if (difference.after === null && unseen.chosenAt(difference.path) !== null)
       return kept(difference, "mounted", MOUNTED_THEN);
     if (mounts.chosenAt(difference.path) !== null) return kept(difference, "mounted", MOUNTED_NOW);
+    if (difference.after === null && takenOut.chosenAt(difference.path) !== null)
+      return kept(difference, "taken_out", TAKEN_OUT);
     if (difference.after === null && unknown.chosenAt(difference.path) !== null)
       return kept(difference, "unreadable", UNKNOWN_IN_TARGET);
     const known = partial.has(latin1(difference.path)) ? withPresentAttributes(difference) : difference;

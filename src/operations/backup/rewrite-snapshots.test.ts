@@ -1,6 +1,6 @@
 import assert from "node:assert/strict";
 import { linkSync, mkdirSync, readdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
-import { join } from "node:path";
+import { basename, dirname, join } from "node:path";
 import { describe, test } from "node:test";
 import { walkDigests } from "../../engines/testing-walk.ts";
 import type { BackupRepository, PathPattern } from "../contract.ts";
@@ -69,7 +69,7 @@ for (const scheme of ["local", "far"] as const)
       const restored = await repository.restore(made[1]!, join(root, "back"));
       assert.deepEqual(
         leftOutOf(restored).map(({ path, reason, detail }) => [path, reason, detail]),
-        [["deep/secret.key", "unreadable", "it was not saved: taken out of the snapshot after it was made"]],
+        [["deep/secret.key", "taken_out", "taken out of the snapshot after it was made"]],
       );
       rmSync(join(folder, "deep/secret.key"));
       assert.equal(restored.proof?.state_digest, walkDigests(folder).state);
@@ -84,8 +84,8 @@ for (const scheme of ["local", "far"] as const)
       write("a.txt", "changed\n");
       const restored = await client.restoreBackup(repository, rewritten[1]!.new_id!);
       assert.deepEqual(
-        leftOutOf(restored).map(({ path }) => path),
-        ["deep/secret.key"],
+        leftOutOf(restored).map(({ path, reason }) => [path, reason]),
+        [["deep/secret.key", "taken_out"]],
       );
       assert.match(readFileSync(join(folder, "deep/secret.key"), "utf8"), /hush/);
       assert.equal(readFileSync(join(folder, "a.txt"), "utf8"), "a\n");
@@ -106,8 +106,31 @@ test("a pattern that begins with a slash is a path from what was saved, and dire
   await repository.restore("latest", join(root, "back"));
   assert.deepEqual(readdirSync(join(root, "back")).toSorted(), ["a.txt", "many", "x"]);
   assert.deepEqual(readdirSync(join(root, "back/x/deep")), ["b.txt"]);
-  const nothing = await repository.rewrite({ exclude: ["/deep", folder, "manifest.json"], forget: true });
+  const nothing = await repository.rewrite({ exclude: ["/deep", "manifest.json", "/.cairn"], forget: true });
   assert.deepEqual([nothing.rewritten, nothing.unchanged], [[], 1]);
+});
+
+test("a whole path, as lists print it, is taken out when nothing fits it from what was saved", async (t) => {
+  const scene = await backupScene(t, "local");
+  const { client, repository, folder } = scene;
+  await client.createBackup(repository, { save: true });
+  const [found] = (await repository.find("b.txt")).found;
+  const { rewritten } = await repository.rewrite({ exclude: [found!.path] });
+  assert.deepEqual(
+    rewritten[0]!.taken_out.map(({ path }) => `/${path}`),
+    [`${folder}/deep/b.txt`],
+  );
+});
+
+test("a pattern is refused when everything fits it, or what was saved", async (t) => {
+  const scene = await backupScene(t, "local");
+  const { client, repository, folder } = scene;
+  await client.createBackup(repository, { save: true });
+  for (const exclude of ["/", "//", "*", "**", folder, dirname(folder)])
+    await assert.rejects(repository.rewrite({ exclude: [exclude], forget: true }), hasCode("usage"), exclude);
+  assert.equal((await idsOf(repository)).length, 1);
+  // A name of what leads to the folder is no name in it.
+  assert.equal((await repository.rewrite({ exclude: [basename(folder)] })).unchanged, 1);
 });
 
 test("a snapshot of another program is rewritten by the paths that it has", async (t) => {
@@ -154,8 +177,8 @@ test("nothing is rewritten when there is no pattern, and what lacks something st
   await damageBlob(scene, blob);
   await repository.repair({ what: "packs" });
   assert.ok(readdirSync(join(place, "snapshots")).length === 3);
-  const { rewritten, unreadable } = await repository.rewrite({ exclude: ["secret.key"], forget: true });
-  assert.deepEqual([rewritten.length, unreadable.length], [2, 1]);
-  assert.match(unreadable[0]!.reason, /repair snapshots/);
+  const { snapshot_id: last } = (await repository.list()).snapshots.at(-1)!;
+  const { rewritten, unreadable, lacking } = await repository.rewrite({ exclude: ["secret.key"], forget: true });
+  assert.deepEqual([rewritten.length, unreadable, lacking], [2, [], [last]]);
   assert.ok(!(await idsOf(repository)).includes(first));
 });

@@ -1,12 +1,18 @@
 import { CairnError } from "../../errors.ts";
-import { displayPath } from "../../fs/safe-path.ts";
+import { displayPath, printablePath } from "../../fs/safe-path.ts";
 import { BlobIndex } from "../../repository/blob-index.ts";
 import type { RepositoryLock } from "../../repository/locks.ts";
-import type { CallOptions, RewriteBackupsOptions, RewriteBackupsResult } from "../contract.ts";
+import type { CallOptions, PathPattern, RewriteBackupsOptions, RewriteBackupsResult } from "../contract.ts";
 import { fitting } from "./chosen-paths.ts";
 import { type Look, lookingBy } from "./look.ts";
 import type { RepositoryAccess } from "./repository-access.ts";
-import { forgetRewritten, type Rewriting, type Rewritten, SnapshotRewriter } from "./snapshot-rewriter.ts";
+import {
+  forgetRewritten,
+  type Rewriting,
+  type Rewritten,
+  SnapshotRewriter,
+  type TakesOut,
+} from "./snapshot-rewriter.ts";
 
 /** New snapshots in the place of others, by a {@link SnapshotRewriter}; with `forget` the others go. */
 export async function rewriteSnapshots(
@@ -37,9 +43,7 @@ export async function rewriteBackups(
 ): Promise<RewriteBackupsResult> {
   const started = Date.now();
   const { dryRun = false, forget = false } = options;
-  const fits = options.exclude.map(fitting);
-  if (fits.length === 0) throw new CairnError("usage", "what is to be taken out?", { hint: "--exclude PATTERN" });
-  const takesOut = (path: string): boolean => fits.some((each) => each(path));
+  const takesOut = takesOutOf(options.exclude);
   const done = await rewriteSnapshots(access, options, {
     rewriting: { choice: options, tag: "rewrite", takesOut },
     isPlan: dryRun,
@@ -57,6 +61,30 @@ export async function rewriteBackups(
     })),
     unchanged: done.others,
     unreadable: done.unreadable,
+    lacking: done.lacking,
     duration_ms: Date.now() - started,
   };
+}
+
+function takesOutOf(exclude: readonly PathPattern[]): TakesOut {
+  const patterns = exclude.map((given) => {
+    const text = typeof given === "string" ? given : given.pattern;
+    const fits = fitting(given);
+    if (fits("/")) throw everything(`everything fits ${JSON.stringify(text)}`);
+    return { fits, isWhole: text.startsWith("/") };
+  });
+  if (patterns.length === 0) throw new CairnError("usage", "what is to be taken out?", { hint: "--exclude PATTERN" });
+  return {
+    fits: (path) => patterns.some(({ fits }) => fits(path)),
+    requireNot(path) {
+      if (!patterns.some(({ fits, isWhole }) => isWhole && fits(path))) return;
+      throw everything(`${printablePath(Buffer.from(path, "latin1"))} is what was saved, or above it`);
+    },
+  };
+}
+
+function everything(why: string): CairnError {
+  return new CairnError("usage", `${why}: nothing would be left`, {
+    hint: "a snapshot goes by `cairn backup forget`",
+  });
 }

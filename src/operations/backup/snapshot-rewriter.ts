@@ -36,8 +36,16 @@ export interface Rewriting {
   choice: SnapshotChoice;
   /** Of a new one, beside those of the one whose place it takes. */
   tag: "repaired" | "rewrite";
-  /** What goes, by the path below what was saved, in latin1 and with a slash before it; null: only what is lost. */
-  takesOut: ((path: string) => boolean) | null;
+  /** Null: only what is lost goes. */
+  takesOut: TakesOut | null;
+}
+
+/** What goes, by its path in latin1 with a slash before it. */
+export interface TakesOut {
+  /** The path is from what was saved, or the whole one. */
+  fits(path: string): boolean;
+  /** Throws where a folder that was saved would go, or one above it. */
+  requireNot(path: string): void;
 }
 
 /** A snapshot of which something goes. */
@@ -56,6 +64,8 @@ export interface Rewritten {
   others: number;
   /** Those that stay as they are, because nobody knows what they hold. */
   unreadable: UnreadableSnapshot[];
+  /** Those that do because something of them is lost, which a repair alone gives up. */
+  lacking: ObjectId[];
 }
 
 interface RewriterParts extends Look {
@@ -101,20 +111,15 @@ export class SnapshotRewriter {
     try {
       const broken = await this.#findBroken(chosen);
       const others = chosen.length - broken.length;
-      const whole = broken.filter((each) => this.#isToBeRewritten(each));
-      return { rewritten: await this.#rewrite(whole, snapshots), others, unreadable: this.#unreadable };
+      const isWhole = ({ mended }: Broken): boolean =>
+        rewriting.takesOut === null || mended.lost.every(({ isTakenOut }) => isTakenOut === true);
+      const rewritten = await this.#rewrite(broken.filter(isWhole), snapshots);
+      const lacking = broken.flatMap((each) => (isWhole(each) ? [] : [each.listed.id]));
+      return { rewritten, others, unreadable: this.#unreadable, lacking };
     } catch (error) {
       await this.#blobs?.abort();
       throw error;
     }
-  }
-
-  /** What is lost is given up by a repair alone. */
-  #isToBeRewritten({ listed, mended }: Broken): boolean {
-    if (this.#parts.rewriting.takesOut === null || mended.lost.every(({ isTakenOut }) => isTakenOut === true))
-      return true;
-    this.#leave(listed.id, new CairnError("damaged", "something of it is lost: `cairn backup repair snapshots` first"));
-    return false;
   }
 
   #leave(id: string, { message }: CairnError): void {
@@ -359,12 +364,15 @@ function depthOf({ paths }: Pick<Snapshot, "paths">): number {
   return (paths[0] ?? "").split("/").filter((part) => part !== "").length;
 }
 
-/** The same of paths from the topmost tree. */
-function belowDepth(takesOut: (path: string) => boolean, depth: number | null): (path: string) => boolean {
-  if (depth === null) return (path) => takesOut(`/${path}`);
+/** The same of paths from the topmost tree; one that fits as a whole, as lists print it, fits too. */
+function belowDepth({ fits, requireNot }: TakesOut, depth: number | null): (path: string) => boolean {
+  if (depth === null) return (path) => fits(`/${path}`);
   return (path) => {
     const parts = path.split("/");
-    return parts.length > depth && parts[0] !== ".cairn" && takesOut(`/${parts.slice(depth).join("/")}`);
+    if (parts[0] === ".cairn") return false;
+    if (parts.length > depth) return fits(`/${parts.slice(depth).join("/")}`) || fits(`/${path}`);
+    requireNot(`/${path}`);
+    return false;
   };
 }
 

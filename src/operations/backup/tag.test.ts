@@ -1,4 +1,5 @@
 import assert from "node:assert/strict";
+import { chmodSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { test } from "node:test";
 import type { BackupSnapshot } from "../contract.ts";
@@ -102,4 +103,17 @@ test("a tagging that left both is ended by the next one when it was killed betwe
   const { tagged } = await repository.tag({ snapshots: [first], add: ["keep"] });
   assert.equal(tagged[0]!.new_id, left);
   assert.deepEqual(await tagsOf(scene), [["wip", "keep"], []]);
+});
+
+test("a snapshot that cannot be read is warned of when others are tagged", async (t) => {
+  const scene = await backupScene(t, "local");
+  const { repository, place } = scene;
+  const [first, second] = await twoSnapshots(scene);
+  const file = join(place, "snapshots", second);
+  chmodSync(file, 0o600);
+  writeFileSync(file, "none");
+  const warnings: string[] = [];
+  const { tagged } = await repository.tag({ tags: [["wip"]], add: ["x"], onWarning: (each) => warnings.push(each) });
+  assert.deepEqual([tagged.length, tagged[0]!.snapshot_id], [1, first]);
+  assert.match(warnings.join(), new RegExp(second.slice(0, 8)));
 });

@@ -3,6 +3,7 @@ import { encodeSnapshot, type Snapshot } from "../../formats/snapshot.ts";
 import { replaceSnapshots } from "../../repository/remove.ts";
 import type { ListedSnapshot, SnapshotListing } from "../../repository/repository.ts";
 import type { TaggedSnapshot, TagBackupsOptions, TagBackupsResult } from "../contract.ts";
+import { warnOfUnreadable } from "./find-snapshot.ts";
 import { chosenSnapshots } from "./list.ts";
 import { checkSnapshotTags, ownTags } from "./public-snapshot.ts";
 import type { RepositoryAccess } from "./repository-access.ts";
@@ -24,13 +25,18 @@ export async function tagBackups(access: RepositoryAccess, options: TagBackupsOp
     unchanged,
     duration_ms: Date.now() - started,
   });
+  const read = async (): Promise<SnapshotListing> => {
+    const listing = await access.repository.listSnapshots(options.signal);
+    warnOfUnreadable(access, listing.damaged, options);
+    return listing;
+  };
   if (options.dryRun === true) {
-    const { changed, unchanged } = changesIn(await access.repository.listSnapshots(options.signal), options, edit);
+    const { changed, unchanged } = changesIn(await read(), options, edit);
     return done({ tagged: changed.map((each) => publicChange(each, null)), unchanged });
   }
   access.repository.requireRemovals();
   return access.locked(true, options, async (lock) => {
-    const listing = await access.repository.listSnapshots(options.signal);
+    const listing = await read();
     const { changed, unchanged } = changesIn(listing, options, edit);
     const before = new Map(listing.snapshots.map(({ id, snapshot }) => [textOf(snapshot), id]));
     await lock.recheck();

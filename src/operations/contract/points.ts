@@ -121,6 +121,7 @@ export type LeftOutReason =
   | "unsupported"
   | "not_saved" // kept in place because the undo point does not hold it whole
   | "keep_present" // kept in place because what the target does not have was to stay
+  | "taken_out" // of the snapshot, after it was made; what is there stays
   | "changed_since"; // kept in place because it changed after it was saved
 
 export type Aspect = "content" | "mode" | "type" | "owner" | "times" | "xattrs" | "target" | "links";

@@ -61,7 +61,10 @@ export interface RepairedSnapshot {
 }
 
 export interface RewriteBackupsOptions extends CallOptions, SnapshotChoice {
-  /** What fits one of these goes, with all below it: patterns as those of a restore. */
+  /**
+   * What fits one of these goes, with all below it: patterns as those of a restore, by the path from what was saved or the
+   * whole one. `usage` for one that everything fits, or a folder that was saved.
+   */
   exclude: readonly PathPattern[];
   /** The old ones go once those that take their place are there. Default false. */
   forget?: boolean;
@@ -82,7 +85,9 @@ export interface RewriteBackupsResult extends RepositoryInfo {
   }[];
   /** Of those that were named or chosen, how many have nothing of it. */
   unchanged: number;
-  /** Snapshots that stay as they are: their file cannot be read, or something of them is lost. */
+  /** Snapshots that stay as they are: their file cannot be read. */
   unreadable: UnreadableSnapshot[];
+  /** Ids of those that do because something of them is lost: `repairSnapshots` first. */
+  lacking: string[];
   duration_ms: number;
 }

@@ -109,7 +109,11 @@ async function inPlace(context: Context, input: Input, options: RestoreBackupOpt
     const about = result.dry_run ? renderPlanned(result) : renderProof(context, result);
     return {
       ...outcome,
-      text: async () => [...(result.dry_run ? [] : [await outcome.text?.()]), ...about].join("\n"),
+      async text() {
+        if (!result.dry_run) return [await outcome.text?.(), ...about].join("\n");
+        const { renderLeftOut } = await import("../../render/points.ts");
+        return [...about, ...renderLeftOut(result.left_out, context.style)].join("\n");
+      },
     };
   });
 }

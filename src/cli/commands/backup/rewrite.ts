@@ -41,10 +41,18 @@ async function run(context: Context, input: Input): Promise<Outcome> {
   return withRepository(context, input, async (repository) => {
     const result = await repository.rewrite(options);
     const outcome: Outcome = { data: result, text: () => render(context, result) };
-    if (result.unreadable.length > 0)
-      outcome.error = new CairnError("damaged", `${plural(result.unreadable.length, "snapshot")} stay as they are`, {
-        hint: UNREADABLE_HINT,
-      });
+    const staying = result.unreadable.length + result.lacking.length;
+    if (staying > 0)
+      outcome.error = new CairnError(
+        "damaged",
+        staying === 1 ? "a snapshot stays as it is" : `${staying} snapshots stay as they are`,
+        {
+          hint:
+            result.lacking.length > 0
+              ? "`cairn backup repair snapshots --plan` says what is lost of them; repair them first"
+              : UNREADABLE_HINT,
+        },
+      );
     return outcome;
   });
 }
@@ -63,6 +71,7 @@ function render({ style }: Context, result: RewriteBackupsResult): string {
   });
   for (const { snapshot_id: id, reason } of result.unreadable)
     lines.push(`  snapshot ${id.slice(0, 8)} stays as it is: ${printable(reason)}`);
+  for (const id of result.lacking) lines.push(`  snapshot ${id.slice(0, 8)} stays as it is: something of it is lost`);
   const others = result.unchanged === 0 ? "" : `; ${plural(result.unchanged, "snapshot")} without it`;
   if (result.rewritten.length === 0) return [...lines, `nothing to take out${others}`].join("\n");
   if (result.dry_run) return [...lines, `nothing was changed${others}`].join("\n");
