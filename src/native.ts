@@ -53,7 +53,12 @@ export function nativeAvailable(): boolean {
   return koffi() !== null;
 }
 
-let goesBelow: boolean | undefined;
+let proc: boolean | undefined;
+
+/** Whether /proc leads to what is below descriptors, as it does but in a chroot and some containers. */
+export function hasProc(): boolean {
+  return (proc ??= existsSync("/proc/self/fd"));
+}
 
 /**
  * True where calls that only Linux has may be made, or /proc leads to what is below descriptors. Without either Linux is
@@ -62,7 +67,7 @@ let goesBelow: boolean | undefined;
  */
 export function onLinux(): boolean {
   if (process.platform !== "linux" || process.env["CAIRN_NO_NATIVE"] === "linux") return false;
-  return (goesBelow ??= existsSync("/proc/self/fd") || nativeAvailable());
+  return hasProc() || nativeAvailable();
 }
 
 /**

@@ -10,6 +10,7 @@ import {
   onLinux,
   settleResult,
 } from "../native.ts";
+import { attributesByName, type AttributesByName } from "./attributes-by-name.ts";
 import { EAGAIN, EBADF, ENAMETOOLONG, EOPNOTSUPP } from "./errno.ts";
 import { bindExactTimes } from "./exact-times.ts";
 import { openByNames } from "./open-below.ts";
@@ -93,7 +94,9 @@ function required(signature: string): Call {
 }
 
 function nativeSyscalls(): Syscalls {
-  return { native: true, exactTimes: true, cloneAs: null, ...descriptorCalls(), ...nameCalls(), ...attributeCalls() };
+  const calls = { ...descriptorCalls(), ...nameCalls(), ...attributeCalls() };
+  const sys = { native: true, exactTimes: true, cloneAs: null, ...calls };
+  return { ...sys, ...attributesByName(sys) };
 }
 
 function descriptorCalls(): DescriptorCalls {
@@ -181,53 +184,17 @@ function nameCalls(): NameCalls {
   };
 }
 
-function attributeCalls(): AttributeCalls {
+function attributeCalls(): Omit<AttributeCalls, keyof AttributesByName> {
   const flistxattr = required("int64_t flistxattr(int fd, uint64_t b, size_t l)");
   const fgetxattr = required("int64_t fgetxattr(int fd, uint64_t n, uint64_t b, size_t l)");
   const fsetxattr = required("int fsetxattr(int fd, uint64_t n, uint64_t v, size_t l, int f)");
   const fremovexattr = required("int fremovexattr(int fd, uint64_t n)");
-  const llistxattr = required("int64_t llistxattr(uint64_t p, uint64_t b, size_t l)");
-  const lgetxattr = required("int64_t lgetxattr(uint64_t p, uint64_t n, uint64_t b, size_t l)");
-  const lsetxattr = required("int lsetxattr(uint64_t p, uint64_t n, uint64_t v, size_t l, int f)");
-  const scratch = newArena(8192);
-  const empty = newArena(1);
-  /** The path of a name below a held directory, for calls that have no *at form. */
-  const viaProc = (dirfd: number, names: Arena, name: number): number => {
-    let length = scratch.bytes.length;
-    const prefix = `/proc/self/fd/${dirfd}/`;
-    let at = Buffer.from(scratch.bytes.buffer, scratch.bytes.byteOffset).write(prefix, 0, "latin1");
-    for (let i = name; length > 0; i++, length--) {
-      const byte = names.bytes[i]!;
-      scratch.bytes[at++] = byte;
-      if (byte === 0) break;
-    }
-    return scratch.address;
-  };
-  const attributeName = (attribute: Uint8Array): number => {
-    scratch.bytes.set(attribute, 6000);
-    scratch.bytes[6000 + attribute.length] = 0;
-    return scratch.address + 6000;
-  };
   return {
     flistxattr: (fd, out) => withoutShadows(settleResult(flistxattr(fd, out.address, out.bytes.length)), out.bytes),
     fgetxattr: (fd, names, n, out, o) =>
       settleResult(fgetxattr(fd, names.address + n, out.address + o, out.bytes.length - o)),
     fsetxattr: (fd, names, n, v, o, l) => settleResult(fsetxattr(fd, names.address + n, v.address + o, l, 0)),
     fremovexattr: (fd, names, n) => settleResult(fremovexattr(fd, names.address + n)),
-    llistxattr: (d, names, n, out) =>
-      withoutShadows(settleResult(llistxattr(viaProc(d, names, n), out.address, out.bytes.length)), out.bytes),
-    lgetxattr: (d, names, n, a, out, o) =>
-      settleResult(lgetxattr(viaProc(d, names, n), attributeName(a), out.address + o, out.bytes.length - o)),
-    lsetxattr: (d, names, n, a, v) =>
-      settleResult(
-        lsetxattr(
-          viaProc(d, names, n),
-          attributeName(a),
-          arenaOver(v.length === 0 ? empty.bytes : v).address,
-          v.length,
-          0,
-        ),
-      ),
   };
 }
 

@@ -15,7 +15,7 @@ import { PathSelection } from "../fs/path-selection.ts";
 import { removeBelow } from "../fs/remove-below.ts";
 import { isAtOrBelow, joinRaw, printablePath } from "../fs/safe-path.ts";
 import { newStatBuffer, openDirectory, putName } from "../fs/syscalls.ts";
-import { type Arena, newArena } from "../native.ts";
+import { type Arena, hasProc, newArena } from "../native.ts";
 import { HeldDirectories } from "./held-directories.ts";
 import { isFolderThere } from "./missing-folder.ts";
 import type { PlannedEntry } from "./restore-plan.ts";
@@ -270,8 +270,7 @@ function nameOf(staging: string): Arena {
  * it can be opened where links are refused.
  */
 export function throughDescriptor(fd: number, otherwise: Buffer): Buffer {
-  const through = `/proc/self/fd/${fd}`;
-  return process.platform === "linux" && fs.existsSync(through) ? Buffer.from(`${through}/.`) : otherwise;
+  return process.platform === "linux" && hasProc() ? Buffer.from(`/proc/self/fd/${fd}/.`) : otherwise;
 }
 
 function parentOf(place: string): string {

@@ -3,6 +3,7 @@ import { execFileSync } from "node:child_process";
 import fs from "node:fs";
 import path from "node:path";
 import { test } from "node:test";
+import { directly } from "../../src/fs/attributes-by-name.ts";
 import { nativeAvailable } from "../../src/native.ts";
 import { cairn, cairnOk } from "../fixtures/command.ts";
 import { assertFolder, readFolder } from "../fixtures/folder-state.ts";
@@ -55,6 +56,25 @@ test("the store takes the content, and everything says why, where there is no /p
   );
   const after = cairnOk(["-C", folder, "save"]).data["save_point"] as Record<string, unknown>;
   assert.equal(after["effective_engine"], "btrfs-snapshot");
+});
+
+test("attributes of directories and pipes are saved and restored where there is no /proc", { skip }, async (t) => {
+  if (directly() === null) return t.skip("Linux tells them of pipes since 6.13");
+  const place = await heldPlace(t, { kind: "btrfs", engine: "btrfs-snapshot" });
+  if (place === null) return;
+  const { folder } = place;
+  const [directory, pipe] = ["d", "d/pipe"].map((name) => path.join(folder, name));
+  fs.mkdirSync(directory!);
+  execFileSync("mkfifo", [pipe!]);
+  execFileSync("setfattr", ["-n", "user.note", "-v", "keep", directory!]);
+  execFileSync("setfacl", ["-m", "u:4321:r", pipe!]);
+  const rights = (): string => execFileSync("getfacl", ["-cnp", pipe!], { encoding: "utf8" });
+  const before = rights();
+  cairnOk(["-C", folder, "save"], CHROOT);
+  fs.rmSync(directory!, { recursive: true });
+  cairnOk(["-C", folder, "restore", "head"], CHROOT);
+  const value = execFileSync("getfattr", ["-n", "user.note", "--only-values", "--absolute-names", directory!]);
+  assert.deepEqual([value.toString(), rights()], ["keep", before]);
 });
 
 test(
