@@ -361,6 +361,11 @@ export class BlobIndex {
   }
 }
 
+/** True when the index reads this blob from this very place. */
+export function isPlacedAt({ table }: BlobIndex, entry: number, packId: Uint8Array, blob: IndexBlob): boolean {
+  return table.offsetOf[entry] === blob.offset && Buffer.compare(table.packId(table.packOf[entry]!), packId) === 0;
+}
+
 /** An index file was replaced between the listing and the reading. */
 function hasVanished(error: unknown): boolean {
   return error instanceof CairnError && error.code === "not_found";

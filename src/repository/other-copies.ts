@@ -1,12 +1,11 @@
 import { CairnError, throwIfAborted, toCairnError } from "../errors.ts";
 import { objectIdOf } from "../ids.ts";
-import { type BlobIndex, type BlobPlaceOf, DATA_BLOB, TREE_BLOB } from "./blob-index.ts";
+import { type BlobIndex, type BlobPlaceOf, DATA_BLOB, isPlacedAt, TREE_BLOB } from "./blob-index.ts";
 import { type BlobPlace, BlobReader } from "./blob-reader.ts";
 import { eachIndexFile, type IndexedPack } from "./index-set.ts";
 import { tellsOfDamage } from "./live.ts";
 import type { NearPacks, WantedRange } from "./near-packs.ts";
 import type { Repository } from "./repository.ts";
-import { isPlacedAt } from "./sweep-plan.ts";
 import { addWanted } from "./transfer.ts";
 
 /** A blob that is damaged or missing where the index has it, and sound in another pack. */
@@ -26,6 +25,8 @@ export interface OtherCopiesOptions {
   signal?: AbortSignal | undefined;
   /** Told once of each pack that is damaged or missing, and of which something was found elsewhere. */
   onFound?: ((copy: FoundCopy) => void) | undefined;
+  /** True: what `seek` brings from far away goes when it was looked at. */
+  drops?: boolean;
 }
 
 /** So much is brought at once of what is looked at, from far away. */
@@ -44,6 +45,8 @@ export class OtherCopies {
   readonly #found = new Map<number, FoundCopy & { readonly place: BlobPlaceOf }>();
   readonly #toSettle = new Set<number>();
   readonly #told = new Set<string>();
+  /** Entries that were sought, and found to be sound nowhere. */
+  readonly unsound = new Set<number>();
   #places: Places | null = null;
 
   constructor(options: OtherCopiesOptions) {
@@ -157,8 +160,16 @@ export class OtherCopies {
     await this.#bring(unsound.map(({ entry }) => places.place(places.firstOf(entry))));
     for (const { entry, error } of unsound) {
       throwIfAborted(signal);
-      await this.#seekFor(entry, error);
+      if ((await this.#seekFor(entry, error)) === null) this.unsound.add(entry);
     }
+    if (this.#options.drops !== true) return;
+    for (const entry of entries) this.#drop(index.place(entry));
+    for (const { entry } of unsound)
+      for (let row = places.firstOf(entry); row !== NONE; row = places.nextOf(row)) this.#drop(places.place(row));
+  }
+
+  #drop({ pack }: Pick<BlobPlaceOf, "pack">): void {
+    this.#options.near.drop(objectIdOf(pack));
   }
 
   /** In few requests where packs are far away; what is not there is met when it is read. */
@@ -203,6 +214,9 @@ export class OtherCopies {
       const known = toCairnError(error);
       if (!tellsOfDamage(known)) throw known;
       return known;
+    } finally {
+      // What was brought may go, and be brought again into another file.
+      if (!near.isLocal) this.#reader.close();
     }
   }
 

@@ -6,7 +6,7 @@ import { plural } from "../formats/sizes.ts";
 import type { Snapshot } from "../formats/snapshot.ts";
 import { objectIdOf, type ObjectId } from "../ids.ts";
 import { newPacer } from "../pacer.ts";
-import { BlobIndex } from "./blob-index.ts";
+import { BlobIndex, isPlacedAt } from "./blob-index.ts";
 import { EntrySet } from "./entry-set.ts";
 import { IndexFileWriter, loadIndexFile, type IndexedPack } from "./index-set.ts";
 import { requireComplete } from "./live.ts";
@@ -15,7 +15,7 @@ import { copyingPacks } from "./pack-copy.ts";
 import type { FinishedPack } from "./pack-writer.ts";
 import type { Repository } from "./repository.ts";
 import { packSizes, STALE_TEMPORARY_MS } from "./storage/storage.ts";
-import { type CrowdedPacks, isPlacedAt, planSweep, rootsOf, type SweepOptions, type SweepPlan } from "./sweep-plan.ts";
+import { type CrowdedPacks, planSweep, rootsOf, type SweepOptions, type SweepPlan } from "./sweep-plan.ts";
 import { findUnindexed } from "./unindexed-packs.ts";
 
 export type { CrowdedPacks, PackFacts, SweepOptions, SweepPlan } from "./sweep-plan.ts";
@@ -155,6 +155,7 @@ async function sweepOnce(
     const plan = await planSweep(repository, options);
     total.unusedBytes = plan.unusedBytes;
     total.crowded = plan.crowded;
+    append(total.damagedPacks, plan.unsound);
     total.lacking = [...new Set(plan.live.problems.map(({ id }) => id))];
     staged = await stage(repository, plan, { options, lock, total });
     if (staged === null) total.index = plan.index;

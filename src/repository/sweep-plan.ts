@@ -1,8 +1,9 @@
 import { CairnError } from "../errors.ts";
 import type { IndexBlob } from "../formats/pack-header.ts";
 import { objectIdOf } from "../ids.ts";
-import { BlobIndex } from "./blob-index.ts";
+import { BlobIndex, isPlacedAt } from "./blob-index.ts";
 import { eachIndexFile, type IndexFileContent, type IndexedPack, listingKey } from "./index-set.ts";
+import { type Duplicate, KeptCopies } from "./kept-copies.ts";
 import { LiveSet, requireComplete, type ReadTree } from "./live.ts";
 import type { LockCall } from "./locks.ts";
 import { packSizeOf, SMALL_PACK, type WorkDirectory } from "./pack-copy.ts";
@@ -85,13 +86,13 @@ export interface SweepPlan {
   readonly bytesFreed: number;
   /** Bytes that nothing needs and that stay, because rewriting their packs would not pay, or cannot be done. */
   readonly unusedBytes: number;
+  /** Packs that stay because of what is needed of them no copy is sound. */
+  readonly unsound: readonly string[];
   /** Null where there is room for all copies. */
   readonly crowded: CrowdedPacks | null;
 }
 
-interface Duplicate {
-  readonly entry: number;
-  readonly pack: string;
+interface DuplicateThere extends Duplicate {
   readonly id: Uint8Array;
   readonly blob: IndexBlob;
 }
@@ -148,9 +149,18 @@ export async function planSweep(repository: Repository, options: SweepOptions): 
   requireComplete(live, options);
   const stored = await packSizes(repository.storage);
   const { packs, duplicates, unindexed } = await readFacts(repository, { index, live, stored, signal: options.signal });
-  settleDuplicates(index, packs, duplicates);
-  countLive(index, live, packs);
-  return decide(options, { index, live, packs, unindexed });
+  const whole = settleDuplicates(index, packs, duplicates);
+  const { work, signal } = options;
+  const kept = new KeptCopies(repository, { index, duplicates, whole, work, signal });
+  for (;;) {
+    countLive(index, live, packs);
+    const plan = decide(options, { index, live, packs, unindexed, unsound: kept.unsound });
+    if (!(await kept.change(namesOf([...plan.remove, ...plan.repack]), namesOf(plan.repack)))) return plan;
+  }
+}
+
+function namesOf(packs: readonly PackFacts[]): Set<string> {
+  return new Set(packs.map(({ name }) => name));
 }
 
 async function currentIndex(repository: Repository, { index, cachePath, signal }: SweepOptions): Promise<BlobIndex> {
@@ -161,10 +171,10 @@ async function currentIndex(repository: Repository, { index, cachePath, signal }
 async function readFacts(
   repository: Repository,
   from: { index: BlobIndex; live: LiveSet; stored: PackSizes; signal: AbortSignal | undefined },
-): Promise<{ packs: Map<string, PackFacts>; duplicates: Duplicate[]; unindexed: Map<string, number> }> {
+): Promise<{ packs: Map<string, PackFacts>; duplicates: DuplicateThere[]; unindexed: Map<string, number> }> {
   const unindexed = new Map(from.stored);
   const packs = new Map<string, PackFacts>();
-  const duplicates: Duplicate[] = [];
+  const duplicates: DuplicateThere[] = [];
   const take = (file: IndexFileContent): void => {
     const frozen = file.foreign || file.packs.some((pack) => !pack.isContiguous);
     for (const pack of file.packs) {
@@ -196,7 +206,7 @@ function newFacts(name: string, size: number, listing: number): PackFacts {
 function addBlobs(
   facts: PackFacts,
   pack: Pick<IndexedPack, "id" | "blobs">,
-  to: { index: BlobIndex; live: LiveSet; duplicates: Duplicate[] },
+  to: { index: BlobIndex; live: LiveSet; duplicates: DuplicateThere[] },
 ): void {
   const last = pack.blobs.at(-1);
   const wanted = Math.max(packSizeOf(pack.blobs), last === undefined ? 0 : last.offset + last.length);
@@ -207,28 +217,31 @@ function addBlobs(
     const entry = to.index.entryOf(blob);
     if (entry < 0 || !to.live.has(entry)) continue;
     facts.liveBytes += blob.length;
-    if (!isPlacedAt(to.index, entry, pack.id, blob)) to.duplicates.push({ entry, pack: facts.name, id: pack.id, blob });
+    if (isPlacedAt(to.index, entry, pack.id, blob)) continue;
+    const was = objectIdOf(to.index.place(entry).pack);
+    to.duplicates.push({ entry, pack: facts.name, was, id: pack.id, blob });
   }
-}
-
-/** True when the index reads this blob from this very place. */
-export function isPlacedAt(index: BlobIndex, entry: number, packId: Uint8Array, blob: IndexBlob): boolean {
-  const { table } = index;
-  return table.offsetOf[entry] === blob.offset && Buffer.compare(table.packId(table.packOf[entry]!), packId) === 0;
 }
 
 /**
  * A pack that is wanted whole keeps its copies, so that a run that was interrupted after its new packs
- * were indexed is finished by the next one instead of copying again.
+ * were indexed is finished by the next one instead of copying again. Returns the names of those that are.
  */
-function settleDuplicates(index: BlobIndex, packs: Map<string, PackFacts>, duplicates: readonly Duplicate[]): void {
-  const whole = (facts: PackFacts | undefined): boolean =>
-    facts !== undefined && !facts.isShort && facts.liveBytes === facts.blobBytes;
+function settleDuplicates(
+  index: BlobIndex,
+  packs: Map<string, PackFacts>,
+  duplicates: readonly DuplicateThere[],
+): ReadonlySet<string> {
+  const whole = namesOf(
+    [...packs.values()].filter(({ isShort, liveBytes, blobBytes }) => !isShort && liveBytes === blobBytes),
+  );
   for (const { entry, pack, id, blob } of duplicates) {
-    const current = packs.get(objectIdOf(index.place(entry).pack));
-    if (whole(packs.get(pack)) && !whole(current)) index.relocate(entry, { ...blob, pack: id });
+    const name = objectIdOf(index.place(entry).pack);
+    const current = packs.get(name);
+    if (whole.has(pack) && !whole.has(name)) index.relocate(entry, { ...blob, pack: id });
     else if (current?.isShort === true && !packs.get(pack)!.isShort) index.relocate(entry, { ...blob, pack: id });
   }
+  return whole;
 }
 
 /** Live bytes again, each blob now counted once, where it is read from. */
@@ -253,7 +266,13 @@ function countLive(index: BlobIndex, live: LiveSet, packs: Map<string, PackFacts
 
 function decide(
   options: SweepOptions,
-  from: { index: BlobIndex; live: LiveSet; packs: Map<string, PackFacts>; unindexed: Map<string, number> },
+  from: {
+    index: BlobIndex;
+    live: LiveSet;
+    packs: Map<string, PackFacts>;
+    unindexed: Map<string, number>;
+    unsound: ReadonlySet<string>;
+  },
 ): SweepPlan {
   const remove: PackFacts[] = [];
   const wasteful: PackFacts[] = [];
@@ -264,7 +283,7 @@ function decide(
   for (const facts of from.packs.values()) {
     const waste = wasteOf(facts);
     // What lacks may lie in a pack that is listed in part.
-    if (facts.frozen || (facts.isLong && !from.live.complete)) unusedBytes += waste;
+    if (facts.frozen || from.unsound.has(facts.name) || (facts.isLong && !from.live.complete)) unusedBytes += waste;
     else if (facts.liveBytes === 0) {
       remove.push(facts);
       bytesFreed += Math.max(0, facts.size);
@@ -273,8 +292,8 @@ function decide(
   }
   const unindexed: { name: string; size: number }[] = [];
   for (const [name, size] of from.unindexed) {
-    // What lacks may lie in a pack that is in no index.
-    if (!from.live.complete) {
+    // What lacks may lie in a pack that is in no index, or what is damaged.
+    if (!from.live.complete || from.unsound.size > 0) {
       unusedBytes += size;
       continue;
     }
@@ -297,6 +316,7 @@ function decide(
     bytesFreed,
     unusedBytes: unusedBytes + (crowded?.unusedBytes ?? 0),
     crowded,
+    unsound: [...from.unsound],
   };
 }
 

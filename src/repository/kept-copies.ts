@@ -1,0 +1,86 @@
+import { join } from "node:path";
+import { objectIdOf } from "../ids.ts";
+import type { BlobIndex } from "./blob-index.ts";
+import { EntrySet } from "./entry-set.ts";
+import { NearPacks } from "./near-packs.ts";
+import { OtherCopies } from "./other-copies.ts";
+import type { WorkDirectory } from "./pack-copy.ts";
+import type { Repository } from "./repository.ts";
+
+/** A needed blob that a pack holds, beside the one that the index had it in. */
+export interface Duplicate {
+  readonly entry: number;
+  /** Names of both. */
+  readonly pack: string;
+  readonly was: string;
+}
+
+export interface KeptCopiesOptions {
+  index: BlobIndex;
+  duplicates: readonly Duplicate[];
+  /** Packs of which all is needed. */
+  whole: ReadonlySet<string>;
+  /** See `SweepOptions`. */
+  work: WorkDirectory | undefined;
+  signal: AbortSignal | undefined;
+}
+
+/**
+ * Proves what stays of blobs that are stored more than once, before others of their copies go: what an index lists may be
+ * damaged, and the copy that goes may be the only sound one. Only where packs are far away is it taken for sound in one
+ * that is needed whole while the other is not: a sweep that was put off has written it from what it had proven.
+ */
+export class KeptCopies {
+  /** Names of packs with copies of blobs of which none is sound. */
+  readonly unsound = new Set<string>();
+  readonly #repository: Repository;
+  readonly #options: KeptCopiesOptions;
+  readonly #proven: EntrySet;
+
+  constructor(repository: Repository, options: KeptCopiesOptions) {
+    this.#repository = repository;
+    this.#options = options;
+    this.#proven = new EntrySet(options.index.count);
+  }
+
+  /**
+   * To be called again until it is false. True where other packs are to go than these: the index has sound copies now, or
+   * more packs are unsound. `copied`: those of the packs that go of which what is needed is proven when it is copied.
+   */
+  async change(going: ReadonlySet<string>, copied: ReadonlySet<string>): Promise<boolean> {
+    const entries = this.#toProve(going, copied);
+    if (entries.size === 0) return false;
+    const { storage } = this.#repository;
+    const { index, duplicates, work, signal } = this.#options;
+    const near = new NearPacks(
+      storage,
+      storage.localPath === undefined && work !== undefined ? join(work(), "kept") : "",
+    );
+    const copies = new OtherCopies({ repository: this.#repository, index, near, signal, drops: true });
+    try {
+      await copies.seek(entries);
+    } finally {
+      copies.close();
+    }
+    for (const entry of entries) this.#proven.add(entry);
+    const before = this.unsound.size;
+    for (const { entry, pack, was } of duplicates)
+      if (copies.unsound.has(entry)) for (const name of [pack, was]) this.unsound.add(name);
+    return copies.settle() || this.unsound.size > before;
+  }
+
+  #toProve(going: ReadonlySet<string>, copied: ReadonlySet<string>): Set<number> {
+    const { duplicates, index, whole } = this.#options;
+    const { table } = index;
+    const names = Array.from({ length: table.packCount }, (_, pack) => objectIdOf(table.packId(pack)));
+    const isFar = this.#repository.storage.localPath === undefined;
+    const entries = new Set<number>();
+    for (const { entry, pack, was } of duplicates) {
+      const kept = names[table.packOf[entry]!]!;
+      if (copied.has(kept) || this.#proven.has(entry)) continue;
+      const isTrusted = (name: string): boolean => isFar && whole.has(kept) && !whole.has(name);
+      if ([pack, was].some((name) => name !== kept && going.has(name) && !isTrusted(name))) entries.add(entry);
+    }
+    return entries;
+  }
+}
