@@ -17,15 +17,17 @@ export function randomFrom(seed: number): () => number {
 const PATHS = newArena(16384);
 
 /** Makes a pipe, socket or device; true when the system lets us. */
-export function makeNode(at: string, type: number, device: [number, number] = [0, 0]): boolean {
-  putName(PATHS, 0, Buffer.from(at));
+export function makeNode(at: string | Uint8Array, type: number, device: [number, number] = [0, 0]): boolean {
+  putName(PATHS, 0, Buffer.from(at as string));
   return syscalls().mknod(AT_FDCWD, PATHS, 0, (type << 12) | 0o640, device[0], device[1]) === 0;
 }
 
 /** Sets an extended attribute of a path without following a link; true when the file system takes it. */
-export function setAttribute(at: string, name: string, value: string | Uint8Array): boolean {
-  const parent = openDirectory(path.dirname(at));
-  putName(PATHS, 0, Buffer.from(path.basename(at)));
+export function setAttribute(at: string | Uint8Array, name: string, value: string | Uint8Array): boolean {
+  const bytes = Buffer.from(at as string);
+  const slash = bytes.lastIndexOf("/");
+  const parent = openDirectory(bytes.subarray(0, Math.max(slash, 1)));
+  putName(PATHS, 0, bytes.subarray(slash + 1));
   const result = syscalls().lsetxattr(parent, PATHS, 0, Buffer.from(name), Buffer.from(value as string));
   fs.closeSync(parent);
   return result === 0;
