@@ -389,3 +389,24 @@ test("a prune and a repair whose lock cannot be taken away have done their work 
     [true, true],
   );
 });
+
+test("only what a filter takes goes when snapshots are named beside it", async (t) => {
+  const at = await backupScene(t, "local");
+  const { repository } = at;
+  const [older, newer] = await rounds(at, 2);
+  await repository.tag({ snapshots: [older!], set: ["mine"] });
+  const ids = async (): Promise<string[]> => (await repository.list()).snapshots.map(({ snapshot_id: id }) => id);
+  const before = await ids();
+  const mine = { tags: [["mine"]] };
+  await assert.rejects(repository.forget({ snapshots: ["latest"], tags: [["nobody's"]] }), hasCode("not_found"));
+  await assert.rejects(repository.forget({ snapshots: ["latest"], hosts: ["elsewhere"] }), hasCode("not_found"));
+  for (const call of [
+    repository.forget({ snapshots: [newer!], ...mine }),
+    repository.tag({ snapshots: [newer!], ...mine, add: ["x"] }),
+    repository.rewrite({ snapshots: [newer!], ...mine, exclude: ["a.txt"], forget: true }),
+  ])
+    await assert.rejects(call, hasCode("usage"));
+  assert.deepEqual(await ids(), before);
+  assert.deepEqual((await repository.forget({ snapshots: ["latest"], ...mine })).removed, [before[0]]);
+  assert.deepEqual(await ids(), [newer]);
+});

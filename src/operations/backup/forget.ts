@@ -13,8 +13,8 @@ import type {
   SnapshotGrouping,
 } from "../contract.ts";
 import { checkRetention } from "../policy.ts";
-import { findSnapshotFile, removalHint, warnOfUnreadable } from "./find-snapshot.ts";
-import { isChosen } from "./list.ts";
+import { removalHint, warnOfUnreadable } from "./find-snapshot.ts";
+import { isChosen, removedSnapshots } from "./list.ts";
 import { pruneBackups } from "./prune.ts";
 import { byTime, ownTags } from "./public-snapshot.ts";
 import { lockCall, type RepositoryAccess } from "./repository-access.ts";
@@ -156,7 +156,7 @@ function decide(listing: SnapshotListing, options: ForgetBackupsOptions): Decisi
   const { snapshots } = listing;
   if (named !== undefined && named.length > 0) {
     if (retention !== undefined) throw new CairnError("usage", "snapshots and rules exclude each other");
-    const files = new Set(named.map((word) => findSnapshotFile(listing, word)));
+    const files = removedSnapshots(listing, options);
     const unreadable = listing.damaged.filter((file) => files.has(file));
     const groups = groupsOf(snapshots, GROUPING).flatMap((group) => {
       const chosen = group.filter((listed) => files.has(listed));

@@ -1,8 +1,8 @@
 import { CairnError } from "../../errors.ts";
 import type { Snapshot } from "../../formats/snapshot.ts";
-import type { ListedSnapshot, SnapshotListing } from "../../repository/repository.ts";
+import type { DamagedFile, ListedSnapshot, SnapshotListing } from "../../repository/repository.ts";
 import type { BackupList, ListBackupsOptions, SnapshotChoice, SnapshotFilter } from "../contract.ts";
-import { findSnapshot } from "./find-snapshot.ts";
+import { findSnapshot, findSnapshotFile } from "./find-snapshot.ts";
 import { byTime, ownTags, publicSnapshot } from "./public-snapshot.ts";
 import type { RepositoryAccess } from "./repository-access.ts";
 
@@ -20,18 +20,52 @@ export async function listBackups(access: RepositoryAccess, options: ListBackups
 
 /** Those that are named, else all that a filter takes; oldest first. `not_found`, `ambiguous`, `damaged` (see `findSnapshot`). */
 export function chosenSnapshots(listing: SnapshotListing, choice: SnapshotChoice): ListedSnapshot[] {
-  const { snapshots, damaged } = listing;
   const { snapshots: words = [] } = choice;
-  const taken = snapshots.filter(({ snapshot }) => isChosen(snapshot, choice)).sort(byTime);
-  if (words.length === 0) return taken;
-  if (words.includes("latest") && taken.length === 0 && snapshots.length > 0 && damaged.length === 0)
+  if (words.length === 0) return takenBy(listing, choice);
+  const ids = new Set(words.map((word) => findSnapshot(listingOf(word, listing, choice), word).id));
+  return listing.snapshots.filter(({ id }) => ids.has(id)).sort(byTime);
+}
+
+/** The same for what removes snapshots, or writes them anew: `usage` for one that is named beside a filter that does not take it. */
+export function changedSnapshots(listing: SnapshotListing, choice: SnapshotChoice): ListedSnapshot[] {
+  const chosen = chosenSnapshots(listing, choice);
+  requireTaken(chosen, choice);
+  return chosen;
+}
+
+/** The files of snapshots that are to go, likewise; also those that cannot be read, which no filter takes or leaves. */
+export function removedSnapshots(listing: SnapshotListing, choice: SnapshotChoice): Set<ListedSnapshot | DamagedFile> {
+  const words = choice.snapshots ?? [];
+  const files = words.map((word) => findSnapshotFile(listingOf(word, listing, choice), word));
+  requireTaken(
+    files.filter((file) => "snapshot" in file),
+    choice,
+  );
+  return new Set(files);
+}
+
+function requireTaken(named: readonly ListedSnapshot[], choice: SnapshotChoice): void {
+  const other = named.find(({ snapshot }) => !isChosen(snapshot, choice));
+  if (other === undefined) return;
+  throw new CairnError("usage", `snapshot ${other.id.slice(0, 8)} is none that the filter takes; nothing was changed`, {
+    hint: "name snapshots, or choose them by --host, --path and --tag",
+  });
+}
+
+function takenBy({ snapshots }: SnapshotListing, filter: SnapshotFilter): ListedSnapshot[] {
+  return snapshots.filter(({ snapshot }) => isChosen(snapshot, filter)).sort(byTime);
+}
+
+/** In which a word names a snapshot: `latest` is of those that the filter takes. */
+function listingOf(word: string, listing: SnapshotListing, filter: SnapshotFilter): SnapshotListing {
+  if (word !== "latest") return listing;
+  const { snapshots, damaged } = listing;
+  const taken = takenBy(listing, filter);
+  if (taken.length === 0 && snapshots.length > 0 && damaged.length === 0)
     throw new CairnError("not_found", "no snapshot fits the filter, so there is no latest one", {
       hint: "`cairn backup list` shows what there is; choose by --host, --path and --tag, or name a snapshot by its id",
     });
-  const ids = new Set(
-    words.map((word) => findSnapshot(word === "latest" ? { snapshots: taken, damaged } : listing, word).id),
-  );
-  return snapshots.filter(({ id }) => ids.has(id)).sort(byTime);
+  return { ...listing, snapshots: taken };
 }
 
 /** The one that a word means, `latest` being the newest that a filter takes. `not_found`, `ambiguous`, `damaged`. */

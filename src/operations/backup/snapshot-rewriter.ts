@@ -21,7 +21,7 @@ import type { ListedSnapshot } from "../../repository/repository.ts";
 import { packSizes } from "../../repository/storage/storage.ts";
 import { type LostEntry, type MendedTree, TreeMender } from "../../repository/tree-mender.ts";
 import type { CallOptions, SnapshotChoice, UnreadableSnapshot } from "../contract.ts";
-import { chosenSnapshots } from "./list.ts";
+import { changedSnapshots } from "./list.ts";
 import type { Look } from "./look.ts";
 import { LOST_MANIFEST, repairedManifest } from "./repaired-manifest.ts";
 import { lockCall, type RepositoryAccess } from "./repository-access.ts";
@@ -106,7 +106,7 @@ export class SnapshotRewriter {
     await this.#requireIndexed();
     const listing = await access.repository.listSnapshots(options.signal);
     const { snapshots, damaged } = listing;
-    const chosen = chosenSnapshots(listing, rewriting.choice);
+    const chosen = changedSnapshots(listing, rewriting.choice);
     for (const { name, error } of damaged) this.#leave(name, error);
     try {
       const broken = await this.#findBroken(chosen);

@@ -4,7 +4,7 @@ import { replaceSnapshots } from "../../repository/remove.ts";
 import type { ListedSnapshot, SnapshotListing } from "../../repository/repository.ts";
 import type { TaggedSnapshot, TagBackupsOptions, TagBackupsResult } from "../contract.ts";
 import { warnOfUnreadable } from "./find-snapshot.ts";
-import { chosenSnapshots } from "./list.ts";
+import { changedSnapshots } from "./list.ts";
 import { checkSnapshotTags, ownTags } from "./public-snapshot.ts";
 import type { RepositoryAccess } from "./repository-access.ts";
 
@@ -83,7 +83,7 @@ function changesIn(
   options: TagBackupsOptions,
   edit: Edit,
 ): { changed: Change[]; unchanged: number } {
-  const chosen = chosenSnapshots(listing, options);
+  const chosen = changedSnapshots(listing, options);
   const changed = chosen.flatMap((old): Change[] => {
     const { snapshot, id } = old;
     const own = ownTags(snapshot);

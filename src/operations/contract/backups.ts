@@ -198,7 +198,7 @@ export interface RestoredForCheck {
 export type SnapshotGrouping = "host" | "paths" | "tags";
 
 export interface ForgetBackupsOptions extends CallOptions, SnapshotFilter {
-  /** Exactly these instead of rules. */
+  /** Exactly these instead of rules; `latest` is the newest that the filter takes, and one that it does not take is `usage`. */
   snapshots?: readonly string[];
   /** For each group of its own. */
   retention?: BackupRetention;
