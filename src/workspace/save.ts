@@ -2,6 +2,7 @@ import { CairnError } from "../errors.ts";
 import { printablePath } from "../fs/safe-path.ts";
 import { capturePoint, whyNotHeld } from "./capture.ts";
 import { removeOriginal } from "./kept-original.ts";
+import { givenPatterns } from "./given-patterns.ts";
 import { requireFolder } from "./missing-folder.ts";
 import type { Point } from "./point-files.ts";
 import { recordPoint, type Saved, type SaveInput } from "./record-point.ts";
@@ -24,9 +25,11 @@ export interface SavedOrHead extends Saved {
 }
 
 /** Saves a workspace: takes its lock, finishes what an earlier unclean end left, records the folder as one point. */
-export async function saveWorkspace(workspace: Workspace, input: SaveInput): Promise<SavedOrHead> {
+export async function saveWorkspace(workspace: Workspace, given: SaveInput): Promise<SavedOrHead> {
   const { holder } = workspace.engine;
   requireFolder(workspace);
+  const exclude = givenPatterns(workspace.root, given.exclude ?? [], given.onWarning);
+  const input: SaveInput = { ...given, exclude };
   prepareSave(workspace);
   using _lock = await workspace.lock("save", input);
   await recoverWorkspace(workspace, input);

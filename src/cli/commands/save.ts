@@ -14,7 +14,11 @@ export const command: CommandDefinition = {
     { flags: "-m, --message <text>", text: "what this state is" },
     { flags: "-t, --tag <tag>", text: "a tag; may be repeated", repeat: true },
     { flags: "--cause <json>", text: 'what led to it, e.g. {"kind":"tool_call","tool":"bash"}' },
-    { flags: "--exclude <pattern>", text: "leave out, as in .cairnignore; may be repeated", repeat: true },
+    {
+      flags: "--exclude <pattern>",
+      text: "leave out, as in .cairnignore, or a whole path; may be repeated",
+      repeat: true,
+    },
     { flags: "--skip-unchanged", text: "make no point when nothing changed" },
     { flags: "--refuse-detached", text: "fail when the folder stands at an older point" },
     { flags: "--reread", text: "read every file, whatever its times say" },

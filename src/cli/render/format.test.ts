@@ -3,6 +3,8 @@ import { test } from "node:test";
 import {
   firstLine,
   formatAge,
+  formatInstant,
+  formatMoment,
   formatBytes,
   formatCount,
   formatCounts,
@@ -117,4 +119,14 @@ test("columns are aligned whatever the letters' widths and colours", async () =>
     ]),
     [`${style.red("ab")}   x`, "abc  y"],
   );
+});
+
+test("moments are told by their age within a day, else by date and time", () => {
+  const now = Date.parse("2026-11-20T12:00:00Z");
+  assert.equal(formatMoment("2026-11-20T09:00:00Z", now), "3 hours ago");
+  assert.equal(formatMoment("2026-11-20T12:05:00Z", now), "in 5 minutes");
+  const past = "2019-03-04T05:06:07Z";
+  assert.equal(formatMoment(past, now), formatInstant(past).slice(0, 16));
+  assert.match(formatMoment("2031-01-02T00:00:00Z", now), /^203\d-\d\d-\d\d \d\d:\d\d \(in 4 years\)$/);
+  assert.equal(formatMoment("nonsense", now), "nonsense");
 });

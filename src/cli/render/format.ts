@@ -45,6 +45,16 @@ export function formatInstant(instant: string): string {
   return `${day} ${two(date.getHours())}:${two(date.getMinutes())}:${two(date.getSeconds())}`;
 }
 
+const DAY_MS = 86_400_000;
+
+/** When something was made, for lists: its age within a day, else local time to the minute; `2031-01-02 10:11 (in 4 years)`. */
+export function formatMoment(instant: string, now: number): string {
+  const age = now - Date.parse(instant);
+  if (Number.isNaN(age) || Math.abs(age) < DAY_MS) return formatAge(instant, now);
+  const moment = formatInstant(instant).slice(0, -":00".length);
+  return age > 0 ? moment : `${moment} (${formatAge(instant, now)})`;
+}
+
 /** `3 added, 1 modified`; `nothing` when all are zero. */
 export function formatCounts(counts: object): string {
   const parts = Object.entries(counts).filter(([, count]) => (count as number) > 0);

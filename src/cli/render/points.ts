@@ -2,7 +2,7 @@ import type { SavePointId } from "../../ids.ts";
 import type { Client, DamagedPoint, HistoryResult, LeftOut, SavePoint, SaveResult } from "../../operations/contract.ts";
 import {
   firstLine,
-  formatAge,
+  formatMoment,
   formatBytes,
   formatCounts,
   formatDuration,
@@ -85,7 +85,7 @@ export async function renderHistory(view: HistoryView): Promise<string> {
   const rows = result.save_points.map((point) => [
     point.save_point_id === result.head ? style.green("*") : " ",
     style.bold(shorten(point.save_point_id)),
-    style.dim(formatAge(point.created_at, view.now)),
+    style.dim(formatMoment(point.created_at, view.now)),
     point.sealed ? formatBytes(point.bytes_stored) : style.dim("held"),
     describePoint(point, style),
   ]);

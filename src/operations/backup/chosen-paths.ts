@@ -29,7 +29,7 @@ type Fits = (path: string) => boolean;
 /**
  * The paths that words and patterns choose of a tree. A path that is named, or fits a pattern, is chosen with all below it;
  * what fits an excluding pattern is not, nor anything below it. Patterns are restic's: one that begins with a slash is a path
- * from what was saved, one with a slash elsewhere the end of one, any other a name. A named path may also be the whole one,
+ * from what was saved, or the whole one as `find` says it, one with a slash elsewhere the end of one, any other a name. A named path may also be the whole one,
  * as `find` says it. `not_found` for a named path that is not there, and where the patterns choose nothing.
  */
 export async function chosenPaths(
@@ -39,8 +39,13 @@ export async function chosenPaths(
 ): Promise<ChosenPaths> {
   const paths = (choice.paths ?? []).map((path) => pathBelow(saved, savedPaths, path));
   for (const path of paths) await entryAt(look, saved.root, path);
-  const include = (choice.include ?? []).map(fitting);
-  const exclude = (choice.exclude ?? []).map(fitting);
+  const base = Buffer.from(baseOf(saved, savedPaths)).toString("latin1");
+  const fits = (given: PathPattern): Fits => {
+    const pattern = fitting(given);
+    return base === "/" ? pattern.fits : (path) => pattern.fits(path) || pattern.fitsWhole(`${base}${path}`);
+  };
+  const include = (choice.include ?? []).map(fits);
+  const exclude = (choice.exclude ?? []).map(fits);
   const isAll = paths.length === 0 ? include.length === 0 : paths.some(({ length }) => length === 0);
   if (include.length === 0 && exclude.length === 0) return { paths: isAll ? null : paths, byPattern: false };
   const named = new PathSelection(paths);
@@ -77,14 +82,22 @@ function withoutBase(path: string | Uint8Array, base: string): string | Uint8Arr
 
 const SLASH = 0x2f;
 
-/** Whether a path, from `/` and in latin1, fits a pattern. Throws `usage`. */
-export function fitting(given: PathPattern): Fits {
+export interface Fitting {
+  /** Whether a path fits, from what was saved on, with a slash before it, in latin1. */
+  fits: Fits;
+  /** Whether a path fits as a whole, from the topmost tree on, likewise: only patterns that begin with a slash say so. */
+  fitsWhole: Fits;
+}
+
+/** Throws `usage`. */
+export function fitting(given: PathPattern): Fitting {
   const { pattern, ignoreCase } = typeof given === "string" ? { pattern: given, ignoreCase: false } : given;
   if (pattern.startsWith("!"))
     throw new CairnError("usage", `patterns are not taken back by others: ${JSON.stringify(pattern)}`, {
       hint: "for a name that begins with it: \\!",
     });
-  return pathMatcher(pattern, ignoreCase);
+  const fits = pathMatcher(pattern, ignoreCase);
+  return { fits, fitsWhole: pattern.startsWith("/") ? fits : () => false };
 }
 
 interface ChoosingBy {

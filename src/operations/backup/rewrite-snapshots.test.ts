@@ -182,3 +182,22 @@ test("nothing is rewritten when there is no pattern, and what lacks something st
   assert.deepEqual([rewritten.length, unreadable, lacking], [2, [], [last]]);
   assert.ok(!(await idsOf(repository)).includes(first));
 });
+
+test("a whole path is understood where patterns choose what is restored, and what is saved", async (t) => {
+  const scene = await backupScene(t, "local");
+  const { client, repository, folder, root, write } = scene;
+  write("deep/secret.key", "hush");
+  await client.createBackup(repository, { save: true });
+  await repository.restore("latest", join(root, "one"), { exclude: [`${folder}/deep`] });
+  assert.deepEqual(readdirSync(join(root, "one")).toSorted(), ["a.txt", "many"]);
+  await repository.restore("latest", join(root, "two"), { include: [`${folder}/deep/*.key`] });
+  assert.deepEqual(readdirSync(join(root, "two")), ["deep"]);
+  assert.deepEqual(readdirSync(join(root, "two/deep")), ["secret.key"]);
+  write("a.txt", "other\n");
+  const { snapshot } = await client.createBackup(repository, { save: true, exclude: [`${folder}/deep/secret.key`] });
+  const { entries } = await repository.show(snapshot!.snapshot_id, "deep");
+  assert.deepEqual(
+    entries.map(({ path }) => path),
+    ["deep/b.txt"],
+  );
+});

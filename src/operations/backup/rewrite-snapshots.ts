@@ -68,16 +68,17 @@ export async function rewriteBackups(
 
 function takesOutOf(exclude: readonly PathPattern[]): TakesOut {
   const patterns = exclude.map((given) => {
+    const pattern = fitting(given);
     const text = typeof given === "string" ? given : given.pattern;
-    const fits = fitting(given);
-    if (fits("/")) throw everything(`everything fits ${JSON.stringify(text)}`);
-    return { fits, isWhole: text.startsWith("/") };
+    if (pattern.fits("/")) throw everything(`everything fits ${JSON.stringify(text)}`);
+    return pattern;
   });
   if (patterns.length === 0) throw new CairnError("usage", "what is to be taken out?", { hint: "--exclude PATTERN" });
   return {
     fits: (path) => patterns.some(({ fits }) => fits(path)),
+    fitsWhole: (path) => patterns.some(({ fitsWhole }) => fitsWhole(path)),
     requireNot(path) {
-      if (!patterns.some(({ fits, isWhole }) => isWhole && fits(path))) return;
+      if (!patterns.some(({ fitsWhole }) => fitsWhole(path))) return;
       throw everything(`${printablePath(Buffer.from(path, "latin1"))} is what was saved, or above it`);
     },
   };

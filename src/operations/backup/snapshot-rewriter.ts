@@ -21,6 +21,7 @@ import type { ListedSnapshot } from "../../repository/repository.ts";
 import { packSizes } from "../../repository/storage/storage.ts";
 import { type LostEntry, type MendedTree, TreeMender } from "../../repository/tree-mender.ts";
 import type { CallOptions, SnapshotChoice, UnreadableSnapshot } from "../contract.ts";
+import type { Fitting } from "./chosen-paths.ts";
 import { changedSnapshots } from "./list.ts";
 import type { Look } from "./look.ts";
 import { LOST_MANIFEST, repairedManifest } from "./repaired-manifest.ts";
@@ -41,9 +42,7 @@ export interface Rewriting {
 }
 
 /** What goes, by its path in latin1 with a slash before it. */
-export interface TakesOut {
-  /** The path is from what was saved, or the whole one. */
-  fits(path: string): boolean;
+export interface TakesOut extends Fitting {
   /** Throws where a folder that was saved would go, or one above it. */
   requireNot(path: string): void;
 }
@@ -365,12 +364,12 @@ function depthOf({ paths }: Pick<Snapshot, "paths">): number {
 }
 
 /** The same of paths from the topmost tree; one that fits as a whole, as lists print it, fits too. */
-function belowDepth({ fits, requireNot }: TakesOut, depth: number | null): (path: string) => boolean {
+function belowDepth({ fits, fitsWhole, requireNot }: TakesOut, depth: number | null): (path: string) => boolean {
   if (depth === null) return (path) => fits(`/${path}`);
   return (path) => {
     const parts = path.split("/");
     if (parts[0] === ".cairn") return false;
-    if (parts.length > depth) return fits(`/${parts.slice(depth).join("/")}`) || fits(`/${path}`);
+    if (parts.length > depth) return fits(`/${parts.slice(depth).join("/")}`) || fitsWhole(`/${path}`);
     requireNot(`/${path}`);
     return false;
   };

@@ -154,7 +154,7 @@ export interface SaveOptions extends WorkspaceCallOptions {
   skipUnchanged?: boolean;
   /** Read every file, whatever the stat cache says. */
   reread?: boolean;
-  /** gitignore patterns, beside those of `.cairnignore`. */
+  /** gitignore patterns, beside those of `.cairnignore`; also the whole path of something in the folder, `./x` being `/x`. */
   exclude?: readonly string[];
   /** Go into other file systems that are mounted inside. */
   crossMounts?: boolean;

@@ -22,3 +22,10 @@ test("splitLocation says usage when nothing is named", () => {
       (error) => error instanceof CairnError && error.code === "usage",
     );
 });
+
+test("splitLocation says usage when another machine is named without a scheme", () => {
+  for (const location of ["user@host:/srv/b", "user@host:b"])
+    assert.throws(() => splitLocation(location), { code: "usage", hint: new RegExp(`sftp:${location}`) });
+  assert.deepEqual(splitLocation("./user@host:b"), { scheme: "local", rest: "./user@host:b" });
+  assert.deepEqual(splitLocation("dir/user@host"), { scheme: "local", rest: "dir/user@host" });
+});

@@ -26,11 +26,17 @@ export interface SplitLocation {
   readonly rest: string;
 }
 
+/** `user@host:path`, as other programs take it for another machine. */
+const ELSEWHERE = /^[^/:\s]+@[^/:\s]+:/;
 const SCHEME = /^([A-Za-z][A-Za-z0-9+.-]*):(.*)$/s;
 
-/** Splits a location. A path that has a colon in it is written `./a:b` or `local:a:b`. `usage` when it is empty. */
+/** Splits a location. A path that has a colon in it is written `./a:b` or `local:a:b`. `usage` when it is empty, or names another machine without a scheme. */
 export function splitLocation(location: string): SplitLocation {
   const match = /^[./~]/.test(location) ? null : SCHEME.exec(location);
+  if (ELSEWHERE.test(location))
+    throw new CairnError("usage", `another machine is named by a scheme: ${JSON.stringify(location)}`, {
+      hint: `sftp:${location}; a folder of that name here begins with ./ or local:`,
+    });
   const split =
     match === null ? { scheme: "local", rest: location } : { scheme: match[1]!.toLowerCase(), rest: match[2]! };
   if (split.rest !== "") return split;

@@ -31,7 +31,11 @@ export const command: CommandDefinition = {
     ...REPOSITORY_OPTIONS,
     { flags: "--save", text: "save the folder first, unless nothing changed" },
     { flags: "-m, --message <text>", text: "of the save point that --save makes" },
-    { flags: "--exclude <pattern>", text: "what --save leaves out, as in .cairnignore; may be repeated", repeat: true },
+    {
+      flags: "--exclude <pattern>",
+      text: "what --save leaves out, as in .cairnignore, or a whole path; may be repeated",
+      repeat: true,
+    },
     { flags: "-t, --tag <tags>", text: "tags of the snapshot, comma between", repeat: true },
     { flags: "--host <name>", text: "recorded as the host's name; default: where the point was made" },
     { flags: "--skip-if-unchanged", text: "no snapshot when the newest one of the folder holds the same" },

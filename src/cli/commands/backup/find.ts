@@ -4,7 +4,7 @@ import type { CommandDefinition, Outcome } from "../../command.ts";
 import type { Context } from "../../context.ts";
 import type { Input } from "../../input.ts";
 import { usage } from "../../input.ts";
-import { formatAge, formatBytes, plural, printable } from "../../render/format.ts";
+import { formatMoment, formatBytes, plural, printable } from "../../render/format.ts";
 import { renderTable } from "../../render/table.ts";
 import { FILTER_OPTIONS, readFilter } from "./list.ts";
 import { REPOSITORY_OPTIONS, withRepository } from "./repository.ts";
@@ -71,7 +71,7 @@ async function render({ style }: Context, { found, truncated, damaged }: FindInB
   const now = Date.now();
   const rows = found.map((hit) => [
     style.bold(hit.snapshot_id.slice(0, 8)),
-    formatAge(hit.created_at, now),
+    formatMoment(hit.created_at, now),
     hit.size === null ? "" : formatBytes(hit.size),
     printable(hit.path) + (hit.kind === "directory" && hit.path !== "/" ? "/" : ""),
   ]);

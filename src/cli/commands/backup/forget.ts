@@ -10,7 +10,7 @@ import type { Context } from "../../context.ts";
 import type { Input } from "../../input.ts";
 import { usage } from "../../input.ts";
 import { readKeepRules } from "../../keep-rules.ts";
-import { formatAge, plural, printable } from "../../render/format.ts";
+import { formatMoment, plural, printable } from "../../render/format.ts";
 import { FILTER_OPTIONS, readFilter } from "./list.ts";
 import { renderPrune } from "./prune.ts";
 import { REPOSITORY_OPTIONS, withRepository } from "./repository.ts";
@@ -92,7 +92,7 @@ function render(context: Context, result: ForgetBackupsResult): string {
     style.bold(titleOf(group)),
     ...group.snapshots.map(({ snapshot_id: id, created_at: at, keep, reasons }) => {
       const word = keep ? style.green("keep") : style.red("drop");
-      return `  ${word} ${id.slice(0, 8)}  ${formatAge(at, now)}  ${style.dim(printable(reasons.join(", ")))}`;
+      return `  ${word} ${id.slice(0, 8)}  ${formatMoment(at, now)}  ${style.dim(printable(reasons.join(", ")))}`;
     }),
   ]);
   if (result.unreadable.length > 0) lines.push(style.bold("cannot be read"));

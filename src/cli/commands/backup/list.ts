@@ -6,7 +6,7 @@ import type { Context } from "../../context.ts";
 import type { OptionDefinition } from "../../definitions.ts";
 import type { Input } from "../../input.ts";
 import { usage } from "../../input.ts";
-import { formatAge, formatBytes, plural, printable } from "../../render/format.ts";
+import { formatMoment, formatBytes, plural, printable } from "../../render/format.ts";
 import type { Style } from "../../render/style.ts";
 import { renderTable } from "../../render/table.ts";
 import { REPOSITORY_OPTIONS, withRepository } from "./repository.ts";
@@ -62,7 +62,7 @@ export function readFilter(context: Context, input: Input): Pick<ListBackupsOpti
 export function rowOf(snapshot: BackupSnapshot, style: Style, now: number): string[] {
   return [
     style.bold(snapshot.snapshot_id.slice(0, 8)),
-    formatAge(snapshot.created_at, now),
+    formatMoment(snapshot.created_at, now),
     printable(snapshot.hostname),
     snapshot.bytes === null ? "" : formatBytes(snapshot.bytes),
     snapshot.tags.length === 0 ? "" : printable(snapshot.tags.join(",")),

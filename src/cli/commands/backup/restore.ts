@@ -40,7 +40,11 @@ export const command: CommandDefinition = {
       text: "as --prove, from disk, the default, or memory: faster, and says nothing of the disk",
     },
     { flags: "--receipt <file>", text: "where the signed receipt goes, too" },
-    { flags: "--include <pattern>", text: "what fits it, and what is under that; may be repeated", repeat: true },
+    {
+      flags: "--include <pattern>",
+      text: "what fits it (a name, the end of a path, a whole one), and what is under that; may be repeated",
+      repeat: true,
+    },
     { flags: "--exclude <pattern>", text: "not what fits it, nor what is under that; may be repeated", repeat: true },
     { flags: "--iinclude <pattern>", text: "as --include, upper and lower case being equal", repeat: true },
     { flags: "--iexclude <pattern>", text: "as --exclude, upper and lower case being equal", repeat: true },

@@ -13,7 +13,11 @@ export const command: CommandDefinition = {
   options: [
     ...REPOSITORY_OPTIONS,
     ...FILTER_OPTIONS,
-    { flags: "--exclude <pattern>", text: "what goes, with all under it; may be repeated", repeat: true },
+    {
+      flags: "--exclude <pattern>",
+      text: "what goes, with all under it: a name, the end of a path, or a whole one; may be repeated",
+      repeat: true,
+    },
     { flags: "--iexclude <pattern>", text: "as --exclude, upper and lower case being equal", repeat: true },
     { flags: "--forget", text: "the old snapshots go once the new ones are there" },
     { flags: "--dry-run", text: "only say what would be taken out" },
