@@ -70,8 +70,8 @@ export class NearReader {
   /** Any blob's plaintext; a fresh copy. */
   async read(place: BlobPlace): Promise<Uint8Array> {
     const { copies } = this.#options;
-    const there = copies?.placeOf(place) ?? place;
     try {
+      const there = copies?.placeOf(place) ?? place;
       await this.#fetch(there, { offset: there.offset, length: there.length });
       return this.#reader.read(there);
     } catch (error) {
@@ -86,8 +86,8 @@ export class NearReader {
     read: (place: TreePlace) => Uint8Array,
   ): Promise<Uint8Array> {
     const { copies } = this.#options;
-    const there = copies?.placeOf(place) ?? place;
     try {
+      const there = copies?.placeOf(place) ?? place;
       await this.#fetchTree(there, next);
       return read(there);
     } catch (error) {

@@ -47,6 +47,8 @@ export class OtherCopies {
   readonly #told = new Set<string>();
   /** Entries that were sought, and found to be sound nowhere. */
   readonly unsound = new Set<number>();
+  /** What was said when packs that are not there were asked for, by name. */
+  readonly #missing = new Map<string, CairnError>();
   #places: Places | null = null;
 
   constructor(options: OtherCopiesOptions) {
@@ -64,6 +66,7 @@ export class OtherCopies {
   async read(place: BlobPlace, error: unknown): Promise<Uint8Array> {
     const known = toCairnError(error);
     if (!tellsOfDamage(known)) throw error;
+    this.#note(known);
     for (const entry of this.#entriesOf(place)) {
       const plain = await this.#seekFor(entry, known);
       if (plain !== null) return plain;
@@ -71,16 +74,24 @@ export class OtherCopies {
     throw error;
   }
 
-  /** Where a blob is read from by now: where it was found, or the same place. */
+  /** Where a blob is read from by now: where it was found, or the same place. Throws for a pack that is known to be missing. */
   placeOf<Place extends BlobPlace>(place: Place): Place {
     if (this.#found.size === 0) return place;
+    const found = this.#placeFound(place);
+    if (found !== null) return found;
+    const missing = this.#missing.size === 0 ? undefined : this.#missing.get(objectIdOf(place.pack));
+    if (missing !== undefined) throw missing;
+    return place;
+  }
+
+  #placeFound<Place extends BlobPlace>(place: Place): Place | null {
     for (const entry of this.#entriesOf(place)) {
       const found = this.#found.get(entry)?.place;
       if (found === undefined) continue;
       const { pack, offset, length, uncompressedLength } = found;
       return { ...place, pack, offset, length, uncompressedLength };
     }
-    return place;
+    return null;
   }
 
   /**
@@ -140,6 +151,11 @@ export class OtherCopies {
 
   close(): void {
     this.#reader.close();
+  }
+
+  #note(error: CairnError): void {
+    const missing = error.details?.["missing_pack"];
+    if (typeof missing === "string") this.#missing.set(missing, error);
   }
 
   #entriesOf({ id }: BlobPlace): number[] {
@@ -204,15 +220,22 @@ export class OtherCopies {
   /** A copy of its content, or what keeps it from being read there. */
   async #readAt(
     entry: number,
-    { pack, offset, length, uncompressedLength }: BlobPlaceOf,
+    { type, pack, offset, length, uncompressedLength }: BlobPlaceOf,
   ): Promise<Uint8Array | CairnError> {
     const { index, near, signal } = this.#options;
+    const name = objectIdOf(pack);
+    const missing = this.#missing.get(name);
+    if (missing !== undefined) return missing;
     try {
-      await near.fetch([{ pack: objectIdOf(pack), offset, length }], { signal });
+      // The neighbours of a tree follow.
+      const end = type === "tree" ? (this.#places?.endOf(name) ?? 0) : 0;
+      const range = end < offset + length ? { offset, length } : { offset: 0, length: end };
+      await near.fetch([{ pack: name, ...range }], { signal });
       return this.#reader.read({ pack, offset, length, uncompressedLength, id: index.idOf(entry) });
     } catch (error) {
       const known = toCairnError(error);
       if (!tellsOfDamage(known)) throw known;
+      this.#note(known);
       return known;
     } finally {
       // What was brought may go, and be brought again into another file.
@@ -239,10 +262,11 @@ export class OtherCopies {
 
 function addOthers(places: Places, pack: IndexedPack, index: BlobIndex): void {
   let number = NONE;
-  for (const blob of pack.blobs) {
+  const { blobs } = pack;
+  for (const blob of blobs) {
     const entry = index.entryOf(blob);
     if (entry < 0 || isPlacedAt(index, entry, pack.id, blob)) continue;
-    if (number === NONE) number = places.addPack(pack.id);
+    if (number === NONE) number = places.addPack(pack.id, blobs.at(-1)!);
     places.add(entry, number, blob);
   }
 }
@@ -250,6 +274,7 @@ function addOthers(places: Places, pack: IndexedPack, index: BlobIndex): void {
 /** Rows of numbers, since all blobs of a repository may be there twice; each row leads to the next one of its entry. */
 class Places {
   readonly #packs: Uint8Array[] = [new Uint8Array(0)];
+  readonly #ends = new Map<string, number>();
   readonly #first: Uint32Array;
   readonly #next = [NONE];
   readonly #pack = [NONE];
@@ -261,7 +286,8 @@ class Places {
     this.#first = new Uint32Array(entries);
   }
 
-  addPack(id: Uint8Array): number {
+  addPack(id: Uint8Array, last: { offset: number; length: number }): number {
+    this.#ends.set(objectIdOf(id), last.offset + last.length);
     return this.#packs.push(Uint8Array.from(id)) - 1;
   }
 
@@ -273,6 +299,11 @@ class Places {
     this.#length.push(at.length);
     this.#plain.push(at.uncompressedLength);
     this.#first[entry] = this.#next.push(this.#first[entry]!) - 1;
+  }
+
+  /** Where the last blob of a pack ends that holds some of these. */
+  endOf(pack: string): number | undefined {
+    return this.#ends.get(pack);
   }
 
   firstOf(entry: number): number {

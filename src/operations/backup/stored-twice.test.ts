@@ -4,7 +4,7 @@ import { basename, join } from "node:path";
 import { test } from "node:test";
 import { walkDigests } from "../../engines/testing-walk.ts";
 import { resticCheck } from "../../repository/test-archive.ts";
-import { backupScene, type BackupScene, spoil, storedTwice } from "./testing-far.ts";
+import { backupScene, type BackupScene, opened, spoil, storedTwice } from "./testing-far.ts";
 
 const WAYS = ["first blob", "lost"] as const;
 
@@ -100,6 +100,25 @@ for (const scheme of ["local", "far"] as const) {
     assert.ok(blobs > 0);
   });
 }
+
+test("trees of a pack that a far repository has lost come with their neighbours from another", async (t) => {
+  const at = await backupScene(t, "far");
+  const { repository, root } = at;
+  for (let i = 0; i < 60; i++) at.write(`folders/${i}/file`, `file ${i}\n`);
+  const counts: number[] = [];
+  for (const files of await storedTwice(at)) {
+    const kept = files.map((file) => readFileSync(file));
+    spoil(files, "lost");
+    const before = opened.far!.count("load", "data");
+    await repository.restore("latest", join(root, String(counts.length)));
+    counts.push(opened.far!.count("load", "data") - before);
+    for (const [i, file] of files.entries()) writeFileSync(file, kept[i]!);
+  }
+  assert.ok(
+    counts.every((count) => count < 30),
+    counts.join(),
+  );
+});
 
 for (const number of [0, 1])
   for (const how of WAYS)
