@@ -3,6 +3,8 @@ import fs from "node:fs";
 import os from "node:os";
 import path from "node:path";
 import { test } from "node:test";
+import { ORDINARY_USER } from "../../test/fixtures/loop-file-system.ts";
+import { whyProcStays, withoutProc } from "../../test/fixtures/without-proc.ts";
 import { changingInside, makePrivate } from "./owner-writes.ts";
 import { openDirectory, syscalls } from "./syscalls.ts";
 
@@ -44,3 +46,22 @@ test("a directory is made its owner's alone, also a closed one; a link to one is
     [0o700, 0o755],
   );
 });
+
+const [major, minor] = os.release().split(".").map(Number) as [number, number];
+const hasCall = major > 6 || (major === 6 && minor >= 6);
+
+test(
+  "a closed directory of its owner's is removed where there is no /proc",
+  { skip: whyProcStays() ?? (hasCall ? false : "needs Linux 6.6") },
+  (t) => {
+    const folder = fs.mkdtempSync(path.join(os.tmpdir(), "cairn-closed-"));
+    t.after(() => fs.rmSync(folder, { recursive: true, force: true }));
+    fs.mkdirSync(path.join(folder, "top/closed/inner"), { recursive: true });
+    for (const name of ["top/closed/inner", "top/closed", "top", "."])
+      fs.chownSync(path.join(folder, name), ORDINARY_USER, ORDINARY_USER);
+    for (const name of ["top/closed/inner", "top/closed"]) fs.chmodSync(path.join(folder, name), 0);
+    const imports = { removals: new URL("remove-all.ts", import.meta.url).href };
+    withoutProc(imports, `removals.removeAll(${JSON.stringify(path.join(folder, "top"))});`, ORDINARY_USER);
+    assert.deepEqual(fs.readdirSync(folder), []);
+  },
+);

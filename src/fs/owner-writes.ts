@@ -1,5 +1,5 @@
 import fs from "node:fs";
-import { type Arena, newArena, onLinux } from "../native.ts";
+import { type Arena, bindNativeLater, hasProc, newArena, onLinux } from "../native.ts";
 import {
   AT_FDCWD,
   newStatBuffer,
@@ -87,13 +87,28 @@ export function letOwnerIn(
   if (found < 0) return false;
   try {
     if (sys.fstat(found, stat) < 0 || !isMeant(stat)) return false;
-    fs.chmodSync(`/proc/self/fd/${found}`, OWNER);
-    return true;
+    return isGiven(found);
   } catch {
     return false;
   } finally {
     sys.close(found);
   }
+}
+
+const FCHMODAT2 = 452;
+const AT_EMPTY_PATH = 0x1000;
+const fchmodat2 = bindNativeLater("int64_t syscall(int64_t n, int64_t d, uint64_t p, uint64_t m, uint64_t f)");
+
+/** By a descriptor that only names it: through /proc, and where there is none by the call that Linux has since 6.6. */
+function isGiven(found: number): boolean {
+  if (hasProc()) {
+    fs.chmodSync(`/proc/self/fd/${found}`, OWNER);
+    return true;
+  }
+  const empty = newArena(1);
+  const result = fchmodat2()?.(FCHMODAT2, found, empty.address, OWNER, AT_EMPTY_PATH);
+  // The name is looked at here so that its byte lives as long as the call.
+  return result === 0 && empty.bytes.length > 0;
 }
 
 /** Sets an open directory's mode back after `letOwnerWrite`, in this process or one that was killed. */
