@@ -90,9 +90,12 @@ const NO_LIST = {
   hint: "mount it: mount -t proc proc /proc",
 };
 
-/** Why it is not known what is mounted in a folder, and what would help; null where it is. Scans see it themselves. */
+/**
+ * Why it is not known what is mounted in a folder, and what would help; null where it is. Scans see it themselves; macOS has
+ * no list at all.
+ */
 export function whyMountsUnknown(mounts: readonly Mount[] = readMounts()): typeof NO_LIST | null {
-  return mounts.length === 0 ? NO_LIST : null;
+  return process.platform === "linux" && mounts.length === 0 ? NO_LIST : null;
 }
 
 function real(path: RawPath): Buffer {

@@ -10,7 +10,7 @@ import type {
   StageRequest,
 } from "../engines/engine.ts";
 import type { ChangeCounts } from "../engines/scan/summary.ts";
-import { toCairnError } from "../errors.ts";
+import { CairnError, toCairnError } from "../errors.ts";
 import { failpoint } from "../failpoint.ts";
 import {
   type Cause,
@@ -23,9 +23,10 @@ import { type Manifest, TAKEN_OUT } from "../formats/manifest.ts";
 import type { SealedState } from "../formats/seal-file.ts";
 import { rawPath, recordPath } from "../formats/record.ts";
 import { type IgnoreRecord } from "../fs/ignore.ts";
-import { mountsInside } from "../fs/mounts.ts";
+import { mountsInside, whyMountsUnknown } from "../fs/mounts.ts";
 import { ownEntries } from "../fs/own-entries.ts";
 import { PathSelection } from "../fs/path-selection.ts";
+import { printablePath } from "../fs/safe-path.ts";
 import { newSavePointId, type SavePointId } from "../ids.ts";
 import { rulesOfTask } from "../engines/scan/directory-rules.ts";
 import type { ScanResult } from "../engines/scan/scan.ts";
@@ -151,6 +152,7 @@ export function stageRequest(
   more: { rules: IgnoreRecord | null; head: Point | null; id: SavePointId },
 ): StageRequest {
   const { signal, onProgress, onWarning } = input;
+  if (input.crossMounts === true) requireMountsKnown(workspace.root);
   return {
     root: workspace.root,
     ...(workspace.found.recordedFolder === undefined ? {} : { recordedRoot: workspace.found.recordedFolder }),
@@ -187,6 +189,14 @@ export function neverPart(root: Buffer, { crossMounts }: Pick<SaveInput, "crossM
     ...own,
     ...staged,
   ];
+}
+
+/** What must not become part of a point is looked for at each mount that is gone into. */
+function requireMountsKnown(root: Buffer): void {
+  const unknown = whyMountsUnknown();
+  if (unknown === null) return;
+  const { reason, hint } = unknown;
+  throw new CairnError("unsupported", `go into what is mounted in ${printablePath(root)}: ${reason}`, { hint });
 }
 
 /** False for a file, and for what this user may not look into. */

@@ -99,6 +99,18 @@ test(
   },
 );
 
+test(
+  "what is mounted inside is not gone into where there is no /proc, as a control directory may lie there",
+  { skip },
+  () => {
+    const folder = newFolder();
+    const { status, error } = cairn(["save", folder, "--cross-mounts"], CHROOT);
+    assert.deepEqual([status, error!.code], [2, "unsupported"]);
+    assert.match(error!.message, new RegExp(REASON));
+    assert.match(error!.hint!, /mount -t proc/);
+  },
+);
+
 test("a folder is not converted, and says why, where there is no /proc", { skip }, async (t) => {
   const place = await heldPlace(t, { kind: "btrfs", engine: "btrfs-snapshot" });
   if (place === null) return;
