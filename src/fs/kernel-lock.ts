@@ -81,16 +81,16 @@ function deviceInLockTable(path: string): string | null {
 
 /**
  * The same by reading the kernel's table, for a process that cannot call fcntl. Only the kernel's own table tells
- * about processes of other pid namespaces, so a record in the file is never asked for this.
+ * about processes of other pid namespaces, so a record in the file is never asked for this. Null where there is no table.
  */
-export function kernelLockFromTable(path: string): HeldMode {
+export function kernelLockFromTable(path: string): HeldMode | null {
+  const inode = statSync(path, { throwIfNoEntry: false })?.ino;
+  if (inode === undefined) return "none";
   let text: string;
-  let inode: number;
   try {
-    inode = statSync(path).ino;
     text = readFileSync("/proc/locks", "latin1");
   } catch {
-    return "none";
+    return null;
   }
   const device = deviceInLockTable(path);
   let mode: HeldMode = "none";

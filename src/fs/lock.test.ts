@@ -19,9 +19,11 @@ import { dirname, join } from "node:path";
 import { test } from "node:test";
 import { setTimeout as sleep } from "node:timers/promises";
 import type { TestContext } from "node:test";
+import { whyProcStays, withoutProc } from "../../test/fixtures/without-proc.ts";
 import { CairnError } from "../errors.ts";
 import { nativeAvailable } from "../native.ts";
 import { TEMPORARY_PREFIX } from "./durable.ts";
+import { kernelLocksAvailable } from "./kernel-lock.ts";
 import { newOwner } from "./lock-owner.ts";
 import { acquireLock, breakLock, lockHolder } from "./lock.ts";
 import type { AcquireOptions } from "./lock.ts";
@@ -330,6 +332,24 @@ test("a lock is taken when the record is swept away while it is written, as Juic
     }
   }
 });
+
+test(
+  "a kernel lock is seen without native calls where there is no table of them",
+  { skip: whyProcStays() ?? (kernelLocksAvailable() ? false : "needs kernel locks") },
+  async (t) => {
+    const file = join(mkdtempSync(join(tmpdir(), "cairn-no-table-")), "lock");
+    t.after(() => rmSync(dirname(file), { recursive: true }));
+    const body = `process.env.CAIRN_NO_NATIVE = "1";
+const locks = await import(${JSON.stringify(new URL("lock.ts", import.meta.url).href)});
+const mode = await locks.acquireLock(${JSON.stringify(file)}, { timeoutMs: 100 }).then((lock) => lock.mode, (error) => error.code);
+return [mode, locks.lockHolder(${JSON.stringify(file)})?.pid ?? null];`;
+    const lock = await acquireLock(file);
+    assert.equal(lock.mode, "kernel");
+    assert.deepEqual(withoutProc({}, body), ["busy", process.pid]);
+    lock.release();
+    assert.equal((withoutProc({}, body) as unknown[])[0], "owner-file");
+  },
+);
 
 test("who asks for the holder of a lock whose file is a pipe is not kept waiting", (context) => {
   const path = scratch(context);

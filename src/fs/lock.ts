@@ -176,15 +176,21 @@ function kernelLock(attempt: Attempt, descriptor: number, writable: boolean): Lo
 
 /** Whether somebody holds the lock through the kernel, asked without fcntl. */
 function blockedByKernel(attempt: Attempt): Blocked | null {
-  if (attempt.local) {
-    const mode = kernelLockFromTable(attempt.path);
+  const mode = attempt.local ? kernelLockFromTable(attempt.path) : null;
+  if (mode !== null) {
     const free = mode === "none" || (attempt.owner.shared && mode === "shared");
     return free ? null : { holder: currentRecord(attempt) };
   }
-  // The machine that has this file system as a local one takes kernel locks, seen here only by their record.
+  // The machine that has this file system as a local one takes kernel locks, seen here only by their record; so does this
+  // one, where there is no table.
+  const record = recordByKernel(attempt);
+  return record === null || (attempt.owner.shared && record.shared) ? null : { holder: record };
+}
+
+/** What who took the lock through the kernel has left in its file, and may hold it still. */
+function recordByKernel(attempt: Attempt): LockOwner | null {
   const record = readOwner(attempt.path);
-  if (record === null || (attempt.owner.shared && record.shared) || attempt.files.isGone(record, "kernel")) return null;
-  return { holder: record };
+  return record === null || attempt.files.isGone(record, "kernel") ? null : record;
 }
 
 function isReadOnly(error: unknown): boolean {
@@ -311,7 +317,12 @@ export function lockHolder(path: string): LockOwner | null {
 }
 
 function kernelModeNow(attempt: Attempt): "exclusive" | "shared" | "none" {
-  if (!attempt.kernel) return kernelLockFromTable(attempt.path);
+  if (!attempt.kernel) {
+    const mode = kernelLockFromTable(attempt.path);
+    if (mode !== null) return mode;
+    const record = recordByKernel(attempt);
+    return record === null ? "none" : record.shared ? "shared" : "exclusive";
+  }
   // Opening a pipe would wait for its writer.
   const descriptor = openSync(attempt.path, constants.O_RDONLY | constants.O_NOFOLLOW | constants.O_NONBLOCK);
   try {
