@@ -4,6 +4,7 @@ import fs from "node:fs";
 import os from "node:os";
 import path from "node:path";
 import { test } from "node:test";
+import { whyProcStays, withoutProc } from "../../test/fixtures/without-proc.ts";
 import { deadWorkDirectories, newWorkDirectory } from "./work-directory.ts";
 
 test("a work directory is dead when its process is, and another container's only when it is old", (t) => {
@@ -38,3 +39,20 @@ test("another container's work directory is alive while something is written dee
   const dead = [foreign(old), foreign(far)];
   assert.deepEqual(deadWorkDirectories(parent).toSorted(), dead.toSorted());
 });
+
+test(
+  "a living process's work directory is not dead where there is no /proc",
+  { skip: whyProcStays() ?? false },
+  (t) => {
+    const parent = fs.mkdtempSync(path.join(os.tmpdir(), "cairn-work-"));
+    t.after(() => fs.rmSync(parent, { recursive: true, force: true }));
+    const body = `const own = work.newWorkDirectory(${JSON.stringify(parent)});
+const of = (pid) => own.replace("-" + process.pid + "-", "-" + pid + "-");
+const [gone, longGone] = [of(${spawnSync("true").pid}), of(${spawnSync("true").pid})];
+for (const each of [own, of(${process.pid}), gone, longGone]) fs.mkdirSync(each);
+fs.utimesSync(longGone, 1, 1);
+return work.deadWorkDirectories(${JSON.stringify(parent)}).map((each) => each === longGone);`;
+    const imports = { fs: "node:fs", work: new URL("work-directory.ts", import.meta.url).href };
+    assert.deepEqual(withoutProc(imports, body), [true]);
+  },
+);

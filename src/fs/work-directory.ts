@@ -1,7 +1,8 @@
 import fs from "node:fs";
 import path from "node:path";
 import { threadId } from "node:worker_threads";
-import { processFacts, thisProcess } from "./lock-owner.ts";
+import { hasProc } from "../native.ts";
+import { pidIsAlive, processFacts, thisProcess } from "./lock-owner.ts";
 import { namesIn } from "./names-in.ts";
 import { removeAll } from "./remove-all.ts";
 
@@ -64,7 +65,10 @@ function isDead(directory: string, owner: { boot: string; pid: number; start: st
     return !writtenWithin(Buffer.from(directory), age);
   }
   const facts = processFacts(owner.pid);
-  return facts === null || facts.startTime !== owner.start;
+  if (facts !== null) return facts.startTime !== owner.start;
+  if (pidIsAlive({ pid: owner.pid, start_time: "" })) return false;
+  // Without /proc it may be a process of another container.
+  return process.platform !== "linux" || hasProc() || !writtenWithin(Buffer.from(directory), CONTAINER_AGE_MS);
 }
 
 /** Whether a folder or anything below it was written in the last so many milliseconds; what cannot be looked at says nothing. */
