@@ -201,3 +201,20 @@ test("a whole path is understood where patterns choose what is restored, and wha
     ["deep/b.txt"],
   );
 });
+
+test("a snapshot keeps its tags when one of the same content was made before, and of two alike both stay", async (t) => {
+  const scene = await backupScene(t, "local");
+  const { repository } = scene;
+  const [first] = await withSecrets(scene);
+  const { access } = repository as OpenedRepository;
+  const exclude = ["*.key"];
+  await repository.rewrite({ snapshots: [first], exclude });
+  const { tagged } = await repository.tag({ snapshots: [first], add: ["release"] });
+  const old = await access.repository.loadSnapshot(tagged[0]!.new_id!);
+  // As a copy there and back leaves them.
+  await access.repository.saveSnapshot({ ...old, summary: { backup_end: "2026-01-01T00:00:00Z" } });
+  const { rewritten } = await repository.rewrite({ tags: [["release"]], exclude, forget: true });
+  assert.equal(new Set(rewritten.map(({ new_id: id }) => id)).size, 2);
+  const tags = (await repository.list({ tags: [["rewrite"]] })).snapshots.map((each) => each.tags.join());
+  assert.deepEqual(tags.toSorted(), ["t,release,rewrite", "t,release,rewrite", "t,rewrite"]);
+});

@@ -8,7 +8,7 @@ import type { BlobType, IndexBlob } from "../../formats/pack-header.ts";
 import { compareBytes } from "../../formats/bytes.ts";
 import type { Manifest } from "../../formats/manifest.ts";
 import { PROGRAM } from "../../formats/program.ts";
-import type { Snapshot } from "../../formats/snapshot.ts";
+import { encodeSnapshot, type Snapshot } from "../../formats/snapshot.ts";
 import { encodeTree, type TreeNode } from "../../formats/tree.ts";
 import { objectIdOf, type ObjectId } from "../../ids.ts";
 import { arenaOver } from "../../native.ts";
@@ -297,7 +297,7 @@ export class SnapshotRewriter {
   }
 
   /** The snapshot that takes its place: made before by a call that was killed, or now. */
-  async #save({ listed }: Broken, top: Uint8Array, made: ReadonlyMap<string, ObjectId>): Promise<ObjectId> {
+  async #save({ listed }: Broken, top: Uint8Array, made: Map<string, ObjectId>): Promise<ObjectId> {
     const { access } = this.#parts;
     const { id, snapshot } = listed;
     const now = new Date().toISOString();
@@ -310,7 +310,10 @@ export class SnapshotRewriter {
       // The counts of the old one are not true of it.
       summary: { backup_start: now, backup_end: now },
     };
-    const before = made.get(identityOf(rewritten));
+    const identity = identityOf(rewritten);
+    const before = made.get(identity);
+    // Another like it gets one of its own.
+    made.delete(identity);
     if (before !== undefined) return before;
     const newId = await access.repository.saveSnapshot(rewritten);
     failpoint("rewrite-snapshots.snapshot-written");
@@ -328,8 +331,10 @@ async function headerOf({ repository }: RepositoryAccess, pack: string, size: nu
   }
 }
 
-function identityOf({ original, tree }: Snapshot): string {
-  return `${original ?? ""} ${tree}`;
+/** What tells a snapshot that a call before made from one that is something else: all but when and by what it was made. */
+function identityOf(snapshot: Snapshot): string {
+  const { summary: _summary, program_version: _program, ...rest } = snapshot;
+  return Buffer.from(encodeSnapshot(rest)).toString("latin1");
 }
 
 function firstRepair(found: string): CairnError {
