@@ -161,6 +161,8 @@ export const CREATED: CreateBackupResult = {
 export const IN_PLACE: Omit<RestoreInPlaceResult, keyof RestoreResult> = {
   ...INFO,
   snapshot_id: SNAPSHOT.snapshot_id,
+  created_at: "2026-11-20T10:11:12Z",
+  hostname: "vm",
   target: "/tmp/cairn-fake",
   dry_run: false,
   stored_bytes: 0,

@@ -400,13 +400,21 @@ test("only what a filter takes goes when snapshots are named beside it", async (
   const mine = { tags: [["mine"]] };
   await assert.rejects(repository.forget({ snapshots: ["latest"], tags: [["nobody's"]] }), hasCode("not_found"));
   await assert.rejects(repository.forget({ snapshots: ["latest"], hosts: ["elsewhere"] }), hasCode("not_found"));
-  for (const call of [
-    repository.forget({ snapshots: [newer!], ...mine }),
-    repository.tag({ snapshots: [newer!], ...mine, add: ["x"] }),
-    repository.rewrite({ snapshots: [newer!], ...mine, exclude: ["a.txt"], forget: true }),
-  ])
-    await assert.rejects(call, hasCode("usage"));
+  const named = { snapshots: [newer!], ...mine };
+  await assert.rejects(repository.forget(named), hasCode("usage"));
+  await assert.rejects(repository.tag({ ...named, add: ["x"] }), hasCode("usage"));
+  await assert.rejects(repository.rewrite({ ...named, exclude: ["a.txt"], forget: true }), hasCode("usage"));
   assert.deepEqual(await ids(), before);
   assert.deepEqual((await repository.forget({ snapshots: ["latest"], ...mine })).removed, [before[0]]);
   assert.deepEqual(await ids(), [newer]);
+});
+
+test("a filter that takes nothing is warned of when lists and rules have one", async (t) => {
+  const at = await backupScene(t, "local");
+  await rounds(at, 1);
+  const warnings: string[] = [];
+  const nobodys = { hosts: ["nobody's"], onWarning: (each: string): void => void warnings.push(each) };
+  await at.repository.list(nobodys);
+  await at.repository.forget({ retention: { keepLast: 1 }, ...nobodys });
+  assert.deepEqual(warnings, Array(2).fill("no snapshot fits the filter (of 1 snapshot)"));
 });

@@ -14,9 +14,9 @@ import type {
 } from "../contract.ts";
 import { checkRetention } from "../policy.ts";
 import { removalHint, warnOfUnreadable } from "./find-snapshot.ts";
-import { isChosen, removedSnapshots } from "./list.ts";
+import { isChosen, removedSnapshots, warnOfNone } from "./list.ts";
 import { pruneBackups } from "./prune.ts";
-import { byTime, ownTags } from "./public-snapshot.ts";
+import { byTime, ownTags, uploadedAt } from "./public-snapshot.ts";
 import { lockCall, type RepositoryAccess } from "./repository-access.ts";
 
 const GROUPING: readonly SnapshotGrouping[] = ["host", "paths"];
@@ -140,11 +140,6 @@ function keepingLastUpload(
   return decisions.map((each) => (each.id === last.id ? { ...each, keep: true, reasons: ["uploaded last"] } : each));
 }
 
-function uploadedAt({ snapshot }: ListedSnapshot): number {
-  const end = Date.parse(String(snapshot.summary?.["backup_end"]));
-  return Number.isNaN(end) ? Date.parse(snapshot.time) : end;
-}
-
 interface Decision {
   groups: ForgetGroup[];
   /** Those that are named and cannot be read: they are of no group. */
@@ -179,6 +174,7 @@ function decide(listing: SnapshotListing, options: ForgetBackupsOptions): Decisi
   checkRetention(retention);
   const grouping = options.groupBy ?? GROUPING;
   const chosen = snapshots.filter(({ snapshot }) => isChosen(snapshot, options));
+  warnOfNone(listing, chosen, options);
   const groups = groupsOf(chosen, grouping).map((group) => {
     const sorted = group.toSorted(byTime);
     const decided = applyRetention(

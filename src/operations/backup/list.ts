@@ -1,15 +1,17 @@
 import { CairnError } from "../../errors.ts";
+import { plural } from "../../formats/sizes.ts";
 import type { Snapshot } from "../../formats/snapshot.ts";
 import type { DamagedFile, ListedSnapshot, SnapshotListing } from "../../repository/repository.ts";
-import type { BackupList, ListBackupsOptions, SnapshotChoice, SnapshotFilter } from "../contract.ts";
+import type { BackupList, CallOptions, ListBackupsOptions, SnapshotChoice, SnapshotFilter } from "../contract.ts";
 import { findSnapshot, findSnapshotFile } from "./find-snapshot.ts";
-import { byTime, ownTags, publicSnapshot } from "./public-snapshot.ts";
+import { byTime, ownTags, pointOf, publicSnapshot } from "./public-snapshot.ts";
 import type { RepositoryAccess } from "./repository-access.ts";
 
 /** The snapshots of a repository, oldest first, and those that cannot be read. Takes no lock: a list may be late. */
 export async function listBackups(access: RepositoryAccess, options: ListBackupsOptions): Promise<BackupList> {
   const listing = await access.repository.listSnapshots(options.signal);
   const chosen = chosenSnapshots(listing, options);
+  warnOfNone(listing, chosen, options);
   const shown = options.latest === undefined ? chosen : newestOfEach(chosen, options.latest);
   return {
     ...access.info,
@@ -28,6 +30,7 @@ export function chosenSnapshots(listing: SnapshotListing, choice: SnapshotChoice
 
 /** The same for what removes snapshots, or writes them anew: `usage` for one that is named beside a filter that does not take it. */
 export function changedSnapshots(listing: SnapshotListing, choice: SnapshotChoice): ListedSnapshot[] {
+  requireOneEach(listing, choice);
   const chosen = chosenSnapshots(listing, choice);
   requireTaken(chosen, choice);
   return chosen;
@@ -35,6 +38,7 @@ export function changedSnapshots(listing: SnapshotListing, choice: SnapshotChoic
 
 /** The files of snapshots that are to go, likewise; also those that cannot be read, which no filter takes or leaves. */
 export function removedSnapshots(listing: SnapshotListing, choice: SnapshotChoice): Set<ListedSnapshot | DamagedFile> {
+  requireOneEach(listing, choice);
   const words = choice.snapshots ?? [];
   const files = words.map((word) => findSnapshotFile(listingOf(word, listing, choice), word));
   requireTaken(
@@ -44,12 +48,35 @@ export function removedSnapshots(listing: SnapshotListing, choice: SnapshotChoic
   return new Set(files);
 }
 
+/** `ambiguous` for the id of a save point of which there are several: only one of them would go, or change. */
+function requireOneEach({ snapshots }: SnapshotListing, { snapshots: words = [] }: SnapshotChoice): void {
+  for (const word of words) {
+    if (snapshots.some(({ id }) => id.startsWith(word))) continue;
+    const of = snapshots.filter(({ snapshot }) => pointOf(snapshot)?.startsWith(word) === true);
+    if (of.length < 2) continue;
+    throw new CairnError("ambiguous", `there are ${of.length} snapshots of save point ${word}; nothing was changed`, {
+      hint: `name the snapshots: ${of.map(({ id }) => id.slice(0, 8)).join(", ")}`,
+      details: { candidates: of.map(({ id }) => id) },
+    });
+  }
+}
+
 function requireTaken(named: readonly ListedSnapshot[], choice: SnapshotChoice): void {
   const other = named.find(({ snapshot }) => !isChosen(snapshot, choice));
   if (other === undefined) return;
   throw new CairnError("usage", `snapshot ${other.id.slice(0, 8)} is none that the filter takes; nothing was changed`, {
     hint: "name snapshots, or choose them by --host, --path and --tag",
   });
+}
+
+/** A filter with a mistake in it is no reason to say nothing. */
+export function warnOfNone(
+  { snapshots }: SnapshotListing,
+  chosen: readonly ListedSnapshot[],
+  { onWarning }: Pick<CallOptions, "onWarning">,
+): void {
+  if (chosen.length > 0 || snapshots.length === 0) return;
+  onWarning?.(`no snapshot fits the filter (of ${plural(snapshots.length, "snapshot")})`);
 }
 
 function takenBy({ snapshots }: SnapshotListing, filter: SnapshotFilter): ListedSnapshot[] {

@@ -3,10 +3,12 @@ import type { Snapshot } from "../../formats/snapshot.ts";
 import { CairnError } from "../../errors.ts";
 import { isSavePointId, type SavePointId } from "../../ids.ts";
 import type { ListedSnapshot } from "../../repository/repository.ts";
-import type { BackupSnapshot } from "../contract.ts";
+import type { BackupSnapshot, RestoredSnapshot } from "../contract.ts";
 import { checkTags } from "../tag.ts";
 
 const POINT_TAG = "cairn:";
+/** What `backup rewrite` makes has this one, as what `restic rewrite` does. */
+export const REWRITTEN = "rewrite";
 
 /** The tag by which a snapshot tells which save point it was made of. */
 export function pointTag(id: string): string {
@@ -72,16 +74,22 @@ export function publicSnapshot({ id, snapshot }: ListedSnapshot): BackupSnapshot
   };
 }
 
+export function restoredSnapshot({ id, snapshot }: ListedSnapshot): RestoredSnapshot {
+  return { snapshot_id: id, created_at: snapshot.time, hostname: snapshot.hostname };
+}
+
 /** Oldest first; of equal times by id, so that the order is always the same. */
 export function byTime(a: ListedSnapshot, b: ListedSnapshot): number {
   const [x, y] = [Date.parse(a.snapshot.time), Date.parse(b.snapshot.time)];
   if (x !== y) return x - y;
-  const [m, n] = [uploaded(a), uploaded(b)];
+  const [m, n] = [uploadedAt(a), uploadedAt(b)];
   if (m !== n) return m - n;
   return a.id < b.id ? -1 : 1;
 }
 
-function uploaded({ snapshot }: ListedSnapshot): number {
+/** Of a rewritten one nothing says: while the one is there that has all, that one is the newer. */
+export function uploadedAt({ snapshot }: ListedSnapshot): number {
+  if (snapshot.original !== undefined && snapshot.tags?.includes(REWRITTEN) === true) return 0;
   const end = snapshot.summary?.["backup_end"];
   const at = typeof end === "string" ? Date.parse(end) : Number.NaN;
   return Number.isFinite(at) ? at : Date.parse(snapshot.time);

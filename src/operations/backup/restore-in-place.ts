@@ -19,7 +19,7 @@ import { checkJobs } from "./jobs.ts";
 import { lookingAtSnapshots } from "./look.ts";
 import { requireUntouched } from "./own-folder.ts";
 import { planInPlace } from "./plan-in-place.ts";
-import { pointOf } from "./public-snapshot.ts";
+import { pointOf, restoredSnapshot } from "./public-snapshot.ts";
 import {
   checkProof,
   checkReceiptOf,
@@ -65,7 +65,7 @@ export async function restoreBackupInPlace(
     return { wanted, ...(await knownOrReceived(workspace, access, { wanted, look, options, call })) };
   });
   const { listed, content, chosen, keepPresent } = found.wanted;
-  const facts = { ...access.info, snapshot_id: listed.id, target: workspace.root.toString("utf8") };
+  const facts = { ...access.info, ...restoredSnapshot(listed), target: workspace.root.toString("utf8") };
   if (found.plan !== undefined) {
     const duration = Math.round(performance.now() - started);
     return { ...facts, ...found.plan, ...NOT_READ, dry_run: true, stored_bytes: null, duration_ms: duration };

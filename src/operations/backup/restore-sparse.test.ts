@@ -96,3 +96,29 @@ test(
     assert.equal(walkDigests(folder).state, state);
   },
 );
+
+test(
+  "a stream and a folder of Cairn's get holes for their zeros too, and the proof holds",
+  { skip: WITHOUT_NATIVE },
+  async (t) => {
+    const disk = await smallDisk(t);
+    if (disk === null) return;
+    const scene = await backupScene(t, "local");
+    const { client, repository, folder } = scene;
+    await imagesOf(scene);
+    async function* zeros(): AsyncIterable<Uint8Array> {
+      for (let i = 0; i < 100; i++) yield Buffer.alloc(MIB);
+    }
+    await repository.createFromStream(zeros(), { filename: "disk.raw" });
+    const { snapshot } = await client.createBackup(repository, { point: "head" });
+    for (const id of ["latest", snapshot!.snapshot_id])
+      await assert.rejects(repository.restore(id, join(disk, "no")), { code: "no_space" }, id);
+    const latestOf = { paths: ["/disk.raw"] };
+    const stream = await repository.restore("latest", join(disk, "stream"), { sparse: true, latestOf });
+    assert.notEqual(stream.proof, null);
+    assert.ok(lstatSync(join(disk, "stream/disk.raw")).blocks * 512 < MIB);
+    const { proof } = await repository.restore(snapshot!.snapshot_id, join(disk, "folder"), { sparse: true });
+    assert.equal(proof?.state_digest, walkDigests(folder).state);
+    assert.ok(lstatSync(join(disk, "folder/disk.img")).blocks * 512 < 1.2 * MIB);
+  },
+);

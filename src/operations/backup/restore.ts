@@ -39,7 +39,7 @@ import { checkJobs } from "./jobs.ts";
 import { FetchArea } from "./fetch-area.ts";
 import { type Look, type LookAtSnapshots, lookingAtSnapshots } from "./look.ts";
 import { requireOutside } from "./own-folder.ts";
-import { pointOf, publicSnapshot } from "./public-snapshot.ts";
+import { pointOf, publicSnapshot, restoredSnapshot } from "./public-snapshot.ts";
 import {
   checkProof,
   checkReceiptOf,
@@ -263,7 +263,9 @@ class SnapshotRestore {
   /** What is written of it, at least. Where holes are written, what repeats itself is one. */
   #bytesOf({ plainBytes, repeatedBytes }: TransferPlan): number {
     const { content, options } = this.#parts;
-    return content.manifest !== null || options.sparse === true ? plainBytes : plainBytes + repeatedBytes;
+    if (options.sparse === true) return plainBytes;
+    const holes = (content.manifest?.holeMaps ?? []).flatMap((map) => map.holes.map(([, length]) => length));
+    return plainBytes + Math.max(0, repeatedBytes - holes.reduce((sum, length) => sum + length, 0));
   }
 
   /** The paths below the root that are written; null: everything. */
@@ -344,8 +346,7 @@ class SnapshotRestore {
         arrivals: fetch ?? undefined,
         jobs: options.jobs,
         holes: holesByPath(manifest),
-        // What says which holes there are says that of all files.
-        sparse: options.sparse === true && manifest === null,
+        sparse: options.sparse === true,
         lossless: losslessByPath(manifest?.lossless ?? []),
         read: (id) => blobs.read({ ...index.place(index.lookup(id, 0, DATA_BLOB)), id }),
         ...(options.signal === undefined ? {} : { signal: options.signal }),
@@ -459,7 +460,7 @@ class SnapshotRestore {
     const { access, listed, target, options, started } = this.#parts;
     return {
       ...access.info,
-      snapshot_id: listed.id,
+      ...restoredSnapshot(listed),
       save_point_id: pointOf(listed.snapshot),
       target: target.toString("utf8"),
       dry_run: options.dryRun === true,

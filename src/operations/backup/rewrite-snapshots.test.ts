@@ -3,6 +3,8 @@ import { linkSync, mkdirSync, readdirSync, readFileSync, rmSync, writeFileSync }
 import { basename, dirname, join } from "node:path";
 import { describe, test } from "node:test";
 import { walkDigests } from "../../engines/testing-walk.ts";
+import type { CairnError } from "../../errors.ts";
+import { acquireLock } from "../../repository/locks.ts";
 import type { BackupRepository, PathPattern } from "../contract.ts";
 import { hasCode, leftOutOf } from "../testing-folder.ts";
 import { backupScene, type BackupScene, damageBlob, nodeAt, withNode } from "./testing-far.ts";
@@ -217,4 +219,46 @@ test("a snapshot keeps its tags when one of the same content was made before, an
   assert.equal(new Set(rewritten.map(({ new_id: id }) => id)).size, 2);
   const tags = (await repository.list({ tags: [["rewrite"]] })).snapshots.map((each) => each.tags.join());
   assert.deepEqual(tags.toSorted(), ["t,release,rewrite", "t,release,rewrite", "t,rewrite"]);
+});
+
+test("the whole one is the latest, and what rules keep, when a rewritten one is beside it", async (t) => {
+  const scene = await backupScene(t, "local");
+  const { client, repository, write } = scene;
+  write("secret.key", "hush");
+  const { snapshot } = await client.createBackup(repository, { save: true });
+  const whole = snapshot!.snapshot_id;
+  await repository.rewrite({ exclude: ["*.key"] });
+  assert.deepEqual(
+    (await repository.list({ snapshots: ["latest"] })).snapshots.map(({ snapshot_id: id }) => id),
+    [whole],
+  );
+  const { groups } = await repository.forget({ retention: { keepLast: 1 }, dryRun: true });
+  assert.deepEqual(
+    groups[0]!.snapshots.filter(({ keep }) => keep).map(({ snapshot_id: id }) => id),
+    [whole],
+  );
+  const shown = await repository.show(snapshot!.save_point_id!, "");
+  assert.equal(shown.snapshot.snapshot_id, whole);
+  // By the point's id it is not known which of them is meant.
+  const snapshots = [snapshot!.save_point_id!.slice(0, 12)];
+  await assert.rejects(repository.forget({ snapshots }), hasCode("ambiguous"));
+  await assert.rejects(repository.tag({ snapshots, add: ["x"] }), hasCode("ambiguous"));
+  await assert.rejects(repository.rewrite({ snapshots, exclude: ["a.txt"] }), hasCode("ambiguous"));
+});
+
+test("it is said that new ones are there when the old ones cannot be removed", async (t) => {
+  const scene = await backupScene(t, "local");
+  const { repository, place } = scene;
+  await withSecrets(scene);
+  const { access } = repository as OpenedRepository;
+  const other = await acquireLock(access.repository, { exclusive: false });
+  t.after(async () => other.release());
+  await assert.rejects(
+    repository.rewrite({ exclude: ["*.key"], forget: true, lockTimeoutMs: 200 }),
+    (error: CairnError) => {
+      assert.match(error.message, /2 new snapshots made, but not all of the old ones are gone/);
+      return error.code === "busy";
+    },
+  );
+  assert.equal(readdirSync(join(place, "snapshots")).length, 4);
 });

@@ -1,10 +1,12 @@
-import { CairnError } from "../../errors.ts";
+import { CairnError, reworded, toCairnError } from "../../errors.ts";
+import { plural } from "../../formats/sizes.ts";
 import { displayPath, printablePath } from "../../fs/safe-path.ts";
 import { BlobIndex } from "../../repository/blob-index.ts";
 import type { RepositoryLock } from "../../repository/locks.ts";
 import type { CallOptions, PathPattern, RewriteBackupsOptions, RewriteBackupsResult } from "../contract.ts";
 import { fitting } from "./chosen-paths.ts";
 import { type Look, lookingBy } from "./look.ts";
+import { REWRITTEN } from "./public-snapshot.ts";
 import type { RepositoryAccess } from "./repository-access.ts";
 import {
   forgetRewritten,
@@ -29,8 +31,18 @@ export async function rewriteSnapshots(
   if (isPlan) return access.reading(options, async () => run(null));
   if (forget) access.repository.requireRemovals();
   const done = await access.locked(false, options, async (lock) => run(lock));
-  if (forget) await forgetRewritten(access, done.rewritten, options);
+  if (forget) await withoutOld(access, done, options);
   return done;
+}
+
+async function withoutOld(access: RepositoryAccess, { rewritten }: Rewritten, options: CallOptions): Promise<void> {
+  try {
+    await forgetRewritten(access, rewritten, options);
+  } catch (error) {
+    const known = toCairnError(error);
+    const made = plural(rewritten.filter(({ newId }) => newId !== null).length, "new snapshot");
+    throw reworded(known, { message: `${made} made, but not all of the old ones are gone: ${known.message}` });
+  }
 }
 
 /**
@@ -45,7 +57,7 @@ export async function rewriteBackups(
   const { dryRun = false, forget = false } = options;
   const takesOut = takesOutOf(options.exclude);
   const done = await rewriteSnapshots(access, options, {
-    rewriting: { choice: options, tag: "rewrite", takesOut },
+    rewriting: { choice: options, tag: REWRITTEN, takesOut },
     isPlan: dryRun,
     forget,
   });

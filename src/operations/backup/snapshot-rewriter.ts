@@ -36,7 +36,7 @@ export interface Rewriting {
   /** Which ones. */
   choice: SnapshotChoice;
   /** Of a new one, beside those of the one whose place it takes. */
-  tag: "repaired" | "rewrite";
+  tag: string;
   /** Null: only what is lost goes. */
   takesOut: TakesOut | null;
 }

@@ -41,16 +41,22 @@ export interface RestoreBackupOptions extends CallOptions, PathChoice {
    */
   receipt?: string;
   /**
-   * Blocks of 64 KiB of zeros become holes. Default false. Of snapshots that restic made: Cairn's own say which holes
-   * there were, and those are made either way.
+   * Blocks of 64 KiB of zeros become holes. Default false. Where a snapshot of Cairn's says which holes a file had, it has
+   * those and no others, either way.
    */
   sparse?: boolean;
   /** Only find out how much would be written. */
   dryRun?: boolean;
 }
 
-export interface RestoreBackupResult extends RepositoryInfo {
+/** What was restored. */
+export interface RestoredSnapshot {
   snapshot_id: string;
+  created_at: string;
+  hostname: string;
+}
+
+export interface RestoreBackupResult extends RepositoryInfo, RestoredSnapshot {
   save_point_id: SavePointId | null;
   /** Absolute. */
   target: string;
@@ -94,8 +100,7 @@ export interface RestoreInPlaceOptions extends WorkspaceCallOptions, PathChoice 
 }
 
 /** A restore of a workspace, `restored_to` being the point that now holds the snapshot's content there; null in a dry run. */
-export interface RestoreInPlaceResult extends RepositoryInfo, RestoreResult {
-  snapshot_id: string;
+export interface RestoreInPlaceResult extends RepositoryInfo, RestoreResult, RestoredSnapshot {
   /** The folder, absolute. */
   target: string;
   dry_run: boolean;

@@ -8,6 +8,7 @@ import type {
   ProofSource,
   RestoreBackupOptions,
   RestoreBackupResult,
+  RestoredSnapshot,
   RestoreInPlaceResult,
 } from "../../../operations/contract.ts";
 import type { CommandDefinition, Outcome } from "../../command.ts";
@@ -15,7 +16,7 @@ import type { Context } from "../../context.ts";
 import { EXIT_PARTLY } from "../../envelope.ts";
 import type { Input } from "../../input.ts";
 import { parseBase64, usage } from "../../input.ts";
-import { formatBytes, formatCounts, formatDuration, plural, printable } from "../../render/format.ts";
+import { formatBytes, formatCounts, formatDuration, formatInstant, plural, printable } from "../../render/format.ts";
 import { restoreOutcome } from "../../restore-outcome.ts";
 import { FILTER_OPTIONS, readFilter } from "./list.ts";
 import { REPOSITORY_OPTIONS, withRepository } from "./repository.ts";
@@ -48,7 +49,7 @@ export const command: CommandDefinition = {
     { flags: "--exclude <pattern>", text: "not what fits it, nor what is under that; may be repeated", repeat: true },
     { flags: "--iinclude <pattern>", text: "as --include, upper and lower case being equal", repeat: true },
     { flags: "--iexclude <pattern>", text: "as --exclude, upper and lower case being equal", repeat: true },
-    { flags: "--sparse", text: "make holes of zeros, in snapshots that restic made: Cairn's own say where holes were" },
+    { flags: "--sparse", text: "make holes of zeros, in files of which the snapshot does not say where holes were" },
     { flags: "--jobs <n>", text: "threads that write and read; default 2" },
     { flags: "--path-b64 <base64>", text: "a path whose name is not UTF-8; may be repeated", repeat: true },
     { flags: "--dry-run", text: "only say how much would be written, in place what would change" },
@@ -110,7 +111,7 @@ async function inPlace(context: Context, input: Input, options: RestoreBackupOpt
     const keepPresent = input.flag("keepPresent");
     const result = await client.restoreBackup(repository, input.required(0), { ...options, keepPresent });
     const outcome = restoreOutcome(context, client, { result });
-    const about = result.dry_run ? renderPlanned(result) : renderProof(context, result);
+    const about = result.dry_run ? renderPlanned(result) : [`  ${nameOf(result)}`, ...renderProof(context, result)];
     return {
       ...outcome,
       async text() {
@@ -135,8 +136,14 @@ async function openedInPlace(context: Context): Promise<Client> {
   }
 }
 
-function renderPlanned({ changes, target }: RestoreInPlaceResult): string[] {
-  return [`would change ${printable(target)}: ${formatCounts(changes ?? {})}`];
+function renderPlanned(result: RestoreInPlaceResult): string[] {
+  const { changes, target } = result;
+  return [`would change ${printable(target)}: ${formatCounts(changes ?? {})}`, `  ${nameOf(result)}`];
+}
+
+/** Which one it is: `latest` may be of another machine. */
+function nameOf({ snapshot_id: id, hostname, created_at: at }: RestoredSnapshot): string {
+  return `snapshot ${id.slice(0, 8)} of ${printable(hostname)}, ${formatInstant(at)}`;
 }
 
 function proofSource(text: string): ProofSource {
@@ -158,7 +165,7 @@ function render({ style }: Context, result: RestoreBackupResult): string[] {
       `would write ${plural(result.entries, "entry")}, ${formatBytes(result.bytes)} into ${printable(result.target)}`,
     ];
   const lines = [
-    `${style.green("restored")} snapshot ${style.bold(result.snapshot_id.slice(0, 8))} into ${printable(result.target)}`,
+    `${style.green("restored")} ${nameOf(result)} into ${printable(result.target)}`,
     `  ${plural(result.entries, "entry")}, ${formatBytes(result.bytes)} in ${formatDuration(result.duration_ms)}`,
   ];
   if (result.kept_bytes > 0)

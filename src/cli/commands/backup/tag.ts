@@ -2,7 +2,7 @@ import { splitTags } from "../../../formats/snapshot.ts";
 import type { TagBackupsOptions, TagBackupsResult } from "../../../operations/contract.ts";
 import type { CommandDefinition, Outcome } from "../../command.ts";
 import type { Context } from "../../context.ts";
-import type { Input } from "../../input.ts";
+import { type Input, usage } from "../../input.ts";
 import { plural, printable } from "../../render/format.ts";
 import { FILTER_OPTIONS, readFilter } from "./list.ts";
 import { REPOSITORY_OPTIONS, withRepository } from "./repository.ts";
@@ -27,6 +27,9 @@ export const command: CommandDefinition = {
 
 async function run(context: Context, input: Input): Promise<Outcome> {
   const tags = (name: string): string[] => input.list(name).flatMap(splitTags);
+  const given = input.list("set");
+  if (given.some((text) => text !== "" && splitTags(text).length === 0))
+    throw usage("--set has no tag in it; '' takes all away");
   const options: TagBackupsOptions = {
     ...context.callOptions(),
     ...readFilter(context, input),
@@ -34,7 +37,7 @@ async function run(context: Context, input: Input): Promise<Outcome> {
     add: tags("add"),
     remove: tags("remove"),
   };
-  if (input.list("set").length > 0) options.set = tags("set");
+  if (given.length > 0) options.set = tags("set");
   if (input.flag("dryRun")) options.dryRun = true;
   return withRepository(context, input, async (repository) => {
     const result = await repository.tag(options);
