@@ -89,9 +89,9 @@ export const BACKUP_DATA_KEYS: Record<string, string> = {
   "backup list -r x": "location repository_id version snapshots damaged",
   "backup verify -r x": "location repository_id version checked read_data restored problems duration_ms",
   "backup restore latest --to y -r x":
-    "location repository_id version snapshot_id save_point_id target dry_run entries bytes kept_bytes left_out proof read_again read_from untold_files duration_ms",
+    "location repository_id version snapshot_id created_at hostname save_point_id target dry_run entries bytes kept_bytes left_out proof read_again read_from untold_files duration_ms",
   "backup restore latest --in-place -r x":
-    "location repository_id version snapshot_id target dry_run stored_bytes restored_to undo_id changes left_out unlinked method proof read_again read_from untold_files duration_ms",
+    "location repository_id version snapshot_id created_at hostname target dry_run stored_bytes restored_to undo_id changes left_out unlinked method proof read_again read_from untold_files duration_ms",
   "backup forget -r x --keep-last 1":
     "location repository_id version dry_run groups unreadable removed prune duration_ms",
   "backup prune -r x":
@@ -235,6 +235,8 @@ export const REPOSITORY_ANSWERS: Record<string, unknown> = {
   restore: {
     ...INFO,
     snapshot_id: SNAPSHOT.snapshot_id,
+    created_at: SNAPSHOT.created_at,
+    hostname: SNAPSHOT.hostname,
     save_point_id: null,
     target: "/tmp/cairn-fake/y",
     dry_run: false,
