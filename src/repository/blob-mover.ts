@@ -6,7 +6,7 @@ import { objectIdOf } from "../ids.ts";
 import { type Arena, newArena } from "../native.ts";
 import { BlobDecoder, placeProblem } from "./blob-decoder.ts";
 import { type BlobIndex, TREE_BLOB } from "./blob-index.ts";
-import { readAt } from "./pack-read.ts";
+import { BAD_SECTOR, readSectors } from "./pack-read.ts";
 import { type FinishedPack, PackWriter } from "./pack-writer.ts";
 
 export interface BlobMoverOptions {
@@ -70,7 +70,15 @@ export class BlobMover {
       if (!(offset >= end && offset - end <= GAP && offset + table.lengthOf[entry]! - start <= WINDOW)) break;
       end = offset + table.lengthOf[entry]!;
     }
-    const found = readAt(this.#open(table.packOf[first]!), start, end - start, this.#room(end - start), 0);
+    const read = (bytes: number): number =>
+      readSectors(this.#open(table.packOf[first]!), start, bytes, this.#room(bytes), 0);
+    let found = read(end - start);
+    if (found < 0) {
+      // A bad sector is of one of them, and those before it are moved.
+      to = at + 1;
+      found = read(table.lengthOf[first]!);
+      if (found < 0) throw this.#damage(first, BAD_SECTOR);
+    }
     for (let next = at; next < to; next++) this.#move(entries[next]!, start, found);
     return to;
   }

@@ -5,7 +5,7 @@ import { CairnError } from "../errors.ts";
 import { newArena } from "../native.ts";
 import type { Arena } from "../native.ts";
 import { BlobDecoder, placeProblem } from "./blob-decoder.ts";
-import { readAt } from "./pack-read.ts";
+import { BAD_SECTOR, readSectors } from "./pack-read.ts";
 
 /** Where a blob lies. */
 export interface BlobPlace {
@@ -92,20 +92,24 @@ export class BlobReader {
   readWindow(places: readonly BlobPlace[], each: EachBlob, onDamage?: EachDamage): void {
     for (let from = 0; from < places.length;) {
       const to = windowEnd(places, from);
-      this.#readJoined(places, { from, to, each, onDamage });
+      // A bad sector is of one of them.
+      if (!this.#readJoined(places, { from, to, each, onDamage }))
+        for (let at = from; at < to; at++) this.#readJoined(places, { from: at, to: at + 1, each, onDamage });
       from = to;
     }
   }
 
+  /** False, and nothing is done, where several cannot be read at once. */
   #readJoined(
     places: readonly BlobPlace[],
     window: { from: number; to: number; each: EachBlob; onDamage: EachDamage | undefined },
-  ): void {
+  ): boolean {
     const { from, to, each, onDamage } = window;
     const first = places[from]!;
     const last = places[to - 1]!;
     const problem = placeProblem(first.length, first.uncompressedLength);
     const found = problem === null ? this.#fill(first, last.offset + last.length - first.offset) : 0;
+    if (found < 0 && to - from > 1) return false;
     const authentic = new Uint8Array(to - from);
     for (let index = from; index < to; index++) {
       const place = places[index]!;
@@ -122,12 +126,13 @@ export class BlobReader {
       else if (onDamage) onDamage(index, damage(place, reason));
       else throw damage(place, reason);
     }
+    return true;
   }
 
   #decodeAt(place: BlobPlace, at: number, found: number, authentic: boolean): string | null {
     const problem = placeProblem(place.length, place.uncompressedLength);
     if (problem !== null) return problem;
-    if (at + place.length > found) return "the pack ends before it";
+    if (at + place.length > found) return found < 0 ? BAD_SECTOR : "the pack ends before it";
     if (!authentic) return "its MAC is wrong";
     if (!this.#decoder.decode(this.#sealed, at, place.length, place.uncompressedLength))
       return "it does not decompress to its stated length";
@@ -138,7 +143,8 @@ export class BlobReader {
   #load(place: BlobPlace): void {
     const problem = placeProblem(place.length, place.uncompressedLength);
     if (problem !== null) throw damage(place, problem);
-    if (this.#fill(place, place.length) < place.length) throw damage(place, "the pack ends before it");
+    const found = this.#fill(place, place.length);
+    if (found < place.length) throw damage(place, found < 0 ? BAD_SECTOR : "the pack ends before it");
     if (!this.#decoder.authentic(this.#sealed, 0, place.length)) throw damage(place, "its MAC is wrong");
   }
 
@@ -152,11 +158,12 @@ export class BlobReader {
     return id === undefined || isComparedLater === true || this.#decoder.matches(id);
   }
 
+  /** How many bytes there were; -1 where the disk cannot read some of them. */
   #fill(place: BlobPlace, length: number): number {
     if (!(place.offset >= 0)) throw damage(place, "its offset is out of bounds");
     if (length > this.#sealed.bytes.length) this.#sealed = newArena(length);
     else if (this.#sealed.bytes.length > 16 * WINDOW) this.#sealed = newArena(Math.max(WINDOW, length));
-    return readAt(this.#descriptor(place.pack), place.offset, length, this.#sealed, 0);
+    return readSectors(this.#descriptor(place.pack), place.offset, length, this.#sealed, 0);
   }
 
   #descriptor(pack: Uint8Array): number {

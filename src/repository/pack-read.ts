@@ -1,7 +1,7 @@
 import { readSync } from "node:fs";
 import { openMessage, SEAL_OVERHEAD } from "../crypto/seal.ts";
 import type { MasterKeys } from "../crypto/seal.ts";
-import { CairnError, toCairnError } from "../errors.ts";
+import { CairnError, isBadSector, toCairnError } from "../errors.ts";
 import { decodePackHeader } from "../formats/pack-header.ts";
 import type { IndexBlob } from "../formats/pack-header.ts";
 import { bindNativeLater, newArena } from "../native.ts";
@@ -44,6 +44,20 @@ export function readAt(
     done += count;
   }
   return done;
+}
+
+/** What is said of a blob in one. */
+export const BAD_SECTOR = "a sector of it cannot be read";
+
+/** The same, -1 where the disk cannot read some of it. */
+export function readSectors(...read: Parameters<typeof readAt>): number {
+  try {
+    return readAt(...read);
+  } catch (error) {
+    const known = toCairnError(error);
+    if (!isBadSector(known)) throw known;
+    return -1;
+  }
 }
 
 function readThroughNode(descriptor: number, target: Uint8Array, position: number): number {

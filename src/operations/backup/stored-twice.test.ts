@@ -1,5 +1,6 @@
 import assert from "node:assert/strict";
-import { readFileSync, writeFileSync } from "node:fs";
+import { randomBytes } from "node:crypto";
+import { existsSync, readFileSync, renameSync, statSync, symlinkSync, writeFileSync } from "node:fs";
 import { basename, join } from "node:path";
 import { test } from "node:test";
 import { walkDigests } from "../../engines/testing-walk.ts";
@@ -100,6 +101,35 @@ for (const scheme of ["local", "far"] as const) {
     assert.ok(blobs > 0);
   });
 }
+
+test("a sector that cannot be read costs a restore what lies in it, and nothing where another pack has that", async (t) => {
+  // Its first page is nobody's memory, which reads as a bad sector does: EIO, from the system itself.
+  if (!existsSync("/proc/self/mem")) return t.skip("there is no /proc/self/mem");
+  const at = await backupScene(t, "local");
+  const { repository, root, folder } = at;
+  at.write("random", randomBytes(100_000).toString("hex"));
+  const sets = await storedTwice(at);
+  const wearOut = (file: string): void => {
+    renameSync(file, `${file}-kept`);
+    symlinkSync("/proc/self/mem", file);
+  };
+  const [first, second] = sets.map((files) =>
+    files.toSorted((a, b) => statSync(a).size - statSync(b).size).at(-1)!,
+  ) as [string, string];
+  for (const file of [first, second]) {
+    wearOut(file);
+    const { proof } = await repository.restore("latest", join(root, basename(file)));
+    assert.equal(proof?.state_digest, walkDigests(folder).state);
+    renameSync(`${file}-kept`, file);
+  }
+  for (const file of [first, second]) wearOut(file);
+  const { left_out } = await repository.restore("latest", join(root, "both"));
+  assert.ok(left_out.some(({ path, detail }) => path === "random" && /a sector of it cannot be read/.test(detail!)));
+  assert.ok(left_out.every(({ reason }) => reason === "damaged"));
+  const other = await at.library.initRepository({ ...at.options, repository: `local:${root}/other` });
+  await assert.rejects(repository.copyTo(other), { code: "damaged", message: /[0-9a-f]{12}/ });
+  await other.close();
+});
 
 test("trees of a pack that a far repository has lost come with their neighbours from another", async (t) => {
   const at = await backupScene(t, "far");
