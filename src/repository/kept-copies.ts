@@ -1,4 +1,5 @@
 import { join } from "node:path";
+import { CairnError } from "../errors.ts";
 import { objectIdOf } from "../ids.ts";
 import type { BlobIndex } from "./blob-index.ts";
 import { EntrySet } from "./entry-set.ts";
@@ -52,10 +53,9 @@ export class KeptCopies {
     if (entries.size === 0) return false;
     const { storage } = this.#repository;
     const { index, duplicates, work, signal } = this.#options;
-    const near = new NearPacks(
-      storage,
-      storage.localPath === undefined && work !== undefined ? join(work(), "kept") : "",
-    );
+    if (storage.localPath === undefined && work === undefined)
+      throw new CairnError("internal", "a far repository's copies are proven in a work directory");
+    const near = new NearPacks(storage, storage.localPath === undefined ? join(work!(), "kept") : "");
     const copies = new OtherCopies({ repository: this.#repository, index, near, signal, drops: true });
     try {
       await copies.seek(entries);
