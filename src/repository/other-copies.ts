@@ -271,16 +271,16 @@ function addOthers(places: Places, pack: IndexedPack, index: BlobIndex): void {
   }
 }
 
+/** Words of a row: the next row of the same entry, a pack's number here, offset, length, plain length. */
+const ROW = 5;
+
 /** Rows of numbers, since all blobs of a repository may be there twice; each row leads to the next one of its entry. */
 class Places {
   readonly #packs: Uint8Array[] = [new Uint8Array(0)];
   readonly #ends = new Map<string, number>();
   readonly #first: Uint32Array;
-  readonly #next = [NONE];
-  readonly #pack = [NONE];
-  readonly #offset = [0];
-  readonly #length = [0];
-  readonly #plain = [0];
+  #rows = new Uint32Array(ROW * 1024);
+  #count = 1;
 
   constructor(entries: number) {
     this.#first = new Uint32Array(entries);
@@ -294,11 +294,14 @@ class Places {
   add(entry: number, pack: number, at: { offset: number; length: number; uncompressedLength: number }): void {
     // What a save beside us has added since.
     if (entry >= this.#first.length) return;
-    this.#pack.push(pack);
-    this.#offset.push(at.offset);
-    this.#length.push(at.length);
-    this.#plain.push(at.uncompressedLength);
-    this.#first[entry] = this.#next.push(this.#first[entry]!) - 1;
+    const row = this.#count++;
+    if (this.#count * ROW > this.#rows.length) {
+      const grown = new Uint32Array(this.#rows.length * 2);
+      grown.set(this.#rows);
+      this.#rows = grown;
+    }
+    this.#rows.set([this.#first[entry]!, pack, at.offset, at.length, at.uncompressedLength], row * ROW);
+    this.#first[entry] = row;
   }
 
   /** Where the last blob of a pack ends that holds some of these. */
@@ -311,15 +314,16 @@ class Places {
   }
 
   nextOf(row: number): number {
-    return this.#next[row]!;
+    return this.#rows[row * ROW]!;
   }
 
   place(row: number): Omit<BlobPlaceOf, "type"> {
+    const [, pack, offset, length, uncompressedLength] = this.#rows.subarray(row * ROW, row * ROW + ROW);
     return {
-      pack: this.#packs[this.#pack[row]!]!,
-      offset: this.#offset[row]!,
-      length: this.#length[row]!,
-      uncompressedLength: this.#plain[row]!,
+      pack: this.#packs[pack!]!,
+      offset: offset!,
+      length: length!,
+      uncompressedLength: uncompressedLength!,
     };
   }
 }
