@@ -9,6 +9,7 @@ import {
   utimesSync,
   writeFileSync,
 } from "node:fs";
+import { hostname } from "node:os";
 import { join } from "node:path";
 import { test } from "node:test";
 import { markedPack } from "../../repository/test-archive.ts";
@@ -189,6 +190,20 @@ test("stats of snapshots tell what they hold, whatever they share", async (t) =>
   assert.deepEqual([both.snapshots, both.files], [2, 2 * one.files]);
   assert.ok(both.data_blobs > one.data_blobs && both.data_blobs < 2 * one.data_blobs);
   assert.deepEqual((await repository.stats({ tags: [["one"]] })).selection, one);
+});
+
+test("stats count the bytes of a file with several names once in each snapshot", async (t) => {
+  const { client, repository, folder, write } = await backupScene(t, "far");
+  const sizes = async (): Promise<[number, number]> => {
+    const { files, bytes } = (await repository.stats({ hosts: [hostname()] })).selection!;
+    return [files, bytes];
+  };
+  await client.createBackup(repository, { save: true });
+  const [files, bytes] = await sizes();
+  write("deep/twice.txt", "x".repeat(1000));
+  for (const name of ["deep/again.txt", "again.txt"]) linkSync(join(folder, "deep/twice.txt"), join(folder, name));
+  await client.createBackup(repository, { save: true });
+  assert.deepEqual(await sizes(), [files + files + 3, bytes + bytes + 1000]);
 });
 
 test("stats count the packs that are in no index, without those that rustic has marked", async (t) => {

@@ -1,3 +1,5 @@
+import { append } from "../../append.ts";
+import { linkedInode } from "../../formats/tree.ts";
 import { newPacer, type Pacer } from "../../pacer.ts";
 import { type BlobIndex, DATA_BLOB, TREE_BLOB } from "../../repository/blob-index.ts";
 import { EntrySet } from "../../repository/entry-set.ts";
@@ -68,10 +70,22 @@ async function selection(access: RepositoryAccess, look: Look, options: BackupSt
 
 interface Sizes {
   files: number;
+  /** Without files that have other names. */
   bytes: number;
+  linked: LinkedFiles | null;
 }
 
-/** Each tree is read once; what several snapshots or folders share is counted for each of them, but its blobs once. */
+/** Files of a tree that have other names, here or elsewhere in a snapshot. */
+interface LinkedFiles {
+  /** What the names of one file have in common, and its size. */
+  own: [string, number][];
+  below: LinkedFiles[];
+}
+
+/**
+ * Each tree is read once; what several snapshots or folders share is counted for each of them, but its blobs once, and a
+ * file with several names once in each snapshot.
+ */
 class SelectionWalk {
   readonly #look: Look;
   readonly #pace: Pacer;
@@ -90,7 +104,7 @@ class SelectionWalk {
     for (const { snapshot } of snapshots) {
       const sizes = await this.#tree(Buffer.from(snapshot.tree, "hex"));
       files += sizes.files;
-      bytes += sizes.bytes;
+      bytes += sizes.bytes + linkedBytes(sizes.linked);
     }
     return { snapshots: snapshots.length, files, bytes, ...this.#counts };
   }
@@ -100,16 +114,22 @@ class SelectionWalk {
     const known = this.#known.get(key);
     if (known !== undefined) return known;
     await this.#pace();
-    const sizes: Sizes = { files: 0, bytes: 0 };
-    for (const { type, size, content, subtree } of await readNodes(this.#look, id)) {
+    const sizes: Sizes = { files: 0, bytes: 0, linked: null };
+    const linked: LinkedFiles = { own: [], below: [] };
+    for (const node of await readNodes(this.#look, id)) {
+      const { type, size, content, subtree } = node;
+      const inode = linkedInode(node);
       if (type === "file") sizes.files++;
-      if (type === "file") sizes.bytes += size;
+      if (type === "file" && inode === null) sizes.bytes += size;
+      else if (type === "file") linked.own.push([inode!, size]);
       for (let at = 0; content !== undefined && at < content.length; at += 32) this.#blob(content, at, DATA_BLOB);
       if (subtree === undefined) continue;
       const below = await this.#tree(Uint8Array.from(subtree));
       sizes.files += below.files;
       sizes.bytes += below.bytes;
+      if (below.linked !== null) linked.below.push(below.linked);
     }
+    if (linked.own.length > 0 || linked.below.length > 0) sizes.linked = linked;
     this.#blob(id, 0, TREE_BLOB);
     this.#known.set(key, sizes);
     return sizes;
@@ -120,4 +140,17 @@ class SelectionWalk {
     const entry = index.lookup(bytes, at, type);
     if (entry >= 0 && this.#counted.add(entry)) count(this.#counts, index, entry);
   }
+}
+
+/** Of all that lie below, each file once. */
+function linkedBytes(top: LinkedFiles | null): number {
+  const files = new Map<string, number>();
+  const [open, seen] = [top === null ? [] : [top], new Set<LinkedFiles>()];
+  for (let tree = open.pop(); tree !== undefined; tree = open.pop()) {
+    if (seen.has(tree)) continue;
+    seen.add(tree);
+    for (const [inode, size] of tree.own) files.set(inode, size);
+    append(open, tree.below);
+  }
+  return [...files.values()].reduce((sum, size) => sum + size, 0);
 }

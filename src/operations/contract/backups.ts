@@ -368,7 +368,7 @@ export interface BackupStatsOptions extends CallOptions, SnapshotChoice {}
 /** What chosen snapshots hold. */
 export interface BackupSelection {
   snapshots: number;
-  /** What a restore of each of them writes, together. */
+  /** What a restore of each of them writes, together: names of files, and bytes of each file once, whatever names it has. */
   files: number;
   bytes: number;
   /** Each counted once; others may need them too. */
