@@ -120,13 +120,25 @@ function repair(world: RepositoryWorld, { chance, note }: StepPlace): void {
     assert.deepEqual(data[word] ?? [], [], word);
 }
 
-type Killed = "create" | "forget" | "prune" | "copy" | "repair";
+/** Both say the same of what a snapshot holds. */
+function stats({ main }: RepositoryWorld, { chance }: StepPlace): void {
+  const { id } = chance.pick(main.snapshots) ?? {};
+  if (id === undefined) return;
+  const ours = cairnOk(["backup", "stats", ...main.place.options, id]).data["selection"] as Record<string, number>;
+  const theirs = (mode: string): Record<string, number> =>
+    JSON.parse(restic(main.place, "stats", "--mode", mode, "--json", id)) as Record<string, number>;
+  const { total_size: stored, total_blob_count: blobs } = theirs("raw-data");
+  assert.deepEqual([ours["stored_bytes"], ours["data_blobs"]! + ours["tree_blobs"]!], [stored, blobs]);
+  assert.equal(ours["bytes"], theirs("restore-size")["total_size"]);
+}
+
+type Killed = "create" | "forget" | "prune" | "copy";
 
 /** One of Cairn's commands ends at a failpoint; the next meets what it left, and needs nothing else for it. */
 function kill(world: RepositoryWorld, at: StepPlace): void {
   const { chance, note } = at;
   const { main, other } = world;
-  const verb = chance.pick<Killed>(["create", "create", "create", "forget", "prune", "prune", "copy", "repair"]);
+  const verb = chance.pick<Killed>(["create", "create", "create", "forget", "prune", "prune", "copy"]);
   const folder = verb === "create" ? world.edit(at) : world.folders[0]!;
   const entries = readEntries(folder);
   const gone = verb === "forget" ? going(world, at) : [];
@@ -135,14 +147,9 @@ function kill(world: RepositoryWorld, at: StepPlace): void {
     forget: ["--prune", ...gone.map(({ id }) => id)],
     prune: ["--max-unused", "0"],
     copy: ["--to-repo", other.place.location, "--to-password-file", other.place.passwordFile],
-    repair: [chance.pick(["index", "packs"])],
   };
   if (verb === "forget" && gone.length === 0) return;
-  const [first, ...rest] = words[verb];
-  const args =
-    verb === "repair"
-      ? ["backup", verb, first!, ...main.place.options]
-      : ["backup", verb, ...main.place.options, first!, ...rest];
+  const args = ["backup", verb, ...main.place.options, ...words[verb]];
   const done = cairn(args, { failpoint: `#${1 + chance.below(verb === "create" ? 40 : 12)}` });
   note(`${verb}: ${done.killed ? `killed at ${done.failpoints.at(-1)}` : "to its end"}`);
   assert.ok(done.killed || done.status === 0, `${args.join(" ")}: ${done.status} ${done.stdout} ${done.stderr}`);
@@ -187,6 +194,7 @@ export const REPOSITORY_STEPS: readonly Step<RepositoryWorld>[] = [
   { name: "check", weight: 2, run: ({ main }) => main.assertWell() },
   { name: "copy", weight: 3, run: copy },
   { name: "repair", weight: 3, run: repair },
+  { name: "stats", weight: 2, run: stats },
   { name: "kill", weight: 7, run: kill },
   { name: "kill restic", weight: 1, run: killRestic },
   { name: "damage", weight: 4, run: damage },
