@@ -7,7 +7,8 @@ import type { CairnLibrary, Client, EngineType } from "../../src/operations/cont
 import { type Entries, readEntries } from "../fixtures/folder-state.ts";
 import { makeHoldable } from "../fixtures/held-place.ts";
 import { cairnLibrary } from "../fixtures/work.ts";
-import { type EditSet, editFolder } from "./edits.ts";
+import type { EditSet } from "./editing.ts";
+import { editFolder } from "./edits.ts";
 import { type Rules, rulesIn } from "./ignore-rules.ts";
 import type { Chance, StepPlace } from "./walk.ts";
 import {

@@ -1,7 +1,7 @@
 import { type TestContext, test } from "node:test";
 import type { EngineType } from "../../src/operations/contract.ts";
 import { loopFileSystem } from "../fixtures/loop-file-system.ts";
-import type { EditSet } from "./edits.ts";
+import type { EditSet } from "./editing.ts";
 import { noGit } from "./ignore-rules.ts";
 import { addTaken, Chance, shownTaken, takeWalk, type Taken, walksOf } from "./walk.ts";
 import { WORKSPACE_STEPS } from "./workspace-steps.ts";
