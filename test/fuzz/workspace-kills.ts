@@ -3,7 +3,7 @@ import fs from "node:fs";
 import { CairnError } from "../../src/errors.ts";
 import { cairn } from "../fixtures/command.ts";
 import { type Entries, readEntries } from "../fixtures/folder-state.ts";
-import type { StepPlace } from "./walk.ts";
+import type { Chance, StepPlace } from "./walk.ts";
 import { differences, notRestored, type OraclePoint, savedEntries, undoEntries } from "./workspace-oracle.ts";
 import { none, removeTree, type WorkspaceWorld } from "./workspace-world.ts";
 
@@ -22,16 +22,19 @@ export async function killed(world: WorkspaceWorld, at: StepPlace): Promise<void
   const point = verb === "undo" ? world.pointOf(world.undo!.id)! : verb === "restore" ? chosen!.point : null;
   const fork = world.placeBeside("fork");
   const args = argumentsOf(verb, { world, at, target: point?.id ?? chosen?.point.id ?? "", fork });
-  note(
-    `${verb} ${world.nameOf(chosen?.point.id ?? null)}: ${kill(world, args, { pass: 1 + chance.below(point === null ? 35 : 60), verb })}`,
-  );
-  if (chance.oneIn(3)) note(`status: ${kill(world, ["status"], { pass: 1 + chance.below(20), verb: "status" })}`);
+  note(`${verb} ${world.nameOf(chosen?.point.id ?? null)}: ${kill(world, args, { pass: passAt(chance), verb })}`);
+  if (chance.oneIn(3)) note(`status: ${kill(world, ["status"], { pass: passAt(chance), verb: "status" })}`);
   await world.reopen();
   await world.client.status();
   await takeOver(world, { before, point, verb });
   if (fs.existsSync(fork)) await endFork(world, { place: fork, point: chosen!.point });
   if (chance.oneIn(2)) await world.assertHealthy(false);
   if (chance.oneIn(3)) await world.assertVerified(true);
+}
+
+/** Commands pass from three to some sixty failpoints. */
+function passAt(chance: Chance): number {
+  return 1 + chance.below(chance.pick([4, 12, 30, 60]));
 }
 
 function verbsFor(world: WorkspaceWorld): Verb[] {

@@ -74,7 +74,7 @@ async function look(world: WorkspaceWorld, { chance }: StepPlace): Promise<void>
 
 function method({ place }: WorkspaceWorld, { chance }: StepPlace): { method?: "exchange" | "entries" } {
   const chosen = place.engines.includes("btrfs-snapshot")
-    ? chance.pick(["exchange", "exchange", "entries", undefined] as const)
+    ? chance.pick(["exchange", "exchange", "exchange", "entries", undefined] as const)
     : chance.pick(["entries", undefined] as const);
   return chosen === undefined ? {} : { method: chosen };
 }
@@ -89,7 +89,7 @@ async function restore(world: WorkspaceWorld, at: StepPlace): Promise<void> {
     assert.equal(plan.restored_to, point.id);
     world.assertUntouched(before, "a plan");
   }
-  const done = await world.client.restore({ target, ...method(world, at) });
+  const done = await world.client.restore({ target, ...method(world, at), onWarning: at.note });
   at.note(done.method);
   await restored(world, done, { point, before });
   if (at.chance.oneIn(2)) await backAtOnce(world, at, { point, before });
@@ -115,7 +115,7 @@ async function backAtOnce(
   { point, before }: { point: OraclePoint; before: Entries },
 ): Promise<void> {
   const [was, between] = [world.pointOf(world.undo!.id)!, world.now()];
-  const done = await world.client.undo(method(world, at));
+  const done = await world.client.undo({ ...method(world, at), onWarning: at.note });
   at.note(`undone, ${done.method}`);
   assert.equal(done.restored_to, was.id);
   assert.deepEqual(done.left_out, []);
@@ -132,7 +132,7 @@ async function undo(world: WorkspaceWorld, at: StepPlace): Promise<void> {
   }
   const { id, paths } = world.undo;
   const [point, before] = [world.pointOf(id)!, world.now()];
-  const done = await world.client.undo(method(world, at));
+  const done = await world.client.undo({ ...method(world, at), onWarning: at.note });
   at.note(`${world.nameOf(id)}, ${done.method}`);
   if (paths === null) return restored(world, done, { point, before });
   await restoredInPart(world, done, { point, before, paths });
@@ -326,6 +326,12 @@ async function setEngine(world: WorkspaceWorld, { chance, note }: StepPlace): Pr
   world.assertUntouched(before, "another engine");
 }
 
+async function policy(world: WorkspaceWorld, { chance, note }: StepPlace): Promise<void> {
+  const keptTrees = chance.pick([0, 1, 2, 100, 100]);
+  note(`${keptTrees} trees are kept`);
+  await world.client.setPolicy({ keptTrees });
+}
+
 async function seal(world: WorkspaceWorld): Promise<void> {
   await world.client.seal();
   for (const { save_point_id: id, sealed, entries } of (await world.client.history()).save_points) {
@@ -347,7 +353,7 @@ export const WORKSPACE_STEPS: readonly Step<WorkspaceWorld>[] = [
   { name: "edit", weight: 26, run: (world, at) => world.edit(at) },
   { name: "save", weight: 20, run: save },
   { name: "look", weight: 8, run: look },
-  { name: "restore", weight: 14, run: restore },
+  { name: "restore", weight: 15, run: restore },
   { name: "undo", weight: 9, run: undo },
   { name: "restore paths", weight: 9, run: partly },
   { name: "keep present", weight: 3, run: keepPresent },
@@ -357,7 +363,8 @@ export const WORKSPACE_STEPS: readonly Step<WorkspaceWorld>[] = [
   { name: "mark", weight: 3, run: mark },
   { name: "cleanup", weight: 4, run: cleanup },
   { name: "fork", weight: 3, run: fork },
-  { name: "engine", weight: 3, run: setEngine },
+  { name: "engine", weight: 2, run: setEngine },
+  { name: "policy", weight: 1, run: policy },
   { name: "seal", weight: 3, run: seal },
   { name: "verify", weight: 2, run: async (world, { chance }) => world.assertVerified(chance.oneIn(2)) },
   { name: "doctor", weight: 2, run: async (world, { chance }) => world.assertHealthy(chance.oneIn(2)) },

@@ -24,8 +24,8 @@ import {
 export interface WorldPlace {
   base: string;
   name: string;
-  /** That work there; the workspace begins with one of them. */
-  engines: readonly EngineType[];
+  /** That work there; the workspace begins with the first. */
+  engines: readonly [EngineType, ...EngineType[]];
   sets: ReadonlySet<EditSet>;
 }
 
@@ -60,12 +60,14 @@ export class WorkspaceWorld {
 
   static async make(place: WorldPlace, chance: Chance): Promise<WorkspaceWorld> {
     const world = new WorkspaceWorld(place);
-    const engineType = chance.pick(place.engines);
+    const engineType = place.engines[0];
     // A plain folder on btrfs is converted.
     makeHoldable(world.folder, chance.oneIn(4) ? "copy" : engineType);
     for (let i = 0; i < BEGIN; i++) editFolder(world.folder, chance, place.sets);
     world.library = await cairnLibrary();
     world.client = await world.library.adopt(world.folder, { engineType, allow: ["holders"] });
+    // Points that keep their trees can be exchanged with what is there.
+    await world.client.setPolicy({ keptTrees: 100 });
     await world.#saveFirst();
     return world;
   }
@@ -118,7 +120,9 @@ export class WorkspaceWorld {
       note(`head, ${this.nameOf(head.id)}`);
       return { point: head, target: "head" };
     }
-    const point = chance.pick(this.points);
+    // Those that a restore made have no trees where that went entry by entry.
+    const saves = this.points.filter(({ kind }) => kind === "save");
+    const point = chance.pick(saves.length > 0 && chance.oneIn(2) ? saves : this.points);
     note(this.nameOf(point.id));
     return { point, target: point.id };
   }

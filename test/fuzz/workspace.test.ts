@@ -21,7 +21,8 @@ function setsOf(seed: number): ReadonlySet<EditSet> {
 }
 
 for (const [kind, engines, seeds] of [
-  ["btrfs", ["btrfs-snapshot", "reflink-copy", "copy"], [1, 2]],
+  // Only what holds trees of one moment exchanges them.
+  ["btrfs", ["btrfs-snapshot", "btrfs-snapshot", "btrfs-snapshot", "reflink-copy", "copy"], [1, 2]],
   ["xfs", ["reflink-copy", "copy"], [3, 4]],
   ["ext4", ["copy"], [5, 6]],
 ] as const) {
@@ -33,7 +34,13 @@ for (const [kind, engines, seeds] of [
 
 async function walkAll(
   t: TestContext,
-  on: { kind: string; engines: readonly EngineType[]; base: string; seeds: readonly number[]; steps: number },
+  on: {
+    kind: string;
+    engines: readonly [EngineType, ...EngineType[]];
+    base: string;
+    seeds: readonly number[];
+    steps: number;
+  },
 ): Promise<void> {
   const all: Taken = new Map();
   for (const seed of on.seeds) {
