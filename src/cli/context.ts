@@ -156,8 +156,9 @@ export class Context {
   /**
    * The client of the chosen folder, else of the nearest initialised one at or above the current folder, else of the
    * current folder; one that was never initialised is adopted, after `before`. Throws `refused` where a guard forbids that.
+   * `allow`: of commands that have it, the guards that are overridden.
    */
-  async open(positional?: string, before?: Promise<unknown>): Promise<Client> {
+  async open(positional?: string, before?: Promise<unknown>, allow?: readonly string[]): Promise<Client> {
     try {
       return await this.openExisting(positional);
     } catch (error) {
@@ -165,10 +166,10 @@ export class Context {
     }
     await before;
     try {
-      return await this.openOrAdopt(positional);
+      return await this.openOrAdopt(positional, allow);
     } catch (error) {
       // Which guard could be overridden is the business of the commands that have --allow.
-      if (!(error instanceof CairnError) || error.code !== "refused") throw error;
+      if (!(error instanceof CairnError) || error.code !== "refused" || allow !== undefined) throw error;
       const hint = "name a workspace with -C DIR; `cairn workspaces` lists them";
       throw new CairnError("refused", error.message, { hint, cause: error });
     }

@@ -70,7 +70,8 @@ export function usage(message: string, hint?: string): CairnError {
   return new CairnError("usage", message, hint === undefined ? {} : { hint });
 }
 
-function kebab(name: string): string {
+/** `crossMounts` as its option is called, without the dashes. */
+export function kebab(name: string): string {
   return name.replace(/[A-Z]/g, (letter) => `-${letter.toLowerCase()}`);
 }
 

@@ -13,7 +13,7 @@ import type { SavePointId } from "../ids.ts";
 export const BACKUP_OPTIONS: Record<string, string> = {
   init: "",
   create:
-    "--save -m,--message --exclude -t,--tag --host --skip-if-unchanged --dry-run --stdin --stdin-from-command --stdin-filename",
+    "--save -m,--message --exclude -t,--tag --host --reread --cross-mounts --allow --skip-if-unchanged --dry-run --stdin --stdin-from-command --stdin-filename",
   list: "--host --path -t,--tag --latest",
   verify: "--quick --subset --restore-check --scratch --all",
   restore:
@@ -85,7 +85,7 @@ export const WRONG_BACKUPS: [string, RegExp][] = [
 export const BACKUP_DATA_KEYS: Record<string, string> = {
   "backup init -r x": "location repository_id version",
   "backup create -r x":
-    "location repository_id version snapshot save_point_id parent unchanged dry_run added incomplete duration_ms",
+    "location repository_id version snapshot save_point_id parent unchanged dry_run added incomplete left_out duration_ms",
   "backup list -r x": "location repository_id version snapshots damaged",
   "backup verify -r x": "location repository_id version checked read_data restored problems duration_ms",
   "backup restore latest --to y -r x":
@@ -154,6 +154,7 @@ export const CREATED: CreateBackupResult = {
   dry_run: false,
   added: { data_blobs: 1, tree_blobs: 2, bytes: 100, stored_bytes: 90, packs: 2 },
   incomplete: null,
+  left_out: [],
   duration_ms: 12,
 };
 

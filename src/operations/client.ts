@@ -81,7 +81,7 @@ import { publicPoint } from "./public-point.ts";
 import { restore, restoreLatest, undo } from "./restore.ts";
 import { restoreTo } from "./restore-to.ts";
 import { planRestore, planUndo } from "./restore-plan.ts";
-import { save } from "./save.ts";
+import { publicLeftOut, save } from "./save.ts";
 import { read, show } from "./show.ts";
 import { seal } from "./seal.ts";
 import { status } from "./status.ts";
@@ -414,16 +414,18 @@ export class CairnClient {
   }
 
   async #saveAndBackUp(access: RepositoryAccess, options: CreateBackupOptions): Promise<CreateBackupResult> {
-    const { workspaceName: name, message, exclude, dryRun } = options;
+    const { workspaceName: name, message, exclude, reread, crossMounts, allow, dryRun } = options;
     const both = async (forwarding?: Forwarding): Promise<CreateBackupResult> =>
       this.#with(name, async (workspace) => {
         const forward = forwarding?.packs ?? undefined;
-        const input = { ...callOf(options), message, exclude, skipUnchanged: true, forward };
-        const { point, scan } = await saveWorkspace(workspace, input);
+        const asked = { message, exclude, reread, crossMounts, allow };
+        const input = { ...callOf(options), ...asked, skipUnchanged: true, forward };
+        const { point, scan, leftOut } = await saveWorkspace(workspace, input);
         const saved = { ...options, point: point.descriptor.save_point_id };
         const forwarded = forwarding === undefined ? undefined : { ...forwarding, isNewPoint: scan !== undefined };
         const call = { ...options, forward: forward && { point: saved.point, to: forward } };
-        return withSealed(workspace, call, async () => createBackup(workspace, access, saved, forwarded));
+        const result = await withSealed(workspace, call, async () => createBackup(workspace, access, saved, forwarded));
+        return { ...result, left_out: leftOut.map(publicLeftOut) };
       });
     return dryRun === true ? both() : withForwarding(access, options, both);
   }

@@ -186,6 +186,7 @@ class StreamBackup {
       dry_run: this.#target === null,
       added: this.#sizes(),
       incomplete: null,
+      left_out: [],
       duration_ms: Date.now() - this.#started,
     };
   }

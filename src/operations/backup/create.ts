@@ -250,6 +250,7 @@ class BackupOfPoint {
       dry_run: options.dryRun === true,
       added,
       incomplete: incompleteOf(point),
+      left_out: [],
       duration_ms: Date.now() - started,
     };
   }

@@ -1,6 +1,7 @@
 import assert from "node:assert/strict";
+import { spawnSync } from "node:child_process";
 import { randomBytes } from "node:crypto";
-import { readdirSync, rmSync, statSync, writeFileSync } from "node:fs";
+import { mkdirSync, readdirSync, rmSync, statSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { test } from "node:test";
 import { walkDigests } from "../../engines/testing-walk.ts";
@@ -164,4 +165,25 @@ test("what both places have lost is in no snapshot until the folder gives it aga
   await client.createBackup(repository, { save: true });
   const { proof } = await repository.restore("latest", join(root, "restored"));
   assert.equal(proof?.state_digest, walkDigests(folder).state);
+});
+
+test("a backup that saves first says what the save left out when something is mounted inside", async (t) => {
+  let at = "";
+  // Before the folder goes.
+  t.after(() => spawnSync("umount", ["--lazy", at], { stdio: "ignore" }));
+  const { client, repository, folder } = await backupScene(t, "local");
+  at = join(folder, "mounted");
+  mkdirSync(at);
+  if (spawnSync("mount", ["-t", "tmpfs", "none", at], { stdio: "ignore" }).status !== 0)
+    return t.skip("mounting is not allowed");
+  writeFileSync(join(at, "there"), "y");
+  for (const more of [{ dryRun: true }, {}, { skipIfUnchanged: true }]) {
+    const { left_out: leftOut, incomplete } = await client.createBackup(repository, { save: true, ...more });
+    assert.deepEqual([leftOut.map(({ path, reason }) => `${path} ${reason}`), incomplete], [["mounted mounted"], null]);
+  }
+  assert.deepEqual((await client.createBackup(repository)).left_out, []);
+  const crossed = await client.createBackup(repository, { save: true, crossMounts: true });
+  assert.deepEqual(crossed.left_out, []);
+  const { found } = await repository.find("there", { snapshots: [crossed.snapshot!.snapshot_id] });
+  assert.equal(found.length, 1);
 });

@@ -1,6 +1,6 @@
 import type { SavePointId } from "../../ids.ts";
 import type { Incomplete } from "./looking.ts";
-import type { CallOptions, WorkspaceCallOptions } from "./points.ts";
+import type { CallOptions, GuardName, LeftOut, WorkspaceCallOptions } from "./points.ts";
 
 /** What a snapshot of a repository is, which ones are meant, and how one is made. */
 
@@ -74,6 +74,10 @@ export interface CreateBackupOptions extends WorkspaceCallOptions {
   message?: string;
   /** Patterns of what `save` leaves out; the snapshot names them. */
   exclude?: readonly string[];
+  /** As of a save: read every file; go into other file systems mounted inside; override `space`. */
+  reread?: boolean;
+  crossMounts?: boolean;
+  allow?: readonly GuardName[];
   tags?: readonly string[];
   /** Default: this machine's. */
   hostname?: string;
@@ -112,6 +116,8 @@ export interface CreateBackupResult extends RepositoryInfo {
   added: TransferredSize;
   /** What the save point, and so the snapshot, lacks of the folder; null where it is whole. */
   incomplete: Incomplete | null;
+  /** What `save` left out, as its result says; none without it. */
+  left_out: LeftOut[];
   duration_ms: number;
 }
 

@@ -13,8 +13,9 @@ import type { CommandDefinition, Outcome } from "../../command.ts";
 import type { Context } from "../../context.ts";
 import type { Input } from "../../input.ts";
 import { EXIT_PARTLY } from "../../envelope.ts";
-import { usage } from "../../input.ts";
+import { allowOption, kebab, parseGuards, usage } from "../../input.ts";
 import { formatBytes, formatDuration, plural, printable } from "../../render/format.ts";
+import { renderLeftOut } from "../../render/points.ts";
 import { renderIncomplete } from "../../render/status.ts";
 import { REPOSITORY_OPTIONS, whileOpening, withRepository } from "./repository.ts";
 
@@ -38,6 +39,9 @@ export const command: CommandDefinition = {
     },
     { flags: "-t, --tag <tags>", text: "tags of the snapshot, comma between", repeat: true },
     { flags: "--host <name>", text: "recorded as the host's name; default: where the point was made" },
+    { flags: "--reread", text: "of --save: read every file, whatever its times say" },
+    { flags: "--cross-mounts", text: "of --save: go into other file systems mounted inside" },
+    allowOption(["home", "nested", "git", "space"], "of --save: override a guard: home, nested, git, space"),
     { flags: "--skip-if-unchanged", text: "no snapshot when the newest one of the folder holds the same" },
     { flags: "--dry-run", text: "only say what would be transferred; a folder is saved first all the same" },
     { flags: "--stdin", text: "what comes on stdin as one file, instead of a save point" },
@@ -72,7 +76,10 @@ async function run(context: Context, input: Input): Promise<Outcome> {
   const exclude = input.list("exclude");
   if (exclude.length > 0 && !isSaved) throw usage("--exclude is of the point that --save makes");
   if (message !== undefined && !isSaved) throw usage("--message is of the point that --save makes");
-  const options: CreateBackupOptions = ofBoth(context, input);
+  const saving = ofSave(input);
+  const [name] = Object.keys(saving);
+  if (name !== undefined && !isSaved) throw usage(`--${kebab(name)} is of the point that --save makes`);
+  const options: CreateBackupOptions = { ...ofBoth(context, input), ...saving };
   if (point !== undefined) options.point = point;
   if (message !== undefined) options.message = message;
   if (exclude.length > 0) options.exclude = exclude;
@@ -80,12 +87,12 @@ async function run(context: Context, input: Input): Promise<Outcome> {
   const kept = isSaved ? null : await openKept(context, point);
   return whileOpening(context, input, async (repository) => {
     // A new workspace cuts large files as the repository does, where the user has none yet.
-    const client = kept ?? (await context.open(folder, repository));
+    const client = kept ?? (await context.open(folder, repository, saving.allow ?? []));
     const result = await client.createBackup(repository, options);
     return {
       data: result,
       exitStatus: result.incomplete === null ? 0 : EXIT_PARTLY,
-      text: () => [render(context, result), ...renderIncomplete(result.incomplete, context.style)].join("\n"),
+      text: () => [render(context, result), ...renderLacking(context, result)].join("\n"),
     };
   });
 }
@@ -112,6 +119,16 @@ function folderOf(context: Context, word: string): string | undefined {
   });
 }
 
+/** What only a save can be told; nothing of what was not given. */
+function ofSave(input: Input): Pick<CreateBackupOptions, "reread" | "crossMounts" | "allow"> {
+  const options: ReturnType<typeof ofSave> = {};
+  const allow = input.list("allow");
+  if (input.flag("reread")) options.reread = true;
+  if (input.flag("crossMounts")) options.crossMounts = true;
+  if (allow.length > 0) options.allow = parseGuards(allow);
+  return options;
+}
+
 type OfBoth = CallOptions & Pick<CreateBackupOptions, "tags" | "hostname" | "skipIfUnchanged" | "dryRun">;
 
 /** What can be said of a point and of a stream. */
@@ -132,9 +149,10 @@ async function runStream(context: Context, input: Input): Promise<Outcome> {
     input.flag("save") ||
     input.text("message") !== undefined ||
     input.list("exclude").length > 0 ||
+    Object.keys(ofSave(input)).length > 0 ||
     (!isCommand && words.length > 0)
   )
-    throw usage("a stream is no save point: --stdin takes no POINT, --save, --message or --exclude");
+    throw usage("a stream is no save point: --stdin takes no POINT, no --save and no option of that");
   if (isCommand && words.length === 0)
     throw usage("--stdin-from-command wants a command", "for example: --stdin-from-command -- pg_dump shop");
   if (!isCommand && process.stdin.isTTY) throw usage("stdin is a terminal; --stdin wants a pipe or a file there");
@@ -154,6 +172,12 @@ function openStdin(): AsyncIterable<Uint8Array> {
   const kind = fstatSync(0);
   if (!kind.isDirectory() && !kind.isBlockDevice()) return process.stdin;
   return createReadStream("", { fd: 0, autoClose: false });
+}
+
+/** What the point could not record is the same list, whether a save has just left it out or an earlier one. */
+function renderLacking({ style }: Context, { incomplete, left_out: leftOut }: CreateBackupResult): string[] {
+  const others = incomplete === null ? leftOut : leftOut.filter(({ reason }) => reason === "mounted");
+  return [...renderIncomplete(incomplete, style), ...renderLeftOut(others, style)];
 }
 
 function render(context: Context, result: CreateBackupResult | StreamBackupResult): string {

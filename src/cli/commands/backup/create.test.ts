@@ -1,0 +1,59 @@
+import assert from "node:assert/strict";
+import { test } from "node:test";
+import { CairnError } from "../../../errors.ts";
+import { CREATED } from "../../testing-backup-lines.ts";
+import { argsOf, fakeLibrary } from "../../testing-fake-library.ts";
+import { runFake, runJson } from "../../testing-run.ts";
+
+const MOUNTED = { path: "data", reason: "mounted", detail: "another file system is mounted there" };
+const CLOSED = { path: "closed", reason: "unreadable", detail: "permission denied (EACCES)" };
+
+test("backup create lists what its save left out, and exits 10 when the point is incomplete", async () => {
+  const told = async (result: object): Promise<[number, string[]]> => {
+    const fake = fakeLibrary({ createBackup: () => ({ ...CREATED, ...result }) });
+    const { status, stdout } = await runFake(["backup", "create", "-r", "x", "--save"], { fake });
+    return [status, stdout.trimEnd().split("\n").slice(2)];
+  };
+  assert.deepEqual(await told({}), [0, []]);
+  const mounted = ["  left out: 1 entry", "    data: mounted; another file system is mounted there"];
+  assert.deepEqual(await told({ left_out: [MOUNTED] }), [0, mounted]);
+  const incomplete = { count: 1, left_out: [CLOSED] };
+  assert.deepEqual(await told({ incomplete, left_out: [CLOSED, MOUNTED] }), [
+    10,
+    [
+      "incomplete: the save point lacks 1 entry of the folder that could not be recorded",
+      "  closed  permission denied (EACCES)",
+      ...mounted,
+    ],
+  ]);
+  const skipped = { snapshot: null, unchanged: true, left_out: [MOUNTED] };
+  assert.deepEqual(await told(skipped), [0, mounted.slice(1)]);
+});
+
+test("backup create passes on every option of its save, which are of no point and no stream", async () => {
+  const options = ["--reread", "--cross-mounts", "--allow", "space"];
+  const { fake } = await runFake(["backup", "create", "-r", "x", "--save", ...options]);
+  const { save, reread, crossMounts, allow } = argsOf(fake, "createBackup")[1] as Record<string, unknown>;
+  assert.deepEqual([save, reread, crossMounts, allow], [true, true, true, ["space"]]);
+  for (const line of [["--reread"], ["--cross-mounts"], ["--allow", "home"]])
+    for (const what of [[], ["head"], ["--stdin"]]) {
+      const { status, stderr } = await runFake(["backup", "create", "-r", "x", ...what, ...line]);
+      assert.equal(status, 2, stderr);
+    }
+});
+
+test("backup create overrides a guard where it adopts a folder, and says which one could be", async () => {
+  const asked: unknown[] = [];
+  const openOrAdopt = (_folder: string, { allow }: { allow: string[] }): never => {
+    asked.push(allow);
+    throw new CairnError("refused", "it is a home directory", { hint: "override with --allow home" });
+  };
+  const settings = {
+    fake: fakeLibrary({ open: () => Promise.reject(new CairnError("not_a_workspace", "no")), openOrAdopt }),
+  };
+  for (const allow of [[], ["--allow", "home"]]) {
+    const { envelope } = await runJson(["backup", "create", "-r", "x", "/", ...allow], settings);
+    assert.deepEqual([envelope.error?.code, envelope.error?.hint], ["refused", "override with --allow home"]);
+  }
+  assert.deepEqual(asked, [[], ["home"]]);
+});
