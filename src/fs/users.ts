@@ -1,6 +1,6 @@
 import { readdirSync, readFileSync } from "node:fs";
 import { homedir, userInfo } from "node:os";
-import { isAbsolute } from "node:path";
+import { isAbsolute, join } from "node:path";
 import { CairnError } from "../errors.ts";
 
 /** Names of users and groups as the machine's own files have them; one copy per thread, read once. */
@@ -117,6 +117,11 @@ export function homeDirectory(env: Environment = process.env): string {
   throw new CairnError("usage", "the home directory of this user is not known", {
     hint: "set HOME, or XDG_STATE_HOME and XDG_CACHE_HOME, to absolute paths",
   });
+}
+
+/** `$XDG_CACHE_HOME/cairn`, else `~/.cache/cairn`; whatever lies there can be made again. Throws `usage` where neither is known. */
+export function userCacheDirectory(env: Environment = process.env): string {
+  return join(absolutePath(env, "XDG_CACHE_HOME") ?? join(homeDirectory(env), ".cache"), "cairn");
 }
 
 type Environment = Readonly<Record<string, string | undefined>>;

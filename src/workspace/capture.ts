@@ -15,7 +15,7 @@ import { writeOrigins } from "../fs/origins.ts";
 import { listedNames, printablePath } from "../fs/safe-path.ts";
 import { newSavePointId, type SavePointId } from "../ids.ts";
 import { writeState, writeStateInOrder } from "./control-directory.ts";
-import { controlDirectoriesInside } from "./guards.ts";
+import { ownInside } from "./guards.ts";
 import type { Point } from "./point-files.ts";
 import { removeHeldTrees, whyTreeIsNotThePoint } from "./held-trees.ts";
 import { guardSpace } from "./save-guard.ts";
@@ -240,8 +240,9 @@ export function whyNotHeld(workspace: Workspace, input: SaveInput): string | nul
   const mounted = mountsInside(workspace.root, mounts).map(({ mountPoint }) => printablePath(mountPoint));
   if (mounted.length > 0)
     return `something is mounted at ${listedNames(mounted)}, and a held tree has what lies below instead`;
-  if (controlDirectoriesInside(workspace.root).length > 0)
-    return "a control directory lies inside the folder, and it must not become part of a point";
+  const [own] = ownInside(workspace.root);
+  if (own !== undefined)
+    return `${printablePath(own)} lies inside the folder, where Cairn keeps its own, and must not become part of a point`;
   return null;
 }
 

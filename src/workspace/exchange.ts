@@ -24,7 +24,7 @@ import { isSavePointId, newSavePointId, type SavePointId } from "../ids.ts";
 import { type HeldPoint, holdPoint } from "./capture.ts";
 import { writeState } from "./control-directory.ts";
 import { newKeptPlace } from "./control-layout.ts";
-import { controlDirectoriesInside } from "./guards.ts";
+import { ownInside } from "./guards.ts";
 import { whyTreeIsNotThePoint } from "./held-trees.ts";
 import { isIntentPending, NOT_MADE, readIntentLink, removeIntentLink, writeIntentLink } from "./intent-link.ts";
 import { isFolderAnnounced, isFolderThere, keepAnnounced } from "./missing-folder.ts";
@@ -118,7 +118,7 @@ function whyNotExchanged(workspace: Workspace, { target, kind, isRuleless }: Exc
     return "the folder itself has other attributes or access lists than it had then, and no point records them";
   if (mayBeLimited(root))
     return "a quota group limits the folder's subvolume, and would not limit another in its place";
-  return controlDirectoriesInside(root).length > 0 ? "a control directory lies inside" : null;
+  return ownInside(root).length > 0 ? "what Cairn keeps for itself lies inside" : null;
 }
 
 /** Whether this user may give the folder, and what takes its place, another parent. */

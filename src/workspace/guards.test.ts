@@ -13,6 +13,7 @@ import {
   checkSpace,
   controlDirectoriesInside,
   isWithinQuota,
+  ownInside,
   quotaBytes,
   realFolder,
 } from "./guards.ts";
@@ -110,6 +111,27 @@ test("folders in a control directory are refused whatever is allowed, around one
   const adopted = await adoptFolder(join(directory, "ws"), OPTIONS);
   assert.throws(() => check(adopted.found.control.temporary, ["nested"]), isRefused());
   assert.throws(() => check(join(directory, "state"), []), isRefused("nested"));
+});
+
+test("what Cairn keeps in a folder is named by its real path when a link leads to the folder", (context) => {
+  const directory = scratch(context);
+  const before = process.env["XDG_CACHE_HOME"];
+  context.after(() => {
+    if (before === undefined) delete process.env["XDG_CACHE_HOME"];
+    else process.env["XDG_CACHE_HOME"] = before;
+  });
+  const home = join(directory, "home");
+  mkdirSync(join(home, "state/cairn"), { recursive: true });
+  symlinkSync(home, join(directory, "a-link-to-it"));
+  process.env["XDG_STATE_HOME"] = join(directory, "a-link-to-it/state");
+  process.env["XDG_CACHE_HOME"] = join(directory, "a-link-to-it/cache");
+  const inside = (folder: string): string[] => ownInside(realFolder(folder)).map(String);
+  assert.deepEqual(inside(home), [join(home, "state/cairn")]);
+  mkdirSync(join(home, "cache/cairn"), { recursive: true });
+  assert.deepEqual(inside(home), [join(home, "state/cairn"), join(home, "cache/cairn")]);
+  assert.deepEqual(inside(join(home, "cache")), [join(home, "cache/cairn")]);
+  // Who keeps the cache itself has asked for that.
+  assert.deepEqual(inside(join(home, "cache/cairn")), []);
 });
 
 test("too little space is told with exit 8 and can be allowed", (context) => {

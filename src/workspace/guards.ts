@@ -6,7 +6,7 @@ import { formatBytes } from "../formats/sizes.ts";
 import { freeSpace, type Mount, readMounts, resolveMount } from "../fs/mounts.ts";
 import { isAtOrBelow, joinRaw, printablePath, rawBytes } from "../fs/safe-path.ts";
 import type { RawPath } from "../fs/safe-path.ts";
-import { homeDirectories, knownHome } from "../fs/users.ts";
+import { homeDirectories, knownHome, userCacheDirectory } from "../fs/users.ts";
 import { lacksItsFile } from "./control-directory.ts";
 import { MOUNT_CONTROL, SELF_CONTAINED_CONTROL, controlPaths } from "./control-layout.ts";
 import { workspaceAbove } from "./find-workspace.ts";
@@ -109,6 +109,24 @@ export function controlDirectoriesInside(folder: Buffer): string[] {
   return [...known].filter((control) => existsSync(control) && isAtOrBelow(realOrItself(control), folder)).sort();
 }
 
+/**
+ * What Cairn itself keeps below a folder, by its real path: control directories, and this user's cache, which each call
+ * changes. Never part of a point.
+ */
+export function ownInside(folder: Buffer): Buffer[] {
+  const cache = ownCache().filter((path) => isAtOrBelow(path, folder) && !path.equals(folder));
+  return [...controlDirectoriesInside(folder).map(realOrItself), ...cache];
+}
+
+/** The user's, where there is one. */
+function ownCache(): Buffer[] {
+  try {
+    return [realpathSync.native(Buffer.from(userCacheDirectory()), "buffer")];
+  } catch {
+    return [];
+  }
+}
+
 /** The user's, and registered ones. */
 function knownControls(): string[] {
   const registered = listRegistered().flatMap(({ registration }) =>
@@ -119,13 +137,12 @@ function knownControls(): string[] {
 }
 
 /**
- * The control directories on what is mounted at some places: directly at their roots, and those that are known by another
+ * The control directories, and the cache, on what is mounted at some places: directly at their roots, and those that are known by another
  * path of the same file system, as through a bind mount.
  */
 export function controlDirectoriesOn(mounted: readonly Mount[]): Buffer[] {
   const all = readMounts();
-  const known = knownControls().flatMap((control) => {
-    const real = realOrItself(control);
+  const known = [...knownControls().map(realOrItself), ...ownCache()].flatMap((real) => {
     const on = resolveMount(real, all);
     return on === null ? [] : [{ device: on.device, inside: insideOf(on, real) }];
   });

@@ -32,7 +32,7 @@ import { rulesOfTask } from "../engines/scan/directory-rules.ts";
 import type { ScanResult } from "../engines/scan/scan.ts";
 import type { TornEntry } from "../engines/scan/task.ts";
 import type { GuardName } from "./guard-name.ts";
-import { controlDirectoriesInside, controlDirectoriesOn } from "./guards.ts";
+import { controlDirectoriesOn, ownInside } from "./guards.ts";
 import { writeState } from "./control-directory.ts";
 import type { Point } from "./point-files.ts";
 import type { ForwardTarget } from "../repository/forward.ts";
@@ -172,12 +172,12 @@ export function stageRequest(
 }
 
 /**
- * What is no part of a folder's state, by path in latin1: control directories inside it, and what a file system keeps at
+ * What is no part of a folder's state, by path in latin1: what Cairn keeps inside it, and what a file system keeps at
  * its own root; of those that are mounted inside too where they are gone into.
  */
 export function neverPart(root: Buffer, { crossMounts }: Pick<SaveInput, "crossMounts">): string[] {
-  const below = (path: string | Buffer): string => Buffer.from(path as string).toString("latin1", root.length + 1);
-  const controls = controlDirectoriesInside(root).map(below);
+  const below = (path: Buffer): string => path.toString("latin1", root.length + 1);
+  const controls = ownInside(root).map(below);
   const isEntered = crossMounts === true && fs.existsSync(root);
   const mounts = isEntered ? mountsInside(root).filter(({ mountPoint }) => isOpenDirectory(mountPoint)) : [];
   if (mounts.length === 0) return [...controls, ...ownEntries(root)];

@@ -111,7 +111,7 @@ const PARTIAL_IN_TARGET = "the save point lacks extended attributes of it, so th
 const UNREAD_NOW = "its extended attributes cannot be read, so it could not be saved whole";
 const MOUNTED_THEN = "something was mounted there when it was saved, and left out";
 const MOUNTED_NOW = "another file system is mounted there";
-const OF_CONTROL = "it is part of a control directory, which no restore touches";
+const OF_CONTROL = "it lies where Cairn keeps its own, which no restore touches";
 
 function kept(difference: Difference, reason: NonNullable<PlannedEntry["reason"]>, detail: string): PlannedEntry {
   return { ...difference, old: null, action: "keep", reason, detail };

@@ -1,9 +1,9 @@
-import { mkdtempSync } from "node:fs";
+import { mkdtempSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { dirname, join } from "node:path";
 import { warmThreads } from "../../engines/threads.ts";
 import { makeFolder } from "../../fs/make-folder.ts";
-import { absolutePath, homeDirectory } from "../../fs/users.ts";
+import { userCacheDirectory } from "../../fs/users.ts";
 import { CairnError, reworded, throwIfAborted } from "../../errors.ts";
 import { newWorkDirectory, removeDeadWorkDirectories } from "../../fs/work-directory.ts";
 import { BlobIndex } from "../../repository/blob-index.ts";
@@ -25,9 +25,14 @@ const LOCK_WAIT_MS = 10_000;
 /** What threads do first in a call. */
 const WORK = { verify: "verify", restore: "write" } as const;
 
-/** `$XDG_CACHE_HOME/cairn`, else `~/.cache/cairn`; whatever lies there can be made again. */
-function userCacheDirectory(env: Readonly<Record<string, string | undefined>> = process.env): string {
-  return join(absolutePath(env, "XDG_CACHE_HOME") ?? join(homeDirectory(env), ".cache"), "cairn");
+/** Tells programs that copy homes that this is a cache, as https://bford.info/cachedir/ has it. */
+function tagCache(folder: string): void {
+  const text = "Signature: 8a477f597d28d172789f06886806bc55\n# Cairn's cache: all that lies here can be made again.\n";
+  try {
+    writeFileSync(join(folder, "CACHEDIR.TAG"), text, { flag: "wx", mode: 0o600 });
+  } catch {
+    // It is there, or nothing can be written.
+  }
 }
 
 /** What all calls on an open repository share. */
@@ -144,6 +149,7 @@ export class RepositoryAccess {
   indexCache(): string | null {
     try {
       makeFolder(this.cache);
+      tagCache(dirname(dirname(this.cache)));
       return join(this.cache, "index");
     } catch {
       return null;
