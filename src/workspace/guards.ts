@@ -22,9 +22,8 @@ export interface LocationOptions {
   control?: string | undefined;
 }
 
-function refusal(folder: Uint8Array, reason: string, guard?: GuardName): CairnError {
-  const hint =
-    guard === undefined ? "choose another folder" : `choose another folder, or override with --allow ${guard}`;
+function refusal(folder: Uint8Array, reason: string, guard?: GuardName, instead = "choose another folder"): CairnError {
+  const hint = guard === undefined ? instead : `${instead}, or override with --allow ${guard}`;
   return new CairnError("refused", `refused to keep ${printablePath(folder)}: ${reason}`, {
     hint,
     details: guard === undefined ? {} : { guard },
@@ -62,7 +61,13 @@ function realOrItself(path: string): Buffer {
 }
 
 function refuseFixed(folder: Buffer): void {
-  if (folder.length === 1) throw refusal(folder, "it is the root of the whole system");
+  if (folder.length === 1)
+    throw refusal(
+      folder,
+      "it is the root of the whole system",
+      undefined,
+      "name folders in it, one by one: /etc, /srv",
+    );
   if (isAtOrBelow(folder, "/.cairn")) throw refusal(folder, "/.cairn is where a point's own records lie");
 }
 

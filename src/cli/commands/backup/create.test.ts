@@ -1,8 +1,11 @@
 import assert from "node:assert/strict";
+import { mkdirSync, mkdtempSync, rmSync, writeFileSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
 import { test } from "node:test";
 import { CairnError } from "../../../errors.ts";
 import { CREATED } from "../../testing-backup-lines.ts";
-import { argsOf, fakeLibrary } from "../../testing-fake-library.ts";
+import { argsOf, failing, fakeLibrary } from "../../testing-fake-library.ts";
 import { runFake, runJson } from "../../testing-run.ts";
 
 const MOUNTED = { path: "data", reason: "mounted", detail: "another file system is mounted there" };
@@ -56,4 +59,35 @@ test("backup create overrides a guard where it adopts a folder, and says which o
     assert.deepEqual([envelope.error?.code, envelope.error?.hint], ["refused", "override with --allow home"]);
   }
   assert.deepEqual(asked, [[], ["home"]]);
+});
+
+test("backup create says what leads on when it is given no folder, several, or one in another workspace", async () => {
+  const hint = async (words: string[], fake = fakeLibrary()): Promise<[number, string]> => {
+    const { status, envelope } = await runJson(["backup", "create", "-r", "x", ...words], { fake, cwd: "/" });
+    return [status, envelope.error?.hint ?? ""];
+  };
+  for (const file of ["/etc/passwd", "etc/passwd"]) {
+    const stream = `cairn backup create --stdin --stdin-filename passwd < ${file}`;
+    const [status, said] = await hint([file]);
+    assert.deepEqual([status, said.endsWith(stream)], [7, true], said);
+  }
+  assert.match((await hint(["etc", "usr"]))[1], /a snapshot of its own, by a call of its own/);
+  const refused = new CairnError("refused", "it lies in the workspace /a", { details: { guard: "nested" } });
+  const nested = fakeLibrary({
+    open: failing(new CairnError("not_a_workspace", "no")),
+    openOrAdopt: failing(refused),
+  });
+  assert.match((await hint(["/etc"], nested))[1], /restored by its path; --allow nested/);
+});
+
+test("backup create names the folder when no point has a name that could be a point's", async (t) => {
+  const root = mkdtempSync(join(tmpdir(), "cairn-create-"));
+  t.after(() => rmSync(root, { recursive: true }));
+  mkdirSync(join(root, "cafe"));
+  writeFileSync(join(root, "dump"), "");
+  const fake = fakeLibrary({ createBackup: failing(new CairnError("not_found", "no save point begins with cafe")) });
+  const told = async (word: string): Promise<unknown> =>
+    (await runJson(["backup", "create", "-r", "x", word], { fake, cwd: root })).envelope.error?.hint;
+  assert.equal(await told("cafe"), "`cairn history` lists the points; the folder is ./cafe");
+  assert.match(String(await told("dump")), /^name the folder that it lies in; or back it up alone, as a stream: /);
 });

@@ -1,5 +1,7 @@
-import { createReadStream, fstatSync, statSync } from "node:fs";
+import { createReadStream, fstatSync, type Stats, statSync } from "node:fs";
+import { basename } from "node:path";
 import type {
+  BackupRepository,
   CallOptions,
   Client,
   CreateBackupOptions,
@@ -14,7 +16,7 @@ import type { Context } from "../../context.ts";
 import type { Input } from "../../input.ts";
 import { EXIT_PARTLY } from "../../envelope.ts";
 import { allowOption, kebab, parseGuards, usage } from "../../input.ts";
-import { formatBytes, formatDuration, plural, printable } from "../../render/format.ts";
+import { formatBytes, formatDuration, plural, printable, shellQuote } from "../../render/format.ts";
 import { renderLeftOut } from "../../render/points.ts";
 import { renderIncomplete } from "../../render/status.ts";
 import { REPOSITORY_OPTIONS, whileOpening, withRepository } from "./repository.ts";
@@ -67,7 +69,11 @@ async function run(context: Context, input: Input): Promise<Outcome> {
   if (input.text("stdinFilename") !== undefined)
     throw usage("--stdin-filename is of what --stdin or --stdin-from-command bring");
   const [word, extra] = input.rest(0);
-  if (extra !== undefined) throw usage("backup create wants one POINT or one folder at most");
+  if (extra !== undefined)
+    throw usage(
+      "backup create wants one POINT or one folder at most",
+      "each folder is a snapshot of its own, by a call of its own; or name the folder around them, and --exclude the rest",
+    );
   const folder = word === undefined ? undefined : folderOf(context, word);
   const point = folder === undefined ? word : undefined;
   const message = input.text("message");
@@ -85,10 +91,15 @@ async function run(context: Context, input: Input): Promise<Outcome> {
   if (exclude.length > 0) options.exclude = exclude;
   if (isSaved) options.save = true;
   const kept = isSaved ? null : await openKept(context, point);
-  return whileOpening(context, input, async (repository) => {
+  const backUp = async (repository: Promise<BackupRepository>): Promise<CreateBackupResult> => {
     // A new workspace cuts large files as the repository does, where the user has none yet.
     const client = kept ?? (await context.open(folder, repository, saving.allow ?? []));
-    const result = await client.createBackup(repository, options);
+    return client.createBackup(repository, options);
+  };
+  return whileOpening(context, input, async (repository) => {
+    const result = await backUp(repository).catch((error: unknown) => {
+      throw leadingOn(context, error, point);
+    });
     return {
       data: result,
       exitStatus: result.incomplete === null ? 0 : EXIT_PARTLY,
@@ -111,9 +122,11 @@ async function openKept(context: Context, point: string | undefined): Promise<Cl
 
 /** The folder that a word means: no point is called as a path is, and what cannot be a point's name is a folder's. */
 function folderOf(context: Context, word: string): string | undefined {
-  if (word.includes("/") || word === "." || word === "..") return word;
-  if (/^(?:[0-9a-f]{1,32}|latest|head(?:~\d*)?)$/i.test(word)) return undefined;
-  if (statSync(context.absolute(word), { throwIfNoEntry: false })?.isDirectory() === true) return word;
+  const isPath = word.includes("/") || word === "." || word === "..";
+  if (!isPath && /^(?:[0-9a-f]{1,32}|latest|head(?:~\d*)?)$/i.test(word)) return undefined;
+  const found = lookAt(context, word);
+  if (found !== undefined && !found.isDirectory()) throw noFolder(word);
+  if (isPath || found !== undefined) return word;
   throw new CairnError("not_found", `there is neither a save point nor a folder ${JSON.stringify(word.slice(0, 80))}`, {
     hint: "`cairn history` lists the points",
   });
@@ -127,6 +140,35 @@ function ofSave(input: Input): Pick<CreateBackupOptions, "reread" | "crossMounts
   if (input.flag("crossMounts")) options.crossMounts = true;
   if (allow.length > 0) options.allow = parseGuards(allow);
   return options;
+}
+
+/** Undefined also for what this user may not look at. */
+function lookAt(context: Context, word: string): Stats | undefined {
+  try {
+    return statSync(context.absolute(word), { throwIfNoEntry: false });
+  } catch (error) {
+    if (error instanceof CairnError) throw error;
+    return undefined;
+  }
+}
+
+function noFolder(word: string): CairnError {
+  const line = `cairn backup create --stdin --stdin-filename ${shellQuote(basename(word))} < ${shellQuote(word)}`;
+  return new CairnError("refused", `${printable(word)} is no folder, and a backup is of a folder`, {
+    hint: `name the folder that it lies in; or back it up alone, as a stream: ${line}`,
+  });
+}
+
+/** What was asked for, where a guard or a point's name is in the way of it. */
+function leadingOn(context: Context, error: unknown, point: string | undefined): unknown {
+  if (!(error instanceof CairnError)) return error;
+  if (error.code === "refused" && error.details?.["guard"] === "nested")
+    return reworded(error, {
+      hint: "what lies in a workspace is in the backups of that, from which it can be restored by its path; --allow nested keeps both",
+    });
+  if (error.code === "not_found" && point !== undefined && lookAt(context, point)?.isDirectory() === true)
+    return reworded(error, { hint: `\`cairn history\` lists the points; the folder is ./${point}` });
+  return error;
 }
 
 type OfBoth = CallOptions & Pick<CreateBackupOptions, "tags" | "hostname" | "skipIfUnchanged" | "dryRun">;
