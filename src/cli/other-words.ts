@@ -47,25 +47,197 @@ export const OTHER_VERBS: Readonly<Record<string, string>> = {
   extract: "cairn backup restore",
   "rebuild-index": "cairn backup repair index",
   info: "cairn backup stats",
+  "break-lock": "cairn backup unlock",
 };
 
-const OPTIONS: Readonly<Record<string, string>> = {
-  "--target": "--to",
-  "--repository": "--repo",
-  "--verbose": "--progress plain",
-  "--dry-run": "--plan",
+/** Verbs that have nothing of their own here. */
+const MISSING_VERBS: Readonly<Record<string, string>> = {
+  recover:
+    "a snapshot that was forgotten is not found again here; what restic recover makes of the same repository is read as any other",
+  migrate: "repositories of version 1 and 2 are used as they are; restic migrate makes the one into the other",
+  cache:
+    "what can be made again lies in ~/.cache/cairn (XDG_CACHE_HOME names another place), and may be removed at any time",
+  "self-update": "Cairn is renewed by what installed it",
 };
 
-/** What commander says of a word that it does not know, after its name: null where no other tool is known to have it. */
-export function ourWordFor(code: string, message: string, group: string | undefined): string | null {
-  const [, word = ""] = /'([^']*)'/.exec(message) ?? [];
-  const words =
-    code === "commander.unknownOption"
-      ? OPTIONS
-      : code !== "commander.unknownCommand"
-        ? {}
-        : group === "backup"
-          ? OTHER_VERBS
-          : OTHER_COMMANDS;
-  return Object.hasOwn(words, word) ? words[word]! : null;
+/** What stands for an option here; of several, the first that the command has. */
+const OPTIONS: Readonly<Record<string, readonly string[]>> = {
+  "--target": ["--to"],
+  "--repository": ["--repo"],
+  "--verbose": ["--progress plain"],
+  "-v": ["--progress plain"],
+  "--dry-run": ["--plan"],
+  "-n": ["--dry-run", "--plan"],
+  "-p": ["--password-file"],
+  "-H": ["--host"],
+  "--last": ["--latest 1"],
+  "--retry-lock": ["--lock-timeout"],
+  "--lock-wait": ["--lock-timeout"],
+  "--force": ["--reread"],
+  "--ignore-inode": ["--reread"],
+  "--read-data-subset": ["--subset n/m, as 1/10 for a tenth"],
+};
+
+const IGNORE_FILE =
+  "patterns stand in .cairnignore in the folder, as in .gitignore, or are given one by one with --exclude";
+const ONE_FOLDER =
+  "name one folder, and what of it is not wanted with --exclude; other folders are snapshots of their own";
+const DIRECTION =
+  "-r names the source here and --to-repo the target, with --to-password-file: the other way round than in restic";
+const AS_THE_SNAPSHOT =
+  "--in-place makes the workspace's folder equal to the snapshot, and saves it first; what the snapshot does not have goes, unless --keep-present is given";
+const PATTERN_EACH = "patterns are given one by one: --include and --exclude may be repeated";
+const CACHE = "the cache lies in ~/.cache/cairn; XDG_CACHE_HOME names another place";
+const ALWAYS_COMPRESSED = "what compresses is always compressed, and how packs are cut is not chosen";
+const FREES_BY_SHARE =
+  "--max-unused is the share of a pack that may be unused before that is written anew, in percent: 0 frees to the last byte";
+
+type Notes = Readonly<Record<string, string>>;
+
+/** Options that are something else here, or the default, by verb; those of `backup` are of all its verbs. */
+export const NOTES: Readonly<Record<string, Notes>> = {
+  backup: {
+    "--cacert": "the variable RESTIC_CACERT names the file of certificates",
+    "--no-cache": CACHE,
+    "--cache-dir": CACHE,
+    "--no-lock": "what only reads takes its lock where it may write one, and goes on without it elsewhere",
+    "--repository-file": 'a file gives the repository so: -r "$(cat FILE)"',
+    "--compression": ALWAYS_COMPRESSED,
+    "--pack-size": ALWAYS_COMPRESSED,
+    "-o": "storages are told by variables and by ssh's own configuration, and --connections bounds their calls",
+    "--option": "storages are told by variables and by ssh's own configuration, and --connections bounds their calls",
+  },
+  "": { "-v": "here it is: -V, --version" },
+  save: {
+    "--exclude-file": IGNORE_FILE,
+    "--one-file-system": "it is so by default; --cross-mounts goes into what is mounted inside",
+    "-x": "it is so by default; --cross-mounts goes into what is mounted inside",
+    "--dry-run": "`cairn status` says what has changed, and saves nothing",
+    "-n": "`cairn status` says what has changed, and saves nothing",
+  },
+  "backup create": {
+    "--exclude-file": IGNORE_FILE,
+    "--iexclude": "patterns tell upper and lower case apart; a set fits both: *.[jJ][pP][gG]",
+    "--iexclude-file": IGNORE_FILE,
+    "--exclude-caches": "caches are saved as all else is, but Cairn's own; --exclude names what is not wanted",
+    "--exclude-if-present":
+      "no file in a folder leaves that out; --exclude names it, or a .cairnignore in it with the line *",
+    "--exclude-larger-than": "no file is left out for its size; --exclude names it",
+    "--files-from": ONE_FOLDER,
+    "--files-from-raw": ONE_FOLDER,
+    "--files-from-verbatim": ONE_FOLDER,
+    "--one-file-system": "it is so by default; --cross-mounts goes into what is mounted inside",
+    "-x": "it is so by default; --cross-mounts goes into what is mounted inside",
+    "--time": "a snapshot has the time of its save point; an older one is backed up by its name: head~3",
+    "--parent": "what a folder was before is known from its own save points; --reread reads every file",
+    "--read-concurrency": "how many files are read at once is not chosen; --connections bounds the uploads",
+  },
+  "backup list": {
+    "--compact": "each snapshot is one line, and --json gives all of it",
+    "--group-by": "lists are not grouped: --host, --path and --tag choose, and --latest 1 is the newest of each folder",
+  },
+  "backup show": {
+    "-l": "mode, owner, time and size are always shown",
+    "--long": "mode, owner, time and size are always shown",
+  },
+  "backup find": {
+    "-l": "the size is always shown, and --json gives all of it",
+    "--long": "the size is always shown, and --json gives all of it",
+  },
+  "backup verify": {
+    "--read-data": "it is so by default: every pack is read, unless --quick or --subset says otherwise",
+    "--with-cache": "a verification sees what the storage itself gives",
+  },
+  "backup restore": {
+    "--verify": "it is so by default: what was written is read again, unless --no-prove is given",
+    "--overwrite": AS_THE_SNAPSHOT,
+    "--delete": AS_THE_SNAPSHOT,
+    "--include-file": PATTERN_EACH,
+    "--exclude-file": PATTERN_EACH,
+    "--iinclude-file": PATTERN_EACH,
+    "--iexclude-file": PATTERN_EACH,
+  },
+  "backup rewrite": {
+    "--exclude-file": "patterns are given one by one: --exclude may be repeated",
+    "--iexclude-file": "patterns are given one by one: --exclude may be repeated",
+  },
+  "backup init": {
+    "--from-repo": "what cuts large files is this user's own, for all new repositories: nothing has to be taken over",
+    "--copy-chunker-params":
+      "what cuts large files is this user's own, for all new repositories: nothing has to be taken over",
+    "--repository-version": "new repositories are of version 2",
+  },
+  "backup copy": {
+    "--from-repo": DIRECTION,
+    "--repo2": DIRECTION,
+    "--from-repository-file": DIRECTION,
+    "--from-password-file": DIRECTION,
+    "--from-password-command": DIRECTION,
+    "--password-file2": DIRECTION,
+  },
+  "backup forget": {
+    "--compact": "each snapshot is one line, and --json gives all of it",
+    "--max-unused": "`cairn backup prune` takes it; --prune goes by what is its default",
+  },
+  "backup prune": {
+    "--max-repack-size": FREES_BY_SHARE,
+    "--repack-small": "small packs are merged by every prune",
+    "--repack-uncompressed": "what is there stays as it was compressed",
+    "--repack-cacheable-only": FREES_BY_SHARE,
+  },
+  "backup stats": { "--mode": "all of it is said at once: what restoring takes, and what the repository holds" },
+};
+
+/** Words that stand where a verb wants other ones, by verb. */
+const NOT_SNAPSHOTS: Notes = {
+  keys: "cairn backup key list",
+  key: "cairn backup key list",
+  snapshots: "cairn backup list",
+  locks: "cairn backup unlock (it counts them, and removes those whose process is gone)",
+  packs: "cairn backup stats",
+  index: "cairn backup stats",
+  blobs: "cairn backup stats",
+};
+
+/** The line for what `backup list` lists of other things in restic; null for what may be a snapshot. */
+export function lineForList(word: string): string | null {
+  return Object.hasOwn(NOT_SNAPSHOTS, word) ? NOT_SNAPSHOTS[word]! : null;
+}
+
+export interface Unknown {
+  /** As commander calls it, and what it says. */
+  code: string;
+  message: string;
+  /** Of the command, with its group's; or of the group. */
+  name: string | undefined;
+  /** Whether the command has an option. */
+  takes: (option: string) => boolean;
+}
+
+/** What to do about a word that is not known here: null where no other tool is known to have it. */
+export function answerTo({ code, message, name, takes }: Unknown): string | null {
+  const [, whole = ""] = /'([^']*)'/.exec(message) ?? [];
+  if (code === "commander.excessArguments" && name === "backup show")
+    return "a path in a snapshot stands behind its name: latest:/path";
+  if (code === "commander.unknownCommand") return verbFor(whole, name === "backup");
+  if (code !== "commander.unknownOption") return null;
+  const [word = ""] = whole.split("=");
+  for (const group of name?.startsWith("backup ") === true ? [name, "backup"] : [name ?? ""]) {
+    const note = own(own(NOTES, group) ?? {}, word);
+    if (note !== undefined) return note;
+  }
+  const ours = own(OPTIONS, word)?.find((each) => takes(each.split(" ")[0]!));
+  return ours === undefined ? null : `here it is: ${ours}`;
+}
+
+function verbFor(word: string, isOfBackup: boolean): string | null {
+  const missing = isOfBackup ? own(MISSING_VERBS, word) : undefined;
+  if (missing !== undefined) return missing;
+  const line = own(isOfBackup ? OTHER_VERBS : OTHER_COMMANDS, word);
+  return line === undefined ? null : `here it is: ${line}`;
+}
+
+/** Not what every object has. */
+function own<T>(table: Readonly<Record<string, T>>, key: string): T | undefined {
+  return Object.hasOwn(table, key) ? table[key] : undefined;
 }

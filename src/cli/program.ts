@@ -4,7 +4,7 @@ import type { CommandDefinition } from "./command.ts";
 import { GLOBAL_OPTIONS } from "./definitions.ts";
 import type { Globals } from "./context.ts";
 import { Input, parseWait, usage } from "./input.ts";
-import { ourWordFor } from "./other-words.ts";
+import { answerTo } from "./other-words.ts";
 import { VERSION } from "../formats/program.ts";
 
 /** What the arguments ask for. */
@@ -146,18 +146,17 @@ function usageError(error: CommanderError, name: string | undefined, definition:
     .join(" ")
     .trim()
     .replace(/^\(|\)$/g, "");
-  const ours = ourWordFor(error.code, first, name);
-  if (ours !== null && takes(definition, ours)) return usage(first, `here it is: ${ours}; ${help}`);
   if (name === "run" && error.code === "commander.unknownOption")
     return usage(first, "an option of the command itself comes after --: cairn run -- COMMAND…");
+  const takes = (option: string): boolean => hasOption(definition, option);
+  const answer = answerTo({ code: error.code, message: first, name, takes });
+  if (answer !== null) return usage(first, `${answer}; ${help}`);
   return usage(first, suggestion === "" ? help : `${suggestion} ${help}`);
 }
 
-/** Whether an option that is meant is one here; a command is. */
-function takes(definition: CommandDefinition | undefined, ours: string): boolean {
-  const [option = ""] = ours.split(" ");
+function hasOption(definition: CommandDefinition | undefined, option: string): boolean {
   const known = [...(definition?.options ?? []), ...GLOBAL_OPTIONS];
-  return option === "cairn" || known.some(({ flags }) => flags.split(/[ ,]+/).includes(option));
+  return known.some(({ flags }) => flags.split(/[ ,]+/).includes(option));
 }
 
 type Called = (args: unknown[], options: Record<string, unknown>) => void;

@@ -5,33 +5,11 @@ import { CairnError } from "../errors.ts";
 import type { CommandDefinition } from "./command.ts";
 import { REPOSITORY_OPTIONS } from "./commands/backup/repository.ts";
 import { COMMANDS } from "./commands/index.ts";
-import { OTHER_COMMANDS, OTHER_VERBS } from "./other-words.ts";
 import { asksForJson, commandNameOf } from "./program.ts";
 import { argsOf, CLEANUP, fakeLibrary, ROOT } from "./testing-fake-library.ts";
 import { BACKUP_OPTIONS, WRONG_BACKUPS } from "./testing-backup-lines.ts";
 import { runFake, runJson } from "./testing-run.ts";
 import { VERSION } from "../formats/program.ts";
-
-test("words of other tools are answered with the ones here", async () => {
-  for (const [line, ours] of [
-    [["delete", "x"], "cairn cleanup --only POINT"],
-    [["log"], "cairn history"],
-    [["backup", "snapshots"], "cairn backup list"],
-    [["backup", "restore", "latest", "--target", "x"], "--to"],
-    [["cleanup", "--dry-run"], "--plan"],
-  ] as const) {
-    const { envelope } = await runJson(line);
-    assert.match(envelope.error!.hint!, new RegExp(`^here it is: ${ours}; `), line.join(" "));
-  }
-  assert.doesNotMatch((await runJson(["history", "--target", "x"])).envelope.error!.hint!, /--to/);
-  for (const words of [Object.values(OTHER_COMMANDS), Object.values(OTHER_VERBS)])
-    for (const line of words) {
-      const [, command = "", verb = ""] = line.split(" ");
-      const entry = COMMANDS[command];
-      assert.ok(entry !== undefined || command === "--version", line);
-      if (command === "backup") assert.ok((await entry!.load()).command.verbs?.[verb] !== undefined, line);
-    }
-});
 
 test("the commands are these", () => {
   assert.equal(

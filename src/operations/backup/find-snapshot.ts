@@ -33,7 +33,9 @@ export function findSnapshotFile({ snapshots, damaged }: SnapshotListing, word: 
   if (word === "latest" && newest !== undefined) return newest;
   if (!/^[0-9a-f]{2,64}$/.test(word))
     throw new CairnError("not_found", `no snapshot ${JSON.stringify(word.slice(0, 80))}`, {
-      hint: word.includes(":") ? `${WORDS}; a path in it comes as a word of its own` : WORDS,
+      hint: word.includes(":")
+        ? `${WORDS}; for a path in it: \`cairn backup show ID:PATH\`, \`cairn backup restore ID PATH --to DIR\``
+        : WORDS,
     });
   const fits = [
     ...sorted.filter(({ id }) => id.startsWith(word)),

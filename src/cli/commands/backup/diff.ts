@@ -2,6 +2,7 @@ import type { DiffBackupsResult } from "../../../operations/contract.ts";
 import type { CommandDefinition, Outcome } from "../../command.ts";
 import type { Context } from "../../context.ts";
 import type { Input } from "../../input.ts";
+import { usage } from "../../input.ts";
 import { formatCount, formatCounts, printable } from "../../render/format.ts";
 import { REPOSITORY_OPTIONS, withRepository } from "./repository.ts";
 
@@ -20,8 +21,14 @@ export const command: CommandDefinition = {
 };
 
 async function run(context: Context, input: Input): Promise<Outcome> {
+  const [from, to] = [input.required(0), input.required(1)];
+  if (`${from}${to}`.includes(":"))
+    throw usage(
+      "backup diff compares whole snapshots",
+      "name them without paths; what it prints has the paths of both",
+    );
   return withRepository(context, input, async (repository) => {
-    const result = await repository.diff(input.required(0), input.required(1), context.callOptions());
+    const result = await repository.diff(from, to, context.callOptions());
     return { data: result, paged: true, text: () => render(context, result, input.flag("metadata")) };
   });
 }

@@ -6,6 +6,7 @@ import type { Context } from "../../context.ts";
 import type { OptionDefinition } from "../../definitions.ts";
 import type { Input } from "../../input.ts";
 import { usage } from "../../input.ts";
+import { lineForList } from "../../other-words.ts";
 import { formatMoment, formatBytes, plural, printable } from "../../render/format.ts";
 import type { Style } from "../../render/style.ts";
 import { renderTable } from "../../render/table.ts";
@@ -38,10 +39,15 @@ export const command: CommandDefinition = {
 };
 
 async function run(context: Context, input: Input): Promise<Outcome> {
+  const words = input.rest(0);
+  for (const word of words) {
+    const line = lineForList(word);
+    if (line !== null) throw usage(`backup list lists snapshots, and ${word} is none`, `here it is: ${line}`);
+  }
   const options: ListBackupsOptions = {
     ...context.callOptions(),
     ...readFilter(context, input),
-    snapshots: input.rest(0),
+    snapshots: words,
   };
   const latest = input.count("latest");
   if (latest !== undefined && latest < 1) throw usage("--latest wants at least 1");

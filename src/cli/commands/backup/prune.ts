@@ -34,7 +34,10 @@ async function run(context: Context, input: Input): Promise<Outcome> {
 function readPercent(text: string): number {
   const match = /^(\d{1,3}(?:\.\d+)?)%?$/.exec(text);
   if (match === null || Number(match[1]) > 100)
-    throw usage(`--max-unused wants a percentage from 0 to 100, found ${JSON.stringify(text)}`);
+    throw usage(
+      `--max-unused wants a percentage from 0 to 100, found ${JSON.stringify(text)}`,
+      "it is of each pack: 0 frees to the last byte, 100 writes no pack anew",
+    );
   return Number(match[1]) / 100;
 }
 
