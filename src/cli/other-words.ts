@@ -78,8 +78,8 @@ const OPTIONS: Readonly<Record<string, readonly string[]>> = {
   "--read-data-subset": ["--subset n/m, as 1/10 for a tenth"],
 };
 
-const IGNORE_FILE =
-  "patterns stand in .cairnignore in the folder, as in .gitignore, or are given one by one with --exclude";
+const CASE =
+  "patterns of --exclude and --exclude-file tell upper and lower case apart; a set fits both: *.[jJ][pP][gG]";
 const ONE_FOLDER =
   "name one folder, and what of it is not wanted with --exclude; other folders are snapshots of their own";
 const DIRECTION =
@@ -109,16 +109,14 @@ export const NOTES: Readonly<Record<string, Notes>> = {
   },
   "": { "-v": "here it is: -V, --version" },
   save: {
-    "--exclude-file": IGNORE_FILE,
     "--one-file-system": "it is so by default; --cross-mounts goes into what is mounted inside",
     "-x": "it is so by default; --cross-mounts goes into what is mounted inside",
     "--dry-run": "`cairn status` says what has changed, and saves nothing",
     "-n": "`cairn status` says what has changed, and saves nothing",
   },
   "backup create": {
-    "--exclude-file": IGNORE_FILE,
-    "--iexclude": "patterns tell upper and lower case apart; a set fits both: *.[jJ][pP][gG]",
-    "--iexclude-file": IGNORE_FILE,
+    "--iexclude": CASE,
+    "--iexclude-file": CASE,
     "--exclude-caches": "caches are saved as all else is, but Cairn's own; --exclude names what is not wanted",
     "--exclude-if-present":
       "no file in a folder leaves that out; --exclude names it, or a .cairnignore in it with the line *",

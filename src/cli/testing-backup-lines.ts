@@ -13,7 +13,7 @@ import type { SavePointId } from "../ids.ts";
 export const BACKUP_OPTIONS: Record<string, string> = {
   init: "",
   create:
-    "--save -m,--message --exclude -t,--tag --host --reread --cross-mounts --allow --skip-if-unchanged --dry-run --stdin --stdin-from-command --stdin-filename",
+    "--save -m,--message --exclude --exclude-file -t,--tag --host --reread --cross-mounts --allow --skip-if-unchanged --dry-run --stdin --stdin-from-command --stdin-filename",
   list: "--host --path -t,--tag --latest",
   verify: "--quick --subset --restore-check --scratch --all",
   restore:

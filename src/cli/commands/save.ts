@@ -2,6 +2,7 @@ import type { Cause, SaveOptions } from "../../operations/contract.ts";
 import type { CommandDefinition, Outcome } from "../command.ts";
 import type { Context } from "../context.ts";
 import { EXIT_PARTLY } from "../envelope.ts";
+import { EXCLUDE_FILE_OPTION, readExcludes } from "../exclude-files.ts";
 import { allowOption, parseGuards, usage } from "../input.ts";
 import type { Input } from "../input.ts";
 
@@ -19,6 +20,7 @@ export const command: CommandDefinition = {
       text: "leave out, as in .cairnignore, or a whole path; may be repeated",
       repeat: true,
     },
+    EXCLUDE_FILE_OPTION,
     { flags: "--skip-unchanged", text: "make no point when nothing changed" },
     { flags: "--refuse-detached", text: "fail when the folder stands at an older point" },
     { flags: "--reread", text: "read every file, whatever its times say" },
@@ -66,7 +68,7 @@ function readOptions(context: Context, input: Input): SaveOptions {
   const options: SaveOptions = {
     ...context.callOptions(),
     tags: input.list("tag"),
-    exclude: input.list("exclude"),
+    exclude: readExcludes(context, input),
     allow: parseGuards(input.list("allow")),
     skipUnchanged: input.flag("skipUnchanged"),
     reread: input.flag("reread"),

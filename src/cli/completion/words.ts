@@ -37,6 +37,7 @@ export const FILE_OPTIONS: readonly string[] = [
   "--age-identity",
   "--age-output",
   "--receipt",
+  "--exclude-file",
   "--new-password-file",
   "--to-password-file",
 ];

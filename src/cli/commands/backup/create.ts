@@ -15,6 +15,7 @@ import type { CommandDefinition, Outcome } from "../../command.ts";
 import type { Context } from "../../context.ts";
 import type { Input } from "../../input.ts";
 import { EXIT_PARTLY } from "../../envelope.ts";
+import { EXCLUDE_FILE_OPTION, readExcludes } from "../../exclude-files.ts";
 import { allowOption, kebab, parseGuards, usage } from "../../input.ts";
 import { formatBytes, formatDuration, plural, printable, shellQuote } from "../../render/format.ts";
 import { renderLeftOut } from "../../render/points.ts";
@@ -39,6 +40,7 @@ export const command: CommandDefinition = {
       text: "what --save leaves out, as in .cairnignore, or a whole path; may be repeated",
       repeat: true,
     },
+    EXCLUDE_FILE_OPTION,
     { flags: "-t, --tag <tags>", text: "tags of the snapshot, comma between", repeat: true },
     { flags: "--host <name>", text: "recorded as the host's name; default: where the point was made" },
     { flags: "--reread", text: "of --save: read every file, whatever its times say" },
@@ -79,7 +81,7 @@ async function run(context: Context, input: Input): Promise<Outcome> {
   const message = input.text("message");
   const isSaved = input.flag("save") || folder !== undefined;
   if (isSaved && point !== undefined) throw usage("backup create wants a POINT or --save, not both");
-  const exclude = input.list("exclude");
+  const exclude = readExcludes(context, input);
   if (exclude.length > 0 && !isSaved) throw usage("--exclude is of the point that --save makes");
   if (message !== undefined && !isSaved) throw usage("--message is of the point that --save makes");
   const saving = ofSave(input);
@@ -191,6 +193,7 @@ async function runStream(context: Context, input: Input): Promise<Outcome> {
     input.flag("save") ||
     input.text("message") !== undefined ||
     input.list("exclude").length > 0 ||
+    input.list("excludeFile").length > 0 ||
     Object.keys(ofSave(input)).length > 0 ||
     (!isCommand && words.length > 0)
   )

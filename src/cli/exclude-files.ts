@@ -1,0 +1,58 @@
+import { isUtf8 } from "node:buffer";
+import { readFileSync } from "node:fs";
+import { toCairnError } from "../errors.ts";
+import type { Context } from "./context.ts";
+import type { OptionDefinition } from "./definitions.ts";
+import type { Input } from "./input.ts";
+import { usage } from "./input.ts";
+import { printable } from "./render/format.ts";
+
+export const EXCLUDE_FILE_OPTION: OptionDefinition = {
+  flags: "--exclude-file <file>",
+  text: "a file of such patterns, one a line; may be repeated",
+  repeat: true,
+};
+
+const MAX_BYTES = 1 << 20;
+
+/**
+ * The patterns of `--exclude-file` and, after them, so that they have the last word, those of `--exclude`. Throws `usage`, or what
+ * the system says of a file.
+ */
+export function readExcludes(context: Context, input: Input): string[] {
+  const files = input.list("excludeFile").flatMap((file) => patternsIn(context.absolute(file), context.env));
+  return [...files, ...input.list("exclude")];
+}
+
+function patternsIn(path: string, env: Context["env"]): string[] {
+  let bytes: Buffer;
+  try {
+    bytes = readFileSync(path);
+  } catch (error) {
+    if ((error as NodeJS.ErrnoException).code === "EISDIR") throw usage(`${printable(path)} is a folder`);
+    throw toCairnError(error, `reading the patterns in ${printable(path)}`);
+  }
+  if (bytes.length > MAX_BYTES) throw usage(`${printable(path)} is larger than a mebibyte, and no list of patterns`);
+  // A pattern that is read otherwise than it was meant would hide nothing, in silence.
+  if (!isUtf8(bytes))
+    throw usage(`${printable(path)} is not UTF-8`, "a .cairnignore in the folder may be of any bytes");
+  return bytes
+    .toString("utf8")
+    .replace(/^\uFEFF/, "")
+    .split(/\r?\n/)
+    .filter((line) => line.trim() !== "" && !line.startsWith("#"))
+    .map((line) => withVariable(line, path, env));
+}
+
+/** `$HOME/x` and `${HOME}/x` are paths, as in restic's files; a `$` elsewhere is a name's own, as in `$RECYCLE.BIN`. */
+function withVariable(line: string, path: string, env: Context["env"]): string {
+  const [begin, not = "", braced, bare] = /^(!?)\$(?:\{(\w+)\}|(\w+))(?=\/|$)/.exec(line) ?? [];
+  const name = braced ?? bare;
+  if (begin === undefined || name === undefined) return line;
+  const value = env[name];
+  if (value?.startsWith("/") === true) return `${not}${value.replace(/\/+$/, "")}${line.slice(begin.length)}`;
+  throw usage(
+    `${printable(line)} in ${printable(path)} begins with a variable that is no absolute path in the environment`,
+    "write the path itself, or a name that begins with $ as [$]NAME",
+  );
+}
