@@ -63,6 +63,7 @@ import { CLIENT_CALLS } from "./library-calls.ts";
 import { createBackup } from "./backup/create.ts";
 import { type Forwarding, withForwarding } from "./backup/forwarding.ts";
 import { checkSnapshotTags } from "./backup/public-snapshot.ts";
+import { withoutOwn } from "./backup/own-folder.ts";
 import { restoreBackupInPlace } from "./backup/restore-in-place.ts";
 import { OpenedRepository } from "./backup/opened-repository.ts";
 import { callOf, type RepositoryAccess } from "./backup/repository-access.ts";
@@ -414,10 +415,11 @@ export class CairnClient {
   }
 
   async #saveAndBackUp(access: RepositoryAccess, options: CreateBackupOptions): Promise<CreateBackupResult> {
-    const { workspaceName: name, message, exclude, reread, crossMounts, allow, dryRun } = options;
+    const { workspaceName: name, message, reread, crossMounts, allow, dryRun } = options;
     const both = async (forwarding?: Forwarding): Promise<CreateBackupResult> =>
       this.#with(name, async (workspace) => {
         const forward = forwarding?.packs ?? undefined;
+        const exclude = withoutOwn(access, workspace.root, options);
         const asked = { message, exclude, reread, crossMounts, allow };
         const input = { ...callOf(options), ...asked, skipUnchanged: true, forward };
         const { point, scan, leftOut } = await saveWorkspace(workspace, input);

@@ -1,15 +1,19 @@
+import { isUtf8 } from "node:buffer";
+import { lstatSync, readFileSync } from "node:fs";
 import { dirname } from "node:path";
 import { surveyTree } from "../../engines/copy/survey-tree.ts";
 import { rulesOfTask } from "../../engines/scan/directory-rules.ts";
 import { CairnError } from "../../errors.ts";
-import { IgnoreRules } from "../../fs/ignore.ts";
+import { IGNORE_FILE, IgnoreRules } from "../../fs/ignore.ts";
 import { PathSelection } from "../../fs/path-selection.ts";
-import { isAtOrBelow, printablePath } from "../../fs/safe-path.ts";
+import { isAtOrBelow, joinRaw, printablePath } from "../../fs/safe-path.ts";
 import { realPathOf } from "../../workspace/find-workspace.ts";
+import { givenPatterns } from "../../workspace/given-patterns.ts";
+import type { CreateBackupOptions } from "../contract.ts";
 import type { RepositoryAccess } from "./repository-access.ts";
 import type { WantedInPlace } from "./wanted-in-place.ts";
 
-/** A repository must not be changed by what is restored from it. */
+/** A repository must not be changed by what is restored from it, nor hold itself. */
 
 /** Real path of the folder that a repository is; null where it lies elsewhere than on this machine. */
 function ownFolder({ storage }: RepositoryAccess): Buffer | null {
@@ -48,6 +52,49 @@ export async function requireUntouched(
   );
 }
 
+/**
+ * What a save of a folder (its real path) leaves out, patterns as they are given: the repository too, where it lies in
+ * there. Each backup would hold the packs of those before it. Throws `refused` where it is that folder.
+ */
+export function withoutOwn(
+  access: RepositoryAccess,
+  folder: Buffer,
+  { exclude = [], onWarning }: Pick<CreateBackupOptions, "exclude" | "onWarning">,
+): readonly string[] {
+  const own = ownFolder(access);
+  if (own === null || !isAtOrBelow(own, folder)) return exclude;
+  if (own.length === folder.length)
+    throw new CairnError("refused", `${printablePath(folder)} is the repository itself`, {
+      hint: "name the folder that is to be backed up",
+    });
+  const path = own.subarray(folder.length + 1);
+  const rules = IgnoreRules.fromExcludes(givenPatterns(folder, exclude, undefined));
+  if (isIgnored(rules, path, (above) => ignoreFileIn(joinRaw(folder, above)))) return exclude;
+  const pattern = `/${escaped(path)}`;
+  onWarning?.(
+    `the repository ${printablePath(own)} lies in the folder, and is left out of it as by --exclude ${pattern}`,
+  );
+  // As it is given: what begins with a slash may be the path of something else.
+  return [...exclude, `.${pattern}`];
+}
+
+/** A path as a pattern; bytes that no text can say are any byte there. */
+function escaped(path: Buffer): string {
+  const isText = isUtf8(path);
+  const pattern = path.toString(isText ? "utf8" : "latin1").replaceAll(/[\\*?[\s]/g, "\\$&");
+  return isText ? pattern : pattern.replaceAll(/[\x80-\xff]/g, "?");
+}
+
+/** Null where none counts: only a file of its own does. */
+function ignoreFileIn(directory: Buffer): Uint8Array | null {
+  const file = joinRaw(directory, IGNORE_FILE);
+  try {
+    return lstatSync(file).isFile() ? readFileSync(file) : null;
+  } catch {
+    return null;
+  }
+}
+
 /** Whether the rules of a snapshot leave a directory out, or one above it. */
 async function isLeftOut(
   path: Buffer,
@@ -56,10 +103,15 @@ async function isLeftOut(
 ): Promise<boolean> {
   const { ignoreFiles } = await surveyTree(from, content.root, { only: null, signal });
   const record = rulesOfTask({ excludes: listed.snapshot.excludes ?? [], rules: null }).record(ignoreFiles);
-  let rules = IgnoreRules.fromRecord(record);
+  return isIgnored(IgnoreRules.fromRecord(record), path, () => null);
+}
+
+/** Whether rules leave a directory out, or one above it. */
+function isIgnored(top: IgnoreRules, path: Buffer, ignoreFile: (directory: Buffer) => Uint8Array | null): boolean {
+  let rules = top;
   let above = "";
   for (const name of path.toString("latin1").split("/")) {
-    rules = IgnoreRules.enterDirectory(rules, above, null);
+    rules = IgnoreRules.enterDirectory(rules, above, ignoreFile(Buffer.from(above, "latin1")));
     if (rules.ignores(name, true)) return true;
     above = above === "" ? name : `${above}/${name}`;
   }
