@@ -89,10 +89,16 @@ function listingOf(word: string, listing: SnapshotListing, filter: SnapshotFilte
   const { snapshots, damaged } = listing;
   const taken = takenBy(listing, filter);
   if (taken.length === 0 && snapshots.length > 0 && damaged.length === 0)
-    throw new CairnError("not_found", "no snapshot fits the filter, so there is no latest one", {
+    throw new CairnError("not_found", `no snapshot ${wordsOf(filter)}, so there is no latest one`, {
       hint: "`cairn backup list` shows what there is; choose by --host, --path and --tag, or name a snapshot by its id",
     });
   return { ...listing, snapshots: taken };
+}
+
+/** A path may be meant without being given: the folder's own. */
+function wordsOf({ hosts = [], paths = [], tags = [] }: SnapshotFilter): string {
+  const [path] = paths;
+  return path === undefined || paths.length + hosts.length + tags.length > 1 ? "fits the filter" : `of ${path}`;
 }
 
 /** The one that a word means, `latest` being the newest that a filter takes. `not_found`, `ambiguous`, `damaged`. */

@@ -118,7 +118,10 @@ test("the latest of several folders is that of the one that is restored, unless 
   const other = join(root, "other");
   mkdirSync(other);
   const theirs = await library.adopt(other);
-  await assert.rejects(theirs.restoreBackup(repository, "latest"), hasCode("not_found"));
+  await assert.rejects(theirs.restoreBackup(repository, "latest"), {
+    code: "not_found",
+    message: `no snapshot of ${other}, so there is no latest one`,
+  });
   writeFileSync(join(other, "theirs"), "theirs");
   const newest = await theirs.createBackup(repository, { save: true });
   write("a.txt", "changed\n");

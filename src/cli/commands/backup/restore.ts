@@ -1,4 +1,4 @@
-import { existsSync } from "node:fs";
+import { existsSync, realpathSync } from "node:fs";
 import { CairnError, reworded } from "../../../errors.ts";
 import { shellPath } from "../../../fs/safe-path.ts";
 import type {
@@ -107,9 +107,10 @@ async function run(context: Context, input: Input): Promise<Outcome> {
 
 async function inPlace(context: Context, input: Input, options: RestoreBackupOptions): Promise<Outcome> {
   return withRepository(context, input, async (repository) => {
-    const client = await openedInPlace(context);
+    const snapshot = input.required(0);
+    const client = await openedInPlace(context, { repository, snapshot, options });
     const keepPresent = input.flag("keepPresent");
-    const result = await client.restoreBackup(repository, input.required(0), { ...options, keepPresent });
+    const result = await client.restoreBackup(repository, snapshot, { ...options, keepPresent });
     const outcome = restoreOutcome(context, client, { result });
     const about = result.dry_run ? renderPlanned(result) : [`  ${nameOf(result)}`, ...renderProof(context, result)];
     return {
@@ -123,16 +124,29 @@ async function inPlace(context: Context, input: Input, options: RestoreBackupOpt
   });
 }
 
-/** On a new machine the folder is not there yet, and nothing can be saved there. */
-async function openedInPlace(context: Context): Promise<Client> {
+/**
+ * The folder's workspace. One that was never saved is adopted for a snapshot that is there, and for no dry run. On a new
+ * machine the folder is not there yet, and nothing can be saved there.
+ */
+async function openedInPlace(
+  context: Context,
+  of: { repository: BackupRepository; snapshot: string; options: RestoreBackupOptions },
+): Promise<Client> {
+  const { repository, snapshot, options } = of;
   try {
-    return await context.open();
+    return await context.openExisting();
   } catch (error) {
-    const folder = context.chosenFolder();
-    const isAbsent = folder !== undefined && !existsSync(folder);
-    if (!isAbsent || !(error instanceof CairnError) || error.code !== "not_a_workspace") throw error;
+    if (!(error instanceof CairnError) || error.code !== "not_a_workspace") throw error;
+    const folder = context.chosenFolder() ?? context.cwd;
     const named = shellPath(folder);
-    throw reworded(error, { hint: `make it first (mkdir -p ${named}), or restore with --to ${named} instead` });
+    if (!existsSync(folder))
+      throw reworded(error, { hint: `make it first (mkdir -p ${named}), or restore with --to ${named} instead` });
+    const latestOf = options.latestOf ?? { paths: [realpathSync.native(folder)] };
+    await repository.list({ ...context.callOptions(), ...latestOf, snapshots: [snapshot] });
+    if (options.dryRun !== true) return context.open();
+    throw reworded(error, {
+      hint: "a dry run adopts no folder; without it what lies there is saved first, and `cairn undo` brings that back",
+    });
   }
 }
 

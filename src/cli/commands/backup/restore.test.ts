@@ -1,0 +1,42 @@
+import assert from "node:assert/strict";
+import { mkdirSync, mkdtempSync, realpathSync, rmSync, symlinkSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { test, type TestContext } from "node:test";
+import { CairnError } from "../../../errors.ts";
+import { argsOf, failing, fakeLibrary } from "../../testing-fake-library.ts";
+import { runJson } from "../../testing-run.ts";
+
+const LINE = ["backup", "restore", "latest", "--in-place", "-r", "x", "-C"];
+const NO_WORKSPACE = new CairnError("not_a_workspace", "it is not a workspace", { hint: "save it once" });
+
+function neverSaved(t: TestContext): string {
+  const root = realpathSync(mkdtempSync(join(tmpdir(), "cairn-restore-")));
+  t.after(() => rmSync(root, { recursive: true }));
+  mkdirSync(join(root, "folder"));
+  symlinkSync("folder", join(root, "link"));
+  return root;
+}
+
+test("a restore in place adopts a folder only for a snapshot that is there", async (t) => {
+  const root = neverSaved(t);
+  const none = new CairnError("not_found", "no snapshot of it");
+  const fake = fakeLibrary({ open: failing(NO_WORKSPACE), list: failing(none) });
+  const { status, envelope } = await runJson([...LINE, join(root, "link")], { fake });
+  assert.deepEqual([status, envelope.error?.message], [3, "no snapshot of it"]);
+  const { paths, snapshots } = argsOf(fake, "list")[0] as Record<string, unknown>;
+  assert.deepEqual([paths, snapshots], [[join(root, "folder")], ["latest"]]);
+  assert.throws(() => argsOf(fake, "openOrAdopt"));
+  const there = fakeLibrary({ open: failing(NO_WORKSPACE) });
+  assert.equal((await runJson([...LINE, root], { fake: there })).status, 0);
+  assert.equal(argsOf(there, "openOrAdopt")[0], root);
+});
+
+test("a dry run of a restore in place adopts no folder, and says what a restore would do first", async (t) => {
+  const root = neverSaved(t);
+  const fake = fakeLibrary({ open: failing(NO_WORKSPACE) });
+  const { status, envelope } = await runJson([...LINE, root, "--dry-run"], { fake });
+  assert.deepEqual([status, envelope.error?.code], [3, "not_a_workspace"]);
+  assert.match(envelope.error?.hint ?? "", /adopts no folder; without it .* saved first/);
+  assert.throws(() => argsOf(fake, "openOrAdopt"));
+});
