@@ -29,6 +29,7 @@ import { inDirectory } from "../fs/syscalls.ts";
 import type { SavePointId } from "../ids.ts";
 import { writeState } from "./control-directory.ts";
 import { heldTreeOf } from "./held-trees.ts";
+import { holdsUnrecorded } from "./hidden-below.ts";
 import type { Point } from "./point-files.ts";
 import { isFolderAnnounced, isFolderThere, keepAnnounced } from "./missing-folder.ts";
 import { checkDisplaced, type SavedNodes } from "./displaced.ts";
@@ -353,11 +354,14 @@ async function savePresent(workspace: Workspace, input: RestoreInput): Promise<S
   if (saved.scan!.notes.ignoredCount === 0) return saved;
   const hidden = await workspace.engine.reading(async () => inTheWay(workspace, input, saved), input);
   if (hidden.length === 0) return saved;
-  return save({ ...rules, excludes: [...rules.excludes, ...hidden.map(unignored)] });
+  return save({ ...rules, excludes: [...rules.excludes, ...hidden] });
 }
 
-/** Entries that the rules hide and that stand where the target has something: they must be in the undo point too. */
-async function inTheWay(workspace: Workspace, input: RestoreInput, saved: Saved): Promise<Uint8Array[]> {
+/**
+ * Patterns that take back in what the rules hide and what stands where the target has something, or lies in a directory in
+ * whose place the target has something else: that must be in the undo point too.
+ */
+async function inTheWay(workspace: Workspace, input: RestoreInput, saved: Saved): Promise<string[]> {
   const plan = await planRestore({
     present: await workspace.source(saved.point),
     scan: saved.scan!,
@@ -367,11 +371,15 @@ async function inTheWay(workspace: Workspace, input: RestoreInput, saved: Saved)
     mayLackPaths: true,
   });
   const finder = new RecordFinder(saved.scan!);
-  return plan
-    .filter(
-      ({ action, path: where }) => action === "create" && finder.find(where) === null && exists(workspace.root, where),
-    )
-    .map(({ path: where }) => where);
+  const patterns: string[] = [];
+  for (const { action, path: where, before, after } of plan) {
+    const isHidden = action === "create" && finder.find(where) === null && exists(workspace.root, where);
+    if (isHidden) patterns.push(unignored(where));
+    const isReplaced = isHidden || (before?.type === "dir" && !input.keepPresent);
+    if (!isReplaced || after?.type === "dir") continue;
+    if (holdsUnrecorded(workspace.root, where, finder)) patterns.push(`${unignored(where)}/**`);
+  }
+  return patterns;
 }
 
 function exists(root: Uint8Array, where: Uint8Array): boolean {

@@ -83,6 +83,28 @@ describe("a restore loses nothing", () => {
     assertFolder(folder, before, "undone");
   });
 
+  for (const rules of ["build/*\n", "made\n", "build/*/\n", "build/**\n!build/plain\n", "/build\n*.o\n"]) {
+    test(`when the target ignores what lies in a folder that stands where a file of it must go: ${rules.trim()}`, async () => {
+      const folder = newFolder();
+      const at = (name: string): string => path.join(folder, name);
+      fs.writeFileSync(at(".cairnignore"), rules);
+      // What the rules leave out comes by a pattern of the save.
+      fs.writeFileSync(at("build"), "a file once\n");
+      const client = await clientOf(folder);
+      const { save_point_id: first } = await client.save({ exclude: ["!/build"] });
+      fs.rmSync(at("build"));
+      fs.mkdirSync(at("build/deep/deeper"), { recursive: true });
+      for (const name of ["made", "plain", "deep/made", "deep/deeper/made", "deep/x.o"])
+        fs.writeFileSync(at(`build/${name}`), `${name}, in the way\n`);
+      const before = readFolder(folder);
+      const { left_out: left } = await client.restore({ target: first });
+      assert.deepEqual(left, []);
+      assert.equal(fs.readFileSync(at("build"), "utf8"), "a file once\n");
+      assert.deepEqual((await client.undo()).left_out, []);
+      assertFolder(folder, before, "undone");
+    });
+  }
+
   test("when a folder goes that still holds something the target ignores", async () => {
     const folder = newFolder();
     const at = (name: string): string => path.join(folder, name);
