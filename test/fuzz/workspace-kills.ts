@@ -5,7 +5,7 @@ import { cairn } from "../fixtures/command.ts";
 import { type Entries, readEntries } from "../fixtures/folder-state.ts";
 import type { Chance, StepPlace } from "./walk.ts";
 import { differences, notRestored, type OraclePoint, savedEntries, undoEntries } from "./workspace-oracle.ts";
-import { none, removeTree, type WorkspaceWorld } from "./workspace-world.ts";
+import { none, removeTree, type Target, type WorkspaceWorld } from "./workspace-world.ts";
 
 /** Commands that are killed, and what must be so when the next one has met what they left. */
 
@@ -18,7 +18,7 @@ export async function killed(world: WorkspaceWorld, at: StepPlace): Promise<void
   const { chance, note } = at;
   const before = world.now();
   const chosen = world.target({ chance, note: () => undefined });
-  const verb = chance.pick(verbsFor(world));
+  const verb = chance.pick(verbsFor(world, chosen));
   const point = verb === "undo" ? world.pointOf(world.undo!.id)! : verb === "restore" ? chosen!.point : null;
   const fork = world.placeBeside("fork");
   const args = argumentsOf(verb, { world, at, target: point?.id ?? chosen?.point.id ?? "", fork });
@@ -37,10 +37,10 @@ function passAt(chance: Chance): number {
   return 1 + chance.below(chance.pick([4, 12, 30, 60]));
 }
 
-function verbsFor(world: WorkspaceWorld): Verb[] {
+function verbsFor(world: WorkspaceWorld, chosen: Target | null): Verb[] {
   const verbs: Verb[] = ["save", "save", "seal", "status", "engine"];
-  if (world.points.length > 0) verbs.push("restore", "restore", "restore", "restore", "cleanup", "fork");
-  if (world.undo?.paths === null) verbs.push("undo", "undo");
+  if (chosen !== null) verbs.push("restore", "restore", "restore", "restore", "cleanup", "fork");
+  if (world.undo?.paths === null && world.pointOf(world.undo.id)?.isOpaque !== true) verbs.push("undo", "undo");
   return verbs;
 }
 
@@ -103,7 +103,7 @@ async function takeOver(
     const rules = point?.rules ?? world.rulesNow(now);
     const foretold = point === null ? savedEntries(now, rules) : undoEntries(point, before);
     const entries = foretold ?? (await world.written(id));
-    world.points.push({ id, entries, rules, kind, pinned: false, tags: [] });
+    world.points.push({ id, entries, rules, kind, pinned: false, tags: [], isOpaque: foretold === null });
     await world.assertWritten(world.points.at(-1)!);
   }
   const possible = [

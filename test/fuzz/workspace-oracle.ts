@@ -13,6 +13,8 @@ export interface OraclePoint {
   kind: "save" | "undo";
   pinned: boolean;
   tags: string[];
+  /** Its rules are not known: something that they left out stood in a target's way, and was taken in by rules of its own. */
+  isOpaque?: boolean;
 }
 
 export interface Comparison {
@@ -137,8 +139,12 @@ function isInTheWay(name: string, target: Entries): boolean {
   return target.has(name);
 }
 
-/** What differs from {@link afterRestore}. */
+/** What differs from {@link afterRestore}; where the rules are not known, only of what the target has. */
 export function notRestored(is: Entries, target: OraclePoint, present: Entries): string[] {
+  if (target.isOpaque === true) {
+    const some = new Map([...is].filter(([name]) => target.entries.has(name)));
+    return differences(some, target.entries, { directoryTimes: false, links: false });
+  }
   const { wanted, isMixed, kept } = afterRestore(target, present);
   const lines = differences(is, wanted, { links: !isMixed });
   return lines.filter((line) => ![...kept].some((name) => line.startsWith(`differs ${JSON.stringify(name)} `)));
@@ -146,6 +152,7 @@ export function notRestored(is: Entries, target: OraclePoint, present: Entries):
 
 /** What the point that a restore makes of the present holds; null where that depends on what stood in the target's way. */
 export function undoEntries(target: OraclePoint, present: Entries): Entries | null {
+  if (target.isOpaque === true) return null;
   const { inTheWay } = afterRestore(target, present);
   return inTheWay.length > 0 ? null : savedEntries(present, target.rules);
 }

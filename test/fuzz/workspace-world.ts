@@ -9,7 +9,7 @@ import { makeHoldable } from "../fixtures/held-place.ts";
 import { cairnLibrary } from "../fixtures/work.ts";
 import type { EditSet } from "./editing.ts";
 import { editFolder } from "./edits.ts";
-import { type Rules, rulesIn } from "./ignore-rules.ts";
+import { NO_RULES, type Rules, rulesIn } from "./ignore-rules.ts";
 import type { Chance, StepPlace } from "./walk.ts";
 import {
   differences,
@@ -114,15 +114,16 @@ export class WorkspaceWorld {
   }
 
   target({ chance, note }: StepPlace): Target | null {
-    if (this.points.length === 0) return null;
-    const head = this.pointOf(this.head);
+    const known = this.points.filter(({ isOpaque }) => isOpaque !== true);
+    if (known.length === 0) return null;
+    const head = known.find(({ id }) => id === this.head);
     if (head !== undefined && chance.oneIn(5)) {
       note(`head, ${this.nameOf(head.id)}`);
       return { point: head, target: "head" };
     }
     // Those that a restore made have no trees where that went entry by entry.
-    const saves = this.points.filter(({ kind }) => kind === "save");
-    const point = chance.pick(saves.length > 0 && chance.oneIn(2) ? saves : this.points);
+    const saves = known.filter(({ kind }) => kind === "save");
+    const point = chance.pick(saves.length > 0 && chance.oneIn(2) ? saves : known);
     note(this.nameOf(point.id));
     return { point, target: point.id };
   }
@@ -142,9 +143,21 @@ export class WorkspaceWorld {
     of: { before: Entries; target: OraclePoint; paths?: readonly string[] | null },
   ): Promise<void> {
     const { before, target, paths = null } = of;
-    const entries = undoEntries(target, before) ?? (await this.written(id));
-    this.points.push({ id, entries, rules: target.rules, kind: "undo", pinned: false, tags: [] });
+    const entries = undoEntries(target, before);
+    if (entries === null) await this.#addOpaque(id);
+    else this.points.push({ id, entries, rules: target.rules, kind: "undo", pinned: false, tags: [] });
     this.undo = { id, paths };
+  }
+
+  /** With the one that was made before it was seen what stands in the way, where that is so. */
+  async #addOpaque(undoId: string): Promise<void> {
+    const { save_points: all } = await this.client.history();
+    const made = all.toReversed().slice(this.points.length);
+    assert.ok(made.length <= 2 && made.at(-1)?.save_point_id === undoId, "points of a restore");
+    for (const { save_point_id: id } of made) {
+      const entries = await this.written(id);
+      this.points.push({ id, entries, rules: NO_RULES, kind: "undo", pinned: false, tags: [], isOpaque: true });
+    }
   }
 
   /** What a point gives in a folder of its own, with the digests that it has. */
