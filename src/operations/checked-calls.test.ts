@@ -205,6 +205,7 @@ const SAMPLES: readonly unknown[] = [
   { repository: "/nowhere", password: "x" },
   { recipients: [], file: "/nowhere" },
   { what: "index" },
+  { exclude: ["a"] },
   (async function* nothing() {})(),
 ];
 
