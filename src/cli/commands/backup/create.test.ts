@@ -5,7 +5,7 @@ import { join } from "node:path";
 import { test } from "node:test";
 import { CairnError } from "../../../errors.ts";
 import { CREATED } from "../../testing-backup-lines.ts";
-import { argsOf, failing, fakeLibrary } from "../../testing-fake-library.ts";
+import { argsOf, failing, fakeLibrary, ID_A } from "../../testing-fake-library.ts";
 import { runFake, runJson } from "../../testing-run.ts";
 
 const MOUNTED = { path: "data", reason: "mounted", detail: "another file system is mounted there" };
@@ -80,14 +80,42 @@ test("backup create says what leads on when it is given no folder, several, or o
   assert.match((await hint(["/etc"], nested))[1], /restored by its path; --allow nested/);
 });
 
-test("backup create names the folder when no point has a name that could be a point's", async (t) => {
+test("backup create takes digits for what is there, and says both ways where a folder and a point have them", async (t) => {
   const root = mkdtempSync(join(tmpdir(), "cairn-create-"));
   t.after(() => rmSync(root, { recursive: true }));
-  mkdirSync(join(root, "cafe"));
+  for (const name of ["2024", "cafe", "latest"]) mkdirSync(join(root, name));
   writeFileSync(join(root, "dump"), "");
-  const fake = fakeLibrary({ createBackup: failing(new CairnError("not_found", "no save point begins with cafe")) });
-  const told = async (word: string): Promise<unknown> =>
-    (await runJson(["backup", "create", "-r", "x", word], { fake, cwd: root })).envelope.error?.hint;
-  assert.equal(await told("cafe"), "`cairn history` lists the points; the folder is ./cafe");
-  assert.match(String(await told("dump")), /^name the folder that it lies in; or back it up alone, as a stream: /);
+  const noPoint = new CairnError("not_found", "no save point begins with it");
+  const noWorkspace = new CairnError("not_a_workspace", "no");
+  const sent = async (
+    word: string,
+    answers: Parameters<typeof fakeLibrary>[0],
+    ...more: string[]
+  ): Promise<unknown> => {
+    const fake = fakeLibrary(answers);
+    const { envelope } = await runJson(["backup", "create", "-r", "x", word, ...more], { fake, cwd: root });
+    if (envelope.error !== null) return [envelope.error.code, envelope.error.hint];
+    const { point, save } = argsOf(fake, "createBackup")[1] as Record<string, unknown>;
+    return [save === true, point, (fake.asked.find(({ method }) => method === "openOrAdopt")?.args ?? [])[0]];
+  };
+  const folder = [true, undefined, join(root, "cafe")];
+  assert.deepEqual(await sent("cafe", { open: failing(noWorkspace), find: () => null }), folder);
+  assert.deepEqual(((await sent("cafe", { resolve: failing(noPoint) })) as unknown[]).slice(0, 2), [true, undefined]);
+  assert.deepEqual(((await sent("cafe", {}, "--save")) as unknown[]).slice(0, 2), [true, undefined]);
+  assert.deepEqual(await sent("cafe", {}), ["ambiguous", `the folder is ./cafe, the point ${ID_A}`]);
+  const several = new CairnError("ambiguous", "2 save points", { hint: "use more digits" });
+  assert.deepEqual(await sent("2024", { resolve: failing(several) }), [
+    "ambiguous",
+    "use more digits; the folder is ./2024",
+  ]);
+  assert.deepEqual(await sent("cafe", {}, "-C", root), [false, "cafe", undefined]);
+  assert.deepEqual(await sent("abcd", {}), [false, "abcd", undefined]);
+  assert.deepEqual(await sent("latest", { createBackup: failing(noPoint) }), [
+    "not_found",
+    "`cairn history` lists the points; the folder is ./latest",
+  ]);
+  assert.match(
+    String(await sent("dump", {})),
+    /^refused,name the folder that it lies in; or back it up alone, as a stream: /,
+  );
 });

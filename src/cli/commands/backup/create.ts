@@ -76,7 +76,7 @@ async function run(context: Context, input: Input): Promise<Outcome> {
       "backup create wants one POINT or one folder at most",
       "each folder is a snapshot of its own, by a call of its own; or name the folder around them, and --exclude the rest",
     );
-  const folder = word === undefined ? undefined : folderOf(context, word);
+  const folder = word === undefined ? undefined : await folderOf(context, word, input.flag("save"));
   const point = folder === undefined ? word : undefined;
   const message = input.text("message");
   const isSaved = input.flag("save") || folder !== undefined;
@@ -123,14 +123,38 @@ async function openKept(context: Context, point: string | undefined): Promise<Cl
 }
 
 /** The folder that a word means: no point is called as a path is, and what cannot be a point's name is a folder's. */
-function folderOf(context: Context, word: string): string | undefined {
+async function folderOf(context: Context, word: string, isSaved: boolean): Promise<string | undefined> {
   const isPath = word.includes("/") || word === "." || word === "..";
-  if (!isPath && /^(?:[0-9a-f]{1,32}|latest|head(?:~\d*)?)$/i.test(word)) return undefined;
+  if (!isPath && /^(?:latest|head(?:~\d*)?)$/i.test(word)) return undefined;
+  if (/^[0-9a-f]{1,32}$/i.test(word)) return (await isFolder(context, word, isSaved)) ? word : undefined;
   const found = lookAt(context, word);
   if (found !== undefined && !found.isDirectory()) throw noFolder(word);
   if (isPath || found !== undefined) return word;
   throw new CairnError("not_found", `there is neither a save point nor a folder ${JSON.stringify(word.slice(0, 80))}`, {
     hint: "`cairn history` lists the points",
+  });
+}
+
+/** Whether digits that a point's id may begin with are a folder here, and no point's. `ambiguous` where they are both. */
+async function isFolder(context: Context, digits: string, isSaved: boolean): Promise<boolean> {
+  // With -C the folder is named, and the word is of a point in it; no point has more digits.
+  if (context.globals.directory !== undefined || digits.length === 32) return false;
+  if (lookAt(context, digits)?.isDirectory() !== true) return false;
+  // What is saved is no point.
+  if (isSaved) return true;
+  const asFolder = `the folder is ./${digits}`;
+  let id: string;
+  try {
+    const client = await context.openExisting();
+    id = (await client.resolve(digits, context.callOptions())).save_point_id;
+  } catch (error) {
+    if (!(error instanceof CairnError)) throw error;
+    if (error.code === "not_found" || error.code === "not_a_workspace") return true;
+    throw error.code === "ambiguous" ? reworded(error, { hint: `use more digits; ${asFolder}` }) : error;
+  }
+  throw new CairnError("ambiguous", `${digits} is a folder here, and a save point's id begins so`, {
+    hint: `${asFolder}, the point ${id}`,
+    details: { candidates: [id] },
   });
 }
 
