@@ -37,7 +37,7 @@ export const OTHER_VERBS: Readonly<Record<string, string>> = {
   log: "cairn backup list",
   ls: "cairn backup show",
   dump: "cairn backup show",
-  check: "cairn backup verify",
+  check: "cairn backup verify --quick (without it every byte is read)",
   delete: "cairn backup forget ID",
   remove: "cairn backup forget ID",
   rm: "cairn backup forget ID",
