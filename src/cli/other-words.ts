@@ -75,7 +75,7 @@ const OPTIONS: Readonly<Record<string, readonly string[]>> = {
   "--lock-wait": ["--lock-timeout"],
   "--force": ["--reread"],
   "--ignore-inode": ["--reread"],
-  "--read-data-subset": ["--subset n/m, as 1/10 for a tenth"],
+  "--read-data-subset": ["--subset"],
 };
 
 const CASE =

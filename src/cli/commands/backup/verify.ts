@@ -1,3 +1,4 @@
+import { randomInt } from "node:crypto";
 import { CairnError } from "../../../errors.ts";
 import type {
   BackupProblem,
@@ -20,7 +21,10 @@ export const command: CommandDefinition = {
   options: [
     ...REPOSITORY_OPTIONS,
     { flags: "--quick", text: "structure alone: what packs hold is not read" },
-    { flags: "--subset <n/m>", text: "of the packs only part n of m; all m parts together are everything" },
+    {
+      flags: "--subset <part>",
+      text: "of the packs only part n/m, all m of which are everything; or 10%: any tenth",
+    },
     {
       flags: "--restore-check",
       text: "restore them too (else the newest), read that back, check databases, remove it",
@@ -80,12 +84,18 @@ function unverified({ problems }: VerifyBackupResult): number {
   return problems.filter(({ kind, severity }) => kind === "digest_unverified" && severity === "note").length;
 }
 
-function readSubset(text: string | undefined): { part: number; of: number } | undefined {
+/** Of a percentage any part of so many as come nearest to it. */
+export function readSubset(text: string | undefined): { part: number; of: number } | undefined {
   if (text === undefined) return undefined;
+  const percent = Number(/^(\d{1,3}(?:\.\d{1,6})?)%$/.exec(text)?.[1]);
+  if (percent > 0 && percent <= 100) {
+    const parts = Math.round(100 / percent);
+    return { part: randomInt(1, parts + 1), of: parts };
+  }
   const match = /^(\d{1,9})\/(\d{1,9})$/.exec(text);
   const [part, of] = [Number(match?.[1]), Number(match?.[2])];
   if (match === null || part < 1 || part > of)
-    throw usage(`--subset wants n/m with n from 1 to m, found ${JSON.stringify(text)}`);
+    throw usage(`--subset wants n/m with n from 1 to m, or a percentage; found ${JSON.stringify(text)}`);
   return { part, of };
 }
 
