@@ -148,8 +148,10 @@ async function jsonData(outcome: Outcome): Promise<unknown> {
 }
 
 async function printOutcome(input: CliInput, context: Context, outcome: Outcome): Promise<void> {
-  if (outcome.content !== undefined) {
-    for await (const piece of outcome.content) {
+  const { content, paged } = outcome;
+  const isRead = paged === true && input.stdout.isTerminal;
+  if (content !== undefined && !(isRead && (await pageContent(content, context)))) {
+    for await (const piece of content) {
       if (input.stdout.closed) break;
       await input.stdout.write(piece);
     }
@@ -157,7 +159,7 @@ async function printOutcome(input: CliInput, context: Context, outcome: Outcome)
   const text = (await outcome.text?.()) ?? "";
   if (text !== "") {
     const whole = text.endsWith("\n") ? text : `${text}\n`;
-    const shown = outcome.paged === true && input.stdout.isTerminal && (await page(whole, context));
+    const shown = isRead && (await page(whole, context));
     if (!shown) await input.stdout.write(whole);
   }
   if (outcome.error !== undefined) await explain(input, outcome.error);
@@ -166,6 +168,11 @@ async function printOutcome(input: CliInput, context: Context, outcome: Outcome)
 async function page(text: string, { env, setCommandRunning }: Context): Promise<boolean> {
   const { showInPager } = await import("./pager.ts");
   return showInPager(text, env, setCommandRunning);
+}
+
+async function pageContent(content: AsyncIterable<Uint8Array>, { env, setCommandRunning }: Context): Promise<boolean> {
+  const { streamInPager } = await import("./pager.ts");
+  return streamInPager(content, env, setCommandRunning);
 }
 
 interface FailingCall {

@@ -28,7 +28,7 @@ export interface Outcome {
   content?: AsyncIterable<Uint8Array>;
   /** With `--json`: reads `content` and gives the data. */
   contentData?: (content: Uint8Array) => unknown;
-  /** Long text for reading: goes through `$PAGER` on a terminal. */
+  /** Long text for reading, or content that is such: goes through `$PAGER` on a terminal. */
   paged?: boolean;
   /** Default 0, or the error's. */
   exitStatus?: number;

@@ -79,6 +79,28 @@ test("show prints the file's own bytes when a person asks", async () => {
   assert.deepEqual(fake.asked.at(-1), { method: "read", args: [ID_A, "a.txt"] });
 });
 
+for (const [line, head] of [
+  ["show -R head", /^save point +1a2b3c4d/],
+  ["backup show -R latest -r x", /^dddddddd /],
+] as const)
+  test(`${line} lists everything below, also of what is no folder`, async () => {
+    const { stdout } = await runFake(line.split(" "));
+    const [, below] = stdout.split("\n\n");
+    assert.match(stdout, head);
+    assert.match(below ?? "", /^drwxr-xr-x .* deep\/\n-rw-r--r-- .* deep\/b\.txt\n$/);
+    const { envelope } = await runJson(line.split(" "));
+    const { entries } = envelope.data as { entries: { path: string }[] };
+    assert.deepEqual(
+      entries.map(({ path }) => path),
+      ["deep", "deep/b.txt"],
+    );
+    if (head.source.includes("save")) {
+      const file = await runFake(["show", "-R", "head:a.txt"], { fake: fakeLibrary({ show: () => SHOWN_FILE }) });
+      assert.deepEqual(file.fake.asked.at(-1)?.args.slice(0, 2), [ID_A, "a.txt"]);
+      assert.equal(file.fake.asked.at(-1)?.method, "walk");
+    }
+  });
+
 test("show lists the workspace's root when the path after the colon is only a slash", async () => {
   for (const target of ["head", "head:", "head:/", "head:.", "head:./"]) {
     const { fake, status } = await runFake(["show", target]);

@@ -35,7 +35,7 @@ export const OTHER_VERBS: Readonly<Record<string, string>> = {
   snapshots: "cairn backup list",
   history: "cairn backup list",
   log: "cairn backup list",
-  ls: "cairn backup show",
+  ls: "cairn backup show -R",
   dump: "cairn backup show",
   check: "cairn backup verify --quick (without it every byte is read)",
   delete: "cairn backup forget ID",

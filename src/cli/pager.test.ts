@@ -1,7 +1,7 @@
 import assert from "node:assert/strict";
 import { execFileSync } from "node:child_process";
 import { test } from "node:test";
-import { showInPager } from "./pager.ts";
+import { showInPager, streamInPager } from "./pager.ts";
 
 const LONG = "a line\n".repeat(100_000);
 
@@ -17,6 +17,21 @@ test("text that a pager has not shown to its end is to be printed", async () => 
 test("a reader that leaves the pager early has seen what they wanted", async () => {
   assert.equal(await shown("head -c 1 >/dev/null"), true);
   assert.equal(await shown("true"), true);
+});
+
+test("content is taken as fast as a pager reads, no further than that, and not at all without one", async () => {
+  let taken = 0;
+  async function* content(end = Infinity): AsyncGenerator<Uint8Array> {
+    for (; taken < end; taken++) yield Buffer.from("a line\n".repeat(1000));
+    throw new Error("the content failed");
+  }
+  const stream = async (pager: string, end?: number): Promise<boolean> =>
+    streamInPager(content(end), { PAGER: pager, PATH: process.env["PATH"] }, () => undefined);
+  for (const pager of ["no-such-pager-here", "cat", ""]) assert.equal(await stream(pager), false, pager);
+  assert.equal(taken, 0);
+  assert.equal(await stream("head -c 100000 >/dev/null"), true);
+  assert.ok(taken > 10 && taken < 1000, `${taken} pieces were taken`);
+  await assert.rejects(stream("cat >/dev/null", taken + 100), /the content failed/);
 });
 
 test("signals are the pager's business while it runs", async () => {

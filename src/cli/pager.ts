@@ -1,4 +1,4 @@
-import { spawn } from "node:child_process";
+import { spawn, spawnSync } from "node:child_process";
 import { withPipes } from "../fs/child-pipes.ts";
 
 /**
@@ -10,19 +10,10 @@ export async function showInPager(
   env: Record<string, string | undefined>,
   setRunning: (pid: number | null) => void,
 ): Promise<boolean> {
-  const pager = env["PAGER"] ?? "less";
-  if (pager.trim() === "" || pager.trim() === "cat") return false;
+  const pager = pagerOf(env);
+  if (pager === null) return false;
   try {
-    // F: leave when it fits on one screen, R: colours, X: leave the text on the screen.
-    const child = withPipes(
-      spawn("/bin/sh", ["-c", `command -v -- ${firstWord(pager)} >/dev/null || exit 127; exec ${pager}`], {
-        env: { LESS: "FRX", ...env },
-        stdio: ["pipe", "inherit", "inherit"],
-      }),
-      pager,
-    );
-    // A reader that has seen enough leaves before all of it is sent.
-    child.stdin.on("error", () => undefined);
+    const child = start(pager, env);
     const ended = Promise.withResolvers<boolean>();
     child.on("error", ended.reject);
     child.on("close", (code) => ended.resolve(code === 0));
@@ -34,6 +25,70 @@ export async function showInPager(
   } finally {
     setRunning(null);
   }
+}
+
+/**
+ * The same of what comes piece by piece, and no faster than it is read. False when there is none: nothing was taken then. What
+ * taking it fails with is thrown when the reader has left.
+ */
+export async function streamInPager(
+  content: AsyncIterable<Uint8Array>,
+  env: Record<string, string | undefined>,
+  setRunning: (pid: number | null) => void,
+): Promise<boolean> {
+  const pager = pagerOf(env);
+  if (pager === null || !isThere(pager, env)) return false;
+  let child: ReturnType<typeof start>;
+  try {
+    child = start(pager, env);
+  } catch {
+    return false;
+  }
+  let hasLeft = false;
+  const ended = new Promise<void>((resolve) => child.on("error", resolve).on("close", resolve)).then(() => {
+    hasLeft = true;
+  });
+  setRunning(child.pid ?? null);
+  try {
+    for await (const piece of content) {
+      if (hasLeft) break;
+      if (child.stdin.write(piece)) continue;
+      await Promise.race([ended, new Promise((resolve) => child.stdin.once("drain", resolve))]);
+    }
+  } finally {
+    child.stdin.end();
+    await ended;
+    setRunning(null);
+  }
+  return true;
+}
+
+/** Null where none is wanted. */
+function pagerOf(env: Record<string, string | undefined>): string | null {
+  const pager = env["PAGER"] ?? "less";
+  return pager.trim() === "" || pager.trim() === "cat" ? null : pager;
+}
+
+function start(pager: string, env: Record<string, string | undefined>) {
+  const child = withPipes(
+    spawn("/bin/sh", ["-c", `${lookFor(pager)} || exit 127; exec ${pager}`], {
+      // F: leave when it fits on one screen, R: colours, X: leave the text on the screen.
+      env: { LESS: "FRX", ...env },
+      stdio: ["pipe", "inherit", "inherit"],
+    }),
+    pager,
+  );
+  // A reader that has seen enough leaves before all of it is sent.
+  child.stdin.on("error", () => undefined);
+  return child;
+}
+
+function isThere(pager: string, env: Record<string, string | undefined>): boolean {
+  return spawnSync("/bin/sh", ["-c", lookFor(pager)], { env, stdio: "ignore" }).status === 0;
+}
+
+function lookFor(pager: string): string {
+  return `command -v -- ${firstWord(pager)} >/dev/null`;
 }
 
 function firstWord(command: string): string {

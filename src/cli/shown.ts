@@ -1,10 +1,16 @@
-import type { ListedEntry, PathInput } from "../operations/contract.ts";
+import type { ListedEntry, NamedPath, PathInput } from "../operations/contract.ts";
 import type { Outcome } from "./command.ts";
 import type { Context } from "./context.ts";
+import type { OptionDefinition } from "./definitions.ts";
 import { parseBase64, usage } from "./input.ts";
 import type { Input } from "./input.ts";
 
 /** What the two verbs that show something share: `NAME[:PATH]`, and a file's bytes as the outcome. */
+
+export const RECURSIVE: OptionDefinition = {
+  flags: "-R, --recursive",
+  text: "everything below it, one entry a line, instead of a file's bytes",
+};
 
 /** What stands before and after the colon; the path may be `--path-b64` instead, and is undefined for all. */
 export function splitTarget(input: Input): [string, PathInput | undefined] {
@@ -44,4 +50,41 @@ export function contentOutcome(
     content: content(),
     contentData: (bytes) => ({ ...shown, content_b64: Buffer.from(bytes).toString("base64") }),
   };
+}
+
+/** More are more than one string of the platform holds. */
+const JSON_ENTRIES_LIMIT = 1_000_000;
+/** Lines of so many are aligned with each other. */
+const ALIGNED = 500;
+
+/** Everything below a place: lines as it comes, after those of `head`; with `--json` one list in the result. */
+export async function walkOutcome(
+  { globals, style }: Context,
+  { shown, entries, head }: { shown: NamedPath; entries: AsyncIterable<ListedEntry>; head: () => Promise<string[]> },
+): Promise<Outcome> {
+  if (!globals.json) return { data: null, paged: true, content: lines() };
+  const all: ListedEntry[] = [];
+  for await (const entry of entries) {
+    if (all.length === JSON_ENTRIES_LIMIT)
+      throw usage(
+        `more than ${JSON_ENTRIES_LIMIT} entries are too many for JSON`,
+        "name a folder, or leave --json out",
+      );
+    all.push(entry);
+  }
+  return { data: { ...shown, entries: all } };
+
+  async function* lines(): AsyncGenerator<Uint8Array> {
+    const { renderListing } = await import("./render/listing.ts");
+    const toBytes = (text: string[]): Uint8Array => Buffer.from(text.map((line) => `${line}\n`).join(""));
+    yield toBytes(await head());
+    let some: ListedEntry[] = [];
+    for await (const entry of entries) {
+      some.push(entry);
+      if (some.length < ALIGNED) continue;
+      yield toBytes(await renderListing({ ...shown, entries: some }, style));
+      some = [];
+    }
+    yield toBytes(await renderListing({ ...shown, entries: some }, style));
+  }
 }

@@ -26,7 +26,7 @@ export const BACKUP_OPTIONS: Record<string, string> = {
   find: "--host --path -t,--tag -i,--ignore-case --blob --tree --pack -n,--limit",
   diff: "--metadata",
   stats: "--host --path -t,--tag",
-  show: "--host --path -t,--tag --path-b64",
+  show: "--host --path -t,--tag -R,--recursive --path-b64",
   cat: "",
   rewrite: "--host --path -t,--tag --exclude --iexclude --forget --dry-run",
   repair: "--plan --forget",
@@ -102,6 +102,7 @@ export const BACKUP_DATA_KEYS: Record<string, string> = {
   "backup stats -r x":
     "location repository_id version snapshots packs pack_bytes unindexed_packs index_files data_blobs tree_blobs plain_bytes stored_bytes selection",
   "backup show latest -r x": "location repository_id version snapshot path kind entries",
+  "backup show -R latest -r x": "location repository_id version snapshot path kind entries",
   "backup cat config -r x": "location repository_id version kind id content",
   "backup repair index -r x":
     "location repository_id version plan added_packs dropped_packs damaged_indexes unreadable_packs saved_blobs lost_blobs duration_ms",

@@ -154,6 +154,12 @@ const LISTED: ListedEntry = {
   group: "root",
 };
 
+/** What is listed below a folder. */
+const LISTED_BELOW: ListedEntry[] = [
+  { ...LISTED, path: "deep", kind: "directory", mode: 0o755, size: 0 },
+  { ...LISTED, path: "deep/b.txt" },
+];
+
 const VERIFIED: VerifyResult = { checked: { points: 1, files: 12, bytes: 34_567 }, problems: [], unverified: [] };
 const LEASE: ViewLease = {
   view_id: "v1",
@@ -254,12 +260,18 @@ export function fakeLibrary(overrides: Overrides = {}, created = false): FakeLib
       fake.asked.push({ method: "read", args: [target, path] });
       yield Buffer.from(target === null ? "new\ntext\n" : "old\ntext\n");
     },
+    walk: walking(fake),
     close: async () => {
       fake.closed++;
       fake.closing?.();
     },
   } as unknown as Client;
-  const repository = { info: REPOSITORY_INFO, ...answering(REPOSITORY_ANSWERS), close: async () => undefined };
+  const repository = {
+    info: REPOSITORY_INFO,
+    ...answering(REPOSITORY_ANSWERS),
+    walk: walking(fake),
+    close: async () => undefined,
+  };
   fake.library = answering({
     initRepository: repository,
     openRepository: repository,
@@ -316,6 +328,13 @@ const CLIENT_ANSWERS: Record<string, unknown> = {
   setPolicy: { retention: { keepLast: 5 }, quota_bytes: null, kept_trees: null },
   release: { workspace: REF, points_deleted: 0, bytes_freed: 0, complete: true },
 };
+
+function walking(fake: FakeLibrary) {
+  return async function* walk(...args: unknown[]) {
+    fake.asked.push({ method: "walk", args });
+    yield* LISTED_BELOW;
+  };
+}
 
 /** For overrides: a failure as the library reports it. */
 export function failing(error: CairnError): () => never {

@@ -23,6 +23,7 @@ export const DATA_KEYS: Record<string, string> = {
   "cleanup --keep-last 3": "removed bytes_freed complete",
   "cleanup --keep-last 3 --set-policy": "policy",
   "show head": "save_point kind path entries",
+  "show -R head": "save_point kind path entries",
   doctor: "healthy findings engine engine_reasons",
   "run -- true": "command before after exit_code signal duration_ms changes after_error",
   store: "repository password_file repository_id restic_command bytes points",

@@ -40,7 +40,7 @@ test("the options of every command are these", async () => {
     fork: "--name --standalone --allow",
     history: "-n,--limit --grep --tag --path --path-b64",
     diff: "--stat --path --path-b64",
-    show: "--path-b64",
+    show: "-R,--recursive --path-b64",
     view: "--list --close",
     tag: "-r,--remove",
     cleanup:

@@ -32,6 +32,7 @@ import type {
   ForkResult,
   HistoryOptions,
   HistoryResult,
+  ListedEntry,
   PathInput,
   PolicyEdit,
   PolicyResult,
@@ -83,7 +84,7 @@ import { restore, restoreLatest, undo } from "./restore.ts";
 import { restoreTo } from "./restore-to.ts";
 import { planRestore, planUndo } from "./restore-plan.ts";
 import { publicLeftOut, save } from "./save.ts";
-import { read, show } from "./show.ts";
+import { read, show, walk } from "./show.ts";
 import { seal } from "./seal.ts";
 import { status } from "./status.ts";
 import { shortIds } from "./short-ids.ts";
@@ -314,11 +315,22 @@ export class CairnClient {
   }
 
   async *read(target: string | null, path: PathInput, options: WorkspaceCallOptions = {}): AsyncGenerator<Uint8Array> {
+    yield* this.#streaming(options, (workspace) => read(workspace, target, path, options));
+  }
+
+  async *walk(target: string, path: PathInput = "", options: WorkspaceCallOptions = {}): AsyncGenerator<ListedEntry> {
+    yield* this.#streaming(options, (workspace) => walk(workspace, target, path, options));
+  }
+
+  async *#streaming<T>(
+    { workspaceName: name }: WorkspaceCallOptions,
+    work: (workspace: Workspace) => AsyncIterable<T>,
+  ): AsyncGenerator<T> {
     using _call = await this.#begin();
     try {
-      await using workspace = this.#open(options.workspaceName);
+      await using workspace = this.#open(name);
       await recoverAcknowledged(workspace);
-      yield* read(workspace, target, path, options);
+      yield* work(workspace);
     } catch (error) {
       throw unlessControlIsGone(this.#options.found, error);
     }

@@ -38,6 +38,7 @@ import type {
   EngineReason,
   HistoryOptions,
   HistoryResult,
+  ListedEntry,
   PolicyEdit,
   PolicyResult,
   ShowResult,
@@ -151,6 +152,8 @@ export interface Client {
   diff(a: string, b?: string | null, options?: DiffOptions): Promise<DiffResult>;
   /** Path absent or empty: the root. `not_found`. */
   show(target: string, path?: PathInput, options?: WorkspaceCallOptions): Promise<ShowResult>;
+  /** Everything below a path, each folder before what lies in it; of what is no folder the one entry itself. Likewise. */
+  walk(target: string, path?: PathInput, options?: WorkspaceCallOptions): AsyncIterable<ListedEntry>;
   /** A file's content in order, in pieces of at most 1 MiB. Target null: the folder as it is now. `not_found`, `damaged`; `conflict` for what is no file. */
   read(target: string | null, path: PathInput, options?: WorkspaceCallOptions): AsyncIterable<Uint8Array>;
 

@@ -49,6 +49,42 @@ async function showReading(
   };
 }
 
+/** Everything below a path, each folder before what lies in it; of what is no folder the one entry itself. */
+export async function* walk(
+  workspace: Workspace,
+  target: string,
+  path: PathInput,
+  options: WorkspaceCallOptions,
+): AsyncGenerator<ListedEntry> {
+  const { signal } = options;
+  const where = normalizeTyped(path);
+  const source = await withSealed(workspace, options, async () => workspace.source(workspace.resolve(target)));
+  const list = async (tree: Uint8Array): Promise<TreeNode[]> => unlessMoved(workspace, () => source.list(tree));
+  const node = where.length === 0 ? null : await unlessMoved(workspace, () => mustFind(source, where, target));
+  if (node !== null && node.type !== "dir") yield listedEntry(node, where);
+  else yield* walkTrees({ nodes: await list(node?.subtree ?? source.root), path: where, signal }, list);
+}
+
+/** Everything below a folder, of which no more is held than the folders above where it is. */
+export async function* walkTrees(
+  { nodes, path, signal }: { nodes: readonly TreeNode[]; path: Uint8Array; signal: AbortSignal | undefined },
+  list: (tree: Uint8Array) => Promise<readonly TreeNode[]>,
+): AsyncGenerator<ListedEntry> {
+  const pace = newPacer(signal);
+  const folders = [{ nodes, path, at: 0 }];
+  for (let folder = folders.at(-1); folder !== undefined; folder = folders.at(-1)) {
+    const node = folder.nodes[folder.at++];
+    if (node === undefined) {
+      folders.pop();
+      continue;
+    }
+    await pace();
+    const own = joinPath(folder.path, node.name);
+    yield listedEntry(node, own);
+    if (node.subtree !== undefined) folders.push({ nodes: await list(node.subtree), path: own, at: 0 });
+  }
+}
+
 function mustFind(source: TreeSource, path: Uint8Array, target: string): TreeNode {
   const node = findNode(source, path);
   if (node === null)
@@ -110,9 +146,12 @@ export async function* read(
   }
 }
 
-/** No lock is held while whoever takes the content thinks; what a cleanup moved meanwhile is looked for anew. */
 async function pieceOf(workspace: Workspace, source: TreeSource, node: TreeNode): Promise<Uint8Array> {
-  const get = (): Uint8Array => Buffer.concat([...source.content(node)]);
+  return unlessMoved(workspace, () => Buffer.concat([...source.content(node)]));
+}
+
+/** No lock is held while whoever takes what is read thinks; what a cleanup moved meanwhile is looked for anew. */
+async function unlessMoved<T>(workspace: Workspace, get: () => T): Promise<T> {
   try {
     return get();
   } catch (error) {

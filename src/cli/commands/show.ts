@@ -3,17 +3,18 @@ import type { CommandDefinition, Outcome } from "../command.ts";
 import type { Context } from "../context.ts";
 import { usage } from "../input.ts";
 import type { Input } from "../input.ts";
-import { contentOutcome, splitTarget } from "../shown.ts";
+import { contentOutcome, RECURSIVE, splitTarget, walkOutcome } from "../shown.ts";
 
 export const command: CommandDefinition = {
   name: "show",
   arguments: [
     { name: "<point[:path]>", text: "a save point, and a path from the workspace's root", completes: "points" },
   ],
-  options: [{ flags: "--path-b64 <base64>", text: "the path, for a name that is not UTF-8" }],
+  options: [RECURSIVE, { flags: "--path-b64 <base64>", text: "the path, for a name that is not UTF-8" }],
   examples: [
     { line: "cairn show head", text: "what the point is, and its top entries" },
     { line: "cairn show head~2:src", text: "list a folder" },
+    { line: "cairn show -R head", text: "list everything" },
     { line: "cairn show 1a2b3c4d:src/main.ts > old.ts", text: "print one file's bytes" },
   ],
   run,
@@ -27,8 +28,13 @@ async function run(context: Context, input: Input): Promise<Outcome> {
   const client = await context.open();
   const options = context.callOptions();
   const shown = await client.show(target, path, options);
+  const { save_point_id: id } = shown.save_point;
+  if (input.flag("recursive")) {
+    const head = async (): Promise<string[]> => pointLines(context, client, shown);
+    return walkOutcome(context, { shown, entries: client.walk(id, path ?? "", options), head });
+  }
   if (shown.kind !== "file") return listing(context, client, shown);
-  return contentOutcome(context, shown, () => client.read(shown.save_point.save_point_id, path ?? "", options));
+  return contentOutcome(context, shown, () => client.read(id, path ?? "", options));
 }
 
 function listing(context: Context, client: Client, shown: ShowResult): Outcome {
@@ -36,15 +42,24 @@ function listing(context: Context, client: Client, shown: ShowResult): Outcome {
     data: shown,
     paged: true,
     async text() {
-      const [{ renderListing, renderPoint }, { shortener }] = await Promise.all([
-        import("../render/listing.ts"),
-        import("../render/points.ts"),
-      ]);
+      const { renderListing } = await import("../render/listing.ts");
       const lines = await renderListing(shown, context.style);
-      if (shown.path !== "") return lines.join("\n");
-      const { save_point: point } = shown;
-      const shorten = await shortener(client, [point.parent_id, point.restored_from]);
-      return [...(await renderPoint(point, shorten, context.style)), "", ...lines].join("\n");
+      return [...(await pointLines(context, client, shown)), ...lines].join("\n");
     },
   };
+}
+
+/** Of what is shown whole. */
+async function pointLines(
+  { style }: Context,
+  client: Client,
+  { path, save_point: point }: ShowResult,
+): Promise<string[]> {
+  if (path !== "") return [];
+  const [{ renderPoint }, { shortener }] = await Promise.all([
+    import("../render/listing.ts"),
+    import("../render/points.ts"),
+  ]);
+  const shorten = await shortener(client, [point.parent_id, point.restored_from]);
+  return [...(await renderPoint(point, shorten, style)), ""];
 }

@@ -173,7 +173,15 @@ export async function bringTrees(
   snapshots: readonly ListedSnapshot[],
   signal: AbortSignal | undefined,
 ): Promise<void> {
-  if (near.isLocal) return;
   const roots = snapshots.map(({ snapshot }) => Buffer.from(snapshot.tree, "hex"));
-  await new LiveSet(index).mark(roots, reader.viewTree, { signal });
+  await bringBelow({ index, near, reader }, roots, signal);
+}
+
+/** The same of trees and all below them. */
+export async function bringBelow(
+  { index, near, reader }: Pick<Look, "index" | "near" | "reader">,
+  roots: readonly Uint8Array[],
+  signal: AbortSignal | undefined,
+): Promise<void> {
+  if (!near.isLocal) await new LiveSet(index).mark(roots, reader.viewTree, { signal });
 }

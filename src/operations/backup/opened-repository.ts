@@ -12,6 +12,7 @@ import type {
   DiffBackupsResult,
   FindInBackupsOptions,
   FindInBackupsResult,
+  ListedEntry,
   ForgetBackupsOptions,
   ForgetBackupsResult,
   ListBackupsOptions,
@@ -57,7 +58,7 @@ import { handedOver } from "../handed-over.ts";
 import { repairSnapshots } from "./repair-snapshots.ts";
 import type { RepositoryAccess } from "./repository-access.ts";
 import { restoreBackup } from "./restore.ts";
-import { readFromBackup, showBackup } from "./show.ts";
+import { readFromBackup, showBackup, walkBackup } from "./show.ts";
 import { rewriteBackups } from "./rewrite-snapshots.ts";
 import { backupStats } from "./stats.ts";
 import { tagBackups } from "./tag.ts";
@@ -173,6 +174,12 @@ export class OpenedRepository implements BackupRepository {
 
   async show(snapshot: string, path: PathInput = "", options: ShowBackupOptions = {}): Promise<ShowBackupResult> {
     return this.access.during(options, (access) => showBackup(access, { snapshot, path }, options));
+  }
+
+  walk(snapshot: string, path: PathInput = "", options: ShowBackupOptions = {}): AsyncIterable<ListedEntry> {
+    return handedOver(async (hand) =>
+      this.access.during(options, (access) => walkBackup(access, { snapshot, path, hand }, options)),
+    );
   }
 
   read(snapshot: string, path: PathInput, options: ShowBackupOptions = {}): AsyncIterable<Uint8Array> {

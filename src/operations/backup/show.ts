@@ -8,13 +8,13 @@ import { DATA_BLOB } from "../../repository/blob-index.ts";
 import type { ListedSnapshot } from "../../repository/repository.ts";
 import type { WantedRange } from "../../repository/near-packs.ts";
 import { NearReader } from "../../repository/near-reader.ts";
-import type { PathInput, ShowBackupOptions, ShowBackupResult } from "../contract.ts";
+import type { ListedEntry, PathInput, ShowBackupOptions, ShowBackupResult } from "../contract.ts";
 import { kindOf } from "../diff.ts";
-import { listedEntry } from "../show.ts";
+import { listedEntry, walkTrees } from "../show.ts";
 import { entryAt, pathBelow } from "./chosen-paths.ts";
 import { warnOfUnreadable } from "./find-snapshot.ts";
 import { chosenSnapshot } from "./list.ts";
-import { type Look, lookingAtSnapshots } from "./look.ts";
+import { bringBelow, type Look, lookingAtSnapshots } from "./look.ts";
 import { publicSnapshot } from "./public-snapshot.ts";
 import type { RepositoryAccess } from "./repository-access.ts";
 import { readBlob, readNodes, savedNodes, snapshotContent, type SnapshotContent } from "./snapshot-content.ts";
@@ -41,6 +41,22 @@ export async function showBackup(
 
 async function below(look: Look, node: TreeNode): Promise<TreeNode[]> {
   return node.type === "dir" ? readNodes(look, node.subtree!) : [node];
+}
+
+/** Everything below a path, each folder before what lies in it; of what is no folder the one entry itself. */
+export async function walkBackup(
+  access: RepositoryAccess,
+  { hand, ...place }: Place & { hand: (entry: ListedEntry) => Promise<void> },
+  options: ShowBackupOptions,
+): Promise<void> {
+  const { signal } = options;
+  return lookingAtPlace(access, { place, options }, async (look, { saved, path, node }) => {
+    if (node !== null && node.type !== "dir") return hand(listedEntry(node, path));
+    await bringBelow(look, [node?.subtree ?? saved.root], signal);
+    const nodes = node === null ? await savedNodes(look, saved) : await below(look, node);
+    for await (const entry of walkTrees({ nodes, path, signal }, async (tree) => readNodes(look, tree)))
+      await hand(entry);
+  });
 }
 
 /** The content of a file of a snapshot, in order, each piece proven to be what was saved before it is handed over. */

@@ -122,6 +122,8 @@ export interface BackupRepository {
   diff(from: string, to: string, options?: CallOptions): Promise<DiffBackupsResult>;
   /** What a snapshot holds at a path: a directory's entries, or the one entry itself. `not_found`, `ambiguous`, `damaged`. */
   show(snapshot: string, path?: PathInput, options?: ShowBackupOptions): Promise<ShowBackupResult>;
+  /** Everything below a path, each folder before what lies in it; a shared lock is held until it ends or nobody takes any more. Throws the same. */
+  walk(snapshot: string, path?: PathInput, options?: ShowBackupOptions): AsyncIterable<ListedEntry>;
   /**
    * A file's content in order, each piece as it was saved; a shared lock is held until it ends or nobody takes any more.
    * Throws the same, and `conflict` for what is no file.

@@ -4,7 +4,7 @@ import type { Context } from "../../context.ts";
 import { usage, type Input } from "../../input.ts";
 import { renderListing } from "../../render/listing.ts";
 import { renderTable } from "../../render/table.ts";
-import { contentOutcome, splitTarget } from "../../shown.ts";
+import { contentOutcome, RECURSIVE, splitTarget, walkOutcome } from "../../shown.ts";
 import { FILTER_OPTIONS, readFilter, rowOf } from "./list.ts";
 import { openNamed, REPOSITORY_OPTIONS, repositoryOptions } from "./repository.ts";
 
@@ -19,11 +19,13 @@ export const command: CommandDefinition = {
   options: [
     ...REPOSITORY_OPTIONS,
     ...FILTER_OPTIONS.map((option) => ({ ...option, text: `latest: ${option.text}` })),
+    RECURSIVE,
     { flags: "--path-b64 <base64>", text: "the path, for a name that is not UTF-8" },
   ],
   examples: [
     { line: "cairn backup show latest -r /srv/backups", text: "what the snapshot is, and its top entries" },
     { line: "cairn backup show latest:src -r /srv/backups", text: "list a folder" },
+    { line: "cairn backup show -R latest -r /srv/backups", text: "list everything" },
     { line: "cairn backup show 1a2b3c4d:db.sql -r /srv/backups | psql", text: "one file's bytes, proven as they come" },
   ],
   run,
@@ -37,8 +39,13 @@ async function run(context: Context, input: Input): Promise<Outcome> {
   let isReadLater = false;
   try {
     const shown = await repository.show(snapshot, path, options);
-    if (shown.kind !== "file") return { data: shown, paged: true, text: async () => render(context, shown) };
     const { snapshot_id: id } = shown.snapshot;
+    if (input.flag("recursive")) {
+      isReadLater = true;
+      const entries = closing(repository, repository.walk(id, path, options));
+      return await walkOutcome(context, { shown, entries, head: async () => snapshotLines(context, shown) });
+    }
+    if (shown.kind !== "file") return { data: shown, paged: true, text: async () => render(context, shown) };
     const outcome = contentOutcome(context, shown, () => closing(repository, repository.read(id, path, options)));
     isReadLater = true;
     return outcome;
@@ -48,7 +55,7 @@ async function run(context: Context, input: Input): Promise<Outcome> {
 }
 
 /** The same pieces; the repository is closed when nobody takes any more. */
-async function* closing(repository: BackupRepository, content: AsyncIterable<Uint8Array>): AsyncGenerator<Uint8Array> {
+async function* closing<T>(repository: BackupRepository, content: AsyncIterable<T>): AsyncGenerator<T> {
   try {
     yield* content;
   } finally {
@@ -56,9 +63,11 @@ async function* closing(repository: BackupRepository, content: AsyncIterable<Uin
   }
 }
 
-async function render({ style }: Context, shown: ShowBackupResult): Promise<string> {
-  const lines = await renderListing(shown, style);
-  if (shown.path !== "") return lines.join("\n");
-  const row = await renderTable([rowOf(shown.snapshot, style, Date.now())], [3]);
-  return [...row, "", ...lines].join("\n");
+async function render(context: Context, shown: ShowBackupResult): Promise<string> {
+  return [...(await snapshotLines(context, shown)), ...(await renderListing(shown, context.style))].join("\n");
+}
+
+/** Of what is shown whole. */
+async function snapshotLines({ style }: Context, { path, snapshot }: ShowBackupResult): Promise<string[]> {
+  return path === "" ? [...(await renderTable([rowOf(snapshot, style, Date.now())], [3])), ""] : [];
 }
