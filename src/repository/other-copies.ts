@@ -119,25 +119,22 @@ export class OtherCopies {
 
   /**
    * True where other packs have something of what kept work from being done, or its trees, which is read from them now.
-   * `entries`: what the work reads; null: that is not known yet, and it may need all that was in the pack which the error names.
+   * `entries`: what the work reads, all of which is looked at, as each try again writes anew what it had not finished; null:
+   * that is not known yet, and it may need all that was in the pack which the error names.
    */
   async mends(error: unknown, entries: Uint32Array | null): Promise<boolean> {
     if (!(error instanceof CairnError) || error.code !== "damaged") return false;
     const pack = error.details?.["missing_pack"] ?? error.details?.["pack"];
-    if (typeof pack === "string") await this.seek(this.#entriesIn(pack, entries));
-    else if (entries !== null) await this.seek(entries);
+    if (entries !== null) await this.seek(entries);
+    else if (typeof pack === "string") await this.seek(this.#entriesIn(pack));
     return this.settle();
   }
 
-  *#entriesIn(pack: string, entries: Uint32Array | null): Generator<number> {
+  *#entriesIn(pack: string): Generator<number> {
     const { table } = this.#options.index;
-    const isThere = Array.from({ length: table.packCount }, (_, number) => objectIdOf(table.packId(number)) === pack);
-    const number = isThere.indexOf(true);
-    const count = entries?.length ?? table.count;
-    for (let at = 0; at < count; at++) {
-      const entry = entries?.[at] ?? at;
-      if (table.packOf[entry] === number) yield entry;
-    }
+    let number = 0;
+    while (number < table.packCount && objectIdOf(table.packId(number)) !== pack) number++;
+    for (let entry = 0; entry < table.count; entry++) if (table.packOf[entry] === number) yield entry;
   }
 
   /** The index has from now on what was found. Nobody else uses it meanwhile. True where it did not before. */
