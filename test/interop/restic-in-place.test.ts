@@ -5,7 +5,7 @@ import path from "node:path";
 import { describe, test } from "node:test";
 import { cairn, cairnOk } from "../fixtures/command.ts";
 import { assertFolder, type FolderState, readFolder } from "../fixtures/folder-state.ts";
-import { noRestic, resticRepository, restic, type TestRepository } from "../fixtures/repository.ts";
+import { noRestic, resticRepository, restic, runOn, type TestRepository } from "../fixtures/repository.ts";
 import { makeFirst, makeSecond, makeUnsaved } from "../fixtures/two-states.ts";
 import { assertNoLeftovers, clientOf, newFolder, resticCheck } from "../fixtures/work.ts";
 import { chosenPasses, killAt, oneOf, passesOf } from "../crash/rounds.ts";
@@ -168,6 +168,40 @@ describe("a snapshot that restic made", { skip: noRestic }, () => {
     const id = /"snapshot_id":"([0-9a-f]+)"/.exec(text)![1]!;
     const refused = cairn(["-C", other, "backup", "restore", id, "--in-place", ...at.place.options]);
     assert.match(`${refused.status} ${refused.stdout}`, /^7 .*is not of one folder.*--to/);
+  });
+
+  test("made of . is restored, and one of a relative name is refused with the reason", () => {
+    const at = scene();
+    const { folder, place } = at;
+    const from = (cwd: string, name: string): string => {
+      const text = runOn(place, "restic", ["backup", "--json", name], { cwd }).toString("utf8");
+      return /"snapshot_id":"([0-9a-f]+)"/.exec(text)![1]!;
+    };
+    fs.chmodSync(folder, 0o751);
+    const rights = fs.statSync(folder).mode;
+    const other = newFolder("from-within");
+    makeFirst(other);
+    const within = from(other, ".");
+    cairnOk(["save", folder]);
+    const run = (id: string, ...more: string[]): ReturnType<typeof cairn> =>
+      cairn(["-C", folder, "backup", "restore", id, ...more, "--in-place", ...place.options]);
+    cairnOk(["-C", folder, "backup", "restore", within, "--in-place", ...place.options, "same"]);
+    const planned = run(within, "--dry-run").data as { changes: Record<string, number> };
+    assert.ok(planned.changes["updated"]! > 0);
+    assert.deepEqual(
+      (run(within).data["left_out"] as { path: string }[]).map((each) => each.path),
+      ["was-file"],
+    );
+    assert.equal(fs.readFileSync(path.join(folder, "same/updated.txt"), "utf8"), "first\n");
+    assert.equal(fs.statSync(folder).mode, rights);
+    for (const name of [
+      "latest",
+      from(path.dirname(other), path.basename(other)),
+      from(other, "same/../../" + path.basename(other)),
+    ]) {
+      const refused = run(name, "--path", other);
+      assert.match(`${refused.status} ${refused.stdout}`, /^7 .*whether from-within\S* is \/.* itself or lies in it/);
+    }
   });
 
   test("and is restored by a process that is killed at any step leaves the old state or the new one", async () => {

@@ -10,6 +10,7 @@ import { receivePoint } from "../../workspace/receive.ts";
 import { neverPart } from "../../workspace/record-point.ts";
 import { recoverWorkspace } from "../../workspace/recovery.ts";
 import { rulesOf } from "../../workspace/restore.ts";
+import { rootOfFolder, rootOfPoint } from "../../workspace/root-changes.ts";
 import type { Workspace, WorkspaceCall } from "../../workspace/workspace.ts";
 import type { LeftOut, RestoreInPlaceOptions, RestoreInPlaceResult, RestoreResult } from "../contract.ts";
 import { restoreLocked } from "../restore.ts";
@@ -54,10 +55,15 @@ export async function restoreBackupInPlace(
   await recoverWorkspace(workspace, options);
   const call = callOf(options);
   const restoring = { ...options, restores: true };
+  const present = (): RootMetadata | null => {
+    const head = workspace.byId(workspace.state().head);
+    // Where it is gone, as it was saved last.
+    return rootOfFolder(workspace.root) ?? (head && rootOfPoint(head));
+  };
   const found = await lookingAtSnapshots(access, restoring, async (look) => {
     // Another folder's newest is hardly meant.
     const latestOf = options.latestOf ?? { paths: [workspace.root.toString("utf8")] };
-    const wanted = await wantedInPlace(access, look, { ...options, latestOf });
+    const wanted = await wantedInPlace(access, look, { ...options, latestOf, present });
     checkReceiptOf(options, { ...wanted, paths: wanted.chosen.paths });
     await requireUntouched(access, workspace.root, { wanted, signal: options.signal });
     if (options.dryRun === true) return { wanted, plan: await planInPlace(workspace, wanted, call) };
@@ -83,7 +89,7 @@ export async function restoreBackupInPlace(
       }),
     again: async () =>
       lookingAtSnapshots(access, restoring, async (look) => {
-        const wanted = await wantedInPlace(access, look, { ...options, snapshot: listed.id });
+        const wanted = await wantedInPlace(access, look, { ...options, snapshot: listed.id, present });
         return (await knownOrReceived(workspace, access, { wanted, look, options, call })).point;
       }),
     call,

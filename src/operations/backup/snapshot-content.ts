@@ -1,3 +1,5 @@
+import { directoryNode } from "../../engines/copy/snapshot-tree.ts";
+import type { RootMetadata } from "../../engines/engine.ts";
 import { CairnError, toCairnError } from "../../errors.ts";
 import { compareBytes } from "../../formats/bytes.ts";
 import { decodeManifest, type Manifest } from "../../formats/manifest.ts";
@@ -78,13 +80,33 @@ export async function savedEntry(
   return { root: tree, only: null, node: null };
 }
 
-/** The one folder, or file, that another program saved by its absolute path; null where its trees do not lead there. */
+/**
+ * The one folder, or file, that another program saved; null where that is none. By an absolute path its trees lead there, by
+ * `.` they are what lies in it, and nothing says what it was itself: `present`. By another relative name they begin with the
+ * end of the path, as those of a folder may in which there is nothing but another of that name: `refused`.
+ */
 export async function namedFolder(
   from: { reader: NearReader; index: BlobIndex },
   { tree, paths }: Pick<Snapshot, "tree" | "paths">,
+  present: () => RootMetadata | null,
 ): ReturnType<typeof savedEntry> {
-  const isAbsolute = paths.length === 1 && paths[0]!.startsWith("/");
-  return isAbsolute ? savedEntry(from, { tree, paths }, { byName: true }) : null;
+  const [path = ""] = paths;
+  if (paths.length !== 1 || !path.startsWith("/")) return null;
+  const parts = path.split("/").filter((part) => part !== "");
+  for (let at = 0; at < parts.length; at++) {
+    const found = await savedEntry(from, { tree, paths: [parts.slice(at).join("/")] }, { byName: true });
+    if (found === null) continue;
+    if (at === 0 || found.node === null) return found;
+    const name = parts.slice(at).join("/");
+    throw new CairnError(
+      "refused",
+      `the snapshot was made of a relative name, and nothing in it says whether ${name} is ${path} itself or lies in it`,
+      { hint: "restore it into a folder of its own with --to, and copy from there" },
+    );
+  }
+  const root = Buffer.from(tree, "hex");
+  const own = parts.length === 0 ? null : present();
+  return { root, only: null, node: own === null ? null : directoryNode(new Uint8Array(0), root, own) };
 }
 
 /** In a path of text nothing tells which bytes that are no UTF-8 were. */

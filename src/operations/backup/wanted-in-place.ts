@@ -1,4 +1,4 @@
-import type { ContentElsewhere } from "../../engines/engine.ts";
+import type { ContentElsewhere, RootMetadata } from "../../engines/engine.ts";
 import { CairnError } from "../../errors.ts";
 import type { TreeNode } from "../../formats/tree.ts";
 import type { ListedSnapshot } from "../../repository/repository.ts";
@@ -20,16 +20,16 @@ export interface WantedInPlace {
   keepPresent: boolean;
 }
 
-/** Finds it. `not_found`, `ambiguous`, `damaged`; `refused` for what no workspace can stand at. */
+/** Finds it. `present`: the folder that it is restored over. `not_found`, `ambiguous`, `damaged`; `refused` for what no workspace can stand at. */
 export async function wantedInPlace(
   access: RepositoryAccess,
   look: LookAtSnapshots,
-  options: RestoreInPlaceOptions & { snapshot: string },
+  { present, ...options }: RestoreInPlaceOptions & { snapshot: string; present: () => RootMetadata | null },
 ): Promise<WantedInPlace> {
   const listed = chosenSnapshot(look, options.snapshot, options.latestOf);
   const as = await snapshotContent(look, listed.snapshot);
   if (as.manifestDamage !== null) throw as.manifestDamage;
-  const content = as.manifest === null ? { ...as, ...(await namedFolder(look, listed.snapshot)) } : as;
+  const content = as.manifest === null ? { ...as, ...(await namedFolder(look, listed.snapshot, present)) } : as;
   const { node } = content;
   if (node === null)
     throw new CairnError("refused", `snapshot ${listed.id.slice(0, 8)} is not of one folder`, {
