@@ -25,6 +25,20 @@ test("a pattern counts from the folder when it begins with the folder's path, by
     assert.throws(() => givenPatterns(folder, [whole], undefined), { code: "usage" });
 });
 
+test("a pattern counts from the folder, and is warned of, when the folder has its first name and lies there too", (t) => {
+  const { own, folder } = scene(t);
+  const first = own.split("/")[1]!;
+  mkdirSync(join(folder.toString(), first));
+  const warnings: string[] = [];
+  const given = [`${folder.toString()}/cache`, folder.toString()];
+  assert.deepEqual(
+    givenPatterns(folder, given, (each) => warnings.push(each)),
+    given,
+  );
+  assert.match(warnings[0]!, /which has one; for what has that path on this machine: \.\/cache$/);
+  assert.match(warnings[1]!, /which has one$/);
+});
+
 test("other patterns stay as they are when they are of the folder or of nothing", (t) => {
   const { folder, own } = scene(t);
   const given = [

@@ -3,22 +3,25 @@ import { CairnError } from "../errors.ts";
 
 const MEANS_SOMETHING = /[*?[\\]/;
 
+type OnWarning = ((warning: string) => void) | undefined;
+
 /**
  * Patterns of an ignore file as people type them for a folder: one that begins with the folder's own path counts from there,
- * and so does what follows `./`. One that only leads to something elsewhere is warned of, as it hides nothing. `usage` for
- * the folder itself.
+ * and so does what follows `./`; where the folder has that path in it too, it is that, which is warned of. So is one that
+ * only leads to something elsewhere, as it hides nothing. `usage` for the folder itself.
  */
-export function givenPatterns(
-  folder: Buffer,
-  patterns: readonly string[],
-  onWarning: ((warning: string) => void) | undefined,
-): string[] {
+export function givenPatterns(folder: Buffer, patterns: readonly string[], onWarning: OnWarning): string[] {
   return patterns.map((pattern) => {
     const negation = pattern.startsWith("!") ? "!" : "";
     const typed = pattern.slice(negation.length);
     if (typed.startsWith("./")) return `${negation}${typed.slice(1)}`;
     if (!typed.startsWith("/")) return pattern;
     const below = belowFolder(folder, typed);
+    if (below !== null && isInside(folder, typed)) {
+      const form = /^\/*$/.test(below) ? "" : `; for what has that path on this machine: .${below}`;
+      onWarning?.(`${typed} counts from the folder that is saved, which has one${form}`);
+      return pattern;
+    }
     if (below === null) warnOfOther(folder, typed, onWarning);
     else if (/^\/*$/.test(below))
       throw new CairnError("usage", `${pattern} is the folder itself: nothing would be left to save`);
@@ -39,11 +42,21 @@ function belowFolder(folder: Buffer, pattern: string): string | null {
   }
 }
 
-function warnOfOther(folder: Buffer, pattern: string, onWarning: ((warning: string) => void) | undefined): void {
-  const first = pattern.split("/")[1] ?? "";
-  const isOther = !MEANS_SOMETHING.test(pattern) && first !== "" && isThere(pattern);
-  if (!isOther || isThere(Buffer.concat([folder, Buffer.from(`/${first}`)]))) return;
-  onWarning?.(`${pattern} counts from the folder that is saved, in which there is no ${first}: it leaves nothing out`);
+function warnOfOther(folder: Buffer, pattern: string, onWarning: OnWarning): void {
+  if (MEANS_SOMETHING.test(pattern) || firstOf(pattern) === "" || !isThere(pattern) || isInside(folder, pattern))
+    return;
+  onWarning?.(
+    `${pattern} counts from the folder that is saved, in which there is no ${firstOf(pattern)}: it leaves nothing out`,
+  );
+}
+
+function firstOf(pattern: string): string {
+  return pattern.split("/")[1] ?? "";
+}
+
+/** Whether the folder has something by the first name of a pattern. */
+function isInside(folder: Buffer, pattern: string): boolean {
+  return isThere(Buffer.concat([folder, Buffer.from(`/${firstOf(pattern)}`)]));
 }
 
 function isThere(path: string | Buffer): boolean {

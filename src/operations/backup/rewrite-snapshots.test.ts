@@ -124,6 +124,20 @@ test("a whole path, as lists print it, is taken out when nothing fits it from wh
   );
 });
 
+test("a pattern is refused when it fits one thing from what was saved, and another as a whole path", async (t) => {
+  const scene = await backupScene(t, "local");
+  const { client, repository, folder, write } = scene;
+  const again = join(folder, folder);
+  mkdirSync(again, { recursive: true });
+  write(`${folder.slice(1)}/cache`, "in it\n");
+  write("cache", "of it\n");
+  await client.createBackup(repository, { save: true });
+  await assert.rejects(repository.rewrite({ exclude: [`${folder}/cache`], forget: true }), hasCode("usage"));
+  assert.equal((await idsOf(repository)).length, 1);
+  const { rewritten } = await repository.rewrite({ exclude: ["cache"], dryRun: true });
+  assert.equal(rewritten[0]!.taken_out.length, 2);
+});
+
 test("a pattern is refused when everything fits it, or what was saved", async (t) => {
   const scene = await backupScene(t, "local");
   const { client, repository, folder } = scene;

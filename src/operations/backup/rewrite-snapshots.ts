@@ -83,15 +83,26 @@ function takesOutOf(exclude: readonly PathPattern[]): TakesOut {
     const pattern = fitting(given);
     const text = typeof given === "string" ? given : given.pattern;
     if (pattern.fits("/")) throw everything(`everything fits ${JSON.stringify(text)}`);
-    return pattern;
+    return { ...pattern, text, met: { below: false, whole: false } };
   });
   if (patterns.length === 0) throw new CairnError("usage", "what is to be taken out?", { hint: "--exclude PATTERN" });
   return {
-    fits: (path) => patterns.some(({ fits }) => fits(path)),
-    fitsWhole: (path) => patterns.some(({ fitsWhole }) => fitsWhole(path)),
+    fits: (path) => patterns.some(({ fits, met }) => fits(path) && (met.below = true)),
+    fitsWhole: (path) => patterns.some(({ fitsWhole, met }) => fitsWhole(path) && (met.whole = true)),
     requireNot(path) {
       if (!patterns.some(({ fitsWhole }) => fitsWhole(path))) return;
       throw everything(`${printablePath(Buffer.from(path, "latin1"))} is what was saved, or above it`);
+    },
+    requireOneWay() {
+      const both = patterns.find(({ met }) => met.below && met.whole);
+      if (both === undefined) return;
+      throw new CairnError(
+        "usage",
+        `${JSON.stringify(both.text)} fits one thing from what was saved, and another as a whole path`,
+        {
+          hint: "leave the slash before it out: then it is the end of a path",
+        },
+      );
     },
   };
 }

@@ -45,6 +45,8 @@ export interface Rewriting {
 export interface TakesOut extends Fitting {
   /** Throws where a folder that was saved would go, or one above it. */
   requireNot(path: string): void;
+  /** Throws where one pattern has met something either way: only one of them can be meant. */
+  requireOneWay(): void;
 }
 
 /** A snapshot of which something goes. */
@@ -158,6 +160,7 @@ export class SnapshotRewriter {
       if (mended.lost.length > 0) broken.push({ listed, mended });
       await this.#blobs?.settle();
     }
+    rewriting.takesOut?.requireOneWay();
     await this.#requireLost(new Set([...this.#menders.values()].flatMap(({ missing }) => [...missing])));
     return broken;
   }
