@@ -1,3 +1,4 @@
+import { toCairnError } from "../errors.ts";
 import { objectIdOf } from "../ids.ts";
 import type { BlobIndex } from "./blob-index.ts";
 import { type BlobPlace, BlobReader } from "./blob-reader.ts";
@@ -102,7 +103,14 @@ export class NearReader {
     if (near.has(own)) return;
     // What is wrong with another pack is told to who reads it.
     await near.fetch([own, ...this.#ahead(own.pack, next)], { signal, lenient: true });
-    await near.fetch([own], { signal });
+    try {
+      await near.fetch([own], { signal });
+    } catch (error) {
+      const known = toCairnError(error);
+      // The pack may be cut behind it.
+      if (known.code !== "damaged" || known.details?.["missing_pack"] !== undefined) throw known;
+      await near.fetch([{ pack: own.pack, offset: place.offset, length: place.length }], { signal });
+    }
   }
 
   /** Those of the packs that are not here, each once. */

@@ -226,8 +226,10 @@ export class OtherCopies {
     try {
       // The neighbours of a tree follow.
       const end = type === "tree" ? (this.#places?.endOf(name) ?? 0) : 0;
-      const range = end < offset + length ? { offset, length } : { offset: 0, length: end };
-      await near.fetch([{ pack: name, ...range }], { signal });
+      const around = end < offset + length ? null : { pack: name, offset: 0, length: end };
+      if (around !== null) await near.fetch([around], { signal, lenient: true });
+      // Also where the pack is cut behind it.
+      if (around === null || !near.has(around)) await near.fetch([{ pack: name, offset, length }], { signal });
       return this.#reader.read({ pack, offset, length, uncompressedLength, id: index.idOf(entry) });
     } catch (error) {
       const known = toCairnError(error);

@@ -1,6 +1,15 @@
 import assert from "node:assert/strict";
 import { randomBytes } from "node:crypto";
-import { chmodSync, existsSync, readFileSync, renameSync, statSync, symlinkSync, writeFileSync } from "node:fs";
+import {
+  chmodSync,
+  existsSync,
+  readFileSync,
+  renameSync,
+  statSync,
+  symlinkSync,
+  truncateSync,
+  writeFileSync,
+} from "node:fs";
 import { basename, join } from "node:path";
 import { test } from "node:test";
 import { walkDigests } from "../../engines/testing-walk.ts";
@@ -8,6 +17,7 @@ import { CairnError } from "../../errors.ts";
 import { objectIdOf } from "../../ids.ts";
 import { BlobIndex } from "../../repository/blob-index.ts";
 import { OtherCopies } from "../../repository/other-copies.ts";
+import { loadPackHeader } from "../../repository/repair.ts";
 import { resticCheck } from "../../repository/test-archive.ts";
 import type { OpenedRepository } from "./opened-repository.ts";
 import { backupScene, type BackupScene, opened, spoil, storedTwice } from "./testing-far.ts";
@@ -177,9 +187,10 @@ test("all that is damaged of what is needed is found at once when one pack of it
     writeFileSync(join(folder, `random-${n}`), randomBytes(50_000));
     await client.createBackup(at.repository, { save: true });
   }
-  await storedTwice(at);
   const { access } = at.repository as OpenedRepository;
+  // Of the first time: which of two packs is chosen is by the names of index files.
   const index = await BlobIndex.load(access.repository, null);
+  await storedTwice(at);
   const { table } = index;
   const all = Uint32Array.from({ length: index.count }, (_, entry) => entry);
   const large = all.filter((entry) => table.lengthOf[entry]! > 50_000);
@@ -200,3 +211,38 @@ test("all that is damaged of what is needed is found at once when one pack of it
   assert.equal(await copies.mends(new CairnError("damaged", "as it was met", { details: { pack } }), all), true);
   assert.deepEqual([...copies.found.keys()].toSorted(), [...large].toSorted());
 });
+
+for (const scheme of ["local", "far"] as const)
+  test(`a tree is read from a pack of a ${scheme} repository that is cut behind it when its other copy is damaged`, async (t) => {
+    const at = await backupScene(t, scheme);
+    const sets = await storedTwice(at);
+    const { access } = at.repository as OpenedRepository;
+    const index = await BlobIndex.load(access.repository, null);
+    const trees = Array.from({ length: index.count }, (_, entry) => index.place(entry)).filter(
+      ({ type }) => type === "tree",
+    );
+    const [first] = trees.toSorted((a, b) => a.offset - b.offset);
+    const fileOf = (name: string): string => join(at.place, "data", name.slice(0, 2), name);
+    const cut = objectIdOf(first!.pack);
+    const others = sets
+      .flat()
+      .map((file) => basename(file))
+      .filter((name) => name !== cut);
+    const [id] = Array.from({ length: index.count }, (_, entry) => entry)
+      .filter((entry) => index.place(entry).offset === first!.offset && index.place(entry).type === "tree")
+      .map((entry) => index.idOf(entry));
+    for (const name of others) {
+      const file = fileOf(name);
+      const header = await loadPackHeader(access.repository, name, statSync(file).size);
+      const blob = header.find((each) => Buffer.compare(each.id, id!) === 0);
+      if (blob === undefined) continue;
+      const bytes = readFileSync(file);
+      bytes[blob.offset + 20]! ^= 1;
+      chmodSync(file, 0o600);
+      writeFileSync(file, bytes);
+    }
+    chmodSync(fileOf(cut), 0o600);
+    truncateSync(fileOf(cut), first!.offset + first!.length + 5);
+    const restored = await at.repository.restore("latest", join(at.root, "back"));
+    assert.deepEqual([restored.left_out, restored.proof === null], [[], false]);
+  });
