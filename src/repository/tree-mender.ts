@@ -26,22 +26,31 @@ export interface MendedTree {
   readonly lost: readonly LostEntry[];
 }
 
+/** Entries that are to go though they are whole, by their paths from the topmost tree, in latin1. */
+export interface TakenEntries {
+  fits(path: string): boolean;
+  /** Whether the same goes of what is in a tree wherever that lies; of the tree at this path. */
+  isAnywhere(at: string): boolean;
+}
+
 export interface TreeMenderOptions {
   readonly index: BlobIndex;
   readonly readTree: ReadTree;
   /** Each new tree, trees below it first; one may come again. */
   onTree(id: Uint8Array, bytes: Uint8Array): void;
-  /** Whether an entry is to go though it is whole, by its path from the topmost tree, in latin1. */
-  readonly takesOut?: ((path: string) => boolean) | undefined;
+  readonly takesOut?: TakenEntries | undefined;
   readonly signal?: AbortSignal | undefined;
 }
 
+/** So many are remembered; further ones are worth reading some trees again. */
+const MOST_PLACES = 200_000;
 const NOTHING: readonly LostEntry[] = [];
 const ITSELF = new Uint8Array(0);
 
 /**
  * Writes trees anew without the entries of which the index lacks something, and without those that are to go. An entry goes as a whole: part of a file would
- * be another file. What is sound keeps its id. Every tree is read once, however many snapshots share it.
+ * be another file. What is sound keeps its id. Every tree is read once, however many snapshots share it; where it matters
+ * where it lies, once for each place, as far as those are remembered.
  */
 export class TreeMender {
   readonly #options: TreeMenderOptions;
@@ -49,8 +58,8 @@ export class TreeMender {
   /** Trees that are sound with all below them. */
   readonly #sound: EntrySet;
   readonly #mended = new Map<number, MendedTree>();
-  /** Where it matters where a tree lies: by its path too. */
-  readonly #mendedAt = new Map<string, MendedTree>();
+  /** Where it matters where a tree lies: by its path too. Null: nothing of it goes. */
+  readonly #mendedAt = new Map<string, MendedTree | null>();
   /** Ids of blobs that the index does not know. */
   readonly missing = new Set<ObjectId>();
 
@@ -71,18 +80,24 @@ export class TreeMender {
       this.missing.add(objectIdOf(tree));
       return lostTree("its tree is lost");
     }
-    const known = this.#known({ tree, entry, at });
-    if (known !== undefined) return known;
+    const isAnywhere = this.#options.takesOut?.isAnywhere(at) ?? true;
+    const known = isAnywhere
+      ? this.#sound.has(entry)
+        ? null
+        : this.#mended.get(entry)
+      : this.#mendedAt.get(`${entry} ${at}`);
+    if (known !== undefined) return known ?? { tree, lost: NOTHING };
     const mended = await this.#mendEntries(tree, entry, at);
-    if (this.#options.takesOut !== undefined) this.#mendedAt.set(`${entry} ${at}`, mended);
-    else if (mended.lost.length === 0) this.#sound.add(entry);
+    const isWhole = mended.lost.length === 0;
+    if (!isAnywhere) this.#remember(`${entry} ${at}`, isWhole ? null : mended);
+    else if (isWhole) this.#sound.add(entry);
     else this.#mended.set(entry, mended);
     return mended;
   }
 
-  #known({ tree, entry, at }: { tree: Uint8Array; entry: number; at: string }): MendedTree | undefined {
-    if (this.#options.takesOut !== undefined) return this.#mendedAt.get(`${entry} ${at}`);
-    return this.#sound.has(entry) ? { tree, lost: NOTHING } : this.#mended.get(entry);
+  #remember(place: string, mended: MendedTree | null): void {
+    if (this.#mendedAt.size === MOST_PLACES) this.#mendedAt.clear();
+    this.#mendedAt.set(place, mended);
   }
 
   async #mendEntries(tree: Uint8Array, entry: number, at: string): Promise<MendedTree> {
@@ -92,7 +107,7 @@ export class TreeMender {
     const lost: LostEntry[] = [];
     for (const node of nodes) {
       const path = at === "" ? latin1(node.name) : `${at}/${latin1(node.name)}`;
-      if (this.#options.takesOut?.(path) === true) {
+      if (this.#options.takesOut?.fits(path) === true) {
         const kind = node.subtree === undefined ? "file" : "directory";
         lost.push({ path: Uint8Array.from(node.name), kind, detail: TAKEN_OUT, isTakenOut: true });
         continue;

@@ -175,7 +175,9 @@ describe("stopping a call", () => {
     for (const [name, call] of Object.entries(calls)) {
       await stopOften(name, call, async () => {
         assert.deepEqual(here(), [], `${name}: nothing is left beside what was made`);
-        assert.deepEqual(fs.readdirSync(path.join(client.controlDirectory, "partial")), [], name);
+        const partial = path.join(client.controlDirectory, "partial");
+        // The first may be stopped before it is made.
+        assert.deepEqual(fs.existsSync(partial) ? fs.readdirSync(partial) : [], [], name);
       });
     }
     const views = path.join(client.controlDirectory, "views");

@@ -87,6 +87,8 @@ export interface Fitting {
   fits: Fits;
   /** Whether a path fits as a whole, from the topmost tree on, likewise: only patterns that begin with a slash say so. */
   fitsWhole: Fits;
+  /** Whether nothing but a path's last name counts. */
+  isName: boolean;
 }
 
 /** Throws `usage`. */
@@ -97,7 +99,8 @@ export function fitting(given: PathPattern): Fitting {
       hint: "for a name that begins with it: \\!",
     });
   const fits = pathMatcher(pattern, ignoreCase);
-  return { fits, fitsWhole: pattern.startsWith("/") ? fits : () => false };
+  const isName = !normalize(pattern).replace(/\/$/, "").includes("/");
+  return { fits, fitsWhole: pattern.startsWith("/") ? fits : () => false, isName };
 }
 
 interface ChoosingBy {

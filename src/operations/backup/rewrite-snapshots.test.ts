@@ -1,5 +1,5 @@
 import assert from "node:assert/strict";
-import { linkSync, mkdirSync, readdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
+import { linkSync, mkdirSync, readdirSync, readFileSync, rmSync, utimesSync, writeFileSync } from "node:fs";
 import { basename, dirname, join } from "node:path";
 import { describe, test } from "node:test";
 import { walkDigests } from "../../engines/testing-walk.ts";
@@ -122,6 +122,32 @@ test("a whole path, as lists print it, is taken out when nothing fits it from wh
     rewritten[0]!.taken_out.map(({ path }) => `/${path}`),
     [`${folder}/deep/b.txt`],
   );
+});
+
+test("a tree that lies in two places loses only what the pattern says of each", async (t) => {
+  const scene = await backupScene(t, "local");
+  const { client, repository, folder, root } = scene;
+  for (const name of ["one", "two", "one/two"]) {
+    mkdirSync(join(folder, name, "same"), { recursive: true });
+    writeFileSync(join(folder, name, "same/x.key"), "k");
+    utimesSync(join(folder, name, "same/x.key"), 1, 1);
+  }
+  const { snapshot } = await client.createBackup(repository, { save: true });
+  const takenOut = async (pattern: string): Promise<string[]> => {
+    const { rewritten } = await repository.rewrite({
+      snapshots: [snapshot!.snapshot_id],
+      exclude: [pattern],
+      dryRun: true,
+    });
+    return rewritten.flatMap(({ taken_out: out }) => out.map(({ path }) => path.slice(folder.length)));
+  };
+  assert.deepEqual(await takenOut("*.key"), ["one/same/x.key", "one/two/same/x.key", "two/same/x.key"]);
+  assert.deepEqual(await takenOut("two/same/x.key"), ["one/two/same/x.key", "two/same/x.key"]);
+  assert.deepEqual(await takenOut("/one/same"), ["one/same"]);
+  const { rewritten } = await repository.rewrite({ exclude: ["/two/same"] });
+  await repository.restore(rewritten[0]!.new_id!, join(root, "back"));
+  assert.deepEqual(readdirSync(join(root, "back/two")), []);
+  assert.deepEqual(readdirSync(join(root, "back/one/two/same")), ["x.key"]);
 });
 
 test("a pattern is refused when it fits one thing from what was saved, and another as a whole path", async (t) => {

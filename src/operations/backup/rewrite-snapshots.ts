@@ -87,6 +87,7 @@ function takesOutOf(exclude: readonly PathPattern[]): TakesOut {
   });
   if (patterns.length === 0) throw new CairnError("usage", "what is to be taken out?", { hint: "--exclude PATTERN" });
   return {
+    isName: patterns.every(({ isName }) => isName),
     fits: (path) => patterns.some(({ fits, met }) => fits(path) && (met.below = true)),
     fitsWhole: (path) => patterns.some(({ fitsWhole, met }) => fitsWhole(path) && (met.whole = true)),
     requireNot(path) {

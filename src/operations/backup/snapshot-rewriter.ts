@@ -19,7 +19,7 @@ import { removeSnapshots } from "../../repository/remove.ts";
 import { loadPackHeader } from "../../repository/repair.ts";
 import type { ListedSnapshot } from "../../repository/repository.ts";
 import { packSizes } from "../../repository/storage/storage.ts";
-import { type LostEntry, type MendedTree, TreeMender } from "../../repository/tree-mender.ts";
+import { type LostEntry, type MendedTree, type TakenEntries, TreeMender } from "../../repository/tree-mender.ts";
 import type { CallOptions, SnapshotChoice, UnreadableSnapshot } from "../contract.ts";
 import type { Fitting } from "./chosen-paths.ts";
 import { changedSnapshots } from "./list.ts";
@@ -372,14 +372,20 @@ function depthOf({ paths }: Pick<Snapshot, "paths">): number {
 }
 
 /** The same of paths from the topmost tree; one that fits as a whole, as lists print it, fits too. */
-function belowDepth({ fits, fitsWhole, requireNot }: TakesOut, depth: number | null): (path: string) => boolean {
-  if (depth === null) return (path) => fits(`/${path}`);
-  return (path) => {
-    const parts = path.split("/");
-    if (parts[0] === ".cairn") return false;
-    if (parts.length > depth) return fits(`/${parts.slice(depth).join("/")}`) || fitsWhole(`/${path}`);
-    requireNot(`/${path}`);
-    return false;
+function belowDepth({ fits, fitsWhole, isName, requireNot }: TakesOut, depth: number | null): TakenEntries {
+  if (depth === null) return { fits: (path) => fits(`/${path}`), isAnywhere: () => isName };
+  return {
+    fits(path) {
+      const parts = path.split("/");
+      if (parts[0] === ".cairn") return false;
+      if (parts.length > depth) return fits(`/${parts.slice(depth).join("/")}`) || fitsWhole(`/${path}`);
+      requireNot(`/${path}`);
+      return false;
+    },
+    isAnywhere(at) {
+      const parts = at === "" ? [] : at.split("/");
+      return isName && parts.length >= depth && parts[0] !== ".cairn";
+    },
   };
 }
 
