@@ -11,16 +11,15 @@ import type { Repository } from "./repository.ts";
 /** A needed blob that a pack holds, beside the one that the index had it in. */
 export interface Duplicate {
   readonly entry: number;
-  /** Names of both. */
+  /** Its name. */
   readonly pack: string;
-  readonly was: string;
+  /** Number of that one in the index: names of their own would take more than all else. */
+  readonly was: number;
 }
 
 export interface KeptCopiesOptions {
   index: BlobIndex;
   duplicates: readonly Duplicate[];
-  /** Packs of which all is needed. */
-  whole: ReadonlySet<string>;
   /** See `SweepOptions`. */
   work: WorkDirectory | undefined;
   signal: AbortSignal | undefined;
@@ -28,8 +27,7 @@ export interface KeptCopiesOptions {
 
 /**
  * Proves what stays of blobs that are stored more than once, before others of their copies go: what an index lists may be
- * damaged, and the copy that goes may be the only sound one. Only where packs are far away is it taken for sound in one
- * that is needed whole while the other is not: a sweep that was put off has written it from what it had proven.
+ * damaged, and the copy that goes may be the only sound one.
  */
 export class KeptCopies {
   /** Names of packs with copies of blobs of which none is sound. */
@@ -50,7 +48,7 @@ export class KeptCopies {
    */
   async change(going: ReadonlySet<string>, copied: ReadonlySet<string>): Promise<boolean> {
     const entries = this.#toProve(going, copied);
-    if (entries.size === 0) return false;
+    if (entries.length === 0) return false;
     const { storage } = this.#repository;
     const { index, duplicates, work, signal } = this.#options;
     if (storage.localPath === undefined && work === undefined)
@@ -64,22 +62,26 @@ export class KeptCopies {
     }
     for (const entry of entries) this.#proven.add(entry);
     const before = this.unsound.size;
-    for (const { entry, pack, was } of duplicates)
-      if (copies.unsound.has(entry)) for (const name of [pack, was]) this.unsound.add(name);
+    for (const { entry, pack, was } of duplicates) {
+      if (!copies.unsound.has(entry)) continue;
+      this.unsound.add(pack);
+      this.unsound.add(objectIdOf(index.table.packId(was)));
+    }
     return copies.settle() || this.unsound.size > before;
   }
 
-  #toProve(going: ReadonlySet<string>, copied: ReadonlySet<string>): Set<number> {
-    const { duplicates, index, whole } = this.#options;
+  #toProve(going: ReadonlySet<string>, copied: ReadonlySet<string>): number[] {
+    const { duplicates, index } = this.#options;
     const { table } = index;
     const names = Array.from({ length: table.packCount }, (_, pack) => objectIdOf(table.packId(pack)));
-    const isFar = this.#repository.storage.localPath === undefined;
-    const entries = new Set<number>();
+    const seen = new EntrySet(index.count);
+    const entries: number[] = [];
     for (const { entry, pack, was } of duplicates) {
       const kept = names[table.packOf[entry]!]!;
-      if (copied.has(kept) || this.#proven.has(entry)) continue;
-      const isTrusted = (name: string): boolean => isFar && whole.has(kept) && !whole.has(name);
-      if ([pack, was].some((name) => name !== kept && going.has(name) && !isTrusted(name))) entries.add(entry);
+      if (copied.has(kept) || this.#proven.has(entry) || seen.has(entry)) continue;
+      if (![pack, names[was]!].some((name) => name !== kept && going.has(name))) continue;
+      seen.add(entry);
+      entries.push(entry);
     }
     return entries;
   }

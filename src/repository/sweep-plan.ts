@@ -149,9 +149,9 @@ export async function planSweep(repository: Repository, options: SweepOptions): 
   requireComplete(live, options);
   const stored = await packSizes(repository.storage);
   const { packs, duplicates, unindexed } = await readFacts(repository, { index, live, stored, signal: options.signal });
-  const whole = settleDuplicates(index, packs, duplicates);
+  settleDuplicates(index, packs, duplicates);
   const { work, signal } = options;
-  const kept = new KeptCopies(repository, { index, duplicates, whole, work, signal });
+  const kept = new KeptCopies(repository, { index, duplicates, work, signal });
   for (;;) {
     countLive(index, live, packs);
     const plan = decide(options, { index, live, packs, unindexed, unsound: kept.unsound });
@@ -218,20 +218,19 @@ function addBlobs(
     if (entry < 0 || !to.live.has(entry)) continue;
     facts.liveBytes += blob.length;
     if (isPlacedAt(to.index, entry, pack.id, blob)) continue;
-    const was = objectIdOf(to.index.place(entry).pack);
-    to.duplicates.push({ entry, pack: facts.name, was, id: pack.id, blob });
+    to.duplicates.push({ entry, pack: facts.name, was: to.index.table.packOf[entry]!, id: pack.id, blob });
   }
 }
 
 /**
  * A pack that is wanted whole keeps its copies, so that a run that was interrupted after its new packs
- * were indexed is finished by the next one instead of copying again. Returns the names of those that are.
+ * were indexed is finished by the next one instead of copying again.
  */
 function settleDuplicates(
   index: BlobIndex,
   packs: Map<string, PackFacts>,
   duplicates: readonly DuplicateThere[],
-): ReadonlySet<string> {
+): void {
   const whole = namesOf(
     [...packs.values()].filter(({ isShort, liveBytes, blobBytes }) => !isShort && liveBytes === blobBytes),
   );
@@ -241,7 +240,6 @@ function settleDuplicates(
     if (whole.has(pack) && !whole.has(name)) index.relocate(entry, { ...blob, pack: id });
     else if (current?.isShort === true && !packs.get(pack)!.isShort) index.relocate(entry, { ...blob, pack: id });
   }
-  return whole;
 }
 
 /** Live bytes again, each blob now counted once, where it is read from. */

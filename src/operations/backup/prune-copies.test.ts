@@ -1,6 +1,6 @@
 import assert from "node:assert/strict";
 import { randomBytes } from "node:crypto";
-import { existsSync, statSync, writeFileSync } from "node:fs";
+import { existsSync, mkdirSync, readdirSync, renameSync, rmSync, statSync, writeFileSync } from "node:fs";
 import { basename, join } from "node:path";
 import { test } from "node:test";
 import { walkDigests } from "../../engines/testing-walk.ts";
@@ -39,4 +39,31 @@ for (const scheme of ["local", "far"] as const) {
 
 function largest(files: readonly string[]): string {
   return files.toSorted((a, b) => statSync(a).size - statSync(b).size).at(-1)!;
+}
+
+for (const scheme of ["local", "far"] as const)
+  test(`a prune of a ${scheme} repository keeps the sound copy when the damaged one lies in a pack of which all is needed`, async (t) => {
+    const { client, repository, place, root, folder } = await backupScene(t, scheme);
+    const at = (name: string): string => join(folder, name);
+    writeFileSync(at("stays"), randomBytes(300_000));
+    writeFileSync(at("goes"), randomBytes(300_000));
+    const { snapshot } = await client.createBackup(repository, { save: true });
+    const before = packsIn(place);
+    const [index, aside] = [join(place, "index"), join(root, "aside")];
+    renameSync(index, aside);
+    mkdirSync(index);
+    rmSync(process.env["XDG_CACHE_HOME"]!, { recursive: true });
+    rmSync(at("goes"));
+    await client.createBackup(repository, { save: true });
+    for (const name of readdirSync(aside)) renameSync(join(aside, name), join(index, name));
+    await repository.forget({ snapshots: [snapshot!.snapshot_id] });
+    spoil([largest(packsIn(place).filter((file) => !before.includes(file)))], "all blobs");
+    await repository.prune({ maxUnused: 0 });
+    const restored = await repository.restore("latest", join(root, "to"));
+    assert.deepEqual([restored.left_out, restored.proof?.state_digest], [[], walkDigests(folder).state]);
+  });
+
+function packsIn(place: string): string[] {
+  const entries = readdirSync(join(place, "data"), { recursive: true, withFileTypes: true });
+  return entries.filter((entry) => entry.isFile()).map(({ parentPath, name }) => join(parentPath, name));
 }
