@@ -10,7 +10,7 @@ import { newFolder } from "../fixtures/work.ts";
 test("a check by restoring that is killed leaves a folder that the next one removes", async () => {
   const folder = newFolder("checked");
   makeFirst(folder);
-  const place = await newRepository("checked");
+  const place = await newRepository("checked-by-restoring");
   backup(place, "create", "--save", "-C", folder);
   const scratch = newFolder("scratch");
   const args = ["backup", "verify", "--quick", "--restore-check", "--scratch", scratch, ...place.options];

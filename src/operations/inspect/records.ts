@@ -110,6 +110,8 @@ export function inspectPlain(name: string, bytes: Uint8Array): Inspected | null 
   }
   if (name === "holds-trees" && bytes.length === 0) return { format: "held-trees-mark", version: null, content: {} };
   if (name === "spare") return { format: "spare-room", version: null, content: { bytes: bytes.length } };
+  if (name === "CACHEDIR.TAG")
+    return { format: "cachedir-tag", version: null, content: { note: "what lies beside it is a cache" } };
   if (name === "known-trees.json") return { format: "known-trees", version: null, content: jsonObject(bytes) ?? {} };
   const receipt = receiptOf(bytes);
   if (receipt !== null) return receipt;
