@@ -12,7 +12,7 @@ test(
   async (t) => {
     const user = installForOrdinaryUser();
     t.after(() => user.remove());
-    const { seeds, steps: count } = walksOf({ seeds: [1, 2], steps: 25 });
+    const { seeds, steps: count } = walksOf({ seeds: [1, 2], steps: 16 });
     const all: Taken = new Map();
     for (const seed of seeds) {
       const folder = newFolder("theirs");

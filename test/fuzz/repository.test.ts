@@ -12,7 +12,7 @@ test(
   "a repository that Cairn and restic use by turns gives every snapshot back after any walk of random steps",
   { skip: noRestic },
   async (t) => {
-    const { seeds, steps: count } = walksOf({ seeds: [1, 2], steps: 25 });
+    const { seeds, steps: count } = walksOf({ seeds: [1, 2], steps: 14 });
     const all: Taken = new Map();
     for (const seed of seeds) {
       const world = await RepositoryWorld.make(new Chance(seed));

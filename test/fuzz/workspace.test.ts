@@ -28,7 +28,7 @@ for (const [kind, engines, seeds] of [
 ] as const) {
   test(`a workspace on ${kind} is what it must be after any walk of random steps`, { skip: noGit }, async (t) => {
     const volume = loopFileSystem(t, kind, { size: ROOM, room: DISK });
-    if (volume !== null) await walkAll(t, { kind, engines, base: volume.root, ...walksOf({ seeds, steps: 40 }) });
+    if (volume !== null) await walkAll(t, { kind, engines, base: volume.root, ...walksOf({ seeds, steps: 30 }) });
   });
 }
 
