@@ -1,9 +1,7 @@
-import { join } from "node:path";
-import { CairnError } from "../errors.ts";
 import { objectIdOf } from "../ids.ts";
 import type { BlobIndex } from "./blob-index.ts";
 import { EntrySet } from "./entry-set.ts";
-import { NearPacks } from "./near-packs.ts";
+import { nearPacksIn } from "./near-packs.ts";
 import { OtherCopies } from "./other-copies.ts";
 import type { WorkDirectory } from "./pack-copy.ts";
 import type { Repository } from "./repository.ts";
@@ -49,11 +47,8 @@ export class KeptCopies {
   async change(going: ReadonlySet<string>, copied: ReadonlySet<string>): Promise<boolean> {
     const entries = this.#toProve(going, copied);
     if (entries.length === 0) return false;
-    const { storage } = this.#repository;
     const { index, duplicates, work, signal } = this.#options;
-    if (storage.localPath === undefined && work === undefined)
-      throw new CairnError("internal", "a far repository's copies are proven in a work directory");
-    const near = new NearPacks(storage, storage.localPath === undefined ? join(work!(), "kept") : "");
+    const near = nearPacksIn(this.#repository.storage, work, "kept");
     const copies = new OtherCopies({ repository: this.#repository, index, near, signal, drops: true });
     try {
       await copies.seek(entries);

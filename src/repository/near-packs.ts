@@ -215,6 +215,14 @@ export class NearPacks {
   }
 }
 
+/** A storage's packs, those of a far one in a folder of this name of a work directory, which is only made for them. */
+export function nearPacksIn(storage: Storage, work: (() => string) | undefined, name: string): NearPacks {
+  if (storage.localPath !== undefined) return new NearPacks(storage, "");
+  if (work === undefined)
+    throw new CairnError("internal", "a far repository's packs are brought into a work directory");
+  return new NearPacks(storage, join(work(), name));
+}
+
 /** Adds a range to a list of ranges that neither touch nor overlap. */
 function addRange(ranges: ByteRange[], added: ByteRange): void {
   let { offset, length } = added;

@@ -3,7 +3,7 @@ import { objectIdOf } from "../ids.ts";
 import { type BlobIndex, type BlobPlaceOf, DATA_BLOB, isPlacedAt, TREE_BLOB } from "./blob-index.ts";
 import { type BlobPlace, BlobReader } from "./blob-reader.ts";
 import { eachIndexFile, type IndexedPack } from "./index-set.ts";
-import { tellsOfDamage } from "./live.ts";
+import { type ReadTree, tellsOfDamage } from "./live.ts";
 import type { NearPacks, WantedRange } from "./near-packs.ts";
 import type { Repository } from "./repository.ts";
 import { addWanted } from "./transfer.ts";
@@ -72,6 +72,19 @@ export class OtherCopies {
       if (plain !== null) return plain;
     }
     throw error;
+  }
+
+  /** A reader of trees that reads copies of those that another one cannot read. */
+  reading(readTree: ReadTree): ReadTree {
+    return (place, next) => {
+      const elsewhere = async (error: unknown): Promise<Uint8Array> => this.read(place, error);
+      try {
+        const read = readTree(this.placeOf(place), next);
+        return read instanceof Uint8Array ? read : read.catch(elsewhere);
+      } catch (error) {
+        return elsewhere(error);
+      }
+    };
   }
 
   /** Where a blob is read from by now: where it was found, or the same place. Throws for a pack that is known to be missing. */

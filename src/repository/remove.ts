@@ -9,13 +9,12 @@ import { newPacer } from "../pacer.ts";
 import { BlobIndex, isPlacedAt } from "./blob-index.ts";
 import { EntrySet } from "./entry-set.ts";
 import { IndexFileWriter, loadIndexFile, type IndexedPack } from "./index-set.ts";
-import { requireComplete } from "./live.ts";
 import { acquireLock, withLock, type LockCall, type RepositoryLock } from "./locks.ts";
 import { copyingPacks } from "./pack-copy.ts";
 import type { FinishedPack } from "./pack-writer.ts";
 import type { Repository } from "./repository.ts";
 import { packSizes, STALE_TEMPORARY_MS } from "./storage/storage.ts";
-import { type CrowdedPacks, planSweep, rootsOf, type SweepOptions, type SweepPlan } from "./sweep-plan.ts";
+import { type CrowdedPacks, markAll, planSweep, rootsOf, type SweepOptions, type SweepPlan } from "./sweep-plan.ts";
 import { findUnindexed } from "./unindexed-packs.ts";
 
 export type { CrowdedPacks, PackFacts, SweepOptions, SweepPlan } from "./sweep-plan.ts";
@@ -322,8 +321,7 @@ async function hasChanged(repository: Repository, staged: Staged, options: Sweep
   const gone = new Set(present);
   if ([...plan.indexFiles].some((name) => !gone.has(name))) return true;
   const before = plan.live.size;
-  await plan.live.mark(await rootsOf(repository, options), options.readTree, options);
-  requireComplete(plan.live, options);
+  await markAll(repository, { ...plan, roots: await rootsOf(repository, options) }, options);
   return plan.live.size !== before;
 }
 

@@ -6,6 +6,8 @@ import { eachIndexFile, type IndexFileContent, type IndexedPack, listingKey } fr
 import { type Duplicate, KeptCopies } from "./kept-copies.ts";
 import { LiveSet, requireComplete, type ReadTree } from "./live.ts";
 import type { LockCall } from "./locks.ts";
+import { nearPacksIn } from "./near-packs.ts";
+import { type FoundCopy, OtherCopies } from "./other-copies.ts";
 import { packSizeOf, SMALL_PACK, type WorkDirectory } from "./pack-copy.ts";
 import type { DamagedFile, Repository } from "./repository.ts";
 import { type PackSizes, packSizes } from "./storage/storage.ts";
@@ -19,6 +21,10 @@ export interface SweepOptions extends LockCall {
   /** Root trees (32 bytes each) that are needed beside those of the repository's own snapshots. Asked again under the lock. */
   roots(): Promise<Uint8Array[]>;
   readTree: ReadTree;
+  /** See `OtherCopiesOptions`; of trees. */
+  onFound?: (copy: FoundCopy) => void;
+  /** What to do about what is needed and damaged. */
+  hint?: string;
   /** Ids of snapshots that do not count, because they will be removed. */
   withoutSnapshots?: ReadonlySet<string>;
   /** What may be done about snapshots that cannot be read. */
@@ -145,18 +151,39 @@ export async function planSweep(repository: Repository, options: SweepOptions): 
   const index = await currentIndex(repository, options);
   requireWholeIndex(index);
   const live = new LiveSet(index);
-  await live.mark(roots, options.readTree, options);
-  requireComplete(live, options);
+  const sound = await markAll(repository, { index, live, roots }, options);
   const stored = await packSizes(repository.storage);
   const { packs, duplicates, unindexed } = await readFacts(repository, { index, live, stored, signal: options.signal });
-  settleDuplicates(index, packs, duplicates);
+  settleDuplicates(index, packs, { duplicates, sound });
   const { work, signal } = options;
   const kept = new KeptCopies(repository, { index, duplicates, work, signal });
   for (;;) {
-    countLive(index, live, packs);
+    countLive(index, { live, packs, hint: options.hint });
     const plan = decide(options, { index, live, packs, unindexed, unsound: kept.unsound });
     if (!(await kept.change(namesOf([...plan.remove, ...plan.repack]), namesOf(plan.repack)))) return plan;
   }
+}
+
+/**
+ * Marks all that these roots need. Trees that are damaged or lost where the index has them, and sound in other packs, are read
+ * there, which the index has from then on; their entries are returned. `damaged` where one is sound nowhere.
+ */
+export async function markAll(
+  repository: Repository,
+  { index, live, roots }: { index: BlobIndex; live: LiveSet; roots: readonly Uint8Array[] },
+  options: SweepOptions,
+): Promise<Pick<ReadonlySet<number>, "has">> {
+  const { work, readTree, onFound, signal } = options;
+  const near = nearPacksIn(repository.storage, work, "copies");
+  const copies = new OtherCopies({ repository, index, near, signal, onFound });
+  try {
+    await live.mark(roots, copies.reading(readTree), options);
+  } finally {
+    copies.close();
+  }
+  requireComplete(live, options);
+  copies.settle();
+  return copies.found;
 }
 
 function namesOf(packs: readonly PackFacts[]): Set<string> {
@@ -229,12 +256,14 @@ function addBlobs(
 function settleDuplicates(
   index: BlobIndex,
   packs: Map<string, PackFacts>,
-  duplicates: readonly DuplicateThere[],
+  { duplicates, sound }: { duplicates: readonly DuplicateThere[]; sound: Pick<ReadonlySet<number>, "has"> },
 ): void {
   const whole = namesOf(
     [...packs.values()].filter(({ isShort, liveBytes, blobBytes }) => !isShort && liveBytes === blobBytes),
   );
   for (const { entry, pack, id, blob } of duplicates) {
+    // Read where it is, after it could not be read elsewhere.
+    if (sound.has(entry)) continue;
     const name = objectIdOf(index.place(entry).pack);
     const current = packs.get(name);
     if (whole.has(pack) && !whole.has(name)) index.relocate(entry, { ...blob, pack: id });
@@ -243,7 +272,10 @@ function settleDuplicates(
 }
 
 /** Live bytes again, each blob now counted once, where it is read from. */
-function countLive(index: BlobIndex, live: LiveSet, packs: Map<string, PackFacts>): void {
+function countLive(
+  index: BlobIndex,
+  { live, packs, hint }: { live: LiveSet; packs: Map<string, PackFacts>; hint: string | undefined },
+): void {
   for (const facts of packs.values()) facts.liveBytes = 0;
   const { table } = index;
   const byNumber: (PackFacts | undefined)[] = [];
@@ -255,7 +287,7 @@ function countLive(index: BlobIndex, live: LiveSet, packs: Map<string, PackFacts
       const pack = objectIdOf(table.packId(table.packOf[entry]!));
       const what = facts === undefined || facts.size < 0 ? "missing" : "shorter than what the index lists of it";
       throw new CairnError("damaged", `pack ${pack.slice(0, 8)} is ${what} and holds content that is still needed`, {
-        hint: "nothing was freed; repair the repository first",
+        hint: hint ?? "nothing was freed; repair the repository first",
       });
     }
     facts.liveBytes += table.lengthOf[entry]!;

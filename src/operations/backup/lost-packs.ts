@@ -90,15 +90,25 @@ export async function indexWithout(
 
 /** Says of each damaged pack that what it held is read from others. */
 export function copiesOf(
-  { location, repository }: RepositoryAccess,
+  access: RepositoryAccess,
   { index, near }: { index: BlobIndex; near: NearPacks },
-  { signal, onWarning }: CallOptions,
+  options: CallOptions,
 ): OtherCopies {
-  const onFound = ({ damagedPack }: FoundCopy): void =>
+  const { signal } = options;
+  return new OtherCopies({
+    repository: access.repository,
+    index,
+    near,
+    signal,
+    onFound: warnOfCopies(access, options),
+  });
+}
+
+export function warnOfCopies({ location }: RepositoryAccess, { onWarning }: CallOptions): (copy: FoundCopy) => void {
+  return ({ damagedPack }) =>
     onWarning?.(
       `pack ${damagedPack.slice(0, 12)} of ${location} is damaged or missing: what is needed of it is read from other packs, as far as they have it too; \`cairn backup repair packs\` mends that`,
     );
-  return new OtherCopies({ repository, index, near, signal, onFound });
 }
 
 /** What lies in a pack that a local storage misses, and in another one too since it was stored again, is read from that. */

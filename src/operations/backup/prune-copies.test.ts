@@ -4,8 +4,10 @@ import { existsSync, mkdirSync, readdirSync, renameSync, rmSync, statSync, write
 import { basename, join } from "node:path";
 import { test } from "node:test";
 import { walkDigests } from "../../engines/testing-walk.ts";
+import { loadPackHeader } from "../../repository/repair.ts";
 import { resticCheck } from "../../repository/test-archive.ts";
-import { backupScene, spoil, storedTwice } from "./testing-far.ts";
+import type { OpenedRepository } from "./opened-repository.ts";
+import { backupScene, type BackupScene, spoil, storedTwice } from "./testing-far.ts";
 
 for (const scheme of ["local", "far"] as const) {
   for (const number of [0, 1])
@@ -66,4 +68,57 @@ for (const scheme of ["local", "far"] as const)
 function packsIn(place: string): string[] {
   const entries = readdirSync(join(place, "data"), { recursive: true, withFileTypes: true });
   return entries.filter((entry) => entry.isFile()).map(({ parentPath, name }) => join(parentPath, name));
+}
+
+for (const [scheme, how] of [
+  ["local", "all blobs"],
+  ["local", "lost"],
+  ["far", "all blobs"],
+] as const)
+  for (const number of [0, 1])
+    test(`a prune of a ${scheme} repository reads trees from another pack where those of set ${number} are spoilt: ${how}`, async (t) => {
+      const at = await backupScene(t, scheme);
+      const { repository, place, root, folder } = at;
+      for (let i = 0; i < 20; i++) at.write(`folders/${i}/file`, `file ${i}\n`);
+      const trees = await treePacks(at, (await storedTwice(at))[number]!);
+      assert.ok(trees.length > 0);
+      spoil(trees, how);
+      const warnings: string[] = [];
+      const onWarning = (message: string): void => void warnings.push(message);
+      await repository.prune({ dryRun: true, onWarning });
+      const { bytes_freed, damaged_packs } = await repository.prune({ maxUnused: 0, onWarning });
+      assert.ok(bytes_freed > 0);
+      assert.deepEqual(damaged_packs, []);
+      // Where the index has the sound ones, the others are not read.
+      for (const warning of warnings) assert.match(warning, /read from other packs.*`cairn backup repair packs`/);
+      const restored = await repository.restore("latest", join(root, "to"));
+      assert.deepEqual([restored.left_out, restored.proof?.state_digest], [[], walkDigests(folder).state]);
+      await repository.repair({ what: "packs" });
+      assert.deepEqual((await repository.verify()).problems, []);
+      resticCheck(place);
+    });
+
+test("a prune says what to do about trees that are damaged in each pack", async (t) => {
+  const at = await backupScene(t, "local");
+  const { repository } = at;
+  const trees = await treePacks(at, (await storedTwice(at)).flat());
+  spoil(trees, "all blobs");
+  const sizes = (): number[] => packsIn(at.place).map((file) => statSync(file).size);
+  const before = sizes();
+  await assert.rejects(repository.prune(), {
+    code: "damaged",
+    hint: /nothing was freed;.*`cairn backup repair packs`/,
+  });
+  assert.deepEqual(sizes(), before);
+});
+
+/** Those of these packs that hold trees. */
+async function treePacks({ repository }: BackupScene, files: readonly string[]): Promise<string[]> {
+  const { access } = repository as OpenedRepository;
+  const found: string[] = [];
+  for (const file of files) {
+    const [first] = await loadPackHeader(access.repository, basename(file), statSync(file).size);
+    if (first?.type === "tree") found.push(file);
+  }
+  return found;
 }

@@ -6,6 +6,7 @@ import { previewSweep, runSweep, type SweepOptions } from "../../repository/remo
 import { packSizes } from "../../repository/storage/storage.ts";
 import type { CallOptions, PruneBackupsOptions, PruneBackupsResult } from "../contract.ts";
 import { removalHint } from "./find-snapshot.ts";
+import { warnOfCopies } from "./lost-packs.ts";
 import { lockCall, type RepositoryAccess } from "./repository-access.ts";
 
 const MAX_UNUSED = 0.05;
@@ -13,6 +14,8 @@ const MAX_UNUSED = 0.05;
 const MERGES = 64;
 const MERGE_BUDGET_MS = 10_000;
 const MERGE_FROM = 8;
+const DAMAGED_HINT =
+  "nothing was freed; `cairn backup verify` says what is damaged, `cairn backup repair packs` saves what is sound of it, and `repair snapshots` goes on without the rest";
 
 /**
  * Frees what no snapshot needs: marks, copies and indexes under a shared lock, beside running backups, and deletes under an
@@ -44,6 +47,8 @@ export async function pruneBackups(
     },
     withoutSnapshots: without,
     unreadableHint: removalHint,
+    onFound: warnOfCopies(access, options),
+    hint: DAMAGED_HINT,
     maxWaste: maxUnused,
     work: () => access.workDirectory(),
     ...lockCall(options),
