@@ -20,7 +20,24 @@ export interface IgnorePattern {
   /** True when the pattern is matched against the whole path from its file's directory, not the name alone. */
   readonly wholePath: boolean;
   readonly matches: (subject: string) => boolean;
+  /** Where it leads, when that is one place; null when it has to be tried on every path. */
+  readonly place: string | null;
 }
+
+/** A path with every byte beyond ASCII as one and the same: what a {@link IgnorePattern.place} is looked up by. */
+export function placeOfPath(path: string): string {
+  return path.replaceAll(/[\x80-\xff]/g, HIGH);
+}
+
+/** The place of what lies in a directory, given the directory's path; `/` for the top. */
+export function placeInside(directory: string): string {
+  return `${placeOfPath(directory)}/`;
+}
+
+const HIGH = "\x80";
+
+/** One byte beyond ASCII, in a pattern that is text: what is not UTF-8 has no other. */
+export const BEYOND_ASCII = "[![:print:][:cntrl:]]";
 
 function setRange(members: Uint8Array, from: number, to: number): void {
   for (let code = from; code <= to; code++) members[code] = 1;
@@ -175,17 +192,23 @@ function matchPath(segments: readonly Segment[], path: string): boolean {
 
 const GLOB = /[*?[\\]/;
 
-function compileName(body: string): ((name: string) => boolean) | null {
-  if (!GLOB.test(body)) return (name) => name === body;
+type Compiled = Pick<IgnorePattern, "matches" | "place">;
+
+function compileName(body: string): Compiled | null {
   const tail = body.slice(1);
-  if (body[0] === "*" && !GLOB.test(tail)) return (name) => name.endsWith(tail);
+  const place = null;
+  if (!GLOB.test(body)) return { matches: (name) => name === body, place };
+  if (body[0] === "*" && !GLOB.test(tail)) return { matches: (name) => name.endsWith(tail), place };
   const tokens = tokenize(body);
-  return tokens === null ? null : (name) => matchName(tokens, name);
+  return tokens === null ? null : { matches: (name) => matchName(tokens, name), place };
 }
 
-function compilePath(body: string): ((path: string) => boolean) | null {
+function compilePath(body: string): Compiled | null {
   const anchored = body.startsWith("/") ? body.slice(1) : body;
-  if (!GLOB.test(anchored)) return (path) => path === anchored;
+  if (!GLOB.test(anchored)) return { matches: (path) => path === anchored, place: placeOfPath(anchored) };
+  const folder = anchored.endsWith("/*") ? anchored.slice(0, -1) : null;
+  if (folder !== null && !GLOB.test(folder))
+    return { matches: liesIn(folder), place: placeInside(folder.slice(0, -1)) };
   const segments: Segment[] = [];
   for (const part of splitParts(anchored)) {
     if (/^\*\*+$/.test(part)) {
@@ -196,7 +219,28 @@ function compilePath(body: string): ((path: string) => boolean) | null {
     if (tokens === null) return null;
     segments.push(tokens);
   }
-  return (path) => matchPath(segments, path);
+  return { matches: (path) => matchPath(segments, path), place: placeOf(segments) };
+}
+
+/** `folder` ends with a slash. */
+function liesIn(folder: string): (path: string) => boolean {
+  return (path) => path.startsWith(folder) && !path.includes("/", folder.length);
+}
+
+/** The one entry or, by a last part that is a star, the one directory that parts lead to; null where they say less. */
+function placeOf(segments: readonly Segment[]): string | null {
+  const last = segments.at(-1);
+  const isInside = last?.length === 1 && last[0] === STAR;
+  const names = (isInside ? segments.slice(0, -1) : segments).map((segment) => {
+    const characters = segment?.map((token) => (isBeyondAscii(token) ? HIGH : token));
+    return characters?.every((token) => typeof token === "string") === true ? characters.join("") : null;
+  });
+  if (names.includes(null)) return null;
+  return isInside ? placeInside(names.join("/")) : placeOfPath(names.join("/"));
+}
+
+function isBeyondAscii(token: Token): boolean {
+  return token instanceof Uint8Array && token.every((member, code) => (member === 1) === code >= 0x80);
 }
 
 /** Splits at slashes; an escaped slash is a slash, one inside brackets belongs to them. */
@@ -241,8 +285,8 @@ export function compilePattern(line: string): IgnorePattern | null {
   if (directoriesOnly) body = body.slice(0, -1);
   if (body === "") return null;
   const wholePath = body.includes("/");
-  const matches = wholePath ? compilePath(body) : compileName(body);
-  return matches === null ? null : { negated, directoriesOnly, wholePath, matches };
+  const compiled = wholePath ? compilePath(body) : compileName(body);
+  return compiled === null ? null : { negated, directoriesOnly, wholePath, ...compiled };
 }
 
 const BYTE_ORDER_MARK = "\xef\xbb\xbf";

@@ -7,6 +7,7 @@ import { test } from "node:test";
 import { CairnError } from "../errors.ts";
 import { IGNORE_FILE, IgnoreRules, MAX_IGNORE_FILE_BYTES } from "./ignore.ts";
 import type { FoundIgnoreFile } from "./ignore.ts";
+import { BEYOND_ASCII } from "./ignore-pattern.ts";
 
 /** All files of a tree that the rules keep, and the ignore files met on the way. */
 function keptBy(rules: IgnoreRules, root: string): { kept: string[]; found: FoundIgnoreFile[] } {
@@ -103,6 +104,9 @@ const RULES: [string, string][] = [
   ["question marks", "?\nsrc/?.o\n"],
   ["carriage returns and a byte order mark", "\ufeffa\r\n*.log\r\n"],
   ["a star for the rest", "src/*\n!src/deep\n"],
+  ["one place after another", "/src/*\n!/src/a.o\n!/src/build/\n/src/build/x\nfoo\\ ba[r]\n/b/c/a\n!b/c/\\a\n"],
+  ["a star for the top", "/*\n!/b\n!/x\\]y\n/b/*/\n"],
+  ["names and places in turns", "/b/a\n!a\n/b/c/a\n*.log\n!/b/c/*\n/b/c/a\n"],
   ["nothing at all", "\n\r\n!\n/\n"],
 ];
 
@@ -216,6 +220,35 @@ test("an ignore file beyond the bound is refused", () => {
     () => IgnoreRules.enterDirectory(rules, "", Buffer.alloc(MAX_IGNORE_FILE_BYTES + 1)),
     (error) => error instanceof CairnError && error.code === "refused",
   );
+});
+
+test("bytes beyond ASCII are one each when a pattern cannot say which", () => {
+  const rules = IgnoreRules.fromExcludes([
+    `/caf${BEYOND_ASCII}/*`,
+    `!/caf${BEYOND_ASCII}/a${BEYOND_ASCII}`,
+    "/ä/*",
+    "/ü",
+  ]);
+  const inside = (directory: string): IgnoreRules => IgnoreRules.enterDirectory(rules, directory, null);
+  assert.equal(inside("caf\xe9").ignores("x", false), true);
+  assert.equal(inside("caf\xe9").ignores("a\xff", false), false);
+  assert.equal(inside("caf\xe9").ignores("aa", false), true);
+  assert.equal(inside("cafe").ignores("x", false), false);
+  assert.equal(inside("\xc3\xa4").ignores("x", false), true);
+  assert.equal(inside("\xc3\xb6").ignores("x", false), false);
+  assert.equal(rules.ignores("\xc3\xbc", false), true);
+  assert.equal(rules.ignores("\xc3\xbd", false), false);
+});
+
+test("forty thousand patterns of one place each are not tried one by one", () => {
+  const folders = Array.from({ length: 20_000 }, (_, i) => `d${i % 200}/p${i}/cache`);
+  const top = IgnoreRules.fromExcludes(folders.flatMap((path) => [`/${path}/*`, `!/${path}/CACHEDIR.TAG`]));
+  const started = performance.now();
+  for (const path of folders) {
+    const inside = IgnoreRules.enterDirectory(top, path, null);
+    assert.deepEqual([inside.ignores("a", false), inside.ignores("CACHEDIR.TAG", false)], [true, false]);
+  }
+  assert.ok(performance.now() - started < 20_000);
 });
 
 test("a pattern of many stars ends quickly when nothing fits", () => {

@@ -1,6 +1,6 @@
 import { isUtf8 } from "node:buffer";
 import { CairnError } from "../errors.ts";
-import { compilePattern, compilePatterns } from "./ignore-pattern.ts";
+import { compilePattern, compilePatterns, placeOfPath } from "./ignore-pattern.ts";
 import type { IgnorePattern } from "./ignore-pattern.ts";
 
 /** The name of an ignore file. Only a regular file of this name counts, never a link. */
@@ -36,20 +36,58 @@ interface Level {
   /** Characters of a path from the root to skip: the directory's own path and its slash. */
   readonly skip: number;
   readonly patterns: readonly IgnorePattern[];
+  /** Patterns that lead to one place, by that; a file or a call may have tens of thousands of them. */
+  readonly places: ReadonlyMap<string, readonly number[]>;
+  /** All others. */
+  readonly others: readonly number[];
 }
 
 function toLatin1(text: string): string {
   return Buffer.from(text, "utf8").toString("latin1");
 }
 
-/** The last pattern that fits decides: true left out, false taken back in, null not decided here. */
-function decide(level: Level, name: string, path: () => string, isDirectory: boolean): boolean | null {
-  for (let at = level.patterns.length - 1; at >= 0; at--) {
-    const pattern = level.patterns[at]!;
-    if (pattern.directoriesOnly && !isDirectory) continue;
-    if (pattern.matches(pattern.wholePath ? path().slice(level.skip) : name)) return !pattern.negated;
+function levelOf(skip: number, patterns: readonly IgnorePattern[]): Level {
+  const places = new Map<string, number[]>();
+  const others: number[] = [];
+  for (const [at, { place }] of patterns.entries()) {
+    const known = place === null ? others : places.get(place);
+    if (known === undefined) places.set(place!, [at]);
+    else known.push(at);
   }
-  return null;
+  return { skip, patterns, places, others };
+}
+
+interface Entry {
+  readonly name: string;
+  /** From the root. */
+  readonly path: () => string;
+  readonly isDirectory: boolean;
+}
+
+/** The last pattern that fits decides: true left out, false taken back in, null not decided here. */
+function decide(level: Level, entry: Entry): boolean | null {
+  const { patterns, others } = level;
+  let last = lastAtPlace(level, entry);
+  for (let i = others.length - 1; i >= 0 && others[i]! > last; i--)
+    if (fits(patterns[others[i]!]!, level, entry)) last = others[i]!;
+  return last < 0 ? null : !patterns[last]!.negated;
+}
+
+function fits(pattern: IgnorePattern, { skip }: Level, { name, path, isDirectory }: Entry): boolean {
+  if (pattern.directoriesOnly && !isDirectory) return false;
+  return pattern.matches(pattern.wholePath ? path().slice(skip) : name);
+}
+
+/** The last pattern that leads to this entry, or to all in its directory, and fits; -1 where there is none. */
+function lastAtPlace(level: Level, entry: Entry): number {
+  const { patterns, places, skip } = level;
+  if (places.size === 0) return -1;
+  const place = placeOfPath(entry.path().slice(skip));
+  const inside = place.slice(0, place.lastIndexOf("/") + 1) || "/";
+  let last = -1;
+  for (const key of [place, inside])
+    for (const at of places.get(key) ?? []) if (at > last && fits(patterns[at]!, level, entry)) last = at;
+  return last;
 }
 
 /**
@@ -104,7 +142,7 @@ export class IgnoreRules {
     const text = this.#recorded === null ? textOfFile(directory, ignoreFile) : this.#recorded.get(directory);
     const patterns = text === undefined ? [] : compilePatterns(text);
     if (patterns.length === 0) return new IgnoreRules(this.#excludes, directory, this.#levels, this.#recorded);
-    const level = { skip: directory === "" ? 0 : directory.length + 1, patterns };
+    const level = levelOf(directory === "" ? 0 : directory.length + 1, patterns);
     const first = this.#excludes.length > 0 && this.#levels.length > 0 ? 1 : 0;
     const levels = [...this.#levels.slice(0, first), level, ...this.#levels.slice(first)];
     return new IgnoreRules(this.#excludes, directory, levels, this.#recorded);
@@ -129,8 +167,9 @@ export class IgnoreRules {
   ignores(name: string, isDirectory: boolean): boolean {
     let joined: string | undefined;
     const path = (): string => (joined ??= this.#directory === "" ? name : `${this.#directory}/${name}`);
+    const entry = { name, path, isDirectory };
     for (const level of this.#levels) {
-      const decided = decide(level, name, path, isDirectory);
+      const decided = decide(level, entry);
       if (decided !== null) return decided;
     }
     return false;
@@ -150,7 +189,7 @@ export class IgnoreRules {
 function excludeLevels(excludes: readonly string[]): Level[] {
   const patterns = excludes.map((exclude) => compilePattern(toLatin1(exclude))).filter((pattern) => pattern !== null);
   // An empty level keeps the place of the excludes, so that `enterDirectory` knows where the files begin.
-  return excludes.length === 0 ? [] : [{ skip: 0, patterns }];
+  return excludes.length === 0 ? [] : [levelOf(0, patterns)];
 }
 
 function textOfFile(directory: string, bytes: Uint8Array | null): string | undefined {
