@@ -1,3 +1,4 @@
+import { append } from "../append.ts";
 import { CairnError, throwIfAborted, toCairnError } from "../errors.ts";
 import { failpoint } from "../failpoint.ts";
 import { decodePackHeader, EMPTY_PACK_SIZE, sizeInPack, type IndexBlob } from "../formats/pack-header.ts";
@@ -6,6 +7,8 @@ import type { BlobIndex } from "./blob-index.ts";
 import { IndexFileWriter, listingKey, loadIndexFile, type IndexFileContent } from "./index-set.ts";
 import { tellsOfDamage } from "./live.ts";
 import { acquireLock, type LockCall, type RepositoryLock } from "./locks.ts";
+import { nearPacksIn } from "./near-packs.ts";
+import { OtherCopies } from "./other-copies.ts";
 import { copyingPacks, SMALL_PACK, type WorkDirectory } from "./pack-copy.ts";
 import type { FinishedPack } from "./pack-writer.ts";
 import { loadPackHeader } from "./repair.ts";
@@ -28,17 +31,28 @@ export interface CompactResult {
   readonly newPacks: number;
   /** Packs in no index, all of whose content is stored elsewhere, that were removed on the way. */
   readonly removedUnindexed: number;
+  /** Names of packs that turned out to be damaged where that was looked at. */
+  readonly damagedPacks: readonly string[];
   /** True when others used the repository: nothing was done. */
   readonly postponed: boolean;
 }
 
-const NOTHING: CompactResult = { mergedIndexes: 0, mergedPacks: 0, newPacks: 0, removedUnindexed: 0, postponed: false };
+const NOTHING: CompactResult = {
+  mergedIndexes: 0,
+  mergedPacks: 0,
+  newPacks: 0,
+  removedUnindexed: 0,
+  damagedPacks: [],
+  postponed: false,
+};
 
 /** Bytes on disk at which each size class of index files ends; larger ones, of which two exceed the budget, are left. */
 const CLASS_ENDS = [4 * 1024, 64 * 1024, 256 * 1024];
 /** Of index files, on disk, and of packs that one run reads: about what the budget allows. */
 const MAX_INDEX_BYTES = 768 * 1024;
 const MAX_PACK_BYTES = 6 * 1024 * 1024;
+/** So much is read between two looks at the time. */
+const PROVEN_AT_ONCE = 1024 * 1024;
 
 /**
  * Keeps the number of files bounded under many small saves: when enough small index files of one size class exist
@@ -118,7 +132,7 @@ async function merge(repository: Repository, index: BlobIndex, work: Work): Prom
   if (files.length < 2) return NOTHING;
   const packs = packsOf(files);
   const merged = new Map<string, ListedPack>();
-  let allRead = true;
+  const damagedPacks: string[] = [];
   const left = (): number => budget * 0.7 - (performance.now() - started);
   const copied = await copyingPacks(repository, work.options.work, async (copier) => {
     for (const group of mergeable(packs, index)) {
@@ -127,7 +141,7 @@ async function merge(repository: Repository, index: BlobIndex, work: Work): Prom
         if (left() < 0) break;
         // One that is damaged or gone stays listed as it was, for check to name.
         if (await copier.copy(pack.name, pack.blobs)) merged.set(pack.name, pack);
-        else allRead = false;
+        else damagedPacks.push(pack.name);
       }
     }
   });
@@ -152,7 +166,8 @@ async function merge(repository: Repository, index: BlobIndex, work: Work): Prom
   keepInStep(index, { files, packs, merged, copied, names });
   const isOver = (): boolean => performance.now() - started > budget;
   // What no index lists may hold what is damaged.
-  const removedUnindexed = allRead ? await dropStoredAgain(repository, index, { stored, lock: work.lock, isOver }) : 0;
+  const dropping: Dropping = { stored, work, isOver, damagedPacks };
+  const removedUnindexed = damagedPacks.length === 0 ? await dropStoredAgain(repository, index, dropping) : 0;
   await repository.storage.clearTemporaries?.(STALE_TEMPORARY_MS);
   index.saveCache(true);
   failpoint("compact.done");
@@ -161,6 +176,7 @@ async function merge(repository: Repository, index: BlobIndex, work: Work): Prom
     mergedPacks: merged.size,
     newPacks: copied.length,
     removedUnindexed,
+    damagedPacks,
     postponed: false,
   };
 }
@@ -249,14 +265,22 @@ function keepInStep(
   for (const name of done.names) index.cover(name);
 }
 
+interface Dropping {
+  stored: PackSizes;
+  work: Work;
+  isOver: () => boolean;
+  /** More of them are added. */
+  damagedPacks: string[];
+}
+
 /**
- * What a killed save or compaction left, as soon as its content is stored in packs that are there. Others stay: where an
- * index file is lost, what is missing is in them.
+ * What a killed save or compaction left, as soon as its content is stored in packs that are there, and read there. Others
+ * stay: where an index file is lost, or a pack is damaged, what is missing is in them.
  */
 async function dropStoredAgain(
   repository: Repository,
   index: BlobIndex,
-  { stored, lock, isOver }: { stored: PackSizes; lock: RepositoryLock; isOver: () => boolean },
+  { stored, work, isOver, damagedPacks }: Dropping,
 ): Promise<number> {
   const { packs, damaged } = await findUnindexed(repository, stored, index);
   if (damaged.length > 0) return 0;
@@ -265,15 +289,48 @@ async function dropStoredAgain(
     const entry = index.entryOf(blob);
     return entry >= 0 && (whole ??= wholePacks(index, stored))[index.table.packOf[entry]!] === 1;
   };
+  const near = nearPacksIn(repository.storage, work.options.work, "stored-again");
+  const copies = new OtherCopies({ repository, index, near, drops: true });
   let removed = 0;
-  for (const [name, size] of packs) {
-    if (isOver()) break;
-    const blobs = await blobsOf(repository, name, size);
-    if (blobs?.every(isThere) !== true) continue;
-    await dropPack(repository, name, lock);
-    removed++;
+  try {
+    // The most of them in the time that there is.
+    for (const [name, size] of [...packs].toSorted((a, b) => a[1] - b[1])) {
+      const blobs = isOver() ? null : await blobsOf(repository, name, size);
+      if (blobs?.every(isThere) !== true) continue;
+      const entries = blobs.map((blob) => index.entryOf(blob));
+      if (!(await areSound(copies, entries, { index, isOver }))) continue;
+      await dropPack(repository, name, work.lock);
+      removed++;
+    }
+  } finally {
+    copies.close();
   }
+  const unsound = [...copies.unsound, ...copies.found.keys()].map((entry) => objectIdOf(index.place(entry).pack));
+  append(damagedPacks, [...new Set(unsound)]);
   return removed;
+}
+
+/** Read in pieces, as far as there is time: false where that has run out, or one of them is damaged where the index has it. */
+async function areSound(
+  copies: OtherCopies,
+  entries: readonly number[],
+  { index, isOver }: { index: BlobIndex; isOver: () => boolean },
+): Promise<boolean> {
+  const piece: number[] = [];
+  let bytes = 0;
+  const prove = async (): Promise<boolean> => {
+    await copies.prove(piece);
+    return !piece.some((entry) => copies.unsound.has(entry) || copies.found.has(entry));
+  };
+  for (const entry of entries) {
+    piece.push(entry);
+    bytes += index.table.lengthOf[entry]!;
+    if (bytes < PROVEN_AT_ONCE) continue;
+    if (isOver() || !(await prove())) return false;
+    piece.length = 0;
+    bytes = 0;
+  }
+  return !isOver() && prove();
 }
 
 /** By the numbers of packs, 1 for those that are not shorter than what the index says of them: of a cut one nothing counts as there. */

@@ -1,10 +1,12 @@
 import { objectIdOf } from "../ids.ts";
 import type { BlobIndex } from "./blob-index.ts";
 import { EntrySet } from "./entry-set.ts";
+import type { LiveSet } from "./live.ts";
 import { nearPacksIn } from "./near-packs.ts";
 import { OtherCopies } from "./other-copies.ts";
 import type { WorkDirectory } from "./pack-copy.ts";
 import type { Repository } from "./repository.ts";
+import { headerToDrop } from "./unindexed-packs.ts";
 
 /** A needed blob that a pack holds, beside the one that the index had it in. */
 export interface Duplicate {
@@ -17,10 +19,19 @@ export interface Duplicate {
 
 export interface KeptCopiesOptions {
   index: BlobIndex;
+  live: LiveSet;
   duplicates: readonly Duplicate[];
   /** See `SweepOptions`. */
   work: WorkDirectory | undefined;
   signal: AbortSignal | undefined;
+}
+
+/** What a plan would have go, by names of packs. */
+interface Going {
+  readonly packs: ReadonlySet<string>;
+  /** Those of them of which what is needed is proven when it is copied. */
+  readonly copied: ReadonlySet<string>;
+  readonly unindexed: readonly { name: string; size: number }[];
 }
 
 /**
@@ -28,11 +39,15 @@ export interface KeptCopiesOptions {
  * damaged, and the copy that goes may be the only sound one.
  */
 export class KeptCopies {
-  /** Names of packs with copies of blobs of which none is sound. */
+  /** Names of packs with copies of blobs of which none that an index lists is sound. */
   readonly unsound = new Set<string>();
+  /** Names of packs in no index that this user may not look into. */
+  readonly closed = new Set<string>();
   readonly #repository: Repository;
   readonly #options: KeptCopiesOptions;
   readonly #proven: EntrySet;
+  /** By names of packs in no index: entries of what is needed and in them too. */
+  readonly #beside = new Map<string, Uint32Array>();
 
   constructor(repository: Repository, options: KeptCopiesOptions) {
     this.#repository = repository;
@@ -42,30 +57,41 @@ export class KeptCopies {
 
   /**
    * To be called again until it is false. True where other packs are to go than these: the index has sound copies now, or
-   * more packs are unsound. `copied`: those of the packs that go of which what is needed is proven when it is copied.
+   * more packs are unsound or closed.
    */
-  async change(going: ReadonlySet<string>, copied: ReadonlySet<string>): Promise<boolean> {
-    const entries = this.#toProve(going, copied);
-    if (entries.length === 0) return false;
+  async change(going: Going): Promise<boolean> {
+    const [unsound, closed] = [this.unsound.size, this.closed.size];
+    for (const { name, size } of going.unindexed) await this.#look(name, size);
+    const entries = this.#toProve(going);
+    if (entries.length === 0) return this.closed.size > closed;
     const { index, duplicates, work, signal } = this.#options;
     const near = nearPacksIn(this.#repository.storage, work, "kept");
     const copies = new OtherCopies({ repository: this.#repository, index, near, signal, drops: true });
     try {
-      await copies.seek(entries);
+      await copies.prove(entries);
     } finally {
       copies.close();
     }
     for (const entry of entries) this.#proven.add(entry);
-    const before = this.unsound.size;
+    for (const entry of copies.unsound) this.unsound.add(objectIdOf(index.place(entry).pack));
     for (const { entry, pack, was } of duplicates) {
       if (!copies.unsound.has(entry)) continue;
       this.unsound.add(pack);
       this.unsound.add(objectIdOf(index.table.packId(was)));
     }
-    return copies.settle() || this.unsound.size > before;
+    return copies.settle() || this.unsound.size > unsound || this.closed.size > closed;
   }
 
-  #toProve(going: ReadonlySet<string>, copied: ReadonlySet<string>): number[] {
+  async #look(name: string, size: number): Promise<void> {
+    if (this.#beside.has(name)) return;
+    const { index, live } = this.#options;
+    const blobs = await headerToDrop(this.#repository, name, size);
+    if (blobs === "closed") this.closed.add(name);
+    const entries = blobs === "closed" ? [] : blobs.map((blob) => index.entryOf(blob));
+    this.#beside.set(name, Uint32Array.from(entries.filter((entry) => entry >= 0 && live.has(entry))));
+  }
+
+  #toProve({ packs: going, copied, unindexed }: Going): number[] {
     const { duplicates, index } = this.#options;
     const { table } = index;
     const names = Array.from({ length: table.packCount }, (_, pack) => objectIdOf(table.packId(pack)));
@@ -78,6 +104,11 @@ export class KeptCopies {
       seen.add(entry);
       entries.push(entry);
     }
+    for (const { name } of unindexed)
+      for (const entry of this.#beside.get(name)!) {
+        if (copied.has(names[table.packOf[entry]!]!) || this.#proven.has(entry) || !seen.add(entry)) continue;
+        entries.push(entry);
+      }
     return entries;
   }
 }

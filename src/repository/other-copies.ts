@@ -114,11 +114,21 @@ export class OtherCopies {
   async seek(entries: Iterable<number>): Promise<number> {
     const places = await this.#load();
     const before = this.#found.size;
+    await this.#seekAll(entries, (entry) => places.firstOf(entry) !== NONE);
+    return this.#found.size - before;
+  }
+
+  /** Reads all of these, also those that are in no other pack: what is sound nowhere is in `unsound`. */
+  async prove(entries: Iterable<number>): Promise<void> {
+    await this.#seekAll(entries, () => true);
+  }
+
+  async #seekAll(entries: Iterable<number>, isWanted: (entry: number) => boolean): Promise<void> {
     let batch: number[] = [];
     let bytes = 0;
     const { index } = this.#options;
     for (const entry of entries) {
-      if (this.#found.has(entry) || places.firstOf(entry) === NONE) continue;
+      if (this.#found.has(entry) || !isWanted(entry)) continue;
       batch.push(entry);
       bytes += index.table.lengthOf[entry]!;
       if (bytes < BATCH_BYTES) continue;
@@ -127,7 +137,6 @@ export class OtherCopies {
       bytes = 0;
     }
     await this.#seekBatch(batch);
-    return this.#found.size - before;
   }
 
   /**
@@ -182,14 +191,16 @@ export class OtherCopies {
       const read = await this.#readAt(entry, index.place(entry));
       if (read instanceof CairnError) unsound.push({ entry, error: read });
     }
+    if (this.#options.drops === true) for (const entry of entries) this.#drop(index.place(entry));
+    if (unsound.length === 0) return;
     const places = await this.#load();
-    await this.#bring(unsound.map(({ entry }) => places.place(places.firstOf(entry))));
+    const others = unsound.map(({ entry }) => places.firstOf(entry)).filter((row) => row !== NONE);
+    await this.#bring(others.map((row) => places.place(row)));
     for (const { entry, error } of unsound) {
       throwIfAborted(signal);
       if ((await this.#seekFor(entry, error)) === null) this.unsound.add(entry);
     }
     if (this.#options.drops !== true) return;
-    for (const entry of entries) this.#drop(index.place(entry));
     for (const { entry } of unsound)
       for (let row = places.firstOf(entry); row !== NONE; row = places.nextOf(row)) this.#drop(places.place(row));
   }

@@ -10,12 +10,14 @@ import { BlobIndex, isPlacedAt } from "./blob-index.ts";
 import { EntrySet } from "./entry-set.ts";
 import { IndexFileWriter, loadIndexFile, type IndexedPack } from "./index-set.ts";
 import { acquireLock, withLock, type LockCall, type RepositoryLock } from "./locks.ts";
+import { nearPacksIn } from "./near-packs.ts";
+import { OtherCopies } from "./other-copies.ts";
 import { copyingPacks } from "./pack-copy.ts";
 import type { FinishedPack } from "./pack-writer.ts";
 import type { Repository } from "./repository.ts";
-import { packSizes, STALE_TEMPORARY_MS } from "./storage/storage.ts";
+import { type PackSizes, packSizes, STALE_TEMPORARY_MS } from "./storage/storage.ts";
 import { type CrowdedPacks, markAll, planSweep, rootsOf, type SweepOptions, type SweepPlan } from "./sweep-plan.ts";
-import { findUnindexed } from "./unindexed-packs.ts";
+import { findUnindexed, headerToDrop } from "./unindexed-packs.ts";
 
 export type { CrowdedPacks, PackFacts, SweepOptions, SweepPlan } from "./sweep-plan.ts";
 
@@ -168,13 +170,18 @@ async function sweepOnce(
 
 /**
  * Removes the packs that are in no index, and returns how many: under the exclusive lock, so that no living writer's are
- * among them; -1 when that was refused. `damaged`, and nothing is removed, when an index file cannot be read.
+ * among them; -1 when that was refused. `damaged`, and nothing is removed, when an index file cannot be read. What they hold
+ * and an index lists too is read there first: where that is damaged they stay, and `onDamaged` is told the pack's name. For a
+ * repository that is a local one.
  */
-export async function removeUnindexedPacks(repository: Repository, options: { waitMs?: number } = {}): Promise<number> {
+export async function removeUnindexedPacks(
+  repository: Repository,
+  { waitMs = 0, onDamaged }: { waitMs?: number; onDamaged?: (pack: string) => void } = {},
+): Promise<number> {
   repository.requireRemovals();
   let lock: RepositoryLock;
   try {
-    lock = await acquireLock(repository, { ...options, exclusive: true });
+    lock = await acquireLock(repository, { waitMs, exclusive: true });
   } catch (error) {
     if (error instanceof CairnError && error.code === "busy") return -1;
     throw error;
@@ -184,7 +191,9 @@ export async function removeUnindexedPacks(repository: Repository, options: { wa
     const [unread] = damaged;
     if (unread !== undefined) throw unread.error;
     let removed = 0;
-    for (const name of packs.keys()) {
+    for (const [name, doubtful] of await doubtfulCopies(repository, packs)) {
+      for (const pack of doubtful) onDamaged?.(pack);
+      if (doubtful.length > 0) continue;
       lock.requireHeld();
       if (await removeFile(repository, "data", name)) removed++;
       failpoint("unindexed.pack-removed");
@@ -193,6 +202,26 @@ export async function removeUnindexedPacks(repository: Repository, options: { wa
   } finally {
     await lock.release();
   }
+}
+
+/** By names of packs in no index: those packs in which something that lies in them too cannot be read. Closed ones are left out. */
+async function doubtfulCopies(repository: Repository, packs: PackSizes): Promise<Map<string, string[]>> {
+  const doubtful = new Map<string, string[]>();
+  const index = await BlobIndex.load(repository, null);
+  const copies = new OtherCopies({ repository, index, near: nearPacksIn(repository.storage, undefined, "") });
+  try {
+    for (const [name, size] of packs) {
+      const blobs = await headerToDrop(repository, name, size);
+      if (blobs === "closed") continue;
+      const entries = blobs.map((blob) => index.entryOf(blob)).filter((entry) => entry >= 0);
+      await copies.prove(entries);
+      const unsound = entries.filter((entry) => copies.unsound.has(entry));
+      doubtful.set(name, [...new Set(unsound.map((entry) => objectIdOf(index.place(entry).pack)))]);
+    }
+  } finally {
+    copies.close();
+  }
+  return doubtful;
 }
 
 interface Staged {

@@ -156,11 +156,12 @@ export async function planSweep(repository: Repository, options: SweepOptions): 
   const { packs, duplicates, unindexed } = await readFacts(repository, { index, live, stored, signal: options.signal });
   settleDuplicates(index, packs, { duplicates, sound });
   const { work, signal } = options;
-  const kept = new KeptCopies(repository, { index, duplicates, work, signal });
+  const kept = new KeptCopies(repository, { index, live, duplicates, work, signal });
   for (;;) {
     countLive(index, { live, packs, hint: options.hint });
-    const plan = decide(options, { index, live, packs, unindexed, unsound: kept.unsound });
-    if (!(await kept.change(namesOf([...plan.remove, ...plan.repack]), namesOf(plan.repack)))) return plan;
+    const plan = decide(options, { index, live, packs, unindexed, kept });
+    const going = { packs: namesOf([...plan.remove, ...plan.repack]), copied: namesOf(plan.repack) };
+    if (!(await kept.change({ ...going, unindexed: plan.unindexed }))) return plan;
   }
 }
 
@@ -301,9 +302,10 @@ function decide(
     live: LiveSet;
     packs: Map<string, PackFacts>;
     unindexed: Map<string, number>;
-    unsound: ReadonlySet<string>;
+    kept: Pick<KeptCopies, "unsound" | "closed">;
   },
 ): SweepPlan {
+  const { unsound, closed } = from.kept;
   const remove: PackFacts[] = [];
   const wasteful: PackFacts[] = [];
   const maxWaste = options.maxWaste ?? 0.2;
@@ -313,7 +315,7 @@ function decide(
   for (const facts of from.packs.values()) {
     const waste = wasteOf(facts);
     // What lacks may lie in a pack that is listed in part.
-    if (facts.frozen || from.unsound.has(facts.name) || (facts.isLong && !from.live.complete)) unusedBytes += waste;
+    if (facts.frozen || unsound.has(facts.name) || (facts.isLong && !from.live.complete)) unusedBytes += waste;
     else if (facts.liveBytes === 0) {
       remove.push(facts);
       bytesFreed += Math.max(0, facts.size);
@@ -323,7 +325,7 @@ function decide(
   const unindexed: { name: string; size: number }[] = [];
   for (const [name, size] of from.unindexed) {
     // What lacks may lie in a pack that is in no index, or what is damaged.
-    if (!from.live.complete || from.unsound.size > 0) {
+    if (!from.live.complete || unsound.size > 0 || closed.has(name)) {
       unusedBytes += size;
       continue;
     }
@@ -346,7 +348,7 @@ function decide(
     bytesFreed,
     unusedBytes: unusedBytes + (crowded?.unusedBytes ?? 0),
     crowded,
-    unsound: [...from.unsound],
+    unsound: [...unsound],
   };
 }
 

@@ -50,6 +50,7 @@ import { KeptScan } from "./kept-scan.ts";
 import { scanAmendment } from "./amend-point.ts";
 import { recordedRoot, rootMetadata } from "../root-metadata.ts";
 import { type CopyContent, manifestOf, sameAsHead } from "./copy-content.ts";
+import { notePacks } from "./damaged-packs.ts";
 import { EmbeddedStore } from "./embedded-store.ts";
 import { keepStoreBytes, keptStoreBytes, storeFactsOf } from "./store-facts.ts";
 import { storePaths } from "./store-paths.ts";
@@ -485,7 +486,8 @@ export class CopyEngine implements Engine {
 /** Merges small index files and packs within 50 ms; what does not fit, or is not possible now, is for the next save. */
 async function maintain(store: EmbeddedStore): Promise<void> {
   try {
-    await compact(store.repository, store.index);
+    const { damagedPacks } = await compact(store.repository, store.index);
+    if (damagedPacks.length > 0) notePacks(store.paths, damagedPacks, false);
   } catch {
     // The save is done; a store with damage is doctor's business.
   }

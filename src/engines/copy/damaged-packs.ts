@@ -3,7 +3,7 @@ import path from "node:path";
 import { makeFolder } from "../../fs/make-folder.ts";
 import type { StorePaths } from "./store-paths.ts";
 
-/** Which packs the last verifications found damaged: a note for the doctor, which does not read packs. Best effort. */
+/** Which packs the last verifications, and merges after saves, found damaged: a note for the doctor, which does not read packs. Best effort. */
 
 const MAX_BYTES = 16 * 1024 * 1024;
 

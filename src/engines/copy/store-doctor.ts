@@ -94,8 +94,12 @@ class StoreExamination {
     if (needed) this.#damage("index", `${count}; what is missing may be in them`, mending);
     else {
       const mend = async (): Promise<void> => {
-        if ((await removeUnindexedPacks(this.#store.repository, { waitMs: LOCK_WAIT_MS })) < 0)
+        const damaged: string[] = [];
+        const onDamaged = (pack: string): void => void damaged.push(pack);
+        if ((await removeUnindexedPacks(this.#store.repository, { waitMs: LOCK_WAIT_MS, onDamaged })) < 0)
           throw new CairnError("busy", "another process uses the store");
+        // What stays may be the only sound copy.
+        if (damaged.length > 0) await this.#mendIndex();
       };
       this.#findings.push({
         kind: "leftovers",
@@ -107,13 +111,13 @@ class StoreExamination {
     }
   }
 
-  /** Packs that a verification, which reads them, found damaged. */
+  /** Packs that a verification, which reads them, or a save's maintenance found damaged. */
   #noted(report: CheckReport): void {
     const noted = new Set(notedPacks(this.#store.paths));
     for (const { name } of report.packs) {
       if (!noted.has(name)) continue;
       const mending = { repair: MEND_INDEX, mend: async (): Promise<void> => this.#mendIndex() };
-      this.#damage("pack", `pack ${name.slice(0, 12)}: a verification found it damaged`, mending);
+      this.#damage("pack", `pack ${name.slice(0, 12)}: it was found damaged when it was read`, mending);
     }
   }
 
