@@ -52,3 +52,14 @@ test("nothing is saved when a file of patterns is not there, is no text or is to
     assert.deepEqual(fake.asked, []);
   }
 });
+
+test("a file is refused when a line of it is one of borg's --patterns-from", async (t) => {
+  for (const line of ["- home/*/.cache", "+ home/me", "! re:x", "R /home", "P sh"]) {
+    const { envelope, fake } = await runJson(["save", "--exclude-file", fileOf(t, `a\n${line}\n`)]);
+    assert.equal(envelope.error?.code, "usage", line);
+    assert.deepEqual(fake.asked, []);
+  }
+  const names = ["-rf", "+x", "!x", "\\- x", "R", "P x"];
+  const { fake } = await runFake(["save", "--exclude-file", fileOf(t, names.join("\n"))]);
+  assert.deepEqual((argsOf(fake, "save")[0] as { exclude: string[] }).exclude, names);
+});

@@ -41,7 +41,17 @@ function patternsIn(path: string, env: Context["env"]): string[] {
     .replace(/^\uFEFF/, "")
     .split(/\r?\n/)
     .filter((line) => line.trim() !== "" && !line.startsWith("#"))
+    .map((line) => notOfBorg(line, path))
     .map((line) => withVariable(line, path, env));
+}
+
+/** `- x`, `+ x` and `! x` are what borg's --patterns-from reads; here the first two would fit nothing, and `!` takes back. */
+function notOfBorg(line: string, path: string): string {
+  if (!/^(?:[-+!] |R \/|P (?:fm|sh|re|pp|pf)\s*$)/.test(line)) return line;
+  throw usage(
+    `${printable(line)} in ${printable(path)} is a line of borg's --patterns-from`,
+    "a line is a pattern here, as in .cairnignore, and !PATTERN takes back what a line before it leaves out; a name that begins so: \\- x",
+  );
 }
 
 /** `$HOME/x` and `${HOME}/x` are paths, as in restic's files; a `$` elsewhere is a name's own, as in `$RECYCLE.BIN`. */

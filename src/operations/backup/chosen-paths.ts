@@ -3,6 +3,7 @@ import { dirname, normalize } from "node:path/posix";
 import { CairnError } from "../../errors.ts";
 import { latin1 } from "../../formats/bytes.ts";
 import type { TreeNode } from "../../formats/tree.ts";
+import { refuseBorgPattern } from "../../fs/borg-pattern.ts";
 import { PathSelection } from "../../fs/path-selection.ts";
 import { isAtOrBelow, normalizeTyped, printablePath, quotedPath, rawBytes } from "../../fs/safe-path.ts";
 import { newPacer, type Pacer } from "../../pacer.ts";
@@ -98,6 +99,7 @@ export function fitting(given: PathPattern): Fitting {
     throw new CairnError("usage", `patterns are not taken back by others: ${JSON.stringify(pattern)}`, {
       hint: "for a name that begins with it: \\!",
     });
+  refuseBorgPattern(pattern);
   const fits = pathMatcher(pattern, ignoreCase);
   const isName = !normalize(pattern).replace(/\/$/, "").includes("/");
   return { fits, fitsWhole: pattern.startsWith("/") ? fits : () => false, isName };
