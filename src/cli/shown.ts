@@ -21,12 +21,25 @@ export function splitTarget(input: Input): [string, PathInput | undefined] {
     if (colon !== -1) throw usage("a path after the colon and --path-b64 cannot be given together");
     return [text, parseBase64(encoded, "--path-b64")];
   }
+  return splitWord(text);
+}
+
+/** The same of any word; no name of a point or a snapshot has a colon. */
+export function splitWord(text: string): [string, string | undefined] {
+  const colon = text.indexOf(":");
   if (colon === -1) return [text, undefined];
   const path = text
     .slice(colon + 1)
     .replace(/^(?:\.\/+)+/, "")
     .replace(/(?<=.)\/+$/, "");
   return [text.slice(0, colon), path === "" || path === "." ? undefined : path];
+}
+
+/** A snapshot, and a folder in it. */
+export function splitSnapshot(word: string): [string, string | undefined] {
+  const [snapshot, path] = splitWord(word);
+  if (snapshot === "") throw usage("which snapshot? name it before the colon: latest:PATH");
+  return [snapshot, path];
 }
 
 // Base64 in one JSON string: above this a string of the platform would not hold it.

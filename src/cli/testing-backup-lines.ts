@@ -50,6 +50,7 @@ export const WRONG_BACKUPS: [string, RegExp][] = [
   ["backup create --stdin-from-command -r x", /wants a command/],
   ["backup create --stdin-filename a -r x", /--stdin/],
   ["backup restore latest -r x", /--to DIR/],
+  ["backup restore :src -r x --to y", /which snapshot/],
   ["backup restore latest -r x --to y --in-place", /exclude each other/],
   ["backup restore latest -r x --to y --keep-present", /--in-place/],
   ["receipt show x", /unknown command 'show'/],

@@ -55,6 +55,7 @@ const CLIENT: Calls<Loose> = {
 
 const REPOSITORY: Calls<Loose> = {
   "restore: argument 2": (repository) => repository.restore("latest"),
+  "restore: argument 3.subfolder": (repository) => repository.restore("latest", "/back", { subfolder: 7 }),
   "list: argument 1.tags[0]": (repository) => repository.list({ tags: ["a"] }),
   "createFromStream: argument 1": (repository) => repository.createFromStream("text"),
   'forget: argument 1.retention knows no member "keepUndo"': (repository) =>

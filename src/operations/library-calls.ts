@@ -86,7 +86,7 @@ const IN_WORKSPACE = { ...CALL, workspaceName: text };
 const INIT = { ...CALL, name: text, engineType: engine, quotaBytes: number, allow: texts };
 const FILTER = { paths: texts, hosts: texts, tags: list(texts) };
 const CHOICE = { ...FILTER, snapshots: texts };
-const CHOSEN_PATHS = { paths: list(path), include: list(pattern), exclude: list(pattern) };
+const CHOSEN_PATHS = { subfolder: path, paths: list(path), include: list(pattern), exclude: list(pattern) };
 const FROM_BACKUP = {
   ...CHOSEN_PATHS,
   latestOf: members<SnapshotFilter>(FILTER),

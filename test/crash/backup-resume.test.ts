@@ -104,6 +104,36 @@ test("a restore that goes on and is killed anywhere ends the same, and one of so
   failed = false;
 });
 
+test("a restore of a folder that was killed goes on with that folder of it, and with no other", async () => {
+  failed = true;
+  const { folder, place, parent, args } = await scene();
+  for (const [name, file] of [
+    ["inner", "one"],
+    ["further", "two"],
+  ] as const) {
+    fs.mkdirSync(path.join(folder, name));
+    fs.copyFileSync(path.join(folder, file), path.join(folder, name, "file"));
+  }
+  backup(place, "create", "--save", "-C", folder);
+  const target = path.join(parent, "target");
+  const of = (name: string): string[] => args(target).map((word) => (word === "latest" ? `latest:${name}` : word));
+  const kept = (line: string[]): unknown => cairnOk(line).data["kept_bytes"];
+  for (const [killed, next, bytes] of [
+    [of("inner"), "inner", 100_000],
+    [of("inner"), "further", 0],
+    [args(target), "inner", 0],
+  ] as const) {
+    assert.ok(cairn(killed, { failpoint: "restore-backup.written" }).killed);
+    assert.equal(kept(of(next)), bytes);
+    assert.equal(oneOf(target, { wanted: readFolder(path.join(folder, next)) }, next), "wanted");
+    assert.deepEqual(fs.readdirSync(parent), ["target"]);
+    fs.rmSync(target, { recursive: true });
+  }
+  assert.ok(cairn(of("inner"), { failpoint: "restore-backup.written" }).killed);
+  assert.equal(kept(args(target)), 0);
+  failed = false;
+});
+
 test("a restore goes on only in its own folder, not in what somebody has put in its place", async () => {
   failed = true;
   const { folder, parent, args } = await scene();

@@ -23,7 +23,7 @@ export interface ChosenPaths {
 type Saved = Pick<SnapshotContent, "root" | "only">;
 
 /** `node`: null where `root` is the topmost tree, or `only` names a file. */
-type Whole = Saved & Pick<SnapshotContent, "node">;
+type Whole = Saved & Pick<SnapshotContent, "node" | "part">;
 
 type Fits = (path: string) => boolean;
 
@@ -39,8 +39,8 @@ export async function chosenPaths(
   { savedPaths, ...choice }: PathChoice & { savedPaths: readonly string[]; signal?: AbortSignal },
 ): Promise<ChosenPaths> {
   const paths = (choice.paths ?? []).map((path) => pathBelow(saved, savedPaths, path));
-  for (const path of paths) await entryAt(look, saved.root, path);
-  const base = Buffer.from(baseOf(saved, savedPaths)).toString("latin1");
+  for (const path of paths) await entryAt(look, saved, path);
+  const base = latin1(baseOf(saved, savedPaths));
   const fits = (given: PathPattern): Fits => {
     const pattern = fitting(given);
     return base === "/" ? pattern.fits : (path) => pattern.fits(path) || pattern.fitsWhole(`${base}${path}`);
@@ -62,21 +62,24 @@ export function pathBelow(saved: Whole, savedPaths: readonly string[], typed: st
   // A file that was saved alone is found by the name that it was given, from its root on, too.
   const given = Buffer.concat([Buffer.of(SLASH), rawBytes(typed)]);
   const isWhole = saved.only !== null && given.equals(Buffer.from(savedPaths[0] ?? ""));
-  return normalizeTyped(withoutBase(isWhole ? given : typed, baseOf(saved, savedPaths)));
+  return normalizeTyped(withoutBase(isWhole ? given : typed, saved, savedPaths));
 }
 
-/** The path of `root`. */
-function baseOf({ node, only }: Whole, [path = "/"]: readonly string[]): string {
-  if (only !== null) return dirname(path);
-  return node === null ? "/" : path;
+/** The whole path of `root`. */
+export function baseOf({ node, only, part }: Whole, [path = "/"]: readonly string[]): Buffer {
+  if (part !== undefined) return rawBytes(part.whole);
+  if (only !== null) return Buffer.from(dirname(path));
+  return Buffer.from(node === null ? "/" : path);
 }
 
-function withoutBase(path: string | Uint8Array, base: string): string | Uint8Array {
+function withoutBase(path: string | Uint8Array, saved: Whole, savedPaths: readonly string[]): string | Uint8Array {
+  const base = baseOf(saved, savedPaths);
   const bytes = rawBytes(path);
   if (bytes[0] !== SLASH) return path;
   const normal = Buffer.from(normalize(bytes.toString("latin1")).replace(/(?<=.)\/$/, ""), "latin1");
-  if (isAtOrBelow(normal, base)) return normal.subarray(base === "/" ? 1 : Buffer.byteLength(base) + 1);
-  throw new CairnError("usage", `${printablePath(bytes)} is not below ${base}, which the snapshot is of`, {
+  if (isAtOrBelow(normal, base)) return normal.subarray(base.length === 1 ? 1 : base.length + 1);
+  const what = saved.part === undefined ? "which the snapshot is of" : "the folder that was named";
+  throw new CairnError("usage", `${printablePath(bytes)} is not below ${printablePath(base)}, ${what}`, {
     hint: "name paths as `cairn backup find` does, or from there on: src/main.ts",
   });
 }
@@ -159,8 +162,12 @@ class ChoosingWalk {
   }
 }
 
-/** The entry at a raw path below a tree; null for the empty one. `not_found`. */
-export async function entryAt(look: Look, root: Uint8Array, path: Uint8Array): Promise<TreeNode | null> {
+/** The entry at a raw path below what was saved, or a folder in it; null for the empty one. `not_found`. */
+export async function entryAt(
+  look: Look,
+  { root, part }: Pick<SnapshotContent, "root" | "part">,
+  path: Uint8Array,
+): Promise<TreeNode | null> {
   if (path.length === 0) return null;
   let tree: Uint8Array | undefined = root;
   let found: TreeNode | null = null;
@@ -168,13 +175,17 @@ export async function entryAt(look: Look, root: Uint8Array, path: Uint8Array): P
     const nodes: TreeNode[] = tree === undefined ? [] : await readNodes(look, tree);
     const node = nodes.find((each) => nameOf(each) === name);
     if (node === undefined)
-      throw new CairnError("not_found", `${quotedPath(path)} is not in the snapshot`, {
+      throw new CairnError("not_found", `${quotedPath(path)} is not in ${placeOf(part)}`, {
         hint: "`cairn backup find` looks for a name in all snapshots",
       });
     found = node;
     tree = node.subtree;
   }
   return found;
+}
+
+function placeOf(part: SnapshotContent["part"]): string {
+  return part === undefined ? "the snapshot" : `the folder ${quotedPath(part.path)} of the snapshot`;
 }
 
 function rawPath(path: string): Buffer {

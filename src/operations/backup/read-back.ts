@@ -6,7 +6,7 @@ import { displayPath } from "../../fs/safe-path.ts";
 import type { ListedSnapshot } from "../../repository/repository.ts";
 import { unlessOthersWrote } from "../../workspace/not-the-owner.ts";
 import { userStateDirectory } from "../../workspace/registry.ts";
-import type { LeftOut, ProofSource, RestoreBackupOptions, RestoreProof } from "../contract.ts";
+import type { Aspect, LeftOut, ProofSource, RestoreBackupOptions, RestoreProof } from "../contract.ts";
 import { pointOf } from "./public-snapshot.ts";
 import { requireReceiptPlace, writeReceipt } from "./receipt.ts";
 import type { RepositoryAccess } from "./repository-access.ts";
@@ -39,10 +39,10 @@ export function checkProof(asked: Asked, target: Buffer): void {
 /** The same once it is known what is restored, before anything is written. */
 export function checkReceiptOf(
   { receipt }: Asked,
-  { listed, content, paths }: Pick<ReadBack, "listed" | "content"> & { paths: readonly Uint8Array[] | null },
+  { listed, content, isWhole }: Pick<ReadBack, "listed" | "content"> & { isWhole: boolean },
 ): void {
   if (receipt === undefined) return;
-  if (paths !== null) throw noReceipt("parts of a snapshot get no receipt", "name no paths or patterns");
+  if (!isWhole) throw noReceipt("parts of a snapshot get no receipt", "name no folder, paths or patterns");
   if (content.manifest?.complete === true) return;
   const what = content.manifest === null ? "has no digest to compare with" : "lacks something of what it was made of";
   throw noReceipt(`snapshot ${listed.id.slice(0, 8)} gets no receipt: it ${what}`, "restore it as it is");
@@ -78,6 +78,14 @@ export interface FoundAgain {
 /** True of what a disk does not say. */
 export function isRefusal(errno: string): boolean {
   return errno === "EACCES" || errno === "EPERM";
+}
+
+/** What the state digest does not cover. */
+const BEYOND_STATE: ReadonlySet<Aspect> = new Set<Aspect>(["owner", "times", "xattrs", "links"]);
+
+/** Whether something that is left out makes the state another one. */
+export function isOfState({ aspects }: LeftOut): boolean {
+  return aspects === undefined || aspects.some((aspect) => !BEYOND_STATE.has(aspect));
 }
 
 /** Reads a folder again; where that is from its disk all of it was flushed. */

@@ -60,11 +60,12 @@ export async function restoreBackupInPlace(
     // Where it is gone, as it was saved last.
     return rootOfFolder(workspace.root) ?? (head && rootOfPoint(head));
   };
+  const over = { folder: workspace.root, present };
   const found = await lookingAtSnapshots(access, restoring, async (look) => {
     // Another folder's newest is hardly meant.
     const latestOf = options.latestOf ?? { paths: [workspace.root.toString("utf8")] };
-    const wanted = await wantedInPlace(access, look, { ...options, latestOf, present });
-    checkReceiptOf(options, { ...wanted, paths: wanted.chosen.paths });
+    const wanted = await wantedInPlace(access, look, { ...options, latestOf, ...over });
+    checkReceiptOf(options, { ...wanted, isWhole: wanted.chosen.paths === null });
     await requireUntouched(access, workspace.root, { wanted, signal: options.signal });
     if (options.dryRun === true) return { wanted, plan: await planInPlace(workspace, wanted, call) };
     await dropLost(workspace, call);
@@ -89,7 +90,7 @@ export async function restoreBackupInPlace(
       }),
     again: async () =>
       lookingAtSnapshots(access, restoring, async (look) => {
-        const wanted = await wantedInPlace(access, look, { ...options, snapshot: listed.id, present });
+        const wanted = await wantedInPlace(access, look, { ...options, snapshot: listed.id, ...over });
         return (await knownOrReceived(workspace, access, { wanted, look, options, call })).point;
       }),
     call,

@@ -21,14 +21,7 @@ import { isMountRoot, requireFree } from "../../workspace/partial-folder.ts";
 import { lackingIn } from "../../workspace/record-point.ts";
 import { notSetEntry } from "../../workspace/restore-left-out.ts";
 import { hasRoom, requireRoom } from "../../workspace/room.ts";
-import type {
-  Aspect,
-  LeftOut,
-  ProofSource,
-  RestoreBackupOptions,
-  RestoreBackupResult,
-  RestoreProof,
-} from "../contract.ts";
+import type { LeftOut, ProofSource, RestoreBackupOptions, RestoreBackupResult, RestoreProof } from "../contract.ts";
 import { publicLeftOut } from "../save.ts";
 import { setRestoredRoot } from "./restored-root.ts";
 import { chosenPaths } from "./chosen-paths.ts";
@@ -43,6 +36,7 @@ import { pointOf, publicSnapshot, restoredSnapshot } from "./public-snapshot.ts"
 import {
   checkProof,
   checkReceiptOf,
+  isOfState,
   isRefusal,
   isToBeProven,
   type ReadBack,
@@ -52,6 +46,7 @@ import {
 } from "./read-back.ts";
 import type { RepositoryAccess } from "./repository-access.ts";
 import { snapshotContent } from "./snapshot-content.ts";
+import { contentOf } from "./subfolder.ts";
 import { withOwnDigests } from "./own-digests.ts";
 import { type Attempt, isComparedAsWritten, NotAllCompared, warningOnce } from "./restore-attempt.ts";
 import { RestoreFolder, restoredContent, settleEarlier } from "./unfinished-restore.ts";
@@ -87,10 +82,12 @@ export async function restoreBackup(
   const restoreLooking = async (look: LookAtSnapshots, attempt: Attempt): Promise<RestoreBackupResult> => {
     const listed = chosenSnapshot(look, chosen, options.latestOf);
     chosen = listed.id;
-    const as = await snapshotContent(look, listed.snapshot);
+    const whole = await snapshotContent(look, listed.snapshot);
+    const as = await contentOf(look, { listed, content: whole }, options.subfolder);
     const { paths } = await chosenPaths(look, as, { ...options, savedPaths: listed.snapshot.paths });
-    const content = paths === null ? await withOwnDigests(as, { ...look, access, listed, options }) : as;
-    checkReceiptOf(options, { listed, content, paths });
+    const isWhole = as === whole && paths === null;
+    const content = isWhole ? await withOwnDigests(as, { ...look, access, listed, options }) : as;
+    checkReceiptOf(options, { listed, content, isWhole });
     return new SnapshotRestore({ access, listed, content, paths, ...look, ...attempt, target, options, started }).run();
   };
   const restore = async (attempt: Attempt): Promise<RestoreBackupResult> =>
@@ -161,7 +158,8 @@ class SnapshotRestore {
       });
       return this.#result({ entries, bytes, keptBytes: 0, leftOut: [], ...NOT_READ });
     }
-    const content = restoredContent(access.repository.id, listed.id, this.#written());
+    const { part } = this.#parts.content;
+    const content = restoredContent(access.repository.id, listed.id, { paths: this.#written(), folder: part?.path });
     const folder = new RestoreFolder(target, { content, left }, options.onWarning);
     const there = await folder.bytesThere(options.signal);
     const plan = this.#isAllAtHand(there) ? null : await this.#plan();
@@ -221,8 +219,8 @@ class SnapshotRestore {
   }
 
   get #isProven(): boolean {
-    const { paths, options } = this.#parts;
-    return isToBeProven(options, paths === null);
+    const { paths, content, options } = this.#parts;
+    return isToBeProven(options, paths === null && content.part === undefined);
   }
 
   /** Of the whole; null where only parts are written, or none is recorded. */
@@ -482,14 +480,6 @@ function requireRoomAt(target: Buffer, bytes: number): void {
 }
 
 const EVERYTHING = { rules: NO_RULES, skip: [] };
-
-/** What the state digest does not cover. */
-const BEYOND_STATE: ReadonlySet<Aspect> = new Set<Aspect>(["owner", "times", "xattrs", "links"]);
-
-/** Whether something that is left out makes the state another one. */
-function isOfState({ aspects }: LeftOut): boolean {
-  return aspects === undefined || aspects.some((aspect) => !BEYOND_STATE.has(aspect));
-}
 
 function withoutManifest(damage: CairnError): LeftOut {
   const detail = `the snapshot's manifest cannot be read, so holes are filled and nothing is proven: ${damage.message}`;

@@ -142,6 +142,6 @@ async function lookingAtPlace<T>(
     warnOfUnreadable(access, look.damaged, options);
     const saved = await snapshotContent(look, snapshot.snapshot);
     const path = pathBelow(saved, snapshot.snapshot.paths, place.path);
-    return work(look, { snapshot, saved, path, node: await entryAt(look, saved.root, path) });
+    return work(look, { snapshot, saved, path, node: await entryAt(look, saved, path) });
   });
 }

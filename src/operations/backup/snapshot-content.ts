@@ -23,6 +23,8 @@ export interface SnapshotContent {
   readonly manifest: Manifest | null;
   /** Why it cannot be read: entries are there, but not what only it says of them. */
   readonly manifestDamage: CairnError | null;
+  /** Of a folder in what was saved: its raw path from there on, and the whole one. Absent: all that was saved. */
+  readonly part?: { readonly path: Uint8Array; readonly whole: Uint8Array };
 }
 
 const MAX_MANIFEST_BYTES = 1024 * 1024 * 1024;

@@ -34,12 +34,15 @@ function records(): ReturnType<typeof controlPaths> {
   return controlPaths(userStateDirectory());
 }
 
-/** What a restore writes, in a word of its own; `paths` null: everything. */
-export function restoredContent(repository: string, snapshot: string, paths: readonly Uint8Array[] | null): string {
-  const named = (paths ?? []).map((path) => Buffer.from(path).toString("base64"));
-  return createHash("sha256")
-    .update(JSON.stringify([repository, snapshot, named]))
-    .digest("hex");
+/** What a restore writes, in a word of its own; `paths` null: everything, `folder` absent: of the whole snapshot. */
+export function restoredContent(
+  repository: string,
+  snapshot: string,
+  { paths, folder }: { paths: readonly Uint8Array[] | null; folder: Uint8Array | undefined },
+): string {
+  const base64 = (path: Uint8Array): string => Buffer.from(path).toString("base64");
+  const words = [repository, snapshot, (paths ?? []).map(base64), ...(folder === undefined ? [] : [base64(folder)])];
+  return createHash("sha256").update(JSON.stringify(words)).digest("hex");
 }
 
 /** The folder beside a target that a restore fills: one that a restore of the same was filling that was killed, else a new one. */

@@ -1,6 +1,8 @@
 import type { ContentElsewhere, RootMetadata } from "../../engines/engine.ts";
 import { CairnError } from "../../errors.ts";
+import { joinPath } from "../../formats/bytes.ts";
 import type { TreeNode } from "../../formats/tree.ts";
+import { printablePath, rawBytes } from "../../fs/safe-path.ts";
 import type { ListedSnapshot } from "../../repository/repository.ts";
 import type { RestoreInPlaceOptions } from "../contract.ts";
 import { type ChosenPaths, chosenPaths } from "./chosen-paths.ts";
@@ -9,6 +11,7 @@ import type { LookAtSnapshots } from "./look.ts";
 import { withOwnDigests } from "./own-digests.ts";
 import type { RepositoryAccess } from "./repository-access.ts";
 import { namedFolder, snapshotContent, type SnapshotContent } from "./snapshot-content.ts";
+import { contentOf } from "./subfolder.ts";
 
 /** A snapshot of a folder, and what of it is wanted. */
 export interface WantedInPlace {
@@ -20,11 +23,15 @@ export interface WantedInPlace {
   keepPresent: boolean;
 }
 
-/** Finds it. `present`: the folder that it is restored over. `not_found`, `ambiguous`, `damaged`; `refused` for what no workspace can stand at. */
+/** Finds it. `folder`: what it is restored over, `present`: as that is. `not_found`, `ambiguous`, `damaged`; `refused` for what no workspace can stand at. */
 export async function wantedInPlace(
   access: RepositoryAccess,
   look: LookAtSnapshots,
-  { present, ...options }: RestoreInPlaceOptions & { snapshot: string; present: () => RootMetadata | null },
+  {
+    folder,
+    present,
+    ...options
+  }: RestoreInPlaceOptions & { snapshot: string; folder: Buffer; present: () => RootMetadata | null },
 ): Promise<WantedInPlace> {
   const listed = chosenSnapshot(look, options.snapshot, options.latestOf);
   const as = await snapshotContent(look, listed.snapshot);
@@ -36,7 +43,10 @@ export async function wantedInPlace(
       hint: "restore it into a folder of its own with --to, and copy from there",
     });
   const found = { ...content, node };
-  const chosen = await chosenPaths(look, found, { ...options, savedPaths: listed.snapshot.paths });
+  const part = await contentOf(look, { listed, content: found }, options.subfolder);
+  const below = await chosenPaths(look, part, { ...options, savedPaths: listed.snapshot.paths });
+  if (part.part !== undefined && folder.equals(part.part.whole)) throw ownFolder(listed, folder);
+  const chosen = part.part === undefined ? below : inPlaceOf(part.part, below);
   const of = { ...look, access, listed, options };
   return {
     listed,
@@ -52,5 +62,21 @@ export async function wantedInPlace(
     },
     // What other programs left out of a snapshot, it does not say.
     keepPresent: options.keepPresent === true || chosen.byPattern || found.manifest === null,
+  };
+}
+
+/** Below it there would be another one of its name: what is in it is hardly meant to go there. */
+function ownFolder({ id }: ListedSnapshot, folder: Buffer): CairnError {
+  const named = printablePath(folder);
+  return new CairnError("refused", `${named} itself is only a part of what snapshot ${id.slice(0, 8)} is of`, {
+    hint: "restore that part into a folder of its own with --to, and copy from there",
+  });
+}
+
+/** What was chosen below a folder, by its paths from what was saved. */
+function inPlaceOf({ path }: NonNullable<SnapshotContent["part"]>, { paths, ...chosen }: ChosenPaths): ChosenPaths {
+  return {
+    ...chosen,
+    paths: paths === null ? [rawBytes(path)] : paths.map((each) => Buffer.from(joinPath(path, each))),
   };
 }

@@ -9,6 +9,12 @@ export type PathPattern = string | { pattern: string; ignoreCase: boolean };
 
 /** What of a snapshot is wanted; with nothing said all of it. */
 export interface PathChoice {
+  /**
+   * Only what is below this folder, from the root of what was saved, or by its whole path; paths and patterns count from it.
+   * A restore into a folder has what lies in it there, without the path that leads to it, one in place has it where it was.
+   * `not_found`, `conflict` for what is no folder; no link is followed.
+   */
+  subfolder?: PathInput;
   /** These and what is under them, from the root of what was saved. One that is not there: `not_found`. */
   paths?: readonly PathInput[];
   /** What fits one of these too, with all that is under it. */

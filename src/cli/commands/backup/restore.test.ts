@@ -40,3 +40,22 @@ test("a dry run of a restore in place adopts no folder, and says what a restore 
   assert.match(envelope.error?.hint ?? "", /adopts no folder; without it .* saved first/);
   assert.throws(() => argsOf(fake, "openOrAdopt"));
 });
+
+test("what follows the first colon of a snapshot is the folder in it that is restored", async () => {
+  const cases: [string, string, string | undefined][] = [
+    ["latest:src", "latest", "src"],
+    ["1a2b:./src/a:b/", "1a2b", "src/a:b"],
+    ["1a2b:/home/u/src", "1a2b", "/home/u/src"],
+    ["latest:", "latest", undefined],
+    ["latest:.", "latest", undefined],
+    ["latest", "latest", undefined],
+  ];
+  for (const [word, snapshot, subfolder] of cases) {
+    const { status, fake } = await runJson(["backup", "restore", word, "inner", "-r", "x", "--to", "y"]);
+    const [named, , options] = argsOf(fake, "restore") as [string, string, Record<string, unknown>];
+    assert.deepEqual([status, named, options["subfolder"], options["paths"]], [0, snapshot, subfolder, ["inner"]]);
+  }
+  const { fake } = await runJson(["backup", "restore", "latest:src", "-r", "x", "--in-place"]);
+  const [, named, options] = argsOf(fake, "restoreBackup") as [unknown, string, Record<string, unknown>];
+  assert.deepEqual([named, options["subfolder"]], ["latest", "src"]);
+});

@@ -18,14 +18,18 @@ import type { Input } from "../../input.ts";
 import { parseBase64, usage } from "../../input.ts";
 import { formatBytes, formatCounts, formatDuration, formatInstant, plural, printable } from "../../render/format.ts";
 import { restoreOutcome } from "../../restore-outcome.ts";
+import { splitSnapshot } from "../../shown.ts";
 import { FILTER_OPTIONS, readFilter } from "./list.ts";
 import { REPOSITORY_OPTIONS, withRepository } from "./repository.ts";
 
 export const command: CommandDefinition = {
   name: "backup restore",
   arguments: [
-    { name: "<snapshot>", text: "a snapshot: id, prefix, latest, or a save point's id" },
-    { name: "[path...]", text: "only these, from the root of what was saved" },
+    {
+      name: "<snapshot[:folder]>",
+      text: "a snapshot: id, prefix, latest, or a save point's id; and only what is below a folder in it, without its path",
+    },
+    { name: "[path...]", text: "only these, from the root of what was saved, or from that folder" },
   ],
   options: [
     ...REPOSITORY_OPTIONS,
@@ -60,7 +64,11 @@ export const command: CommandDefinition = {
       line: "cairn backup restore latest --in-place -r /srv/backups",
       text: "the folder as it was backed up last from where it lies",
     },
-    { line: "cairn backup restore 1a2b3c4d src --to /tmp/src -r /srv/backups", text: "one folder of it" },
+    {
+      line: "cairn backup restore 1a2b3c4d src --to /tmp/here -r /srv/backups",
+      text: "one folder of it: /tmp/here/src",
+    },
+    { line: "cairn backup restore 1a2b3c4d:src --to /tmp/src -r /srv/backups", text: "what is in one folder of it" },
     {
       line: "cairn backup restore latest --to /tmp/docs --include '*.md' --exclude drafts -r /srv/backups",
       text: "patterns of names, and of paths where they have a slash",
@@ -76,8 +84,10 @@ async function run(context: Context, input: Input): Promise<Outcome> {
   if (!isInPlace && (to ?? "") === "")
     throw usage("backup restore wants a folder to write into: --to DIR, or --in-place");
   if (input.flag("keepPresent") && !isInPlace) throw usage("--keep-present is of a restore --in-place");
+  const [snapshot, subfolder] = splitSnapshot(input.required(0));
   const paths = [...input.rest(1), ...input.list("pathB64").map((text) => parseBase64(text, "--path-b64"))];
   const options: RestoreBackupOptions = { ...context.callOptions(), paths, ...patternsOf(input) };
+  if (subfolder !== undefined) options.subfolder = subfolder;
   const latestOf = readFilter(context, input);
   if (Object.values(latestOf).some((names) => names.length > 0)) options.latestOf = latestOf;
   const jobs = input.count("jobs");
@@ -90,9 +100,9 @@ async function run(context: Context, input: Input): Promise<Outcome> {
   if (proveFrom !== undefined) options.proveFrom = proofSource(proveFrom);
   if (input.flag("sparse")) options.sparse = true;
   if (input.flag("dryRun")) options.dryRun = true;
-  if (to === undefined) return inPlace(context, input, options);
+  if (to === undefined) return inPlace(context, input, { snapshot, options });
   const restore = async (repository: BackupRepository): Promise<Outcome> => {
-    const result = await repository.restore(input.required(0), context.place(to), options);
+    const result = await repository.restore(snapshot, context.place(to), options);
     return {
       data: result,
       exitStatus: result.left_out.length === 0 ? 0 : EXIT_PARTLY,
@@ -105,9 +115,12 @@ async function run(context: Context, input: Input): Promise<Outcome> {
   return withRepository(context, input, restore, options.dryRun === true ? undefined : "restore");
 }
 
-async function inPlace(context: Context, input: Input, options: RestoreBackupOptions): Promise<Outcome> {
+async function inPlace(
+  context: Context,
+  input: Input,
+  { snapshot, options }: { snapshot: string; options: RestoreBackupOptions },
+): Promise<Outcome> {
   return withRepository(context, input, async (repository) => {
-    const snapshot = input.required(0);
     const client = await openedInPlace(context, { repository, snapshot, options });
     const keepPresent = input.flag("keepPresent");
     const result = await client.restoreBackup(repository, snapshot, { ...options, keepPresent });

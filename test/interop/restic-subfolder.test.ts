@@ -1,0 +1,99 @@
+import assert from "node:assert/strict";
+import fs from "node:fs";
+import path from "node:path";
+import { describe, test } from "node:test";
+import { SCRATCH } from "../fixtures/command.ts";
+import { differencesOf, readFolder } from "../fixtures/folder-state.ts";
+import { findPeer } from "../fixtures/peers.ts";
+import {
+  backup,
+  newRepository,
+  noRestic,
+  restic,
+  resticRepository,
+  runOn,
+  type TestRepository,
+  tryBackup,
+} from "../fixtures/repository.ts";
+import { newFolder } from "../fixtures/work.ts";
+
+/** `SNAPSHOT:FOLDER` as restic 0.16 and later have it. */
+
+const newer = findPeer("restic", "0.16.0");
+
+let targets = 0;
+
+function newTarget(): string {
+  return path.join(SCRATCH, `back-${targets++}`);
+}
+
+/** A folder whose `src` is looked at; links lead out of it, and files have names outside. */
+function makeFolder(): string {
+  const folder = newFolder("subfolder");
+  fs.mkdirSync(path.join(folder, "src/deep"), { recursive: true });
+  fs.writeFileSync(path.join(folder, "src/main.ts"), "main\n", { mode: 0o640 });
+  fs.writeFileSync(path.join(folder, "src/deep/notes"), "notes\n");
+  fs.linkSync(path.join(folder, "src/deep/notes"), path.join(folder, "src/notes"));
+  fs.linkSync(path.join(folder, "src/main.ts"), path.join(folder, "outside"));
+  fs.symlinkSync("../outside", path.join(folder, "src/link"));
+  fs.writeFileSync(path.join(folder, "src/zeros"), Buffer.alloc(1 << 20));
+  fs.utimesSync(path.join(folder, "src/deep"), 1_600_000_000, 1_600_000_000);
+  fs.chmodSync(path.join(folder, "src"), 0o750);
+  fs.utimesSync(path.join(folder, "src"), 1_500_000_000, 1_500_000_000);
+  return folder;
+}
+
+function restored(place: TestRepository, word: string): string {
+  const target = newTarget();
+  const { data } = backup(place, "restore", word, "--to", target, "--prove");
+  assert.deepEqual([data["left_out"], data["read_again"], data["proof"]], [[], true, null]);
+  return target;
+}
+
+describe("a folder of a snapshot that restic made", { skip: noRestic }, () => {
+  for (const version of [1, 2] as const)
+    test(`comes alone by its whole path, with a slash before it or not (version ${version})`, () => {
+      const folder = makeFolder();
+      const place = resticRepository(version);
+      restic(place, "backup", folder);
+      const src = path.join(folder, "src");
+      for (const named of [src, src.slice(1), `${src}/`])
+        assert.deepEqual(differencesOf(readFolder(restored(place, `latest:${named}`)), readFolder(src)), [], named);
+      const parent = restored(place, `latest:${path.dirname(folder)}`);
+      assert.deepEqual(fs.readdirSync(parent), [path.basename(folder)]);
+      assert.equal(tryBackup(place, "restore", "latest:src", "--to", newTarget()).error?.code, "not_found");
+      assert.equal(tryBackup(place, "restore", `latest:${src}/link`, "--to", newTarget()).error?.code, "conflict");
+    });
+
+  test("comes alone by its name where restic saved the folder that it stood in", () => {
+    const folder = makeFolder();
+    const place = resticRepository(2);
+    runOn(place, "restic", ["backup", "."], { cwd: folder });
+    const target = restored(place, "latest:src");
+    assert.deepEqual(differencesOf(readFolder(target), readFolder(path.join(folder, "src"))), []);
+  });
+
+  test("comes alone out of one that has several folders", () => {
+    const [one, two] = [makeFolder(), makeFolder()];
+    const place = resticRepository(2);
+    restic(place, "backup", one, two);
+    const target = restored(place, `latest:${two}/src`);
+    assert.deepEqual(differencesOf(readFolder(target), readFolder(path.join(two, "src"))), []);
+  });
+});
+
+test(
+  "a folder of a snapshot of ours is the same to restic and to us",
+  { skip: "reason" in newer ? newer.reason : false },
+  async () => {
+    assert.ok("program" in newer);
+    const folder = makeFolder();
+    const place = await newRepository();
+    backup(place, "create", "--save", "-C", folder);
+    const theirs = newTarget();
+    runOn(place, newer.program, ["restore", `latest:${folder}/src`, "--target", theirs]);
+    const ours = restored(place, `latest:${folder}/src`);
+    const withoutRoot = (at: string): unknown[] => [...readFolder(at, { withoutRootTime: true })].slice(1);
+    assert.deepEqual(withoutRoot(ours), withoutRoot(theirs));
+  },
+);
