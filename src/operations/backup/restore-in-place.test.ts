@@ -17,6 +17,7 @@ import { describe, test } from "node:test";
 import { fileURLToPath } from "node:url";
 import { rightsCount, runWithoutCapabilities } from "../../engines/testing-rights.ts";
 import { walkDigests } from "../../engines/testing-walk.ts";
+import type { Client, RestoreInPlaceOptions } from "../contract.ts";
 import { hasCode, leftOutOf, WITHOUT_NATIVE } from "../testing-folder.ts";
 import { backupScene, type BackupScene, damagePack } from "./testing-far.ts";
 
@@ -64,6 +65,28 @@ for (const scheme of ["local", "far"] as const) {
         assert.deepEqual([restored.read_from, again.read_from], ["disk", "memory"]);
       },
     );
+
+    test("is warned of when it is of another folder and what lies here would go", async (t) => {
+      const { client, library, repository, folder, root } = await backupScene(t, scheme);
+      const { snapshot } = await client.createBackup(repository, { save: true });
+      const warned = async (into: Client, more: RestoreInPlaceOptions = {}): Promise<string[]> => {
+        const warnings: string[] = [];
+        const onWarning = (warning: string): void => void warnings.push(warning);
+        await into.restoreBackup(repository, snapshot!.snapshot_id, { ...more, onWarning });
+        return warnings.filter((each) => each.includes("is made equal to"));
+      };
+      const [full, empty] = [join(root, "full"), join(root, "empty")];
+      for (const each of [full, empty]) mkdirSync(each);
+      writeFileSync(join(full, "mine"), "mine");
+      const there = await library.adopt(full);
+      const [warning, ...others] = await warned(there, { dryRun: true });
+      assert.ok(warning?.includes(`is of ${folder}: ${full} is made equal to that`), warning);
+      assert.deepEqual(others, []);
+      for (const more of [{ keepPresent: true }, { paths: ["a.txt"] }, ANY])
+        assert.deepEqual(await warned(there, { ...more, dryRun: true }), []);
+      assert.deepEqual(await warned(await library.adopt(empty)), []);
+      assert.deepEqual(await warned(client), []);
+    });
 
     test("comes into the folder of another workspace, with what its own rules had left out there", async (t) => {
       const { client, library, repository, root, write } = await backupScene(t, scheme);

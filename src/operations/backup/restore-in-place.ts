@@ -1,10 +1,11 @@
+import { readdirSync } from "node:fs";
 import type { PointContent, RootMetadata } from "../../engines/engine.ts";
 import { toCairnError } from "../../errors.ts";
 import { failpoint } from "../../failpoint.ts";
 import type { Manifest } from "../../formats/manifest.ts";
 import type { TreeNode } from "../../formats/tree.ts";
 import { flushFileSystem } from "../../fs/flush.ts";
-import { displayPath, pathOfDisplayed } from "../../fs/safe-path.ts";
+import { displayPath, pathOfDisplayed, printablePath } from "../../fs/safe-path.ts";
 import type { Point } from "../../workspace/point-files.ts";
 import { receivePoint } from "../../workspace/receive.ts";
 import { neverPart } from "../../workspace/record-point.ts";
@@ -67,6 +68,7 @@ export async function restoreBackupInPlace(
     const wanted = await wantedInPlace(access, look, { ...options, latestOf, ...over });
     checkReceiptOf(options, { ...wanted, isWhole: wanted.chosen.paths === null });
     await requireUntouched(access, workspace.root, { wanted, signal: options.signal });
+    warnOfOtherFolder(workspace, wanted, options);
     if (options.dryRun === true) return { wanted, plan: await planInPlace(workspace, wanted, call) };
     await dropLost(workspace, call);
     return { wanted, ...(await knownOrReceived(workspace, access, { wanted, look, options, call })) };
@@ -110,6 +112,33 @@ export async function restoreBackupInPlace(
     stored_bytes: point.descriptor.bytes_stored,
     duration_ms: Math.round(performance.now() - started),
   };
+}
+
+/**
+ * In other programs what is restored in place goes where it came from. A filter, or paths, name what is wanted here; a folder
+ * that has moved, or is empty, loses nothing.
+ */
+function warnOfOtherFolder(
+  workspace: Workspace,
+  { listed, chosen, keepPresent }: WantedInPlace,
+  { latestOf, onWarning }: RestoreInPlaceOptions,
+): void {
+  const { paths } = listed.snapshot;
+  const own = pointOf(listed.snapshot);
+  if (latestOf !== undefined || chosen.paths !== null || keepPresent) return;
+  if (paths.includes(workspace.root.toString("utf8")) || (own !== null && workspace.byId(own) !== null)) return;
+  if ((readdirIfThere(workspace.root)?.length ?? 0) === 0) return;
+  onWarning?.(
+    `snapshot ${listed.id.slice(0, 8)} is of ${paths.map(printablePath).join(", ")}: ${printablePath(workspace.root)} is made equal to that, and what is there now goes into the undo point`,
+  );
+}
+
+function readdirIfThere(folder: Buffer): string[] | null {
+  try {
+    return readdirSync(folder);
+  } catch {
+    return null;
+  }
 }
 
 /** Restores a point; where the store does not give back what it needs, once more with what the repository has of it. */
