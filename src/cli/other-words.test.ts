@@ -39,7 +39,6 @@ const ANSWERS: [string, string][] = [
   ["backup list locks -r x", "here it is: cairn backup unlock"],
   ["backup list packs -r x", "here it is: cairn backup stats"],
   ["backup show latest /path -r x", "a path in a snapshot stands behind its name: latest:/path; "],
-  ["backup diff a:docs b:docs -r x", "name them without paths; "],
   ["backup verify --read-data", "it is so by default: every pack is read"],
   ["backup verify --read-data-subset 10%", "here it is: --subset; "],
   ["backup verify --read-data-subset=10%", "here it is: --subset; "],

@@ -65,6 +65,7 @@ export const WRONG_BACKUPS: [string, RegExp][] = [
   ["backup find a -n 0 -r x", /at least 1/],
   ["backup find a --blob --pack -r x", /exclude each other/],
   ["backup diff a -r x", /missing required argument/],
+  ["backup diff a:src :src -r x", /which snapshot/],
   ["backup show -r x", /missing required argument/],
   ["backup show latest:a --path-b64 YQ== -r x", /cannot be given together/],
   ["backup show :a -r x", /which snapshot/],

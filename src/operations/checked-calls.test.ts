@@ -55,6 +55,7 @@ const CLIENT: Calls<Loose> = {
 
 const REPOSITORY: Calls<Loose> = {
   "restore: argument 2": (repository) => repository.restore("latest"),
+  "diff: argument 3.toSubfolder": (repository) => repository.diff("latest", "latest", { toSubfolder: 7 }),
   "restore: argument 3.subfolder": (repository) => repository.restore("latest", "/back", { subfolder: 7 }),
   "list: argument 1.tags[0]": (repository) => repository.list({ tags: ["a"] }),
   "createFromStream: argument 1": (repository) => repository.createFromStream("text"),

@@ -1,31 +1,32 @@
 import { append } from "../../append.ts";
 import type { TreeNode } from "../../formats/tree.ts";
-import { displayPath } from "../../fs/safe-path.ts";
+import { displayPath, rawBytes } from "../../fs/safe-path.ts";
 import { newPacer, type Pacer } from "../../pacer.ts";
 import { differences } from "../../workspace/tree-diff.ts";
 import type { ListedSnapshot } from "../../repository/repository.ts";
-import type { CallOptions, DiffBackupsEntry, DiffBackupsResult } from "../contract.ts";
+import type { DiffBackupsEntry, DiffBackupsOptions, DiffBackupsResult, PathInput } from "../contract.ts";
 import { findSnapshot, warnOfUnreadable } from "./find-snapshot.ts";
 import { type Look, lookingAtSnapshots } from "./look.ts";
 import type { RepositoryAccess } from "./repository-access.ts";
 import { nameOf, savedEntry, savedNodes, snapshotContent, type SnapshotContent } from "./snapshot-content.ts";
+import { contentOf } from "./subfolder.ts";
 
 const LIMIT = 100_000;
 
-/** What differs between two snapshots, by the trees of the folders that were saved; equal trees are not read. */
+/** What differs between two snapshots, or folders of them, by the trees of those that were saved; equal trees are not read. */
 export async function diffBackups(
   access: RepositoryAccess,
   words: { from: string; to: string },
-  options: CallOptions,
+  options: DiffBackupsOptions,
 ): Promise<DiffBackupsResult> {
   return lookingAtSnapshots(access, options, async (look) => {
     const [from, to] = [findSnapshot(look, words.from), findSnapshot(look, words.to)];
     warnOfUnreadable(access, look.damaged, options);
-    const contents = [await snapshotContent(look, from.snapshot), await snapshotContent(look, to.snapshot)] as const;
-    // Other programs number every entry as it was on its disk, which says nothing of another snapshot.
-    const byLinks = contents.every(({ manifest }) => manifest !== null);
-    const walk = new DiffWalk(look, { pace: newPacer(options.signal), byLinks });
-    const [before, after] = contents;
+    const sideOf = async (listed: ListedSnapshot, subfolder: PathInput | undefined): Promise<SnapshotContent> =>
+      contentOf(look, { listed, content: await snapshotContent(look, listed.snapshot) }, subfolder);
+    const before = await sideOf(from, options.fromSubfolder);
+    const after = await sideOf(to, options.toSubfolder);
+    const walk = new DiffWalk(look, { pace: newPacer(options.signal), byLinks: areNumbersAlike(before, after) });
     const isMixed = isOfFolder(before) !== isOfFolder(after);
     await walk.between(
       isMixed && !isOfFolder(before) ? await folderLike(look, after, { content: before, ...from }) : before,
@@ -34,6 +35,15 @@ export async function diffBackups(
     const entries = walk.entries.slice(0, LIMIT);
     return { ...access.info, from: from.id, to: to.id, entries, truncated: walk.entries.length > LIMIT };
   });
+}
+
+/**
+ * Other programs number every entry as it was on its disk, which says nothing of another snapshot; ours go by the path of a
+ * file's first name, which is another in another folder.
+ */
+function areNumbersAlike(before: SnapshotContent, after: SnapshotContent): boolean {
+  const folders = [before, after].map(({ part }) => rawBytes(part?.path ?? ""));
+  return [before, after].every(({ manifest }) => manifest !== null) && folders[0]!.equals(folders[1]!);
 }
 
 /** Whether its root is what was saved, whatever lies above that. */

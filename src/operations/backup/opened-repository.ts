@@ -9,6 +9,7 @@ import type {
   CopyBackupsOptions,
   CopyBackupsResult,
   StreamBackupResult,
+  DiffBackupsOptions,
   DiffBackupsResult,
   FindInBackupsOptions,
   FindInBackupsResult,
@@ -168,7 +169,7 @@ export class OpenedRepository implements BackupRepository {
     return this.access.during(options, (access) => findInBackups(access, pattern, options));
   }
 
-  async diff(from: string, to: string, options: CallOptions = {}): Promise<DiffBackupsResult> {
+  async diff(from: string, to: string, options: DiffBackupsOptions = {}): Promise<DiffBackupsResult> {
     return this.access.during(options, (access) => diffBackups(access, { from, to }, options));
   }
 

@@ -9,6 +9,7 @@ import {
   mkdirSync,
   readdirSync,
   readFileSync,
+  renameSync,
   rmSync,
   symlinkSync,
   truncateSync,
@@ -47,6 +48,13 @@ function fill({ folder, write }: BackupScene): void {
   if (WITHOUT_NATIVE === false) setAttribute(join(src, "deep"), "user.colour", "blue");
   chmodSync(src, 0o2750);
   utimesSync(src, 1_500_000_000, 1_500_000_000.25);
+}
+
+/** The same snapshot without its manifest, as of another program. */
+async function asTheirs({ repository }: BackupScene, snapshot: string): Promise<string> {
+  return withNode(repository as OpenedRepository, snapshot, ".cairn/manifest.json", async () => ({
+    name: Buffer.from("nothing"),
+  }));
 }
 
 for (const scheme of ["local", "far"] as const)
@@ -231,12 +239,7 @@ test("a folder of a snapshot that another program made is named from its topmost
   const { client, repository, folder, root } = scene;
   fill(scene);
   const { snapshot } = await client.createBackup(repository, { save: true });
-  const theirs = await withNode(
-    repository as OpenedRepository,
-    snapshot!.snapshot_id,
-    ".cairn/manifest.json",
-    async () => ({ name: Buffer.from("nothing") }),
-  );
+  const theirs = await asTheirs(scene, snapshot!.snapshot_id);
   for (const subfolder of [join(folder, "src"), join(folder, "src").slice(1)]) {
     const target = join(root, "back");
     const restored = await repository.restore(theirs, target, { subfolder, prove: true, sparse: true });
@@ -281,4 +284,43 @@ test("in place what the workspace's own folder is a part of is refused", async (
   const restore = inner.restoreBackup(repository, "latest", { latestOf: {}, subfolder: "inner" });
   await assert.rejects(restore, { code: "refused", message: /is only a part of what snapshot/ });
   assert.deepEqual(readdirSync(join(folder, "inner")), ["file"]);
+});
+
+test("two folders are compared by the paths in them, whatever they are called and whoever saved them", async (t) => {
+  const scene = await backupScene(t, "local");
+  const { client, repository, folder, write } = scene;
+  fill(scene);
+  linkSync(join(folder, "src/main.ts"), join(folder, "src/deep/main.ts"));
+  const { snapshot: first } = await client.createBackup(repository, { save: true });
+  const theirs = await asTheirs(scene, first!.snapshot_id);
+  write("src/deep/notes.md", "other notes\n");
+  write("src/new", "new\n");
+  write("a.txt", "changed\n");
+  renameSync(join(folder, "src"), join(folder, "sources"));
+  await client.createBackup(repository, { save: true });
+  const wanted = [
+    ["deep/notes.md", "modified"],
+    ["new", "added"],
+    ["notes.md", "modified"],
+  ];
+  const changes = async (from: string, fromSubfolder: string): Promise<unknown[]> => {
+    const { entries } = await repository.diff(from, "latest", { fromSubfolder, toSubfolder: "sources" });
+    return entries.filter(({ aspects }) => aspects.join() !== "times").map(({ path, change }) => [path, change]);
+  };
+  assert.deepEqual(await changes(first!.snapshot_id, "src"), wanted);
+  assert.deepEqual(await changes(theirs, join(folder, "src")), wanted);
+  const same = await repository.diff(first!.snapshot_id, first!.snapshot_id, {
+    fromSubfolder: "src/deep",
+    toSubfolder: join(folder, "src/deep/"),
+  });
+  assert.deepEqual(same.entries, []);
+  const part = await repository.diff("latest", "latest", { fromSubfolder: "sources/none", toSubfolder: "deep" });
+  assert.deepEqual(
+    part.entries.map(({ path, change }) => [path, change]),
+    [["b.txt", "added"]],
+  );
+  const none = repository.diff(first!.snapshot_id, "latest", { fromSubfolder: "src", toSubfolder: "src" });
+  await assert.rejects(none, { code: "not_found", message: /no folder "src" in snapshot/ });
+  const file = repository.diff("latest", "latest", { fromSubfolder: "a.txt" });
+  await assert.rejects(file, { code: "conflict", hint: /backup show .{8}:a\.txt/ });
 });

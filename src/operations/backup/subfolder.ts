@@ -78,7 +78,9 @@ function noFolder(path: Buffer, node: TreeNode, snapshot: string): CairnError {
   return new CairnError(
     "conflict",
     `${quotedPath(path)} is no folder in snapshot ${snapshot}, but a ${kindOf(node)}${target}`,
-    { hint: `it is restored as a path: \`cairn backup restore ${snapshot} ${named} --to DIR\`` },
+    {
+      hint: `\`cairn backup restore ${snapshot} ${named} --to DIR\` restores it by its path, and \`cairn backup show ${snapshot}:${named}\` shows it`,
+    },
   );
 }
 

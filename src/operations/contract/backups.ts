@@ -119,7 +119,8 @@ export interface BackupRepository {
   stats(options?: BackupStatsOptions): Promise<BackupStats>;
   /** Entries whose name, or path where the pattern has a slash, fits a pattern with `*`, `?`, `[…]` and `**`. */
   find(pattern: string, options?: FindInBackupsOptions): Promise<FindInBackupsResult>;
-  diff(from: string, to: string, options?: CallOptions): Promise<DiffBackupsResult>;
+  /** What differs between two snapshots, or one folder of each. `not_found`, `ambiguous`, `damaged`; `conflict` for what is no folder. */
+  diff(from: string, to: string, options?: DiffBackupsOptions): Promise<DiffBackupsResult>;
   /** What a snapshot holds at a path: a directory's entries, or the one entry itself. `not_found`, `ambiguous`, `damaged`. */
   show(snapshot: string, path?: PathInput, options?: ShowBackupOptions): Promise<ShowBackupResult>;
   /** Everything below a path, each folder before what lies in it; a shared lock is held until it ends or nobody takes any more. Throws the same. */
@@ -409,6 +410,12 @@ export interface FindInBackupsResult extends RepositoryInfo {
 export interface DamagedInBackup extends NamedPath {
   snapshot_id: string;
   detail: string;
+}
+
+/** Folders in them instead of all, as `subfolder` of a restore names one; paths are from these. */
+export interface DiffBackupsOptions extends CallOptions {
+  fromSubfolder?: PathInput;
+  toSubfolder?: PathInput;
 }
 
 export interface DiffBackupsEntry extends NamedPath {

@@ -1,34 +1,44 @@
-import type { DiffBackupsResult } from "../../../operations/contract.ts";
+import type { DiffBackupsOptions, DiffBackupsResult } from "../../../operations/contract.ts";
 import type { CommandDefinition, Outcome } from "../../command.ts";
 import type { Context } from "../../context.ts";
 import type { Input } from "../../input.ts";
-import { usage } from "../../input.ts";
 import { formatCount, formatCounts, printable } from "../../render/format.ts";
+import { splitSnapshot } from "../../shown.ts";
 import { REPOSITORY_OPTIONS, withRepository } from "./repository.ts";
 
 export const command: CommandDefinition = {
   name: "backup diff",
   arguments: [
-    { name: "<from>", text: "a snapshot" },
-    { name: "<to>", text: "another one" },
+    {
+      name: "<from[:folder]>",
+      text: "a snapshot, or a folder in it: a path from the root of what was saved, or a whole one",
+    },
+    { name: "<to[:folder]>", text: "another one" },
   ],
   options: [
     ...REPOSITORY_OPTIONS,
     { flags: "--metadata", text: "also what differs in mode, owner, times or attributes alone" },
   ],
-  examples: [{ line: "cairn backup diff -r /srv/backups 1a2b3c4d latest", text: "what came, went and changed" }],
+  examples: [
+    { line: "cairn backup diff -r /srv/backups 1a2b3c4d latest", text: "what came, went and changed" },
+    {
+      line: "cairn backup diff -r /srv/backups 1a2b3c4d:src latest:src",
+      text: "the same of one folder, by paths in it",
+    },
+  ],
   run,
 };
 
 async function run(context: Context, input: Input): Promise<Outcome> {
-  const [from, to] = [input.required(0), input.required(1)];
-  if (`${from}${to}`.includes(":"))
-    throw usage(
-      "backup diff compares whole snapshots",
-      "name them without paths; what it prints has the paths of both",
-    );
+  const [from, fromSubfolder] = splitSnapshot(input.required(0));
+  const [to, toSubfolder] = splitSnapshot(input.required(1));
+  const options: DiffBackupsOptions = {
+    ...context.callOptions(),
+    ...(fromSubfolder === undefined ? {} : { fromSubfolder }),
+    ...(toSubfolder === undefined ? {} : { toSubfolder }),
+  };
   return withRepository(context, input, async (repository) => {
-    const result = await repository.diff(from, to, context.callOptions());
+    const result = await repository.diff(from, to, options);
     return { data: result, paged: true, text: () => render(context, result, input.flag("metadata")) };
   });
 }

@@ -58,4 +58,8 @@ test("what follows the first colon of a snapshot is the folder in it that is res
   const { fake } = await runJson(["backup", "restore", "latest:src", "-r", "x", "--in-place"]);
   const [, named, options] = argsOf(fake, "restoreBackup") as [unknown, string, Record<string, unknown>];
   assert.deepEqual([named, options["subfolder"]], ["latest", "src"]);
+  const both = await runJson(["backup", "diff", "1a2b:src", "latest:sources", "-r", "x"]);
+  const folders = { fromSubfolder: "src", toSubfolder: "sources" };
+  const [from, to, more] = argsOf(both.fake, "diff") as [string, string, Record<string, unknown>];
+  assert.deepEqual([from, to, { ...folders, ...more }], ["1a2b", "latest", more]);
 });
