@@ -34,7 +34,7 @@ export function findSnapshotFile({ snapshots, damaged }: SnapshotListing, word: 
   if (!/^[0-9a-f]{2,64}$/.test(word))
     throw new CairnError("not_found", `no snapshot ${JSON.stringify(word.slice(0, 80))}`, {
       hint: word.includes(":")
-        ? `${WORDS}; for a path in it: \`cairn backup show ID:PATH\`, \`cairn backup restore ID PATH --to DIR\`, or ID:FOLDER for what is in that`
+        ? `${WORDS}; \`cairn backup show\`, \`restore\` and \`diff\` take one with a path in it: ID:PATH`
         : WORDS,
     });
   const fits = [

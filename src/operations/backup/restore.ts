@@ -9,7 +9,7 @@ import { failpoint } from "../../failpoint.ts";
 import { NO_RULES } from "../../fs/ignore.ts";
 import { flushing } from "../../fs/flush.ts";
 import { PathSelection } from "../../fs/path-selection.ts";
-import { displayPath, printablePath } from "../../fs/safe-path.ts";
+import { displayPath, printablePath, quotedPath } from "../../fs/safe-path.ts";
 import { throttled } from "../../pacer.ts";
 import { BlobIndex, DATA_BLOB } from "../../repository/blob-index.ts";
 import { BlobReader } from "../../repository/blob-reader.ts";
@@ -421,13 +421,11 @@ class SnapshotRestore {
   }
 
   #nothingOf(detail: string): CairnError {
-    return new CairnError(
-      "damaged",
-      `nothing of snapshot ${this.#parts.listed.id.slice(0, 8)} can be read: ${detail}`,
-      {
-        hint: "nothing was changed; `cairn backup verify` says what is damaged",
-      },
-    );
+    const { listed, content } = this.#parts;
+    const what = content.part === undefined ? "" : `${quotedPath(content.part.path)} in `;
+    return new CairnError("damaged", `nothing of ${what}snapshot ${listed.id.slice(0, 8)} can be read: ${detail}`, {
+      hint: "nothing was changed; `cairn backup verify` says what is damaged",
+    });
   }
 
   #otherwise(how: string, places = 1): CairnError {

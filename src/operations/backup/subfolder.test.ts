@@ -232,6 +232,11 @@ test("what was taken out of a folder, and what is damaged in it, is listed by it
     leftOutOf(deep).map(({ path }) => path),
     ["notes.md"],
   );
+  await damageBlob(scene, (await nodeAt(repository, "latest", `${folder}/src/deep`)).subtree!);
+  await assert.rejects(repository.restore("latest", join(root, "lost"), { subfolder: "src/deep" }), {
+    code: "damaged",
+    message: /^nothing of "src\/deep" in snapshot .{8} can be read/,
+  });
 });
 
 test("a folder of a snapshot that another program made is named from its topmost tree on", async (t) => {
