@@ -24,8 +24,6 @@ const ANSWERS: [string, string][] = [
   ["backup create --force", "here it is: --reread; "],
   ["backup create -H me", "here it is: --host; "],
   ["backup create --files-from=x", "name one folder, "],
-  ["backup create --exclude-caches", "caches are saved as all else is"],
-  ["backup create --exclude-larger-than 1G", "no file is left out for its size"],
   ["backup create --one-file-system", "it is so by default; --cross-mounts"],
   ["backup create --iexclude x", "patterns of --exclude and --exclude-file tell upper and lower case apart"],
   ["backup create --compression max", "what compresses is always compressed"],

@@ -117,10 +117,6 @@ export const NOTES: Readonly<Record<string, Notes>> = {
   "backup create": {
     "--iexclude": CASE,
     "--iexclude-file": CASE,
-    "--exclude-caches": "caches are saved as all else is, but Cairn's own; --exclude names what is not wanted",
-    "--exclude-if-present":
-      "no file in a folder leaves that out; --exclude names it, or a .cairnignore in it with the line *",
-    "--exclude-larger-than": "no file is left out for its size; --exclude names it",
     "--files-from": ONE_FOLDER,
     "--files-from-raw": ONE_FOLDER,
     "--files-from-verbatim": ONE_FOLDER,

@@ -13,7 +13,7 @@ import type { SavePointId } from "../ids.ts";
 export const BACKUP_OPTIONS: Record<string, string> = {
   init: "",
   create:
-    "--save -m,--message --exclude --exclude-file -t,--tag --host --reread --cross-mounts --allow --skip-if-unchanged --dry-run --stdin --stdin-from-command --stdin-filename",
+    "--save -m,--message --exclude --exclude-file --exclude-caches --exclude-if-present --exclude-larger-than -t,--tag --host --reread --cross-mounts --allow --skip-if-unchanged --dry-run --stdin --stdin-from-command --stdin-filename",
   list: "--host --path -t,--tag --latest",
   verify: "--quick --subset --restore-check --scratch --all",
   restore:
@@ -47,6 +47,10 @@ export const WRONG_BACKUPS: [string, RegExp][] = [
   ["backup create --stdin --stdin-from-command -r x", /exclude each other/],
   ["backup create --stdin head -r x", /no POINT/],
   ["backup create --exclude a -r x", /--save/],
+  ["backup create --exclude-caches -r x", /--exclude-caches is of the point that --save/],
+  ["backup create head --exclude-larger-than 1M -r x", /--exclude-larger-than is of the point that --save/],
+  ["backup create --save --exclude-larger-than lots -r x", /wants a size/],
+  ["backup create --stdin --exclude-if-present .nobackup -r x", /no option of that/],
   ["backup create --stdin-from-command -r x", /wants a command/],
   ["backup create --stdin-filename a -r x", /--stdin/],
   ["backup restore latest -r x", /--to DIR/],

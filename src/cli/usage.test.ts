@@ -33,7 +33,7 @@ test("the options of every command are these", async () => {
     if (words.length > 0) options[name] = words.join(" ");
   }
   assert.deepEqual(options, {
-    save: "-m,--message -t,--tag --cause --exclude --exclude-file --skip-unchanged --refuse-detached --reread --cross-mounts --allow",
+    save: "-m,--message -t,--tag --cause --exclude --exclude-file --exclude-caches --exclude-if-present --exclude-larger-than --skip-unchanged --refuse-detached --reread --cross-mounts --allow",
     restore: "--plan --to --allow --method --keep-present --path-b64",
     undo: "--plan --method",
     run: "-m,--message -t,--tag",

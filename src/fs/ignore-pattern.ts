@@ -1,3 +1,5 @@
+import { isUtf8 } from "node:buffer";
+
 /**
  * One line of a gitignore file, compiled. Text is raw bytes decoded as latin1: one character, one byte.
  *
@@ -36,8 +38,16 @@ export function placeInside(directory: string): string {
 
 const HIGH = "\x80";
 
-/** One byte beyond ASCII, in a pattern that is text: what is not UTF-8 has no other. */
-export const BEYOND_ASCII = "[![:print:][:cntrl:]]";
+/** One byte beyond ASCII, in a pattern that is text. */
+const BEYOND_ASCII = "[![:print:][:cntrl:]]";
+
+/** A pattern, but for the slash before it, that fits this path; bytes that no text can say are any beyond ASCII there. */
+export function patternOfPath(path: Buffer): string {
+  if (isUtf8(path)) return path.toString("utf8").replaceAll(/[\\*?[\s]/g, "\\$&");
+  return path
+    .toString("latin1")
+    .replaceAll(/[\\*?[\s\x80-\xff]/g, (byte) => (byte < HIGH ? `\\${byte}` : BEYOND_ASCII));
+}
 
 function setRange(members: Uint8Array, from: number, to: number): void {
   for (let code = from; code <= to; code++) members[code] = 1;

@@ -8,6 +8,7 @@ import { recoverAcknowledged } from "../workspace/look.ts";
 import { workspaceNamed } from "../workspace/find-workspace.ts";
 import { readControl } from "../workspace/control-directory.ts";
 import { prepareSave, saveWorkspace } from "../workspace/save.ts";
+import { unwantedOf } from "../workspace/unwanted-kinds.ts";
 import { type SealProblem, withSealed } from "../workspace/seal.ts";
 import { Removals } from "../workspace/removals.ts";
 import { type EngineFactory, Workspace } from "../workspace/workspace.ts";
@@ -432,7 +433,7 @@ export class CairnClient {
       this.#with(name, async (workspace) => {
         const forward = forwarding?.packs ?? undefined;
         const exclude = withoutOwn(access, workspace.root, options);
-        const asked = { message, exclude, reread, crossMounts, allow };
+        const asked = { message, exclude, ...unwantedOf(options), reread, crossMounts, allow };
         const input = { ...callOf(options), ...asked, skipUnchanged: true, forward };
         const { point, scan, leftOut } = await saveWorkspace(workspace, input);
         const saved = { ...options, point: point.descriptor.save_point_id };

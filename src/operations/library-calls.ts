@@ -87,6 +87,7 @@ const IN_WORKSPACE = { ...CALL, workspaceName: text };
 const INIT = { ...CALL, name: text, engineType: engine, quotaBytes: number, allow: texts };
 const FILTER = { paths: texts, hosts: texts, tags: list(texts) };
 const CHOICE = { ...FILTER, snapshots: texts };
+const UNWANTED = { excludeCaches: flag, excludeIfPresent: texts, excludeLargerThan: number };
 const CHOSEN_PATHS = { subfolder: path, paths: list(path), include: list(pattern), exclude: list(pattern) };
 const FROM_BACKUP = {
   ...CHOSEN_PATHS,
@@ -182,6 +183,7 @@ export const CLIENT_CALLS: Record<CallsOf<Omit<Client, "close">>, Call> = {
         skipUnchanged: flag,
         reread: flag,
         exclude: texts,
+        ...UNWANTED,
         crossMounts: flag,
         allow: texts,
       }),
@@ -229,6 +231,7 @@ export const CLIENT_CALLS: Record<CallsOf<Omit<Client, "close">>, Call> = {
         save: flag,
         message,
         exclude: texts,
+        ...UNWANTED,
         reread: flag,
         crossMounts: flag,
         allow: texts,

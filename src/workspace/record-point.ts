@@ -39,9 +39,10 @@ import type { ForwardTarget } from "../repository/forward.ts";
 import { countRoot, isSameRoot, rootOfContent, rootOfPoint } from "./root-changes.ts";
 import { stagedIn } from "./stranded-staging.ts";
 import { countDifferences } from "./tree-changes.ts";
+import type { Unwanted } from "./unwanted-kinds.ts";
 import type { Workspace, WorkspaceCall } from "./workspace.ts";
 
-export interface SaveInput extends WorkspaceCall {
+export interface SaveInput extends WorkspaceCall, Unwanted {
   message?: string | undefined;
   tags?: readonly string[] | undefined;
   cause?: Cause | undefined;
@@ -61,6 +62,7 @@ export interface LeftOutEntry {
     | "unreadable"
     | "damaged"
     | "changing"
+    | "excluded"
     | "mounted"
     | "not_saved"
     | "keep_present"

@@ -1,16 +1,19 @@
 import { CairnError } from "../errors.ts";
+import { failpoint } from "../failpoint.ts";
 import { printablePath } from "../fs/safe-path.ts";
 import { capturePoint, whyNotHeld } from "./capture.ts";
 import { removeOriginal } from "./kept-original.ts";
 import { givenPatterns } from "./given-patterns.ts";
 import { requireFolder } from "./missing-folder.ts";
 import type { Point } from "./point-files.ts";
-import { recordPoint, type Saved, type SaveInput } from "./record-point.ts";
+import { neverPart, recordPoint, type Saved, type SaveInput } from "./record-point.ts";
 import { isOtherFolder, recordFolder } from "./recorded-folder.ts";
 import { recoverWorkspace } from "./recovery.ts";
 import { guardSpace } from "./save-guard.ts";
 import { keepSpareRoom } from "./temporaries.ts";
 import { unchangedHead } from "./unchanged-head.ts";
+import { findUnwanted } from "./unwanted.ts";
+import { unwantedKinds, type UnwantedKinds } from "./unwanted-kinds.ts";
 import type { Workspace } from "./workspace.ts";
 
 /** Starts what a save will want, so that it overlaps with other work. */
@@ -24,10 +27,13 @@ export interface SavedOrHead extends Saved {
   made: boolean;
 }
 
+/** So often a folder is saved anew that became what is not to be left out while it was saved. */
+const ATTEMPTS = 3;
+
 /** Saves a workspace: takes its lock, finishes what an earlier unclean end left, records the folder as one point. */
 export async function saveWorkspace(workspace: Workspace, given: SaveInput): Promise<SavedOrHead> {
-  const { holder } = workspace.engine;
   requireFolder(workspace);
+  const kinds = unwantedKinds(given);
   const exclude = givenPatterns(workspace.root, given.exclude ?? [], given.onWarning);
   const input: SaveInput = { ...given, exclude };
   prepareSave(workspace);
@@ -35,9 +41,32 @@ export async function saveWorkspace(workspace: Workspace, given: SaveInput): Pro
   await recoverWorkspace(workspace, input);
   requireFolder(workspace);
   acceptOtherFolder(workspace, input);
-  const state = workspace.state();
-  const head = workspace.byId(state.head);
-  if (input.onDetached === "refuse") refuseDetached(workspace, head);
+  if (input.onDetached === "refuse") refuseDetached(workspace, workspace.byId(workspace.state().head));
+  return kinds === null ? await savePresent(workspace, input) : await saveWithout(workspace, input, kinds);
+}
+
+/**
+ * Saves what is not to be left out, which is looked for first and becomes excludes of the point. What stopped being so
+ * before the save was done is in no point yet: then it begins again.
+ */
+async function saveWithout(workspace: Workspace, input: SaveInput, kinds: UnwantedKinds): Promise<SavedOrHead> {
+  const { root } = workspace;
+  const { exclude = [], crossMounts = false } = input;
+  for (let attempt = 1, forward = input.forward; ; attempt++, forward = undefined) {
+    const found = await findUnwanted(kinds, { ...input, root, exclude, crossMounts, skip: neverPart(root, input) });
+    failpoint("save.unwanted-found");
+    // What is given decides where both do.
+    const saved = await savePresent(workspace, { ...input, forward, exclude: [...found.patterns, ...exclude] });
+    const changed = await found.changed();
+    if (changed.length === 0 || attempt === ATTEMPTS)
+      return { ...saved, leftOut: [...saved.leftOut, ...found.leftOut, ...changed] };
+  }
+}
+
+/** For the holder of the workspace's lock. */
+async function savePresent(workspace: Workspace, input: SaveInput): Promise<SavedOrHead> {
+  const { holder } = workspace.engine;
+  const head = workspace.byId(workspace.state().head);
   if (holder !== null) {
     // What a held tree comes to cost is known when it is sealed.
     await guardSpace(workspace, { ...input, first: false });

@@ -2,7 +2,7 @@ import type { Cause, SaveOptions } from "../../operations/contract.ts";
 import type { CommandDefinition, Outcome } from "../command.ts";
 import type { Context } from "../context.ts";
 import { EXIT_PARTLY } from "../envelope.ts";
-import { EXCLUDE_FILE_OPTION, readExcludes } from "../exclude-files.ts";
+import { EXCLUDE_FILE_OPTION, readExcludes, readUnwanted, unwantedOptions } from "../exclude-files.ts";
 import { allowOption, parseGuards, usage } from "../input.ts";
 import type { Input } from "../input.ts";
 
@@ -21,6 +21,7 @@ export const command: CommandDefinition = {
       repeat: true,
     },
     EXCLUDE_FILE_OPTION,
+    ...unwantedOptions(),
     { flags: "--skip-unchanged", text: "make no point when nothing changed" },
     { flags: "--refuse-detached", text: "fail when the folder stands at an older point" },
     { flags: "--reread", text: "read every file, whatever its times say" },
@@ -69,6 +70,7 @@ function readOptions(context: Context, input: Input): SaveOptions {
     ...context.callOptions(),
     tags: input.list("tag"),
     exclude: readExcludes(context, input),
+    ...readUnwanted(input),
     allow: parseGuards(input.list("allow")),
     skipUnchanged: input.flag("skipUnchanged"),
     reread: input.flag("reread"),

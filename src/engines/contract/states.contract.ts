@@ -89,6 +89,48 @@ export function stateClauses({ clause, holds }: EngineClauses): void {
   );
 
   clause(
+    "caches and large files that a save was told to leave out are in no point, also when it is sealed later, and stay",
+    async ({ client, folder, volume }) => {
+      const tag = path.join(folder, "cache/CACHEDIR.TAG");
+      fs.mkdirSync(path.join(folder, "cache/deep"), { recursive: true });
+      fs.writeFileSync(tag, "Signature: 8a477f597d28d172789f06886806bc55\n");
+      fs.writeFileSync(path.join(folder, "cache/deep/x"), "1");
+      fs.writeFileSync(path.join(folder, "large"), "");
+      fs.truncateSync(path.join(folder, "large"), 2 ** 30);
+      const asked = { excludeCaches: true, excludeLargerThan: 2 ** 30 - 1 };
+      const saved = await client.save(asked);
+      assert.deepEqual(
+        saved.left_out.map((entry) => [entry.path, entry.reason]),
+        [
+          ["cache", "excluded"],
+          ["large", "excluded"],
+        ],
+      );
+      assert.equal((await client.save({ ...asked, skipUnchanged: true })).made, false);
+      // What comes later does not count.
+      fs.truncateSync(path.join(folder, "large"), 2);
+      fs.rmSync(tag);
+      await client.seal();
+      const to = path.join(volume.root, "to");
+      await client.restore({ target: saved.save_point_id, to });
+      assert.deepEqual(fs.readdirSync(path.join(to, "cache")), ["CACHEDIR.TAG"]);
+      assert.equal(fs.existsSync(path.join(to, "large")), false);
+      await client.restore({ target: saved.save_point_id });
+      assert.equal(fs.readFileSync(path.join(folder, "cache/deep/x"), "utf8"), "1");
+      assert.equal(fs.statSync(path.join(folder, "large")).size, 2);
+      assert.ok(fs.existsSync(tag));
+      const next = await client.save(asked);
+      assert.deepEqual(
+        next.left_out.map((entry) => entry.path),
+        ["cache"],
+      );
+      await client.restore({ target: saved.save_point_id });
+      assert.equal(fs.statSync(path.join(folder, "large")).size, 2);
+    },
+    { fill: makeFirst },
+  );
+
+  clause(
     "a folder with nothing in it, and one from which everything went, are states like any other",
     async (place) => {
       const { client, folder } = place;

@@ -1,10 +1,10 @@
-import { isUtf8 } from "node:buffer";
 import { lstatSync, readFileSync } from "node:fs";
 import { dirname } from "node:path";
 import { surveyTree } from "../../engines/copy/survey-tree.ts";
 import { rulesOfTask } from "../../engines/scan/directory-rules.ts";
 import { CairnError } from "../../errors.ts";
 import { IGNORE_FILE, IgnoreRules } from "../../fs/ignore.ts";
+import { patternOfPath } from "../../fs/ignore-pattern.ts";
 import { PathSelection } from "../../fs/path-selection.ts";
 import { isAtOrBelow, joinRaw, printablePath } from "../../fs/safe-path.ts";
 import { realPathOf } from "../../workspace/find-workspace.ts";
@@ -70,19 +70,12 @@ export function withoutOwn(
   const path = own.subarray(folder.length + 1);
   const rules = IgnoreRules.fromExcludes(givenPatterns(folder, exclude, undefined));
   if (isIgnored(rules, path, (above) => ignoreFileIn(joinRaw(folder, above)))) return exclude;
-  const pattern = `/${escaped(path)}`;
+  const pattern = `/${patternOfPath(path)}`;
   onWarning?.(
     `the repository ${printablePath(own)} lies in the folder, and is left out of it as by --exclude ${pattern}`,
   );
   // As it is given: what begins with a slash may be the path of something else.
   return [...exclude, `.${pattern}`];
-}
-
-/** A path as a pattern; bytes that no text can say are any byte there. */
-function escaped(path: Buffer): string {
-  const isText = isUtf8(path);
-  const pattern = path.toString(isText ? "utf8" : "latin1").replaceAll(/[\\*?[\s]/g, "\\$&");
-  return isText ? pattern : pattern.replaceAll(/[\x80-\xff]/g, "?");
 }
 
 /** Null where none counts: only a file of its own does. */

@@ -1,6 +1,6 @@
 import type { SavePointId } from "../../ids.ts";
 import type { Incomplete } from "./looking.ts";
-import type { CallOptions, GuardName, LeftOut, WorkspaceCallOptions } from "./points.ts";
+import type { CallOptions, GuardName, LeftOut, SaveOptions, WorkspaceCallOptions } from "./points.ts";
 
 /** What a snapshot of a repository is, which ones are meant, and how one is made. */
 
@@ -65,7 +65,8 @@ export interface BackupList extends RepositoryInfo {
 
 // ------------------------------------------------------------------------------------------------ create
 
-export interface CreateBackupOptions extends WorkspaceCallOptions {
+export interface CreateBackupOptions
+  extends WorkspaceCallOptions, Pick<SaveOptions, "excludeCaches" | "excludeIfPresent" | "excludeLargerThan"> {
   /** A full id, any unique prefix, `latest`, `head`, `head~N`; default `head`. */
   point?: string;
   /** First save the folder as it is; no new point where nothing changed. Excludes `point`. */

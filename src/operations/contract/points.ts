@@ -117,6 +117,7 @@ export type LeftOutReason =
   | "changing"
   | "vanished"
   | "mounted" // another file system mounted inside; listed, does not make a point incomplete
+  | "excluded" // by a save, as it is what that was told to leave out: a cache, a large file
   | "not_permitted" // the right to set owner, mode, attribute, device, … is missing; `aspects` says which
   | "unsupported"
   | "not_saved" // kept in place because the undo point does not hold it whole
@@ -156,6 +157,12 @@ export interface SaveOptions extends WorkspaceCallOptions {
   reread?: boolean;
   /** gitignore patterns, beside those of `.cairnignore`; also the whole path of something in the folder, `./x` being `/x`. */
   exclude?: readonly string[];
+  /** Of folders with a valid `CACHEDIR.TAG` leave out all but that. What is found becomes excludes of the point. */
+  excludeCaches?: boolean;
+  /** Of folders with an entry `NAME`, or a file that begins with `HEADER`, leave out all but that: `NAME[:HEADER]`. */
+  excludeIfPresent?: readonly string[];
+  /** Leave out files of more bytes. */
+  excludeLargerThan?: number;
   /** Go into other file systems that are mounted inside. */
   crossMounts?: boolean;
   allow?: readonly GuardName[];

@@ -15,7 +15,7 @@ import type { CommandDefinition, Outcome } from "../../command.ts";
 import type { Context } from "../../context.ts";
 import type { Input } from "../../input.ts";
 import { EXIT_PARTLY } from "../../envelope.ts";
-import { EXCLUDE_FILE_OPTION, readExcludes } from "../../exclude-files.ts";
+import { EXCLUDE_FILE_OPTION, readExcludes, readUnwanted, unwantedOptions } from "../../exclude-files.ts";
 import { allowOption, kebab, parseGuards, usage } from "../../input.ts";
 import { formatBytes, formatDuration, plural, printable, shellQuote } from "../../render/format.ts";
 import { renderLeftOut } from "../../render/points.ts";
@@ -41,6 +41,7 @@ export const command: CommandDefinition = {
       repeat: true,
     },
     EXCLUDE_FILE_OPTION,
+    ...unwantedOptions("of --save: "),
     { flags: "-t, --tag <tags>", text: "tags of the snapshot, comma between", repeat: true },
     { flags: "--host <name>", text: "recorded as the host's name; default: where the point was made" },
     { flags: "--reread", text: "of --save: read every file, whatever its times say" },
@@ -159,8 +160,10 @@ async function isFolder(context: Context, digits: string, isSaved: boolean): Pro
 }
 
 /** What only a save can be told; nothing of what was not given. */
-function ofSave(input: Input): Pick<CreateBackupOptions, "reread" | "crossMounts" | "allow"> {
-  const options: ReturnType<typeof ofSave> = {};
+function ofSave(
+  input: Input,
+): Pick<CreateBackupOptions, "reread" | "crossMounts" | "allow"> & ReturnType<typeof readUnwanted> {
+  const options: ReturnType<typeof ofSave> = readUnwanted(input);
   const allow = input.list("allow");
   if (input.flag("reread")) options.reread = true;
   if (input.flag("crossMounts")) options.crossMounts = true;
@@ -245,7 +248,8 @@ function openStdin(): AsyncIterable<Uint8Array> {
 
 /** What the point could not record is the same list, whether a save has just left it out or an earlier one. */
 function renderLacking({ style }: Context, { incomplete, left_out: leftOut }: CreateBackupResult): string[] {
-  const others = incomplete === null ? leftOut : leftOut.filter(({ reason }) => reason === "mounted");
+  const others =
+    incomplete === null ? leftOut : leftOut.filter(({ reason }) => reason === "mounted" || reason === "excluded");
   return [...renderIncomplete(incomplete, style), ...renderLeftOut(others, style)];
 }
 

@@ -1,0 +1,282 @@
+import assert from "node:assert/strict";
+import { spawn, spawnSync } from "node:child_process";
+import { once } from "node:events";
+import fs from "node:fs";
+import { join } from "node:path";
+import { test } from "node:test";
+import { backupScene } from "./backup/testing-far.ts";
+import type { LeftOut, SaveOptions } from "./contract.ts";
+import { hasCode, testFolder } from "./testing-folder.ts";
+
+/** What a save leaves out by what it finds: caches, folders with some file, large files. */
+
+const ENTRY = new URL("../cli/entry.ts", import.meta.url).pathname;
+const SIGNATURE = "Signature: 8a477f597d28d172789f06886806bc55";
+const hasRestic = spawnSync("restic", ["version"]).error === undefined;
+
+function raw(root: string, path: string, text: string): void {
+  const place = Buffer.from(`${root}/${path}`, "latin1");
+  fs.mkdirSync(place.subarray(0, place.lastIndexOf("/")), { recursive: true });
+  fs.writeFileSync(place, text);
+}
+
+/** All paths below a folder, in latin1. */
+function namesIn(root: string, below = Buffer.alloc(0)): string[] {
+  const place = Buffer.concat([Buffer.from(`${root}/`), below]);
+  return fs
+    .readdirSync(place, { withFileTypes: true, encoding: "buffer" })
+    .flatMap((entry) => {
+      const own = Buffer.concat([below, entry.name]);
+      const inside = entry.isDirectory() ? namesIn(root, Buffer.concat([own, Buffer.from("/")])) : [];
+      return [own.toString("latin1"), ...inside];
+    })
+    .toSorted();
+}
+
+function said({ left_out: left }: { left_out: LeftOut[] }): [string, string][] {
+  return left.map(({ path, reason }) => [path, reason]);
+}
+
+test("what a save left out for what it is stays in place when that point is restored, and comes back otherwise", async (t) => {
+  const { client, folder, root, write } = await testFolder(t, {
+    "target/CACHEDIR.TAG": `${SIGNATURE}\n# comment`,
+    "target/debug/out.o": "1",
+    "fake/CACHEDIR.TAG": SIGNATURE.slice(0, -1),
+    "fake/kept": "1",
+    "private/.nobackup": "",
+    "private/deep/x": "1",
+    "repo/.git/config": "1",
+    "repo/src": "1",
+    "marked/.skip": "SKIP, please",
+    "marked/x": "1",
+    "unmarked/.skip": "no",
+    "unmarked/x": "1",
+    "large/file": "1".repeat(2000),
+    "large/limit": "1".repeat(1000),
+    "a.txt": "1",
+  });
+  const all = await client.save();
+  const asked: SaveOptions = {
+    excludeCaches: true,
+    excludeIfPresent: [".nobackup", ".git", ".skip:SKIP"],
+    excludeLargerThan: 1000,
+  };
+  const first = await client.save(asked);
+  const expected = [
+    ["large/file", "excluded"],
+    ["marked", "excluded"],
+    ["private", "excluded"],
+    ["repo", "excluded"],
+    ["target", "excluded"],
+  ];
+  assert.deepEqual([said(first), first.complete], [expected, true]);
+  const again = await client.save(asked);
+  assert.deepEqual([again.unchanged, again.read_bytes === 0 || again.bytes_stored === 0], [true, true]);
+  assert.equal((await client.save({ ...asked, skipUnchanged: true })).made, false);
+  assert.equal((await client.status()).clean, true);
+  await client.restore({ target: first.save_point_id, to: join(root, "to") });
+  assert.deepEqual(
+    namesIn(join(root, "to")),
+    namesIn(folder).filter((name) => !/^(target\/debug|private\/deep|repo\/src|marked\/x|large\/file$)/.test(name)),
+  );
+  write("target/debug/out.o", "2");
+  write("large/file", "2".repeat(3000));
+  write("a.txt", "2");
+  await client.restore({ target: first.save_point_id });
+  const read = (): string[] =>
+    ["target/debug/out.o", "large/file", "a.txt"].map((name) => fs.readFileSync(join(folder, name), "utf8")[0]!);
+  assert.deepEqual(read(), ["2", "2", "1"]);
+  // Another point's rules are its own.
+  await client.restore({ target: all.save_point_id });
+  assert.deepEqual(read(), ["1", "1", "1"]);
+  await client.undo();
+  assert.deepEqual(read(), ["2", "2", "1"]);
+});
+
+test("what is given has the last word, and what rules leave out is not looked into", async (t) => {
+  const { client, folder, root } = await testFolder(t, {
+    "cache/CACHEDIR.TAG": SIGNATURE,
+    "cache/kept.txt": "1",
+    "cache/gone": "1",
+    "plain/CACHEDIR.TAG": SIGNATURE,
+    "plain/.cairnignore": "CACHEDIR.TAG\n",
+    "ignored/deep/CACHEDIR.TAG": SIGNATURE,
+    "ignored/deep/large": "1".repeat(2000),
+    ".cairnignore": "/ignored/deep\n",
+    "outer/CACHEDIR.TAG": SIGNATURE,
+    "outer/inner/CACHEDIR.TAG": SIGNATURE,
+    "tags/.git/CACHEDIR.TAG": SIGNATURE,
+    "tags/.git/x": "1",
+  });
+  const saved = await client.save({
+    exclude: ["!*.txt", "/outer/CACHEDIR.TAG"],
+    excludeCaches: true,
+    excludeIfPresent: [".git"],
+    excludeLargerThan: 1000,
+  });
+  assert.deepEqual(
+    said(saved).map(([path]) => path),
+    ["cache", "outer", "plain", "tags", "tags/.git"],
+  );
+  await client.restore({ target: saved.save_point_id, to: join(root, "to") });
+  assert.deepEqual(namesIn(join(root, "to")), [
+    ".cairnignore",
+    "cache",
+    "cache/CACHEDIR.TAG",
+    "cache/kept.txt",
+    "ignored",
+    "outer",
+    "plain",
+    "tags",
+    "tags/.git",
+    "tags/.git/CACHEDIR.TAG",
+  ]);
+  assert.ok(fs.existsSync(join(folder, "cache/gone")));
+});
+
+test("a name that is not UTF-8 is left out when no other name is like it, and else kept with a warning", async (t) => {
+  const { client, folder, root } = await testFolder(t);
+  for (const name of ["caf\xe9", "am\xe8", "a b\xa0[*]", "\xc3\xa4"]) {
+    raw(folder, `${name}/CACHEDIR.TAG`, SIGNATURE);
+    raw(folder, `${name}/x`, "1");
+  }
+  for (const name of ["cafe", "am\xe9", "ame", "a b\xa0[*", "big\xff"]) raw(folder, `${name}/x`, "1");
+  raw(folder, "big\xff/large\xfe", "1".repeat(2000));
+  const warnings: string[] = [];
+  const onWarning = (warning: string): unknown => warnings.push(warning);
+  const { save_point_id: target } = await client.save({ excludeCaches: true, excludeLargerThan: 1000, onWarning });
+  assert.deepEqual(
+    warnings.map((warning) => warning.split(" ")[0]),
+    [String.raw`am\xe8`],
+  );
+  await client.restore({ target, to: join(root, "to") });
+  const gone = ["a b\xa0[*]/x", "big\xff/large\xfe", "caf\xe9/x", "\xc3\xa4/x"];
+  assert.deepEqual(
+    namesIn(folder).filter((name) => !namesIn(join(root, "to")).includes(name)),
+    gone,
+  );
+});
+
+test("nothing is saved when all would be left out, or when what is asked for says nothing", async (t) => {
+  const { client, write } = await testFolder(t, { "CACHEDIR.TAG": SIGNATURE, x: "1" });
+  for (const asked of [
+    { excludeCaches: true },
+    { excludeIfPresent: ["x"] },
+    { excludeIfPresent: ["a/b"] },
+    { excludeIfPresent: [":x"] },
+    { excludeIfPresent: ["a\0b"] },
+    { excludeIfPresent: [`a:${"x".repeat(5000)}`] },
+    { excludeLargerThan: 0 },
+    { excludeLargerThan: -1 },
+  ])
+    await assert.rejects(client.save(asked), hasCode("usage"), JSON.stringify(asked));
+  assert.equal(await client.hasSavePoints(), false);
+  write("CACHEDIR.TAG", "");
+  assert.deepEqual((await client.save({ excludeCaches: true, excludeIfPresent: ["y"] })).left_out, []);
+});
+
+test("what stops being a cache while it is saved is in the point that the save gives", async (t) => {
+  const { client, folder, root } = await testFolder(t, { "cache/CACHEDIR.TAG": SIGNATURE, "cache/x": "1" });
+  const gate = join(root, "gate");
+  fs.writeFileSync(gate, "");
+  const env = { ...process.env, CAIRN_FAILPOINT: `save.unwanted-found@${gate}` };
+  const child = spawn(process.execPath, [ENTRY, "save", folder, "--exclude-caches", "--json"], { env });
+  let answer = "";
+  child.stdout.on("data", (bytes: Buffer) => (answer += bytes.toString()));
+  child.stderr.on("data", (bytes: Buffer) => {
+    if (!bytes.includes("failpoint")) return;
+    fs.rmSync(join(folder, "cache/CACHEDIR.TAG"));
+    fs.rmSync(gate);
+  });
+  assert.deepEqual(await once(child, "close"), [0, null]);
+  const { data } = JSON.parse(answer) as { data: { save_point: { save_point_id: string }; left_out: unknown[] } };
+  assert.deepEqual(data.left_out, []);
+  await client.restore({ target: data.save_point.save_point_id, to: join(root, "to") });
+  assert.deepEqual(namesIn(join(root, "to")), ["cache", "cache/x"]);
+  assert.equal((await client.history()).save_points.length, 2);
+});
+
+test("what is left out of a backup stays in place on another machine, and is what restic leaves out", async (t) => {
+  const at = await backupScene(t, "local");
+  const { client, repository, folder, root, write, place } = at;
+  write("target/CACHEDIR.TAG", SIGNATURE);
+  write("target/x/y", "1");
+  write("a b/*[c]/CACHEDIR.TAG", `${SIGNATURE} more`);
+  write("a b/*[c]/x", "1");
+  write("fake/CACHEDIR.TAG", "Signature: none, but long enough to be read whole");
+  write("fake/x", "1");
+  write("deep/.nobackup", "no");
+  write("repo/.git/config", "1");
+  write("repo/src/x", "1");
+  write("marked/.skip", "SKIP it");
+  write("marked/x", "1");
+  write("unmarked/.skip", "nothing");
+  write("unmarked/x", "1");
+  write("large", "1".repeat(1025));
+  write("not", "1".repeat(1024));
+  fs.symlinkSync("../large", join(folder, "deep/link"));
+  const asked = {
+    save: true,
+    excludeCaches: true,
+    excludeIfPresent: [".nobackup", ".git", ".skip:SKIP"],
+    excludeLargerThan: 1024,
+  };
+  const made = await client.createBackup(repository, asked);
+  assert.deepEqual(
+    said(made).map(([path]) => path),
+    ["a b/*[c]", "deep", "large", ...largeOfScene(folder), "marked", "repo", "target"],
+  );
+  assert.equal(made.incomplete, null);
+  const again = await client.createBackup(repository, { ...asked, skipIfUnchanged: true });
+  assert.deepEqual([again.unchanged, again.snapshot, again.save_point_id], [true, null, made.save_point_id]);
+
+  const other = join(root, "other");
+  fs.mkdirSync(other);
+  const elsewhere = await at.library.adopt(other);
+  raw(other, "target/x/y", "theirs");
+  raw(other, "large", "theirs");
+  raw(other, "deep/b.txt", "theirs");
+  raw(other, "extra", "goes");
+  await elsewhere.restoreBackup(repository, made.snapshot!.snapshot_id);
+  for (const name of ["target/x/y", "large", "deep/b.txt"])
+    assert.equal(fs.readFileSync(join(other, name), "utf8"), "theirs", name);
+  assert.equal(fs.existsSync(join(other, "extra")), false);
+
+  if (!hasRestic) return;
+  const env = { ...process.env, RESTIC_PASSWORD: String(at.options.password), RESTIC_CACHE_DIR: join(root, "restic") };
+  const restic = (...args: string[]): string =>
+    spawnSync("restic", ["-q", "-r", place, ...args], { env, encoding: "utf8", cwd: folder }).stdout;
+  const options =
+    "--exclude-caches --exclude-if-present .nobackup --exclude-if-present .git --exclude-if-present .skip:SKIP";
+  restic("backup", "--host", "restic", ...options.split(" "), "--exclude-larger-than", "1k", folder);
+  const listed = (snapshot: string): string[] =>
+    restic("ls", "--recursive", snapshot, folder)
+      .split("\n")
+      .filter((path) => path.startsWith(`${folder}/`))
+      .toSorted();
+  const [theirs] = (await repository.list({ hosts: ["restic"] })).snapshots;
+  assert.deepEqual(listed(made.snapshot!.snapshot_id), listed(theirs!.snapshot_id));
+  assert.ok(listed(theirs!.snapshot_id).includes(`${folder}/repo/.git/config`));
+});
+
+/** What the scene itself has of more than a kibibyte. */
+function largeOfScene(folder: string): string[] {
+  return namesIn(join(folder, "many"))
+    .filter((name) => fs.statSync(join(folder, "many", name)).size > 1024)
+    .map((name) => `many/${name}`);
+}
+
+test("a thousand caches are left out, also of what a status and a second save look at", async (t) => {
+  const { client, folder, root } = await testFolder(t);
+  for (let i = 0; i < 1000; i++) {
+    raw(folder, `d${i % 50}/p${i}/cache/CACHEDIR.TAG`, SIGNATURE);
+    raw(folder, `d${i % 50}/p${i}/cache/x`, "1");
+  }
+  const saved = await client.save({ excludeCaches: true });
+  assert.deepEqual([saved.left_out.length, saved.entries], [1000, 3050]);
+  assert.equal((await client.save({ excludeCaches: true })).unchanged, true);
+  fs.writeFileSync(join(folder, "d0/p0/cache/x"), "2");
+  assert.equal((await client.status()).clean, true);
+  await client.restore({ target: "head", to: join(root, "to") });
+  assert.equal(fs.existsSync(join(root, "to/d0/p0/cache/x")), false);
+});
