@@ -281,14 +281,18 @@ test("in place a folder is made equal where it was, and nothing beside it", { sk
   assert.deepEqual([changes?.created, readFileSync(join(folder, "src/new"), "utf8")], [2, "new\n"]);
 });
 
-test("in place what the workspace's own folder is a part of is refused", async (t) => {
+test("in place a folder that would come to another place than its own is refused", async (t) => {
   const { client, repository, folder, library, write } = await backupScene(t, "local");
-  write("inner/file", "x\n");
+  write("inner/src/file", "x\n");
   await client.createBackup(repository, { save: true });
   const inner = await library.adopt(join(folder, "inner"), { allow: ["nested"] });
-  const restore = inner.restoreBackup(repository, "latest", { latestOf: {}, subfolder: "inner" });
-  await assert.rejects(restore, { code: "refused", message: /is only a part of what snapshot/ });
-  assert.deepEqual(readdirSync(join(folder, "inner")), ["file"]);
+  for (const subfolder of ["inner", "inner/src"]) {
+    const restore = inner.restoreBackup(repository, "latest", { latestOf: {}, subfolder });
+    await assert.rejects(restore, { code: "refused", message: /is of a folder around .*\/inner: in place/ });
+  }
+  const { changes } = await inner.restoreBackup(repository, "latest", { latestOf: {}, subfolder: "deep" });
+  assert.equal(changes?.created, 2);
+  assert.deepEqual(readdirSync(join(folder, "inner")), ["deep", "src"]);
 });
 
 test("two folders are compared by the paths in them, whatever they are called and whoever saved them", async (t) => {

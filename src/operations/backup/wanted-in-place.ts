@@ -2,7 +2,7 @@ import type { ContentElsewhere, RootMetadata } from "../../engines/engine.ts";
 import { CairnError } from "../../errors.ts";
 import { joinPath } from "../../formats/bytes.ts";
 import type { TreeNode } from "../../formats/tree.ts";
-import { printablePath, rawBytes } from "../../fs/safe-path.ts";
+import { isAtOrBelow, printablePath, quotedPath, rawBytes } from "../../fs/safe-path.ts";
 import type { ListedSnapshot } from "../../repository/repository.ts";
 import type { RestoreInPlaceOptions } from "../contract.ts";
 import { type ChosenPaths, chosenPaths } from "./chosen-paths.ts";
@@ -45,7 +45,7 @@ export async function wantedInPlace(
   const found = { ...content, node };
   const part = await contentOf(look, { listed, content: found }, options.subfolder);
   const below = await chosenPaths(look, part, { ...options, savedPaths: listed.snapshot.paths });
-  if (part.part !== undefined && folder.equals(part.part.whole)) throw ownFolder(listed, folder);
+  if (part.part !== undefined) requireOwnPlace(listed, part.part, folder);
   const chosen = part.part === undefined ? below : inPlaceOf(part.part, below);
   const of = { ...look, access, listed, options };
   return {
@@ -65,16 +65,21 @@ export async function wantedInPlace(
   };
 }
 
-/** Below it there would be another one of its name: what is in it is hardly meant to go there. */
-function ownFolder({ id }: ListedSnapshot, folder: Buffer): CairnError {
-  const named = printablePath(folder);
-  return new CairnError("refused", `${named} itself is only a part of what snapshot ${id.slice(0, 8)} is of`, {
-    hint: "restore that part into a folder of its own with --to, and copy from there",
-  });
+/** Of a folder around it a snapshot has what is in the workspace by longer paths, and would make another one of that below it. */
+function requireOwnPlace({ id }: ListedSnapshot, { path, whole }: Part, folder: Buffer): void {
+  const place = joinPath(folder, path);
+  if (!isAtOrBelow(whole, folder) || place.equals(whole)) return;
+  throw new CairnError(
+    "refused",
+    `snapshot ${id.slice(0, 8)} is of a folder around ${printablePath(folder)}: in place, ${quotedPath(path)} would come to ${printablePath(place)}`,
+    { hint: "restore it into a folder of its own with --to, and copy from there" },
+  );
 }
 
+type Part = NonNullable<SnapshotContent["part"]>;
+
 /** What was chosen below a folder, by its paths from what was saved. */
-function inPlaceOf({ path }: NonNullable<SnapshotContent["part"]>, { paths, ...chosen }: ChosenPaths): ChosenPaths {
+function inPlaceOf({ path }: Part, { paths, ...chosen }: ChosenPaths): ChosenPaths {
   return {
     ...chosen,
     paths: paths === null ? [rawBytes(path)] : paths.map((each) => Buffer.from(joinPath(path, each))),
