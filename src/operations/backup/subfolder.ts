@@ -4,9 +4,9 @@ import { joinPath, latin1 } from "../../formats/bytes.ts";
 import type { Manifest } from "../../formats/manifest.ts";
 import { rawPath, recordPath } from "../../formats/record.ts";
 import type { TreeNode } from "../../formats/tree.ts";
-import { PathSelection } from "../../fs/path-selection.ts";
 import { printablePath, quotedPath, rawBytes, shellQuote } from "../../fs/safe-path.ts";
 import type { ListedSnapshot } from "../../repository/repository.ts";
+import { lackingIn } from "../../workspace/record-point.ts";
 import type { PathInput } from "../contract.ts";
 import { kindOf } from "../diff.ts";
 import { baseOf, pathBelow } from "./chosen-paths.ts";
@@ -59,8 +59,8 @@ async function folderAt(
 
 function notThere(path: Buffer, of: { snapshot: string; manifest: Manifest | null }): CairnError {
   const { snapshot, manifest } = of;
-  const lacking = manifest?.omitted.find((each) => new PathSelection([each.path]).chosenAt(path) !== null);
-  const why = lacking === undefined ? "" : `: ${printablePath(lacking.path)} is not in it (${lacking.reason})`;
+  const [lacking] = lackingIn(manifest && { omitted: manifest.omitted }, [path]);
+  const why = lacking === undefined ? "" : `: ${printablePath(lacking.path)} is not in it (${lacking.detail})`;
   return new CairnError("not_found", `there is no folder ${quotedPath(path)} in snapshot ${snapshot}${why}`, {
     hint: path.includes(LOST)
       ? "a folder whose name is not UTF-8 is named as a path, with --path-b64"
