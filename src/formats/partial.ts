@@ -1,5 +1,5 @@
 import type { ControlId, SavePointId, WorkspaceId } from "../ids.ts";
-import type { Fields } from "./fields.ts";
+import { Fields } from "./fields.ts";
 import { checkPath, decodeRecord, encodeChecked, encodeRecord, type RecordedPath } from "./record.ts";
 
 /** The process that is at work, as in a lock: what tells whether it still is. */
@@ -28,6 +28,8 @@ export interface PartialFile {
   control?: { path: string; id: ControlId };
   /** The entries are on their way into the target. */
   moving?: true;
+  /** Folders among them that their owner may not write to, which have to be opened to be moved, with the modes that they get back. */
+  closed?: { path: string; path_b64?: string; mode: number }[];
   /** The target was whole, and is being taken away. */
   closing?: true;
 }
@@ -62,6 +64,12 @@ export function decodePartial(bytes: Uint8Array): PartialFile {
     control.text("path");
     control.hex("id", 32);
   }
+  if (fields.has("closed"))
+    fields.list("closed", (element, label) => {
+      const each = new Fields(element, label);
+      checkPath(each);
+      each.integer("mode", 0o7777);
+    });
   for (const key of ["moving", "closing"]) if (fields.has(key)) fields.boolean(key);
   return value as unknown as PartialFile;
 }

@@ -55,6 +55,14 @@ export function renameToFree(from: OpenPlace, to: OpenPlace): number {
   return sys.rename(from.fd, from.name, 0, to.fd, to.name, 0, 0);
 }
 
+/** Sets the mode of a directory, through no link. */
+export function setModeInPlace(folder: Buffer, mode: number): void {
+  const name = newArena(512);
+  putName(name, 0, nameOf(folder));
+  const result = inParentOf(folder, (fd) => syscalls().chmod(fd, name, 0, mode));
+  if (result < 0) throw syscallError(result, `change the mode of ${printablePath(folder)}`);
+}
+
 function inPlaces(one: Buffer, other: Buffer, work: (one: OpenPlace, other: OpenPlace) => number): number {
   const names = [one, other].map((place) => {
     const name = newArena(512);

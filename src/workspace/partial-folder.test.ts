@@ -95,6 +95,59 @@ test("a move into a mount's root that was killed is finished, also around a name
   assert.equal(fs.readFileSync(path.join(target, last!, "file"), "utf8"), last);
 });
 
+test("what was written is moved into the folder when who restores stands in it", (t) => {
+  const root = fs.realpathSync(fs.mkdtempSync(path.join(tmpdir(), "cairn-partial-")));
+  t.after(() => fs.rmSync(root, { recursive: true, force: true }));
+  const target = path.join(root, "here");
+  fs.mkdirSync(target);
+  const { ino } = fs.statSync(target);
+  const control = path.join(root, "control");
+  const run = spawnSync(process.execPath, ["--input-type=module", "-e", KILLED, "--", control, target], {
+    cwd: target,
+  });
+  assert.equal(run.status, 0, run.stderr.toString());
+  assert.equal(fs.statSync(target).ino, ino);
+  assert.deepEqual(fs.readdirSync(target).toSorted(), ["a", "b", "c"]);
+});
+
+/** Without the rights of root, as which nothing is closed. */
+const CLOSED_LETS_NOBODY = spawnSync("setpriv", ["--bounding-set=-all", "--inh-caps=-all", "true"]).status === 0;
+
+for (const failpoint of [null, "partial.opened", "partial.moved-open", "partial.moved"]) {
+  test(
+    `a folder that is closed to its owner is moved in and keeps its mode when ${failpoint === null ? "nobody interferes" : `the process is killed at ${failpoint}`}`,
+    { skip: !CLOSED_LETS_NOBODY && "setpriv cannot take capabilities away" },
+    (t) => {
+      const place = mountRoot(t);
+      if (place === null) return;
+      const target = place.target.toString();
+      const run = (script: string, env: Record<string, string> = {}): ReturnType<typeof spawnSync> =>
+        spawnSync(
+          "setpriv",
+          [
+            "--bounding-set=-all",
+            "--inh-caps=-all",
+            process.execPath,
+            "--input-type=module",
+            "-e",
+            script,
+            "--",
+            place.control,
+            target,
+          ],
+          { env: { ...process.env, ...env } },
+        );
+      const first = run(KILLED_CLOSED, failpoint === null ? {} : { CAIRN_FAILPOINT: failpoint });
+      assert.equal(first.signal, failpoint === null ? null : "SIGKILL", String(first.stderr));
+      if (failpoint !== null) assert.equal(run(SETTLED).status, 0);
+      const modes = ["a", "b", "c"].map((name) => fs.statSync(path.join(target, name)).mode & 0o7777);
+      assert.deepEqual(modes, [0o555, 0o711, 0o111]);
+      assert.deepEqual(fs.readdirSync(target).toSorted(), ["a", "b", "c"]);
+      assert.deepEqual(fs.readdirSync(path.join(place.control, "partial")), []);
+    },
+  );
+}
+
 const KILLED = `
 import fs from "node:fs";
 const at = (name) => import(new URL(name, ${JSON.stringify(import.meta.url)}).href);
@@ -107,6 +160,20 @@ for (const name of ["a", "b", "c"]) {
   fs.writeFileSync(partial.staging + "/" + name + "/file", name);
 }
 partial.commit();
+partial.end();
+`;
+
+const KILLED_CLOSED = KILLED.replace(
+  "partial.commit();",
+  `[0o555, 0o711, 0o111].forEach((mode, at) => fs.chmodSync(partial.staging + "/" + "abc"[at], mode));
+partial.commit();`,
+);
+
+const SETTLED = `
+const at = (name) => import(new URL(name, ${JSON.stringify(import.meta.url)}).href);
+const { controlPaths } = await at("./control-layout.ts");
+const { deadPartials, settlePartial } = await at("./partial-folder.ts");
+for (const dead of deadPartials(controlPaths(process.argv[1]))) settlePartial(dead);
 `;
 
 /** A folder in which a restore makes another, with one of somebody else's in it that must stay. */

@@ -14,6 +14,7 @@ import { filesystemKind, isMountPoint } from "../fs/mounts.ts";
 import { ownEntries } from "../fs/own-entries.ts";
 import { removeAll, removeOnly } from "../fs/remove-all.ts";
 import { printablePath, quotedPath } from "../fs/safe-path.ts";
+import { closedFolders, moveIn, moveOne } from "./move-in.ts";
 import type { ControlPaths } from "./control-layout.ts";
 import { ownerBesidesUs } from "./not-the-owner.ts";
 import { readRecord } from "./read-record.ts";
@@ -22,7 +23,7 @@ import { writeRecord } from "./write-record.ts";
 /**
  * A folder that is being made elsewhere: written beside its place under a name of its own, recorded in the control
  * directory before the first byte, and put in place by one rename. Where the place is the root of a mount, what was
- * written is moved into it entry by entry; once that has begun it is finished, whoever does it.
+ * written is moved into it entry by entry, and where who restores stands in it; once that has begun it is finished, whoever does it.
  */
 
 const PREFIX = ".cairn-partial-";
@@ -50,6 +51,16 @@ export function requireFree(target: Buffer, besides: readonly DeadPartial[] = []
 /** True for a folder that is there and at which a file system is mounted. */
 export function isMountRoot(folder: Buffer): boolean {
   return fs.existsSync(folder) && isMountPoint(folder);
+}
+
+/** Who stands in a folder sees nothing of another that takes its place: `mkdir x; cd x; cairn backup restore latest --to .` */
+function isCurrentFolder(folder: Buffer): boolean {
+  try {
+    const [there, current] = [folder, "."].map((each) => fs.statSync(each, { bigint: true }));
+    return there!.dev === current!.dev && there!.ino === current!.ino;
+  } catch {
+    return false;
+  }
 }
 
 export interface BeginOptions {
@@ -105,8 +116,9 @@ export class PartialFolder {
     options: BeginOptions = {},
   ): PartialFolder {
     const { content } = options;
-    // The root of a mount cannot be replaced.
-    const folder = PartialFolder.#of(control, purpose, { target, inside: isMountRoot(target) ? "/" : "", content });
+    // The root of a mount cannot be replaced. A fork's folder may have to be a subvolume, which is made beside it.
+    const staysThere = isMountRoot(target) || (purpose === "restore" && isCurrentFolder(target));
+    const folder = PartialFolder.#of(control, purpose, { target, inside: staysThere ? "/" : "", content });
     const { staging } = folder;
     folder.#begin(options);
     failpoint("partial.recorded");
@@ -169,6 +181,11 @@ export class PartialFolder {
     return this.#record;
   }
 
+  /** True where entries are moved into the target, which stays the folder that it is. */
+  get movesIn(): boolean {
+    return isInside(this.#record);
+  }
+
   /** From here on what lies there is what was made: what a caller has put in the place of the folder, too. */
   hold(): void {
     this.#made.hold();
@@ -229,7 +246,8 @@ export class PartialFolder {
   /** All of it, or nothing: what cannot be finished here is taken back. */
   #moveIn(): void {
     const target = printablePath(this.#target);
-    this.#record = { ...this.#record, moving: true };
+    const closed = closedFolders(this.staging);
+    this.#record = { ...this.#record, moving: true, ...(closed.length === 0 ? {} : { closed }) };
     this.#write();
     failpoint("partial.moving");
     const moved: Buffer[] = [];
@@ -241,9 +259,8 @@ export class PartialFolder {
         hint: "name a folder that is absent or empty",
       });
     } catch (error) {
-      for (const name of moved.toReversed())
-        moveToFree(Buffer.concat([this.#target, SLASH, name]), Buffer.concat([this.staging, SLASH, name]));
-      const { moving: _moving, ...before } = this.#record;
+      for (const name of moved.toReversed()) moveOne(this.#record, name, { from: this.#target, to: this.staging });
+      const { moving: _moving, closed: _closed, ...before } = this.#record;
       this.#record = before;
       this.#write();
       throw toCairnError(error, `put ${target} in place`);
@@ -326,27 +343,6 @@ function isOwnDirectory(folder: Buffer): boolean {
 
 function isInside(record: PartialFile): boolean {
   return parentOf(Buffer.from(rawPath(record.staging))).equals(Buffer.from(rawPath(record.target)));
-}
-
-/** Moves what was written up into the mount's root. An entry whose name is taken there stays where it is and is returned. */
-function moveIn(record: PartialFile, onMoved: (name: Buffer) => void = () => undefined): Buffer[] {
-  const staging = Buffer.from(rawPath(record.staging));
-  const target = Buffer.from(rawPath(record.target));
-  const taken: Buffer[] = [];
-  for (const name of fs.readdirSync(staging, { encoding: "buffer" })) {
-    const to = Buffer.concat([target, SLASH, name]);
-    try {
-      moveToFree(Buffer.concat([staging, SLASH, name]), to);
-      onMoved(name);
-    } catch (error) {
-      if (!(error instanceof CairnError) || error.code !== "already_exists") throw error;
-      taken.push(name);
-    }
-    failpoint("partial.moved");
-  }
-  if (taken.length === 0) fs.rmdirSync(staging);
-  fsyncDirectory(target);
-  return taken;
 }
 
 export interface DeadPartial {
@@ -438,4 +434,3 @@ export function settlePartial(dead: DeadPartial): string | null {
 }
 
 const MAY_LACK = { throwIfNoEntry: false } as const;
-const SLASH = Buffer.from("/");

@@ -34,6 +34,8 @@ export interface WriteInput extends WorkspaceCall {
   /** raw paths below the root; null: everything */
   paths: readonly Uint8Array[] | null;
   readOnly?: boolean;
+  /** it is moved into another folder, which gets the point's own mode and times */
+  movesIn?: boolean;
 }
 
 export interface WrittenFolder {
@@ -69,8 +71,7 @@ export async function writeContent(workspace: Workspace, input: WriteInput): Pro
         }),
   });
   failpoint("write.content-written");
-  const setsRoot = paths === null && readOnly !== true;
-  const notSet = setsRoot ? inDirectory(folder, (fd) => setDirectory(fd, rootToSet(folder, point))) : [];
+  const notSet = paths === null && readOnly !== true && input.movesIn !== true ? setRoot(folder, point) : [];
   return {
     entries: written.entries,
     bytes: written.bytes,
@@ -80,6 +81,10 @@ export async function writeContent(workspace: Workspace, input: WriteInput): Pro
       ...lackingIn(written.lacks, paths),
     ],
   };
+}
+
+function setRoot(folder: Buffer, point: Point): ReturnType<typeof setDirectory> {
+  return inDirectory(folder, (fd) => setDirectory(fd, rootToSet(folder, point)));
 }
 
 /**
@@ -92,9 +97,10 @@ export async function writeWhole(
 ): Promise<WrittenFolder> {
   const { point, partial, signal } = input;
   const folder = partial.staging;
-  if (!isCopiedWhole(workspace, point, folder)) {
+  // Nothing can be moved out of a subvolume.
+  if (partial.movesIn || !isCopiedWhole(workspace, point, folder)) {
     partial.noteMade();
-    return writeContent(workspace, { ...input, folder, paths: null });
+    return writeContent(workspace, { ...input, folder, paths: null, movesIn: partial.movesIn });
   }
   partial.letGo();
   fs.rmdirSync(folder);
@@ -169,6 +175,8 @@ export async function restoreTo(workspace: Workspace, input: RestoreToInput): Pr
       });
       if (paths !== null) openToUmask(partial.staging);
       partial.commit();
+      if (partial.movesIn && paths === null)
+        for (const each of setRoot(target, point)) written.leftOut.push(notSetEntry(each));
       partial.end();
       return written;
     } catch (error) {

@@ -17,7 +17,7 @@ import { PackFetch } from "../../repository/pack-fetch.ts";
 import { planTransfer, type TransferPlan } from "../../repository/transfer-plan.ts";
 import { realPathOf } from "../../workspace/find-workspace.ts";
 import { checkLocation } from "../../workspace/guards.ts";
-import { isMountRoot, requireFree } from "../../workspace/partial-folder.ts";
+import { requireFree } from "../../workspace/partial-folder.ts";
 import { lackingIn } from "../../workspace/record-point.ts";
 import { notSetEntry } from "../../workspace/restore-left-out.ts";
 import { hasRoom, requireRoom } from "../../workspace/room.ts";
@@ -179,11 +179,10 @@ class SnapshotRestore {
       };
       const { written, leftOut, proof, from, untold } = await this.#flushedAndProven(partial.staging, write);
       failpoint("restore-backup.proven");
-      const wasMountRoot = isMountRoot(target);
-      const notSet = this.#setRoot(partial.staging);
+      // Where it is moved in, the folder that was filled is not the one that stays, and has to stay open.
+      const notSet = partial.movesIn ? [] : this.#setRoot(partial.staging);
       partial.commit();
-      // There the folder that was filled is not the one that stays.
-      append(leftOut, wasMountRoot ? this.#setRoot(target) : notSet);
+      append(leftOut, partial.movesIn ? this.#setRoot(target) : notSet);
       partial.end();
       failpoint("restore-backup.committed");
       const to = target.toString("utf8");
