@@ -159,7 +159,8 @@ test("a quota is a fifth of the file system unless set", (context) => {
   assert.equal(isWithinQuota(control, { ...use, addedBytes: 41 }), false);
   assert.throws(
     () => checkQuota(control, { ...use, addedBytes: 41 }),
-    (error) => error instanceof CairnError && error.code === "no_space" && error.hint?.includes("--quota") === true,
+    (error) =>
+      error instanceof CairnError && error.code === "no_space" && error.hint?.includes("--keep-daily 14") === true,
   );
 });
 

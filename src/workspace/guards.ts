@@ -264,11 +264,12 @@ export function isWithinQuota(controlRoot: string, use: QuotaUse): boolean {
 export function checkQuota(controlRoot: string, use: QuotaUse): void {
   if (isWithinQuota(controlRoot, use)) return;
   const quota = quotaBytes(controlRoot, use.configured);
+  const isDefault = use.configured === null || use.configured === undefined;
   throw new CairnError(
     "no_space",
-    `the quota of ${controlRoot} is ${formatBytes(quota)}; it holds ${formatBytes(use.usedBytes)}${use.addedBytes === 0 ? "" : ` and about ${formatBytes(use.addedBytes)} would be added`}`,
+    `the quota of ${controlRoot} is ${formatBytes(quota)}${isDefault ? " (nobody has set it: a fifth of the file system)" : ""}; it holds ${formatBytes(use.usedBytes)}${use.addedBytes === 0 ? "" : ` and about ${formatBytes(use.addedBytes)} would be added`}`,
     {
-      hint: "remove points with `cairn cleanup`, or raise the quota with `cairn cleanup --set-policy --quota SIZE`",
+      hint: "remove points, for example with `cairn cleanup --keep-last 10 --keep-daily 14` (and --set-policy: then saves do that when they meet the quota), or raise it with `cairn cleanup --set-policy --quota SIZE`",
       details: { quota_bytes: quota, used_bytes: use.usedBytes, added_bytes: use.addedBytes },
     },
   );

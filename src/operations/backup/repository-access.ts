@@ -293,7 +293,9 @@ async function toldApart(error: CairnError, storage: Storage): Promise<CairnErro
   if (error.code !== "not_found") return error;
   const left = await hasContent(storage);
   if (left === null) return error;
-  if (!left) return reworded(error, { hint: `make one there: \`cairn backup init -r ${storage.location}\`` });
+  // Whoever makes one below a disk that is not mounted has two from then on, and does not see the one.
+  const look = storage.localPath === undefined ? "is the address right?" : "is the path right, and its disk mounted?";
+  if (!left) return reworded(error, { hint: `${look} A new one: \`cairn backup init -r ${storage.location}\`` });
   return new CairnError("damaged", `the config of ${storage.location} is lost; snapshots or content are there`, {
     hint: "put the file config back from a copy of the repository",
     cause: error,
