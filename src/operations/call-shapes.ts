@@ -71,6 +71,16 @@ export function list(of: Shape): Shape {
   };
 }
 
+/** A list that chooses. Where it is left out everything is meant, so one that came out empty would mean the opposite of what it says. */
+export function some(of: Shape): Shape {
+  const each = list(of);
+  return (value, name) => {
+    const problem = each(value, name);
+    if (problem !== null || (value as unknown[]).length > 0) return problem;
+    return `${name} names nothing; leave it out where everything is meant`;
+  };
+}
+
 export function either(first: Shape, second: Shape): Shape {
   return (value, name) => (first(value, name) === null ? null : second(value, name));
 }

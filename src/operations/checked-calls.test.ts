@@ -1,5 +1,5 @@
 import assert from "node:assert/strict";
-import { readdirSync, writeFileSync } from "node:fs";
+import { readFileSync, readdirSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { test, type TestContext } from "node:test";
 import { CairnError } from "../errors.ts";
@@ -87,6 +87,40 @@ test("arguments that are not what a call takes are a usage error that names them
   await repository.close();
   assert.equal(await client.hasSavePoints(), false);
   assert.deepEqual((await client.policy()).retention, null);
+});
+
+/** Lists that choose, which came out empty. */
+const NONE: Record<string, [(client: Client) => unknown] | [null, (repository: BackupRepository) => unknown]> = {
+  "restore: argument 1.paths": [(client) => client.restore({ target: "head", paths: [] })],
+  "planRestore: argument 1.paths": [(client) => client.planRestore({ target: "head", paths: [] })],
+  "diff: argument 3.paths": [(client) => client.diff("head", null, { paths: [] })],
+  "previewCleanup: argument 1.only": [(client) => client.previewCleanup({ only: [] })],
+  "list: argument 1.snapshots": [null, (repository) => repository.list({ snapshots: [] })],
+  "verify: argument 1.snapshots": [null, (repository) => repository.verify({ snapshots: [] })],
+  "restore: argument 3.paths": [null, (repository) => repository.restore("latest", "/nowhere", { paths: [] })],
+  "restore: argument 3.include": [null, (repository) => repository.restore("latest", "/nowhere", { include: [] })],
+  "forget: argument 1.snapshots": [
+    null,
+    (repository) => repository.forget({ snapshots: [], retention: { keepLast: 1 } }),
+  ],
+  "rewrite: argument 1.snapshots": [null, (repository) => repository.rewrite({ snapshots: [], exclude: ["a"] })],
+  "repair: argument 1.packs": [null, (repository) => repository.repair({ what: "packs", packs: [] })],
+  "repairSnapshots: argument 1.snapshots": [null, (repository) => repository.repairSnapshots({ snapshots: [] })],
+  "copyTo: argument 2.snapshots": [null, (repository) => repository.copyTo(repository, { snapshots: [] })],
+};
+
+test("a list that chooses is no everything when it is empty", async (t) => {
+  const { root, library, client, folder, write } = await testFolder(t, { a: "one" });
+  await client.save();
+  write("a", "two");
+  await client.setPolicy({ retention: { keepLast: 1 } });
+  await using repository = await library.initRepository({ repository: join(root, "repository"), password: "x" });
+  for (const [said, [ofClient, ofRepository]] of Object.entries(NONE)) {
+    const message = `${said} names nothing; leave it out where everything is meant`;
+    const called = async (): Promise<unknown> => (ofClient === null ? ofRepository(repository) : ofClient(client));
+    await assert.rejects(called, { code: "usage", message });
+  }
+  assert.equal(readFileSync(join(folder, "a"), "utf8"), "two");
 });
 
 test("what a call left to its defaults takes may be absent, and members that no call knows are left alone", async (t) => {

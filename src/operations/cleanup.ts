@@ -21,10 +21,7 @@ export async function previewCleanup(workspace: Workspace, options: CleanupOptio
   await makingRoom(control, async () => recoverWorkspace(workspace, options));
   const { retention = policyOf(control) } = options;
   checkRetention(retention);
-  const only =
-    options.only === undefined || options.only.length === 0
-      ? null
-      : options.only.map((target) => workspace.resolve(target));
+  const only = options.only?.map((target) => workspace.resolve(target)) ?? null;
   const facts = await planCleanup(workspace, {
     ...options,
     only,

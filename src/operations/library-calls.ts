@@ -67,6 +67,7 @@ import {
   place,
   type Shape,
   signal,
+  some,
   stream,
   text,
 } from "./call-shapes.ts";
@@ -86,9 +87,9 @@ const CALL = { signal, onProgress: callback, onWarning: callback, lockTimeoutMs:
 const IN_WORKSPACE = { ...CALL, workspaceName: text };
 const INIT = { ...CALL, name: text, engineType: engine, quotaBytes: number, allow: texts };
 const FILTER = { paths: texts, hosts: texts, tags: list(texts) };
-const CHOICE = { ...FILTER, snapshots: texts };
+const CHOICE = { ...FILTER, snapshots: some(text) };
 const UNWANTED = { excludeCaches: flag, excludeIfPresent: texts, excludeLargerThan: number };
-const CHOSEN_PATHS = { subfolder: path, paths: list(path), include: list(pattern), exclude: list(pattern) };
+const CHOSEN_PATHS = { subfolder: path, paths: some(path), include: some(pattern), exclude: list(pattern) };
 const FROM_BACKUP = {
   ...CHOSEN_PATHS,
   latestOf: members<SnapshotFilter>(FILTER),
@@ -137,7 +138,7 @@ const restore = members<RestoreOptions>(
     ...IN_WORKSPACE,
     method,
     target: text,
-    paths: list(path),
+    paths: some(path),
     keepPresent: flag,
     to: place,
     allow: texts,
@@ -203,7 +204,7 @@ export const CLIENT_CALLS: Record<CallsOf<Omit<Client, "close">>, Call> = {
   hasSavePoints: takes(optional(text), call),
   resolve: takes(text, inWorkspace),
   status: takes(inWorkspace),
-  diff: takes(text, optional(orNull(text)), optional(members<DiffOptions>({ ...IN_WORKSPACE, paths: list(path) }))),
+  diff: takes(text, optional(orNull(text)), optional(members<DiffOptions>({ ...IN_WORKSPACE, paths: some(path) }))),
   show: takes(text, optional(path), inWorkspace),
   walk: { takes: [text, optional(path), inWorkspace], how: "stream" },
   read: { takes: [orNull(text), path, inWorkspace], how: "stream" },
@@ -220,7 +221,7 @@ export const CLIENT_CALLS: Record<CallsOf<Omit<Client, "close">>, Call> = {
   pin: takes(text, inWorkspace),
   unpin: takes(text, inWorkspace),
   tag: takes(text, members<{ add?: string[]; remove?: string[] }>({ add: texts, remove: texts }), inWorkspace),
-  previewCleanup: takes(optional(members<CleanupOptions>({ ...IN_WORKSPACE, retention, only: texts }))),
+  previewCleanup: takes(optional(members<CleanupOptions>({ ...IN_WORKSPACE, retention, only: some(text) }))),
   runCleanup: takes(text, call),
   createBackup: takes(
     object,
@@ -289,7 +290,7 @@ export const REPOSITORY_CALLS: Record<CallsOf<Omit<BackupRepository, "close">>, 
     optional(
       members<VerifyBackupOptions>({
         ...CALL,
-        snapshots: texts,
+        snapshots: some(text),
         quick: flag,
         restoreCheck: flag,
         scratch: place,
@@ -320,12 +321,12 @@ export const REPOSITORY_CALLS: Record<CallsOf<Omit<BackupRepository, "close">>, 
   changePassword: takes(password, call),
   repair: takes(
     members<RepairBackupsOptions>(
-      { ...CALL, what: oneOf("index", "packs"), packs: texts, plan: flag },
+      { ...CALL, what: oneOf("index", "packs"), packs: some(text), plan: flag },
       { needed: ["what"] },
     ),
   ),
   repairSnapshots: takes(
-    optional(members<RepairSnapshotsOptions>({ ...CALL, snapshots: texts, forget: flag, plan: flag })),
+    optional(members<RepairSnapshotsOptions>({ ...CALL, snapshots: some(text), forget: flag, plan: flag })),
   ),
   rewrite: takes(
     members<RewriteBackupsOptions>(

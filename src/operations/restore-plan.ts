@@ -21,7 +21,7 @@ import { holdersOf } from "./status.ts";
 /** What a restore would do now. */
 export async function planRestore(workspace: Workspace, options: RestoreOptions): Promise<RestorePlan> {
   await recoverIfIdle(workspace, options);
-  const paths = options.paths === undefined || options.paths.length === 0 ? null : options.paths.map(normalizeTyped);
+  const paths = options.paths === undefined ? null : options.paths.map(normalizeTyped);
   return planTo(workspace, options, {
     target: workspace.resolve(options.target),
     paths,

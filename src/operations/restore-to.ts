@@ -17,7 +17,7 @@ export async function restoreTo(
     throw new CairnError("usage", `the folder to restore into must be an absolute path, not ${options.to}`);
   await recoverPartials(workspace, options);
   const point = workspace.resolve(options.target);
-  const paths = options.paths === undefined || options.paths.length === 0 ? null : options.paths.map(normalizeTyped);
+  const paths = options.paths === undefined ? null : options.paths.map(normalizeTyped);
   const written = await writeElsewhere(workspace, { ...options, point, to: options.to, paths });
   return {
     restored_to: point.descriptor.save_point_id,

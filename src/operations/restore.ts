@@ -26,7 +26,7 @@ export async function restore(workspace: Workspace, options: RestoreOptions): Pr
   return await restoreLocked(workspace, started, {
     ...options,
     target: workspace.resolve(options.target),
-    paths: options.paths === undefined || options.paths.length === 0 ? null : options.paths.map(normalizeTyped),
+    paths: options.paths === undefined ? null : options.paths.map(normalizeTyped),
     keepPresent: options.keepPresent ?? false,
     kind: "restore",
   });

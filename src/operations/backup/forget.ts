@@ -149,7 +149,7 @@ interface Decision {
 function decide(listing: SnapshotListing, options: ForgetBackupsOptions): Decision {
   const { snapshots: named, retention } = options;
   const { snapshots } = listing;
-  if (named !== undefined && named.length > 0) {
+  if (named !== undefined) {
     if (retention !== undefined) throw new CairnError("usage", "snapshots and rules exclude each other");
     const files = removedSnapshots(listing, options);
     const unreadable = listing.damaged.filter((file) => files.has(file));

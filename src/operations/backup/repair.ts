@@ -57,7 +57,7 @@ function isNothing(plan: IndexRepairPlan): boolean {
 /** Those that were named, or all that reading every byte finds. */
 async function damagedPacks(access: RepositoryAccess, options: RepairBackupsOptions): Promise<Set<string>> {
   const { packs } = options;
-  if (packs !== undefined && packs.length > 0) {
+  if (packs !== undefined) {
     const names = (await access.storage.list("data")).map(({ name }) => name);
     return new Set(packs.map((word) => oneOf("pack", word, names)));
   }

@@ -39,7 +39,7 @@ export async function verifyBackup(
   const started = Date.now();
   if (quick !== true) warmThreads("verify");
   const verified = await access.reading(options, async () => {
-    const chosen = snapshots === undefined || snapshots.length === 0 ? undefined : await chosenIds(access, options);
+    const chosen = snapshots === undefined ? undefined : await chosenIds(access, options);
     const found = await readRepository(access, options, chosen);
     const { report, digests, read } = found;
     const problems = relevant(found, chosen).map(publicProblem);

@@ -4,7 +4,7 @@ import type { CommandDefinition, Outcome } from "../../command.ts";
 import type { Context } from "../../context.ts";
 import type { Input } from "../../input.ts";
 import { formatBytes, formatDuration, plural, printable } from "../../render/format.ts";
-import { FILTER_OPTIONS, readFilter } from "./list.ts";
+import { FILTER_OPTIONS, readChoice } from "./list.ts";
 import { openNamed, otherRepositoryOptions, REPOSITORY_OPTIONS, withRepository } from "./repository.ts";
 
 export const command: CommandDefinition = {
@@ -28,8 +28,7 @@ export const command: CommandDefinition = {
 async function run(context: Context, input: Input): Promise<Outcome> {
   const options: CopyBackupsOptions = {
     ...context.callOptions(),
-    ...readFilter(context, input),
-    snapshots: input.rest(0),
+    ...readChoice(context, input),
   };
   if (input.flag("dryRun")) options.dryRun = true;
   const other = otherRepositoryOptions(context, input);

@@ -6,7 +6,7 @@ import type { Input } from "../../input.ts";
 import { usage } from "../../input.ts";
 import { formatMoment, formatBytes, plural, printable } from "../../render/format.ts";
 import { renderTable } from "../../render/table.ts";
-import { FILTER_OPTIONS, readFilter } from "./list.ts";
+import { FILTER_OPTIONS, readChoice } from "./list.ts";
 import { REPOSITORY_OPTIONS, withRepository } from "./repository.ts";
 
 export const command: CommandDefinition = {
@@ -38,8 +38,7 @@ export const command: CommandDefinition = {
 async function run(context: Context, input: Input): Promise<Outcome> {
   const options: FindInBackupsOptions = {
     ...context.callOptions(),
-    ...readFilter(context, input),
-    snapshots: input.rest(1),
+    ...readChoice(context, input, 1),
   };
   const limit = input.count("limit");
   if (limit !== undefined && limit < 1) throw usage("--limit wants at least 1");

@@ -11,7 +11,7 @@ import type { Input } from "../../input.ts";
 import { usage } from "../../input.ts";
 import { readKeepRules } from "../../keep-rules.ts";
 import { formatMoment, plural, printable } from "../../render/format.ts";
-import { FILTER_OPTIONS, readFilter } from "./list.ts";
+import { FILTER_OPTIONS, readChoice } from "./list.ts";
 import { renderPrune } from "./prune.ts";
 import { REPOSITORY_OPTIONS, withRepository } from "./repository.ts";
 
@@ -60,7 +60,7 @@ async function run(context: Context, input: Input): Promise<Outcome> {
   if (snapshots.length > 0 && retention !== null) throw usage("forget wants snapshots or rules, not both");
   if (snapshots.length === 0 && retention === null)
     throw usage("forget wants snapshots or a rule", "for example --keep-last 10 --keep-daily 30");
-  const options: ForgetBackupsOptions = { ...context.callOptions(), ...readFilter(context, input), snapshots };
+  const options: ForgetBackupsOptions = { ...context.callOptions(), ...readChoice(context, input) };
   if (retention !== null) options.retention = retention;
   const groupBy = input.text("groupBy");
   if (groupBy !== undefined) options.groupBy = readGrouping(groupBy);

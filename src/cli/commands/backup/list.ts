@@ -46,8 +46,7 @@ async function run(context: Context, input: Input): Promise<Outcome> {
   }
   const options: ListBackupsOptions = {
     ...context.callOptions(),
-    ...readFilter(context, input),
-    snapshots: words,
+    ...readChoice(context, input),
   };
   const latest = input.count("latest");
   if (latest !== undefined && latest < 1) throw usage("--latest wants at least 1");
@@ -56,6 +55,16 @@ async function run(context: Context, input: Input): Promise<Outcome> {
     const list = await repository.list(options);
     return { data: list, paged: true, text: () => render(context, list) };
   });
+}
+
+/** What the filter options and the arguments from there on name; without any of these it is all that the filter takes. */
+export function readChoice(
+  context: Context,
+  input: Input,
+  from = 0,
+): Pick<ListBackupsOptions, "hosts" | "paths" | "tags" | "snapshots"> {
+  const snapshots = input.rest(from);
+  return { ...readFilter(context, input), ...(snapshots.length === 0 ? {} : { snapshots }) };
 }
 
 /** What the filter options name. */

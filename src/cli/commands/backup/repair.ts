@@ -49,7 +49,8 @@ async function run(context: Context, input: Input): Promise<Outcome> {
     throw usage(`repair knows index, packs and snapshots; found ${JSON.stringify(what)}`);
   if (what === "index" && names.length > 0) throw usage("repair index takes no packs");
   if (input.flag("forget")) throw usage(`--forget is for repair snapshots, not for repair ${what}`);
-  const options: RepairBackupsOptions = { ...context.callOptions(), what, packs: names };
+  const options: RepairBackupsOptions = { ...context.callOptions(), what };
+  if (names.length > 0) options.packs = names;
   if (input.flag("plan")) options.plan = true;
   return withRepository(context, input, async (repository) => {
     const result = await repository.repair(options);
@@ -58,7 +59,8 @@ async function run(context: Context, input: Input): Promise<Outcome> {
 }
 
 async function snapshots(context: Context, input: Input, names: string[]): Promise<Outcome> {
-  const options: RepairSnapshotsOptions = { ...context.callOptions(), snapshots: names };
+  const options: RepairSnapshotsOptions = { ...context.callOptions() };
+  if (names.length > 0) options.snapshots = names;
   if (input.flag("plan")) options.plan = true;
   if (input.flag("forget")) options.forget = true;
   return withRepository(context, input, async (repository) => {

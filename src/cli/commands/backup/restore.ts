@@ -86,8 +86,9 @@ async function run(context: Context, input: Input): Promise<Outcome> {
   if (input.flag("keepPresent") && !isInPlace) throw usage("--keep-present is of a restore --in-place");
   const [snapshot, subfolder] = splitSnapshot(input.required(0));
   const paths = [...input.rest(1), ...input.list("pathB64").map((text) => parseBase64(text, "--path-b64"))];
-  const options: RestoreBackupOptions = { ...context.callOptions(), paths, ...patternsOf(input) };
+  const options: RestoreBackupOptions = { ...context.callOptions(), ...patternsOf(input) };
   if (subfolder !== undefined) options.subfolder = subfolder;
+  if (paths.length > 0) options.paths = paths;
   const latestOf = readFilter(context, input);
   if (Object.values(latestOf).some((names) => names.length > 0)) options.latestOf = latestOf;
   const jobs = input.count("jobs");
@@ -180,10 +181,9 @@ function proofSource(text: string): ProofSource {
 
 function patternsOf(input: Input): Pick<RestoreBackupOptions, "include" | "exclude"> {
   const folded = (name: string): PathPattern[] => input.list(name).map((pattern) => ({ pattern, ignoreCase: true }));
-  return {
-    include: [...input.list("include"), ...folded("iinclude")],
-    exclude: [...input.list("exclude"), ...folded("iexclude")],
-  };
+  const include = [...input.list("include"), ...folded("iinclude")];
+  const exclude = [...input.list("exclude"), ...folded("iexclude")];
+  return { exclude, ...(include.length === 0 ? {} : { include }) };
 }
 
 function render({ style }: Context, result: RestoreBackupResult): string[] {

@@ -4,7 +4,7 @@ import type { CommandDefinition, Outcome } from "../../command.ts";
 import type { Context } from "../../context.ts";
 import type { Input } from "../../input.ts";
 import { limited, plural, printable } from "../../render/format.ts";
-import { FILTER_OPTIONS, readFilter } from "./list.ts";
+import { FILTER_OPTIONS, readChoice } from "./list.ts";
 import { REPOSITORY_OPTIONS, UNREADABLE_HINT, withRepository } from "./repository.ts";
 
 export const command: CommandDefinition = {
@@ -36,8 +36,7 @@ async function run(context: Context, input: Input): Promise<Outcome> {
   const folded = input.list("iexclude").map((pattern): PathPattern => ({ pattern, ignoreCase: true }));
   const options: RewriteBackupsOptions = {
     ...context.callOptions(),
-    ...readFilter(context, input),
-    snapshots: input.rest(0),
+    ...readChoice(context, input),
     exclude: [...input.list("exclude"), ...folded],
   };
   if (input.flag("forget")) options.forget = true;

@@ -3,7 +3,7 @@ import type { CommandDefinition, Outcome } from "../../command.ts";
 import type { Context } from "../../context.ts";
 import type { Input } from "../../input.ts";
 import { formatBytes, plural, printable } from "../../render/format.ts";
-import { FILTER_OPTIONS, readFilter } from "./list.ts";
+import { FILTER_OPTIONS, readChoice } from "./list.ts";
 import { REPOSITORY_OPTIONS, withRepository } from "./repository.ts";
 
 export const command: CommandDefinition = {
@@ -19,7 +19,7 @@ export const command: CommandDefinition = {
 
 async function run(context: Context, input: Input): Promise<Outcome> {
   return withRepository(context, input, async (repository) => {
-    const options = { ...context.callOptions(), ...readFilter(context, input), snapshots: input.rest(0) };
+    const options = { ...context.callOptions(), ...readChoice(context, input) };
     const result = await repository.stats(options);
     return { data: result, text: () => render(context, result) };
   });

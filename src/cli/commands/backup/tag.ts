@@ -4,7 +4,7 @@ import type { CommandDefinition, Outcome } from "../../command.ts";
 import type { Context } from "../../context.ts";
 import { type Input, usage } from "../../input.ts";
 import { plural, printable } from "../../render/format.ts";
-import { FILTER_OPTIONS, readFilter } from "./list.ts";
+import { FILTER_OPTIONS, readChoice } from "./list.ts";
 import { REPOSITORY_OPTIONS, withRepository } from "./repository.ts";
 
 export const command: CommandDefinition = {
@@ -32,8 +32,7 @@ async function run(context: Context, input: Input): Promise<Outcome> {
     throw usage("--set has no tag in it; '' takes all away");
   const options: TagBackupsOptions = {
     ...context.callOptions(),
-    ...readFilter(context, input),
-    snapshots: input.rest(0),
+    ...readChoice(context, input),
     add: tags("add"),
     remove: tags("remove"),
   };

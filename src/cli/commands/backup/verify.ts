@@ -47,7 +47,8 @@ export const command: CommandDefinition = {
 async function run(context: Context, input: Input): Promise<Outcome> {
   const snapshots = input.rest(0);
   const subset = readSubset(input.text("subset"));
-  const options: VerifyBackupOptions = { ...context.callOptions(), snapshots };
+  const options: VerifyBackupOptions = { ...context.callOptions() };
+  if (snapshots.length > 0) options.snapshots = snapshots;
   if (snapshots.length > 0 && input.flag("all")) throw usage("backup verify wants snapshots or --all, not both");
   if (subset !== undefined && input.flag("quick")) throw usage("--quick reads no packs and --subset some: not both");
   if (subset !== undefined) options.subset = subset;
