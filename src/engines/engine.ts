@@ -238,6 +238,8 @@ export interface StoredContent {
   readonly repository: Repository;
   /** As it is now. */
   readonly index: BlobIndex;
+  /** of what is damaged */
+  readonly copies: OtherCopies;
   /** id of the tree that the point's snapshot names: the path from `/` down to the folder, and its manifest */
   readonly snapshotTree: Uint8Array;
 }
@@ -284,6 +286,11 @@ export interface StoppableCall {
   signal?: AbortSignal | undefined;
 }
 
+export interface ReadingCall extends StoppableCall {
+  /** told of what is damaged, and read from where it is there too */
+  onWarning?: ((message: string) => void) | undefined;
+}
+
 export interface LostRequest extends StoppableCall {
   /** reads everything, and so finds what is there and not what was written */
   reads?: boolean | undefined;
@@ -317,7 +324,7 @@ export interface Engine {
   /** Whether the store knows where all is that a point in it needs. */
   holds(content: PointContent, call: StoppableCall): Promise<boolean>;
   /** Keeps what is read from being moved away while `work` runs. */
-  reading<T>(work: () => Promise<T>, call?: StoppableCall): Promise<T>;
+  reading<T>(work: () => Promise<T>, call?: ReadingCall): Promise<T>;
   /** A point's content, to be read. */
   source(content: PointContent): Promise<TreeSource>;
   /** What a tree cannot say of a point: holes, whole-file hashes, raw names; null where the point has no manifest. */

@@ -1,4 +1,6 @@
-import { CairnError } from "../errors.ts";
+import { readdirSync } from "node:fs";
+import { dirname } from "node:path";
+import { CairnError, toCairnError } from "../errors.ts";
 import { decodeIndexColumns, IndexColumns, IndexWriter, markedPacks, type PackRange } from "../formats/index-file.ts";
 import { EMPTY_PACK_SIZE, sizeInPack, type IndexBlob } from "../formats/pack-header.ts";
 import { objectIdOf, type ObjectId } from "../ids.ts";
@@ -71,6 +73,27 @@ export interface IndexFileContent {
 /** One index file, decoded. `damaged` or `not_found` when it is not what it was or not there. */
 export async function loadIndexFile(repository: Repository, name: string): Promise<IndexFileContent> {
   return contentOf(name, await repository.loadUnpacked("index", name));
+}
+
+/** The same for all index files of a repository of this machine, at once. What is damaged, or vanishes meanwhile, is passed over. */
+export function eachIndexFileHere(repository: Repository, each: (file: IndexFileContent) => void): void {
+  for (const name of indexFilesHere(repository)) {
+    let file: IndexFileContent;
+    try {
+      file = contentOf(name, repository.loadHere("index", name));
+    } catch (error) {
+      const { code } = toCairnError(error);
+      if (code !== "damaged" && code !== "not_found") throw error;
+      continue;
+    }
+    each(file);
+  }
+}
+
+/** Names of the index files that there are. */
+export function indexFilesHere({ storage }: Repository): string[] {
+  const folder = storage.localPath?.("index", "0".repeat(64));
+  return folder === undefined ? [] : readdirSync(dirname(folder)).filter((name) => /^[0-9a-f]{64}$/.test(name));
 }
 
 function contentOf(name: string, json: Uint8Array): IndexFileContent {

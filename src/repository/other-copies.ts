@@ -2,7 +2,7 @@ import { CairnError, throwIfAborted, toCairnError } from "../errors.ts";
 import { objectIdOf } from "../ids.ts";
 import { type BlobIndex, type BlobPlaceOf, DATA_BLOB, isPlacedAt, TREE_BLOB } from "./blob-index.ts";
 import { type BlobPlace, BlobReader } from "./blob-reader.ts";
-import { eachIndexFile, type IndexedPack } from "./index-set.ts";
+import { eachIndexFile, eachIndexFileHere, type IndexedPack } from "./index-set.ts";
 import { type ReadTree, tellsOfDamage } from "./live.ts";
 import type { NearPacks, WantedRange } from "./near-packs.ts";
 import type { Repository } from "./repository.ts";
@@ -70,6 +70,21 @@ export class OtherCopies {
     for (const entry of this.#entriesOf(place)) {
       const plain = await this.#seekFor(entry, known);
       if (plain !== null) return plain;
+    }
+    throw error;
+  }
+
+  /** The same at once, of a repository of this machine. */
+  readHere(place: BlobPlace, error: unknown): Uint8Array {
+    const known = toCairnError(error);
+    if (!tellsOfDamage(known)) throw error;
+    this.#note(known);
+    this.#places ??= this.#loadHere();
+    for (const entry of this.#entriesOf(place)) {
+      for (const other of this.#placesOf(entry, this.#places)) {
+        const read = this.#readHere(entry, other);
+        if (!(read instanceof CairnError)) return this.#take(entry, { error: known, place: other, read });
+      }
     }
     throw error;
   }
@@ -221,49 +236,76 @@ export class OtherCopies {
 
   /** The content of the first sound one of an entry's other places, which is the one that is read from now on. */
   async #seekFor(entry: number, error: CairnError): Promise<Uint8Array | null> {
-    const { index, onFound } = this.#options;
-    const places = await this.#load();
-    for (let row = places.firstOf(entry); row !== NONE; row = places.nextOf(row)) {
-      const place = { ...places.place(row), type: index.place(entry).type };
+    for (const place of this.#placesOf(entry, await this.#load())) {
       const read = await this.#readAt(entry, place);
-      if (read instanceof CairnError) continue;
-      const damagedPack = objectIdOf(index.place(entry).pack);
-      const found = { entry, error, damagedPack, soundPack: objectIdOf(place.pack), place };
-      this.#found.set(entry, found);
-      this.#toSettle.add(entry);
-      if (!this.#told.has(damagedPack)) onFound?.(found);
-      this.#told.add(damagedPack);
-      return read;
+      if (!(read instanceof CairnError)) return this.#take(entry, { error, place, read });
     }
     return null;
   }
 
+  *#placesOf(entry: number, places: Places): Generator<BlobPlaceOf> {
+    const { type } = this.#options.index.place(entry);
+    for (let row = places.firstOf(entry); row !== NONE; row = places.nextOf(row)) yield { ...places.place(row), type };
+  }
+
+  /** What was read of an entry at another place is read there from now on. */
+  #take(entry: number, of: { error: CairnError; place: BlobPlaceOf; read: Uint8Array }): Uint8Array {
+    const { error, place, read } = of;
+    const damagedPack = objectIdOf(this.#options.index.place(entry).pack);
+    const found = { entry, error, damagedPack, soundPack: objectIdOf(place.pack), place };
+    this.#found.set(entry, found);
+    this.#toSettle.add(entry);
+    if (!this.#told.has(damagedPack)) this.#options.onFound?.(found);
+    this.#told.add(damagedPack);
+    return read;
+  }
+
   /** A copy of its content, or what keeps it from being read there. */
-  async #readAt(
-    entry: number,
-    { type, pack, offset, length, uncompressedLength }: BlobPlaceOf,
-  ): Promise<Uint8Array | CairnError> {
-    const { index, near, signal } = this.#options;
+  async #readAt(entry: number, place: BlobPlaceOf): Promise<Uint8Array | CairnError> {
+    const { near, signal } = this.#options;
+    if (near.isLocal) return this.#readHere(entry, place);
+    const { type, pack, offset, length } = place;
     const name = objectIdOf(pack);
-    const missing = this.#missing.get(name);
-    if (missing !== undefined) return missing;
     try {
+      if (this.#missing.has(name)) return this.#readHere(entry, place);
       // The neighbours of a tree follow.
       const end = type === "tree" ? (this.#places?.endOf(name) ?? 0) : 0;
       const around = end < offset + length ? null : { pack: name, offset: 0, length: end };
       if (around !== null) await near.fetch([around], { signal, lenient: true });
       // Also where the pack is cut behind it.
       if (around === null || !near.has(around)) await near.fetch([{ pack: name, offset, length }], { signal });
-      return this.#reader.read({ pack, offset, length, uncompressedLength, id: index.idOf(entry) });
+      return this.#readHere(entry, place);
     } catch (error) {
-      const known = toCairnError(error);
-      if (!tellsOfDamage(known)) throw known;
-      this.#note(known);
-      return known;
+      return this.#damageOf(error);
     } finally {
       // What was brought may go, and be brought again into another file.
-      if (!near.isLocal) this.#reader.close();
+      this.#reader.close();
     }
+  }
+
+  /** The same of what is at hand. */
+  #readHere(entry: number, place: BlobPlaceOf): Uint8Array | CairnError {
+    const missing = this.#missing.get(objectIdOf(place.pack));
+    if (missing !== undefined) return missing;
+    try {
+      return this.#reader.read({ ...place, id: this.#options.index.idOf(entry) });
+    } catch (error) {
+      return this.#damageOf(error);
+    }
+  }
+
+  #damageOf(error: unknown): CairnError {
+    const known = toCairnError(error);
+    if (!tellsOfDamage(known)) throw known;
+    this.#note(known);
+    return known;
+  }
+
+  #loadHere(): Places {
+    const { repository, index } = this.#options;
+    const places = new Places(index.count);
+    eachIndexFileHere(repository, ({ packs }) => packs.forEach((pack) => addOthers(places, pack, index)));
+    return places;
   }
 
   async #load(): Promise<Places> {

@@ -1,4 +1,5 @@
 import { randomBytes } from "node:crypto";
+import { readFileSync } from "node:fs";
 import { hostname } from "node:os";
 import { currentUser } from "../fs/users.ts";
 import { deriveKeys, newMasterKeys, type ScryptParameters } from "../crypto/key-derivation.ts";
@@ -214,13 +215,24 @@ export class Repository {
     return this.#opened(kind, name, await this.#load(async () => this.storage.load(kind, name)));
   }
 
+  /** The same at once, of a repository of this machine. */
+  loadHere(kind: UnpackedKind, name: string): Uint8Array {
+    const path = this.storage.localPath?.(kind, name);
+    if (path === undefined) throw new CairnError("internal", `${this.storage.location} is not of this machine`);
+    let sealed: Uint8Array;
+    try {
+      sealed = readFileSync(path);
+    } catch (error) {
+      throw unlessWorn(error);
+    }
+    return this.#opened(kind, name, sealed);
+  }
+
   async #load(load: () => Promise<Uint8Array>): Promise<Uint8Array> {
     try {
       return await load();
     } catch (error) {
-      const known = toCairnError(error);
-      if (!isBadSector(known)) throw known;
-      throw new CairnError("damaged", known.message, { cause: error });
+      throw unlessWorn(error);
     }
   }
 
@@ -435,4 +447,10 @@ async function findKey(
   throw new CairnError("wrong_password", `no key of ${storage.location} opens with this password${others}`, {
     cause: unread ?? damaged,
   });
+}
+
+/** A sector that cannot be read is damage of what lies in it. */
+function unlessWorn(error: unknown): CairnError {
+  const known = toCairnError(error);
+  return isBadSector(known) ? new CairnError("damaged", known.message, { cause: error }) : known;
 }

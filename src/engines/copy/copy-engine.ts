@@ -1,7 +1,6 @@
 import { NO_RULES } from "../../fs/ignore.ts";
 import { hex } from "../../formats/bytes.ts";
 import { hostname } from "node:os";
-import path from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
 import { makeFolder } from "../../fs/make-folder.ts";
 import { currentUser } from "../../fs/users.ts";
@@ -22,6 +21,7 @@ import type {
   LookedAt,
   LostRequest,
   PointContent,
+  ReadingCall,
   ReceivedContent,
   ReceiveRequest,
   RepeatRequest,
@@ -36,12 +36,10 @@ import type {
   WrittenContent,
 } from "../engine.ts";
 import { notRecorded } from "../not-recorded.ts";
-import { writeTree } from "../write/write-tree.ts";
 import { discardDraft, prepareScan, scan, type ScanOptions, type ScanResult } from "../scan/scan.ts";
 import type { Snapshot } from "../../formats/snapshot.ts";
 import type { FinishedPack } from "../../repository/pack-writer.ts";
 import type { ScanSummary } from "../scan/summary.ts";
-import { beyondNodes } from "./beyond-nodes.ts";
 import { discardSnapshots, freeContent, heldBytes } from "./free-content.ts";
 import { leaveSeed } from "./cache-seed.ts";
 import type { TreeHolder } from "../tree/holder.ts";
@@ -67,6 +65,7 @@ import { readManifest, snapshotTree } from "./snapshot-tree.ts";
 import { examineAccess } from "./store-access.ts";
 import { examineStore } from "./store-doctor.ts";
 import { verifyStore } from "./verify-store.ts";
+import { writeContent } from "./write-content.ts";
 
 export interface CopyEngineOptions {
   control: string;
@@ -228,8 +227,9 @@ export class CopyEngine implements Engine {
     return id;
   }
 
-  async reading<T>(work: () => Promise<T>, call: StoppableCall = {}): Promise<T> {
+  async reading<T>(work: () => Promise<T>, call: ReadingCall = {}): Promise<T> {
     const store = await this.store(call);
+    if (call.onWarning !== undefined) store.onWarning = call.onWarning;
     return whileReading(store.repository, { ...call, waitMs: LOCK_WAIT_MS }, async () => {
       await store.refresh(call.signal);
       return work();
@@ -316,8 +316,8 @@ export class CopyEngine implements Engine {
   }
 
   async stored(content: PointContent): Promise<StoredContent> {
-    const { repository, index } = await this.store();
-    return { repository, index, snapshotTree: Buffer.from((content as CopyContent).snapshot_tree, "hex") };
+    const { repository, index, copies } = await this.store();
+    return { repository, index, copies, snapshotTree: Buffer.from((content as CopyContent).snapshot_tree, "hex") };
   }
 
   async storeFacts(ask: { foreign?: boolean } = {}): Promise<StoreFacts> {
@@ -329,26 +329,7 @@ export class CopyEngine implements Engine {
   }
 
   async write(content: PointContent, request: WriteRequest): Promise<WrittenContent> {
-    const store = await this.store();
-    const { target, paths, readOnly, held, signal, onProgress } = request;
-    const tree = Buffer.from(content.tree, "hex");
-    store.tree(tree);
-    const { damaged, lacks, ...beyond } = await beyondNodes(async () => this.manifest(content));
-    const written = await writeTree({
-      keys: store.repository.keys,
-      index: store.index,
-      packs: path.join(store.paths.repository, "data"),
-      target,
-      tree,
-      paths,
-      readOnly: readOnly ?? false,
-      held,
-      ...beyond,
-      read: (id) => store.read(id, "data"),
-      ...(signal === undefined ? {} : { signal }),
-      ...(onProgress === undefined ? {} : { onProgress }),
-    });
-    return { ...written, damaged: [...written.damaged, ...damaged], lacks };
+    return writeContent(await this.store(), content, request);
   }
 
   async share(content: PointContent, point: ShareRequest): Promise<PointContent> {

@@ -10,13 +10,17 @@ import { decodeTree, type TreeNode } from "../../formats/tree.ts";
 import { durableWrite } from "../../fs/durable.ts";
 import { newWorkDirectory } from "../../fs/work-directory.ts";
 import { BlobIndex } from "../../repository/blob-index.ts";
-import { BlobReader } from "../../repository/blob-reader.ts";
+import { type BlobPlace, BlobReader } from "../../repository/blob-reader.ts";
+import { indexFilesHere } from "../../repository/index-set.ts";
+import { NearPacks } from "../../repository/near-packs.ts";
+import { type FoundCopy, OtherCopies } from "../../repository/other-copies.ts";
 import { Repository } from "../../repository/repository.ts";
 import { LocalStorage } from "../../repository/storage/local.ts";
 import type { Storage } from "../../repository/storage/storage.ts";
 import type { TreeSource } from "../engine.ts";
 import type { FinishedPack } from "../../repository/pack-writer.ts";
 import { clearAway } from "../../fs/remove-all.ts";
+import { notePacks } from "./damaged-packs.ts";
 import { type StorePaths, storePaths } from "./store-paths.ts";
 
 /**
@@ -54,7 +58,11 @@ export class EmbeddedStore {
   readonly paths: StorePaths;
   readonly repository: Repository;
   index: BlobIndex;
+  /** Told of each pack once that is damaged or missing, and of which something is read from others. */
+  onWarning: ((message: string) => void) | undefined;
   #reader: BlobReader | undefined;
+  #copies: { of: OtherCopies; index: BlobIndex } | null = null;
+  readonly #told = new Set<string>();
 
   private constructor(paths: StorePaths, repository: Repository, index: BlobIndex) {
     this.paths = paths;
@@ -75,6 +83,7 @@ export class EmbeddedStore {
 
   /** Takes in what other processes did to the index since it was loaded. */
   async refresh(signal?: AbortSignal): Promise<void> {
+    this.#forgetCopies();
     if (!(await this.index.refresh(this.repository, { signal })))
       this.index = await BlobIndex.load(this.repository, this.paths.indexCache, signal);
   }
@@ -123,8 +132,59 @@ export class EmbeddedStore {
         details: { blob: hex(id), type },
       });
     }
-    return this.reader.read({ ...this.index.place(entry), id });
+    return this.readPlace({ ...this.index.place(entry), id });
   }
+
+  /** The same where it is said to be; where that is damaged or lost, of another pack that has it too. */
+  readPlace(place: BlobPlace): Uint8Array {
+    const known = this.#copies;
+    try {
+      return this.reader.read(known === null ? place : known.of.placeOf(place));
+    } catch (error) {
+      const { code, details } = toCairnError(error);
+      // What was moved meanwhile is missing where it was, and its reader looks for it anew.
+      if (code === "damaged" && details?.["missing_pack"] !== undefined && !this.#isCurrent()) throw error;
+      return this.copies.readHere(place, error);
+    }
+  }
+
+  /** Where what is damaged lies beside the places that the index has. */
+  get copies(): OtherCopies {
+    const { repository, index, storage } = this;
+    if (this.#copies?.index !== index) {
+      this.#forgetCopies();
+      const near = new NearPacks(storage, "");
+      const of = new OtherCopies({ repository, index, near, onFound: this.onFoundCopy });
+      this.#copies = { of, index };
+    }
+    return this.#copies!.of;
+  }
+
+  /** The index has from now on what was found; for who knows that no thread reads it. True where it did not before. */
+  settleCopies(): boolean {
+    return this.#copies?.of.settle() ?? false;
+  }
+
+  #forgetCopies(): void {
+    this.#copies?.of.close();
+    this.#copies = null;
+  }
+
+  #isCurrent(): boolean {
+    const present = new Set(indexFilesHere(this.repository));
+    return [...this.index.covered].every((name) => present.has(name));
+  }
+
+  /** Says so once of each pack, and notes it. */
+  readonly onFoundCopy = ({ damagedPack }: FoundCopy): void => {
+    // Doctor does not read packs.
+    notePacks(this.paths, [damagedPack], false);
+    if (this.onWarning === undefined || this.#told.has(damagedPack)) return;
+    this.#told.add(damagedPack);
+    this.onWarning(
+      `pack ${damagedPack.slice(0, 12)} of the workspace's store is damaged or missing: what is needed of it is read from other packs, as far as they have it too; \`cairn doctor --repair\` mends that`,
+    );
+  };
 
   tree(id: Uint8Array): TreeNode[] {
     return decodeTree(this.read(id, "tree"));
@@ -146,6 +206,7 @@ export class EmbeddedStore {
   }
 
   close(): void {
+    this.#forgetCopies();
     this.#reader?.close();
     this.#reader = undefined;
     clearAway(this.workDirectory);

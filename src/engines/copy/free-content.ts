@@ -1,4 +1,5 @@
 import { plural } from "../../formats/sizes.ts";
+import type { BlobPlace } from "../../repository/blob-reader.ts";
 import { LiveSet, requireComplete, type ReadTree } from "../../repository/live.ts";
 import { whileReading } from "../../repository/locks.ts";
 import { removeSnapshots, runSweep, type SweepResult } from "../../repository/remove.ts";
@@ -35,7 +36,7 @@ export function treesOf(content: PointContent): Uint8Array[] {
 }
 
 export function readTreeOf(store: EmbeddedStore): ReadTree {
-  return (place) => store.reader.read(place);
+  return (place) => store.readPlace(place);
 }
 
 /** Bytes after each group, what belongs to none of them counted first. Its trees must be whole: `damaged`; of a group what is there counts. */
@@ -136,7 +137,10 @@ export async function freeContent(store: EmbeddedStore, request: FreeRequest): P
       maxWaste: request.thorough ? 0 : MAX_WASTE,
       roomForCopies: () => roomForCopies(paths.repository),
       roots: async () => request.kept().contents.flatMap(treesOf),
-      readTree: readTreeOf(store),
+      // What is damaged it looks for by itself.
+      readTree: (place: BlobPlace) => store.reader.read(place),
+      onFound: store.onFoundCopy,
+      hint: "nothing was freed; `cairn doctor --repair` mends what can be",
       mayLackData: true,
       waitMs,
       ...stop,

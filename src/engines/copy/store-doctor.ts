@@ -2,12 +2,21 @@ import fs from "node:fs";
 import { hostname } from "node:os";
 import { currentUser } from "../../fs/users.ts";
 import { CairnError, throwIfAborted, toCairnError } from "../../errors.ts";
-import type { ObjectId } from "../../ids.ts";
-import { checkStructure, type CheckProblem, type CheckReport } from "../../repository/check.ts";
+import { objectIdOf, type ObjectId } from "../../ids.ts";
+import {
+  checkStructure,
+  type CheckedPacks,
+  type CheckProblem,
+  type CheckReport,
+  type CheckRoot,
+} from "../../repository/check.ts";
 import { explain } from "../../repository/consequences.ts";
 import { readIndexCache } from "../../repository/index-cache.ts";
+import type { ReadTree } from "../../repository/live.ts";
 import { lookAtLocks } from "../../repository/lock-state.ts";
 import { removeDeadLocks, withLock } from "../../repository/locks.ts";
+import { NearPacks } from "../../repository/near-packs.ts";
+import { OtherCopies } from "../../repository/other-copies.ts";
 import { removeSnapshots, removeUnindexedPacks } from "../../repository/remove.ts";
 import type { DamagedFile, ListedSnapshot } from "../../repository/repository.ts";
 import type { ExamineRequest, StoreFinding } from "../store-care.ts";
@@ -45,7 +54,6 @@ class StoreExamination {
     const { repository } = this.#store;
     const { signal, points } = this.#request;
     const { snapshots, damaged } = await repository.listSnapshots(signal);
-    const readTree = (place: Parameters<typeof this.tree>[0]): Uint8Array => this.tree(place);
     const roots = points.flatMap(({ id, content }) => [
       { label: id, tree: Buffer.from(content.tree, "hex") },
       ...(typeof content["snapshot_tree"] === "string"
@@ -53,8 +61,7 @@ class StoreExamination {
         : []),
     ]);
     const call = signal === undefined ? {} : { signal };
-    const report = await checkStructure(repository, { roots, readTree, ...call });
-    await explain(report, { readTree, ...call });
+    const report = await this.#check(roots, call);
     throwIfAborted(signal);
     this.#index(report);
     this.#noted(report);
@@ -64,6 +71,26 @@ class StoreExamination {
     await this.#locks();
     this.#cache();
     return this.#findings;
+  }
+
+  /** What can be read of other packs is not lost. */
+  async #check(roots: readonly CheckRoot[], call: { signal?: AbortSignal }): Promise<CheckReport> {
+    const { repository, onFoundCopy: onFound } = this.#store;
+    const near = new NearPacks(repository.storage, "");
+    let copies: OtherCopies | null = null;
+    let readTree: ReadTree = (place) => this.tree(place);
+    const onPacks = ({ index }: CheckedPacks): void => {
+      copies = new OtherCopies({ repository, index, near, signal: call.signal, onFound });
+      readTree = copies.reading((place) => this.tree(place));
+    };
+    try {
+      const byNow: ReadTree = (place, next) => readTree(place, next);
+      const report = await checkStructure(repository, { roots, readTree: byNow, onPacks, ...call });
+      await explain(report, { readTree, elsewhere: await idsElsewhere(report, copies!), ...call });
+      return report;
+    } finally {
+      (copies as OtherCopies | null)?.close();
+    }
   }
 
   tree(place: Parameters<EmbeddedStore["reader"]["read"]>[0]): Uint8Array {
@@ -111,9 +138,11 @@ class StoreExamination {
     }
   }
 
-  /** Packs that a verification, which reads them, or a save's maintenance found damaged. */
+  /** Packs that a verification, which reads them, a save's maintenance or whoever read of another pack found damaged. */
   #noted(report: CheckReport): void {
     const noted = new Set(notedPacks(this.#store.paths));
+    // It is told already.
+    for (const { kind, object } of report.problems) if (kind === "pack_size") noted.delete(object);
     for (const { name } of report.packs) {
       if (!noted.has(name)) continue;
       const mending = { repair: MEND_INDEX, mend: async (): Promise<void> => this.#mendIndex() };
@@ -289,6 +318,12 @@ class StoreExamination {
 }
 
 const SPINE = "snapshot of ";
+
+/** Ids of what is damaged or lost where the index has it, and sound in other packs. */
+async function idsElsewhere({ index, lost }: CheckReport, copies: OtherCopies): Promise<Set<string>> {
+  await copies.seek(lost);
+  return new Set([...copies.found.keys()].map((entry) => objectIdOf(index.idOf(entry))));
+}
 
 /** Labels of roots from which something is missing. */
 function brokenRoots(report: CheckReport): Set<string> {

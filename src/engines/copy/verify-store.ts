@@ -2,6 +2,8 @@ import { toCairnError } from "../../errors.ts";
 import { printablePath } from "../../fs/safe-path.ts";
 import { newPacer } from "../../pacer.ts";
 import { BlobIndex } from "../../repository/blob-index.ts";
+import { NearPacks } from "../../repository/near-packs.ts";
+import { OtherCopies } from "../../repository/other-copies.ts";
 import { whileReading } from "../../repository/locks.ts";
 import type { DamagedFile, ListedSnapshot, Repository } from "../../repository/repository.ts";
 import type { PointToVerify, StoreProblem, StoreVerification, VerifyStoreRequest } from "../store-care.ts";
@@ -68,7 +70,10 @@ async function readIndexFiles(repository: Repository, signal: AbortSignal | unde
   return damaged;
 }
 
-/** By the index at hand; what that finds wrong counts only when the index made anew from its files says the same. */
+/**
+ * By the index at hand; what that finds wrong counts only when the index made anew from its files says the same, and no other
+ * pack has what is damaged.
+ */
 async function proveContent(
   store: EmbeddedStore,
   request: VerifyStoreRequest,
@@ -84,10 +89,54 @@ async function proveContent(
     ...(signal === undefined ? {} : { signal }),
     ...(onProgress === undefined ? {} : { onProgress }),
   };
-  const result = await verifyContent({ ...options, index: store.index });
+  const prove = async (index: BlobIndex): Promise<VerifyContentResult> => verifyContent({ ...options, index });
+  const result = await prove(store.index);
   if (result.problems.length === 0) return result;
   const fresh = await BlobIndex.load(store.repository, null, signal);
-  return isSameIndex(fresh, store.index) ? result : verifyContent({ ...options, index: fresh });
+  const found = isSameIndex(fresh, store.index) ? result : await prove(fresh);
+  return provenElsewhere(store, { index: fresh, found, prove, signal });
+}
+
+/** Where other packs have something of what could not be read, all is proven again with that. */
+async function provenElsewhere(
+  { repository, storage }: EmbeddedStore,
+  by: {
+    index: BlobIndex;
+    found: VerifyContentResult;
+    prove: (index: BlobIndex) => Promise<VerifyContentResult>;
+    signal: AbortSignal | undefined;
+  },
+): Promise<VerifyContentResult> {
+  const { index, prove, signal } = by;
+  const damaged = new Set(by.found.damagedPacks);
+  const copies = new OtherCopies({ repository, index, near: new NearPacks(storage, ""), signal });
+  let result = by.found;
+  try {
+    // A tree that can be read now may lead to more.
+    while ((await copies.seek(result.unproven)) > 0) {
+      copies.settle();
+      result = await prove(index);
+      for (const pack of result.damagedPacks) damaged.add(pack);
+    }
+  } finally {
+    copies.close();
+  }
+  const unnamed = [...damaged].filter((name) => !result.problems.some(({ detail }) => detail.includes(name)));
+  return {
+    ...result,
+    problems: [...unnamed.map(readElsewhere), ...result.problems],
+    damagedPacks: [...damaged].toSorted(),
+  };
+}
+
+function readElsewhere(pack: string): ContentProblem {
+  return {
+    point: null,
+    path: null,
+    kind: "pack",
+    detail: `pack ${pack} is damaged or missing; what is needed of it is sound in other packs`,
+    hint: MEND_INDEX,
+  };
 }
 
 function isSameIndex(a: BlobIndex, b: BlobIndex): boolean {

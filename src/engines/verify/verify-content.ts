@@ -46,6 +46,8 @@ export interface VerifyContentResult {
   more: number;
   /** Packs that are damaged or missing, by hex name. */
   damagedPacks: string[];
+  /** Entries of what is needed, or with `allPacks` of all, that could not be read where the index has it. */
+  unproven: number[];
   packs: number;
   blobs: number;
   packBytes: number;
@@ -237,6 +239,14 @@ class ContentVerification {
     firstFailure(settled);
   }
 
+  #unproven(): number[] {
+    const { index, allPacks } = this.#options;
+    const unproven: number[] = [];
+    for (let entry = 0; entry < index.count; entry++)
+      if (this.#proven[entry] !== 1 && (allPacks === true || this.#walk.needed[entry] === 1)) unproven.push(entry);
+    return unproven;
+  }
+
   async #conclude(
     walked: readonly Walked[],
     reports: readonly PackReport[],
@@ -263,6 +273,7 @@ class ContentVerification {
       problems: list.problems,
       more: list.more,
       damagedPacks: reports.map((report) => objectIdOf(index.table.packId(report.pack))).toSorted(),
+      unproven: this.#unproven(),
       packs: this.#control[V.PACKS_DONE]!,
       blobs: this.#control[V.BLOBS_DONE]!,
       packBytes: this.#control[V.KIB_DONE]! * 1024,

@@ -15,6 +15,7 @@ import { NearReader, treePackEnds } from "../../repository/near-reader.ts";
 import type { ListedSnapshot } from "../../repository/repository.ts";
 import { runTransfer, type TransferResult } from "../../repository/transfer.ts";
 import { NOTHING_TO_MOVE, planTransfer, type TransferPlan } from "../../repository/transfer-plan.ts";
+import { withCopies } from "../../repository/with-copies.ts";
 import { noteBackup } from "../../workspace/backup-notes.ts";
 import type { Point } from "../../workspace/point-files.ts";
 import { neverRead, type Workspace } from "../../workspace/workspace.ts";
@@ -106,12 +107,15 @@ class BackupOfPoint {
     const known = readKnownTrees(access.cache, index);
     // The save has just looked up or stored all that its new point needs: the store's index lists it.
     const isThere = forwarded?.isNewPoint === true && this.#parts.stored.index.isWithin(index);
-    const plan = isThere ? NOTHING_TO_MOVE : await this.#plan(index, known, parent);
+    const planned = async (): Promise<TransferPlan> => this.#plan(index, known, parent);
+    const plan = isThere ? NOTHING_TO_MOVE : await planned();
     const size = forwarded?.packs?.size;
     const done = { parent: parent?.id ?? null, unchanged };
     if (lock === null || (unchanged && options.skipIfUnchanged === true && plan.entries.length === 0))
       return this.#result({ ...done, added: addedBy(plan, null, size), snapshot: null });
-    const added = addedBy(plan, await this.#transfer(index, plan, lock), size);
+    const added = await withCopies(this.#parts.stored.copies, againAfter(plan, planned), async (now) =>
+      addedBy(now, await this.#transfer(index, now, lock), size),
+    );
     await lock.recheck();
     const snapshot = await this.#snapshot(origin, parent, added);
     failpoint("backup.transferred");
@@ -168,9 +172,9 @@ class BackupOfPoint {
   }
 
   async #readingStore<T>(work: (reader: NearReader) => Promise<T>): Promise<T> {
-    const { repository, index } = this.#parts.stored;
+    const { repository, index, copies } = this.#parts.stored;
     const near = new NearPacks(repository.storage, "");
-    const reader = new NearReader({ repository, near, ends: treePackEnds(near, index) });
+    const reader = new NearReader({ repository, near, ends: treePackEnds(near, index), copies });
     try {
       return await work(reader);
     } finally {
@@ -254,6 +258,16 @@ class BackupOfPoint {
       duration_ms: Date.now() - started,
     };
   }
+}
+
+/** The plan that is there, and from then on a new one each time. */
+function againAfter(first: TransferPlan, next: () => Promise<TransferPlan>): () => Promise<TransferPlan> {
+  let isFirst = true;
+  return async () => {
+    if (!isFirst) return next();
+    isFirst = false;
+    return first;
+  };
 }
 
 /** Where a transfer is, for people: data comes first, pack by pack. */
