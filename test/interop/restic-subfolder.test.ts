@@ -82,18 +82,47 @@ describe("a folder of a snapshot that restic made", { skip: noRestic }, () => {
   });
 });
 
-test(
+describe(
   "a folder of a snapshot of ours is the same to restic and to us",
   { skip: "reason" in newer ? newer.reason : false },
-  async () => {
-    assert.ok("program" in newer);
-    const folder = makeFolder();
-    const place = await newRepository();
-    backup(place, "create", "--save", "-C", folder);
-    const theirs = newTarget();
-    runOn(place, newer.program, ["restore", `latest:${folder}/src`, "--target", theirs]);
-    const ours = restored(place, `latest:${folder}/src`);
-    const withoutRoot = (at: string): unknown[] => [...readFolder(at, { withoutRootTime: true })].slice(1);
-    assert.deepEqual(withoutRoot(ours), withoutRoot(theirs));
+  () => {
+    const theirs = (place: TestRepository, ...args: string[]): string => {
+      assert.ok("program" in newer);
+      return runOn(place, newer.program, args).toString("utf8");
+    };
+    const below = (at: string): unknown[] => [...readFolder(at, { withoutRootTime: true })].slice(1);
+
+    test("when it is restored, all of it or what fits a pattern", async () => {
+      const folder = makeFolder();
+      const place = await newRepository();
+      backup(place, "create", "--save", "-C", folder);
+      const word = `latest:${folder}/src`;
+      for (const more of [[], ["--include", "/deep"], ["--include", "notes"], ["--exclude", "/zeros"]]) {
+        const [their, our] = [newTarget(), newTarget()];
+        theirs(place, "restore", word, "--target", their, ...more);
+        backup(place, "restore", word, "--to", our, ...more);
+        assert.deepEqual(below(our), below(their), more.join(" "));
+      }
+    });
+
+    test("when two are compared", async () => {
+      const folder = makeFolder();
+      const place = await newRepository();
+      const create = (): string =>
+        (backup(place, "create", "--save", "-C", folder).data["snapshot"] as { snapshot_id: string }).snapshot_id;
+      const first = create();
+      fs.writeFileSync(path.join(folder, "src/deep/new"), "new\n");
+      fs.writeFileSync(path.join(folder, "src/zeros"), "less\n");
+      fs.rmSync(path.join(folder, "src/link"));
+      fs.writeFileSync(path.join(folder, "elsewhere"), "not looked at\n");
+      fs.renameSync(path.join(folder, "src"), path.join(folder, "sources"));
+      const words = [`${first}:${folder}/src`, `${create()}:${folder}/sources`];
+      const lines = theirs(place, "diff", ...words).split("\n");
+      const wanted = lines.flatMap((line) => /^[-+M]\s+\/(\S+?)\/?$/.exec(line)?.[1] ?? []);
+      const { entries } = backup(place, "diff", ...words).data as { entries: { path: string; aspects: string[] }[] };
+      const found = entries.filter(({ aspects }) => aspects.join() !== "times").map((each) => each.path);
+      assert.deepEqual(found.toSorted(), wanted.toSorted());
+      assert.deepEqual(found.toSorted(), ["deep/new", "link", "zeros"]);
+    });
   },
 );
