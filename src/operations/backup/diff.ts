@@ -5,6 +5,7 @@ import { newPacer, type Pacer } from "../../pacer.ts";
 import { differences } from "../../workspace/tree-diff.ts";
 import type { ListedSnapshot } from "../../repository/repository.ts";
 import type { DiffBackupsEntry, DiffBackupsOptions, DiffBackupsResult, PathInput } from "../contract.ts";
+import { kindOf } from "../diff.ts";
 import { findSnapshot, warnOfUnreadable } from "./find-snapshot.ts";
 import { type Look, lookingAtSnapshots } from "./look.ts";
 import type { RepositoryAccess } from "./repository-access.ts";
@@ -144,8 +145,4 @@ function unequalRoots(from: Side | undefined, to: Side | undefined): Uint8Array[
 
 function below(node: TreeNode | undefined): Side | undefined {
   return node?.subtree === undefined ? undefined : { root: node.subtree, only: null };
-}
-
-function kindOf({ type }: TreeNode): string {
-  return type === "dir" ? "directory" : type;
 }

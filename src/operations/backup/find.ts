@@ -7,6 +7,7 @@ import { CairnError } from "../../errors.ts";
 import type { DamagedInBackup, FindInBackupsOptions, FindInBackupsResult, FoundInBackup } from "../contract.ts";
 import { objectIdOf } from "../../ids.ts";
 import { type BlobIndex, TREE_BLOB } from "../../repository/blob-index.ts";
+import { kindOf } from "../diff.ts";
 import { chosenSnapshots } from "./list.ts";
 import { bringTrees, type Look, lookingAtSnapshots } from "./look.ts";
 import { blobsLike, oneOf } from "./object-names.ts";
@@ -141,7 +142,7 @@ class FindWalk {
 function hitOf(node: TreeNode, path: string): Hit {
   return {
     ...displayPath(Buffer.from(path, "latin1")),
-    kind: node.type === "dir" ? "directory" : node.type,
+    kind: kindOf(node),
     size: node.type === "file" ? node.size : null,
     modified_at: new Date(Math.max(-8.64e15, Math.min(8.64e15, node.mtimeSec * 1000))).toISOString(),
   };

@@ -15,7 +15,7 @@ import { test } from "node:test";
 import { markedPack } from "../../repository/test-archive.ts";
 import { hasCode } from "../testing-folder.ts";
 import type { OpenedRepository } from "./opened-repository.ts";
-import { backupScene } from "./testing-far.ts";
+import { backupScene, withNode } from "./testing-far.ts";
 
 /** Looking for snapshots and into them: which ones are meant, what holds an object, what they hold. */
 
@@ -220,4 +220,19 @@ test("an id of the config, of which there is one, is a usage error", async (t) =
   const { content } = await repository.cat("config");
   assert.equal((content as { version: number }).version, 2);
   await assert.rejects(repository.cat("config", "1a2b"), hasCode("usage"));
+});
+
+test("a block device is one by the same word wherever a snapshot is looked into", async (t) => {
+  const { client, repository, folder } = await backupScene(t, "local");
+  const { snapshot } = await client.createBackup(repository, { save: true });
+  const path = `${folder.slice(1)}/a.txt`;
+  const device = { type: "dev", device: 0x7c8n, content: new Uint8Array(0), size: 0 } as const;
+  const id = await withNode(repository as OpenedRepository, snapshot!.snapshot_id, path, async () => device);
+  const { entries } = await repository.diff(snapshot!.snapshot_id, id);
+  const { found } = await repository.find("a.txt", { snapshots: [id] });
+  const shown = await repository.show(id, "a.txt");
+  assert.deepEqual(
+    [...entries, ...found, ...shown.entries].map(({ kind }) => kind),
+    ["blockdev", "blockdev", "blockdev"],
+  );
 });
