@@ -63,7 +63,7 @@ function notThere(path: Buffer, of: { snapshot: string; manifest: Manifest | nul
   const why = lacking === undefined ? "" : `: ${printablePath(lacking.path)} is not in it (${lacking.detail})`;
   return new CairnError("not_found", `there is no folder ${quotedPath(path)} in snapshot ${snapshot}${why}`, {
     hint: path.includes(LOST)
-      ? "a folder whose name is not UTF-8 is named as a path, with --path-b64"
+      ? "a folder whose name is not UTF-8 is restored by its path, with --path-b64"
       : `\`cairn backup show ${snapshot}\` lists what is in it, and \`cairn backup find\` looks for a name in all snapshots`,
   });
 }
