@@ -16,7 +16,6 @@ const ANSWERS: [string, string][] = [
   ["save -x", "it is so by default; --cross-mounts goes into"],
   ["-v", "here it is: -V, --version; "],
   ["backup snapshots", "here it is: cairn backup list; "],
-  ["backup recover", "a snapshot that was forgotten is not found again here; "],
   ["backup migrate", "repositories of version 1 and 2 are used as they are; "],
   ["backup cache", "what can be made again lies in ~/.cache/cairn"],
   ["backup self-update", "Cairn is renewed by what installed it; "],

@@ -52,8 +52,6 @@ export const OTHER_VERBS: Readonly<Record<string, string>> = {
 
 /** Verbs that have nothing of their own here. */
 const MISSING_VERBS: Readonly<Record<string, string>> = {
-  recover:
-    "a snapshot that was forgotten is not found again here; what restic recover makes of the same repository is read as any other",
   migrate: "repositories of version 1 and 2 are used as they are; restic migrate makes the one into the other",
   cache:
     "what can be made again lies in ~/.cache/cairn (XDG_CACHE_HOME names another place), and may be removed at any time",

@@ -29,6 +29,7 @@ export const BACKUP_OPTIONS: Record<string, string> = {
   show: "--host --path -t,--tag -R,--recursive --path-b64",
   cat: "",
   rewrite: "--host --path -t,--tag --exclude --iexclude --forget --dry-run",
+  recover: "--host --dry-run",
   repair: "--plan --forget",
   key: "--new-password-file --new-password-command --age-recipient --age-output",
   unlock: "--remove-all",

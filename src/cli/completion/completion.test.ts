@@ -36,7 +36,7 @@ test("bash offers commands, options, points and folders", { skip: !hasBash }, as
   assert.deepEqual(await offered(["cairn", "restore", "1a2b3c4d", "scr"]), ["script"]);
   assert.deepEqual(await offered(["cairn", "completion", "z"]), ["zsh"]);
   assert.deepEqual(await offered(["cairn", "save", "-m", "sa"]), []);
-  assert.deepEqual(await offered(["cairn", "backup", "re"]), ["restore", "rewrite", "repair"]);
+  assert.deepEqual(await offered(["cairn", "backup", "re"]), ["restore", "rewrite", "recover", "repair"]);
   assert.deepEqual(await offered(["cairn", "backup", "forget", "--keep-l"]), ["--keep-last"]);
   assert.deepEqual(await offered(["cairn", "help", "wor"]), ["workspaces"]);
 });
@@ -74,7 +74,7 @@ test(
   async () => {
     assert.deepEqual(await offered(["cairn", "engine", "s"]), ["show", "set"]);
     assert.deepEqual(await offered(["cairn", "engine", "set", "r"]), ["reflink-copy"]);
-    assert.deepEqual(await offered(["cairn", "help", "backup", "re"]), ["restore", "rewrite", "repair"]);
+    assert.deepEqual(await offered(["cairn", "help", "backup", "re"]), ["restore", "rewrite", "recover", "repair"]);
     assert.deepEqual(await offered(["cairn", "help", "backup", "restore", ""]), []);
     assert.deepEqual(await offered(["cairn", "help", "save", ""]), []);
   },

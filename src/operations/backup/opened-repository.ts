@@ -28,6 +28,8 @@ import type {
   RepositoryOptions,
   RestoreBackupOptions,
   RestoreBackupResult,
+  RecoverBackupsOptions,
+  RecoverBackupsResult,
   RewriteBackupsOptions,
   RewriteBackupsResult,
   PathInput,
@@ -60,6 +62,7 @@ import { repairSnapshots } from "./repair-snapshots.ts";
 import type { RepositoryAccess } from "./repository-access.ts";
 import { restoreBackup } from "./restore.ts";
 import { readFromBackup, showBackup, walkBackup } from "./show.ts";
+import { recoverBackups } from "./recover.ts";
 import { rewriteBackups } from "./rewrite-snapshots.ts";
 import { backupStats } from "./stats.ts";
 import { tagBackups } from "./tag.ts";
@@ -159,6 +162,10 @@ export class OpenedRepository implements BackupRepository {
 
   async rewrite(options: RewriteBackupsOptions): Promise<RewriteBackupsResult> {
     return this.access.during(options, (access) => rewriteBackups(access, options));
+  }
+
+  async recover(options: RecoverBackupsOptions = {}): Promise<RecoverBackupsResult> {
+    return this.access.during(options, (access) => recoverBackups(access, options));
   }
 
   async stats(options: BackupStatsOptions = {}): Promise<BackupStats> {

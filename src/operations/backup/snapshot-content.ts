@@ -39,7 +39,7 @@ export async function snapshotContent(
 ): Promise<SnapshotContent> {
   const top = Buffer.from(snapshot.tree, "hex");
   const other = { root: top, only: null, node: null, manifest: null, manifestDamage: null };
-  const found = await tryManifest(from, await readNodes(from, top));
+  const found = await manifestIn(from, await readNodes(from, top));
   if (found === null || snapshot.paths.length !== 1 || !mayHaveManifest(snapshot)) return other;
   const byName = !isMadeByUs(snapshot);
   const saved = await savedEntry(from, snapshot, { byName });
@@ -116,8 +116,8 @@ function isNamed({ name }: TreeNode, part: string): boolean {
   return part.includes("\ufffd") || Buffer.from(part).equals(name);
 }
 
-/** Null where there is none. */
-async function tryManifest(
+/** The manifest that lies in a topmost tree; null where there is none. */
+export async function manifestIn(
   from: { reader: NearReader; index: BlobIndex },
   top: readonly TreeNode[],
 ): Promise<Pick<SnapshotContent, "manifest" | "manifestDamage"> | null> {

@@ -12,6 +12,7 @@ import { encodeSnapshot, type Snapshot } from "../../formats/snapshot.ts";
 import { encodeTree, type TreeNode } from "../../formats/tree.ts";
 import { objectIdOf, type ObjectId } from "../../ids.ts";
 import { arenaOver } from "../../native.ts";
+import type { BlobIndex } from "../../repository/blob-index.ts";
 import type { RepositoryLock } from "../../repository/locks.ts";
 import { lostPacks } from "../../repository/near-packs.ts";
 import type { PackedBlobs } from "../../repository/packed-blobs.ts";
@@ -104,7 +105,7 @@ export class SnapshotRewriter {
 
   async run(): Promise<Rewritten> {
     const { access, options, rewriting } = this.#parts;
-    await this.#requireIndexed();
+    await requireIndexed(access, this.#parts.index);
     const listing = await access.repository.listSnapshots(options.signal);
     const { snapshots, damaged } = listing;
     const chosen = changedSnapshots(listing, rewriting.choice);
@@ -125,14 +126,6 @@ export class SnapshotRewriter {
 
   #leave(id: string, { message }: CairnError): void {
     this.#unreadable.push({ snapshot_id: id, reason: message });
-  }
-
-  /** What an index file that cannot be read lists is not lost, and a cut pack may still give back most of what it held. */
-  async #requireIndexed(): Promise<void> {
-    const { access, index } = this.#parts;
-    if (index.damaged.length > 0) throw firstRepair(`${index.damaged.length} index files cannot be read`);
-    const lost = lostPacks(index, await packSizes(access.storage));
-    if (lost.length > 0) throw firstRepair(`${lost.length} packs are missing or cut`);
   }
 
   /** Throws `refused` when a pack that no index lists has something of what is missing. */
@@ -322,6 +315,16 @@ export class SnapshotRewriter {
     failpoint("rewrite-snapshots.snapshot-written");
     return newId;
   }
+}
+
+/**
+ * What an index file that cannot be read lists is not lost, and a cut pack may still give back most of what it held: throws
+ * `refused`.
+ */
+export async function requireIndexed(access: RepositoryAccess, index: BlobIndex): Promise<void> {
+  if (index.damaged.length > 0) throw firstRepair(`${index.damaged.length} index files cannot be read`);
+  const lost = lostPacks(index, await packSizes(access.storage));
+  if (lost.length > 0) throw firstRepair(`${lost.length} packs are missing or cut`);
 }
 
 /** Nothing for a file that is no pack: a leftover, which `repair index` leaves alone too. */

@@ -16,6 +16,8 @@ import type { RestoreBackupOptions, RestoreBackupResult } from "./restores.ts";
 import type {
   RepairSnapshotsOptions,
   RepairSnapshotsResult,
+  RecoverBackupsOptions,
+  RecoverBackupsResult,
   RewriteBackupsOptions,
   RewriteBackupsResult,
   TagBackupsOptions,
@@ -116,6 +118,8 @@ export interface BackupRepository {
    * without a pattern; `refused` likewise; `busy`.
    */
   rewrite(options: RewriteBackupsOptions): Promise<RewriteBackupsResult>;
+  /** Makes snapshots of what is still there and no snapshot leads to: of what was forgotten, or lost its file. `refused` likewise; `busy`. */
+  recover(options?: RecoverBackupsOptions): Promise<RecoverBackupsResult>;
   stats(options?: BackupStatsOptions): Promise<BackupStats>;
   /** Entries whose name, or path where the pattern has a slash, fits a pattern with `*`, `?`, `[…]` and `**`. */
   find(pattern: string, options?: FindInBackupsOptions): Promise<FindInBackupsResult>;

@@ -91,3 +91,39 @@ export interface RewriteBackupsResult extends RepositoryInfo {
   lacking: string[];
   duration_ms: number;
 }
+
+export interface RecoverBackupsOptions extends CallOptions {
+  /** Recorded as the host's name; default: this machine's. */
+  hostname?: string;
+  dryRun?: boolean;
+}
+
+/** Of a save point or a stream whose snapshot is gone. */
+export interface RecoveredSnapshot {
+  /** Null in a dry run. */
+  new_id: string | null;
+  /** The newest time of what is in it: nothing tells when it was saved. */
+  created_at: string;
+  paths: string[];
+  tree: string;
+  /** Of all that is in it, `/.cairn` too. */
+  files: number;
+  bytes: number;
+}
+
+export interface RecoverBackupsResult extends RepositoryInfo {
+  dry_run: boolean;
+  /** One for each save point and stream that is whole, by their trees. */
+  recovered: RecoveredSnapshot[];
+  /** One snapshot with all other trees; null where there are none. */
+  gathered: {
+    /** Null in a dry run. */
+    new_id: string | null;
+    created_at: string;
+    /** `path`: in the snapshot; `lost`: how many files and directories it is without, since something of them is lost. */
+    trees: { tree: string; path: string; lost: number }[];
+  } | null;
+  /** Trees that cannot be read: what only they lead to is gathered by itself. */
+  unreadable: { tree: string; detail: string }[];
+  duration_ms: number;
+}

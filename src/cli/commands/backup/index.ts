@@ -27,6 +27,7 @@ export const command: CommandDefinition = {
     show: { summary: "list a snapshot's entries or print one of its files", load: () => import("./show.ts") },
     cat: { summary: "print one object of a repository", load: () => import("./cat.ts") },
     rewrite: { summary: "take paths out of snapshots", load: () => import("./rewrite.ts") },
+    recover: { summary: "make snapshots of what no snapshot leads to any more", load: () => import("./recover.ts") },
     repair: { summary: "mend an index, save what is sound in damaged packs", load: () => import("./repair.ts") },
     key: { summary: "list, add, remove or change the passwords that open it", load: () => import("./key.ts") },
     unlock: { summary: "remove locks that processes left", load: () => import("./unlock.ts") },

@@ -21,7 +21,8 @@ export const REPOSITORY_OPTIONS: readonly OptionDefinition[] = [
 ];
 
 /** Where files of snapshots are damage. */
-export const UNREADABLE_HINT = "`cairn backup forget ID` removes a snapshot whose file cannot be read";
+export const UNREADABLE_HINT =
+  "`cairn backup recover` makes another of what it held, and `cairn backup forget ID` removes a snapshot whose file cannot be read";
 
 const PREFIXES = ["CAIRN_", "RESTIC_"];
 
