@@ -1,4 +1,4 @@
-/** What people who come from other tools (restic, borg, git) call a command or an option, by the line that does it here. */
+/** What people who come from other tools (restic, borg, kopia, git) call a command or an option, by the line that does it here. */
 
 export const OTHER_COMMANDS: Readonly<Record<string, string>> = {
   commit: "cairn save",
@@ -43,15 +43,34 @@ export const OTHER_VERBS: Readonly<Record<string, string>> = {
   rm: "cairn backup forget ID",
   compact: "cairn backup prune",
   gc: "cairn backup prune",
-  mount: "cairn backup restore",
   extract: "cairn backup restore",
+  recreate: "cairn backup rewrite --exclude PATTERN",
+  transfer: "cairn backup copy",
+  snapshot: "cairn backup create",
+  expire: "cairn backup forget",
+  policy: "cairn backup forget --keep-daily 14 (rules are given at each call)",
+  maintenance: "cairn backup prune",
+  repository: "cairn backup init",
   "rebuild-index": "cairn backup repair index",
   info: "cairn backup stats",
   "break-lock": "cairn backup unlock",
 };
 
+const NO_MOUNT =
+  "`cairn backup show -R SNAPSHOT` lists, `show SNAPSHOT:FILE` prints, and `find` looks into all of them; restic mounts the same repository";
+const SERVED = "`cairn serve-repository` serves a folder to other machines";
+
 /** Verbs that have nothing of their own here. */
 const MISSING_VERBS: Readonly<Record<string, string>> = {
+  mount: NO_MOUNT,
+  umount: NO_MOUNT,
+  serve: SERVED,
+  server: SERVED,
+  rename: "snapshots have ids, and no names; `cairn backup tag` gives them tags",
+  config: "what a repository is does not change; `cairn backup key` changes its passwords",
+  "export-tar": "`cairn backup restore --to DIR` writes a folder, which tar packs",
+  "import-tar": "what tar unpacks is backed up as any folder is",
+  "with-lock": "each call takes its own lock",
   migrate: "repositories of version 1 and 2 are used as they are; restic migrate makes the one into the other",
   cache:
     "what can be made again lies in ~/.cache/cairn (XDG_CACHE_HOME names another place), and may be removed at any time",
@@ -74,6 +93,17 @@ const OPTIONS: Readonly<Record<string, readonly string[]>> = {
   "--force": ["--reread"],
   "--ignore-inode": ["--reread"],
   "--read-data-subset": ["--subset"],
+  "--exclude-from": ["--exclude-file"],
+  "--comment": ["--message"],
+  "--description": ["--message"],
+  "--keep-latest": ["--keep-last"],
+  "--keep-annual": ["--keep-yearly"],
+  "--parallel": ["--jobs", "--connections"],
+  "--upload-limit-mb": ["--limit-upload"],
+  "--upload-ratelimit": ["--limit-upload"],
+  "--remote-ratelimit": ["--limit-upload"],
+  "--archives-only": ["--quick"],
+  "--repository-only": ["--quick"],
 };
 
 const CASE =
@@ -89,6 +119,13 @@ const CACHE = "the cache lies in ~/.cache/cairn; XDG_CACHE_HOME names another pl
 const ALWAYS_COMPRESSED = "what compresses is always compressed, and how packs are cut is not chosen";
 const FREES_BY_SHARE =
   "--max-unused is the share of a pack that may be unused before that is written anew, in percent: 0 frees to the last byte";
+
+const NO_NAMES =
+  "snapshots have ids and tags, and no names: --host, --path and --tag choose; what one call named is another's --tag";
+const IN_JSON = "--json gives all that is known of each snapshot";
+const WHAT_CHANGED = "`cairn backup diff` says what changed between two snapshots, `cairn status` what would be saved";
+const OF_FORGET = "rules that keep are of `cairn backup forget --prune`";
+const ENCRYPTED = "a repository is always encrypted, and its key lies in it: the password opens it";
 
 type Notes = Readonly<Record<string, string>>;
 
@@ -122,9 +159,25 @@ export const NOTES: Readonly<Record<string, Notes>> = {
     "-x": "it is so by default; --cross-mounts goes into what is mounted inside",
     "--time": "a snapshot has the time of its save point; an older one is backed up by its name: head~3",
     "--parent": "what a folder was before is known from its own save points; --reread reads every file",
+    "--stats": "what was added is always said",
+    "-s": "what was added is always said",
+    "--list": WHAT_CHANGED,
+    "--filter": WHAT_CHANGED,
+    "-e": "here it is: --exclude, whose patterns are those of a .cairnignore",
+    "--pattern": "here it is: --exclude, whose patterns are those of a .cairnignore",
+    "--patterns-from": "here it is: --exclude-file, whose lines are those of a .cairnignore",
+    "--timestamp": "a snapshot has the time of its save point; an older one is backed up by its name: head~3",
+    "--content-from-command": "here it is: --stdin-from-command",
     "--read-concurrency": "how many files are read at once is not chosen; --connections bounds the uploads",
   },
   "backup list": {
+    "--short": IN_JSON,
+    "--format": IN_JSON,
+    "--json-lines": IN_JSON,
+    "-a": NO_NAMES,
+    "-P": NO_NAMES,
+    "--glob-archives": NO_NAMES,
+    "--prefix": NO_NAMES,
     "--compact": "each snapshot is one line, and --json gives all of it",
     "--group-by": "lists are not grouped: --host, --path and --tag choose, and --latest 1 is the newest of each folder",
   },
@@ -138,9 +191,14 @@ export const NOTES: Readonly<Record<string, Notes>> = {
   },
   "backup verify": {
     "--read-data": "it is so by default: every pack is read, unless --quick or --subset says otherwise",
+    "--verify-data": "it is so by default: every pack is read, unless --quick or --subset says otherwise",
+    "--repair": "`cairn backup repair` mends index, packs and snapshots, each with `--plan` first",
     "--with-cache": "a verification sees what the storage itself gives",
   },
   "backup restore": {
+    "--stdout": "here it is: cairn backup show SNAPSHOT:FILE",
+    "--strip-components": "SNAPSHOT:FOLDER is what lies in FOLDER, which comes directly into --to",
+    "--list": "--dry-run says how much would be written, and `cairn backup show -R SNAPSHOT` what",
     "--verify": "it is so by default: what was written is read again, unless --no-prove is given",
     "--overwrite": AS_THE_SNAPSHOT,
     "--delete": AS_THE_SNAPSHOT,
@@ -154,6 +212,11 @@ export const NOTES: Readonly<Record<string, Notes>> = {
     "--iexclude-file": "patterns are given one by one: --exclude may be repeated",
   },
   "backup init": {
+    "--encryption": ENCRYPTED,
+    "-e": ENCRYPTED,
+    "--append-only": "a server is: `cairn serve-repository --append-only`",
+    "--storage-quota":
+      "how large a repository grows is the file system's matter; `cairn backup stats` says how large it is",
     "--from-repo": "what cuts large files is this user's own, for all new repositories: nothing has to be taken over",
     "--copy-chunker-params":
       "what cuts large files is this user's own, for all new repositories: nothing has to be taken over",
@@ -170,8 +233,28 @@ export const NOTES: Readonly<Record<string, Notes>> = {
   "backup forget": {
     "--compact": "each snapshot is one line, and --json gives all of it",
     "--max-unused": "`cairn backup prune` takes it; --prune goes by what is its default",
+    "--list": "what is kept and what goes is always said",
+    "-d": "here it is: --keep-daily",
+    "-w": "here it is: --keep-weekly",
+    "-m": "here it is: --keep-monthly",
+    "-y": "here it is: --keep-yearly",
+    "-H": "for borg's -H here it is: --keep-hourly; restic's is --host",
+    "-a": NO_NAMES,
+    "-P": NO_NAMES,
+    "--glob-archives": NO_NAMES,
+    "--prefix": NO_NAMES,
+    "--keep-secondly": "here it is: --keep-last, or --keep-within",
+    "--keep-minutely": "here it is: --keep-last, or --keep-within",
   },
   "backup prune": {
+    "--keep-within": OF_FORGET,
+    "--keep-last": OF_FORGET,
+    "--keep-hourly": OF_FORGET,
+    "--keep-daily": OF_FORGET,
+    "--keep-weekly": OF_FORGET,
+    "--keep-monthly": OF_FORGET,
+    "--keep-yearly": OF_FORGET,
+    "--list": OF_FORGET,
     "--max-repack-size": FREES_BY_SHARE,
     "--repack-small": "small packs are merged by every prune",
     "--repack-uncompressed": "what is there stays as it was compressed",
@@ -194,6 +277,20 @@ const NOT_SNAPSHOTS: Notes = {
 /** The line for what `backup list` lists of other things in restic; null for what may be a snapshot. */
 export function lineForList(word: string): string | null {
   return Object.hasOwn(NOT_SNAPSHOTS, word) ? NOT_SNAPSHOTS[word]! : null;
+}
+
+const KEY_FILE =
+  "the keys lie in the repository's folder keys, each sealed by its password: a copy of that folder is a copy of them";
+const KEY_ACTIONS: Notes = {
+  export: KEY_FILE,
+  import: KEY_FILE,
+  "change-passphrase": "here it is: cairn backup key passwd",
+  "change-password": "here it is: cairn backup key passwd",
+};
+
+/** What to do about an action of `backup key` that borg or kopia has. */
+export function lineForKey(action: string): string | undefined {
+  return own(KEY_ACTIONS, action);
 }
 
 export interface Unknown {

@@ -1,3 +1,4 @@
+import { lineForKey } from "../../other-words.ts";
 import type { BackupRepository, RepositoryKeys } from "../../../operations/contract.ts";
 import type { CommandDefinition, Outcome } from "../../command.ts";
 import type { Context } from "../../context.ts";
@@ -42,7 +43,8 @@ export const command: CommandDefinition = {
 async function run(context: Context, input: Input): Promise<Outcome> {
   const action = input.required(0);
   const key = input.argument(1);
-  if (!ACTIONS.includes(action)) throw usage(`backup key knows ${ACTIONS.join(", ")}; found ${JSON.stringify(action)}`);
+  if (!ACTIONS.includes(action))
+    throw usage(`backup key knows ${ACTIONS.join(", ")}; found ${JSON.stringify(action)}`, lineForKey(action));
   if ((action === "remove") !== (key !== undefined))
     throw usage(action === "remove" ? "backup key remove wants a KEY" : `backup key ${action} takes no KEY`);
   const recipients = input.list("ageRecipient");
