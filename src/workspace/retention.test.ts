@@ -4,6 +4,7 @@ import { CairnError } from "../errors.ts";
 import type { RetentionRules } from "../formats/policy.ts";
 import { applyRetention, before, parseSpan, type RetentionPoint } from "./retention.ts";
 
+process.env["TZ"] = "UTC";
 const NOW = Date.parse("2026-11-20T12:00:00Z");
 
 /** Points from times, oldest first, called a, b, c, … */
@@ -53,6 +54,21 @@ test("periods keep the last point of each, and only as many periods as asked", (
   assert.equal(kept(list, { keepHourly: 3 }), "cdf");
   assert.equal(kept(list, { keepMonthly: 1 }), "f");
   assert.equal(kept(list, { keepYearly: 1, keepLast: 2 }), "ef");
+});
+
+test("days, weeks and months are those of this machine's zone when it is another than UTC", (t) => {
+  process.env["TZ"] = "America/New_York";
+  t.after(() => (process.env["TZ"] = "UTC"));
+  // Of two local days morning and evening; each evening is the next day in UTC, the last one the next week and month.
+  const list = points(["2026-11-28T14:00:00Z", "2026-11-29T01:00:00Z", "2026-11-29T14:00:00Z", "2026-11-30T01:00:00Z"]);
+  assert.equal(kept(list, { keepDaily: 2 }), "bd");
+  const month = points(["2026-11-30T14:00:00Z", "2026-12-01T01:00:00Z", "2026-12-01T14:00:00Z"]);
+  assert.equal(kept(month, { keepMonthly: 2 }), "bc");
+  const week = points(["2026-11-29T14:00:00Z", "2026-11-30T01:00:00Z", "2026-11-30T14:00:00Z"]);
+  assert.equal(kept(week, { keepWeekly: 2 }), "bc");
+  process.env["TZ"] = "Asia/Kolkata";
+  const hours = points(["2026-11-20T10:20:00Z", "2026-11-20T10:40:00Z", "2026-11-20T11:10:00Z"]);
+  assert.equal(kept(hours, { keepHourly: 2 }), "ac");
 });
 
 test("the oldest point stays while there are fewer periods than a rule would keep", () => {

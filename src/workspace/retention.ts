@@ -3,8 +3,8 @@ import type { KeepCount, RetentionRules } from "../formats/policy.ts";
 import { splitTags } from "../formats/snapshot.ts";
 
 /**
- * Which points a set of rules keeps: restic's rules with restic's meaning. Pure. Calendar days, weeks (ISO), months
- * and years are those of UTC, in which points are recorded.
+ * Which points a set of rules keeps: restic's rules with restic's meaning. Pure but for the time zone. Hours, days, weeks
+ * (ISO), months and years are those of this machine's zone, in which lists say when a point was made.
  */
 
 /** A point as the rules see it. */
@@ -28,7 +28,8 @@ export interface RetentionDecision {
 
 const DEFAULT_KEEP_UNDO = { count: 20, within: "30d" } as const;
 
-const HOUR_MS = 3_600_000;
+const MINUTE_MS = 60_000;
+const HOUR_MS = 60 * MINUTE_MS;
 
 export interface Span {
   years: number;
@@ -77,9 +78,15 @@ function isEmpty(span: Span): boolean {
   return span.years === 0 && span.months === 0 && span.days === 0 && span.hours === 0;
 }
 
-/** Number that is equal for two instants of one period. */
+/** What clocks on the wall said, as if it were UTC. */
+function onTheWall(time: number): Date {
+  return new Date(time - new Date(time).getTimezoneOffset() * MINUTE_MS);
+}
+
+/** Number that is equal for two instants of one period, given what {@link onTheWall} gives. */
 const PERIODS = {
-  hourly: (at: Date) => at.getTime() - (at.getTime() % HOUR_MS),
+  // The hour that comes twice when summer ends is one.
+  hourly: (at: Date) => Math.floor(at.getTime() / HOUR_MS),
   daily: (at: Date) => at.getUTCFullYear() * 10_000 + at.getUTCMonth() * 100 + at.getUTCDate(),
   weekly: isoWeek,
   monthly: (at: Date) => at.getUTCFullYear() * 100 + at.getUTCMonth(),
@@ -209,7 +216,7 @@ function keepPeriods(
   let last: number | null = null;
   for (const { id, time } of points) {
     if (left <= 0) break;
-    const value = PERIODS[rule.period](new Date(time));
+    const value = PERIODS[rule.period](onTheWall(time));
     if (value === last && id !== rule.oldest) continue;
     add(rule.reasons, id, value === last ? `oldest ${rule.name}` : rule.name);
     last = value;

@@ -5,8 +5,8 @@ import { test } from "node:test";
 import { backup, noRestic, type TestRepository, restic, resticRepository } from "../fixtures/repository.ts";
 import { newFolder } from "../fixtures/work.ts";
 
-/** Cairn's days are those of UTC, restic's those of the zone that it runs in. */
-process.env["TZ"] = "UTC";
+/** Days are those of the zone that both run in; here they begin five hours after those of UTC. */
+process.env["TZ"] = "America/New_York";
 
 const TIMES = [
   ..."2022-03-01 08:00:00,2025-02-03 08:00:00,2025-12-31 23:00:00,2026-01-01 01:00:00,2026-08-07 08:00:00".split(","),

@@ -168,7 +168,7 @@ export interface VerifyResult {
 /** So many, or all that there are. */
 export type KeepCount = number | "unlimited";
 
-/** restic's words with restic's meaning; days, weeks, months and years are those of UTC. Durations like `30d`, `2w`, `12h`, `1y6m`. */
+/** restic's words with restic's meaning; days, weeks, months and years are those of the local time zone. Durations like `30d`, `2w`, `12h`, `1y6m`. */
 export interface BackupRetention {
   keepLast?: KeepCount;
   keepWithin?: string;
