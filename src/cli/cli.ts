@@ -4,7 +4,7 @@ import type { Outcome } from "./command.ts";
 import { COMMANDS } from "./commands/index.ts";
 import { Context } from "./context.ts";
 import type { Globals } from "./context.ts";
-import { makeEnvelope, printEnvelope } from "./envelope.ts";
+import { EXIT_PARTLY, makeEnvelope, printEnvelope } from "./envelope.ts";
 import { asksForJson, commandNameOf, parse, understoodName } from "./program.ts";
 import type { Parsed } from "./program.ts";
 import { makeProgress } from "./progress.ts";
@@ -71,6 +71,9 @@ async function call(input: CliInput, parsed: Parsed & { kind: "call" }): Promise
       await input.stdout.write(printEnvelope(envelope));
     } else {
       await printOutcome(input, context, outcome);
+      // Of `> /dev/null` in a crontab nothing else is left. The status of `run` is its command's.
+      const isUnseen = !input.stdout.isTerminal && parsed.name !== "run" && outcome.error === undefined;
+      if (isUnseen && exitStatus === EXIT_PARTLY) context.diagnose(PARTLY);
     }
     if (outcome.afterwards !== undefined) exitStatus = await goOn(input, outcome.afterwards, exitStatus);
     return exitStatus;
@@ -192,6 +195,8 @@ async function fail(input: CliInput, failing: FailingCall, error: CairnError): P
   }
   return error.exitStatus;
 }
+
+const PARTLY = "partly done (exit 10): the output says what was left out";
 
 /** Most calls end before it. */
 const TELL_OF_STOP_MS = 300;

@@ -2,7 +2,7 @@ import assert from "node:assert/strict";
 import { test } from "node:test";
 import { CairnError } from "../errors.ts";
 import type { RepositoryOptions } from "../operations/contract.ts";
-import { argsOf, failing, fakeLibrary, POINT, SAVED } from "./testing-fake-library.ts";
+import { argsOf, failing, fakeLibrary, POINT, RESTORED, SAVED } from "./testing-fake-library.ts";
 import { runFake, runJson } from "./testing-run.ts";
 import type { Ran } from "./testing-run.ts";
 
@@ -54,6 +54,22 @@ test("save says that no point was made when nothing changed and that was asked f
     fake: fakeLibrary({ save: () => ({ ...unchanged, made: true }) }),
   });
   assert.match(made.stdout, /^saved 1a2b3c4d/);
+});
+
+test("what is partly done is said on stderr, too, when nobody sees the output", async () => {
+  const left = { path: "a", reason: "unreadable", detail: "permission denied" };
+  const answers = { restore: () => ({ ...RESTORED, left_out: [left] }) };
+  for (const quiet of [[], ["-q"]]) {
+    const { status, stderr } = await runFake(["restore", "head", ...quiet], { fake: fakeLibrary(answers) });
+    assert.deepEqual([status, stderr], [10, "cairn: partly done (exit 10): the output says what was left out\n"]);
+  }
+  for (const [argv, terminal] of [
+    [["restore", "head"], true],
+    [["--json", "restore", "head"], false],
+  ] as const)
+    assert.equal((await runFake(argv, { fake: fakeLibrary(answers), terminal })).stderr, "");
+  const ten = fakeLibrary({ run: () => ({ exit_code: 10, after_error: null, changes: null }) });
+  assert.doesNotMatch((await runFake(["run", "--", "x"], { fake: ten })).stderr, /partly/);
 });
 
 test("restore names the command that takes it back", async () => {
