@@ -17,6 +17,10 @@ test("a system's error keeps its meaning, and a full disk has a way out", () => 
   assert.deepEqual([memory.code, memory.retryable], ["io", true]);
   assert.match(memory.hint ?? "", /more memory/);
   assert.equal(toCairnError(new RangeError("Invalid array buffer length")).code, "internal");
+  const lost = toCairnError(
+    Object.assign(new Error("Cannot find module 'sodium-native'"), { code: "MODULE_NOT_FOUND" }),
+  );
+  assert.deepEqual([lost.code, lost.retryable], ["unsupported", false]);
   assert.equal(toCairnError(told), told);
 });
 

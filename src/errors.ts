@@ -92,6 +92,8 @@ export function codeOfErrno(name: string | undefined): ErrorCode {
 
 const MEMORY_HINT = "let the process have more memory, or have it do less at once";
 const GONE_HINT = "the program behind a mount has ended: mount it again, then try again";
+const PACKAGE_HINT =
+  "install the package again; a program that is bundled into one file leaves it outside: `--external:cairnstate` of esbuild, `external` of others";
 const FULL_HINT = "free some space there (or let the user have more of it), then try again";
 
 /** What to do about a system error, where its name alone tells. */
@@ -122,6 +124,11 @@ export function toCairnError(error: unknown, doing?: string): CairnError {
     const hint = hintOfErrno(name);
     return new CairnError(code, text, { cause: error, ...(hint === undefined ? {} : { hint }) });
   }
+  if (name === "MODULE_NOT_FOUND" || name === "ERR_MODULE_NOT_FOUND")
+    return new CairnError("unsupported", `a part of cairnstate is not at its place: ${text}`, {
+      cause: error,
+      hint: PACKAGE_HINT,
+    });
   const isMemory = error instanceof RangeError && /allocation failed|could not allocate/i.test(message);
   if (isMemory || name === "ZSTD_error_memory_allocation" || name === "ERR_ZLIB_INITIALIZATION_FAILED")
     return new CairnError("io", text, { cause: error, hint: MEMORY_HINT });

@@ -1,5 +1,10 @@
 import assert from "node:assert/strict";
+import { mkdtempSync, rmSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
 import { test } from "node:test";
+import { build } from "esbuild";
+import type { CairnError } from "../errors.ts";
 import { EngineThread } from "./engine-thread.ts";
 
 test("a thread that has not answered yet is not asked again, and is not to be used, when somebody asks it", async (t) => {
@@ -20,4 +25,18 @@ test("a thread can be asked on when a request could not be sent", async (t) => {
   const content = (() => undefined) as unknown as Uint8Array;
   await assert.rejects(thread.ask({ kind: "verify-file", content }), { name: "DataCloneError" });
   assert.equal(await thread.ask({ kind: "verify-end" }), null);
+});
+
+test("a program that a bundler made one file of is told so, and not to try again, when it wants a thread", async (t) => {
+  const folder = mkdtempSync(join(tmpdir(), "cairn-bundled-"));
+  t.after(() => rmSync(folder, { recursive: true }));
+  const outfile = join(folder, "program.mjs");
+  const entry = join(import.meta.dirname, "engine-thread.ts");
+  await build({ entryPoints: [entry], outfile, bundle: true, platform: "node", format: "esm" });
+  const bundled = (await import(outfile)) as { EngineThread: typeof EngineThread };
+  await assert.rejects(new bundled.EngineThread("scan").started(), (error: CairnError) => {
+    assert.deepEqual([error.code, error.retryable], ["unsupported", false]);
+    assert.match(error.hint ?? "", /--external:cairnstate/);
+    return true;
+  });
 });

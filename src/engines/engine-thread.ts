@@ -115,7 +115,10 @@ export class EngineThread {
 }
 
 function notStarted(error: unknown): CairnError {
-  return new CairnError("io", `no worker thread can be started: ${toCairnError(error).message}`, {
+  const failure = toCairnError(error);
+  // No thread would ever start.
+  if (failure.code === "unsupported") return failure;
+  return new CairnError("io", `no worker thread can be started: ${failure.message}`, {
     hint: "let the process have more open files and threads (`ulimit -n`, `ulimit -u`), or have it do less at once",
     cause: error,
   });
