@@ -266,14 +266,14 @@ function largeOfScene(folder: string): string[] {
     .map((name) => `many/${name}`);
 }
 
-test("a thousand caches are left out, also of what a status and a second save look at", async (t) => {
+test("hundreds of caches are left out, also of what a status and a second save look at", async (t) => {
   const { client, folder, root } = await testFolder(t);
-  for (let i = 0; i < 1000; i++) {
+  for (let i = 0; i < 300; i++) {
     raw(folder, `d${i % 50}/p${i}/cache/CACHEDIR.TAG`, SIGNATURE);
     raw(folder, `d${i % 50}/p${i}/cache/x`, "1");
   }
   const saved = await client.save({ excludeCaches: true });
-  assert.deepEqual([saved.left_out.length, saved.entries], [1000, 3050]);
+  assert.deepEqual([saved.left_out.length, saved.entries], [300, 950]);
   assert.equal((await client.save({ excludeCaches: true })).unchanged, true);
   fs.writeFileSync(join(folder, "d0/p0/cache/x"), "2");
   assert.equal((await client.status()).clean, true);

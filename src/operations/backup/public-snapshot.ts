@@ -9,6 +9,8 @@ import { checkTags } from "../tag.ts";
 const POINT_TAG = "cairn:";
 /** What `backup rewrite` makes has this one, as what `restic rewrite` does. */
 export const REWRITTEN = "rewrite";
+/** What `backup recover` makes has this one, as what `restic recover` does. */
+export const RECOVERED = "recovered";
 
 /** The tag by which a snapshot tells which save point it was made of. */
 export function pointTag(id: string): string {
@@ -45,6 +47,11 @@ export function isMadeByUs({
     (tags ?? []).some((tag) => tag.startsWith(POINT_TAG)) ||
     (original === undefined && by !== undefined && by.startsWith(`${PROGRAM.split(" ")[0]} `))
   );
+}
+
+/** Made anew of its trees: it does not say what rules had left out. */
+export function isRecovered({ tags }: Pick<Snapshot, "tags">): boolean {
+  return tags?.includes(RECOVERED) === true;
 }
 
 /** A snapshot's tags as its maker chose them. */

@@ -149,6 +149,21 @@ test(
   },
 );
 
+test("what a recovered snapshot does not have stays in place, as it may have been left out", async (t) => {
+  const at = await backupScene(t, "local");
+  const { client, repository, write, folder } = at;
+  write("secret", "1");
+  await client.createBackup(repository, { save: true, exclude: ["/secret"] });
+  await forgetAll(repository);
+  const { recovered } = await repository.recover();
+  write("a.txt", "changed\n");
+  write("later", "1");
+  const { changes } = await client.restoreBackup(repository, recovered[0]!.new_id!);
+  assert.equal(changes?.deleted, 0);
+  assert.equal(fs.readFileSync(join(folder, "a.txt"), "utf8"), "a\n");
+  assert.ok(fs.existsSync(join(folder, "secret")) && fs.existsSync(join(folder, "later")));
+});
+
 test("what is lost of a tree is left out of what is gathered, and nothing of it when no index tells", async (t) => {
   const at = await backupScene(t, "local");
   const { client, repository, write, place, root } = at;

@@ -19,13 +19,13 @@ import type { PackedBlobs } from "../../repository/packed-blobs.ts";
 import { TreeMender } from "../../repository/tree-mender.ts";
 import type { RecoverBackupsOptions, RecoverBackupsResult, RecoveredSnapshot } from "../contract.ts";
 import { type Look, lookingBy } from "./look.ts";
+import { RECOVERED } from "./public-snapshot.ts";
 import type { RepositoryAccess } from "./repository-access.ts";
 import { pointTree, type PointTree, TreeSizes } from "./recovered-point.ts";
 import { nameOf, readNodes } from "./snapshot-content.ts";
 import { requireIndexed } from "./snapshot-rewriter.ts";
 
-/** What restic's `recover` calls its snapshot, and where it says that it was. */
-const RECOVERED = "recovered";
+/** Where what gathers others says that it was, as restic's does. */
 const GATHERED = "/recover";
 const NAME_DIGITS = 8;
 

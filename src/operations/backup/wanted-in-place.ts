@@ -9,6 +9,7 @@ import { type ChosenPaths, chosenPaths } from "./chosen-paths.ts";
 import { chosenSnapshot } from "./list.ts";
 import type { LookAtSnapshots } from "./look.ts";
 import { withOwnDigests } from "./own-digests.ts";
+import { isRecovered } from "./public-snapshot.ts";
 import type { RepositoryAccess } from "./repository-access.ts";
 import { namedFolder, snapshotContent, type SnapshotContent } from "./snapshot-content.ts";
 import { contentOf } from "./subfolder.ts";
@@ -60,8 +61,9 @@ export async function wantedInPlace(
       readTree: look.reader.readTree,
       read: async (place) => look.reader.read(place),
     },
-    // What other programs left out of a snapshot, it does not say.
-    keepPresent: options.keepPresent === true || chosen.byPattern || found.manifest === null,
+    // What was left out of a snapshot, one of another program does not say, nor one that was made anew.
+    keepPresent:
+      options.keepPresent === true || chosen.byPattern || found.manifest === null || isRecovered(listed.snapshot),
   };
 }
 

@@ -40,7 +40,7 @@ const SHOWN = 20;
 
 function render({ style }: Context, { dry_run: isDry, recovered, gathered, unreadable }: RecoverBackupsResult): string {
   const made = (id: string | null): string =>
-    id === null ? "would be made:" : `${style.green("snapshot")} ${style.bold(id.slice(0, 8))}`;
+    id === null ? "would make a snapshot" : `${style.green("snapshot")} ${style.bold(id.slice(0, 8))}`;
   const points = recovered.map(
     ({ new_id: id, paths, files, bytes, created_at: at }) =>
       `${made(id)} of ${printable(paths[0] ?? "")}, ${plural(files, "file")}, ${formatBytes(bytes)}, newest time ${at.slice(0, 19)}Z`,
