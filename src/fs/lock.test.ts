@@ -19,6 +19,7 @@ import { dirname, join } from "node:path";
 import { test } from "node:test";
 import { setTimeout as sleep } from "node:timers/promises";
 import type { TestContext } from "node:test";
+import { asOrdinaryUser } from "../../test/fixtures/loop-file-system.ts";
 import { whyProcStays, withoutProc } from "../../test/fixtures/without-proc.ts";
 import { CairnError } from "../errors.ts";
 import { nativeAvailable } from "../native.ts";
@@ -281,18 +282,17 @@ test(
   (context) => {
     const path = scratch(context);
     chmodSync(dirname(path), 0o755);
-    const script = `
-    process.setgroups([]); process.setgid(65534); process.setuid(65534);
-    const { acquireLock } = await import(${JSON.stringify(new URL("lock.ts", import.meta.url).href)});
-    const codes = [];
-    for (const forceOwnerFiles of [false, true]) {
-      const lock = await acquireLock(${JSON.stringify(path)}, { shared: true, forceOwnerFiles });
-      lock.release();
-      await acquireLock(${JSON.stringify(path)}, { forceOwnerFiles }).catch((error) => codes.push(lock.mode, error.code));
-    }
-    console.log(codes.join(" "));`;
-    const child = spawnSync(process.execPath, ["--input-type=module", "-e", script], { encoding: "utf8" });
-    assert.equal(child.stdout.trim(), "none permission none permission", child.stderr);
+    const codes = asOrdinaryUser(
+      { lock: new URL("lock.ts", import.meta.url).href },
+      `const codes = [];
+      for (const forceOwnerFiles of [false, true]) {
+        const held = await lock.acquireLock(${JSON.stringify(path)}, { shared: true, forceOwnerFiles });
+        held.release();
+        await lock.acquireLock(${JSON.stringify(path)}, { forceOwnerFiles }).catch((error) => codes.push(held.mode, error.code));
+      }
+      return codes;`,
+    );
+    assert.deepEqual(codes, ["none", "permission", "none", "permission"]);
   },
 );
 
