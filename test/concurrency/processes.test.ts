@@ -79,8 +79,9 @@ test("eight processes that open or make one self-contained workspace end with on
   buildCommand();
   const place = path.join(SCRATCH, "together");
   const script = `const { openOrInit } = await import(${JSON.stringify(path.join(ROOT, "dist/index.js"))});
-const client = await openOrInit(process.argv[1]);
-const point = await client.save({ message: "from " + process.pid });
+const lockTimeoutMs = 60_000;
+const client = await openOrInit(process.argv[1], { lockTimeoutMs });
+const point = await client.save({ message: "from " + process.pid, lockTimeoutMs });
 console.log(JSON.stringify({ id: client.repoId, root: client.repoRoot, workspace: client.workspace.id, point: point.save_point_id }));`;
   const results = await Promise.all(
     Array.from({ length: 8 }, async () => run(process.execPath, ["--input-type=module", "-e", script, "--", place])),
