@@ -41,6 +41,15 @@ test("a dry run of a restore in place adopts no folder, and says what a restore 
   assert.throws(() => argsOf(fake, "openOrAdopt"));
 });
 
+test("a restore in place that a guard refuses names the command that lets it", async (t) => {
+  const root = neverSaved(t);
+  const home = new CairnError("refused", "it is a home directory", { hint: "choose", details: { guard: "home" } });
+  const fake = fakeLibrary({ open: failing(NO_WORKSPACE), openOrAdopt: failing(home) });
+  const { status, envelope } = await runJson([...LINE, join(root, "folder")], { fake });
+  assert.equal(status, 7);
+  assert.match(envelope.error!.hint!, new RegExp(`^where it is meant: cairn init ${root}/folder --allow home, and`));
+});
+
 test("what follows the first colon of a snapshot is the folder in it that is restored", async () => {
   const cases: [string, string, string | undefined][] = [
     ["latest:src", "latest", "src"],

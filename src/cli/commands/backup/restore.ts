@@ -157,9 +157,23 @@ async function openedInPlace(
       throw reworded(error, { hint: `make it first (mkdir -p ${named}), or restore with --to ${named} instead` });
     const latestOf = options.latestOf ?? { paths: [realpathSync.native(folder)] };
     await repository.list({ ...context.callOptions(), ...latestOf, snapshots: [snapshot] });
-    if (options.dryRun !== true) return context.open();
+    if (options.dryRun !== true) return adopted(context, named);
     throw reworded(error, {
       hint: "a dry run adopts no folder; without it what lies there is saved first, and `cairn undo` brings that back",
+    });
+  }
+}
+
+/** A home on a new machine is what comes back most, and a guard is about it: what overrides that is a command of its own. */
+async function adopted(context: Context, named: string): Promise<Client> {
+  try {
+    return await context.open(undefined, undefined, []);
+  } catch (error) {
+    if (!(error instanceof CairnError) || error.code !== "refused") throw error;
+    const guard = error.details?.["guard"];
+    if (typeof guard !== "string") throw error;
+    throw reworded(error, {
+      hint: `where it is meant: cairn init ${named} --allow ${guard}, and this once more; or restore with --to into a folder of its own`,
     });
   }
 }
