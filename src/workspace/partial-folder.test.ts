@@ -110,6 +110,26 @@ test("what was written is moved into the folder when who restores stands in it",
   assert.deepEqual(fs.readdirSync(target).toSorted(), ["a", "b", "c"]);
 });
 
+test("what a killed process left beside the folder is moved in when who goes on stands in it", (t) => {
+  const root = fs.realpathSync(fs.mkdtempSync(path.join(tmpdir(), "cairn-partial-")));
+  t.after(() => fs.rmSync(root, { recursive: true, force: true }));
+  const [target, control] = [path.join(root, "here"), path.join(root, "control")];
+  fs.mkdirSync(target);
+  const { ino } = fs.statSync(target);
+  const run = (script: string, cwd: string, env: Record<string, string> = {}): ReturnType<typeof spawnSync> =>
+    spawnSync(process.execPath, ["--input-type=module", "-e", script, "--", control, target], {
+      cwd,
+      env: { ...process.env, ...env },
+    });
+  assert.equal(run(KILLED, root, { CAIRN_FAILPOINT: "partial.made" }).signal, "SIGKILL");
+  assert.equal(fs.readdirSync(root).length, 3);
+  const next = run(TAKEN_OVER, target);
+  assert.equal(next.status, 0, String(next.stderr));
+  assert.equal(fs.statSync(target).ino, ino);
+  assert.deepEqual(fs.readdirSync(target), ["new"]);
+  assert.equal(fs.readdirSync(root).length, 2);
+});
+
 /** Without the rights of root, as which nothing is closed. */
 const CLOSED_LETS_NOBODY = spawnSync("setpriv", ["--bounding-set=-all", "--inh-caps=-all", "true"]).status === 0;
 
@@ -168,6 +188,18 @@ const KILLED_CLOSED = KILLED.replace(
   `[0o555, 0o711, 0o111].forEach((mode, at) => fs.chmodSync(partial.staging + "/" + "abc"[at], mode));
 partial.commit();`,
 );
+
+const TAKEN_OVER = `
+import fs from "node:fs";
+const at = (name) => import(new URL(name, ${JSON.stringify(import.meta.url)}).href);
+const { controlPaths } = await at("./control-layout.ts");
+const { deadPartials, PartialFolder } = await at("./partial-folder.ts");
+const control = controlPaths(process.argv[1]);
+const partial = PartialFolder.takeOver(control, deadPartials(control)[0]);
+fs.writeFileSync(partial.staging + "/new", "");
+partial.commit();
+partial.end();
+`;
 
 const SETTLED = `
 const at = (name) => import(new URL(name, ${JSON.stringify(import.meta.url)}).href);

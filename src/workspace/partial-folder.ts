@@ -63,6 +63,11 @@ function isCurrentFolder(folder: Buffer): boolean {
   }
 }
 
+/** The root of a mount cannot be replaced. A fork's folder may have to be a subvolume, which is made beside it. */
+function staysThere(purpose: PartialFile["purpose"], target: Buffer): boolean {
+  return isMountRoot(target) || (purpose === "restore" && isCurrentFolder(target));
+}
+
 export interface BeginOptions {
   /** what is being written, for {@link PartialFolder.takeOver} */
   content?: string | undefined;
@@ -116,9 +121,11 @@ export class PartialFolder {
     options: BeginOptions = {},
   ): PartialFolder {
     const { content } = options;
-    // The root of a mount cannot be replaced. A fork's folder may have to be a subvolume, which is made beside it.
-    const staysThere = isMountRoot(target) || (purpose === "restore" && isCurrentFolder(target));
-    const folder = PartialFolder.#of(control, purpose, { target, inside: staysThere ? "/" : "", content });
+    const folder = PartialFolder.#of(control, purpose, {
+      target,
+      inside: staysThere(purpose, target) ? "/" : "",
+      content,
+    });
     const { staging } = folder;
     folder.#begin(options);
     failpoint("partial.recorded");
@@ -144,7 +151,11 @@ export class PartialFolder {
     if (committed) return null;
     const { purpose, content, inode } = record;
     const target = Buffer.from(rawPath(record.target));
-    const folder = PartialFolder.#of(control, purpose, { target, inside: isInside(record) ? "/" : "", content });
+    const folder = PartialFolder.#of(control, purpose, {
+      target,
+      inside: isInside(record) || staysThere(purpose, target) ? "/" : "",
+      content,
+    });
     if (inode !== undefined) folder.#record = { ...folder.#record, inode };
     folder.#write();
     failpoint("partial.recorded");
