@@ -6,7 +6,7 @@ import { describe, test } from "node:test";
 import { walkDigests } from "../../engines/testing-walk.ts";
 import { syscalls } from "../../fs/syscalls.ts";
 import { CairnError } from "../../errors.ts";
-import type { RepositoryOptions } from "../contract.ts";
+import type { CreateBackupOptions, RepositoryOptions } from "../contract.ts";
 import { hasCode, leftOutOf } from "../testing-folder.ts";
 import { OpenedRepository } from "./opened-repository.ts";
 import { backupScene, damagePack, withManifest } from "./testing-far.ts";
@@ -116,6 +116,21 @@ for (const scheme of ["local", "far"] as const) {
     });
   });
 }
+
+test("a backup is warned of when there is nothing in it", async (t) => {
+  const { client, repository, folder } = await backupScene(t, "local");
+  const warningsOf = async (options: CreateBackupOptions): Promise<string[]> => {
+    const warnings: string[] = [];
+    await client.createBackup(repository, { save: true, ...options, onWarning: (each) => void warnings.push(each) });
+    return warnings.filter((each) => each.includes("is empty"));
+  };
+  assert.deepEqual(await warningsOf({}), []);
+  assert.deepEqual(await warningsOf({ exclude: ["/*"] }), [
+    `the backup of ${folder} is empty: rules leave out all that is in it`,
+  ]);
+  for (const name of readdirSync(folder)) rmSync(join(folder, name), { recursive: true });
+  assert.deepEqual(await warningsOf({}), [`the backup of ${folder} is empty: is its disk mounted?`]);
+});
 
 test("a backup whose lock was taken away makes nothing known that a clean-up may have removed", async (t) => {
   const { client, repository, place } = await backupScene(t, "local");

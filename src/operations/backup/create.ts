@@ -1,10 +1,11 @@
+import { readdirSync } from "node:fs";
 import { hostname } from "node:os";
 import { join } from "node:path";
 import { moveByThreads } from "../../engines/transfer/move-by-threads.ts";
 import type { PointContent, StoredContent } from "../../engines/engine.ts";
 import { CairnError, throwIfAborted } from "../../errors.ts";
 import { failpoint } from "../../failpoint.ts";
-import { displayPath } from "../../fs/safe-path.ts";
+import { displayPath, printablePath } from "../../fs/safe-path.ts";
 import type { Snapshot } from "../../formats/snapshot.ts";
 import type { ObjectId } from "../../ids.ts";
 import { throttled } from "../../pacer.ts";
@@ -48,6 +49,7 @@ export async function createBackup(
   const started = forwarded?.started ?? Date.now();
   checkSnapshotTags(options.tags ?? []);
   const point = requireSealed(chosenPoint(workspace, options.point));
+  if (options.save === true) warnOfNothing(workspace, point, options.onWarning);
   return workspace.engine.reading(async () => {
     const stored = await workspace.engine.stored(point.descriptor.content as unknown as PointContent);
     const backup = new BackupOfPoint({ access, point, stored, options, started, workspace });
@@ -72,6 +74,22 @@ function chosenPoint(workspace: Workspace, word: string | undefined): Point {
 function requireSealed(point: Point): Point {
   if (point.sealed) return point;
   throw neverRead(point);
+}
+
+/** A folder whose disk is not mounted is empty, and rules of retention go by such a backup as by any other. */
+function warnOfNothing(workspace: Workspace, { descriptor }: Point, onWarning: CreateBackupOptions["onWarning"]): void {
+  if (Object.values(descriptor.entries).some((count) => count > 0)) return;
+  const folder = printablePath(workspace.root);
+  const why = isEmptyNow(workspace.root) ? "is its disk mounted?" : "rules leave out all that is in it";
+  onWarning?.(`the backup of ${folder} is empty: ${why}`);
+}
+
+function isEmptyNow(folder: Buffer): boolean {
+  try {
+    return readdirSync(folder).length === 0;
+  } catch {
+    return true;
+  }
 }
 
 interface BackupParts {
