@@ -41,7 +41,7 @@ export function moveIn(record: PartialFile, onMoved: (name: Buffer) => void = ()
     }
     failpoint("partial.moved");
   }
-  closeOpened(record, target);
+  closeOpened(record, target, taken);
   if (taken.length === 0) fs.rmdirSync(staging);
   fsyncDirectory(target);
   return taken;
@@ -64,9 +64,10 @@ export function moveOne(record: PartialFile, name: Buffer, { from, to }: { from:
   setModeInPlace(after, mode);
 }
 
-/** Of a move that was killed before it could do that itself, whichever way it went. */
-function closeOpened({ closed = [] }: PartialFile, target: Buffer): void {
+/** Of a move that was killed before it could do that itself, whichever way it went. What took a name meanwhile is not ours. */
+function closeOpened({ closed = [] }: PartialFile, target: Buffer, taken: readonly Buffer[]): void {
   for (const each of closed) {
+    if (taken.some((name) => name.equals(rawPath(each)))) continue;
     const folder = Buffer.concat([target, SLASH, rawPath(each)]);
     const facts = fs.lstatSync(folder, { throwIfNoEntry: false });
     if (facts?.isDirectory() === true && (facts.mode & ALL) === (each.mode | OPEN)) setModeInPlace(folder, each.mode);

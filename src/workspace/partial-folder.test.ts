@@ -168,6 +168,27 @@ for (const failpoint of [null, "partial.opened", "partial.moved-open", "partial.
   );
 }
 
+test("a folder that somebody made meanwhile keeps its mode when that of what was to come there is a closed one", (t) => {
+  const root = fs.realpathSync(fs.mkdtempSync(path.join(tmpdir(), "cairn-partial-")));
+  t.after(() => fs.rmSync(root, { recursive: true, force: true }));
+  const [target, control] = [path.join(root, "here"), path.join(root, "control")];
+  fs.mkdirSync(target);
+  const run = spawnSync(process.execPath, ["--input-type=module", "-e", KILLED_CLOSED, "--", control, target], {
+    cwd: target,
+    env: { ...process.env, CAIRN_FAILPOINT: "partial.moving" },
+  });
+  assert.equal(run.signal, "SIGKILL", run.stderr.toString());
+  fs.mkdirSync(path.join(target, "a"));
+  fs.chmodSync(path.join(target, "a"), 0o755);
+  const [dead] = deadPartials(controlPaths(control));
+  assert.match(
+    settlePartial(dead!) ?? "",
+    /here has got an entry "?a"? meanwhile: what was to come there stays in .*cairn-partial/,
+  );
+  const modes = ["a", "b", "c"].map((name) => fs.statSync(path.join(target, name)).mode & 0o7777);
+  assert.deepEqual(modes, [0o755, 0o711, 0o111]);
+});
+
 const KILLED = `
 import fs from "node:fs";
 const at = (name) => import(new URL(name, ${JSON.stringify(import.meta.url)}).href);

@@ -5,6 +5,7 @@ import { CairnError, cannotBeWritten, toCairnError } from "../errors.ts";
 import { failpoint } from "../failpoint.ts";
 import { decodePartial, encodePartial, type PartialFile } from "../formats/partial.ts";
 import { rawPath, recordPath } from "../formats/record.ts";
+import { plural } from "../formats/sizes.ts";
 import { durableRemove, fsyncDirectory } from "../fs/durable.ts";
 import { moveInPlace, moveToFree, nameOf, parentOf } from "../fs/exchange-folders.ts";
 import { livenessOf, newOwner } from "../fs/lock-owner.ts";
@@ -428,20 +429,26 @@ function isStaging(record: PartialFile): boolean {
 
 /**
  * Finishes or takes back the folder itself; what else it made is the caller's. Where somebody has taken names meanwhile
- * that were on their way in, those entries stay in their folder. Another folder that lies there by now stays: why is returned.
+ * that were on their way in, those entries stay in their folder. Another folder that lies there by now stays. What stays is returned.
  */
 export function settlePartial(dead: DeadPartial): string | null {
   const { record, file } = dead;
   const staging = Buffer.from(rawPath(record.staging));
   const { inode } = record;
   const isDirectory = fs.lstatSync(staging, { throwIfNoEntry: false })?.isDirectory() === true;
+  let taken: Buffer[] = [];
   let isOurs = isAsRecorded(record, staging);
-  if (isOurs && record.moving === true && isDirectory) moveIn(record);
+  if (isOurs && record.moving === true && isDirectory) taken = moveIn(record);
   else if (isOurs && inode !== undefined) isOurs = removeOnly(staging, (found) => found.inode === inode);
   else if (isOurs) removeAll(staging);
   failpoint("partial.settled");
   durableRemove(file);
-  return isOurs ? null : `${otherFolder(staging)}: it stays`;
+  if (!isOurs) return `${otherFolder(staging)}: it stays`;
+  const [first] = taken;
+  if (first === undefined) return null;
+  const others = taken.length > 1 ? ` and ${plural(taken.length - 1, "other")}` : "";
+  const target = printablePath(Buffer.from(rawPath(record.target)));
+  return `${target} has got an entry ${quotedPath(first)}${others} meanwhile: what was to come there stays in ${printablePath(staging)}`;
 }
 
 const MAY_LACK = { throwIfNoEntry: false } as const;
