@@ -71,7 +71,7 @@ test("backup verify says how to get rid of a snapshot when it cannot be read", a
     assert.equal(status, 6);
     return envelope.error!.hint!;
   };
-  assert.match(await hintOf("snapshot_damaged"), /^`cairn backup forget ID`/);
+  assert.match(await hintOf("snapshot_damaged"), /^`cairn backup recover` .*, and `cairn backup forget ID` removes/);
   assert.match(
     await hintOf("snapshot_damaged", "pack_missing"),
     /^`cairn backup repair index`.*`cairn backup forget ID`/,
