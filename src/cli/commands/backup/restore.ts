@@ -220,12 +220,7 @@ function renderProof(
 ): string[] {
   const { proof, untold_files: untold, left_out: leftOut } = result;
   const from = result.read_from === "memory" ? " (out of memory where the system held it)" : "";
-  if (proof === null && untold === null)
-    return [
-      style.dim(
-        "  not read again: parts, and with --keep-present, only with --prove; whole snapshots without --no-prove",
-      ),
-    ];
+  if (proof === null && untold === null) return [style.dim("  what was written was not read again; --prove does that")];
   if (proof === null) {
     const told = leftOut.length === 0 ? "every entry" : "every entry that is not listed";
     const but =
