@@ -102,8 +102,31 @@ function wordsOf({ hosts = [], paths = [], tags = [] }: SnapshotFilter): string 
 }
 
 /** The one that a word means, `latest` being the newest that a filter takes. `not_found`, `ambiguous`, `damaged`. */
-export function chosenSnapshot(listing: SnapshotListing, word: string, latestOf: SnapshotFilter = {}): ListedSnapshot {
-  return chosenSnapshots(listing, { ...latestOf, snapshots: [word] })[0] ?? findSnapshot(listing, word);
+export function chosenSnapshot(
+  listing: SnapshotListing,
+  word: string,
+  { latestOf = {}, onWarning }: { latestOf?: SnapshotFilter | undefined; onWarning?: OnWarning },
+): ListedSnapshot {
+  const found = chosenSnapshots(listing, { ...latestOf, snapshots: [word] })[0] ?? findSnapshot(listing, word);
+  if (word === "latest") warnOfFuture(takenBy(listing, latestOf), found, onWarning);
+  return found;
+}
+
+type OnWarning = CallOptions["onWarning"] | undefined;
+
+const DAY_MS = 86_400_000;
+
+/** What a wrong clock has dated in the future is the newest until then, whatever is backed up meanwhile. `all`: oldest first. */
+export function warnOfFuture(
+  all: readonly ListedSnapshot[],
+  { id, snapshot }: ListedSnapshot,
+  onWarning: OnWarning,
+): void {
+  const now = Date.now();
+  if (Date.parse(snapshot.time) <= now + DAY_MS) return;
+  const newest = all.findLast((each) => Date.parse(each.snapshot.time) <= now);
+  const other = newest === undefined ? "" : `, and ${newest.id.slice(0, 8)} is the newest of the past`;
+  onWarning?.(`snapshot ${id.slice(0, 8)} is the latest as its date is yet to come: ${snapshot.time}${other}`);
 }
 
 /** Whether a snapshot is one of those that a filter names; a filter that names nothing takes all. */

@@ -9,7 +9,8 @@ import { removeAll } from "../../fs/remove-all.ts";
 import { displayPath } from "../../fs/safe-path.ts";
 import { newWorkDirectory, removeDeadWorkDirectories } from "../../fs/work-directory.ts";
 import type { BackupProblem, CallOptions, RestoredForCheck, VerifyBackupOptions } from "../contract.ts";
-import { chosenSnapshots } from "./list.ts";
+import { chosenSnapshots, warnOfFuture } from "./list.ts";
+import { byTime } from "./public-snapshot.ts";
 import { callOf, type RepositoryAccess } from "./repository-access.ts";
 import { restoreBackup } from "./restore.ts";
 import { restoredDatabases } from "./restored-databases.ts";
@@ -37,7 +38,9 @@ export async function checkByRestoring(
   removeDeadWorkDirectories(parent);
   const restored: RestoredForCheck[] = [];
   const problems: BackupProblem[] = [];
-  for (const { id } of chosenSnapshots(listing, { snapshots: words })) {
+  const chosen = chosenSnapshots(listing, { snapshots: words });
+  if (words[0] === "latest") warnOfFuture(listing.snapshots.toSorted(byTime), chosen.at(-1)!, options.onWarning);
+  for (const { id } of chosen) {
     const scratch = newWorkDirectory(parent);
     try {
       const done = await checkOne(access, { id, scratch }, options);

@@ -80,7 +80,7 @@ export async function restoreBackup(
   checkLocation(target, { allow: ["home", "nested", "git"] });
   let chosen = asked.snapshot;
   const restoreLooking = async (look: LookAtSnapshots, attempt: Attempt): Promise<RestoreBackupResult> => {
-    const listed = chosenSnapshot(look, chosen, options.latestOf);
+    const listed = chosenSnapshot(look, chosen, options);
     chosen = listed.id;
     const whole = await snapshotContent(look, listed.snapshot);
     const as = await contentOf(look, { listed, content: whole }, options.subfolder);

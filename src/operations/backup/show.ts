@@ -138,7 +138,7 @@ async function lookingAtPlace<T>(
   work: (look: Look, found: FoundPlace) => Promise<T>,
 ): Promise<T> {
   return lookingAtSnapshots(access, options, async (look) => {
-    const snapshot = chosenSnapshot(look, place.snapshot, options);
+    const snapshot = chosenSnapshot(look, place.snapshot, { latestOf: options, onWarning: options.onWarning });
     warnOfUnreadable(access, look.damaged, options);
     const saved = await snapshotContent(look, snapshot.snapshot);
     const path = pathBelow(saved, snapshot.snapshot.paths, place.path);

@@ -34,7 +34,7 @@ export async function wantedInPlace(
     ...options
   }: RestoreInPlaceOptions & { snapshot: string; folder: Buffer; present: () => RootMetadata | null },
 ): Promise<WantedInPlace> {
-  const listed = chosenSnapshot(look, options.snapshot, options.latestOf);
+  const listed = chosenSnapshot(look, options.snapshot, options);
   const as = await snapshotContent(look, listed.snapshot);
   if (as.manifestDamage !== null) throw as.manifestDamage;
   const content = as.manifest === null ? { ...as, ...(await namedFolder(look, listed.snapshot, present)) } : as;
