@@ -1,9 +1,11 @@
-import { toCairnError } from "../errors.ts";
+import { throwIfAborted, toCairnError } from "../errors.ts";
 import type { IndexBlob } from "../formats/pack-header.ts";
 import { objectIdOf } from "../ids.ts";
 import type { BlobIndex } from "./blob-index.ts";
 import { eachIndexFile, type IndexFileContent } from "./index-set.ts";
 import { tellsOfDamage } from "./live.ts";
+import type { NearPacks } from "./near-packs.ts";
+import { PackVerifier } from "./pack-verifier.ts";
 import { loadPackHeader } from "./repair.ts";
 import type { DamagedFile, Repository } from "./repository.ts";
 import type { PackSizes } from "./storage/storage.ts";
@@ -57,4 +59,25 @@ export async function headerToDrop(
     if (tellsOfDamage(known)) return [];
     throw known;
   }
+}
+
+/**
+ * Those of these packs in no index that are not what their names say, all of which are read. Listed again as they are, their
+ * damage would pass for content.
+ */
+export async function damagedOf(
+  packs: PackSizes,
+  { repository, near, signal }: { repository: Repository; near: NearPacks; signal: AbortSignal | undefined },
+): Promise<string[]> {
+  const verifier = new PackVerifier(repository.keys);
+  const damaged: string[] = [];
+  for (const [name, size] of packs) {
+    throwIfAborted(signal);
+    const isWhole = (descriptor: number): boolean =>
+      verifier
+        .verify({ descriptor, size, id: Buffer.from(name, "hex") })
+        .every(({ kind }) => kind !== "name" && kind !== "size");
+    if ((await near.reading({ pack: name, offset: 0, length: size }, isWhole, signal)) !== true) damaged.push(name);
+  }
+  return damaged;
 }

@@ -215,3 +215,14 @@ test("doctor says nothing of points whose trees another pack has", async (t) => 
     );
   });
 });
+
+for (const repaired of [false, true])
+  test(`${repaired ? "doctor" : "a save"} takes nothing for stored that is damaged in a pack that no index lists when the listed one is lost`, async (t) => {
+    const at = await storedTwice(t, "unlisted");
+    const { client } = at;
+    spoil(await packsOf("data", at, at.sets[0]), "first blob");
+    spoil(await packsOf("data", at, at.sets[1]), "lost");
+    if (repaired) await client.doctor({ repair: true });
+    const { save_point_id: point } = await client.save({ reread: true });
+    assert.deepEqual((await client.verify(point)).problems, []);
+  });

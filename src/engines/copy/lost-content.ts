@@ -2,8 +2,10 @@ import fs from "node:fs";
 import { toCairnError } from "../../errors.ts";
 import { BlobIndex } from "../../repository/blob-index.ts";
 import { LiveSet } from "../../repository/live.ts";
-import { shortPacks } from "../../repository/near-packs.ts";
+import { nearPacksIn, shortPacks } from "../../repository/near-packs.ts";
 import { planIndexRepair, runIndexRepair } from "../../repository/repair.ts";
+import { packSizes } from "../../repository/storage/storage.ts";
+import { damagedOf, findUnindexed } from "../../repository/unindexed-packs.ts";
 import type { LostRequest, PointContent, StoppableCall } from "../engine.ts";
 import { verifyContent } from "../verify/verify-content.ts";
 import { notePacks } from "./damaged-packs.ts";
@@ -55,7 +57,8 @@ async function dropShortPacks(store: EmbeddedStore, { waitMs, signal }: DropCall
   await store.refresh(signal);
   const lost = packsNotThere(store).length;
   if (lost === 0) return 0;
-  const call = { waitMs, ...(signal === undefined ? {} : { signal }) };
+  const damagedPacks = new Set(await damagedUnlisted(store, signal));
+  const call = { waitMs, damagedPacks, ...(signal === undefined ? {} : { signal }) };
   // On the disk too: where two index files list a blob, the next to read them may look for it in the lost pack.
   await runIndexRepair(repository, await planIndexRepair(repository, call), call);
   await store.refresh();
@@ -76,13 +79,20 @@ export async function dropDamagedPacks(store: EmbeddedStore, options: Omit<DropC
     ...call,
     ...(onProgress === undefined ? {} : { onProgress }),
   });
-  const repair = { ...call, damagedPacks: new Set(found), waitMs };
+  const damagedPacks = new Set([...found, ...(await damagedUnlisted(store, signal))]);
+  const repair = { ...call, damagedPacks, waitMs };
   await runIndexRepair(repository, await planIndexRepair(repository, repair), repair);
   notePacks(paths, [], true);
   // Written by the old index: what it says is not so any more.
   fs.rmSync(paths.indexCache, { force: true });
   await store.refresh();
   return found.length;
+}
+
+/** Of the packs that no index lists, and that a repair lists again. */
+async function damagedUnlisted({ repository }: EmbeddedStore, signal: AbortSignal | undefined): Promise<string[]> {
+  const { packs } = await findUnindexed(repository, await packSizes(repository.storage), null);
+  return damagedOf(packs, { repository, near: nearPacksIn(repository.storage, undefined, ""), signal });
 }
 
 /** Whether the index lists all that a point's trees need. Packs are not read for it, but for trees. */

@@ -1,8 +1,7 @@
 import { CairnError } from "../../errors.ts";
-import type { NearPacks } from "../../repository/near-packs.ts";
-import { PackVerifier } from "../../repository/pack-verifier.ts";
 import { type IndexRepairPlan, planIndexRepair, type RepairOptions, runIndexRepair } from "../../repository/repair.ts";
-import type { StoredFile } from "../../repository/storage/storage.ts";
+import { packSizes } from "../../repository/storage/storage.ts";
+import { damagedOf } from "../../repository/unindexed-packs.ts";
 import type { RepairBackupsOptions, RepairBackupsResult } from "../contract.ts";
 import { oneOf } from "./object-names.ts";
 import { callOf, lockCall, type RepositoryAccess } from "./repository-access.ts";
@@ -63,25 +62,12 @@ async function damagedPacks(access: RepositoryAccess, options: RepairBackupsOpti
   }
   const { problems } = await verifyBackup(access, callOf(options));
   const damaged = new Set(problems.filter(({ kind }) => kind === "pack_damaged").map(({ object }) => object));
-  // Those in no index are not read by a verification; listed again as they are, their damage would pass for content.
+  // Those in no index are not read by a verification.
   const unindexed = new Set(problems.filter(({ kind }) => kind === "pack_unindexed").map(({ object }) => object));
   if (unindexed.size === 0) return damaged;
-  const near = access.near();
-  const verifier = new PackVerifier(access.repository.keys);
-  for (const pack of await access.storage.list("data"))
-    if (unindexed.has(pack.name) && !(await isWhole(pack, { near, verifier, signal: options.signal })))
-      damaged.add(pack.name);
+  const sizes = new Map([...(await packSizes(access.storage))].filter(([name]) => unindexed.has(name)));
+  const { repository } = access;
+  for (const name of await damagedOf(sizes, { repository, near: access.near(), signal: options.signal }))
+    damaged.add(name);
   return damaged;
-}
-
-/** Whether a pack's SHA-256 is its name. */
-async function isWhole(
-  { name, size }: StoredFile,
-  { near, verifier, signal }: { near: NearPacks; verifier: PackVerifier; signal: AbortSignal | undefined },
-): Promise<boolean> {
-  const verify = (descriptor: number): boolean =>
-    verifier
-      .verify({ descriptor, size, id: Buffer.from(name, "hex") })
-      .every(({ kind }) => kind !== "name" && kind !== "size");
-  return (await near.reading({ pack: name, offset: 0, length: size }, verify, signal)) === true;
 }
