@@ -4,6 +4,8 @@ import { existsSync, mkdirSync, readdirSync, renameSync, rmSync, statSync, write
 import { basename, join } from "node:path";
 import { test } from "node:test";
 import { walkDigests } from "../../engines/testing-walk.ts";
+import { objectIdOf } from "../../ids.ts";
+import { loadIndexFile } from "../../repository/index-set.ts";
 import { loadPackHeader } from "../../repository/repair.ts";
 import { resticCheck } from "../../repository/test-archive.ts";
 import type { OpenedRepository } from "./opened-repository.ts";
@@ -111,6 +113,31 @@ test("a prune says what to do about trees that are damaged in each pack", async 
   });
   assert.deepEqual(sizes(), before);
 });
+
+for (const scheme of ["local", "far"] as const)
+  test(`a prune of a ${scheme} repository keeps what a killed backup left where the copy that was stored again is damaged`, async (t) => {
+    const at = await backupScene(t, scheme);
+    const { repository, place, root, folder } = at;
+    writeFileSync(join(folder, "random"), randomBytes(300_000));
+    const listed = join(place, "index");
+    const [left, again] = await storedTwice(at);
+    const { access } = repository as OpenedRepository;
+    for (const { name } of await access.storage.list("index")) {
+      const { packs } = await loadIndexFile(access.repository, name);
+      if (packs.some(({ id }) => left.some((file) => basename(file) === objectIdOf(id)))) rmSync(join(listed, name));
+    }
+    rmSync(process.env["XDG_CACHE_HOME"]!, { recursive: true });
+    const sound = await repository.prune({ dryRun: true });
+    assert.equal(sound.unindexed_packs, left.length);
+    spoil([largest(again)], "first blob");
+    const { damaged_packs, unindexed_packs } = await repository.prune();
+    assert.deepEqual([damaged_packs, unindexed_packs], [[basename(largest(again))], 0]);
+    assert.deepEqual((await repository.repair({ what: "packs" })).lost_blobs, []);
+    const restored = await repository.restore("latest", join(root, "to"));
+    assert.deepEqual([restored.left_out, restored.proof?.state_digest], [[], walkDigests(folder).state]);
+    assert.deepEqual((await repository.prune()).damaged_packs, []);
+    resticCheck(place);
+  });
 
 /** Those of these packs that hold trees. */
 async function treePacks({ repository }: BackupScene, files: readonly string[]): Promise<string[]> {
