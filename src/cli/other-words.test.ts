@@ -51,6 +51,7 @@ const ANSWERS: [string, string][] = [
   ["backup key change-passphrase -r x", "here it is: cairn backup key passwd"],
   ["backup mount x", "`cairn backup show -R SNAPSHOT` lists"],
   ["backup rename a b", "snapshots have ids, and no names; "],
+  ["backup repository connect", "-r names one at each call"],
   ["backup snapshot create x", "here it is: cairn backup create; "],
   ["backup prune --keep-daily 7", "rules that keep are of `cairn backup forget --prune`"],
   ["backup forget -d 7", "here it is: --keep-daily; "],

@@ -50,7 +50,6 @@ export const OTHER_VERBS: Readonly<Record<string, string>> = {
   expire: "cairn backup forget",
   policy: "cairn backup forget --keep-daily 14 (rules are given at each call)",
   maintenance: "cairn backup prune",
-  repository: "cairn backup init",
   "rebuild-index": "cairn backup repair index",
   info: "cairn backup stats",
   "break-lock": "cairn backup unlock",
@@ -70,6 +69,8 @@ const MISSING_VERBS: Readonly<Record<string, string>> = {
   config: "what a repository is does not change; `cairn backup key` changes its passwords",
   "export-tar": "`cairn backup restore --to DIR` writes a folder, which tar packs",
   "import-tar": "what tar unpacks is backed up as any folder is",
+  repository:
+    "-r names one at each call (or CAIRN_REPOSITORY): `cairn backup init` makes it, `cairn backup copy` brings snapshots into another",
   "with-lock": "each call takes its own lock",
   migrate: "repositories of version 1 and 2 are used as they are; restic migrate makes the one into the other",
   cache:
