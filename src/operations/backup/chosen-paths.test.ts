@@ -57,6 +57,8 @@ test("patterns choose what fits them with all below it, as restic's do", async (
   assert.deepEqual(await restored({ paths: whole }), ["docs/guide.md", "src/deep/Notes.MD", "src/deep/linked"]);
   for (const path of [`${folder}-other/src`, "/", `${folder}/../src`])
     await assert.rejects(repository.restore("latest", join(root, "no"), { paths: [path] }), hasCode("usage"));
+  const slashless = repository.restore("latest", join(root, "no"), { paths: [`${folder.slice(1)}/src`] });
+  await assert.rejects(slashless, { code: "not_found", hint: `a whole path begins with a slash: ${folder}/src` });
   const asForBorg = [{ exclude: ["sh:**/*.md"] }, { include: ["pp:/guide.md"] }];
   for (const choice of [{ exclude: ["*.md", "!guide.md"] }, { include: ["guide[.md"] }, ...asForBorg])
     await assert.rejects(repository.restore("latest", join(root, "no"), choice), hasCode("usage"));

@@ -1,6 +1,6 @@
 import { append } from "../../append.ts";
 import { dirname, normalize } from "node:path/posix";
-import { CairnError } from "../../errors.ts";
+import { CairnError, reworded } from "../../errors.ts";
 import { latin1 } from "../../formats/bytes.ts";
 import type { TreeNode } from "../../formats/tree.ts";
 import { refuseBorgPattern } from "../../fs/borg-pattern.ts";
@@ -38,8 +38,12 @@ export async function chosenPaths(
   saved: Whole,
   { savedPaths, ...choice }: PathChoice & { savedPaths: readonly string[]; signal?: AbortSignal },
 ): Promise<ChosenPaths> {
-  const paths = (choice.paths ?? []).map((path) => pathBelow(saved, savedPaths, path));
-  for (const path of paths) await entryAt(look, saved, path);
+  const typed = choice.paths ?? [];
+  const paths = typed.map((path) => pathBelow(saved, savedPaths, path));
+  for (const [at, path] of paths.entries())
+    await entryAt(look, saved, path).catch((error: unknown) => {
+      throw withItsSlash(error, typed[at]!, baseOf(saved, savedPaths));
+    });
   const base = latin1(baseOf(saved, savedPaths));
   const fits = (given: PathPattern): Fits => {
     const pattern = fitting(given);
@@ -55,6 +59,14 @@ export async function chosenPaths(
   if (isWhole) return { paths: null, byPattern: true };
   if (chosen.length === 0) throw new CairnError("not_found", "nothing in the snapshot fits these patterns");
   return { paths: chosen.map(rawPath), byPattern: true };
+}
+
+/** Of a whole path as borg and tar write it. */
+function withItsSlash(error: unknown, typed: string | Uint8Array, base: Buffer): unknown {
+  const whole = Buffer.concat([Buffer.of(SLASH), rawBytes(typed)]);
+  if (!(error instanceof CairnError) || error.code !== "not_found") return error;
+  if (base.length === 1 || !isAtOrBelow(whole, base)) return error;
+  return reworded(error, { hint: `a whole path begins with a slash: ${printablePath(whole)}` });
 }
 
 /** A path as it is typed, from what was saved on or the whole one, as the raw one below that. Throws `usage`. */
