@@ -34,8 +34,10 @@ for (const scheme of ["local", "far"] as const) {
     writeFileSync(join(at.folder, "random"), randomBytes(300_000));
     const packs = (await storedTwice(at)).map(largest);
     spoil(packs, "all blobs");
+    const planned = await at.repository.prune({ dryRun: true });
     const { bytes_freed, damaged_packs } = await at.repository.prune();
     assert.ok(bytes_freed < 300_000);
+    assert.deepEqual(planned.damaged_packs.toSorted(), damaged_packs.toSorted());
     assert.deepEqual(damaged_packs.toSorted(), packs.map((pack) => basename(pack)).toSorted());
     assert.ok(packs.every((pack) => existsSync(pack)));
   });

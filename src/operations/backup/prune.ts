@@ -67,7 +67,7 @@ export async function pruneBackups(
         bytes_freed: plan.bytesFreed,
         unused_bytes: plan.unusedBytes,
         postponed: false,
-        damaged_packs: [],
+        damaged_packs: [...plan.unsound],
         ...since(started),
       };
     }

@@ -33,6 +33,11 @@ test("a prune counts packs in no index among those that go, planned or done", ()
   assert.equal(told(packs), "freed 2 KiB: 19 packs removed, 0 packs written anew, 1 ms");
 });
 
+test("a prune names damaged packs that it leaves alone, planned or done", () => {
+  for (const dry_run of [true, false])
+    assert.match(told({ dry_run, damaged_packs: ["ab"] }), /\n1 damaged pack left alone: see `cairn backup verify`$/);
+});
+
 test("a prune that could delete nothing says why, and not that it freed nothing", () => {
   assert.equal(
     told({ postponed: true }),

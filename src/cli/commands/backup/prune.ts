@@ -45,8 +45,16 @@ export function renderPrune({ style }: Context, result: PruneBackupsResult): str
   const { repacked_packs: repacked, postponed } = result;
   const removed = result.removed_packs + result.unindexed_packs;
   const freed = `${formatBytes(Math.max(0, result.bytes_freed))}`;
+  const damaged: string[] = [];
+  if (result.damaged_packs.length > 0)
+    damaged.push(
+      style.red(`${plural(result.damaged_packs.length, "damaged pack")} left alone: see \`cairn backup verify\``),
+    );
   if (result.dry_run)
-    return [`would free ${freed}: ${plural(removed, "pack")} without use, ${plural(repacked, "pack")} written anew`];
+    return [
+      `would free ${freed}: ${plural(removed, "pack")} without use, ${plural(repacked, "pack")} written anew`,
+      ...damaged,
+    ];
   const lines: string[] = [];
   if (removed + repacked > 0)
     lines.push(
@@ -58,9 +66,5 @@ export function renderPrune({ style }: Context, result: PruneBackupsResult): str
     lines.push(`merged ${plural(packs, "small pack")} and ${plural(indexes, "small index file")} into fewer`);
   if (postponed)
     lines.push(style.yellow("others use the repository: what could not be deleted goes with the next prune"));
-  if (result.damaged_packs.length > 0)
-    lines.push(
-      style.red(`${plural(result.damaged_packs.length, "damaged pack")} left alone: see \`cairn backup verify\``),
-    );
-  return lines;
+  return [...lines, ...damaged];
 }
