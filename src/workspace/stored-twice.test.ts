@@ -69,12 +69,12 @@ async function packsOf(type: "data" | "tree", { client }: Twice, files: readonly
   return found;
 }
 
-const WAYS = ["first blob", "all blobs", "lost"] as const;
+const WAYS = ["first blob", "lost"] as const;
 
 function spoil(files: readonly string[], how: (typeof WAYS)[number]): void {
   for (const file of files) {
     const bytes = readFileSync(file);
-    for (let at = 20; at < (how === "first blob" ? 21 : bytes.length); at++) bytes[at]! ^= 1;
+    bytes[20]! ^= 1;
     chmodSync(file, 0o600);
     if (how === "lost") rmSync(file);
     else writeFileSync(file, bytes);
@@ -164,6 +164,11 @@ test("a verification names the damaged pack, and no point of which another has w
   const at = await storedTwice(t, "listed");
   const { client } = at;
   await spoilt(at, async (name, files) => {
+    const before = await client.doctor();
+    assert.ok(
+      before.findings.every(({ kind }) => kind !== "content"),
+      name,
+    );
     const { problems, checked } = await client.verifyAll();
     assert.equal(checked.points, 2);
     assert.deepEqual(
@@ -193,26 +198,6 @@ test("a verification names the damaged pack, and no point of which another has w
     );
     assert.deepEqual((await client.verifyAll()).problems, [], name);
     assert.deepEqual((await client.doctor()).findings, [], name);
-  });
-});
-
-test("doctor says nothing of points whose trees another pack has", async (t) => {
-  const at = await storedTwice(t, "listed");
-  const { client } = at;
-  await spoilt(at, async (name) => {
-    const { findings } = await client.doctor();
-    assert.deepEqual(
-      findings.filter(({ kind }) => kind === "content"),
-      [],
-      name,
-    );
-    await client.doctor({ repair: true });
-    await client.doctor({ repair: true });
-    assert.deepEqual(
-      (await client.verify("latest")).problems.filter(({ point }) => point !== null),
-      [],
-      name,
-    );
   });
 });
 
