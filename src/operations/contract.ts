@@ -4,7 +4,7 @@
  *
  * Units: sizes in bytes, durations in milliseconds, instants as ISO 8601 in UTC (`2026-11-20T09:10:11.123Z`).
  * Paths are relative to the workspace's root, without a leading `./` or `/`, unless said otherwise; the root itself
- * is "". A path that is not UTF-8 is given with replacement characters and has its exact bytes in base64 beside it (`…_b64`).
+ * is "". In a path that is not UTF-8 each byte that is none stands as `\xff`, and its exact bytes are in base64 beside it (`…_b64`).
  * A list that chooses (`paths`, `include`, `snapshots`, `packs`, `only`) names something. An empty one is `usage`: what a
  * program found to be none is not the everything that an absent one means. Those of a filter, which may be empty, narrow.
  * Errors are always `CairnError`; the codes named here are those a caller may want to tell apart.
