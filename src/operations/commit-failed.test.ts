@@ -1,7 +1,10 @@
 import assert from "node:assert/strict";
+import { readFileSync } from "node:fs";
+import { join } from "node:path";
 import { type TestContext, test } from "node:test";
 import { CairnError } from "../errors.ts";
 import { Points } from "../workspace/points.ts";
+import { StepRunner } from "../workspace/restore-apply.ts";
 import { backupScene } from "./backup/testing-far.ts";
 import { hasCode, testFolder } from "./testing-folder.ts";
 
@@ -28,6 +31,26 @@ test("a point whose save failed after its commit keeps its snapshot", async (t) 
   await client.doctor({ repair: true });
   assert.equal((await client.status()).head, points[0]?.save_point_id);
   assert.deepEqual((await client.doctor()).findings, []);
+});
+
+test("a restore that fails while it changes the folder says so, and who finishes it", async (t) => {
+  const { client, folder, write } = await testFolder(t, { a: "one", b: "one" });
+  const { save_point_id: target } = await client.save();
+  for (const name of ["a", "b"]) write(name, "two");
+  t.mock.method(StepRunner.prototype, "run", () => {
+    t.mock.restoreAll();
+    throw Object.assign(new Error("EMFILE: too many open files, open 'a'"), { code: "EMFILE" });
+  });
+  await assert.rejects(client.restore({ target }), (error: CairnError) => {
+    assert.deepEqual([error.code, error.retryable], ["io", true]);
+    assert.match(error.message, /^the folder is restored in part: EMFILE/);
+    assert.match(error.hint ?? "", /next command finishes the restore/);
+    return true;
+  });
+  assert.equal((await client.status()).recovered.at(-1)?.outcome, "completed");
+  assert.equal(readFileSync(join(folder, "a"), "utf8"), "one");
+  await client.undo();
+  assert.equal(readFileSync(join(folder, "a"), "utf8"), "two");
 });
 
 test("a point that was received keeps its snapshot when its commit failed at the end", async (t) => {

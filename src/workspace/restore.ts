@@ -163,13 +163,9 @@ async function restoreReading(workspace: Workspace, input: RestoreInput, present
   failpoint("restore.committed");
   const { steps } = staged;
   const finder = new RecordFinder(present.scan!);
-  const applied = new StepRunner({
-    root: workspace.root,
-    staging,
-    apart,
-    resuming: false,
-    hidesIgnored: (where) => finder.hidesIgnored(where),
-  }).run(steps);
+  const hidesIgnored = (where: Uint8Array): boolean => finder.hidesIgnored(where);
+  const runner = new StepRunner({ root: workspace.root, staging, apart, resuming: false, hidesIgnored });
+  const applied = swap(runner, steps);
   failpoint("restore.swapped");
   const finished = await finishRestore(workspace, input, { intent, steps, journal, made, saved: savedNodesOf(plan) });
   leftOut = leftOutAfter(leftOut, applied, finished.notSet);
@@ -180,6 +176,21 @@ async function restoreReading(workspace: Workspace, input: RestoreInput, present
     leftOut,
     unlinked: links.apart.filter((where) => stays.chosenAt(where) === null),
   };
+}
+
+/** Changes the folder. Who hears of a failure has neither the old folder nor the new one, until the next call. */
+function swap(runner: StepRunner, steps: readonly Step[]): AppliedSteps {
+  try {
+    return runner.run(steps);
+  } catch (error) {
+    const failure = toCairnError(error);
+    const { message, hint } = failure;
+    const first = hint === undefined ? "" : `${hint}; `;
+    throw reworded(failure, {
+      message: `the folder is restored in part: ${message}`,
+      hint: `${first}the next command finishes the restore, and \`cairn undo\` then takes it back`,
+    });
+  }
 }
 
 /** Where the target is what the present was scanned against, the two are compared without reading any tree. */
