@@ -16,6 +16,8 @@ test("a system's error keeps its meaning, and a full disk has a way out", () => 
   const memory = toCairnError(new RangeError("Array buffer allocation failed"));
   assert.deepEqual([memory.code, memory.retryable], ["io", true]);
   assert.match(memory.hint ?? "", /more memory/);
+  const kernel = new RangeError("WebAssembly.Instance(): Out of memory: Cannot allocate Wasm memory for new instance");
+  assert.deepEqual([toCairnError(kernel).code, toCairnError(kernel).hint], ["io", memory.hint]);
   assert.equal(toCairnError(new RangeError("Invalid array buffer length")).code, "internal");
   const lost = toCairnError(
     Object.assign(new Error("Cannot find module 'sodium-native'"), { code: "MODULE_NOT_FOUND" }),

@@ -129,7 +129,7 @@ export function toCairnError(error: unknown, doing?: string): CairnError {
       cause: error,
       hint: PACKAGE_HINT,
     });
-  const isMemory = error instanceof RangeError && /allocation failed|could not allocate/i.test(message);
+  const isMemory = error instanceof RangeError && /allocation failed|(?:could not|cannot) allocate/i.test(message);
   if (isMemory || name === "ZSTD_error_memory_allocation" || name === "ERR_ZLIB_INITIALIZATION_FAILED")
     return new CairnError("io", text, { cause: error, hint: MEMORY_HINT });
   return new CairnError("internal", text, { cause: error });
