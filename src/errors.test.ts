@@ -23,6 +23,9 @@ test("a system's error keeps its meaning, and a full disk has a way out", () => 
     Object.assign(new Error("Cannot find module 'sodium-native'"), { code: "MODULE_NOT_FOUND" }),
   );
   assert.deepEqual([lost.code, lost.retryable], ["unsupported", false]);
+  const denied = Object.assign(new Error("fsync API is disabled"), { code: "ERR_ACCESS_DENIED" });
+  assert.match(toCairnError(denied).hint ?? "", /without `--permission`/);
+  assert.equal(toCairnError(denied).code, "unsupported");
   assert.equal(toCairnError(told), told);
 });
 

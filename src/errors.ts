@@ -94,6 +94,8 @@ const MEMORY_HINT = "let the process have more memory, or have it do less at onc
 const GONE_HINT = "the program behind a mount has ended: mount it again, then try again";
 const PACKAGE_HINT =
   "install the package again; a program that is bundled into one file leaves it outside: `--external:cairnstate` of esbuild, `external` of others";
+const MODEL_HINT =
+  "run the program without `--permission`: Node's permission model makes no write durable, whatever it allows";
 const FULL_HINT = "free some space there (or let the user have more of it), then try again";
 
 /** What to do about a system error, where its name alone tells. */
@@ -129,6 +131,7 @@ export function toCairnError(error: unknown, doing?: string): CairnError {
       cause: error,
       hint: PACKAGE_HINT,
     });
+  if (name === "ERR_ACCESS_DENIED") return new CairnError("unsupported", text, { cause: error, hint: MODEL_HINT });
   const isMemory = error instanceof RangeError && /allocation failed|(?:could not|cannot) allocate/i.test(message);
   if (isMemory || name === "ZSTD_error_memory_allocation" || name === "ERR_ZLIB_INITIALIZATION_FAILED")
     return new CairnError("io", text, { cause: error, hint: MEMORY_HINT });
