@@ -130,6 +130,20 @@ export function bindNativeLater(signature: string): () => NativeFunction | null 
   return () => (bound === undefined ? (bound = bindNative(signature)) : bound);
 }
 
+const madvise = bindNativeLater("int madvise(uint64_t address, uint64_t length, int advice)");
+const MADV_DONTNEED = 4;
+/** Of all systems that there are; an address that is no multiple of the page's size is refused. */
+const LARGEST_PAGE = 64 * 1024;
+
+/** Gives the system back what large shared memory takes up; its address stays taken until it is collected. What lay there is zeros, or as it was. */
+export function dropPages(buffer: SharedArrayBuffer): void {
+  if (process.platform !== "linux" || buffer.byteLength < 2 * LARGEST_PAGE) return;
+  const start = arenaOver(new Uint8Array(buffer)).address;
+  const from = Math.ceil(start / LARGEST_PAGE) * LARGEST_PAGE;
+  const length = Math.floor((start + buffer.byteLength) / LARGEST_PAGE) * LARGEST_PAGE - from;
+  if (start > 0 && length > 0) madvise()?.(from, length, MADV_DONTNEED);
+}
+
 const mallocTrim = bindNativeLater("int malloc_trim(uint64_t pad)");
 
 /** Gives the system back what the C library keeps of memory that was freed: before large work of another kind than the last. */

@@ -2,7 +2,7 @@ import { randomBytes } from "node:crypto";
 import { CairnError } from "../errors.ts";
 import { decodeIndexColumns, IndexColumns, type IndexBlob, type PackRange } from "../formats/index-file.ts";
 import { objectIdOf } from "../ids.ts";
-import { giveBack } from "../native.ts";
+import { dropPages, giveBack } from "../native.ts";
 import { newPacer } from "../pacer.ts";
 import {
   BlobTable,
@@ -162,7 +162,9 @@ export class BlobIndex {
     this.#session = ClaimTable.make();
   }
 
+  /** Ends it, once no thread has anything to claim: the collector would leave its memory to itself. */
   endSession(): void {
+    if (this.#session !== null) dropPages(this.#session.buffer);
     this.#session = null;
   }
 

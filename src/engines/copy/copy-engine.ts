@@ -36,6 +36,7 @@ import type {
   WrittenContent,
 } from "../engine.ts";
 import { notRecorded } from "../not-recorded.ts";
+import { ScanMemory } from "../scan/scan-memory.ts";
 import { discardDraft, prepareScan, scan, type ScanOptions, type ScanResult } from "../scan/scan.ts";
 import type { Snapshot } from "../../formats/snapshot.ts";
 import type { FinishedPack } from "../../repository/pack-writer.ts";
@@ -90,6 +91,7 @@ export class CopyEngine implements Engine {
   readonly #options: CopyEngineOptions;
   #store: Promise<EmbeddedStore> | undefined;
   readonly #kept: KeptScan;
+  readonly #memory = new ScanMemory();
   /** The tree of which nothing is missing, and the state of the index that tells. */
   #whole: string | undefined;
 
@@ -183,12 +185,8 @@ export class CopyEngine implements Engine {
       await discardDraft(result.draft);
       throw error;
     }
-    const content: CopyContent = {
-      tree: hex(result.tree),
-      snapshot_tree: hex(top!),
-      snapshot,
-      root: recordedRoot(root),
-    };
+    const tree = hex(result.tree);
+    const content: CopyContent = { tree, snapshot_tree: hex(top!), snapshot, root: recordedRoot(root) };
     return {
       content,
       scan: result,
@@ -281,6 +279,7 @@ export class CopyEngine implements Engine {
       cache: null,
       excludes: [],
       rules: NO_RULES,
+      memory: this.#memory,
       chunkerPolynomial: repository.chunkerPolynomial,
       onProgress: call.onProgress,
     });
@@ -406,12 +405,14 @@ export class CopyEngine implements Engine {
     const store = await this.#store?.catch(() => undefined);
     store?.close();
     this.#store = undefined;
+    await this.#memory.giveBack();
   }
 
   #scanOptions(request: StageRequest, store: EmbeddedStore, cache: StatCache | null): ScanOptions {
     return {
       root: request.root,
       cache,
+      memory: this.#memory,
       excludes: request.excludes,
       rules: request.rules,
       passesLongRules: request.passesLongRules ?? false,

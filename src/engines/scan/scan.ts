@@ -32,6 +32,7 @@ import { newChunkQueue, RING_BYTES } from "./read-large.ts";
 import type { EngineThread } from "../engine-thread.ts";
 import { firstFailure, giveBackThreads, takeThreads, threadsAreWarm, warmThreads } from "../threads.ts";
 import type { ExtraBlob, StoreSinkTask } from "./store-sink.ts";
+import type { ScanMemory } from "./scan-memory.ts";
 import type { ScanReply, ScanRequest } from "./scan-runner.ts";
 import { type ChangeCounts, countChanges, type ScanSummary, summarise } from "./summary.ts";
 import { FoundDifference, newScanNotes, type ScanNotes, type ScanTask } from "./task.ts";
@@ -103,6 +104,8 @@ export interface ScanOptions {
   draft?: string;
   /** Further blobs to be stored with the trees, made from the finished scan. */
   finish?: (result: ScanResult) => ExtraBlob[];
+  /** what has the scan's memory; the collector otherwise */
+  memory?: ScanMemory;
   /** how many threads; default as many as any operation has */
   jobs?: number | undefined;
   signal?: AbortSignal;
@@ -233,6 +236,7 @@ class Scan {
       chunkerPolynomial: options.chunkerPolynomial,
       ...chunkMemories(threads.length),
     };
+    options.memory?.hold(this.#task);
   }
 
   async run(): Promise<ScanResult> {
@@ -381,6 +385,7 @@ class Scan {
     append(this.#threads, more);
     this.#passForwardedOn();
     const task = { ...this.#task, readLimit: Number.MAX_SAFE_INTEGER, ...chunkMemories(more.length) };
+    this.#options.memory?.hold(task);
     return this.#all((thread) => ({ kind: "scan", task, thread, store }), more);
   }
 
@@ -425,6 +430,7 @@ class Scan {
         clearAway(draft);
         return null;
       });
+    this.#options.memory?.until(this.#draft);
   }
 
   #draft: ScanResult["draft"] = null;
