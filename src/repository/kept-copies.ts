@@ -1,4 +1,5 @@
 import { objectIdOf } from "../ids.ts";
+import { newPacer } from "../pacer.ts";
 import type { BlobIndex } from "./blob-index.ts";
 import { EntrySet } from "./entry-set.ts";
 import type { LiveSet } from "./live.ts";
@@ -7,6 +8,9 @@ import { OtherCopies } from "./other-copies.ts";
 import type { WorkDirectory } from "./pack-copy.ts";
 import type { Repository } from "./repository.ts";
 import { headerToDrop } from "./unindexed-packs.ts";
+
+/** Packs in no index that are asked for at once what lies in them: each answer of a far storage takes its time. */
+const LOOKS_AT_ONCE = 16;
 
 /** A needed blob that a pack holds, beside the one that the index had it in. */
 export interface Duplicate {
@@ -61,7 +65,7 @@ export class KeptCopies {
    */
   async change(going: Going): Promise<boolean> {
     const [unsound, closed] = [this.unsound.size, this.closed.size];
-    for (const { name, size } of going.unindexed) await this.#look(name, size);
+    await this.#lookInto(going.unindexed);
     const entries = this.#toProve(going);
     if (entries.length === 0) return this.closed.size > closed;
     const { index, duplicates, work, signal } = this.#options;
@@ -82,8 +86,28 @@ export class KeptCopies {
     return copies.settle() || this.unsound.size > unsound || this.closed.size > closed;
   }
 
+  async #lookInto(packs: Going["unindexed"]): Promise<void> {
+    const left = packs.filter(({ name }) => !this.#beside.has(name)).toReversed();
+    const work = async (): Promise<void> => {
+      const pace = newPacer(this.#options.signal);
+      for (let next = left.pop(); next !== undefined; next = left.pop()) {
+        await pace();
+        await this.#look(next.name, next.size);
+      }
+    };
+    const workers = Array.from({ length: Math.min(LOOKS_AT_ONCE, left.length) }, async () => {
+      try {
+        await work();
+      } catch (error) {
+        left.length = 0;
+        throw error;
+      }
+    });
+    const settled = await Promise.allSettled(workers);
+    for (const result of settled) if (result.status === "rejected") throw result.reason;
+  }
+
   async #look(name: string, size: number): Promise<void> {
-    if (this.#beside.has(name)) return;
     const { index, live } = this.#options;
     const blobs = await headerToDrop(this.#repository, name, size);
     if (blobs === "closed") this.closed.add(name);

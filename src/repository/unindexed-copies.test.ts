@@ -5,10 +5,13 @@ import { describe, test } from "node:test";
 import { objectIdOf } from "../ids.ts";
 import { BlobIndex } from "./blob-index.ts";
 import { compact } from "./compact.ts";
-import { removeUnindexedPacks, runSweep, type SweepOptions } from "./remove.ts";
+import { previewSweep, removeUnindexedPacks, runSweep, type SweepOptions } from "./remove.ts";
 import { planIndexRepair, runIndexRepair } from "./repair.ts";
+import { Repository } from "./repository.ts";
+import { CountingStorage } from "./storage/counting.ts";
 import {
   type Fixture,
+  PASSWORD,
   randomFiles,
   resticCheck,
   sha,
@@ -16,6 +19,8 @@ import {
   treeReader,
   withRepository,
 } from "./test-archive.ts";
+
+const MANY = 64;
 
 interface Left {
   files: Record<string, Uint8Array>;
@@ -97,6 +102,48 @@ describe("a pack in no index, of whose content the listed copy is damaged,", () 
       assert.deepEqual(told, [there.damaged]);
       assert.equal((await largeOf(fixture, there)).length, 1);
       await assertMended(fixture, there);
+    });
+  });
+});
+
+describe("many packs in no index", () => {
+  async function withMany(run: (storage: CountingStorage, options: SweepOptions) => Promise<void>): Promise<void> {
+    await withRepository(async (fixture) => {
+      await new TestArchive(fixture).save(randomFiles(1, 100));
+      const [{ name }] = (await fixture.storage.list("data")) as [{ name: string }];
+      const pack = readFileSync(fixture.storage.localPath("data", name));
+      for (let i = 0; i < MANY; i++) await fixture.storage.save("data", objectIdOf(sha(Buffer.from(`${i}`))), pack);
+      const storage = new CountingStorage(fixture.storage);
+      const { read: readTree, close } = treeReader(fixture);
+      const options: SweepOptions = { cachePath: join(fixture.folder, "cache"), roots: async () => [], readTree };
+      await run(storage, options);
+      close();
+    });
+  }
+
+  test("are asked for at once by a sweep, as answers of far storages take their time", async () => {
+    await withMany(async (storage, options) => {
+      const repository = await Repository.open(storage, { password: PASSWORD });
+      const before = storage.rounds;
+      assert.equal((await previewSweep(repository, options)).unindexed.length, MANY);
+      assert.ok(storage.count("load", "data") >= 2 * MANY);
+      assert.ok(storage.rounds - before < MANY, `${storage.rounds - before} rounds`);
+    });
+  });
+
+  test("are not all asked for when a sweep is stopped", async () => {
+    await withMany(async (storage, options) => {
+      const repository = await Repository.open(storage, { password: PASSWORD });
+      const controller = new AbortController();
+      const load = storage.load.bind(storage);
+      storage.load = async (kind, ...given) => {
+        if (kind === "data") controller.abort();
+        return load(kind, ...given);
+      };
+      await assert.rejects(previewSweep(repository, { ...options, signal: controller.signal }), {
+        code: "interrupted",
+      });
+      assert.ok(storage.count("load", "data") < MANY);
     });
   });
 });
