@@ -11,6 +11,8 @@ const POINT_TAG = "cairn:";
 export const REWRITTEN = "rewrite";
 /** What `backup recover` makes has this one, as what `restic recover` does. */
 export const RECOVERED = "recovered";
+/** Beside it, of a tree of ours: this one people neither give nor take. */
+export const RECOVERED_HERE = `${POINT_TAG}${RECOVERED}`;
 
 /** The tag by which a snapshot tells which save point it was made of. */
 export function pointTag(id: string): string {
@@ -51,7 +53,7 @@ export function isMadeByUs({
 
 /** Made anew of its trees: it does not say what rules had left out. */
 export function isRecovered({ tags }: Pick<Snapshot, "tags">): boolean {
-  return tags?.includes(RECOVERED) === true;
+  return tags?.includes(RECOVERED_HERE) === true;
 }
 
 /** A snapshot's tags as its maker chose them. */

@@ -162,6 +162,17 @@ test("what a recovered snapshot does not have stays in place, as it may have bee
   assert.equal(changes?.deleted, 0);
   assert.equal(fs.readFileSync(join(folder, "a.txt"), "utf8"), "a\n");
   assert.ok(fs.existsSync(join(folder, "secret")) && fs.existsSync(join(folder, "later")));
+  const { tagged } = await repository.tag({ snapshots: ["latest"], set: ["mine"] });
+  await client.restoreBackup(repository, tagged[0]!.new_id!);
+  assert.ok(fs.existsSync(join(folder, "secret")));
+});
+
+test("a snapshot that people tag as recovered is restored in place as any other", async (t) => {
+  const { client, repository, write, folder } = await backupScene(t, "local");
+  const { snapshot } = await client.createBackup(repository, { save: true, tags: ["recovered"] });
+  write("later", "1");
+  await client.restoreBackup(repository, snapshot!.snapshot_id);
+  assert.ok(!fs.existsSync(join(folder, "later")));
 });
 
 test("what is lost of a tree is left out of what is gathered, and nothing of it when no index tells", async (t) => {

@@ -19,7 +19,7 @@ import type { PackedBlobs } from "../../repository/packed-blobs.ts";
 import { TreeMender } from "../../repository/tree-mender.ts";
 import type { RecoverBackupsOptions, RecoverBackupsResult, RecoveredSnapshot } from "../contract.ts";
 import { type Look, lookingBy } from "./look.ts";
-import { RECOVERED } from "./public-snapshot.ts";
+import { RECOVERED, RECOVERED_HERE } from "./public-snapshot.ts";
 import type { RepositoryAccess } from "./repository-access.ts";
 import { pointTree, type PointTree, TreeSizes } from "./recovered-point.ts";
 import { nameOf, readNodes } from "./snapshot-content.ts";
@@ -235,7 +235,8 @@ class Recovery {
       total_files_processed: files,
       total_bytes_processed: bytes,
     };
-    const snapshot = { ...this.#snapshot(time, id, path), program_version: PROGRAM, summary };
+    const tags = [RECOVERED, RECOVERED_HERE];
+    const snapshot = { ...this.#snapshot(time, id, path), tags, program_version: PROGRAM, summary };
     return [{ created_at: time, paths: [path], tree: id, files, bytes }, snapshot];
   }
 
