@@ -118,3 +118,14 @@ test("a pattern is warned of when it leads into the folder from elsewhere only, 
     own2,
   );
 });
+
+test("a pattern is not warned of when it counts from where it was typed, and is when it goes up from there", (t) => {
+  const { folder } = scene(t);
+  const before = process.cwd();
+  t.after(() => process.chdir(before));
+  process.chdir(folder.toString());
+  const warnings: string[] = [];
+  givenPatterns(folder, ["build/tmp", "../home/build/tmp", "../../out"], (each) => warnings.push(each));
+  assert.equal(warnings.length, 1);
+  assert.match(warnings[0]!, /^\.\.\/home\/build\/tmp .*: \.\/build\/tmp$/);
+});

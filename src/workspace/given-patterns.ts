@@ -73,7 +73,9 @@ function belowByPattern(folder: Buffer, pattern: string): string[] {
 /** Of a path that is typed from where one stands, from the topmost folder on (as borg lists it), or as a shell would read it. */
 function warnOfRelative(folder: Buffer, pattern: string, onWarning: OnWarning): void {
   const [first = "", ...more] = pattern.split("/");
-  if (more.length === 0 || first === "" || isThere(Buffer.concat([folder, Buffer.from(`/${first}`)]))) return;
+  const isAbove = first === "..";
+  if (more.length === 0 || first === "" || (!isAbove && isThere(Buffer.concat([folder, Buffer.from(`/${first}`)]))))
+    return;
   if (SHELLS_OWN.test(first))
     return onWarning?.(
       `${pattern} leaves nothing out: ${first} was not replaced by the shell, and the folder has none`,
@@ -82,7 +84,8 @@ function warnOfRelative(folder: Buffer, pattern: string, onWarning: OnWarning): 
   for (const from of [process.cwd(), "/"]) {
     const whole = `${resolve(from, first)}/${more.join("/")}`;
     const below = belowFolder(folder, whole) ?? belowByPattern(folder, whole)[0];
-    if (below === undefined || /^\/*$/.test(below)) continue;
+    // From the folder itself it is what it counts as.
+    if (below === undefined || /^\/*$/.test(below) || below === `/${pattern}`) continue;
     return onWarning?.(
       `${pattern} counts from the folder that is saved, in which there is no ${first}: it leaves nothing out; for what has that path on this machine: .${below}`,
     );
