@@ -5,7 +5,7 @@ import { test } from "node:test";
 import { backup, noRestic, type TestRepository, restic, resticRepository } from "../fixtures/repository.ts";
 import { newFolder } from "../fixtures/work.ts";
 
-/** Days are those of the zone that both run in; here they begin five hours after those of UTC. */
+/** Days are those of the zone in which restic makes the snapshots and Cairn runs; they begin five hours after those of UTC. */
 process.env["TZ"] = "America/New_York";
 
 const TIMES = [
