@@ -7,6 +7,7 @@ import { nearPacksIn } from "./near-packs.ts";
 import { OtherCopies } from "./other-copies.ts";
 import type { WorkDirectory } from "./pack-copy.ts";
 import type { Repository } from "./repository.ts";
+import { concurrently } from "./storage/concurrently.ts";
 import { headerToDrop } from "./unindexed-packs.ts";
 
 /** Packs in no index that are asked for at once what lies in them: each answer of a far storage takes its time. */
@@ -87,24 +88,12 @@ export class KeptCopies {
   }
 
   async #lookInto(packs: Going["unindexed"]): Promise<void> {
-    const left = packs.filter(({ name }) => !this.#beside.has(name)).toReversed();
-    const work = async (): Promise<void> => {
-      const pace = newPacer(this.#options.signal);
-      for (let next = left.pop(); next !== undefined; next = left.pop()) {
-        await pace();
-        await this.#look(next.name, next.size);
-      }
-    };
-    const workers = Array.from({ length: Math.min(LOOKS_AT_ONCE, left.length) }, async () => {
-      try {
-        await work();
-      } catch (error) {
-        left.length = 0;
-        throw error;
-      }
+    const left = packs.filter(({ name }) => !this.#beside.has(name));
+    const pace = newPacer(this.#options.signal);
+    await concurrently(left.length, LOOKS_AT_ONCE, async (at) => {
+      await pace();
+      await this.#look(left[at]!.name, left[at]!.size);
     });
-    const settled = await Promise.allSettled(workers);
-    for (const result of settled) if (result.status === "rejected") throw result.reason;
   }
 
   async #look(name: string, size: number): Promise<void> {

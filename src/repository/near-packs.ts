@@ -8,6 +8,7 @@ import { objectIdOf } from "../ids.ts";
 import { newPacer } from "../pacer.ts";
 import type { BlobIndex } from "./blob-index.ts";
 import type { LeftPacks } from "./left-packs.ts";
+import { concurrently } from "./storage/concurrently.ts";
 import type { ByteRange, PackSizes, Storage } from "./storage/storage.ts";
 
 /** A part of a pack that is wanted. */
@@ -85,25 +86,13 @@ export class NearPacks {
       if (this.has(range)) options.onRange?.(range);
       else append(queue, cut(range));
     }
-    queue.reverse();
-    const work = async (): Promise<void> => {
-      const pace = newPacer(options.signal);
-      for (let range = queue.pop(); range !== undefined; range = queue.pop()) {
-        await pace();
-        await this.#bringMissing(range, options.lenient === true);
-        options.onRange?.(range);
-      }
-    };
-    const workers = Array.from({ length: Math.min(CONNECTIONS, queue.length) }, async () => {
-      try {
-        await work();
-      } catch (error) {
-        queue.length = 0;
-        throw error;
-      }
+    const pace = newPacer(options.signal);
+    await concurrently(queue.length, CONNECTIONS, async (at) => {
+      const range = queue[at]!;
+      await pace();
+      await this.#bringMissing(range, options.lenient === true);
+      options.onRange?.(range);
     });
-    const settled = await Promise.allSettled(workers);
-    for (const result of settled) if (result.status === "rejected") throw result.reason;
   }
 
   /**

@@ -110,8 +110,8 @@ describe("many packs in no index", () => {
   async function withMany(run: (storage: CountingStorage, options: SweepOptions) => Promise<void>): Promise<void> {
     await withRepository(async (fixture) => {
       await new TestArchive(fixture).save(randomFiles(1, 100));
-      const [{ name }] = (await fixture.storage.list("data")) as [{ name: string }];
-      const pack = readFileSync(fixture.storage.localPath("data", name));
+      const [listed] = await fixture.storage.list("data");
+      const pack = readFileSync(fixture.storage.localPath("data", listed!.name));
       for (let i = 0; i < MANY; i++) await fixture.storage.save("data", objectIdOf(sha(Buffer.from(`${i}`))), pack);
       const storage = new CountingStorage(fixture.storage);
       const { read: readTree, close } = treeReader(fixture);

@@ -1,4 +1,5 @@
 import { CairnError } from "../../errors.ts";
+import { concurrently } from "./concurrently.ts";
 import type { SftpHandle, SftpSession } from "./sftp-session.ts";
 import type { ByteRange } from "./storage.ts";
 
@@ -23,30 +24,6 @@ export type Paced = (bytes: number) => Promise<void>;
 export function sourceOf(bytes: Uint8Array): ByteSource {
   const whole = Buffer.from(bytes.buffer, bytes.byteOffset, bytes.length);
   return { size: bytes.length, read: async (position, length) => whole.subarray(position, position + length) };
-}
-
-/**
- * Calls `work` for 0 to `count - 1`, so many at once. After a failure no further one begins; it is thrown when those under
- * way are over, so that nobody uses a handle that was closed.
- */
-export async function concurrently(
-  count: number,
-  atOnce: number,
-  work: (index: number) => Promise<void>,
-): Promise<void> {
-  let next = 0;
-  const failures: unknown[] = [];
-  const worker = async (): Promise<void> => {
-    while (next < count && failures.length === 0) {
-      try {
-        await work(next++);
-      } catch (error) {
-        failures.push(error);
-      }
-    }
-  };
-  await Promise.all(Array.from({ length: Math.min(count, atOnce) }, worker));
-  if (failures.length > 0) throw failures[0];
 }
 
 /** Writes all of it from position 0. */

@@ -9,7 +9,8 @@ import { sharedFolder, SHARED_FILE, tellsOfGroup } from "./sharing.ts";
 import { flush, ifThere, makeFolder, openToGroup, renameNew, renameWithout } from "./sftp-files.ts";
 import { type Connect, SftpPool } from "./sftp-pool.ts";
 import { FSYNC, POSIX_RENAME, SFTP_STATUS, type SftpHandle, type SftpSession, statusOf } from "./sftp-session.ts";
-import { type ByteSource, concurrently, readRange, readWhole, sourceOf, writeAll } from "./sftp-transfer.ts";
+import { concurrently } from "./concurrently.ts";
+import { type ByteSource, readRange, readWhole, sourceOf, writeAll } from "./sftp-transfer.ts";
 import {
   comesWithFolder,
   FOLDER_KINDS,
