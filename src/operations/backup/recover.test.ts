@@ -167,6 +167,18 @@ test("what a recovered snapshot does not have stays in place, as it may have bee
   assert.ok(fs.existsSync(join(folder, "secret")));
 });
 
+test("what a rewrite left on its way is no save point of the folder above when it is recovered", async (t) => {
+  const { client, repository, write, folder } = await backupScene(t, "local");
+  write("deep/secret", "1");
+  await client.createBackup(repository, { save: true });
+  await repository.rewrite({ exclude: ["secret"], forget: true });
+  const { recovered } = await repository.recover();
+  assert.deepEqual(
+    recovered.map(({ paths }) => paths),
+    [[folder]],
+  );
+});
+
 test("a snapshot that people tag as recovered is restored in place as any other", async (t) => {
   const { client, repository, write, folder } = await backupScene(t, "local");
   const { snapshot } = await client.createBackup(repository, { save: true, tags: ["recovered"] });

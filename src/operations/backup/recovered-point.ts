@@ -17,6 +17,7 @@ export interface PointTree {
 
 export interface TreeSize {
   entries: number;
+  directories: number;
   files: number;
   bytes: number;
   /** The newest time of an entry, seconds since 1970; 0 where it has none. */
@@ -36,11 +37,12 @@ export class TreeSizes {
     const key = Buffer.from(tree).toString("latin1");
     const known = this.#known.get(key);
     if (known !== undefined) return known;
-    const size: TreeSize = { entries: 0, files: 0, bytes: 0, newest: 0 };
+    const size: TreeSize = { entries: 0, directories: 0, files: 0, bytes: 0, newest: 0 };
     for (const node of (await nodesOrNull(this.#from, tree)) ?? []) {
       const below = node.subtree === undefined ? null : await this.of(Uint8Array.from(node.subtree));
       const isFile = node.type === "file";
       size.entries += 1 + (below?.entries ?? 0);
+      size.directories += (below === null ? 0 : 1) + (below?.directories ?? 0);
       size.files += (isFile ? 1 : 0) + (below?.files ?? 0);
       size.bytes += (isFile ? node.size : 0) + (below?.bytes ?? 0);
       size.newest = Math.max(size.newest, node.mtimeSec, below?.newest ?? 0);
@@ -63,9 +65,12 @@ export async function pointTree(
   const records = top.find((node) => nameOf(node) === ".cairn")?.subtree;
   const manifest = (await manifestIn(from, top))?.manifest ?? null;
   if (records === undefined || manifest === null) return null;
-  const { files, bytes, newest, entries } = await sizes.of(tree);
+  const { files, bytes, newest, entries, directories } = await sizes.of(tree);
+  const own = await sizes.of(records);
   const saved = countOf(manifest);
-  const above = entries - 1 - (await sizes.of(records)).entries - saved;
+  const above = entries - 1 - own.entries - saved;
+  // What a rewrite has left on its way has less than its manifest counts: a folder above would be taken for what was saved.
+  if (directories - 1 - own.directories - above !== manifest.entries.directories) return null;
   const path = await pathAbove(
     from,
     top.filter((node) => nameOf(node) !== ".cairn"),
