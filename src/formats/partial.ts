@@ -28,6 +28,8 @@ export interface PartialFile {
   control?: { path: string; id: ControlId };
   /** The entries are on their way into the target. */
   moving?: true;
+  /** That of the target once they are in it. */
+  mode?: number;
   /** Folders among them that their owner may not write to, which have to be opened to be moved, with the modes that they get back. */
   closed?: { path: string; path_b64?: string; mode: number }[];
   /** The target was whole, and is being taken away. */
@@ -70,6 +72,7 @@ export function decodePartial(bytes: Uint8Array): PartialFile {
       checkPath(each);
       each.integer("mode", 0o7777);
     });
+  if (fields.has("mode")) fields.integer("mode", 0o7777);
   for (const key of ["moving", "closing"]) if (fields.has(key)) fields.boolean(key);
   return value as unknown as PartialFile;
 }

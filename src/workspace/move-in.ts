@@ -16,6 +16,7 @@ type Closed = NonNullable<PartialFile["closed"]>;
 const SLASH = Buffer.from("/");
 const OPEN = 0o200;
 const ALL = 0o7777;
+const OWNER_ALL = 0o700;
 
 /** Those to record before anything is moved. */
 export function closedFolders(staging: Buffer): Closed {
@@ -31,6 +32,8 @@ export function moveIn(record: PartialFile, onMoved: (name: Buffer) => void = ()
   const staging = Buffer.from(rawPath(record.staging));
   const target = Buffer.from(rawPath(record.target));
   const taken: Buffer[] = [];
+  // What comes into it is open to nobody else meanwhile.
+  if (record.mode !== undefined) tryMode(target, record.mode | OWNER_ALL);
   for (const name of fs.readdirSync(staging, { encoding: "buffer" })) {
     try {
       moveOne(record, name, { from: staging, to: target });
@@ -42,7 +45,10 @@ export function moveIn(record: PartialFile, onMoved: (name: Buffer) => void = ()
     failpoint("partial.moved");
   }
   closeOpened(record, target, taken);
-  if (taken.length === 0) fs.rmdirSync(staging);
+  if (taken.length === 0) {
+    fs.rmdirSync(staging);
+    if (record.mode !== undefined) tryMode(target, record.mode);
+  }
   fsyncDirectory(target);
   return taken;
 }
@@ -62,6 +68,15 @@ export function moveOne(record: PartialFile, name: Buffer, { from, to }: { from:
   }
   failpoint("partial.moved-open");
   setModeInPlace(after, mode);
+}
+
+/** As far as this user may and its file system has modes: who restores sets it again, and tells what cannot be set. */
+export function tryMode(target: Buffer, mode: number): void {
+  try {
+    setModeInPlace(target, mode);
+  } catch {
+    // It stays as it is.
+  }
 }
 
 /** Of a move that was killed before it could do that itself, whichever way it went. What took a name meanwhile is not ours. */

@@ -189,6 +189,38 @@ test("a folder that somebody made meanwhile keeps its mode when that of what was
   assert.deepEqual(modes, [0o755, 0o711, 0o111]);
 });
 
+for (const mode of [0o700, 0o500])
+  for (const failpoint of [null, "partial.moving", "partial.moved", "partial.moved:3"])
+    test(`a folder that is filled has the mode 0${mode.toString(8)} when ${failpoint === null ? "nobody interferes" : `the process is killed at ${failpoint}`}, and is open to nobody else before`, (t) => {
+      const root = fs.realpathSync(fs.mkdtempSync(path.join(tmpdir(), "cairn-partial-")));
+      t.after(() => fs.rmSync(root, { recursive: true, force: true }));
+      const [target, control] = [path.join(root, "here"), path.join(root, "control")];
+      fs.mkdirSync(target, { mode: 0o755 });
+      const modeNow = (): number => fs.statSync(target).mode & 0o7777;
+      const script = KILLED.replace("partial.commit();", `partial.commit(${mode});`);
+      const run = spawnSync(process.execPath, ["--input-type=module", "-e", script, "--", control, target], {
+        cwd: target,
+        env: failpoint === null ? process.env : { ...process.env, CAIRN_FAILPOINT: failpoint },
+      });
+      assert.equal(run.signal, failpoint === null ? null : "SIGKILL", run.stderr.toString());
+      if (failpoint?.startsWith("partial.moved") === true) assert.equal(modeNow(), 0o700);
+      for (const dead of deadPartials(controlPaths(control))) assert.equal(settlePartial(dead), null);
+      assert.equal(modeNow(), mode);
+      assert.deepEqual(fs.readdirSync(target).toSorted(), ["a", "b", "c"]);
+    });
+
+test("a folder that cannot be filled gets its mode back", (t) => {
+  const place = mountRoot(t);
+  if (place === null) return;
+  const partial = begun(place);
+  const target = place.target.toString();
+  fs.chmodSync(target, 0o755);
+  fs.writeFileSync(path.join(target, "c"), "theirs");
+  assert.throws(() => partial.commit(0o700), { code: "already_exists" });
+  assert.equal(fs.statSync(target).mode & 0o7777, 0o755);
+  partial.abandon();
+});
+
 const KILLED = `
 import fs from "node:fs";
 const at = (name) => import(new URL(name, ${JSON.stringify(import.meta.url)}).href);

@@ -15,7 +15,7 @@ import { filesystemKind, isMountPoint } from "../fs/mounts.ts";
 import { ownEntries } from "../fs/own-entries.ts";
 import { removeAll, removeOnly } from "../fs/remove-all.ts";
 import { printablePath, quotedPath } from "../fs/safe-path.ts";
-import { closedFolders, moveIn, moveOne } from "./move-in.ts";
+import { closedFolders, moveIn, moveOne, tryMode } from "./move-in.ts";
 import type { ControlPaths } from "./control-layout.ts";
 import { ownerBesidesUs } from "./not-the-owner.ts";
 import { readRecord } from "./read-record.ts";
@@ -241,10 +241,13 @@ export class PartialFolder {
     this.#write();
   }
 
-  /** The folder gets its name. Throws `already_exists` when something has come to lie there meanwhile. */
-  commit(): void {
+  /**
+   * The folder gets its name. Throws `already_exists` when something has come to lie there meanwhile. `mode`: that of a target
+   * into which entries are moved, from then on.
+   */
+  commit(mode?: number): void {
     if (!this.#made.isThere()) throw this.#otherError();
-    if (isInside(this.#record)) return this.#moveIn();
+    if (isInside(this.#record)) return this.#moveIn(mode);
     try {
       moveInPlace(this.staging, this.#target);
     } catch (error) {
@@ -256,10 +259,16 @@ export class PartialFolder {
   }
 
   /** All of it, or nothing: what cannot be finished here is taken back. */
-  #moveIn(): void {
+  #moveIn(mode: number | undefined): void {
     const target = printablePath(this.#target);
     const closed = closedFolders(this.staging);
-    this.#record = { ...this.#record, moving: true, ...(closed.length === 0 ? {} : { closed }) };
+    const modeBefore = fs.statSync(this.#target).mode & 0o7777;
+    this.#record = {
+      ...this.#record,
+      moving: true,
+      ...(mode === undefined ? {} : { mode }),
+      ...(closed.length === 0 ? {} : { closed }),
+    };
     this.#write();
     failpoint("partial.moving");
     const moved: Buffer[] = [];
@@ -272,7 +281,8 @@ export class PartialFolder {
       });
     } catch (error) {
       for (const name of moved.toReversed()) moveOne(this.#record, name, { from: this.#target, to: this.staging });
-      const { moving: _moving, closed: _closed, ...before } = this.#record;
+      if (mode !== undefined) tryMode(this.#target, modeBefore);
+      const { moving: _moving, closed: _closed, mode: _mode, ...before } = this.#record;
       this.#record = before;
       this.#write();
       throw toCairnError(error, `put ${target} in place`);

@@ -174,7 +174,7 @@ export async function restoreTo(workspace: Workspace, input: RestoreToInput): Pr
         return writeContent(workspace, { ...input, folder: partial.staging });
       });
       if (paths !== null) openToUmask(partial.staging);
-      partial.commit();
+      partial.commit(partial.movesIn && paths === null ? rootToSet(target, point).mode : undefined);
       if (partial.movesIn && paths === null)
         for (const each of setRoot(target, point)) written.leftOut.push(notSetEntry(each));
       partial.end();

@@ -45,7 +45,7 @@ import {
   warnUnproven,
 } from "./read-back.ts";
 import type { RepositoryAccess } from "./repository-access.ts";
-import { snapshotContent } from "./snapshot-content.ts";
+import { snapshotContent, type SnapshotContent } from "./snapshot-content.ts";
 import { contentOf } from "./subfolder.ts";
 import { withOwnDigests } from "./own-digests.ts";
 import { type Attempt, isComparedAsWritten, NotAllCompared, warningOnce } from "./restore-attempt.ts";
@@ -181,7 +181,7 @@ class SnapshotRestore {
       failpoint("restore-backup.proven");
       // Where it is moved in, the folder that was filled is not the one that stays, and has to stay open.
       const notSet = partial.movesIn ? [] : this.#setRoot(partial.staging);
-      partial.commit();
+      partial.commit(this.#rootNode?.mode);
       append(leftOut, partial.movesIn ? this.#setRoot(target) : notSet);
       partial.end();
       failpoint("restore-backup.committed");
@@ -439,8 +439,12 @@ class SnapshotRestore {
   }
 
   #setRoot(folder: Buffer): LeftOut[] {
+    return setRestoredRoot(folder, this.#rootNode);
+  }
+
+  get #rootNode(): SnapshotContent["node"] {
     const { content, paths } = this.#parts;
-    return setRestoredRoot(folder, paths === null ? content.node : null);
+    return paths === null ? content.node : null;
   }
 
   #result(of: {
