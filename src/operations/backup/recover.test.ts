@@ -6,6 +6,8 @@ import { join } from "node:path";
 import { test } from "node:test";
 import type { BackupRepository, BackupSnapshot, RecoverBackupsResult } from "../contract.ts";
 import { hasCode, WITHOUT_NATIVE } from "../testing-folder.ts";
+import { acquireLock } from "../../repository/locks.ts";
+import type { OpenedRepository } from "./opened-repository.ts";
 import { backupScene, type BackupScene, packWith, spoil } from "./testing-far.ts";
 
 const ENTRY = new URL("../../cli/entry.ts", import.meta.url).pathname;
@@ -185,6 +187,17 @@ test("a snapshot that people tag as recovered is restored in place as any other"
   write("later", "1");
   await client.restoreBackup(repository, snapshot!.snapshot_id);
   assert.ok(!fs.existsSync(join(folder, "later")));
+});
+
+test("nothing is recovered beside a running backup, of which nobody has made a snapshot yet", async (t) => {
+  const at = await backupScene(t, "local");
+  const { repository } = at;
+  await someBackups(at);
+  await forgetAll(repository);
+  const lock = await acquireLock((repository as OpenedRepository).access.repository, { exclusive: false });
+  await assert.rejects(repository.recover({ lockTimeoutMs: 0 }), hasCode("busy"));
+  await lock.release();
+  assert.equal((await repository.recover()).recovered.length, 5);
 });
 
 test("what is lost of a tree is left out of what is gathered, and nothing of it when no index tells", async (t) => {

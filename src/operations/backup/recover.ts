@@ -33,8 +33,8 @@ const NAME_DIGITS = 8;
  * Makes snapshots of trees that are in a repository and that no snapshot leads to: those of save points and streams, told by
  * their manifests, become one each. All others are gathered in one, as restic has it, without what is lost of them.
  *
- * Steps, under a shared lock: trees of what lacks something, and the one that gathers → their index → each snapshot's file ●.
- * A kill leaves trees that the next call finds, the one that gathers too.
+ * Steps, under an exclusive lock, since what a running backup has written has no snapshot yet: trees of what lacks something,
+ * and the one that gathers → their index → each snapshot's file ●. A kill leaves trees that the next call finds, the one that gathers too.
  */
 export async function recoverBackups(
   access: RepositoryAccess,
@@ -42,7 +42,6 @@ export async function recoverBackups(
 ): Promise<RecoverBackupsResult> {
   const started = Date.now();
   const run = async (lock: RepositoryLock | null): Promise<Found> => {
-    // What is added meanwhile has its snapshot, when that is listed, or is none of what is looked at.
     const index = await BlobIndex.load(access.repository, null, options.signal);
     const work = async (look: Look): Promise<Found> => new Recovery({ ...look, access, options, lock }).run();
     return lookingBy(access, index, { options, work });
@@ -50,7 +49,7 @@ export async function recoverBackups(
   const isDry = options.dryRun === true;
   const found = isDry
     ? await access.reading(options, async () => run(null))
-    : await access.locked(false, options, async (lock) => run(lock));
+    : await access.locked(true, options, async (lock) => run(lock));
   return { ...access.info, dry_run: isDry, ...found, duration_ms: Date.now() - started };
 }
 
