@@ -1,4 +1,3 @@
-import { readdirSync } from "node:fs";
 import { hostname } from "node:os";
 import { join } from "node:path";
 import { moveByThreads } from "../../engines/transfer/move-by-threads.ts";
@@ -22,6 +21,7 @@ import type { Point } from "../../workspace/point-files.ts";
 import { neverRead, type Workspace } from "../../workspace/workspace.ts";
 import type { CreateBackupOptions, CreateBackupResult, TransferredSize } from "../contract.ts";
 import { incompleteOf } from "../save.ts";
+import { looksEmpty } from "./empty-folder.ts";
 import { newestOfSame } from "./find-snapshot.ts";
 import type { ForwardedSave } from "./forwarding.ts";
 import { adding, type Beside, lookingBeside } from "./look.ts";
@@ -80,16 +80,8 @@ function requireSealed(point: Point): Point {
 function warnOfNothing(workspace: Workspace, { descriptor }: Point, onWarning: CreateBackupOptions["onWarning"]): void {
   if (Object.values(descriptor.entries).some((count) => count > 0)) return;
   const folder = printablePath(workspace.root);
-  const why = isEmptyNow(workspace.root) ? "is its disk mounted?" : "rules leave out all that is in it";
+  const why = looksEmpty(workspace.root) ? "is its disk mounted?" : "rules leave out all that is in it";
   onWarning?.(`the backup of ${folder} is empty: ${why}`);
-}
-
-function isEmptyNow(folder: Buffer): boolean {
-  try {
-    return readdirSync(folder).length === 0;
-  } catch {
-    return true;
-  }
 }
 
 interface BackupParts {

@@ -1,4 +1,4 @@
-import { hostname, userInfo } from "node:os";
+import { hostname } from "node:os";
 import { sha256 } from "../../crypto/hash.ts";
 import { directoryNode } from "../../engines/copy/snapshot-tree.ts";
 import { toCairnError } from "../../errors.ts";
@@ -8,6 +8,7 @@ import { PROGRAM } from "../../formats/program.ts";
 import type { Snapshot } from "../../formats/snapshot.ts";
 import { encodeTree, type TreeNode } from "../../formats/tree.ts";
 import { TreeReferences } from "../../formats/tree-references.ts";
+import { currentUser } from "../../fs/users.ts";
 import { objectIdOf, type ObjectId } from "../../ids.ts";
 import { arenaOver } from "../../native.ts";
 import { newPacer } from "../../pacer.ts";
@@ -247,7 +248,7 @@ class Recovery {
     for (const { id } of others) newest = Math.max(newest, (await this.#sizes.of(id)).newest);
     const names = namesOf(others.map(({ tree }) => objectIdOf(tree)));
     const mtimeSec = Math.floor(Date.parse(momentOf(newest)) / 1000);
-    const { uid, gid } = owner();
+    const { uid, gid } = currentUser();
     const nodes = others.map(({ tree }, at) =>
       directoryNode(Buffer.from(names[at]!), tree, { mode: 0o755, uid, gid, mtimeSec, mtimeNs: 0 }),
     );
@@ -267,22 +268,9 @@ class Recovery {
       tree,
       paths: [path],
       hostname: options.hostname ?? hostname(),
-      ...owner(),
+      ...currentUser(),
       tags: [RECOVERED],
     };
-  }
-}
-
-function owner(): Pick<Snapshot, "username" | "uid" | "gid"> {
-  return { username: nameOfUser(), uid: process.getuid?.() ?? 0, gid: process.getgid?.() ?? 0 };
-}
-
-/** Empty for a user that the system has no name for. */
-function nameOfUser(): string {
-  try {
-    return userInfo().username;
-  } catch {
-    return "";
   }
 }
 

@@ -1,4 +1,3 @@
-import { readdirSync } from "node:fs";
 import type { PointContent, RootMetadata } from "../../engines/engine.ts";
 import { toCairnError } from "../../errors.ts";
 import { failpoint } from "../../failpoint.ts";
@@ -15,6 +14,7 @@ import { rootOfFolder, rootOfPoint } from "../../workspace/root-changes.ts";
 import type { Workspace, WorkspaceCall } from "../../workspace/workspace.ts";
 import type { LeftOut, RestoreInPlaceOptions, RestoreInPlaceResult, RestoreResult } from "../contract.ts";
 import { restoreLocked } from "../restore.ts";
+import { looksEmpty } from "./empty-folder.ts";
 import type { ChosenPaths } from "./chosen-paths.ts";
 import { compareWritten } from "./compare-written.ts";
 import { checkJobs } from "./jobs.ts";
@@ -127,18 +127,10 @@ function warnOfOtherFolder(
   const own = pointOf(listed.snapshot);
   if (latestOf !== undefined || chosen.paths !== null || keepPresent) return;
   if (paths.includes(workspace.root.toString("utf8")) || (own !== null && workspace.byId(own) !== null)) return;
-  if ((readdirIfThere(workspace.root)?.length ?? 0) === 0) return;
+  if (looksEmpty(workspace.root)) return;
   onWarning?.(
     `snapshot ${listed.id.slice(0, 8)} is of ${paths.map(printablePath).join(", ")}: ${printablePath(workspace.root)} is made equal to that, and what is there now goes into the undo point`,
   );
-}
-
-function readdirIfThere(folder: Buffer): string[] | null {
-  try {
-    return readdirSync(folder);
-  } catch {
-    return null;
-  }
 }
 
 /** Restores a point; where the store does not give back what it needs, once more with what the repository has of it. */
