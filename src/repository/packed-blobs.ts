@@ -1,6 +1,8 @@
 import type { BlobType } from "../formats/pack-header.ts";
 import { makeFolder } from "../fs/make-folder.ts";
-import type { Arena } from "../native.ts";
+import { objectIdOf } from "../ids.ts";
+import { type Arena, arenaOver } from "../native.ts";
+import type { BlobIndex } from "./blob-index.ts";
 import { PackUploader, type PackUploaderOptions } from "./pack-uploader.ts";
 import { PackWriter } from "./pack-writer.ts";
 
@@ -8,10 +10,13 @@ import { PackWriter } from "./pack-writer.ts";
 export class PackedBlobs {
   readonly #writers: Readonly<Record<BlobType, PackWriter>>;
   readonly #uploader: PackUploader;
+  readonly #index: BlobIndex;
+  /** By `addNew`: the index does not have them before they are finished. */
+  readonly #added = new Set<string>();
 
   /** `directory`: for unfinished packs; made when absent. */
   constructor(options: PackUploaderOptions & { directory: string }) {
-    const { directory, repository } = options;
+    const { directory, repository, index } = options;
     makeFolder(directory);
     const uploader = new PackUploader(options);
     const writer = (type: BlobType): PackWriter =>
@@ -24,6 +29,7 @@ export class PackedBlobs {
         onPack: (pack) => void uploader.add(pack),
       });
     this.#uploader = uploader;
+    this.#index = index;
     this.#writers = { data: writer("data"), tree: writer("tree") };
   }
 
@@ -39,6 +45,14 @@ export class PackedBlobs {
   /** `length` ≥ 1 bytes at `offset`, copied, under their id. */
   add(type: BlobType, id: Uint8Array, plain: Arena, offset: number, length: number): void {
     this.#writers[type].add(id, plain, offset, length);
+  }
+
+  /** The same of bytes anywhere, unless the index has them, or they were added by this before. */
+  addNew(type: BlobType, id: Uint8Array, bytes: Uint8Array): void {
+    const key = `${type} ${objectIdOf(id)}`;
+    if (this.#added.has(key) || this.#index.entryOf({ id, type }) >= 0) return;
+    this.#added.add(key);
+    this.add(type, id, arenaOver(Uint8Array.from(bytes)), 0, bytes.length);
   }
 
   /** Waits until more may be added. */

@@ -10,7 +10,6 @@ import { encodeTree, type TreeNode } from "../../formats/tree.ts";
 import { TreeReferences } from "../../formats/tree-references.ts";
 import { currentUser } from "../../fs/users.ts";
 import { objectIdOf, type ObjectId } from "../../ids.ts";
-import { arenaOver } from "../../native.ts";
 import { newPacer } from "../../pacer.ts";
 import { BlobIndex, TREE_BLOB } from "../../repository/blob-index.ts";
 import { EntrySet } from "../../repository/entry-set.ts";
@@ -74,7 +73,6 @@ interface Gathered {
 class Recovery {
   readonly #parts: RecoveryParts;
   readonly #blobs: PackedBlobs | null;
-  readonly #added = new Set<ObjectId>();
   readonly #unreadable: Found["unreadable"] = [];
   readonly #sizes: TreeSizes;
   readonly #live: LiveSet;
@@ -198,7 +196,7 @@ class Recovery {
 
   async #sorted(roots: readonly Uint8Array[]): Promise<{ points: PointTree[]; others: Gathered[] }> {
     const { index, reader, options } = this.#parts;
-    const onTree = (id: Uint8Array, bytes: Uint8Array): void => this.#add(id, bytes);
+    const onTree = (id: Uint8Array, bytes: Uint8Array): void => this.#blobs?.addNew("tree", id, bytes);
     const mender = new TreeMender({ index, readTree: reader.readTree, onTree, signal: options.signal });
     const points: PointTree[] = [];
     const others = new Map<ObjectId, Gathered>();
@@ -216,13 +214,6 @@ class Recovery {
       await this.#blobs?.settle();
     }
     return { points, others: [...others.values()] };
-  }
-
-  #add(id: Uint8Array, bytes: Uint8Array): void {
-    const key = objectIdOf(id);
-    if (this.#blobs === null || this.#added.has(key) || this.#parts.index.lookup(id, 0, TREE_BLOB) >= 0) return;
-    this.#added.add(key);
-    this.#blobs.add("tree", id, arenaOver(Uint8Array.from(bytes)), 0, bytes.length);
   }
 
   #ofPoint({ tree, path, files, bytes, newest }: PointTree): [Omit<RecoveredSnapshot, "new_id">, Snapshot] {
@@ -254,7 +245,7 @@ class Recovery {
     );
     const bytes = encodeTree(nodes.toSorted((a, b) => compareBytes(a.name, b.name)));
     const top = sha256(bytes);
-    this.#add(top, bytes);
+    this.#blobs?.addNew("tree", top, bytes);
     return {
       snapshot: this.#snapshot(momentOf(newest), objectIdOf(top), GATHERED),
       trees: others.map(({ tree, lost }, at) => ({ tree: objectIdOf(tree), path: `/${names[at]}`, lost })),

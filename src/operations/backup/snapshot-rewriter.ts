@@ -11,7 +11,6 @@ import { PROGRAM } from "../../formats/program.ts";
 import { encodeSnapshot, type Snapshot } from "../../formats/snapshot.ts";
 import { encodeTree, type TreeNode } from "../../formats/tree.ts";
 import { objectIdOf, type ObjectId } from "../../ids.ts";
-import { arenaOver } from "../../native.ts";
 import type { BlobIndex } from "../../repository/blob-index.ts";
 import type { RepositoryLock } from "../../repository/locks.ts";
 import { lostPacks } from "../../repository/near-packs.ts";
@@ -93,7 +92,6 @@ interface Broken {
 export class SnapshotRewriter {
   readonly #parts: RewriterParts;
   readonly #blobs: PackedBlobs | null;
-  readonly #added = new Set<string>();
   readonly #unreadable: UnreadableSnapshot[] = [];
   readonly #menders = new Map<string, TreeMender>();
 
@@ -284,11 +282,7 @@ export class SnapshotRewriter {
   }
 
   #add(type: BlobType, id: Uint8Array, bytes: Uint8Array): Uint8Array {
-    const key = `${type} ${objectIdOf(id)}`;
-    const isThere = this.#parts.index.entryOf({ id, type }) >= 0;
-    if (isThere || this.#added.has(key)) return id;
-    this.#added.add(key);
-    this.#blobs?.add(type, id, arenaOver(Uint8Array.from(bytes)), 0, bytes.length);
+    this.#blobs?.addNew(type, id, bytes);
     return id;
   }
 
