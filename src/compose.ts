@@ -4,7 +4,7 @@ import { btrfsHolder } from "./engines/tree/btrfs-holder.ts";
 import { juicefsHolder } from "./engines/tree/juicefs-holder.ts";
 import { reflinkHolder } from "./engines/tree/reflink-holder.ts";
 import type { TreeHolder } from "./engines/tree/holder.ts";
-import type { CairnLibrary } from "./operations/contract.ts";
+import type { CairnLibrary } from "./contract/index.ts";
 import { Library } from "./operations/library.ts";
 import { LimitedStorage, paceOf } from "./repository/storage/limited.ts";
 import { LocalStorage } from "./repository/storage/local.ts";
@@ -13,7 +13,7 @@ import { RetryingStorage } from "./repository/storage/retrying.ts";
 import type { Storage } from "./repository/storage/storage.ts";
 import type { EngineFactory } from "./workspace/workspace.ts";
 
-/** Which engine holds the points of a workspace. The only place that names concrete ones. */
+/** Makes the engine that holds the points of a workspace. No other place names concrete ones. */
 const engineFor: EngineFactory = (found, options) =>
   new CopyEngine({ control: found.control.root, holder: holderFor(found.controlFile.engine), ...options });
 
@@ -26,7 +26,7 @@ function holderFor(engine: string): TreeHolder | null {
 
 type OpenScheme = (rest: string, options: OpenStorageOptions) => Promise<Storage>;
 
-/** One entry a scheme; what it needs is loaded when a location asks for it. */
+/** Storages by scheme; the code of each is loaded when a location asks for it. */
 const STORAGES: Readonly<Record<string, OpenScheme>> = {
   local: async (path, options) => {
     const root = resolve(options.cwd ?? process.cwd(), path);
@@ -35,15 +35,15 @@ const STORAGES: Readonly<Record<string, OpenScheme>> = {
   },
   rest: async (address, options) => (await import("./repository/storage/rest.ts")).openRestStorage(address, options),
   sftp: async (address, options) => {
-    const { openSftpStorage } = await import("./repository/storage/sftp-open.ts");
+    const { openSftpStorage } = await import("./repository/storage/sftp.ts");
     return openSftpStorage(address, { ...options, pace: paceOf(options.limits ?? {}) });
   },
   s3: async (address, options) => (await import("./repository/storage/s3.ts")).openS3Storage(address, options),
 };
 
 /**
- * Where a repository's files lie, by its location, within the limits that were asked for; calls to other machines are
- * made again when they fail with what may pass. `usage` when no storage is known by its scheme.
+ * Opens the storage of a location, within the given limits; calls to other machines are made again when they fail with
+ * an error that may pass. Throws `usage` for an unknown scheme.
  */
 export async function openStorage(location: string, options: OpenStorageOptions = {}): Promise<Storage> {
   const { scheme, rest } = splitLocation(location);

@@ -7,7 +7,7 @@ export interface ErrorRow {
   readonly exit: number;
   readonly http: number;
   readonly retryable: boolean;
-  /** When it is raised, for docs/errors.md. */
+  /** The case in which it is raised, for docs/errors.md. */
   readonly when: string;
 }
 
@@ -43,7 +43,7 @@ export const ERROR_TABLE = {
 export type ErrorCode = keyof typeof ERROR_TABLE;
 
 export interface ErrorOptions {
-  /** What to do about it, in the imperative. */
+  /** Advice, in the imperative. */
   hint?: string;
   cause?: unknown;
   /** Machine-readable facts, e.g. the holder of a lock. */
@@ -98,7 +98,7 @@ const MODEL_HINT =
   "run the program without `--permission`: Node's permission model makes no write durable, whatever it allows";
 const FULL_HINT = "free some space there (or let the user have more of it), then try again";
 
-/** What to do about a system error, where its name alone tells. */
+/** Gives the advice on a system error, where its name alone tells. */
 export function hintOfErrno(name: string): string | undefined {
   if (codeOfErrno(name) === "no_space") return FULL_HINT;
   return name === "ENOTCONN" ? GONE_HINT : undefined;
@@ -138,7 +138,9 @@ export function toCairnError(error: unknown, doing?: string): CairnError {
   return new CairnError("internal", text, { cause: error });
 }
 
-/** The same failure with another message or hint; what is not named stays. `cause` is the error itself unless told. */
+/**
+ * Copies an error with another message or hint; the other fields stay. `cause` is the error itself unless it is given.
+ */
 export function reworded(
   error: CairnError,
   words: { message?: string; hint?: string | undefined; cause?: unknown },

@@ -1,12 +1,12 @@
 import { existsSync, writeSync } from "node:fs";
 
 /**
- * Places where a test may kill or stop the process; passes are counted per thread. `CAIRN_FAILPOINT=`
+ * Places where a test may kill or stop the process; passes are counted per thread. Unset, a call is one comparison.
+ * `CAIRN_FAILPOINT=`
  * - `name` or `name:3` kills at the first or third pass with SIGKILL, so nothing is cleaned up;
  * - `#7` kills at the seventh pass of any, and names it on stderr first;
  * - `name@PATH` or `name:3@PATH` names it on stderr and waits there until PATH vanishes;
  * - `list` writes a line `failpoint NAME` to stderr at the first pass of each, `trace` at every pass.
- * Unset, a call is one comparison.
  */
 
 const wanted = process.env["CAIRN_FAILPOINT"];

@@ -1,9 +1,9 @@
 import { setImmediate } from "node:timers/promises";
 import { throwIfAborted } from "./errors.ts";
 
-/** How long this thread works before it lets signals and other callers in. */
+/** Time that this thread works before it lets signals and other callers in. */
 const SLICE_MS = 25;
-/** So often progress is reported at the most. */
+/** Shortest time between two reports of progress. */
 const PROGRESS_MS = 100;
 
 /** A pause to be awaited between two pieces of work: it takes one only when a slice of time is over. Throws once aborted. */

@@ -2,7 +2,10 @@ import assert from "node:assert/strict";
 import { mkdirSync, readFileSync, renameSync, symlinkSync, writeFileSync } from "node:fs";
 import path from "node:path";
 import { after, test } from "node:test";
+import { isDeepStrictEqual } from "node:util";
+import * as v from "valibot";
 import { COMMANDS } from "../src/cli/commands/index.ts";
+import { COMMAND_DATA } from "../src/contract/commands.ts";
 import { DATA_KEYS, OBJECT_KEYS } from "../src/cli/testing-json-keys.ts";
 import { cairn, ROOT, SCRATCH, type Outcome } from "./fixtures/command.ts";
 
@@ -48,12 +51,25 @@ function run(line: string, expected: Expected = {}): Outcome & { data: Record<st
   if (envelope["error"] !== null) check(envelope["error"], "error", said);
   ran.add(words[0]!);
   if (envelope["data"] !== null) {
+    assert.ok(isPromised(line, envelope["data"]), said);
     const keys = pinnedKeys(expected.pinned ?? line);
     assert.ok(keys !== undefined, `no pinned keys for ${line}`);
     assert.deepEqual(Object.keys(done.data).toSorted(), keys.split(" ").toSorted(), said);
     remember(envelope["data"]);
   }
   return done;
+}
+
+/** Whether data is what the contract says of a line that begins as this one, with no other members. */
+function isPromised(line: string, data: unknown): boolean {
+  const words = line.split(" ");
+  return Object.entries(COMMAND_DATA).some(([begin, schema]) => {
+    const isOf = begin
+      .split(" ")
+      .every((word, i) => words[i] === word || words.includes(word, 2) || /[A-Z]/.test(word));
+    const result = v.safeParse(schema, data);
+    return isOf && result.success && isDeepStrictEqual(result.output, data);
+  });
 }
 
 /** By the whole line, else by the first pinned line of the command. */

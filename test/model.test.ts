@@ -1,7 +1,7 @@
 import assert from "node:assert/strict";
 import path from "node:path";
 import { type TestContext, test } from "node:test";
-import type { EngineType } from "../src/operations/contract.ts";
+import type { EngineType } from "../src/contract/index.ts";
 import { makeHoldable } from "./fixtures/held-place.ts";
 import { loopFileSystem } from "./fixtures/loop-file-system.ts";
 import { Model } from "./fixtures/model.ts";

@@ -10,10 +10,10 @@ import {
   chmodSync,
 } from "node:fs";
 import { execFileSync } from "node:child_process";
-import { isBuiltin } from "node:module";
 import path from "node:path";
 import { parseArgs } from "node:util";
 import { build, type BuildOptions, type Metafile, type Plugin } from "esbuild";
+import { contractDeclarations, libraryDeclarations } from "./print-declarations.ts";
 import { checkAcyclic, checkConstantExports, scriptOf } from "./script-of.ts";
 
 /**
@@ -50,34 +50,6 @@ const workersBesideChunks: Plugin = {
     });
   },
 };
-
-/**
- * ssh2 does without its compiled parts, which install scripts would make, when it cannot load them; and packages that are
- * not ES modules get built-in modules without a `require` of their own.
- */
-const withoutCompiledParts: Plugin = {
-  name: "without-compiled-parts",
-  setup(setup) {
-    setup.onResolve({ filter: /\.node$|^cpu-features$/ }, (wanted) =>
-      inPackage(wanted) ? { path: wanted.path, namespace: "absent" } : undefined,
-    );
-    setup.onLoad({ filter: /.*/, namespace: "absent" }, (file) => ({
-      contents: `throw new Error(${JSON.stringify(`${path.basename(file.path)} is not part of the bundle`)});`,
-    }));
-    setup.onResolve({ filter: /.*/ }, (wanted) =>
-      wanted.kind === "require-call" && inPackage(wanted) && isBuiltin(wanted.path)
-        ? { path: wanted.path.replace(/^node:/, ""), namespace: "builtin" }
-        : undefined,
-    );
-    setup.onLoad({ filter: /.*/, namespace: "builtin" }, (file) => ({
-      contents: `module.exports = process.getBuiltinModule(${JSON.stringify(`node:${file.path}`)});`,
-    }));
-  },
-};
-
-function inPackage(wanted: { importer: string }): boolean {
-  return wanted.importer.includes("/node_modules/");
-}
 
 function entryPoints(): Record<string, string> {
   const entries: Record<string, string> = { cli: "src/cli/entry.ts" };
@@ -128,14 +100,12 @@ const BUNDLED = {
   external: EXTERNAL,
   minifySyntax: true,
   legalComments: "none",
-  // ssh2 has a WebAssembly module within its source, whose loader asks where it lies all the same.
-  define: { __dirname: '"."' },
   metafile: true,
   logLevel: "warning",
 } as const satisfies BuildOptions;
 
 /** What the command and its threads run, behind entry points that are the same from source. */
-const SCRIPTS = ["src/cli/main.ts", "src/engines/thread-main.ts"];
+const SCRIPTS = ["src/cli/main.ts", "src/thread-main.ts"];
 
 async function bundle(stage: string): Promise<void> {
   const scripts = await makeScripts(stage);
@@ -144,7 +114,7 @@ async function bundle(stage: string): Promise<void> {
     entryPoints: entryPoints(),
     outdir: stage,
     entryNames: "[name]",
-    plugins: [scriptsInstead(scripts.names), workersBesideChunks, withoutCompiledParts],
+    plugins: [scriptsInstead(scripts.names), workersBesideChunks],
   });
   takeBuiltinsDirectly(stage);
   const inputs = { ...scripts.inputs, ...result.metafile.inputs };
@@ -163,8 +133,8 @@ async function makeScripts(stage: string): Promise<{ names: Map<string, string>;
     entryPoints: SCRIPTS,
     outdir,
     entryNames: "[name]-[hash]",
-    define: { ...BUNDLED.define, "import.meta.url": "__url" },
-    plugins: [workersBesideChunks, withoutCompiledParts],
+    define: { "import.meta.url": "__url" },
+    plugins: [workersBesideChunks],
   });
   takeBuiltinsDirectly(outdir);
   for (const name of readdirSync(outdir)) {
@@ -246,27 +216,25 @@ function takeBuiltinsDirectly(stage: string): void {
   }
 }
 
-/** The declarations that index.d.ts reaches, and no others. */
+/** Declarations of the library: the compiler's of what has no schema, and the contract printed. */
 function declarations(stage: string): void {
   const out = path.join(stage, "types");
+  const emitted = path.join(stage, "emitted");
   const tsc = path.join(ROOT, "node_modules/typescript/bin/tsc");
-  const options = ["-p", path.join(ROOT, "tools/tsconfig.declarations.json"), "--outDir", out];
+  const options = ["-p", path.join(ROOT, "tools/tsconfig.declarations.json"), "--outDir", emitted];
   execFileSync(process.execPath, [tsc, ...options], { stdio: "inherit", cwd: ROOT });
-  const reached = new Set<string>();
-  const waiting = [path.join(out, "index.d.ts")];
-  for (let file = waiting.pop(); file !== undefined; file = waiting.pop()) {
-    if (reached.has(file)) continue;
-    reached.add(file);
-    const text = readFileSync(file, "utf8").replaceAll(/((?:from|import\()\s*["']\.[^"']*)\.ts(["'])/g, "$1.js$2");
-    writeFileSync(file, text);
-    for (const match of text.matchAll(/(?:from|import\()\s*["'](\.[^"']*)\.js["']/g)) {
-      waiting.push(path.resolve(path.dirname(file), `${match[1]}.d.ts`));
-    }
-  }
-  for (const name of readdirSync(out, { recursive: true, encoding: "utf8" })) {
-    const file = path.join(out, name);
-    if (name.endsWith(".d.ts") && !reached.has(file)) rmSync(file);
-  }
+  const read = (name: string): string => readFileSync(path.join(emitted, name), "utf8");
+  mkdirSync(path.join(out, "contract"), { recursive: true });
+  for (const name of ["errors.d.ts", "ids.d.ts"]) writeFileSync(path.join(out, name), read(name));
+  writeFileSync(
+    path.join(out, "contract/index.d.ts"),
+    contractDeclarations(read("contract/index.d.ts"), read("contract/repositories.d.ts")),
+  );
+  writeFileSync(
+    path.join(out, "index.d.ts"),
+    libraryDeclarations(readFileSync(path.join(ROOT, "src/index.ts"), "utf8")),
+  );
+  rmSync(emitted, { recursive: true });
 }
 
 /** Chunks first, entry points last, so whoever starts meanwhile finds what its entry names. */

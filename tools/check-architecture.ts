@@ -124,17 +124,13 @@ function isTest(file: string): boolean {
   return /\.(?:test|contract)\.ts$|(?:^|\/)test(?:ing)?-[^/]*\.ts$/.test(file);
 }
 
-function checkLength(source: SourceFile, findings: Finding[]): void {
-  const { file, lines } = source;
-  if (lines > FILE_LINES.fail) {
-    findings.push({
-      severity: "error",
-      file,
-      message: `${lines} lines: ${FILE_LINES.fail} is the end, split it by what it does`,
-    });
-  } else if (lines > FILE_LINES.warn && !isTest(file)) {
-    findings.push({ severity: "warning", file, message: `${lines} lines: ${FILE_LINES.warn} is the aim` });
-  }
+function checkLength({ file, lines }: SourceFile, findings: Finding[]): void {
+  if (lines <= FILE_LINES) return;
+  findings.push({
+    severity: "error",
+    file,
+    message: `${lines} lines: ${FILE_LINES} is the end, split it by what it does`,
+  });
 }
 
 function checkImports(source: SourceFile, files: ReadonlyMap<string, SourceFile>, findings: Finding[]): void {

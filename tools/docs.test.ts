@@ -2,6 +2,7 @@ import assert from "node:assert/strict";
 import { existsSync, globSync, readFileSync } from "node:fs";
 import path from "node:path";
 import { test } from "node:test";
+import { parse } from "../src/cli/program.ts";
 
 const ROOT = path.resolve(import.meta.dirname, "..");
 const PAGES = globSync(["*.md", "docs/**/*.md"], { cwd: ROOT });
@@ -22,4 +23,78 @@ test("every file that the docs name or link to is there", () => {
 
 test("no page names a line number, which would be wrong by tomorrow", () => {
   for (const page of PAGES) assert.doesNotMatch(readFileSync(path.join(ROOT, page), "utf8"), /\.ts:\d+/, page);
+});
+
+test("the glossary has at most 60 words, and each of them once", () => {
+  const rows = readFileSync(path.join(ROOT, "docs/glossary.md"), "utf8").matchAll(/^\| (?!word |-)([^|]+) \|/gm);
+  const words = [...rows].flatMap(([, words = ""]) => [words.trim()]);
+  assert.ok(words.length > 0 && words.length <= 60, `${words.length} words`);
+  assert.equal(new Set(words).size, words.length);
+});
+
+test("at most 50 decisions are written down, in five lines each", () => {
+  const entries = readFileSync(path.join(ROOT, "docs/decisions.md"), "utf8").split(/^### /m).slice(1);
+  assert.ok(entries.length > 0 && entries.length <= 50, `${entries.length} entries`);
+  for (const entry of entries) {
+    const [heading, ...lines] = entry.split(/^## /m)[0]?.trim().split("\n") ?? [];
+    assert.ok(lines.length <= 5, heading);
+  }
+});
+
+test("the README has at most 700 words, and the two commands that begin with a fresh clone", () => {
+  const readme = readFileSync(path.join(ROOT, "README.md"), "utf8");
+  assert.ok(readme.split(/\s+/).length <= 700);
+  assert.match(readme, /\.\/cairn save FOLDER\nnpm test\n/);
+});
+
+test("every function that the walk through the source names is there", () => {
+  const walk = readFileSync(path.join(ROOT, "docs/reading-the-source.md"), "utf8");
+  const code = globSync("src/**/*.ts", { cwd: ROOT, exclude: (name) => name.endsWith(".test.ts") })
+    .map((name) => readFileSync(path.join(ROOT, name), "utf8"))
+    .join("\n");
+  const names = [...walk.matchAll(/`(\w+)\(\)`/g)].flatMap(([, name = ""]) => [name]);
+  assert.ok(names.length > 20);
+  const missing = names.filter((name) => !new RegExp(`function ${name}\\b|^  (?:async )?${name}[(<]`, "m").test(code));
+  assert.deepEqual(missing, []);
+});
+
+/** The words of a line as a shell has them, up to a comment, a pipe or the next command. */
+function wordsOf(line: string): string[] {
+  const words = line.match(/(?:'[^']*'|"[^"]*"|[^\s'"])+/g) ?? [];
+  const end = words.findIndex((word) => /^(?:[#|&;>\\]|--.*…)/.test(word));
+  return (end === -1 ? words : words.slice(0, end)).map((word) =>
+    word.replaceAll(/['"]/g, "").replaceAll(/[[\]…]/g, ""),
+  );
+}
+
+/** What a page shows of the command, in its blocks and in its text. */
+function commandsIn(text: string): string[] {
+  const blocks = [...text.matchAll(/^```(?:sh|console)\n([^]*?)^```/gm)].flatMap(([, block = ""]) =>
+    block.replaceAll("\\\n", " ").split("\n"),
+  );
+  const spans = [...text.replaceAll(/^```[^]*?^```/gm, "").matchAll(/`([^`]+)`/g)].flatMap(([, span = ""]) => [span]);
+  return [...blocks, ...spans].flatMap((line) => {
+    const [, command] = /^(?:\$ )?(?:[\w ]+ \\?\| )?(?:\.\/)?cairn ((?!COMMAND)[a-z-].*)$/.exec(line.trim()) ?? [];
+    return command === undefined ? [] : [command.replaceAll("\\|", "|")];
+  });
+}
+
+test("every command that the pages show has the arguments and options that they give it", async () => {
+  const wrong: string[] = [];
+  let count = 0;
+  for (const page of PAGES) {
+    for (const command of commandsIn(readFileSync(path.join(ROOT, page), "utf8"))) {
+      count++;
+      try {
+        // oxlint-disable-next-line no-await-in-loop
+        await parse(wordsOf(command));
+      } catch (error) {
+        // A page may name a command by its words alone.
+        if (!/missing/.test((error as Error).message))
+          wrong.push(`${page}: cairn ${command}: ${(error as Error).message}`);
+      }
+    }
+  }
+  assert.ok(count > 150, `${count} commands`);
+  assert.deepEqual(wrong, []);
 });

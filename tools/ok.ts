@@ -23,7 +23,7 @@ const CHECKS: Step[] = [
   { name: "lint", command: "oxlint", args: ["--type-aware", "--deny-warnings", ...SOURCES] },
   { name: "types", command: "tsc", args: ["--noEmit", "-p", "."] },
   { name: "architecture", command: "node", args: ["tools/check-architecture.ts", "--quiet"] },
-  { name: "error-docs", command: "node", args: ["tools/generate-error-docs.ts", "--check"] },
+  { name: "docs", command: "node", args: ["tools/generate-docs.ts", "--check"] },
 ];
 /**
  * What takes minutes for its faults, kills, writers, servers, whole commands, other programs and whole repositories runs

@@ -1,5 +1,5 @@
 import { CairnError, toCairnError } from "../errors.ts";
-import type { CairnLibrary } from "../operations/contract.ts";
+import type { CairnLibrary } from "../contract/index.ts";
 import type { Outcome } from "./command.ts";
 import { COMMANDS } from "./commands/index.ts";
 import { Context } from "./context.ts";

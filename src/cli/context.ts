@@ -1,9 +1,9 @@
 import { existsSync, realpathSync } from "node:fs";
 import { basename, dirname, isAbsolute, join, relative, resolve } from "node:path";
 import { CairnError } from "../errors.ts";
-import type { CairnLibrary, CallOptions, Client, PathInput } from "../operations/contract.ts";
+import type { CairnLibrary, CallOptions, Client, GuardName, PathInput } from "../contract/index.ts";
 import type { CommandTable } from "./definitions.ts";
-import { parseBase64, parseGuards, usage } from "./input.ts";
+import { parseBase64, usage } from "./input.ts";
 import type { ProgressMode, ProgressReporter } from "./progress.ts";
 import { printable, shellQuote } from "./render/format.ts";
 import type { Style } from "./render/style.ts";
@@ -158,7 +158,7 @@ export class Context {
    * current folder; one that was never initialised is adopted, after `before`. Throws `refused` where a guard forbids that.
    * `allow`: of commands that have it, the guards that are overridden.
    */
-  async open(positional?: string, before?: Promise<unknown>, allow?: readonly string[]): Promise<Client> {
+  async open(positional?: string, before?: Promise<unknown>, allow?: readonly GuardName[]): Promise<Client> {
     try {
       return await this.openExisting(positional);
     } catch (error) {
@@ -189,10 +189,10 @@ export class Context {
   }
 
   /** The same with guards overridden; a line says that a folder was adopted. */
-  async openOrAdopt(positional?: string, allow: readonly string[] = []): Promise<Client> {
+  async openOrAdopt(positional?: string, allow: readonly GuardName[] = []): Promise<Client> {
     const library = await this.library();
     const folder = this.chosenFolder(positional) ?? (await library.find(this.cwd, this.callOptions())) ?? this.cwd;
-    const client = this.#hold(await library.openOrAdopt(folder, { ...this.openOptions(), allow: parseGuards(allow) }));
+    const client = this.#hold(await library.openOrAdopt(folder, { ...this.openOptions(), allow }));
     if (client.created) {
       this.note(
         `adopted ${client.workspace.path} (engine ${client.engineType}); its save points lie in ${client.controlDirectory}`,

@@ -1,7 +1,6 @@
 import { isUtf8 } from "node:buffer";
 import { readFileSync } from "node:fs";
 import { toCairnError } from "../errors.ts";
-import type { SaveOptions } from "../operations/contract.ts";
 import type { Context } from "./context.ts";
 import type { OptionDefinition } from "./definitions.ts";
 import type { Input } from "./input.ts";
@@ -13,32 +12,6 @@ export const EXCLUDE_FILE_OPTION: OptionDefinition = {
   text: "a file of such patterns, one a line; may be repeated",
   repeat: true,
 };
-
-/** What is left out by what is found; `whose`: before each text. */
-export function unwantedOptions(whose = ""): OptionDefinition[] {
-  return [
-    { flags: "--exclude-caches", text: `${whose}leave out what lies in folders with a CACHEDIR.TAG` },
-    {
-      flags: "--exclude-if-present <name[:header]>",
-      text: `${whose}leave out what lies beside an entry of that name, or a file that begins so; may be repeated`,
-      repeat: true,
-    },
-    { flags: "--exclude-larger-than <size>", text: `${whose}leave out larger files (100M, 2GiB)` },
-  ];
-}
-
-type Unwanted = Pick<SaveOptions, "excludeCaches" | "excludeIfPresent" | "excludeLargerThan">;
-
-/** Nothing of what was not given. */
-export function readUnwanted(input: Input): Unwanted {
-  const options: Unwanted = {};
-  const names = input.list("excludeIfPresent");
-  const size = input.size("excludeLargerThan");
-  if (input.flag("excludeCaches")) options.excludeCaches = true;
-  if (names.length > 0) options.excludeIfPresent = names;
-  if (size !== undefined) options.excludeLargerThan = size;
-  return options;
-}
 
 const MAX_BYTES = 1 << 20;
 

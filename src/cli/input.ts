@@ -1,6 +1,4 @@
 import { CairnError } from "../errors.ts";
-import type { EngineType, GuardName, MethodOption } from "../operations/contract.ts";
-import type { OptionDefinition } from "./definitions.ts";
 
 type Argument = string | string[] | undefined;
 
@@ -112,44 +110,4 @@ export function parseBase64(text: string, what: string): Uint8Array {
   if (bytes.length === 0 || canonical !== text.replace(/=+$/, ""))
     throw usage(`${what} is not base64: ${JSON.stringify(text)}`);
   return bytes;
-}
-
-export const ENGINES: readonly EngineType[] = ["btrfs-snapshot", "juicefs-clone", "reflink-copy", "copy"];
-
-/** An engine by its name; `what` is the option or command that wants it. */
-export function parseEngine(text: string, what: string): EngineType {
-  const engine = ENGINES.find((known) => known === text);
-  if (engine === undefined) throw usage(`${what} knows ${ENGINES.join(", ")}; found ${JSON.stringify(text)}`);
-  return engine;
-}
-
-export const METHOD_OPTION = {
-  flags: "--method <how>",
-  text: "exchange (whole trees, also where it cannot be known who has them open) or entries",
-  values: ["exchange", "entries"],
-};
-
-/** What `--method` asks for. */
-export function parseMethod(input: Input): MethodOption {
-  const text = input.text("method");
-  if (text === undefined) return {};
-  if (text === "exchange" || text === "entries") return { method: text };
-  throw usage(`--method knows exchange and entries; found ${JSON.stringify(text)}`);
-}
-
-const GUARDS: Readonly<Record<GuardName, true>> = { home: true, nested: true, git: true, space: true, holders: true };
-
-/** `--allow`, of a command that has these guards. */
-export function allowOption(
-  guards: readonly GuardName[],
-  text = `override a guard: ${guards.join(", ")}; may be repeated`,
-): OptionDefinition {
-  return { flags: "--allow <guard>", text, repeat: true, values: guards };
-}
-
-export function parseGuards(names: readonly string[]): GuardName[] {
-  return names.map((name) => {
-    if (Object.hasOwn(GUARDS, name)) return name as GuardName;
-    throw usage(`--allow knows ${Object.keys(GUARDS).join(", ")}; found ${JSON.stringify(name)}`);
-  });
 }

@@ -1,4 +1,4 @@
-import type { CairnLibrary } from "../operations/contract.ts";
+import type { CairnLibrary } from "../contract/index.ts";
 
 /** Loaded only when a command needs it, so that help and usage errors stay fast. */
 export async function openLibrary(): Promise<CairnLibrary> {

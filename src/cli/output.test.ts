@@ -1,7 +1,7 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
 import { CairnError } from "../errors.ts";
-import type { RepositoryOptions } from "../operations/contract.ts";
+import type { RepositoryOptions } from "../contract/index.ts";
 import { argsOf, failing, fakeLibrary, POINT, RESTORED, SAVED } from "./testing-fake-library.ts";
 import { runFake, runJson } from "./testing-run.ts";
 import type { Ran } from "./testing-run.ts";

@@ -1,7 +1,7 @@
 import { toCairnError } from "../errors.ts";
 import fs from "node:fs";
 import { absolutePath } from "../fs/users.ts";
-import type { CairnLibrary } from "../operations/contract.ts";
+import type { CairnLibrary } from "../contract/index.ts";
 import { bindNative } from "../native.ts";
 import { runCli } from "./cli.ts";
 import type { CliInput, OutputSink } from "./cli.ts";

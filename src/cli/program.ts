@@ -4,7 +4,6 @@ import type { CommandDefinition } from "./command.ts";
 import { GLOBAL_OPTIONS } from "./definitions.ts";
 import type { Globals } from "./context.ts";
 import { Input, parseWait, usage } from "./input.ts";
-import { answerTo } from "./other-words.ts";
 import { VERSION } from "../formats/program.ts";
 
 /** What the arguments ask for. */
@@ -148,16 +147,38 @@ function usageError(error: CommanderError, name: string | undefined, definition:
     .replace(/^\(|\)$/g, "");
   if (name === "run" && error.code === "commander.unknownOption")
     return usage(first, "an option of the command itself comes after --: cairn run -- COMMAND…");
-  const takes = (option: string): boolean => hasOption(definition, option);
-  const answer = answerTo({ code: error.code, message: first, name, takes });
-  if (answer !== null) return usage(first, `${answer}; ${help}`);
+  const word = /'([^']*)'/.exec(first)?.[1] ?? "";
+  const words = name === "backup" ? WORDS_OF_BACKUP : WORDS;
+  if (error.code === "commander.unknownCommand" && Object.hasOwn(words, word))
+    return usage(first, `\`cairn ${words[word]}\` does that; ${help}`);
   return usage(first, suggestion === "" ? help : `${suggestion} ${help}`);
 }
 
-function hasOption(definition: CommandDefinition | undefined, option: string): boolean {
-  const known = [...(definition?.options ?? []), ...GLOBAL_OPTIONS];
-  return known.some(({ flags }) => flags.split(/[ ,]+/).includes(option));
-}
+/** Commands of git, restic and borg, with the line that does it here. */
+const WORDS: Readonly<Record<string, string>> = {
+  commit: "save",
+  snapshot: "save",
+  log: "history",
+  list: "history",
+  ls: "show POINT",
+  checkout: "restore POINT",
+  reset: "restore POINT",
+  clone: "fork",
+  mount: "view",
+  check: "verify",
+  forget: "cleanup",
+  prune: "cleanup",
+  rm: "cleanup --only POINT",
+};
+const WORDS_OF_BACKUP: Readonly<Record<string, string>> = {
+  backup: "backup create",
+  snapshots: "backup list",
+  ls: "backup show -R SNAPSHOT",
+  dump: "backup show SNAPSHOT:FILE",
+  check: "backup verify",
+  extract: "backup restore",
+  mount: "backup show -R SNAPSHOT",
+};
 
 type Called = (args: unknown[], options: Record<string, unknown>) => void;
 

@@ -1,4 +1,4 @@
-import type { Progress } from "../operations/contract.ts";
+import type { Progress } from "../contract/index.ts";
 import { formatBytes, formatCount, printable } from "./render/format.ts";
 
 export type ProgressMode = "auto" | "plain" | "json";

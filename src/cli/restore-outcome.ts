@@ -1,4 +1,4 @@
-import type { Client, RestoreOptions, RestorePlan, RestoreResult } from "../operations/contract.ts";
+import type { Client, RestoreOptions, RestorePlan, RestoreResult } from "../contract/index.ts";
 import type { Outcome } from "./command.ts";
 import type { Context } from "./context.ts";
 import { EXIT_PARTLY } from "./envelope.ts";

@@ -1,4 +1,4 @@
-import type { ListedEntry, NamedPath, PathInput } from "../operations/contract.ts";
+import type { ListedEntry, NamedPath, PathInput } from "../contract/index.ts";
 import type { Outcome } from "./command.ts";
 import type { Context } from "./context.ts";
 import type { OptionDefinition } from "./definitions.ts";

@@ -4,7 +4,7 @@ import type {
   RepositoryInfo,
   RestoreInPlaceResult,
   RestoreResult,
-} from "../operations/contract.ts";
+} from "../contract/index.ts";
 import type { SavePointId } from "../ids.ts";
 
 /** What the tests of the command line hold `cairn backup` against. Test only. */

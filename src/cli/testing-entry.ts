@@ -2,7 +2,7 @@
 import { runProcess } from "./process.ts";
 import { CairnError } from "../errors.ts";
 import { fakeLibrary, SAVED } from "./testing-fake-library.ts";
-import type { CallOptions } from "../operations/contract.ts";
+import type { CallOptions } from "../contract/index.ts";
 
 const fake = fakeLibrary({
   save: async (options: CallOptions) => {

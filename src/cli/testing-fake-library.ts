@@ -25,7 +25,7 @@ import type {
   ViewLease,
   WorkspaceInfo,
   WorkspaceRef,
-} from "../operations/contract.ts";
+} from "../contract/index.ts";
 import { CREATED, IN_PLACE, RECEIPT, REPOSITORY_ANSWERS, REPOSITORY_INFO } from "./testing-backup-lines.ts";
 
 export const ID_A = "1a2b3c4d000000000000000000000001" as SavePointId;

@@ -3,16 +3,14 @@ import type { Manifest } from "../formats/manifest.ts";
 import type { TreeNode } from "../formats/tree.ts";
 import type { FoundIgnoreFile, IgnoreRecord } from "../fs/ignore.ts";
 import type { BlobIndex } from "../repository/blob-index.ts";
-import type { BlobPlace } from "../repository/blob-reader.ts";
+import type { BlobSource } from "../repository/blob-source.ts";
 import type { ForwardTarget } from "../repository/forward.ts";
-import type { ReadTree } from "../repository/live.ts";
 import type { NearPacks } from "../repository/near-packs.ts";
-import type { OtherCopies } from "../repository/other-copies.ts";
 import type { Repository } from "../repository/repository.ts";
 import type { TransferProgress } from "../repository/transfer.ts";
 import type { ClonedFrom } from "./scan/as-source.ts";
 import type { ScanProgress, ScanResult } from "./scan/scan.ts";
-import type { Degradation, EngineType } from "./engine-type.ts";
+import type { Degradation, EngineType } from "../contract/index.ts";
 import type { PointContent } from "./point-content.ts";
 import type { HeldTree } from "./tree/held-files.ts";
 import type { TreeHolder } from "./tree/holder.ts";
@@ -26,7 +24,7 @@ import type {
 import type { EntryCounts, ScanSummary } from "./scan/summary.ts";
 import type { NotSet } from "./write/node-writer.ts";
 
-export type { Degradation, EngineType } from "./engine-type.ts";
+export type { Degradation, EngineType } from "../contract/index.ts";
 export type { PointContent } from "./point-content.ts";
 
 /** The root directory's own metadata, which no tree holds. */
@@ -238,8 +236,9 @@ export interface StoredContent {
   readonly repository: Repository;
   /** As it is now. */
   readonly index: BlobIndex;
-  /** of what is damaged */
-  readonly copies: OtherCopies;
+  readonly blobs: BlobSource;
+  /** told of each pack that is damaged or missing, and of which something is read from others */
+  readonly onElsewhere: (pack: string) => void;
   /** id of the tree that the point's snapshot names: the path from `/` down to the folder, and its manifest */
   readonly snapshotTree: Uint8Array;
 }
@@ -249,10 +248,9 @@ export interface ContentElsewhere {
   readonly repository: Repository;
   readonly index: BlobIndex;
   readonly near: NearPacks;
-  /** of what is damaged; `readTree` and `read` read those by themselves */
-  readonly copies: OtherCopies;
-  readonly readTree: ReadTree;
-  read(place: BlobPlace): Promise<Uint8Array>;
+  readonly blobs: BlobSource;
+  /** told of each pack that is damaged or missing, and of which something is read from others */
+  readonly onElsewhere: (pack: string) => void;
 }
 
 export interface ReceiveRequest {

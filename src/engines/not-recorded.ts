@@ -1,6 +1,6 @@
 import { syscalls } from "../fs/syscalls.ts";
 import { nativeAvailable } from "../native.ts";
-import type { Degradation } from "./engine-type.ts";
+import type { Degradation } from "../contract/index.ts";
 
 /** What a scan does not see of a folder on this system, or in this process. */
 export function notRecorded(): Degradation[] {

@@ -1,7 +1,6 @@
 import type { ConsistencyLabel } from "../formats/descriptor.ts";
 import type { ManifestOmission } from "../formats/manifest.ts";
 import type { PointContent } from "./point-content.ts";
-import type { PointVerdict } from "./verify/verify-content.ts";
 
 /** What an engine is asked, and answers, when what holds the points is verified or mended. */
 
@@ -34,6 +33,18 @@ export interface StoreProblem {
   hint: string;
 }
 
+/** What was found of one point. */
+export interface PointVerdict {
+  label: string;
+  /** Everything it needs was read and is what was saved. */
+  sound: boolean;
+  /** Computed from its trees; null when that was not possible. */
+  stateDigest: Uint8Array | null;
+  metadataDigest: Uint8Array | null;
+  files: number;
+  bytes: number;
+}
+
 export interface StoreVerification {
   problems: StoreProblem[];
   /** problems beyond those listed */
@@ -50,7 +61,7 @@ export interface StoreFinding {
   /** what `mend` does, for people */
   repair?: string;
   /** Does it; throws when it cannot be done now. */
-  mend?: () => Promise<void>;
+  mend?: () => unknown;
   /** Equal for the same thing in a later examination; by default kind and detail. */
   key?: string;
 }

@@ -7,7 +7,7 @@ import type { TestContext } from "node:test";
 import { loadStatCache, type StatCache, writeStatCache } from "../fs/stat-cache.ts";
 import { syscalls } from "../fs/syscalls.ts";
 import { createEmbeddedStore, EmbeddedStore } from "./copy/embedded-store.ts";
-import { storePaths } from "./copy/store-paths.ts";
+import { storePaths } from "./copy/store-files.ts";
 import { scan, type ScanOptions, type ScanResult } from "./scan/scan.ts";
 import type { ScanSummary } from "./scan/summary.ts";
 import { losslessByPath } from "./write/exact-nodes.ts";

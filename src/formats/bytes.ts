@@ -249,3 +249,13 @@ export class ByteReader {
 }
 
 const SLASH = Buffer.from("/");
+
+/** Compares raw paths in raw pre-order: component by component, so a slash sorts below every byte. */
+export function comparePaths(a: Uint8Array, b: Uint8Array): number {
+  const length = Math.min(a.length, b.length);
+  for (let i = 0; i < length; i++) {
+    if (a[i] === b[i]) continue;
+    return (a[i] === 47 ? 0 : a[i]! + 1) - (b[i] === 47 ? 0 : b[i]! + 1);
+  }
+  return a.length - b.length;
+}

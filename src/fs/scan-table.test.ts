@@ -12,7 +12,7 @@ import {
   R,
   RECORD_WORDS,
   ScanTable,
-  TableFull,
+  isTableFull,
 } from "./scan-table.ts";
 
 function named(table: ScanTable, name: string): number {
@@ -100,11 +100,11 @@ void describe("the table of a scan", () => {
 
   test("taking more than there is fails as one kind of error", () => {
     const table = new ScanTable(allocateTable(4));
-    assert.throws(() => table.takeRecords(5), TableFull);
+    assert.throws(() => table.takeRecords(5), isTableFull);
     for (let i = 0; i < 4; i++) table.takeDirectory();
-    assert.throws(() => table.takeDirectory(), TableFull);
-    assert.throws(() => table.takeNames(4 * 96 + 1), TableFull);
-    assert.throws(() => table.takeExtras(4 * 256 + 1), TableFull);
+    assert.throws(() => table.takeDirectory(), isTableFull);
+    assert.throws(() => table.takeNames(4 * 96 + 1), isTableFull);
+    assert.throws(() => table.takeExtras(4 * 256 + 1), isTableFull);
   });
 
   test("threads take distinct records and set flags beside each other", async () => {

@@ -157,11 +157,15 @@ export function allocateTable(entries: number): TableBuffers {
   };
 }
 
-/** Raised inside a scan when the table is too small; the caller scans again with a larger one. */
-export class TableFull extends CairnError {
-  constructor() {
-    super("internal", "the scan table is full");
-  }
+const FULL = { scan_table: "full" };
+
+/** Thrown inside a scan, by a thread too, when the table is too small; the caller scans again with a larger one. */
+function tableFull(): CairnError {
+  return new CairnError("internal", "the scan table is full", { details: FULL });
+}
+
+export function isTableFull(error: unknown): boolean {
+  return error instanceof CairnError && error.details?.["scan_table"] === FULL.scan_table;
 }
 
 /** Views over a table's buffers, for one thread. */
@@ -195,7 +199,7 @@ export class ScanTable {
 
   #take(word: number, count: number, capacity: number): number {
     const start = Atomics.add(this.control, word, count) >>> 0;
-    if (start + count > capacity) throw new TableFull();
+    if (start + count > capacity) throw tableFull();
     return start;
   }
 
@@ -231,7 +235,7 @@ export class ScanTable {
     const { control, jobs } = this;
     Atomics.add(control, C.PENDING, 1);
     const at = Atomics.add(control, C.JOBS, 1) * 4;
-    if (at + 4 > jobs.length) throw new TableFull();
+    if (at + 4 > jobs.length) throw tableFull();
     jobs[at] = directory;
     jobs[at + 1] = start;
     jobs[at + 2] = count;

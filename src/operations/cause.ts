@@ -1,5 +1,5 @@
 import { CairnError } from "../errors.ts";
-import type { Cause } from "./contract.ts";
+import type { Cause } from "../contract/index.ts";
 
 const MAX_CAUSE_BYTES = 64 * 1024;
 

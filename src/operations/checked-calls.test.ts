@@ -5,10 +5,12 @@ import { test, type TestContext } from "node:test";
 import { CairnError } from "../errors.ts";
 import { Points } from "../workspace/points.ts";
 import { backupScene, opened } from "./backup/testing-far.ts";
-import type { BackupRepository, CairnLibrary, CallOptions, Client } from "./contract.ts";
+import type { BackupRepository, CairnLibrary, CallOptions, Client } from "../contract/index.ts";
 import { lockRegistry } from "../workspace/registry.ts";
-import type { Call } from "./checked-calls.ts";
-import { CLIENT_CALLS, LIBRARY_CALLS, REPOSITORY_CALLS } from "./library-calls.ts";
+import * as v from "valibot";
+import { REPOSITORY_VERBS } from "../contract/repositories.ts";
+import { CLIENT_VERBS, LIBRARY_VERBS } from "../contract/index.ts";
+import type { Verb } from "../contract/verb.ts";
 import { hasCode, testFolder } from "./testing-folder.ts";
 
 type Calls<T> = Record<string, (of: T) => unknown>;
@@ -224,19 +226,11 @@ test("a callback is called on its options, and others of them stay", async (t) =
   assert.ok(options.told > 0);
 });
 
-test("the callbacks of a call are those that its table names", () => {
-  assert.deepEqual(
-    CLIENT_CALLS.run.takes.map(({ callbacks }) => callbacks),
-    [undefined, ["onProgress", "onWarning", "onCommand"]],
-  );
-  assert.deepEqual(CLIENT_CALLS.sealWhenIdle.takes[0]?.callbacks, ["onWarning"]);
-});
-
 /** One of these fits each argument that a call cannot do without. */
 const SAMPLES: readonly unknown[] = [
   "copy",
-  [],
   {},
+  [],
   { target: "head" },
   { repository: "/nowhere", password: "x" },
   { recipients: [], file: "/nowhere" },
@@ -245,16 +239,15 @@ const SAMPLES: readonly unknown[] = [
   (async function* nothing() {})(),
 ];
 
-/** Calls everything that a table names with a signal that has fired; names of calls that take none. */
-async function assertStopped(of: unknown, calls: Readonly<Record<string, Call>>): Promise<string[]> {
+/** Calls every verb of a table with a signal that has fired; names of those that take none. */
+async function assertStopped(of: unknown, verbs: Readonly<Record<string, Verb>>): Promise<string[]> {
   const methods = of as Record<string, (...given: unknown[]) => unknown>;
   const without: string[] = [];
-  for (const [name, { takes, how }] of Object.entries(calls)) {
-    if (takes.every(({ hasSignal }) => hasSignal !== true)) without.push(name);
-    const given = takes.map((shape) => {
-      const sample = SAMPLES.find((each) => shape(each, "") === null);
-      return shape.hasSignal === true ? { ...(sample as object), signal: AbortSignal.abort() } : sample;
-    });
+  for (const [name, { takes, options, how }] of Object.entries(verbs)) {
+    const sample = (schema: v.GenericSchema): unknown => SAMPLES.find((each) => v.is(schema, each));
+    const given = takes.map(({ schema }) => sample(schema));
+    if (options?.entries["signal"] === undefined) without.push(name);
+    else given.push({ ...(sample(options as unknown as v.GenericSchema) as object), signal: AbortSignal.abort() });
     if (how === "at once") continue;
     const called = async (): Promise<unknown> => {
       const answer = methods[name]!(...given);
@@ -270,9 +263,9 @@ test("every call takes a signal, and is interrupted before it does anything when
   const repository = await library.initRepository({ repository: join(root, "repository"), password: "x" });
   const everything = (): string[] => readdirSync(root, { recursive: true, encoding: "utf8" }).toSorted();
   const before = everything();
-  assert.deepEqual(await assertStopped(library, LIBRARY_CALLS), []);
-  assert.deepEqual(await assertStopped(client, CLIENT_CALLS), ["workspacePath", "sealWhenIdle"]);
-  assert.deepEqual(await assertStopped(repository, REPOSITORY_CALLS), []);
+  assert.deepEqual(await assertStopped(library, LIBRARY_VERBS), []);
+  assert.deepEqual(await assertStopped(client, CLIENT_VERBS), ["workspacePath", "sealWhenIdle"]);
+  assert.deepEqual(await assertStopped(repository, REPOSITORY_VERBS), []);
   assert.deepEqual(everything(), before);
   await repository.close();
 });

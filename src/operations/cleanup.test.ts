@@ -5,7 +5,7 @@ import fs from "node:fs";
 import { join } from "node:path";
 import { test, type TestContext } from "node:test";
 import type { SavePointId } from "../ids.ts";
-import type { Retention, SavePoint } from "./contract.ts";
+import type { Retention, SavePoint } from "../contract/index.ts";
 import { hasCode, testFolder, type TestFolder } from "./testing-folder.ts";
 
 interface Saved extends TestFolder {

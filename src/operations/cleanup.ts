@@ -1,17 +1,15 @@
 import type { CleanupPlanFile } from "../formats/cleanup.ts";
 import { retentionOf } from "../formats/policy.ts";
 import { formatBytes } from "../formats/sizes.ts";
-import { runPlan } from "../workspace/cleanup.ts";
-import { type CleanupFacts, loadPlan, planCleanup, storePlan } from "../workspace/cleanup-plan.ts";
+import { isUnfreed, runPlan } from "../workspace/cleanup.ts";
+import { type CleanupFacts, keptContent, loadPlan, planCleanup, storePlan } from "../workspace/cleanup-plan.ts";
 import type { ControlPaths } from "../workspace/control-layout.ts";
-import { readPolicy } from "../workspace/policy.ts";
-import { keptContent } from "../workspace/protection.ts";
+import { readPolicy } from "../workspace/records.ts";
 import { recoverWorkspace } from "../workspace/recovery.ts";
 import { makingRoom } from "../workspace/temporaries.ts";
-import { isUnfreed } from "../workspace/unfreed.ts";
 import type { Workspace } from "../workspace/workspace.ts";
 import type { SavePointId } from "../ids.ts";
-import type { CallOptions, CleanupOptions, CleanupPlan, CleanupResult, Retention } from "./contract.ts";
+import type { CallOptions, CleanupOptions, CleanupPlan, CleanupResult, Retention } from "../contract/index.ts";
 import { checkRetention } from "./policy.ts";
 
 /** Says what a cleanup would remove and why, and keeps that to be run. */

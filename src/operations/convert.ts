@@ -1,12 +1,11 @@
 import { displayPath } from "../fs/safe-path.ts";
-import { readControl, readWorkspace } from "../workspace/control-directory.ts";
+import { readControl, readWorkspace } from "../workspace/records.ts";
 import { convertFolder } from "../workspace/convert.ts";
 import type { FoundWorkspace } from "../workspace/find-workspace.ts";
-import type { GuardName } from "../workspace/guard-name.ts";
 import { recoverWorkspace } from "../workspace/recovery.ts";
 import { type EngineFactory, Workspace } from "../workspace/workspace.ts";
-import type { CallOptions, Conversion } from "./contract.ts";
-import { release } from "./release.ts";
+import type { GuardName, CallOptions, Conversion } from "../contract/index.ts";
+import { release } from "../workspace/release.ts";
 
 export interface ConvertOptions extends CallOptions {
   allow?: readonly GuardName[] | undefined;

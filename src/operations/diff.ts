@@ -15,7 +15,7 @@ import { collectPaced, newPacer } from "../pacer.ts";
 import { withoutMovedTimes } from "../workspace/tree-changes.ts";
 import type { Difference } from "../workspace/tree-diff.ts";
 import type { Workspace } from "../workspace/workspace.ts";
-import type { DiffEntry, DiffOptions, DiffResult, EntryKind } from "./contract.ts";
+import type { DiffEntry, DiffOptions, DiffResult, EntryKind } from "../contract/index.ts";
 
 /** What changed from one point to another, or to the folder as it is now. */
 export async function diff(

@@ -1,8 +1,7 @@
-import { whyNotWritable } from "../workspace/doctor-control.ts";
-import { examineWorkspace } from "../workspace/doctor.ts";
+import { examineWorkspace, whyNotWritable } from "../workspace/doctor.ts";
 import { isFolderThere } from "../workspace/missing-folder.ts";
 import type { Workspace } from "../workspace/workspace.ts";
-import type { DoctorOptions, DoctorResult, EngineReason, Finding } from "./contract.ts";
+import type { DoctorOptions, DoctorResult, EngineReason, Finding } from "../contract/index.ts";
 import { probeReasons, rememberedReasons } from "./engine.ts";
 
 /** What is wrong with all that belongs to a control directory, and, when asked, mends it; which engine is in use, and why. */

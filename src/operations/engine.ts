@@ -7,15 +7,22 @@ import { makeFolder } from "../fs/make-folder.ts";
 import { filesystemId } from "../fs/mounts.ts";
 import { listedNames, printablePath } from "../fs/safe-path.ts";
 import { newControlId } from "../ids.ts";
-import { listWorkspaces, readControl, writeControl } from "../workspace/control-directory.ts";
-import { chooseControlDirectory } from "../workspace/control-place.ts";
+import { isReleased, readControl, writeControl } from "../workspace/records.ts";
+import { listWorkspaces } from "../workspace/control-directory.ts";
+import { chooseControlDirectory } from "../workspace/adopt.ts";
 import { isPlainOnBtrfs } from "../workspace/convert-checks.ts";
 import { findWorkspace, type FoundWorkspace, realPathOf } from "../workspace/find-workspace.ts";
 import { recoverWorkspace } from "../workspace/recovery.ts";
-import { isReleased } from "../workspace/released.ts";
 import { existingAncestor } from "../workspace/room.ts";
 import type { Workspace } from "../workspace/workspace.ts";
-import type { CallOptions, EngineOptions, EngineReason, EngineResult, EngineType, InitOptions } from "./contract.ts";
+import type {
+  CallOptions,
+  EngineOptions,
+  EngineReason,
+  EngineResult,
+  EngineType,
+  InitOptions,
+} from "../contract/index.ts";
 import { convert } from "./convert.ts";
 
 /** From the fastest on; what always works comes after them. */

@@ -1,13 +1,13 @@
 import { createEmbeddedStore, storePolynomial } from "../engines/copy/embedded-store.ts";
-import { storePaths } from "../engines/copy/store-paths.ts";
+import { storePaths } from "../engines/copy/store-files.ts";
 import type { ControlPaths } from "../workspace/control-layout.ts";
 import { forkWorkspace } from "../workspace/fork.ts";
 import { recoverPartials } from "../workspace/fork-recovery.ts";
 import type { EngineFactory, Workspace } from "../workspace/workspace.ts";
-import type { ForkOptions, ForkResult } from "./contract.ts";
+import type { ForkOptions, ForkResult } from "../contract/index.ts";
 import { publicPoint } from "./public-point.ts";
 import { publicLeftOut } from "./save.ts";
-import { workspaceRef } from "./workspace-ref.ts";
+import { workspaceRef } from "../workspace/find-workspace.ts";
 
 /** A new workspace in an absent or empty folder, equal to a point. */
 export async function fork(

@@ -4,7 +4,7 @@ import { findNode } from "../workspace/restore-plan.ts";
 import { differences } from "../workspace/tree-diff.ts";
 import { newPacer } from "../pacer.ts";
 import { normalizeTyped } from "../fs/safe-path.ts";
-import type { DamagedPoint, HistoryOptions, HistoryResult } from "./contract.ts";
+import type { DamagedPoint, HistoryOptions, HistoryResult } from "../contract/index.ts";
 import { publicPoint } from "./public-point.ts";
 
 /** Points read at a time while looking for ones that fit. */

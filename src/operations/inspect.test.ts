@@ -2,10 +2,10 @@ import assert from "node:assert/strict";
 import { copyFileSync, mkdirSync, readFileSync, readdirSync, statSync, truncateSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { test } from "node:test";
-import { originalName, writeConvertIntent } from "../workspace/convert-intent.ts";
+import { CONVERT_JOURNAL } from "../workspace/convert.ts";
 import { announceFolder } from "../workspace/missing-folder.ts";
 import { writeIntentLink } from "../workspace/intent-link.ts";
-import type { InspectResult } from "./contract.ts";
+import type { InspectResult } from "../contract/index.ts";
 import { hasCode, testFolder } from "./testing-folder.ts";
 
 function filesBelow(folder: string): string[] {
@@ -51,7 +51,13 @@ test("inspect tells what the marks and links in a control directory mean, and wh
   writeFileSync(join(workspace, "holds-trees"), "");
   writeIntentLink(journal, "sealing", [id]);
   const uuid = "c".repeat(32);
-  writeConvertIntent(journal, { name: originalName("0123456789abcdef"), uuid, since: 2n ** 60n, made: 0n });
+  writeIntentLink(journal, CONVERT_JOURNAL, [
+    "cairn.convert.1",
+    ".cairn-original-0123456789abcdef",
+    uuid,
+    2n ** 60n,
+    0n,
+  ]);
   writeIntentLink(journal, "exchange", ["cairn.exchange.1", id, id, "undo", ".cairn-restore-0123456789abcdef", uuid]);
   announceFolder(journal, { aside: ".cairn-tmp-1-0123456789abcdef", made: "1.2.3" });
   const contents = new Map<string, unknown>();

@@ -9,7 +9,7 @@ import { acquireLock } from "../fs/lock.ts";
 import { controlPaths, workspacePaths } from "../workspace/control-layout.ts";
 import { moveWorkspace } from "../workspace/relocate.ts";
 import { findWorkspace } from "../workspace/find-workspace.ts";
-import type { Client } from "./contract.ts";
+import type { Client } from "../contract/index.ts";
 import { hasCode, testFolder, type TestFolder } from "./testing-folder.ts";
 
 /** A client that stays open while others change what it was opened for. */
@@ -80,7 +80,7 @@ test("a client that waits for the lock while its folder is relocated fails when 
   await setTimeout(100);
   const { workspace } = findWorkspace(folder)!;
   renameSync(folder, join(root, "moved"));
-  moveWorkspace({ control: control.root, workspace }, Buffer.from(folder), Buffer.from(join(root, "moved")));
+  moveWorkspace({ control, workspace }, Buffer.from(folder), Buffer.from(join(root, "moved")));
   lock.release();
   await waiting;
   assert.equal(existsSync(folder), false);

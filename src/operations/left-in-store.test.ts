@@ -5,7 +5,7 @@ import fs from "node:fs";
 import { syncBuiltinESMExports } from "node:module";
 import { join } from "node:path";
 import { test, type TestContext } from "node:test";
-import type { CleanupPlan, CleanupResult, Client, SavePoint } from "./contract.ts";
+import type { CleanupPlan, CleanupResult, Client, SavePoint } from "../contract/index.ts";
 import { type TestFolder, testFolder } from "./testing-folder.ts";
 
 /** What removals have to leave in the store, and who takes it out. */

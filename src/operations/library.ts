@@ -1,25 +1,30 @@
 import { existsSync } from "node:fs";
 import { createEmbeddedStore, storePolynomial } from "../engines/copy/embedded-store.ts";
-import { storePaths } from "../engines/copy/store-paths.ts";
+import { storePaths } from "../engines/copy/store-files.ts";
 import { CairnError } from "../errors.ts";
 import { NO_POLICY } from "../formats/policy.ts";
-import { realPathOf, findWorkspace, openControlDirectory, type FoundWorkspace } from "../workspace/find-workspace.ts";
+import {
+  findWorkspace,
+  isBeside,
+  type FoundWorkspace,
+  openControlDirectory,
+  realPathOf,
+  seemsMoved,
+} from "../workspace/find-workspace.ts";
 import { adoptFolder, type Adopted, checkPlainName, initSelfContained } from "../workspace/adopt.ts";
 import { isPlainOnBtrfs, requireConvertible } from "../workspace/convert-checks.ts";
-import { seemsMoved } from "../workspace/former-folder.ts";
 import { checkLocation, realFolder } from "../workspace/guards.ts";
 import type { ControlPaths } from "../workspace/control-layout.ts";
 import { learnPolynomial, ownPolynomial } from "../workspace/own-polynomial.ts";
-import { writePolicy } from "../workspace/policy.ts";
+import { writePolicy } from "../workspace/records.ts";
 import { noteSelfContained } from "../workspace/registry.ts";
 import type { StorageFactory } from "../repository/storage/location.ts";
 import type { EngineFactory } from "../workspace/workspace.ts";
-import { initRepository } from "./backup/init.ts";
 import { OpenedRepository } from "./backup/opened-repository.ts";
 import { verifyReceipt } from "./backup/receipt.ts";
-import { RepositoryAccess } from "./backup/repository-access.ts";
-import { checkCalls } from "./checked-calls.ts";
-import { LIBRARY_CALLS } from "./library-calls.ts";
+import { OpenRepository } from "./backup/open-repository.ts";
+import { checkCalls } from "../contract/checked-calls.ts";
+import { LIBRARY_VERBS } from "../contract/index.ts";
 import { CairnClient } from "./client.ts";
 import type {
   AdoptOptions,
@@ -39,7 +44,7 @@ import type {
   VerifyReceiptOptions,
   VerifyReceiptResult,
   WorkspaceInfo,
-} from "./contract.ts";
+} from "../contract/index.ts";
 import { convertAdopted } from "./convert.ts";
 import {
   detectEngine,
@@ -51,10 +56,10 @@ import {
   rememberReasons,
   requireEngine,
 } from "./engine.ts";
-import { forget } from "./forget.ts";
+import { forget } from "../workspace/release.ts";
 import { inspect } from "./inspect.ts";
 import { checkedQuota } from "./policy.ts";
-import { relocate } from "./relocate.ts";
+import { relocate } from "../workspace/relocate.ts";
 import { listWorkspaces } from "./workspaces.ts";
 
 /** What needs no open control directory. */
@@ -71,11 +76,11 @@ export class Library {
     const found = options.like === undefined ? null : findWorkspace(options.like);
     const polynomial = found === null ? ownPolynomial() : await storePolynomial(storePaths(found.control.root));
     learnPolynomial(polynomial);
-    return new OpenedRepository(await initRepository(this.#openStorage, options, polynomial));
+    return new OpenedRepository(await OpenRepository.create(this.#openStorage, options, polynomial));
   }
 
   async openRepository(options: RepositoryOptions): Promise<BackupRepository> {
-    const access = await RepositoryAccess.open(this.#openStorage, options);
+    const access = await OpenRepository.open(this.#openStorage, options);
     learnPolynomial(access.repository.chunkerPolynomial);
     return new OpenedRepository(access);
   }
@@ -220,7 +225,7 @@ export class Library {
 
   #opened(found: FoundWorkspace, created: boolean, conversion?: Conversion): CairnClient {
     const { control, controlFile, workspace } = found;
-    if (found.via === "self-contained")
+    if (isBeside(found.recordedControl ?? control.root, found.folder))
       noteSelfContained({
         folder: found.folder,
         control: control.root,
@@ -264,4 +269,4 @@ function populateWith(options: InitOptions): (staged: ControlPaths) => Promise<v
   };
 }
 
-checkCalls(Library, LIBRARY_CALLS);
+checkCalls(Library, LIBRARY_VERBS);

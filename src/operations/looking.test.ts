@@ -19,7 +19,7 @@ import {
 } from "node:fs";
 import { join } from "node:path";
 import { test } from "node:test";
-import type { DiffEntry } from "./contract.ts";
+import type { DiffEntry } from "../contract/index.ts";
 import { hasCode, testFolder, WITHOUT_NATIVE } from "./testing-folder.ts";
 
 async function text(pieces: AsyncIterable<Uint8Array>): Promise<string> {

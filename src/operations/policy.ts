@@ -9,10 +9,10 @@ import {
 } from "../formats/policy.ts";
 import { acquireLock } from "../fs/lock.ts";
 import type { ControlPaths } from "../workspace/control-layout.ts";
-import { warnRoot } from "../workspace/not-the-owner.ts";
-import { readPolicy, writePolicy } from "../workspace/policy.ts";
+import { warnRoot } from "../workspace/owners.ts";
+import { readPolicy, writePolicy } from "../workspace/records.ts";
 import { lockingOf } from "../workspace/workspace.ts";
-import type { CallOptions, PolicyEdit, PolicyResult, Retention } from "./contract.ts";
+import type { CallOptions, PolicyEdit, PolicyResult, Retention } from "../contract/index.ts";
 
 /** What a cleanup without rules of its own goes by, and a save that meets the quota. */
 export function policy(control: ControlPaths): PolicyResult {

@@ -1,5 +1,5 @@
 import type { Point } from "../workspace/point-files.ts";
-import type { Degradation, EngineType, IntegrityState, SavePoint } from "./contract.ts";
+import type { Degradation, EngineType, IntegrityState, SavePoint } from "../contract/index.ts";
 
 /** A point as the library returns it and `--json` prints it. */
 export function publicPoint(point: Point): SavePoint {

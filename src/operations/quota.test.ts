@@ -4,7 +4,7 @@ import fs from "node:fs";
 import { join } from "node:path";
 import { test, type TestContext } from "node:test";
 import { retentionOf, storedRetention } from "../formats/policy.ts";
-import type { SavePoint } from "./contract.ts";
+import type { SavePoint } from "../contract/index.ts";
 import { hasCode, testFolder, type TestFolder } from "./testing-folder.ts";
 import { estimateBytes } from "../workspace/save-guard.ts";
 

@@ -3,7 +3,7 @@ import { appendFileSync, mkdirSync, readFileSync, readdirSync, statSync, writeFi
 import { join } from "node:path";
 import { test } from "node:test";
 import type { SavePointId } from "../ids.ts";
-import type { Retention } from "./contract.ts";
+import type { Retention } from "../contract/index.ts";
 import { hasCode, testFolder } from "./testing-folder.ts";
 
 test("a pin is set and taken back, and again changes nothing", async (t) => {

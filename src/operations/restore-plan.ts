@@ -12,7 +12,7 @@ import { rootDifference, rootOfFolder, rootOfPoint } from "../workspace/root-cha
 import { keepingPlaces } from "../workspace/staging-places.ts";
 import { withoutMovedTimes } from "../workspace/tree-changes.ts";
 import type { Workspace } from "../workspace/workspace.ts";
-import type { PlanEntry, RestoreOptions, RestorePlan, WorkspaceCallOptions } from "./contract.ts";
+import type { PlanEntry, RestoreOptions, RestorePlan, WorkspaceCallOptions } from "../contract/index.ts";
 import { kindOf } from "./diff.ts";
 import { nothingToUndo } from "./restore.ts";
 import { publicLeftOut } from "./save.ts";

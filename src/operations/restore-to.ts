@@ -4,7 +4,7 @@ import { normalizeTyped } from "../fs/safe-path.ts";
 import { recoverPartials } from "../workspace/fork-recovery.ts";
 import { restoreTo as writeElsewhere } from "../workspace/write-content.ts";
 import type { Workspace } from "../workspace/workspace.ts";
-import type { RestoreOptions, RestoreResult } from "./contract.ts";
+import type { RestoreOptions, RestoreResult } from "../contract/index.ts";
 import { publicLeftOut } from "./save.ts";
 
 /** Writes a point, or some paths of it, into another folder; the workspace is not touched. */

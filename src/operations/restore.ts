@@ -13,7 +13,7 @@ import { isRuleless } from "../workspace/ruleless.ts";
 import { sealPending } from "../workspace/seal.ts";
 import { sealPoint } from "../workspace/seal-point.ts";
 import type { Workspace } from "../workspace/workspace.ts";
-import type { CallOptions, MethodOption, RestoreOptions, RestoreResult, UndoOptions } from "./contract.ts";
+import type { CallOptions, MethodOption, RestoreOptions, RestoreResult, UndoOptions } from "../contract/index.ts";
 import { publicLeftOut } from "./save.ts";
 
 const NOTHING = { created: 0, updated: 0, deleted: 0, metadata: 0 };

@@ -1,6 +1,6 @@
 import { statSync } from "node:fs";
 import { CairnError, throwIfAborted, toCairnError } from "../errors.ts";
-import type { Cause, RunOptions, RunResult, SaveOptions, SavePoint, SaveResult } from "./contract.ts";
+import type { Cause, RunOptions, RunResult, SaveOptions, SavePoint, SaveResult } from "../contract/index.ts";
 import { checkCommand, runProcess, type ProcessEnd } from "./run-process.ts";
 
 export interface RunParts {

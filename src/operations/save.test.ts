@@ -15,7 +15,7 @@ import { join } from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
 import { test } from "node:test";
 import { EmbeddedStore } from "../engines/copy/embedded-store.ts";
-import { storePaths } from "../engines/copy/store-paths.ts";
+import { storePaths } from "../engines/copy/store-files.ts";
 import { acquireLock } from "../repository/locks.ts";
 import { hasCode, leftOutOf, testFolder, WITHOUT_NATIVE } from "./testing-folder.ts";
 

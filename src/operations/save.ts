@@ -4,9 +4,9 @@ import { type LeftOutEntry, leftOutOfPoint, SHOWN_LEFT_OUT } from "../workspace/
 import { saveWorkspace } from "../workspace/save.ts";
 import type { Workspace } from "../workspace/workspace.ts";
 import { checkedCause } from "./cause.ts";
-import type { Aspect, Incomplete, LeftOut, SaveOptions, SaveResult } from "./contract.ts";
+import type { Aspect, Incomplete, LeftOut, SaveOptions, SaveResult } from "../contract/index.ts";
 import { publicPoint } from "./public-point.ts";
-import { checkTags } from "./tag.ts";
+import { checkTags } from "./marks.ts";
 
 /** Saves the folder as it is. Throws `usage` for a cause or a tag that is none. */
 export async function save(workspace: Workspace, options: SaveOptions): Promise<SaveResult> {

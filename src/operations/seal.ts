@@ -2,7 +2,7 @@ import { CairnError } from "../errors.ts";
 import { recoverWorkspace } from "../workspace/recovery.ts";
 import { sealAll } from "../workspace/seal.ts";
 import type { Workspace } from "../workspace/workspace.ts";
-import type { WorkspaceCallOptions } from "./contract.ts";
+import type { WorkspaceCallOptions } from "../contract/index.ts";
 
 /**
  * Reads every point that is only held, so that its digests are known and the store has its content. Throws `damaged`

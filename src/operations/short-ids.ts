@@ -1,9 +1,8 @@
 import type { SavePointId } from "../ids.ts";
-import { listWorkspaces } from "../workspace/control-directory.ts";
-import { workspacePaths, type ControlPaths } from "../workspace/control-layout.ts";
-import { Points } from "../workspace/points.ts";
+import type { ControlPaths } from "../workspace/control-layout.ts";
+import { allPoints } from "../workspace/points.ts";
 import { collectPaced, newPacer } from "../pacer.ts";
-import type { CallOptions } from "./contract.ts";
+import type { CallOptions } from "../contract/index.ts";
 
 const MIN_DIGITS = 8;
 
@@ -31,7 +30,7 @@ export async function shortIds(
 }
 
 function* sharing(control: ControlPaths, prefixes: readonly string[]): Generator<SavePointId> {
-  for (const { name } of listWorkspaces(control)) yield* new Points(workspacePaths(control, name)).idsWith(prefixes);
+  for (const { points } of allPoints(control)) yield* points.idsWith(prefixes);
 }
 
 function commonDigits(a: string, b: string): number {

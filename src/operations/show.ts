@@ -8,7 +8,7 @@ import { newPacer } from "../pacer.ts";
 import { findNode } from "../workspace/restore-plan.ts";
 import { withSealed } from "../workspace/seal.ts";
 import type { Workspace } from "../workspace/workspace.ts";
-import type { ListedEntry, PathInput, ShowResult, WorkspaceCallOptions } from "./contract.ts";
+import type { ListedEntry, PathInput, ShowResult, WorkspaceCallOptions } from "../contract/index.ts";
 import { kindOf } from "./diff.ts";
 import { publicPoint } from "./public-point.ts";
 

@@ -5,10 +5,17 @@ import { isFolderThere, requireFolder } from "../workspace/missing-folder.ts";
 import { readBackupNotes } from "../workspace/backup-notes.ts";
 import type { Point } from "../workspace/point-files.ts";
 import type { Workspace } from "../workspace/workspace.ts";
-import type { EngineReason, EngineType, Holder, Recovered, StatusResult, WorkspaceCallOptions } from "./contract.ts";
+import type {
+  EngineReason,
+  EngineType,
+  Holder,
+  Recovered,
+  StatusResult,
+  WorkspaceCallOptions,
+} from "../contract/index.ts";
 import { degradationOf } from "./public-point.ts";
 import { incompleteOf } from "./save.ts";
-import { workspaceRef } from "./workspace-ref.ts";
+import { workspaceRef } from "../workspace/find-workspace.ts";
 import { pointCount } from "./store.ts";
 
 const HOLDERS_BUDGET_MS = 100;

@@ -1,9 +1,8 @@
 import { throwIfAborted } from "../errors.ts";
-import { listWorkspaces } from "../workspace/control-directory.ts";
-import { workspacePaths, type ControlPaths } from "../workspace/control-layout.ts";
-import { Points } from "../workspace/points.ts";
+import type { ControlPaths } from "../workspace/control-layout.ts";
+import { allPoints } from "../workspace/points.ts";
 import type { Workspace } from "../workspace/workspace.ts";
-import type { CallOptions, StoreInfo } from "./contract.ts";
+import type { CallOptions, StoreInfo } from "../contract/index.ts";
 
 /** Where the embedded repository lies, how restic opens it, and how much it holds. */
 export async function store(workspace: Workspace, options: CallOptions): Promise<StoreInfo> {
@@ -35,7 +34,7 @@ export async function storeSize(workspace: Workspace): Promise<{ bytes: number; 
 /** Points of all workspaces of a control directory, damaged ones too. */
 export function pointCount(control: ControlPaths): number {
   let count = 0;
-  for (const { name } of listWorkspaces(control)) count += new Points(workspacePaths(control, name)).count();
+  for (const { points } of allPoints(control)) count += points.count();
   return count;
 }
 

@@ -6,7 +6,7 @@ import { openLibrary } from "../compose.ts";
 import { CairnError } from "../errors.ts";
 import { syscalls } from "../fs/syscalls.ts";
 import { nativeAvailable } from "../native.ts";
-import type { CairnLibrary, Client, LeftOut } from "./contract.ts";
+import type { CairnLibrary, Client, LeftOut } from "../contract/index.ts";
 
 /**
  * Why a test is skipped where there are no native calls: restores set no exact times then, so that what they wrote differs

@@ -6,7 +6,7 @@ import { btrfsPlace } from "../../test/fixtures/held-place.ts";
 import { setAttribute } from "../engines/testing-edits.ts";
 import { inDirectory, syscalls } from "../fs/syscalls.ts";
 import { newArena } from "../native.ts";
-import type { LeftOut } from "./contract.ts";
+import type { LeftOut } from "../contract/index.ts";
 import { leftOutOf, testFolder, type TestFolder } from "./testing-folder.ts";
 
 /** Entries with more extended attributes than the system lists of one. */

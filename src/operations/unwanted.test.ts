@@ -5,7 +5,7 @@ import fs from "node:fs";
 import { join } from "node:path";
 import { test } from "node:test";
 import { backupScene } from "./backup/testing-far.ts";
-import type { LeftOut, SaveOptions } from "./contract.ts";
+import type { LeftOut, SaveOptions } from "../contract/index.ts";
 import { hasCode, testFolder } from "./testing-folder.ts";
 
 /** What a save leaves out by what it finds: caches, folders with some file, large files. */

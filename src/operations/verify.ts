@@ -1,12 +1,10 @@
 import { toCairnError } from "../errors.ts";
-import { listWorkspaces } from "../workspace/control-directory.ts";
-import { workspacePaths } from "../workspace/control-layout.ts";
 import { workspaceIn } from "../workspace/find-workspace.ts";
-import { Points } from "../workspace/points.ts";
+import { allPoints } from "../workspace/points.ts";
 import { ensureSealed, type SealProblem } from "../workspace/seal.ts";
 import { verifyAll as verifyEverything, type VerifyInput, verifyPoint } from "../workspace/verify.ts";
 import { type EngineFactory, Workspace, type WorkspaceCall } from "../workspace/workspace.ts";
-import type { VerifyResult } from "./contract.ts";
+import type { VerifyResult } from "../contract/index.ts";
 
 /** Reads everything of one point and names all that is not as it was saved. */
 export async function verify(workspace: Workspace, target: string, input: VerifyInput): Promise<VerifyResult> {
@@ -22,9 +20,8 @@ export async function verifyAll(
   const { control } = workspace.found;
   const unsealed = new Map<string, readonly SealProblem[]>();
   const newest = new Map<string, number>();
-  const workspaces = listWorkspaces(control);
-  for (const { name } of workspaces)
-    newest.set(name, new Points(workspacePaths(control, name)).committed().at(-1) ?? 0);
+  const workspaces = allPoints(control);
+  for (const { name, points } of workspaces) newest.set(name, points.committed().at(-1) ?? 0);
   for (const { name, workspace: each } of workspaces) {
     // What cannot be opened is a problem of its own.
     if (each === null) continue;

@@ -1,9 +1,9 @@
 import { plural } from "../formats/sizes.ts";
 import { recoverPartials } from "../workspace/fork-recovery.ts";
-import { listLeases } from "../workspace/leases.ts";
+import { listLeases } from "../workspace/records.ts";
 import { closeView as close, openView } from "../workspace/views.ts";
 import type { Workspace } from "../workspace/workspace.ts";
-import type { ViewLease, WorkspaceCallOptions } from "./contract.ts";
+import type { ViewLease, WorkspaceCallOptions } from "../contract/index.ts";
 
 /** Opens a point to be looked into, read-only, until the view is closed. */
 export async function view(workspace: Workspace, target: string, options: WorkspaceCallOptions): Promise<ViewLease> {

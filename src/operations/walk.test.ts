@@ -3,7 +3,7 @@ import { mkdirSync, readdirSync, symlinkSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { test } from "node:test";
 import { backupScene, damagePack } from "./backup/testing-far.ts";
-import type { ListedEntry } from "./contract.ts";
+import type { ListedEntry } from "../contract/index.ts";
 import { hasCode } from "./testing-folder.ts";
 
 async function all(entries: AsyncIterable<ListedEntry>): Promise<ListedEntry[]> {

@@ -3,14 +3,13 @@ import { throwIfAborted, toCairnError } from "../errors.ts";
 import { rawPath } from "../formats/record.ts";
 import type { Registration } from "../formats/registration.ts";
 import { displayPath } from "../fs/safe-path.ts";
-import { listWorkspaces as listIn, type PlacedWorkspace, readControl } from "../workspace/control-directory.ts";
+import { isReleased, type PlacedWorkspace, readControl } from "../workspace/records.ts";
+import { listWorkspaces as listIn } from "../workspace/control-directory.ts";
 import { controlPaths } from "../workspace/control-layout.ts";
-import { workspaceNamed } from "../workspace/find-workspace.ts";
+import { workspaceNamed, workspaceRef } from "../workspace/find-workspace.ts";
 import { controlOf, listRegistered, listSelfContained, readRegistration } from "../workspace/registry.ts";
-import { isReleased } from "../workspace/released.ts";
 import { type EngineFactory, Workspace } from "../workspace/workspace.ts";
-import type { CallOptions, WorkspaceInfo } from "./contract.ts";
-import { workspaceRef } from "./workspace-ref.ts";
+import type { CallOptions, WorkspaceInfo } from "../contract/index.ts";
 
 /** Every folder that this user keeps, by path, also self-contained ones that were opened here; missing ones and those whose records cannot be read too. */
 export async function listWorkspaces(factory: EngineFactory, options: CallOptions): Promise<WorkspaceInfo[]> {

@@ -56,6 +56,34 @@ describe("blob index", () => {
     });
   });
 
+  test("a blob that two packs hold has both places, from index files and from the cache alike", async () => {
+    await withRepository(async ({ repository, folder }) => {
+      const cache = join(folder, "cache");
+      const { id: pack, header } = fakeHeader(100, "a");
+      const twin = sha(Buffer.from("twin"));
+      await repository.saveIndex([{ id: pack, header }]);
+      await repository.saveIndex([{ id: twin, header }]);
+      const fresh = await BlobIndex.load(repository, cache);
+      const again = await BlobIndex.load(repository, cache);
+      const shared = BlobIndex.fromShared((await BlobIndex.load(repository, cache)).shared);
+      for (const index of [fresh, again, shared]) {
+        assert.deepEqual([...index.inSeveralPlaces()].length, 100);
+        const entry = index.lookup(createHash("sha256").update("a:3").digest(), 0);
+        const [first, others] = [index.place(entry), index.others(entry)];
+        assert.deepEqual(others, [{ ...first, pack: others[0]!.pack }]);
+        const packs = [first, ...others].map((place) => Buffer.from(place.pack).toString("hex"));
+        assert.deepEqual(packs.toSorted(), [pack, twin].map((each) => Buffer.from(each).toString("hex")).toSorted());
+        index.prefer(entry, others[0]!);
+        assert.deepEqual([index.place(entry), index.others(entry)], [others[0], [first]]);
+        const without = index.without(new Set([Buffer.from(others[0]!.pack).toString("hex")]));
+        assert.deepEqual([without.count, without.place(without.lookup(index.idOf(entry), 0))], [100, first]);
+        assert.equal(index.without(new Set(packs)).count, 0);
+        index.unlist(first.pack);
+        assert.deepEqual(index.others(entry), []);
+      }
+    });
+  });
+
   test("a table grows to any size and addPackHeader equals what the index file says", async () => {
     await withRepository(async ({ repository }) => {
       const packs = [fakeHeader(9000, "x"), fakeHeader(9000, "y")];
@@ -167,11 +195,11 @@ describe("blob index", () => {
         writeFileSync(cache, bytes.subarray(0, Math.floor((i / 40) * bytes.length)));
         assert.equal(readIndexCache(cache, repository.id), null, `cut at ${i}/40`);
       }
-      const reserved = Buffer.from(bytes);
-      reserved.writeUInt32LE(1, 20);
-      reserved.writeUInt32LE(crc32(reserved.subarray(0, -4)), reserved.length - 4);
-      writeFileSync(cache, reserved);
-      assert.equal(readIndexCache(cache, repository.id), null, "a reserved word that is not zero");
+      const counted = Buffer.from(bytes);
+      counted.writeUInt32LE(1, 20);
+      counted.writeUInt32LE(crc32(counted.subarray(0, -4)), counted.length - 4);
+      writeFileSync(cache, counted);
+      assert.equal(readIndexCache(cache, repository.id), null, "a count of other places that does not fit");
       writeFileSync(cache, bytes);
       assert.notEqual(readIndexCache(cache, repository.id), null);
       assert.equal(readIndexCache(cache, "0".repeat(64)), null);

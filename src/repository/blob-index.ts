@@ -5,6 +5,7 @@ import { objectIdOf } from "../ids.ts";
 import { dropPages, giveBack } from "../native.ts";
 import { newPacer } from "../pacer.ts";
 import {
+  type BlobPlaceNumbers,
   BlobTable,
   blobTypeName,
   blobTypeOf,
@@ -16,6 +17,7 @@ import {
 } from "./blob-table.ts";
 import { ClaimTable } from "./claim-table.ts";
 import { readIndexCache, writeIndexCache } from "./index-cache.ts";
+import { OtherPlaces } from "./other-places.ts";
 import type { FinishedPack } from "./pack-writer.ts";
 import type { DamagedFile, Repository } from "./repository.ts";
 import type { StoredFile } from "./storage/storage.ts";
@@ -33,9 +35,10 @@ export interface BlobPlaceOf {
   readonly type: "data" | "tree";
 }
 
-/** What another thread needs to use the index; both are passed by `postMessage` without a copy. */
+/** What another thread needs to use the index; all are passed by `postMessage` without a copy. */
 export interface SharedIndex {
   readonly table: SharedArrayBuffer;
+  readonly others: SharedArrayBuffer;
   readonly session: SharedArrayBuffer | null;
 }
 
@@ -48,31 +51,34 @@ const LIST_AGAIN = 8;
 const MOST_EXPECTED = capacityOf(2 ** 24);
 
 /**
- * Every blob of a repository and where it lies. Made by `load`; other threads use it through `fromShared`.
- * One thread adds; any thread looks up and claims, where it is no matter that it may miss what is there while another adds.
+ * Every blob of a repository and where it lies, in all places where it does. Made by `load`; other threads use it through
+ * `fromShared`. One thread adds; any thread looks up and claims, where it is no matter that it may miss what is there while another adds.
  */
 export class BlobIndex {
   /** Index files that cannot be read: what only they list counts as absent. */
   damaged: DamagedFile[] = [];
   /** Names of the index files whose entries are in the table. */
   readonly covered = new Set<string>();
-  /** True where what these files list in some packs was passed over. */
+  /** True where what lies in some packs was passed over. */
   isPartial = false;
   #table: BlobTable;
+  #others: OtherPlaces;
   #session: ClaimTable | null;
   #epoch: Uint8Array = randomBytes(16);
   #packNumbers: Map<string, number> | null = null;
   #uncached = 0;
   #cache: { path: string; repositoryId: string } | null = null;
 
-  constructor(table: BlobTable = BlobTable.make(slotsFor(0)), session: ClaimTable | null = null) {
+  constructor(table = BlobTable.make(slotsFor(0)), others = new OtherPlaces(), session: ClaimTable | null = null) {
     this.#table = table;
+    this.#others = others;
     this.#session = session;
   }
 
   static fromShared(shared: SharedIndex): BlobIndex {
     return new BlobIndex(
       BlobTable.over(shared.table),
+      new OtherPlaces(shared.others),
       shared.session === null ? null : ClaimTable.over(shared.session),
     );
   }
@@ -92,16 +98,29 @@ export class BlobIndex {
     }
   }
 
-  /** What the index files list in other packs than these, which are named; for a writer to store the rest again. No cache. */
-  static async without(packs: ReadonlySet<string>, repository: Repository, signal?: AbortSignal): Promise<BlobIndex> {
-    const index = new BlobIndex();
+  /** The same without what lies in these packs only, for a writer that stores it again. Entries have other numbers there. */
+  without(packs: ReadonlySet<string>): BlobIndex {
+    const index = new BlobIndex(BlobTable.make(slotsFor(this.count)));
     index.isPartial = true;
-    await readIndexes(repository, index, { files: await repository.storage.list("index"), signal, except: packs });
+    for (const name of this.covered) index.covered.add(name);
+    const { table } = this;
+    const isLost = (pack: Uint8Array): boolean => packs.has(objectIdOf(pack));
+    const lost = Uint8Array.from({ length: this.packCount }, (_, pack) => (isLost(table.packId(pack)) ? 1 : 0));
+    for (let entry = 0; entry < this.count; entry++) {
+      const places = lost[table.packOf[entry]!] === 0 ? [this.place(entry)] : this.others(entry);
+      const place = places.find(({ pack }) => !isLost(pack));
+      if (place === undefined) continue;
+      const pack = index.#packNumber(place.pack);
+      const id = { bytes: table.ids, offset: entry * 32, type: table.typeOf(entry) };
+      index.#table.add(id, { ...place, pack });
+    }
+    for (let pack = 0; pack < index.packCount; pack++)
+      index.#table.packRefs[pack] = this.listings(index.#table.packId(pack));
     return index;
   }
 
   get shared(): SharedIndex {
-    return { table: this.#table.buffer, session: this.#session?.buffer ?? null };
+    return { table: this.#table.buffer, others: this.#others.buffer, session: this.#session?.buffer ?? null };
   }
 
   get buffer(): SharedArrayBuffer {
@@ -138,13 +157,26 @@ export class BlobIndex {
   place(entry: number): BlobPlaceOf {
     const table = this.#table;
     if (!(entry >= 0 && entry < table.count)) throw new CairnError("internal", `the index has no entry ${entry}`);
-    return {
-      pack: table.packId(table.packOf[entry]!),
-      offset: table.offsetOf[entry]!,
-      length: table.lengthOf[entry]!,
-      uncompressedLength: table.plainOf[entry]!,
-      type: blobTypeName(table.typeOf(entry)),
-    };
+    return this.#placeOf(entry, table.numbersOf(entry));
+  }
+
+  /** Where an entry lies beside its place: in packs of saves that ran at the same time, or that were stored again. */
+  others(entry: number): BlobPlaceOf[] {
+    if (this.#others.count === 0) return [];
+    const { packRefs, packOf, offsetOf } = this.#table;
+    return this.#others
+      .of(entry)
+      .filter(({ pack, offset }) => packRefs[pack]! > 0 && (pack !== packOf[entry] || offset !== offsetOf[entry]))
+      .map((place) => this.#placeOf(entry, place));
+  }
+
+  /** Entries that lie in several places; one may come again. */
+  *inSeveralPlaces(): Generator<number> {
+    yield* this.#others.entries();
+  }
+
+  #placeOf(entry: number, { pack, ...place }: BlobPlaceNumbers): BlobPlaceOf {
+    return { pack: this.#table.packId(pack), ...place, type: blobTypeName(this.#table.typeOf(entry)) };
   }
 
   /** The 32 bytes of an entry's id, a view. */
@@ -176,19 +208,6 @@ export class BlobIndex {
   }
 
   /** Adds a pack's blobs, as one index file lists them; those known elsewhere stay there. Entry numbers never change. */
-  addPack(packId: Uint8Array, blobs: readonly IndexBlob[]): void {
-    this.#room(blobs.length);
-    const pack = this.#packNumber(packId);
-    this.#table.packRefs[pack]!++;
-    for (const blob of blobs) {
-      this.#table.add(
-        { bytes: blob.id, offset: 0, type: blobTypeOf(blob.type) },
-        { pack, offset: blob.offset, length: blob.length, uncompressedLength: blob.uncompressedLength },
-      );
-    }
-  }
-
-  /** Likewise, from columns. */
   addColumns(columns: IndexColumns, { id: packId, from, to }: PackRange): void {
     this.#room(to - from);
     const pack = this.#packNumber(packId);
@@ -202,7 +221,7 @@ export class BlobIndex {
       place.offset = columns.offsets[at]!;
       place.length = columns.lengths[at]!;
       place.uncompressedLength = columns.plainLengths[at]!;
-      this.#table.add(id, place);
+      this.#add(id, place, false);
     }
   }
 
@@ -224,7 +243,7 @@ export class BlobIndex {
       place.uncompressedLength = kind >= 2 ? view.getUint32(at + 5, true) : 0;
       id.offset = at + (kind >= 2 ? 9 : 5);
       id.type = (kind & 1) === 1 ? TREE_BLOB : DATA_BLOB;
-      this.#table.add(id, place, replace);
+      this.#add(id, place, replace);
       place.offset += place.length;
     }
   }
@@ -247,24 +266,13 @@ export class BlobIndex {
     this.#room(blobs);
   }
 
-  /** From now on this entry is read from another place where it is stored too. */
-  relocate(entry: number, to: Omit<BlobPlaceOf, "type">): void {
-    this.#room(0);
-    const { offset, length, uncompressedLength } = to;
-    this.#table.replace(entry, { pack: this.#packNumber(to.pack), offset, length, uncompressedLength });
-  }
-
-  /** From now on entries in packs of these names are read from where another index has them, if it does. */
-  readElsewhere(packs: ReadonlySet<string>, other: BlobIndex): void {
-    const numbers = new Set<number>();
-    for (let pack = 0; pack < this.packCount; pack++)
-      if (packs.has(objectIdOf(this.#table.packId(pack)))) numbers.add(pack);
-    for (let entry = 0; entry < this.count; entry++) {
-      // A place in a new pack may take a larger table.
-      if (!numbers.has(this.#table.packOf[entry]!)) continue;
-      const there = other.lookup(this.#table.ids, entry * 32, this.#table.typeOf(entry));
-      if (there >= 0) this.relocate(entry, other.place(there));
-    }
+  /** From now on this entry is read from this one of its other places, and the one that it had is among those. */
+  prefer(entry: number, { pack, offset }: Pick<BlobPlaceOf, "pack" | "offset">): void {
+    const number = this.#packNumber(pack);
+    const place = this.#others.of(entry).find((each) => each.pack === number && each.offset === offset);
+    if (place === undefined) throw new CairnError("internal", `entry ${entry} does not lie there`);
+    this.#others.add(entry, this.#table.numbersOf(entry));
+    this.#table.replace(entry, place);
   }
 
   /** How many index files list this pack. */
@@ -299,12 +307,33 @@ export class BlobIndex {
     if (force && this.#uncached === 0) return false;
     try {
       const table = mostPacksAreGone(this.#table) ? this.#table.compacted() : this.#table;
-      writeIndexCache(this.#cache.path, this.#cache.repositoryId, { table, epoch: this.#epoch, covered: this.covered });
+      const others = this.#othersFor(table);
+      const content = { table, others, epoch: this.#epoch, covered: this.covered };
+      writeIndexCache(this.#cache.path, this.#cache.repositoryId, content);
     } catch {
       return false;
     }
     this.#uncached = 0;
     return true;
+  }
+
+  /** The other places in packs that are still listed, by the numbers that those have in a table. */
+  #othersFor(table: BlobTable): OtherPlaces {
+    if (this.#others.count === 0) return this.#others;
+    const { packRefs } = this.#table;
+    const numbers = packNumbersOf(table);
+    const numberOf = (pack: number): number => numbers.get(keyOf(this.#table.packId(pack))) ?? -1;
+    return this.#others.renumbered((pack) => (packRefs[pack] === 0 ? -1 : numberOf(pack)));
+  }
+
+  #add(id: { bytes: Uint8Array; offset: number; type: BlobType }, place: BlobPlaceNumbers, replace: boolean): void {
+    const table = this.#table;
+    const known = table.count;
+    const before = replace ? table.lookup(id.bytes, id.offset, id.type) : -1;
+    if (before >= 0) this.#others.add(before, table.numbersOf(before));
+    const entry = table.add(id, place, replace);
+    if (replace || entry >= known) return;
+    if (table.packOf[entry] !== place.pack || table.offsetOf[entry] !== place.offset) this.#others.add(entry, place);
   }
 
   #room(entries: number): void {
@@ -398,7 +427,7 @@ async function loadOnce(repository: Repository, cachePath: string | null, signal
   const files = await repository.storage.list("index");
   const present = new Set(files.map(({ name }) => name));
   if (cached !== null && [...cached.covered].every((name) => present.has(name))) {
-    const index = new BlobIndex(cached.table);
+    const index = new BlobIndex(cached.table, cached.others);
     index.adopt({ ...origin, epoch: cached.epoch, covered: cached.covered, stale: false });
     await readIndexes(repository, index, { files, signal });
     index.saveCache();
@@ -415,15 +444,9 @@ async function loadOnce(repository: Repository, cachePath: string | null, signal
 interface ReadIndexes {
   files: readonly StoredFile[];
   signal: AbortSignal | undefined;
-  /** Names of packs whose blobs are passed over. */
-  except?: ReadonlySet<string>;
 }
 
-async function readIndexes(
-  repository: Repository,
-  index: BlobIndex,
-  { files, signal, except }: ReadIndexes,
-): Promise<void> {
+async function readIndexes(repository: Repository, index: BlobIndex, { files, signal }: ReadIndexes): Promise<void> {
   const sizes = new Map<string, number>();
   for (const { name, size } of files) if (!index.covered.has(name)) sizes.set(name, size);
   let left = [...sizes.values()].reduce((sum, size) => sum + size, 0);
@@ -434,7 +457,7 @@ async function readIndexes(
     const before = index.count;
     try {
       const bytes = await json;
-      readIndexInto(index, bytes, { columns, files: left / Math.max(1, sizes.get(name)!), except });
+      readIndexInto(index, bytes, { columns, files: left / Math.max(1, sizes.get(name)!) });
       giveBack(bytes);
       index.cover(name, index.count - before);
     } catch (error) {
@@ -452,14 +475,12 @@ async function readIndexes(
 function readIndexInto(
   index: BlobIndex,
   json: Uint8Array,
-  of: { columns: IndexColumns; files: number; except: ReadonlySet<string> | undefined },
+  { columns, files }: { columns: IndexColumns; files: number },
 ): void {
-  const { columns, files, except } = of;
   decodeIndexColumns(json, columns);
   const expected = Math.min(MOST_EXPECTED - index.count, Math.ceil(columns.count * files));
   index.reserve(Math.max(columns.count, expected));
-  for (const pack of columns.packs)
-    if (except === undefined || !except.has(objectIdOf(pack.id))) index.addColumns(columns, pack);
+  for (const pack of columns.packs) index.addColumns(columns, pack);
 }
 
 function holdsAll(index: BlobIndex, old: BlobTable): boolean {

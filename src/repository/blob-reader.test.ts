@@ -7,7 +7,7 @@ import { CairnError } from "../errors.ts";
 import { newArena } from "../native.ts";
 import { BlobReader } from "./blob-reader.ts";
 import { readPackHeader } from "./pack-read.ts";
-import { PackVerifier } from "./pack-verifier.ts";
+import { PackVerifier } from "./verify/pack-verifier.ts";
 import { addBlob, noiseBlob, testPacks, textBlob } from "./test-packs.ts";
 import type { NamedPlace, TestPacks } from "./test-packs.ts";
 
@@ -276,7 +276,7 @@ test("packs written with and without native calls are read by the other", () => 
     directory: scratch.directory,
     pack: pack!.path,
     id: hex(pack!.id),
-    packs: url("./pack-verifier.ts"),
+    packs: url("./verify/pack-verifier.ts"),
     writer: url("./pack-writer.ts"),
     reader: url("../native.ts"),
   };

@@ -213,6 +213,16 @@ export class BlobTable {
     return this.packIds.subarray(number * 32, number * 32 + 32);
   }
 
+  /** Where an entry lies. */
+  numbersOf(entry: number): BlobPlaceNumbers {
+    return {
+      pack: this.packOf[entry]!,
+      offset: this.offsetOf[entry]!,
+      length: this.lengthOf[entry]!,
+      uncompressedLength: this.plainOf[entry]!,
+    };
+  }
+
   /** Moves an entry that is known. */
   replace(entry: number, place: BlobPlaceNumbers): void {
     this.#place(entry, this.typeOf(entry), place);

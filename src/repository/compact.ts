@@ -8,7 +8,7 @@ import { IndexFileWriter, listingKey, loadIndexFile, type IndexFileContent } fro
 import { tellsOfDamage } from "./live.ts";
 import { acquireLock, type LockCall, type RepositoryLock } from "./locks.ts";
 import { nearPacksIn } from "./near-packs.ts";
-import { OtherCopies } from "./other-copies.ts";
+import { BlobSource } from "./blob-source.ts";
 import { copyingPacks, SMALL_PACK, type WorkDirectory } from "./pack-copy.ts";
 import type { FinishedPack } from "./pack-writer.ts";
 import { loadPackHeader } from "./repair.ts";
@@ -290,7 +290,8 @@ async function dropStoredAgain(
     return entry >= 0 && (whole ??= wholePacks(index, stored))[index.table.packOf[entry]!] === 1;
   };
   const near = nearPacksIn(repository.storage, work.options.work, "stored-again");
-  const copies = new OtherCopies({ repository, index, near, drops: true });
+  const copies = new BlobSource({ keys: repository.keys, index, packs: near });
+  const unsound = new Set<number>();
   let removed = 0;
   try {
     // The most of them in the time that there is.
@@ -298,29 +299,29 @@ async function dropStoredAgain(
       const blobs = isOver() ? null : await blobsOf(repository, name, size);
       if (blobs?.every(isThere) !== true) continue;
       const entries = blobs.map((blob) => index.entryOf(blob));
-      if (!(await areSound(copies, entries, { index, isOver }))) continue;
+      if (!(await areSound(copies, entries, { index, isOver, unsound }))) continue;
       await dropPack(repository, name, work.lock);
       removed++;
     }
   } finally {
     copies.close();
   }
-  const unsound = [...copies.unsound, ...copies.found.keys()].map((entry) => objectIdOf(index.place(entry).pack));
-  append(damagedPacks, [...new Set(unsound)]);
+  const damagedEntries = [...unsound, ...copies.elsewhere.keys()];
+  append(damagedPacks, [...new Set(damagedEntries.map((entry) => objectIdOf(index.place(entry).pack)))]);
   return removed;
 }
 
 /** Read in pieces, as far as there is time: false where that has run out, or one of them is damaged where the index has it. */
 async function areSound(
-  copies: OtherCopies,
+  copies: BlobSource,
   entries: readonly number[],
-  { index, isOver }: { index: BlobIndex; isOver: () => boolean },
+  { index, isOver, unsound }: { index: BlobIndex; isOver: () => boolean; unsound: Set<number> },
 ): Promise<boolean> {
   const piece: number[] = [];
   let bytes = 0;
   const prove = async (): Promise<boolean> => {
-    await copies.prove(piece);
-    return !piece.some((entry) => copies.unsound.has(entry) || copies.found.has(entry));
+    for (const entry of await copies.prove(piece)) unsound.add(entry);
+    return !piece.some((entry) => unsound.has(entry) || copies.elsewhere.has(entry));
   };
   for (const entry of entries) {
     piece.push(entry);

@@ -48,7 +48,6 @@ async function writer(folder: string, who: string, rounds: number): Promise<void
 test("writers, compaction and sweeps at the same time lose nothing that a snapshot needs", async () => {
   await withRepository(async (fixture) => {
     const { repository, storage } = fixture;
-    const { read: readTree, close } = treeReader(fixture);
     let busy = true;
     const writers = Promise.all([writer(fixture.folder, "a", 40), writer(fixture.folder, "b", 40)]).finally(() => {
       busy = false;
@@ -62,7 +61,6 @@ test("writers, compaction and sweeps at the same time lose nothing that a snapsh
           const result = await runSweep(repository, {
             cachePath: join(fixture.folder, "cache"),
             roots: async () => [],
-            readTree,
             waitMs: 300,
           });
           if (!result.postponed) writeFileSync(join(fixture.folder, "swept"), "");
@@ -73,21 +71,18 @@ test("writers, compaction and sweeps at the same time lose nothing that a snapsh
       }
     } finally {
       await writers;
-      close();
     }
     assert.ok(existsSync(join(fixture.folder, "swept")), "no sweep came through");
     const { snapshots } = await repository.listSnapshots();
-    const reader = treeReader(fixture);
     for (const cachePath of [join(fixture.folder, "cache"), null]) {
       const index = await BlobIndex.load(repository, cachePath);
       const live = await liveFrom(
         index,
         snapshots.map(({ snapshot }) => Buffer.from(snapshot.tree, "hex")),
-        reader.read,
+        treeReader(fixture, index),
       );
       assert.deepEqual(live.problems, []);
     }
-    reader.close();
     assert.deepEqual(await storage.list("locks"), []);
     resticCheck(fixture.path);
   });

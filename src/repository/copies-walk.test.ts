@@ -12,7 +12,7 @@ import { compact } from "./compact.ts";
 import { eachIndexFile } from "./index-set.ts";
 import { removeSnapshots, removeUnindexedPacks, runSweep } from "./remove.ts";
 import { loadPackHeader, planIndexRepair, runIndexRepair } from "./repair.ts";
-import { type Fixture, randomFiles, sha, TestArchive, treeReader, withRepository } from "./test-archive.ts";
+import { type Fixture, randomFiles, sha, TestArchive, withRepository } from "./test-archive.ts";
 
 interface Copy {
   readonly key: string;
@@ -177,16 +177,13 @@ class Walk {
     const { repository, folder } = this.#fixture;
     const maxWaste = [0, 0.2, 1][this.#any(3)]!;
     const smallPack = [0, 1024 * 1024][this.#any(2)]!;
-    const reader = treeReader(this.#fixture);
-    const options = { cachePath: join(folder, "cache"), roots: async () => [], readTree: reader.read };
+    const options = { cachePath: join(folder, "cache"), roots: async () => [] };
     try {
       const swept = await runSweep(repository, { ...options, maxWaste, smallPack });
       return `swept: ${swept.removedPacks}, ${swept.repackedPacks}, ${swept.removedUnindexed}`;
     } catch (error) {
       if (!(error instanceof CairnError) || error.code !== "damaged") throw error;
       return `sweep refused: ${error.message}`;
-    } finally {
-      reader.close();
     }
   }
 

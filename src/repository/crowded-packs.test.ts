@@ -2,13 +2,13 @@ import { strict as assert } from "node:assert";
 import { join } from "node:path";
 import { test } from "node:test";
 import { previewSweep, removeSnapshots, runSweep, type SweepOptions } from "./remove.ts";
-import { randomFiles, resticCheck, TestArchive, treeReader, withRepository, type Fixture } from "./test-archive.ts";
+import { randomFiles, resticCheck, TestArchive, withRepository, type Fixture } from "./test-archive.ts";
 
 /** Sweeps with little room for copies. */
 
 function optionsOf(fixture: Fixture, more: Partial<SweepOptions> = {}): SweepOptions {
   const cachePath = join(fixture.folder, "cache");
-  return { cachePath, roots: async () => [], readTree: treeReader(fixture).read, ...more };
+  return { cachePath, roots: async () => [], ...more };
 }
 
 test("packs are rewritten as far as there is room for copies, once what nothing needs has gone", async () => {

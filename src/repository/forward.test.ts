@@ -5,6 +5,8 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { test, type TestContext } from "node:test";
 import { sha256 } from "../crypto/hash.ts";
+import { ByteWriter } from "../formats/bytes.ts";
+import { encodeHeaderEntry } from "../formats/pack-header.ts";
 import { arenaOver } from "../native.ts";
 import { BlobIndex } from "./blob-index.ts";
 import { BlobForwarder, F, FORWARD_WORDS, type ForwardTask } from "./forward.ts";
@@ -43,7 +45,9 @@ function scene(t: TestContext, more: { directory?: string; index?: BlobIndex } =
 test("what the other repository has is not forwarded", (t) => {
   const [known, unknown] = [randomBytes(1000), randomBytes(1000)];
   const index = new BlobIndex();
-  index.addPack(randomBytes(32), [{ id: sha256(known), type: "data", offset: 0, length: 1032, uncompressedLength: 0 }]);
+  const header = new ByteWriter(64);
+  encodeHeaderEntry(header, { id: sha256(known), type: "data", length: 1032, uncompressedLength: 0 });
+  index.addPackHeader(randomBytes(32), header.view());
   const { packs, forwarder, add } = scene(t, { index });
   add(known);
   add(unknown);

@@ -3,19 +3,24 @@ import { crc32 } from "node:zlib";
 import { failpoint } from "../failpoint.ts";
 import { putDisposable } from "../fs/disposable-file.ts";
 import { capacityOf, BlobTable } from "./blob-table.ts";
+import { OtherPlaces } from "./other-places.ts";
 
 /**
  * The disposable on-disk image of a blob table: `docs/formats/index-cache.md`. Read straight into the shared
  * buffer; anything that is not exactly right makes it absent, never an error.
  */
 
-const MAGIC = Buffer.from("CAIRNIX1", "latin1");
+export const INDEX_CACHE_MAGIC = "CAIRNIX";
+export const INDEX_CACHE_VERSION = 2;
+const MAGIC = Buffer.from(`${INDEX_CACHE_MAGIC}${INDEX_CACHE_VERSION}`, "latin1");
 const HEADER_BYTES = 128;
 const SLICE = 512 * 1024;
 const MAX_COVERED = 1_000_000;
 
 export interface IndexCacheContent {
   table: BlobTable;
+  /** Beside the places in the table. */
+  others: OtherPlaces;
   /** 16 random bytes that change whenever an id may have left the index. */
   epoch: Uint8Array;
   /** Names of the index files whose entries the table holds. */
@@ -26,7 +31,7 @@ let counter = 0;
 
 /** Writes the image beside its place and renames it in. Not flushed: a torn one is found by its checksum. */
 export function writeIndexCache(path: string, repositoryId: string, content: IndexCacheContent): void {
-  const { table, covered } = content;
+  const { table, others, covered } = content;
   const names = Buffer.alloc(covered.size * 32);
   let at = 0;
   for (const name of covered) at += names.write(name, at, 32, "hex");
@@ -35,7 +40,7 @@ export function writeIndexCache(path: string, repositoryId: string, content: Ind
   const fd = openSync(temporary, constants.O_WRONLY | constants.O_CREAT | constants.O_TRUNC, 0o600);
   try {
     let checksum = 0;
-    for (const section of [header, names, ...sectionsOf(table, table.count, table.packCount)]) {
+    for (const section of [header, names, ...sectionsOf(table, table.count, table.packCount), others.rows]) {
       for (let start = 0; start < section.length; start += SLICE) {
         const slice = section.subarray(start, Math.min(section.length, start + SLICE));
         checksum = crc32(slice, checksum);
@@ -83,17 +88,19 @@ function readImage(fd: number, repositoryId: string): IndexCacheContent | null {
   const slots = header.readUInt32LE(8);
   const count = header.readUInt32LE(12);
   const packs = header.readUInt32LE(16);
-  const reserved = header.readUInt32LE(20);
+  const otherCount = header.readUInt32LE(20);
   const coveredCount = header.readUInt32LE(24);
   if (slots < 4096 || slots > 2 ** 27 || (slots & (slots - 1)) !== 0 || coveredCount > MAX_COVERED) return null;
-  if (count > capacityOf(slots) || packs > capacityOf(slots) || reserved !== 0) return null;
-  const size = HEADER_BYTES + coveredCount * 32 + slots * 4 + count * 49 + packs * 36 + 4;
+  if (count > capacityOf(slots) || packs > capacityOf(slots)) return null;
+  const size = HEADER_BYTES + coveredCount * 32 + slots * 4 + count * 49 + packs * 36 + otherCount * 20 + 4;
   if (fstatSync(fd).size !== size) return null;
   const table = BlobTable.make(slots);
+  const others = new OtherPlaces();
+  others.reserve(otherCount);
   const names = Buffer.alloc(coveredCount * 32);
   let checksum = crc32(header);
   let at = HEADER_BYTES;
-  for (const section of [names, ...sectionsOf(table, count, packs)]) {
+  for (const section of [names, ...sectionsOf(table, count, packs), others.rows]) {
     for (let start = 0; start < section.length; start += SLICE) {
       const slice = section.subarray(start, Math.min(section.length, start + SLICE));
       if (!readFull(fd, slice, at)) return null;
@@ -106,7 +113,7 @@ function readImage(fd: number, repositoryId: string): IndexCacheContent | null {
   table.setCounts(count, packs);
   const covered = new Set<string>();
   for (let i = 0; i < coveredCount; i++) covered.add(names.toString("hex", i * 32, i * 32 + 32));
-  return { table, epoch: Uint8Array.from(header.subarray(32, 48)), covered };
+  return { table, others, epoch: Uint8Array.from(header.subarray(32, 48)), covered };
 }
 
 function encodeHeader(repositoryId: string, content: IndexCacheContent): Buffer {
@@ -115,6 +122,7 @@ function encodeHeader(repositoryId: string, content: IndexCacheContent): Buffer 
   header.writeUInt32LE(content.table.slotCount, 8);
   header.writeUInt32LE(content.table.count, 12);
   header.writeUInt32LE(content.table.packCount, 16);
+  header.writeUInt32LE(content.others.count, 20);
   header.writeUInt32LE(content.covered.size, 24);
   header.set(content.epoch.subarray(0, 16), 32);
   header.write(repositoryId.slice(0, 64), 48, "latin1");

@@ -74,13 +74,11 @@ async function assertWhole(fixture: Fixture): Promise<void> {
   const index = await BlobIndex.load(fixture.repository, join(fixture.folder, "cache"));
   const { snapshots, damaged } = await fixture.repository.listSnapshots();
   assert.deepEqual(damaged, []);
-  const { read, close } = treeReader(fixture);
   const live = await liveFrom(
     index,
     snapshots.map(({ snapshot }) => Buffer.from(snapshot.tree, "hex")),
-    read,
+    treeReader(fixture, index),
   );
-  close();
   assert.deepEqual(live.problems, []);
   resticCheck(fixture.path);
 }
@@ -124,11 +122,9 @@ describe("killed at any step", () => {
         await assertWhole(await opened(folder));
         // A second kill, at the same place, during what finishes the first.
         run(name, args(folder));
-        const { read: readTree, close } = treeReader(await opened(folder));
         const again = await opened(folder);
         await removeSnapshots(again.repository, [a.snapshot, b.snapshot]);
-        await runSweep(again.repository, { cachePath: null, roots: async () => [], readTree });
-        close();
+        await runSweep(again.repository, { cachePath: null, roots: async () => [] });
         assert.deepEqual(sizes(again), wanted, name);
         await assertWhole(again);
         rmSync(folder, { recursive: true });

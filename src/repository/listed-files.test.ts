@@ -5,15 +5,16 @@ import { setTimeout as sleep } from "node:timers/promises";
 import { CairnError } from "../errors.ts";
 import { encodeLock } from "../formats/lock-file.ts";
 import { BlobIndex } from "./blob-index.ts";
-import { checkStructure } from "./check.ts";
+import { checkStructure } from "./verify/structure.ts";
 import { LISTED_AGAIN_MS } from "./listed-files.ts";
 import { lookAtLocks } from "./lock-state.ts";
 import { acquireLock } from "./locks.ts";
+import { NearPacks } from "./near-packs.ts";
 import { Repository } from "./repository.ts";
 import { FaultyStorage } from "./storage/faulty.ts";
 import type { FileKind } from "./storage/storage.ts";
 import { rootsOf } from "./sweep-plan.ts";
-import { type Fixture, TestArchive, treeReader, withRepository } from "./test-archive.ts";
+import { type Fixture, TestArchive, withRepository } from "./test-archive.ts";
 
 /** A storage whose list names a file that it does not give: for a moment, for good, or because it was removed meanwhile. */
 
@@ -35,8 +36,6 @@ function lose(faulty: FaultyStorage, kind: FileKind, name: string, times: number
   faulty.arm({ operation: "load", kind, name, fault: "lose", times });
 }
 
-const notAsked = (): never => assert.fail("no tree is read");
-
 const damaged = { code: "damaged" };
 
 describe("what is listed and not there", () => {
@@ -56,7 +55,7 @@ describe("what is listed and not there", () => {
         [snapshot],
       );
       assert.match(listing.damaged[0]!.error.message, /is listed, and not there when it is read/);
-      await assert.rejects(rootsOf(other, { roots: async () => [], cachePath: null, readTree: notAsked }), damaged);
+      await assert.rejects(rootsOf(other, { roots: async () => [], cachePath: null }), damaged);
     });
   });
 
@@ -88,9 +87,7 @@ describe("what is listed and not there", () => {
         (await BlobIndex.load(other, null)).damaged.map((file) => file.name),
         [name],
       );
-      const { read: readTree, close } = treeReader(fixture);
-      const { problems } = await checkStructure(other, { readTree });
-      close();
+      const { problems } = await checkStructure(other, { packs: new NearPacks(fixture.storage, "") });
       assert.ok(
         problems.some(({ kind, object }) => kind === "index_damaged" && object === name),
         JSON.stringify(problems),

@@ -3,31 +3,24 @@ import { plural } from "../formats/sizes.ts";
 import { TreeReferences } from "../formats/tree-references.ts";
 import { objectIdOf, type ObjectId } from "../ids.ts";
 import { newPacer } from "../pacer.ts";
-import { DATA_BLOB, TREE_BLOB, type BlobIndex, type BlobPlaceOf } from "./blob-index.ts";
+import { DATA_BLOB, TREE_BLOB, type BlobIndex } from "./blob-index.ts";
 import { EntrySet } from "./entry-set.ts";
 
-export type TreePlace = BlobPlaceOf & { readonly id: Uint8Array };
-
 /**
- * The plaintext of a tree blob; `(place) => reader.read(place)` with a BlobReader. Marking uses it until it asks for the next.
- * `next`: the packs (32 bytes each, with repetitions) of trees that will be read after it, soonest first; for those who
- * bring packs from far away, which takes no longer for several at once.
+ * The plaintext of a tree by its entry, see `BlobSource`. Marking uses it until it asks for the next. `next`: entries of trees
+ * that will be read after it, soonest first; for those who bring packs from far away, which takes no longer for several at once.
  */
-export type ReadTree = (place: TreePlace, next?: () => Iterable<Uint8Array>) => Uint8Array | Promise<Uint8Array>;
+export type ReadTree = (entry: number, next?: () => Iterable<number>) => Uint8Array | Promise<Uint8Array>;
 
 /** So many of the trees that a walk has still to read are told to who reads them. */
 const TREES_AHEAD = 4096;
 
 /** `next` of a walk that reads trees from the end of a list; those that the index does not know are passed over. */
-export function* packsAhead<T>(
-  { table }: BlobIndex,
-  stack: readonly T[],
-  entryOf: (step: T) => number,
-): Generator<Uint8Array> {
+export function* treesAhead<T>(stack: readonly T[], entryOf: (step: T) => number): Generator<number> {
   const end = Math.max(0, stack.length - TREES_AHEAD);
   for (let at = stack.length - 1; at >= end; at--) {
     const entry = entryOf(stack[at]!);
-    if (entry >= 0) yield table.packId(table.packOf[entry]!);
+    if (entry >= 0) yield entry;
   }
 }
 
@@ -128,9 +121,7 @@ export class LiveSet {
     const id = objectIdOf(this.#index.idOf(entry));
     const references = this.#references;
     try {
-      const read = readTree({ ...this.#index.place(entry), id: this.#index.idOf(entry) }, () =>
-        packsAhead(this.#index, stack, (each) => each),
-      );
+      const read = readTree(entry, () => treesAhead(stack, (each) => each));
       references.read(read instanceof Uint8Array ? read : await read);
     } catch (error) {
       const known = toCairnError(error);

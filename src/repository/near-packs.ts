@@ -3,6 +3,7 @@ import { closeSync, openSync, rmSync, writeSync } from "node:fs";
 import { dirname, join } from "node:path";
 import { CairnError, toCairnError } from "../errors.ts";
 import { failpoint } from "../failpoint.ts";
+import { throwIfRanOut } from "../fs/entry-fault.ts";
 import { makeFolder } from "../fs/make-folder.ts";
 import { objectIdOf } from "../ids.ts";
 import { newPacer } from "../pacer.ts";
@@ -10,6 +11,11 @@ import type { BlobIndex } from "./blob-index.ts";
 import type { LeftPacks } from "./left-packs.ts";
 import { concurrently } from "./storage/concurrently.ts";
 import type { ByteRange, PackSizes, Storage } from "./storage/storage.ts";
+
+/** Opens packs by their names (64 hex digits) for reading. `damaged` for one that is not there. */
+export interface PackFiles {
+  open(pack: string): number;
+}
 
 /** A part of a pack that is wanted. */
 export interface WantedRange extends ByteRange {
@@ -32,12 +38,14 @@ const CONNECTIONS = 16;
 const MAX_RANGE = 8 * 1024 * 1024;
 /** So much of a pack that is read by itself is asked for before more is. */
 const TURN = 32 * 1024 * 1024;
+/** Unwanted bytes of a pack that cost less than a second request. */
+const REMOTE_GAP = 256 * 1024;
 
 /**
  * A repository's packs as files of this machine, for readers that are synchronous: those of a local repository where
  * they are, those of any other fetched into a folder, whole or in part. A part lies at its own offset.
  */
-export class NearPacks {
+export class NearPacks implements PackFiles {
   /** In the layout of a repository's `data`. */
   readonly folder: string;
   readonly #storage: Storage;
@@ -60,19 +68,8 @@ export class NearPacks {
     return this.#isLocal;
   }
 
-  pathOf(pack: string): string {
-    return join(this.folder, pack.slice(0, 2), pack);
-  }
-
-  /** Opens a pack for reading. `damaged` when it is not there. */
   open(pack: string): number {
-    try {
-      return openSync(this.pathOf(pack), "r");
-    } catch (error) {
-      const known = toCairnError(error, `cannot open pack ${pack.slice(0, 12)}`);
-      if (known.code !== "not_found") throw known;
-      throw missing(this.#storage, pack, error);
-    }
+    return openPackIn(this.folder, pack, this.#storage.location);
   }
 
   /**
@@ -113,7 +110,7 @@ export class NearPacks {
   /** Removes what was fetched of a pack. */
   drop(pack: string): void {
     if (this.#isLocal || !this.#here.delete(pack)) return;
-    rmSync(this.pathOf(pack), { force: true });
+    rmSync(packPath(this.folder, pack), { force: true });
   }
 
   /** -1 when the pack is not there or ends before the range. */
@@ -171,7 +168,7 @@ export class NearPacks {
     try {
       bytes = await this.#storage.load("data", pack, { offset, length });
     } catch (error) {
-      if (error instanceof CairnError && error.code === "not_found") throw missing(this.#storage, pack, error);
+      if (error instanceof CairnError && error.code === "not_found") throw missing(pack, error, this.#storage.location);
       throw error;
     }
     const path = this.#placeFor(pack);
@@ -194,7 +191,7 @@ export class NearPacks {
   }
 
   #placeFor(pack: string): string {
-    const path = this.pathOf(pack);
+    const path = packPath(this.folder, pack);
     try {
       makeFolder(dirname(path));
     } catch (error) {
@@ -253,7 +250,7 @@ export function shortPacks(index: BlobIndex, sizeOf: (pack: string) => number): 
   return short;
 }
 
-/** Tells of entries whose pack a storage does not have, or that lie beyond its end there. */
+/** Tells of entries whose packs a storage does not have, or that lie beyond their ends there, at each of their places. */
 export function lostEntries(index: BlobIndex, stored: PackSizes): (entry: number) => boolean {
   const sizeOf = Float64Array.from(
     { length: index.packCount },
@@ -261,7 +258,10 @@ export function lostEntries(index: BlobIndex, stored: PackSizes): (entry: number
   );
   return (entry) => {
     const { packOf, offsetOf, lengthOf } = index.table;
-    return offsetOf[entry]! + lengthOf[entry]! > sizeOf[packOf[entry]!]!;
+    if (offsetOf[entry]! + lengthOf[entry]! <= sizeOf[packOf[entry]!]!) return false;
+    return index
+      .others(entry)
+      .every(({ pack, offset, length }) => offset + length > (stored.get(objectIdOf(pack)) ?? 0));
   };
 }
 
@@ -272,8 +272,54 @@ function cut({ pack, offset, length }: WantedRange): WantedRange[] {
   return parts;
 }
 
-function missing(storage: Storage, pack: string, cause: unknown): CairnError {
-  return new CairnError("damaged", `pack ${pack.slice(0, 12)} is missing from ${storage.location}`, {
+/** Joins what lies close together in one pack; ranges come sorted. */
+export function addWanted<Range extends WantedRange>(ranges: Range[], range: Range): void {
+  const last = ranges.at(-1);
+  const end = last === undefined ? 0 : last.offset + last.length;
+  if (last === undefined || last.pack !== range.pack || range.offset < end || range.offset - end > REMOTE_GAP) {
+    ranges.push(range);
+    return;
+  }
+  ranges[ranges.length - 1] = { ...last, length: range.offset + range.length - last.offset };
+}
+
+/** The packs in a folder that has the layout of a repository's `data`. */
+export function packFolder(folder: string): PackFiles {
+  return { open: (pack) => openPackIn(folder, pack, folder) };
+}
+
+/** The same for who takes whatever keeps a pack from being read for damage of it. */
+export function packsToProve(folder: string): PackFiles {
+  return {
+    open: (pack) => {
+      try {
+        return openPackIn(folder, pack, folder);
+      } catch (error) {
+        const { code, cause, message } = toCairnError(error);
+        throwIfRanOut(cause);
+        const why = `its pack ${pack.slice(0, 12)} cannot be read: ${message}`;
+        throw code === "damaged" ? error : new CairnError("damaged", why, { cause: error });
+      }
+    },
+  };
+}
+
+function packPath(folder: string, pack: string): string {
+  return join(folder, pack.slice(0, 2), pack);
+}
+
+function openPackIn(folder: string, pack: string, location: string): number {
+  try {
+    return openSync(packPath(folder, pack), "r");
+  } catch (error) {
+    const known = toCairnError(error, `cannot open pack ${pack.slice(0, 12)}`);
+    if (known.code !== "not_found") throw known;
+    throw missing(pack, error, location);
+  }
+}
+
+function missing(pack: string, cause: unknown, location: string): CairnError {
+  return new CairnError("damaged", `pack ${pack.slice(0, 12)} is missing from ${location}`, {
     hint: "`cairn backup verify` says what needs it",
     details: { missing_pack: pack },
     cause,

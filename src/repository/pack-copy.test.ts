@@ -17,7 +17,7 @@ import { decodePackHeader } from "../formats/pack-header.ts";
 import { objectIdOf } from "../ids.ts";
 import { type IndexedPack, loadIndexFile } from "./index-set.ts";
 import { copyingPacks } from "./pack-copy.ts";
-import { PackVerifier } from "./pack-verifier.ts";
+import { PackVerifier } from "./verify/pack-verifier.ts";
 import { Repository } from "./repository.ts";
 import { FaultyStorage } from "./storage/faulty.ts";
 import { type Fixture, PASSWORD, randomFiles, TestArchive, withRepository } from "./test-archive.ts";

@@ -2,8 +2,7 @@ import { type CairnError, reworded, toCairnError } from "../errors.ts";
 import { displayPath } from "../fs/safe-path.ts";
 import { objectIdOf } from "../ids.ts";
 import type { BlobIndex } from "./blob-index.ts";
-import type { NearPacks, WantedRange } from "./near-packs.ts";
-import { addWanted } from "./transfer.ts";
+import { addWanted, type NearPacks, type WantedRange } from "./near-packs.ts";
 import type { TransferPlan } from "./transfer-plan.ts";
 
 export interface PackFetchOptions {

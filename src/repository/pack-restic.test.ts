@@ -24,7 +24,7 @@ import { encodeSnapshot } from "../formats/snapshot.ts";
 import { appendNode, beginTree, endTree } from "../formats/tree.ts";
 import { objectIdOf } from "../ids.ts";
 import { BlobReader } from "./blob-reader.ts";
-import { PackVerifier } from "./pack-verifier.ts";
+import { PackVerifier } from "./verify/pack-verifier.ts";
 import { PackWriter } from "./pack-writer.ts";
 import type { FinishedPack } from "./pack-writer.ts";
 import { addBlob, noiseBlob, testPacks, textBlob } from "./test-packs.ts";

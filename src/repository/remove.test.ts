@@ -5,9 +5,10 @@ import { describe, test } from "node:test";
 import { CairnError } from "../errors.ts";
 import { objectIdOf } from "../ids.ts";
 import { BlobIndex } from "./blob-index.ts";
-import { checkStructure } from "./check.ts";
+import { checkStructure } from "./verify/structure.ts";
 import { loadIndexFile } from "./index-set.ts";
 import { acquireLock } from "./locks.ts";
+import { NearPacks } from "./near-packs.ts";
 import { previewSweep, removeSnapshots, removeUnindexedPacks, runSweep, type SweepOptions } from "./remove.ts";
 import { planIndexRepair, runIndexRepair } from "./repair.ts";
 import {
@@ -33,7 +34,6 @@ function optionsOf(fixture: Fixture, more: Partial<SweepOptions> = {}): SweepOpt
   return {
     cachePath: join(fixture.folder, "cache"),
     roots: async () => [],
-    readTree: treeReader(fixture).read,
     ...more,
   };
 }
@@ -76,7 +76,7 @@ describe("marking", () => {
       const a = await archive.save({ ...shared, ...randomFiles(2, 500, "a") });
       const b = await archive.save({ ...shared, ...randomFiles(4, 500, "b") });
       const index = await BlobIndex.load(fixture.repository, null);
-      const { read: readTree } = treeReader(fixture);
+      const readTree = treeReader(fixture, index);
       const live = await liveFrom(index, [a.tree], readTree);
       assert.equal(live.complete, true);
       assert.equal(live.size, 2 + 5);
@@ -90,7 +90,7 @@ describe("marking", () => {
     await withRepository(async (fixture) => {
       const { tree } = await new TestArchive(fixture).save(randomFiles(2, 100));
       const index = await BlobIndex.load(fixture.repository, null);
-      const { read: readTree } = treeReader(fixture);
+      const readTree = treeReader(fixture, index);
       const missing = await liveFrom(index, [sha(Buffer.from("no such"))], readTree);
       assert.deepEqual(
         missing.problems.map((p) => p.kind),
@@ -111,8 +111,8 @@ describe("marking", () => {
       const trees = new BlobIndex();
       for (const { name } of await fixture.storage.list("index"))
         for (const pack of (await loadIndexFile(fixture.repository, name)).packs)
-          if (pack.blobs[0]!.type === "tree") trees.addPack(pack.id, pack.blobs);
-      const lost = await liveFrom(trees, [tree], readTree);
+          if (pack.blobs[0]!.type === "tree") pack.addTo(trees);
+      const lost = await liveFrom(trees, [tree], treeReader(fixture, trees));
       assert.deepEqual(
         lost.problems.map((p) => p.kind),
         ["missing_data", "missing_data"],
@@ -240,10 +240,13 @@ describe("sweep", () => {
       writeFileSync(join(fixture.path, "index", index!.name), "x");
       await assert.rejects(runSweep(fixture.repository, optionsOf(fixture)), coded("damaged"));
       writeFileSync(join(fixture.path, "index", index!.name), indexBytes);
-      await assert.rejects(
-        runSweep(fixture.repository, optionsOf(fixture, { readTree: () => Buffer.from("{") })),
-        coded("damaged"),
-      );
+      const known = await BlobIndex.load(fixture.repository, null);
+      const { pack, offset } = known.place(known.lookup(b.tree, 0));
+      const treeFile = fixture.storage.localPath("data", objectIdOf(pack));
+      const packBytes = readFileSync(treeFile);
+      writeFileSync(treeFile, Buffer.from(packBytes).fill(7, offset, offset + 20));
+      await assert.rejects(runSweep(fixture.repository, optionsOf(fixture)), coded("damaged"));
+      writeFileSync(treeFile, packBytes);
       await assert.rejects(
         runSweep(fixture.repository, optionsOf(fixture, { roots: async () => [sha(Buffer.from("?"))] })),
         coded("damaged"),
@@ -265,7 +268,7 @@ describe("sweep", () => {
       assert.equal(result.postponed, false);
       assert.ok(calls >= 3);
       const index = await BlobIndex.load(fixture.repository, null);
-      assert.equal((await liveFrom(index, [a.tree], treeReader(fixture).read)).complete, true);
+      assert.equal((await liveFrom(index, [a.tree], treeReader(fixture, index))).complete, true);
     });
   });
 
@@ -432,8 +435,8 @@ describe("sweep", () => {
       const archive = new TestArchive(fixture);
       const kept = await archive.save(randomFiles(2, 500, "kept"));
       await markedPack(fixture.repository);
-      const { read: readTree } = treeReader(fixture);
-      assert.deepEqual((await checkStructure(fixture.repository, { readTree })).problems, []);
+      const packs = new NearPacks(fixture.storage, "");
+      assert.deepEqual((await checkStructure(fixture.repository, { packs })).problems, []);
       const before = (await fixture.storage.list("data")).length;
       const result = await runSweep(fixture.repository, optionsOf(fixture, { roots: async () => [kept.tree] }));
       assert.deepEqual([result.bytesFreed, await removeUnindexedPacks(fixture.repository)], [0, 0]);

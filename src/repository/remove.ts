@@ -10,8 +10,8 @@ import { BlobIndex, isPlacedAt } from "./blob-index.ts";
 import { EntrySet } from "./entry-set.ts";
 import { IndexFileWriter, loadIndexFile, type IndexedPack } from "./index-set.ts";
 import { acquireLock, withLock, type LockCall, type RepositoryLock } from "./locks.ts";
-import { nearPacksIn } from "./near-packs.ts";
-import { OtherCopies } from "./other-copies.ts";
+import { BlobSource } from "./blob-source.ts";
+import { type NearPacks, nearPacksIn } from "./near-packs.ts";
 import { copyingPacks } from "./pack-copy.ts";
 import type { FinishedPack } from "./pack-writer.ts";
 import type { Repository } from "./repository.ts";
@@ -109,7 +109,8 @@ export async function replaceSnapshots(
 
 /** What a sweep would do, under a shared lock of its own. See `planSweep`. */
 export async function previewSweep(repository: Repository, options: SweepOptions): Promise<SweepPlan> {
-  return withLock(repository, { ...options, exclusive: false }, () => planSweep(repository, options));
+  const trees = nearPacksIn(repository.storage, options.work, "trees");
+  return withLock(repository, { ...options, exclusive: false }, () => planSweep(repository, options, trees));
 }
 
 /**
@@ -133,9 +134,10 @@ export async function runSweep(repository: Repository, options: SweepOptions): P
     lacking: [],
     index: null,
   };
+  const context: SweepContext = { options, total, trees: nearPacksIn(repository.storage, options.work, "trees") };
   for (let attempt = 1; ; attempt++) {
     throwIfAborted(options.signal);
-    const outcome = await sweepOnce(repository, options, total);
+    const outcome = await sweepOnce(repository, context);
     // What is cached is behind by now: a kill before this costs the next one a rebuild.
     if (outcome === "done") total.index = await BlobIndex.load(repository, options.cachePath);
     if (total.index !== null) return total;
@@ -144,26 +146,23 @@ export async function runSweep(repository: Repository, options: SweepOptions): P
 }
 
 /** One try, with what it needed in memory gone afterwards. Where nothing was to be done, its index is in `total`. */
-async function sweepOnce(
-  repository: Repository,
-  options: SweepOptions,
-  total: SweepResult,
-): Promise<Outcome | "nothing"> {
+async function sweepOnce(repository: Repository, context: SweepContext): Promise<Outcome | "nothing"> {
+  const { options, total, trees } = context;
   const lock = await acquireLock(repository, { ...options, exclusive: false });
   let staged: Staged | null;
   try {
     failpoint("sweep.begin");
-    const plan = await planSweep(repository, options);
+    const plan = await planSweep(repository, options, trees);
     total.unusedBytes = plan.unusedBytes;
     total.crowded = plan.crowded;
     append(total.damagedPacks, plan.unsound);
     total.lacking = [...new Set(plan.live.problems.map(({ id }) => id))];
-    staged = await stage(repository, plan, { options, lock, total });
+    staged = await stage(repository, plan, { ...context, lock });
     if (staged === null) total.index = plan.index;
   } finally {
     await lock.release();
   }
-  if (staged !== null) return commit(repository, staged, { options, total });
+  if (staged !== null) return commit(repository, staged, context);
   await repository.storage.clearTemporaries?.(STALE_TEMPORARY_MS);
   return "nothing";
 }
@@ -208,15 +207,15 @@ export async function removeUnindexedPacks(
 async function doubtfulCopies(repository: Repository, packs: PackSizes): Promise<Map<string, string[]>> {
   const doubtful = new Map<string, string[]>();
   const index = await BlobIndex.load(repository, null);
-  const copies = new OtherCopies({ repository, index, near: nearPacksIn(repository.storage, undefined, "") });
+  const near = nearPacksIn(repository.storage, undefined, "");
+  const copies = new BlobSource({ keys: repository.keys, index, packs: near });
   try {
     for (const [name, size] of packs) {
       const blobs = await headerToDrop(repository, name, size);
       if (blobs === "closed") continue;
       const entries = blobs.map((blob) => index.entryOf(blob)).filter((entry) => entry >= 0);
-      await copies.prove(entries);
-      const unsound = entries.filter((entry) => copies.unsound.has(entry));
-      doubtful.set(name, [...new Set(unsound.map((entry) => objectIdOf(index.place(entry).pack)))]);
+      const unsound = await copies.prove(entries);
+      doubtful.set(name, [...new Set([...unsound].map((entry) => objectIdOf(index.place(entry).pack)))]);
     }
   } finally {
     copies.close();
@@ -234,14 +233,19 @@ interface Staged {
   readonly unindexed: SweepPlan["unindexed"];
 }
 
-interface StageContext {
+interface SweepContext {
   options: SweepOptions;
-  lock: RepositoryLock;
   total: SweepResult;
+  /** Where packs of trees are, for all attempts. */
+  trees: NearPacks;
 }
 
 /** New packs and new index files, durable, beside the old ones. Null when there is nothing to do. */
-async function stage(repository: Repository, plan: SweepPlan, context: StageContext): Promise<Staged | null> {
+async function stage(
+  repository: Repository,
+  plan: SweepPlan,
+  context: SweepContext & { lock: RepositoryLock },
+): Promise<Staged | null> {
   const { remove, repack, unindexed, affected } = plan;
   if (remove.length === 0 && repack.length === 0 && unindexed.length === 0) return null;
   const doomed = new Map([...remove, ...repack].map((facts) => [facts.name, facts.size]));
@@ -318,11 +322,7 @@ function liveBlobs(pack: IndexedPack, { index, live }: SweepPlan): IndexBlob[] {
 
 type Outcome = "done" | "busy" | "changed";
 
-async function commit(
-  repository: Repository,
-  staged: Staged,
-  context: { options: SweepOptions; total: SweepResult },
-): Promise<Outcome> {
+async function commit(repository: Repository, staged: Staged, context: SweepContext): Promise<Outcome> {
   let lock: RepositoryLock;
   try {
     lock = await acquireLock(repository, { ...context.options, exclusive: true });
@@ -332,7 +332,7 @@ async function commit(
   }
   try {
     failpoint("sweep.locked");
-    if (await hasChanged(repository, staged, context.options)) return "changed";
+    if (await hasChanged(repository, staged, context)) return "changed";
     await lock.recheck();
     await deleteOld(repository, staged, { lock, total: context.total });
     return "done";
@@ -342,15 +342,18 @@ async function commit(
 }
 
 /** True when a save finished since the plan was made: it may need what was dead then. */
-async function hasChanged(repository: Repository, staged: Staged, options: SweepOptions): Promise<boolean> {
-  const { plan } = staged;
-  const known = new Set([...plan.indexFiles, ...staged.newIndexes]);
+async function hasChanged(
+  repository: Repository,
+  { plan, newIndexes }: Staged,
+  { options, trees }: SweepContext,
+): Promise<boolean> {
+  const known = new Set([...plan.indexFiles, ...newIndexes]);
   const present = (await repository.storage.list("index")).map((file) => file.name);
   if (present.some((name) => !known.has(name))) return true;
   const gone = new Set(present);
   if ([...plan.indexFiles].some((name) => !gone.has(name))) return true;
   const before = plan.live.size;
-  await markAll(repository, { ...plan, roots: await rootsOf(repository, options) }, options);
+  await markAll(repository, { ...plan, roots: await rootsOf(repository, options), trees }, options);
   return plan.live.size !== before;
 }
 

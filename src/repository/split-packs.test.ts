@@ -4,9 +4,10 @@ import { describe, test } from "node:test";
 import type { IndexBlob } from "../formats/pack-header.ts";
 import { objectIdOf } from "../ids.ts";
 import { BlobIndex } from "./blob-index.ts";
-import { checkStructure } from "./check.ts";
+import { checkStructure } from "./verify/structure.ts";
 import { compact } from "./compact.ts";
 import { loadIndexFile } from "./index-set.ts";
+import { NearPacks } from "./near-packs.ts";
 import { removeSnapshots, runSweep, type SweepOptions } from "./remove.ts";
 import { planIndexRepair, runIndexRepair } from "./repair.ts";
 import {
@@ -15,7 +16,6 @@ import {
   resticCheck,
   resticInstalled,
   TestArchive,
-  treeReader,
   withRepository,
   type Fixture,
 } from "./test-archive.ts";
@@ -84,9 +84,8 @@ async function packNames({ storage }: Fixture): Promise<string[]> {
 }
 
 async function problems(fixture: Fixture): Promise<string[]> {
-  const { read: readTree, close } = treeReader(fixture);
-  const report = await checkStructure(fixture.repository, { readTree });
-  close();
+  const report = await checkStructure(fixture.repository, { packs: new NearPacks(fixture.storage, "") });
+  report.blobs.close();
   return report.problems.map(({ kind, object }) => `${kind} ${object}`);
 }
 
@@ -172,10 +171,9 @@ describe("repair of the index", () => {
 });
 
 describe("sweep", () => {
-  const optionsOf = (fixture: Fixture): SweepOptions => ({
+  const optionsOf = (): SweepOptions => ({
     cachePath: null,
     roots: async () => [],
-    readTree: treeReader(fixture).read,
   });
 
   test("what only one index file lists of a pack stays listed when that file is written anew", async () => {
@@ -186,7 +184,7 @@ describe("sweep", () => {
       const dead = (await listings(fixture)).filter(({ id }) => !known.has(objectIdOf(id)));
       await indexAs(fixture, [[...dead, ...rest, part(pack, 0, 3)], [part(pack, 3)]]);
       await removeSnapshots(fixture.repository, [snapshot]);
-      const swept = await runSweep(fixture.repository, optionsOf(fixture));
+      const swept = await runSweep(fixture.repository, optionsOf());
       assert.deepEqual([swept.removedPacks, swept.repackedPacks], [2, 0]);
       assert.deepEqual(await packNames(fixture), [...known].sort());
       const index = await BlobIndex.load(fixture.repository, null);
@@ -211,7 +209,7 @@ describe("sweep", () => {
         [two!, ...rest, pack],
       ]);
       await removeSnapshots(fixture.repository, [snapshot]);
-      const swept = await runSweep(fixture.repository, optionsOf(fixture));
+      const swept = await runSweep(fixture.repository, optionsOf());
       assert.deepEqual([swept.removedPacks, swept.replacedIndexes], [2, 2]);
       const counts = (await listings(fixture))
         .filter(({ id }) => objectIdOf(id) === objectIdOf(pack.id))
@@ -236,7 +234,7 @@ describe("sweep", () => {
       const listed = await listings(fixture);
       const pack = listed.find(({ blobs }) => blobs.length === 6)!;
       await indexAs(fixture, [[...listed.filter((each) => each !== pack), part(pack, 0, 3)]]);
-      const swept = await runSweep(repository, { ...optionsOf(fixture), mayLackData: true });
+      const swept = await runSweep(repository, { ...optionsOf(), mayLackData: true });
       assert.deepEqual([swept.lacking.length, swept.removedPacks], [3, 1]);
       await runIndexRepair(repository, await planIndexRepair(repository));
       await assertSound(fixture);
@@ -257,13 +255,13 @@ describe("sweep", () => {
         const rest = all.filter((each) => each !== pack);
         const parts = [[part(pack, 0, 1)], [pack, ...rest]];
         await indexAs(fixture, order === "first" ? parts : parts.toReversed());
-        const swept = await runSweep(fixture.repository, optionsOf(fixture));
+        const swept = await runSweep(fixture.repository, optionsOf());
         assert.ok((await packNames(fixture)).includes(objectIdOf(pack.id)));
         assert.ok(swept.unusedBytes >= 50_000, String(swept.unusedBytes));
         resticCheck(fixture.path);
         // Once it is listed once, what nothing needs of it goes.
         await runIndexRepair(fixture.repository, await planIndexRepair(fixture.repository));
-        assert.equal((await runSweep(fixture.repository, optionsOf(fixture))).repackedPacks, 1);
+        assert.equal((await runSweep(fixture.repository, optionsOf())).repackedPacks, 1);
         await assertSound(fixture);
       });
     });

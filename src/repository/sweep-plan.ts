@@ -1,17 +1,18 @@
 import { CairnError } from "../errors.ts";
-import type { IndexBlob } from "../formats/pack-header.ts";
 import { objectIdOf } from "../ids.ts";
-import { BlobIndex, isPlacedAt } from "./blob-index.ts";
+import { newPacer } from "../pacer.ts";
+import { BlobIndex, type BlobPlaceOf } from "./blob-index.ts";
+import { BlobSource } from "./blob-source.ts";
+import { EntrySet } from "./entry-set.ts";
 import { eachIndexFile, type IndexFileContent, type IndexedPack, listingKey } from "./index-set.ts";
-import { type Duplicate, KeptCopies } from "./kept-copies.ts";
-import { LiveSet, requireComplete, type ReadTree } from "./live.ts";
+import { LiveSet, requireComplete } from "./live.ts";
 import type { LockCall } from "./locks.ts";
-import { nearPacksIn } from "./near-packs.ts";
-import { type FoundCopy, OtherCopies } from "./other-copies.ts";
+import { type NearPacks, nearPacksIn } from "./near-packs.ts";
 import { packSizeOf, SMALL_PACK, type WorkDirectory } from "./pack-copy.ts";
 import type { DamagedFile, Repository } from "./repository.ts";
+import { concurrently } from "./storage/concurrently.ts";
 import { type PackSizes, packSizes } from "./storage/storage.ts";
-import { strikeNamed } from "./unindexed-packs.ts";
+import { headerToDrop, strikeNamed } from "./unindexed-packs.ts";
 
 export interface SweepOptions extends LockCall {
   /** The index cache; null for none. */
@@ -20,9 +21,10 @@ export interface SweepOptions extends LockCall {
   index?: BlobIndex | undefined;
   /** Root trees (32 bytes each) that are needed beside those of the repository's own snapshots. Asked again under the lock. */
   roots(): Promise<Uint8Array[]>;
-  readTree: ReadTree;
-  /** See `OtherCopiesOptions`; of trees. */
-  onFound?: (copy: FoundCopy) => void;
+  /** Told how many trees were marked, now and then. */
+  onTree?: (done: number) => void;
+  /** See `BlobSourceOptions`; of trees. */
+  onElsewhere?: (pack: string) => void;
   /** What to do about what is needed and damaged. */
   hint?: string;
   /** Ids of snapshots that do not count, because they will be removed. */
@@ -98,10 +100,8 @@ export interface SweepPlan {
   readonly crowded: CrowdedPacks | null;
 }
 
-interface DuplicateThere extends Duplicate {
-  readonly id: Uint8Array;
-  readonly blob: IndexBlob;
-}
+/** Packs in no index that are asked for at once what lies in them: each answer of a far storage takes its time. */
+const LOOKS_AT_ONCE = 16;
 
 /** The root trees of all snapshots that count, and of the caller. `damaged` when a snapshot cannot be read. */
 export async function rootsOf(repository: Repository, options: SweepOptions): Promise<Uint8Array[]> {
@@ -142,21 +142,20 @@ export function requireWholeIndex({ damaged }: BlobIndex): void {
 }
 
 /**
- * What a sweep would do. The caller holds a shared lock while it runs and while a run follows from it.
- * `damaged` when an index file, a snapshot or a needed tree cannot be read: then nothing may be removed.
+ * What a sweep would do. The caller holds a shared lock while it runs and while a run follows from it. `trees`: where packs of
+ * trees are. `damaged` when an index file, a snapshot or a needed tree cannot be read: then nothing may be removed.
  */
-export async function planSweep(repository: Repository, options: SweepOptions): Promise<SweepPlan> {
+export async function planSweep(repository: Repository, options: SweepOptions, trees: NearPacks): Promise<SweepPlan> {
   // Snapshots before the index, the index before the packs: what a save adds meanwhile is then known or not needed yet.
   const roots = await rootsOf(repository, options);
   const index = await currentIndex(repository, options);
   requireWholeIndex(index);
   const live = new LiveSet(index);
-  const sound = await markAll(repository, { index, live, roots }, options);
+  const sound = await markAll(repository, { index, live, roots, trees }, options);
   const stored = await packSizes(repository.storage);
-  const { packs, duplicates, unindexed } = await readFacts(repository, { index, live, stored, signal: options.signal });
-  settleDuplicates(index, packs, { duplicates, sound });
-  const { work, signal } = options;
-  const kept = new KeptCopies(repository, { index, live, duplicates, work, signal });
+  const { packs, unindexed } = await readFacts(repository, { index, live, stored, signal: options.signal });
+  choosePlaces(index, packs, { live, sound });
+  const kept = new KeptPlaces(repository, { index, live, options });
   for (;;) {
     countLive(index, { live, packs, hint: options.hint });
     const plan = decide(options, { index, live, packs, unindexed, kept });
@@ -166,25 +165,29 @@ export async function planSweep(repository: Repository, options: SweepOptions): 
 }
 
 /**
- * Marks all that these roots need. Trees that are damaged or lost where the index has them, and sound in other packs, are read
- * there, which the index has from then on; their entries are returned. `damaged` where one is sound nowhere.
+ * Marks all that these roots need. Trees that are damaged or lost where the index has them, and sound at another place, are read
+ * there, which the index prefers from then on; their entries are returned. `damaged` where one is sound nowhere.
  */
 export async function markAll(
-  repository: Repository,
-  { index, live, roots }: { index: BlobIndex; live: LiveSet; roots: readonly Uint8Array[] },
+  { keys }: Repository,
+  { index, live, roots, trees }: { index: BlobIndex; live: LiveSet; roots: readonly Uint8Array[]; trees: NearPacks },
   options: SweepOptions,
-): Promise<Pick<ReadonlySet<number>, "has">> {
-  const { work, readTree, onFound, signal } = options;
-  const near = nearPacksIn(repository.storage, work, "copies");
-  const copies = new OtherCopies({ repository, index, near, signal, onFound });
+): Promise<ReadonlySet<number>> {
+  const { onElsewhere, signal } = options;
+  const blobs = new BlobSource({ keys, index, packs: trees, signal, onElsewhere });
   try {
-    await live.mark(roots, copies.reading(readTree), options);
+    await live.mark(roots, blobs.viewTree, options);
   } finally {
-    copies.close();
+    blobs.close();
   }
   requireComplete(live, options);
-  copies.settle();
-  return copies.found;
+  return preferFound(index, blobs);
+}
+
+/** The index reads from now on from where a source has found what was not sound. Returns the entries. */
+function preferFound(index: BlobIndex, { elsewhere }: BlobSource): ReadonlySet<number> {
+  for (const [entry, { place }] of elsewhere) index.prefer(entry, place);
+  return new Set(elsewhere.keys());
 }
 
 function namesOf(packs: readonly PackFacts[]): Set<string> {
@@ -199,10 +202,9 @@ async function currentIndex(repository: Repository, { index, cachePath, signal }
 async function readFacts(
   repository: Repository,
   from: { index: BlobIndex; live: LiveSet; stored: PackSizes; signal: AbortSignal | undefined },
-): Promise<{ packs: Map<string, PackFacts>; duplicates: DuplicateThere[]; unindexed: Map<string, number> }> {
+): Promise<{ packs: Map<string, PackFacts>; unindexed: Map<string, number> }> {
   const unindexed = new Map(from.stored);
   const packs = new Map<string, PackFacts>();
-  const duplicates: DuplicateThere[] = [];
   const take = (file: IndexFileContent): void => {
     const frozen = file.foreign || file.packs.some((pack) => !pack.isContiguous);
     for (const pack of file.packs) {
@@ -215,7 +217,7 @@ async function readFacts(
         facts = newFacts(name, from.stored.get(name) ?? -1, listing);
         packs.set(name, facts);
       } else if (listing !== facts.listing) facts.split = true;
-      if (isFirst || listing !== facts.listing) addBlobs(facts, { id: pack.id, blobs }, { ...from, duplicates });
+      if (isFirst || listing !== facts.listing) addBlobs(facts, blobs, from);
       facts.indexes.push(file.name);
       if (frozen || facts.split) facts.frozen = true;
     }
@@ -223,7 +225,7 @@ async function readFacts(
   };
   const damaged = await eachIndexFile(repository, from.index.covered, take, { signal: from.signal });
   if (damaged.length > 0) throw damaged[0]!.error;
-  return { packs, duplicates, unindexed };
+  return { packs, unindexed };
 }
 
 function newFacts(name: string, size: number, listing: number): PackFacts {
@@ -231,44 +233,140 @@ function newFacts(name: string, size: number, listing: number): PackFacts {
   return { ...facts, isShort: false, isLong: false, split: false, frozen: false };
 }
 
+/** Of what is needed each place counts. */
 function addBlobs(
   facts: PackFacts,
-  pack: Pick<IndexedPack, "id" | "blobs">,
-  to: { index: BlobIndex; live: LiveSet; duplicates: DuplicateThere[] },
+  blobs: IndexedPack["blobs"],
+  { index, live }: { index: BlobIndex; live: LiveSet },
 ): void {
-  const last = pack.blobs.at(-1);
-  const wanted = Math.max(packSizeOf(pack.blobs), last === undefined ? 0 : last.offset + last.length);
+  const last = blobs.at(-1);
+  const wanted = Math.max(packSizeOf(blobs), last === undefined ? 0 : last.offset + last.length);
   if (facts.size < wanted) facts.isShort = true;
   if (facts.size > wanted) facts.isLong = true;
-  for (const blob of pack.blobs) {
+  for (const blob of blobs) {
     facts.blobBytes += blob.length;
-    const entry = to.index.entryOf(blob);
-    if (entry < 0 || !to.live.has(entry)) continue;
-    facts.liveBytes += blob.length;
-    if (isPlacedAt(to.index, entry, pack.id, blob)) continue;
-    to.duplicates.push({ entry, pack: facts.name, was: to.index.table.packOf[entry]!, id: pack.id, blob });
+    const entry = index.entryOf(blob);
+    if (entry >= 0 && live.has(entry)) facts.liveBytes += blob.length;
   }
 }
 
 /**
- * A pack that is wanted whole keeps its copies, so that a run that was interrupted after its new packs
- * were indexed is finished by the next one instead of copying again.
+ * Of what lies in several packs the place in one that is wanted whole is kept, so that a run that was interrupted after its
+ * new packs were indexed is finished by the next one instead of copying again.
  */
-function settleDuplicates(
+function choosePlaces(
   index: BlobIndex,
-  packs: Map<string, PackFacts>,
-  { duplicates, sound }: { duplicates: readonly DuplicateThere[]; sound: Pick<ReadonlySet<number>, "has"> },
+  packs: ReadonlyMap<string, PackFacts>,
+  { live, sound }: { live: LiveSet; sound: ReadonlySet<number> },
 ): void {
-  const whole = namesOf(
-    [...packs.values()].filter(({ isShort, liveBytes, blobBytes }) => !isShort && liveBytes === blobBytes),
-  );
-  for (const { entry, pack, id, blob } of duplicates) {
-    // Read where it is, after it could not be read elsewhere.
-    if (sound.has(entry)) continue;
-    const name = objectIdOf(index.place(entry).pack);
-    const current = packs.get(name);
-    if (whole.has(pack) && !whole.has(name)) index.relocate(entry, { ...blob, pack: id });
-    else if (current?.isShort === true && !packs.get(pack)!.isShort) index.relocate(entry, { ...blob, pack: id });
+  const rank = ({ pack }: BlobPlaceOf): number => {
+    const facts = packs.get(objectIdOf(pack));
+    if (facts === undefined || facts.isShort) return 0;
+    return facts.liveBytes === facts.blobBytes ? 2 : 1;
+  };
+  for (const entry of new Set(index.inSeveralPlaces())) {
+    // It was read where it is, after it could not be read elsewhere.
+    if (!live.has(entry) || sound.has(entry)) continue;
+    let best = index.place(entry);
+    for (const place of index.others(entry)) if (rank(place) > rank(best)) best = place;
+    if (rank(best) > rank(index.place(entry))) index.prefer(entry, best);
+  }
+}
+
+/** What a plan would have go, by names of packs. */
+interface Going {
+  readonly packs: ReadonlySet<string>;
+  /** Those of them of which what is needed is proven when it is copied. */
+  readonly copied: ReadonlySet<string>;
+  readonly unindexed: readonly { name: string; size: number }[];
+}
+
+/**
+ * Proves what stays of blobs that lie in several packs, before others of them go: where the index has one it may be damaged,
+ * and the place that goes may be the only sound one.
+ */
+class KeptPlaces {
+  /** Names of packs with blobs that are sound at none of their places. */
+  readonly unsound = new Set<string>();
+  /** Names of packs in no index that this user may not look into. */
+  readonly closed = new Set<string>();
+  readonly #repository: Repository;
+  readonly #index: BlobIndex;
+  readonly #live: LiveSet;
+  readonly #options: SweepOptions;
+  readonly #proven: EntrySet;
+  /** By names of packs in no index: entries of what is needed and in them too. */
+  readonly #beside = new Map<string, readonly number[]>();
+
+  constructor(
+    repository: Repository,
+    { index, live, options }: { index: BlobIndex; live: LiveSet; options: SweepOptions },
+  ) {
+    this.#repository = repository;
+    this.#index = index;
+    this.#live = live;
+    this.#options = options;
+    this.#proven = new EntrySet(index.count);
+  }
+
+  /**
+   * To be called again until it is false. True where other packs are to go than these: the index prefers sound places now, or
+   * more packs are unsound or closed.
+   */
+  async change(going: Going): Promise<boolean> {
+    const known = this.unsound.size + this.closed.size;
+    await this.#lookInto(going.unindexed);
+    const entries = this.#toProve(going);
+    const { work, signal } = this.#options;
+    const { storage, keys } = this.#repository;
+    let isMoved = false;
+    if (entries.length > 0) {
+      const blobs = new BlobSource({ keys, index: this.#index, packs: nearPacksIn(storage, work, "kept"), signal });
+      try {
+        for (const entry of await blobs.prove(entries))
+          for (const { pack } of [this.#index.place(entry), ...this.#index.others(entry)])
+            this.unsound.add(objectIdOf(pack));
+      } finally {
+        blobs.close();
+      }
+      for (const entry of entries) this.#proven.add(entry);
+      isMoved = preferFound(this.#index, blobs).size > 0;
+    }
+    return isMoved || this.unsound.size + this.closed.size > known;
+  }
+
+  async #lookInto(packs: Going["unindexed"]): Promise<void> {
+    const left = packs.filter(({ name }) => !this.#beside.has(name));
+    const pace = newPacer(this.#options.signal);
+    await concurrently(left.length, LOOKS_AT_ONCE, async (at) => {
+      await pace();
+      const { name, size } = left[at]!;
+      const blobs = await headerToDrop(this.#repository, name, size);
+      if (blobs === "closed") this.closed.add(name);
+      const entries = blobs === "closed" ? [] : blobs.map((blob) => this.#index.entryOf(blob));
+      this.#beside.set(
+        name,
+        entries.filter((entry) => entry >= 0 && this.#live.has(entry)),
+      );
+    });
+  }
+
+  /** Entries that are kept at a place of which nobody knows whether it is sound, while another one goes. */
+  #toProve({ packs, copied, unindexed }: Going): number[] {
+    const { table } = this.#index;
+    const names = Array.from({ length: table.packCount }, (_, pack) => objectIdOf(table.packId(pack)));
+    const seen = new EntrySet(this.#index.count);
+    const entries: number[] = [];
+    const add = (entry: number): void => {
+      if (copied.has(names[table.packOf[entry]!]!) || this.#proven.has(entry) || !seen.add(entry)) return;
+      entries.push(entry);
+    };
+    for (const entry of this.#index.inSeveralPlaces()) {
+      if (!this.#live.has(entry)) continue;
+      if (this.#index.others(entry).some(({ pack }) => packs.has(objectIdOf(pack)))) add(entry);
+    }
+    for (const { name } of unindexed) for (const entry of this.#beside.get(name)!) add(entry);
+    return entries;
   }
 }
 
@@ -302,7 +400,7 @@ function decide(
     live: LiveSet;
     packs: Map<string, PackFacts>;
     unindexed: Map<string, number>;
-    kept: Pick<KeptCopies, "unsound" | "closed">;
+    kept: Pick<KeptPlaces, "unsound" | "closed">;
   },
 ): SweepPlan {
   const { unsound, closed } = from.kept;

@@ -1,15 +1,16 @@
 import { execFileSync, spawnSync } from "node:child_process";
 import { createHash, randomBytes } from "node:crypto";
-import { mkdirSync, mkdtempSync, openSync, rmSync, writeFileSync } from "node:fs";
+import { mkdirSync, mkdtempSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { ByteWriter } from "../formats/bytes.ts";
 import { appendNode, beginTree, endTree, type TreeNode } from "../formats/tree.ts";
 import { objectIdOf, type ObjectId } from "../ids.ts";
 import { newArena } from "../native.ts";
-import { BlobReader } from "./blob-reader.ts";
 import type { BlobIndex } from "./blob-index.ts";
+import { BlobSource } from "./blob-source.ts";
 import { LiveSet, type ReadTree } from "./live.ts";
+import { NearPacks } from "./near-packs.ts";
 import { PackWriter, type FinishedPack } from "./pack-writer.ts";
 import { Repository } from "./repository.ts";
 import { LocalStorage } from "./storage/local.ts";
@@ -175,13 +176,9 @@ export async function liveFrom(index: BlobIndex, roots: readonly Uint8Array[], r
   return live;
 }
 
-/** Reads trees of a local repository, for marking and checking. */
-export function treeReader(fixture: Pick<Fixture, "repository" | "storage">): { read: ReadTree; close(): void } {
-  const reader = new BlobReader({
-    keys: fixture.repository.keys,
-    openPack: (name) => openSync(fixture.storage.localPath("data", name), "r"),
-  });
-  return { read: (place) => reader.read(place), close: () => reader.close() };
+/** Reads trees of a local repository by an index, for marking and mending. */
+export function treeReader({ repository }: Pick<Fixture, "repository">, index: BlobIndex): ReadTree {
+  return new BlobSource({ keys: repository.keys, index, packs: new NearPacks(repository.storage, "") }).readTree;
 }
 
 /** Files of random content, `size` bytes each. */

@@ -7,7 +7,7 @@ import { objectIdOf } from "../ids.ts";
 import { newPacer } from "../pacer.ts";
 import { type BlobIndex, blobTypeName, DATA_BLOB, TREE_BLOB } from "./blob-index.ts";
 import { EntrySet } from "./entry-set.ts";
-import { packsAhead, type ReadTree } from "./live.ts";
+import { type ReadTree, treesAhead } from "./live.ts";
 
 export interface PlanTransferOptions {
   /** Trees whose content shall be in the target, 32 bytes each. */
@@ -179,9 +179,8 @@ class TransferWalk {
   }
 
   async #bytes(entry: number, stack: readonly Step[] = []): Promise<Uint8Array> {
-    const place = { ...this.#from.place(entry), id: this.#from.idOf(entry) };
     const entryOf = ({ tree }: Step): number => this.#from.lookup(tree, 0, TREE_BLOB);
-    return this.#options.readTree(place, () => packsAhead(this.#from, stack, entryOf));
+    return this.#options.readTree(entry, () => treesAhead(stack, entryOf));
   }
 
   /** Null when the source does not have that tree any more: then all below is walked. */

@@ -5,7 +5,7 @@ import { test } from "node:test";
 import { CairnError } from "../errors.ts";
 import { BlobIndex } from "./blob-index.ts";
 import { NearPacks } from "./near-packs.ts";
-import { NearReader, treePackEnds } from "./near-reader.ts";
+import { BlobSource } from "./blob-source.ts";
 import { Repository } from "./repository.ts";
 import { FaultyStorage } from "./storage/faulty.ts";
 import { LocalStorage } from "./storage/local.ts";
@@ -47,7 +47,7 @@ async function transfer(
 ): Promise<Moved> {
   const [source, target] = [await BlobIndex.load(from.repository, null), await BlobIndex.load(to.repository, null)];
   const near = new NearPacks(from.storage, join(from.temporary, "near"));
-  const reader = new NearReader({ repository: from.repository, near, ends: treePackEnds(near, source) });
+  const reader = new BlobSource({ keys: from.repository.keys, index: source, packs: near });
   const { known, ...options } = more;
   const plan = await planTransfer(source, target, { roots: [tree], readTree: reader.readTree, known });
   const sides = [

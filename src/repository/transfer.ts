@@ -1,11 +1,11 @@
-import { throwIfAborted } from "../errors.ts";
+import { throwIfAborted, toCairnError } from "../errors.ts";
 import { failpoint } from "../failpoint.ts";
 import { makeFolder } from "../fs/make-folder.ts";
 import { objectIdOf } from "../ids.ts";
 import { newPacer } from "../pacer.ts";
 import { BlobMover } from "./blob-mover.ts";
 import type { BlobIndex } from "./blob-index.ts";
-import type { NearPacks, WantedRange } from "./near-packs.ts";
+import { addWanted, type NearPacks, type WantedRange } from "./near-packs.ts";
 import { PackUploader, type PackUploaderOptions } from "./pack-uploader.ts";
 import type { FinishedPack } from "./pack-writer.ts";
 import type { Repository } from "./repository.ts";
@@ -38,6 +38,8 @@ export interface MoveJob {
   readonly signal: AbortSignal | undefined;
   /** Takes a finished pack away; resolves when it has arrived. */
   onPack(pack: FinishedPack): Promise<void>;
+  /** See `TransferOptions`. */
+  onElsewhere?: ((pack: string) => void) | undefined;
   /** To be called now and then; what it throws ends the job. */
   onMoved(blobs: number, bytes: number): Promise<void>;
 }
@@ -52,6 +54,8 @@ export interface TransferOptions {
   /** The source's packs as local files. */
   near: NearPacks;
   uploads?: Pick<PackUploaderOptions, "connections" | "packsPerIndex" | "indexEveryMs" | "stillHeld">;
+  /** Told of each pack of the source that is damaged or missing, and of which something is read from others; several times. */
+  onElsewhere?: ((pack: string) => void) | undefined;
   signal?: AbortSignal | undefined;
   onProgress?: ((progress: TransferProgress) => void) | undefined;
 }
@@ -67,8 +71,6 @@ export interface TransferResult {
 const MANY_BYTES = 24 * 1024 * 1024;
 /** Bytes that are fetched ahead of what is moved, from a source that is not local. */
 const AHEAD = 64 * 1024 * 1024;
-/** Unwanted bytes of a pack that cost less than a second request. */
-const REMOTE_GAP = 256 * 1024;
 
 /**
  * Puts what a plan lists into the target: packs, and their index at the latest every 64 packs or 30 seconds. A kill in
@@ -99,6 +101,7 @@ export async function runTransfer(
         packs: near.folder,
         directory,
         signal,
+        onElsewhere: options.onElsewhere,
         onPack: async (pack) => uploader.add(pack),
         onMoved: async (blobs, bytes) => {
           told(blobs, Math.min(bytes, plan.storedBytes));
@@ -128,16 +131,18 @@ async function moveHere({ from, to, plan, options, uploader, told }: MoveHere): 
   const { directory, near, signal } = options;
   const { entries } = plan;
   const mover = new BlobMover({
-    from: { keys: from.repository.keys, index: from.index, openPack: (pack) => near.open(pack) },
+    from: { keys: from.repository.keys, index: from.index, packs: near },
     to: { keys: to.repository.keys, version: to.repository.version },
     directory,
     onPack: (pack) => void uploader.add(pack),
+    onElsewhere: options.onElsewhere,
   });
   const pace = newPacer(signal);
   try {
     let bytes = 0;
     let fetched = 0;
-    let fetchedPacks: ReadonlySet<string> = new Set();
+    let fetchedPacks = new Set<string>();
+    let broughtFor = -1;
     for (let at = 0; at < entries.length;) {
       await pace();
       throwIfAborted(signal);
@@ -145,7 +150,15 @@ async function moveHere({ from, to, plan, options, uploader, told }: MoveHere): 
         for (const pack of fetchedPacks) near.drop(pack);
         ({ to: fetched, packs: fetchedPacks } = await fetchAhead(from, near, { entries, at, signal }));
       }
-      const next = mover.moveSome(entries.subarray(0, fetched), at);
+      let next: number;
+      try {
+        next = mover.moveSome(entries.subarray(0, fetched), at);
+      } catch (error) {
+        if (near.isLocal || broughtFor === at || toCairnError(error).code !== "damaged") throw error;
+        broughtFor = at;
+        for (const pack of await bringPlaces(from.index, near, { entry: entries[at]!, signal })) fetchedPacks.add(pack);
+        continue;
+      }
       for (; at < next; at++) bytes += from.index.table.lengthOf[entries[at]!]!;
       await uploader.settle();
       told(at, bytes);
@@ -157,12 +170,27 @@ async function moveHere({ from, to, plan, options, uploader, told }: MoveHere): 
   }
 }
 
-/** Makes the entries from `at` on local, as many as are fetched at once. Returns where they end, and their packs. */
+/** Brings one entry from all of its places, as far as they are there. Returns their packs. */
+async function bringPlaces(
+  index: BlobIndex,
+  near: NearPacks,
+  { entry, signal }: { entry: number; signal: AbortSignal | undefined },
+): Promise<string[]> {
+  const places = [index.place(entry), ...index.others(entry)];
+  const ranges = places.map(({ pack, offset, length }) => ({ pack: objectIdOf(pack), offset, length }));
+  await near.fetch(ranges, { lenient: true, signal });
+  return ranges.map(({ pack }) => pack);
+}
+
+/**
+ * Makes the entries from `at` on local, as many as are fetched at once. Returns where they end, and their packs. What is not
+ * there is met when it is moved.
+ */
 async function fetchAhead(
   { index }: TransferSide,
   near: NearPacks,
   want: { entries: Uint32Array; at: number; signal: AbortSignal | undefined },
-): Promise<{ to: number; packs: ReadonlySet<string> }> {
+): Promise<{ to: number; packs: Set<string> }> {
   const { entries, at } = want;
   if (near.isLocal) return { to: entries.length, packs: new Set() };
   const { table } = index;
@@ -179,17 +207,6 @@ async function fetchAhead(
     bytes += table.lengthOf[entry]!;
     addWanted(ranges, { pack, offset: table.offsetOf[entry]!, length: table.lengthOf[entry]! });
   }
-  await near.fetch(ranges, { signal: want.signal });
+  await near.fetch(ranges, { lenient: true, signal: want.signal });
   return { to, packs };
-}
-
-/** Joins what lies close together in one pack; ranges come sorted. */
-export function addWanted<Range extends WantedRange>(ranges: Range[], range: Range): void {
-  const last = ranges.at(-1);
-  const end = last === undefined ? 0 : last.offset + last.length;
-  if (last === undefined || last.pack !== range.pack || range.offset < end || range.offset - end > REMOTE_GAP) {
-    ranges.push(range);
-    return;
-  }
-  ranges[ranges.length - 1] = { ...last, length: range.offset + range.length - last.offset };
 }

@@ -134,10 +134,10 @@ export class TreeMender {
 
   /** The nodes; or why whoever wrote the tree wrote none, which no other copy of it would change. */
   async #nodes(entry: number): Promise<TreeNode[] | string> {
-    const { index, readTree } = this.#options;
+    const { readTree } = this.#options;
     let bytes: Uint8Array;
     try {
-      bytes = await readTree({ ...index.place(entry), id: index.idOf(entry) });
+      bytes = await readTree(entry);
     } catch (error) {
       const known = toCairnError(error);
       if (known.code !== "damaged") throw known;

@@ -9,16 +9,7 @@ import { previewSweep, removeUnindexedPacks, runSweep, type SweepOptions } from 
 import { planIndexRepair, runIndexRepair } from "./repair.ts";
 import { Repository } from "./repository.ts";
 import { CountingStorage } from "./storage/counting.ts";
-import {
-  type Fixture,
-  PASSWORD,
-  randomFiles,
-  resticCheck,
-  sha,
-  TestArchive,
-  treeReader,
-  withRepository,
-} from "./test-archive.ts";
+import { type Fixture, PASSWORD, randomFiles, resticCheck, sha, TestArchive, withRepository } from "./test-archive.ts";
 
 const MANY = 64;
 
@@ -83,8 +74,7 @@ describe("a pack in no index, of whose content the listed copy is damaged,", () 
   test("stays in a sweep, which names the damaged pack", async () => {
     await withRepository(async (fixture) => {
       const there = await leftBesideDamage(fixture, "listed");
-      const { read: readTree } = treeReader(fixture);
-      const options: SweepOptions = { cachePath: join(fixture.folder, "cache"), roots: async () => [], readTree };
+      const options: SweepOptions = { cachePath: join(fixture.folder, "cache"), roots: async () => [] };
       const swept = await runSweep(fixture.repository, options);
       assert.deepEqual([swept.removedUnindexed, swept.damagedPacks], [0, [there.damaged]]);
       assert.equal((await largeOf(fixture, there)).length, 1);
@@ -114,10 +104,8 @@ describe("many packs in no index", () => {
       const pack = readFileSync(fixture.storage.localPath("data", listed!.name));
       for (let i = 0; i < MANY; i++) await fixture.storage.save("data", objectIdOf(sha(Buffer.from(`${i}`))), pack);
       const storage = new CountingStorage(fixture.storage);
-      const { read: readTree, close } = treeReader(fixture);
-      const options: SweepOptions = { cachePath: join(fixture.folder, "cache"), roots: async () => [], readTree };
+      const options: SweepOptions = { cachePath: join(fixture.folder, "cache"), roots: async () => [] };
       await run(storage, options);
-      close();
     });
   }
 

@@ -5,7 +5,7 @@ import type { BlobIndex } from "./blob-index.ts";
 import { eachIndexFile, type IndexFileContent } from "./index-set.ts";
 import { tellsOfDamage } from "./live.ts";
 import type { NearPacks } from "./near-packs.ts";
-import { PackVerifier } from "./pack-verifier.ts";
+import { PackVerifier } from "./verify/pack-verifier.ts";
 import { loadPackHeader } from "./repair.ts";
 import type { DamagedFile, Repository } from "./repository.ts";
 import type { PackSizes } from "./storage/storage.ts";

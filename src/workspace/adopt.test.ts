@@ -20,12 +20,18 @@ import { join } from "node:path";
 import { test } from "node:test";
 import type { TestContext } from "node:test";
 import { CairnError } from "../errors.ts";
-import { adoptFolder, initSelfContained, plainName } from "./adopt.ts";
-import type { Adopted } from "./adopt.ts";
-import { createWorkspace, listWorkspaces, readState, writeState, writeWorkspace } from "./control-directory.ts";
-import { chooseControlDirectory, controlWarnings } from "./control-place.ts";
+import {
+  type Adopted,
+  adoptFolder,
+  chooseControlDirectory,
+  controlWarnings,
+  initSelfContained,
+  plainName,
+} from "./adopt.ts";
+import { readState, writeState, writeWorkspace } from "./records.ts";
+import { createWorkspace, listWorkspaces } from "./control-directory.ts";
 import { checkWorkspaceName, controlPaths, workspaceDirectoryName, workspaceNameOf } from "./control-layout.ts";
-import { findWorkspace, openControlDirectory, workspaceNamed } from "./find-workspace.ts";
+import { findWorkspace, isOtherFolder, openControlDirectory, workspaceNamed } from "./find-workspace.ts";
 import { listRegistered, unregister } from "./registry.ts";
 import { newControlId } from "../ids.ts";
 
@@ -60,9 +66,9 @@ test("an adopted folder is found at, below and through a link, and is not touche
   }
   assert.equal(findWorkspace(join(directory, "ws", "sub"), { exact: true }), null);
   assert.equal(findWorkspace(directory), null);
-  assert.equal(findWorkspace(found.control.root, { exact: true })?.via, "control-directory");
+  assert.equal(findWorkspace(found.control.root, { exact: true })?.workspace.id, found.workspace.id);
   assert.equal(found.workspace.name, "main");
-  assert.equal(found.rootChanged, false);
+  assert.equal(isOtherFolder(found), false);
 });
 
 test("a second adoption gives the first one back", async (context) => {
@@ -81,7 +87,7 @@ const POPULATE =
 test("a self-contained folder is found from its root, its main and its control directory, also after it moved", async (context) => {
   const directory = scratch(context);
   const { found } = await initSelfContained(join(directory, "whole"), OPTIONS);
-  assert.equal(found.via, "self-contained");
+  assert.equal(found.control.root, join(directory, "whole", ".cairn"));
   assert.equal(existsSync(join(directory, "state")), false, "it needs no registry");
   renameSync(join(directory, "whole"), join(directory, "moved"));
   mkdirSync(join(directory, "moved", "main", "deep"));
@@ -193,7 +199,7 @@ test(
     const [folder, beside] = [join(directory, "ws"), join(directory, ".cairn")];
     const { found } = await adopt(folder, { controlDirectory: beside });
     unregister(folder);
-    assert.equal(findWorkspace(folder)?.via, "self-contained");
+    assert.equal(findWorkspace(folder)?.recordedControl, beside);
     const nobody = 65534;
     chownSync(beside, nobody, nobody);
     assert.equal(findWorkspace(folder), null);
@@ -224,7 +230,7 @@ test(
     await adopt(folder, { controlDirectory: other });
     unregister(folder);
     symlinkSync("other", beside);
-    assert.equal(findWorkspace(folder)?.via, "self-contained");
+    assert.equal(findWorkspace(folder)?.recordedControl, beside);
     lchownSync(beside, 65534, 65534);
     assert.equal(findWorkspace(folder), null);
   },
@@ -247,9 +253,9 @@ test("another folder at the path is noticed and a released one is kept no more",
   const directory = scratch(context);
   const { found } = await adopt(join(directory, "ws"));
   renameSync(join(directory, "ws"), join(directory, "old"));
-  assert.equal(findWorkspace(join(directory, "ws"))?.rootChanged, false, "a deleted folder is still known");
+  assert.equal(isOtherFolder(findWorkspace(join(directory, "ws"))!), false, "a deleted folder is still known");
   mkdirSync(join(directory, "ws"));
-  assert.equal(findWorkspace(join(directory, "ws"))?.rootChanged, true);
+  assert.equal(isOtherFolder(findWorkspace(join(directory, "ws"))!), true);
   writeWorkspace(found.control, { ...found.workspace, settings: { released_at: new Date().toISOString() } });
   assert.equal(findWorkspace(join(directory, "ws")), null);
 });
@@ -325,13 +331,11 @@ test(
     mkdirSync(join(directory, "disk"));
     mkdirSync(join(directory, "elsewhere"));
     const find = JSON.stringify(new URL("find-workspace.ts", import.meta.url).href);
-    const control = JSON.stringify(new URL("control-place.ts", import.meta.url).href);
     const script = `
     import { execFileSync } from "node:child_process";
     import { mkdirSync, rmSync } from "node:fs";
     const { adoptFolder } = await import(${MODULE});
     const { findWorkspace } = await import(${find});
-    const { controlWarnings } = await import(${control});
     const [disk, elsewhere, state] = process.argv.slice(1);
     execFileSync("mount", ["-t", "tmpfs", "none", disk]);
     mkdirSync(disk + "/ws");
@@ -340,7 +344,7 @@ test(
     execFileSync("mount", ["--move", disk, elsewhere]);
     const again = findWorkspace(elsewhere + "/ws");
     const whole = await adoptFolder(elsewhere, { ${POPULATE} });
-    console.log(JSON.stringify({ root: found.control.root, via: again?.via, same: again?.workspace.id === found.workspace.id, warnings, whole: whole.found.control.root }));`;
+    console.log(JSON.stringify({ root: found.control.root, at: again?.control.root, same: again?.workspace.id === found.workspace.id, warnings, whole: whole.found.control.root }));`;
     const child = spawnSync(
       "unshare",
       [
@@ -358,13 +362,14 @@ test(
     assert.equal(child.status, 0, child.stderr);
     const seen = JSON.parse(child.stdout) as {
       root: string;
-      via: string;
+      at: string;
       same: boolean;
       warnings: string[];
       whole: string;
     };
     assert.ok(seen.root.startsWith(join(directory, "disk", ".cairn-control")));
-    assert.deepEqual([seen.via, seen.same, seen.warnings.length], ["mount-root", true, 1]);
+    assert.equal(seen.at, seen.root.replace("/disk/", "/elsewhere/"), "the registry is gone");
+    assert.deepEqual([seen.same, seen.warnings.length], [true, 1]);
     assert.ok(seen.whole.startsWith(join(directory, "state")), "a mount's root itself is kept outside it");
   },
 );

@@ -1,41 +1,155 @@
-import { existsSync, readdirSync, rmdirSync } from "node:fs";
-import { basename, dirname, join } from "node:path";
+import {
+  closeSync,
+  constants,
+  existsSync,
+  mkdirSync,
+  openSync,
+  readdirSync,
+  rmdirSync,
+  rmSync,
+  statSync,
+} from "node:fs";
+import { basename, dirname, isAbsolute, join } from "node:path";
 import { CairnError, toCairnError } from "../errors.ts";
 import { failpoint } from "../failpoint.ts";
 import { isSubvolume, makeSubvolume } from "../fs/btrfs.ts";
-import { TEMPORARY_PREFIX, durableMkdir, removeLeftovers } from "../fs/durable.ts";
+import { TEMPORARY_PREFIX, durableMkdir, removeLeftovers, temporaryName } from "../fs/durable.ts";
+import { acquireLock, type AcquireOptions, type Lock } from "../fs/lock.ts";
 import { makeFolder } from "../fs/make-folder.ts";
+import { filesystemKind, mountOf } from "../fs/mounts.ts";
+import { namesIn } from "../fs/names-in.ts";
 import { ownEntries } from "../fs/own-entries.ts";
-import { printablePath, shellPath } from "../fs/safe-path.ts";
-import type { RawPath } from "../fs/safe-path.ts";
-import { newControlId } from "../ids.ts";
-import type { ControlId } from "../ids.ts";
+import { isAtOrBelow, joinRaw, printablePath, rawBytes, type RawPath, shellPath } from "../fs/safe-path.ts";
+import { type ControlId, newControlId } from "../ids.ts";
+import { isReleased, type PlacedWorkspace, readControl, withoutRelease, writeWorkspace } from "./records.ts";
+import { createControlDirectory, createWorkspace, listWorkspaces, withFolder } from "./control-directory.ts";
 import {
-  createControlDirectory,
-  createWorkspace,
-  listWorkspaces,
-  writeWorkspace,
-  withFolder,
-} from "./control-directory.ts";
-import type { PlacedWorkspace } from "./control-directory.ts";
-import { MAIN_WORKSPACE, MOUNT_CONTROL, SELF_CONTAINED_CONTROL, controlPaths } from "./control-layout.ts";
-import type { ControlPaths } from "./control-layout.ts";
-import { chooseControlDirectory, controlWarnings, lockPlace } from "./control-place.ts";
-import type { ChosenControl } from "./control-place.ts";
+  type ControlPaths,
+  controlPaths,
+  MAIN_WORKSPACE,
+  MOUNT_CONTROL,
+  SELF_CONTAINED_CONTROL,
+  textOf,
+} from "./control-layout.ts";
 import {
   findWorkspace,
-  isTrusted,
+  type FoundWorkspace,
+  isBeside,
+  keptWorkspace,
   pathIs,
   realPathOf,
   workspaceAt,
   workspaceOnceOf,
-  workspaceWhere,
 } from "./find-workspace.ts";
-import type { FoundWorkspace } from "./find-workspace.ts";
+import { isTrusted } from "./owners.ts";
 import { finishReleases, leftReleases, lockRegistry, registerWorkspace, userStateDirectory } from "./registry.ts";
-import { isReleased, withoutRelease } from "./released.ts";
-import { textOf } from "./text-paths.ts";
+import { existingAncestor } from "./room.ts";
 import { lockingOf } from "./workspace.ts";
+
+/** Where a new control directory goes. */
+export interface ChosenControl {
+  readonly root: string;
+  readonly where: "given" | "user-state" | "mount-root";
+  /** One sentence for a person. */
+  readonly reason: string;
+}
+
+export interface ChooseOptions {
+  id: ControlId;
+  /** Absolute; goes before every rule. */
+  controlDirectory?: string | undefined;
+}
+
+/**
+ * Where the control directory of a folder (its real path) goes: as told; else under the user's state directory when
+ * that is on the folder's file system; else at the root of the folder's mount when that can be written and locked; else
+ * under the user's state directory all the same. Makes nothing. Throws `refused` when it would lie inside the folder.
+ */
+export function chooseControlDirectory(folder: RawPath, options: ChooseOptions): ChosenControl {
+  const { id, controlDirectory: given } = options;
+  if (given !== undefined) {
+    if (!isAbsolute(given))
+      throw new CairnError("usage", `the control directory must be an absolute path, not ${given}`);
+    const isInside = [given, existingAncestor(given)].some((each) => isAtOrBelow(each, rawBytes(folder)));
+    if (isInside) throw controlInside(folder, given);
+    return { root: given, where: "given", reason: "it was asked for" };
+  }
+  const state = join(userStateDirectory(), "control", id);
+  const inside = isAtOrBelow(state, rawBytes(folder));
+  const sameDevice = statSync(existingAncestor(state)).dev === statSync(folder).dev;
+  if (sameDevice && !inside)
+    return { root: state, where: "user-state", reason: "your state directory is on the same file system" };
+  const mount = mountRootOf(folder);
+  if (mount !== null) {
+    const root = join(mount, MOUNT_CONTROL, id);
+    return { root, where: "mount-root", reason: `it is on the folder's own file system, mounted at ${mount}` };
+  }
+  if (inside) throw controlInside(folder, state);
+  const reason = "the folder's file system has no place outside it that can be written and locked";
+  return { root: state, where: "user-state", reason };
+}
+
+function controlInside(folder: RawPath, root: string): CairnError {
+  return new CairnError("refused", `the control directory ${root} would lie inside ${printablePath(folder)}`, {
+    hint: "name a place outside the folder with --control-dir",
+  });
+}
+
+/** The root of a folder's mount where a control directory can be made and locked there; null where it cannot. */
+function mountRootOf(folder: RawPath): string | null {
+  const point = mountOf(folder)?.mountPoint;
+  // At the root itself the control directory would lie inside the workspace.
+  if (point === undefined || point.equals(rawBytes(folder))) return null;
+  const text = point.toString("utf8");
+  const control = join(text, MOUNT_CONTROL);
+  const fits = Buffer.from(text, "utf8").equals(point) && isWritable(existingAncestor(control)) && isLockable(control);
+  return fits ? text : null;
+}
+
+function isWritable(directory: Buffer): boolean {
+  const probe = joinRaw(directory, temporaryName());
+  try {
+    mkdirSync(probe);
+    rmSync(probe, { recursive: true });
+    return true;
+  } catch {
+    return false;
+  }
+}
+
+/** False where another user made the lock first, in a folder where everybody may write. */
+function isLockable(mountControl: string): boolean {
+  try {
+    closeSync(openSync(placeLock(mountControl), constants.O_RDWR | constants.O_NOFOLLOW));
+    return true;
+  } catch (error) {
+    return (error as NodeJS.ErrnoException).code === "ENOENT";
+  }
+}
+
+function placeLock(mountControl: string): string {
+  return join(mountControl, "adopt.lock");
+}
+
+/**
+ * The lock under which a control directory is made at a mount's root, where those of several users may lie; elsewhere the
+ * registry's lock, which is taken first, is enough. Whoever holds them removes what is unfinished there.
+ */
+export async function lockPlace({ where, root }: ChosenControl, options: AcquireOptions): Promise<Lock | undefined> {
+  if (where !== "mount-root") return undefined;
+  const parent = dirname(root);
+  durableMkdir(parent, { mode: 0o755 });
+  return acquireLock(placeLock(parent), options);
+}
+
+/** What is doubtful about where a control directory lies, one sentence each. */
+export function controlWarnings(root: string): string[] {
+  const kind = filesystemKind(existingAncestor(root));
+  if (kind.overlay) return [`${root} lies on an overlay: it is lost with the container; use --control-dir on a volume`];
+  if (kind.place === "memory")
+    return [`${root} lies in memory (${kind.name}): it is lost at the next restart; use --control-dir on a disk`];
+  return [];
+}
 
 export interface AdoptFolderOptions {
   /** Of the control directory; the folder's name unless told. */
@@ -72,63 +186,8 @@ const MAX_NAME = 60;
 
 /** A name of letters, digits, `-` and `_` from any text. */
 export function plainName(text: string): string {
-  return (
-    text
-      .replace(/[^A-Za-z0-9_-]+/g, "-")
-      .replace(/^-+|-+$/g, "")
-      .slice(0, MAX_NAME) || "workspace"
-  );
-}
-
-/**
- * A control directory that has this folder and is not registered: left by an adoption that was killed before its end,
- * or by a release, whose points are then taken up again. One of other folders whose workspaces cannot be listed is only
- * told of.
- */
-function unregistered(
-  folder: Buffer,
-  chosen: ChosenControl,
-): { orphan: ControlPaths | null; warnings: readonly string[] } {
-  const isGiven = chosen.where === "given";
-  const warnings: string[] = [];
-  for (const control of isGiven ? [controlPaths(chosen.root)] : controlsFor(folder, chosen)) {
-    if (!existsSync(control.file)) continue;
-    let workspace: PlacedWorkspace | null;
-    try {
-      workspace = workspaceOnceOf(control, folder);
-    } catch (error) {
-      if (isGiven) throw error;
-      warnings.push(`whether the folder was kept in ${control.root} cannot be told: ${toCairnError(error).message}`);
-      continue;
-    }
-    if (workspace === null) continue;
-    if (isReleased(workspace)) takeUpAgain(control, workspace, folder);
-    return { orphan: control, warnings };
-  }
-  return { orphan: null, warnings };
-}
-
-function controlsFor(folder: Buffer, chosen: ChosenControl): ControlPaths[] {
-  const beside = join(dirname(folder.toString("utf8")), SELF_CONTAINED_CONTROL);
-  const parents = [
-    join(userStateDirectory(), "control"),
-    ...(chosen.where === "mount-root" ? [dirname(chosen.root)] : []),
-  ];
-  const roots = [beside, ...parents.flatMap(idsIn)];
-  return roots.filter((root) => isTrusted(root, folder)).map(controlPaths);
-}
-
-function idsIn(parent: string): string[] {
-  try {
-    return readdirSync(parent).flatMap((id) => (/^[0-9a-f]{32}$/.test(id) ? [join(parent, id)] : []));
-  } catch {
-    return [];
-  }
-}
-
-function takeUpAgain(control: ControlPaths, workspace: PlacedWorkspace, folder: Buffer): void {
-  writeWorkspace(control, withoutRelease(withFolder(control, workspace, folder)));
-  failpoint("adopt-taken-up");
+  const plain = text.replace(/[^A-Za-z0-9_-]+/g, "-").replace(/^-+|-+$/g, "");
+  return plain.slice(0, MAX_NAME) || "workspace";
 }
 
 /**
@@ -143,21 +202,25 @@ export async function adoptFolder(path: RawPath, options: AdoptFolderOptions): P
   using _registry = await lockRegistry(locking);
   finishReleases();
   const present = workspaceAt(folder);
-  if (present !== null) return { found: present, created: false, reason: "it is a workspace already", warnings: [] };
+  if (present !== null) return alreadyThere(present);
   const id = newControlId();
   const chosen = choose(folder, id, options);
   options.guard?.(folder, chosen);
   using _place = await lockPlace(chosen, locking);
   const raced = workspaceAt(folder);
-  if (raced !== null) return { found: raced, created: false, reason: "it is a workspace already", warnings: [] };
-  const { orphan, warnings } = unregistered(folder, chosen);
-  const control = orphan ?? (await makeControl(folder, { ...options, chosen, id }));
+  if (raced !== null) return alreadyThere(raced);
+  const { left, warnings } = unregistered(folder, chosen);
+  const control = left ?? (await makeControl(folder, { ...options, chosen, id }));
   failpoint("adopt-control-made");
-  if (!isBeside(folder, control)) registerMain(folder, control);
+  if (!isBeside(control.root, folder)) registerFolder(folder, control);
   failpoint("adopt-registered");
   const found = workspaceAt(folder);
   if (found === null) throw new CairnError("internal", `${printablePath(folder)} was adopted and is not found`);
   return { found, created: true, reason: chosen.reason, warnings: [...warnings, ...controlWarnings(control.root)] };
+}
+
+function alreadyThere(found: FoundWorkspace): Adopted {
+  return { found, created: false, reason: "it is a workspace already", warnings: [] };
 }
 
 /** Where there is no place for a folder, what is wrong with the folder itself says more. */
@@ -170,8 +233,50 @@ function choose(folder: Buffer, id: ControlId, options: AdoptFolderOptions): Cho
   }
 }
 
-function isBeside(folder: Buffer, control: ControlPaths): boolean {
-  return join(dirname(folder.toString("utf8")), SELF_CONTAINED_CONTROL) === control.root;
+/**
+ * A control directory that has this folder and is not registered: left by an adoption that was killed before its end, or by a
+ * release, whose points are then taken up again. One of other folders that cannot be read is only warned of.
+ */
+function unregistered(
+  folder: Buffer,
+  chosen: ChosenControl,
+): { left: ControlPaths | null; warnings: readonly string[] } {
+  const isGiven = chosen.where === "given";
+  const warnings: string[] = [];
+  for (const control of isGiven ? [controlPaths(chosen.root)] : controlsFor(folder, chosen)) {
+    if (!existsSync(control.file)) continue;
+    let workspace: PlacedWorkspace | null;
+    try {
+      workspace = workspaceOnceOf(control, folder);
+    } catch (error) {
+      if (isGiven) throw error;
+      warnings.push(`whether the folder was kept in ${control.root} cannot be told: ${toCairnError(error).message}`);
+      continue;
+    }
+    if (workspace === null) continue;
+    if (isReleased(workspace)) takeUpAgain(control, workspace, folder);
+    return { left: control, warnings };
+  }
+  return { left: null, warnings };
+}
+
+function controlsFor(folder: Buffer, chosen: ChosenControl): ControlPaths[] {
+  const beside = join(dirname(folder.toString("utf8")), SELF_CONTAINED_CONTROL);
+  const parents = [join(userStateDirectory(), "control")];
+  if (chosen.where === "mount-root") parents.push(dirname(chosen.root));
+  const ids = parents.flatMap((parent) =>
+    namesIn(parent).flatMap((id) => (/^[0-9a-f]{32}$/.test(id) ? [join(parent, id)] : [])),
+  );
+  return [beside, ...ids].filter((root) => isTrusted(root, folder)).map(controlPaths);
+}
+
+function takeUpAgain(control: ControlPaths, workspace: PlacedWorkspace, folder: Buffer): void {
+  writeWorkspace(control, withoutRelease(withFolder(control, workspace, folder)));
+  failpoint("adopt-taken-up");
+}
+
+function folderKeptIn(control: ControlPaths, folder: Buffer): PlacedWorkspace | null {
+  return keptWorkspace(listWorkspaces(control), (each) => pathIs(each, folder));
 }
 
 async function makeControl(
@@ -179,61 +284,41 @@ async function makeControl(
   options: AdoptFolderOptions & { chosen: ChosenControl; id: ControlId },
 ): Promise<ControlPaths> {
   const { chosen } = options;
+  const name = plainName(basename(folder.toString("utf8")));
   // Whoever makes a control directory here does it under a lock that this process holds.
   if (chosen.where !== "given") removeLeftovers(dirname(chosen.root), { exclusive: true });
-  const made = await createControlDirectory(chosen.root, {
+  const { control, created } = await createControlDirectory(chosen.root, {
     id: options.id,
-    name: options.name ?? plainName(basename(folder.toString("utf8"))),
+    name: options.name ?? name,
     engine: options.engine,
     selfContained: false,
     populate: async (staged) => {
       await options.populate(staged);
       // The folder knows its place in the mount only where the control directory lies at its root.
-      createWorkspace(staged, {
-        folder,
-        name: MAIN_WORKSPACE,
-        inMount: basename(dirname(chosen.root)) === MOUNT_CONTROL,
-      });
+      const inMount = basename(dirname(chosen.root)) === MOUNT_CONTROL;
+      createWorkspace(staged, { folder, name: MAIN_WORKSPACE, inMount });
     },
   });
-  if (!made.created && workspaceWhere(made.control, (each) => pathIs(each, folder)) === null) {
-    createWorkspace(made.control, { folder, name: plainName(basename(folder.toString("utf8"))) });
-  }
-  return made.control;
+  if (!created && folderKeptIn(control, folder) === null) createWorkspace(control, { folder, name });
+  return control;
 }
 
 /** Registers the workspace of a control directory that has this folder. */
-function registerMain(folder: Buffer, control: ControlPaths): void {
-  const workspace = workspaceWhere(control, (each) => pathIs(each, folder));
-  const found = findWorkspace(control.root, { exact: true });
-  if (workspace === null || found === null)
+function registerFolder(folder: Buffer, control: ControlPaths): void {
+  const workspace = folderKeptIn(control, folder);
+  const controlFile = readControl(control);
+  if (workspace === null || controlFile === null)
     throw new CairnError("internal", `${control.root} does not keep ${printablePath(folder)}`);
   registerWorkspace({
     folder,
     control: control.root,
-    controlId: found.controlFile.id,
+    controlId: controlFile.id,
     workspaceId: workspace.id,
     workspaceName: workspace.name,
   });
 }
 
 export type InitFolderOptions = Pick<AdoptFolderOptions, "name" | "engine" | "populate" | "guard">;
-
-// An empty `main` is what a killed attempt leaves; the other names are a file system's own and a racing process's.
-function isFree(path: string): boolean {
-  const own = ownEntries(realPathOf(path));
-  for (const name of readdirSync(path)) {
-    if (
-      name === "lost+found" ||
-      own.includes(name) ||
-      name === SELF_CONTAINED_CONTROL ||
-      name.startsWith(TEMPORARY_PREFIX)
-    )
-      continue;
-    if (name !== MAIN_WORKSPACE || readdirSync(join(path, name)).length > 0) return false;
-  }
-  return true;
-}
 
 /**
  * The self-contained layout: `<path>/main` and `<path>/.cairn`. The path must be absent or empty. Of several
@@ -242,25 +327,27 @@ function isFree(path: string): boolean {
  */
 export async function initSelfContained(path: string, options: InitFolderOptions): Promise<Adopted> {
   const root = textOf(realPathOf(path));
-  const controlRoot = join(root, SELF_CONTAINED_CONTROL);
-  const made = (): FoundWorkspace | null =>
-    existsSync(controlPaths(controlRoot).file) ? findWorkspace(root, { exact: true }) : null;
+  const control = controlPaths(join(root, SELF_CONTAINED_CONTROL));
+  const folder = join(root, MAIN_WORKSPACE);
+  const made = (): FoundWorkspace | null => (existsSync(control.file) ? findWorkspace(root, { exact: true }) : null);
   const present = made();
   if (present !== null) return { found: present, created: false, reason: "it is one already", warnings: [] };
-  const again = releasedBeside(root, controlPaths(controlRoot));
-  if (again !== null) return { found: again, created: true, reason: "its points were still there", warnings: [] };
+  const released = releasedMain(control, folder);
+  if (released !== null) {
+    takeUpAgain(control, released, Buffer.from(folder));
+    const found = made();
+    if (found !== null) return { found, created: true, reason: "its points were still there", warnings: [] };
+  }
   await finishReleasesIfIdle();
-  const id = newControlId();
   const reason = "it lies beside the workspace";
   const isNew = durableMkdir(root, { mode: 0o755 });
   try {
-    options.guard?.(Buffer.from(root), { root: controlRoot, where: "given", reason });
-    if (!isNew) refuseUnlessFree(root);
-    const folder = join(root, MAIN_WORKSPACE);
+    options.guard?.(Buffer.from(root), { root: control.root, where: "given", reason });
+    if (!isNew) requireFree(root);
     await makeMain(folder, options.engine);
     failpoint("init-folder-made");
-    const { created } = await createControlDirectory(controlRoot, {
-      id,
+    const { created } = await createControlDirectory(control.root, {
+      id: newControlId(),
       name: options.name ?? plainName(basename(root)),
       engine: options.engine,
       selfContained: true,
@@ -271,7 +358,7 @@ export async function initSelfContained(path: string, options: InitFolderOptions
     });
     const found = made();
     if (found === null) throw new CairnError("internal", `${root} was made and is not found`);
-    return { found, created, reason, warnings: controlWarnings(controlRoot) };
+    return { found, created, reason, warnings: controlWarnings(control.root) };
   } catch (error) {
     const winner = made();
     if (winner !== null) return { found: winner, created: false, reason, warnings: [] };
@@ -280,7 +367,14 @@ export async function initSelfContained(path: string, options: InitFolderOptions
   }
 }
 
-/** This layout is made without the registry's lock. */
+/** A self-contained workspace that was released with its points kept. */
+function releasedMain(control: ControlPaths, folder: string): PlacedWorkspace | null {
+  if (!existsSync(control.file) || !existsSync(folder)) return null;
+  const workspace = listWorkspaces(control).find(({ name }) => name === MAIN_WORKSPACE)?.workspace ?? null;
+  return workspace !== null && isReleased(workspace) ? workspace : null;
+}
+
+/** Finishes killed releases where nobody holds the registry's lock: this layout is made without it. */
 async function finishReleasesIfIdle(): Promise<void> {
   if (leftReleases().length === 0) return;
   try {
@@ -291,10 +385,10 @@ async function finishReleasesIfIdle(): Promise<void> {
   }
 }
 
-/** The folder of a self-contained workspace; a subvolume where the engine needs one. */
+/** Makes the folder of a self-contained workspace; a subvolume where the engine needs one. */
 async function makeMain(folder: string, engine: string): Promise<void> {
   if (engine !== "btrfs-snapshot") return void makeFolder(folder, 0o755);
-  // Of an attempt with another engine that was killed: it is empty.
+  // An attempt with another engine that was killed left it, and it is empty.
   if (existsSync(folder) && !isSubvolume(folder)) rmdirSync(folder);
   try {
     await makeSubvolume(Buffer.from(folder));
@@ -304,18 +398,14 @@ async function makeMain(folder: string, engine: string): Promise<void> {
   }
 }
 
-/** A self-contained workspace that was released with its points kept. */
-function releasedBeside(root: string, control: ControlPaths): FoundWorkspace | null {
-  const main = join(root, MAIN_WORKSPACE);
-  if (!existsSync(control.file) || !existsSync(main)) return null;
-  const workspace = listWorkspaces(control).find(({ name }) => name === MAIN_WORKSPACE)?.workspace ?? null;
-  if (workspace === null || !isReleased(workspace)) return null;
-  takeUpAgain(control, workspace, Buffer.from(main));
-  return findWorkspace(root, { exact: true });
-}
-
-function refuseUnlessFree(root: string): void {
-  if (isFree(root)) return;
+/** Throws `already_exists` unless a folder holds no more than a file system, a killed attempt or a racing process has put there. */
+function requireFree(root: string): void {
+  const own = ["lost+found", SELF_CONTAINED_CONTROL, ...ownEntries(realPathOf(root))];
+  const isFree = readdirSync(root).every((name) => {
+    if (name === MAIN_WORKSPACE) return readdirSync(join(root, name)).length === 0;
+    return own.includes(name) || name.startsWith(TEMPORARY_PREFIX);
+  });
+  if (isFree) return;
   throw new CairnError("already_exists", `${root} is not empty`, {
     hint: `to keep that folder as it is, use: cairn init ${shellPath(root)}`,
   });

@@ -1,4 +1,5 @@
-import { closeSync, existsSync, openSync } from "node:fs";
+import { closeSync, existsSync, openSync, symlinkSync } from "node:fs";
+import { join } from "node:path";
 import { isDeepStrictEqual } from "node:util";
 import type { Degradation } from "../engines/engine.ts";
 import { recordedRoot, rootMetadata } from "../engines/root-metadata.ts";
@@ -14,12 +15,12 @@ import { mountsInside, readMounts, whyMountsUnknown } from "../fs/mounts.ts";
 import { writeOrigins } from "../fs/origins.ts";
 import { listedNames, printablePath } from "../fs/safe-path.ts";
 import { newSavePointId, type SavePointId } from "../ids.ts";
-import { writeState, writeStateInOrder } from "./control-directory.ts";
+import { pointDirectoryName } from "./control-layout.ts";
+import { writeState, writeStateInOrder } from "./records.ts";
 import { ownInside } from "./guards.ts";
 import type { Point } from "./point-files.ts";
-import { removeHeldTrees, whyTreeIsNotThePoint } from "./held-trees.ts";
+import { removeHeldTrees, treeOwner, whyTreeIsNotThePoint } from "./held-trees.ts";
 import { guardSpace } from "./save-guard.ts";
-import { markShared, treeOwner } from "./shared-trees.ts";
 import { pointFacts, recordPoint, type Saved, type SaveInput } from "./record-point.ts";
 import { isOfAll, noRules } from "./undo-point.ts";
 import type { Workspace } from "./workspace.ts";
@@ -188,7 +189,7 @@ async function sharePoint(
   points.claim(sequence, id, { durable: false });
   let point: Point;
   try {
-    markShared(points, sequence, owner);
+    symlinkSync(join("..", pointDirectoryName(owner), "tree"), points.pathsOf(sequence).tree);
     failpoint("share.marked");
     const descriptor: Descriptor = {
       ...describeHeld(workspace, input, { ...more, sequence, tree, captured: WHOLE }),
@@ -199,7 +200,7 @@ async function sharePoint(
     point = points.commit(descriptor, { keepClaim: true, announced: true });
   } catch (error) {
     points.abandon(sequence);
-    throw error;
+    throw toCairnError(error);
   }
   await commitFileSystem(found.paths.points);
   const changeState: HeldPoint["changeState"] = (changes) => writeStateInOrder(found.paths, { ...state, ...changes });

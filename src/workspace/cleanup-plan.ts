@@ -1,19 +1,73 @@
 import { randomBytes } from "node:crypto";
 import { readdirSync, rmSync, statSync } from "node:fs";
 import { join } from "node:path";
-import type { PointContent } from "../engines/engine.ts";
+import type { KeptContent, PointContent } from "../engines/engine.ts";
 import { CairnError, throwIfAborted } from "../errors.ts";
 import { type CleanupPlanFile, decodeCleanupPlan, encodeCleanupPlan } from "../formats/cleanup.ts";
 import type { RetentionRules } from "../formats/policy.ts";
 import { durableMkdir, durableRemove } from "../fs/durable.ts";
 import type { SavePointId } from "../ids.ts";
+import { listWorkspaces } from "./control-directory.ts";
 import type { ControlPaths } from "./control-layout.ts";
 import type { Point } from "./point-files.ts";
-import { keptContent, NEVER_REMOVED, type Protection, protectionsOf } from "./protection.ts";
-import { readRecord } from "./read-record.ts";
+import { allPoints } from "./points.ts";
+import { isReleased, listLeases, readRecord, writeRecord } from "./records.ts";
 import { applyRetention, isKeptByTag, type RetentionDecision, RULELESS } from "./retention.ts";
-import { writeRecord } from "./write-record.ts";
 import type { Workspace, WorkspaceCall } from "./workspace.ts";
+
+/** Plans which points a cleanup removes, and says which ones must stay. */
+
+/** Why a point must stay whatever the rules say. */
+export type Protection = "pinned" | "head" | "latest" | "undo" | "view" | "fork-origin";
+
+/** What keeps a point also where exactly it was asked for. */
+export const NEVER_REMOVED: readonly Protection[] = ["pinned", "head", "view"];
+
+/** What protects the points of a workspace; those without protection are absent. */
+export function protectionsOf(workspace: Workspace, points: readonly Point[]): ReadonlyMap<SavePointId, Protection[]> {
+  const reasons = new Map<SavePointId, Protection[]>();
+  const add = (id: SavePointId | null | undefined, reason: Protection): void => {
+    if (id === null || id === undefined) return;
+    const known = reasons.get(id);
+    if (known === undefined) reasons.set(id, [reason]);
+    else if (!known.includes(reason)) known.push(reason);
+  };
+  const { head, last_restore: last } = workspace.state();
+  add(head, "head");
+  add(workspace.points.latest()?.descriptor.save_point_id, "latest");
+  add(last?.undo_id, "undo");
+  for (const { pin, descriptor } of points) if (pin !== null) add(descriptor.save_point_id, "pinned");
+  for (const { save_point_id } of listLeases(workspace.found.control)) add(save_point_id, "view");
+  for (const { workspace: other } of listWorkspaces(workspace.found.control)) {
+    if (other !== null && !isReleased(other)) add(other.origin?.save_point_id, "fork-origin");
+  }
+  return reasons;
+}
+
+/** The content that all points of all workspaces of a control directory hold, but for some. Asked of the disk each time. */
+export function keptContent(control: ControlPaths, without: ReadonlySet<SavePointId>): KeptContent {
+  const contents: PointContent[] = [];
+  const unreadable: (string | null)[] = [];
+  for (const each of allPoints(control)) {
+    const { points, damaged } = each.points.list();
+    for (const { descriptor, sealed } of points)
+      if (sealed && !without.has(descriptor.save_point_id))
+        contents.push(descriptor.content as unknown as PointContent);
+    for (const { id } of damaged) if (id === null || !without.has(id)) unreadable.push(id);
+  }
+  return { contents, unreadable };
+}
+
+/** The ids of all points of a control directory; those of damaged ones as far as they are known. */
+export function presentIds(control: ControlPaths): ReadonlySet<string> {
+  const ids = new Set<string>();
+  for (const each of allPoints(control)) {
+    const { points, damaged } = each.points.list();
+    for (const { descriptor } of points) ids.add(descriptor.save_point_id);
+    for (const { id } of damaged) if (id !== null) ids.add(id);
+  }
+  return ids;
+}
 
 /** What a cleanup would remove, and why. */
 export interface CleanupFacts {

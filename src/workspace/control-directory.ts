@@ -3,92 +3,35 @@ import { basename, dirname, join } from "node:path";
 import { CairnError, toCairnError } from "../errors.ts";
 import { failpoint } from "../failpoint.ts";
 import {
-  decodeControl,
-  decodeState,
-  decodeWorkspace,
+  type ControlFile,
   encodeControl,
   encodeState,
   encodeWorkspace,
+  type WorkspaceFile,
 } from "../formats/control.ts";
-import type { ControlFile, WorkspaceFile, WorkspaceState } from "../formats/control.ts";
 import type { JsonObject } from "../formats/fields.ts";
 import { recordPath } from "../formats/record.ts";
-import type { RecordedPath } from "../formats/record.ts";
 import { durableMkdir, durableWrite, fsyncDirectory, removeLeftovers, temporaryName } from "../fs/durable.ts";
-import { orderedWrite } from "../fs/ordered-write.ts";
-import { makePrivate } from "../fs/owner-writes.ts";
-import { namesIn } from "../fs/names-in.ts";
-import { newWorkDirectory } from "../fs/work-directory.ts";
 import { filesystemUuid, mountOf, onSameMount } from "../fs/mounts.ts";
-import { rawBytes, shellPath } from "../fs/safe-path.ts";
-import type { RawPath } from "../fs/safe-path.ts";
-import { newWorkspaceId } from "../ids.ts";
-import type { ControlId, WorkspaceId } from "../ids.ts";
-import { MOUNT_CONTROL, checkWorkspaceName, controlPaths, workspaceNameOf, workspacePaths } from "./control-layout.ts";
-import type { ControlPaths, WorkspacePaths } from "./control-layout.ts";
-import { readRecord } from "./read-record.ts";
-import { requireTextAbove } from "./text-paths.ts";
-import { writeRecord } from "./write-record.ts";
+import { namesIn } from "../fs/names-in.ts";
+import { makePrivate } from "../fs/owner-writes.ts";
 import { clearAway } from "../fs/remove-all.ts";
+import { rawBytes, type RawPath } from "../fs/safe-path.ts";
+import { newWorkDirectory } from "../fs/work-directory.ts";
+import { type ControlId, newWorkspaceId, type WorkspaceId } from "../ids.ts";
+import {
+  checkWorkspaceName,
+  type ControlPaths,
+  controlPaths,
+  MOUNT_CONTROL,
+  requireTextAbove,
+  workspaceNameOf,
+  type WorkspacePaths,
+  workspacePaths,
+} from "./control-layout.ts";
+import { type PlacedWorkspace, readControl, readWorkspace, wayWithout } from "./records.ts";
 
-/** A workspace's file; control directories at a mount's root also know the folder by its path in that mount. */
-export interface PlacedWorkspace extends WorkspaceFile {
-  mount_path?: RecordedPath;
-}
-
-/** What helps without what leads to the rest: doctor has to be led there, too. */
-export function wayWithout({ store, storePassword }: ControlPaths, what = "that file"): string {
-  const restic = `restic -r ${shellPath(store)} --password-file ${shellPath(storePassword)} snapshots`;
-  return `put ${what} back from a copy; what the store holds can be read without it: ${restic}`;
-}
-
-/** The control directory's own file, null where there is none. Throws `damaged`, `newer_version`. */
-export function readControl(control: ControlPaths): ControlFile | null {
-  return readRecord(control.file, decodeControl, { hint: wayWithout(control) });
-}
-
-/** Whether a directory has what a control directory has, but for the file that makes it one. */
-export function lacksItsFile({ file, workspaces, store, storeKey }: ControlPaths): boolean {
-  return [workspaces, store, storeKey].every((each) => existsSync(each)) && !existsSync(file);
-}
-
-/** What is to be said of such a one, which was kept by somebody: nothing is to be begun anew in its place. */
-export function fileIsMissing(control: ControlPaths): CairnError {
-  return new CairnError("damaged", `${control.file} is missing`, { hint: wayWithout(control) });
-}
-
-/** Replaces the control directory's own file durably. */
-export function writeControl(control: ControlPaths, file: ControlFile): void {
-  writeRecord(control, control.file, encodeControl(file));
-}
-
-/** A workspace's file, null where there is none. Throws `damaged`, `newer_version`. */
-export function readWorkspace(control: ControlPaths, name: string): PlacedWorkspace | null {
-  return readRecord(workspacePaths(control, name).file, decodeWorkspace, { hint: wayWithout(control) });
-}
-
-/** Replaces a workspace's file durably, e.g. after its folder has moved. */
-export function writeWorkspace(control: ControlPaths, workspace: PlacedWorkspace): void {
-  durableWrite(workspacePaths(control, workspace.name).file, encodeWorkspace(workspace));
-}
-
-/** Head and last restore. Throws `damaged` when the file is, `not_found` when it is gone. */
-export function readState(paths: WorkspacePaths): WorkspaceState {
-  const state = readRecord(paths.state, decodeState);
-  if (state === null)
-    throw new CairnError("damaged", `${paths.state} is missing`, { hint: "run `cairn doctor --repair`" });
-  return state;
-}
-
-/** Replaces head and last restore durably: the commit point of a restore. */
-export function writeState(paths: WorkspacePaths, state: WorkspaceState): void {
-  durableWrite(paths.state, encodeState(state));
-}
-
-/** The same where what was done before it says how to do it again, until the file system commits (`orderedWrite`). */
-export function writeStateInOrder(paths: WorkspacePaths, state: WorkspaceState): void {
-  orderedWrite(paths.state, encodeState(state));
-}
+/** Lists the workspaces of a control directory, and makes control directories and workspaces. */
 
 export interface ListedWorkspace {
   readonly name: string;
@@ -96,7 +39,7 @@ export interface ListedWorkspace {
   readonly problem?: CairnError;
 }
 
-/** Whether something among the workspaces has nothing of one: a program that shows or copies folders has left it. */
+/** True for a folder among the workspaces that has nothing of one: a program that shows or copies folders left it. */
 function isStray(control: ControlPaths, name: string): boolean {
   const { root, state, points, journal } = workspacePaths(control, name);
   const names = namesIn(root);
@@ -263,23 +206,10 @@ export function createWorkspace(control: ControlPaths, options: NewWorkspace): C
   throw new CairnError("already_exists", `the workspace ${JSON.stringify(options.name)} is there already`);
 }
 
-/** The places of a workspace that still lies under another name. */
-function pathsBelow(staged: string, paths: WorkspacePaths): WorkspacePaths {
-  const moved = (place: string): string => join(staged, basename(place));
-  const { file, state, points, lock, journal, holds, original, backups, catalog, engines } = paths;
-  return {
-    root: staged,
-    file: moved(file),
-    state: moved(state),
-    points: moved(points),
-    lock: moved(lock),
-    journal: moved(journal),
-    holds: moved(holds),
-    original: moved(original),
-    backups: moved(backups),
-    catalog: moved(catalog),
-    engines: moved(engines),
-  };
+/** The places of a workspace that still lies under another name, its caches beside the rest. */
+function pathsBelow(staged: string, { root: _root, ...paths }: WorkspacePaths): WorkspacePaths {
+  const moved = Object.entries(paths).map(([name, place]) => [name, join(staged, basename(place))]);
+  return { root: staged, ...(Object.fromEntries(moved) as Omit<WorkspacePaths, "root">) };
 }
 
 function renameUnlessTaken(staged: string, path: string): boolean {

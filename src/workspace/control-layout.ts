@@ -1,7 +1,11 @@
+import { isUtf8 } from "node:buffer";
+import { realpathSync } from "node:fs";
 import { join } from "node:path";
-import { storePaths } from "../engines/copy/store-paths.ts";
+import { storePaths } from "../engines/copy/store-files.ts";
 import { CairnError } from "../errors.ts";
+import { printablePath } from "../fs/safe-path.ts";
 import type { WorkspaceId } from "../ids.ts";
+import { existingAncestor } from "./room.ts";
 
 /** Where everything lies in a control directory. Absolute paths. */
 
@@ -83,7 +87,7 @@ export interface WorkspacePaths {
   readonly journal: string;
   /** Empty; there once a point of the workspace held a tree, so that others need not look for one. */
   readonly holds: string;
-  /** Where the folder lies that was converted in place, until the first point after that. */
+  /** An earlier build's record of a folder as it was before its conversion. */
   readonly original: string;
   /** Where it was last backed up to; for information only. */
   readonly backups: string;
@@ -190,4 +194,39 @@ export function workspaceNameOf(directory: string): string | null {
     String.fromCharCode(Number.parseInt(digits, 16)),
   );
   return Buffer.from(bytes, "latin1").toString("utf8");
+}
+
+/** The character that bytes which are not UTF-8 become in variables. */
+const REPLACEMENT = "\uFFFD";
+const ELSEWHERE = "choose a place that is: --control-dir DIR, or XDG_STATE_HOME in place of the home directory's";
+
+/**
+ * Throws `unsupported` where a control directory that is to be made would lie below a name that is not UTF-8: it is reached by
+ * text all the way, also by the links on it. Makes nothing.
+ */
+export function requireTextAbove(root: string): void {
+  const real = realpathSync.native(existingAncestor(root), "buffer");
+  if (!isUtf8(real)) throw notText(real, ELSEWHERE);
+  requireWhole(root);
+}
+
+/** Throws `unsupported` for a path that has lost its bytes already, which would be another one. A name that has the character is there. */
+export function requireWhole(path: string, hint: string = ELSEWHERE): void {
+  const missing = Buffer.from(path).subarray(existingAncestor(path).length);
+  if (missing.includes(REPLACEMENT)) throw notText(Buffer.from(path), hint);
+}
+
+/** The text of a real path in which a control directory is to be made. Throws `unsupported`. */
+export function textOf(real: Buffer): string {
+  const hint = "choose a path that is";
+  if (!isUtf8(real)) throw notText(real, hint);
+  const text = real.toString("utf8");
+  requireWhole(text, hint);
+  return text;
+}
+
+function notText(path: Buffer, hint: string): CairnError {
+  return new CairnError("unsupported", `no control directory can be made in ${printablePath(path)}: it is not UTF-8`, {
+    hint,
+  });
 }

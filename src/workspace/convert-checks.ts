@@ -2,6 +2,7 @@ import fs from "node:fs";
 import { probeNewSubvolume } from "../engines/tree/probe.ts";
 import { STAGING_NAME } from "../engines/scan/task.ts";
 import { findObstacles } from "../engines/tree/walk-entries.ts";
+import type { GuardName } from "../contract/index.ts";
 import { CairnError, toCairnError } from "../errors.ts";
 import { isSubvolume } from "../fs/btrfs.ts";
 import { parentOf } from "../fs/exchange-folders.ts";
@@ -9,7 +10,6 @@ import { boundSockets, mountedElsewhere, swapFiles } from "../fs/folder-ties.ts"
 import { findHolders, WHY_UNKNOWN } from "../fs/holders.ts";
 import { filesystemKind, isMountPoint, mountsInside, readMounts } from "../fs/mounts.ts";
 import { listedNames, printablePath } from "../fs/safe-path.ts";
-import type { GuardName } from "./guard-name.ts";
 import { checkSpace, controlDirectoriesInside } from "./guards.ts";
 
 /** What keeps a folder from being converted in place, each named with what would help. */

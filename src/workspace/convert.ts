@@ -1,30 +1,31 @@
 import { randomBytes } from "node:crypto";
 import fs from "node:fs";
 import { setTimeout as sleep } from "node:timers/promises";
+import { presentSource } from "../engines/scan/present-source.ts";
+import { asVerifying, scan, type ScanResult } from "../engines/scan/scan.ts";
 import { cloneSettled, type ClonedTree, whyNotWhole } from "../engines/tree/clone-settled.ts";
 import { removeHeldTree } from "../engines/tree/remove-held.ts";
 import { changedAfter } from "../engines/tree/walk-entries.ts";
+import type { GuardName } from "../contract/index.ts";
 import { CairnError, hintOfErrno, throwIfAborted, toCairnError } from "../errors.ts";
 import { failpoint } from "../failpoint.ts";
 import type { Recovery } from "../formats/control.ts";
-import { commitFileSystem, makeSubvolume, isSubvolume, subvolumeUuid } from "../fs/btrfs.ts";
-import { exchangePlaces, parentOf } from "../fs/exchange-folders.ts";
+import { decodeOriginal } from "../formats/original.ts";
+import { rawPath } from "../formats/record.ts";
+import { commitFileSystem, isSubvolume, makeSubvolume, subvolumeUuid } from "../fs/btrfs.ts";
+import { durableRemove } from "../fs/durable.ts";
+import { exchangePlaces, nameOf, parentOf } from "../fs/exchange-folders.ts";
+import { NO_RULES } from "../fs/ignore.ts";
+import { attributesOf } from "../fs/own-attributes.ts";
 import { makePrivate } from "../fs/owner-writes.ts";
-import { printablePath } from "../fs/safe-path.ts";
-import { readControl, writeControl } from "./control-directory.ts";
+import { joinRaw, printablePath } from "../fs/safe-path.ts";
+import { formatPolynomial, randomPolynomial } from "../repository/polynomial.ts";
 import { requireConvertible, requireNoHolders } from "./convert-checks.ts";
-import { requireSameTrees, rootFacts } from "./convert-compare.ts";
-import {
-  type ConvertIntent,
-  originalName,
-  readConvertIntent,
-  removeConvertIntent,
-  writeConvertIntent,
-} from "./convert-intent.ts";
-import type { GuardName } from "./guard-name.ts";
-import { NOT_MADE } from "./intent-link.ts";
-import { recordOriginal } from "./kept-original.ts";
-import { recordFolder } from "./recorded-folder.ts";
+import { recordFolder } from "./find-workspace.ts";
+import { NOT_MADE, readIntentLink, removeIntentLink, writeIntentLink } from "./intent-link.ts";
+import { ownerBesidesUs } from "./owners.ts";
+import { readControl, readRecord, writeControl } from "./records.ts";
+import { diffTrees } from "./tree-diff.ts";
 import type { Workspace, WorkspaceCall } from "./workspace.ts";
 
 /**
@@ -34,8 +35,7 @@ import type { Workspace, WorkspaceCall } from "./workspace.ts";
  * owner may enter. 3. Every entry is cloned into it with all its metadata. 4. Both are read and compared. 5. Commit:
  * folder and copy change places in one call. 6. The original, now beside, is looked through for what was written after
  * the copy was begun; if there is anything, the two change places again and nothing has happened. 7. Record: the
- * engine, where the original lies, what folder it is now. 8. The intent goes. The original goes with the first point
- * that is made afterwards (`kept-original.ts`).
+ * engine, what folder it is now. 8. The intent goes. The original stays beside, for its user to remove.
  *
  * Killed before the commit, the copy is removed. After it whoever comes next goes on with 6, so that the folder is
  * the whole original or the whole copy at every instant. What the file system's own clock says of a change (ctime)
@@ -46,27 +46,56 @@ export interface ConvertInput extends WorkspaceCall {
 }
 
 export interface Converted {
-  /** where the folder lies as it was before, absolute, raw bytes */
+  /** The path at which the folder lies as it was before, absolute, raw bytes. */
   original: Buffer;
   entries: number;
-  /** sum of the sizes of its files */
+  /** The sum of the sizes of its files. */
   bytes: number;
+}
+
+/** A conversion that was begun, as the target of a link. */
+interface ConvertIntent {
+  /** The name, beside the folder, of the copy and after the exchange of the original. */
+  name: string;
+  /** Of the copy's subvolume, 32 hex digits: where the folder has it, the exchange took place. */
+  uuid: string;
+  /** Ns since 1970: the copy was begun after it, so that what changed before is in it. */
+  since: bigint;
+  /** Ns since 1970: the copy was whole and compared before it; 0 until then. */
+  made: bigint;
+}
+
+/** The intent's name in the journal directory. */
+export const CONVERT_JOURNAL = "convert";
+const PREFIX = ".cairn-original-";
+const ORIGINAL_NAME = /^\.cairn-original-[0-9a-f]{16}$/;
+const INTENT = /^cairn\.convert\.1:(\.cairn-original-[0-9a-f]{16}):([0-9a-f]{32}):(\d{1,20}):(\d{1,20})$/;
+
+function writeIntent(journal: string, { name, uuid, since, made }: ConvertIntent): void {
+  writeIntentLink(journal, CONVERT_JOURNAL, ["cairn.convert.1", name, uuid, since, made]);
+}
+
+/** Null where there is none. Throws `damaged`. */
+export function readConvertIntent(journal: string): ConvertIntent | null {
+  return readIntentLink(journal, CONVERT_JOURNAL, (target) => {
+    const said = INTENT.exec(target);
+    return said && { name: said[1]!, uuid: said[2]!, since: BigInt(said[3]!), made: BigInt(said[4]!) };
+  });
 }
 
 const ENGINE = "btrfs-snapshot";
 /** Longer than the time in which the file system's clock stands still. */
 const TICK_MS = 20;
-const MILLION = 1_000_000n;
 
 /** For the holder of the workspace's lock. Throws what the checks throw, and `conflict` when somebody writes meanwhile. */
 export async function convertFolder(workspace: Workspace, input: ConvertInput): Promise<Converted> {
   const { root, found } = workspace;
   const { journal } = found.paths;
   await requireConvertible(root, { place: found.control.root, allow: input.allow, signal: input.signal });
-  const name = originalName(randomBytes(8).toString("hex"));
-  const aside = besideOf(root, name);
+  const name = `${PREFIX}${randomBytes(8).toString("hex")}`;
+  const aside = joinRaw(parentOf(root), name);
   let intent: ConvertIntent = { name, uuid: NOT_MADE, since: 0n, made: 0n };
-  writeConvertIntent(journal, intent);
+  writeIntent(journal, intent);
   failpoint("convert.intent");
   let copied: ClonedTree;
   let facts: string;
@@ -75,7 +104,7 @@ export async function convertFolder(workspace: Workspace, input: ConvertInput): 
     makePrivate(aside);
     failpoint("convert.made");
     intent = { ...intent, uuid: subvolumeUuid(aside), since: await momentNow() };
-    writeConvertIntent(journal, intent);
+    writeIntent(journal, intent);
     failpoint("convert.begun");
     copied = await copyAside(root, aside, input);
     failpoint("convert.copied");
@@ -84,7 +113,7 @@ export async function convertFolder(workspace: Workspace, input: ConvertInput): 
     requireNoHolders(root, input.allow);
     requireUnchanged(root, await changedAfter(root, intent.since, input.signal));
     intent = { ...intent, made: await momentNow() };
-    writeConvertIntent(journal, intent);
+    writeIntent(journal, intent);
     failpoint("convert.known");
     throwIfAborted(input.signal);
     facts = rootFacts(root);
@@ -102,14 +131,14 @@ export async function convertFolder(workspace: Workspace, input: ConvertInput): 
   failpoint("convert.exchanged");
   const changed = rootFacts(aside) === facts ? await changedInOriginal(aside, intent) : Buffer.alloc(0);
   if (changed !== null) throw conflictOf(root, changed, await exchangeBack(workspace, intent));
-  await recordConverted(workspace, intent);
+  await recordConverted(workspace);
   return { original: aside, entries: copied.result.entries, bytes: copied.result.bytes };
 }
 
 /** A moment (ns since 1970) that is after all that was changed before the call, and before all that is changed after it. */
 async function momentNow(): Promise<bigint> {
   await sleep(TICK_MS);
-  const now = BigInt(Date.now()) * MILLION;
+  const now = BigInt(Date.now()) * 1_000_000n;
   await sleep(TICK_MS);
   return now;
 }
@@ -124,18 +153,56 @@ async function copyAside(root: Buffer, aside: Buffer, input: ConvertInput): Prom
     throw new CairnError("permission", `${printablePath(root)} cannot be copied whole: ${lacks}`, {
       hint: "convert as root, or as a user who may read everything and owns it",
     });
-  const [torn] = copied.torn;
-  if (torn !== undefined) requireUnchanged(root, Buffer.from(torn));
-  const [apart] = copied.apart;
-  if (apart !== undefined) requireUnchanged(root, Buffer.from(apart));
+  const [changed] = [...copied.torn, ...copied.apart];
+  requireUnchanged(root, changed === undefined ? null : Buffer.from(changed));
   return copied;
+}
+
+/**
+ * Reads two folders from end to end and throws `conflict` unless they hold the same: both digests, every extended attribute,
+ * and the facts of their roots.
+ */
+async function requireSameTrees(one: Buffer, other: Buffer, call: WorkspaceCall): Promise<void> {
+  const chunkerPolynomial = formatPolynomial(randomPolynomial());
+  const read = async (root: Buffer): Promise<ScanResult> => {
+    call.onProgress?.({ phase: "verifying", done: 0 });
+    throwIfAborted(call.signal);
+    return scan({
+      root,
+      cache: null,
+      excludes: [],
+      rules: NO_RULES,
+      chunkerPolynomial,
+      onProgress: (progress) => call.onProgress?.(asVerifying(progress)),
+      signal: call.signal,
+    });
+  };
+  const [a, b] = [await read(one), await read(other)];
+  // Also attributes that no digest covers are compared; trees of equal states need not have the same ids.
+  const [different] = diffTrees(presentSource(a), presentSource(b));
+  const isSame =
+    different === undefined &&
+    Buffer.compare(a.state, b.state) === 0 &&
+    Buffer.compare(a.meta, b.meta) === 0 &&
+    rootFacts(one) === rootFacts(other);
+  if (isSame && a.notes.torn.length === 0 && a.notes.omitted.length === 0) return;
+  const named = different === undefined ? "the facts of the folder itself" : printablePath(different.path);
+  throw new CairnError("conflict", `${printablePath(one)} is not what was copied of it: ${named}`, {
+    hint: "somebody writes into it: try again when nobody does",
+  });
+}
+
+/** Mode, owner, time and extended attributes of a folder itself, which no tree holds. */
+function rootFacts(folder: Buffer): string {
+  const { mode, uid, gid, mtimeNs } = fs.lstatSync(folder, { bigint: true });
+  return JSON.stringify([mode, uid, gid, mtimeNs].map(String).concat(attributesOf(folder)));
 }
 
 function requireUnchanged(root: Buffer, changed: Buffer | null): void {
   if (changed !== null) throw conflictOf(root, changed, null);
 }
 
-/** `kept`: where a copy lies that was written into while it was in the folder's place. */
+/** `kept`: the path of a copy that was written into while it was in the folder's place. */
 function conflictOf(root: Buffer, changed: Buffer, kept: Buffer | null): CairnError {
   const what = changed.length === 0 ? "the folder itself" : printablePath(changed);
   const also =
@@ -160,7 +227,7 @@ function asFailure(root: Buffer, error: unknown): CairnError {
   });
 }
 
-/** What of the displaced original is not in the copy, the empty path for the folder itself; null where nothing is. */
+/** A path of the displaced original that is not in the copy as it is, empty for the folder itself; null where all is. */
 async function changedInOriginal(aside: Buffer, { since, made }: ConvertIntent): Promise<Buffer | null> {
   const { mtimeNs, ctimeNs } = fs.lstatSync(aside, { bigint: true });
   // The exchange itself gave it a change time; an earlier one means that the clock was set back, and tells nothing.
@@ -168,72 +235,53 @@ async function changedInOriginal(aside: Buffer, { since, made }: ConvertIntent):
   return changedAfter(aside, since);
 }
 
-/** The original in its place again. Returns where the copy stays because somebody wrote into it; null when it is gone. */
+/** Puts the original in its place again. Returns the path of the copy, which stays where somebody wrote into it; null when it is gone. */
 async function exchangeBack(workspace: Workspace, intent: ConvertIntent): Promise<Buffer | null> {
-  exchangePlaces(workspace.root, besideOf(workspace.root, intent.name));
+  exchangePlaces(workspace.root, joinRaw(parentOf(workspace.root), intent.name));
   failpoint("convert.exchanged-back");
   return takeBack(workspace, intent);
 }
 
-/**
- * Removes the copy, whose place is beside the folder, and the intent. What somebody wrote into stays; what is no copy
- * of ours too.
- */
-async function takeBack(workspace: Workspace, intent: ConvertIntent): Promise<Buffer | null> {
-  const aside = besideOf(workspace.root, intent.name);
+/** Removes the copy beside the folder, and the intent. A copy that somebody wrote into stays, as does what is no copy of ours. */
+async function takeBack({ root, found }: Workspace, { name, uuid, made }: ConvertIntent): Promise<Buffer | null> {
+  const aside = joinRaw(parentOf(root), name);
   let kept: Buffer | null = null;
-  if (fs.lstatSync(aside, { throwIfNoEntry: false }) !== undefined) {
-    const ours = isSubvolume(aside) && (intent.uuid === NOT_MADE || subvolumeUuid(aside) === intent.uuid);
-    if (!ours || (intent.made > 0n && (await isWrittenTo(aside, intent.made)))) kept = aside;
+  if (isThere(aside)) {
+    const isOurs = isSubvolume(aside) && (uuid === NOT_MADE || subvolumeUuid(aside) === uuid);
+    const isWrittenTo = async (): Promise<boolean> =>
+      fs.lstatSync(aside, { bigint: true }).mtimeNs >= made || (await changedAfter(aside, made)) !== null;
+    if (!isOurs || (made > 0n && (await isWrittenTo()))) kept = aside;
     else await removeHeldTree(aside);
   }
   failpoint("convert.copy-removed");
-  removeConvertIntent(workspace.found.paths.journal);
+  removeIntentLink(found.paths.journal, CONVERT_JOURNAL);
   return kept;
 }
 
-async function isWrittenTo(copy: Buffer, made: bigint): Promise<boolean> {
-  return fs.lstatSync(copy, { bigint: true }).mtimeNs >= made || (await changedAfter(copy, made)) !== null;
-}
-
 /** From the exchange to the end. */
-async function recordConverted(workspace: Workspace, intent: ConvertIntent): Promise<void> {
-  const { root, found, points } = workspace;
+async function recordConverted({ root, found }: Workspace): Promise<void> {
   // The exchange must be on the disk before anything says that it took place.
   await commitFileSystem(parentOf(root));
   const controlFile = readControl(found.control) ?? found.controlFile;
   if (controlFile.engine !== ENGINE) writeControl(found.control, { ...controlFile, engine: ENGINE });
   failpoint("convert.engine-set");
-  recordOriginal(found, {
-    place: besideOf(root, intent.name),
-    since: intent.since,
-    after: points.nextSequence() - 1,
-  });
-  failpoint("convert.original-recorded");
   recordFolder(found);
   failpoint("convert.recorded");
-  removeConvertIntent(found.paths.journal);
+  removeIntentLink(found.paths.journal, CONVERT_JOURNAL);
 }
 
 /** Finishes or takes back a conversion that was interrupted; null where there was none. For the lock's holder. */
 export async function recoverConversion(workspace: Workspace): Promise<Recovery | null> {
   const { root, found } = workspace;
   const intent = readConvertIntent(found.paths.journal);
-  if (intent === null) return null;
-  const aside = besideOf(root, intent.name);
+  if (intent === null) return endOfOriginal(workspace);
+  const aside = joinRaw(parentOf(root), intent.name);
   const isExchanged = isThere(root) && isSubvolume(root) && subvolumeUuid(root) === intent.uuid;
-  if (isExchanged && !isThere(aside)) {
-    // Somebody took the original away: the folder is what there is.
-    await recordConverted(workspace, intent);
-    return done("completed", "the folder's conversion to a subvolume was interrupted and has been finished");
-  }
-  if (isExchanged && (await changedInOriginal(aside, intent)) === null) {
-    await recordConverted(workspace, intent);
-    const where = printablePath(aside);
-    return done(
-      "completed",
-      `the folder's conversion to a subvolume was interrupted and has been finished; the original lies in ${where} until the next point`,
-    );
+  // Where somebody took the original away, the folder is what there is.
+  if (isExchanged && (!isThere(aside) || (await changedInOriginal(aside, intent)) === null)) {
+    await recordConverted(workspace);
+    const detail = "the folder's conversion to a subvolume was interrupted and has been finished";
+    return done("completed", isThere(aside) ? `${detail}; ${staysIn(aside)}` : detail);
   }
   const kept = isExchanged ? await exchangeBack(workspace, intent) : await takeBack(workspace, intent);
   const detail = "the folder's conversion to a subvolume was interrupted and has been taken back";
@@ -241,13 +289,57 @@ export async function recoverConversion(workspace: Workspace): Promise<Recovery 
 }
 
 /**
- * The folder was moved: what an interrupted conversion has beside it goes along, so that whoever recovers finds it. On another
+ * Ends what an earlier build has recorded of an original, which it removed with the save after the conversion: its removal is
+ * finished where it had begun; else the original stays beside. Null where nothing, or something of another user's, is recorded.
+ */
+async function endOfOriginal({ root, found: { paths } }: Workspace): Promise<Recovery | null> {
+  if (!fs.existsSync(paths.original) || ownerBesidesUs(paths.original) !== null) return null;
+  let detail = "the folder as it was before its conversion is gone";
+  try {
+    const file = readRecord(paths.original, decodeOriginal);
+    const recorded = file === null ? root : Buffer.from(rawPath(file));
+    // Both may have been moved together since. Whoever may write the record does not choose what is removed.
+    const place = [recorded, joinRaw(parentOf(root), nameOf(recorded))].find((each) => {
+      const facts = fs.lstatSync(each, { bigint: true, throwIfNoEntry: false });
+      return isOriginal(each) && facts?.isDirectory() === true && facts.ino.toString() === file?.inode;
+    });
+    if (place !== undefined && file?.going === true) await removeHeldTree(place);
+    else if (place !== undefined) detail = staysIn(place);
+  } catch (error) {
+    detail = `the folder as it was before its conversion may still lie beside it: ${toCairnError(error).message}`;
+  }
+  durableRemove(paths.original);
+  return done("completed", detail);
+}
+
+function isOriginal(place: Buffer): boolean {
+  return ORIGINAL_NAME.test(nameOf(place).toString("latin1"));
+}
+
+/** The folders beside this one that conversions have left, of whichever folders there; not the copy of one that is under way. */
+export function originalsBeside({ root, found }: Workspace): Buffer[] {
+  let copy: string | undefined;
+  try {
+    copy = readConvertIntent(found.paths.journal)?.name;
+  } catch {
+    // Its finding says what is wrong with it.
+  }
+  try {
+    const names = fs.readdirSync(parentOf(root)).filter((name) => ORIGINAL_NAME.test(name) && name !== copy);
+    return names.map((name) => joinRaw(parentOf(root), name));
+  } catch {
+    return [];
+  }
+}
+
+/**
+ * Moves what an interrupted conversion has beside the folder along with that, so that whoever recovers finds it. On another
  * file system it stays where it is. For the lock's holder.
  */
 export function moveConversion(journal: string, from: Buffer, to: Buffer): void {
   try {
     const intent = readConvertIntent(journal);
-    if (intent !== null) fs.renameSync(besideOf(from, intent.name), besideOf(to, intent.name));
+    if (intent !== null) fs.renameSync(joinRaw(parentOf(from), intent.name), joinRaw(parentOf(to), intent.name));
   } catch {
     // Nothing lies there (any more), it cannot be brought, or recovery will say what is wrong with the journal.
   }
@@ -257,10 +349,10 @@ function done(outcome: Recovery["outcome"], detail: string): Recovery {
   return { operation: "convert", outcome, detail, kept: [] };
 }
 
-function isThere(place: Buffer): boolean {
-  return fs.lstatSync(place, { throwIfNoEntry: false }) !== undefined;
+function staysIn(original: Buffer): string {
+  return `the folder as it was before stays in ${printablePath(original)}; remove it when you do not need it`;
 }
 
-function besideOf(root: Buffer, name: string): Buffer {
-  return Buffer.concat([parentOf(root), Buffer.from(parentOf(root).length === 1 ? name : `/${name}`)]);
+function isThere(place: Buffer): boolean {
+  return fs.lstatSync(place, { throwIfNoEntry: false }) !== undefined;
 }

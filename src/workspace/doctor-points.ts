@@ -1,7 +1,7 @@
 import fs from "node:fs";
 import path from "node:path";
 import type { StoppableCall } from "../engines/engine.ts";
-import type { PointRemains, StoreFinding as Checkup } from "../engines/store-care.ts";
+import type { PointRemains, StoreFinding } from "../engines/store-care.ts";
 import { removeHeldTree } from "../engines/tree/remove-held.ts";
 import { CairnError, toCairnError } from "../errors.ts";
 import { failpoint } from "../failpoint.ts";
@@ -12,162 +12,153 @@ import { durableRemove, durableRename, durableWrite } from "../fs/durable.ts";
 import { printablePath } from "../fs/safe-path.ts";
 import type { SavePointId } from "../ids.ts";
 import { isCleanupPending } from "./cleanup.ts";
-import { listWorkspaces, type PlacedWorkspace, readState, writeState } from "./control-directory.ts";
-import { workspacePaths } from "./control-layout.ts";
 import { encodeDescriptorFile } from "./descriptor-file.ts";
 import { holdsMore, leftTrees } from "./held-trees.ts";
+import { unlessNotOwn } from "./owners.ts";
 import type { Point } from "./point-files.ts";
-import { type DamagedPoint, Points } from "./points.ts";
+import { allPoints, type DamagedPoint, type Points, type WorkspacePoints } from "./points.ts";
 import { rebuiltRules } from "./rebuilt-rules.ts";
-import { unlessNotOwn } from "./not-the-owner.ts";
+import { type PlacedWorkspace, readState, writeState } from "./records.ts";
 import { whyLeft } from "./removals.ts";
 import { whatIsHeldOnly, whyUnsealed } from "./seal.ts";
 import type { Workspace } from "./workspace.ts";
 
-/**
- * What to say of a record that cannot be read. Its repair is left out where nothing is lost: what a newer version wrote,
- * and what this user may only not read, is as good as it was.
- */
+/** The findings of doctor about a control directory's points and their records. */
+
+/** The finding of a record that cannot be read. One that a newer version wrote, or that this user may not read, is as good as it was. */
 function unreadable(
   { found }: Workspace,
-  { message, problem, ...checkup }: Omit<Checkup, "detail"> & { message: string; problem: CairnError },
-): Checkup {
-  const { kind, severity } = checkup;
-  const { hint } = toCairnError(unlessNotOwn(found.control, problem));
-  const detail = hint === undefined ? message : `${message}; ${hint}`;
-  if (problem.code === "permission") return { kind, severity: "warning", detail };
-  if (problem.code === "newer_version") return { kind, severity, detail };
-  return { ...checkup, detail: message };
+  { problem, ...finding }: StoreFinding & { problem: CairnError },
+): StoreFinding {
+  const { code, hint } = toCairnError(unlessNotOwn(found.control, problem));
+  if (code !== "permission" && code !== "newer_version") return finding;
+  const { kind, severity, detail } = finding;
+  return {
+    kind,
+    severity: code === "permission" ? "warning" : severity,
+    detail: hint === undefined ? detail : `${detail}; ${hint}`,
+  };
 }
 
 /** Head and last restore: where the file is lost, or names a point that is not there. */
-export function stateFindings(workspace: Workspace): Checkup[] {
+export function* stateFindings(workspace: Workspace): Iterable<StoreFinding> {
   const { paths } = workspace.found;
   const { points } = workspace;
-  const atLatest = (state: Partial<WorkspaceState>): void => {
-    writeState(paths, {
-      last_restore: null,
-      recovered: [],
-      ...state,
-      head: points.latest()?.descriptor.save_point_id ?? null,
-    });
-  };
+  const atLatest = (state: WorkspaceState): void =>
+    writeState(paths, { ...state, head: points.latest()?.descriptor.save_point_id ?? null });
   let state: WorkspaceState;
   try {
     state = readState(paths);
   } catch (error) {
     const problem = toCairnError(error);
-    const repair = "the workspace counts as standing at its latest point; what undo goes back to is not known any more";
-    const { message } = problem;
-    const mend = async (): Promise<void> => atLatest({});
-    return [unreadable(workspace, { kind: "state", severity: "damage", message, problem, repair, mend })];
-  }
-  if (state.head === null || points.ids().has(state.head)) return [];
-  if (points.list().damaged.some(({ id }) => id === null || id === state.head)) return [];
-  const detail = `the workspace stands at ${state.head.slice(0, 8)}, and there is no such point`;
-  return [
-    {
+    return yield unreadable(workspace, {
       kind: "state",
       severity: "damage",
-      detail,
-      repair: "it counts as standing at its latest point",
-      mend: async () => atLatest(state),
-    },
-  ];
+      detail: problem.message,
+      problem,
+      repair: "the workspace counts as standing at its latest point; what undo goes back to is not known any more",
+      mend: () => atLatest({ head: null, last_restore: null, recovered: [] }),
+    });
+  }
+  const { head } = state;
+  if (head === null || points.ids().has(head)) return;
+  if (points.list().damaged.some(({ id }) => id === null || id === head)) return;
+  yield {
+    kind: "state",
+    severity: "damage",
+    detail: `the workspace stands at ${head.slice(0, 8)}, and there is no such point`,
+    repair: "it counts as standing at its latest point",
+    mend: () => atLatest(state),
+  };
 }
 
 /** The small files beside descriptors. */
-export function recordFindings(workspace: Workspace): Checkup[] {
-  return eachWorkspace(workspace).flatMap(({ points }) =>
-    points.list().points.flatMap(({ sequence, problems, descriptor }) => {
-      const paths = points.pathsOf(sequence);
-      const who = `save point ${descriptor.save_point_id.slice(0, 8)}`;
-      return problems.map((problem): Checkup => {
-        const what = { message: `${who}: ${problem.message}`, problem };
-        if (problem.message.startsWith(paths.pin)) {
-          const mend = async (): Promise<void> =>
-            points.writePin(sequence, { at: new Date().toISOString(), reason: "its pin file was damaged" });
-          return unreadable(workspace, {
+export function* recordFindings(workspace: Workspace): Iterable<StoreFinding> {
+  for (const { points } of readable(workspace))
+    for (const { sequence, problems, descriptor } of points.list().points) {
+      const { pin, tags, verification } = points.pathsOf(sequence);
+      for (const problem of problems) {
+        const detail = `save point ${descriptor.save_point_id.slice(0, 8)}: ${problem.message}`;
+        const about = { detail, problem };
+        if (problem.message.startsWith(pin))
+          yield unreadable(workspace, {
             kind: "pin",
             severity: "warning",
-            ...what,
+            ...about,
             repair: "it is pinned anew",
-            mend,
+            mend: () => points.writePin(sequence, { at: new Date().toISOString(), reason: "its pin file was damaged" }),
           });
-        }
-        const tags = problem.message.startsWith(paths.tags);
-        const mend = async (): Promise<void> => void durableRemove(tags ? paths.tags : paths.verification);
-        const repair = tags ? "the tags that it was made with count again" : "it counts as unverified";
-        const kind = tags ? "tags" : "verification";
-        return unreadable(workspace, { kind, severity: tags ? "warning" : "info", ...what, repair, mend });
-      });
-    }),
-  );
+        else if (problem.message.startsWith(tags))
+          yield unreadable(workspace, {
+            kind: "tags",
+            severity: "warning",
+            ...about,
+            repair: "the tags that it was made with count again",
+            mend: () => durableRemove(tags),
+          });
+        else
+          yield unreadable(workspace, {
+            kind: "verification",
+            severity: "info",
+            ...about,
+            repair: "it counts as unverified",
+            mend: () => durableRemove(verification),
+          });
+      }
+    }
 }
 
 /** Points that only a held tree has the content of: nothing here can mend one that is lost. */
-export function heldFindings(workspace: Workspace): Checkup[] {
+export function* heldFindings(workspace: Workspace): Iterable<StoreFinding> {
+  const { found } = workspace;
   // What a cleanup was killed in has lost its trees and is about to go.
-  if (isCleanupPending(workspace.found.paths.journal)) return [];
-  return eachWorkspace(workspace).flatMap(({ workspace: record, points }) => {
+  if (isCleanupPending(found.paths.journal)) return;
+  const kind = "held";
+  for (const { workspace: record, points } of readable(workspace)) {
     const all = points.list().points;
     const open = all.filter(({ sealed }) => !sealed);
     const problems = open.flatMap((point) => heldProblem(points, point) ?? []);
+    for (const detail of problems) yield { kind, severity: "damage", detail };
     const well = open.length - problems.length;
-    const waiting: Checkup = {
-      kind: "held",
-      severity: "info",
-      detail: `${well} point${well === 1 ? " is" : "s are"} not sealed yet; whatever needs the contents does it`,
-    };
+    const are = well === 1 ? "point is" : "points are";
+    if (well > 0)
+      yield { kind, severity: "info", detail: `${well} ${are} not sealed yet; whatever needs the contents does it` };
     const heldOnly = whatIsHeldOnly(
       all.filter((each) => holdsMore(points, each)),
-      {
-        control: workspace.found.control.root,
-        folder: Buffer.from(rawPath(record)),
-      },
+      { control: found.control.root, folder: Buffer.from(rawPath(record)) },
     );
-    return [
-      ...problems.map((detail): Checkup => ({ kind: "held", severity: "damage", detail })),
-      ...(well === 0 ? [] : [waiting]),
-      ...(heldOnly === null ? [] : [{ kind: "held", severity: "warning", detail: heldOnly } as const]),
-      ...leftTreeFindings(points),
-    ];
-  });
+    if (heldOnly !== null) yield { kind, severity: "warning", detail: heldOnly };
+    const left = leftTrees(points);
+    if (left.length > 0)
+      yield {
+        kind: "leftovers",
+        severity: "info",
+        detail: `what is left of ${left.length === 1 ? "a tree" : `${left.length} trees`} that no point needs any more: ${left.join(", ")}`,
+        repair: "it is removed",
+        mend: async () => {
+          for (const place of left)
+            await removeHeldTree(place).catch((error: unknown) => {
+              throw new CairnError("permission", whyLeft(place, toCairnError(error)));
+            });
+        },
+      };
+  }
 }
 
-function leftTreeFindings(points: Points): Checkup[] {
-  const left = leftTrees(points);
-  if (left.length === 0) return [];
-  const mend = async (): Promise<void> => {
-    for (const place of left) {
-      await removeHeldTree(place).catch((error: unknown) => {
-        throw new CairnError("permission", whyLeft(place, toCairnError(error)));
-      });
-    }
-  };
-  const detail = `what is left of ${left.length === 1 ? "a tree" : `${left.length} trees`} that no point needs any more: ${left.join(", ")}`;
-  return [{ kind: "leftovers", severity: "info", detail, repair: "it is removed", mend }];
-}
-
-/** What is wrong with a held tree, and what to do then; null where nothing is known to be. */
+/** Why a held tree is not what its point needs, and the way out; null where nothing is known against it. */
 function heldProblem(points: Points, point: Point): string | null {
   const problem = whyUnsealed(points, point, []);
   if (problem !== null) return problem.hint === undefined ? problem.message : `${problem.message}; ${problem.hint}`;
   if (point.verification?.ok !== false) return null;
-  const [found] = point.verification.problems;
+  const reason = point.verification.problems[0]?.detail ?? "no reason is known";
   const id = point.descriptor.save_point_id.slice(0, 8);
-  return `save point ${id}, which is not sealed, was damaged when it was last verified: ${found?.detail ?? "no reason is known"}; \`cairn verify --all\` looks again`;
+  return `save point ${id}, which is not sealed, was damaged when it was last verified: ${reason}; \`cairn verify --all\` looks again`;
 }
 
-interface Records {
-  workspace: PlacedWorkspace;
-  points: Points;
-}
+type ReadablePoints = WorkspacePoints & { workspace: PlacedWorkspace };
 
-function eachWorkspace({ found }: Workspace): Records[] {
-  return listWorkspaces(found.control).flatMap(({ name, workspace }) => {
-    return workspace === null ? [] : [{ workspace, points: new Points(workspacePaths(found.control, name)) }];
-  });
+function readable({ found }: Workspace): ReadablePoints[] {
+  return allPoints(found.control).filter((each): each is ReadablePoints => each.workspace !== null);
 }
 
 const LOST_WITH_IT =
@@ -177,62 +168,39 @@ const LOST_WITH_IT =
 export async function descriptorFindings(
   workspace: Workspace,
   { opens, signal }: { opens: boolean } & StoppableCall,
-): Promise<Checkup[]> {
-  const damaged = eachWorkspace(workspace).flatMap((records) =>
-    records.points.list().damaged.map((point) => ({ records, point })),
-  );
+): Promise<StoreFinding[]> {
+  const all = readable(workspace);
+  const damaged = all.flatMap((of) => of.points.list().damaged.map((point) => ({ of, point })));
   if (damaged.length === 0) return [];
-  const remains = opens
-    ? await remainsOf(
-        workspace,
-        damaged.map(({ point }) => point),
-        signal,
-      )
-    : new Map<DamagedPoint, PointRemains>();
-  return damaged.map(({ records, point }): Checkup => {
-    const message = `save point ${point.id?.slice(0, 8) ?? `number ${point.sequence}`}: ${point.problem.message}`;
-    const left = remains.get(point);
-    const what = { kind: "descriptor", severity: "damage", message, problem: point.problem } as const;
-    if (left === undefined) return unreadable(workspace, what);
-    return unreadable(workspace, {
-      ...what,
-      repair: LOST_WITH_IT,
-      mend: async () => rebuildDescriptor(workspace, { ...records, point, left, signal }),
-    });
-  });
-}
-
-/** By the id that the catalog remembers, or, where one point and one snapshot have nobody else, by elimination. */
-async function remainsOf(
-  workspace: Workspace,
-  damaged: readonly DamagedPoint[],
-  signal: AbortSignal | undefined,
-): Promise<Map<DamagedPoint, PointRemains>> {
-  const healthy = new Set<string>(
-    eachWorkspace(workspace).flatMap(({ points }) => [
+  const taken = new Set<string | null>(
+    all.flatMap(({ points }) => [
       ...points.list().points.map(({ descriptor }) => descriptor.save_point_id),
-      ...points.unfinished().flatMap(({ id }) => id ?? []),
+      ...points.unfinished().map(({ id }) => id),
     ]),
   );
-  const remains = await workspace.engine.remains((id) => !healthy.has(id), { signal });
-  const found = new Map<DamagedPoint, PointRemains>();
-  for (const point of damaged) {
-    const left = remains.find(({ id }) => id === point.id);
-    if (left !== undefined) found.set(point, left);
-  }
-  const nameless = damaged.filter(({ id }) => id === null);
-  const unclaimed = remains.filter(({ id }) => !damaged.some((point) => point.id === id));
-  if (nameless.length === 1 && unclaimed.length === 1) found.set(nameless[0]!, unclaimed[0]!);
-  return found;
+  const remains = opens ? await workspace.engine.remains((id) => !taken.has(id), { signal }) : [];
+  // The catalog knows their ids; without it one point and one snapshot that have nobody else belong together.
+  const nameless = damaged.filter(({ point }) => point.id === null);
+  const unclaimed = remains.filter(({ id }) => !damaged.some(({ point }) => point.id === id));
+  const only = nameless.length === 1 && unclaimed.length === 1 ? unclaimed[0] : undefined;
+  return damaged.map(({ of, point }) => {
+    const { id, problem } = point;
+    const who = `save point ${id?.slice(0, 8) ?? `number ${point.sequence}`}`;
+    const left = id === null ? only : remains.find((each) => each.id === id);
+    const finding = { kind: "descriptor", severity: "damage", detail: `${who}: ${problem.message}`, problem } as const;
+    if (left === undefined) return unreadable(workspace, finding);
+    const mend = async (): Promise<void> => rebuildDescriptor(workspace, { of, point, left, signal });
+    return unreadable(workspace, { ...finding, repair: LOST_WITH_IT, mend });
+  });
 }
 
 async function rebuildDescriptor(
   workspace: Workspace,
-  of: Records & { point: DamagedPoint; left: PointRemains } & StoppableCall,
+  { of, point, left, signal }: { of: ReadablePoints; point: DamagedPoint; left: PointRemains } & StoppableCall,
 ): Promise<void> {
-  const { left, points, point } = of;
+  const { engine } = workspace;
   const asked = { id: left.id, content: left.content, stateDigest: null, metadataDigest: null };
-  const { verdicts } = await workspace.engine.verify({ points: [asked], everything: false, signal: of.signal });
+  const { verdicts } = await engine.verify({ points: [asked], everything: false, signal });
   const [verdict] = verdicts;
   const { stateDigest = null, metadataDigest = null } = verdict ?? {};
   if (verdict === undefined || stateDigest === null || metadataDigest === null) {
@@ -246,8 +214,8 @@ async function rebuildDescriptor(
     created_at: new Date(left.createdAt).toISOString(),
     message: "",
     tags: [],
-    engine: workspace.engine.type,
-    effective_engine: workspace.engine.type,
+    engine: engine.type,
+    effective_engine: engine.type,
     degraded: [],
     parent_id: null,
     restored_from: null,
@@ -262,17 +230,14 @@ async function rebuildDescriptor(
     unchanged: false,
     labels: left.labels,
     ...omittedOf(left.omitted),
-    rules: await rebuiltRules(await workspace.engine.source(left.content), {
-      crossMounts: left.crossMounts,
-      signal: of.signal,
-    }),
+    rules: await rebuiltRules(await engine.source(left.content), { crossMounts: left.crossMounts, signal }),
     undo: false,
   };
   const bytes = encodeDescriptorFile(descriptor);
-  const paths = points.pathsOf(point.sequence);
+  const { root, descriptor: file } = of.points.pathsOf(point.sequence);
   // Kept: people can read in it what is lost otherwise. Until there is a new one it also tells that there is a point.
-  if (fs.existsSync(paths.descriptor)) durableRename(paths.descriptor, path.join(paths.root, "descriptor.damaged"));
+  if (fs.existsSync(file)) durableRename(file, path.join(root, "descriptor.damaged"));
   failpoint("doctor.descriptor-kept");
-  durableWrite(paths.descriptor, bytes, { exclusive: true });
-  points.refresh();
+  durableWrite(file, bytes, { exclusive: true });
+  of.points.refresh();
 }

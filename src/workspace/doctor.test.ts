@@ -6,12 +6,12 @@ import path from "node:path";
 import { describe, test, type TestContext } from "node:test";
 import { fileURLToPath } from "node:url";
 import { EmbeddedStore } from "../engines/copy/embedded-store.ts";
-import { storePaths } from "../engines/copy/store-paths.ts";
+import { storePaths } from "../engines/copy/store-files.ts";
 import { rightsCount, runWithoutCapabilities } from "../engines/testing-rights.ts";
 import { CairnError } from "../errors.ts";
 import { acquireLock } from "../fs/lock.ts";
 import { objectIdOf } from "../ids.ts";
-import type { DoctorResult, Finding } from "../operations/contract.ts";
+import type { DoctorResult, Finding } from "../contract/index.ts";
 import { type TestFolder, testFolder } from "../operations/testing-folder.ts";
 
 interface Scene extends TestFolder {

@@ -1,14 +1,31 @@
-import type { ExamineRequest, StoreFinding as Checkup } from "../engines/store-care.ts";
-import { throwIfAborted, toCairnError } from "../errors.ts";
-import { type Lock, lockHolder } from "../fs/lock.ts";
+import fs from "node:fs";
+import path from "node:path";
+import type { ExamineRequest, StoreFinding } from "../engines/store-care.ts";
+import { CairnError, throwIfAborted, toCairnError } from "../errors.ts";
+import { durableMkdir } from "../fs/durable.ts";
+import { describeOwner, livenessOf } from "../fs/lock-owner.ts";
+import { breakLock, type Lock, lockHolder } from "../fs/lock.ts";
+import { filesystemKind } from "../fs/mounts.ts";
+import { printablePath } from "../fs/safe-path.ts";
+import { loadStatCache } from "../fs/stat-cache.ts";
+import { deadWorkDirectories, removeDeadWorkDirectories } from "../fs/work-directory.ts";
+import { FOLDER_KINDS } from "../repository/storage/storage.ts";
+import { controlWarnings } from "./adopt.ts";
 import { listWorkspaces } from "./control-directory.ts";
-import { workspacePaths } from "./control-layout.ts";
-import { controlFindings, lockFindings, missingFolderFindings } from "./doctor-control.ts";
-import { descriptorFindings, heldFindings, recordFindings, stateFindings } from "./doctor-points.ts";
+import { originalsBeside } from "./convert.ts";
+import { type ControlPaths, statCachePath, workspacePaths } from "./control-layout.ts";
 import { journalFindings } from "./doctor-journal.ts";
-import { Points } from "./points.ts";
+import { descriptorFindings, heldFindings, recordFindings, stateFindings } from "./doctor-points.ts";
+import { isOtherFolder, recordFolder, workspaceAt } from "./find-workspace.ts";
+import { isFolderThere, waysBack } from "./missing-folder.ts";
+import { listPartials } from "./partial-folder.ts";
+import { allPoints } from "./points.ts";
+import { listLeases } from "./records.ts";
 import { needsRecovery, recoverWorkspace } from "./recovery.ts";
-import { type HeldPoint, verifyHeld } from "./verify.ts";
+import { finishRelease, leftReleases, lockRegistry, registerWorkspace } from "./registry.ts";
+import { whyLeft } from "./removals.ts";
+import { isUnfreed } from "./cleanup.ts";
+import { verifyHeld } from "./verify.ts";
 import type { Workspace, WorkspaceCall } from "./workspace.ts";
 
 export interface DoctorInput extends WorkspaceCall {
@@ -22,9 +39,9 @@ export interface Finding {
   kind: string;
   severity: "info" | "warning" | "damage";
   detail: string;
-  /** what a repairing run does about it */
+  /** What a repairing run does about it. */
   repair?: string;
-  /** set by a repairing run */
+  /** Set by a repairing run. */
   repaired?: boolean;
 }
 
@@ -34,12 +51,15 @@ export interface Doctored {
   findings: Finding[];
 }
 
-/** Kinds without which the store cannot be looked into. */
-const CLOSED = new Set(["store", "key", "config"]);
+/** Kinds of findings with which the store cannot be looked into. */
+const CLOSED = ["store", "key", "config"];
+
+/** The key of the finding about damage that only a full read can name; after one it is named. */
+const RECORDED = "recorded";
 
 /**
  * Looks at everything that belongs to a control directory, but does not read the packs' content, which `verify` does.
- * With `repair` each finding's repair is done as soon as its part was looked at, so that later parts see it.
+ * With `repair` each finding is mended as soon as its part was looked at, so that later parts see it.
  */
 export async function examineWorkspace(workspace: Workspace, input: DoctorInput): Promise<Doctored> {
   throwIfAborted(input.signal);
@@ -57,24 +77,23 @@ class Doctor {
   }
 
   async run(): Promise<Doctored> {
-    await this.#take(lockFindings(this.#workspace, this.#input.breakLocks === true));
+    const workspace = this.#workspace;
+    await this.#take(lockFindings(workspace, this.#input.breakLocks === true));
     let lock: Lock | null = null;
-    if (this.#input.repair === true) lock = await this.#workspace.lock("doctor", this.#input);
+    if (this.#input.repair === true) lock = await workspace.lock("doctor", this.#input);
     try {
-      await this.#take(missingFolderFindings(this.#workspace));
+      await this.#take(missingFolderFindings(workspace));
       if (this.#has("missing")) return this.#result();
-      await this.#take(controlFindings(this.#workspace));
-      await this.#take(await this.#workspace.engine.examineAccess());
-      const opens = ![...this.#findings.values()].some(
-        (finding) => CLOSED.has(finding.kind) && finding.severity === "damage" && finding.repaired !== true,
-      );
-      await this.#take(stateFindings(this.#workspace));
-      await this.#take(journalFindings(this.#workspace));
+      await this.#take(controlFindings(workspace));
+      await this.#take(await workspace.engine.examineAccess());
+      const opens = !this.#unmended().some(({ kind, severity }) => CLOSED.includes(kind) && severity === "damage");
+      await this.#take(stateFindings(workspace));
+      await this.#take(journalFindings(workspace));
       // What says how to finish it cannot be read.
       if (opens && !this.#has("journal")) await this.#take(this.#interrupted());
-      await this.#take(recordFindings(this.#workspace));
-      await this.#take(heldFindings(this.#workspace));
-      await this.#take(await descriptorFindings(this.#workspace, { opens, signal: this.#input.signal }));
+      await this.#take(recordFindings(workspace));
+      await this.#take(heldFindings(workspace));
+      await this.#take(await descriptorFindings(workspace, { opens, signal: this.#input.signal }));
       if (opens) await this.#store();
     } finally {
       lock?.release();
@@ -83,25 +102,27 @@ class Doctor {
   }
 
   #result(): Doctored {
-    const findings = [...this.#findings.values()];
-    return {
-      healthy: !findings.some(({ severity, repaired }) => severity === "damage" && repaired !== true),
-      findings,
-    };
+    const healthy = !this.#unmended().some(({ severity }) => severity === "damage");
+    return { healthy, findings: [...this.#findings.values()] };
   }
 
-  /** Whether something of a kind was found and is not mended. */
-  #has(kind: string): boolean {
-    return [...this.#findings.values()].some((finding) => finding.kind === kind && finding.repaired !== true);
+  #unmended(): Finding[] {
+    return [...this.#findings.values()].filter(({ repaired }) => repaired !== true);
+  }
+
+  #has(wanted: string): boolean {
+    return this.#unmended().some(({ kind }) => kind === wanted);
   }
 
   /** Lists findings and, in a repairing run, mends them one after the other. */
-  async #take(checkups: readonly Checkup[]): Promise<void> {
-    for (const checkup of checkups) {
-      const { kind, severity, detail, repair, mend } = checkup;
+  async #take(found: Iterable<StoreFinding>): Promise<void> {
+    // All of a part is looked at before any of it is mended.
+    const all = Array.from(found);
+    for (const each of all) {
+      const { kind, severity, detail, repair, mend } = each;
       throwIfAborted(this.#input.signal);
       const finding: Finding = { kind, severity, detail, ...(repair === undefined ? {} : { repair }) };
-      this.#findings.set(keyOf(checkup), finding);
+      this.#findings.set(keyOf(each), finding);
       if (this.#input.repair !== true || mend === undefined) continue;
       this.#input.onProgress?.({ phase: "repairing", done: this.#findings.size, current: kind });
       try {
@@ -116,36 +137,38 @@ class Doctor {
     }
   }
 
-  #interrupted(): Checkup[] {
-    if (!needsRecovery(this.#workspace) || this.#isAtWork()) return [];
+  #interrupted(): StoreFinding[] {
+    // A process that is at work needs no recovery.
+    const isAtWork = this.#input.repair !== true && lockHolder(this.#workspace.found.paths.lock) !== null;
+    if (isAtWork || !needsRecovery(this.#workspace)) return [];
     return [
       {
         kind: "interrupted",
         severity: "info",
         detail: "an earlier command was interrupted; the next one that changes something finishes it",
         repair: "it is finished or taken back",
-        mend: async () => recoverWorkspace(this.#workspace, this.#input),
+        mend: () => recoverWorkspace(this.#workspace, this.#input),
       },
     ];
   }
 
-  /** Whether another process is under way here, which then needs no recovery. */
-  #isAtWork(): boolean {
-    return this.#input.repair !== true && lockHolder(this.#workspace.found.paths.lock) !== null;
-  }
-
   async #store(): Promise<void> {
-    const { engine } = this.#workspace;
+    const { engine, found } = this.#workspace;
     const first = await engine.examine(this.#request());
     await this.#take(first);
-    const mended = first.filter((checkup) => this.#findings.get(keyOf(checkup))?.repaired === true);
-    if (mended.length === 0) return;
-    await this.#verifyAgain();
+    if (!first.some((each) => this.#findings.get(keyOf(each))?.repaired === true)) return;
+    // Points whose last verification found damage are verified again.
+    const damaged = allPoints(found.control).flatMap(({ paths, points }) =>
+      points
+        .list()
+        .points.flatMap((point) => (point.sealed && point.verification?.ok === false ? { point, paths } : [])),
+    );
+    if (damaged.length > 0) await verifyHeld(this.#workspace, damaged, { ...this.#input, lockHeld: true });
     // What is left was there before and stays, or came to light.
-    const left = new Map((await engine.examine(this.#request())).map((checkup) => [keyOf(checkup), checkup]));
+    const left = new Map((await engine.examine(this.#request())).map((each) => [keyOf(each), each]));
     left.delete(RECORDED);
-    for (const checkup of first) {
-      const key = keyOf(checkup);
+    for (const each of first) {
+      const key = keyOf(each);
       const finding = this.#findings.get(key)!;
       if (!left.has(key)) finding.repaired = true;
       else if (finding.repaired === true) finding.repaired = false;
@@ -154,37 +177,19 @@ class Doctor {
     for (const [key, { kind, severity, detail }] of left) this.#findings.set(key, { kind, severity, detail });
   }
 
-  #held(): HeldPoint[] {
-    return listWorkspaces(this.#workspace.found.control).flatMap(({ name }) => {
-      const paths = workspacePaths(this.#workspace.found.control, name);
-      return new Points(paths).list().points.map((point) => ({ point, paths }));
-    });
-  }
-
-  /** Points whose last verification found damage are verified again. */
-  async #verifyAgain(): Promise<void> {
-    const damaged = this.#held().filter(({ point }) => point.sealed && point.verification?.ok === false);
-    if (damaged.length > 0) await verifyHeld(this.#workspace, damaged, { ...this.#input, lockHeld: true });
-  }
-
   #request(): ExamineRequest {
-    const held = this.#held();
     const { control } = this.#workspace.found;
-    let nameless = 0;
-    for (const { name } of listWorkspaces(control)) {
-      for (const { id } of new Points(workspacePaths(control, name)).list().damaged) if (id === null) nameless++;
-    }
+    const lists = allPoints(control).map(({ points }) => points.list());
+    const sealed = lists.flatMap(({ points }) => points.filter((point) => point.sealed));
     return {
-      points: held
-        .filter(({ point }) => point.sealed)
-        .map(({ point: { descriptor } }) => ({
-          id: descriptor.save_point_id,
-          createdAt: descriptor.created_at,
-          content: descriptor.content as unknown as ExamineRequest["points"][number]["content"],
-        })),
+      points: sealed.map(({ descriptor }) => ({
+        id: descriptor.save_point_id,
+        createdAt: descriptor.created_at,
+        content: descriptor.content as unknown as ExamineRequest["points"][number]["content"],
+      })),
       known: knownIds(control),
-      nameless,
-      recordedDamage: held.filter(({ point }) => point.sealed && point.verification?.ok === false).length,
+      nameless: lists.flatMap(({ damaged }) => damaged).filter(({ id }) => id === null).length,
+      recordedDamage: sealed.filter(({ verification }) => verification?.ok === false).length,
       signal: this.#input.signal,
       onProgress: (progress) =>
         this.#input.onProgress?.({ phase: this.#input.repair === true ? "repairing" : "verifying", ...progress }),
@@ -192,31 +197,204 @@ class Doctor {
   }
 }
 
-/** Key of the finding about damage that only a full read can name; after one it is named. */
-const RECORDED = "recorded";
-
-function keyOf({ key, kind, detail }: Checkup): string {
+function keyOf({ key, kind, detail }: StoreFinding): string {
   return key ?? `${kind} ${detail}`;
 }
 
-/** Whether an id belongs to a point, a damaged one too, or to a save that is not finished; looked up when first asked. */
-function knownIds(control: Workspace["found"]["control"]): (id: string) => boolean {
-  let ids: Set<string> | undefined;
+/** True for the id of a point, also a damaged one, or of a save that is not finished; looked up when first asked. */
+function knownIds(control: ControlPaths): (id: string) => boolean {
+  let ids: Set<string | null> | undefined;
   return (id) => {
-    if (ids === undefined) {
-      ids = new Set();
-      for (const { name } of listWorkspaces(control)) {
-        const points = new Points(workspacePaths(control, name));
+    ids ??= new Set(
+      allPoints(control).flatMap(({ points }) => {
         const { points: healthy, damaged } = points.list();
-        for (const each of [
-          ...healthy.map(({ descriptor }) => descriptor.save_point_id),
-          ...damaged.map((point) => point.id),
-          ...points.unfinished().map((claim) => claim.id),
-        ]) {
-          if (each !== null) ids.add(each);
-        }
-      }
-    }
+        const known = healthy.map(({ descriptor }) => descriptor.save_point_id);
+        return [...known, ...[...damaged, ...points.unfinished()].map((each) => each.id)];
+      }),
+    );
     return ids.has(id);
+  };
+}
+
+/** The holder of the workspace's lock, where that cannot be judged; with `breakLocks` the lock is taken away. */
+function* lockFindings({ found }: Workspace, breakLocks: boolean): Iterable<StoreFinding> {
+  const { lock } = found.paths;
+  const holder = lockHolder(lock);
+  const { place } = filesystemKind(found.control.root);
+  if (holder === null || livenessOf(holder, place === "local" || place === "memory") !== "unknown") return;
+  const kind = "lock";
+  const severity = "warning";
+  const detail = `the workspace is locked by ${describeOwner(holder)}, of which nothing can be known from here`;
+  if (breakLocks) yield { kind, severity, detail, repair: "the lock is taken away", mend: () => breakLock(lock) };
+  else yield { kind, severity, detail: `${detail}; once it is known to be dead: doctor --repair --break-locks` };
+}
+
+/**
+ * Folders that are made with a control directory and are not there, as after a copy that left out empty ones. Without them
+ * nothing else can be looked at; what was in them is found missing afterwards.
+ */
+function* missingFolderFindings({ found: { control } }: Workspace): Iterable<StoreFinding> {
+  const journals = listWorkspaces(control).flatMap(({ name, workspace }) =>
+    workspace === null ? [] : [workspacePaths(control, name).journal],
+  );
+  // A store that is missing as a whole is another finding, and nothing to be made anew.
+  const store = fs.existsSync(control.store) ? FOLDER_KINDS.map((each) => path.join(control.store, each)) : [];
+  for (const folder of [...journals, ...store]) {
+    if (fs.lstatSync(folder, { throwIfNoEntry: false }) !== undefined) continue;
+    const detail = `the folder ${folder} is not there`;
+    yield { kind: "missing", severity: "damage", detail, repair: "it is made", mend: () => durableMkdir(folder) };
+  }
+}
+
+/** The control directory's place and modes, what was left in it, the workspace's folder and how it is found. */
+function* controlFindings(workspace: Workspace): Iterable<StoreFinding> {
+  yield* placeFindings(workspace);
+  yield* leftoverFindings(workspace);
+  yield* unreadableFindings(workspace);
+  yield* folderFindings(workspace);
+  yield* registryFindings(workspace);
+}
+
+function* placeFindings({ found }: Workspace): Iterable<StoreFinding> {
+  const { root } = found.control;
+  const warnings = controlWarnings(root);
+  const why = whyNotWritable(root);
+  if (why !== null) warnings.push(`nothing can be saved, nor restored in place: ${root} cannot be written (${why})`);
+  for (const detail of warnings) yield { kind: "control-place", severity: "warning", detail };
+  const mode = fs.statSync(root).mode & 0o777;
+  if ((mode & 0o077) === 0) return;
+  yield {
+    kind: "permissions",
+    severity: "warning",
+    detail: `others may look into ${root} (mode ${mode.toString(8)})`,
+    repair: "only its owner may from then on",
+    mend: () => fs.chmodSync(root, 0o700),
+  };
+}
+
+/** Why nothing can be written into a control directory now; null where it can. */
+export function whyNotWritable(root: string): string | null {
+  try {
+    fs.accessSync(root, fs.constants.W_OK);
+    return null;
+  } catch (error) {
+    return toCairnError(error).message;
+  }
+}
+
+function* leftoverFindings({ found: { control, workspace } }: Workspace): Iterable<StoreFinding> {
+  const { temporary } = control;
+  const dead = deadWorkDirectories(temporary);
+  if (dead.length > 0)
+    yield {
+      kind: "leftovers",
+      severity: "info",
+      detail: `${dead.length} unfinished ${dead.length === 1 ? "folder" : "folders"} of processes that are gone in ${temporary}`,
+      repair: "they are removed",
+      mend: () => {
+        const stay = removeDeadWorkDirectories(temporary);
+        const reasons = stay.map(({ directory, reason }) => whyLeft(directory, toCairnError(reason)));
+        if (stay.length > 0) throw new CairnError("permission", reasons.join("; "));
+      },
+    };
+  if (isUnfreed(control))
+    yield {
+      kind: "leftovers",
+      severity: "info",
+      detail: "content of points that were removed is still in the store; what takes it out: cairn cleanup",
+    };
+  const statCache = statCachePath(control, workspace.id);
+  if (fs.existsSync(statCache) && loadStatCache(statCache) === null)
+    yield {
+      kind: "cache",
+      severity: "info",
+      detail: "the cache of the folder's entries cannot be used; the next save reads everything",
+      repair: "it is removed and made again",
+      mend: () => fs.rmSync(statCache, { force: true }),
+    };
+  // Of any folder of this user: what was to be deleted lies where no other command may ever look.
+  for (const note of leftReleases())
+    yield {
+      kind: "leftovers",
+      severity: "warning",
+      detail: `${note.place}: the points of ${printablePath(note.folder)}, whose deletion by \`cairn release\` was interrupted`,
+      repair: "they are removed",
+      mend: async () => {
+        // Not waited for: who releases holds it, and waits for the workspace's.
+        using _registry = await lockRegistry({ purpose: "doctor", timeoutMs: 0 });
+        finishRelease(note);
+      },
+    };
+}
+
+/** Views, unfinished folders and workspaces of which nobody knows what they are about: nothing removes them. */
+function* unreadableFindings({ found: { control } }: Workspace): Iterable<StoreFinding> {
+  const { problems } = listPartials(control);
+  try {
+    listLeases(control);
+  } catch (error) {
+    problems.push(toCairnError(error));
+  }
+  for (const { message, hint } of problems) {
+    const detail = hint === undefined ? message : `${message}; ${hint}`;
+    yield { kind: "unreadable", severity: "warning", detail };
+  }
+  for (const { name, problem } of listWorkspaces(control)) {
+    if (problem === undefined) continue;
+    yield {
+      kind: "workspace",
+      severity: "damage",
+      detail: `the workspace ${name} cannot be opened: ${problem.message}`,
+    };
+  }
+}
+
+function* folderFindings(workspace: Workspace): Iterable<StoreFinding> {
+  const { found } = workspace;
+  const shown = printablePath(found.folder);
+  if (!isFolderThere(found.folder))
+    yield { kind: "folder", severity: "damage", detail: `the folder ${shown} is not there; ${waysBack(found)}` };
+  else if (isOtherFolder(found))
+    yield {
+      kind: "folder",
+      severity: "info",
+      detail: `${shown} is another folder than the one that was adopted; the path decides, so it is kept as the same workspace`,
+      repair: "it is recorded as the one",
+      mend: () => recordFolder(found),
+    };
+  for (const place of originalsBeside(workspace)) {
+    const detail = `${printablePath(place)} is a folder as it was before its conversion to a subvolume; remove it when it is not needed`;
+    yield { kind: "original", severity: "info", detail };
+  }
+}
+
+function* registryFindings({ found }: Workspace): Iterable<StoreFinding> {
+  const { folder, control, controlFile, workspace } = found;
+  const kind = "registry";
+  const severity = "warning";
+  const leadsElsewhere = `the folder ${printablePath(folder)} does not lead here`;
+  let problem = "it is in no registry";
+  try {
+    const hit = workspaceAt(folder);
+    if (hit?.control.root === control.root) return;
+    // Somebody else's now: to be settled by hand.
+    if (hit !== null)
+      return yield { kind, severity, detail: `${leadsElsewhere}: it is registered for ${hit.control.root}` };
+  } catch (error) {
+    problem = toCairnError(error).message;
+  }
+  yield {
+    kind,
+    severity,
+    detail: `${leadsElsewhere}: ${problem}`,
+    repair: "it is registered again",
+    mend: () =>
+      registerWorkspace({
+        folder,
+        control: control.root,
+        controlId: controlFile.id,
+        workspaceId: workspace.id,
+        workspaceName: workspace.name,
+      }),
   };
 }

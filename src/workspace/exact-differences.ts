@@ -1,6 +1,7 @@
+import { comparePaths } from "../formats/bytes.ts";
 import { isDeepStrictEqual } from "node:util";
 import type { TreeSource } from "../engines/engine.ts";
-import { comparePaths, linkGroupNumber } from "../engines/scan/link-groups.ts";
+import { linkGroupNumber } from "../engines/scan/link-groups.ts";
 import { exactNode, type LosslessByPath, losslessByPath } from "../engines/write/exact-nodes.ts";
 import type { LosslessField } from "../formats/manifest.ts";
 import type { TreeNode } from "../formats/tree.ts";

@@ -22,16 +22,15 @@ import { printablePath } from "../fs/safe-path.ts";
 import { inDirectory } from "../fs/syscalls.ts";
 import { isSavePointId, newSavePointId, type SavePointId } from "../ids.ts";
 import { type HeldPoint, holdPoint } from "./capture.ts";
-import { writeState } from "./control-directory.ts";
+import { writeState } from "./records.ts";
 import { newKeptPlace } from "./control-layout.ts";
 import { ownInside } from "./guards.ts";
-import { whyTreeIsNotThePoint } from "./held-trees.ts";
+import { treePlace, whyTreeIsNotThePoint } from "./held-trees.ts";
 import { isIntentPending, NOT_MADE, readIntentLink, removeIntentLink, writeIntentLink } from "./intent-link.ts";
 import { isFolderAnnounced, isFolderThere, keepAnnounced } from "./missing-folder.ts";
 import type { Point } from "./point-files.ts";
 import { takeInFolder } from "./receive.ts";
 import { hasRules } from "./ruleless.ts";
-import { treePlace } from "./shared-trees.ts";
 import { beforeRestore } from "./undo-point.ts";
 import type { Workspace, WorkspaceCall } from "./workspace.ts";
 

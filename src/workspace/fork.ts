@@ -1,6 +1,7 @@
 import fs from "node:fs";
 import { basename, dirname } from "node:path";
 import type { PointContent } from "../engines/engine.ts";
+import type { GuardName } from "../contract/index.ts";
 import { CairnError, throwIfAborted } from "../errors.ts";
 import { failpoint } from "../failpoint.ts";
 import type { Cause, Descriptor } from "../formats/descriptor.ts";
@@ -14,7 +15,8 @@ import {
   type SavePointId,
   type WorkspaceId,
 } from "../ids.ts";
-import { plainName } from "./adopt.ts";
+import { chooseControlDirectory, type ChosenControl, lockPlace, plainName } from "./adopt.ts";
+import { type PlacedWorkspace, writeState } from "./records.ts";
 import {
   createControlDirectory,
   type CreatedControl,
@@ -23,9 +25,7 @@ import {
   folderIdentity,
   isInMountOf,
   listWorkspaces,
-  type PlacedWorkspace,
   pathInMount,
-  writeState,
 } from "./control-directory.ts";
 import {
   checkWorkspaceName,
@@ -36,9 +36,7 @@ import {
   type WorkspacePaths,
   workspacePaths,
 } from "./control-layout.ts";
-import { chooseControlDirectory, type ChosenControl, lockPlace } from "./control-place.ts";
 import { atRealPath, type FoundWorkspace, realPathOf, workspaceAt } from "./find-workspace.ts";
-import type { GuardName } from "./guard-name.ts";
 import { checkLocation } from "./guards.ts";
 import { takeBackFork } from "./fork-recovery.ts";
 import { makeHoldable } from "./holdable-folder.ts";
@@ -281,8 +279,6 @@ async function addStandalone(workspace: Workspace, input: ForkInput, making: Mak
     controlFile: file,
     workspace: record,
     paths: workspacePaths(control, record.name),
-    via: "control-directory",
-    rootChanged: false,
   };
   await using own = new Workspace(found, input.standalone!.factory);
   await saveFirst(own, workspace, input);

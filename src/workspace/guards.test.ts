@@ -1,3 +1,4 @@
+import type { GuardName } from "../contract/index.ts";
 import assert from "node:assert/strict";
 import { mkdirSync, mkdtempSync, realpathSync, rmSync, symlinkSync, writeFileSync } from "node:fs";
 import { homedir, tmpdir } from "node:os";
@@ -17,7 +18,6 @@ import {
   quotaBytes,
   realFolder,
 } from "./guards.ts";
-import type { GuardName } from "./guard-name.ts";
 
 const OPTIONS = { engine: "copy", populate: async () => undefined };
 

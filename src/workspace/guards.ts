@@ -1,5 +1,6 @@
 import { accessSync, constants, existsSync, readdirSync, realpathSync, statSync } from "node:fs";
 import { basename } from "node:path";
+import type { GuardName } from "../contract/index.ts";
 import { CairnError, toCairnError } from "../errors.ts";
 import { rawPath } from "../formats/record.ts";
 import { formatBytes } from "../formats/sizes.ts";
@@ -7,14 +8,13 @@ import { freeSpace, type Mount, readMounts, resolveMount } from "../fs/mounts.ts
 import { isAtOrBelow, joinRaw, printablePath, rawBytes } from "../fs/safe-path.ts";
 import type { RawPath } from "../fs/safe-path.ts";
 import { homeDirectories, knownHome, userCacheDirectory } from "../fs/users.ts";
-import { lacksItsFile } from "./control-directory.ts";
+import { lacksItsFile } from "./records.ts";
 import { MOUNT_CONTROL, SELF_CONTAINED_CONTROL, controlPaths } from "./control-layout.ts";
 import { workspaceAbove } from "./find-workspace.ts";
-import type { GuardName } from "./guard-name.ts";
 import { controlOf, listRegistered, userStateDirectory } from "./registry.ts";
 import { existingAncestor, requireRoom } from "./room.ts";
 
-/** What is checked before the first byte is written for a folder. */
+/** Checks before the first byte is written for a folder. */
 
 export interface LocationOptions {
   allow?: readonly GuardName[] | undefined;
@@ -60,17 +60,6 @@ function realOrItself(path: string): Buffer {
   }
 }
 
-function refuseFixed(folder: Buffer): void {
-  if (folder.length === 1)
-    throw refusal(
-      folder,
-      "it is the root of the whole system",
-      undefined,
-      "name folders in it, one by one: /etc, /srv",
-    );
-  if (isAtOrBelow(folder, "/.cairn")) throw refusal(folder, "/.cairn is where a point's own records lie");
-}
-
 function refuseHomes(folder: Buffer): void {
   for (const home of new Set([knownHome() ?? "", ...homeDirectories()])) {
     if (home === "/" || home === "") continue;
@@ -81,18 +70,13 @@ function refuseHomes(folder: Buffer): void {
   }
 }
 
-function refuseGit(folder: Buffer): void {
-  const parts = folder.toString("latin1").split("/");
-  if (parts.includes(".git")) throw refusal(folder, "it lies inside a .git directory", "git");
-}
-
-/** A control directory is met by its file and the folder of its workspaces, or by all else where the file was lost. */
+/** True for a folder with a control directory's file and workspaces, or with all else of one where the file was lost. */
 function isControlDirectory(path: string): boolean {
   const control = controlPaths(path);
   return existsSync(control.workspaces) && (existsSync(control.file) || lacksItsFile(control));
 }
 
-/** At or inside a control directory, of whomever: never. */
+/** Throws `refused` for a folder at or inside any user's control directory. */
 function refuseInsideControl(folder: Buffer): void {
   const parts = folder.toString("utf8").split("/");
   for (let count = parts.length; count > 1; count--) {
@@ -123,16 +107,13 @@ export function ownInside(folder: Buffer): Buffer[] {
   return [...controlDirectoriesInside(folder).map(realOrItself), ...cache];
 }
 
-/** The user's, where there is one. */
+/** This user's cache, where there is one. */
 function ownCache(): Buffer[] {
-  try {
-    return [realpathSync.native(Buffer.from(userCacheDirectory()), "buffer")];
-  } catch {
-    return [];
-  }
+  const cache = userCacheDirectory();
+  return existsSync(cache) ? [realOrItself(cache)] : [];
 }
 
-/** The user's, and registered ones. */
+/** The user's state directory, and registered control directories. */
 function knownControls(): string[] {
   const registered = listRegistered().flatMap(({ registration }) =>
     registration === null ? [] : [controlOf(registration)],
@@ -170,16 +151,6 @@ function insideOf({ root, mountPoint }: Mount, path: Buffer): Buffer {
   return joinRaw(root, path.subarray(mountPoint.length === 1 ? 1 : mountPoint.length + 1));
 }
 
-function refuseAboveControl(folder: Buffer, options: LocationOptions): void {
-  const state = realOrItself(userStateDirectory());
-  for (const control of controlDirectoriesInside(folder)) {
-    // Whoever allows a home directory allows the state directory that lies in every home.
-    if (options.allow?.includes("home") === true && isAtOrBelow(realOrItself(control), state)) continue;
-    if (control === options.control) continue;
-    throw refusal(folder, `the control directory ${control} lies in it`, "nested");
-  }
-}
-
 /** Control directories directly in a folder, whether registered or not. */
 function controlsAt(folder: Buffer): string[] {
   const text = folder.toString("utf8");
@@ -194,7 +165,8 @@ function controlsAt(folder: Buffer): string[] {
   return controls;
 }
 
-function refuseNested(folder: Buffer): void {
+/** Throws `refused` for a folder in or around another workspace, or around a control directory that is not its own. */
+function refuseNested(folder: Buffer, { allow, control: own }: LocationOptions): void {
   const above = workspaceAbove(folder);
   if (above !== null) throw refusal(folder, `it lies in the workspace ${printablePath(above.folder)}`, "nested");
   for (const { registration, missing } of listRegistered()) {
@@ -203,34 +175,45 @@ function refuseNested(folder: Buffer): void {
     if (!other.equals(folder) && isAtOrBelow(other, folder))
       throw refusal(folder, `the workspace ${printablePath(other)} lies in it`, "nested");
   }
+  const state = realOrItself(userStateDirectory());
+  for (const control of controlDirectoriesInside(folder)) {
+    // Whoever allows a home directory allows the state directory that lies in every home.
+    if (allow?.includes("home") === true && isAtOrBelow(realOrItself(control), state)) continue;
+    if (control !== own) throw refusal(folder, `the control directory ${control} lies in it`, "nested");
+  }
 }
 
 /**
- * Refuses folders that must not or should not be kept, each with the name that overrides it where one may:
- * `/`, `/.cairn` and what lies in a control directory never; homes, what is in or around another workspace or around
- * a control directory, and `.git` unless allowed.
- * `folder` is a real path. Throws `refused`.
+ * Refuses folders that must not or should not be kept, each with the name that overrides it where one may: never `/`, `/.cairn`
+ * and what lies in a control directory; homes, folders in or around another workspace or around a control directory, and `.git`
+ * unless allowed. `folder` is a real path. Throws `refused`.
  */
 export function checkLocation(folder: Buffer, options: LocationOptions = {}): void {
   const allowed = (name: GuardName): boolean => options.allow?.includes(name) === true;
-  refuseFixed(folder);
+  if (folder.length === 1)
+    throw refusal(
+      folder,
+      "it is the root of the whole system",
+      undefined,
+      "name folders in it, one by one: /etc, /srv",
+    );
+  if (isAtOrBelow(folder, "/.cairn")) throw refusal(folder, "/.cairn is where a point's own records lie");
   refuseInsideControl(folder);
   if (!allowed("home")) refuseHomes(folder);
-  if (!allowed("git")) refuseGit(folder);
-  if (allowed("nested")) return;
-  refuseNested(folder);
-  refuseAboveControl(folder, options);
-}
-
-export interface SpaceOptions {
-  allow?: readonly GuardName[] | undefined;
+  if (!allowed("git") && folder.toString("latin1").split("/").includes(".git"))
+    throw refusal(folder, "it lies inside a .git directory", "git");
+  if (!allowed("nested")) refuseNested(folder, options);
 }
 
 /**
- * Whether the file system of a control directory (which need not exist yet) has room for `estimateBytes` more.
- * Throws `no_space`, overridden by `--allow space`.
+ * Throws `no_space`, overridden by `--allow space`, where the file system of a control directory (which need not exist yet) has
+ * no room for `estimateBytes` more.
  */
-export function checkSpace(controlRoot: string, estimateBytes: number, options: SpaceOptions = {}): void {
+export function checkSpace(
+  controlRoot: string,
+  estimateBytes: number,
+  options: Pick<LocationOptions, "allow"> = {},
+): void {
   if (options.allow?.includes("space") === true) return;
   requireRoom(controlRoot, estimateBytes, {
     hint: "free some space, use --control-dir on a larger file system, or go on with --allow space",

@@ -1,18 +1,18 @@
-import { existsSync, lstatSync, renameSync, rmSync } from "node:fs";
+import { existsSync, lstatSync, readlinkSync, renameSync, rmSync } from "node:fs";
 import { join } from "node:path";
 import { EMPTY_PLACE, whyNotAsMade } from "../engines/tree/as-made.ts";
 import type { HeldTree } from "../engines/tree/held-files.ts";
 import { removeHeldTree } from "../engines/tree/remove-held.ts";
 import { CairnError, toCairnError } from "../errors.ts";
 import { failpoint } from "../failpoint.ts";
+import { encodeVerification, type VerificationProblem } from "../formats/control.ts";
 import { KEPT_TREES } from "../formats/policy.ts";
+import { durableRemove, durableWrite } from "../fs/durable.ts";
 import type { ControlPaths } from "./control-layout.ts";
-import { isMisread, noteReading } from "./misread-tree.ts";
 import { isSealedInPart, type Point } from "./point-files.ts";
 import type { Points } from "./points.ts";
-import { readPolicy } from "./policy.ts";
+import { readPolicy } from "./records.ts";
 import { whyLeft } from "./removals.ts";
-import { hasOwnTree, markedOwner, neededOwner, treeOwner, treePlace } from "./shared-trees.ts";
 
 /**
  * Points whose seals have all of them do not need their held trees; those of so many of the newest stay, as the policy
@@ -29,10 +29,68 @@ export function keptTrees(control: ControlPaths, onWarning?: (message: string) =
 
 /** What is being removed has this name: under its own a tree is whole, however long its removal takes. */
 const GOING = "tree-going";
+/** Earlier versions made copies under this name; a kill may have left one. */
+const COMING = "tree-coming";
+/**
+ * Points between which nothing was changed share a tree. It lies with the first of them; the others' descriptors say with
+ * whom, and so does this link in its place, which is never followed for what lies there.
+ */
+const SHARED = /^\.\.\/(\d{10,})\/tree$/;
+
+/** The number of the point that a point's tree lies with, its own mostly. */
+export function treeOwner(points: Points, { sequence, descriptor }: Pick<Point, "sequence" | "descriptor">): number {
+  const owner = descriptor.content.held?.tree_of;
+  const own = lstatSync(points.pathsOf(sequence).tree, { throwIfNoEntry: false });
+  return owner === undefined || own?.isDirectory() === true ? sequence : owner;
+}
+
+/** Where the tree of a point lies, or would. */
+export function treePlace(points: Points, point: Pick<Point, "sequence" | "descriptor">): string {
+  return points.pathsOf(treeOwner(points, point)).tree;
+}
+
+/** As {@link treeOwner}, by what lies there, and by the descriptor only where that does not tell; null where a point holds no tree. */
+export function ownerOfTree(points: Points, sequence: number): number | null {
+  const { tree } = points.pathsOf(sequence);
+  const stats = lstatSync(tree, { throwIfNoEntry: false });
+  if (stats?.isDirectory() === true) return sequence;
+  const owner = stats?.isSymbolicLink() === true ? SHARED.exec(readlinkSync(tree))?.[1] : undefined;
+  if (owner !== undefined) return Number(owner);
+  return points.readOrNull(sequence)?.made.content.held?.tree_of ?? (stats === undefined ? null : sequence);
+}
+
+/** False too where that cannot be told: then the tree may be what gives the point back. */
+function isSealedWhole(points: Points, sequence: number): boolean {
+  try {
+    const point = points.read(sequence);
+    return point.sealed && !isSealedInPart(point);
+  } catch {
+    return false;
+  }
+}
 
 /**
- * Removes the held trees of points that are about to go, or that were never finished. What others need is handed over
- * before. A point of whose tree something cannot be removed goes aside with that, which is told of: it hinders nobody
+ * The points that stay while some leave, and need the tree of one of those: nothing else has all of their content. Also
+ * those of which nothing tells for now with whom their trees lie. Each with the point that has the tree, null where unknown.
+ */
+export function needingTrees(points: Points, leaving: readonly number[]): Map<number, number | null> {
+  const gone = new Set(leaving);
+  const trees = new Set(leaving.filter((each) => existsSync(points.pathsOf(each).tree)));
+  const needing = new Map<number, number | null>();
+  for (const sequence of trees.size === 0 ? [] : points.sequences()) {
+    if (gone.has(sequence)) continue;
+    try {
+      const owner = ownerOfTree(points, sequence);
+      if (owner !== null && trees.has(owner) && !isSealedWhole(points, sequence)) needing.set(sequence, owner);
+    } catch {
+      needing.set(sequence, null);
+    }
+  }
+  return needing;
+}
+
+/**
+ * Removes the held trees of points that are about to go, or that were never finished. A point of whose tree something cannot be removed goes aside with that, which is told of: it hinders nobody
  * there, and false is returned. Throws `no_space`.
  */
 export async function removeHeldTrees(
@@ -62,7 +120,7 @@ async function removeTreeOf(points: Points, sequence: number): Promise<void> {
   const { root, tree, origins } = points.pathsOf(sequence);
   const going = join(root, GOING);
   rmSync(origins, { force: true });
-  await removeHeldTree(going);
+  await removeLeftTrees(root);
   const stats = lstatSync(tree, { throwIfNoEntry: false });
   if (stats === undefined) return;
   try {
@@ -77,6 +135,19 @@ async function removeTreeOf(points: Points, sequence: number): Promise<void> {
   failpoint("held-tree.gone");
 }
 
+async function removeLeftTrees(root: string): Promise<void> {
+  for (const place of leftTreesIn(root)) {
+    if (lstatSync(place).isSymbolicLink()) rmSync(place);
+    else await removeHeldTree(place);
+  }
+}
+
+function leftTreesIn(root: string): string[] {
+  return [GOING, COMING]
+    .map((name) => join(root, name))
+    .filter((place) => lstatSync(place, { throwIfNoEntry: false }) !== undefined);
+}
+
 export interface DropOptions {
   /** Of so many of the newest sealed points the trees stay; see {@link keptTrees}. */
   keep: number;
@@ -86,8 +157,8 @@ export interface DropOptions {
   most?: number;
   /** Gives up looking after so many points in a row that hold nothing. */
   lookBack?: number;
-  /** Whether a newer point needs the tree that lies with the point of that number. */
-  isNeeded?: (owner: number) => boolean;
+  /** Numbers of points whose trees newer ones need. */
+  needed?: Iterable<number>;
   onWarning?: ((message: string) => void) | undefined;
 }
 
@@ -96,51 +167,44 @@ export interface DropOptions {
  * cannot be removed stays: it costs room only. For the holder of the workspace's lock.
  */
 export async function dropOldTrees(points: Points, options: DropOptions): Promise<void> {
-  const { keep, newest = Infinity, most = Infinity, lookBack = Infinity, isNeeded, onWarning } = options;
-  const kept = new Set<number>();
+  const { keep, newest = Infinity, most = Infinity, lookBack = Infinity, onWarning } = options;
+  const kept = new Set(options.needed);
   let left = keep;
   let empty = 0;
   let removed = 0;
   for (const sequence of points.sequences().toReversed()) {
     if (sequence > newest) continue;
-    const { root, seal } = points.pathsOf(sequence);
-    const going = join(root, GOING);
-    const isGoing = existsSync(going);
-    const owner = markedOwner(points, sequence);
-    if (owner !== null && isNewest(owner, seal)) kept.add(owner);
-    // Whether a sealed point needs it is read in its files: not for what stays already.
-    const needed = owner !== null && kept.has(owner) ? owner : neededOwner(points, sequence);
-    if (needed !== null) kept.add(needed);
-    const isSpare = owner !== null && !kept.has(owner) && isNeeded?.(owner) !== true;
-    empty = owner !== null || isGoing ? 0 : empty + 1;
-    if (isSpare || isGoing) {
+    const { root, tree, seal } = points.pathsOf(sequence);
+    const isSealed = existsSync(seal);
+    const isThere = lstatSync(tree, { throwIfNoEntry: false }) !== undefined;
+    const owner = isThere || !isSealed ? ownerOfTree(points, sequence) : null;
+    const going = leftTreesIn(root);
+    let isSpare = false;
+    if (owner !== null && !kept.has(owner)) {
+      if (left > 0 && isSealed && existsSync(tree)) {
+        left--;
+        kept.add(owner);
+      } else if (isSealedWhole(points, sequence)) isSpare = true;
+      else kept.add(owner);
+    }
+    empty = owner !== null || going.length > 0 ? 0 : empty + 1;
+    if (isSpare || going.length > 0) {
       try {
         if (isSpare) await removeTreeOf(points, sequence);
-        else await removeHeldTree(going);
+        else await removeLeftTrees(root);
         removed++;
       } catch (error) {
         // Of what an earlier call could not remove that one has told, and `doctor` does.
-        if (!isGoing) onWarning?.(whyLeft(going, toCairnError(error)));
+        if (going.length === 0) onWarning?.(whyLeft(join(root, GOING), toCairnError(error)));
       }
     }
     if (removed >= most || empty >= lookBack) return;
-  }
-
-  /** Of the newest that are sealed; what is needed whatever their number, or leads to a tree that is gone, counts for nothing. */
-  function isNewest(owner: number, seal: string): boolean {
-    if (left === 0 || kept.has(owner) || isNeeded?.(owner) === true) return false;
-    if (!existsSync(seal) || !hasOwnTree(points, owner)) return false;
-    left--;
-    return true;
   }
 }
 
 /** What is left of trees whose removal was interrupted, or could not be done. */
 export function leftTrees(points: Points): string[] {
-  return points
-    .sequences()
-    .map((sequence) => join(points.pathsOf(sequence).root, GOING))
-    .filter((going) => existsSync(going));
+  return points.sequences().flatMap((sequence) => leftTreesIn(points.pathsOf(sequence).root));
 }
 
 /** Why a point that is not sealed cannot be sealed from its held tree; null where nothing speaks against it. */
@@ -202,4 +266,25 @@ export function changedTree(tree: string, who: string, reason: string): CairnErr
         ? "copies that stay on one file system, and snapshots of what lies around it, leave a snapshot out: move it back here from where it still is"
         : "what was there at the save cannot be proven any more; copy what you need out of that folder, then remove the point",
   });
+}
+
+/** The kind of a verification's problem: the tree that a sealed point holds reads back otherwise than the point has it. */
+export const MISREAD_TREE = "held_tree";
+
+/** Beside the tree; what shares it is told by it too. */
+function noteOf(points: Points, owner: number): string {
+  return join(points.pathsOf(owner).root, "tree-verification.json");
+}
+
+/** Whether a verification found that of the tree that lies with this point: points are given back from the store then. */
+function isMisread(points: Points, owner: number): boolean {
+  return existsSync(noteOf(points, owner));
+}
+
+/** Keeps what was found when a tree was read; what an earlier reading found goes where that is nothing. */
+export function noteReading(points: Points, owner: number, problems: VerificationProblem[]): void {
+  const note = noteOf(points, owner);
+  const record = { at: new Date().toISOString(), ok: false, problems };
+  if (problems.length > 0) durableWrite(note, encodeVerification(record));
+  else if (existsSync(note)) durableRemove(note);
 }

@@ -1,3 +1,4 @@
+import { existsSync } from "node:fs";
 import type { LookedAt, StageRequest } from "../engines/engine.ts";
 import { presentSource } from "../engines/scan/present-source.ts";
 import { mayDifferInLinks } from "../engines/scan/link-groups.ts";
@@ -12,7 +13,6 @@ import { requireFolder, withPresent } from "./missing-folder.ts";
 import type { Point } from "./point-files.ts";
 import { needsRecovery, recoverWorkspace } from "./recovery.ts";
 import { countRoot, rootOfFolder, rootOfPoint } from "./root-changes.ts";
-import { markedOwner } from "./shared-trees.ts";
 import { type SealProblem, whyUnsealed } from "./seal.ts";
 import { readHeld } from "./seal-point.ts";
 import { stageRequest } from "./record-point.ts";
@@ -137,7 +137,7 @@ export async function recoverAcknowledged(workspace: Workspace): Promise<void> {
 function isUnrecorded({ points, found }: Workspace): boolean {
   return (
     points.unfinished().some(({ announced }) => announced !== null) ||
-    points.unsettled().some((sequence) => markedOwner(points, sequence) !== null) ||
+    points.unsettled().some((sequence) => existsSync(points.pathsOf(sequence).tree)) ||
     isExchangePending(found.paths.journal)
   );
 }

@@ -7,10 +7,10 @@ import { makeFolder } from "../fs/make-folder.ts";
 import { filesystemUuid } from "../fs/mounts.ts";
 import { printablePath, quotedPath, shellPath } from "../fs/safe-path.ts";
 import { newWorkDirectory } from "../fs/work-directory.ts";
-import { type PlacedWorkspace, readWorkspace } from "./control-directory.ts";
-import type { FoundWorkspace } from "./find-workspace.ts";
+import { type PlacedWorkspace, readWorkspace } from "./records.ts";
+import { isInMountOf } from "./control-directory.ts";
+import { type FoundWorkspace, isBeside, recordFolder } from "./find-workspace.ts";
 import { isIntentPending, readIntentLink, removeIntentLink, writeIntentLink } from "./intent-link.ts";
-import { recordFolder } from "./recorded-folder.ts";
 import type { Workspace } from "./workspace.ts";
 
 /** A workspace whose folder is not there: what is said of it, and the journal of a restore that makes it again. */
@@ -72,8 +72,8 @@ function whyNotThere(found: FoundWorkspace): { reason: string; hint: string } | 
       reason: `the folder above it is not there either`,
       hint: `mount the disk it was on, or: mkdir -p ${above}`,
     };
-  // Its control directory was found there, so what it lay on is there.
-  if (found.via === "self-contained" || found.via === "mount-root") return null;
+  // Its control directory lies there, so what it lay on is there.
+  if (isBeside(control.root, folder) || isInMountOf(control, parent)) return null;
   if (isOnFileSystemOf(readWorkspace(control, workspace.name) ?? workspace, parent)) return null;
   return {
     reason: `it was on another file system than what is mounted at ${above} now`,

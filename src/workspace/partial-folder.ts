@@ -17,9 +17,8 @@ import { removeAll, removeOnly } from "../fs/remove-all.ts";
 import { printablePath, quotedPath } from "../fs/safe-path.ts";
 import { closedFolders, moveIn, moveOne, tryMode } from "./move-in.ts";
 import type { ControlPaths } from "./control-layout.ts";
-import { ownerBesidesUs } from "./not-the-owner.ts";
-import { readRecord } from "./read-record.ts";
-import { writeRecord } from "./write-record.ts";
+import { ownerBesidesUs } from "./owners.ts";
+import { readRecord, writeRecord } from "./records.ts";
 
 /**
  * A folder that is being made elsewhere: written beside its place under a name of its own, recorded in the control

@@ -21,13 +21,20 @@ import { orderedWrite } from "../fs/ordered-write.ts";
 import { clearAway, removeAll } from "../fs/remove-all.ts";
 import { newWorkDirectory } from "../fs/work-directory.ts";
 import type { SavePointId } from "../ids.ts";
+import { listWorkspaces } from "./control-directory.ts";
+import {
+  type ControlPaths,
+  pointDirectoryName,
+  type PointPaths,
+  pointPaths,
+  type WorkspacePaths,
+  workspacePaths,
+} from "./control-layout.ts";
 import { encodeDescriptorFile, MAX_DESCRIPTOR_BYTES } from "./descriptor-file.ts";
-import { pointDirectoryName, pointPaths } from "./control-layout.ts";
-import type { PointPaths, WorkspacePaths } from "./control-layout.ts";
-import { PointCatalog } from "./point-catalog.ts";
+import { type CatalogRow, PointCatalog, type PointKind } from "./point-catalog.ts";
 import { type Claim, claimOf, type Point, pointOf } from "./point-files.ts";
 import { addToListing, forgetListing, listSequences } from "./point-listing.ts";
-import type { CatalogRow, PointKind } from "./point-catalog.ts";
+import type { PlacedWorkspace } from "./records.ts";
 
 /** One writer at a time leaves at most one; a few more in case clean-up was killed too. */
 const UNFINISHED_LOOK_BACK = 4;
@@ -458,6 +465,23 @@ export class Points {
     this.#catalog.refresh();
     forgetListing(this.#directory);
   }
+}
+
+/** The points of one of the workspaces of a control directory. */
+export interface WorkspacePoints {
+  readonly name: string;
+  /** Null where its record cannot be read. */
+  readonly workspace: PlacedWorkspace | null;
+  readonly paths: WorkspacePaths;
+  readonly points: Points;
+}
+
+/** The points of all workspaces of a control directory. */
+export function allPoints(control: ControlPaths): WorkspacePoints[] {
+  return listWorkspaces(control).map(({ name, workspace }) => {
+    const paths = workspacePaths(control, name);
+    return { name, workspace, paths, points: new Points(paths) };
+  });
 }
 
 /** What may lie beside a save's intent when it is killed, or while what is left of it is removed. */

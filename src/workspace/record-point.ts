@@ -10,6 +10,7 @@ import type {
   StageRequest,
 } from "../engines/engine.ts";
 import type { ChangeCounts } from "../engines/scan/summary.ts";
+import type { GuardName } from "../contract/index.ts";
 import { CairnError, toCairnError } from "../errors.ts";
 import { failpoint } from "../failpoint.ts";
 import {
@@ -31,9 +32,8 @@ import { newSavePointId, type SavePointId } from "../ids.ts";
 import { rulesOfTask } from "../engines/scan/directory-rules.ts";
 import type { ScanResult } from "../engines/scan/scan.ts";
 import type { TornEntry } from "../engines/scan/task.ts";
-import type { GuardName } from "./guard-name.ts";
 import { controlDirectoriesOn, ownInside } from "./guards.ts";
-import { writeState } from "./control-directory.ts";
+import { writeState } from "./records.ts";
 import type { Point } from "./point-files.ts";
 import type { ForwardTarget } from "../repository/forward.ts";
 import { countRoot, isSameRoot, rootOfContent, rootOfPoint } from "./root-changes.ts";

@@ -7,15 +7,14 @@ import { CairnError, throwIfAborted } from "../errors.ts";
 import type { Recovery } from "../formats/control.ts";
 import { recordPath } from "../formats/record.ts";
 import { failpoint } from "../failpoint.ts";
-import { writeState } from "./control-directory.ts";
+import { writeState } from "./records.ts";
 import { recoverCleanup } from "./cleanup.ts";
 import { recoverConversion } from "./convert.ts";
 import { recoverExchange } from "./exchange.ts";
 import { makeMissing, takeBackFolder } from "./give-back.ts";
 import { removeHeldTrees } from "./held-trees.ts";
-import { isAnyJournalThere } from "./journals.ts";
+import { isAnyJournalThere, requireOwnJournals } from "./journals.ts";
 import { isFolderThere } from "./missing-folder.ts";
-import { requireOwnJournals } from "./others-journals.ts";
 import { recoverPartials } from "./fork-recovery.ts";
 import { deadPartials } from "./partial-folder.ts";
 import type { Claim } from "./point-files.ts";
@@ -38,7 +37,8 @@ export function needsRecovery(workspace: Workspace): boolean {
     isAnyJournalThere(workspace.found.paths.journal) ||
     workspace.points.unfinished().length > 0 ||
     workspace.points.unsettled().length > 0 ||
-    deadPartials(workspace.found.control).length > 0
+    deadPartials(workspace.found.control).length > 0 ||
+    fs.existsSync(workspace.found.paths.original)
   );
 }
 

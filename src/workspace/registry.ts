@@ -1,13 +1,9 @@
 import { createHash } from "node:crypto";
 import { existsSync, readdirSync } from "node:fs";
 import { basename, dirname, join } from "node:path";
-import { makeFolder } from "../fs/make-folder.ts";
-import { absolutePath, homeDirectory } from "../fs/users.ts";
 import { CairnError, toCairnError } from "../errors.ts";
-import { decodeRegistration, encodeRegistration } from "../formats/registration.ts";
-import type { Registration } from "../formats/registration.ts";
 import { rawPath, recordPath } from "../formats/record.ts";
-import type { ControlId, WorkspaceId } from "../ids.ts";
+import { decodeRegistration, encodeRegistration, type Registration } from "../formats/registration.ts";
 import {
   TEMPORARY_PREFIX,
   durableMkdir,
@@ -16,15 +12,20 @@ import {
   readSmallFile,
   removeLeftovers,
 } from "../fs/durable.ts";
-import { acquireLock, lockHolder } from "../fs/lock.ts";
-import type { AcquireOptions, Lock } from "../fs/lock.ts";
+import { type AcquireOptions, acquireLock, type Lock, lockHolder } from "../fs/lock.ts";
+import { makeFolder } from "../fs/make-folder.ts";
 import { removeAll } from "../fs/remove-all.ts";
-import { printablePath, rawBytes } from "../fs/safe-path.ts";
-import { hintOfOthers, unlessOthersWrote } from "./not-the-owner.ts";
-import type { RawPath } from "../fs/safe-path.ts";
-import { requireWhole } from "./text-paths.ts";
+import { printablePath, rawBytes, type RawPath } from "../fs/safe-path.ts";
+import { absolutePath, homeDirectory } from "../fs/users.ts";
+import type { ControlId, WorkspaceId } from "../ids.ts";
+import { hintOfOthers, unlessOthersWrote } from "./owners.ts";
+import { requireWhole } from "./control-layout.ts";
 
-/** The user's registry: one small file per folder, named by the hash of the folder's real path. */
+/**
+ * The user's registry. In its state directory lie three folders of small files of one form, each named by the hash of a path:
+ * folders that are kept, self-contained ones that were opened (only to list them), and control directories that are being removed.
+ */
+const FOLDERS = { registered: "workspaces", selfContained: "self-contained", releasing: "releasing" } as const;
 
 const MAX_REGISTRATION_BYTES = 1 << 20;
 
@@ -37,28 +38,12 @@ function configuredState(): string | null {
   return absolutePath(process.env, "XDG_STATE_HOME");
 }
 
-function registryDirectory(): string {
-  return join(userStateDirectory(), "workspaces");
+function folderOf(kind: keyof typeof FOLDERS): string {
+  return join(userStateDirectory(), FOLDERS[kind]);
 }
 
-function notesDirectory(): string {
-  return join(userStateDirectory(), "self-contained");
-}
-
-function releasesDirectory(): string {
-  return join(userStateDirectory(), "releasing");
-}
-
-function registrationPath(folder: RawPath): string {
-  return join(registryDirectory(), nameOf(folder));
-}
-
-function notePath(folder: RawPath): string {
-  return join(notesDirectory(), nameOf(folder));
-}
-
-function nameOf(folder: RawPath): string {
-  return `${createHash("sha256").update(rawBytes(folder)).digest("hex")}.json`;
+function fileOf(kind: keyof typeof FOLDERS, path: RawPath): string {
+  return join(folderOf(kind), `${createHash("sha256").update(rawBytes(path)).digest("hex")}.json`);
 }
 
 export interface NewRegistration {
@@ -70,22 +55,22 @@ export interface NewRegistration {
   workspaceName: string;
 }
 
-/** Records durably which control directory keeps a folder; replaces what was recorded for that path. */
-export function registerWorkspace(entry: NewRegistration): void {
-  durableMkdir(registryDirectory());
-  removeLeftovers(registryDirectory());
-  durableWrite(registrationPath(entry.folder), encodeRegistration(recordOf(entry)));
-}
-
-function recordOf(entry: NewRegistration): Registration {
-  return {
+function encoded(entry: NewRegistration): Uint8Array {
+  return encodeRegistration({
     ...recordPath(rawBytes(entry.folder)),
     control: recordPath(rawBytes(entry.control)),
     control_id: entry.controlId,
     workspace_id: entry.workspaceId,
     workspace_name: entry.workspaceName,
     registered_at: new Date().toISOString(),
-  };
+  });
+}
+
+/** Records durably which control directory keeps a folder; replaces what was recorded for that path. */
+export function registerWorkspace(entry: NewRegistration): void {
+  durableMkdir(folderOf("registered"));
+  removeLeftovers(folderOf("registered"));
+  durableWrite(fileOf("registered", entry.folder), encoded(entry));
 }
 
 /**
@@ -93,7 +78,7 @@ function recordOf(entry: NewRegistration): Registration {
  * host's, or mounted elsewhere tomorrow. Best effort: opening it once more notes it again.
  */
 export function noteSelfContained(entry: NewRegistration): void {
-  const file = notePath(entry.folder);
+  const file = fileOf("selfContained", entry.folder);
   try {
     const known = readSmallFile(file, MAX_REGISTRATION_BYTES);
     if (known !== null && decodeRegistration(known).workspace_id === entry.workspaceId) return;
@@ -101,8 +86,8 @@ export function noteSelfContained(entry: NewRegistration): void {
     // It is written anew.
   }
   try {
-    makeFolder(notesDirectory());
-    durableWrite(file, encodeRegistration(recordOf(entry)));
+    makeFolder(folderOf("selfContained"));
+    durableWrite(file, encoded(entry));
   } catch {
     // Nobody may write there; then it is not listed.
   }
@@ -110,21 +95,11 @@ export function noteSelfContained(entry: NewRegistration): void {
 
 /** Forgets a folder; true when it was registered or noted. The control directory stays as it is. */
 export function unregister(folder: RawPath): boolean {
-  const wasNoted = durableRemove(notePath(folder));
-  return durableRemove(registrationPath(folder)) || wasNoted;
+  const wasNoted = durableRemove(fileOf("selfContained", folder));
+  return durableRemove(fileOf("registered", folder)) || wasNoted;
 }
 
-/** A state directory of somebody else is met where `su` or `sudo` kept the environment. */
-function readOwn(path: string): Buffer | null {
-  try {
-    return readSmallFile(path, MAX_REGISTRATION_BYTES);
-  } catch (error) {
-    const failed = toCairnError(error);
-    if (failed.code !== "permission") throw failed;
-    throw stateDirectoryClosed(failed);
-  }
-}
-
+/** `su` and `sudo` may keep an environment that leads to somebody else's state directory. */
 function stateDirectoryClosed(cause: CairnError): CairnError {
   const from = configuredState() === null ? "HOME" : "XDG_STATE_HOME";
   return new CairnError(
@@ -141,34 +116,35 @@ function stateDirectoryClosed(cause: CairnError): CairnError {
 
 /** What is registered for exactly this real path, null when nothing. Throws `damaged`, `newer_version`. */
 export function readRegistration(folder: RawPath): Registration | null {
-  const path = registrationPath(folder);
-  const bytes = readOwn(path);
+  const path = fileOf("registered", folder);
+  let bytes: Buffer | null;
+  try {
+    bytes = readSmallFile(path, MAX_REGISTRATION_BYTES);
+  } catch (error) {
+    const failed = toCairnError(error);
+    throw failed.code === "permission" ? stateDirectoryClosed(failed) : failed;
+  }
   if (bytes === null) return null;
   let record: Registration;
   try {
     record = decodeRegistration(bytes);
   } catch (error) {
-    const failed = toCairnError(error);
-    throw new CairnError(
-      failed.code,
-      `the registration of ${printablePath(rawBytes(folder))} (${path}): ${failed.message}`,
-      {
-        hint: "remove that file and name the control directory with --control-dir",
-        cause: error,
-      },
-    );
+    const { code, message } = toCairnError(error);
+    throw new CairnError(code, `the registration of ${printablePath(folder)} (${path}): ${message}`, {
+      hint: "remove that file and name the control directory with --control-dir",
+      cause: error,
+    });
   }
   // A file copied to another name speaks of another folder.
-  return Buffer.from(rawPath(record)).equals(rawBytes(folder)) && !removedWorkspaces().has(keyOf(record))
-    ? record
-    : null;
+  const isOf = Buffer.from(rawPath(record)).equals(rawBytes(folder));
+  return isOf && !removedWorkspaces().has(keyOf(record)) ? record : null;
 }
 
 export interface RegistryEntry {
   /** File in the registry. */
   readonly file: string;
   readonly registration: Registration | null;
-  /** What is not there (any more): the folder, its control directory, both or neither. */
+  /** Parts that are not there (any more): the folder, its control directory, both or neither. */
   readonly missing: readonly ("folder" | "control")[];
   /** Why there is no registration to show. */
   readonly problem?: CairnError;
@@ -176,17 +152,17 @@ export interface RegistryEntry {
 
 /** Everything in the user's registry; damaged files are listed and hide nothing. */
 export function listRegistered(): RegistryEntry[] {
-  return listKept(registryDirectory());
+  return withoutRemoved(listIn(folderOf("registered")));
 }
 
-/** The self-contained workspaces that this user has opened, as `listRegistered` tells the others. */
+/** The self-contained workspaces that this user has opened, as {@link listRegistered} lists the others. */
 export function listSelfContained(): RegistryEntry[] {
-  return listKept(notesDirectory());
+  return withoutRemoved(listIn(folderOf("selfContained")));
 }
 
-function listKept(directory: string): RegistryEntry[] {
+function withoutRemoved(entries: readonly RegistryEntry[]): RegistryEntry[] {
   const removed = removedWorkspaces();
-  return listIn(directory).filter(({ registration }) => registration === null || !removed.has(keyOf(registration)));
+  return entries.filter(({ registration }) => registration === null || !removed.has(keyOf(registration)));
 }
 
 function listIn(directory: string): RegistryEntry[] {
@@ -204,19 +180,17 @@ function listIn(directory: string): RegistryEntry[] {
     const file = join(directory, name);
     try {
       const bytes = readSmallFile(file, MAX_REGISTRATION_BYTES);
-      if (bytes !== null) entries.push(entryOf(file, decodeRegistration(bytes)));
+      if (bytes === null) continue;
+      const registration = decodeRegistration(bytes);
+      const missing: ("folder" | "control")[] = [];
+      if (!existsSync(Buffer.from(rawPath(registration)))) missing.push("folder");
+      if (!existsSync(join(controlOf(registration), "cairn.json"))) missing.push("control");
+      entries.push({ file, registration, missing });
     } catch (error) {
       entries.push({ file, registration: null, missing: [], problem: toCairnError(error, file) });
     }
   }
   return entries;
-}
-
-function entryOf(file: string, registration: Registration): RegistryEntry {
-  const missing: ("folder" | "control")[] = [];
-  if (!existsSync(Buffer.from(rawPath(registration)))) missing.push("folder");
-  if (!existsSync(join(controlOf(registration), "cairn.json"))) missing.push("control");
-  return { file, registration, missing };
 }
 
 /** The control directory that a registration names. */
@@ -225,21 +199,21 @@ export function controlOf(registration: Registration): string {
 }
 
 /**
- * Notes a control directory that is about to be removed; `control` is the temporary name that it gets for that. Returns
- * the note, which goes once the directory is gone. For the holder of the registry's lock, who keeps it until then: a
- * note that the next holder finds is of a process that is dead.
+ * Notes a control directory that is about to be removed; `control` is the temporary name that it gets for that. Returns the
+ * note, which goes once the directory is gone. The caller holds the registry's lock until then: a note that the next holder
+ * finds is of a process that is dead.
  */
 export function noteRelease(entry: NewRegistration): string {
-  const file = join(releasesDirectory(), nameOf(entry.control));
-  durableMkdir(releasesDirectory());
-  durableWrite(file, encodeRegistration(recordOf(entry)));
+  const file = fileOf("releasing", entry.control);
+  durableMkdir(folderOf("releasing"));
+  durableWrite(file, encoded(entry));
   return file;
 }
 
 /** The note of a release that is under way or was killed. */
 export interface ReleaseNote {
   readonly folder: Buffer;
-  /** Where its control directory lies, to be removed. */
+  /** The path at which its control directory lies to be removed. */
   readonly place: string;
   readonly file: string;
   readonly key: string;
@@ -251,7 +225,7 @@ function keyOf(registration: Registration): string {
 }
 
 function releaseNotes(): ReleaseNote[] {
-  return listIn(releasesDirectory()).flatMap(({ file, registration }) => {
+  return listIn(folderOf("releasing")).flatMap(({ file, registration }) => {
     if (registration === null) return [];
     const place = controlOf(registration);
     // Nothing under another name is ever removed for a note.
@@ -260,12 +234,12 @@ function releaseNotes(): ReleaseNote[] {
   });
 }
 
-/** Whose control directory has got the name under which it is removed: from then on their folders are kept no more. */
+/** Workspaces whose control directory has the name under which it is removed: their folders are kept no more. */
 function removedWorkspaces(): Set<string> {
   return new Set(releaseNotes().flatMap(({ place, key }) => (existsSync(place) ? [key] : [])));
 }
 
-/** What killed releases left; none while a process is at work that may be removing it. */
+/** The leftovers of killed releases; none while a process is at work that may be removing one. */
 export function leftReleases(): ReleaseNote[] {
   try {
     const left = releaseNotes().filter(({ place }) => existsSync(place));
@@ -276,7 +250,7 @@ export function leftReleases(): ReleaseNote[] {
   }
 }
 
-/** Finishes all killed releases, and returns those that had left something; what cannot be finished waits. */
+/** Finishes all killed releases, and returns those that had left something; those that cannot be finished wait. */
 export function finishReleases(): ReleaseNote[] {
   return releaseNotes().filter((note) => {
     try {
@@ -288,52 +262,46 @@ export function finishReleases(): ReleaseNote[] {
 }
 
 /**
- * Forgets the folder of a killed release and removes what is left there; true when something was. Where nothing has the
- * temporary name, the directory did not get it, and all is as it was, or it is gone already. For the holder of the
- * registry's lock. Throws why something stays.
+ * Forgets the folder of a killed release and removes what is left there; true when something was. Without anything under the
+ * temporary name the directory did not get it, or is gone already. For the holder of the registry's lock. Throws why something
+ * stays.
  */
 export function finishRelease({ file, place, key }: ReleaseNote): boolean {
   // Its file system may come back.
   if (!existsSync(dirname(place))) throw new CairnError("not_found", `${dirname(place)} is not there any more`);
   const isLeft = existsSync(place);
-  if (isLeft) unregisterRemoved(key);
+  if (isLeft) {
+    // While its file system was away, the folder may have become another workspace, which stays registered.
+    for (const entry of [...listIn(folderOf("registered")), ...listIn(folderOf("selfContained"))])
+      if (entry.registration !== null && keyOf(entry.registration) === key) durableRemove(entry.file);
+  }
   removeAll(place);
   durableRemove(file);
   return isLeft;
-}
-
-/** While its file system was away, the folder may have become another workspace. */
-function unregisterRemoved(key: string): void {
-  for (const { file, registration } of [...listIn(registryDirectory()), ...listIn(notesDirectory())])
-    if (registration !== null && keyOf(registration) === key) durableRemove(file);
 }
 
 function lockPath(): string {
   return join(userStateDirectory(), "adopt.lock");
 }
 
-/** Held while a folder is looked up once more and adopted, so that one folder never gets two control directories. */
+/** The lock under which a folder is looked up once more and adopted, so that no folder gets two control directories. */
 export async function lockRegistry(options: AcquireOptions = {}): Promise<Lock> {
-  makeStateDirectory();
-  try {
-    return await acquireLock(lockPath(), { purpose: "adopt", ...options });
-  } catch (error) {
-    throw unlessOthersWrote([userStateDirectory()], error);
-  }
-}
-
-/** In containers the home directory is often one that nobody may write to. */
-function makeStateDirectory(): void {
   requireWhole(userStateDirectory());
   try {
     durableMkdir(userStateDirectory());
   } catch (error) {
     if (!(error instanceof CairnError) || error.code !== "permission") throw error;
+    // In containers the home directory is often one that nobody may write to.
     throw new CairnError(error.code, error.message, {
       hint:
         hintOfOthers(userStateDirectory(), error) ??
         "set XDG_STATE_HOME to a folder that this user may write to; the save points lie there",
       cause: error,
     });
+  }
+  try {
+    return await acquireLock(lockPath(), { purpose: "adopt", ...options });
+  } catch (error) {
+    throw unlessOthersWrote([userStateDirectory()], error);
   }
 }

@@ -4,7 +4,7 @@ import { sha256 } from "../crypto/hash.ts";
 import { CairnError } from "../errors.ts";
 import { decodeRestore, encodeRestore, type PlaceApart, type RestoreFile } from "../formats/restore.ts";
 import { durableRemove, durableWrite } from "../fs/durable.ts";
-import { readRecord } from "./read-record.ts";
+import { readRecord } from "./records.ts";
 import type { LeftOutEntry } from "./record-point.ts";
 import { decodeSteps, encodeSteps, type Step, type StepsFile } from "./restore-steps.ts";
 

@@ -1,10 +1,9 @@
 import type { TreeSource } from "../engines/engine.ts";
 import { FLAG } from "../fs/scan-table.ts";
 import { type Identity, identityOf, RecordFinder } from "../engines/scan/find-record.ts";
-import { comparePaths } from "../engines/scan/link-groups.ts";
 import type { ScanResult } from "../engines/scan/scan.ts";
 import { CairnError } from "../errors.ts";
-import { latin1 } from "../formats/bytes.ts";
+import { comparePaths, latin1 } from "../formats/bytes.ts";
 import { TAKEN_OUT } from "../formats/manifest.ts";
 import type { TreeNode } from "../formats/tree.ts";
 import { PathSelection } from "../fs/path-selection.ts";

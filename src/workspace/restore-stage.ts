@@ -12,7 +12,7 @@ import { putName } from "../fs/syscalls.ts";
 import { newArena } from "../native.ts";
 import { newPacer, type Pacer } from "../pacer.ts";
 import { HeldDirectories } from "./held-directories.ts";
-import type { Progress } from "./progress.ts";
+import type { Progress } from "../contract/index.ts";
 import type { PlannedEntry } from "./restore-plan.ts";
 import { stagedName } from "./restore-apply.ts";
 import type { Anchor } from "./restore-links.ts";

@@ -27,7 +27,7 @@ import { MadeFolder, otherFolder } from "../fs/made-folder.ts";
 import { removeAll } from "../fs/remove-all.ts";
 import { inDirectory } from "../fs/syscalls.ts";
 import type { SavePointId } from "../ids.ts";
-import { writeState } from "./control-directory.ts";
+import { writeState } from "./records.ts";
 import { heldTreeOf } from "./held-trees.ts";
 import { holdsUnrecorded } from "./hidden-below.ts";
 import type { Point } from "./point-files.ts";

@@ -6,9 +6,8 @@ import { hasNewName } from "../fs/btrfs-names.ts";
 import { IGNORE_FILE } from "../fs/ignore.ts";
 import { inDirectory, openDirectory } from "../fs/syscalls.ts";
 import type { SavePointId } from "../ids.ts";
-import { whyTreeIsNotThePoint } from "./held-trees.ts";
+import { treePlace, whyTreeIsNotThePoint } from "./held-trees.ts";
 import type { Point } from "./point-files.ts";
-import { treePlace } from "./shared-trees.ts";
 import { isOfAll } from "./undo-point.ts";
 import type { Workspace, WorkspaceCall } from "./workspace.ts";
 

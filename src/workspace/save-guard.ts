@@ -1,13 +1,13 @@
 import fs from "node:fs";
+import type { GuardName } from "../contract/index.ts";
 import { CairnError, toCairnError } from "../errors.ts";
 import { NO_POLICY, retentionOf, type RetentionRules } from "../formats/policy.ts";
 import { plural } from "../formats/sizes.ts";
 import { freeSpace } from "../fs/mounts.ts";
 import { runPlan } from "./cleanup.ts";
 import { planCleanup } from "./cleanup-plan.ts";
-import type { GuardName } from "./guard-name.ts";
 import { checkQuota, checkSpace, isWithinQuota, quotaBytes } from "./guards.ts";
-import { readPolicy } from "./policy.ts";
+import { readPolicy } from "./records.ts";
 import type { Workspace, WorkspaceCall } from "./workspace.ts";
 
 export interface SpaceGuard extends WorkspaceCall {

@@ -2,12 +2,11 @@ import { CairnError } from "../errors.ts";
 import { failpoint } from "../failpoint.ts";
 import { printablePath } from "../fs/safe-path.ts";
 import { capturePoint, whyNotHeld } from "./capture.ts";
-import { removeOriginal } from "./kept-original.ts";
 import { givenPatterns } from "./given-patterns.ts";
 import { requireFolder } from "./missing-folder.ts";
 import type { Point } from "./point-files.ts";
 import { neverPart, recordPoint, type Saved, type SaveInput } from "./record-point.ts";
-import { isOtherFolder, recordFolder } from "./recorded-folder.ts";
+import { isOtherFolder, recordFolder } from "./find-workspace.ts";
 import { recoverWorkspace } from "./recovery.ts";
 import { guardSpace } from "./save-guard.ts";
 import { keepSpareRoom } from "./temporaries.ts";
@@ -74,27 +73,19 @@ async function savePresent(workspace: Workspace, input: SaveInput): Promise<Save
     const passedOver = whyNotHeld(workspace, input);
     const isAsked = input.skipUnchanged === true && passedOver === null;
     const same = isAsked ? await unchangedHead(workspace, input, holder) : null;
-    const saved = same ?? (await capturePoint(workspace, input, { holder, passedOver }));
-    return await withoutOriginal(workspace, input, { saved, head });
+    return savedOrHead(same ?? (await capturePoint(workspace, input, { holder, passedOver })), head);
   }
   await guardSpace(workspace, { ...input, first: head === null });
-  const saved = await recordPoint(workspace, input, { rules: null, undo: false });
-  return await withoutOriginal(workspace, input, { saved, head });
+  return savedOrHead(await recordPoint(workspace, input, { rules: null, undo: false }), head);
 }
 
-async function withoutOriginal(
-  workspace: Workspace,
-  input: SaveInput,
-  { saved, head }: { saved: Saved; head: Point | null },
-): Promise<SavedOrHead> {
-  await removeOriginal(workspace, saved.point, input);
+function savedOrHead(saved: Saved, head: Point | null): SavedOrHead {
   return { ...saved, made: saved.point.descriptor.save_point_id !== head?.descriptor.save_point_id };
 }
 
 /** The path decides which folder is kept; that another one lies there now is said once, by the save that records it. */
 function acceptOtherFolder({ found }: Workspace, input: SaveInput): void {
-  // What was recovered a moment ago may have recorded it.
-  if (!found.rootChanged || !isOtherFolder(found)) return;
+  if (!isOtherFolder(found)) return;
   recordFolder(found);
   input.onWarning?.(
     `${printablePath(found.folder)} is another folder than the one that was saved before; the path decides, so its save points go on`,

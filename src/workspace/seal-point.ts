@@ -16,13 +16,12 @@ import { loadOrigins } from "../fs/origins.ts";
 import { joinRaw, listedNames, printablePath } from "../fs/safe-path.ts";
 import { isSavePointId, type SavePointId } from "../ids.ts";
 import { encodeSealFile, isTooLong } from "./descriptor-file.ts";
-import { changedTree, heldTreeProblem, holdsMore } from "./held-trees.ts";
+import { changedTree, heldTreeProblem, holdsMore, treePlace } from "./held-trees.ts";
 import { readIntentLink, removeIntentLink, writeIntentLink } from "./intent-link.ts";
 import type { Point } from "./point-files.ts";
 import type { Points } from "./points.ts";
 import { isUnchanged, type SaveInput, sealedStateOf, stageRequest } from "./record-point.ts";
 import { rootOfContent } from "./root-changes.ts";
-import { treePlace } from "./shared-trees.ts";
 import { isOfAll, noRules, rulesToReadBy } from "./undo-point.ts";
 import type { Workspace, WorkspaceCall } from "./workspace.ts";
 

@@ -6,12 +6,11 @@ import { printablePath, shellPath } from "../fs/safe-path.ts";
 import type { SavePointId } from "../ids.ts";
 import type { ForwardTarget } from "../repository/forward.ts";
 import { isTooLong } from "./descriptor-file.ts";
-import { dropOldTrees, heldTreeProblem, holdsMore, keptTrees } from "./held-trees.ts";
+import { dropOldTrees, heldTreeProblem, holdsMore, keptTrees, ownerOfTree, treePlace } from "./held-trees.ts";
 import type { Point } from "./point-files.ts";
 import type { Points } from "./points.ts";
 import { leftOutOfPoint, savedWithout } from "./record-point.ts";
 import { sealPoint } from "./seal-point.ts";
-import { hasOwnTree, markedOwner, neededOwner, treePlace } from "./shared-trees.ts";
 import type { Workspace, WorkspaceCall } from "./workspace.ts";
 
 /** Which points are sealed, and when: before whatever needs their digests or contents. */
@@ -49,7 +48,11 @@ export async function sealPending(
 ): Promise<SealedPending> {
   const done: SealedPending = { sealed: 0, problems: [] };
   const inPart: Point[] = [];
-  const newest = newestNeeding(workspace.points, sequences[0] ?? Infinity);
+  // Of points that share one: until the next seal, which finds out whether all of them are sealed.
+  const shared = sequences.flatMap((each) => {
+    const owner = ownerOfTree(workspace.points, each);
+    return owner === null || owner === each ? [] : [owner];
+  });
   let keep: number | undefined;
   for (const sequence of sequences) {
     let id: SavePointId | null = null;
@@ -68,8 +71,7 @@ export async function sealPending(
         // One more than there came, so that what an earlier call left goes too.
         most: 2,
         lookBack: FEW_POINTS,
-        // Older ones that need theirs are met on the way.
-        isNeeded: (owner) => (newest.get(owner) ?? 0) > sequence,
+        needed: shared,
         onWarning: call.onWarning,
       });
     } catch (error) {
@@ -103,17 +105,6 @@ export function whatIsHeldOnly(
       ? `; sealed whole with: sudo setpriv --reuid=${uid} --regid=${gid} --init-groups --reset-env --inh-caps=+dac_read_search --ambient-caps=+dac_read_search cairn -C ${shellPath(folder)} seal`
       : "";
   return `${plural(count, "entry")} of the point ${id.slice(0, 8)} could not be read (${printablePath(lacking.path)}: ${lacking.detail})${others}; the held trees have them, which stay, and from which restore and undo with --method exchange give them back${way}`;
-}
-
-/** Of each point with which a tree lies that points from a number on need, the newest of them. */
-function newestNeeding(points: Points, from: number): Map<number, number> {
-  const newest = new Map<number, number>();
-  for (const sequence of points.sequences()) {
-    if (sequence < from) continue;
-    const owner = neededOwner(points, sequence);
-    if (owner !== null) newest.set(owner, sequence);
-  }
-  return newest;
 }
 
 /**
@@ -217,21 +208,16 @@ function unsealed({ points, found }: Workspace): number[] {
   let isOlder = false;
   let inARow = 0;
   for (const sequence of points.sequences().toReversed()) {
-    const { seal, descriptor } = points.pathsOf(sequence);
+    const { seal, descriptor, tree } = points.pathsOf(sequence);
     if (existsSync(seal)) {
       isOlder = true;
       if (++inARow === FEW_POINTS) break;
-    } else if (holdsTree(points, sequence) && existsSync(descriptor) && (!isOlder || isLeftBehind(points, sequence))) {
+    } else if (existsSync(tree) && existsSync(descriptor) && (!isOlder || isLeftBehind(points, sequence))) {
       open.push(sequence);
       inARow = 0;
     }
   }
   return open.reverse();
-}
-
-function holdsTree(points: Points, sequence: number): boolean {
-  const owner = markedOwner(points, sequence);
-  return owner !== null && hasOwnTree(points, owner);
 }
 
 /**

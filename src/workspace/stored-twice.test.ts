@@ -15,7 +15,7 @@ import {
 import { basename, join } from "node:path";
 import { test, type TestContext } from "node:test";
 import { EmbeddedStore } from "../engines/copy/embedded-store.ts";
-import { storePaths } from "../engines/copy/store-paths.ts";
+import { storePaths } from "../engines/copy/store-files.ts";
 import { walkDigests } from "../engines/testing-walk.ts";
 import { type TestFolder, testFolder } from "../operations/testing-folder.ts";
 import { loadPackHeader } from "../repository/repair.ts";

@@ -5,15 +5,13 @@ import { latin1 } from "../formats/bytes.ts";
 import { displayPath } from "../fs/safe-path.ts";
 import { collectPaced, newPacer } from "../pacer.ts";
 import type { WorkspacePaths } from "./control-layout.ts";
-import { whyTreeDiffers } from "./held-trees.ts";
-import { MISREAD_TREE, noteReading } from "./misread-tree.ts";
+import { MISREAD_TREE, noteReading, treeOwner, treePlace, whyTreeDiffers } from "./held-trees.ts";
 import type { Point } from "./point-files.ts";
 import { Points } from "./points.ts";
 import { stageRequest } from "./record-point.ts";
 import { rulesOf } from "./restore.ts";
-import { treeOwner, treePlace } from "./shared-trees.ts";
 import { type DiffAspect, diffTrees } from "./tree-diff.ts";
-import type { VerifyProblem } from "./verify-problem.ts";
+import type { VerifyProblem } from "../contract/index.ts";
 import type { Workspace, WorkspaceCall } from "./workspace.ts";
 
 /** So many paths of one tree are named. */

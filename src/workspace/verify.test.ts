@@ -5,7 +5,7 @@ import path from "node:path";
 import { describe, test, type TestContext } from "node:test";
 import { type TestFolder, testFolder } from "../operations/testing-folder.ts";
 import { EmbeddedStore } from "../engines/copy/embedded-store.ts";
-import { storePaths } from "../engines/copy/store-paths.ts";
+import { storePaths } from "../engines/copy/store-files.ts";
 import { type ObjectId, objectIdOf } from "../ids.ts";
 import { decodeDescriptorFile, encodeDescriptorFile } from "./descriptor-file.ts";
 

@@ -5,13 +5,14 @@ import type { VerificationFile, VerificationProblem } from "../formats/control.t
 import { acquireLock } from "../fs/lock.ts";
 import { displayPath } from "../fs/safe-path.ts";
 import type { SavePointId } from "../ids.ts";
-import { listWorkspaces, readState } from "./control-directory.ts";
+import { readState } from "./records.ts";
+import { listWorkspaces } from "./control-directory.ts";
 import { type WorkspacePaths, workspacePaths } from "./control-layout.ts";
 import type { Point } from "./point-files.ts";
 import { type DamagedPoint, Points } from "./points.ts";
-import { MISREAD_TREE } from "./misread-tree.ts";
+import { MISREAD_TREE } from "./held-trees.ts";
 import { isAboutThePoint, type SealProblem, whyUnsealed } from "./seal.ts";
-import type { UnverifiedPoint, VerifyProblem } from "./verify-problem.ts";
+import type { UnverifiedPoint, VerifyProblem } from "../contract/index.ts";
 import { verifyTrees } from "./verify-trees.ts";
 import { neverRead, type Workspace, type WorkspaceCall } from "./workspace.ts";
 

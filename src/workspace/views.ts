@@ -6,7 +6,7 @@ import { failpoint } from "../failpoint.ts";
 import type { ViewFile } from "../formats/view.ts";
 import { durableMkdir } from "../fs/durable.ts";
 import { removeAll } from "../fs/remove-all.ts";
-import { leasePath, listLeases, removeLease, writeLease } from "./leases.ts";
+import { leasePath, listLeases, removeLease, writeLease } from "./records.ts";
 import { PartialFolder } from "./partial-folder.ts";
 import type { Point } from "./point-files.ts";
 import type { LeftOutEntry } from "./record-point.ts";

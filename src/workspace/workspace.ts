@@ -3,14 +3,13 @@ import { CairnError, throwIfAborted } from "../errors.ts";
 import type { WorkspaceState } from "../formats/control.ts";
 import { acquireLock, type AcquireOptions, type Lock } from "../fs/lock.ts";
 import type { SavePointId } from "../ids.ts";
-import { readState } from "./control-directory.ts";
+import { readState } from "./records.ts";
 import { statCachePath } from "./control-layout.ts";
-import type { FoundWorkspace } from "./find-workspace.ts";
-import { requireStillKept } from "./found-again.ts";
+import { type FoundWorkspace, requireStillKept } from "./find-workspace.ts";
 import type { Point } from "./point-files.ts";
 import { Points } from "./points.ts";
-import type { Progress } from "./progress.ts";
-import { warnRoot } from "./not-the-owner.ts";
+import type { Progress } from "../contract/index.ts";
+import { warnRoot } from "./owners.ts";
 import { Removals } from "./removals.ts";
 import { resolveTarget } from "./targets.ts";
 

@@ -1,6 +1,7 @@
 import fs from "node:fs";
 import { beyondNodes } from "../engines/copy/beyond-nodes.ts";
 import { setDirectory } from "../engines/root-metadata.ts";
+import type { GuardName } from "../contract/index.ts";
 import { CairnError } from "../errors.ts";
 import { failpoint } from "../failpoint.ts";
 import { flushing } from "../fs/flush.ts";
@@ -11,8 +12,7 @@ import { isAtOrBelow, printablePath, quotedPath } from "../fs/safe-path.ts";
 import { inDirectory } from "../fs/syscalls.ts";
 import { whyNotCopied } from "./exchange.ts";
 import { realPathOf } from "./find-workspace.ts";
-import { heldTreeOf } from "./held-trees.ts";
-import type { GuardName } from "./guard-name.ts";
+import { heldTreeOf, treePlace } from "./held-trees.ts";
 import { checkLocation } from "./guards.ts";
 import { PartialFolder, requireFree } from "./partial-folder.ts";
 import type { Point } from "./point-files.ts";
@@ -22,7 +22,6 @@ import { manifestOf } from "./restore.ts";
 import { lackingIn, type LeftOutEntry } from "./record-point.ts";
 import { rootToSet } from "./root-changes.ts";
 import { existingAncestor, hasRoom, requireRoom } from "./room.ts";
-import { treePlace } from "./shared-trees.ts";
 import { neverRead, type Workspace, type WorkspaceCall } from "./workspace.ts";
 
 /** Writing a point's content into a folder that is not the workspace. */

@@ -3,7 +3,7 @@ import fs from "node:fs";
 import path from "node:path";
 import { after, test } from "node:test";
 import { EmbeddedStore } from "../../src/engines/copy/embedded-store.ts";
-import { storePaths } from "../../src/engines/copy/store-paths.ts";
+import { storePaths } from "../../src/engines/copy/store-files.ts";
 import { compact } from "../../src/repository/compact.ts";
 import { killAt, passesOf, random, saveAndCheck, SEED } from "./rounds.ts";
 import { cairn } from "../fixtures/command.ts";

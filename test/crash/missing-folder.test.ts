@@ -4,7 +4,7 @@ import fs from "node:fs";
 import path from "node:path";
 import { after, test } from "node:test";
 import { isSubvolume } from "../../src/fs/btrfs.ts";
-import type { Client } from "../../src/operations/contract.ts";
+import type { Client } from "../../src/contract/index.ts";
 import { cairn, cairnOk } from "../fixtures/command.ts";
 import { removeFolder } from "../fixtures/engine-clauses.ts";
 import { assertFolder, type FolderState, readFolder } from "../fixtures/folder-state.ts";

@@ -4,7 +4,7 @@ import fs from "node:fs";
 import path from "node:path";
 import { test, type TestContext } from "node:test";
 import { walkDigests } from "../../src/engines/testing-walk.ts";
-import type { Client } from "../../src/operations/contract.ts";
+import type { Client } from "../../src/contract/index.ts";
 import { cairn, cairnOk } from "../fixtures/command.ts";
 import { assertFolder, differencesOf, readFolder } from "../fixtures/folder-state.ts";
 import { loopFileSystem } from "../fixtures/loop-file-system.ts";

@@ -2,7 +2,7 @@ import assert from "node:assert/strict";
 import fs from "node:fs";
 import path from "node:path";
 import { after, test } from "node:test";
-import type { Client, StatusResult } from "../../src/operations/contract.ts";
+import type { Client, StatusResult } from "../../src/contract/index.ts";
 import { cairn, cairnOk, SCRATCH } from "../fixtures/command.ts";
 import { assertFolder, type FolderState, readFolder, type StateOptions } from "../fixtures/folder-state.ts";
 import { makeFirst, makeSecond, makeUnsaved } from "../fixtures/two-states.ts";

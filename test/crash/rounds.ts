@@ -1,7 +1,7 @@
 import assert from "node:assert/strict";
 import { randomFrom } from "../../src/engines/testing-edits.ts";
 import { walkDigests } from "../../src/engines/testing-walk.ts";
-import type { Client } from "../../src/operations/contract.ts";
+import type { Client } from "../../src/contract/index.ts";
 import { cairn, type Outcome } from "../fixtures/command.ts";
 import { differencesOf, type FolderState, readFolder, type StateOptions } from "../fixtures/folder-state.ts";
 

@@ -3,7 +3,7 @@ import fs from "node:fs";
 import path from "node:path";
 import { after, test } from "node:test";
 import { walkDigests } from "../../src/engines/testing-walk.ts";
-import type { Client, ViewLease } from "../../src/operations/contract.ts";
+import type { Client, ViewLease } from "../../src/contract/index.ts";
 import { cairn } from "../fixtures/command.ts";
 import { makeFirst, makeSecond } from "../fixtures/two-states.ts";
 import { assertNoLeftovers, cairnLibrary, clientOf, newFolder, resticCheck } from "../fixtures/work.ts";

@@ -5,7 +5,7 @@ import path from "node:path";
 import { test } from "node:test";
 import { walkDigests } from "../../src/engines/testing-walk.ts";
 import { makeRepository } from "../../src/operations/backup/testing-repository.ts";
-import type { BackupRepository, Progress, TransferredSize } from "../../src/operations/contract.ts";
+import type { BackupRepository, Progress, TransferredSize } from "../../src/contract/index.ts";
 import { SCRATCH } from "../fixtures/command.ts";
 import { type HeldKind, type HoldingEngine, heldPlace } from "../fixtures/held-place.ts";
 import { makeFirst, makeSecond } from "../fixtures/two-states.ts";

@@ -2,7 +2,7 @@ import assert from "node:assert/strict";
 import fs from "node:fs";
 import path from "node:path";
 import { describe, test, type TestContext } from "node:test";
-import type { Client, SavePoint } from "../../src/operations/contract.ts";
+import type { Client, SavePoint } from "../../src/contract/index.ts";
 import { decodeDescriptorFile, encodeDescriptorFile } from "../../src/workspace/descriptor-file.ts";
 import { assertFolder, readFolder } from "../fixtures/folder-state.ts";
 import { assertHeldTidy, btrfsPlace, type HeldPlace, treeOf } from "../fixtures/held-place.ts";

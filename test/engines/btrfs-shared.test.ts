@@ -2,13 +2,13 @@ import assert from "node:assert/strict";
 import { spawnSync } from "node:child_process";
 import fs from "node:fs";
 import path from "node:path";
-import { describe, test, type TestContext } from "node:test";
+import { describe, test } from "node:test";
 import { walkDigests } from "../../src/engines/testing-walk.ts";
 import { CairnError } from "../../src/errors.ts";
 import type { SavePointId } from "../../src/ids.ts";
 import { decodeSealFile, encodeSealFile } from "../../src/workspace/descriptor-file.ts";
+import { needingTrees } from "../../src/workspace/held-trees.ts";
 import { Points } from "../../src/workspace/points.ts";
-import { handOverTrees } from "../../src/workspace/shared-trees.ts";
 import { killAt, oneOf, passesOf } from "../crash/rounds.ts";
 import { cairnOk } from "../fixtures/command.ts";
 import { removeFolder } from "../fixtures/engine-clauses.ts";
@@ -102,7 +102,7 @@ void describe("points of an untouched folder", () => {
     assert.ok((await client.save({ skipUnchanged: true, reread: true })).read_bytes > 0);
   });
 
-  test("are taken apart when the one that the tree lies with goes, sealed or not", async (t) => {
+  test("are sealed before the one that the tree lies with goes", async (t) => {
     const place = await btrfsPlace(t, makeFirst);
     if (place === null) return;
     const { client, folder } = place;
@@ -113,27 +113,23 @@ void describe("points of an untouched folder", () => {
     // Looking at what goes seals all there is.
     const { plan_id: plan } = await client.previewCleanup({ only: [ids[0]!] });
     for (let i = 0; i < 2; i++) await save();
+    // By an earlier version, which handed trees over, when it was killed.
+    fs.symlinkSync("../0000000001/tree", path.join(path.dirname(treeOf(client, 2)), "tree-coming"));
     await client.runCleanup(plan);
-    assert.deepEqual(
-      [2, 3].map((sequence) => fs.existsSync(path.dirname(treeOf(client, sequence)))),
-      [true, true],
-    );
-    assertHeldTidy(place, "the first is gone");
-    for (const sequence of [4, 5]) {
-      assert.equal(isShared(place, sequence), false);
-      assertFolder(treeOf(client, sequence), first, `the tree of point ${sequence}`);
-    }
-    assert.equal((await client.restore({ target: ids[4]!, method: "exchange" })).method, "exchange");
-    await assertGiven(place, first, "not sealed");
-    await save();
-    assert.equal(fs.readlinkSync(treeOf(client, (await client.save()).sequence)), "../0000000005/tree");
-    await cleanUp(place, [ids[4]!]);
-    assertHeldTidy(place, "both are gone");
-    const { save_points: left, head } = await client.history();
-    assert.deepEqual(left.filter(({ sequence }) => fs.existsSync(treeOf(client, sequence))).length, 3);
-    assert.equal((await client.restore({ target: head!, method: "exchange" })).method, "exchange");
-    await assertGiven(place, first, "sealed");
+    await assertGiven(place, first, "the first is gone");
     assert.deepEqual((await client.verifyAll()).problems, []);
+    await save();
+    assertFolder(treeOf(client, 6), first, "a tree of its own");
+    assert.equal((await client.restore({ target: ids[5]!, method: "exchange" })).method, "exchange");
+    await save();
+    assert.equal(
+      fs.readlinkSync(treeOf(client, (await client.history()).save_points[0]!.sequence)),
+      "../0000000006/tree",
+    );
+    await cleanUp(place, ids.slice(1, 5));
+    await client.seal();
+    assert.deepEqual((await client.verifyAll()).problems, []);
+    assertHeldTidy(place, "after all");
   });
 
   test("keep their tree as long as one of them is not sealed, and as the newest", async (t) => {
@@ -248,7 +244,7 @@ void describe("points of an untouched folder", () => {
       return { ids, args: ["cleanup", "--run", plan, "-C", folder] };
     };
     const names = passesOf((await round()).args);
-    const own = /^shared-tree\.|^held-tree\.|^cleanup\.(?:committed|trees-removed)$/;
+    const own = /^seal\.|^held-tree\.|^cleanup\.(?:committed|trees-removed)$/;
     const passes = names.flatMap((name, i) => (own.test(name) ? [i + 1] : []));
     assert.ok(passes.length >= 8, names.join(" "));
     for (const pass of passes) {
@@ -259,8 +255,8 @@ void describe("points of an untouched folder", () => {
       const isGone = (await client.history()).save_points.every(({ save_point_id: id }) => id !== ids[0]);
       // Killed before it was decided, it is done again; what was handed over half goes with it.
       if (!isGone) await cleanUp(place, ids.slice(0, 1));
-      assertHeldTidy(place, where);
       for (const id of ids.slice(2)) assert.equal((await client.verify(id)).problems.length, 0, where);
+      await client.seal();
       assertHeldTidy(place, `${where}, sealed`);
       const left = (await client.history()).save_points.map(({ save_point_id: id }) => id);
       assert.deepEqual(
@@ -268,7 +264,7 @@ void describe("points of an untouched folder", () => {
         [],
         where,
       );
-      assert.equal((await client.restore({ target: ids[3]!, method: "exchange" })).method, "exchange", where);
+      await client.restore({ target: ids[3]! });
       assertFolder(folder, state, where);
     }
     assert.deepEqual((await client.verifyAll()).problems, []);
@@ -370,34 +366,63 @@ void describe("points of an untouched folder", () => {
     assertFolder(to, first, "made anew");
   });
 
-  test("do not keep a cleanup from its end where trees cannot be handed over, and lose no content", async (t) => {
+  test("keep the one that their tree lies with while they cannot be sealed", async (t) => {
     const place = await btrfsPlace(t, makeFirst);
     if (place === null) return;
-    const { client, folder } = place;
+    const { client, folder, volume } = place;
+    const first = readFolder(folder);
     const ids: SavePointId[] = [];
-    for (let i = 0; i < 2; i++) ids.push((await client.save()).save_point_id);
+    for (let i = 0; i < 3; i++) ids.push((await client.save()).save_point_id);
+    await client.save();
     const { plan_id: plan } = await client.previewCleanup({ only: [ids[0]!] });
-    ids.push((await client.save()).save_point_id);
-    // No tree can be made where something lies already that is no tree.
-    const inTheWay = putInTheWay(t, treeOf(client, 3));
-    await assert.rejects(client.runCleanup(plan));
-    assert.equal((await client.history()).save_points.length, 3);
-    cairnOk(["status", "-C", folder]);
-    spawnSync("chattr", ["-i", inTheWay]);
-    await client.runCleanup(plan);
-    await client.seal();
-    // What is sealed goes without a tree.
-    for (let i = 0; i < 2; i++) ids.push((await client.save()).save_point_id);
-    assert.equal(fs.readlinkSync(treeOf(client, 5)), "../0000000004/tree");
-    const { plan_id: second } = await client.previewCleanup({ only: [ids[3]!] });
-    const next = putInTheWay(t, treeOf(client, 5));
+    const seal = path.join(path.dirname(treeOf(client, 3)), "seal.json");
+    const whole = fs.readFileSync(seal);
+    fs.rmSync(seal);
+    const descriptor = fs.readFileSync(descriptorOf(place, 3));
+    fs.writeFileSync(descriptorOf(place, 3), "nonsense");
     const warnings: string[] = [];
-    await client.runCleanup(second, { onWarning: (message) => warnings.push(message) });
-    spawnSync("chattr", ["-i", next]);
-    fs.rmSync(next, { recursive: true });
-    assert.equal(warnings.length, 1);
+    const done = await client.runCleanup(plan, { onWarning: (message) => warnings.push(message) });
+    assert.deepEqual([done.removed, done.complete], [[], false]);
+    assert.match(warnings.join("\n"), /1 point cannot be removed yet/);
+    fs.writeFileSync(descriptorOf(place, 3), descriptor);
+    fs.writeFileSync(seal, whole);
     assert.deepEqual((await client.verifyAll()).problems, []);
-    assertHeldTidy(place, "after all");
+    await cleanUp(place, [ids[0]!]);
+    await assertGiven(place, first, "removed");
+    assert.equal(subvolumesOf(volume.root).length, 1);
+  });
+
+  test("are known to need a tree by their marks, by their descriptors, and when nothing tells", async (t) => {
+    const place = await btrfsPlace(t, makeFirst);
+    if (place === null) return;
+    for (let i = 0; i < 3; i++) await place.client.save();
+    const points = new Points({
+      points: path.resolve(treeOf(place.client, 1), "../.."),
+      catalog: path.join(place.volume.root, "no-catalog"),
+    });
+    const needing = (...leaving: number[]): unknown => [...needingTrees(points, leaving)];
+    assert.deepEqual(
+      [needing(1), needing(2), needing(1, 2, 3)],
+      [
+        [
+          [2, 1],
+          [3, 1],
+        ],
+        [],
+        [],
+      ],
+    );
+    fs.rmSync(treeOf(place.client, 2));
+    assert.deepEqual(needing(1, 3), [[2, 1]]);
+    const whole = points.read.bind(points);
+    t.mock.method(points, "read", (each: number) => {
+      if (each > 1) throw new CairnError("io", "read: EIO");
+      return whole(each);
+    });
+    assert.deepEqual(needing(1), [
+      [2, null],
+      [3, 1],
+    ]);
   });
 });
 
@@ -440,60 +465,6 @@ void describe("an empty folder in a snapshot's place", () => {
     assert.equal((await client.history()).save_points[0]!.entries, 0);
   });
 });
-
-void describe("a point that cannot be read while the tree that it shares goes", () => {
-  async function threePoints(t: TestContext): Promise<(HeldPlace & { points: Points; first: FolderState }) | null> {
-    const place = await btrfsPlace(t, makeFirst);
-    if (place === null) return null;
-    const first = readFolder(place.folder);
-    for (let i = 0; i < 3; i++) await place.client.save();
-    const points = new Points({
-      points: path.resolve(treeOf(place.client, 1), "../.."),
-      catalog: path.join(place.volume.root, "no-catalog"),
-    });
-    return { ...place, points, first };
-  }
-
-  test("keeps it from going when nothing tells with whom it lies", async (t) => {
-    const place = await threePoints(t);
-    if (place === null) return;
-    const { points, first } = place;
-    const whole = points.read.bind(points);
-    const { mock } = t.mock.method(points, "read", (each: number) => {
-      if (each === 3) throw new CairnError("io", "read: EIO");
-      return whole(each);
-    });
-    const tree = treeOf(place.client, 3);
-    fs.rmSync(tree);
-    const { stay, problem } = await handOverTrees(points, [1]);
-    assert.deepEqual([[...stay], problem?.code], [[1], "io"]);
-    fs.symlinkSync("../0000000001/tree", tree);
-    assert.equal((await handOverTrees(points, [1])).problem, null);
-    assertFolder(tree, first, "by its mark");
-    removeFolder(place.volume, treeOf(place.client, 2));
-    mock.restore();
-    assert.equal((await handOverTrees(points, [1])).problem, null);
-    assertFolder(treeOf(place.client, 2), first, "by its descriptor");
-  });
-
-  test("gets a copy when its descriptor is damaged, which may be mended", async (t) => {
-    const place = await threePoints(t);
-    if (place === null) return;
-    fs.writeFileSync(descriptorOf(place, 3), "nonsense");
-    assert.equal((await handOverTrees(place.points, [1, 2])).problem, null);
-    assertFolder(treeOf(place.client, 3), place.first, "handed over");
-  });
-});
-
-/** A folder where a tree would come, which cannot be removed. */
-function putInTheWay(t: TestContext, tree: string): string {
-  const place = path.join(path.dirname(tree), "tree-coming");
-  fs.mkdirSync(place);
-  fs.writeFileSync(path.join(place, "kept"), "");
-  spawnSync("chattr", ["+i", place]);
-  t.after(() => spawnSync("chattr", ["-i", place]));
-  return place;
-}
 
 function descriptorOf({ client }: HeldPlace, sequence: number): string {
   return path.join(path.dirname(treeOf(client, sequence)), "descriptor.json");

@@ -4,7 +4,7 @@ import path from "node:path";
 import { test, type TestContext } from "node:test";
 import { setTimeout } from "node:timers/promises";
 import { walkDigests } from "../../src/engines/testing-walk.ts";
-import type { Client } from "../../src/operations/contract.ts";
+import type { Client } from "../../src/contract/index.ts";
 import { startCairn } from "../fixtures/command.ts";
 import { assertHeldTidy } from "../fixtures/held-place.ts";
 import { juicefsVolume, type JuicefsVolume } from "../fixtures/juicefs.ts";

@@ -3,7 +3,7 @@ import { execFileSync } from "node:child_process";
 import fs from "node:fs";
 import path from "node:path";
 import { test } from "node:test";
-import type { SavePoint } from "../../src/operations/contract.ts";
+import type { SavePoint } from "../../src/contract/index.ts";
 import { cairn, cairnOk } from "../fixtures/command.ts";
 import { type HeldKind, type HoldingEngine, heldPlace, heldVolume, makeHoldable } from "../fixtures/held-place.ts";
 import { ORDINARY_USER } from "../fixtures/loop-file-system.ts";

@@ -5,7 +5,7 @@ import path from "node:path";
 import { describe, test } from "node:test";
 import { walkDigests } from "../../src/engines/testing-walk.ts";
 import type { CairnError } from "../../src/errors.ts";
-import type { Client } from "../../src/operations/contract.ts";
+import type { Client } from "../../src/contract/index.ts";
 import { buildCommand, cairn, SCRATCH, type Outcome } from "../fixtures/command.ts";
 import { assertFolder, type FolderState, readFolder } from "../fixtures/folder-state.ts";
 import { makeFirst, makeSecond } from "../fixtures/two-states.ts";

@@ -3,7 +3,7 @@ import { createHash } from "node:crypto";
 import fs from "node:fs";
 import path from "node:path";
 import { test } from "node:test";
-import type { Client, Finding } from "../../src/operations/contract.ts";
+import type { Client, Finding } from "../../src/contract/index.ts";
 import { cairn, cairnOk } from "../fixtures/command.ts";
 import { assertFolder, type FolderState, readFolder } from "../fixtures/folder-state.ts";
 import { makeFirst, makeSecond, makeUnsaved } from "../fixtures/two-states.ts";

@@ -11,11 +11,11 @@ const SRC = new URL("../../src/", import.meta.url).href;
 function outcomes(): Record<string, string[]> {
   const script = `
     import fs from "node:fs";
-    const { commandTo } = await import("${SRC}repository/storage/ssh-transport.ts");
+    const { SshProcess } = await import("${SRC}repository/storage/ssh.ts");
     const { runJuicefsClone } = await import("${SRC}engines/tree/juicefs-command.ts");
     const { processOutput } = await import("${SRC}operations/run-process.ts");
     const ways = {
-      ssh: async () => commandTo("true").destroy(),
+      ssh: async () => new SshProcess({ host: "x", command: "true" }, { data() {}, end() {} }, { mayAsk: false }).kill(),
       juicefs: async () => runJuicefsClone(Buffer.from("/"), Buffer.from("/nowhere"), { program: "/bin/true" }),
       command: async () => {
         for await (const _ of processOutput({ command: ["true"], cwd: "/" }));

@@ -7,7 +7,7 @@ import { describe, test, type TestContext } from "node:test";
 import { setAttribute } from "../../src/engines/testing-edits.ts";
 import { putName, syscalls } from "../../src/fs/syscalls.ts";
 import { newArena } from "../../src/native.ts";
-import type { LeftOut } from "../../src/operations/contract.ts";
+import type { LeftOut } from "../../src/contract/index.ts";
 import { cairn, cairnOk, startCairn } from "../fixtures/command.ts";
 import { assertFolder, readFolder } from "../fixtures/folder-state.ts";
 import { loopFileSystem } from "../fixtures/loop-file-system.ts";

@@ -4,7 +4,7 @@ import { randomBytes } from "node:crypto";
 import fs from "node:fs";
 import path from "node:path";
 import { test } from "node:test";
-import type { LeftOut, StatusResult } from "../../src/operations/contract.ts";
+import type { LeftOut, StatusResult } from "../../src/contract/index.ts";
 import { cairn, cairnOk, type Outcome, type RunOptions } from "../fixtures/command.ts";
 import { exfat } from "../fixtures/exfat.ts";
 import { newRepository } from "../fixtures/repository.ts";

@@ -3,7 +3,7 @@ import { execFileSync } from "node:child_process";
 import fs from "node:fs";
 import path from "node:path";
 import { after, before, describe, test, type TestContext } from "node:test";
-import type { LeftOut, StatusResult } from "../../src/operations/contract.ts";
+import type { LeftOut, StatusResult } from "../../src/contract/index.ts";
 import { chosenPasses, oneOf } from "../crash/rounds.ts";
 import { cairn, cairnOk, type RunOptions } from "../fixtures/command.ts";
 import { assertFolder, readFolder, type StateOptions } from "../fixtures/folder-state.ts";

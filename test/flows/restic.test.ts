@@ -5,7 +5,7 @@ import path from "node:path";
 import { before, describe, test } from "node:test";
 import { makeNode, setAttribute } from "../../src/engines/testing-edits.ts";
 import { TYPE } from "../../src/fs/syscalls.ts";
-import type { Client } from "../../src/operations/contract.ts";
+import type { Client } from "../../src/contract/index.ts";
 import { SCRATCH } from "../fixtures/command.ts";
 import { assertFolder, differencesOf, type FolderState, readFolder } from "../fixtures/folder-state.ts";
 import { makeFirst, makeSecond } from "../fixtures/two-states.ts";

@@ -3,7 +3,7 @@ import fs from "node:fs";
 import path from "node:path";
 import { test } from "node:test";
 import { setTimeout } from "node:timers/promises";
-import type { Client } from "../../src/operations/contract.ts";
+import type { Client } from "../../src/contract/index.ts";
 import { makeFirst } from "../fixtures/two-states.ts";
 import { heldPlace } from "../fixtures/held-place.ts";
 

@@ -5,7 +5,7 @@ import path from "node:path";
 import { after, before, describe, test } from "node:test";
 import { makeNode, setAttribute } from "../../src/engines/testing-edits.ts";
 import { TYPE } from "../../src/fs/syscalls.ts";
-import type { LeftOut } from "../../src/operations/contract.ts";
+import type { LeftOut } from "../../src/contract/index.ts";
 import { cairn, cairnOk, type RunOptions } from "../fixtures/command.ts";
 import { differencesOf, readFolder } from "../fixtures/folder-state.ts";
 import { ORDINARY_USER } from "../fixtures/loop-file-system.ts";

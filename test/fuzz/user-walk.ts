@@ -1,6 +1,6 @@
 import assert from "node:assert/strict";
 import fs from "node:fs";
-import type { LeftOut } from "../../src/operations/contract.ts";
+import type { LeftOut } from "../../src/contract/index.ts";
 import { cairn, type Outcome } from "../fixtures/command.ts";
 import { type Entries, readEntries } from "../fixtures/folder-state.ts";
 import type { OrdinaryUser } from "../fixtures/ordinary-user.ts";

@@ -1,5 +1,5 @@
 import { createHash } from "node:crypto";
-import type { Aspect, DiffEntry, NamedPath } from "../../src/operations/contract.ts";
+import type { Aspect, DiffEntry, NamedPath } from "../../src/contract/index.ts";
 import type { Entries, Entry } from "../fixtures/folder-state.ts";
 import { ignoredBy, parentOf, type Rules, without } from "./ignore-rules.ts";
 

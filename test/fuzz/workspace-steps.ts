@@ -1,7 +1,7 @@
 import assert from "node:assert/strict";
 import fs from "node:fs";
 import { CairnError } from "../../src/errors.ts";
-import type { RestoreResult } from "../../src/operations/contract.ts";
+import type { RestoreResult } from "../../src/contract/index.ts";
 import { type Entries, type Entry, readEntries } from "../fixtures/folder-state.ts";
 import { areSameRules, ignoredBy } from "./ignore-rules.ts";
 import type { Step, StepPlace } from "./walk.ts";

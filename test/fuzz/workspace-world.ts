@@ -3,7 +3,7 @@ import { spawnSync } from "node:child_process";
 import fs from "node:fs";
 import path from "node:path";
 import { walkDigests } from "../../src/engines/testing-walk.ts";
-import type { CairnLibrary, Client, EngineType } from "../../src/operations/contract.ts";
+import type { CairnLibrary, Client, EngineType } from "../../src/contract/index.ts";
 import { type Entries, readEntries } from "../fixtures/folder-state.ts";
 import { makeHoldable } from "../fixtures/held-place.ts";
 import { cairnLibrary } from "../fixtures/work.ts";

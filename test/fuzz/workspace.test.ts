@@ -1,5 +1,5 @@
 import { type TestContext, test } from "node:test";
-import type { EngineType } from "../../src/operations/contract.ts";
+import type { EngineType } from "../../src/contract/index.ts";
 import { loopFileSystem } from "../fixtures/loop-file-system.ts";
 import type { EditSet } from "./editing.ts";
 import { noGit } from "./ignore-rules.ts";

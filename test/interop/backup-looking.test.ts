@@ -21,8 +21,7 @@ import { newFolder } from "../fixtures/work.ts";
 
 const ssh = await startSshServer();
 if (!("reason" in ssh)) {
-  process.env["HOME"] = ssh.home;
-  delete process.env["SSH_AUTH_SOCK"];
+  process.env["CAIRN_SSH_COMMAND"] = ssh.command();
 }
 const served = newFolder("served");
 const args = ["serve-repository", "--path", served, "--listen", "127.0.0.1:0", "--no-auth"];

@@ -3,7 +3,7 @@ import fs from "node:fs";
 import path from "node:path";
 import { describe, test } from "node:test";
 import { walkDigests } from "../../src/engines/testing-walk.ts";
-import { cairn, SCRATCH } from "../fixtures/command.ts";
+import { SCRATCH } from "../fixtures/command.ts";
 import { makeCorpus } from "../fixtures/corpus.ts";
 import { differencesOf, readFolder } from "../fixtures/folder-state.ts";
 import { OTHER_PROGRAMS } from "../fixtures/other-programs.ts";
@@ -170,13 +170,11 @@ test(
     const target = newTarget();
     const { warnings, data } = backup(place, "restore", only!.snapshot_id, "--to", target);
     assert.match(warnings.join(), /another program made the snapshot/);
-    const inPlace = backup(place, "restore", only!.snapshot_id, "--in-place", "-C", folder);
-    assert.equal(fs.existsSync(path.join(folder, "other")), false);
-    const { state } = walkDigests(folder);
-    assert.equal(walkDigests(target).state, state);
-    for (const { proof, left_out: leftOut } of [data, inPlace.data])
-      assert.deepEqual([proof, leftOut], [{ state_digest: state, metadata_equal: true, receipt: null }, []]);
-    assert.equal(cairn(["verify", "--all", "-C", folder]).status, 0);
+    const inPlace = tryBackup(place, "restore", only!.snapshot_id, "--in-place", "-C", folder);
+    assert.match(`${inPlace.status} ${inPlace.stdout}`, /^7 .*another program rewrote it.*--to/);
+    fs.rmSync(path.join(folder, "other"), { recursive: true });
+    assert.equal(walkDigests(target).state, walkDigests(folder).state);
+    assert.deepEqual([data["proof"], data["read_again"], data["left_out"]], [null, true, []]);
   },
 );
 

@@ -9,7 +9,7 @@ import { setTimeout } from "node:timers/promises";
 import { RestStorage } from "../../src/repository/storage/rest.ts";
 import { parseS3Location } from "../../src/repository/storage/s3-location.ts";
 import { S3Storage } from "../../src/repository/storage/s3.ts";
-import { openSftpStorage } from "../../src/repository/storage/sftp-open.ts";
+import { openSftpStorage } from "../../src/repository/storage/sftp.ts";
 import { storageContract } from "../../src/repository/storage/storage.contract.ts";
 import type { Storage } from "../../src/repository/storage/storage.ts";
 import { findPeer } from "../fixtures/peers.ts";
@@ -62,7 +62,8 @@ else {
   storageContract(
     "sftp, rclone's server",
     async (folder) => {
-      const env = { HOME: home, CAIRN_SFTP_KEY_FILE: key };
+      const ssh = `ssh -F none -i ${key} -o IdentitiesOnly=yes -o UserKnownHostsFile=${home}/.ssh/known_hosts`;
+      const env = { ...process.env, CAIRN_SSH_COMMAND: ssh };
       const where = `//alice@127.0.0.1:${sftp.port}//${path.basename(folder)}`;
       return kept(await openSftpStorage(where, { create: true, env }));
     },

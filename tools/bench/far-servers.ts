@@ -61,13 +61,16 @@ export async function startSftp(folder: string): Promise<FarServer | { reason: s
       const hostKey = server.knownHosts().split(" ").slice(1).join(" ");
       writeFileSync(known, `[${host}]:${port} ${hostKey}`);
       const at = path.join(server.folder, name);
-      const ssh = `ssh -p ${port} -i ${key} -o UserKnownHostsFile=${known} -o IdentitiesOnly=yes ${server.user}@${host} -s sftp`;
+      const ssh = `ssh -i ${key} -o UserKnownHostsFile=${known} -o IdentitiesOnly=yes`;
       return {
         cairn: {
           location: `sftp://${server.user}@${host}:${port}/${at}`,
-          env: { CAIRN_SFTP_KEY_FILE: key, CAIRN_SFTP_KNOWN_HOSTS: known },
+          env: { CAIRN_SSH_COMMAND: ssh },
         },
-        restic: { location: `sftp:${server.user}@${host}:${at}`, args: ["-o", `sftp.command=${ssh}`] },
+        restic: {
+          location: `sftp:${server.user}@${host}:${at}`,
+          args: ["-o", `sftp.command=${ssh} -p ${port} ${server.user}@${host} -s sftp`],
+        },
       };
     },
     requests: () => {

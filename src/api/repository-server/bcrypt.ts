@@ -1,11 +1,11 @@
 import { Worker } from "node:worker_threads";
 import { CairnError } from "../../errors.ts";
 
-/** One password to be tried, and what came of it. */
+/** A password to be tried, and the answer to it. */
 export interface BcryptQuestion {
   number: number;
   password: string;
-  /** As an htpasswd file has it. */
+  /** The hash as an htpasswd file has it. */
   hash: string;
 }
 
@@ -24,7 +24,10 @@ let worker: Worker | null = null;
 let asked = 0;
 const waiting = new Map<number, Waiting>();
 
-/** Whether a password is the one of a bcrypt hash. Tried by a thread, which is started by the first call and keeps no process alive. */
+/**
+ * True when a password fits a bcrypt hash. A thread tries it; the first call starts that thread, which keeps no process
+ * alive.
+ */
 export async function matchesBcrypt(password: string, hash: string): Promise<boolean> {
   const number = asked++;
   const { promise, resolve, reject } = Promise.withResolvers<boolean>();

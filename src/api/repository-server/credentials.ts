@@ -32,7 +32,7 @@ export async function htpasswdLine(user: string, password: string): Promise<stri
 
 export type Login = { user: string } | { refused: "unknown" | "busy" };
 
-/** Who may use a server, by an htpasswd file that is read again when it changes. */
+/** The users of a server, from an htpasswd file that is read again when it changes. */
 export class Credentials {
   readonly #path: string;
   readonly #onProblem: (message: string) => void;
@@ -60,7 +60,7 @@ export class Credentials {
     return credentials;
   }
 
-  /** Who sent this `Authorization` header. */
+  /** Finds the user of an `Authorization` header. */
   async login(header: string | undefined): Promise<Login> {
     const given = parseBasic(header);
     if (given === null) return { refused: "unknown" };

@@ -15,7 +15,7 @@ export interface ServedFolder {
   readonly maximumFileBytes: number;
 }
 
-/** What is sent back. */
+/** An answer to a request. */
 export interface Reply {
   readonly status: number;
   readonly headers?: Record<string, string | number>;
@@ -23,7 +23,7 @@ export interface Reply {
   readonly text?: string;
   /** Writes the body; called once the head is written, and never for HEAD. */
   readonly body?: (response: ServerResponse) => Promise<void>;
-  /** What has to happen also when no body is sent. */
+  /** Ends the answer's work, also when no body is sent. */
   readonly done?: () => Promise<void>;
 }
 
@@ -39,7 +39,7 @@ const OK: Reply = { status: 200 };
 /** Answers the requests of restic's protocol out of a folder. */
 export class RequestHandler {
   readonly #served: ServedFolder;
-  /** When the leftovers of a repository were last looked for. */
+  /** Repository → time when its unfinished files were last looked for. */
   readonly #cleared = new Map<string, number>();
 
   constructor(served: ServedFolder) {

@@ -16,13 +16,13 @@ export interface RepositoryServerOptions extends ServedFolder {
   credentials: Credentials | null;
   /** More are not accepted. Default 200. */
   maximumConnections?: number;
-  /** How long a request's head may take. Default 20 s. */
+  /** Time limit for a request's head. Default 20 s. */
   headMs?: number;
   /** A connection on which nothing moves for so long is ended. Default two minutes. */
   silenceMs?: number;
-  /** How often the files of `tls` are looked at. Default a minute. */
+  /** Pause between two looks at the files of `tls`. Default a minute. */
   renewMs?: number;
-  /** How long `stop` lets requests go on. Default 10 s. */
+  /** Time that `stop` gives to requests under way. Default 10 s. */
   graceMs?: number;
   /** Lines for whoever runs it: what failed here, and not for a request's own fault. */
   onProblem: (message: string) => void;
@@ -30,7 +30,7 @@ export interface RepositoryServerOptions extends ServedFolder {
 
 const MAX_HEAD_BYTES = 16 << 10;
 const MAX_PIPELINED = 8;
-/** What is read of a body that nobody wants, so that its sender gets to see the answer. */
+/** Most bytes that are read of an unwanted body, so that its sender gets to see the answer. */
 const MAX_UNWANTED_BYTES = 64 << 20;
 const TELL_EVERY_MS = 1000;
 
@@ -243,7 +243,7 @@ function discardRest(request: IncomingMessage): void {
   request.resume();
 }
 
-/** What is no HTTP gets a line and no more. */
+/** Answers bytes that are no HTTP with one line. */
 function refuseNoise(error: NodeJS.ErrnoException, socket: Socket): void {
   if (error.code === "ECONNRESET" || !socket.writable) return void socket.destroy();
   const status = error.code === "HPE_HEADER_OVERFLOW" ? "431 Request Header Fields Too Large" : "400 Bad Request";

@@ -1,7 +1,7 @@
 import { CairnError } from "../../errors.ts";
 import { FILE_KINDS, isFileName, type FileKind } from "../../repository/storage/storage.ts";
 
-/** What a request is about: a repository, one of its lists, or one of its files. */
+/** The object of a request: a repository, one of its lists, or one of its files. */
 export interface Target {
   /** Names of folders below the served one; none for that one itself. */
   readonly repository: readonly string[];
@@ -44,7 +44,7 @@ function repositoryOf(parts: readonly string[]): string[] {
   return parts.map(decodePart);
 }
 
-/** One name of a folder. What could be another path, or a file of ours or of a repository, is none. */
+/** Decodes the name of a folder. Refuses a name that could be another path, or a file of ours or of a repository. */
 function decodePart(raw: string): string {
   const wrong = (why: string): CairnError => new CairnError("usage", `a part of the repository's path ${why}`);
   let name: string;

@@ -1,20 +1,31 @@
 import { CairnError } from "../../errors.ts";
 import { KEPT_TREES, storedRetention } from "../../formats/policy.ts";
-import type {
-  CleanupOptions,
-  CleanupPlan,
-  Client,
-  PolicyEdit,
-  PolicyResult,
-  Retention,
-} from "../../operations/contract.ts";
+import type { CleanupOptions, CleanupPlan, Client, PolicyResult } from "../../contract/index.ts";
+import { PolicyEdit, Retention } from "../../contract/looking.ts";
+import { pick } from "../../contract/schema.ts";
 import type { CommandDefinition, Outcome } from "../command.ts";
 import type { Context } from "../context.ts";
 import { checkSpan, usage } from "../input.ts";
 import { EXIT_PARTLY } from "../envelope.ts";
 import type { Input } from "../input.ts";
-import { readKeepRules } from "../keep-rules.ts";
+import { KEEP_OPTIONS, readKeepRules } from "../keep-rules.ts";
+import { VerbOptions } from "../options.ts";
 import { formatBytes } from "../render/format.ts";
+
+const LIMITS = new VerbOptions(pick(Retention, "maxBytes", "maxAge"), {
+  maxBytes: {
+    flags: "--max-size <size>",
+    text: "drop the oldest until the store is at most so large, e.g. 20GiB, whatever but tags would keep; points of the last day, undo points, and what is pinned or in use stay",
+  },
+  maxAge: { text: "drop what is older, whatever but tags would keep" },
+});
+const POLICY = new VerbOptions(pick(PolicyEdit, "quotaBytes", "keptTrees"), {
+  quotaBytes: { flags: "--quota <size>", text: "how large the store may grow (with --set-policy)" },
+  keptTrees: {
+    flags: "--keep-trees <count>",
+    text: `of how many of the newest sealed points the clone stays, for a restore in one exchange; default ${KEPT_TREES} (with --set-policy)`,
+  },
+});
 
 export const command: CommandDefinition = {
   name: "cleanup",
@@ -23,40 +34,16 @@ export const command: CommandDefinition = {
     { flags: "--plan", text: "say what would be removed and why, remove nothing" },
     { flags: "--run <id>", text: "do what a plan says; refused when its facts have changed" },
     { flags: "--only", text: "remove exactly the named points, e.g. because a secret was saved" },
-    { flags: "--keep-last <count>", text: "keep the newest points; unlimited: all" },
-    { flags: "--keep-within <span>", text: "keep all points of this span, e.g. 30d, 2w, 1y6m" },
-    { flags: "--keep-hourly <count>", text: "keep the last point of each of so many hours" },
-    { flags: "--keep-daily <count>", text: "… of so many days" },
-    { flags: "--keep-weekly <count>", text: "… of so many weeks" },
-    { flags: "--keep-monthly <count>", text: "… of so many months" },
-    { flags: "--keep-yearly <count>", text: "… of so many years" },
-    { flags: "--keep-within-hourly <span>", text: "keep the last point of each hour of this span" },
-    { flags: "--keep-within-daily <span>", text: "… of each day of it" },
-    { flags: "--keep-within-weekly <span>", text: "… of each week of it" },
-    { flags: "--keep-within-monthly <span>", text: "… of each month of it" },
-    { flags: "--keep-within-yearly <span>", text: "… of each year of it" },
-    {
-      flags: "--keep-tag <tag>",
-      text: "keep points with all of these, comma between; '': those without any",
-      repeat: true,
-    },
+    ...KEEP_OPTIONS,
     { flags: "--keep-undo <count>", text: "so many points of restores and undos (default 20)" },
     { flags: "--keep-undo-within <span>", text: "and those of this span (default 30d)" },
-    {
-      flags: "--max-size <size>",
-      text: "drop the oldest until the store is at most so large, e.g. 20GiB, whatever but tags would keep; points of the last day and undo points stay (and what is pinned or in use, as with every rule)",
-    },
-    { flags: "--max-age <span>", text: "drop what is older, whatever but tags would keep" },
+    ...LIMITS.definitions,
     {
       flags: "--set-policy",
       text: "remember the rules: for a cleanup without any, and for a save that meets the quota",
     },
     { flags: "--clear-policy", text: "forget them: everything is kept" },
-    { flags: "--quota <size>", text: "how large the store may grow (with --set-policy)" },
-    {
-      flags: "--keep-trees <count>",
-      text: `of how many of the newest sealed points the held tree stays, for a restore in one exchange; default ${KEPT_TREES} (with --set-policy)`,
-    },
+    ...POLICY.definitions,
   ],
   examples: [
     { line: "cairn cleanup --keep-last 50 --keep-daily 30 --plan", text: "look first" },
@@ -68,7 +55,7 @@ export const command: CommandDefinition = {
 };
 
 async function run(context: Context, input: Input): Promise<Outcome> {
-  const retention = readRetention(input);
+  const retention = readRetention(context, input);
   const points = input.rest(0);
   checkTogether(input, retention, points);
   const client = await context.open();
@@ -114,20 +101,12 @@ function checkTogether(input: Input, retention: Retention | null, points: readon
 }
 
 /** The rules on the line; null when there are none. */
-function readRetention(input: Input): Retention | null {
-  const retention: Retention = readKeepRules(input);
-  const maxAge = checkSpan(input.text("maxAge"), "--max-age");
-  const maxBytes = input.size("maxSize");
+function readRetention(context: Context, input: Input): Retention | null {
+  const retention: Retention = { ...readKeepRules(context, input), ...LIMITS.read(context, input) };
   const undoCount = input.count("keepUndo");
   const undoWithin = checkSpan(input.text("keepUndoWithin"), "--keep-undo-within");
-  if (maxAge !== undefined) retention.maxAge = maxAge;
-  if (maxBytes !== undefined) retention.maxBytes = maxBytes;
-  if (undoCount !== undefined || undoWithin !== undefined) {
-    retention.keepUndo = {
-      ...(undoCount === undefined ? {} : { count: undoCount }),
-      ...(undoWithin === undefined ? {} : { within: undoWithin }),
-    };
-  }
+  if (undoCount !== undefined || undoWithin !== undefined)
+    retention.keepUndo = { count: undoCount, within: undoWithin };
   return Object.keys(retention).length === 0 ? null : retention;
 }
 
@@ -174,13 +153,9 @@ async function setPolicy(
   client: Client,
   asked: { input: Input; retention: Retention | null },
 ): Promise<Outcome> {
-  const edit: PolicyEdit = {};
+  const edit: PolicyEdit = POLICY.read(context, asked.input);
   if (asked.input.flag("clearPolicy")) edit.retention = null;
   else if (asked.retention !== null) edit.retention = asked.retention;
-  const quota = asked.input.size("quota");
-  if (quota !== undefined) edit.quotaBytes = quota;
-  const trees = asked.input.count("keepTrees");
-  if (trees !== undefined) edit.keptTrees = trees;
   const policy = await client.setPolicy(edit, context.callOptions());
   return { data: { policy: policyData(policy) }, text: () => describePolicy(policy) };
 }

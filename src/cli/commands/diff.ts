@@ -1,4 +1,4 @@
-import type { Client, DiffEntry, DiffOptions, DiffResult, PathInput } from "../../operations/contract.ts";
+import type { Client, DiffEntry, DiffOptions, DiffResult, PathInput } from "../../contract/index.ts";
 import type { CommandDefinition, Outcome } from "../command.ts";
 import type { Context } from "../context.ts";
 import type { Input } from "../input.ts";

@@ -1,16 +1,19 @@
 import { CairnError } from "../../errors.ts";
-import type { DoctorOptions, DoctorResult } from "../../operations/contract.ts";
+import type { DoctorResult } from "../../contract/index.ts";
 import type { CommandDefinition, Outcome } from "../command.ts";
 import type { Context } from "../context.ts";
 import type { Input } from "../input.ts";
+import { DoctorOptions } from "../../contract/care.ts";
+import { VerbOptions } from "../options.ts";
+
+const OPTIONS = new VerbOptions(DoctorOptions.entries, {
+  breakLocks: { text: "take over another host's lock; only when you know that it is dead" },
+});
 
 export const command: CommandDefinition = {
   name: "doctor",
   arguments: [{ name: "[dir]", text: "the workspace", completes: "folders" }],
-  options: [
-    { flags: "--repair", text: "do what the findings say" },
-    { flags: "--break-locks", text: "take over another host's lock; only when you know that it is dead" },
-  ],
+  options: OPTIONS.definitions,
   examples: [
     { line: "cairn doctor", text: "what is wrong, and what --repair would do about it; changes nothing" },
     { line: "cairn doctor --repair", text: "do it" },
@@ -20,12 +23,7 @@ export const command: CommandDefinition = {
 
 async function run(context: Context, input: Input): Promise<Outcome> {
   const client = await context.open(input.argument(0));
-  const options: DoctorOptions = {
-    ...context.callOptions(),
-    repair: input.flag("repair"),
-    breakLocks: input.flag("breakLocks"),
-  };
-  const result = await client.doctor(options);
+  const result = await client.doctor({ ...context.callOptions(), ...OPTIONS.read(context, input) });
   const outcome: Outcome = {
     data: result,
     async text() {

@@ -1,9 +1,17 @@
-import type { EngineResult, GuardName } from "../../operations/contract.ts";
+import type { EngineResult } from "../../contract/index.ts";
 import type { CommandDefinition, Outcome } from "../command.ts";
 import type { Context } from "../context.ts";
-import { allowOption, ENGINES, parseEngine, parseGuards, usage } from "../input.ts";
+import { usage } from "../input.ts";
 import type { Input } from "../input.ts";
 import { printable } from "../render/format.ts";
+import { EngineOptions } from "../../contract/care.ts";
+import { EngineType } from "../../contract/words.ts";
+import { guards, VerbOptions } from "../options.ts";
+
+const ENGINES = EngineType.options;
+const OPTIONS = new VerbOptions(EngineOptions.entries, {
+  allow: { ...guards("holders"), text: "set: holders: convert the folder although open files cannot be known" },
+});
 
 export const command: CommandDefinition = {
   name: "engine",
@@ -14,9 +22,7 @@ export const command: CommandDefinition = {
       places: [{ words: ["show", "set"], or: "folders" }, { words: ENGINES, or: "folders" }, "folders"],
     },
   ],
-  options: [
-    allowOption(["holders"], "set: holders: convert the folder although what others have open cannot be known"),
-  ],
+  options: OPTIONS.definitions,
   examples: [
     {
       line: "cairn engine show ~/project",
@@ -36,7 +42,7 @@ export const command: CommandDefinition = {
 
 async function run(context: Context, input: Input): Promise<Outcome> {
   const words = input.rest(0);
-  if (words[0] === "set") return set(context, words.slice(1), parseGuards(input.list("allow")));
+  if (words[0] === "set") return set(context, words.slice(1), OPTIONS.read(context, input));
   if (input.list("allow").length > 0) throw usage("--allow is of engine set");
   const [folder, ...more] = words[0] === "show" ? words.slice(1) : words;
   if (more.length > 0) throw usage("engine wants one folder: cairn engine [show] [DIR]");
@@ -44,12 +50,13 @@ async function run(context: Context, input: Input): Promise<Outcome> {
   return shown(context, await library.detectEngine(context.chosenFolder(folder) ?? context.cwd, context.callOptions()));
 }
 
-async function set(context: Context, words: readonly string[], allow: readonly GuardName[]): Promise<Outcome> {
+async function set(context: Context, words: readonly string[], options: EngineOptions): Promise<Outcome> {
   const [type, folder, ...more] = words;
   if (type === undefined || more.length > 0) throw usage("engine set wants a type: cairn engine set TYPE [DIR]");
-  const engine = parseEngine(type, "engine set");
+  const engine = ENGINES.find((known) => known === type);
+  if (engine === undefined) throw usage(`engine set knows ${ENGINES.join(", ")}; found ${JSON.stringify(type)}`);
   const client = await context.open(folder);
-  return shown(context, await client.setEngine(engine, { ...context.callOptions(), allow }));
+  return shown(context, await client.setEngine(engine, { ...context.callOptions(), ...options }));
 }
 
 function shown(context: Context, result: EngineResult): Outcome {

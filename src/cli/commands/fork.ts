@@ -1,10 +1,18 @@
-import type { ForkOptions } from "../../operations/contract.ts";
 import type { CommandDefinition, Outcome } from "../command.ts";
 import type { Context } from "../context.ts";
 import { EXIT_PARTLY } from "../envelope.ts";
-import { allowOption, parseGuards } from "../input.ts";
 import type { Input } from "../input.ts";
 import { formatBytes, plural, printable, shellQuote } from "../render/format.ts";
+import { ForkOptions } from "../../contract/points.ts";
+import { guards, VerbOptions } from "../options.ts";
+
+const OPTIONS = new VerbOptions(ForkOptions.entries, {
+  name: { flags: "--name <name>", text: "the new workspace's name; default: the folder's, with --standalone `main`" },
+  standalone: {
+    text: "a control directory of its own, where `init` would make it; --control-dir is that of the workspace that is forked",
+  },
+  allow: guards("home", "nested", "git", "space"),
+});
 
 export const command: CommandDefinition = {
   name: "fork",
@@ -12,14 +20,7 @@ export const command: CommandDefinition = {
     { name: "<target>", text: "a save point", completes: "points" },
     { name: "<path>", text: "the new folder, absent or empty", completes: "folders" },
   ],
-  options: [
-    { flags: "--name <name>", text: "the new workspace's name; default: the folder's, with --standalone `main`" },
-    {
-      flags: "--standalone",
-      text: "a control directory of its own, where `init` would make it; --control-dir is that of the workspace that is forked",
-    },
-    allowOption(["home", "nested", "git", "space"]),
-  ],
+  options: OPTIONS.definitions,
   examples: [
     { line: "cairn fork head ../try-it", text: "a second folder with the same state and a life of its own" },
     { line: "cairn fork 1a2b3c4d /mnt/disk/copy --standalone", text: "one that does not need the first" },
@@ -28,13 +29,7 @@ export const command: CommandDefinition = {
 };
 
 async function run(context: Context, input: Input): Promise<Outcome> {
-  const options: ForkOptions = {
-    ...context.callOptions(),
-    standalone: input.flag("standalone"),
-    allow: parseGuards(input.list("allow")),
-  };
-  const name = input.text("name");
-  if (name !== undefined) options.name = name;
+  const options = { ...context.callOptions(), ...OPTIONS.read(context, input) };
   const client = await context.open();
   const result = await client.fork(input.required(0), context.place(input.required(1)), options);
   return {

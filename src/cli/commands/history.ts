@@ -1,16 +1,19 @@
-import type { HistoryOptions } from "../../operations/contract.ts";
 import type { CommandDefinition, Outcome } from "../command.ts";
 import type { Context } from "../context.ts";
 import { usage } from "../input.ts";
 import type { Input } from "../input.ts";
+import { HistoryOptions } from "../../contract/looking.ts";
+import { pick } from "../../contract/schema.ts";
+import { VerbOptions } from "../options.ts";
+
+const OPTIONS = new VerbOptions(pick(HistoryOptions, "grep", "tag"), { tag: "--tag <tag>" });
 
 export const command: CommandDefinition = {
   name: "history",
   arguments: [{ name: "[dir]", text: "the workspace", completes: "folders" }],
   options: [
     { flags: "-n, --limit <count>", text: "at most so many; 0 is all (default)" },
-    { flags: "--grep <text>", text: "only where message, tag or cause contain the text" },
-    { flags: "--tag <tag>", text: "only points with this tag" },
+    ...OPTIONS.definitions,
     { flags: "--path <path>", text: "only points in which this path differs from the point before" },
     { flags: "--path-b64 <base64>", text: "the same, for a name that is not UTF-8" },
   ],
@@ -22,11 +25,10 @@ export const command: CommandDefinition = {
 };
 
 async function run(context: Context, input: Input): Promise<Outcome> {
-  const options: HistoryOptions = context.callOptions();
+  const given = OPTIONS.read(context, input);
+  const options: HistoryOptions = { ...context.callOptions(), ...given };
   const limit = input.count("limit") ?? 0;
-  const [grep, tag, path, encoded] = [input.text("grep"), input.text("tag"), input.text("path"), input.text("pathB64")];
-  if (grep !== undefined) options.grep = grep;
-  if (tag !== undefined) options.tag = tag;
+  const [path, encoded] = [input.text("path"), input.text("pathB64")];
   const client = await context.open(input.argument(0));
   const paths = context.workspacePaths(
     client,
@@ -43,7 +45,7 @@ async function run(context: Context, input: Input): Promise<Outcome> {
       const { renderHistory, shortener } = await import("../render/points.ts");
       const ids = [...result.save_points.map((point) => point.save_point_id), result.head];
       const save = context.commandLine(["save"], input.argument(0));
-      const isFiltered = [grep, tag, path, encoded].some((filter) => filter !== undefined);
+      const isFiltered = [given.grep, given.tag, path, encoded].some((filter) => filter !== undefined);
       const empty = isFiltered ? "no save point fits" : `no save points yet; make one: ${save}`;
       return renderHistory({
         result,

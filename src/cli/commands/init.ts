@@ -1,26 +1,28 @@
-import type { AdoptOptions, Client, InitOptions } from "../../operations/contract.ts";
+import type { Client } from "../../contract/index.ts";
 import type { CommandDefinition, Outcome } from "../command.ts";
 import type { Context } from "../context.ts";
-import { allowOption, ENGINES, parseEngine, parseGuards, usage } from "../input.ts";
+import { usage } from "../input.ts";
 import type { Input } from "../input.ts";
 import { printable } from "../render/format.ts";
+import { InitOptions } from "../../contract/care.ts";
+import { guards, VerbOptions } from "../options.ts";
+
+const OPTIONS = new VerbOptions(InitOptions.entries, {
+  name: {
+    flags: "--name <name>",
+    text: "a name for what is kept here; default: the folder's; the workspace in it is `main`",
+  },
+  engineType: { flags: "--engine <engine>", text: "how points hold content; default: the best that works" },
+  quotaBytes: "--quota <size>",
+  allow: guards("home", "nested", "git", "space", "holders"),
+});
 
 export const command: CommandDefinition = {
   name: "init",
   arguments: [{ name: "[dir]", text: "the folder; default: the current one", completes: "folders" }],
   options: [
-    {
-      flags: "--name <name>",
-      text: "a name for what is kept here; default: the folder's; the workspace in it is `main`",
-    },
-    {
-      flags: "--engine <engine>",
-      values: ENGINES,
-      text: "btrfs-snapshot, juicefs-clone, reflink-copy or copy; default: the best that works",
-    },
+    ...OPTIONS.definitions,
     { flags: "--self-contained", text: "make DIR/main the workspace and DIR/.cairn the control directory" },
-    { flags: "--quota <size>", text: "how large the store may grow, e.g. 50GiB; default: 20 % of the file system" },
-    allowOption(["home", "nested", "git", "space", "holders"]),
   ],
   examples: [
     { line: "cairn init ~/project", text: "begin to keep a folder; nothing in it moves" },
@@ -40,7 +42,7 @@ async function run(context: Context, input: Input): Promise<Outcome> {
   const selfContained = input.flag("selfContained");
   const library = await context.library();
   const folder = context.chosenFolder(input.argument(0)) ?? context.cwd;
-  const options = readOptions(context, input);
+  const options = { ...context.openOptions(), ...OPTIONS.read(context, input) };
   if (selfContained && context.globals.controlDirectory !== undefined)
     throw usage("--self-contained and --control-dir exclude each other");
   const client: Client = selfContained ? await library.init(folder, options) : await library.adopt(folder, options);
@@ -68,15 +70,4 @@ async function run(context: Context, input: Input): Promise<Outcome> {
       ].join("\n");
     },
   };
-}
-
-function readOptions(context: Context, input: Input): AdoptOptions {
-  const options: AdoptOptions & InitOptions = { ...context.callOptions(), allow: parseGuards(input.list("allow")) };
-  const [name, engine, quota] = [input.text("name"), input.text("engine"), input.size("quota")];
-  if (name !== undefined) options.name = name;
-  if (engine !== undefined) options.engineType = parseEngine(engine, "--engine");
-  if (quota !== undefined) options.quotaBytes = quota;
-  const control = context.globals.controlDirectory;
-  if (control !== undefined) options.controlDirectory = context.place(control);
-  return options;
 }

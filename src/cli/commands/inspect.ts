@@ -1,15 +1,21 @@
-import type { InspectOptions } from "../../operations/contract.ts";
 import type { CommandDefinition, Outcome } from "../command.ts";
 import type { Context } from "../context.ts";
 import type { Input } from "../input.ts";
 import { formatCount, printable } from "../render/format.ts";
+import { InspectOptions } from "../../contract/care.ts";
+import { VerbOptions } from "../options.ts";
+
+const OPTIONS = new VerbOptions(InspectOptions.entries, {
+  passwordFile: {
+    flags: "--password-file <file>",
+    text: "the password of a store that is not part of a control directory",
+  },
+});
 
 export const command: CommandDefinition = {
   name: "inspect",
   arguments: [{ name: "<file>", text: "a file of a control directory or of a store", completes: "files" }],
-  options: [
-    { flags: "--password-file <file>", text: "the password of a store that is not part of a control directory" },
-  ],
+  options: OPTIONS.definitions,
   examples: [
     { line: "cairn inspect ~/.local/state/cairn/…/descriptor.json", text: "what it is, its version and its content" },
   ],
@@ -17,9 +23,7 @@ export const command: CommandDefinition = {
 };
 
 async function run(context: Context, input: Input): Promise<Outcome> {
-  const options: InspectOptions = context.callOptions();
-  const passwordFile = input.text("passwordFile");
-  if (passwordFile !== undefined) options.passwordFile = context.absolute(passwordFile);
+  const options = { ...context.callOptions(), ...OPTIONS.read(context, input) };
   const library = await context.library();
   const result = await library.inspect(context.absolute(input.required(0)), options);
   return {

@@ -1,5 +1,5 @@
 import { CairnError } from "../../errors.ts";
-import type { Client } from "../../operations/contract.ts";
+import type { Client } from "../../contract/index.ts";
 import type { CommandDefinition, Outcome } from "../command.ts";
 import type { Context } from "../context.ts";
 import { EXIT_PARTLY } from "../envelope.ts";

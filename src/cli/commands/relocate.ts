@@ -1,8 +1,12 @@
 import type { CommandDefinition, Outcome } from "../command.ts";
 import type { Context } from "../context.ts";
-import { allowOption, parseGuards } from "../input.ts";
 import type { Input } from "../input.ts";
 import { printable } from "../render/format.ts";
+import { RelocateOptions } from "../../contract/care.ts";
+import { pick } from "../../contract/schema.ts";
+import { guards, VerbOptions } from "../options.ts";
+
+const OPTIONS = new VerbOptions(pick(RelocateOptions, "allow"), { allow: guards("home", "nested", "git") });
 
 export const command: CommandDefinition = {
   name: "relocate",
@@ -10,7 +14,7 @@ export const command: CommandDefinition = {
     { name: "<old>", text: "where the folder was", completes: "folders" },
     { name: "<new>", text: "where it is now", completes: "folders" },
   ],
-  options: [allowOption(["home", "nested", "git"])],
+  options: OPTIONS.definitions,
   examples: [
     { line: "cairn relocate ~/project ~/work/project", text: "after `mv ~/project ~/work/project`" },
     {
@@ -26,7 +30,7 @@ async function run(context: Context, input: Input): Promise<Outcome> {
   const [from, to] = [context.absolute(input.required(0)), context.absolute(input.required(1))];
   const result = await library.relocate(from, to, {
     ...context.openOptions(),
-    allow: parseGuards(input.list("allow")),
+    ...OPTIONS.read(context, input),
   });
   return {
     data: result,

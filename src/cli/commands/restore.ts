@@ -1,9 +1,16 @@
-import type { RestoreOptions } from "../../operations/contract.ts";
 import type { CommandDefinition, Outcome } from "../command.ts";
 import type { Context } from "../context.ts";
-import { allowOption, METHOD_OPTION, parseGuards, parseMethod, usage } from "../input.ts";
+import { usage } from "../input.ts";
 import type { Input } from "../input.ts";
 import { planOutcome, restoreOutcome } from "../restore-outcome.ts";
+import { RestoreOptions } from "../../contract/points.ts";
+import { omit } from "../../contract/schema.ts";
+import { guards, VerbOptions } from "../options.ts";
+
+const OPTIONS = new VerbOptions(omit(RestoreOptions, "target", "paths", "cause"), {
+  to: "--to <dir>",
+  allow: { ...guards("space"), text: "override a guard of --to: space" },
+});
 
 export const command: CommandDefinition = {
   name: "restore",
@@ -13,10 +20,7 @@ export const command: CommandDefinition = {
   ],
   options: [
     { flags: "--plan", text: "say what would be done, do nothing" },
-    { flags: "--to <dir>", text: "write into this absent or empty folder instead" },
-    allowOption(["space"], "override a guard of --to: space"),
-    METHOD_OPTION,
-    { flags: "--keep-present", text: "let entries stay that the save point does not have" },
+    ...OPTIONS.definitions,
     {
       flags: "--path-b64 <base64>",
       text: "a path from the workspace's root whose name is not UTF-8; may be repeated",
@@ -33,17 +37,10 @@ export const command: CommandDefinition = {
 };
 
 async function run(context: Context, input: Input): Promise<Outcome> {
-  const options: RestoreOptions = {
-    ...context.callOptions(),
-    target: input.required(0),
-    keepPresent: input.flag("keepPresent"),
-    ...parseMethod(input),
-  };
-  const to = input.text("to");
-  if (to === "") throw usage("--to wants a folder");
-  if (to !== undefined) options.to = context.place(to);
-  options.allow = parseGuards(input.list("allow"));
-  if (options.allow.length > 0 && to === undefined) throw usage("--allow goes with --to");
+  const given = OPTIONS.read(context, input);
+  const options: RestoreOptions = { ...context.callOptions(), ...given, target: input.required(0) };
+  const { to, allow } = given;
+  if (allow !== undefined && to === undefined) throw usage("--allow goes with --to");
   const client = await context.open();
   const paths = context.workspacePaths(client, input.rest(1), input.list("pathB64"));
   // The workspace's root itself is the whole of it.

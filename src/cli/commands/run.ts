@@ -1,16 +1,20 @@
 import { CairnError, ERROR_TABLE } from "../../errors.ts";
-import type { RunOptions } from "../../operations/contract.ts";
 import type { CommandDefinition, Outcome } from "../command.ts";
 import type { Context } from "../context.ts";
 import type { Input } from "../input.ts";
+import { RunOptions } from "../../contract/points.ts";
+import { pick } from "../../contract/schema.ts";
+import { VerbOptions } from "../options.ts";
+
+const OPTIONS = new VerbOptions(pick(RunOptions, "message", "tags"), {
+  message: "-m, --message <text>",
+  tags: "-t, --tag <tag>",
+});
 
 export const command: CommandDefinition = {
   name: "run",
   arguments: [{ name: "<command...>", text: "the command and its arguments, after --" }],
-  options: [
-    { flags: "-m, --message <text>", text: "message of both points" },
-    { flags: "-t, --tag <tag>", text: "a tag of both points; may be repeated", repeat: true },
-  ],
+  options: OPTIONS.definitions,
   examples: [
     { line: "cairn run -- npm install", text: "a point before, a point after; the exit status is npm's" },
     { line: "cairn run -m 'agent turn 12' -- ./agent --step", text: "with a message" },
@@ -22,7 +26,7 @@ async function run(context: Context, input: Input): Promise<Outcome> {
   const client = await context.openOrAdopt();
   const options: RunOptions = {
     ...context.callOptions(),
-    tags: input.list("tag"),
+    ...OPTIONS.read(context, input),
     cwd: context.chosenFolder() ?? context.cwd,
     // With --json stdout belongs to the one object.
     stdout: context.globals.json ? "stderr" : "inherit",
@@ -31,8 +35,6 @@ async function run(context: Context, input: Input): Promise<Outcome> {
       context.setCommandRunning(event === "started" ? pid : null);
     },
   };
-  const message = input.text("message");
-  if (message !== undefined) options.message = message;
   const result = await client.run(input.rest(0), options);
   const outcome: Outcome = { data: result, exitStatus: result.exit_code };
   const failed = result.after_error;

@@ -1,33 +1,29 @@
-import type { Cause, SaveOptions } from "../../operations/contract.ts";
+import type { Cause } from "../../contract/index.ts";
+import { SaveOptions } from "../../contract/points.ts";
 import type { CommandDefinition, Outcome } from "../command.ts";
 import type { Context } from "../context.ts";
 import { EXIT_PARTLY } from "../envelope.ts";
-import { EXCLUDE_FILE_OPTION, readExcludes, readUnwanted, unwantedOptions } from "../exclude-files.ts";
-import { allowOption, parseGuards, usage } from "../input.ts";
+import { EXCLUDE_FILE_OPTION, readExcludes } from "../exclude-files.ts";
+import { usage } from "../input.ts";
 import type { Input } from "../input.ts";
+import { guards, VerbOptions } from "../options.ts";
+
+const OPTIONS = new VerbOptions(SaveOptions.entries, {
+  message: "-m, --message <text>",
+  tags: "-t, --tag <tag>",
+  cause: "--cause <json>",
+  exclude: "--exclude <pattern>",
+  excludeIfPresent: "--exclude-if-present <name[:header]>",
+  onDetached: { flags: "--refuse-detached", text: "fail when the folder stands at an older point", value: "refuse" },
+  allow: guards("home", "nested", "git", "space"),
+});
 
 export const command: CommandDefinition = {
   name: "save",
   arguments: [
     { name: "[dir]", text: "the folder; one that was never initialised is adopted first", completes: "folders" },
   ],
-  options: [
-    { flags: "-m, --message <text>", text: "what this state is" },
-    { flags: "-t, --tag <tag>", text: "a tag; may be repeated", repeat: true },
-    { flags: "--cause <json>", text: 'what led to it, e.g. {"kind":"tool_call","tool":"bash"}' },
-    {
-      flags: "--exclude <pattern>",
-      text: "leave out, as in .cairnignore, or a whole path; may be repeated",
-      repeat: true,
-    },
-    EXCLUDE_FILE_OPTION,
-    ...unwantedOptions(),
-    { flags: "--skip-unchanged", text: "make no point when nothing changed" },
-    { flags: "--refuse-detached", text: "fail when the folder stands at an older point" },
-    { flags: "--reread", text: "read every file, whatever its times say" },
-    { flags: "--cross-mounts", text: "go into other file systems mounted inside" },
-    allowOption(["home", "nested", "git", "space"]),
-  ],
+  options: [...OPTIONS.definitions, EXCLUDE_FILE_OPTION],
   examples: [
     { line: "cairn save", text: "the folder you are in" },
     {
@@ -44,7 +40,7 @@ export const command: CommandDefinition = {
 
 async function run(context: Context, input: Input): Promise<Outcome> {
   const options = readOptions(context, input);
-  const client = await context.openOrAdopt(input.argument(0), input.list("allow"));
+  const client = await context.openOrAdopt(input.argument(0), options.allow);
   const result = await client.save(options);
   const { made, changes, read_bytes, duration_ms, left_out, ...savePoint } = result;
   return {
@@ -66,19 +62,8 @@ async function run(context: Context, input: Input): Promise<Outcome> {
 }
 
 function readOptions(context: Context, input: Input): SaveOptions {
-  const options: SaveOptions = {
-    ...context.callOptions(),
-    tags: input.list("tag"),
-    exclude: readExcludes(context, input),
-    ...readUnwanted(input),
-    allow: parseGuards(input.list("allow")),
-    skipUnchanged: input.flag("skipUnchanged"),
-    reread: input.flag("reread"),
-    crossMounts: input.flag("crossMounts"),
-    onDetached: input.flag("refuseDetached") ? "refuse" : "continue",
-  };
-  const message = input.text("message");
-  if (message !== undefined) options.message = message;
+  const { cause: _json, ...given } = OPTIONS.read(context, input);
+  const options: SaveOptions = { ...context.callOptions(), ...given, exclude: readExcludes(context, input) };
   const cause = input.text("cause");
   if (cause !== undefined) options.cause = parseCause(cause);
   return options;

@@ -1,4 +1,4 @@
-import type { Client, ShowResult } from "../../operations/contract.ts";
+import type { Client, ShowResult } from "../../contract/index.ts";
 import type { CommandDefinition, Outcome } from "../command.ts";
 import type { Context } from "../context.ts";
 import { usage } from "../input.ts";

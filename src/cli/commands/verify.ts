@@ -1,21 +1,21 @@
 import { CairnError } from "../../errors.ts";
-import type { VerifyOptions } from "../../operations/contract.ts";
 import { EXIT_PARTLY } from "../envelope.ts";
 import type { CommandDefinition, Outcome } from "../command.ts";
 import type { Context } from "../context.ts";
 import { usage } from "../input.ts";
 import type { Input } from "../input.ts";
 import { plural } from "../render/format.ts";
+import { VerifyOptions } from "../../contract/looking.ts";
+import { VerbOptions } from "../options.ts";
+
+const OPTIONS = new VerbOptions(VerifyOptions.entries);
 
 export const command: CommandDefinition = {
   name: "verify",
   arguments: [{ name: "[point]", text: "a save point; default: head", completes: "points" }],
   options: [
     { flags: "--all", text: "every point in the control directory, those of forks too, and the store itself" },
-    {
-      flags: "--deep",
-      text: "also hash large files as a whole, and read the trees that points hold on btrfs and the like",
-    },
+    ...OPTIONS.definitions,
   ],
   examples: [
     { line: "cairn verify", text: "read everything of the point that the folder stands at" },
@@ -31,7 +31,7 @@ async function run(context: Context, input: Input): Promise<Outcome> {
   const target = input.argument(0);
   if (target !== undefined && input.flag("all")) throw usage("verify wants a POINT or --all, not both");
   const client = await context.open();
-  const options: VerifyOptions = { ...context.callOptions(), deep: input.flag("deep") };
+  const options = { ...context.callOptions(), ...OPTIONS.read(context, input) };
   const result = input.flag("all") ? await client.verifyAll(options) : await client.verify(target ?? "head", options);
   const outcome: Outcome = {
     data: result,

@@ -1,4 +1,4 @@
-import type { WorkspaceInfo } from "../../operations/contract.ts";
+import type { WorkspaceInfo } from "../../contract/index.ts";
 import type { CommandDefinition, Outcome } from "../command.ts";
 import type { Context } from "../context.ts";
 import { formatAge, formatBytes, plural, printable } from "../render/format.ts";

@@ -1,4 +1,4 @@
-import type { CleanupPlan, CleanupResult, DoctorResult, RunResult, VerifyResult } from "../../operations/contract.ts";
+import type { CleanupPlan, CleanupResult, DoctorResult, RunResult, VerifyResult } from "../../contract/index.ts";
 import { formatBytes, formatCounts, formatDuration, limited, plural, printable } from "./format.ts";
 import type { Shorten } from "./points.ts";
 import { describeEngine } from "./status.ts";

@@ -1,6 +1,6 @@
 import { append } from "../../append.ts";
 import { structuredPatch } from "diff";
-import type { DiffEntry } from "../../operations/contract.ts";
+import type { DiffEntry } from "../../contract/index.ts";
 import { formatBytes, formatCount, plural, printable, shownPath } from "./format.ts";
 import type { Style } from "./style.ts";
 

@@ -1,4 +1,4 @@
-import type { ListedEntry, NamedPath, SavePoint } from "../../operations/contract.ts";
+import type { ListedEntry, NamedPath, SavePoint } from "../../contract/index.ts";
 import { formatAge, formatBytes, formatInstant, formatMode, plural, printable } from "./format.ts";
 import { describeCause } from "./points.ts";
 import type { Shorten } from "./points.ts";

@@ -1,5 +1,5 @@
 import type { SavePointId } from "../../ids.ts";
-import type { Client, DamagedPoint, HistoryResult, LeftOut, SavePoint, SaveResult } from "../../operations/contract.ts";
+import type { Client, DamagedPoint, HistoryResult, LeftOut, SavePoint, SaveResult } from "../../contract/index.ts";
 import {
   firstLine,
   formatMoment,

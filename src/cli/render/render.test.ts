@@ -1,6 +1,6 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
-import type { CleanupPlan, DiffEntry, LeftOut, Recovered, StatusResult } from "../../operations/contract.ts";
+import type { CleanupPlan, DiffEntry, LeftOut, Recovered, StatusResult } from "../../contract/index.ts";
 import { fakeLibrary, ID_A, ID_B, POINT, REASONS, RESTORED } from "../testing-fake-library.ts";
 import { renderCleanupPlan, renderCleanupResult, renderDoctor, renderRun } from "./care.ts";
 import { decodeText, renderEntryLine, renderTextDiff } from "./diff.ts";

@@ -1,4 +1,4 @@
-import type { NamedPath, RestorePlan, RestoreResult } from "../../operations/contract.ts";
+import type { NamedPath, RestorePlan, RestoreResult } from "../../contract/index.ts";
 import {
   formatBytes,
   formatCount,

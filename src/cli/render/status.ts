@@ -1,5 +1,5 @@
 import { append } from "../../append.ts";
-import type { Conversion, EngineReason, Incomplete, StatusResult } from "../../operations/contract.ts";
+import type { Conversion, EngineReason, Incomplete, StatusResult } from "../../contract/index.ts";
 import {
   formatAge,
   formatBytes,
@@ -107,7 +107,7 @@ export function describeEngine(reasons: readonly EngineReason[]): string[] {
 export function renderConversion({ original, entries, bytes, duration_ms: duration }: Conversion): string[] {
   return [
     `made a subvolume in place: ${plural(entries, "entry")}, ${formatBytes(bytes)}, copied and compared in ${formatDuration(duration)}`,
-    `as it was before, it lies in ${printable(original)} until the next save point`,
+    `as it was before, it lies in ${printable(original)}; remove that when you do not need it`,
   ];
 }
 

@@ -7,7 +7,7 @@ import { assertFolder, readFolder } from "../../../test/fixtures/folder-state.ts
 import type { HeldKind } from "../../../test/fixtures/held-place.ts";
 import { loopFileSystem } from "../../../test/fixtures/loop-file-system.ts";
 import { cairnLibrary } from "../../../test/fixtures/work.ts";
-import type { Client, EngineType } from "../../operations/contract.ts";
+import type { Client, EngineType } from "../../contract/index.ts";
 import { walkDigests } from "../testing-walk.ts";
 
 /** The digest of a state is one, whatever it went through: save, restore, fork, other engines, other file systems. */

@@ -7,7 +7,7 @@ import type { EngineClauses } from "../../../test/fixtures/engine-clauses.ts";
 import { assertFolder, readFolder } from "../../../test/fixtures/folder-state.ts";
 import { assertHeldTidy, treeOf } from "../../../test/fixtures/held-place.ts";
 import { makeFirst, makeSecond } from "../../../test/fixtures/two-states.ts";
-import type { Client, EngineType } from "../../operations/contract.ts";
+import type { Client, EngineType } from "../../contract/index.ts";
 import type { CairnError } from "../../errors.ts";
 import { walkDigests } from "../testing-walk.ts";
 

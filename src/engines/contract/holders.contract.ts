@@ -7,7 +7,7 @@ import type { TestContext } from "node:test";
 import type { EngineClauses } from "../../../test/fixtures/engine-clauses.ts";
 import { assertFolder, readFolder } from "../../../test/fixtures/folder-state.ts";
 import { makeFirst, makeSecond } from "../../../test/fixtures/two-states.ts";
-import type { Holder } from "../../operations/contract.ts";
+import type { Holder } from "../../contract/index.ts";
 import { findHolders } from "../../fs/holders.ts";
 
 const HOLDERS = [

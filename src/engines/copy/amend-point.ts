@@ -1,10 +1,10 @@
-import { hex } from "../../formats/bytes.ts";
+import { comparePaths, hex } from "../../formats/bytes.ts";
 import type { Manifest } from "../../formats/manifest.ts";
 import { NO_RULES } from "../../fs/ignore.ts";
 import type { TreeNode } from "../../formats/tree.ts";
 import type { FinishedPack } from "../../repository/pack-writer.ts";
 import type { AmendRequest, TreeSource } from "../engine.ts";
-import { comparePaths, linkGroupNumber } from "../scan/link-groups.ts";
+import { linkGroupNumber } from "../scan/link-groups.ts";
 import { presentSource } from "../scan/present-source.ts";
 import { scan, type ScanOptions, type ScanResult } from "../scan/scan.ts";
 import type { ScanSummary } from "../scan/summary.ts";

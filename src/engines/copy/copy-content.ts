@@ -1,11 +1,10 @@
-import { ByteWriter, hex } from "../../formats/bytes.ts";
+import { comparePaths, ByteWriter, hex } from "../../formats/bytes.ts";
 import type { RootMetadata as RecordedRoot } from "../../formats/descriptor.ts";
 import { encodeManifest, type Manifest } from "../../formats/manifest.ts";
 import { rawPath } from "../../formats/record.ts";
 import type { AmendRequest, HeadContent, PointContent, RootMetadata, StageRequest } from "../engine.ts";
 import { recordedRoot } from "../root-metadata.ts";
 import { labelsOf } from "../scan/labels.ts";
-import { comparePaths } from "../scan/link-groups.ts";
 import type { ScanResult } from "../scan/scan.ts";
 import type { ScanSummary } from "../scan/summary.ts";
 

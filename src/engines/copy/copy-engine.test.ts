@@ -13,7 +13,7 @@ import { temporaryFolder } from "../testing-store.ts";
 import { walkDigests } from "../testing-walk.ts";
 import { CopyEngine } from "./copy-engine.ts";
 import { createEmbeddedStore, EmbeddedStore } from "./embedded-store.ts";
-import { storePaths } from "./store-paths.ts";
+import { storePaths } from "./store-files.ts";
 
 interface Setup {
   control: string;

@@ -10,6 +10,7 @@ import { PROGRAM } from "../../formats/program.ts";
 import type { ObjectId } from "../../ids.ts";
 import type { StatCache } from "../../fs/stat-cache.ts";
 import { compact } from "../../repository/compact.ts";
+import { packBytes } from "../../repository/pack-bytes.ts";
 import { acquireLock, type RepositoryLock, whileReading } from "../../repository/locks.ts";
 import type {
   AmendRequest,
@@ -49,10 +50,8 @@ import { KeptScan } from "./kept-scan.ts";
 import { scanAmendment } from "./amend-point.ts";
 import { recordedRoot, rootMetadata } from "../root-metadata.ts";
 import { type CopyContent, manifestOf, sameAsHead } from "./copy-content.ts";
-import { notePacks } from "./damaged-packs.ts";
 import { EmbeddedStore } from "./embedded-store.ts";
-import { keepStoreBytes, keptStoreBytes, storeFactsOf } from "./store-facts.ts";
-import { storePaths } from "./store-paths.ts";
+import { keepStoreBytes, keptStoreBytes, notePacks, storePaths } from "./store-files.ts";
 import type {
   ExamineRequest,
   PointRemains,
@@ -315,16 +314,24 @@ export class CopyEngine implements Engine {
   }
 
   async stored(content: PointContent): Promise<StoredContent> {
-    const { repository, index, copies } = await this.store();
-    return { repository, index, copies, snapshotTree: Buffer.from((content as CopyContent).snapshot_tree, "hex") };
+    const { repository, index, blobs, onElsewhere } = await this.store();
+    const snapshotTree = Buffer.from((content as CopyContent).snapshot_tree, "hex");
+    return { repository, index, blobs, onElsewhere, snapshotTree };
   }
 
   async storeFacts(ask: { foreign?: boolean } = {}): Promise<StoreFacts> {
-    return storeFactsOf(await this.store(), ask);
+    const { index, repository } = await this.store();
+    const facts = { bytes: packBytes(index.table), repositoryId: repository.id, foreign: false };
+    if (ask.foreign !== true) return facts;
+    const { snapshots, damaged } = await repository.listSnapshots();
+    const isForeign = snapshots.some(({ snapshot }) => !(snapshot.tags ?? []).some((tag) => tag.startsWith("cairn:")));
+    // One that cannot be read may be anybody's.
+    return { ...facts, foreign: isForeign || damaged.length > 0 };
   }
 
   async storeBytes(): Promise<number> {
-    return keptStoreBytes(storePaths(this.#options.control)) ?? keepStoreBytes(await this.store());
+    const paths = storePaths(this.#options.control);
+    return keptStoreBytes(paths) ?? keepStoreBytes(paths, (await this.store()).index);
   }
 
   async write(content: PointContent, request: WriteRequest): Promise<WrittenContent> {

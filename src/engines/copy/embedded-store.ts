@@ -10,18 +10,16 @@ import { decodeTree, type TreeNode } from "../../formats/tree.ts";
 import { durableWrite } from "../../fs/durable.ts";
 import { newWorkDirectory } from "../../fs/work-directory.ts";
 import { BlobIndex } from "../../repository/blob-index.ts";
-import { type BlobPlace, BlobReader } from "../../repository/blob-reader.ts";
+import { BlobSource } from "../../repository/blob-source.ts";
 import { indexFilesHere } from "../../repository/index-set.ts";
 import { NearPacks } from "../../repository/near-packs.ts";
-import { type FoundCopy, OtherCopies } from "../../repository/other-copies.ts";
 import { Repository } from "../../repository/repository.ts";
 import { LocalStorage } from "../../repository/storage/local.ts";
 import type { Storage } from "../../repository/storage/storage.ts";
 import type { TreeSource } from "../engine.ts";
 import type { FinishedPack } from "../../repository/pack-writer.ts";
 import { clearAway } from "../../fs/remove-all.ts";
-import { notePacks } from "./damaged-packs.ts";
-import { type StorePaths, storePaths } from "./store-paths.ts";
+import { notePacks, type StorePaths, storePaths } from "./store-files.ts";
 
 /**
  * Makes the repository of a control directory that nobody uses yet. The password is 32 random bytes in hex,
@@ -60,8 +58,7 @@ export class EmbeddedStore {
   index: BlobIndex;
   /** Told of each pack once that is damaged or missing, and of which something is read from others. */
   onWarning: ((message: string) => void) | undefined;
-  #reader: BlobReader | undefined;
-  #copies: { of: OtherCopies; index: BlobIndex } | null = null;
+  #blobs: { of: BlobSource; index: BlobIndex } | null = null;
   readonly #told = new Set<string>();
 
   private constructor(paths: StorePaths, repository: Repository, index: BlobIndex) {
@@ -83,7 +80,6 @@ export class EmbeddedStore {
 
   /** Takes in what other processes did to the index since it was loaded. */
   async refresh(signal?: AbortSignal): Promise<void> {
-    this.#forgetCopies();
     if (!(await this.index.refresh(this.repository, { signal })))
       this.index = await BlobIndex.load(this.repository, this.paths.indexCache, signal);
   }
@@ -115,12 +111,16 @@ export class EmbeddedStore {
     failpoint("store.packs-durable");
   }
 
-  get reader(): BlobReader {
-    this.#reader ??= new BlobReader({
-      keys: this.repository.keys,
-      openPack: (id) => openPack(this.storage.localPath("data", id), id),
-    });
-    return this.#reader;
+  /** Reads blobs by their entries; what is damaged at one place is read at another. */
+  get blobs(): BlobSource {
+    const { repository, index, storage } = this;
+    if (this.#blobs?.index !== index) {
+      this.#blobs?.of.close();
+      const packs = new NearPacks(storage, "");
+      const of = new BlobSource({ keys: repository.keys, index, packs, onElsewhere: this.onElsewhere });
+      this.#blobs = { of, index };
+    }
+    return this.#blobs.of;
   }
 
   /** A blob's plain bytes; a fresh copy. `damaged` when it is not there or not what was written. */
@@ -132,42 +132,7 @@ export class EmbeddedStore {
         details: { blob: hex(id), type },
       });
     }
-    return this.readPlace({ ...this.index.place(entry), id });
-  }
-
-  /** The same where it is said to be; where that is damaged or lost, of another pack that has it too. */
-  readPlace(place: BlobPlace): Uint8Array {
-    const known = this.#copies;
-    try {
-      return this.reader.read(known === null ? place : known.of.placeOf(place));
-    } catch (error) {
-      const { code, details } = toCairnError(error);
-      // What was moved meanwhile is missing where it was, and its reader looks for it anew.
-      if (code === "damaged" && details?.["missing_pack"] !== undefined && !this.#isCurrent()) throw error;
-      return this.copies.readHere(place, error);
-    }
-  }
-
-  /** Where what is damaged lies beside the places that the index has. */
-  get copies(): OtherCopies {
-    const { repository, index, storage } = this;
-    if (this.#copies?.index !== index) {
-      this.#forgetCopies();
-      const near = new NearPacks(storage, "");
-      const of = new OtherCopies({ repository, index, near, onFound: this.onFoundCopy });
-      this.#copies = { of, index };
-    }
-    return this.#copies!.of;
-  }
-
-  /** The index has from now on what was found; for who knows that no thread reads it. True where it did not before. */
-  settleCopies(): boolean {
-    return this.#copies?.of.settle() ?? false;
-  }
-
-  #forgetCopies(): void {
-    this.#copies?.of.close();
-    this.#copies = null;
+    return this.blobs.read(entry);
   }
 
   #isCurrent(): boolean {
@@ -175,14 +140,14 @@ export class EmbeddedStore {
     return [...this.index.covered].every((name) => present.has(name));
   }
 
-  /** Says so once of each pack, and notes it. */
-  readonly onFoundCopy = ({ damagedPack }: FoundCopy): void => {
+  /** Says so once of each pack, and notes it. What was moved meanwhile is missing where it was, and that is no damage. */
+  readonly onElsewhere = (pack: string): void => {
+    if (this.#told.has(pack) || !this.#isCurrent()) return;
+    this.#told.add(pack);
     // Doctor does not read packs.
-    notePacks(this.paths, [damagedPack], false);
-    if (this.onWarning === undefined || this.#told.has(damagedPack)) return;
-    this.#told.add(damagedPack);
-    this.onWarning(
-      `pack ${damagedPack.slice(0, 12)} of the workspace's store is damaged or missing: what is needed of it is read from other packs, as far as they have it too; \`cairn doctor --repair\` mends that`,
+    notePacks(this.paths, [pack], false);
+    this.onWarning?.(
+      `pack ${pack.slice(0, 12)} of the workspace's store is damaged or missing: what is needed of it is read from other packs, as far as they have it too; \`cairn doctor --repair\` mends that`,
     );
   };
 
@@ -206,9 +171,8 @@ export class EmbeddedStore {
   }
 
   close(): void {
-    this.#forgetCopies();
-    this.#reader?.close();
-    this.#reader = undefined;
+    this.#blobs?.of.close();
+    this.#blobs = null;
     clearAway(this.workDirectory);
   }
 }
@@ -286,18 +250,5 @@ async function openByFile(storage: LocalStorage, file: string): Promise<Reposito
     const former = formerPassword(all, password);
     if (former === null || !(error instanceof CairnError && error.code === "wrong_password")) throw error;
     return await Repository.open(storage, { password: former });
-  }
-}
-
-function openPack(file: string, id: string): number {
-  try {
-    return fs.openSync(file, "r");
-  } catch (error) {
-    if ((error as NodeJS.ErrnoException).code !== "ENOENT")
-      throw toCairnError(error, `cannot open pack ${id.slice(0, 12)}`);
-    throw new CairnError("damaged", `pack ${id.slice(0, 12)} is missing from the store`, {
-      hint: "run `cairn doctor` to see what needs it",
-      details: { missing_pack: id },
-    });
   }
 }

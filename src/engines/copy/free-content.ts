@@ -1,6 +1,5 @@
 import { plural } from "../../formats/sizes.ts";
-import type { BlobPlace } from "../../repository/blob-reader.ts";
-import { LiveSet, requireComplete, type ReadTree } from "../../repository/live.ts";
+import { LiveSet, requireComplete } from "../../repository/live.ts";
 import { whileReading } from "../../repository/locks.ts";
 import { removeSnapshots, runSweep, type SweepResult } from "../../repository/remove.ts";
 import { CairnError } from "../../errors.ts";
@@ -35,10 +34,6 @@ export function treesOf(content: PointContent): Uint8Array[] {
   return [...(top === undefined ? [] : [Buffer.from(top, "hex")]), Buffer.from(content.tree, "hex")];
 }
 
-export function readTreeOf(store: EmbeddedStore): ReadTree {
-  return (place) => store.readPlace(place);
-}
-
 /** Bytes after each group, what belongs to none of them counted first. Its trees must be whole: `damaged`; of a group what is there counts. */
 export async function heldBytes(
   store: EmbeddedStore,
@@ -49,7 +44,7 @@ export async function heldBytes(
   return whileReading(store.repository, { waitMs: 10_000, ...stop }, async () => {
     await store.refresh(signal);
     const live = new LiveSet(store.index);
-    const readTree = readTreeOf(store);
+    const { viewTree: readTree } = store.blobs;
     const asked = new Set(groups.flat().map(({ id }) => `${TAG}${id}`));
     await live.mark(
       [
@@ -137,9 +132,7 @@ export async function freeContent(store: EmbeddedStore, request: FreeRequest): P
       maxWaste: request.thorough ? 0 : MAX_WASTE,
       roomForCopies: () => roomForCopies(paths.repository),
       roots: async () => request.kept().contents.flatMap(treesOf),
-      // What is damaged it looks for by itself.
-      readTree: (place: BlobPlace) => store.reader.read(place),
-      onFound: store.onFoundCopy,
+      onElsewhere: store.onElsewhere,
       hint: "nothing was freed; `cairn doctor --repair` mends what can be",
       mayLackData: true,
       waitMs,

@@ -1,16 +1,17 @@
 import fs from "node:fs";
 import { toCairnError } from "../../errors.ts";
+import { objectIdOf } from "../../ids.ts";
 import { BlobIndex } from "../../repository/blob-index.ts";
 import { LiveSet } from "../../repository/live.ts";
 import { nearPacksIn, shortPacks } from "../../repository/near-packs.ts";
 import { planIndexRepair, runIndexRepair } from "../../repository/repair.ts";
-import { packSizes } from "../../repository/storage/storage.ts";
+import { packSizes, type StoredFile } from "../../repository/storage/storage.ts";
 import { damagedOf, findUnindexed } from "../../repository/unindexed-packs.ts";
 import type { LostRequest, PointContent, StoppableCall } from "../engine.ts";
-import { verifyContent } from "../verify/verify-content.ts";
-import { notePacks } from "./damaged-packs.ts";
+import { provePacks } from "../../repository/verify/pack-prover.ts";
+import { notePacks } from "./store-files.ts";
 import type { EmbeddedStore } from "./embedded-store.ts";
-import { readTreeOf, treesOf } from "./free-content.ts";
+import { treesOf } from "./free-content.ts";
 
 interface DropCall extends LostRequest {
   /** for others that use the store */
@@ -70,15 +71,21 @@ export async function dropDamagedPacks(store: EmbeddedStore, options: Omit<DropC
   const { repository, paths } = store;
   const { waitMs, signal, onProgress } = options;
   const call = signal === undefined ? {} : { signal };
-  const { damagedPacks: found } = await verifyContent({
+  const index = await BlobIndex.load(repository, null, signal);
+  const { table } = index;
+  const packs: StoredFile[] = [];
+  for (let pack = 0; pack < table.packCount; pack++)
+    if (table.packRefs[pack]! > 0) packs.push({ name: objectIdOf(table.packId(pack)), size: 0 });
+  const { reports } = await provePacks({
     keys: repository.keys,
-    index: await BlobIndex.load(repository, null, signal),
-    packs: `${paths.repository}/data`,
-    points: [],
-    allPacks: true,
-    ...call,
-    ...(onProgress === undefined ? {} : { onProgress }),
+    index,
+    near: nearPacksIn(repository.storage, undefined, ""),
+    packs,
+    signal,
+    onProgress:
+      onProgress && (({ blobs, bytes }) => onProgress({ done: blobs, total: Math.max(index.count, blobs), bytes })),
   });
+  const found = reports.map(({ pack }) => objectIdOf(table.packId(pack)));
   const damagedPacks = new Set([...found, ...(await damagedUnlisted(store, signal))]);
   const repair = { ...call, damagedPacks, waitMs };
   await runIndexRepair(repository, await planIndexRepair(repository, repair), repair);
@@ -102,6 +109,6 @@ export async function holdsContent(
   { signal }: StoppableCall,
 ): Promise<boolean> {
   const live = new LiveSet(store.index);
-  await live.mark(treesOf(content), readTreeOf(store), signal === undefined ? {} : { signal });
+  await live.mark(treesOf(content), store.blobs.viewTree, signal === undefined ? {} : { signal });
   return live.complete;
 }

@@ -3,9 +3,8 @@ import { encodeManifest, type Manifest } from "../../formats/manifest.ts";
 import { rawPath } from "../../formats/record.ts";
 import { PathSelection } from "../../fs/path-selection.ts";
 import type { FinishedPack } from "../../repository/pack-writer.ts";
-import { planTransfer, type TransferPlan } from "../../repository/transfer-plan.ts";
+import { planTransfer } from "../../repository/transfer-plan.ts";
 import { runTransfer } from "../../repository/transfer.ts";
-import { withCopies } from "../../repository/with-copies.ts";
 import type { ReceivedContent, ReceiveRequest } from "../engine.ts";
 import type { ScanOptions } from "../scan/scan.ts";
 import { StoreSink } from "../scan/store-sink.ts";
@@ -62,24 +61,22 @@ export async function receiveContent(request: ReceiveRequest, more: ReceiveWith)
 async function move(request: ReceiveRequest, only: PathSelection | null, more: ReceiveWith): Promise<number> {
   const { from, tree, signal, onProgress } = request;
   const { store, target, stillHeld } = more;
-  const plan = async (): Promise<TransferPlan> =>
-    planTransfer(from.index, store.index, {
-      roots: [tree],
-      ...(only === null ? {} : { only, leading: false }),
-      readTree: from.readTree,
-      signal,
-    });
-  return withCopies(from.copies, plan, async (planned) => {
-    const { packBytes } = await runTransfer(from, { repository: store.repository, index: store.index }, planned, {
-      directory: target.directory,
-      near: from.near,
-      move: moveByThreads,
-      uploads: { stillHeld },
-      signal,
-      onProgress,
-    });
-    return packBytes;
+  const plan = await planTransfer(from.index, store.index, {
+    roots: [tree],
+    ...(only === null ? {} : { only, leading: false }),
+    readTree: from.blobs.readTree,
+    signal,
   });
+  const { packBytes } = await runTransfer(from, { repository: store.repository, index: store.index }, plan, {
+    directory: target.directory,
+    near: from.near,
+    move: moveByThreads,
+    uploads: { stillHeld },
+    onElsewhere: from.onElsewhere,
+    signal,
+    onProgress,
+  });
+  return packBytes;
 }
 
 /** What a manifest says of the entries that were chosen; their digests nobody has computed. */

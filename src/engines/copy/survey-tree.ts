@@ -106,10 +106,9 @@ class TreeSurvey {
   }
 
   async #blob(id: Uint8Array, type: typeof DATA_BLOB | typeof TREE_BLOB): Promise<Uint8Array> {
-    const { index, readTree, read } = this.#from;
+    const { index, blobs } = this.#from;
     const entry = index.lookup(id, 0, type);
     if (entry < 0) throw new CairnError("damaged", `the repository has no blob ${Buffer.from(id).toString("hex")}`);
-    const place = { ...index.place(entry), id };
-    return type === TREE_BLOB ? readTree(place) : read(place);
+    return type === TREE_BLOB ? blobs.readTree(entry) : blobs.readBlob(entry);
   }
 }

@@ -9,7 +9,7 @@ import { D } from "../../fs/scan-table.ts";
 import { syscalls } from "../../fs/syscalls.ts";
 import { setAttribute } from "../testing-edits.ts";
 import { assertSame, notedPaths, temporaryFolder, TestStore } from "../testing-store.ts";
-import { giveBackThreads, takeThreads } from "../threads.ts";
+import { giveBackThreads, takeThreads } from "../../threads/threads.ts";
 import { nameAt } from "./directory-parts.ts";
 import { presentSource } from "./present-source.ts";
 import { TORN_LIMIT } from "./task.ts";

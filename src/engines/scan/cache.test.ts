@@ -7,7 +7,7 @@ import { setTimeout as sleep } from "node:timers/promises";
 import { describe, test } from "node:test";
 import { keepsContentTimes } from "../../fs/kept-times.ts";
 import { nativeAvailable } from "../../native.ts";
-import { giveBackThreads, takeThreads } from "../threads.ts";
+import { giveBackThreads, takeThreads } from "../../threads/threads.ts";
 import { assertRestored, assertSame, temporaryFolder, TestStore } from "../testing-store.ts";
 import { EntryReader, type EntryToRead } from "./read-entry.ts";
 import type { scan } from "./scan.ts";

@@ -3,8 +3,8 @@ import fs from "node:fs";
 import path from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
 import { describe, test, type TestContext } from "node:test";
-import type { EngineThread } from "../engine-thread.ts";
-import { giveBackThreads, takeThreads, threadsAreWarm } from "../threads.ts";
+import type { GrantedThread } from "../../threads/worker-thread.ts";
+import { giveBackThreads, takeThreads, threadsAreWarm } from "../../threads/threads.ts";
 import { assertRestored, assertSame, notedPaths, type Saved, temporaryFolder, TestStore } from "../testing-store.ts";
 import { EntryReader, type EntryToRead } from "./read-entry.ts";
 
@@ -29,7 +29,7 @@ async function linkedFolder(t: TestContext): Promise<Case> {
 
 /** Saves without other threads. */
 async function saveHere({ saves, root }: Case): Promise<Saved> {
-  const held: EngineThread[] = [];
+  const held: GrantedThread[] = [];
   try {
     while (threadsAreWarm()) held.push(...(await takeThreads({ kind: "scan" })));
     return await saves.save(root);

@@ -1,7 +1,7 @@
 import { C, R, RECORD_WORDS, type ScanTable } from "../../fs/scan-table.ts";
 import { STAT, wide } from "../../fs/syscalls.ts";
 import type { Arena } from "../../native.ts";
-import { WORTH_SHARING, workOf } from "../shared-work.ts";
+import { WORTH_SHARING, workOf } from "../../threads/shared-work.ts";
 import type { ScanThread } from "./scan-thread.ts";
 
 /** What a listing has become after ignored names were taken out: name offsets in raw order. */

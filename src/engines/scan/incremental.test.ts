@@ -5,7 +5,7 @@ import type { StatCache } from "../../fs/stat-cache.ts";
 import { RandomEdits, randomFrom } from "../testing-edits.ts";
 import { assertRestored, assertSame, temporaryFolder, TestStore } from "../testing-store.ts";
 import { walkDigests } from "../testing-walk.ts";
-import { giveBackThreads, takeThreads } from "../threads.ts";
+import { giveBackThreads, takeThreads } from "../../threads/threads.ts";
 import type { ScanResult } from "./scan.ts";
 import { FoundDifference } from "./task.ts";
 

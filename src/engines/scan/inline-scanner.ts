@@ -1,12 +1,12 @@
-import type { EngineEvent } from "../thread-protocol.ts";
-import { warmThreads } from "../threads.ts";
-import { type ScanReply, type ScanRequest, ScanRunner } from "./scan-runner.ts";
+import { warmThreads } from "../../threads/threads.ts";
+import { SCAN, type ScanReply, type ScanRequest, ScanRunner } from "./scan-runner.ts";
+import type { ForwardEvent } from "./store-sink.ts";
 
 /** Whoever carries out the phases of a scan: a worker thread, or this one. */
 export interface Scanner {
   ask(request: ScanRequest): Promise<ScanReply>;
   /** Called while something is asked. */
-  onEvent: ((event: EngineEvent) => void) | null;
+  onEvent: ((event: ForwardEvent) => void) | null;
 }
 
 /** A tree up to this many entries is scanned faster than a worker thread starts. */
@@ -20,7 +20,7 @@ export class InlineScanner implements Scanner {
   // They start while this one goes on.
   readonly #runner = new ScanRunner(
     (event) => this.onEvent?.(event),
-    () => warmThreads("scan"),
+    () => warmThreads(SCAN),
   );
 
   async ask(request: ScanRequest): Promise<ScanReply> {

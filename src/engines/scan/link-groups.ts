@@ -1,5 +1,5 @@
 import { createHash } from "node:crypto";
-import { joinPath } from "../../formats/bytes.ts";
+import { comparePaths, joinPath } from "../../formats/bytes.ts";
 import { C, D, DIRECTORY_FLAG, DIRECTORY_WORDS, FLAG, R, RECORD_WORDS, type ScanTable } from "../../fs/scan-table.ts";
 import { TYPE } from "../../fs/syscalls.ts";
 import { inodeOfKey, type LinkGroup, linkKey } from "./record-node.ts";
@@ -105,16 +105,6 @@ function addMember(groups: Map<string, LinkGroup>, key: string, path: Buffer): v
   }
   group.members++;
   if (comparePaths(path, group.first) < 0) group.first = path;
-}
-
-/** Raw pre-order: component by component, so a slash sorts below every byte. */
-export function comparePaths(a: Uint8Array, b: Uint8Array): number {
-  const length = Math.min(a.length, b.length);
-  for (let i = 0; i < length; i++) {
-    if (a[i] === b[i]) continue;
-    return (a[i] === 47 ? 0 : a[i]! + 1) - (b[i] === 47 ? 0 : b[i]! + 1);
-  }
-  return a.length - b.length;
 }
 
 /** The number that stands for a hard-link group in nodes, by the path of its first member. */

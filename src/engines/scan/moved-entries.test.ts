@@ -4,7 +4,7 @@ import path from "node:path";
 import { describe, test, type TestContext } from "node:test";
 import { syscalls } from "../../fs/syscalls.ts";
 import { assertSame, notedPaths, temporaryFolder, TestStore } from "../testing-store.ts";
-import { giveBackThreads, takeThreads } from "../threads.ts";
+import { giveBackThreads, takeThreads } from "../../threads/threads.ts";
 import { nameAt } from "./directory-parts.ts";
 import { INLINE_BYTES } from "./inline-scanner.ts";
 import type { ScanResult } from "./scan.ts";

@@ -1,3 +1,4 @@
+import type { KindOfWork } from "../../threads/worker-thread.ts";
 import type { LinkGroups } from "./record-node.ts";
 import { draftStatCache, type StatCacheDraft } from "../../fs/stat-cache.ts";
 import { buildTrees } from "./build-trees.ts";
@@ -25,6 +26,15 @@ export type ScanRequest =
   | { kind: "tail"; tails: OtherTails; blobs: ExtraBlob[] }
   | { kind: "draft"; temporary: string }
   | { kind: "abort" };
+
+export interface ScanWork {
+  requests: ScanRequest;
+  replies: Record<ScanRequest["kind"], ScanReply>;
+  events: ForwardEvent;
+}
+
+/** What threads do that scan a folder. */
+export const SCAN = "scan" as KindOfWork<ScanWork>;
 
 export type ScanReply =
   | { kind: "scanned"; notes: ScanNotes }

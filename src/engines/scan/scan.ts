@@ -1,3 +1,4 @@
+import { comparePaths } from "../../formats/bytes.ts";
 import { append } from "../../append.ts";
 import fs from "node:fs";
 import type { MasterKeys } from "../../crypto/seal.ts";
@@ -6,6 +7,7 @@ import { devicesInMemory, keepsAttributeTimes, keepsContentTimes, keepsDirectory
 import type { IgnoreRecord } from "../../fs/ignore.ts";
 import { displayPath } from "../../fs/safe-path.ts";
 import {
+  isTableFull,
   allocateTable,
   C,
   D,
@@ -13,7 +15,6 @@ import {
   DIRECTORY_WORDS,
   RECORD_WORDS,
   ScanTable,
-  TableFull,
 } from "../../fs/scan-table.ts";
 import type { StatCache, StatCacheDraft } from "../../fs/stat-cache.ts";
 import type { BlobIndex } from "../../repository/blob-index.ts";
@@ -24,16 +25,16 @@ import type { FinishedPack, PackTail } from "../../repository/pack-writer.ts";
 import type { ClonedFrom } from "./as-source.ts";
 import type { LinkGroup, LinkGroups } from "./record-node.ts";
 import { settleNames } from "./differing-names.ts";
-import { comparePaths, findLinkGroups } from "./link-groups.ts";
+import { findLinkGroups } from "./link-groups.ts";
 import { LIST_AGAIN, MOVED_REASON } from "./list-again.ts";
 import { omitBelow } from "./omit-below.ts";
 import { INLINE_BYTES, INLINE_ENTRIES, InlineScanner, type Scanner } from "./inline-scanner.ts";
 import { newChunkQueue, RING_BYTES } from "./read-large.ts";
-import type { EngineThread } from "../engine-thread.ts";
-import { firstFailure, giveBackThreads, takeThreads, threadsAreWarm, warmThreads } from "../threads.ts";
+import type { Thread } from "../../threads/worker-thread.ts";
+import { firstFailure, giveBackThreads, takeThreads, threadsAreWarm, warmThreads } from "../../threads/threads.ts";
 import type { ExtraBlob, StoreSinkTask } from "./store-sink.ts";
 import type { ScanMemory } from "./scan-memory.ts";
-import type { ScanReply, ScanRequest } from "./scan-runner.ts";
+import { SCAN, type ScanReply, type ScanRequest, type ScanWork } from "./scan-runner.ts";
 import { type ChangeCounts, countChanges, type ScanSummary, summarise } from "./summary.ts";
 import { FoundDifference, newScanNotes, type ScanNotes, type ScanTask } from "./task.ts";
 import { clearAway } from "../../fs/remove-all.ts";
@@ -139,29 +140,29 @@ export async function scan(wanted: ScanOptions): Promise<ScanResult> {
   let options = wanted;
   let capacity = options.cache === null ? FIRST_CAPACITY : options.cache.records * 2 + MARGIN;
   if (options.cache !== null && options.cache.records <= INLINE_ENTRIES && !threadsAreWarm()) {
-    const more: EngineThread[] = [];
-    const takeMore = async (): Promise<EngineThread[]> => {
-      append(more, await takeThreads({ kind: "scan", count: options.jobs, signal: options.signal }));
+    const more: Thread<ScanWork>[] = [];
+    const takeMore = async (): Promise<Thread<ScanWork>[]> => {
+      append(more, await takeThreads({ kind: SCAN, count: options.jobs, signal: options.signal }));
       return more;
     };
     try {
       return await new Scan(options, [new InlineScanner()], { capacity, takeMore }).run();
     } catch (error) {
-      if (!(error instanceof TableFull)) throw error;
+      if (!isTableFull(error)) throw error;
       options = startOver(options);
     } finally {
       giveBackThreads(more);
     }
   }
   for (;;) {
-    const threads = await takeThreads({ kind: "scan", count: options.jobs, signal: options.signal });
+    const threads = await takeThreads({ kind: SCAN, count: options.jobs, signal: options.signal });
     let drafting: ScanResult["draft"] = null;
     try {
       const result = await new Scan(options, threads, { capacity, takeMore: null }).run();
       drafting = result.draft;
       return result;
     } catch (error) {
-      if (!(error instanceof TableFull)) throw error;
+      if (!isTableFull(error)) throw error;
       options = startOver(options);
       capacity *= GROWTH;
     } finally {
@@ -187,7 +188,7 @@ function startOver({ store, ...options }: ScanOptions): ScanOptions {
 /** Starts the threads for a scan that will want them, as far as its cache's size tells. */
 export function prepareScan(statCache: string): void {
   const size = fs.statSync(statCache, { throwIfNoEntry: false })?.size;
-  if (size === undefined || size > INLINE_ENTRIES * RECORD_WORDS * 4) warmThreads("scan");
+  if (size === undefined || size > INLINE_ENTRIES * RECORD_WORDS * 4) warmThreads(SCAN);
 }
 
 class Scan {
@@ -402,7 +403,7 @@ class Scan {
     if (forward === undefined) return;
     for (const thread of this.#threads)
       thread.onEvent = (event) => {
-        if ("forwarded" in event) forward.onPack(event.forwarded);
+        forward.onPack(event.forwarded);
       };
   }
 

@@ -2,8 +2,8 @@ import { join } from "node:path";
 import { C } from "../../fs/scan-table.ts";
 import { loadStatCache } from "../../fs/stat-cache.ts";
 import { EmbeddedStore } from "../copy/embedded-store.ts";
-import { storePaths } from "../copy/store-paths.ts";
-import { threadsAreWarm } from "../threads.ts";
+import { storePaths } from "../copy/store-files.ts";
+import { threadsAreWarm } from "../../threads/threads.ts";
 import { writeTree } from "../write/write-tree.ts";
 import { scan } from "./scan.ts";
 

@@ -6,7 +6,7 @@ import { test } from "node:test";
 import { setTimeout as sleep } from "node:timers/promises";
 import type { MoveJob } from "../../repository/transfer.ts";
 import { temporaryFolder, TestStore } from "../testing-store.ts";
-import { giveBackThreads, takeThreads } from "../threads.ts";
+import { giveBackThreads, takeThreads } from "../../threads/threads.ts";
 import { moveByThreads } from "./move-by-threads.ts";
 
 test("threads are had for other work when transfers wait for a server that does not answer", async (t) => {

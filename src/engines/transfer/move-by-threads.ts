@@ -1,9 +1,9 @@
 import { CairnError } from "../../errors.ts";
 import type { MoveBlobs, MoveJob } from "../../repository/transfer.ts";
 import { trimMemory } from "../../native.ts";
-import type { EngineThread } from "../engine-thread.ts";
-import { firstFailure, withThreads } from "../threads.ts";
-import { CONTROL_WORDS, T, type TransferTask } from "./transfer-task.ts";
+import type { Thread } from "../../threads/worker-thread.ts";
+import { firstFailure, withThreads } from "../../threads/threads.ts";
+import { CONTROL_WORDS, T, TRANSFER, type TransferTask, type TransferWork } from "./transfer-task.ts";
 
 const PROGRESS_MS = 50;
 
@@ -12,10 +12,10 @@ export const moveByThreads: MoveBlobs = async (job) => {
   // A backup often follows the save of what it transfers.
   trimMemory();
   const isFar = job.to.repository.storage.localPath === undefined;
-  await withThreads({ kind: "transfer", isFar, signal: job.signal }, async (threads) => moveBy(threads, job));
+  await withThreads({ kind: TRANSFER, isFar, signal: job.signal }, async (threads) => moveBy(threads, job));
 };
 
-async function moveBy(threads: readonly EngineThread[], job: MoveJob): Promise<void> {
+async function moveBy(threads: readonly Thread<TransferWork>[], job: MoveJob): Promise<void> {
   const { from, to, entries, signal } = job;
   const control = new Int32Array(new SharedArrayBuffer(CONTROL_WORDS * 4));
   const task: TransferTask = {
@@ -51,6 +51,7 @@ async function moveBy(threads: readonly EngineThread[], job: MoveJob): Promise<v
       threads.map(async (thread) => {
         thread.onEvent = (event) => {
           if ("pack" in event) void job.onPack(event.pack).then(arrived, fail);
+          else job.onElsewhere?.(event.elsewhere);
         };
         try {
           await thread.ask({ kind: "transfer-move", task });

@@ -1,13 +1,8 @@
-import fs from "node:fs";
-import { CairnError, toCairnError } from "../../errors.ts";
+import { CairnError } from "../../errors.ts";
 import { BlobIndex } from "../../repository/blob-index.ts";
 import { BlobMover } from "../../repository/blob-mover.ts";
-import { MOST_WAITING, T, type TransferEvent, type TransferTask } from "./transfer-task.ts";
-
-export interface TransferRequest {
-  kind: "transfer-move";
-  task: TransferTask;
-}
+import { packFolder } from "../../repository/near-packs.ts";
+import { MOST_WAITING, T, type TransferEvent, type TransferTask, type TransferWork } from "./transfer-task.ts";
 
 const WAIT_MS = 20;
 
@@ -19,16 +14,21 @@ export class TransferRunner {
     this.#tell = tell;
   }
 
-  handle({ task }: TransferRequest): null {
+  handle({ task }: TransferWork["requests"]): null {
     const control = new Int32Array(task.control);
     const mover = new BlobMover({
-      from: { keys: task.from.keys, index: BlobIndex.fromShared(task.from.index), openPack: openerOf(task.from.packs) },
+      from: {
+        keys: task.from.keys,
+        index: BlobIndex.fromShared(task.from.index),
+        packs: packFolder(task.from.packs),
+      },
       to: task.to,
       directory: task.directory,
       onPack: (pack) => {
         Atomics.add(control, T.WAITING, 1);
         this.#tell({ pack });
       },
+      onElsewhere: (elsewhere) => this.#tell({ elsewhere }),
     });
     try {
       this.#groups(task, control, mover);
@@ -71,19 +71,4 @@ function waitForRoom(control: Int32Array): void {
     if (waiting < MOST_WAITING) return;
     Atomics.wait(control, T.WAITING, waiting, WAIT_MS);
   }
-}
-
-function openerOf(packs: string): (pack: string) => number {
-  return (pack) => {
-    try {
-      return fs.openSync(`${packs}/${pack.slice(0, 2)}/${pack}`, "r");
-    } catch (error) {
-      const known = toCairnError(error, `cannot open pack ${pack.slice(0, 12)}`);
-      if (known.code !== "not_found") throw known;
-      throw new CairnError("damaged", `pack ${pack.slice(0, 12)} is missing`, {
-        hint: "nothing was recorded in the target; verify the source",
-        details: { missing_pack: pack },
-      });
-    }
-  };
 }

@@ -1,6 +1,15 @@
 import type { MasterKeys } from "../../crypto/seal.ts";
+import type { KindOfWork } from "../../threads/worker-thread.ts";
 import type { SharedIndex } from "../../repository/blob-index.ts";
 import type { FinishedPack } from "../../repository/pack-writer.ts";
+
+/** What threads do that move blobs into packs for another repository. */
+export interface TransferWork {
+  requests: { kind: "transfer-move"; task: TransferTask };
+  replies: { "transfer-move": null };
+  events: TransferEvent;
+}
+export const TRANSFER = "transfer" as KindOfWork<TransferWork>;
 
 /** What every thread that moves blobs into packs for another repository is given. */
 export interface TransferTask {
@@ -31,7 +40,8 @@ export const CONTROL_WORDS = 5;
 /** Finished packs that wait to be taken away, at most about so many: they take room on a disk. */
 export const MOST_WAITING = 8;
 
-/** A pack that a thread has finished: the file is the main thread's from then on. */
-export interface TransferEvent {
-  pack: FinishedPack;
-}
+/**
+ * A pack that a thread has finished: the file is the main thread's from then on; or the name of one of the source that is
+ * damaged or missing, and of which something was taken from others.
+ */
+export type TransferEvent = { pack: FinishedPack } | { elsewhere: string };

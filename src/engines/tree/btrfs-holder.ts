@@ -25,7 +25,7 @@ import { printablePath } from "../../fs/safe-path.ts";
 import { newStatBuffer, openOwnWay, putName, syscallError, syscalls } from "../../fs/syscalls.ts";
 import { newWorkDirectory } from "../../fs/work-directory.ts";
 import { newPacer } from "../../pacer.ts";
-import type { Degradation } from "../engine-type.ts";
+import type { Degradation } from "../../contract/index.ts";
 import type { Captured, HolderCall, TreeHolder } from "./holder.ts";
 import { isAsAnnounced } from "./as-made.ts";
 import { filesChangedAfter } from "./walk-entries.ts";

@@ -9,7 +9,7 @@ import { renamedAway } from "./clone-again.ts";
 import { DirectoryCloner } from "./clone-directories.ts";
 import type { CloneOutcome } from "./clone-entry.ts";
 import { newSharedLinks } from "./clone-links.ts";
-import { WorkPool } from "./work-pool.ts";
+import { WorkPool } from "../../threads/work-pool.ts";
 
 /** Clones on this thread, copying where nothing can be cloned; `before` is called as a name of the source is opened. */
 function cloned(

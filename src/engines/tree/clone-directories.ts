@@ -20,7 +20,7 @@ import { cloneAgain } from "./clone-again.ts";
 import { type CloneOutcome, deviceOf, DIRECTORY, type DirectoryPair, EntryCloner } from "./clone-entry.ts";
 import { CloneLinks } from "./clone-links.ts";
 import type { CloneTask } from "./clone-task.ts";
-import { WorkPool } from "./work-pool.ts";
+import { WorkPool } from "../../threads/work-pool.ts";
 
 const FILE = 8;
 /** Entries between two looks at whether to stop, or whether another thread waits. */

@@ -11,7 +11,7 @@ import { temporaryFolder } from "../testing-store.ts";
 import { type CloneOutcome, EntryCloner } from "./clone-entry.ts";
 import { CloneLinks, newSharedLinks } from "./clone-links.ts";
 import type { CloneTask } from "./clone-task.ts";
-import { WorkPool } from "./work-pool.ts";
+import { WorkPool } from "../../threads/work-pool.ts";
 
 /** Clones files of a folder into another one, in the order in which they are named. */
 function clonesOf(from: string, to: string): { clone: (...names: string[]) => void; end: () => CloneOutcome } {

@@ -35,7 +35,7 @@ import { type NotSet, whatDiffers } from "../write/node-writer.ts";
 import type { CloneLinks } from "./clone-links.ts";
 import type { CloneTask } from "./clone-task.ts";
 import { copyContent } from "./copy-content.ts";
-import type { WorkPool } from "./work-pool.ts";
+import type { WorkPool } from "../../threads/work-pool.ts";
 
 export const DIRECTORY =
   fs.constants.O_RDONLY | fs.constants.O_DIRECTORY | fs.constants.O_NOFOLLOW | fs.constants.O_NONBLOCK;

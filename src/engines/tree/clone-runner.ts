@@ -1,15 +1,6 @@
 import { DirectoryCloner } from "./clone-directories.ts";
-import type { CloneOutcome } from "./clone-entry.ts";
-import type { CloneTask } from "./clone-task.ts";
-import { DirectoryRemover, type RemoveOutcome } from "./remove-directories.ts";
-
-export type CloneRequest =
-  | { kind: "clone-tree"; task: CloneTask }
-  | { kind: "clone-remove"; place: Uint8Array; pool: SharedArrayBuffer };
-
-export type CloneReplies<Request extends CloneRequest> = Request extends { kind: "clone-tree" }
-  ? CloneOutcome
-  : RemoveOutcome;
+import type { CloneRequest } from "./clone-work.ts";
+import { DirectoryRemover } from "./remove-directories.ts";
 
 /** The part of a thread that clones and removes whole trees. */
 export class CloneRunner {

@@ -1,7 +1,7 @@
 import { toCairnError } from "../../errors.ts";
 import { failpoint } from "../../failpoint.ts";
 import { plural } from "../../formats/sizes.ts";
-import type { Degradation } from "../engine-type.ts";
+import type { Degradation } from "../../contract/index.ts";
 import { notRecorded } from "../not-recorded.ts";
 import { flushFileSystem } from "../../fs/flush.ts";
 import { printablePath } from "../../fs/safe-path.ts";

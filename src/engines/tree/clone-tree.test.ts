@@ -15,7 +15,7 @@ import { makeFirst, makeSecond } from "../../../test/fixtures/two-states.ts";
 import { extentCount } from "../../fs/reflink.ts";
 import { syscalls, TYPE } from "../../fs/syscalls.ts";
 import { nativeAvailable } from "../../native.ts";
-import { EngineThread } from "../engine-thread.ts";
+import { WorkerThread } from "../../threads/worker-thread.ts";
 import { makeNode, randomFrom, RandomEdits, setAttribute } from "../testing-edits.ts";
 import { walkDigests } from "../testing-walk.ts";
 import { cloneTree, type CloneTreeOptions, type CloneTreeResult } from "./clone-tree.ts";
@@ -233,8 +233,8 @@ for (const kind of ["xfs", "btrfs"] as const) {
         fs.chmodSync(at("many", `${d}`), d % 3 === 0 ? 0o500 : 0o755);
       }
       const abort = new AbortController();
-      const { ask } = EngineThread.prototype;
-      const asking = t.mock.method(EngineThread.prototype, "ask", function (this: EngineThread, request: never) {
+      const { ask } = WorkerThread.prototype;
+      const asking = t.mock.method(WorkerThread.prototype, "ask", function (this: WorkerThread, request: never) {
         abort.abort();
         return ask.call(this, request);
       });
@@ -290,7 +290,7 @@ for (const kind of ["xfs", "btrfs"] as const) {
       const result = asOrdinaryUser(
         {
           engine: MODULE,
-          threads: new URL("../threads.ts", import.meta.url).href,
+          threads: new URL("../../threads/threads.ts", import.meta.url).href,
           remove: new URL("remove-tree.ts", import.meta.url).href,
         },
         `const folder = (name) => Buffer.from(${JSON.stringify(at("user"))} + name);

@@ -1,7 +1,7 @@
 import { append } from "../../append.ts";
 import { randomBytes } from "node:crypto";
 import fs from "node:fs";
-import { latin1 } from "../../formats/bytes.ts";
+import { comparePaths, latin1 } from "../../formats/bytes.ts";
 import { CairnError, throwIfAborted, toCairnError } from "../../errors.ts";
 import { failpoint } from "../../failpoint.ts";
 import { openBelow } from "../../fs/open-below.ts";
@@ -19,9 +19,8 @@ import {
 } from "../../fs/syscalls.ts";
 import { bitsOfNewFiles } from "../../fs/umask.ts";
 import { newArena } from "../../native.ts";
-import { comparePaths } from "../scan/link-groups.ts";
-import type { EngineThread } from "../engine-thread.ts";
-import { firstFailure, withThreads } from "../threads.ts";
+import type { Thread } from "../../threads/worker-thread.ts";
+import { firstFailure, withThreads } from "../../threads/threads.ts";
 import {
   type CloneOutcome,
   type CloneTreeResult,
@@ -35,7 +34,8 @@ export type { CloneTreeResult } from "./clone-entry.ts";
 import { renamedAway } from "./clone-again.ts";
 import { CloneLinks, newSharedLinks } from "./clone-links.ts";
 import type { CloneTask } from "./clone-task.ts";
-import { WorkPool } from "./work-pool.ts";
+import { CLONE, type CloneWork } from "./clone-work.ts";
+import { WorkPool } from "../../threads/work-pool.ts";
 
 export interface CloneTreeOptions {
   /** the folder, absolute, raw bytes */
@@ -74,14 +74,14 @@ export async function cloneTree(options: CloneTreeOptions): Promise<CloneTreeRes
     throw error;
   }
   failpoint("clone.place-made");
-  return withThreads({ kind: "clone", signal: options.signal }, async (threads) => fill(options, inodes, threads));
+  return withThreads({ kind: CLONE, signal: options.signal }, async (threads) => fill(options, inodes, threads));
 }
 
 /** Clones into the place that was made, by these threads. */
 async function fill(
   options: CloneTreeOptions,
   inodes: number,
-  threads: readonly EngineThread[],
+  threads: readonly Thread<CloneWork>[],
 ): Promise<CloneTreeResult> {
   const began = Date.now();
   const pool = WorkPool.create(threads.length);
@@ -105,7 +105,7 @@ async function fill(
     const asked = await Promise.allSettled(
       threads.map(async (thread) =>
         // Where one has ended by itself, the other would wait for it.
-        thread.ask({ kind: "clone-tree", task } as const).finally(() => {
+        thread.ask({ kind: "clone-tree", task }).finally(() => {
           if (!thread.usable) pool.stop();
         }),
       ),

@@ -1,6 +1,6 @@
 import fs from "node:fs";
 import { throwIfAborted, toCairnError } from "../../errors.ts";
-import { joinPath } from "../../formats/bytes.ts";
+import { comparePaths, joinPath } from "../../formats/bytes.ts";
 import { isDigestedAttribute } from "../../formats/digest.ts";
 import { ENODATA, ENOENT } from "../../fs/errno.ts";
 import { DirectoryListing } from "../../fs/listing.ts";
@@ -18,7 +18,6 @@ import {
   TYPE,
 } from "../../fs/syscalls.ts";
 import { type Arena, newArena } from "../../native.ts";
-import { comparePaths } from "../scan/link-groups.ts";
 
 /** What tells a copy of a tree that somebody else made from the tree itself, without reading a file. */
 export interface TreeComparison {

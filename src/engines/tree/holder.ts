@@ -1,4 +1,4 @@
-import type { Degradation, EngineType } from "../engine-type.ts";
+import type { Degradation, EngineType } from "../../contract/index.ts";
 
 /** How a file system holds whole trees: copies that share their content until one of them is written to. */
 export interface TreeHolder {

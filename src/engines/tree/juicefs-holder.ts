@@ -4,7 +4,8 @@ import { CairnError, throwIfAborted, toCairnError } from "../../errors.ts";
 import { failpoint } from "../../failpoint.ts";
 import { flushFileSystem } from "../../fs/flush.ts";
 import { isAtOrBelow, printablePath } from "../../fs/safe-path.ts";
-import { warmThreads } from "../threads.ts";
+import { warmThreads } from "../../threads/threads.ts";
+import { CLONE } from "./clone-work.ts";
 import { compareTrees, type TreeComparison } from "./compare-trees.ts";
 import { flushOpenFiles } from "./flush-open-files.ts";
 import type { Captured, HolderCall, TreeHolder } from "./holder.ts";
@@ -51,7 +52,7 @@ export function juicefsHolder(options: JuicefsOptions = {}): TreeHolder {
   return {
     type: "juicefs-clone",
     atomic: false,
-    prepare: () => warmThreads("clone"),
+    prepare: () => warmThreads(CLONE),
     capture: async (root, place, call) => clone(root, Buffer.from(place), call),
     materialise: async (place, target, call) => clone(Buffer.from(place), target, call),
     remove: async (place) => removeTree(Buffer.from(place)),

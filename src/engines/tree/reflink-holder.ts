@@ -1,5 +1,6 @@
 import { CairnError } from "../../errors.ts";
-import { warmThreads } from "../threads.ts";
+import { warmThreads } from "../../threads/threads.ts";
+import { CLONE } from "./clone-work.ts";
 import { cloneSettled, type ClonedTree, whyNotWhole } from "./clone-settled.ts";
 import type { HolderCall, TreeHolder } from "./holder.ts";
 import { removeTree } from "./remove-tree.ts";
@@ -18,7 +19,7 @@ export function reflinkHolder(): ReflinkHolder {
   return {
     type: "reflink-copy",
     atomic: false,
-    prepare: () => warmThreads("clone"),
+    prepare: () => warmThreads(CLONE),
     capture: async (root, place, call) => {
       const captured = await cloneSettled(root, Buffer.from(place), { ...call, origins: true });
       const reason = whyNotWhole(captured.result);

@@ -8,7 +8,7 @@ import { quotedPath } from "../../fs/safe-path.ts";
 import { newStatBuffer, openDirectory, STAT, syscallError, type Syscalls, syscalls, TYPE } from "../../fs/syscalls.ts";
 import { type Arena, newArena } from "../../native.ts";
 import { DIRECTORY } from "./clone-entry.ts";
-import { WorkPool } from "./work-pool.ts";
+import { WorkPool } from "../../threads/work-pool.ts";
 
 const BATCH = 64;
 const DIRECTORY_TYPE = TYPE.DIRECTORY << 12;

@@ -1,3 +1,4 @@
+import { comparePaths } from "../../formats/bytes.ts";
 import fs from "node:fs";
 import { CairnError, toCairnError } from "../../errors.ts";
 import { ENOENT } from "../../fs/errno.ts";
@@ -6,11 +7,11 @@ import { makePrivate } from "../../fs/owner-writes.ts";
 import { quotedPath } from "../../fs/safe-path.ts";
 import { openDirectory, putName, syscallError, type Syscalls, syscalls } from "../../fs/syscalls.ts";
 import { type Arena, newArena } from "../../native.ts";
-import { comparePaths } from "../scan/link-groups.ts";
-import type { EngineThread } from "../engine-thread.ts";
-import { firstFailure, withThreads } from "../threads.ts";
+import type { Thread } from "../../threads/worker-thread.ts";
+import { firstFailure, withThreads } from "../../threads/threads.ts";
 import { DIRECTORY } from "./clone-entry.ts";
-import { WorkPool } from "./work-pool.ts";
+import { CLONE, type CloneWork } from "./clone-work.ts";
+import { WorkPool } from "../../threads/work-pool.ts";
 
 /**
  * Removes a tree, whatever its modes and however long its paths; nothing there is fine. No link is followed.
@@ -20,18 +21,18 @@ export async function removeTree(place: Uint8Array): Promise<void> {
   const at = Buffer.from(place);
   if (!isThere(at)) return;
   try {
-    await withThreads({ kind: "clone" }, async (threads) => removeBy(threads, at));
+    await withThreads({ kind: CLONE }, async (threads) => removeBy(threads, at));
   } catch (error) {
     throw toCairnError(error, `removing ${quotedPath(at)}`);
   }
 }
 
-async function removeBy(threads: readonly EngineThread[], at: Buffer): Promise<void> {
+async function removeBy(threads: readonly Thread<CloneWork>[], at: Buffer): Promise<void> {
   const pool = WorkPool.create(threads.length);
   makePrivate(at);
   const asked = await Promise.allSettled(
     threads.map(async (thread) =>
-      thread.ask({ kind: "clone-remove", place: at, pool: pool.shared } as const).finally(() => {
+      thread.ask({ kind: "clone-remove", place: at, pool: pool.shared }).finally(() => {
         if (!thread.usable) pool.stop();
       }),
     ),

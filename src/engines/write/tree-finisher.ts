@@ -1,3 +1,4 @@
+import { comparePaths } from "../../formats/bytes.ts";
 import fs from "node:fs";
 import { CairnError } from "../../errors.ts";
 import { canBeOne, type TreeNode } from "../../formats/tree.ts";
@@ -6,7 +7,6 @@ import { changingInside } from "../../fs/owner-writes.ts";
 import { quotedPath } from "../../fs/safe-path.ts";
 import { openDirectory, putName, syscallError, syscalls } from "../../fs/syscalls.ts";
 import { newArena } from "../../native.ts";
-import { comparePaths } from "../scan/link-groups.ts";
 import { HeldFiles, type HeldTree } from "../tree/held-files.ts";
 import type { LeftEntries } from "./left-entries.ts";
 import type { HoleList } from "./data-runs.ts";

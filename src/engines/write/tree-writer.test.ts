@@ -64,7 +64,7 @@ void describe("one thread's part of a tree", { skip: nativeAvailable() ? false :
     const { saves, saved } = await savedDirectory(t, { small: FILES, large: LARGE });
     const target = temporaryFolder(t);
     const at = path.join(target, PLACE);
-    const writer = new TreeWriter(taskOf(saves, target, 1));
+    const writer = new TreeWriter(taskOf(saves, target, 1), () => undefined);
     t.after(() => writer.close());
     const given: FilesJob[] = [];
     const own = writer.directories([{ ...begin, tree: saved.tree }], (work) => {
@@ -103,7 +103,7 @@ void describe("one thread's part of a tree", { skip: nativeAvailable() ? false :
     fs.mkdirSync(path.join(target, PLACE), { recursive: true });
     // Names that another one takes, as where case does not count.
     for (const name of ["large-1", "small-1"]) fs.writeFileSync(path.join(target, PLACE, name), "another");
-    const writer = new TreeWriter(taskOf(saves, target, 0));
+    const writer = new TreeWriter(taskOf(saves, target, 0), () => undefined);
     t.after(() => writer.close());
     const one = { path: Buffer.from(PLACE), tree: subtreeAt(saves, saved.tree, PLACE), node: null, whole: true };
     const out = writer.directories([one], () => assert.fail("nobody waits"));
@@ -121,7 +121,7 @@ void describe("one thread's part of a tree", { skip: nativeAvailable() ? false :
     test(`a directory's files are written by one thread, and the directory finished, when ${when}`, async (t) => {
       const { saves, saved } = await savedDirectory(t, { small: files, large: waiting === 0 ? LARGE : 0 });
       const target = temporaryFolder(t);
-      const writer = new TreeWriter(taskOf(saves, target, waiting));
+      const writer = new TreeWriter(taskOf(saves, target, waiting), () => undefined);
       t.after(() => writer.close());
       const out = writer.directories([{ ...begin, tree: saved.tree }], () => assert.fail("nothing is given away"));
       assert.deepEqual(out.closed, []);

@@ -1,6 +1,6 @@
 import { append } from "../../append.ts";
 import fs from "node:fs";
-import { CairnError, toCairnError } from "../../errors.ts";
+import { CairnError } from "../../errors.ts";
 import { joinPath, latin1 } from "../../formats/bytes.ts";
 import { openBelow } from "../../fs/open-below.ts";
 import { PathSelection } from "../../fs/path-selection.ts";
@@ -8,9 +8,10 @@ import { quotedPath } from "../../fs/safe-path.ts";
 import { openDirectory, putName, syscallError } from "../../fs/syscalls.ts";
 import { arenaOver, newArena } from "../../native.ts";
 import { BlobIndex, DATA_BLOB, TREE_BLOB } from "../../repository/blob-index.ts";
-import { type BlobPlace, BlobReader } from "../../repository/blob-reader.ts";
+import { BlobSource } from "../../repository/blob-source.ts";
+import { packFolder } from "../../repository/near-packs.ts";
 import { decodeTree, linkedInode, type TreeNode } from "../../formats/tree.ts";
-import { WORTH_SHARING } from "../shared-work.ts";
+import { WORTH_SHARING } from "../../threads/shared-work.ts";
 import { HeldFiles } from "../tree/held-files.ts";
 import { exactNode, firstOfGroup } from "./exact-nodes.ts";
 import { LeftEntries } from "./left-entries.ts";
@@ -38,7 +39,7 @@ const STOP = 1;
 export class TreeWriter {
   readonly #task: WriteTask;
   readonly #index: BlobIndex;
-  readonly #reader: BlobReader;
+  readonly #blobs: BlobSource;
   readonly #nodes: NodeWriter;
   readonly #control: Int32Array;
   readonly #held: HeldFiles | null;
@@ -49,10 +50,11 @@ export class TreeWriter {
   #out = newOutcome();
   #partsOf: { tree: Uint8Array; nodes: TreeNode[] } | null = null;
 
-  constructor(task: WriteTask) {
+  /** `onElsewhere`: see `BlobSourceOptions`. */
+  constructor(task: WriteTask, onElsewhere: (pack: string) => void) {
     this.#task = task;
     this.#index = BlobIndex.fromShared(task.index);
-    this.#reader = new BlobReader({ keys: task.keys, openPack: (id) => openPack(task.packs, id) });
+    this.#blobs = new BlobSource({ keys: task.keys, index: this.#index, packs: packFolder(task.packs), onElsewhere });
     this.#control = new Int32Array(task.control);
     this.#target = openDirectory(Buffer.from(task.target));
     this.#selection = new PathSelection(task.paths ?? []);
@@ -170,7 +172,7 @@ export class TreeWriter {
         else if (node.type !== "irregular" && this.#special(fd, node, path)) this.#out.others++;
       }
       // Read in the order of the packs, in large reads.
-      files.sort(byPlace);
+      files.sort(byPlace(this.#index.table));
       const isShared = this.#writeFiles(fd, { ...job, files }, share);
       if (job.node !== null) this.#finishDirectory(fd, { path: job.path, node: job.node }, isShared);
     } finally {
@@ -228,7 +230,7 @@ export class TreeWriter {
     const entry = this.#index.lookup(job.tree, 0, TREE_BLOB);
     try {
       if (entry < 0) throw notInStore("tree", job.tree);
-      return decodeTree(this.#reader.read({ ...this.#index.place(entry), id: job.tree }));
+      return decodeTree(this.#blobs.read(entry));
     } catch (error) {
       if (!(error instanceof CairnError) || error.code !== "damaged") throw error;
       this.#out.damaged.push({ path: job.path, detail: error.message });
@@ -237,7 +239,7 @@ export class TreeWriter {
   }
 
   /** What is written as a whole goes to `whole`, for later. */
-  #file(fd: number, file: Omit<WholeFile, "place">, whole: WholeFile[]): void {
+  #file(fd: number, file: Omit<WholeFile, "entry">, whole: WholeFile[]): void {
     const { node, path } = file;
     const content = node.content ?? EMPTY;
     const place = { name: node.name, path };
@@ -281,11 +283,11 @@ export class TreeWriter {
   }
 
   /** Null where the one blob that it is of is not in the store. */
-  #wholeFile({ node, path, at }: Omit<WholeFile, "place">): WholeFile | null {
+  #wholeFile({ node, path, at }: Omit<WholeFile, "entry">): WholeFile | null {
     const content = node.content!;
-    if (content.length > 32 || this.#task.holes.has(latin1(path))) return { node, path, at, place: null };
-    const place = this.#place(content, node);
-    return place === null ? null : { node, path, at, place };
+    if (content.length > 32 || this.#task.holes.has(latin1(path))) return { node, path, at, entry: -1 };
+    const entry = this.#index.lookup(content, 0, DATA_BLOB);
+    return entry < 0 ? null : { node, path, at, entry };
   }
 
   /** A file of several blobs, or with holes, on this thread alone. */
@@ -314,18 +316,14 @@ export class TreeWriter {
 
   /** Good until the next one. */
   #piece(id: Uint8Array, file: { mode: number }): Uint8Array {
-    const place = this.#place(id, file);
-    if (place === null) throw notInStore("blob", id);
-    return this.#reader.view(place);
+    const entry = this.#index.lookup(id, 0, DATA_BLOB);
+    if (entry < 0) throw notInStore("blob", id);
+    return this.#blobs.view(entry, this.#compares(file));
   }
 
-  /** Where a piece of a file lies; null where it is not in the store. */
-  #place(id: Uint8Array, { mode }: { mode: number }): BlobPlace | null {
-    const entry = this.#index.lookup(id, 0, DATA_BLOB);
-    if (entry < 0) return null;
-    // Whoever reads everything again may not read this one.
-    const isComparedLater = !this.#task.comparesPieces && (mode & OWNER_READS) !== 0;
-    return { ...this.#index.place(entry), id, isComparedLater };
+  /** Whether the pieces of a file are compared with their ids: whoever reads everything again may not read this one. */
+  #compares({ mode }: { mode: number }): boolean {
+    return this.#task.comparesPieces || (mode & OWNER_READS) === 0;
   }
 
   /** Writes files of a directory, half of what is left by another thread whenever one waits. True where that was so. */
@@ -346,11 +344,11 @@ export class TreeWriter {
         });
         isShared = true;
       }
-      const to = runEnd(files, from);
+      const to = runEnd(this.#index.table, files, from);
       const run = files.slice(from, to);
-      const { node, path: first, place } = run[0]!;
-      if (place === null) this.#nodes.holds(first, "type", () => this.#whole(fd, node, first));
-      else this.#writePack(fd, run as (WholeFile & { place: BlobPlace })[]);
+      const { node, path: first, entry } = run[0]!;
+      if (entry < 0) this.#nodes.holds(first, "type", () => this.#whole(fd, node, first));
+      else this.#writePack(fd, run);
       work -= workOfAll(run);
       from = to;
     }
@@ -358,34 +356,24 @@ export class TreeWriter {
   }
 
   /** Files of one blob each, all of one pack. */
-  #writePack(fd: number, files: readonly (WholeFile & { place: BlobPlace })[]): void {
-    const seen = new Set<number>();
-    const damaged = (i: number, error: CairnError): void => {
-      seen.add(i);
-      this.#out.damaged.push({ path: files[i]!.path, detail: error.message });
-    };
-    try {
-      this.#reader.readWindow(
-        files.map((file) => file.place),
-        (i, arena, offset, length) => {
-          seen.add(i);
-          const { node, path } = files[i]!;
-          let created = -1;
-          const mode = this.#nodes.firstMode(node);
-          const create = (): void => void (created = this.#nodes.create(fd, { name: node.name, path }, mode));
-          if (!this.#nodes.holds(path, "type", create)) return;
-          this.#nodes.content(created, arena, { offset, length, path });
-          this.#nodes.finishFile(created, node, path, mode);
-          this.#nodes.sys.close(created);
-          this.#out.files++;
-          this.#out.bytes += length;
-        },
-        damaged,
-      );
-    } catch (error) {
-      if (!(error instanceof CairnError) || error.code !== "damaged") throw error;
-      for (let i = 0; i < files.length; i++) if (!seen.has(i)) damaged(i, error);
-    }
+  #writePack(fd: number, files: readonly WholeFile[]): void {
+    const entries = files.map(({ entry }) => entry);
+    this.#blobs.readWindow(entries, {
+      compares: (i) => this.#compares(files[i]!.node),
+      each: (i, arena, offset, length) => {
+        const { node, path } = files[i]!;
+        let created = -1;
+        const mode = this.#nodes.firstMode(node);
+        const create = (): void => void (created = this.#nodes.create(fd, { name: node.name, path }, mode));
+        if (!this.#nodes.holds(path, "type", create)) return;
+        this.#nodes.content(created, arena, { offset, length, path });
+        this.#nodes.finishFile(created, node, path, mode);
+        this.#nodes.sys.close(created);
+        this.#out.files++;
+        this.#out.bytes += length;
+      },
+      onDamage: (i, error) => void this.#out.damaged.push({ path: files[i]!.path, detail: error.message }),
+    });
   }
 
   /** Writes a run of chunks into a file that exists; the bytes written. */
@@ -438,7 +426,7 @@ export class TreeWriter {
 
   close(): void {
     this.#held?.close();
-    this.#reader.close();
+    this.#blobs.close();
     fs.closeSync(this.#target);
   }
 }
@@ -456,15 +444,6 @@ function otherSize(held: number, claimed: number): string {
 
 function notInStore(what: "blob" | "tree", id: Uint8Array): CairnError {
   return new CairnError("damaged", `${what} ${Buffer.from(id).toString("hex").slice(0, 12)} is not in the store`);
-}
-
-function openPack(folder: string, id: string): number {
-  try {
-    return fs.openSync(`${folder}/${id.slice(0, 2)}/${id}`, "r");
-  } catch (error) {
-    if ((error as NodeJS.ErrnoException).code !== "ENOENT") throw toCairnError(error, "reading a pack");
-    throw new CairnError("damaged", `pack ${id.slice(0, 12)} is missing from the store`);
-  }
 }
 
 const EMPTY = new Uint8Array(0);

@@ -1,6 +1,6 @@
 import type { TreeNode } from "../../formats/tree.ts";
-import type { BlobPlace } from "../../repository/blob-reader.ts";
-import { workOf } from "../shared-work.ts";
+import type { BlobTable } from "../../repository/blob-table.ts";
+import { workOf } from "../../threads/shared-work.ts";
 
 /** A file that one thread writes, all of it. */
 export interface WholeFile {
@@ -8,27 +8,29 @@ export interface WholeFile {
   node: TreeNode;
   /** which of its tree's nodes it is */
   at: number;
-  /** of the one blob that is all of it; null: several, or with holes */
-  place: BlobPlace | null;
+  /** of the index, for the one blob that is all of it; -1: several, or with holes */
+  entry: number;
 }
 
 /** Small files that are written between two looks whether another thread waits. */
 const RUN = 256;
 
 /** By pack and offset; what has no one place last. */
-export function byPlace({ place: a }: WholeFile, { place: b }: WholeFile): number {
-  if (a === null || b === null) return (a === null ? 1 : 0) - (b === null ? 1 : 0);
-  return Buffer.compare(a.pack, b.pack) || a.offset - b.offset;
+export function byPlace({ packOf, offsetOf }: BlobTable): (a: WholeFile, b: WholeFile) => number {
+  return ({ entry: a }, { entry: b }) => {
+    if (a < 0 || b < 0) return (a < 0 ? 1 : 0) - (b < 0 ? 1 : 0);
+    return packOf[a]! - packOf[b]! || offsetOf[a]! - offsetOf[b]!;
+  };
 }
 
 /** Where the files from this one on that lie in the same pack end, or as many of them as are written before somebody is looked for who waits. */
-export function runEnd(files: readonly WholeFile[], from: number): number {
-  const first = files[from]!.place;
+export function runEnd({ packOf }: BlobTable, files: readonly WholeFile[], from: number): number {
+  const { entry: first } = files[from]!;
   let to = from + 1;
-  if (first === null) return to;
+  if (first < 0) return to;
   for (; to < files.length && to < from + RUN; to++) {
-    const { place } = files[to]!;
-    if (place === null || Buffer.compare(place.pack, first.pack) !== 0) break;
+    const { entry } = files[to]!;
+    if (entry < 0 || packOf[entry] !== packOf[first]) break;
   }
   return to;
 }

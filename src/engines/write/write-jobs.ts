@@ -4,6 +4,7 @@ import type { SharedIndex } from "../../repository/blob-index.ts";
 import type { HeldTree } from "../tree/held-files.ts";
 import type { LosslessByPath } from "./exact-nodes.ts";
 import type { HoleList } from "./data-runs.ts";
+import type { KindOfWork } from "../../threads/worker-thread.ts";
 import type { NotSet } from "./node-writer.ts";
 
 /** What every thread that writes a tree is given. */
@@ -116,3 +117,33 @@ export function newOutcome(): WriteOutcome {
     damaged: [],
   };
 }
+
+export type WriteRequest =
+  | { kind: "write-begin"; task: WriteTask }
+  | { kind: "write-directories"; jobs: DirectoryJob[] }
+  | { kind: "write-files"; job: FilesJob }
+  | { kind: "write-range"; job: RangeJob }
+  | { kind: "write-finish"; file: LargeFile }
+  | { kind: "write-end" };
+
+/**
+ * Work that a thread gives away because another waits; or the name of a pack that is damaged or missing, and of which
+ * something was read from others.
+ */
+export type WriteEvent = { work: DirectoryJob[] | FilesJob } | { elsewhere: string };
+
+export interface WriteWork {
+  requests: WriteRequest;
+  replies: {
+    "write-begin": null;
+    "write-directories": WriteOutcome;
+    "write-files": WriteOutcome;
+    "write-range": { bytes: number; kept: number; damaged: string | null };
+    "write-finish": NotSet[];
+    "write-end": null;
+  };
+  events: WriteEvent;
+}
+
+/** What threads do that write trees. */
+export const WRITE = "write" as KindOfWork<WriteWork>;

@@ -1,35 +1,10 @@
 import { TreeWriter } from "./tree-writer.ts";
-import type { DirectoryJob, FilesJob, LargeFile, RangeJob, Share, WriteOutcome, WriteTask } from "./write-jobs.ts";
-import type { NotSet } from "./node-writer.ts";
-
-export type WriteRequest =
-  | { kind: "write-begin"; task: WriteTask }
-  | { kind: "write-directories"; jobs: DirectoryJob[] }
-  | { kind: "write-files"; job: FilesJob }
-  | { kind: "write-range"; job: RangeJob }
-  | { kind: "write-finish"; file: LargeFile }
-  | { kind: "write-end" };
-
-/** Work that a thread gives away because another waits. */
-export interface WriteEvent {
-  kind: "share";
-  work: DirectoryJob[] | FilesJob;
-}
-
-export type WriteReplies<Request extends WriteRequest> = Request extends {
-  kind: "write-directories" | "write-files";
-}
-  ? WriteOutcome
-  : Request extends { kind: "write-range" }
-    ? { bytes: number; kept: number; damaged: string | null }
-    : Request extends { kind: "write-finish" }
-      ? NotSet[]
-      : null;
+import type { Share, WriteEvent, WriteRequest } from "./write-jobs.ts";
 
 /** The part of a thread that writes trees. */
 export class WriteRunner {
   readonly #post: (event: WriteEvent) => void;
-  readonly #share: Share = (work) => this.#post({ kind: "share", work });
+  readonly #share: Share = (work) => this.#post({ work });
   #writer: TreeWriter | null = null;
 
   constructor(post: (event: WriteEvent) => void) {
@@ -40,7 +15,7 @@ export class WriteRunner {
     switch (request.kind) {
       case "write-begin":
         this.#writer?.close();
-        this.#writer = new TreeWriter(request.task);
+        this.#writer = new TreeWriter(request.task, (elsewhere) => this.#post({ elsewhere }));
         return null;
       case "write-directories":
         return this.#writer!.directories(request.jobs, this.#share);

@@ -4,22 +4,24 @@ import { CairnError, throwIfAborted, toCairnError } from "../../errors.ts";
 import { type BlobIndex, DATA_BLOB } from "../../repository/blob-index.ts";
 import { syscalls } from "../../fs/syscalls.ts";
 import { bitsOfNewFiles } from "../../fs/umask.ts";
-import type { EngineThread } from "../engine-thread.ts";
-import { firstFailure, withThreads } from "../threads.ts";
+import type { Thread } from "../../threads/worker-thread.ts";
+import { firstFailure, withThreads } from "../../threads/threads.ts";
 import type { HeldTree } from "../tree/held-files.ts";
 import type { LosslessByPath } from "./exact-nodes.ts";
 import { LeftEntries } from "./left-entries.ts";
 import type { HoleList } from "./data-runs.ts";
 import type { NotSet } from "./node-writer.ts";
 import { removeBelow, TreeFinisher } from "./tree-finisher.ts";
-import type {
-  DirectoryJob,
-  FilesJob,
-  LargeFile,
-  LinkedEntry,
-  RangeJob,
-  WriteOutcome,
-  WriteTask,
+import {
+  type DirectoryJob,
+  type FilesJob,
+  type LargeFile,
+  type LinkedEntry,
+  type RangeJob,
+  WRITE,
+  type WriteOutcome,
+  type WriteTask,
+  type WriteWork,
 } from "./write-jobs.ts";
 
 export interface WriteTreeOptions {
@@ -56,6 +58,8 @@ export interface WriteTreeOptions {
   jobs?: number | undefined;
   signal?: AbortSignal;
   onProgress?: (progress: { done: number; bytes: number }) => void;
+  /** told of each pack that is damaged or missing, and of which something is read from others; several times */
+  onElsewhere?: ((pack: string) => void) | undefined;
 }
 
 export interface WriteTreeResult {
@@ -85,7 +89,7 @@ const RANGE_CHUNKS = 24;
 /** Writes a whole tree of the store into an empty folder with all threads. Nothing is synced. */
 export async function writeTree(options: WriteTreeOptions): Promise<WriteTreeResult> {
   const { jobs, signal, arrivals } = options;
-  return withThreads({ kind: "write", count: jobs, isFar: arrivals !== undefined, signal }, async (threads) =>
+  return withThreads({ kind: WRITE, count: jobs, isFar: arrivals !== undefined, signal }, async (threads) =>
     new TreeWriting(options, threads).run(),
   );
 }
@@ -98,10 +102,10 @@ type Work =
 
 class TreeWriting {
   readonly #options: WriteTreeOptions;
-  readonly #threads: EngineThread[];
+  readonly #threads: Thread<WriteWork>[];
   readonly #control = new Int32Array(new SharedArrayBuffer(8));
   readonly #queue: Work[] = [];
-  readonly #waiting: EngineThread[];
+  readonly #waiting: Thread<WriteWork>[];
   readonly #result: WriteTreeResult = { entries: 0, files: 0, bytes: 0, keptBytes: 0, notSet: [], damaged: [] };
   readonly #linked: LinkedEntry[] = [];
   readonly #closed: WriteOutcome["closed"] = [];
@@ -112,7 +116,7 @@ class TreeWriting {
   #failure: Error | undefined;
   #wake: () => void = () => undefined;
 
-  constructor(options: WriteTreeOptions, threads: EngineThread[]) {
+  constructor(options: WriteTreeOptions, threads: Thread<WriteWork>[]) {
     this.#options = options;
     this.#threads = threads;
     this.#waiting = [...threads];
@@ -148,6 +152,7 @@ class TreeWriting {
       const begun = await Promise.allSettled(
         this.#threads.map(async (thread) => {
           thread.onEvent = (event) => {
+            if ("elsewhere" in event) this.#options.onElsewhere?.(event.elsewhere);
             if (!("work" in event)) return;
             const { work } = event;
             this.#add(Array.isArray(work) ? { kind: "directories", jobs: work } : { kind: "files", job: work });
@@ -226,7 +231,7 @@ class TreeWriting {
     return this.#busy === 0 && (this.#waitingForPacks === 0 || this.#failure !== undefined);
   }
 
-  #back(thread: EngineThread): void {
+  #back(thread: Thread<WriteWork>): void {
     this.#busy--;
     this.#waiting.push(thread);
     this.#dispatch();
@@ -240,7 +245,7 @@ class TreeWriting {
     });
   }
 
-  async #do(thread: EngineThread, work: Work): Promise<void> {
+  async #do(thread: Thread<WriteWork>, work: Work): Promise<void> {
     if (work.kind === "directories") this.#take(await thread.ask({ kind: "write-directories", jobs: work.jobs }));
     else if (work.kind === "files") this.#take(await thread.ask({ kind: "write-files", job: work.job }));
     else if (work.kind === "finish")

@@ -7,9 +7,9 @@ import { failpoint } from "../../failpoint.ts";
 import { fsyncDirectory, readSmallFile, writeNewFile } from "../../fs/durable.ts";
 import { shellPath } from "../../fs/safe-path.ts";
 import { mayBeDone } from "../../repository/storage/storage.ts";
-import type { AgeKeyOptions, RepositoryKeys } from "../contract.ts";
+import type { AgeKeyOptions, RepositoryKeys } from "../../contract/index.ts";
 import { listKeys } from "./keys.ts";
-import type { RepositoryAccess } from "./repository-access.ts";
+import type { OpenRepository } from "./open-repository.ts";
 import { clearAway } from "../../fs/remove-all.ts";
 
 const MAX_FILE_BYTES = 1024 * 1024;
@@ -22,7 +22,7 @@ const MAX_FILE_BYTES = 1024 * 1024;
  * The file stays with the user and not in the repository: recipients are public, so whoever may write to the storage could put a
  * repository of their own in the place of this one, and it would be opened.
  */
-export async function addAgeKey(access: RepositoryAccess, options: AgeKeyOptions): Promise<RepositoryKeys> {
+export async function addAgeKey(access: OpenRepository, options: AgeKeyOptions): Promise<RepositoryKeys> {
   const file = resolve(options.file);
   const password = randomBytes(32).toString("base64url");
   const encrypted = await encryptForRecipients(password, options.recipients);

@@ -6,7 +6,7 @@ import { describe, test } from "node:test";
 import { walkDigests } from "../../engines/testing-walk.ts";
 import { syscalls } from "../../fs/syscalls.ts";
 import { CairnError } from "../../errors.ts";
-import type { CreateBackupOptions, RepositoryOptions } from "../contract.ts";
+import type { CreateBackupOptions, RepositoryOptions } from "../../contract/index.ts";
 import { hasCode, leftOutOf } from "../testing-folder.ts";
 import { OpenedRepository } from "./opened-repository.ts";
 import { backupScene, damagePack, withManifest } from "./testing-far.ts";

@@ -9,7 +9,7 @@ import { encodeConfig } from "../../formats/config.ts";
 import { walkDigests } from "../../engines/testing-walk.ts";
 import { CairnError } from "../../errors.ts";
 import { objectIdOf } from "../../ids.ts";
-import type { BackupRetention, CopyBackupsResult, SnapshotGrouping } from "../contract.ts";
+import type { BackupRetention, CopyBackupsResult, SnapshotGrouping } from "../../contract/index.ts";
 import { hasCode } from "../testing-folder.ts";
 import type { OpenedRepository } from "./opened-repository.ts";
 import { backupScene, damagePack, opened as lastOpened, type BackupScene } from "./testing-far.ts";

@@ -4,7 +4,7 @@ import { linkSync, readdirSync } from "node:fs";
 import { join } from "node:path";
 import { test } from "node:test";
 import { syscalls } from "../../fs/syscalls.ts";
-import type { PathChoice, Progress } from "../contract.ts";
+import type { PathChoice, Progress } from "../../contract/index.ts";
 import { hasCode } from "../testing-folder.ts";
 import { backupScene } from "./testing-far.ts";
 

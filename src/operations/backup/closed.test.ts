@@ -5,7 +5,7 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { test, type TestContext } from "node:test";
 import { openLibrary } from "../../compose.ts";
-import type { RepositoryOptions } from "../contract.ts";
+import type { RepositoryOptions } from "../../contract/index.ts";
 
 /** A repository that is closed while calls are under way. */
 

@@ -7,17 +7,15 @@ import { objectIdOf } from "../../ids.ts";
 import { arenaOver, type Arena } from "../../native.ts";
 import { newPacer, throttled } from "../../pacer.ts";
 import { blobTypeOf } from "../../repository/blob-index.ts";
-import type { RepositoryLock } from "../../repository/locks.ts";
 import type { PackedBlobs } from "../../repository/packed-blobs.ts";
 import type { ListedSnapshot } from "../../repository/repository.ts";
 import { StreamCutter } from "../../repository/stream-cutter.ts";
-import type { StreamBackupResult, StreamBackupOptions, TransferredSize } from "../contract.ts";
-import { newestOfSame } from "./find-snapshot.ts";
-import { adding, type Beside, type Look, lookingBeside, lookingBy } from "./look.ts";
+import type { StreamBackupResult, StreamBackupOptions, TransferredSize } from "../../contract/index.ts";
+import { checkSnapshotTags, newestOfSame, publicSnapshot } from "./snapshots.ts";
+import { adding, type Session } from "./session.ts";
 import { madeSnapshot, type SnapshotOrigin } from "./made-snapshot.ts";
-import { checkSnapshotTags, publicSnapshot } from "./public-snapshot.ts";
-import type { RepositoryAccess } from "./repository-access.ts";
-import { snapshotContent } from "./snapshot-content.ts";
+import type { OpenRepository } from "./open-repository.ts";
+import { snapshotContent } from "./content.ts";
 import { streamPath, streamSnapshot, type StreamSnapshot } from "./stream-snapshot.ts";
 
 /**
@@ -30,30 +28,28 @@ import { streamPath, streamSnapshot, type StreamSnapshot } from "./stream-snapsh
  * stopped, but what an index names already is not sent a second time; `prune` takes the rest.
  */
 export async function createFromStream(
-  access: RepositoryAccess,
+  access: OpenRepository,
   content: AsyncIterable<Uint8Array>,
   options: StreamBackupOptions,
 ): Promise<StreamBackupResult> {
   checkSnapshotTags(options.tags ?? []);
   const components = streamPath(options.filename ?? "stdin");
-  const run = async (lock: RepositoryLock | null, beside: Beside): Promise<StreamBackupResult> => {
-    beside.index.beginSession();
+  return adding(access, options, async (session) => {
+    session.index.beginSession();
     try {
-      return await new StreamBackup({ access, content, components, ...beside, options, lock }).run();
+      return await new StreamBackup({ content, components, session, options }).run();
     } finally {
-      beside.index.endSession();
+      session.index.endSession();
     }
-  };
-  return options.dryRun === true ? run(null, await lookingBeside(access, options)) : adding(access, options, run);
+  });
 }
 
-interface StreamParts extends Beside {
-  access: RepositoryAccess;
+interface StreamParts {
   content: AsyncIterable<Uint8Array>;
   components: readonly Buffer[];
+  /** Without a lock in a dry run. */
+  session: Session;
   options: StreamBackupOptions;
-  /** Null in a dry run. */
-  lock: RepositoryLock | null;
 }
 
 class StreamBackup {
@@ -64,13 +60,14 @@ class StreamBackup {
 
   constructor(parts: StreamParts) {
     this.#parts = parts;
-    this.#target = parts.lock === null ? null : parts.access.packedBlobs(parts.index, parts.lock);
+    const { access, index, lock } = parts.session;
+    this.#target = lock === null ? null : access.packedBlobs(index, lock);
   }
 
   async run(): Promise<StreamBackupResult> {
-    const { options, components, snapshots } = this.#parts;
+    const { options, components, session } = this.#parts;
     const origin = this.#origin();
-    const parent = newestOfSame(snapshots, origin);
+    const parent = newestOfSame(session.snapshots, origin);
     try {
       const cut = await this.#cut();
       failpoint("stream.read");
@@ -100,9 +97,9 @@ class StreamBackup {
 
   /** Throws `refused` when nothing comes: then whatever should have written has most likely failed. */
   async #cut(): Promise<ReturnType<StreamCutter["finish"]>> {
-    const { access, content, options, components } = this.#parts;
+    const { session, content, options, components } = this.#parts;
     const cutter = new StreamCutter({
-      polynomial: access.repository.chunkerPolynomial,
+      polynomial: session.access.repository.chunkerPolynomial,
       onPiece: (id, plain, offset, length) => this.#store("data", id, plain, offset, length),
     });
     const report = throttled(options.onProgress);
@@ -119,25 +116,23 @@ class StreamBackup {
       "refused",
       `nothing came for ${JSON.stringify(current)}: no snapshot was made of an empty file`,
       {
-        hint: "look whether what should have written it has failed",
+        hint: "session whether what should have written it has failed",
       },
     );
   }
 
   #store(type: ExtraBlob["type"], id: Uint8Array, plain: Arena, offset: number, length: number): void {
-    if (!this.#parts.index.claim(id, 0, blobTypeOf(type))) return;
+    if (!this.#parts.session.index.claim(id, 0, blobTypeOf(type))) return;
     this.#added[type === "tree" ? "tree_blobs" : "data_blobs"]++;
     this.#added.bytes += length;
     this.#target?.add(type, id, plain, offset, length);
   }
 
-  /** Whether a snapshot holds a file of that name with the same content. */
+  /** True where a snapshot holds a file of that name with the same content. */
   async #holds({ snapshot }: ListedSnapshot, stateDigest: string): Promise<boolean> {
-    const { access, index, options } = this.#parts;
-    const work = async (look: Look): Promise<boolean> =>
-      (await snapshotContent(look, snapshot)).manifest?.stateDigest === stateDigest;
     try {
-      return await lookingBy(access, index, { options, work });
+      const { manifest } = await snapshotContent(this.#parts.session.reader, snapshot);
+      return manifest?.stateDigest === stateDigest;
     } catch (error) {
       if (error instanceof CairnError && error.code === "damaged") return false;
       throw error;
@@ -145,8 +140,8 @@ class StreamBackup {
   }
 
   async #commit(origin: SnapshotOrigin, parent: ListedSnapshot | null, made: StreamSnapshot): Promise<ListedSnapshot> {
-    const { access, options, lock } = this.#parts;
-    await lock!.recheck();
+    const { session, options } = this.#parts;
+    await session.lock!.recheck();
     const snapshot = madeSnapshot({
       time: new Date(this.#started).toISOString(),
       tree: objectIdOf(made.tree),
@@ -161,9 +156,9 @@ class StreamBackup {
     failpoint("backup.transferred");
     // What stops this may have cut the stream short too, and its source ends as if all were well.
     throwIfAborted(options.signal);
-    const id = await access.repository.saveSnapshot(snapshot);
+    const id = await session.access.repository.saveSnapshot(snapshot);
     failpoint("backup.snapshot-written");
-    this.#parts.index.saveCache();
+    session.index.saveCache();
     return { id, snapshot };
   }
 
@@ -178,7 +173,7 @@ class StreamBackup {
     snapshot: ListedSnapshot | null;
   }): StreamBackupResult {
     return {
-      ...this.#parts.access.info,
+      ...this.#parts.session.access.info,
       snapshot: made.snapshot === null ? null : publicSnapshot(made.snapshot),
       save_point_id: null,
       parent: made.parent?.id ?? null,

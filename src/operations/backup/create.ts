@@ -8,57 +8,93 @@ import { displayPath, printablePath } from "../../fs/safe-path.ts";
 import type { Snapshot } from "../../formats/snapshot.ts";
 import type { ObjectId } from "../../ids.ts";
 import { throttled } from "../../pacer.ts";
-import type { BlobIndex } from "../../repository/blob-index.ts";
+import { ForwardedPacks } from "../../repository/forwarded-packs.ts";
 import type { RepositoryLock } from "../../repository/locks.ts";
 import { NearPacks } from "../../repository/near-packs.ts";
-import { NearReader, treePackEnds } from "../../repository/near-reader.ts";
 import type { ListedSnapshot } from "../../repository/repository.ts";
 import { runTransfer, type TransferResult } from "../../repository/transfer.ts";
 import { NOTHING_TO_MOVE, planTransfer, type TransferPlan } from "../../repository/transfer-plan.ts";
-import { withCopies } from "../../repository/with-copies.ts";
 import { noteBackup } from "../../workspace/backup-notes.ts";
 import type { Point } from "../../workspace/point-files.ts";
 import { neverRead, type Workspace } from "../../workspace/workspace.ts";
-import type { CreateBackupOptions, CreateBackupResult, TransferredSize } from "../contract.ts";
+import type { CallOptions, CreateBackupOptions, CreateBackupResult, TransferredSize } from "../../contract/index.ts";
 import { incompleteOf } from "../save.ts";
-import { looksEmpty } from "./empty-folder.ts";
-import { newestOfSame } from "./find-snapshot.ts";
-import type { ForwardedSave } from "./forwarding.ts";
-import { adding, type Beside, lookingBeside } from "./look.ts";
-import { keepKnownTrees, readKnownTrees } from "./known-trees.ts";
-import { addedBy, madeSnapshot, type SnapshotOrigin } from "./made-snapshot.ts";
-import { checkSnapshotTags, pointTag, publicSnapshot } from "./public-snapshot.ts";
-import type { RepositoryAccess } from "./repository-access.ts";
-import { nameOf, readNodes } from "./snapshot-content.ts";
+import { looksEmpty } from "./own-folder.ts";
+import { checkSnapshotTags, newestOfSame, pointTag, publicSnapshot } from "./snapshots.ts";
+import { adding, type Session } from "./session.ts";
+import { addedBy, keepKnownTrees, madeSnapshot, readKnownTrees, type SnapshotOrigin } from "./made-snapshot.ts";
+import { callOf, type OpenRepository } from "./open-repository.ts";
+import { nameOf, readNodes } from "./content.ts";
+
+/** A backup's session that takes what a save before it stores anew. */
+export interface Forwarding {
+  /** When it began, milliseconds since 1970. */
+  started: number;
+  /** Its index gets what was forwarded with `packs.finish()`. */
+  session: Session;
+  /** Null where what the store holds cannot be passed on as it is: version 1 knows no compression. */
+  packs: ForwardedPacks | null;
+}
+
+interface Forwarded extends Forwarding {
+  /** False where the folder was as its newest point, which is backed up then: of that the store may have lost something. */
+  isNewPoint: boolean;
+}
+
+/**
+ * Runs a save and its backup under one shared lock of the repository, so that the folder is read, compressed and written
+ * in one pass. What was forwarded when `work` throws is in no snapshot: the next backup finds what was indexed.
+ */
+export async function forwarding<T>(
+  access: OpenRepository,
+  options: CallOptions,
+  work: (to: Forwarding) => Promise<T>,
+): Promise<T> {
+  const started = Date.now();
+  return adding(access, callOf(options), async (session) => {
+    const { repository } = access;
+    const { index, lock } = session;
+    const stillHeld = async (): Promise<void> => lock!.recheck();
+    const directory = access.workDirectory();
+    const packs = repository.version === 1 ? null : new ForwardedPacks({ repository, index, directory, stillHeld });
+    try {
+      return await work({ started, session, packs });
+    } catch (error) {
+      await packs?.abort();
+      throw error;
+    } finally {
+      packs?.clear();
+    }
+  });
+}
 
 /**
  * Puts a sealed save point into a repository. The point is a snapshot in the workspace's own store already; what the
- * repository lacks of it is opened, compared with its ids, sealed with the repository's keys and packed. `forwarded`: by
- * the save before it, which has brought most of it.
+ * repository lacks of it is opened, compared with its ids, encrypted with the repository's keys and packed.
+ * `forwarded`: the save before it has brought most of it.
  *
  * Steps: shared locks on both → packs → look around for a lock that excludes ours → their index (at the latest every 64
- * packs or 30 s) → look around again → the snapshot's file ● → the locks go. A kill before ● leaves packs and index files that no snapshot
- * needs: the next call finds what was indexed, `prune` takes the rest. After ● nothing more is promised by anything.
+ * packs or 30 s) → look around again → the snapshot's file ● → the locks go. A kill before ● leaves packs and index files
+ * that no snapshot needs: the next call finds what was indexed, `prune` takes the rest.
  */
 export async function createBackup(
   workspace: Workspace,
-  access: RepositoryAccess,
+  access: OpenRepository,
   options: CreateBackupOptions,
-  forwarded?: ForwardedSave,
+  forwarded?: Forwarded,
 ): Promise<CreateBackupResult> {
   const started = forwarded?.started ?? Date.now();
   checkSnapshotTags(options.tags ?? []);
-  const point = requireSealed(chosenPoint(workspace, options.point));
+  const point = chosenPoint(workspace, options.point);
+  if (!point.sealed) throw neverRead(point);
   if (options.save === true) warnOfNothing(workspace, point, options.onWarning);
   return workspace.engine.reading(async () => {
     const stored = await workspace.engine.stored(point.descriptor.content as unknown as PointContent);
-    const backup = new BackupOfPoint({ access, point, stored, options, started, workspace });
-    if (forwarded !== undefined) {
-      await forwarded.packs?.finish();
-      return backup.run(forwarded.lock, forwarded, forwarded);
-    }
-    if (options.dryRun === true) return backup.run(null, await lookingBeside(access, options));
-    return adding(access, options, async (lock, beside) => backup.run(lock, beside));
+    const run = async (session: Session): Promise<CreateBackupResult> =>
+      new BackupOfPoint({ session, point, stored, options, started, workspace }).run(forwarded);
+    if (forwarded === undefined) return adding(access, options, run);
+    await forwarded.packs?.finish();
+    return run(forwarded.session);
   }, options);
 }
 
@@ -71,11 +107,6 @@ function chosenPoint(workspace: Workspace, word: string | undefined): Point {
   }
 }
 
-function requireSealed(point: Point): Point {
-  if (point.sealed) return point;
-  throw neverRead(point);
-}
-
 /** A folder whose disk is not mounted is empty, and rules of retention go by such a backup as by any other. */
 function warnOfNothing(workspace: Workspace, { descriptor }: Point, onWarning: CreateBackupOptions["onWarning"]): void {
   if (Object.values(descriptor.entries).some((count) => count > 0)) return;
@@ -85,7 +116,8 @@ function warnOfNothing(workspace: Workspace, { descriptor }: Point, onWarning: C
 }
 
 interface BackupParts {
-  access: RepositoryAccess;
+  /** Without a lock in a dry run. */
+  session: Session;
   workspace: Workspace;
   point: Point;
   stored: StoredContent;
@@ -103,33 +135,26 @@ class BackupOfPoint {
     this.#tree = Buffer.from(parts.stored.snapshotTree).toString("hex") as ObjectId;
   }
 
-  /** `lock`: null in a dry run; the index has what was `forwarded`. */
-  async run(
-    lock: RepositoryLock | null,
-    { index, snapshots }: Beside,
-    forwarded?: ForwardedSave,
-  ): Promise<CreateBackupResult> {
-    const { access, options } = this.#parts;
+  async run(forwarded?: Forwarded): Promise<CreateBackupResult> {
+    const { session, options, stored } = this.#parts;
+    const { access, index, snapshots, lock } = session;
     failpoint("backup.locked");
     const origin = await this.#origin();
     const parent = newestOfSame(snapshots, origin);
     const unchanged = parent?.snapshot.tree === this.#tree;
     const known = readKnownTrees(access.cache, index);
     // The save has just looked up or stored all that its new point needs: the store's index lists it.
-    const isThere = forwarded?.isNewPoint === true && this.#parts.stored.index.isWithin(index);
-    const planned = async (): Promise<TransferPlan> => this.#plan(index, known, parent);
-    const plan = isThere ? NOTHING_TO_MOVE : await planned();
+    const isThere = forwarded?.isNewPoint === true && stored.index.isWithin(index);
+    const plan = isThere ? NOTHING_TO_MOVE : await this.#plan(known, parent);
     const size = forwarded?.packs?.size;
     const done = { parent: parent?.id ?? null, unchanged };
     if (lock === null || (unchanged && options.skipIfUnchanged === true && plan.entries.length === 0))
       return this.#result({ ...done, added: addedBy(plan, null, size), snapshot: null });
-    const added = await withCopies(this.#parts.stored.copies, againAfter(plan, planned), async (now) =>
-      addedBy(now, await this.#transfer(index, now, lock), size),
-    );
+    const added = addedBy(plan, await this.#transfer(plan, lock), size);
     await lock.recheck();
     const snapshot = await this.#snapshot(origin, parent, added);
     failpoint("backup.transferred");
-    throwIfAborted(this.#parts.options.signal);
+    throwIfAborted(options.signal);
     const id = await access.repository.saveSnapshot(snapshot);
     failpoint("backup.snapshot-written");
     noteBackup(this.#parts.workspace.found.paths, {
@@ -167,48 +192,33 @@ class BackupOfPoint {
     return { paths, hostname: options.hostname ?? origin.hostname, username, uid: origin.uid, gid: origin.gid };
   }
 
-  async #plan(index: BlobIndex, known: ReadonlySet<string>, parent: ListedSnapshot | null): Promise<TransferPlan> {
-    const { stored, options } = this.#parts;
+  async #plan(known: ReadonlySet<string>, parent: ListedSnapshot | null): Promise<TransferPlan> {
+    const { session, stored, options } = this.#parts;
     const beside = [this.#tree, parent?.snapshot.tree, ...known].find((tree) => tree !== undefined && known.has(tree));
-    return this.#readingStore(async (reader) =>
-      planTransfer(stored.index, index, {
-        roots: [stored.snapshotTree],
-        known: beside === undefined ? undefined : Buffer.from(beside, "hex"),
-        readTree: reader.readTree,
-        signal: options.signal,
-        onTree: (done) => options.onProgress?.({ phase: "planning", done }),
-      }),
-    );
+    return planTransfer(stored.index, session.index, {
+      roots: [stored.snapshotTree],
+      known: beside === undefined ? undefined : Buffer.from(beside, "hex"),
+      readTree: stored.blobs.readTree,
+      signal: options.signal,
+      onTree: (done) => options.onProgress?.({ phase: "planning", done }),
+    });
   }
 
-  async #readingStore<T>(work: (reader: NearReader) => Promise<T>): Promise<T> {
-    const { repository, index, copies } = this.#parts.stored;
-    const near = new NearPacks(repository.storage, "");
-    const reader = new NearReader({ repository, near, ends: treePackEnds(near, index), copies });
-    try {
-      return await work(reader);
-    } finally {
-      reader.close();
-    }
-  }
-
-  /** Of the snapshot, with its own records. */
+  /** The counts of the snapshot, with its own records. */
   async #totals(): Promise<{ files: number; bytes: number }> {
     const { stored, point } = this.#parts;
     const { entries, bytes } = point.descriptor;
-    const own = await this.#readingStore(async (reader) => {
-      const from = { reader, index: stored.index };
-      const folder = (await readNodes(from, stored.snapshotTree)).find((node) => nameOf(node) === ".cairn");
-      return folder?.subtree === undefined ? [] : readNodes(from, folder.subtree);
-    });
+    const folder = (await readNodes(stored.blobs, stored.snapshotTree)).find((node) => nameOf(node) === ".cairn");
+    const own = folder?.subtree === undefined ? [] : await readNodes(stored.blobs, folder.subtree);
     return {
       files: entries.files + own.length,
       bytes: own.reduce((sum, { size }) => sum + size, bytes),
     };
   }
 
-  async #transfer(index: BlobIndex, plan: TransferPlan, lock: RepositoryLock): Promise<TransferResult> {
-    const { access, stored, options } = this.#parts;
+  async #transfer(plan: TransferPlan, lock: RepositoryLock): Promise<TransferResult> {
+    const { session, stored, options } = this.#parts;
+    const { access, index } = session;
     if (plan.entries.length === 0) return { packs: 0, indexes: 0, packBytes: 0 };
     const report = throttled(options.onProgress);
     const packs = stored.index.table.packOf;
@@ -221,6 +231,7 @@ class BackupOfPoint {
         near: new NearPacks(stored.repository.storage, ""),
         move: moveByThreads,
         uploads: { stillHeld: async () => lock.recheck() },
+        onElsewhere: stored.onElsewhere,
         signal: options.signal,
         onProgress: ({ done, total, bytes, totalBytes }) => {
           const current = fileUnderWay(plan, packs, done);
@@ -253,10 +264,10 @@ class BackupOfPoint {
     parent: string | null;
     unchanged: boolean;
   }): CreateBackupResult {
-    const { access, point, options, started } = this.#parts;
+    const { session, point, options, started } = this.#parts;
     const { added, snapshot, parent, unchanged } = of;
     return {
-      ...access.info,
+      ...session.access.info,
       snapshot: snapshot === null ? null : publicSnapshot(snapshot),
       save_point_id: point.descriptor.save_point_id,
       parent,
@@ -271,15 +282,6 @@ class BackupOfPoint {
 }
 
 /** The plan that is there, and from then on a new one each time. */
-function againAfter(first: TransferPlan, next: () => Promise<TransferPlan>): () => Promise<TransferPlan> {
-  let isFirst = true;
-  return async () => {
-    if (!isFirst) return next();
-    isFirst = false;
-    return first;
-  };
-}
-
 /** Where a transfer is, for people: data comes first, pack by pack. */
 function fileUnderWay(
   { entries, dataBlobs, files }: TransferPlan,

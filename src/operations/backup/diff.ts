@@ -4,34 +4,36 @@ import { displayPath, rawBytes } from "../../fs/safe-path.ts";
 import { newPacer, type Pacer } from "../../pacer.ts";
 import { differences } from "../../workspace/tree-diff.ts";
 import type { ListedSnapshot } from "../../repository/repository.ts";
-import type { DiffBackupsEntry, DiffBackupsOptions, DiffBackupsResult, PathInput } from "../contract.ts";
+import type { DiffBackupsEntry, DiffBackupsOptions, DiffBackupsResult, PathInput } from "../../contract/index.ts";
+import type { BlobSource } from "../../repository/blob-source.ts";
 import { kindOf } from "../diff.ts";
-import { findSnapshot, warnOfUnreadable } from "./find-snapshot.ts";
-import { type Look, lookingAtSnapshots } from "./look.ts";
-import type { RepositoryAccess } from "./repository-access.ts";
-import { nameOf, savedEntry, savedNodes, snapshotContent, type SnapshotContent } from "./snapshot-content.ts";
-import { contentOf } from "./subfolder.ts";
+import { findSnapshot, warnOfUnreadable } from "./snapshots.ts";
+import { reading } from "./session.ts";
+import type { OpenRepository } from "./open-repository.ts";
+import { nameOf, savedEntry, savedNodes, snapshotContent, type SnapshotContent } from "./content.ts";
+import { contentOf } from "./paths.ts";
 
 const LIMIT = 100_000;
 
 /** What differs between two snapshots, or folders of them, by the trees of those that were saved; equal trees are not read. */
 export async function diffBackups(
-  access: RepositoryAccess,
+  access: OpenRepository,
   words: { from: string; to: string },
   options: DiffBackupsOptions,
 ): Promise<DiffBackupsResult> {
-  return lookingAtSnapshots(access, options, async (look) => {
-    const [from, to] = [findSnapshot(look, words.from), findSnapshot(look, words.to)];
-    warnOfUnreadable(access, look.damaged, options);
+  return reading(access, options, async (session) => {
+    const { reader } = session;
+    const [from, to] = [findSnapshot(session, words.from), findSnapshot(session, words.to)];
+    warnOfUnreadable(access, session.damaged, options);
     const sideOf = async (listed: ListedSnapshot, subfolder: PathInput | undefined): Promise<SnapshotContent> =>
-      contentOf(look, { listed, content: await snapshotContent(look, listed.snapshot) }, subfolder);
+      contentOf(reader, { listed, content: await snapshotContent(reader, listed.snapshot) }, subfolder);
     const before = await sideOf(from, options.fromSubfolder);
     const after = await sideOf(to, options.toSubfolder);
-    const walk = new DiffWalk(look, { pace: newPacer(options.signal), byLinks: areNumbersAlike(before, after) });
+    const walk = new DiffWalk(reader, { pace: newPacer(options.signal), byLinks: areNumbersAlike(before, after) });
     const isMixed = isOfFolder(before) !== isOfFolder(after);
     await walk.between(
-      isMixed && !isOfFolder(before) ? await folderLike(look, after, { content: before, ...from }) : before,
-      isMixed && !isOfFolder(after) ? await folderLike(look, before, { content: after, ...to }) : after,
+      isMixed && !isOfFolder(before) ? await folderLike(reader, after, { content: before, ...from }) : before,
+      isMixed && !isOfFolder(after) ? await folderLike(reader, before, { content: after, ...to }) : after,
     );
     const entries = walk.entries.slice(0, LIMIT);
     return { ...access.info, from: from.id, to: to.id, entries, truncated: walk.entries.length > LIMIT };
@@ -57,21 +59,21 @@ function isOfFolder({ node, only }: SnapshotContent): boolean {
  * they are those of the folder itself, which nothing says: what has most names of ours is compared.
  */
 async function folderLike(
-  look: Look,
+  reader: BlobSource,
   ours: Side,
   { content, snapshot: { tree, paths } }: ListedSnapshot & { content: Side },
 ): Promise<Side> {
   const parts = paths.length === 1 ? paths[0]!.split("/") : [];
   const sides: Side[] = [];
   for (let from = 0; from < parts.length; from++) {
-    const found = await savedEntry(look, { tree, paths: [parts.slice(from).join("/")] }, { byName: true });
+    const found = await savedEntry(reader, { tree, paths: [parts.slice(from).join("/")] }, { byName: true });
     if (found !== null) sides.push(found);
   }
-  const names = new Set((await savedNodes(look, ours)).map(nameOf));
+  const names = new Set((await savedNodes(reader, ours)).map(nameOf));
   let best = content;
   let most = -1;
   for (const side of [...sides, content]) {
-    const shared = (await savedNodes(look, side)).filter((node) => names.has(nameOf(node))).length;
+    const shared = (await savedNodes(reader, side)).filter((node) => names.has(nameOf(node))).length;
     if (shared > most) [best, most] = [side, shared];
   }
   return best;
@@ -81,15 +83,15 @@ type Side = Pick<SnapshotContent, "root" | "only">;
 
 class DiffWalk {
   readonly entries: DiffBackupsEntry[] = [];
-  readonly #look: Look;
+  readonly #reader: BlobSource;
   readonly #pace: Pacer;
   /** Whether numbers tell which names are one file. */
   readonly #byLinks: boolean;
   /** Roots of the trees that are still to be read, the next one last. */
   readonly #stack: Uint8Array[] = [];
 
-  constructor(look: Look, { pace, byLinks }: { pace: Pacer; byLinks: boolean }) {
-    this.#look = look;
+  constructor(reader: BlobSource, { pace, byLinks }: { pace: Pacer; byLinks: boolean }) {
+    this.#reader = reader;
     this.#pace = pace;
     this.#byLinks = byLinks;
   }
@@ -119,7 +121,7 @@ class DiffWalk {
   async #byName(side: Side | undefined): Promise<Map<string, TreeNode>> {
     if (side === undefined) return new Map();
     this.#stack.pop();
-    const nodes = await savedNodes(this.#look, side, this.#stack);
+    const nodes = await savedNodes(this.#reader, side, this.#stack);
     return new Map(nodes.map((node) => [nameOf(node), node]));
   }
 

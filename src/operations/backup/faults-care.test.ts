@@ -20,7 +20,7 @@ import { walkDigests } from "../../engines/testing-walk.ts";
 import { CairnError } from "../../errors.ts";
 import type { Fault, FaultKind } from "../../repository/storage/faulty.ts";
 import type { FileKind } from "../../repository/storage/storage.ts";
-import type { BackupRepository } from "../contract.ts";
+import type { BackupRepository } from "../../contract/index.ts";
 import type { OpenedRepository } from "./opened-repository.ts";
 import { backupScene, damageBlob, nodeAt, opened, type BackupScene } from "./testing-far.ts";
 

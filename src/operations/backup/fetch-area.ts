@@ -12,7 +12,7 @@ import type { BlobIndex } from "../../repository/blob-index.ts";
 import { LeftPacks } from "../../repository/left-packs.ts";
 import { NearPacks } from "../../repository/near-packs.ts";
 import { existingAncestor, requireRoom } from "../../workspace/room.ts";
-import type { RepositoryAccess } from "./repository-access.ts";
+import type { OpenRepository } from "./open-repository.ts";
 
 /** Below the folder of a repository's caches. */
 const FOLDER = "fetched";
@@ -42,7 +42,7 @@ export class FetchArea {
    * begin with what others have left.
    */
   static async during<T>(
-    access: RepositoryAccess,
+    access: OpenRepository,
     usesLeft: boolean,
     work: (area: FetchArea | null) => Promise<T>,
   ): Promise<T> {
@@ -69,7 +69,7 @@ export class FetchArea {
     }
   }
 
-  near(access: RepositoryAccess, index: BlobIndex): NearPacks {
+  near(access: OpenRepository, index: BlobIndex): NearPacks {
     const { keys } = access.repository;
     const take = (pack: string, to: string): boolean => this.#take(pack, to);
     const left = new LeftPacks({ keys, index, names: new Set(this.#left.flatMap(packsIn)), take });

@@ -4,16 +4,22 @@ import type { TreeNode } from "../../formats/tree.ts";
 import { displayPath } from "../../fs/safe-path.ts";
 import { newPacer } from "../../pacer.ts";
 import { CairnError } from "../../errors.ts";
-import type { DamagedInBackup, FindInBackupsOptions, FindInBackupsResult, FoundInBackup } from "../contract.ts";
+import type {
+  DamagedInBackup,
+  FindInBackupsOptions,
+  FindInBackupsResult,
+  FoundInBackup,
+} from "../../contract/index.ts";
 import { objectIdOf } from "../../ids.ts";
 import { type BlobIndex, TREE_BLOB } from "../../repository/blob-index.ts";
+import type { BlobSource } from "../../repository/blob-source.ts";
 import { kindOf } from "../diff.ts";
-import { chosenSnapshots } from "./list.ts";
-import { bringTrees, type Look, lookingAtSnapshots } from "./look.ts";
-import { blobsLike, oneOf } from "./object-names.ts";
-import { pathMatcher } from "./path-pattern.ts";
-import type { RepositoryAccess } from "./repository-access.ts";
-import { nameOf, readNodes } from "./snapshot-content.ts";
+import { chosenSnapshots } from "./snapshots.ts";
+import { reading } from "./session.ts";
+import { blobsLike, oneOf } from "./cat.ts";
+import { pathMatcher } from "./paths.ts";
+import type { OpenRepository } from "./open-repository.ts";
+import { nameOf, readNodes } from "./content.ts";
 
 const LIMIT = 10_000;
 
@@ -23,7 +29,7 @@ const LIMIT = 10_000;
  * the files and directories that it is part of.
  */
 export async function findInBackups(
-  access: RepositoryAccess,
+  access: OpenRepository,
   pattern: string,
   options: FindInBackupsOptions,
 ): Promise<FindInBackupsResult> {
@@ -32,15 +38,17 @@ export async function findInBackups(
   if (object !== undefined && options.ignoreCase === true)
     throw new CairnError("usage", `a ${object}'s id has no upper and lower case: --ignore-case is for names and paths`);
   const byName = object === undefined ? pathMatcher(pattern, options.ignoreCase === true) : null;
-  return lookingAtSnapshots(access, options, async (look) => {
-    const { damaged } = look;
-    const chosen = chosenSnapshots(look, options).toReversed();
+  return reading(access, options, async (session) => {
+    const { damaged } = session;
+    const chosen = chosenSnapshots(session, options).toReversed();
     const fits: Fits =
-      byName === null ? holding(objectsOf(look.index, object!, pattern)) : (_node, path) => path !== "" && byName(path);
-    const walk = new FindWalk(look, fits, options.signal);
+      byName === null
+        ? holding(objectsOf(session.index, object!, pattern))
+        : (_node, path) => path !== "" && byName(path);
+    const walk = new FindWalk(session.reader, fits, options.signal);
     const result: FindInBackupsResult = { ...access.info, found: [], truncated: false, damaged: [] };
     for (const { name, error } of damaged) result.damaged.push({ snapshot_id: name, path: "/", detail: error.message });
-    await bringTrees(look, chosen, options.signal);
+    await session.bring(chosen.map(({ snapshot }) => Buffer.from(snapshot.tree, "hex")));
     for (const { id, snapshot } of chosen) {
       const hits = await walk.snapshot(Buffer.from(snapshot.tree, "hex"));
       append(
@@ -86,15 +94,15 @@ function holding(ids: ReadonlySet<string>): Fits {
 }
 
 class FindWalk {
-  readonly #look: Look;
+  readonly #reader: BlobSource;
   readonly #fits: Fits;
   readonly #pace: ReturnType<typeof newPacer>;
   /** By path and tree: what was found below. */
   readonly #known = new Map<string, Hit[]>();
   #damaged: Omit<DamagedInBackup, "snapshot_id">[] = [];
 
-  constructor(look: Look, fits: Fits, signal: AbortSignal | undefined) {
-    this.#look = look;
+  constructor(reader: BlobSource, fits: Fits, signal: AbortSignal | undefined) {
+    this.#reader = reader;
     this.#fits = fits;
     this.#pace = newPacer(signal);
   }
@@ -115,7 +123,7 @@ class FindWalk {
 
   async #nodes(id: Uint8Array, path: string): Promise<TreeNode[]> {
     try {
-      return await readNodes(this.#look, id);
+      return await readNodes(this.#reader, id);
     } catch (error) {
       if (!(error instanceof CairnError) || error.code !== "damaged") throw error;
       this.#damaged.push({ ...displayPath(Buffer.from(path === "" ? "/" : path, "latin1")), detail: error.message });

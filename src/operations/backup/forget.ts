@@ -11,13 +11,20 @@ import type {
   ForgetGroup,
   PruneBackupsResult,
   SnapshotGrouping,
-} from "../contract.ts";
+} from "../../contract/index.ts";
 import { checkRetention } from "../policy.ts";
-import { removalHint, warnOfUnreadable } from "./find-snapshot.ts";
-import { isChosen, removedSnapshots, warnOfNone } from "./list.ts";
+import {
+  byTime,
+  isChosen,
+  ownTags,
+  removalHint,
+  removedSnapshots,
+  uploadedAt,
+  warnOfNone,
+  warnOfUnreadable,
+} from "./snapshots.ts";
 import { pruneBackups } from "./prune.ts";
-import { byTime, ownTags, uploadedAt } from "./public-snapshot.ts";
-import { lockCall, type RepositoryAccess } from "./repository-access.ts";
+import { lockCall, type OpenRepository } from "./open-repository.ts";
 
 const GROUPING: readonly SnapshotGrouping[] = ["host", "paths"];
 
@@ -27,7 +34,7 @@ const GROUPING: readonly SnapshotGrouping[] = ["host", "paths"];
  * A snapshot that cannot be read goes only where it is named; rules neither count nor remove it.
  */
 export async function forgetBackups(
-  access: RepositoryAccess,
+  access: OpenRepository,
   options: ForgetBackupsOptions,
 ): Promise<ForgetBackupsResult> {
   const started = Date.now();
@@ -60,7 +67,7 @@ export async function forgetBackups(
 
 /** What would keep the prune from its work is said before a snapshot goes: throws `damaged`. Else the index that it works with. */
 async function prunableIndex(
-  access: RepositoryAccess,
+  access: OpenRepository,
   damaged: readonly DamagedFile[],
   { doomed, options }: { doomed: readonly string[]; options: ForgetBackupsOptions },
 ): Promise<BlobIndex> {
@@ -72,7 +79,7 @@ async function prunableIndex(
 
 /** A prune that fails all the same does not hide that the snapshots are gone. */
 async function pruneAfter(
-  access: RepositoryAccess,
+  access: OpenRepository,
   options: ForgetBackupsOptions,
   { doomed, dryRun, index }: { doomed: readonly string[]; dryRun: boolean; index: BlobIndex | undefined },
 ): Promise<PruneBackupsResult> {
@@ -92,7 +99,7 @@ function doomedOf(groups: readonly ForgetGroup[]): string[] {
 
 /** Another one may have removed meanwhile what the rules were to keep in the place of these. Throws `stale_plan`. */
 async function requireStillDoomed(
-  access: RepositoryAccess,
+  access: OpenRepository,
   doomed: readonly string[],
   options: ForgetBackupsOptions,
 ): Promise<void> {
@@ -111,7 +118,7 @@ async function requireStillDoomed(
 }
 
 /** The way to the storage may have been what was damaged. Throws `stale_plan`. */
-async function requireStillUnreadable(access: RepositoryAccess, unreadable: readonly DamagedFile[]): Promise<void> {
+async function requireStillUnreadable(access: OpenRepository, unreadable: readonly DamagedFile[]): Promise<void> {
   for (const { name } of unreadable) {
     try {
       await access.asStored(async () => access.repository.loadSnapshot(name));

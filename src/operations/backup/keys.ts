@@ -1,14 +1,15 @@
 import { sha256 } from "../../crypto/hash.ts";
 import { DEFAULT_SCRYPT } from "../../crypto/key-derivation.ts";
-import { CairnError, toCairnError } from "../../errors.ts";
+import { CairnError, throwIfAborted, toCairnError } from "../../errors.ts";
 import { failpoint } from "../../failpoint.ts";
 import { decodeKeyFile } from "../../formats/key-file.ts";
 import { objectIdOf } from "../../ids.ts";
-import type { CallOptions, RepositoryKeys, RepositoryOptions } from "../contract.ts";
-import { passwordOf, type RepositoryAccess } from "./repository-access.ts";
+import type { CallOptions, RepositoryKeys, RepositoryOptions, UnlockResult } from "../../contract/index.ts";
+import { type OpenRepository, passwordOf } from "./open-repository.ts";
+import { removeDeadLocks } from "../../repository/locks.ts";
 
 /** Which passwords open a repository: never shown, only who added them and when. */
-export async function listKeys(access: RepositoryAccess): Promise<RepositoryKeys> {
+export async function listKeys(access: OpenRepository): Promise<RepositoryKeys> {
   const result: RepositoryKeys = { ...access.info, keys: [], damaged: [] };
   for (const { name } of await access.storage.list("keys")) {
     try {
@@ -28,7 +29,7 @@ export async function listKeys(access: RepositoryAccess): Promise<RepositoryKeys
 
 /** Writes one more key file ●. */
 export async function addKey(
-  access: RepositoryAccess,
+  access: OpenRepository,
   password: RepositoryOptions["password"],
   options: CallOptions,
 ): Promise<RepositoryKeys> {
@@ -41,7 +42,7 @@ export async function addKey(
 }
 
 /** Removes a key file ●; never the one that is in use, so that one always stays. */
-export async function removeKey(access: RepositoryAccess, key: string, options: CallOptions): Promise<RepositoryKeys> {
+export async function removeKey(access: OpenRepository, key: string, options: CallOptions): Promise<RepositoryKeys> {
   await access.locked(true, options, async () => {
     const names = (await access.storage.list("keys")).map(({ name }) => name);
     const fits = /^[0-9a-f]{2,64}$/.test(key) ? names.filter((name) => name.startsWith(key)) : [];
@@ -73,7 +74,7 @@ export async function removeKey(access: RepositoryAccess, key: string, options: 
  * where that fails too, as on storages that only take, the error says that both open it.
  */
 export async function changePassword(
-  access: RepositoryAccess,
+  access: OpenRepository,
   password: RepositoryOptions["password"],
   options: CallOptions,
 ): Promise<RepositoryKeys> {
@@ -97,7 +98,7 @@ export async function changePassword(
 
 /** Takes the new key file back if the old one is there for sure: a removal may have happened and its answer been lost. */
 async function afterRefusal(
-  access: RepositoryAccess,
+  access: OpenRepository,
   { old, name, error }: { old: string; name: string; error: unknown },
 ): Promise<CairnError> {
   const { code, message, details } = toCairnError(error);
@@ -124,10 +125,24 @@ async function afterRefusal(
 }
 
 /** Whether a key file is there as it was written; null where that cannot be told. */
-async function isThere(access: RepositoryAccess, name: string): Promise<boolean | null> {
+async function isThere(access: OpenRepository, name: string): Promise<boolean | null> {
   try {
     return objectIdOf(sha256(await access.storage.load("keys", name))) === name ? true : null;
   } catch (error) {
     return error instanceof CairnError && error.code === "not_found" ? false : null;
   }
+}
+
+/** Removes locks that count no more; with `all` every one, also of processes that are at work: then they may lose what they do. */
+export async function unlock(access: OpenRepository, options: CallOptions & { all?: boolean }): Promise<UnlockResult> {
+  throwIfAborted(options.signal);
+  const { storage, repository } = access;
+  const before = (await storage.list("locks")).length;
+  await removeDeadLocks(repository);
+  if (options.all === true) {
+    // One that goes by itself meanwhile is as good.
+    for (const { name } of await storage.list("locks")) await storage.remove("locks", name).catch(() => undefined);
+  }
+  const held = (await storage.list("locks")).length;
+  return { ...access.info, removed: Math.max(0, before - held), held };
 }

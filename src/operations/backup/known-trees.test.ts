@@ -4,7 +4,7 @@ import { join } from "node:path";
 import { test } from "node:test";
 import { BlobIndex } from "../../repository/blob-index.ts";
 import { randomFiles, TestArchive, withRepository } from "../../repository/test-archive.ts";
-import { keepKnownTrees, readKnownTrees } from "./known-trees.ts";
+import { keepKnownTrees, readKnownTrees } from "./made-snapshot.ts";
 
 test("trees are known as long as every index file is there that was read when they were found", async () => {
   await withRepository(async (fixture) => {

@@ -3,7 +3,7 @@ import { mkdirSync, readFileSync, renameSync, rmSync } from "node:fs";
 import { join } from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
 import { test } from "node:test";
-import type { BackupRepository } from "../contract.ts";
+import type { BackupRepository } from "../../contract/index.ts";
 import { backupScene, type BackupScene, opened } from "./testing-far.ts";
 
 /** Has something done when snapshots and index have been read and the lock of the call that reads them is not placed yet. */

@@ -1,50 +1,9 @@
-import type {
-  AgeKeyOptions,
-  BackupList,
-  BackupRepository,
-  BackupStats,
-  BackupStatsOptions,
-  CallOptions,
-  CatBackupResult,
-  CopyBackupsOptions,
-  CopyBackupsResult,
-  StreamBackupResult,
-  DiffBackupsOptions,
-  DiffBackupsResult,
-  FindInBackupsOptions,
-  FindInBackupsResult,
-  ListedEntry,
-  ForgetBackupsOptions,
-  ForgetBackupsResult,
-  ListBackupsOptions,
-  PruneBackupsOptions,
-  PruneBackupsResult,
-  RepairBackupsOptions,
-  RepairBackupsResult,
-  RepairSnapshotsOptions,
-  RepairSnapshotsResult,
-  RepositoryInfo,
-  RepositoryKeys,
-  RepositoryOptions,
-  RestoreBackupOptions,
-  RestoreBackupResult,
-  RecoverBackupsOptions,
-  RecoverBackupsResult,
-  RewriteBackupsOptions,
-  RewriteBackupsResult,
-  PathInput,
-  ShowBackupOptions,
-  ShowBackupResult,
-  StreamBackupOptions,
-  TagBackupsOptions,
-  TagBackupsResult,
-  UnlockResult,
-  VerifyBackupOptions,
-  VerifyBackupResult,
-} from "../contract.ts";
+import { checkCalls } from "../../contract/checked-calls.ts";
+import type { BackupRepository, CallOptions, RepositoryInfo } from "../../contract/index.ts";
+import { REPOSITORY_VERBS } from "../../contract/repositories.ts";
+import type { Call, Method } from "../../contract/verb.ts";
 import { CairnError } from "../../errors.ts";
-import { checkCalls } from "../checked-calls.ts";
-import { REPOSITORY_CALLS } from "../library-calls.ts";
+import { handedOver } from "../handed-over.ts";
 import { checkCommand, processOutput } from "../run-process.ts";
 import { addAgeKey } from "./age-password.ts";
 import { catBackup } from "./cat.ts";
@@ -53,155 +12,93 @@ import { createFromStream } from "./create-from-stream.ts";
 import { diffBackups } from "./diff.ts";
 import { findInBackups } from "./find.ts";
 import { forgetBackups } from "./forget.ts";
-import { addKey, changePassword, listKeys, removeKey } from "./keys.ts";
-import { listBackups } from "./list.ts";
+import { addKey, changePassword, listKeys, removeKey, unlock } from "./keys.ts";
+import type { OpenRepository } from "./open-repository.ts";
 import { pruneBackups } from "./prune.ts";
-import { repairBackups } from "./repair.ts";
-import { handedOver } from "../handed-over.ts";
-import { repairSnapshots } from "./repair-snapshots.ts";
-import type { RepositoryAccess } from "./repository-access.ts";
-import { restoreBackup } from "./restore.ts";
-import { readFromBackup, showBackup, walkBackup } from "./show.ts";
 import { recoverBackups } from "./recover.ts";
-import { rewriteBackups } from "./rewrite-snapshots.ts";
+import { repairBackups } from "./repair.ts";
+import { restoreBackup } from "./restore.ts";
+import { repairSnapshots, rewriteBackups } from "./rewrite.ts";
+import { readFromBackup, showBackup, walkBackup } from "./show.ts";
+import { listBackups } from "./snapshots.ts";
 import { backupStats } from "./stats.ts";
 import { tagBackups } from "./tag.ts";
-import { unlock } from "./unlock.ts";
 import { verifyBackup } from "./verify.ts";
 
-/** An open repository as the library gives it. */
-export class OpenedRepository implements BackupRepository {
-  /** @internal For operations that need more than one side. */
-  readonly access: RepositoryAccess;
+type Verbs = typeof REPOSITORY_VERBS;
+type Streams = "walk" | "read";
+type Piece<Name extends Streams> = ReturnType<Method<Verbs[Name]>> extends AsyncIterable<infer T> ? T : never;
 
-  constructor(access: RepositoryAccess) {
+/** Carries a verb out on the view of a repository that belongs to the call. */
+const ROWS: {
+  readonly [Name in Exclude<keyof Verbs, Streams>]: (
+    access: OpenRepository,
+    ...given: Call<Verbs[Name]>
+  ) => ReturnType<Method<Verbs[Name]>>;
+} = {
+  list: listBackups,
+  createFromStream,
+  createFromCommand(access, command, options) {
+    checkCommand(command);
+    const { cwd = process.cwd(), signal } = options;
+    return createFromStream(access, processOutput({ command, cwd, signal }), options);
+  },
+  verify: verifyBackup,
+  restore: (access, snapshot, to, options) => restoreBackup(access, { snapshot, to }, options),
+  forget: forgetBackups,
+  tag: tagBackups,
+  prune: pruneBackups,
+  copyTo(access, target, options) {
+    if (!(target instanceof OpenedRepository))
+      throw new CairnError("usage", "copyTo wants a repository that this library has opened");
+    return target.access.during(options, async (into) => copyBackups(access, into, options));
+  },
+  keys: listKeys,
+  addKey,
+  addAgeKey,
+  removeKey,
+  changePassword,
+  repair: repairBackups,
+  repairSnapshots,
+  rewrite: rewriteBackups,
+  recover: recoverBackups,
+  stats: backupStats,
+  find: findInBackups,
+  diff: (access, from, to, options) => diffBackups(access, { from, to }, options),
+  show: (access, snapshot, path, options) => showBackup(access, { snapshot, path: path ?? "" }, options),
+  cat: (access, kind, id, options) => catBackup(access, { kind, id }, options),
+  unlock,
+};
+
+/** Carries a verb out that hands over piece by piece. */
+const STREAMS: {
+  readonly [Name in Streams]: (
+    access: OpenRepository,
+    hand: (piece: Piece<Name>) => Promise<void>,
+    ...given: Call<Verbs[Name]>
+  ) => Promise<void>;
+} = {
+  walk: async (access, hand, snapshot, path, options) =>
+    walkBackup(access, { snapshot, path: path ?? "", hand }, options),
+  read: async (access, hand, snapshot, path, options) => readFromBackup(access, { snapshot, path, hand }, options),
+};
+
+type Run = (access: OpenRepository, ...given: unknown[]) => Promise<unknown>;
+
+/** An open repository as the library gives it: its verbs are those of the contract. */
+// oxlint-disable-next-line typescript/no-unsafe-declaration-merging
+export interface OpenedRepository extends BackupRepository {}
+
+export class OpenedRepository {
+  /** @internal For operations that need more than one side. */
+  readonly access: OpenRepository;
+
+  constructor(access: OpenRepository) {
     this.access = access;
   }
 
   get info(): RepositoryInfo {
     return this.access.info;
-  }
-
-  async list(options: ListBackupsOptions = {}): Promise<BackupList> {
-    return this.access.during(options, (access) => listBackups(access, options));
-  }
-
-  async createFromStream(
-    content: AsyncIterable<Uint8Array>,
-    options: StreamBackupOptions = {},
-  ): Promise<StreamBackupResult> {
-    return this.access.during(options, (access) => createFromStream(access, content, options));
-  }
-
-  async createFromCommand(
-    command: readonly string[],
-    options: StreamBackupOptions & { cwd?: string } = {},
-  ): Promise<StreamBackupResult> {
-    const { cwd = process.cwd(), signal } = options;
-    checkCommand(command);
-    return this.access.during(options, (access) =>
-      createFromStream(access, processOutput({ command, cwd, signal }), options),
-    );
-  }
-
-  async verify(options: VerifyBackupOptions = {}): Promise<VerifyBackupResult> {
-    return this.access.during(options, (access) => verifyBackup(access, options));
-  }
-
-  async restore(snapshot: string, to: string, options: RestoreBackupOptions = {}): Promise<RestoreBackupResult> {
-    return this.access.during(options, (access) => restoreBackup(access, { snapshot, to }, options));
-  }
-
-  async forget(options: ForgetBackupsOptions): Promise<ForgetBackupsResult> {
-    return this.access.during(options, (access) => forgetBackups(access, options));
-  }
-
-  async tag(options: TagBackupsOptions): Promise<TagBackupsResult> {
-    return this.access.during(options, (access) => tagBackups(access, options));
-  }
-
-  async prune(options: PruneBackupsOptions = {}): Promise<PruneBackupsResult> {
-    return this.access.during(options, (access) => pruneBackups(access, options));
-  }
-
-  async copyTo(target: BackupRepository, options: CopyBackupsOptions = {}): Promise<CopyBackupsResult> {
-    if (!(target instanceof OpenedRepository))
-      throw new CairnError("usage", "copyTo wants a repository that this library has opened");
-    return this.access.during(options, (from) =>
-      target.access.during(options, (into) => copyBackups(from, into, options)),
-    );
-  }
-
-  async keys(options: CallOptions = {}): Promise<RepositoryKeys> {
-    return this.access.during(options, (access) => listKeys(access));
-  }
-
-  async addKey(password: RepositoryOptions["password"], options: CallOptions = {}): Promise<RepositoryKeys> {
-    return this.access.during(options, (access) => addKey(access, password, options));
-  }
-
-  async addAgeKey(options: AgeKeyOptions): Promise<RepositoryKeys> {
-    return this.access.during(options, (access) => addAgeKey(access, options));
-  }
-
-  async removeKey(key: string, options: CallOptions = {}): Promise<RepositoryKeys> {
-    return this.access.during(options, (access) => removeKey(access, key, options));
-  }
-
-  async changePassword(password: RepositoryOptions["password"], options: CallOptions = {}): Promise<RepositoryKeys> {
-    return this.access.during(options, (access) => changePassword(access, password, options));
-  }
-
-  async repair(options: RepairBackupsOptions): Promise<RepairBackupsResult> {
-    return this.access.during(options, (access) => repairBackups(access, options));
-  }
-
-  async repairSnapshots(options: RepairSnapshotsOptions = {}): Promise<RepairSnapshotsResult> {
-    return this.access.during(options, (access) => repairSnapshots(access, options));
-  }
-
-  async rewrite(options: RewriteBackupsOptions): Promise<RewriteBackupsResult> {
-    return this.access.during(options, (access) => rewriteBackups(access, options));
-  }
-
-  async recover(options: RecoverBackupsOptions = {}): Promise<RecoverBackupsResult> {
-    return this.access.during(options, (access) => recoverBackups(access, options));
-  }
-
-  async stats(options: BackupStatsOptions = {}): Promise<BackupStats> {
-    return this.access.during(options, (access) => backupStats(access, options));
-  }
-
-  async find(pattern: string, options: FindInBackupsOptions = {}): Promise<FindInBackupsResult> {
-    return this.access.during(options, (access) => findInBackups(access, pattern, options));
-  }
-
-  async diff(from: string, to: string, options: DiffBackupsOptions = {}): Promise<DiffBackupsResult> {
-    return this.access.during(options, (access) => diffBackups(access, { from, to }, options));
-  }
-
-  async show(snapshot: string, path: PathInput = "", options: ShowBackupOptions = {}): Promise<ShowBackupResult> {
-    return this.access.during(options, (access) => showBackup(access, { snapshot, path }, options));
-  }
-
-  walk(snapshot: string, path: PathInput = "", options: ShowBackupOptions = {}): AsyncIterable<ListedEntry> {
-    return handedOver(async (hand) =>
-      this.access.during(options, (access) => walkBackup(access, { snapshot, path, hand }, options)),
-    );
-  }
-
-  read(snapshot: string, path: PathInput, options: ShowBackupOptions = {}): AsyncIterable<Uint8Array> {
-    return handedOver(async (hand) =>
-      this.access.during(options, (access) => readFromBackup(access, { snapshot, path, hand }, options)),
-    );
-  }
-
-  async cat(kind: string, id?: string, options: CallOptions = {}): Promise<CatBackupResult> {
-    return this.access.during(options, (access) => catBackup(access, { kind, id }, options));
-  }
-
-  async unlock(options: CallOptions & { all?: boolean } = {}): Promise<UnlockResult> {
-    return this.access.during(options, (access) => unlock(access, options));
   }
 
   async close(): Promise<void> {
@@ -211,6 +108,19 @@ export class OpenedRepository implements BackupRepository {
   async [Symbol.asyncDispose](): Promise<void> {
     await this.close();
   }
-}
 
-checkCalls(OpenedRepository, REPOSITORY_CALLS);
+  static {
+    const methods = OpenedRepository.prototype as unknown as Record<string, unknown>;
+    for (const [name, run] of Object.entries(ROWS) as [string, Run][])
+      methods[name] = async function (this: OpenedRepository, ...given: unknown[]) {
+        return this.access.during(given.at(-1) as CallOptions, async (access) => run(access, ...given));
+      };
+    for (const [name, run] of Object.entries(STREAMS) as unknown as [string, Run][])
+      methods[name] = function (this: OpenedRepository, ...given: unknown[]) {
+        return handedOver(async (hand) =>
+          this.access.during(given.at(-1) as CallOptions, async (access) => void (await run(access, hand, ...given))),
+        );
+      };
+    checkCalls(OpenedRepository, REPOSITORY_VERBS);
+  }
+}

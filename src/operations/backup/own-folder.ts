@@ -9,20 +9,29 @@ import { PathSelection } from "../../fs/path-selection.ts";
 import { isAtOrBelow, joinRaw, printablePath } from "../../fs/safe-path.ts";
 import { realPathOf } from "../../workspace/find-workspace.ts";
 import { givenPatterns } from "../../workspace/given-patterns.ts";
-import type { CreateBackupOptions } from "../contract.ts";
-import type { RepositoryAccess } from "./repository-access.ts";
-import type { WantedInPlace } from "./wanted-in-place.ts";
+import type { CreateBackupOptions } from "../../contract/index.ts";
+import type { OpenRepository } from "./open-repository.ts";
+import type { SnapshotContent } from "./content.ts";
+import type { ContentElsewhere } from "../../engines/engine.ts";
+import { isEmptyFolder } from "../../engines/tree/as-made.ts";
+import type { ListedSnapshot } from "../../repository/repository.ts";
 
-/** A repository must not be changed by what is restored from it, nor hold itself. */
+/** The part of a snapshot that a restore in place takes. */
+interface Wanted {
+  from: ContentElsewhere;
+  content: Pick<SnapshotContent, "root">;
+  listed: ListedSnapshot;
+  chosen: { readonly paths: readonly Uint8Array[] | null };
+}
 
 /** Real path of the folder that a repository is; null where it lies elsewhere than on this machine. */
-function ownFolder({ storage }: RepositoryAccess): Buffer | null {
+function ownFolder({ storage }: OpenRepository): Buffer | null {
   const config = storage.localPath?.("config", "config");
   return config === undefined ? null : realPathOf(dirname(config));
 }
 
 /** Throws `refused` for a target (its real path) in the repository's own folder. */
-export function requireOutside(access: RepositoryAccess, target: Buffer): void {
+export function requireOutside(access: OpenRepository, target: Buffer): void {
   const own = ownFolder(access);
   if (own === null || !isAtOrBelow(target, own)) return;
   throw new CairnError("refused", `${printablePath(target)} lies in the repository ${printablePath(own)} itself`, {
@@ -35,16 +44,16 @@ export function requireOutside(access: RepositoryAccess, target: Buffer): void {
  * it lies in there, it is or holds something that is chosen, and the snapshot's rules do not leave it out.
  */
 export async function requireUntouched(
-  access: RepositoryAccess,
+  access: OpenRepository,
   folder: Buffer,
-  { wanted, signal }: { wanted: WantedInPlace; signal: AbortSignal | undefined },
+  { wanted, signal }: { wanted: Wanted; signal: AbortSignal | undefined },
 ): Promise<void> {
   const own = ownFolder(access);
   if (own === null || !isAtOrBelow(own, folder)) return;
   const path = own.subarray(folder.length + 1);
   const { paths } = wanted.chosen;
   if (paths !== null && new PathSelection(paths).of(path) === "no") return;
-  if (wanted.content.manifest !== null && (await isLeftOut(path, wanted, signal))) return;
+  if (await isLeftOut(path, wanted, signal)) return;
   throw new CairnError(
     "refused",
     `the repository ${printablePath(own)} lies in the folder, and would become what it was then`,
@@ -53,11 +62,11 @@ export async function requireUntouched(
 }
 
 /**
- * What a save of a folder (its real path) leaves out, patterns as they are given: the repository too, where it lies in
- * there. Each backup would hold the packs of those before it. Throws `refused` where it is that folder.
+ * The patterns that a save of a folder (its real path) leaves out, as they are given: with the repository where it lies in
+ * there, since each backup would hold the packs of those before it. Throws `refused` where it is that folder.
  */
 export function withoutOwn(
-  access: RepositoryAccess,
+  access: OpenRepository,
   folder: Buffer,
   { exclude = [], onWarning }: Pick<CreateBackupOptions, "exclude" | "onWarning">,
 ): readonly string[] {
@@ -78,7 +87,7 @@ export function withoutOwn(
   return [...exclude, `.${pattern}`];
 }
 
-/** Null where none counts: only a file of its own does. */
+/** The ignore file of a directory; null where none counts: only an ordinary file does. */
 function ignoreFileIn(directory: Buffer): Uint8Array | null {
   const file = joinRaw(directory, IGNORE_FILE);
   try {
@@ -88,10 +97,10 @@ function ignoreFileIn(directory: Buffer): Uint8Array | null {
   }
 }
 
-/** Whether the rules of a snapshot leave a directory out, or one above it. */
+/** True where the rules of a snapshot leave a directory out, or one above it. */
 async function isLeftOut(
   path: Buffer,
-  { from, content, listed }: WantedInPlace,
+  { from, content, listed }: Wanted,
   signal: AbortSignal | undefined,
 ): Promise<boolean> {
   const { ignoreFiles } = await surveyTree(from, content.root, { only: null, signal });
@@ -99,7 +108,7 @@ async function isLeftOut(
   return isIgnored(IgnoreRules.fromRecord(record), path, () => null);
 }
 
-/** Whether rules leave a directory out, or one above it. */
+/** True where rules leave a directory out, or one above it. */
 function isIgnored(top: IgnoreRules, path: Buffer, ignoreFile: (directory: Buffer) => Uint8Array | null): boolean {
   let rules = top;
   let above = "";
@@ -109,4 +118,13 @@ function isIgnored(top: IgnoreRules, path: Buffer, ignoreFile: (directory: Buffe
     above = above === "" ? name : `${above}/${name}`;
   }
   return false;
+}
+
+/** True where nothing lies in a folder, as far as this user can see. */
+export function looksEmpty(folder: Buffer): boolean {
+  try {
+    return isEmptyFolder(folder);
+  } catch {
+    return true;
+  }
 }

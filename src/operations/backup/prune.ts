@@ -1,13 +1,11 @@
 import { CairnError } from "../../errors.ts";
 import type { BlobIndex } from "../../repository/blob-index.ts";
 import { compact } from "../../repository/compact.ts";
-import { NearReader } from "../../repository/near-reader.ts";
 import { previewSweep, runSweep, type SweepOptions } from "../../repository/remove.ts";
-import { packSizes } from "../../repository/storage/storage.ts";
-import type { CallOptions, PruneBackupsOptions, PruneBackupsResult } from "../contract.ts";
-import { removalHint } from "./find-snapshot.ts";
-import { warnOfCopies } from "./lost-packs.ts";
-import { lockCall, type RepositoryAccess } from "./repository-access.ts";
+import type { CallOptions, PruneBackupsOptions, PruneBackupsResult } from "../../contract/index.ts";
+import { removalHint } from "./snapshots.ts";
+import { warnOfOthers } from "./session.ts";
+import { lockCall, type OpenRepository } from "./open-repository.ts";
 
 const MAX_UNUSED = 0.05;
 /** One merge takes a bounded number of small files; so many are done in turn. */
@@ -25,71 +23,59 @@ const DAMAGED_HINT =
  * `without`: snapshots that count as gone already, for a dry run. `index`: as the caller has loaded it.
  */
 export async function pruneBackups(
-  access: RepositoryAccess,
+  access: OpenRepository,
   options: PruneBackupsOptions,
   { without = new Set(), index }: { without?: ReadonlySet<string>; index?: BlobIndex | undefined } = {},
 ): Promise<PruneBackupsResult> {
   const started = Date.now();
-  const { maxUnused = MAX_UNUSED, signal } = options;
+  const { maxUnused = MAX_UNUSED } = options;
   if (!(maxUnused >= 0 && maxUnused <= 1)) throw new CairnError("usage", `not a share from 0 to 1: ${maxUnused}`);
-  const near = access.near();
-  const sizes = await packSizes(access.storage);
-  const reader = new NearReader({ repository: access.repository, near, ends: sizes, signal });
-  let trees = 0;
   const sweep: SweepOptions = {
     cachePath: access.indexCache(),
     index,
     roots: async () => [],
-    readTree: (place, next) => {
-      trees++;
-      if ((trees & 255) === 0) options.onProgress?.({ phase: "cleaning", done: trees });
-      return reader.viewTree(place, next);
-    },
+    onTree: (done) => options.onProgress?.({ phase: "cleaning", done }),
     withoutSnapshots: without,
     unreadableHint: removalHint,
-    onFound: warnOfCopies(access, options),
+    onElsewhere: warnOfOthers(access, options),
     hint: DAMAGED_HINT,
     maxWaste: maxUnused,
     work: () => access.workDirectory(),
     ...lockCall(options),
   };
-  try {
-    if (options.dryRun === true) {
-      const plan = await previewSweep(access.repository, sweep);
-      return {
-        ...access.info,
-        dry_run: true,
-        removed_packs: plan.remove.length,
-        repacked_packs: plan.repack.length,
-        new_packs: 0,
-        ...NOTHING_MERGED,
-        unindexed_packs: plan.unindexed.length,
-        bytes_freed: plan.bytesFreed,
-        unused_bytes: plan.unusedBytes,
-        postponed: false,
-        damaged_packs: [...plan.unsound],
-        ...since(started),
-      };
-    }
-    const done = await runSweep(access.repository, sweep);
-    const merged = done.index === null ? NOTHING_MERGED : await merge(access, done.index, options);
+  if (options.dryRun === true) {
+    const plan = await previewSweep(access.repository, sweep);
     return {
       ...access.info,
-      dry_run: false,
-      removed_packs: done.removedPacks,
-      repacked_packs: done.repackedPacks,
-      new_packs: done.newPacks,
-      ...merged,
-      unindexed_packs: done.removedUnindexed,
-      bytes_freed: done.bytesFreed,
-      unused_bytes: done.unusedBytes,
-      postponed: done.postponed,
-      damaged_packs: done.damagedPacks,
+      dry_run: true,
+      removed_packs: plan.remove.length,
+      repacked_packs: plan.repack.length,
+      new_packs: 0,
+      ...NOTHING_MERGED,
+      unindexed_packs: plan.unindexed.length,
+      bytes_freed: plan.bytesFreed,
+      unused_bytes: plan.unusedBytes,
+      postponed: false,
+      damaged_packs: [...plan.unsound],
       ...since(started),
     };
-  } finally {
-    reader.close();
   }
+  const done = await runSweep(access.repository, sweep);
+  const merged = done.index === null ? NOTHING_MERGED : await merge(access, done.index, options);
+  return {
+    ...access.info,
+    dry_run: false,
+    removed_packs: done.removedPacks,
+    repacked_packs: done.repackedPacks,
+    new_packs: done.newPacks,
+    ...merged,
+    unindexed_packs: done.removedUnindexed,
+    bytes_freed: done.bytesFreed,
+    unused_bytes: done.unusedBytes,
+    postponed: done.postponed,
+    damaged_packs: done.damagedPacks,
+    ...since(started),
+  };
 }
 
 type Merged = Pick<PruneBackupsResult, "merged_packs" | "merged_indexes">;
@@ -97,7 +83,7 @@ type Merged = Pick<PruneBackupsResult, "merged_packs" | "merged_indexes">;
 const NOTHING_MERGED: Merged = { merged_packs: 0, merged_indexes: 0 };
 
 /** Small index files and packs of many small backups become few; what others keep from being done is left for later. */
-async function merge(access: RepositoryAccess, index: BlobIndex, { signal, onWarning }: CallOptions): Promise<Merged> {
+async function merge(access: OpenRepository, index: BlobIndex, { signal, onWarning }: CallOptions): Promise<Merged> {
   const merged = { ...NOTHING_MERGED };
   for (let round = 0; round < MERGES; round++) {
     const done = await compact(access.repository, index, {

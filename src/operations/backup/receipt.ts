@@ -10,9 +10,9 @@ import { durableMkdir, durableWrite, readSmallFile } from "../../fs/durable.ts";
 import { acquireLock } from "../../fs/lock.ts";
 import { isAtOrBelow } from "../../fs/safe-path.ts";
 import { realPathOf } from "../../workspace/find-workspace.ts";
-import { readRecord } from "../../workspace/read-record.ts";
+import { readRecord } from "../../workspace/records.ts";
 import { userStateDirectory } from "../../workspace/registry.ts";
-import type { VerifyReceiptOptions, VerifyReceiptResult } from "../contract.ts";
+import type { VerifyReceiptOptions, VerifyReceiptResult } from "../../contract/index.ts";
 
 const MAX_BYTES = 1 << 20;
 const LOCK_WAIT_MS = 10_000;

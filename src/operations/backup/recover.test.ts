@@ -4,7 +4,8 @@ import { createHash } from "node:crypto";
 import fs from "node:fs";
 import { join } from "node:path";
 import { test } from "node:test";
-import type { BackupRepository, BackupSnapshot, RecoverBackupsResult } from "../contract.ts";
+import type { BackupRepository, BackupSnapshot, RecoverBackupsResult } from "../../contract/index.ts";
+import type { ObjectId } from "../../ids.ts";
 import { hasCode, WITHOUT_NATIVE } from "../testing-folder.ts";
 import { acquireLock } from "../../repository/locks.ts";
 import type { OpenedRepository } from "./opened-repository.ts";
@@ -50,7 +51,7 @@ function contentId(text: string): string {
 }
 
 function treesOf(result: RecoverBackupsResult): string[] {
-  return [...result.recovered, ...(result.gathered?.trees ?? [])].map(({ tree }) => tree).toSorted();
+  return (result.gathered?.trees ?? []).map(({ tree }) => tree).toSorted();
 }
 
 for (const scheme of ["local", "far"] as const)
@@ -58,39 +59,39 @@ for (const scheme of ["local", "far"] as const)
     const at = await backupScene(t, scheme);
     const { repository, root, folder } = at;
     const before = await someBackups(at);
-    assert.deepEqual((await repository.recover()).recovered, []);
+    assert.equal((await repository.recover()).gathered, null);
     const [kept, ...gone] = before;
     await repository.forget({ snapshots: gone.map(({ snapshot_id: id }) => id) });
 
     const plan = await repository.recover({ dryRun: true });
-    assert.deepEqual(
-      plan.recovered.map(({ new_id: id }) => id),
-      gone.map(() => null),
-    );
+    assert.equal(plan.gathered?.new_id, null);
+    assert.deepEqual(treesOf(plan), gone.map(({ tree }) => tree).toSorted());
     assert.equal((await repository.list()).snapshots.length, 1);
 
     const done = await repository.recover({ hostname: "elsewhere" });
-    assert.deepEqual([done.gathered, done.unreadable], [null, []]);
+    assert.deepEqual(done.unreadable, []);
     assert.deepEqual(treesOf(done), gone.map(({ tree }) => tree).toSorted());
-    assert.deepEqual(
-      done.recovered.map(({ paths }) => paths[0]).toSorted(),
-      ["/dumps", "/top.sql", folder, folder].toSorted(),
-    );
     const { snapshots } = await repository.list({ hosts: ["elsewhere"] });
     assert.deepEqual(
-      snapshots.map(({ tags, save_point_id: point }) => [tags, point]),
-      gone.map(() => [["recovered"], null]),
+      snapshots.map(({ snapshot_id: id, paths, tags, save_point_id: point }) => [id, paths, tags, point]),
+      [[done.gathered?.new_id, ["/recover"], ["recovered"], null]],
     );
-    assert.ok(snapshots.every(({ created_at: time }) => Date.parse(time) <= Date.now()));
+    assert.ok(Date.parse(snapshots[0]!.created_at) <= Date.now());
     assert.equal(
       (await repository.list()).snapshots.some(({ snapshot_id: id }) => id === kept!.snapshot_id),
       true,
     );
     const { problems, checked } = await repository.verify();
-    assert.deepEqual([problems, checked.digests], [[], 5]);
-    for (const { new_id: id, files, paths } of done.recovered) {
-      const { proof, entries } = await repository.restore(id!, join(root, `to-${id}`));
-      assert.ok(proof !== null && entries > 0 && files > 1, paths[0]);
+    assert.deepEqual([problems, checked.digests], [[], 1]);
+    for (const { tree, path } of done.gathered!.trees) {
+      const [inside] = gone.find((each) => each.tree === tree)!.paths;
+      const to = join(root, `to-${tree}`);
+      const { entries, left_out: left } = await repository.restore(`${done.gathered!.new_id!}`, to, {
+        subfolder: path + (inside!.endsWith(".sql") ? "" : inside!),
+        prove: true,
+      });
+      assert.deepEqual([entries > 0, left], [true, []], path);
+      if (inside === folder) assert.equal(fs.readFileSync(join(to, "deep/b.txt"), "utf8"), "b\n");
     }
     assert.deepEqual(treesOf(await repository.recover()), []);
   });
@@ -137,8 +138,7 @@ test(
       treesOf(done).map((tree) => `/${tree.slice(0, 8)}`),
       theirs.toSorted(),
     );
-    assert.equal(done.gathered?.trees.length, 2);
-    assert.equal(done.recovered.length, 5);
+    assert.equal(done.gathered?.trees.length, 7);
     restic(at, place, "check", "--read-data");
     assert.deepEqual((await repository.verify()).problems, []);
     const to = join(root, "to");
@@ -151,34 +151,31 @@ test(
   },
 );
 
-test("what a recovered snapshot does not have stays in place, as it may have been left out", async (t) => {
+test("what is recovered is no save point, and is given back elsewhere", async (t) => {
+  const { client, repository, write, folder, root } = await backupScene(t, "local");
+  await client.createBackup(repository, { save: true });
+  await forgetAll(repository);
+  const { gathered } = await repository.recover();
+  write("a.txt", "changed\n");
+  await assert.rejects(client.restoreBackup(repository, gathered!.new_id!), hasCode("refused"));
+  await repository.restore(gathered!.new_id!, join(root, "to"), { subfolder: gathered!.trees[0]!.path + folder });
+  assert.equal(fs.readFileSync(join(root, "to/a.txt"), "utf8"), "a\n");
+});
+
+test("what an earlier version recovered by itself keeps what it does not have in place", async (t) => {
   const at = await backupScene(t, "local");
   const { client, repository, write, folder } = at;
   write("secret", "1");
-  await client.createBackup(repository, { save: true, exclude: ["/secret"] });
+  const { snapshot } = await client.createBackup(repository, { save: true, exclude: ["/secret"] });
+  const stored = (repository as OpenedRepository).access.repository;
+  const { excludes: _excludes, ...made } = await stored.loadSnapshot(snapshot!.snapshot_id as ObjectId);
   await forgetAll(repository);
-  const { recovered } = await repository.recover();
+  const id = await stored.saveSnapshot({ ...made, tags: ["recovered", "cairn:recovered"] });
   write("a.txt", "changed\n");
-  write("later", "1");
-  const { changes } = await client.restoreBackup(repository, recovered[0]!.new_id!);
+  const { changes } = await client.restoreBackup(repository, id);
   assert.equal(changes?.deleted, 0);
   assert.equal(fs.readFileSync(join(folder, "a.txt"), "utf8"), "a\n");
-  assert.ok(fs.existsSync(join(folder, "secret")) && fs.existsSync(join(folder, "later")));
-  const { tagged } = await repository.tag({ snapshots: ["latest"], set: ["mine"] });
-  await client.restoreBackup(repository, tagged[0]!.new_id!);
   assert.ok(fs.existsSync(join(folder, "secret")));
-});
-
-test("what a rewrite left on its way is no save point of the folder above when it is recovered", async (t) => {
-  const { client, repository, write, folder } = await backupScene(t, "local");
-  write("deep/secret", "1");
-  await client.createBackup(repository, { save: true });
-  await repository.rewrite({ exclude: ["secret"], forget: true });
-  const { recovered } = await repository.recover();
-  assert.deepEqual(
-    recovered.map(({ paths }) => paths),
-    [[folder]],
-  );
 });
 
 test("a snapshot that people tag as recovered is restored in place as any other", async (t) => {
@@ -197,7 +194,7 @@ test("nothing is recovered beside a running backup, of which nobody has made a s
   const lock = await acquireLock((repository as OpenedRepository).access.repository, { exclusive: false });
   await assert.rejects(repository.recover({ lockTimeoutMs: 0 }), hasCode("busy"));
   await lock.release();
-  assert.equal((await repository.recover()).recovered.length, 5);
+  assert.equal((await repository.recover()).gathered?.trees.length, 5);
 });
 
 test("what is lost of a tree is left out of what is gathered, and nothing of it when no index tells", async (t) => {
@@ -214,9 +211,12 @@ test("what is lost of a tree is left out of what is gathered, and nothing of it 
   spoil([lost], "lost");
   await assert.rejects(repository.recover(), hasCode("refused"));
   await repository.repair({ what: "index" });
-  const { recovered, gathered } = await repository.recover();
+  const { gathered } = await repository.recover();
   // The pack had the manifest too.
-  assert.deepEqual([recovered, gathered?.trees.map((tree) => tree.lost)], [[], [2]]);
+  assert.deepEqual(
+    gathered?.trees.map((tree) => tree.lost),
+    [2],
+  );
   assert.deepEqual((await repository.verify()).problems, []);
   const to = join(root, "to");
   await repository.restore(gathered!.new_id!, to);
@@ -228,21 +228,25 @@ test("what is lost of a tree is left out of what is gathered, and nothing of it 
 test("a recovery that was killed leaves nothing that the next one does not find", async (t) => {
   const at = await backupScene(t, "local");
   const { repository, place, root } = at;
-  const before = await someBackups(at);
+  await someBackups(at);
   if (hasRestic) restic(at, place, "backup", join(root, "work/deep"));
   const all = (await repository.list()).snapshots;
   await forgetAll(repository);
   const env = { ...process.env, CAIRN_PASSWORD: String(at.options.password) };
-  for (const failpoint of ["recover.trees-written", "recover.snapshot-written", "recover.snapshot-written:2"]) {
+  for (const failpoint of ["recover.trees-written", "recover.snapshot-written"]) {
     const line = [ENTRY, "backup", "recover", "-r", place];
     const done = spawnSync(process.execPath, line, { env: { ...env, CAIRN_FAILPOINT: failpoint } });
     assert.equal(done.signal, "SIGKILL", done.stderr.toString());
   }
   await repository.unlock({ all: true });
-  await repository.recover();
-  const { snapshots } = await repository.list();
-  const made = snapshots.filter(({ paths }) => paths[0] !== "/recover").map(({ tree }) => tree);
-  assert.deepEqual(made.toSorted(), before.map(({ tree }) => tree).toSorted());
-  assert.equal(snapshots.length, all.length);
+  // The second one had made the snapshot.
+  assert.equal((await repository.recover()).gathered, null);
+  const [only, ...others] = (await repository.list()).snapshots;
+  assert.deepEqual(others, []);
+  const { entries } = await repository.show(only!.snapshot_id);
+  assert.deepEqual(
+    entries.map(({ path }) => path),
+    [...new Set(all.map(({ tree }) => tree.slice(0, 8)))].toSorted(),
+  );
   assert.deepEqual((await repository.verify()).problems, []);
 });

@@ -5,7 +5,7 @@ import { readdirSync, rmSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { describe, test } from "node:test";
 import { walkDigests } from "../../engines/testing-walk.ts";
-import type { BackupProblem, BackupRepository } from "../contract.ts";
+import type { BackupProblem, BackupRepository } from "../../contract/index.ts";
 import { syscalls } from "../../fs/syscalls.ts";
 import { hasCode, leftOutOf } from "../testing-folder.ts";
 import { backupScene, damageBlob, nodeAt, opened, type BackupScene } from "./testing-far.ts";

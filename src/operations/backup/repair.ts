@@ -2,9 +2,9 @@ import { CairnError } from "../../errors.ts";
 import { type IndexRepairPlan, planIndexRepair, type RepairOptions, runIndexRepair } from "../../repository/repair.ts";
 import { packSizes } from "../../repository/storage/storage.ts";
 import { damagedOf } from "../../repository/unindexed-packs.ts";
-import type { RepairBackupsOptions, RepairBackupsResult } from "../contract.ts";
-import { oneOf } from "./object-names.ts";
-import { callOf, lockCall, type RepositoryAccess } from "./repository-access.ts";
+import type { RepairBackupsOptions, RepairBackupsResult } from "../../contract/index.ts";
+import { oneOf } from "./cat.ts";
+import { callOf, lockCall, type OpenRepository } from "./open-repository.ts";
 import { verifyBackup } from "./verify.ts";
 
 /**
@@ -14,7 +14,7 @@ import { verifyBackup } from "./verify.ts";
  * again by the next backup of a folder that still has it.
  */
 export async function repairBackups(
-  access: RepositoryAccess,
+  access: OpenRepository,
   options: RepairBackupsOptions,
 ): Promise<RepairBackupsResult> {
   const started = Date.now();
@@ -54,7 +54,7 @@ function isNothing(plan: IndexRepairPlan): boolean {
 }
 
 /** Those that were named, or all that reading every byte finds. */
-async function damagedPacks(access: RepositoryAccess, options: RepairBackupsOptions): Promise<Set<string>> {
+async function damagedPacks(access: OpenRepository, options: RepairBackupsOptions): Promise<Set<string>> {
   const { packs } = options;
   if (packs !== undefined) {
     const names = (await access.storage.list("data")).map(({ name }) => name);

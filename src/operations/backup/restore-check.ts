@@ -8,10 +8,9 @@ import { makeFolder } from "../../fs/make-folder.ts";
 import { removeAll } from "../../fs/remove-all.ts";
 import { displayPath } from "../../fs/safe-path.ts";
 import { newWorkDirectory, removeDeadWorkDirectories } from "../../fs/work-directory.ts";
-import type { BackupProblem, CallOptions, RestoredForCheck, VerifyBackupOptions } from "../contract.ts";
-import { chosenSnapshots, warnOfFuture } from "./list.ts";
-import { byTime } from "./public-snapshot.ts";
-import { callOf, type RepositoryAccess } from "./repository-access.ts";
+import type { BackupProblem, CallOptions, RestoredForCheck, VerifyBackupOptions } from "../../contract/index.ts";
+import { byTime, chosenSnapshots, warnOfFuture } from "./snapshots.ts";
+import { callOf, type OpenRepository } from "./open-repository.ts";
 import { restoreBackup } from "./restore.ts";
 import { restoredDatabases } from "./restored-databases.ts";
 
@@ -20,7 +19,7 @@ import { restoredDatabases } from "./restored-databases.ts";
  * database in it, and removes it again. A kill leaves a folder that the next check removes.
  */
 export async function checkByRestoring(
-  access: RepositoryAccess,
+  access: OpenRepository,
   options: VerifyBackupOptions,
 ): Promise<{ restored: RestoredForCheck[]; problems: BackupProblem[] }> {
   const listing = await access.repository.listSnapshots(options.signal);
@@ -54,7 +53,7 @@ export async function checkByRestoring(
 }
 
 async function checkOne(
-  access: RepositoryAccess,
+  access: OpenRepository,
   { id, scratch }: { id: string; scratch: string },
   options: CallOptions,
 ): Promise<{ restored: RestoredForCheck; problems: BackupProblem[] }> {

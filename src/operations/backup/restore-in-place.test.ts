@@ -17,7 +17,7 @@ import { describe, test } from "node:test";
 import { fileURLToPath } from "node:url";
 import { rightsCount, runWithoutCapabilities } from "../../engines/testing-rights.ts";
 import { walkDigests } from "../../engines/testing-walk.ts";
-import type { Client, RestoreInPlaceOptions } from "../contract.ts";
+import type { Client, RestoreInPlaceOptions } from "../../contract/index.ts";
 import { hasCode, leftOutOf, WITHOUT_NATIVE } from "../testing-folder.ts";
 import { backupScene, type BackupScene, damagePack } from "./testing-far.ts";
 

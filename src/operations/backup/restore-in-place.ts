@@ -1,39 +1,46 @@
-import type { PointContent, RootMetadata } from "../../engines/engine.ts";
-import { toCairnError } from "../../errors.ts";
+import type { ContentElsewhere, PointContent, RootMetadata } from "../../engines/engine.ts";
+import { CairnError, toCairnError } from "../../errors.ts";
 import { failpoint } from "../../failpoint.ts";
-import type { Manifest } from "../../formats/manifest.ts";
-import type { TreeNode } from "../../formats/tree.ts";
+import { decodeTree, type TreeNode } from "../../formats/tree.ts";
 import { flushFileSystem } from "../../fs/flush.ts";
-import { displayPath, pathOfDisplayed, printablePath } from "../../fs/safe-path.ts";
+import { displayPath, isAtOrBelow, pathOfDisplayed, printablePath, quotedPath, rawBytes } from "../../fs/safe-path.ts";
 import type { Point } from "../../workspace/point-files.ts";
 import { receivePoint } from "../../workspace/receive.ts";
-import { neverPart } from "../../workspace/record-point.ts";
+import { lackingIn, neverPart } from "../../workspace/record-point.ts";
 import { recoverWorkspace } from "../../workspace/recovery.ts";
-import { rulesOf } from "../../workspace/restore.ts";
-import { rootOfFolder, rootOfPoint } from "../../workspace/root-changes.ts";
+import { rulesOf, unknownIn } from "../../workspace/restore.ts";
 import type { Workspace, WorkspaceCall } from "../../workspace/workspace.ts";
-import type { LeftOut, RestoreInPlaceOptions, RestoreInPlaceResult, RestoreResult } from "../contract.ts";
+import type { LeftOut, RestoreInPlaceOptions, RestoreInPlaceResult, RestoreResult } from "../../contract/index.ts";
 import { restoreLocked } from "../restore.ts";
-import { looksEmpty } from "./empty-folder.ts";
-import type { ChosenPaths } from "./chosen-paths.ts";
-import { compareWritten } from "./compare-written.ts";
-import { checkJobs } from "./jobs.ts";
-import { lookingAtSnapshots } from "./look.ts";
-import { requireUntouched } from "./own-folder.ts";
-import { planInPlace } from "./plan-in-place.ts";
-import { pointOf, restoredSnapshot } from "./public-snapshot.ts";
+import { type ChosenPaths, chosenPaths, contentOf } from "./paths.ts";
 import {
   checkProof,
   checkReceiptOf,
+  compareWritten,
   isToBeProven,
-  type ReadBack,
   readBack,
+  type ReadBack,
   signed,
   warnUnproven,
-} from "./read-back.ts";
-import { callOf, type RepositoryAccess } from "./repository-access.ts";
-import { takeIn } from "./take-in.ts";
-import { type WantedInPlace, wantedInPlace } from "./wanted-in-place.ts";
+} from "./prove.ts";
+import { reading, type Session } from "./session.ts";
+import { looksEmpty, requireUntouched } from "./own-folder.ts";
+import { chosenSnapshot, isRecovered, pointOf, restoredSnapshot } from "./snapshots.ts";
+import { callOf, type OpenRepository } from "./open-repository.ts";
+import { surveyTree } from "../../engines/copy/survey-tree.ts";
+import { rulesOfTask } from "../../engines/scan/directory-rules.ts";
+import { presentSource } from "../../engines/scan/present-source.ts";
+import { DATA_BLOB, TREE_BLOB } from "../../repository/blob-index.ts";
+import { lookBeforeRestore } from "../../workspace/look.ts";
+import { leftOutBefore } from "../../workspace/restore-left-out.ts";
+import { planRestore } from "../../workspace/restore-plan.ts";
+import { isSameRoot, rootOfFolder } from "../../workspace/root-changes.ts";
+import { withoutMovedTimes } from "../../workspace/tree-changes.ts";
+import { publicLeftOut } from "../save.ts";
+import { joinPath } from "../../formats/bytes.ts";
+import type { Manifest } from "../../formats/manifest.ts";
+import type { ListedSnapshot } from "../../repository/repository.ts";
+import { snapshotContent, type SnapshotContent, withoutOthersDigests } from "./content.ts";
 
 /**
  * Makes a workspace's folder equal to a snapshot, or chosen paths of it.
@@ -46,34 +53,26 @@ import { type WantedInPlace, wantedInPlace } from "./wanted-in-place.ts";
  */
 export async function restoreBackupInPlace(
   workspace: Workspace,
-  access: RepositoryAccess,
+  access: OpenRepository,
   options: RestoreInPlaceOptions & { snapshot: string },
 ): Promise<RestoreInPlaceResult> {
   const started = performance.now();
-  checkJobs(options.jobs);
   checkProof(options, workspace.root);
   using _lock = await workspace.lock("restore", options);
   await recoverWorkspace(workspace, options);
   const call = callOf(options);
-  const restoring = { ...options, restores: true };
-  const present = (): RootMetadata | null => {
-    const head = workspace.byId(workspace.state().head);
-    // Where it is gone, as it was saved last.
-    return rootOfFolder(workspace.root) ?? (head && rootOfPoint(head));
-  };
-  const over = { folder: workspace.root, present };
-  const found = await lookingAtSnapshots(access, restoring, async (look) => {
+  const found = await reading(access, call, async (session) => {
     // Another folder's newest is hardly meant.
     const latestOf = options.latestOf ?? { paths: [workspace.root.toString("utf8")] };
-    const wanted = await wantedInPlace(access, look, { ...options, latestOf, ...over });
+    const wanted = await wantedInPlace(session, workspace.root, { ...options, latestOf });
     checkReceiptOf(options, { ...wanted, isWhole: wanted.chosen.paths === null });
     await requireUntouched(access, workspace.root, { wanted, signal: options.signal });
     warnOfOtherFolder(workspace, wanted, options);
     if (options.dryRun === true) return { wanted, plan: await planInPlace(workspace, wanted, call) };
     await dropLost(workspace, call);
-    return { wanted, ...(await knownOrReceived(workspace, access, { wanted, look, options, call })) };
+    return { wanted, point: await knownOrReceived(workspace, access, { wanted, call }) };
   });
-  const { listed, content, chosen, keepPresent } = found.wanted;
+  const { listed, chosen, keepPresent } = found.wanted;
   const facts = { ...access.info, ...restoredSnapshot(listed), target: workspace.root.toString("utf8") };
   if (found.plan !== undefined) {
     const duration = Math.round(performance.now() - started);
@@ -91,19 +90,18 @@ export async function restoreBackupInPlace(
         kind: "restore",
       }),
     again: async () =>
-      lookingAtSnapshots(access, restoring, async (look) => {
-        const wanted = await wantedInPlace(access, look, { ...options, snapshot: listed.id, ...over });
-        return (await knownOrReceived(workspace, access, { wanted, look, options, call })).point;
+      reading(access, call, async (session) => {
+        const wanted = await wantedInPlace(session, workspace.root, { ...options, snapshot: listed.id });
+        return knownOrReceived(workspace, access, { wanted, call });
       }),
     call,
   });
   failpoint("restore-backup.restored");
-  const leftOut = [...found.leftOut, ...restored.left_out];
-  // Of parts, and beside what it was asked to keep, nobody expects the whole to be read; beside what restic left out they do.
+  // Of parts, and beside what it was asked to keep, nobody expects the whole to be read.
   const isProven = isToBeProven(options, chosen.paths === null && options.keepPresent !== true);
   const proven: Proven = isProven
-    ? await prove(workspace, point, { access, listed, content, options, leftOut, chosen, keepPresent })
-    : { ...NOT_READ, left_out: leftOut };
+    ? await prove(workspace, point, { access, ...found.wanted, options, leftOut: restored.left_out })
+    : { ...NOT_READ, left_out: restored.left_out };
   return {
     ...facts,
     ...restored,
@@ -114,10 +112,7 @@ export async function restoreBackupInPlace(
   };
 }
 
-/**
- * In other programs what is restored in place goes where it came from. A filter, or paths, name what is wanted here; a folder
- * that has moved, or is empty, loses nothing.
- */
+/** Warns of a snapshot of another folder, as other programs restore into that, unless a filter or paths say what is wanted. */
 function warnOfOtherFolder(
   workspace: Workspace,
   { listed, chosen, keepPresent }: WantedInPlace,
@@ -152,8 +147,8 @@ async function restorePoint(
 }
 
 /**
- * The repository is whole where the store may not be: neither what is kept nor what is received relies on what is lost.
- * With `reads` also not on packs whose bytes are not what was written. Returns how many were lost.
+ * Takes packs that the store has lost out of its index, since the repository is whole where the store may not be; with
+ * `reads` also packs whose bytes are not what was written. Returns how many were lost.
  */
 async function dropLost(
   { engine }: Workspace,
@@ -168,28 +163,21 @@ async function dropLost(
   });
 }
 
-type Taking = Parameters<typeof takeIn>[2];
+interface Receiving {
+  wanted: WantedInPlace;
+  call: WorkspaceCall;
+}
 
-/** A point that holds the snapshot, and what of it that lacks since it could not be made here. */
-async function knownOrReceived(
-  workspace: Workspace,
-  access: RepositoryAccess,
-  by: Taking,
-): Promise<{ point: Point; leftOut: LeftOut[] }> {
-  const known = await knownPoint(workspace, by);
-  if (known !== null) return { point: known, leftOut: [] };
-  const { manifest } = by.wanted.content;
-  if (manifest === null) return takeIn(workspace, access, by);
-  return { point: await receive(workspace, access, { ...by, manifest }), leftOut: [] };
+/** A point that holds the snapshot, or what of it was chosen. */
+async function knownOrReceived(workspace: Workspace, access: OpenRepository, by: Receiving): Promise<Point> {
+  return (await knownPoint(workspace, by)) ?? receive(workspace, access, by);
 }
 
 /** The workspace's own point that the snapshot was made of, or one that an earlier call made of it, where it is whole. */
 async function knownPoint(
   workspace: Workspace,
-  { wanted: { listed, content, chosen }, call }: Pick<Taking, "wanted" | "call">,
+  { wanted: { listed, content, chosen }, call }: Receiving,
 ): Promise<Point | null> {
-  // Of what another program made a point has other trees, and may lack what could not be made.
-  if (content.manifest === null) return null;
   const tree = Buffer.from(content.root).toString("hex");
   const id = pointOf(listed.snapshot);
   const own = id === null ? null : workspace.byId(id);
@@ -202,11 +190,7 @@ async function knownPoint(
   return null;
 }
 
-async function receive(
-  workspace: Workspace,
-  access: RepositoryAccess,
-  { wanted, manifest, call }: { wanted: WantedInPlace; manifest: Manifest; call: WorkspaceCall },
-): Promise<Point> {
+async function receive(workspace: Workspace, access: OpenRepository, { wanted, call }: Receiving): Promise<Point> {
   const { listed, content, chosen, from } = wanted;
   const part = chosen.paths === null ? "" : "parts of ";
   return receivePoint(workspace, {
@@ -215,7 +199,7 @@ async function receive(
       from,
       tree: content.root,
       rootMetadata: rootOf(content.node),
-      manifest,
+      manifest: content.manifest,
       paths: chosen.paths,
     },
     excludes: listed.snapshot.excludes ?? [],
@@ -233,8 +217,8 @@ const NOT_READ = { proof: null, read_again: false, read_from: null, untold_files
 type Proven = Pick<RestoreInPlaceResult, "proof" | "left_out" | "read_again" | "read_from" | "untold_files">;
 
 /**
- * The folder as it is read again. Where that is not known to be what was saved by a digest of the whole, each entry
- * is compared. What is something else is listed: others may have written to it meanwhile.
+ * Reads the folder again. Where no digest of the whole tells that it is what was saved, each entry is compared, and what is
+ * something else is listed: others may have written to it meanwhile.
  */
 async function prove(
   workspace: Workspace,
@@ -257,8 +241,8 @@ async function prove(
   }
   warnUnproven(options);
   const known = leftOut.map((each) => ({ path: pathOfDisplayed(each), aspects: each.aspects ?? [] }));
-  const { wrong, unlike, untold } = await lookingAtSnapshots(access, options, async (look) =>
-    compareWritten(look, found, {
+  const { wrong, unlike, untold } = await reading(access, options, async (session) =>
+    compareWritten(session.reader, found, {
       folder: workspace.root,
       signal: options.signal,
       content,
@@ -290,4 +274,125 @@ const WRITTEN_TO = "something wrote to it meanwhile, or its disk does not keep w
 function otherEntry(path: Uint8Array): LeftOut {
   const detail = `it reads back otherwise than the snapshot has it: ${WRITTEN_TO}`;
   return { ...displayPath(path), reason: "changed_since", detail };
+}
+
+/** Says what a restore would change. Nothing is saved, and no point is made. */
+async function planInPlace(
+  workspace: Workspace,
+  wanted: WantedInPlace,
+  call: WorkspaceCall,
+): Promise<Omit<RestoreResult, "duration_ms">> {
+  const { from, content, chosen, listed, keepPresent } = wanted;
+  const { signal } = call;
+  const { blobs } = from;
+  // All trees are at hand after this, wherever they lay.
+  const { ignoreFiles } = await surveyTree(from, content.root, { only: null, signal });
+  const rules = rulesOfTask({ excludes: listed.snapshot.excludes ?? [], rules: null }).record(ignoreFiles);
+  const crossMounts = content.manifest.mounts?.entered ?? false;
+  const scan = await lookBeforeRestore(workspace, call, { ...rules, crossMounts });
+  const plan = await planRestore({
+    present: presentSource(scan),
+    scan,
+    target: {
+      root: content.root,
+      list: (directory) => decodeTree(blobs.readId(directory, TREE_BLOB)),
+      *content({ content: ids = new Uint8Array(0) }) {
+        for (let at = 0; at < ids.length; at += 32) yield blobs.readId(ids.subarray(at, at + 32), DATA_BLOB);
+      },
+    },
+    paths: chosen.paths,
+    keepPresent,
+    ...unknownIn(workspace, content.manifest),
+    mayLackPaths: true,
+    signal,
+  });
+  const changes = { created: 0, updated: 0, deleted: 0, metadata: 0 };
+  for (const { action, before, after } of withoutMovedTimes(plan)) {
+    const isOther = action === "update" && (before?.type === "dir") !== (after?.type === "dir");
+    if (action === "keep") continue;
+    if (!isOther) changes[ACTIONS[action]]++;
+    else {
+      // One goes and another comes, as no directory takes the place of a file.
+      changes.deleted++;
+      changes.created++;
+    }
+  }
+  if (chosen.paths === null && !isSameRoot(content.node, rootOfFolder(workspace.root))) changes.metadata++;
+  const lacking = lackingIn(content.manifest, chosen.paths);
+  const left = leftOutBefore(plan, scan, { paths: chosen.paths, lacking, notSet: [] }).map(publicLeftOut);
+  return { restored_to: null, undo_id: null, changes, left_out: left, unlinked: [], method: "entries" };
+}
+
+const ACTIONS = { create: "created", update: "updated", delete: "deleted", metadata: "metadata" } as const;
+
+/** A snapshot of a folder, and the part of it that is wanted. */
+interface WantedInPlace {
+  listed: ListedSnapshot;
+  content: SnapshotContent & { node: TreeNode; manifest: Manifest };
+  chosen: ChosenPaths;
+  from: ContentElsewhere;
+  keepPresent: boolean;
+}
+
+/** Finds it. `folder`: the one that it is restored over. `refused` for what no workspace can stand at. */
+async function wantedInPlace(
+  session: Session,
+  folder: Buffer,
+  options: RestoreInPlaceOptions & { snapshot: string },
+): Promise<WantedInPlace> {
+  const listed = chosenSnapshot(session, options.snapshot, options);
+  const content = await snapshotContent(session.reader, listed.snapshot);
+  if (content.manifestDamage !== null) throw content.manifestDamage;
+  if (content.manifest === null) throw onlyElsewhere(listed, "was made by another program, or of no save point");
+  const { node, manifest } = content;
+  if (node === null) throw onlyElsewhere(listed, "is not of one folder");
+  const found = { ...content, node, manifest };
+  const part = await contentOf(session.reader, { listed, content: found }, options.subfolder);
+  const below = await chosenPaths(session.reader, part, { ...options, savedPaths: listed.snapshot.paths });
+  if (part.part !== undefined) requireOwnPlace(listed, part.part, folder);
+  const chosen = part.part === undefined ? below : inPlaceOf(part.part, below);
+  const asRecorded =
+    chosen.paths === null ? await withoutOthersDigests(session, { listed, content: found }, options) : found;
+  if (asRecorded !== found) throw onlyElsewhere(listed, "is not what its save point was: another program rewrote it");
+  return {
+    listed,
+    content: found,
+    chosen,
+    from: {
+      repository: session.access.repository,
+      index: session.index,
+      near: session.near,
+      blobs: session.reader,
+      onElsewhere: session.onElsewhere,
+    },
+    // What was left out of a snapshot, one that was made anew does not say.
+    keepPresent: options.keepPresent === true || chosen.byPattern || isRecovered(listed.snapshot),
+  };
+}
+
+function onlyElsewhere({ id }: ListedSnapshot, why: string): CairnError {
+  return new CairnError("refused", `snapshot ${id.slice(0, 8)} ${why}: it is not restored in place`, {
+    hint: "restore it into a folder of its own with --to, and copy from there",
+  });
+}
+
+/** Throws `refused` for a folder of a snapshot of one around the workspace: it would make another one of it below itself. */
+function requireOwnPlace({ id }: ListedSnapshot, { path, whole }: Part, folder: Buffer): void {
+  const place = joinPath(folder, path);
+  if (!isAtOrBelow(whole, folder) || place.equals(whole)) return;
+  throw new CairnError(
+    "refused",
+    `snapshot ${id.slice(0, 8)} is of a folder around ${printablePath(folder)}: in place, ${quotedPath(path)} would come to ${printablePath(place)}`,
+    { hint: "restore it into a folder of its own with --to, and copy from there" },
+  );
+}
+
+type Part = NonNullable<SnapshotContent["part"]>;
+
+/** The paths from what was saved of those that were chosen below a folder. */
+function inPlaceOf({ path }: Part, { paths, ...chosen }: ChosenPaths): ChosenPaths {
+  return {
+    ...chosen,
+    paths: paths === null ? [rawBytes(path)] : paths.map((each) => Buffer.from(joinPath(path, each))),
+  };
 }

@@ -82,22 +82,6 @@ test("what was written before a kill stays right when holes are made by the next
 });
 
 test(
-  "a folder gets holes for a snapshot's zeros in place when they are asked for",
-  { skip: WITHOUT_NATIVE },
-  async (t) => {
-    const scene = await backupScene(t, "local");
-    const { client, repository, folder } = scene;
-    const id = await imagesOf(scene);
-    const { state } = walkDigests(folder);
-    writeFileSync(join(folder, "disk.img"), "another");
-    await client.restoreBackup(repository, id, { latestOf: {}, sparse: true });
-    const { size, blocks } = lstatSync(join(folder, "disk.img"));
-    assert.deepEqual([size, blocks * 512 < MIB], [100 * MIB, true]);
-    assert.equal(walkDigests(folder).state, state);
-  },
-);
-
-test(
   "a stream and a folder of Cairn's get holes for their zeros too, and the proof holds",
   { skip: WITHOUT_NATIVE },
   async (t) => {

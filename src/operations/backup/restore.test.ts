@@ -68,38 +68,40 @@ test("a snapshot that another program made of a save point's is sound, and is re
     message: /lacks something of what it was made of/,
   });
   const restored = await repository.restore(derived, join(root, "restored"), { onWarning });
-  const { proof } = restored;
-  assert.deepEqual([proof?.state_digest, proof?.receipt, leftOutOf(restored)], [digest, null, []]);
+  assert.deepEqual([restored.proof, restored.read_again, leftOutOf(restored)], [null, true, []]);
   assert.match(warnings.join(), /another program made the snapshot/);
   assert.equal(walkDigests(join(root, "restored")).state, digest);
+  await assert.rejects(client.restoreBackup(repository, derived), {
+    code: "refused",
+    message: /another program rewrote it/,
+    hint: /--to/,
+  });
 });
 
 for (const scheme of ["local", "far"] as const)
   for (const proveFrom of ["disk", "memory"] as const)
-    test(`a piece with a right seal that is another one is left out, and the rest is there: ${scheme}, proven from ${proveFrom}`, async (t) => {
+    test(`a piece with a right seal that is another one ends a restore that is proven, with a way out: ${scheme}, proven from ${proveFrom}`, async (t) => {
       const at = await backupScene(t, scheme);
       const { client, repository, folder, root } = at;
       const { snapshot } = await client.createBackup(repository, { save: true });
       const path = `${folder.slice(1)}/many/7`;
       const other = await withAnotherPiece(repository as OpenedRepository, snapshot!.snapshot_id, path);
       const target = join(root, "restored");
-      const warnings: string[] = [];
-      const onWarning = (message: string): number => warnings.push(message);
-      const restored = await repository.restore(other, target, { proveFrom, onWarning });
-      assert.match(
-        warnings.join("\n"),
-        /^what was written .* reads back otherwise at "?many\/7"?; it is written once more/,
+      await assert.rejects(repository.restore(other, target, { proveFrom }), {
+        code: "damaged",
+        message: /^what was written .* reads back otherwise at "?many\/7"?$/,
+        hint: /^nothing was put in place;.*--no-prove leaves that out/,
+      });
+      assert.deepEqual(
+        readdirSync(root).filter((name) => name.includes("restored")),
+        [],
       );
+      const restored = await repository.restore(other, target, { prove: false });
       const lost = leftOutOf(restored).map(({ path: lostPath, reason, detail }) => [lostPath, reason, detail]);
       assert.deepEqual([lost.length, lost[0]?.slice(0, 2)], [1, ["many/7", "damaged"]]);
       assert.match(String(lost[0]![2]), /its content has another SHA-256/);
-      assert.equal(restored.proof, null);
       rmSync(join(folder, "many/7"));
       assert.equal(walkDigests(target).state, walkDigests(folder).state);
-      assert.deepEqual(
-        readdirSync(root).filter((name) => name.includes("restored")),
-        ["restored"],
-      );
     });
 
 test("a piece that is another one is left out when nothing is read again", async (t) => {
@@ -124,11 +126,9 @@ test("a piece that is another one is left out when whoever restores may not read
   const { snapshot } = await client.createBackup(repository, { save: true });
   const opened = repository as OpenedRepository;
   const path = `${folder.slice(1)}/many/7`;
-  const warnings: string[] = [];
-  const onWarning = (message: string): number => warnings.push(message);
-  const lostOf = async (id: string, to: string): Promise<string[][]> => {
-    const restored = await repository.restore(id, join(root, to), { onWarning });
-    assert.deepEqual([restored.proof, restored.untold_files], [null, 0]);
+  const lostOf = async (id: string, to: string, untold = 0): Promise<string[][]> => {
+    const restored = await repository.restore(id, join(root, to));
+    assert.deepEqual([restored.proof, restored.read_again, restored.untold_files], [null, untold === 0, untold]);
     return leftOutOf(restored).map((each) => [each.path, each.reason]);
   };
   const sound = await withNode(opened, snapshot!.snapshot_id, path, async () => ({ mode: 0 }));
@@ -136,16 +136,18 @@ test("a piece that is another one is left out when whoever restores may not read
   const other = await withAnotherPiece(opened, snapshot!.snapshot_id, path, { mode: 0 });
   assert.deepEqual(await lostOf(other, "file"), [["many/7", "damaged"]]);
   assert.deepEqual([existsSync(join(root, "file/many/7")), existsSync(join(root, "file/many/8"))], [false, true]);
-  assert.deepEqual(warnings, [], "nothing is written twice for a file's mode");
   const closed = await withNode(opened, other, `${folder.slice(1)}/many`, async () => ({ mode: 0 }));
-  assert.deepEqual(await lostOf(closed, "directory"), [
-    ["many/7", "damaged"],
-    ["many", "unreadable"],
-  ]);
-  assert.match(warnings.join("\n"), /^not all that was written may be read again; it is written once more/);
-  chmodSync(join(root, "directory/many"), 0o700);
+  // Of what is in a directory that nobody may session into, nothing is told unless each piece is compared.
+  const sealed = await withNode(opened, sound, `${folder.slice(1)}/many`, async () => ({ mode: 0 }));
+  assert.deepEqual(await lostOf(sealed, "directory", 1), [["many", "unreadable"]]);
+  const restored = await repository.restore(closed, join(root, "compared"), { prove: false });
   assert.deepEqual(
-    [existsSync(join(root, "directory/many/7")), existsSync(join(root, "directory/many/8"))],
+    leftOutOf(restored).map((each) => [each.path, each.reason]),
+    [["many/7", "damaged"]],
+  );
+  for (const name of ["directory", "compared"]) chmodSync(join(root, name, "many"), 0o700);
+  assert.deepEqual(
+    [existsSync(join(root, "compared/many/7")), existsSync(join(root, "compared/many/8"))],
     [false, true],
   );
 });
@@ -161,7 +163,7 @@ test("names of one file go together when its piece is another one", async (t) =>
   const both = await withNode(opened, other, `${folder.slice(1)}/two`, async () => ({
     content: Buffer.from(content!, "hex"),
   }));
-  const lost = leftOutOf(await repository.restore(both, join(root, "restored"))).map((each) => [
+  const lost = leftOutOf(await repository.restore(both, join(root, "restored"), { prove: false })).map((each) => [
     each.path,
     each.reason,
   ]);
@@ -179,7 +181,7 @@ test("what another piece costs is told when the snapshot lacks more, too", async
   const other = await withAnotherPiece(repository as OpenedRepository, snapshot!.snapshot_id, `${own}/many/7`);
   await damageBlob(at, (await nodeAt(repository, other, `${own}/many/8`)).content![0]!);
   const target = join(root, "restored");
-  const restored = await repository.restore(other, target);
+  const restored = await repository.restore(other, target, { prove: false });
   const lost = leftOutOf(restored).map(({ path, reason }) => [path, reason]);
   assert.deepEqual(lost.toSorted(), [
     ["many/7", "damaged"],

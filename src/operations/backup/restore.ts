@@ -1,5 +1,11 @@
+import { setDirectory } from "../../engines/root-metadata.ts";
+import { openToUmask } from "../../fs/make-folder.ts";
+import { inDirectory } from "../../fs/syscalls.ts";
+import { canBeOne, linkedInode, type TreeNode } from "../../formats/tree.ts";
+import { newPacer, throttled } from "../../pacer.ts";
+import type { BlobSource } from "../../repository/blob-source.ts";
 import { append } from "../../append.ts";
-import { mkdirSync } from "node:fs";
+import { lstatSync } from "node:fs";
 import { resolve } from "node:path";
 import type { ScanResult } from "../../engines/scan/scan.ts";
 import { holesByPath, losslessByPath } from "../../engines/write/exact-nodes.ts";
@@ -9,120 +15,92 @@ import { failpoint } from "../../failpoint.ts";
 import { NO_RULES } from "../../fs/ignore.ts";
 import { flushing } from "../../fs/flush.ts";
 import { PathSelection } from "../../fs/path-selection.ts";
-import { displayPath, printablePath, quotedPath } from "../../fs/safe-path.ts";
-import { throttled } from "../../pacer.ts";
+import { displayPath, joinRaw, printablePath, quotedPath } from "../../fs/safe-path.ts";
 import { BlobIndex, DATA_BLOB } from "../../repository/blob-index.ts";
-import { BlobReader } from "../../repository/blob-reader.ts";
+import { objectIdOf } from "../../ids.ts";
+import { addWanted, type WantedRange } from "../../repository/near-packs.ts";
 import { PackFetch } from "../../repository/pack-fetch.ts";
 import { planTransfer, type TransferPlan } from "../../repository/transfer-plan.ts";
 import { realPathOf } from "../../workspace/find-workspace.ts";
 import { checkLocation } from "../../workspace/guards.ts";
-import { requireFree } from "../../workspace/partial-folder.ts";
+import { type DeadPartial, requireFree } from "../../workspace/partial-folder.ts";
 import { lackingIn } from "../../workspace/record-point.ts";
 import { notSetEntry } from "../../workspace/restore-left-out.ts";
 import { hasRoom, requireRoom } from "../../workspace/room.ts";
-import type { LeftOut, ProofSource, RestoreBackupOptions, RestoreBackupResult, RestoreProof } from "../contract.ts";
+import type {
+  LeftOut,
+  ProofSource,
+  RestoreBackupOptions,
+  RestoreBackupResult,
+  RestoreProof,
+} from "../../contract/index.ts";
 import { publicLeftOut } from "../save.ts";
-import { setRestoredRoot } from "./restored-root.ts";
-import { chosenPaths } from "./chosen-paths.ts";
-import { compareWritten } from "./compare-written.ts";
-import { countNodes } from "./count-nodes.ts";
-import { chosenSnapshot } from "./list.ts";
-import { checkJobs } from "./jobs.ts";
-import { FetchArea } from "./fetch-area.ts";
-import { type Look, type LookAtSnapshots, lookingAtSnapshots } from "./look.ts";
-import { requireOutside } from "./own-folder.ts";
-import { pointOf, publicSnapshot, restoredSnapshot } from "./public-snapshot.ts";
+import { chosenPaths, contentOf } from "./paths.ts";
 import {
   checkProof,
   checkReceiptOf,
+  compareWritten,
   isOfState,
   isRefusal,
   isToBeProven,
-  type ReadBack,
   readBack,
+  type ReadBack,
   signed,
   warnUnproven,
-} from "./read-back.ts";
-import type { RepositoryAccess } from "./repository-access.ts";
-import { snapshotContent, type SnapshotContent } from "./snapshot-content.ts";
-import { contentOf } from "./subfolder.ts";
-import { withOwnDigests } from "./own-digests.ts";
-import { type Attempt, isComparedAsWritten, NotAllCompared, warningOnce } from "./restore-attempt.ts";
-import { RestoreFolder, restoredContent, settleEarlier } from "./unfinished-restore.ts";
+} from "./prove.ts";
+import { chosenSnapshot, pointOf, publicSnapshot, restoredSnapshot } from "./snapshots.ts";
+import { reading, type Session } from "./session.ts";
+import { requireOutside } from "./own-folder.ts";
+import type { OpenRepository } from "./open-repository.ts";
+import { nameOf, nodesOrNull, type SnapshotContent, snapshotContent, withoutOthersDigests } from "./content.ts";
+import { restoredContent, RestoreFolder, settleEarlier } from "./unfinished-restore.ts";
 
 /**
- * Writes a snapshot into an absent or empty folder and reads it again.
+ * Writes a snapshot into an absent or empty folder and reads it again. Far packs are fetched into a {@link FetchArea}, and
+ * files written as their content comes.
  *
- * Packs of another machine are fetched into an area of their own (see {@link FetchArea}), and files written as their content comes.
- *
- * Steps: what is about to be made is recorded in the user's state directory (where that can be written) → a folder beside the target is filled →
- * everything in it is flushed, and for a proof read again and its state digest compared (out of memory while it is flushed);
- * where that does not tell of each piece that it is right, all of this is done once more with each compared as it is
- * written, and ends here if something was wrong that none of them explains → the folder gets the target's name ● (at the root of
- * a mount its entries move in) → the receipt is signed and kept. A kill before ● leaves a folder with a name of its own,
- * with which the next restore of the same into the same target goes on, and which any other removes; what is in it counts
- * only as far as it is read and found right. After ● a restored folder without a receipt.
+ * Steps: what is about to be made is recorded in the user's state directory (where that can be written) → a folder beside
+ * the target is filled; where no digest will be compared, each piece is compared with its id → everything in it is flushed,
+ * and for a proof read again and its state digest compared → the folder gets the target's name ● (at the root of a mount
+ * its entries move in) → the receipt is signed and kept. A kill before ● leaves a folder with a name of its own, with which
+ * the next restore of the same into the same target goes on, and which any other removes; what is in it counts only as far
+ * as it is read and found right. After ● a restored folder without a receipt.
  */
 export async function restoreBackup(
-  access: RepositoryAccess,
+  access: OpenRepository,
   asked: { snapshot: string; to: string; asStored?: boolean },
-  given: RestoreBackupOptions,
+  options: RestoreBackupOptions,
 ): Promise<RestoreBackupResult> {
   const started = Date.now();
-  const options = warningOnce(given);
-  checkJobs(options.jobs);
   const target = realPathOf(resolve(asked.to));
   requireOutside(access, target);
   checkProof(options, target);
   const left = settleEarlier(target, options.onWarning);
   requireFree(target, left);
   checkLocation(target, { allow: ["home", "nested", "git"] });
-  let chosen = asked.snapshot;
-  const restoreLooking = async (look: LookAtSnapshots, attempt: Attempt): Promise<RestoreBackupResult> => {
-    const listed = chosenSnapshot(look, chosen, options);
-    chosen = listed.id;
-    const whole = await snapshotContent(look, listed.snapshot);
-    const as = await contentOf(look, { listed, content: whole }, options.subfolder);
-    const { paths } = await chosenPaths(look, as, { ...options, savedPaths: listed.snapshot.paths });
+  const area = options.dryRun === true ? undefined : asked.asStored === true ? "own" : "shared";
+  return reading(access, { ...options, area }, async (session) => {
+    const { reader } = session;
+    const listed = chosenSnapshot(session, asked.snapshot, options);
+    const whole = await snapshotContent(reader, listed.snapshot);
+    const as = await contentOf(reader, { listed, content: whole }, options.subfolder);
+    const { paths } = await chosenPaths(reader, as, { ...options, savedPaths: listed.snapshot.paths });
     const isWhole = as === whole && paths === null;
-    const content = isWhole ? await withOwnDigests(as, { ...look, access, listed, options }) : as;
+    const content = isWhole ? await withoutOthersDigests(session, { listed, content: as }, options) : as;
     checkReceiptOf(options, { listed, content, isWhole });
-    return new SnapshotRestore({ access, listed, content, paths, ...look, ...attempt, target, options, started }).run();
-  };
-  const restore = async (attempt: Attempt): Promise<RestoreBackupResult> =>
-    lookingAtSnapshots(access, { ...options, area: attempt.area, restores: true }, async (look) =>
-      restoreLooking(look, attempt),
-    );
-  if (options.dryRun === true) return restore({ area: null, left, comparesPieces: true });
-  return FetchArea.during(access, asked.asStored !== true, async (area) => {
-    try {
-      return await restore({ area, left, comparesPieces: false });
-    } catch (error) {
-      if (!(error instanceof NotAllCompared)) throw error;
-      options.onWarning?.(`${error.message}; it is written once more, and each piece compared with its id`);
-      return restore({ area, left: [], comparesPieces: true, earlier: error });
-    }
+    const restore = new SnapshotRestore({ access, session, listed, content, paths, target, options, started });
+    return options.dryRun === true ? restore.planned() : restore.run(left);
   });
 }
 
-/** A snapshot, and what of it is written. */
-interface SnapshotParts extends Omit<ReadBack, "options">, LookAtSnapshots {
+/** The part of a snapshot that is written, and the folder that it is written into. */
+interface RestoreParts extends Omit<ReadBack, "options"> {
+  session: Session;
   /** Raw paths below the root; null: everything. */
   paths: readonly Uint8Array[] | null;
   options: RestoreBackupOptions;
-}
-
-interface RestoreParts extends SnapshotParts, Attempt {
   target: Buffer;
   started: number;
-}
-
-/** Writes a snapshot into a folder that is made for it and that nobody else looks at; it is read again as a restore is. */
-export async function writeSnapshot(folder: Buffer, parts: SnapshotParts): Promise<{ leftOut: LeftOut[] }> {
-  mkdirSync(folder, { mode: 0o700 });
-  const attempt: Attempt = { area: null, left: [], comparesPieces: true };
-  return new SnapshotRestore({ ...parts, ...attempt, target: folder, started: Date.now() }).write();
 }
 
 interface Proven {
@@ -147,33 +125,32 @@ class SnapshotRestore {
     this.#parts = parts;
   }
 
-  async run(): Promise<RestoreBackupResult> {
-    const { access, listed, target, left, options } = this.#parts;
-    if (options.dryRun === true) {
-      requireRoomAt(target, this.#bytesOf(await this.#plan()));
-      const paths = this.#written();
-      const { entries, bytes } = await countNodes(this.#parts, this.#parts.content.root, {
-        paths,
-        signal: options.signal,
-      });
-      return this.#result({ entries, bytes, keptBytes: 0, leftOut: [], ...NOT_READ });
-    }
-    const { part } = this.#parts.content;
-    const content = restoredContent(access.repository.id, listed.id, { paths: this.#written(), folder: part?.path });
-    const folder = new RestoreFolder(target, { content, left }, options.onWarning);
+  async planned(): Promise<RestoreBackupResult> {
+    const { session, content, target, options } = this.#parts;
+    requireRoomAt(target, this.#bytesOf(await this.#plan()));
+    const { signal } = options;
+    const counted = await countNodes(session.reader, content.root, { paths: this.#written(), signal });
+    return this.#result({ ...counted, keptBytes: 0, leftOut: [], ...NOT_READ });
+  }
+
+  async run(left: readonly DeadPartial[]): Promise<RestoreBackupResult> {
+    const { access, session, listed, content, target, options } = this.#parts;
+    const { part } = content;
+    const named = restoredContent(access.repository.id, listed.id, { paths: this.#written(), folder: part?.path });
+    const folder = new RestoreFolder(target, { content: named, left }, options.onWarning);
     const there = await folder.bytesThere(options.signal);
     const plan = this.#isAllAtHand(there) ? null : await this.#plan();
     if (plan !== null) {
       const needed = this.#bytesOf(plan) - there;
       requireRoomAt(target, needed);
-      await this.#parts.area?.requireRoom(plan.storedBytes, { folder: target, bytes: needed });
+      await session.area?.requireRoom(plan.storedBytes, { folder: target, bytes: needed });
     }
     const { partial, resumes } = folder.begin(options.onWarning);
     try {
       const write = async (): Promise<Written> => {
         const all = await this.#writeAll(plan, partial.staging, resumes);
         // Where the whole will not be proven, trees are read once more to compare with.
-        if (!this.#isCompared(all.leftOut)) this.#parts.readNoMore();
+        if (!this.#isCompared(all.leftOut)) session.readNoMore();
         failpoint("restore-backup.written");
         return all;
       };
@@ -196,16 +173,6 @@ class SnapshotRestore {
     }
   }
 
-  /** Without a name of its own to give: see {@link writeSnapshot}. */
-  async write(): Promise<{ leftOut: LeftOut[] }> {
-    const { target } = this.#parts;
-    const plan = await this.#plan();
-    requireRoomAt(target, this.#bytesOf(plan));
-    const { leftOut } = await this.#flushedAndProven(target, async () => this.#writeAll(plan, target, false));
-    append(leftOut, this.#setRoot(target));
-    return { leftOut };
-  }
-
   /** The disk is waited for before it is read; what is read from memory is read while that takes it. */
   async #flushedAndProven(folder: Buffer, write: () => Promise<Written>): Promise<Written & Proven> {
     const prove = async ({ written, leftOut }: Written): Promise<Written & Proven> => {
@@ -222,7 +189,7 @@ class SnapshotRestore {
     return isToBeProven(options, paths === null && content.part === undefined);
   }
 
-  /** Of the whole; null where only parts are written, or none is recorded. */
+  /** The state digest of the whole; null where only parts are written, or none is recorded. */
   get #recorded(): string | null {
     const { paths, content } = this.#parts;
     return paths === null ? (content.manifest?.stateDigest ?? null) : null;
@@ -233,20 +200,22 @@ class SnapshotRestore {
     return this.#isProven && (leftOut.some(isOfState) || this.#recorded === null);
   }
 
+  /** A piece with a right seal is another one than it should be next to never: a digest of the whole tells of it, too. */
   get #comparesPieces(): boolean {
-    return this.#parts.comparesPieces || !this.#isProven || this.#recorded === null;
+    return !this.#isProven || this.#recorded === null;
   }
 
-  /** True where nothing has to be fetched, and there is room for all that is not there even if no content is in it twice: then nothing has to be planned. */
+  /** True where nothing has to be planned: all packs are here, and there is room even if no content is in it twice. */
   #isAllAtHand(there: number): boolean {
-    const { near, paths, listed, target } = this.#parts;
+    const { session, paths, listed, target } = this.#parts;
     const { bytes } = publicSnapshot(listed);
-    return near.isLocal && paths === null && bytes !== null && hasRoom(target, bytes - there);
+    return session.near.isLocal && paths === null && bytes !== null && hasRoom(target, bytes - there);
   }
 
   /** All that is needed, walked once; of chosen paths only what is below them. What is not there is met when it is written. */
   async #plan(paths = this.#written()): Promise<TransferPlan> {
-    const { index, reader, content, options } = this.#parts;
+    const { session, content, options } = this.#parts;
+    const { index, reader } = session;
     return planTransfer(index, new BlobIndex(), {
       roots: [content.root],
       only: paths === null ? undefined : new PathSelection(paths),
@@ -257,7 +226,7 @@ class SnapshotRestore {
     });
   }
 
-  /** What is written of it, at least. Where holes are written, what repeats itself is one. */
+  /** The bytes that are written of it at least. Where holes are written, content that repeats itself is one. */
   #bytesOf({ plainBytes, repeatedBytes }: TransferPlan): number {
     const { content, options } = this.#parts;
     if (options.sparse === true) return plainBytes;
@@ -272,19 +241,16 @@ class SnapshotRestore {
   }
 
   /**
-   * All that can be had. Where something was damaged that other packs have too, all is written once more over what is there,
-   * of which only that is missing.
+   * All that can be had. Where something was damaged that other far packs have too, all is written once more over what is
+   * there, of which only that is missing: what it needs is fetched before it is written.
    */
   async #writeAll(plan: TransferPlan | null, folder: Buffer, resumes: boolean): Promise<Written> {
-    const { copies, paths } = this.#parts;
+    const { paths } = this.#parts;
     const { manifest, manifestDamage } = this.#parts.content;
-    // Trees that were read by now.
-    const isMoved = copies.settle();
-    const first = await this.#fetchAndWrite(isMoved && plan !== null ? await this.#plan() : plan, folder, resumes);
-    this.#parts.earlier?.settle(first);
+    const first = await this.#fetchAndWrite(plan, folder, resumes);
     let written = first;
-    while (written.damaged.length > 0 && (await this.#findCopies(written))) {
-      written = await this.#fetchAndWrite(plan === null ? null : await this.#plan(), folder, true);
+    while (written.damaged.length > 0 && (await this.#fetchOthers(written))) {
+      written = await this.#fetchAndWrite(plan, folder, true);
       written = { ...written, keptBytes: first.keptBytes };
     }
     const whole = written.damaged.find(({ path }) => path.length === 0);
@@ -298,17 +264,26 @@ class SnapshotRestore {
     return { written, leftOut };
   }
 
-  /** True where other packs have something of what was damaged, which is read from them now. */
-  async #findCopies({ damaged }: WriteTreeResult): Promise<boolean> {
-    const { copies } = this.#parts;
+  /** True where something of what was damaged has come from other far packs, and is read from those now. */
+  async #fetchOthers({ damaged }: WriteTreeResult): Promise<boolean> {
+    const { session, options } = this.#parts;
+    const { index, near } = session;
+    if (near.isLocal) return false;
     const { entries } = await this.#plan(damaged.map(({ path }) => path));
-    await copies.seek(entries);
-    return copies.settle();
+    const wanted: WantedRange[] = [];
+    for (const entry of entries)
+      for (const { pack, offset, length } of index.others(entry)) {
+        const range = { pack: objectIdOf(pack), offset, length };
+        if (!near.has(range)) addWanted(wanted, range);
+      }
+    await near.fetch(wanted, { lenient: true, signal: options.signal });
+    return wanted.some((range) => near.has(range));
   }
 
-  /** What fails of both ends both: nothing is fetched into a folder that is given up. */
+  /** A failure of one ends both: nothing is fetched into a folder that is given up. */
   async #fetchAndWrite(plan: TransferPlan | null, folder: Buffer, resumes: boolean): Promise<WriteTreeResult> {
-    const { near, index, options } = this.#parts;
+    const { session, options } = this.#parts;
+    const { near, index } = session;
     if (near.isLocal || plan === null) return this.#write(folder, { resumes, fetch: null });
     const stop = new AbortController();
     const signal = options.signal === undefined ? stop.signal : AbortSignal.any([stop.signal, options.signal]);
@@ -326,35 +301,32 @@ class SnapshotRestore {
   }
 
   async #write(folder: Buffer, how: { resumes: boolean; fetch: PackFetch | null }): Promise<WriteTreeResult> {
-    const { access, index, near, content, options } = this.#parts;
-    const blobs = new BlobReader({ keys: access.repository.keys, openPack: (pack) => near.open(pack) });
+    const { access, session, content, options } = this.#parts;
+    const { index, near, reader, onElsewhere } = session;
     const { manifest } = content;
     const { resumes, fetch } = how;
-    try {
-      return await writeTree({
-        keys: access.repository.keys,
-        index,
-        packs: near.folder,
-        target: folder,
-        tree: content.root,
-        paths: this.#written(),
-        resumes,
-        comparesPieces: this.#comparesPieces,
-        arrivals: fetch ?? undefined,
-        jobs: options.jobs,
-        holes: holesByPath(manifest),
-        sparse: options.sparse === true,
-        lossless: losslessByPath(manifest?.lossless ?? []),
-        read: (id) => blobs.read({ ...index.place(index.lookup(id, 0, DATA_BLOB)), id }),
-        ...(options.signal === undefined ? {} : { signal: options.signal }),
-        // Until everything has come that is what is told of.
-        onProgress: throttled(({ done, bytes }) => {
-          if (fetch === null || fetch.isOver) options.onProgress?.({ phase: "restoring", done, bytes });
-        }),
-      });
-    } finally {
-      blobs.close();
-    }
+    return writeTree({
+      keys: access.repository.keys,
+      index,
+      packs: near.folder,
+      target: folder,
+      tree: content.root,
+      paths: this.#written(),
+      resumes,
+      comparesPieces: this.#comparesPieces,
+      arrivals: fetch ?? undefined,
+      jobs: options.jobs,
+      holes: holesByPath(manifest),
+      sparse: options.sparse === true,
+      lossless: losslessByPath(manifest?.lossless ?? []),
+      read: (id) => reader.readId(id, DATA_BLOB),
+      onElsewhere,
+      ...(options.signal === undefined ? {} : { signal: options.signal }),
+      // Until everything has come that is what is told of.
+      onProgress: throttled(({ done, bytes }) => {
+        if (fetch === null || fetch.isOver) options.onProgress?.({ phase: "restoring", done, bytes });
+      }),
+    });
   }
 
   /**
@@ -364,7 +336,7 @@ class SnapshotRestore {
    * is known to be missing.
    */
   async #prove(folder: Buffer, written: WriteTreeResult, leftOut: LeftOut[]): Promise<Proven> {
-    const { access, area, content, options } = this.#parts;
+    const { access, session, content, options } = this.#parts;
     if (!this.#isProven) return NOT_READ;
     const isCompared = this.#isCompared(leftOut);
     const { found, state, meta, from, notRead, isRefused } = await readBack(this.#parts, folder, EVERYTHING);
@@ -381,28 +353,26 @@ class SnapshotRestore {
       const { path, reason } = omitted.find((each) => !isRefusal(each.reason))!;
       throw this.#otherwise(`not at all at ${printablePath(path)} (${reason})`, omitted.length);
     }
-    const compare = async (look: Look): Promise<number> => this.#compare(look, { folder, found, written, leftOut });
+    const how = { folder, found, written, leftOut };
     // Others may have the repository since it was written: the trees are read under a lock of their own.
     const untold = isCompared
-      ? await compare(this.#parts)
-      : await lookingAtSnapshots(access, { ...options, area }, compare);
-    const wasCompared = ({ path }: { path: Uint8Array }): boolean => isComparedAsWritten(folder, path);
-    if (!this.#comparesPieces && !found.notes.omitted.every(wasCompared)) throw new NotAllCompared(null);
+      ? await this.#compare(session.reader, how)
+      : await reading(access, { ...options, area: session.area }, async ({ reader }) => this.#compare(reader, how));
     if (!isCompared && !leftOut.some(isOfState))
       throw this.#otherwise(`with state digest ${state}; saved was ${recorded}`);
-    return { proof: null, from, untold };
+    return { proof: null, from, untold: untold + (this.#comparesPieces ? 0 : countUntold(folder, found)) };
   }
 
   /**
-   * Lists what has another mode, or is linked otherwise. Returns of how many files nothing tells whether they are what was saved; everything else
-   * is, but for what is listed.
+   * Lists what has another mode, or is linked otherwise. Returns the number of files of which nothing tells whether they
+   * are what was saved; everything else is, but for what is listed.
    */
   async #compare(
-    look: Look,
+    reader: BlobSource,
     how: { folder: Buffer; found: ScanResult; written: WriteTreeResult; leftOut: LeftOut[] },
   ): Promise<number> {
     const { folder, found, written, leftOut } = how;
-    const { wrong, unlike, untold } = await compareWritten(look, found, {
+    const { wrong, unlike, untold } = await compareWritten(reader, found, {
       folder,
       signal: this.#parts.options.signal,
       content: this.#parts.content,
@@ -411,10 +381,7 @@ class SnapshotRestore {
       notSet: written.notSet,
       others: "nowhere",
     });
-    if (wrong.length > 0) {
-      const failure = this.#otherwise(`otherwise at ${printablePath(wrong[0]!)}`, wrong.length);
-      throw this.#comparesPieces ? failure : new NotAllCompared({ failure, wrong });
-    }
+    if (wrong.length > 0) throw this.#otherwise(`otherwise at ${printablePath(wrong[0]!)}`, wrong.length);
     append(leftOut, unlike);
     return untold;
   }
@@ -433,13 +400,23 @@ class SnapshotRestore {
       "damaged",
       `what was written of snapshot ${this.#parts.listed.id.slice(0, 8)} reads back ${how}${more}`,
       {
-        hint: "nothing was put in place; verify the repository (`cairn backup verify`) and check this machine's disk and memory",
+        hint: this.#comparesPieces
+          ? "nothing was put in place; verify the repository (`cairn backup verify`) and check this machine's disk and memory"
+          : "nothing was put in place; where the repository has another content (`cairn backup verify`), --no-prove leaves that out and restores the rest; else check this machine's disk and memory",
       },
     );
   }
 
+  /** Gives a folder the mode, owner and time that the snapshot has, or those of a new one. Returns what could not be set. */
   #setRoot(folder: Buffer): LeftOut[] {
-    return setRestoredRoot(folder, this.#rootNode);
+    if (this.#rootNode === null) {
+      openToUmask(folder);
+      return [];
+    }
+    const { mode, uid, gid, mtimeSec, mtimeNs, xattrs } = this.#rootNode;
+    const facts = { mode, uid, gid, mtime_sec: mtimeSec, mtime_ns: mtimeNs };
+    const notSet = inDirectory(folder, (fd) => setDirectory(fd, facts, { xattrs }));
+    return notSet.map(notSetEntry).map(publicLeftOut);
   }
 
   get #rootNode(): SnapshotContent["node"] {
@@ -485,4 +462,43 @@ const EVERYTHING = { rules: NO_RULES, skip: [] };
 function withoutManifest(damage: CairnError): LeftOut {
   const detail = `the snapshot's manifest cannot be read, so holes are filled and nothing is proven: ${damage.message}`;
   return { path: "", reason: "damaged", detail };
+}
+
+/** What could not be read again, and was not compared as it was written, which files are that their owner may not read. */
+function countUntold(folder: Buffer, { notes }: ScanResult): number {
+  const wasCompared = ({ path }: { path: Uint8Array }): boolean => {
+    const facts = lstatSync(joinRaw(folder, path), { throwIfNoEntry: false });
+    return facts?.isFile() === true && (facts.mode & 0o400) === 0;
+  };
+  return notes.omitted.filter((each) => !wasCompared(each)).length;
+}
+
+/** Counts entries below a tree and the bytes of their content, none of trees that cannot be read. `paths`: raw ones from there. */
+async function countNodes(
+  reader: BlobSource,
+  root: Uint8Array,
+  { paths, signal }: { paths: readonly Uint8Array[] | null; signal: AbortSignal | undefined },
+): Promise<{ entries: number; bytes: number }> {
+  const chosen = paths === null ? null : new PathSelection(paths);
+  const pace = newPacer(signal);
+  const counted = { entries: 0, bytes: 0 };
+  const linked = new Map<string, TreeNode>();
+  const walk = async (tree: Uint8Array, path: string): Promise<void> => {
+    await pace();
+    for (const node of (await nodesOrNull(reader, tree)) ?? []) {
+      const own = path === "" ? nameOf(node) : `${path}/${nameOf(node)}`;
+      const part = chosen?.of(Buffer.from(own, "latin1")) ?? "whole";
+      if (part === "no") continue;
+      counted.entries++;
+      // Of several names of one file the first brings its content.
+      const group = linkedInode(node);
+      const other = group === null ? undefined : linked.get(group);
+      const isKnown = other !== undefined && canBeOne(other, node);
+      if (group !== null) linked.set(group, node);
+      if (node.type === "file" && !isKnown) counted.bytes += node.size;
+      if (node.subtree !== undefined) await walk(node.subtree, own);
+    }
+  };
+  await walk(root, "");
+  return counted;
 }

@@ -5,7 +5,7 @@ import { describe, test } from "node:test";
 import { walkDigests } from "../../engines/testing-walk.ts";
 import type { CairnError } from "../../errors.ts";
 import { acquireLock } from "../../repository/locks.ts";
-import type { BackupRepository, PathPattern } from "../contract.ts";
+import type { BackupRepository, PathPattern } from "../../contract/index.ts";
 import { hasCode, leftOutOf } from "../testing-folder.ts";
 import { backupScene, type BackupScene, damageBlob, nodeAt, withNode } from "./testing-far.ts";
 import type { OpenedRepository } from "./opened-repository.ts";

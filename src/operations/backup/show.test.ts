@@ -5,7 +5,7 @@ import { readdirSync, readFileSync, statSync, symlinkSync, writeFileSync } from 
 import { join } from "node:path";
 import { Readable } from "node:stream";
 import { test } from "node:test";
-import type { BackupRepository, PathInput } from "../contract.ts";
+import type { BackupRepository, PathInput } from "../../contract/index.ts";
 import { hasCode } from "../testing-folder.ts";
 import { backupScene, type BackupScene, damagePack, opened } from "./testing-far.ts";
 

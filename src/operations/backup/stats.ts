@@ -2,31 +2,35 @@ import { append } from "../../append.ts";
 import { linkedInode } from "../../formats/tree.ts";
 import { newPacer, type Pacer } from "../../pacer.ts";
 import { type BlobIndex, DATA_BLOB, TREE_BLOB } from "../../repository/blob-index.ts";
+import type { BlobSource } from "../../repository/blob-source.ts";
 import { EntrySet } from "../../repository/entry-set.ts";
 import type { ListedSnapshot } from "../../repository/repository.ts";
 import { packSizes } from "../../repository/storage/storage.ts";
 import { findUnindexed } from "../../repository/unindexed-packs.ts";
-import type { BackupSelection, BackupStats, BackupStatsOptions } from "../contract.ts";
-import { warnOfUnreadable } from "./find-snapshot.ts";
-import { chosenSnapshots } from "./list.ts";
-import { bringTrees, type Look, looking } from "./look.ts";
-import type { RepositoryAccess } from "./repository-access.ts";
-import { readNodes } from "./snapshot-content.ts";
+import type { BackupSelection, BackupStats, BackupStatsOptions } from "../../contract/index.ts";
+import { chosenSnapshots, warnOfUnreadable } from "./snapshots.ts";
+import { reading } from "./session.ts";
+import type { OpenRepository } from "./open-repository.ts";
+import { readNodes } from "./content.ts";
 
 /**
  * How much a repository holds, by its index; no pack is read and no lock taken. With snapshots or a filter also what those
  * hold, for which their trees are read under a shared lock.
  */
-export async function backupStats(access: RepositoryAccess, options: BackupStatsOptions): Promise<BackupStats> {
-  if (!isSelecting(options)) return stats(access, await access.index(options.signal), null);
-  return looking(access, options, async (look) => stats(access, look.index, await selection(access, look, options)));
+export async function backupStats(access: OpenRepository, options: BackupStatsOptions): Promise<BackupStats> {
+  const { snapshots = [], hosts = [], paths = [], tags = [] } = options;
+  if ([snapshots, hosts, paths, tags].every((words) => words.length === 0))
+    return stats(access, await access.index(options.signal), null);
+  return reading(access, options, async (session) => {
+    const chosen = chosenSnapshots(session, options);
+    warnOfUnreadable(access, session.damaged, options);
+    await session.bring(chosen.map(({ snapshot }) => Buffer.from(snapshot.tree, "hex")));
+    const selected = await new SelectionWalk(session.reader, newPacer(options.signal)).of(chosen);
+    return stats(access, session.index, selected);
+  });
 }
 
-async function stats(
-  access: RepositoryAccess,
-  index: BlobIndex,
-  selected: BackupSelection | null,
-): Promise<BackupStats> {
+async function stats(access: OpenRepository, index: BlobIndex, selected: BackupSelection | null): Promise<BackupStats> {
   const { storage } = access;
   const packs = await packSizes(storage);
   const all = newCounts();
@@ -56,18 +60,6 @@ function count(counts: Counts, { table }: BlobIndex, entry: number): void {
   counts.plain_bytes += table.plainLengthOf(entry);
 }
 
-function isSelecting({ snapshots, hosts, paths, tags }: BackupStatsOptions): boolean {
-  return [snapshots, hosts, paths, tags].some((words) => words !== undefined && words.length > 0);
-}
-
-async function selection(access: RepositoryAccess, look: Look, options: BackupStatsOptions): Promise<BackupSelection> {
-  const listing = await access.repository.listSnapshots(options.signal);
-  const chosen = chosenSnapshots(listing, options);
-  warnOfUnreadable(access, listing.damaged, options);
-  await bringTrees(look, chosen, options.signal);
-  return new SelectionWalk(look, newPacer(options.signal)).of(chosen);
-}
-
 interface Sizes {
   files: number;
   /** Without files that have other names. */
@@ -87,16 +79,16 @@ interface LinkedFiles {
  * file with several names once in each snapshot.
  */
 class SelectionWalk {
-  readonly #look: Look;
+  readonly #reader: BlobSource;
   readonly #pace: Pacer;
   readonly #counts = newCounts();
   readonly #counted: EntrySet;
   readonly #known = new Map<string, Sizes>();
 
-  constructor(look: Look, pace: Pacer) {
-    this.#look = look;
+  constructor(reader: BlobSource, pace: Pacer) {
+    this.#reader = reader;
     this.#pace = pace;
-    this.#counted = new EntrySet(look.index.count);
+    this.#counted = new EntrySet(reader.index.count);
   }
 
   async of(snapshots: readonly ListedSnapshot[]): Promise<BackupSelection> {
@@ -116,7 +108,7 @@ class SelectionWalk {
     await this.#pace();
     const sizes: Sizes = { files: 0, bytes: 0, linked: null };
     const linked: LinkedFiles = { own: [], below: [] };
-    for (const node of await readNodes(this.#look, id)) {
+    for (const node of await readNodes(this.#reader, id)) {
       const { type, size, content, subtree } = node;
       const inode = linkedInode(node);
       if (type === "file") sizes.files++;
@@ -136,7 +128,7 @@ class SelectionWalk {
   }
 
   #blob(bytes: Uint8Array, at: number, type: typeof DATA_BLOB | typeof TREE_BLOB): void {
-    const { index } = this.#look;
+    const { index } = this.#reader;
     const entry = index.lookup(bytes, at, type);
     if (entry >= 0 && this.#counted.add(entry)) count(this.#counts, index, entry);
   }

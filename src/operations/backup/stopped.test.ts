@@ -12,7 +12,7 @@ import type { StorageFactory } from "../../repository/storage/location.ts";
 import { RetryingStorage } from "../../repository/storage/retrying.ts";
 import { openS3Storage } from "../../repository/storage/s3.ts";
 import { errorReply, TestingS3Server, type SeenRequest } from "../../repository/storage/testing-s3-server.ts";
-import type { BackupRepository, CairnLibrary, RepositoryOptions } from "../contract.ts";
+import type { BackupRepository, CairnLibrary, RepositoryOptions } from "../../contract/index.ts";
 import { Library } from "../library.ts";
 import { openAgePassword } from "./age-password.ts";
 import { makeRepository } from "./testing-repository.ts";

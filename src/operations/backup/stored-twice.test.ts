@@ -13,10 +13,8 @@ import {
 import { basename, join } from "node:path";
 import { test } from "node:test";
 import { walkDigests } from "../../engines/testing-walk.ts";
-import { CairnError } from "../../errors.ts";
 import { objectIdOf } from "../../ids.ts";
 import { BlobIndex } from "../../repository/blob-index.ts";
-import { OtherCopies } from "../../repository/other-copies.ts";
 import { loadPackHeader } from "../../repository/repair.ts";
 import { resticCheck } from "../../repository/test-archive.ts";
 import type { OpenedRepository } from "./opened-repository.ts";
@@ -179,38 +177,6 @@ for (const number of [0, 1])
       );
       resticCheck(place);
     });
-
-test("all that is damaged of what is needed is found at once when one pack of it turns out to be", async (t) => {
-  const at = await backupScene(t, "local");
-  const { client, folder } = at;
-  for (let n = 0; n < 3; n++) {
-    writeFileSync(join(folder, `random-${n}`), randomBytes(50_000));
-    await client.createBackup(at.repository, { save: true });
-  }
-  const { access } = at.repository as OpenedRepository;
-  // Of the first time: which of two packs is chosen is by the names of index files.
-  const index = await BlobIndex.load(access.repository, null);
-  await storedTwice(at);
-  const { table } = index;
-  const all = Uint32Array.from({ length: index.count }, (_, entry) => entry);
-  const large = all.filter((entry) => table.lengthOf[entry]! > 50_000);
-  for (const entry of large) {
-    const { pack, offset } = index.place(entry);
-    const name = objectIdOf(pack);
-    const file = join(at.place, "data", name.slice(0, 2), name);
-    const bytes = readFileSync(file);
-    bytes[offset + 20]! ^= 1;
-    chmodSync(file, 0o600);
-    writeFileSync(file, bytes);
-  }
-  const copies = new OtherCopies({ repository: access.repository, index, near: access.near() });
-  t.after(() => copies.close());
-  const pack = objectIdOf(index.place(large[0]!).pack);
-  const packs = new Set(Array.from(large, (entry) => table.packOf[entry]));
-  assert.equal(packs.size, 3);
-  assert.equal(await copies.mends(new CairnError("damaged", "as it was met", { details: { pack } }), all), true);
-  assert.deepEqual([...copies.found.keys()].toSorted(), [...large].toSorted());
-});
 
 for (const scheme of ["local", "far"] as const)
   test(`a tree is read from a pack of a ${scheme} repository that is cut behind it when its other copy is damaged`, async (t) => {

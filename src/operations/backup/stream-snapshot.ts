@@ -1,5 +1,5 @@
 import { fileNode, type SnapshotTrees, treesAbove } from "../../engines/copy/snapshot-tree.ts";
-import { NodeDigester } from "../../engines/verify/node-digests.ts";
+import { NodeDigester } from "../../repository/verify/node-digests.ts";
 import { CairnError } from "../../errors.ts";
 import { ByteWriter } from "../../formats/bytes.ts";
 import { encodeManifest } from "../../formats/manifest.ts";

@@ -21,7 +21,7 @@ import { describe, test } from "node:test";
 import { setAttribute } from "../../engines/testing-edits.ts";
 import { walkDigests } from "../../engines/testing-walk.ts";
 import { CairnError } from "../../errors.ts";
-import type { PathInput, Progress, RestoreBackupOptions } from "../contract.ts";
+import type { PathInput, Progress, RestoreBackupOptions } from "../../contract/index.ts";
 import { leftOutOf, WITHOUT_NATIVE } from "../testing-folder.ts";
 import type { OpenedRepository } from "./opened-repository.ts";
 import { backupScene, type BackupScene, damageBlob, nodeAt, withNode } from "./testing-far.ts";

@@ -2,11 +2,9 @@ import { CairnError } from "../../errors.ts";
 import { encodeSnapshot, type Snapshot } from "../../formats/snapshot.ts";
 import { replaceSnapshots } from "../../repository/remove.ts";
 import type { ListedSnapshot, SnapshotListing } from "../../repository/repository.ts";
-import type { TaggedSnapshot, TagBackupsOptions, TagBackupsResult } from "../contract.ts";
-import { warnOfUnreadable } from "./find-snapshot.ts";
-import { changedSnapshots } from "./list.ts";
-import { checkSnapshotTags, ownTags } from "./public-snapshot.ts";
-import type { RepositoryAccess } from "./repository-access.ts";
+import type { TaggedSnapshot, TagBackupsOptions, TagBackupsResult } from "../../contract/index.ts";
+import { changedSnapshots, checkSnapshotTags, ownTags, warnOfUnreadable } from "./snapshots.ts";
+import type { OpenRepository } from "./open-repository.ts";
 
 /**
  * Gives snapshots other tags. A snapshot's id is that of its file's bytes, so each is stored anew and names the first it was
@@ -15,7 +13,7 @@ import type { RepositoryAccess } from "./repository-access.ts";
  * Steps, under an exclusive lock, for one after the other: the new file → the old one goes ●. A kill in between leaves both,
  * which differ in their tags alone; the next call takes the new one for its own and removes the old one.
  */
-export async function tagBackups(access: RepositoryAccess, options: TagBackupsOptions): Promise<TagBackupsResult> {
+export async function tagBackups(access: OpenRepository, options: TagBackupsOptions): Promise<TagBackupsResult> {
   const edit = editOf(options);
   const started = Date.now();
   const done = ({ tagged, unchanged }: Pick<TagBackupsResult, "tagged" | "unchanged">): TagBackupsResult => ({

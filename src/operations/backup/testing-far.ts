@@ -8,16 +8,16 @@ import { encodeTree, type TreeNode } from "../../formats/tree.ts";
 import { objectIdOf } from "../../ids.ts";
 import { arenaOver } from "../../native.ts";
 import { DATA_BLOB } from "../../repository/blob-index.ts";
-import { NearReader, treePackEnds } from "../../repository/near-reader.ts";
+import { BlobSource } from "../../repository/blob-source.ts";
 import { PackedBlobs } from "../../repository/packed-blobs.ts";
 import { CountingStorage } from "../../repository/storage/counting.ts";
 import { FaultyStorage } from "../../repository/storage/faulty.ts";
 import type { StorageFactory } from "../../repository/storage/location.ts";
-import type { BackupRepository, CairnLibrary, RepositoryOptions } from "../contract.ts";
+import type { BackupRepository, CairnLibrary, RepositoryOptions } from "../../contract/index.ts";
 import { Library } from "../library.ts";
 import { testFolder, type TestFolder } from "../testing-folder.ts";
 import type { OpenedRepository } from "./opened-repository.ts";
-import { nameOf, readBlob, readNodes } from "./snapshot-content.ts";
+import { nameOf, readBlob, readNodes } from "./content.ts";
 import { makeRepository } from "./testing-repository.ts";
 
 /** Workspaces and repositories of a test; `far:/path` is a local repository that looks as if it lay elsewhere. */
@@ -85,7 +85,7 @@ export function damagePack(place: string, at: (size: number) => number, pick: "l
 
 /** What a snapshot is made anew with. */
 interface Rewriting {
-  look: Parameters<typeof readNodes>[0];
+  reader: BlobSource;
   /** Of the snapshot as it is. */
   top: TreeNode[];
   /** Adds a blob, under an id of its own content unless told otherwise. */
@@ -102,8 +102,7 @@ async function rewritten(
 ): Promise<string> {
   const { repository } = access;
   const index = await access.index();
-  const near = access.near();
-  const reader = new NearReader({ repository, near, ends: treePackEnds(near, index) });
+  const reader = new BlobSource({ keys: repository.keys, index, packs: access.near() });
   const blobs = new PackedBlobs({ repository, index, directory: join(access.workDirectory(), "packs") });
   const add: Rewriting["add"] = (type, bytes, id = sha256(bytes)) => {
     blobs.add(type, id, arenaOver(Uint8Array.from(bytes)), 0, bytes.length);
@@ -111,11 +110,10 @@ async function rewritten(
   };
   const put: Rewriting["put"] = (nodes, name, part) =>
     add("tree", encodeTree(nodes.map((node) => (nameOf(node) === name ? { ...node, ...part } : node))));
-  const look = { reader, index };
   try {
     const snapshot = await repository.loadSnapshot(snapshotId);
-    const top = await readNodes(look, Buffer.from(snapshot.tree, "hex"));
-    const tree = objectIdOf(await change({ look, top, add, put }));
+    const top = await readNodes(reader, Buffer.from(snapshot.tree, "hex"));
+    const tree = objectIdOf(await change({ reader, top, add, put }));
     await blobs.finish();
     return await repository.saveSnapshot({ ...snapshot, tree });
   } finally {
@@ -129,9 +127,9 @@ export async function withManifest(
   snapshotId: string,
   change: (manifest: string) => string,
 ): Promise<string> {
-  return rewritten(opened, snapshotId, async ({ look, top, add, put }) => {
-    const own = await readNodes(look, top.find((node) => nameOf(node) === ".cairn")!.subtree!);
-    const before = await readBlob(look, own[0]!.content!, DATA_BLOB);
+  return rewritten(opened, snapshotId, async ({ reader, top, add, put }) => {
+    const own = await readNodes(reader, top.find((node) => nameOf(node) === ".cairn")!.subtree!);
+    const before = await readBlob(reader, own[0]!.content!, DATA_BLOB);
     const bytes = Buffer.from(change(Buffer.from(before).toString("utf8")));
     const subtree = put(own, "manifest.json", { content: add("data", bytes), size: bytes.length });
     return put(top, ".cairn", { subtree });
@@ -149,7 +147,7 @@ export async function withNode(
     const changed = async (nodes: TreeNode[], [name = "", ...below]: string[]): Promise<Uint8Array> => {
       const node = nodes.find((each) => nameOf(each) === name)!;
       if (below.length === 0) return rewriting.put(nodes, name, await change(node, rewriting));
-      const inside = await readNodes(rewriting.look, node.subtree!);
+      const inside = await readNodes(rewriting.reader, node.subtree!);
       return rewriting.put(nodes, name, { subtree: await changed(inside, below) });
     };
     return changed(rewriting.top, path.split("/"));
@@ -166,8 +164,8 @@ export async function withTreeOfItself(
   path: string,
 ): Promise<{ snapshot: string; tree: string }> {
   const id = sha256(Buffer.from(`another content than that of ${path}`));
-  const snapshot = await withNode(opened, snapshotId, path, async ({ subtree }, { look, add }) => {
-    const inside = await readNodes(look, subtree!);
+  const snapshot = await withNode(opened, snapshotId, path, async ({ subtree }, { reader, add }) => {
+    const inside = await readNodes(reader, subtree!);
     const around = inside.map((node) => (node.subtree === undefined ? node : { ...node, subtree: id }));
     return { subtree: add("tree", encodeTree(around), id) };
   });

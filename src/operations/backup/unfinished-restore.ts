@@ -4,7 +4,7 @@ import { type CairnError, cannotBeWritten, toCairnError } from "../../errors.ts"
 import { rawPath } from "../../formats/record.ts";
 import { printablePath } from "../../fs/safe-path.ts";
 import { controlPaths } from "../../workspace/control-layout.ts";
-import { unlessOthersWrote } from "../../workspace/not-the-owner.ts";
+import { unlessOthersWrote } from "../../workspace/owners.ts";
 import {
   canTakeOver,
   type DeadPartial,

@@ -2,7 +2,7 @@ import assert from "node:assert/strict";
 import { chmodSync, mkdirSync, readdirSync, readFileSync, rmSync, truncateSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { test, type TestContext } from "node:test";
-import type { CallOptions } from "../contract.ts";
+import type { CallOptions } from "../../contract/index.ts";
 import { hasCode } from "../testing-folder.ts";
 import { type BackupScene, backupScene, opened } from "./testing-far.ts";
 

@@ -4,8 +4,8 @@ import { linkSync, readdirSync, readFileSync, rmSync, statSync, symlinkSync, wri
 import { join } from "node:path";
 import { test, type TestContext } from "node:test";
 import { Readable } from "node:stream";
-import { threadsAreWarm } from "../../engines/threads.ts";
-import type { BackupRepository, VerifyBackupResult } from "../contract.ts";
+import { threadsAreWarm } from "../../threads/threads.ts";
+import type { BackupRepository, VerifyBackupResult } from "../../contract/index.ts";
 import type { OpenedRepository } from "./opened-repository.ts";
 import { backupScene, type BackupScene, withTreeOfItself } from "./testing-far.ts";
 

@@ -1,19 +1,17 @@
-import { StoreReader } from "../../engines/verify/store-reader.ts";
-import { readPointManifest } from "../../engines/verify/point-manifest.ts";
-import { TreeWalk } from "../../engines/verify/tree-walk.ts";
+import { DigestWalk } from "../../repository/verify/digest-walk.ts";
+import { readFacts } from "../../repository/verify/folder-facts.ts";
 import { CairnError } from "../../errors.ts";
-import type { CheckedRoots } from "../../repository/check.ts";
-import type { NearPacks } from "../../repository/near-packs.ts";
-import type { NearReader } from "../../repository/near-reader.ts";
-import type { VerifyBackupOptions } from "../contract.ts";
-import type { RepositoryAccess } from "./repository-access.ts";
-import { snapshotContent } from "./snapshot-content.ts";
+import type { Structure } from "../../repository/verify/structure.ts";
+import { type NearPacks, packsToProve } from "../../repository/near-packs.ts";
+import { BlobSource } from "../../repository/blob-source.ts";
+import type { VerifyBackupOptions } from "../../contract/index.ts";
+import type { OpenRepository } from "./open-repository.ts";
+import { snapshotContent } from "./content.ts";
 
 export interface DigestsToProve {
-  access: RepositoryAccess;
-  report: CheckedRoots;
+  access: OpenRepository;
+  structure: Structure;
   near: NearPacks;
-  reader: NearReader;
   options: VerifyBackupOptions;
 }
 
@@ -39,25 +37,25 @@ export interface ProvenDigests {
  * large files, whose blobs are proven elsewhere.
  */
 export async function provenPointDigests(what: DigestsToProve): Promise<ProvenDigests> {
-  const { access, report, near, reader, options } = what;
-  const { index } = report;
+  const { access, structure, near, options } = what;
+  const { index, blobs: reader } = structure;
   // Trees that are not their ids could also lead back to themselves.
-  const store = new StoreReader(access.repository.keys, index, near.folder, { verify: true });
-  const walk = new TreeWalk({ store, onPack: () => undefined, signal: options.signal });
+  const blobs = new BlobSource({ keys: access.repository.keys, index, packs: packsToProve(near.folder) });
+  const walk = new DigestWalk({ blobs, onPack: () => undefined, signal: options.signal });
   const findings: DigestFinding[] = [];
   let isWhole = true;
   try {
-    for (const { label, tree } of report.roots) {
+    for (const { label, tree } of structure.roots) {
       const id = label.replace(/^snapshot /, "");
       try {
         const snapshot = await access.repository.loadSnapshot(id);
-        const content = await snapshotContent({ reader, index }, snapshot);
+        const content = await snapshotContent(reader, snapshot);
         if (content.manifestDamage !== null) throw content.manifestDamage;
         const recorded = content.manifest?.stateDigest ?? null;
         if (recorded === null) continue;
-        const { state } = await walk.point(content.root, readPointManifest(store, tree), content.only);
+        const { state } = await walk.folder(content.root, readFacts(blobs, tree), content.only);
         const finding = compared(state, recorded);
-        // Another program made it of one of ours (see own-digests.ts), which is no damage; a copy says the same of itself.
+        // Another program made it of one of ours, which is no damage; a copy says the same of itself.
         if (finding.kind === "wrong" && snapshot.original !== undefined) {
           options.onWarning?.(
             `snapshot ${id.slice(0, 8)} is not what its save point was: another program rewrote it, or it was copied so; ${finding.detail}`,
@@ -75,7 +73,7 @@ export async function provenPointDigests(what: DigestsToProve): Promise<ProvenDi
       }
     }
   } finally {
-    store.close();
+    blobs.close();
   }
   return { findings, followed: isWhole && !walk.suspicious ? walk.needed : null };
 }

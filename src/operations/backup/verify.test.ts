@@ -14,15 +14,15 @@ import {
   writeTree,
   type Fixture,
 } from "../../repository/test-archive.ts";
-import type { BackupProblem } from "../contract.ts";
-import { RepositoryAccess } from "./repository-access.ts";
+import type { BackupProblem } from "../../contract/index.ts";
+import { OpenRepository } from "./open-repository.ts";
 import { verifyBackup } from "./verify.ts";
 
 /** Reading all packs of repositories whose content is known to the byte. */
 
 async function problemsOf({ folder, path, storage, repository }: Fixture): Promise<BackupProblem[]> {
   const env = { XDG_CACHE_HOME: folder };
-  const access = RepositoryAccess.over({ repository: path, password: PASSWORD, env }, storage, repository);
+  const access = OpenRepository.over({ repository: path, password: PASSWORD, env }, storage, repository);
   return (await verifyBackup(access, {})).problems;
 }
 

@@ -1,54 +1,51 @@
 import { append } from "../../append.ts";
-import { warmThreads } from "../../engines/threads.ts";
-import { provenPointDigests, type DigestFinding, type ProvenDigests } from "./verify-digests.ts";
-import { verifyPacks, type VerifiedPacks } from "./verify-packs.ts";
+import { warmThreads } from "../../threads/threads.ts";
+import { VERIFY } from "../../repository/verify/verify-task.ts";
 import { CairnError } from "../../errors.ts";
 import { displayPath } from "../../fs/safe-path.ts";
-import { objectIdOf } from "../../ids.ts";
+import type { BlobIndex } from "../../repository/blob-index.ts";
+import type { LiveSet } from "../../repository/live.ts";
+import type { ListedSnapshot } from "../../repository/repository.ts";
+import type { StoredFile } from "../../repository/storage/storage.ts";
+import { explain } from "../../repository/verify/damage.ts";
+import { type ProvenPacks, type ProvenSoFar, provePacks } from "../../repository/verify/pack-prover.ts";
 import {
-  checkStructure,
-  type CheckedPacks,
-  type CheckedRoots,
   type CheckProblem,
-  type CheckReport,
-} from "../../repository/check.ts";
-import { DATA_BLOB, TREE_BLOB } from "../../repository/blob-index.ts";
-import { explain } from "../../repository/consequences.ts";
-import type { ReadTree } from "../../repository/live.ts";
-import { NearReader } from "../../repository/near-reader.ts";
-import { OtherCopies } from "../../repository/other-copies.ts";
-import { packSizes, type StoredFile } from "../../repository/storage/storage.ts";
-import type { BackupProblem, VerifyBackupOptions, VerifyBackupResult } from "../contract.ts";
-import { chosenSnapshots } from "./list.ts";
+  followRoots,
+  nameSoundPlaces,
+  packProblems,
+  readStructure,
+  type Structure,
+} from "../../repository/verify/structure.ts";
+import { type DigestFinding, type ProvenDigests, provenPointDigests } from "./verify-digests.ts";
+import type { BackupProblem, VerifyBackupOptions, VerifyBackupResult } from "../../contract/index.ts";
+import { chosenSnapshots } from "./snapshots.ts";
 import { checkByRestoring } from "./restore-check.ts";
-import type { RepositoryAccess } from "./repository-access.ts";
+import type { OpenRepository } from "./open-repository.ts";
 
 /**
  * Reads a repository and names everything that is not what was written, with the snapshots and paths that it costs.
  * Under a shared lock where this user may write one, so that nothing is moved meanwhile. Changes nothing else.
  */
-export async function verifyBackup(
-  access: RepositoryAccess,
-  options: VerifyBackupOptions,
-): Promise<VerifyBackupResult> {
+export async function verifyBackup(access: OpenRepository, options: VerifyBackupOptions): Promise<VerifyBackupResult> {
   const { subset, quick, snapshots } = options;
   if (subset !== undefined && !(subset.part >= 1 && subset.part <= subset.of && Number.isSafeInteger(subset.of)))
     throw new CairnError("usage", `part ${subset.part} of ${subset.of} is none`);
   if (quick === true && subset !== undefined)
     throw new CairnError("usage", "a quick verification reads no packs, so there is no part of them");
   const started = Date.now();
-  if (quick !== true) warmThreads("verify");
+  if (quick !== true) warmThreads(VERIFY);
   const verified = await access.reading(options, async () => {
     const chosen = snapshots === undefined ? undefined : await chosenIds(access, options);
     const found = await readRepository(access, options, chosen);
-    const { report, digests, read } = found;
+    const { structure, digests, read } = found;
     const problems = relevant(found, chosen).map(publicProblem);
     const costly = new Set(problems.flatMap(({ losses }) => losses.map((loss) => loss.snapshot_id)));
     return {
       ...access.info,
       checked: {
-        snapshots: report.snapshots,
-        trees: report.trees,
+        snapshots: structure.snapshots,
+        trees: found.trees,
         packs: read.packs,
         blobs: read.blobs,
         bytes: read.bytes,
@@ -67,9 +64,10 @@ export async function verifyBackup(
 const NOTHING = { restored: [], problems: [] };
 
 interface ReadRepository {
-  report: CheckReport;
+  structure: Structure;
+  trees: number;
   digests: DigestFinding[];
-  read: VerifiedPacks;
+  read: ProvenPacks;
   /** Packs that the chosen snapshots need; null where all count. */
   needed: ReadonlySet<string> | null;
   /** Ids of blobs that are damaged in one pack and sound in another. */
@@ -78,108 +76,58 @@ interface ReadRepository {
 
 /** Packs of this machine are read by the threads while this one walks the trees; others come after the trees' own. */
 async function readRepository(
-  access: RepositoryAccess,
+  access: OpenRepository,
   options: VerifyBackupOptions,
   chosen: ReadonlySet<string> | undefined,
 ): Promise<ReadRepository> {
-  const { subset, quick, signal } = options;
+  const { subset, quick, signal, onProgress } = options;
   const near = access.near();
-  // Also what no index lists; and on a storage that is not local how much of a pack of trees is brought at once.
-  const sizes = await packSizes(access.storage);
+  const { keys } = access.repository;
   const stop = new AbortController();
-  const all = { ...options, signal: signal === undefined ? stop.signal : AbortSignal.any([signal, stop.signal]) };
-  let reading: Promise<VerifiedPacks> | null = null;
-  let by: { reader: NearReader; copies: OtherCopies } | null = null;
-  const begin = (checked: CheckedPacks): void => {
-    const copies = new OtherCopies({ repository: access.repository, index: checked.index, near, signal });
-    by = { copies, reader: new NearReader({ repository: access.repository, near, ends: sizes, copies, signal }) };
-    if (quick === true || chosen !== undefined || !near.isLocal) return;
-    reading = verifyPacks({ access, report: checked, near, packs: partOf(checked.packs, subset), options: all });
-    reading.catch(() => undefined);
+  const stopped = signal === undefined ? stop.signal : AbortSignal.any([signal, stop.signal]);
+  const provePart = async (index: BlobIndex, packs: readonly StoredFile[]): Promise<ProvenPacks> => {
+    const total_bytes = packs.reduce((sum, { size }) => sum + size, 0);
+    const told = ({ packs: done, bytes }: ProvenSoFar): void =>
+      onProgress?.({ phase: "verifying", done, total: packs.length, bytes, total_bytes });
+    return provePacks({ keys, index, near, packs, signal: stopped, onProgress: onProgress && told });
   };
+  const isChosen = chosen === undefined ? undefined : ({ id }: ListedSnapshot) => chosen.has(id);
+  const structure = await access.asStored(async () =>
+    readStructure(access.repository, { packs: near, isChosen, signal }),
+  );
+  const { index, problems } = structure;
+  let packs = quick === true ? [] : partOf(structure.packs, subset);
+  let reading: Promise<ProvenPacks> | null = null;
+  if (quick !== true && chosen === undefined && near.isLocal) {
+    reading = provePart(index, packs);
+    reading.catch(() => undefined);
+  }
   try {
-    let proven: ProvenDigests | null = null;
-    const prove = async (report: CheckedRoots): Promise<ProvenDigests> =>
-      (proven = await provenPointDigests({ access, report, near, reader: by!.reader, options }));
+    let proven: ProvenDigests = { findings: [], followed: null };
+    const prove = async (): Promise<ProvenDigests> => provenPointDigests({ access, structure, near, options });
     // The same walk serves both where every tree is here.
     const isAllNear = near.isLocal && quick !== true;
-    const follow = isAllNear ? async (found: CheckedRoots) => (await prove(found)).followed : undefined;
-    const viewTree: ReadTree = (place, next) => by!.reader.viewTree(place, next);
-    const structure = { readTree: viewTree, snapshots: chosen, signal, onPacks: begin, follow };
-    const report = await access.asStored(async () => checkStructure(access.repository, structure));
-    const { copies, reader } = by!;
-    const needed = chosen === undefined ? null : neededPacks(report);
-    const proveAgain = async (): Promise<void> => {
-      // Also what could not be told may be for want of a tree.
-      const isOpen = proven?.findings.some(({ kind }) => kind !== "proven") === true;
-      if (copies.settle() && isOpen) await prove(report);
-    };
+    if (isAllNear) proven = await access.asStored(prove);
+    const live = await access.asStored(async () => followRoots(structure, { followed: proven.followed, signal }));
+    const needed = chosen === undefined ? null : neededPacks(index, live);
+    if (needed !== null) packs = packs.filter(({ name }) => needed.has(name));
     // Elsewhere while what the walk has brought of trees is still here.
-    if (!near.isLocal) {
-      copies.settle();
-      if (quick !== true) await prove(report);
-      await proveAgain();
-    }
-    const packs = quick === true ? [] : choosePacks(report, needed, subset);
-    const read = await (reading ?? verifyPacks({ access, report, near, packs, options }));
-    append(report.problems, read.problems);
-    const elsewhere = await soundElsewhere(report, copies);
-    // Its threads are done with the index.
-    if (near.isLocal) await proveAgain();
-    await explain(report, { readTree: reader.readTree, elsewhere, ...(signal === undefined ? {} : { signal }) });
-    const digests = (proven as ProvenDigests | null)?.findings ?? [];
-    return { report, digests, read, needed, elsewhere };
+    if (!near.isLocal && quick !== true) proven = await prove();
+    const read = await (reading ?? provePart(index, packs));
+    append(problems, packProblems(structure, packs, read));
+    const elsewhere = await nameSoundPlaces(structure);
+    await explain(structure, { sound: structure.blobs.elsewhere, signal });
+    return { structure, trees: live.trees, digests: proven.findings, read, needed, elsewhere };
   } finally {
     stop.abort();
-    await (reading as Promise<VerifiedPacks> | null)?.catch(() => undefined);
-    (by as { reader: NearReader } | null)?.reader.close();
+    await reading?.catch(() => undefined);
+    structure.blobs.close();
   }
 }
 
-/** Ids of what is damaged or lost in one pack and sound in another, which the problems say of it. */
-async function soundElsewhere(report: CheckReport, copies: OtherCopies): Promise<Set<string>> {
-  const { index, lost, problems } = report;
-  const idOf = (entry: number): string => objectIdOf(index.idOf(entry));
-  const damaged = problems.filter(({ kind }) => kind === "blob_damaged" || kind === "tree_damaged");
-  const entries = damaged.flatMap(({ object }) => {
-    const id = Buffer.from(object, "hex");
-    return [DATA_BLOB, TREE_BLOB].map((type) => index.lookup(id, 0, type)).filter((entry) => entry >= 0);
-  });
-  if (entries.length + lost.size > 0) await copies.seek([...entries, ...lost]);
-  const elsewhere = new Set<string>();
-  const said = new Set(damaged.map(({ object }) => object));
-  for (const { entry, error } of copies.found.values()) {
-    const object = idOf(entry);
-    elsewhere.add(object);
-    if (said.has(object) || lost.has(entry)) continue;
-    const kind = index.table.typeOf(entry) === TREE_BLOB ? "tree_damaged" : "blob_damaged";
-    problems.push({ kind, object, detail: error.message, severity: "damage" });
-  }
-  const packs = new Map([...copies.found.values()].map(({ entry, soundPack }) => [idOf(entry), soundPack]));
-  for (const [at, problem] of problems.entries()) {
-    const pack = packs.get(problem.object);
-    if (pack === undefined) continue;
-    problems[at] = { ...problem, detail: `${problem.detail}; the copy in pack ${pack.slice(0, 12)} is sound` };
-  }
-  return elsewhere;
-}
-
-async function chosenIds(access: RepositoryAccess, options: VerifyBackupOptions): Promise<Set<string>> {
+async function chosenIds(access: OpenRepository, options: VerifyBackupOptions): Promise<Set<string>> {
   const listing = await access.asStored(async () => access.repository.listSnapshots(options.signal));
   return new Set(chosenSnapshots(listing, options).map(({ id }) => id));
-}
-
-/** Packs to be read: all, or those that the chosen snapshots need, and of them the part that was asked for. */
-function choosePacks(
-  report: CheckReport,
-  needed: ReadonlySet<string> | null,
-  subset: VerifyBackupOptions["subset"],
-): StoredFile[] {
-  if (needed === null) return partOf(report.packs, subset);
-  return partOf(
-    report.packs.filter(({ name }) => needed.has(name)),
-    subset,
-  );
 }
 
 /** A part depends on nothing but the packs' names. */
@@ -188,8 +136,7 @@ function partOf(packs: StoredFile[], subset: VerifyBackupOptions["subset"]): Sto
   return packs.filter(({ name }) => Number.parseInt(name.slice(0, 8), 16) % subset.of === subset.part - 1);
 }
 
-function neededPacks({ index, live }: CheckReport): Set<string> {
-  const { table } = index;
+function neededPacks({ table }: BlobIndex, live: LiveSet): Set<string> {
   const needed = new Uint8Array(table.packCount);
   for (let entry = 0; entry < table.count; entry++) if (live.has(entry)) needed[table.packOf[entry]!] = 1;
   const names = new Set<string>();
@@ -200,11 +147,11 @@ function neededPacks({ index, live }: CheckReport): Set<string> {
 
 /** Of chosen snapshots only what concerns them, and what may concern anything. */
 function relevant(
-  { report, needed, elsewhere }: ReadRepository,
+  { structure: { problems }, needed, elsewhere }: ReadRepository,
   chosen: ReadonlySet<string> | undefined,
 ): CheckProblem[] {
-  if (chosen === undefined || needed === null) return report.problems;
-  return report.problems.filter(
+  if (chosen === undefined || needed === null) return problems;
+  return problems.filter(
     ({ kind, object, consequences }) =>
       (consequences?.length ?? 0) > 0 ||
       kind === "key_damaged" ||

@@ -4,15 +4,14 @@ import { D, DIRECTORY_WORDS, FLAG, R, RECORD_WORDS, type ScanTable } from "../..
 import { listOrigins, loadOrigins } from "../../fs/origins.ts";
 import { loadStatCache } from "../../fs/stat-cache.ts";
 import { displayPath } from "../../fs/safe-path.ts";
-import { readIndexCache } from "../../repository/index-cache.ts";
+import { INDEX_CACHE_VERSION, readIndexCache } from "../../repository/index-cache.ts";
 import type { Inspected } from "./inspected.ts";
 
 /** What has a binary layout and can be removed at any time. */
 
 export const STAT_CACHE_MAGIC = "CAIRNSC";
-export const INDEX_CACHE_MAGIC = "CAIRNIX";
 export const ORIGINS_MAGIC = "CAIRNOR";
-const VERSIONS = { "stat cache": 2, "index cache": 1, origins: 1 } as const;
+const VERSIONS = { "stat cache": 2, "index cache": INDEX_CACHE_VERSION, origins: 1 } as const;
 const SAMPLE = 1000;
 const HINT = "it is a cache: remove it, and it is made again";
 const ORIGINS_HINT = "it can be removed: the point's tree is read when it is sealed";
@@ -104,6 +103,7 @@ export function inspectIndexCache(path: string, header: Uint8Array): Inspected {
     epoch: hex(cache.epoch),
     blobs: cache.table.count,
     packs: cache.table.packCount,
+    other_places: cache.others.count,
     index_files: [...cache.covered].sort(),
   };
   return { format: "index-cache", version: VERSIONS["index cache"], content };

@@ -1,6 +1,6 @@
 import { lstatSync, readlinkSync } from "node:fs";
 import { basename, dirname } from "node:path";
-import { CONVERT_JOURNAL, readConvertIntent } from "../../workspace/convert-intent.ts";
+import { CONVERT_JOURNAL, readConvertIntent } from "../../workspace/convert.ts";
 import { EXCHANGE_JOURNAL, readExchangeIntent } from "../../workspace/exchange.ts";
 import { FOLDER_JOURNAL, readFolderIntent } from "../../workspace/missing-folder.ts";
 import { readSealIntent, SEAL_JOURNAL } from "../../workspace/seal-point.ts";

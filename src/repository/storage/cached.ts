@@ -20,12 +20,12 @@ import { WrappedStorage } from "./wrapped.ts";
  * Whether one is still there the storage alone says. Nothing here may fail: a cache that cannot be used is done without.
  */
 export class CachedStorage extends WrappedStorage {
-  /** Where they lie; null until it is known. */
+  /** The folder of the kept files; null until it is known. */
   #directory: string | null = null;
   /** Above 0 nothing that is kept is believed. */
   #bypassed = 0;
 
-  /** From now on files are kept in this folder, which belongs to this repository alone. */
+  /** Keeps files in this folder from now on; the folder belongs to this repository alone. */
   keepIn(directory: string): void {
     try {
       makeFolder(directory);
@@ -95,7 +95,7 @@ export class CachedStorage extends WrappedStorage {
     if (this.#directory !== null && isFileName("snapshots", name)) rmSync(join(this.#directory, name), { force: true });
   }
 
-  /** What the storage has no more is not kept any longer. */
+  /** Removes kept files that the storage does not have any more. */
   #forgetOthers(files: readonly StoredFile[]): void {
     if (this.#directory === null) return;
     const present = new Set(files.map(({ name }) => name));

@@ -12,12 +12,10 @@ import {
 } from "./storage.ts";
 
 /**
- * - `flip`: one bit of what is loaded is wrong · `truncate`: the second half is missing
- * - `lose`: a saved file is gone although the call succeeded; a loaded one is not found
- * - `fail`: the call fails with `io` and does nothing · `no_space`: the same with `no_space`
- * - `late_success`: the call does its work and then fails with `io` · `delay`: it does it a tenth of a second later
- *
- * A list that is truncated or lost is a stale one: files that are there are not named.
+ * Kinds of fault. A list that is truncated or lost does not name files that are there.
+ * - `flip`: one bit of a loaded file is wrong · `truncate`: its second half is missing · `lose`: a saved file is gone,
+ *   a loaded one is `not_found` · `fail`, `no_space`: the call does nothing and fails with `io`, `no_space`
+ * - `late_success`: the call does its work and then fails with `io` · `delay`: it takes a tenth of a second more
  */
 export type FaultKind = "flip" | "truncate" | "lose" | "fail" | "no_space" | "late_success" | "delay";
 
@@ -28,7 +26,7 @@ export interface Fault {
   readonly fault: FaultKind;
   /** Calls that match and go well before the first fault. Default 0. */
   readonly after?: number;
-  /** How often it strikes; default once. */
+  /** Number of times that it strikes; default once. */
   readonly times?: number;
 }
 
@@ -42,7 +40,7 @@ interface Armed {
 export class FaultyStorage implements Storage {
   readonly #inner: Storage;
   #faults: Armed[] = [];
-  /** How often each operation was called on each kind since the last `disarm`, as `load index`. */
+  /** Number of calls since the last `disarm`, by operation and kind (`load index`). */
   readonly calls = new Map<string, number>();
 
   constructor(inner: Storage, faults: readonly Fault[] = []) {

@@ -19,11 +19,11 @@ export type HttpBody = Uint8Array | { readonly file: string; readonly size: numb
 
 export interface HttpRequest {
   readonly method: "GET" | "HEAD" | "POST" | "PUT" | "DELETE";
-  /** As it goes over the wire: path and query, encoded. */
+  /** Path and query, encoded for the wire. */
   readonly path: string;
   readonly headers: Readonly<Record<string, string>>;
   readonly body?: HttpBody | undefined;
-  /** For messages: `cannot read pack 1a2b3c4d`. */
+  /** The begin of messages: `cannot read pack 1a2b3c4d`. */
   readonly doing: string;
   /** Ends it with `interrupted`. What decides something or cleans up has none. */
   readonly signal?: AbortSignal | undefined;
@@ -158,7 +158,7 @@ export class HttpConnection {
 interface Sent {
   request: ClientRequest;
   answer: Promise<IncomingMessage>;
-  /** What ended the request from this side. */
+  /** Gives the error by which this side ended the request. */
   failure(): unknown;
   answered(): boolean;
 }

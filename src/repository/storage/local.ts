@@ -36,7 +36,7 @@ import {
 const fsyncAsync = promisify(fsync);
 
 export interface LocalStorageOptions {
-  /** Where unfinished files lie; on the same file system, outside the repository. Made when absent. */
+  /** Folder of unfinished files, on the same file system and outside the repository. Made when absent. */
   temporaryDirectory: string;
   /** True: what this user may not use is told with the line that opens it; of a store those tell who know what it lies in. */
   tellsWhatOpens?: boolean;
@@ -243,7 +243,7 @@ export class LocalStorage implements Storage {
     }
   }
 
-  /** What a file is to have before it gets its name. */
+  /** Gives a file the mode that its group needs, and flushes it, before it gets its name. */
   async #finish(path: string, durable: boolean): Promise<void> {
     const fd = openSync(path, constants.O_RDWR);
     try {
@@ -363,7 +363,7 @@ function sizeOf(path: string): number | null {
   return facts?.isFile() === true ? facts.size : null;
 }
 
-/** One that was removed meanwhile needs no flush. */
+/** Flushes a file; one that was removed meanwhile needs no flush. */
 async function syncIfPresent(path: string): Promise<void> {
   try {
     await syncFile(path);

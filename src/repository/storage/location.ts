@@ -2,12 +2,15 @@ import { CairnError } from "../../errors.ts";
 import type { Limits } from "./limited.ts";
 import type { Storage } from "./storage.ts";
 
-/** What a repository is called on a command line: `/path`, `local:/path`, `rest:https://host/`, `sftp:user@host:/path`, `s3:host/bucket`. */
+/**
+ * Parses and opens the location of a repository: `/path`, `local:/path`, `rest:https://host/`, `sftp:user@host:/path`,
+ * `s3:host/bucket`.
+ */
 
 export interface OpenStorageOptions {
   /** True: what an empty repository needs is made where the storage has such things (folders, a bucket's prefix). Default false. */
   create?: boolean;
-  /** Where credentials and settings of a storage are looked up; default: the process's own. */
+  /** Environment with the credentials and settings of a storage; default: the process's own. */
   env?: Readonly<Record<string, string | undefined>>;
   /** Relative paths begin here; default: the current folder. */
   cwd?: string;
@@ -22,7 +25,7 @@ export type StorageFactory = (location: string, options?: OpenStorageOptions) =>
 export interface SplitLocation {
   /** Lower case; `local` for a path without a scheme. */
   readonly scheme: string;
-  /** What follows the scheme and its colon; a path as given for `local`. */
+  /** The text after the scheme and its colon; for `local` the path as it was given. */
   readonly rest: string;
 }
 

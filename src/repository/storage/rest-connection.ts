@@ -15,7 +15,7 @@ export interface RestRequest {
   path: string;
   headers?: Record<string, string>;
   body?: HttpBody;
-  /** For messages: `cannot read pack 1a2b3c4d`. */
+  /** The begin of messages: `cannot read pack 1a2b3c4d`. */
   doing: string;
   /** Ends it with `interrupted`. What decides has none. */
   signal?: AbortSignal | undefined;

@@ -22,7 +22,9 @@ import {
 } from "./storage.ts";
 
 const LIST_V2 = "application/vnd.x.restic.rest.v2";
-/** What a server may make us hold: a whole file, and the text of a list (some two million files). */
+/**
+ * Limits of what a server can make this process hold: a whole file, and the text of a list (some two million files).
+ */
 const MAX_FILE_BYTES = 1 << 30;
 const MAX_LIST_BYTES = 256 << 20;
 /** An answer up to this long gets its memory at once; a longer one as it comes. */
@@ -191,7 +193,7 @@ export class RestStorage implements Storage {
     return found;
   }
 
-  /** One request that has to succeed. */
+  /** Makes one request and throws unless it succeeds. */
   async #call<T = void>(
     request: Parameters<RestConnection["exchange"]>[0],
     read?: (answer: IncomingMessage) => Promise<T>,
@@ -203,7 +205,10 @@ export class RestStorage implements Storage {
   }
 }
 
-/** By location: user and password also from `RESTIC_REST_USERNAME` and `RESTIC_REST_PASSWORD`, certificates from `RESTIC_CACERT`. */
+/**
+ * Opens a REST server. User and password may come from `RESTIC_REST_USERNAME` and `RESTIC_REST_PASSWORD`, certificates
+ * from `RESTIC_CACERT`.
+ */
 export async function openRestStorage(address: string, options: OpenStorageOptions): Promise<RestStorage> {
   const env = options.env ?? process.env;
   const given = parseRestAddress(address);

@@ -16,11 +16,11 @@ import {
 import { WrappedStorage } from "./wrapped.ts";
 
 export interface RetryOptions {
-  /** Of one call, the first included. Default 10. */
+  /** Attempts of one call, the first included. Default 10. */
   attempts?: number;
   /**
-   * Of one call as long as the storage has not answered, be it with an error that is final, or not since a call was given
-   * up: a wrong address looks like a server that is away. Default 4, which takes some seconds.
+   * Attempts of one call while the storage has not answered yet, or not since a call was given up: a wrong address
+   * looks like a server that is away. Default 4, which takes some seconds.
    */
   firstAttempts?: number;
   /** No attempt begins later than this after a call did, milliseconds. Default 15 minutes. */
@@ -30,11 +30,10 @@ export interface RetryOptions {
   /** No pause is longer, milliseconds. Default 60 s. */
   maxDelayMs?: number;
   /**
-   * So long what decides may take to its end once the caller has stopped, milliseconds; after that nobody waits for it. Default
-   * 10 s.
+   * Milliseconds that a deciding call may go on after its caller has stopped; then nobody waits for it. Default 10 s.
    */
   graceMs?: number;
-  /** For tests: milliseconds of a clock that never goes back, a pause, a number from 0 up to 1. */
+  /** Clock (milliseconds, never going back), pause and random number (0 to 1), which tests replace. */
   now?: () => number;
   sleep?: (ms: number, signal?: AbortSignal) => Promise<void>;
   random?: () => number;
@@ -42,12 +41,12 @@ export interface RetryOptions {
 
 const GRACE_MS = 10_000;
 
-/** When nobody waits any longer for a call whose caller has stopped, by `now`; null before that. */
+/** Time by `now` at which nobody waits any longer for a call whose caller has stopped; null before the stop. */
 interface Grace {
   endsAt: number | null;
 }
 
-/** What tells whether a file of a kind is there. */
+/** Commands that tell whether a file of a kind is there. */
 const TELLS: Readonly<Record<FileKind, string>> = {
   config: "`cairn backup list` tells whether there is a repository; if not, make it again",
   keys: "`cairn backup key list` tells which keys there are",
@@ -57,7 +56,7 @@ const TELLS: Readonly<Record<FileKind, string>> = {
   data: "`cairn backup verify` tells",
 };
 
-/** One call: what is asked of which file, or of all of a kind, and for whom. */
+/** One call: its operation, its file or the whole kind, and its caller. */
 interface Asked<Call extends StorageCall = StorageCall> {
   readonly operation: StorageOperation;
   readonly kind: FileKind;
@@ -65,7 +64,7 @@ interface Asked<Call extends StorageCall = StorageCall> {
   readonly call: Call;
 }
 
-/** What a call that may have worked although it failed looks at before it is made again. */
+/** Looks whether a failed call did its work all the same, before the call is made again. */
 type LateSuccess<T> = (error: CairnError) => Promise<{ value: T } | null>;
 
 interface Work<T, Call> {
@@ -74,23 +73,21 @@ interface Work<T, Call> {
 }
 
 /**
- * Makes calls again that failed with an error that may pass (`retryable`: `io`, `busy`), after pauses that double, each
- * a random part between half and all of its length. A storage that knows better says `retryAfterMs` in the error's details.
- * Every other error is final at once, and so is the last one when attempts or time are used up.
+ * Makes calls again that failed with a `retryable` error (`io`, `busy`), after pauses that double, each a random part
+ * between half and all of its length, or as long as `retryAfterMs` in the error's details says. Every other error is
+ * final.
  *
- * An attempt that failed may have done its work: a file that is gone when it is removed again, a temporary file that
- * was taken over, and a `config` with our own bytes in it are successes then, and only then.
+ * An attempt that failed may have done its work. A file that is gone when it is removed again, a temporary file that
+ * was taken over, and a `config` with our own bytes count as success then.
  *
- * A call's signal ends pauses, further attempts, and whatever loads, lists or moves content, with `interrupted`; nobody waits
- * any more for what was under way. What decides is let to its end for `graceMs`; after that the error says that whether it was
- * done is not known (`undecided` in its details). A call that begins after its signal fired has as long. In that time the
- * removal of a lock is made again as before, since whoever leaves one keeps others waiting. Closing ends all calls like that,
- * and of those that come later makes only what decides.
+ * A caller's signal ends pauses, further attempts and all calls that decide nothing with `interrupted`. A deciding call
+ * goes on for `graceMs`; after that its error says `undecided`. A lock's removal is tried again in that time. Closing
+ * stops all calls in this way, and later ones unless they decide.
  */
 export class RetryingStorage extends WrappedStorage {
   readonly #options: RetryOptions;
   #hasAnswered = false;
-  /** Who was told → problem → until when the pause for it lasts that was told last, by `now`. */
+  /** Caller → problem → end of the pause that the caller was last told of, by `now`. */
   readonly #told = new WeakMap<NonNullable<StorageCall["onRetry"]>, Map<string, number>>();
   readonly #closing = new AbortController();
   /** Signal of a caller → what fires with it or with closing; made once, since of many calls each would leave one to be collected. */
@@ -220,7 +217,7 @@ export class RetryingStorage extends WrappedStorage {
     return either;
   }
 
-  /** Of several calls that wait because of one problem whoever makes them is told once. */
+  /** Tells a caller once of a problem for which several of its calls wait. */
   #tell({ operation, kind, call }: Asked, failure: Pick<RetryEvent, "attempt" | "delayMs" | "error">): void {
     const onRetry = call.onRetry;
     if (onRetry === undefined) return;
@@ -258,7 +255,10 @@ export class RetryingStorage extends WrappedStorage {
     }
   }
 
-  /** Of a call that ended without an answer when the caller stopped: by `failure`, or because nobody waited any longer. */
+  /**
+   * Makes the error of a call that had no answer when its caller stopped: by `failure`, or because nobody waited any
+   * longer.
+   */
   #stopped(asked: Asked, failure: CairnError | null): CairnError {
     const { operation, kind, name } = asked;
     const by = this.#closing.signal.aborted ? "the repository was closed" : "stopped by the caller";
@@ -283,7 +283,7 @@ export class RetryingStorage extends WrappedStorage {
   }
 }
 
-/** What is the same for all calls that fail by it. */
+/** Names the problem; it is equal for all calls that fail by it. */
 function problemOf({ cause, code, message, details }: CairnError): string {
   if (cause instanceof Error) return cause.message;
   const status = details?.["httpStatus"];

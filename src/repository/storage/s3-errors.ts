@@ -4,7 +4,7 @@ import type { S3Addressing } from "./s3-location.ts";
 import { parseXml, textOf } from "./s3-xml.ts";
 import { FULL_HINT } from "./storage.ts";
 
-/** What a server said, its body cut where it is long. */
+/** A server's answer; a long body is cut. */
 export interface S3Answer {
   readonly status: number;
   readonly headers: IncomingHttpHeaders;
@@ -27,7 +27,7 @@ interface Meaning {
 const CREDENTIALS =
   "the credentials are not known there or may not do this; AWS_PROFILE and AWS_ACCESS_KEY_ID choose others";
 
-/** By S3's own code, where it says more than the status. */
+/** Meanings of S3's own codes that say more than the status. */
 const BY_CODE: Readonly<Record<string, Meaning>> = {
   NoSuchBucket: { code: "not_found", hint: "create the bucket first, or correct its name in the address" },
   NoSuchKey: { code: "not_found" },
@@ -69,7 +69,7 @@ const BY_CODE: Readonly<Record<string, Meaning>> = {
   InvalidObjectState: { code: "unsupported", hint: "the file lies in an archive (Glacier): restore it there first" },
 };
 
-/** Where a server does not look for the bucket in the host's name, it takes the first part of the key for one. */
+/** Hint for servers that do not look for the bucket in the host's name: these take the first part of the key for it. */
 export const BY_PATH_HINT = "if the server serves no buckets by host name, set CAIRN_S3_ADDRESSING=path";
 
 const WRONG_REGION =
@@ -113,7 +113,7 @@ export interface FailureContext {
   readonly location: string;
   readonly region: string;
   readonly addressing: S3Addressing;
-  /** What must not stand in a message, wherever it came from. */
+  /** Texts that must not stand in a message, wherever they came from. */
   readonly secrets: readonly string[];
   /** Milliseconds since 1970 by this machine's clock. */
   readonly now: number;

@@ -22,7 +22,7 @@ const MAX_OBJECTS = 20_000_000;
 /** Pages without any entry are allowed, but a server that sends nothing else goes nowhere. */
 const MAX_EMPTY_PAGES = 100;
 
-/** What is listed, and for whom. */
+/** The files to be listed, and the caller. */
 export interface Listing {
   /** Keys begin with it. */
   readonly prefix: string;

@@ -6,15 +6,15 @@ import { CairnError } from "../../errors.ts";
 export type S3Addressing = "path" | "host";
 
 export interface S3Place {
-  /** Of the server, e.g. `https://s3.example.org:9000/`; without bucket, path, user and password. */
+  /** The server's address, e.g. `https://s3.example.org:9000/`; without bucket, path, user and password. */
   readonly endpoint: URL;
   readonly bucket: string;
-  /** What keys begin with, without a slash at either end; may be empty. */
+  /** The begin of all keys, without a slash at either end; may be empty. */
   readonly prefix: string;
 }
 
 const BUCKET = /^[A-Za-z0-9][A-Za-z0-9._-]{1,254}$/;
-/** What other servers and certificates can bear as a label of a host's name. */
+/** Names of buckets that are allowed as a label of a host's name by other servers and by certificates. */
 const LABEL = /^[a-z0-9][a-z0-9-]{1,61}[a-z0-9]$/;
 /** Services that serve buckets by host name alone, or soon will. */
 const HOST_STYLE = /(?:^|\.)(?:amazonaws\.com(?:\.cn)?|aliyuncs\.com)$/;
@@ -22,8 +22,9 @@ const HOST_STYLE = /(?:^|\.)(?:amazonaws\.com(?:\.cn)?|aliyuncs\.com)$/;
 const MAX_PREFIX_BYTES = 900;
 
 /**
- * What stands behind `s3:` in a location, in restic's forms: `https://host[:port]/bucket[/prefix]`, `http://…`,
- * `host[:port]/bucket[/prefix]`, `//host/…` (both with TLS). `usage` for anything else; a password in it is not repeated.
+ * Parses the text after `s3:` in restic's forms: `https://host[:port]/bucket[/prefix]`, `http://…`,
+ * `host[:port]/bucket[/prefix]`, `//host/…` (both with TLS). Throws `usage` for anything else, without a password that
+ * is in it.
  */
 export function parseS3Location(rest: string): S3Place {
   const url = /^https?:\/\//i.exec(rest);
@@ -48,7 +49,7 @@ export function parseS3Location(rest: string): S3Place {
   return { endpoint, bucket, prefix: cleanPrefix(parts.join("/")) };
 }
 
-/** As restic cleans it: `a//b/./c/` is `a/b/c`. */
+/** Cleans the prefix as restic does: `a//b/./c/` is `a/b/c`. */
 function cleanPrefix(text: string): string {
   const prefix = text === "" ? "" : posix.normalize(text).replace(/^\/+|\/+$/g, "");
   if (prefix === "" || prefix === ".") return "";
@@ -64,14 +65,17 @@ function wrong(why: string): CairnError {
   });
 }
 
-/** For messages and for restic: the address without anything secret. */
+/** Prints the address for messages and for restic, without secrets. */
 export function s3LocationOf(place: S3Place): string {
   const prefix = place.prefix.replaceAll(/[%?#]/g, encodeURIComponent);
   const path = prefix === "" ? place.bucket : `${place.bucket}/${prefix}`;
   return `s3:${place.endpoint.origin}/${path}`;
 }
 
-/** How a server is asked when nobody has said it: by host name where that is all it takes, by path elsewhere. */
+/**
+ * Chooses how a server is asked where no setting says it: by host name where the service takes nothing else, by path
+ * elsewhere.
+ */
 export function defaultAddressing(place: S3Place): S3Addressing {
   return HOST_STYLE.test(place.endpoint.hostname) && LABEL.test(place.bucket) ? "host" : "path";
 }

@@ -10,7 +10,7 @@ export interface MultipartFile {
   readonly file: string;
   /** Bytes. */
   readonly size: number;
-  /** Of the whole file, lower-case hex. What does not have it is not completed. */
+  /** Digest of the whole file, lower-case hex. An upload with other bytes is not completed. */
   readonly sha256: string;
   readonly doing: string;
   readonly signal?: AbortSignal | undefined;

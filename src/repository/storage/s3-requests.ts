@@ -10,12 +10,12 @@ import { regionOfHost, S3Addresses, s3LocationOf, type S3Addressing, type S3Plac
 
 export interface S3Request {
   readonly method: HttpRequest["method"];
-  /** Of the object; null for the bucket itself. */
+  /** Key of the object; null for the bucket itself. */
   readonly key: string | null;
   readonly query?: Readonly<Record<string, string>>;
   readonly headers?: Readonly<Record<string, string>>;
   readonly body?: HttpBody;
-  /** Of the body, lower-case hex; must be given for a file. The server checks what it got against it. */
+  /** Digest of the body, lower-case hex; needed for a file. The server checks the body against it. */
   readonly sha256?: string;
   /** Longest body of a good answer that is taken, bytes. Default 64 KiB. */
   readonly limit?: number;

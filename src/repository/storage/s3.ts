@@ -46,14 +46,13 @@ const MULTIPART = { above: 64 << 20, partSize: 16 << 20 } as const;
 const MAX_WHOLE_BYTES = 1 << 30;
 
 /**
- * A repository in a bucket of S3 or of a server like it, with restic's keys: `prefix/data/ab/NAME`, `prefix/index/NAME` …
+ * A repository in a bucket of S3 or of a server like it, with restic's keys: `prefix/data/ab/NAME`, `prefix/index/NAME`
+ * … A file is durable when its request is answered, so `durable` and `sync` change nothing. The server checks the bytes
+ * against the name.
  *
- * A file is durable when its request is answered, so `durable` and `sync` change nothing. Each costs one request that
- * writes (large ones go in parts); the server checks its bytes against the name, which is their SHA-256.
- *
- * `config` is made with `If-None-Match: *` where the server honours that, which is tried out before the first one is
- * made. Where it does not, the key is looked at before and the bytes are read afterwards: of two that create a
- * repository at the very same moment, both can then believe that they did, and the later one's config stands.
+ * `config` is made with `If-None-Match: *` where the server honours that, which is tried before. Elsewhere the key is
+ * looked at before and read after: two that create a repository at the very same moment can both succeed, and the later
+ * config stands.
  */
 export class S3Storage implements Storage {
   readonly #requests: S3Requests;
@@ -282,10 +281,9 @@ export class S3Storage implements Storage {
 }
 
 /**
- * Opens what stands behind `s3:` in a location. Credentials and region come from the environment and AWS's own files,
- * certificates from `AWS_CA_BUNDLE` or `RESTIC_CACERT`; `CAIRN_S3_ADDRESSING` (`path`, `host`) and
- * `CAIRN_S3_ANONYMOUS=1` say what cannot be found there.
- * With `create`, it is tried out at once how the server makes a file that must not be there yet.
+ * Opens the location after `s3:`. Credentials and region come from the environment and AWS's own files, certificates
+ * from `AWS_CA_BUNDLE` or `RESTIC_CACERT`; `CAIRN_S3_ADDRESSING` (`path`, `host`) and `CAIRN_S3_ANONYMOUS=1` add what
+ * these lack. With `create`, the server's way to make a new file is tried at once.
  */
 export async function openS3Storage(rest: string, options: OpenStorageOptions = {}): Promise<S3Storage> {
   const env = options.env ?? process.env;
@@ -314,7 +312,7 @@ interface Look {
   readonly signal: AbortSignal | undefined;
 }
 
-/** What is only tried early is tried again when it is needed. */
+/** Ignores an error that may pass: an early try is made again when it is needed. */
 function unlessItMayPass(error: unknown): void {
   if (!(error instanceof CairnError) || !error.retryable) throw error;
 }

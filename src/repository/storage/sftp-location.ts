@@ -2,7 +2,7 @@ import { posix } from "node:path";
 import { CairnError } from "../../errors.ts";
 
 export interface SftpLocation {
-  /** As it was given: a name, an alias of `~/.ssh/config`, an address (IPv6 without brackets). */
+  /** The host as it was given: a name, an alias of `~/.ssh/config`, an address (IPv6 without brackets). */
   readonly host: string;
   readonly user: string | undefined;
   readonly port: number | undefined;
@@ -13,12 +13,19 @@ export interface SftpLocation {
 const EXAMPLES =
   "sftp:user@host:/srv/backups or sftp://user@host:2222//srv/backups; one slash after the host is a path in the user's home";
 
-/** What is left of `user:password@host:path` behind the first colon. */
+/**
+ * Characters that OpenSSH refuses in a name and its older versions pass on: a name must not become an option or a part
+ * of a ProxyCommand.
+ */
+const UNSAFE_HOST = /^-|[\s\0-\x1f\x7f'`"$\\;&<>|(){}]/;
+const UNSAFE_USER = /(?:^|\s)-|[\0-\x1f\x7f'`";&<>|(){}]|\\$/;
+
+/** Matches `password@host:` in the rest of `user:password@host:path` after the first colon. */
 const AS_PASSWORD = /^[^/]*@[^/:@]+:/;
 
 /**
- * What follows `sftp:` in a location, as restic reads it: `[user@]host:path`, or `//[user@]host[:port]/path`, where a
- * path from the root has two slashes. `usage` for anything else, and for a password in it.
+ * Parses the text after `sftp:` as restic does: `[user@]host:path`, or `//[user@]host[:port]/path`, where a path from
+ * the root has two slashes. Throws `usage` for anything else, and for a password in it.
  */
 export function parseSftpLocation(rest: string): SftpLocation {
   return rest.startsWith("//") ? ofUrl(rest.slice(2)) : ofCopyForm(rest);
@@ -49,7 +56,7 @@ function ofUrl(rest: string): SftpLocation {
 
 function noPassword(otherwise = ""): CairnError {
   return new CairnError("usage", "a location has no place for a password", {
-    hint: `everybody on this machine could read it; use a key or an agent, or name the password in CAIRN_SFTP_PASSWORD${otherwise}`,
+    hint: `everybody on this machine could read it; use a key or an agent${otherwise}`,
   });
 }
 
@@ -62,13 +69,13 @@ function decoded(text: string, rest: string): string {
 }
 
 function userOf(user: string | undefined, rest: string): string | undefined {
-  if (user === "") throw notOne(rest, "a user's name before the @");
+  if (user === "" || (user !== undefined && UNSAFE_USER.test(user))) throw notOne(rest, "a user's name before the @");
   return user;
 }
 
 function hostOf(host: string, rest: string): string {
   const bare = host.replace(/^\[(.*)\]$/, "$1");
-  if (bare === "" || /[\s\0]/.test(bare)) throw notOne(rest, "a host");
+  if (bare === "" || UNSAFE_HOST.test(bare)) throw notOne(rest, "a host");
   return bare;
 }
 

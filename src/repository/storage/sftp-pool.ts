@@ -1,84 +1,91 @@
 import { CairnError, throwIfAborted } from "../../errors.ts";
-import { SftpSession } from "./sftp-session.ts";
-import type { SshConnection } from "./ssh-connection.ts";
+import type { SftpSession } from "./sftp-session.ts";
 
-/** Ends connecting with `interrupted` when the signal fires. */
-export type Connect = (signal: AbortSignal) => Promise<SshConnection>;
-
-interface Place {
-  readonly session: Promise<SftpSession>;
-  users: number;
-}
-
-interface Open {
-  readonly connection: SshConnection;
-  readonly places: Place[];
-  /** Fewer once the server refused a further one. */
-  most: number;
-  isGrowing: boolean;
-}
+/** Ends the session with `interrupted` when the signal fires, also later. `mayAsk`: no other session is open. */
+export type Connect = (how: { signal: AbortSignal; mayAsk: boolean }) => Promise<SftpSession>;
 
 /**
- * One connection with a few channels: a server answers the requests of a channel one after the other, and each has a
- * window of its own. A further one is opened beside the work when all are busy, so that nobody waits for it. After a
- * break the next call connects again.
+ * A few sessions, each a process here and one on the server, which answers one request of it after the other. A further one
+ * is opened beside the work when all are busy, so that nobody waits for it. After a break the next call connects again.
  */
 export class SftpPool {
   readonly #connect: Connect;
-  readonly #channels: number;
-  #line: Line | null = null;
+  readonly #sessions: number;
+  /** Fewer once the server refused a further one. */
+  #most: number;
+  #lines: Line[] = [];
+  #growing: Line | null = null;
   #wasConnected = false;
   #isClosed = false;
 
-  constructor(connect: Connect, channels: number) {
+  constructor(connect: Connect, sessions: number) {
     this.#connect = connect;
-    this.#channels = channels;
+    this.#sessions = sessions;
+    this.#most = sessions;
   }
 
   /**
-   * Runs the work with a channel; several may share one. Once the signal fires the work's next request is `interrupted`; the
-   * one under way is so too, with the connection, when nobody else is at work on that.
+   * Runs the work with a session; several may share one. Once the signal fires the work's next request is `interrupted`; the
+   * one under way is so too, with the session, when nobody else is at work on that.
    */
   async run<T>(work: (session: SftpSession) => Promise<T>, signal?: AbortSignal): Promise<T> {
     throwIfAborted(signal);
-    const line = this.#current();
+    const line = this.#take();
     const leave = line.enter(signal);
     try {
-      const place = takePlace(await line.opening);
-      try {
-        return await work((await place.session).until(signal));
-      } finally {
-        place.users--;
-      }
+      return await work((await line.opening).until(signal));
     } finally {
       leave();
-      if (this.#isClosed && !line.isUsed) this.#drop(line);
+      if (this.#isClosed && line.users === 0) line.close();
     }
   }
 
-  /** Ends the connection, also one that is being made; calls under way fail. One that is made for a later call ends with that. */
-  async close(): Promise<void> {
+  /** Ends all sessions, also those that are being made; calls under way fail. One that is made for a later call ends with that. */
+  close(): void {
     this.#isClosed = true;
-    if (this.#line !== null) this.#drop(this.#line);
+    for (const line of this.#lines) line.close();
+    this.#growing?.close();
   }
 
-  #drop(line: Line): void {
-    if (this.#line === line) this.#line = null;
-    line.close();
-  }
-
-  #current(): Line {
-    if (this.#line?.hasEnded === false) return this.#line;
-    const line = new Line(async (signal) => this.#connected(signal));
-    this.#line = line;
+  /** The least used session. */
+  #take(): Line {
+    this.#lines = this.#lines.filter((line) => !line.hasEnded);
+    const [first = this.#first(), ...others] = this.#lines;
+    const line = others.reduce((least, each) => (each.users < least.users ? each : least), first);
+    if (line.users > 0 && line.isOpen && this.#lines.length < this.#most && this.#growing === null) this.#grow();
     return line;
   }
 
-  async #connected(signal: AbortSignal): Promise<Open> {
+  /** Everybody waits for it, and for its failure. */
+  #first(): Line {
+    this.#most = this.#sessions;
+    const line = new Line((signal) => this.#opened(signal, true));
+    this.#lines.push(line);
+    return line;
+  }
+
+  #grow(): void {
+    const line = new Line((signal) => this.#opened(signal, false));
+    this.#growing = line;
+    line.opening.then(
+      () => {
+        this.#growing = null;
+        this.#lines.push(line);
+        if (this.#isClosed) line.close();
+      },
+      () => {
+        // A server may allow fewer, one at least.
+        this.#growing = null;
+        this.#most = Math.max(1, this.#lines.length);
+      },
+    );
+  }
+
+  async #opened(signal: AbortSignal, mayAsk: boolean): Promise<SftpSession> {
     try {
-      const connection = await this.#connect(signal);
+      const session = await this.#connect({ signal, mayAsk });
       this.#wasConnected = true;
-      return { connection, places: [], most: this.#channels, isGrowing: false };
+      return session;
     } catch (error) {
       // A name that was found before is one of a network that is away.
       if (!this.#wasConnected || !(error instanceof CairnError) || error.code !== "usage") throw error;
@@ -87,22 +94,21 @@ export class SftpPool {
   }
 }
 
-/** A connection, or one that is being made, and how many use it. */
+/** A session, or one that is being made, and how many use it. */
 class Line {
-  readonly opening: Promise<Open>;
-  readonly #connecting = new AbortController();
-  #connection: SshConnection | null = null;
+  readonly opening: Promise<SftpSession>;
+  readonly #ending = new AbortController();
+  #session: SftpSession | null = null;
   #hasFailed = false;
   /** At work, and those whose caller stopped meanwhile. */
   #going = 0;
   #stopped = 0;
 
-  constructor(connect: (signal: AbortSignal) => Promise<Open>) {
-    this.opening = connect(this.#connecting.signal);
+  constructor(connect: (signal: AbortSignal) => Promise<SftpSession>) {
+    this.opening = connect(this.#ending.signal);
     this.opening.then(
-      ({ connection }) => {
-        this.#connection = connection;
-        if (this.#connecting.signal.aborted) connection.stop();
+      (session) => {
+        this.#session = session;
       },
       () => {
         this.#hasFailed = true;
@@ -110,13 +116,17 @@ class Line {
     );
   }
 
-  /** True when it cannot be used any more. */
-  get hasEnded(): boolean {
-    return this.#hasFailed || this.#connecting.signal.aborted || (this.#connection?.failure ?? null) !== null;
+  get isOpen(): boolean {
+    return this.#session !== null;
   }
 
-  get isUsed(): boolean {
-    return this.#going + this.#stopped > 0;
+  /** True when it cannot be used any more. */
+  get hasEnded(): boolean {
+    return this.#hasFailed || this.#ending.signal.aborted || (this.#session?.failure ?? null) !== null;
+  }
+
+  get users(): number {
+    return this.#going + this.#stopped;
   }
 
   /** Counts one more, until what it gives is called. */
@@ -140,49 +150,12 @@ class Line {
 
   /** Says goodbye; ends connecting. */
   close(): void {
-    if (this.#connection === null) this.#connecting.abort();
-    else this.#connection.close();
+    if (this.#session === null) this.#ending.abort();
+    else this.#session.end();
   }
 
-  /** What is under way is cut when those who wait for it have all stopped. */
+  /** Cuts the session when all who wait for an answer have stopped. */
   #stopIfLeft(): void {
-    if (this.#going > 0 || this.#stopped === 0) return;
-    this.#connecting.abort();
-    this.#connection?.stop();
+    if (this.#going === 0 && this.#stopped > 0) this.#ending.abort();
   }
-}
-
-/** The least used channel; its user is counted. */
-function takePlace(open: Open): Place {
-  const place = leastUsed(open.places) ?? newPlace(open);
-  if (place.users > 0 && open.places.length < open.most && !open.isGrowing) void grow(open);
-  place.users++;
-  return place;
-}
-
-/** The first one: everybody waits for it, and for its failure. */
-function newPlace(open: Open): Place {
-  const place: Place = { session: SftpSession.open(open.connection), users: 0 };
-  open.places.push(place);
-  place.session.catch(() => open.places.splice(open.places.indexOf(place), 1));
-  return place;
-}
-
-async function grow(open: Open): Promise<void> {
-  open.isGrowing = true;
-  try {
-    const session = await SftpSession.open(open.connection);
-    open.places.push({ session: Promise.resolve(session), users: 0 });
-  } catch {
-    // A server may allow fewer, one at least.
-    open.most = open.places.length;
-  } finally {
-    open.isGrowing = false;
-  }
-}
-
-function leastUsed(places: readonly Place[]): Place | undefined {
-  let least = places[0];
-  for (const place of places) if (place.users < least!.users) least = place;
-  return least;
 }

@@ -1,140 +1,210 @@
-import type { Stats, SFTPWrapper, FileEntryWithStats } from "ssh2";
-import { CairnError, throwIfAborted, type ErrorCode } from "../../errors.ts";
+import { CairnError, throwIfAborted } from "../../errors.ts";
 import { Slots } from "./limited.ts";
-import type { SshConnection } from "./ssh-connection.ts";
-
-/** Answers of a server, by their numbers in the protocol's version 3. */
-export const SFTP_STATUS = { endOfFile: 1, noSuchFile: 2, permissionDenied: 3, failure: 4, unsupported: 8 } as const;
+import {
+  ANSWER,
+  type AnswerReader,
+  type Field,
+  REQUEST,
+  SFTP_STATUS,
+  SftpWire,
+  type SftpWireOptions,
+  statusOf,
+  type Wanted,
+} from "./sftp-wire.ts";
+import type { SshTarget } from "./ssh.ts";
 
 export const FSYNC = "fsync@openssh.com";
 export const POSIX_RENAME = "posix-rename@openssh.com";
+const STATVFS = "statvfs@openssh.com";
+const LIMITS = "limits@openssh.com";
 
-/** Everything that the protocol has no number for (disk full, exists already, …) is a plain failure, which may pass. */
-const CODE_OF_STATUS: Readonly<Record<number, ErrorCode>> = { 2: "not_found", 3: "permission", 8: "unsupported" };
+/** Flags of an opened file: for reading; for writing a file that must not be there yet. */
+const TO_READ = 0x01;
+const TO_WRITE_NEW = 0x02 | 0x08 | 0x20;
 
-/** Read or written by one request. Servers take less: 32 KiB are promised by all, OpenSSH takes 255. */
+/** Read or written by one request where the server says that it takes so much; all take the least. */
 const CHUNK = 128 * 1024;
 const LEAST_CHUNK = 32 * 1024;
-/** Chunks under way in one channel: twice the window that OpenSSH gives one. */
+/** Chunks under way in one session: twice the window that OpenSSH gives one. */
 const TRANSFERS_IN_FLIGHT = 32;
 /** Requests without content. */
 const REQUESTS_IN_FLIGHT = 128;
 
-type Done<T> = (error: Error | null | undefined, value?: T) => void;
-
-/** What the library knows of a server and has no name for in its types. */
-interface Limits {
-  _maxReadLen?: number;
-  _maxWriteLen?: number;
-  _extensions?: Record<string, string>;
-}
-
 export type SftpHandle = Buffer;
 
-/** What is shared by all who work in a channel. */
-interface Channel {
-  readonly connection: SshConnection;
-  readonly sftp: SFTPWrapper;
-  readonly transfers: Slots;
-  readonly requests: Slots;
+/** A file as the server describes it; undefined where it does not. */
+export interface SftpFacts {
+  readonly size: number | undefined;
+  /** With the bits of its type. */
+  readonly mode: number | undefined;
+  /** Seconds. */
+  readonly mtime: number | undefined;
 }
 
-/** One SFTP channel, with a bounded number of requests in flight. The server answers one after the other. */
-export class SftpSession {
-  readonly #channel: Channel;
-  readonly #connection: SshConnection;
-  readonly #sftp: SFTPWrapper;
-  readonly #signal: AbortSignal | undefined;
-  /** Bytes of one request. */
-  readonly readSize: number;
-  readonly writeSize: number;
+export function isFile(facts: SftpFacts | null): facts is SftpFacts {
+  return ((facts?.mode ?? 0) & 0o170000) === 0o100000;
+}
 
-  private constructor(channel: Channel, signal?: AbortSignal) {
-    this.#channel = channel;
-    this.#connection = channel.connection;
-    this.#sftp = channel.sftp;
-    this.#signal = signal;
-    const limits = channel.sftp as unknown as Limits;
-    this.readSize = Math.min(CHUNK, limits._maxReadLen ?? LEAST_CHUNK);
-    this.writeSize = Math.min(CHUNK, limits._maxWriteLen ?? LEAST_CHUNK);
-  }
+export function isDirectory(facts: SftpFacts | null): boolean {
+  return ((facts?.mode ?? 0) & 0o170000) === 0o040000;
+}
 
-  static async open(connection: SshConnection): Promise<SftpSession> {
-    try {
-      const sftp = await connection.openSftp();
-      // A channel that the server closed would take requests and never answer them.
-      const ended = (): void => connection.fail("the server ended the SFTP session");
-      sftp.on("end", ended).on("close", ended);
-      sftp.on("error", (error: Error) => connection.fail(`the SFTP session failed: ${error.message}`, error));
-      const [transfers, requests] = [new Slots(TRANSFERS_IN_FLIGHT), new Slots(REQUESTS_IN_FLIGHT)];
-      return new SftpSession({ connection, sftp, transfers, requests });
-    } catch (error) {
-      if (error instanceof CairnError) throw error;
-      const message = `the server gives no SFTP session: ${(error as Error).message}`;
-      throw (
-        connection.failure ??
-        new CairnError("unsupported", message, {
-          hint: "its configuration needs a Subsystem sftp, and the user's shell must print nothing by itself",
-          cause: error,
-        })
-      );
+export interface SftpEntry {
+  readonly name: string;
+  readonly facts: SftpFacts;
+}
+
+const DONE: Wanted<void> = { type: ANSWER.status, read: () => undefined };
+const HANDLE: Wanted<SftpHandle> = { type: ANSWER.handle, read: (answer) => Buffer.from(answer.bytes()) };
+const FACTS: Wanted<SftpFacts> = { type: ANSWER.attrs, read: readFacts };
+const ENTRIES: Wanted<SftpEntry[]> = {
+  type: ANSWER.name,
+  read: (answer) => {
+    const found: SftpEntry[] = [];
+    for (let left = answer.u32(); left > 0; left--) {
+      const name = answer.bytes().toString();
+      // As `ls -l` prints it.
+      answer.bytes();
+      const facts = readFacts(answer);
+      if (name !== "." && name !== "..") found.push({ name, facts });
     }
+    return found;
+  },
+};
+
+/** Flags of attributes; those of what is made have a mode only. */
+const WITH_SIZE = 1;
+const WITH_OWNER = 2;
+const WITH_MODE = 4;
+const WITH_TIMES = 8;
+const WITH_MORE = 0x8000_0000;
+
+function readFacts(answer: AnswerReader): SftpFacts {
+  const flags = answer.u32();
+  const has = (flag: number): boolean => (flags & flag) !== 0;
+  const size = has(WITH_SIZE) ? answer.u64() : undefined;
+  if (has(WITH_OWNER)) answer.u64();
+  const mode = has(WITH_MODE) ? answer.u32() : undefined;
+  if (has(WITH_TIMES)) answer.u32();
+  const mtime = has(WITH_TIMES) ? answer.u32() : undefined;
+  for (let left = has(WITH_MORE) ? 2 * answer.u32() : 0; left > 0; left--) answer.bytes();
+  return { size, mode, mtime };
+}
+
+/** State that all callers of one session share. */
+interface Shared {
+  readonly wire: SftpWire;
+  readonly extensions: ReadonlySet<string>;
+  readonly transfers: Slots;
+  readonly requests: Slots;
+  /** Bytes of one request. */
+  readonly sizes: { read: number; write: number };
+}
+
+/** An SFTP session with a bounded number of requests in flight. The server answers one after the other. */
+export class SftpSession {
+  readonly #shared: Shared;
+  readonly #signal: AbortSignal | undefined;
+
+  private constructor(shared: Shared, signal?: AbortSignal) {
+    this.#shared = shared;
+    this.#signal = signal;
   }
 
-  /** The same channel for who sends nothing more once the signal fires: then that is `interrupted`. Without one nothing ends it. */
+  /**
+   * Starts `ssh`. Throws `refused` for a host key that is not known or was changed, `permission` when the server does not let
+   * the user in, `unsupported` without SFTP there or `ssh` here, `io` for what may pass, `interrupted` when the signal fires.
+   */
+  static async open(target: SshTarget, options: SftpWireOptions = {}): Promise<SftpSession> {
+    const sizes = { read: LEAST_CHUNK, write: LEAST_CHUNK };
+    const slots = { transfers: new Slots(TRANSFERS_IN_FLIGHT), requests: new Slots(REQUESTS_IN_FLIGHT) };
+    const session = new SftpSession({ ...(await SftpWire.open(target, options)), ...slots, sizes });
+    if (session.has(LIMITS)) await session.#askLimits();
+    return session;
+  }
+
+  async #askLimits(): Promise<void> {
+    const within = (limit: number): number => (limit === 0 ? LEAST_CHUNK : Math.min(CHUNK, limit));
+    const read = (answer: AnswerReader): number[] => [answer.u64(), answer.u64(), answer.u64()];
+    const [, reads, writes] = await this.#ask("ask for limits", [REQUEST.extended, LIMITS], {
+      type: ANSWER.extended,
+      read,
+    });
+    Object.assign(this.#shared.sizes, { read: within(reads!), write: within(writes!) });
+  }
+
+  /** Gives this session to a caller with a signal: once it fires, the caller's next request is `interrupted`. */
   until(signal: AbortSignal | undefined): SftpSession {
-    return new SftpSession(this.#channel, signal);
+    return new SftpSession(this.#shared, signal);
+  }
+
+  /** Null while it can be used. */
+  get failure(): CairnError | null {
+    return this.#shared.wire.failure;
+  }
+
+  get readSize(): number {
+    return this.#shared.sizes.read;
+  }
+
+  get writeSize(): number {
+    return this.#shared.sizes.write;
   }
 
   /** True when the server has an extension, e.g. `fsync@openssh.com`. */
   has(extension: string): boolean {
-    return (this.#sftp as unknown as Limits)._extensions?.[extension] !== undefined;
+    return this.#shared.extensions.has(extension);
   }
 
-  /** `flags` as those of `open` in node:fs: `r`, `r+`, `wx`. */
-  async open(path: string, flags: "r" | "r+" | "wx", mode = 0o600): Promise<SftpHandle> {
-    const attributes = flags === "wx" ? { mode } : {};
-    const handle = await this.#ask<Buffer>(`open ${path}`, (done) => this.#sftp.open(path, flags, attributes, done));
-    return this.#checked(Buffer.isBuffer(handle), handle);
+  /** Says goodbye; what waits fails. */
+  end(): void {
+    this.#shared.wire.close();
+  }
+
+  async open(path: string): Promise<SftpHandle> {
+    return this.#ask(`open ${path}`, [REQUEST.open, path, TO_READ, 0], HANDLE);
+  }
+
+  /** A new file to be written; fails when one is there. */
+  async create(path: string, mode = 0o600): Promise<SftpHandle> {
+    return this.#ask(`open ${path}`, [REQUEST.open, path, TO_WRITE_NEW, WITH_MODE, mode], HANDLE);
   }
 
   async close(handle: SftpHandle): Promise<void> {
-    await this.#ask("close a file", (done) => this.#sftp.close(handle, done));
+    await this.#ask("close a file", [REQUEST.close, handle], DONE);
   }
 
-  /** At most `readSize` bytes into `target` at `at`; how many came, 0 at the end of the file. */
-  async read(
-    handle: SftpHandle,
-    target: Buffer,
-    range: { at: number; length: number; position: number },
-  ): Promise<number> {
-    const { at, length, position } = range;
-    const send = (done: Done<number>): void => this.#sftp.read(handle, target, at, length, position, done);
-    const count = await this.#ask("read", send, this.#channel.transfers);
-    return this.#checked(Number.isInteger(count) && count >= 0 && count <= length, count);
+  /** At most `readSize` bytes into the target; how many came, 0 at the end of the file. */
+  async read(handle: SftpHandle, target: Buffer, position: number): Promise<number> {
+    const read = (answer: AnswerReader): number => {
+      const bytes = answer.bytes();
+      if (bytes.length === 0 || bytes.length > target.length) throw new RangeError("not what was asked for");
+      return bytes.copy(target);
+    };
+    const request = [REQUEST.read, handle, BigInt(position), target.length] as const;
+    try {
+      return await this.#ask("read", request, { type: ANSWER.data, read }, this.#shared.transfers);
+    } catch (error) {
+      if (statusOf(error) === SFTP_STATUS.endOfFile) return 0;
+      throw error;
+    }
   }
 
   /** At most `writeSize` bytes. */
   async write(handle: SftpHandle, bytes: Buffer, position: number): Promise<void> {
-    const send = (done: Done<void>): void => this.#sftp.write(handle, bytes, 0, bytes.length, position, done);
-    await this.#ask("write", send, this.#channel.transfers);
+    await this.#ask("write", [REQUEST.write, handle, BigInt(position), bytes], DONE, this.#shared.transfers);
   }
 
   async sync(handle: SftpHandle): Promise<void> {
-    await this.#ask("flush a file", (done) => this.#sftp.ext_openssh_fsync(handle, done));
+    await this.#ask("flush a file", [REQUEST.extended, FSYNC, handle], DONE);
   }
 
-  async stat(path: string): Promise<Stats> {
-    return this.#stats(await this.#ask<Stats>(`look at ${path}`, (done) => this.#sftp.stat(path, done)));
-  }
-
-  /** Of an open file; bytes. */
-  async size(handle: SftpHandle): Promise<number> {
-    return this.#stats(await this.#ask<Stats>("look at a file", (done) => this.#sftp.fstat(handle, done))).size;
+  async stat(path: string): Promise<SftpFacts> {
+    return this.#ask(`look at ${path}`, [REQUEST.stat, path], FACTS);
   }
 
   /** Null when nothing is there. */
-  async statIfThere(path: string): Promise<Stats | null> {
+  async statIfThere(path: string): Promise<SftpFacts | null> {
     try {
       return await this.stat(path);
     } catch (error) {
@@ -143,42 +213,50 @@ export class SftpSession {
     }
   }
 
+  /** Gives the size of an open file, bytes. */
+  async size(handle: SftpHandle): Promise<number> {
+    const read = (answer: AnswerReader): number => {
+      const { size } = readFacts(answer);
+      if (size === undefined || !Number.isSafeInteger(size)) throw new RangeError("no size of a file");
+      return size;
+    };
+    return this.#ask("look at a file", [REQUEST.fstat, handle], { type: ANSWER.attrs, read });
+  }
+
   async makeDirectory(path: string): Promise<void> {
-    await this.#ask(`make the folder ${path}`, (done) => this.#sftp.mkdir(path, { mode: 0o700 }, done));
+    await this.#ask(`make the folder ${path}`, [REQUEST.mkdir, path, WITH_MODE, 0o700], DONE);
   }
 
   /** The permission bits of what is there, whatever the server takes from those that it is made with. */
   async changeMode(path: string, mode: number): Promise<void> {
-    await this.#ask(`change the mode of ${path}`, (done) => this.#sftp.chmod(path, mode, done));
+    await this.#ask(`change the mode of ${path}`, [REQUEST.setstat, path, WITH_MODE, mode], DONE);
   }
 
   async remove(path: string): Promise<void> {
-    await this.#ask(`remove ${path}`, (done) => this.#sftp.unlink(path, done));
+    await this.#ask(`remove ${path}`, [REQUEST.remove, path], DONE);
   }
 
   /** Fails when `to` exists; by OpenSSH's server also when two try it at once. */
   async rename(from: string, to: string): Promise<void> {
-    await this.#ask(`rename to ${to}`, (done) => this.#sftp.rename(from, to, done));
+    await this.#ask(`rename to ${to}`, [REQUEST.rename, from, to], DONE);
   }
 
   /** Replaces what is at `to`, at once. */
   async renameOver(from: string, to: string): Promise<void> {
-    await this.#ask(`rename to ${to}`, (done) => this.#sftp.ext_openssh_rename(from, to, done));
+    await this.#ask(`rename to ${to}`, [REQUEST.extended, POSIX_RENAME, from, to], DONE);
   }
 
   /** Entries of a folder without `.` and `..`; of links, the links themselves. */
-  async list(path: string): Promise<FileEntryWithStats[]> {
-    const handle = await this.#ask<Buffer>(`list ${path}`, (done) => this.#sftp.opendir(path, done));
-    const found: FileEntryWithStats[] = [];
-    const read = (): Promise<FileEntryWithStats[]> =>
-      this.#ask(`list ${path}`, (done) => this.#sftp.readdir(handle, done));
+  async list(path: string): Promise<SftpEntry[]> {
+    const handle = await this.#ask(`list ${path}`, [REQUEST.opendir, path], HANDLE);
+    const found: SftpEntry[] = [];
+    const read = (): Promise<SftpEntry[]> => this.#ask(`list ${path}`, [REQUEST.readdir, handle], ENTRIES);
     try {
       for (let isOver = false; !isOver;) {
         // The end is an answer of its own; most folders are told whole by the first.
         for (const part of await Promise.allSettled([read(), read()])) {
-          if (part.status === "fulfilled") {
-            for (const entry of this.#checked(Array.isArray(part.value), part.value)) found.push(entry);
-          } else if (statusOf(part.reason) === SFTP_STATUS.endOfFile) isOver = true;
+          if (part.status === "fulfilled") for (const entry of part.value) found.push(entry);
+          else if (statusOf(part.reason) === SFTP_STATUS.endOfFile) isOver = true;
           else throw part.reason;
         }
       }
@@ -197,54 +275,28 @@ export class SftpSession {
 
   /** Free bytes for this user, and whether nothing can be written; null where the server cannot tell. */
   async room(path: string): Promise<{ free: number; readOnly: boolean } | null> {
-    if (!this.has("statvfs@openssh.com")) return null;
+    if (!this.has(STATVFS)) return null;
+    const read = (answer: AnswerReader): { free: number; readOnly: boolean } => {
+      const facts = Array.from({ length: 11 }, () => answer.u64());
+      // f_frsize, f_bavail, f_flag.
+      return { free: facts[1]! * facts[4]!, readOnly: (facts[9]! & 1) !== 0 };
+    };
     try {
-      const facts = await this.#ask<Record<string, number>>("look for room", (done) =>
-        this.#sftp.ext_openssh_statvfs(path, done as Done<unknown>),
-      );
-      const [block, blocks, flags] = [facts["f_frsize"], facts["f_bavail"], facts["f_flag"]];
-      if (block === undefined || blocks === undefined || flags === undefined) return null;
-      return { free: Number(block) * Number(blocks), readOnly: (Number(flags) & 1) !== 0 };
+      return await this.#ask("look for room", [REQUEST.extended, STATVFS, path], { type: ANSWER.extended, read });
     } catch {
       return null;
     }
   }
 
-  async #ask<T>(doing: string, send: (done: Done<T>) => void, slots = this.#channel.requests): Promise<T> {
-    try {
-      return await slots.run(async () => {
-        throwIfAborted(this.#signal);
-        return this.#connection.ask<T>(doing, send);
-      });
-    } catch (error) {
-      if (error instanceof CairnError) throw error;
-      const status = (error as { code?: unknown }).code;
-      if (typeof status !== "number") throw this.#connection.failure ?? sftpError("io", doing, error);
-      throw sftpError(CODE_OF_STATUS[status] ?? "io", doing, error, status);
-    }
+  #ask<T>(
+    doing: string,
+    request: readonly [number, ...Field[]],
+    wanted: Wanted<T>,
+    slots = this.#shared.requests,
+  ): Promise<T> {
+    return slots.run(async () => {
+      throwIfAborted(this.#signal);
+      return this.#shared.wire.ask(doing, request, wanted);
+    });
   }
-
-  #stats(stats: Stats | undefined): Stats {
-    return this.#checked(stats !== undefined && Number.isSafeInteger(stats.size) && stats.size >= 0, stats!);
-  }
-
-  /** An answer of another kind than asked for ends the session: what comes next cannot be trusted either. */
-  #checked<T>(isRight: boolean, value: T): T {
-    if (isRight) return value;
-    this.#connection.fail("the server's answer is not one to what was asked");
-    throw this.#connection.failure!;
-  }
-}
-
-function sftpError(code: ErrorCode, doing: string, error: unknown, sftpStatus?: number): CairnError {
-  return new CairnError(code, `cannot ${doing}: ${(error as Error).message}`, {
-    cause: error,
-    ...(sftpStatus === undefined ? {} : { details: { sftpStatus } }),
-  });
-}
-
-/** The number in the server's answer; undefined for other errors. */
-export function statusOf(error: unknown): number | undefined {
-  const status = error instanceof CairnError ? error.details?.["sftpStatus"] : undefined;
-  return typeof status === "number" ? status : undefined;
 }

@@ -1,19 +1,17 @@
 import assert from "node:assert/strict";
 import { createHash, randomBytes } from "node:crypto";
-import { mkdtempSync, readdirSync, rmSync, writeFileSync } from "node:fs";
+import { readdirSync, readFileSync, writeFileSync } from "node:fs";
 import { createServer, type AddressInfo } from "node:net";
-import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { setImmediate } from "node:timers/promises";
 import { test, type TestContext } from "node:test";
 import { eventually } from "../../../test/fixtures/eventually.ts";
 import { sshServer, type SshServer } from "../../../test/fixtures/ssh-server.ts";
 import type { Pace } from "./limited.ts";
-import { openSftpStorage, sftpTarget } from "./sftp-open.ts";
-import type { SftpStorage } from "./sftp.ts";
-import { SshConnection } from "./ssh-connection.ts";
+import { SftpSession } from "./sftp-session.ts";
+import { openSftpStorage, SftpStorage } from "./sftp.ts";
 
-/** Callers of one storage that stop, each for itself, and what stays of their connections. */
+/** Callers of one storage that stop, each for itself, and what stays of their sessions. */
 
 interface Made {
   readonly server: SshServer;
@@ -22,6 +20,7 @@ interface Made {
   readonly atPiece: Map<number, () => void>;
 }
 
+/** All its calls go over one session. */
 async function make(t: TestContext): Promise<Made | null> {
   const server = await sshServer(t);
   if (server === null) return null;
@@ -29,7 +28,13 @@ async function make(t: TestContext): Promise<Made | null> {
   let pieces = 0;
   const count = async (): Promise<void> => atPiece.get(++pieces)?.();
   const pace: Pace = { upload: count, download: count };
-  const storage = await openSftpStorage(server.location("repo"), { create: true, env: server.env, pace });
+  const target = { host: "127.0.0.1", user: server.user, port: server.port, command: server.command() };
+  const storage = await SftpStorage.create(join(server.folder, "repo"), {
+    location: "sftp:test",
+    connect: ({ signal }) => SftpSession.open(target, { signal }),
+    sessions: 1,
+    pace,
+  });
   t.after(() => storage.close());
   return { server, storage, atPiece };
 }
@@ -70,7 +75,7 @@ test("one of two callers that stops ends alone, and the other's transfer goes on
   assert.ok(stop.signal.aborted);
   assert.equal(stopped.status === "rejected" && stopped.reason.code, "interrupted");
   assert.ok(going.status === "fulfilled" && bytes.equals(going.value));
-  assert.ok(server.connections() <= before + 1, "a further channel at most");
+  assert.equal(server.connections(), before);
   assert.equal(await storage.exists("data", mine.name), false);
   const folder = join(server.folder, "repo/data", mine.name.slice(0, 2));
   assert.deepEqual(readdirSync(folder), [], "its unfinished file is gone");
@@ -130,14 +135,12 @@ test("a connection that is made for a call after closing ends with that", async 
 
 test("connecting ends when it is stopped before anything is sent", async (t) => {
   const { port } = await silentServer(t);
-  const server = await sshServer(t);
-  if (server === null) return;
-  const target = sftpTarget(`//me@127.0.0.1:${port}/x`, server.env);
+  const target = { host: "127.0.0.1", user: "me", port };
   const stop = new AbortController();
-  const opening = SshConnection.open(target, stop.signal);
+  const opening = SftpSession.open(target, { signal: stop.signal });
   stop.abort();
   await assert.rejects(opening, { code: "interrupted" });
-  await assert.rejects(SshConnection.open(target, stop.signal), { code: "interrupted" });
+  await assert.rejects(SftpSession.open(target, { signal: stop.signal }), { code: "interrupted" });
 });
 
 test("a repository whose folders cannot be made leaves no connection", async (t) => {
@@ -150,19 +153,13 @@ test("a repository whose folders cannot be made leaves no connection", async (t)
   await eventually("the connection is gone", () => server.connections() === 0);
 });
 
-test("a command between that is cut leaves no open files", async (t) => {
-  const server = await sshServer(t);
-  if (server === null) return;
-  const folder = mkdtempSync(join(tmpdir(), "cairn-command-"));
-  t.after(() => rmSync(folder, { recursive: true }));
-  const config = join(folder, "config");
+test("an ssh that is stopped leaves no process and no open files, whatever it has started", async (t) => {
   // What goes on behind it holds the ends of its pipes.
-  const command = `sh -c 'sleep 5 & exec sleep 60'`;
-  writeFileSync(config, `Host behind\n  HostName 127.0.0.1\n  ProxyCommand ${command}\n`);
-  const env = { ...server.env, CAIRN_SFTP_CONFIG: config };
-  const storage = await openSftpStorage("//behind/x", { env });
+  const CAIRN_SSH_COMMAND = `sh -c 'sleep 5 & exec sleep 60'`;
+  const storage = await openSftpStorage("//behind/x", { env: { ...process.env, CAIRN_SSH_COMMAND } });
   t.after(() => storage.close());
   const files = (): number => readdirSync("/proc/self/fd").length;
+  const children = (): string => readFileSync(`/proc/self/task/${process.pid}/children`, "utf8");
   const stopped = async (): Promise<void> => {
     const stop = new AbortController();
     const listing = storage.list("data", { signal: stop.signal });
@@ -173,17 +170,14 @@ test("a command between that is cut leaves no open files", async (t) => {
   const before = files();
   for (let i = 0; i < 3; i++) await stopped();
   await eventually("descriptors are closed", () => files() <= before);
+  await eventually("no process is left, nor a zombie", () => children() === "");
 });
 
-test("the end of a command between is told although something that it started goes on", async (t) => {
-  const server = await sshServer(t);
-  if (server === null) return;
-  const config = join(server.folder, "config-of-command");
-  const command = `sh -c 'sleep 60 >/dev/null & echo no way >&2; exit 1'`;
-  writeFileSync(config, `Host behind\n  HostName 127.0.0.1\n  ProxyCommand ${command}\n`);
+test("the end of ssh is told although something that it started goes on", async () => {
+  const command = `sh -c 'sleep 60 >/dev/null & echo no way >&2; exit 255'`;
   const begun = performance.now();
-  const open = SshConnection.open(sftpTarget("behind:x", { ...server.env, CAIRN_SFTP_CONFIG: config }));
-  await assert.rejects(open, { code: "io", message: /no way/ });
+  const opening = SftpSession.open({ host: "behind", user: undefined, port: undefined, command });
+  await assert.rejects(opening, { code: "io", message: /no way/ });
   assert.ok(performance.now() - begun < 20_000);
 });
 

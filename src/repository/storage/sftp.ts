@@ -1,16 +1,37 @@
 import { randomBytes } from "node:crypto";
 import { open as openLocal, unlink } from "node:fs/promises";
 import { posix } from "node:path";
-import type { Stats } from "ssh2";
 import { CairnError, reworded, toCairnError } from "../../errors.ts";
 import { failpoint } from "../../failpoint.ts";
 import { paceOf, type Pace } from "./limited.ts";
 import { sharedFolder, SHARED_FILE, tellsOfGroup } from "./sharing.ts";
-import { flush, ifThere, makeFolder, openToGroup, renameNew, renameWithout } from "./sftp-files.ts";
+import {
+  type ByteSource,
+  flush,
+  ifThere,
+  makeFolder,
+  openToGroup,
+  readRange,
+  readWhole,
+  renameNew,
+  renameWithout,
+  sourceOf,
+  writeAll,
+} from "./sftp-files.ts";
+import { parseSftpLocation, printSftpLocation } from "./sftp-location.ts";
 import { type Connect, SftpPool } from "./sftp-pool.ts";
-import { FSYNC, POSIX_RENAME, SFTP_STATUS, type SftpHandle, type SftpSession, statusOf } from "./sftp-session.ts";
+import {
+  FSYNC,
+  isDirectory,
+  isFile,
+  POSIX_RENAME,
+  type SftpFacts,
+  type SftpHandle,
+  SftpSession,
+} from "./sftp-session.ts";
 import { concurrently } from "./concurrently.ts";
-import { type ByteSource, readRange, readWhole, sourceOf, writeAll } from "./sftp-transfer.ts";
+import { SFTP_STATUS, statusOf } from "./sftp-wire.ts";
+import type { OpenStorageOptions } from "./location.ts";
 import {
   comesWithFolder,
   FOLDER_KINDS,
@@ -29,32 +50,53 @@ import {
   type StoredFile,
 } from "./storage.ts";
 
+/**
+ * Opens an SFTP repository by what follows `sftp:` in its location; nothing is asked of the server before the first call,
+ * except to create it. `CAIRN_SSH_COMMAND` names another program than `ssh`, as a shell reads it.
+ */
+export async function openSftpStorage(
+  rest: string,
+  options: OpenStorageOptions & { pace?: Pace } = {},
+): Promise<SftpStorage> {
+  const { env = process.env, pace } = options;
+  const { host, user, port, path } = parseSftpLocation(rest);
+  const target = { host, user, port, command: env["CAIRN_SSH_COMMAND"] || undefined, env };
+  const isAtTerminal = process.stdin.isTTY && process.stderr.isTTY;
+  const storage: SftpStorageOptions = {
+    location: printSftpLocation({ host, user, port, path }),
+    connect: ({ signal, mayAsk }) => SftpSession.open(target, { signal, mayAsk: mayAsk && isAtTerminal }),
+    pace,
+  };
+  if (options.create === true) return SftpStorage.create(path, storage, { signal: options.signal });
+  return new SftpStorage(path, storage);
+}
+
 export interface SftpStorageOptions {
-  /** For messages. */
+  /** The location as messages name it. */
   readonly location: string;
   /** Called for the first call and again after a break. */
   readonly connect: Connect;
-  /** Calls that the server works on at once; more share a channel. Default 4: it is a process on the server. */
-  readonly channels?: number | undefined;
+  /** Calls that the server works on at once; more share a session. Default 4: each is a process here and one there. */
+  readonly sessions?: number | undefined;
   /** Asked piece by piece. */
   readonly pace?: Pace | undefined;
 }
 
 const DATA_FOLDERS = Array.from({ length: 256 }, (_, i) => i.toString(16).padStart(2, "0"));
 const TEMPORARY = /-cairn-temp-[0-9a-f]{16}$/;
-/** Short requests under way at once, over all channels. */
+/** Short requests under way at once, over all sessions. */
 const AT_ONCE = 128;
 
 /**
- * A repository in restic's default layout on an SFTP server. Files are 0600, folders 0700, but where a group
- * shares it (sharing.ts), and as far as the server's own settings let them.
+ * A repository in restic's default layout on an SFTP server. Files are 0600, folders 0700, except where a group shares
+ * it (sharing.ts) and as far as the server's settings let them.
  *
- * What is durable is what the server can promise: OpenSSH's flushes the file before it gets its name and once more
- * after, which on ext4, xfs and btrfs brings the name to the disk too; there is no call for a folder, so a removal
- * is durable with the next file that is flushed. A server without `fsync@openssh.com` promises nothing.
+ * OpenSSH's server flushes a file before it gets its name and once more after, which on ext4, xfs and btrfs makes the
+ * name durable too. Folders cannot be flushed, so a removal is durable with the next file. A server without
+ * `fsync@openssh.com` promises nothing.
  *
- * A broken connection is `io`, and the next call connects again. A call that is stopped asks for nothing more; the connection
- * is cut with what is under way once all are stopped that use it, which one that decides never is.
+ * A broken connection is `io`, and the next call connects again. A stopped call asks for nothing more; the connection
+ * is cut once all who use it have stopped.
  */
 export class SftpStorage implements Storage {
   readonly location: string;
@@ -71,7 +113,7 @@ export class SftpStorage implements Storage {
   constructor(root: string, options: SftpStorageOptions) {
     this.location = options.location;
     this.#root = root;
-    this.#pool = new SftpPool(options.connect, options.channels ?? 4);
+    this.#pool = new SftpPool(options.connect, options.sessions ?? 4);
     this.#pace = options.pace ?? paceOf({});
   }
 
@@ -89,7 +131,7 @@ export class SftpStorage implements Storage {
   }
 
   async close(): Promise<void> {
-    await this.#pool.close();
+    this.#pool.close();
   }
 
   async save(kind: FileKind, name: string, bytes: Uint8Array, options: SaveOptions = {}): Promise<void> {
@@ -127,7 +169,7 @@ export class SftpStorage implements Storage {
     return this.#call({ doing: `cannot read ${labelOf(kind, name)}`, signal }, async (session) => {
       // On its way with the rest, it costs no wait of its own later.
       if (kind === "config") this.#isShared(session).catch(() => undefined);
-      const handle = await session.open(path, "r");
+      const handle = await session.open(path);
       try {
         if (range === undefined) return await readWhole(session, handle, paced);
         return await readRange(session, handle, { range, paced });
@@ -142,7 +184,7 @@ export class SftpStorage implements Storage {
     const how = { doing: `cannot list ${labelOfAll(kind)}`, signal: signalOf(call) };
     if (kind === "config") {
       const facts = await this.#call(how, (session) => session.statIfThere(this.#path("config", "config")));
-      return facts?.isFile() === true ? [{ name: "config", size: facts.size }] : [];
+      return isFile(facts) ? [{ name: "config", size: facts.size ?? 0 }] : [];
     }
     const folder = posix.join(this.#root, kind);
     if (kind !== "data") {
@@ -151,7 +193,7 @@ export class SftpStorage implements Storage {
     }
     let names: string[] = [];
     await this.#inFolder(kind, how, async (session) => {
-      names = (await session.list(folder)).map((entry) => entry.filename);
+      names = (await session.list(folder)).map((entry) => entry.name);
     });
     const folders = names.filter((name) => /^[0-9a-f]{2}$/.test(name)).map((name) => posix.join(folder, name));
     await concurrently(folders.length, AT_ONCE, async (index) => {
@@ -178,7 +220,7 @@ export class SftpStorage implements Storage {
     const path = this.#path(kind, name);
     const how = { doing: `cannot look for ${labelOf(kind, name)}`, signal: signalOf(call) };
     const facts = await this.#call(how, (session) => session.statIfThere(path));
-    return facts?.isFile() === true;
+    return isFile(facts);
   }
 
   async remove(kind: FileKind, name: string, call?: StorageCall): Promise<void> {
@@ -201,7 +243,7 @@ export class SftpStorage implements Storage {
     }
   }
 
-  /** Those that a list came across; their age is measured by the server's own clock. */
+  /** Removes unfinished files that a list came across; the server's own clock measures their age. */
   async clearTemporaries(ageMs: number, call?: StorageCall): Promise<number> {
     let removed = 0;
     try {
@@ -272,7 +314,7 @@ export class SftpStorage implements Storage {
     kind: FileKind,
     { temporary, shared }: { temporary: string; shared: boolean },
   ): Promise<SftpHandle> {
-    const open = async (): Promise<SftpHandle> => session.open(temporary, "wx", shared ? SHARED_FILE : undefined);
+    const open = async (): Promise<SftpHandle> => session.create(temporary, shared ? SHARED_FILE : undefined);
     try {
       return await open();
     } catch (error) {
@@ -280,7 +322,7 @@ export class SftpStorage implements Storage {
       const folder = posix.dirname(temporary);
       await makeFolder(session, folder);
       if (shared) {
-        const { mode } = await session.stat(posix.dirname(folder));
+        const { mode = 0 } = await session.stat(posix.dirname(folder));
         await openToGroup(session, folder, sharedFolder(mode));
       }
       return open();
@@ -291,7 +333,7 @@ export class SftpStorage implements Storage {
   async #isShared(session: SftpSession): Promise<boolean> {
     this.#shared ??= session
       .statIfThere(this.#path("config", "config"))
-      .then((config) => (config === null ? null : tellsOfGroup(config.mode)));
+      .then((config) => (config === null ? null : tellsOfGroup(config.mode ?? 0)));
     const asked = this.#shared;
     try {
       const shared = await asked;
@@ -324,18 +366,18 @@ export class SftpStorage implements Storage {
     kind: FileKind,
     into: { folder: string; found: StoredFile[] },
   ): Promise<void> {
-    for (const { filename, attrs } of await session.list(into.folder)) {
-      const path = posix.join(into.folder, filename);
-      if (TEMPORARY.test(filename)) this.#leftovers.set(path, attrs.mtime);
+    for (const { name, facts } of await session.list(into.folder)) {
+      const path = posix.join(into.folder, name);
+      if (TEMPORARY.test(name) && facts.mtime !== undefined) this.#leftovers.set(path, facts.mtime);
       // Looked for by its name, one that lies in another folder would not be found.
-      if (!isFileName(kind, filename) || this.#path(kind, filename) !== path) continue;
-      const facts = needsLook(attrs) ? await session.statIfThere(path) : attrs;
-      if (facts?.isFile() === true) into.found.push({ name: filename, size: facts.size });
+      if (!isFileName(kind, name) || this.#path(kind, name) !== path) continue;
+      const looked = needsLook(facts) ? await session.statIfThere(path) : facts;
+      if (isFile(looked)) into.found.push({ name, size: looked.size ?? 0 });
     }
   }
 
   async #makeFolders(session: SftpSession): Promise<void> {
-    if ((await session.statIfThere(this.#root))?.isDirectory() !== true) {
+    if (!isDirectory(await session.statIfThere(this.#root))) {
       const parts = this.#root.split("/");
       for (let i = 1; i <= parts.length; i++) {
         const path = parts.slice(0, i).join("/");
@@ -344,7 +386,7 @@ export class SftpStorage implements Storage {
     }
     await Promise.all(FOLDER_KINDS.map((kind) => makeFolder(session, posix.join(this.#root, kind))));
     const data = posix.join(this.#root, "data");
-    const there = new Set((await session.list(data)).map((entry) => entry.filename));
+    const there = new Set((await session.list(data)).map((entry) => entry.name));
     const missing = DATA_FOLDERS.filter((name) => !there.has(name));
     await concurrently(missing.length, AT_ONCE, (index) => makeFolder(session, posix.join(data, missing[index]!)));
   }
@@ -352,8 +394,8 @@ export class SftpStorage implements Storage {
   /** Seconds, by a file that is made for it. */
   async #serverTime(session: SftpSession): Promise<number> {
     const path = posix.join(this.#root, `clock-cairn-temp-${randomBytes(8).toString("hex")}`);
-    session.closeLater(await session.open(path, "wx"));
-    const { mtime } = await session.stat(path);
+    session.closeLater(await session.create(path));
+    const { mtime = 0 } = await session.stat(path);
     await session.remove(path);
     return mtime;
   }
@@ -406,15 +448,15 @@ export class SftpStorage implements Storage {
   }
 }
 
-/** For messages, and what ends it. */
+/** The begin of messages, and the signal that ends the call. */
 interface Doing {
   readonly doing: string;
   readonly signal: AbortSignal | undefined;
 }
 
 /** Links and what a server does not describe are looked at. */
-function needsLook(attrs: Stats): boolean {
-  return !Number.isInteger(attrs.mode) || !Number.isSafeInteger(attrs.size) || attrs.isSymbolicLink();
+function needsLook({ mode = 0, size }: SftpFacts): boolean {
+  return (mode & 0o170000) === 0 || (mode & 0o170000) === 0o120000 || size === undefined;
 }
 
 function remember(map: Map<FileKind, Map<string, number>>, kind: FileKind, file: { path: string; size: number }): void {

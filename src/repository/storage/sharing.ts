@@ -13,17 +13,17 @@ import { dirname, join } from "node:path";
 import { shellPath } from "../../fs/safe-path.ts";
 
 /**
- * Who else uses a repository's files: as in restic, the group, where it may read `config`. Then it may read each new file, and
- * do in each new folder what it may in the one around it.
+ * The bit of `config` that shares a repository with its group, as in restic: then the group may read each new file, and
+ * has in each new folder the rights that it has in the one around.
  */
 const GROUP_READS = 0o040;
-/** Of what a group shares; nobody writes into a file that has its name. */
+/** Mode of a file that a group shares; nobody writes into a file that has its name. */
 export const SHARED_FILE = 0o640;
 const OWN_FOLDER = 0o700;
-/** What the group may do in a folder, and that what is made in it is the group's too. */
+/** Rights of the group in a folder, and the bit by which new entries belong to the group too. */
 const OF_GROUP = 0o2070;
 
-/** Whether a `config` of this mode says so. */
+/** True for the mode of a `config` that shares with the group. */
 export function tellsOfGroup(mode: number): boolean {
   return (mode & GROUP_READS) !== 0;
 }
@@ -71,7 +71,7 @@ export function openFileToGroup(descriptor: number, group: number): void {
   whereModesAreKept(() => fchmodSync(descriptor, SHARED_FILE));
 }
 
-/** What those file systems say that have the same mode for all that is in them (FAT, many network ones). */
+/** Errors of file systems that have one mode for all entries (FAT, many network ones). */
 const NO_MODES: ReadonlySet<string> = new Set(["EPERM", "EACCES", "ENOTSUP", "EOPNOTSUPP", "ENOSYS"]);
 
 /** True of the error of a change of modes on such a one: nothing more can be done, nor has to be. */
@@ -87,7 +87,7 @@ function whereModesAreKept(change: () => void): void {
   }
 }
 
-/** What opens a repository of which this user may not use all, as far as its `config` tells. */
+/** Says how to open a repository that this user may not use whole, as far as its `config` tells. */
 export function hintOfClosed(root: string): string | undefined {
   let facts: Stats;
   try {

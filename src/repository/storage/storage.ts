@@ -17,7 +17,7 @@ const ONE_OF: Readonly<Record<FileKind, string>> = {
   data: "pack",
 };
 
-/** One file of a kind, for messages: `pack 1a2b3c4d`, `config`. */
+/** Names a file in messages: `pack 1a2b3c4d`, `config`. */
 export function labelOf(kind: FileKind, name: string): string {
   return kind === "config" ? ONE_OF.config : `${ONE_OF[kind]} ${name.slice(0, 8)}`;
 }
@@ -37,7 +37,7 @@ export function missingFolder(kind: FileKind, listing = ""): CairnError {
   });
 }
 
-/** Where another machine's disk or quota is full. */
+/** Hint for a full disk or quota of another machine. */
 export const FULL_HINT = "make room there and run it again: what was stored is used";
 
 /** A living writer touches its unfinished files more often. */
@@ -55,14 +55,14 @@ export type StorageOperation = "save" | "saveFile" | "load" | "list" | "exists" 
 export interface RetryEvent {
   readonly operation: StorageOperation;
   readonly kind: FileKind;
-  /** Of the attempt that failed, from 1. */
+  /** Number of the attempt that failed, from 1. */
   readonly attempt: number;
-  /** Until the next one, milliseconds. */
+  /** Pause until the next attempt, milliseconds. */
   readonly delayMs: number;
   readonly error: CairnError;
 }
 
-/** Who makes a call of a storage. Several at once are made for different ones, of which each may stop alone. */
+/** The caller of a storage. Calls for different callers run at once, and each caller may stop alone. */
 export interface StorageCall {
   /**
    * Ends the call with `interrupted` when it fires meanwhile. One that begins later is made all the same, so that whoever was
@@ -73,7 +73,7 @@ export interface StorageCall {
   onRetry?: ((event: RetryEvent) => void) | undefined;
 }
 
-/** What ends a call that begins now. */
+/** Gives the signal of a call that begins now; a signal that fired before does not end it. */
 export function signalOf(call: StorageCall | undefined): AbortSignal | undefined {
   return call?.signal?.aborted === true ? undefined : call?.signal;
 }
@@ -90,25 +90,24 @@ export interface ByteRange {
 }
 
 /**
- * Where the files of a repository lie. What every implementation promises:
+ * A place for the files of a repository. Every implementation promises:
  *
- * - `save` and `saveFile` are atomic: a reader sees no file or the whole file, also after a kill.
- *   A file that exists is replaced by the same bytes (names are digests), except `config`: `already_exists`.
- * - Saved with `durable: false`, a file is visible at once and survives a kill of the process, and
- *   survives a power cut only after `sync` of its kind. `sync` covers what this object saved or removed.
+ * - `save` and `saveFile` are atomic: a reader sees no file or the whole file, also after a kill. A file that exists is
+ *   replaced by the same bytes (names are digests), except `config`: `already_exists`.
+ * - Saved with `durable: false`, a file is visible at once, survives a kill of the process, and survives a power cut
+ *   only after `sync` of its kind. `sync` covers what this object saved or removed.
  * - The caller decides the order; nothing is reordered or written behind.
  * - `load` of a range that is not wholly inside the file is `damaged`; of an absent file `not_found`.
- * - `list` names only files with a valid name (64 hex digits, or `config`); leftovers are not shown. A repository that
- *   has no folder for locks has no locks.
+ * - `list` names only files with a valid name (64 hex digits, or `config`). A repository without a folder for locks has
+ *   no locks.
  * - `remove` of an absent file is `not_found`.
- * - Who is stopped by a call's signal is told `interrupted`: then nothing was done, unless the details say `undecided`. A write
- *   or a removal that decides (`decides`) is let to its end once it is under way. Calls of others go on.
- * - Nothing here retries. An error with `retryable` (`io`, `busy`) may pass by itself and it is the caller
- *   or a retry wrapper that tries again; every other code is permanent. After a failed `save` the file
- *   may be there all the same (a late success): saving again is always right.
+ * - A caller that stops is told `interrupted`: nothing was done, unless the details say `undecided`. A write or a
+ *   removal that decides (`decides`) goes on to its end once it is under way.
+ * - Nothing here retries. A `retryable` error (`io`, `busy`) may pass by itself, any other is permanent. After a failed
+ *   `save` the file may be there all the same (a late success): saving again is always right.
  */
 export interface Storage {
-  /** For messages: a path or an address, never with a secret in it. */
+  /** The location as messages name it: a path or an address, never with a secret. */
   readonly location: string;
   /** A folder of this machine from which `saveFile` only renames; absent where there is none. */
   readonly temporaryDirectory?: string;
@@ -140,19 +139,22 @@ export function comesWithFolder(kind: FileKind): boolean {
   return kind === "data" || kind === "locks";
 }
 
-/** Whether a write or a removal of this kind changes what a repository holds: content alone is nothing before an index lists it. */
+/**
+ * True when a write or a removal of this kind changes what a repository holds: packs count only once an index lists
+ * them.
+ */
 export function decides(kind: FileKind): boolean {
   return kind !== "data";
 }
 
 const LOOKS: ReadonlySet<StorageOperation> = new Set(["load", "list", "exists"]);
 
-/** What ends a write or a removal of this kind that begins now: nothing where it decides. */
+/** Gives the signal that ends a write or a removal that begins now; none where it decides. */
 export function signalOfWrite(kind: FileKind, call: StorageCall | undefined): AbortSignal | undefined {
   return decides(kind) ? undefined : signalOf(call);
 }
 
-/** Whether a call decides nothing, so that it may be cut once its caller stops. */
+/** True for a call that decides nothing and may be cut once its caller stops. */
 export function isCutOff(operation: StorageOperation, kind: FileKind): boolean {
   return LOOKS.has(operation) || !decides(kind);
 }

@@ -1,11 +1,16 @@
 import { CairnError } from "../../../errors.ts";
-import type { BackupRepository, CopyBackupsOptions, CopyBackupsResult } from "../../../operations/contract.ts";
+import type { BackupRepository, CopyBackupsResult } from "../../../contract/index.ts";
 import type { CommandDefinition, Outcome } from "../../command.ts";
 import type { Context } from "../../context.ts";
 import type { Input } from "../../input.ts";
 import { formatBytes, formatDuration, plural, printable } from "../../render/format.ts";
 import { FILTER_OPTIONS, readChoice } from "./list.ts";
 import { openNamed, otherRepositoryOptions, REPOSITORY_OPTIONS, withRepository } from "./repository.ts";
+import { CopyBackupsOptions } from "../../../contract/repositories.ts";
+import { pick } from "../../../contract/schema.ts";
+import { VerbOptions } from "../../options.ts";
+
+const OPTIONS = new VerbOptions(pick(CopyBackupsOptions, "dryRun"));
 
 export const command: CommandDefinition = {
   name: "backup copy",
@@ -16,7 +21,7 @@ export const command: CommandDefinition = {
     { flags: "--to-repo <repository>", text: "the repository to copy into, which is there already" },
     { flags: "--to-password-file <file>", text: "the file that holds its password (also CAIRN_TO_PASSWORD_FILE)" },
     { flags: "--to-password-command <command>", text: "the command that prints it (also CAIRN_TO_PASSWORD_COMMAND)" },
-    { flags: "--dry-run", text: "only say what would be copied" },
+    ...OPTIONS.definitions,
   ],
   examples: [
     { line: "cairn backup copy -r /srv/backups --to-repo /mnt/usb/backups", text: "all that is not there yet" },
@@ -26,11 +31,7 @@ export const command: CommandDefinition = {
 };
 
 async function run(context: Context, input: Input): Promise<Outcome> {
-  const options: CopyBackupsOptions = {
-    ...context.callOptions(),
-    ...readChoice(context, input),
-  };
-  if (input.flag("dryRun")) options.dryRun = true;
+  const options = { ...context.callOptions(), ...readChoice(context, input), ...OPTIONS.read(context, input) };
   const other = otherRepositoryOptions(context, input);
   return withRepository(context, input, async (repository) => {
     const target = await openNamed(context, other);

@@ -2,25 +2,39 @@ import { createReadStream, fstatSync, type Stats, statSync } from "node:fs";
 import { basename } from "node:path";
 import type {
   BackupRepository,
-  CallOptions,
   Client,
-  CreateBackupOptions,
   CreateBackupResult,
   StreamBackupOptions,
   StreamBackupResult,
-} from "../../../operations/contract.ts";
+} from "../../../contract/index.ts";
 import { CairnError, reworded } from "../../../errors.ts";
 import { splitTags } from "../../../formats/snapshot.ts";
 import type { CommandDefinition, Outcome } from "../../command.ts";
 import type { Context } from "../../context.ts";
 import type { Input } from "../../input.ts";
 import { EXIT_PARTLY } from "../../envelope.ts";
-import { EXCLUDE_FILE_OPTION, readExcludes, readUnwanted, unwantedOptions } from "../../exclude-files.ts";
-import { allowOption, kebab, parseGuards, usage } from "../../input.ts";
+import { EXCLUDE_FILE_OPTION, readExcludes } from "../../exclude-files.ts";
+import { kebab, usage } from "../../input.ts";
 import { formatBytes, formatDuration, plural, printable, shellQuote } from "../../render/format.ts";
 import { renderLeftOut } from "../../render/points.ts";
 import { renderIncomplete } from "../../render/status.ts";
 import { REPOSITORY_OPTIONS, whileOpening, withRepository } from "./repository.ts";
+import { CreateBackupOptions } from "../../../contract/snapshots.ts";
+import { omit, pick } from "../../../contract/schema.ts";
+import { guards, VerbOptions } from "../../options.ts";
+
+/** What only a save can be told. */
+const FIRST = new VerbOptions(omit(CreateBackupOptions, "point", "tags", "hostname", "skipIfUnchanged", "dryRun"), {
+  message: "-m, --message <text>",
+  exclude: "--exclude <pattern>",
+  excludeIfPresent: "--exclude-if-present <name[:header]>",
+  allow: guards("home", "nested", "git", "space"),
+});
+const OPTIONS = new VerbOptions(pick(CreateBackupOptions, "tags", "hostname", "skipIfUnchanged", "dryRun"), {
+  tags: "-t, --tag <tags>",
+  hostname: "--host <name>",
+  dryRun: { text: "only say what would be transferred; a folder is saved first all the same" },
+});
 
 export const command: CommandDefinition = {
   name: "backup create",
@@ -33,22 +47,9 @@ export const command: CommandDefinition = {
   ],
   options: [
     ...REPOSITORY_OPTIONS,
-    { flags: "--save", text: "save the folder first, unless nothing changed" },
-    { flags: "-m, --message <text>", text: "of the save point that --save makes" },
-    {
-      flags: "--exclude <pattern>",
-      text: "what --save leaves out, as in .cairnignore, or a whole path; may be repeated",
-      repeat: true,
-    },
+    ...FIRST.definitions,
     EXCLUDE_FILE_OPTION,
-    ...unwantedOptions("of --save: "),
-    { flags: "-t, --tag <tags>", text: "tags of the snapshot, comma between", repeat: true },
-    { flags: "--host <name>", text: "recorded as the host's name; default: where the point was made" },
-    { flags: "--reread", text: "of --save: read every file, whatever its times say" },
-    { flags: "--cross-mounts", text: "of --save: go into other file systems mounted inside" },
-    allowOption(["home", "nested", "git", "space"], "of --save: override a guard: home, nested, git, space"),
-    { flags: "--skip-if-unchanged", text: "no snapshot when the newest one of the folder holds the same" },
-    { flags: "--dry-run", text: "only say what would be transferred; a folder is saved first all the same" },
+    ...OPTIONS.definitions,
     { flags: "--stdin", text: "what comes on stdin as one file, instead of a save point" },
     { flags: "--stdin-from-command", text: "what a command writes; no snapshot when it fails" },
     { flags: "--stdin-filename <name>", text: "the file's name in the snapshot (default stdin)" },
@@ -79,19 +80,13 @@ async function run(context: Context, input: Input): Promise<Outcome> {
     );
   const folder = word === undefined ? undefined : await folderOf(context, word, input.flag("save"));
   const point = folder === undefined ? word : undefined;
-  const message = input.text("message");
   const isSaved = input.flag("save") || folder !== undefined;
   if (isSaved && point !== undefined) throw usage("backup create wants a POINT or --save, not both");
-  const exclude = readExcludes(context, input);
-  if (exclude.length > 0 && !isSaved) throw usage("--exclude is of the point that --save makes");
-  if (message !== undefined && !isSaved) throw usage("--message is of the point that --save makes");
-  const saving = ofSave(input);
+  const saving = readSaving(context, input);
   const [name] = Object.keys(saving);
   if (name !== undefined && !isSaved) throw usage(`--${kebab(name)} is of the point that --save makes`);
-  const options: CreateBackupOptions = { ...ofBoth(context, input), ...saving };
+  const options: CreateBackupOptions = { ...ofSnapshot(context, input), ...saving };
   if (point !== undefined) options.point = point;
-  if (message !== undefined) options.message = message;
-  if (exclude.length > 0) options.exclude = exclude;
   if (isSaved) options.save = true;
   const kept = isSaved ? null : await openKept(context, point);
   const backUp = async (repository: Promise<BackupRepository>): Promise<CreateBackupResult> => {
@@ -160,15 +155,10 @@ async function isFolder(context: Context, digits: string, isSaved: boolean): Pro
 }
 
 /** What only a save can be told; nothing of what was not given. */
-function ofSave(
-  input: Input,
-): Pick<CreateBackupOptions, "reread" | "crossMounts" | "allow"> & ReturnType<typeof readUnwanted> {
-  const options: ReturnType<typeof ofSave> = readUnwanted(input);
-  const allow = input.list("allow");
-  if (input.flag("reread")) options.reread = true;
-  if (input.flag("crossMounts")) options.crossMounts = true;
-  if (allow.length > 0) options.allow = parseGuards(allow);
-  return options;
+function readSaving(context: Context, input: Input): Partial<CreateBackupOptions> {
+  const { save: _save, ...given } = FIRST.read(context, input);
+  const exclude = readExcludes(context, input);
+  return exclude.length === 0 ? given : { ...given, exclude };
 }
 
 /** Undefined also for what this user may not look at. */
@@ -200,16 +190,10 @@ function leadingOn(context: Context, error: unknown, point: string | undefined):
   return error;
 }
 
-type OfBoth = CallOptions & Pick<CreateBackupOptions, "tags" | "hostname" | "skipIfUnchanged" | "dryRun">;
-
 /** What can be said of a point and of a stream. */
-function ofBoth(context: Context, input: Input): OfBoth {
-  const options: OfBoth = { ...context.callOptions(), tags: input.list("tag").flatMap(splitTags) };
-  const hostname = input.text("host");
-  if (hostname !== undefined) options.hostname = hostname;
-  if (input.flag("skipIfUnchanged")) options.skipIfUnchanged = true;
-  if (input.flag("dryRun")) options.dryRun = true;
-  return options;
+function ofSnapshot(context: Context, input: Input): StreamBackupOptions {
+  const { tags = [], ...given } = OPTIONS.read(context, input);
+  return { ...context.callOptions(), ...given, tags: tags.flatMap(splitTags) };
 }
 
 async function runStream(context: Context, input: Input): Promise<Outcome> {
@@ -218,17 +202,15 @@ async function runStream(context: Context, input: Input): Promise<Outcome> {
   if (isCommand && input.flag("stdin")) throw usage("--stdin and --stdin-from-command exclude each other");
   if (
     input.flag("save") ||
-    input.text("message") !== undefined ||
-    input.list("exclude").length > 0 ||
     input.list("excludeFile").length > 0 ||
-    Object.keys(ofSave(input)).length > 0 ||
+    Object.keys(readSaving(context, input)).length > 0 ||
     (!isCommand && words.length > 0)
   )
     throw usage("a stream is no save point: --stdin takes no POINT, no --save and no option of that");
   if (isCommand && words.length === 0)
     throw usage("--stdin-from-command wants a command", "for example: --stdin-from-command -- pg_dump shop");
   if (!isCommand && process.stdin.isTTY) throw usage("stdin is a terminal; --stdin wants a pipe or a file there");
-  const options: StreamBackupOptions = ofBoth(context, input);
+  const options: StreamBackupOptions = ofSnapshot(context, input);
   const filename = input.text("stdinFilename");
   if (filename !== undefined) options.filename = filename;
   return withRepository(context, input, async (repository) => {

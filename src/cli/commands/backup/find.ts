@@ -1,4 +1,4 @@
-import type { FindInBackupsOptions, FindInBackupsResult } from "../../../operations/contract.ts";
+import type { FindInBackupsResult } from "../../../contract/index.ts";
 import { CairnError } from "../../../errors.ts";
 import type { CommandDefinition, Outcome } from "../../command.ts";
 import type { Context } from "../../context.ts";
@@ -8,6 +8,14 @@ import { formatMoment, formatBytes, plural, printable } from "../../render/forma
 import { renderTable } from "../../render/table.ts";
 import { FILTER_OPTIONS, readChoice } from "./list.ts";
 import { REPOSITORY_OPTIONS, withRepository } from "./repository.ts";
+import { FindInBackupsOptions } from "../../../contract/repositories.ts";
+import { pick } from "../../../contract/schema.ts";
+import { VerbOptions } from "../../options.ts";
+
+const OPTIONS = new VerbOptions(pick(FindInBackupsOptions, "ignoreCase", "limit"), {
+  ignoreCase: "-i, --ignore-case",
+  limit: "-n, --limit <count>",
+});
 
 export const command: CommandDefinition = {
   name: "backup find",
@@ -18,11 +26,10 @@ export const command: CommandDefinition = {
   options: [
     ...REPOSITORY_OPTIONS,
     ...FILTER_OPTIONS,
-    { flags: "-i, --ignore-case", text: "upper and lower case of names are the same" },
     { flags: "--blob", text: "the pattern is a blob's id: which files it is part of" },
     { flags: "--tree", text: "… a tree's id: which directories it is" },
     { flags: "--pack", text: "… a pack's id: what needs anything in it" },
-    { flags: "-n, --limit <count>", text: "at most so many; default 10000" },
+    ...OPTIONS.definitions,
   ],
   examples: [
     {
@@ -36,14 +43,9 @@ export const command: CommandDefinition = {
 };
 
 async function run(context: Context, input: Input): Promise<Outcome> {
-  const options: FindInBackupsOptions = {
-    ...context.callOptions(),
-    ...readChoice(context, input, 1),
-  };
-  const limit = input.count("limit");
-  if (limit !== undefined && limit < 1) throw usage("--limit wants at least 1");
-  if (limit !== undefined) options.limit = limit;
-  if (input.flag("ignoreCase")) options.ignoreCase = true;
+  const given = OPTIONS.read(context, input);
+  if (given.limit !== undefined && given.limit < 1) throw usage("--limit wants at least 1");
+  const options: FindInBackupsOptions = { ...context.callOptions(), ...readChoice(context, input, 1), ...given };
   const objects = (["blob", "tree", "pack"] as const).filter((name) => input.flag(name));
   if (objects.length > 1) throw usage("--blob, --tree and --pack exclude each other");
   if (objects[0] !== undefined) options.object = objects[0];

@@ -1,19 +1,19 @@
 import { append } from "../../../append.ts";
-import type {
-  ForgetBackupsOptions,
-  ForgetBackupsResult,
-  ForgetGroup,
-  SnapshotGrouping,
-} from "../../../operations/contract.ts";
+import type { ForgetBackupsResult, ForgetGroup, SnapshotGrouping } from "../../../contract/index.ts";
 import type { CommandDefinition, Outcome } from "../../command.ts";
 import type { Context } from "../../context.ts";
 import type { Input } from "../../input.ts";
 import { usage } from "../../input.ts";
-import { readKeepRules } from "../../keep-rules.ts";
+import { KEEP_OPTIONS, readKeepRules } from "../../keep-rules.ts";
 import { formatMoment, plural, printable } from "../../render/format.ts";
 import { FILTER_OPTIONS, readChoice } from "./list.ts";
 import { renderPrune } from "./prune.ts";
 import { REPOSITORY_OPTIONS, withRepository } from "./repository.ts";
+import { ForgetBackupsOptions } from "../../../contract/repositories.ts";
+import { pick } from "../../../contract/schema.ts";
+import { VerbOptions } from "../../options.ts";
+
+const OPTIONS = new VerbOptions(pick(ForgetBackupsOptions, "prune", "dryRun"));
 
 export const command: CommandDefinition = {
   name: "backup forget",
@@ -21,26 +21,9 @@ export const command: CommandDefinition = {
   options: [
     ...REPOSITORY_OPTIONS,
     ...FILTER_OPTIONS,
-    { flags: "--keep-last <n>", text: "keep the newest n of each group; unlimited: all" },
-    { flags: "--keep-within <span>", text: "keep those of a span before the newest, e.g. 30d or 1y6m" },
-    { flags: "--keep-hourly <n>", text: "keep the newest of each of n hours" },
-    { flags: "--keep-daily <n>", text: "… of n days" },
-    { flags: "--keep-weekly <n>", text: "… of n weeks" },
-    { flags: "--keep-monthly <n>", text: "… of n months" },
-    { flags: "--keep-yearly <n>", text: "… of n years" },
-    { flags: "--keep-within-hourly <span>", text: "keep the newest of each hour of a span before the newest" },
-    { flags: "--keep-within-daily <span>", text: "… of each day of it" },
-    { flags: "--keep-within-weekly <span>", text: "… of each week of it" },
-    { flags: "--keep-within-monthly <span>", text: "… of each month of it" },
-    { flags: "--keep-within-yearly <span>", text: "… of each year of it" },
-    {
-      flags: "--keep-tag <tag>",
-      text: "keep those with all of these, comma between; '': those without any",
-      repeat: true,
-    },
+    ...KEEP_OPTIONS,
     { flags: "--group-by <what>", text: "what makes a group: host,paths,tags; default host,paths; empty: one group" },
-    { flags: "--prune", text: "free what nothing needs any more, too" },
-    { flags: "--dry-run", text: "only say what would go, and why" },
+    ...OPTIONS.definitions,
   ],
   examples: [
     {
@@ -55,17 +38,19 @@ export const command: CommandDefinition = {
 
 async function run(context: Context, input: Input): Promise<Outcome> {
   const snapshots = input.rest(0);
-  const rules = readKeepRules(input);
+  const rules = readKeepRules(context, input);
   const retention = Object.keys(rules).length === 0 ? null : rules;
   if (snapshots.length > 0 && retention !== null) throw usage("forget wants snapshots or rules, not both");
   if (snapshots.length === 0 && retention === null)
     throw usage("forget wants snapshots or a rule", "for example --keep-last 10 --keep-daily 30");
-  const options: ForgetBackupsOptions = { ...context.callOptions(), ...readChoice(context, input) };
+  const options: ForgetBackupsOptions = {
+    ...context.callOptions(),
+    ...readChoice(context, input),
+    ...OPTIONS.read(context, input),
+  };
   if (retention !== null) options.retention = retention;
   const groupBy = input.text("groupBy");
   if (groupBy !== undefined) options.groupBy = readGrouping(groupBy);
-  if (input.flag("prune")) options.prune = true;
-  if (input.flag("dryRun")) options.dryRun = true;
   return withRepository(context, input, async (repository) => {
     const result = await repository.forget(options);
     return { data: result, paged: true, text: () => render(context, result) };

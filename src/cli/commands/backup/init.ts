@@ -1,4 +1,4 @@
-import type { InitRepositoryOptions } from "../../../operations/contract.ts";
+import type { InitRepositoryOptions } from "../../../contract/index.ts";
 import type { CommandDefinition, Outcome } from "../../command.ts";
 import type { Context } from "../../context.ts";
 import type { Input } from "../../input.ts";

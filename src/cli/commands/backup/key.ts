@@ -1,5 +1,4 @@
-import { lineForKey } from "../../other-words.ts";
-import type { BackupRepository, RepositoryKeys } from "../../../operations/contract.ts";
+import type { BackupRepository, RepositoryKeys } from "../../../contract/index.ts";
 import type { CommandDefinition, Outcome } from "../../command.ts";
 import type { Context } from "../../context.ts";
 import type { Input } from "../../input.ts";
@@ -43,8 +42,7 @@ export const command: CommandDefinition = {
 async function run(context: Context, input: Input): Promise<Outcome> {
   const action = input.required(0);
   const key = input.argument(1);
-  if (!ACTIONS.includes(action))
-    throw usage(`backup key knows ${ACTIONS.join(", ")}; found ${JSON.stringify(action)}`, lineForKey(action));
+  if (!ACTIONS.includes(action)) throw usage(`backup key knows ${ACTIONS.join(", ")}; found ${JSON.stringify(action)}`);
   if ((action === "remove") !== (key !== undefined))
     throw usage(action === "remove" ? "backup key remove wants a KEY" : `backup key ${action} takes no KEY`);
   const recipients = input.list("ageRecipient");

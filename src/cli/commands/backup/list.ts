@@ -1,12 +1,11 @@
 import { append } from "../../../append.ts";
-import type { BackupList, BackupSnapshot, ListBackupsOptions } from "../../../operations/contract.ts";
+import type { BackupList, BackupSnapshot, ListBackupsOptions } from "../../../contract/index.ts";
 import type { CommandDefinition, Outcome } from "../../command.ts";
 import { splitTags } from "../../../formats/snapshot.ts";
 import type { Context } from "../../context.ts";
 import type { OptionDefinition } from "../../definitions.ts";
 import type { Input } from "../../input.ts";
 import { usage } from "../../input.ts";
-import { lineForList } from "../../other-words.ts";
 import { formatMoment, formatBytes, plural, printable } from "../../render/format.ts";
 import type { Style } from "../../render/style.ts";
 import { renderTable } from "../../render/table.ts";
@@ -39,11 +38,6 @@ export const command: CommandDefinition = {
 };
 
 async function run(context: Context, input: Input): Promise<Outcome> {
-  const words = input.rest(0);
-  for (const word of words) {
-    const line = lineForList(word);
-    if (line !== null) throw usage(`backup list lists snapshots, and ${word} is none`, `here it is: ${line}`);
-  }
   const options: ListBackupsOptions = {
     ...context.callOptions(),
     ...readChoice(context, input),

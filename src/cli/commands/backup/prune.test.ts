@@ -1,6 +1,6 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
-import type { PruneBackupsResult } from "../../../operations/contract.ts";
+import type { PruneBackupsResult } from "../../../contract/index.ts";
 import type { Context } from "../../context.ts";
 import { PLAIN } from "../../render/style.ts";
 import { renderPrune } from "./prune.ts";

@@ -1,17 +1,22 @@
-import type { PruneBackupsOptions, PruneBackupsResult } from "../../../operations/contract.ts";
+import type { PruneBackupsResult } from "../../../contract/index.ts";
 import type { CommandDefinition, Outcome } from "../../command.ts";
 import type { Context } from "../../context.ts";
 import type { Input } from "../../input.ts";
 import { usage } from "../../input.ts";
 import { formatBytes, formatDuration, plural } from "../../render/format.ts";
 import { REPOSITORY_OPTIONS, withRepository } from "./repository.ts";
+import { PruneBackupsOptions } from "../../../contract/repositories.ts";
+import { pick } from "../../../contract/schema.ts";
+import { VerbOptions } from "../../options.ts";
+
+const OPTIONS = new VerbOptions(pick(PruneBackupsOptions, "dryRun"));
 
 export const command: CommandDefinition = {
   name: "backup prune",
   options: [
     ...REPOSITORY_OPTIONS,
     { flags: "--max-unused <percent>", text: "how much of a pack may be unused before it is written anew; default 5" },
-    { flags: "--dry-run", text: "only say what would be freed" },
+    ...OPTIONS.definitions,
   ],
   examples: [
     { line: "cairn backup prune -r /srv/backups", text: "free what no snapshot needs" },
@@ -21,10 +26,9 @@ export const command: CommandDefinition = {
 };
 
 async function run(context: Context, input: Input): Promise<Outcome> {
-  const options: PruneBackupsOptions = context.callOptions();
+  const options: PruneBackupsOptions = { ...context.callOptions(), ...OPTIONS.read(context, input) };
   const percent = input.text("maxUnused");
   if (percent !== undefined) options.maxUnused = readPercent(percent);
-  if (input.flag("dryRun")) options.dryRun = true;
   return withRepository(context, input, async (repository) => {
     const result = await repository.prune(options);
     return { data: result, text: () => renderPrune(context, result).join("\n") };

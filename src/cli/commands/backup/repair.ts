@@ -1,16 +1,18 @@
 import { CairnError } from "../../../errors.ts";
-import type {
-  RepairBackupsOptions,
-  RepairBackupsResult,
-  RepairSnapshotsOptions,
-  RepairSnapshotsResult,
-} from "../../../operations/contract.ts";
+import type { RepairBackupsOptions, RepairBackupsResult, RepairSnapshotsResult } from "../../../contract/index.ts";
 import type { CommandDefinition, Outcome } from "../../command.ts";
 import type { Context } from "../../context.ts";
 import type { Input } from "../../input.ts";
 import { usage } from "../../input.ts";
 import { limited, plural, printable } from "../../render/format.ts";
 import { REPOSITORY_OPTIONS, UNREADABLE_HINT, withRepository } from "./repository.ts";
+import { RepairSnapshotsOptions } from "../../../contract/snapshots.ts";
+import { pick } from "../../../contract/schema.ts";
+import { VerbOptions } from "../../options.ts";
+
+const OPTIONS = new VerbOptions(pick(RepairSnapshotsOptions, "plan", "forget"), {
+  forget: { text: "snapshots: those that lack something go once the new ones are there" },
+});
 
 export const command: CommandDefinition = {
   name: "backup repair",
@@ -22,11 +24,7 @@ export const command: CommandDefinition = {
     },
     { name: "[names...]", text: "only these packs (default: all that reading every byte finds damaged) or snapshots" },
   ],
-  options: [
-    ...REPOSITORY_OPTIONS,
-    { flags: "--plan", text: "only say what would be done" },
-    { flags: "--forget", text: "snapshots: those that lack something go once the new ones are there" },
-  ],
+  options: [...REPOSITORY_OPTIONS, ...OPTIONS.definitions],
   examples: [
     { line: "cairn backup repair index -r /srv/backups --plan", text: "does the index say what packs there are?" },
     {
@@ -49,9 +47,9 @@ async function run(context: Context, input: Input): Promise<Outcome> {
     throw usage(`repair knows index, packs and snapshots; found ${JSON.stringify(what)}`);
   if (what === "index" && names.length > 0) throw usage("repair index takes no packs");
   if (input.flag("forget")) throw usage(`--forget is for repair snapshots, not for repair ${what}`);
-  const options: RepairBackupsOptions = { ...context.callOptions(), what };
+  const { plan } = OPTIONS.read(context, input);
+  const options: RepairBackupsOptions = { ...context.callOptions(), what, plan };
   if (names.length > 0) options.packs = names;
-  if (input.flag("plan")) options.plan = true;
   return withRepository(context, input, async (repository) => {
     const result = await repository.repair(options);
     return { data: result, text: () => render(context, result) };
@@ -59,10 +57,8 @@ async function run(context: Context, input: Input): Promise<Outcome> {
 }
 
 async function snapshots(context: Context, input: Input, names: string[]): Promise<Outcome> {
-  const options: RepairSnapshotsOptions = { ...context.callOptions() };
+  const options: RepairSnapshotsOptions = { ...context.callOptions(), ...OPTIONS.read(context, input) };
   if (names.length > 0) options.snapshots = names;
-  if (input.flag("plan")) options.plan = true;
-  if (input.flag("forget")) options.forget = true;
   return withRepository(context, input, async (repository) => {
     const result = await repository.repairSnapshots(options);
     const outcome: Outcome = { data: result, text: () => renderSnapshots(context, result) };

@@ -1,4 +1,4 @@
-import type { BackupRepository, CallOptions, RepositoryOptions, TransferLimits } from "../../../operations/contract.ts";
+import type { BackupRepository, CallOptions, RepositoryOptions, TransferLimits } from "../../../contract/index.ts";
 import { CairnError } from "../../../errors.ts";
 import type { Context } from "../../context.ts";
 import type { OptionDefinition } from "../../definitions.ts";
@@ -22,7 +22,7 @@ export const REPOSITORY_OPTIONS: readonly OptionDefinition[] = [
 
 /** Where files of snapshots are damage. */
 export const UNREADABLE_HINT =
-  "`cairn backup recover` makes another of what it held, and `cairn backup forget ID` removes a snapshot whose file cannot be read";
+  "`cairn backup recover` finds what it held, and `cairn backup forget ID` removes a snapshot whose file cannot be read";
 
 const PREFIXES = ["CAIRN_", "RESTIC_"];
 

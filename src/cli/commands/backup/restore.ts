@@ -5,12 +5,10 @@ import type {
   BackupRepository,
   Client,
   PathPattern,
-  ProofSource,
-  RestoreBackupOptions,
   RestoreBackupResult,
   RestoredSnapshot,
   RestoreInPlaceResult,
-} from "../../../operations/contract.ts";
+} from "../../../contract/index.ts";
 import type { CommandDefinition, Outcome } from "../../command.ts";
 import type { Context } from "../../context.ts";
 import { EXIT_PARTLY } from "../../envelope.ts";
@@ -21,6 +19,19 @@ import { restoreOutcome } from "../../restore-outcome.ts";
 import { splitSnapshot } from "../../shown.ts";
 import { FILTER_OPTIONS, readFilter } from "./list.ts";
 import { REPOSITORY_OPTIONS, withRepository } from "./repository.ts";
+import { RestoreBackupOptions } from "../../../contract/snapshots.ts";
+import { pick } from "../../../contract/schema.ts";
+import { VerbOptions } from "../../options.ts";
+
+const OPTIONS = new VerbOptions(pick(RestoreBackupOptions, "proveFrom", "receipt", "jobs", "sparse", "dryRun"), {
+  proveFrom: {
+    flags: "--prove-from <where>",
+    text: "as --prove, from disk, the default, or memory: faster, and says nothing of the disk",
+  },
+  receipt: "--receipt <file>",
+  jobs: "--jobs <n>",
+  dryRun: { text: "only say how much would be written, in place what would change" },
+});
 
 export const command: CommandDefinition = {
   name: "backup restore",
@@ -40,12 +51,6 @@ export const command: CommandDefinition = {
     { flags: "--no-prove", text: "do not read again what was written" },
     { flags: "--prove", text: "read it again where only parts are written, too" },
     {
-      flags: "--prove-from <where>",
-      values: ["disk", "memory"],
-      text: "as --prove, from disk, the default, or memory: faster, and says nothing of the disk",
-    },
-    { flags: "--receipt <file>", text: "where the signed receipt goes, too" },
-    {
       flags: "--include <pattern>",
       text: "what fits it (a name, the end of a path, a whole one), and what is under that; may be repeated",
       repeat: true,
@@ -53,10 +58,8 @@ export const command: CommandDefinition = {
     { flags: "--exclude <pattern>", text: "not what fits it, nor what is under that; may be repeated", repeat: true },
     { flags: "--iinclude <pattern>", text: "as --include, upper and lower case being equal", repeat: true },
     { flags: "--iexclude <pattern>", text: "as --exclude, upper and lower case being equal", repeat: true },
-    { flags: "--sparse", text: "make holes of zeros, in files of which the snapshot does not say where holes were" },
-    { flags: "--jobs <n>", text: "threads that write and read; default 2" },
     { flags: "--path-b64 <base64>", text: "a path whose name is not UTF-8; may be repeated", repeat: true },
-    { flags: "--dry-run", text: "only say how much would be written, in place what would change" },
+    ...OPTIONS.definitions,
   ],
   examples: [
     { line: "cairn backup restore latest --to /srv/back -r /srv/backups", text: "all of the newest snapshot, proven" },
@@ -86,21 +89,17 @@ async function run(context: Context, input: Input): Promise<Outcome> {
   if (input.flag("keepPresent") && !isInPlace) throw usage("--keep-present is of a restore --in-place");
   const [snapshot, subfolder] = splitSnapshot(input.required(0));
   const paths = [...input.rest(1), ...input.list("pathB64").map((text) => parseBase64(text, "--path-b64"))];
-  const options: RestoreBackupOptions = { ...context.callOptions(), ...patternsOf(input) };
+  const options: RestoreBackupOptions = {
+    ...context.callOptions(),
+    ...patternsOf(input),
+    ...OPTIONS.read(context, input),
+  };
   if (subfolder !== undefined) options.subfolder = subfolder;
   if (paths.length > 0) options.paths = paths;
   const latestOf = readFilter(context, input);
   if (Object.values(latestOf).some((names) => names.length > 0)) options.latestOf = latestOf;
-  const jobs = input.count("jobs");
-  if (jobs !== undefined) options.jobs = jobs;
-  const receipt = input.text("receipt");
-  if (receipt !== undefined) options.receipt = context.place(receipt);
   if (input.denied("prove")) options.prove = false;
   else if (input.flag("prove")) options.prove = true;
-  const proveFrom = input.text("proveFrom");
-  if (proveFrom !== undefined) options.proveFrom = proofSource(proveFrom);
-  if (input.flag("sparse")) options.sparse = true;
-  if (input.flag("dryRun")) options.dryRun = true;
   if (to === undefined) return inPlace(context, input, { snapshot, options });
   const restore = async (repository: BackupRepository): Promise<Outcome> => {
     const result = await repository.restore(snapshot, context.place(to), options);
@@ -188,11 +187,6 @@ function nameOf({ snapshot_id: id, hostname, created_at: at }: RestoredSnapshot)
   return `snapshot ${id.slice(0, 8)} of ${printable(hostname)}, ${formatInstant(at)}`;
 }
 
-function proofSource(text: string): ProofSource {
-  if (text === "disk" || text === "memory") return text;
-  throw usage(`--prove-from is disk or memory, not ${text}`);
-}
-
 function patternsOf(input: Input): Pick<RestoreBackupOptions, "include" | "exclude"> {
   const folded = (name: string): PathPattern[] => input.list(name).map((pattern) => ({ pattern, ignoreCase: true }));
   const include = [...input.list("include"), ...folded("iinclude")];
@@ -223,10 +217,7 @@ function renderProof(
   if (proof === null && untold === null) return [style.dim("  what was written was not read again; --prove does that")];
   if (proof === null) {
     const told = leftOut.length === 0 ? "every entry" : "every entry that is not listed";
-    const but =
-      untold === 0
-        ? ""
-        : `; ${plural(untold!, "file")} could not be told, as the repository has lost since what they were`;
+    const but = untold === 0 ? "" : `; of ${plural(untold!, "file")} nothing tells`;
     return [`  read again${from}: ${told} is what the snapshot has${but}`];
   }
   const lines = [`  read again${from} and found equal: state digest ${proof.state_digest.slice(0, 12)}`];

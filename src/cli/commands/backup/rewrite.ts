@@ -1,11 +1,16 @@
 import { CairnError } from "../../../errors.ts";
-import type { PathPattern, RewriteBackupsOptions, RewriteBackupsResult } from "../../../operations/contract.ts";
+import type { PathPattern, RewriteBackupsResult } from "../../../contract/index.ts";
 import type { CommandDefinition, Outcome } from "../../command.ts";
 import type { Context } from "../../context.ts";
 import type { Input } from "../../input.ts";
 import { limited, plural, printable } from "../../render/format.ts";
 import { FILTER_OPTIONS, readChoice } from "./list.ts";
 import { REPOSITORY_OPTIONS, UNREADABLE_HINT, withRepository } from "./repository.ts";
+import { RewriteBackupsOptions } from "../../../contract/snapshots.ts";
+import { pick } from "../../../contract/schema.ts";
+import { VerbOptions } from "../../options.ts";
+
+const OPTIONS = new VerbOptions(pick(RewriteBackupsOptions, "forget", "dryRun"));
 
 export const command: CommandDefinition = {
   name: "backup rewrite",
@@ -19,8 +24,7 @@ export const command: CommandDefinition = {
       repeat: true,
     },
     { flags: "--iexclude <pattern>", text: "as --exclude, upper and lower case being equal", repeat: true },
-    { flags: "--forget", text: "the old snapshots go once the new ones are there" },
-    { flags: "--dry-run", text: "only say what would be taken out" },
+    ...OPTIONS.definitions,
   ],
   examples: [
     { line: "cairn backup rewrite -r /srv/backups --exclude '*.key' --dry-run", text: "which snapshots have some" },
@@ -37,10 +41,9 @@ async function run(context: Context, input: Input): Promise<Outcome> {
   const options: RewriteBackupsOptions = {
     ...context.callOptions(),
     ...readChoice(context, input),
+    ...OPTIONS.read(context, input),
     exclude: [...input.list("exclude"), ...folded],
   };
-  if (input.flag("forget")) options.forget = true;
-  if (input.flag("dryRun")) options.dryRun = true;
   return withRepository(context, input, async (repository) => {
     const result = await repository.rewrite(options);
     const outcome: Outcome = { data: result, text: () => render(context, result) };

@@ -1,4 +1,4 @@
-import type { BackupRepository, ShowBackupOptions, ShowBackupResult } from "../../../operations/contract.ts";
+import type { BackupRepository, ShowBackupOptions, ShowBackupResult } from "../../../contract/index.ts";
 import type { CommandDefinition, Outcome } from "../../command.ts";
 import type { Context } from "../../context.ts";
 import { usage, type Input } from "../../input.ts";

@@ -1,4 +1,4 @@
-import type { BackupStats } from "../../../operations/contract.ts";
+import type { BackupStats } from "../../../contract/index.ts";
 import type { CommandDefinition, Outcome } from "../../command.ts";
 import type { Context } from "../../context.ts";
 import type { Input } from "../../input.ts";

@@ -1,12 +1,6 @@
 import { randomInt } from "node:crypto";
 import { CairnError } from "../../../errors.ts";
-import type {
-  BackupProblem,
-  BackupRepository,
-  RestoredForCheck,
-  VerifyBackupOptions,
-  VerifyBackupResult,
-} from "../../../operations/contract.ts";
+import type { BackupProblem, BackupRepository, RestoredForCheck, VerifyBackupResult } from "../../../contract/index.ts";
 import type { CommandDefinition, Outcome } from "../../command.ts";
 import type { Context } from "../../context.ts";
 import { EXIT_PARTLY } from "../../envelope.ts";
@@ -14,22 +8,24 @@ import type { Input } from "../../input.ts";
 import { usage } from "../../input.ts";
 import { formatBytes, formatDuration, listedNames, plural, printable } from "../../render/format.ts";
 import { REPOSITORY_OPTIONS, UNREADABLE_HINT, withRepository } from "./repository.ts";
+import { VerifyBackupOptions } from "../../../contract/repositories.ts";
+import { pick } from "../../../contract/schema.ts";
+import { VerbOptions } from "../../options.ts";
+
+const OPTIONS = new VerbOptions(pick(VerifyBackupOptions, "quick", "restoreCheck", "scratch"), {
+  scratch: "--scratch <dir>",
+});
 
 export const command: CommandDefinition = {
   name: "backup verify",
   arguments: [{ name: "[snapshots...]", text: "only what these need; default: everything" }],
   options: [
     ...REPOSITORY_OPTIONS,
-    { flags: "--quick", text: "structure alone: what packs hold is not read" },
     {
       flags: "--subset <part>",
       text: "of the packs only part n/m, all m of which are everything; or 10%: any tenth",
     },
-    {
-      flags: "--restore-check",
-      text: "restore them too (else the newest), read that back, check databases, remove it",
-    },
-    { flags: "--scratch <dir>", text: "where that is restored; default: in the user's cache directory" },
+    ...OPTIONS.definitions,
     { flags: "--all", text: "everything, also what no snapshot needs; that is the default" },
   ],
   examples: [
@@ -47,16 +43,12 @@ export const command: CommandDefinition = {
 async function run(context: Context, input: Input): Promise<Outcome> {
   const snapshots = input.rest(0);
   const subset = readSubset(input.text("subset"));
-  const options: VerifyBackupOptions = { ...context.callOptions() };
+  const options: VerifyBackupOptions = { ...context.callOptions(), ...OPTIONS.read(context, input) };
   if (snapshots.length > 0) options.snapshots = snapshots;
   if (snapshots.length > 0 && input.flag("all")) throw usage("backup verify wants snapshots or --all, not both");
-  if (subset !== undefined && input.flag("quick")) throw usage("--quick reads no packs and --subset some: not both");
+  if (subset !== undefined && options.quick === true) throw usage("--quick reads no packs and --subset some: not both");
   if (subset !== undefined) options.subset = subset;
-  if (input.flag("quick")) options.quick = true;
-  if (input.flag("restoreCheck")) options.restoreCheck = true;
-  const scratch = input.text("scratch");
-  if (scratch !== undefined && options.restoreCheck !== true) throw usage("--scratch is of a --restore-check");
-  if (scratch !== undefined) options.scratch = context.place(scratch);
+  if (options.scratch !== undefined && options.restoreCheck !== true) throw usage("--scratch is of a --restore-check");
   const verify = async (repository: BackupRepository): Promise<Outcome> => {
     const result = await repository.verify(options);
     const outcome: Outcome = { data: result, text: () => render(context, result) };

@@ -1,4 +1,4 @@
-import type { VerifyReceiptOptions } from "../../../operations/contract.ts";
+import type { VerifyReceiptOptions } from "../../../contract/index.ts";
 import type { CommandDefinition, Outcome } from "../../command.ts";
 import type { Context } from "../../context.ts";
 import type { Input } from "../../input.ts";

@@ -1,0 +1,104 @@
+import { inspect } from "node:util";
+import type * as v from "valibot";
+import { throwIfAborted, toCairnError } from "../errors.ts";
+import { checkValue, type Entries, type Notes } from "./schema.ts";
+import type { Verb } from "./verb.ts";
+
+type Callback = (...given: unknown[]) => unknown;
+type Method = (this: unknown, ...given: unknown[]) => unknown;
+
+/**
+ * Checks every call of a class's methods at its boundary: wrong arguments are `usage`, a call whose signal has fired is
+ * `interrupted`, any other failure is a `CairnError`, and a callback that fails changes nothing. A method gets all of its
+ * arguments, options included.
+ */
+export function checkCalls(of: { prototype: object }, verbs: Readonly<Record<string, Verb>>): void {
+  const methods = of.prototype as Record<string, Method>;
+  for (const [name, verb] of Object.entries(verbs)) {
+    const whole = methods[name]!;
+    const called: Method = function (...given) {
+      // What was promised to the call may fail before it is waited for, or when it never is.
+      for (const each of given) if (each instanceof Promise) each.catch(() => undefined);
+      return whole.apply(this, checkArguments(name, verb, given));
+    };
+    methods[name] =
+      verb.how === "at once" ? atOnce(called) : verb.how === "stream" ? streamed(called) : promised(called);
+  }
+}
+
+/** The arguments as the verb's schemas say, its options last. Throws `usage`, or `interrupted` where their signal has fired. */
+function checkArguments(call: string, { takes, options }: Verb, given: readonly unknown[]): unknown[] {
+  const named = (place: number): string => `${call}: argument ${place + 1}`;
+  const all: unknown[] = takes.map(({ schema }, i) => checkValue(schema, given[i], named(i)));
+  if (options === null) return all;
+  const isLeftOut = given[takes.length] === undefined && Object.values(options.entries).every(isOptional);
+  const last = isLeftOut ? {} : given[takes.length];
+  const checked = checkValue(options as unknown as v.GenericSchema, last, named(takes.length)) as Record<
+    string,
+    unknown
+  >;
+  throwIfAborted((checked as { signal?: AbortSignal }).signal);
+  for (const name of callbacksOf(options.entries)) {
+    const told = checked[name] as Callback | undefined;
+    if (told !== undefined) checked[name] = safeCallback(`${name} of ${call}`, told.bind(last));
+  }
+  return [...all, checked];
+}
+
+const isOptional = ({ type }: v.GenericSchema): boolean => type === "optional";
+
+function callbacksOf(entries: Entries): string[] {
+  const isCallback = (schema: v.GenericSchema): boolean =>
+    ((schema as { wrapped?: Notes }).wrapped ?? (schema as unknown as Notes)).as === "callback";
+  return Object.keys(entries).filter((name) => isCallback(entries[name]!));
+}
+
+/**
+ * A callback that never fails. Its first failure is a warning of the process: thrown on, it would end up in a timer or a
+ * `finally` block, and end the process, keep a lock, or hide the call's result.
+ */
+function safeCallback(name: string, told: Callback): Callback {
+  let isSaid = false;
+  const failed = (error: unknown): void => {
+    if (isSaid) return;
+    isSaid = true;
+    process.emitWarning(`${name} failed, and the call goes on: ${inspect(error)}`, "CairnWarning");
+  };
+  return (...given) => {
+    try {
+      void Promise.resolve(told(...given)).catch(failed);
+    } catch (error) {
+      failed(error);
+    }
+  };
+}
+
+function promised(called: Method): Method {
+  return async function (...given) {
+    try {
+      return await called.apply(this, given);
+    } catch (error) {
+      throw toCairnError(error);
+    }
+  };
+}
+
+function atOnce(called: Method): Method {
+  return function (...given) {
+    try {
+      return called.apply(this, given);
+    } catch (error) {
+      throw toCairnError(error);
+    }
+  };
+}
+
+function streamed(called: Method): Method {
+  return async function* (...given) {
+    try {
+      yield* called.apply(this, given) as AsyncIterable<unknown>;
+    } catch (error) {
+      throw toCairnError(error);
+    }
+  };
+}

@@ -1,0 +1,161 @@
+import {
+  DoctorResult,
+  EngineResult,
+  InspectResult,
+  RelocateResult,
+  ReleaseResult,
+  StoreInfo,
+  WorkspaceInfo,
+  seal,
+} from "./care.ts";
+import {
+  CleanupPlan,
+  CleanupResult,
+  DiffResult,
+  HistoryResult,
+  Retention,
+  ShowResult,
+  StatusResult,
+  VerifyResult,
+} from "./looking.ts";
+import { ForkResult, RestorePlan, RestoreResult, RunResult, SaveResult, ViewLease } from "./points.ts";
+import {
+  CatBackupResult,
+  CopyBackupsResult,
+  DiffBackupsResult,
+  BackupStats,
+  FindInBackupsResult,
+  ForgetBackupsResult,
+  PruneBackupsResult,
+  RepairBackupsResult,
+  RepositoryKeys,
+  REPOSITORY_VERBS,
+  ShowBackupResult,
+  VerifyBackupResult,
+} from "./repositories.ts";
+import {
+  anything,
+  type AnySchema,
+  type Entries,
+  flag,
+  number,
+  object,
+  oneOf,
+  opt,
+  orNull,
+  pick,
+  rows,
+  text,
+} from "./schema.ts";
+import {
+  BackupList,
+  CreateBackupResult,
+  RecoverBackupsResult,
+  RepairSnapshotsResult,
+  RepositoryInfo,
+  RestoreBackupResult,
+  RestoreInPlaceResult,
+  RewriteBackupsResult,
+  StreamBackupResult,
+  TagBackupsResult,
+  VerifyReceiptResult,
+} from "./snapshots.ts";
+import { Conversion, EngineReason, SavePoint, WorkspaceRef } from "./words.ts";
+
+const point = object({ save_point: SavePoint });
+const plan = object({ plan: RestorePlan });
+const content = { content_b64: text("of a file of at most 256 MiB; without `--json` the bytes go to stdout") };
+
+/** JSON has snake_case names, also of the rules of a policy. */
+function inSnakeCase(entries: Entries): Entries {
+  const snake = (name: string): string => name.replaceAll(/[A-Z]/g, (letter) => `_${letter.toLowerCase()}`);
+  return Object.fromEntries(Object.entries(entries).map(([name, schema]) => [snake(name), schema]));
+}
+
+/** The `data` of each command with `--json`, by the line that it begins with. */
+export const COMMAND_DATA: Readonly<Record<string, AnySchema>> = {
+  init: object({
+    workspace: WorkspaceRef,
+    engine_reasons: rows(EngineReason),
+    adopted: flag("false with `--self-contained`"),
+    conversion: opt(Conversion),
+  }),
+  save: object({
+    ...point.entries,
+    ...pick(SaveResult, "made", "changes", "read_bytes", "duration_ms", "left_out"),
+  }),
+  history: HistoryResult,
+  status: StatusResult,
+  diff: DiffResult,
+  restore: RestoreResult,
+  "restore --plan": plan,
+  undo: RestoreResult,
+  "undo --plan": plan,
+  show: ShowResult,
+  "show POINT:FILE": object({ ...ShowResult.entries, ...content }),
+  verify: VerifyResult,
+  fork: ForkResult,
+  cleanup: CleanupResult,
+  "cleanup --plan": object({ plan: CleanupPlan }),
+  "cleanup --set-policy": object({
+    policy: object({
+      retention: orNull(object(inSnakeCase(Retention.entries))),
+      quota_bytes: orNull(number("null: the default")),
+      kept_trees: orNull(number("null: the default")),
+    }),
+  }),
+  doctor: DoctorResult,
+  run: RunResult,
+  store: StoreInfo,
+  view: object({ view: ViewLease }),
+  "view --list": object({ views: rows(ViewLease) }),
+  "view --close": object({ closed: ViewLease }),
+  pin: point,
+  unpin: point,
+  tag: point,
+  inspect: InspectResult,
+  workspaces: object({ workspaces: rows(WorkspaceInfo) }),
+  relocate: RelocateResult,
+  release: object({
+    ...ReleaseResult.entries,
+    workspace: orNull(WorkspaceRef),
+  }),
+  engine: EngineResult,
+  seal: seal.output,
+  "serve-repository": object({
+    url: text(),
+    repository: text("as a client names it; USER stands for the user's name"),
+    path: text(),
+    append_only: flag(),
+    private_repositories: flag(),
+    authentication: oneOf(["none", "htpasswd"]),
+    tls: flag(),
+  }),
+  "serve-repository --hash-password": object({ htpasswd_line: text() }),
+  completion: object({ shell: text(), script: text() }),
+  __complete: object({ candidates: rows(anything()) }),
+  "receipt verify": VerifyReceiptResult,
+  "backup init": RepositoryInfo,
+  "backup list": BackupList,
+  "backup create": CreateBackupResult,
+  "backup create --stdin": StreamBackupResult,
+  "backup verify": VerifyBackupResult,
+  "backup restore": RestoreBackupResult,
+  "backup restore --in-place": RestoreInPlaceResult,
+  "backup forget": ForgetBackupsResult,
+  "backup tag": TagBackupsResult,
+  "backup prune": PruneBackupsResult,
+  "backup copy": CopyBackupsResult,
+  "backup find": FindInBackupsResult,
+  "backup diff": DiffBackupsResult,
+  "backup show": ShowBackupResult,
+  "backup show SNAPSHOT:FILE": object({ ...ShowBackupResult.entries, ...content }),
+  "backup stats": BackupStats,
+  "backup cat": CatBackupResult,
+  "backup rewrite": RewriteBackupsResult,
+  "backup recover": RecoverBackupsResult,
+  "backup repair": RepairBackupsResult,
+  "backup repair snapshots": RepairSnapshotsResult,
+  "backup key": RepositoryKeys,
+  "backup unlock": REPOSITORY_VERBS.unlock.output,
+};

@@ -1,0 +1,337 @@
+import {
+  about,
+  custom,
+  flag,
+  list,
+  number,
+  object,
+  type Of,
+  oneOf,
+  opt,
+  orNull,
+  rows,
+  size,
+  some,
+  span,
+  strict,
+  text,
+} from "./schema.ts";
+import { arg, verb } from "./verb.ts";
+import {
+  Aspect,
+  CallOptions,
+  Changes,
+  DamagedPoint,
+  Degradation,
+  EngineReason,
+  EngineType,
+  EntryKind,
+  Holder,
+  Incomplete,
+  ListedEntry,
+  NamedPath,
+  PathInput,
+  pointId,
+  SavePoint,
+  WorkspaceCallOptions,
+  WorkspaceRef,
+} from "./words.ts";
+
+/** Verbs that look at a workspace and its points, prove them, and remove points. */
+
+const target = () => text("a save point: id, unique prefix, `latest`, `head` or `head~N`");
+
+// --------------------------------------------------------------------------------- status, diff, show
+
+export const Recovered = object({
+  at: text("when it was found; the same for all that one call recovered"),
+  operation: text("what was interrupted: `save`, `restore`, `cleanup`, `compaction`, …"),
+  outcome: oneOf(["completed", "rolled_back"]),
+  detail: text(),
+  kept: rows(NamedPath, "left as they are: edited after the interruption, or refused by the file system"),
+  incomplete: opt(about(Incomplete, "what an interrupted restore left out")),
+});
+export type Recovered = Of<typeof Recovered>;
+
+export const StatusResult = object({
+  workspace: WorkspaceRef,
+  clean: flag(),
+  changes: Changes,
+  head: orNull(pointId()),
+  head_incomplete: orNull(
+    about(Incomplete, "what could not be recorded when head was saved; null when head is complete"),
+  ),
+  latest: orNull(pointId()),
+  detached: flag("true: the folder stands at an older point than the latest"),
+  engine: EngineType,
+  engine_reasons: rows(EngineReason),
+  degraded: rows(Degradation, "what the engine could not do when `latest` was saved"),
+  holders: rows(Holder),
+  ignored: rows(NamedPath, "what the ignore rules hide now, at most 100"),
+  store: object({ bytes: number(), points: number() }),
+  recovered: rows(Recovered, "the last ten, oldest first"),
+  last_save_at: orNull(text()),
+  last_backup_at: orNull(text()),
+  last_proof_at: orNull(text("when `verify` read `latest` again and found it whole")),
+});
+export type StatusResult = Of<typeof StatusResult>;
+export const status = verb({
+  about: "Says what changed since head, and how the workspace is kept.",
+  options: WorkspaceCallOptions,
+  output: StatusResult,
+});
+
+export const DiffEntry = object({
+  ...NamedPath.entries,
+  change: oneOf(["added", "removed", "modified", "renamed"]),
+  kind: EntryKind,
+  aspects: rows(Aspect, "what differs; empty for added and removed"),
+  from_path: opt(text()),
+  from_path_b64: opt(text()),
+  size_before: opt(number()),
+  size_after: opt(number()),
+});
+export type DiffEntry = Of<typeof DiffEntry>;
+export const DiffOptions = object({ ...WorkspaceCallOptions.entries, paths: opt(some(PathInput, "only these")) });
+export type DiffOptions = Of<typeof DiffOptions>;
+export const DiffResult = object({
+  from: pointId(),
+  to: orNull(pointId("null: the folder as it is now")),
+  entries: rows(DiffEntry, "in order of their paths' bytes"),
+});
+export type DiffResult = Of<typeof DiffResult>;
+export const diff = verb({
+  about: "Compares two save points, or one with the folder as it is now.",
+  takes: [arg("a", target()), arg("b", opt(orNull(target())))],
+  options: DiffOptions,
+  output: DiffResult,
+  errors: ["not_found", "ambiguous", "damaged"],
+});
+
+export const ShowResult = object({
+  ...NamedPath.entries,
+  save_point: SavePoint,
+  kind: EntryKind,
+  entries: rows(ListedEntry, "the children of a directory; of anything else the entry itself"),
+});
+export type ShowResult = Of<typeof ShowResult>;
+export const show = verb({
+  about: "Lists what a save point has at a path; without one at its root.",
+  takes: [arg("target", target()), arg("path", opt(PathInput))],
+  options: WorkspaceCallOptions,
+  output: ShowResult,
+  errors: ["not_found", "ambiguous", "damaged"],
+});
+export const walk = verb({
+  about: "Lists everything below a path, each folder before what lies in it.",
+  takes: [arg("target", target()), arg("path", opt(PathInput))],
+  options: WorkspaceCallOptions,
+  output: ListedEntry,
+  how: "stream",
+  errors: ["not_found", "ambiguous", "damaged"],
+});
+export const read = verb({
+  about: "Reads a file in pieces of at most 1 MiB; target null: of the folder as it is now.",
+  takes: [arg("target", orNull(target())), arg("path", PathInput)],
+  options: WorkspaceCallOptions,
+  output: custom<Uint8Array>("Uint8Array", "bytes", (value) => value instanceof Uint8Array),
+  how: "stream",
+  errors: ["not_found", "damaged", "conflict"],
+});
+
+// --------------------------------------------------------------------------------------------- history
+
+export const HistoryOptions = object({
+  ...CallOptions.entries,
+  grep: opt(text("only where message, tag or cause contain the text; case does not matter")),
+  tag: opt(text("only points with this tag")),
+  path: opt(about(PathInput, "only points in which this path differs from the point before")),
+});
+export type HistoryOptions = Of<typeof HistoryOptions>;
+export const HistoryResult = object({
+  save_points: rows(SavePoint, "newest first"),
+  head: orNull(pointId()),
+  latest: orNull(pointId()),
+  damaged: rows(DamagedPoint),
+  truncated: flag("true when the limit left something out"),
+});
+export type HistoryResult = Of<typeof HistoryResult>;
+export const history = verb({
+  about: "Lists the save points, newest first.",
+  takes: [arg("workspaceName", opt(text())), arg("limit", opt(number("at most so many; 0 is all")))],
+  options: HistoryOptions,
+  output: HistoryResult,
+});
+export const latestSavePoint = verb({
+  about: "The newest save point, or null.",
+  takes: [arg("workspaceName", opt(text()))],
+  options: CallOptions,
+  output: orNull(SavePoint),
+});
+export const hasSavePoints = verb({
+  about: "Says whether there is a save point.",
+  takes: [arg("workspaceName", opt(text()))],
+  options: CallOptions,
+  output: flag(),
+});
+export const resolve = verb({
+  about: "The one save point that a target means.",
+  takes: [arg("target", target())],
+  options: WorkspaceCallOptions,
+  output: SavePoint,
+  errors: ["not_found", "ambiguous", "invalid_id"],
+});
+export const shortIds = verb({
+  about: "Shortest unique prefixes, at least 8 digits, among all points of the control directory.",
+  takes: [arg("ids", list(pointId()))],
+  options: CallOptions,
+  output: rows(text()),
+});
+
+// ---------------------------------------------------------------------------------------------- verify
+
+export const VerifyProblem = object({
+  point: orNull(pointId()),
+  path: opt(text()),
+  path_b64: opt(text()),
+  kind: text(
+    "`descriptor`, `store`, `index`, `pack`, `snapshot`, `manifest`, `tree`, `held_tree`, `content`, `digest`, `workspace`",
+  ),
+  detail: text(),
+  hint: text(),
+});
+export type VerifyProblem = Of<typeof VerifyProblem>;
+export const UnverifiedPoint = object(
+  { point: pointId(), workspace_name: text(), detail: text(), hint: text() },
+  "a point that is not sealed, and could not be sealed for now",
+);
+export type UnverifiedPoint = Of<typeof UnverifiedPoint>;
+export const VerifyOptions = object({
+  ...CallOptions.entries,
+  deep: opt(flag("also hash each large file as a whole, and read the clones of sealed points")),
+});
+export type VerifyOptions = Of<typeof VerifyOptions>;
+export const VerifyResult = object({
+  checked: object({ points: number(), files: number(), bytes: number() }),
+  problems: rows(VerifyProblem, "not empty: exit 6"),
+  unverified: rows(UnverifiedPoint, "of `verifyAll`; not empty: exit 10"),
+});
+export type VerifyResult = Of<typeof VerifyResult>;
+export const verify = verb({
+  about: "Reads everything of a save point again and proves it whole.",
+  takes: [arg("target", target())],
+  options: object({ ...VerifyOptions.entries, ...WorkspaceCallOptions.entries }),
+  output: VerifyResult,
+});
+export const verifyAll = verb({
+  about: "Proves every point of every workspace in the control directory, and the store itself.",
+  options: VerifyOptions,
+  output: VerifyResult,
+});
+
+// --------------------------------------------------------------------------------------------- cleanup
+
+/** A number, or all that there are. */
+export type KeepCount = number | "unlimited";
+export const KeepCount = custom<KeepCount>('number | "unlimited"', "a number", () => true, { as: "count or all" });
+const keep = (phrase: string) => opt(about(KeepCount, phrase));
+export const BackupRetention = strict(
+  {
+    keepLast: keep("keep the newest so many; unlimited: all"),
+    keepWithin: opt(span("keep all of this span, e.g. 30d, 2w, 1y6m")),
+    keepHourly: keep("keep the last of each of so many hours"),
+    keepDaily: keep("… of so many days"),
+    keepWeekly: keep("… of so many weeks"),
+    keepMonthly: keep("… of so many months"),
+    keepYearly: keep("… of so many years"),
+    keepWithinHourly: opt(span("keep the last of each hour of this span before the newest")),
+    keepWithinDaily: opt(span("… of each day of it")),
+    keepWithinWeekly: opt(span("… of each week of it")),
+    keepWithinMonthly: opt(span("… of each month of it")),
+    keepWithinYearly: opt(span("… of each year of it")),
+    keepTags: opt(list(text(), "keep those with all of these, comma between; '': those without any")),
+  },
+  "restic's rules; days, weeks, months and years are those of the local time zone",
+);
+export type BackupRetention = Of<typeof BackupRetention>;
+export const Retention = strict({
+  ...BackupRetention.entries,
+  keepUndo: opt(
+    strict(
+      { count: opt(number("default 20")), within: opt(span("default 30d")) },
+      "undo points; they count for no other rule",
+    ),
+  ),
+  maxBytes: opt(size("drop the oldest until the store is at most so large")),
+  maxAge: opt(span("drop what is older")),
+});
+export type Retention = Of<typeof Retention>;
+
+export const CleanupOptions = object({
+  ...WorkspaceCallOptions.entries,
+  retention: opt(about(Retention, "default: the policy; without one only undo points are candidates")),
+  only: opt(some(text(), "exactly these points instead of rules; a pinned one is `refused`")),
+});
+export type CleanupOptions = Of<typeof CleanupOptions>;
+export const CleanupReason = object({
+  save_point_id: pointId(),
+  keep: flag(),
+  reasons: rows(text(), "the rules that keep it, or what drops it"),
+});
+export type CleanupReason = Of<typeof CleanupReason>;
+export const CleanupPlan = object({
+  plan_id: text(),
+  created_at: text(),
+  protected_save_points: rows(pointId()),
+  protected_by_history: number("how many of them are head, latest or kept for undo"),
+  candidate_count: number(),
+  reclaimable_save_points: rows(pointId()),
+  reclaimable_bytes_estimate: number("content that no other point holds"),
+  reasons: rows(CleanupReason),
+  removals_pending: flag(
+    "true: something of points that were removed before is still in the store; running any plan removes it",
+  ),
+});
+export type CleanupPlan = Of<typeof CleanupPlan>;
+export const CleanupResult = object({
+  removed: rows(pointId()),
+  bytes_freed: number("of the store; what a clone took up is known to the file system alone"),
+  complete: flag("false: something of points that were asked for by name is left; a warning says why"),
+});
+export type CleanupResult = Of<typeof CleanupResult>;
+export const previewCleanup = verb({
+  about: "Plans which save points go, and says why.",
+  options: CleanupOptions,
+  output: CleanupPlan,
+  errors: ["refused", "not_found"],
+});
+export const runCleanup = verb({
+  about: "Removes exactly what a plan lists.",
+  takes: [arg("planId", text())],
+  options: CallOptions,
+  output: CleanupResult,
+  errors: ["stale_plan", "not_found"],
+});
+
+export const PolicyResult = object({
+  retention: orNull(about(Retention, "null: never set, everything is kept")),
+  quota_bytes: orNull(number("of the control directory; null: 20 % of the file system")),
+  kept_trees: orNull(number("of how many of the newest sealed points the clone stays; null: 8")),
+});
+export type PolicyResult = Of<typeof PolicyResult>;
+export const PolicyEdit = strict(
+  { retention: opt(orNull(Retention)), quotaBytes: opt(orNull(size())), keptTrees: opt(orNull(number("0 to 10 000"))) },
+  "an absent member stays as it is, null takes the setting away",
+);
+export type PolicyEdit = Of<typeof PolicyEdit>;
+export const policy = verb({
+  about: "The rules of a cleanup without rules of its own, and of a save that meets the quota.",
+  options: CallOptions,
+  output: PolicyResult,
+});
+export const setPolicy = verb({
+  about: "Changes the policy.",
+  takes: [arg("policy", PolicyEdit)],
+  options: CallOptions,
+  output: PolicyResult,
+});

@@ -1,0 +1,305 @@
+import { type ErrorCode, ERROR_TABLE } from "../errors.ts";
+import {
+  about,
+  callback,
+  custom,
+  flag,
+  list,
+  message,
+  number,
+  object,
+  type Of,
+  oneOf,
+  opt,
+  orNull,
+  place,
+  record,
+  rows,
+  size,
+  some,
+  text,
+} from "./schema.ts";
+import { arg, verb } from "./verb.ts";
+import {
+  allow,
+  CallOptions,
+  Cause,
+  Changes,
+  EntryKind,
+  Holder,
+  LeftOut,
+  LeftOutReason,
+  NamedPath,
+  PathInput,
+  pointId,
+  SavePoint,
+  WorkspaceCallOptions,
+  WorkspaceRef,
+} from "./words.ts";
+
+/** Verbs that make points, go back to them and mark them. A target is an id, a unique prefix, `latest`, `head` or `head~N`. */
+
+const target = () => text("a save point: id, unique prefix, `latest`, `head` or `head~N`");
+const left = () => rows(LeftOut, "what was left out; not empty: exit 10");
+const duration = () => number("milliseconds");
+
+// ------------------------------------------------------------------------------------------------- save
+
+export const SaveOptions = object({
+  ...WorkspaceCallOptions.entries,
+  message: opt(message("what this state is")),
+  tags: opt(list(text(), "a tag")),
+  cause: opt(about(Cause, 'what led to it, for example {"kind":"tool_call","tool":"bash"}; default {"kind":"person"}')),
+  onDetached: opt(
+    oneOf(["continue", "refuse"], "`refuse`: fail with `detached` when the folder stands at an older point"),
+  ),
+  skipUnchanged: opt(flag("make no point when nothing changed; the answer is head")),
+  reread: opt(flag("read every file, whatever its times say")),
+  exclude: opt(list(text(), "leave out, as in .cairnignore, or a whole path")),
+  excludeCaches: opt(flag("leave out what lies in folders with a CACHEDIR.TAG")),
+  excludeIfPresent: opt(
+    list(
+      text(),
+      "leave out what lies beside an entry of that name, or beside a file that begins with that header: NAME[:HEADER]",
+    ),
+  ),
+  excludeLargerThan: opt(size("leave out larger files (100M, 2GiB)")),
+  crossMounts: opt(flag("go into other file systems mounted inside")),
+  allow: allow("override a guard"),
+});
+export type SaveOptions = Of<typeof SaveOptions>;
+
+export const SaveResult = object({
+  ...SavePoint.entries,
+  made: flag("false: nothing had changed, so no point was made and this one is head"),
+  changes: orNull(about(Changes, "against head; null where a clone was made without being read")),
+  read_bytes: number(),
+  duration_ms: duration(),
+  left_out: rows(LeftOut, "what the point does not hold; exit 10 when `complete` is false"),
+});
+export type SaveResult = Of<typeof SaveResult>;
+
+export const save = verb({
+  about: "Makes a save point of the folder as it is.",
+  options: SaveOptions,
+  output: SaveResult,
+  errors: ["busy", "no_space", "refused", "detached", "interrupted"],
+});
+
+// ---------------------------------------------------------------------------------------- restore, undo
+
+const method = {
+  method: opt(
+    oneOf(
+      ["exchange", "entries"],
+      "`exchange`: whole trees change places, also where it cannot be known who has them open; `entries`: entry by entry",
+    ),
+  ),
+};
+export const MethodOption = object(method);
+export type MethodOption = Of<typeof MethodOption>;
+export const UndoOptions = object({ ...WorkspaceCallOptions.entries, ...method });
+export type UndoOptions = Of<typeof UndoOptions>;
+
+export const RestoreOptions = object({
+  ...WorkspaceCallOptions.entries,
+  ...method,
+  target: target(),
+  paths: opt(
+    some(
+      PathInput,
+      "only these and what is under them; what the target does not have is removed; in neither: `not_found`",
+    ),
+  ),
+  keepPresent: opt(flag("let entries stay that the target does not have")),
+  to: opt(place("write into this absent or empty folder instead; the workspace is not touched")),
+  allow: allow("with `to`: `space` writes also where there seems to be too little"),
+  cause: opt(about(Cause, "why, for the undo point")),
+});
+export type RestoreOptions = Of<typeof RestoreOptions>;
+
+export const RestoreChanges = object({
+  created: number(),
+  updated: number(),
+  deleted: number(),
+  metadata: number("entries whose content was right and whose mode, owner, times or attributes were set"),
+});
+export type RestoreChanges = Of<typeof RestoreChanges>;
+
+export const RestoreResult = object({
+  restored_to: orNull(pointId("null when there was nothing to restore to")),
+  undo_id: orNull(pointId("a restore to it brings back what was there; null when the folder was not touched")),
+  changes: orNull(about(RestoreChanges, "null where whole trees changed places: nothing was compared")),
+  left_out: left(),
+  unlinked: rows(
+    NamedPath,
+    "with `paths`: entries that are files of their own now, as their other names were not asked for",
+  ),
+  method: oneOf(["exchange", "entries"]),
+  duration_ms: duration(),
+});
+export type RestoreResult = Of<typeof RestoreResult>;
+
+export const PlanEntry = object({
+  ...NamedPath.entries,
+  action: oneOf(["create", "update", "delete", "metadata", "keep"]),
+  kind: EntryKind,
+  size: opt(number("bytes to be written")),
+  reason: opt(about(LeftOutReason, "why it would be kept")),
+});
+export type PlanEntry = Of<typeof PlanEntry>;
+
+export const RestorePlan = object({
+  id: text(),
+  restored_to: pointId(),
+  entries: rows(PlanEntry),
+  left_out: rows(LeftOut, "as far as it is known beforehand, and where the restore goes entry by entry"),
+  holders: rows(Holder),
+});
+export type RestorePlan = Of<typeof RestorePlan>;
+
+export const restore = verb({
+  about: "Saves the present, then makes the folder equal to a save point.",
+  options: RestoreOptions,
+  output: RestoreResult,
+  errors: ["not_found", "ambiguous", "damaged", "already_exists"],
+});
+export const planRestore = verb({
+  about: "Says what a restore would do now; nothing is changed and nothing saved.",
+  options: RestoreOptions,
+  output: RestorePlan,
+  errors: ["not_found", "ambiguous", "damaged"],
+});
+export const undo = verb({
+  about: "Takes the last restore or undo back.",
+  options: UndoOptions,
+  output: RestoreResult,
+  errors: ["nothing_to_undo"],
+});
+export const planUndo = verb({
+  about: "Says what an undo would do now.",
+  options: WorkspaceCallOptions,
+  output: RestorePlan,
+  errors: ["nothing_to_undo"],
+});
+export const restoreLatest = verb({
+  about: "Restores head, after the present was saved where it differs; without points `restored_to` is null.",
+  takes: [arg("workspaceName", opt(text()))],
+  options: CallOptions,
+  output: RestoreResult,
+});
+
+// ------------------------------------------------------------------------------------- fork, view, run
+
+export const ForkOptions = object({
+  ...WorkspaceCallOptions.entries,
+  name: opt(text("the new workspace's name; default: the folder's, made unique")),
+  standalone: opt(flag("a control directory of its own, where `init` would make it")),
+  allow: allow("override a guard"),
+});
+export type ForkOptions = Of<typeof ForkOptions>;
+export const ForkResult = object({
+  workspace: WorkspaceRef,
+  started_from: pointId(),
+  save_point: about(SavePoint, "the first point of the new workspace"),
+  left_out: left(),
+});
+export type ForkResult = Of<typeof ForkResult>;
+export const fork = verb({
+  about: "Starts a new workspace from a save point, in an absent or empty folder.",
+  takes: [arg("target", target()), arg("path", place("the new folder, absolute"))],
+  options: ForkOptions,
+  output: ForkResult,
+  errors: ["already_exists", "refused"],
+});
+
+export const ViewLease = object(
+  {
+    view_id: text(),
+    save_point_id: pointId(),
+    path: text("absolute"),
+    opened_at: text(),
+    method: text("`copy`: the files were written there; engines that clone have cheaper ways"),
+  },
+  "a read-only folder with a point's content; no cleanup removes that point until the view is closed",
+);
+export type ViewLease = Of<typeof ViewLease>;
+export const view = verb({
+  about: "Opens a save point as a read-only folder.",
+  takes: [arg("target", target())],
+  options: WorkspaceCallOptions,
+  output: ViewLease,
+  errors: ["not_found", "ambiguous", "damaged"],
+});
+export const listViews = verb({ about: "Lists the open views.", options: CallOptions, output: rows(ViewLease) });
+export const closeView = verb({
+  about: "Closes a view and removes its folder.",
+  takes: [arg("viewId", text())],
+  options: CallOptions,
+  output: ViewLease,
+  errors: ["not_found"],
+});
+
+export const RunOptions = object({
+  ...WorkspaceCallOptions.entries,
+  message: opt(message("message of both points")),
+  tags: opt(list(text(), "a tag of both points")),
+  cause: opt(record("keys that are added to the cause of the second point")),
+  cwd: opt(place("where the command runs, absolute; default: the workspace")),
+  stdout: opt(
+    oneOf(["inherit", "stderr"], "`stderr`: the command's stdout goes to our standard error; default `inherit`"),
+  ),
+  onCommand: opt(
+    callback<(event: "started" | "ended", pid: number) => void>(
+      '(event: "started" | "ended", pid: number) => void',
+      "told just before and just after the command; between them signals are the command's",
+    ),
+  ),
+});
+export type RunOptions = Of<typeof RunOptions>;
+export const RunResult = object({
+  command: rows(text()),
+  before: SavePoint,
+  after: orNull(about(SavePoint, "null when that save failed")),
+  exit_code: number("128 and the signal's number when a signal ended it; 127 or 126 when it could not be started"),
+  signal: orNull(text()),
+  duration_ms: number("of the command alone"),
+  changes: orNull(Changes),
+  after_error: orNull(
+    object({
+      code: custom<ErrorCode>("ErrorCode", "a code", (value) => Object.hasOwn(ERROR_TABLE, value as string)),
+      message: text(),
+      hint: opt(text()),
+    }),
+  ),
+});
+export type RunResult = Of<typeof RunResult>;
+export const run = verb({
+  about: "Saves, runs a command, saves. A failure before the command is thrown; one after it is in `after_error`.",
+  takes: [arg("command", list(text(), "the command and its arguments"))],
+  options: RunOptions,
+  output: RunResult,
+});
+
+// ------------------------------------------------------------------------------------------ pins and tags
+
+const marked = (phrase: string) =>
+  verb({
+    about: phrase,
+    takes: [arg("target", target())],
+    options: WorkspaceCallOptions,
+    output: SavePoint,
+    errors: ["not_found", "ambiguous"],
+  });
+export const pin = marked("Protects a save point from every cleanup.");
+export const unpin = marked("Takes the protection away.");
+export const tag = verb({
+  about: "Adds tags to a save point and removes some.",
+  takes: [
+    arg("target", target()),
+    arg("edit", object({ add: opt(list(text(), "tags to add")), remove: opt(list(text(), "a tag to remove")) })),
+  ],
+  options: WorkspaceCallOptions,
+  output: SavePoint,
+  errors: ["not_found", "ambiguous"],
+});

@@ -1,0 +1,164 @@
+import * as v from "valibot";
+import { CairnError } from "../errors.ts";
+
+/**
+ * The words that schemas are written in. A schema gives the type of a value, its check, its option of the command and its
+ * line in the documents.
+ */
+export type AnySchema = v.GenericSchema;
+export type Schema<T = unknown> = v.GenericSchema<T> & Notes;
+export type Entries = Readonly<Record<string, v.GenericSchema>>;
+export type Of<S extends v.GenericSchema> = v.InferOutput<S>;
+
+export interface Notes {
+  /** a phrase that says what the value is */
+  readonly about?: string;
+  /** how text becomes the value, and what a shell completes */
+  readonly as?: "callback" | "signal" | "place" | "path" | "size" | "count" | "count or all" | "span";
+  /** the TypeScript type that declarations print, where the schema does not show it */
+  readonly prints?: string;
+  /** the schema that this one is, but for its phrase */
+  readonly original?: object;
+  /** a list that the library takes and never changes */
+  readonly frozen?: boolean;
+}
+
+function noted<S extends object>(schema: S, notes: Notes): S {
+  return Object.assign(schema, notes);
+}
+
+/** The schema with another phrase. */
+export function about<S extends object>(schema: S, phrase: string): S {
+  return { ...schema, about: phrase, original: (schema as Notes).original ?? schema };
+}
+
+/** The phrase of a schema, also of one that is optional or may be null. */
+export function phraseOf(schema: v.GenericSchema): string {
+  const { about: phrase, wrapped } = schema as unknown as Notes & { wrapped?: v.GenericSchema };
+  return phrase ?? (wrapped === undefined ? "" : phraseOf(wrapped));
+}
+
+/** A value of a type that only code can check; `wanted` is what an error says. */
+export function custom<T>(prints: string, wanted: string, fits: (value: unknown) => boolean, notes: Notes = {}) {
+  return noted(v.custom<T>(fits, wanted), { prints, ...notes });
+}
+
+const isText = (value: unknown): value is string => typeof value === "string";
+const isPlace = (value: unknown): boolean => isText(value) && !value.includes("\0");
+const isFunction = (value: unknown): boolean => typeof value === "function";
+
+export const text = (phrase?: string) => noted(v.string("text"), { about: phrase });
+/** Text of at most as many characters as a record's text may have. */
+export const message = (phrase?: string) =>
+  custom<string>(
+    "string",
+    `text of at most ${1 << 20} characters`,
+    (value) => isText(value) && value.length <= 1 << 20,
+    {
+      about: phrase,
+    },
+  );
+export const flag = (phrase?: string) => noted(v.boolean("true or false"), { about: phrase });
+export const number = (phrase?: string) => noted(v.number("a number"), { about: phrase });
+/** A whole number. */
+export const count = (phrase?: string) => noted(v.number("a number"), { about: phrase, as: "count" });
+/** Bytes; on the command line `500M` or `2GiB`. */
+export const size = (phrase?: string) => noted(v.number("a number"), { about: phrase, as: "size" });
+/** A time span such as `30d` or `1y6m`. */
+export const span = (phrase?: string) =>
+  custom<string>("string", "anything", () => true, { about: phrase, as: "span" });
+export const anything = (phrase?: string) => noted(v.unknown(), { about: phrase });
+/** A path of the system, as text. */
+export const place = (phrase?: string) => custom<string>("string", "a path", isPlace, { about: phrase, as: "place" });
+/** A path inside a workspace or snapshot: text, or raw bytes where it is not UTF-8. */
+export const path = (phrase?: string) =>
+  custom<string | Uint8Array>(
+    "string | Uint8Array",
+    "a path",
+    (value) => value instanceof Uint8Array || isPlace(value),
+    {
+      about: phrase,
+      as: "path",
+    },
+  );
+/** A function that is told something; nothing that it answers or throws is part of the call. */
+export const callback = <F>(prints: string, phrase?: string) =>
+  custom<F>(prints, "a function", isFunction, { about: phrase, as: "callback" });
+
+export function oneOf<const V extends readonly (string | null)[]>(values: V, phrase?: string) {
+  return noted(v.picklist(values as readonly string[], `one of ${values.join(", ")}`), {
+    about: phrase,
+  }) as unknown as v.PicklistSchema<Extract<V, v.PicklistOptions>, string> & Notes;
+}
+
+/** A list that is handed in. */
+export function list<S extends v.GenericSchema>(of: S, phrase?: string) {
+  return noted(v.array(of, "a list"), { about: phrase, frozen: true }) as unknown as Schema<readonly Of<S>[]> & {
+    readonly item: S;
+  };
+}
+
+/** A list that chooses. Left out it means everything, so an empty one would mean the opposite of what it says. */
+export function some<S extends v.GenericSchema>(of: S, phrase?: string) {
+  return noted(v.pipe(v.array(of, "a list"), v.minLength(1)), {
+    about: phrase,
+    frozen: true,
+  }) as unknown as Schema<readonly Of<S>[]> & { readonly item: S };
+}
+
+/** A list in a result. */
+export const rows = <S extends v.GenericSchema>(of: S, phrase?: string) =>
+  noted(v.array(of, "a list"), { about: phrase });
+export const opt = <S extends v.GenericSchema>(of: S) => v.optional(of);
+export const orNull = <S extends v.GenericSchema>(of: S) => v.nullable(of);
+
+/** An object by its members. Members that it does not name are left out. */
+export const object = <E extends v.ObjectEntries>(entries: E, phrase?: string) =>
+  noted(v.object(entries, "an object"), { about: phrase });
+/** An object that has no other members: a rule whose name is wrong would be lost. */
+export const strict = <E extends v.ObjectEntries>(entries: E, phrase?: string) =>
+  noted(v.strictObject(entries, "an object"), { about: phrase });
+export const record = (phrase?: string) =>
+  noted(v.record(v.string(), v.unknown(), "an object"), { about: phrase, prints: "Record<string, unknown>" });
+
+export function pick<E extends Entries, K extends keyof E>(
+  of: { readonly entries: E },
+  ...names: readonly K[]
+): Pick<E, K> {
+  return Object.fromEntries(names.map((name) => [name, of.entries[name]])) as Pick<E, K>;
+}
+
+export function omit<E extends Entries, K extends keyof E>(
+  of: { readonly entries: E },
+  ...names: readonly K[]
+): Omit<E, K> {
+  const left = Object.entries(of.entries).filter(([name]) => !names.includes(name as K));
+  return Object.fromEntries(left) as unknown as Omit<E, K>;
+}
+
+const MOST_SHOWN = 60;
+
+function shown(value: unknown): string {
+  if (isText(value)) return JSON.stringify(value.slice(0, MOST_SHOWN));
+  if (typeof value === "object" && value !== null) return Array.isArray(value) ? "a list" : "an object";
+  return isFunction(value) ? "a function" : String(value);
+}
+
+/** The value as its schema says, without members that it does not name. Throws `usage`, which calls the value `name`. */
+export function checkValue<S extends v.GenericSchema>(schema: S, value: unknown, name: string): Of<S> {
+  const result = v.safeParse(schema, value, { abortEarly: true });
+  if (result.success && !(schema.type === "object" && Array.isArray(value))) return result.output;
+  throw new CairnError("usage", problemOf(result.issues?.[0], value, name));
+}
+
+function problemOf(issue: v.BaseIssue<unknown> | undefined, value: unknown, name: string): string {
+  if (issue === undefined) return `${name} is to be an object; found ${shown(value)}`;
+  const keys = (issue.path ?? []).map(({ key }) => key as string | number);
+  const pathTo = (some: readonly (string | number)[]): string =>
+    name + some.map((key) => (typeof key === "number" ? `[${key}]` : `.${key}`)).join("");
+  if (issue.type === "min_length") return `${pathTo(keys)} names nothing; leave it out where everything is meant`;
+  if (issue.expected === "never") return `${pathTo(keys.slice(0, -1))} knows no member ${shown(keys.at(-1))}`;
+  if (issue.type.endsWith("object") && issue.expected?.startsWith('"') === true)
+    return `${pathTo(keys.slice(0, -1))} needs the member ${keys.at(-1)}`;
+  return `${pathTo(keys)} is to be ${issue.message}; found ${shown(issue.input)}`;
+}

@@ -1,0 +1,92 @@
+import fs from "node:fs";
+import path from "node:path";
+import { decodeRecord, encodeRecord } from "../../formats/record.ts";
+import { putDisposable, readDisposable } from "../../fs/disposable-file.ts";
+import { makeFolder } from "../../fs/make-folder.ts";
+import type { BlobIndex } from "../../repository/blob-index.ts";
+import { packBytes } from "../../repository/pack-bytes.ts";
+
+/** Where the parts of an embedded store lie in a control directory, and the notes in its cache. */
+export interface StorePaths {
+  repository: string;
+  keyFile: string;
+  passwordFile: string;
+  /** Unfinished things of processes. */
+  temporary: string;
+  /** Everything in it can be made again. */
+  cache: string;
+  indexCache: string;
+  storeSize: string;
+  damagedPacks: string;
+}
+
+export function storePaths(control: string): StorePaths {
+  const cache = path.join(control, "cache");
+  return {
+    repository: path.join(control, "store"),
+    keyFile: path.join(control, "store-key"),
+    passwordFile: path.join(control, "store-password"),
+    temporary: path.join(control, "tmp"),
+    cache,
+    indexCache: path.join(cache, "index"),
+    storeSize: path.join(cache, "store-size"),
+    damagedPacks: path.join(cache, "damaged-packs"),
+  };
+}
+
+const SIZE_FORMAT = "cairn.store-size";
+const SIZE_VERSION = 1;
+
+/** The bytes in a store as they were kept by who opened it; null where they were not, or its index files are others now. */
+export function keptStoreBytes({ repository, storeSize }: StorePaths): number | null {
+  return readDisposable(storeSize, (fd) => {
+    const { fields } = decodeRecord(fs.readFileSync(fd), SIZE_FORMAT, SIZE_VERSION);
+    const known = fields.texts("index_files");
+    const present = new Set(fs.readdirSync(path.join(repository, "index")));
+    if (known.length !== present.size || !known.every((name) => present.has(name))) return null;
+    return fields.integer("bytes");
+  });
+}
+
+/** Returns the bytes in a store by its index, and keeps them for the next call, which then need not open it. */
+export function keepStoreBytes(paths: StorePaths, index: BlobIndex): number {
+  const bytes = packBytes(index.table);
+  const temporary = `${paths.storeSize}.${process.pid}`;
+  const record = { bytes, index_files: [...index.covered].toSorted() };
+  try {
+    makeFolder(paths.cache);
+    fs.writeFileSync(temporary, encodeRecord(record, SIZE_FORMAT, SIZE_VERSION), { mode: 0o600 });
+    putDisposable(temporary, paths.storeSize);
+  } catch {
+    // Then the store is opened for it the next time, too.
+  }
+  return bytes;
+}
+
+const MAX_NOTE_BYTES = 16 * 1024 * 1024;
+
+/** Packs that the last verifications, and merges after saves, found damaged: a note for doctor, which does not read packs. Best effort. */
+export function notedPacks({ damagedPacks }: StorePaths): string[] {
+  try {
+    if (fs.statSync(damagedPacks).size > MAX_NOTE_BYTES) return [];
+    const lines = fs.readFileSync(damagedPacks, "latin1").split("\n");
+    return lines.filter((name) => /^[0-9a-f]{64}$/.test(name));
+  } catch {
+    return [];
+  }
+}
+
+/** Notes packs beside, or with `instead` in place of, those noted before. */
+export function notePacks(paths: StorePaths, names: readonly string[], instead: boolean): void {
+  const { cache, damagedPacks } = paths;
+  const before = notedPacks(paths);
+  const all = [...new Set([...(instead ? [] : before), ...names])].toSorted();
+  if (all.join() === before.toSorted().join()) return;
+  try {
+    makeFolder(cache);
+    if (all.length === 0) fs.rmSync(damagedPacks, { force: true });
+    else fs.writeFileSync(damagedPacks, `${all.join("\n")}\n`, { mode: 0o600 });
+  } catch {
+    // Another verification finds them again.
+  }
+}

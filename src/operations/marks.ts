@@ -1,0 +1,60 @@
+import type { SavePoint, WorkspaceCallOptions } from "../contract/index.ts";
+import { CairnError } from "../errors.ts";
+import type { Point } from "../workspace/point-files.ts";
+import type { Workspace } from "../workspace/workspace.ts";
+import { publicPoint } from "./public-point.ts";
+
+/** Marks a point under the workspace's lock; its descriptor stays as it is. */
+async function mark(
+  workspace: Workspace,
+  { verb, target, options }: { verb: string; target: string; options: WorkspaceCallOptions },
+  change: (point: Point) => void,
+): Promise<SavePoint> {
+  using _lock = await workspace.lock(verb, options);
+  workspace.points.refresh();
+  const point = workspace.resolve(target);
+  change(point);
+  return publicPoint(workspace.points.read(point.sequence));
+}
+
+/** Protects a point from every cleanup. */
+export async function pin(workspace: Workspace, target: string, options: WorkspaceCallOptions): Promise<SavePoint> {
+  return mark(workspace, { verb: "pin", target, options }, (point) => {
+    if (point.pin === null) workspace.points.writePin(point.sequence, { at: new Date().toISOString(), reason: "" });
+  });
+}
+
+/** Takes a pin away. */
+export async function unpin(workspace: Workspace, target: string, options: WorkspaceCallOptions): Promise<SavePoint> {
+  return mark(workspace, { verb: "unpin", target, options }, (point) => {
+    if (point.pin !== null) workspace.points.writePin(point.sequence, null);
+  });
+}
+
+const MAX_TAG_LENGTH = 1000;
+
+/** Throws `usage` for a tag that is empty or longer than 1000 characters. */
+export function checkTags(tags: readonly string[]): void {
+  const wrong = tags.find((each) => each.trim() === "" || each.length > MAX_TAG_LENGTH);
+  if (wrong !== undefined) throw new CairnError("usage", `not a tag: ${JSON.stringify(wrong.slice(0, 80))}`);
+}
+
+/** Adds and removes tags. Throws `usage` for an empty tag, `not_found` for one to remove that is not there. */
+export async function tag(
+  workspace: Workspace,
+  target: string,
+  { edit, options }: { edit: { add?: readonly string[]; remove?: readonly string[] }; options: WorkspaceCallOptions },
+): Promise<SavePoint> {
+  const { add = [], remove = [] } = edit;
+  checkTags(add);
+  return mark(workspace, { verb: "tag", target, options }, (point) => {
+    const missing = remove.find((each) => !point.tags.includes(each));
+    if (missing !== undefined) {
+      throw new CairnError("not_found", `the point has no tag ${JSON.stringify(missing)}`, {
+        hint: point.tags.length === 0 ? "it has no tags" : `it has ${point.tags.join(", ")}`,
+      });
+    }
+    const tags = [...new Set([...point.tags, ...add])].filter((each) => !remove.includes(each));
+    if (tags.join("\0") !== point.tags.join("\0")) workspace.points.writeTags(point.sequence, tags);
+  });
+}

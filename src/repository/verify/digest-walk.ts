@@ -1,0 +1,362 @@
+import { throwIfAborted, toCairnError } from "../../errors.ts";
+import { comparePaths, compareBytes, latin1 } from "../../formats/bytes.ts";
+import { PlainTreeCursor } from "../../formats/plain-tree.ts";
+import { decodeTree, linkedInode, type TreeNode } from "../../formats/tree.ts";
+import { type BlobIndex, DATA_BLOB, TREE_BLOB } from "../blob-index.ts";
+import type { BlobSource } from "../blob-source.ts";
+import { walkTrees } from "../walk-trees.ts";
+import { NodeDigester, type NodeFacts } from "./node-digests.ts";
+import { NOTHING, PlainDigester, type PlainNode } from "./plain-digests.ts";
+import type { FolderFacts } from "./folder-facts.ts";
+
+/** What is known of a tree whose digests cannot be told. */
+const UNREADABLE = -1;
+const UNHASHED = -2;
+
+/** How long the event loop may wait. */
+const SLICE_MS = 20;
+
+export interface TreeTotals {
+  /** 32 bytes each; null when a tree below cannot be read, or a file's whole hash is not known yet */
+  state: Uint8Array | null;
+  meta: Uint8Array | null;
+  files: number;
+  bytes: number;
+}
+
+/** A file of several blobs. */
+export interface ChunkedFile {
+  content: Uint8Array;
+  /** as the manifest has it; null when it does not say */
+  sha256: Uint8Array | null;
+}
+
+export interface DigestWalkOptions {
+  blobs: BlobSource;
+  /** called with every pack number as soon as something in it is needed */
+  onPack(pack: number): void;
+  signal?: AbortSignal | undefined;
+}
+
+/** A directory whose children come first. */
+interface Frame {
+  entry: number;
+  path: string;
+  /** where its digests come from: all its nodes, or what was encoded of plain ones already */
+  content: TreeNode[] | PlainNode;
+  /** ids of its subtrees back to back, and their names */
+  subtrees: Uint8Array;
+  names: string[];
+  /** slots of those that are done */
+  children: number[];
+  files: number;
+  bytes: number;
+  /** False: its digests hold for this path of this point only. */
+  remember: boolean;
+}
+
+/**
+ * Walks the trees of points in raw pre-order: marks what they need, and computes their digests bottom-up.
+ * A tree that several points share is read once.
+ */
+export class DigestWalk {
+  readonly #blobs: BlobSource;
+  readonly #index: BlobIndex;
+  readonly #options: DigestWalkOptions;
+  readonly #digester = new NodeDigester();
+  readonly #plainDigester = new PlainDigester();
+  readonly #cursor = new PlainTreeCursor();
+  /** A byte for each entry of the index; of a tree also all that it names is needed. */
+  readonly needed: Uint8Array;
+  readonly #packSeen: Uint8Array;
+  /** For each entry: 0 unknown, a slot from 1, or why there is none. */
+  readonly #slotOf: Int32Array;
+  #digests = new Uint8Array(64 * 1024);
+  #totals = new Float64Array(2 * 1024);
+  #slots = 1;
+  /** Path of the first member of each hard-link group, by its number. */
+  readonly #firstMembers = new Map<string, Buffer>();
+  /** Files of several blobs, by their content. */
+  readonly chunked = new Map<string, ChunkedFile>();
+  /** True when a blob is not in the index, or a file's size is not that of its blobs. */
+  suspicious = false;
+  #folder!: FolderFacts;
+  #only: Uint8Array | null = null;
+  #resumeAt = 0;
+
+  constructor(options: DigestWalkOptions) {
+    this.#options = options;
+    this.#blobs = options.blobs;
+    this.#index = options.blobs.index;
+    this.needed = new Uint8Array(this.#index.count);
+    this.#slotOf = new Int32Array(this.#index.count);
+    this.#packSeen = new Uint8Array(this.#index.packCount);
+  }
+
+  /** Walks the tree of a point's root; `only`: name of the one entry of it that belongs to the point. */
+  async folder(tree: Uint8Array, facts: FolderFacts, only: Uint8Array | null = null): Promise<TreeTotals> {
+    this.#folder = facts;
+    this.#only = only;
+    const stack: Frame[] = [];
+    const root = this.#enter(tree, "", stack);
+    let slot = root ?? 0;
+    while (stack.length > 0) {
+      await this.#breathe();
+      const finished = this.#step(stack);
+      if (finished !== null) slot = finished;
+    }
+    if (slot < 0) return { state: null, meta: null, files: 0, bytes: 0 };
+    return {
+      state: this.#digests.slice(slot * 64, slot * 64 + 32),
+      meta: this.#digests.slice(slot * 64 + 32, slot * 64 + 64),
+      files: this.#totals[slot * 2]!,
+      bytes: this.#totals[slot * 2 + 1]!,
+    };
+  }
+
+  /** Marks what a tree needs down to those that were walked. Nothing is digested. */
+  async mark(tree: Uint8Array): Promise<void> {
+    const spoil = (): null => {
+      this.suspicious = true;
+      return null;
+    };
+    await walkTrees<null>(
+      tree,
+      this.#blobs.listTree,
+      {
+        known: ({ id }) => {
+          const entry = this.#index.lookup(id, 0, TREE_BLOB);
+          if (entry < 0) return spoil();
+          if (this.needed[entry] === 1) return null;
+          this.#need(entry);
+          return undefined;
+        },
+        unread: spoil,
+        done: (_, nodes) => {
+          for (const node of nodes) this.#needContent(node);
+          return null;
+        },
+      },
+      this.#options.signal,
+    );
+  }
+
+  /** Forgets what depended on hashes that were unknown. */
+  forgetUnhashed(): void {
+    const slots = this.#slotOf;
+    for (let entry = 0; entry < slots.length; entry++) if (slots[entry] === UNHASHED) slots[entry] = 0;
+  }
+
+  async #breathe(): Promise<void> {
+    const now = performance.now();
+    if (now < this.#resumeAt) return;
+    await new Promise((resolve) => {
+      setImmediate(resolve);
+    });
+    throwIfAborted(this.#options.signal);
+    this.#resumeAt = performance.now() + SLICE_MS;
+  }
+
+  /** The slot of a tree that is done; null when it was put on the stack. */
+  #enter(id: Uint8Array, path: string, stack: Frame[]): number | null {
+    const entry = this.#index.lookup(id, 0, TREE_BLOB);
+    if (entry < 0) {
+      this.suspicious = true;
+      return UNREADABLE;
+    }
+    const only = path === "" ? this.#only : null;
+    const remember = only === null && !this.#folder.special.has(path);
+    const known = this.#slotOf[entry]!;
+    if (remember && known !== 0) return known;
+    if (only === null) this.#need(entry);
+    try {
+      const bytes = this.#blobs.view(entry);
+      const place = { entry, path, remember };
+      const frame =
+        (remember ? this.#plain(bytes, place) : null) ?? this.#general(nodesOf(Uint8Array.from(bytes), only), place);
+      if (frame.names.length === 0) return this.#finish(frame);
+      stack.push(frame);
+      return null;
+    } catch (error) {
+      if (toCairnError(error).code !== "damaged") throw error;
+      this.suspicious = true;
+      return this.#keep({ entry, remember }, UNREADABLE);
+    }
+  }
+
+  #keep(of: { entry: number; remember: boolean }, slot: number): number {
+    if (of.remember) this.#slotOf[of.entry] = slot;
+    return slot;
+  }
+
+  /** Goes through a tree without making nodes of it; null when it has entries for which that does not do. */
+  #plain(tree: Uint8Array, place: Pick<Frame, "entry" | "path" | "remember">): Frame | null {
+    const cursor = this.#cursor;
+    const names: string[] = [];
+    let files = 0;
+    let bytes = 0;
+    this.#plainDigester.begin();
+    cursor.open(tree);
+    while (cursor.next()) {
+      let hash: Uint8Array | null = cursor.ids;
+      if (cursor.kind === "directory") names.push(latin1(tree.subarray(cursor.nameStart, cursor.nameEnd)));
+      else if (cursor.kind === "file") {
+        files++;
+        bytes += cursor.size;
+        this.#needBlobs(cursor.ids, cursor.idCount * 32, cursor.size);
+        if (cursor.idCount === 0) hash = NOTHING;
+        else if (cursor.idCount > 1) hash = this.#chunkedHash(cursor, place.path);
+        if (hash === null) return null;
+      }
+      this.#plainDigester.add(cursor, hash);
+    }
+    if (!cursor.plain) return null;
+    const { node, subtrees } = this.#plainDigester.end();
+    return { ...place, content: node, subtrees, names, children: [], files, bytes };
+  }
+
+  #general(nodes: TreeNode[], place: Pick<Frame, "entry" | "path" | "remember">): Frame {
+    const directories = nodes.filter((node) => node.subtree !== undefined);
+    const subtrees = Buffer.concat(directories.map((node) => node.subtree!));
+    const names = directories.map((node) => latin1(node.name));
+    const frame: Frame = { ...place, content: nodes, subtrees, names, children: [], files: 0, bytes: 0 };
+    for (const node of nodes) if (node.type === "file") this.#file(frame, node);
+    return frame;
+  }
+
+  #file(frame: Frame, node: TreeNode): void {
+    frame.files++;
+    frame.bytes += node.size;
+    this.#needContent(node);
+    const group = linkedInode(node);
+    if (group !== null) {
+      const path = Buffer.from(pathOf(frame.path, node.name), "latin1");
+      const first = this.#firstMembers.get(group);
+      if (first === undefined || comparePaths(path, first) < 0) this.#firstMembers.set(group, path);
+    }
+    if ((node.content?.length ?? 0) > 32) this.#chunkedFile(node.content!, node.size, pathOf(frame.path, node.name));
+  }
+
+  #chunkedHash(cursor: PlainTreeCursor, directory: string): Uint8Array | null {
+    const name = cursor.bytes.subarray(cursor.nameStart, cursor.nameEnd);
+    return this.#chunkedFile(cursor.ids.subarray(0, cursor.idCount * 32), cursor.size, pathOf(directory, name));
+  }
+
+  /** Notes a file of several blobs; the hash of its whole content, when it is known. */
+  #chunkedFile(content: Uint8Array, size: number, path: string): Uint8Array | null {
+    const key = latin1(content);
+    const recorded = this.#folder.hashes.get(path);
+    const sha256 = recorded?.size === size ? recorded.sha256 : null;
+    const known = this.chunked.get(key);
+    if (known === undefined) this.chunked.set(key, { content: Uint8Array.from(content), sha256 });
+    else known.sha256 ??= sha256;
+    return known?.sha256 ?? sha256;
+  }
+
+  #needContent(node: TreeNode): void {
+    if (node.content !== undefined) this.#needBlobs(node.content, node.content.length, node.size);
+  }
+
+  #needBlobs(content: Uint8Array, length: number, wanted: number): void {
+    const { table } = this.#index;
+    let size = 0;
+    for (let at = 0; at < length; at += 32) {
+      const entry = table.lookup(content, at, DATA_BLOB);
+      if (entry < 0) {
+        this.suspicious = true;
+        continue;
+      }
+      this.#need(entry);
+      size += table.plainLengthOf(entry);
+    }
+    if (size !== wanted) this.suspicious = true;
+  }
+
+  #need(entry: number): void {
+    this.needed[entry] = 1;
+    const pack = this.#index.table.packOf[entry]!;
+    if (this.#packSeen[pack] === 1) return;
+    this.#packSeen[pack] = 1;
+    this.#options.onPack(pack);
+  }
+
+  /** Goes on with the topmost directory; its slot when that has finished it. */
+  #step(stack: Frame[]): number | null {
+    const frame = stack[stack.length - 1]!;
+    while (frame.children.length < frame.names.length) {
+      const n = frame.children.length;
+      const path = frame.path === "" ? frame.names[n]! : `${frame.path}/${frame.names[n]!}`;
+      const slot = this.#enter(frame.subtrees.subarray(n * 32, n * 32 + 32), path, stack);
+      if (slot === null) return null;
+      frame.children.push(slot);
+      // Directories without any in them are done at once: a thousand of them are not one step.
+      if (performance.now() >= this.#resumeAt && frame.children.length < frame.names.length) return null;
+    }
+    stack.pop();
+    const slot = this.#finish(frame);
+    stack.at(-1)?.children.push(slot);
+    return slot;
+  }
+
+  #finish(frame: Frame): number {
+    return this.#keep(frame, this.#slotFor(frame));
+  }
+
+  #slotFor(frame: Frame): number {
+    const worst = frame.children.reduce((least, child) => Math.min(least, child), 0);
+    if (worst < 0) return frame.children.includes(UNREADABLE) ? UNREADABLE : UNHASHED;
+    const child = (n: number): Uint8Array =>
+      this.#digests.subarray(frame.children[n]! * 64, frame.children[n]! * 64 + 64);
+    const { content } = frame;
+    const digest = Array.isArray(content)
+      ? this.#digester.digest(content, this.#facts(frame, child))
+      : this.#plainDigester.digest(content, child);
+    if (digest === null) return UNHASHED;
+    const slot = this.#newSlot();
+    this.#digests.set(digest, slot * 64);
+    let { files, bytes } = frame;
+    for (const child of frame.children) {
+      files += this.#totals[child * 2]!;
+      bytes += this.#totals[child * 2 + 1]!;
+    }
+    this.#totals[slot * 2] = files;
+    this.#totals[slot * 2 + 1] = bytes;
+    return slot;
+  }
+
+  #facts(frame: Frame, child: NodeFacts["child"]): NodeFacts {
+    const { overrides } = this.#folder;
+    const lossless = (node: TreeNode) => (frame.remember ? undefined : overrides.get(pathOf(frame.path, node.name)));
+    return {
+      child,
+      fileHash: (node) => this.chunked.get(latin1(node.content!))?.sha256 ?? null,
+      linkedTo: (node) => {
+        if (node.type === "file") return this.#firstMembers.get(linkedInode(node) ?? "");
+        return lossless(node)?.find((field) => field.field === "hard_link")?.value;
+      },
+      lossless,
+    };
+  }
+
+  #newSlot(): number {
+    const slot = this.#slots++;
+    if ((slot + 1) * 64 > this.#digests.length) {
+      const digests = new Uint8Array(this.#digests.length * 2);
+      digests.set(this.#digests);
+      this.#digests = digests;
+      const totals = new Float64Array(this.#totals.length * 2);
+      totals.set(this.#totals);
+      this.#totals = totals;
+    }
+    return slot;
+  }
+}
+
+function nodesOf(tree: Uint8Array, only: Uint8Array | null): TreeNode[] {
+  const nodes = decodeTree(tree);
+  return only === null ? nodes : nodes.filter(({ name }) => compareBytes(name, only) === 0);
+}
+
+function pathOf(parent: string, name: Uint8Array): string {
+  return parent === "" ? latin1(name) : `${parent}/${latin1(name)}`;
+}

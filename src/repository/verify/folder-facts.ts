@@ -1,0 +1,74 @@
+import { toCairnError } from "../../errors.ts";
+import { latin1 } from "../../formats/bytes.ts";
+import { decodeManifest, type LosslessField, type Manifest } from "../../formats/manifest.ts";
+import { decodeTree, type TreeNode } from "../../formats/tree.ts";
+import { DATA_BLOB, TREE_BLOB } from "../blob-index.ts";
+import type { BlobSource } from "../blob-source.ts";
+
+/** What the trees of a folder do not say, by path relative to it (latin1 of the raw bytes). */
+export interface FolderFacts {
+  manifest: Manifest | null;
+  /** why there is none, when one was to be expected; null when there is none at all */
+  problem: string | null;
+  /** whole-file hashes of files that were cut into several blobs */
+  hashes: ReadonlyMap<string, { sha256: Uint8Array; size: number }>;
+  overrides: ReadonlyMap<string, LosslessField[]>;
+  /** Directories above an override: what their trees say is not all there is to say, so no digest of theirs is shared. */
+  special: ReadonlySet<string>;
+}
+
+export const NO_FACTS: FolderFacts = {
+  manifest: null,
+  problem: null,
+  hashes: new Map(),
+  overrides: new Map(),
+  special: new Set(),
+};
+
+/** Reads `/.cairn/manifest.json` of a snapshot's tree. Never throws for damage. */
+export function readFacts(blobs: BlobSource, snapshotTree: Uint8Array): FolderFacts {
+  let manifest: Manifest;
+  try {
+    const bytes = manifestBytes(blobs, snapshotTree);
+    if (bytes === null) return NO_FACTS;
+    manifest = decodeManifest(bytes);
+  } catch (error) {
+    return { ...NO_FACTS, problem: toCairnError(error).message };
+  }
+  return factsOf(manifest);
+}
+
+/** What a manifest says of its folder. */
+export function factsOf(manifest: Manifest): FolderFacts {
+  const overrides = new Map<string, LosslessField[]>();
+  const special = new Set<string>();
+  for (const field of manifest.lossless) {
+    const path = latin1(field.path);
+    const list = overrides.get(path);
+    if (list === undefined) overrides.set(path, [field]);
+    else list.push(field);
+    addParents(special, path);
+  }
+  const hashes = new Map(manifest.fileHashes.map(({ path, sha256, size }) => [latin1(path), { sha256, size }]));
+  return { manifest, problem: null, hashes, overrides, special };
+}
+
+function manifestBytes(blobs: BlobSource, snapshotTree: Uint8Array): Uint8Array | null {
+  const nodes = (tree: Uint8Array): TreeNode[] => decodeTree(blobs.readId(tree, TREE_BLOB));
+  const folder = nodes(snapshotTree).find((node) => latin1(node.name) === ".cairn")?.subtree;
+  if (folder === undefined) return null;
+  const content = nodes(folder).find((node) => latin1(node.name) === "manifest.json")?.content;
+  if (content === undefined) return null;
+  const pieces: Uint8Array[] = [];
+  for (let at = 0; at < content.length; at += 32) pieces.push(blobs.readId(content.subarray(at, at + 32), DATA_BLOB));
+  return Buffer.concat(pieces);
+}
+
+function addParents(directories: Set<string>, path: string): void {
+  let at = path.length;
+  while (at > 0) {
+    at = path.lastIndexOf("/", at - 1);
+    directories.add(at < 0 ? "" : path.slice(0, at));
+    if (at < 0) return;
+  }
+}

@@ -1,0 +1,234 @@
+import type { MasterKeys } from "../../crypto/seal.ts";
+import { CairnError, throwIfAborted } from "../../errors.ts";
+import { objectIdOf } from "../../ids.ts";
+import { firstFailure, withThreads } from "../../threads/threads.ts";
+import type { Thread } from "../../threads/worker-thread.ts";
+import type { BlobIndex } from "../blob-index.ts";
+import type { NearPacks, WantedRange } from "../near-packs.ts";
+import type { StoredFile } from "../storage/storage.ts";
+import { CONTROL_WORDS, type PackReport, V, VERIFY, type VerifyTask, type VerifyWork } from "./verify-task.ts";
+
+export interface PackProverOptions {
+  readonly keys: MasterKeys;
+  /** Nobody adds to it meanwhile. */
+  readonly index: BlobIndex;
+  /** A folder in the layout of a repository's `data`. */
+  readonly folder: string;
+  /** A byte for each entry of the index, in shared memory: 1 once the blob was proven at exactly the place that the index has. */
+  readonly proven: Uint8Array;
+  readonly signal?: AbortSignal | undefined;
+  /** Told now and then how far it is. */
+  readonly onProgress?: ((done: ProvenSoFar) => void) | undefined;
+}
+
+/** `bytes`: of the blobs, in whole KiB. */
+export interface ProvenSoFar {
+  readonly packs: number;
+  readonly blobs: number;
+  readonly bytes: number;
+}
+
+const PROGRESS_MS = 100;
+
+/**
+ * Reads whole packs by threads as soon as they are wanted: names, headers, MACs, lengths and hashes of every byte. Damage is a
+ * result. `close` is to be called whatever happens, before the threads are given back.
+ */
+export class PackProver {
+  readonly #threads: readonly Thread<VerifyWork>[];
+  readonly #signal: AbortSignal | undefined;
+  readonly #control = new Int32Array(new SharedArrayBuffer(CONTROL_WORDS * 4));
+  readonly #queue: Int32Array;
+  readonly #queued: Uint8Array;
+  readonly #reports: Promise<PackReport[]>;
+  readonly #timer: NodeJS.Timeout | undefined;
+  readonly #stop = (): void => this.#set(V.STOP);
+
+  constructor(threads: readonly Thread<VerifyWork>[], options: PackProverOptions) {
+    const { keys, index, folder, proven, signal, onProgress } = options;
+    this.#threads = threads;
+    this.#signal = signal;
+    this.#queue = new Int32Array(new SharedArrayBuffer(Math.max(1, index.packCount) * 4));
+    this.#queued = new Uint8Array(index.packCount);
+    signal?.addEventListener("abort", this.#stop, { once: true });
+    if (onProgress !== undefined) this.#timer = setInterval(() => onProgress(this.done), PROGRESS_MS);
+    this.#reports = this.#prove({
+      keys,
+      index: index.shared,
+      packs: folder,
+      queue: this.#queue.buffer as SharedArrayBuffer,
+      control: this.#control.buffer as SharedArrayBuffer,
+      proven: proven.buffer as SharedArrayBuffer,
+    });
+    // Told to who waits for the end.
+    this.#reports.catch(() => undefined);
+  }
+
+  get done(): ProvenSoFar {
+    const [packs, blobs, kib] = [V.PACKS_DONE, V.BLOBS_DONE, V.KIB_DONE].map((word) => this.#control[word]!);
+    return { packs: packs!, blobs: blobs!, bytes: kib! * 1024 };
+  }
+
+  /** Has a pack read, by its number in the index; once. */
+  want(pack: number): void {
+    if (this.#queued[pack] === 1) return;
+    this.#queued[pack] = 1;
+    this.#queue[this.#control[V.COUNT]!] = pack;
+    Atomics.add(this.#control, V.COUNT, 1);
+    this.#wake();
+  }
+
+  /** What is wrong with the packs; to be called when no more is wanted. */
+  async end(): Promise<PackReport[]> {
+    this.#set(V.CLOSED);
+    const reports = await this.#reports;
+    throwIfAborted(this.#signal);
+    return reports;
+  }
+
+  async close(): Promise<void> {
+    this.#stop();
+    await this.#reports.catch(() => undefined);
+    clearInterval(this.#timer);
+    this.#signal?.removeEventListener("abort", this.#stop);
+    await Promise.allSettled(this.#threads.map(async (thread) => thread.ask({ kind: "verify-end" })));
+  }
+
+  async #prove(task: VerifyTask): Promise<PackReport[]> {
+    const settled = await Promise.allSettled(
+      this.#threads.map(async (thread) => {
+        try {
+          return await thread.ask({ kind: "verify-packs", task });
+        } catch (error) {
+          this.#stop();
+          throw error;
+        }
+      }),
+    );
+    return firstFailure(settled).flat();
+  }
+
+  #set(word: number): void {
+    Atomics.store(this.#control, word, 1);
+    this.#wake();
+  }
+
+  #wake(): void {
+    Atomics.add(this.#control, V.SIGNAL, 1);
+    Atomics.notify(this.#control, V.SIGNAL);
+  }
+}
+
+export interface PacksToProve extends Omit<PackProverOptions, "folder" | "proven"> {
+  readonly near: NearPacks;
+  /** Those that the index lists. */
+  readonly packs: readonly StoredFile[];
+}
+
+export interface ProvenPacks extends ProvenSoFar {
+  readonly reports: readonly PackReport[];
+  /** As in `PackProverOptions`. */
+  readonly proven: Uint8Array;
+}
+
+/** Bytes of packs that are brought at once from a storage that is not local, while those before are proven. */
+const BATCH_BYTES = 64 * 1024 * 1024;
+
+/** Proves these packs by all threads; from a storage that is not local a few at a time. */
+export async function provePacks(options: PacksToProve): Promise<ProvenPacks> {
+  const { near, packs: all, index, signal, onProgress } = options;
+  const proven = new Uint8Array(new SharedArrayBuffer(Math.max(1, index.count)));
+  const numbers = new Map<string, number>();
+  for (let pack = 0; pack < index.packCount; pack++) numbers.set(objectIdOf(index.table.packId(pack)), pack);
+  const reports: PackReport[] = [];
+  let [packs, blobs, bytes] = [0, 0, 0];
+  const bring = async (batch: readonly StoredFile[]): Promise<StoredFile[]> => {
+    const lost = await bringPacks(batch, near, signal);
+    for (const [name, message] of lost)
+      reports.push({ pack: numbers.get(name)!, kind: "unreadable", message, blobs: [] });
+    return batch.filter(({ name }) => !lost.has(name));
+  };
+  const batches = near.isLocal ? [all] : batchesOf(all);
+  let coming = bring(batches[0] ?? []);
+  for (let at = 0; at < batches.length; at++) {
+    const here = await coming;
+    coming = bring(batches[at + 1] ?? []);
+    coming.catch(() => undefined);
+    if (here.length === 0) continue;
+    throwIfAborted(signal);
+    const found = await withThreads({ kind: VERIFY, signal }, async (threads) => {
+      const told = (done: ProvenSoFar): void =>
+        onProgress?.({ packs: packs + done.packs, blobs: blobs + done.blobs, bytes: bytes + done.bytes });
+      const prover = new PackProver(threads, {
+        ...options,
+        folder: near.folder,
+        proven,
+        onProgress: onProgress && told,
+      });
+      try {
+        for (const { name } of here) prover.want(numbers.get(name)!);
+        return { reports: await prover.end(), done: prover.done };
+      } finally {
+        await prover.close();
+      }
+    });
+    for (const report of found.reports) reports.push(report);
+    packs += found.done.packs;
+    blobs += found.done.blobs;
+    const unread = new Set(found.reports.filter(({ kind }) => kind !== null).map(({ pack }) => pack));
+    for (const { name, size } of here) {
+      if (!unread.has(numbers.get(name)!)) bytes += size;
+      near.drop(name);
+    }
+  }
+  return { reports, proven, packs, blobs, bytes };
+}
+
+/** Why blobs of a pack were not proven, by what is wrong with it as a whole; null where nothing is. */
+export function wholePackDamage(report: Pick<PackReport, "kind" | "message"> | undefined, name: string): string | null {
+  if (report?.kind === "missing") return `its pack ${name} is missing`;
+  if (report?.kind === "unreadable") return `its pack ${name} cannot be read: ${report.message}`;
+  if (report?.kind === "name") return `its pack ${name} is not what its name says`;
+  return null;
+}
+
+function batchesOf(packs: readonly StoredFile[]): StoredFile[][] {
+  const batches: StoredFile[][] = [];
+  let bytes = BATCH_BYTES;
+  for (const pack of packs) {
+    if (bytes >= BATCH_BYTES) {
+      batches.push([]);
+      bytes = 0;
+    }
+    batches.at(-1)!.push(pack);
+    bytes += pack.size;
+  }
+  return batches;
+}
+
+/** Makes packs local; returns those that cannot be had, with the reason of each. */
+async function bringPacks(
+  packs: readonly StoredFile[],
+  near: NearPacks,
+  signal: AbortSignal | undefined,
+): Promise<Map<string, string>> {
+  const lost = new Map<string, string>();
+  const range = ({ name, size }: StoredFile): WantedRange => ({ pack: name, offset: 0, length: size });
+  /** The reason why these are not all here. */
+  const fetch = async (wanted: readonly StoredFile[]): Promise<string | null> => {
+    throwIfAborted(signal);
+    try {
+      await near.fetch(wanted.map(range), { signal });
+      return null;
+    } catch (error) {
+      if (!(error instanceof CairnError) || error.code !== "damaged") throw error;
+      return error.message;
+    }
+  };
+  if (packs.length === 0 || (await fetch(packs)) === null) return lost;
+  for (const pack of packs) {
+    const why = await fetch([pack]);
+    if (why !== null) lost.set(pack.name, why);
+  }
+  return lost;
+}

@@ -1,0 +1,296 @@
+import { append } from "../../append.ts";
+import { sha256 } from "../../crypto/hash.ts";
+import { CairnError } from "../../errors.ts";
+import { decodeKeyFile } from "../../formats/key-file.ts";
+import { objectIdOf } from "../../ids.ts";
+import { BlobIndex, type BlobPlaceOf, DATA_BLOB, TREE_BLOB } from "../blob-index.ts";
+import { BlobSource, type BlobSourceOptions } from "../blob-source.ts";
+import { eachIndexFile, type IndexFileContent, type IndexedPack } from "../index-set.ts";
+import { LiveSet, tellsOfDamage } from "../live.ts";
+import type { ListedSnapshot, Repository } from "../repository.ts";
+import { packSizes, type StoredFile } from "../storage/storage.ts";
+import { strikeNamed } from "../unindexed-packs.ts";
+import { type ProvenPacks, wholePackDamage } from "./pack-prover.ts";
+import type { PackReport } from "./verify-task.ts";
+
+export type CheckProblemKind =
+  | "key_damaged"
+  | "index_damaged"
+  | "snapshot_damaged"
+  | "pack_missing"
+  | "pack_size"
+  | "pack_layout"
+  | "pack_unindexed"
+  | "pack_damaged"
+  | "blob_damaged"
+  | "blob_missing"
+  | "tree_missing"
+  | "tree_damaged";
+
+/** A path that cannot be had from a root any more, fully or in part. */
+export interface Consequence {
+  /** The root's label. */
+  readonly root: string;
+  /** Raw bytes, relative to the root, without a leading slash. Empty: the root itself. */
+  readonly path: Uint8Array;
+}
+
+export interface CheckProblem {
+  readonly kind: CheckProblemKind;
+  /** Name of the file, or hex id of the blob. */
+  readonly object: string;
+  readonly detail: string;
+  /** `note`: nothing is lost, e.g. a pack that a killed writer left. */
+  readonly severity: "damage" | "note";
+  /** The paths that it costs. */
+  consequences?: Consequence[];
+}
+
+export interface CheckRoot {
+  readonly label: string;
+  readonly tree: Uint8Array;
+}
+
+/** What a repository's files say, but for the content of packs. */
+export interface Structure {
+  readonly problems: CheckProblem[];
+  /** Built from the index files alone, without the cache. */
+  readonly index: BlobIndex;
+  /** Reads by it; to be closed by the caller. */
+  readonly blobs: BlobSource;
+  /** Packs that are there, largest first: what a full read goes through. */
+  readonly packs: StoredFile[];
+  /** Entries whose pack is missing, or ends before them, at each of their places. */
+  readonly lost: ReadonlySet<number>;
+  /** Snapshots and the caller's roots. */
+  readonly roots: CheckRoot[];
+  readonly snapshots: number;
+}
+
+export interface StructureOptions extends Pick<BlobSourceOptions, "packs" | "onElsewhere" | "signal"> {
+  /** Trees that are needed beside those of the repository's own snapshots. */
+  roots?: readonly CheckRoot[];
+  /** Whether a snapshot counts; default all. */
+  isChosen?: ((listed: ListedSnapshot) => boolean) | undefined;
+}
+
+/**
+ * Reads everything but packs: keys and snapshots and index files decode, and packs are there with the size that the index
+ * implies. Never throws for damage: all of it is in `problems`.
+ */
+export async function readStructure(repository: Repository, options: StructureOptions): Promise<Structure> {
+  const problems: CheckProblem[] = [];
+  await checkKeys(repository, problems);
+  const { snapshots: all, damaged } = await repository.listSnapshots(options.signal);
+  const snapshots = all.filter((listed) => options.isChosen?.(listed) !== false);
+  const checked = await checkPacks(repository, problems, options);
+  for (const file of damaged) problems.push(damage("snapshot_damaged", file.name, file.error.message));
+  const roots: CheckRoot[] = snapshots.map(({ id, snapshot }) => ({
+    label: `snapshot ${id}`,
+    tree: Buffer.from(snapshot.tree, "hex"),
+  }));
+  append(roots, options.roots ?? []);
+  return { ...checked, problems, roots, snapshots: snapshots.length };
+}
+
+/**
+ * Marks all that the roots need; trees that cannot be read and what the index does not know become problems. `followed`: a byte
+ * for each entry that another walk found needed, each tree with all that it names.
+ */
+export async function followRoots(
+  { problems, roots, index, blobs }: Structure,
+  { followed, signal }: { followed?: Uint8Array | null; signal?: AbortSignal | undefined } = {},
+): Promise<LiveSet> {
+  const live = new LiveSet(index);
+  if (followed !== undefined && followed !== null) live.adopt(followed);
+  await live.mark(
+    roots.map((root) => root.tree),
+    blobs.viewTree,
+    { signal },
+  );
+  for (const { kind, id, tree, detail } of live.problems)
+    problems.push(damage(KIND_OF[kind], id, tree === undefined ? detail : `${detail}; tree ${tree} names it`));
+  return live;
+}
+
+const KIND_OF = { missing_data: "blob_missing", missing_tree: "tree_missing", damaged_tree: "tree_damaged" } as const;
+
+/**
+ * Checks everything but the content of packs, and that all which the roots need is indexed. The caller holds a shared lock, so
+ * that nothing is moved meanwhile; saves may go on (`roots` must be older than the call). `explain` tells what damage costs.
+ */
+export async function checkStructure(repository: Repository, options: StructureOptions): Promise<Structure> {
+  const structure = await readStructure(repository, options);
+  await followRoots(structure, options);
+  return structure;
+}
+
+/** Problems of packs that were read whole, and of what the index places in them and was not found there. */
+export function packProblems(
+  { index, lost }: Structure,
+  packs: readonly StoredFile[],
+  found: ProvenPacks,
+): CheckProblem[] {
+  const problems: CheckProblem[] = [];
+  const { table } = index;
+  const idOf = (entry: number): string => objectIdOf(index.idOf(entry));
+  const reports = new Map<number, PackReport>();
+  const named = new Set<number>();
+  for (const report of found.reports) {
+    const { pack, kind, message, blobs } = report;
+    const name = objectIdOf(table.packId(pack));
+    reports.set(pack, report);
+    if (kind !== null) problems.push(damage(kind === "missing" ? "pack_missing" : "pack_damaged", name, message));
+    for (const { entry, message: why } of blobs) {
+      named.add(entry);
+      // Its pack is known to end before it.
+      if (lost.has(entry)) continue;
+      problems.push(damage("blob_damaged", idOf(entry), `in pack ${name} at ${table.offsetOf[entry]}: ${why}`));
+    }
+  }
+  const read = new Set(packs.map(({ name }) => name));
+  const isRead = Uint8Array.from({ length: table.packCount }, (_, pack) =>
+    Number(read.has(objectIdOf(table.packId(pack)))),
+  );
+  for (let entry = 0; entry < table.count; entry++) {
+    const pack = table.packOf[entry]!;
+    if (isRead[pack] !== 1 || found.proven[entry] === 1 || lost.has(entry) || named.has(entry)) continue;
+    const name = objectIdOf(table.packId(pack));
+    const elsewhere = `it is not in pack ${name} at ${table.offsetOf[entry]}, where the index has it`;
+    problems.push(damage("blob_damaged", idOf(entry), wholePackDamage(reports.get(pack), name) ?? elsewhere));
+  }
+  return problems;
+}
+
+/** Says of blobs that are damaged in one pack where they are sound. Returns their ids. */
+export async function nameSoundPlaces({ index, blobs, problems }: Structure): Promise<Set<string>> {
+  const idOf = (entry: number): string => objectIdOf(index.idOf(entry));
+  const damaged = problems.filter(({ kind }) => kind === "blob_damaged" || kind === "tree_damaged");
+  const entries = damaged.flatMap(({ object }) => {
+    const id = Buffer.from(object, "hex");
+    return [DATA_BLOB, TREE_BLOB]
+      .map((type) => index.lookup(id, 0, type))
+      .filter((entry) => entry >= 0 && index.others(entry).length > 0);
+  });
+  await blobs.prove(entries);
+  const said = new Set(damaged.map(({ object }) => object));
+  const packs = new Map<string, string>();
+  for (const [entry, { error, place }] of blobs.elsewhere) {
+    const object = idOf(entry);
+    packs.set(object, objectIdOf(place.pack));
+    if (said.has(object)) continue;
+    const kind = index.table.typeOf(entry) === TREE_BLOB ? "tree_damaged" : "blob_damaged";
+    problems.push(damage(kind, object, error.message));
+  }
+  for (const [at, problem] of problems.entries()) {
+    const pack = packs.get(problem.object);
+    if (pack === undefined) continue;
+    problems[at] = { ...problem, detail: `${problem.detail}; the copy in pack ${pack.slice(0, 12)} is sound` };
+  }
+  return new Set(packs.keys());
+}
+
+async function checkKeys(repository: Repository, problems: CheckProblem[]): Promise<void> {
+  const files = await repository.storage.list("keys");
+  if (files.length === 0)
+    problems.push(damage("key_damaged", "keys", "there is no key file: without the master key nothing opens it"));
+  for (const { name } of files) {
+    try {
+      const bytes = await repository.storage.load("keys", name);
+      if (objectIdOf(sha256(bytes)) !== name) throw new Error("its SHA-256 is not its name");
+      decodeKeyFile(bytes);
+    } catch (error) {
+      if (error instanceof CairnError && !tellsOfDamage(error)) throw error;
+      problems.push(damage("key_damaged", name, (error as Error).message));
+    }
+  }
+}
+
+interface ShortPack {
+  readonly pack: IndexedPack;
+  /** bytes that are there; 0 where there is no file */
+  readonly size: number;
+}
+
+async function checkPacks(
+  repository: Repository,
+  problems: CheckProblem[],
+  { packs: files, signal, onElsewhere }: StructureOptions,
+): Promise<Pick<Structure, "index" | "blobs" | "packs" | "lost">> {
+  // Index files before packs, as a save that runs meanwhile writes them in the other order.
+  const names = (await repository.storage.list("index")).map((file) => file.name);
+  const stored = await packSizes(repository.storage);
+  const index = new BlobIndex();
+  const planned = new Map<string, StoredFile>();
+  const short: ShortPack[] = [];
+  const seen = new Set<string>();
+  const unindexed = new Map(stored);
+  const take = (file: IndexFileContent): void => {
+    for (const pack of file.packs) {
+      const name = objectIdOf(pack.id);
+      const size = stored.get(name);
+      const wanted = pack.fileSize;
+      if (!seen.has(name)) statePack(problems, pack, { name, size, wanted });
+      seen.add(name);
+      if (size !== undefined) planned.set(name, { name, size });
+      if (size === undefined || size < wanted) short.push({ pack, size: size ?? 0 });
+      else pack.addTo(index);
+    }
+    strikeNamed(unindexed, file);
+    index.cover(file.name);
+  };
+  const damaged = await eachIndexFile(repository, names, take, { signal });
+  for (const file of damaged) problems.push(damage("index_damaged", file.name, file.error.message));
+  for (const [name, size] of unindexed)
+    problems.push({
+      kind: "pack_unindexed",
+      object: name,
+      detail: `no index lists this file of ${size} bytes`,
+      severity: damaged.length > 0 ? "damage" : "note",
+    });
+  const packs = [...planned.values()].sort((a, b) => b.size - a.size);
+  const lost = addShort(index, short);
+  const { keys } = repository;
+  return {
+    index,
+    blobs: new BlobSource({ keys, index, packs: files, sizes: stored, signal, onElsewhere }),
+    packs,
+    lost,
+  };
+}
+
+function statePack(
+  problems: CheckProblem[],
+  pack: IndexedPack,
+  file: { name: string; size: number | undefined; wanted: number },
+): void {
+  if (file.size === undefined) {
+    problems.push(damage("pack_missing", file.name, `the index lists ${pack.blobCount} blobs in it`));
+    return;
+  }
+  if (file.size !== file.wanted)
+    problems.push(damage("pack_size", file.name, `the file has ${file.size} bytes; the index implies ${file.wanted}`));
+  if (!pack.isContiguous)
+    problems.push({
+      kind: "pack_layout",
+      object: file.name,
+      detail: "its blobs do not lie back to back",
+      severity: "note",
+    });
+}
+
+/** Adds entries that are only in packs that are not there, or not to their end, so that what they break can be told; returns those that are lost. */
+function addShort(index: BlobIndex, packs: readonly ShortPack[]): Set<number> {
+  const from = index.count;
+  for (const { pack } of packs) pack.addTo(index);
+  const sizes = new Map(packs.map(({ pack, size }) => [objectIdOf(pack.id), size]));
+  const isThere = ({ pack, offset, length }: BlobPlaceOf): boolean => offset + length <= sizes.get(objectIdOf(pack))!;
+  const lost = new Set<number>();
+  for (let entry = from; entry < index.count; entry++)
+    if (![index.place(entry), ...index.others(entry)].some(isThere)) lost.add(entry);
+  return lost;
+}
+
+export function damage(kind: CheckProblemKind, object: string, detail: string): CheckProblem {
+  return { kind, object, detail, severity: "damage" };
+}

@@ -1,0 +1,132 @@
+import { readFileSync, writeFileSync } from "node:fs";
+import path from "node:path";
+import { COMMAND_DATA } from "../src/contract/commands.ts";
+import { phraseOf } from "../src/contract/schema.ts";
+import { ERROR_TABLE, type ErrorRow } from "../src/errors.ts";
+import { named, type Node, typeOf } from "./print-declarations.ts";
+
+/** Writes docs/errors.md from the table in src/errors.ts, and the tables of docs/json.md from the contract; `--check` only compares. */
+
+const DOCS = path.resolve(import.meta.dirname, "../docs");
+
+const EXIT_MEANINGS: readonly (readonly [number, string])[] = [
+  [0, "done"],
+  [1, "internal, or the operating system failed"],
+  [2, "usage"],
+  [3, "not found"],
+  [4, "conflict or stale"],
+  [5, "busy"],
+  [6, "damage found"],
+  [7, "refused for safety"],
+  [8, "no space"],
+  [9, "permission"],
+  [10, "partly done; what was left out is listed"],
+  [130, "interrupted"],
+];
+
+/** The whole page, one anchor per code. */
+export function errorPage(table: Readonly<Record<string, ErrorRow>>): string {
+  const rows = Object.entries(table);
+  const exits = EXIT_MEANINGS.map(([exit, meaning]) => {
+    const codes = rows.filter(([, row]) => row.exit === exit).map(([code]) => `[${code}](#${code})`);
+    return `| ${exit} | ${meaning} | ${codes.join(", ")} |`;
+  });
+  const sections = rows.map(([code, row]) => {
+    const retry = row.retryable ? "Trying again later may succeed." : "Trying again unchanged fails again.";
+    return `### ${code}\n\nRaised when: ${row.when}.\n\nExit status ${row.exit}, HTTP status ${row.http}. ${retry}\n`;
+  });
+  return [
+    "# Errors",
+    "",
+    "Generated from `src/errors.ts` by `npm run docs`; `npm run ok` fails when the two differ.",
+    "",
+    "Every failure has a code, a message (what was tried, on which path, wanted and found), often a hint (what to do), and says",
+    "whether trying again may help. With `--json` all of it is in `error` of the printed object, and the exit status is the same.",
+    "",
+    "| exit status | meaning | codes |",
+    "| --- | --- | --- |",
+    ...exits,
+    "",
+    "`ok` is true for 0 and 10.",
+    "",
+    "## Codes",
+    "",
+    sections.join("\n"),
+  ].join("\n");
+}
+
+const isObject = (schema: Node): boolean => schema.type === "object";
+const cell = (text: string): string => text.replaceAll("|", "\\|").replaceAll("\n", " ");
+
+/** A type, with a link to each object that has a table of its own. */
+function linked(schema: Node): string {
+  return cell(typeOf(schema).replaceAll(/\/\*\*.*?\*\/\n?/g, "")).replaceAll(/\b[A-Z]\w+/g, (name) => {
+    const hasTable = [...named].some(([each, known]) => known === name && isObject(each as Node));
+    return hasTable ? `[${name}](#${name.toLowerCase()})` : name;
+  });
+}
+
+function membersOf(schema: Node): [string, Node][] {
+  return Object.entries(schema.entries).map(([name, each]) => [each.type === "optional" ? `${name}?` : name, each]);
+}
+
+/** Objects with a name that a schema has in it, itself first. */
+function* objectsIn(schema: Node): Generator<Node> {
+  const whole = (schema.original ?? schema) as Node;
+  if (isObject(whole)) {
+    if (named.has(whole)) yield whole;
+    for (const each of Object.values(whole.entries)) yield* objectsIn(each);
+  } else if (whole.wrapped !== undefined) yield* objectsIn(whole.wrapped);
+  else if (whole.item !== undefined) yield* objectsIn(whole.item);
+}
+
+/** The tables of docs/json.md: what each command prints, and the objects in it. */
+export function jsonTables(): string {
+  const data = Object.entries(COMMAND_DATA) as [string, Node][];
+  const rows = data.map(([line, schema]) => {
+    const inline = membersOf(schema).map(([name, each]) => `\`${name}\`: ${linked(each)}`);
+    return `| \`${line}\` | ${named.has(schema) ? linked(schema) : inline.join("; ")} |`;
+  });
+  const objects = [...new Set(data.flatMap(([, schema]) => [...objectsIn(schema)]))];
+  const sections = objects
+    .toSorted((a, b) => (named.get(a)! < named.get(b)! ? -1 : 1))
+    .map((schema) => {
+      const members = membersOf(schema).map(
+        ([name, each]) => `| \`${name}\` | ${linked(each)} | ${cell(phraseOf(each))} |`,
+      );
+      const about = phraseOf(schema) === "" ? "" : `${phraseOf(schema)}\n\n`;
+      return `### ${named.get(schema)}\n\n${about}| key | type | meaning |\n| --- | --- | --- |\n${members.join("\n")}\n`;
+    });
+  return [
+    "## Commands\n",
+    "| command | `data` |",
+    "| --- | --- |",
+    ...rows,
+    "",
+    "## Objects\n",
+    sections.join("\n"),
+  ].join("\n");
+}
+
+const MADE = /<!-- made by `npm run docs` -->\n[^]*<!-- end -->/;
+
+/** docs/json.md with its tables as the contract has them. */
+function jsonPage(): string {
+  const page = readFileSync(path.join(DOCS, "json.md"), "utf8");
+  return page.replace(MADE, () => `<!-- made by \`npm run docs\` -->\n${jsonTables()}<!-- end -->`);
+}
+
+if (import.meta.main) {
+  for (const [name, wanted] of [
+    ["errors.md", errorPage(ERROR_TABLE)],
+    ["json.md", jsonPage()],
+  ] as const) {
+    const file = path.join(DOCS, name);
+    if (!process.argv.includes("--check")) {
+      writeFileSync(file, wanted);
+    } else if (readFileSync(file, "utf8") !== wanted) {
+      console.log(`docs/${name} is not what the source says: run \`npm run docs\``);
+      process.exitCode = 1;
+    }
+  }
+}

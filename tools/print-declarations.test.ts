@@ -1,0 +1,45 @@
+import assert from "node:assert/strict";
+import { spawnSync } from "node:child_process";
+import { mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
+import path from "node:path";
+import { test } from "node:test";
+import { contractDeclarations } from "./print-declarations.ts";
+
+const ROOT = path.resolve(import.meta.dirname, "..");
+
+/** Interfaces as the compiler would emit them, without the members that are no verbs. */
+const EMITTED = ["Client", "CairnLibrary", "BackupRepository"]
+  .map((name) => `export interface ${name} extends Methods<typeof X> {\n}\n`)
+  .join("");
+
+test("declarations that are printed are the types that the schemas have", (t) => {
+  const folder = mkdtempSync(path.join(ROOT, "src/printed-"));
+  t.after(() => rmSync(folder, { recursive: true }));
+  const printed = contractDeclarations(EMITTED).replaceAll('.js"', '.ts"');
+  writeFileSync(path.join(folder, "printed.d.ts"), printed);
+  const names = [...printed.matchAll(/^export (?:interface|type) (\w+)/gm)]
+    .map(([, name]) => name!)
+    // Its verbs answer with the others.
+    .filter((name) => name !== "CairnLibrary");
+  assert.ok(names.length > 100);
+  const lines = names.map((name) =>
+    ["Client", "BackupRepository"].includes(name)
+      ? `const of${name}: Same<{ [K in keyof P.${name}]: P.${name}[K] }, Pick<C.${name}, keyof P.${name}>> = true;`
+      : `const of${name}: Same<P.${name}, C.${name}> = true;`,
+  );
+  const check = `import type * as C from "../contract/index.ts";\nimport type * as P from "./printed.d.ts";
+type Same<A, B> = [A] extends [B] ? ([B] extends [A] ? true : "narrower") : "wider";\n${lines.join("\n")}\n`;
+  writeFileSync(path.join(folder, "check.ts"), check);
+  const { compilerOptions } = JSON.parse(readFileSync(path.join(ROOT, "tsconfig.json"), "utf8")) as {
+    compilerOptions: object;
+  };
+  const config = {
+    compilerOptions: { ...compilerOptions, typeRoots: [path.join(ROOT, "node_modules/@types")] },
+    files: ["check.ts"],
+  };
+  writeFileSync(path.join(folder, "tsconfig.json"), JSON.stringify(config));
+  const ran = spawnSync(process.execPath, [path.join(ROOT, "node_modules/typescript/bin/tsc"), "-p", folder], {
+    encoding: "utf8",
+  });
+  assert.equal(ran.stdout, "");
+});

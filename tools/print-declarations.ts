@@ -1,0 +1,138 @@
+import type * as v from "valibot";
+import * as care from "../src/contract/care.ts";
+import { CLIENT_VERBS, LIBRARY_VERBS } from "../src/contract/index.ts";
+import * as looking from "../src/contract/looking.ts";
+import * as points from "../src/contract/points.ts";
+import * as repositories from "../src/contract/repositories.ts";
+import { type Notes, phraseOf } from "../src/contract/schema.ts";
+import * as snapshots from "../src/contract/snapshots.ts";
+import type { Verb } from "../src/contract/verb.ts";
+import * as words from "../src/contract/words.ts";
+
+/** Prints the contract as plain declarations, so that users of the library read types and need no schema library. */
+
+export type Node = v.GenericSchema &
+  Notes & { wrapped: Node; item: Node; entries: Record<string, Node>; options: readonly string[] };
+
+const modules = [words, points, looking, care, snapshots, repositories];
+/** Schemas by the name that they are exported under. */
+export const named = new Map(
+  modules.flatMap((module) =>
+    Object.entries(module).flatMap(([name, value]) => (isSchema(value) ? [[value, name]] : [])),
+  ),
+) as Map<unknown, string>;
+/** Interfaces that others extend, the largest first. */
+const BASES = [
+  "WorkspaceCallOptions",
+  "CallOptions",
+  "SavePoint",
+  "RestoreResult",
+  "RepositoryInfo",
+  "SnapshotChoice",
+  "SnapshotFilter",
+  "PathChoice",
+  "NamedPath",
+];
+
+function isSchema(value: unknown): value is Node {
+  return typeof value === "object" && value !== null && (value as { kind?: unknown }).kind === "schema";
+}
+
+export function typeOf(schema: Node): string {
+  const name = named.get(schema.original ?? schema);
+  return name ?? shapeOf(schema);
+}
+
+function shapeOf(schema: Node): string {
+  if (schema.prints !== undefined) return schema.prints;
+  switch (schema.type) {
+    case "optional":
+      return typeOf(schema.wrapped);
+    case "nullable":
+      return `${typeOf(schema.wrapped)} | null`;
+    case "array": {
+      const item = typeOf(schema.item);
+      return `${schema.frozen === true ? "readonly " : ""}${/[ |]/.test(item) ? `(${item})` : item}[]`;
+    }
+    case "picklist":
+      return schema.options.map((value) => JSON.stringify(value)).join(" | ");
+    case "object":
+    case "strict_object":
+      return `{ ${Object.entries(schema.entries).map(memberOf).join(" ")} }`;
+    default:
+      return schema.type;
+  }
+}
+
+function memberOf([name, schema]: [string, Node]): string {
+  return `${docOf(phraseOf(schema))}${name}${schema.type === "optional" ? "?" : ""}: ${typeOf(schema)};\n`;
+}
+
+function indented(members: readonly string[]): string {
+  return members.join("").replaceAll(/^(?=.)/gm, "  ");
+}
+
+function docOf(phrase: string): string {
+  return phrase === "" ? "" : `/** ${phrase.replaceAll("*/", "*\\/")} */\n`;
+}
+
+function declarationOf(name: string, schema: Node): string {
+  const doc = docOf(phraseOf(schema));
+  if (!schema.type.endsWith("object")) return `${doc}export type ${name} = ${shapeOf(schema)};\n`;
+  let left = Object.entries(schema.entries);
+  const bases = BASES.filter((base) => {
+    const { entries } = modules.map((module) => (module as Record<string, unknown>)[base]).find(isSchema)!;
+    const isPart =
+      base !== name &&
+      Object.entries(entries).every((entry) => left.some(([key, value]) => key === entry[0] && value === entry[1]));
+    if (isPart) left = left.filter(([key]) => !Object.hasOwn(entries, key));
+    return isPart;
+  });
+  const heritage = bases.length === 0 ? "" : ` extends ${bases.join(", ")}`;
+  return `${doc}export interface ${name}${heritage} {\n${indented(left.map(memberOf))}}\n`;
+}
+
+function methodOf([name, verb]: [string, Verb]): string {
+  const given = verb.takes.map((each) => {
+    const schema = each.schema as Node;
+    return `${each.name}${schema.type === "optional" ? "?" : ""}: ${typeOf(schema)}`;
+  });
+  if (verb.options !== null) {
+    const options = verb.options as Node;
+    const isOptional = Object.values(options.entries).every(({ type }) => type === "optional");
+    given.push(`options${isOptional ? "?" : ""}: ${typeOf(options)}`);
+  }
+  const output = typeOf(verb.output as Node);
+  const answer =
+    verb.how === "stream" ? `AsyncIterable<${output}>` : verb.how === "at once" ? output : `Promise<${output}>`;
+  const errors = verb.errors.length === 0 ? "" : ` Throws ${verb.errors.map((code) => `\`${code}\``).join(", ")}.`;
+  return `${docOf(verb.about + errors)}${name}(${given.join(", ")}): ${answer};\n`;
+}
+
+const TABLES: Readonly<Record<string, Readonly<Record<string, Verb>>>> = {
+  Client: CLIENT_VERBS,
+  CairnLibrary: LIBRARY_VERBS,
+  BackupRepository: repositories.REPOSITORY_VERBS,
+};
+
+/** The declarations of `src/contract`; `emitted`: those of the compiler, with the members of interfaces that are no verbs. */
+export function contractDeclarations(...emitted: readonly string[]): string {
+  const types = [...named].map(([schema, name]) => declarationOf(name, schema as Node));
+  const interfaces = Object.entries(TABLES).map(([name, table]) => {
+    const head = new RegExp(`export interface ${name} extends Methods<[^>]*> \\{([^]*?)\\n?\\}\\n`);
+    const own = emitted.map((text) => head.exec(text)?.[1]).find((text) => text !== undefined);
+    if (own === undefined) throw new Error(`no interface ${name} was emitted`);
+    return `export interface ${name} {${own}\n${indented(Object.entries(table).map(methodOf))}}\n`;
+  });
+  return `import type { ErrorCode } from "../errors.js";\nimport type { ControlId, SavePointId, WorkspaceId } from "../ids.js";\n${types.join("")}${interfaces.join("")}`;
+}
+
+/** The declarations of `src/index.ts`, of which `source` is the text. */
+export function libraryDeclarations(source: string): string {
+  const others = source.split("\n").filter((line) => /^(?:\/\/\/|export \{|export type)/.test(line));
+  const verbs = Object.entries(LIBRARY_VERBS).map(
+    ([name, { about }]) => `${docOf(about)}export declare const ${name}: CairnLibrary["${name}"];\n`,
+  );
+  const text = `${others.join("\n")}\nimport type { CairnLibrary } from "./contract/index.ts";\n${verbs.join("")}`;
+  return text.replaceAll('.ts";', '.js";');
+}
