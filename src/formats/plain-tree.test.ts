@@ -110,6 +110,23 @@ void describe("the cursor over plain trees", () => {
     );
   });
 
+  test("reads what a buffer holds when the tree before lay in the same memory", () => {
+    const memory = Buffer.alloc(1000);
+    const cursor = new PlainTreeCursor();
+    const [node] = fc.sample(anyNode(fc.constant("n")), { numRuns: 1, seed: 1 });
+    const { linktarget: _target, subtree: _subtree, ...file } = { ...node!, type: "file" as const, links: 1, size: 0 };
+    const said = ["root", "they"].map((user, i) => {
+      const tree = encode([{ ...file, content: new Uint8Array(0), mtimeSec: 86_400 * (i + 1), user, uid: i }]);
+      memory.set(tree);
+      const [read] = readPlain(memory.subarray(0, tree.length), cursor) ?? [];
+      return [read?.mtimeSec, read?.uid];
+    });
+    assert.deepEqual(said, [
+      [86_400, 0],
+      [2 * 86_400, 1],
+    ]);
+  });
+
   test("agrees with the decoder on any tree or says that it is not plain", () => {
     fc.assert(
       fc.property(trees(fc.oneof(ascii(8), fc.string({ minLength: 1, maxLength: 5 }))), (nodes) => {

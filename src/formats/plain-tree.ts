@@ -226,7 +226,7 @@ export class PlainTreeCursor {
   }
 
   #newDay(start: number): boolean {
-    const day = this.bytes.slice(start, start + 11);
+    const day = copyOf(this.bytes, start, start + 11);
     const text = Buffer.from(day).toString("latin1");
     const midnight = /^\d{4}-\d\d-\d\dT$/.test(text) ? parseTime(`${text}00:00:00Z`) : null;
     if (midnight === null) return false;
@@ -253,7 +253,7 @@ export class PlainTreeCursor {
     if (this.#accept(GROUP) && this.#text() < 0) return false;
     this.uid = uid;
     this.gid = gid;
-    this.#owner = this.bytes.slice(start, this.#position);
+    this.#owner = copyOf(this.bytes, start, this.#position);
     return true;
   }
 
@@ -317,6 +317,11 @@ export class PlainTreeCursor {
     grown.set(this.ids);
     this.ids = grown;
   }
+}
+
+/** A copy also of a Buffer, whose own `slice` shares memory that the next tree may fill. */
+function copyOf(bytes: Uint8Array, start: number, end: number): Uint8Array<ArrayBuffer> {
+  return Uint8Array.from(bytes.subarray(start, end));
 }
 
 /** Two digits as a number; 255 when they are none. */
