@@ -125,17 +125,6 @@ export interface StagedContent {
   discard(): Promise<void>;
 }
 
-export interface AmendRequest {
-  content: PointContent;
-  /** the workspace's folder, and the one in which the changed entries lie; raw bytes */
-  root: Uint8Array;
-  staging: Uint8Array;
-  /** path in the point, and name in the other folder */
-  edits: readonly { path: Uint8Array; name: Uint8Array }[];
-  pointId: string;
-  onProgress?: StageRequest["onProgress"];
-}
-
 /** A folder as it is, without anything having been stored. */
 export interface LookedAt {
   scan: ScanResult;
@@ -313,8 +302,6 @@ export interface Engine {
   look(request: StageRequest): Promise<LookedAt>;
   /** Looks at any folder: everything in it is read, nothing stored. */
   lookAt(root: Uint8Array, call: { onProgress?: StageRequest["onProgress"] }): Promise<ScanResult>;
-  /** A point's content with some entries as they now lie in another folder. */
-  amend(request: AmendRequest): Promise<{ content: PointContent; bytesStored: number }>;
   /** Content that lies in another repository, for a point: what the store lacks is moved into it. */
   receive(request: ReceiveRequest): Promise<ReceivedContent>;
   /** What the store has lost whole files of counts as absent from then on, and is stored again when it is met. Returns how many. */

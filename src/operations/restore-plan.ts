@@ -9,7 +9,6 @@ import { leftOutBefore } from "../workspace/restore-left-out.ts";
 import { planRestore as planOf, type PlannedEntry } from "../workspace/restore-plan.ts";
 import { manifestOf, rulesOf, unknownIn } from "../workspace/restore.ts";
 import { rootDifference, rootOfFolder, rootOfPoint } from "../workspace/root-changes.ts";
-import { keepingPlaces } from "../workspace/staging-places.ts";
 import { withoutMovedTimes } from "../workspace/tree-changes.ts";
 import type { Workspace } from "../workspace/workspace.ts";
 import type { PlanEntry, RestoreOptions, RestorePlan, WorkspaceCallOptions } from "../contract/index.ts";
@@ -63,8 +62,8 @@ async function planTo(
     const { signal } = options;
     const fields = { before: scan.summarise().lossless, after: manifest?.lossless ?? [] };
     const present = presentSource(scan);
-    const plan = await planOf({ ...what, ...unknown, present, scan, target: source, fields, signal });
-    return { entries: keepingPlaces(workspace.root, plan), manifest };
+    const entries = await planOf({ ...what, ...unknown, present, scan, target: source, fields, signal });
+    return { entries, manifest };
   }, options);
   const { paths } = what;
   const ownRoot = paths === null ? plannedRoot(workspace, target) : [];

@@ -4,16 +4,12 @@ import { STAGING_NAME } from "../engines/scan/task.ts";
 import type { StoreFinding } from "../engines/store-care.ts";
 import { toCairnError } from "../errors.ts";
 import { failpoint } from "../failpoint.ts";
-import { rawPath } from "../formats/record.ts";
 import { durableMkdir } from "../fs/durable.ts";
-import { mountsInside } from "../fs/mounts.ts";
 import { namesIn } from "../fs/names-in.ts";
 import { joinRaw, printablePath } from "../fs/safe-path.ts";
 import { listWorkspaces } from "./control-directory.ts";
 import { newKeptPlace, workspacePaths } from "./control-layout.ts";
 import { type Journal, JOURNALS } from "./journals.ts";
-import { apartOf, RestoreJournal } from "./restore-journal.ts";
-import { stagedIn } from "./stranded-staging.ts";
 import type { Workspace } from "./workspace.ts";
 
 /**
@@ -90,7 +86,7 @@ function setAside(workspace: Workspace, { files, operation }: Journal, place: st
 /** Staging folders of this workspace's restores: those that lie there and that no other workspace's journal names. */
 function stagingOf(workspace: Workspace): string[] {
   const { control, paths } = workspace.found;
-  const there = [control.temporary, workspace.root.toString("utf8"), ...placesOf(workspace)].flatMap((directory) =>
+  const there = [control.temporary, workspace.root.toString("utf8")].flatMap((directory) =>
     namesIn(directory)
       .filter((name) => STAGING_NAME.test(name))
       .map((name) => path.join(directory, name)),
@@ -102,18 +98,6 @@ function stagingOf(workspace: Workspace): string[] {
     .map(journalText)
     .join("\n");
   return there.filter((staging) => !others.includes(path.basename(staging)));
-}
-
-/** Directories inside the folder that the restore stages in too, where its intent still says which. */
-function placesOf({ found, root }: Workspace): string[] {
-  try {
-    const intent = new RestoreJournal(found.paths.journal).intent();
-    return apartOf(intent).map((place) =>
-      path.join(root.toString("utf8"), Buffer.from(rawPath(place)).toString("utf8")),
-    );
-  } catch {
-    return [];
-  }
 }
 
 function journalText(journal: string): string {
@@ -139,18 +123,18 @@ function moveStaging(staging: string, place: string): void {
   }
 }
 
-/** Staging folders of a restore that was finished while their file system was not mounted. */
+/** Staging folders of a restore that was finished while the folder was not mounted. */
 function* strandedFindings({ root, found }: Workspace): Iterable<StoreFinding> {
-  if (!fs.existsSync(root)) return;
   const journals = journalText(found.paths.journal);
-  for (const place of [root, ...mountsInside(root).map(({ mountPoint }) => mountPoint)].flatMap(stagedIn)) {
-    if (journals.includes(path.basename(place.toString("utf8")))) continue;
+  for (const name of namesIn(root.toString("utf8"))) {
+    if (!STAGING_NAME.test(name) || journals.includes(name)) continue;
+    const place = joinRaw(root, name);
     const shown = printablePath(place);
     yield {
       kind: "kept",
       severity: "info",
       detail: fs.existsSync(joinRaw(place, "names"))
-        ? `${shown} keeps what a restore took away and could not read, so that no save point has it; remove it when it is not needed`
+        ? `${shown} keeps what was changed while a restore took it away, so that no save point has it; remove it when it is not needed`
         : `${shown} is what an interrupted restore left there while nothing, or something else, was mounted; what was there before is in the save point that was made before it; remove it when it is not needed`,
     };
   }

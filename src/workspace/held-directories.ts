@@ -15,7 +15,7 @@ import {
   syscalls,
   wide,
 } from "../fs/syscalls.ts";
-import { type Arena, newArena } from "../native.ts";
+import { type Arena, hasProc, newArena } from "../native.ts";
 
 const DIRECTORY = fs.constants.O_RDONLY | fs.constants.O_DIRECTORY | fs.constants.O_NOFOLLOW;
 
@@ -104,6 +104,14 @@ export class HeldDirectories {
     this.forget();
     fs.closeSync(this.root);
   }
+}
+
+/**
+ * Leads to an open directory through no link that somebody may have put there, where there is /proc. Ends in a dot, so that
+ * it can be opened where links are refused.
+ */
+export function throughDescriptor(fd: number, otherwise: Buffer): Buffer {
+  return process.platform === "linux" && hasProc() ? Buffer.from(`/proc/self/fd/${fd}/.`) : otherwise;
 }
 
 /** True when an entry is still the one that was saved, unchanged. The change time of a file with several names moves with any of them. */

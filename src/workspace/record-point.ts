@@ -37,7 +37,6 @@ import { writeState } from "./records.ts";
 import type { Point } from "./point-files.ts";
 import type { ForwardTarget } from "../repository/forward.ts";
 import { countRoot, isSameRoot, rootOfContent, rootOfPoint } from "./root-changes.ts";
-import { stagedIn } from "./stranded-staging.ts";
 import { countDifferences } from "./tree-changes.ts";
 import type { Unwanted } from "./unwanted-kinds.ts";
 import type { Workspace, WorkspaceCall } from "./workspace.ts";
@@ -184,13 +183,7 @@ export function neverPart(root: Buffer, { crossMounts }: Pick<SaveInput, "crossM
   const mounts = isEntered ? mountsInside(root).filter(({ mountPoint }) => isOpenDirectory(mountPoint)) : [];
   if (mounts.length === 0) return [...controls, ...ownEntries(root)];
   const own = mounts.flatMap(({ mountPoint }) => ownEntries(mountPoint).map((name) => `${below(mountPoint)}/${name}`));
-  const staged = mounts.flatMap(({ mountPoint }) => stagedIn(mountPoint).map(below));
-  return [
-    ...new Set([...controls, ...controlDirectoriesOn(mounts).map(below)]),
-    ...ownEntries(root),
-    ...own,
-    ...staged,
-  ];
+  return [...new Set([...controls, ...controlDirectoriesOn(mounts).map(below)]), ...ownEntries(root), ...own];
 }
 
 /** What must not become part of a point is looked for at each mount that is gone into. */

@@ -1,29 +1,21 @@
 import { append } from "../append.ts";
 import fs from "node:fs";
-import path from "node:path";
-import { STAGING_PREFIX } from "../engines/scan/task.ts";
 import { isAsAnnounced } from "../engines/tree/as-made.ts";
-import { CairnError, throwIfAborted } from "../errors.ts";
+import { throwIfAborted } from "../errors.ts";
 import type { Recovery } from "../formats/control.ts";
-import { recordPath } from "../formats/record.ts";
 import { failpoint } from "../failpoint.ts";
 import { writeState } from "./records.ts";
 import { recoverCleanup } from "./cleanup.ts";
 import { recoverConversion } from "./convert.ts";
 import { recoverExchange } from "./exchange.ts";
-import { makeMissing, takeBackFolder } from "./give-back.ts";
+import { takeBackFolder } from "./give-back.ts";
 import { removeHeldTrees } from "./held-trees.ts";
 import { isAnyJournalThere, requireOwnJournals } from "./journals.ts";
-import { isFolderThere } from "./missing-folder.ts";
 import { recoverPartials } from "./fork-recovery.ts";
 import { deadPartials } from "./partial-folder.ts";
 import type { Claim } from "./point-files.ts";
 import type { Points } from "./points.ts";
-import { type LeftOutEntry, SHOWN_LEFT_OUT } from "./record-point.ts";
-import { finishRestore, takeBackRestore } from "./restore.ts";
-import { StepRunner } from "./restore-apply.ts";
-import { apartOf, RestoreJournal } from "./restore-journal.ts";
-import { leftOutAfter } from "./restore-left-out.ts";
+import { recoverRestore } from "./restore-recovery.ts";
 import { recoverSeal } from "./seal-point.ts";
 import { removeTemporaries } from "./temporaries.ts";
 import type { Workspace, WorkspaceCall } from "./workspace.ts";
@@ -132,71 +124,4 @@ function moveHead(workspace: Workspace): Recovery[] {
     points.settle(sequence, { killed: true });
   }
   return done;
-}
-
-/** Where the staging directory lies now: it moves with the folder or the control directory that it is in; what lies where it was recorded may be another's. */
-function stagingNow(workspace: Workspace, recorded: string): string {
-  const name = path.basename(recorded);
-  if (!name.startsWith(STAGING_PREFIX))
-    throw new CairnError("damaged", `${recorded} is no staging directory of a restore`, { hint: "run `cairn doctor`" });
-  const inControl = path.join(workspace.found.control.temporary, name);
-  const inFolder = path.join(workspace.root.toString("utf8"), name);
-  return fs.existsSync(inFolder) ? inFolder : inControl;
-}
-
-async function recoverRestore(workspace: Workspace, call: WorkspaceCall): Promise<Recovery | null> {
-  const journal = new RestoreJournal(workspace.found.paths.journal);
-  const left = journal.read();
-  if (left === null) return null;
-  const intent = { ...left.intent, staging: stagingNow(workspace, left.intent.staging) };
-  const { steps } = left;
-  const short = intent.target.slice(0, 8);
-  if (steps === null || !fs.existsSync(intent.staging)) {
-    // Without steps nothing was touched; without the staging directory everything was done and recorded.
-    const isLost = steps !== null && workspace.state().last_restore?.at !== intent.at;
-    takeBackRestore(workspace, { intent, journal }, call);
-    if (isLost) {
-      // The staging directory was in the folder, and went with it.
-      const detail = `the folder was removed, or what was mounted there is not, before the restore of ${short} was recorded; what was there before is saved as ${intent.undo_id.slice(0, 8)}`;
-      return { operation: intent.kind, outcome: "rolled_back", detail, kept: [] };
-    }
-    return steps === null
-      ? {
-          operation: intent.kind,
-          outcome: "rolled_back",
-          detail: `the restore of ${short} had not begun to change the folder`,
-          kept: [],
-        }
-      : {
-          operation: intent.kind,
-          outcome: "completed",
-          detail: `the restore of ${short} was complete`,
-          kept: [],
-          ...incompleteOf(left.leftOut),
-        };
-  }
-  // It was removed since, and what was displaced from it is still in the staging directory.
-  if (!isFolderThere(workspace.root)) await makeMissing(workspace);
-  const applied = new StepRunner({
-    root: workspace.root,
-    staging: intent.staging,
-    apart: apartOf(intent),
-    resuming: true,
-    hidesIgnored: () => true,
-  }).run(steps);
-  const { notSet } = await finishRestore(workspace, call, { intent, steps, journal });
-  const kept = applied.kept.map(({ path: where }) => recordPath(where));
-  return {
-    operation: intent.kind,
-    outcome: "completed",
-    detail: `the restore of ${short} was interrupted and has been finished`,
-    kept,
-    ...incompleteOf(leftOutAfter(left.leftOut, applied, notSet)),
-  };
-}
-
-function incompleteOf(leftOut: readonly LeftOutEntry[]): Pick<Recovery, "incomplete"> {
-  if (leftOut.length === 0) return {};
-  const shown = leftOut.slice(0, SHOWN_LEFT_OUT).map(({ path: where, ...why }) => ({ ...recordPath(where), ...why }));
-  return { incomplete: { count: leftOut.length, left_out: shown } };
 }

@@ -52,7 +52,6 @@ test("steps are carried out where the file system's rename takes no flags, and n
   const done = new StepRunner({
     root: Buffer.from(folder),
     staging,
-    apart: [],
     resuming: false,
     hidesIgnored: () => true,
   }).run(steps);
@@ -82,7 +81,7 @@ test("a kill between the two renames is made good where the file system's rename
   });
   fs.renameSync(path.join(staging, stagedName(1)), path.join(folder, "in place"));
   withoutRenameFlags(t);
-  const options = { root: Buffer.from(folder), staging, apart: [], resuming: true, hidesIgnored: () => true };
+  const options = { root: Buffer.from(folder), staging, resuming: true, hidesIgnored: () => true };
   const { updated, kept } = new StepRunner(options).run(steps);
   assert.deepEqual([updated, kept], [2, []]);
   const texts = (where: string): string[][] =>
@@ -120,7 +119,7 @@ test("what comes under a name that the file system does not take is left out, wi
     { op: "dirmeta", path: Buffer.from(tooLong), metadata },
   ];
   for (const resuming of [false, true]) {
-    const options = { root: Buffer.from(folder), staging, apart: [], resuming, hidesIgnored: () => true };
+    const options = { root: Buffer.from(folder), staging, resuming, hidesIgnored: () => true };
     const { created, kept, notSet } = new StepRunner(options).run(steps);
     const listed = kept.map(({ path: where, reason, aspects }) => [where.length, reason, aspects?.join()]);
     assert.deepEqual(listed, [
@@ -141,7 +140,7 @@ test("directories that were made before a kill, one in the other, are gone on wi
     [false, 3],
     [true, 0],
   ] as const) {
-    const options = { root: Buffer.from(folder), staging, apart: [], resuming, hidesIgnored: () => true };
+    const options = { root: Buffer.from(folder), staging, resuming, hidesIgnored: () => true };
     const { created, kept } = new StepRunner(options).run(steps);
     assert.deepEqual([created, kept, fs.existsSync(path.join(folder, "made/in/deep"))], [made, [], true]);
   }
@@ -161,7 +160,7 @@ test("a file that had given way to a directory before a kill counts as gone; wha
   }));
   const comes = ["becomes", "edited"].map((name): Step => ({ op: "mkdir", path: Buffer.from(name) }));
   const run = (steps: Step[], resuming: boolean): unknown[] => {
-    const options = { root: Buffer.from(folder), staging, apart: [], resuming, hidesIgnored: () => true };
+    const options = { root: Buffer.from(folder), staging, resuming, hidesIgnored: () => true };
     const { created, deleted, kept } = new StepRunner(options).run(steps);
     return [created, deleted, kept.map(({ path: where, reason }) => [Buffer.from(where).toString(), reason])];
   };
@@ -191,7 +190,7 @@ test("where names that differ in their case are one, a directory that was to go 
   ];
   const goes: Step = { op: "rmdir", path: Buffer.from("name"), old: identityAt(folder, "name") };
   const run = (steps: Step[]): unknown[] => {
-    const options = { root: Buffer.from(folder), staging, apart: [], resuming: false, hidesIgnored: () => true };
+    const options = { root: Buffer.from(folder), staging, resuming: false, hidesIgnored: () => true };
     const { created, kept } = new StepRunner(options).run(steps);
     return [created, kept.map(({ path: where }) => Buffer.from(where).toString())];
   };

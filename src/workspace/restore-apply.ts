@@ -5,17 +5,16 @@ import { failpoint } from "../failpoint.ts";
 import { NodeWriter, type NotSet, whyNotHeld } from "../engines/write/node-writer.ts";
 import type { Identity } from "../engines/scan/find-record.ts";
 import { latin1 } from "../formats/bytes.ts";
-import type { PlaceApart } from "../formats/restore.ts";
 import { EACCES, EEXIST, EINVAL, ENODATA, ENOENT, ENOSYS, ENOTDIR, ENOTEMPTY } from "../fs/errno.ts";
 import { renameToFree } from "../fs/exchange-folders.ts";
 import { letOwnerWrite, undoOwnerWrites } from "../fs/owner-writes.ts";
 import { PathSelection } from "../fs/path-selection.ts";
 import { isAtOrBelow, joinRaw, printablePath, quotedPath } from "../fs/safe-path.ts";
-import { errnoName, putName, RENAME } from "../fs/syscalls.ts";
+import { errnoName, openDirectory, putName, RENAME } from "../fs/syscalls.ts";
 import { type Arena, newArena } from "../native.ts";
-import { HeldDirectories, sameIdentity } from "./held-directories.ts";
+import { HeldDirectories, sameIdentity, throughDescriptor } from "./held-directories.ts";
 import { nodeOfMetadata, type Step, type StepMetadata } from "./restore-steps.ts";
-import { GOES_WITH_ANOTHER, HOLDS_WHAT_STAYS, Stagings, throughDescriptor } from "./staging-places.ts";
+import { HOLDS_WHAT_STAYS, IN_ANOTHER } from "./restore-plan.ts";
 
 export type KeptReason = "not_saved" | "changed_since" | "not_permitted" | "mounted";
 
@@ -42,17 +41,10 @@ export function displacedName(number: number): string {
 export interface ApplyOptions {
   root: Uint8Array;
   staging: string;
-  apart: readonly PlaceApart[];
   /** after a kill: what is done already is recognised and passed over */
   resuming: boolean;
   /** true when ignore rules explain that a directory is not empty */
   hidesIgnored(path: Uint8Array): boolean;
-}
-
-/** The directory, open, that a staged entry lies in, and the entry's number. */
-interface Staged {
-  staging: number;
-  staged: number;
 }
 
 /**
@@ -62,7 +54,8 @@ interface Staged {
 export class StepRunner {
   readonly #options: ApplyOptions;
   readonly #held: HeldDirectories;
-  readonly #stagings: Stagings;
+  /** the staging directory, open */
+  readonly #staging: number;
   readonly #writer = new NodeWriter();
   readonly #from = newArena(1024);
   readonly #to = newArena(1024);
@@ -78,7 +71,7 @@ export class StepRunner {
   constructor(options: ApplyOptions) {
     this.#options = options;
     this.#held = new HeldDirectories(options.root);
-    this.#stagings = new Stagings(options.root, options.staging, options.apart);
+    this.#staging = openDirectory(options.staging);
   }
 
   run(steps: readonly Step[]): AppliedSteps {
@@ -92,7 +85,7 @@ export class StepRunner {
       return this.#done;
     } finally {
       this.#held.close();
-      this.#stagings.close();
+      fs.closeSync(this.#staging);
     }
   }
 
@@ -100,7 +93,6 @@ export class StepRunner {
     // What was to come below one goes with it.
     if (this.#notHeld.chosenAt(step.path) !== null) return;
     try {
-      if (this.#options.resuming && this.#stagings.lacks(step.path)) return this.#passOver(step);
       switch (step.op) {
         case "remove":
           return this.#remove(step);
@@ -122,8 +114,7 @@ export class StepRunner {
       // With the directory that it was in, by a step after it.
       if (this.#options.resuming && takesAway && reason === "changed_since") return void this.#done.deleted++;
       const { message, details } = error as CairnError;
-      const isApart = details?.["errno"] === "EXDEV";
-      this.#keep(step.path, reason, isApart ? (takesAway ? GOES_WITH_ANOTHER : IN_ANOTHER) : message);
+      this.#keep(step.path, reason, details?.["errno"] === "EXDEV" ? IN_ANOTHER : message);
     }
   }
 
@@ -134,20 +125,6 @@ export class StepRunner {
     if (why === null) throw error;
     if (step.op === "mkdir") this.#notHeld.add(step.path);
     this.#keep(step.path, "not_permitted", why, ["type"]);
-  }
-
-  /** What was mounted there may be another file system now: only what is as it should be counts as done. */
-  #passOver(step: Step): void {
-    if (step.op !== "put" && step.op !== "remove") return;
-    const { fd, name } = this.#held.parentOf(step.path);
-    const now = this.#held.identity(fd, name);
-    if (step.op === "put" && now?.inode === step.inode) return this.#counted(step);
-    if (step.op === "remove" && now === null) return void this.#done.deleted++;
-    this.#keep(
-      step.path,
-      "mounted",
-      "what was mounted there when the restore began is not: mount it and restore again",
-    );
   }
 
   /** The first reason is the one that the others follow from. */
@@ -172,16 +149,15 @@ export class StepRunner {
       return;
     }
     const displaced = Buffer.from(displacedName(step.kept));
-    const staging = this.#stagings.of(step.path).fd;
     if (!sameIdentity(now, step.old)) {
       // Moved away before a kill, and the directory that comes in its place may have been made: the step that makes it judges.
-      const isMoved = this.#options.resuming && this.#held.identity(staging, displaced) !== null;
+      const isMoved = this.#options.resuming && this.#held.identity(this.#staging, displaced) !== null;
       if (isMoved && this.#coming.has(latin1(step.path))) return void this.#done.deleted++;
       return this.#keep(step.path, "changed_since", "it changed after it was saved");
     }
     putName(this.#from, 0, name);
     putName(this.#to, 0, displaced);
-    const to = { fd: staging, name: this.#to };
+    const to = { fd: this.#staging, name: this.#to };
     const result = this.#inside(fd, () => renameToFree({ fd, name: this.#from }, to));
     // Displaced before a kill; what has its name now is another name of the same file.
     if (result === EEXIST) return this.#keep(step.path, "changed_since", "it came back after it had been moved away");
@@ -245,8 +221,7 @@ export class StepRunner {
 
   #put(step: Extract<Step, { op: "put" }>): void {
     const { fd, name } = this.#held.parentOf(step.path);
-    const staging = this.#stagings.of(step.path).fd;
-    if (this.#options.resuming && step.old !== null) this.#finishTwoRenames(fd, name, { staging, staged: step.staged });
+    if (this.#options.resuming && step.old !== null) this.#finishTwoRenames(fd, name, step.staged);
     const now = this.#held.identity(fd, name);
     if (this.#options.resuming && now !== null && now.inode === step.inode) return this.#counted(step);
     if (step.old === null && now !== null)
@@ -262,8 +237,8 @@ export class StepRunner {
     putName(this.#to, 0, name);
     const result = this.#inside(fd, () =>
       step.old === null
-        ? renameToFree({ fd: staging, name: this.#from }, { fd, name: this.#to })
-        : this.#exchange(fd, { staging, staged: step.staged }),
+        ? renameToFree({ fd: this.#staging, name: this.#from }, { fd, name: this.#to })
+        : this.#exchange(fd, step.staged),
     );
     if (result === EEXIST)
       return this.#keep(step.path, "not_saved", "something that was not saved stands in its place");
@@ -272,14 +247,15 @@ export class StepRunner {
   }
 
   /** What is staged (its name in `#from`) for what is there (its name in `#to`). */
-  #exchange(fd: number, from: Staged): number {
-    const result = this.#held.sys.rename(from.staging, this.#from, 0, fd, this.#to, 0, RENAME.EXCHANGE);
-    return result === EINVAL || result === ENOSYS ? this.#twoRenames(fd, from) : result;
+  #exchange(fd: number, staged: number): number {
+    const result = this.#held.sys.rename(this.#staging, this.#from, 0, fd, this.#to, 0, RENAME.EXCHANGE);
+    return result === EINVAL || result === ENOSYS ? this.#twoRenames(fd, staged) : result;
   }
 
   /** Where the file system cannot exchange: aside, then in; the names in the staging directory end as an exchange leaves them. */
-  #twoRenames(fd: number, { staging, staged }: Staged): number {
+  #twoRenames(fd: number, staged: number): number {
     const { sys } = this.#held;
+    const staging = this.#staging;
     const aside = this.#aside(staged);
     const moved = sys.rename(fd, this.#to, 0, staging, aside, 0, 0);
     if (moved < 0) return moved;
@@ -295,7 +271,8 @@ export class StepRunner {
   }
 
   /** Two renames that a kill came between: the old entry lies aside, the new one is in place or still staged. */
-  #finishTwoRenames(fd: number, name: Uint8Array, { staging, staged }: Staged): void {
+  #finishTwoRenames(fd: number, name: Uint8Array, staged: number): void {
+    const staging = this.#staging;
     if (this.#held.identity(staging, Buffer.from(`${stagedName(staged)}.old`)) === null) return;
     putName(this.#from, 0, Buffer.from(stagedName(staged)));
     putName(this.#to, 0, name);
@@ -373,9 +350,6 @@ export class StepRunner {
     });
   }
 }
-
-const IN_ANOTHER =
-  "it lies in a subvolume or on a file system of its own, and nothing can be moved there from outside: restore it with --to and copy it";
 
 /** One for all names that a file system may take for one; inodes do not tell, as FUSE may number each of them. */
 function folded(path: Uint8Array): string {

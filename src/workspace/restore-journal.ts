@@ -2,7 +2,7 @@ import fs from "node:fs";
 import path from "node:path";
 import { sha256 } from "../crypto/hash.ts";
 import { CairnError } from "../errors.ts";
-import { decodeRestore, encodeRestore, type PlaceApart, type RestoreFile } from "../formats/restore.ts";
+import { decodeRestore, encodeRestore, type RestoreFile } from "../formats/restore.ts";
 import { durableRemove, durableWrite } from "../fs/durable.ts";
 import { readRecord } from "./records.ts";
 import type { LeftOutEntry } from "./record-point.ts";
@@ -12,10 +12,6 @@ import { decodeSteps, encodeSteps, type Step, type StepsFile } from "./restore-s
  * The journal of a restore in place, in the workspace's journal directory: `restore.json` says what is under way,
  * `restore.steps` how. Without steps nothing in the workspace has been touched; with them the restore is finished.
  */
-
-export function apartOf(intent: RestoreFile | null): readonly PlaceApart[] {
-  return intent?.apart ?? [];
-}
 
 /** `restore.json` with its last member, `checksum`: the SHA-256 of the JSON text without it. */
 function encodeRestoreFile(intent: RestoreFile): Uint8Array {

@@ -43,6 +43,8 @@ export interface PlanInput {
   leftOutMounts?: readonly Uint8Array[];
   /** parts of control directories, which nothing touches */
   never?: readonly Uint8Array[];
+  /** whether a directory lies in another mount or subvolume inside the folder, where nothing is changed; absent: none does */
+  isInside?: ((directory: Uint8Array) => boolean) | undefined;
   /** whether the folder itself has an entry, which a scan that leaves it out does not tell; absent: as the scan says */
   isThere?: (path: Uint8Array) => boolean;
   /** paths that are in neither are no mistake: they were looked for before, or what a restore changed is undone and gone on both sides */
@@ -71,11 +73,16 @@ export async function planRestore(input: PlanInput): Promise<PlannedEntry[]> {
   const partial = new Set((input.partial ?? []).map(({ path }) => latin1(path)));
   const unseen = new PathSelection(input.leftOutMounts ?? []);
   const never = new PathSelection(input.never ?? []);
+  const inside = new PathSelection([]);
   const planEntry = (difference: Difference): PlannedEntry => {
     if (never.chosenAt(difference.path) !== null) return kept(difference, "not_saved", OF_CONTROL);
     if (difference.after === null && unseen.chosenAt(difference.path) !== null)
       return kept(difference, "mounted", MOUNTED_THEN);
     if (mounts.chosenAt(difference.path) !== null) return kept(difference, "mounted", MOUNTED_NOW);
+    if (input.isInside?.(directoryOf(difference)) === true) {
+      if (difference.before !== null) inside.add(difference.path);
+      return kept(difference, "mounted", IN_ANOTHER);
+    }
     if (difference.after === null && takenOut.chosenAt(difference.path) !== null)
       return kept(difference, "taken_out", TAKEN_OUT);
     if (difference.after === null && unknown.chosenAt(difference.path) !== null)
@@ -101,7 +108,16 @@ export async function planRestore(input: PlanInput): Promise<PlannedEntry[]> {
     for (const path of selection.unseen())
       if (unknown.chosenAt(path) === null && !isInEither(input, path))
         throw lacksPath(path, whyLeftOut(input, path, { never, unseen, mounts }));
-  return entries;
+  // A directory stays with what is mounted in it.
+  return entries.map((entry) => {
+    const goes = entry.before?.type === "dir" && entry.after?.type !== "dir" && entry.action !== "keep";
+    return goes && inside.leadsOn(entry.path) ? kept(entry, "mounted", HOLDS_WHAT_STAYS) : entry;
+  });
+}
+
+/** The directory that an entry is or lies in. */
+function directoryOf({ path, before }: Difference): Uint8Array {
+  return before?.type === "dir" ? path : path.subarray(0, Math.max(path.lastIndexOf(0x2f), 0));
 }
 
 /** It was there when the target was saved, in a state that nobody knows: taking it away would not bring that back. */
@@ -110,6 +126,9 @@ const PARTIAL_IN_TARGET = "the save point lacks extended attributes of it, so th
 const UNREAD_NOW = "its extended attributes cannot be read, so it could not be saved whole";
 const MOUNTED_THEN = "something was mounted there when it was saved, and left out";
 const MOUNTED_NOW = "another file system is mounted there";
+export const HOLDS_WHAT_STAYS = "what is in it stays";
+export const IN_ANOTHER =
+  "it lies in a subvolume or on a file system of its own, where a restore changes nothing: restore it with --to";
 const OF_CONTROL = "it lies where Cairn keeps its own, which no restore touches";
 
 function kept(difference: Difference, reason: NonNullable<PlannedEntry["reason"]>, detail: string): PlannedEntry {

@@ -17,7 +17,12 @@ import type { PlannedEntry } from "./restore-plan.ts";
 import { stagedName } from "./restore-apply.ts";
 import type { Anchor } from "./restore-links.ts";
 import { metadataOf, type Step } from "./restore-steps.ts";
-import type { Staging, Stagings } from "./staging-places.ts";
+
+/** A directory in which a restore stages entries; open. */
+export interface Staging {
+  fd: number;
+  path: Buffer;
+}
 
 export interface StageInput {
   plan: readonly PlannedEntry[];
@@ -26,7 +31,7 @@ export interface StageInput {
   held: HeldFiles | null;
   /** scan of the present, for the times of directories that only get their entries exchanged */
   scan: ScanResult;
-  stagings: Stagings;
+  staging: Staging;
   holes: ReadonlyMap<string, HoleList>;
   /** a hard-link group's member that stays as it is, by the group's number */
   anchors: ReadonlyMap<bigint, Anchor>;
@@ -61,14 +66,13 @@ interface Member {
   path: Uint8Array;
   /** in the staging directory */
   name: Buffer;
-  staging: Staging;
 }
 
 class Stager {
   readonly #input: StageInput;
   readonly #writer = new NodeWriter();
   readonly #finder: RecordFinder;
-  /** The first of each group in each place, of each content where that is not one. */
+  /** The first of each group, of each content where that is not one. */
   readonly #groups = new Map<bigint, Member[]>();
   readonly #pace: Pacer;
   /** the workspace's, opened where an entry is linked to one that is in it */
@@ -140,10 +144,10 @@ class Stager {
     const { where, node, old } = entry;
     const number = this.#count++;
     const name = Buffer.from(stagedName(number));
-    const staging = this.#input.stagings.of(where);
+    const { staging } = this.#input;
     const place = { name, path: where };
     const staged = Buffer.concat([staging.path, SLASH, name]);
-    const member = { ...place, node, staging };
+    const member = { ...place, node };
     if (node.inode === 0n || !this.#isLinked(member, staged)) {
       const isMade =
         node.type === "file"
@@ -156,27 +160,24 @@ class Stager {
   }
 
   #noteMember(member: Member): void {
-    const { node, staging } = member;
+    const { node } = member;
     const known = this.#groups.get(node.inode);
     if (known === undefined) this.#groups.set(node.inode, [member]);
-    else if (!known.some((other) => other.staging === staging && canBeOne(other.node, node))) known.push(member);
+    else if (!known.some((other) => canBeOne(other.node, node))) known.push(member);
   }
 
   /** Makes an entry by linking it to another of its group; false, and noted, where it has one and cannot be linked. */
-  #isLinked({ node, path: where, name, staging }: Member, staged: Buffer): boolean {
+  #isLinked({ node, path: where, name }: Member, staged: Buffer): boolean {
+    const { fd } = this.#input.staging;
     const others = this.#groups.get(node.inode) ?? [];
-    const alike = others.filter((other) => canBeOne(other.node, node));
-    const first = alike.find((other) => other.staging === staging);
+    const first = others.find((other) => canBeOne(other.node, node));
     const to = { name, path: where };
-    if (first !== undefined)
-      return this.#writer.holds(where, "links", () => this.#writer.link(staging.fd, first.name, staging.fd, to));
+    if (first !== undefined) return this.#writer.holds(where, "links", () => this.#writer.link(fd, first.name, fd, to));
     const anchor = this.#input.anchors.get(node.inode);
     const isAnchored = anchor !== undefined && canBeOne(anchor.node, node);
-    if (isAnchored && this.#linkToAnchor(anchor.path, { staging, name, staged })) return true;
+    if (isAnchored && this.#linkToAnchor(anchor.path, { name, staged })) return true;
     const another = others[0] ?? anchor;
-    if (alike.length > 0 || (isAnchored && this.#input.stagings.of(anchor.path) !== staging))
-      this.#writer.cannotLink(where, "its other names lie on another mount or in another subvolume");
-    else if (isAnchored)
+    if (isAnchored)
       this.#writer.cannotLink(where, `${quotedPath(anchor.path)}, which has the same content, could not be linked`);
     else if (another !== undefined) this.#writer.cannotLink(where, isAnother(another.path));
     return false;
@@ -210,7 +211,7 @@ class Stager {
   }
 
   /** Links to the member that is in the workspace; false when that is not what was saved any more. */
-  #linkToAnchor(anchor: Uint8Array, to: { staging: Staging; name: Buffer; staged: Buffer }): boolean {
+  #linkToAnchor(anchor: Uint8Array, to: { name: Buffer; staged: Buffer }): boolean {
     const { staged } = to;
     const record = this.#finder.find(anchor);
     if (record === null) return false;
@@ -227,7 +228,7 @@ class Stager {
     return false;
   }
 
-  #isLinkMade(anchor: Uint8Array, { staging, name: staged }: { staging: Staging; name: Buffer }): boolean {
+  #isLinkMade(anchor: Uint8Array, { name: staged }: { name: Buffer }): boolean {
     const from = newArena(512);
     const to = newArena(512);
     try {
@@ -235,7 +236,7 @@ class Stager {
       const { fd, name } = this.#root.parentOf(anchor);
       putName(from, 0, name);
       putName(to, 0, staged);
-      return this.#root.sys.link(fd, from, 0, staging.fd, to, 0) >= 0;
+      return this.#root.sys.link(fd, from, 0, this.#input.staging.fd, to, 0) >= 0;
     } catch {
       return false;
     }

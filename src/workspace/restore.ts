@@ -1,4 +1,3 @@
-import { append } from "../append.ts";
 import { randomBytes } from "node:crypto";
 import fs from "node:fs";
 import path from "node:path";
@@ -15,8 +14,8 @@ import type { Cause, DescriptorContent } from "../formats/descriptor.ts";
 import type { Manifest } from "../formats/manifest.ts";
 import type { TreeNode } from "../formats/tree.ts";
 import { latin1 } from "../formats/bytes.ts";
-import { rawPath, recordPath } from "../formats/record.ts";
-import type { DirectoryFacts, PlaceApart, RestoreFile } from "../formats/restore.ts";
+import { recordPath } from "../formats/record.ts";
+import type { DirectoryFacts, RestoreFile } from "../formats/restore.ts";
 import { flushFileSystem } from "../fs/flush.ts";
 import type { IgnoreRecord } from "../fs/ignore.ts";
 import { makeFolder, makeOneFolder } from "../fs/make-folder.ts";
@@ -25,23 +24,22 @@ import { letOwnerWrite, undoOwnerWrites } from "../fs/owner-writes.ts";
 import { PathSelection } from "../fs/path-selection.ts";
 import { MadeFolder, otherFolder } from "../fs/made-folder.ts";
 import { removeAll } from "../fs/remove-all.ts";
-import { inDirectory } from "../fs/syscalls.ts";
+import { inDirectory, openDirectory } from "../fs/syscalls.ts";
 import type { SavePointId } from "../ids.ts";
 import { writeState } from "./records.ts";
 import { heldTreeOf } from "./held-trees.ts";
-import { holdsUnrecorded } from "./hidden-below.ts";
+import { holdsUnrecorded, placesInside } from "./hidden-below.ts";
 import type { Point } from "./point-files.ts";
 import { isFolderAnnounced, isFolderThere, keepAnnounced } from "./missing-folder.ts";
-import { checkDisplaced, type SavedNodes } from "./displaced.ts";
+import { keepWrittenTo, type SavedNodes } from "./kept-displaced.ts";
 import { type AppliedSteps, StepRunner } from "./restore-apply.ts";
-import { apartOf, RestoreJournal } from "./restore-journal.ts";
+import { RestoreJournal } from "./restore-journal.ts";
 import { isNotThere, leftOutAfter, leftOutBefore } from "./restore-left-out.ts";
 import { groupOf, linksOf, type RestoreLinks } from "./restore-links.ts";
 import { type PlanInput, type PlannedEntry, planRestore, requirePaths } from "./restore-plan.ts";
 import { isSameRoot, rootOfPoint, rootToSet } from "./root-changes.ts";
 import { type StagedRestore, stageRestore } from "./restore-stage.ts";
 import type { Step } from "./restore-steps.ts";
-import { flushPlaces, makePlaces, placesApart, removePlaces, Stagings } from "./staging-places.ts";
 import { withoutMovedTimes } from "./tree-changes.ts";
 import type { Difference } from "./tree-diff.ts";
 import { lackingIn, type LeftOutEntry, neverPart, recordPoint, type Saved, savedWithout } from "./record-point.ts";
@@ -123,7 +121,6 @@ async function restoreReading(workspace: Workspace, input: RestoreInput, present
   const undoId = present.point.descriptor.save_point_id;
   const journal = new RestoreJournal(found.paths.journal);
   const staging = stagingDirectory(workspace);
-  const apart = placesApart(workspace.root, plan);
   const isMade = isFolderAnnounced(found.paths.journal);
   const intent: RestoreFile = {
     target: input.target.descriptor.save_point_id,
@@ -131,7 +128,6 @@ async function restoreReading(workspace: Workspace, input: RestoreInput, present
     kind: input.kind,
     paths: input.paths === null ? null : input.paths.map((each) => recordPath(each)),
     staging,
-    ...(apart.length === 0 ? {} : { apart }),
     // A folder that was made for it has nothing of its own.
     root: input.paths === null || isMade ? rootToSet(workspace.root, input.target) : null,
     at: new Date().toISOString(),
@@ -164,14 +160,14 @@ async function restoreReading(workspace: Workspace, input: RestoreInput, present
   const { steps } = staged;
   const finder = new RecordFinder(present.scan!);
   const hidesIgnored = (where: Uint8Array): boolean => finder.hidesIgnored(where);
-  const runner = new StepRunner({ root: workspace.root, staging, apart, resuming: false, hidesIgnored });
+  const runner = new StepRunner({ root: workspace.root, staging, resuming: false, hidesIgnored });
   const applied = swap(runner, steps);
   failpoint("restore.swapped");
   const finished = await finishRestore(workspace, input, { intent, steps, journal, made, saved: savedNodesOf(plan) });
   leftOut = leftOutAfter(leftOut, applied, finished.notSet);
   const stays = new PathSelection(leftOut.filter(isNotThere).map(({ path: where }) => where));
   return {
-    undoId: finished.undoId,
+    undoId,
     changes: { ...applied, metadata: applied.metadata + changedDirectories(plan, applied) + (changesRoot ? 1 : 0) },
     leftOut,
     unlinked: links.apart.filter((where) => stays.chosenAt(where) === null),
@@ -213,8 +209,7 @@ interface Restoring {
 
 /** What a restore ended with. */
 interface FinishedRestore {
-  undoId: SavePointId;
-  /** on the folder itself, and on the places apart */
+  /** on the folder itself */
   notSet: NotSet[];
 }
 
@@ -225,11 +220,11 @@ export async function finishRestore(
   restore: Restoring & { steps: readonly Step[]; saved?: SavedNodes },
 ): Promise<FinishedRestore> {
   const { intent, steps, journal, saved, made } = restore;
-  const undoId = await checkDisplaced(workspace, call, { intent, steps, saved });
+  const { undo_id: undoId, staging } = intent;
+  await keepWrittenTo(workspace, call, { undoId, staging, steps, saved });
   failpoint("restore.displaced-checked");
   const atFirst = intent.root === null ? [] : setRoot(workspace, intent.root);
   if (!isOrdered(workspace)) await flushFileSystem(workspace.root);
-  await flushPlaces(workspace.root, intent.staging, apartOf(intent));
   failpoint("restore.folder-durable");
   workspace.requireLock();
   const state = workspace.state();
@@ -242,25 +237,13 @@ export async function finishRestore(
   keepAnnounced(workspace);
   const isRootKept = steps.every((step) => Buffer.from(step.path).includes(0x2f));
   const root = intent.root ?? rootBefore(workspace, intent);
-  const notSet: NotSet[] = [];
-  try {
-    const after = (place: PlaceApart): DirectoryFacts => factsAfter(place, steps);
-    append(notSet, removePlaces(workspace.root, intent.staging, apartOf(intent), after));
-  } catch (error) {
-    const { message } = toCairnError(error);
-    throw reworded(toCairnError(error), {
-      message: `the restore is done, but what it displaced stays: ${message}`,
-      hint: "`cairn undo` takes it back; the next command removes what stays, as soon as it can",
-    });
-  }
-  failpoint("restore.places-removed");
   const keepsTimes = intent.root !== null || isRootKept;
   const atLast = removeStaging(workspace, intent, { root, keepsTimes, made, onWarning: call.onWarning });
-  if (intent.root !== null) append(notSet, atLast ?? atFirst);
+  const notSet = intent.root === null ? [] : (atLast ?? atFirst);
   failpoint("restore.staging-removed");
   workspace.requireLock();
   journal.end();
-  return { undoId, notSet };
+  return { notSet };
 }
 
 function begin(workspace: Workspace, journal: RestoreJournal, intent: RestoreFile): void {
@@ -276,7 +259,6 @@ export function takeBackRestore(
   { onWarning }: Pick<WorkspaceCall, "onWarning">,
 ): void {
   if (!workspace.isStillLocked) return;
-  removePlaces(workspace.root, intent.staging, apartOf(intent));
   removeStaging(workspace, intent, { root: rootBefore(workspace, intent), keepsTimes: true, made, onWarning });
   journal.end();
 }
@@ -289,16 +271,6 @@ function makeStaging(workspace: Workspace, intent: RestoreFile): void {
   const { staging } = intent;
   if (isInside(workspace, staging)) inDirectory(workspace.root, letOwnerWrite);
   makeOneFolder(Buffer.from(staging), 0o700);
-  makePlaces(workspace.root, staging, apartOf(intent));
-}
-
-/** What a place's directory is when the steps are done: they say so where they change it. */
-function factsAfter(place: PlaceApart, steps: readonly Step[]): DirectoryFacts {
-  const where = Buffer.from(rawPath(place));
-  const step = steps.find((each) => each.op === "dirmeta" && where.equals(each.path));
-  if (step?.op !== "dirmeta") return place;
-  const { mode, uid, gid, mtimeSec, mtimeNs } = step.metadata;
-  return { mode, uid, gid, mtime_sec: mtimeSec, mtime_ns: mtimeNs };
 }
 
 interface RemoveStaging extends Pick<WorkspaceCall, "onWarning"> {
@@ -424,7 +396,7 @@ async function stage(
   const tree = heldTreeOf(workspace.points, input.target);
   const held = tree === null ? null : new HeldFiles(tree);
   const { intent } = more;
-  const stagings = new Stagings(workspace.root, intent.staging, apartOf(intent));
+  const staging = { fd: openDirectory(intent.staging), path: Buffer.from(intent.staging) };
   let staged: StagedRestore;
   try {
     staged = await stageRestore({
@@ -432,7 +404,7 @@ async function stage(
       target: more.target,
       held,
       scan: more.present.scan!,
-      stagings,
+      staging,
       holes: more.holes,
       anchors: more.anchors,
       root: workspace.root,
@@ -440,11 +412,10 @@ async function stage(
       onProgress: (progress) => input.onProgress?.({ phase: "restoring", ...progress }),
     });
   } finally {
-    stagings.close();
+    fs.closeSync(staging.fd);
     held?.close();
   }
   if (staged.steps.some((step) => step.op === "put") || !isOrdered(workspace)) await flushFileSystem(intent.staging);
-  await flushPlaces(workspace.root, intent.staging, apartOf(intent));
   return staged;
 }
 
@@ -452,9 +423,10 @@ async function stage(
 export function unknownIn(
   workspace: Workspace,
   manifest: Manifest | null,
-): Pick<PlanInput, "omitted" | "partial" | "leftOutMounts" | "never" | "isThere"> {
+): Pick<PlanInput, "omitted" | "partial" | "leftOutMounts" | "never" | "isThere" | "isInside"> {
   return {
     isThere: (where) => exists(workspace.root, where),
+    isInside: placesInside(workspace.root),
     omitted: manifest?.omitted ?? [],
     partial: savedWithout(manifest?.labels ?? []),
     leftOutMounts: manifest?.mounts?.leftOut ?? [],

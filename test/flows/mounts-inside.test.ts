@@ -3,6 +3,11 @@ import { execFileSync } from "node:child_process";
 import fs from "node:fs";
 import path from "node:path";
 import { test, type TestContext } from "node:test";
+import type { Identity } from "../../src/engines/scan/find-record.ts";
+import type { SavePointId } from "../../src/ids.ts";
+import { HeldDirectories } from "../../src/workspace/held-directories.ts";
+import { RestoreJournal } from "../../src/workspace/restore-journal.ts";
+import type { Step } from "../../src/workspace/restore-steps.ts";
 import { cairn, cairnOk } from "../fixtures/command.ts";
 import { assertFolder, readFolder } from "../fixtures/folder-state.ts";
 import { loopFileSystem } from "../fixtures/loop-file-system.ts";
@@ -52,6 +57,12 @@ function leftOut(data: Record<string, unknown>): [string, string][] {
   return (data["left_out"] as { path: string; reason: string }[]).map((each) => [each.path, each.reason]);
 }
 
+function pathsLeftOut(data: Record<string, unknown>): string[] {
+  return leftOut(data)
+    .map(([name]) => name)
+    .toSorted();
+}
+
 test("a control directory on what is mounted inside is no part of a point, and no restore touches it", async (t) => {
   const volume = loopFileSystem(t, "ext4");
   if (volume === null) return;
@@ -71,8 +82,7 @@ test("a control directory on what is mounted inside is no part of a point, and n
   );
   write([path.join(other, "theirs"), "second\n"]);
   cairnOk(["save", other]);
-  cairnOk(["restore", first.save_point_id, "-C", folder]);
-  assert.equal(fs.readFileSync(path.join(other, "theirs"), "utf8"), "first\n");
+  cairn(["restore", first.save_point_id, "-C", folder]);
   assert.equal((await (await clientOf(other)).history()).save_points.length, 2);
   assert.deepEqual((await (await clientOf(other)).verifyAll()).problems, []);
 });
@@ -167,7 +177,7 @@ test("a path that the save point left out is refused with the reason, and one th
   assert.equal(fs.readFileSync(path.join(folder, "skipped/file"), "utf8"), "not kept\n");
 });
 
-test("a backup of a point that went into mounts comes back into them, also where the point is gone", async (t) => {
+test("a backup of a point that went into mounts comes back beside them, and all of it elsewhere", async (t) => {
   const folder = newFolder("backed-up");
   const inside = path.join(folder, "m");
   if (!mount(t, inside, ...TMPFS)) return;
@@ -178,53 +188,22 @@ test("a backup of a point that went into mounts comes back into them, also where
   cairnOk(["backup", "create", "-C", folder, ...place.options]);
   cairnOk(["release", folder, "--delete-points"]);
   fs.rmSync(path.join(inside, "d"), { recursive: true });
+  write([path.join(folder, "own"), "second\n"]);
   write([path.join(inside, "f"), "second\n"], [path.join(inside, "more"), "more\n"]);
   cairnOk(["save", folder, "--cross-mounts"]);
   const args = ["-C", folder, "backup", "restore", "latest", "--in-place", ...place.options];
-  const planned = cairnOk([...args, "--dry-run"]).data["changes"] as object;
-  const { changes, proof } = cairnOk(args).data as { changes: object; proof: object | null };
+  const planned = cairn([...args, "--dry-run"]).data["changes"] as object;
+  const { status, data } = cairn(args);
+  const { changes, proof } = data as { changes: object; proof: object | null };
   assert.deepEqual(changes, planned);
-  assert.deepEqual(changes, { created: 2, updated: 1, deleted: 1, metadata: 0 });
-  assert.notEqual(proof, null);
-  assertFolder(folder, state, "restored");
-});
-
-test("a restore that was interrupted touches nothing of what is mounted there now instead", (t) => {
-  const folder = newFolder("other-mount");
-  const source = newFolder("source");
-  const inside = path.join(folder, "m");
-  if (!mount(t, inside, "--bind", source)) return;
-  write([path.join(folder, "own"), "first\n"], [path.join(inside, "f"), "first\n"], [path.join(inside, "d/g"), "g\n"]);
-  const saved = cairnOk(["save", folder, "--cross-mounts"]).data["save_point"] as { save_point_id: string };
-  write([path.join(folder, "own"), "second\n"], [path.join(inside, "f"), "second\n"]);
-  fs.rmSync(path.join(inside, "d"), { recursive: true });
-  assert.ok(cairn(["restore", "head", "-C", folder], { failpoint: "restore.committed" }).killed);
-  unmount(inside);
-  assert.ok(mount(t, inside, ...TMPFS, "-o", "mode=700"));
-  write([path.join(inside, "f"), "another's\n"]);
-  const there = readFolder(inside);
-  const { recovered } = cairnOk(["status", "-C", folder]).data as { recovered: { kept: { path: string }[] }[] };
-  assert.deepEqual(
-    recovered.at(-1)!.kept.map(({ path: name }) => name),
-    ["m/d/g", "m/f"],
-  );
-  assertFolder(inside, there, "the other one");
+  assert.deepEqual(changes, { created: 0, updated: 1, deleted: 0, metadata: 0 });
+  assert.deepEqual([status, proof], [10, null]);
+  assert.deepEqual(pathsLeftOut(data), ["m", "m/d", "m/d/g", "m/f", "m/more"]);
   assert.equal(fs.readFileSync(path.join(folder, "own"), "utf8"), "first\n");
-  // What was staged on the first one is named there, and no part of a point.
-  unmount(inside);
-  assert.ok(mount(t, inside, "--bind", source));
-  const { findings } = cairnOk(["doctor", "-C", folder]).data as { findings: { detail: string }[] };
-  assert.ok(
-    findings.some(({ detail }) => detail.includes(`${inside}/.cairn-restore-`)),
-    JSON.stringify(findings),
-  );
-  cairnOk(["save", folder, "--cross-mounts"]);
-  assert.deepEqual(
-    entriesOf(folder).filter((name) => name.includes(".cairn-restore-")),
-    [],
-  );
-  cairnOk(["restore", saved.save_point_id, "-C", folder]);
-  assert.equal(fs.readFileSync(path.join(inside, "d/g"), "utf8"), "g\n");
+  assert.equal(fs.readFileSync(path.join(inside, "f"), "utf8"), "second\n");
+  const to = path.join(newFolder("elsewhere"), "to");
+  cairnOk(["backup", "restore", "latest", "--to", to, ...place.options]);
+  assertFolder(to, state, "elsewhere");
 });
 
 test("what an interrupted restore left in a folder that was not mounted at its recovery is named", (t) => {
@@ -248,35 +227,149 @@ test("what an interrupted restore left in a folder that was not mounted at its r
   assert.equal(fs.readFileSync(own, "utf8"), "second\n");
 });
 
-test("a restore that cannot clean up where something is read-only now says so, and goes on when it is not", (t) => {
-  const folder = newFolder("read-only");
+function subvolume(t: TestContext, folder: string): boolean {
+  const volume = loopFileSystem(t, "btrfs");
+  if (volume === null || !mount(t, folder, "--bind", volume.root)) return false;
+  execFileSync("btrfs", ["-q", "subvolume", "create", path.join(folder, "m")]);
+  return true;
+}
+
+const PLACES = {
+  "on a file system mounted inside": (t: TestContext, folder: string) => mount(t, path.join(folder, "m"), ...TMPFS),
+  "in a subvolume inside": subvolume,
+};
+
+for (const [where, make] of Object.entries(PLACES))
+  test(`what lies ${where} is left and listed by a restore, and --to gives it back`, (t) => {
+    const folder = newFolder("left");
+    const inside = path.join(folder, "m");
+    if (!make(t, folder)) return;
+    const saveAll = (): string => {
+      const { save_point: point } = cairnOk(["save", folder, "--cross-mounts"]).data;
+      return (point as { save_point_id: string }).save_point_id;
+    };
+    write(
+      [path.join(folder, "own"), "first\n"],
+      [path.join(inside, "f"), "first\n"],
+      [path.join(inside, "d/g"), "g\n"],
+    );
+    fs.linkSync(path.join(inside, "f"), path.join(inside, "name"));
+    const id = saveAll();
+    const first = readFolder(folder);
+    write([path.join(folder, "own"), "second\n"], [path.join(inside, "f"), "second\n"], [path.join(inside, "new"), ""]);
+    fs.rmSync(path.join(inside, "d"), { recursive: true });
+    saveAll();
+    const there = readFolder(inside);
+    const before = readFolder(folder);
+    const { status, data } = cairn(["restore", id, "-C", folder]);
+    assert.equal(status, 10);
+    assert.deepEqual(pathsLeftOut(data), ["m", "m/d", "m/d/g", "m/f", "m/name", "m/new"]);
+    assertFolder(inside, there, "left");
+    assert.equal(fs.readFileSync(path.join(folder, "own"), "utf8"), "first\n");
+    cairnOk(["undo", "-C", folder]);
+    assertFolder(folder, before, "undone");
+    const to = path.join(newFolder("elsewhere"), "to");
+    cairnOk(["restore", id, "-C", folder, "--to", to]);
+    assertFolder(to, first, "elsewhere");
+  });
+
+/** The journal of a restore that an earlier version began: it staged in each mount inside the folder. */
+async function olderRestore(t: TestContext, isCommitted: boolean): Promise<{ folder: string; source: string } | null> {
+  const folder = newFolder("older");
+  const source = newFolder("older-source");
   const inside = path.join(folder, "m");
-  if (!mount(t, inside, ...TMPFS)) return;
-  write([path.join(inside, "f"), "first\n"]);
+  if (!mount(t, inside, "--bind", source)) return null;
+  write([path.join(inside, "f"), "first\n"], [path.join(inside, "gone"), "gone\n"]);
   cairnOk(["save", folder, "--cross-mounts"]);
-  write([path.join(inside, "f"), "second\n"]);
-  assert.ok(cairn(["restore", "head", "-C", folder], { failpoint: "restore.swapped" }).killed);
-  execFileSync("mount", ["-o", "remount,ro", inside]);
-  const refused = cairn(["save", folder]);
-  assert.equal(refused.status, 9, refused.stdout);
-  assert.match(refused.stdout, /m\/\.cairn-restore-/);
-  cairnOk(["status", "-C", folder]);
-  execFileSync("mount", ["-o", "remount,rw", inside]);
-  cairnOk(["save", folder, "--cross-mounts"]);
-  assert.deepEqual(fs.readdirSync(inside), ["f"]);
-  assert.equal(fs.readFileSync(path.join(inside, "f"), "utf8"), "first\n");
+  const client = await clientOf(folder);
+  const { controlDirectory: control } = client;
+  const [workspace] = fs.readdirSync(path.join(control, "workspaces"));
+  const name = ".cairn-restore-0123456789abcdef";
+  const staging = path.join(control, "tmp", name);
+  for (const each of [staging, path.join(inside, name)]) fs.mkdirSync(each, { mode: 0o700 });
+  const facts = fs.statSync(inside);
+  const { save_point_id: id } = (await client.history()).save_points[0]!;
+  write([path.join(inside, name, "n0"), "new\n"]);
+  const held = new HeldDirectories(Buffer.from(folder));
+  const old = (what: string): Identity => held.identity(held.open(Buffer.from("m")), Buffer.from(what))!;
+  const steps: Step[] = [
+    { op: "remove", path: Buffer.from("m/gone"), old: old("gone"), kept: 1 },
+    { op: "put", path: Buffer.from("m/f"), staged: 0, inode: inodeOf(path.join(inside, name, "n0")), old: old("f") },
+  ];
+  held.close();
+  const file = new RestoreJournal(path.join(control, "workspaces", workspace!, "journal"));
+  file.begin({
+    target: id as SavePointId,
+    undo_id: id as SavePointId,
+    kind: "restore",
+    paths: null,
+    staging,
+    apart: [{ path: "m", mode: 0o755, uid: facts.uid, gid: facts.gid, mtime_sec: 1_000_000, mtime_ns: 0 }],
+    root: null,
+    at: new Date().toISOString(),
+  });
+  if (isCommitted) file.commit({ steps, leftOut: [] });
+  return { folder, source };
+}
+
+function inodeOf(place: string): string {
+  return fs.lstatSync(place, { bigint: true }).ino.toString();
+}
+
+function textsIn(folder: string): Record<string, string> {
+  return Object.fromEntries(
+    fs.readdirSync(folder).map((name) => [name, fs.readFileSync(path.join(folder, name), "utf8")]),
+  );
+}
+
+test("a restore that an earlier version staged in a mount inside is finished, also when it was killed meanwhile", async (t) => {
+  for (const point of [undefined, "restore.step", "restore.step:2", "restore.displaced-checked", "restore.recorded"]) {
+    const at = await olderRestore(t, true);
+    if (at === null) return;
+    const { folder, source } = at;
+    if (point !== undefined) assert.ok(cairn(["status", "-C", folder], { failpoint: point }).killed, point);
+    const { recovered } = cairnOk(["status", "-C", folder]).data as {
+      recovered: { outcome: string; kept: object[] }[];
+    };
+    assert.deepEqual([recovered.at(-1)!.outcome, recovered.at(-1)!.kept], ["completed", []], point);
+    assert.deepEqual(textsIn(source), { f: "new\n" }, point);
+    assert.equal(fs.statSync(source).mtimeMs, 1e9, point);
+  }
 });
 
-test("names of one file on both sides of a mount come back as copies, which is said", (t) => {
-  const folder = newFolder("linked");
-  const inside = path.join(folder, "m");
-  const source = newFolder("linked-source");
-  write([path.join(source, "b"), "first\n"]);
-  fs.linkSync(path.join(source, "b"), path.join(folder, "a"));
-  if (!mount(t, inside, "--bind", source)) return;
-  cairnOk(["save", folder, "--cross-mounts"]);
-  for (const name of ["a", "m/b"]) fs.rmSync(path.join(folder, name));
-  const { status, data } = cairn(["restore", "head", "-C", folder]);
-  assert.deepEqual([status, leftOut(data)], [10, [["m/b", "not_permitted"]]]);
-  for (const name of ["a", "m/b"]) assert.equal(fs.readFileSync(path.join(folder, name), "utf8"), "first\n");
+test("what somebody wrote into what an earlier version displaced in a mount inside is kept beside it", async (t) => {
+  const at = await olderRestore(t, true);
+  if (at === null) return;
+  const { folder, source } = at;
+  assert.ok(cairn(["status", "-C", folder], { failpoint: "restore.step:2" }).killed);
+  fs.appendFileSync(path.join(source, ".cairn-restore-0123456789abcdef/n0"), "late\n");
+  const { warnings } = cairnOk(["save", folder]);
+  assert.equal(warnings.length, 1, warnings.join("\n"));
+  assert.equal(fs.readFileSync(/lies in (.*);/.exec(warnings[0]!)![1]!, "utf8"), "first\nlate\n");
+});
+
+test("a restore that an earlier version had only staged in a mount inside is taken back", async (t) => {
+  const at = await olderRestore(t, false);
+  if (at === null) return;
+  const { recovered } = cairnOk(["status", "-C", at.folder]).data as { recovered: { outcome: string }[] };
+  assert.equal(recovered.at(-1)!.outcome, "rolled_back");
+  assert.deepEqual(textsIn(at.source), { f: "first\n", gone: "gone\n" });
+});
+
+test("a restore that an earlier version staged in a mount inside touches nothing of what is mounted there now", async (t) => {
+  const at = await olderRestore(t, true);
+  if (at === null) return;
+  const inside = path.join(at.folder, "m");
+  unmount(inside);
+  assert.ok(mount(t, inside, ...TMPFS));
+  write([path.join(inside, "f"), "another's\n"], [path.join(inside, "gone"), "another's\n"]);
+  const { recovered } = cairnOk(["status", "-C", at.folder]).data as { recovered: { kept: { path: string }[] }[] };
+  assert.deepEqual(
+    recovered
+      .at(-1)!
+      .kept.map((each) => each.path)
+      .toSorted(),
+    ["m/f", "m/gone"],
+  );
+  assert.deepEqual(textsIn(inside), { f: "another's\n", gone: "another's\n" });
 });

@@ -1,8 +1,8 @@
 import { comparePaths, ByteWriter, hex } from "../../formats/bytes.ts";
 import type { RootMetadata as RecordedRoot } from "../../formats/descriptor.ts";
-import { encodeManifest, type Manifest } from "../../formats/manifest.ts";
+import { encodeManifest } from "../../formats/manifest.ts";
 import { rawPath } from "../../formats/record.ts";
-import type { AmendRequest, HeadContent, PointContent, RootMetadata, StageRequest } from "../engine.ts";
+import type { HeadContent, PointContent, RootMetadata, StageRequest } from "../engine.ts";
 import { recordedRoot } from "../root-metadata.ts";
 import { labelsOf } from "../scan/labels.ts";
 import type { ScanResult } from "../scan/scan.ts";
@@ -30,35 +30,6 @@ export function sameAsHead({ head }: StageRequest, scanned: ScanResult, root: Ro
   const now = recordedRoot(root);
   const keys = [...Object.keys(now), "acl_group"] as (keyof RecordedRoot)[];
   return keys.every((key) => was[key] === now[key]) ? head : null;
-}
-
-/** A manifest whose edited entries have the holes and hashes of what took their place. */
-export function amendedManifest(
-  manifest: Manifest,
-  more: { edits: AmendRequest["edits"]; summary: ScanSummary },
-): Uint8Array {
-  const edited = new Set(more.edits.map(({ path: where }) => hex(where)));
-  const places = new Map(more.edits.map(({ path: where, name }) => [hex(name), where]));
-  const moved = <T extends { path: Uint8Array }>(list: readonly T[]): T[] =>
-    list.flatMap((item) => {
-      const where = places.get(hex(item.path));
-      return where === undefined ? [] : [{ ...item, path: where }];
-    });
-  const merged = <T extends { path: Uint8Array }>(old: readonly T[], now: readonly T[]): T[] =>
-    [...old.filter((item) => !edited.has(hex(item.path))), ...moved(now)].toSorted((a, b) =>
-      comparePaths(a.path, b.path),
-    );
-  const writer = new ByteWriter(4096);
-  encodeManifest(writer, {
-    ...manifest,
-    stateDigest: null,
-    metadataDigest: null,
-    labels: manifest.labels.filter((label) => !edited.has(hex(rawPath(label)))),
-    holeMaps: merged(manifest.holeMaps, more.summary.holes),
-    fileHashes: merged(manifest.fileHashes, more.summary.hashes),
-    lossless: merged(manifest.lossless, more.summary.lossless),
-  });
-  return Uint8Array.from(writer.view());
 }
 
 /** `known`: what was said of the tree's entries before it was read. */

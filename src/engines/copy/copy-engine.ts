@@ -13,7 +13,6 @@ import { compact } from "../../repository/compact.ts";
 import { packBytes } from "../../repository/pack-bytes.ts";
 import { acquireLock, type RepositoryLock, whileReading } from "../../repository/locks.ts";
 import type {
-  AmendRequest,
   Engine,
   Freed,
   FreeRequest,
@@ -47,7 +46,6 @@ import { leaveSeed } from "./cache-seed.ts";
 import type { TreeHolder } from "../tree/holder.ts";
 import { dropLostFirst, dropLostPacks, holdsContent } from "./lost-content.ts";
 import { KeptScan } from "./kept-scan.ts";
-import { scanAmendment } from "./amend-point.ts";
 import { recordedRoot, rootMetadata } from "../root-metadata.ts";
 import { type CopyContent, manifestOf, sameAsHead } from "./copy-content.ts";
 import { EmbeddedStore } from "./embedded-store.ts";
@@ -230,24 +228,6 @@ export class CopyEngine implements Engine {
     return whileReading(store.repository, { ...call, waitMs: LOCK_WAIT_MS }, async () => {
       await store.refresh(call.signal);
       return work();
-    });
-  }
-
-  async amend(request: AmendRequest): Promise<{ content: PointContent; bytesStored: number }> {
-    return this.#adding(undefined, async (store, lock) => {
-      const amended = await scanAmendment(request, {
-        store,
-        target: this.#target(store),
-        manifest: await this.manifest(request.content),
-        adoptedAt: this.#options.adoptedAt,
-      });
-      const snapshot = await this.#publish(
-        { store, lock, packs: amended.packs },
-        this.#snapshot(request, amended.snapshotTree as ObjectId),
-      );
-      const { root } = request.content as CopyContent;
-      const content: CopyContent = { tree: amended.tree, snapshot_tree: amended.snapshotTree, snapshot, root };
-      return { content, bytesStored: amended.packs.reduce((sum, pack) => sum + pack.size, 0) };
     });
   }
 
