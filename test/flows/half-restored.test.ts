@@ -111,7 +111,6 @@ test(
       "restore.step:1",
       "restore.swapped",
       "restore.recorded",
-      "restore.places-removed",
       "restore.staging-removed",
     ]) {
       assert.equal(dropped(["undo"]).status, 0);
