@@ -72,17 +72,6 @@ test("a pattern is warned of when it leads to something outside the folder", (t)
   assert.match(warnings[0]!, /leaves nothing out/);
 });
 
-test("a pattern counts from the folder when signs in it lead there", (t) => {
-  const { folder, own } = scene(t);
-  const given = [`${own}/*/home/.ssh`, `!${own}/d?sk/*/a/b/`, `/**/x`, `${own}/**/.ssh`, `${own}/**/home/.ssh`];
-  const wanted = ["/.ssh", "!/a/b/", "/**/x", "/**/.ssh", "/**/home/.ssh", "/.ssh"];
-  const silent = (): void => assert.fail("no warning");
-  assert.deepEqual(givenPatterns(folder, given, silent), wanted);
-  // Of lists for other folders.
-  const others = [`${own}/*`, `${own}/disk/*`, `${own}/disk/*/`, `${own}/*/other/x`];
-  assert.deepEqual(givenPatterns(folder, others, silent), others);
-});
-
 test("a pattern is refused when it names its kind as borg's do", (t) => {
   const { folder } = scene(t);
   for (const given of ["pp:/home/.ssh", "pf:/x", "sh:**/.ssh", "fm:*/.ssh", "re:[.]ssh$", "!sh:x"])
@@ -92,40 +81,4 @@ test("a pattern is refused when it names its kind as borg's do", (t) => {
     givenPatterns(folder, names, () => assert.fail("no warning")),
     names,
   );
-});
-
-test("a pattern is warned of when it leads into the folder from elsewhere only, or by what a shell replaces", (t) => {
-  const { folder, own } = scene(t);
-  const warnings: string[] = [];
-  const given = [
-    `${own.slice(1)}/disk/home/there`,
-    `${own.slice(1)}/*/home/there`,
-    "~/.ssh",
-    "$HOME/.ssh",
-    "${HOME}/x",
-  ];
-  assert.deepEqual(
-    givenPatterns(folder, given, (each) => warnings.push(each)),
-    given,
-  );
-  assert.equal(warnings.length, given.length);
-  for (const each of warnings) assert.match(each, /leaves nothing out/);
-  assert.match(warnings[0]!, /: \.\/there$/);
-  mkdirSync(join(folder.toString(), "~"));
-  const own2 = ["~/x", "there/x", "nowhere/x", "*/x"];
-  assert.deepEqual(
-    givenPatterns(folder, own2, () => assert.fail("no warning")),
-    own2,
-  );
-});
-
-test("a pattern is not warned of when it counts from where it was typed, and is when it goes up from there", (t) => {
-  const { folder } = scene(t);
-  const before = process.cwd();
-  t.after(() => process.chdir(before));
-  process.chdir(folder.toString());
-  const warnings: string[] = [];
-  givenPatterns(folder, ["build/tmp", "../home/build/tmp", "../../out"], (each) => warnings.push(each));
-  assert.equal(warnings.length, 1);
-  assert.match(warnings[0]!, /^\.\.\/home\/build\/tmp .*: \.\/build\/tmp$/);
 });
