@@ -163,12 +163,6 @@ export interface ShareRequest {
   folder: Uint8Array;
 }
 
-export interface RepeatRequest extends StoppableCall {
-  pointId: string;
-  /** the workspace's path, raw bytes */
-  root: Uint8Array;
-}
-
 export interface WrittenContent {
   /** of all kinds, without the folder itself */
   entries: number;
@@ -324,11 +318,6 @@ export interface Engine {
   write(content: PointContent, request: WriteRequest): Promise<WrittenContent>;
   /** The same content for one more point, which then holds it by itself: the first of another workspace. */
   share(content: PointContent, point: ShareRequest): Promise<PointContent>;
-  /**
-   * The same for one more point of the same workspace. Null where something would have to be stored for it: the store has
-   * lost part of it, or has it at another path.
-   */
-  repeat(content: PointContent, point: RepeatRequest): Promise<PointContent | null>;
   /** Proves points and, where asked, everything that the engine holds. Throws what keeps its store from being opened. */
   verify(request: VerifyStoreRequest): Promise<StoreVerification>;
   /** Whether what holds the points can be opened: keys, config; nothing is changed. */

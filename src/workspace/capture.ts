@@ -1,28 +1,24 @@
-import { closeSync, existsSync, openSync, symlinkSync } from "node:fs";
-import { join } from "node:path";
-import { isDeepStrictEqual } from "node:util";
+import { closeSync, existsSync, openSync } from "node:fs";
 import type { Degradation } from "../engines/engine.ts";
 import { recordedRoot, rootMetadata } from "../engines/root-metadata.ts";
 import { isEmptyFolder } from "../engines/tree/as-made.ts";
 import type { Captured, TreeHolder } from "../engines/tree/holder.ts";
-import { CairnError, throwIfAborted, toCairnError } from "../errors.ts";
+import { CairnError, toCairnError } from "../errors.ts";
 import { failpoint } from "../failpoint.ts";
 import type { WorkspaceState } from "../formats/control.ts";
 import type { Descriptor } from "../formats/descriptor.ts";
 import { recordPath } from "../formats/record.ts";
-import { commitFileSystem } from "../fs/btrfs.ts";
 import { mountsInside, readMounts, whyMountsUnknown } from "../fs/mounts.ts";
 import { writeOrigins } from "../fs/origins.ts";
 import { listedNames, printablePath } from "../fs/safe-path.ts";
 import { newSavePointId, type SavePointId } from "../ids.ts";
-import { pointDirectoryName } from "./control-layout.ts";
 import { writeState, writeStateInOrder } from "./records.ts";
 import { ownInside } from "./guards.ts";
 import type { Point } from "./point-files.ts";
-import { removeHeldTrees, treeOwner, whyTreeIsNotThePoint } from "./held-trees.ts";
+import { removeHeldTrees } from "./held-trees.ts";
 import { guardSpace } from "./save-guard.ts";
 import { pointFacts, recordPoint, type Saved, type SaveInput } from "./record-point.ts";
-import { isOfAll, noRules } from "./undo-point.ts";
+import { noRules } from "./undo-point.ts";
 import type { Workspace } from "./workspace.ts";
 
 /**
@@ -30,8 +26,7 @@ import type { Workspace } from "./workspace.ts";
  * tree cannot be held this time (`passedOver`: as {@link whyNotHeld} says, or as the holder finds), the store takes the
  * content, and the point says so.
  *
- * Intent: the sequence number is claimed. Stage: the tree, beside where the descriptor will be; head's does too, where
- * nothing was done to the folder since. Commit: the descriptor gets its name, or the tree is made that was announced.
+ * Intent: the sequence number is claimed. Stage: the tree, beside where the descriptor will be. Commit: the descriptor gets its name, or the tree is made that was announced.
  * Record: head moves. For the holder of the workspace's lock.
  */
 export async function capturePoint(
@@ -58,45 +53,11 @@ export async function capturePoint(
   keepOrigins(points.pathsOf(point.sequence).origins, captured);
   return {
     point,
-    changes: point.descriptor.unchanged ? NO_CHANGES : null,
+    changes: null,
     readBytes: 0,
     leftOut: captured.torn.map((path) => ({ path, reason: "changing", detail: CHANGED })),
   };
 }
-
-/** Head, where nothing was done to the folder since the tree was made that it holds. */
-interface StillHead {
-  head: Point;
-  at: string;
-  /** the point with which that tree lies */
-  owner: number;
-  lastChange: number;
-}
-
-/** `written`: something was done to the folder, be it the same again; `unknown`: that is not told without looking at it. */
-export async function sinceHead(
-  { points, found }: Workspace,
-  head: Point | null,
-  { holder, from }: Pick<HoldRequest, "holder" | "from">,
-): Promise<StillHead | "written" | "unknown"> {
-  const lastChange = head?.descriptor.content.held?.last_change;
-  if (head === null || lastChange === undefined || whyTreeIsNotThePoint(points, head) !== null) return "unknown";
-  const at = new Date().toISOString();
-  const owner = treeOwner(points, head);
-  const isStill = await holder.isStill?.(from, points.pathsOf(owner).tree, found.control.temporary);
-  if (isStill === true) return { head, at, owner, lastChange };
-  return isStill === false ? "written" : "unknown";
-}
-
-/** Whether the same would be left out of a folder as was at a point, the files in it that say so being the same. */
-export function hasSameRules(
-  { descriptor }: Point,
-  { exclude, undo = false }: Pick<SaveInput, "exclude"> & { undo?: boolean },
-): boolean {
-  return isOfAll(descriptor) === undo && isDeepStrictEqual(descriptor.rules.exclude, [...(exclude ?? [])]);
-}
-
-export const NO_CHANGES = { added: 0, modified: 0, removed: 0 };
 
 export interface HoldRequest {
   holder: TreeHolder;
@@ -115,7 +76,7 @@ export interface HeldPoint {
 }
 
 /**
- * Makes a point that holds a folder's tree, or head's where that is the same; its claim stays. Throws as the holder does,
+ * Makes a point that holds a folder's tree; its claim stays. Throws as the holder does,
  * `unsupported` also where the tree lacks what the folder has. On failure nothing is left.
  *
  * Where the tree is made in one moment, the claim says before what it becomes, so that both are durable at once and
@@ -127,8 +88,6 @@ export async function holdPoint(workspace: Workspace, input: SaveInput, request:
   const { points } = workspace;
   const state = workspace.state();
   const head = workspace.byId(state.head);
-  const since = await sinceHead(workspace, head, request);
-  if (typeof since === "object") return sharePoint(workspace, input, { ...request, ...since, state });
   const sequence = points.nextSequence();
   const { tree } = points.pathsOf(sequence);
   markHolding(workspace);
@@ -166,45 +125,6 @@ export async function holdPoint(workspace: Workspace, input: SaveInput, request:
     }
     throw error;
   }
-}
-
-/**
- * A point that holds the same tree as head; its claim stays.
- *
- * Intent: the sequence number is claimed. Stage: the mark of a tree that lies elsewhere, and the descriptor in the claim.
- * Commit: the descriptor gets its name; then the file system commits, which makes all of it durable that came first.
- * Killed or cut off before the commit it is a claim, which the next save removes with its mark: that its tree is another's
- * tells that nothing was made for it.
- */
-async function sharePoint(
-  workspace: Workspace,
-  input: SaveInput,
-  more: HoldRequest & StillHead & { state: WorkspaceState },
-): Promise<HeldPoint> {
-  const { points, found } = workspace;
-  const { head, owner, id, undo, state } = more;
-  throwIfAborted(input.signal);
-  const tree = Buffer.from(points.pathsOf(owner).tree);
-  const sequence = points.nextSequence();
-  points.claim(sequence, id, { durable: false });
-  let point: Point;
-  try {
-    symlinkSync(join("..", pointDirectoryName(owner), "tree"), points.pathsOf(sequence).tree);
-    failpoint("share.marked");
-    const descriptor: Descriptor = {
-      ...describeHeld(workspace, input, { ...more, sequence, tree, captured: WHOLE }),
-      unchanged: hasSameRules(head, { ...input, undo }),
-    };
-    points.announce(descriptor);
-    failpoint("share.announced");
-    point = points.commit(descriptor, { keepClaim: true, announced: true });
-  } catch (error) {
-    points.abandon(sequence);
-    throw toCairnError(error);
-  }
-  await commitFileSystem(found.paths.points);
-  const changeState: HeldPoint["changeState"] = (changes) => writeStateInOrder(found.paths, { ...state, ...changes });
-  return { point, captured: WHOLE, changeState };
 }
 
 /** A tree to which nothing happened while it was made. */
@@ -267,17 +187,14 @@ function describeHeld(
     captured: Captured;
     at: string;
     lastChange?: number | undefined;
-    /** with which point the tree lies, where that is another */
-    owner?: number;
   },
 ): Descriptor {
-  const { undo, holder, tree, captured, at, lastChange, owner } = more;
+  const { undo, holder, tree, captured, at, lastChange } = more;
   const root = recordedRoot(rootMetadata(Buffer.from(tree)));
   const held = {
     engine: holder.type,
     at,
     ...(lastChange === undefined ? {} : { last_change: lastChange }),
-    ...(owner === undefined ? {} : { tree_of: owner }),
     ...(isEmptyFolder(Buffer.from(tree)) ? { empty: true } : {}),
   };
   return {

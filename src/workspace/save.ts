@@ -1,16 +1,22 @@
-import { CairnError } from "../errors.ts";
+import { isDeepStrictEqual } from "node:util";
+import type { TreeHolder } from "../engines/tree/holder.ts";
+import { CairnError, toCairnError } from "../errors.ts";
 import { failpoint } from "../failpoint.ts";
 import { printablePath } from "../fs/safe-path.ts";
 import { capturePoint, whyNotHeld } from "./capture.ts";
 import { givenPatterns } from "./given-patterns.ts";
+import { treePlace, whyTreeIsNotThePoint } from "./held-trees.ts";
+import { lookUntilDifferent } from "./look.ts";
 import { requireFolder } from "./missing-folder.ts";
 import type { Point } from "./point-files.ts";
-import { neverPart, recordPoint, type Saved, type SaveInput } from "./record-point.ts";
+import { isUnchanged, leftOutOf, neverPart, recordPoint, type Saved, type SaveInput } from "./record-point.ts";
+import { isSameRoot, rootOfFolder, rootOfPoint } from "./root-changes.ts";
 import { isOtherFolder, recordFolder } from "./find-workspace.ts";
 import { recoverWorkspace } from "./recovery.ts";
 import { guardSpace } from "./save-guard.ts";
 import { keepSpareRoom } from "./temporaries.ts";
-import { unchangedHead } from "./unchanged-head.ts";
+import { sealPending } from "./seal.ts";
+import { isOfAll } from "./undo-point.ts";
 import { findUnwanted } from "./unwanted.ts";
 import { unwantedKinds, type UnwantedKinds } from "./unwanted-kinds.ts";
 import type { Workspace } from "./workspace.ts";
@@ -103,3 +109,65 @@ function refuseDetached(workspace: Workspace, head: Point | null): void {
     },
   );
 }
+
+/**
+ * Head, where nothing has changed since; null where a point is to be made, also since something keeps that from being
+ * told. No content is read for that while the holder tells that something was written and nobody has asked what head
+ * holds: a point of a few milliseconds is made then, also where the same was written again. Elsewhere the folder is
+ * looked at up to the first entry that differs, and head sealed for it.
+ */
+async function unchangedHead(workspace: Workspace, input: SaveInput, holder: TreeHolder): Promise<Saved | null> {
+  const head = workspace.byId(workspace.state().head);
+  if (head === null || !hasSameRules(head, input)) return null;
+  try {
+    return await headIfSame(workspace, input, { head, holder });
+  } catch (error) {
+    const problem = toCairnError(error);
+    if (problem.code === "interrupted") throw problem;
+    // To hold the folder takes no store, and less room than to read it.
+    input.onWarning?.(
+      `a save point is made, as it could not be told whether something has changed: ${problem.message}`,
+    );
+    return null;
+  }
+}
+
+async function headIfSame(
+  workspace: Workspace,
+  input: SaveInput,
+  { head, holder }: { head: Point; holder: TreeHolder },
+): Promise<Saved | null> {
+  const isStill = await isStillHead(workspace, head, holder);
+  if (isStill === true) return { point: head, changes: NO_CHANGES, readBytes: 0, leftOut: [] };
+  if (!head.sealed) {
+    if (isStill === false) return null;
+    await sealPending(workspace, { ...input, forward: undefined });
+  }
+  const known = workspace.byId(head.descriptor.save_point_id);
+  // What this user cannot read may have changed, and a held tree has it.
+  if (known?.sealed !== true || !known.descriptor.complete) return null;
+  const root = rootOfFolder(workspace.root);
+  if (!isSameRoot(rootOfPoint(known), root)) return null;
+  workspace.engine.prepare();
+  const looked = await lookUntilDifferent(workspace, input, known);
+  if (looked === null || !isUnchanged(known, looked.scan, root) || leftOutOf(looked.scan).length > 0) return null;
+  return { point: known, changes: NO_CHANGES, readBytes: looked.scan.notes.bytesRead, leftOut: [] };
+}
+
+/** Whether nothing was done to the folder since head's tree was made, be it the same again; null where that is not told without looking at it. */
+async function isStillHead(
+  { points, found, root }: Workspace,
+  head: Point,
+  holder: TreeHolder,
+): Promise<boolean | null> {
+  if (head.descriptor.content.held?.last_change === undefined || whyTreeIsNotThePoint(points, head) !== null)
+    return null;
+  return (await holder.isStill?.(root, treePlace(points, head), found.control.temporary)) ?? null;
+}
+
+/** Whether the same would be left out of a folder as was at a point, the files in it that say so being the same. */
+function hasSameRules({ descriptor }: Point, { exclude = [] }: SaveInput): boolean {
+  return !isOfAll(descriptor) && isDeepStrictEqual(descriptor.rules.exclude, [...exclude]);
+}
+
+const NO_CHANGES = { added: 0, modified: 0, removed: 0 };

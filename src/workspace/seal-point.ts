@@ -1,6 +1,5 @@
 import { closeSync, constants, openSync, rmSync } from "node:fs";
-import { isDeepStrictEqual } from "node:util";
-import type { PointContent, StagedContent, StageRequest, TreeSource } from "../engines/engine.ts";
+import type { StagedContent, StageRequest, TreeSource } from "../engines/engine.ts";
 import { presentSource } from "../engines/scan/present-source.ts";
 import { changedSince } from "../engines/tree/as-made.ts";
 import { latestChange } from "../engines/tree/latest-change.ts";
@@ -22,7 +21,7 @@ import type { Point } from "./point-files.ts";
 import type { Points } from "./points.ts";
 import { isUnchanged, type SaveInput, sealedStateOf, stageRequest } from "./record-point.ts";
 import { rootOfContent } from "./root-changes.ts";
-import { isOfAll, noRules, rulesToReadBy } from "./undo-point.ts";
+import { rulesToReadBy } from "./undo-point.ts";
 import type { Workspace, WorkspaceCall } from "./workspace.ts";
 
 /**
@@ -53,7 +52,7 @@ export async function sealPoint(
   failpoint("seal.intent");
   let staged: Staged;
   try {
-    staged = (await stageAsParent(workspace, point, call)) ?? (await stageByReading(workspace, point, call));
+    staged = await stageByReading(workspace, point, call);
   } catch (error) {
     removeIntentLink(workspace.found.paths.journal, SEAL_JOURNAL);
     throw error;
@@ -167,37 +166,6 @@ function warnOfLongRules(
   );
 }
 
-/**
- * What is known of the parent, for a point that holds the same tree and leaves out the same; null for others, and where
- * the store lacks some of it, which reading stores again.
- */
-async function stageAsParent(workspace: Workspace, point: Point, call: WorkspaceCall): Promise<Staged | null> {
-  const parent = parentOf(workspace, point);
-  if (parent === null || !isSameTree(point, parent)) return null;
-  const known = parent.descriptor;
-  const content = await workspace.engine.repeat(known.content as unknown as PointContent, {
-    pointId: point.descriptor.save_point_id,
-    root: workspace.found.recordedFolder ?? workspace.root,
-    ...call,
-  });
-  if (content === null) return null;
-  const seal = sealAs(point, { known, content });
-  return { seal, file: encodeSealFile(seal) };
-}
-
-/** Whether a point holds its parent's tree, all of which the parent's seal knows, and leaves out the same of it. */
-function isSameTree({ descriptor }: Point, { descriptor: known, sequence }: Point): boolean {
-  const [own, parents] = [descriptor.content.held, known.content.held];
-  // A descriptor that was made anew knows of no tree, nor of what was left out.
-  if (own?.tree_of === undefined || parents?.last_change !== own.last_change) return false;
-  if (own.tree_of !== sequence && own.tree_of !== parents?.tree_of) return false;
-  if (!known.complete || known.omitted_count > 0) return false;
-  // All of a tree is known from a seal that left nothing out; what rules leave of it is not known from one of all.
-  if (isOfAll(descriptor)) return known.rules.exclude.length === 0 && known.rules.ignored_count === 0;
-  if (!known.rules.ignore_file) return false;
-  return isDeepStrictEqual(descriptor.rules.exclude, known.rules.exclude);
-}
-
 /** Its name in the journal directory. */
 export const SEAL_JOURNAL = "sealing";
 
@@ -288,28 +256,6 @@ function requireAsMade(workspace: Workspace, point: Point, { scan }: Pick<Staged
 function parentOf(workspace: Workspace, { descriptor }: Point): Point | null {
   const parent = workspace.byId(descriptor.parent_id);
   return parent?.sealed === true ? parent : null;
-}
-
-/** The seal of a point that is, entry for entry, a sealed one. */
-function sealAs({ descriptor }: Point, more: { known: Descriptor; content: PointContent }): SealFile {
-  const { known } = more;
-  const { tree, snapshot_tree: snapshotTree, snapshot } = more.content as unknown as SealFile["content"];
-  return {
-    save_point_id: descriptor.save_point_id,
-    sealed_at: new Date().toISOString(),
-    content: { tree, snapshot_tree: snapshotTree, snapshot },
-    state_digest: known.state_digest,
-    metadata_digest: known.metadata_digest,
-    complete: known.complete,
-    entries: known.entries,
-    bytes: known.bytes,
-    bytes_stored: 0,
-    unchanged: true,
-    labels: known.labels,
-    omitted: known.omitted,
-    omitted_count: known.omitted_count,
-    rules: isOfAll(descriptor) ? noRules() : known.rules,
-  };
 }
 
 function sealOf(

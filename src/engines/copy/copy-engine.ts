@@ -24,7 +24,6 @@ import type {
   ReadingCall,
   ReceivedContent,
   ReceiveRequest,
-  RepeatRequest,
   ShareRequest,
   StagedContent,
   StageRequest,
@@ -89,8 +88,6 @@ export class CopyEngine implements Engine {
   #store: Promise<EmbeddedStore> | undefined;
   readonly #kept: KeptScan;
   readonly #memory = new ScanMemory();
-  /** The tree of which nothing is missing, and the state of the index that tells. */
-  #whole: string | undefined;
 
   constructor(options: CopyEngineOptions) {
     this.#options = options;
@@ -333,21 +330,6 @@ export class CopyEngine implements Engine {
     // Whatever is changed after this has a later change time, however coarse the clock.
     await sleep(CLOCK_TICK_MS);
     return { ...content, snapshot };
-  }
-
-  async repeat(content: PointContent, point: RepeatRequest): Promise<PointContent | null> {
-    const { snapshot_tree: top } = content as CopyContent;
-    const whole = (store: EmbeddedStore): string => `${top} ${store.index.epoch}`;
-    const known = await this.store(point);
-    if (this.#whole !== whole(known)) await dropLostFirst(known, point);
-    return this.reading(async () => {
-      const store = await this.store(point);
-      if (this.#whole !== whole(store) && !(await holdsContent(store, content, point))) return null;
-      this.#whole = whole(store);
-      if (!liesAt(store, content as CopyContent, point.root)) return null;
-      const named = this.#snapshot(point, top as ObjectId);
-      return { ...content, snapshot: await store.repository.saveSnapshot(named) };
-    }, point);
   }
 
   async heldBytes(groups: readonly HeldGroup[], others: KeptContent, call: StoppableCall = {}): Promise<number[]> {
