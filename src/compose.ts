@@ -33,12 +33,13 @@ const STORAGES: Readonly<Record<string, OpenScheme>> = {
     const within = { temporaryDirectory: resolve(root, "tmp"), tellsWhatOpens: true };
     return options.create === true ? LocalStorage.create(root, within) : new LocalStorage(root, within);
   },
-  rest: async (address, options) => (await import("./repository/storage/rest.ts")).openRestStorage(address, options),
+  rest: async (address, options) =>
+    (await import("./repository/storage/rest/rest.ts")).openRestStorage(address, options),
   sftp: async (address, options) => {
-    const { openSftpStorage } = await import("./repository/storage/sftp.ts");
+    const { openSftpStorage } = await import("./repository/storage/sftp/sftp.ts");
     return openSftpStorage(address, { ...options, pace: paceOf(options.limits ?? {}) });
   },
-  s3: async (address, options) => (await import("./repository/storage/s3.ts")).openS3Storage(address, options),
+  s3: async (address, options) => (await import("./repository/storage/s3/s3.ts")).openS3Storage(address, options),
 };
 
 /**

@@ -117,7 +117,7 @@ export const PACKAGE_HOMES: readonly { name: string; home: RegExp; reason: strin
   { name: "string-width", home: /^cli\//, reason: "only the terminal has columns" },
   {
     name: "aws4fetch",
-    home: /^repository\/storage\/s3-requests\.ts$/,
+    home: /^repository\/storage\/s3\/requests\.ts$/,
     reason: "credentials meet requests in one file",
   },
   { name: "esbuild", home: /^$/, reason: "a build tool is not there at run time" },
@@ -127,7 +127,7 @@ export const PACKAGE_HOMES: readonly { name: string; home: RegExp; reason: strin
 /** Concrete adapters and the only places outside their folder that may name them. */
 export const ADAPTERS: readonly { files: RegExp; home: RegExp; users: RegExp; reason: string }[] = [
   {
-    files: /^repository\/storage\/(?:local|memory|sftp|s3|rest|faulty|counting)\.ts$/,
+    files: /^repository\/storage\/(?:local|memory|(?:sftp\/)?sftp|(?:s3\/)?s3|(?:rest\/)?rest|faulty|counting)\.ts$/,
     home: /^repository\/storage\//,
     // The embedded store is a folder of local files by its definition.
     users: /^compose\.ts$|^engines\/copy\/embedded-store\.ts$/,

@@ -6,7 +6,11 @@ import wabtFactory from "wabt";
 
 /** Each `.wat` file and what the constant in the `-kernel.ts` file beside it is called. */
 export const KERNELS = [
-  { source: "src/repository/chunker-kernel.wat", module: "src/repository/chunker-kernel.ts", name: "CHUNKER_KERNEL" },
+  {
+    source: "src/repository/packs/chunker-kernel.wat",
+    module: "src/repository/packs/chunker-kernel.ts",
+    name: "CHUNKER_KERNEL",
+  },
   {
     source: "src/engines/scan/plain-files.wat",
     module: "src/engines/scan/plain-files-kernel.ts",

@@ -33,7 +33,7 @@ const NOT_HERE = [
   "**/{kill,*-kill,care,doctor,faults*,busy-folder,*-restic}.test.ts",
   "src/cli/process.test.ts",
   "src/operations/backup/**",
-  "src/repository/storage/{sftp,s3,ssh}*",
+  "src/repository/storage/{sftp,s3}/**",
 ];
 const TESTS: Step[] = [
   {

@@ -4,11 +4,11 @@ import { decodeTree } from "../formats/tree.ts";
 import { objectIdOf } from "../ids.ts";
 import { type Arena, arenaOver } from "../native.ts";
 import { newPacer } from "../pacer.ts";
-import { type BlobIndex, type BlobPlaceOf, type BlobType, TREE_BLOB } from "./blob-index.ts";
-import { BlobReader, type BlobPlace } from "./blob-reader.ts";
-import { type ReadTree, tellsOfDamage } from "./live.ts";
-import { addWanted, NearPacks, packEnds, type PackFiles, type WantedRange } from "./near-packs.ts";
-import type { ListTree } from "./walk-trees.ts";
+import { type BlobIndex, type BlobPlaceOf, type BlobType, TREE_BLOB } from "./index/blob-index.ts";
+import { BlobReader, type BlobPlace } from "./packs/blob-reader.ts";
+import { type ReadTree, tellsOfDamage } from "./trees/live.ts";
+import { addWanted, NearPacks, packEnds, type PackFiles, type WantedRange } from "./transfer/near-packs.ts";
+import type { ListTree } from "./trees/walk-trees.ts";
 
 export interface BlobSourceOptions {
   readonly keys: MasterKeys;

@@ -4,8 +4,8 @@ import { existsSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { test } from "node:test";
 import { CairnError } from "../errors.ts";
-import { BlobIndex } from "./blob-index.ts";
-import { removeSnapshots, runSweep } from "./remove.ts";
+import { BlobIndex } from "./index/blob-index.ts";
+import { removeSnapshots, runSweep } from "./care/remove.ts";
 import { liveFrom, PASSWORD, resticCheck, treeReader, withRepository } from "./test-archive.ts";
 
 /** Saves over and over from a small pool of contents, so that content dies and is wanted again, and compacts; until a sweep came through. */
@@ -15,8 +15,8 @@ import { existsSync } from "node:fs";
 const at = (name) => import(new URL(name, ${JSON.stringify(import.meta.url)}).href);
 const { LocalStorage } = await at("./storage/local.ts");
 const { Repository } = await at("./repository.ts");
-const { BlobIndex } = await at("./blob-index.ts");
-const { compact } = await at("./compact.ts");
+const { BlobIndex } = await at("./index/blob-index.ts");
+const { compact } = await at("./care/compact.ts");
 const { withLock } = await at("./locks.ts");
 const { TestArchive } = await at("./test-archive.ts");
 const [folder, who, rounds] = process.argv.slice(1);

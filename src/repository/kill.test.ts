@@ -3,10 +3,10 @@ import { spawnSync } from "node:child_process";
 import { cpSync, readdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { describe, test } from "node:test";
-import { BlobIndex } from "./blob-index.ts";
-import { compact } from "./compact.ts";
+import { BlobIndex } from "./index/blob-index.ts";
+import { compact } from "./care/compact.ts";
 import { removeDeadLocks } from "./locks.ts";
-import { removeSnapshots, runSweep } from "./remove.ts";
+import { removeSnapshots, runSweep } from "./care/remove.ts";
 import { Repository } from "./repository.ts";
 import { LocalStorage } from "./storage/local.ts";
 import {
@@ -26,16 +26,16 @@ import { openSync } from "node:fs";
 const at = (name) => import(new URL(name, ${JSON.stringify(import.meta.url)}).href);
 const { LocalStorage } = await at("./storage/local.ts");
 const { Repository } = await at("./repository.ts");
-const { BlobReader } = await at("./blob-reader.ts");
-const { BlobIndex } = await at("./blob-index.ts");
-const { compact } = await at("./compact.ts");
-const { removeSnapshots, runSweep } = await at("./remove.ts");
+const { BlobReader } = await at("./packs/blob-reader.ts");
+const { BlobIndex } = await at("./index/blob-index.ts");
+const { compact } = await at("./care/compact.ts");
+const { removeSnapshots, runSweep } = await at("./care/remove.ts");
 const [verb, folder, ...ids] = process.argv.slice(1);
 const storage = new LocalStorage(folder + "/store", { temporaryDirectory: folder + "/tmp" });
 const repository = await Repository.open(storage, { password: ${JSON.stringify(PASSWORD)} });
 const cachePath = folder + "/cache";
 if (verb === "repair") {
-  const { planIndexRepair, runIndexRepair } = await at("./repair.ts");
+  const { planIndexRepair, runIndexRepair } = await at("./care/repair.ts");
   const damagedPacks = new Set(ids);
   await runIndexRepair(repository, await planIndexRepair(repository, { damagedPacks }), { damagedPacks });
 } else if (verb === "compact") {

@@ -4,16 +4,16 @@ import { describe, test } from "node:test";
 import { setTimeout as sleep } from "node:timers/promises";
 import { CairnError } from "../errors.ts";
 import { encodeLock } from "../formats/lock-file.ts";
-import { BlobIndex } from "./blob-index.ts";
+import { BlobIndex } from "./index/blob-index.ts";
 import { checkStructure } from "./verify/structure.ts";
 import { LISTED_AGAIN_MS } from "./listed-files.ts";
 import { lookAtLocks } from "./lock-state.ts";
 import { acquireLock } from "./locks.ts";
-import { NearPacks } from "./near-packs.ts";
+import { NearPacks } from "./transfer/near-packs.ts";
 import { Repository } from "./repository.ts";
 import { FaultyStorage } from "./storage/faulty.ts";
 import type { FileKind } from "./storage/storage.ts";
-import { rootsOf } from "./sweep-plan.ts";
+import { rootsOf } from "./care/sweep-plan.ts";
 import { type Fixture, TestArchive, withRepository } from "./test-archive.ts";
 
 /** A storage whose list names a file that it does not give: for a moment, for good, or because it was removed meanwhile. */

@@ -3,7 +3,7 @@ import { randomBytes } from "node:crypto";
 import { readFileSync } from "node:fs";
 import { join } from "node:path";
 import { describe, test } from "node:test";
-import { BlobIndex } from "./blob-index.ts";
+import { BlobIndex } from "./index/blob-index.ts";
 import { Repository } from "./repository.ts";
 import { LocalStorage } from "./storage/local.ts";
 import {

@@ -6,7 +6,7 @@ import { join } from "node:path";
 import { describe, test } from "node:test";
 import { setImmediate } from "node:timers/promises";
 import { CairnError } from "../errors.ts";
-import { isIrreducible, randomPolynomial } from "./polynomial.ts";
+import { isIrreducible, randomPolynomial } from "./packs/polynomial.ts";
 import { Repository } from "./repository.ts";
 import { FaultyStorage } from "./storage/faulty.ts";
 import { MemoryStorage } from "./storage/memory.ts";

@@ -13,9 +13,9 @@ import { decodeSnapshot, encodeSnapshot, type Snapshot } from "../formats/snapsh
 import { objectIdOf, parseObjectId, type ObjectId } from "../ids.ts";
 import { giveBack } from "../native.ts";
 import { newPacer } from "../pacer.ts";
-import { IndexText } from "./index-text.ts";
+import { IndexText } from "./index/index-text.ts";
 import { ListedFiles } from "./listed-files.ts";
-import { formatPolynomial, isUsable, randomPolynomial } from "./polynomial.ts";
+import { formatPolynomial, isUsable, randomPolynomial } from "./packs/polynomial.ts";
 import { labelOf, type SaveOptions, type Storage, type StoredFile } from "./storage/storage.ts";
 import { packPlain, unpackPlain } from "./unpacked.ts";
 

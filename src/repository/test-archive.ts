@@ -7,11 +7,11 @@ import { ByteWriter } from "../formats/bytes.ts";
 import { appendNode, beginTree, endTree, type TreeNode } from "../formats/tree.ts";
 import { objectIdOf, type ObjectId } from "../ids.ts";
 import { newArena } from "../native.ts";
-import type { BlobIndex } from "./blob-index.ts";
+import type { BlobIndex } from "./index/blob-index.ts";
 import { BlobSource } from "./blob-source.ts";
-import { LiveSet, type ReadTree } from "./live.ts";
-import { NearPacks } from "./near-packs.ts";
-import { PackWriter, type FinishedPack } from "./pack-writer.ts";
+import { LiveSet, type ReadTree } from "./trees/live.ts";
+import { NearPacks } from "./transfer/near-packs.ts";
+import { PackWriter, type FinishedPack } from "./packs/pack-writer.ts";
 import { Repository } from "./repository.ts";
 import { LocalStorage } from "./storage/local.ts";
 

@@ -6,10 +6,10 @@ import { newMasterKeys } from "../crypto/key-derivation.ts";
 import type { MasterKeys } from "../crypto/seal.ts";
 import { decodePackHeader } from "../formats/pack-header.ts";
 import { newArena } from "../native.ts";
-import { BlobReader } from "./blob-reader.ts";
-import type { BlobPlace } from "./blob-reader.ts";
-import { PackWriter } from "./pack-writer.ts";
-import type { FinishedPack, PackWriterOptions } from "./pack-writer.ts";
+import { BlobReader } from "./packs/blob-reader.ts";
+import type { BlobPlace } from "./packs/blob-reader.ts";
+import { PackWriter } from "./packs/pack-writer.ts";
+import type { FinishedPack, PackWriterOptions } from "./packs/pack-writer.ts";
 
 export type NamedPlace = BlobPlace & Required<Pick<BlobPlace, "id">>;
 

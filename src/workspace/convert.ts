@@ -19,7 +19,7 @@ import { NO_RULES } from "../fs/ignore.ts";
 import { attributesOf } from "../fs/own-attributes.ts";
 import { makePrivate } from "../fs/owner-writes.ts";
 import { joinRaw, printablePath } from "../fs/safe-path.ts";
-import { formatPolynomial, randomPolynomial } from "../repository/polynomial.ts";
+import { formatPolynomial, randomPolynomial } from "../repository/packs/polynomial.ts";
 import { requireConvertible, requireNoHolders } from "./convert-checks.ts";
 import { recordFolder } from "./find-workspace.ts";
 import { NOT_MADE, readIntentLink, removeIntentLink, writeIntentLink } from "./intent-link.ts";

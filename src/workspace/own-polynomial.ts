@@ -1,7 +1,7 @@
 import { existsSync } from "node:fs";
 import { join } from "node:path";
 import { durableMkdir, durableWrite, readSmallFile } from "../fs/durable.ts";
-import { formatPolynomial, isUsable, randomPolynomial } from "../repository/polynomial.ts";
+import { formatPolynomial, isUsable, randomPolynomial } from "../repository/packs/polynomial.ts";
 import { userStateDirectory } from "./registry.ts";
 
 /** Its file in the user's state directory. */

@@ -35,7 +35,7 @@ import type { TornEntry } from "../engines/scan/task.ts";
 import { controlDirectoriesOn, ownInside } from "./guards.ts";
 import { writeState } from "./records.ts";
 import type { Point } from "./point-files.ts";
-import type { ForwardTarget } from "../repository/forward.ts";
+import type { ForwardTarget } from "../repository/transfer/forward.ts";
 import { countRoot, isSameRoot, rootOfContent, rootOfPoint } from "./root-changes.ts";
 import { countDifferences } from "./tree-changes.ts";
 import type { Unwanted } from "./unwanted-kinds.ts";

@@ -4,7 +4,7 @@ import { plural } from "../formats/sizes.ts";
 import { isSubvolume } from "../fs/btrfs.ts";
 import { printablePath, shellPath } from "../fs/safe-path.ts";
 import type { SavePointId } from "../ids.ts";
-import type { ForwardTarget } from "../repository/forward.ts";
+import type { ForwardTarget } from "../repository/transfer/forward.ts";
 import { isTooLong } from "./descriptor-file.ts";
 import { dropOldTrees, heldTreeProblem, holdsMore, keptTrees, ownerOfTree, treePlace } from "./held-trees.ts";
 import type { Point } from "./point-files.ts";

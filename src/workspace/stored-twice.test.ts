@@ -18,7 +18,7 @@ import { EmbeddedStore } from "../engines/copy/embedded-store.ts";
 import { storePaths } from "../engines/copy/store-files.ts";
 import { walkDigests } from "../engines/testing-walk.ts";
 import { type TestFolder, testFolder } from "../operations/testing-folder.ts";
-import { loadPackHeader } from "../repository/repair.ts";
+import { loadPackHeader } from "../repository/care/repair.ts";
 
 /** A workspace whose store holds all of its points twice. */
 interface Twice extends TestFolder {

@@ -4,7 +4,7 @@ import path from "node:path";
 import { after, test } from "node:test";
 import { EmbeddedStore } from "../../src/engines/copy/embedded-store.ts";
 import { storePaths } from "../../src/engines/copy/store-files.ts";
-import { compact } from "../../src/repository/compact.ts";
+import { compact } from "../../src/repository/care/compact.ts";
 import { killAt, passesOf, random, saveAndCheck, SEED } from "./rounds.ts";
 import { cairn } from "../fixtures/command.ts";
 import { assertNoLeftovers, clientOf, newFolder, resticCheck } from "../fixtures/work.ts";

@@ -2,7 +2,7 @@ import assert from "node:assert/strict";
 import fs from "node:fs";
 import path from "node:path";
 import { after, test } from "node:test";
-import { errorReply, TestingS3Server } from "../../src/repository/storage/testing-s3-server.ts";
+import { errorReply, TestingS3Server } from "../../src/repository/storage/s3/testing-s3-server.ts";
 import { buildCommand, startCairn, type Outcome } from "../fixtures/command.ts";
 import { repositoryPlace } from "../fixtures/repository.ts";
 import { makeFirst } from "../fixtures/two-states.ts";

@@ -5,7 +5,7 @@ import fs from "node:fs";
 import { connect } from "node:net";
 import path from "node:path";
 import { after, before, describe, test } from "node:test";
-import { RestStorage } from "../../src/repository/storage/rest.ts";
+import { RestStorage } from "../../src/repository/storage/rest/rest.ts";
 import { buildCommand, cairn, cairnOk, SCRATCH, startCairn, type Running } from "../fixtures/command.ts";
 import { assertFolder, readFolder } from "../fixtures/folder-state.ts";
 import { makeFirst, makeSecond } from "../fixtures/two-states.ts";

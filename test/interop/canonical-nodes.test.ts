@@ -12,8 +12,8 @@ import { decodeKeyFile, decodeMasterKeys } from "../../src/formats/key-file.ts";
 import { encodeSnapshot } from "../../src/formats/snapshot.ts";
 import { appendNode, beginTree, endTree, type TreeNode } from "../../src/formats/tree.ts";
 import { objectIdOf } from "../../src/ids.ts";
-import type { FinishedPack } from "../../src/repository/pack-writer.ts";
-import { PackWriter } from "../../src/repository/pack-writer.ts";
+import type { FinishedPack } from "../../src/repository/packs/pack-writer.ts";
+import { PackWriter } from "../../src/repository/packs/pack-writer.ts";
 import { addBlob, testPacks } from "../../src/repository/test-packs.ts";
 
 /** What real restic makes of nodes that only we would write. */

@@ -6,7 +6,7 @@ import path from "node:path";
 import { describe, test, type TestContext } from "node:test";
 import { CairnError } from "../../errors.ts";
 import { syscalls } from "../../fs/syscalls.ts";
-import { BlobIndex } from "../../repository/blob-index.ts";
+import { BlobIndex } from "../../repository/index/blob-index.ts";
 import type { HeadContent, KeptContent, PointContent, StagedContent, StageRequest } from "../engine.ts";
 import { setAttribute } from "../testing-edits.ts";
 import { temporaryFolder } from "../testing-store.ts";

@@ -9,8 +9,8 @@ import type { Manifest } from "../../formats/manifest.ts";
 import { PROGRAM } from "../../formats/program.ts";
 import type { ObjectId } from "../../ids.ts";
 import type { StatCache } from "../../fs/stat-cache.ts";
-import { compact } from "../../repository/compact.ts";
-import { packBytes } from "../../repository/pack-bytes.ts";
+import { compact } from "../../repository/care/compact.ts";
+import { packBytes } from "../../repository/packs/pack-bytes.ts";
 import { acquireLock, type RepositoryLock, whileReading } from "../../repository/locks.ts";
 import type {
   Engine,
@@ -38,7 +38,7 @@ import { notRecorded } from "../not-recorded.ts";
 import { ScanMemory } from "../scan/scan-memory.ts";
 import { discardDraft, prepareScan, scan, type ScanOptions, type ScanResult } from "../scan/scan.ts";
 import type { Snapshot } from "../../formats/snapshot.ts";
-import type { FinishedPack } from "../../repository/pack-writer.ts";
+import type { FinishedPack } from "../../repository/packs/pack-writer.ts";
 import type { ScanSummary } from "../scan/summary.ts";
 import { discardSnapshots, freeContent, heldBytes } from "./free-content.ts";
 import { leaveSeed } from "./cache-seed.ts";

@@ -9,15 +9,15 @@ import { formerPassword, passwordOfFile } from "../../formats/password-bytes.ts"
 import { decodeTree, type TreeNode } from "../../formats/tree.ts";
 import { durableWrite } from "../../fs/durable.ts";
 import { newWorkDirectory } from "../../fs/work-directory.ts";
-import { BlobIndex } from "../../repository/blob-index.ts";
+import { BlobIndex } from "../../repository/index/blob-index.ts";
 import { BlobSource } from "../../repository/blob-source.ts";
-import { indexFilesHere } from "../../repository/index-set.ts";
-import { NearPacks } from "../../repository/near-packs.ts";
+import { indexFilesHere } from "../../repository/index/index-set.ts";
+import { NearPacks } from "../../repository/transfer/near-packs.ts";
 import { Repository } from "../../repository/repository.ts";
 import { LocalStorage } from "../../repository/storage/local.ts";
 import type { Storage } from "../../repository/storage/storage.ts";
 import type { TreeSource } from "../engine.ts";
-import type { FinishedPack } from "../../repository/pack-writer.ts";
+import type { FinishedPack } from "../../repository/packs/pack-writer.ts";
 import { clearAway } from "../../fs/remove-all.ts";
 import { notePacks, type StorePaths, storePaths } from "./store-files.ts";
 

@@ -1,7 +1,7 @@
 import { plural } from "../../formats/sizes.ts";
-import { LiveSet, requireComplete } from "../../repository/live.ts";
+import { LiveSet, requireComplete } from "../../repository/trees/live.ts";
 import { whileReading } from "../../repository/locks.ts";
-import { removeSnapshots, runSweep, type SweepResult } from "../../repository/remove.ts";
+import { removeSnapshots, runSweep, type SweepResult } from "../../repository/care/remove.ts";
 import { CairnError } from "../../errors.ts";
 import { failpoint } from "../../failpoint.ts";
 import { freeSpace } from "../../fs/mounts.ts";

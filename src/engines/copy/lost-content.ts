@@ -1,12 +1,12 @@
 import fs from "node:fs";
 import { toCairnError } from "../../errors.ts";
 import { objectIdOf } from "../../ids.ts";
-import { BlobIndex } from "../../repository/blob-index.ts";
-import { LiveSet } from "../../repository/live.ts";
-import { nearPacksIn, shortPacks } from "../../repository/near-packs.ts";
-import { planIndexRepair, runIndexRepair } from "../../repository/repair.ts";
+import { BlobIndex } from "../../repository/index/blob-index.ts";
+import { LiveSet } from "../../repository/trees/live.ts";
+import { nearPacksIn, shortPacks } from "../../repository/transfer/near-packs.ts";
+import { planIndexRepair, runIndexRepair } from "../../repository/care/repair.ts";
 import { packSizes, type StoredFile } from "../../repository/storage/storage.ts";
-import { damagedOf, findUnindexed } from "../../repository/unindexed-packs.ts";
+import { damagedOf, findUnindexed } from "../../repository/index/unindexed-packs.ts";
 import type { LostRequest, PointContent, StoppableCall } from "../engine.ts";
 import { provePacks } from "../../repository/verify/pack-prover.ts";
 import { notePacks } from "./store-files.ts";

@@ -7,7 +7,7 @@ import { decodeConfig, encodeConfig } from "../../formats/config.ts";
 import { decodeKeyFile, decodeMasterKeys, encodeMasterKeys } from "../../formats/key-file.ts";
 import { durableWrite } from "../../fs/durable.ts";
 import { objectIdOf } from "../../ids.ts";
-import { formatPolynomial, randomPolynomial } from "../../repository/polynomial.ts";
+import { formatPolynomial, randomPolynomial } from "../../repository/packs/polynomial.ts";
 import { keysFromPassword, Repository } from "../../repository/repository.ts";
 import type { Storage } from "../../repository/storage/storage.ts";
 import type { StoreFinding } from "../store-care.ts";

@@ -3,8 +3,8 @@ import path from "node:path";
 import { decodeRecord, encodeRecord } from "../../formats/record.ts";
 import { putDisposable, readDisposable } from "../../fs/disposable-file.ts";
 import { makeFolder } from "../../fs/make-folder.ts";
-import type { BlobIndex } from "../../repository/blob-index.ts";
-import { packBytes } from "../../repository/pack-bytes.ts";
+import type { BlobIndex } from "../../repository/index/blob-index.ts";
+import { packBytes } from "../../repository/packs/pack-bytes.ts";
 
 /** Where the parts of an embedded store lie in a control directory, and the notes in its cache. */
 export interface StorePaths {

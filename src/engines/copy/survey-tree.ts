@@ -6,7 +6,7 @@ import { decodeTree, encodeTree, type TreeNode } from "../../formats/tree.ts";
 import { type FoundIgnoreFile, IGNORE_FILE, MAX_IGNORE_FILE_BYTES } from "../../fs/ignore.ts";
 import type { PathSelection } from "../../fs/path-selection.ts";
 import { newPacer, type Pacer } from "../../pacer.ts";
-import { DATA_BLOB, TREE_BLOB } from "../../repository/blob-index.ts";
+import { DATA_BLOB, TREE_BLOB } from "../../repository/index/blob-index.ts";
 import type { ContentElsewhere } from "../engine.ts";
 import type { ExtraBlob } from "../scan/store-sink.ts";
 

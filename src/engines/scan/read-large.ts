@@ -4,7 +4,7 @@ import { ENXIO } from "../../fs/errno.ts";
 import { fetchPages } from "../../fs/flush.ts";
 import { C } from "../../fs/scan-table.ts";
 import type { Syscalls } from "../../fs/syscalls.ts";
-import { CHUNK_DATA_START, Chunker } from "../../repository/chunker.ts";
+import { CHUNK_DATA_START, Chunker } from "../../repository/packs/chunker.ts";
 import type { ScanThread } from "./scan-thread.ts";
 
 /**

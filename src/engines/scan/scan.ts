@@ -17,11 +17,11 @@ import {
   ScanTable,
 } from "../../fs/scan-table.ts";
 import type { StatCache, StatCacheDraft } from "../../fs/stat-cache.ts";
-import type { BlobIndex } from "../../repository/blob-index.ts";
-import { newChunkMemory } from "../../repository/chunker.ts";
-import type { CompressionLevel } from "../../repository/compression.ts";
-import type { ForwardTarget } from "../../repository/forward.ts";
-import type { FinishedPack, PackTail } from "../../repository/pack-writer.ts";
+import type { BlobIndex } from "../../repository/index/blob-index.ts";
+import { newChunkMemory } from "../../repository/packs/chunker.ts";
+import type { CompressionLevel } from "../../repository/packs/compression.ts";
+import type { ForwardTarget } from "../../repository/transfer/forward.ts";
+import type { FinishedPack, PackTail } from "../../repository/packs/pack-writer.ts";
 import type { ClonedFrom } from "./as-source.ts";
 import type { LinkGroup, LinkGroups } from "./record-node.ts";
 import { settleNames } from "./differing-names.ts";

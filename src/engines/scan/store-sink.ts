@@ -1,9 +1,9 @@
 import type { MasterKeys } from "../../crypto/seal.ts";
 import { type Arena, arenaOver } from "../../native.ts";
-import { BlobIndex, DATA_BLOB, type SharedIndex, TREE_BLOB } from "../../repository/blob-index.ts";
-import type { CompressionLevel } from "../../repository/compression.ts";
-import { BlobForwarder, type ForwardTask } from "../../repository/forward.ts";
-import { type FinishedPack, type PackTail, PackWriter } from "../../repository/pack-writer.ts";
+import { BlobIndex, DATA_BLOB, type SharedIndex, TREE_BLOB } from "../../repository/index/blob-index.ts";
+import type { CompressionLevel } from "../../repository/packs/compression.ts";
+import { BlobForwarder, type ForwardTask } from "../../repository/transfer/forward.ts";
+import { type FinishedPack, type PackTail, PackWriter } from "../../repository/packs/pack-writer.ts";
 import type { ContentSink } from "./task.ts";
 import { clearAway } from "../../fs/remove-all.ts";
 

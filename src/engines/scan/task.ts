@@ -1,5 +1,5 @@
 import { CairnError } from "../../errors.ts";
-import type { newChunkMemory } from "../../repository/chunker.ts";
+import type { newChunkMemory } from "../../repository/packs/chunker.ts";
 import type { Arena } from "../../native.ts";
 import type { IgnoreRecord } from "../../fs/ignore.ts";
 import type { TableBuffers } from "../../fs/scan-table.ts";

@@ -4,7 +4,7 @@ import fs from "node:fs";
 import path from "node:path";
 import { test } from "node:test";
 import { setTimeout as sleep } from "node:timers/promises";
-import type { MoveJob } from "../../repository/transfer.ts";
+import type { MoveJob } from "../../repository/transfer/transfer.ts";
 import { temporaryFolder, TestStore } from "../testing-store.ts";
 import { giveBackThreads, takeThreads } from "../../threads/threads.ts";
 import { moveByThreads } from "./move-by-threads.ts";

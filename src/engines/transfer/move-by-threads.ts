@@ -1,5 +1,5 @@
 import { CairnError } from "../../errors.ts";
-import type { MoveBlobs, MoveJob } from "../../repository/transfer.ts";
+import type { MoveBlobs, MoveJob } from "../../repository/transfer/transfer.ts";
 import { trimMemory } from "../../native.ts";
 import type { Thread } from "../../threads/worker-thread.ts";
 import { firstFailure, withThreads } from "../../threads/threads.ts";

@@ -1,7 +1,7 @@
 import { CairnError } from "../../errors.ts";
-import { BlobIndex } from "../../repository/blob-index.ts";
-import { BlobMover } from "../../repository/blob-mover.ts";
-import { packFolder } from "../../repository/near-packs.ts";
+import { BlobIndex } from "../../repository/index/blob-index.ts";
+import { BlobMover } from "../../repository/transfer/blob-mover.ts";
+import { packFolder } from "../../repository/transfer/near-packs.ts";
 import { MOST_WAITING, T, type TransferEvent, type TransferTask, type TransferWork } from "./transfer-task.ts";
 
 const WAIT_MS = 20;

@@ -1,7 +1,7 @@
 import type { MasterKeys } from "../../crypto/seal.ts";
 import type { KindOfWork } from "../../threads/worker-thread.ts";
-import type { SharedIndex } from "../../repository/blob-index.ts";
-import type { FinishedPack } from "../../repository/pack-writer.ts";
+import type { SharedIndex } from "../../repository/index/blob-index.ts";
+import type { FinishedPack } from "../../repository/packs/pack-writer.ts";
 
 /** What threads do that move blobs into packs for another repository. */
 export interface TransferWork {

@@ -3,7 +3,7 @@ import fs from "node:fs";
 import path from "node:path";
 import { test } from "node:test";
 import { openDirectory, syscalls } from "../../fs/syscalls.ts";
-import { BlobIndex } from "../../repository/blob-index.ts";
+import { BlobIndex } from "../../repository/index/blob-index.ts";
 import { temporaryFolder } from "../testing-store.ts";
 import { LeftEntries } from "./left-entries.ts";
 

@@ -3,7 +3,7 @@ import { hashAt } from "../../crypto/hash.ts";
 import type { TreeNode } from "../../formats/tree.ts";
 import { newStatBuffer, putName, signedWide, STAT, type Syscalls, wide } from "../../fs/syscalls.ts";
 import { type Arena, newArena } from "../../native.ts";
-import { type BlobIndex, DATA_BLOB } from "../../repository/blob-index.ts";
+import { type BlobIndex, DATA_BLOB } from "../../repository/index/blob-index.ts";
 
 const READ = fs.constants.O_RDONLY | fs.constants.O_NOFOLLOW | fs.constants.O_NONBLOCK;
 const REGULAR = 0x8000;

@@ -1,5 +1,5 @@
 import type { TreeNode } from "../../formats/tree.ts";
-import type { BlobTable } from "../../repository/blob-table.ts";
+import type { BlobTable } from "../../repository/index/blob-table.ts";
 import { workOf } from "../../threads/shared-work.ts";
 
 /** A file that one thread writes, all of it. */

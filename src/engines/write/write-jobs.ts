@@ -1,6 +1,6 @@
 import type { MasterKeys } from "../../crypto/seal.ts";
 import type { TreeNode } from "../../formats/tree.ts";
-import type { SharedIndex } from "../../repository/blob-index.ts";
+import type { SharedIndex } from "../../repository/index/blob-index.ts";
 import type { HeldTree } from "../tree/held-files.ts";
 import type { LosslessByPath } from "./exact-nodes.ts";
 import type { HoleList } from "./data-runs.ts";

@@ -1,7 +1,7 @@
 import { append } from "../../append.ts";
 import type { MasterKeys } from "../../crypto/seal.ts";
 import { CairnError, throwIfAborted, toCairnError } from "../../errors.ts";
-import { type BlobIndex, DATA_BLOB } from "../../repository/blob-index.ts";
+import { type BlobIndex, DATA_BLOB } from "../../repository/index/blob-index.ts";
 import { syscalls } from "../../fs/syscalls.ts";
 import { bitsOfNewFiles } from "../../fs/umask.ts";
 import type { Thread } from "../../threads/worker-thread.ts";

@@ -1,6 +1,6 @@
 import { CairnError } from "../../errors.ts";
 import { decodeKeyFile } from "../../formats/key-file.ts";
-import { type BlobIndex, DATA_BLOB, TREE_BLOB } from "../../repository/blob-index.ts";
+import { type BlobIndex, DATA_BLOB, TREE_BLOB } from "../../repository/index/blob-index.ts";
 import type { CallOptions, CatBackupResult } from "../../contract/index.ts";
 import { findSnapshot } from "./snapshots.ts";
 import { within } from "./session.ts";

@@ -11,7 +11,7 @@ import type {
   FoundInBackup,
 } from "../../contract/index.ts";
 import { objectIdOf } from "../../ids.ts";
-import { type BlobIndex, TREE_BLOB } from "../../repository/blob-index.ts";
+import { type BlobIndex, TREE_BLOB } from "../../repository/index/blob-index.ts";
 import type { BlobSource } from "../../repository/blob-source.ts";
 import { kindOf } from "../diff.ts";
 import { chosenSnapshots } from "./snapshots.ts";

@@ -1,9 +1,9 @@
 import { CairnError, reworded } from "../../errors.ts";
 import { plural } from "../../formats/sizes.ts";
-import type { BlobIndex } from "../../repository/blob-index.ts";
-import { removeSnapshots } from "../../repository/remove.ts";
+import type { BlobIndex } from "../../repository/index/blob-index.ts";
+import { removeSnapshots } from "../../repository/care/remove.ts";
 import type { DamagedFile, ListedSnapshot, SnapshotListing } from "../../repository/repository.ts";
-import { requireReadable, requireWholeIndex } from "../../repository/sweep-plan.ts";
+import { requireReadable, requireWholeIndex } from "../../repository/care/sweep-plan.ts";
 import { applyRetention, keepsByRule, type RetentionDecision } from "../../workspace/retention.ts";
 import type {
   ForgetBackupsOptions,

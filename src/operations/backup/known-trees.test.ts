@@ -2,7 +2,7 @@ import assert from "node:assert/strict";
 import { mkdirSync } from "node:fs";
 import { join } from "node:path";
 import { test } from "node:test";
-import { BlobIndex } from "../../repository/blob-index.ts";
+import { BlobIndex } from "../../repository/index/blob-index.ts";
 import { randomFiles, TestArchive, withRepository } from "../../repository/test-archive.ts";
 import { keepKnownTrees, readKnownTrees } from "./made-snapshot.ts";
 

@@ -5,11 +5,11 @@ import { PROGRAM } from "../../formats/program.ts";
 import type { Snapshot } from "../../formats/snapshot.ts";
 import { temporaryName } from "../../fs/durable.ts";
 import type { ObjectId } from "../../ids.ts";
-import type { BlobIndex } from "../../repository/blob-index.ts";
-import { NOTHING_FORWARDED, type ForwardedSize } from "../../repository/forwarded-packs.ts";
+import type { BlobIndex } from "../../repository/index/blob-index.ts";
+import { NOTHING_FORWARDED, type ForwardedSize } from "../../repository/transfer/forwarded-packs.ts";
 import type { ListedSnapshot } from "../../repository/repository.ts";
-import type { TransferResult } from "../../repository/transfer.ts";
-import type { TransferPlan } from "../../repository/transfer-plan.ts";
+import type { TransferResult } from "../../repository/transfer/transfer.ts";
+import type { TransferPlan } from "../../repository/transfer/transfer-plan.ts";
 
 const NAME = "known-trees.json";
 const MOST = 1000;

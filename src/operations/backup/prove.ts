@@ -22,7 +22,7 @@ import { openBelow } from "../../fs/open-below.ts";
 import { syscalls } from "../../fs/syscalls.ts";
 import { newArena } from "../../native.ts";
 import { newPacer, type Pacer } from "../../pacer.ts";
-import { DATA_BLOB } from "../../repository/blob-index.ts";
+import { DATA_BLOB } from "../../repository/index/blob-index.ts";
 import type { BlobSource } from "../../repository/blob-source.ts";
 
 const { O_DIRECTORY, O_NOFOLLOW, O_NONBLOCK, O_RDONLY } = fs.constants;

@@ -1,7 +1,7 @@
 import { CairnError } from "../../errors.ts";
-import type { BlobIndex } from "../../repository/blob-index.ts";
-import { compact } from "../../repository/compact.ts";
-import { previewSweep, runSweep, type SweepOptions } from "../../repository/remove.ts";
+import type { BlobIndex } from "../../repository/index/blob-index.ts";
+import { compact } from "../../repository/care/compact.ts";
+import { previewSweep, runSweep, type SweepOptions } from "../../repository/care/remove.ts";
 import type { CallOptions, PruneBackupsOptions, PruneBackupsResult } from "../../contract/index.ts";
 import { removalHint } from "./snapshots.ts";
 import { warnOfOthers } from "./session.ts";

@@ -1,7 +1,12 @@
 import { CairnError } from "../../errors.ts";
-import { type IndexRepairPlan, planIndexRepair, type RepairOptions, runIndexRepair } from "../../repository/repair.ts";
+import {
+  type IndexRepairPlan,
+  planIndexRepair,
+  type RepairOptions,
+  runIndexRepair,
+} from "../../repository/care/repair.ts";
 import { packSizes } from "../../repository/storage/storage.ts";
-import { damagedOf } from "../../repository/unindexed-packs.ts";
+import { damagedOf } from "../../repository/index/unindexed-packs.ts";
 import type { RepairBackupsOptions, RepairBackupsResult } from "../../contract/index.ts";
 import { oneOf } from "./cat.ts";
 import { callOf, lockCall, type OpenRepository } from "./open-repository.ts";

@@ -30,7 +30,7 @@ import { callOf, type OpenRepository } from "./open-repository.ts";
 import { surveyTree } from "../../engines/copy/survey-tree.ts";
 import { rulesOfTask } from "../../engines/scan/directory-rules.ts";
 import { presentSource } from "../../engines/scan/present-source.ts";
-import { DATA_BLOB, TREE_BLOB } from "../../repository/blob-index.ts";
+import { DATA_BLOB, TREE_BLOB } from "../../repository/index/blob-index.ts";
 import { lookBeforeRestore } from "../../workspace/look.ts";
 import { leftOutBefore } from "../../workspace/restore-left-out.ts";
 import { planRestore } from "../../workspace/restore-plan.ts";

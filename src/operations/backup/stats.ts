@@ -1,12 +1,12 @@
 import { append } from "../../append.ts";
 import { linkedInode } from "../../formats/tree.ts";
 import { newPacer, type Pacer } from "../../pacer.ts";
-import { type BlobIndex, DATA_BLOB, TREE_BLOB } from "../../repository/blob-index.ts";
+import { type BlobIndex, DATA_BLOB, TREE_BLOB } from "../../repository/index/blob-index.ts";
 import type { BlobSource } from "../../repository/blob-source.ts";
-import { EntrySet } from "../../repository/entry-set.ts";
+import { EntrySet } from "../../repository/index/entry-set.ts";
 import type { ListedSnapshot } from "../../repository/repository.ts";
 import { packSizes } from "../../repository/storage/storage.ts";
-import { findUnindexed } from "../../repository/unindexed-packs.ts";
+import { findUnindexed } from "../../repository/index/unindexed-packs.ts";
 import type { BackupSelection, BackupStats, BackupStatsOptions } from "../../contract/index.ts";
 import { chosenSnapshots, warnOfUnreadable } from "./snapshots.ts";
 import { reading } from "./session.ts";

@@ -4,7 +4,7 @@ import { CairnError } from "../../errors.ts";
 import { ByteWriter } from "../../formats/bytes.ts";
 import { encodeManifest } from "../../formats/manifest.ts";
 import type { TreeNode } from "../../formats/tree.ts";
-import type { CutContent } from "../../repository/stream-cutter.ts";
+import type { CutContent } from "../../repository/packs/stream-cutter.ts";
 
 /** A stream's file within its snapshot. */
 export interface StreamFile {

@@ -1,6 +1,6 @@
 import { CairnError } from "../../errors.ts";
 import { encodeSnapshot, type Snapshot } from "../../formats/snapshot.ts";
-import { replaceSnapshots } from "../../repository/remove.ts";
+import { replaceSnapshots } from "../../repository/care/remove.ts";
 import type { ListedSnapshot, SnapshotListing } from "../../repository/repository.ts";
 import type { TaggedSnapshot, TagBackupsOptions, TagBackupsResult } from "../../contract/index.ts";
 import { changedSnapshots, checkSnapshotTags, ownTags, warnOfUnreadable } from "./snapshots.ts";

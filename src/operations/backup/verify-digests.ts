@@ -2,7 +2,7 @@ import { DigestWalk } from "../../repository/verify/digest-walk.ts";
 import { readFacts } from "../../repository/verify/folder-facts.ts";
 import { CairnError } from "../../errors.ts";
 import type { Structure } from "../../repository/verify/structure.ts";
-import { type NearPacks, packsToProve } from "../../repository/near-packs.ts";
+import { type NearPacks, packsToProve } from "../../repository/transfer/near-packs.ts";
 import { BlobSource } from "../../repository/blob-source.ts";
 import type { VerifyBackupOptions } from "../../contract/index.ts";
 import type { OpenRepository } from "./open-repository.ts";

@@ -2,7 +2,7 @@ import assert from "node:assert/strict";
 import { readFileSync, rmSync, symlinkSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { test } from "node:test";
-import { BlobIndex } from "../../repository/blob-index.ts";
+import { BlobIndex } from "../../repository/index/blob-index.ts";
 import {
   PASSWORD,
   randomFiles,

@@ -4,7 +4,7 @@ import { D, DIRECTORY_WORDS, FLAG, R, RECORD_WORDS, type ScanTable } from "../..
 import { listOrigins, loadOrigins } from "../../fs/origins.ts";
 import { loadStatCache } from "../../fs/stat-cache.ts";
 import { displayPath } from "../../fs/safe-path.ts";
-import { INDEX_CACHE_VERSION, readIndexCache } from "../../repository/index-cache.ts";
+import { INDEX_CACHE_VERSION, readIndexCache } from "../../repository/index/index-cache.ts";
 import type { Inspected } from "./inspected.ts";
 
 /** What has a binary layout and can be removed at any time. */

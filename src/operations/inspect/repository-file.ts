@@ -11,7 +11,7 @@ import { decodeKeyFile } from "../../formats/key-file.ts";
 import { decodeLock } from "../../formats/lock-file.ts";
 import { decodeSnapshot } from "../../formats/snapshot.ts";
 import { objectIdOf } from "../../ids.ts";
-import { readPackHeader } from "../../repository/pack-read.ts";
+import { readPackHeader } from "../../repository/packs/pack-read.ts";
 import type { Repository } from "../../repository/repository.ts";
 import { unpackPlain } from "../../repository/unpacked.ts";
 import type { Inspected } from "./inspected.ts";

@@ -6,7 +6,7 @@ import { join } from "node:path";
 import { test, type TestContext } from "node:test";
 import { startSshServer } from "../../../test/fixtures/ssh-server.ts";
 import { LocalStorage } from "./local.ts";
-import { openSftpStorage } from "./sftp.ts";
+import { openSftpStorage } from "./sftp/sftp.ts";
 import { hintOfClosed } from "./sharing.ts";
 import type { Storage } from "./storage.ts";
 

@@ -1,10 +1,10 @@
 import type { CairnError } from "../../errors.ts";
 import { hex, latin1 } from "../../formats/bytes.ts";
 import type { TreeNode } from "../../formats/tree.ts";
-import { DATA_BLOB, TREE_BLOB, type BlobIndex } from "../blob-index.ts";
+import { DATA_BLOB, TREE_BLOB, type BlobIndex } from "../index/blob-index.ts";
 import type { BlobSource } from "../blob-source.ts";
-import { EntrySet } from "../entry-set.ts";
-import { type TreeAt, walkTrees } from "../walk-trees.ts";
+import { EntrySet } from "../index/entry-set.ts";
+import { type TreeAt, walkTrees } from "../trees/walk-trees.ts";
 import type { Consequence, Structure } from "./structure.ts";
 
 /** So many paths are kept of each tree; beyond that each object to blame has still one. */

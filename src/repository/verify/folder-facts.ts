@@ -2,7 +2,7 @@ import { toCairnError } from "../../errors.ts";
 import { latin1 } from "../../formats/bytes.ts";
 import { decodeManifest, type LosslessField, type Manifest } from "../../formats/manifest.ts";
 import { decodeTree, type TreeNode } from "../../formats/tree.ts";
-import { DATA_BLOB, TREE_BLOB } from "../blob-index.ts";
+import { DATA_BLOB, TREE_BLOB } from "../index/blob-index.ts";
 import type { BlobSource } from "../blob-source.ts";
 
 /** What the trees of a folder do not say, by path relative to it (latin1 of the raw bytes). */

@@ -3,8 +3,8 @@ import { CairnError, throwIfAborted } from "../../errors.ts";
 import { objectIdOf } from "../../ids.ts";
 import { firstFailure, withThreads } from "../../threads/threads.ts";
 import type { Thread } from "../../threads/worker-thread.ts";
-import type { BlobIndex } from "../blob-index.ts";
-import type { NearPacks, WantedRange } from "../near-packs.ts";
+import type { BlobIndex } from "../index/blob-index.ts";
+import type { NearPacks, WantedRange } from "../transfer/near-packs.ts";
 import type { StoredFile } from "../storage/storage.ts";
 import { CONTROL_WORDS, type PackReport, V, VERIFY, type VerifyTask, type VerifyWork } from "./verify-task.ts";
 

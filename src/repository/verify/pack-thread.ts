@@ -4,9 +4,9 @@ import { CairnError, toCairnError } from "../../errors.ts";
 import { throwIfRanOut } from "../../fs/entry-fault.ts";
 import type { IndexBlob } from "../../formats/pack-header.ts";
 import { objectIdOf } from "../../ids.ts";
-import { BlobIndex, DATA_BLOB } from "../blob-index.ts";
-import { type BlobPlace, BlobReader } from "../blob-reader.ts";
-import { type PackFiles, packFolder } from "../near-packs.ts";
+import { BlobIndex, DATA_BLOB } from "../index/blob-index.ts";
+import { type BlobPlace, BlobReader } from "../packs/blob-reader.ts";
+import { type PackFiles, packFolder } from "../transfer/near-packs.ts";
 import { type PackProblem, PackVerifier } from "./pack-verifier.ts";
 import { type PackReport, V, type VerifyRequest, type VerifyTask } from "./verify-task.ts";
 

@@ -4,9 +4,9 @@ import { toCairnError } from "../../errors.ts";
 import type { IndexBlob } from "../../formats/pack-header.ts";
 import { newArena } from "../../native.ts";
 import type { Arena } from "../../native.ts";
-import { BlobDecoder, placeProblem } from "../blob-decoder.ts";
-import { readAt, readPackHeader } from "../pack-read.ts";
-import type { PackHeader } from "../pack-read.ts";
+import { BlobDecoder, placeProblem } from "../packs/blob-decoder.ts";
+import { readAt, readPackHeader } from "../packs/pack-read.ts";
+import type { PackHeader } from "../packs/pack-read.ts";
 
 /** One thing that is wrong with a pack. */
 export interface PackProblem {

@@ -1,6 +1,6 @@
 import type { MasterKeys } from "../../crypto/seal.ts";
 import type { KindOfWork } from "../../threads/worker-thread.ts";
-import type { SharedIndex } from "../blob-index.ts";
+import type { SharedIndex } from "../index/blob-index.ts";
 
 export type VerifyRequest =
   | { kind: "verify-packs"; task: VerifyTask }

@@ -1,0 +1,60 @@
+import { openSync } from "node:fs";
+import type { MasterKeys } from "../../crypto/seal.ts";
+import { objectIdOf } from "../../ids.ts";
+import type { BlobIndex } from "../index/blob-index.ts";
+import { type BlobPlace, BlobReader } from "../packs/blob-reader.ts";
+import type { ByteRange } from "../storage/storage.ts";
+
+export interface LeftPacksOptions {
+  readonly keys: MasterKeys;
+  readonly index: BlobIndex;
+  /** Packs that are there, by name. */
+  readonly names: ReadonlySet<string>;
+  /** Moves one to a path; false where it is not there any more. */
+  take(pack: string, to: string): boolean;
+}
+
+/** Packs, whole or in part, that somebody had fetched who did not come to the end. Only blobs count that are proven to be what the index says. */
+export class LeftPacks {
+  readonly #options: LeftPacksOptions;
+  #places: ReadonlyMap<string, BlobPlace[]> | null = null;
+
+  constructor(options: LeftPacksOptions) {
+    this.#options = options;
+  }
+
+  /** Moves a pack to a path, and returns where in it there are sound blobs, in their order; none where it is not there. */
+  take(pack: string, to: string): ByteRange[] {
+    const { names, take, keys } = this.#options;
+    if (!names.has(pack) || !take(pack, to)) return [];
+    this.#places ??= this.#find();
+    const places = this.#places.get(pack)?.toSorted((a, b) => a.offset - b.offset) ?? [];
+    const sound: ByteRange[] = [];
+    const reader = new BlobReader({ keys, openPack: () => openSync(to, "r") });
+    try {
+      const each = (at: number): void => void sound.push({ offset: places[at]!.offset, length: places[at]!.length });
+      reader.readWindow(places, each, () => undefined);
+    } finally {
+      reader.close();
+    }
+    return sound;
+  }
+
+  /** What lies in all the packs that are there, in one go through the index. */
+  #find(): ReadonlyMap<string, BlobPlace[]> {
+    const { index, names } = this.#options;
+    const { table } = index;
+    const byName = new Map<string, BlobPlace[]>();
+    const byNumber = new Map<number, BlobPlace[]>();
+    for (let number = 0; number < table.packCount; number++) {
+      const name = objectIdOf(table.packId(number));
+      if (!names.has(name)) continue;
+      const places: BlobPlace[] = [];
+      byName.set(name, places);
+      byNumber.set(number, places);
+    }
+    for (let entry = 0; entry < table.count; entry++)
+      byNumber.get(table.packOf[entry]!)?.push({ ...index.place(entry), id: index.idOf(entry) });
+    return byName;
+  }
+}

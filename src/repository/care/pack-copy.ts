@@ -1,0 +1,246 @@
+import { join } from "node:path";
+import { SEAL_OVERHEAD } from "../../crypto/seal.ts";
+import { CairnError, toCairnError } from "../../errors.ts";
+import {
+  EMPTY_PACK_SIZE,
+  sizeInPack,
+  type BlobType,
+  type IndexBlob,
+  type PackHeaderEntry,
+} from "../../formats/pack-header.ts";
+import { makeFolder } from "../../fs/make-folder.ts";
+import { objectIdOf } from "../../ids.ts";
+import { clearAway } from "../../fs/remove-all.ts";
+import { type Arena, giveBack, newArena } from "../../native.ts";
+import { BlobDecoder, placeProblem } from "../packs/blob-decoder.ts";
+import { tellsOfDamage } from "../trees/live.ts";
+import { NearPacks, type WantedRange } from "../transfer/near-packs.ts";
+import { readAt } from "../packs/pack-read.ts";
+import { type FinishedPack, PackWriter } from "../packs/pack-writer.ts";
+import type { Repository } from "../repository.ts";
+
+/** Packs below so many bytes are merged, and rewritten for any dead blob: what many small saves make. */
+export const SMALL_PACK = 1024 * 1024;
+/** Blobs that lie back to back are read at once, up to so many bytes; a larger one alone. */
+const WINDOW = 1024 * 1024;
+const MAC_LENGTH = SEAL_OVERHEAD / 2;
+
+/** A folder of this machine for what is fetched and for unfinished packs; made when it is asked for. */
+export type WorkDirectory = () => string;
+
+/**
+ * Copies what `run` hands to the copier, and returns the new packs: saved, but not flushed. Where it fails nothing unfinished
+ * is left. `work` is needed where the repository is not a local one.
+ */
+export async function copyingPacks(
+  repository: Repository,
+  work: WorkDirectory | undefined,
+  run: (copier: PackCopier) => Promise<void>,
+): Promise<FinishedPack[]> {
+  const copier = new PackCopier(repository, work);
+  try {
+    await run(copier);
+    return await copier.finish();
+  } catch (error) {
+    copier.abort();
+    throw error;
+  }
+}
+
+/** Blobs of one type that lie back to back. */
+interface Run {
+  readonly type: BlobType;
+  readonly offset: number;
+  length: number;
+  readonly blobs: IndexBlob[];
+  /** The MACs of the blobs that were proven, back to back. */
+  macs: Uint8Array;
+}
+
+/** What only copying needs: whoever copies nothing makes no folder. */
+interface Tools {
+  readonly near: NearPacks;
+  readonly writers: Readonly<Record<BlobType, PackWriter>>;
+  readonly decoder: BlobDecoder;
+}
+
+/**
+ * Copies sealed blobs as they are into new packs, one open pack a type, of packs of any size in little memory. The bytes
+ * keep their seal, so copying them again is a retry and never a second use of a nonce. Packs are saved without flushing:
+ * call `storage.sync(["data"])` before an index names them. After an error only `abort` may be called.
+ */
+export class PackCopier {
+  /** Saved, but not flushed. */
+  readonly packs: FinishedPack[] = [];
+  readonly #repository: Repository;
+  readonly #work: WorkDirectory | undefined;
+  #tools: Tools | null = null;
+  readonly #copied = new Set<string>();
+  /** Closed, and not saved yet. */
+  #closed: FinishedPack[] = [];
+  #window: Arena = newArena(0);
+
+  /** See `copyingPacks`. */
+  constructor(repository: Repository, work?: WorkDirectory) {
+    this.#repository = repository;
+    this.#work = work;
+  }
+
+  /**
+   * Copies these blobs of a pack (64 hex digits), sorted by offset; those that were copied already are skipped. False, and
+   * nothing is copied, when the pack is not there, or one of them cannot be read or is not what its id says.
+   */
+  async copy(pack: string, blobs: readonly IndexBlob[]): Promise<boolean> {
+    const runs = runsOf(blobs.filter((blob) => !this.#copied.has(keyOf(blob))));
+    if (runs === null) return false;
+    if (runs.length === 0) return true;
+    const { near, writers, decoder } = this.#ready();
+    const isCopied = await near.reading(reachOf(pack, runs), (descriptor) => {
+      // All are proven before the first is written.
+      if (!runs.every((run) => this.#read(descriptor, run) && this.#isProven(decoder, run))) return false;
+      for (const run of runs) {
+        // Opening has changed what was in the window. One nonce and MAC are of one message.
+        if (!this.#read(descriptor, run) || !this.#isSame(decoder, run)) throw readOtherwise(pack);
+        for (const blob of run.blobs) this.#copied.add(keyOf(blob));
+        writers[run.type].addSealed(this.#window.bytes.subarray(0, run.length), run.blobs);
+      }
+      return true;
+    });
+    if (isCopied !== true) return false;
+    await this.#saveClosed();
+    return true;
+  }
+
+  /** Copies one blob whose sealed bytes the caller has proven. One that was copied already is skipped. */
+  async add(sealed: Uint8Array, blob: PackHeaderEntry): Promise<void> {
+    if (this.#copied.has(keyOf(blob))) return;
+    this.#copied.add(keyOf(blob));
+    this.#ready().writers[blob.type].addSealed(sealed, [blob]);
+    await this.#saveClosed();
+  }
+
+  /** Closes what is open, and gives its memory back. All new packs are in `packs` then. */
+  async finish(): Promise<FinishedPack[]> {
+    this.#tools?.writers.data.finish();
+    this.#tools?.writers.tree.finish();
+    await this.#saveClosed();
+    giveBack(this.#window.bytes);
+    this.#window = newArena(0);
+    return this.packs;
+  }
+
+  /** Gives up: removes what is unfinished. Packs that were saved stay, in no index. */
+  abort(): void {
+    this.#tools?.writers.data.abort();
+    this.#tools?.writers.tree.abort();
+    for (const { path } of this.#closed) clearAway(path);
+  }
+
+  #ready(): Tools {
+    if (this.#tools !== null) return this.#tools;
+    const { storage, keys } = this.#repository;
+    const directory = this.#work === undefined ? storage.temporaryDirectory : join(this.#work(), "packs");
+    if (directory === undefined)
+      throw new CairnError("internal", "a far repository's packs are copied in a work directory");
+    try {
+      makeFolder(directory);
+    } catch (error) {
+      throw toCairnError(error, "cannot make the folder for new packs");
+    }
+    const writer = (type: BlobType): PackWriter =>
+      new PackWriter({ type, keys, directory, onPack: (pack) => void this.#closed.push(pack) });
+    return (this.#tools = {
+      near: new NearPacks(storage, storage.localPath === undefined ? directory : ""),
+      writers: { data: writer("data"), tree: writer("tree") },
+      decoder: new BlobDecoder(keys),
+    });
+  }
+
+  /** Leaves a run's bytes in the window. False when they cannot be read. */
+  #read(descriptor: number, { offset, length }: Run): boolean {
+    if (length > this.#window.bytes.length || this.#window.bytes.length > 16 * WINDOW)
+      this.#window = newArena(Math.max(WINDOW, length));
+    try {
+      return readAt(descriptor, offset, length, this.#window, 0) === length;
+    } catch (error) {
+      const known = toCairnError(error);
+      if (!tellsOfDamage(known)) throw known;
+      return false;
+    }
+  }
+
+  /** Whether what is in the window, which is opened there, is what the ids say: any blob of the repository has a right MAC. */
+  #isProven(decoder: BlobDecoder, run: Run): boolean {
+    const { offset, blobs } = run;
+    run.macs = this.#macsOf(run);
+    return blobs.every(({ id, length, uncompressedLength, offset: at }) => {
+      const sealed = [this.#window, at - offset, length] as const;
+      return decoder.authentic(...sealed) && decoder.decode(...sealed, uncompressedLength) && decoder.matches(id);
+    });
+  }
+
+  /** Whether what is in the window is sealed as it was when it was proven. */
+  #isSame(decoder: BlobDecoder, run: Run): boolean {
+    const { offset, blobs } = run;
+    return (
+      Buffer.compare(this.#macsOf(run), run.macs) === 0 &&
+      blobs.every((blob) => decoder.authentic(this.#window, blob.offset - offset, blob.length))
+    );
+  }
+
+  #macsOf({ offset, blobs }: Run): Uint8Array {
+    const macs = new Uint8Array(blobs.length * MAC_LENGTH);
+    for (const [i, blob] of blobs.entries()) {
+      const end = blob.offset - offset + blob.length;
+      macs.set(this.#window.bytes.subarray(end - MAC_LENGTH, end), i * MAC_LENGTH);
+    }
+    return macs;
+  }
+
+  async #saveClosed(): Promise<void> {
+    for (let pack = this.#closed[0]; pack !== undefined; pack = this.#closed[0]) {
+      await this.#repository.storage.saveFile("data", objectIdOf(pack.id), pack.path, { durable: false });
+      this.#closed.shift();
+      this.packs.push(pack);
+    }
+  }
+}
+
+/** The part of a pack that holds these runs, the first of which begins it. */
+function reachOf(pack: string, runs: readonly Run[]): WantedRange {
+  const { offset } = runs[0]!;
+  const end = runs.reduce((most, run) => Math.max(most, run.offset + run.length), 0);
+  return { pack, offset, length: end - offset };
+}
+
+function readOtherwise(pack: string): CairnError {
+  return new CairnError("damaged", `pack ${pack.slice(0, 8)} was read twice, and was not the same`);
+}
+
+function keyOf({ type, id }: PackHeaderEntry): string {
+  return `${type}${Buffer.from(id.buffer, id.byteOffset, 32).toString("latin1")}`;
+}
+
+/** Null when one of the blobs cannot lie where it is said to. */
+function runsOf(blobs: readonly IndexBlob[]): Run[] | null {
+  const runs: Run[] = [];
+  for (const blob of blobs) {
+    if (placeProblem(blob.length, blob.uncompressedLength) !== null) return null;
+    const last = runs.at(-1);
+    const joins =
+      last?.type === blob.type && last.offset + last.length === blob.offset && last.length + blob.length <= WINDOW;
+    if (joins) {
+      last.length += blob.length;
+      last.blobs.push(blob);
+    } else
+      runs.push({ type: blob.type, offset: blob.offset, length: blob.length, blobs: [blob], macs: new Uint8Array(0) });
+  }
+  return runs;
+}
+
+/** Bytes of a pack with these entries: blobs, sealed header, length field. */
+export function packSizeOf(entries: readonly PackHeaderEntry[]): number {
+  let size = EMPTY_PACK_SIZE;
+  for (const { length, uncompressedLength } of entries) size += sizeInPack(length, uncompressedLength);
+  return size;
+}

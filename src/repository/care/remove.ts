@@ -1,0 +1,410 @@
+import { append } from "../../append.ts";
+import { CairnError, reworded, throwIfAborted } from "../../errors.ts";
+import { failpoint } from "../../failpoint.ts";
+import { decodePackHeader, type IndexBlob } from "../../formats/pack-header.ts";
+import { plural } from "../../formats/sizes.ts";
+import type { Snapshot } from "../../formats/snapshot.ts";
+import { objectIdOf, type ObjectId } from "../../ids.ts";
+import { newPacer } from "../../pacer.ts";
+import { BlobIndex, isPlacedAt } from "../index/blob-index.ts";
+import { EntrySet } from "../index/entry-set.ts";
+import { IndexFileWriter, loadIndexFile, type IndexedPack } from "../index/index-set.ts";
+import { acquireLock, withLock, type LockCall, type RepositoryLock } from "../locks.ts";
+import { BlobSource } from "../blob-source.ts";
+import { type NearPacks, nearPacksIn } from "../transfer/near-packs.ts";
+import { copyingPacks } from "./pack-copy.ts";
+import type { FinishedPack } from "../packs/pack-writer.ts";
+import type { Repository } from "../repository.ts";
+import { type PackSizes, packSizes, STALE_TEMPORARY_MS } from "../storage/storage.ts";
+import { type CrowdedPacks, markAll, planSweep, rootsOf, type SweepOptions, type SweepPlan } from "./sweep-plan.ts";
+import { findUnindexed, headerToDrop } from "../index/unindexed-packs.ts";
+
+export type { CrowdedPacks, PackFacts, SweepOptions, SweepPlan } from "./sweep-plan.ts";
+
+export interface SweepResult {
+  removedPacks: number;
+  repackedPacks: number;
+  newPacks: number;
+  /** Files in no index that were removed. */
+  removedUnindexed: number;
+  replacedIndexes: number;
+  bytesFreed: number;
+  /** Bytes that nothing needs and that stay, because writing their packs anew would not pay, or cannot be done. */
+  unusedBytes: number;
+  /** What of that stays for want of room (`roomForCopies`). */
+  crowded: CrowdedPacks | null;
+  /** True when others used the repository: new packs and index are written, the old ones go next time. */
+  postponed: boolean;
+  /** Packs that were left alone because what is needed of them is not what was written. */
+  damagedPacks: string[];
+  /** Ids of what is needed and in no index (`mayLackData`). */
+  lacking: string[];
+  /** As it is afterwards; null where the sweep was put off. */
+  index: BlobIndex | null;
+}
+
+const ATTEMPTS = 3;
+
+/**
+ * Removes these snapshots under an exclusive lock; `busy` when others hold it longer than `waitMs`. Absent ones are fine.
+ * `confirm` is asked under the lock, before the first goes: it throws when they must not go any more.
+ */
+export async function removeSnapshots(
+  repository: Repository,
+  ids: Iterable<string>,
+  options: LockCall & { confirm?: () => Promise<void> } = {},
+): Promise<number> {
+  repository.requireRemovals();
+  const { confirm, ...waiting } = options;
+  return withLock(repository, { ...waiting, exclusive: true }, async () => {
+    await confirm?.();
+    let removed = 0;
+    const pace = newPacer(options.signal);
+    try {
+      for (const id of ids) {
+        await pace();
+        if (await removeFile(repository, "snapshots", id)) removed++;
+        failpoint("remove.snapshot-removed");
+      }
+    } catch (error) {
+      if (removed === 0 || !(error instanceof CairnError)) throw error;
+      throw reworded(error, { message: `${plural(removed, "snapshot")} removed, then: ${error.message}` });
+    }
+    await repository.storage.sync(["snapshots"]);
+    failpoint("remove.snapshots-durable");
+    return removed;
+  });
+}
+
+/** A snapshot in another's place. `made`: it is there already, by this id. */
+export interface Replacement {
+  old: string;
+  snapshot: Snapshot;
+  made: ObjectId | null;
+}
+
+/** Stores each under an id of its own before the one whose place it takes goes; for who holds an exclusive lock. The new ids. */
+export async function replaceSnapshots(
+  repository: Repository,
+  replacements: readonly Replacement[],
+  signal: AbortSignal | undefined,
+): Promise<ObjectId[]> {
+  const ids: ObjectId[] = [];
+  try {
+    for (const { old, snapshot, made } of replacements) {
+      throwIfAborted(signal);
+      const id = made ?? (await repository.saveSnapshot(snapshot));
+      failpoint("replace.snapshot-written");
+      await removeFile(repository, "snapshots", old);
+      ids.push(id);
+      failpoint("replace.snapshot-removed");
+    }
+  } catch (error) {
+    if (ids.length === 0 || !(error instanceof CairnError)) throw error;
+    throw reworded(error, { message: `${plural(ids.length, "snapshot")} replaced, then: ${error.message}` });
+  }
+  await repository.storage.sync(["snapshots"]);
+  return ids;
+}
+
+/** What a sweep would do, under a shared lock of its own. See `planSweep`. */
+export async function previewSweep(repository: Repository, options: SweepOptions): Promise<SweepPlan> {
+  const trees = nearPacksIn(repository.storage, options.work, "trees");
+  return withLock(repository, { ...options, exclusive: false }, () => planSweep(repository, options, trees));
+}
+
+/**
+ * Frees what no root needs. Marks, copies and indexes under a shared lock; deletes under an exclusive one that is
+ * held only for that, after looking for roots and index files that came meanwhile. Killed anywhere, the repository
+ * is whole and the next run finishes it.
+ */
+export async function runSweep(repository: Repository, options: SweepOptions): Promise<SweepResult> {
+  repository.requireRemovals();
+  const total: SweepResult = {
+    removedPacks: 0,
+    repackedPacks: 0,
+    newPacks: 0,
+    removedUnindexed: 0,
+    replacedIndexes: 0,
+    bytesFreed: 0,
+    unusedBytes: 0,
+    crowded: null,
+    postponed: false,
+    damagedPacks: [],
+    lacking: [],
+    index: null,
+  };
+  const context: SweepContext = { options, total, trees: nearPacksIn(repository.storage, options.work, "trees") };
+  for (let attempt = 1; ; attempt++) {
+    throwIfAborted(options.signal);
+    const outcome = await sweepOnce(repository, context);
+    // What is cached is behind by now: a kill before this costs the next one a rebuild.
+    if (outcome === "done") total.index = await BlobIndex.load(repository, options.cachePath);
+    if (total.index !== null) return total;
+    if (outcome === "busy" || attempt >= ATTEMPTS) return { ...total, postponed: true };
+  }
+}
+
+/** One try, with what it needed in memory gone afterwards. Where nothing was to be done, its index is in `total`. */
+async function sweepOnce(repository: Repository, context: SweepContext): Promise<Outcome | "nothing"> {
+  const { options, total, trees } = context;
+  const lock = await acquireLock(repository, { ...options, exclusive: false });
+  let staged: Staged | null;
+  try {
+    failpoint("sweep.begin");
+    const plan = await planSweep(repository, options, trees);
+    total.unusedBytes = plan.unusedBytes;
+    total.crowded = plan.crowded;
+    append(total.damagedPacks, plan.unsound);
+    total.lacking = [...new Set(plan.live.problems.map(({ id }) => id))];
+    staged = await stage(repository, plan, { ...context, lock });
+    if (staged === null) total.index = plan.index;
+  } finally {
+    await lock.release();
+  }
+  if (staged !== null) return commit(repository, staged, context);
+  await repository.storage.clearTemporaries?.(STALE_TEMPORARY_MS);
+  return "nothing";
+}
+
+/**
+ * Removes the packs that are in no index, and returns how many: under the exclusive lock, so that no living writer's are
+ * among them; -1 when that was refused. `damaged`, and nothing is removed, when an index file cannot be read. What they hold
+ * and an index lists too is read there first: where that is damaged they stay, and `onDamaged` is told the pack's name. For a
+ * repository that is a local one.
+ */
+export async function removeUnindexedPacks(
+  repository: Repository,
+  { waitMs = 0, onDamaged }: { waitMs?: number; onDamaged?: (pack: string) => void } = {},
+): Promise<number> {
+  repository.requireRemovals();
+  let lock: RepositoryLock;
+  try {
+    lock = await acquireLock(repository, { waitMs, exclusive: true });
+  } catch (error) {
+    if (error instanceof CairnError && error.code === "busy") return -1;
+    throw error;
+  }
+  try {
+    const { packs, damaged } = await findUnindexed(repository, await packSizes(repository.storage), null);
+    const [unread] = damaged;
+    if (unread !== undefined) throw unread.error;
+    let removed = 0;
+    for (const [name, doubtful] of await doubtfulCopies(repository, packs)) {
+      for (const pack of doubtful) onDamaged?.(pack);
+      if (doubtful.length > 0) continue;
+      lock.requireHeld();
+      if (await removeFile(repository, "data", name)) removed++;
+      failpoint("unindexed.pack-removed");
+    }
+    return removed;
+  } finally {
+    await lock.release();
+  }
+}
+
+/** By names of packs in no index: those packs in which something that lies in them too cannot be read. Closed ones are left out. */
+async function doubtfulCopies(repository: Repository, packs: PackSizes): Promise<Map<string, string[]>> {
+  const doubtful = new Map<string, string[]>();
+  const index = await BlobIndex.load(repository, null);
+  const near = nearPacksIn(repository.storage, undefined, "");
+  const copies = new BlobSource({ keys: repository.keys, index, packs: near });
+  try {
+    for (const [name, size] of packs) {
+      const blobs = await headerToDrop(repository, name, size);
+      if (blobs === "closed") continue;
+      const entries = blobs.map((blob) => index.entryOf(blob)).filter((entry) => entry >= 0);
+      const unsound = await copies.prove(entries);
+      doubtful.set(name, [...new Set([...unsound].map((entry) => objectIdOf(index.place(entry).pack)))]);
+    }
+  } finally {
+    copies.close();
+  }
+  return doubtful;
+}
+
+interface Staged {
+  readonly plan: SweepPlan;
+  readonly copied: FinishedPack[];
+  readonly newIndexes: string[];
+  /** Packs that go once the old index files are gone. */
+  readonly doomed: Map<string, number>;
+  /** Files in no index that go with them. */
+  readonly unindexed: SweepPlan["unindexed"];
+}
+
+interface SweepContext {
+  options: SweepOptions;
+  total: SweepResult;
+  /** Where packs of trees are, for all attempts. */
+  trees: NearPacks;
+}
+
+/** New packs and new index files, durable, beside the old ones. Null when there is nothing to do. */
+async function stage(
+  repository: Repository,
+  plan: SweepPlan,
+  context: SweepContext & { lock: RepositoryLock },
+): Promise<Staged | null> {
+  const { remove, repack, unindexed, affected } = plan;
+  if (remove.length === 0 && repack.length === 0 && unindexed.length === 0) return null;
+  const doomed = new Map([...remove, ...repack].map((facts) => [facts.name, facts.size]));
+  const writer = new IndexFileWriter(repository);
+  const repacking = new Set(repack.map((facts) => facts.name));
+  const done = new Set<string>();
+  /** What is needed, and read from packs of which it could not be copied. */
+  const doubtful = new EntrySet(plan.index.count);
+  const failed: string[] = [];
+  const pace = newPacer(context.options.signal);
+  const copied = await copyingPacks(repository, context.options.work, async (copier) => {
+    for (const name of affected) {
+      for (const pack of (await loadIndexFile(repository, name)).packs) {
+        await pace();
+        const packName = objectIdOf(pack.id);
+        if (repacking.has(packName) && !done.has(packName)) {
+          done.add(packName);
+          const blobs = liveBlobs(pack, plan);
+          if (!(await copier.copy(packName, blobs))) {
+            failed.push(packName);
+            doomed.delete(packName);
+            for (const blob of blobs) doubtful.add(plan.index.entryOf(blob));
+          }
+        }
+        if (doomed.has(packName)) continue;
+        // What an index file lists that stays needs no second entry, unless it is another one.
+        const { split, indexes } = plan.packs.get(packName)!;
+        if (split || indexes.every((other) => affected.has(other))) await writer.add(pack.id, pack.blobs);
+      }
+    }
+  });
+  append(context.total.damagedPacks, failed);
+  if (failed.length > 0) await spareCopies(repository, plan, { doomed, doubtful, writer });
+  await context.lock.recheck();
+  await repository.storage.sync(["data"]);
+  failpoint("sweep.packs-written");
+  for (const pack of copied) await writer.add(pack.id, decodePackHeader(pack.header));
+  const newIndexes = await writer.finish();
+  await repository.storage.sync(["index"]);
+  failpoint("sweep.index-written");
+  // One of them may hold what is damaged: a repair tells.
+  return { plan, copied, newIndexes, doomed, unindexed: failed.length > 0 ? [] : unindexed };
+}
+
+/** Packs stay, and stay listed, that hold another copy of what may be damaged where it is read from. */
+async function spareCopies(
+  repository: Repository,
+  { index, affected }: SweepPlan,
+  { doomed, doubtful, writer }: { doomed: Map<string, number>; doubtful: EntrySet; writer: IndexFileWriter },
+): Promise<void> {
+  const isDoubtful = (blob: IndexBlob): boolean => {
+    const entry = index.entryOf(blob);
+    return entry >= 0 && doubtful.has(entry);
+  };
+  for (const name of affected) {
+    for (const pack of (await loadIndexFile(repository, name)).packs) {
+      const packName = objectIdOf(pack.id);
+      if (!doomed.has(packName)) continue;
+      const { blobs } = pack;
+      if (!blobs.some(isDoubtful)) continue;
+      doomed.delete(packName);
+      await writer.add(pack.id, blobs);
+    }
+  }
+}
+
+/** Of an indexed pack, what is needed and read from there. */
+function liveBlobs(pack: IndexedPack, { index, live }: SweepPlan): IndexBlob[] {
+  return pack.blobs.filter((blob) => {
+    const entry = index.entryOf(blob);
+    return entry >= 0 && live.has(entry) && isPlacedAt(index, entry, pack.id, blob);
+  });
+}
+
+type Outcome = "done" | "busy" | "changed";
+
+async function commit(repository: Repository, staged: Staged, context: SweepContext): Promise<Outcome> {
+  let lock: RepositoryLock;
+  try {
+    lock = await acquireLock(repository, { ...context.options, exclusive: true });
+  } catch (error) {
+    if (error instanceof CairnError && error.code === "busy") return "busy";
+    throw error;
+  }
+  try {
+    failpoint("sweep.locked");
+    if (await hasChanged(repository, staged, context)) return "changed";
+    await lock.recheck();
+    await deleteOld(repository, staged, { lock, total: context.total });
+    return "done";
+  } finally {
+    await lock.release();
+  }
+}
+
+/** True when a save finished since the plan was made: it may need what was dead then. */
+async function hasChanged(
+  repository: Repository,
+  { plan, newIndexes }: Staged,
+  { options, trees }: SweepContext,
+): Promise<boolean> {
+  const known = new Set([...plan.indexFiles, ...newIndexes]);
+  const present = (await repository.storage.list("index")).map((file) => file.name);
+  if (present.some((name) => !known.has(name))) return true;
+  const gone = new Set(present);
+  if ([...plan.indexFiles].some((name) => !gone.has(name))) return true;
+  const before = plan.live.size;
+  await markAll(repository, { ...plan, roots: await rootsOf(repository, options), trees }, options);
+  return plan.live.size !== before;
+}
+
+async function deleteOld(
+  repository: Repository,
+  staged: Staged,
+  { lock, total }: { lock: RepositoryLock; total: SweepResult },
+): Promise<void> {
+  const { plan, doomed, copied, unindexed } = staged;
+  for (const name of plan.affected) {
+    // Who was asleep for long may find others at work: what is left over goes next time.
+    lock.requireHeld();
+    if (await removeFile(repository, "index", name)) total.replacedIndexes++;
+    failpoint("sweep.index-removed");
+  }
+  await repository.storage.sync(["index"]);
+  failpoint("sweep.indexes-durable");
+  const fresh = new Set<string>(copied.map((pack) => objectIdOf(pack.id)));
+  for (const [name, size] of doomed) {
+    if (fresh.has(name)) continue;
+    lock.requireHeld();
+    if (await removeFile(repository, "data", name)) total.bytesFreed += Math.max(0, size);
+    failpoint("sweep.pack-removed");
+  }
+  for (const { name, size } of unindexed) {
+    lock.requireHeld();
+    if (!(await removeFile(repository, "data", name))) continue;
+    total.removedUnindexed++;
+    total.bytesFreed += size;
+    failpoint("sweep.unindexed-removed");
+  }
+  await repository.storage.sync(["data"]);
+  await repository.storage.clearTemporaries?.(STALE_TEMPORARY_MS);
+  failpoint("sweep.packs-durable");
+  total.removedPacks += plan.remove.filter((facts) => doomed.has(facts.name)).length;
+  total.repackedPacks += plan.repack.filter((facts) => doomed.has(facts.name)).length;
+  total.newPacks += copied.length;
+  for (const pack of copied) total.bytesFreed -= pack.size;
+}
+
+/** False when it was not there any more. */
+async function removeFile(
+  repository: Repository,
+  kind: "snapshots" | "index" | "data",
+  name: string,
+): Promise<boolean> {
+  try {
+    await repository.storage.remove(kind, name);
+    return true;
+  } catch (error) {
+    if (error instanceof CairnError && error.code === "not_found") return false;
+    throw error;
+  }
+}

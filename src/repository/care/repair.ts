@@ -1,0 +1,376 @@
+import { zstdDecompressSync } from "node:zlib";
+import { sha256 } from "../../crypto/hash.ts";
+import { openedOrNull, openMessage, SEAL_OVERHEAD } from "../../crypto/seal.ts";
+import { CairnError, toCairnError } from "../../errors.ts";
+import { failpoint } from "../../failpoint.ts";
+import { MAX_PACK_SIZE } from "../../formats/index-file.ts";
+import { decodePackHeader, type IndexBlob } from "../../formats/pack-header.ts";
+import { objectIdOf } from "../../ids.ts";
+import { newPacer } from "../../pacer.ts";
+import {
+  eachIndexFile,
+  type IndexedPack,
+  type IndexFileContent,
+  IndexFileWriter,
+  listingKey,
+} from "../index/index-set.ts";
+import { tellsOfDamage } from "../trees/live.ts";
+import { type LockCall, withLock } from "../locks.ts";
+import { copyingPacks, type PackCopier, packSizeOf, type WorkDirectory } from "./pack-copy.ts";
+import type { FinishedPack } from "../packs/pack-writer.ts";
+import type { Repository } from "../repository.ts";
+import { type PackSizes, packSizes } from "../storage/storage.ts";
+
+/** What a repair of the index would do; printed first, then run. */
+export interface IndexRepairPlan {
+  /** Packs that get an entry from their own header. */
+  readonly add: { name: string; blobs: IndexBlob[] }[];
+  /**
+   * Packs whose entries go: what can still be read of them is copied, unless they get an entry from their own header; the
+   * rest counts as absent and is stored again when seen again.
+   */
+  readonly drop: { name: string; blobs: number; reason: string }[];
+  /** Index files that cannot be read. */
+  readonly damagedIndexes: string[];
+  /** Index files that are written anew without what is dropped. */
+  readonly rewrite: string[];
+  /** Pack files that no index lists and whose header cannot be read; left alone. */
+  readonly unreadable: { name: string; reason: string }[];
+  /** Facts that a run must find unchanged: the index files there were. */
+  readonly basis: string[];
+}
+
+export interface RepairOptions extends LockCall {
+  /** Packs that are known to be damaged from a full read, beside those whose size is wrong. */
+  damagedPacks?: ReadonlySet<string>;
+  /** Where packs are written that sound content is copied to; needed where the repository is not a local one. */
+  work?: WorkDirectory;
+}
+
+export interface RepairResult {
+  readonly addedPacks: number;
+  readonly droppedPacks: number;
+  readonly removedIndexes: number;
+  readonly newIndexes: number;
+  /** Blobs copied out of damaged or cut packs. */
+  readonly savedBlobs: number;
+  /** Ids of blobs of dropped packs that are in no other. */
+  readonly lostBlobs: string[];
+}
+
+const NO_PACKS: PackSizes = new Map();
+const MAX_HEADER = 64 * 1024 * 1024;
+
+/** Compares index files with pack files; nothing is changed. */
+export async function planIndexRepair(repository: Repository, options: RepairOptions = {}): Promise<IndexRepairPlan> {
+  // The index before the packs: a backup beside us writes them the other way round, so that what is indexed is there.
+  const basis = (await repository.storage.list("index")).map((file) => file.name).sort();
+  const stored = await packSizes(repository.storage);
+  const add: IndexRepairPlan["add"] = [];
+  const drop = new Map<string, { name: string; blobs: number; reason: string }>();
+  const rewrite = new Set<string>();
+  const listed = new Set<string>();
+  const inPart = new Set<string>();
+  const marks = new Map<string, readonly string[]>();
+  const unreadable: IndexRepairPlan["unreadable"] = [];
+  const pace = newPacer(options.signal);
+  const damaged = await eachIndexFile(repository, basis, async (file) => {
+    for (const pack of file.packs) {
+      await pace();
+      const name = objectIdOf(pack.id);
+      const reason = reasonToDrop(stored.get(name), pack, options.damagedPacks?.has(name) === true);
+      if (reason === null) {
+        listed.add(name);
+        if (!pack.isContiguous) inPart.add(name);
+        continue;
+      }
+      rewrite.add(file.name);
+      drop.set(name, { name, blobs: pack.blobCount, reason });
+    }
+    if (file.marked.length > 0) marks.set(file.name, file.marked);
+  });
+  for (const name of inPart) {
+    await pace();
+    const blobs = drop.has(name) ? null : await headerOrNull(repository, name, stored.get(name)!);
+    if (blobs !== null) drop.set(name, { name, blobs: blobs.length, reason: "it is listed in part" });
+  }
+  // Where one of a pack's entries goes, all go: what stayed would name a pack that is taken apart, or a part of one.
+  const isDropped = (name: string): boolean => drop.has(name);
+  const marked = new Set([...marks.values()].flat());
+  if ([...drop.keys()].some((name) => listed.has(name) || marked.has(name))) {
+    const sound = basis.filter((name) => damaged.every((file) => file.name !== name));
+    const [unread] = await eachIndexFile(repository, sound, (file) => {
+      const isNamed = file.packs.some(({ id }) => isDropped(objectIdOf(id))) || file.marked.some(isDropped);
+      if (isNamed) rewrite.add(file.name);
+    });
+    if (unread !== undefined) throw unread.error;
+  }
+  // With a file that is written anew its marks go, and what they were on is in use again.
+  for (const [file, names] of marks) if (!rewrite.has(file)) for (const name of names) listed.add(name);
+  for (const [name, size] of stored) {
+    if (listed.has(name) && !drop.has(name)) continue;
+    await pace();
+    try {
+      const isDamaged = options.damagedPacks?.has(name) === true;
+      if (isDamaged && drop.has(name)) continue;
+      const blobs = await loadPackHeader(repository, name, size);
+      if (isDamaged) drop.set(name, { name, blobs: blobs.length, reason: "its content is damaged" });
+      else add.push({ name, blobs });
+    } catch (error) {
+      const known = toCairnError(error);
+      if (!tellsOfDamage(known)) throw known;
+      if (!drop.has(name)) unreadable.push({ name, reason: known.message });
+    }
+  }
+  return {
+    add,
+    drop: [...drop.values()],
+    damagedIndexes: damaged.map((file) => file.name),
+    rewrite: [...rewrite],
+    unreadable,
+    basis,
+  };
+}
+
+/**
+ * Runs a plan under an exclusive lock: new index files durable first, then the old ones go. Pack files stay, except
+ * damaged or cut ones whose readable blobs were copied. `stale_plan` when an index file came or went since, or
+ * cannot be read any more, or a pack that was to get an entry went.
+ */
+export async function runIndexRepair(
+  repository: Repository,
+  plan: IndexRepairPlan,
+  options: RepairOptions = {},
+): Promise<RepairResult> {
+  repository.requireRemovals();
+  return withLock(repository, { ...options, exclusive: true }, async (lock) => {
+    const present = (await repository.storage.list("index")).map((file) => file.name).sort();
+    if (present.join() !== plan.basis.join()) throw stale("index files came or went since the repair was planned");
+    await requireDamaged(repository, plan);
+    const stored = plan.add.length + plan.drop.length === 0 ? NO_PACKS : await packSizes(repository.storage);
+    requireThere(plan.add, stored);
+    const dropped = new Set(plan.drop.map((pack) => pack.name));
+    const salvage = await salvageAll(repository, plan, { ...options, stored });
+    await repository.storage.sync(["data"]);
+    failpoint("repair.packs-written");
+    const { lost, done } = salvage;
+    const keep = (blobs: readonly IndexBlob[]): void => {
+      for (const { id } of blobs) lost.delete(objectIdOf(id));
+    };
+    const untouched = new Set(lost.size + done.size === 0 ? [] : plan.basis);
+    for (const name of [...plan.rewrite, ...plan.damagedIndexes]) untouched.delete(name);
+    await eachAsBefore(repository, untouched, (file) => {
+      if (lost.size > 0) for (const { blobs } of file.packs) keep(blobs);
+      // What an index file names that stays is somebody's.
+      for (const { id } of file.packs) done.delete(objectIdOf(id));
+      for (const name of file.marked) done.delete(name);
+    });
+    const writer = new IndexFileWriter(repository);
+    const list = async (pack: Uint8Array, blobs: readonly IndexBlob[]): Promise<void> => {
+      if (lost.size > 0) keep(blobs);
+      await writer.add(pack, blobs);
+    };
+    // An index of a repair that slept through its lock would name packs that others have removed.
+    await lock.recheck();
+    await eachAsBefore(repository, plan.rewrite, async (file) => {
+      for (const pack of file.packs) if (!dropped.has(objectIdOf(pack.id))) await list(pack.id, pack.blobs);
+    });
+    for (const pack of plan.add) await list(Buffer.from(pack.name, "hex"), pack.blobs);
+    for (const pack of salvage.copied) await list(pack.id, decodePackHeader(pack.header));
+    await lock.recheck();
+    const names = await writer.finish();
+    await repository.storage.sync(["index"]);
+    failpoint("repair.index-written");
+    for (const name of [...plan.rewrite, ...plan.damagedIndexes]) {
+      lock.requireHeld();
+      await repository.storage.remove("index", name);
+      failpoint("repair.index-removed");
+    }
+    await repository.storage.sync(["index"]);
+    for (const name of done) {
+      lock.requireHeld();
+      await repository.storage.remove("data", name);
+      failpoint("repair.pack-removed");
+    }
+    await repository.storage.sync(["data"]);
+    return {
+      addedPacks: plan.add.length,
+      droppedPacks: plan.drop.length,
+      removedIndexes: plan.rewrite.length + plan.damagedIndexes.length,
+      newIndexes: names.length,
+      savedBlobs: salvage.copied.reduce((sum, pack) => sum + pack.blobs, 0),
+      lostBlobs: [...lost],
+    };
+  });
+}
+
+/** What could not be read when the repair was planned goes only where it still cannot be. */
+async function requireDamaged(repository: Repository, plan: IndexRepairPlan): Promise<void> {
+  await eachIndexFile(repository, plan.damagedIndexes, ({ name }) => {
+    throw stale(`index file ${name.slice(0, 8)} could not be read when the repair was planned`);
+  });
+}
+
+/** No index file tells of a pack that none lists: a clean-up may have taken it since, and nothing asks for a pack again that an index names. */
+function requireThere(packs: IndexRepairPlan["add"], stored: PackSizes): void {
+  for (const { name, blobs } of packs)
+    if (stored.get(name) !== packSizeOf(blobs))
+      throw stale(`pack ${name.slice(0, 8)} was there when the repair was planned`);
+}
+
+/** Index files that could be read when the repair was planned: what cannot be read of one now must not go with it, nor what it names. */
+async function eachAsBefore(
+  repository: Repository,
+  names: Iterable<string>,
+  each: (file: IndexFileContent) => void | Promise<void>,
+): Promise<void> {
+  const [damaged] = await eachIndexFile(repository, names, each);
+  if (damaged !== undefined)
+    throw stale(`index file ${damaged.name.slice(0, 8)} was read when the repair was planned`, damaged.error);
+}
+
+/** What a plan was made of is not so any more. */
+function stale(what: string, cause?: CairnError): CairnError {
+  return new CairnError("stale_plan", what, { hint: "plan it again", cause });
+}
+
+/** Null where a pack's header cannot be read any more. */
+async function headerOrNull(repository: Repository, name: string, size: number): Promise<IndexBlob[] | null> {
+  try {
+    return await loadPackHeader(repository, name, size);
+  } catch (error) {
+    const known = toCairnError(error);
+    if (!tellsOfDamage(known)) throw known;
+    return null;
+  }
+}
+
+/** The blobs of a pack from its own header. `damaged` when it is not one. */
+export async function loadPackHeader(repository: Repository, name: string, size: number): Promise<IndexBlob[]> {
+  if (size < 4 + SEAL_OVERHEAD) throw new CairnError("damaged", `a file of ${size} bytes has no pack header`);
+  // No index file that lists it could be read.
+  if (size > MAX_PACK_SIZE) throw new CairnError("damaged", `a file of ${size} bytes is larger than a pack can be`);
+  const tail = Buffer.from(await repository.storage.load("data", name, { offset: size - 4, length: 4 }));
+  if (tail.length < 4) throw new CairnError("damaged", `the file ends before its ${size} bytes`);
+  const length = tail.readUInt32LE(0);
+  if (length <= SEAL_OVERHEAD || length > size - 4 || length > MAX_HEADER) {
+    throw new CairnError("damaged", `the pack header's length ${length} does not fit a file of ${size} bytes`);
+  }
+  const sealed = await repository.storage.load("data", name, { offset: size - 4 - length, length });
+  const blobs = decodePackHeader(openMessage(repository.keys, sealed));
+  if (packSizeOf(blobs) !== size) throw new CairnError("damaged", "the pack header does not fit its file");
+  return blobs;
+}
+
+function reasonToDrop(size: number | undefined, pack: IndexedPack, damaged: boolean): string | null {
+  if (size === undefined) return "the file is missing";
+  if (damaged) return "its content is damaged";
+  if (!pack.isContiguous) return null;
+  const { fileSize } = pack;
+  return size === fileSize ? null : `the file has ${size} bytes where the index implies ${fileSize}`;
+}
+
+interface Salvage {
+  readonly copied: FinishedPack[];
+  /** Ids of blobs that could not be copied; another pack may have them. */
+  readonly lost: Set<string>;
+  /** Damaged packs of which everything readable has been copied. */
+  readonly done: Set<string>;
+}
+
+async function salvageAll(
+  repository: Repository,
+  plan: IndexRepairPlan,
+  { stored, signal, work }: RepairOptions & { stored: PackSizes },
+): Promise<Salvage> {
+  const lost = new Set<string>();
+  const done = new Set<string>();
+  const pace = newPacer(signal);
+  const added = new Set(plan.add.map((pack) => pack.name));
+  const wanted = new Set(plan.drop.map((pack) => pack.name).filter((name) => !added.has(name)));
+  const salvage = async (copier: PackCopier, name: string, blobs: readonly IndexBlob[]): Promise<void> => {
+    const found = await loadWhole(repository, name);
+    if (found === "gone" && !stored.has(name)) {
+      for (const { id } of blobs) lost.add(objectIdOf(id));
+      return;
+    }
+    // Its entries go with what is not copied: a storage that says both must not have them go.
+    if (found === "gone")
+      throw new CairnError("io", `pack ${name.slice(0, 8)} is listed, and not there when it is read`);
+    for (const blob of blobs) {
+      await pace();
+      const sealed = found === "unreadable" ? null : found.subarray(blob.offset, blob.offset + blob.length);
+      if (sealed !== null && isSound(repository, sealed, blob)) await copier.add(sealed, blob);
+      else if (!(await copyAgain(repository, copier, { name, blob }))) lost.add(objectIdOf(blob.id));
+    }
+    done.add(name);
+  };
+  const listings = new Set<string>();
+  const isNew = (name: string, blobs: readonly IndexBlob[]): boolean => {
+    const before = listings.size;
+    return listings.add(`${name} ${listingKey(blobs)}`).size > before;
+  };
+  const indexed = new Set<string>();
+  const copied = await copyingPacks(repository, work, async (copier) => {
+    await eachAsBefore(repository, plan.rewrite, async (file) => {
+      for (const pack of file.packs) {
+        const name = objectIdOf(pack.id);
+        if (!wanted.has(name)) continue;
+        indexed.add(name);
+        const { blobs } = pack;
+        if (isNew(name, blobs)) await salvage(copier, name, blobs);
+      }
+    });
+    // In no index: what a repair that was killed has left, or what was damaged together with its index.
+    for (const [name, size] of stored)
+      if (wanted.has(name) && !indexed.has(name))
+        await salvage(copier, name, await loadPackHeader(repository, name, size));
+  });
+  return { copied, lost, done };
+}
+
+/** A pack's bytes; `unreadable` where a sector of it cannot be read: its blobs may be, one by one. */
+async function loadWhole(repository: Repository, pack: string): Promise<Uint8Array | "gone" | "unreadable"> {
+  try {
+    return await repository.storage.load("data", pack);
+  } catch (error) {
+    const known = toCairnError(error);
+    if (!tellsOfDamage(known)) throw known;
+    return known.code === "not_found" ? "gone" : "unreadable";
+  }
+}
+
+/** Reads a blob alone: what was wrong may have been the way here, and its file goes afterwards. False when it is lost. */
+async function copyAgain(
+  repository: Repository,
+  copier: PackCopier,
+  from: { name: string; blob: IndexBlob },
+): Promise<boolean> {
+  const { offset, length } = from.blob;
+  let sealed: Uint8Array;
+  try {
+    sealed = await repository.storage.load("data", from.name, { offset, length });
+  } catch (error) {
+    const known = toCairnError(error);
+    if (known.code === "not_found" || !tellsOfDamage(known)) throw known;
+    return false;
+  }
+  if (!isSound(repository, sealed, from.blob)) return false;
+  await copier.add(sealed, from.blob);
+  return true;
+}
+
+/** Whatever is no damage, as a want of memory, is thrown: what is not sound goes with its pack. */
+function isSound(repository: Repository, sealed: Uint8Array, blob: IndexBlob): boolean {
+  const plain = openedOrNull(repository.keys, sealed);
+  if (plain === null) return false;
+  let content = plain;
+  try {
+    if (blob.uncompressedLength > 0) content = zstdDecompressSync(plain, { maxOutputLength: blob.uncompressedLength });
+  } catch (error) {
+    const known = toCairnError(error);
+    if (known.code === "io") throw known;
+    return false;
+  }
+  return Buffer.compare(sha256(content), blob.id) === 0;
+}

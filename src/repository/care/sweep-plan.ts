@@ -1,0 +1,484 @@
+import { CairnError } from "../../errors.ts";
+import { objectIdOf } from "../../ids.ts";
+import { newPacer } from "../../pacer.ts";
+import { BlobIndex, type BlobPlaceOf } from "../index/blob-index.ts";
+import { BlobSource } from "../blob-source.ts";
+import { EntrySet } from "../index/entry-set.ts";
+import { eachIndexFile, type IndexFileContent, type IndexedPack, listingKey } from "../index/index-set.ts";
+import { LiveSet, requireComplete } from "../trees/live.ts";
+import type { LockCall } from "../locks.ts";
+import { type NearPacks, nearPacksIn } from "../transfer/near-packs.ts";
+import { packSizeOf, SMALL_PACK, type WorkDirectory } from "./pack-copy.ts";
+import type { DamagedFile, Repository } from "../repository.ts";
+import { concurrently } from "../storage/concurrently.ts";
+import { type PackSizes, packSizes } from "../storage/storage.ts";
+import { headerToDrop, strikeNamed } from "../index/unindexed-packs.ts";
+
+export interface SweepOptions extends LockCall {
+  /** The index cache; null for none. */
+  cachePath: string | null;
+  /** The index as it was loaded before: read again only where one of its files has gone. Moved entries stay moved in it. */
+  index?: BlobIndex | undefined;
+  /** Root trees (32 bytes each) that are needed beside those of the repository's own snapshots. Asked again under the lock. */
+  roots(): Promise<Uint8Array[]>;
+  /** Told how many trees were marked, now and then. */
+  onTree?: (done: number) => void;
+  /** See `BlobSourceOptions`; of trees. */
+  onElsewhere?: (pack: string) => void;
+  /** What to do about what is needed and damaged. */
+  hint?: string;
+  /** Ids of snapshots that do not count, because they will be removed. */
+  withoutSnapshots?: ReadonlySet<string>;
+  /** What may be done about snapshots that cannot be read. */
+  unreadableHint?: (names: readonly string[]) => string;
+  /** A pack is rewritten when more than this share of it is dead; default 0.2. */
+  maxWaste?: number;
+  /** Packs below so many bytes are rewritten for any dead blob; default `SMALL_PACK`. */
+  smallPack?: number;
+  /** How many bytes may be written into new packs before old ones go; asked for each plan. Default: any number. */
+  roomForCopies?: () => number;
+  /** Roots may need data that no index lists: what is listed is freed all the same, but no pack that is in no index. */
+  mayLackData?: boolean;
+  /** Where packs are brought and written that are copied; needed where the repository is not a local one. */
+  work?: WorkDirectory;
+  /** How long to wait for the exclusive lock before the deletes are put off; default 0. */
+  waitMs?: number;
+}
+
+/** A pack as the index files state it. */
+export interface PackFacts {
+  readonly name: string;
+  /** Bytes of the file; -1 when it is missing. */
+  readonly size: number;
+  /** Missing, or shorter than what is listed of it: nothing of it counts as there. */
+  isShort: boolean;
+  /** Longer than what is listed of it, by whichever index file. */
+  isLong: boolean;
+  /** What the first index file that lists it says of it. */
+  readonly listing: number;
+  /** Listed differently by several index files: left alone, until a repair lists it once. */
+  split: boolean;
+  /** Sealed bytes of all its blobs; of a split pack for each index file. */
+  blobBytes: number;
+  /** Sealed bytes of the blobs that are needed from this pack. */
+  liveBytes: number;
+  /** Index files that list it. */
+  readonly indexes: string[];
+  /** Listed in an index file that is not ours to rewrite, or split. */
+  frozen: boolean;
+}
+
+/** Packs that are left as they are, because there is no room for copies of what is needed of them. */
+export interface CrowdedPacks {
+  /** Bytes of what nothing needs in them. */
+  readonly unusedBytes: number;
+  /** The most that has to be written for one of them. */
+  readonly copyBytes: number;
+}
+
+export interface SweepPlan {
+  readonly index: BlobIndex;
+  readonly live: LiveSet;
+  /** Packs without anything that is needed. */
+  readonly remove: PackFacts[];
+  /** Packs of which the needed blobs are copied elsewhere. */
+  readonly repack: PackFacts[];
+  /** Files in no index: what a killed writer left. */
+  readonly unindexed: { name: string; size: number }[];
+  /** Names of all index files that were read. */
+  readonly indexFiles: ReadonlySet<string>;
+  /** Those that list a pack that goes. */
+  readonly affected: ReadonlySet<string>;
+  readonly packs: ReadonlyMap<string, PackFacts>;
+  /** Bytes that the run will free, new packs subtracted. */
+  readonly bytesFreed: number;
+  /** Bytes that nothing needs and that stay, because rewriting their packs would not pay, or cannot be done. */
+  readonly unusedBytes: number;
+  /** Packs that stay because of what is needed of them no copy is sound. */
+  readonly unsound: readonly string[];
+  /** Null where there is room for all copies. */
+  readonly crowded: CrowdedPacks | null;
+}
+
+/** Packs in no index that are asked for at once what lies in them: each answer of a far storage takes its time. */
+const LOOKS_AT_ONCE = 16;
+
+/** The root trees of all snapshots that count, and of the caller. `damaged` when a snapshot cannot be read. */
+export async function rootsOf(repository: Repository, options: SweepOptions): Promise<Uint8Array[]> {
+  const { snapshots, damaged } = await repository.listSnapshots(options.signal);
+  requireReadable(damaged, options);
+  const kept = snapshots.filter(({ id }) => options.withoutSnapshots?.has(id) !== true);
+  return [...kept.map(({ snapshot }) => Buffer.from(snapshot.tree, "hex")), ...(await options.roots())];
+}
+
+/** Throws `damaged` when a snapshot that counts cannot be read: what it needs is unknown. */
+export function requireReadable(
+  damaged: readonly DamagedFile[],
+  { withoutSnapshots, unreadableHint }: Pick<SweepOptions, "withoutSnapshots" | "unreadableHint">,
+): void {
+  const blocking = damaged.filter(({ name }) => withoutSnapshots?.has(name) !== true);
+  const [first] = blocking;
+  if (first === undefined) return;
+  const names = blocking.map(({ name }) => name);
+  throw new CairnError(
+    "damaged",
+    `snapshot ${first.name.slice(0, 8)} cannot be read, so what it needs is unknown: ${first.error.message}`,
+    {
+      hint: `nothing was freed; ${unreadableHint?.(names) ?? "repair or remove the snapshot first"}`,
+      details: { snapshots: names },
+    },
+  );
+}
+
+/** Throws `damaged` when an index file cannot be read: what only it lists seems to be in no index. */
+export function requireWholeIndex({ damaged }: BlobIndex): void {
+  const [first] = damaged;
+  if (first === undefined) return;
+  throw new CairnError(
+    "damaged",
+    `index ${first.name.slice(0, 8)} cannot be read, so packs may only seem unused: ${first.error.message}`,
+    { hint: "nothing was freed; repair the index first" },
+  );
+}
+
+/**
+ * What a sweep would do. The caller holds a shared lock while it runs and while a run follows from it. `trees`: where packs of
+ * trees are. `damaged` when an index file, a snapshot or a needed tree cannot be read: then nothing may be removed.
+ */
+export async function planSweep(repository: Repository, options: SweepOptions, trees: NearPacks): Promise<SweepPlan> {
+  // Snapshots before the index, the index before the packs: what a save adds meanwhile is then known or not needed yet.
+  const roots = await rootsOf(repository, options);
+  const index = await currentIndex(repository, options);
+  requireWholeIndex(index);
+  const live = new LiveSet(index);
+  const sound = await markAll(repository, { index, live, roots, trees }, options);
+  const stored = await packSizes(repository.storage);
+  const { packs, unindexed } = await readFacts(repository, { index, live, stored, signal: options.signal });
+  choosePlaces(index, packs, { live, sound });
+  const kept = new KeptPlaces(repository, { index, live, options });
+  for (;;) {
+    countLive(index, { live, packs, hint: options.hint });
+    const plan = decide(options, { index, live, packs, unindexed, kept });
+    const going = { packs: namesOf([...plan.remove, ...plan.repack]), copied: namesOf(plan.repack) };
+    if (!(await kept.change({ ...going, unindexed: plan.unindexed }))) return plan;
+  }
+}
+
+/**
+ * Marks all that these roots need. Trees that are damaged or lost where the index has them, and sound at another place, are read
+ * there, which the index prefers from then on; their entries are returned. `damaged` where one is sound nowhere.
+ */
+export async function markAll(
+  { keys }: Repository,
+  { index, live, roots, trees }: { index: BlobIndex; live: LiveSet; roots: readonly Uint8Array[]; trees: NearPacks },
+  options: SweepOptions,
+): Promise<ReadonlySet<number>> {
+  const { onElsewhere, signal } = options;
+  const blobs = new BlobSource({ keys, index, packs: trees, signal, onElsewhere });
+  try {
+    await live.mark(roots, blobs.viewTree, options);
+  } finally {
+    blobs.close();
+  }
+  requireComplete(live, options);
+  return preferFound(index, blobs);
+}
+
+/** The index reads from now on from where a source has found what was not sound. Returns the entries. */
+function preferFound(index: BlobIndex, { elsewhere }: BlobSource): ReadonlySet<number> {
+  for (const [entry, { place }] of elsewhere) index.prefer(entry, place);
+  return new Set(elsewhere.keys());
+}
+
+function namesOf(packs: readonly PackFacts[]): Set<string> {
+  return new Set(packs.map(({ name }) => name));
+}
+
+async function currentIndex(repository: Repository, { index, cachePath, signal }: SweepOptions): Promise<BlobIndex> {
+  if (index !== undefined && (await index.refresh(repository, { signal }))) return index;
+  return BlobIndex.load(repository, cachePath, signal);
+}
+
+async function readFacts(
+  repository: Repository,
+  from: { index: BlobIndex; live: LiveSet; stored: PackSizes; signal: AbortSignal | undefined },
+): Promise<{ packs: Map<string, PackFacts>; unindexed: Map<string, number> }> {
+  const unindexed = new Map(from.stored);
+  const packs = new Map<string, PackFacts>();
+  const take = (file: IndexFileContent): void => {
+    const frozen = file.foreign || file.packs.some((pack) => !pack.isContiguous);
+    for (const pack of file.packs) {
+      const name = objectIdOf(pack.id);
+      const { blobs } = pack;
+      const listing = listingKey(blobs);
+      let facts = packs.get(name);
+      const isFirst = facts === undefined;
+      if (facts === undefined) {
+        facts = newFacts(name, from.stored.get(name) ?? -1, listing);
+        packs.set(name, facts);
+      } else if (listing !== facts.listing) facts.split = true;
+      if (isFirst || listing !== facts.listing) addBlobs(facts, blobs, from);
+      facts.indexes.push(file.name);
+      if (frozen || facts.split) facts.frozen = true;
+    }
+    strikeNamed(unindexed, file);
+  };
+  const damaged = await eachIndexFile(repository, from.index.covered, take, { signal: from.signal });
+  if (damaged.length > 0) throw damaged[0]!.error;
+  return { packs, unindexed };
+}
+
+function newFacts(name: string, size: number, listing: number): PackFacts {
+  const facts = { name, size, listing, blobBytes: 0, liveBytes: 0, indexes: [] };
+  return { ...facts, isShort: false, isLong: false, split: false, frozen: false };
+}
+
+/** Of what is needed each place counts. */
+function addBlobs(
+  facts: PackFacts,
+  blobs: IndexedPack["blobs"],
+  { index, live }: { index: BlobIndex; live: LiveSet },
+): void {
+  const last = blobs.at(-1);
+  const wanted = Math.max(packSizeOf(blobs), last === undefined ? 0 : last.offset + last.length);
+  if (facts.size < wanted) facts.isShort = true;
+  if (facts.size > wanted) facts.isLong = true;
+  for (const blob of blobs) {
+    facts.blobBytes += blob.length;
+    const entry = index.entryOf(blob);
+    if (entry >= 0 && live.has(entry)) facts.liveBytes += blob.length;
+  }
+}
+
+/**
+ * Of what lies in several packs the place in one that is wanted whole is kept, so that a run that was interrupted after its
+ * new packs were indexed is finished by the next one instead of copying again.
+ */
+function choosePlaces(
+  index: BlobIndex,
+  packs: ReadonlyMap<string, PackFacts>,
+  { live, sound }: { live: LiveSet; sound: ReadonlySet<number> },
+): void {
+  const rank = ({ pack }: BlobPlaceOf): number => {
+    const facts = packs.get(objectIdOf(pack));
+    if (facts === undefined || facts.isShort) return 0;
+    return facts.liveBytes === facts.blobBytes ? 2 : 1;
+  };
+  for (const entry of new Set(index.inSeveralPlaces())) {
+    // It was read where it is, after it could not be read elsewhere.
+    if (!live.has(entry) || sound.has(entry)) continue;
+    let best = index.place(entry);
+    for (const place of index.others(entry)) if (rank(place) > rank(best)) best = place;
+    if (rank(best) > rank(index.place(entry))) index.prefer(entry, best);
+  }
+}
+
+/** What a plan would have go, by names of packs. */
+interface Going {
+  readonly packs: ReadonlySet<string>;
+  /** Those of them of which what is needed is proven when it is copied. */
+  readonly copied: ReadonlySet<string>;
+  readonly unindexed: readonly { name: string; size: number }[];
+}
+
+/**
+ * Proves what stays of blobs that lie in several packs, before others of them go: where the index has one it may be damaged,
+ * and the place that goes may be the only sound one.
+ */
+class KeptPlaces {
+  /** Names of packs with blobs that are sound at none of their places. */
+  readonly unsound = new Set<string>();
+  /** Names of packs in no index that this user may not look into. */
+  readonly closed = new Set<string>();
+  readonly #repository: Repository;
+  readonly #index: BlobIndex;
+  readonly #live: LiveSet;
+  readonly #options: SweepOptions;
+  readonly #proven: EntrySet;
+  /** By names of packs in no index: entries of what is needed and in them too. */
+  readonly #beside = new Map<string, readonly number[]>();
+
+  constructor(
+    repository: Repository,
+    { index, live, options }: { index: BlobIndex; live: LiveSet; options: SweepOptions },
+  ) {
+    this.#repository = repository;
+    this.#index = index;
+    this.#live = live;
+    this.#options = options;
+    this.#proven = new EntrySet(index.count);
+  }
+
+  /**
+   * To be called again until it is false. True where other packs are to go than these: the index prefers sound places now, or
+   * more packs are unsound or closed.
+   */
+  async change(going: Going): Promise<boolean> {
+    const known = this.unsound.size + this.closed.size;
+    await this.#lookInto(going.unindexed);
+    const entries = this.#toProve(going);
+    const { work, signal } = this.#options;
+    const { storage, keys } = this.#repository;
+    let isMoved = false;
+    if (entries.length > 0) {
+      const blobs = new BlobSource({ keys, index: this.#index, packs: nearPacksIn(storage, work, "kept"), signal });
+      try {
+        for (const entry of await blobs.prove(entries))
+          for (const { pack } of [this.#index.place(entry), ...this.#index.others(entry)])
+            this.unsound.add(objectIdOf(pack));
+      } finally {
+        blobs.close();
+      }
+      for (const entry of entries) this.#proven.add(entry);
+      isMoved = preferFound(this.#index, blobs).size > 0;
+    }
+    return isMoved || this.unsound.size + this.closed.size > known;
+  }
+
+  async #lookInto(packs: Going["unindexed"]): Promise<void> {
+    const left = packs.filter(({ name }) => !this.#beside.has(name));
+    const pace = newPacer(this.#options.signal);
+    await concurrently(left.length, LOOKS_AT_ONCE, async (at) => {
+      await pace();
+      const { name, size } = left[at]!;
+      const blobs = await headerToDrop(this.#repository, name, size);
+      if (blobs === "closed") this.closed.add(name);
+      const entries = blobs === "closed" ? [] : blobs.map((blob) => this.#index.entryOf(blob));
+      this.#beside.set(
+        name,
+        entries.filter((entry) => entry >= 0 && this.#live.has(entry)),
+      );
+    });
+  }
+
+  /** Entries that are kept at a place of which nobody knows whether it is sound, while another one goes. */
+  #toProve({ packs, copied, unindexed }: Going): number[] {
+    const { table } = this.#index;
+    const names = Array.from({ length: table.packCount }, (_, pack) => objectIdOf(table.packId(pack)));
+    const seen = new EntrySet(this.#index.count);
+    const entries: number[] = [];
+    const add = (entry: number): void => {
+      if (copied.has(names[table.packOf[entry]!]!) || this.#proven.has(entry) || !seen.add(entry)) return;
+      entries.push(entry);
+    };
+    for (const entry of this.#index.inSeveralPlaces()) {
+      if (!this.#live.has(entry)) continue;
+      if (this.#index.others(entry).some(({ pack }) => packs.has(objectIdOf(pack)))) add(entry);
+    }
+    for (const { name } of unindexed) for (const entry of this.#beside.get(name)!) add(entry);
+    return entries;
+  }
+}
+
+/** Live bytes again, each blob now counted once, where it is read from. */
+function countLive(
+  index: BlobIndex,
+  { live, packs, hint }: { live: LiveSet; packs: Map<string, PackFacts>; hint: string | undefined },
+): void {
+  for (const facts of packs.values()) facts.liveBytes = 0;
+  const { table } = index;
+  const byNumber: (PackFacts | undefined)[] = [];
+  for (let number = 0; number < table.packCount; number++) byNumber.push(packs.get(objectIdOf(table.packId(number))));
+  for (let entry = 0; entry < table.count; entry++) {
+    if (!live.has(entry)) continue;
+    const facts = byNumber[table.packOf[entry]!];
+    if (facts === undefined || facts.isShort) {
+      const pack = objectIdOf(table.packId(table.packOf[entry]!));
+      const what = facts === undefined || facts.size < 0 ? "missing" : "shorter than what the index lists of it";
+      throw new CairnError("damaged", `pack ${pack.slice(0, 8)} is ${what} and holds content that is still needed`, {
+        hint: hint ?? "nothing was freed; repair the repository first",
+      });
+    }
+    facts.liveBytes += table.lengthOf[entry]!;
+  }
+}
+
+function decide(
+  options: SweepOptions,
+  from: {
+    index: BlobIndex;
+    live: LiveSet;
+    packs: Map<string, PackFacts>;
+    unindexed: Map<string, number>;
+    kept: Pick<KeptPlaces, "unsound" | "closed">;
+  },
+): SweepPlan {
+  const { unsound, closed } = from.kept;
+  const remove: PackFacts[] = [];
+  const wasteful: PackFacts[] = [];
+  const maxWaste = options.maxWaste ?? 0.2;
+  const smallPack = options.smallPack ?? SMALL_PACK;
+  let bytesFreed = 0;
+  let unusedBytes = 0;
+  for (const facts of from.packs.values()) {
+    const waste = wasteOf(facts);
+    // What lacks may lie in a pack that is listed in part.
+    if (facts.frozen || unsound.has(facts.name) || (facts.isLong && !from.live.complete)) unusedBytes += waste;
+    else if (facts.liveBytes === 0) {
+      remove.push(facts);
+      bytesFreed += Math.max(0, facts.size);
+    } else if (waste > 0 && (facts.size < smallPack || waste > facts.blobBytes * maxWaste)) wasteful.push(facts);
+    else unusedBytes += waste;
+  }
+  const unindexed: { name: string; size: number }[] = [];
+  for (const [name, size] of from.unindexed) {
+    // What lacks may lie in a pack that is in no index, or what is damaged.
+    if (!from.live.complete || unsound.size > 0 || closed.has(name)) {
+      unusedBytes += size;
+      continue;
+    }
+    unindexed.push({ name, size });
+    bytesFreed += size;
+  }
+  const room = options.roomForCopies?.() ?? Number.POSITIVE_INFINITY;
+  const { repack, crowded } = chooseRepack(wasteful, { room, isMadeFirst: remove.length + unindexed.length > 0 });
+  for (const facts of repack) bytesFreed += wasteOf(facts);
+  const affected = new Set([...remove, ...repack].flatMap((facts) => facts.indexes));
+  return {
+    index: from.index,
+    live: from.live,
+    remove,
+    repack,
+    unindexed,
+    indexFiles: new Set(from.index.covered),
+    affected,
+    packs: from.packs,
+    bytesFreed,
+    unusedBytes: unusedBytes + (crowded?.unusedBytes ?? 0),
+    crowded,
+    unsound: [...unsound],
+  };
+}
+
+function wasteOf({ split, blobBytes, size, liveBytes }: PackFacts): number {
+  return Math.max(0, (split ? Math.min(blobBytes, size) : blobBytes) - liveBytes);
+}
+
+/** What is needed of a pack, and a header that is no longer than its own. */
+function copyBytesOf(facts: PackFacts): number {
+  return Math.max(facts.liveBytes, facts.size - wasteOf(facts));
+}
+
+/** All, or as many as there is room for, those first that make the most of it. Where other files go, room is made by them first. */
+function chooseRepack(
+  wasteful: PackFacts[],
+  { room, isMadeFirst }: { room: number; isMadeFirst: boolean },
+): Pick<SweepPlan, "repack" | "crowded"> {
+  let left = room - wasteful.reduce((sum, facts) => sum + copyBytesOf(facts), 0);
+  if (left >= 0) return { repack: wasteful, crowded: null };
+  left = isMadeFirst ? 0 : room;
+  const cost = (facts: PackFacts): number => copyBytesOf(facts) / wasteOf(facts);
+  const repack: PackFacts[] = [];
+  const crowded = { unusedBytes: 0, copyBytes: 0 };
+  for (const facts of wasteful.toSorted((a, b) => cost(a) - cost(b))) {
+    const bytes = copyBytesOf(facts);
+    if (bytes <= left) {
+      left -= bytes;
+      repack.push(facts);
+    } else {
+      crowded.unusedBytes += wasteOf(facts);
+      crowded.copyBytes = Math.max(crowded.copyBytes, bytes);
+    }
+  }
+  return { repack, crowded };
+}

@@ -1,0 +1,491 @@
+import { randomBytes } from "node:crypto";
+import { CairnError } from "../../errors.ts";
+import { decodeIndexColumns, IndexColumns, type IndexBlob, type PackRange } from "../../formats/index-file.ts";
+import { objectIdOf } from "../../ids.ts";
+import { dropPages, giveBack } from "../../native.ts";
+import { newPacer } from "../../pacer.ts";
+import {
+  type BlobPlaceNumbers,
+  BlobTable,
+  blobTypeName,
+  blobTypeOf,
+  capacityOf,
+  DATA_BLOB,
+  slotsFor,
+  TREE_BLOB,
+  type BlobType,
+} from "./blob-table.ts";
+import { ClaimTable } from "./claim-table.ts";
+import { readIndexCache, writeIndexCache } from "./index-cache.ts";
+import { OtherPlaces } from "./other-places.ts";
+import type { FinishedPack } from "../packs/pack-writer.ts";
+import type { DamagedFile, Repository } from "../repository.ts";
+import type { StoredFile } from "../storage/storage.ts";
+
+export { blobTypeName, blobTypeOf, DATA_BLOB, TREE_BLOB, type BlobType } from "./blob-table.ts";
+
+export interface BlobPlaceOf {
+  /** 32 bytes, a view into the shared table. */
+  readonly pack: Uint8Array;
+  readonly offset: number;
+  /** Sealed bytes in the pack. */
+  readonly length: number;
+  /** 0 = stored plain. */
+  readonly uncompressedLength: number;
+  readonly type: "data" | "tree";
+}
+
+/** What another thread needs to use the index; all are passed by `postMessage` without a copy. */
+export interface SharedIndex {
+  readonly table: SharedArrayBuffer;
+  readonly others: SharedArrayBuffer;
+  readonly session: SharedArrayBuffer | null;
+}
+
+/** The cache is rewritten when this many index files are not in it. */
+const CACHE_EVERY = 16;
+/** Decoding so many entries costs about as much as reading one more file. */
+const BLOBS_LIKE_A_FILE = 200;
+const LIST_AGAIN = 8;
+/** Sizes in a listing are not proven: room is made for so many entries at most before they are read. */
+const MOST_EXPECTED = capacityOf(2 ** 24);
+
+/**
+ * Every blob of a repository and where it lies, in all places where it does. Made by `load`; other threads use it through
+ * `fromShared`. One thread adds; any thread looks up and claims, where it is no matter that it may miss what is there while another adds.
+ */
+export class BlobIndex {
+  /** Index files that cannot be read: what only they list counts as absent. */
+  damaged: DamagedFile[] = [];
+  /** Names of the index files whose entries are in the table. */
+  readonly covered = new Set<string>();
+  /** True where what lies in some packs was passed over. */
+  isPartial = false;
+  #table: BlobTable;
+  #others: OtherPlaces;
+  #session: ClaimTable | null;
+  #epoch: Uint8Array = randomBytes(16);
+  #packNumbers: Map<string, number> | null = null;
+  #uncached = 0;
+  #cache: { path: string; repositoryId: string } | null = null;
+
+  constructor(table = BlobTable.make(slotsFor(0)), others = new OtherPlaces(), session: ClaimTable | null = null) {
+    this.#table = table;
+    this.#others = others;
+    this.#session = session;
+  }
+
+  static fromShared(shared: SharedIndex): BlobIndex {
+    return new BlobIndex(
+      BlobTable.over(shared.table),
+      new OtherPlaces(shared.others),
+      shared.session === null ? null : ClaimTable.over(shared.session),
+    );
+  }
+
+  /**
+   * Reads the cache at `cachePath` (null: none) and every index file that it does not cover. Where covered files
+   * vanished, all are read again. Damaged index files are listed in `damaged` and do not stop it. Writing the cache
+   * again is best effort. Stopped between two index files.
+   */
+  static async load(repository: Repository, cachePath: string | null, signal?: AbortSignal): Promise<BlobIndex> {
+    for (let attempt = 1; ; attempt++) {
+      try {
+        return await loadOnce(repository, cachePath, signal);
+      } catch (error) {
+        if (!hasVanished(error) || attempt >= LIST_AGAIN) throw error;
+      }
+    }
+  }
+
+  /** The same without what lies in these packs only, for a writer that stores it again. Entries have other numbers there. */
+  without(packs: ReadonlySet<string>): BlobIndex {
+    const index = new BlobIndex(BlobTable.make(slotsFor(this.count)));
+    index.isPartial = true;
+    for (const name of this.covered) index.covered.add(name);
+    const { table } = this;
+    const isLost = (pack: Uint8Array): boolean => packs.has(objectIdOf(pack));
+    const lost = Uint8Array.from({ length: this.packCount }, (_, pack) => (isLost(table.packId(pack)) ? 1 : 0));
+    for (let entry = 0; entry < this.count; entry++) {
+      const places = lost[table.packOf[entry]!] === 0 ? [this.place(entry)] : this.others(entry);
+      const place = places.find(({ pack }) => !isLost(pack));
+      if (place === undefined) continue;
+      const pack = index.#packNumber(place.pack);
+      const id = { bytes: table.ids, offset: entry * 32, type: table.typeOf(entry) };
+      index.#table.add(id, { ...place, pack });
+    }
+    for (let pack = 0; pack < index.packCount; pack++)
+      index.#table.packRefs[pack] = this.listings(index.#table.packId(pack));
+    return index;
+  }
+
+  get shared(): SharedIndex {
+    return { table: this.#table.buffer, others: this.#others.buffer, session: this.#session?.buffer ?? null };
+  }
+
+  get buffer(): SharedArrayBuffer {
+    return this.#table.buffer;
+  }
+
+  /** Entry numbers are below it. */
+  get count(): number {
+    return this.#table.count;
+  }
+
+  get packCount(): number {
+    return this.#table.packCount;
+  }
+
+  /**
+   * 32 hex digits that stay the same while ids are only added, whoever adds or moves them. Ids remembered with
+   * an equal epoch are in this index; with another one each must be looked up before it is used.
+   */
+  get epoch(): string {
+    return Buffer.from(this.#epoch).toString("hex");
+  }
+
+  /** Entry number of the id at `offset`, or -1. `type`: 0 data, 1 tree, absent: either. No allocation. */
+  lookup(bytes: Uint8Array, offset: number, type: number = -1): number {
+    return this.#table.lookup(bytes, offset, type);
+  }
+
+  /** Entry number of a blob as pack headers and index files list it, or -1. */
+  entryOf({ id, type }: Pick<IndexBlob, "id" | "type">): number {
+    return this.#table.lookup(id, 0, blobTypeOf(type));
+  }
+
+  place(entry: number): BlobPlaceOf {
+    const table = this.#table;
+    if (!(entry >= 0 && entry < table.count)) throw new CairnError("internal", `the index has no entry ${entry}`);
+    return this.#placeOf(entry, table.numbersOf(entry));
+  }
+
+  /** Where an entry lies beside its place: in packs of saves that ran at the same time, or that were stored again. */
+  others(entry: number): BlobPlaceOf[] {
+    if (this.#others.count === 0) return [];
+    const { packRefs, packOf, offsetOf } = this.#table;
+    return this.#others
+      .of(entry)
+      .filter(({ pack, offset }) => packRefs[pack]! > 0 && (pack !== packOf[entry] || offset !== offsetOf[entry]))
+      .map((place) => this.#placeOf(entry, place));
+  }
+
+  /** Entries that lie in several places; one may come again. */
+  *inSeveralPlaces(): Generator<number> {
+    yield* this.#others.entries();
+  }
+
+  #placeOf(entry: number, { pack, ...place }: BlobPlaceNumbers): BlobPlaceOf {
+    return { pack: this.#table.packId(pack), ...place, type: blobTypeName(this.#table.typeOf(entry)) };
+  }
+
+  /** The 32 bytes of an entry's id, a view. */
+  idOf(entry: number): Uint8Array {
+    return this.#table.ids.subarray(entry * 32, entry * 32 + 32);
+  }
+
+  /** The columns themselves, for loops over all entries; read only. */
+  get table(): BlobTable {
+    return this.#table;
+  }
+
+  /** Begins a save: from now on `claim` works, also in threads that get `shared` after this. */
+  beginSession(): void {
+    this.#session = ClaimTable.make();
+  }
+
+  /** Ends it, once no thread has anything to claim: the collector would leave its memory to itself. */
+  endSession(): void {
+    if (this.#session !== null) dropPages(this.#session.buffer);
+    this.#session = null;
+  }
+
+  /** True when the blob is neither known nor claimed: this caller, and only this one, stores it. Any thread. */
+  claim(bytes: Uint8Array, offset: number, type: BlobType = DATA_BLOB): boolean {
+    if (this.#table.lookup(bytes, offset, type) >= 0) return false;
+    if (this.#session === null) throw new CairnError("internal", "claim needs beginSession first");
+    return this.#session.claim(bytes, offset, type);
+  }
+
+  /** Adds a pack's blobs, as one index file lists them; those known elsewhere stay there. Entry numbers never change. */
+  addColumns(columns: IndexColumns, { id: packId, from, to }: PackRange): void {
+    this.#room(to - from);
+    const pack = this.#packNumber(packId);
+    this.#table.packRefs[pack]!++;
+    // One pair of objects for all, as below.
+    const id = { bytes: columns.ids, offset: 0, type: DATA_BLOB as BlobType };
+    const place = { pack, offset: 0, length: 0, uncompressedLength: 0 };
+    for (let at = from; at < to; at++) {
+      id.offset = at * 32;
+      id.type = columns.trees[at] === 1 ? TREE_BLOB : DATA_BLOB;
+      place.offset = columns.offsets[at]!;
+      place.length = columns.lengths[at]!;
+      place.uncompressedLength = columns.plainLengths[at]!;
+      this.#add(id, place, false);
+    }
+  }
+
+  /**
+   * Adds the blobs of a pack of this process from the plain bytes of its header; lengths are taken from there. `replace`:
+   * those known elsewhere are from now on read from this pack.
+   */
+  addPackHeader(packId: Uint8Array, header: Uint8Array, replace = false): void {
+    this.#room(Math.ceil(header.length / 37));
+    const pack = this.#packNumber(packId);
+    this.#table.packRefs[pack]!++;
+    const view = new DataView(header.buffer, header.byteOffset, header.byteLength);
+    // One pair of objects for all: this runs once for each blob of a first save.
+    const id = { bytes: header, offset: 0, type: DATA_BLOB as BlobType };
+    const place = { pack, offset: 0, length: 0, uncompressedLength: 0 };
+    for (let at = 0; at < header.length; at = id.offset + 32) {
+      const kind = header[at]!;
+      place.length = view.getUint32(at + 1, true);
+      place.uncompressedLength = kind >= 2 ? view.getUint32(at + 5, true) : 0;
+      id.offset = at + (kind >= 2 ? 9 : 5);
+      id.type = (kind & 1) === 1 ? TREE_BLOB : DATA_BLOB;
+      this.#add(id, place, replace);
+      place.offset += place.length;
+    }
+  }
+
+  /** Adds packs of this process, which index files of these names list now. */
+  addIndexed(packs: readonly FinishedPack[], indexNames: readonly string[]): void {
+    const blobs = packs.reduce((sum, pack) => sum + pack.blobs, 0);
+    this.#room(blobs);
+    for (const { id, header } of packs) this.addPackHeader(id, header);
+    for (const name of indexNames) this.cover(name, blobs / indexNames.length);
+  }
+
+  /** True when another one knows each blob that this one knows. */
+  isWithin(other: BlobIndex): boolean {
+    return holdsAll(other, this.#table);
+  }
+
+  /** Makes room for so many more blobs at once. */
+  reserve(blobs: number): void {
+    this.#room(blobs);
+  }
+
+  /** From now on this entry is read from this one of its other places, and the one that it had is among those. */
+  prefer(entry: number, { pack, offset }: Pick<BlobPlaceOf, "pack" | "offset">): void {
+    const number = this.#packNumber(pack);
+    const place = this.#others.of(entry).find((each) => each.pack === number && each.offset === offset);
+    if (place === undefined) throw new CairnError("internal", `entry ${entry} does not lie there`);
+    this.#others.add(entry, this.#table.numbersOf(entry));
+    this.#table.replace(entry, place);
+  }
+
+  /** How many index files list this pack. */
+  listings(packId: Uint8Array): number {
+    this.#packNumbers ??= packNumbersOf(this.#table);
+    const number = this.#packNumbers.get(keyOf(packId));
+    return number === undefined ? 0 : this.#table.packRefs[number]!;
+  }
+
+  /** Says that so many index files that listed this pack are gone. */
+  unlist(packId: Uint8Array, times = 1): void {
+    this.#packNumbers ??= packNumbersOf(this.#table);
+    const number = this.#packNumbers.get(keyOf(packId));
+    if (number !== undefined) this.#table.packRefs[number] = Math.max(0, this.#table.packRefs[number]! - times);
+  }
+
+  /** Says that an index file of this process, with so many blobs, is in the table already. */
+  cover(indexName: string, blobs = 0): void {
+    if (this.covered.has(indexName)) return;
+    this.covered.add(indexName);
+    this.#uncached += 1 + Math.floor(blobs / BLOBS_LIKE_A_FILE);
+  }
+
+  /** Says that an index file is gone and all its entries are in other covered ones. */
+  uncover(indexName: string): void {
+    if (this.covered.delete(indexName)) this.#uncached += CACHE_EVERY;
+  }
+
+  /** Writes the cache when enough has changed since, or always with `force`. Best effort; true when written. */
+  saveCache(force = false): boolean {
+    if (this.#cache === null || (!force && this.#uncached < CACHE_EVERY)) return false;
+    if (force && this.#uncached === 0) return false;
+    try {
+      const table = mostPacksAreGone(this.#table) ? this.#table.compacted() : this.#table;
+      const others = this.#othersFor(table);
+      const content = { table, others, epoch: this.#epoch, covered: this.covered };
+      writeIndexCache(this.#cache.path, this.#cache.repositoryId, content);
+    } catch {
+      return false;
+    }
+    this.#uncached = 0;
+    return true;
+  }
+
+  /** The other places in packs that are still listed, by the numbers that those have in a table. */
+  #othersFor(table: BlobTable): OtherPlaces {
+    if (this.#others.count === 0) return this.#others;
+    const { packRefs } = this.#table;
+    const numbers = packNumbersOf(table);
+    const numberOf = (pack: number): number => numbers.get(keyOf(this.#table.packId(pack))) ?? -1;
+    return this.#others.renumbered((pack) => (packRefs[pack] === 0 ? -1 : numberOf(pack)));
+  }
+
+  #add(id: { bytes: Uint8Array; offset: number; type: BlobType }, place: BlobPlaceNumbers, replace: boolean): void {
+    const table = this.#table;
+    const known = table.count;
+    const before = replace ? table.lookup(id.bytes, id.offset, id.type) : -1;
+    if (before >= 0) this.#others.add(before, table.numbersOf(before));
+    const entry = table.add(id, place, replace);
+    if (replace || entry >= known) return;
+    if (table.packOf[entry] !== place.pack || table.offsetOf[entry] !== place.offset) this.#others.add(entry, place);
+  }
+
+  #room(entries: number): void {
+    const table = this.#table;
+    const wanted = Math.max(table.count + entries, table.packCount + 1);
+    if (wanted <= table.capacity) return;
+    this.#table = table.regrown(Math.max(table.count + entries, table.packCount) + 1);
+    this.#packNumbers = null;
+  }
+
+  #packNumber(id: Uint8Array): number {
+    this.#packNumbers ??= packNumbersOf(this.#table);
+    const key = keyOf(id);
+    let number = this.#packNumbers.get(key);
+    if (number === undefined) {
+      number = this.#table.addPack(id);
+      this.#packNumbers.set(key, number);
+    }
+    return number;
+  }
+
+  /**
+   * To be called once a lock is held, where the index was loaded before: reads index files that came meanwhile.
+   * False when one that is covered is gone, or vanishes: then what is known here may have been removed, and only `load` helps.
+   * `files`: as they are listed since then.
+   */
+  async refresh(
+    repository: Repository,
+    { files: listed, signal }: { files?: readonly StoredFile[]; signal?: AbortSignal | undefined } = {},
+  ): Promise<boolean> {
+    const files = listed ?? (await repository.storage.list("index"));
+    const present = new Set(files.map(({ name }) => name));
+    for (const name of this.covered) if (!present.has(name)) return false;
+    this.damaged = [];
+    try {
+      await readIndexes(repository, this, { files, signal });
+    } catch (error) {
+      if (hasVanished(error)) return false;
+      throw error;
+    }
+    return true;
+  }
+
+  /** @internal For `load`. */
+  adopt(from: {
+    epoch?: Uint8Array;
+    covered?: Iterable<string>;
+    cachePath: string | null;
+    repositoryId: string;
+    stale: boolean;
+  }): void {
+    if (from.epoch !== undefined) this.#epoch = from.epoch;
+    for (const name of from.covered ?? []) this.covered.add(name);
+    this.#cache = from.cachePath === null ? null : { path: from.cachePath, repositoryId: from.repositoryId };
+    if (from.stale) this.#uncached += CACHE_EVERY;
+  }
+}
+
+/** True when the index reads this blob from this very place. */
+export function isPlacedAt({ table }: BlobIndex, entry: number, packId: Uint8Array, blob: IndexBlob): boolean {
+  return table.offsetOf[entry] === blob.offset && Buffer.compare(table.packId(table.packOf[entry]!), packId) === 0;
+}
+
+/** An index file was replaced between the listing and the reading. */
+function hasVanished(error: unknown): boolean {
+  return error instanceof CairnError && error.code === "not_found";
+}
+
+/** Compaction moves blobs to new packs; the old ones keep their numbers until the table is written anew. */
+function mostPacksAreGone(table: BlobTable): boolean {
+  let gone = 0;
+  for (let pack = 0; pack < table.packCount; pack++) if (table.packRefs[pack] === 0) gone++;
+  return gone > 64 && gone > table.packCount / 2;
+}
+
+function packNumbersOf(table: BlobTable): Map<string, number> {
+  const map = new Map<string, number>();
+  for (let i = 0; i < table.packCount; i++) {
+    map.set(keyOf(table.packId(i)), i);
+  }
+  return map;
+}
+
+function keyOf(id: Uint8Array): string {
+  return Buffer.from(id.buffer, id.byteOffset, 32).toString("latin1");
+}
+
+async function loadOnce(repository: Repository, cachePath: string | null, signal?: AbortSignal): Promise<BlobIndex> {
+  const origin = { cachePath, repositoryId: repository.id };
+  const cached = cachePath === null ? null : readIndexCache(cachePath, repository.id);
+  const files = await repository.storage.list("index");
+  const present = new Set(files.map(({ name }) => name));
+  if (cached !== null && [...cached.covered].every((name) => present.has(name))) {
+    const index = new BlobIndex(cached.table, cached.others);
+    index.adopt({ ...origin, epoch: cached.epoch, covered: cached.covered, stale: false });
+    await readIndexes(repository, index, { files, signal });
+    index.saveCache();
+    return index;
+  }
+  const index = new BlobIndex();
+  await readIndexes(repository, index, { files, signal });
+  const keptAll = cached !== null && holdsAll(index, cached.table);
+  index.adopt({ ...origin, ...(keptAll ? { epoch: cached.epoch } : {}), stale: true });
+  index.saveCache();
+  return index;
+}
+
+interface ReadIndexes {
+  files: readonly StoredFile[];
+  signal: AbortSignal | undefined;
+}
+
+async function readIndexes(repository: Repository, index: BlobIndex, { files, signal }: ReadIndexes): Promise<void> {
+  const sizes = new Map<string, number>();
+  for (const { name, size } of files) if (!index.covered.has(name)) sizes.set(name, size);
+  let left = [...sizes.values()].reduce((sum, size) => sum + size, 0);
+  const pace = newPacer(signal);
+  const columns = new IndexColumns();
+  for (const { name, json } of repository.loadInTurn("index", sizes.keys())) {
+    await pace();
+    const before = index.count;
+    try {
+      const bytes = await json;
+      readIndexInto(index, bytes, { columns, files: left / Math.max(1, sizes.get(name)!) });
+      giveBack(bytes);
+      index.cover(name, index.count - before);
+    } catch (error) {
+      if (!(error instanceof CairnError) || error.code !== "damaged") throw error;
+      index.damaged.push({ name, error });
+    }
+    left -= sizes.get(name)!;
+  }
+}
+
+/**
+ * Decoded whole before the first entry is added: a damaged file adds nothing. With this one, so many files like it are to
+ * come: room for all is made at once, because a table that grows is there twice for a while.
+ */
+function readIndexInto(
+  index: BlobIndex,
+  json: Uint8Array,
+  { columns, files }: { columns: IndexColumns; files: number },
+): void {
+  decodeIndexColumns(json, columns);
+  const expected = Math.min(MOST_EXPECTED - index.count, Math.ceil(columns.count * files));
+  index.reserve(Math.max(columns.count, expected));
+  for (const pack of columns.packs) index.addColumns(columns, pack);
+}
+
+function holdsAll(index: BlobIndex, old: BlobTable): boolean {
+  for (let entry = 0; entry < old.count; entry++) {
+    if (index.lookup(old.ids, entry * 32, old.typeOf(entry)) < 0) return false;
+  }
+  return true;
+}

@@ -1,0 +1,111 @@
+import { CairnError } from "../../errors.ts";
+import { wordAt } from "./blob-table.ts";
+
+const MAGIC = 0x314d4c43;
+const HEADER_WORDS = 64;
+const W_MAGIC = 0;
+const W_NEXT = 1;
+const W_ENTRIES = 2;
+/** Slots looked at on one level before the next one is tried. */
+const WINDOW = 16;
+const LEVELS = [2 ** 18, 2 ** 20, 2 ** 22, 2 ** 24];
+/** A slot: entry number + 1 (25 bits), six bits of the id, and the top bit for trees. */
+const ENTRY_MASK = 0x01ffffff;
+const PRINT_MASK = 0x7e000000;
+const TREE_BIT = 0x80000000 | 0;
+
+/**
+ * Which blobs the threads of one save have taken on to store. Shared by all of them, without locks:
+ * a digest is written into an entry of its own, then published by one compare-and-swap on a slot.
+ * Slots are never emptied, so two threads with one digest walk the same way and meet at the same slot:
+ * exactly one of them wins. Levels of slots grow four-fold; a level whose window is full leads to the next.
+ * The buffer is reserved large and committed by the system only where it is touched: 36–40 bytes a blob.
+ */
+export class ClaimTable {
+  readonly buffer: SharedArrayBuffer;
+  readonly #header: Int32Array;
+  readonly #levels: Int32Array[] = [];
+  readonly #ids: Uint8Array;
+  readonly #entries: number;
+  #spare = -1;
+
+  private constructor(buffer: SharedArrayBuffer, entries: number) {
+    this.buffer = buffer;
+    this.#header = new Int32Array(buffer, 0, HEADER_WORDS);
+    let at = HEADER_WORDS * 4;
+    for (const slots of LEVELS) {
+      this.#levels.push(new Int32Array(buffer, at, slots));
+      at += slots * 4;
+    }
+    this.#ids = new Uint8Array(buffer, at, entries * 32);
+    this.#entries = entries;
+  }
+
+  /** `entries`: blobs that one save may claim; beyond them content may be stored twice, never lost. */
+  static make(entries = 2 ** 24): ClaimTable {
+    const slots = LEVELS.reduce((sum, count) => sum + count, 0);
+    const table = new ClaimTable(new SharedArrayBuffer(HEADER_WORDS * 4 + slots * 4 + entries * 32), entries);
+    table.#header[W_MAGIC] = MAGIC;
+    table.#header[W_ENTRIES] = entries;
+    return table;
+  }
+
+  static over(buffer: SharedArrayBuffer): ClaimTable {
+    const header = new Int32Array(buffer, 0, HEADER_WORDS);
+    if (header[W_MAGIC] !== MAGIC) throw new CairnError("internal", "this shared buffer holds no claim table");
+    return new ClaimTable(buffer, header[W_ENTRIES]!);
+  }
+
+  /** Entries taken so far; a lost race may have left one unused. */
+  get count(): number {
+    return Math.min(Atomics.load(this.#header, W_NEXT), this.#entries);
+  }
+
+  /** True for exactly one caller per id and type (0 data, 1 tree): that one stores the blob. */
+  claim(bytes: Uint8Array, offset: number, type: number): boolean {
+    const hash = wordAt(bytes, offset);
+    const tag = (wordAt(bytes, offset + 4) & PRINT_MASK) | (type === 1 ? TREE_BIT : 0);
+    for (let level = 0; level < LEVELS.length; level++) {
+      const slots = this.#levels[level]!;
+      const mask = slots.length - 1;
+      for (let i = 0; i < WINDOW; i++) {
+        const slot = (hash + i) & mask;
+        let value = Atomics.load(slots, slot);
+        if (value === 0) {
+          const entry = this.#write(bytes, offset);
+          if (entry < 0) return true;
+          value = Atomics.compareExchange(slots, slot, 0, (entry + 1) | tag);
+          if (value === 0) {
+            this.#spare = -1;
+            return true;
+          }
+        }
+        if ((value & ~ENTRY_MASK) === tag && this.#equals((value & ENTRY_MASK) - 1, bytes, offset)) return false;
+      }
+    }
+    return true;
+  }
+
+  /** The entry of a lost race is used for the next claim of this thread. */
+  #write(bytes: Uint8Array, offset: number): number {
+    if (this.#spare < 0) {
+      const entry = Atomics.add(this.#header, W_NEXT, 1);
+      if (entry >= this.#entries) {
+        Atomics.store(this.#header, W_NEXT, this.#entries);
+        return -1;
+      }
+      this.#spare = entry;
+    }
+    const base = this.#spare * 32;
+    const ids = this.#ids;
+    for (let i = 0; i < 32; i++) ids[base + i] = bytes[offset + i]!;
+    return this.#spare;
+  }
+
+  #equals(entry: number, bytes: Uint8Array, offset: number): boolean {
+    const base = entry * 32;
+    const ids = this.#ids;
+    for (let i = 0; i < 32; i++) if (ids[base + i] !== bytes[offset + i]) return false;
+    return true;
+  }
+}

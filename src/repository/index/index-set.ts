@@ -1,0 +1,192 @@
+import { readdirSync } from "node:fs";
+import { dirname } from "node:path";
+import { CairnError, toCairnError } from "../../errors.ts";
+import {
+  decodeIndexColumns,
+  IndexColumns,
+  IndexWriter,
+  markedPacks,
+  type PackRange,
+} from "../../formats/index-file.ts";
+import { EMPTY_PACK_SIZE, sizeInPack, type IndexBlob } from "../../formats/pack-header.ts";
+import { objectIdOf, type ObjectId } from "../../ids.ts";
+import { newPacer } from "../../pacer.ts";
+import type { BlobIndex } from "./blob-index.ts";
+import { wordAt } from "./blob-table.ts";
+import type { DamagedFile, Repository } from "../repository.ts";
+
+/** Reading all index files in turn, and writing a few new ones in place of some of them. */
+
+const MAX_INDEX_BYTES = 8 * 1024 * 1024 - 64 * 1024;
+/** More JSON than any entry needs. */
+const BYTES_PER_BLOB = 190;
+
+/** A pack as one index file lists it: of large indexes, an object for each blob would take longer than all that is done with them. */
+export class IndexedPack {
+  readonly id: Uint8Array;
+  readonly #columns: IndexColumns;
+  readonly #range: PackRange;
+
+  constructor(columns: IndexColumns, range: PackRange) {
+    this.id = range.id;
+    this.#columns = columns;
+    this.#range = range;
+  }
+
+  get blobCount(): number {
+    return this.#range.to - this.#range.from;
+  }
+
+  /** Sorted by offset; made anew each time. */
+  get blobs(): IndexBlob[] {
+    return this.#columns.blobsOf(this.#range).sort((a, b) => a.offset - b.offset);
+  }
+
+  /** Bytes that the file must have for these blobs, its header included. */
+  get fileSize(): number {
+    const { lengths, plainLengths } = this.#columns;
+    let size = EMPTY_PACK_SIZE;
+    for (let at = this.#range.from; at < this.#range.to; at++) size += sizeInPack(lengths[at]!, plainLengths[at]!);
+    return size;
+  }
+
+  /** True when the blobs lie back to back from the start, so that a rewritten index says the same. */
+  get isContiguous(): boolean {
+    const { offsets, lengths } = this.#columns;
+    let end = 0;
+    for (let at = this.#range.from; at < this.#range.to; at++) {
+      // What is not listed in the file's order may still lie so.
+      if (offsets[at] !== end) return isContiguous(this.blobs);
+      end += lengths[at]!;
+    }
+    return true;
+  }
+
+  addTo(index: BlobIndex): void {
+    index.addColumns(this.#columns, this.#range);
+  }
+}
+
+export interface IndexFileContent {
+  readonly name: string;
+  readonly packs: IndexedPack[];
+  /** Members of other writers (rustic's `packs_to_delete`); such a file is not rewritten by us. */
+  readonly foreign: boolean;
+  /** Names of packs that rustic will remove, or take back: listed, but not to be read. */
+  readonly marked: readonly string[];
+}
+
+/** One index file, decoded. `damaged` or `not_found` when it is not what it was or not there. */
+export async function loadIndexFile(repository: Repository, name: string): Promise<IndexFileContent> {
+  return contentOf(name, await repository.loadUnpacked("index", name));
+}
+
+/** The same for all index files of a repository of this machine, at once. What is damaged, or vanishes meanwhile, is passed over. */
+export function eachIndexFileHere(repository: Repository, each: (file: IndexFileContent) => void): void {
+  for (const name of indexFilesHere(repository)) {
+    let file: IndexFileContent;
+    try {
+      file = contentOf(name, repository.loadHere("index", name));
+    } catch (error) {
+      const { code } = toCairnError(error);
+      if (code !== "damaged" && code !== "not_found") throw error;
+      continue;
+    }
+    each(file);
+  }
+}
+
+/** Names of the index files that there are. */
+export function indexFilesHere({ storage }: Repository): string[] {
+  const folder = storage.localPath?.("index", "0".repeat(64));
+  return folder === undefined ? [] : readdirSync(dirname(folder)).filter((name) => /^[0-9a-f]{64}$/.test(name));
+}
+
+function contentOf(name: string, json: Uint8Array): IndexFileContent {
+  const columns = new IndexColumns();
+  const { extra } = decodeIndexColumns(json, columns);
+  const packs = columns.packs.map((range) => new IndexedPack(columns, range));
+  return { name, packs, foreign: Object.keys(extra).length > 0, marked: markedPacks(extra) };
+}
+
+/** Calls `each` for every index file of the list in turn; damaged ones are returned. One that vanished is `not_found`. */
+export async function eachIndexFile(
+  repository: Repository,
+  names: Iterable<string>,
+  each: (file: IndexFileContent) => void | Promise<void>,
+  options: { signal?: AbortSignal | undefined } = {},
+): Promise<DamagedFile[]> {
+  const pace = newPacer(options.signal);
+  const damaged: DamagedFile[] = [];
+  for (const { name, json } of repository.loadInTurn("index", names)) {
+    await pace();
+    let file: IndexFileContent;
+    try {
+      file = contentOf(name, await json);
+    } catch (error) {
+      if (!(error instanceof CairnError) || error.code !== "damaged") throw error;
+      damaged.push({ name, error });
+      continue;
+    }
+    await each(file);
+  }
+  return damaged;
+}
+
+function isContiguous(blobs: readonly IndexBlob[]): boolean {
+  let offset = 0;
+  for (const blob of blobs) {
+    if (blob.offset !== offset) return false;
+    offset += blob.length;
+  }
+  return true;
+}
+
+/**
+ * A number that is the same for the same blobs at the same places, in whatever order, and else another. A pack is listed
+ * twice by whoever was killed while writing its index anew, and in two parts by restic before 0.10.
+ */
+export function listingKey(blobs: readonly IndexBlob[]): number {
+  let low = 0;
+  let high = 0;
+  for (const { id, type, offset, length, uncompressedLength } of blobs) {
+    let mix = Math.imul(offset, 0x9e3779b1) ^ Math.imul(length, 0x85ebca6b) ^ Math.imul(uncompressedLength, 0xc2b2ae35);
+    mix ^= type === "tree" ? 0x27d4eb2f : 0;
+    low = (low + (wordAt(id, 0) ^ mix)) >>> 0;
+    high = (high + ((wordAt(id, 4) ^ Math.imul(mix ^ (mix >>> 15), 0x165667b1)) & 0xfffff)) & 0xfffff;
+  }
+  return high * 2 ** 32 + low;
+}
+
+/** Collects packs into as many index files as they need, each as often as it is listed differently. Saved without flushing. */
+export class IndexFileWriter {
+  readonly names: ObjectId[] = [];
+  readonly #repository: Repository;
+  readonly #seen = new Set<string>();
+  #writer = new IndexWriter();
+
+  constructor(repository: Repository) {
+    this.#repository = repository;
+  }
+
+  async add(id: Uint8Array, blobs: readonly IndexBlob[]): Promise<void> {
+    const key = `${objectIdOf(id)} ${listingKey(blobs)}`;
+    if (this.#seen.has(key)) return;
+    this.#seen.add(key);
+    if (this.#writer.blobCount > 0 && this.#writer.byteLength + blobs.length * BYTES_PER_BLOB > MAX_INDEX_BYTES)
+      await this.#close();
+    this.#writer.addPack(id, blobs);
+  }
+
+  async finish(): Promise<ObjectId[]> {
+    await this.#close();
+    return this.names;
+  }
+
+  async #close(): Promise<void> {
+    if (this.#writer.packCount === 0) return;
+    const json = this.#writer.finish();
+    this.#writer = new IndexWriter();
+    this.names.push(await this.#repository.saveUnpacked("index", json, { durable: false }));
+  }
+}

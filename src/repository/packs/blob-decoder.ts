@@ -1,0 +1,96 @@
+import { hashAt } from "../../crypto/hash.ts";
+import { BlobOpener, SEAL_OVERHEAD } from "../../crypto/seal.ts";
+import type { MasterKeys } from "../../crypto/seal.ts";
+import { newArena } from "../../native.ts";
+import type { Arena } from "../../native.ts";
+import { Decompressor, MAX_PLAIN_LENGTH } from "./compression.ts";
+
+const IV_LENGTH = SEAL_OVERHEAD / 2;
+const ID_LENGTH = 32;
+/** Beyond this an arena is given back after use, so that one huge blob does not stay in memory. */
+const KEEP = 16 * 1024 * 1024;
+
+/** Why a stated place cannot be one, or null. Checked before any memory is reserved for it. */
+export function placeProblem(length: number, uncompressedLength: number): string | null {
+  if (!(length > SEAL_OVERHEAD && length <= MAX_PLAIN_LENGTH + SEAL_OVERHEAD))
+    return `stored length ${length} is out of bounds`;
+  if (!(uncompressedLength >= 0 && uncompressedLength <= MAX_PLAIN_LENGTH))
+    return `plain length ${uncompressedLength} is out of bounds`;
+  return null;
+}
+
+/**
+ * Sealed bytes to plaintext with reused contexts and memory. `decode` leaves its result in `arena`,
+ * `offset`, `length`, valid until the next call.
+ */
+export class BlobDecoder {
+  readonly #opener: BlobOpener;
+  readonly #decompressor = new Decompressor();
+  readonly #digest = newArena(ID_LENGTH);
+  #plain = newArena(1024 * 1024);
+  #arena: Arena;
+  offset = 0;
+  length = 0;
+
+  constructor(keys: MasterKeys) {
+    this.#opener = new BlobOpener(keys);
+    this.#arena = this.#plain;
+  }
+
+  get arena(): Arena {
+    return this.#arena;
+  }
+
+  /** Whether the sealed blob carries the right MAC. */
+  authentic(sealed: Arena, at: number, length: number): boolean {
+    return this.#opener.verify(sealed, at, length);
+  }
+
+  /** Decrypts in place and decompresses what `authentic` has accepted. False when the zstd frame is broken or of another length. */
+  decode(sealed: Arena, at: number, length: number, uncompressedLength: number): boolean {
+    const stored = this.#opener.decrypt(sealed, at, length, sealed, at + IV_LENGTH);
+    if (uncompressedLength === 0) {
+      this.#arena = sealed;
+      this.offset = at + IV_LENGTH;
+      this.length = stored;
+      return true;
+    }
+    if (uncompressedLength > this.#plain.bytes.length) {
+      this.#plain = newArena(uncompressedLength);
+    } else if (this.#plain.bytes.length > KEEP && uncompressedLength <= KEEP) {
+      this.#plain = newArena(1024 * 1024 > uncompressedLength ? 1024 * 1024 : uncompressedLength);
+    }
+    this.#arena = this.#plain;
+    this.offset = 0;
+    this.length = uncompressedLength;
+    return this.#decompressor.decompress(sealed, at + IV_LENGTH, stored, this.#plain, 0, uncompressedLength);
+  }
+
+  /** As `decode`, but a compressed blob is decompressed to `target`, where `uncompressedLength` bytes are free. */
+  decodeInto(
+    sealed: Arena,
+    at: number,
+    length: number,
+    uncompressedLength: number,
+    target: Arena,
+    targetOffset: number,
+  ): boolean {
+    this.#arena = target;
+    this.offset = targetOffset;
+    if (uncompressedLength === 0) {
+      this.length = this.#opener.decrypt(sealed, at, length, target, targetOffset);
+      return true;
+    }
+    const stored = this.#opener.decrypt(sealed, at, length, sealed, at + IV_LENGTH);
+    this.length = uncompressedLength;
+    return this.#decompressor.decompress(sealed, at + IV_LENGTH, stored, target, targetOffset, uncompressedLength);
+  }
+
+  /** Whether the decoded bytes have the SHA-256 at `idOffset` of `id`. */
+  matches(id: Uint8Array, idOffset = 0): boolean {
+    const digest = this.#digest;
+    hashAt(this.#arena, this.offset, this.length, digest, 0);
+    for (let index = 0; index < ID_LENGTH; index++) if (digest.bytes[index] !== id[idOffset + index]) return false;
+    return true;
+  }
+}

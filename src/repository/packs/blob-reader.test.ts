@@ -1,0 +1,303 @@
+import assert from "node:assert/strict";
+import { execFileSync } from "node:child_process";
+import { closeSync, openSync, readFileSync, writeFileSync } from "node:fs";
+import { join } from "node:path";
+import { test } from "node:test";
+import { CairnError } from "../../errors.ts";
+import { newArena } from "../../native.ts";
+import { BlobReader } from "./blob-reader.ts";
+import { readPackHeader } from "./pack-read.ts";
+import { PackVerifier } from "../verify/pack-verifier.ts";
+import { addBlob, noiseBlob, testPacks, textBlob } from "../test-packs.ts";
+import type { NamedPlace, TestPacks } from "../test-packs.ts";
+
+function fillPacks(scratch: TestPacks, plains: readonly Buffer[]): NamedPlace[] {
+  const writer = scratch.writer();
+  for (const plain of plains) addBlob(writer, plain);
+  writer.finish();
+  return scratch.places();
+}
+
+const MIXED = [
+  textBlob(1, 3000),
+  noiseBlob(1, 3000),
+  textBlob(2, 700_000),
+  noiseBlob(2, 1_500_000),
+  textBlob(3, 3_000_000),
+  textBlob(4, 10),
+];
+
+function verifyFile(scratch: TestPacks, path: string, size: number) {
+  const descriptor = openSync(path, "r");
+  try {
+    const healthy: string[] = [];
+    const problems = new PackVerifier(scratch.keys).verify({
+      descriptor,
+      size,
+      id: scratch.packs[0]!.id,
+      onBlob: (blob, arena, offset, length) =>
+        void healthy.push(`${Buffer.from(blob.id).toString("hex")}:${arena.bytes[offset]}:${length}`),
+    });
+    return { problems, healthy };
+  } finally {
+    closeSync(descriptor);
+  }
+}
+
+test("read, readInto and readWindow give what was stored", () => {
+  using scratch = testPacks();
+  const places = fillPacks(scratch, MIXED);
+  const reader = scratch.reader();
+  const target = newArena(4_000_000);
+  for (const [index, place] of places.entries()) {
+    assert.ok(MIXED[index]!.equals(reader.read(place)));
+    assert.equal(reader.readInto(place, target, 11), MIXED[index]!.length);
+    assert.ok(MIXED[index]!.equals(target.bytes.subarray(11, 11 + MIXED[index]!.length)));
+  }
+  const seen: number[] = [];
+  reader.readWindow(places, (index, arena, offset, length) => {
+    seen.push(index);
+    assert.ok(MIXED[index]!.equals(arena.bytes.subarray(offset, offset + length)));
+  });
+  assert.deepEqual(seen, [0, 1, 2, 3, 4, 5]);
+  reader.close();
+});
+
+test("readWindow reads a sparse choice, and the same place twice", () => {
+  using scratch = testPacks();
+  const plains = Array.from({ length: 600 }, (_, number) => noiseBlob(number, 1000 + number * 10));
+  const places = fillPacks(scratch, plains);
+  const chosen = [0, 1, 5, 5, 60, 61, 62, 300, 599, 599];
+  const reader = scratch.reader();
+  const seen: number[] = [];
+  reader.readWindow(
+    chosen.map((number) => places[number]!),
+    (index, arena, offset, length) => {
+      seen.push(index);
+      assert.ok(plains[chosen[index]!]!.equals(arena.bytes.subarray(offset, offset + length)));
+    },
+  );
+  assert.deepEqual(seen, [...chosen.keys()]);
+  reader.close();
+});
+
+test("a target that is too small is refused before anything is written", () => {
+  using scratch = testPacks();
+  const [place] = fillPacks(scratch, [textBlob(1, 100)]);
+  assert.throws(() => scratch.reader().readInto(place!, newArena(100), 1), { code: "internal" });
+});
+
+test("impossible places are damaged, not a reservation of memory", () => {
+  using scratch = testPacks();
+  const [place] = fillPacks(scratch, [textBlob(1, 1000)]);
+  const reader = scratch.reader();
+  for (const wrong of [
+    { length: 0 },
+    { length: 32 },
+    { length: 0xffff_ffff },
+    { length: -5 },
+    { offset: -1 },
+    { offset: 2 ** 50 },
+    { length: Number.NaN },
+    { uncompressedLength: 0xffff_ffff },
+  ]) {
+    assert.throws(() => reader.read({ ...place!, ...wrong }), { code: "damaged" }, JSON.stringify(wrong));
+    assert.throws(
+      () => reader.readWindow([{ ...place!, ...wrong }], () => assert.fail("gave a blob")),
+      { code: "damaged" },
+      JSON.stringify(wrong),
+    );
+  }
+  reader.close();
+});
+
+test("damage names pack, blob and offset, and the other blobs of the window still come", () => {
+  using scratch = testPacks();
+  const places = fillPacks(scratch, [textBlob(1, 1000), textBlob(2, 1000), textBlob(3, 1000)]);
+  const [pack] = scratch.packs;
+  const file = readFileSync(pack!.path);
+  const at = places[1]!.offset + 20;
+  file[at] = file[at]! ^ 1;
+  writeFileSync(pack!.path, file);
+  const reader = scratch.reader();
+  assert.throws(
+    () => reader.read(places[1]!),
+    (error: unknown) => {
+      assert.ok(error instanceof CairnError);
+      assert.equal(error.code, "damaged");
+      assert.equal(error.details?.["pack"], Buffer.from(pack!.id).toString("hex"));
+      assert.equal(error.details?.["blob"], Buffer.from(places[1]!.id).toString("hex"));
+      assert.equal(error.details?.["offset"], places[1]!.offset);
+      return true;
+    },
+  );
+  const good: number[] = [];
+  const bad: number[] = [];
+  reader.readWindow(
+    places,
+    (index) => void good.push(index),
+    (index) => void bad.push(index),
+  );
+  assert.deepEqual([good, bad], [[0, 2], [1]]);
+  assert.throws(() => reader.readWindow(places, () => undefined), { code: "damaged" });
+  reader.close();
+});
+
+test("a blob with another content than its id is damaged, unless that is left to somebody else", () => {
+  using scratch = testPacks();
+  const [place] = fillPacks(scratch, [textBlob(1, 1000)]);
+  const other = { ...place!, id: new Uint8Array(32) };
+  assert.throws(() => scratch.reader().read(other), { code: "damaged" });
+  const later = { ...other, isComparedLater: true };
+  const seen: number[] = [];
+  scratch.reader().readWindow([later], (_index, _arena, _offset, length) => void seen.push(length));
+  assert.deepEqual([scratch.reader().read(later).length, seen], [1000, [1000]]);
+});
+
+test("only so many packs stay open, and all are closed", () => {
+  using scratch = testPacks();
+  for (let number = 0; number < 80; number++) {
+    const writer = scratch.writer();
+    addBlob(writer, textBlob(number, 50));
+    writer.finish();
+  }
+  const opened: number[] = [];
+  const paths = new Map(scratch.packs.map((pack) => [Buffer.from(pack.id).toString("hex"), pack.path]));
+  const reader = new BlobReader({
+    keys: scratch.keys,
+    openPack(name) {
+      const descriptor = openSync(paths.get(name)!, "r");
+      opened.push(descriptor);
+      return descriptor;
+    },
+  });
+  const places = scratch.places();
+  for (const place of [...places, ...places.slice(40)]) reader.read(place);
+  assert.equal(opened.length, 80);
+  assert.ok(new Set(opened).size <= 66);
+  reader.close();
+  reader.read(places[0]!);
+  assert.equal(opened.length, 81);
+  reader.close();
+});
+
+test("a sound pack has no problems and every blob is handed out", () => {
+  using scratch = testPacks();
+  fillPacks(scratch, MIXED);
+  const [pack] = scratch.packs;
+  const { problems, healthy } = verifyFile(scratch, pack!.path, pack!.size);
+  assert.deepEqual(problems, []);
+  assert.equal(healthy.length, MIXED.length);
+});
+
+test("every flip of a byte of a pack is found in the blob or header it lies in", () => {
+  using scratch = testPacks();
+  const places = fillPacks(scratch, [textBlob(1, 200), noiseBlob(2, 20), textBlob(3, 300)]);
+  const [pack] = scratch.packs;
+  const original = readFileSync(pack!.path);
+  const path = join(scratch.directory, "flipped");
+  for (let at = 0; at < original.length; at++) {
+    const file = Buffer.from(original);
+    file[at] = file[at]! ^ (1 << (at % 8));
+    writeFileSync(path, file);
+    const { problems, healthy } = verifyFile(scratch, path, file.length);
+    assert.equal(problems[0]?.kind, "name");
+    const hit = places.findIndex(({ offset, length }) => at >= offset && at < offset + length);
+    if (hit >= 0) {
+      assert.deepEqual(
+        problems.slice(1).map(({ kind, blob }) => [kind, blob?.offset]),
+        [["blob", places[hit]!.offset]],
+        `byte ${at}`,
+      );
+      assert.equal(healthy.length, 2);
+    } else {
+      assert.equal(problems[1]?.kind, "header", `byte ${at}`);
+      assert.equal(healthy.length, 0);
+    }
+  }
+});
+
+test("every cut of a pack is found, also when the file is shorter than was stated", () => {
+  using scratch = testPacks();
+  fillPacks(scratch, [textBlob(1, 200), noiseBlob(2, 20)]);
+  const [pack] = scratch.packs;
+  const original = readFileSync(pack!.path);
+  const path = join(scratch.directory, "cut");
+  for (let length = 0; length < original.length; length += 3) {
+    writeFileSync(path, original.subarray(0, length));
+    for (const size of [length, original.length]) {
+      const kinds = verifyFile(scratch, path, size).problems.map(({ kind }) => kind);
+      assert.ok(kinds.includes("name") && kinds.length > 1, `${length} of ${size}: ${kinds.join()}`);
+    }
+  }
+});
+
+test("a header is refused when the keys are others", () => {
+  using scratch = testPacks();
+  using other = testPacks();
+  fillPacks(scratch, [textBlob(1, 200)]);
+  const [pack] = scratch.packs;
+  const descriptor = openSync(pack!.path, "r");
+  assert.throws(() => readPackHeader(descriptor, pack!.size, other.keys), { code: "damaged" });
+  assert.equal(readPackHeader(descriptor, pack!.size, scratch.keys).blobs.length, 1);
+  closeSync(descriptor);
+});
+
+/** Run in a process without native calls: checks the pack in argv, then writes one of its own. */
+const WITHOUT_NATIVE = `
+const { keys, directory, pack, id, reader, writer, packs } = JSON.parse(process.argv[1]);
+const { PackVerifier } = await import(packs);
+const { PackWriter } = await import(writer);
+const { newArena, nativeAvailable } = await import(reader);
+const { openSync, statSync } = await import("node:fs");
+const { hash } = await import("node:crypto");
+const master = Object.fromEntries(Object.entries(keys).map(([name, hex]) => [name, Buffer.from(hex, "hex")]));
+const problems = new PackVerifier(master).verify({ descriptor: openSync(pack, "r"), size: statSync(pack).size, id: Buffer.from(id, "hex") });
+let made;
+const made2 = new PackWriter({ type: "data", keys: master, directory, onPack: (value) => { made = value; } });
+const plain = newArena(5000);
+for (let number = 0; number < 30; number++) {
+  plain.bytes.fill(number);
+  made2.add(hash("sha256", plain.bytes, "buffer"), plain, 0, 5000);
+}
+made2.finish();
+process.stdout.write(JSON.stringify({ native: nativeAvailable(), problems, path: made.path, size: made.size, id: Buffer.from(made.id).toString("hex") }));
+`;
+
+test("packs written with and without native calls are read by the other", () => {
+  using scratch = testPacks();
+  fillPacks(scratch, MIXED);
+  const hex = (bytes: Uint8Array) => Buffer.from(bytes).toString("hex");
+  const { encrypt, macK, macR } = scratch.keys;
+  const [pack] = scratch.packs;
+  const url = (name: string) => new URL(name, import.meta.url).href;
+  const argument = {
+    keys: { encrypt: hex(encrypt), macK: hex(macK), macR: hex(macR) },
+    directory: scratch.directory,
+    pack: pack!.path,
+    id: hex(pack!.id),
+    packs: url("../verify/pack-verifier.ts"),
+    writer: url("./pack-writer.ts"),
+    reader: url("../../native.ts"),
+  };
+  const env = { ...process.env, CAIRN_NO_NATIVE: "1" };
+  const output = execFileSync(
+    process.execPath,
+    ["--input-type=module", "-e", WITHOUT_NATIVE, JSON.stringify(argument)],
+    { env, encoding: "utf8" },
+  );
+  const result = JSON.parse(output) as { native: boolean; problems: unknown[]; path: string; size: number; id: string };
+  assert.equal(result.native, false);
+  assert.deepEqual(result.problems, []);
+  const descriptor = openSync(result.path, "r");
+  let blobs = 0;
+  const found = new PackVerifier(scratch.keys).verify({
+    descriptor,
+    size: result.size,
+    id: Buffer.from(result.id, "hex"),
+    onBlob: () => void blobs++,
+  });
+  closeSync(descriptor);
+  assert.deepEqual(found, []);
+  assert.equal(blobs, 30);
+});

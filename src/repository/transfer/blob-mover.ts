@@ -1,0 +1,206 @@
+import { closeSync } from "node:fs";
+import type { MasterKeys } from "../../crypto/seal.ts";
+import { SEAL_OVERHEAD } from "../../crypto/seal.ts";
+import { CairnError, toCairnError } from "../../errors.ts";
+import { objectIdOf } from "../../ids.ts";
+import { type Arena, newArena } from "../../native.ts";
+import { BlobDecoder, placeProblem } from "../packs/blob-decoder.ts";
+import { type BlobIndex, TREE_BLOB } from "../index/blob-index.ts";
+import type { PackFiles } from "./near-packs.ts";
+import { BAD_SECTOR, readSectors } from "../packs/pack-read.ts";
+import { type FinishedPack, PackWriter } from "../packs/pack-writer.ts";
+
+export interface BlobMoverOptions {
+  from: { keys: MasterKeys; index: BlobIndex; packs: PackFiles };
+  /** Version 1 knows no compression: there everything is stored as it is. */
+  to: { keys: MasterKeys; version: 1 | 2 };
+  /** Where unfinished packs go; must exist. */
+  directory: string;
+  /** Called synchronously; the file is the receiver's from then on. */
+  onPack(pack: FinishedPack): void;
+  /** Told of each pack that is damaged or missing, and of which something is taken from others; several times. */
+  onElsewhere?: ((pack: string) => void) | undefined;
+}
+
+const WINDOW = 1024 * 1024;
+/** Unwanted bytes between two blobs that are cheaper to read than a second call. */
+const GAP = 16 * 1024;
+const IV_LENGTH = SEAL_OVERHEAD / 2;
+
+/**
+ * Takes blobs out of one repository's packs into packs for another: opened with the one's keys, decompressed and
+ * compared with their ids, and what was stored sealed with the other's keys. Nothing is cut or compressed anew. What is
+ * damaged is taken from another pack that has it and is here. Synchronous, one per thread.
+ */
+export class BlobMover {
+  readonly #options: BlobMoverOptions;
+  readonly #decoder: BlobDecoder;
+  readonly #writers: readonly [data: PackWriter, tree: PackWriter];
+  #window = newArena(WINDOW);
+  #frame = { arena: this.#window, offset: 0, length: 0, plainLength: 0 };
+  #pack = -1;
+  #descriptor = -1;
+
+  constructor(options: BlobMoverOptions) {
+    this.#options = options;
+    this.#decoder = new BlobDecoder(options.from.keys);
+    const { directory, onPack, to } = options;
+    const level = to.version === 1 ? { level: 0 } : {};
+    const common = { keys: to.keys, directory, onPack: (pack: FinishedPack) => onPack(pack), ...level };
+    this.#writers = [new PackWriter({ ...common, type: "data" }), new PackWriter({ ...common, type: "tree" })];
+  }
+
+  /** Bytes of all sealed blobs and headers so far. */
+  get storedBytes(): number {
+    return this.#writers[0].storedBytes + this.#writers[1].storedBytes;
+  }
+
+  /**
+   * Moves the next run of entries that one read fetches, beginning at `at`; entries are sorted by pack and offset.
+   * Returns the place after what was moved. `damaged` when the first is sound nowhere: nothing of it is written, and it may be
+   * tried again; after any other error only `abort` may be called.
+   */
+  moveSome(entries: Uint32Array, at: number): number {
+    const { table } = this.#options.from.index;
+    const { offsetOf, lengthOf, plainOf } = table;
+    const first = entries[at]!;
+    const start = table.offsetOf[first]!;
+    const problem = placeProblem(table.lengthOf[first]!, table.plainOf[first]!);
+    if (problem !== null) return this.#moveOther(first, this.#damage(first, problem), at);
+    let end = start + table.lengthOf[first]!;
+    let to = at + 1;
+    for (; to < entries.length; to++) {
+      const entry = entries[to]!;
+      const offset = table.offsetOf[entry]!;
+      if (table.packOf[entry] !== table.packOf[first] || table.typeOf(entry) !== table.typeOf(first)) break;
+      if (!(offset >= end && offset - end <= GAP && offset + table.lengthOf[entry]! - start <= WINDOW)) break;
+      end = offset + table.lengthOf[entry]!;
+    }
+    let descriptor: number;
+    try {
+      descriptor = this.#open(table.packOf[first]!);
+    } catch (error) {
+      const known = toCairnError(error);
+      if (known.code !== "damaged") throw known;
+      return this.#moveOther(first, known, at);
+    }
+    const read = (bytes: number): number => readSectors(descriptor, start, bytes, this.#room(bytes), 0);
+    let found = read(end - start);
+    if (found < 0 && to > at + 1) {
+      // A bad sector is of one of them.
+      to = at + 1;
+      found = read(table.lengthOf[first]!);
+    }
+    for (let next = at; next < to; next++) {
+      const entry = entries[next]!;
+      const problem = this.#decode(entry, offsetOf[entry]! - start, lengthOf[entry]!, plainOf[entry]!, found);
+      if (problem === null) this.#write(entry);
+      // The next run begins with it.
+      else if (next > at) return next;
+      else return this.#moveOther(entry, this.#damage(entry, problem), at);
+    }
+    return to;
+  }
+
+  /** Moves one that is not sound where the index has it from the first of its other places where it is; returns what is after it. */
+  #moveOther(entry: number, error: CairnError, at: number): number {
+    const { index, packs } = this.#options.from;
+    for (const { pack, offset, length, uncompressedLength } of index.others(entry)) {
+      if (placeProblem(length, uncompressedLength) !== null) continue;
+      let descriptor: number;
+      try {
+        descriptor = packs.open(objectIdOf(pack));
+      } catch (missing) {
+        const known = toCairnError(missing);
+        if (known.code !== "damaged") throw known;
+        continue;
+      }
+      try {
+        const found = readSectors(descriptor, offset, length, this.#room(length), 0);
+        if (this.#decode(entry, 0, length, uncompressedLength, found) !== null) continue;
+      } finally {
+        closeSync(descriptor);
+      }
+      this.#options.onElsewhere?.(objectIdOf(index.place(entry).pack));
+      this.#write(entry);
+      return at + 1;
+    }
+    throw error;
+  }
+
+  /** Leaves a blob of the window, in which there are `found` bytes, in the decoder; what is wrong with it, or null. */
+  #decode(entry: number, at: number, length: number, plainLength: number, found: number): string | null {
+    const problem = placeProblem(length, plainLength);
+    if (problem !== null) return problem;
+    if (at + length > found) return found < 0 ? BAD_SECTOR : "the pack ends before it";
+    const decoder = this.#decoder;
+    if (!decoder.authentic(this.#window, at, length)) return "its MAC is wrong";
+    if (!decoder.decode(this.#window, at, length, plainLength)) return "it does not decompress to its stated length";
+    if (!decoder.matches(this.#options.from.index.table.ids, entry * 32)) return "its content has another SHA-256";
+    const frame = this.#frame;
+    // It lies decrypted where it was sealed.
+    frame.arena = this.#window;
+    frame.offset = at + IV_LENGTH;
+    frame.length = length - SEAL_OVERHEAD;
+    frame.plainLength = plainLength;
+    return null;
+  }
+
+  /** Writes what was decoded last. */
+  #write(entry: number): void {
+    const { table } = this.#options.from.index;
+    const writer = this.#writers[table.typeOf(entry) === TREE_BLOB ? 1 : 0];
+    const id = table.ids.subarray(entry * 32, entry * 32 + 32);
+    const { arena, offset, length } = this.#decoder;
+    if (this.#frame.plainLength > 0 && this.#options.to.version !== 1) writer.addStored(id, 0, this.#frame);
+    else writer.add(id, arena, offset, length);
+  }
+
+  #room(length: number): Arena {
+    if (length > this.#window.bytes.length) this.#window = newArena(length);
+    else if (this.#window.bytes.length > 16 * WINDOW) this.#window = newArena(Math.max(WINDOW, length));
+    return this.#window;
+  }
+
+  #open(pack: number): number {
+    if (this.#pack === pack) return this.#descriptor;
+    this.#close();
+    const { index, packs } = this.#options.from;
+    this.#descriptor = packs.open(objectIdOf(index.table.packId(pack)));
+    this.#pack = pack;
+    return this.#descriptor;
+  }
+
+  #close(): void {
+    if (this.#descriptor >= 0) closeSync(this.#descriptor);
+    this.#descriptor = -1;
+    this.#pack = -1;
+  }
+
+  #damage(entry: number, reason: string): CairnError {
+    const { index } = this.#options.from;
+    const place = index.place(entry);
+    const blob = objectIdOf(index.idOf(entry));
+    const pack = objectIdOf(place.pack);
+    return new CairnError(
+      "damaged",
+      `${place.type} blob ${blob.slice(0, 12)} at ${place.offset} of pack ${pack.slice(0, 12)} is damaged: ${reason}`,
+      {
+        hint: "nothing damaged is passed on; verify the source: `cairn verify` for a workspace, `cairn backup verify` for a repository",
+        details: { blob, pack, offset: place.offset, reason },
+      },
+    );
+  }
+
+  /** Closes the packs that are open. */
+  finish(): void {
+    this.#close();
+    for (const writer of this.#writers) writer.finish();
+  }
+
+  /** Gives up: removes unfinished files. Packs that were handed over belong to their receiver. */
+  abort(): void {
+    this.#close();
+    for (const writer of this.#writers) writer.abort();
+  }
+}

@@ -1,0 +1,116 @@
+import { mkdtempSync } from "node:fs";
+import { join } from "node:path";
+import { plainBytesOf } from "../../formats/pack-header.ts";
+import { F, FORWARD_WORDS, type ForwardTarget, type ForwardTask } from "./forward.ts";
+import { makeFolder } from "../../fs/make-folder.ts";
+import { PackUploader, type PackUploaderOptions } from "../packs/pack-uploader.ts";
+import type { FinishedPack } from "../packs/pack-writer.ts";
+import { clearAway } from "../../fs/remove-all.ts";
+
+/** What came by being forwarded. */
+export interface ForwardedSize {
+  dataBlobs: number;
+  treeBlobs: number;
+  /** Bytes of the blobs' plaintexts. */
+  plainBytes: number;
+  packs: number;
+  /** Bytes of the packs. */
+  packBytes: number;
+}
+
+export const NOTHING_FORWARDED: Readonly<ForwardedSize> = {
+  dataBlobs: 0,
+  treeBlobs: 0,
+  plainBytes: 0,
+  packs: 0,
+  packBytes: 0,
+};
+
+/**
+ * Takes what a save forwards into a repository: uploaded as it comes, indexed as a transfer's packs are. A failure stops
+ * the forwarding and is told by `finish`; the save knows nothing of it.
+ */
+export class ForwardedPacks implements ForwardTarget {
+  readonly task: ForwardTask;
+  readonly size: ForwardedSize = { ...NOTHING_FORWARDED };
+  readonly #control: Int32Array;
+  readonly #uploader: PackUploader;
+  #indexing: Promise<void> | null = null;
+  #ending: Promise<void> | null = null;
+  #failure: { readonly error: unknown } | null = null;
+
+  /** `directory`: below it are unfinished packs, on the repository's own file system where it is local; made when absent. */
+  constructor(options: PackUploaderOptions & { directory: string }) {
+    const { repository, index } = options;
+    makeFolder(options.directory);
+    const directory = mkdtempSync(join(options.directory, "forwarded-"));
+    this.#uploader = new PackUploader(options);
+    this.#control = new Int32Array(new SharedArrayBuffer(FORWARD_WORDS * 4));
+    this.task = {
+      keys: repository.keys,
+      index: index.shared,
+      directory,
+      control: this.#control.buffer as SharedArrayBuffer,
+    };
+  }
+
+  onPack(pack: FinishedPack): void {
+    const { size } = this;
+    if (pack.type === "data") size.dataBlobs += pack.blobs;
+    else size.treeBlobs += pack.blobs;
+    size.plainBytes += plainBytesOf(pack.header);
+    size.packs++;
+    size.packBytes += pack.size;
+    void this.#uploader.add(pack).then(() => {
+      Atomics.sub(this.#control, F.WAITING, 1);
+      if (this.#ending === null) this.#indexing ??= this.#indexIfDue();
+    });
+  }
+
+  async #indexIfDue(): Promise<void> {
+    try {
+      await this.#uploader.indexIfDue();
+    } catch (error) {
+      this.#fail(error);
+    }
+    this.#indexing = null;
+  }
+
+  #fail(error: unknown): void {
+    this.#failure ??= { error };
+    Atomics.store(this.#control, F.STOP, 1);
+  }
+
+  /** What came becomes durable, and its index is made, while the save does the same. */
+  onEnd(): void {
+    this.#ending ??= this.#checkpoint();
+  }
+
+  /** After an index that is under way: of two flushes at once one alone is told that the disk has failed. */
+  async #checkpoint(): Promise<void> {
+    try {
+      await this.#indexing;
+      if (this.#failure === null) await this.#uploader.checkpoint();
+    } catch (error) {
+      this.#fail(error);
+    }
+  }
+
+  /** All that came is durable and indexed afterwards. Throws what any of it failed with. */
+  async finish(): Promise<void> {
+    this.onEnd();
+    await this.#ending;
+    if (this.#failure !== null) throw this.#failure.error;
+  }
+
+  /** Gives up what is not indexed. Nothing is written to the repository afterwards. */
+  async abort(): Promise<void> {
+    await this.#uploader.abort();
+    await Promise.all([this.#ending, this.#indexing]);
+  }
+
+  /** To be called last: removes what threads that failed have left. Never throws. */
+  clear(): void {
+    clearAway(this.task.directory);
+  }
+}
