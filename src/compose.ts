@@ -11,6 +11,7 @@ import { LocalStorage } from "./repository/storage/local.ts";
 import { type OpenStorageOptions, splitLocation, unknownScheme } from "./repository/storage/location.ts";
 import { RetryingStorage } from "./repository/storage/retrying.ts";
 import type { Storage } from "./repository/storage/storage.ts";
+import { RECOVERIES } from "./workspace/recoveries.ts";
 import type { EngineFactory } from "./workspace/workspace.ts";
 
 /** Makes the engine that holds the points of a workspace. No other place names concrete ones. */
@@ -62,5 +63,5 @@ function limited(scheme: string, storage: Storage, { limits }: OpenStorageOption
 
 /** The library, wired to this build's engines. */
 export async function openLibrary(): Promise<CairnLibrary> {
-  return new Library(engineFor, openStorage);
+  return new Library({ engine: engineFor, recoveries: RECOVERIES }, openStorage);
 }

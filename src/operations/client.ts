@@ -41,7 +41,7 @@ import { prepareSave, saveWorkspace } from "../workspace/save.ts";
 import { unwantedOf } from "../workspace/unwanted-kinds.ts";
 import { withSealed } from "../workspace/seal.ts";
 import { Removals } from "../workspace/removals.ts";
-import { type EngineFactory, Workspace } from "../workspace/workspace.ts";
+import { type WorkspaceParts, Workspace } from "../workspace/workspace.ts";
 import { createBackup, type Forwarding, forwarding } from "./backup/create.ts";
 import { checkSnapshotTags } from "./backup/snapshots.ts";
 import { withoutOwn } from "./backup/own-folder.ts";
@@ -69,7 +69,7 @@ const IDLE_MS = 2000;
 
 export interface ClientOptions {
   found: FoundWorkspace;
-  factory: EngineFactory;
+  parts: WorkspaceParts;
   created: boolean;
   engineReasons: readonly EngineReason[];
   conversion?: Conversion | undefined;
@@ -155,7 +155,7 @@ export class CairnClient {
   /** Carries a verb out as its row says. */
   async #perform(name: string | undefined, row: Row, given: unknown[]): Promise<unknown> {
     const work = async (workspace: Workspace): Promise<unknown> => {
-      const hand = { workspace, factory: this.#options.factory };
+      const hand = { workspace, parts: this.#options.parts };
       const isSealed = typeof row.seals === "function" ? row.seals(...given) : row.seals === true;
       if (!isSealed) return row.run({ ...hand, unsealed: [] }, ...given);
       return withSealed(workspace, given.at(-1) as CallOptions, async (unsealed) =>
@@ -200,7 +200,7 @@ export class CairnClient {
   }
 
   #open(name: string | undefined): Workspace {
-    return new Workspace(this.#found(name), this.#options.factory, this.#removals);
+    return new Workspace(this.#found(name), this.#options.parts, this.#removals);
   }
 
   async runCleanup(planId: string, options: CallOptions = {}): Promise<CleanupResult> {
@@ -213,7 +213,7 @@ export class CairnClient {
     try {
       await using workspace = this.#open(name);
       await recoverAcknowledged(workspace);
-      yield* row.run({ workspace, factory: this.#options.factory, unsealed: [] }, ...given) as AsyncIterable<unknown>;
+      yield* row.run({ workspace, parts: this.#options.parts, unsealed: [] }, ...given) as AsyncIterable<unknown>;
     } catch (error) {
       throw unlessControlIsGone(this.#options.found, error);
     }

@@ -3,7 +3,7 @@ import { readControl, readWorkspace } from "../workspace/records.ts";
 import { convertFolder } from "../workspace/convert.ts";
 import type { FoundWorkspace } from "../workspace/find-workspace.ts";
 import { recoverWorkspace } from "../workspace/recovery.ts";
-import { type EngineFactory, Workspace } from "../workspace/workspace.ts";
+import { type WorkspaceParts, Workspace } from "../workspace/workspace.ts";
 import type { GuardName, CallOptions, Conversion } from "../contract/index.ts";
 import { release } from "../workspace/release.ts";
 
@@ -31,10 +31,10 @@ export async function convert(workspace: Workspace, options: ConvertOptions): Pr
  */
 export async function convertAdopted(
   found: FoundWorkspace,
-  factory: EngineFactory,
+  parts: WorkspaceParts,
   options: ConvertOptions,
 ): Promise<{ found: FoundWorkspace; conversion: Conversion }> {
-  await using workspace = new Workspace(found, factory);
+  await using workspace = new Workspace(found, parts);
   try {
     const conversion = await convertLocked(workspace, options);
     return {

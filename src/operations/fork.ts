@@ -3,7 +3,7 @@ import { storePaths } from "../engines/copy/store-files.ts";
 import type { ControlPaths } from "../workspace/control-layout.ts";
 import { forkWorkspace } from "../workspace/fork.ts";
 import { recoverPartials } from "../workspace/fork-recovery.ts";
-import type { EngineFactory, Workspace } from "../workspace/workspace.ts";
+import type { WorkspaceParts, Workspace } from "../workspace/workspace.ts";
 import type { ForkOptions, ForkResult } from "../contract/index.ts";
 import { publicPoint } from "./public-point.ts";
 import { publicLeftOut } from "./save.ts";
@@ -13,16 +13,16 @@ import { workspaceRef } from "../workspace/find-workspace.ts";
 export async function fork(
   workspace: Workspace,
   target: { point: string; path: string },
-  options: ForkOptions & { factory: EngineFactory },
+  options: ForkOptions & { parts: WorkspaceParts },
 ): Promise<ForkResult> {
   await recoverPartials(workspace, options);
   const point = workspace.resolve(target.point);
-  const { factory, standalone, ...rest } = options;
+  const { parts, standalone, ...rest } = options;
   const forked = await forkWorkspace(workspace, {
     ...rest,
     point,
     path: target.path,
-    standalone: standalone === true ? { populate: populateLike(workspace), factory } : undefined,
+    standalone: standalone === true ? { populate: populateLike(workspace), parts } : undefined,
   });
   return {
     workspace: workspaceRef(forked.found),

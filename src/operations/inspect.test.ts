@@ -2,10 +2,9 @@ import assert from "node:assert/strict";
 import { copyFileSync, mkdirSync, readFileSync, readdirSync, statSync, truncateSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { test } from "node:test";
-import { CONVERT_JOURNAL } from "../workspace/convert.ts";
+import { CONVERT_JOURNAL, writeIntentLink } from "../workspace/journals.ts";
 import { announceFolder } from "../workspace/missing-folder.ts";
-import { writeIntentLink } from "../workspace/intent-link.ts";
-import type { InspectResult } from "../contract/index.ts";
+import type { InspectResult } from "../contract/care.ts";
 import { hasCode, testFolder } from "./testing-folder.ts";
 
 function filesBelow(folder: string): string[] {

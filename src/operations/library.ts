@@ -19,7 +19,7 @@ import { learnPolynomial, ownPolynomial } from "../workspace/own-polynomial.ts";
 import { writePolicy } from "../workspace/records.ts";
 import { noteSelfContained } from "../workspace/registry.ts";
 import type { StorageFactory } from "../repository/storage/location.ts";
-import type { EngineFactory } from "../workspace/workspace.ts";
+import type { WorkspaceParts } from "../workspace/workspace.ts";
 import { OpenedRepository } from "./backup/opened-repository.ts";
 import { verifyReceipt } from "./backup/receipt.ts";
 import { OpenRepository } from "./backup/open-repository.ts";
@@ -64,11 +64,11 @@ import { listWorkspaces } from "./workspaces.ts";
 
 /** What needs no open control directory. */
 export class Library {
-  readonly #factory: EngineFactory;
+  readonly #parts: WorkspaceParts;
   readonly #openStorage: StorageFactory;
 
-  constructor(factory: EngineFactory, openStorage: StorageFactory) {
-    this.#factory = factory;
+  constructor(parts: WorkspaceParts, openStorage: StorageFactory) {
+    this.#parts = parts;
     this.#openStorage = openStorage;
   }
 
@@ -156,11 +156,11 @@ export class Library {
   }
 
   async listWorkspaces(options: CallOptions = {}): Promise<WorkspaceInfo[]> {
-    return listWorkspaces(this.#factory, options);
+    return listWorkspaces(this.#parts, options);
   }
 
   async relocate(oldPath: string, newPath: string, options: RelocateOptions = {}): Promise<RelocateResult> {
-    return relocate(this.#factory, { from: oldPath, to: newPath, options });
+    return relocate(this.#parts, { from: oldPath, to: newPath, options });
   }
 
   async inspect(file: string, options: InspectOptions = {}): Promise<InspectResult> {
@@ -214,7 +214,7 @@ export class Library {
   }
 
   async #converted(adopted: Adopted, options: AdoptOptions): Promise<AdoptedHere> {
-    const { found, conversion } = await convertAdopted(adopted.found, this.#factory, options);
+    const { found, conversion } = await convertAdopted(adopted.found, this.#parts, options);
     await probeReasons(found);
     return { ...adopted, found, conversion };
   }
@@ -234,7 +234,7 @@ export class Library {
         workspaceName: workspace.name,
       });
     const engineReasons = rememberedReasons(found);
-    return new CairnClient({ found, factory: this.#factory, created, engineReasons, conversion });
+    return new CairnClient({ found, parts: this.#parts, created, engineReasons, conversion });
   }
 }
 

@@ -4,9 +4,9 @@ import fs from "node:fs";
 import { join } from "node:path";
 import { test, type TestContext } from "node:test";
 import { retentionOf, storedRetention } from "../formats/policy.ts";
-import type { SavePoint } from "../contract/index.ts";
+import type { SavePoint } from "../contract/words.ts";
 import { hasCode, testFolder, type TestFolder } from "./testing-folder.ts";
-import { estimateBytes } from "../workspace/save-guard.ts";
+import { estimateBytes } from "../workspace/save.ts";
 
 async function saveNew({ client, folder }: TestFolder, warnings: string[] = []): Promise<SavePoint> {
   fs.writeFileSync(join(folder, "own"), randomBytes(100_000));

@@ -16,10 +16,10 @@ test("what reads points goes on when other saves merge the store's packs meanwhi
   const readers = Array.from(
     { length: 4 },
     () =>
-      new Workspace(
-        findWorkspace(folder)!,
-        (found, options) => new CopyEngine({ ...options, control: found.control.root }),
-      ),
+      new Workspace(findWorkspace(folder)!, {
+        engine: (found, options) => new CopyEngine({ ...options, control: found.control.root }),
+        recoveries: [],
+      }),
   );
   for (const reader of readers) await (reader.engine as CopyEngine).store();
   for (let i = 0; i < 40; i++) {

@@ -3,7 +3,7 @@ import { workspaceIn } from "../workspace/find-workspace.ts";
 import { allPoints } from "../workspace/points.ts";
 import { ensureSealed, type SealProblem } from "../workspace/seal.ts";
 import { verifyAll as verifyEverything, type VerifyInput, verifyPoint } from "../workspace/verify.ts";
-import { type EngineFactory, Workspace, type WorkspaceCall } from "../workspace/workspace.ts";
+import { type WorkspaceParts, Workspace, type WorkspaceCall } from "../workspace/workspace.ts";
 import type { VerifyResult } from "../contract/index.ts";
 
 /** Reads everything of one point and names all that is not as it was saved. */
@@ -12,11 +12,7 @@ export async function verify(workspace: Workspace, target: string, input: Verify
 }
 
 /** Every point of every workspace of the control directory, sealed for it where that can be done, and the store itself. */
-export async function verifyAll(
-  workspace: Workspace,
-  factory: EngineFactory,
-  call: VerifyInput,
-): Promise<VerifyResult> {
+export async function verifyAll(workspace: Workspace, parts: WorkspaceParts, call: VerifyInput): Promise<VerifyResult> {
   const { control } = workspace.found;
   const unsealed = new Map<string, readonly SealProblem[]>();
   const newest = new Map<string, number>();
@@ -25,7 +21,7 @@ export async function verifyAll(
   for (const { name, workspace: each } of workspaces) {
     // What cannot be opened is a problem of its own.
     if (each === null) continue;
-    await using other = new Workspace(workspaceIn(control, each), factory, workspace.removals);
+    await using other = new Workspace(workspaceIn(control, each), parts, workspace.removals);
     unsealed.set(name, await sealIn(other, call));
   }
   return verifyEverything(workspace, { ...call, unsealed, newest });

@@ -1,7 +1,7 @@
 import type { CLIENT_VERBS } from "../contract/index.ts";
 import type { Call, Method } from "../contract/verb.ts";
 import type { SealProblem } from "../workspace/seal.ts";
-import type { EngineFactory, Workspace } from "../workspace/workspace.ts";
+import type { WorkspaceParts, Workspace } from "../workspace/workspace.ts";
 import { previewCleanup } from "./cleanup.ts";
 import { diff } from "./diff.ts";
 import { doctor } from "./doctor.ts";
@@ -24,7 +24,7 @@ import { closeView, listViews, view } from "./view.ts";
 /** What a verb is carried out with. */
 export interface Hand {
   readonly workspace: Workspace;
-  readonly factory: EngineFactory;
+  readonly parts: WorkspaceParts;
   /** points that could not be sealed, of a verb that needs sealed ones */
   readonly unsealed: readonly SealProblem[];
 }
@@ -84,10 +84,10 @@ export const WORKSPACE_VERBS = {
     run: ({ workspace, unsealed }, target, options) =>
       verify(workspace, target, { ...options, unsealed: new Map([[workspace.found.workspace.name, unsealed]]) }),
   },
-  verifyAll: { run: ({ workspace, factory }, options) => verifyAll(workspace, factory, options) },
+  verifyAll: { run: ({ workspace, parts }, options) => verifyAll(workspace, parts, options) },
   fork: {
     seals: true,
-    run: ({ workspace, factory }, point, path, options) => fork(workspace, { point, path }, { ...options, factory }),
+    run: ({ workspace, parts }, point, path, options) => fork(workspace, { point, path }, { ...options, parts }),
   },
   view: { seals: true, run: ({ workspace }, target, options) => view(workspace, target, options) },
   listViews: { run: ({ workspace }) => listViews(workspace) },

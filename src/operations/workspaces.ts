@@ -8,11 +8,11 @@ import { listWorkspaces as listIn } from "../workspace/control-directory.ts";
 import { controlPaths } from "../workspace/control-layout.ts";
 import { workspaceNamed, workspaceRef } from "../workspace/find-workspace.ts";
 import { controlOf, listRegistered, listSelfContained, readRegistration } from "../workspace/registry.ts";
-import { type EngineFactory, Workspace } from "../workspace/workspace.ts";
+import { type WorkspaceParts, Workspace } from "../workspace/workspace.ts";
 import type { CallOptions, WorkspaceInfo } from "../contract/index.ts";
 
 /** Every folder that this user keeps, by path, also self-contained ones that were opened here; missing ones and those whose records cannot be read too. */
-export async function listWorkspaces(factory: EngineFactory, options: CallOptions): Promise<WorkspaceInfo[]> {
+export async function listWorkspaces(parts: WorkspaceParts, options: CallOptions): Promise<WorkspaceInfo[]> {
   const infos = new Map<string, WorkspaceInfo>();
   const registered = [...listRegistered(), ...listSelfContained()];
   for (const { problem } of registered) if (problem !== undefined) options.onWarning?.(problem.message);
@@ -20,7 +20,7 @@ export async function listWorkspaces(factory: EngineFactory, options: CallOption
   for (const root of new Set(registrations.map(controlOf))) {
     throwIfAborted(options.signal);
     // A copy of a self-contained workspace has the ids of the one it was made from, and a place of its own.
-    for (const info of await inControl(factory, root, options))
+    for (const info of await inControl(parts, root, options))
       infos.set(`${info.id} ${info.path_b64 ?? info.path}`, info);
   }
   const found = new Set([...infos.values()].map(({ id }) => id));
@@ -31,7 +31,7 @@ export async function listWorkspaces(factory: EngineFactory, options: CallOption
   return [...infos.values()].sort((a, b) => (a.path < b.path ? -1 : Number(a.path > b.path)));
 }
 
-async function inControl(factory: EngineFactory, root: string, options: CallOptions): Promise<WorkspaceInfo[]> {
+async function inControl(parts: WorkspaceParts, root: string, options: CallOptions): Promise<WorkspaceInfo[]> {
   const infos: WorkspaceInfo[] = [];
   let bytes: number | undefined;
   let listed: ReturnType<typeof listIn>;
@@ -43,7 +43,7 @@ async function inControl(factory: EngineFactory, root: string, options: CallOpti
   for (const { name, workspace, problem } of listed) {
     if (problem !== undefined) options.onWarning?.(problem.message);
     if (workspace === null || isReleased(workspace)) continue;
-    const info = await describe(factory, root, { name, bytes });
+    const info = await describe(parts, root, { name, bytes });
     if (info === null) continue;
     bytes = info.problem === undefined ? info.store_bytes : bytes;
     infos.push(info);
@@ -53,7 +53,7 @@ async function inControl(factory: EngineFactory, root: string, options: CallOpti
 
 /** `bytes`: of the store, where it was asked already. */
 async function describe(
-  factory: EngineFactory,
+  parts: WorkspaceParts,
   root: string,
   ask: { name: string; bytes: number | undefined },
 ): Promise<WorkspaceInfo | null> {
@@ -66,7 +66,7 @@ async function describe(
     store_bytes: 0,
     last_save_at: null,
   };
-  await using workspace = new Workspace(found, factory);
+  await using workspace = new Workspace(found, parts);
   try {
     info.points = workspace.points.count();
     info.last_save_at = workspace.points.latest()?.descriptor.created_at ?? null;

@@ -16,15 +16,13 @@ import { writeState, writeStateInOrder } from "./records.ts";
 import { ownInside } from "./guards.ts";
 import type { Point } from "./point-files.ts";
 import { removeHeldTrees } from "./held-trees.ts";
-import { guardSpace } from "./save-guard.ts";
-import { pointFacts, recordPoint, type Saved, type SaveInput } from "./record-point.ts";
+import { pointFacts, type Saved, type SaveInput } from "./record-point.ts";
 import { noRules } from "./undo-point.ts";
 import type { Workspace } from "./workspace.ts";
 
 /**
  * A point of an engine that clones: the tree is held as it is and nothing is read; sealing follows later. Where the
- * tree cannot be held this time (`passedOver`: as {@link whyNotHeld} says, or as the holder finds), the store takes the
- * content, and the point says so.
+ * tree cannot be held this time, as the holder finds, that is returned: then the store takes the content, and the point says so.
  *
  * Intent: the sequence number is claimed. Stage: the tree, beside where the descriptor will be. Commit: the descriptor gets its name, or the tree is made that was announced.
  * Record: head moves. For the holder of the workspace's lock.
@@ -32,9 +30,8 @@ import type { Workspace } from "./workspace.ts";
 export async function capturePoint(
   workspace: Workspace,
   input: SaveInput,
-  { holder, passedOver }: { holder: TreeHolder; passedOver: string | null },
-): Promise<Saved> {
-  if (passedOver !== null) return recordInstead(workspace, input, { what: holder.type, reason: passedOver });
+  holder: TreeHolder,
+): Promise<Saved | Degradation> {
   const { root, points } = workspace;
   const id = newSavePointId();
   let held: HeldPoint;
@@ -43,7 +40,7 @@ export async function capturePoint(
   } catch (error) {
     const failed = toCairnError(error);
     if (failed.code !== "unsupported" && failed.code !== "permission") throw error;
-    return recordInstead(workspace, input, { what: holder.type, reason: failed.message });
+    return { what: holder.type, reason: failed.message };
   }
   const { point, captured } = held;
   failpoint("save.committed");
@@ -165,11 +162,6 @@ export function whyNotHeld(workspace: Workspace, input: SaveInput): string | nul
   if (own !== undefined)
     return `${printablePath(own)} lies inside the folder, where Cairn keeps its own, and must not become part of a point`;
   return null;
-}
-
-async function recordInstead(workspace: Workspace, input: SaveInput, degradation: Degradation): Promise<Saved> {
-  await guardSpace(workspace, { ...input, first: workspace.state().head === null });
-  return recordPoint(workspace, input, { rules: null, undo: false, degraded: [degradation] });
 }
 
 /** The descriptor of a point whose tree is held and not read. */

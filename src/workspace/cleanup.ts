@@ -6,7 +6,6 @@ import { failpoint } from "../failpoint.ts";
 import {
   type CleanupFile,
   type CleanupPlanFile,
-  decodeCleanup,
   decodeUnfreed,
   encodeCleanup,
   encodeUnfreed,
@@ -29,7 +28,7 @@ import {
 } from "./cleanup-plan.ts";
 import type { ControlPaths } from "./control-layout.ts";
 import { needingTrees, removeHeldTrees } from "./held-trees.ts";
-import { isIntentPending } from "./intent-link.ts";
+import { CLEANUP_JOURNAL, readCleanupJournal } from "./journals.ts";
 import { readRecord, writeRecord, writeState } from "./records.ts";
 import { roomAt } from "./room.ts";
 import { sealPending } from "./seal.ts";
@@ -45,21 +44,7 @@ export interface Cleaned {
   complete: boolean;
 }
 
-/** Its name in the journal directory. */
-export const CLEANUP_JOURNAL = "cleanup.json";
 const WAIT_MS = 10_000;
-const MAX_JOURNAL_BYTES = 256 << 20;
-
-/** True when a removal was interrupted; cheap. */
-export function isCleanupPending(journal: string): boolean {
-  return isIntentPending(journal, CLEANUP_JOURNAL);
-}
-
-/** Null where no removal is under way. Throws `damaged`, `newer_version`. */
-export function readCleanupJournal(journal: string): CleanupFile | null {
-  const hint = "run `cairn doctor --repair`";
-  return readRecord(join(journal, CLEANUP_JOURNAL), decodeCleanup, { maxBytes: MAX_JOURNAL_BYTES, hint });
-}
 
 /**
  * Removes exactly what a plan lists. For the holder of the workspace's lock.

@@ -3,10 +3,10 @@ import fs from "node:fs";
 import { setTimeout as sleep } from "node:timers/promises";
 import { presentSource } from "../engines/scan/present-source.ts";
 import { asVerifying, scan, type ScanResult } from "../engines/scan/scan.ts";
-import { cloneSettled, type ClonedTree, whyNotWhole } from "../engines/tree/clone-settled.ts";
+import { type ClonedTree, cloneSettled, whyNotWhole } from "../engines/tree/clone-settled.ts";
 import { removeHeldTree } from "../engines/tree/remove-held.ts";
 import { changedAfter } from "../engines/tree/walk-entries.ts";
-import type { GuardName } from "../contract/index.ts";
+import type { GuardName } from "../contract/words.ts";
 import { CairnError, hintOfErrno, throwIfAborted, toCairnError } from "../errors.ts";
 import { failpoint } from "../failpoint.ts";
 import type { Recovery } from "../formats/control.ts";
@@ -22,7 +22,14 @@ import { joinRaw, printablePath } from "../fs/safe-path.ts";
 import { formatPolynomial, randomPolynomial } from "../repository/packs/polynomial.ts";
 import { requireConvertible, requireNoHolders } from "./convert-checks.ts";
 import { recordFolder } from "./find-workspace.ts";
-import { NOT_MADE, readIntentLink, removeIntentLink, writeIntentLink } from "./intent-link.ts";
+import {
+  CONVERT_JOURNAL,
+  type ConvertIntent,
+  NOT_MADE,
+  readConvertIntent,
+  removeIntentLink,
+  writeIntentLink,
+} from "./journals.ts";
 import { ownerBesidesUs } from "./owners.ts";
 import { readControl, readRecord, writeControl } from "./records.ts";
 import { diffTrees } from "./tree-diff.ts";
@@ -53,34 +60,11 @@ export interface Converted {
   bytes: number;
 }
 
-/** A conversion that was begun, as the target of a link. */
-interface ConvertIntent {
-  /** The name, beside the folder, of the copy and after the exchange of the original. */
-  name: string;
-  /** Of the copy's subvolume, 32 hex digits: where the folder has it, the exchange took place. */
-  uuid: string;
-  /** Ns since 1970: the copy was begun after it, so that what changed before is in it. */
-  since: bigint;
-  /** Ns since 1970: the copy was whole and compared before it; 0 until then. */
-  made: bigint;
-}
-
-/** The intent's name in the journal directory. */
-export const CONVERT_JOURNAL = "convert";
 const PREFIX = ".cairn-original-";
 const ORIGINAL_NAME = /^\.cairn-original-[0-9a-f]{16}$/;
-const INTENT = /^cairn\.convert\.1:(\.cairn-original-[0-9a-f]{16}):([0-9a-f]{32}):(\d{1,20}):(\d{1,20})$/;
 
 function writeIntent(journal: string, { name, uuid, since, made }: ConvertIntent): void {
   writeIntentLink(journal, CONVERT_JOURNAL, ["cairn.convert.1", name, uuid, since, made]);
-}
-
-/** Null where there is none. Throws `damaged`. */
-export function readConvertIntent(journal: string): ConvertIntent | null {
-  return readIntentLink(journal, CONVERT_JOURNAL, (target) => {
-    const said = INTENT.exec(target);
-    return said && { name: said[1]!, uuid: said[2]!, since: BigInt(said[3]!), made: BigInt(said[4]!) };
-  });
 }
 
 const ENGINE = "btrfs-snapshot";

@@ -11,7 +11,6 @@ import { rawPath } from "../formats/record.ts";
 import { durableRemove, durableRename, durableWrite } from "../fs/durable.ts";
 import { printablePath } from "../fs/safe-path.ts";
 import type { SavePointId } from "../ids.ts";
-import { isCleanupPending } from "./cleanup.ts";
 import { encodeDescriptorFile } from "./descriptor-file.ts";
 import { holdsMore, leftTrees } from "./held-trees.ts";
 import { unlessNotOwn } from "./owners.ts";
@@ -22,6 +21,7 @@ import { type PlacedWorkspace, readState, writeState } from "./records.ts";
 import { whyLeft } from "./removals.ts";
 import { whatIsHeldOnly, whyUnsealed } from "./seal.ts";
 import type { Workspace } from "./workspace.ts";
+import { CLEANUP_JOURNAL, isIntentPending } from "./journals.ts";
 
 /** The findings of doctor about a control directory's points and their records. */
 
@@ -112,7 +112,7 @@ export function* recordFindings(workspace: Workspace): Iterable<StoreFinding> {
 export function* heldFindings(workspace: Workspace): Iterable<StoreFinding> {
   const { found } = workspace;
   // What a cleanup was killed in has lost its trees and is about to go.
-  if (isCleanupPending(found.paths.journal)) return;
+  if (isIntentPending(found.paths.journal, CLEANUP_JOURNAL)) return;
   const kind = "held";
   for (const { workspace: record, points } of readable(workspace)) {
     const all = points.list().points;

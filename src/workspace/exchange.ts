@@ -4,7 +4,7 @@ import path from "node:path";
 import { isDeepStrictEqual } from "node:util";
 import type { TreeHolder } from "../engines/tree/holder.ts";
 import { holderOf } from "../engines/tree/remove-held.ts";
-import { STAGING_NAME, STAGING_PREFIX } from "../engines/scan/task.ts";
+import { STAGING_PREFIX } from "../engines/scan/task.ts";
 import { toCairnError } from "../errors.ts";
 import { failpoint } from "../failpoint.ts";
 import type { Recovery } from "../formats/control.ts";
@@ -20,13 +20,20 @@ import { attributesOf } from "../fs/own-attributes.ts";
 import { isMountPoint, mountOf, mountsInside, readMounts, whyMountsUnknown } from "../fs/mounts.ts";
 import { printablePath } from "../fs/safe-path.ts";
 import { inDirectory } from "../fs/syscalls.ts";
-import { isSavePointId, newSavePointId, type SavePointId } from "../ids.ts";
+import { newSavePointId, type SavePointId } from "../ids.ts";
 import { type HeldPoint, holdPoint } from "./capture.ts";
 import { writeState } from "./records.ts";
 import { newKeptPlace } from "./control-layout.ts";
 import { ownInside } from "./guards.ts";
 import { treePlace, whyTreeIsNotThePoint } from "./held-trees.ts";
-import { isIntentPending, NOT_MADE, readIntentLink, removeIntentLink, writeIntentLink } from "./intent-link.ts";
+import {
+  EXCHANGE_JOURNAL,
+  type ExchangeIntent,
+  NOT_MADE,
+  readExchangeIntent,
+  removeIntentLink,
+  writeIntentLink,
+} from "./journals.ts";
 import { isFolderAnnounced, isFolderThere, keepAnnounced } from "./missing-folder.ts";
 import type { Point } from "./point-files.ts";
 import { takeInFolder } from "./receive.ts";
@@ -39,7 +46,7 @@ import type { Workspace, WorkspaceCall } from "./workspace.ts";
  * one call, so that at every instant something whole lies at the folder's path. What was displaced becomes the undo
  * point, whole, after the exchange: whoever has a file of it open may have gone on writing until then.
  *
- * Intent: a link in the journal directory whose target says what is under way (a link's target is part of the same
+ * ExchangeIntent: a link in the journal directory whose target says what is under way (a link's target is part of the same
  * transaction as the exchange; a file's content would have to be synced first). Stage: the copy. Commit: the exchange.
  * Then the undo point, head, the displaced tree goes aside to be removed while the caller goes on, and the link goes.
  * Killed before the commit the copy goes; after it the rest is done by whoever comes next.
@@ -56,19 +63,7 @@ export interface ExchangeInput extends WorkspaceCall {
 
 type ChangeState = HeldPoint["changeState"];
 
-/** Its name in the journal directory. */
-export const EXCHANGE_JOURNAL = "exchange";
 const HOLDERS_BUDGET_MS = 100;
-
-interface Intent {
-  target: SavePointId;
-  undoId: SavePointId;
-  kind: "restore" | "undo";
-  /** name of the copy's place in the control directory's temporary folder */
-  staging: string;
-  /** of the copy, hex: whose it is that lies at the folder's path tells whether the exchange took place */
-  uuid: string;
-}
 
 /**
  * Why a writable copy of a point's tree would not be the point's state; null where it would. No walk: what the tree
@@ -158,7 +153,7 @@ export async function restoreByExchange(
   makeFolder(control.temporary);
   const name = `${STAGING_PREFIX}${randomBytes(8).toString("hex")}`;
   const staging = path.join(control.temporary, name);
-  const asked: Intent = {
+  const asked: ExchangeIntent = {
     target: descriptor.save_point_id,
     undoId: newSavePointId(),
     kind: input.kind,
@@ -171,7 +166,7 @@ export async function restoreByExchange(
   };
   writeIntent(paths.journal, asked);
   failpoint("exchange.intent");
-  let intent: Intent;
+  let intent: ExchangeIntent;
   try {
     const tree = treePlace(workspace.points, input.target);
     const copying = holder.materialise(tree, Buffer.from(staging), { signal: input.signal });
@@ -213,7 +208,7 @@ interface Displaced {
 /** From the undo point to the record; `remove`: has the displaced tree removed. Returns what is kept of it, for people; null where nothing is. */
 async function finishExchange(
   workspace: Workspace,
-  { intent, undo, changeState }: { intent: Intent } & Displaced,
+  { intent, undo, changeState }: { intent: ExchangeIntent } & Displaced,
   remove: () => Promise<void>,
 ): Promise<string | null> {
   failpoint("exchange.saved");
@@ -237,7 +232,7 @@ async function finishExchange(
 async function recordDisplaced(
   workspace: Workspace,
   holder: TreeHolder,
-  more: { intent: Intent; call: WorkspaceCall; cause?: Cause | undefined },
+  more: { intent: ExchangeIntent; call: WorkspaceCall; cause?: Cause | undefined },
 ): Promise<Displaced> {
   const { intent } = more;
   const { onProgress, onWarning } = more.call;
@@ -268,7 +263,7 @@ function isAllInPoint({ made }: Point): boolean {
 }
 
 /** What cannot be read of a displaced tree, and is in no point, is for somebody with more rights to look at. Returns where it is, for people. */
-function keepDisplaced({ found }: Workspace, { staging, undoId }: Intent): string | null {
+function keepDisplaced({ found }: Workspace, { staging, undoId }: ExchangeIntent): string | null {
   const displaced = path.join(found.control.temporary, staging);
   if (!fs.existsSync(displaced)) return null;
   const place = newKeptPlace(found.control, "restore");
@@ -301,35 +296,15 @@ export async function recoverExchange(workspace: Workspace, call: WorkspaceCall)
 }
 
 /** By what lies aside, where that is still there: the folder may have been removed since. */
-function isExchanged(root: Buffer, staging: string, { uuid }: Intent): boolean {
+function isExchanged(root: Buffer, staging: string, { uuid }: ExchangeIntent): boolean {
   if (uuid !== NOT_MADE && fs.existsSync(staging)) return subvolumeUuid(staging) !== uuid;
   return isFolderThere(root) && isSubvolume(root) && subvolumeUuid(root) === uuid;
 }
 
-/** True when an exchange was interrupted; cheap. */
-export function isExchangePending(journal: string): boolean {
-  return isIntentPending(journal, EXCHANGE_JOURNAL);
-}
-
-function writeIntent(journal: string, { target, undoId, kind, staging, uuid }: Intent): void {
+function writeIntent(journal: string, { target, undoId, kind, staging, uuid }: ExchangeIntent): void {
   writeIntentLink(journal, EXCHANGE_JOURNAL, ["cairn.exchange.1", target, undoId, kind, staging, uuid]);
 }
 
 function removeIntent(journal: string): void {
   removeIntentLink(journal, EXCHANGE_JOURNAL);
-}
-
-/** Null where none is under way. Throws `damaged`. */
-export function readExchangeIntent(journal: string): Intent | null {
-  return readIntentLink(journal, EXCHANGE_JOURNAL, (words) => {
-    const [format, target = "", undoId = "", kind, staging = "", uuid = ""] = words.split(":");
-    const isSound =
-      format === "cairn.exchange.1" &&
-      isSavePointId(target) &&
-      isSavePointId(undoId) &&
-      (kind === "restore" || kind === "undo") &&
-      STAGING_NAME.test(staging) &&
-      /^[0-9a-f]{32}$/.test(uuid);
-    return isSound ? { target, undoId, kind, staging, uuid } : null;
-  });
 }

@@ -47,7 +47,7 @@ import { lockRegistry, registerWorkspace } from "./registry.ts";
 import { rulesOf } from "./restore.ts";
 import { type LeftOutEntry, recordPoint } from "./record-point.ts";
 import { checkRoomFor, requireStillThere, writeWhole } from "./write-content.ts";
-import { type EngineFactory, lockingOf, Workspace, type WorkspaceCall } from "./workspace.ts";
+import { type WorkspaceParts, lockingOf, Workspace, type WorkspaceCall } from "./workspace.ts";
 
 export interface ForkInput extends WorkspaceCall {
   point: Point;
@@ -57,7 +57,7 @@ export interface ForkInput extends WorkspaceCall {
   name?: string | undefined;
   allow?: readonly GuardName[] | undefined;
   /** a control directory of its own: how a store is made in it, and the engine for it */
-  standalone?: { populate: (staged: ControlPaths) => Promise<void>; factory: EngineFactory } | undefined;
+  standalone?: { populate: (staged: ControlPaths) => Promise<void>; parts: WorkspaceParts } | undefined;
 }
 
 export interface Forked {
@@ -280,7 +280,7 @@ async function addStandalone(workspace: Workspace, input: ForkInput, making: Mak
     workspace: record,
     paths: workspacePaths(control, record.name),
   };
-  await using own = new Workspace(found, input.standalone!.factory);
+  await using own = new Workspace(found, input.standalone!.parts);
   await saveFirst(own, workspace, input);
   registerWorkspace({ folder: target, control: named.root, controlId: id, workspaceId, workspaceName: record.name });
 }

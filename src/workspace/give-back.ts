@@ -4,7 +4,6 @@ import type { Recovery } from "../formats/control.ts";
 import { temporaryName } from "../fs/durable.ts";
 import { moveToFree, parentOf } from "../fs/exchange-folders.ts";
 import { printablePath } from "../fs/safe-path.ts";
-import { isExchangePending } from "./exchange.ts";
 import { makeHoldable } from "./holdable-folder.ts";
 import {
   announceFolder,
@@ -12,10 +11,9 @@ import {
   identityOf,
   isFolderAnnounced,
   isFolderThere,
-  readFolderIntent,
   requirePlace,
 } from "./missing-folder.ts";
-import { isRestorePending } from "./restore-journal.ts";
+import { EXCHANGE_JOURNAL, isIntentPending, readFolderIntent, RESTORE_JOURNAL } from "./journals.ts";
 import type { Workspace } from "./workspace.ts";
 
 /**
@@ -59,7 +57,8 @@ export async function makeMissing(workspace: Workspace): Promise<void> {
 export function takeBackFolder(workspace: Workspace): Recovery | null {
   const { found, root } = workspace;
   const { journal } = found.paths;
-  if (!isFolderAnnounced(journal) || isRestorePending(journal) || isExchangePending(journal)) return null;
+  if (!isFolderAnnounced(journal) || [RESTORE_JOURNAL, EXCHANGE_JOURNAL].some((name) => isIntentPending(journal, name)))
+    return null;
   removeMade(workspace);
   failpoint("give-back.taken-back");
   forgetAnnounced(journal);

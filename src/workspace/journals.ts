@@ -1,15 +1,33 @@
+import fs from "node:fs";
 import path from "node:path";
+import { sha256 } from "../crypto/hash.ts";
+import { STAGING_NAME } from "../engines/scan/task.ts";
 import { CairnError } from "../errors.ts";
+import { type CleanupFile, decodeCleanup } from "../formats/cleanup.ts";
+import { decodeRestore, encodeRestore, type RestoreFile } from "../formats/restore.ts";
+import { durableRemove, durableWrite, TEMPORARY_PREFIX, temporaryName } from "../fs/durable.ts";
 import { shellPath } from "../fs/safe-path.ts";
+import { isSavePointId, type SavePointId } from "../ids.ts";
 import { ownerBesidesUs } from "./owners.ts";
+import { readRecord } from "./records.ts";
+import type { LeftOutEntry } from "./record-point.ts";
+import { decodeSteps, encodeSteps, type Step, type StepsFile } from "./restore-steps.ts";
 import type { Workspace } from "./workspace.ts";
-import { CLEANUP_JOURNAL, readCleanupJournal } from "./cleanup.ts";
-import { CONVERT_JOURNAL, readConvertIntent } from "./convert.ts";
-import { EXCHANGE_JOURNAL, readExchangeIntent } from "./exchange.ts";
-import { isIntentPending } from "./intent-link.ts";
-import { FOLDER_JOURNAL, readFolderIntent } from "./missing-folder.ts";
-import { RESTORE_JOURNAL, RESTORE_STEPS, RestoreJournal } from "./restore-journal.ts";
-import { readSealIntent, SEAL_JOURNAL } from "./seal-point.ts";
+
+/**
+ * What is under way in a workspace, as its journal directory tells. Restores and cleanups write files. The others are links
+ * whose target tells it: metadata, so that they are part of one transaction with the exchange that they announce, where a
+ * file's content would have to be synced first.
+ */
+
+/** Names in the journal directory. */
+export const RESTORE_JOURNAL = "restore.json";
+export const RESTORE_STEPS = "restore.steps";
+export const CLEANUP_JOURNAL = "cleanup.json";
+export const EXCHANGE_JOURNAL = "exchange";
+export const CONVERT_JOURNAL = "convert";
+export const FOLDER_JOURNAL = "folder";
+export const SEAL_JOURNAL = "sealing";
 
 /** A kind of operation that may be under way in a workspace, as its journal directory says. */
 export interface Journal {
@@ -57,4 +75,184 @@ export function requireOwnJournals({ found }: Workspace): void {
       },
     );
   }
+}
+
+/** The version in the first word of a link's target. */
+const VERSION = 1;
+
+/** Stands for a copy's uuid before there is a copy. */
+export const NOT_MADE = "0".repeat(32);
+
+/** True when something of that name was interrupted; cheap. */
+export function isIntentPending(journal: string, name: string): boolean {
+  return fs.lstatSync(path.join(journal, name), { throwIfNoEntry: false }) !== undefined;
+}
+
+/** Takes the place of an earlier one. */
+export function writeIntentLink(journal: string, name: string, words: readonly unknown[]): void {
+  const temporary = path.join(journal, temporaryName());
+  fs.symlinkSync(words.join(":"), temporary);
+  fs.renameSync(temporary, path.join(journal, name));
+}
+
+export function removeIntentLink(journal: string, name: string): void {
+  fs.rmSync(path.join(journal, name), { force: true });
+}
+
+/** What `decode` makes of the words, null where there are none. Throws `damaged`, `newer_version` where it makes nothing of them. */
+function readIntentLink<T>(journal: string, name: string, decode: (target: string) => T | null): T | null {
+  if (!isIntentPending(journal, name)) return null;
+  const place = path.join(journal, name);
+  const words = fs.readlinkSync(place);
+  const intent = decode(words);
+  if (intent !== null) return intent;
+  const version = Number(/^cairn\.[a-z]+\.(\d+):/.exec(words)?.[1]);
+  if (version > VERSION)
+    throw new CairnError("newer_version", `${place} has version ${version}; this program knows ${VERSION}`, {
+      hint: "use a newer Cairn",
+    });
+  throw new CairnError("damaged", `${place} says nothing that could be understood`, {
+    hint: "run `cairn doctor --repair`",
+  });
+}
+
+/** `restore.json` with its last member, `checksum`: the SHA-256 of the JSON text without it. */
+function encodeRestoreFile(intent: RestoreFile): Uint8Array {
+  const text = Buffer.from(encodeRestore(intent)).toString("utf8").trimEnd();
+  return Buffer.from(`${text.slice(0, -1)},"checksum":"${checksumOf(text)}"}\n`);
+}
+
+/** Throws `damaged`, `newer_version`. */
+export function decodeRestoreFile(bytes: Uint8Array): RestoreFile {
+  const { checksum, ...intent } = decodeRestore(bytes) as RestoreFile & { checksum?: unknown };
+  if (checksum !== checksumOf(JSON.stringify(intent)))
+    throw new CairnError("damaged", "its checksum is not that of its text");
+  return intent;
+}
+
+function checksumOf(text: string): string {
+  return Buffer.from(sha256(Buffer.from(text))).toString("hex");
+}
+
+const MAX_INTENT_BYTES = 64 << 20;
+const MAX_STEPS_BYTES = 4 * 2 ** 30 - 1;
+const MAX_CLEANUP_BYTES = 256 << 20;
+const HINT = "run `cairn doctor --repair`";
+
+/**
+ * The journal of a restore in place: `restore.json` says what is under way, `restore.steps` how. Without steps nothing in
+ * the workspace has been touched; with them the restore is finished.
+ */
+export class RestoreJournal {
+  readonly #intent: string;
+  readonly #steps: string;
+
+  constructor(directory: string) {
+    this.#intent = path.join(directory, RESTORE_JOURNAL);
+    this.#steps = path.join(directory, RESTORE_STEPS);
+  }
+
+  begin(intent: RestoreFile): void {
+    durableRemove(this.#steps);
+    durableWrite(this.#intent, encodeRestoreFile(intent), { mode: 0o600 });
+  }
+
+  /** The commit point: from here on the restore is finished, whoever does it. */
+  commit(steps: StepsFile): void {
+    durableWrite(this.#steps, encodeSteps(steps), { mode: 0o600 });
+  }
+
+  intent(): RestoreFile | null {
+    return readRecord(this.#intent, decodeRestoreFile, { maxBytes: MAX_INTENT_BYTES, hint: HINT });
+  }
+
+  /** Throws `damaged`, `newer_version`. */
+  read(): { intent: RestoreFile; steps: Step[] | null; leftOut: LeftOutEntry[] } | null {
+    const intent = this.intent();
+    if (intent === null) return null;
+    const found = readRecord(this.#steps, decodeSteps, { maxBytes: MAX_STEPS_BYTES, hint: HINT });
+    return { intent, ...(found ?? { steps: null, leftOut: [] }) };
+  }
+
+  /** The intent first: alone it would say that nothing was touched. Steps alone say nothing, and the next restore removes them. */
+  end(): void {
+    durableRemove(this.#intent);
+    durableRemove(this.#steps);
+  }
+}
+
+/** Null where no removal is under way. Throws `damaged`, `newer_version`. */
+export function readCleanupJournal(journal: string): CleanupFile | null {
+  return readRecord(path.join(journal, CLEANUP_JOURNAL), decodeCleanup, { maxBytes: MAX_CLEANUP_BYTES, hint: HINT });
+}
+
+/** A restore by exchange that is under way. */
+export interface ExchangeIntent {
+  target: SavePointId;
+  undoId: SavePointId;
+  kind: "restore" | "undo";
+  /** name of the copy's place in the control directory's temporary folder */
+  staging: string;
+  /** of the copy, hex: whose it is that lies at the folder's path tells whether the exchange took place */
+  uuid: string;
+}
+
+/** Null where none is under way. Throws `damaged`. */
+export function readExchangeIntent(journal: string): ExchangeIntent | null {
+  return readIntentLink(journal, EXCHANGE_JOURNAL, (words) => {
+    const [format, target = "", undoId = "", kind, staging = "", uuid = ""] = words.split(":");
+    const isSound =
+      format === "cairn.exchange.1" &&
+      isSavePointId(target) &&
+      isSavePointId(undoId) &&
+      (kind === "restore" || kind === "undo") &&
+      STAGING_NAME.test(staging) &&
+      /^[0-9a-f]{32}$/.test(uuid);
+    return isSound ? { target, undoId, kind, staging, uuid } : null;
+  });
+}
+
+/** A conversion that was begun, as the target of a link. */
+export interface ConvertIntent {
+  /** The name, beside the folder, of the copy and after the exchange of the original. */
+  name: string;
+  /** Of the copy's subvolume, 32 hex digits: where the folder has it, the exchange took place. */
+  uuid: string;
+  /** Ns since 1970: the copy was begun after it, so that what changed before is in it. */
+  since: bigint;
+  /** Ns since 1970: the copy was whole and compared before it; 0 until then. */
+  made: bigint;
+}
+
+const CONVERT_WORDS = /^cairn\.convert\.1:(\.cairn-original-[0-9a-f]{16}):([0-9a-f]{32}):(\d{1,20}):(\d{1,20})$/;
+
+/** Null where there is none. Throws `damaged`. */
+export function readConvertIntent(journal: string): ConvertIntent | null {
+  return readIntentLink(journal, CONVERT_JOURNAL, (target) => {
+    const said = CONVERT_WORDS.exec(target);
+    return said && { name: said[1]!, uuid: said[2]!, since: BigInt(said[3]!), made: BigInt(said[4]!) };
+  });
+}
+
+const FOLDER_WORDS = new RegExp(`^cairn\\.folder\\.1:(\\${TEMPORARY_PREFIX}[0-9a-f-]+):(-|[0-9.]+)$`);
+
+/** A folder that a restore makes, for whoever finds it unfinished. */
+export interface FolderIntent {
+  /** the name that it is made under, beside its own */
+  aside: string;
+  /** what `identityOf` says of it; null until it is made */
+  made: string | null;
+}
+
+/** Null where no folder is announced. Throws `damaged`. */
+export function readFolderIntent(journal: string): FolderIntent | null {
+  return readIntentLink(journal, FOLDER_JOURNAL, (words) => {
+    const [, aside, made] = FOLDER_WORDS.exec(words) ?? [];
+    return aside === undefined || made === undefined ? null : { aside, made: made === "-" ? null : made };
+  });
+}
+
+/** The point that is being sealed, its id null where the link names none; null where no sealing is under way. */
+export function readSealIntent(journal: string): { id: SavePointId | null } | null {
+  return readIntentLink(journal, SEAL_JOURNAL, (words) => ({ id: isSavePointId(words) ? words : null }));
 }

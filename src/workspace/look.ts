@@ -3,12 +3,11 @@ import type { LookedAt, StageRequest } from "../engines/engine.ts";
 import { presentSource } from "../engines/scan/present-source.ts";
 import { mayDifferInLinks } from "../engines/scan/link-groups.ts";
 import type { ScanResult } from "../engines/scan/scan.ts";
-import { countChanges, type ChangeCounts } from "../engines/scan/summary.ts";
+import { type ChangeCounts, countChanges } from "../engines/scan/summary.ts";
 import { FoundDifference } from "../engines/scan/task.ts";
 import { CairnError, cannotBeWritten, toCairnError } from "../errors.ts";
 import type { IgnoreRecord } from "../fs/ignore.ts";
 import { newSavePointId } from "../ids.ts";
-import { isExchangePending } from "./exchange.ts";
 import { requireFolder, withPresent } from "./missing-folder.ts";
 import type { Point } from "./point-files.ts";
 import { needsRecovery, recoverWorkspace } from "./recovery.ts";
@@ -19,6 +18,7 @@ import { stageRequest } from "./record-point.ts";
 import { countDifferences } from "./tree-changes.ts";
 import { rulesToReadBy } from "./undo-point.ts";
 import type { Workspace, WorkspaceCall } from "./workspace.ts";
+import { EXCHANGE_JOURNAL, isIntentPending } from "./journals.ts";
 
 const RECOVERY_WAIT_MS = 200;
 
@@ -138,6 +138,6 @@ function isUnrecorded({ points, found }: Workspace): boolean {
   return (
     points.unfinished().some(({ announced }) => announced !== null) ||
     points.unsettled().some((sequence) => existsSync(points.pathsOf(sequence).tree)) ||
-    isExchangePending(found.paths.journal)
+    isIntentPending(found.paths.journal, EXCHANGE_JOURNAL)
   );
 }

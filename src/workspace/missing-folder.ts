@@ -1,7 +1,7 @@
 import fs from "node:fs";
 import path from "node:path";
 import { CairnError } from "../errors.ts";
-import { TEMPORARY_PREFIX, fsyncDirectory } from "../fs/durable.ts";
+import { fsyncDirectory } from "../fs/durable.ts";
 import { parentOf } from "../fs/exchange-folders.ts";
 import { makeFolder } from "../fs/make-folder.ts";
 import { filesystemUuid } from "../fs/mounts.ts";
@@ -10,22 +10,10 @@ import { newWorkDirectory } from "../fs/work-directory.ts";
 import { type PlacedWorkspace, readWorkspace } from "./records.ts";
 import { isInMountOf } from "./control-directory.ts";
 import { type FoundWorkspace, isBeside, recordFolder } from "./find-workspace.ts";
-import { isIntentPending, readIntentLink, removeIntentLink, writeIntentLink } from "./intent-link.ts";
+import { FOLDER_JOURNAL, type FolderIntent, isIntentPending, removeIntentLink, writeIntentLink } from "./journals.ts";
 import type { Workspace } from "./workspace.ts";
 
 /** A workspace whose folder is not there: what is said of it, and the journal of a restore that makes it again. */
-
-/** Its name in the journal directory. */
-export const FOLDER_JOURNAL = "folder";
-const WORDS = new RegExp(`^cairn\\.folder\\.1:(\\${TEMPORARY_PREFIX}[0-9a-f-]+):(-|[0-9.]+)$`);
-
-/** A folder that a restore makes, for whoever finds it unfinished. */
-export interface FolderIntent {
-  /** the name that it is made under, beside its own */
-  aside: string;
-  /** what `identityOf` says of it; null until it is made */
-  made: string | null;
-}
 
 /** False for anything but a folder, and where something above it is none. Throws where it cannot be known. */
 export function isFolderThere(folder: Buffer): boolean {
@@ -109,14 +97,6 @@ export function identityOf(folder: Buffer): string | null {
 export function announceFolder(journal: string, { aside, made }: FolderIntent): void {
   writeIntentLink(journal, FOLDER_JOURNAL, ["cairn.folder.1", aside, made ?? "-"]);
   fsyncDirectory(journal);
-}
-
-/** Null where no folder is announced. Throws `damaged`. */
-export function readFolderIntent(journal: string): FolderIntent | null {
-  return readIntentLink(journal, FOLDER_JOURNAL, (words) => {
-    const [, aside, made] = WORDS.exec(words) ?? [];
-    return aside === undefined || made === undefined ? null : { aside, made: made === "-" ? null : made };
-  });
 }
 
 export function isFolderAnnounced(journal: string): boolean {

@@ -37,7 +37,7 @@ import {
 } from "./registry.ts";
 import { isLastWorkspace, removeControlDirectory, retireWorkspace } from "./release.ts";
 
-import { type EngineFactory, lockingOf, Workspace } from "./workspace.ts";
+import { type WorkspaceParts, lockingOf, Workspace } from "./workspace.ts";
 
 export interface RelocateRequest {
   from: string;
@@ -63,7 +63,7 @@ interface Move {
  * nothing was kept at the old path, `usage` for one path twice, `conflict` when the folder is still there, when the new one is a workspace
  * with points already or is not that folder.
  */
-export async function relocate(factory: EngineFactory, request: RelocateRequest): Promise<RelocateResult> {
+export async function relocate(parts: WorkspaceParts, request: RelocateRequest): Promise<RelocateResult> {
   const { options } = request;
   const { controlDirectory } = options;
   const move = { ...foldersOf(request), options };
@@ -74,19 +74,19 @@ export async function relocate(factory: EngineFactory, request: RelocateRequest)
     });
   using _registry = await lockRegistry(lockingOf("relocate", options));
   if (controlDirectory !== undefined)
-    return await relocateWith(factory, realPathOf(controlDirectory).toString("utf8"), move);
+    return await relocateWith(parts, realPathOf(controlDirectory).toString("utf8"), move);
   const kept = workspaceOnceAt(from);
   const there = workspaceAt(to);
   const isThere =
     there !== null && (kept === null ? pathIs(there.workspace, from) : there.workspace.id === kept.workspace.id);
   if (isThere) {
     // Moved with its control directory beside it, or an earlier call was killed before its end.
-    await using workspace = new Workspace(there, factory);
+    await using workspace = new Workspace(there, parts);
     using _lock = await workspace.lock("relocate", options);
     moveWorkspace(there, from, to);
     return { workspace: workspaceRef(workspaceAt(to) ?? there), from: from.toString("utf8") };
   }
-  if (kept !== null) return await relocateTo(factory, kept, { ...move, there });
+  if (kept !== null) return await relocateTo(parts, kept, { ...move, there });
   if (there === null || !wasMovedFrom(there.workspace, from)) throw nothingKept(from);
   return { workspace: workspaceRef(there), from: from.toString("utf8") };
 }
@@ -123,14 +123,14 @@ function workspaceOnceAt(folder: Buffer): Kept | null {
 }
 
 /** The control directory is where the caller says, and the registry learns that; the folder may be where it was. */
-async function relocateWith(factory: EngineFactory, root: string, move: Move): Promise<RelocateResult> {
+async function relocateWith(parts: WorkspaceParts, root: string, move: Move): Promise<RelocateResult> {
   const { from, to } = move;
   const kept = workspaceKeptIn(root, from) ?? workspaceKeptIn(root, to);
   if (kept === null) throw nothingKept(from);
   const isOwn = readRegistration(to)?.workspace_id === kept.workspace.id;
   const there = isOwn ? null : workspaceAt(to);
   const isOther = there !== null && there.workspace.id !== kept.workspace.id;
-  const moved = await relocateTo(factory, kept, { ...move, there: isOther ? there : null });
+  const moved = await relocateTo(parts, kept, { ...move, there: isOther ? there : null });
   // The other folders that it keeps are registered where it lies now, if it is nowhere else.
   const controlFile = readControl(kept.control);
   for (const { registration, missing } of listRegistered()) {
@@ -167,7 +167,7 @@ function workspaceKeptIn(root: string, folder: Buffer): Kept | null {
 
 /** `there`: the workspace that the new folder is. */
 async function relocateTo(
-  factory: EngineFactory,
+  parts: WorkspaceParts,
   kept: Kept,
   move: Move & { there: FoundWorkspace | null },
 ): Promise<RelocateResult> {
@@ -180,7 +180,7 @@ async function relocateTo(
   }
   checkLocation(to, { control: kept.control.root, allow: options.allow });
   const found = workspaceIn(kept.control, kept.workspace);
-  await using workspace = new Workspace(found, factory);
+  await using workspace = new Workspace(found, parts);
   using _lock = await workspace.lock("relocate", options);
   if (!isSameDirectory(kept.workspace, to) && !looksLike(to, await topNames(workspace))) {
     throw new CairnError(
@@ -189,7 +189,7 @@ async function relocateTo(
       { hint: "name the folder that was moved; to keep this one too: cairn save" },
     );
   }
-  if (there !== null) await releaseUnused(factory, there, options);
+  if (there !== null) await releaseUnused(parts, there, options);
   moveConversion(found.paths.journal, from, to);
   moveWorkspace(kept, from, to);
   const moved = workspaceAt(to);
@@ -209,8 +209,8 @@ function keptAlready({ folder, workspace }: FoundWorkspace): CairnError {
 }
 
 /** Releases it with its control directory, which the next adoption of the folder must not find. */
-async function releaseUnused(factory: EngineFactory, found: FoundWorkspace, options: CallOptions): Promise<void> {
-  await using workspace = new Workspace(found, factory);
+async function releaseUnused(parts: WorkspaceParts, found: FoundWorkspace, options: CallOptions): Promise<void> {
+  await using workspace = new Workspace(found, parts);
   using _lock = await workspace.lock("relocate", options);
   using _control = await acquireLock(found.control.lock, lockingOf("relocate", options));
   if (!isUnused(found)) throw keptAlready(found);

@@ -1,6 +1,4 @@
 import { append } from "../append.ts";
-import fs from "node:fs";
-import path from "node:path";
 import { setDirectory } from "../engines/root-metadata.ts";
 import { STAGING_PREFIX } from "../engines/scan/task.ts";
 import { CairnError } from "../errors.ts";
@@ -18,10 +16,12 @@ import { isFolderThere } from "./missing-folder.ts";
 import { type LeftOutEntry, SHOWN_LEFT_OUT } from "./record-point.ts";
 import { finishRestore, takeBackRestore } from "./restore.ts";
 import { type AppliedSteps, StepRunner } from "./restore-apply.ts";
-import { RestoreJournal } from "./restore-journal.ts";
+import { RestoreJournal } from "./journals.ts";
 import { leftOutAfter } from "./restore-left-out.ts";
 import type { Step } from "./restore-steps.ts";
 import type { Workspace, WorkspaceCall } from "./workspace.ts";
+import fs from "node:fs";
+import path from "node:path";
 
 /** Finishes a restore that was killed after its commit, or takes it back before that. Null where there was none. */
 export async function recoverRestore(workspace: Workspace, call: WorkspaceCall): Promise<Recovery | null> {

@@ -33,7 +33,7 @@ import type { Point } from "./point-files.ts";
 import { isFolderAnnounced, isFolderThere, keepAnnounced } from "./missing-folder.ts";
 import { keepWrittenTo, type SavedNodes } from "./kept-displaced.ts";
 import { type AppliedSteps, StepRunner } from "./restore-apply.ts";
-import { RestoreJournal } from "./restore-journal.ts";
+import { RestoreJournal } from "./journals.ts";
 import { isNotThere, leftOutAfter, leftOutBefore } from "./restore-left-out.ts";
 import { groupOf, linksOf, type RestoreLinks } from "./restore-links.ts";
 import { type PlanInput, type PlannedEntry, planRestore, requirePaths } from "./restore-plan.ts";

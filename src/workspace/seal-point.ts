@@ -13,10 +13,10 @@ import { removeLeftovers } from "../fs/durable.ts";
 import { IGNORE_FILE, type IgnoreRecord, MAX_IGNORE_FILE_BYTES } from "../fs/ignore.ts";
 import { loadOrigins } from "../fs/origins.ts";
 import { joinRaw, listedNames, printablePath } from "../fs/safe-path.ts";
-import { isSavePointId, type SavePointId } from "../ids.ts";
+import type { SavePointId } from "../ids.ts";
 import { encodeSealFile, isTooLong } from "./descriptor-file.ts";
 import { changedTree, heldTreeProblem, holdsMore, treePlace } from "./held-trees.ts";
-import { readIntentLink, removeIntentLink, writeIntentLink } from "./intent-link.ts";
+import { readSealIntent, removeIntentLink, SEAL_JOURNAL, writeIntentLink } from "./journals.ts";
 import type { Point } from "./point-files.ts";
 import type { Points } from "./points.ts";
 import { isUnchanged, type SaveInput, sealedStateOf, stageRequest } from "./record-point.ts";
@@ -166,24 +166,17 @@ function warnOfLongRules(
   );
 }
 
-/** Its name in the journal directory. */
-export const SEAL_JOURNAL = "sealing";
-
-/** The point that is being sealed, its id null where the link names none; null where no sealing is under way. */
-export function readSealIntent(journal: string): { id: SavePointId | null } | null {
-  return readIntentLink(journal, SEAL_JOURNAL, (words) => ({ id: isSavePointId(words) ? words : null }));
-}
-
 /**
  * Takes back what a sealing left in the store that ended before its commit. A link that names no point is dropped: what
  * it meant costs room only. For the lock's holder.
  */
-export async function recoverSeal(workspace: Workspace): Promise<void> {
+export async function recoverSeal(workspace: Workspace): Promise<null> {
   const { journal } = workspace.found.paths;
   const left = readSealIntent(journal);
-  if (left === null) return;
+  if (left === null) return null;
   if (left.id !== null) await discardOthers(workspace, left.id);
   removeIntentLink(journal, SEAL_JOURNAL);
+  return null;
 }
 
 /** Removes the snapshots with a point's mark but for the one that its seal names. */

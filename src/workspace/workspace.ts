@@ -1,6 +1,6 @@
 import type { Engine, TreeSource } from "../engines/engine.ts";
 import { CairnError, throwIfAborted } from "../errors.ts";
-import type { WorkspaceState } from "../formats/control.ts";
+import type { Recovery, WorkspaceState } from "../formats/control.ts";
 import { acquireLock, type AcquireOptions, type Lock } from "../fs/lock.ts";
 import type { SavePointId } from "../ids.ts";
 import { readState } from "./records.ts";
@@ -8,13 +8,23 @@ import { statCachePath } from "./control-layout.ts";
 import { type FoundWorkspace, requireStillKept } from "./find-workspace.ts";
 import type { Point } from "./point-files.ts";
 import { Points } from "./points.ts";
-import type { Progress } from "../contract/index.ts";
+import type { Progress } from "../contract/words.ts";
 import { warnRoot } from "./owners.ts";
 import { Removals } from "./removals.ts";
 import { resolveTarget } from "./targets.ts";
 
 /** Makes the engine that a workspace's points are held by; called once per operation. */
 export type EngineFactory = (found: FoundWorkspace, options: { statCache: string; adoptedAt: number }) => Engine;
+
+/** Finishes or takes back one kind of operation that was interrupted. */
+export type Recover = (workspace: Workspace, call: WorkspaceCall) => Promise<Recovery[] | Recovery | null>;
+
+/** What workspaces are put together from. */
+export interface WorkspaceParts {
+  engine: EngineFactory;
+  /** In the order in which they must be done; each leaves the others as a kill would. */
+  recoveries: readonly Recover[];
+}
 
 export interface WorkspaceCall {
   signal?: AbortSignal | undefined;
@@ -37,17 +47,19 @@ export class Workspace {
   readonly points: Points;
   readonly engine: Engine;
   readonly removals: Removals;
+  readonly recoveries: readonly Recover[];
   #isRootWarned = false;
   /** Of the call under way; null where it has none, or has given it back. */
   #lock: Lock | null = null;
 
   /** `removals`: what is still under way there outlives this. */
-  constructor(found: FoundWorkspace, factory: EngineFactory, removals = new Removals()) {
+  constructor(found: FoundWorkspace, parts: WorkspaceParts, removals = new Removals()) {
     this.found = found;
     this.removals = removals;
     this.points = new Points(found.paths);
     const { workspace, control } = found;
-    this.engine = factory(found, {
+    this.recoveries = parts.recoveries;
+    this.engine = parts.engine(found, {
       statCache: statCachePath(control, workspace.id),
       adoptedAt: Math.floor(Date.parse(workspace.registered_at) / 1000),
     });

@@ -6,7 +6,7 @@ import { test, type TestContext } from "node:test";
 import type { Identity } from "../../src/engines/scan/find-record.ts";
 import type { SavePointId } from "../../src/ids.ts";
 import { HeldDirectories } from "../../src/workspace/held-directories.ts";
-import { RestoreJournal } from "../../src/workspace/restore-journal.ts";
+import { RestoreJournal } from "../../src/workspace/journals.ts";
 import type { Step } from "../../src/workspace/restore-steps.ts";
 import { cairn, cairnOk } from "../fixtures/command.ts";
 import { assertFolder, readFolder } from "../fixtures/folder-state.ts";

@@ -44,9 +44,12 @@ let listed = 0;
 /** Seals what is not; what was read for that. */
 async function seal({ folder }: HeldPlace): Promise<Read> {
   const engines: WatchedEngine[] = [];
-  const workspace = new Workspace(findWorkspace(folder)!, (found, options) => {
-    engines.push(new WatchedEngine({ ...options, control: found.control.root }));
-    return engines.at(-1)!;
+  const workspace = new Workspace(findWorkspace(folder)!, {
+    engine(found, options) {
+      engines.push(new WatchedEngine({ ...options, control: found.control.root }));
+      return engines.at(-1)!;
+    },
+    recoveries: [],
   });
   try {
     using _lock = await workspace.lock("seal", {});

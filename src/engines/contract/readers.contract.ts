@@ -139,10 +139,10 @@ function unsealedClauses(clause: EngineClauses["clause"]): void {
       fs.writeFileSync(path.join(folder, "later"), "later\n");
       await client.save();
       // As after the call has sealed what there was.
-      const workspace = new Workspace(
-        findWorkspace(folder)!,
-        (found, options) => new CopyEngine({ ...options, control: found.control.root }),
-      );
+      const workspace = new Workspace(findWorkspace(folder)!, {
+        engine: (found, options) => new CopyEngine({ ...options, control: found.control.root }),
+        recoveries: [],
+      });
       const warnings: string[] = [];
       const onWarning = (message: string): number => warnings.push(message);
       const newest = new Map([[workspace.found.workspace.name, 1]]);

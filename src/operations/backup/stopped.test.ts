@@ -58,7 +58,7 @@ async function scene(context: TestContext, graceMs = 10 * HANG_MS): Promise<Scen
     return new RetryingStorage(storage, { graceMs, firstDelayMs: 1 });
   };
   const library = new Library(
-    (found, options) => new CopyEngine({ control: found.control.root, ...options }),
+    { engine: (found, options) => new CopyEngine({ control: found.control.root, ...options }), recoveries: [] },
     storages,
   ) as unknown as CairnLibrary;
   const env = {

@@ -56,7 +56,7 @@ export async function backupScene(context: TestContext, scheme: "local" | "far" 
   process.env["XDG_CACHE_HOME"] = join(at.root, "cache");
   for (let i = 0; i < 50; i++) at.write(`many/${i}`, `file ${i}\n`.repeat(i));
   const library = new Library(
-    (found, options) => new CopyEngine({ control: found.control.root, ...options }),
+    { engine: (found, options) => new CopyEngine({ control: found.control.root, ...options }), recoveries: [] },
     storages,
   ) as unknown as CairnLibrary;
   const client = await library.open(at.folder);

@@ -1,9 +1,15 @@
 import { lstatSync, readlinkSync } from "node:fs";
 import { basename, dirname } from "node:path";
-import { CONVERT_JOURNAL, readConvertIntent } from "../../workspace/convert.ts";
-import { EXCHANGE_JOURNAL, readExchangeIntent } from "../../workspace/exchange.ts";
-import { FOLDER_JOURNAL, readFolderIntent } from "../../workspace/missing-folder.ts";
-import { readSealIntent, SEAL_JOURNAL } from "../../workspace/seal-point.ts";
+import {
+  CONVERT_JOURNAL,
+  EXCHANGE_JOURNAL,
+  FOLDER_JOURNAL,
+  readConvertIntent,
+  readExchangeIntent,
+  readFolderIntent,
+  readSealIntent,
+  SEAL_JOURNAL,
+} from "../../workspace/journals.ts";
 import type { Inspected } from "./inspected.ts";
 
 /** What is under way in a workspace, which its journal has as the target of a link; by the link's name. */

@@ -9,7 +9,7 @@ import {
   decodeVerification,
   decodeWorkspace,
 } from "../../formats/control.ts";
-import { parseJson, type JsonObject } from "../../formats/fields.ts";
+import { type JsonObject, parseJson } from "../../formats/fields.ts";
 import { decodeManifest } from "../../formats/manifest.ts";
 import { decodeOriginal } from "../../formats/original.ts";
 import { decodePartial } from "../../formats/partial.ts";
@@ -20,7 +20,7 @@ import { decodeView } from "../../formats/view.ts";
 import { parseOwner } from "../../fs/lock-owner.ts";
 import { displayPath } from "../../fs/safe-path.ts";
 import { decodeDescriptorFile, decodeSealFile } from "../../workspace/descriptor-file.ts";
-import { decodeRestoreFile } from "../../workspace/restore-journal.ts";
+import { decodeRestoreFile } from "../../workspace/journals.ts";
 import { decodeSteps } from "../../workspace/restore-steps.ts";
 import type { Inspected } from "./inspected.ts";
 
