@@ -1,28 +1,25 @@
 import { CairnError } from "../errors.ts";
 import { checkCalls } from "../contract/checked-calls.ts";
-import {
-  type BackupRepository,
-  type CallOptions,
-  type CleanupResult,
-  type Client,
-  CLIENT_VERBS,
-  type Conversion,
-  type CreateBackupOptions,
-  type CreateBackupResult,
-  type EngineReason,
-  type EngineType,
-  type PolicyEdit,
-  type PolicyResult,
-  type ReleaseOptions,
-  type ReleaseResult,
-  type RestoreInPlaceOptions,
-  type RestoreInPlaceResult,
-  type RunOptions,
-  type RunResult,
-  type SealWhenIdleOptions,
-  type WorkspaceCallOptions,
-  type WorkspaceRef,
-} from "../contract/index.ts";
+import type { BackupRepository } from "../contract/repositories.ts";
+import type {
+  CallOptions,
+  Conversion,
+  EngineReason,
+  EngineType,
+  SealWhenIdleOptions,
+  WorkspaceCallOptions,
+  WorkspaceRef,
+} from "../contract/words.ts";
+import type { CleanupResult, PolicyEdit, PolicyResult } from "../contract/looking.ts";
+import { type Client, CLIENT_VERBS } from "../contract/index.ts";
+import type {
+  CreateBackupOptions,
+  CreateBackupResult,
+  RestoreInPlaceOptions,
+  RestoreInPlaceResult,
+} from "../contract/snapshots.ts";
+import type { ReleaseOptions, ReleaseResult } from "../contract/care.ts";
+import type { RunOptions, RunResult } from "../contract/points.ts";
 import type { Argument } from "../contract/verb.ts";
 import type { ControlId, SavePointId } from "../ids.ts";
 import type { ControlPaths } from "../workspace/control-layout.ts";
@@ -38,10 +35,10 @@ import { unlessNotOwn } from "../workspace/owners.ts";
 import { recoverAcknowledged } from "../workspace/look.ts";
 import { readControl } from "../workspace/records.ts";
 import { prepareSave, saveWorkspace } from "../workspace/save.ts";
-import { unwantedOf } from "../workspace/unwanted-kinds.ts";
+import { unwantedOf } from "../workspace/unwanted.ts";
 import { withSealed } from "../workspace/seal.ts";
-import { Removals } from "../workspace/removals.ts";
-import { type WorkspaceParts, Workspace } from "../workspace/workspace.ts";
+import { Removals } from "../workspace/held-trees.ts";
+import { Workspace, type WorkspaceParts } from "../workspace/workspace.ts";
 import { createBackup, type Forwarding, forwarding } from "./backup/create.ts";
 import { checkSnapshotTags } from "./backup/snapshots.ts";
 import { withoutOwn } from "./backup/own-folder.ts";

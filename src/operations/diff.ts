@@ -5,17 +5,16 @@ import { CairnError, throwIfAborted, toCairnError } from "../errors.ts";
 import type { LosslessField } from "../formats/manifest.ts";
 import type { TreeNode } from "../formats/tree.ts";
 import { displayPath, isAtOrBelow, normalizeTyped } from "../fs/safe-path.ts";
-import { exactDifferences } from "../workspace/exact-differences.ts";
+import { type Difference, exactDifferences, withoutMovedTimes } from "../workspace/tree-diff.ts";
 import { lookAtWorkspace } from "../workspace/look.ts";
 import type { Point } from "../workspace/point-files.ts";
 import { manifestOf } from "../workspace/restore.ts";
 import { rootDifference, rootOfFolder, rootOfPoint } from "../workspace/root-changes.ts";
 import { findNode } from "../workspace/restore-plan.ts";
 import { collectPaced, newPacer } from "../pacer.ts";
-import { withoutMovedTimes } from "../workspace/tree-changes.ts";
-import type { Difference } from "../workspace/tree-diff.ts";
 import type { Workspace } from "../workspace/workspace.ts";
-import type { DiffEntry, DiffOptions, DiffResult, EntryKind } from "../contract/index.ts";
+import type { DiffEntry, DiffOptions, DiffResult } from "../contract/looking.ts";
+import type { EntryKind } from "../contract/words.ts";
 
 /** What changed from one point to another, or to the folder as it is now. */
 export async function diff(

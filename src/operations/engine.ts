@@ -10,19 +10,13 @@ import { newControlId } from "../ids.ts";
 import { isReleased, readControl, writeControl } from "../workspace/records.ts";
 import { listWorkspaces } from "../workspace/control-directory.ts";
 import { chooseControlDirectory } from "../workspace/adopt.ts";
-import { isPlainOnBtrfs } from "../workspace/convert-checks.ts";
+import { isPlainOnBtrfs } from "../workspace/convert.ts";
 import { findWorkspace, type FoundWorkspace, realPathOf } from "../workspace/find-workspace.ts";
 import { recoverWorkspace } from "../workspace/recovery.ts";
 import { existingAncestor } from "../workspace/room.ts";
 import type { Workspace } from "../workspace/workspace.ts";
-import type {
-  CallOptions,
-  EngineOptions,
-  EngineReason,
-  EngineResult,
-  EngineType,
-  InitOptions,
-} from "../contract/index.ts";
+import type { CallOptions, EngineReason, EngineType } from "../contract/words.ts";
+import type { EngineOptions, EngineResult, InitOptions } from "../contract/care.ts";
 import { convert } from "./convert.ts";
 
 /** From the fastest on; what always works comes after them. */

@@ -5,14 +5,14 @@ import { CairnError } from "../errors.ts";
 import { NO_POLICY } from "../formats/policy.ts";
 import {
   findWorkspace,
-  isBeside,
   type FoundWorkspace,
+  isBeside,
   openControlDirectory,
   realPathOf,
   seemsMoved,
 } from "../workspace/find-workspace.ts";
-import { adoptFolder, type Adopted, checkPlainName, initSelfContained } from "../workspace/adopt.ts";
-import { isPlainOnBtrfs, requireConvertible } from "../workspace/convert-checks.ts";
+import { type Adopted, adoptFolder, checkPlainName, initSelfContained } from "../workspace/adopt.ts";
+import { isPlainOnBtrfs, requireConvertible } from "../workspace/convert.ts";
 import { checkLocation, realFolder } from "../workspace/guards.ts";
 import type { ControlPaths } from "../workspace/control-layout.ts";
 import { learnPolynomial, ownPolynomial } from "../workspace/own-polynomial.ts";
@@ -28,23 +28,18 @@ import { LIBRARY_VERBS } from "../contract/index.ts";
 import { CairnClient } from "./client.ts";
 import type {
   AdoptOptions,
-  BackupRepository,
-  CallOptions,
-  Conversion,
   EngineResult,
-  EngineType,
   InitOptions,
-  InitRepositoryOptions,
   InspectOptions,
   InspectResult,
   OpenOptions,
   RelocateOptions,
   RelocateResult,
-  RepositoryOptions,
-  VerifyReceiptOptions,
-  VerifyReceiptResult,
   WorkspaceInfo,
-} from "../contract/index.ts";
+} from "../contract/care.ts";
+import type { BackupRepository, InitRepositoryOptions, RepositoryOptions } from "../contract/repositories.ts";
+import type { CallOptions, Conversion, EngineType } from "../contract/words.ts";
+import type { VerifyReceiptOptions, VerifyReceiptResult } from "../contract/snapshots.ts";
 import { convertAdopted } from "./convert.ts";
 import {
   detectEngine,

@@ -1,10 +1,11 @@
 import { displayPath } from "../fs/safe-path.ts";
 import type { Point } from "../workspace/point-files.ts";
-import { type LeftOutEntry, leftOutOfPoint, SHOWN_LEFT_OUT } from "../workspace/record-point.ts";
+import { type LeftOutEntry, leftOutOfPoint, SHOWN_LEFT_OUT } from "../workspace/left-out.ts";
 import { saveWorkspace } from "../workspace/save.ts";
 import type { Workspace } from "../workspace/workspace.ts";
 import { checkedCause } from "./cause.ts";
-import type { Aspect, Incomplete, LeftOut, SaveOptions, SaveResult } from "../contract/index.ts";
+import type { Aspect, Incomplete, LeftOut } from "../contract/words.ts";
+import type { SaveOptions, SaveResult } from "../contract/points.ts";
 import { publicPoint } from "./public-point.ts";
 import { checkTags } from "./marks.ts";
 

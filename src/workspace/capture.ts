@@ -14,10 +14,9 @@ import { listedNames, printablePath } from "../fs/safe-path.ts";
 import { newSavePointId, type SavePointId } from "../ids.ts";
 import { writeState, writeStateInOrder } from "./records.ts";
 import { ownInside } from "./guards.ts";
-import type { Point } from "./point-files.ts";
+import { noRules, type Point } from "./point-files.ts";
 import { removeHeldTrees } from "./held-trees.ts";
 import { pointFacts, type Saved, type SaveInput } from "./record-point.ts";
-import { noRules } from "./undo-point.ts";
 import type { Workspace } from "./workspace.ts";
 
 /**

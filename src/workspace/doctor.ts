@@ -23,7 +23,7 @@ import { allPoints } from "./points.ts";
 import { listLeases } from "./records.ts";
 import { needsRecovery, recoverWorkspace } from "./recovery.ts";
 import { finishRelease, leftReleases, lockRegistry, registerWorkspace } from "./registry.ts";
-import { whyLeft } from "./removals.ts";
+import { whyLeft } from "./held-trees.ts";
 import { isUnfreed } from "./cleanup.ts";
 import { verifyHeld } from "./verify.ts";
 import type { Workspace, WorkspaceCall } from "./workspace.ts";

@@ -35,10 +35,9 @@ import {
   writeIntentLink,
 } from "./journals.ts";
 import { isFolderAnnounced, isFolderThere, keepAnnounced } from "./missing-folder.ts";
-import type { Point } from "./point-files.ts";
+import { beforeRestore, type Point } from "./point-files.ts";
 import { takeInFolder } from "./receive.ts";
 import { hasRules } from "./ruleless.ts";
-import { beforeRestore } from "./undo-point.ts";
 import type { Workspace, WorkspaceCall } from "./workspace.ts";
 
 /**

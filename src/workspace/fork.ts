@@ -1,7 +1,7 @@
 import fs from "node:fs";
 import { basename, dirname } from "node:path";
 import type { PointContent } from "../engines/engine.ts";
-import type { GuardName } from "../contract/index.ts";
+import type { GuardName } from "../contract/words.ts";
 import { CairnError, throwIfAborted } from "../errors.ts";
 import { failpoint } from "../failpoint.ts";
 import type { Cause, Descriptor } from "../formats/descriptor.ts";
@@ -39,15 +39,16 @@ import {
 import { atRealPath, type FoundWorkspace, realPathOf, workspaceAt } from "./find-workspace.ts";
 import { checkLocation } from "./guards.ts";
 import { takeBackFork } from "./fork-recovery.ts";
-import { makeHoldable } from "./holdable-folder.ts";
+import { makeHoldable } from "./missing-folder.ts";
 import { isMountRoot, PartialFolder, requireFree } from "./partial-folder.ts";
 import type { Point } from "./point-files.ts";
 import { Points } from "./points.ts";
 import { lockRegistry, registerWorkspace } from "./registry.ts";
 import { rulesOf } from "./restore.ts";
-import { type LeftOutEntry, recordPoint } from "./record-point.ts";
+import type { LeftOutEntry } from "./left-out.ts";
+import { recordPoint } from "./record-point.ts";
 import { checkRoomFor, requireStillThere, writeWhole } from "./write-content.ts";
-import { type WorkspaceParts, lockingOf, Workspace, type WorkspaceCall } from "./workspace.ts";
+import { lockingOf, Workspace, type WorkspaceCall, type WorkspaceParts } from "./workspace.ts";
 
 export interface ForkInput extends WorkspaceCall {
   point: Point;

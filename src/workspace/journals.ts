@@ -10,7 +10,7 @@ import { shellPath } from "../fs/safe-path.ts";
 import { isSavePointId, type SavePointId } from "../ids.ts";
 import { ownerBesidesUs } from "./owners.ts";
 import { readRecord } from "./records.ts";
-import type { LeftOutEntry } from "./record-point.ts";
+import type { LeftOutEntry } from "./left-out.ts";
 import { decodeSteps, encodeSteps, type Step, type StepsFile } from "./restore-steps.ts";
 import type { Workspace } from "./workspace.ts";
 

@@ -9,14 +9,12 @@ import { CairnError, cannotBeWritten, toCairnError } from "../errors.ts";
 import type { IgnoreRecord } from "../fs/ignore.ts";
 import { newSavePointId } from "../ids.ts";
 import { requireFolder, withPresent } from "./missing-folder.ts";
-import type { Point } from "./point-files.ts";
+import { type Point, rulesToReadBy } from "./point-files.ts";
 import { needsRecovery, recoverWorkspace } from "./recovery.ts";
 import { countRoot, rootOfFolder, rootOfPoint } from "./root-changes.ts";
-import { type SealProblem, whyUnsealed } from "./seal.ts";
-import { readHeld } from "./seal-point.ts";
+import { readHeld, type SealProblem, whyUnsealed } from "./seal.ts";
 import { stageRequest } from "./record-point.ts";
-import { countDifferences } from "./tree-changes.ts";
-import { rulesToReadBy } from "./undo-point.ts";
+import { countDifferences } from "./tree-diff.ts";
 import type { Workspace, WorkspaceCall } from "./workspace.ts";
 import { EXCHANGE_JOURNAL, isIntentPending } from "./journals.ts";
 

@@ -1,13 +1,26 @@
 import { hash } from "node:crypto";
 import { CairnError, toCairnError } from "../errors.ts";
-import { decodePin, decodeTags, decodeVerification } from "../formats/control.ts";
-import type { PinFile, TagsFile, VerificationFile } from "../formats/control.ts";
-import { type Descriptor, lackingAspects } from "../formats/descriptor.ts";
-import { sealedDescriptor } from "../formats/seal-file.ts";
+import {
+  decodePin,
+  decodeTags,
+  decodeVerification,
+  type PinFile,
+  type TagsFile,
+  type VerificationFile,
+} from "../formats/control.ts";
+import {
+  type Cause,
+  decodeDescriptor,
+  type Descriptor,
+  encodeDescriptor,
+  type IgnoreRules,
+  lackingAspects,
+} from "../formats/descriptor.ts";
+import { decodeSeal, encodeSeal, sealedDescriptor, type SealFile } from "../formats/seal-file.ts";
 import { readSmallFile } from "../fs/durable.ts";
 import { isSavePointId, type SavePointId } from "../ids.ts";
 import type { PointPaths } from "./control-layout.ts";
-import { decodeDescriptorFile, decodeSealFile, MAX_DESCRIPTOR_BYTES } from "./descriptor-file.ts";
+import { type IgnoreRecord, NO_RULES } from "../fs/ignore.ts";
 
 /** What the files of one point say: its descriptor, its claim, its seal, and the small files beside them. */
 
@@ -134,4 +147,113 @@ export function pointOf(
     verification,
     problems,
   };
+}
+
+/** What a restore says of the point that it makes of what was there, and by what such a point is known. */
+
+export function beforeRestore(
+  kind: "restore" | "undo",
+  target: SavePointId,
+  cause: Cause | undefined,
+): { message: string; cause: Cause } {
+  const message = kind === "undo" ? "before undo" : `before restore of ${target.slice(0, 8)}`;
+  return { message, cause: { ...cause, kind, restored_to: target } };
+}
+
+/**
+ * Whether a point holds all of its tree, whatever ignore files lie in it: what a restore displaced is held whole. Earlier
+ * versions wrote of such a point too that ignore files have a part in it.
+ */
+export function isOfAll({ undo, content }: Pick<Descriptor, "undo" | "content">): boolean {
+  return undo && content.held !== undefined;
+}
+
+/** The rules by which what a point stands for is read again: those of the ignore files that lie there where this is null. */
+export function rulesToReadBy(descriptor: Pick<Descriptor, "undo" | "content">): IgnoreRecord | null {
+  return isOfAll(descriptor) ? NO_RULES : null;
+}
+
+/** The rules of a point that {@link isOfAll}. */
+export function noRules(): IgnoreRules {
+  return { ignore_file: false, exclude: [], files: [], ignored_count: 0, ignored_sample: [] };
+}
+
+/**
+ * A descriptor as its file holds it: the last member, `checksum`, is the SHA-256 of all bytes before it, so that no
+ * flipped bit passes for another message, parent or time.
+ */
+
+const HEAD = ',"checksum":"';
+const TAIL = '"}\n';
+const LENGTH = HEAD.length + 64 + TAIL.length;
+
+/** What is longer is read by nobody. */
+export const MAX_DESCRIPTOR_BYTES = 64 << 20;
+
+/** Throws `unsupported` where it would be too long to be read, as with ignore files of many megabytes: {@link isTooLong}. */
+export function encodeDescriptorFile(descriptor: Descriptor): Uint8Array {
+  return bounded(descriptor, encodeDescriptor);
+}
+
+/** With its checksum; the text is asked for first. */
+function bounded<T extends Pick<Descriptor, "rules">>(record: T, encode: (record: T) => Uint8Array): Uint8Array {
+  requireLength(textOf(record));
+  const bytes = withChecksum(encode(record));
+  requireLength(bytes.length);
+  return bytes;
+}
+
+/** The text of all ignore files, which is more than any string can be at worst. */
+function textOf({ rules }: Pick<Descriptor, "rules">): number {
+  return (rules.files ?? []).reduce((sum, { text }) => sum + text.length, 0);
+}
+
+function requireLength(bytes: number): void {
+  if (bytes <= MAX_DESCRIPTOR_BYTES) return;
+  const message = `the save point's record would have ${bytes} bytes or more, and may have ${MAX_DESCRIPTOR_BYTES}`;
+  throw new CairnError("unsupported", message, {
+    hint: "the contents of all ignore files (.cairnignore) are in it: make them smaller",
+    details: { record_bytes: bytes },
+  });
+}
+
+/** Whether it is a record that would be too long to be read. */
+export function isTooLong({ details }: CairnError): boolean {
+  return details?.["record_bytes"] !== undefined;
+}
+
+/** Throws `damaged`, `newer_version`. */
+export function decodeDescriptorFile(bytes: Uint8Array): Descriptor {
+  const { checksum: _checksum, ...descriptor } = decodeDescriptor(bytes) as Descriptor & { checksum?: unknown };
+  requireChecksum(bytes);
+  return descriptor;
+}
+
+/** A seal as its file holds it, with a checksum likewise. Throws as {@link encodeDescriptorFile} does. */
+export function encodeSealFile(seal: SealFile): Uint8Array {
+  return bounded(seal, encodeSeal);
+}
+
+/** Throws `damaged`, `newer_version`. */
+export function decodeSealFile(bytes: Uint8Array): SealFile {
+  const { checksum: _checksum, ...seal } = decodeSeal(bytes) as SealFile & { checksum?: unknown };
+  requireChecksum(bytes);
+  return seal;
+}
+
+/** A JSON object's bytes with the checksum as one more member. */
+function withChecksum(bytes: Uint8Array): Uint8Array {
+  const body = Buffer.from(bytes.subarray(0, bytes.length - 2));
+  return Buffer.concat([body, Buffer.from(`${HEAD}${checksumOf(body)}${TAIL}`)]);
+}
+
+function requireChecksum(bytes: Uint8Array): void {
+  const length = Math.max(bytes.length - LENGTH, 0);
+  const found = Buffer.from(bytes.buffer, bytes.byteOffset, bytes.length).toString("latin1", length);
+  if (found !== `${HEAD}${checksumOf(bytes.subarray(0, length))}${TAIL}`)
+    throw new CairnError("damaged", "its checksum is not that of its bytes");
+}
+
+function checksumOf(body: Uint8Array): string {
+  return hash("sha256", body, "hex");
 }

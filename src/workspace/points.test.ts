@@ -17,9 +17,8 @@ import type { TestContext } from "node:test";
 import { countFileCalls } from "../../test/fixtures/file-calls.ts";
 import { CairnError } from "../errors.ts";
 import type { Descriptor } from "../formats/descriptor.ts";
-import { newSavePointId } from "../ids.ts";
-import type { ObjectId, SavePointId, WorkspaceId } from "../ids.ts";
-import { encodeDescriptorFile, MAX_DESCRIPTOR_BYTES } from "./descriptor-file.ts";
+import { newSavePointId, type ObjectId, type SavePointId, type WorkspaceId } from "../ids.ts";
+import { encodeDescriptorFile, MAX_DESCRIPTOR_BYTES } from "./point-files.ts";
 import { Points } from "./points.ts";
 import { resolveTarget } from "./targets.ts";
 

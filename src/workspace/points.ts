@@ -1,18 +1,15 @@
 import { append } from "../append.ts";
-import { existsSync, linkSync, mkdirSync, readdirSync, renameSync, rmSync, writeFileSync } from "node:fs";
-import { dirname, join } from "node:path";
 import { CairnError, toCairnError } from "../errors.ts";
 import { failpoint } from "../failpoint.ts";
-import { encodePin, encodeTags, encodeVerification } from "../formats/control.ts";
-import type { PinFile, VerificationFile } from "../formats/control.ts";
+import { encodePin, encodeTags, encodeVerification, type PinFile, type VerificationFile } from "../formats/control.ts";
 import type { Descriptor } from "../formats/descriptor.ts";
 import {
-  TEMPORARY_PREFIX,
   durableRemove,
   durableWrite,
   fsyncDirectory,
   readSmallFile,
   removeLeftovers,
+  TEMPORARY_PREFIX,
   temporaryName,
 } from "../fs/durable.ts";
 import { makeFolder } from "../fs/make-folder.ts";
@@ -30,11 +27,18 @@ import {
   type WorkspacePaths,
   workspacePaths,
 } from "./control-layout.ts";
-import { encodeDescriptorFile, MAX_DESCRIPTOR_BYTES } from "./descriptor-file.ts";
-import { type CatalogRow, PointCatalog, type PointKind } from "./point-catalog.ts";
-import { type Claim, claimOf, type Point, pointOf } from "./point-files.ts";
-import { addToListing, forgetListing, listSequences } from "./point-listing.ts";
+import { type Claim, claimOf, encodeDescriptorFile, MAX_DESCRIPTOR_BYTES, type Point, pointOf } from "./point-files.ts";
+import {
+  addToListing,
+  type CatalogRow,
+  forgetListing,
+  listSequences,
+  PointCatalog,
+  type PointKind,
+} from "./point-catalog.ts";
 import type { PlacedWorkspace } from "./records.ts";
+import { existsSync, linkSync, mkdirSync, readdirSync, renameSync, rmSync, writeFileSync } from "node:fs";
+import { dirname, join } from "node:path";
 
 /** One writer at a time leaves at most one; a few more in case clean-up was killed too. */
 const UNFINISHED_LOOK_BACK = 4;

@@ -10,36 +10,28 @@ import type {
   StageRequest,
 } from "../engines/engine.ts";
 import type { ChangeCounts } from "../engines/scan/summary.ts";
-import type { GuardName } from "../contract/index.ts";
+import type { GuardName } from "../contract/words.ts";
 import { CairnError, toCairnError } from "../errors.ts";
 import { failpoint } from "../failpoint.ts";
-import {
-  type Cause,
-  type ConsistencyLabel,
-  type Descriptor,
-  lackingAspects,
-  omittedOf,
-} from "../formats/descriptor.ts";
-import { type Manifest, TAKEN_OUT } from "../formats/manifest.ts";
+import { type Cause, type Descriptor, omittedOf } from "../formats/descriptor.ts";
 import type { SealedState } from "../formats/seal-file.ts";
-import { rawPath, recordPath } from "../formats/record.ts";
-import { type IgnoreRecord } from "../fs/ignore.ts";
+import { recordPath } from "../formats/record.ts";
+import type { IgnoreRecord } from "../fs/ignore.ts";
 import { mountsInside, whyMountsUnknown } from "../fs/mounts.ts";
 import { ownEntries } from "../fs/own-entries.ts";
-import { PathSelection } from "../fs/path-selection.ts";
 import { printablePath } from "../fs/safe-path.ts";
 import { newSavePointId, type SavePointId } from "../ids.ts";
 import { rulesOfTask } from "../engines/scan/directory-rules.ts";
 import type { ScanResult } from "../engines/scan/scan.ts";
-import type { TornEntry } from "../engines/scan/task.ts";
 import { controlDirectoriesOn, ownInside } from "./guards.ts";
 import { writeState } from "./records.ts";
 import type { Point } from "./point-files.ts";
 import type { ForwardTarget } from "../repository/transfer/forward.ts";
 import { countRoot, isSameRoot, rootOfContent, rootOfPoint } from "./root-changes.ts";
-import { countDifferences } from "./tree-changes.ts";
-import type { Unwanted } from "./unwanted-kinds.ts";
+import { countDifferences } from "./tree-diff.ts";
+import type { Unwanted } from "./unwanted.ts";
 import type { Workspace, WorkspaceCall } from "./workspace.ts";
+import { type LeftOutEntry, leftOutOf } from "./left-out.ts";
 
 export interface SaveInput extends WorkspaceCall, Unwanted {
   message?: string | undefined;
@@ -53,23 +45,6 @@ export interface SaveInput extends WorkspaceCall, Unwanted {
   allow?: readonly GuardName[] | undefined;
   /** a repository that gets what is stored anew too, where the folder is read */
   forward?: ForwardTarget | undefined;
-}
-
-export interface LeftOutEntry {
-  path: Uint8Array;
-  reason:
-    | "unreadable"
-    | "damaged"
-    | "changing"
-    | "excluded"
-    | "mounted"
-    | "not_saved"
-    | "keep_present"
-    | "taken_out"
-    | "changed_since"
-    | "not_permitted";
-  detail: string;
-  aspects?: string[];
 }
 
 export interface Saved {
@@ -248,81 +223,6 @@ async function changesSince(
     if (toCairnError(error).code === "damaged") return null;
     throw error;
   }
-}
-
-const ERRNO_WORDS: Record<string, string> = {
-  EACCES: "permission denied",
-  EPERM: "not permitted",
-  EIO: "the disk could not give it",
-  ESTALE: "the file server has lost it",
-};
-
-/** `permission denied (EACCES)`; what is no known name of an error stays as it is. */
-function inWords(reason: string): string {
-  const words = ERRNO_WORDS[reason];
-  return words === undefined ? reason : `${words} (${reason})`;
-}
-
-function omittedEntry(path: Uint8Array, reason: string, before = ""): LeftOutEntry {
-  if (reason === TAKEN_OUT) return { path, reason: "taken_out", detail: reason };
-  return { path, reason: "unreadable", detail: `${before}${inWords(reason)}` };
-}
-
-export function leftOutOf(scan: ScanResult): LeftOutEntry[] {
-  const { omitted, torn, mounts } = scan.notes;
-  return [
-    ...omitted.map(({ path, reason }) => omittedEntry(path, reason)),
-    ...torn.map(tornEntry),
-    ...mounts.map((path) => ({ path, reason: "mounted" as const, detail: "another file system is mounted there" })),
-  ];
-}
-
-function tornEntry({ path, reason, aspects }: TornEntry): LeftOutEntry {
-  if (aspects === undefined) return { path, reason: "changing", detail: reason };
-  return { path, reason: "unreadable", detail: reason, aspects: [...aspects] };
-}
-
-/** So many are named where all of them could be any number. */
-export const SHOWN_LEFT_OUT = 100;
-
-/** What a point lacks of some paths (null: of all), since its save could not read it. */
-export function lackingIn(lacks: Partial<Lacking> | null, paths: readonly Uint8Array[] | null): LeftOutEntry[] {
-  const chosen = new PathSelection(paths ?? [""]);
-  const all: LeftOutEntry[] = [
-    ...(lacks?.omitted ?? []).map(({ path, reason }) => omittedEntry(path, reason, "it was not saved: ")),
-    ...savedWithout(lacks?.labels ?? []),
-  ];
-  return all.filter(({ path }) => chosen.of(path) !== "no");
-}
-
-/** What a manifest says of entries that are not, or not whole, in the state. */
-type Lacking = Pick<Manifest, "omitted" | "labels">;
-
-/** Entries of a point that were saved without something that they had, as their labels say. */
-export function savedWithout(labels: readonly ConsistencyLabel[]): (LeftOutEntry & { aspects: string[] })[] {
-  return labels.flatMap((label) => {
-    const aspects = lackingAspects(label);
-    if (aspects.length === 0) return [];
-    const detail = `it was not saved whole${typeof label["reason"] === "string" ? `: ${label["reason"]}` : ""}`;
-    return [{ path: rawPath(label), reason: "unreadable" as const, detail, aspects }];
-  });
-}
-
-/** The same of a point that is there: its descriptor names the first of them and how many there were. */
-export function leftOutOfPoint(descriptor: Descriptor): { entries: LeftOutEntry[]; count: number } {
-  const { omitted, omitted_count: unreadable } = descriptor;
-  const partial = savedWithout(descriptor.labels);
-  const torn = descriptor.labels.filter((each) => each.label === "torn-possible" && lackingAspects(each).length === 0);
-  const entries = [
-    ...omitted.map((each) => omittedEntry(rawPath(each), each.reason)),
-    ...partial,
-    ...torn.map((each) => ({
-      path: rawPath(each),
-      reason: "changing" as const,
-      detail: typeof each["reason"] === "string" ? each["reason"] : "it was written to while it was read",
-    })),
-  ];
-  return { entries, count: unreadable + partial.length + torn.length };
 }
 
 function describe(

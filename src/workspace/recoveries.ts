@@ -5,13 +5,13 @@ import { writeState } from "./records.ts";
 import { recoverCleanup } from "./cleanup.ts";
 import { recoverConversion } from "./convert.ts";
 import { recoverExchange } from "./exchange.ts";
-import { takeBackFolder } from "./give-back.ts";
+import { takeBackFolder } from "./missing-folder.ts";
 import { removeHeldTrees } from "./held-trees.ts";
 import { recoverPartials } from "./fork-recovery.ts";
 import type { Claim } from "./point-files.ts";
 import type { Points } from "./points.ts";
 import { recoverRestore } from "./restore-recovery.ts";
-import { recoverSeal } from "./seal-point.ts";
+import { recoverSeal } from "./seal.ts";
 import type { Recover, Workspace, WorkspaceCall } from "./workspace.ts";
 
 /** What finishes or takes back what a killed command left, in the order in which it must be done. */

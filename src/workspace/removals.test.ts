@@ -4,7 +4,7 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { setImmediate } from "node:timers/promises";
 import { type TestContext, test } from "node:test";
-import { Removals } from "./removals.ts";
+import { Removals } from "./held-trees.ts";
 
 /** Removals that end one by one when told to. */
 function heldUp(t: TestContext): {

@@ -1,5 +1,4 @@
 import { append } from "../append.ts";
-import fs from "node:fs";
 import { CairnError, codeOfErrno, toCairnError } from "../errors.ts";
 import { failpoint } from "../failpoint.ts";
 import { NodeWriter, type NotSet, whyNotHeld } from "../engines/write/node-writer.ts";
@@ -10,11 +9,16 @@ import { renameToFree } from "../fs/exchange-folders.ts";
 import { letOwnerWrite, undoOwnerWrites } from "../fs/owner-writes.ts";
 import { PathSelection } from "../fs/path-selection.ts";
 import { isAtOrBelow, joinRaw, printablePath, quotedPath } from "../fs/safe-path.ts";
-import { errnoName, openDirectory, putName, RENAME } from "../fs/syscalls.ts";
+import { errnoName } from "../fs/syscall-error.ts";
+import { openDirectory, putName } from "../fs/syscalls.ts";
+import { RENAME } from "../fs/syscall-abi.ts";
 import { type Arena, newArena } from "../native.ts";
 import { HeldDirectories, sameIdentity, throughDescriptor } from "./held-directories.ts";
 import { nodeOfMetadata, type Step, type StepMetadata } from "./restore-steps.ts";
-import { HOLDS_WHAT_STAYS, IN_ANOTHER } from "./restore-plan.ts";
+import { HOLDS_WHAT_STAYS, IN_ANOTHER, type PlannedEntry } from "./restore-plan.ts";
+import { type LeftOutEntry, leftOutOf, notSetEntry } from "./left-out.ts";
+import type { ScanResult } from "../engines/scan/scan.ts";
+import fs from "node:fs";
 
 export type KeptReason = "not_saved" | "changed_since" | "not_permitted" | "mounted";
 
@@ -370,4 +374,57 @@ function isOldOrDone(now: Identity, { old, metadata }: Extract<Step, { op: "meta
   const hasTime = (time: { mtimeSec: number; mtimeNs: number }): boolean =>
     now.mtimeSec === time.mtimeSec && now.mtimeNs === time.mtimeNs;
   return now.inode === old.inode && now.size === old.size && (hasTime(old) || hasTime(metadata));
+}
+
+/**
+ * As far as it is known before the first step: what the plan keeps, what of the present (`scan`) could not be saved, what the point
+ * lacks (`lacking`), and what staging could not make or set (`notSet`). Of the paths that were asked for; null: of all.
+ */
+export function leftOutBefore(
+  plan: readonly PlannedEntry[],
+  scan: ScanResult,
+  more: { paths: readonly Uint8Array[] | null; lacking: readonly LeftOutEntry[]; notSet: readonly NotSet[] },
+): LeftOutEntry[] {
+  const kept = plan
+    .filter(({ action }) => action === "keep")
+    .map(({ path, reason, detail, before, after, aspects }) => ({
+      path,
+      reason: reason ?? ("not_saved" as const),
+      detail: detail ?? "",
+      ...(reason === "unreadable" && before?.type === "dir" && after?.type === "dir" ? { aspects } : {}),
+    }));
+  const listed = pathsOf(kept);
+  const asked = new PathSelection(more.paths ?? [""]);
+  const untouched = leftOutOf(scan).filter(
+    ({ path, reason }) => reason !== "changing" && asked.chosenAt(path) !== null && !listed.has(latin1(path)),
+  );
+  // What stays there instead says why.
+  const named = pathsOf([...kept, ...untouched]);
+  const said = new PathSelection([...kept, ...untouched].filter(isNotThere).map(({ path }) => path));
+  const lost = more.lacking.filter(({ path }) => said.of(path) === "no" && !named.has(latin1(path)));
+  return [...kept, ...untouched, ...lost, ...more.notSet.map(notSetEntry)];
+}
+
+/** With what the steps and the end left: `atLast` is of the folder itself, and of the places apart. */
+export function leftOutAfter(
+  before: readonly LeftOutEntry[],
+  applied: AppliedSteps,
+  atLast: readonly NotSet[],
+): LeftOutEntry[] {
+  // What was not put in place has nothing that could be set on it.
+  const stayed = pathsOf(applied.kept);
+  const known = before.filter(({ path, aspects }) => aspects === undefined || !stayed.has(latin1(path)));
+  // A place apart that a step set already.
+  const set = pathsOf(applied.notSet);
+  const last = atLast.filter(({ path }) => !set.has(latin1(path)));
+  return [...known, ...applied.kept, ...[...last, ...applied.notSet].map(notSetEntry)];
+}
+
+/** Of something that was left out: whether it is not in its place at all, rather than there with another owner or such. */
+export function isNotThere({ aspects }: LeftOutEntry): boolean {
+  return aspects === undefined || aspects.includes("type");
+}
+
+function pathsOf(entries: readonly { path: Uint8Array }[]): Set<string> {
+  return new Set(entries.map(({ path }) => latin1(path)));
 }

@@ -12,10 +12,9 @@ import { putName } from "../fs/syscalls.ts";
 import { newArena } from "../native.ts";
 import { newPacer, type Pacer } from "../pacer.ts";
 import { HeldDirectories } from "./held-directories.ts";
-import type { Progress } from "../contract/index.ts";
-import type { PlannedEntry } from "./restore-plan.ts";
+import type { Progress } from "../contract/words.ts";
+import type { Anchor, PlannedEntry } from "./restore-plan.ts";
 import { stagedName } from "./restore-apply.ts";
-import type { Anchor } from "./restore-links.ts";
 import { metadataOf, type Step } from "./restore-steps.ts";
 
 /** A directory in which a restore stages entries; open. */

@@ -5,7 +5,7 @@ import { CairnError } from "../errors.ts";
 import { Fields, parseJson } from "../formats/fields.ts";
 import { decodeRecord, encodeRecord } from "../formats/record.ts";
 import { splitRaw } from "../fs/safe-path.ts";
-import type { LeftOutEntry } from "./record-point.ts";
+import type { LeftOutEntry } from "./left-out.ts";
 
 /** Metadata to be set on an entry whose content is right. */
 export interface StepMetadata extends Omit<NodeMetadata, "xattrs"> {

@@ -29,24 +29,29 @@ import type { SavePointId } from "../ids.ts";
 import { writeState } from "./records.ts";
 import { heldTreeOf } from "./held-trees.ts";
 import { holdsUnrecorded, placesInside } from "./hidden-below.ts";
-import type { Point } from "./point-files.ts";
+import { beforeRestore, type Point } from "./point-files.ts";
 import { isFolderAnnounced, isFolderThere, keepAnnounced } from "./missing-folder.ts";
 import { keepWrittenTo, type SavedNodes } from "./kept-displaced.ts";
-import { type AppliedSteps, StepRunner } from "./restore-apply.ts";
+import { type AppliedSteps, isNotThere, leftOutAfter, leftOutBefore, StepRunner } from "./restore-apply.ts";
 import { RestoreJournal } from "./journals.ts";
-import { isNotThere, leftOutAfter, leftOutBefore } from "./restore-left-out.ts";
-import { groupOf, linksOf, type RestoreLinks } from "./restore-links.ts";
-import { type PlanInput, type PlannedEntry, planRestore, requirePaths } from "./restore-plan.ts";
+import { lackingIn, type LeftOutEntry, savedWithout } from "./left-out.ts";
+import {
+  groupOf,
+  linksOf,
+  type PlanInput,
+  type PlannedEntry,
+  planRestore,
+  requirePaths,
+  type RestoreLinks,
+} from "./restore-plan.ts";
 import { isSameRoot, rootOfPoint, rootToSet } from "./root-changes.ts";
 import { type StagedRestore, stageRestore } from "./restore-stage.ts";
 import type { Step } from "./restore-steps.ts";
-import { withoutMovedTimes } from "./tree-changes.ts";
-import type { Difference } from "./tree-diff.ts";
-import { lackingIn, type LeftOutEntry, neverPart, recordPoint, type Saved, savedWithout } from "./record-point.ts";
+import { type Difference, withoutMovedTimes } from "./tree-diff.ts";
+import { neverPart, recordPoint, type Saved } from "./record-point.ts";
 import { RecordFinder } from "../engines/scan/find-record.ts";
 import { presentAndPrevious } from "../engines/scan/present-source.ts";
 import type { ScanResult } from "../engines/scan/scan.ts";
-import { beforeRestore } from "./undo-point.ts";
 import type { Workspace, WorkspaceCall } from "./workspace.ts";
 
 export interface RestoreInput extends WorkspaceCall {

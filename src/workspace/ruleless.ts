@@ -7,8 +7,7 @@ import { IGNORE_FILE } from "../fs/ignore.ts";
 import { inDirectory, openDirectory } from "../fs/syscalls.ts";
 import type { SavePointId } from "../ids.ts";
 import { treePlace, whyTreeIsNotThePoint } from "./held-trees.ts";
-import type { Point } from "./point-files.ts";
-import { isOfAll } from "./undo-point.ts";
+import { isOfAll, type Point } from "./point-files.ts";
 import type { Workspace, WorkspaceCall } from "./workspace.ts";
 
 /** So many of the newest points are looked at for one whose rules are known. */

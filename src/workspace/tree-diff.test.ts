@@ -2,8 +2,7 @@ import assert from "node:assert/strict";
 import { test } from "node:test";
 import type { TreeSource } from "../engines/engine.ts";
 import type { TreeNode } from "../formats/tree.ts";
-import { exactDifferences } from "./exact-differences.ts";
-import { diffTrees, NodeFinder } from "./tree-diff.ts";
+import { diffTrees, exactDifferences, NodeFinder } from "./tree-diff.ts";
 
 const EMPTY = Buffer.alloc(32);
 

@@ -7,7 +7,7 @@ import { type TestFolder, testFolder } from "../operations/testing-folder.ts";
 import { EmbeddedStore } from "../engines/copy/embedded-store.ts";
 import { storePaths } from "../engines/copy/store-files.ts";
 import { type ObjectId, objectIdOf } from "../ids.ts";
-import { decodeDescriptorFile, encodeDescriptorFile } from "./descriptor-file.ts";
+import { decodeDescriptorFile, encodeDescriptorFile } from "./point-files.ts";
 
 /** Two points of a workspace; the second has no `only-first`. */
 async function saved(t: TestContext): Promise<TestFolder & { ids: string[] }> {

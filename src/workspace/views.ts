@@ -9,7 +9,7 @@ import { removeAll } from "../fs/remove-all.ts";
 import { leasePath, listLeases, removeLease, writeLease } from "./records.ts";
 import { PartialFolder } from "./partial-folder.ts";
 import type { Point } from "./point-files.ts";
-import type { LeftOutEntry } from "./record-point.ts";
+import type { LeftOutEntry } from "./left-out.ts";
 import { requireStillThere, writeContent } from "./write-content.ts";
 import type { Workspace, WorkspaceCall } from "./workspace.ts";
 

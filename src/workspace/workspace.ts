@@ -10,7 +10,7 @@ import type { Point } from "./point-files.ts";
 import { Points } from "./points.ts";
 import type { Progress } from "../contract/words.ts";
 import { warnRoot } from "./owners.ts";
-import { Removals } from "./removals.ts";
+import { Removals } from "./held-trees.ts";
 import { resolveTarget } from "./targets.ts";
 
 /** Makes the engine that a workspace's points are held by; called once per operation. */

@@ -6,7 +6,7 @@ import { describe, test } from "node:test";
 import { walkDigests } from "../../src/engines/testing-walk.ts";
 import { CairnError } from "../../src/errors.ts";
 import type { SavePointId } from "../../src/ids.ts";
-import { decodeDescriptorFile, encodeDescriptorFile } from "../../src/workspace/descriptor-file.ts";
+import { decodeDescriptorFile, encodeDescriptorFile } from "../../src/workspace/point-files.ts";
 import { needingTrees } from "../../src/workspace/held-trees.ts";
 import { Points } from "../../src/workspace/points.ts";
 import { killAt, passesOf } from "../crash/rounds.ts";

@@ -1,6 +1,7 @@
 import { dirname, normalize } from "node:path/posix";
 import { append } from "../../append.ts";
-import type { PathChoice, PathInput, PathPattern } from "../../contract/index.ts";
+import type { PathChoice, PathPattern } from "../../contract/snapshots.ts";
+import type { PathInput } from "../../contract/words.ts";
 import { exactNode, losslessByPath } from "../../engines/write/exact-nodes.ts";
 import { CairnError, reworded } from "../../errors.ts";
 import { joinPath, latin1 } from "../../formats/bytes.ts";
@@ -13,7 +14,7 @@ import { isAtOrBelow, normalizeTyped, printablePath, quotedPath, rawBytes, shell
 import { newPacer, type Pacer } from "../../pacer.ts";
 import type { BlobSource } from "../../repository/blob-source.ts";
 import type { ListedSnapshot } from "../../repository/repository.ts";
-import { lackingIn } from "../../workspace/record-point.ts";
+import { lackingIn } from "../../workspace/left-out.ts";
 import { kindOf } from "../diff.ts";
 import { nameOf, readNodes, savedNodes, type SnapshotContent } from "./content.ts";
 

@@ -5,8 +5,6 @@ import { canBeOne, linkedInode, type TreeNode } from "../../formats/tree.ts";
 import { newPacer, throttled } from "../../pacer.ts";
 import type { BlobSource } from "../../repository/blob-source.ts";
 import { append } from "../../append.ts";
-import { lstatSync } from "node:fs";
-import { resolve } from "node:path";
 import type { ScanResult } from "../../engines/scan/scan.ts";
 import { holesByPath, losslessByPath } from "../../engines/write/exact-nodes.ts";
 import { writeTree, type WriteTreeResult } from "../../engines/write/write-tree.ts";
@@ -24,16 +22,10 @@ import { planTransfer, type TransferPlan } from "../../repository/transfer/trans
 import { realPathOf } from "../../workspace/find-workspace.ts";
 import { checkLocation } from "../../workspace/guards.ts";
 import { type DeadPartial, requireFree } from "../../workspace/partial-folder.ts";
-import { lackingIn } from "../../workspace/record-point.ts";
-import { notSetEntry } from "../../workspace/restore-left-out.ts";
+import { lackingIn, notSetEntry } from "../../workspace/left-out.ts";
 import { hasRoom, requireRoom } from "../../workspace/room.ts";
-import type {
-  LeftOut,
-  ProofSource,
-  RestoreBackupOptions,
-  RestoreBackupResult,
-  RestoreProof,
-} from "../../contract/index.ts";
+import type { LeftOut } from "../../contract/words.ts";
+import type { ProofSource, RestoreBackupOptions, RestoreBackupResult, RestoreProof } from "../../contract/snapshots.ts";
 import { publicLeftOut } from "../save.ts";
 import { chosenPaths, contentOf } from "./paths.ts";
 import {
@@ -54,6 +46,8 @@ import { requireOutside } from "./own-folder.ts";
 import type { OpenRepository } from "./open-repository.ts";
 import { nameOf, nodesOrNull, type SnapshotContent, snapshotContent, withoutOthersDigests } from "./content.ts";
 import { restoredContent, RestoreFolder, settleEarlier } from "./unfinished-restore.ts";
+import { lstatSync } from "node:fs";
+import { resolve } from "node:path";
 
 /**
  * Writes a snapshot into an absent or empty folder and reads it again. Far packs are fetched into a {@link FetchArea}, and

@@ -19,7 +19,7 @@ import { decodeRegistration } from "../../formats/registration.ts";
 import { decodeView } from "../../formats/view.ts";
 import { parseOwner } from "../../fs/lock-owner.ts";
 import { displayPath } from "../../fs/safe-path.ts";
-import { decodeDescriptorFile, decodeSealFile } from "../../workspace/descriptor-file.ts";
+import { decodeDescriptorFile, decodeSealFile } from "../../workspace/point-files.ts";
 import { decodeRestoreFile } from "../../workspace/journals.ts";
 import { decodeSteps } from "../../workspace/restore-steps.ts";
 import type { Inspected } from "./inspected.ts";
