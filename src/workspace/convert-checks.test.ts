@@ -13,7 +13,7 @@ test("a conversion is refused in words for people when other users' processes ca
   const folder = mkdtempSync(join(tmpdir(), "cairn-converted-"));
   t.after(() => rmSync(folder, { recursive: true }));
   chmodSync(folder, 0o755);
-  const imports = { checks: new URL("convert-checks.ts", import.meta.url).href };
+  const imports = { checks: new URL("convert.ts", import.meta.url).href };
   const said = asOrdinaryUser(
     imports,
     `try { checks.requireNoHolders(Buffer.from(${JSON.stringify(folder)}), undefined); }

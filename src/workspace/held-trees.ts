@@ -1,5 +1,5 @@
-import fs, { existsSync, lstatSync, readlinkSync, renameSync, rmSync } from "node:fs";
-import path, { join } from "node:path";
+import fs from "node:fs";
+import path from "node:path";
 import { EMPTY_PLACE, whyNotAsMade } from "../engines/tree/as-made.ts";
 import type { HeldTree } from "../engines/tree/held-files.ts";
 import { removeHeldTree } from "../engines/tree/remove-held.ts";
@@ -42,7 +42,7 @@ const SHARED = /^\.\.\/(\d{10,})\/tree$/;
 /** The number of the point that a point's tree lies with, its own mostly. */
 export function treeOwner(points: Points, { sequence, descriptor }: Pick<Point, "sequence" | "descriptor">): number {
   const owner = descriptor.content.held?.tree_of;
-  const own = lstatSync(points.pathsOf(sequence).tree, { throwIfNoEntry: false });
+  const own = fs.lstatSync(points.pathsOf(sequence).tree, { throwIfNoEntry: false });
   return owner === undefined || own?.isDirectory() === true ? sequence : owner;
 }
 
@@ -54,9 +54,9 @@ export function treePlace(points: Points, point: Pick<Point, "sequence" | "descr
 /** As {@link treeOwner}, by what lies there, and by the descriptor only where that does not tell; null where a point holds no tree. */
 export function ownerOfTree(points: Points, sequence: number): number | null {
   const { tree } = points.pathsOf(sequence);
-  const stats = lstatSync(tree, { throwIfNoEntry: false });
+  const stats = fs.lstatSync(tree, { throwIfNoEntry: false });
   if (stats?.isDirectory() === true) return sequence;
-  const owner = stats?.isSymbolicLink() === true ? SHARED.exec(readlinkSync(tree))?.[1] : undefined;
+  const owner = stats?.isSymbolicLink() === true ? SHARED.exec(fs.readlinkSync(tree))?.[1] : undefined;
   if (owner !== undefined) return Number(owner);
   return points.readOrNull(sequence)?.made.content.held?.tree_of ?? (stats === undefined ? null : sequence);
 }
@@ -77,7 +77,7 @@ function isSealedWhole(points: Points, sequence: number): boolean {
  */
 export function needingTrees(points: Points, leaving: readonly number[]): Map<number, number | null> {
   const gone = new Set(leaving);
-  const trees = new Set(leaving.filter((each) => existsSync(points.pathsOf(each).tree)));
+  const trees = new Set(leaving.filter((each) => fs.existsSync(points.pathsOf(each).tree)));
   const needing = new Map<number, number | null>();
   for (const sequence of trees.size === 0 ? [] : points.sequences()) {
     if (gone.has(sequence)) continue;
@@ -120,14 +120,14 @@ export async function removeHeldTrees(
 
 async function removeTreeOf(points: Points, sequence: number): Promise<void> {
   const { root, tree, origins } = points.pathsOf(sequence);
-  const going = join(root, GOING);
-  rmSync(origins, { force: true });
+  const going = path.join(root, GOING);
+  fs.rmSync(origins, { force: true });
   await removeLeftTrees(root);
-  const stats = lstatSync(tree, { throwIfNoEntry: false });
+  const stats = fs.lstatSync(tree, { throwIfNoEntry: false });
   if (stats === undefined) return;
   try {
-    if (stats.isSymbolicLink()) return rmSync(tree);
-    renameSync(tree, going);
+    if (stats.isSymbolicLink()) return fs.rmSync(tree);
+    fs.renameSync(tree, going);
   } catch (error) {
     throw toCairnError(error, `remove ${tree}`);
   }
@@ -139,15 +139,15 @@ async function removeTreeOf(points: Points, sequence: number): Promise<void> {
 
 async function removeLeftTrees(root: string): Promise<void> {
   for (const place of leftTreesIn(root)) {
-    if (lstatSync(place).isSymbolicLink()) rmSync(place);
+    if (fs.lstatSync(place).isSymbolicLink()) fs.rmSync(place);
     else await removeHeldTree(place);
   }
 }
 
 function leftTreesIn(root: string): string[] {
   return [GOING, COMING]
-    .map((name) => join(root, name))
-    .filter((place) => lstatSync(place, { throwIfNoEntry: false }) !== undefined);
+    .map((name) => path.join(root, name))
+    .filter((place) => fs.lstatSync(place, { throwIfNoEntry: false }) !== undefined);
 }
 
 export interface DropOptions {
@@ -177,13 +177,13 @@ export async function dropOldTrees(points: Points, options: DropOptions): Promis
   for (const sequence of points.sequences().toReversed()) {
     if (sequence > newest) continue;
     const { root, tree, seal } = points.pathsOf(sequence);
-    const isSealed = existsSync(seal);
-    const isThere = lstatSync(tree, { throwIfNoEntry: false }) !== undefined;
+    const isSealed = fs.existsSync(seal);
+    const isThere = fs.lstatSync(tree, { throwIfNoEntry: false }) !== undefined;
     const owner = isThere || !isSealed ? ownerOfTree(points, sequence) : null;
     const going = leftTreesIn(root);
     let isSpare = false;
     if (owner !== null && !kept.has(owner)) {
-      if (left > 0 && isSealed && existsSync(tree)) {
+      if (left > 0 && isSealed && fs.existsSync(tree)) {
         left--;
         kept.add(owner);
       } else if (isSealedWhole(points, sequence)) isSpare = true;
@@ -197,7 +197,7 @@ export async function dropOldTrees(points: Points, options: DropOptions): Promis
         removed++;
       } catch (error) {
         // Of what an earlier call could not remove that one has told, and `doctor` does.
-        if (going.length === 0) onWarning?.(whyLeft(join(root, GOING), toCairnError(error)));
+        if (going.length === 0) onWarning?.(whyLeft(path.join(root, GOING), toCairnError(error)));
       }
     }
     if (removed >= most || empty >= lookBack) return;
@@ -214,7 +214,7 @@ export function heldTreeProblem(points: Points, point: Point): CairnError | null
   const { descriptor } = point;
   const tree = treePlace(points, point);
   const who = `the point ${descriptor.save_point_id}`;
-  if (lstatSync(tree, { throwIfNoEntry: false }) === undefined) {
+  if (fs.lstatSync(tree, { throwIfNoEntry: false }) === undefined) {
     const others = treeOwner(points, point) === point.sequence ? "" : " together with others";
     return new CairnError("damaged", `${tree}: the tree that ${who} held${others} is gone`, {
       hint: `it was never sealed, so nothing else has its content: remove the point with \`cairn cleanup --only ${descriptor.save_point_id.slice(0, 8)}\``,
@@ -243,7 +243,7 @@ export function whyTreeIsNotThePoint(points: Points, point: Point): string | nul
 export function whyTreeDiffers(points: Points, point: Point): string | null {
   const { made } = point;
   const tree = treePlace(points, point);
-  if (lstatSync(tree, { throwIfNoEntry: false }) === undefined) return "the point holds no tree";
+  if (fs.lstatSync(tree, { throwIfNoEntry: false }) === undefined) return "the point holds no tree";
   // What its seal lacks is in the tree.
   if (!made.complete || made.omitted_count > 0) return "the point left something out";
   const changed = whyChanged(tree, point);
@@ -275,12 +275,12 @@ export const MISREAD_TREE = "held_tree";
 
 /** Beside the tree; what shares it is told by it too. */
 function noteOf(points: Points, owner: number): string {
-  return join(points.pathsOf(owner).root, "tree-verification.json");
+  return path.join(points.pathsOf(owner).root, "tree-verification.json");
 }
 
 /** Whether a verification found that of the tree that lies with this point: points are given back from the store then. */
 function isMisread(points: Points, owner: number): boolean {
-  return existsSync(noteOf(points, owner));
+  return fs.existsSync(noteOf(points, owner));
 }
 
 /** Keeps what was found when a tree was read; what an earlier reading found goes where that is nothing. */
@@ -288,7 +288,7 @@ export function noteReading(points: Points, owner: number, problems: Verificatio
   const note = noteOf(points, owner);
   const record = { at: new Date().toISOString(), ok: false, problems };
   if (problems.length > 0) durableWrite(note, encodeVerification(record));
-  else if (existsSync(note)) durableRemove(note);
+  else if (fs.existsSync(note)) durableRemove(note);
 }
 
 /** So many trees may wait to be removed; each of them takes room. */
