@@ -11,21 +11,21 @@ import type { TransferProgress } from "../repository/transfer/transfer.ts";
 import type { ClonedFrom } from "./scan/as-source.ts";
 import type { ScanProgress, ScanResult } from "./scan/scan.ts";
 import type { Degradation, EngineType } from "../contract/index.ts";
-import type { PointContent } from "./point-content.ts";
-import type { HeldTree } from "./tree/held-files.ts";
-import type { TreeHolder } from "./tree/holder.ts";
 import type {
+  PointContent,
   ExamineRequest,
   PointRemains,
   StoreFinding,
   StoreVerification,
   VerifyStoreRequest,
 } from "./store-care.ts";
+import type { HeldTree } from "./tree/held-files.ts";
+import type { TreeHolder } from "./tree/holder.ts";
 import type { EntryCounts, ScanSummary } from "./scan/summary.ts";
 import type { NotSet } from "./write/node-writer.ts";
 
 export type { Degradation, EngineType } from "../contract/index.ts";
-export type { PointContent } from "./point-content.ts";
+export type { PointContent } from "./store-care.ts";
 
 /** The root directory's own metadata, which no tree holds. */
 export interface RootMetadata {

@@ -1,6 +1,12 @@
 import type { ConsistencyLabel } from "../formats/descriptor.ts";
 import type { ManifestOmission } from "../formats/manifest.ts";
-import type { PointContent } from "./point-content.ts";
+
+/** Where a point's content is, as its descriptor says it; each engine knows its own keys. */
+export interface PointContent {
+  /** id of the workspace's root tree, hex; empty until an engine that does not read has sealed the point */
+  tree: string;
+  [key: string]: unknown;
+}
 
 /** What an engine is asked, and answers, when what holds the points is verified or mended. */
 

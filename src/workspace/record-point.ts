@@ -1,5 +1,5 @@
 import fs from "node:fs";
-import { labelsOf } from "../engines/scan/labels.ts";
+import { labelsOf, type ChangeCounts } from "../engines/scan/summary.ts";
 import { mayDifferInLinks } from "../engines/scan/link-groups.ts";
 import type {
   Degradation,

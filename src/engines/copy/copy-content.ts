@@ -4,9 +4,8 @@ import { encodeManifest } from "../../formats/manifest.ts";
 import { rawPath } from "../../formats/record.ts";
 import type { HeadContent, PointContent, RootMetadata, StageRequest } from "../engine.ts";
 import { recordedRoot } from "../root-metadata.ts";
-import { labelsOf } from "../scan/labels.ts";
+import { labelsOf, type ScanSummary } from "../scan/summary.ts";
 import type { ScanResult } from "../scan/scan.ts";
-import type { ScanSummary } from "../scan/summary.ts";
 
 /** What a point of this engine needs to be found again; part of its descriptor. */
 export interface CopyContent extends PointContent {

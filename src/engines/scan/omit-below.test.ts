@@ -3,8 +3,7 @@ import { test } from "node:test";
 import { allocateTable, D, DIRECTORY_FLAG, DIRECTORY_WORDS, R, RECORD_WORDS, ScanTable } from "../../fs/scan-table.ts";
 import { TYPE } from "../../fs/syscalls.ts";
 import { findLinkGroups } from "./link-groups.ts";
-import { omitBelow } from "./omit-below.ts";
-import { eachRecord } from "./summary.ts";
+import { omitBelow, eachRecord } from "./summary.ts";
 
 /** A directory of two names of one file, all of its records there. */
 function addDirectory(table: ScanTable, parent: number, path: string): number {

@@ -27,7 +27,7 @@ import type { LinkGroup, LinkGroups } from "./record-node.ts";
 import { settleNames } from "./differing-names.ts";
 import { findLinkGroups } from "./link-groups.ts";
 import { LIST_AGAIN, MOVED_REASON } from "./list-again.ts";
-import { omitBelow } from "./omit-below.ts";
+import { omitBelow, type ChangeCounts, countChanges, type ScanSummary, summarise } from "./summary.ts";
 import { INLINE_BYTES, INLINE_ENTRIES, InlineScanner, type Scanner } from "./inline-scanner.ts";
 import { newChunkQueue, RING_BYTES } from "./read-large.ts";
 import type { Thread } from "../../threads/worker-thread.ts";
@@ -35,7 +35,6 @@ import { firstFailure, giveBackThreads, takeThreads, threadsAreWarm, warmThreads
 import type { ExtraBlob, StoreSinkTask } from "./store-sink.ts";
 import type { ScanMemory } from "./scan-memory.ts";
 import { SCAN, type ScanReply, type ScanRequest, type ScanWork } from "./scan-runner.ts";
-import { type ChangeCounts, countChanges, type ScanSummary, summarise } from "./summary.ts";
 import { FoundDifference, newScanNotes, type ScanNotes, type ScanTask } from "./task.ts";
 import { clearAway } from "../../fs/remove-all.ts";
 

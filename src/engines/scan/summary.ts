@@ -1,9 +1,13 @@
 import { isUtf8 } from "node:buffer";
 import { joinPath } from "../../formats/bytes.ts";
 import { C, D, DIRECTORY_FLAG, DIRECTORY_WORDS, FLAG, R, RECORD_WORDS, type ScanTable } from "../../fs/scan-table.ts";
+import type { ConsistencyLabel } from "../../formats/descriptor.ts";
 import type { LosslessField } from "../../formats/manifest.ts";
+import { recordPath } from "../../formats/record.ts";
+import { IGNORE_FILE, MAX_IGNORE_FILE_BYTES } from "../../fs/ignore.ts";
 import { signedWide, TYPE, wide } from "../../fs/syscalls.ts";
 import { linkKey, type LinkGroups, recordExtras } from "./record-node.ts";
+import type { ScanNotes } from "./task.ts";
 
 export interface EntryCounts {
   files: number;
@@ -337,3 +341,37 @@ function sameExtras(table: ScanTable, a: number, old: ScanTable, b: number): boo
 }
 
 const EMPTY = new Uint8Array(0);
+
+/**
+ * Takes what lies below directories that could not be read to their end out of the state, too: others may have read it
+ * before somebody renamed the directory.
+ */
+export function omitBelow(table: ScanTable): void {
+  // A directory's number is above its parent's.
+  for (let directory = 1; directory < table.control[C.DIRECTORIES]!; directory++) {
+    const parent = table.directories[directory * DIRECTORY_WORDS + D.PARENT]!;
+    if (table.directories[parent * DIRECTORY_WORDS + D.FLAGS]! & DIRECTORY_FLAG.OMITTED)
+      table.addDirectoryFlag(directory, DIRECTORY_FLAG.OMITTED);
+  }
+}
+
+/** Of an ignore file that hides nothing, though it lies there. */
+export const RULES_NOT_APPLIED = "rules-not-applied";
+const LONG = `it has more than ${MAX_IGNORE_FILE_BYTES} bytes, so what it may hide is saved too`;
+
+/** What a scan says of entries that were not whole and at rest when they were read, or do not count as what they are. */
+export function labelsOf({ torn, longRules }: Pick<ScanNotes, "torn" | "longRules">): ConsistencyLabel[] {
+  return [
+    ...torn.map(({ path, reason, aspects }) => ({
+      ...recordPath(path),
+      label: "torn-possible",
+      reason,
+      ...(aspects === undefined ? {} : { aspects: [...aspects] }),
+    })),
+    ...longRules.map((directory) => ({
+      ...recordPath(joinPath(directory, Buffer.from(IGNORE_FILE))),
+      label: RULES_NOT_APPLIED,
+      reason: LONG,
+    })),
+  ];
+}

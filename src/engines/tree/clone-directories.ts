@@ -18,8 +18,7 @@ import { type Arena, newArena } from "../../native.ts";
 import { STAGING_NAME } from "../scan/task.ts";
 import { cloneAgain } from "./clone-again.ts";
 import { type CloneOutcome, deviceOf, DIRECTORY, type DirectoryPair, EntryCloner } from "./clone-entry.ts";
-import { CloneLinks } from "./clone-links.ts";
-import type { CloneTask } from "./clone-task.ts";
+import { CloneLinks, type CloneTask } from "./clone-links.ts";
 import { WorkPool } from "../../threads/work-pool.ts";
 
 const FILE = 8;

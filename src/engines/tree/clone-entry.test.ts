@@ -9,8 +9,7 @@ import { newArena } from "../../native.ts";
 import { setAttribute } from "../testing-edits.ts";
 import { temporaryFolder } from "../testing-store.ts";
 import { type CloneOutcome, EntryCloner } from "./clone-entry.ts";
-import { CloneLinks, newSharedLinks } from "./clone-links.ts";
-import type { CloneTask } from "./clone-task.ts";
+import { CloneLinks, newSharedLinks, type CloneTask } from "./clone-links.ts";
 import { WorkPool } from "../../threads/work-pool.ts";
 
 /** Clones files of a folder into another one, in the order in which they are named. */

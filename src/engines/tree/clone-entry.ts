@@ -32,8 +32,7 @@ import {
 } from "../../fs/syscalls.ts";
 import { type Arena, newArena } from "../../native.ts";
 import { type NotSet, whatDiffers } from "../write/node-writer.ts";
-import type { CloneLinks } from "./clone-links.ts";
-import type { CloneTask } from "./clone-task.ts";
+import type { CloneLinks, CloneTask } from "./clone-links.ts";
 import { copyContent } from "./copy-content.ts";
 import type { WorkPool } from "../../threads/work-pool.ts";
 

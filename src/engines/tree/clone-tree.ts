@@ -32,8 +32,7 @@ import {
 
 export type { CloneTreeResult } from "./clone-entry.ts";
 import { renamedAway } from "./clone-again.ts";
-import { CloneLinks, newSharedLinks } from "./clone-links.ts";
-import type { CloneTask } from "./clone-task.ts";
+import { CloneLinks, newSharedLinks, type CloneTask } from "./clone-links.ts";
 import { CLONE, type CloneWork } from "./clone-work.ts";
 import { WorkPool } from "../../threads/work-pool.ts";
 

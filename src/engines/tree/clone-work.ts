@@ -1,6 +1,6 @@
 import type { KindOfWork } from "../../threads/worker-thread.ts";
 import type { CloneOutcome } from "./clone-entry.ts";
-import type { CloneTask } from "./clone-task.ts";
+import type { CloneTask } from "./clone-links.ts";
 import type { RemoveOutcome } from "./remove-directories.ts";
 
 export type CloneRequest =
