@@ -1,9 +1,9 @@
 import { resolve } from "node:path";
-import { CopyEngine } from "./engines/copy/copy-engine.ts";
-import { btrfsHolder } from "./engines/tree/btrfs-holder.ts";
-import { juicefsHolder } from "./engines/tree/juicefs-holder.ts";
-import { reflinkHolder } from "./engines/tree/reflink-holder.ts";
-import type { TreeHolder } from "./engines/tree/holder.ts";
+import { CopyEngine } from "./workspace/store/copy-engine.ts";
+import { btrfsHolder } from "./clones/btrfs-holder.ts";
+import { juicefsHolder } from "./clones/juicefs-holder.ts";
+import { reflinkHolder } from "./clones/reflink-holder.ts";
+import type { TreeHolder } from "./clones/holder.ts";
 import type { CairnLibrary } from "./contract/index.ts";
 import { Library } from "./operations/library.ts";
 import { LimitedStorage, paceOf } from "./repository/storage/limited.ts";

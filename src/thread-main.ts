@@ -2,10 +2,10 @@ import { type KindsOfWork, serve } from "./threads/serve.ts";
 
 /** All kinds of work that threads do. */
 const KINDS: KindsOfWork = {
-  scan: async () => (await import("./engines/scan/scan-runner.ts")).ScanRunner,
-  write: async () => (await import("./engines/write/write-runner.ts")).WriteRunner,
-  clone: async () => (await import("./engines/tree/clone-runner.ts")).CloneRunner,
-  transfer: async () => (await import("./engines/transfer/transfer-runner.ts")).TransferRunner,
+  scan: async () => (await import("./archive/scan/scan-runner.ts")).ScanRunner,
+  write: async () => (await import("./archive/write/write-runner.ts")).WriteRunner,
+  clone: async () => (await import("./clones/clone-runner.ts")).CloneRunner,
+  transfer: async () => (await import("./repository/transfer/transfer-runner.ts")).TransferRunner,
   verify: async () => (await import("./repository/verify/pack-thread.ts")).VerifyRunner,
 };
 

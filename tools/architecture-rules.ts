@@ -19,7 +19,8 @@ const BELOW_WORKSPACE = [
   "fs",
   "crypto",
   "repository",
-  "engines",
+  "archive",
+  "clones",
   "capture",
 ];
 const BELOW_OPERATIONS = [...BELOW_WORKSPACE, "workspace", "bundle"];
@@ -57,13 +58,18 @@ export const LAYERS: readonly Layer[] = [
     reason: "a repository serves save points and backups alike, so it knows neither",
   },
   {
-    name: "engines",
+    name: "archive",
     may: [...ROOT_FILES, "threads", "contract", "formats", "fs", "crypto", "repository"],
-    reason: "an engine holds a tree; it does not know what a workspace is",
+    reason: "a folder becomes trees and trees become a folder; neither knows what a save point is",
+  },
+  {
+    name: "clones",
+    may: [...ROOT_FILES, "threads", "contract", "formats", "fs", "archive"],
+    reason: "a clone driver holds a tree in the file system; it knows no repository and no workspace",
   },
   {
     name: "thread-main.ts",
-    may: ["threads", "repository", "engines"],
+    may: ["threads", "repository", "archive", "clones"],
     reason: "the one table of the kinds of work that threads do, each of which it loads when it is asked for",
   },
   {
@@ -130,18 +136,12 @@ export const ADAPTERS: readonly { files: RegExp; home: RegExp; users: RegExp; re
     files: /^repository\/storage\/(?:local|memory|(?:sftp\/)?sftp|(?:s3\/)?s3|(?:rest\/)?rest|faulty|counting)\.ts$/,
     home: /^repository\/storage\//,
     // The embedded store is a folder of local files by its definition.
-    users: /^compose\.ts$|^engines\/copy\/embedded-store\.ts$/,
+    users: /^compose\.ts$|^workspace\/store\/embedded-store\.ts$/,
     reason: "code that takes a Storage works with every storage",
   },
   {
-    files: /^engines\/(?:btrfs|juicefs|reflink|copy)(?:-[a-z-]+)?\.ts$/,
-    home: /^engines\//,
-    users: /^compose\.ts$/,
-    reason: "code that takes an engine works with every engine",
-  },
-  {
-    files: /^engines\/tree\/(?:btrfs|juicefs|reflink)-holder\.ts$/,
-    home: /^engines\/tree\//,
+    files: /^clones\/(?:btrfs|juicefs|reflink)-holder\.ts$/,
+    home: /^clones\//,
     users: /^compose\.ts$/,
     reason: "code that takes a holder of trees works with every holder",
   },

@@ -12,8 +12,8 @@ export const KERNELS = [
     name: "CHUNKER_KERNEL",
   },
   {
-    source: "src/engines/scan/plain-files.wat",
-    module: "src/engines/scan/plain-files-kernel.ts",
+    source: "src/archive/scan/plain-files.wat",
+    module: "src/archive/scan/plain-files-kernel.ts",
     name: "PLAIN_FILES_KERNEL",
   },
 ] as const;

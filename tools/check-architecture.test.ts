@@ -2,8 +2,7 @@ import assert from "node:assert/strict";
 import { mkdirSync, mkdtempSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import path from "node:path";
-import { test } from "node:test";
-import type { TestContext } from "node:test";
+import { test, type TestContext } from "node:test";
 import { checkArchitecture } from "./check-architecture.ts";
 
 /** The errors (`file: message`) found in a src/ folder of these files; a name with a slash at the end is an empty folder. */
@@ -117,8 +116,8 @@ test("a list that is spread into a call is an error, however it is written", (t)
 
 test("a worker and what starts it are no cycle", (t) => {
   const files = {
-    "engines/a.ts": 'new Worker(new URL("./b-worker.ts", import.meta.url));\n',
-    "engines/b-worker.ts": 'import "./a.ts";\n',
+    "archive/a.ts": 'new Worker(new URL("./b-worker.ts", import.meta.url));\n',
+    "archive/b-worker.ts": 'import "./a.ts";\n',
   };
   assert.deepEqual(errorsIn(t, files), []);
 });

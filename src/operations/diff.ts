@@ -1,6 +1,6 @@
-import type { TreeSource } from "../engines/engine.ts";
-import { presentSource } from "../engines/scan/present-source.ts";
-import type { ScanResult } from "../engines/scan/scan.ts";
+import type { TreeSource } from "../repository/trees/tree-source.ts";
+import { presentSource } from "../archive/scan/present-source.ts";
+import type { ScanResult } from "../archive/scan/scan.ts";
 import { CairnError, throwIfAborted, toCairnError } from "../errors.ts";
 import type { LosslessField } from "../formats/manifest.ts";
 import type { TreeNode } from "../formats/tree.ts";

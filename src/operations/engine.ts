@@ -1,6 +1,6 @@
 import { existsSync, readFileSync } from "node:fs";
 import { isDeepStrictEqual } from "node:util";
-import { factsOfProbe, type ProbeAnswer, probeHolder, probeNewSubvolume } from "../engines/tree/probe.ts";
+import { factsOfProbe, type ProbeAnswer, probeHolder, probeNewSubvolume } from "../clones/probe.ts";
 import { CairnError } from "../errors.ts";
 import { durableWrite } from "../fs/durable.ts";
 import { makeFolder } from "../fs/make-folder.ts";

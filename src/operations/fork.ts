@@ -1,5 +1,5 @@
-import { createEmbeddedStore, storePolynomial } from "../engines/copy/embedded-store.ts";
-import { storePaths } from "../engines/copy/store-files.ts";
+import { createEmbeddedStore, storePolynomial } from "../workspace/store/embedded-store.ts";
+import { storePaths } from "../workspace/store/store-files.ts";
 import type { ControlPaths } from "../workspace/control-layout.ts";
 import { forkWorkspace } from "../workspace/fork.ts";
 import { recoverPartials } from "../workspace/fork-recovery.ts";

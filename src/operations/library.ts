@@ -1,6 +1,6 @@
 import { existsSync } from "node:fs";
-import { createEmbeddedStore, storePolynomial } from "../engines/copy/embedded-store.ts";
-import { storePaths } from "../engines/copy/store-files.ts";
+import { createEmbeddedStore, storePolynomial } from "../workspace/store/embedded-store.ts";
+import { storePaths } from "../workspace/store/store-files.ts";
 import { CairnError } from "../errors.ts";
 import { NO_POLICY } from "../formats/policy.ts";
 import {

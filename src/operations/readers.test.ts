@@ -1,6 +1,6 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
-import { CopyEngine } from "../engines/copy/copy-engine.ts";
+import { CopyEngine } from "../workspace/store/copy-engine.ts";
 import { findWorkspace } from "../workspace/find-workspace.ts";
 import { Workspace } from "../workspace/workspace.ts";
 import { diff } from "./diff.ts";

@@ -4,7 +4,7 @@ import { cpSync, existsSync, mkdirSync, readFileSync, renameSync, rmSync, writeF
 import { join } from "node:path";
 import { test } from "node:test";
 import type { CairnError } from "../errors.ts";
-import { walkDigests } from "../engines/testing-walk.ts";
+import { walkDigests } from "../workspace/store/testing-walk.ts";
 import { acquireLock } from "../fs/lock.ts";
 import { hasCode, testFolder } from "./testing-folder.ts";
 

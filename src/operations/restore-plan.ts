@@ -1,5 +1,5 @@
 import { createHash } from "node:crypto";
-import { presentSource } from "../engines/scan/present-source.ts";
+import { presentSource } from "../archive/scan/present-source.ts";
 import { rawPath } from "../formats/record.ts";
 import { displayPath, normalizeTyped } from "../fs/safe-path.ts";
 import { lookBeforeRestore, recoverIfIdle } from "../workspace/look.ts";

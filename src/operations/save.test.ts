@@ -14,8 +14,8 @@ import {
 import { join } from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
 import { test } from "node:test";
-import { EmbeddedStore } from "../engines/copy/embedded-store.ts";
-import { storePaths } from "../engines/copy/store-files.ts";
+import { EmbeddedStore } from "../workspace/store/embedded-store.ts";
+import { storePaths } from "../workspace/store/store-files.ts";
 import { acquireLock } from "../repository/locks.ts";
 import { hasCode, leftOutOf, testFolder, WITHOUT_NATIVE } from "./testing-folder.ts";
 

@@ -1,5 +1,5 @@
 import fs from "node:fs";
-import type { TreeSource } from "../engines/engine.ts";
+import type { TreeSource } from "../repository/trees/tree-source.ts";
 import { CairnError, throwIfAborted, toCairnError } from "../errors.ts";
 import { joinPath } from "../formats/bytes.ts";
 import type { TreeNode } from "../formats/tree.ts";

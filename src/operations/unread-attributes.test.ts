@@ -3,7 +3,7 @@ import { chmodSync, mkdirSync, readFileSync, rmSync, statSync } from "node:fs";
 import { join } from "node:path";
 import { test, type TestContext } from "node:test";
 import { btrfsPlace } from "../../test/fixtures/held-place.ts";
-import { setAttribute } from "../engines/testing-edits.ts";
+import { setAttribute } from "../workspace/store/testing-edits.ts";
 import { inDirectory, syscalls } from "../fs/syscalls.ts";
 import { newArena } from "../native.ts";
 import type { LeftOut } from "../contract/index.ts";

@@ -1,8 +1,8 @@
 import { closeSync, existsSync, openSync } from "node:fs";
-import type { Degradation } from "../engines/engine.ts";
-import { recordedRoot, rootMetadata } from "../engines/root-metadata.ts";
-import { isEmptyFolder } from "../engines/tree/as-made.ts";
-import type { Captured, TreeHolder } from "../engines/tree/holder.ts";
+import type { Degradation } from "./store/engine.ts";
+import { recordedRoot, rootMetadata } from "../archive/write/root-metadata.ts";
+import { isEmptyFolder } from "../clones/as-made.ts";
+import type { Captured, TreeHolder } from "../clones/holder.ts";
 import { CairnError, toCairnError } from "../errors.ts";
 import { failpoint } from "../failpoint.ts";
 import type { WorkspaceState } from "../formats/control.ts";

@@ -3,7 +3,7 @@ import fs from "node:fs";
 import os from "node:os";
 import path from "node:path";
 import { test, type TestContext } from "node:test";
-import type { Freed, FreeRequest } from "../engines/engine.ts";
+import type { Freed, FreeRequest } from "./store/engine.ts";
 import type { SavePointId } from "../ids.ts";
 import { controlPaths } from "./control-layout.ts";
 import { freeRemoved, isUnfreed, noteUnfreed } from "./cleanup.ts";

@@ -1,7 +1,7 @@
 import { randomBytes } from "node:crypto";
 import { readdirSync, rmSync, statSync } from "node:fs";
 import { join } from "node:path";
-import type { KeptContent, PointContent } from "../engines/engine.ts";
+import type { KeptContent, PointContent } from "./store/engine.ts";
 import { CairnError, throwIfAborted } from "../errors.ts";
 import { type CleanupPlanFile, decodeCleanupPlan, encodeCleanupPlan } from "../formats/cleanup.ts";
 import type { RetentionRules } from "../formats/policy.ts";

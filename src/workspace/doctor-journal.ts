@@ -1,7 +1,7 @@
 import fs from "node:fs";
 import path from "node:path";
-import { STAGING_NAME } from "../engines/scan/task.ts";
-import type { StoreFinding } from "../engines/store-care.ts";
+import { STAGING_NAME } from "../archive/scan/task.ts";
+import type { StoreFinding } from "./store/store-care.ts";
 import { toCairnError } from "../errors.ts";
 import { failpoint } from "../failpoint.ts";
 import { durableMkdir } from "../fs/durable.ts";

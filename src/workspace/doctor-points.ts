@@ -1,8 +1,8 @@
 import fs from "node:fs";
 import path from "node:path";
-import type { StoppableCall } from "../engines/engine.ts";
-import type { PointRemains, StoreFinding } from "../engines/store-care.ts";
-import { removeHeldTree } from "../engines/tree/remove-held.ts";
+import type { StoppableCall } from "./store/engine.ts";
+import type { PointRemains, StoreFinding } from "./store/store-care.ts";
+import { removeHeldTree } from "../clones/remove-held.ts";
 import { CairnError, toCairnError } from "../errors.ts";
 import { failpoint } from "../failpoint.ts";
 import type { WorkspaceState } from "../formats/control.ts";

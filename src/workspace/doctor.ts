@@ -1,6 +1,6 @@
 import fs from "node:fs";
 import path from "node:path";
-import type { ExamineRequest, StoreFinding } from "../engines/store-care.ts";
+import type { ExamineRequest, StoreFinding } from "./store/store-care.ts";
 import { CairnError, throwIfAborted, toCairnError } from "../errors.ts";
 import { durableMkdir } from "../fs/durable.ts";
 import { describeOwner, livenessOf } from "../fs/lock-owner.ts";

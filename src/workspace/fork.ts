@@ -1,6 +1,6 @@
 import fs from "node:fs";
 import { basename, dirname } from "node:path";
-import type { PointContent } from "../engines/engine.ts";
+import type { PointContent } from "./store/engine.ts";
 import type { GuardName } from "../contract/words.ts";
 import { CairnError, throwIfAborted } from "../errors.ts";
 import { failpoint } from "../failpoint.ts";

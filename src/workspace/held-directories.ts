@@ -1,6 +1,6 @@
 import fs from "node:fs";
 import { CairnError } from "../errors.ts";
-import type { Identity } from "../engines/scan/find-record.ts";
+import type { Identity } from "../archive/scan/find-record.ts";
 import { ENOENT, ENOTDIR } from "../fs/errno.ts";
 import { quotedPath } from "../fs/safe-path.ts";
 import {

@@ -1,8 +1,8 @@
 import fs from "node:fs";
 import path from "node:path";
-import { EMPTY_PLACE, whyNotAsMade } from "../engines/tree/as-made.ts";
-import type { HeldTree } from "../engines/tree/held-files.ts";
-import { removeHeldTree } from "../engines/tree/remove-held.ts";
+import { EMPTY_PLACE, whyNotAsMade } from "../clones/as-made.ts";
+import type { HeldTree } from "../archive/write/held-files.ts";
+import { removeHeldTree } from "../clones/remove-held.ts";
 import { CairnError, toCairnError } from "../errors.ts";
 import { failpoint } from "../failpoint.ts";
 import { encodeVerification, type VerificationProblem } from "../formats/control.ts";

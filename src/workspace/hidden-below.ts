@@ -1,5 +1,5 @@
 import fs from "node:fs";
-import type { RecordFinder } from "../engines/scan/find-record.ts";
+import type { RecordFinder } from "../archive/scan/find-record.ts";
 import { latin1 } from "../formats/bytes.ts";
 import { filesystemKind, mountsInside } from "../fs/mounts.ts";
 import { isFolderThere } from "./missing-folder.ts";

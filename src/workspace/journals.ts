@@ -1,7 +1,7 @@
 import fs from "node:fs";
 import path from "node:path";
 import { sha256 } from "../crypto/hash.ts";
-import { STAGING_NAME } from "../engines/scan/task.ts";
+import { STAGING_NAME } from "../archive/scan/task.ts";
 import { CairnError } from "../errors.ts";
 import { type CleanupFile, decodeCleanup } from "../formats/cleanup.ts";
 import { decodeRestore, encodeRestore, type RestoreFile } from "../formats/restore.ts";

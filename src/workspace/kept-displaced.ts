@@ -1,9 +1,9 @@
 import { randomBytes } from "node:crypto";
 import fs from "node:fs";
 import path from "node:path";
-import { RecordFinder } from "../engines/scan/find-record.ts";
-import { presentSource } from "../engines/scan/present-source.ts";
-import { STAGING_PREFIX } from "../engines/scan/task.ts";
+import { RecordFinder } from "../archive/scan/find-record.ts";
+import { presentSource } from "../archive/scan/present-source.ts";
+import { STAGING_PREFIX } from "../archive/scan/task.ts";
 import { CairnError, toCairnError } from "../errors.ts";
 import { failpoint } from "../failpoint.ts";
 import { latin1 } from "../formats/bytes.ts";

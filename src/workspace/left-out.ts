@@ -2,9 +2,9 @@ import { type ConsistencyLabel, type Descriptor, lackingAspects } from "../forma
 import { type Manifest, TAKEN_OUT } from "../formats/manifest.ts";
 import { rawPath } from "../formats/record.ts";
 import { PathSelection } from "../fs/path-selection.ts";
-import type { ScanResult } from "../engines/scan/scan.ts";
-import type { TornEntry } from "../engines/scan/task.ts";
-import type { NotSet } from "../engines/write/node-writer.ts";
+import type { ScanResult } from "../archive/scan/scan.ts";
+import type { TornEntry } from "../archive/scan/task.ts";
+import type { NotSet } from "../archive/write/node-writer.ts";
 
 /** Entries that a point or a restore does not have as they are or were, with the reason of each. */
 

@@ -1,10 +1,10 @@
 import { existsSync } from "node:fs";
-import type { LookedAt, StageRequest } from "../engines/engine.ts";
-import { presentSource } from "../engines/scan/present-source.ts";
-import { mayDifferInLinks } from "../engines/scan/link-groups.ts";
-import type { ScanResult } from "../engines/scan/scan.ts";
-import { type ChangeCounts, countChanges } from "../engines/scan/summary.ts";
-import { FoundDifference } from "../engines/scan/task.ts";
+import type { LookedAt, StageRequest } from "./store/engine.ts";
+import { presentSource } from "../archive/scan/present-source.ts";
+import { mayDifferInLinks } from "../archive/scan/link-groups.ts";
+import type { ScanResult } from "../archive/scan/scan.ts";
+import { type ChangeCounts, countChanges } from "../archive/scan/summary.ts";
+import { FoundDifference } from "../archive/scan/task.ts";
 import { CairnError, cannotBeWritten, toCairnError } from "../errors.ts";
 import type { IgnoreRecord } from "../fs/ignore.ts";
 import { newSavePointId } from "../ids.ts";

@@ -1,12 +1,13 @@
 import { type FoundIgnoreFile, IGNORE_FILE, MAX_IGNORE_FILE_BYTES, NO_RULES } from "../fs/ignore.ts";
-import type { Degradation, ReceivedContent, ReceiveRequest, StagedContent, TreeSource } from "../engines/engine.ts";
+import type { Degradation, ReceivedContent, ReceiveRequest, StagedContent } from "./store/engine.ts";
+import type { TreeSource } from "../repository/trees/tree-source.ts";
 import { failpoint } from "../failpoint.ts";
 import { type Cause, type Descriptor, type IgnoreRules, omittedOf } from "../formats/descriptor.ts";
 import { newSavePointId, type SavePointId } from "../ids.ts";
 import type { Point } from "./point-files.ts";
 import { pointFacts, sealedStateOf, stageRequest } from "./record-point.ts";
 import type { Workspace, WorkspaceCall } from "./workspace.ts";
-import { rulesOfTask } from "../engines/scan/directory-rules.ts";
+import { rulesOfTask } from "../archive/scan/directory-rules.ts";
 import { toCairnError } from "../errors.ts";
 import { joinPath } from "../formats/bytes.ts";
 import { newPacer } from "../pacer.ts";

@@ -1,15 +1,8 @@
 import fs from "node:fs";
-import { labelsOf, type ChangeCounts } from "../engines/scan/summary.ts";
-import { mayDifferInLinks } from "../engines/scan/link-groups.ts";
-import type {
-  Degradation,
-  HeadContent,
-  PointContent,
-  RootMetadata,
-  StagedContent,
-  StageRequest,
-} from "../engines/engine.ts";
-import type { ChangeCounts } from "../engines/scan/summary.ts";
+import { labelsOf, type ChangeCounts } from "../archive/scan/summary.ts";
+import { mayDifferInLinks } from "../archive/scan/link-groups.ts";
+import type { Degradation, HeadContent, PointContent, StagedContent, StageRequest } from "./store/engine.ts";
+import type { RootMetadata } from "../archive/write/root-metadata.ts";
 import type { GuardName } from "../contract/words.ts";
 import { CairnError, toCairnError } from "../errors.ts";
 import { failpoint } from "../failpoint.ts";
@@ -21,8 +14,8 @@ import { mountsInside, whyMountsUnknown } from "../fs/mounts.ts";
 import { ownEntries } from "../fs/own-entries.ts";
 import { printablePath } from "../fs/safe-path.ts";
 import { newSavePointId, type SavePointId } from "../ids.ts";
-import { rulesOfTask } from "../engines/scan/directory-rules.ts";
-import type { ScanResult } from "../engines/scan/scan.ts";
+import { rulesOfTask } from "../archive/scan/directory-rules.ts";
+import type { ScanResult } from "../archive/scan/scan.ts";
 import { controlDirectoriesOn, ownInside } from "./guards.ts";
 import { writeState } from "./records.ts";
 import type { Point } from "./point-files.ts";

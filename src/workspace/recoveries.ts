@@ -1,4 +1,4 @@
-import { isAsAnnounced } from "../engines/tree/as-made.ts";
+import { isAsAnnounced } from "../clones/as-made.ts";
 import type { Recovery } from "../formats/control.ts";
 import { failpoint } from "../failpoint.ts";
 import { writeState } from "./records.ts";

@@ -3,7 +3,7 @@ import fs from "node:fs";
 import os from "node:os";
 import path from "node:path";
 import { test, type TestContext } from "node:test";
-import type { Identity } from "../engines/scan/find-record.ts";
+import type { Identity } from "../archive/scan/find-record.ts";
 import { RENAME, syscalls } from "../fs/syscalls.ts";
 import { HeldDirectories } from "./held-directories.ts";
 import { displacedName, stagedName, StepRunner } from "./restore-apply.ts";

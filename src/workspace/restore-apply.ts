@@ -1,8 +1,8 @@
 import { append } from "../append.ts";
 import { CairnError, codeOfErrno, toCairnError } from "../errors.ts";
 import { failpoint } from "../failpoint.ts";
-import { NodeWriter, type NotSet, whyNotHeld } from "../engines/write/node-writer.ts";
-import type { Identity } from "../engines/scan/find-record.ts";
+import { NodeWriter, type NotSet, whyNotHeld } from "../archive/write/node-writer.ts";
+import type { Identity } from "../archive/scan/find-record.ts";
 import { latin1 } from "../formats/bytes.ts";
 import { EACCES, EEXIST, EINVAL, ENODATA, ENOENT, ENOSYS, ENOTDIR, ENOTEMPTY } from "../fs/errno.ts";
 import { renameToFree } from "../fs/exchange-folders.ts";
@@ -17,7 +17,7 @@ import { HeldDirectories, sameIdentity, throughDescriptor } from "./held-directo
 import { nodeOfMetadata, type Step, type StepMetadata } from "./restore-steps.ts";
 import { HOLDS_WHAT_STAYS, IN_ANOTHER, type PlannedEntry } from "./restore-plan.ts";
 import { type LeftOutEntry, leftOutOf, notSetEntry } from "./left-out.ts";
-import type { ScanResult } from "../engines/scan/scan.ts";
+import type { ScanResult } from "../archive/scan/scan.ts";
 import fs from "node:fs";
 
 export type KeptReason = "not_saved" | "changed_since" | "not_permitted" | "mounted";

@@ -1,7 +1,7 @@
-import type { TreeSource } from "../engines/engine.ts";
+import type { TreeSource } from "../repository/trees/tree-source.ts";
 import { FLAG } from "../fs/scan-table.ts";
-import { type Identity, identityOf, RecordFinder } from "../engines/scan/find-record.ts";
-import type { ScanResult } from "../engines/scan/scan.ts";
+import { type Identity, identityOf, RecordFinder } from "../archive/scan/find-record.ts";
+import type { ScanResult } from "../archive/scan/scan.ts";
 import { CairnError } from "../errors.ts";
 import { comparePaths, latin1 } from "../formats/bytes.ts";
 import { TAKEN_OUT } from "../formats/manifest.ts";

@@ -1,6 +1,6 @@
 import { append } from "../append.ts";
-import { setDirectory } from "../engines/root-metadata.ts";
-import { STAGING_PREFIX } from "../engines/scan/task.ts";
+import { setDirectory } from "../archive/write/root-metadata.ts";
+import { STAGING_PREFIX } from "../archive/scan/task.ts";
 import { CairnError } from "../errors.ts";
 import type { Recovery } from "../formats/control.ts";
 import { rawPath, recordPath } from "../formats/record.ts";

@@ -1,10 +1,10 @@
 import fs from "node:fs";
-import type { TreeSource } from "../engines/engine.ts";
-import type { HoleList } from "../engines/write/data-runs.ts";
-import { isAnother, NodeWriter, type NotSet } from "../engines/write/node-writer.ts";
-import { type Identity, identityOf, RecordFinder } from "../engines/scan/find-record.ts";
-import type { ScanResult } from "../engines/scan/scan.ts";
-import type { HeldFiles } from "../engines/tree/held-files.ts";
+import type { TreeSource } from "../repository/trees/tree-source.ts";
+import type { HoleList } from "../archive/write/data-runs.ts";
+import { isAnother, NodeWriter, type NotSet } from "../archive/write/node-writer.ts";
+import { type Identity, identityOf, RecordFinder } from "../archive/scan/find-record.ts";
+import type { ScanResult } from "../archive/scan/scan.ts";
+import type { HeldFiles } from "../archive/write/held-files.ts";
 import { canBeOne, type NodeMetadata, type TreeNode } from "../formats/tree.ts";
 import { isAtOrBelow, quotedPath } from "../fs/safe-path.ts";
 import { R, RECORD_WORDS } from "../fs/scan-table.ts";

@@ -1,5 +1,5 @@
 import type { NodeMetadata, NodeType } from "../formats/tree.ts";
-import type { Identity } from "../engines/scan/find-record.ts";
+import type { Identity } from "../archive/scan/find-record.ts";
 import { sha256 } from "../crypto/hash.ts";
 import { CairnError } from "../errors.ts";
 import { Fields, parseJson } from "../formats/fields.ts";

@@ -1,13 +1,13 @@
 import { randomBytes } from "node:crypto";
 import fs from "node:fs";
 import path from "node:path";
-import type { TreeSource } from "../engines/engine.ts";
-import { setDirectory } from "../engines/root-metadata.ts";
-import { STAGING_PREFIX } from "../engines/scan/task.ts";
-import { HeldFiles } from "../engines/tree/held-files.ts";
-import { holesByPath } from "../engines/write/exact-nodes.ts";
-import type { HoleList } from "../engines/write/data-runs.ts";
-import type { NotSet } from "../engines/write/node-writer.ts";
+import type { TreeSource } from "../repository/trees/tree-source.ts";
+import { setDirectory } from "../archive/write/root-metadata.ts";
+import { STAGING_PREFIX } from "../archive/scan/task.ts";
+import { HeldFiles } from "../archive/write/held-files.ts";
+import { holesByPath } from "../archive/write/exact-nodes.ts";
+import type { HoleList } from "../archive/write/data-runs.ts";
+import type { NotSet } from "../archive/write/node-writer.ts";
 import { reworded, throwIfAborted, toCairnError } from "../errors.ts";
 import { failpoint } from "../failpoint.ts";
 import type { Cause, DescriptorContent } from "../formats/descriptor.ts";
@@ -49,9 +49,9 @@ import { type StagedRestore, stageRestore } from "./restore-stage.ts";
 import type { Step } from "./restore-steps.ts";
 import { type Difference, withoutMovedTimes } from "./tree-diff.ts";
 import { neverPart, recordPoint, type Saved } from "./record-point.ts";
-import { RecordFinder } from "../engines/scan/find-record.ts";
-import { presentAndPrevious } from "../engines/scan/present-source.ts";
-import type { ScanResult } from "../engines/scan/scan.ts";
+import { RecordFinder } from "../archive/scan/find-record.ts";
+import { presentAndPrevious } from "../archive/scan/present-source.ts";
+import type { ScanResult } from "../archive/scan/scan.ts";
 import type { Workspace, WorkspaceCall } from "./workspace.ts";
 
 export interface RestoreInput extends WorkspaceCall {

@@ -1,8 +1,7 @@
 import fs from "node:fs";
-import { modeToSet, rootMetadata } from "../engines/root-metadata.ts";
-import { directoryNode } from "../engines/copy/snapshot-tree.ts";
-import type { RootMetadata } from "../engines/engine.ts";
-import type { ChangeCounts } from "../engines/scan/summary.ts";
+import { modeToSet, rootMetadata, type RootMetadata } from "../archive/write/root-metadata.ts";
+import { directoryNode } from "./store/snapshot-tree.ts";
+import type { ChangeCounts } from "../archive/scan/summary.ts";
 import type { DescriptorContent } from "../formats/descriptor.ts";
 import type { DirectoryFacts } from "../formats/restore.ts";
 import type { TreeNode } from "../formats/tree.ts";

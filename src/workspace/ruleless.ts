@@ -1,5 +1,5 @@
 import fs from "node:fs";
-import { RULES_NOT_APPLIED } from "../engines/scan/summary.ts";
+import { RULES_NOT_APPLIED } from "../archive/scan/summary.ts";
 import type { Descriptor } from "../formats/descriptor.ts";
 import { isSubvolume, subvolumeInfo, type SubvolumeInfo } from "../fs/btrfs.ts";
 import { hasNewName } from "../fs/btrfs-names.ts";

@@ -1,6 +1,6 @@
 import fs from "node:fs";
 import { isDeepStrictEqual } from "node:util";
-import type { TreeHolder } from "../engines/tree/holder.ts";
+import type { TreeHolder } from "../clones/holder.ts";
 import { CairnError, toCairnError } from "../errors.ts";
 import { failpoint } from "../failpoint.ts";
 import { printablePath } from "../fs/safe-path.ts";

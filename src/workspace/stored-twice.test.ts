@@ -14,9 +14,9 @@ import {
 } from "node:fs";
 import { basename, join } from "node:path";
 import { test, type TestContext } from "node:test";
-import { EmbeddedStore } from "../engines/copy/embedded-store.ts";
-import { storePaths } from "../engines/copy/store-files.ts";
-import { walkDigests } from "../engines/testing-walk.ts";
+import { EmbeddedStore } from "./store/embedded-store.ts";
+import { storePaths } from "./store/store-files.ts";
+import { walkDigests } from "./store/testing-walk.ts";
 import { type TestFolder, testFolder } from "../operations/testing-folder.ts";
 import { loadPackHeader } from "../repository/care/repair.ts";
 

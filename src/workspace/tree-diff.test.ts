@@ -1,6 +1,6 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
-import type { TreeSource } from "../engines/engine.ts";
+import type { TreeSource } from "../repository/trees/tree-source.ts";
 import type { TreeNode } from "../formats/tree.ts";
 import { diffTrees, exactDifferences, NodeFinder } from "./tree-diff.ts";
 

@@ -1,12 +1,12 @@
-import type { TreeSource } from "../engines/engine.ts";
+import type { TreeSource } from "../repository/trees/tree-source.ts";
 import { comparePaths, joinPath } from "../formats/bytes.ts";
 import { nodeOfSlice, sameSlice, sliceTree, type TreeSlices } from "../formats/tree-slices.ts";
 import { isShadow } from "../fs/shadow-attributes.ts";
 import type { TreeNode } from "../formats/tree.ts";
-import { linkGroupNumber } from "../engines/scan/link-groups.ts";
-import { exactNode, type LosslessByPath, losslessByPath } from "../engines/write/exact-nodes.ts";
+import { linkGroupNumber } from "../archive/scan/link-groups.ts";
+import { exactNode, type LosslessByPath, losslessByPath } from "../archive/write/exact-nodes.ts";
 import type { LosslessField } from "../formats/manifest.ts";
-import type { ChangeCounts } from "../engines/scan/summary.ts";
+import type { ChangeCounts } from "../archive/scan/summary.ts";
 import { collectPaced, newPacer } from "../pacer.ts";
 import { isDeepStrictEqual } from "node:util";
 

@@ -1,6 +1,6 @@
 import { isUtf8 } from "node:buffer";
 import fs from "node:fs";
-import { STAGING_NAME } from "../engines/scan/task.ts";
+import { STAGING_NAME } from "../archive/scan/task.ts";
 import { CairnError } from "../errors.ts";
 import { IGNORE_FILE, IgnoreRules, MAX_IGNORE_FILE_BYTES } from "../fs/ignore.ts";
 import { patternOfPath, placeOfPath } from "../fs/ignore-pattern.ts";

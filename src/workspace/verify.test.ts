@@ -4,8 +4,8 @@ import fs from "node:fs";
 import path from "node:path";
 import { describe, test, type TestContext } from "node:test";
 import { type TestFolder, testFolder } from "../operations/testing-folder.ts";
-import { EmbeddedStore } from "../engines/copy/embedded-store.ts";
-import { storePaths } from "../engines/copy/store-files.ts";
+import { EmbeddedStore } from "./store/embedded-store.ts";
+import { storePaths } from "./store/store-files.ts";
 import { type ObjectId, objectIdOf } from "../ids.ts";
 import { decodeDescriptorFile, encodeDescriptorFile } from "./point-files.ts";
 

@@ -1,5 +1,5 @@
 import { append } from "../append.ts";
-import type { PointToVerify, StoreProblem, StoreVerification } from "../engines/store-care.ts";
+import type { PointToVerify, StoreProblem, StoreVerification } from "./store/store-care.ts";
 import { type CairnError, cannotBeWritten, throwIfAborted, toCairnError } from "../errors.ts";
 import type { VerificationFile, VerificationProblem } from "../formats/control.ts";
 import { acquireLock } from "../fs/lock.ts";
@@ -14,8 +14,8 @@ import { MISREAD_TREE, noteReading, treeOwner, treePlace, whyTreeDiffers } from 
 import { isAboutThePoint, type SealProblem, whyUnsealed } from "./seal.ts";
 import type { UnverifiedPoint, VerifyProblem } from "../contract/looking.ts";
 import { neverRead, type Workspace, type WorkspaceCall } from "./workspace.ts";
-import type { LookedAt } from "../engines/engine.ts";
-import { presentSource } from "../engines/scan/present-source.ts";
+import type { LookedAt } from "./store/engine.ts";
+import { presentSource } from "../archive/scan/present-source.ts";
 import { latin1 } from "../formats/bytes.ts";
 import { collectPaced, newPacer } from "../pacer.ts";
 import { stageRequest } from "./record-point.ts";

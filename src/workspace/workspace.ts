@@ -1,4 +1,5 @@
-import type { Engine, TreeSource } from "../engines/engine.ts";
+import type { Engine } from "./store/engine.ts";
+import type { TreeSource } from "../repository/trees/tree-source.ts";
 import { CairnError, throwIfAborted } from "../errors.ts";
 import type { Recovery, WorkspaceState } from "../formats/control.ts";
 import { acquireLock, type AcquireOptions, type Lock } from "../fs/lock.ts";

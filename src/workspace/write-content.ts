@@ -1,6 +1,6 @@
 import fs from "node:fs";
-import { beyondNodes } from "../engines/copy/beyond-nodes.ts";
-import { setDirectory } from "../engines/root-metadata.ts";
+import { beyondNodes } from "./store/beyond-nodes.ts";
+import { setDirectory } from "../archive/write/root-metadata.ts";
 import type { GuardName } from "../contract/words.ts";
 import { CairnError } from "../errors.ts";
 import { failpoint } from "../failpoint.ts";

@@ -3,7 +3,7 @@ import { spawn } from "node:child_process";
 import fs from "node:fs";
 import path from "node:path";
 import { test } from "node:test";
-import { walkDigests } from "../../src/engines/testing-walk.ts";
+import { walkDigests } from "../../src/workspace/store/testing-walk.ts";
 import { buildCommand, cairn, cairnOk, type Outcome, ROOT, SCRATCH, startCairn } from "../fixtures/command.ts";
 import { differencesOf, readFolder } from "../fixtures/folder-state.ts";
 import { assertNoLeftovers, clientOf, newFolder, pauseFile, resticCheck } from "../fixtures/work.ts";

@@ -4,7 +4,7 @@ import { randomBytes } from "node:crypto";
 import fs from "node:fs";
 import path from "node:path";
 import { after, test } from "node:test";
-import { setAttribute } from "../../src/engines/testing-edits.ts";
+import { setAttribute } from "../../src/workspace/store/testing-edits.ts";
 import { cairn, cairnOk, startCairn } from "../fixtures/command.ts";
 import { readFolder } from "../fixtures/folder-state.ts";
 import { backup, newRepository, type TestRepository } from "../fixtures/repository.ts";

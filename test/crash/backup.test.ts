@@ -3,7 +3,7 @@ import { randomBytes } from "node:crypto";
 import fs from "node:fs";
 import path from "node:path";
 import { after, test } from "node:test";
-import { walkDigests } from "../../src/engines/testing-walk.ts";
+import { walkDigests } from "../../src/workspace/store/testing-walk.ts";
 import {
   backup,
   filesOf,

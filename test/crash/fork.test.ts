@@ -2,7 +2,7 @@ import assert from "node:assert/strict";
 import fs from "node:fs";
 import path from "node:path";
 import { after, test } from "node:test";
-import { walkDigests } from "../../src/engines/testing-walk.ts";
+import { walkDigests } from "../../src/workspace/store/testing-walk.ts";
 import { cairnLibrary, assertNoLeftovers, clientOf, newFolder, resticCheck } from "../fixtures/work.ts";
 import { makeFirst } from "../fixtures/two-states.ts";
 import { cairn, cairnOk } from "../fixtures/command.ts";

@@ -1,6 +1,6 @@
 import assert from "node:assert/strict";
-import { randomFrom } from "../../src/engines/testing-edits.ts";
-import { walkDigests } from "../../src/engines/testing-walk.ts";
+import { randomFrom } from "../../src/workspace/store/testing-edits.ts";
+import { walkDigests } from "../../src/workspace/store/testing-walk.ts";
 import type { Client } from "../../src/contract/index.ts";
 import { cairn, type Outcome } from "../fixtures/command.ts";
 import { differencesOf, type FolderState, readFolder, type StateOptions } from "../fixtures/folder-state.ts";

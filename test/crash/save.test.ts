@@ -2,7 +2,7 @@ import assert from "node:assert/strict";
 import fs from "node:fs";
 import path from "node:path";
 import { after, test } from "node:test";
-import { walkDigests } from "../../src/engines/testing-walk.ts";
+import { walkDigests } from "../../src/workspace/store/testing-walk.ts";
 import { cairn, cairnOk, SCRATCH } from "../fixtures/command.ts";
 import { assertFolder, readFolder } from "../fixtures/folder-state.ts";
 import { makeFirst, makeSecond } from "../fixtures/two-states.ts";

@@ -3,7 +3,7 @@ import { randomBytes } from "node:crypto";
 import fs from "node:fs";
 import path from "node:path";
 import { test } from "node:test";
-import { walkDigests } from "../../src/engines/testing-walk.ts";
+import { walkDigests } from "../../src/workspace/store/testing-walk.ts";
 import { makeRepository } from "../../src/operations/backup/testing-repository.ts";
 import type { BackupRepository, Progress, TransferredSize } from "../../src/contract/index.ts";
 import { SCRATCH } from "../fixtures/command.ts";

@@ -3,7 +3,7 @@ import { execFileSync } from "node:child_process";
 import fs from "node:fs";
 import path from "node:path";
 import { test } from "node:test";
-import { walkDigests } from "../../src/engines/testing-walk.ts";
+import { walkDigests } from "../../src/workspace/store/testing-walk.ts";
 import { assertFolder, readFolder } from "../fixtures/folder-state.ts";
 import { cairnOk } from "../fixtures/command.ts";
 import { removeFolder } from "../fixtures/engine-clauses.ts";

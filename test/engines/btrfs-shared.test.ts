@@ -3,7 +3,7 @@ import { spawnSync } from "node:child_process";
 import fs from "node:fs";
 import path from "node:path";
 import { describe, test } from "node:test";
-import { walkDigests } from "../../src/engines/testing-walk.ts";
+import { walkDigests } from "../../src/workspace/store/testing-walk.ts";
 import { CairnError } from "../../src/errors.ts";
 import type { SavePointId } from "../../src/ids.ts";
 import { decodeDescriptorFile, encodeDescriptorFile } from "../../src/workspace/point-files.ts";

@@ -1,5 +1,5 @@
 import { describe } from "node:test";
-import { engineContract } from "../../src/engines/engine.contract.ts";
+import { engineContract } from "../../src/workspace/store/engine.contract.ts";
 
 void describe("snapshots of btrfs", () => {
   engineContract({ engine: "btrfs-snapshot", on: "btrfs" });

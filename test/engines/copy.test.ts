@@ -1,5 +1,5 @@
 import { describe } from "node:test";
-import { engineContract } from "../../src/engines/engine.contract.ts";
+import { engineContract } from "../../src/workspace/store/engine.contract.ts";
 
 void describe("the store alone", () => {
   engineContract({ engine: "copy", on: "ext4" });

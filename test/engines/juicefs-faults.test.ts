@@ -3,7 +3,7 @@ import fs from "node:fs";
 import path from "node:path";
 import { test, type TestContext } from "node:test";
 import { setTimeout } from "node:timers/promises";
-import { walkDigests } from "../../src/engines/testing-walk.ts";
+import { walkDigests } from "../../src/workspace/store/testing-walk.ts";
 import type { Client } from "../../src/contract/index.ts";
 import { startCairn } from "../fixtures/command.ts";
 import { assertHeldTidy } from "../fixtures/held-place.ts";

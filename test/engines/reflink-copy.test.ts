@@ -1,5 +1,5 @@
 import { describe } from "node:test";
-import { engineContract } from "../../src/engines/engine.contract.ts";
+import { engineContract } from "../../src/workspace/store/engine.contract.ts";
 
 /** The steps are the same on both: on the second, what the file system itself has a part in. */
 const MOST =

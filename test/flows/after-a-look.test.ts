@@ -3,7 +3,7 @@ import { randomBytes } from "node:crypto";
 import fs from "node:fs";
 import path from "node:path";
 import { test } from "node:test";
-import { walkDigests } from "../../src/engines/testing-walk.ts";
+import { walkDigests } from "../../src/workspace/store/testing-walk.ts";
 import { clientOf, newFolder } from "../fixtures/work.ts";
 
 test("a large file that was changed with its time set back is saved, also after status looked at it", async () => {

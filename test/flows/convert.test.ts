@@ -5,7 +5,7 @@ import fs from "node:fs";
 import net from "node:net";
 import path from "node:path";
 import { describe, test, type TestContext } from "node:test";
-import { setAttribute } from "../../src/engines/testing-edits.ts";
+import { setAttribute } from "../../src/workspace/store/testing-edits.ts";
 import { decodeOriginal, encodeOriginal } from "../../src/formats/original.ts";
 import { recordPath } from "../../src/formats/record.ts";
 import { isSubvolume } from "../../src/fs/btrfs.ts";

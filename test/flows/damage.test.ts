@@ -3,7 +3,7 @@ import { spawnSync } from "node:child_process";
 import fs from "node:fs";
 import path from "node:path";
 import { describe, test } from "node:test";
-import { walkDigests } from "../../src/engines/testing-walk.ts";
+import { walkDigests } from "../../src/workspace/store/testing-walk.ts";
 import type { CairnError } from "../../src/errors.ts";
 import type { Client } from "../../src/contract/index.ts";
 import { buildCommand, cairn, SCRATCH, type Outcome } from "../fixtures/command.ts";

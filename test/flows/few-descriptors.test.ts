@@ -11,8 +11,8 @@ const SRC = new URL("../../src/", import.meta.url).href;
 function outcomes(): Record<string, string[]> {
   const script = `
     import fs from "node:fs";
-    const { SshProcess } = await import("${SRC}repository/storage/ssh.ts");
-    const { runJuicefsClone } = await import("${SRC}engines/tree/juicefs-command.ts");
+    const { SshProcess } = await import("${SRC}repository/storage/sftp/ssh.ts");
+    const { runJuicefsClone } = await import("${SRC}clones/juicefs-command.ts");
     const { processOutput } = await import("${SRC}operations/run-process.ts");
     const ways = {
       ssh: async () => new SshProcess({ host: "x", command: "true" }, { data() {}, end() {} }, { mayAsk: false }).kill(),

@@ -3,7 +3,7 @@ import { execFileSync } from "node:child_process";
 import fs from "node:fs";
 import path from "node:path";
 import { test, type TestContext } from "node:test";
-import type { Identity } from "../../src/engines/scan/find-record.ts";
+import type { Identity } from "../../src/archive/scan/find-record.ts";
 import type { SavePointId } from "../../src/ids.ts";
 import { HeldDirectories } from "../../src/workspace/held-directories.ts";
 import { RestoreJournal } from "../../src/workspace/journals.ts";

@@ -4,7 +4,7 @@ import fs from "node:fs";
 import os from "node:os";
 import path from "node:path";
 import { describe, test } from "node:test";
-import { setAttribute } from "../../src/engines/testing-edits.ts";
+import { setAttribute } from "../../src/workspace/store/testing-edits.ts";
 import { putName, syscalls } from "../../src/fs/syscalls.ts";
 import { newArena } from "../../src/native.ts";
 import type { LeftOut } from "../../src/contract/index.ts";

@@ -3,7 +3,7 @@ import { spawnSync } from "node:child_process";
 import fs from "node:fs";
 import path from "node:path";
 import { after, before, describe, test } from "node:test";
-import { makeNode, setAttribute } from "../../src/engines/testing-edits.ts";
+import { makeNode, setAttribute } from "../../src/workspace/store/testing-edits.ts";
 import { TYPE } from "../../src/fs/syscalls.ts";
 import type { LeftOut } from "../../src/contract/index.ts";
 import { cairn, cairnOk, type Outcome, type RunOptions } from "../fixtures/command.ts";

@@ -4,7 +4,7 @@ import { randomBytes } from "node:crypto";
 import fs from "node:fs";
 import path from "node:path";
 import { test } from "node:test";
-import { makeNode } from "../../src/engines/testing-edits.ts";
+import { makeNode } from "../../src/workspace/store/testing-edits.ts";
 import { TYPE } from "../../src/fs/syscalls.ts";
 import { type OpenedRepository } from "../../src/operations/backup/opened-repository.ts";
 import { withAnotherPiece } from "../../src/operations/backup/testing-far.ts";

@@ -1,6 +1,6 @@
 import { execFileSync } from "node:child_process";
 import fs from "node:fs";
-import { makeNode, setAttribute } from "../../src/engines/testing-edits.ts";
+import { makeNode, setAttribute } from "../../src/workspace/store/testing-edits.ts";
 import { TYPE } from "../../src/fs/syscalls.ts";
 import {
   accessList,

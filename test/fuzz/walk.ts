@@ -1,4 +1,4 @@
-import { randomFrom } from "../../src/engines/testing-edits.ts";
+import { randomFrom } from "../../src/workspace/store/testing-edits.ts";
 
 /** Random walks that a seed repeats: steps out of a table, each with numbers of its own. */
 

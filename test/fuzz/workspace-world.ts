@@ -2,7 +2,7 @@ import assert from "node:assert/strict";
 import { spawnSync } from "node:child_process";
 import fs from "node:fs";
 import path from "node:path";
-import { walkDigests } from "../../src/engines/testing-walk.ts";
+import { walkDigests } from "../../src/workspace/store/testing-walk.ts";
 import type { CairnLibrary, Client, EngineType } from "../../src/contract/index.ts";
 import { type Entries, readEntries } from "../fixtures/folder-state.ts";
 import { makeHoldable } from "../fixtures/held-place.ts";

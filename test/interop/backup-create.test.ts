@@ -4,7 +4,7 @@ import { once } from "node:events";
 import fs from "node:fs";
 import path from "node:path";
 import { test } from "node:test";
-import { walkDigests } from "../../src/engines/testing-walk.ts";
+import { walkDigests } from "../../src/workspace/store/testing-walk.ts";
 import { buildCommand, cairn, cairnOk, SCRATCH, startCairn } from "../fixtures/command.ts";
 import {
   backup,

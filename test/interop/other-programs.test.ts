@@ -2,7 +2,7 @@ import assert from "node:assert/strict";
 import fs from "node:fs";
 import path from "node:path";
 import { describe, test } from "node:test";
-import { walkDigests } from "../../src/engines/testing-walk.ts";
+import { walkDigests } from "../../src/workspace/store/testing-walk.ts";
 import { SCRATCH } from "../fixtures/command.ts";
 import { makeCorpus } from "../fixtures/corpus.ts";
 import { differencesOf, readFolder } from "../fixtures/folder-state.ts";

@@ -5,7 +5,7 @@ import fs from "node:fs";
 import path from "node:path";
 import { test, type TestContext } from "node:test";
 import { setTimeout as sleep } from "node:timers/promises";
-import { walkDigests } from "../../src/engines/testing-walk.ts";
+import { walkDigests } from "../../src/workspace/store/testing-walk.ts";
 import { cairn, cairnOk, startCairn } from "../fixtures/command.ts";
 import {
   backup,

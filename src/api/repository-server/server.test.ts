@@ -18,7 +18,7 @@ import { join } from "node:path";
 import { test } from "node:test";
 import { eventually } from "../../../test/fixtures/eventually.ts";
 import { loopFileSystem } from "../../../test/fixtures/loop-file-system.ts";
-import { makeNode } from "../../engines/testing-edits.ts";
+import { makeNode } from "../../workspace/store/testing-edits.ts";
 import { CairnError } from "../../errors.ts";
 import { TYPE } from "../../fs/syscalls.ts";
 import { RepositoryServer } from "./server.ts";

@@ -3,7 +3,7 @@ import { randomBytes } from "node:crypto";
 import { existsSync, mkdirSync, readdirSync, readFileSync, renameSync, rmSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { describe, test } from "node:test";
-import { walkDigests } from "../../engines/testing-walk.ts";
+import { walkDigests } from "../../workspace/store/testing-walk.ts";
 import { syscalls } from "../../fs/syscalls.ts";
 import { CairnError } from "../../errors.ts";
 import type { CreateBackupOptions, RepositoryOptions } from "../../contract/index.ts";

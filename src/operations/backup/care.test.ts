@@ -6,7 +6,7 @@ import { test } from "node:test";
 import { hostname } from "node:os";
 import { sealMessage } from "../../crypto/seal.ts";
 import { encodeConfig } from "../../formats/config.ts";
-import { walkDigests } from "../../engines/testing-walk.ts";
+import { walkDigests } from "../../workspace/store/testing-walk.ts";
 import { CairnError } from "../../errors.ts";
 import { objectIdOf } from "../../ids.ts";
 import type { BackupRetention, CopyBackupsResult, SnapshotGrouping } from "../../contract/index.ts";

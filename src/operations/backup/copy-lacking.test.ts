@@ -3,7 +3,7 @@ import { randomBytes } from "node:crypto";
 import { rmSync, truncateSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { test } from "node:test";
-import { walkDigests } from "../../engines/testing-walk.ts";
+import { walkDigests } from "../../workspace/store/testing-walk.ts";
 import { hasCode } from "../testing-folder.ts";
 import { backupScene, type BackupScene, damageBlob, nodeAt, packWith } from "./testing-far.ts";
 

@@ -1,6 +1,6 @@
 import { join } from "node:path";
 import type { CopyBackupsOptions, CopyBackupsResult, TransferredSize } from "../../contract/index.ts";
-import { moveByThreads } from "../../engines/transfer/move-by-threads.ts";
+import { moveByThreads } from "../../repository/transfer/move-by-threads.ts";
 import { CairnError } from "../../errors.ts";
 import { failpoint } from "../../failpoint.ts";
 import { plural } from "../../formats/sizes.ts";

@@ -1,6 +1,6 @@
 import { hostname } from "node:os";
 import { currentUser } from "../../fs/users.ts";
-import type { ExtraBlob } from "../../engines/scan/store-sink.ts";
+import type { ExtraBlob } from "../../archive/scan/store-sink.ts";
 import { CairnError, throwIfAborted, toCairnError } from "../../errors.ts";
 import { failpoint } from "../../failpoint.ts";
 import { objectIdOf } from "../../ids.ts";

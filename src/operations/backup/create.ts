@@ -1,7 +1,7 @@
 import { hostname } from "node:os";
 import { join } from "node:path";
-import { moveByThreads } from "../../engines/transfer/move-by-threads.ts";
-import type { PointContent, StoredContent } from "../../engines/engine.ts";
+import { moveByThreads } from "../../repository/transfer/move-by-threads.ts";
+import type { PointContent, StoredContent } from "../../workspace/store/engine.ts";
 import { CairnError, throwIfAborted } from "../../errors.ts";
 import { failpoint } from "../../failpoint.ts";
 import { displayPath, printablePath } from "../../fs/safe-path.ts";

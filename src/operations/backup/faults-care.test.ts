@@ -14,9 +14,9 @@ import {
 } from "node:fs";
 import { join } from "node:path";
 import { test, type TestContext } from "node:test";
-import { randomFrom } from "../../engines/testing-edits.ts";
+import { randomFrom } from "../../workspace/store/testing-edits.ts";
 import { leftOutOf } from "../testing-folder.ts";
-import { walkDigests } from "../../engines/testing-walk.ts";
+import { walkDigests } from "../../workspace/store/testing-walk.ts";
 import { CairnError } from "../../errors.ts";
 import type { Fault, FaultKind } from "../../repository/storage/faulty.ts";
 import type { FileKind } from "../../repository/storage/storage.ts";

@@ -3,7 +3,7 @@ import { randomBytes } from "node:crypto";
 import { existsSync } from "node:fs";
 import { join } from "node:path";
 import { test } from "node:test";
-import { walkDigests } from "../../engines/testing-walk.ts";
+import { walkDigests } from "../../workspace/store/testing-walk.ts";
 import { CairnError } from "../../errors.ts";
 import type { Fault } from "../../repository/storage/faulty.ts";
 import { hasCode } from "../testing-folder.ts";

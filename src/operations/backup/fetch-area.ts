@@ -1,7 +1,7 @@
 import { randomBytes } from "node:crypto";
 import { renameSync, statSync } from "node:fs";
 import { dirname, join } from "node:path";
-import { takenBytes } from "../../engines/tree/walk-entries.ts";
+import { takenBytes } from "../../clones/walk-entries.ts";
 import { CairnError } from "../../errors.ts";
 import { failpoint } from "../../failpoint.ts";
 import { makeFolder } from "../../fs/make-folder.ts";

@@ -4,7 +4,7 @@ import { randomBytes } from "node:crypto";
 import { mkdirSync, readdirSync, rmSync, statSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { test } from "node:test";
-import { walkDigests } from "../../engines/testing-walk.ts";
+import { walkDigests } from "../../workspace/store/testing-walk.ts";
 import type { BackupRepository } from "../../contract/index.ts";
 import { hasCode } from "../testing-folder.ts";
 import type { OpenedRepository } from "./opened-repository.ts";

@@ -3,7 +3,7 @@ import { tmpdir } from "node:os";
 import { dirname, join } from "node:path";
 import { warmThreads } from "../../threads/threads.ts";
 import { VERIFY } from "../../repository/verify/verify-task.ts";
-import { WRITE } from "../../engines/write/write-jobs.ts";
+import { WRITE } from "../../archive/write/write-jobs.ts";
 import { makeFolder } from "../../fs/make-folder.ts";
 import { userCacheDirectory } from "../../fs/users.ts";
 import { DEFAULT_SCRYPT } from "../../crypto/key-derivation.ts";

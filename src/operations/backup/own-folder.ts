@@ -1,7 +1,7 @@
 import { lstatSync, readFileSync } from "node:fs";
 import { dirname } from "node:path";
-import { surveyTree } from "../../engines/copy/survey-tree.ts";
-import { rulesOfTask } from "../../engines/scan/directory-rules.ts";
+import { surveyTree } from "../../workspace/store/survey-tree.ts";
+import { rulesOfTask } from "../../archive/scan/directory-rules.ts";
 import { CairnError } from "../../errors.ts";
 import { IGNORE_FILE, IgnoreRules } from "../../fs/ignore.ts";
 import { patternOfPath } from "../../fs/ignore-pattern.ts";
@@ -12,8 +12,8 @@ import { givenPatterns } from "../../workspace/given-patterns.ts";
 import type { CreateBackupOptions } from "../../contract/index.ts";
 import type { OpenRepository } from "./open-repository.ts";
 import type { SnapshotContent } from "./content.ts";
-import type { ContentElsewhere } from "../../engines/engine.ts";
-import { isEmptyFolder } from "../../engines/tree/as-made.ts";
+import type { ContentElsewhere } from "../../workspace/store/engine.ts";
+import { isEmptyFolder } from "../../clones/as-made.ts";
 import type { ListedSnapshot } from "../../repository/repository.ts";
 
 /** The part of a snapshot that a restore in place takes. */

@@ -2,7 +2,7 @@ import { dirname, normalize } from "node:path/posix";
 import { append } from "../../append.ts";
 import type { PathChoice, PathPattern } from "../../contract/snapshots.ts";
 import type { PathInput } from "../../contract/words.ts";
-import { exactNode, losslessByPath } from "../../engines/write/exact-nodes.ts";
+import { exactNode, losslessByPath } from "../../archive/write/exact-nodes.ts";
 import { CairnError, reworded } from "../../errors.ts";
 import { joinPath, latin1 } from "../../formats/bytes.ts";
 import type { Manifest } from "../../formats/manifest.ts";

@@ -1,5 +1,5 @@
-import { asVerifying, scan, type ScanResult } from "../../engines/scan/scan.ts";
-import type { ScanNotes } from "../../engines/scan/task.ts";
+import { asVerifying, scan, type ScanResult } from "../../archive/scan/scan.ts";
+import type { ScanNotes } from "../../archive/scan/task.ts";
 import { CairnError, toCairnError } from "../../errors.ts";
 import type { IgnoreRecord } from "../../fs/ignore.ts";
 import { displayPath } from "../../fs/safe-path.ts";
@@ -13,8 +13,8 @@ import type { OpenRepository } from "./open-repository.ts";
 import { nodesOrNull, type SnapshotContent } from "./content.ts";
 import fs from "node:fs";
 import { Sha256Stream } from "../../crypto/hash.ts";
-import { presentSource } from "../../engines/scan/present-source.ts";
-import { exactNode, losslessByPath } from "../../engines/write/exact-nodes.ts";
+import { presentSource } from "../../archive/scan/present-source.ts";
+import { exactNode, losslessByPath } from "../../archive/write/exact-nodes.ts";
 import { compareBytes, joinPath, latin1 } from "../../formats/bytes.ts";
 import { linkedInode, type TreeNode } from "../../formats/tree.ts";
 import { PathSelection } from "../../fs/path-selection.ts";

@@ -3,7 +3,7 @@ import { randomBytes } from "node:crypto";
 import { existsSync, mkdirSync, readdirSync, renameSync, rmSync, statSync, writeFileSync } from "node:fs";
 import { basename, join } from "node:path";
 import { test } from "node:test";
-import { walkDigests } from "../../engines/testing-walk.ts";
+import { walkDigests } from "../../workspace/store/testing-walk.ts";
 import { objectIdOf } from "../../ids.ts";
 import { loadIndexFile } from "../../repository/index/index-set.ts";
 import { loadPackHeader } from "../../repository/care/repair.ts";

@@ -2,7 +2,7 @@ import assert from "node:assert/strict";
 import { existsSync, readFileSync } from "node:fs";
 import { join } from "node:path";
 import { test } from "node:test";
-import { walkDigests } from "../../engines/testing-walk.ts";
+import { walkDigests } from "../../workspace/store/testing-walk.ts";
 import type { Snapshot } from "../../formats/snapshot.ts";
 import type { OpenedRepository } from "./opened-repository.ts";
 import { leftOutOf } from "../testing-folder.ts";

@@ -1,6 +1,6 @@
 import { hostname } from "node:os";
 import { sha256 } from "../../crypto/hash.ts";
-import { directoryNode } from "../../engines/copy/snapshot-tree.ts";
+import { directoryNode } from "../../workspace/store/snapshot-tree.ts";
 import { toCairnError } from "../../errors.ts";
 import { failpoint } from "../../failpoint.ts";
 import { compareBytes } from "../../formats/bytes.ts";

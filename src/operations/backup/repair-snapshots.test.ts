@@ -4,7 +4,7 @@ import { randomBytes } from "node:crypto";
 import { readdirSync, rmSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { describe, test } from "node:test";
-import { walkDigests } from "../../engines/testing-walk.ts";
+import { walkDigests } from "../../workspace/store/testing-walk.ts";
 import type { BackupProblem, BackupRepository } from "../../contract/index.ts";
 import { syscalls } from "../../fs/syscalls.ts";
 import { hasCode, leftOutOf } from "../testing-folder.ts";

@@ -2,7 +2,7 @@ import assert from "node:assert/strict";
 import { readdirSync, rmSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { describe, test } from "node:test";
-import { walkDigests } from "../../engines/testing-walk.ts";
+import { walkDigests } from "../../workspace/store/testing-walk.ts";
 import { hasCode } from "../testing-folder.ts";
 import { backupScene, damagePack } from "./testing-far.ts";
 

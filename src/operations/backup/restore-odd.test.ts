@@ -11,7 +11,7 @@ import {
 } from "node:fs";
 import { join } from "node:path";
 import { test } from "node:test";
-import { walkDigests } from "../../engines/testing-walk.ts";
+import { walkDigests } from "../../workspace/store/testing-walk.ts";
 import type { TreeNode } from "../../formats/tree.ts";
 import type { Aspect, RestoreBackupResult } from "../../contract/index.ts";
 import { hasCode, leftOutOf, WITHOUT_NATIVE } from "../testing-folder.ts";

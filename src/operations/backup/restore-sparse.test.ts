@@ -3,7 +3,7 @@ import { linkSync, lstatSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { test, type TestContext } from "node:test";
 import { loopFileSystem } from "../../../test/fixtures/loop-file-system.ts";
-import { walkDigests } from "../../engines/testing-walk.ts";
+import { walkDigests } from "../../workspace/store/testing-walk.ts";
 import type { CairnError } from "../../errors.ts";
 import { WITHOUT_NATIVE } from "../testing-folder.ts";
 import type { OpenedRepository } from "./opened-repository.ts";

@@ -1,13 +1,13 @@
-import { setDirectory } from "../../engines/root-metadata.ts";
+import { setDirectory } from "../../archive/write/root-metadata.ts";
 import { openToUmask } from "../../fs/make-folder.ts";
 import { inDirectory } from "../../fs/syscalls.ts";
 import { canBeOne, linkedInode, type TreeNode } from "../../formats/tree.ts";
 import { newPacer, throttled } from "../../pacer.ts";
 import type { BlobSource } from "../../repository/blob-source.ts";
 import { append } from "../../append.ts";
-import type { ScanResult } from "../../engines/scan/scan.ts";
-import { holesByPath, losslessByPath } from "../../engines/write/exact-nodes.ts";
-import { writeTree, type WriteTreeResult } from "../../engines/write/write-tree.ts";
+import type { ScanResult } from "../../archive/scan/scan.ts";
+import { holesByPath, losslessByPath } from "../../archive/write/exact-nodes.ts";
+import { writeTree, type WriteTreeResult } from "../../archive/write/write-tree.ts";
 import { CairnError } from "../../errors.ts";
 import { failpoint } from "../../failpoint.ts";
 import { NO_RULES } from "../../fs/ignore.ts";

@@ -2,7 +2,7 @@ import assert from "node:assert/strict";
 import { linkSync, mkdirSync, readdirSync, readFileSync, rmSync, utimesSync, writeFileSync } from "node:fs";
 import { basename, dirname, join } from "node:path";
 import { describe, test } from "node:test";
-import { walkDigests } from "../../engines/testing-walk.ts";
+import { walkDigests } from "../../workspace/store/testing-walk.ts";
 import type { CairnError } from "../../errors.ts";
 import { acquireLock } from "../../repository/locks.ts";
 import type { BackupRepository, PathPattern } from "../../contract/index.ts";

@@ -9,8 +9,8 @@ import type {
   UnreadableSnapshot,
 } from "../../contract/index.ts";
 import { sha256 } from "../../crypto/hash.ts";
-import { manifestNode, recordsNode } from "../../engines/copy/snapshot-tree.ts";
-import { countEntry } from "../../engines/copy/survey-tree.ts";
+import { manifestNode, recordsNode } from "../../workspace/store/snapshot-tree.ts";
+import { countEntry } from "../../workspace/store/survey-tree.ts";
 import { DigestWalk } from "../../repository/verify/digest-walk.ts";
 import { factsOf } from "../../repository/verify/folder-facts.ts";
 import { CairnError, reworded, toCairnError } from "../../errors.ts";

@@ -6,7 +6,7 @@ import { setTimeout as sleep } from "node:timers/promises";
 import { test, type TestContext } from "node:test";
 import { generateX25519Identity, identityToRecipient } from "age-encryption";
 import { HANG_MS } from "../../../test/fixtures/eventually.ts";
-import { CopyEngine } from "../../engines/copy/copy-engine.ts";
+import { CopyEngine } from "../../workspace/store/copy-engine.ts";
 import type { CairnError } from "../../errors.ts";
 import type { StorageFactory } from "../../repository/storage/location.ts";
 import { RetryingStorage } from "../../repository/storage/retrying.ts";

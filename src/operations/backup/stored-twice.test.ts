@@ -12,7 +12,7 @@ import {
 } from "node:fs";
 import { basename, join } from "node:path";
 import { test } from "node:test";
-import { walkDigests } from "../../engines/testing-walk.ts";
+import { walkDigests } from "../../workspace/store/testing-walk.ts";
 import { objectIdOf } from "../../ids.ts";
 import { BlobIndex } from "../../repository/index/blob-index.ts";
 import { loadPackHeader } from "../../repository/care/repair.ts";

@@ -1,4 +1,4 @@
-import { fileNode, type SnapshotTrees, treesAbove } from "../../engines/copy/snapshot-tree.ts";
+import { fileNode, type SnapshotTrees, treesAbove } from "../../workspace/store/snapshot-tree.ts";
 import { NodeDigester } from "../../repository/verify/node-digests.ts";
 import { CairnError } from "../../errors.ts";
 import { ByteWriter } from "../../formats/bytes.ts";

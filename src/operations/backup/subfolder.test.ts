@@ -18,8 +18,8 @@ import {
 } from "node:fs";
 import { join } from "node:path";
 import { describe, test } from "node:test";
-import { setAttribute } from "../../engines/testing-edits.ts";
-import { walkDigests } from "../../engines/testing-walk.ts";
+import { setAttribute } from "../../workspace/store/testing-edits.ts";
+import { walkDigests } from "../../workspace/store/testing-walk.ts";
 import { CairnError } from "../../errors.ts";
 import type { PathInput, Progress, RestoreBackupOptions } from "../../contract/index.ts";
 import { leftOutOf, WITHOUT_NATIVE } from "../testing-folder.ts";

@@ -2,7 +2,7 @@ import { chmodSync, mkdirSync, readdirSync, readFileSync, renameSync, rmSync, wr
 import { join } from "node:path";
 import type { TestContext } from "node:test";
 import { openStorage } from "../../compose.ts";
-import { CopyEngine } from "../../engines/copy/copy-engine.ts";
+import { CopyEngine } from "../../workspace/store/copy-engine.ts";
 import { sha256 } from "../../crypto/hash.ts";
 import { encodeTree, type TreeNode } from "../../formats/tree.ts";
 import { objectIdOf } from "../../ids.ts";

@@ -1,5 +1,5 @@
 import { createHash } from "node:crypto";
-import { takenBytes } from "../../engines/tree/walk-entries.ts";
+import { takenBytes } from "../../clones/walk-entries.ts";
 import { type CairnError, cannotBeWritten, toCairnError } from "../../errors.ts";
 import { rawPath } from "../../formats/record.ts";
 import { printablePath } from "../../fs/safe-path.ts";

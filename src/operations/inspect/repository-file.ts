@@ -3,7 +3,7 @@ import { existsSync } from "node:fs";
 import { basename, dirname, join, relative } from "node:path";
 import { sha256 } from "../../crypto/hash.ts";
 import { openMessage } from "../../crypto/seal.ts";
-import { lookIntoRepository } from "../../engines/copy/embedded-store.ts";
+import { lookIntoRepository } from "../../workspace/store/embedded-store.ts";
 import { CairnError } from "../../errors.ts";
 import { decodeConfig } from "../../formats/config.ts";
 import { decodeIndex } from "../../formats/index-file.ts";

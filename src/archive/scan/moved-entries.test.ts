@@ -1,0 +1,253 @@
+import assert from "node:assert/strict";
+import fs from "node:fs";
+import path from "node:path";
+import { describe, test, type TestContext } from "node:test";
+import { syscalls } from "../../fs/syscalls.ts";
+import { assertSame, notedPaths, temporaryFolder, TestStore } from "../../workspace/store/testing-store.ts";
+import { giveBackThreads, takeThreads } from "../../threads/threads.ts";
+import { nameAt } from "./directory-parts.ts";
+import { INLINE_BYTES } from "./inline-scanner.ts";
+import type { ScanResult } from "./scan.ts";
+import { eachRecord } from "./summary.ts";
+
+function pathsOf({ table, old }: ScanResult): string[] {
+  const paths: string[] = [];
+  eachRecord(table, old, ({ path: entryPath }) => paths.push(entryPath().toString()));
+  return paths.toSorted();
+}
+
+/**
+ * A store that has saved the folder, and saves it again on this thread: `before` and `after` are called as names are
+ * looked at.
+ */
+async function savedOnce(
+  t: TestContext,
+  make: (root: string) => void,
+): Promise<{
+  root: string;
+  again: (calls: { before?: (name: string) => void; after?: (name: string) => void }) => Promise<ScanResult>;
+  look: () => Promise<ScanResult>;
+  /** a further save, by the stat cache */
+  next: () => Promise<ScanResult>;
+}> {
+  const saves = await TestStore.create(t);
+  const root = temporaryFolder(t);
+  make(root);
+  await saves.save(root);
+  return {
+    root,
+    look: async () => saves.look(root),
+    next: async () => {
+      assert.ok(saves.cache() !== null, "the stat cache checks out");
+      return saves.save(root);
+    },
+    again: async (calls) => {
+      const sys = syscalls();
+      const { stat } = sys;
+      const held = await takeThreads({ kind: "scan", count: undefined, signal: undefined });
+      const mocked = t.mock.method(sys, "stat", (...args: Parameters<typeof stat>) => {
+        const name = Buffer.from(nameAt(args[1], args[2])).toString();
+        calls.before?.(name);
+        const result = stat(...args);
+        calls.after?.(name);
+        return result;
+      });
+      try {
+        return await saves.save(root);
+      } finally {
+        mocked.mock.restore();
+        giveBackThreads(held);
+      }
+    },
+  };
+}
+
+function assertWhole({ notes }: ScanResult): void {
+  assert.deepEqual([notedPaths(notes.omitted), notedPaths(notes.torn)], [[], []]);
+}
+
+void describe("what is renamed while a folder is read", () => {
+  test("a file is saved under its new name when it is renamed after it was listed", async (t) => {
+    const { root, again, look } = await savedOnce(t, (at) => {
+      for (const name of ["a", "m.1", "z"]) fs.writeFileSync(path.join(at, name), name);
+    });
+    fs.writeFileSync(path.join(root, "new"), "x");
+    const seen: string[] = [];
+    const saved = await again({
+      before: (name) => {
+        if (name === "m.1" && seen.push(name) === 1) fs.renameSync(path.join(root, "m.1"), path.join(root, "m.2"));
+      },
+    });
+    assert.deepEqual(pathsOf(saved), ["a", "m.2", "new", "z"]);
+    assertWhole(saved);
+    assertSame(saved, await look());
+  });
+
+  test("a file is saved once when it is renamed after it was read", async (t) => {
+    const { root, again } = await savedOnce(t, (at) => fs.writeFileSync(path.join(at, "x"), "x"));
+    for (const name of ["a", "m", "z"]) fs.writeFileSync(path.join(root, name), name);
+    const saved = await again({
+      before: (name) => {
+        if (name !== "z" || !fs.existsSync(path.join(root, "z"))) return;
+        fs.renameSync(path.join(root, "a"), path.join(root, "b"));
+        fs.renameSync(path.join(root, "m"), path.join(root, "a"));
+        fs.renameSync(path.join(root, "z"), path.join(root, "m"));
+      },
+    });
+    assert.deepEqual(pathsOf(saved), ["a", "b", "m", "x"]);
+    assertWhole(saved);
+  });
+
+  test("a point is whole when a file was removed after it was listed", async (t) => {
+    const { root, again, look } = await savedOnce(t, (at) => {
+      for (const name of ["a", "gone"]) fs.writeFileSync(path.join(at, name), name);
+    });
+    const saved = await again({
+      before: (name) => name === "gone" && fs.rmSync(path.join(root, name), { force: true }),
+    });
+    assert.deepEqual(pathsOf(saved), ["a"]);
+    assertWhole(saved);
+    assertSame(saved, await look());
+  });
+
+  test("a directory is saved under its new name when it is renamed before it is read", async (t) => {
+    const { root, again, look, next } = await savedOnce(t, (at) => {
+      fs.mkdirSync(path.join(at, "top", "d", "below"), { recursive: true });
+      for (const name of ["f", "d/g", "d/below/h"]) fs.writeFileSync(path.join(at, "top", name), name);
+    });
+    fs.writeFileSync(path.join(root, "top", "d", "new"), "x");
+    const saved = await again({
+      after: (name) => {
+        if (name === "below" && fs.existsSync(path.join(root, "top")))
+          fs.renameSync(path.join(root, "top"), path.join(root, "other"));
+      },
+    });
+    const below = ["other", "other/d", "other/d/below", "other/d/below/h", "other/d/g", "other/d/new", "other/f"];
+    assert.deepEqual(pathsOf(saved), below);
+    assertWhole(saved);
+    assertSame(saved, await look());
+    assert.equal(saved.summarise().entries.directories, 3);
+    assertSame(await next(), await look());
+  });
+
+  for (const more of [["new"], []])
+    test(`a directory is saved when it is renamed and gets its name back, ${more.length} entries beside it`, async (t) => {
+      const { root, again, look, next } = await savedOnce(t, (at) => {
+        fs.mkdirSync(path.join(at, "d/below"), { recursive: true });
+        for (const name of ["d/f", "d/below/g"]) fs.writeFileSync(path.join(at, name), name);
+      });
+      for (const name of more) fs.writeFileSync(path.join(root, name), "x");
+      const moved: string[] = [];
+      const move = (from: string, to: string): void => {
+        moved.push(to);
+        fs.renameSync(path.join(root, from), path.join(root, to));
+      };
+      const saved = await again({
+        after: (name) => name === "d" && moved.length === 0 && move("d", "e"),
+        before: (name) => name === "e" && moved.length === 1 && move("e", "d"),
+      });
+      assert.deepEqual(moved, ["e", "d"]);
+      assert.deepEqual(pathsOf(saved), ["d", "d/below", "d/below/g", "d/f", ...more]);
+      assertWhole(saved);
+      assertSame(saved, await look());
+      assertSame(await next(), await look());
+    });
+
+  test("directories that were read are saved under the names that they have when those are passed on", async (t) => {
+    const { root, again, look, next } = await savedOnce(t, (at) => fs.writeFileSync(path.join(at, "z"), "z"));
+    for (const name of ["a", "b"]) {
+      fs.mkdirSync(path.join(root, name));
+      fs.writeFileSync(path.join(root, name, `of ${name}`), name);
+    }
+    let isMoved = false;
+    const saved = await again({
+      before: (name) => {
+        if (name !== "of b" || isMoved) return;
+        isMoved = true;
+        fs.renameSync(path.join(root, "a"), path.join(root, "c"));
+        fs.renameSync(path.join(root, "b"), path.join(root, "a"));
+        fs.renameSync(path.join(root, "a/of b"), path.join(root, "a/of it"));
+      },
+    });
+    assert.deepEqual(pathsOf(saved), ["a", "a/of it", "c", "c/of a", "z"]);
+    assertWhole(saved);
+    assertSame(saved, await look());
+    assertSame(await next(), await look());
+  });
+
+  test("a point is whole when a directory was removed before it was read", async (t) => {
+    const { root, again, look } = await savedOnce(t, (at) => {
+      for (const name of ["keep", "work"]) fs.mkdirSync(path.join(at, name));
+      for (const name of ["keep/f", "work/g"]) fs.writeFileSync(path.join(at, name), name);
+    });
+    const saved = await again({
+      after: (name) => name === "work" && fs.rmSync(path.join(root, name), { recursive: true, force: true }),
+    });
+    assert.deepEqual(pathsOf(saved), ["keep", "keep/f"]);
+    assertWhole(saved);
+    assertSame(saved, await look());
+  });
+
+  test("a directory is named as changing when a file in it never keeps its name", async (t) => {
+    const { root, again } = await savedOnce(t, (at) => {
+      fs.mkdirSync(path.join(at, "d"));
+      for (const name of ["a", "d/m.1"]) fs.writeFileSync(path.join(at, name), name);
+    });
+    const saved = await again({
+      before: (name) => {
+        const at = path.join(root, "d", name);
+        if (name.startsWith("m.") && fs.existsSync(at))
+          fs.renameSync(at, name === "m.1" ? `${root}/d/m.2` : `${root}/d/m.1`);
+      },
+    });
+    assert.deepEqual(pathsOf(saved), ["a", "d"]);
+    assert.deepEqual(notedPaths(saved.notes.torn), ["d"]);
+  });
+
+  test("a directory that is listed again is filtered by the ignore file that was read when it was listed first", async (t) => {
+    const { root, again } = await savedOnce(t, (at) => {
+      fs.mkdirSync(path.join(at, "d"));
+      fs.writeFileSync(path.join(at, ".cairnignore"), "*.log\n");
+      for (const name of ["a.log", "b", "z.1", "d/a.log", "d/b"]) fs.writeFileSync(path.join(at, name), name);
+    });
+    // Listed, not taken as it was.
+    for (const name of ["new", "d/new"]) fs.writeFileSync(path.join(root, name), "x");
+    fs.writeFileSync(path.join(root, ".other"), "# nothing\n");
+    const saved = await again({
+      before: (name) => {
+        if (name !== "b" || !fs.existsSync(path.join(root, ".other"))) return;
+        fs.renameSync(path.join(root, "z.1"), path.join(root, "z.2"));
+        fs.renameSync(path.join(root, ".other"), path.join(root, ".cairnignore"));
+      },
+    });
+    assert.deepEqual(pathsOf(saved), [".cairnignore", "b", "d", "d/b", "d/new", "new", "z.2"]);
+    assert.deepEqual(
+      saved.notes.ignoreFiles.map(({ text }) => Buffer.from(text).toString()),
+      ["*.log\n"],
+    );
+  });
+
+  test("a large file that is renamed after it was listed is read by another thread", async (t) => {
+    const { root, again, look } = await savedOnce(t, (at) => fs.writeFileSync(path.join(at, "a"), "a"));
+    fs.writeFileSync(path.join(root, "m.part"), Buffer.alloc(INLINE_BYTES + 1, 1));
+    const sys = syscalls();
+    const { read } = sys;
+    let bytes = 0;
+    const reading = t.mock.method(sys, "read", (...args: Parameters<typeof read>) => {
+      const result = read(...args);
+      bytes += Math.max(result, 0);
+      return result;
+    });
+    const saved = await again({
+      before: (name) => {
+        if (name === "m.part" && fs.existsSync(path.join(root, name)))
+          fs.renameSync(path.join(root, name), path.join(root, "m"));
+      },
+    });
+    reading.mock.restore();
+    assert.deepEqual(pathsOf(saved), ["a", "m"]);
+    assert.ok(bytes < INLINE_BYTES, `${bytes} bytes were read on this one`);
+    assertWhole(saved);
+    assertSame(saved, await look());
+  });
+});

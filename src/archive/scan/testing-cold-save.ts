@@ -1,0 +1,41 @@
+import { join } from "node:path";
+import { C } from "../../fs/scan-table.ts";
+import { loadStatCache } from "../../fs/stat-cache.ts";
+import { EmbeddedStore } from "../../workspace/store/embedded-store.ts";
+import { storePaths } from "../../workspace/store/store-files.ts";
+import { threadsAreWarm } from "../../threads/threads.ts";
+import { writeTree } from "../write/write-tree.ts";
+import { scan } from "./scan.ts";
+
+/**
+ * The first scan of a process, of a folder that was saved before: CONTROL CACHE ROOT TARGET. Says how many parts of
+ * directories were given away and whether threads were started, and writes what it saved to TARGET.
+ */
+
+const [control = "", cache = "", root = "", target = ""] = process.argv.slice(2);
+const store = await EmbeddedStore.open(storePaths(control));
+const { keys, chunkerPolynomial } = store.repository;
+store.index.beginSession();
+const saved = await scan({
+  root: Buffer.from(root),
+  cache: loadStatCache(cache),
+  store: { keys, index: store.index, directory: store.paths.temporary, level: 1 },
+  excludes: [],
+  rules: null,
+  chunkerPolynomial,
+});
+const threads = threadsAreWarm();
+await store.publish(saved.packs);
+store.index.endSession();
+await writeTree({
+  keys,
+  index: store.index,
+  packs: join(store.paths.repository, "data"),
+  target: Buffer.from(target),
+  tree: saved.tree,
+  holes: new Map(),
+  read: (id) => store.read(id, "data"),
+});
+const { control: counts } = saved.table;
+process.stdout.write(JSON.stringify({ parts: counts[C.JOBS]! - counts[C.DIRECTORIES]!, threads }));
+store.close();

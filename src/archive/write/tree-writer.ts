@@ -1,0 +1,449 @@
+import { append } from "../../append.ts";
+import fs from "node:fs";
+import { CairnError } from "../../errors.ts";
+import { joinPath, latin1 } from "../../formats/bytes.ts";
+import { openBelow } from "../../fs/open-below.ts";
+import { PathSelection } from "../../fs/path-selection.ts";
+import { quotedPath } from "../../fs/safe-path.ts";
+import { openDirectory, putName, syscallError } from "../../fs/syscalls.ts";
+import { arenaOver, newArena } from "../../native.ts";
+import { BlobIndex, DATA_BLOB, TREE_BLOB } from "../../repository/index/blob-index.ts";
+import { BlobSource } from "../../repository/blob-source.ts";
+import { packFolder } from "../../repository/transfer/near-packs.ts";
+import { decodeTree, linkedInode, type TreeNode } from "../../formats/tree.ts";
+import { WORTH_SHARING } from "../../threads/shared-work.ts";
+import { HeldFiles } from "./held-files.ts";
+import { exactNode, firstOfGroup } from "./exact-nodes.ts";
+import { LeftEntries } from "./left-entries.ts";
+import { NodeWriter, type NotSet } from "./node-writer.ts";
+import { byPlace, halfOf, runEnd, type WholeFile, workOfAll } from "./whole-files.ts";
+import {
+  type DirectoryJob,
+  type FilesJob,
+  type LargeFile,
+  newOutcome,
+  type RangeJob,
+  type Share,
+  type WriteOutcome,
+  type WriteTask,
+} from "./write-jobs.ts";
+
+const LARGE = 16 * 1024 * 1024;
+const OPEN_FLAGS = fs.constants.O_RDWR | fs.constants.O_NOFOLLOW;
+const DIRECTORY = fs.constants.O_RDONLY | fs.constants.O_DIRECTORY | fs.constants.O_NOFOLLOW;
+const OWNER_READS = 0o400;
+const IDLE = 0;
+const STOP = 1;
+
+/** Writes directories of a tree, top down, on one thread. */
+export class TreeWriter {
+  readonly #task: WriteTask;
+  readonly #index: BlobIndex;
+  readonly #blobs: BlobSource;
+  readonly #nodes: NodeWriter;
+  readonly #control: Int32Array;
+  readonly #held: HeldFiles | null;
+  readonly #left: LeftEntries | null;
+  readonly #selection: PathSelection;
+  readonly #path = newArena(8192);
+  readonly #target: number;
+  #out = newOutcome();
+  #partsOf: { tree: Uint8Array; nodes: TreeNode[] } | null = null;
+
+  /** `onElsewhere`: see `BlobSourceOptions`. */
+  constructor(task: WriteTask, onElsewhere: (pack: string) => void) {
+    this.#task = task;
+    this.#index = BlobIndex.fromShared(task.index);
+    this.#blobs = new BlobSource({ keys: task.keys, index: this.#index, packs: packFolder(task.packs), onElsewhere });
+    this.#control = new Int32Array(task.control);
+    this.#target = openDirectory(Buffer.from(task.target));
+    this.#selection = new PathSelection(task.paths ?? []);
+    this.#held = task.held === null ? null : new HeldFiles(task.held);
+    // What a directory that is left passes on is not told by the root.
+    const { readOnly, newBits, sparse } = task;
+    this.#nodes = new NodeWriter({ readOnly, newBits, sparse, ...(task.resumes ? {} : { within: this.#target }) });
+    this.#left = task.resumes ? new LeftEntries(this.#nodes.sys, this.#index) : null;
+  }
+
+  /** Works a stack of directories off; hands half of it, or of a directory's files, to `share` whenever another thread waits. */
+  directories(jobs: DirectoryJob[], share: Share): WriteOutcome {
+    return this.#noting(() => {
+      const stack = jobs;
+      while (stack.length > 0) {
+        this.#checkStop();
+        if (stack.length > 1 && this.#isWaitedFor()) share(stack.splice(0, stack.length >> 1));
+        const job = stack.pop()!;
+        const nodes = this.#tree(job);
+        const packs = this.#onTheirWay(nodes);
+        if (packs.length > 0) this.#out.waiting.push({ job, packs });
+        else append(stack, this.#directory(job, nodes, share));
+      }
+    });
+  }
+
+  /** Writes files that another thread gave away. */
+  files(job: FilesJob, share: Share): WriteOutcome {
+    return this.#noting(() => {
+      const { path, tree } = job;
+      // Of a long directory several parts come.
+      if (this.#partsOf === null || Buffer.compare(this.#partsOf.tree, tree) !== 0)
+        this.#partsOf = { tree, nodes: this.#tree({ path, tree }) };
+      const { nodes } = this.#partsOf;
+      // Each part says of its own directory that it cannot be read.
+      if (nodes.length === 0) return void (this.#partsOf = null);
+      const fd = this.#open(path);
+      try {
+        // Whoever gave them away has found them in the index.
+        const fileAt = (at: number): WholeFile =>
+          this.#wholeFile({ ...this.#exact(joinPath(path, nodes[at]!.name), nodes[at]!), at })!;
+        const files = Array.from(job.nodes, fileAt);
+        this.#writeFiles(fd, { path, tree, files }, share);
+      } finally {
+        this.#nodes.sys.close(fd);
+      }
+    });
+  }
+
+  #noting(work: () => void): WriteOutcome {
+    this.#out = newOutcome();
+    work();
+    this.#out.notSet = this.#nodes.notSet.splice(0);
+    return this.#out;
+  }
+
+  #checkStop(): void {
+    if (Atomics.load(this.#control, STOP) !== 0) throw new CairnError("interrupted", "the restore was stopped");
+  }
+
+  /** Whether a thread waits for work. It is asked about once: what is given away now is that one's. */
+  #isWaitedFor(): boolean {
+    if (Atomics.load(this.#control, IDLE) <= 0) return false;
+    Atomics.sub(this.#control, IDLE, 1);
+    return true;
+  }
+
+  #open(path: Uint8Array): number {
+    return this.#checked(openBelow(this.#nodes.sys, this.#target, path, DIRECTORY, this.#path), path);
+  }
+
+  #checked(fd: number, path: Uint8Array): number {
+    if (fd < 0) throw syscallError(fd, `cannot open the directory ${quotedPath(path)}`);
+    return fd;
+  }
+
+  /** Packs that files of a directory still wait for, also those that are not wanted; what the caller writes later is left out. */
+  #onTheirWay(nodes: readonly TreeNode[]): number[] {
+    const { here } = this.#task;
+    if (here === null) return [];
+    const packs = new Set<number>();
+    const { packOf } = this.#index.table;
+    for (const node of nodes) {
+      const { type, content, size } = node;
+      if (type !== "file" || content === undefined) continue;
+      if (linkedInode(node) !== null || (size > LARGE && content.length > 32 && this.#sizeOf(node) > LARGE)) continue;
+      for (let at = 0; at < content.length; at += 32) {
+        const entry = this.#index.lookup(content, at, DATA_BLOB);
+        if (entry >= 0 && Atomics.load(here, packOf[entry]!) === 0) packs.add(packOf[entry]!);
+      }
+    }
+    return [...packs];
+  }
+
+  #directory(job: DirectoryJob, nodes: readonly TreeNode[], share: Share): DirectoryJob[] {
+    const fd = this.#open(job.path);
+    const children: DirectoryJob[] = [];
+    try {
+      const files: WholeFile[] = [];
+      for (const [at, stored] of nodes.entries()) {
+        const path = joinPath(job.path, stored.name);
+        const wanted = job.whole ? "whole" : this.#wanted(path, stored);
+        if (wanted === "no") continue;
+        const { node, group, claimed } = this.#exact(path, stored);
+        if (claimed !== null) this.#out.damaged.push({ path, detail: otherSize(node.size, claimed) });
+        if (node.type === "dir") {
+          const make = (): void => this.#nodes.directory(fd, { name: node.name, path });
+          if (this.#left?.enters(fd, node.name) !== true && !this.#nodes.holds(path, "type", make)) continue;
+          this.#out.others++;
+          const { content: _content, ...own } = node;
+          children.push({ path, tree: node.subtree!, node: own, whole: wanted === "whole" });
+        } else if (node.type === "file")
+          this.#nodes.holds(path, "type", () => this.#file(fd, { node, path, at }, files));
+        else if (group !== null) this.#out.linked.push({ path, node, group });
+        else if (node.type !== "irregular" && this.#special(fd, node, path)) this.#out.others++;
+      }
+      // Read in the order of the packs, in large reads.
+      files.sort(byPlace(this.#index.table));
+      const isShared = this.#writeFiles(fd, { ...job, files }, share);
+      if (job.node !== null) this.#finishDirectory(fd, { path: job.path, node: job.node }, isShared);
+    } finally {
+      this.#nodes.sys.close(fd);
+    }
+    return children;
+  }
+
+  /**
+   * A node with what the manifest says of it, and the hard-link group that it is of. Its size is that of its pieces;
+   * `claimed` what it says itself, where that is another.
+   */
+  #exact(path: Uint8Array, stored: TreeNode): Exact {
+    const fields = this.#task.lossless.size === 0 ? undefined : this.#task.lossless.get(latin1(path));
+    const node = exactNode(stored, fields);
+    const group = firstOfGroup(fields) ?? linkedInode(node);
+    const size = this.#sizeOf(node);
+    return size === node.size
+      ? { path, node, group, claimed: null }
+      : { path, node: { ...node, size }, group, claimed: node.size };
+  }
+
+  /** What the pieces of a file hold; what its node says where the index lacks one, which is met when they are read. */
+  #sizeOf({ type, content, size: claimed }: TreeNode): number {
+    if (type !== "file" || content === undefined) return claimed;
+    let size = 0;
+    for (let at = 0; at < content.length; at += 32) {
+      const entry = this.#index.lookup(content, at, DATA_BLOB);
+      if (entry < 0) return claimed;
+      size += this.#index.table.plainLengthOf(entry);
+    }
+    return size;
+  }
+
+  #special(fd: number, node: TreeNode, path: Uint8Array): boolean {
+    this.#left?.clear(fd, node.name);
+    return this.#nodes.special(fd, node, { name: node.name, path });
+  }
+
+  /** Whether an entry is selected with all below it, only leads to one that is, or neither. */
+  #wanted(path: Uint8Array, node: TreeNode): "whole" | "part" | "no" {
+    const wanted = this.#selection.of(path);
+    return wanted === "part" && node.type !== "dir" ? "no" : wanted;
+  }
+
+  #finishDirectory(fd: number, directory: WriteOutcome["closed"][number], isShared: boolean): void {
+    const { path, node } = directory;
+    // Also for user 0, whose rights may be no more than its own.
+    const locksOut = (node.mode & 0o700) !== 0o700 && !this.#task.readOnly;
+    if (isShared || locksOut) this.#out.closed.push(directory);
+    else this.#nodes.finishDirectory(fd, node, path);
+  }
+
+  #tree(job: Pick<DirectoryJob, "path" | "tree">): TreeNode[] {
+    const entry = this.#index.lookup(job.tree, 0, TREE_BLOB);
+    try {
+      if (entry < 0) throw notInStore("tree", job.tree);
+      return decodeTree(this.#blobs.read(entry));
+    } catch (error) {
+      if (!(error instanceof CairnError) || error.code !== "damaged") throw error;
+      this.#out.damaged.push({ path: job.path, detail: error.message });
+      return [];
+    }
+  }
+
+  /** What is written as a whole goes to `whole`, for later. */
+  #file(fd: number, file: Omit<WholeFile, "entry">, whole: WholeFile[]): void {
+    const { node, path } = file;
+    const content = node.content ?? EMPTY;
+    const place = { name: node.name, path };
+    const group = linkedInode(node);
+    if (group !== null) return void this.#out.linked.push({ path, node, group });
+    const isLarge = node.size > LARGE && (content.length > 32 || this.#task.holes.has(latin1(path)));
+    if (!isLarge && this.#left?.keeps(fd, node) === true) {
+      this.#out.files++;
+      this.#out.bytes += node.size;
+      this.#out.keptBytes += node.size;
+      return;
+    }
+    if (content.length === 0) {
+      this.#nodes.file(fd, node, place, []);
+      this.#out.files++;
+      return;
+    }
+    const held = this.#held;
+    if (held !== null && this.#nodes.filledFile(fd, node, place, (to) => held.fill(path, node, to))) {
+      this.#out.files++;
+      this.#out.bytes += node.size;
+      return;
+    }
+    if (isLarge) {
+      const isLeft = this.#left?.opens(fd, node.name) === true;
+      const created = isLeft ? this.#openFile(path) : this.#nodes.create(fd, place);
+      try {
+        this.#nodes.setSize(created, node.size, path);
+      } catch (error) {
+        this.#nodes.remove(fd, node.name);
+        throw error;
+      } finally {
+        this.#nodes.sys.close(created);
+      }
+      this.#out.large.push({ path, node, isLeft });
+      return;
+    }
+    const one = this.#wholeFile(file);
+    if (one === null) this.#out.damaged.push({ path, detail: notInStore("blob", content).message });
+    else whole.push(one);
+  }
+
+  /** Null where the one blob that it is of is not in the store. */
+  #wholeFile({ node, path, at }: Omit<WholeFile, "entry">): WholeFile | null {
+    const content = node.content!;
+    if (content.length > 32 || this.#task.holes.has(latin1(path))) return { node, path, at, entry: -1 };
+    const entry = this.#index.lookup(content, 0, DATA_BLOB);
+    return entry < 0 ? null : { node, path, at, entry };
+  }
+
+  /** A file of several blobs, or with holes, on this thread alone. */
+  #whole(fd: number, node: TreeNode, path: Uint8Array): void {
+    const holes = this.#task.holes.get(latin1(path));
+    try {
+      this.#nodes.file(
+        fd,
+        node,
+        { name: node.name, path, ...(holes === undefined ? {} : { holes }) },
+        this.#pieces(node),
+      );
+      this.#out.files++;
+      this.#out.bytes += node.size;
+    } catch (error) {
+      if (!(error instanceof CairnError) || error.code !== "damaged") throw error;
+      this.#out.damaged.push({ path, detail: error.message });
+      this.#nodes.remove(fd, node.name);
+    }
+  }
+
+  *#pieces(file: TreeNode): Iterable<Uint8Array> {
+    const content = file.content!;
+    for (let at = 0; at < content.length; at += 32) yield this.#piece(content.subarray(at, at + 32), file);
+  }
+
+  /** Good until the next one. */
+  #piece(id: Uint8Array, file: { mode: number }): Uint8Array {
+    const entry = this.#index.lookup(id, 0, DATA_BLOB);
+    if (entry < 0) throw notInStore("blob", id);
+    return this.#blobs.view(entry, this.#compares(file));
+  }
+
+  /** Whether the pieces of a file are compared with their ids: whoever reads everything again may not read this one. */
+  #compares({ mode }: { mode: number }): boolean {
+    return this.#task.comparesPieces || (mode & OWNER_READS) === 0;
+  }
+
+  /** Writes files of a directory, half of what is left by another thread whenever one waits. True where that was so. */
+  #writeFiles(fd: number, what: { path: Uint8Array; tree: Uint8Array; files: WholeFile[] }, share: Share): boolean {
+    const { path, tree, files } = what;
+    let work = workOfAll(files);
+    let isShared = false;
+    for (let from = 0; from < files.length;) {
+      this.#checkStop();
+      if (files.length - from > 1 && work >= WORTH_SHARING && this.#isWaitedFor()) {
+        const given = files.splice(halfOf(files, from, work));
+        work -= workOfAll(given);
+        // Copies: what they are views into would go with them.
+        share({
+          path: Uint8Array.from(path),
+          tree: Uint8Array.from(tree),
+          nodes: Uint32Array.from(given, ({ at }) => at),
+        });
+        isShared = true;
+      }
+      const to = runEnd(this.#index.table, files, from);
+      const run = files.slice(from, to);
+      const { node, path: first, entry } = run[0]!;
+      if (entry < 0) this.#nodes.holds(first, "type", () => this.#whole(fd, node, first));
+      else this.#writePack(fd, run);
+      work -= workOfAll(run);
+      from = to;
+    }
+    return isShared;
+  }
+
+  /** Files of one blob each, all of one pack. */
+  #writePack(fd: number, files: readonly WholeFile[]): void {
+    const entries = files.map(({ entry }) => entry);
+    this.#blobs.readWindow(entries, {
+      compares: (i) => this.#compares(files[i]!.node),
+      each: (i, arena, offset, length) => {
+        const { node, path } = files[i]!;
+        let created = -1;
+        const mode = this.#nodes.firstMode(node);
+        const create = (): void => void (created = this.#nodes.create(fd, { name: node.name, path }, mode));
+        if (!this.#nodes.holds(path, "type", create)) return;
+        this.#nodes.content(created, arena, { offset, length, path });
+        this.#nodes.finishFile(created, node, path, mode);
+        this.#nodes.sys.close(created);
+        this.#out.files++;
+        this.#out.bytes += length;
+      },
+      onDamage: (i, error) => void this.#out.damaged.push({ path: files[i]!.path, detail: error.message }),
+    });
+  }
+
+  /** Writes a run of chunks into a file that exists; the bytes written. */
+  range(job: RangeJob): { bytes: number; kept: number; damaged: string | null } {
+    const sys = this.#nodes.sys;
+    const fd = this.#openFile(job.path);
+    const holes = this.#task.holes.get(latin1(job.path));
+    const left = job.compares ? this.#left : null;
+    let position = job.position;
+    let kept = 0;
+    try {
+      for (let at = 0; at < job.content.length; at += 32) {
+        this.#checkStop();
+        const there = left?.heldBytes(fd, position, { ids: job.content, at }) ?? 0;
+        if (there > 0) {
+          position += there;
+          kept += there;
+          continue;
+        }
+        const bytes = this.#piece(job.content.subarray(at, at + 32), job);
+        const part = { offset: 0, length: bytes.length, position, path: job.path, holes, over: job.compares };
+        this.#nodes.write(fd, arenaOver(bytes), part);
+        position += bytes.length;
+      }
+      return { bytes: position - job.position, kept, damaged: null };
+    } catch (error) {
+      if (!(error instanceof CairnError) || error.code !== "damaged") throw error;
+      return { bytes: position - job.position, kept, damaged: error.message };
+    } finally {
+      sys.close(fd);
+    }
+  }
+
+  #openFile(path: Uint8Array): number {
+    const slash = Buffer.from(path).lastIndexOf(47);
+    const directory = this.#open(path.subarray(0, Math.max(slash, 0)));
+    putName(this.#path, 0, path.subarray(slash + 1));
+    const fd = this.#nodes.sys.open(directory, this.#path, 0, OPEN_FLAGS, 0);
+    this.#nodes.sys.close(directory);
+    return this.#checked(fd, path);
+  }
+
+  /** Metadata of a large file whose runs are all written. */
+  finishLarge(file: LargeFile): NotSet[] {
+    const fd = this.#openFile(file.path);
+    this.#nodes.finishFile(fd, file.node, file.path);
+    this.#nodes.sys.close(fd);
+    return this.#nodes.notSet.splice(0);
+  }
+
+  close(): void {
+    this.#held?.close();
+    this.#blobs.close();
+    fs.closeSync(this.#target);
+  }
+}
+
+interface Exact {
+  path: Uint8Array;
+  node: TreeNode;
+  group: string | null;
+  claimed: number | null;
+}
+
+function otherSize(held: number, claimed: number): string {
+  return `its blobs hold ${held} bytes, its tree says ${claimed}; what they hold is written`;
+}
+
+function notInStore(what: "blob" | "tree", id: Uint8Array): CairnError {
+  return new CairnError("damaged", `${what} ${Buffer.from(id).toString("hex").slice(0, 12)} is not in the store`);
+}
+
+const EMPTY = new Uint8Array(0);

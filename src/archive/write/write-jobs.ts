@@ -1,0 +1,149 @@
+import type { MasterKeys } from "../../crypto/seal.ts";
+import type { TreeNode } from "../../formats/tree.ts";
+import type { SharedIndex } from "../../repository/index/blob-index.ts";
+import type { HeldTree } from "./held-files.ts";
+import type { LosslessByPath } from "./exact-nodes.ts";
+import type { HoleList } from "./data-runs.ts";
+import type { KindOfWork } from "../../threads/worker-thread.ts";
+import type { NotSet } from "./node-writer.ts";
+
+/** What every thread that writes a tree is given. */
+export interface WriteTask {
+  keys: MasterKeys;
+  index: SharedIndex;
+  /** the repository's `data` folder */
+  packs: string;
+  /** absolute path of the folder being filled, raw bytes */
+  target: Uint8Array;
+  /** exact holes of sparse files: path in latin1 → [offset, length] pairs */
+  holes: ReadonlyMap<string, HoleList>;
+  lossless: LosslessByPath;
+  /** raw paths to be written with what they are in; null: everything */
+  paths: readonly Uint8Array[] | null;
+  /** see `WriteTreeOptions` */
+  comparesPieces: boolean;
+  readOnly: boolean;
+  /** see `WriteTreeOptions` */
+  sparse: boolean;
+  /** see `bitsOfNewFiles` */
+  newBits: number;
+  /** the folder holds what one that was killed has written of the same */
+  resumes: boolean;
+  held: HeldTree | null;
+  /** by number of a pack: 0 where some of it is still on its way; null: all are there. In shared memory */
+  here: Uint8Array | null;
+  /** word 0: threads that wait for work; word 1: stop */
+  control: SharedArrayBuffer;
+}
+
+export interface DirectoryJob {
+  /** path below the target, raw bytes, empty for the target itself */
+  path: Uint8Array;
+  tree: Uint8Array;
+  /** own metadata, set when the content is complete; null for the target itself */
+  node: Omit<TreeNode, "content"> | null;
+  /** everything below is wanted, whatever the task's paths are */
+  whole: boolean;
+}
+
+/** Files of one directory, which is there and which others write into as well. */
+export interface FilesJob {
+  /** of the directory, as for those */
+  path: Uint8Array;
+  tree: Uint8Array;
+  /** which of the tree's nodes, in the order in which they are written: nodes would take longer to hand over than to read */
+  nodes: Uint32Array;
+}
+
+/** Takes work over from a thread while another waits for some. */
+export type Share = (work: DirectoryJob[] | FilesJob) => void;
+
+export interface LargeFile {
+  path: Uint8Array;
+  node: TreeNode;
+  /** it was there, and holds some of its content or all */
+  isLeft?: boolean;
+}
+
+/** A member of a hard-link group; equal groups are one entry. */
+export interface LinkedEntry extends LargeFile {
+  group: string;
+}
+
+/** A run of chunks of a large file. */
+export interface RangeJob {
+  file: number;
+  path: Uint8Array;
+  content: Uint8Array;
+  /** offset of the run's first byte in the file; sizes are looked up in the index */
+  position: number;
+  /** some of it may be there already */
+  compares: boolean;
+  /** the file's */
+  mode: number;
+}
+
+/** What one thread did with one batch of work. */
+export interface WriteOutcome {
+  /** directories, links, pipes, … */
+  others: number;
+  files: number;
+  bytes: number;
+  /** of these, what was there already */
+  keptBytes: number;
+  /** files to be written in several runs, created and sized already */
+  large: LargeFile[];
+  /** directories of which nothing is done yet, because content of their files is still on its way in these packs */
+  waiting: { job: DirectoryJob; packs: number[] }[];
+  /** members of hard-link groups, left to the caller */
+  linked: LinkedEntry[];
+  /** directories that are finished at the end, by the caller: their mode would lock their owner out, or others still write into them */
+  closed: { path: Uint8Array; node: Omit<TreeNode, "content"> }[];
+  notSet: NotSet[];
+  damaged: { path: Uint8Array; detail: string }[];
+}
+
+export function newOutcome(): WriteOutcome {
+  return {
+    others: 0,
+    files: 0,
+    bytes: 0,
+    keptBytes: 0,
+    large: [],
+    waiting: [],
+    linked: [],
+    closed: [],
+    notSet: [],
+    damaged: [],
+  };
+}
+
+export type WriteRequest =
+  | { kind: "write-begin"; task: WriteTask }
+  | { kind: "write-directories"; jobs: DirectoryJob[] }
+  | { kind: "write-files"; job: FilesJob }
+  | { kind: "write-range"; job: RangeJob }
+  | { kind: "write-finish"; file: LargeFile }
+  | { kind: "write-end" };
+
+/**
+ * Work that a thread gives away because another waits; or the name of a pack that is damaged or missing, and of which
+ * something was read from others.
+ */
+export type WriteEvent = { work: DirectoryJob[] | FilesJob } | { elsewhere: string };
+
+export interface WriteWork {
+  requests: WriteRequest;
+  replies: {
+    "write-begin": null;
+    "write-directories": WriteOutcome;
+    "write-files": WriteOutcome;
+    "write-range": { bytes: number; kept: number; damaged: string | null };
+    "write-finish": NotSet[];
+    "write-end": null;
+  };
+  events: WriteEvent;
+}
+
+/** What threads do that write trees. */
+export const WRITE = "write" as KindOfWork<WriteWork>;

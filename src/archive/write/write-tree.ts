@@ -1,0 +1,347 @@
+import { append } from "../../append.ts";
+import type { MasterKeys } from "../../crypto/seal.ts";
+import { CairnError, throwIfAborted, toCairnError } from "../../errors.ts";
+import { type BlobIndex, DATA_BLOB } from "../../repository/index/blob-index.ts";
+import { syscalls } from "../../fs/syscalls.ts";
+import { bitsOfNewFiles } from "../../fs/umask.ts";
+import type { Thread } from "../../threads/worker-thread.ts";
+import { firstFailure, withThreads } from "../../threads/threads.ts";
+import type { HeldTree } from "./held-files.ts";
+import type { LosslessByPath } from "./exact-nodes.ts";
+import { LeftEntries } from "./left-entries.ts";
+import type { HoleList } from "./data-runs.ts";
+import type { NotSet } from "./node-writer.ts";
+import { removeBelow, TreeFinisher } from "./tree-finisher.ts";
+import {
+  type DirectoryJob,
+  type FilesJob,
+  type LargeFile,
+  type LinkedEntry,
+  type RangeJob,
+  WRITE,
+  type WriteOutcome,
+  type WriteTask,
+  type WriteWork,
+} from "./write-jobs.ts";
+
+export interface WriteTreeOptions {
+  keys: MasterKeys;
+  index: BlobIndex;
+  /** the repository's `data` folder */
+  packs: string;
+  /** an empty folder that exists, absolute, raw bytes */
+  target: Uint8Array;
+  tree: Uint8Array;
+  /** raw paths with what they are in; null or absent: everything */
+  paths?: readonly Uint8Array[] | null;
+  /** where packs are still being brought; absent: all are there */
+  arrivals?: PackArrivals | undefined;
+  /**
+   * Each piece of content is compared with its id. Default true; false where all that is written is read again and
+   * compared as a whole: then only those of files that their owner may not read.
+   */
+  comparesPieces?: boolean;
+  /** modes without the right to write, nothing set that only the owner may */
+  readOnly?: boolean;
+  /** the folder is not empty: it holds what one that was killed has written of the same */
+  resumes?: boolean;
+  /** a held tree whose files are cloned where they are as they were made */
+  held?: HeldTree | undefined;
+  holes: ReadonlyMap<string, HoleList>;
+  /** blocks of zeros become holes in files that have none recorded */
+  sparse?: boolean;
+  /** what the manifest says of entries whose nodes cannot */
+  lossless?: LosslessByPath;
+  /** a piece of content by its id, for the few files that this thread writes itself */
+  read(id: Uint8Array): Uint8Array;
+  /** how many threads; default as many as any operation has */
+  jobs?: number | undefined;
+  signal?: AbortSignal;
+  onProgress?: (progress: { done: number; bytes: number }) => void;
+  /** told of each pack that is damaged or missing, and of which something is read from others; several times */
+  onElsewhere?: ((pack: string) => void) | undefined;
+}
+
+export interface WriteTreeResult {
+  /** entries of all kinds, files too */
+  entries: number;
+  files: number;
+  bytes: number;
+  /** of these, what was there already */
+  keptBytes: number;
+  notSet: NotSet[];
+  damaged: { path: Uint8Array; detail: string }[];
+}
+
+/** Packs on their way: a directory, and a run of a large file, is written once all that it needs is there. */
+export interface PackArrivals {
+  /** by number of a pack in the index: 1 where nothing more of it is to come; in shared memory */
+  readonly here: Uint8Array;
+  /** resolves when nothing more of these is to come */
+  until(packs: readonly number[]): Promise<void>;
+  /** resolves when nothing more comes at all */
+  readonly done: Promise<void>;
+}
+
+/** Chunks of a large file that one thread writes at a time. */
+const RANGE_CHUNKS = 24;
+
+/** Writes a whole tree of the store into an empty folder with all threads. Nothing is synced. */
+export async function writeTree(options: WriteTreeOptions): Promise<WriteTreeResult> {
+  const { jobs, signal, arrivals } = options;
+  return withThreads({ kind: WRITE, count: jobs, isFar: arrivals !== undefined, signal }, async (threads) =>
+    new TreeWriting(options, threads).run(),
+  );
+}
+
+type Work =
+  | { kind: "directories"; jobs: DirectoryJob[] }
+  | { kind: "files"; job: FilesJob }
+  | { kind: "range"; job: RangeJob }
+  | { kind: "finish"; file: LargeFile };
+
+class TreeWriting {
+  readonly #options: WriteTreeOptions;
+  readonly #threads: Thread<WriteWork>[];
+  readonly #control = new Int32Array(new SharedArrayBuffer(8));
+  readonly #queue: Work[] = [];
+  readonly #waiting: Thread<WriteWork>[];
+  readonly #result: WriteTreeResult = { entries: 0, files: 0, bytes: 0, keptBytes: 0, notSet: [], damaged: [] };
+  readonly #linked: LinkedEntry[] = [];
+  readonly #closed: WriteOutcome["closed"] = [];
+  readonly #large: { file: LargeFile; left: number; damaged: string | null }[] = [];
+  #busy = 0;
+  /** Pieces of work that wait for packs. */
+  #waitingForPacks = 0;
+  #failure: Error | undefined;
+  #wake: () => void = () => undefined;
+
+  constructor(options: WriteTreeOptions, threads: Thread<WriteWork>[]) {
+    this.#options = options;
+    this.#threads = threads;
+    this.#waiting = [...threads];
+  }
+
+  async run(): Promise<WriteTreeResult> {
+    const { signal } = this.#options;
+    throwIfAborted(signal);
+    const stop = (): void => {
+      this.#fail(new CairnError("interrupted", "stopped by the caller", { cause: signal?.reason }));
+      if (this.#isDrained) this.#wake();
+    };
+    signal?.addEventListener("abort", stop, { once: true });
+    const task: WriteTask = {
+      keys: this.#options.keys,
+      index: this.#options.index.shared,
+      packs: this.#options.packs,
+      target: this.#options.target,
+      holes: this.#options.holes,
+      lossless: this.#options.lossless ?? new Map(),
+      paths: this.#options.paths ?? null,
+      comparesPieces: this.#options.comparesPieces ?? true,
+      readOnly: this.#options.readOnly ?? false,
+      sparse: this.#options.sparse ?? false,
+      newBits: bitsOfNewFiles(Buffer.from(this.#options.target)),
+      resumes: this.#options.resumes ?? false,
+      held: this.#options.held ?? null,
+      here: this.#options.arrivals?.here ?? null,
+      control: this.#control.buffer as SharedArrayBuffer,
+    };
+    try {
+      // All of them: a thread whose answer is still to come cannot be asked to end.
+      const begun = await Promise.allSettled(
+        this.#threads.map(async (thread) => {
+          thread.onEvent = (event) => {
+            if ("elsewhere" in event) this.#options.onElsewhere?.(event.elsewhere);
+            if (!("work" in event)) return;
+            const { work } = event;
+            this.#add(Array.isArray(work) ? { kind: "directories", jobs: work } : { kind: "files", job: work });
+          };
+          await thread.ask({ kind: "write-begin", task });
+        }),
+      );
+      firstFailure(begun);
+      this.#add({
+        kind: "directories",
+        jobs: [
+          {
+            path: new Uint8Array(0),
+            tree: this.#options.tree,
+            node: null,
+            whole: (this.#options.paths ?? null) === null,
+          },
+        ],
+      });
+      await this.#drained();
+      if (this.#failure !== undefined) throw this.#failure;
+      throwIfAborted(signal);
+      // The members of hard-link groups wait for nothing else.
+      await this.#options.arrivals?.done;
+      this.#finish();
+      this.#result.entries += this.#result.files;
+      return this.#result;
+    } finally {
+      signal?.removeEventListener("abort", stop);
+      for (const thread of this.#threads) thread.onEvent = null;
+      await Promise.allSettled(this.#threads.map(async (thread) => thread.ask({ kind: "write-end" })));
+    }
+  }
+
+  #add(work: Work): void {
+    this.#queue.push(work);
+    this.#dispatch();
+  }
+
+  #dispatch(): void {
+    while (this.#waiting.length > 0 && this.#queue.length > 0 && this.#failure === undefined) {
+      const thread = this.#waiting.pop()!;
+      this.#busy++;
+      void this.#do(thread, this.#queue.shift()!).then(
+        () => this.#back(thread),
+        (error: unknown) => {
+          this.#fail(error);
+          this.#back(thread);
+        },
+      );
+    }
+    Atomics.store(this.#control, 0, this.#queue.length === 0 ? this.#waiting.length : 0);
+  }
+
+  #fail(error: unknown): void {
+    this.#failure ??= toCairnError(error);
+    Atomics.store(this.#control, 1, 1);
+  }
+
+  /** Adds work once these packs are there. */
+  #addAfter(packs: readonly number[], work: Work): void {
+    const { arrivals } = this.#options;
+    if (arrivals === undefined || packs.length === 0) return this.#add(work);
+    this.#waitingForPacks++;
+    void arrivals
+      .until(packs)
+      .catch((error: unknown) => this.#fail(error))
+      .finally(() => {
+        this.#waitingForPacks--;
+        this.#add(work);
+        if (this.#isDrained) this.#wake();
+      });
+  }
+
+  get #isDrained(): boolean {
+    return this.#busy === 0 && (this.#waitingForPacks === 0 || this.#failure !== undefined);
+  }
+
+  #back(thread: Thread<WriteWork>): void {
+    this.#busy--;
+    this.#waiting.push(thread);
+    this.#dispatch();
+    if (this.#isDrained) this.#wake();
+  }
+
+  async #drained(): Promise<void> {
+    if (this.#isDrained) return;
+    await new Promise<void>((resolve) => {
+      this.#wake = resolve;
+    });
+  }
+
+  async #do(thread: Thread<WriteWork>, work: Work): Promise<void> {
+    if (work.kind === "directories") this.#take(await thread.ask({ kind: "write-directories", jobs: work.jobs }));
+    else if (work.kind === "files") this.#take(await thread.ask({ kind: "write-files", job: work.job }));
+    else if (work.kind === "finish")
+      append(this.#result.notSet, await thread.ask({ kind: "write-finish", file: work.file }));
+    else {
+      const { bytes, kept, damaged } = await thread.ask({ kind: "write-range", job: work.job });
+      this.#result.bytes += bytes;
+      this.#result.keptBytes += kept;
+      this.#ranged(work.job.file, damaged);
+    }
+    this.#options.onProgress?.({ done: this.#result.entries + this.#result.files, bytes: this.#result.bytes });
+  }
+
+  #take(outcome: WriteOutcome): void {
+    const result = this.#result;
+    result.entries += outcome.others;
+    result.files += outcome.files;
+    result.bytes += outcome.bytes;
+    result.keptBytes += outcome.keptBytes;
+    append(result.notSet, outcome.notSet);
+    append(result.damaged, outcome.damaged);
+    append(this.#linked, outcome.linked);
+    append(this.#closed, outcome.closed);
+    for (const { job, packs } of outcome.waiting) this.#addAfter(packs, { kind: "directories", jobs: [job] });
+    for (const file of outcome.large) this.#cut(file);
+  }
+
+  /** Shares a large file out in runs of chunks. */
+  #cut(file: LargeFile): void {
+    const content = file.node.content!;
+    const number = this.#large.push({ file, left: 0, damaged: null }) - 1;
+    const entry = this.#large[number]!;
+    let position = 0;
+    const jobs: { job: RangeJob; packs: number[] }[] = [];
+    for (let at = 0; at < content.length; at += RANGE_CHUNKS * 32) {
+      const part = content.subarray(at, at + RANGE_CHUNKS * 32);
+      const { length, packs } = this.#contentOf(part);
+      const run = { file: number, path: file.path, content: part, position, mode: file.node.mode };
+      jobs.push({ job: { ...run, compares: file.isLeft === true }, packs });
+      position += length;
+    }
+    entry.left = jobs.length;
+    for (const { job, packs } of jobs) this.#addAfter(packs, { kind: "range", job });
+  }
+
+  /** The plain length of a run of chunks, and the packs of it that are on their way. */
+  #contentOf(content: Uint8Array): { length: number; packs: number[] } {
+    const { index, arrivals } = this.#options;
+    const packs = new Set<number>();
+    let length = 0;
+    for (let at = 0; at < content.length; at += 32) {
+      const entry = index.lookup(content, at, DATA_BLOB);
+      if (entry < 0) continue;
+      length += index.table.plainLengthOf(entry);
+      const pack = index.table.packOf[entry]!;
+      if (arrivals?.here[pack] === 0) packs.add(pack);
+    }
+    return { length, packs: [...packs] };
+  }
+
+  #ranged(number: number, damaged: string | null): void {
+    const entry = this.#large[number]!;
+    entry.damaged ??= damaged;
+    if (--entry.left > 0) return;
+    if (entry.damaged !== null) {
+      this.#result.damaged.push({ path: entry.file.path, detail: entry.damaged });
+      removeBelow(this.#options.target, entry.file.path);
+      return;
+    }
+    this.#result.files++;
+    this.#add({ kind: "finish", file: entry.file });
+  }
+
+  /** Hard links, then directories that nobody else works in any more. */
+  #finish(): void {
+    if (this.#linked.length === 0 && this.#closed.length === 0) return;
+    const { target, readOnly, sparse, resumes, held, holes, read, index } = this.#options;
+    const finisher = new TreeFinisher(target, {
+      left: resumes === true ? new LeftEntries(syscalls(), index) : null,
+      readOnly: readOnly ?? false,
+      sparse: sparse ?? false,
+      held: held ?? null,
+      holes,
+      read,
+    });
+    try {
+      finisher.link(this.#linked);
+      finisher.close(this.#closed);
+      const { entries, files, bytes, damaged, notSet } = finisher.result();
+      this.#result.entries += entries;
+      this.#result.files += files;
+      this.#result.bytes += bytes;
+      append(this.#result.damaged, damaged);
+      append(this.#result.notSet, notSet);
+    } finally {
+      finisher.end();
+    }
+  }
+}

@@ -1,0 +1,158 @@
+import assert from "node:assert/strict";
+import fs from "node:fs";
+import path from "node:path";
+import { describe, test, type TestContext } from "node:test";
+import { openDirectory, syscalls } from "../fs/syscalls.ts";
+import { nameAt } from "../archive/scan/directory-parts.ts";
+import { temporaryFolder } from "../workspace/store/testing-store.ts";
+import { renamedAway } from "./clone-again.ts";
+import { DirectoryCloner } from "./clone-directories.ts";
+import type { CloneOutcome } from "./clone-entry.ts";
+import { newSharedLinks } from "./clone-links.ts";
+import { WorkPool } from "../threads/work-pool.ts";
+
+/** Clones on this thread, copying where nothing can be cloned; `before` is called as a name of the source is opened. */
+function cloned(
+  t: TestContext,
+  make: (from: string) => void,
+  before: (name: string, from: string) => void,
+): { from: string; to: string; outcome: CloneOutcome } {
+  const [from, to] = [temporaryFolder(t), temporaryFolder(t)];
+  make(from);
+  const sys = syscalls();
+  const { open } = sys;
+  const mocked = t.mock.method(sys, "open", (...args: Parameters<typeof open>) => {
+    const name = Buffer.from(nameAt(args[1], args[2])).toString();
+    if ((args[3] & fs.constants.O_CREAT) === 0) before(name, from);
+    return open(...args);
+  });
+  const cloner = new DirectoryCloner({
+    from: Buffer.from(from),
+    to: Buffer.from(to),
+    skip: [],
+    extentLimit: 1000,
+    newBits: 0o777,
+    origins: true,
+    pool: WorkPool.create(1).shared,
+    links: newSharedLinks(100),
+  });
+  const outcome = cloner.run();
+  mocked.mock.restore();
+  return { from, to, outcome };
+}
+
+/** All entries by path, files with their content. */
+function entriesOf(folder: string): Record<string, string> {
+  const entries = fs.readdirSync(folder, { recursive: true, encoding: "utf8" }).toSorted();
+  return Object.fromEntries(
+    entries.map((name) => {
+      const at = path.join(folder, name);
+      return [name, fs.statSync(at).isFile() ? fs.readFileSync(at, "utf8") : ""];
+    }),
+  );
+}
+
+function write(folder: string, ...names: string[]): void {
+  for (const name of names) fs.writeFileSync(path.join(folder, name), `of ${name}`);
+}
+
+function moveOnce(folder: string, from: string, to: string): void {
+  const at = path.join(folder, from);
+  if (fs.existsSync(at)) fs.renameSync(at, path.join(folder, to));
+}
+
+void describe("what is renamed while a folder is cloned", () => {
+  test("a file is cloned under its new name when it is renamed after it was listed", (t) => {
+    const { from, to, outcome } = cloned(
+      t,
+      (at) => write(at, "a", "m.1", "z"),
+      (name, at) => name === "m.1" && moveOnce(at, "m.1", "m.2"),
+    );
+    assert.deepEqual(entriesOf(to), entriesOf(from));
+    assert.deepEqual([outcome.torn, outcome.omitted], [[], []]);
+  });
+
+  test("a file is cloned once when it is renamed after it was cloned", (t) => {
+    const { from, to, outcome } = cloned(
+      t,
+      (at) => write(at, "a", "x", "z"),
+      (name, at) => {
+        if (name !== "z" || !fs.existsSync(path.join(at, "z"))) return;
+        moveOnce(at, "a", "b");
+        moveOnce(at, "z", "a");
+      },
+    );
+    assert.deepEqual(entriesOf(to), entriesOf(from));
+    assert.deepEqual([outcome.torn, outcome.omitted, outcome.isUnsure], [[], [], true]);
+  });
+
+  test("a clone is whole when entries were removed after they were listed", (t) => {
+    const { from, to, outcome } = cloned(
+      t,
+      (at) => (write(at, "a", "gone"), fs.mkdirSync(path.join(at, "d"))),
+      (name, at) => {
+        if (name === "a") fs.rmSync(path.join(at, "gone"), { force: true });
+        if (name === "d") fs.rmSync(path.join(at, "d"), { recursive: true, force: true });
+      },
+    );
+    assert.deepEqual(entriesOf(to), entriesOf(from));
+    assert.deepEqual([outcome.torn, outcome.omitted], [[], []]);
+  });
+
+  test("a directory is cloned under its new name when it is renamed after it was listed", (t) => {
+    const { from, to, outcome } = cloned(
+      t,
+      (at) => (fs.mkdirSync(path.join(at, "d")), write(at, "a", "d/f")),
+      (name, at) => name === "d" && moveOnce(at, "d", "e"),
+    );
+    assert.deepEqual(entriesOf(to), entriesOf(from));
+    assert.deepEqual([outcome.torn, outcome.omitted], [[], []]);
+  });
+
+  test("a directory is named as changing when a file in it never keeps its name", (t) => {
+    const { to, outcome } = cloned(
+      t,
+      (at) => (fs.mkdirSync(path.join(at, "d")), write(at, "a", "d/m.1")),
+      (name, at) => {
+        if (name.startsWith("m.")) moveOnce(path.join(at, "d"), name, name === "m.1" ? "m.2" : "m.1");
+      },
+    );
+    assert.deepEqual(Object.keys(entriesOf(to)), ["a", "d"]);
+    assert.deepEqual(
+      outcome.torn.map((each) => Buffer.from(each).toString()),
+      ["d"],
+    );
+  });
+
+  test("a directory is named as changing when one in it was renamed before it was read, and not when it was removed or another made", (t) => {
+    const [from, to] = [temporaryFolder(t), temporaryFolder(t)];
+    for (const at of [from, to]) fs.mkdirSync(path.join(at, "in/there"), { recursive: true });
+    const fds = { from: openDirectory(Buffer.from(from)), target: openDirectory(Buffer.from(to)) };
+    t.after(() => [fds.from, fds.target].forEach((fd) => fs.closeSync(fd)));
+    const named = (): string[] =>
+      renamedAway(syscalls(), [Buffer.from("in/old/below")], {
+        ...fds,
+        root: Buffer.from(from),
+        passedOver: new Set(["in/mount"]),
+        began,
+      }).map((each) => Buffer.from(each).toString());
+    fs.mkdirSync(path.join(from, "in/mount"));
+    // File systems tell moments apart that are some milliseconds from each other.
+    Atomics.wait(new Int32Array(new SharedArrayBuffer(4)), 0, 0, 50);
+    fs.mkdirSync(path.join(from, "in/new"));
+    let began = fs.statSync(path.join(from, "in/new")).birthtimeMs + 1;
+    assert.deepEqual(named(), ["in"]);
+    began -= 2;
+    assert.deepEqual(named(), [], "it was made since");
+    fs.mkdirSync(path.join(from, "in/new/deep"));
+    assert.deepEqual(named(), [], "what is in it, too");
+    fs.renameSync(path.join(from, "in/there"), path.join(from, "in/new/deep/there"));
+    began = fs.statSync(path.join(from, "in/new/deep/there")).birthtimeMs + 1;
+    assert.deepEqual(named(), ["in"], "what was there before was moved into it");
+    fs.rmdirSync(path.join(from, "in/new/deep/there"));
+    fs.rmdirSync(path.join(from, "in/new/deep"));
+    fs.rmdirSync(path.join(from, "in/new"));
+    began += 2;
+    assert.deepEqual(named(), []);
+  });
+});

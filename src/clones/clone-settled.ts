@@ -1,0 +1,68 @@
+import { toCairnError } from "../errors.ts";
+import { failpoint } from "../failpoint.ts";
+import { plural } from "../formats/sizes.ts";
+import type { Degradation } from "../contract/index.ts";
+import { notRecorded } from "./not-recorded.ts";
+import { flushFileSystem } from "../fs/flush.ts";
+import { printablePath } from "../fs/safe-path.ts";
+import { cloneTree, type CloneTreeResult } from "./clone-tree.ts";
+import type { Captured, HolderCall } from "./holder.ts";
+import { removeTree } from "./remove-tree.ts";
+
+/** A capture or copy with all that was found on the way. */
+export interface ClonedTree extends Captured {
+  result: CloneTreeResult;
+}
+
+/**
+ * Clones a folder to a place that does not exist or is an empty directory (absolute, raw bytes): what waits to be
+ * written is written before and after. On failure nothing is left there, the place itself included; unless there was
+ * something before.
+ */
+export async function cloneSettled(
+  from: Uint8Array,
+  to: Uint8Array,
+  call: HolderCall & { origins?: boolean },
+): Promise<ClonedTree> {
+  try {
+    // Content that waits to be written would be, file by file, when it is cloned; all at once is faster.
+    await flushFileSystem(Buffer.from(from));
+    const { signal, onProgress, origins } = call;
+    const result = await cloneTree({ from, to, signal, onProgress, origins: origins ?? false });
+    failpoint("clone.finished");
+    await flushFileSystem(Buffer.from(to));
+    return {
+      degraded: degradationsOf(result),
+      apart: result.mounts,
+      torn: result.torn,
+      origins: result.origins,
+      result,
+    };
+  } catch (error) {
+    const failure = toCairnError(error, "cloning the folder");
+    if (failure.code !== "already_exists" && failure.code !== "refused") await removeTree(to).catch(() => undefined);
+    throw failure;
+  }
+}
+
+/** What a clone lacks of the folder without anything in it telling; null where it has all. */
+export function whyNotWhole({ omitted, notSet }: CloneTreeResult): string | null {
+  const [unread] = omitted;
+  if (unread !== undefined)
+    return `${plural(omitted.length, "entry")} could not be cloned, ${printablePath(unread.path)}: ${unread.reason}`;
+  const [unlike] = notSet;
+  if (unlike === undefined) return null;
+  return `what ${notSet.length} ${notSet.length === 1 ? "entry has" : "entries have"} cannot be given to a clone, ${printablePath(unlike.path)}: ${unlike.aspects.join(", ")}`;
+}
+
+/** How a clone falls short of the folder, in words. */
+export function degradationsOf(result: Pick<CloneTreeResult, "copied" | "fragmented" | "refusal">): Degradation[] {
+  const degraded = notRecorded();
+  const add = (count: number, reason: string): void => {
+    if (count > 0) degraded.push({ what: `${plural(count, "file")} copied`, reason });
+  };
+  const refused = result.copied - result.fragmented;
+  add(refused, `the file system does not clone them: ${result.refusal ?? "refused"}`);
+  add(result.fragmented, "they are in too many pieces to be cloned quickly");
+  return degraded;
+}

@@ -1,0 +1,274 @@
+import { append } from "../append.ts";
+import { randomBytes } from "node:crypto";
+import fs from "node:fs";
+import { comparePaths, latin1 } from "../formats/bytes.ts";
+import { CairnError, throwIfAborted, toCairnError } from "../errors.ts";
+import { failpoint } from "../failpoint.ts";
+import { openBelow } from "../fs/open-below.ts";
+import { cloneAnswer, cloneFile, cloneTo, isOtherFileSystem, TIMES_WANTED } from "../fs/reflink.ts";
+import { changingInside } from "../fs/owner-writes.ts";
+import { isAtOrBelow, quotedPath } from "../fs/safe-path.ts";
+import {
+  errnoName,
+  newStatBuffer,
+  openDirectory,
+  putName,
+  syscallError,
+  type Syscalls,
+  syscalls,
+} from "../fs/syscalls.ts";
+import { bitsOfNewFiles } from "../fs/umask.ts";
+import { newArena } from "../native.ts";
+import type { Thread } from "../threads/worker-thread.ts";
+import { firstFailure, withThreads } from "../threads/threads.ts";
+import {
+  type CloneOutcome,
+  type CloneTreeResult,
+  DIRECTORY,
+  EntryCloner,
+  newOutcome,
+  otherFileSystem,
+} from "./clone-entry.ts";
+
+export type { CloneTreeResult } from "./clone-entry.ts";
+import { renamedAway } from "./clone-again.ts";
+import { CloneLinks, newSharedLinks, type CloneTask } from "./clone-links.ts";
+import { CLONE, type CloneWork } from "./clone-work.ts";
+import { WorkPool } from "../threads/work-pool.ts";
+
+export interface CloneTreeOptions {
+  /** the folder, absolute, raw bytes */
+  from: Uint8Array;
+  /** where the clone comes: does not exist, or is an empty directory; absolute, raw bytes */
+  to: Uint8Array;
+  /** entries that are left out with all below them, by path in latin1 */
+  skip?: readonly string[];
+  /** files in more pieces than this are copied, since cloning them is slow and keeps them so */
+  extentLimit?: number;
+  /** note what each entry is cloned from, for {@link CloneTreeResult.origins} */
+  origins?: boolean;
+  signal?: AbortSignal | undefined;
+  onProgress?: ((done: number) => void) | undefined;
+}
+
+const EXTENT_LIMIT = 100_000;
+const PROGRESS_MS = 100;
+
+/**
+ * Clones a folder's whole tree to another place on the same file system: content shared, metadata copied exactly.
+ * What vanishes meanwhile is not in it. Nothing is synced.
+ * On failure what was made so far stays, for `removeTree`; `unsupported` leaves nothing when the file system clones no files.
+ * Throws `unsupported`, `no_space`, `already_exists`, `interrupted`, `not_found`, `refused` for a place inside the folder.
+ */
+export async function cloneTree(options: CloneTreeOptions): Promise<CloneTreeResult> {
+  throwIfAborted(options.signal);
+  const to = Buffer.from(options.to);
+  checkPlaces(options, to);
+  const inodes = checkSource(Buffer.from(options.from));
+  const made = prepare(to);
+  try {
+    probe(options.from, to);
+  } catch (error) {
+    if (made) fs.rmdirSync(to);
+    throw error;
+  }
+  failpoint("clone.place-made");
+  return withThreads({ kind: CLONE, signal: options.signal }, async (threads) => fill(options, inodes, threads));
+}
+
+/** Clones into the place that was made, by these threads. */
+async function fill(
+  options: CloneTreeOptions,
+  inodes: number,
+  threads: readonly Thread<CloneWork>[],
+): Promise<CloneTreeResult> {
+  const began = Date.now();
+  const pool = WorkPool.create(threads.length);
+  const task: CloneTask = {
+    from: options.from,
+    to: options.to,
+    skip: options.skip ?? [],
+    extentLimit: options.extentLimit ?? EXTENT_LIMIT,
+    newBits: bitsOfNewFiles(Buffer.from(options.to)),
+    origins: options.origins ?? false,
+    pool: pool.shared,
+    links: newSharedLinks(inodes),
+  };
+  const stop = (): void => pool.stop();
+  options.signal?.addEventListener("abort", stop, { once: true });
+  const timer =
+    options.onProgress === undefined
+      ? undefined
+      : setInterval(() => options.onProgress!(pool.progress), PROGRESS_MS).unref();
+  try {
+    const asked = await Promise.allSettled(
+      threads.map(async (thread) =>
+        // Where one has ended by itself, the other would wait for it.
+        thread.ask({ kind: "clone-tree", task }).finally(() => {
+          if (!thread.usable) pool.stop();
+        }),
+      ),
+    );
+    const outcome = merge(firstFailure(asked));
+    failpoint("clone.filled");
+    finish(task, pool, { outcome, began });
+    throwIfAborted(options.signal);
+    options.onProgress?.(outcome.entries);
+    const { closed: _closed, gone: _gone, isUnsure: _unsure, ...result } = outcome;
+    return result;
+  } finally {
+    clearInterval(timer);
+    options.signal?.removeEventListener("abort", stop);
+  }
+}
+
+function checkPlaces({ from, skip }: CloneTreeOptions, to: Buffer): void {
+  if (!syscalls().exactTimes) throw new CairnError("unsupported", TIMES_WANTED.reason, { hint: TIMES_WANTED.hint });
+  const root = Buffer.from(from);
+  if (!isAtOrBelow(to, root)) return;
+  const below = to.toString("latin1", root.length + 1);
+  if (
+    to.length > root.length &&
+    skip?.some((each) => isAtOrBelow(Buffer.from(below, "latin1"), Buffer.from(each, "latin1")))
+  )
+    return;
+  throw new CairnError("refused", `the clone ${quotedPath(to)} would lie in the folder that it is made of`);
+}
+
+/** The number of inodes in use where the folder lies; 0 where the file system does not say. */
+function checkSource(from: Buffer): number {
+  try {
+    const { files, ffree } = fs.statfsSync(from);
+    return files - ffree;
+  } catch (error) {
+    throw toCairnError(error, "the folder cannot be cloned");
+  }
+}
+
+/** Makes the target, or takes an empty one, and gives it nothing to pass on; true when it was made. */
+function prepare(to: Buffer): boolean {
+  let made = true;
+  try {
+    fs.mkdirSync(to, 0o700);
+  } catch (error) {
+    made = false;
+    if ((error as NodeJS.ErrnoException).code !== "EEXIST") throw toCairnError(error, "the clone cannot be made");
+    if (!fs.lstatSync(to).isDirectory() || fs.readdirSync(to).length > 0)
+      throw new CairnError("already_exists", `cannot clone to ${quotedPath(to)}: there is something already`);
+  }
+  const sys = syscalls();
+  const fd = openDirectory(to);
+  try {
+    const name = newArena(64);
+    for (const list of ["system.posix_acl_default", "system.posix_acl_access"]) {
+      putName(name, 0, Buffer.from(list));
+      sys.fremovexattr(fd, name, 0);
+    }
+    // A group of the parent's would pass on to what is made in it on some mounts.
+    sys.fchown(fd, process.geteuid?.() ?? 0, process.getegid?.() ?? 0);
+    sys.fchmod(fd, 0o700);
+  } finally {
+    fs.closeSync(fd);
+  }
+  return made;
+}
+
+/** Clones a file inside the target, and takes it away. Throws `unsupported` when that does not work, or not from there. */
+function probe(from: Uint8Array, to: Buffer): void {
+  const sys = syscalls();
+  const names = ["a", "b"].map((name) => Buffer.from(`.probe-${randomBytes(8).toString("hex")}${name}`));
+  const places = names.map((name) => Buffer.concat([to, Buffer.from("/"), name]));
+  const directory = openDirectory(to);
+  const fds: number[] = [directory];
+  try {
+    const source = fs.openSync(places[0]!, "wx+", 0o600);
+    fds.push(source);
+    // A hole, since content would have to reach the disk first.
+    fs.ftruncateSync(source, 65_536);
+    const arena = newArena(64);
+    putName(arena, 0, names[1]!);
+    const clone = cloneTo(sys, source, { directory, names: arena, name: 0 });
+    if (clone >= 0) {
+      fds.push(clone);
+      return checkSameFileSystem(sys, from, clone);
+    }
+    if (cloneAnswer(clone) !== "refused") throw syscallError(clone, "cloning a file");
+    throw new CairnError("unsupported", `the file system clones no files: ${errnoName(-clone)}`, {
+      hint: "XFS, btrfs and APFS do",
+    });
+  } catch (error) {
+    throw toCairnError(error, "trying whether files can be cloned");
+  } finally {
+    for (const fd of fds) fs.closeSync(fd);
+    for (const place of places) fs.rmSync(place, { force: true });
+  }
+}
+
+/** A directory is no file to clone, but where it lies is looked at first by Linux, which also clones from one subvolume to another. */
+function checkSameFileSystem(sys: Syscalls, from: Uint8Array, file: number): void {
+  const source = openDirectory(Buffer.from(from));
+  const isOther = sys.native
+    ? isOtherFileSystem(cloneFile(sys, source, file))
+    : fs.fstatSync(source).dev !== fs.fstatSync(file).dev;
+  fs.closeSync(source);
+  if (isOther) throw otherFileSystem();
+}
+
+function merge(outcomes: readonly CloneOutcome[]): CloneOutcome {
+  const all = newOutcome();
+  for (const each of outcomes) {
+    for (const count of ["entries", "files", "bytes", "cloned", "copied", "fragmented", "linked"] as const)
+      all[count] += each[count];
+    all.refusal ??= each.refusal;
+    for (const list of ["omitted", "torn", "mounts", "notSet", "origins", "closed", "gone"] as const)
+      for (const entry of each[list]) (all[list] as unknown[]).push(entry);
+    all.isUnsure ||= each.isUnsure;
+  }
+  if (all.isUnsure) all.origins = [];
+  return all;
+}
+
+/** What is left when all directories are filled: those that vanished, those that lock their owner out, the root itself. */
+function finish(task: CloneTask, pool: WorkPool, { outcome, began }: { outcome: CloneOutcome; began: number }): void {
+  const sys = syscalls();
+  const from = openDirectory(Buffer.from(task.from));
+  const target = openDirectory(Buffer.from(task.to));
+  const entries = new EntryCloner(task, { pool, links: new CloneLinks(task.links), target });
+  const path = newArena(8192);
+  try {
+    for (const each of outcome.gone.toSorted((a, b) => comparePaths(b, a))) removeEmpty(sys, target, each);
+    const passedOver = [...task.skip, ...[...outcome.mounts, ...outcome.omitted.map((each) => each.path)].map(latin1)];
+    const sides = { from, target, root: task.from, passedOver: new Set(passedOver), began };
+    append(outcome.torn, renamedAway(sys, outcome.gone, sides));
+    const empty = new Uint8Array(0);
+    for (const { path: each, stat } of outcome.closed.toSorted((a, b) => comparePaths(b.path, a.path))) {
+      const source = openBelow(sys, from, each, DIRECTORY, path);
+      const own = openBelow(sys, target, each, DIRECTORY, path);
+      if (own >= 0) entries.metadata(source, own, stat, () => each);
+      if (source >= 0) sys.close(source);
+      if (own >= 0) sys.close(own);
+    }
+    const stat = newStatBuffer();
+    const known = sys.fstat(from, stat);
+    if (known < 0) throw syscallError(known, "cannot look at the folder");
+    entries.metadata(from, target, stat.words, () => empty);
+    append(outcome.notSet, entries.out.notSet);
+  } finally {
+    fs.closeSync(from);
+    fs.closeSync(target);
+  }
+}
+
+/** Takes away a directory whose source vanished after it was made; the one it is in keeps its mode and times. */
+function removeEmpty(sys: Syscalls, target: number, directory: Uint8Array): void {
+  const arena = newArena(8192);
+  const slash = directory.lastIndexOf(47);
+  const parent = openBelow(sys, target, directory.subarray(0, Math.max(slash, 0)), DIRECTORY, arena);
+  if (parent < 0) return;
+  putName(arena, 0, directory.subarray(slash + 1));
+  try {
+    changingInside(sys, parent, () => sys.unlink(parent, arena, 0, true));
+  } finally {
+    sys.close(parent);
+  }
+}

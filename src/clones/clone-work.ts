@@ -1,0 +1,17 @@
+import type { KindOfWork } from "../threads/worker-thread.ts";
+import type { CloneOutcome } from "./clone-entry.ts";
+import type { CloneTask } from "./clone-links.ts";
+import type { RemoveOutcome } from "./remove-directories.ts";
+
+export type CloneRequest =
+  | { kind: "clone-tree"; task: CloneTask }
+  | { kind: "clone-remove"; place: Uint8Array; pool: SharedArrayBuffer };
+
+export interface CloneWork {
+  requests: CloneRequest;
+  replies: { "clone-tree": CloneOutcome; "clone-remove": RemoveOutcome };
+  events: never;
+}
+
+/** What threads do that clone or remove whole trees. */
+export const CLONE = "clone" as KindOfWork<CloneWork>;

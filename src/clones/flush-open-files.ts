@@ -1,0 +1,62 @@
+import fs from "node:fs";
+import { promisify } from "node:util";
+import { findHolders } from "../fs/holders.ts";
+import { openBelow } from "../fs/open-below.ts";
+import { newStatBuffer, openDirectory, STAT, syscalls, TYPE } from "../fs/syscalls.ts";
+import { newArena } from "../native.ts";
+
+const READ = fs.constants.O_RDONLY | fs.constants.O_NOFOLLOW | fs.constants.O_NONBLOCK;
+const WRITE = fs.constants.O_WRONLY | fs.constants.O_NOFOLLOW | fs.constants.O_NONBLOCK;
+/** A clone takes as long; of processes that are not looked at by then, what they wrote last may be missing in it. */
+const BUDGET_MS = 1000;
+const sync = promisify(fs.fsync);
+
+/**
+ * Has what processes wrote to files of a folder that they still have open handed on by a file system that keeps it until
+ * they are closed or synced. Files that may not be written to, and those of processes that cannot be asked, are passed
+ * over. Returns the raw paths of what was synced.
+ */
+export async function flushOpenFiles(folder: Uint8Array): Promise<Uint8Array[]> {
+  const root = Buffer.from(folder);
+  const { holders } = findHolders(root, { budgetMs: BUDGET_MS, includeSelf: true });
+  const paths = new Map<string, Uint8Array>();
+  for (const { kind, path } of holders)
+    if (kind === "open-write" || kind === "mapping") paths.set(path.toString("latin1"), path);
+  if (paths.size === 0) return [];
+  const held = openDirectory(root);
+  try {
+    const flushed = await Promise.all(
+      [...paths.values()].map(async (path) => ((await flush(held, path)) ? [path] : [])),
+    );
+    return flushed.flat();
+  } finally {
+    fs.closeSync(held);
+  }
+}
+
+async function flush(root: number, path: Uint8Array): Promise<boolean> {
+  const fd = isRegular(root, path) ? openBelow(syscalls(), root, path, WRITE, newArena(8192)) : -1;
+  if (fd < 0) return false;
+  try {
+    // Through a descriptor that can write: another would have nothing to hand on.
+    await sync(fd);
+    return true;
+  } catch {
+    return false;
+  } finally {
+    syscalls().close(fd);
+  }
+}
+
+/** A pipe that is opened and closed again would be noticed at its other end. */
+function isRegular(root: number, path: Uint8Array): boolean {
+  const sys = syscalls();
+  const directory = openBelow(sys, root, path.subarray(0, Math.max(path.lastIndexOf(0x2f), 0)), READ, newArena(8192));
+  if (directory < 0) return false;
+  const stat = newStatBuffer();
+  const name = newArena(512);
+  name.bytes.set(path.subarray(path.lastIndexOf(0x2f) + 1).subarray(0, 511));
+  const known = sys.stat(directory, name, 0, stat);
+  sys.close(directory);
+  return known >= 0 && stat.words[STAT.MODE]! >>> 12 === TYPE.FILE;
+}

@@ -1,0 +1,144 @@
+import { spawn } from "node:child_process";
+import fs from "node:fs";
+import path from "node:path";
+import { stripVTControlCharacters } from "node:util";
+import { CairnError, type ErrorCode, throwIfAborted } from "../errors.ts";
+import { withPipes } from "../fs/child-pipes.ts";
+import { printablePath } from "../fs/safe-path.ts";
+
+/** The one place that starts JuiceFS's own program. */
+
+export const JUICEFS_MISSING = {
+  reason: "the program juicefs is not in any folder of the search path",
+  hint: "install JuiceFS's client, 1.1 or newer, or add its folder to PATH",
+} as const;
+
+/** JuiceFS does some hundred entries a second on a slow metadata engine; what takes longer is better read into the store. */
+const LIMIT_MS = 300_000;
+/** What it says is read on for so long after its end; a process that it left behind may hold the pipe open. */
+const DRAIN_MS = 200;
+const MOST_SAID = 16_384;
+const MOST_SHOWN = 400;
+
+/** What its messages mean; anything else keeps the folder from being held this way, and no more. */
+const MEANINGS: readonly (readonly [said: RegExp, code: ErrorCode])[] = [
+  [/no space left on device|quota exceeded/i, "no_space"],
+  [/permission denied|operation not permitted/i, "permission"],
+];
+
+/** The `juicefs` of a search path, null where there is none. Only absolute folders count: no workspace brings its own. */
+export function findJuicefs(searchPath: string = process.env["PATH"] ?? ""): string | null {
+  for (const folder of searchPath.split(path.delimiter)) {
+    if (!path.isAbsolute(folder)) continue;
+    const program = path.join(folder, "juicefs");
+    try {
+      fs.accessSync(program, fs.constants.X_OK);
+      if (fs.statSync(program).isFile()) return program;
+    } catch {
+      // Not this one.
+    }
+  }
+  return null;
+}
+
+export interface JuicefsCall {
+  program: string;
+  /** how long it may take, in milliseconds; 300 000 unless told */
+  limitMs?: number | undefined;
+  signal?: AbortSignal | undefined;
+}
+
+/**
+ * Runs `juicefs clone -p FROM TO`; both absolute, raw bytes. When it returns there is a directory at `to`, complete as
+ * far as JuiceFS knows. The work is done by the process that serves the mount: where this one is stopped, the clone may
+ * still come, unless the directory that it would come to is gone by then.
+ * Throws `unsupported` with what the program said, or when it takes too long; `permission`, `no_space`, `interrupted`; `io`
+ * where no descriptors are left.
+ */
+export async function runJuicefsClone(from: Uint8Array, to: Uint8Array, call: JuicefsCall): Promise<void> {
+  throwIfAborted(call.signal);
+  const ended = await runToEnd(call, ["clone", "-p", argument(from), argument(to)]);
+  throwIfAborted(call.signal);
+  const said = whatItSaid(ended.said);
+  if (ended.error !== null) throw failed(`it was not started: ${ended.error}`, "unsupported");
+  if (ended.late) throw failed(`it did not end within ${Math.round(limitOf(call) / 1000)} s`, "unsupported");
+  if (ended.code !== 0) {
+    const code = MEANINGS.find(([pattern]) => pattern.test(said))?.[1] ?? "unsupported";
+    const how = ended.code === null ? `a signal ended it (${ended.signal})` : `exit status ${ended.code}`;
+    throw failed(`${how}${said === "" ? "" : `: ${said}`}`, code);
+  }
+  if (fs.lstatSync(Buffer.from(to), { throwIfNoEntry: false })?.isDirectory() !== true)
+    throw failed(`it ended well, and no clone is at ${printablePath(to)}`, "unsupported");
+}
+
+function failed(what: string, code: ErrorCode): CairnError {
+  const hint = "`juicefs clone -p` by hand in that file system says more";
+  return new CairnError(code, `juicefs clone: ${what}`, code === "unsupported" ? { hint } : {});
+}
+
+function argument(raw: Uint8Array): string {
+  const text = Buffer.from(raw).toString("utf8");
+  if (Buffer.from(text, "utf8").equals(raw)) return text;
+  throw new CairnError(
+    "unsupported",
+    `the name of ${printablePath(raw)} is not UTF-8, and juicefs clone is told names`,
+  );
+}
+
+function limitOf({ limitMs }: JuicefsCall): number {
+  return limitMs ?? LIMIT_MS;
+}
+
+interface Ended {
+  code: number | null;
+  signal: NodeJS.Signals | null;
+  said: string;
+  /** why it could not be started */
+  error: string | null;
+  /** it was killed for taking too long */
+  late: boolean;
+}
+
+/** Fails only where no descriptors are left. It is given nothing of our environment that it does not need. */
+async function runToEnd(call: JuicefsCall, words: readonly string[]): Promise<Ended> {
+  const { PATH, HOME, TMPDIR } = process.env;
+  const env = { PATH, HOME, TMPDIR, LC_ALL: "C" };
+  const child = withPipes(
+    spawn(call.program, words, { cwd: "/", stdio: ["ignore", "ignore", "pipe"], env }),
+    "juicefs clone",
+  );
+  const ended = Promise.withResolvers<Ended>();
+  let said = "";
+  let late = false;
+  const kill = (): void => {
+    child.kill("SIGKILL");
+    // A process that hangs in a call to the file system ends when that does.
+    setTimeout(() => end({}), DRAIN_MS).unref();
+  };
+  const timer = setTimeout(() => {
+    late = true;
+    kill();
+  }, limitOf(call));
+  call.signal?.addEventListener("abort", kill, { once: true });
+  child.stderr.setEncoding("utf8").on("data", (text: string) => (said = (said + text).slice(-MOST_SAID)));
+  const end = (how: Partial<Ended>): void => {
+    clearTimeout(timer);
+    call.signal?.removeEventListener("abort", kill);
+    child.stderr.destroy();
+    child.unref();
+    ended.resolve({ code: null, signal: null, error: null, said, late, ...how });
+  };
+  child.once("error", (error) => {
+    // A signal that could not be sent comes here too.
+    if (child.pid === undefined) end({ error: error.message });
+  });
+  child.once("close", (code, signal) => end({ code, signal }));
+  child.once("exit", (code, signal) => setTimeout(() => end({ code, signal }), DRAIN_MS).unref());
+  return ended.promise;
+}
+
+/** The end of it on one line, without what steers a terminal and without what may be a password in an address. */
+function whatItSaid(said: string): string {
+  const plain = printablePath(stripVTControlCharacters(said).replace(/\s+/g, " ").trim());
+  return plain.replace(/(\w:\/\/)[^\s/@]*@/g, "$1…@").slice(-MOST_SHOWN);
+}

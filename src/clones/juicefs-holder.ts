@@ -1,0 +1,116 @@
+import fs from "node:fs";
+import { setTimeout } from "node:timers/promises";
+import { CairnError, throwIfAborted, toCairnError } from "../errors.ts";
+import { failpoint } from "../failpoint.ts";
+import { flushFileSystem } from "../fs/flush.ts";
+import { isAtOrBelow, printablePath } from "../fs/safe-path.ts";
+import { warmThreads } from "../threads/threads.ts";
+import { CLONE } from "./clone-work.ts";
+import { compareTrees, type TreeComparison } from "./compare-trees.ts";
+import { flushOpenFiles } from "./flush-open-files.ts";
+import type { Captured, HolderCall, TreeHolder } from "./holder.ts";
+import { findJuicefs, JUICEFS_MISSING, runJuicefsClone } from "./juicefs-command.ts";
+import { relink } from "./relink.ts";
+import { removeTree } from "./remove-tree.ts";
+
+export interface JuicefsOptions {
+  /** absolute path of the program; the one on the search path unless told */
+  program?: string;
+  /** how long one clone may take, in milliseconds */
+  limitMs?: number;
+}
+
+/** A folder that changes under each of them is not tried again; what differs then is told. */
+const ATTEMPTS = 2;
+/** So that nothing from before the first of them explains a difference in the second. */
+const PAUSE_MS = 150;
+
+/**
+ * Trees that JuiceFS clones: metadata is copied, content is shared. Works within one mount.
+ *
+ * A clone comes into sight complete, and each file in it is of one moment; the tree is not. So the clone is compared
+ * with the folder: where something changed meanwhile it is made once more, and what differs after that is told as torn.
+ * A difference that no change explains means that the clone is not whole. The names of one file come out as files of
+ * their own and are made one again. JuiceFS keeps what is written to an open file for some seconds, and its clone is
+ * without that: files that are known to be open are synced before.
+ *
+ * What is held can be written to by whoever may; only its place keeps people away. Where JuiceFS keeps a trash, what
+ * was removed takes its room until that is emptied.
+ */
+export function juicefsHolder(options: JuicefsOptions = {}): TreeHolder {
+  const clone = async (from: Uint8Array, to: Uint8Array, call: HolderCall): Promise<Captured> => {
+    throwIfAborted(call.signal);
+    checkPlaces(from, to);
+    try {
+      return await cloneAndCheck(from, to, { ...call, ...options });
+    } catch (error) {
+      const failure = toCairnError(error, "cloning the folder");
+      await removeTree(to).catch(() => undefined);
+      throw failure;
+    }
+  };
+  return {
+    type: "juicefs-clone",
+    atomic: false,
+    prepare: () => warmThreads(CLONE),
+    capture: async (root, place, call) => clone(root, Buffer.from(place), call),
+    materialise: async (place, target, call) => clone(Buffer.from(place), target, call),
+    remove: async (place) => removeTree(Buffer.from(place)),
+  };
+}
+
+function checkPlaces(from: Uint8Array, to: Uint8Array): void {
+  if (isAtOrBelow(to, from))
+    throw new CairnError("refused", `the clone ${printablePath(to)} would lie in the folder that it is made of`);
+  if (fs.lstatSync(Buffer.from(to), { throwIfNoEntry: false }) !== undefined)
+    throw new CairnError("already_exists", `cannot clone to ${printablePath(to)}: there is something already`);
+  if (fs.lstatSync(Buffer.from(from), { throwIfNoEntry: false })?.isDirectory() !== true)
+    throw new CairnError("not_found", `${printablePath(from)} is no folder`);
+}
+
+async function cloneAndCheck(from: Uint8Array, to: Uint8Array, call: HolderCall & JuicefsOptions): Promise<Captured> {
+  const program = call.program ?? findJuicefs();
+  if (program === null) throw new CairnError("unsupported", JUICEFS_MISSING.reason, { hint: JUICEFS_MISSING.hint });
+  await flushFileSystem(Buffer.from(from));
+  await flushOpenFiles(from);
+  let compared: TreeComparison;
+  for (let attempt = 1; ; attempt++) {
+    const since = Date.now();
+    await runJuicefsClone(from, to, { program, limitMs: call.limitMs, signal: call.signal });
+    failpoint("juicefs.cloned");
+    compared = await compareTrees(from, to, { since, signal: call.signal, onProgress: call.onProgress });
+    const differs = compared.unlike !== null || compared.changed.length > 0;
+    if (!differs || attempt === ATTEMPTS) break;
+    await removeTree(to);
+    failpoint("juicefs.again");
+    await setTimeout(PAUSE_MS, undefined, call.signal === undefined ? {} : { signal: call.signal });
+  }
+  requireWhole(compared);
+  relink(to, compared.split);
+  failpoint("juicefs.linked");
+  await flushFileSystem(Buffer.from(to));
+  return { degraded: [], apart: compared.apart, torn: withTheirGroups(compared) };
+}
+
+function requireWhole({ unlike, newest }: TreeComparison): void {
+  if (unlike !== null)
+    throw new CairnError(
+      "unsupported",
+      `the clone is not what the folder is: ${printablePath(unlike.path) || "."} ${unlike.what}`,
+    );
+  // A clone has the times of what it was made of. From a time ahead of ours no later change could be told.
+  if (newest > Date.now())
+    throw new CairnError("unsupported", "something in the folder was changed at a time that has not come yet", {
+      hint: "another host that writes there has a clock that is ahead",
+    });
+}
+
+/** Of a file with several names the one that is kept may be older than the others were. */
+function withTheirGroups({ changed, split }: TreeComparison): Uint8Array[] {
+  const torn = new Map(changed.map((path) => [Buffer.from(path).toString("latin1"), path]));
+  for (const group of split) {
+    const keys = group.map((path) => Buffer.from(path).toString("latin1"));
+    if (keys.some((key) => torn.has(key))) keys.forEach((key, at) => torn.set(key, group[at]!));
+  }
+  return [...torn.values()];
+}

@@ -1,0 +1,265 @@
+import { randomBytes } from "node:crypto";
+import fs from "node:fs";
+import { release } from "node:os";
+import path from "node:path";
+import { throwIfAborted, toCairnError } from "../errors.ts";
+import { destroySubvolume, isSubvolume, makeSubvolume } from "../fs/btrfs.ts";
+import { removeLeftovers, temporaryName } from "../fs/durable.ts";
+import { filesystemKind, mountOf, readMounts, whyMountsUnknown } from "../fs/mounts.ts";
+import { cloneTo, TIMES_WANTED } from "../fs/reflink.ts";
+import { clearAway } from "../fs/remove-all.ts";
+import { printablePath } from "../fs/safe-path.ts";
+import { errnoName, newStatBuffer, openDirectory, putName, sameContentStat, syscalls } from "../fs/syscalls.ts";
+import { newArena } from "../native.ts";
+import { btrfsHolder } from "./btrfs-holder.ts";
+import type { TreeHolder } from "./holder.ts";
+import { findJuicefs, JUICEFS_MISSING } from "./juicefs-command.ts";
+import { juicefsHolder } from "./juicefs-holder.ts";
+import { removeHeldTree } from "./remove-held.ts";
+
+/** What a probe found: null when the holder works for the folder, else why not and what would help. `isFull`: it may work once there is room. */
+export type ProbeAnswer = { reason: string; hint?: string; isFull?: true } | null;
+
+const CLONE_BYTES = 64 * 1024;
+const EXACT_TIME = { seconds: 1_000_000_001, nanoseconds: 123_456_789, all: 1_000_000_001_123_456_789n };
+const JUICEFS_MOUNT = "fuse.juicefs";
+/** Three entries; what takes longer than that is of no use. */
+const PROBE_LIMIT_MS = 20_000;
+
+/** What is probed. */
+export interface Probe {
+  folder: Buffer;
+  /** a folder on the way to where points will be */
+  place: string;
+  signal?: AbortSignal | undefined;
+}
+
+/**
+ * Whether a holder can hold the trees of `folder` in `place`: by doing it there, in a temporary folder that is gone
+ * afterwards. Throws `interrupted`, and nothing else for a folder that exists.
+ */
+export async function probeHolder(type: TreeHolder["type"], probe: Probe): Promise<ProbeAnswer> {
+  const { folder, place } = probe;
+  return answered(probe, async () => {
+    if (type === "juicefs-clone" && mountOf(folder)?.type !== JUICEFS_MOUNT)
+      return { reason: "the folder is not on a mount of JuiceFS" };
+    const isSnapshot = type === "btrfs-snapshot" && filesystemKind(folder).name === "btrfs";
+    const unknown = isSnapshot ? whyMountsUnknown() : null;
+    if (unknown !== null) return unknown;
+    const apart = whyApart(type, folder, place);
+    if (apart !== null) return pointsApart(apart, place);
+    switch (type) {
+      case "btrfs-snapshot":
+        return probeBtrfs(probe);
+      case "reflink-copy":
+        return inTemporary(place, probeReflink);
+      case "juicefs-clone":
+        return probeJuicefs(probe);
+    }
+  });
+}
+
+/**
+ * What answers depend on and is known without trying: the kernel, how both places are mounted, whether the folder is a
+ * subvolume, and on JuiceFS which program there is.
+ */
+export function factsOfProbe({ folder, place }: Pick<Probe, "folder" | "place">): string[] {
+  const mounts = readMounts();
+  const of = [mountOf(folder, mounts), mountOf(place, mounts)];
+  const program = of[0]?.type === JUICEFS_MOUNT ? findJuicefs() : null;
+  return [
+    release(),
+    ...of.map((mount) => (mount === null ? "" : [mount.type, ...mount.options, mount.fileSystemOptions].join(","))),
+    isSubvolume(folder) ? "subvolume" : "",
+    program === null ? "" : `${program} ${fs.statSync(program, { throwIfNoEntry: false })?.mtimeMs}`,
+  ];
+}
+
+/** What fails is an answer, too, unless the call was stopped. */
+async function answered({ signal }: Probe, work: () => Promise<ProbeAnswer>): Promise<ProbeAnswer> {
+  throwIfAborted(signal);
+  try {
+    return await work();
+  } catch (error) {
+    return answerOf(error);
+  }
+}
+
+function answerOf(error: unknown): ProbeAnswer {
+  const failed = toCairnError(error);
+  if (failed.code === "interrupted") throw failed;
+  return {
+    reason: failed.message,
+    ...(failed.hint === undefined ? {} : { hint: failed.hint }),
+    ...(failed.code === "no_space" ? { isFull: true } : {}),
+  };
+}
+
+/** A snapshot may be made from one mount of a file system to another; files are cloned within one. */
+function whyApart(type: TreeHolder["type"], folder: Buffer, place: string): string | null {
+  const [of, points] = [mountOf(folder), mountOf(place)];
+  // Where there is no list of mounts.
+  if (of === null && points === null && fs.statSync(folder).dev !== fs.statSync(place).dev)
+    return "another file system";
+  if (of?.id === points?.id) return null;
+  if (of?.device !== points?.device) return "another file system";
+  return type === "btrfs-snapshot" ? null : "another mount of the file system";
+}
+
+async function probeBtrfs({ folder, place, signal }: Probe): Promise<ProbeAnswer> {
+  if (filesystemKind(folder).name !== "btrfs") return { reason: "the folder is not on btrfs" };
+  if (!isSubvolume(folder))
+    return {
+      reason: "the folder is a plain directory, and only a subvolume can be snapshot",
+      hint: "ask for it and the folder is made one in place: `cairn init --engine btrfs-snapshot`, or `cairn engine set btrfs-snapshot` where it is a workspace already",
+    };
+  return inTemporary(place, async (work) => {
+    if (await mayRemoveWhole(work)) return snapshotInto(work, folder, signal);
+    // What others have in the folder would stay in a snapshot of it: an empty one tells the rest.
+    return whyNotOwn(folder) ?? (await snapshotOfNew(work, signal));
+  });
+}
+
+/** Whether this user may remove a subvolume whatever lies in it. */
+async function mayRemoveWhole(work: string): Promise<boolean> {
+  const tried = path.join(work, "tried");
+  await makeSubvolume(Buffer.from(tried));
+  const parent = openDirectory(work);
+  try {
+    await destroySubvolume(parent, path.basename(tried));
+    return true;
+  } catch {
+    await removeHeldTree(tried);
+    return false;
+  } finally {
+    fs.closeSync(parent);
+  }
+}
+
+function whyNotOwn(folder: Buffer): ProbeAnswer {
+  const user = process.geteuid?.();
+  if (user === 0 || fs.statSync(folder).uid === user) return null;
+  return { reason: "only root and the owner of a subvolume's root directory may snapshot it" };
+}
+
+async function snapshotInto(work: string, folder: Buffer, signal: AbortSignal | undefined): Promise<ProbeAnswer> {
+  const held = path.join(work, "held");
+  try {
+    await btrfsHolder().capture(folder, held, { signal });
+    return null;
+  } catch (error) {
+    return answerOf(error);
+  } finally {
+    await removeHeldTree(held);
+  }
+}
+
+/**
+ * Whether a new subvolume in `folder` could be held by snapshots in `place`: by making one in a temporary folder of
+ * each. Null where it works. Throws `interrupted`, and nothing else for folders that exist.
+ */
+export async function probeNewSubvolume(probe: Probe): Promise<ProbeAnswer> {
+  const { folder, place, signal } = probe;
+  return answered(probe, async () => {
+    if (filesystemKind(folder).name !== "btrfs") return { reason: "the folder is not on btrfs" };
+    const unknown = whyMountsUnknown();
+    if (unknown !== null) return unknown;
+    const apart = whyApart("btrfs-snapshot", folder, place);
+    if (apart !== null) return pointsApart(apart, place);
+    return inTemporary(place, async (work) => snapshotOfNew(work, signal));
+  });
+}
+
+async function snapshotOfNew(work: string, signal: AbortSignal | undefined): Promise<ProbeAnswer> {
+  const fresh = path.join(work, "fresh");
+  try {
+    await makeSubvolume(Buffer.from(fresh));
+    return await snapshotInto(work, Buffer.from(fresh), signal);
+  } finally {
+    await removeHeldTree(fresh);
+  }
+}
+
+function pointsApart(apart: string, place: string): ProbeAnswer {
+  return {
+    reason: `the points lie on ${apart}, in ${printablePath(place)}`,
+    hint: "let the control directory be on the folder's file system: --control-dir",
+  };
+}
+
+function probeReflink(work: string): ProbeAnswer {
+  const sys = syscalls();
+  if (!sys.exactTimes) return TIMES_WANTED;
+  const from = path.join(work, "from");
+  const content = randomBytes(CLONE_BYTES);
+  fs.writeFileSync(from, content);
+  const directory = openDirectory(work);
+  const source = fs.openSync(from, "r");
+  let clone = -1;
+  try {
+    fs.fsyncSync(source);
+    const [before, after] = [newStatBuffer(), newStatBuffer()];
+    sys.fstat(source, before);
+    const names = newArena(8);
+    putName(names, 0, Buffer.from("to"));
+    clone = cloneTo(sys, source, { directory, names, name: 0 });
+    if (clone < 0)
+      return {
+        reason: `the file system does not clone files: ${errnoName(-clone)}`,
+        hint: "xfs (made with reflink=1), btrfs and APFS do",
+      };
+    sys.fstat(source, after);
+    // Each file would count as changed while it was cloned.
+    if (!sameContentStat(before.words, after.words)) return { reason: "making a clone changes the times of its file" };
+    sys.utimens(clone, newArena(1), 0, EXACT_TIME.seconds, EXACT_TIME.nanoseconds);
+    const isExact = fs.fstatSync(clone, { bigint: true }).mtimeNs === EXACT_TIME.all;
+    const isSame = fs.readFileSync(path.join(work, "to")).equals(content);
+    return isExact && isSame ? null : { reason: `a clone has not ${isSame ? "the time" : "the content"} of its file` };
+  } finally {
+    for (const fd of [directory, source, clone]) if (fd >= 0) fs.closeSync(fd);
+  }
+}
+
+async function probeJuicefs({ place, signal }: Probe): Promise<ProbeAnswer> {
+  if (findJuicefs() === null) return JUICEFS_MISSING;
+  return inTemporary(place, async (work) => {
+    const [from, held] = [path.join(work, "from"), path.join(work, "held")];
+    fs.mkdirSync(path.join(from, "folder"), { recursive: true });
+    fs.writeFileSync(path.join(from, "folder", "file"), randomBytes(CLONE_BYTES));
+    fs.symlinkSync("folder/file", path.join(from, "link"));
+    try {
+      await juicefsHolder({ limitMs: PROBE_LIMIT_MS }).capture(Buffer.from(from), held, { signal });
+      const [a, b] = [from, held].map((each) => fs.readFileSync(path.join(each, "folder", "file")));
+      return a!.equals(b!) ? null : { reason: "what juicefs clone makes has another content" };
+    } catch (error) {
+      return answerOf(error);
+    }
+  });
+}
+
+/** Ends the names of what probes make. */
+const PROBE = "-probe";
+
+/** What killed probes left in a place, or at its mount's root, where one was before there was a folder for points. */
+function removeOldProbes(place: string): void {
+  for (const directory of new Set([place, mountOf(place)?.mountPoint.toString("utf8") ?? place]))
+    try {
+      removeLeftovers(directory, { ownEndingIn: PROBE });
+    } catch {
+      // It costs room, and hinders nobody.
+    }
+}
+
+async function inTemporary(
+  place: string,
+  work: (folder: string) => ProbeAnswer | Promise<ProbeAnswer>,
+): Promise<ProbeAnswer> {
+  removeOldProbes(place);
+  const folder = path.join(place, `${temporaryName()}${PROBE}`);
+  fs.mkdirSync(folder, { mode: 0o700 });
+  try {
+    return await work(folder);
+  } finally {
+    clearAway(folder);
+  }
+}

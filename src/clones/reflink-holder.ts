@@ -1,0 +1,33 @@
+import { CairnError } from "../errors.ts";
+import { warmThreads } from "../threads/threads.ts";
+import { CLONE } from "./clone-work.ts";
+import { cloneSettled, type ClonedTree, whyNotWhole } from "./clone-settled.ts";
+import type { HolderCall, TreeHolder } from "./holder.ts";
+import { removeTree } from "./remove-tree.ts";
+
+export interface ReflinkHolder extends TreeHolder {
+  readonly type: "reflink-copy";
+  capture(root: Uint8Array, place: string, call: HolderCall): Promise<ClonedTree>;
+  materialise(place: string, target: Uint8Array, call: HolderCall): Promise<ClonedTree>;
+}
+
+/**
+ * Trees whose files are clones of the folder's, made one after the other: each file is of one moment, the tree is not.
+ * Works within one XFS or btrfs. What is held can be written to by whoever may; only its place keeps people away.
+ */
+export function reflinkHolder(): ReflinkHolder {
+  return {
+    type: "reflink-copy",
+    atomic: false,
+    prepare: () => warmThreads(CLONE),
+    capture: async (root, place, call) => {
+      const captured = await cloneSettled(root, Buffer.from(place), { ...call, origins: true });
+      const reason = whyNotWhole(captured.result);
+      if (reason === null) return captured;
+      await removeTree(Buffer.from(place));
+      throw new CairnError("unsupported", reason);
+    },
+    materialise: async (place, target, call) => cloneSettled(Buffer.from(place), target, call),
+    remove: async (place) => removeTree(Buffer.from(place)),
+  };
+}

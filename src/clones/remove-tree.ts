@@ -1,0 +1,83 @@
+import { comparePaths } from "../formats/bytes.ts";
+import fs from "node:fs";
+import { CairnError, toCairnError } from "../errors.ts";
+import { ENOENT } from "../fs/errno.ts";
+import { openBelow } from "../fs/open-below.ts";
+import { makePrivate } from "../fs/owner-writes.ts";
+import { quotedPath } from "../fs/safe-path.ts";
+import { openDirectory, putName, syscallError, type Syscalls, syscalls } from "../fs/syscalls.ts";
+import { type Arena, newArena } from "../native.ts";
+import type { Thread } from "../threads/worker-thread.ts";
+import { firstFailure, withThreads } from "../threads/threads.ts";
+import { DIRECTORY } from "./clone-entry.ts";
+import { CLONE, type CloneWork } from "./clone-work.ts";
+import { WorkPool } from "../threads/work-pool.ts";
+
+/**
+ * Removes a tree, whatever its modes and however long its paths; nothing there is fine. No link is followed.
+ * Throws `refused` for what is no directory, `permission`, and what the file system fails.
+ */
+export async function removeTree(place: Uint8Array): Promise<void> {
+  const at = Buffer.from(place);
+  if (!isThere(at)) return;
+  try {
+    await withThreads({ kind: CLONE }, async (threads) => removeBy(threads, at));
+  } catch (error) {
+    throw toCairnError(error, `removing ${quotedPath(at)}`);
+  }
+}
+
+async function removeBy(threads: readonly Thread<CloneWork>[], at: Buffer): Promise<void> {
+  const pool = WorkPool.create(threads.length);
+  makePrivate(at);
+  const asked = await Promise.allSettled(
+    threads.map(async (thread) =>
+      thread.ask({ kind: "clone-remove", place: at, pool: pool.shared }).finally(() => {
+        if (!thread.usable) pool.stop();
+      }),
+    ),
+  );
+  removeEmptied(
+    at,
+    firstFailure(asked).flatMap(({ emptied }) => emptied),
+  );
+  fs.rmdirSync(at);
+}
+
+function isThere(at: Buffer): boolean {
+  const stat = fs.lstatSync(at, { throwIfNoEntry: false });
+  if (stat === undefined) return false;
+  if (!stat.isDirectory()) throw new CairnError("refused", `${quotedPath(at)} is no directory`);
+  return true;
+}
+
+/** Directories from the end of the tree's order to its start: those in a directory before itself. */
+function removeEmptied(place: Buffer, directories: Uint8Array[]): void {
+  const sys = syscalls();
+  const root = openDirectory(place);
+  const arena = newArena(8192);
+  let parent: Uint8Array | null = null;
+  let fd = -1;
+  try {
+    for (const path of directories.toSorted((a, b) => comparePaths(b, a))) {
+      const slash = path.lastIndexOf(47);
+      const own = path.subarray(0, Math.max(slash, 0));
+      if (parent === null || Buffer.compare(parent, own) !== 0) {
+        if (fd >= 0) sys.close(fd);
+        fd = openBelow(sys, root, own, DIRECTORY, arena);
+        if (fd < 0 && fd !== ENOENT) throw syscallError(fd, `cannot open the directory ${quotedPath(own)}`);
+        parent = own;
+      }
+      if (fd >= 0) removeDirectory(sys, fd, path.subarray(slash + 1), arena);
+    }
+  } finally {
+    if (fd >= 0) sys.close(fd);
+    fs.closeSync(root);
+  }
+}
+
+function removeDirectory(sys: Syscalls, fd: number, name: Uint8Array, arena: Arena): void {
+  putName(arena, 0, name);
+  const result = sys.unlink(fd, arena, 0, true);
+  if (result < 0 && result !== ENOENT) throw syscallError(result, `cannot remove ${quotedPath(name)}`);
+}

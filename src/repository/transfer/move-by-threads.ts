@@ -1,0 +1,91 @@
+import { CairnError } from "../../errors.ts";
+import type { MoveBlobs, MoveJob } from "./transfer.ts";
+import { trimMemory } from "../../native.ts";
+import type { Thread } from "../../threads/worker-thread.ts";
+import { firstFailure, withThreads } from "../../threads/threads.ts";
+import { CONTROL_WORDS, T, TRANSFER, type TransferTask, type TransferWork } from "./transfer-task.ts";
+
+const PROGRESS_MS = 50;
+
+/** Moves blobs by all threads, each with packs of its own; the source's packs are local. See `runTransfer`. */
+export const moveByThreads: MoveBlobs = async (job) => {
+  // A backup often follows the save of what it transfers.
+  trimMemory();
+  const isFar = job.to.repository.storage.localPath === undefined;
+  await withThreads({ kind: TRANSFER, isFar, signal: job.signal }, async (threads) => moveBy(threads, job));
+};
+
+async function moveBy(threads: readonly Thread<TransferWork>[], job: MoveJob): Promise<void> {
+  const { from, to, entries, signal } = job;
+  const control = new Int32Array(new SharedArrayBuffer(CONTROL_WORDS * 4));
+  const task: TransferTask = {
+    from: { keys: from.repository.keys, index: from.index.shared, packs: job.packs },
+    to: { keys: to.repository.keys, version: to.repository.version },
+    directory: job.directory,
+    entries: shared(entries),
+    groups: shared(groupsOf(entries, from.index.table.packOf)),
+    control: control.buffer as SharedArrayBuffer,
+  };
+  const stop = (): void => void Atomics.store(control, T.STOP, 1);
+  signal?.addEventListener("abort", stop, { once: true });
+  let failure: { readonly error: unknown } | null = null;
+  const fail = (error: unknown): void => {
+    failure ??= { error };
+    stop();
+  };
+  const arrived = (): void => {
+    Atomics.sub(control, T.WAITING, 1);
+    Atomics.notify(control, T.WAITING);
+  };
+  let telling: Promise<void> | null = null;
+  const tell = (): void => {
+    // An index that is being written takes its time.
+    telling ??= job
+      .onMoved(control[T.BLOBS_DONE]!, control[T.KIB_DONE]! * 1024)
+      .catch(fail)
+      .finally(() => (telling = null));
+  };
+  const timer = setInterval(tell, PROGRESS_MS);
+  try {
+    const settled = await Promise.allSettled(
+      threads.map(async (thread) => {
+        thread.onEvent = (event) => {
+          if ("pack" in event) void job.onPack(event.pack).then(arrived, fail);
+          else job.onElsewhere?.(event.elsewhere);
+        };
+        try {
+          await thread.ask({ kind: "transfer-move", task });
+        } catch (error) {
+          stop();
+          throw error;
+        }
+      }),
+    );
+    clearInterval(timer);
+    await (telling as Promise<void> | null);
+    const known = failure as { readonly error: unknown } | null;
+    if (known !== null) throw known.error;
+    if (signal?.aborted === true) throw new CairnError("interrupted", "stopped by the caller");
+    firstFailure(settled);
+    await job.onMoved(entries.length, control[T.KIB_DONE]! * 1024);
+  } finally {
+    clearInterval(timer);
+    signal?.removeEventListener("abort", stop);
+    for (const thread of threads) thread.onEvent = null;
+  }
+}
+
+/** Where the entries of each pack begin, and where the last ones end. */
+function groupsOf(entries: Uint32Array, packOf: Uint32Array): Uint32Array {
+  const starts: number[] = [];
+  for (let at = 0; at < entries.length; at++)
+    if (at === 0 || packOf[entries[at]!] !== packOf[entries[at - 1]!]) starts.push(at);
+  starts.push(entries.length);
+  return Uint32Array.from(starts);
+}
+
+function shared(words: Uint32Array): SharedArrayBuffer {
+  const buffer = new SharedArrayBuffer(words.length * 4);
+  new Uint32Array(buffer).set(words);
+  return buffer;
+}

@@ -1,0 +1,34 @@
+import { CairnError } from "../../errors.ts";
+import type { Manifest } from "../../formats/manifest.ts";
+import type { WrittenContent } from "./engine.ts";
+import { holesByPath, type LosslessByPath, losslessByPath } from "../../archive/write/exact-nodes.ts";
+import type { HoleList } from "../../archive/write/data-runs.ts";
+
+/** What nodes cannot say of a point's entries. */
+export interface BeyondNodes {
+  holes: ReadonlyMap<string, HoleList>;
+  lossless: LosslessByPath;
+  damaged: WrittenContent["damaged"];
+  lacks: WrittenContent["lacks"];
+}
+
+/** The same from a point's manifest; without one that can be read, files are written without holes. */
+export async function beyondNodes(read: () => Promise<Manifest | null>): Promise<BeyondNodes> {
+  let manifest: Manifest | null = null;
+  const damaged: WrittenContent["damaged"] = [];
+  try {
+    manifest = await read();
+  } catch (error) {
+    if (!(error instanceof CairnError) || error.code !== "damaged") throw error;
+    damaged.push({
+      path: new Uint8Array(0),
+      detail: `the point's manifest cannot be read, so holes of sparse files are filled: ${error.message}`,
+    });
+  }
+  return {
+    damaged,
+    lacks: manifest,
+    holes: holesByPath(manifest),
+    lossless: losslessByPath(manifest?.lossless ?? []),
+  };
+}

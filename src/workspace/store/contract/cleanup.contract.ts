@@ -1,0 +1,138 @@
+import assert from "node:assert/strict";
+import fs from "node:fs";
+import path from "node:path";
+import { type EngineClauses, removeFolder } from "../../../../test/fixtures/engine-clauses.ts";
+import { assertFolder, readFolder } from "../../../../test/fixtures/folder-state.ts";
+import { assertHeldTidy, subvolumesOf, treeOf } from "../../../../test/fixtures/held-place.ts";
+import { makeFirst } from "../../../../test/fixtures/two-states.ts";
+import { cairnLibrary, resticCheck } from "../../../../test/fixtures/work.ts";
+import { KEPT_TREES } from "../../../formats/policy.ts";
+
+/** What nobody keeps any more goes, with all that belonged to it, and nothing else does. */
+export function cleanupClauses(clauses: EngineClauses): void {
+  const { clause, holds, atomic } = clauses;
+  clause(
+    "points are cleaned up, and the workspace released, with nothing left of them",
+    async (place) => {
+      const { client, folder, volume, engine } = place;
+      const states: ReturnType<typeof readFolder>[] = [];
+      for (let i = 0; i < 14; i++) {
+        fs.writeFileSync(path.join(folder, "turn"), `turn ${i}\n`);
+        await client.save({ message: `turn ${i}` });
+        states.push(readFolder(folder));
+      }
+      const trees = (): number => [...Array(30).keys()].filter((i) => fs.existsSync(treeOf(client, i))).length;
+      const ids = async (): Promise<string[]> =>
+        (await client.history()).save_points.map(({ save_point_id: id }) => id);
+      /** Exactly those that are listed go, the newest stay. */
+      const keep = async (count: number): Promise<void> => {
+        const before = await ids();
+        const plan = await client.previewCleanup({ retention: { keepLast: count } });
+        const { removed } = await client.runCleanup(plan.plan_id);
+        assert.deepEqual(removed.toSorted(), before.slice(count).toSorted());
+        assert.deepEqual(await ids(), before.slice(0, count));
+      };
+      assert.equal(trees(), holds ? 14 : 0, "not sealed, they are all there is");
+      // Those that go are not sealed; those that stay are, to know what of the store is still needed.
+      await keep(12);
+      assert.equal(trees(), holds ? KEPT_TREES : 0, "sealed, only the newest stay");
+      await client.restore({ target: (await ids()).at(-1)!, to: path.join(volume.root, "to") });
+      assertFolder(path.join(volume.root, "to"), states[2]!, "the oldest, from the store alone");
+      removeFolder(volume, path.join(volume.root, "to"));
+      await keep(3);
+      assert.equal(trees(), holds ? 3 : 0);
+      assertHeldTidy(place, "cleaned up");
+      assert.deepEqual((await client.verifyAll()).problems, []);
+      resticCheck(client, "cleaned up");
+      await client.save();
+      await client.release({ deletePoints: true });
+      assert.equal(fs.existsSync(client.controlDirectory), false, engine);
+      if (volume.kind === "btrfs")
+        assert.deepEqual(
+          subvolumesOf(volume.root),
+          engine === "btrfs-snapshot" ? ["ws"] : [],
+          "only the folder itself",
+        );
+      assertFolder(folder, states.at(-1)!, "the folder is as it was");
+    },
+    { fill: makeFirst },
+  );
+
+  clause(
+    "a workspace that is released leaves the others of its control directory whole, and goes with its points alone",
+    async (place) => {
+      const { client, volume } = place;
+      await client.save();
+      const other = path.join(volume.root, "other");
+      await client.fork("head", other);
+      const fork = await (await cairnLibrary()).open(other);
+      fs.appendFileSync(path.join(other, "big"), "of the fork alone\n");
+      await fork.save();
+      await fork.save();
+      await fork.release({ deletePoints: true });
+      removeFolder(volume, other);
+      await client.seal();
+      assert.deepEqual((await client.verifyAll()).problems, []);
+      assert.equal((await client.history()).save_points.length, 1);
+      assertHeldTidy(place, "released");
+    },
+    { fill: makeFirst },
+  );
+
+  if (!holds) return;
+  clause(
+    "of so many sealed points as the policy says the trees stay, all where it cannot be read",
+    async ({ client, folder, volume }) => {
+      const turn = path.join(folder, "turn");
+      const saveTurn = async (number: number): Promise<void> => {
+        fs.writeFileSync(turn, `turn ${number}\n`);
+        await client.save();
+      };
+      /** The numbers of the points whose trees are there. */
+      const trees = (): number[] => [...Array(30).keys()].filter((i) => fs.existsSync(treeOf(client, i)));
+      await client.setPolicy({ keptTrees: KEPT_TREES + 2 });
+      for (let i = 1; i <= KEPT_TREES + 4; i++) await saveTurn(i);
+      await client.seal();
+      assert.deepEqual(
+        trees(),
+        [...Array(KEPT_TREES + 2).keys()].map((i) => i + 3),
+      );
+      const oldest = await client.restore({
+        target: `head~${KEPT_TREES + 1}`,
+        ...(atomic ? { method: "exchange" } : {}),
+      });
+      assert.deepEqual([oldest.method, fs.readFileSync(turn, "utf8")], [atomic ? "exchange" : "entries", "turn 3\n"]);
+      // Points that are sealed one by one let go of more than came, each time.
+      await client.setPolicy({ keptTrees: 2 });
+      for (let i = 14; trees().length > 2 + 1; i++) {
+        await saveTurn(i);
+        await client.restore({ target: "head", to: path.join(volume.root, "to") });
+        removeFolder(volume, path.join(volume.root, "to"));
+        assert.ok(i < 30, `trees of ${trees().join(", ")}`);
+      }
+      const left = trees();
+      const file = path.join(client.controlDirectory, "policy.json");
+      const policy = fs.readFileSync(file, "utf8");
+      for (const unreadable of ['{"format":"cairn.policy","version":2}', "{"]) {
+        fs.writeFileSync(file, unreadable);
+        await saveTurn(40);
+        const warnings: string[] = [];
+        await client.seal({ onWarning: (warning) => warnings.push(warning) });
+        assert.match(
+          warnings.join("\n"),
+          /^the policy cannot be read, so every held tree stays: [^\n]*policy\.json[^\n]*$/u,
+        );
+        left.push((await client.history()).save_points[0]!.sequence);
+        assert.deepEqual(trees(), left);
+      }
+      fs.writeFileSync(file, policy);
+      await client.setPolicy({ keptTrees: 0 });
+      await client.seal();
+      assert.deepEqual(trees(), []);
+      await client.setPolicy({ keptTrees: null });
+      await client.restore({ target: "head~1" });
+      assert.deepEqual((await client.verifyAll()).problems, []);
+    },
+    { fill: makeFirst },
+  );
+}

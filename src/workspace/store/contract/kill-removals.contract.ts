@@ -1,0 +1,114 @@
+import assert from "node:assert/strict";
+import fs from "node:fs";
+import path from "node:path";
+import { killAt, passesOf } from "../../../../test/crash/rounds.ts";
+import { type EngineClauses, removeFolder } from "../../../../test/fixtures/engine-clauses.ts";
+import { subvolumesOf } from "../../../../test/fixtures/held-place.ts";
+import { makeFirst } from "../../../../test/fixtures/two-states.ts";
+import { cairnLibrary, resticCheck } from "../../../../test/fixtures/work.ts";
+import { anyPass, killClause, KillScene, passesToKill } from "./kill-scene.contract.ts";
+
+/**
+ * Clean-ups and releases that are killed: the same code for each engine, but for the trees. The store's part, with no
+ * trees at all, is killed step by step in test/crash/cleanup.test.ts.
+ */
+export function killRemovalClauses(clauses: EngineClauses): void {
+  const { holds, thorough, subject } = clauses;
+  const title = "killed";
+
+  killClause(
+    clauses,
+    "a cleanup that is killed at any step has removed nothing or exactly what was listed",
+    async (scene) => {
+      const { client, folder } = scene.place;
+      for (let i = 0; i < 4; i++) await scene.save();
+      const run = async (): Promise<string[]> => {
+        const { plan_id: plan } = await client.previewCleanup({ retention: { keepLast: 3 } });
+        return ["cleanup", "--run", plan, "-C", folder];
+      };
+      const names = passesOf(await run());
+      assert.ok(names.includes("cleanup.trees-removed"), names.join(" "));
+      const outcomes = new Set<number>();
+      // The store's own steps are not repeated where trees are looked at.
+      const own =
+        thorough && holds
+          ? /^(?!remove\.|free\.|sweep\.)/
+          : /^held-tree\.|^cleanup\.(?:checked|trees-removed)$|^points\.moved-away$/;
+      for (const pass of passesToKill(names, { thorough: false, limit: 0, own })) {
+        for (let i = 0; i < 3; i++) await scene.save();
+        const before = await scene.ids(title);
+        const args = await run();
+        // Not sealed, and none of those that go.
+        const young = await scene.save();
+        const kills = [killAt(args, pass)];
+        if (pass % 2 === 0) kills.push(killAt([holds ? "seal" : "save", "-C", folder], anyPass(holds ? 20 : 6)));
+        const where = `cleanup killed at ${kills.join(", then ")}`;
+        // Whoever comes next finishes it, or finds nothing to be finished.
+        const last = await scene.save();
+        const now = await scene.ids(where);
+        const listed = now.filter((id) => before.includes(id));
+        assert.deepEqual(listed, listed.length === before.length ? before : before.slice(-3), where);
+        const since = now.slice(listed.length);
+        if (holds) assert.deepEqual(since, [young, last], where);
+        // A save that was killed may have made its point.
+        else if (since.length === 3) scene.same(since[1]!, young);
+        assert.deepEqual([since[0], since.at(-1)], [young, last], where);
+        outcomes.add(listed.length);
+        await scene.check(where, kills.length === 1 ? 1 : 0);
+        if (pass % 8 === 0) resticCheck(client, where);
+      }
+      assert.ok(outcomes.size >= 2, "both outcomes were seen");
+      resticCheck(client, title);
+    },
+  );
+
+  killClause(
+    clauses,
+    "a release with the points that is killed at any step leaves all of them or none",
+    async ({ place: { volume, client: begun, folder: first } }) => {
+      await begun.release({ deletePoints: true });
+      removeFolder(volume, first);
+      const library = await cairnLibrary();
+      let folders = 0;
+      const fresh = async (): Promise<KillScene> => {
+        const place = await clauses.workspace(volume, path.join(volume.root, `ws-${folders++}`), makeFirst);
+        const scene = new KillScene(place);
+        await scene.save();
+        await place.client.seal();
+        for (let i = 0; i < 2; i++) await scene.save();
+        return scene;
+      };
+      const gone = ({ place: { folder, client } }: KillScene, context: string): void => {
+        assert.equal(fs.existsSync(client.controlDirectory), false, context);
+        // Where the kernel's locks are not trusted, a lock is a file with a number.
+        const left = fs
+          .readdirSync(path.dirname(client.controlDirectory))
+          .map((name) => name.replace(/\.owner-\d+$/, ""));
+        assert.deepEqual(left, left.length === 0 ? [] : ["adopt.lock"], context);
+        if (volume.kind !== "btrfs") return;
+        const own = subject.engine === "btrfs-snapshot" ? [path.basename(folder)] : [];
+        assert.deepEqual(subvolumesOf(volume.root), own, context);
+      };
+      const listed = await fresh();
+      const names = passesOf(["release", listed.place.folder, "--delete-points"]);
+      gone(listed, "released");
+      removeFolder(volume, listed.place.folder);
+      const outcomes = new Set<number>();
+      for (const pass of passesToKill(names, { thorough, limit: 16, own: /^(?:release|held-tree)\./ })) {
+        const scene = await fresh();
+        const before = await scene.ids(title);
+        const killed = killAt(["release", scene.place.folder, "--delete-points"], pass);
+        const where = `release killed at ${killed}`;
+        scene.place.client = await library.openOrAdopt(scene.place.folder, { engineType: subject.engine });
+        const now = await scene.ids(where);
+        assert.deepEqual(now, now.length === 0 ? [] : before, where);
+        outcomes.add(now.length);
+        if (now.length > 0) await scene.check(where, 1);
+        await scene.place.client.release({ deletePoints: true });
+        gone(scene, where);
+        removeFolder(volume, scene.place.folder);
+      }
+      assert.equal(outcomes.size, 2, "both outcomes were seen");
+    },
+  );
+}

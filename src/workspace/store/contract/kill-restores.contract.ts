@@ -1,0 +1,129 @@
+import assert from "node:assert/strict";
+import fs from "node:fs";
+import path from "node:path";
+import { killAt, oneOf, passesOf } from "../../../../test/crash/rounds.ts";
+import { cairnOk } from "../../../../test/fixtures/command.ts";
+import { type EngineClauses, removeFolder } from "../../../../test/fixtures/engine-clauses.ts";
+import { assertFolder } from "../../../../test/fixtures/folder-state.ts";
+import { assertHeldTidy } from "../../../../test/fixtures/held-place.ts";
+import { makeUnsaved } from "../../../../test/fixtures/two-states.ts";
+import { cairnLibrary, resticCheck } from "../../../../test/fixtures/work.ts";
+import { walkDigests } from "../testing-walk.ts";
+import { anyPass, killClause, type KillScene, passesToKill } from "./kill-scene.contract.ts";
+
+/**
+ * Restores and forks that are killed. Exchanging trees is killed at every step, entry by entry and forking where the
+ * engine has a part in it: the rest is step by step in test/crash/restore.test.ts and test/crash/fork.test.ts.
+ */
+export function killRestoreClauses(clauses: EngineClauses): void {
+  const { atomic, holds } = clauses;
+  for (const method of atomic ? (["exchange", "entries"] as const) : (["entries"] as const)) {
+    killClause(
+      clauses,
+      `a restore by ${method} that is killed at any step, and again while it is finished, ends in the old or the new state, and nothing is lost`,
+      async (scene) => killRestores(scene, { method, thorough: method === "exchange" }),
+    );
+  }
+
+  killClause(clauses, "a fork that is killed at any step is not there or whole", async (scene) => {
+    const { client, folder, volume } = scene.place;
+    await client.seal();
+    const { state, digest } = scene.now();
+    const { save_point_id: id } = await client.resolve("head");
+    const forkTo = (target: string): string[] => ["fork", id, target, "-C", folder];
+    const library = await cairnLibrary();
+    const target = path.join(volume.root, "fork");
+    const names = passesOf(forkTo(target));
+    const remove = async (): Promise<void> => {
+      await (await library.open(target)).release({ deletePoints: true });
+      removeFolder(volume, target);
+    };
+    await remove();
+    const outcomes = new Set<boolean>();
+    const own = holds ? /^(?:write|clone|juicefs|fork)\./ : /^fork\./;
+    for (const pass of passesToKill(names, { thorough: false, limit: names.length, own })) {
+      const kills = [killAt(forkTo(target), pass)];
+      if (pass % 2 === 0) kills.push(killAt(["status", "-C", folder], anyPass(8)));
+      const where = `fork killed at ${kills.join(", then ")}`;
+      await scene.save();
+      await client.seal();
+      const made = fs.existsSync(target);
+      outcomes.add(made);
+      if (made) {
+        assertFolder(target, state, where);
+        const fork = await library.open(target);
+        assert.equal((await fork.status()).clean, true, where);
+        const { save_points: points } = await fork.history();
+        assert.deepEqual(
+          points.map(({ payload_root_hash: each }) => each),
+          [digest],
+          where,
+        );
+        await remove();
+      } else await assert.rejects(library.open(target), where);
+      assert.deepEqual(
+        fs.readdirSync(volume.root).filter((each) => each.includes("cairn-partial")),
+        [],
+        where,
+      );
+      assertHeldTidy(scene.place, where);
+    }
+    assert.equal(outcomes.size, 2, "both outcomes were seen");
+    resticCheck(client, "forked");
+  });
+}
+
+async function killRestores(
+  scene: KillScene,
+  how: { method: "exchange" | "entries"; thorough: boolean },
+): Promise<void> {
+  const { client, folder } = scene.place;
+  const { method, thorough } = how;
+  const { state: first } = scene.now();
+  makeUnsaved(folder);
+  const { state: unsaved } = scene.now();
+  cairnOk(["-C", folder, "restore", "head"]);
+  assertFolder(folder, first, "restored");
+  /** The folder as it was never saved, and a restore to a point of the first state that still holds its tree. */
+  const prepare = async (): Promise<string[]> => {
+    const { save_point_id: id } = await client.save();
+    await client.seal();
+    await client.undo({ method });
+    assertFolder(folder, unsaved, "prepared");
+    return ["-C", folder, "restore", id, "--method", method];
+  };
+  const names = passesOf(await prepare());
+  const outcomes = new Set<string>();
+  const own = /^(?:capture|clone|juicefs)\.|^restore\.(?:intent|committed|step)$/;
+  for (const pass of passesToKill(names, { thorough, limit: names.length, own })) {
+    assertFolder(folder, first, `before pass ${pass}`);
+    const restore = await prepare();
+    const { save_points: old } = await client.history();
+    const killed = [killAt(restore, pass)];
+    // Whatever comes next finishes or takes back; killed too, the one after it does.
+    if (pass % 2 === 0) killed.push(killAt(["-C", folder, "save"], anyPass(6)));
+    const where = `killed at ${killed.join(" and ")}`;
+    await client.save({ message: "next" });
+    const now = oneOf(folder, { first, unsaved }, where);
+    outcomes.add(now);
+    const { save_points: points, damaged } = await client.history();
+    assert.deepEqual(damaged, [], where);
+    const known = new Set(old.map(({ save_point_id: each }) => each));
+    const undo = points.filter(({ save_point_id: id, cause }) => !known.has(id) && cause.kind === "restore");
+    if (method === "exchange") assert.equal(undo.length, now === "first" ? 1 : 0, `${where}: the undo point`);
+    else assert.ok(undo.length <= 1 && (now !== "first" || undo.length === 1), `${where}: the undo point`);
+    await client.seal();
+    assertHeldTidy(scene.place, where);
+    if (now === "first") {
+      await client.undo({ method });
+      assertFolder(folder, unsaved, `${where}, undone`);
+    }
+    await client.restore({ target: restore[3]!, method });
+    assertFolder(folder, first, where);
+  }
+  assert.equal(outcomes.size, 2, "both outcomes were seen");
+  assert.equal((await client.status()).clean, true);
+  assert.deepEqual((await client.verifyAll()).problems, []);
+  assert.equal(walkDigests(folder).state, (await client.resolve("head")).payload_root_hash);
+  resticCheck(client, method);
+}

@@ -1,0 +1,84 @@
+import assert from "node:assert/strict";
+import { killAt, LONG, passesOf } from "../../../../test/crash/rounds.ts";
+import type { EngineClauses } from "../../../../test/fixtures/engine-clauses.ts";
+import { assertHeldTidy } from "../../../../test/fixtures/held-place.ts";
+import { leftoversOf, resticCheck } from "../../../../test/fixtures/work.ts";
+import { anyPass, killClause, passesToKill } from "./kill-scene.contract.ts";
+
+/** Saves and seals that are killed. A save is each engine's own code, so each is killed at every step of it. */
+export function killSaveClauses(clauses: EngineClauses): void {
+  const { holds, thorough } = clauses;
+  const title = "killed";
+
+  killClause(
+    clauses,
+    "a save that is killed at any step leaves the old points or one more, whole, and nothing grows",
+    async (scene) => {
+      const { client, folder } = scene.place;
+      scene.edit();
+      const traced = scene.now();
+      const names = passesOf(["save", folder]);
+      scene.set((await scene.ids(title)).at(-1)!, traced);
+      assert.ok(names.length >= 8, names.join(" "));
+      const others = (): string[] =>
+        leftoversOf(client.controlDirectory).filter((name) => !/\/points\/|(^|\/)lock$/.test(name));
+      const left = others();
+      const outcomes = new Set<number>();
+      // What recovers is the same for all: killed too, once or twice, where it is looked at thoroughly.
+      for (let round = 0; round < (thorough || LONG ? 2 : 1); round++) {
+        for (let pass = 1; pass <= names.length; pass += round === 0 || LONG ? 1 : 2) {
+          const before = await scene.ids(title);
+          const wanted = scene.edit();
+          const kills = [killAt(["save", folder, "-m", "killed"], pass)];
+          const first = `round ${round}: save killed at ${kills[0]}`;
+          outcomes.add(await scene.afterSave(before, wanted, first));
+          const again = round > 0 ? 1 + (pass % 4 === 1 ? 1 : 0) : Number(!thorough && pass % 3 === 0);
+          for (let i = 0; i < again; i++) {
+            const meanwhile = await scene.ids(first);
+            kills.push(killAt(["save", folder], anyPass(names.length)));
+            await scene.afterSave(meanwhile, wanted, `${first}, then ${kills.at(-1)}`);
+          }
+          const where = `round ${round}: save killed at ${kills.join(", then ")}`;
+          const id = await scene.save();
+          assert.equal((await client.history()).head, id, where);
+          assertHeldTidy(scene.place, where);
+          if (!holds) assert.deepEqual(others(), left, where);
+          if (pass % 5 === 0) await scene.check(where, 1);
+        }
+        await scene.check(`round ${round}`, 4);
+        await scene.keepLast(4);
+      }
+      resticCheck(client, title);
+      assert.equal(outcomes.size, 2, "both outcomes were seen");
+      assertHeldTidy(scene.place, title);
+    },
+  );
+
+  if (!holds) return;
+  killClause(clauses, "sealing that is killed at any step is done again, and stores nothing twice", async (scene) => {
+    const { client, folder } = scene.place;
+    // More than the trees that are kept, so that old ones go.
+    for (let i = 0; i < 8; i++) await scene.save();
+    await client.seal();
+    for (let i = 0; i < 2; i++) await scene.save();
+    const names = passesOf(["seal", "-C", folder]);
+    for (const name of ["seal.staged", "seal.committed", "held-tree.gone"])
+      assert.ok(names.includes(name), names.join(" "));
+    const own = /^held-tree\.|^seal\.(?:staged|committed)$/;
+    for (const pass of passesToKill(names, { thorough, limit: 24, own })) {
+      const before = await scene.ids(title);
+      const added = [await scene.save(), await scene.save()];
+      const kills = [killAt(["seal", "-C", folder], pass)];
+      if (pass % 2 === 0) kills.push(killAt(["seal", "-C", folder], anyPass(names.length)));
+      if (pass % 3 === 0) kills.push(killAt(["status", "-C", folder], anyPass(names.length)));
+      const where = `seal killed at ${kills.join(", then ")}`;
+      assert.deepEqual(await scene.ids(where), [...before, ...added], where);
+      assert.equal((await client.history()).head, added[1], where);
+      await scene.check(where, pass % 3 === 0 ? 1 : 0);
+      if (pass % 6 !== 0) continue;
+      resticCheck(client, where);
+      await scene.keepLast(9);
+    }
+    await scene.check(title, 5);
+  });
+}

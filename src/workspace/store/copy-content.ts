@@ -1,0 +1,56 @@
+import { comparePaths, ByteWriter, hex } from "../../formats/bytes.ts";
+import type { RootMetadata as RecordedRoot } from "../../formats/descriptor.ts";
+import { encodeManifest } from "../../formats/manifest.ts";
+import { rawPath } from "../../formats/record.ts";
+import type { HeadContent, PointContent, StageRequest } from "./engine.ts";
+import { type RootMetadata, recordedRoot } from "../../archive/write/root-metadata.ts";
+import { labelsOf, type ScanSummary } from "../../archive/scan/summary.ts";
+import type { ScanResult } from "../../archive/scan/scan.ts";
+
+/** What a point of this engine needs to be found again; part of its descriptor. */
+export interface CopyContent extends PointContent {
+  snapshot_tree: string;
+  snapshot: string;
+  root: RecordedRoot;
+}
+
+/** Head, when the folder is just as head has it, itself and all that a manifest says: then nothing need be made anew. */
+export function sameAsHead({ head }: StageRequest, scanned: ScanResult, root: RootMetadata): HeadContent | null {
+  if (
+    head === null ||
+    head.content.tree !== hex(scanned.tree) ||
+    head.metadataDigest !== hex(scanned.meta) ||
+    !head.complete
+  )
+    return null;
+  // What was read again may have other holes with the same content.
+  if (scanned.notes.omitted.length + scanned.notes.torn.length + scanned.notes.filesRead > 0) return null;
+  const was = (head.content as CopyContent).root;
+  const now = recordedRoot(root);
+  const keys = [...Object.keys(now), "acl_group"] as (keyof RecordedRoot)[];
+  return keys.every((key) => was[key] === now[key]) ? head : null;
+}
+
+/** `known`: what was said of the tree's entries before it was read. */
+export function manifestOf(
+  result: ScanResult,
+  summary: ScanSummary,
+  { labels: known = [], crossMounts }: Pick<StageRequest, "labels" | "crossMounts">,
+): Uint8Array {
+  const writer = new ByteWriter(4096);
+  const { notes } = result;
+  const labels = [...known, ...labelsOf(notes)];
+  encodeManifest(writer, {
+    stateDigest: hex(result.state),
+    metadataDigest: hex(result.meta),
+    complete: notes.omitted.length === 0 && !labels.some(({ label }) => label === "torn-possible"),
+    entries: summary.entries,
+    labels: labels.toSorted((a, b) => comparePaths(rawPath(a), rawPath(b))),
+    holeMaps: summary.holes.toSorted((a, b) => comparePaths(a.path, b.path)),
+    fileHashes: summary.hashes.toSorted((a, b) => comparePaths(a.path, b.path)),
+    omitted: notes.omitted,
+    lossless: summary.lossless.toSorted((a, b) => comparePaths(a.path, b.path)),
+    ...(crossMounts || notes.mounts.length > 0 ? { mounts: { entered: crossMounts, leftOut: notes.mounts } } : {}),
+  });
+  return Uint8Array.from(writer.view());
+}

@@ -1,0 +1,324 @@
+import assert from "node:assert/strict";
+import { execFileSync } from "node:child_process";
+import { randomBytes } from "node:crypto";
+import fs from "node:fs";
+import path from "node:path";
+import { describe, test, type TestContext } from "node:test";
+import { CairnError } from "../../errors.ts";
+import { syscalls } from "../../fs/syscalls.ts";
+import { BlobIndex } from "../../repository/index/blob-index.ts";
+import type { HeadContent, KeptContent, PointContent, StagedContent, StageRequest } from "./engine.ts";
+import { setAttribute } from "./testing-edits.ts";
+import { temporaryFolder } from "./testing-store.ts";
+import { walkDigests } from "./testing-walk.ts";
+import { CopyEngine } from "./copy-engine.ts";
+import { createEmbeddedStore, EmbeddedStore } from "./embedded-store.ts";
+import { storePaths } from "./store-files.ts";
+
+interface Setup {
+  control: string;
+  root: string;
+  engine: CopyEngine;
+  stage(head?: HeadContent | null): Promise<StagedContent>;
+}
+
+let points = 0;
+
+function request(root: string, head: HeadContent | null): StageRequest {
+  return {
+    root: Buffer.from(root),
+    excludes: [],
+    rules: null,
+    skip: [],
+    reread: false,
+    crossMounts: false,
+    head,
+    pointId: String(++points).padStart(32, "0"),
+    message: "",
+  };
+}
+
+function engineOf(t: TestContext, control: string): CopyEngine {
+  const engine = new CopyEngine({ control, statCache: path.join(control, "cache/stat"), adoptedAt: 1_700_000_000 });
+  t.after(async () => engine.close());
+  return engine;
+}
+
+async function setUp(t: TestContext): Promise<Setup> {
+  const control = temporaryFolder(t);
+  const root = temporaryFolder(t);
+  await createEmbeddedStore(storePaths(control));
+  const engine = engineOf(t, control);
+  const stage = async (head: HeadContent | null = null): Promise<StagedContent> => {
+    const staged = await engine.stage(request(root, head));
+    await staged.settled();
+    return staged;
+  };
+  return { control, root, engine, stage };
+}
+
+function headOf(staged: StagedContent): HeadContent {
+  const { content, summary, scan } = staged;
+  return {
+    content,
+    entries: summary.entries,
+    bytes: summary.bytes,
+    complete: true,
+    metadataDigest: Buffer.from(scan.meta).toString("hex"),
+  };
+}
+
+void describe("the copy engine", () => {
+  test("a staged folder is found at its path in a snapshot, with its manifest beside it", async (t) => {
+    const { root, engine, stage } = await setUp(t);
+    fs.mkdirSync(path.join(root, "dir"));
+    fs.writeFileSync(path.join(root, "dir/file"), "content");
+    const staged = await stage();
+    const content = staged.content as { tree: string; snapshot_tree: string; snapshot: string };
+    const store = await engine.store();
+    let tree: Uint8Array = Buffer.from(content.snapshot_tree, "hex");
+    assert.deepEqual(
+      store
+        .tree(tree)
+        .map((node) => Buffer.from(node.name).toString())
+        .toSorted(),
+      [".cairn", root.split("/")[1]].toSorted(),
+    );
+    for (const part of root.split("/").slice(1)) {
+      const node = store.tree(tree).find((each) => Buffer.from(each.name).toString() === part);
+      assert.ok(node?.subtree !== undefined, part);
+      tree = node.subtree;
+    }
+    assert.equal(Buffer.from(tree).toString("hex"), content.tree);
+    const manifest = await engine.manifest(staged.content);
+    assert.equal(manifest?.stateDigest, walkDigests(root).state);
+    assert.equal(manifest?.metadataDigest, walkDigests(root).meta);
+    assert.deepEqual(manifest?.entries, { files: 1, directories: 1, links: 0, other: 0 });
+    const source = await engine.source(staged.content);
+    const [dir] = source.list(source.root);
+    const [file] = source.list(dir!.subtree!);
+    assert.equal(Buffer.concat([...source.content(file!)].map((part) => Buffer.from(part))).toString(), "content");
+    const { snapshots } = await store.repository.listSnapshots();
+    assert.deepEqual(
+      snapshots.map(({ snapshot }) => snapshot.tags),
+      [[`cairn:${String(points).padStart(32, "0")}`]],
+    );
+  });
+
+  test("nothing is stored when nothing changed, and only what changed when something did", async (t) => {
+    const { root, stage, control } = await setUp(t);
+    for (let i = 0; i < 20; i++) fs.writeFileSync(path.join(root, `f${i}`), randomBytes(50_000));
+    const first = await stage();
+    assert.ok(first.bytesStored > 1_000_000);
+    const second = await stage(headOf(first));
+    assert.equal(second.content.tree, first.content.tree);
+    assert.equal(second.bytesStored, 0);
+    fs.writeFileSync(path.join(root, "f3"), randomBytes(50_000));
+    const third = await stage(headOf(second));
+    assert.notEqual(third.content.tree, first.content.tree);
+    assert.ok(third.bytesStored > 50_000 && third.bytesStored < 70_000, `${third.bytesStored}`);
+    // Without the cache all is read, and nothing is stored again.
+    fs.rmSync(path.join(control, "cache"), { recursive: true });
+    const fourth = await stage(headOf(third));
+    assert.equal(fourth.content.tree, third.content.tree);
+    assert.equal(fourth.scan.notes.filesRead, 20);
+    assert.ok(fourth.bytesStored < 3000);
+  });
+
+  test("a clean-up loads the index once before it and once after it, and leaves that with the store", async (t) => {
+    const { root, engine, stage } = await setUp(t);
+    const free = async (pointIds: string[], content: PointContent): Promise<number> => {
+      const kept = (): KeptContent => ({ contents: [content], unreadable: [] });
+      return (await engine.free({ pointIds, kept, thorough: true, waitMs: 1000 })).bytesFreed;
+    };
+    fs.writeFileSync(path.join(root, "f"), randomBytes(50_000));
+    await stage();
+    const gone = String(points).padStart(32, "0");
+    fs.writeFileSync(path.join(root, "f"), randomBytes(50_000));
+    const { content } = await stage();
+    const load = t.mock.method(BlobIndex, "load");
+    assert.ok((await free([gone], content)) > 50_000);
+    assert.equal(load.mock.callCount(), 2);
+    const { index, repository } = await engine.store();
+    assert.deepEqual(
+      [...index.covered],
+      (await repository.storage.list("index")).map(({ name }) => name),
+    );
+    assert.equal(await free([], content), 0);
+    assert.equal(load.mock.callCount(), 3);
+  });
+
+  test("a clean-up that fails says why, also where the index cannot be read again after it", async (t) => {
+    const { root, engine, stage } = await setUp(t);
+    fs.writeFileSync(path.join(root, "f"), "content");
+    await stage();
+    const store = await engine.store();
+    t.mock.method(store, "refresh", async () => Promise.reject(new CairnError("io", "and no index after it")));
+    const kept = (): KeptContent => ({
+      get contents(): never {
+        throw new CairnError("no_space", "what failed first");
+      },
+      unreadable: [],
+    });
+    const freeing = engine.free({ pointIds: [], kept, thorough: true, waitMs: 1000 });
+    await assert.rejects(freeing, { code: "no_space", message: "what failed first" });
+  });
+
+  test("a save with a lost pack goes on, and warns, beside a pack in no index that its user may not read", async (t) => {
+    const { root, engine, stage } = await setUp(t);
+    fs.writeFileSync(path.join(root, "f"), randomBytes(50_000));
+    const head = headOf(await stage());
+    const { storage } = await engine.store();
+    const packs = await storage.list("data");
+    fs.rmSync(storage.localPath("data", packs.toSorted((a, b) => b.size - a.size)[0]!.name));
+    const others = "ab".repeat(32);
+    await storage.save("data", others, Buffer.alloc(100));
+    const load = storage.load.bind(storage);
+    storage.load = async (...of) => {
+      if (of[1] === others) throw new CairnError("permission", "this user may not read it");
+      return load(...of);
+    };
+    const warnings: string[] = [];
+    fs.writeFileSync(path.join(root, "g"), "more");
+    const onWarning = (message: string): void => void warnings.push(message);
+    const staged = await engine.stage({ ...request(root, head), onWarning });
+    await staged.settled();
+    assert.match(warnings.join("\n"), /^packs .* may not be stored again now: this user may not read it$/);
+  });
+
+  test("content that left the store is stored again by the next save, also when status looked at the folder before it", async (t) => {
+    const { root, control, stage } = await setUp(t);
+    const indexes = (): string[] => fs.readdirSync(path.join(control, "store/index"));
+    fs.writeFileSync(path.join(root, "other"), "stays");
+    await stage();
+    const before = indexes();
+    fs.writeFileSync(path.join(root, "file"), "content");
+    const first = await stage();
+    // As after 'restic forget --prune' of the second point's snapshot, with the caches lost too.
+    for (const name of indexes()) if (!before.includes(name)) fs.rmSync(path.join(control, "store/index", name));
+    for (const name of fs.readdirSync(path.join(control, "cache"))) fs.rmSync(path.join(control, "cache", name));
+    const looking = engineOf(t, control);
+    await looking.look(request(root, headOf(first)));
+    const saving = engineOf(t, control);
+    const second = await saving.stage(request(root, headOf(first)));
+    const source = await saving.source(second.content);
+    const file = source.list(source.root).find(({ name }) => Buffer.from(name).toString() === "file");
+    assert.equal(Buffer.concat([...source.content(file!)].map((part) => Buffer.from(part))).toString(), "content");
+  });
+
+  test("what a point holds is written as it was, by another process's engine too", async (t) => {
+    const { root, stage, control } = await setUp(t);
+    fs.mkdirSync(path.join(root, "a"));
+    fs.writeFileSync(path.join(root, "a/file"), "x");
+    fs.writeFileSync(path.join(root, "a/large"), randomBytes(3_000_000));
+    fs.symlinkSync("file", path.join(root, "a/link"));
+    fs.linkSync(path.join(root, "a/link"), path.join(root, "linked link"));
+    fs.truncateSync(path.join(root, "a/file"), 5_000_000);
+    const staged = await stage();
+    const target = temporaryFolder(t);
+    const other = engineOf(t, control);
+    const written = await other.write(staged.content, { target: Buffer.from(target), paths: null });
+    assert.deepEqual(written.damaged, []);
+    assert.equal(written.entries, 5);
+    assert.equal(walkDigests(target).state, walkDigests(root).state);
+    if (!syscalls().native) return;
+    assert.deepEqual(written.notSet, []);
+    assert.equal(walkDigests(target).meta, walkDigests(root).meta);
+    assert.equal(fs.statSync(path.join(target, "a/file")).blocks, fs.statSync(path.join(root, "a/file")).blocks);
+  });
+
+  test("the store opens by its password when the key file is lost, and not when both are", async (t) => {
+    const { control, root, stage } = await setUp(t);
+    fs.writeFileSync(path.join(root, "file"), "x");
+    const staged = await stage();
+    const paths = storePaths(control);
+    for (const file of [paths.keyFile, paths.passwordFile]) assert.equal(fs.statSync(file).mode & 0o777, 0o600);
+    fs.rmSync(paths.keyFile);
+    const again = await EmbeddedStore.open(paths);
+    assert.equal(again.tree(Buffer.from(staged.content.tree, "hex")).length, 1);
+    again.close();
+    assert.ok(fs.existsSync(paths.keyFile), "written again");
+    fs.rmSync(paths.keyFile);
+    fs.rmSync(paths.passwordFile);
+    await assert.rejects(EmbeddedStore.open(paths), { code: "damaged" });
+  });
+
+  test("a store that was never completed is made anew when it is asked for again", async (t) => {
+    const control = temporaryFolder(t);
+    const paths = storePaths(control);
+    await createEmbeddedStore(paths);
+    fs.rmSync(path.join(paths.repository, "config"));
+    fs.rmSync(paths.keyFile);
+    await createEmbeddedStore(paths);
+    (await EmbeddedStore.open(paths)).close();
+  });
+
+  test("a missing blob is damage that names it when a point is read", async (t) => {
+    const { control, root, stage, engine } = await setUp(t);
+    fs.writeFileSync(path.join(root, "file"), "x");
+    const staged = await stage();
+    const store = await engine.store();
+    assert.throws(() => store.read(Buffer.alloc(32), "data"), { code: "damaged" });
+    await engine.close();
+    fs.rmSync(path.join(storePaths(control).repository, "data"), { recursive: true });
+    const other = engineOf(t, control);
+    const source = await other.source(staged.content);
+    assert.throws(() => source.list(source.root), { code: "damaged" });
+  });
+
+  test(
+    "native calls and node:fs come to the same ids, and the latter say what they miss",
+    { skip: syscalls().native ? false : "needs native calls" },
+    async (t) => {
+      const { control, root, stage } = await setUp(t);
+      fs.mkdirSync(path.join(root, "d/e"), { recursive: true });
+      for (const name of ["a", "d/b", "d/e/c"]) fs.writeFileSync(path.join(root, name), name.repeat(1000));
+      fs.writeFileSync(path.join(root, "large"), Buffer.alloc(2_000_000, "abcdefg"));
+      fs.symlinkSync("a", path.join(root, "link"));
+      fs.linkSync(path.join(root, "a"), path.join(root, "d/linked"));
+      execFileSync("mkfifo", [path.join(root, "pipe")]);
+      const native = await stage();
+      const target = temporaryFolder(t);
+      const script = `
+      import { CopyEngine } from ${JSON.stringify(new URL("./copy-engine.ts", import.meta.url).href)};
+      const engine = new CopyEngine({ control: ${JSON.stringify(control)}, statCache: ${JSON.stringify(path.join(control, "cache/other"))}, adoptedAt: 1700000000 });
+      const request = { root: Buffer.from(${JSON.stringify(root)}), excludes: [], rules: null, skip: [], reread: false, crossMounts: false, head: null, pointId: "${"f".repeat(32)}", message: "" };
+      const staged = await engine.stage(request);
+      await staged.settled();
+      const again = await engine.stage({ ...request, pointId: "${"e".repeat(32)}" });
+      const written = process.env.SAVE_ONLY ? { damaged: [], notSet: [] } : await engine.write(staged.content, { target: Buffer.from(${JSON.stringify(target)}), paths: null });
+      console.log(JSON.stringify({ tree: staged.content.tree, again: again.content.tree, degraded: staged.degraded, damaged: written.damaged, notSet: written.notSet.map((each) => each.aspects) }));
+      process.exit(0);`;
+      const run = (env: Record<string, string>): string =>
+        execFileSync(process.execPath, ["--input-type=module", "-e", script], {
+          env: { ...process.env, CAIRN_NO_NATIVE: "1", ...env },
+          encoding: "utf8",
+        });
+      const other = JSON.parse(run({})) as {
+        tree: string;
+        again: string;
+        degraded: object[];
+        damaged: unknown[];
+        notSet: string[][];
+      };
+      assert.deepEqual([other.tree, other.again], [native.content.tree, native.content.tree]);
+      assert.equal(other.degraded.length, 1);
+      assert.deepEqual(other.damaged, []);
+      assert.ok(other.notSet.length > 0 && other.notSet.every((aspects) => aspects.join() === "times"));
+      assert.equal(walkDigests(target).state, walkDigests(root).state);
+
+      // A cache made without attributes does not hide them from one who can read them.
+      if (!setAttribute(path.join(root, "a"), "user.a", "1")) return;
+      run({ SAVE_ONLY: "1" });
+      const engine = new CopyEngine({
+        control,
+        statCache: path.join(control, "cache/other"),
+        adoptedAt: 1_700_000_000,
+      });
+      const staged = await engine.stage(request(root, null));
+      const { tree } = await stage().then((fresh) => fresh.content);
+      assert.equal(staged.content.tree, tree);
+      await engine.close();
+    },
+  );
+});

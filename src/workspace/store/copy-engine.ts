@@ -1,0 +1,450 @@
+import { NO_RULES } from "../../fs/ignore.ts";
+import { hex } from "../../formats/bytes.ts";
+import { hostname } from "node:os";
+import { setTimeout as sleep } from "node:timers/promises";
+import { makeFolder } from "../../fs/make-folder.ts";
+import { currentUser } from "../../fs/users.ts";
+import { failpoint } from "../../failpoint.ts";
+import type { Manifest } from "../../formats/manifest.ts";
+import { PROGRAM } from "../../formats/program.ts";
+import type { ObjectId } from "../../ids.ts";
+import type { StatCache } from "../../fs/stat-cache.ts";
+import { compact } from "../../repository/care/compact.ts";
+import { packBytes } from "../../repository/packs/pack-bytes.ts";
+import { acquireLock, type RepositoryLock, whileReading } from "../../repository/locks.ts";
+import type {
+  Engine,
+  Freed,
+  FreeRequest,
+  HeldGroup,
+  KeptContent,
+  LookedAt,
+  LostRequest,
+  PointContent,
+  ReadingCall,
+  ReceivedContent,
+  ReceiveRequest,
+  ShareRequest,
+  StagedContent,
+  StageRequest,
+  StoppableCall,
+  StoredContent,
+  StoreFacts,
+  WriteRequest,
+  WrittenContent,
+} from "./engine.ts";
+import type { TreeSource } from "../../repository/trees/tree-source.ts";
+import { notRecorded } from "../../clones/not-recorded.ts";
+import { ScanMemory } from "../../archive/scan/scan-memory.ts";
+import { discardDraft, prepareScan, scan, type ScanOptions, type ScanResult } from "../../archive/scan/scan.ts";
+import type { Snapshot } from "../../formats/snapshot.ts";
+import type { FinishedPack } from "../../repository/packs/pack-writer.ts";
+import type { ScanSummary } from "../../archive/scan/summary.ts";
+import { discardSnapshots, freeContent, heldBytes } from "./free-content.ts";
+import { leaveSeed } from "./cache-seed.ts";
+import type { TreeHolder } from "../../clones/holder.ts";
+import { dropLostFirst, dropLostPacks, holdsContent } from "./lost-content.ts";
+import { KeptScan } from "./kept-scan.ts";
+import { recordedRoot, rootMetadata } from "../../archive/write/root-metadata.ts";
+import { type CopyContent, manifestOf, sameAsHead } from "./copy-content.ts";
+import { EmbeddedStore } from "./embedded-store.ts";
+import { keepStoreBytes, keptStoreBytes, notePacks, storePaths } from "./store-files.ts";
+import type {
+  ExamineRequest,
+  PointRemains,
+  StoreFinding,
+  StoreVerification,
+  VerifyStoreRequest,
+} from "./store-care.ts";
+import { depthTag, liesAt, pointRemains } from "./point-remains.ts";
+import { receiveContent } from "./receive-content.ts";
+import { readManifest, snapshotTree } from "./snapshot-tree.ts";
+import { examineAccess } from "./store-access.ts";
+import { examineStore } from "./store-doctor.ts";
+import { verifyStore } from "./verify-store.ts";
+import { writeContent } from "./write-content.ts";
+
+export interface CopyEngineOptions {
+  control: string;
+  /** stat cache of the workspace at hand */
+  statCache: string;
+  /** seconds since 1970 */
+  adoptedAt: number;
+  /** zstd level of new content */
+  level?: 1 | 3;
+  holder?: TreeHolder | null;
+}
+
+const CLOCK_TICK_MS = 10;
+const LOCK_WAIT_MS = 10_000;
+/** Of no index. */
+const UNKNOWN_EPOCH = "0".repeat(32);
+
+/** Keeps points in the repository inside the control directory. */
+export class CopyEngine implements Engine {
+  readonly type = "copy";
+  readonly holder: TreeHolder | null;
+  readonly #options: CopyEngineOptions;
+  #store: Promise<EmbeddedStore> | undefined;
+  readonly #kept: KeptScan;
+  readonly #memory = new ScanMemory();
+
+  constructor(options: CopyEngineOptions) {
+    this.#options = options;
+    this.holder = options.holder ?? null;
+    this.#kept = new KeptScan(options.statCache);
+  }
+
+  /** The store as it is now; opened once per operation, since other processes may change it between two. */
+  async store({ signal }: StoppableCall = {}): Promise<EmbeddedStore> {
+    this.#store ??= EmbeddedStore.open(storePaths(this.#options.control), signal);
+    return this.#store;
+  }
+
+  prepare(): void {
+    prepareScan(this.#options.statCache);
+  }
+
+  async stage(request: StageRequest): Promise<StagedContent> {
+    // A fork's first cache is of its folder, also where a clone of that is read.
+    const { signal, onWarning } = request;
+    await dropLostFirst(await this.store({ signal }), { signal, onWarning });
+    const folder = (request.clonedFrom === undefined ? null : request.recordedRoot) ?? request.root;
+    const cache = request.passing === true ? null : this.#kept.load(folder);
+    return this.#adding(signal, async (store, lock) => this.#stageLocked(request, { store, cache, lock }));
+  }
+
+  /** Runs work that adds to the store: under a shared lock, with claims on new blobs. */
+  async #adding<T>(
+    signal: AbortSignal | undefined,
+    work: (store: EmbeddedStore, lock: RepositoryLock) => Promise<T>,
+  ): Promise<T> {
+    const store = await this.store({ signal });
+    const lock = await acquireLock(store.repository, { exclusive: false, waitMs: LOCK_WAIT_MS, signal });
+    try {
+      // What was known before the lock may have been moved or removed since.
+      await store.refresh(signal);
+      store.index.beginSession();
+      return await work(store, lock);
+    } finally {
+      store.index.endSession();
+      await lock.release();
+    }
+  }
+
+  async #stageLocked(
+    request: StageRequest,
+    held: { store: EmbeddedStore; cache: StatCache | null; lock: RepositoryLock },
+  ): Promise<StagedContent> {
+    const { store, cache, lock } = held;
+    const root = rootMetadata(request.root);
+    let summary: ScanSummary | undefined;
+    let top: Uint8Array | undefined;
+    const result = await scan({
+      ...this.#scanOptions(request, store, cache),
+      store: { ...this.#target(store), forward: request.forward },
+      ...(request.passing === true ? {} : { draft: this.#kept.draftPlace() }),
+      finish: (scanned) => {
+        const same = cache === null || this.#kept.vouches(store, cache) ? sameAsHead(request, scanned, root) : null;
+        if (
+          same !== null &&
+          store.index.lookup(Buffer.from((same.content as CopyContent).snapshot_tree, "hex"), 0) >= 0 &&
+          liesAt(store, same.content as CopyContent, request.recordedRoot ?? request.root)
+        ) {
+          summary = { entries: same.entries, bytes: same.bytes, holes: [], hashes: [], lossless: [] };
+          top = Buffer.from((same.content as CopyContent).snapshot_tree, "hex");
+          return [];
+        }
+        summary = scanned.summarise();
+        const manifest = manifestOf(scanned, summary, request);
+        const built = snapshotTree({
+          path: request.recordedRoot ?? request.root,
+          tree: scanned.tree,
+          root,
+          manifest,
+          adoptedAt: this.#options.adoptedAt,
+        });
+        top = built.tree;
+        return built.blobs;
+      },
+    });
+    failpoint("stage.scanned");
+    let snapshot: ObjectId;
+    try {
+      snapshot = await this.#publish(
+        { store, lock, packs: result.packs },
+        this.#snapshot({ root: request.recordedRoot ?? request.root, pointId: request.pointId }, hex(top!) as ObjectId),
+      );
+    } catch (error) {
+      await discardDraft(result.draft);
+      throw error;
+    }
+    const tree = hex(result.tree);
+    const content: CopyContent = { tree, snapshot_tree: hex(top!), snapshot, root: recordedRoot(root) };
+    return {
+      content,
+      scan: result,
+      summary: summary!,
+      bytesStored: result.packs.reduce((sum, pack) => sum + pack.size, 0),
+      previousTree: cache === null ? null : hex(cache.tree),
+      degraded: notRecorded(),
+      settled: async () => this.#settled(store, result, { cache, passing: request.passing === true }),
+      // One that stays is found as a snapshot without a point.
+      discard: async () => {
+        await discardDraft(result.draft);
+        await store.storage.remove("snapshots", snapshot).catch(() => undefined);
+      },
+    };
+  }
+
+  #target(store: EmbeddedStore): NonNullable<ScanOptions["store"]> {
+    return {
+      keys: store.repository.keys,
+      index: store.index,
+      directory: workDirectoryOf(store),
+      level: this.#options.level ?? 1,
+    };
+  }
+
+  /** Packs, their index, then the snapshot: durable in that order. */
+  async #publish(
+    work: { store: EmbeddedStore; lock: RepositoryLock; packs: readonly FinishedPack[] },
+    snapshot: Snapshot,
+  ): Promise<ObjectId> {
+    const { store, lock, packs } = work;
+    await lock.recheck();
+    await store.publish(packs);
+    const id = await store.repository.saveSnapshot(snapshot);
+    failpoint("stage.snapshot-written");
+    return id;
+  }
+
+  async reading<T>(work: () => Promise<T>, call: ReadingCall = {}): Promise<T> {
+    const store = await this.store(call);
+    if (call.onWarning !== undefined) store.onWarning = call.onWarning;
+    return whileReading(store.repository, { ...call, waitMs: LOCK_WAIT_MS }, async () => {
+      await store.refresh(call.signal);
+      return work();
+    });
+  }
+
+  async receive(request: ReceiveRequest): Promise<ReceivedContent> {
+    return this.#adding(request.signal, async (store, lock) => {
+      const { packs, tree, snapshotTree, ...received } = await receiveContent(request, {
+        store,
+        target: this.#target(store),
+        adoptedAt: this.#options.adoptedAt,
+        stillHeld: async () => lock.recheck(),
+      });
+      const named = this.#snapshot(request, snapshotTree as ObjectId);
+      const snapshot = await this.#publish({ store, lock, packs }, named);
+      const content: CopyContent = {
+        tree,
+        snapshot_tree: snapshotTree,
+        snapshot,
+        root: recordedRoot(request.rootMetadata),
+      };
+      return { ...received, content };
+    });
+  }
+
+  async lookAt(root: Uint8Array, call: { onProgress?: StageRequest["onProgress"] }): Promise<ScanResult> {
+    const { repository } = await this.store();
+    return scan({
+      root,
+      cache: null,
+      excludes: [],
+      rules: NO_RULES,
+      memory: this.#memory,
+      chunkerPolynomial: repository.chunkerPolynomial,
+      onProgress: call.onProgress,
+    });
+  }
+
+  async look(request: StageRequest): Promise<LookedAt> {
+    const store = await this.store();
+    const cache = this.#kept.load(request.root);
+    // A large file of another size than in the cache is only known to be another than head's where the cache is of head: after
+    // a restore it is of what was there before.
+    const quick = cache !== null && hex(cache.tree) === request.head?.content.tree;
+    const untilDifferent = quick && request.untilDifferent === true;
+    const byTimes = quick && request.byTimes === true;
+    const result = await scan({ ...this.#scanOptions(request, store, cache), quick, byTimes, untilDifferent });
+    // All of it is stored, so the next look need not read again what this one did, e.g. after a restore.
+    const stored = hex(result.tree) === request.head?.content.tree;
+    if (stored && (cache === null || result.notes.filesRead > 0 || hex(cache.tree) !== hex(result.tree))) {
+      // Whether the store still has all of it is known only of what the old cache relied on; else each is looked up once.
+      const isVouched = cache !== null && this.#kept.vouches(store, cache);
+      await this.#kept.keep(store, result, isVouched ? store.index.epoch : UNKNOWN_EPOCH);
+    }
+    return { scan: result, previousTree: cache === null ? null : hex(cache.tree) };
+  }
+
+  async source(content: PointContent): Promise<TreeSource> {
+    const store = await this.store();
+    return store.source(Buffer.from(content.tree, "hex"));
+  }
+
+  async manifest(content: PointContent): Promise<Manifest | null> {
+    const store = await this.store();
+    return readManifest(store, Buffer.from((content as CopyContent).snapshot_tree, "hex"));
+  }
+
+  async stored(content: PointContent): Promise<StoredContent> {
+    const { repository, index, blobs, onElsewhere } = await this.store();
+    const snapshotTree = Buffer.from((content as CopyContent).snapshot_tree, "hex");
+    return { repository, index, blobs, onElsewhere, snapshotTree };
+  }
+
+  async storeFacts(ask: { foreign?: boolean } = {}): Promise<StoreFacts> {
+    const { index, repository } = await this.store();
+    const facts = { bytes: packBytes(index.table), repositoryId: repository.id, foreign: false };
+    if (ask.foreign !== true) return facts;
+    const { snapshots, damaged } = await repository.listSnapshots();
+    const isForeign = snapshots.some(({ snapshot }) => !(snapshot.tags ?? []).some((tag) => tag.startsWith("cairn:")));
+    // One that cannot be read may be anybody's.
+    return { ...facts, foreign: isForeign || damaged.length > 0 };
+  }
+
+  async storeBytes(): Promise<number> {
+    const paths = storePaths(this.#options.control);
+    return keptStoreBytes(paths) ?? keepStoreBytes(paths, (await this.store()).index);
+  }
+
+  async write(content: PointContent, request: WriteRequest): Promise<WrittenContent> {
+    return writeContent(await this.store(), content, request);
+  }
+
+  async share(content: PointContent, point: ShareRequest): Promise<PointContent> {
+    const store = await this.store();
+    const tree = (content as CopyContent).snapshot_tree as ObjectId;
+    const named = this.#snapshot({ root: point.root, pointId: point.pointId }, tree);
+    const tags = [...named.tags!, ...depthTag(store, content as CopyContent)];
+    const snapshot = await store.repository.saveSnapshot({ ...named, tags });
+    leaveSeed({
+      from: this.#options.statCache,
+      to: point.statCache,
+      tree: Buffer.from(content.tree, "hex"),
+      folder: point.folder,
+    });
+    // Whatever is changed after this has a later change time, however coarse the clock.
+    await sleep(CLOCK_TICK_MS);
+    return { ...content, snapshot };
+  }
+
+  async heldBytes(groups: readonly HeldGroup[], others: KeptContent, call: StoppableCall = {}): Promise<number[]> {
+    return heldBytes(await this.store(call), groups, { others, ...call });
+  }
+
+  async free(request: FreeRequest): Promise<Freed> {
+    return freeContent(await this.store(request), request);
+  }
+
+  async discard(pointIds: readonly string[], own: string | null = null): Promise<void> {
+    if (pointIds.length > 0) await discardSnapshots(await this.store(), pointIds, own);
+  }
+
+  async dropLost(request: LostRequest): Promise<number> {
+    return dropLostPacks(await this.store(request), { ...request, waitMs: LOCK_WAIT_MS });
+  }
+
+  async holds(content: PointContent, call: StoppableCall): Promise<boolean> {
+    return holdsContent(await this.store(call), content, call);
+  }
+
+  async verify(request: VerifyStoreRequest): Promise<StoreVerification> {
+    return verifyStore(storePaths(this.#options.control), request);
+  }
+
+  async examineAccess(): Promise<StoreFinding[]> {
+    return examineAccess(storePaths(this.#options.control));
+  }
+
+  async examine(request: ExamineRequest): Promise<StoreFinding[]> {
+    const store = await this.store(request);
+    await store.refresh(request.signal);
+    return examineStore(store, request);
+  }
+
+  async remains(wanted: (pointId: string) => boolean, call: StoppableCall = {}): Promise<PointRemains[]> {
+    return pointRemains(await this.store(call), wanted, call.signal);
+  }
+
+  async close(): Promise<void> {
+    const store = await this.#store?.catch(() => undefined);
+    store?.close();
+    this.#store = undefined;
+    await this.#memory.giveBack();
+  }
+
+  #scanOptions(request: StageRequest, store: EmbeddedStore, cache: StatCache | null): ScanOptions {
+    return {
+      root: request.root,
+      cache,
+      memory: this.#memory,
+      excludes: request.excludes,
+      rules: request.rules,
+      passesLongRules: request.passesLongRules ?? false,
+      skip: request.skip,
+      reread: request.reread,
+      ...(request.heldAt === undefined ? {} : { heldAt: request.heldAt }),
+      ...(request.clonedFrom === undefined ? {} : { clonedFrom: request.clonedFrom }),
+      crossMounts: request.crossMounts,
+      distrust: cache !== null && !this.#kept.vouches(store, cache),
+      chunkerPolynomial: store.repository.chunkerPolynomial,
+      ...(request.signal === undefined ? {} : { signal: request.signal }),
+      onProgress: request.onProgress,
+    };
+  }
+
+  #snapshot(
+    request: Pick<StageRequest, "root" | "pointId">,
+    tree: ObjectId,
+  ): Parameters<EmbeddedStore["repository"]["saveSnapshot"]>[0] {
+    const { uid, gid, username } = currentUser();
+    return {
+      time: new Date().toISOString(),
+      tree,
+      paths: [Buffer.from(request.root).toString("utf8")],
+      hostname: hostname(),
+      username,
+      uid,
+      gid,
+      tags: [`cairn:${request.pointId}`],
+      program_version: PROGRAM,
+    };
+  }
+
+  /** Caches that make the next call fast; losing them costs a re-read. */
+  async #settled(
+    store: EmbeddedStore,
+    result: ScanResult,
+    { cache, passing }: { cache: StatCache | null; passing: boolean },
+  ): Promise<void> {
+    if (result.packs.length > 0) await maintain(store);
+    if (passing) return void store.index.saveCache();
+    const current =
+      cache !== null &&
+      Buffer.compare(cache.tree, result.tree) === 0 &&
+      this.#kept.vouches(store, cache) &&
+      result.notes.filesRead === 0;
+    if (current) await discardDraft(result.draft);
+    else await this.#kept.keep(store, result);
+    store.index.saveCache();
+  }
+}
+
+/** Merges small index files and packs within 50 ms; what does not fit, or is not possible now, is for the next save. */
+async function maintain(store: EmbeddedStore): Promise<void> {
+  try {
+    const { damagedPacks } = await compact(store.repository, store.index);
+    if (damagedPacks.length > 0) notePacks(store.paths, damagedPacks, false);
+  } catch {
+    // The save is done; a store with damage is doctor's business.
+  }
+}
+
+function workDirectoryOf(store: EmbeddedStore): string {
+  makeFolder(store.workDirectory);
+  return store.workDirectory;
+}

@@ -1,0 +1,254 @@
+import { hex } from "../../formats/bytes.ts";
+import fs from "node:fs";
+import { randomBytes } from "node:crypto";
+import path from "node:path";
+import { CairnError, toCairnError } from "../../errors.ts";
+import { failpoint } from "../../failpoint.ts";
+import { decodeMasterKeys, encodeMasterKeys } from "../../formats/key-file.ts";
+import { formerPassword, passwordOfFile } from "../../formats/password-bytes.ts";
+import { decodeTree, type TreeNode } from "../../formats/tree.ts";
+import { durableWrite } from "../../fs/durable.ts";
+import { newWorkDirectory } from "../../fs/work-directory.ts";
+import { BlobIndex } from "../../repository/index/blob-index.ts";
+import { BlobSource } from "../../repository/blob-source.ts";
+import { indexFilesHere } from "../../repository/index/index-set.ts";
+import { NearPacks } from "../../repository/transfer/near-packs.ts";
+import { Repository } from "../../repository/repository.ts";
+import { LocalStorage } from "../../repository/storage/local.ts";
+import type { Storage } from "../../repository/storage/storage.ts";
+import type { TreeSource } from "../../repository/trees/tree-source.ts";
+import type { FinishedPack } from "../../repository/packs/pack-writer.ts";
+import { clearAway } from "../../fs/remove-all.ts";
+import { notePacks, type StorePaths, storePaths } from "./store-files.ts";
+
+/**
+ * Makes the repository of a control directory that nobody uses yet. The password is 32 random bytes in hex,
+ * so its key file costs next to nothing to derive; the master keys lie beside it, so opening derives nothing.
+ * `chunkerPolynomial`: by which it cuts large files; absent: a new one.
+ */
+export async function createEmbeddedStore(paths: StorePaths, chunkerPolynomial?: string): Promise<void> {
+  const password = randomBytes(32).toString("hex");
+  durableWrite(paths.passwordFile, Buffer.from(`${password}\n`), { mode: 0o600 });
+  failpoint("store.password-written");
+  const storage = LocalStorage.create(paths.repository, { temporaryDirectory: paths.temporary });
+  const repository = await Repository.create(storage, {
+    password,
+    replaceUnfinished: true,
+    ...(chunkerPolynomial === undefined ? {} : { chunkerPolynomial }),
+  });
+  failpoint("store.created");
+  durableWrite(paths.keyFile, Buffer.from(encodeMasterKeys(repository.keys)), { mode: 0o600 });
+}
+
+/** The chunker polynomial that a store cuts large files by. */
+export async function storePolynomial(paths: StorePaths): Promise<string> {
+  const storage = new LocalStorage(paths.repository, { temporaryDirectory: paths.temporary });
+  return (await openRepository(paths, storage)).chunkerPolynomial;
+}
+
+/** The store's files, whether or not it can be opened. */
+export function embeddedStorage(paths: StorePaths): Storage {
+  return new LocalStorage(paths.repository, { temporaryDirectory: paths.temporary });
+}
+
+/** The repository inside a control directory, opened without key derivation. */
+export class EmbeddedStore {
+  readonly paths: StorePaths;
+  readonly repository: Repository;
+  index: BlobIndex;
+  /** Told of each pack once that is damaged or missing, and of which something is read from others. */
+  onWarning: ((message: string) => void) | undefined;
+  #blobs: { of: BlobSource; index: BlobIndex } | null = null;
+  readonly #told = new Set<string>();
+
+  private constructor(paths: StorePaths, repository: Repository, index: BlobIndex) {
+    this.paths = paths;
+    this.repository = repository;
+    this.index = index;
+  }
+
+  static async open(paths: StorePaths, signal?: AbortSignal): Promise<EmbeddedStore> {
+    const storage = new LocalStorage(paths.repository, { temporaryDirectory: newWorkDirectory(paths.temporary) });
+    const repository = await openRepository(paths, storage).catch((error: unknown) => {
+      const failed = toCairnError(error);
+      if (failed.code !== "not_found" && failed.code !== "damaged") throw error;
+      // Nobody has a copy of what lies in a control directory, and most of it can be made again.
+      throw new CairnError("damaged", failed.message, { hint: "see `cairn doctor`", cause: error });
+    });
+    return new EmbeddedStore(paths, repository, await BlobIndex.load(repository, paths.indexCache, signal));
+  }
+
+  /** Takes in what other processes did to the index since it was loaded. */
+  async refresh(signal?: AbortSignal): Promise<void> {
+    if (!(await this.index.refresh(this.repository, { signal })))
+      this.index = await BlobIndex.load(this.repository, this.paths.indexCache, signal);
+  }
+
+  get storage(): LocalStorage {
+    return this.repository.storage as LocalStorage;
+  }
+
+  /** Where this operation's unfinished files lie; gone with `close`. */
+  get workDirectory(): string {
+    return this.storage.temporaryDirectory;
+  }
+
+  /** Makes packs durable and known: files, then their index, each durable before it gets its name, so that a power cut leaves no torn one. */
+  async publish(packs: readonly FinishedPack[]): Promise<void> {
+    if (packs.length === 0) return;
+    const { repository, index } = this;
+    const names = await repository.saveIndex(packs, { after: this.#makeDurable(packs) });
+    index.addIndexed(packs, names);
+    failpoint("store.index-written");
+  }
+
+  async #makeDurable(packs: readonly FinishedPack[]): Promise<void> {
+    const { storage } = this;
+    await Promise.all(
+      packs.map(async ({ id, path: from }) => storage.saveFile("data", hex(id), from, { durable: true })),
+    );
+    await storage.sync(["data"]);
+    failpoint("store.packs-durable");
+  }
+
+  /** Reads blobs by their entries; what is damaged at one place is read at another. */
+  get blobs(): BlobSource {
+    const { repository, index, storage } = this;
+    if (this.#blobs?.index !== index) {
+      this.#blobs?.of.close();
+      const packs = new NearPacks(storage, "");
+      const of = new BlobSource({ keys: repository.keys, index, packs, onElsewhere: this.onElsewhere });
+      this.#blobs = { of, index };
+    }
+    return this.#blobs.of;
+  }
+
+  /** A blob's plain bytes; a fresh copy. `damaged` when it is not there or not what was written. */
+  read(id: Uint8Array, type: "data" | "tree"): Uint8Array {
+    const entry = this.index.entryOf({ id, type });
+    if (entry < 0) {
+      throw new CairnError("damaged", `the store has no ${type} blob ${hex(id).slice(0, 12)}`, {
+        hint: "run `cairn doctor` to see what is missing and what can be mended",
+        details: { blob: hex(id), type },
+      });
+    }
+    return this.blobs.read(entry);
+  }
+
+  #isCurrent(): boolean {
+    const present = new Set(indexFilesHere(this.repository));
+    return [...this.index.covered].every((name) => present.has(name));
+  }
+
+  /** Says so once of each pack, and notes it. What was moved meanwhile is missing where it was, and that is no damage. */
+  readonly onElsewhere = (pack: string): void => {
+    if (this.#told.has(pack) || !this.#isCurrent()) return;
+    this.#told.add(pack);
+    // Doctor does not read packs.
+    notePacks(this.paths, [pack], false);
+    this.onWarning?.(
+      `pack ${pack.slice(0, 12)} of the workspace's store is damaged or missing: what is needed of it is read from other packs, as far as they have it too; \`cairn doctor --repair\` mends that`,
+    );
+  };
+
+  tree(id: Uint8Array): TreeNode[] {
+    return decodeTree(this.read(id, "tree"));
+  }
+
+  /** A tree of the store as a readable state. */
+  source(root: Uint8Array): TreeSource {
+    return {
+      root,
+      list: (directory) => this.tree(directory),
+      raw: (directory) => this.read(directory, "tree"),
+      content: (node) => this.#content(node),
+    };
+  }
+
+  *#content(node: TreeNode): Iterable<Uint8Array> {
+    const ids = node.content ?? new Uint8Array(0);
+    for (let at = 0; at < ids.length; at += 32) yield this.read(ids.subarray(at, at + 32), "data");
+  }
+
+  close(): void {
+    this.#blobs?.of.close();
+    this.#blobs = null;
+    clearAway(this.workDirectory);
+  }
+}
+
+async function openRepository(paths: StorePaths, storage: LocalStorage): Promise<Repository> {
+  let keys: Buffer;
+  try {
+    keys = fs.readFileSync(paths.keyFile);
+  } catch (error) {
+    if ((error as NodeJS.ErrnoException).code !== "ENOENT") throw error;
+    return openByPassword(paths, storage);
+  }
+  try {
+    return await Repository.open(storage, { keys: decodeMasterKeys(keys) });
+  } catch (error) {
+    if (!(error instanceof CairnError) || error.code !== "damaged") throw error;
+    // Either the keys or what they open is damaged; the password tells.
+    return openByPassword(paths, storage).catch(() => {
+      throw error;
+    });
+  }
+}
+
+/** The master keys' file can be lost or damaged; the password file opens the repository too, and the keys are written again. */
+async function openByPassword(paths: StorePaths, storage: LocalStorage): Promise<Repository> {
+  let password: string;
+  try {
+    password = fs.readFileSync(paths.passwordFile, "utf8").trimEnd();
+  } catch (error) {
+    throw new CairnError(
+      "damaged",
+      `neither ${paths.keyFile} nor ${paths.passwordFile} can be read, so the store cannot be opened`,
+      {
+        hint: "put either file back from a copy",
+        cause: error,
+      },
+    );
+  }
+  const repository = await Repository.open(storage, { password });
+  try {
+    durableWrite(paths.keyFile, Buffer.from(encodeMasterKeys(repository.keys)), { mode: 0o600 });
+  } catch {
+    // Read-only: opening is slower, nothing else.
+  }
+  return repository;
+}
+
+/**
+ * A repository to be looked into, wherever it lies: opened with a password file, else with what lies beside it in a
+ * control directory. Writes nothing. Throws `not_found` without either, `wrong_password`.
+ */
+export async function lookIntoRepository(root: string, passwordFile?: string): Promise<Repository> {
+  const storage = new LocalStorage(root, { temporaryDirectory: path.join(root, "tmp") });
+  const { keyFile, passwordFile: beside } = storePaths(path.dirname(root));
+  try {
+    if (passwordFile === undefined && fs.existsSync(keyFile))
+      return await Repository.open(storage, { keys: decodeMasterKeys(fs.readFileSync(keyFile)) });
+    return await openByFile(storage, passwordFile ?? beside);
+  } catch (error) {
+    if ((error as NodeJS.ErrnoException).code !== "ENOENT") throw toCairnError(error, `open ${root}`);
+    throw new CairnError(
+      "not_found",
+      `${root} is sealed, and ${passwordFile ?? `${keyFile} and ${beside}`} cannot be read`,
+      { hint: "name its password file: --password-file FILE", cause: error },
+    );
+  }
+}
+
+async function openByFile(storage: LocalStorage, file: string): Promise<Repository> {
+  const all = fs.readFileSync(file);
+  const password = passwordOfFile(all);
+  try {
+    return await Repository.open(storage, { password });
+  } catch (error) {
+    const former = formerPassword(all, password);
+    if (former === null || !(error instanceof CairnError && error.code === "wrong_password")) throw error;
+    return await Repository.open(storage, { password: former });
+  }
+}

@@ -1,0 +1,309 @@
+import type { ConsistencyLabel } from "../../formats/descriptor.ts";
+import type { Manifest } from "../../formats/manifest.ts";
+import type { FoundIgnoreFile, IgnoreRecord } from "../../fs/ignore.ts";
+import type { BlobIndex } from "../../repository/index/blob-index.ts";
+import type { BlobSource } from "../../repository/blob-source.ts";
+import type { ForwardTarget } from "../../repository/transfer/forward.ts";
+import type { NearPacks } from "../../repository/transfer/near-packs.ts";
+import type { Repository } from "../../repository/repository.ts";
+import type { TransferProgress } from "../../repository/transfer/transfer.ts";
+import type { ClonedFrom } from "../../archive/scan/as-source.ts";
+import type { ScanProgress, ScanResult } from "../../archive/scan/scan.ts";
+import type { Degradation, EngineType } from "../../contract/index.ts";
+import type {
+  PointContent,
+  ExamineRequest,
+  PointRemains,
+  StoreFinding,
+  StoreVerification,
+  VerifyStoreRequest,
+} from "./store-care.ts";
+import type { RootMetadata } from "../../archive/write/root-metadata.ts";
+import type { TreeSource } from "../../repository/trees/tree-source.ts";
+import type { HeldTree } from "../../archive/write/held-files.ts";
+import type { TreeHolder } from "../../clones/holder.ts";
+import type { EntryCounts, ScanSummary } from "../../archive/scan/summary.ts";
+import type { NotSet } from "../../archive/write/node-writer.ts";
+
+export type { Degradation, EngineType } from "../../contract/index.ts";
+export type { PointContent } from "./store-care.ts";
+
+/** What head holds: taken over when the folder is found to be the same. */
+export interface HeadContent {
+  content: PointContent;
+  entries: EntryCounts;
+  bytes: number;
+  complete: boolean;
+  /** hex; null until sealed. Trees do not hold all that it covers */
+  metadataDigest: string | null;
+}
+
+/** What a save asks of an engine. */
+export interface StageRequest {
+  /** the folder's absolute path, raw bytes */
+  root: Uint8Array;
+  /** the path that is recorded, where the folder only lies at its root for now */
+  recordedRoot?: Uint8Array;
+  excludes: readonly string[];
+  rules: IgnoreRecord | null;
+  /** An ignore file that is too long to be read hides nothing; absent: it is refused. */
+  passesLongRules?: boolean;
+  /** entries that are never part of a state, by path in latin1 */
+  skip: readonly string[];
+  reread: boolean;
+  /** The folder is a tree that nothing changes any more, held at or after this moment: milliseconds since 1970. */
+  heldAt?: number;
+  /** The folder is a clone, made after `heldAt`; what is said of its entries is what their sources were then. */
+  clonedFrom?: ClonedFrom;
+  /** what was found out of its entries when it was taken, and cannot be seen in it */
+  labels?: readonly ConsistencyLabel[];
+  crossMounts: boolean;
+  /** The folder is there for this one reading alone: no stat cache is kept of it. */
+  passing?: boolean;
+  /** the point that head names, or null */
+  head: HeadContent | null;
+  /** A look reads no large file whose times, size and inode are as they were, however young: it may miss what was stored through a mapping. */
+  byTimes?: boolean;
+  /** A look ends with `FoundDifference` as soon as an entry shows, unread, that it is not head's, where the last scan was of that. */
+  untilDifferent?: boolean;
+  /** tags its snapshot carries, when the engine makes one */
+  pointId: string;
+  message: string;
+  /** another repository, which gets everything new too */
+  forward?: ForwardTarget | undefined;
+  signal?: AbortSignal;
+  onProgress?: ((progress: ScanProgress) => void) | undefined;
+  /** told what the engine has lost, which does not keep anything from being recorded */
+  onWarning?: ((message: string) => void) | undefined;
+}
+
+/** Content that is durable but belongs to no point yet; `discard` or a kill leaves only what the next clean-up takes. */
+export interface StagedContent {
+  content: PointContent;
+  scan: ScanResult;
+  summary: ScanSummary;
+  bytesStored: number;
+  /** tree, hex, of the state that the scan was compared with; null when there was none */
+  previousTree: string | null;
+  degraded: Degradation[];
+  /** After the descriptor is in place: caches, maintenance. Never fails. */
+  settled(): Promise<void>;
+  /** Instead of a descriptor: takes back what would be seen as a point's; content stays for the next clean-up. Never fails. */
+  discard(): Promise<void>;
+}
+
+/** A folder as it is, without anything having been stored. */
+export interface LookedAt {
+  scan: ScanResult;
+  /** tree, hex, of the state that the scan was compared with; null when there was none */
+  previousTree: string | null;
+}
+
+export interface StoreFacts {
+  /** Of the packs that the index knows; what a killed save left is not counted. */
+  bytes: number;
+  repositoryId: string;
+  /** True when snapshots that are not ours lie in it; asked for, else false. */
+  foreign: boolean;
+}
+
+/** What is to be written of a point, and where. */
+export interface WriteRequest {
+  /** an empty folder that exists, absolute, raw bytes; its own metadata is the caller's */
+  target: Uint8Array;
+  /** raw paths below the root with what they are in; null: everything */
+  paths: readonly Uint8Array[] | null;
+  /** nothing may be written to: for people to look into */
+  readOnly?: boolean;
+  /** a held tree that should have the content too, and when it was complete (ms since 1970): what is as it was made is cloned */
+  held?: HeldTree | undefined;
+  signal?: AbortSignal | undefined;
+  onProgress?: (progress: { done: number; bytes: number }) => void;
+}
+
+export interface ShareRequest {
+  pointId: string;
+  /** where the new workspace's stat cache will lie */
+  statCache: string;
+  /** the new workspace's path, and where its folder lies until it gets it; raw bytes */
+  root: Uint8Array;
+  folder: Uint8Array;
+}
+
+export interface WrittenContent {
+  /** of all kinds, without the folder itself */
+  entries: number;
+  bytes: number;
+  /** what the system refused to set; the entry is there */
+  notSet: NotSet[];
+  /** what the engine does not hold whole any more; it is not there */
+  damaged: { path: Uint8Array; detail: string }[];
+  /** says what the content lacks, since it could not be read; of all of it, whatever was asked for */
+  lacks: Pick<Manifest, "omitted" | "labels"> | null;
+}
+
+/** Points whose share of the store is asked for together. */
+export type HeldGroup = readonly { id: string; content: PointContent }[];
+
+/** What points hold that nobody wants to remove. */
+export interface KeptContent {
+  contents: readonly PointContent[];
+  /** ids of points whose own record cannot be read (null: not even the id); only their mark in the store tells what they hold */
+  unreadable: readonly (string | null)[];
+}
+
+export interface FreeRequest {
+  /** ids of the points that are gone */
+  pointIds: readonly string[];
+  /** what every other point of the control directory holds; asked again before anything is deleted */
+  kept(): KeptContent;
+  /** leave nothing of it behind, whatever has to be copied for that */
+  thorough: boolean;
+  /** how long to wait for others that use the store */
+  waitMs: number;
+  signal?: AbortSignal | undefined;
+}
+
+/** Content that nothing needs any more, in packs with what is needed. */
+export interface LeftContent {
+  bytes: number;
+  /** the room that was wanted for writing the packs anew, and is not there; null where they cannot be written for another reason */
+  needsRoom: number | null;
+}
+
+export interface Freed {
+  bytesFreed: number;
+  /** others used the store: the next time gives the space back */
+  postponed: boolean;
+  /** what was to go and is still there; null where nothing of it is */
+  left: LeftContent | null;
+  /** names of content (blobs, and packs that hold it) that kept points need and that is lost, as far as it was met */
+  lost: string[];
+}
+
+/** Where a point's content lies, to be taken elsewhere as it is stored; while the engine is `reading`. */
+export interface StoredContent {
+  readonly repository: Repository;
+  /** As it is now. */
+  readonly index: BlobIndex;
+  readonly blobs: BlobSource;
+  /** told of each pack that is damaged or missing, and of which something is read from others */
+  readonly onElsewhere: (pack: string) => void;
+  /** id of the tree that the point's snapshot names: the path from `/` down to the folder, and its manifest */
+  readonly snapshotTree: Uint8Array;
+}
+
+/** A repository that is none of the engine's, to be read under its lock. */
+export interface ContentElsewhere {
+  readonly repository: Repository;
+  readonly index: BlobIndex;
+  readonly near: NearPacks;
+  readonly blobs: BlobSource;
+  /** told of each pack that is damaged or missing, and of which something is read from others */
+  readonly onElsewhere: (pack: string) => void;
+}
+
+export interface ReceiveRequest {
+  from: ContentElsewhere;
+  /** of the folder that was saved, 32 bytes */
+  tree: Uint8Array;
+  rootMetadata: RootMetadata;
+  manifest: Manifest;
+  /** raw paths below it with what they are in; null: everything */
+  paths: readonly Uint8Array[] | null;
+  pointId: string;
+  /** the workspace's path, raw bytes */
+  root: Uint8Array;
+  signal?: AbortSignal | undefined;
+  onProgress?: ((progress: TransferProgress) => void) | undefined;
+}
+
+export interface ReceivedContent {
+  content: PointContent;
+  /** of what was received */
+  manifest: Manifest;
+  entries: EntryCounts;
+  bytes: number;
+  bytesStored: number;
+  /** of the whole tree, whatever of it was asked for */
+  ignoreFiles: FoundIgnoreFile[];
+}
+
+/** What a call that changes nothing is stopped by. */
+export interface StoppableCall {
+  signal?: AbortSignal | undefined;
+}
+
+export interface ReadingCall extends StoppableCall {
+  /** told of what is damaged, and read from where it is there too */
+  onWarning?: ((message: string) => void) | undefined;
+}
+
+export interface LostRequest extends StoppableCall {
+  /** reads everything, and so finds what is there and not what was written */
+  reads?: boolean | undefined;
+  onProgress?: VerifyStoreRequest["onProgress"];
+  /** told what is lost */
+  onWarning?: ((message: string) => void) | undefined;
+}
+
+/**
+ * An engine holds the content of save points of one control directory.
+ * Its user holds the workspace's lock for every call that changes something.
+ */
+export interface Engine {
+  readonly type: EngineType;
+  /** Holds whole trees for this workspace's points, where its file system can; null where points go into the store at once. */
+  readonly holder: TreeHolder | null;
+  /** Says that the folder is about to be looked at, so that what that needs can start meanwhile. */
+  prepare(): void;
+  /** Records the folder as it is. */
+  stage(request: StageRequest): Promise<StagedContent>;
+  /** Looks at the folder without storing anything. */
+  look(request: StageRequest): Promise<LookedAt>;
+  /** Looks at any folder: everything in it is read, nothing stored. */
+  lookAt(root: Uint8Array, call: { onProgress?: StageRequest["onProgress"] }): Promise<ScanResult>;
+  /** Content that lies in another repository, for a point: what the store lacks is moved into it. */
+  receive(request: ReceiveRequest): Promise<ReceivedContent>;
+  /** What the store has lost whole files of counts as absent from then on, and is stored again when it is met. Returns how many. */
+  dropLost(request: LostRequest): Promise<number>;
+  /** Whether the store knows where all is that a point in it needs. */
+  holds(content: PointContent, call: StoppableCall): Promise<boolean>;
+  /** Keeps what is read from being moved away while `work` runs. */
+  reading<T>(work: () => Promise<T>, call?: ReadingCall): Promise<T>;
+  /** A point's content, to be read. */
+  source(content: PointContent): Promise<TreeSource>;
+  /** What a tree cannot say of a point: holes, whole-file hashes, raw names; null where the point has no manifest. */
+  manifest(content: PointContent): Promise<Manifest | null>;
+  /** The repository that holds a point's content. */
+  stored(content: PointContent): Promise<StoredContent>;
+  /** How much the engine's store holds, cheaply, and which one it is. */
+  storeFacts(ask?: { foreign?: boolean }): Promise<StoreFacts>;
+  /** How much it holds, by what was kept of an earlier call where that still holds: then the store is not opened. */
+  storeBytes(): Promise<number>;
+  /** Writes content into an empty folder. Nothing is synced. Throws `damaged` when not even the root can be read. */
+  write(content: PointContent, request: WriteRequest): Promise<WrittenContent>;
+  /** The same content for one more point, which then holds it by itself: the first of another workspace. */
+  share(content: PointContent, point: ShareRequest): Promise<PointContent>;
+  /** Proves points and, where asked, everything that the engine holds. Throws what keeps its store from being opened. */
+  verify(request: VerifyStoreRequest): Promise<StoreVerification>;
+  /** Whether what holds the points can be opened: keys, config; nothing is changed. */
+  examineAccess(): Promise<StoreFinding[]>;
+  /** Whether it is whole; packs are not read through. Nothing is changed. */
+  examine(request: ExamineRequest): Promise<StoreFinding[]>;
+  /** What it still knows by itself of points, without their descriptors. */
+  remains(wanted: (pointId: string) => boolean, call?: StoppableCall): Promise<PointRemains[]>;
+  /**
+   * Bytes that the groups hold together, after each: everything that is none of the points in `groups` first, then
+   * one group after the other. Throws `damaged` when something outside of the groups could not be followed.
+   */
+  heldBytes(groups: readonly HeldGroup[], others: KeptContent, call?: StoppableCall): Promise<number[]>;
+  /** Forgets points that are gone and frees what no other needs. Safe to do again after a kill. */
+  free(request: FreeRequest): Promise<Freed>;
+  /**
+   * Takes back what the engine holds for points that were never completed, by their ids; of one whose own snapshot is told,
+   * what it holds beside that, where that is there.
+   */
+  discard(pointIds: readonly string[], own?: string | null): Promise<void>;
+  close(): Promise<void>;
+}

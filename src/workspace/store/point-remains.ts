@@ -1,0 +1,122 @@
+import { toCairnError } from "../../errors.ts";
+import { hex } from "../../formats/bytes.ts";
+import type { Snapshot } from "../../formats/snapshot.ts";
+import type { TreeNode } from "../../formats/tree.ts";
+import { newPacer } from "../../pacer.ts";
+import type { PointRemains } from "./store-care.ts";
+import type { CopyContent } from "./copy-content.ts";
+import type { EmbeddedStore } from "./embedded-store.ts";
+import { readManifest } from "./snapshot-tree.ts";
+
+const TAG = "cairn:";
+const DEPTH_TAG = "cairn-depth:";
+/** More components than any path has. */
+const MAX_DEPTH = 4096;
+
+interface Found {
+  /** Absolute, raw bytes. */
+  path: Uint8Array;
+  node: TreeNode;
+}
+
+/** The directories from the top of a snapshot's tree down, each the only one of its level but for `/.cairn`. */
+function* directoriesDown(store: EmbeddedStore, top: string): Generator<Found> {
+  let tree: Uint8Array = Buffer.from(top, "hex");
+  const parts: Uint8Array[] = [];
+  for (let depth = 0; depth < MAX_DEPTH; depth++) {
+    const isRecords = ({ name }: TreeNode): boolean => depth === 0 && Buffer.from(name).toString("latin1") === ".cairn";
+    const node = store.tree(tree).find((each) => each.subtree !== undefined && !isRecords(each));
+    if (node === undefined) return;
+    parts.push(Buffer.from("/"), node.name);
+    yield { path: Buffer.concat(parts), node };
+    tree = node.subtree!;
+  }
+}
+
+/** Absolute path at which a tree hangs in the tree of a snapshot, raw bytes; null when it does not. Throws `damaged`. */
+export function pathToTree(store: EmbeddedStore, top: string, tree: string): Uint8Array | null {
+  for (const { path, node } of directoriesDown(store, top)) if (hex(node.subtree!) === tree) return path;
+  return null;
+}
+
+/** As {@link pathToTree} of a point; null also where the trees cannot be read. */
+function pathOf(store: EmbeddedStore, content: Pick<CopyContent, "tree" | "snapshot_tree">): Uint8Array | null {
+  try {
+    return pathToTree(store, content.snapshot_tree, content.tree);
+  } catch (error) {
+    if (toCairnError(error).code === "damaged") return null;
+    throw error;
+  }
+}
+
+/** True when a point's tree hangs at a path (absolute, raw bytes) in that of its snapshot. */
+export function liesAt(
+  store: EmbeddedStore,
+  content: Pick<CopyContent, "tree" | "snapshot_tree">,
+  path: Uint8Array,
+): boolean {
+  const found = pathOf(store, content);
+  return found !== null && Buffer.compare(found, path) === 0;
+}
+
+/** The tag that says at which depth the folder lies in a snapshot whose own path may be another; none where that cannot be read. */
+export function depthTag(store: EmbeddedStore, content: Pick<CopyContent, "tree" | "snapshot_tree">): string[] {
+  const path = pathOf(store, content);
+  return path === null ? [] : [`${DEPTH_TAG}${depthOf(Buffer.from(path).toString("latin1"))}`];
+}
+
+function depthOf(path: string): number {
+  return path.split("/").filter((part) => part !== "").length;
+}
+
+/** The folder that a snapshot is of: at the depth that its tag tells, else at its own path; null where it is not there. */
+function folderOf(store: EmbeddedStore, { tree, paths, tags }: Snapshot): Found | null {
+  const told = tags?.find((tag) => tag.startsWith(DEPTH_TAG));
+  const [path = ""] = paths;
+  let left = told === undefined ? depthOf(path) : Number(told.slice(DEPTH_TAG.length));
+  for (const found of directoriesDown(store, tree)) {
+    if (--left > 0) continue;
+    return told !== undefined || Buffer.from(found.path).toString("utf8") === path ? found : null;
+  }
+  return null;
+}
+
+/** What the store still knows of points, by the tags of their snapshots. Those that cannot be read are absent. */
+export async function pointRemains(
+  store: EmbeddedStore,
+  wanted: (id: string) => boolean,
+  signal?: AbortSignal,
+): Promise<PointRemains[]> {
+  const pace = newPacer(signal);
+  const remains: PointRemains[] = [];
+  for (const { id: snapshotId, snapshot } of (await store.repository.listSnapshots(signal)).snapshots) {
+    await pace();
+    const id = snapshot.tags?.find((tag) => tag.startsWith(TAG))?.slice(TAG.length);
+    if (id === undefined || !wanted(id)) continue;
+    try {
+      const manifest = readManifest(store, Buffer.from(snapshot.tree, "hex"));
+      const found = folderOf(store, snapshot);
+      if (manifest === null || found === null) continue;
+      const { mode, uid, gid, user, group, mtimeSec, mtimeNs, subtree } = found.node;
+      remains.push({
+        id,
+        createdAt: snapshot.time,
+        path: found.path,
+        content: {
+          tree: hex(subtree!),
+          snapshot_tree: snapshot.tree,
+          snapshot: snapshotId,
+          root: { mode, uid, gid, user, group, mtime_sec: mtimeSec, mtime_ns: mtimeNs },
+        },
+        complete: manifest.complete,
+        entries: manifest.entries,
+        labels: manifest.labels,
+        omitted: manifest.omitted,
+        crossMounts: manifest.mounts?.entered === true,
+      });
+    } catch (error) {
+      if (toCairnError(error).code !== "damaged") throw error;
+    }
+  }
+  return remains;
+}

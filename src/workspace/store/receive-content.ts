@@ -1,0 +1,103 @@
+import { ByteWriter, hex } from "../../formats/bytes.ts";
+import { encodeManifest, type Manifest } from "../../formats/manifest.ts";
+import { rawPath } from "../../formats/record.ts";
+import { PathSelection } from "../../fs/path-selection.ts";
+import type { FinishedPack } from "../../repository/packs/pack-writer.ts";
+import { planTransfer } from "../../repository/transfer/transfer-plan.ts";
+import { runTransfer } from "../../repository/transfer/transfer.ts";
+import type { ReceivedContent, ReceiveRequest } from "./engine.ts";
+import type { ScanOptions } from "../../archive/scan/scan.ts";
+import { StoreSink } from "../../archive/scan/store-sink.ts";
+import { moveByThreads } from "../../repository/transfer/move-by-threads.ts";
+import type { EmbeddedStore } from "./embedded-store.ts";
+import { snapshotTree } from "./snapshot-tree.ts";
+import { type Survey, surveyTree } from "./survey-tree.ts";
+
+export interface Received extends Omit<ReceivedContent, "content"> {
+  /** Of what was made here, in no index yet; what was moved is in one. */
+  packs: FinishedPack[];
+  /** hex, of the workspace's root and of the snapshot */
+  tree: string;
+  snapshotTree: string;
+}
+
+interface ReceiveWith {
+  store: EmbeddedStore;
+  target: NonNullable<ScanOptions["store"]>;
+  adoptedAt: number;
+  /** Throws when the store's lock has ended. */
+  stillHeld(): Promise<void>;
+}
+
+/** Moves what the store lacks of a tree into it, and packs the trees above it; the snapshot is left to the caller. */
+export async function receiveContent(request: ReceiveRequest, more: ReceiveWith): Promise<Received> {
+  const { from, tree, paths, signal } = request;
+  const only = paths === null ? null : new PathSelection(paths);
+  const survey = await surveyTree(from, tree, { only, signal });
+  const moved = await move(request, only, more);
+  const manifest = only === null ? request.manifest : chosenManifest(request.manifest, only, survey);
+  const built = snapshotTree({
+    path: request.root,
+    tree: survey.tree,
+    root: request.rootMetadata,
+    manifest: encoded(manifest),
+    adoptedAt: more.adoptedAt,
+  });
+  const sink = new StoreSink({ ...more.target, index: more.store.index.shared, forward: null });
+  const { packs } = sink.finish([...survey.blobs, ...built.blobs]);
+  return {
+    packs,
+    manifest,
+    entries: survey.entries,
+    bytes: survey.bytes,
+    ignoreFiles: survey.ignoreFiles,
+    bytesStored: packs.reduce((sum, pack) => sum + pack.size, moved),
+    tree: hex(survey.tree),
+    snapshotTree: hex(built.tree),
+  };
+}
+
+/** Bytes of the packs that were written. */
+async function move(request: ReceiveRequest, only: PathSelection | null, more: ReceiveWith): Promise<number> {
+  const { from, tree, signal, onProgress } = request;
+  const { store, target, stillHeld } = more;
+  const plan = await planTransfer(from.index, store.index, {
+    roots: [tree],
+    ...(only === null ? {} : { only, leading: false }),
+    readTree: from.blobs.readTree,
+    signal,
+  });
+  const { packBytes } = await runTransfer(from, { repository: store.repository, index: store.index }, plan, {
+    directory: target.directory,
+    near: from.near,
+    move: moveByThreads,
+    uploads: { stillHeld },
+    onElsewhere: from.onElsewhere,
+    signal,
+    onProgress,
+  });
+  return packBytes;
+}
+
+/** What a manifest says of the entries that were chosen; their digests nobody has computed. */
+function chosenManifest(manifest: Manifest, only: PathSelection, { entries }: Survey): Manifest {
+  const chosen = <T extends { path: Uint8Array }>(list: readonly T[]): T[] =>
+    list.filter(({ path }) => only.chosenAt(path) !== null);
+  return {
+    ...manifest,
+    stateDigest: null,
+    metadataDigest: null,
+    entries,
+    labels: manifest.labels.filter((label) => only.chosenAt(rawPath(label)) !== null),
+    holeMaps: chosen(manifest.holeMaps),
+    fileHashes: chosen(manifest.fileHashes),
+    omitted: chosen(manifest.omitted),
+    lossless: chosen(manifest.lossless),
+  };
+}
+
+function encoded(manifest: Manifest): Uint8Array {
+  const writer = new ByteWriter(4096);
+  encodeManifest(writer, manifest);
+  return Uint8Array.from(writer.view());
+}

@@ -1,0 +1,164 @@
+import fs from "node:fs";
+import { sha256 } from "../../crypto/hash.ts";
+import { ByteWriter } from "../../formats/bytes.ts";
+import { appendNode, beginTree, endTree, type TreeNode } from "../../formats/tree.ts";
+import { decodeManifest, type Manifest } from "../../formats/manifest.ts";
+import { groupName, userName } from "../../fs/users.ts";
+import { type RootMetadata, modeWithoutList } from "../../archive/write/root-metadata.ts";
+import type { EmbeddedStore } from "./embedded-store.ts";
+import type { ExtraBlob } from "../../archive/scan/store-sink.ts";
+
+export interface SnapshotTreeInput {
+  /** absolute path of the workspace, raw bytes */
+  path: Uint8Array;
+  /** tree of the workspace's root */
+  tree: Uint8Array;
+  root: RootMetadata;
+  manifest: Uint8Array;
+  /** seconds since 1970 at which the workspace was adopted: the times of everything above it */
+  adoptedAt: number;
+}
+
+const MANIFEST_LIMIT = 512 * 1024;
+
+/**
+ * The trees above a workspace, as restic's snapshots have them: one node per level of the absolute path,
+ * and `/.cairn/manifest.json`. Returns the blobs and the id of the topmost tree.
+ */
+export function snapshotTree(input: SnapshotTreeInput): SnapshotTrees {
+  const components = splitPath(input.path);
+  const name = components.at(-1);
+  if (name === undefined) return { blobs: [], tree: input.tree };
+  return treesAbove({
+    components,
+    leaf: directoryNode(name, input.tree, { ...input.root, mode: modeWithoutList(input.root) }),
+    above: (path) => ancestorMetadata(path, input.adoptedAt),
+    manifest: input.manifest,
+    recordedAt: input.adoptedAt,
+  });
+}
+
+export interface SnapshotTrees {
+  blobs: ExtraBlob[];
+  tree: Uint8Array;
+}
+
+export interface TreesAboveInput {
+  /** of the absolute path, the last one's the leaf's name */
+  components: readonly Buffer[];
+  leaf: TreeNode;
+  /** mode, owner and time of the folder with this path */
+  above(path: readonly Buffer[]): RootMetadata;
+  manifest: Uint8Array;
+  /** seconds since 1970: the times of the manifest and its folder */
+  recordedAt: number;
+}
+
+/** The trees above any node, with the manifest beside it or beside what it is in. */
+export function treesAbove(input: TreesAboveInput): SnapshotTrees {
+  const { components, leaf, recordedAt } = input;
+  const blobs: ExtraBlob[] = [];
+  let node = leaf;
+  for (let depth = components.length - 1; depth > 0; depth--) {
+    const path = components.slice(0, depth);
+    node = directoryNode(path.at(-1)!, addTree(blobs, [node]), input.above(path));
+  }
+  const records = recordsNode(recordedAt, manifestTree(input, blobs));
+  return { blobs, tree: addTree(blobs, [node, records]) };
+}
+
+/** The manifest of a snapshot's topmost tree; null where it has none. */
+export function readManifest(store: EmbeddedStore, snapshotRoot: Uint8Array): Manifest | null {
+  const directory = store
+    .tree(snapshotRoot)
+    .find(({ name, type }) => type === "dir" && Buffer.from(name).toString("latin1") === ".cairn");
+  const file =
+    directory &&
+    store.tree(directory.subtree!).find(({ name }) => Buffer.from(name).toString("latin1") === "manifest.json");
+  if (file?.content === undefined) return null;
+  const parts: Uint8Array[] = [];
+  for (let at = 0; at < file.content.length; at += 32)
+    parts.push(store.read(file.content.subarray(at, at + 32), "data"));
+  return decodeManifest(Buffer.concat(parts));
+}
+
+function splitPath(path: Uint8Array): Buffer[] {
+  return Buffer.from(path)
+    .toString("latin1")
+    .split("/")
+    .filter((part) => part !== "")
+    .map((part) => Buffer.from(part, "latin1"));
+}
+
+function manifestTree(input: TreesAboveInput, blobs: ExtraBlob[]): Uint8Array {
+  const content: Uint8Array[] = [];
+  for (let at = 0; at < input.manifest.length; at += MANIFEST_LIMIT) {
+    const bytes = input.manifest.subarray(at, at + MANIFEST_LIMIT);
+    const id = sha256(bytes);
+    blobs.push({ id, type: "data", bytes });
+    content.push(id);
+  }
+  const file = { size: input.manifest.length, content: Buffer.concat(content) };
+  return addTree(blobs, [manifestNode(input.recordedAt, file)]);
+}
+
+/** The node of `/.cairn`; `recordedAt`: seconds since 1970. */
+export function recordsNode(recordedAt: number, tree: Uint8Array): TreeNode {
+  return directoryNode(Buffer.from(".cairn"), tree, { ...RECORDS, mtimeSec: recordedAt });
+}
+
+/** Likewise of the manifest in it; `content`: ids of its blobs. */
+export function manifestNode(recordedAt: number, file: { size: number; content: Uint8Array }): TreeNode {
+  return fileNode(Buffer.from("manifest.json"), { ...RECORDS, mode: 0o600, mtimeSec: recordedAt }, file);
+}
+
+const RECORDS = { mode: 0o700, uid: 0, gid: 0, mtimeNs: 0 };
+
+function ancestorMetadata(components: readonly Buffer[], adoptedAt: number): RootMetadata {
+  const stat = fs.lstatSync(Buffer.concat(components.flatMap((part) => [Buffer.from("/"), part])));
+  return { mode: stat.mode & 0o7777, uid: stat.uid, gid: stat.gid, mtimeSec: adoptedAt, mtimeNs: 0 };
+}
+
+function baseNode(name: Uint8Array, metadata: RootMetadata): TreeNode {
+  return {
+    name,
+    type: "dir",
+    mode: metadata.mode,
+    mtimeSec: metadata.mtimeSec,
+    mtimeNs: metadata.mtimeNs,
+    uid: metadata.uid,
+    gid: metadata.gid,
+    user: userName(metadata.uid),
+    group: groupName(metadata.gid),
+    inode: 0n,
+    deviceId: 0n,
+    links: 0,
+    size: 0,
+    xattrs: [],
+    device: 0n,
+  };
+}
+
+/** The node of a file that has no other name; `content`: ids of its blobs, 32 bytes each. */
+export function fileNode(
+  name: Uint8Array,
+  metadata: RootMetadata,
+  { size, content }: { size: number; content: Uint8Array },
+): TreeNode {
+  return { ...baseNode(name, metadata), type: "file", links: 1, size, content };
+}
+
+export function directoryNode(name: Uint8Array, tree: Uint8Array, metadata: RootMetadata): TreeNode {
+  return { ...baseNode(name, metadata), subtree: tree };
+}
+
+function addTree(blobs: ExtraBlob[], nodes: TreeNode[]): Uint8Array {
+  const writer = new ByteWriter(4096);
+  beginTree(writer);
+  for (const node of nodes.toSorted((a, b) => Buffer.compare(a.name, b.name))) appendNode(writer, node);
+  endTree(writer);
+  const bytes = Uint8Array.from(writer.view());
+  const id = sha256(bytes);
+  blobs.push({ id, type: "tree", bytes });
+  return id;
+}

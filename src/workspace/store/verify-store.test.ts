@@ -1,0 +1,460 @@
+import assert from "node:assert/strict";
+import { execFileSync } from "node:child_process";
+import { createHash, randomBytes } from "node:crypto";
+import fs from "node:fs";
+import path from "node:path";
+import { describe, test, type TestContext } from "node:test";
+import { CairnError } from "../../errors.ts";
+import { ByteWriter } from "../../formats/bytes.ts";
+import { encodeManifest } from "../../formats/manifest.ts";
+import { objectIdOf } from "../../ids.ts";
+import { nativeAvailable } from "../../native.ts";
+import { BlobIndex, TREE_BLOB } from "../../repository/index/blob-index.ts";
+import { readPackHeader } from "../../repository/packs/pack-read.ts";
+import type { CopyContent } from "./copy-content.ts";
+import { rootMetadata } from "../../archive/write/root-metadata.ts";
+import { CopyEngine } from "./copy-engine.ts";
+import { createEmbeddedStore, EmbeddedStore } from "./embedded-store.ts";
+import { storePaths, type StorePaths } from "./store-files.ts";
+import { snapshotTree } from "./snapshot-tree.ts";
+import { temporaryFolder, TestStore } from "./testing-store.ts";
+import { type CheckedPoint, type PointProofOptions, provePoints, type ProvenPoints } from "./verify-store.ts";
+
+const ID = "ab".repeat(16);
+
+/** A workspace, the control directory of its points, and what a test does to both. */
+class Scene {
+  readonly root: string;
+  readonly control: string;
+  readonly paths: StorePaths;
+  readonly points: CheckedPoint[] = [];
+
+  private constructor(t: TestContext) {
+    this.root = temporaryFolder(t);
+    this.control = temporaryFolder(t);
+    this.paths = storePaths(this.control);
+  }
+
+  static async create(t: TestContext): Promise<Scene> {
+    const scene = new Scene(t);
+    fs.mkdirSync(scene.paths.temporary, { recursive: true });
+    await createEmbeddedStore(scene.paths);
+    return scene;
+  }
+
+  write(name: string, content: string | Uint8Array): void {
+    const file = path.join(this.root, name);
+    fs.mkdirSync(path.dirname(file), { recursive: true });
+    fs.writeFileSync(file, content);
+  }
+
+  /** Saves the workspace as one more point, in packs of its own. */
+  async save(label: string): Promise<CheckedPoint> {
+    const engine = new CopyEngine({
+      control: this.control,
+      statCache: path.join(this.control, "stat"),
+      adoptedAt: 1_700_000_000,
+    });
+    const staged = await engine.stage({
+      root: Buffer.from(this.root),
+      excludes: [],
+      rules: null,
+      reread: false,
+      crossMounts: false,
+      skip: [],
+      head: null,
+      pointId: ID,
+      message: "",
+    });
+    await staged.settled();
+    await engine.close();
+    const { tree, snapshot_tree } = staged.content as CopyContent;
+    const { state, meta } = staged.scan;
+    const point = {
+      label,
+      tree: Buffer.from(tree, "hex"),
+      snapshotTree: Buffer.from(snapshot_tree, "hex"),
+      stateDigest: state,
+      metadataDigest: meta,
+    };
+    this.points.push(point);
+    return point;
+  }
+
+  async verify(options: Partial<PointProofOptions> = {}): Promise<ProvenPoints> {
+    const store = await EmbeddedStore.open(this.paths);
+    const index = await BlobIndex.load(store.repository, null);
+    store.close();
+    return provePoints({
+      keys: store.repository.keys,
+      index,
+      packs: path.join(this.paths.repository, "data"),
+      points: this.points,
+      ...options,
+    });
+  }
+
+  async store(): Promise<EmbeddedStore> {
+    return EmbeddedStore.open(this.paths);
+  }
+
+  /** The pack files that came with the last call, oldest call first. */
+  packs(): string[] {
+    const data = path.join(this.paths.repository, "data");
+    return fs
+      .readdirSync(data, { recursive: true, encoding: "utf8" })
+      .map((name) => path.join(data, name))
+      .filter((file) => fs.statSync(file).isFile());
+  }
+}
+
+function flip(file: string, at: number): void {
+  fs.chmodSync(file, 0o600);
+  const bytes = fs.readFileSync(file);
+  bytes[at < 0 ? bytes.length + at : at]! ^= 1;
+  fs.writeFileSync(file, bytes);
+}
+
+/** The pack in which a file's content lies, and where. */
+async function placeOf(
+  scene: Scene,
+  content: string | Uint8Array,
+): Promise<{ file: string; offset: number; length: number }> {
+  const store = await scene.store();
+  const id = createHash("sha256").update(content).digest();
+  const place = store.index.place(store.index.lookup(id, 0));
+  return { file: store.storage.localPath("data", objectIdOf(place.pack)), offset: place.offset, length: place.length };
+}
+
+async function placeOfTree(scene: Scene, id: Uint8Array): Promise<{ file: string; offset: number; length: number }> {
+  const store = await scene.store();
+  const place = store.index.place(store.index.lookup(id, 0, TREE_BLOB));
+  return { file: store.storage.localPath("data", objectIdOf(place.pack)), offset: place.offset, length: place.length };
+}
+
+/** Problems as short lines: point, kind, path. */
+function lines(result: ProvenPoints): string[] {
+  return result.problems
+    .map(({ point, kind, path: where }) =>
+      [point ?? "-", kind, where === null ? "-" : Buffer.from(where).toString("latin1")].join(" "),
+    )
+    .toSorted();
+}
+
+function soundness(result: ProvenPoints): Record<string, boolean> {
+  return Object.fromEntries(result.points.map((point) => [point.label, point.sound]));
+}
+
+const kept = "content of a file that only the first point has, long enough to be one blob\n".repeat(20);
+const shared = "content that all points share\n".repeat(20);
+
+/** Two points: `dir/kept` only in the first, `dir/new` only in the second, `shared/file` in both, in separate packs. */
+async function twoPoints(t: TestContext): Promise<Scene> {
+  const scene = await Scene.create(t);
+  scene.write("shared/file", shared);
+  scene.write("dir/kept", kept);
+  scene.write("top", "top\n");
+  await scene.save("first");
+  fs.rmSync(path.join(scene.root, "dir/kept"));
+  scene.write("dir/new", randomBytes(5000));
+  await scene.save("second");
+  return scene;
+}
+
+void describe("a healthy store", () => {
+  test("is proven when it has every kind of entry", async (t) => {
+    const scene = await Scene.create(t);
+    const { root } = scene;
+    scene.write("empty", "");
+    scene.write("a/b/c/deep", "deep");
+    scene.write("big", randomBytes(3 * 1024 * 1024));
+    scene.write("sparse", "");
+    fs.truncateSync(path.join(root, "sparse"), 5_000_000);
+    fs.symlinkSync("../nowhere", path.join(root, "link"));
+    fs.symlinkSync(Buffer.from([0x2e, 0x2f, 0xff]), path.join(root, "raw-link"));
+    fs.writeFileSync(Buffer.concat([Buffer.from(`${root}/raw-`), Buffer.from([0xfe])]), "raw name");
+    execFileSync("mkfifo", [path.join(root, "pipe")]);
+    fs.linkSync(path.join(root, "a/b/c/deep"), path.join(root, "a/also"));
+    fs.linkSync(path.join(root, "a/b/c/deep"), path.join(root, "zz-also"));
+    if (nativeAvailable()) {
+      fs.linkSync(path.join(root, "link"), path.join(root, "a/same-link"));
+      fs.linkSync(path.join(root, "pipe"), path.join(root, "a/b/same-pipe"));
+    }
+    fs.utimesSync(path.join(root, "empty"), -5.5, -5.5);
+    for (let i = 0; i < 300; i++) scene.write(`many/${i % 7}/file-${i}`, `content ${i}`);
+    await scene.save("first");
+    fs.rmSync(path.join(root, "a/also"));
+    scene.write("a/b/new", "new");
+    await scene.save("second");
+    for (const deep of [false, true]) {
+      const result = await scene.verify({ deep });
+      assert.deepEqual(result.problems, []);
+      assert.deepEqual(soundness(result), { first: true, second: true });
+      for (const [i, point] of result.points.entries()) {
+        assert.deepEqual(Buffer.from(point.stateDigest!), Buffer.from(scene.points[i]!.stateDigest!));
+        assert.deepEqual(Buffer.from(point.metadataDigest!), Buffer.from(scene.points[i]!.metadataDigest!));
+      }
+      assert.equal(result.points[1]!.files, result.points[0]!.files);
+      assert.ok(result.packs >= 4 && result.blobs > 300);
+    }
+  });
+
+  test("is proven when a point is empty, and when no point is asked for", async (t) => {
+    const scene = await Scene.create(t);
+    assert.deepEqual((await scene.verify()).problems, []);
+    await scene.save("empty");
+    assert.deepEqual((await scene.verify()).problems, []);
+  });
+
+  test("is not read on when the caller stops", async (t) => {
+    const scene = await Scene.create(t);
+    for (let i = 0; i < 40; i++) scene.write(`f${i}`, randomBytes(500_000));
+    await scene.save("point");
+    await assert.rejects(
+      scene.verify({ signal: AbortSignal.timeout(5) }),
+      (error: unknown) => error instanceof CairnError && error.code === "interrupted",
+    );
+    const seen: number[] = [];
+    assert.deepEqual((await scene.verify({ onProgress: ({ done }) => void seen.push(done) })).problems, []);
+  });
+
+  test("computes a whole-file hash itself when the manifest does not say it", async (t) => {
+    const scene = await Scene.create(t);
+    // Longer than the longest chunk: of a single one the blob's id is the whole file's hash.
+    scene.write("big", randomBytes(9_000_000));
+    const point = await scene.save("point");
+    scene.points[0] = { ...point, snapshotTree: null };
+    const result = await scene.verify();
+    assert.deepEqual(result.problems, []);
+    assert.deepEqual(Buffer.from(result.points[0]!.stateDigest!), Buffer.from(point.stateDigest!));
+  });
+});
+
+void describe("damage is named with the points and paths it hurts", () => {
+  for (const [what, at] of [
+    ["its IV", 3],
+    ["its middle", -40],
+    ["its MAC", -2],
+  ] as const) {
+    test(`a flipped byte in a file's blob, in ${what}`, async (t) => {
+      const scene = await twoPoints(t);
+      const { file, offset, length } = await placeOf(scene, kept);
+      flip(file, offset + (at < 0 ? length + at : at));
+      const result = await scene.verify();
+      assert.deepEqual(lines(result), ["- pack -", "first content dir/kept"]);
+      assert.deepEqual(soundness(result), { first: false, second: true });
+      assert.match(result.problems.find((problem) => problem.point === "first")!.detail, /its MAC is wrong/);
+      assert.deepEqual(result.damagedPacks, [path.basename(file)]);
+      const second = await scene.verify({ points: [scene.points[1]!] });
+      assert.deepEqual(second.problems, [], "a point that does not need the blob is sound");
+    });
+  }
+
+  test("a flipped byte in a blob that all points share", async (t) => {
+    const scene = await twoPoints(t);
+    const { file, offset } = await placeOf(scene, shared);
+    flip(file, offset + 20);
+    assert.deepEqual(lines(await scene.verify()), [
+      "- pack -",
+      "first content shared/file",
+      "second content shared/file",
+    ]);
+  });
+
+  test("a flipped byte in a tree", async (t) => {
+    const scene = await twoPoints(t);
+    const store = await scene.store();
+    const dir = store.tree(scene.points[0]!.tree).find((node) => Buffer.from(node.name).toString() === "dir")!;
+    const { file, offset } = await placeOfTree(scene, dir.subtree!);
+    flip(file, offset + 20);
+    const result = await scene.verify();
+    assert.deepEqual(lines(result), ["- pack -", "first tree dir"]);
+    assert.equal(result.points[0]!.stateDigest, null);
+    assert.deepEqual(soundness(result), { first: false, second: true });
+  });
+
+  test("a flipped byte in the root's tree", async (t) => {
+    const scene = await twoPoints(t);
+    const { file, offset } = await placeOfTree(scene, scene.points[1]!.tree);
+    flip(file, offset + 20);
+    assert.deepEqual(lines(await scene.verify()), ["- pack -", "second tree "]);
+  });
+
+  test("a flipped byte in the tree of a snapshot above the workspace", async (t) => {
+    const scene = await twoPoints(t);
+    const { file, offset } = await placeOfTree(scene, scene.points[0]!.snapshotTree!);
+    flip(file, offset + 20);
+    const result = await scene.verify();
+    assert.deepEqual(lines(result), ["- pack -", "first snapshot -"]);
+    assert.deepEqual(Buffer.from(result.points[0]!.stateDigest!), Buffer.from(scene.points[0]!.stateDigest!));
+  });
+
+  for (const [what, at] of [
+    ["the header", -30],
+    ["the length of the header", -1],
+  ] as const) {
+    test(`a flipped byte in ${what} of a pack: what it holds is still proven by the index`, async (t) => {
+      const scene = await twoPoints(t);
+      const { file } = await placeOf(scene, kept);
+      flip(file, at);
+      const result = await scene.verify();
+      assert.deepEqual(lines(result), ["- pack -"]);
+      assert.deepEqual(soundness(result), { first: true, second: true });
+      assert.match(result.problems[0]!.detail, /its header cannot be read.*nothing that was checked is lost/);
+    });
+  }
+
+  test("a pack that is cut, missing, empty", async (t) => {
+    const scene = await twoPoints(t);
+    const { file, offset } = await placeOf(scene, kept);
+    fs.chmodSync(file, 0o600);
+    const whole = fs.readFileSync(file);
+    for (const bytes of [whole.subarray(0, offset + 10), null, whole.subarray(0, 0)]) {
+      if (bytes === null) fs.rmSync(file);
+      else fs.writeFileSync(file, bytes);
+      const result = await scene.verify();
+      assert.ok(lines(result).includes("first content dir/kept"), lines(result).join());
+      assert.ok(lines(result).includes("- pack -"));
+      assert.equal(soundness(result)["first"], false);
+    }
+    fs.writeFileSync(file, whole);
+    assert.deepEqual((await scene.verify()).problems, []);
+  });
+
+  test("every tree pack missing", async (t) => {
+    const scene = await twoPoints(t);
+    const { file } = await placeOfTree(scene, scene.points[0]!.tree);
+    fs.rmSync(file);
+    const result = await scene.verify();
+    assert.ok(lines(result).includes("first tree "));
+    assert.match(result.problems.find((problem) => problem.kind === "tree")!.detail, /is missing/);
+  });
+
+  test("two packs under each other's name", async (t) => {
+    const scene = await twoPoints(t);
+    const { file } = await placeOf(scene, kept);
+    const other = (await placeOfTree(scene, scene.points[0]!.tree)).file;
+    fs.renameSync(file, `${file}.x`);
+    fs.renameSync(other, file);
+    fs.renameSync(`${file}.x`, other);
+    const result = await scene.verify();
+    assert.ok(lines(result).includes("first tree "));
+    assert.equal(result.damagedPacks.length, 2);
+    assert.equal(soundness(result)["first"], false);
+  });
+
+  test("a missing index file", async (t) => {
+    const scene = await twoPoints(t);
+    const index = path.join(scene.paths.repository, "index");
+    const oldest = fs
+      .readdirSync(index)
+      .toSorted((a, b) => fs.statSync(path.join(index, a)).mtimeMs - fs.statSync(path.join(index, b)).mtimeMs)[0]!;
+    fs.rmSync(path.join(index, oldest));
+    const result = await scene.verify();
+    assert.deepEqual(soundness(result), { first: false, second: false });
+    assert.ok(lines(result).includes("first tree "));
+    assert.match(result.problems[0]!.detail, /the index does not know/);
+    assert.ok(lines(result).includes("second tree shared"), lines(result).join());
+  });
+
+  test("a digest that is not that of the content", async (t) => {
+    const scene = await twoPoints(t);
+    scene.points[0] = { ...scene.points[0]!, stateDigest: randomBytes(32) };
+    scene.points[1] = { ...scene.points[1]!, metadataDigest: randomBytes(32) };
+    const result = await scene.verify();
+    assert.deepEqual(lines(result), ["first digest -", "first manifest -", "second digest -", "second manifest -"]);
+  });
+
+  test("damage that no point needs, only when all packs are asked for", async (t) => {
+    const scene = await twoPoints(t);
+    const { file, offset } = await placeOf(scene, kept);
+    flip(file, offset + 20);
+    const points = [scene.points[1]!];
+    assert.deepEqual(lines(await scene.verify({ points })), []);
+    const all = await scene.verify({ points, allPacks: true });
+    assert.deepEqual(lines(all), ["- pack -"]);
+    assert.deepEqual(soundness(all), { second: true });
+    assert.deepEqual(all.damagedPacks, [path.basename(file)]);
+  });
+
+  test("every byte of a pack", { skip: nativeAvailable() ? false : "needs native calls" }, async (t) => {
+    const scene = await Scene.create(t);
+    scene.write("file", "short");
+    await scene.save("point");
+    const store = await scene.store();
+    for (const file of scene.packs()) {
+      const fd = fs.openSync(file, "r");
+      const size = fs.fstatSync(fd).size;
+      readPackHeader(fd, size, store.repository.keys);
+      fs.closeSync(fd);
+      for (let at = 0; at < size; at += 41) {
+        flip(file, at);
+        const result = await scene.verify();
+        assert.ok(result.problems.length > 0, `byte ${at} of ${size}`);
+        flip(file, at);
+      }
+    }
+    assert.deepEqual((await scene.verify()).problems, []);
+  });
+
+  test("a chunk of a large file", async (t) => {
+    const scene = await Scene.create(t);
+    // More than the longest chunk, 8 MiB, so that there is a second one wherever the first ends.
+    scene.write("dir/big", randomBytes(9_000_000));
+    await scene.save("point");
+    const store = await scene.store();
+    const node = store.tree(store.tree(scene.points[0]!.tree)[0]!.subtree!)[0]!;
+    const { file, offset } = await placeOf(scene, store.read(node.content!.subarray(32, 64), "data"));
+    flip(file, offset + 100);
+    assert.deepEqual(lines(await scene.verify({ deep: true })), ["- pack -", "point content dir/big"]);
+  });
+
+  test("a large file whose recorded hash is another, with its path when files are hashed as a whole", async (t) => {
+    const saves = await TestStore.create(t);
+    const root = temporaryFolder(t);
+    // Longer than the longest chunk: a single one's id would be its hash.
+    fs.writeFileSync(path.join(root, "big"), randomBytes(9_000_000));
+    let top: Uint8Array | undefined;
+    const { tree, state } = await saves.save(root, {
+      finish: (result) => {
+        const { blobs, tree: built } = snapshotTree({
+          path: Buffer.from(root),
+          tree: result.tree,
+          root: rootMetadata(Buffer.from(root)),
+          manifest: wrongManifest(),
+          adoptedAt: 0,
+        });
+        top = built;
+        return blobs;
+      },
+    });
+    const { store } = saves;
+    const options = {
+      keys: store.repository.keys,
+      index: store.index,
+      packs: path.join(store.paths.repository, "data"),
+    };
+    const points = [{ label: "point", tree, snapshotTree: top!, stateDigest: state, metadataDigest: null }];
+    assert.deepEqual(lines(await provePoints({ ...options, points })), ["point digest -"]);
+    assert.deepEqual(lines(await provePoints({ ...options, points, deep: true })), [
+      "point content big",
+      "point digest -",
+    ]);
+  });
+});
+
+function wrongManifest(): Uint8Array {
+  const writer = new ByteWriter();
+  encodeManifest(writer, {
+    stateDigest: null,
+    metadataDigest: null,
+    complete: true,
+    entries: { files: 1, directories: 0, links: 0, other: 0 },
+    labels: [],
+    holeMaps: [],
+    fileHashes: [{ path: Buffer.from("big"), sha256: randomBytes(32), size: 9_000_000 }],
+    omitted: [],
+    lossless: [],
+  });
+  return writer.copy();
+}
