@@ -1,3 +1,4 @@
+import { CairnError } from "../errors.ts";
 import type { ObjectId } from "../ids.ts";
 import { Fields, goJsonText, parseJson, type JsonObject } from "./fields.ts";
 
@@ -64,4 +65,12 @@ export function splitTags(text: string): string[] {
     .split(",")
     .map((tag) => tag.trim())
     .filter((tag) => tag !== "");
+}
+
+const MAX_TAG_LENGTH = 1000;
+
+/** Throws `usage` for a tag that is empty or longer than 1000 characters. */
+export function checkTags(tags: readonly string[]): void {
+  const wrong = tags.find((each) => each.trim() === "" || each.length > MAX_TAG_LENGTH);
+  if (wrong !== undefined) throw new CairnError("usage", `not a tag: ${JSON.stringify(wrong.slice(0, 80))}`);
 }

@@ -1,3 +1,4 @@
+import { checkRetention } from "../workspace/retention.ts";
 import type { CleanupPlanFile } from "../formats/cleanup.ts";
 import { retentionOf } from "../formats/policy.ts";
 import { formatBytes } from "../formats/sizes.ts";
@@ -10,7 +11,6 @@ import { makingRoom } from "../workspace/temporaries.ts";
 import type { Workspace } from "../workspace/workspace.ts";
 import type { SavePointId } from "../ids.ts";
 import type { CallOptions, CleanupOptions, CleanupPlan, CleanupResult, Retention } from "../contract/index.ts";
-import { checkRetention } from "./policy.ts";
 
 /** Says what a cleanup would remove and why, and keeps that to be run. */
 export async function previewCleanup(workspace: Workspace, options: CleanupOptions): Promise<CleanupPlan> {

@@ -50,7 +50,7 @@ import { IdleSealer } from "./idle-sealer.ts";
 import { policy, setPolicy } from "./policy.ts";
 import { release } from "../workspace/release.ts";
 import { run } from "./run.ts";
-import { publicLeftOut } from "./save.ts";
+import { publicLeftOut } from "../workspace/left-out.ts";
 import { seal } from "./seal.ts";
 import { shortIds } from "./short-ids.ts";
 import { type Hand, WORKSPACE_VERBS } from "./workspace-verbs.ts";

@@ -6,6 +6,7 @@ import type { LosslessField } from "../formats/manifest.ts";
 import type { TreeNode } from "../formats/tree.ts";
 import { displayPath, isAtOrBelow, normalizeTyped } from "../fs/safe-path.ts";
 import { type Difference, exactDifferences, withoutMovedTimes } from "../workspace/tree-diff.ts";
+import { kindOf } from "../workspace/listed-entry.ts";
 import { lookAtWorkspace } from "../workspace/look.ts";
 import type { Point } from "../workspace/point-files.ts";
 import { manifestOf } from "../workspace/restore.ts";
@@ -14,7 +15,6 @@ import { findNode } from "../workspace/restore-plan.ts";
 import { collectPaced, newPacer } from "../pacer.ts";
 import type { Workspace } from "../workspace/workspace.ts";
 import type { DiffEntry, DiffOptions, DiffResult } from "../contract/looking.ts";
-import type { EntryKind } from "../contract/words.ts";
 
 /** What changed from one point to another, or to the folder as it is now. */
 export async function diff(
@@ -80,21 +80,6 @@ function asSaved(scan: ScanResult): State {
 function mustExist(path: Uint8Array, before: TreeSource, after: TreeSource): void {
   if (path.length === 0 || findNode(before, path) !== null || findNode(after, path) !== null) return;
   throw new CairnError("not_found", `${displayPath(path).path} is in neither of the two states`);
-}
-
-const KINDS: Record<TreeNode["type"], EntryKind> = {
-  file: "file",
-  dir: "directory",
-  symlink: "symlink",
-  fifo: "fifo",
-  socket: "socket",
-  chardev: "chardev",
-  dev: "blockdev",
-  irregular: "file",
-};
-
-export function kindOf(node: TreeNode): EntryKind {
-  return KINDS[node.type];
 }
 
 /** Pairs what went with what came: a file with the same content and size elsewhere was renamed. */

@@ -6,7 +6,7 @@ import { recoverPartials } from "../workspace/fork-recovery.ts";
 import type { WorkspaceParts, Workspace } from "../workspace/workspace.ts";
 import type { ForkOptions, ForkResult } from "../contract/index.ts";
 import { publicPoint } from "./public-point.ts";
-import { publicLeftOut } from "./save.ts";
+import { publicLeftOut } from "../workspace/left-out.ts";
 import { workspaceRef } from "../workspace/find-workspace.ts";
 
 /** A new workspace in an absent or empty folder, equal to a point. */

@@ -1,5 +1,6 @@
-import type { SavePoint, WorkspaceCallOptions } from "../contract/index.ts";
 import { CairnError } from "../errors.ts";
+import type { SavePoint, WorkspaceCallOptions } from "../contract/index.ts";
+import { checkTags } from "../formats/snapshot.ts";
 import type { Point } from "../workspace/point-files.ts";
 import type { Workspace } from "../workspace/workspace.ts";
 import { publicPoint } from "./public-point.ts";
@@ -29,14 +30,6 @@ export async function unpin(workspace: Workspace, target: string, options: Works
   return mark(workspace, { verb: "unpin", target, options }, (point) => {
     if (point.pin !== null) workspace.points.writePin(point.sequence, null);
   });
-}
-
-const MAX_TAG_LENGTH = 1000;
-
-/** Throws `usage` for a tag that is empty or longer than 1000 characters. */
-export function checkTags(tags: readonly string[]): void {
-  const wrong = tags.find((each) => each.trim() === "" || each.length > MAX_TAG_LENGTH);
-  if (wrong !== undefined) throw new CairnError("usage", `not a tag: ${JSON.stringify(wrong.slice(0, 80))}`);
 }
 
 /** Adds and removes tags. Throws `usage` for an empty tag, `not_found` for one to remove that is not there. */

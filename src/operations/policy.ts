@@ -1,18 +1,12 @@
+import { checkRetention } from "../workspace/retention.ts";
 import { CairnError, throwIfAborted } from "../errors.ts";
-import {
-  checkRules,
-  MAX_KEPT_TREES,
-  NO_POLICY,
-  type PolicyFile,
-  retentionOf,
-  storedRetention,
-} from "../formats/policy.ts";
+import { MAX_KEPT_TREES, NO_POLICY, type PolicyFile, retentionOf, storedRetention } from "../formats/policy.ts";
 import { acquireLock } from "../fs/lock.ts";
 import type { ControlPaths } from "../workspace/control-layout.ts";
 import { warnRoot } from "../workspace/owners.ts";
 import { readPolicy, writePolicy } from "../workspace/records.ts";
 import { lockingOf } from "../workspace/workspace.ts";
-import type { CallOptions, PolicyEdit, PolicyResult, Retention } from "../contract/index.ts";
+import type { CallOptions, PolicyEdit, PolicyResult } from "../contract/index.ts";
 
 /** What a cleanup without rules of its own goes by, and a save that meets the quota. */
 export function policy(control: ControlPaths): PolicyResult {
@@ -56,15 +50,6 @@ export function checkedQuota(bytes: number | null): number | null {
 function checkedTrees(count: number | null): number | null {
   if (count === null || (Number.isSafeInteger(count) && count >= 0 && count <= MAX_KEPT_TREES)) return count;
   throw new CairnError("usage", `not a number of trees to keep, from 0 to ${MAX_KEPT_TREES}: ${count}`);
-}
-
-/** Throws `usage` for a value that no rule can have. */
-export function checkRetention(retention: Retention): void {
-  try {
-    checkRules(retention);
-  } catch (error) {
-    throw new CairnError("usage", (error as Error).message, { cause: error });
-  }
 }
 
 function publicPolicy(file: PolicyFile): PolicyResult {

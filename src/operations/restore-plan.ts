@@ -4,7 +4,7 @@ import { rawPath } from "../formats/record.ts";
 import { displayPath, normalizeTyped } from "../fs/safe-path.ts";
 import { lookBeforeRestore, recoverIfIdle } from "../workspace/look.ts";
 import type { Point } from "../workspace/point-files.ts";
-import { lackingIn } from "../workspace/left-out.ts";
+import { lackingIn, publicLeftOut } from "../workspace/left-out.ts";
 import { leftOutBefore } from "../workspace/restore-apply.ts";
 import { type PlannedEntry, planRestore as planOf } from "../workspace/restore-plan.ts";
 import { manifestOf, rulesOf, unknownIn } from "../workspace/restore.ts";
@@ -13,9 +13,8 @@ import { withoutMovedTimes } from "../workspace/tree-diff.ts";
 import type { Workspace } from "../workspace/workspace.ts";
 import type { PlanEntry, RestoreOptions, RestorePlan } from "../contract/points.ts";
 import type { WorkspaceCallOptions } from "../contract/words.ts";
-import { kindOf } from "./diff.ts";
+import { kindOf } from "../workspace/listed-entry.ts";
 import { nothingToUndo } from "./restore.ts";
-import { publicLeftOut } from "./save.ts";
 import { holdersOf } from "./status.ts";
 
 /** What a restore would do now. */

@@ -5,7 +5,7 @@ import { recoverPartials } from "../workspace/fork-recovery.ts";
 import { restoreTo as writeElsewhere } from "../workspace/write-content.ts";
 import type { Workspace } from "../workspace/workspace.ts";
 import type { RestoreOptions, RestoreResult } from "../contract/index.ts";
-import { publicLeftOut } from "./save.ts";
+import { publicLeftOut } from "../workspace/left-out.ts";
 
 /** Writes a point, or some paths of it, into another folder; the workspace is not touched. */
 export async function restoreTo(

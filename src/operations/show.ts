@@ -9,7 +9,7 @@ import { findNode } from "../workspace/restore-plan.ts";
 import { withSealed } from "../workspace/seal.ts";
 import type { Workspace } from "../workspace/workspace.ts";
 import type { ListedEntry, PathInput, ShowResult, WorkspaceCallOptions } from "../contract/index.ts";
-import { kindOf } from "./diff.ts";
+import { kindOf, listedEntry, walkTrees } from "../workspace/listed-entry.ts";
 import { publicPoint } from "./public-point.ts";
 
 const PIECE = 1024 * 1024;
@@ -65,26 +65,6 @@ export async function* walk(
   else yield* walkTrees({ nodes: await list(node?.subtree ?? source.root), path: where, signal }, list);
 }
 
-/** Everything below a folder, of which no more is held than the folders above where it is. */
-export async function* walkTrees(
-  { nodes, path, signal }: { nodes: readonly TreeNode[]; path: Uint8Array; signal: AbortSignal | undefined },
-  list: (tree: Uint8Array) => Promise<readonly TreeNode[]>,
-): AsyncGenerator<ListedEntry> {
-  const pace = newPacer(signal);
-  const folders = [{ nodes, path, at: 0 }];
-  for (let folder = folders.at(-1); folder !== undefined; folder = folders.at(-1)) {
-    const node = folder.nodes[folder.at++];
-    if (node === undefined) {
-      folders.pop();
-      continue;
-    }
-    await pace();
-    const own = joinPath(folder.path, node.name);
-    yield listedEntry(node, own);
-    if (node.subtree !== undefined) folders.push({ nodes: await list(node.subtree), path: own, at: 0 });
-  }
-}
-
 function mustFind(source: TreeSource, path: Uint8Array, target: string): TreeNode {
   const node = findNode(source, path);
   if (node === null)
@@ -92,33 +72,6 @@ function mustFind(source: TreeSource, path: Uint8Array, target: string): TreeNod
       hint: "see `cairn show POINT` for what it holds",
     });
   return node;
-}
-
-/** An entry at a path as the library returns it. */
-export function listedEntry(node: TreeNode, name: Uint8Array): ListedEntry {
-  const target = node.linktarget === undefined ? undefined : displayPath(node.linktarget);
-  return {
-    ...displayPath(name),
-    kind: kindOf(node),
-    mode: node.mode,
-    size: node.size,
-    modified_at: isoTime(node),
-    uid: node.uid,
-    gid: node.gid,
-    user: node.user,
-    group: node.group,
-    ...(target === undefined
-      ? {}
-      : { target: target.path, ...(target.path_b64 === undefined ? {} : { target_b64: target.path_b64 }) }),
-  };
-}
-
-/** The farthest instants that a Date can say stand for those beyond. */
-const LAST_MS = 8.64e15;
-
-function isoTime(node: TreeNode): string {
-  const ms = node.mtimeSec * 1000 + Math.floor(node.mtimeNs / 1e6);
-  return new Date(Math.max(-LAST_MS, Math.min(LAST_MS, ms))).toISOString();
 }
 
 /** A file's content in order; target null is the folder as it is now. */

@@ -14,7 +14,7 @@ import type {
   WorkspaceCallOptions,
 } from "../contract/index.ts";
 import { degradationOf } from "./public-point.ts";
-import { incompleteOf } from "./save.ts";
+import { incompleteOf } from "../workspace/left-out.ts";
 import { workspaceRef } from "../workspace/find-workspace.ts";
 import { pointCount } from "./store.ts";
 

@@ -1,3 +1,6 @@
+import type { Aspect, Incomplete, LeftOut } from "../contract/words.ts";
+import { displayPath } from "../fs/safe-path.ts";
+import type { Point } from "./point-files.ts";
 import { type ConsistencyLabel, type Descriptor, lackingAspects } from "../formats/descriptor.ts";
 import { type Manifest, TAKEN_OUT } from "../formats/manifest.ts";
 import { rawPath } from "../formats/record.ts";
@@ -102,4 +105,15 @@ export function leftOutOfPoint(descriptor: Descriptor): { entries: LeftOutEntry[
 
 export function notSetEntry({ path, aspects, detail }: NotSet): LeftOutEntry {
   return { path, reason: "not_permitted", detail, aspects };
+}
+
+export function publicLeftOut({ path, reason, detail, aspects }: LeftOutEntry): LeftOut {
+  return { ...displayPath(path), reason, detail, ...(aspects === undefined ? {} : { aspects: aspects as Aspect[] }) };
+}
+
+/** What a point lacks of the folder; null where it is whole. */
+export function incompleteOf({ descriptor }: Point): Incomplete | null {
+  if (descriptor.complete) return null;
+  const { entries, count } = leftOutOfPoint(descriptor);
+  return { count, left_out: entries.slice(0, SHOWN_LEFT_OUT).map(publicLeftOut) };
 }

@@ -1,5 +1,5 @@
 import { CairnError } from "../errors.ts";
-import type { KeepCount, RetentionRules } from "../formats/policy.ts";
+import { checkRules, type KeepCount, type RetentionRules } from "../formats/policy.ts";
 import { splitTags } from "../formats/snapshot.ts";
 
 /**
@@ -241,4 +241,13 @@ function pointsWithin(
   if (isEmpty(span)) return [];
   const since = before(latest, span);
   return points.filter(({ time }) => time > since);
+}
+
+/** Throws `usage` for a value that no rule can have. */
+export function checkRetention(retention: RetentionRules): void {
+  try {
+    checkRules(retention);
+  } catch (error) {
+    throw new CairnError("usage", (error as Error).message, { cause: error });
+  }
 }

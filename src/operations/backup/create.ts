@@ -18,7 +18,7 @@ import { noteBackup } from "../../workspace/backup-notes.ts";
 import type { Point } from "../../workspace/point-files.ts";
 import { neverRead, type Workspace } from "../../workspace/workspace.ts";
 import type { CallOptions, CreateBackupOptions, CreateBackupResult, TransferredSize } from "../../contract/index.ts";
-import { incompleteOf } from "../save.ts";
+import { incompleteOf } from "../../workspace/left-out.ts";
 import { looksEmpty } from "./own-folder.ts";
 import { checkSnapshotTags, newestOfSame, pointTag, publicSnapshot } from "./snapshots.ts";
 import { adding, type Session } from "./session.ts";

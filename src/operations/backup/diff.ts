@@ -6,7 +6,7 @@ import { differences } from "../../workspace/tree-diff.ts";
 import type { ListedSnapshot } from "../../repository/repository.ts";
 import type { DiffBackupsEntry, DiffBackupsOptions, DiffBackupsResult, PathInput } from "../../contract/index.ts";
 import type { BlobSource } from "../../repository/blob-source.ts";
-import { kindOf } from "../diff.ts";
+import { kindOf } from "../../workspace/listed-entry.ts";
 import { findSnapshot, warnOfUnreadable } from "./snapshots.ts";
 import { reading } from "./session.ts";
 import type { OpenRepository } from "./open-repository.ts";

@@ -13,7 +13,7 @@ import type {
 import { objectIdOf } from "../../ids.ts";
 import { type BlobIndex, TREE_BLOB } from "../../repository/index/blob-index.ts";
 import type { BlobSource } from "../../repository/blob-source.ts";
-import { kindOf } from "../diff.ts";
+import { kindOf } from "../../workspace/listed-entry.ts";
 import { chosenSnapshots } from "./snapshots.ts";
 import { reading } from "./session.ts";
 import { blobsLike, oneOf } from "./cat.ts";

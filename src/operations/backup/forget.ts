@@ -1,10 +1,10 @@
+import { checkRetention, applyRetention, keepsByRule, type RetentionDecision } from "../../workspace/retention.ts";
 import { CairnError, reworded } from "../../errors.ts";
 import { plural } from "../../formats/sizes.ts";
 import type { BlobIndex } from "../../repository/index/blob-index.ts";
 import { removeSnapshots } from "../../repository/care/remove.ts";
 import type { DamagedFile, ListedSnapshot, SnapshotListing } from "../../repository/repository.ts";
 import { requireReadable, requireWholeIndex } from "../../repository/care/sweep-plan.ts";
-import { applyRetention, keepsByRule, type RetentionDecision } from "../../workspace/retention.ts";
 import type {
   ForgetBackupsOptions,
   ForgetBackupsResult,
@@ -12,7 +12,6 @@ import type {
   PruneBackupsResult,
   SnapshotGrouping,
 } from "../../contract/index.ts";
-import { checkRetention } from "../policy.ts";
 import {
   byTime,
   isChosen,

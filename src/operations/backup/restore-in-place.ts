@@ -7,7 +7,7 @@ import { flushFileSystem } from "../../fs/flush.ts";
 import { displayPath, isAtOrBelow, pathOfDisplayed, printablePath, quotedPath, rawBytes } from "../../fs/safe-path.ts";
 import type { Point } from "../../workspace/point-files.ts";
 import { receivePoint } from "../../workspace/receive.ts";
-import { lackingIn } from "../../workspace/left-out.ts";
+import { lackingIn, publicLeftOut } from "../../workspace/left-out.ts";
 import { leftOutBefore } from "../../workspace/restore-apply.ts";
 import { neverPart } from "../../workspace/record-point.ts";
 import { recoverWorkspace } from "../../workspace/recovery.ts";
@@ -16,7 +16,7 @@ import type { Workspace, WorkspaceCall } from "../../workspace/workspace.ts";
 import type { LeftOut } from "../../contract/words.ts";
 import type { RestoreInPlaceOptions, RestoreInPlaceResult } from "../../contract/snapshots.ts";
 import type { RestoreResult } from "../../contract/points.ts";
-import { restoreLocked } from "../restore.ts";
+import { restoreLocked } from "../../workspace/restore-folder.ts";
 import { type ChosenPaths, chosenPaths, contentOf } from "./paths.ts";
 import {
   checkProof,
@@ -40,7 +40,6 @@ import { lookBeforeRestore } from "../../workspace/look.ts";
 import { planRestore } from "../../workspace/restore-plan.ts";
 import { isSameRoot, rootOfFolder } from "../../workspace/root-changes.ts";
 import { withoutMovedTimes } from "../../workspace/tree-diff.ts";
-import { publicLeftOut } from "../save.ts";
 import { joinPath } from "../../formats/bytes.ts";
 import type { Manifest } from "../../formats/manifest.ts";
 import type { ListedSnapshot } from "../../repository/repository.ts";

@@ -22,11 +22,10 @@ import { planTransfer, type TransferPlan } from "../../repository/transfer/trans
 import { realPathOf } from "../../workspace/find-workspace.ts";
 import { checkLocation } from "../../workspace/guards.ts";
 import { type DeadPartial, requireFree } from "../../workspace/partial-folder.ts";
-import { lackingIn, notSetEntry } from "../../workspace/left-out.ts";
+import { lackingIn, notSetEntry, publicLeftOut } from "../../workspace/left-out.ts";
 import { hasRoom, requireRoom } from "../../workspace/room.ts";
 import type { LeftOut } from "../../contract/words.ts";
 import type { ProofSource, RestoreBackupOptions, RestoreBackupResult, RestoreProof } from "../../contract/snapshots.ts";
-import { publicLeftOut } from "../save.ts";
 import { chosenPaths, contentOf } from "./paths.ts";
 import {
   checkProof,
