@@ -23,7 +23,7 @@ const BELOW_WORKSPACE = [
   "clones",
   "capture",
 ];
-const BELOW_OPERATIONS = [...BELOW_WORKSPACE, "workspace", "bundle"];
+const BELOW_OPERATIONS = [...BELOW_WORKSPACE, "workspace", "backup", "bundle"];
 const BELOW_DAEMON = [...BELOW_OPERATIONS, "operations"];
 
 export const LAYERS: readonly Layer[] = [
@@ -86,6 +86,11 @@ export const LAYERS: readonly Layer[] = [
     name: "workspace",
     may: BELOW_WORKSPACE,
     reason: "save, restore and history are built from the parts below and from nothing above",
+  },
+  {
+    name: "backup",
+    may: [...BELOW_WORKSPACE, "workspace"],
+    reason: "a backup is made of save points and repositories; which calls there are is said above it",
   },
   { name: "bundle", may: [...ROOT_FILES, "formats", "fs"], reason: "a portable file must be readable without a store" },
   { name: "operations", may: BELOW_OPERATIONS, reason: "one file per verb: the table of contents of the product" },

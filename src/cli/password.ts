@@ -83,7 +83,7 @@ async function fromFile(file: string, { cwd, env, identity, variable }: Password
       `the password file ${path} is encrypted by age`,
       "--age-identity FILE, or the variable CAIRN_AGE_IDENTITY",
     );
-  const { openAgePassword } = await import("../operations/backup/age-password.ts");
+  const { openAgePassword } = await import("../backup/age-password.ts");
   const password = await openAgePassword(bytes, { file: path, identity: resolve(cwd, keys) });
   return checked(password, trimPassword(password), path, variable);
 }

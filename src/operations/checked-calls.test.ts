@@ -4,7 +4,7 @@ import { join } from "node:path";
 import { test, type TestContext } from "node:test";
 import { CairnError } from "../errors.ts";
 import { Points } from "../workspace/points.ts";
-import { backupScene, opened } from "./backup/testing-far.ts";
+import { backupScene, opened } from "../backup/testing-far.ts";
 import type { BackupRepository, CairnLibrary, CallOptions, Client } from "../contract/index.ts";
 import { lockRegistry } from "../workspace/registry.ts";
 import * as v from "valibot";

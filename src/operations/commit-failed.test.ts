@@ -5,7 +5,7 @@ import { type TestContext, test } from "node:test";
 import { CairnError } from "../errors.ts";
 import { Points } from "../workspace/points.ts";
 import { StepRunner } from "../workspace/restore-apply.ts";
-import { backupScene } from "./backup/testing-far.ts";
+import { backupScene } from "../backup/testing-far.ts";
 import { hasCode, testFolder } from "./testing-folder.ts";
 
 /** Descriptors get their names, and what comes after that fails once. */

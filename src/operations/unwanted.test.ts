@@ -4,7 +4,7 @@ import { once } from "node:events";
 import fs from "node:fs";
 import { join } from "node:path";
 import { test } from "node:test";
-import { backupScene } from "./backup/testing-far.ts";
+import { backupScene } from "../backup/testing-far.ts";
 import type { LeftOut, SaveOptions } from "../contract/index.ts";
 import { hasCode, testFolder } from "./testing-folder.ts";
 

@@ -2,7 +2,7 @@ import assert from "node:assert/strict";
 import { mkdirSync, readdirSync, symlinkSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { test } from "node:test";
-import { backupScene, damagePack } from "./backup/testing-far.ts";
+import { backupScene, damagePack } from "../backup/testing-far.ts";
 import type { ListedEntry } from "../contract/index.ts";
 import { hasCode } from "./testing-folder.ts";
 

@@ -5,7 +5,7 @@ import fs from "node:fs";
 import path from "node:path";
 import { after, test } from "node:test";
 import { setTimeout as sleep } from "node:timers/promises";
-import { makeRepository } from "../../src/operations/backup/testing-repository.ts";
+import { makeRepository } from "../../src/backup/testing-repository.ts";
 import { TestingS3Server } from "../../src/repository/storage/s3/testing-s3-server.ts";
 import { buildCommand, startCairn, type Outcome, type RunOptions } from "../fixtures/command.ts";
 import { HANG_MS } from "../fixtures/eventually.ts";

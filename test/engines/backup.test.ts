@@ -4,7 +4,7 @@ import fs from "node:fs";
 import path from "node:path";
 import { test } from "node:test";
 import { walkDigests } from "../../src/workspace/store/testing-walk.ts";
-import { makeRepository } from "../../src/operations/backup/testing-repository.ts";
+import { makeRepository } from "../../src/backup/testing-repository.ts";
 import type { BackupRepository, Progress, TransferredSize } from "../../src/contract/index.ts";
 import { SCRATCH } from "../fixtures/command.ts";
 import { type HeldKind, type HoldingEngine, heldPlace } from "../fixtures/held-place.ts";

@@ -1,0 +1,91 @@
+import { randomBytes } from "node:crypto";
+import { dirname, resolve } from "node:path";
+import { decryptWithIdentities, encryptForRecipients } from "../crypto/age.ts";
+import { DEFAULT_SCRYPT } from "../crypto/key-derivation.ts";
+import { CairnError, reworded, toCairnError } from "../errors.ts";
+import { failpoint } from "../failpoint.ts";
+import { fsyncDirectory, readSmallFile, writeNewFile } from "../fs/durable.ts";
+import { shellPath } from "../fs/safe-path.ts";
+import { mayBeDone } from "../repository/storage/storage.ts";
+import type { AgeKeyOptions, RepositoryKeys } from "../contract/index.ts";
+import { listKeys } from "./keys.ts";
+import type { OpenRepository } from "./open-repository.ts";
+import { clearAway } from "../fs/remove-all.ts";
+
+const MAX_FILE_BYTES = 1024 * 1024;
+
+/**
+ * Adds a password that nobody has seen: it is in a file only, encrypted for people's keys. Steps: the file, which must be new →
+ * the key ●. A kill before ● leaves a file that opens nothing, and that nobody was told of. The other way round it would leave a
+ * key that nobody has the password of, and that looks like one that somebody needs.
+ *
+ * The file stays with the user and not in the repository: recipients are public, so whoever may write to the storage could put a
+ * repository of their own in the place of this one, and it would be opened.
+ */
+export async function addAgeKey(access: OpenRepository, options: AgeKeyOptions): Promise<RepositoryKeys> {
+  const file = resolve(options.file);
+  const password = randomBytes(32).toString("base64url");
+  const encrypted = await encryptForRecipients(password, options.recipients);
+  await access.locked(false, options, async () => {
+    writeNew(file, encrypted);
+    failpoint("age-key.file-written");
+    try {
+      await access.repository.addKey(password, DEFAULT_SCRYPT, options.signal);
+    } catch (error) {
+      throw withoutKey(toCairnError(error), file);
+    }
+  });
+  return listKeys(access);
+}
+
+/** The file goes where the key is not there for sure: else nobody could open what it opens. */
+function withoutKey(error: CairnError, file: string): CairnError {
+  if (!mayBeDone(error)) {
+    clearAway(file);
+    return error;
+  }
+  return reworded(error, {
+    message: `whether the key was added is not known, so ${file} stays: ${error.message}`,
+    hint: `\`${lookBy(file)}\` tells; if it opens nothing, it can be removed`,
+  });
+}
+
+function lookBy(file: string): string {
+  return `cairn backup list --password-file ${shellPath(file)} --age-identity KEYS`;
+}
+
+/** Under its name from the start: what a kill leaves of it says nothing before the key is there, and nobody comes for a temporary name here. */
+function writeNew(file: string, text: string): void {
+  try {
+    writeNewFile(file, Buffer.from(text), 0o600);
+    fsyncDirectory(dirname(file));
+  } catch (error) {
+    const problem = toCairnError(error, `write ${file}`);
+    if (problem.code !== "already_exists") {
+      clearAway(file);
+      throw problem;
+    }
+    throw new CairnError("already_exists", `${file} is there already`, {
+      hint: `name another file; this one may hold what opens a repository: \`${lookBy(file)}\` tells, and what a killed \`backup key add\` left opens none and can be removed`,
+      cause: error,
+    });
+  }
+}
+
+/** The password in a file that age encrypted, by a file of identities. Throws `wrong_password`, `not_found`, `damaged`, `unsupported`. */
+export async function openAgePassword(
+  bytes: Uint8Array,
+  from: { file: string; identity: string },
+): Promise<Uint8Array> {
+  const path = resolve(from.identity);
+  const identities = readSmallFile(path, MAX_FILE_BYTES);
+  if (identities === null) throw new CairnError("not_found", `there is no identity file ${path}`);
+  try {
+    return await decryptWithIdentities(bytes, identities.toString("utf8"));
+  } catch (error) {
+    if (!(error instanceof CairnError)) throw error;
+    const { code, message, hint } = error;
+    const text = `the password in ${from.file} is not opened by ${path}: ${message}`;
+    throw new CairnError(code, text, { cause: error, ...(hint === undefined ? {} : { hint }) });
+  }
+}

@@ -1,0 +1,257 @@
+import { checkRetention, applyRetention, keepsByRule, type RetentionDecision } from "../../workspace/retention.ts";
+import { CairnError, reworded } from "../../errors.ts";
+import { plural } from "../../formats/sizes.ts";
+import type { BlobIndex } from "../../repository/index/blob-index.ts";
+import { removeSnapshots } from "../../repository/care/remove.ts";
+import type { DamagedFile, ListedSnapshot, SnapshotListing } from "../../repository/repository.ts";
+import { requireReadable, requireWholeIndex } from "../../repository/care/sweep-plan.ts";
+import type {
+  ForgetBackupsOptions,
+  ForgetBackupsResult,
+  ForgetGroup,
+  PruneBackupsResult,
+  SnapshotGrouping,
+} from "../../contract/index.ts";
+import {
+  byTime,
+  isChosen,
+  ownTags,
+  removalHint,
+  removedSnapshots,
+  uploadedAt,
+  warnOfNone,
+  warnOfUnreadable,
+} from "../snapshots.ts";
+import { pruneBackups } from "./prune.ts";
+import { lockCall, type OpenRepository } from "../open-repository.ts";
+
+const GROUPING: readonly SnapshotGrouping[] = ["host", "paths"];
+
+/**
+ * Removes snapshots by rules or by id. Each is one file, and each file's removal is a step of its own: a kill in between
+ * leaves some of those that were to go, whole, and the next call with the same rules takes them. Content goes with `prune`.
+ * A snapshot that cannot be read goes only where it is named; rules neither count nor remove it.
+ */
+export async function forgetBackups(
+  access: OpenRepository,
+  options: ForgetBackupsOptions,
+): Promise<ForgetBackupsResult> {
+  const started = Date.now();
+  const listing = await access.repository.listSnapshots(options.signal);
+  const { groups, unreadable } = decide(listing, options);
+  if (options.retention !== undefined) warnOfUnreadable(access, listing.damaged, options);
+  const doomed = [...doomedOf(groups), ...unreadable.map(({ name }) => name)];
+  const dryRun = options.dryRun === true;
+  const index = options.prune === true ? await prunableIndex(access, listing.damaged, { doomed, options }) : undefined;
+  if (!dryRun && doomed.length > 0) {
+    await removeSnapshots(access.repository, doomed, {
+      ...lockCall(options),
+      confirm: async () => {
+        await requireStillDoomed(access, doomed, options);
+        await requireStillUnreadable(access, unreadable);
+      },
+    });
+  }
+  const prune = options.prune === true ? await pruneAfter(access, options, { doomed, dryRun, index }) : null;
+  return {
+    ...access.info,
+    dry_run: dryRun,
+    groups,
+    unreadable: unreadable.map(({ name, error }) => ({ snapshot_id: name, reason: error.message })),
+    removed: dryRun ? [] : doomed,
+    prune,
+    duration_ms: Date.now() - started,
+  };
+}
+
+/** What would keep the prune from its work is said before a snapshot goes: throws `damaged`. Else the index that it works with. */
+async function prunableIndex(
+  access: OpenRepository,
+  damaged: readonly DamagedFile[],
+  { doomed, options }: { doomed: readonly string[]; options: ForgetBackupsOptions },
+): Promise<BlobIndex> {
+  requireReadable(damaged, { withoutSnapshots: new Set(doomed), unreadableHint: removalHint });
+  const index = await access.index(options.signal);
+  requireWholeIndex(index);
+  return index;
+}
+
+/** A prune that fails all the same does not hide that the snapshots are gone. */
+async function pruneAfter(
+  access: OpenRepository,
+  options: ForgetBackupsOptions,
+  { doomed, dryRun, index }: { doomed: readonly string[]; dryRun: boolean; index: BlobIndex | undefined },
+): Promise<PruneBackupsResult> {
+  try {
+    return await pruneBackups(access, options, { without: new Set(dryRun ? doomed : []), index });
+  } catch (error) {
+    if (dryRun || doomed.length === 0 || !(error instanceof CairnError)) throw error;
+    throw reworded(error, {
+      message: `${plural(doomed.length, "snapshot")} removed, but the prune failed: ${error.message}`,
+    });
+  }
+}
+
+function doomedOf(groups: readonly ForgetGroup[]): string[] {
+  return groups.flatMap((group) => group.snapshots.filter(({ keep }) => !keep).map((each) => each.snapshot_id));
+}
+
+/** Another one may have removed meanwhile what the rules were to keep in the place of these. Throws `stale_plan`. */
+async function requireStillDoomed(
+  access: OpenRepository,
+  doomed: readonly string[],
+  options: ForgetBackupsOptions,
+): Promise<void> {
+  if (options.retention === undefined) return;
+  const listing = await access.repository.listSnapshots(options.signal);
+  const now = new Set(doomedOf(decide(listing, options).groups));
+  const present = new Set<string>(listing.snapshots.map(({ id }) => id));
+  if (doomed.every((id) => now.has(id) || !present.has(id))) return;
+  throw new CairnError(
+    "stale_plan",
+    "snapshots were removed meanwhile, so the rules keep others now; nothing was removed",
+    {
+      hint: "run it again",
+    },
+  );
+}
+
+/** The way to the storage may have been what was damaged. Throws `stale_plan`. */
+async function requireStillUnreadable(access: OpenRepository, unreadable: readonly DamagedFile[]): Promise<void> {
+  for (const { name } of unreadable) {
+    try {
+      await access.asStored(async () => access.repository.loadSnapshot(name));
+    } catch (error) {
+      if (error instanceof CairnError && (error.code === "damaged" || error.code === "not_found")) continue;
+      throw error;
+    }
+    throw new CairnError("stale_plan", `snapshot ${name.slice(0, 8)} can be read after all; nothing was removed`, {
+      hint: "see `cairn backup list`; if it shall go all the same, run it again",
+    });
+  }
+}
+
+/**
+ * Rules that keep the newest also keep what was uploaded last: after going back in history that is an older state, and the
+ * only one that has what lies in the folder now. `sorted`: oldest state first.
+ */
+function keepingLastUpload(
+  sorted: readonly ListedSnapshot[],
+  decisions: readonly RetentionDecision[],
+): readonly RetentionDecision[] {
+  const keeps = new Set<string>(decisions.flatMap(({ id, keep }) => (keep ? id : [])));
+  const last = sorted.reduce((late, each) => (uploadedAt(each) >= uploadedAt(late) ? each : late));
+  const isHeld = sorted.some(({ id, snapshot }) => keeps.has(id) && snapshot.tree === last.snapshot.tree);
+  if (!keeps.has(sorted.at(-1)!.id) || isHeld) return decisions;
+  return decisions.map((each) => (each.id === last.id ? { ...each, keep: true, reasons: ["uploaded last"] } : each));
+}
+
+interface Decision {
+  groups: ForgetGroup[];
+  /** Those that are named and cannot be read: they are of no group. */
+  unreadable: DamagedFile[];
+}
+
+function decide(listing: SnapshotListing, options: ForgetBackupsOptions): Decision {
+  const { snapshots: named, retention } = options;
+  const { snapshots } = listing;
+  if (named !== undefined) {
+    if (retention !== undefined) throw new CairnError("usage", "snapshots and rules exclude each other");
+    const files = removedSnapshots(listing, options);
+    const unreadable = listing.damaged.filter((file) => files.has(file));
+    const groups = groupsOf(snapshots, GROUPING).flatMap((group) => {
+      const chosen = group.filter((listed) => files.has(listed));
+      return chosen.length === 0
+        ? []
+        : [
+            groupResult(
+              chosen,
+              GROUPING,
+              chosen.map(({ id }) => ({ id, keep: false, reasons: ["named"] })),
+            ),
+          ];
+    });
+    return { groups, unreadable };
+  }
+  if (retention === undefined || !keepsByRule(retention))
+    throw new CairnError("usage", "forget wants snapshots or a rule that keeps some", {
+      hint: "for example --keep-last 10 --keep-daily 30, or the ids of the snapshots that shall go",
+    });
+  checkRetention(retention);
+  const grouping = options.groupBy ?? GROUPING;
+  const chosen = snapshots.filter(({ snapshot }) => isChosen(snapshot, options));
+  warnOfNone(listing, chosen, options);
+  const groups = groupsOf(chosen, grouping).map((group) => {
+    const sorted = group.toSorted(byTime);
+    const decided = applyRetention(
+      sorted.map(({ id, snapshot }, sequence) => ({
+        id,
+        sequence,
+        time: Date.parse(snapshot.time),
+        tags: ownTags(snapshot),
+        undo: false,
+      })),
+      retention,
+      Date.now(),
+    );
+    const decisions = keepingLastUpload(sorted, decided);
+    const result = groupResult(group, grouping, decisions);
+    if (decisions.every(({ keep }) => !keep)) throw keepsNothing(result);
+    return result;
+  });
+  return { groups, unreadable: [] };
+}
+
+function keepsNothing({ hostname, paths, tags, snapshots }: ForgetGroup): CairnError {
+  const parts = [
+    paths === null ? "" : ` of ${paths.join(", ")}`,
+    hostname === null ? "" : ` on ${hostname}`,
+    tags === null ? "" : tags.length === 0 ? " without tags" : ` tagged ${tags.join(", ")}`,
+  ];
+  return new CairnError(
+    "refused",
+    `the rules keep none of ${plural(snapshots.length, "snapshot")}${parts.join("")}; nothing was removed`,
+    {
+      hint: "add a rule such as --keep-last 1, choose with --host, --path and --tag, or name the snapshots that shall go",
+    },
+  );
+}
+
+function keyOf({ snapshot }: ListedSnapshot, grouping: readonly SnapshotGrouping[]): string {
+  return JSON.stringify([
+    grouping.includes("host") ? snapshot.hostname : null,
+    grouping.includes("paths") ? snapshot.paths.toSorted() : null,
+    grouping.includes("tags") ? ownTags(snapshot).toSorted() : null,
+  ]);
+}
+
+function groupsOf(snapshots: readonly ListedSnapshot[], grouping: readonly SnapshotGrouping[]): ListedSnapshot[][] {
+  const groups = new Map<string, ListedSnapshot[]>();
+  for (const listed of snapshots.toSorted(byTime)) {
+    const key = keyOf(listed, grouping);
+    const group = groups.get(key);
+    if (group === undefined) groups.set(key, [listed]);
+    else group.push(listed);
+  }
+  return [...groups.values()];
+}
+
+function groupResult(
+  group: readonly ListedSnapshot[],
+  grouping: readonly SnapshotGrouping[],
+  decisions: readonly RetentionDecision[],
+): ForgetGroup {
+  const { snapshot: first } = group[0]!;
+  const byId = new Map<string, ListedSnapshot>(group.map((listed) => [listed.id, listed]));
+  return {
+    hostname: grouping.includes("host") ? first.hostname : null,
+    paths: grouping.includes("paths") ? first.paths : null,
+    tags: grouping.includes("tags") ? ownTags(first) : null,
+    snapshots: decisions.map(({ id, keep, reasons }) => ({
+      snapshot_id: id,
+      created_at: byId.get(id)!.snapshot.time,
+      keep,
+      reasons,
+    })),
+  };
+}

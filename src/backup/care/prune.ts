@@ -1,0 +1,105 @@
+import { CairnError } from "../../errors.ts";
+import type { BlobIndex } from "../../repository/index/blob-index.ts";
+import { compact } from "../../repository/care/compact.ts";
+import { previewSweep, runSweep, type SweepOptions } from "../../repository/care/remove.ts";
+import type { CallOptions, PruneBackupsOptions, PruneBackupsResult } from "../../contract/index.ts";
+import { removalHint } from "../snapshots.ts";
+import { warnOfOthers } from "../session.ts";
+import { lockCall, type OpenRepository } from "../open-repository.ts";
+
+const MAX_UNUSED = 0.05;
+/** One merge takes a bounded number of small files; so many are done in turn. */
+const MERGES = 64;
+const MERGE_BUDGET_MS = 10_000;
+const MERGE_FROM = 8;
+const DAMAGED_HINT =
+  "nothing was freed; `cairn backup verify` says what is damaged, `cairn backup repair packs` saves what is sound of it, and `repair snapshots` goes on without the rest";
+
+/**
+ * Frees what no snapshot needs: marks, copies and indexes under a shared lock, beside running backups, and deletes under an
+ * exclusive one that is held for the deletes only. Where that is refused, the new packs and their index stay and the next
+ * prune deletes the old ones. Many small packs and index files are merged. A kill anywhere leaves a whole repository.
+ *
+ * `without`: snapshots that count as gone already, for a dry run. `index`: as the caller has loaded it.
+ */
+export async function pruneBackups(
+  access: OpenRepository,
+  options: PruneBackupsOptions,
+  { without = new Set(), index }: { without?: ReadonlySet<string>; index?: BlobIndex | undefined } = {},
+): Promise<PruneBackupsResult> {
+  const started = Date.now();
+  const { maxUnused = MAX_UNUSED } = options;
+  if (!(maxUnused >= 0 && maxUnused <= 1)) throw new CairnError("usage", `not a share from 0 to 1: ${maxUnused}`);
+  const sweep: SweepOptions = {
+    cachePath: access.indexCache(),
+    index,
+    roots: async () => [],
+    onTree: (done) => options.onProgress?.({ phase: "cleaning", done }),
+    withoutSnapshots: without,
+    unreadableHint: removalHint,
+    onElsewhere: warnOfOthers(access, options),
+    hint: DAMAGED_HINT,
+    maxWaste: maxUnused,
+    work: () => access.workDirectory(),
+    ...lockCall(options),
+  };
+  if (options.dryRun === true) {
+    const plan = await previewSweep(access.repository, sweep);
+    return {
+      ...access.info,
+      dry_run: true,
+      removed_packs: plan.remove.length,
+      repacked_packs: plan.repack.length,
+      new_packs: 0,
+      ...NOTHING_MERGED,
+      unindexed_packs: plan.unindexed.length,
+      bytes_freed: plan.bytesFreed,
+      unused_bytes: plan.unusedBytes,
+      postponed: false,
+      damaged_packs: [...plan.unsound],
+      ...since(started),
+    };
+  }
+  const done = await runSweep(access.repository, sweep);
+  const merged = done.index === null ? NOTHING_MERGED : await merge(access, done.index, options);
+  return {
+    ...access.info,
+    dry_run: false,
+    removed_packs: done.removedPacks,
+    repacked_packs: done.repackedPacks,
+    new_packs: done.newPacks,
+    ...merged,
+    unindexed_packs: done.removedUnindexed,
+    bytes_freed: done.bytesFreed,
+    unused_bytes: done.unusedBytes,
+    postponed: done.postponed,
+    damaged_packs: done.damagedPacks,
+    ...since(started),
+  };
+}
+
+type Merged = Pick<PruneBackupsResult, "merged_packs" | "merged_indexes">;
+
+const NOTHING_MERGED: Merged = { merged_packs: 0, merged_indexes: 0 };
+
+/** Small index files and packs of many small backups become few; what others keep from being done is left for later. */
+async function merge(access: OpenRepository, index: BlobIndex, { signal, onWarning }: CallOptions): Promise<Merged> {
+  const merged = { ...NOTHING_MERGED };
+  for (let round = 0; round < MERGES; round++) {
+    const done = await compact(access.repository, index, {
+      budgetMs: MERGE_BUDGET_MS,
+      trigger: MERGE_FROM,
+      work: () => access.workDirectory(),
+      signal,
+      onWarning,
+    });
+    merged.merged_packs += done.mergedPacks;
+    merged.merged_indexes += done.mergedIndexes;
+    if (done.postponed || done.mergedIndexes === 0) break;
+  }
+  return merged;
+}
+
+function since(started: number): { duration_ms: number } {
+  return { duration_ms: Date.now() - started };
+}

@@ -1,0 +1,172 @@
+import { hostname } from "node:os";
+import { sha256 } from "../../crypto/hash.ts";
+import { directoryNode } from "../../workspace/store/snapshot-tree.ts";
+import { toCairnError } from "../../errors.ts";
+import { failpoint } from "../../failpoint.ts";
+import { compareBytes } from "../../formats/bytes.ts";
+import { encodeTree, type TreeNode } from "../../formats/tree.ts";
+import { TreeReferences } from "../../formats/tree-references.ts";
+import { currentUser } from "../../fs/users.ts";
+import { objectIdOf, type ObjectId } from "../../ids.ts";
+import { newPacer } from "../../pacer.ts";
+import { BlobIndex, TREE_BLOB } from "../../repository/index/blob-index.ts";
+import { EntrySet } from "../../repository/index/entry-set.ts";
+import { LiveSet, tellsOfDamage, treesAhead } from "../../repository/trees/live.ts";
+import type { RepositoryLock } from "../../repository/locks.ts";
+import { TreeMender } from "../../repository/trees/tree-mender.ts";
+import type { RecoverBackupsOptions, RecoverBackupsResult } from "../../contract/index.ts";
+import { type Session, within } from "../session.ts";
+import { RECOVERED } from "../snapshots.ts";
+import type { OpenRepository } from "../open-repository.ts";
+import { nameOf, readNodes } from "../content.ts";
+import { requireIndexed } from "./rewrite.ts";
+
+/** The path that the snapshot says it was made of, as restic's does. */
+const GATHERED = "/recover";
+const NAME_DIGITS = 8;
+
+type Found = Pick<RecoverBackupsResult, "gathered" | "unreadable">;
+
+/**
+ * Makes one snapshot of all trees that no snapshot and no other tree leads to, as restic's `recover` does, without what is lost of them.
+ *
+ * Steps, under an exclusive lock, since what a running backup has written has no snapshot yet: trees of what lacks something,
+ * and the topmost one → their index → the snapshot's file ●. A kill leaves trees that the next call finds.
+ */
+export async function recoverBackups(
+  access: OpenRepository,
+  options: RecoverBackupsOptions,
+): Promise<RecoverBackupsResult> {
+  const started = Date.now();
+  const run = async (lock: RepositoryLock | null): Promise<Found> => {
+    const index = await BlobIndex.load(access.repository, null, options.signal);
+    await requireIndexed(access, index);
+    const listing = await access.repository.listSnapshots(options.signal);
+    return within({ access, options, index, listing, lock }, async (session) => gather(session, options));
+  };
+  const isDry = options.dryRun === true;
+  const found = isDry
+    ? await access.reading(options, async () => run(null))
+    : await access.locked(true, options, async (lock) => run(lock));
+  return { ...access.info, dry_run: isDry, ...found, duration_ms: Date.now() - started };
+}
+
+/** Without a lock it only says what it would make. */
+async function gather(session: Session, options: RecoverBackupsOptions): Promise<Found> {
+  const { access, index, reader, lock } = session;
+  const blobs = lock === null ? null : access.packedBlobs(index, lock);
+  const onTree = (id: Uint8Array, bytes: Uint8Array): void => blobs?.addNew("tree", id, bytes);
+  const mender = new TreeMender({ index, readTree: reader.readTree, onTree, signal: options.signal });
+  try {
+    const { roots, unreadable } = await lostRoots(session, options);
+    const whole = new Map<ObjectId, number>();
+    let newest = 0;
+    for (const [done, root] of roots.entries()) {
+      options.onProgress?.({ phase: "repairing", done, total: roots.length });
+      try {
+        const { tree, lost } = await mender.mend(root);
+        const nodes = await readNodes(reader, root);
+        if (tree === null || nodes.length === 0) continue;
+        whole.set(objectIdOf(tree), lost.length);
+        newest = nodes.reduce((time, { mtimeSec }) => Math.max(time, mtimeSec), newest);
+      } catch (error) {
+        unreadable.push(unreadableTree(root, error));
+      }
+      await blobs?.settle();
+    }
+    if (whole.size === 0) return { gathered: null, unreadable };
+    // Nothing tells when it was saved, and it is to be no `latest` for being found today.
+    const time = new Date(Math.min(newest * 1000, Date.now())).toISOString();
+    const names = namesOf([...whole.keys()]);
+    const { uid, gid } = currentUser();
+    const facts = { mode: 0o755, uid, gid, mtimeSec: Math.floor(Date.parse(time) / 1000), mtimeNs: 0 };
+    const nodes = [...whole.keys()].map((id, at) =>
+      directoryNode(Buffer.from(names[at]!), Buffer.from(id, "hex"), facts),
+    );
+    const bytes = encodeTree(nodes.toSorted((a, b) => compareBytes(a.name, b.name)));
+    const tree = sha256(bytes);
+    onTree(tree, bytes);
+    await blobs?.finish();
+    failpoint("recover.trees-written");
+    await lock?.recheck();
+    const snapshot = {
+      time,
+      tree: objectIdOf(tree),
+      paths: [GATHERED],
+      hostname: options.hostname ?? hostname(),
+      ...currentUser(),
+      tags: [RECOVERED],
+    };
+    const id = lock === null ? null : await access.repository.saveSnapshot(snapshot);
+    failpoint("recover.snapshot-written");
+    const trees = [...whole].map(([each, lost], at) => ({ tree: each, path: `/${names[at]}`, lost }));
+    return { gathered: { new_id: id, created_at: time, trees }, unreadable };
+  } catch (error) {
+    await blobs?.abort();
+    throw error;
+  }
+}
+
+/** Trees that no snapshot that can be read leads to, and no other such tree; by id. */
+async function lostRoots(
+  { index, reader, snapshots }: Session,
+  { signal, onProgress }: RecoverBackupsOptions,
+): Promise<{ roots: Uint8Array[]; unreadable: Found["unreadable"] }> {
+  const live = new LiveSet(index);
+  const trees = snapshots.map(({ snapshot }) => Buffer.from(snapshot.tree, "hex"));
+  await live.mark(trees, reader.viewTree, { signal, onTree: (done) => onProgress?.({ phase: "trees", done }) });
+  const left: number[] = [];
+  for (let entry = 0; entry < index.count; entry++)
+    if (index.table.typeOf(entry) === TREE_BLOB && !live.has(entry)) left.push(entry);
+  const total = left.length;
+  const pace = newPacer(signal);
+  const references = new TreeReferences();
+  const below = new EntrySet(index.count);
+  const readable: number[] = [];
+  const unreadable: Found["unreadable"] = [];
+  for (let entry = left.pop(); entry !== undefined; entry = left.pop()) {
+    await pace();
+    const id = Uint8Array.from(index.idOf(entry));
+    try {
+      references.read(await reader.viewTree(entry, () => treesAhead(left, (each) => each)));
+    } catch (error) {
+      unreadable.push(unreadableTree(id, error));
+      continue;
+    }
+    for (let at = 0; at < references.subtrees.length; at += 32) {
+      const child = index.lookup(references.subtrees, at, TREE_BLOB);
+      if (child >= 0) below.add(child);
+    }
+    readable.push(entry);
+    if (readable.length % 1024 === 0) onProgress?.({ phase: "planning", done: readable.length, total });
+  }
+  const roots = new Map<ObjectId, Uint8Array>();
+  for (const entry of readable.filter((each) => !below.has(each))) {
+    const root = Uint8Array.from(index.idOf(entry));
+    const nodes = await readNodes(reader, root);
+    // What restic, or a call before that was killed, has gathered is not gathered once more.
+    for (const tree of nodes.length > 0 && nodes.every(isGathered) ? nodes.map(({ subtree }) => subtree!) : [root])
+      if (!live.has(index.lookup(tree, 0, TREE_BLOB))) roots.set(objectIdOf(tree), Uint8Array.from(tree));
+  }
+  return { roots: [...roots.values()].toSorted(compareBytes), unreadable };
+}
+
+/** True of a directory that is called by the beginning of its tree's id. */
+function isGathered(node: TreeNode): boolean {
+  const { subtree, name } = node;
+  return subtree !== undefined && name.length >= NAME_DIGITS && objectIdOf(subtree).startsWith(nameOf(node));
+}
+
+/** Throws what tells nothing of the tree. */
+function unreadableTree(tree: Uint8Array, error: unknown): Found["unreadable"][number] {
+  const known = toCairnError(error);
+  if (!tellsOfDamage(known)) throw known;
+  return { tree: objectIdOf(tree), detail: known.message };
+}
+
+/** As short as they differ. */
+function namesOf(ids: readonly string[]): string[] {
+  let digits = NAME_DIGITS;
+  while (new Set(ids.map((id) => id.slice(0, digits))).size < ids.length) digits++;
+  return ids.map((id) => id.slice(0, digits));
+}

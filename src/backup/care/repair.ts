@@ -1,0 +1,78 @@
+import { CairnError } from "../../errors.ts";
+import {
+  type IndexRepairPlan,
+  planIndexRepair,
+  type RepairOptions,
+  runIndexRepair,
+} from "../../repository/care/repair.ts";
+import { packSizes } from "../../repository/storage/storage.ts";
+import { damagedOf } from "../../repository/index/unindexed-packs.ts";
+import type { RepairBackupsOptions, RepairBackupsResult } from "../../contract/index.ts";
+import { oneOf } from "../cat.ts";
+import { callOf, lockCall, type OpenRepository } from "../open-repository.ts";
+import { verifyBackup } from "./verify.ts";
+
+/**
+ * Mends the index of a repository, and takes damaged packs apart. Steps, under an exclusive lock: what is sound in damaged
+ * packs goes into new ones → new index files, durable → the old index files go ● one by one → damaged packs go. A kill
+ * anywhere leaves everything that was readable readable, and the next repair finishes. What is lost is named, and is stored
+ * again by the next backup of a folder that still has it.
+ */
+export async function repairBackups(
+  access: OpenRepository,
+  options: RepairBackupsOptions,
+): Promise<RepairBackupsResult> {
+  const started = Date.now();
+  const { what } = options;
+  if (what !== "index" && what !== "packs")
+    throw new CairnError("usage", `repair knows index and packs, not ${JSON.stringify(what)}`);
+  const repair: RepairOptions = {
+    ...lockCall(options),
+    work: () => access.workDirectory(),
+    ...(what === "packs" ? { damagedPacks: await damagedPacks(access, options) } : {}),
+  };
+  const plan = await planIndexRepair(access.repository, repair);
+  const planned = {
+    ...access.info,
+    added_packs: plan.add.map(({ name }) => name),
+    dropped_packs: plan.drop.map(({ name, blobs, reason }) => ({ pack: name, blobs, reason })),
+    damaged_indexes: [...plan.damagedIndexes],
+    unreadable_packs: plan.unreadable.map(({ name, reason }) => ({ pack: name, reason })),
+  };
+  if (options.plan === true || isNothing(plan)) {
+    const isPlan = options.plan === true;
+    const outcome = isPlan ? { saved_blobs: null, lost_blobs: null } : { saved_blobs: 0, lost_blobs: [] };
+    return { ...planned, plan: isPlan, ...outcome, duration_ms: Date.now() - started };
+  }
+  const done = await runIndexRepair(access.repository, plan, repair);
+  return {
+    ...planned,
+    plan: false,
+    saved_blobs: done.savedBlobs,
+    lost_blobs: done.lostBlobs,
+    duration_ms: Date.now() - started,
+  };
+}
+
+function isNothing(plan: IndexRepairPlan): boolean {
+  return plan.add.length + plan.drop.length + plan.damagedIndexes.length === 0;
+}
+
+/** Those that were named, or all that reading every byte finds. */
+async function damagedPacks(access: OpenRepository, options: RepairBackupsOptions): Promise<Set<string>> {
+  const { packs } = options;
+  if (packs !== undefined) {
+    const names = (await access.storage.list("data")).map(({ name }) => name);
+    return new Set(packs.map((word) => oneOf("pack", word, names)));
+  }
+  const { problems } = await verifyBackup(access, callOf(options));
+  const damaged = new Set(problems.filter(({ kind }) => kind === "pack_damaged").map(({ object }) => object));
+  // Those in no index are not read by a verification.
+  const unindexed = new Set(problems.filter(({ kind }) => kind === "pack_unindexed").map(({ object }) => object));
+  if (unindexed.size === 0) return damaged;
+  const sizes = new Map([...(await packSizes(access.storage))].filter(([name]) => unindexed.has(name)));
+  const { repository } = access;
+  for (const name of await damagedOf(sizes, { repository, near: access.near(), signal: options.signal }))
+    damaged.add(name);
+  return damaged;
+}

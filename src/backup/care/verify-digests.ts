@@ -1,0 +1,87 @@
+import { DigestWalk } from "../../repository/verify/digest-walk.ts";
+import { readFacts } from "../../repository/verify/folder-facts.ts";
+import { CairnError } from "../../errors.ts";
+import type { Structure } from "../../repository/verify/structure.ts";
+import { type NearPacks, packsToProve } from "../../repository/transfer/near-packs.ts";
+import { BlobSource } from "../../repository/blob-source.ts";
+import type { VerifyBackupOptions } from "../../contract/index.ts";
+import type { OpenRepository } from "../open-repository.ts";
+import { snapshotContent } from "../content.ts";
+
+export interface DigestsToProve {
+  access: OpenRepository;
+  structure: Structure;
+  near: NearPacks;
+  options: VerifyBackupOptions;
+}
+
+/**
+ * What became of the digest of a save point's snapshot. `unknown`: it cannot be told here, and that alone is no damage.
+ * `unread`: something on the way to it cannot be read or understood. Often a blob or a tree is named for either already.
+ */
+export interface DigestFinding {
+  snapshot: string;
+  kind: "proven" | "wrong" | "unknown" | "unread";
+  /** Empty where it is proven. */
+  detail: string;
+}
+
+export interface ProvenDigests {
+  findings: DigestFinding[];
+  /** A byte for each entry of the index that was found needed on the way; null where something could not be followed. */
+  followed: Uint8Array | null;
+}
+
+/**
+ * Computes the state digests of all snapshots of save points anew, from their trees and the hashes that are recorded of
+ * large files, whose blobs are proven elsewhere.
+ */
+export async function provenPointDigests(what: DigestsToProve): Promise<ProvenDigests> {
+  const { access, structure, near, options } = what;
+  const { index, blobs: reader } = structure;
+  // Trees that are not their ids could also lead back to themselves.
+  const blobs = new BlobSource({ keys: access.repository.keys, index, packs: packsToProve(near.folder) });
+  const walk = new DigestWalk({ blobs, onPack: () => undefined, signal: options.signal });
+  const findings: DigestFinding[] = [];
+  let isWhole = true;
+  try {
+    for (const { label, tree } of structure.roots) {
+      const id = label.replace(/^snapshot /, "");
+      try {
+        const snapshot = await access.repository.loadSnapshot(id);
+        const content = await snapshotContent(reader, snapshot);
+        if (content.manifestDamage !== null) throw content.manifestDamage;
+        const recorded = content.manifest?.stateDigest ?? null;
+        if (recorded === null) continue;
+        const { state } = await walk.folder(content.root, readFacts(blobs, tree), content.only);
+        const finding = compared(state, recorded);
+        // Another program made it of one of ours, which is no damage; a copy says the same of itself.
+        if (finding.kind === "wrong" && snapshot.original !== undefined) {
+          options.onWarning?.(
+            `snapshot ${id.slice(0, 8)} is not what its save point was: another program rewrote it, or it was copied so; ${finding.detail}`,
+          );
+          continue;
+        }
+        findings.push({ snapshot: id, ...finding });
+      } catch (error) {
+        if (!(error instanceof CairnError)) throw error;
+        isWhole = false;
+        if (error.code === "newer_version") findings.push({ snapshot: id, kind: "unknown", detail: error.message });
+        else if (error.code === "damaged") findings.push({ snapshot: id, kind: "unread", detail: error.message });
+        // One that was removed meanwhile is nobody's any more.
+        else if (error.code !== "not_found") throw error;
+      }
+    }
+  } finally {
+    blobs.close();
+  }
+  return { findings, followed: isWhole && !walk.suspicious ? walk.needed : null };
+}
+
+function compared(state: Uint8Array | null, recorded: string): Pick<DigestFinding, "kind" | "detail"> {
+  // Damage is named for what cannot be read; what was never recorded is none.
+  if (state === null) return { kind: "unknown", detail: "the hash of a large file is not recorded" };
+  const found = Buffer.from(state).toString("hex");
+  if (found === recorded) return { kind: "proven", detail: "" };
+  return { kind: "wrong", detail: `its state digest is ${found}, recorded is ${recorded}` };
+}

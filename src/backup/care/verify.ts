@@ -1,0 +1,184 @@
+import { append } from "../../append.ts";
+import { warmThreads } from "../../threads/threads.ts";
+import { VERIFY } from "../../repository/verify/verify-task.ts";
+import { CairnError } from "../../errors.ts";
+import { displayPath } from "../../fs/safe-path.ts";
+import type { BlobIndex } from "../../repository/index/blob-index.ts";
+import type { LiveSet } from "../../repository/trees/live.ts";
+import type { ListedSnapshot } from "../../repository/repository.ts";
+import type { StoredFile } from "../../repository/storage/storage.ts";
+import { explain } from "../../repository/verify/damage.ts";
+import { type ProvenPacks, type ProvenSoFar, provePacks } from "../../repository/verify/pack-prover.ts";
+import {
+  type CheckProblem,
+  followRoots,
+  nameSoundPlaces,
+  packProblems,
+  readStructure,
+  type Structure,
+} from "../../repository/verify/structure.ts";
+import { type DigestFinding, type ProvenDigests, provenPointDigests } from "./verify-digests.ts";
+import type { BackupProblem, VerifyBackupOptions, VerifyBackupResult } from "../../contract/index.ts";
+import { chosenSnapshots } from "../snapshots.ts";
+import { checkByRestoring } from "../restore/restore-check.ts";
+import type { OpenRepository } from "../open-repository.ts";
+
+/**
+ * Reads a repository and names everything that is not what was written, with the snapshots and paths that it costs.
+ * Under a shared lock where this user may write one, so that nothing is moved meanwhile. Changes nothing else.
+ */
+export async function verifyBackup(access: OpenRepository, options: VerifyBackupOptions): Promise<VerifyBackupResult> {
+  const { subset, quick, snapshots } = options;
+  if (subset !== undefined && !(subset.part >= 1 && subset.part <= subset.of && Number.isSafeInteger(subset.of)))
+    throw new CairnError("usage", `part ${subset.part} of ${subset.of} is none`);
+  if (quick === true && subset !== undefined)
+    throw new CairnError("usage", "a quick verification reads no packs, so there is no part of them");
+  const started = Date.now();
+  if (quick !== true) warmThreads(VERIFY);
+  const verified = await access.reading(options, async () => {
+    const chosen = snapshots === undefined ? undefined : await chosenIds(access, options);
+    const found = await readRepository(access, options, chosen);
+    const { structure, digests, read } = found;
+    const problems = relevant(found, chosen).map(publicProblem);
+    const costly = new Set(problems.flatMap(({ losses }) => losses.map((loss) => loss.snapshot_id)));
+    return {
+      ...access.info,
+      checked: {
+        snapshots: structure.snapshots,
+        trees: found.trees,
+        packs: read.packs,
+        blobs: read.blobs,
+        bytes: read.bytes,
+        digests: digests.filter(({ kind, snapshot }) => kind === "proven" && !costly.has(snapshot)).length,
+      },
+      read_data: quick !== true,
+      problems: [...problems, ...digestProblems(digests, costly)],
+    };
+  });
+  const { restored, problems } =
+    options.restoreCheck === true ? await access.asStored(async () => checkByRestoring(access, options)) : NOTHING;
+  const all = [...verified.problems, ...problems];
+  return { ...verified, restored, problems: all, duration_ms: Date.now() - started };
+}
+
+const NOTHING = { restored: [], problems: [] };
+
+interface ReadRepository {
+  structure: Structure;
+  trees: number;
+  digests: DigestFinding[];
+  read: ProvenPacks;
+  /** Packs that the chosen snapshots need; null where all count. */
+  needed: ReadonlySet<string> | null;
+  /** Ids of blobs that are damaged in one pack and sound in another. */
+  elsewhere: ReadonlySet<string>;
+}
+
+/** Packs of this machine are read by the threads while this one walks the trees; others come after the trees' own. */
+async function readRepository(
+  access: OpenRepository,
+  options: VerifyBackupOptions,
+  chosen: ReadonlySet<string> | undefined,
+): Promise<ReadRepository> {
+  const { subset, quick, signal, onProgress } = options;
+  const near = access.near();
+  const { keys } = access.repository;
+  const stop = new AbortController();
+  const stopped = signal === undefined ? stop.signal : AbortSignal.any([signal, stop.signal]);
+  const provePart = async (index: BlobIndex, packs: readonly StoredFile[]): Promise<ProvenPacks> => {
+    const total_bytes = packs.reduce((sum, { size }) => sum + size, 0);
+    const told = ({ packs: done, bytes }: ProvenSoFar): void =>
+      onProgress?.({ phase: "verifying", done, total: packs.length, bytes, total_bytes });
+    return provePacks({ keys, index, near, packs, signal: stopped, onProgress: onProgress && told });
+  };
+  const isChosen = chosen === undefined ? undefined : ({ id }: ListedSnapshot) => chosen.has(id);
+  const structure = await access.asStored(async () =>
+    readStructure(access.repository, { packs: near, isChosen, signal }),
+  );
+  const { index, problems } = structure;
+  let packs = quick === true ? [] : partOf(structure.packs, subset);
+  let reading: Promise<ProvenPacks> | null = null;
+  if (quick !== true && chosen === undefined && near.isLocal) {
+    reading = provePart(index, packs);
+    reading.catch(() => undefined);
+  }
+  try {
+    let proven: ProvenDigests = { findings: [], followed: null };
+    const prove = async (): Promise<ProvenDigests> => provenPointDigests({ access, structure, near, options });
+    // The same walk serves both where every tree is here.
+    const isAllNear = near.isLocal && quick !== true;
+    if (isAllNear) proven = await access.asStored(prove);
+    const live = await access.asStored(async () => followRoots(structure, { followed: proven.followed, signal }));
+    const needed = chosen === undefined ? null : neededPacks(index, live);
+    if (needed !== null) packs = packs.filter(({ name }) => needed.has(name));
+    // Elsewhere while what the walk has brought of trees is still here.
+    if (!near.isLocal && quick !== true) proven = await prove();
+    const read = await (reading ?? provePart(index, packs));
+    append(problems, packProblems(structure, packs, read));
+    const elsewhere = await nameSoundPlaces(structure);
+    await explain(structure, { sound: structure.blobs.elsewhere, signal });
+    return { structure, trees: live.trees, digests: proven.findings, read, needed, elsewhere };
+  } finally {
+    stop.abort();
+    await reading?.catch(() => undefined);
+    structure.blobs.close();
+  }
+}
+
+async function chosenIds(access: OpenRepository, options: VerifyBackupOptions): Promise<Set<string>> {
+  const listing = await access.asStored(async () => access.repository.listSnapshots(options.signal));
+  return new Set(chosenSnapshots(listing, options).map(({ id }) => id));
+}
+
+/** A part depends on nothing but the packs' names. */
+function partOf(packs: StoredFile[], subset: VerifyBackupOptions["subset"]): StoredFile[] {
+  if (subset === undefined) return packs;
+  return packs.filter(({ name }) => Number.parseInt(name.slice(0, 8), 16) % subset.of === subset.part - 1);
+}
+
+function neededPacks({ table }: BlobIndex, live: LiveSet): Set<string> {
+  const needed = new Uint8Array(table.packCount);
+  for (let entry = 0; entry < table.count; entry++) if (live.has(entry)) needed[table.packOf[entry]!] = 1;
+  const names = new Set<string>();
+  for (let pack = 0; pack < table.packCount; pack++)
+    if (needed[pack] === 1) names.add(Buffer.from(table.packId(pack)).toString("hex"));
+  return names;
+}
+
+/** Of chosen snapshots only what concerns them, and what may concern anything. */
+function relevant(
+  { structure: { problems }, needed, elsewhere }: ReadRepository,
+  chosen: ReadonlySet<string> | undefined,
+): CheckProblem[] {
+  if (chosen === undefined || needed === null) return problems;
+  return problems.filter(
+    ({ kind, object, consequences }) =>
+      (consequences?.length ?? 0) > 0 ||
+      kind === "key_damaged" ||
+      kind === "index_damaged" ||
+      needed.has(object) ||
+      elsewhere.has(object) ||
+      chosen.has(object),
+  );
+}
+
+function publicProblem({ kind, object, detail, severity, consequences }: CheckProblem): BackupProblem {
+  const losses = (consequences ?? []).map(({ root, path }) => ({
+    snapshot_id: root.replace(/^snapshot /, ""),
+    ...displayPath(path),
+  }));
+  return { kind, object, detail, severity, losses };
+}
+
+/** What cannot be read is a problem of its own only where nothing else says what that costs the snapshot. */
+function digestProblems(findings: readonly DigestFinding[], costly: ReadonlySet<string>): BackupProblem[] {
+  return findings
+    .filter(({ kind, snapshot }) => kind === "wrong" || (kind !== "proven" && !costly.has(snapshot)))
+    .map(({ kind, snapshot, detail }) => ({
+      kind: kind === "wrong" ? "digest_wrong" : "digest_unverified",
+      object: snapshot,
+      detail: kind === "wrong" ? detail : `its state digest was not verified: ${detail}`,
+      severity: kind === "unknown" ? "note" : "damage",
+      losses: kind === "unknown" ? [] : [{ snapshot_id: snapshot, path: "" }],
+    }));
+}

@@ -1,0 +1,103 @@
+import assert from "node:assert/strict";
+import { randomBytes } from "node:crypto";
+import { linkSync, readdirSync } from "node:fs";
+import { join } from "node:path";
+import { test } from "node:test";
+import { syscalls } from "../fs/syscalls.ts";
+import type { PathChoice, Progress } from "../contract/index.ts";
+import { hasCode } from "../operations/testing-folder.ts";
+import { backupScene } from "./testing-far.ts";
+
+const FILES = {
+  "README.md": "read me\n",
+  "src/main.ts": "main\n",
+  "src/main.test.ts": "test\n",
+  "src/deep/Notes.MD": "notes\n",
+  "docs/guide.md": "guide\n",
+  "docs/drafts/first.md": "first\n",
+  "logs/only.log": "log\n",
+};
+
+test("patterns choose what fits them with all below it, as restic's do", async (t) => {
+  const { client, repository, root, folder, write } = await backupScene(t, "far");
+  for (const [name, text] of Object.entries(FILES)) write(name, text);
+  linkSync(join(folder, "src/main.ts"), join(folder, "src/deep/linked"));
+  await client.createBackup(repository, { save: true });
+  let round = 0;
+  const restored = async (choice: PathChoice): Promise<string[]> => {
+    const target = join(root, `restored-${round++}`);
+    const planned = await repository.restore("latest", target, { ...choice, dryRun: true });
+    const { proof, entries, bytes } = await repository.restore("latest", target, choice);
+    assert.deepEqual([planned.entries, planned.bytes], [entries, bytes], JSON.stringify(choice));
+    assert.equal(proof, null);
+    return readdirSync(target, { recursive: true, withFileTypes: true })
+      .filter((entry) => entry.isFile())
+      .map((entry) => join(entry.parentPath, entry.name).slice(target.length + 1))
+      .toSorted();
+  };
+  const cases: [PathChoice, string[]][] = [
+    [{ include: ["*.md"] }, ["README.md", "docs/drafts/first.md", "docs/guide.md"]],
+    [{ include: ["*.md"], exclude: ["drafts"] }, ["README.md", "docs/guide.md"]],
+    [{ include: ["docs"], exclude: ["/docs/drafts"] }, ["docs/guide.md"]],
+    [{ include: ["drafts/*.md"] }, ["docs/drafts/first.md"]],
+    [{ include: ["/*.md"] }, ["README.md"]],
+    [{ include: ["/src/**/[mN]*"], exclude: ["./main.ts/", "ma\\in.test.ts"] }, ["src/deep/Notes.MD"]],
+    [{ include: ["deep/"] }, ["deep/b.txt", "src/deep/Notes.MD", "src/deep/linked"]],
+    [{ include: [{ pattern: "notes.*", ignoreCase: true }] }, ["src/deep/Notes.MD"]],
+    [{ paths: ["src"], exclude: ["*.test.ts"] }, ["src/deep/Notes.MD", "src/deep/linked", "src/main.ts"]],
+    [{ include: ["linked"] }, ["src/deep/linked"]],
+    [{ paths: ["a.txt"], include: ["guide.md"] }, ["a.txt", "docs/guide.md"]],
+    [
+      { exclude: ["many", "*.log", "src/**"] },
+      ["README.md", "a.txt", "deep/b.txt", "docs/drafts/first.md", "docs/guide.md"],
+    ],
+  ];
+  for (const [choice, wanted] of cases) assert.deepEqual(await restored(choice), wanted, JSON.stringify(choice));
+  const whole = [`${folder}/src/deep`, `${folder}//docs/../docs/guide.md`];
+  assert.deepEqual(await restored({ paths: whole }), ["docs/guide.md", "src/deep/Notes.MD", "src/deep/linked"]);
+  for (const path of [`${folder}-other/src`, "/", `${folder}/../src`])
+    await assert.rejects(repository.restore("latest", join(root, "no"), { paths: [path] }), hasCode("usage"));
+  const slashless = repository.restore("latest", join(root, "no"), { paths: [`${folder.slice(1)}/src`] });
+  await assert.rejects(slashless, { code: "not_found", hint: `a whole path begins with a slash: ${folder}/src` });
+  const asForBorg = [{ exclude: ["sh:**/*.md"] }, { include: ["pp:/guide.md"] }];
+  for (const choice of [{ exclude: ["*.md", "!guide.md"] }, { include: ["guide[.md"] }, ...asForBorg])
+    await assert.rejects(repository.restore("latest", join(root, "no"), choice), hasCode("usage"));
+  const none = repository.restore("latest", join(root, "none"), { include: ["nothing-like-this"] });
+  await assert.rejects(none, hasCode("not_found"));
+  const all = { exclude: ["nothing-like-this"] };
+  const planned = await repository.restore("latest", join(root, "all"), { ...all, dryRun: true });
+  const { proof, entries, bytes } = await repository.restore("latest", join(root, "all"), all);
+  assert.deepEqual([planned.entries, planned.bytes], [entries, bytes]);
+  assert.notEqual(proof, null);
+});
+
+test("of a chosen file nothing is fetched but itself and the folders that lead to it", async (t) => {
+  const { client, repository, root, write } = await backupScene(t, "far");
+  write("many/large", randomBytes(200_000).toString("hex"));
+  await client.createBackup(repository, { save: true });
+  let round = 0;
+  const fetched = async (choice: PathChoice): Promise<number> => {
+    let total = 0;
+    const onProgress = ({ phase, total_bytes: bytes = 0 }: Progress): void => {
+      if (phase === "downloading") total = bytes;
+    };
+    await repository.restore("latest", join(root, `fetched-${round++}`), { ...choice, onProgress });
+    return total;
+  };
+  const [atTop, beside, all] = [
+    await fetched({ paths: ["a.txt"] }),
+    await fetched({ paths: ["many/3"] }),
+    await fetched({}),
+  ];
+  assert.ok(all > 200_000 && atTop < 10_000 && beside < 30_000, `${all} ${atTop} ${beside}`);
+});
+
+test("any number of threads restores the same, and what is no number of threads is refused", async (t) => {
+  const { client, repository, root } = await backupScene(t, "local");
+  await client.createBackup(repository, { save: true });
+  for (const jobs of [1, 3]) {
+    const { proof } = await repository.restore("latest", join(root, `jobs-${jobs}`), { jobs });
+    assert.equal(proof?.metadata_equal, syscalls().exactTimes);
+  }
+  await assert.rejects(repository.restore("latest", join(root, "none"), { jobs: 0 }), hasCode("usage"));
+});

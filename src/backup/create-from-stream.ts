@@ -1,0 +1,221 @@
+import { hostname } from "node:os";
+import { currentUser } from "../fs/users.ts";
+import type { ExtraBlob } from "../archive/scan/store-sink.ts";
+import { CairnError, throwIfAborted, toCairnError } from "../errors.ts";
+import { failpoint } from "../failpoint.ts";
+import { objectIdOf } from "../ids.ts";
+import { arenaOver, type Arena } from "../native.ts";
+import { newPacer, throttled } from "../pacer.ts";
+import { blobTypeOf } from "../repository/index/blob-index.ts";
+import type { PackedBlobs } from "../repository/packs/packed-blobs.ts";
+import type { ListedSnapshot } from "../repository/repository.ts";
+import { StreamCutter } from "../repository/packs/stream-cutter.ts";
+import type { StreamBackupResult, StreamBackupOptions, TransferredSize } from "../contract/index.ts";
+import { checkSnapshotTags, newestOfSame, publicSnapshot } from "./snapshots.ts";
+import { adding, type Session } from "./session.ts";
+import { madeSnapshot, type SnapshotOrigin } from "./made-snapshot.ts";
+import type { OpenRepository } from "./open-repository.ts";
+import { snapshotContent } from "./content.ts";
+import { streamPath, streamSnapshot, type StreamSnapshot } from "./stream-snapshot.ts";
+
+/**
+ * Puts a stream into a repository as a snapshot of one file, as restic does with `--stdin`, and with a manifest as snapshots of
+ * points have one. Nothing of it is kept but what is being cut and packed.
+ *
+ * Steps: a shared lock → packs, as the stream comes, and their index at the latest every 64 packs or 30 s → the stream ended
+ * well → its trees and manifest, and their index → look around for a lock that excludes ours → the snapshot's file ●. A stream
+ * that fails, and a kill before ●, leave packs that no snapshot needs: a stream cannot be asked for again from where it
+ * stopped, but what an index names already is not sent a second time; `prune` takes the rest.
+ */
+export async function createFromStream(
+  access: OpenRepository,
+  content: AsyncIterable<Uint8Array>,
+  options: StreamBackupOptions,
+): Promise<StreamBackupResult> {
+  checkSnapshotTags(options.tags ?? []);
+  const components = streamPath(options.filename ?? "stdin");
+  return adding(access, options, async (session) => {
+    session.index.beginSession();
+    try {
+      return await new StreamBackup({ content, components, session, options }).run();
+    } finally {
+      session.index.endSession();
+    }
+  });
+}
+
+interface StreamParts {
+  content: AsyncIterable<Uint8Array>;
+  components: readonly Buffer[];
+  /** Without a lock in a dry run. */
+  session: Session;
+  options: StreamBackupOptions;
+}
+
+class StreamBackup {
+  readonly #parts: StreamParts;
+  readonly #started = Date.now();
+  readonly #added: TransferredSize = { data_blobs: 0, tree_blobs: 0, bytes: 0, stored_bytes: 0, packs: 0 };
+  readonly #target: PackedBlobs | null;
+
+  constructor(parts: StreamParts) {
+    this.#parts = parts;
+    const { access, index, lock } = parts.session;
+    this.#target = lock === null ? null : access.packedBlobs(index, lock);
+  }
+
+  async run(): Promise<StreamBackupResult> {
+    const { options, components, session } = this.#parts;
+    const origin = this.#origin();
+    const parent = newestOfSame(session.snapshots, origin);
+    try {
+      const cut = await this.#cut();
+      failpoint("stream.read");
+      const hasNew = this.#added.data_blobs > 0;
+      const file = { components, uid: origin.uid, gid: origin.gid, at: this.#started };
+      const made = streamSnapshot(file, cut);
+      const unchanged = !hasNew && parent !== null && (await this.#holds(parent, made.stateDigest));
+      const isSkipped = unchanged && options.skipIfUnchanged === true;
+      for (const { id, type, bytes } of isSkipped ? [] : made.blobs)
+        this.#store(type, id, arenaOver(bytes), 0, bytes.length);
+      await this.#target?.finish();
+      const isWritten = !isSkipped && this.#target !== null;
+      const snapshot = isWritten ? await this.#commit(origin, parent, made) : null;
+      return this.#result({ parent, unchanged, snapshot });
+    } catch (error) {
+      await this.#target?.abort();
+      throw error;
+    }
+  }
+
+  #origin(): SnapshotOrigin {
+    const { options, components } = this.#parts;
+    const { username, uid, gid } = currentUser();
+    const path = `/${components.map((name) => name.toString("utf8")).join("/")}`;
+    return { paths: [path], hostname: options.hostname ?? hostname(), username, uid, gid };
+  }
+
+  /** Throws `refused` when nothing comes: then whatever should have written has most likely failed. */
+  async #cut(): Promise<ReturnType<StreamCutter["finish"]>> {
+    const { session, content, options, components } = this.#parts;
+    const cutter = new StreamCutter({
+      polynomial: session.access.repository.chunkerPolynomial,
+      onPiece: (id, plain, offset, length) => this.#store("data", id, plain, offset, length),
+    });
+    const report = throttled(options.onProgress);
+    const current = components.at(-1)!.toString("utf8");
+    const pace = newPacer(options.signal);
+    for await (const bytes of stoppable(content, options.signal)) {
+      cutter.write(bytes);
+      await this.#target?.settle();
+      report({ phase: "uploading", done: cutter.pieces, bytes: cutter.size, current });
+      await pace();
+    }
+    if (cutter.size > 0) return cutter.finish();
+    throw new CairnError(
+      "refused",
+      `nothing came for ${JSON.stringify(current)}: no snapshot was made of an empty file`,
+      {
+        hint: "session whether what should have written it has failed",
+      },
+    );
+  }
+
+  #store(type: ExtraBlob["type"], id: Uint8Array, plain: Arena, offset: number, length: number): void {
+    if (!this.#parts.session.index.claim(id, 0, blobTypeOf(type))) return;
+    this.#added[type === "tree" ? "tree_blobs" : "data_blobs"]++;
+    this.#added.bytes += length;
+    this.#target?.add(type, id, plain, offset, length);
+  }
+
+  /** True where a snapshot holds a file of that name with the same content. */
+  async #holds({ snapshot }: ListedSnapshot, stateDigest: string): Promise<boolean> {
+    try {
+      const { manifest } = await snapshotContent(this.#parts.session.reader, snapshot);
+      return manifest?.stateDigest === stateDigest;
+    } catch (error) {
+      if (error instanceof CairnError && error.code === "damaged") return false;
+      throw error;
+    }
+  }
+
+  async #commit(origin: SnapshotOrigin, parent: ListedSnapshot | null, made: StreamSnapshot): Promise<ListedSnapshot> {
+    const { session, options } = this.#parts;
+    await session.lock!.recheck();
+    const snapshot = madeSnapshot({
+      time: new Date(this.#started).toISOString(),
+      tree: objectIdOf(made.tree),
+      origin,
+      parent,
+      tags: options.tags ?? [],
+      started: this.#started,
+      added: this.#sizes(),
+      files: made.files,
+      bytes: made.bytes,
+    });
+    failpoint("backup.transferred");
+    // What stops this may have cut the stream short too, and its source ends as if all were well.
+    throwIfAborted(options.signal);
+    const id = await session.access.repository.saveSnapshot(snapshot);
+    failpoint("backup.snapshot-written");
+    session.index.saveCache();
+    return { id, snapshot };
+  }
+
+  #sizes(): TransferredSize {
+    const { bytes, packs } = this.#target ?? { bytes: this.#added.bytes, packs: 0 };
+    return { ...this.#added, stored_bytes: bytes, packs };
+  }
+
+  #result(made: {
+    parent: ListedSnapshot | null;
+    unchanged: boolean;
+    snapshot: ListedSnapshot | null;
+  }): StreamBackupResult {
+    return {
+      ...this.#parts.session.access.info,
+      snapshot: made.snapshot === null ? null : publicSnapshot(made.snapshot),
+      save_point_id: null,
+      parent: made.parent?.id ?? null,
+      unchanged: made.unchanged,
+      dry_run: this.#target === null,
+      added: this.#sizes(),
+      incomplete: null,
+      left_out: [],
+      duration_ms: Date.now() - this.#started,
+    };
+  }
+}
+
+/** Whatever a stream fails with is told as that: none of it is in a snapshot. */
+function readFailure(error: unknown): CairnError {
+  const known = toCairnError(error, "no snapshot was made, for what came could not be read to its end");
+  return known.code === "internal" ? new CairnError("io", known.message, { cause: error }) : known;
+}
+
+/** The same pieces, until the signal ends it: a stream that stands still is not waited for then. */
+async function* stoppable(
+  content: AsyncIterable<Uint8Array>,
+  signal: AbortSignal | undefined,
+): AsyncGenerator<Uint8Array> {
+  const pieces = content[Symbol.asyncIterator]();
+  let giveUp: (() => void) | null = null;
+  const stop = (): void => giveUp?.();
+  signal?.addEventListener("abort", stop);
+  try {
+    for (;;) {
+      throwIfAborted(signal);
+      // A race with one promise for all pieces would keep every one of them.
+      const { promise, resolve, reject } = Promise.withResolvers<IteratorResult<Uint8Array>>();
+      giveUp = () => reject(new CairnError("interrupted", "stopped by the caller", { cause: signal?.reason }));
+      pieces.next().then(resolve, (error: unknown) => reject(readFailure(error)));
+      const { value, done } = await promise;
+      if (done === true) return;
+      yield value;
+    }
+  } finally {
+    signal?.removeEventListener("abort", stop);
+    // Not awaited: of a stream that stands still it may never come.
+    pieces.return?.().then(undefined, () => undefined);
+  }
+}

@@ -1,0 +1,294 @@
+import { hostname } from "node:os";
+import { join } from "node:path";
+import { moveByThreads } from "../repository/transfer/move-by-threads.ts";
+import type { PointContent, StoredContent } from "../workspace/store/engine.ts";
+import { CairnError, throwIfAborted } from "../errors.ts";
+import { failpoint } from "../failpoint.ts";
+import { displayPath, printablePath } from "../fs/safe-path.ts";
+import type { Snapshot } from "../formats/snapshot.ts";
+import type { ObjectId } from "../ids.ts";
+import { throttled } from "../pacer.ts";
+import { ForwardedPacks } from "../repository/transfer/forwarded-packs.ts";
+import type { RepositoryLock } from "../repository/locks.ts";
+import { NearPacks } from "../repository/transfer/near-packs.ts";
+import type { ListedSnapshot } from "../repository/repository.ts";
+import { runTransfer, type TransferResult } from "../repository/transfer/transfer.ts";
+import { NOTHING_TO_MOVE, planTransfer, type TransferPlan } from "../repository/transfer/transfer-plan.ts";
+import { noteBackup } from "../workspace/backup-notes.ts";
+import type { Point } from "../workspace/point-files.ts";
+import { neverRead, type Workspace } from "../workspace/workspace.ts";
+import type { CallOptions, CreateBackupOptions, CreateBackupResult, TransferredSize } from "../contract/index.ts";
+import { incompleteOf } from "../workspace/left-out.ts";
+import { looksEmpty } from "./own-folder.ts";
+import { checkSnapshotTags, newestOfSame, pointTag, publicSnapshot } from "./snapshots.ts";
+import { adding, type Session } from "./session.ts";
+import { addedBy, keepKnownTrees, madeSnapshot, readKnownTrees, type SnapshotOrigin } from "./made-snapshot.ts";
+import { callOf, type OpenRepository } from "./open-repository.ts";
+import { nameOf, readNodes } from "./content.ts";
+
+/** A backup's session that takes what a save before it stores anew. */
+export interface Forwarding {
+  /** When it began, milliseconds since 1970. */
+  started: number;
+  /** Its index gets what was forwarded with `packs.finish()`. */
+  session: Session;
+  /** Null where what the store holds cannot be passed on as it is: version 1 knows no compression. */
+  packs: ForwardedPacks | null;
+}
+
+interface Forwarded extends Forwarding {
+  /** False where the folder was as its newest point, which is backed up then: of that the store may have lost something. */
+  isNewPoint: boolean;
+}
+
+/**
+ * Runs a save and its backup under one shared lock of the repository, so that the folder is read, compressed and written
+ * in one pass. What was forwarded when `work` throws is in no snapshot: the next backup finds what was indexed.
+ */
+export async function forwarding<T>(
+  access: OpenRepository,
+  options: CallOptions,
+  work: (to: Forwarding) => Promise<T>,
+): Promise<T> {
+  const started = Date.now();
+  return adding(access, callOf(options), async (session) => {
+    const { repository } = access;
+    const { index, lock } = session;
+    const stillHeld = async (): Promise<void> => lock!.recheck();
+    const directory = access.workDirectory();
+    const packs = repository.version === 1 ? null : new ForwardedPacks({ repository, index, directory, stillHeld });
+    try {
+      return await work({ started, session, packs });
+    } catch (error) {
+      await packs?.abort();
+      throw error;
+    } finally {
+      packs?.clear();
+    }
+  });
+}
+
+/**
+ * Puts a sealed save point into a repository. The point is a snapshot in the workspace's own store already; what the
+ * repository lacks of it is opened, compared with its ids, encrypted with the repository's keys and packed.
+ * `forwarded`: the save before it has brought most of it.
+ *
+ * Steps: shared locks on both → packs → look around for a lock that excludes ours → their index (at the latest every 64
+ * packs or 30 s) → look around again → the snapshot's file ● → the locks go. A kill before ● leaves packs and index files
+ * that no snapshot needs: the next call finds what was indexed, `prune` takes the rest.
+ */
+export async function createBackup(
+  workspace: Workspace,
+  access: OpenRepository,
+  options: CreateBackupOptions,
+  forwarded?: Forwarded,
+): Promise<CreateBackupResult> {
+  const started = forwarded?.started ?? Date.now();
+  checkSnapshotTags(options.tags ?? []);
+  const point = chosenPoint(workspace, options.point);
+  if (!point.sealed) throw neverRead(point);
+  if (options.save === true) warnOfNothing(workspace, point, options.onWarning);
+  return workspace.engine.reading(async () => {
+    const stored = await workspace.engine.stored(point.descriptor.content as unknown as PointContent);
+    const run = async (session: Session): Promise<CreateBackupResult> =>
+      new BackupOfPoint({ session, point, stored, options, started, workspace }).run(forwarded);
+    if (forwarded === undefined) return adding(access, options, run);
+    await forwarded.packs?.finish();
+    return run(forwarded.session);
+  }, options);
+}
+
+function chosenPoint(workspace: Workspace, word: string | undefined): Point {
+  try {
+    return workspace.resolve(word ?? "head");
+  } catch (error) {
+    if (!(error instanceof CairnError) || error.code !== "not_found" || word !== undefined) throw error;
+    throw new CairnError(error.code, error.message, { hint: "`--save` saves the folder first", cause: error });
+  }
+}
+
+/** A folder whose disk is not mounted is empty, and rules of retention go by such a backup as by any other. */
+function warnOfNothing(workspace: Workspace, { descriptor }: Point, onWarning: CreateBackupOptions["onWarning"]): void {
+  if (Object.values(descriptor.entries).some((count) => count > 0)) return;
+  const folder = printablePath(workspace.root);
+  const why = looksEmpty(workspace.root) ? "is its disk mounted?" : "rules leave out all that is in it";
+  onWarning?.(`the backup of ${folder} is empty: ${why}`);
+}
+
+interface BackupParts {
+  /** Without a lock in a dry run. */
+  session: Session;
+  workspace: Workspace;
+  point: Point;
+  stored: StoredContent;
+  options: CreateBackupOptions;
+  /** Milliseconds since 1970. */
+  started: number;
+}
+
+class BackupOfPoint {
+  readonly #parts: BackupParts;
+  readonly #tree: ObjectId;
+
+  constructor(parts: BackupParts) {
+    this.#parts = parts;
+    this.#tree = Buffer.from(parts.stored.snapshotTree).toString("hex") as ObjectId;
+  }
+
+  async run(forwarded?: Forwarded): Promise<CreateBackupResult> {
+    const { session, options, stored } = this.#parts;
+    const { access, index, snapshots, lock } = session;
+    failpoint("backup.locked");
+    const origin = await this.#origin();
+    const parent = newestOfSame(snapshots, origin);
+    const unchanged = parent?.snapshot.tree === this.#tree;
+    const known = readKnownTrees(access.cache, index);
+    // The save has just looked up or stored all that its new point needs: the store's index lists it.
+    const isThere = forwarded?.isNewPoint === true && stored.index.isWithin(index);
+    const plan = isThere ? NOTHING_TO_MOVE : await this.#plan(known, parent);
+    const size = forwarded?.packs?.size;
+    const done = { parent: parent?.id ?? null, unchanged };
+    if (lock === null || (unchanged && options.skipIfUnchanged === true && plan.entries.length === 0))
+      return this.#result({ ...done, added: addedBy(plan, null, size), snapshot: null });
+    const added = addedBy(plan, await this.#transfer(plan, lock), size);
+    await lock.recheck();
+    const snapshot = await this.#snapshot(origin, parent, added);
+    failpoint("backup.transferred");
+    throwIfAborted(options.signal);
+    const id = await access.repository.saveSnapshot(snapshot);
+    failpoint("backup.snapshot-written");
+    noteBackup(this.#parts.workspace.found.paths, {
+      repository_id: access.repository.id,
+      location: access.location,
+      snapshot_id: id,
+      save_point_id: this.#parts.point.descriptor.save_point_id,
+      at: new Date().toISOString(),
+    });
+    known.delete(this.#tree);
+    keepKnownTrees(access.cache, index, [this.#tree, ...known]);
+    return this.#result({ ...done, added, snapshot: { id, snapshot } });
+  }
+
+  /** The point's own snapshot in its store says where it was made. */
+  async #origin(): Promise<SnapshotOrigin> {
+    const { stored, point, workspace, options } = this.#parts;
+    const uid = process.getuid?.() ?? 0;
+    const gid = process.getgid?.() ?? 0;
+    let origin: SnapshotOrigin = {
+      paths: [workspace.root.toString("utf8")],
+      hostname: hostname(),
+      username: "",
+      uid,
+      gid,
+    };
+    const id = point.descriptor.content.snapshot;
+    try {
+      if (id !== null) origin = await stored.repository.loadSnapshot(id);
+    } catch (error) {
+      // It is for information only and is made again by `doctor`.
+      if (!(error instanceof CairnError) || (error.code !== "not_found" && error.code !== "damaged")) throw error;
+    }
+    const { paths, username } = origin;
+    return { paths, hostname: options.hostname ?? origin.hostname, username, uid: origin.uid, gid: origin.gid };
+  }
+
+  async #plan(known: ReadonlySet<string>, parent: ListedSnapshot | null): Promise<TransferPlan> {
+    const { session, stored, options } = this.#parts;
+    const beside = [this.#tree, parent?.snapshot.tree, ...known].find((tree) => tree !== undefined && known.has(tree));
+    return planTransfer(stored.index, session.index, {
+      roots: [stored.snapshotTree],
+      known: beside === undefined ? undefined : Buffer.from(beside, "hex"),
+      readTree: stored.blobs.readTree,
+      signal: options.signal,
+      onTree: (done) => options.onProgress?.({ phase: "planning", done }),
+    });
+  }
+
+  /** The counts of the snapshot, with its own records. */
+  async #totals(): Promise<{ files: number; bytes: number }> {
+    const { stored, point } = this.#parts;
+    const { entries, bytes } = point.descriptor;
+    const folder = (await readNodes(stored.blobs, stored.snapshotTree)).find((node) => nameOf(node) === ".cairn");
+    const own = folder?.subtree === undefined ? [] : await readNodes(stored.blobs, folder.subtree);
+    return {
+      files: entries.files + own.length,
+      bytes: own.reduce((sum, { size }) => sum + size, bytes),
+    };
+  }
+
+  async #transfer(plan: TransferPlan, lock: RepositoryLock): Promise<TransferResult> {
+    const { session, stored, options } = this.#parts;
+    const { access, index } = session;
+    if (plan.entries.length === 0) return { packs: 0, indexes: 0, packBytes: 0 };
+    const report = throttled(options.onProgress);
+    const packs = stored.index.table.packOf;
+    return runTransfer(
+      { repository: stored.repository, index: stored.index },
+      { repository: access.repository, index },
+      plan,
+      {
+        directory: join(access.workDirectory(), "packs"),
+        near: new NearPacks(stored.repository.storage, ""),
+        move: moveByThreads,
+        uploads: { stillHeld: async () => lock.recheck() },
+        onElsewhere: stored.onElsewhere,
+        signal: options.signal,
+        onProgress: ({ done, total, bytes, totalBytes }) => {
+          const current = fileUnderWay(plan, packs, done);
+          report({ phase: "uploading", done, total, bytes, total_bytes: totalBytes, ...current });
+        },
+      },
+    );
+  }
+
+  async #snapshot(origin: SnapshotOrigin, parent: ListedSnapshot | null, added: TransferredSize): Promise<Snapshot> {
+    const { point, options, started } = this.#parts;
+    const { descriptor } = point;
+    return madeSnapshot({
+      time: descriptor.created_at,
+      tree: this.#tree,
+      origin,
+      parent,
+      // A restore over a folder leaves alone what these kept out.
+      excludes: descriptor.rules.exclude,
+      tags: [...(options.tags ?? []), pointTag(descriptor.save_point_id)],
+      started,
+      added,
+      ...(await this.#totals()),
+    });
+  }
+
+  #result(of: {
+    added: TransferredSize;
+    snapshot: ListedSnapshot | null;
+    parent: string | null;
+    unchanged: boolean;
+  }): CreateBackupResult {
+    const { session, point, options, started } = this.#parts;
+    const { added, snapshot, parent, unchanged } = of;
+    return {
+      ...session.access.info,
+      snapshot: snapshot === null ? null : publicSnapshot(snapshot),
+      save_point_id: point.descriptor.save_point_id,
+      parent,
+      unchanged,
+      dry_run: options.dryRun === true,
+      added,
+      incomplete: incompleteOf(point),
+      left_out: [],
+      duration_ms: Date.now() - started,
+    };
+  }
+}
+
+/** The plan that is there, and from then on a new one each time. */
+/** Where a transfer is, for people: data comes first, pack by pack. */
+function fileUnderWay(
+  { entries, dataBlobs, files }: TransferPlan,
+  packOf: Uint32Array,
+  done: number,
+): { current?: string } {
+  const entry = dataBlobs === 0 ? undefined : entries[Math.min(done, dataBlobs - 1)];
+  const file = entry === undefined ? undefined : files.get(packOf[entry]!);
+  return file === undefined ? {} : { current: `/${displayPath(Buffer.from(file, "latin1")).path}` };
+}

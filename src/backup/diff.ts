@@ -1,0 +1,150 @@
+import { append } from "../append.ts";
+import type { TreeNode } from "../formats/tree.ts";
+import { displayPath, rawBytes } from "../fs/safe-path.ts";
+import { newPacer, type Pacer } from "../pacer.ts";
+import { differences } from "../workspace/tree-diff.ts";
+import type { ListedSnapshot } from "../repository/repository.ts";
+import type { DiffBackupsEntry, DiffBackupsOptions, DiffBackupsResult, PathInput } from "../contract/index.ts";
+import type { BlobSource } from "../repository/blob-source.ts";
+import { kindOf } from "../workspace/listed-entry.ts";
+import { findSnapshot, warnOfUnreadable } from "./snapshots.ts";
+import { reading } from "./session.ts";
+import type { OpenRepository } from "./open-repository.ts";
+import { nameOf, savedEntry, savedNodes, snapshotContent, type SnapshotContent } from "./content.ts";
+import { contentOf } from "./paths.ts";
+
+const LIMIT = 100_000;
+
+/** What differs between two snapshots, or folders of them, by the trees of those that were saved; equal trees are not read. */
+export async function diffBackups(
+  access: OpenRepository,
+  words: { from: string; to: string },
+  options: DiffBackupsOptions,
+): Promise<DiffBackupsResult> {
+  return reading(access, options, async (session) => {
+    const { reader } = session;
+    const [from, to] = [findSnapshot(session, words.from), findSnapshot(session, words.to)];
+    warnOfUnreadable(access, session.damaged, options);
+    const sideOf = async (listed: ListedSnapshot, subfolder: PathInput | undefined): Promise<SnapshotContent> =>
+      contentOf(reader, { listed, content: await snapshotContent(reader, listed.snapshot) }, subfolder);
+    const before = await sideOf(from, options.fromSubfolder);
+    const after = await sideOf(to, options.toSubfolder);
+    const walk = new DiffWalk(reader, { pace: newPacer(options.signal), byLinks: areNumbersAlike(before, after) });
+    const isMixed = isOfFolder(before) !== isOfFolder(after);
+    await walk.between(
+      isMixed && !isOfFolder(before) ? await folderLike(reader, after, { content: before, ...from }) : before,
+      isMixed && !isOfFolder(after) ? await folderLike(reader, before, { content: after, ...to }) : after,
+    );
+    const entries = walk.entries.slice(0, LIMIT);
+    return { ...access.info, from: from.id, to: to.id, entries, truncated: walk.entries.length > LIMIT };
+  });
+}
+
+/**
+ * Other programs number every entry as it was on its disk, which says nothing of another snapshot; ours go by the path of a
+ * file's first name, which is another in another folder.
+ */
+function areNumbersAlike(before: SnapshotContent, after: SnapshotContent): boolean {
+  const folders = [before, after].map(({ part }) => rawBytes(part?.path ?? ""));
+  return [before, after].every(({ manifest }) => manifest !== null) && folders[0]!.equals(folders[1]!);
+}
+
+/** Whether its root is what was saved, whatever lies above that. */
+function isOfFolder({ node, only }: SnapshotContent): boolean {
+  return node !== null || only !== null;
+}
+
+/**
+ * The one folder of another program's snapshot. Its trees lead there by its path, by the end of it that it was named by, or
+ * they are those of the folder itself, which nothing says: what has most names of ours is compared.
+ */
+async function folderLike(
+  reader: BlobSource,
+  ours: Side,
+  { content, snapshot: { tree, paths } }: ListedSnapshot & { content: Side },
+): Promise<Side> {
+  const parts = paths.length === 1 ? paths[0]!.split("/") : [];
+  const sides: Side[] = [];
+  for (let from = 0; from < parts.length; from++) {
+    const found = await savedEntry(reader, { tree, paths: [parts.slice(from).join("/")] }, { byName: true });
+    if (found !== null) sides.push(found);
+  }
+  const names = new Set((await savedNodes(reader, ours)).map(nameOf));
+  let best = content;
+  let most = -1;
+  for (const side of [...sides, content]) {
+    const shared = (await savedNodes(reader, side)).filter((node) => names.has(nameOf(node))).length;
+    if (shared > most) [best, most] = [side, shared];
+  }
+  return best;
+}
+
+type Side = Pick<SnapshotContent, "root" | "only">;
+
+class DiffWalk {
+  readonly entries: DiffBackupsEntry[] = [];
+  readonly #reader: BlobSource;
+  readonly #pace: Pacer;
+  /** Whether numbers tell which names are one file. */
+  readonly #byLinks: boolean;
+  /** Roots of the trees that are still to be read, the next one last. */
+  readonly #stack: Uint8Array[] = [];
+
+  constructor(reader: BlobSource, { pace, byLinks }: { pace: Pacer; byLinks: boolean }) {
+    this.#reader = reader;
+    this.#pace = pace;
+    this.#byLinks = byLinks;
+  }
+
+  async between(from: Side, to: Side): Promise<void> {
+    append(this.#stack, unequalRoots(from, to));
+    if (this.#stack.length > 0) await this.#trees(from, to, "");
+  }
+
+  /** Their roots are the last of the stack. */
+  async #trees(from: Side | undefined, to: Side | undefined, path: string): Promise<void> {
+    if (this.entries.length > LIMIT) return;
+    await this.#pace();
+    const before = await this.#byName(from);
+    const after = await this.#byName(to);
+    const names = [...new Set([...before.keys(), ...after.keys()])].toSorted();
+    for (const name of names.toReversed())
+      append(this.#stack, unequalRoots(below(before.get(name)), below(after.get(name))));
+    for (const name of names) {
+      const own = path === "" ? name : `${path}/${name}`;
+      const [a, b] = [before.get(name), after.get(name)];
+      this.#compare(own, a, b);
+      if (unequalRoots(below(a), below(b)).length > 0) await this.#trees(below(a), below(b), own);
+    }
+  }
+
+  async #byName(side: Side | undefined): Promise<Map<string, TreeNode>> {
+    if (side === undefined) return new Map();
+    this.#stack.pop();
+    const nodes = await savedNodes(this.#reader, side, this.#stack);
+    return new Map(nodes.map((node) => [nameOf(node), node]));
+  }
+
+  #compare(path: string, a: TreeNode | undefined, b: TreeNode | undefined): void {
+    const shown = displayPath(Buffer.from(path, "latin1"));
+    const sizes = {
+      ...(a?.type === "file" ? { size_before: a.size } : {}),
+      ...(b?.type === "file" ? { size_after: b.size } : {}),
+    };
+    const kind = kindOf(b ?? a!);
+    const change = a === undefined ? "added" : b === undefined ? "removed" : "modified";
+    const differ = a === undefined || b === undefined ? [] : differences(a, b);
+    const aspects = differ.filter((each) => each !== "links" || this.#byLinks);
+    if (change !== "modified" || aspects.length > 0) this.entries.push({ ...shown, change, kind, aspects, ...sizes });
+  }
+}
+
+/** In the order of the stack; none where both are the same. */
+function unequalRoots(from: Side | undefined, to: Side | undefined): Uint8Array[] {
+  if (from !== undefined && to !== undefined && Buffer.compare(from.root, to.root) === 0) return [];
+  return [to, from].flatMap((side) => (side === undefined ? [] : [side.root]));
+}
+
+function below(node: TreeNode | undefined): Side | undefined {
+  return node?.subtree === undefined ? undefined : { root: node.subtree, only: null };
+}

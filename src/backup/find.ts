@@ -1,0 +1,152 @@
+import { append } from "../append.ts";
+import { latin1 } from "../formats/bytes.ts";
+import type { TreeNode } from "../formats/tree.ts";
+import { displayPath } from "../fs/safe-path.ts";
+import { newPacer } from "../pacer.ts";
+import { CairnError } from "../errors.ts";
+import type { DamagedInBackup, FindInBackupsOptions, FindInBackupsResult, FoundInBackup } from "../contract/index.ts";
+import { objectIdOf } from "../ids.ts";
+import { type BlobIndex, TREE_BLOB } from "../repository/index/blob-index.ts";
+import type { BlobSource } from "../repository/blob-source.ts";
+import { kindOf } from "../workspace/listed-entry.ts";
+import { chosenSnapshots } from "./snapshots.ts";
+import { reading } from "./session.ts";
+import { blobsLike, oneOf } from "./cat.ts";
+import { pathMatcher } from "./paths.ts";
+import type { OpenRepository } from "./open-repository.ts";
+import { nameOf, readNodes } from "./content.ts";
+
+const LIMIT = 10_000;
+
+/**
+ * Looks for a name or an object in snapshots, newest first. A tree that several snapshots share at the same path is read once.
+ * A pattern with a slash is compared with whole paths (from `/`), any other with names; the id of a blob, a tree or a pack finds
+ * the files and directories that it is part of.
+ */
+export async function findInBackups(
+  access: OpenRepository,
+  pattern: string,
+  options: FindInBackupsOptions,
+): Promise<FindInBackupsResult> {
+  const limit = options.limit ?? LIMIT;
+  const { object } = options;
+  if (object !== undefined && options.ignoreCase === true)
+    throw new CairnError("usage", `a ${object}'s id has no upper and lower case: --ignore-case is for names and paths`);
+  const byName = object === undefined ? pathMatcher(pattern, options.ignoreCase === true) : null;
+  return reading(access, options, async (session) => {
+    const { damaged } = session;
+    const chosen = chosenSnapshots(session, options).toReversed();
+    const fits: Fits =
+      byName === null
+        ? holding(objectsOf(session.index, object!, pattern))
+        : (_node, path) => path !== "" && byName(path);
+    const walk = new FindWalk(session.reader, fits, options.signal);
+    const result: FindInBackupsResult = { ...access.info, found: [], truncated: false, damaged: [] };
+    for (const { name, error } of damaged) result.damaged.push({ snapshot_id: name, path: "/", detail: error.message });
+    await session.bring(chosen.map(({ snapshot }) => Buffer.from(snapshot.tree, "hex")));
+    for (const { id, snapshot } of chosen) {
+      const hits = await walk.snapshot(Buffer.from(snapshot.tree, "hex"));
+      append(
+        result.damaged,
+        walk.takeDamaged().map((each) => ({ ...each, snapshot_id: id })),
+      );
+      const room = limit - result.found.length;
+      append(
+        result.found,
+        hits.slice(0, room).map((hit) => ({ ...hit, snapshot_id: id, created_at: snapshot.time })),
+      );
+      if (hits.length > room) return { ...result, truncated: true };
+    }
+    return result;
+  });
+}
+
+type Hit = Omit<FoundInBackup, "snapshot_id" | "created_at">;
+type Fits = (node: Pick<TreeNode, "content" | "subtree">, path: string) => boolean;
+
+/** Ids of the blobs that a word means, in latin1. `not_found`, `ambiguous`. */
+function objectsOf(index: BlobIndex, object: "blob" | "tree" | "pack", word: string): Set<string> {
+  const ids = new Set<string>();
+  if (object !== "pack") {
+    const name = oneOf(object, word, blobsLike(index, word, object === "tree" ? TREE_BLOB : null));
+    return ids.add(Buffer.from(name, "hex").toString("latin1"));
+  }
+  const { table } = index;
+  const packs: string[] = Array.from({ length: table.packCount }, (_, number) => objectIdOf(table.packId(number)));
+  const pack = packs.indexOf(oneOf(object, word, packs));
+  for (let entry = 0; entry < index.count; entry++)
+    if (table.packOf[entry] === pack) ids.add(latin1(index.idOf(entry)));
+  return ids;
+}
+
+function holding(ids: ReadonlySet<string>): Fits {
+  return ({ content, subtree }) => {
+    if (subtree !== undefined && ids.has(latin1(subtree))) return true;
+    for (let at = 0; content !== undefined && at < content.length; at += 32)
+      if (ids.has(latin1(content.subarray(at, at + 32)))) return true;
+    return false;
+  };
+}
+
+class FindWalk {
+  readonly #reader: BlobSource;
+  readonly #fits: Fits;
+  readonly #pace: ReturnType<typeof newPacer>;
+  /** By path and tree: what was found below. */
+  readonly #known = new Map<string, Hit[]>();
+  #damaged: Omit<DamagedInBackup, "snapshot_id">[] = [];
+
+  constructor(reader: BlobSource, fits: Fits, signal: AbortSignal | undefined) {
+    this.#reader = reader;
+    this.#fits = fits;
+    this.#pace = newPacer(signal);
+  }
+
+  /** The topmost tree has no name, but an id. */
+  async snapshot(tree: Uint8Array): Promise<Hit[]> {
+    const below = await this.#tree(tree, "");
+    if (!this.#fits({ subtree: tree }, "")) return below;
+    return [{ path: "/", kind: "directory", size: null, modified_at: null }, ...below];
+  }
+
+  /** Directories that could not be looked into since the last call; of several snapshots that share one, only the first has it. */
+  takeDamaged(): Omit<DamagedInBackup, "snapshot_id">[] {
+    const damaged = this.#damaged;
+    this.#damaged = [];
+    return damaged;
+  }
+
+  async #nodes(id: Uint8Array, path: string): Promise<TreeNode[]> {
+    try {
+      return await readNodes(this.#reader, id);
+    } catch (error) {
+      if (!(error instanceof CairnError) || error.code !== "damaged") throw error;
+      this.#damaged.push({ ...displayPath(Buffer.from(path === "" ? "/" : path, "latin1")), detail: error.message });
+      return [];
+    }
+  }
+
+  async #tree(id: Uint8Array, path: string): Promise<Hit[]> {
+    const key = `${path}\0${latin1(id)}`;
+    const known = this.#known.get(key);
+    if (known !== undefined) return known;
+    await this.#pace();
+    const hits: Hit[] = [];
+    for (const node of await this.#nodes(id, path)) {
+      const own = `${path}/${nameOf(node)}`;
+      if (this.#fits(node, own)) hits.push(hitOf(node, own));
+      if (node.subtree !== undefined) append(hits, await this.#tree(node.subtree, own));
+    }
+    this.#known.set(key, hits);
+    return hits;
+  }
+}
+
+function hitOf(node: TreeNode, path: string): Hit {
+  return {
+    ...displayPath(Buffer.from(path, "latin1")),
+    kind: kindOf(node),
+    size: node.type === "file" ? node.size : null,
+    modified_at: new Date(Math.max(-8.64e15, Math.min(8.64e15, node.mtimeSec * 1000))).toISOString(),
+  };
+}

@@ -1,0 +1,148 @@
+import { sha256 } from "../crypto/hash.ts";
+import { DEFAULT_SCRYPT } from "../crypto/key-derivation.ts";
+import { CairnError, throwIfAborted, toCairnError } from "../errors.ts";
+import { failpoint } from "../failpoint.ts";
+import { decodeKeyFile } from "../formats/key-file.ts";
+import { objectIdOf } from "../ids.ts";
+import type { CallOptions, RepositoryKeys, RepositoryOptions, UnlockResult } from "../contract/index.ts";
+import { type OpenRepository, passwordOf } from "./open-repository.ts";
+import { removeDeadLocks } from "../repository/locks.ts";
+
+/** Which passwords open a repository: never shown, only who added them and when. */
+export async function listKeys(access: OpenRepository): Promise<RepositoryKeys> {
+  const result: RepositoryKeys = { ...access.info, keys: [], damaged: [] };
+  for (const { name } of await access.storage.list("keys")) {
+    try {
+      const bytes = await access.storage.load("keys", name);
+      if (objectIdOf(sha256(bytes)) !== name) throw new CairnError("damaged", "its SHA-256 is not its name");
+      const { created, hostname, username } = decodeKeyFile(bytes);
+      result.keys.push({ key_id: name, created_at: created, hostname, username, current: name === access.keyName });
+    } catch (error) {
+      if (!(error instanceof CairnError) || error.code === "not_found") continue;
+      if (error.code === "interrupted") throw error;
+      result.damaged.push({ key_id: name, detail: error.message });
+    }
+  }
+  result.keys.sort((a, b) => ((a.created_at ?? "") < (b.created_at ?? "") ? -1 : 1));
+  return result;
+}
+
+/** Writes one more key file ●. */
+export async function addKey(
+  access: OpenRepository,
+  password: RepositoryOptions["password"],
+  options: CallOptions,
+): Promise<RepositoryKeys> {
+  const given = await passwordOf({ password });
+  await access.locked(false, options, async () => {
+    await access.repository.addKey(given, DEFAULT_SCRYPT, options.signal);
+    failpoint("key.written");
+  });
+  return listKeys(access);
+}
+
+/** Removes a key file ●; never the one that is in use, so that one always stays. */
+export async function removeKey(access: OpenRepository, key: string, options: CallOptions): Promise<RepositoryKeys> {
+  await access.locked(true, options, async () => {
+    const names = (await access.storage.list("keys")).map(({ name }) => name);
+    const fits = /^[0-9a-f]{2,64}$/.test(key) ? names.filter((name) => name.startsWith(key)) : [];
+    if (fits.length > 1)
+      throw new CairnError("ambiguous", `${key} fits more than one key`, { hint: "give more digits" });
+    const [name] = fits;
+    if (name === undefined)
+      throw new CairnError("not_found", `no key ${JSON.stringify(key.slice(0, 80))}`, {
+        hint: "see `cairn backup key list`",
+      });
+    // Somebody with another password may have removed it since: then the other keys there are may open nothing.
+    if (access.keyName === null || !names.includes(access.keyName))
+      throw new CairnError("conflict", "the key that opened the repository is not there any more, so none is removed", {
+        hint: "open the repository again with a password that it has now",
+      });
+    if (name === access.keyName || names.length === 1)
+      throw new CairnError("refused", `key ${name.slice(0, 8)} is the one that opened the repository`, {
+        hint: "open it with another password, or change this one: `cairn backup key passwd`",
+      });
+    await access.storage.remove("keys", name);
+    failpoint("key.removed");
+  });
+  return listKeys(access);
+}
+
+/**
+ * Writes the new key file, reads it again, then removes the one in use ●. A kill in between leaves both passwords, and a
+ * repeat goes on. Where the one in use cannot be removed the new one is taken back, so that the password stays as it was;
+ * where that fails too, as on storages that only take, the error says that both open it.
+ */
+export async function changePassword(
+  access: OpenRepository,
+  password: RepositoryOptions["password"],
+  options: CallOptions,
+): Promise<RepositoryKeys> {
+  const given = await passwordOf({ password });
+  await access.locked(true, options, async () => {
+    const old = access.keyName;
+    const name = await access.repository.addKey(given, DEFAULT_SCRYPT, options.signal);
+    failpoint("passwd.key-written");
+    if (objectIdOf(sha256(await access.storage.load("keys", name))) !== name)
+      throw new CairnError("damaged", "the new key file is not what was written; the password stays as it was");
+    access.keyName = name;
+    if (old === null || old === name) return;
+    try {
+      await access.storage.remove("keys", old);
+    } catch (error) {
+      throw await afterRefusal(access, { old, name, error });
+    }
+  });
+  return listKeys(access);
+}
+
+/** Takes the new key file back if the old one is there for sure: a removal may have happened and its answer been lost. */
+async function afterRefusal(
+  access: OpenRepository,
+  { old, name, error }: { old: string; name: string; error: unknown },
+): Promise<CairnError> {
+  const { code, message, details } = toCairnError(error);
+  const failed = (then: string, hint: string): CairnError =>
+    new CairnError(code, `the key of the old password could not be removed: ${message}; ${then}`, {
+      hint,
+      cause: error,
+    });
+  const key = old.slice(0, 8);
+  // Nobody waits any more for a removal that is undecided: it may yet happen, although the file is still there.
+  if (details?.["undecided"] === true || (await isThere(access, old)) !== true)
+    return failed(
+      "the new password opens the repository, and whether the old one does is not known",
+      `with the new password: \`cairn backup key list\`, and \`cairn backup key remove ${key}\` if it is there`,
+    );
+  await access.storage.remove("keys", name).catch(() => undefined);
+  if ((await isThere(access, name)) !== false)
+    return failed(
+      "both passwords open the repository now",
+      `where keys may be removed, with the new password: \`cairn backup key remove ${key}\``,
+    );
+  access.keyName = old;
+  return failed("the password stays as it was", "try it where keys may be removed");
+}
+
+/** Whether a key file is there as it was written; null where that cannot be told. */
+async function isThere(access: OpenRepository, name: string): Promise<boolean | null> {
+  try {
+    return objectIdOf(sha256(await access.storage.load("keys", name))) === name ? true : null;
+  } catch (error) {
+    return error instanceof CairnError && error.code === "not_found" ? false : null;
+  }
+}
+
+/** Removes locks that count no more; with `all` every one, also of processes that are at work: then they may lose what they do. */
+export async function unlock(access: OpenRepository, options: CallOptions & { all?: boolean }): Promise<UnlockResult> {
+  throwIfAborted(options.signal);
+  const { storage, repository } = access;
+  const before = (await storage.list("locks")).length;
+  await removeDeadLocks(repository);
+  if (options.all === true) {
+    // One that goes by itself meanwhile is as good.
+    for (const { name } of await storage.list("locks")) await storage.remove("locks", name).catch(() => undefined);
+  }
+  const held = (await storage.list("locks")).length;
+  return { ...access.info, removed: Math.max(0, before - held), held };
+}

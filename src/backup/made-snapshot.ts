@@ -1,0 +1,113 @@
+import { readFileSync, renameSync, writeFileSync } from "node:fs";
+import { join } from "node:path";
+import type { TransferredSize } from "../contract/index.ts";
+import { PROGRAM } from "../formats/program.ts";
+import type { Snapshot } from "../formats/snapshot.ts";
+import { temporaryName } from "../fs/durable.ts";
+import type { ObjectId } from "../ids.ts";
+import type { BlobIndex } from "../repository/index/blob-index.ts";
+import { NOTHING_FORWARDED, type ForwardedSize } from "../repository/transfer/forwarded-packs.ts";
+import type { ListedSnapshot } from "../repository/repository.ts";
+import type { TransferResult } from "../repository/transfer/transfer.ts";
+import type { TransferPlan } from "../repository/transfer/transfer-plan.ts";
+
+const NAME = "known-trees.json";
+const MOST = 1000;
+/** The cache of so many blobs is written in a moment; of more it is written now and then. */
+const FEW_BLOBS = 300_000;
+/** With more index files than these the list would take longer than the walk that it spares. */
+const MOST_INDEXES = 20_000;
+const HEX = /^[0-9a-f]{64}$/;
+
+/** The part of a snapshot that says where and by whom something was saved. */
+export type SnapshotOrigin = Pick<Snapshot, "paths" | "hostname" | "username" | "uid" | "gid">;
+
+export interface SnapshotParts {
+  /** Of the state. */
+  time: string;
+  tree: ObjectId;
+  origin: SnapshotOrigin;
+  parent: ListedSnapshot | null;
+  excludes?: string[];
+  tags: readonly string[];
+  /** When the backup began, milliseconds since 1970. */
+  started: number;
+  added: TransferredSize;
+  /** All files of the snapshot, those in `/.cairn` too: where restic counts others it takes the snapshot for a changed one. */
+  files: number;
+  bytes: number;
+}
+
+/** A snapshot of a backup that ends now, as it is written. */
+export function madeSnapshot(parts: SnapshotParts): Snapshot {
+  const { time, tree, origin, parent, excludes, tags, started, added } = parts;
+  return {
+    time,
+    ...(parent === null ? {} : { parent: parent.id }),
+    tree,
+    ...origin,
+    ...(excludes === undefined ? {} : { excludes }),
+    tags: [...new Set(tags)],
+    program_version: PROGRAM,
+    summary: {
+      backup_start: new Date(started).toISOString(),
+      backup_end: new Date().toISOString(),
+      data_blobs: added.data_blobs,
+      tree_blobs: added.tree_blobs,
+      data_added: added.bytes,
+      data_added_packed: added.stored_bytes,
+      total_files_processed: parts.files,
+      total_bytes_processed: parts.bytes,
+    },
+  };
+}
+
+/** The size of what a transfer has brought, or would bring (null), with what was forwarded before it. */
+export function addedBy(
+  plan: TransferPlan,
+  transfer: TransferResult | null,
+  forwarded: Readonly<ForwardedSize> = NOTHING_FORWARDED,
+): TransferredSize {
+  return {
+    data_blobs: plan.dataBlobs + forwarded.dataBlobs,
+    tree_blobs: plan.treeBlobs + forwarded.treeBlobs,
+    bytes: plan.plainBytes + forwarded.plainBytes,
+    stored_bytes: (transfer?.packBytes ?? plan.storedBytes) + forwarded.packBytes,
+    packs: (transfer?.packs ?? 0) + forwarded.packs,
+  };
+}
+
+/**
+ * Trees that this machine knows to be in a repository with all that they need: below them nothing has to be looked up while
+ * every index file that was read when they were found whole is there. Another process may have written the list, with index
+ * files that this index was read too early for; what those list may be gone.
+ */
+export function readKnownTrees(cache: string, index: Pick<BlobIndex, "covered" | "isPartial">): Set<string> {
+  const { covered, isPartial } = index;
+  if (isPartial) return new Set();
+  try {
+    const { index_files: basis, trees } = JSON.parse(readFileSync(join(cache, NAME), "utf8")) as Record<
+      string,
+      unknown
+    >;
+    if (!Array.isArray(basis) || !basis.every((name) => covered.has(name)) || !Array.isArray(trees)) return new Set();
+    return new Set(trees.slice(0, MOST).filter((tree): tree is string => typeof tree === "string" && HEX.test(tree)));
+  } catch {
+    return new Set();
+  }
+}
+
+/** Remembers these trees, newest first, which are whole by this index, and caches it. Without either the next backup walks. */
+export function keepKnownTrees(cache: string, index: BlobIndex, trees: Iterable<string>): void {
+  if (index.isPartial) return;
+  index.saveCache(index.count < FEW_BLOBS);
+  const temporary = join(cache, temporaryName());
+  try {
+    if (index.covered.size > MOST_INDEXES) return;
+    const known = { index_files: [...index.covered], trees: [...trees].slice(0, MOST) };
+    writeFileSync(temporary, JSON.stringify(known), { mode: 0o600 });
+    renameSync(temporary, join(cache, NAME));
+  } catch {
+    return;
+  }
+}

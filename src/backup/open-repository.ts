@@ -1,0 +1,314 @@
+import { mkdtempSync, writeFileSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { dirname, join } from "node:path";
+import { warmThreads } from "../threads/threads.ts";
+import { VERIFY } from "../repository/verify/verify-task.ts";
+import { WRITE } from "../archive/write/write-jobs.ts";
+import { makeFolder } from "../fs/make-folder.ts";
+import { userCacheDirectory } from "../fs/users.ts";
+import { DEFAULT_SCRYPT } from "../crypto/key-derivation.ts";
+import { CairnError, reworded, throwIfAborted } from "../errors.ts";
+import { newWorkDirectory, removeDeadWorkDirectories } from "../fs/work-directory.ts";
+import { BlobIndex } from "../repository/index/blob-index.ts";
+import { type LockCall, type RepositoryLock, whileReading, withLock } from "../repository/locks.ts";
+import { NearPacks } from "../repository/transfer/near-packs.ts";
+import { PackedBlobs } from "../repository/packs/packed-blobs.ts";
+import { CONTENT_KINDS, Repository } from "../repository/repository.ts";
+import type { OpenStorageOptions, StorageFactory } from "../repository/storage/location.ts";
+import { CachedStorage } from "../repository/storage/cached.ts";
+import { makeRepositoryFolder, sharingGroup } from "../repository/storage/sharing.ts";
+import { CallStorage } from "../repository/storage/call-storage.ts";
+import type { Storage, StorageCall } from "../repository/storage/storage.ts";
+import { unlessOthersWrote, warnRootOfPlaces } from "../workspace/owners.ts";
+import { userStateDirectory } from "../workspace/registry.ts";
+import type { CallOptions, InitRepositoryOptions, RepositoryInfo, RepositoryOptions } from "../contract/index.ts";
+import { clearAway } from "../fs/remove-all.ts";
+
+const LOCK_WAIT_MS = 10_000;
+/** The work that threads begin a call with. */
+const WORK = { verify: VERIFY, restore: WRITE };
+/** Tells programs that copy homes that this is a cache, as https://bford.info/cachedir/ has it. */
+const CACHE_TAG =
+  "Signature: 8a477f597d28d172789f06886806bc55\n# Cairn's cache: all that lies here can be made again.\n";
+
+/** The part of an open repository that all its calls share. */
+interface Shared {
+  /** Has the connections, limits and caches; belongs to no call. */
+  readonly storage: Storage;
+  readonly onWarning: CallOptions["onWarning"];
+  /** Folders of this user that calls write to. */
+  readonly places: readonly string[];
+  keyName: string | null;
+  work: string | null;
+  /** Calls under way. */
+  calls: number;
+  isClosed: boolean;
+  isRootWarned: boolean;
+}
+
+/**
+ * A repository that was opened by its location and a password, for any number of calls. Each call works on a view of its own
+ * (`during`), with its signal and its warnings.
+ */
+export class OpenRepository {
+  /** Never has a secret in it. */
+  readonly location: string;
+  readonly repository: Repository;
+  /** Folder of this user for what can be made again. */
+  readonly cache: string;
+  readonly #shared: Shared;
+
+  private constructor(repository: Repository, cache: string, shared: Shared) {
+    this.location = repository.storage.location;
+    this.repository = repository;
+    this.cache = cache;
+    this.#shared = shared;
+  }
+
+  static async open(open: StorageFactory, options: RepositoryOptions): Promise<OpenRepository> {
+    const opened = await open(options.repository, storageOptions(options));
+    const storage = opened.localPath === undefined ? new CachedStorage(opened) : opened;
+    try {
+      const password = await passwordOf(options);
+      throwIfAborted(options.signal);
+      if (options.soon !== undefined) warmThreads(WORK[options.soon]);
+      const callStorage = new CallStorage(storage, storageCall(options));
+      const repository = await Repository.open(callStorage, { password }).catch(async (error: unknown) => {
+        throw await withHint(error, callStorage);
+      });
+      throwIfAborted(options.signal);
+      const access = OpenRepository.over(options, storage, repository);
+      if (storage instanceof CachedStorage) storage.keepIn(join(access.cache, "snapshots"));
+      return access;
+    } catch (error) {
+      await storage.close?.();
+      throw error;
+    }
+  }
+
+  /**
+   * Makes an empty repository. Steps: folders or what a storage has like them → the key file → the config ●. A kill before
+   * ● leaves a key file that opens nothing, which the next call takes away. `already_exists` when there is a repository.
+   *
+   * `chunkerPolynomial`: of the workspace, or the user, whose cutting restic shall share.
+   */
+  static async create(
+    open: StorageFactory,
+    options: InitRepositoryOptions,
+    chunkerPolynomial: string,
+  ): Promise<OpenRepository> {
+    const password = await passwordOf(options);
+    throwIfAborted(options.signal);
+    const storage = await open(options.repository, { ...storageOptions(options), create: true });
+    try {
+      const repository = await Repository.create(new CallStorage(storage, storageCall(options)), {
+        password,
+        kdf: DEFAULT_SCRYPT,
+        replaceUnfinished: true,
+        signal: options.signal,
+        chunkerPolynomial,
+      });
+      return OpenRepository.over(options, storage, repository);
+    } catch (error) {
+      await storage.close?.();
+      throw error;
+    }
+  }
+
+  static over({ env, onWarning }: RepositoryOptions, storage: Storage, repository: Repository): OpenRepository {
+    const places = [userStateDirectory(), userCacheDirectory(env)];
+    warnRootOfPlaces(places, "with HOME, XDG_STATE_HOME and XDG_CACHE_HOME of root's own (sudo -H)", onWarning);
+    const cache = join(userCacheDirectory(env), "repositories", repository.id);
+    const { keyName } = repository;
+    // The signal that it was opened with ends with that.
+    const within = repository.over(new CallStorage(storage, storageCall({ onWarning })));
+    const shared = { storage, onWarning, places, keyName, work: null, calls: 0, isClosed: false, isRootWarned: false };
+    return new OpenRepository(within, cache, shared);
+  }
+
+  /** Runs a call. Without `onWarning` of its own it warns whoever opened the repository. */
+  async during<T>(options: CallOptions, call: (access: OpenRepository) => Promise<T>): Promise<T> {
+    const { signal, onWarning = this.#shared.onWarning } = options;
+    throwIfAborted(signal);
+    this.#shared.calls++;
+    try {
+      if (signal === undefined && onWarning === this.#shared.onWarning) return await call(this);
+      const storage = new CallStorage(this.#shared.storage, storageCall({ signal, onWarning }));
+      return await call(new OpenRepository(this.repository.over(storage), this.cache, this.#shared));
+    } catch (error) {
+      throw unlessOthersWrote(this.#shared.places, error);
+    } finally {
+      this.#shared.calls--;
+      this.#clearAway();
+    }
+  }
+
+  /** The key file that the password in hand opens; null where that is not known. */
+  get keyName(): string | null {
+    return this.#shared.keyName;
+  }
+
+  set keyName(name: string | null) {
+    this.#shared.keyName = name;
+  }
+
+  get info(): RepositoryInfo {
+    const { id, version } = this.repository;
+    return { location: this.location, repository_id: id, version };
+  }
+
+  get storage(): Storage {
+    return this.repository.storage;
+  }
+
+  /** Its index as it is now; on a machine that cannot write a cache it is read anew each time. */
+  async index(signal?: AbortSignal): Promise<BlobIndex> {
+    return BlobIndex.load(this.repository, this.indexCache(), signal);
+  }
+
+  /** The file that the index is cached in; null where nothing can be cached. */
+  indexCache(): string | null {
+    try {
+      makeFolder(this.cache);
+    } catch {
+      return null;
+    }
+    try {
+      writeFileSync(join(dirname(dirname(this.cache)), "CACHEDIR.TAG"), CACHE_TAG, { flag: "wx", mode: 0o600 });
+    } catch {
+      // It is there, or nothing can be written.
+    }
+    return join(this.cache, "index");
+  }
+
+  /** A folder for unfinished files, on the repository's own file system where it is local; gone with `close` and the last call under way. */
+  workDirectory(): string {
+    const { work } = this.#shared;
+    if (work !== null) return work;
+    let parent = this.storage.temporaryDirectory;
+    try {
+      // What is fetched can be large, and the system's temporary folder is often in memory.
+      if (parent === undefined) makeFolder((parent = join(this.cache, "work")));
+    } catch {
+      return (this.#shared.work = mkdtempSync(join(tmpdir(), "cairn-")));
+    }
+    removeDeadWorkDirectories(parent);
+    const made = newWorkDirectory(parent);
+    this.#shared.work = made;
+    const { localPath } = this.storage;
+    if (localPath !== undefined && parent === this.storage.temporaryDirectory)
+      makeRepositoryFolder(parent, sharingGroup(dirname(localPath("config", "config"))));
+    makeFolder(made);
+    return made;
+  }
+
+  near(): NearPacks {
+    return new NearPacks(this.storage, this.storage.localPath === undefined ? this.workDirectory() : "");
+  }
+
+  /** For new blobs; the index is kept in step. */
+  packedBlobs(index: BlobIndex, lock: RepositoryLock): PackedBlobs {
+    const directory = join(this.workDirectory(), "packs");
+    return new PackedBlobs({ repository: this.repository, index, directory, stillHeld: async () => lock.recheck() });
+  }
+
+  /** Works under a lock that others honour, restic too; root is warned once before it changes another user's repository. */
+  async locked<T>(exclusive: boolean, options: CallOptions, work: (lock: RepositoryLock) => Promise<T>): Promise<T> {
+    const { location, localPath } = this.storage;
+    if (!this.#shared.isRootWarned && localPath !== undefined) {
+      this.#shared.isRootWarned = true;
+      if (sharingGroup(location) === false)
+        warnRootOfPlaces([location], null, options.onWarning ?? this.#shared.onWarning);
+    }
+    return withLock(this.repository, { ...lockCall(options), exclusive }, work);
+  }
+
+  /** Works under a shared lock, or without one where this user may write nothing. `over` gives it back before the work ends. */
+  async reading<T>(options: CallOptions, work: (over: () => void) => Promise<T>): Promise<T> {
+    return whileReading(this.repository, lockCall(options), work);
+  }
+
+  /** For work that has to see what the storage itself gives, and not what is kept of it here. */
+  async asStored<T>(work: () => Promise<T>): Promise<T> {
+    const { storage } = this.#shared;
+    return storage instanceof CachedStorage ? storage.withoutCache(work) : work();
+  }
+
+  async close(): Promise<void> {
+    this.#shared.isClosed = true;
+    this.#clearAway();
+    await this.#shared.storage.close?.();
+  }
+
+  #clearAway(): void {
+    const { work, calls, isClosed } = this.#shared;
+    if (work === null || calls > 0 || !isClosed) return;
+    clearAway(work);
+    this.#shared.work = null;
+  }
+}
+
+/** The options that every call has, without those that mean something else to the operation below. */
+export function callOf({ signal, onProgress, onWarning, lockTimeoutMs }: CallOptions): CallOptions {
+  return { signal, onProgress, onWarning, lockTimeoutMs };
+}
+
+/** How the locks of a call are waited for. */
+export function lockCall({ signal, lockTimeoutMs, onWarning }: CallOptions): LockCall {
+  return { waitMs: lockTimeoutMs ?? LOCK_WAIT_MS, signal, onWarning };
+}
+
+function storageOptions({ env, signal, limits }: RepositoryOptions): OpenStorageOptions {
+  const { uploadRate, downloadRate, connections: calls } = limits ?? {};
+  return { signal, env, limits: limits && { uploadRate, downloadRate, calls } };
+}
+
+/** The calls of a storage that a call of the library makes. */
+function storageCall({ signal, onWarning }: Pick<LockCall, "signal" | "onWarning">): StorageCall {
+  return {
+    signal,
+    onRetry: ({ delayMs, error }) => {
+      onWarning?.(`${error.message}; again in ${Math.ceil(delayMs / 1000)} s`);
+    },
+  };
+}
+
+/** Throws `usage` for an empty one, which restic takes for none. */
+export async function passwordOf({ password }: Pick<RepositoryOptions, "password">): Promise<string | Uint8Array> {
+  const given = typeof password === "function" ? await password() : password;
+  if (given.length > 0) return given;
+  throw new CairnError("usage", "the repository's password is empty", {
+    hint: "name a file or a command that has it: --password-file FILE, --password-command COMMAND",
+  });
+}
+
+/** The error with what to do about it; `damaged` where there is a repository whose config was lost. */
+async function withHint(error: unknown, storage: Storage): Promise<unknown> {
+  if (!(error instanceof CairnError) || error.hint !== undefined) return error;
+  if (error.code === "wrong_password") {
+    const hint = "check the password file or variable; `cairn backup key` with a password that opens it adds another";
+    return reworded(error, { hint });
+  }
+  if (error.code !== "not_found") return error;
+  const left = await hasContent(storage);
+  if (left === null) return error;
+  // Whoever makes one below a disk that is not mounted has two from then on, and does not see the one.
+  const look = storage.localPath === undefined ? "is the address right?" : "is the path right, and its disk mounted?";
+  if (!left) return reworded(error, { hint: `${look} A new one: \`cairn backup init -r ${storage.location}\`` });
+  return new CairnError("damaged", `the config of ${storage.location} is lost; snapshots or content are there`, {
+    hint: "put the file config back from a copy of the repository",
+    cause: error,
+  });
+}
+
+/** Whether a place without a config has what a repository holds; null where that cannot be told. */
+async function hasContent(storage: Storage): Promise<boolean | null> {
+  for (const kind of CONTENT_KINDS) {
+    try {
+      if ((await storage.list(kind)).length > 0) return true;
+    } catch (error) {
+      if (!(error instanceof CairnError) || error.code !== "not_found") return null;
+    }
+  }
+  return false;
+}

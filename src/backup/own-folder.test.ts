@@ -1,0 +1,132 @@
+import assert from "node:assert/strict";
+import { existsSync, mkdirSync, readdirSync, readFileSync, renameSync, symlinkSync } from "node:fs";
+import { join } from "node:path";
+import { test } from "node:test";
+import type { BackupRepository } from "../contract/index.ts";
+import { hasCode } from "../operations/testing-folder.ts";
+import { backupScene, type BackupScene } from "./testing-far.ts";
+
+async function inside(
+  at: BackupScene,
+  name = "vault/repository",
+): Promise<{ repository: BackupRepository; place: string }> {
+  const place = join(at.folder, name);
+  mkdirSync(place, { recursive: true });
+  const repository = await at.library.initRepository({ repository: `local:${place}`, password: "inside" });
+  return { repository, place };
+}
+
+function filesIn(place: string): string[] {
+  return readdirSync(place, { recursive: true, encoding: "utf8" })
+    .filter((path) => !path.startsWith("tmp"))
+    .toSorted();
+}
+
+/** Of the only snapshot. */
+async function excludesOf(repository: BackupRepository): Promise<unknown> {
+  const [snapshot] = (await repository.list()).snapshots;
+  const { content } = await repository.cat("snapshot", snapshot?.snapshot_id);
+  return (content as { excludes?: unknown }).excludes;
+}
+
+test("a target in the repository is refused when a link leads to it too", async (t) => {
+  const { client, repository, root, place } = await backupScene(t, "local");
+  await client.createBackup(repository, { save: true });
+  symlinkSync(place, join(root, "link"));
+  const before = filesIn(place);
+  for (const to of [join(place, "restored"), join(root, "link/data/restored")])
+    await assert.rejects(repository.restore("latest", to), hasCode("refused"));
+  assert.deepEqual(filesIn(place), before);
+  assert.notEqual((await repository.restore("latest", join(root, "restored"))).proof, null);
+});
+
+test("a folder is not restored in place when the repository in it would be taken back", async (t) => {
+  const at = await backupScene(t, "local");
+  const { client, write } = at;
+  await using repository = (await inside(at)).repository;
+  await client.save();
+  await client.createBackup(repository);
+  write("a.txt", "changed\n");
+  await client.save();
+  await client.createBackup(repository);
+  const points = (await client.history()).save_points.length;
+  for (const choice of [{}, { dryRun: true }, { paths: ["vault"] }, { paths: ["vault/repository/data"] }])
+    await assert.rejects(client.restoreBackup(repository, "latest", choice), {
+      code: "refused",
+      message: /would become what it was/,
+    });
+  assert.equal((await client.history()).save_points.length, points);
+  assert.equal((await repository.list()).snapshots.length, 2);
+  const [{ snapshot_id: first } = { snapshot_id: "" }] = (await repository.list()).snapshots;
+  await client.restoreBackup(repository, first, { paths: ["a.txt"] });
+  assert.equal(readFileSync(join(at.folder, "a.txt"), "utf8"), "a\n");
+  assert.deepEqual((await repository.verify()).problems, []);
+});
+
+test("a folder is restored in place when the snapshot's rules leave the repository in it out", async (t) => {
+  const at = await backupScene(t, "local");
+  const { client, write } = at;
+  const { repository, place } = await inside(at);
+  t.after(async () => repository.close());
+  write(".cairnignore", "/vault/\n");
+  const warnings: string[] = [];
+  const onWarning = (warning: string): unknown => warnings.push(warning);
+  await client.createBackup(repository, { save: true, onWarning });
+  assert.deepEqual(warnings, []);
+  assert.equal(await excludesOf(repository), undefined);
+  write("a.txt", "changed\n");
+  const { proof } = await client.restoreBackup(repository, "latest");
+  assert.notEqual(proof, null);
+  assert.equal(readFileSync(join(at.folder, "a.txt"), "utf8"), "a\n");
+  assert.ok(existsSync(join(place, "config")));
+  assert.deepEqual((await repository.verify()).problems, []);
+});
+
+for (const name of ["backups", "vault/my repo [1]*? ", "back\\slash", "\u{fffd}"])
+  test(`a backup of a folder leaves the repository ${JSON.stringify(name)} in it out, and says so`, async (t) => {
+    const at = await backupScene(t, "local");
+    const { client, write } = at;
+    const { repository, place } = await inside(at, name);
+    t.after(async () => repository.close());
+    write("vault/my repo 1x/kept", "of another name\n");
+    const warnings: string[] = [];
+    const options = { save: true, exclude: ["*.tmp"], onWarning: (warning: string): unknown => warnings.push(warning) };
+    const first = await client.createBackup(repository, options);
+    const second = await client.createBackup(repository, options);
+    assert.deepEqual([first.incomplete, second.unchanged, second.save_point_id], [null, true, first.save_point_id]);
+    assert.match(warnings.join("\n"), /^the repository .* is left out of it as by --exclude \/.*\n.*$/);
+    const { found } = await repository.find("*", { snapshots: [first.snapshot?.snapshot_id ?? ""] });
+    const paths = found.map(({ path }) => path);
+    assert.ok(paths.some((path) => path.endsWith("/vault/my repo 1x/kept")));
+    assert.deepEqual(
+      paths.filter((path) => path.endsWith("/config")),
+      [],
+    );
+    write("a.txt", "changed\n");
+    assert.notEqual((await client.restoreBackup(repository, "latest")).proof, null);
+    assert.equal(readFileSync(join(at.folder, "a.txt"), "utf8"), "a\n");
+    assert.ok(existsSync(join(place, "config")));
+  });
+
+test("a repository in the folder stays out when it is asked for, and its name is no text", async (t) => {
+  const at = await backupScene(t, "local");
+  const name = Buffer.concat([Buffer.from(`${at.folder}/raw-`), Buffer.from([0xff])]);
+  const { repository, place } = await inside(at, "before");
+  await repository.close();
+  renameSync(place, name);
+  symlinkSync(name, join(at.root, "link"));
+  await using again = await at.library.openRepository({ repository: join(at.root, "link"), password: "inside" });
+  await at.client.createBackup(again, { save: true, exclude: ["!/raw-*"] });
+  assert.deepEqual(await excludesOf(again), ["!/raw-*", "/raw-[![:print:][:cntrl:]]"]);
+  assert.deepEqual((await again.find("config")).found, []);
+});
+
+test("a folder that is the repository is not backed up into itself", async (t) => {
+  const at = await backupScene(t, "local");
+  await using client = await at.library.openOrAdopt(at.place);
+  const before = filesIn(at.place);
+  for (const dryRun of [false, true])
+    await assert.rejects(client.createBackup(at.repository, { save: true, dryRun }), hasCode("refused"));
+  assert.deepEqual(filesIn(at.place), before);
+  assert.equal(await client.hasSavePoints(), false);
+});

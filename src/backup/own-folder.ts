@@ -1,0 +1,130 @@
+import { lstatSync, readFileSync } from "node:fs";
+import { dirname } from "node:path";
+import { surveyTree } from "../workspace/store/survey-tree.ts";
+import { rulesOfTask } from "../archive/scan/directory-rules.ts";
+import { CairnError } from "../errors.ts";
+import { IGNORE_FILE, IgnoreRules } from "../fs/ignore.ts";
+import { patternOfPath } from "../fs/ignore-pattern.ts";
+import { PathSelection } from "../fs/path-selection.ts";
+import { isAtOrBelow, joinRaw, printablePath } from "../fs/safe-path.ts";
+import { realPathOf } from "../workspace/find-workspace.ts";
+import { givenPatterns } from "../workspace/given-patterns.ts";
+import type { CreateBackupOptions } from "../contract/index.ts";
+import type { OpenRepository } from "./open-repository.ts";
+import type { SnapshotContent } from "./content.ts";
+import type { ContentElsewhere } from "../workspace/store/engine.ts";
+import { isEmptyFolder } from "../clones/as-made.ts";
+import type { ListedSnapshot } from "../repository/repository.ts";
+
+/** The part of a snapshot that a restore in place takes. */
+interface Wanted {
+  from: ContentElsewhere;
+  content: Pick<SnapshotContent, "root">;
+  listed: ListedSnapshot;
+  chosen: { readonly paths: readonly Uint8Array[] | null };
+}
+
+/** Real path of the folder that a repository is; null where it lies elsewhere than on this machine. */
+function ownFolder({ storage }: OpenRepository): Buffer | null {
+  const config = storage.localPath?.("config", "config");
+  return config === undefined ? null : realPathOf(dirname(config));
+}
+
+/** Throws `refused` for a target (its real path) in the repository's own folder. */
+export function requireOutside(access: OpenRepository, target: Buffer): void {
+  const own = ownFolder(access);
+  if (own === null || !isAtOrBelow(target, own)) return;
+  throw new CairnError("refused", `${printablePath(target)} lies in the repository ${printablePath(own)} itself`, {
+    hint: "name a folder outside of it",
+  });
+}
+
+/**
+ * Throws `refused` where a restore over a folder (its real path) would make the repository's own folder what it was:
+ * it lies in there, it is or holds something that is chosen, and the snapshot's rules do not leave it out.
+ */
+export async function requireUntouched(
+  access: OpenRepository,
+  folder: Buffer,
+  { wanted, signal }: { wanted: Wanted; signal: AbortSignal | undefined },
+): Promise<void> {
+  const own = ownFolder(access);
+  if (own === null || !isAtOrBelow(own, folder)) return;
+  const path = own.subarray(folder.length + 1);
+  const { paths } = wanted.chosen;
+  if (paths !== null && new PathSelection(paths).of(path) === "no") return;
+  if (await isLeftOut(path, wanted, signal)) return;
+  throw new CairnError(
+    "refused",
+    `the repository ${printablePath(own)} lies in the folder, and would become what it was then`,
+    { hint: "restore into another folder with --to, name only other paths, or move the repository out of the folder" },
+  );
+}
+
+/**
+ * The patterns that a save of a folder (its real path) leaves out, as they are given: with the repository where it lies in
+ * there, since each backup would hold the packs of those before it. Throws `refused` where it is that folder.
+ */
+export function withoutOwn(
+  access: OpenRepository,
+  folder: Buffer,
+  { exclude = [], onWarning }: Pick<CreateBackupOptions, "exclude" | "onWarning">,
+): readonly string[] {
+  const own = ownFolder(access);
+  if (own === null || !isAtOrBelow(own, folder)) return exclude;
+  if (own.length === folder.length)
+    throw new CairnError("refused", `${printablePath(folder)} is the repository itself`, {
+      hint: "name the folder that is to be backed up",
+    });
+  const path = own.subarray(folder.length + 1);
+  const rules = IgnoreRules.fromExcludes(givenPatterns(folder, exclude, undefined));
+  if (isIgnored(rules, path, (above) => ignoreFileIn(joinRaw(folder, above)))) return exclude;
+  const pattern = `/${patternOfPath(path)}`;
+  onWarning?.(
+    `the repository ${printablePath(own)} lies in the folder, and is left out of it as by --exclude ${pattern}`,
+  );
+  // As it is given: what begins with a slash may be the path of something else.
+  return [...exclude, `.${pattern}`];
+}
+
+/** The ignore file of a directory; null where none counts: only an ordinary file does. */
+function ignoreFileIn(directory: Buffer): Uint8Array | null {
+  const file = joinRaw(directory, IGNORE_FILE);
+  try {
+    return lstatSync(file).isFile() ? readFileSync(file) : null;
+  } catch {
+    return null;
+  }
+}
+
+/** True where the rules of a snapshot leave a directory out, or one above it. */
+async function isLeftOut(
+  path: Buffer,
+  { from, content, listed }: Wanted,
+  signal: AbortSignal | undefined,
+): Promise<boolean> {
+  const { ignoreFiles } = await surveyTree(from, content.root, { only: null, signal });
+  const record = rulesOfTask({ excludes: listed.snapshot.excludes ?? [], rules: null }).record(ignoreFiles);
+  return isIgnored(IgnoreRules.fromRecord(record), path, () => null);
+}
+
+/** True where rules leave a directory out, or one above it. */
+function isIgnored(top: IgnoreRules, path: Buffer, ignoreFile: (directory: Buffer) => Uint8Array | null): boolean {
+  let rules = top;
+  let above = "";
+  for (const name of path.toString("latin1").split("/")) {
+    rules = IgnoreRules.enterDirectory(rules, above, ignoreFile(Buffer.from(above, "latin1")));
+    if (rules.ignores(name, true)) return true;
+    above = above === "" ? name : `${above}/${name}`;
+  }
+  return false;
+}
+
+/** True where nothing lies in a folder, as far as this user can see. */
+export function looksEmpty(folder: Buffer): boolean {
+  try {
+    return isEmptyFolder(folder);
+  } catch {
+    return true;
+  }
+}

@@ -1,0 +1,383 @@
+import { dirname, normalize } from "node:path/posix";
+import { append } from "../append.ts";
+import type { PathChoice, PathPattern } from "../contract/snapshots.ts";
+import type { PathInput } from "../contract/words.ts";
+import { exactNode, losslessByPath } from "../archive/write/exact-nodes.ts";
+import { CairnError, reworded } from "../errors.ts";
+import { joinPath, latin1 } from "../formats/bytes.ts";
+import type { Manifest } from "../formats/manifest.ts";
+import { rawPath as pathOfRecord, recordPath } from "../formats/record.ts";
+import type { TreeNode } from "../formats/tree.ts";
+import { refuseBorgPattern } from "../fs/borg-pattern.ts";
+import { PathSelection } from "../fs/path-selection.ts";
+import { isAtOrBelow, normalizeTyped, printablePath, quotedPath, rawBytes, shellQuote } from "../fs/safe-path.ts";
+import { newPacer, type Pacer } from "../pacer.ts";
+import type { BlobSource } from "../repository/blob-source.ts";
+import type { ListedSnapshot } from "../repository/repository.ts";
+import { lackingIn } from "../workspace/left-out.ts";
+import { kindOf } from "../workspace/listed-entry.ts";
+import { nameOf, readNodes, savedNodes, type SnapshotContent } from "./content.ts";
+
+const SLASH = 0x2f;
+const ROOT = Buffer.from("/");
+/** Stands for bytes that are not UTF-8 where a line has lost them. */
+const LOST = Buffer.from("\ufffd");
+const NON_ASCII = /[\x80-\xff]/;
+const MEANS_SOMETHING = /[\\^$.*+?()[\]{}|/]/;
+
+const ANY = "[^/]*";
+const DIRECTORIES = `(?:/${ANY})*`;
+
+/** The part of a snapshot that was asked for. */
+export interface ChosenPaths {
+  /** Raw paths below what was saved, each with all below it; null: everything. */
+  readonly paths: Uint8Array[] | null;
+  /** True when patterns chose them: then what a path that was saved does not have was not asked about. */
+  readonly byPattern: boolean;
+}
+
+type Saved = Pick<SnapshotContent, "root" | "only">;
+
+/** `node`: null where `root` is the topmost tree, or `only` names a file. */
+type Whole = Saved & Pick<SnapshotContent, "node" | "part">;
+
+type Fits = (path: string) => boolean;
+
+/**
+ * The paths that words and patterns choose of a tree, each with all below it, without what fits an excluding pattern.
+ * A named path, and a pattern that begins with a slash, counts from what was saved or from the topmost tree, as `find`
+ * prints it. `not_found` for a named path that is not there, and where the patterns choose nothing.
+ */
+export async function chosenPaths(
+  reader: BlobSource,
+  saved: Whole,
+  { savedPaths, ...choice }: PathChoice & { savedPaths: readonly string[]; signal?: AbortSignal },
+): Promise<ChosenPaths> {
+  const typed = choice.paths ?? [];
+  const paths = typed.map((path) => pathBelow(saved, savedPaths, path));
+  for (const [at, path] of paths.entries())
+    await entryAt(reader, saved, path).catch((error: unknown) => {
+      // borg and tar write whole paths without their slash.
+      const whole = Buffer.concat([Buffer.of(SLASH), rawBytes(typed[at]!)]);
+      const top = baseOf(saved, savedPaths);
+      const isWhole = top.length > 1 && isAtOrBelow(whole, top);
+      if (!isWhole || !(error instanceof CairnError) || error.code !== "not_found") throw error;
+      throw reworded(error, { hint: `a whole path begins with a slash: ${printablePath(whole)}` });
+    });
+  const base = latin1(baseOf(saved, savedPaths));
+  const fits = (given: PathPattern): Fits => {
+    const pattern = fitting(given);
+    return base === "/" ? pattern.fits : (path) => pattern.fits(path) || pattern.fitsWhole(`${base}${path}`);
+  };
+  const include = (choice.include ?? []).map(fits);
+  const exclude = (choice.exclude ?? []).map(fits);
+  const isAll = paths.length === 0 ? include.length === 0 : paths.some(({ length }) => length === 0);
+  if (include.length === 0 && exclude.length === 0) return { paths: isAll ? null : paths, byPattern: false };
+  const named = new PathSelection(paths);
+  const walk = new ChoosingWalk(reader, { named, include, exclude, pace: newPacer(choice.signal) });
+  const { chosen, isWhole } = await walk.directory(saved, "", isAll);
+  if (isWhole) return { paths: null, byPattern: true };
+  if (chosen.length === 0) throw new CairnError("not_found", "nothing in the snapshot fits these patterns");
+  return { paths: chosen.map(rawPath), byPattern: true };
+}
+
+/** The raw path below what was saved of one that is typed from there on, or as a whole. Throws `usage`. */
+export function pathBelow(saved: Whole, savedPaths: readonly string[], typed: string | Uint8Array): Buffer {
+  // A file that was saved alone is found by the name that it was given, from its root on, too.
+  const given = Buffer.concat([Buffer.of(SLASH), rawBytes(typed)]);
+  const isWhole = saved.only !== null && given.equals(Buffer.from(savedPaths[0] ?? ""));
+  const bytes = isWhole ? given : rawBytes(typed);
+  if (bytes[0] !== SLASH) return normalizeTyped(typed);
+  const base = baseOf(saved, savedPaths);
+  const normal = Buffer.from(normalize(bytes.toString("latin1")).replace(/(?<=.)\/$/, ""), "latin1");
+  if (isAtOrBelow(normal, base)) return normalizeTyped(normal.subarray(base.length === 1 ? 1 : base.length + 1));
+  const what = saved.part === undefined ? "which the snapshot is of" : "the folder that was named";
+  throw new CairnError("usage", `${printablePath(bytes)} is not below ${printablePath(base)}, ${what}`, {
+    hint: "name paths as `cairn backup find` does, or from there on: src/main.ts",
+  });
+}
+
+/** The whole path of `root`. */
+export function baseOf({ node, only, part }: Whole, [path = "/"]: readonly string[]): Buffer {
+  if (part !== undefined) return rawBytes(part.whole);
+  if (only !== null) return Buffer.from(dirname(path));
+  return Buffer.from(node === null ? "/" : path);
+}
+
+export interface Fitting {
+  /** Tells of a path from what was saved on, with a slash before it, in latin1. */
+  fits: Fits;
+  /** Tells of a path from the topmost tree on; only patterns that begin with a slash do. */
+  fitsWhole: Fits;
+  /** True where nothing but a path's last name counts. */
+  isName: boolean;
+}
+
+/** Throws `usage`. */
+export function fitting(given: PathPattern): Fitting {
+  const { pattern, ignoreCase } = typeof given === "string" ? { pattern: given, ignoreCase: false } : given;
+  if (pattern.startsWith("!"))
+    throw new CairnError("usage", `patterns are not taken back by others: ${JSON.stringify(pattern)}`, {
+      hint: "for a name that begins with it: \\!",
+    });
+  refuseBorgPattern(pattern);
+  const fits = pathMatcher(pattern, ignoreCase);
+  const isName = !normalize(pattern).replace(/\/$/, "").includes("/");
+  return { fits, fitsWhole: pattern.startsWith("/") ? fits : () => false, isName };
+}
+
+interface ChoosingBy {
+  named: PathSelection;
+  include: readonly Fits[];
+  exclude: readonly Fits[];
+  pace: Pacer;
+}
+
+class ChoosingWalk {
+  readonly #reader: BlobSource;
+  readonly #by: ChoosingBy;
+
+  constructor(reader: BlobSource, by: ChoosingBy) {
+    this.#reader = reader;
+    this.#by = by;
+  }
+
+  /** The topmost entries in a directory that are chosen whole; `isWhole`: it is itself, `chosen`: something above is. */
+  async directory(saved: Saved, path: string, chosen: boolean): Promise<{ chosen: string[]; isWhole: boolean }> {
+    const { named, include, exclude } = this.#by;
+    const found: string[] = [];
+    let isWhole = chosen;
+    await this.#by.pace();
+    for (const node of await savedNodes(this.#reader, saved)) {
+      const own = path === "" ? nameOf(node) : `${path}/${nameOf(node)}`;
+      if (exclude.some((fits) => fits(`/${own}`))) {
+        isWhole = false;
+        continue;
+      }
+      const fitsOne = include.some((fits) => fits(`/${own}`));
+      const isChosen = chosen || fitsOne || named.chosenAt(rawPath(own)) !== null;
+      // What lies below can be something else than the directory itself.
+      const isWalked = isChosen ? exclude.length > 0 : include.length > 0 || named.leadsOn(rawPath(own));
+      const tree = node.subtree;
+      const below =
+        tree !== undefined && isWalked
+          ? await this.directory({ root: tree, only: null }, own, isChosen)
+          : { chosen: [], isWhole: isChosen };
+      if (below.isWhole) found.push(own);
+      else {
+        append(found, below.chosen);
+        isWhole = false;
+      }
+    }
+    return { chosen: found, isWhole };
+  }
+}
+
+function rawPath(path: string): Buffer {
+  return Buffer.from(path, "latin1");
+}
+
+/** The entry at a raw path below what was saved, or a folder in it; null for the empty one. `not_found`. */
+export async function entryAt(
+  reader: BlobSource,
+  { root, part }: Pick<SnapshotContent, "root" | "part">,
+  path: Uint8Array,
+): Promise<TreeNode | null> {
+  if (path.length === 0) return null;
+  const where = part === undefined ? "the snapshot" : `the folder ${quotedPath(part.path)} of the snapshot`;
+  let tree: Uint8Array | undefined = root;
+  let found: TreeNode | null = null;
+  for (const name of latin1(path).split("/")) {
+    const nodes: TreeNode[] = tree === undefined ? [] : await readNodes(reader, tree);
+    const node = nodes.find((each) => nameOf(each) === name);
+    if (node === undefined)
+      throw new CairnError("not_found", `${quotedPath(path)} is not in ${where}`, {
+        hint: "`cairn backup find` looks for a name in all snapshots",
+      });
+    found = node;
+    tree = node.subtree;
+  }
+  return found;
+}
+
+/**
+ * The content of one folder of a snapshot, as if that alone had been saved; all of it where none is named, or the saved one.
+ * Paths are those of `pathBelow`. No link is followed. `not_found`, `conflict` for what is no folder, `usage`.
+ */
+export async function contentOf<T extends SnapshotContent>(
+  reader: BlobSource,
+  { listed, content }: { listed: ListedSnapshot; content: T },
+  subfolder: PathInput | undefined,
+): Promise<T | SnapshotContent> {
+  if (subfolder === undefined) return content;
+  const { paths } = listed.snapshot;
+  const path = pathBelow(content, paths, subfolder);
+  if (path.length === 0) return content;
+  const { manifest } = content;
+  const found = await folderAt(reader, { listed, content }, path);
+  const base = baseOf(content, paths);
+  return {
+    ...content,
+    root: found.subtree!,
+    only: null,
+    node: exactNode(found, losslessByPath(manifest?.lossless ?? []).get(latin1(path))),
+    manifest: manifest === null ? null : manifestBelow(manifest, path),
+    part: { path, whole: base.equals(ROOT) ? Buffer.concat([ROOT, path]) : joinPath(base, path) },
+  };
+}
+
+async function folderAt(
+  reader: BlobSource,
+  { listed: { id }, content }: { listed: ListedSnapshot; content: SnapshotContent },
+  path: Buffer,
+): Promise<TreeNode> {
+  const names = latin1(path).split("/");
+  const snapshot = id.slice(0, 8);
+  let nodes = await savedNodes(reader, content);
+  for (let depth = 1; ; depth++) {
+    const node = nodes.find((each) => nameOf(each) === names[depth - 1]);
+    if (node === undefined) throw notThere(path, { snapshot, manifest: content.manifest });
+    const at = Buffer.from(names.slice(0, depth).join("/"), "latin1");
+    if (node.type !== "dir") throw noFolder(at, node, snapshot);
+    if (depth === names.length) return node;
+    nodes = await readNodes(reader, node.subtree!);
+  }
+}
+
+function notThere(path: Buffer, of: { snapshot: string; manifest: Manifest | null }): CairnError {
+  const { snapshot, manifest } = of;
+  const [lacking] = lackingIn(manifest && { omitted: manifest.omitted }, [path]);
+  const why = lacking === undefined ? "" : `: ${printablePath(lacking.path)} is not in it (${lacking.detail})`;
+  return new CairnError("not_found", `there is no folder ${quotedPath(path)} in snapshot ${snapshot}${why}`, {
+    hint: path.includes(LOST)
+      ? "a folder whose name is not UTF-8 is restored by its path, with --path-b64"
+      : `\`cairn backup show ${snapshot}\` lists what is in it, and \`cairn backup find\` looks for a name in all snapshots`,
+  });
+}
+
+function noFolder(path: Buffer, node: TreeNode, snapshot: string): CairnError {
+  const target =
+    node.type === "symlink" ? `; it leads to ${quotedPath(node.linktarget!)}, and no link is followed` : "";
+  const named = shellQuote(printablePath(path));
+  return new CairnError(
+    "conflict",
+    `${quotedPath(path)} is no folder in snapshot ${snapshot}, but a ${kindOf(node)}${target}`,
+    {
+      hint: `\`cairn backup restore ${snapshot} ${named} --to DIR\` restores it by its path, and \`cairn backup show ${snapshot}:${named}\` shows it`,
+    },
+  );
+}
+
+/**
+ * A manifest of what lies below a folder, by the paths from there. It has no digests of that, and its counts are
+ * those of the whole.
+ */
+function manifestBelow(manifest: Manifest, folder: Buffer): Manifest {
+  const lead = Buffer.concat([folder, ROOT]);
+  const below = (path: Uint8Array): Uint8Array | null => {
+    const raw = rawBytes(path);
+    if (raw.equals(folder)) return raw.subarray(raw.length);
+    return raw.subarray(0, lead.length).equals(lead) ? raw.subarray(lead.length) : null;
+  };
+  const moved = <T extends { path: Uint8Array }>(list: readonly T[]): T[] =>
+    list.flatMap((each) => {
+      const path = below(each.path);
+      return path === null ? [] : [{ ...each, path }];
+    });
+  return {
+    ...manifest,
+    stateDigest: null,
+    metadataDigest: null,
+    labels: manifest.labels.flatMap(({ path_b64, ...label }) => {
+      const path = below(pathOfRecord(path_b64 === undefined ? label : { ...label, path_b64 }));
+      return path === null ? [] : [{ ...label, ...recordPath(path) }];
+    }),
+    holeMaps: moved(manifest.holeMaps),
+    fileHashes: moved(manifest.fileHashes),
+    omitted: moved(manifest.omitted),
+    // Names of one entry have one value, wherever the first of them lies.
+    lossless: moved(manifest.lossless),
+    mounts: undefined,
+  };
+}
+
+/**
+ * A pattern of restic's: Go's `filepath.Match` for each part between slashes, and `**` as a part for any number of
+ * directories. It fits paths in latin1 from `/`, as a whole where it begins with a slash, else their ends. Characters
+ * are those of UTF-8. Throws `usage` for an empty pattern and for one that can fit nothing.
+ */
+export function pathMatcher(pattern: string, ignoreCase: boolean): (path: string) => boolean {
+  if (pattern === "") throw new CairnError("usage", "the pattern is empty");
+  const wanted = normalize(pattern).replace(/(?<=.)\/$/, "");
+  if (wanted === "/") return () => true;
+  const isWhole = wanted.startsWith("/");
+  const parts = wanted.slice(isWhole ? 1 : 0).split("/");
+  const source = (isWhole ? parts : ["**", ...parts]).map((part) => partOf(part, pattern));
+  const below = source.filter((part, i) => part !== DIRECTORIES || source[i - 1] !== DIRECTORIES).join("");
+  const expression = new RegExp(`^${below}$`, ignoreCase ? "iu" : "u");
+  return (path) => expression.test(NON_ASCII.test(path) ? Buffer.from(path, "latin1").toString("utf8") : path);
+}
+
+/** The source of an expression for a slash and one part. */
+function partOf(part: string, pattern: string): string {
+  if (part === "**") return DIRECTORIES;
+  const characters = Array.from(part);
+  let source = "/";
+  for (let at = 0; at < characters.length; at++) {
+    const character = characters[at]!;
+    if (character === "*") {
+      if (!source.endsWith(ANY)) source += ANY;
+    } else if (character === "?") source += "[^/]";
+    else if (character === "[") {
+      const set = setAt(characters, at + 1, pattern);
+      source += set.source;
+      at = set.end;
+    } else {
+      if (character === "\\") at++;
+      const literal = characters[at];
+      if (literal === undefined) throw unfit(pattern);
+      source += MEANS_SOMETHING.test(literal) ? `\\${literal}` : literal;
+    }
+  }
+  return source;
+}
+
+/** The source of what stands between brackets, from behind the first one; `end` is the place of the last. */
+function setAt(characters: readonly string[], start: number, pattern: string): { source: string; end: number } {
+  let at = start;
+  const isNegated = characters[at] === "^";
+  if (isNegated) at++;
+  const member = (): string => {
+    if (characters[at] === "-" || characters[at] === "]") throw unfit(pattern);
+    if (characters[at] === "\\") at++;
+    const character = characters[at++];
+    if (character === undefined) throw unfit(pattern);
+    return character;
+  };
+  let ranges = "";
+  do {
+    const first = member();
+    let last = first;
+    if (characters[at] === "-") {
+      at++;
+      last = member();
+    }
+    if (first.codePointAt(0)! <= last.codePointAt(0)!) ranges += `${escaped(first)}-${escaped(last)}`;
+  } while (characters[at] !== "]");
+  // No name has a slash, but the text of a path between two of them is not to be left.
+  return { source: isNegated ? `[^${ranges}/]` : ranges === "" ? "[]" : `[${ranges}]`, end: at };
+}
+
+function escaped(character: string): string {
+  return `\\u{${character.codePointAt(0)!.toString(16)}}`;
+}
+
+function unfit(pattern: string): CairnError {
+  return new CairnError(
+    "usage",
+    `not a pattern, since a bracket or a backslash has no end: ${JSON.stringify(pattern)}`,
+    {
+      hint: "put a backslash before a character that stands for itself: \\[ \\] \\* \\? \\\\ and, between brackets, \\-",
+    },
+  );
+}

@@ -1,0 +1,134 @@
+import { randomBytes } from "node:crypto";
+import { renameSync, statSync } from "node:fs";
+import { dirname, join } from "node:path";
+import { takenBytes } from "../../clones/walk-entries.ts";
+import { CairnError } from "../../errors.ts";
+import { failpoint } from "../../failpoint.ts";
+import { makeFolder } from "../../fs/make-folder.ts";
+import { namesIn } from "../../fs/names-in.ts";
+import { removeAll } from "../../fs/remove-all.ts";
+import { deadWorkDirectories, newWorkDirectory, writtenWithin } from "../../fs/work-directory.ts";
+import type { BlobIndex } from "../../repository/index/blob-index.ts";
+import { LeftPacks } from "../../repository/care/left-packs.ts";
+import { NearPacks } from "../../repository/transfer/near-packs.ts";
+import { existingAncestor, requireRoom } from "../../workspace/room.ts";
+import type { OpenRepository } from "../open-repository.ts";
+
+/** Below the folder of a repository's caches. */
+const FOLDER = "fetched";
+/** Of a restore that has ended without coming to its end. One that was killed leaves its folder as it was. */
+const LEFT = /^left-[0-9a-f]{16}$/;
+/** What was left is used so long; then any restore from a repository that is not of this machine removes it. */
+const KEPT_MS = 24 * 3600 * 1000;
+
+/**
+ * Where a restore has the packs that it fetches. When it is killed, stopped or cut off they stay; the next restore from
+ * the same repository begins with what of them it needs and is proven, and removes the rest when it is done.
+ */
+export class FetchArea {
+  readonly #parent: string;
+  readonly #directory: string;
+  /** Folders of restores that are over. */
+  readonly #left: readonly string[];
+
+  private constructor(parent: string, left: readonly string[]) {
+    this.#parent = parent;
+    this.#left = left;
+    this.#directory = newWorkDirectory(parent);
+  }
+
+  /**
+   * Runs a restore with such an area; with none where packs are local or nothing can be kept. `usesLeft`: whether it may
+   * begin with what others have left.
+   */
+  static async during<T>(
+    access: OpenRepository,
+    usesLeft: boolean,
+    work: (area: FetchArea | null) => Promise<T>,
+  ): Promise<T> {
+    const area = access.storage.localPath === undefined ? FetchArea.#begin(access.cache, usesLeft) : null;
+    try {
+      const result = await work(area);
+      if (area !== null) area.#end();
+      return result;
+    } catch (error) {
+      if (area !== null) area.#giveUp(error);
+      throw error;
+    }
+  }
+
+  static #begin(cache: string, usesLeft: boolean): FetchArea | null {
+    removeOld(dirname(cache));
+    const parent = join(cache, FOLDER);
+    const area = new FetchArea(parent, usesLeft ? leftIn(parent) : []);
+    try {
+      makeFolder(area.#directory);
+      return area;
+    } catch {
+      return null;
+    }
+  }
+
+  near(access: OpenRepository, index: BlobIndex): NearPacks {
+    const { keys } = access.repository;
+    const take = (pack: string, to: string): boolean => this.#take(pack, to);
+    const left = new LeftPacks({ keys, index, names: new Set(this.#left.flatMap(packsIn)), take });
+    return new NearPacks(access.storage, this.#directory, left);
+  }
+
+  /** Throws `no_space` when so many bytes have no room here, beside those of a target on the same file system. */
+  async requireRoom(bytes: number, target: { folder: Buffer; bytes: number }): Promise<void> {
+    let needed = bytes;
+    for (const folder of [this.#directory, ...this.#left]) needed -= await takenBytes(Buffer.from(folder));
+    needed = Math.max(needed, 0);
+    if (statSync(existingAncestor(target.folder)).dev === statSync(this.#directory).dev) needed += target.bytes;
+    requireRoom(this.#parent, needed, {
+      hint: "XDG_CACHE_HOME names another place for what is fetched; or restore only some of the paths",
+    });
+  }
+
+  #take(pack: string, to: string): boolean {
+    for (const folder of this.#left) {
+      try {
+        renameSync(join(folder, "data", pack.slice(0, 2), pack), to);
+        failpoint("fetch-area.taken");
+        return true;
+      } catch {
+        continue;
+      }
+    }
+    return false;
+  }
+
+  #end(): void {
+    for (const folder of [this.#directory, ...this.#left]) removeAll(folder);
+  }
+
+  /** What may go well the next time goes on then; a disk that is full gets its room back. */
+  #giveUp(error: unknown): void {
+    const goesOn = error instanceof CairnError && (error.retryable || error.code === "interrupted");
+    if (!goesOn) return removeAll(this.#directory);
+    try {
+      renameSync(this.#directory, join(this.#parent, `left-${randomBytes(8).toString("hex")}`));
+    } catch {
+      removeAll(this.#directory);
+    }
+  }
+}
+
+function leftIn(parent: string): string[] {
+  const left = namesIn(parent).filter((name) => LEFT.test(name));
+  return [...deadWorkDirectories(parent), ...left.map((name) => join(parent, name))];
+}
+
+function packsIn(folder: string): string[] {
+  const data = join(folder, "data");
+  return namesIn(data).flatMap((part) => namesIn(join(data, part)));
+}
+
+/** Of all repositories whose caches lie in a folder: a restore that never comes back leaves nothing for good. */
+function removeOld(repositories: string): void {
+  for (const repository of namesIn(repositories))
+    for (const folder of leftIn(join(repositories, repository, FOLDER)))
+      if (!writtenWithin(Buffer.from(folder), KEPT_MS)) removeAll(folder);
+}

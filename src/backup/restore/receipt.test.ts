@@ -1,0 +1,62 @@
+import assert from "node:assert/strict";
+import { existsSync, mkdirSync, readFileSync, symlinkSync, writeFileSync } from "node:fs";
+import { join } from "node:path";
+import { test } from "node:test";
+import { CairnError } from "../../errors.ts";
+import { backupScene } from "../testing-far.ts";
+
+function refusal(message: RegExp): (error: unknown) => boolean {
+  return (error) => {
+    assert.ok(error instanceof CairnError, String(error));
+    assert.equal(error.code, "usage");
+    assert.match(error.message, message);
+    assert.notEqual(error.hint, undefined);
+    return true;
+  };
+}
+
+test("nothing is restored when the receipt cannot go where it shall", async (t) => {
+  const { client, repository, root, folder } = await backupScene(t, "local");
+  await client.createBackup(repository, { save: true });
+  const target = join(root, "restored");
+  mkdirSync(target);
+  symlinkSync(target, join(root, "link"));
+  const taken = join(root, "taken.json");
+  writeFileSync(taken, "mine\n");
+  symlinkSync(join(root, "nothing"), join(root, "dangling.json"));
+  for (const [receipt, message] of [
+    [taken, /is there already/],
+    [join(root, "dangling.json"), /is there already/],
+    [root, /is a folder/],
+    [join(root, "absent/receipt.json"), /there is no folder/],
+    [join(taken, "receipt.json"), /is no folder/],
+    [target, /is a folder/],
+    [join(target, "receipt.json"), /lies in what is restored/],
+    [join(root, "link/receipt.json"), /lies in what is restored/],
+  ] as const) {
+    await assert.rejects(repository.restore("latest", target, { receipt }), refusal(message));
+  }
+  await assert.rejects(
+    client.restoreBackup(repository, "latest", { receipt: join(folder, "receipt.json") }),
+    refusal(/lies in what is restored/),
+  );
+  assert.equal(readFileSync(taken, "utf8"), "mine\n");
+  for (const path of ["absent", "restored/a.txt", "restored/receipt.json"])
+    assert.equal(existsSync(join(root, path)), false, path);
+});
+
+test("nothing is restored when a receipt is wanted of what gets none", async (t) => {
+  const { client, repository, root } = await backupScene(t, "local");
+  await client.createBackup(repository, { save: true });
+  const target = join(root, "restored");
+  const receipt = join(root, "receipt.json");
+  for (const options of [{ prove: false }, { paths: ["a.txt"] }, { include: ["*.txt"] }, { exclude: ["*.txt"] }])
+    await assert.rejects(repository.restore("latest", target, { receipt, ...options }), refusal(/no receipt/));
+  const points = (await client.history()).save_points.length;
+  for (const options of [{ prove: false }, { keepPresent: true }, { paths: ["a.txt"] }])
+    await assert.rejects(client.restoreBackup(repository, "latest", { receipt, ...options }), refusal(/no receipt/));
+  assert.equal((await client.history()).save_points.length, points);
+  assert.deepEqual([existsSync(target), existsSync(receipt)], [false, false]);
+  const { proof } = await client.restoreBackup(repository, "latest", { receipt });
+  assert.deepEqual([proof?.receipt, existsSync(receipt)], [receipt, true]);
+});

@@ -1,0 +1,123 @@
+import { append } from "../../append.ts";
+import { mkdirSync } from "node:fs";
+import { join, resolve } from "node:path";
+import { DatabaseChecker } from "../../capture/check-database.ts";
+import { CairnError, toCairnError } from "../../errors.ts";
+import { failpoint } from "../../failpoint.ts";
+import { makeFolder } from "../../fs/make-folder.ts";
+import { removeAll } from "../../fs/remove-all.ts";
+import { displayPath } from "../../fs/safe-path.ts";
+import { newWorkDirectory, removeDeadWorkDirectories } from "../../fs/work-directory.ts";
+import type { BackupProblem, CallOptions, RestoredForCheck, VerifyBackupOptions } from "../../contract/index.ts";
+import { byTime, chosenSnapshots, warnOfFuture } from "../snapshots.ts";
+import { callOf, type OpenRepository } from "../open-repository.ts";
+import { restoreBackup } from "./restore.ts";
+import { restoredDatabases } from "./restored-databases.ts";
+
+/**
+ * Restores snapshots one after the other into a folder of their own, reads back what was written, has SQLite check each
+ * database in it, and removes it again. A kill leaves a folder that the next check removes.
+ */
+export async function checkByRestoring(
+  access: OpenRepository,
+  options: VerifyBackupOptions,
+): Promise<{ restored: RestoredForCheck[]; problems: BackupProblem[] }> {
+  const listing = await access.repository.listSnapshots(options.signal);
+  const named = options.snapshots ?? [];
+  // Which is the newest is not known then; the rest of the report is wanted all the same.
+  if (named.length === 0 && listing.damaged.length > 0)
+    return { restored: [], problems: listing.damaged.map(({ name }) => problem(name, "restore_failed", UNREADABLE)) };
+  const words = named.length === 0 && listing.snapshots.length > 0 ? ["latest"] : named;
+  const parent = options.scratch === undefined ? join(access.cache, "work") : resolve(options.scratch);
+  try {
+    makeFolder(parent);
+  } catch (error) {
+    throw toCairnError(error, `make the folder ${parent} to restore into`);
+  }
+  removeDeadWorkDirectories(parent);
+  const restored: RestoredForCheck[] = [];
+  const problems: BackupProblem[] = [];
+  const chosen = chosenSnapshots(listing, { snapshots: words });
+  if (words[0] === "latest") warnOfFuture(listing.snapshots.toSorted(byTime), chosen.at(-1)!, options.onWarning);
+  for (const { id } of chosen) {
+    const scratch = newWorkDirectory(parent);
+    try {
+      const done = await checkOne(access, { id, scratch }, options);
+      restored.push(done.restored);
+      append(problems, done.problems);
+    } finally {
+      removeAll(scratch);
+    }
+  }
+  return { restored, problems };
+}
+
+async function checkOne(
+  access: OpenRepository,
+  { id, scratch }: { id: string; scratch: string },
+  options: CallOptions,
+): Promise<{ restored: RestoredForCheck; problems: BackupProblem[] }> {
+  const restored: RestoredForCheck = { snapshot_id: id, entries: 0, bytes: 0, state_digest: null, databases: 0 };
+  const { signal } = options;
+  let result: Awaited<ReturnType<typeof restoreBackup>>;
+  mkdirSync(scratch, { mode: 0o700 });
+  try {
+    result = await restoreBackup(
+      access,
+      { snapshot: id, to: join(scratch, "restored"), asStored: true },
+      callOf(options),
+    );
+  } catch (error) {
+    if (!(error instanceof CairnError) || error.code !== "damaged") throw error;
+    return { restored, problems: [problem(id, "restore_failed", { detail: error.message })] };
+  }
+  failpoint("restore-check.restored");
+  restored.entries = result.entries;
+  restored.bytes = result.bytes;
+  restored.state_digest = result.proof?.state_digest ?? null;
+  const problems = result.left_out
+    .filter(({ reason }) => reason === "damaged")
+    .map(({ detail, path, path_b64 }) =>
+      problem(id, "restore_incomplete", { detail, path: path_b64 === undefined ? { path } : { path, path_b64 } }),
+    );
+  const checked = await checkDatabases(id, scratch, signal);
+  restored.databases = checked.databases;
+  return { restored, problems: [...problems, ...checked.problems] };
+}
+
+async function checkDatabases(
+  id: string,
+  scratch: string,
+  signal: AbortSignal | undefined,
+): Promise<{ databases: number; problems: BackupProblem[] }> {
+  const aside = join(scratch, "database");
+  mkdirSync(aside, { mode: 0o700 });
+  const checker = new DatabaseChecker();
+  const problems: BackupProblem[] = [];
+  let databases = 0;
+  try {
+    for await (const { path, file } of restoredDatabases(Buffer.from(join(scratch, "restored")), aside, signal)) {
+      databases++;
+      const wrong = await checker.check(file, signal);
+      if (wrong.length === 0) continue;
+      const detail = `SQLite finds it damaged: ${wrong.slice(0, 3).join("; ")}`;
+      problems.push(problem(id, "database_damaged", { detail, path: displayPath(path) }));
+    }
+  } finally {
+    await checker.close();
+  }
+  return { databases, problems };
+}
+
+function problem(
+  snapshot: string,
+  kind: string,
+  what: { detail: string; path?: { path: string; path_b64?: string } },
+): BackupProblem {
+  const losses = what.path === undefined ? [] : [{ snapshot_id: snapshot, ...what.path }];
+  return { kind, object: snapshot, detail: what.detail, severity: "damage", losses };
+}
+
+const UNREADABLE = {
+  detail: "it cannot be read and may be the newest, so none was restored: name one by its id, or forget this one",
+};

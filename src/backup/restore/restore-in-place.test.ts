@@ -1,0 +1,283 @@
+import assert from "node:assert/strict";
+import {
+  chmodSync,
+  linkSync,
+  lstatSync,
+  mkdirSync,
+  readdirSync,
+  readFileSync,
+  rmSync,
+  statSync,
+  truncateSync,
+  writeFileSync,
+} from "node:fs";
+import { randomBytes } from "node:crypto";
+import { join } from "node:path";
+import { describe, test } from "node:test";
+import { fileURLToPath } from "node:url";
+import { rightsCount, runWithoutCapabilities } from "../../workspace/store/testing-rights.ts";
+import { walkDigests } from "../../workspace/store/testing-walk.ts";
+import type { Client, RestoreInPlaceOptions } from "../../contract/index.ts";
+import { hasCode, leftOutOf, WITHOUT_NATIVE } from "../../operations/testing-folder.ts";
+import { backupScene, type BackupScene, damagePack } from "../testing-far.ts";
+
+/** Of whatever folder. */
+const ANY = { latestOf: {} };
+
+for (const scheme of ["local", "far"] as const) {
+  describe(`a snapshot on a ${scheme} storage`, () => {
+    test(
+      "comes back over the folder when its point is gone, and an undo brings the present back",
+      { skip: WITHOUT_NATIVE },
+      async (t) => {
+        const { client, repository, folder, write } = await backupScene(t, scheme);
+        linkSync(join(folder, "a.txt"), join(folder, "linked"));
+        writeFileSync(join(folder, "large"), randomBytes(3 << 20));
+        const { save_point_id: gone } = await client.createBackup(repository, { save: true });
+        const wanted = walkDigests(folder);
+        await client.save({ message: "later" });
+        await client.runCleanup((await client.previewCleanup({ only: [gone] })).plan_id);
+        write("a.txt", "changed\n");
+        write("new/file", "new\n");
+        rmSync(join(folder, "many/7"));
+        rmSync(join(folder, "many/9"));
+        write("many/9/inside", "a folder where a file was\n");
+        const untouched = statSync(join(folder, "many/8"), { bigint: true });
+        const present = walkDigests(folder).state;
+        chmodSync(folder, 0o711);
+        const planned = await client.restoreBackup(repository, "latest", { dryRun: true });
+        assert.deepEqual(planned.changes, { created: 2, updated: 2, deleted: 4, metadata: 1 });
+        assert.equal(walkDigests(folder).state, present);
+        const restored = await client.restoreBackup(repository, "latest");
+        assert.deepEqual(restored.changes, planned.changes);
+        assert.deepEqual([restored.left_out, restored.proof?.metadata_equal], [[], true]);
+        assert.notEqual(restored.proof?.receipt, null);
+        assert.deepEqual(walkDigests(folder), wanted);
+        assert.equal(lstatSync(join(folder, "a.txt")).ino, lstatSync(join(folder, "linked")).ino);
+        const after = statSync(join(folder, "many/8"), { bigint: true });
+        assert.deepEqual([after.ino, after.ctimeNs], [untouched.ino, untouched.ctimeNs]);
+        const status = await client.status();
+        assert.deepEqual([status.clean, status.head], [true, restored.restored_to]);
+        assert.deepEqual((await client.verifyAll()).problems, []);
+        await client.undo();
+        assert.equal(walkDigests(folder).state, present);
+        const again = await client.restoreBackup(repository, "latest", { proveFrom: "memory" });
+        assert.deepEqual([restored.read_from, again.read_from], ["disk", "memory"]);
+      },
+    );
+
+    test("is warned of when it is of another folder and what lies here would go", async (t) => {
+      const { client, library, repository, folder, root } = await backupScene(t, scheme);
+      const { snapshot } = await client.createBackup(repository, { save: true });
+      const warned = async (into: Client, more: RestoreInPlaceOptions = {}): Promise<string[]> => {
+        const warnings: string[] = [];
+        const onWarning = (warning: string): void => void warnings.push(warning);
+        await into.restoreBackup(repository, snapshot!.snapshot_id, { ...more, onWarning });
+        return warnings.filter((each) => each.includes("is made equal to"));
+      };
+      const [full, empty] = [join(root, "full"), join(root, "empty")];
+      for (const each of [full, empty]) mkdirSync(each);
+      writeFileSync(join(full, "mine"), "mine");
+      const there = await library.adopt(full);
+      const [warning, ...others] = await warned(there, { dryRun: true });
+      assert.ok(warning?.includes(`is of ${folder}: ${full} is made equal to that`), warning);
+      assert.deepEqual(others, []);
+      for (const more of [{ keepPresent: true }, { paths: ["a.txt"] }, ANY])
+        assert.deepEqual(await warned(there, { ...more, dryRun: true }), []);
+      assert.deepEqual(await warned(await library.adopt(empty)), []);
+      assert.deepEqual(await warned(client), []);
+    });
+
+    test("comes into the folder of another workspace, with what its own rules had left out there", async (t) => {
+      const { client, library, repository, root, write } = await backupScene(t, scheme);
+      write(".cairnignore", "*.tmp\n");
+      write("deep/.cairnignore", "/cache/\n");
+      await client.save({ exclude: ["*.secret"] });
+      await client.createBackup(repository);
+      const other = join(root, "other");
+      mkdirSync(join(other, "deep/cache"), { recursive: true });
+      for (const name of ["a.tmp", "b.secret", "deep/cache/c", "old"]) writeFileSync(join(other, name), name);
+      const theirs = await library.adopt(other);
+      const { changes, proof, stored_bytes: stored } = await theirs.restoreBackup(repository, "latest", ANY);
+      assert.equal(changes?.deleted, 1);
+      assert.ok(proof !== null && stored! > 0);
+      for (const name of ["a.tmp", "b.secret", "deep/cache/c"])
+        assert.equal(readFileSync(join(other, name), "utf8"), name);
+      assert.equal((await theirs.restoreBackup(repository, "latest", ANY)).changes?.updated, 0);
+      // The point that the first call made is taken again.
+      const kinds = (await theirs.history()).save_points.map(({ cause }) => cause.kind);
+      assert.equal(kinds.filter((kind) => kind === "backup").length, 1);
+      assert.deepEqual((await theirs.verifyAll()).problems, []);
+    });
+
+    test("gives back chosen paths alone, of which only what is missing comes", async (t) => {
+      const { client, library, repository, root, write } = await backupScene(t, scheme);
+      for (let i = 0; i < 4; i++) write(`big/${i}`, randomBytes(200_000).toString("base64"));
+      await client.createBackup(repository, { save: true });
+      const other = join(root, "other");
+      mkdirSync(join(other, "many"), { recursive: true });
+      for (const name of ["many/extra", "a.txt", "keep"]) writeFileSync(join(other, name), name);
+      const theirs = await library.adopt(other);
+      await theirs.save();
+      const { head } = await theirs.status();
+      const some = await theirs.restoreBackup(repository, "latest", { ...ANY, paths: ["many"] });
+      assert.deepEqual([some.changes?.created, some.changes?.deleted, some.proof], [50, 1, null]);
+      assert.ok(some.stored_bytes! < 100_000, `${some.stored_bytes}`);
+      assert.equal(readFileSync(join(other, "a.txt"), "utf8"), "a.txt");
+      const fit = await theirs.restoreBackup(repository, "latest", { ...ANY, include: ["*.txt"], exclude: ["deep"] });
+      assert.deepEqual([fit.changes?.updated, fit.changes?.deleted], [1, 0]);
+      assert.equal(readFileSync(join(other, "a.txt"), "utf8"), "a\n");
+      assert.equal((await theirs.status()).head, head);
+      assert.deepEqual((await theirs.verifyAll()).problems, []);
+      await theirs.undo();
+      assert.equal(readFileSync(join(other, "a.txt"), "utf8"), "a.txt");
+    });
+  });
+}
+
+test("the latest of several folders is that of the one that is restored, unless another is asked for", async (t) => {
+  const { client, library, repository, folder, root, write } = await backupScene(t, "local");
+  const own = await client.createBackup(repository, { save: true });
+  const other = join(root, "other");
+  mkdirSync(other);
+  const theirs = await library.adopt(other);
+  await assert.rejects(theirs.restoreBackup(repository, "latest"), {
+    code: "not_found",
+    message: `no snapshot of ${other}, so there is no latest one`,
+  });
+  writeFileSync(join(other, "theirs"), "theirs");
+  const newest = await theirs.createBackup(repository, { save: true });
+  write("a.txt", "changed\n");
+  assert.equal((await client.restoreBackup(repository, "latest")).snapshot_id, own.snapshot?.snapshot_id);
+  const target = join(root, "elsewhere");
+  assert.equal(
+    (await repository.restore("latest", target, { dryRun: true })).snapshot_id,
+    newest.snapshot?.snapshot_id,
+  );
+  const chosen = { dryRun: true, latestOf: { paths: [folder] } };
+  assert.equal((await repository.restore("latest", target, chosen)).snapshot_id, own.snapshot?.snapshot_id);
+  assert.equal(
+    (await client.restoreBackup(repository, "latest", { ...ANY, dryRun: true })).snapshot_id,
+    newest.snapshot?.snapshot_id,
+  );
+});
+
+test("a snapshot whose content is damaged leaves folder and history as they were", async (t) => {
+  const { client, library, repository, folder, root, place } = await backupScene(t, "local");
+  writeFileSync(join(folder, "large"), randomBytes(100_000));
+  await client.createBackup(repository, { save: true });
+  damagePack(place, (size) => size >> 1, "largest");
+  const other = join(root, "other");
+  mkdirSync(other);
+  writeFileSync(join(other, "mine"), "mine");
+  const theirs = await library.adopt(other);
+  await theirs.save();
+  const before = (await theirs.history()).save_points.length;
+  await assert.rejects(theirs.restoreBackup(repository, "latest", ANY), hasCode("damaged"));
+  assert.equal(readFileSync(join(other, "mine"), "utf8"), "mine");
+  assert.equal((await theirs.history()).save_points.length, before);
+  assert.deepEqual((await theirs.doctor()).findings, []);
+});
+
+test("a folder that keeps what the snapshot has not is not said to read back wrongly", async (t) => {
+  const { client, repository, write } = await backupScene(t, "local");
+  await client.createBackup(repository, { save: true });
+  write("extra", "kept\n");
+  write("a.txt", "changed\n");
+  const kept = await client.restoreBackup(repository, "latest", { keepPresent: true });
+  assert.deepEqual([kept.changes?.updated, leftOutOf(kept), kept.proof], [1, [], null]);
+  assert.notEqual((await client.restoreBackup(repository, "latest")).proof, null);
+});
+
+/** Loses or spoils all packs of a workspace's own store. */
+function losePacks({ client }: BackupScene, lose: (file: string) => void = rmSync): void {
+  const data = join(client.controlDirectory, "store/data");
+  for (const name of readdirSync(data, { recursive: true, encoding: "utf8" }))
+    if (/\/[0-9a-f]{64}$/.test(name)) lose(join(data, name));
+}
+
+/** Flips a bit in each byte of a part of a file. */
+function spoil(file: string, from: number, to: number): void {
+  const bytes = readFileSync(file);
+  chmodSync(file, 0o600);
+  writeFileSync(
+    file,
+    bytes.map((byte, at) => (at >= from && at < to ? byte ^ 1 : byte)),
+  );
+}
+
+for (const [how, lose, told] of [
+  ["lost", rmSync, /missing or cut/],
+  ["cut", (file: string) => truncateSync(file, 100), /missing or cut/],
+  ["spoiled", (file: string) => spoil(file, 0, Infinity), /damaged/],
+  ["flipped a bit in each of", (file: string) => spoil(file, 20, 21), /damaged/],
+] as const) {
+  test(
+    `a snapshot comes back whole when its workspace's store has ${how} its packs`,
+    { skip: WITHOUT_NATIVE },
+    async (t) => {
+      const scene = await backupScene(t, "local");
+      const { client, repository, folder } = scene;
+      await client.createBackup(repository, { save: true });
+      const wanted = walkDigests(folder);
+      losePacks(scene, lose);
+      // All that was stored is needed.
+      for (const name of readdirSync(folder)) rmSync(join(folder, name), { recursive: true });
+      const warnings: string[] = [];
+      const { proof, left_out: left } = await client.restoreBackup(repository, "latest", {
+        onWarning: (message) => void warnings.push(message),
+      });
+      assert.deepEqual([proof?.metadata_equal, left], [true, []]);
+      assert.match(warnings.join(), told);
+      assert.deepEqual(walkDigests(folder), wanted);
+      // The very same content is what older points lacked.
+      assert.deepEqual((await client.verifyAll()).problems, []);
+    },
+  );
+}
+
+test(
+  "a snapshot comes back whole after a repair took what is lost out of the store's index",
+  { skip: WITHOUT_NATIVE },
+  async (t) => {
+    const scene = await backupScene(t, "local");
+    const { client, repository, folder } = scene;
+    await client.createBackup(repository, { save: true });
+    const wanted = walkDigests(folder);
+    losePacks(scene);
+    rmSync(join(folder, "deep"), { recursive: true });
+    await client.doctor({ repair: true });
+    assert.notEqual((await client.restoreBackup(repository, "latest")).proof, null);
+    assert.deepEqual(walkDigests(folder), wanted);
+    assert.deepEqual((await client.verifyAll()).problems, []);
+  },
+);
+
+test("a folder that has more than the snapshot, which may not be read, gets no receipt", async (t) => {
+  if (!rightsCount()) {
+    if (!runWithoutCapabilities(fileURLToPath(import.meta.url), "which may not be read")) t.skip("setpriv is missing");
+    return;
+  }
+  const { client, repository, folder, write } = await backupScene(t, "local");
+  await client.createBackup(repository, { save: true });
+  write("closed", "of somebody else");
+  chmodSync(join(folder, "closed"), 0);
+  const restored = await client.restoreBackup(repository, "latest");
+  assert.deepEqual([restored.proof, restored.read_again, restored.untold_files], [null, true, 0]);
+  assert.deepEqual(
+    leftOutOf(restored).map(({ path, reason }) => [path, reason]),
+    [["closed", "unreadable"]],
+  );
+});
+
+test("what a point receives is stored although the store's index lists packs that are gone", async (t) => {
+  const scene = await backupScene(t, "local");
+  const { client, repository } = scene;
+  const { save_point_id: gone } = await client.createBackup(repository, { save: true });
+  await client.save({ message: "later" });
+  await client.runCleanup((await client.previewCleanup({ only: [gone] })).plan_id);
+  losePacks(scene);
+  const { proof, stored_bytes: stored } = await client.restoreBackup(repository, "latest");
+  assert.ok(proof !== null && stored! > 0, `${stored}`);
+  assert.deepEqual((await client.verifyAll()).problems, []);
+});

@@ -1,0 +1,500 @@
+import assert from "node:assert/strict";
+import { existsSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { setTimeout as sleep } from "node:timers/promises";
+import { test, type TestContext } from "node:test";
+import { generateX25519Identity, identityToRecipient } from "age-encryption";
+import { HANG_MS } from "../../../test/fixtures/eventually.ts";
+import { CopyEngine } from "../../workspace/store/copy-engine.ts";
+import type { CairnError } from "../../errors.ts";
+import type { StorageFactory } from "../../repository/storage/location.ts";
+import { RetryingStorage } from "../../repository/storage/retrying.ts";
+import { openS3Storage } from "../../repository/storage/s3/s3.ts";
+import { errorReply, TestingS3Server, type SeenRequest } from "../../repository/storage/s3/testing-s3-server.ts";
+import type { BackupRepository, CairnLibrary, RepositoryOptions } from "../../contract/index.ts";
+import { Library } from "../../operations/library.ts";
+import { openAgePassword } from "../age-password.ts";
+import { makeRepository } from "../testing-repository.ts";
+
+/** A caller that stops while a request that decides is done and not yet answered. */
+
+const KEY = { accessKeyId: "AKIDTEST", secretAccessKey: "very/secret+key" };
+const PASSWORD = "correct horse";
+
+/** No answer, however long one waits. */
+const SILENCE = new Promise(() => undefined);
+/** For what is never answered. */
+const SHORT_GRACE_MS = 300;
+
+interface Scene {
+  readonly server: TestingS3Server;
+  readonly folder: string;
+  readonly library: CairnLibrary;
+  readonly storages: StorageFactory;
+  /** Opened with a signal that fires when a request like this one is done, which is answered later, or never. */
+  stoppedAt(is: (request: SeenRequest) => boolean, isAnswered?: boolean): Promise<Stopped>;
+  /** With another password than the usual one, if given. */
+  open(password?: string): Promise<BackupRepository>;
+}
+
+interface Stopped {
+  readonly options: RepositoryOptions;
+  readonly signal: AbortSignal;
+}
+
+/** `graceMs`: how long what decides is waited for, by default as long as it takes. */
+async function scene(context: TestContext, graceMs = 10 * HANG_MS): Promise<Scene> {
+  const folder = mkdtempSync(join(tmpdir(), "cairn-stopped-"));
+  const server = await TestingS3Server.start(KEY);
+  const opened: BackupRepository[] = [];
+  context.after(async () => {
+    for (const each of opened) await each.close();
+    await server.stop();
+    rmSync(folder, { recursive: true, force: true });
+  });
+  const storages: StorageFactory = async (location, options = {}) => {
+    const storage = await openS3Storage(location.slice("s3:".length), options);
+    return new RetryingStorage(storage, { graceMs, firstDelayMs: 1 });
+  };
+  const library = new Library(
+    { engine: (found, options) => new CopyEngine({ control: found.control.root, ...options }), recoveries: [] },
+    storages,
+  ) as unknown as CairnLibrary;
+  const env = {
+    AWS_ACCESS_KEY_ID: KEY.accessKeyId,
+    AWS_SECRET_ACCESS_KEY: KEY.secretAccessKey,
+    XDG_CACHE_HOME: join(folder, "cache"),
+    HOME: folder,
+  };
+  const options: RepositoryOptions = { repository: `s3:${server.address}/r`, password: PASSWORD, env };
+  return {
+    server,
+    folder,
+    library,
+    storages,
+    open: async (password = PASSWORD) => {
+      const repository = await library.openRepository({ ...options, password });
+      opened.push(repository);
+      return repository;
+    },
+    stoppedAt: async (is, isAnswered = true) => {
+      const stop = new AbortController();
+      server.hold = async (request) => {
+        if (stop.signal.aborted || !is(request)) return;
+        stop.abort();
+        await (isAnswered ? sleep(300) : SILENCE);
+      };
+      return { options, signal: stop.signal };
+    },
+  };
+}
+
+function of(method: string, kind: string): (request: SeenRequest) => boolean {
+  return (request) => request.method === method && request.path.startsWith(`/bucket/r/${kind}`);
+}
+
+async function* bytes(): AsyncGenerator<Uint8Array> {
+  yield Buffer.from("content");
+}
+
+/** A repository that is there, and opened with the signal of `stoppedAt`. */
+async function inRepository(
+  at: Scene,
+  stopped: Promise<Stopped>,
+  work: (repository: BackupRepository, signal: AbortSignal) => Promise<void>,
+): Promise<void> {
+  const { options, signal } = await stopped;
+  const repository = await at.library.openRepository({ ...options, signal });
+  try {
+    await work(repository, signal);
+  } finally {
+    await repository.close();
+  }
+}
+
+async function made(at: Scene): Promise<void> {
+  const { options } = await at.stoppedAt(() => false);
+  await makeRepository({ ...options, password: PASSWORD }, at.storages);
+}
+
+test("a repository that is made is there when its maker stops before the answer", async (t) => {
+  const at = await scene(t);
+  const { options, signal } = await at.stoppedAt(of("PUT", "config"));
+  await (await at.library.initRepository({ ...options, signal })).close();
+  assert.ok(signal.aborted);
+  assert.equal((await (await at.open()).keys()).keys.length, 1);
+});
+
+test("a key that is added opens the repository when the caller stops before the answer", async (t) => {
+  const at = await scene(t);
+  await made(at);
+  await inRepository(at, at.stoppedAt(of("PUT", "keys")), async (repository, signal) => {
+    assert.equal((await repository.addKey("second", { signal })).keys.length, 2);
+    assert.ok(signal.aborted);
+  });
+  assert.equal((await (await at.open("second")).keys()).keys.length, 2);
+});
+
+for (const [what, method] of [
+  ["the new key", "PUT"],
+  ["the old key's removal", "DELETE"],
+] as const) {
+  test(`a password is another one when the caller stops before the answer to ${what}`, async (t) => {
+    const at = await scene(t);
+    await made(at);
+    await inRepository(at, at.stoppedAt(of(method, "keys")), async (repository, signal) => {
+      assert.equal((await repository.changePassword("second", { signal })).keys.length, 1);
+      assert.ok(signal.aborted);
+    });
+    await assert.rejects(at.open(), { code: "wrong_password" });
+    await at.open("second");
+  });
+}
+
+test("a password is not taken back when nobody knows whether the old key was removed", async (t) => {
+  const at = await scene(t, SHORT_GRACE_MS);
+  await made(at);
+  await inRepository(at, at.stoppedAt(of("DELETE", "keys"), false), async (repository, signal) => {
+    await assert.rejects(repository.changePassword("second", { signal }), (error: CairnError) => {
+      assert.equal(error.code, "interrupted");
+      assert.match(error.message, /the new password opens the repository, and whether the old one does is not known/);
+      return true;
+    });
+  });
+  await at.open("second");
+});
+
+test("a snapshot is told when the caller stops before its answer, and removed ones too", async (t) => {
+  const at = await scene(t);
+  await made(at);
+  const ids: string[] = [];
+  await inRepository(at, at.stoppedAt(of("PUT", "snapshots")), async (repository, signal) => {
+    ids.push((await repository.createFromStream(bytes(), { signal })).snapshot!.snapshot_id);
+    assert.ok(signal.aborted);
+  });
+  const repository = await at.open();
+  ids.push((await repository.createFromStream(bytes())).snapshot!.snapshot_id);
+  await inRepository(at, at.stoppedAt(of("DELETE", `snapshots/${ids[0]}`)), async (stopped, signal) => {
+    await assert.rejects(stopped.forget({ snapshots: ids, signal }), (error: CairnError) => {
+      assert.equal(error.code, "interrupted");
+      assert.match(error.message, /^1 snapshot removed, then: /);
+      return true;
+    });
+  });
+  assert.deepEqual(
+    (await repository.list()).snapshots.map((snapshot) => snapshot.snapshot_id),
+    [ids[1]],
+  );
+  await inRepository(at, at.stoppedAt(of("DELETE", "snapshots")), async (stopped, signal) => {
+    assert.deepEqual((await stopped.forget({ snapshots: [ids[1]!], signal })).removed, [ids[1]]);
+    assert.ok(signal.aborted);
+  });
+  assert.equal([...at.server.objects.keys()].filter((key) => /snapshots|locks/.test(key)).length, 0);
+});
+
+test("a copy that is stopped says how many snapshots are copied, and goes on when it is repeated", async (t) => {
+  const at = await scene(t);
+  await made(at);
+  const source = await at.open();
+  for (let i = 0; i < 3; i++) await source.createFromStream(bytes());
+  const { options, signal } = await at.stoppedAt(({ method, path }) => method === "PUT" && /r2\/snapshots/.test(path));
+  const target = await at.library.initRepository({ ...options, repository: `${options.repository}2`, signal });
+  t.after(async () => target.close());
+  await assert.rejects(source.copyTo(target, { signal }), {
+    code: "interrupted",
+    message: "stopped by the caller; 1 snapshot copied",
+  });
+  const { copied, present } = await source.copyTo(target);
+  assert.deepEqual([copied.length, present], [2, 1]);
+});
+
+for (const isAnswered of [true, false]) {
+  const when = isAnswered ? "before the answer" : "and the answer never comes";
+  test(`the file that opens a repository stays when the caller stops ${when}`, async (t) => {
+    const at = await scene(t, isAnswered ? undefined : SHORT_GRACE_MS);
+    await made(at);
+    const identity = await generateX25519Identity();
+    const [file, identities] = [join(at.folder, "password.age"), join(at.folder, "identity")];
+    writeFileSync(identities, `${identity}\n`);
+    const stopped = at.stoppedAt(of("PUT", "keys"), isAnswered);
+    await inRepository(at, stopped, async (repository, signal) => {
+      const adding = repository.addAgeKey({ recipients: [await identityToRecipient(identity)], file, signal });
+      if (isAnswered) assert.equal((await adding).keys.length, 2);
+      else
+        await assert.rejects(adding, (error: CairnError) => {
+          assert.equal(error.code, "interrupted");
+          assert.match(error.message, /whether the key was added is not known, so .*password\.age stays/);
+          assert.match(error.hint!, /cairn backup list --password-file \S*password\.age --age-identity/);
+          return true;
+        });
+      assert.ok(signal.aborted);
+    });
+    assert.ok(existsSync(file));
+    const password = await openAgePassword(readFileSync(file), { file, identity: identities });
+    await at.open(Buffer.from(password).toString("utf8"));
+  });
+}
+
+test("a file for a key that was refused goes", async (t) => {
+  const at = await scene(t);
+  await made(at);
+  const file = join(at.folder, "password.age");
+  const recipients = [await identityToRecipient(await generateX25519Identity())];
+  const repository = await at.open();
+  at.server.faults.push((request, answer) => {
+    if (!of("PUT", "keys")(request)) return false;
+    answer.writeHead(403).end();
+    return true;
+  });
+  await assert.rejects(repository.addAgeKey({ recipients, file }), { code: "permission" });
+  assert.equal(existsSync(file), false);
+});
+
+test("a caller that stops while nothing is decided ends at once, and nothing is there", async (t) => {
+  const at = await scene(t);
+  await made(at);
+  await inRepository(at, at.stoppedAt(of("PUT", "data"), false), async (repository, signal) => {
+    await assert.rejects(repository.createFromStream(bytes(), { signal }), { code: "interrupted" });
+  });
+  assert.equal((await (await at.open()).list()).snapshots.length, 0);
+  assert.equal([...at.server.objects.keys()].filter((key) => key.includes("/locks/")).length, 0);
+});
+
+/** Never answers requests like this one, and says when one has come. */
+function silentAt(at: Scene, is: (request: SeenRequest) => boolean): Promise<void> {
+  const come = Promise.withResolvers<void>();
+  at.server.hold = async (request) => {
+    if (!is(request)) return;
+    come.resolve();
+    await SILENCE;
+  };
+  return come.promise;
+}
+
+function listOf(kind: string): (request: SeenRequest) => boolean {
+  return ({ method, query }) => method === "GET" && query.get("prefix") === `r/${kind}/`;
+}
+
+/** Stops a call that nothing else would end for minutes. */
+async function endsOnceStopped(stop: AbortController, failing: Promise<unknown>): Promise<void> {
+  const begun = performance.now();
+  stop.abort();
+  await assert.rejects(failing, { code: "interrupted" });
+  const took = performance.now() - begun;
+  assert.ok(took < HANG_MS, `${took} ms`);
+}
+
+function locksIn(at: Scene): string[] {
+  return [...at.server.objects.keys()].filter((key) => key.includes("/locks/"));
+}
+
+test("a call is ended by its own signal, whatever its repository was opened with, and no other call is", async (t) => {
+  const at = await scene(t);
+  await made(at);
+  const { options } = await at.stoppedAt(() => false);
+  const repository = await at.library.openRepository({ ...options, signal: new AbortController().signal });
+  t.after(async () => repository.close());
+  const come = silentAt(at, listOf("index"));
+  const [stop, other] = [new AbortController(), new AbortController()];
+  const verifying = repository.verify({ signal: stop.signal });
+  verifying.catch(() => undefined);
+  await come;
+  const going = Array.from({ length: 5 }, async () => repository.keys({ signal: other.signal }));
+  await endsOnceStopped(stop, verifying);
+  for (const each of going) assert.equal((await each).keys.length, 1);
+  assert.deepEqual(locksIn(at), []);
+  at.server.hold = () => undefined;
+  assert.deepEqual((await repository.verify()).problems, []);
+});
+
+test("a call that is stopped while nothing is answered any more ends once its lock has had its time to go", async (t) => {
+  const at = await scene(t, SHORT_GRACE_MS);
+  await made(at);
+  const repository = await at.open();
+  let isSilent = false;
+  const come = silentAt(at, (request) => (isSilent ||= listOf("index")(request)));
+  const stop = new AbortController();
+  const warnings: string[] = [];
+  const verifying = repository.verify({ signal: stop.signal, onWarning: (message) => void warnings.push(message) });
+  verifying.catch(() => undefined);
+  await come;
+  await endsOnceStopped(stop, verifying);
+  assert.match(warnings.join(), /lock could not be taken away/);
+});
+
+test("a caller who stops just after their lock is placed asks for nothing more but its removal", async (t) => {
+  const at = await scene(t);
+  await made(at);
+  const repository = await at.open();
+  const stop = new AbortController();
+  const asked: string[] = [];
+  at.server.hold = (request) => {
+    if (stop.signal.aborted) asked.push(`${request.method} ${request.query.get("prefix") ?? ""}`);
+    if (!of("PUT", "locks")(request)) return;
+    setTimeout(() => stop.abort(), 50);
+  };
+  await assert.rejects(repository.verify({ signal: stop.signal }), { code: "interrupted" });
+  assert.deepEqual(asked, ["HEAD ", "DELETE "]);
+  assert.deepEqual(locksIn(at), []);
+});
+
+test("a caller who stops leaves no lock where its removal fails at first", async (t) => {
+  const at = await scene(t);
+  await made(at);
+  const repository = await at.open();
+  const stop = new AbortController();
+  at.server.hold = (request) => {
+    if (of("PUT", "locks")(request)) setTimeout(() => stop.abort(), 50);
+  };
+  at.server.fail("DELETE", errorReply(503, "SlowDown", "reduce your request rate"), 2);
+  const warnings: string[] = [];
+  const onWarning = (message: string): void => void warnings.push(message);
+  await assert.rejects(repository.verify({ signal: stop.signal, onWarning }), { code: "interrupted" });
+  assert.deepEqual(locksIn(at), []);
+  assert.ok(!warnings.some((message) => message.includes("could not be taken away")), warnings.join());
+});
+
+test("a pause before a call is made again ends with the signal of that call", async (t) => {
+  const at = await scene(t);
+  await made(at);
+  const repository = await at.open();
+  at.server.faults.push((request, answer) => {
+    if (!listOf("snapshots")(request)) return false;
+    answer.writeHead(503, { "retry-after": "600" }).end();
+    return true;
+  });
+  const stop = new AbortController();
+  const told = Promise.withResolvers<string>();
+  const listing = repository.list({ signal: stop.signal, onWarning: told.resolve });
+  listing.catch(() => undefined);
+  assert.match(await told.promise, /^cannot list snapshots at .*; again in \d+ s$/);
+  await endsOnceStopped(stop, listing);
+});
+
+test("a backup of a workspace is ended by its own signal", async (t) => {
+  const at = await scene(t);
+  await made(at);
+  const repository = await at.open();
+  const client = await at.library.init(join(at.folder, "work"));
+  t.after(async () => client.close());
+  writeFileSync(join(client.workspacePath(), "file"), "content");
+  await client.save();
+  const come = silentAt(at, of("PUT", "data"));
+  const stop = new AbortController();
+  const backup = client.createBackup(repository, { signal: stop.signal });
+  backup.catch(() => undefined);
+  await come;
+  await endsOnceStopped(stop, backup);
+  assert.deepEqual(locksIn(at), []);
+  at.server.hold = () => undefined;
+  assert.ok((await client.createBackup(await at.open())).snapshot !== null);
+});
+
+test("the signal with which a repository was opened ends nothing once it is open", async (t) => {
+  const at = await scene(t, SHORT_GRACE_MS);
+  await made(at);
+  const { options } = await at.stoppedAt(() => false);
+  const opening = new AbortController();
+  const repository = await at.library.openRepository({ ...options, signal: opening.signal });
+  t.after(async () => repository.close());
+  opening.abort();
+  // Longer than anybody waits for a call that was stopped.
+  at.server.hold = async (request) => {
+    if (of("PUT", "snapshots")(request)) await sleep(1500);
+  };
+  let refusals = 1;
+  at.server.faults.push((request, answer) => {
+    if (!of("PUT", "data")(request) || refusals-- <= 0) return false;
+    answer.writeHead(503).end();
+    return true;
+  });
+  assert.ok((await repository.createFromStream(bytes())).snapshot !== null);
+});
+
+test("opening is ended by its signal", async (t) => {
+  const at = await scene(t);
+  await made(at);
+  const { options } = await at.stoppedAt(() => false);
+  const come = silentAt(at, of("GET", "keys"));
+  const stop = new AbortController();
+  const opening = at.library.openRepository({ ...options, signal: stop.signal });
+  opening.catch(() => undefined);
+  await come;
+  await endsOnceStopped(stop, opening);
+});
+
+test("a repository that is closed while a call is under way ends that, without a warning and a new connection", async (t) => {
+  const at = await scene(t);
+  await made(at);
+  const repository = await at.open();
+  const come = silentAt(at, listOf("snapshots"));
+  const warnings: string[] = [];
+  const listing = repository.list({ onWarning: (message) => void warnings.push(message) });
+  listing.catch(() => undefined);
+  await come;
+  await repository.close();
+  await assert.rejects(listing, { code: "interrupted", message: "the repository was closed" });
+  const { length } = at.server.seen;
+  await sleep(200);
+  assert.deepEqual([at.server.seen.length - length, warnings, locksIn(at)], [0, [], []]);
+});
+
+test("who waits for another's removal of a dead lock is not ended with that one", async (t) => {
+  const at = await scene(t);
+  await made(at);
+  const repository = await at.open();
+  // A lock that could not be taken away is nobody's.
+  at.server.faults.push((request, answer) => {
+    if (!of("DELETE", "locks")(request)) return false;
+    answer.writeHead(400).end();
+    return true;
+  });
+  await repository.verify();
+  assert.equal(locksIn(at).length, 1);
+  at.server.faults.pop();
+  const [asked, failing] = [Promise.withResolvers<void>(), Promise.withResolvers<void>()];
+  let refusals = 1;
+  at.server.faults.push((request, answer) => {
+    if (!of("DELETE", "locks")(request) || refusals-- <= 0) return false;
+    asked.resolve();
+    void failing.promise.then(() => answer.writeHead(503).end());
+    return true;
+  });
+  const stop = new AbortController();
+  const first = repository.verify({ signal: stop.signal });
+  first.catch(() => undefined);
+  await asked.promise;
+  const second = repository.verify();
+  await sleep(100);
+  stop.abort();
+  failing.resolve();
+  await assert.rejects(first, { code: "interrupted" });
+  assert.deepEqual((await second).problems, []);
+  assert.deepEqual(locksIn(at), []);
+});
+
+test("who has stopped before is asked nothing and given nothing", async (t) => {
+  const at = await scene(t);
+  const { options } = await at.stoppedAt(() => false);
+  const stop = new AbortController();
+  const { signal } = stop;
+  // Stopped while the password is asked for.
+  const password = async (): Promise<string> => {
+    stop.abort();
+    return PASSWORD;
+  };
+  await assert.rejects(at.library.initRepository({ ...options, password, signal }), { code: "interrupted" });
+  assert.equal(at.server.seen.length, 0);
+  await made(at);
+  const repository = await at.open();
+  const { length } = at.server.seen;
+  await assert.rejects(at.library.openRepository({ ...options, signal }), { code: "interrupted" });
+  for (const call of [
+    repository.keys({ signal }),
+    repository.stats({ signal }),
+    repository.cat("config", undefined, { signal }),
+  ])
+    await assert.rejects(call, { code: "interrupted" });
+  assert.equal(at.server.seen.length, length);
+});

@@ -1,0 +1,272 @@
+import { existsSync, readdirSync } from "node:fs";
+import { dirname } from "node:path";
+import type { CallOptions } from "../contract/index.ts";
+import { toCairnError } from "../errors.ts";
+import { plural } from "../formats/sizes.ts";
+import { objectIdOf } from "../ids.ts";
+import type { BlobIndex } from "../repository/index/blob-index.ts";
+import { BlobSource } from "../repository/blob-source.ts";
+import { LiveSet } from "../repository/trees/live.ts";
+import type { RepositoryLock } from "../repository/locks.ts";
+import { lostPacks, type NearPacks, packEnds } from "../repository/transfer/near-packs.ts";
+import type { DamagedFile, ListedSnapshot, SnapshotListing } from "../repository/repository.ts";
+import { packSizes } from "../repository/storage/storage.ts";
+import { FetchArea } from "./restore/fetch-area.ts";
+import type { OpenRepository } from "./open-repository.ts";
+import { warnOfUnreadable } from "./snapshots.ts";
+
+interface SessionParts {
+  access: OpenRepository;
+  options: CallOptions;
+  index: BlobIndex;
+  listing?: SnapshotListing;
+  lock?: RepositoryLock | null;
+  readNoMore?: () => void;
+  area?: FetchArea | null;
+}
+
+/** Work on a repository under one of its locks, or without any: its index and snapshots as they are then, and a reader of its blobs. */
+export class Session implements SnapshotListing {
+  readonly access: OpenRepository;
+  readonly index: BlobIndex;
+  readonly snapshots: readonly ListedSnapshot[];
+  /** Snapshots that cannot be read. */
+  readonly damaged: readonly DamagedFile[];
+  /** The lock that this call may write under; null where it only reads. */
+  readonly lock: RepositoryLock | null;
+  /** To be called once nothing more is read from the repository: others need not wait for the rest of the work. */
+  readonly readNoMore: () => void;
+  /** Packs are fetched into it; null: into the work folder of this process. */
+  readonly area: FetchArea | null;
+  /** Told of each pack that is damaged or missing, and of which something is read from others. */
+  readonly onElsewhere: (pack: string) => void;
+  readonly #options: CallOptions;
+  #near: NearPacks | null = null;
+  #reader: BlobSource | null = null;
+
+  constructor({ access, options, index, listing, lock = null, readNoMore, area = null }: SessionParts) {
+    this.access = access;
+    this.index = index;
+    this.snapshots = listing?.snapshots ?? [];
+    this.damaged = listing?.damaged ?? [];
+    this.lock = lock;
+    this.readNoMore = readNoMore ?? (() => undefined);
+    this.area = area;
+    this.onElsewhere = warnOfOthers(access, options);
+    this.#options = options;
+  }
+
+  get near(): NearPacks {
+    this.#near ??= this.area?.near(this.access, this.index) ?? this.access.near();
+    return this.#near;
+  }
+
+  get reader(): BlobSource {
+    const { index, near, onElsewhere, access } = this;
+    const { signal } = this.#options;
+    this.#reader ??= new BlobSource({ keys: access.repository.keys, index, packs: near, signal, onElsewhere });
+    return this.#reader;
+  }
+
+  /**
+   * Has these trees and all below them brought where they lie far away, their packs several at once, for a walk that reads them one
+   * after the other. What is wrong with one is met on that walk.
+   */
+  async bring(roots: readonly Uint8Array[]): Promise<void> {
+    const { signal } = this.#options;
+    if (!this.near.isLocal) await new LiveSet(this.index).mark(roots, this.reader.viewTree, { signal });
+  }
+
+  close(): void {
+    this.#reader?.close();
+  }
+}
+
+/** Works in a session of whoever holds a lock, with the index read under it. */
+export async function within<T>(parts: SessionParts, work: (session: Session) => Promise<T>): Promise<T> {
+  const session = new Session(parts);
+  try {
+    return await work(session);
+  } finally {
+    session.close();
+  }
+}
+
+/**
+ * Reads a repository, under a shared lock where this user may write one. `area`: far packs are fetched into an area that a restore which
+ * is stopped leaves to the next one; `"own"` begins with nothing that others have left.
+ */
+export async function reading<T>(
+  access: OpenRepository,
+  options: CallOptions & { area?: FetchArea | "shared" | "own" | null },
+  work: (session: Session) => Promise<T>,
+): Promise<T> {
+  const read = async (area: FetchArea | null): Promise<T> =>
+    readAhead(access, options, async (current) =>
+      access.reading(options, async (readNoMore) => {
+        const { index, ...listing } = await current();
+        return within({ access, options, index, listing, readNoMore, area }, work);
+      }),
+    );
+  const { area = null } = options;
+  return typeof area === "string" ? FetchArea.during(access, area === "shared", read) : read(area);
+}
+
+/**
+ * Adds to a repository under a shared lock; a dry run has none. What a local storage has lost is not in the index, so it is stored again,
+ * and snapshots that cannot be read are warned of.
+ */
+export async function adding<T>(
+  access: OpenRepository,
+  options: CallOptions & { dryRun?: boolean | undefined },
+  work: (session: Session) => Promise<T>,
+): Promise<T> {
+  const add = async ({ index, ...listing }: Listed, lock: RepositoryLock | null): Promise<T> => {
+    warnOfUnreadable(access, listing.damaged, options);
+    const lost = missingHere(access, index, options.onWarning);
+    return within({ access, options, index: indexWithout(access, { index, lost }, options), listing, lock }, work);
+  };
+  if (options.dryRun !== true)
+    return readAhead(access, options, async (current) =>
+      access.locked(false, options, async (lock) => add(await current(), lock)),
+    );
+  const listed = await listedInTurn(access, options.signal);
+  // A prune may have removed packs since the index was read.
+  const isWhole = missingHere(access, listed.index).size === 0;
+  return add(isWhole ? listed : await listedInTurn(access, options.signal), null);
+}
+
+interface Listed extends SnapshotListing {
+  readonly index: BlobIndex;
+}
+
+/**
+ * `current` gives snapshots and index as they are when it is called, which is under a lock. Far away both are read from now
+ * on, while that is placed: what others did until it held is told by the names that are there then.
+ */
+async function readAhead<T>(
+  access: OpenRepository,
+  { signal }: CallOptions,
+  work: (current: () => Promise<Listed>) => Promise<T>,
+): Promise<T> {
+  const { storage, repository } = access;
+  if (storage.localPath !== undefined) return work(async () => listedInTurn(access, signal));
+  const ahead = Promise.allSettled([repository.listSnapshots(signal), access.index(signal)]);
+  const current = async (): Promise<Listed> => {
+    const [names, files] = await Promise.all([storage.list("snapshots"), storage.list("index")]);
+    const [listed, index] = await ahead;
+    if (listed.status === "rejected" || index.status === "rejected") return listedInTurn(access, signal);
+    const there = new Set(names.map(({ name }) => name));
+    const snapshots = listed.value.snapshots.filter(({ id }) => there.has(id));
+    const damaged = listed.value.damaged.filter(({ name }) => there.has(name));
+    // One that came may need an index file that came after those that are listed here.
+    const hasCome = snapshots.length + damaged.length < there.size;
+    const isCurrent = !hasCome && (await index.value.refresh(repository, { files, signal }));
+    return isCurrent ? { snapshots, damaged, index: index.value } : listedInTurn(access, signal);
+  };
+  try {
+    return await work(current);
+  } finally {
+    // Nothing goes on behind the back of who asked for it.
+    await ahead;
+  }
+}
+
+async function listedInTurn(access: OpenRepository, signal: AbortSignal | undefined): Promise<Listed> {
+  // What a snapshot needs is in the index by the time it is listed, and may not be before.
+  let index: Promise<BlobIndex> | undefined;
+  const listed = await access.repository.listSnapshots(signal, () => {
+    index = access.index(signal);
+    index.catch(() => undefined);
+  });
+  return { ...listed, index: await (index ?? access.index(signal)) };
+}
+
+/**
+ * Names of packs that an index lists and a local storage misses. Only the folders of packs are listed, which costs little also where
+ * many are. Empty far away, and where a folder cannot be listed, which is warned of.
+ */
+export function missingHere(
+  { storage }: OpenRepository,
+  index: BlobIndex,
+  onWarning?: CallOptions["onWarning"],
+): ReadonlySet<string> {
+  const missing = new Set<string>();
+  if (storage.localPath === undefined) return missing;
+  const folders = new Map<string, string[]>();
+  for (const [number, end] of packEnds(index).entries()) {
+    if (end === 0) continue;
+    const pack = objectIdOf(index.table.packId(number));
+    const folder = dirname(storage.localPath("data", pack));
+    const packs = folders.get(folder);
+    if (packs === undefined) folders.set(folder, [pack]);
+    else packs.push(pack);
+  }
+  try {
+    for (const [folder, packs] of folders) {
+      const there = new Set(namesIn(folder));
+      for (const pack of packs) if (!there.has(pack)) missing.add(pack);
+    }
+    return missing;
+  } catch (error) {
+    onWarning?.(notKnown(error));
+    return new Set();
+  }
+}
+
+function namesIn(folder: string): string[] {
+  try {
+    return readdirSync(folder);
+  } catch (error) {
+    // Without the folder of all, the repository's disk is not there.
+    if ((error as NodeJS.ErrnoException).code === "ENOENT" && existsSync(dirname(folder))) return [];
+    throw toCairnError(error, `list ${folder}`);
+  }
+}
+
+function notKnown(error: unknown): string {
+  return `whether all packs are there is not known: ${toCairnError(error).message}`;
+}
+
+/** Names of packs that any storage misses, or has no more in full length; where it cannot be listed as above. */
+export async function lostIn(
+  { storage }: OpenRepository,
+  index: BlobIndex,
+  onWarning?: CallOptions["onWarning"],
+): Promise<ReadonlySet<string>> {
+  try {
+    return new Set(lostPacks(index, await packSizes(storage)));
+  } catch (error) {
+    if (toCairnError(error).code === "interrupted") throw error;
+    onWarning?.(notKnown(error));
+    return new Set();
+  }
+}
+
+/**
+ * An index without what was in these packs, which is warned of; the index itself where there are none. To be called
+ * for one that was read under a lock: what it lists is there, or lost.
+ */
+export function indexWithout(
+  { location }: OpenRepository,
+  { index, lost }: { index: BlobIndex; lost: ReadonlySet<string> },
+  { onWarning }: CallOptions,
+): BlobIndex {
+  if (lost.size === 0) return index;
+  onWarning?.(
+    `${location} has lost ${plural(lost.size, "pack")}: what is needed of that now is stored again; \`cairn backup verify\` says what else it costs`,
+  );
+  return index.without(lost);
+}
+
+/** Says once of each pack that what it held is read from others. */
+export function warnOfOthers({ location }: OpenRepository, { onWarning }: CallOptions): (pack: string) => void {
+  const told = new Set<string>();
+  return (pack) => {
+    if (told.has(pack)) return;
+    told.add(pack);
+    onWarning?.(
+      `pack ${pack.slice(0, 12)} of ${location} is damaged or missing: what is needed of it is read from other packs, as far as they have it too; \`cairn backup repair packs\` mends that`,
+    );
+  };
+}

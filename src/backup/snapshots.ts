@@ -1,0 +1,346 @@
+import type {
+  BackupList,
+  BackupSnapshot,
+  CallOptions,
+  ListBackupsOptions,
+  RestoredSnapshot,
+  SnapshotChoice,
+  SnapshotFilter,
+} from "../contract/index.ts";
+import { CairnError } from "../errors.ts";
+import { PROGRAM } from "../formats/program.ts";
+import { plural } from "../formats/sizes.ts";
+import { type Snapshot, checkTags } from "../formats/snapshot.ts";
+import { isSavePointId, type SavePointId } from "../ids.ts";
+import type { DamagedFile, ListedSnapshot, SnapshotListing } from "../repository/repository.ts";
+import type { OpenRepository } from "./open-repository.ts";
+
+const POINT_TAG = "cairn:";
+/** The tag of a snapshot that `backup rewrite` made, as `restic rewrite` has it. */
+export const REWRITTEN = "rewrite";
+/** The tag of a snapshot that `backup recover` made, as `restic recover` has it. */
+export const RECOVERED = "recovered";
+const MAX_CANDIDATES = 20;
+const DAY_MS = 86_400_000;
+const WORDS =
+  "a snapshot is named by its id, a unique prefix of it, `latest`, or a save point's id; see `cairn backup list`";
+
+/** The tag by which a snapshot tells which save point it was made of. */
+export function pointTag(id: string): string {
+  return `${POINT_TAG}${id}`;
+}
+
+/** Throws `usage` for what is no tag, and for one that a snapshot would hide, or take for another point's. */
+export function checkSnapshotTags(tags: readonly string[]): void {
+  checkTags(tags);
+  const own = tags.find((each) => each.startsWith(POINT_TAG));
+  if (own === undefined) return;
+  throw new CairnError(
+    "usage",
+    `tags that begin with ${POINT_TAG} are Cairn's own: ${JSON.stringify(own.slice(0, 80))}`,
+  );
+}
+
+/** The save point that a snapshot was made of, by its tag; null for others. */
+export function pointOf(snapshot: Snapshot): SavePointId | null {
+  for (const tag of snapshot.tags ?? []) {
+    const id = tag.startsWith(POINT_TAG) ? tag.slice(POINT_TAG.length) : "";
+    if (isSavePointId(id)) return id;
+  }
+  return null;
+}
+
+/** True of a save point's or a stream's snapshot, whatever became of its tags; what rewrites others says of which it made them. */
+export function isMadeByUs({
+  tags,
+  program_version: by,
+  original,
+}: Pick<Snapshot, "tags" | "program_version" | "original">): boolean {
+  return (
+    (tags ?? []).some((tag) => tag.startsWith(POINT_TAG)) ||
+    (original === undefined && by !== undefined && by.startsWith(`${PROGRAM.split(" ")[0]} `))
+  );
+}
+
+/** True of a snapshot of a single tree that an earlier version recovered: it does not say what rules had left out. */
+export function isRecovered({ tags }: Pick<Snapshot, "tags">): boolean {
+  return tags?.includes(`${POINT_TAG}${RECOVERED}`) === true;
+}
+
+/** A snapshot's tags as its maker chose them. */
+export function ownTags(snapshot: Snapshot): string[] {
+  return (snapshot.tags ?? []).filter((tag) => !tag.startsWith(POINT_TAG));
+}
+
+/** A snapshot as the library returns it and `--json` prints it. */
+export function publicSnapshot({ id, snapshot }: ListedSnapshot): BackupSnapshot {
+  const summary = snapshot.summary ?? {};
+  const text = (value: unknown): string | null => (typeof value === "string" ? value : null);
+  const count = (value: unknown): number | null => (typeof value === "number" && value >= 0 ? value : null);
+  return {
+    snapshot_id: id,
+    created_at: snapshot.time,
+    uploaded_at: text(summary["backup_end"]),
+    hostname: snapshot.hostname,
+    username: snapshot.username,
+    paths: snapshot.paths,
+    tags: ownTags(snapshot),
+    tree: snapshot.tree,
+    parent: snapshot.parent ?? null,
+    program_version: snapshot.program_version ?? null,
+    save_point_id: pointOf(snapshot),
+    files: count(summary["total_files_processed"]),
+    bytes: count(summary["total_bytes_processed"]),
+  };
+}
+
+export function restoredSnapshot({ id, snapshot }: ListedSnapshot): RestoredSnapshot {
+  return { snapshot_id: id, created_at: snapshot.time, hostname: snapshot.hostname };
+}
+
+/** Oldest first; of equal times by id, so that the order is always the same. */
+export function byTime(a: ListedSnapshot, b: ListedSnapshot): number {
+  const differences = [Date.parse(a.snapshot.time) - Date.parse(b.snapshot.time), uploadedAt(a) - uploadedAt(b)];
+  return differences.find((each) => each !== 0) ?? (a.id < b.id ? -1 : 1);
+}
+
+/** When a snapshot was uploaded; 0 of a rewritten one: while the one is there that has all, that one is the newer. */
+export function uploadedAt({ snapshot }: ListedSnapshot): number {
+  if (snapshot.original !== undefined && snapshot.tags?.includes(REWRITTEN) === true) return 0;
+  const end = snapshot.summary?.["backup_end"];
+  const at = typeof end === "string" ? Date.parse(end) : Number.NaN;
+  return Number.isFinite(at) ? at : Date.parse(snapshot.time);
+}
+
+/** The newest snapshot of the same host and paths, whoever made it. */
+export function newestOfSame(
+  snapshots: readonly ListedSnapshot[],
+  { hostname, paths }: Pick<Snapshot, "hostname" | "paths">,
+): ListedSnapshot | null {
+  const same = snapshots.filter(
+    ({ snapshot }) => snapshot.hostname === hostname && snapshot.paths.join("\0") === paths.join("\0"),
+  );
+  return same.toSorted(byTime).at(-1) ?? null;
+}
+
+/**
+ * The one snapshot that a word means: `latest`, an id, a unique prefix of one, or a save point's id or prefix (the newest
+ * snapshot of it). `not_found`, `ambiguous`; `damaged` for one that cannot be read, and for `latest` while there are such:
+ * any of them may be the newest.
+ */
+export function findSnapshot(listing: SnapshotListing, word: string): ListedSnapshot {
+  const found = findSnapshotFile(listing, word);
+  if ("snapshot" in found) return found;
+  const { name, error } = found;
+  throw new CairnError("damaged", `snapshot ${name.slice(0, 8)} cannot be read: ${error.message}`, {
+    hint: `nothing else says what it held; ${removalHint([name])}`,
+    cause: error,
+    details: { snapshots: [name] },
+  });
+}
+
+/** As `findSnapshot`, but one that cannot be read is found by its id. */
+function findSnapshotFile({ snapshots, damaged }: SnapshotListing, word: string): ListedSnapshot | DamagedFile {
+  const sorted = snapshots.toSorted(byTime);
+  if (word === "latest" && damaged.length > 0) throw latestUnknown(damaged);
+  const newest = sorted.at(-1);
+  if (newest === undefined && damaged.length === 0)
+    throw new CairnError("not_found", "the repository has no snapshots", { hint: "make one: `cairn backup create`" });
+  if (word === "latest" && newest !== undefined) return newest;
+  if (!/^[0-9a-f]{2,64}$/.test(word))
+    throw new CairnError("not_found", `no snapshot ${JSON.stringify(word.slice(0, 80))}`, {
+      hint: word.includes(":")
+        ? `${WORDS}; \`cairn backup show\`, \`restore\` and \`diff\` take one with a path in it: ID:PATH`
+        : WORDS,
+    });
+  const fits = [
+    ...sorted.filter(({ id }) => id.startsWith(word)),
+    ...damaged.filter(({ name }) => name.startsWith(word)),
+  ];
+  if (fits.length === 1) return fits[0]!;
+  if (fits.length === 0) {
+    const ofPoints = sorted.filter(({ snapshot }) => pointOf(snapshot)?.startsWith(word) === true);
+    const points = new Set(ofPoints.map(({ snapshot }) => pointOf(snapshot)));
+    if (points.size === 1) return ofPoints.at(-1)!;
+    if (points.size === 0) throw new CairnError("not_found", `no snapshot ${word}`, { hint: WORDS });
+  }
+  throw new CairnError("ambiguous", `${word} fits more than one snapshot`, {
+    hint: "give more digits",
+    details: { candidates: fits.slice(0, MAX_CANDIDATES).map((file) => ("snapshot" in file ? file.id : file.name)) },
+  });
+}
+
+function latestUnknown(damaged: readonly DamagedFile[]): CairnError {
+  const names = damaged.map(({ name }) => name);
+  return new CairnError(
+    "damaged",
+    `which snapshot is the latest is not known: ${shortNames(names)} cannot be read, and may be newer than all others`,
+    {
+      hint: `name a snapshot by its id (\`cairn backup list\` shows them), or ${removalHint(names)}`,
+      cause: damaged[0]!.error,
+      details: { snapshots: names },
+    },
+  );
+}
+
+/** How files of snapshots that cannot be read are got rid of. */
+export function removalHint(names: readonly string[]): string {
+  const words = names.length > MAX_CANDIDATES ? ["ID…"] : names.map((name) => name.slice(0, 8));
+  return `remove what cannot be read: \`cairn backup forget ${words.join(" ")}\``;
+}
+
+function shortNames(names: readonly string[]): string {
+  const shown = names.slice(0, MAX_CANDIDATES).map((name) => name.slice(0, 8));
+  const more = names.length > shown.length ? ` and ${names.length - shown.length} more` : "";
+  return `${names.length === 1 ? "snapshot" : "snapshots"} ${shown.join(", ")}${more}`;
+}
+
+/** Says of snapshots that cannot be read that the call goes on without them. */
+export function warnOfUnreadable(
+  { location }: OpenRepository,
+  damaged: readonly DamagedFile[],
+  { onWarning }: CallOptions,
+): void {
+  if (damaged.length === 0) return;
+  const names = damaged.map(({ name }) => name);
+  onWarning?.(`${shortNames(names)} of ${location} cannot be read and counts as absent; ${removalHint(names)}`);
+}
+
+/** The snapshots of a repository, oldest first, and those that cannot be read. Takes no lock: a list may be late. */
+export async function listBackups(access: OpenRepository, options: ListBackupsOptions): Promise<BackupList> {
+  const listing = await access.repository.listSnapshots(options.signal);
+  const chosen = chosenSnapshots(listing, options);
+  warnOfNone(listing, chosen, options);
+  const shown = options.latest === undefined ? chosen : newestOfEach(chosen, options.latest);
+  return {
+    ...access.info,
+    snapshots: shown.map(publicSnapshot),
+    damaged: listing.damaged.map(({ name, error }) => ({ snapshot_id: name, detail: error.message })),
+  };
+}
+
+/** The newest of each host and paths. */
+function newestOfEach(sorted: readonly ListedSnapshot[], most: number): ListedSnapshot[] {
+  const seen = new Map<string, number>();
+  return sorted
+    .toReversed()
+    .filter(({ snapshot: { hostname, paths } }) => {
+      const key = [hostname, ...paths].join("\0");
+      const count = seen.get(key) ?? 0;
+      seen.set(key, count + 1);
+      return count < most;
+    })
+    .reverse();
+}
+
+/** Those that are named, else all that a filter takes; oldest first. `not_found`, `ambiguous`, `damaged` (see `findSnapshot`). */
+export function chosenSnapshots(listing: SnapshotListing, choice: SnapshotChoice): ListedSnapshot[] {
+  const { snapshots: words = [] } = choice;
+  if (words.length === 0) return takenBy(listing, choice);
+  const ids = new Set(words.map((word) => findSnapshot(listingOf(word, listing, choice), word).id));
+  return listing.snapshots.filter(({ id }) => ids.has(id)).sort(byTime);
+}
+
+/** Chooses snapshots to be written anew: `usage` for one that is named beside a filter that does not take it. */
+export function changedSnapshots(listing: SnapshotListing, choice: SnapshotChoice): ListedSnapshot[] {
+  requireOneEach(listing, choice);
+  const chosen = chosenSnapshots(listing, choice);
+  requireTaken(chosen, choice);
+  return chosen;
+}
+
+/** Chooses files of snapshots that are to go; also those that cannot be read, which no filter takes or leaves. */
+export function removedSnapshots(listing: SnapshotListing, choice: SnapshotChoice): Set<ListedSnapshot | DamagedFile> {
+  requireOneEach(listing, choice);
+  const words = choice.snapshots ?? [];
+  const files = words.map((word) => findSnapshotFile(listingOf(word, listing, choice), word));
+  requireTaken(
+    files.filter((file) => "snapshot" in file),
+    choice,
+  );
+  return new Set(files);
+}
+
+/** `ambiguous` for the id of a save point of which there are several: only one of them would go, or change. */
+function requireOneEach({ snapshots }: SnapshotListing, { snapshots: words = [] }: SnapshotChoice): void {
+  for (const word of words) {
+    if (snapshots.some(({ id }) => id.startsWith(word))) continue;
+    const of = snapshots.filter(({ snapshot }) => pointOf(snapshot)?.startsWith(word) === true);
+    if (of.length < 2) continue;
+    throw new CairnError("ambiguous", `there are ${of.length} snapshots of save point ${word}; nothing was changed`, {
+      hint: `name the snapshots: ${of.map(({ id }) => id.slice(0, 8)).join(", ")}`,
+      details: { candidates: of.map(({ id }) => id) },
+    });
+  }
+}
+
+function requireTaken(named: readonly ListedSnapshot[], choice: SnapshotChoice): void {
+  const other = named.find(({ snapshot }) => !isChosen(snapshot, choice));
+  if (other === undefined) return;
+  throw new CairnError("usage", `snapshot ${other.id.slice(0, 8)} is none that the filter takes; nothing was changed`, {
+    hint: "name snapshots, or choose them by --host, --path and --tag",
+  });
+}
+
+/** A filter with a mistake in it is no reason to say nothing. */
+export function warnOfNone(
+  { snapshots }: SnapshotListing,
+  chosen: readonly ListedSnapshot[],
+  { onWarning }: Pick<CallOptions, "onWarning">,
+): void {
+  if (chosen.length > 0 || snapshots.length === 0) return;
+  onWarning?.(`no snapshot fits the filter (of ${plural(snapshots.length, "snapshot")})`);
+}
+
+function takenBy({ snapshots }: SnapshotListing, filter: SnapshotFilter): ListedSnapshot[] {
+  return snapshots.filter(({ snapshot }) => isChosen(snapshot, filter)).sort(byTime);
+}
+
+/** In which a word names a snapshot: `latest` is of those that the filter takes. */
+function listingOf(word: string, listing: SnapshotListing, filter: SnapshotFilter): SnapshotListing {
+  if (word !== "latest") return listing;
+  const { snapshots, damaged } = listing;
+  const taken = takenBy(listing, filter);
+  if (taken.length > 0 || snapshots.length === 0 || damaged.length > 0) return { ...listing, snapshots: taken };
+  // A path may be meant without being given: the folder's own.
+  const { hosts = [], paths = [], tags = [] } = filter;
+  const isOfPath = paths.length === 1 && hosts.length + tags.length === 0;
+  const wanted = isOfPath ? `of ${paths[0]}` : "fits the filter";
+  throw new CairnError("not_found", `no snapshot ${wanted}, so there is no latest one`, {
+    hint: "`cairn backup list` shows what there is; choose by --host, --path and --tag, or name a snapshot by its id",
+  });
+}
+
+/** The one that a word means, `latest` being the newest that a filter takes. `not_found`, `ambiguous`, `damaged`. */
+export function chosenSnapshot(
+  listing: SnapshotListing,
+  word: string,
+  { latestOf = {}, onWarning }: Pick<CallOptions, "onWarning"> & { latestOf?: SnapshotFilter | undefined },
+): ListedSnapshot {
+  const found = chosenSnapshots(listing, { ...latestOf, snapshots: [word] })[0] ?? findSnapshot(listing, word);
+  if (word === "latest") warnOfFuture(takenBy(listing, latestOf), found, onWarning);
+  return found;
+}
+
+/** Warns of a latest snapshot that a wrong clock has dated in the future: it stays the newest until then. `all`: oldest first. */
+export function warnOfFuture(
+  all: readonly ListedSnapshot[],
+  { id, snapshot }: ListedSnapshot,
+  onWarning: CallOptions["onWarning"],
+): void {
+  const now = Date.now();
+  if (Date.parse(snapshot.time) <= now + DAY_MS) return;
+  const newest = all.findLast((each) => Date.parse(each.snapshot.time) <= now);
+  const other = newest === undefined ? "" : `, and ${newest.id.slice(0, 8)} is the newest of the past`;
+  onWarning?.(`snapshot ${id.slice(0, 8)} is the latest as its date is yet to come: ${snapshot.time}${other}`);
+}
+
+/** True of a snapshot that a filter names; a filter that names nothing takes all. */
+export function isChosen(snapshot: Snapshot, { hosts = [], paths = [], tags = [] }: SnapshotFilter): boolean {
+  if (hosts.length > 0 && !hosts.includes(snapshot.hostname)) return false;
+  if (!paths.every((path) => snapshot.paths.includes(path))) return false;
+  const own = ownTags(snapshot);
+  const fits = (all: readonly string[]): boolean =>
+    all.length === 0 ? own.length === 0 : all.every((tag) => own.includes(tag));
+  return tags.length === 0 || tags.some(fits);
+}

@@ -1,0 +1,148 @@
+import { append } from "../append.ts";
+import { linkedInode } from "../formats/tree.ts";
+import { newPacer, type Pacer } from "../pacer.ts";
+import { type BlobIndex, DATA_BLOB, TREE_BLOB } from "../repository/index/blob-index.ts";
+import type { BlobSource } from "../repository/blob-source.ts";
+import { EntrySet } from "../repository/index/entry-set.ts";
+import type { ListedSnapshot } from "../repository/repository.ts";
+import { packSizes } from "../repository/storage/storage.ts";
+import { findUnindexed } from "../repository/index/unindexed-packs.ts";
+import type { BackupSelection, BackupStats, BackupStatsOptions } from "../contract/index.ts";
+import { chosenSnapshots, warnOfUnreadable } from "./snapshots.ts";
+import { reading } from "./session.ts";
+import type { OpenRepository } from "./open-repository.ts";
+import { readNodes } from "./content.ts";
+
+/**
+ * How much a repository holds, by its index; no pack is read and no lock taken. With snapshots or a filter also what those
+ * hold, for which their trees are read under a shared lock.
+ */
+export async function backupStats(access: OpenRepository, options: BackupStatsOptions): Promise<BackupStats> {
+  const { snapshots = [], hosts = [], paths = [], tags = [] } = options;
+  if ([snapshots, hosts, paths, tags].every((words) => words.length === 0))
+    return stats(access, await access.index(options.signal), null);
+  return reading(access, options, async (session) => {
+    const chosen = chosenSnapshots(session, options);
+    warnOfUnreadable(access, session.damaged, options);
+    await session.bring(chosen.map(({ snapshot }) => Buffer.from(snapshot.tree, "hex")));
+    const selected = await new SelectionWalk(session.reader, newPacer(options.signal)).of(chosen);
+    return stats(access, session.index, selected);
+  });
+}
+
+async function stats(access: OpenRepository, index: BlobIndex, selected: BackupSelection | null): Promise<BackupStats> {
+  const { storage } = access;
+  const packs = await packSizes(storage);
+  const all = newCounts();
+  for (let entry = 0; entry < index.count; entry++) count(all, index, entry);
+  const unindexed = await findUnindexed(access.repository, packs, index);
+  return {
+    ...access.info,
+    snapshots: (await storage.list("snapshots")).length,
+    packs: packs.size,
+    pack_bytes: [...packs.values()].reduce((sum, size) => sum + size, 0),
+    unindexed_packs: unindexed.packs.size,
+    index_files: (await storage.list("index")).length,
+    ...all,
+    selection: selected,
+  };
+}
+
+type Counts = Pick<BackupStats, "data_blobs" | "tree_blobs" | "plain_bytes" | "stored_bytes">;
+
+function newCounts(): Counts {
+  return { data_blobs: 0, tree_blobs: 0, plain_bytes: 0, stored_bytes: 0 };
+}
+
+function count(counts: Counts, { table }: BlobIndex, entry: number): void {
+  counts[table.typeOf(entry) === TREE_BLOB ? "tree_blobs" : "data_blobs"]++;
+  counts.stored_bytes += table.lengthOf[entry]!;
+  counts.plain_bytes += table.plainLengthOf(entry);
+}
+
+interface Sizes {
+  files: number;
+  /** Without files that have other names. */
+  bytes: number;
+  linked: LinkedFiles | null;
+}
+
+/** Files of a tree that have other names, here or elsewhere in a snapshot. */
+interface LinkedFiles {
+  /** What the names of one file have in common, and its size. */
+  own: [string, number][];
+  below: LinkedFiles[];
+}
+
+/**
+ * Each tree is read once; what several snapshots or folders share is counted for each of them, but its blobs once, and a
+ * file with several names once in each snapshot.
+ */
+class SelectionWalk {
+  readonly #reader: BlobSource;
+  readonly #pace: Pacer;
+  readonly #counts = newCounts();
+  readonly #counted: EntrySet;
+  readonly #known = new Map<string, Sizes>();
+
+  constructor(reader: BlobSource, pace: Pacer) {
+    this.#reader = reader;
+    this.#pace = pace;
+    this.#counted = new EntrySet(reader.index.count);
+  }
+
+  async of(snapshots: readonly ListedSnapshot[]): Promise<BackupSelection> {
+    let [files, bytes] = [0, 0];
+    for (const { snapshot } of snapshots) {
+      const sizes = await this.#tree(Buffer.from(snapshot.tree, "hex"));
+      files += sizes.files;
+      bytes += sizes.bytes + linkedBytes(sizes.linked);
+    }
+    return { snapshots: snapshots.length, files, bytes, ...this.#counts };
+  }
+
+  async #tree(id: Uint8Array): Promise<Sizes> {
+    const key = Buffer.from(id).toString("latin1");
+    const known = this.#known.get(key);
+    if (known !== undefined) return known;
+    await this.#pace();
+    const sizes: Sizes = { files: 0, bytes: 0, linked: null };
+    const linked: LinkedFiles = { own: [], below: [] };
+    for (const node of await readNodes(this.#reader, id)) {
+      const { type, size, content, subtree } = node;
+      const inode = linkedInode(node);
+      if (type === "file") sizes.files++;
+      if (type === "file" && inode === null) sizes.bytes += size;
+      else if (type === "file") linked.own.push([inode!, size]);
+      for (let at = 0; content !== undefined && at < content.length; at += 32) this.#blob(content, at, DATA_BLOB);
+      if (subtree === undefined) continue;
+      const below = await this.#tree(Uint8Array.from(subtree));
+      sizes.files += below.files;
+      sizes.bytes += below.bytes;
+      if (below.linked !== null) linked.below.push(below.linked);
+    }
+    if (linked.own.length > 0 || linked.below.length > 0) sizes.linked = linked;
+    this.#blob(id, 0, TREE_BLOB);
+    this.#known.set(key, sizes);
+    return sizes;
+  }
+
+  #blob(bytes: Uint8Array, at: number, type: typeof DATA_BLOB | typeof TREE_BLOB): void {
+    const { index } = this.#reader;
+    const entry = index.lookup(bytes, at, type);
+    if (entry >= 0 && this.#counted.add(entry)) count(this.#counts, index, entry);
+  }
+}
+
+/** Of all that lie below, each file once. */
+function linkedBytes(top: LinkedFiles | null): number {
+  const files = new Map<string, number>();
+  const [open, seen] = [top === null ? [] : [top], new Set<LinkedFiles>()];
+  for (let tree = open.pop(); tree !== undefined; tree = open.pop()) {
+    if (seen.has(tree)) continue;
+    seen.add(tree);
+    for (const [inode, size] of tree.own) files.set(inode, size);
+    append(open, tree.below);
+  }
+  return [...files.values()].reduce((sum, size) => sum + size, 0);
+}

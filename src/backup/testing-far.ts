@@ -1,0 +1,268 @@
+import { chmodSync, mkdirSync, readdirSync, readFileSync, renameSync, rmSync, writeFileSync } from "node:fs";
+import { join } from "node:path";
+import type { TestContext } from "node:test";
+import { openStorage } from "../compose.ts";
+import { CopyEngine } from "../workspace/store/copy-engine.ts";
+import { sha256 } from "../crypto/hash.ts";
+import { encodeTree, type TreeNode } from "../formats/tree.ts";
+import { objectIdOf } from "../ids.ts";
+import { arenaOver } from "../native.ts";
+import { DATA_BLOB } from "../repository/index/blob-index.ts";
+import { BlobSource } from "../repository/blob-source.ts";
+import { PackedBlobs } from "../repository/packs/packed-blobs.ts";
+import { CountingStorage } from "../repository/storage/counting.ts";
+import { FaultyStorage } from "../repository/storage/faulty.ts";
+import type { StorageFactory } from "../repository/storage/location.ts";
+import type { BackupRepository, CairnLibrary, RepositoryOptions } from "../contract/index.ts";
+import { Library } from "../operations/library.ts";
+import { testFolder, type TestFolder } from "../operations/testing-folder.ts";
+import type { OpenedRepository } from "../operations/opened-repository.ts";
+import { nameOf, readBlob, readNodes } from "./content.ts";
+import { makeRepository } from "./testing-repository.ts";
+
+/** Workspaces and repositories of a test; `far:/path` is a local repository that looks as if it lay elsewhere. */
+
+export interface BackupScene extends TestFolder {
+  library: CairnLibrary;
+  repository: BackupRepository;
+  options: RepositoryOptions;
+  /** Of the repository, absolute. */
+  place: string;
+}
+
+/** What was opened last as `faulty:/path`, which fails as it is told, and as `far:/path`. */
+export const opened: { faulty: FaultyStorage | null; far: CountingStorage | null } = { faulty: null, far: null };
+
+const storages: StorageFactory = async (location, options = {}) => {
+  if (location.startsWith("faulty:")) {
+    opened.faulty = new FaultyStorage(await openStorage(location.slice("faulty:".length), options));
+    return opened.faulty;
+  }
+  if (!location.startsWith("far:")) return openStorage(location, options);
+  const near = await openStorage(location.slice("far:".length), options);
+  const far = new CountingStorage(near);
+  delete far.localPath;
+  opened.far = far;
+  return far;
+};
+
+export async function backupScene(context: TestContext, scheme: "local" | "far" | "faulty"): Promise<BackupScene> {
+  const at = await testFolder(context, { "a.txt": "a\n", "deep/b.txt": "b\n" });
+  const cache = process.env["XDG_CACHE_HOME"];
+  context.after(() => {
+    if (cache === undefined) delete process.env["XDG_CACHE_HOME"];
+    else process.env["XDG_CACHE_HOME"] = cache;
+  });
+  process.env["XDG_CACHE_HOME"] = join(at.root, "cache");
+  for (let i = 0; i < 50; i++) at.write(`many/${i}`, `file ${i}\n`.repeat(i));
+  const library = new Library(
+    { engine: (found, options) => new CopyEngine({ control: found.control.root, ...options }), recoveries: [] },
+    storages,
+  ) as unknown as CairnLibrary;
+  const client = await library.open(at.folder);
+  const place = join(at.root, "repository");
+  mkdirSync(place);
+  const options = { repository: `${scheme}:${place}`, password: "correct horse" };
+  await makeRepository(options, storages);
+  const repository = await library.openRepository(options);
+  context.after(async () => repository.close());
+  return { ...at, client, library, repository, options, place };
+}
+
+/** Flips a byte in the largest pack of a repository; returns its name. */
+export function damagePack(place: string, at: (size: number) => number, pick: "largest" | "smallest"): string {
+  const data = join(place, "data");
+  const packs = readdirSync(data, { recursive: true, encoding: "utf8" })
+    .filter((name) => /\/[0-9a-f]{64}$/.test(name))
+    .map((name) => ({ path: join(data, name), bytes: readFileSync(join(data, name)) }))
+    .toSorted((a, b) => a.bytes.length - b.bytes.length);
+  const { path, bytes } = packs.at(pick === "largest" ? -1 : 0)!;
+  const offset = at(bytes.length);
+  bytes[offset] = bytes[offset]! ^ 1;
+  writeFileSync(path, bytes);
+  return path.slice(-64);
+}
+
+/** What a snapshot is made anew with. */
+interface Rewriting {
+  reader: BlobSource;
+  /** Of the snapshot as it is. */
+  top: TreeNode[];
+  /** Adds a blob, under an id of its own content unless told otherwise. */
+  add(type: "data" | "tree", bytes: Uint8Array, id?: Uint8Array): Uint8Array;
+  /** Adds a tree in which one node has other parts. */
+  put(nodes: readonly TreeNode[], name: string, part: Partial<TreeNode>): Uint8Array;
+}
+
+/** A snapshot as another one with another topmost tree, whole and indexed; returns its id. */
+async function rewritten(
+  { access }: OpenedRepository,
+  snapshotId: string,
+  change: (rewriting: Rewriting) => Promise<Uint8Array>,
+): Promise<string> {
+  const { repository } = access;
+  const index = await access.index();
+  const reader = new BlobSource({ keys: repository.keys, index, packs: access.near() });
+  const blobs = new PackedBlobs({ repository, index, directory: join(access.workDirectory(), "packs") });
+  const add: Rewriting["add"] = (type, bytes, id = sha256(bytes)) => {
+    blobs.add(type, id, arenaOver(Uint8Array.from(bytes)), 0, bytes.length);
+    return id;
+  };
+  const put: Rewriting["put"] = (nodes, name, part) =>
+    add("tree", encodeTree(nodes.map((node) => (nameOf(node) === name ? { ...node, ...part } : node))));
+  try {
+    const snapshot = await repository.loadSnapshot(snapshotId);
+    const top = await readNodes(reader, Buffer.from(snapshot.tree, "hex"));
+    const tree = objectIdOf(await change({ reader, top, add, put }));
+    await blobs.finish();
+    return await repository.saveSnapshot({ ...snapshot, tree });
+  } finally {
+    reader.close();
+  }
+}
+
+/** A snapshot of the same tree with other bytes for a manifest, whole and indexed; returns its id. */
+export async function withManifest(
+  opened: OpenedRepository,
+  snapshotId: string,
+  change: (manifest: string) => string,
+): Promise<string> {
+  return rewritten(opened, snapshotId, async ({ reader, top, add, put }) => {
+    const own = await readNodes(reader, top.find((node) => nameOf(node) === ".cairn")!.subtree!);
+    const before = await readBlob(reader, own[0]!.content!, DATA_BLOB);
+    const bytes = Buffer.from(change(Buffer.from(before).toString("utf8")));
+    const subtree = put(own, "manifest.json", { content: add("data", bytes), size: bytes.length });
+    return put(top, ".cairn", { subtree });
+  });
+}
+
+/** A snapshot in which the node at a path from the topmost tree has other parts; returns its id. */
+export async function withNode(
+  opened: OpenedRepository,
+  snapshotId: string,
+  path: string,
+  change: (node: TreeNode, rewriting: Rewriting) => Promise<Partial<TreeNode>>,
+): Promise<string> {
+  return rewritten(opened, snapshotId, async (rewriting) => {
+    const changed = async (nodes: TreeNode[], [name = "", ...below]: string[]): Promise<Uint8Array> => {
+      const node = nodes.find((each) => nameOf(each) === name)!;
+      if (below.length === 0) return rewriting.put(nodes, name, await change(node, rewriting));
+      const inside = await readNodes(rewriting.reader, node.subtree!);
+      return rewriting.put(nodes, name, { subtree: await changed(inside, below) });
+    };
+    return changed(rewriting.top, path.split("/"));
+  });
+}
+
+/**
+ * A snapshot in which the tree of a folder, sealed as it should be, is not what its id says: each folder in it is that
+ * folder again. `path` is the folder's from the topmost tree. Returns the snapshot's id and the tree's.
+ */
+export async function withTreeOfItself(
+  opened: OpenedRepository,
+  snapshotId: string,
+  path: string,
+): Promise<{ snapshot: string; tree: string }> {
+  const id = sha256(Buffer.from(`another content than that of ${path}`));
+  const snapshot = await withNode(opened, snapshotId, path, async ({ subtree }, { reader, add }) => {
+    const inside = await readNodes(reader, subtree!);
+    const around = inside.map((node) => (node.subtree === undefined ? node : { ...node, subtree: id }));
+    return { subtree: add("tree", encodeTree(around), id) };
+  });
+  return { snapshot, tree: objectIdOf(id) };
+}
+
+/** A snapshot in which the one piece of a file, sealed as it should be and as long, is not what its id says. Returns its id. */
+export async function withAnotherPiece(
+  opened: OpenedRepository,
+  snapshotId: string,
+  path: string,
+  more: Partial<TreeNode> = {},
+): Promise<string> {
+  const id = sha256(Buffer.from(`another content than that of ${path}`));
+  return withNode(opened, snapshotId, path, async ({ size }, { add }) => {
+    return { ...more, content: add("data", Buffer.alloc(size, "another "), id) };
+  });
+}
+
+/**
+ * Two backups of the folder that hold each blob twice, as two at the same time make them: the second does not know the
+ * first one's index files. Returns the packs of each.
+ */
+export async function storedTwice({ client, repository, place, root }: BackupScene): Promise<[string[], string[]]> {
+  await client.createBackup(repository, { save: true });
+  const first = packFiles(place);
+  const [index, aside] = [join(place, "index"), join(root, "aside")];
+  renameSync(index, aside);
+  mkdirSync(index);
+  rmSync(process.env["XDG_CACHE_HOME"]!, { recursive: true });
+  await client.createBackup(repository, { tags: ["again"] });
+  for (const name of readdirSync(aside)) renameSync(join(aside, name), join(index, name));
+  return [first, packFiles(place).filter((file) => !first.includes(file))];
+}
+
+function packFiles(place: string): string[] {
+  const entries = readdirSync(join(place, "data"), { recursive: true, withFileTypes: true });
+  return entries.filter((entry) => entry.isFile()).map(({ parentPath, name }) => join(parentPath, name));
+}
+
+/** Loses packs, or gives them other bytes from 20 on: in the first blob of each, or in all of them. */
+export function spoil(files: readonly string[], how: "lost" | "first blob" | "all blobs"): void {
+  for (const file of files) {
+    if (how === "lost") rmSync(file);
+    else {
+      const bytes = readFileSync(file).map((byte, at) =>
+        at === 20 || (at > 20 && how === "all blobs") ? byte ^ 1 : byte,
+      );
+      chmodSync(file, 0o600);
+      writeFileSync(file, bytes);
+    }
+  }
+}
+
+/** Flips a byte of a blob where it lies. */
+export async function damageBlob(at: BackupScene, id: string): Promise<void> {
+  const { file, offset } = await placeOf(at, id);
+  const bytes = readFileSync(file);
+  bytes[offset + 20]! ^= 1;
+  chmodSync(file, 0o600);
+  writeFileSync(file, bytes);
+}
+
+/** The file of the pack that a blob lies in. */
+export async function packWith(at: BackupScene, id: string): Promise<string> {
+  const { file } = await placeOf(at, id);
+  chmodSync(file, 0o600);
+  return file;
+}
+
+async function placeOf({ repository, place }: BackupScene, id: string): Promise<{ file: string; offset: number }> {
+  for (const name of readdirSync(join(place, "index"))) {
+    const { packs } = (await repository.cat("index", name)).content as {
+      packs: { id: string; blobs: { id: string; offset: number }[] }[];
+    };
+    for (const { id: pack, blobs } of packs) {
+      const blob = blobs.find((each) => each.id === id);
+      if (blob !== undefined) return { file: join(place, "data", pack.slice(0, 2), pack), offset: blob.offset };
+    }
+  }
+  throw new Error(`no index lists ${id}`);
+}
+
+/** The node at a path from the topmost tree of a snapshot, as restic's JSON has it. */
+export async function nodeAt(
+  repository: BackupRepository,
+  snapshot: string,
+  path: string,
+): Promise<{ subtree?: string; content?: string[] }> {
+  let { tree } = (await repository.cat("snapshot", snapshot)).content as { tree: string };
+  let found: { subtree?: string; content?: string[] } = { subtree: tree };
+  for (const name of path.split("/").filter((part) => part !== "")) {
+    tree = found.subtree!;
+    const { nodes } = (await repository.cat("tree", tree)).content as {
+      nodes: { name: string; subtree?: string; content?: string[] }[];
+    };
+    found = nodes.find((node) => node.name === name)!;
+  }
+  return found;
+}

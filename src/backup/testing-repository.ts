@@ -1,0 +1,25 @@
+import { openStorage } from "../compose.ts";
+import { Repository } from "../repository/repository.ts";
+import type { OpenStorageOptions, StorageFactory } from "../repository/storage/location.ts";
+
+interface NewRepository {
+  repository: string;
+  password: string;
+  env?: NonNullable<OpenStorageOptions["env"]>;
+}
+
+/**
+ * Makes an empty repository as `initRepository` does, but for a key that takes milliseconds: a test that opens it again
+ * and again, with a command each time, would spend most of its time on the password.
+ */
+export async function makeRepository(
+  { repository, password, env }: NewRepository,
+  open: StorageFactory = openStorage,
+): Promise<void> {
+  const storage = await open(repository, { create: true, ...(env === undefined ? {} : { env }) });
+  try {
+    await Repository.create(storage, { password });
+  } finally {
+    await storage.close?.();
+  }
+}
