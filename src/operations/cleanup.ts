@@ -1,16 +1,27 @@
 import { checkRetention } from "../workspace/retention.ts";
 import type { CleanupPlanFile } from "../formats/cleanup.ts";
-import { retentionOf } from "../formats/policy.ts";
+import { MAX_KEPT_TREES, NO_POLICY, type PolicyFile, retentionOf, storedRetention } from "../formats/policy.ts";
 import { formatBytes } from "../formats/sizes.ts";
 import { isUnfreed, runPlan } from "../workspace/cleanup.ts";
 import { type CleanupFacts, keptContent, loadPlan, planCleanup, storePlan } from "../workspace/cleanup-plan.ts";
 import type { ControlPaths } from "../workspace/control-layout.ts";
-import { readPolicy } from "../workspace/records.ts";
+import { readPolicy, writePolicy } from "../workspace/records.ts";
 import { recoverWorkspace } from "../workspace/recovery.ts";
 import { makingRoom } from "../workspace/temporaries.ts";
-import type { Workspace } from "../workspace/workspace.ts";
+import { lockingOf, type Workspace } from "../workspace/workspace.ts";
 import type { SavePointId } from "../ids.ts";
-import type { CallOptions, CleanupOptions, CleanupPlan, CleanupResult, Retention } from "../contract/index.ts";
+import type { CallOptions } from "../contract/words.ts";
+import type {
+  CleanupOptions,
+  CleanupPlan,
+  CleanupResult,
+  PolicyEdit,
+  PolicyResult,
+  Retention,
+} from "../contract/looking.ts";
+import { CairnError, throwIfAborted } from "../errors.ts";
+import { acquireLock } from "../fs/lock.ts";
+import { warnRoot } from "../workspace/owners.ts";
 
 /** Says what a cleanup would remove and why, and keeps that to be run. */
 export async function previewCleanup(workspace: Workspace, options: CleanupOptions): Promise<CleanupPlan> {
@@ -71,4 +82,53 @@ async function tellOfSize({ found, engine }: Workspace, maxBytes: number, option
   options.onWarning?.(
     `what stays in the store takes ${formatBytes(bytes)}, more than the ${formatBytes(maxBytes)} that were asked for: points of the last day, undo points, and what a tag, a pin or its use protects are not dropped for a size; with --plan each says why it stays`,
   );
+}
+
+/** What a cleanup without rules of its own goes by, and a save that meets the quota. */
+export function policy(control: ControlPaths): PolicyResult {
+  return publicPolicy(readPolicy(control));
+}
+
+/** Changes what the edit names and keeps the rest; null takes a setting away. Throws `usage`, `busy`. */
+export async function setPolicy(control: ControlPaths, edit: PolicyEdit, options: CallOptions): Promise<PolicyResult> {
+  throwIfAborted(options.signal);
+  const changes: Partial<PolicyFile> = {};
+  const { retention = null } = edit;
+  if (retention !== null) checkRetention(retention);
+  if (edit.retention !== undefined) changes.retention = retention === null ? null : storedRetention(retention);
+  if (edit.quotaBytes !== undefined) changes.quota_bytes = checkedQuota(edit.quotaBytes);
+  if (edit.keptTrees !== undefined) changes.kept_trees = checkedTrees(edit.keptTrees);
+  warnRoot(control, options.onWarning);
+  using _lock = await acquireLock(control.lock, lockingOf("policy", options));
+  const changed = { ...presentOrNothing(control, edit), ...changes };
+  writePolicy(control, changed);
+  return publicPolicy(changed);
+}
+
+/** A damaged policy is replaced by an edit that says everything. */
+function presentOrNothing(control: ControlPaths, edit: PolicyEdit): PolicyFile {
+  try {
+    return readPolicy(control);
+  } catch (error) {
+    const isWhole = [edit.retention, edit.quotaBytes, edit.keptTrees].every((each) => each !== undefined);
+    const replaces = edit.retention === null || isWhole;
+    if (!replaces || (error as CairnError).code !== "damaged") throw error;
+    return NO_POLICY;
+  }
+}
+
+/** Throws `usage` for what is no number of bytes. */
+export function checkedQuota(bytes: number | null): number | null {
+  if (bytes === null || (Number.isSafeInteger(bytes) && bytes >= 0)) return bytes;
+  throw new CairnError("usage", `not a quota in bytes: ${bytes}`);
+}
+
+function checkedTrees(count: number | null): number | null {
+  if (count === null || (Number.isSafeInteger(count) && count >= 0 && count <= MAX_KEPT_TREES)) return count;
+  throw new CairnError("usage", `not a number of trees to keep, from 0 to ${MAX_KEPT_TREES}: ${count}`);
+}
+
+function publicPolicy(file: PolicyFile): PolicyResult {
+  const { retention, quota_bytes, kept_trees } = file;
+  return { retention: retention === null ? null : retentionOf(retention), quota_bytes, kept_trees };
 }

@@ -45,14 +45,13 @@ import { withoutOwn } from "../backup/own-folder.ts";
 import { restoreBackupInPlace } from "../backup/restore/restore-in-place.ts";
 import { OpenedRepository } from "./opened-repository.ts";
 import { callOf, type OpenRepository } from "../backup/open-repository.ts";
-import { planOf, runCleanup } from "./cleanup.ts";
+import { planOf, policy, runCleanup, setPolicy } from "./cleanup.ts";
 import { IdleSealer } from "./idle-sealer.ts";
-import { policy, setPolicy } from "./policy.ts";
 import { release } from "../workspace/release.ts";
 import { run } from "./run.ts";
 import { publicLeftOut } from "../workspace/left-out.ts";
-import { seal } from "./seal.ts";
-import { shortIds } from "./short-ids.ts";
+import { seal } from "./verify.ts";
+import { shortIds } from "./public-point.ts";
 import { type Hand, WORKSPACE_VERBS } from "./workspace-verbs.ts";
 
 /** A row of whatever verb. */

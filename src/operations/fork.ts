@@ -3,11 +3,15 @@ import { storePaths } from "../workspace/store/store-files.ts";
 import type { ControlPaths } from "../workspace/control-layout.ts";
 import { forkWorkspace } from "../workspace/fork.ts";
 import { recoverPartials } from "../workspace/fork-recovery.ts";
-import type { WorkspaceParts, Workspace } from "../workspace/workspace.ts";
-import type { ForkOptions, ForkResult } from "../contract/index.ts";
+import type { Workspace, WorkspaceParts } from "../workspace/workspace.ts";
+import type { ForkOptions, ForkResult, ViewLease } from "../contract/points.ts";
 import { publicPoint } from "./public-point.ts";
 import { publicLeftOut } from "../workspace/left-out.ts";
 import { workspaceRef } from "../workspace/find-workspace.ts";
+import { plural } from "../formats/sizes.ts";
+import { listLeases } from "../workspace/records.ts";
+import { closeView as close, openView } from "../workspace/views.ts";
+import type { WorkspaceCallOptions } from "../contract/words.ts";
 
 /** A new workspace in an absent or empty folder, equal to a point. */
 export async function fork(
@@ -38,4 +42,39 @@ function populateLike({ found }: Workspace): (staged: ControlPaths) => Promise<v
     const polynomial = await storePolynomial(storePaths(found.control.root));
     await createEmbeddedStore(storePaths(staged.root), polynomial);
   };
+}
+
+/** Opens a point to be looked into, read-only, until the view is closed. */
+export async function view(workspace: Workspace, target: string, options: WorkspaceCallOptions): Promise<ViewLease> {
+  await recoverPartials(workspace, options);
+  const { lease, leftOut } = await openView(workspace, workspace.resolve(target), options);
+  const damaged = leftOut.filter(({ reason }) => reason === "damaged");
+  if (damaged.length > 0)
+    options.onWarning?.(`not in the view: ${plural(damaged.length, "damaged entry")}; see \`cairn verify\``);
+  const lacking = leftOut.filter(({ reason }) => reason === "unreadable");
+  if (lacking.length > 0)
+    options.onWarning?.(
+      `not in the view: ${plural(lacking.length, "entry")} that could not be read, so that the save point lacks ${lacking.length === 1 ? "it" : "them"}`,
+    );
+  return publicLease(lease);
+}
+
+/** All open views of the control directory, oldest first. */
+export function listViews(workspace: Workspace): ViewLease[] {
+  return listLeases(workspace.found.control).map(publicLease);
+}
+
+/** Closes a view and removes its folder. */
+export function closeView(workspace: Workspace, id: string): ViewLease {
+  return publicLease(close(workspace, id));
+}
+
+function publicLease({
+  view_id,
+  save_point_id,
+  path,
+  opened_at,
+  method,
+}: ReturnType<typeof listLeases>[number]): ViewLease {
+  return { view_id, save_point_id, path, opened_at, method };
 }

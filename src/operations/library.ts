@@ -53,7 +53,7 @@ import {
 } from "./engine.ts";
 import { forget } from "../workspace/release.ts";
 import { inspect } from "./inspect.ts";
-import { checkedQuota } from "./policy.ts";
+import { checkedQuota } from "./cleanup.ts";
 import { relocate } from "../workspace/relocate.ts";
 import { listWorkspaces } from "./workspaces.ts";
 

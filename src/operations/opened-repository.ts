@@ -1,10 +1,11 @@
 import { checkCalls } from "../contract/checked-calls.ts";
-import type { BackupRepository, CallOptions, RepositoryInfo } from "../contract/index.ts";
-import { REPOSITORY_VERBS } from "../contract/repositories.ts";
+import { type BackupRepository, REPOSITORY_VERBS } from "../contract/repositories.ts";
+import type { CallOptions } from "../contract/words.ts";
+import type { RepositoryInfo } from "../contract/snapshots.ts";
 import type { Call, Method } from "../contract/verb.ts";
 import { CairnError } from "../errors.ts";
 import { handedOver } from "./handed-over.ts";
-import { checkCommand, processOutput } from "./run-process.ts";
+import { checkCommand, processOutput } from "./run.ts";
 import { addAgeKey } from "../backup/age-password.ts";
 import { catBackup } from "../backup/cat.ts";
 import { copyBackups } from "../backup/care/copy.ts";

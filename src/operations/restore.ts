@@ -1,12 +1,27 @@
 import { CairnError } from "../errors.ts";
-import { normalizeTyped } from "../fs/safe-path.ts";
+import { displayPath, normalizeTyped } from "../fs/safe-path.ts";
 import { rawPath } from "../formats/record.ts";
 import { recoverWorkspace } from "../workspace/recovery.ts";
 import { requireFolder } from "../workspace/missing-folder.ts";
 import type { Workspace } from "../workspace/workspace.ts";
-import type { CallOptions } from "../contract/words.ts";
-import type { RestoreOptions, RestoreResult, UndoOptions } from "../contract/points.ts";
+import type { CallOptions, WorkspaceCallOptions } from "../contract/words.ts";
+import type { PlanEntry, RestoreOptions, RestorePlan, RestoreResult, UndoOptions } from "../contract/points.ts";
 import { restoreLocked } from "../workspace/restore-folder.ts";
+import { recoverPartials } from "../workspace/fork-recovery.ts";
+import { restoreTo as writeElsewhere } from "../workspace/write-content.ts";
+import { lackingIn, publicLeftOut } from "../workspace/left-out.ts";
+import { presentSource } from "../archive/scan/present-source.ts";
+import { lookBeforeRestore, recoverIfIdle } from "../workspace/look.ts";
+import type { Point } from "../workspace/point-files.ts";
+import { leftOutBefore } from "../workspace/restore-apply.ts";
+import { type PlannedEntry, planRestore as planOf } from "../workspace/restore-plan.ts";
+import { manifestOf, rulesOf, unknownIn } from "../workspace/restore.ts";
+import { rootDifference, rootOfFolder, rootOfPoint } from "../workspace/root-changes.ts";
+import { withoutMovedTimes } from "../workspace/tree-diff.ts";
+import { kindOf } from "../workspace/listed-entry.ts";
+import { holdersOf } from "./status.ts";
+import { isAbsolute } from "node:path";
+import { createHash } from "node:crypto";
 
 const NOTHING = { created: 0, updated: 0, deleted: 0, metadata: 0 };
 
@@ -71,4 +86,109 @@ export async function restoreLatest(workspace: Workspace, options: CallOptions):
     keepPresent: false,
     kind: "restore",
   });
+}
+
+/** Writes a point, or some paths of it, into another folder; the workspace is not touched. */
+export async function restoreTo(
+  workspace: Workspace,
+  options: RestoreOptions & { to: string },
+): Promise<RestoreResult> {
+  const started = performance.now();
+  if (!isAbsolute(options.to))
+    throw new CairnError("usage", `the folder to restore into must be an absolute path, not ${options.to}`);
+  await recoverPartials(workspace, options);
+  const point = workspace.resolve(options.target);
+  const paths = options.paths === undefined ? null : options.paths.map(normalizeTyped);
+  const written = await writeElsewhere(workspace, { ...options, point, to: options.to, paths });
+  return {
+    restored_to: point.descriptor.save_point_id,
+    undo_id: null,
+    changes: { created: written.entries, updated: 0, deleted: 0, metadata: 0 },
+    left_out: written.leftOut.map(publicLeftOut),
+    unlinked: [],
+    method: "entries",
+    duration_ms: Math.round(performance.now() - started),
+  };
+}
+
+/** What a restore would do now. */
+export async function planRestore(workspace: Workspace, options: RestoreOptions): Promise<RestorePlan> {
+  await recoverIfIdle(workspace, options);
+  const paths = options.paths === undefined ? null : options.paths.map(normalizeTyped);
+  return planTo(workspace, options, {
+    target: workspace.resolve(options.target),
+    paths,
+    keepPresent: options.keepPresent ?? false,
+  });
+}
+
+/** What an undo would do now. */
+export async function planUndo(workspace: Workspace, options: WorkspaceCallOptions): Promise<RestorePlan> {
+  await recoverIfIdle(workspace, options);
+  const last = workspace.state().last_restore;
+  if (last === null) throw nothingToUndo(workspace);
+  return planTo(workspace, options, {
+    target: workspace.resolve(last.undo_id),
+    paths: last.paths?.map((path) => rawPath(path)) ?? null,
+    keepPresent: false,
+    mayLackPaths: true,
+    takesBack: true,
+  });
+}
+
+async function planTo(
+  workspace: Workspace,
+  options: WorkspaceCallOptions,
+  wanted: {
+    target: Point;
+    paths: readonly Uint8Array[] | null;
+    keepPresent: boolean;
+    mayLackPaths?: boolean;
+    takesBack?: boolean;
+  },
+): Promise<RestorePlan> {
+  const { target, ...what } = wanted;
+  const scan = await lookBeforeRestore(workspace, options, rulesOf(target));
+  const { entries, manifest } = await workspace.engine.reading(async () => {
+    const source = await workspace.source(target);
+    const manifest = await manifestOf(workspace, target);
+    const unknown = unknownIn(workspace, manifest);
+    const { signal } = options;
+    const fields = { before: scan.summarise().lossless, after: manifest?.lossless ?? [] };
+    const present = presentSource(scan);
+    const entries = await planOf({ ...what, ...unknown, present, scan, target: source, fields, signal });
+    return { entries, manifest };
+  }, options);
+  const { paths } = what;
+  const ownRoot = paths === null ? plannedRoot(workspace, target) : [];
+  const published = [...ownRoot, ...withoutMovedTimes(entries)].map(publicEntry);
+  const leftOut = leftOutBefore(entries, scan, { paths, lacking: lackingIn(manifest, paths), notSet: [] });
+  return {
+    id: createHash("sha256")
+      .update(JSON.stringify([target.descriptor.save_point_id, published]))
+      .digest("hex")
+      .slice(0, 32),
+    restored_to: target.descriptor.save_point_id,
+    entries: published,
+    left_out: leftOut.map(publicLeftOut),
+    holders: holdersOf(workspace),
+  };
+}
+
+/** What becomes of the folder itself: of one that is missing, nothing that was there. */
+function plannedRoot({ root }: Workspace, target: Point): PlannedEntry[] {
+  const difference = rootDifference(rootOfPoint(target), rootOfFolder(root));
+  if (difference === null) return [];
+  const { before: after, after: before } = difference;
+  return [{ ...difference, before, after, action: "metadata", old: null }];
+}
+
+function publicEntry({ path, action, before, after, reason }: PlannedEntry): PlanEntry {
+  return {
+    ...displayPath(path),
+    action,
+    kind: kindOf((after ?? before)!),
+    ...(after?.type === "file" && (action === "create" || action === "update") ? { size: after.size } : {}),
+    ...(reason === undefined ? {} : { reason }),
+  };
 }

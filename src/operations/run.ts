@@ -1,7 +1,10 @@
 import { statSync } from "node:fs";
 import { CairnError, throwIfAborted, toCairnError } from "../errors.ts";
-import type { Cause, RunOptions, RunResult, SaveOptions, SavePoint, SaveResult } from "../contract/index.ts";
-import { checkCommand, runProcess, type ProcessEnd } from "./run-process.ts";
+import type { Cause, SavePoint } from "../contract/words.ts";
+import type { RunOptions, RunResult, SaveOptions, SaveResult } from "../contract/points.ts";
+import { withPipes } from "../fs/child-pipes.ts";
+import { spawn } from "node:child_process";
+import { constants } from "node:os";
 
 export interface RunParts {
   /** Saves the workspace that the options name. */
@@ -104,4 +107,129 @@ function pointOf(saved: SaveResult): SavePoint {
 
 function isDirectory(path: string): boolean {
   return statSync(path, { throwIfNoEntry: false })?.isDirectory() === true;
+}
+
+export interface ProcessEnd {
+  /** 128 + signal number when a signal ended it; 127 not found, 126 found and not started. */
+  exitCode: number;
+  signal: NodeJS.Signals | null;
+  durationMs: number;
+  /** Why it could not be started, one sentence; null when it was. */
+  notStarted: string | null;
+}
+
+export interface ProcessRequest {
+  command: readonly string[];
+  /** Absolute. */
+  cwd: string;
+  stdout: "inherit" | "stderr";
+  signal?: AbortSignal | undefined;
+  onCommand?: ((event: "started" | "ended", pid: number) => void) | undefined;
+}
+
+const KILL_AFTER_MS = 2000;
+
+/**
+ * Runs a program without a shell, on our own terminal. An aborted call asks it to end, and two seconds later ends it.
+ * Never fails: what could not be started is told as a shell tells it.
+ */
+export async function runProcess(request: ProcessRequest): Promise<ProcessEnd> {
+  const [program = "", ...words] = request.command;
+  const started = performance.now();
+  const since = (): number => Math.round(performance.now() - started);
+  return new Promise((resolve) => {
+    let child: ReturnType<typeof spawn>;
+    try {
+      child = spawn(program, words, {
+        cwd: request.cwd,
+        stdio: ["inherit", request.stdout === "stderr" ? 2 : "inherit", "inherit"],
+      });
+    } catch (error) {
+      resolve({ ...refusal(program, error), durationMs: since() });
+      return;
+    }
+    const { pid } = child;
+    if (pid !== undefined) request.onCommand?.("started", pid);
+    const stop = stopper(child, request.signal);
+    child.once("error", (error) => {
+      // A signal that could not be sent comes here too; only a program without a pid was not started.
+      if (pid !== undefined) return;
+      stop();
+      resolve({ ...refusal(program, error), durationMs: since() });
+    });
+    child.once("exit", (code, signal) => {
+      stop();
+      if (pid !== undefined) request.onCommand?.("ended", pid);
+      const exitCode = code ?? 128 + (signal === null ? 0 : constants.signals[signal]);
+      resolve({ exitCode, signal, durationMs: since(), notStarted: null });
+    });
+  });
+}
+
+/**
+ * What a program writes to stdout, piece by piece; its stderr is ours, and it has no stdin. Throws `not_found` or `permission`
+ * when it cannot be started, `io` when no descriptors are left for that, and at the end when its status is not 0.
+ */
+export async function* processOutput(
+  request: Pick<ProcessRequest, "command" | "cwd" | "signal">,
+): AsyncGenerator<Uint8Array> {
+  const [program = "", ...words] = request.command;
+  const child = withPipes(spawn(program, words, { cwd: request.cwd, stdio: ["ignore", "pipe", "inherit"] }), program);
+  const stop = stopper(child, request.signal);
+  const ended = new Promise<CairnError | null>((resolve) => {
+    child.once("error", (error) => {
+      if (child.pid !== undefined) return;
+      const { code } = toCairnError(error);
+      resolve(new CairnError(code, refusal(program, error).notStarted!));
+    });
+    child.once("exit", (code, signal) => {
+      const how = code === null ? `was ended by ${signal}` : `ended with status ${code}`;
+      resolve(
+        code === 0 ? null : new CairnError("io", `${program} ${how}`, { hint: "what it said on stderr is above" }),
+      );
+    });
+  });
+  try {
+    yield* child.stdout as AsyncIterable<Uint8Array>;
+    const failure = await ended;
+    if (failure !== null) throw failure;
+  } finally {
+    stop();
+    child.kill();
+  }
+}
+
+/** Ends the child when the signal fires; the function that is returned takes that back. */
+function stopper(child: ReturnType<typeof spawn>, signal: AbortSignal | undefined): () => void {
+  let timer: NodeJS.Timeout | undefined;
+  const stop = (): void => {
+    child.kill("SIGTERM");
+    timer = setTimeout(() => child.kill("SIGKILL"), KILL_AFTER_MS);
+  };
+  if (signal?.aborted === true) stop();
+  signal?.addEventListener("abort", stop, { once: true });
+  return () => {
+    clearTimeout(timer);
+    signal?.removeEventListener("abort", stop);
+  };
+}
+
+function refusal(program: string, error: unknown): Omit<ProcessEnd, "durationMs"> {
+  const name = (error as NodeJS.ErrnoException).code;
+  const missing = name === "ENOENT";
+  const why = missing
+    ? "there is no such program"
+    : name === "EACCES"
+      ? "it may not be executed"
+      : (error as Error).message;
+  return { exitCode: missing ? 127 : 126, signal: null, notStarted: `${program} was not started: ${why}` };
+}
+
+/** Throws `usage` for what cannot be the words of a command. */
+export function checkCommand(command: readonly string[]): void {
+  if (command.length === 0 || command[0] === "") {
+    throw new CairnError("usage", "there is no command to run", { hint: "for example: cairn run -- npm test" });
+  }
+  const bad = command.findIndex((word) => word.includes("\0"));
+  if (bad >= 0) throw new CairnError("usage", `word ${bad + 1} of the command holds a NUL byte`);
 }

@@ -1,10 +1,11 @@
 import { publicLeftOut } from "../workspace/left-out.ts";
 import { saveWorkspace } from "../workspace/save.ts";
 import type { Workspace } from "../workspace/workspace.ts";
-import { checkedCause } from "./cause.ts";
 import type { SaveOptions, SaveResult } from "../contract/points.ts";
 import { publicPoint } from "./public-point.ts";
 import { checkTags } from "../formats/snapshot.ts";
+import { CairnError } from "../errors.ts";
+import type { Cause } from "../contract/words.ts";
 
 /** Saves the folder as it is. Throws `usage` for a cause or a tag that is none. */
 export async function save(workspace: Workspace, options: SaveOptions): Promise<SaveResult> {
@@ -20,4 +21,23 @@ export async function save(workspace: Workspace, options: SaveOptions): Promise<
     duration_ms: Math.round(performance.now() - started),
     left_out: saved.leftOut.map(publicLeftOut),
   };
+}
+
+const MAX_CAUSE_BYTES = 64 * 1024;
+
+/** The cause as it will be recorded. Throws `usage` for one without a kind, one that is no JSON, and one above 64 KiB. */
+export function checkedCause(cause: Cause): Cause {
+  const wrong = (why: string): CairnError =>
+    new CairnError("usage", `not a cause: ${why}`, { hint: 'for example {"kind":"tool_call","tool":"bash"}' });
+  let text: string;
+  try {
+    text = JSON.stringify(cause) ?? "";
+  } catch (error) {
+    throw new CairnError("usage", "not a cause: it is no JSON", { cause: error });
+  }
+  if (Buffer.byteLength(text) > MAX_CAUSE_BYTES) throw wrong(`it has more than ${MAX_CAUSE_BYTES} bytes as JSON`);
+  const value = JSON.parse(text === "" ? "null" : text) as Cause | null;
+  if (typeof value !== "object" || value === null || Array.isArray(value)) throw wrong("it is no object");
+  if (typeof value.kind !== "string" || value.kind === "") throw wrong("it has no `kind`");
+  return value;
 }

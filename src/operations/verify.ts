@@ -1,10 +1,16 @@
-import { toCairnError } from "../errors.ts";
+import { CairnError, toCairnError } from "../errors.ts";
 import { workspaceIn } from "../workspace/find-workspace.ts";
 import { allPoints } from "../workspace/points.ts";
-import { ensureSealed, type SealProblem } from "../workspace/seal.ts";
+import { ensureSealed, sealAll, type SealProblem } from "../workspace/seal.ts";
 import { verifyAll as verifyEverything, type VerifyInput, verifyPoint } from "../workspace/verify.ts";
-import { type WorkspaceParts, Workspace, type WorkspaceCall } from "../workspace/workspace.ts";
-import type { VerifyResult } from "../contract/index.ts";
+import { Workspace, type WorkspaceCall, type WorkspaceParts } from "../workspace/workspace.ts";
+import type { VerifyResult } from "../contract/looking.ts";
+import { examineWorkspace, type Finding, whyNotWritable } from "../workspace/doctor.ts";
+import { isFolderThere } from "../workspace/missing-folder.ts";
+import type { DoctorOptions, DoctorResult } from "../contract/care.ts";
+import type { EngineReason, WorkspaceCallOptions } from "../contract/words.ts";
+import { probeReasons, rememberedReasons } from "./engine.ts";
+import { recoverWorkspace } from "../workspace/recovery.ts";
 
 /** Reads everything of one point and names all that is not as it was saved. */
 export async function verify(workspace: Workspace, target: string, input: VerifyInput): Promise<VerifyResult> {
@@ -40,4 +46,43 @@ async function sealIn(workspace: Workspace, call: WorkspaceCall): Promise<readon
     if (problem.code === "interrupted" || problem.code === "internal") throw problem;
     return [{ id: null, problem }];
   }
+}
+
+/** What is wrong with all that belongs to a control directory, and, when asked, mends it; which engine is in use, and why. */
+export async function doctor(workspace: Workspace, options: DoctorOptions): Promise<DoctorResult> {
+  const { root, found } = workspace;
+  const { healthy, findings } = await examineWorkspace(workspace, options);
+  // Of a folder that is not there nothing can be known.
+  const { works, reasons } = isFolderThere(root)
+    ? await probeReasons(found, options.signal)
+    : { works: true, reasons: rememberedReasons(found) };
+  const used = reasons.find(({ chosen }) => chosen)!;
+  const all = works ? findings : [...findings, engineFinding(used, whyNotWritable(found.control.root) === null)];
+  return { healthy, findings: all, engine: used.engine, engine_reasons: reasons };
+}
+
+/** An engine that works no more is no damage: every point then says that the store has its content, and why. */
+function engineFinding({ engine, reason, hint }: EngineReason, canSave: boolean): Finding {
+  const help = hint === undefined ? "" : `; ${hint}`;
+  const instead = canSave ? ", and what is saved goes into the store" : "";
+  const detail = `${engine} does not work here now${instead}: ${reason}${help}`;
+  return { kind: "engine", severity: "warning", detail };
+}
+
+/**
+ * Reads every point that is only held, so that its digests are known and the store has its content. Throws `damaged`
+ * at the end when there are some whose trees are not what was held; the others are sealed by then.
+ */
+export async function seal(workspace: Workspace, options: WorkspaceCallOptions): Promise<{ sealed: number }> {
+  workspace.engine.prepare();
+  using _lock = await workspace.lock("seal", options);
+  await recoverWorkspace(workspace, options);
+  const { sealed, problems } = await sealAll(workspace, options);
+  const [first] = problems;
+  if (first === undefined) return { sealed };
+  const more = problems.length === 1 ? "" : ` (and ${problems.length - 1} more like it)`;
+  throw new CairnError("damaged", `${sealed} sealed; ${first.problem.message}${more}`, {
+    hint: first.problem.hint ?? "see `cairn doctor`",
+    details: { sealed, unsealed: problems.map(({ id }) => id) },
+  });
 }

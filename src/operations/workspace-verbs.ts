@@ -1,25 +1,20 @@
 import type { CLIENT_VERBS } from "../contract/index.ts";
 import type { Call, Method } from "../contract/verb.ts";
 import type { SealProblem } from "../workspace/seal.ts";
-import type { WorkspaceParts, Workspace } from "../workspace/workspace.ts";
+import type { Workspace, WorkspaceParts } from "../workspace/workspace.ts";
 import { previewCleanup } from "./cleanup.ts";
 import { diff } from "./diff.ts";
-import { doctor } from "./doctor.ts";
+import { doctor, seal, verify, verifyAll } from "./verify.ts";
 import { currentReasons, setEngine } from "./engine.ts";
-import { fork } from "./fork.ts";
+import { closeView, fork, listViews, view } from "./fork.ts";
 import { history } from "./history.ts";
 import { pin, tag, unpin } from "./marks.ts";
 import { publicPoint } from "./public-point.ts";
-import { planRestore, planUndo } from "./restore-plan.ts";
-import { restoreTo } from "./restore-to.ts";
-import { restore, restoreLatest, undo } from "./restore.ts";
+import { planRestore, planUndo, restore, restoreLatest, restoreTo, undo } from "./restore.ts";
 import { save } from "./save.ts";
-import { seal } from "./seal.ts";
 import { read, show, walk } from "./show.ts";
 import { status } from "./status.ts";
 import { store } from "./store.ts";
-import { verify, verifyAll } from "./verify.ts";
-import { closeView, listViews, view } from "./view.ts";
 
 /** What a verb is carried out with. */
 export interface Hand {
