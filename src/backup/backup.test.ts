@@ -4,7 +4,7 @@ import { existsSync, mkdirSync, readdirSync, readFileSync, renameSync, rmSync, w
 import { join } from "node:path";
 import { describe, test } from "node:test";
 import { walkDigests } from "../workspace/store/testing-walk.ts";
-import { syscalls } from "../fs/syscalls.ts";
+import { syscalls } from "../fs/linux/syscalls.ts";
 import { CairnError } from "../errors.ts";
 import type { CreateBackupOptions, RepositoryOptions } from "../contract/index.ts";
 import { hasCode, leftOutOf } from "../operations/testing-folder.ts";

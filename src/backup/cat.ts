@@ -1,5 +1,5 @@
 import { CairnError } from "../errors.ts";
-import { decodeKeyFile } from "../formats/key-file.ts";
+import { decodeKeyFile } from "../formats/restic/key-file.ts";
 import { type BlobIndex, DATA_BLOB, TREE_BLOB } from "../repository/index/blob-index.ts";
 import type { CallOptions, CatBackupResult } from "../contract/index.ts";
 import { findSnapshot } from "./snapshots.ts";

@@ -3,7 +3,7 @@ import { randomBytes } from "node:crypto";
 import { linkSync, readdirSync } from "node:fs";
 import { join } from "node:path";
 import { test } from "node:test";
-import { syscalls } from "../fs/syscalls.ts";
+import { syscalls } from "../fs/linux/syscalls.ts";
 import type { PathChoice, Progress } from "../contract/index.ts";
 import { hasCode } from "../operations/testing-folder.ts";
 import { backupScene } from "./testing-far.ts";

@@ -5,7 +5,7 @@ import type { PointContent, StoredContent } from "../workspace/store/engine.ts";
 import { CairnError, throwIfAborted } from "../errors.ts";
 import { failpoint } from "../failpoint.ts";
 import { displayPath, printablePath } from "../fs/safe-path.ts";
-import type { Snapshot } from "../formats/snapshot.ts";
+import type { Snapshot } from "../formats/restic/snapshot.ts";
 import type { ObjectId } from "../ids.ts";
 import { throttled } from "../pacer.ts";
 import { ForwardedPacks } from "../repository/transfer/forwarded-packs.ts";

@@ -1,5 +1,5 @@
 import { append } from "../append.ts";
-import type { TreeNode } from "../formats/tree.ts";
+import type { TreeNode } from "../formats/restic/tree.ts";
 import { displayPath, rawBytes } from "../fs/safe-path.ts";
 import { newPacer, type Pacer } from "../pacer.ts";
 import { differences } from "../workspace/tree-diff.ts";

@@ -1,6 +1,6 @@
 import { append } from "../append.ts";
 import { latin1 } from "../formats/bytes.ts";
-import type { TreeNode } from "../formats/tree.ts";
+import type { TreeNode } from "../formats/restic/tree.ts";
 import { displayPath } from "../fs/safe-path.ts";
 import { newPacer } from "../pacer.ts";
 import { CairnError } from "../errors.ts";

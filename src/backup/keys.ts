@@ -2,7 +2,7 @@ import { sha256 } from "../crypto/hash.ts";
 import { DEFAULT_SCRYPT } from "../crypto/key-derivation.ts";
 import { CairnError, throwIfAborted, toCairnError } from "../errors.ts";
 import { failpoint } from "../failpoint.ts";
-import { decodeKeyFile } from "../formats/key-file.ts";
+import { decodeKeyFile } from "../formats/restic/key-file.ts";
 import { objectIdOf } from "../ids.ts";
 import type { CallOptions, RepositoryKeys, RepositoryOptions, UnlockResult } from "../contract/index.ts";
 import { type OpenRepository, passwordOf } from "./open-repository.ts";

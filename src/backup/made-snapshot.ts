@@ -2,7 +2,7 @@ import { readFileSync, renameSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import type { TransferredSize } from "../contract/index.ts";
 import { PROGRAM } from "../formats/program.ts";
-import type { Snapshot } from "../formats/snapshot.ts";
+import type { Snapshot } from "../formats/restic/snapshot.ts";
 import { temporaryName } from "../fs/durable.ts";
 import type { ObjectId } from "../ids.ts";
 import type { BlobIndex } from "../repository/index/blob-index.ts";

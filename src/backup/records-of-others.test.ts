@@ -3,7 +3,7 @@ import { existsSync, readFileSync } from "node:fs";
 import { join } from "node:path";
 import { test } from "node:test";
 import { walkDigests } from "../workspace/store/testing-walk.ts";
-import type { Snapshot } from "../formats/snapshot.ts";
+import type { Snapshot } from "../formats/restic/snapshot.ts";
 import type { OpenedRepository } from "../operations/opened-repository.ts";
 import { leftOutOf } from "../operations/testing-folder.ts";
 import { backupScene, type BackupScene, damageBlob, nodeAt, withManifest } from "./testing-far.ts";

@@ -1,6 +1,6 @@
 import { CairnError } from "../errors.ts";
 import { joinPath } from "../formats/bytes.ts";
-import type { TreeNode } from "../formats/tree.ts";
+import type { TreeNode } from "../formats/restic/tree.ts";
 import { displayPath, quotedPath } from "../fs/safe-path.ts";
 import { objectIdOf } from "../ids.ts";
 import { newPacer } from "../pacer.ts";

@@ -1,5 +1,5 @@
 import { append } from "../append.ts";
-import { linkedInode } from "../formats/tree.ts";
+import { linkedInode } from "../formats/restic/tree.ts";
 import { newPacer, type Pacer } from "../pacer.ts";
 import { type BlobIndex, DATA_BLOB, TREE_BLOB } from "../repository/index/blob-index.ts";
 import type { BlobSource } from "../repository/blob-source.ts";

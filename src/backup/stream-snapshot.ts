@@ -2,8 +2,8 @@ import { fileNode, type SnapshotTrees, treesAbove } from "../workspace/store/sna
 import { NodeDigester } from "../repository/verify/node-digests.ts";
 import { CairnError } from "../errors.ts";
 import { ByteWriter } from "../formats/bytes.ts";
-import { encodeManifest } from "../formats/manifest.ts";
-import type { TreeNode } from "../formats/tree.ts";
+import { encodeManifest } from "../formats/records/manifest.ts";
+import type { TreeNode } from "../formats/restic/tree.ts";
 import type { CutContent } from "../repository/packs/stream-cutter.ts";
 
 /** A stream's file within its snapshot. */

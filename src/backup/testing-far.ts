@@ -4,7 +4,7 @@ import type { TestContext } from "node:test";
 import { openStorage } from "../compose.ts";
 import { CopyEngine } from "../workspace/store/copy-engine.ts";
 import { sha256 } from "../crypto/hash.ts";
-import { encodeTree, type TreeNode } from "../formats/tree.ts";
+import { encodeTree, type TreeNode } from "../formats/restic/tree.ts";
 import { objectIdOf } from "../ids.ts";
 import { arenaOver } from "../native.ts";
 import { DATA_BLOB } from "../repository/index/blob-index.ts";

@@ -3,7 +3,7 @@ import { readFileSync } from "node:fs";
 import { resolve } from "node:path";
 import { isAgeFile } from "../crypto/age.ts";
 import { CairnError, toCairnError } from "../errors.ts";
-import { formerPassword, passwordOfFile, trimPassword } from "../formats/password-bytes.ts";
+import { formerPassword, passwordOfFile, trimPassword } from "../formats/restic/password-bytes.ts";
 import { readHiddenLine } from "./hidden-line.ts";
 import { usage } from "./input.ts";
 

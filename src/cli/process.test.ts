@@ -16,7 +16,7 @@ import { join } from "node:path";
 import { test, type TestContext } from "node:test";
 import { createInterface } from "node:readline/promises";
 import { fileURLToPath } from "node:url";
-import { syscalls } from "../fs/syscalls.ts";
+import { syscalls } from "../fs/linux/syscalls.ts";
 import type { Envelope } from "./envelope.ts";
 
 const ENTRY = fileURLToPath(new URL("./testing-entry.ts", import.meta.url));

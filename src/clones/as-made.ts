@@ -1,9 +1,9 @@
 import fs from "node:fs";
-import { C, R, RECORD_WORDS } from "../fs/scan-table.ts";
-import { btrfsAvailable, isSubvolume, subvolumeInfo } from "../fs/btrfs.ts";
-import type { HeldTree } from "../formats/descriptor.ts";
+import { C, R, RECORD_WORDS } from "../archive/cache/scan-table.ts";
+import { btrfsAvailable, isSubvolume, subvolumeInfo } from "../fs/linux/btrfs.ts";
+import type { HeldTree } from "../formats/records/descriptor.ts";
 import { printablePath } from "../fs/safe-path.ts";
-import { signedWide } from "../fs/syscalls.ts";
+import { signedWide } from "../fs/linux/syscalls.ts";
 import type { ScanResult } from "../archive/scan/scan.ts";
 import { latestChange } from "../archive/write/latest-change.ts";
 

@@ -14,7 +14,7 @@ import {
 } from "../../test/fixtures/loop-file-system.ts";
 import { makeFirst, makeSecond } from "../../test/fixtures/two-states.ts";
 import { whyProcStays, withoutProc } from "../../test/fixtures/without-proc.ts";
-import { createSubvolume, isReadOnly, isSubvolume, setReadOnly } from "../fs/btrfs.ts";
+import { createSubvolume, isReadOnly, isSubvolume, setReadOnly } from "../fs/linux/btrfs.ts";
 import { nativeAvailable } from "../native.ts";
 import { isAsAnnounced } from "./as-made.ts";
 import { btrfsHolder } from "./btrfs-holder.ts";
@@ -346,7 +346,7 @@ describe("the btrfs holder as an ordinary user", { skip }, () => {
       const own = await ordinaryFolder(t, mountOptions);
       if (own === null) return;
       const left = asOrdinaryUser(
-        { fs: "node:fs", holders: MODULE, btrfs: new URL("../fs/btrfs.ts", import.meta.url).href },
+        { fs: "node:fs", holders: MODULE, btrfs: new URL("../fs/linux/btrfs.ts", import.meta.url).href },
         `const at = (name) => ${JSON.stringify(`${own}/`)} + name;
         const holder = holders.btrfsHolder();
         const fd = fs.openSync(at("."), "r");

@@ -13,16 +13,16 @@ import {
   setReadOnly,
   settleSubvolume,
   subvolumeInfo,
-} from "../fs/btrfs.ts";
-import { nameOf, parentOf } from "../fs/exchange-folders.ts";
+} from "../fs/linux/btrfs.ts";
+import { nameOf, parentOf } from "../fs/linux/exchange-folders.ts";
 import { makeFolder } from "../fs/make-folder.ts";
-import { ENOENT } from "../fs/errno.ts";
+import { ENOENT } from "../fs/linux/errno.ts";
 import { type Arena, newArena } from "../native.ts";
-import { openBelow } from "../fs/open-below.ts";
+import { openBelow } from "../fs/linux/open-below.ts";
 import { letOwnerWrite } from "../fs/owner-writes.ts";
 import { removal } from "../fs/remove-below.ts";
 import { printablePath } from "../fs/safe-path.ts";
-import { newStatBuffer, openOwnWay, putName, syscallError, syscalls } from "../fs/syscalls.ts";
+import { newStatBuffer, openOwnWay, putName, syscallError, syscalls } from "../fs/linux/syscalls.ts";
 import { newWorkDirectory } from "../fs/work-directory.ts";
 import { newPacer } from "../pacer.ts";
 import type { Degradation } from "../contract/index.ts";

@@ -5,7 +5,7 @@ import path from "node:path";
 import { after, describe, test } from "node:test";
 import { makeLoopFileSystem, withOpen } from "../../test/fixtures/loop-file-system.ts";
 import { makeFirst } from "../../test/fixtures/two-states.ts";
-import { makeSubvolume, setReadOnly } from "../fs/btrfs.ts";
+import { makeSubvolume, setReadOnly } from "../fs/linux/btrfs.ts";
 import { bindLinux, nativeAvailable } from "../native.ts";
 import { btrfsHolder } from "./btrfs-holder.ts";
 

@@ -2,7 +2,7 @@ import assert from "node:assert/strict";
 import fs from "node:fs";
 import path from "node:path";
 import { describe, test, type TestContext } from "node:test";
-import { openDirectory, syscalls } from "../fs/syscalls.ts";
+import { openDirectory, syscalls } from "../fs/linux/syscalls.ts";
 import { nameAt } from "../archive/scan/directory-parts.ts";
 import { temporaryFolder } from "../workspace/store/testing-store.ts";
 import { renamedAway } from "./clone-again.ts";

@@ -1,7 +1,7 @@
 import fs from "node:fs";
 import { DirectoryListing } from "../fs/listing.ts";
-import { openBelow } from "../fs/open-below.ts";
-import { newStatBuffer, putName, STAT, type StatBuffer, type Syscalls, TYPE } from "../fs/syscalls.ts";
+import { openBelow } from "../fs/linux/open-below.ts";
+import { newStatBuffer, putName, STAT, type StatBuffer, type Syscalls, TYPE } from "../fs/linux/syscalls.ts";
 import { joinRaw } from "../fs/safe-path.ts";
 import { newArena } from "../native.ts";
 import { STAGING_NAME } from "../archive/scan/task.ts";

@@ -1,6 +1,6 @@
 import fs from "node:fs";
 import { DT, DirectoryListing } from "../fs/listing.ts";
-import { openBelow } from "../fs/open-below.ts";
+import { openBelow } from "../fs/linux/open-below.ts";
 import { quotedPath } from "../fs/safe-path.ts";
 import { faultOfEntry } from "../fs/entry-fault.ts";
 import {
@@ -13,7 +13,7 @@ import {
   type StatBuffer,
   syscallError,
   TYPE,
-} from "../fs/syscalls.ts";
+} from "../fs/linux/syscalls.ts";
 import { type Arena, newArena } from "../native.ts";
 import { STAGING_NAME } from "../archive/scan/task.ts";
 import { cloneAgain } from "./clone-again.ts";

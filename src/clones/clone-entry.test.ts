@@ -4,7 +4,7 @@ import os from "node:os";
 import path from "node:path";
 import { describe, test } from "node:test";
 import { loopFileSystem, type LoopKind } from "../../test/fixtures/loop-file-system.ts";
-import { openDirectory, putName, syscalls } from "../fs/syscalls.ts";
+import { openDirectory, putName, syscalls } from "../fs/linux/syscalls.ts";
 import { newArena } from "../native.ts";
 import { setAttribute } from "../workspace/store/testing-edits.ts";
 import { temporaryFolder } from "../workspace/store/testing-store.ts";

@@ -1,9 +1,9 @@
 import fs from "node:fs";
 import { CairnError } from "../errors.ts";
 import { joinPath } from "../formats/bytes.ts";
-import { ELOOP, ENOENT, ENXIO, EPERM, HAS_NO_ATTRIBUTE, isNotHeld } from "../fs/errno.ts";
-import { openBelow } from "../fs/open-below.ts";
-import { OriginList } from "../fs/origins.ts";
+import { ELOOP, ENOENT, ENXIO, EPERM, HAS_NO_ATTRIBUTE, isNotHeld } from "../fs/linux/errno.ts";
+import { openBelow } from "../fs/linux/open-below.ts";
+import { OriginList } from "../archive/cache/origins.ts";
 import { faultOfEntry } from "../fs/entry-fault.ts";
 import {
   cloneAnswer,
@@ -14,7 +14,7 @@ import {
   isOtherFileSystem,
   takeOverMarks,
   takeOverNoCow,
-} from "../fs/reflink.ts";
+} from "../fs/linux/reflink.ts";
 import { quotedPath } from "../fs/safe-path.ts";
 import {
   errnoName,
@@ -29,7 +29,7 @@ import {
   syscalls,
   TYPE,
   wide,
-} from "../fs/syscalls.ts";
+} from "../fs/linux/syscalls.ts";
 import { type Arena, newArena } from "../native.ts";
 import { type NotSet, whatDiffers } from "../archive/write/node-writer.ts";
 import type { CloneLinks, CloneTask } from "./clone-links.ts";

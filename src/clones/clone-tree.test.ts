@@ -12,8 +12,8 @@ import {
   whyNoThreadsOfUser,
 } from "../../test/fixtures/loop-file-system.ts";
 import { makeFirst, makeSecond } from "../../test/fixtures/two-states.ts";
-import { extentCount } from "../fs/reflink.ts";
-import { syscalls, TYPE } from "../fs/syscalls.ts";
+import { extentCount } from "../fs/linux/reflink.ts";
+import { syscalls, TYPE } from "../fs/linux/syscalls.ts";
 import { nativeAvailable } from "../native.ts";
 import { WorkerThread } from "../threads/worker-thread.ts";
 import { makeNode, randomFrom, RandomEdits, setAttribute } from "../workspace/store/testing-edits.ts";

@@ -4,8 +4,8 @@ import fs from "node:fs";
 import { comparePaths, latin1 } from "../formats/bytes.ts";
 import { CairnError, throwIfAborted, toCairnError } from "../errors.ts";
 import { failpoint } from "../failpoint.ts";
-import { openBelow } from "../fs/open-below.ts";
-import { cloneAnswer, cloneFile, cloneTo, isOtherFileSystem, TIMES_WANTED } from "../fs/reflink.ts";
+import { openBelow } from "../fs/linux/open-below.ts";
+import { cloneAnswer, cloneFile, cloneTo, isOtherFileSystem, TIMES_WANTED } from "../fs/linux/reflink.ts";
 import { changingInside } from "../fs/owner-writes.ts";
 import { isAtOrBelow, quotedPath } from "../fs/safe-path.ts";
 import {
@@ -16,8 +16,8 @@ import {
   syscallError,
   type Syscalls,
   syscalls,
-} from "../fs/syscalls.ts";
-import { bitsOfNewFiles } from "../fs/umask.ts";
+} from "../fs/linux/syscalls.ts";
+import { bitsOfNewFiles } from "../fs/linux/umask.ts";
 import { newArena } from "../native.ts";
 import type { Thread } from "../threads/worker-thread.ts";
 import { firstFailure, withThreads } from "../threads/threads.ts";

@@ -2,9 +2,9 @@ import fs from "node:fs";
 import { throwIfAborted, toCairnError } from "../errors.ts";
 import { comparePaths, joinPath } from "../formats/bytes.ts";
 import { isDigestedAttribute } from "../formats/digest.ts";
-import { ENODATA, ENOENT } from "../fs/errno.ts";
+import { ENODATA, ENOENT } from "../fs/linux/errno.ts";
 import { DirectoryListing } from "../fs/listing.ts";
-import { openBelow } from "../fs/open-below.ts";
+import { openBelow } from "../fs/linux/open-below.ts";
 import { quotedPath } from "../fs/safe-path.ts";
 import {
   ATTRIBUTE_MOUNT_ROOT,
@@ -16,7 +16,7 @@ import {
   syscallError,
   syscalls,
   TYPE,
-} from "../fs/syscalls.ts";
+} from "../fs/linux/syscalls.ts";
 import { type Arena, newArena } from "../native.ts";
 
 /** What tells a copy of a tree that somebody else made from the tree itself, without reading a file. */

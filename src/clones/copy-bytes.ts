@@ -1,5 +1,5 @@
-import { ENXIO } from "../fs/errno.ts";
-import { syscallError, type Syscalls } from "../fs/syscalls.ts";
+import { ENXIO } from "../fs/linux/errno.ts";
+import { syscallError, type Syscalls } from "../fs/linux/syscalls.ts";
 import { type Arena, newArena } from "../native.ts";
 
 const PIECE = 1024 * 1024;

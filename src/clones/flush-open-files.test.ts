@@ -4,7 +4,7 @@ import os from "node:os";
 import path from "node:path";
 import { test } from "node:test";
 import { makeNode } from "../workspace/store/testing-edits.ts";
-import { TYPE } from "../fs/syscalls.ts";
+import { TYPE } from "../fs/linux/syscalls.ts";
 import { flushOpenFiles } from "./flush-open-files.ts";
 
 test("files that are open for writing are synced, others, pipes and links are not touched", async (t) => {

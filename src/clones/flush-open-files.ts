@@ -1,8 +1,8 @@
 import fs from "node:fs";
 import { promisify } from "node:util";
-import { findHolders } from "../fs/holders.ts";
-import { openBelow } from "../fs/open-below.ts";
-import { newStatBuffer, openDirectory, STAT, syscalls, TYPE } from "../fs/syscalls.ts";
+import { findHolders } from "../fs/linux/holders.ts";
+import { openBelow } from "../fs/linux/open-below.ts";
+import { newStatBuffer, openDirectory, STAT, syscalls, TYPE } from "../fs/linux/syscalls.ts";
 import { newArena } from "../native.ts";
 
 const READ = fs.constants.O_RDONLY | fs.constants.O_NOFOLLOW | fs.constants.O_NONBLOCK;

@@ -5,7 +5,7 @@ import os from "node:os";
 import path from "node:path";
 import { after, test } from "node:test";
 import { CairnError } from "../errors.ts";
-import { syscalls } from "../fs/syscalls.ts";
+import { syscalls } from "../fs/linux/syscalls.ts";
 import { JUICEFS_MISSING, findJuicefs, runJuicefsClone } from "./juicefs-command.ts";
 import { juicefsHolder } from "./juicefs-holder.ts";
 

@@ -2,7 +2,7 @@ import fs from "node:fs";
 import { setTimeout } from "node:timers/promises";
 import { CairnError, throwIfAborted, toCairnError } from "../errors.ts";
 import { failpoint } from "../failpoint.ts";
-import { flushFileSystem } from "../fs/flush.ts";
+import { flushFileSystem } from "../fs/linux/flush.ts";
 import { isAtOrBelow, printablePath } from "../fs/safe-path.ts";
 import { warmThreads } from "../threads/threads.ts";
 import { CLONE } from "./clone-work.ts";

@@ -1,4 +1,4 @@
-import { syscalls } from "../fs/syscalls.ts";
+import { syscalls } from "../fs/linux/syscalls.ts";
 import { nativeAvailable } from "../native.ts";
 import type { Degradation } from "../contract/index.ts";
 

@@ -1,7 +1,15 @@
 import fs from "node:fs";
-import { openBelow } from "../fs/open-below.ts";
+import { openBelow } from "../fs/linux/open-below.ts";
 import { quotedPath } from "../fs/safe-path.ts";
-import { newStatBuffer, openDirectory, putName, signedWide, STAT, syscallError, syscalls } from "../fs/syscalls.ts";
+import {
+  newStatBuffer,
+  openDirectory,
+  putName,
+  signedWide,
+  STAT,
+  syscallError,
+  syscalls,
+} from "../fs/linux/syscalls.ts";
 import { newArena } from "../native.ts";
 
 const DIRECTORY = fs.constants.O_RDONLY | fs.constants.O_DIRECTORY | fs.constants.O_NOFOLLOW;

@@ -1,5 +1,5 @@
 import fs from "node:fs";
-import { isSubvolume } from "../fs/btrfs.ts";
+import { isSubvolume } from "../fs/linux/btrfs.ts";
 import { btrfsHolder } from "./btrfs-holder.ts";
 import type { TreeHolder } from "./holder.ts";
 import { reflinkHolder } from "./reflink-holder.ts";

@@ -1,11 +1,11 @@
 import { comparePaths } from "../formats/bytes.ts";
 import fs from "node:fs";
 import { CairnError, toCairnError } from "../errors.ts";
-import { ENOENT } from "../fs/errno.ts";
-import { openBelow } from "../fs/open-below.ts";
+import { ENOENT } from "../fs/linux/errno.ts";
+import { openBelow } from "../fs/linux/open-below.ts";
 import { makePrivate } from "../fs/owner-writes.ts";
 import { quotedPath } from "../fs/safe-path.ts";
-import { openDirectory, putName, syscallError, type Syscalls, syscalls } from "../fs/syscalls.ts";
+import { openDirectory, putName, syscallError, type Syscalls, syscalls } from "../fs/linux/syscalls.ts";
 import { type Arena, newArena } from "../native.ts";
 import type { Thread } from "../threads/worker-thread.ts";
 import { firstFailure, withThreads } from "../threads/threads.ts";

@@ -1,9 +1,18 @@
 import fs from "node:fs";
-import { ENOENT } from "../fs/errno.ts";
+import { ENOENT } from "../fs/linux/errno.ts";
 import { DirectoryListing } from "../fs/listing.ts";
-import { openBelow } from "../fs/open-below.ts";
+import { openBelow } from "../fs/linux/open-below.ts";
 import { quotedPath } from "../fs/safe-path.ts";
-import { newStatBuffer, openDirectory, signedWide, STAT, syscallError, syscalls, TYPE, wide } from "../fs/syscalls.ts";
+import {
+  newStatBuffer,
+  openDirectory,
+  signedWide,
+  STAT,
+  syscallError,
+  syscalls,
+  TYPE,
+  wide,
+} from "../fs/linux/syscalls.ts";
 import { newArena } from "../native.ts";
 import { newPacer } from "../pacer.ts";
 import { DIRECTORY } from "./clone-entry.ts";

@@ -1,5 +1,5 @@
 import { compareBytes, type ByteWriter } from "./bytes.ts";
-import type { NodeAttribute } from "./tree-node.ts";
+import type { NodeAttribute } from "./restic/tree-node.ts";
 
 /**
  * The canonical bytes of the state digest and of the metadata digest, version 1. A node is the SHA-256 of

@@ -1,5 +1,5 @@
 import fs from "node:fs";
-import { exchangePlaces } from "./exchange-folders.ts";
+import { exchangePlaces } from "./linux/exchange-folders.ts";
 
 /** What `read` makes of a file that only makes things fast; null where there is none, or none that can be read. */
 export function readDisposable<T>(path: string, read: (fd: number) => T | null): T | null {

@@ -20,7 +20,7 @@ import {
 import { dirname, join, resolve } from "node:path";
 import { CairnError, toCairnError } from "../errors.ts";
 import { failpoint } from "../failpoint.ts";
-import { movedToFree } from "./exchange-folders.ts";
+import { movedToFree } from "./linux/exchange-folders.ts";
 import { clearAway, removeAll } from "./remove-all.ts";
 import { printablePath, type RawPath } from "./safe-path.ts";
 

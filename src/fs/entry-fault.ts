@@ -1,5 +1,5 @@
 import { CairnError } from "../errors.ts";
-import { errnoName } from "./syscalls.ts";
+import { errnoName } from "./linux/syscalls.ts";
 
 /** Of these nothing is wrong with what was asked for: a moment later it can be had. */
 const RAN_OUT: ReadonlyMap<string, string> = new Map([

@@ -1,6 +1,6 @@
 import { append } from "../append.ts";
 import { readdirSync, readFileSync, readlinkSync } from "node:fs";
-import { type Mount, mountOf, parseMountinfo, readMounts, unescapeOctal } from "./mounts.ts";
+import { type Mount, mountOf, parseMountinfo, readMounts, unescapeOctal } from "./linux/mounts.ts";
 import { isAtOrBelow } from "./safe-path.ts";
 
 /** What the system itself holds on to in a folder, beside what processes have open: it would not follow to another folder at the path. */

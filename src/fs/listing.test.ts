@@ -4,8 +4,8 @@ import os from "node:os";
 import path from "node:path";
 import { describe, test, type TestContext } from "node:test";
 import { DirectoryListing } from "./listing.ts";
-import { openDirectory, type Syscalls, syscalls } from "./syscalls.ts";
-import { fallbackSyscalls } from "./syscalls-fallback.ts";
+import { openDirectory, type Syscalls, syscalls } from "./linux/syscalls.ts";
+import { fallbackSyscalls } from "./linux/syscalls-fallback.ts";
 
 function folder(t: TestContext): string {
   const made = fs.mkdtempSync(path.join(os.tmpdir(), "cairn-listing-"));

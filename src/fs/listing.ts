@@ -1,6 +1,6 @@
 import type { Arena } from "../native.ts";
 import { newArena } from "../native.ts";
-import { sameContentStat, type StatBuffer, type Syscalls } from "./syscall-abi.ts";
+import { sameContentStat, type StatBuffer, type Syscalls } from "./linux/syscall-abi.ts";
 
 /** So often and so long a directory is listed that is changed each time. */
 const LEAST_LISTINGS = 3;

@@ -24,7 +24,7 @@ import { whyProcStays, withoutProc } from "../../test/fixtures/without-proc.ts";
 import { CairnError } from "../errors.ts";
 import { nativeAvailable } from "../native.ts";
 import { TEMPORARY_PREFIX } from "./durable.ts";
-import { kernelLocksAvailable } from "./kernel-lock.ts";
+import { kernelLocksAvailable } from "./linux/kernel-lock.ts";
 import { newOwner } from "./lock-owner.ts";
 import { acquireLock, breakLock, lockHolder } from "./lock.ts";
 import type { AcquireOptions } from "./lock.ts";

@@ -8,10 +8,10 @@ import {
   kernelLocksAvailable,
   releaseKernelLock,
   tryKernelLock,
-} from "./kernel-lock.ts";
+} from "./linux/kernel-lock.ts";
 import { describeOwner, livenessOf, newOwner } from "./lock-owner.ts";
 import type { LockOwner } from "./lock-owner.ts";
-import { filesystemKind } from "./mounts.ts";
+import { filesystemKind } from "./linux/mounts.ts";
 import { HeartbeatWatch, OwnerFiles, encodeOwner, readOwner, rewriteOwner } from "./owner-files.ts";
 import type { Blocked, Claim } from "./owner-files.ts";
 

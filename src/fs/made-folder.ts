@@ -2,7 +2,7 @@ import fs from "node:fs";
 import { removeAll, removeOnly } from "./remove-all.ts";
 import { type DirectoryIdentity, identityOf, isSameDirectory } from "./remove-below.ts";
 import { printablePath, type RawPath } from "./safe-path.ts";
-import { openDirectory } from "./syscalls.ts";
+import { openDirectory } from "./linux/syscalls.ts";
 
 /** What is said of a place where something else lies than was made there. */
 export function otherFolder(place: RawPath): string {

@@ -1,9 +1,9 @@
 import { fchmodSync, lstatSync, mkdirSync, statSync } from "node:fs";
 import { resolve } from "node:path";
 import { newArena } from "../native.ts";
-import { inParentOf, nameOf, parentOf } from "./exchange-folders.ts";
+import { inParentOf, nameOf, parentOf } from "./linux/exchange-folders.ts";
 import { printablePath } from "./safe-path.ts";
-import { inDirectory, putName, syscallError, syscalls } from "./syscalls.ts";
+import { inDirectory, putName, syscallError, syscalls } from "./linux/syscalls.ts";
 
 /**
  * Makes a folder and its missing parents, for their owner alone unless `mode` says otherwise (less the umask). Throws what

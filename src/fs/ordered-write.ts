@@ -3,7 +3,7 @@ import { dirname, join } from "node:path";
 import { toCairnError } from "../errors.ts";
 import { failpoint } from "../failpoint.ts";
 import { temporaryName, writeNewFile } from "./durable.ts";
-import { isHeldInMetadata } from "./reflink.ts";
+import { isHeldInMetadata } from "./linux/reflink.ts";
 import { clearAway } from "./remove-all.ts";
 
 /**

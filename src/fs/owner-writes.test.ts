@@ -6,7 +6,7 @@ import { test } from "node:test";
 import { ORDINARY_USER } from "../../test/fixtures/loop-file-system.ts";
 import { whyProcStays, withoutProc } from "../../test/fixtures/without-proc.ts";
 import { changingInside, makePrivate } from "./owner-writes.ts";
-import { openDirectory, syscalls } from "./syscalls.ts";
+import { openDirectory, syscalls } from "./linux/syscalls.ts";
 
 test("a directory has its mode and times again when what was done in it failed, and is left alone when it cannot be looked at", (t) => {
   const folder = fs.mkdtempSync(path.join(os.tmpdir(), "cairn-inside-"));

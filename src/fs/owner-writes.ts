@@ -13,7 +13,7 @@ import {
   type Syscalls,
   syscalls,
   TYPE,
-} from "./syscalls.ts";
+} from "./linux/syscalls.ts";
 
 const OWNER_ENTERS_AND_WRITES = 0o300;
 

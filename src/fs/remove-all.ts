@@ -1,8 +1,8 @@
 import fs from "node:fs";
-import { nameOf, parentOf } from "./exchange-folders.ts";
+import { nameOf, parentOf } from "./linux/exchange-folders.ts";
 import { type DirectoryIdentity, removeBelow } from "./remove-below.ts";
 import { rawBytes, type RawPath } from "./safe-path.ts";
-import { holdDirectory } from "./syscalls-fallback.ts";
+import { holdDirectory } from "./linux/syscalls-fallback.ts";
 
 /**
  * Removes whatever lies at a path: directories whose modes keep their owner from emptying them and read-only subvolumes

@@ -4,10 +4,10 @@ import os from "node:os";
 import path from "node:path";
 import { test, type TestContext } from "node:test";
 import { loopFileSystem } from "../../test/fixtures/loop-file-system.ts";
-import { btrfsAvailable, makeSubvolume, setReadOnly } from "./btrfs.ts";
+import { btrfsAvailable, makeSubvolume, setReadOnly } from "./linux/btrfs.ts";
 import { removeAll, removeOnly } from "./remove-all.ts";
 import { identityOf, isSameDirectory, removal, removeBelow } from "./remove-below.ts";
-import { openDirectory, syscalls } from "./syscalls.ts";
+import { openDirectory, syscalls } from "./linux/syscalls.ts";
 
 function folder(t: TestContext): string {
   const made = fs.realpathSync(fs.mkdtempSync(path.join(os.tmpdir(), "cairn-remove-")));

@@ -1,12 +1,12 @@
 import fs from "node:fs";
 import { type Arena, newArena, onLinux } from "../native.ts";
-import { btrfsAvailable, destroyOpenSubvolume, isSubvolume } from "./btrfs.ts";
-import { ROOT_INODE } from "./btrfs-abi.ts";
-import { EACCES, EBUSY, EEXIST, ELOOP, ENOENT, ENOTDIR, ENOTEMPTY } from "./errno.ts";
+import { btrfsAvailable, destroyOpenSubvolume, isSubvolume } from "./linux/btrfs.ts";
+import { ROOT_INODE } from "./linux/btrfs-abi.ts";
+import { EACCES, EBUSY, EEXIST, ELOOP, ENOENT, ENOTDIR, ENOTEMPTY } from "./linux/errno.ts";
 import { DT } from "./listing.ts";
 import { letOwnerIn } from "./owner-writes.ts";
 import { printablePath } from "./safe-path.ts";
-import { errnoName, newStatBuffer, putName, STAT, type StatBuffer, syscalls } from "./syscalls.ts";
+import { errnoName, newStatBuffer, putName, STAT, type StatBuffer, syscalls } from "./linux/syscalls.ts";
 
 /**
  * The removal of a tree by held directories: each directory is opened by its name below the one that holds it, no link is

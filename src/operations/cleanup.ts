@@ -1,6 +1,6 @@
 import { checkRetention } from "../workspace/retention.ts";
-import type { CleanupPlanFile } from "../formats/cleanup.ts";
-import { MAX_KEPT_TREES, NO_POLICY, type PolicyFile, retentionOf, storedRetention } from "../formats/policy.ts";
+import type { CleanupPlanFile } from "../formats/records/cleanup.ts";
+import { MAX_KEPT_TREES, NO_POLICY, type PolicyFile, retentionOf, storedRetention } from "../formats/records/policy.ts";
 import { formatBytes } from "../formats/sizes.ts";
 import { isUnfreed, runPlan } from "../workspace/cleanup.ts";
 import { type CleanupFacts, keptContent, loadPlan, planCleanup, storePlan } from "../workspace/cleanup-plan.ts";

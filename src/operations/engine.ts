@@ -4,7 +4,7 @@ import { factsOfProbe, type ProbeAnswer, probeHolder, probeNewSubvolume } from "
 import { CairnError } from "../errors.ts";
 import { durableWrite } from "../fs/durable.ts";
 import { makeFolder } from "../fs/make-folder.ts";
-import { filesystemId } from "../fs/mounts.ts";
+import { filesystemId } from "../fs/linux/mounts.ts";
 import { listedNames, printablePath } from "../fs/safe-path.ts";
 import { newControlId } from "../ids.ts";
 import { isReleased, readControl, writeControl } from "../workspace/records.ts";

@@ -2,7 +2,7 @@ import assert from "node:assert/strict";
 import { mkdirSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { test, type TestContext } from "node:test";
-import { RECORD_WORDS } from "../fs/scan-table.ts";
+import { RECORD_WORDS } from "../archive/cache/scan-table.ts";
 import { testFolder, WITHOUT_NATIVE } from "./testing-folder.ts";
 
 /** What may not be given back at both ends of a buffer: part of a page of any size. */

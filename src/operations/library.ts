@@ -2,7 +2,7 @@ import { existsSync } from "node:fs";
 import { createEmbeddedStore, storePolynomial } from "../workspace/store/embedded-store.ts";
 import { storePaths } from "../workspace/store/store-files.ts";
 import { CairnError } from "../errors.ts";
-import { NO_POLICY } from "../formats/policy.ts";
+import { NO_POLICY } from "../formats/records/policy.ts";
 import {
   findWorkspace,
   type FoundWorkspace,

@@ -3,7 +3,7 @@ import { randomBytes } from "node:crypto";
 import fs from "node:fs";
 import { join } from "node:path";
 import { test, type TestContext } from "node:test";
-import { retentionOf, storedRetention } from "../formats/policy.ts";
+import { retentionOf, storedRetention } from "../formats/records/policy.ts";
 import type { SavePoint } from "../contract/words.ts";
 import { hasCode, testFolder, type TestFolder } from "./testing-folder.ts";
 import { estimateBytes } from "../workspace/save.ts";

@@ -1,6 +1,6 @@
 import { CairnError } from "../errors.ts";
 import { displayPath, normalizeTyped } from "../fs/safe-path.ts";
-import { rawPath } from "../formats/record.ts";
+import { rawPath } from "../formats/records/record.ts";
 import { recoverWorkspace } from "../workspace/recovery.ts";
 import { requireFolder } from "../workspace/missing-folder.ts";
 import type { Workspace } from "../workspace/workspace.ts";

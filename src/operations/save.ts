@@ -3,7 +3,7 @@ import { saveWorkspace } from "../workspace/save.ts";
 import type { Workspace } from "../workspace/workspace.ts";
 import type { SaveOptions, SaveResult } from "../contract/points.ts";
 import { publicPoint } from "./public-point.ts";
-import { checkTags } from "../formats/snapshot.ts";
+import { checkTags } from "../formats/restic/snapshot.ts";
 import { CairnError } from "../errors.ts";
 import type { Cause } from "../contract/words.ts";
 

@@ -2,7 +2,7 @@ import fs from "node:fs";
 import type { TreeSource } from "../repository/trees/tree-source.ts";
 import { CairnError, throwIfAborted, toCairnError } from "../errors.ts";
 import { joinPath } from "../formats/bytes.ts";
-import type { TreeNode } from "../formats/tree.ts";
+import type { TreeNode } from "../formats/restic/tree.ts";
 import { displayPath, joinRaw, normalizeTyped } from "../fs/safe-path.ts";
 import { newPacer } from "../pacer.ts";
 import { findNode } from "../workspace/restore-plan.ts";

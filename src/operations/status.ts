@@ -1,4 +1,4 @@
-import { findHolders } from "../fs/holders.ts";
+import { findHolders } from "../fs/linux/holders.ts";
 import { displayPath } from "../fs/safe-path.ts";
 import { changesSinceHead, type HeadCall, lookAtWorkspace, recoverIfIdle } from "../workspace/look.ts";
 import { isFolderThere, requireFolder } from "../workspace/missing-folder.ts";

@@ -4,7 +4,7 @@ import { dirname, join } from "node:path";
 import type { TestContext } from "node:test";
 import { openLibrary } from "../compose.ts";
 import { CairnError } from "../errors.ts";
-import { syscalls } from "../fs/syscalls.ts";
+import { syscalls } from "../fs/linux/syscalls.ts";
 import { nativeAvailable } from "../native.ts";
 import type { CairnLibrary, Client, LeftOut } from "../contract/index.ts";
 

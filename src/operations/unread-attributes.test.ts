@@ -4,7 +4,7 @@ import { join } from "node:path";
 import { test, type TestContext } from "node:test";
 import { btrfsPlace } from "../../test/fixtures/held-place.ts";
 import { setAttribute } from "../workspace/store/testing-edits.ts";
-import { inDirectory, syscalls } from "../fs/syscalls.ts";
+import { inDirectory, syscalls } from "../fs/linux/syscalls.ts";
 import { newArena } from "../native.ts";
 import type { LeftOut } from "../contract/index.ts";
 import { leftOutOf, testFolder, type TestFolder } from "./testing-folder.ts";

@@ -1,7 +1,7 @@
 import { statSync } from "node:fs";
 import { throwIfAborted, toCairnError } from "../errors.ts";
-import { rawPath } from "../formats/record.ts";
-import type { Registration } from "../formats/registration.ts";
+import { rawPath } from "../formats/records/record.ts";
+import type { Registration } from "../formats/records/registration.ts";
 import { displayPath } from "../fs/safe-path.ts";
 import { isReleased, type PlacedWorkspace, readControl } from "../workspace/records.ts";
 import { listWorkspaces as listIn } from "../workspace/control-directory.ts";

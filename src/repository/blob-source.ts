@@ -1,6 +1,6 @@
 import type { MasterKeys } from "../crypto/seal.ts";
 import { CairnError, toCairnError } from "../errors.ts";
-import { decodeTree } from "../formats/tree.ts";
+import { decodeTree } from "../formats/restic/tree.ts";
 import { objectIdOf } from "../ids.ts";
 import { type Arena, arenaOver } from "../native.ts";
 import { newPacer } from "../pacer.ts";

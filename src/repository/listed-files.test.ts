@@ -3,7 +3,7 @@ import { randomBytes } from "node:crypto";
 import { describe, test } from "node:test";
 import { setTimeout as sleep } from "node:timers/promises";
 import { CairnError } from "../errors.ts";
-import { encodeLock } from "../formats/lock-file.ts";
+import { encodeLock } from "../formats/restic/lock-file.ts";
 import { BlobIndex } from "./index/blob-index.ts";
 import { checkStructure } from "./verify/structure.ts";
 import { LISTED_AGAIN_MS } from "./listed-files.ts";

@@ -3,9 +3,9 @@ import { hostname } from "node:os";
 import { dirname } from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
 import { CairnError } from "../errors.ts";
-import { decodeLock, type LockFile } from "../formats/lock-file.ts";
+import { decodeLock, type LockFile } from "../formats/restic/lock-file.ts";
 import { livenessOf, pidIsAlive, thisProcess, type OwnerFacts } from "../fs/lock-owner.ts";
-import { filesystemKind } from "../fs/mounts.ts";
+import { filesystemKind } from "../fs/linux/mounts.ts";
 import { LISTED_AGAIN_MS } from "./listed-files.ts";
 import type { Repository } from "./repository.ts";
 

@@ -7,7 +7,7 @@ import { join } from "node:path";
 import { describe, test } from "node:test";
 import timers from "node:timers/promises";
 import { CairnError } from "../errors.ts";
-import { encodeLock, type LockFile } from "../formats/lock-file.ts";
+import { encodeLock, type LockFile } from "../formats/restic/lock-file.ts";
 import { thisProcess } from "../fs/lock-owner.ts";
 import { lookAtLocks } from "./lock-state.ts";
 import { acquireLock, removeDeadLocks, withLock } from "./locks.ts";

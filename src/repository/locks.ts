@@ -2,7 +2,7 @@ import os from "node:os";
 import { setTimeout as sleep } from "node:timers/promises";
 import { currentUser } from "../fs/users.ts";
 import { CairnError, cannotBeWritten, throwIfAborted, toCairnError } from "../errors.ts";
-import { encodeLock, type LockFile } from "../formats/lock-file.ts";
+import { encodeLock, type LockFile } from "../formats/restic/lock-file.ts";
 import type { ObjectId } from "../ids.ts";
 import { lookAtLocks, ownerMembers, type HeldLock } from "./lock-state.ts";
 import type { Repository } from "./repository.ts";

@@ -7,9 +7,15 @@ import { sha256 } from "../crypto/hash.ts";
 import { openedOrNull, openMessage, sealMessage, type MasterKeys } from "../crypto/seal.ts";
 import { CairnError, isBadSector, throwIfAborted, toCairnError } from "../errors.ts";
 import { failpoint } from "../failpoint.ts";
-import { decodeConfig, encodeConfig, type RepositoryConfig } from "../formats/config.ts";
-import { decodeKeyFile, decodeMasterKeys, encodeKeyFile, encodeMasterKeys, type KeyFile } from "../formats/key-file.ts";
-import { decodeSnapshot, encodeSnapshot, type Snapshot } from "../formats/snapshot.ts";
+import { decodeConfig, encodeConfig, type RepositoryConfig } from "../formats/restic/config.ts";
+import {
+  decodeKeyFile,
+  decodeMasterKeys,
+  encodeKeyFile,
+  encodeMasterKeys,
+  type KeyFile,
+} from "../formats/restic/key-file.ts";
+import { decodeSnapshot, encodeSnapshot, type Snapshot } from "../formats/restic/snapshot.ts";
 import { objectIdOf, parseObjectId, type ObjectId } from "../ids.ts";
 import { giveBack } from "../native.ts";
 import { newPacer } from "../pacer.ts";

@@ -4,7 +4,7 @@ import { mkdirSync, mkdtempSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { ByteWriter } from "../formats/bytes.ts";
-import { appendNode, beginTree, endTree, type TreeNode } from "../formats/tree.ts";
+import { appendNode, beginTree, endTree, type TreeNode } from "../formats/restic/tree.ts";
 import { objectIdOf, type ObjectId } from "../ids.ts";
 import { newArena } from "../native.ts";
 import type { BlobIndex } from "./index/blob-index.ts";

@@ -4,7 +4,7 @@ import { join } from "node:path";
 import { sha256 } from "../crypto/hash.ts";
 import { newMasterKeys } from "../crypto/key-derivation.ts";
 import type { MasterKeys } from "../crypto/seal.ts";
-import { decodePackHeader } from "../formats/pack-header.ts";
+import { decodePackHeader } from "../formats/restic/pack-header.ts";
 import { newArena } from "../native.ts";
 import { BlobReader } from "./packs/blob-reader.ts";
 import type { BlobPlace } from "./packs/blob-reader.ts";

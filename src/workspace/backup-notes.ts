@@ -1,6 +1,6 @@
 import { renameSync, rmSync, writeFileSync } from "node:fs";
 import { dirname, join } from "node:path";
-import { type BackupNote, decodeBackups, encodeBackups } from "../formats/backups-file.ts";
+import { type BackupNote, decodeBackups, encodeBackups } from "../formats/records/backups-file.ts";
 import { readSmallFile, temporaryName } from "../fs/durable.ts";
 import type { WorkspacePaths } from "./control-layout.ts";
 

@@ -11,8 +11,8 @@ import {
   encodeUnfreed,
   type PlannedDrop,
   type UnfreedFile,
-} from "../formats/cleanup.ts";
-import type { Recovery } from "../formats/control.ts";
+} from "../formats/records/cleanup.ts";
+import type { Recovery } from "../formats/records/control.ts";
 import { formatBytes, plural } from "../formats/sizes.ts";
 import { durableRemove, durableWrite } from "../fs/durable.ts";
 import { namesIfThere } from "../fs/names-in.ts";

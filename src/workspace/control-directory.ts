@@ -8,11 +8,11 @@ import {
   encodeState,
   encodeWorkspace,
   type WorkspaceFile,
-} from "../formats/control.ts";
+} from "../formats/records/control.ts";
 import type { JsonObject } from "../formats/fields.ts";
-import { recordPath } from "../formats/record.ts";
+import { recordPath } from "../formats/records/record.ts";
 import { durableMkdir, durableWrite, fsyncDirectory, removeLeftovers, temporaryName } from "../fs/durable.ts";
-import { filesystemUuid, mountOf, onSameMount } from "../fs/mounts.ts";
+import { filesystemUuid, mountOf, onSameMount } from "../fs/linux/mounts.ts";
 import { namesIn } from "../fs/names-in.ts";
 import { makePrivate } from "../fs/owner-writes.ts";
 import { clearAway } from "../fs/remove-all.ts";

@@ -2,10 +2,10 @@ import { existsSync, realpathSync, statSync } from "node:fs";
 import { basename, dirname, join } from "node:path";
 import type { WorkspaceRef } from "../contract/index.ts";
 import { CairnError, type ErrorCode, reworded, toCairnError } from "../errors.ts";
-import type { ControlFile } from "../formats/control.ts";
-import { rawPath } from "../formats/record.ts";
-import type { Registration } from "../formats/registration.ts";
-import { readMounts, resolveMount } from "../fs/mounts.ts";
+import type { ControlFile } from "../formats/records/control.ts";
+import { rawPath } from "../formats/records/record.ts";
+import type { Registration } from "../formats/records/registration.ts";
+import { readMounts, resolveMount } from "../fs/linux/mounts.ts";
 import { namesIfThere, namesIn } from "../fs/names-in.ts";
 import { displayPath, printablePath, rawBytes, type RawPath, shellPath } from "../fs/safe-path.ts";
 import {

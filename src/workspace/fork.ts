@@ -4,8 +4,8 @@ import type { PointContent } from "./store/engine.ts";
 import type { GuardName } from "../contract/words.ts";
 import { CairnError, throwIfAborted } from "../errors.ts";
 import { failpoint } from "../failpoint.ts";
-import type { Cause, Descriptor } from "../formats/descriptor.ts";
-import { recordPath } from "../formats/record.ts";
+import type { Cause, Descriptor } from "../formats/records/descriptor.ts";
+import { recordPath } from "../formats/records/record.ts";
 import { printablePath, shellPath } from "../fs/safe-path.ts";
 import {
   type ControlId,

@@ -5,7 +5,7 @@ import { homedir, tmpdir } from "node:os";
 import { join } from "node:path";
 import { test } from "node:test";
 import type { TestContext } from "node:test";
-import { freeSpace } from "../fs/mounts.ts";
+import { freeSpace } from "../fs/linux/mounts.ts";
 import { CairnError } from "../errors.ts";
 import { adoptFolder, initSelfContained } from "./adopt.ts";
 import {

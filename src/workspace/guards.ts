@@ -2,9 +2,9 @@ import { accessSync, constants, existsSync, readdirSync, realpathSync, statSync 
 import { basename } from "node:path";
 import type { GuardName } from "../contract/index.ts";
 import { CairnError, toCairnError } from "../errors.ts";
-import { rawPath } from "../formats/record.ts";
+import { rawPath } from "../formats/records/record.ts";
 import { formatBytes } from "../formats/sizes.ts";
-import { freeSpace, type Mount, readMounts, resolveMount } from "../fs/mounts.ts";
+import { freeSpace, type Mount, readMounts, resolveMount } from "../fs/linux/mounts.ts";
 import { isAtOrBelow, joinRaw, printablePath, rawBytes } from "../fs/safe-path.ts";
 import type { RawPath } from "../fs/safe-path.ts";
 import { homeDirectories, knownHome, userCacheDirectory } from "../fs/users.ts";

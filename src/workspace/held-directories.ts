@@ -1,7 +1,7 @@
 import fs from "node:fs";
 import { CairnError } from "../errors.ts";
 import type { Identity } from "../archive/scan/find-record.ts";
-import { ENOENT, ENOTDIR } from "../fs/errno.ts";
+import { ENOENT, ENOTDIR } from "../fs/linux/errno.ts";
 import { quotedPath } from "../fs/safe-path.ts";
 import {
   ATTRIBUTE_MOUNT_ROOT,
@@ -14,7 +14,7 @@ import {
   syscallError,
   syscalls,
   wide,
-} from "../fs/syscalls.ts";
+} from "../fs/linux/syscalls.ts";
 import { type Arena, hasProc, newArena } from "../native.ts";
 
 const DIRECTORY = fs.constants.O_RDONLY | fs.constants.O_DIRECTORY | fs.constants.O_NOFOLLOW;

@@ -1,7 +1,7 @@
 import fs from "node:fs";
 import type { RecordFinder } from "../archive/scan/find-record.ts";
 import { latin1 } from "../formats/bytes.ts";
-import { filesystemKind, mountsInside } from "../fs/mounts.ts";
+import { filesystemKind, mountsInside } from "../fs/linux/mounts.ts";
 import { isFolderThere } from "./missing-folder.ts";
 
 const SLASH = Buffer.from("/");

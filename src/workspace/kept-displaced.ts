@@ -7,7 +7,7 @@ import { STAGING_PREFIX } from "../archive/scan/task.ts";
 import { CairnError, toCairnError } from "../errors.ts";
 import { failpoint } from "../failpoint.ts";
 import { latin1 } from "../formats/bytes.ts";
-import type { TreeNode } from "../formats/tree.ts";
+import type { TreeNode } from "../formats/restic/tree.ts";
 import { durableMkdir, durableWrite, fsyncDirectory } from "../fs/durable.ts";
 import { displayPath, joinRaw, printablePath } from "../fs/safe-path.ts";
 import type { SavePointId } from "../ids.ts";

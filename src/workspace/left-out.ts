@@ -1,9 +1,9 @@
 import type { Aspect, Incomplete, LeftOut } from "../contract/words.ts";
 import { displayPath } from "../fs/safe-path.ts";
 import type { Point } from "./point-files.ts";
-import { type ConsistencyLabel, type Descriptor, lackingAspects } from "../formats/descriptor.ts";
-import { type Manifest, TAKEN_OUT } from "../formats/manifest.ts";
-import { rawPath } from "../formats/record.ts";
+import { type ConsistencyLabel, type Descriptor, lackingAspects } from "../formats/records/descriptor.ts";
+import { type Manifest, TAKEN_OUT } from "../formats/records/manifest.ts";
+import { rawPath } from "../formats/records/record.ts";
 import { PathSelection } from "../fs/path-selection.ts";
 import type { ScanResult } from "../archive/scan/scan.ts";
 import type { TornEntry } from "../archive/scan/task.ts";

@@ -1,7 +1,7 @@
 import type { EntryKind } from "../contract/words.ts";
 import type { ListedEntry } from "../contract/index.ts";
 import { joinPath } from "../formats/bytes.ts";
-import type { TreeNode } from "../formats/tree.ts";
+import type { TreeNode } from "../formats/restic/tree.ts";
 import { displayPath } from "../fs/safe-path.ts";
 import { newPacer } from "../pacer.ts";
 

@@ -2,9 +2,9 @@ import fs from "node:fs";
 import path from "node:path";
 import { CairnError } from "../errors.ts";
 import { fsyncDirectory, temporaryName } from "../fs/durable.ts";
-import { moveToFree, parentOf } from "../fs/exchange-folders.ts";
+import { moveToFree, parentOf } from "../fs/linux/exchange-folders.ts";
 import { makeFolder, makeOneFolder } from "../fs/make-folder.ts";
-import { filesystemUuid } from "../fs/mounts.ts";
+import { filesystemUuid } from "../fs/linux/mounts.ts";
 import { printablePath, quotedPath, shellPath } from "../fs/safe-path.ts";
 import { newWorkDirectory } from "../fs/work-directory.ts";
 import { type PlacedWorkspace, readWorkspace } from "./records.ts";
@@ -22,8 +22,8 @@ import {
 } from "./journals.ts";
 import type { Workspace } from "./workspace.ts";
 import { failpoint } from "../failpoint.ts";
-import type { Recovery } from "../formats/control.ts";
-import { makeSubvolume } from "../fs/btrfs.ts";
+import type { Recovery } from "../formats/records/control.ts";
+import { makeSubvolume } from "../fs/linux/btrfs.ts";
 import { makePrivate } from "../fs/owner-writes.ts";
 
 /** A workspace whose folder is not there: what is said of it, and the journal of a restore that makes it again. */

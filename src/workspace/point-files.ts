@@ -7,7 +7,7 @@ import {
   type PinFile,
   type TagsFile,
   type VerificationFile,
-} from "../formats/control.ts";
+} from "../formats/records/control.ts";
 import {
   type Cause,
   decodeDescriptor,
@@ -15,8 +15,8 @@ import {
   encodeDescriptor,
   type IgnoreRules,
   lackingAspects,
-} from "../formats/descriptor.ts";
-import { decodeSeal, encodeSeal, sealedDescriptor, type SealFile } from "../formats/seal-file.ts";
+} from "../formats/records/descriptor.ts";
+import { decodeSeal, encodeSeal, sealedDescriptor, type SealFile } from "../formats/records/seal-file.ts";
 import { readSmallFile } from "../fs/durable.ts";
 import { isSavePointId, type SavePointId } from "../ids.ts";
 import type { PointPaths } from "./control-layout.ts";

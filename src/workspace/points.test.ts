@@ -16,7 +16,7 @@ import { test } from "node:test";
 import type { TestContext } from "node:test";
 import { countFileCalls } from "../../test/fixtures/file-calls.ts";
 import { CairnError } from "../errors.ts";
-import type { Descriptor } from "../formats/descriptor.ts";
+import type { Descriptor } from "../formats/records/descriptor.ts";
 import { newSavePointId, type ObjectId, type SavePointId, type WorkspaceId } from "../ids.ts";
 import { encodeDescriptorFile, MAX_DESCRIPTOR_BYTES } from "./point-files.ts";
 import { Points } from "./points.ts";

@@ -1,8 +1,14 @@
 import { append } from "../append.ts";
 import { CairnError, toCairnError } from "../errors.ts";
 import { failpoint } from "../failpoint.ts";
-import { encodePin, encodeTags, encodeVerification, type PinFile, type VerificationFile } from "../formats/control.ts";
-import type { Descriptor } from "../formats/descriptor.ts";
+import {
+  encodePin,
+  encodeTags,
+  encodeVerification,
+  type PinFile,
+  type VerificationFile,
+} from "../formats/records/control.ts";
+import type { Descriptor } from "../formats/records/descriptor.ts";
 import {
   durableRemove,
   durableWrite,

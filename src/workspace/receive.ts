@@ -2,7 +2,7 @@ import { type FoundIgnoreFile, IGNORE_FILE, MAX_IGNORE_FILE_BYTES, NO_RULES } fr
 import type { Degradation, ReceivedContent, ReceiveRequest, StagedContent } from "./store/engine.ts";
 import type { TreeSource } from "../repository/trees/tree-source.ts";
 import { failpoint } from "../failpoint.ts";
-import { type Cause, type Descriptor, type IgnoreRules, omittedOf } from "../formats/descriptor.ts";
+import { type Cause, type Descriptor, type IgnoreRules, omittedOf } from "../formats/records/descriptor.ts";
 import { newSavePointId, type SavePointId } from "../ids.ts";
 import type { Point } from "./point-files.ts";
 import { pointFacts, sealedStateOf, stageRequest } from "./record-point.ts";

@@ -11,10 +11,10 @@ import {
   encodeWorkspace,
   type WorkspaceFile,
   type WorkspaceState,
-} from "../formats/control.ts";
-import { decodePolicy, encodePolicy, NO_POLICY, type PolicyFile } from "../formats/policy.ts";
-import type { RecordedPath } from "../formats/record.ts";
-import { decodeView, encodeView, type ViewFile } from "../formats/view.ts";
+} from "../formats/records/control.ts";
+import { decodePolicy, encodePolicy, NO_POLICY, type PolicyFile } from "../formats/records/policy.ts";
+import type { RecordedPath } from "../formats/records/record.ts";
+import { decodeView, encodeView, type ViewFile } from "../formats/records/view.ts";
 import { durableMkdir, durableRemove, durableRename, durableWrite, readSmallFile } from "../fs/durable.ts";
 import { makeFolder } from "../fs/make-folder.ts";
 import { namesIfThere } from "../fs/names-in.ts";

@@ -1,5 +1,5 @@
 import { isAsAnnounced } from "../clones/as-made.ts";
-import type { Recovery } from "../formats/control.ts";
+import type { Recovery } from "../formats/records/control.ts";
 import { failpoint } from "../failpoint.ts";
 import { writeState } from "./records.ts";
 import { recoverCleanup } from "./cleanup.ts";

@@ -1,6 +1,6 @@
 import { append } from "../append.ts";
 import { throwIfAborted } from "../errors.ts";
-import type { Recovery } from "../formats/control.ts";
+import type { Recovery } from "../formats/records/control.ts";
 import { failpoint } from "../failpoint.ts";
 import { writeState } from "./records.ts";
 import { isAnyJournalThere, requireOwnJournals } from "./journals.ts";

@@ -2,8 +2,8 @@ import { createHash } from "node:crypto";
 import { existsSync, readdirSync } from "node:fs";
 import { basename, dirname, join } from "node:path";
 import { CairnError, toCairnError } from "../errors.ts";
-import { rawPath, recordPath } from "../formats/record.ts";
-import { decodeRegistration, encodeRegistration, type Registration } from "../formats/registration.ts";
+import { rawPath, recordPath } from "../formats/records/record.ts";
+import { decodeRegistration, encodeRegistration, type Registration } from "../formats/records/registration.ts";
 import {
   TEMPORARY_PREFIX,
   durableMkdir,

@@ -2,7 +2,7 @@ import { existsSync, readdirSync, statSync } from "node:fs";
 import type { CallOptions, RelocateOptions, RelocateResult } from "../contract/index.ts";
 import { CairnError } from "../errors.ts";
 import { failpoint } from "../failpoint.ts";
-import { rawPath, recordPath } from "../formats/record.ts";
+import { rawPath, recordPath } from "../formats/records/record.ts";
 import { acquireLock } from "../fs/lock.ts";
 import { joinRaw, printablePath, shellPath } from "../fs/safe-path.ts";
 import { listWorkspaces, withFolder } from "./control-directory.ts";

@@ -4,7 +4,7 @@ import os from "node:os";
 import path from "node:path";
 import { test, type TestContext } from "node:test";
 import type { Identity } from "../archive/scan/find-record.ts";
-import { RENAME, syscalls } from "../fs/syscalls.ts";
+import { RENAME, syscalls } from "../fs/linux/syscalls.ts";
 import { HeldDirectories } from "./held-directories.ts";
 import { displacedName, stagedName, StepRunner } from "./restore-apply.ts";
 import type { Step } from "./restore-steps.ts";

@@ -1,6 +1,6 @@
 import fs from "node:fs";
 import { CairnError } from "../errors.ts";
-import { isSubvolume } from "../fs/btrfs.ts";
+import { isSubvolume } from "../fs/linux/btrfs.ts";
 import { displayPath, printablePath } from "../fs/safe-path.ts";
 import type { SavePointId } from "../ids.ts";
 import { givingBack } from "./missing-folder.ts";

@@ -1,11 +1,11 @@
 import type { TreeSource } from "../repository/trees/tree-source.ts";
-import { FLAG } from "../fs/scan-table.ts";
+import { FLAG } from "../archive/cache/scan-table.ts";
 import { type Identity, identityOf, RecordFinder } from "../archive/scan/find-record.ts";
 import type { ScanResult } from "../archive/scan/scan.ts";
 import { CairnError } from "../errors.ts";
 import { comparePaths, latin1 } from "../formats/bytes.ts";
-import { TAKEN_OUT } from "../formats/manifest.ts";
-import type { TreeNode } from "../formats/tree.ts";
+import { TAKEN_OUT } from "../formats/records/manifest.ts";
+import type { TreeNode } from "../formats/restic/tree.ts";
 import { PathSelection } from "../fs/path-selection.ts";
 import { isAtOrBelow, quotedPath } from "../fs/safe-path.ts";
 import { newPacer } from "../pacer.ts";

@@ -5,10 +5,10 @@ import { isAnother, NodeWriter, type NotSet } from "../archive/write/node-writer
 import { type Identity, identityOf, RecordFinder } from "../archive/scan/find-record.ts";
 import type { ScanResult } from "../archive/scan/scan.ts";
 import type { HeldFiles } from "../archive/write/held-files.ts";
-import { canBeOne, type NodeMetadata, type TreeNode } from "../formats/tree.ts";
+import { canBeOne, type NodeMetadata, type TreeNode } from "../formats/restic/tree.ts";
 import { isAtOrBelow, quotedPath } from "../fs/safe-path.ts";
-import { R, RECORD_WORDS } from "../fs/scan-table.ts";
-import { putName } from "../fs/syscalls.ts";
+import { R, RECORD_WORDS } from "../archive/cache/scan-table.ts";
+import { putName } from "../fs/linux/syscalls.ts";
 import { newArena } from "../native.ts";
 import { newPacer, type Pacer } from "../pacer.ts";
 import { HeldDirectories } from "./held-directories.ts";

@@ -1,9 +1,9 @@
-import type { NodeMetadata, NodeType } from "../formats/tree.ts";
+import type { NodeMetadata, NodeType } from "../formats/restic/tree.ts";
 import type { Identity } from "../archive/scan/find-record.ts";
 import { sha256 } from "../crypto/hash.ts";
 import { CairnError } from "../errors.ts";
 import { Fields, parseJson } from "../formats/fields.ts";
-import { decodeRecord, encodeRecord } from "../formats/record.ts";
+import { decodeRecord, encodeRecord } from "../formats/records/record.ts";
 import { splitRaw } from "../fs/safe-path.ts";
 import type { LeftOutEntry } from "./left-out.ts";
 

@@ -1,7 +1,7 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
 import { CairnError } from "../errors.ts";
-import type { RetentionRules } from "../formats/policy.ts";
+import type { RetentionRules } from "../formats/records/policy.ts";
 import { applyRetention, before, parseSpan, type RetentionPoint } from "./retention.ts";
 
 process.env["TZ"] = "UTC";

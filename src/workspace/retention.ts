@@ -1,6 +1,6 @@
 import { CairnError } from "../errors.ts";
-import { checkRules, type KeepCount, type RetentionRules } from "../formats/policy.ts";
-import { splitTags } from "../formats/snapshot.ts";
+import { checkRules, type KeepCount, type RetentionRules } from "../formats/records/policy.ts";
+import { splitTags } from "../formats/restic/snapshot.ts";
 
 /**
  * Which points a set of rules keeps: restic's rules with restic's meaning. Pure but for the time zone. Hours, days, weeks

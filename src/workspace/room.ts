@@ -2,7 +2,7 @@ import { existsSync } from "node:fs";
 import { dirname } from "node:path";
 import { CairnError } from "../errors.ts";
 import { formatBytes } from "../formats/sizes.ts";
-import { freeSpace } from "../fs/mounts.ts";
+import { freeSpace } from "../fs/linux/mounts.ts";
 import { printablePath, rawBytes, type RawPath } from "../fs/safe-path.ts";
 
 /** The room that file systems have, and how much of it is left to others. */

@@ -2,9 +2,9 @@ import fs from "node:fs";
 import { modeToSet, rootMetadata, type RootMetadata } from "../archive/write/root-metadata.ts";
 import { directoryNode } from "./store/snapshot-tree.ts";
 import type { ChangeCounts } from "../archive/scan/summary.ts";
-import type { DescriptorContent } from "../formats/descriptor.ts";
-import type { DirectoryFacts } from "../formats/restore.ts";
-import type { TreeNode } from "../formats/tree.ts";
+import type { DescriptorContent } from "../formats/records/descriptor.ts";
+import type { DirectoryFacts } from "../formats/records/restore.ts";
+import type { TreeNode } from "../formats/restic/tree.ts";
 import type { Point } from "./point-files.ts";
 import type { DiffAspect, Difference } from "./tree-diff.ts";
 

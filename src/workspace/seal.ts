@@ -1,7 +1,7 @@
 import { closeSync, constants, existsSync, openSync, rmSync, statSync } from "node:fs";
 import { CairnError, cannotBeWritten, toCairnError } from "../errors.ts";
 import { plural } from "../formats/sizes.ts";
-import { isSubvolume } from "../fs/btrfs.ts";
+import { isSubvolume } from "../fs/linux/btrfs.ts";
 import { joinRaw, listedNames, printablePath, shellPath } from "../fs/safe-path.ts";
 import type { SavePointId } from "../ids.ts";
 import type { ForwardTarget } from "../repository/transfer/forward.ts";
@@ -25,13 +25,13 @@ import { presentSource } from "../archive/scan/present-source.ts";
 import { changedSince } from "../clones/as-made.ts";
 import { latestChange } from "../archive/write/latest-change.ts";
 import { failpoint } from "../failpoint.ts";
-import type { Descriptor } from "../formats/descriptor.ts";
+import type { Descriptor } from "../formats/records/descriptor.ts";
 import { joinPath } from "../formats/bytes.ts";
-import { rawPath } from "../formats/record.ts";
-import type { SealFile } from "../formats/seal-file.ts";
+import { rawPath } from "../formats/records/record.ts";
+import type { SealFile } from "../formats/records/seal-file.ts";
 import { removeLeftovers } from "../fs/durable.ts";
 import { IGNORE_FILE, type IgnoreRecord, MAX_IGNORE_FILE_BYTES } from "../fs/ignore.ts";
-import { loadOrigins } from "../fs/origins.ts";
+import { loadOrigins } from "../archive/cache/origins.ts";
 import { readSealIntent, removeIntentLink, SEAL_JOURNAL, writeIntentLink } from "./journals.ts";
 import { rootOfContent } from "./root-changes.ts";
 

@@ -1,7 +1,7 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
 import type { TreeSource } from "../repository/trees/tree-source.ts";
-import type { TreeNode } from "../formats/tree.ts";
+import type { TreeNode } from "../formats/restic/tree.ts";
 import { diffTrees, exactDifferences, NodeFinder } from "./tree-diff.ts";
 
 const EMPTY = Buffer.alloc(32);

@@ -1,11 +1,11 @@
 import type { TreeSource } from "../repository/trees/tree-source.ts";
 import { comparePaths, joinPath } from "../formats/bytes.ts";
-import { nodeOfSlice, sameSlice, sliceTree, type TreeSlices } from "../formats/tree-slices.ts";
-import { isShadow } from "../fs/shadow-attributes.ts";
-import type { TreeNode } from "../formats/tree.ts";
+import { nodeOfSlice, sameSlice, sliceTree, type TreeSlices } from "../formats/restic/tree-slices.ts";
+import { isShadow } from "../fs/linux/shadow-attributes.ts";
+import type { TreeNode } from "../formats/restic/tree.ts";
 import { linkGroupNumber } from "../archive/scan/link-groups.ts";
 import { exactNode, type LosslessByPath, losslessByPath } from "../archive/write/exact-nodes.ts";
-import type { LosslessField } from "../formats/manifest.ts";
+import type { LosslessField } from "../formats/records/manifest.ts";
 import type { ChangeCounts } from "../archive/scan/summary.ts";
 import { collectPaced, newPacer } from "../pacer.ts";
 import { isDeepStrictEqual } from "node:util";

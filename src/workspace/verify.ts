@@ -1,7 +1,7 @@
 import { append } from "../append.ts";
 import type { PointToVerify, StoreProblem, StoreVerification } from "./store/store-care.ts";
 import { type CairnError, cannotBeWritten, throwIfAborted, toCairnError } from "../errors.ts";
-import type { VerificationFile, VerificationProblem } from "../formats/control.ts";
+import type { VerificationFile, VerificationProblem } from "../formats/records/control.ts";
 import { acquireLock } from "../fs/lock.ts";
 import { displayPath } from "../fs/safe-path.ts";
 import type { SavePointId } from "../ids.ts";

@@ -3,7 +3,7 @@ import fs from "node:fs";
 import { join } from "node:path";
 import { CairnError } from "../errors.ts";
 import { failpoint } from "../failpoint.ts";
-import type { ViewFile } from "../formats/view.ts";
+import type { ViewFile } from "../formats/records/view.ts";
 import { durableMkdir } from "../fs/durable.ts";
 import { removeAll } from "../fs/remove-all.ts";
 import { leasePath, listLeases, removeLease, writeLease } from "./records.ts";

@@ -1,7 +1,7 @@
 import type { Engine } from "./store/engine.ts";
 import type { TreeSource } from "../repository/trees/tree-source.ts";
 import { CairnError, throwIfAborted } from "../errors.ts";
-import type { Recovery, WorkspaceState } from "../formats/control.ts";
+import type { Recovery, WorkspaceState } from "../formats/records/control.ts";
 import { acquireLock, type AcquireOptions, type Lock } from "../fs/lock.ts";
 import type { SavePointId } from "../ids.ts";
 import { readState } from "./records.ts";

@@ -3,7 +3,7 @@ import { execFileSync } from "node:child_process";
 import fs from "node:fs";
 import path from "node:path";
 import { after, test } from "node:test";
-import { isSubvolume } from "../../src/fs/btrfs.ts";
+import { isSubvolume } from "../../src/fs/linux/btrfs.ts";
 import type { Client } from "../../src/contract/index.ts";
 import { cairn, cairnOk } from "../fixtures/command.ts";
 import { removeFolder } from "../fixtures/engine-clauses.ts";

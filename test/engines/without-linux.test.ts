@@ -4,7 +4,7 @@ import { describe, test } from "node:test";
 // What macOS has of the system's calls too, and no more of them. The modules look when they are loaded.
 process.env["CAIRN_NO_NATIVE"] = "linux";
 const { engineContract } = await import("../../src/workspace/store/engine.contract.ts");
-const { syscalls } = await import("../../src/fs/syscalls.ts");
+const { syscalls } = await import("../../src/fs/linux/syscalls.ts");
 
 void describe("engines without the calls that only Linux has", () => {
   void test("they are not made, and clones have names of their own", () => {

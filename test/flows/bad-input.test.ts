@@ -5,7 +5,7 @@ import path from "node:path";
 import { describe, test, type TestContext } from "node:test";
 import { makeNode } from "../../src/workspace/store/testing-edits.ts";
 import { walkDigests } from "../../src/workspace/store/testing-walk.ts";
-import { TYPE } from "../../src/fs/syscalls.ts";
+import { TYPE } from "../../src/fs/linux/syscalls.ts";
 import { cairn, cairnOk, SCRATCH, startCairn } from "../fixtures/command.ts";
 import { assertFolder, differencesOf, readFolder } from "../fixtures/folder-state.ts";
 import { makeFirst, makeSecond } from "../fixtures/two-states.ts";

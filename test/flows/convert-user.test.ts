@@ -3,7 +3,7 @@ import { spawnSync } from "node:child_process";
 import fs from "node:fs";
 import path from "node:path";
 import { after, before, describe, test, type TestContext } from "node:test";
-import { isSubvolume } from "../../src/fs/btrfs.ts";
+import { isSubvolume } from "../../src/fs/linux/btrfs.ts";
 import { cairn, cairnOk, type RunOptions } from "../fixtures/command.ts";
 import { assertFolder, readFolder } from "../fixtures/folder-state.ts";
 import { subvolumesOf } from "../fixtures/held-place.ts";

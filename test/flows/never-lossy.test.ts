@@ -5,7 +5,7 @@ import os from "node:os";
 import path from "node:path";
 import { describe, test } from "node:test";
 import { setAttribute } from "../../src/workspace/store/testing-edits.ts";
-import { putName, syscalls } from "../../src/fs/syscalls.ts";
+import { putName, syscalls } from "../../src/fs/linux/syscalls.ts";
 import { newArena } from "../../src/native.ts";
 import type { LeftOut } from "../../src/contract/index.ts";
 import { cairn, cairnOk, startCairn } from "../fixtures/command.ts";

@@ -4,7 +4,7 @@ import fs from "node:fs";
 import path from "node:path";
 import { before, describe, test } from "node:test";
 import { makeNode, setAttribute } from "../../src/workspace/store/testing-edits.ts";
-import { TYPE } from "../../src/fs/syscalls.ts";
+import { TYPE } from "../../src/fs/linux/syscalls.ts";
 import type { Client } from "../../src/contract/index.ts";
 import { SCRATCH } from "../fixtures/command.ts";
 import { assertFolder, differencesOf, type FolderState, readFolder } from "../fixtures/folder-state.ts";

@@ -2,7 +2,7 @@ import assert from "node:assert/strict";
 import fs from "node:fs";
 import path from "node:path";
 import { describe, test } from "node:test";
-import { isSubvolume } from "../../src/fs/btrfs.ts";
+import { isSubvolume } from "../../src/fs/linux/btrfs.ts";
 import { cairn, cairnOk, startCairn } from "../fixtures/command.ts";
 import { assertFolder, readFolder } from "../fixtures/folder-state.ts";
 import { subvolumesOf } from "../fixtures/held-place.ts";

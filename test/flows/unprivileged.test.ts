@@ -4,7 +4,7 @@ import fs from "node:fs";
 import path from "node:path";
 import { after, before, describe, test } from "node:test";
 import { makeNode, setAttribute } from "../../src/workspace/store/testing-edits.ts";
-import { TYPE } from "../../src/fs/syscalls.ts";
+import { TYPE } from "../../src/fs/linux/syscalls.ts";
 import type { LeftOut } from "../../src/contract/index.ts";
 import { cairn, cairnOk, type RunOptions } from "../fixtures/command.ts";
 import { differencesOf, readFolder } from "../fixtures/folder-state.ts";

@@ -1,7 +1,7 @@
 import { execFileSync } from "node:child_process";
 import fs from "node:fs";
 import { makeNode } from "../../src/workspace/store/testing-edits.ts";
-import { TYPE } from "../../src/fs/syscalls.ts";
+import { TYPE } from "../../src/fs/linux/syscalls.ts";
 import type { Chance } from "./walk.ts";
 
 /** What edits of a folder are made of. Paths are latin1 of their bytes, relative to the folder, which is the empty path. */

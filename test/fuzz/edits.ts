@@ -1,7 +1,7 @@
 import { execFileSync } from "node:child_process";
 import fs from "node:fs";
 import { makeNode, setAttribute } from "../../src/workspace/store/testing-edits.ts";
-import { TYPE } from "../../src/fs/syscalls.ts";
+import { TYPE } from "../../src/fs/linux/syscalls.ts";
 import {
   accessList,
   apart,

@@ -7,7 +7,7 @@ import {
   MAX_HTPASSWD_BYTES,
   type Htpasswd,
   type PasswordProof,
-} from "../../formats/htpasswd.ts";
+} from "../../formats/restic/htpasswd.ts";
 import { readSmallFile } from "../../fs/durable.ts";
 import { matchesBcrypt } from "./bcrypt.ts";
 

@@ -20,7 +20,7 @@ import { eventually } from "../../../test/fixtures/eventually.ts";
 import { loopFileSystem } from "../../../test/fixtures/loop-file-system.ts";
 import { makeNode } from "../../workspace/store/testing-edits.ts";
 import { CairnError } from "../../errors.ts";
-import { TYPE } from "../../fs/syscalls.ts";
+import { TYPE } from "../../fs/linux/syscalls.ts";
 import { RepositoryServer } from "./server.ts";
 import { nameOf, serve } from "./testing-server.ts";
 import { TlsFiles } from "./tls-files.ts";

@@ -1,5 +1,5 @@
-import { OriginFinder, type Origins } from "../../fs/origins.ts";
-import { signedWide, STAT, type StatBuffer, type Syscalls, TYPE } from "../../fs/syscalls.ts";
+import { OriginFinder, type Origins } from "../cache/origins.ts";
+import { signedWide, STAT, type StatBuffer, type Syscalls, TYPE } from "../../fs/linux/syscalls.ts";
 
 /** What is known of the folder that a tree is a clone of. */
 export interface ClonedFrom extends Origins {

@@ -6,9 +6,9 @@ import {
   beginStateNode,
   type DigestEntry,
 } from "../../formats/digest.ts";
-import { appendNode, beginTree, endTree } from "../../formats/tree.ts";
-import { C, D, DIRECTORY_FLAG, DIRECTORY_WORDS, FLAG, R, RECORD_WORDS, type ScanTable } from "../../fs/scan-table.ts";
-import { TYPE } from "../../fs/syscalls.ts";
+import { appendNode, beginTree, endTree } from "../../formats/restic/tree.ts";
+import { C, D, DIRECTORY_FLAG, DIRECTORY_WORDS, FLAG, R, RECORD_WORDS, type ScanTable } from "../cache/scan-table.ts";
+import { TYPE } from "../../fs/linux/syscalls.ts";
 import { type Arena, arenaOver } from "../../native.ts";
 import { type NodeWriters, PlainFiles } from "./plain-files.ts";
 import { linkKey, type LinkGroups, nodeOfRecord } from "./record-node.ts";

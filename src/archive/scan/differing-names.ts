@@ -1,6 +1,6 @@
 import fs from "node:fs";
 import { joinPath } from "../../formats/bytes.ts";
-import { R, RECORD_WORDS, type ScanTable } from "../../fs/scan-table.ts";
+import { R, RECORD_WORDS, type ScanTable } from "../cache/scan-table.ts";
 import { eachLinked } from "./link-groups.ts";
 import { inodeOfKey, linkKey } from "./record-node.ts";
 import { type ScanNotes, TORN_LIMIT } from "./task.ts";

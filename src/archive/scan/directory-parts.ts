@@ -1,5 +1,5 @@
-import { C, R, RECORD_WORDS, type ScanTable } from "../../fs/scan-table.ts";
-import { STAT, wide } from "../../fs/syscalls.ts";
+import { C, R, RECORD_WORDS, type ScanTable } from "../cache/scan-table.ts";
+import { STAT, wide } from "../../fs/linux/syscalls.ts";
 import type { Arena } from "../../native.ts";
 import { WORTH_SHARING, workOf } from "../../threads/shared-work.ts";
 import type { ScanThread } from "./scan-thread.ts";

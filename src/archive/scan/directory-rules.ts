@@ -1,7 +1,7 @@
 import fs from "node:fs";
 import { IGNORE_FILE, IgnoreRules, MAX_IGNORE_FILE_BYTES } from "../../fs/ignore.ts";
-import { D, DIRECTORY_FLAG, DIRECTORY_WORDS } from "../../fs/scan-table.ts";
-import { STAT, TYPE } from "../../fs/syscalls.ts";
+import { D, DIRECTORY_FLAG, DIRECTORY_WORDS } from "../cache/scan-table.ts";
+import { STAT, TYPE } from "../../fs/linux/syscalls.ts";
 import type { ScanThread } from "./scan-thread.ts";
 import type { ScanTask } from "./task.ts";
 

@@ -3,7 +3,7 @@ import fs from "node:fs";
 import path from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
 import { describe, test, type TestContext } from "node:test";
-import { keepsDirectoryTimes } from "../../fs/kept-times.ts";
+import { keepsDirectoryTimes } from "../../fs/linux/kept-times.ts";
 import { nativeAvailable } from "../../native.ts";
 import { assertSame, temporaryFolder, TestStore } from "../../workspace/store/testing-store.ts";
 

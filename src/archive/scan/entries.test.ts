@@ -3,7 +3,7 @@ import { randomBytes } from "node:crypto";
 import fs from "node:fs";
 import path from "node:path";
 import { describe, test } from "node:test";
-import { TYPE } from "../../fs/syscalls.ts";
+import { TYPE } from "../../fs/linux/syscalls.ts";
 import { makeNode, setAttribute } from "../../workspace/store/testing-edits.ts";
 import { assertSame, temporaryFolder, TestStore } from "../../workspace/store/testing-store.ts";
 import { walkDigests } from "../../workspace/store/testing-walk.ts";

@@ -1,5 +1,5 @@
-import { D, DIRECTORY_FLAG, DIRECTORY_WORDS, FLAG, R, RECORD_WORDS, type ScanTable } from "../../fs/scan-table.ts";
-import { signedWide, TYPE, wide } from "../../fs/syscalls.ts";
+import { D, DIRECTORY_FLAG, DIRECTORY_WORDS, FLAG, R, RECORD_WORDS, type ScanTable } from "../cache/scan-table.ts";
+import { signedWide, TYPE, wide } from "../../fs/linux/syscalls.ts";
 import type { ScanResult } from "./scan.ts";
 
 /** What lstat said of an entry when it was saved: enough to see whether it is still that entry, unchanged. */

@@ -5,7 +5,7 @@ import fs from "node:fs";
 import path from "node:path";
 import { test } from "node:test";
 import { loopFileSystem } from "../../../test/fixtures/loop-file-system.ts";
-import { flushFileSystem, forgetPages } from "../../fs/flush.ts";
+import { flushFileSystem, forgetPages } from "../../fs/linux/flush.ts";
 import { nativeAvailable } from "../../native.ts";
 import { scan } from "./scan.ts";
 

@@ -2,7 +2,7 @@ import assert from "node:assert/strict";
 import fs from "node:fs";
 import path from "node:path";
 import { describe, test } from "node:test";
-import { TYPE } from "../../fs/syscalls.ts";
+import { TYPE } from "../../fs/linux/syscalls.ts";
 import { makeNode } from "../../workspace/store/testing-edits.ts";
 import { assertSame, type Saved, temporaryFolder, TestStore } from "../../workspace/store/testing-store.ts";
 import { eachRecord } from "./summary.ts";

@@ -1,7 +1,7 @@
 import assert from "node:assert/strict";
 import fs from "node:fs";
 import { after, test } from "node:test";
-import type { StatCache } from "../../fs/stat-cache.ts";
+import type { StatCache } from "../cache/stat-cache.ts";
 import { RandomEdits, randomFrom } from "../../workspace/store/testing-edits.ts";
 import { assertRestored, assertSame, temporaryFolder, TestStore } from "../../workspace/store/testing-store.ts";
 import { walkDigests } from "../../workspace/store/testing-walk.ts";

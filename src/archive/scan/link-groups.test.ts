@@ -1,7 +1,7 @@
 import assert from "node:assert/strict";
 import { describe, test } from "node:test";
-import { allocateTable, D, DIRECTORY_FLAG, EXTRA, R, RECORD_WORDS, ScanTable } from "../../fs/scan-table.ts";
-import { TYPE } from "../../fs/syscalls.ts";
+import { allocateTable, D, DIRECTORY_FLAG, EXTRA, R, RECORD_WORDS, ScanTable } from "../cache/scan-table.ts";
+import { TYPE } from "../../fs/linux/syscalls.ts";
 import { findLinkGroups } from "./link-groups.ts";
 
 interface Name {

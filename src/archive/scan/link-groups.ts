@@ -1,7 +1,7 @@
 import { createHash } from "node:crypto";
 import { comparePaths, joinPath } from "../../formats/bytes.ts";
-import { C, D, DIRECTORY_FLAG, DIRECTORY_WORDS, FLAG, R, RECORD_WORDS, type ScanTable } from "../../fs/scan-table.ts";
-import { TYPE } from "../../fs/syscalls.ts";
+import { C, D, DIRECTORY_FLAG, DIRECTORY_WORDS, FLAG, R, RECORD_WORDS, type ScanTable } from "../cache/scan-table.ts";
+import { TYPE } from "../../fs/linux/syscalls.ts";
 import { inodeOfKey, type LinkGroup, linkKey } from "./record-node.ts";
 
 /**

@@ -1,5 +1,5 @@
-import { D, DIRECTORY_FLAG, DIRECTORY_WORDS, R, RECORD_WORDS, type ScanTable } from "../../fs/scan-table.ts";
-import { STAT, TYPE, wide } from "../../fs/syscalls.ts";
+import { D, DIRECTORY_FLAG, DIRECTORY_WORDS, R, RECORD_WORDS, type ScanTable } from "../cache/scan-table.ts";
+import { STAT, TYPE, wide } from "../../fs/linux/syscalls.ts";
 import type { Arena } from "../../native.ts";
 import { compareName, type Names, putNames } from "./directory-parts.ts";
 import { sameStat } from "./read-entry.ts";

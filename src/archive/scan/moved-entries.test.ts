@@ -2,7 +2,7 @@ import assert from "node:assert/strict";
 import fs from "node:fs";
 import path from "node:path";
 import { describe, test, type TestContext } from "node:test";
-import { syscalls } from "../../fs/syscalls.ts";
+import { syscalls } from "../../fs/linux/syscalls.ts";
 import { assertSame, notedPaths, temporaryFolder, TestStore } from "../../workspace/store/testing-store.ts";
 import { giveBackThreads, takeThreads } from "../../threads/threads.ts";
 import { nameAt } from "./directory-parts.ts";

@@ -4,7 +4,7 @@ import path from "node:path";
 import { fileURLToPath } from "node:url";
 import { setTimeout as sleep } from "node:timers/promises";
 import { describe, test } from "node:test";
-import { D, DIRECTORY_FLAG, DIRECTORY_WORDS } from "../../fs/scan-table.ts";
+import { D, DIRECTORY_FLAG, DIRECTORY_WORDS } from "../cache/scan-table.ts";
 import { nativeAvailable } from "../../native.ts";
 import { rightsCount, runWithoutCapabilities } from "../../workspace/store/testing-rights.ts";
 import {

@@ -3,8 +3,8 @@ import { test } from "node:test";
 import fc from "fast-check";
 import { ByteWriter } from "../../formats/bytes.ts";
 import { appendMetadataEntry, appendStateEntry } from "../../formats/digest.ts";
-import { appendNode, beginTree } from "../../formats/tree.ts";
-import { allocateTable, FLAG, R, RECORD_WORDS, ScanTable } from "../../fs/scan-table.ts";
+import { appendNode, beginTree } from "../../formats/restic/tree.ts";
+import { allocateTable, FLAG, R, RECORD_WORDS, ScanTable } from "../cache/scan-table.ts";
 import { groupName, userName } from "../../fs/users.ts";
 import { type NodeWriters, PlainFiles } from "./plain-files.ts";
 

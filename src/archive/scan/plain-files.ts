@@ -1,8 +1,8 @@
 import { ByteWriter, HEX_PAIRS } from "../../formats/bytes.ts";
-import { PLAIN } from "../../formats/go-json.ts";
-import { kindPiece, ownerPiece } from "../../formats/tree-encode.ts";
-import { R, RECORD_WORDS, type ScanTable } from "../../fs/scan-table.ts";
-import { TYPE } from "../../fs/syscalls.ts";
+import { PLAIN } from "../../formats/restic/go-json.ts";
+import { kindPiece, ownerPiece } from "../../formats/restic/tree-encode.ts";
+import { R, RECORD_WORDS, type ScanTable } from "../cache/scan-table.ts";
+import { TYPE } from "../../fs/linux/syscalls.ts";
 import { groupName, userName } from "../../fs/users.ts";
 import { newKernel } from "../../web-assembly.ts";
 import { PLAIN_FILES_KERNEL } from "./plain-files-kernel.ts";

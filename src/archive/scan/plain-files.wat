@@ -1,7 +1,7 @@
 ;; Encodes runs of common files from their records: the entries of a tree, of a state node and of a metadata node.
 ;; src/archive/scan/plain-files.ts has the layout of the memory and what each function promises.
 ;;
-;; A record is 128 bytes (src/fs/scan-table.ts). Copies go by 8 bytes and may write up to 7 beyond their end, which
+;; A record is 128 bytes (src/archive/cache/scan-table.ts). Copies go by 8 bytes and may write up to 7 beyond their end, which
 ;; whatever is written next covers.
 (module
   (memory (export "memory") 17)

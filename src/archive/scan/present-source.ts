@@ -1,7 +1,7 @@
 import { CairnError } from "../../errors.ts";
-import type { TreeNode } from "../../formats/tree.ts";
-import { D, DIRECTORY_FLAG, DIRECTORY_WORDS, FLAG, R, RECORD_WORDS, type ScanTable } from "../../fs/scan-table.ts";
-import { TYPE } from "../../fs/syscalls.ts";
+import type { TreeNode } from "../../formats/restic/tree.ts";
+import { D, DIRECTORY_FLAG, DIRECTORY_WORDS, FLAG, R, RECORD_WORDS, type ScanTable } from "../cache/scan-table.ts";
+import { TYPE } from "../../fs/linux/syscalls.ts";
 import type { NodePair, TreeSource } from "../../repository/trees/tree-source.ts";
 import { linkKey, nodeOfRecord } from "./record-node.ts";
 import type { ScanResult } from "./scan.ts";

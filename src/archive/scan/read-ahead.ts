@@ -1,5 +1,5 @@
-import { fetchPages, forgetPages } from "../../fs/flush.ts";
-import { STAT, wide } from "../../fs/syscalls.ts";
+import { fetchPages, forgetPages } from "../../fs/linux/flush.ts";
+import { STAT, wide } from "../../fs/linux/syscalls.ts";
 import type { Arena } from "../../native.ts";
 import type { EntryReader } from "./read-entry.ts";
 import type { ScanThread } from "./scan-thread.ts";

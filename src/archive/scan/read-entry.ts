@@ -1,12 +1,12 @@
 import { append } from "../../append.ts";
 import fs from "node:fs";
 import { faultOfEntry } from "../../fs/entry-fault.ts";
-import { EINVAL, ELOOP, ENOENT, EPERM, HAS_NO_ATTRIBUTE } from "../../fs/errno.ts";
-import { forgetPages } from "../../fs/flush.ts";
-import { deviceNumber } from "../../fs/kept-times.ts";
-import { cloneAnswer, cloneFile, takeOverNoCow } from "../../fs/reflink.ts";
-import { C, EXTRA, FLAG, R, RECORD_WORDS } from "../../fs/scan-table.ts";
-import { sameContentStat, STAT, type StatBuffer, TYPE, wide } from "../../fs/syscalls.ts";
+import { EINVAL, ELOOP, ENOENT, EPERM, HAS_NO_ATTRIBUTE } from "../../fs/linux/errno.ts";
+import { forgetPages } from "../../fs/linux/flush.ts";
+import { deviceNumber } from "../../fs/linux/kept-times.ts";
+import { cloneAnswer, cloneFile, takeOverNoCow } from "../../fs/linux/reflink.ts";
+import { C, EXTRA, FLAG, R, RECORD_WORDS } from "../cache/scan-table.ts";
+import { sameContentStat, STAT, type StatBuffer, TYPE, wide } from "../../fs/linux/syscalls.ts";
 import { type Arena, arenaOver, newArena } from "../../native.ts";
 import { hashLargeFile, readLargeFile } from "./read-large.ts";
 import type { ScanThread } from "./scan-thread.ts";

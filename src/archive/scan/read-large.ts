@@ -1,9 +1,9 @@
 import { Sha256Stream } from "../../crypto/hash.ts";
 import { type Arena, arenaOver, newArena } from "../../native.ts";
-import { ENXIO } from "../../fs/errno.ts";
-import { fetchPages } from "../../fs/flush.ts";
-import { C } from "../../fs/scan-table.ts";
-import type { Syscalls } from "../../fs/syscalls.ts";
+import { ENXIO } from "../../fs/linux/errno.ts";
+import { fetchPages } from "../../fs/linux/flush.ts";
+import { C } from "../cache/scan-table.ts";
+import type { Syscalls } from "../../fs/linux/syscalls.ts";
 import { CHUNK_DATA_START, Chunker } from "../../repository/packs/chunker.ts";
 import type { ScanThread } from "./scan-thread.ts";
 

@@ -1,6 +1,6 @@
-import type { TreeNode } from "../../formats/tree.ts";
-import { EXTRA, FLAG, R, RECORD_WORDS, type ScanTable } from "../../fs/scan-table.ts";
-import { signedWide, TYPE, wide } from "../../fs/syscalls.ts";
+import type { TreeNode } from "../../formats/restic/tree.ts";
+import { EXTRA, FLAG, R, RECORD_WORDS, type ScanTable } from "../cache/scan-table.ts";
+import { signedWide, TYPE, wide } from "../../fs/linux/syscalls.ts";
 import { groupName, userName } from "../../fs/users.ts";
 
 /** One hard-link group: all its members inside the workspace. */

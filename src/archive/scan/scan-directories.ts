@@ -1,8 +1,8 @@
-import { ENOENT } from "../../fs/errno.ts";
+import { ENOENT } from "../../fs/linux/errno.ts";
 import { IGNORE_FILE } from "../../fs/ignore.ts";
-import { C, D, DIRECTORY_FLAG, DIRECTORY_WORDS, EXTRA, FLAG, R, RECORD_WORDS } from "../../fs/scan-table.ts";
+import { C, D, DIRECTORY_FLAG, DIRECTORY_WORDS, EXTRA, FLAG, R, RECORD_WORDS } from "../cache/scan-table.ts";
 import { faultOfEntry } from "../../fs/entry-fault.ts";
-import { ATTRIBUTE_MOUNT_ROOT, STAT, TYPE, wide } from "../../fs/syscalls.ts";
+import { ATTRIBUTE_MOUNT_ROOT, STAT, TYPE, wide } from "../../fs/linux/syscalls.ts";
 import { type Arena, arenaOver } from "../../native.ts";
 import { compareName, nameAt, type Names, putNames, SharedPart } from "./directory-parts.ts";
 import { DirectoryRules } from "./directory-rules.ts";

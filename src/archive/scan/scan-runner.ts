@@ -1,6 +1,6 @@
 import type { KindOfWork } from "../../threads/worker-thread.ts";
 import type { LinkGroups } from "./record-node.ts";
-import { draftStatCache, type StatCacheDraft } from "../../fs/stat-cache.ts";
+import { draftStatCache, type StatCacheDraft } from "../cache/stat-cache.ts";
 import { buildTrees } from "./build-trees.ts";
 import { scanDirectories } from "./scan-directories.ts";
 import { ScanThread } from "./scan-thread.ts";

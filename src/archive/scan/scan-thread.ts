@@ -3,11 +3,11 @@ import { hashAt } from "../../crypto/hash.ts";
 import { CairnError } from "../../errors.ts";
 import { joinPath } from "../../formats/bytes.ts";
 import { DirectoryListing } from "../../fs/listing.ts";
-import { openBelow } from "../../fs/open-below.ts";
-import { C, D, DIRECTORY_FLAG, DIRECTORY_WORDS, ScanTable } from "../../fs/scan-table.ts";
-import { newStatBuffer, openDirectory, type StatBuffer, type Syscalls, syscalls } from "../../fs/syscalls.ts";
+import { openBelow } from "../../fs/linux/open-below.ts";
+import { C, D, DIRECTORY_FLAG, DIRECTORY_WORDS, ScanTable } from "../cache/scan-table.ts";
+import { newStatBuffer, openDirectory, type StatBuffer, type Syscalls, syscalls } from "../../fs/linux/syscalls.ts";
 import { type Arena, arenaOver, newArena } from "../../native.ts";
-import { ELOOP, ENOENT, ENOTDIR } from "../../fs/errno.ts";
+import { ELOOP, ENOENT, ENOTDIR } from "../../fs/linux/errno.ts";
 import { asSource } from "./as-source.ts";
 import {
   type ContentSink,

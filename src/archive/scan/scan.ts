@@ -3,7 +3,12 @@ import { append } from "../../append.ts";
 import fs from "node:fs";
 import type { MasterKeys } from "../../crypto/seal.ts";
 import { throwIfAborted } from "../../errors.ts";
-import { devicesInMemory, keepsAttributeTimes, keepsContentTimes, keepsDirectoryTimes } from "../../fs/kept-times.ts";
+import {
+  devicesInMemory,
+  keepsAttributeTimes,
+  keepsContentTimes,
+  keepsDirectoryTimes,
+} from "../../fs/linux/kept-times.ts";
 import type { IgnoreRecord } from "../../fs/ignore.ts";
 import { displayPath } from "../../fs/safe-path.ts";
 import {
@@ -15,8 +20,8 @@ import {
   DIRECTORY_WORDS,
   RECORD_WORDS,
   ScanTable,
-} from "../../fs/scan-table.ts";
-import type { StatCache, StatCacheDraft } from "../../fs/stat-cache.ts";
+} from "../cache/scan-table.ts";
+import type { StatCache, StatCacheDraft } from "../cache/stat-cache.ts";
 import type { BlobIndex } from "../../repository/index/blob-index.ts";
 import { newChunkMemory } from "../../repository/packs/chunker.ts";
 import type { CompressionLevel } from "../../repository/packs/compression.ts";

@@ -1,5 +1,5 @@
-import { R } from "../../fs/scan-table.ts";
-import { STAT } from "../../fs/syscalls.ts";
+import { R } from "../cache/scan-table.ts";
+import { STAT } from "../../fs/linux/syscalls.ts";
 
 /** Words of records, each beside that of a stat result. */
 export type StatWords = readonly (readonly [own: number, of: number])[];

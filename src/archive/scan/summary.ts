@@ -1,11 +1,11 @@
 import { isUtf8 } from "node:buffer";
 import { joinPath } from "../../formats/bytes.ts";
-import { C, D, DIRECTORY_FLAG, DIRECTORY_WORDS, FLAG, R, RECORD_WORDS, type ScanTable } from "../../fs/scan-table.ts";
-import type { ConsistencyLabel } from "../../formats/descriptor.ts";
-import type { LosslessField } from "../../formats/manifest.ts";
-import { recordPath } from "../../formats/record.ts";
+import { C, D, DIRECTORY_FLAG, DIRECTORY_WORDS, FLAG, R, RECORD_WORDS, type ScanTable } from "../cache/scan-table.ts";
+import type { ConsistencyLabel } from "../../formats/records/descriptor.ts";
+import type { LosslessField } from "../../formats/records/manifest.ts";
+import { recordPath } from "../../formats/records/record.ts";
 import { IGNORE_FILE, MAX_IGNORE_FILE_BYTES } from "../../fs/ignore.ts";
-import { signedWide, TYPE, wide } from "../../fs/syscalls.ts";
+import { signedWide, TYPE, wide } from "../../fs/linux/syscalls.ts";
 import { linkKey, type LinkGroups, recordExtras } from "./record-node.ts";
 import type { ScanNotes } from "./task.ts";
 

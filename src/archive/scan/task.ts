@@ -2,7 +2,7 @@ import { CairnError } from "../../errors.ts";
 import type { newChunkMemory } from "../../repository/packs/chunker.ts";
 import type { Arena } from "../../native.ts";
 import type { IgnoreRecord } from "../../fs/ignore.ts";
-import type { TableBuffers } from "../../fs/scan-table.ts";
+import type { TableBuffers } from "../cache/scan-table.ts";
 import type { ClonedFrom } from "./as-source.ts";
 
 /** Files up to this size are one blob, larger ones are cut by content. */

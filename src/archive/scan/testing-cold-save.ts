@@ -1,6 +1,6 @@
 import { join } from "node:path";
-import { C } from "../../fs/scan-table.ts";
-import { loadStatCache } from "../../fs/stat-cache.ts";
+import { C } from "../cache/scan-table.ts";
+import { loadStatCache } from "../cache/stat-cache.ts";
 import { EmbeddedStore } from "../../workspace/store/embedded-store.ts";
 import { storePaths } from "../../workspace/store/store-files.ts";
 import { threadsAreWarm } from "../../threads/threads.ts";

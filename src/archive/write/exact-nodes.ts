@@ -1,5 +1,5 @@
-import type { LosslessField, Manifest } from "../../formats/manifest.ts";
-import type { TreeNode } from "../../formats/tree.ts";
+import type { LosslessField, Manifest } from "../../formats/records/manifest.ts";
+import type { TreeNode } from "../../formats/restic/tree.ts";
 import type { HoleList } from "./data-runs.ts";
 
 /** What the manifest says of entries whose nodes cannot, by path in latin1. */

@@ -1,7 +1,7 @@
 import fs from "node:fs";
-import type { TreeNode } from "../../formats/tree.ts";
-import { openBelow } from "../../fs/open-below.ts";
-import { cloneAnswer, cloneFile, isFragmented } from "../../fs/reflink.ts";
+import type { TreeNode } from "../../formats/restic/tree.ts";
+import { openBelow } from "../../fs/linux/open-below.ts";
+import { cloneAnswer, cloneFile, isFragmented } from "../../fs/linux/reflink.ts";
 import {
   newStatBuffer,
   openDirectory,
@@ -13,7 +13,7 @@ import {
   syscalls,
   TYPE,
   wide,
-} from "../../fs/syscalls.ts";
+} from "../../fs/linux/syscalls.ts";
 import { type Arena, newArena } from "../../native.ts";
 import { latestChange } from "./latest-change.ts";
 

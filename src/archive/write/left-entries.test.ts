@@ -2,7 +2,7 @@ import assert from "node:assert/strict";
 import fs from "node:fs";
 import path from "node:path";
 import { test } from "node:test";
-import { openDirectory, syscalls } from "../../fs/syscalls.ts";
+import { openDirectory, syscalls } from "../../fs/linux/syscalls.ts";
 import { BlobIndex } from "../../repository/index/blob-index.ts";
 import { temporaryFolder } from "../../workspace/store/testing-store.ts";
 import { LeftEntries } from "./left-entries.ts";

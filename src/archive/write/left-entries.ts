@@ -1,7 +1,7 @@
 import fs from "node:fs";
 import { hashAt } from "../../crypto/hash.ts";
-import type { TreeNode } from "../../formats/tree.ts";
-import { newStatBuffer, putName, signedWide, STAT, type Syscalls, wide } from "../../fs/syscalls.ts";
+import type { TreeNode } from "../../formats/restic/tree.ts";
+import { newStatBuffer, putName, signedWide, STAT, type Syscalls, wide } from "../../fs/linux/syscalls.ts";
 import { type Arena, newArena } from "../../native.ts";
 import { type BlobIndex, DATA_BLOB } from "../../repository/index/blob-index.ts";
 

@@ -1,8 +1,8 @@
 import fs from "node:fs";
 import { CairnError } from "../../errors.ts";
-import type { NodeAttribute, NodeMetadata, TreeNode } from "../../formats/tree.ts";
-import { EPERM, isNotHeld } from "../../fs/errno.ts";
-import { isShadow } from "../../fs/shadow-attributes.ts";
+import type { NodeAttribute, NodeMetadata, TreeNode } from "../../formats/restic/tree.ts";
+import { EPERM, isNotHeld } from "../../fs/linux/errno.ts";
+import { isShadow } from "../../fs/linux/shadow-attributes.ts";
 import { quotedPath } from "../../fs/safe-path.ts";
 import {
   errnoName,
@@ -14,7 +14,7 @@ import {
   type Syscalls,
   syscalls,
   TYPE,
-} from "../../fs/syscalls.ts";
+} from "../../fs/linux/syscalls.ts";
 import { type Arena, arenaOver, newArena } from "../../native.ts";
 import { dataRuns, type HoleList, runsAround } from "./data-runs.ts";
 

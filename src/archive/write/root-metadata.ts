@@ -1,8 +1,8 @@
 import fs from "node:fs";
-import type { RootMetadata as RecordedRoot } from "../../formats/descriptor.ts";
-import type { DirectoryFacts } from "../../formats/restore.ts";
-import type { TreeNode } from "../../formats/tree.ts";
-import { listedGroupBits } from "../../fs/own-attributes.ts";
+import type { RootMetadata as RecordedRoot } from "../../formats/records/descriptor.ts";
+import type { DirectoryFacts } from "../../formats/records/restore.ts";
+import type { TreeNode } from "../../formats/restic/tree.ts";
+import { listedGroupBits } from "../../fs/linux/own-attributes.ts";
 import { groupName, userName } from "../../fs/users.ts";
 import { NodeWriter, type NotSet } from "./node-writer.ts";
 

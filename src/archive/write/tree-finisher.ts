@@ -1,11 +1,11 @@
 import { comparePaths } from "../../formats/bytes.ts";
 import fs from "node:fs";
 import { CairnError } from "../../errors.ts";
-import { canBeOne, type TreeNode } from "../../formats/tree.ts";
-import { openBelow } from "../../fs/open-below.ts";
+import { canBeOne, type TreeNode } from "../../formats/restic/tree.ts";
+import { openBelow } from "../../fs/linux/open-below.ts";
 import { changingInside } from "../../fs/owner-writes.ts";
 import { quotedPath } from "../../fs/safe-path.ts";
-import { openDirectory, putName, syscallError, syscalls } from "../../fs/syscalls.ts";
+import { openDirectory, putName, syscallError, syscalls } from "../../fs/linux/syscalls.ts";
 import { newArena } from "../../native.ts";
 import { HeldFiles, type HeldTree } from "./held-files.ts";
 import type { LeftEntries } from "./left-entries.ts";

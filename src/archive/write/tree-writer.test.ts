@@ -3,7 +3,7 @@ import { randomBytes } from "node:crypto";
 import fs from "node:fs";
 import path from "node:path";
 import { describe, test, type TestContext } from "node:test";
-import { decodeTree } from "../../formats/tree.ts";
+import { decodeTree } from "../../formats/restic/tree.ts";
 import { nativeAvailable } from "../../native.ts";
 import { assertSame, type Saved, temporaryFolder, TestStore } from "../../workspace/store/testing-store.ts";
 import { TreeFinisher } from "./tree-finisher.ts";

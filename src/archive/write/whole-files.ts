@@ -1,4 +1,4 @@
-import type { TreeNode } from "../../formats/tree.ts";
+import type { TreeNode } from "../../formats/restic/tree.ts";
 import type { BlobTable } from "../../repository/index/blob-table.ts";
 import { workOf } from "../../threads/shared-work.ts";
 

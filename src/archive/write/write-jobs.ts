@@ -1,5 +1,5 @@
 import type { MasterKeys } from "../../crypto/seal.ts";
-import type { TreeNode } from "../../formats/tree.ts";
+import type { TreeNode } from "../../formats/restic/tree.ts";
 import type { SharedIndex } from "../../repository/index/blob-index.ts";
 import type { HeldTree } from "./held-files.ts";
 import type { LosslessByPath } from "./exact-nodes.ts";

@@ -5,7 +5,7 @@ import fs from "node:fs";
 import path from "node:path";
 import { fileURLToPath } from "node:url";
 import { describe, test } from "node:test";
-import { TYPE } from "../../fs/syscalls.ts";
+import { TYPE } from "../../fs/linux/syscalls.ts";
 import { nativeAvailable } from "../../native.ts";
 import { makeNode, setAttribute } from "../../workspace/store/testing-edits.ts";
 import { rightsCount, runWithoutCapabilities } from "../../workspace/store/testing-rights.ts";

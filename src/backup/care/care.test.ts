@@ -5,7 +5,7 @@ import { join } from "node:path";
 import { test } from "node:test";
 import { hostname } from "node:os";
 import { sealMessage } from "../../crypto/seal.ts";
-import { encodeConfig } from "../../formats/config.ts";
+import { encodeConfig } from "../../formats/restic/config.ts";
 import { walkDigests } from "../../workspace/store/testing-walk.ts";
 import { CairnError } from "../../errors.ts";
 import { objectIdOf } from "../../ids.ts";

@@ -6,7 +6,7 @@ import { join } from "node:path";
 import { describe, test } from "node:test";
 import { walkDigests } from "../../workspace/store/testing-walk.ts";
 import type { BackupProblem, BackupRepository } from "../../contract/index.ts";
-import { syscalls } from "../../fs/syscalls.ts";
+import { syscalls } from "../../fs/linux/syscalls.ts";
 import { hasCode, leftOutOf } from "../../operations/testing-folder.ts";
 import { backupScene, damageBlob, nodeAt, opened, type BackupScene } from "../testing-far.ts";
 

@@ -1,5 +1,5 @@
 import { CairnError } from "../../errors.ts";
-import { encodeSnapshot, type Snapshot } from "../../formats/snapshot.ts";
+import { encodeSnapshot, type Snapshot } from "../../formats/restic/snapshot.ts";
 import { replaceSnapshots } from "../../repository/care/remove.ts";
 import type { ListedSnapshot, SnapshotListing } from "../../repository/repository.ts";
 import type { TaggedSnapshot, TagBackupsOptions, TagBackupsResult } from "../../contract/index.ts";

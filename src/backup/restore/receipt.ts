@@ -5,7 +5,7 @@ import { dirname, join, resolve } from "node:path";
 import { isSignedBy, newSigningKey, signBytes, type SigningKey, signingKeyOf } from "../../crypto/sign.ts";
 import { CairnError, toCairnError } from "../../errors.ts";
 import { PROGRAM } from "../../formats/program.ts";
-import { decodeReceipt, encodeReceipt, encodeReceiptBody, type ReceiptBody } from "../../formats/receipt.ts";
+import { decodeReceipt, encodeReceipt, encodeReceiptBody, type ReceiptBody } from "../../formats/records/receipt.ts";
 import { durableMkdir, durableWrite, readSmallFile } from "../../fs/durable.ts";
 import { acquireLock } from "../../fs/lock.ts";
 import { isAtOrBelow } from "../../fs/safe-path.ts";

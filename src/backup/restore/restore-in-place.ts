@@ -2,8 +2,8 @@ import type { ContentElsewhere, PointContent } from "../../workspace/store/engin
 import type { RootMetadata } from "../../archive/write/root-metadata.ts";
 import { CairnError, toCairnError } from "../../errors.ts";
 import { failpoint } from "../../failpoint.ts";
-import { decodeTree, type TreeNode } from "../../formats/tree.ts";
-import { flushFileSystem } from "../../fs/flush.ts";
+import { decodeTree, type TreeNode } from "../../formats/restic/tree.ts";
+import { flushFileSystem } from "../../fs/linux/flush.ts";
 import { displayPath, isAtOrBelow, pathOfDisplayed, printablePath, quotedPath, rawBytes } from "../../fs/safe-path.ts";
 import type { Point } from "../../workspace/point-files.ts";
 import { receivePoint } from "../../workspace/receive.ts";
@@ -41,7 +41,7 @@ import { planRestore } from "../../workspace/restore-plan.ts";
 import { isSameRoot, rootOfFolder } from "../../workspace/root-changes.ts";
 import { withoutMovedTimes } from "../../workspace/tree-diff.ts";
 import { joinPath } from "../../formats/bytes.ts";
-import type { Manifest } from "../../formats/manifest.ts";
+import type { Manifest } from "../../formats/records/manifest.ts";
 import type { ListedSnapshot } from "../../repository/repository.ts";
 import { snapshotContent, type SnapshotContent, withoutOthersDigests } from "../content.ts";
 

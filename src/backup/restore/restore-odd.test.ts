@@ -12,7 +12,7 @@ import {
 import { join } from "node:path";
 import { test } from "node:test";
 import { walkDigests } from "../../workspace/store/testing-walk.ts";
-import type { TreeNode } from "../../formats/tree.ts";
+import type { TreeNode } from "../../formats/restic/tree.ts";
 import type { Aspect, RestoreBackupResult } from "../../contract/index.ts";
 import { hasCode, leftOutOf, WITHOUT_NATIVE } from "../../operations/testing-folder.ts";
 import type { OpenedRepository } from "../../operations/opened-repository.ts";

@@ -1,7 +1,7 @@
 import { setDirectory } from "../../archive/write/root-metadata.ts";
 import { openToUmask } from "../../fs/make-folder.ts";
-import { inDirectory } from "../../fs/syscalls.ts";
-import { canBeOne, linkedInode, type TreeNode } from "../../formats/tree.ts";
+import { inDirectory } from "../../fs/linux/syscalls.ts";
+import { canBeOne, linkedInode, type TreeNode } from "../../formats/restic/tree.ts";
 import { newPacer, throttled } from "../../pacer.ts";
 import type { BlobSource } from "../../repository/blob-source.ts";
 import { append } from "../../append.ts";
@@ -11,7 +11,7 @@ import { writeTree, type WriteTreeResult } from "../../archive/write/write-tree.
 import { CairnError } from "../../errors.ts";
 import { failpoint } from "../../failpoint.ts";
 import { NO_RULES } from "../../fs/ignore.ts";
-import { flushing } from "../../fs/flush.ts";
+import { flushing } from "../../fs/linux/flush.ts";
 import { PathSelection } from "../../fs/path-selection.ts";
 import { displayPath, joinRaw, printablePath, quotedPath } from "../../fs/safe-path.ts";
 import { BlobIndex, DATA_BLOB } from "../../repository/index/blob-index.ts";

@@ -2,12 +2,12 @@ import fs from "node:fs";
 import { join } from "node:path";
 import { isDatabase } from "../../capture/check-database.ts";
 import { joinPath } from "../../formats/bytes.ts";
-import { ENOENT } from "../../fs/errno.ts";
+import { ENOENT } from "../../fs/linux/errno.ts";
 import { DirectoryListing } from "../../fs/listing.ts";
-import { openBelow } from "../../fs/open-below.ts";
+import { openBelow } from "../../fs/linux/open-below.ts";
 import { openPrivate } from "../../fs/owner-writes.ts";
 import { quotedPath } from "../../fs/safe-path.ts";
-import { newStatBuffer, openDirectory, putName, STAT, syscallError, syscalls, TYPE } from "../../fs/syscalls.ts";
+import { newStatBuffer, openDirectory, putName, STAT, syscallError, syscalls, TYPE } from "../../fs/linux/syscalls.ts";
 import { newArena } from "../../native.ts";
 import { newPacer } from "../../pacer.ts";
 

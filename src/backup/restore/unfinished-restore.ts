@@ -1,7 +1,7 @@
 import { createHash } from "node:crypto";
 import { takenBytes } from "../../clones/walk-entries.ts";
 import { type CairnError, cannotBeWritten, toCairnError } from "../../errors.ts";
-import { rawPath } from "../../formats/record.ts";
+import { rawPath } from "../../formats/records/record.ts";
 import { printablePath } from "../../fs/safe-path.ts";
 import { controlPaths } from "../../workspace/control-layout.ts";
 import { unlessOthersWrote } from "../../workspace/owners.ts";

@@ -1,5 +1,5 @@
 import { CairnError } from "../../errors.ts";
-import { KEPT_TREES, storedRetention } from "../../formats/policy.ts";
+import { KEPT_TREES, storedRetention } from "../../formats/records/policy.ts";
 import type { CleanupOptions, CleanupPlan, Client, PolicyResult } from "../../contract/index.ts";
 import { PolicyEdit, Retention } from "../../contract/looking.ts";
 import { pick } from "../../contract/schema.ts";

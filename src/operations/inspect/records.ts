@@ -1,6 +1,6 @@
 import { CairnError, toCairnError } from "../../errors.ts";
-import { decodeBackups } from "../../formats/backups-file.ts";
-import { decodeCleanup, decodeCleanupPlan, decodeUnfreed } from "../../formats/cleanup.ts";
+import { decodeBackups } from "../../formats/records/backups-file.ts";
+import { decodeCleanup, decodeCleanupPlan, decodeUnfreed } from "../../formats/records/cleanup.ts";
 import {
   decodeControl,
   decodePin,
@@ -8,15 +8,15 @@ import {
   decodeTags,
   decodeVerification,
   decodeWorkspace,
-} from "../../formats/control.ts";
+} from "../../formats/records/control.ts";
 import { type JsonObject, parseJson } from "../../formats/fields.ts";
-import { decodeManifest } from "../../formats/manifest.ts";
-import { decodeOriginal } from "../../formats/original.ts";
-import { decodePartial } from "../../formats/partial.ts";
-import { decodePolicy } from "../../formats/policy.ts";
-import { decodeReceipt } from "../../formats/receipt.ts";
-import { decodeRegistration } from "../../formats/registration.ts";
-import { decodeView } from "../../formats/view.ts";
+import { decodeManifest } from "../../formats/records/manifest.ts";
+import { decodeOriginal } from "../../formats/restic/original.ts";
+import { decodePartial } from "../../formats/records/partial.ts";
+import { decodePolicy } from "../../formats/records/policy.ts";
+import { decodeReceipt } from "../../formats/records/receipt.ts";
+import { decodeRegistration } from "../../formats/records/registration.ts";
+import { decodeView } from "../../formats/records/view.ts";
 import { parseOwner } from "../../fs/lock-owner.ts";
 import { displayPath } from "../../fs/safe-path.ts";
 import { decodeDescriptorFile, decodeSealFile } from "../../workspace/point-files.ts";

@@ -1,7 +1,7 @@
 import { append } from "../../append.ts";
 import { CairnError, throwIfAborted, toCairnError } from "../../errors.ts";
 import { failpoint } from "../../failpoint.ts";
-import { decodePackHeader, EMPTY_PACK_SIZE, sizeInPack, type IndexBlob } from "../../formats/pack-header.ts";
+import { decodePackHeader, EMPTY_PACK_SIZE, sizeInPack, type IndexBlob } from "../../formats/restic/pack-header.ts";
 import { objectIdOf } from "../../ids.ts";
 import type { BlobIndex } from "../index/blob-index.ts";
 import { IndexFileWriter, listingKey, loadIndexFile, type IndexFileContent } from "../index/index-set.ts";

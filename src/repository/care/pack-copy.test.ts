@@ -13,7 +13,7 @@ import {
 } from "node:fs";
 import { join } from "node:path";
 import { test } from "node:test";
-import { decodePackHeader } from "../../formats/pack-header.ts";
+import { decodePackHeader } from "../../formats/restic/pack-header.ts";
 import { objectIdOf } from "../../ids.ts";
 import { type IndexedPack, loadIndexFile } from "../index/index-set.ts";
 import { copyingPacks } from "./pack-copy.ts";

@@ -7,7 +7,7 @@ import {
   type BlobType,
   type IndexBlob,
   type PackHeaderEntry,
-} from "../../formats/pack-header.ts";
+} from "../../formats/restic/pack-header.ts";
 import { makeFolder } from "../../fs/make-folder.ts";
 import { objectIdOf } from "../../ids.ts";
 import { clearAway } from "../../fs/remove-all.ts";

@@ -1,9 +1,9 @@
 import { append } from "../../append.ts";
 import { CairnError, reworded, throwIfAborted } from "../../errors.ts";
 import { failpoint } from "../../failpoint.ts";
-import { decodePackHeader, type IndexBlob } from "../../formats/pack-header.ts";
+import { decodePackHeader, type IndexBlob } from "../../formats/restic/pack-header.ts";
 import { plural } from "../../formats/sizes.ts";
-import type { Snapshot } from "../../formats/snapshot.ts";
+import type { Snapshot } from "../../formats/restic/snapshot.ts";
 import { objectIdOf, type ObjectId } from "../../ids.ts";
 import { newPacer } from "../../pacer.ts";
 import { BlobIndex, isPlacedAt } from "../index/blob-index.ts";

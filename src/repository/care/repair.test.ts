@@ -3,7 +3,7 @@ import { randomBytes } from "node:crypto";
 import { test } from "node:test";
 import { sealMessage } from "../../crypto/seal.ts";
 import { ByteWriter } from "../../formats/bytes.ts";
-import { encodeHeaderEntry } from "../../formats/pack-header.ts";
+import { encodeHeaderEntry } from "../../formats/restic/pack-header.ts";
 import { objectIdOf } from "../../ids.ts";
 import { BlobIndex } from "../index/blob-index.ts";
 import { planIndexRepair, runIndexRepair } from "./repair.ts";

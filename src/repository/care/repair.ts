@@ -3,8 +3,8 @@ import { sha256 } from "../../crypto/hash.ts";
 import { openedOrNull, openMessage, SEAL_OVERHEAD } from "../../crypto/seal.ts";
 import { CairnError, toCairnError } from "../../errors.ts";
 import { failpoint } from "../../failpoint.ts";
-import { MAX_PACK_SIZE } from "../../formats/index-file.ts";
-import { decodePackHeader, type IndexBlob } from "../../formats/pack-header.ts";
+import { MAX_PACK_SIZE } from "../../formats/restic/index-file.ts";
+import { decodePackHeader, type IndexBlob } from "../../formats/restic/pack-header.ts";
 import { objectIdOf } from "../../ids.ts";
 import { newPacer } from "../../pacer.ts";
 import {

@@ -1,7 +1,7 @@
 import { strict as assert } from "node:assert";
 import { readFileSync, rmSync, writeFileSync } from "node:fs";
 import { describe, test } from "node:test";
-import type { IndexBlob } from "../../formats/pack-header.ts";
+import type { IndexBlob } from "../../formats/restic/pack-header.ts";
 import { objectIdOf } from "../../ids.ts";
 import { BlobIndex } from "../index/blob-index.ts";
 import { checkStructure } from "../verify/structure.ts";

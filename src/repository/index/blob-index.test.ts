@@ -8,7 +8,7 @@ import { crc32 } from "node:zlib";
 import { countFileCalls } from "../../../test/fixtures/file-calls.ts";
 import { CairnError } from "../../errors.ts";
 import { ByteWriter } from "../../formats/bytes.ts";
-import { encodeHeaderEntry } from "../../formats/pack-header.ts";
+import { encodeHeaderEntry } from "../../formats/restic/pack-header.ts";
 import { BlobIndex } from "./blob-index.ts";
 import { BlobTable } from "./blob-table.ts";
 import { readIndexCache } from "./index-cache.ts";

@@ -1,6 +1,6 @@
 import { randomBytes } from "node:crypto";
 import { CairnError } from "../../errors.ts";
-import { decodeIndexColumns, IndexColumns, type IndexBlob, type PackRange } from "../../formats/index-file.ts";
+import { decodeIndexColumns, IndexColumns, type IndexBlob, type PackRange } from "../../formats/restic/index-file.ts";
 import { objectIdOf } from "../../ids.ts";
 import { dropPages, giveBack } from "../../native.ts";
 import { newPacer } from "../../pacer.ts";

@@ -3,8 +3,8 @@ import { chmodSync, openSync, readFileSync, rmSync, truncateSync, writeFileSync 
 import { join } from "node:path";
 import { test } from "node:test";
 import { CairnError } from "../../errors.ts";
-import type { IndexBlob } from "../../formats/pack-header.ts";
-import { decodeTree } from "../../formats/tree.ts";
+import type { IndexBlob } from "../../formats/restic/pack-header.ts";
+import { decodeTree } from "../../formats/restic/tree.ts";
 import { objectIdOf } from "../../ids.ts";
 import { BlobIndex } from "./blob-index.ts";
 import { BlobReader } from "../packs/blob-reader.ts";

@@ -1,7 +1,7 @@
 import { strict as assert } from "node:assert";
 import { createHash } from "node:crypto";
 import { test } from "node:test";
-import { decodeIndexColumns, IndexColumns } from "../../formats/index-file.ts";
+import { decodeIndexColumns, IndexColumns } from "../../formats/restic/index-file.ts";
 import { IndexedPack, IndexFileWriter, listingKey, loadIndexFile } from "./index-set.ts";
 import { withRepository } from "../test-archive.ts";
 

@@ -7,8 +7,8 @@ import {
   IndexWriter,
   markedPacks,
   type PackRange,
-} from "../../formats/index-file.ts";
-import { EMPTY_PACK_SIZE, sizeInPack, type IndexBlob } from "../../formats/pack-header.ts";
+} from "../../formats/restic/index-file.ts";
+import { EMPTY_PACK_SIZE, sizeInPack, type IndexBlob } from "../../formats/restic/pack-header.ts";
 import { objectIdOf, type ObjectId } from "../../ids.ts";
 import { newPacer } from "../../pacer.ts";
 import type { BlobIndex } from "./blob-index.ts";

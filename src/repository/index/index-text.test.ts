@@ -2,8 +2,8 @@ import { strict as assert } from "node:assert";
 import { randomBytes } from "node:crypto";
 import { test } from "node:test";
 import { ByteWriter } from "../../formats/bytes.ts";
-import { IndexWriter } from "../../formats/index-file.ts";
-import { encodeHeaderEntry } from "../../formats/pack-header.ts";
+import { IndexWriter } from "../../formats/restic/index-file.ts";
+import { encodeHeaderEntry } from "../../formats/restic/pack-header.ts";
 import { IndexText } from "./index-text.ts";
 
 function packOf(count: number): { id: Uint8Array; header: Uint8Array } {

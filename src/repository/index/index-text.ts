@@ -1,5 +1,5 @@
 import { HEX_PAIRS } from "../../formats/bytes.ts";
-import { COMPRESSED_ENTRY_SIZE, PLAIN_ENTRY_SIZE } from "../../formats/pack-header.ts";
+import { COMPRESSED_ENTRY_SIZE, PLAIN_ENTRY_SIZE } from "../../formats/restic/pack-header.ts";
 import { giveBack } from "../../native.ts";
 
 /**

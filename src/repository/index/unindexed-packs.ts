@@ -1,5 +1,5 @@
 import { throwIfAborted, toCairnError } from "../../errors.ts";
-import type { IndexBlob } from "../../formats/pack-header.ts";
+import type { IndexBlob } from "../../formats/restic/pack-header.ts";
 import { objectIdOf } from "../../ids.ts";
 import type { BlobIndex } from "./blob-index.ts";
 import { eachIndexFile, type IndexFileContent } from "./index-set.ts";

@@ -2,8 +2,8 @@ import { readSync } from "node:fs";
 import { openMessage, SEAL_OVERHEAD } from "../../crypto/seal.ts";
 import type { MasterKeys } from "../../crypto/seal.ts";
 import { CairnError, isBadSector, toCairnError } from "../../errors.ts";
-import { decodePackHeader } from "../../formats/pack-header.ts";
-import type { IndexBlob } from "../../formats/pack-header.ts";
+import { decodePackHeader } from "../../formats/restic/pack-header.ts";
+import type { IndexBlob } from "../../formats/restic/pack-header.ts";
 import { bindNativeLater, newArena } from "../../native.ts";
 import type { Arena } from "../../native.ts";
 

@@ -6,7 +6,7 @@ import { join } from "node:path";
 import { test } from "node:test";
 import { sha256 } from "../../crypto/hash.ts";
 import { openMessage } from "../../crypto/seal.ts";
-import { decodePackHeader } from "../../formats/pack-header.ts";
+import { decodePackHeader } from "../../formats/restic/pack-header.ts";
 import { newArena } from "../../native.ts";
 import { addBlob, noiseBlob, testPacks, textBlob } from "../test-packs.ts";
 

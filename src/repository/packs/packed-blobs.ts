@@ -1,4 +1,4 @@
-import type { BlobType } from "../../formats/pack-header.ts";
+import type { BlobType } from "../../formats/restic/pack-header.ts";
 import { makeFolder } from "../../fs/make-folder.ts";
 import { objectIdOf } from "../../ids.ts";
 import { type Arena, arenaOver } from "../../native.ts";

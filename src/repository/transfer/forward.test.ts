@@ -6,7 +6,7 @@ import { join } from "node:path";
 import { test, type TestContext } from "node:test";
 import { sha256 } from "../../crypto/hash.ts";
 import { ByteWriter } from "../../formats/bytes.ts";
-import { encodeHeaderEntry } from "../../formats/pack-header.ts";
+import { encodeHeaderEntry } from "../../formats/restic/pack-header.ts";
 import { arenaOver } from "../../native.ts";
 import { BlobIndex } from "../index/blob-index.ts";
 import { BlobForwarder, F, FORWARD_WORDS, type ForwardTask } from "./forward.ts";

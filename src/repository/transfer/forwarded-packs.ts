@@ -1,6 +1,6 @@
 import { mkdtempSync } from "node:fs";
 import { join } from "node:path";
-import { plainBytesOf } from "../../formats/pack-header.ts";
+import { plainBytesOf } from "../../formats/restic/pack-header.ts";
 import { F, FORWARD_WORDS, type ForwardTarget, type ForwardTask } from "./forward.ts";
 import { makeFolder } from "../../fs/make-folder.ts";
 import { PackUploader, type PackUploaderOptions } from "../packs/pack-uploader.ts";

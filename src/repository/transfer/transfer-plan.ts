@@ -1,7 +1,7 @@
 import { CairnError } from "../../errors.ts";
 import { latin1 } from "../../formats/bytes.ts";
-import { PlainTreeCursor } from "../../formats/plain-tree.ts";
-import { decodeTree, type TreeNode } from "../../formats/tree.ts";
+import { PlainTreeCursor } from "../../formats/restic/plain-tree.ts";
+import { decodeTree, type TreeNode } from "../../formats/restic/tree.ts";
 import type { PathSelection } from "../../fs/path-selection.ts";
 import { objectIdOf } from "../../ids.ts";
 import { newPacer } from "../../pacer.ts";

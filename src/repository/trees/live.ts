@@ -1,6 +1,6 @@
 import { CairnError, isBadSector, toCairnError } from "../../errors.ts";
 import { plural } from "../../formats/sizes.ts";
-import { TreeReferences } from "../../formats/tree-references.ts";
+import { TreeReferences } from "../../formats/restic/tree-references.ts";
 import { objectIdOf, type ObjectId } from "../../ids.ts";
 import { newPacer } from "../../pacer.ts";
 import { DATA_BLOB, TREE_BLOB, type BlobIndex } from "../index/blob-index.ts";

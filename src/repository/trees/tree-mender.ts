@@ -1,8 +1,8 @@
 import { sha256 } from "../../crypto/hash.ts";
 import { CairnError, toCairnError } from "../../errors.ts";
 import { joinPath, latin1 } from "../../formats/bytes.ts";
-import { TAKEN_OUT } from "../../formats/manifest.ts";
-import { decodeTree, encodeTree, type TreeNode } from "../../formats/tree.ts";
+import { TAKEN_OUT } from "../../formats/records/manifest.ts";
+import { decodeTree, encodeTree, type TreeNode } from "../../formats/restic/tree.ts";
 import { objectIdOf, type ObjectId } from "../../ids.ts";
 import { newPacer, type Pacer } from "../../pacer.ts";
 import { type BlobIndex, DATA_BLOB, TREE_BLOB } from "../index/blob-index.ts";

@@ -1,4 +1,4 @@
-import type { TreeNode } from "../../formats/tree.ts";
+import type { TreeNode } from "../../formats/restic/tree.ts";
 
 /** One name in two states. */
 export interface NodePair {

@@ -1,6 +1,6 @@
 import { type CairnError, toCairnError } from "../../errors.ts";
 import { latin1 } from "../../formats/bytes.ts";
-import type { TreeNode } from "../../formats/tree.ts";
+import type { TreeNode } from "../../formats/restic/tree.ts";
 import { newPacer } from "../../pacer.ts";
 import { tellsOfDamage } from "./live.ts";
 

@@ -1,6 +1,6 @@
 import type { CairnError } from "../../errors.ts";
 import { hex, latin1 } from "../../formats/bytes.ts";
-import type { TreeNode } from "../../formats/tree.ts";
+import type { TreeNode } from "../../formats/restic/tree.ts";
 import { DATA_BLOB, TREE_BLOB, type BlobIndex } from "../index/blob-index.ts";
 import type { BlobSource } from "../blob-source.ts";
 import { EntrySet } from "../index/entry-set.ts";

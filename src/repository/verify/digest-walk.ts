@@ -1,7 +1,7 @@
 import { throwIfAborted, toCairnError } from "../../errors.ts";
 import { comparePaths, compareBytes, latin1 } from "../../formats/bytes.ts";
-import { PlainTreeCursor } from "../../formats/plain-tree.ts";
-import { decodeTree, linkedInode, type TreeNode } from "../../formats/tree.ts";
+import { PlainTreeCursor } from "../../formats/restic/plain-tree.ts";
+import { decodeTree, linkedInode, type TreeNode } from "../../formats/restic/tree.ts";
 import { type BlobIndex, DATA_BLOB, TREE_BLOB } from "../index/blob-index.ts";
 import type { BlobSource } from "../blob-source.ts";
 import { walkTrees } from "../trees/walk-trees.ts";

@@ -1,7 +1,7 @@
 import { toCairnError } from "../../errors.ts";
 import { latin1 } from "../../formats/bytes.ts";
-import { decodeManifest, type LosslessField, type Manifest } from "../../formats/manifest.ts";
-import { decodeTree, type TreeNode } from "../../formats/tree.ts";
+import { decodeManifest, type LosslessField, type Manifest } from "../../formats/records/manifest.ts";
+import { decodeTree, type TreeNode } from "../../formats/restic/tree.ts";
 import { DATA_BLOB, TREE_BLOB } from "../index/blob-index.ts";
 import type { BlobSource } from "../blob-source.ts";
 

@@ -8,8 +8,8 @@ import {
   beginStateNode,
   type DigestEntry,
 } from "../../formats/digest.ts";
-import type { LosslessField } from "../../formats/manifest.ts";
-import type { NodeType, TreeNode } from "../../formats/tree.ts";
+import type { LosslessField } from "../../formats/records/manifest.ts";
+import type { NodeType, TreeNode } from "../../formats/restic/tree.ts";
 import { type Arena, arenaOver, newArena } from "../../native.ts";
 
 /** Digests of one directory from the nodes of its tree. */

@@ -1,7 +1,7 @@
 import { Sha256Stream } from "../../crypto/hash.ts";
 import type { MasterKeys } from "../../crypto/seal.ts";
 import { toCairnError } from "../../errors.ts";
-import type { IndexBlob } from "../../formats/pack-header.ts";
+import type { IndexBlob } from "../../formats/restic/pack-header.ts";
 import { newArena } from "../../native.ts";
 import type { Arena } from "../../native.ts";
 import { BlobDecoder, placeProblem } from "../packs/blob-decoder.ts";

@@ -2,8 +2,8 @@ import assert from "node:assert/strict";
 import { createHash } from "node:crypto";
 import { test } from "node:test";
 import { ByteWriter } from "../../formats/bytes.ts";
-import { PlainTreeCursor } from "../../formats/plain-tree.ts";
-import { appendNode, beginTree, endTree, type TreeNode } from "../../formats/tree.ts";
+import { PlainTreeCursor } from "../../formats/restic/plain-tree.ts";
+import { appendNode, beginTree, endTree, type TreeNode } from "../../formats/restic/tree.ts";
 import { NodeDigester } from "./node-digests.ts";
 import { NOTHING, PlainDigester } from "./plain-digests.ts";
 

@@ -1,7 +1,7 @@
 import { hashAt, sha256 } from "../../crypto/hash.ts";
 import { ByteWriter } from "../../formats/bytes.ts";
 import { beginMetadataNode, beginStateNode } from "../../formats/digest.ts";
-import type { PlainTreeCursor } from "../../formats/plain-tree.ts";
+import type { PlainTreeCursor } from "../../formats/restic/plain-tree.ts";
 import { newArena } from "../../native.ts";
 import { Encoder } from "./node-digests.ts";
 

@@ -1,7 +1,7 @@
 import { append } from "../../append.ts";
 import { sha256 } from "../../crypto/hash.ts";
 import { CairnError } from "../../errors.ts";
-import { decodeKeyFile } from "../../formats/key-file.ts";
+import { decodeKeyFile } from "../../formats/restic/key-file.ts";
 import { objectIdOf } from "../../ids.ts";
 import { BlobIndex, type BlobPlaceOf, DATA_BLOB, TREE_BLOB } from "../index/blob-index.ts";
 import { BlobSource, type BlobSourceOptions } from "../blob-source.ts";

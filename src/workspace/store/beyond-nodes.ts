@@ -1,5 +1,5 @@
 import { CairnError } from "../../errors.ts";
-import type { Manifest } from "../../formats/manifest.ts";
+import type { Manifest } from "../../formats/records/manifest.ts";
 import type { WrittenContent } from "./engine.ts";
 import { holesByPath, type LosslessByPath, losslessByPath } from "../../archive/write/exact-nodes.ts";
 import type { HoleList } from "../../archive/write/data-runs.ts";

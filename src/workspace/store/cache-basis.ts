@@ -1,5 +1,5 @@
 import fs from "node:fs";
-import { decodeRecord, encodeRecord } from "../../formats/record.ts";
+import { decodeRecord, encodeRecord } from "../../formats/records/record.ts";
 
 /**
  * The index files that a stat cache relies on, in a file beside it: ids of content that it knows may have left the

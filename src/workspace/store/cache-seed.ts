@@ -1,9 +1,9 @@
 import fs from "node:fs";
 import path from "node:path";
 import { joinPath } from "../../formats/bytes.ts";
-import { C, D, DIRECTORY_WORDS, FLAG, R, RECORD_WORDS } from "../../fs/scan-table.ts";
-import { loadStatCache, type StatCache, statCacheTree, writeStatCache } from "../../fs/stat-cache.ts";
-import { newStatBuffer, putName, signedWide, STAT, type StatBuffer, syscalls, TYPE } from "../../fs/syscalls.ts";
+import { C, D, DIRECTORY_WORDS, FLAG, R, RECORD_WORDS } from "../../archive/cache/scan-table.ts";
+import { loadStatCache, type StatCache, statCacheTree, writeStatCache } from "../../archive/cache/stat-cache.ts";
+import { newStatBuffer, putName, signedWide, STAT, type StatBuffer, syscalls, TYPE } from "../../fs/linux/syscalls.ts";
 import { newArena } from "../../native.ts";
 import { clearAway } from "../../fs/remove-all.ts";
 import {

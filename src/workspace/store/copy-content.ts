@@ -1,7 +1,7 @@
 import { comparePaths, ByteWriter, hex } from "../../formats/bytes.ts";
-import type { RootMetadata as RecordedRoot } from "../../formats/descriptor.ts";
-import { encodeManifest } from "../../formats/manifest.ts";
-import { rawPath } from "../../formats/record.ts";
+import type { RootMetadata as RecordedRoot } from "../../formats/records/descriptor.ts";
+import { encodeManifest } from "../../formats/records/manifest.ts";
+import { rawPath } from "../../formats/records/record.ts";
 import type { HeadContent, PointContent, StageRequest } from "./engine.ts";
 import { type RootMetadata, recordedRoot } from "../../archive/write/root-metadata.ts";
 import { labelsOf, type ScanSummary } from "../../archive/scan/summary.ts";

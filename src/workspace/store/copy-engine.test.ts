@@ -5,7 +5,7 @@ import fs from "node:fs";
 import path from "node:path";
 import { describe, test, type TestContext } from "node:test";
 import { CairnError } from "../../errors.ts";
-import { syscalls } from "../../fs/syscalls.ts";
+import { syscalls } from "../../fs/linux/syscalls.ts";
 import { BlobIndex } from "../../repository/index/blob-index.ts";
 import type { HeadContent, KeptContent, PointContent, StagedContent, StageRequest } from "./engine.ts";
 import { setAttribute } from "./testing-edits.ts";

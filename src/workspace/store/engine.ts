@@ -1,5 +1,5 @@
-import type { ConsistencyLabel } from "../../formats/descriptor.ts";
-import type { Manifest } from "../../formats/manifest.ts";
+import type { ConsistencyLabel } from "../../formats/records/descriptor.ts";
+import type { Manifest } from "../../formats/records/manifest.ts";
 import type { FoundIgnoreFile, IgnoreRecord } from "../../fs/ignore.ts";
 import type { BlobIndex } from "../../repository/index/blob-index.ts";
 import type { BlobSource } from "../../repository/blob-source.ts";

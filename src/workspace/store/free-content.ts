@@ -4,7 +4,7 @@ import { whileReading } from "../../repository/locks.ts";
 import { removeSnapshots, runSweep, type SweepResult } from "../../repository/care/remove.ts";
 import { CairnError } from "../../errors.ts";
 import { failpoint } from "../../failpoint.ts";
-import { freeSpace } from "../../fs/mounts.ts";
+import { freeSpace } from "../../fs/linux/mounts.ts";
 import type { Freed, FreeRequest, HeldGroup, KeptContent, LeftContent, PointContent, StoppableCall } from "./engine.ts";
 import type { EmbeddedStore } from "./embedded-store.ts";
 

@@ -6,7 +6,7 @@ import {
   type StatCache,
   statCacheTemporary,
   writeStatCache,
-} from "../../fs/stat-cache.ts";
+} from "../../archive/cache/stat-cache.ts";
 import { makeFolder } from "../../fs/make-folder.ts";
 import type { ScanResult } from "../../archive/scan/scan.ts";
 import { cacheBasisHolds, dropCacheBasis, writeCacheBasis } from "./cache-basis.ts";

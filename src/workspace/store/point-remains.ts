@@ -1,7 +1,7 @@
 import { toCairnError } from "../../errors.ts";
 import { hex } from "../../formats/bytes.ts";
-import type { Snapshot } from "../../formats/snapshot.ts";
-import type { TreeNode } from "../../formats/tree.ts";
+import type { Snapshot } from "../../formats/restic/snapshot.ts";
+import type { TreeNode } from "../../formats/restic/tree.ts";
 import { newPacer } from "../../pacer.ts";
 import type { PointRemains } from "./store-care.ts";
 import type { CopyContent } from "./copy-content.ts";

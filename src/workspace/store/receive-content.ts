@@ -1,6 +1,6 @@
 import { ByteWriter, hex } from "../../formats/bytes.ts";
-import { encodeManifest, type Manifest } from "../../formats/manifest.ts";
-import { rawPath } from "../../formats/record.ts";
+import { encodeManifest, type Manifest } from "../../formats/records/manifest.ts";
+import { rawPath } from "../../formats/records/record.ts";
 import { PathSelection } from "../../fs/path-selection.ts";
 import type { FinishedPack } from "../../repository/packs/pack-writer.ts";
 import { planTransfer } from "../../repository/transfer/transfer-plan.ts";

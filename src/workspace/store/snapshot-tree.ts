@@ -1,8 +1,8 @@
 import fs from "node:fs";
 import { sha256 } from "../../crypto/hash.ts";
 import { ByteWriter } from "../../formats/bytes.ts";
-import { appendNode, beginTree, endTree, type TreeNode } from "../../formats/tree.ts";
-import { decodeManifest, type Manifest } from "../../formats/manifest.ts";
+import { appendNode, beginTree, endTree, type TreeNode } from "../../formats/restic/tree.ts";
+import { decodeManifest, type Manifest } from "../../formats/records/manifest.ts";
 import { groupName, userName } from "../../fs/users.ts";
 import { type RootMetadata, modeWithoutList } from "../../archive/write/root-metadata.ts";
 import type { EmbeddedStore } from "./embedded-store.ts";

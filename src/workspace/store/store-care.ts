@@ -1,5 +1,5 @@
-import type { ConsistencyLabel } from "../../formats/descriptor.ts";
-import type { ManifestOmission } from "../../formats/manifest.ts";
+import type { ConsistencyLabel } from "../../formats/records/descriptor.ts";
+import type { ManifestOmission } from "../../formats/records/manifest.ts";
 
 /** Where a point's content is, as its descriptor says it; each engine knows its own keys. */
 export interface PointContent {

@@ -1,6 +1,6 @@
 import fs from "node:fs";
 import path from "node:path";
-import { decodeRecord, encodeRecord } from "../../formats/record.ts";
+import { decodeRecord, encodeRecord } from "../../formats/records/record.ts";
 import { putDisposable, readDisposable } from "../../fs/disposable-file.ts";
 import { makeFolder } from "../../fs/make-folder.ts";
 import type { BlobIndex } from "../../repository/index/blob-index.ts";

@@ -1,8 +1,8 @@
 import { sha256 } from "../../crypto/hash.ts";
 import { CairnError } from "../../errors.ts";
 import { joinPath } from "../../formats/bytes.ts";
-import type { EntryCounts } from "../../formats/descriptor.ts";
-import { decodeTree, encodeTree, type TreeNode } from "../../formats/tree.ts";
+import type { EntryCounts } from "../../formats/records/descriptor.ts";
+import { decodeTree, encodeTree, type TreeNode } from "../../formats/restic/tree.ts";
 import { type FoundIgnoreFile, IGNORE_FILE, MAX_IGNORE_FILE_BYTES } from "../../fs/ignore.ts";
 import type { PathSelection } from "../../fs/path-selection.ts";
 import { newPacer, type Pacer } from "../../pacer.ts";

@@ -1,6 +1,6 @@
 import fs from "node:fs";
 import path from "node:path";
-import { AT_FDCWD, openDirectory, putName, syscalls, TYPE } from "../../fs/syscalls.ts";
+import { AT_FDCWD, openDirectory, putName, syscalls, TYPE } from "../../fs/linux/syscalls.ts";
 import { newArena } from "../../native.ts";
 
 /** A generator of numbers in [0, 1) that a seed reproduces. */

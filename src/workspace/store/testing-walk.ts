@@ -1,6 +1,6 @@
 import { createHash } from "node:crypto";
 import fs from "node:fs";
-import { putName, syscalls } from "../../fs/syscalls.ts";
+import { putName, syscalls } from "../../fs/linux/syscalls.ts";
 import { newArena } from "../../native.ts";
 
 /**

@@ -6,7 +6,7 @@ import path from "node:path";
 import { describe, test, type TestContext } from "node:test";
 import { CairnError } from "../../errors.ts";
 import { ByteWriter } from "../../formats/bytes.ts";
-import { encodeManifest } from "../../formats/manifest.ts";
+import { encodeManifest } from "../../formats/records/manifest.ts";
 import { objectIdOf } from "../../ids.ts";
 import { nativeAvailable } from "../../native.ts";
 import { BlobIndex, TREE_BLOB } from "../../repository/index/blob-index.ts";

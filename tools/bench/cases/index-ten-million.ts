@@ -6,7 +6,7 @@ import { Random } from "../data/generator.ts";
 import { peakMemory, timeCommand } from "../measure.ts";
 import { limitBar } from "../result.ts";
 import { ResticStore } from "../stores.ts";
-import { IndexWriter } from "../../../src/formats/index-file.ts";
+import { IndexWriter } from "../../../src/formats/restic/index-file.ts";
 import { Repository } from "../../../src/repository/repository.ts";
 import { LocalStorage } from "../../../src/repository/storage/local.ts";
 

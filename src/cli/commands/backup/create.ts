@@ -8,7 +8,7 @@ import type {
   StreamBackupResult,
 } from "../../../contract/index.ts";
 import { CairnError, reworded } from "../../../errors.ts";
-import { splitTags } from "../../../formats/snapshot.ts";
+import { splitTags } from "../../../formats/restic/snapshot.ts";
 import type { CommandDefinition, Outcome } from "../../command.ts";
 import type { Context } from "../../context.ts";
 import type { Input } from "../../input.ts";

@@ -1,7 +1,7 @@
 import { append } from "../../../append.ts";
 import type { BackupList, BackupSnapshot, ListBackupsOptions } from "../../../contract/index.ts";
 import type { CommandDefinition, Outcome } from "../../command.ts";
-import { splitTags } from "../../../formats/snapshot.ts";
+import { splitTags } from "../../../formats/restic/snapshot.ts";
 import type { Context } from "../../context.ts";
 import type { OptionDefinition } from "../../definitions.ts";
 import type { Input } from "../../input.ts";

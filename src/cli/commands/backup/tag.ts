@@ -1,4 +1,4 @@
-import { splitTags } from "../../../formats/snapshot.ts";
+import { splitTags } from "../../../formats/restic/snapshot.ts";
 import type { TagBackupsResult } from "../../../contract/index.ts";
 import type { CommandDefinition, Outcome } from "../../command.ts";
 import type { Context } from "../../context.ts";

@@ -6,7 +6,7 @@ import { assertFolder, readFolder } from "../../../../test/fixtures/folder-state
 import { assertHeldTidy, subvolumesOf, treeOf } from "../../../../test/fixtures/held-place.ts";
 import { makeFirst } from "../../../../test/fixtures/two-states.ts";
 import { cairnLibrary, resticCheck } from "../../../../test/fixtures/work.ts";
-import { KEPT_TREES } from "../../../formats/policy.ts";
+import { KEPT_TREES } from "../../../formats/records/policy.ts";
 
 /** What nobody keeps any more goes, with all that belonged to it, and nothing else does. */
 export function cleanupClauses(clauses: EngineClauses): void {

@@ -8,7 +8,7 @@ import type { EngineClauses } from "../../../../test/fixtures/engine-clauses.ts"
 import { assertFolder, readFolder } from "../../../../test/fixtures/folder-state.ts";
 import { makeFirst, makeSecond } from "../../../../test/fixtures/two-states.ts";
 import type { Holder } from "../../../contract/index.ts";
-import { findHolders } from "../../../fs/holders.ts";
+import { findHolders } from "../../../fs/linux/holders.ts";
 
 const HOLDERS = [
   { what: "its working directory", script: 'cd "$1/same"; echo r; read line; pwd -P; cat kept.txt', at: "same" },

@@ -7,7 +7,7 @@ import { assertFolder, readFolder } from "../../../../test/fixtures/folder-state
 import { assertHeldTidy } from "../../../../test/fixtures/held-place.ts";
 import { makeFirst, makeSecond, makeUnsaved } from "../../../../test/fixtures/two-states.ts";
 import { cairnLibrary, resticCheck } from "../../../../test/fixtures/work.ts";
-import { syscalls } from "../../../fs/syscalls.ts";
+import { syscalls } from "../../../fs/linux/syscalls.ts";
 import { notRecorded } from "../../../clones/not-recorded.ts";
 import { setAttribute } from "../testing-edits.ts";
 import { walkDigests } from "../testing-walk.ts";

@@ -1,0 +1,149 @@
+import fs from "node:fs";
+import { crc32 } from "node:zlib";
+import { failpoint } from "../../failpoint.ts";
+import { C, DIRECTORY_WORDS, RECORD_WORDS, ScanTable, type TableBuffers } from "./scan-table.ts";
+import { type SectionCounts, writeSections } from "./stat-cache-write.ts";
+import { putDisposable, readDisposable } from "../../fs/disposable-file.ts";
+import { syscalls } from "../../fs/linux/syscalls.ts";
+
+/**
+ * The stat cache: the table of the last scan as one file, read straight into shared memory.
+ * It is disposable: a file that does not check out is ignored, which only costs a re-read.
+ * Layout: docs/formats/stat-cache.md.
+ */
+const MAGIC = "CAIRNSC2";
+const HEADER = 256;
+const AT = { COUNTS: 8, CRC: 32, TREE: 64, EPOCH: 96, FLAGS: 112 } as const;
+/** Attributes and holes were looked at; without native calls they cannot be. */
+const COMPLETE = 1;
+
+/** What a cache was valid for. */
+export interface StatCacheKey {
+  /** tree id (32 bytes) of the state that the table describes */
+  tree: Uint8Array;
+  /** epoch (16 bytes) of the index in which every id was present */
+  epoch: Uint8Array;
+}
+
+export interface StatCache extends StatCacheKey {
+  table: ScanTable;
+  directories: number;
+  records: number;
+}
+
+/** Reads a cache; null where there is none that checks out. */
+export function loadStatCache(path: string): StatCache | null {
+  return readDisposable(path, readStatCache);
+}
+
+/** The state that a cache describes, 32 bytes, without reading the rest; null for what is no cache. */
+export function statCacheTree(path: string): Uint8Array | null {
+  return readDisposable(path, (fd) => {
+    const header = Buffer.alloc(HEADER);
+    const whole = fs.readSync(fd, header, 0, HEADER, 0) === HEADER && header.toString("latin1", 0, 8) === MAGIC;
+    return whole ? header.subarray(AT.TREE, AT.TREE + 32) : null;
+  });
+}
+
+function readStatCache(fd: number): StatCache | null {
+  const size = fs.fstatSync(fd).size;
+  const header = Buffer.alloc(HEADER);
+  if (size < HEADER || fs.readSync(fd, header, 0, HEADER, 0) !== HEADER) return null;
+  if (header.toString("latin1", 0, 8) !== MAGIC) return null;
+  // What was not looked at then must not pass for absent now.
+  if (syscalls().native && (header.readUInt32LE(AT.FLAGS) & COMPLETE) === 0) return null;
+  const [directories, records, names, extras] = [0, 4, 8, 12].map((at) => header.readUInt32LE(AT.COUNTS + at)) as [
+    number,
+    number,
+    number,
+    number,
+  ];
+  const lengths = [directories * DIRECTORY_WORDS * 4, records * RECORD_WORDS * 4, names, extras];
+  if (HEADER + lengths.reduce((sum, length) => sum + length, 0) !== size || directories === 0) return null;
+  let crc = 0;
+  let position = HEADER;
+  const buffers = lengths.map((length) => {
+    const buffer = new SharedArrayBuffer(Math.max(length, 4));
+    const bytes = Buffer.from(buffer as unknown as ArrayBuffer);
+    for (let at = 0; at < length;) {
+      const part = fs.readSync(fd, bytes, at, Math.min(length - at, 1 << 28), position + at);
+      if (part === 0) throw new Error("short");
+      at += part;
+    }
+    position += length;
+    crc = crc32(bytes.subarray(0, length), crc);
+    return buffer;
+  }) as [SharedArrayBuffer, SharedArrayBuffer, SharedArrayBuffer, SharedArrayBuffer];
+  crc = crc32(header.subarray(AT.TREE), crc);
+  if (crc !== header.readUInt32LE(AT.CRC)) return null;
+  const control = new SharedArrayBuffer(C.WORDS * 4);
+  const table = new ScanTable({
+    capacity: { records, directories, names, extras },
+    control,
+    directories: buffers[0],
+    records: buffers[1],
+    names: buffers[2],
+    extras: buffers[3],
+    jobs: new SharedArrayBuffer(4),
+    touched: new SharedArrayBuffer(0),
+  } satisfies TableBuffers);
+  return {
+    table,
+    directories,
+    records,
+    tree: header.subarray(AT.TREE, AT.TREE + 32),
+    epoch: header.subarray(AT.EPOCH, AT.EPOCH + 16),
+  };
+}
+
+/** A cache's sections, written under a temporary name; nothing is known of it until it is finished. */
+export interface StatCacheDraft {
+  readonly temporary: string;
+  readonly counts: SectionCounts;
+  readonly crc: number;
+}
+
+let drafts = 0;
+
+/** A name for a draft beside the cache; what a killed process left under such a name goes with time. */
+export function statCacheTemporary(path: string): string {
+  return `${path}.${process.pid}-${drafts++}.tmp`;
+}
+
+/** Writes the table of a finished scan as a draft, with unchanged directories taken from the previous table. */
+export function draftStatCache(temporary: string, table: ScanTable, old: ScanTable | null): StatCacheDraft {
+  const fd = fs.openSync(temporary, "w", 0o600);
+  try {
+    fs.writeSync(fd, Buffer.alloc(HEADER));
+    return { temporary, ...writeSections(fd, { table, old }) };
+  } finally {
+    fs.closeSync(fd);
+  }
+}
+
+/** Makes a draft the cache: atomic by rename; not synced, since a lost cache only costs a re-read. */
+export function finishStatCache(path: string, draft: StatCacheDraft, key: StatCacheKey): void {
+  const header = Buffer.alloc(HEADER);
+  const { temporary, counts } = draft;
+  header.write(MAGIC, 0, "latin1");
+  header.set(key.tree, AT.TREE);
+  header.set(key.epoch, AT.EPOCH);
+  header.writeUInt32LE(syscalls().native ? COMPLETE : 0, AT.FLAGS);
+  [counts.directories, counts.records, counts.names, counts.extras].forEach((count, i) =>
+    header.writeUInt32LE(count, AT.COUNTS + i * 4),
+  );
+  header.writeUInt32LE(crc32(header.subarray(AT.TREE), draft.crc), AT.CRC);
+  const fd = fs.openSync(temporary, "r+");
+  try {
+    fs.writeSync(fd, header, 0, HEADER, 0);
+  } finally {
+    fs.closeSync(fd);
+  }
+  failpoint("stat-cache-staged");
+  putDisposable(temporary, path);
+}
+
+/** Writes the table of a finished scan as the cache. */
+export function writeStatCache(path: string, table: ScanTable, old: ScanTable | null, key: StatCacheKey): void {
+  finishStatCache(path, draftStatCache(statCacheTemporary(path), table, old), key);
+}

@@ -1,0 +1,97 @@
+import type { SavePointId, WorkspaceId } from "../../ids.ts";
+import { Fields } from "../fields.ts";
+import { checkRules, type RetentionRules } from "./policy.ts";
+import { decodeRecord, encodeChecked, encodeRecord } from "./record.ts";
+
+/** A cleanup that was looked at, and one that is under way. All decoders throw `damaged`, naming the field, or `newer_version`. */
+
+export interface PlannedDrop {
+  id: SavePointId;
+  sequence: number;
+  /** Of its descriptor: SHA-256 of its bytes in hex. */
+  checksum: string;
+}
+
+/** `journal/cleanup.json`: what is being removed. Written, the removal is decided: whoever comes next finishes it. */
+export interface CleanupFile {
+  plan_id: string;
+  drop: PlannedDrop[];
+  /** Nothing of it may be left in a pack. */
+  thorough: boolean;
+}
+
+/** A plan as it is kept until it is run: `plans/<id>.json`. */
+export interface CleanupPlanFile {
+  plan_id: string;
+  created_at: string;
+  workspace_id: WorkspaceId;
+  workspace_name: string;
+  /** Null: exactly these points were asked for. */
+  rules: RetentionRules | null;
+  drop: PlannedDrop[];
+  bytes: number;
+}
+
+/** `unfreed/<id>.json`: what a removal had to leave in the store, for the next that frees. */
+export interface UnfreedFile {
+  /** Their marks in the store may be left too. */
+  points: SavePointId[];
+  /** As in the journal. */
+  thorough: boolean;
+}
+
+const JOURNAL = "cairn.cleanup";
+const PLAN = "cairn.cleanup-plan";
+const UNFREED = "cairn.unfreed";
+const VERSION = 1;
+const POINT_ID = /^[0-9a-f]{32}$/;
+
+export function encodeCleanup(cleanup: CleanupFile): Uint8Array {
+  return encodeChecked(cleanup, (value) => encodeRecord(value, JOURNAL, VERSION), decodeCleanup);
+}
+
+export function decodeCleanup(bytes: Uint8Array): CleanupFile {
+  const { value, fields } = decodeRecord(bytes, JOURNAL, VERSION);
+  fields.hex("plan_id", 16);
+  checkDrop(fields);
+  fields.boolean("thorough");
+  return value as unknown as CleanupFile;
+}
+
+export function encodeCleanupPlan(plan: CleanupPlanFile): Uint8Array {
+  return encodeChecked(plan, (value) => encodeRecord(value, PLAN, VERSION), decodeCleanupPlan);
+}
+
+export function decodeCleanupPlan(bytes: Uint8Array): CleanupPlanFile {
+  const { value, fields } = decodeRecord(bytes, PLAN, VERSION);
+  const plan = value as unknown as CleanupPlanFile;
+  fields.hex("plan_id", 16);
+  fields.time("created_at");
+  fields.hex("workspace_id", 32);
+  fields.text("workspace_name");
+  if (fields.objectOrNull("rules") !== null) checkRules(plan.rules!);
+  checkDrop(fields);
+  fields.integer("bytes");
+  return plan;
+}
+
+export function encodeUnfreed(unfreed: UnfreedFile): Uint8Array {
+  return encodeChecked(unfreed, (value) => encodeRecord(value, UNFREED, VERSION), decodeUnfreed);
+}
+
+export function decodeUnfreed(bytes: Uint8Array): UnfreedFile {
+  const { value, fields } = decodeRecord(bytes, UNFREED, VERSION);
+  if (!fields.texts("points").every((id) => POINT_ID.test(id)))
+    throw fields.wrong("points", "32 lower-case hex digits each");
+  fields.boolean("thorough");
+  return value as unknown as UnfreedFile;
+}
+
+function checkDrop(fields: Fields): void {
+  fields.list("drop", (element, label) => {
+    const point = new Fields(element, label);
+    point.hex("id", 32);
+    point.integer("sequence", Number.MAX_SAFE_INTEGER, 1);
+    point.hex("checksum", 64);
+  });
+}

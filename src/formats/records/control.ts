@@ -1,0 +1,237 @@
+import type { ControlId, SavePointId, WorkspaceId } from "../../ids.ts";
+import { Fields, type JsonObject } from "../fields.ts";
+import { checkPath, decodeRecord, encodeChecked, encodeRecord, type RecordedPath } from "./record.ts";
+
+/** The small files of a control directory. Unknown fields survive decode and encode at any depth. */
+
+const VERSION = 1;
+
+/** `cairn.json`: what makes a directory a control directory. */
+export interface ControlFile {
+  id: ControlId;
+  name: string;
+  created_at: string;
+  engine: string;
+  /** The workspace `main` and this directory lie side by side. */
+  self_contained: boolean;
+}
+
+export interface WorkspaceFile extends RecordedPath {
+  id: WorkspaceId;
+  name: string;
+  /** Decimal digits: inode numbers go beyond 2⁵³. */
+  root_inode: string;
+  /** Decimal digits of st_dev. */
+  device: string;
+  filesystem_uuid?: string;
+  registered_at: string;
+  /** Where a fork came from. */
+  origin?: { save_point_id: SavePointId; workspace_id: WorkspaceId };
+  /** Where it lay before it was relocated to its path. */
+  relocated_from?: RecordedPath;
+  settings: JsonObject;
+}
+
+/** The last restore of a workspace, for `undo`. */
+export interface LastRestore {
+  undo_id: SavePointId;
+  restored_to: SavePointId;
+  /** Null when the whole workspace was restored. */
+  paths: RecordedPath[] | null;
+  at: string;
+}
+
+/** How something that an earlier unclean end left behind was finished. */
+export interface Recovery {
+  operation: string;
+  outcome: "completed" | "rolled_back";
+  detail: string;
+  /** What of it stayed as it is. */
+  kept: RecordedPath[];
+  /** All that is not as it should be, and why; absent where nothing is. */
+  incomplete?: { count: number; left_out: (RecordedPath & { reason: string; detail: string; aspects?: string[] })[] };
+}
+
+/** The same with its instant, as far as whoever wrote it said it. */
+export interface RecoveredEntry {
+  at: string;
+  detail: string;
+  [key: string]: unknown;
+}
+
+export interface WorkspaceState {
+  head: SavePointId | null;
+  last_restore: LastRestore | null;
+  recovered: RecoveredEntry[];
+}
+
+export interface PinFile {
+  at: string;
+  reason: string;
+}
+
+export interface TagsFile {
+  tags: string[];
+}
+
+export interface VerificationProblem {
+  kind: string;
+  path?: string;
+  path_b64?: string;
+  detail: string;
+}
+
+export interface VerificationFile {
+  at: string;
+  ok: boolean;
+  problems: VerificationProblem[];
+}
+
+/** One kind of file: its name, and the check of its fields. */
+interface RecordKind {
+  format: string;
+  check: (fields: Fields) => void;
+}
+
+function decode<T>(bytes: Uint8Array, kind: RecordKind): T {
+  const { value, fields } = decodeRecord(bytes, kind.format, VERSION);
+  kind.check(fields);
+  return value as T;
+}
+
+function encode(record: object, kind: RecordKind): Uint8Array {
+  return encodeChecked(
+    record,
+    (value) => encodeRecord(value, kind.format, VERSION),
+    (bytes) => decode<object>(bytes, kind),
+  );
+}
+
+const CONTROL: RecordKind = {
+  format: "cairn.control",
+  check(fields) {
+    fields.hex("id", 32);
+    fields.text("name");
+    fields.time("created_at");
+    if (fields.text("engine") === "") throw fields.wrong("engine", "the name of an engine");
+    fields.boolean("self_contained");
+  },
+};
+
+const WORKSPACE: RecordKind = {
+  format: "cairn.workspace",
+  check(fields) {
+    fields.hex("id", 32);
+    fields.text("name");
+    checkPath(fields);
+    for (const key of ["root_inode", "device"]) {
+      if (!/^\d{1,20}$/.test(fields.text(key))) throw fields.wrong(key, "decimal digits");
+    }
+    fields.optionalText("filesystem_uuid");
+    fields.time("registered_at");
+    if (fields.has("origin")) {
+      const origin = fields.object("origin");
+      origin.hex("save_point_id", 32);
+      origin.hex("workspace_id", 32);
+    }
+    if (fields.has("relocated_from")) checkPath(fields.object("relocated_from"));
+    fields.object("settings");
+  },
+};
+
+const STATE: RecordKind = {
+  format: "cairn.state",
+  check(fields) {
+    fields.hexOrNull("head", 32);
+    const last = fields.objectOrNull("last_restore");
+    if (last !== null) {
+      last.hex("undo_id", 32);
+      last.hex("restored_to", 32);
+      if (last.has("paths")) last.list("paths", (element, label) => checkPath(new Fields(element, label)));
+      last.time("at");
+    }
+    fields.list("recovered", (element, label) => {
+      const entry = new Fields(element, label);
+      entry.time("at");
+      entry.text("detail");
+    });
+  },
+};
+
+const PIN: RecordKind = {
+  format: "cairn.pin",
+  check(fields) {
+    fields.time("at");
+    fields.text("reason");
+  },
+};
+
+const TAGS: RecordKind = {
+  format: "cairn.tags",
+  check(fields) {
+    fields.texts("tags");
+  },
+};
+
+const VERIFICATION: RecordKind = {
+  format: "cairn.verification",
+  check(fields) {
+    fields.time("at");
+    fields.boolean("ok");
+    fields.list("problems", (element, label) => {
+      const problem = new Fields(element, label);
+      problem.text("kind");
+      if (problem.has("path")) checkPath(problem);
+      problem.text("detail");
+    });
+  },
+};
+
+/** All decoders throw `damaged`, naming the field, or `newer_version`; all encoders `internal`. */
+export function encodeControl(record: ControlFile): Uint8Array {
+  return encode(record, CONTROL);
+}
+
+export function decodeControl(bytes: Uint8Array): ControlFile {
+  return decode(bytes, CONTROL);
+}
+
+export function encodeWorkspace(record: WorkspaceFile): Uint8Array {
+  return encode(record, WORKSPACE);
+}
+
+export function decodeWorkspace(bytes: Uint8Array): WorkspaceFile {
+  return decode(bytes, WORKSPACE);
+}
+
+export function encodeState(record: WorkspaceState): Uint8Array {
+  return encode(record, STATE);
+}
+
+export function decodeState(bytes: Uint8Array): WorkspaceState {
+  return decode(bytes, STATE);
+}
+
+export function encodePin(record: PinFile): Uint8Array {
+  return encode(record, PIN);
+}
+
+export function decodePin(bytes: Uint8Array): PinFile {
+  return decode(bytes, PIN);
+}
+
+export function encodeTags(record: TagsFile): Uint8Array {
+  return encode(record, TAGS);
+}
+
+export function decodeTags(bytes: Uint8Array): TagsFile {
+  return decode(bytes, TAGS);
+}
+
+export function encodeVerification(record: VerificationFile): Uint8Array {
+  return encode(record, VERIFICATION);
+}
+
+export function decodeVerification(bytes: Uint8Array): VerificationFile {
+  return decode(bytes, VERIFICATION);
+}

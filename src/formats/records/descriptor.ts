@@ -1,0 +1,250 @@
+import type { ObjectId, SavePointId, WorkspaceId } from "../../ids.ts";
+import { Fields } from "../fields.ts";
+import { checkPath, decodeRecord, encodeChecked, encodeRecord, recordPath, type RecordedPath } from "./record.ts";
+
+/**
+ * The descriptor of a save point: written once, never changed. Its checksum is the SHA-256 of the file's bytes and
+ * therefore not inside.
+ */
+
+const DESCRIPTOR_FORMAT = "cairn.descriptor";
+/** Of points that hold a tree; the others say 1, which earlier programs read too. */
+const DESCRIPTOR_VERSION = 2;
+/** Omitted entries beyond these are only counted. */
+export const MAX_OMITTED = 1000;
+
+/** What led to the point; any further fields belong to whoever caused it. */
+export interface Cause {
+  /** `save`, `restore`, `undo`, `run`, `schedule`, `fork`, `backup`, `tool` or a word of the caller's. */
+  kind: string;
+  [key: string]: unknown;
+}
+
+/** Mode, owner and modification time of the workspace's root, which no digest covers. */
+export interface RootMetadata {
+  mode: number;
+  uid: number;
+  gid: number;
+  user: string;
+  group: string;
+  mtime_sec: number;
+  mtime_ns: number;
+  /** What the access list of the root said of its group, as permission bits: `mode` has the mask of the list in their place. Absent where it had none. */
+  acl_group?: number;
+}
+
+/** A whole tree that a point holds: beside its descriptor, under the name `tree`, or with another point. */
+export interface HeldTree {
+  /** The engine that made it. */
+  engine: string;
+  /** When it was begun: what the tree holds was so then or later. UTC with milliseconds. */
+  at: string;
+  /**
+   * When an entry of the tree was changed last, in ms since 1970, where the descriptor was written before the tree was
+   * made: a tree with another time is not the one it speaks of.
+   */
+  last_change?: number;
+  /**
+   * The sequence number of an earlier point whose tree is this one's too, unless there is a tree beside this descriptor.
+   * Nothing was changed between the two.
+   */
+  tree_of?: number;
+  /** True where the folder had no entry, so that an empty tree is what it was. */
+  empty?: boolean;
+}
+
+export interface DescriptorContent {
+  /** The tree blob of the workspace's root; "" in a point that holds a tree and is not sealed yet. */
+  tree: ObjectId | "";
+  /** The tree that the snapshot names: the path from `/` down to the workspace; "" likewise. */
+  snapshot_tree: ObjectId | "";
+  /** For information; a lost snapshot is written again. */
+  snapshot: ObjectId | null;
+  root: RootMetadata;
+  /** Absent in a point whose content is in the store from the start. */
+  held?: HeldTree;
+}
+
+export interface EntryCounts {
+  files: number;
+  directories: number;
+  links: number;
+  other: number;
+}
+
+/** How an entry was read, where that is not "whole and at rest". */
+export interface ConsistencyLabel extends RecordedPath {
+  label: string;
+  [key: string]: unknown;
+}
+
+/** What a point lacks of an entry that it has otherwise, e.g. `["xattrs"]`; empty where a label says nothing of the kind. */
+export function lackingAspects({ aspects }: ConsistencyLabel): string[] {
+  return Array.isArray(aspects) ? aspects.map(String) : [];
+}
+
+export interface OmittedEntry extends RecordedPath {
+  reason: string;
+}
+
+export interface IgnoreRules {
+  /** Whether `.cairnignore` files were obeyed. */
+  ignore_file: boolean;
+  exclude: string[];
+  /** Ignore files that were in force: the directory each lay in, and its text. */
+  files?: (RecordedPath & { text: string; text_b64?: string })[];
+  ignored_count: number;
+  ignored_sample: RecordedPath[];
+  /** File systems that were mounted inside were gone into. */
+  cross_mounts?: boolean;
+}
+
+export interface Descriptor {
+  save_point_id: SavePointId;
+  workspace_id: WorkspaceId;
+  workspace_name: string;
+  /** Place in the workspace's order, from 1. */
+  sequence: number;
+  /** `2026-11-20T09:15:19.123Z` */
+  created_at: string;
+  message: string;
+  tags: string[];
+  engine: string;
+  effective_engine: string;
+  degraded: string[];
+  parent_id: SavePointId | null;
+  restored_from: SavePointId | null;
+  cause: Cause;
+  content: DescriptorContent;
+  state_digest: string | null;
+  metadata_digest: string | null;
+  /** False when entries were omitted. */
+  complete: boolean;
+  entries: EntryCounts;
+  /** Bytes of all files. */
+  bytes: number;
+  /** Bytes that the save added to the store. */
+  bytes_stored: number;
+  unchanged: boolean;
+  labels: ConsistencyLabel[];
+  /** At most the first 1000. */
+  omitted: OmittedEntry[];
+  omitted_count: number;
+  rules: IgnoreRules;
+  /** Made by a restore or an undo, of what was there before. */
+  undo: boolean;
+}
+
+/** How a descriptor lists entries that were left out, which stand in the order of their paths. */
+export function omittedOf(
+  entries: readonly { path: Uint8Array; reason: string }[],
+): Pick<Descriptor, "omitted" | "omitted_count"> {
+  const omitted = entries.slice(0, MAX_OMITTED).map(({ path, reason }) => ({ ...recordPath(path), reason }));
+  return { omitted, omitted_count: entries.length };
+}
+
+/** The bytes of a descriptor, which read back equal. Throws `internal` when a field has no possible value. */
+export function encodeDescriptor(descriptor: Descriptor): Uint8Array {
+  return encodeChecked(
+    descriptor,
+    (value) => encodeRecord(value, DESCRIPTOR_FORMAT, value.content.held === undefined ? 1 : DESCRIPTOR_VERSION),
+    decodeDescriptor,
+  );
+}
+
+/** Reads a descriptor; unknown fields stay. Throws `damaged`, naming the field, or `newer_version`. */
+export function decodeDescriptor(bytes: Uint8Array): Descriptor {
+  const { value, fields } = decodeRecord(bytes, DESCRIPTOR_FORMAT, DESCRIPTOR_VERSION);
+  checkIdentity(fields);
+  checkContent(fields.object("content"));
+  fields.boolean("undo");
+  checkState(fields);
+  return value as unknown as Descriptor;
+}
+
+/** Checks what sealing finds out: digests, counts, what was left out, rules. */
+export function checkState(fields: Fields): void {
+  fields.hexOrNull("state_digest", 64);
+  fields.hexOrNull("metadata_digest", 64);
+  fields.boolean("complete");
+  const entries = fields.object("entries");
+  for (const key of ["files", "directories", "links", "other"]) entries.integer(key);
+  fields.integer("bytes");
+  fields.integer("bytes_stored");
+  fields.boolean("unchanged");
+  fields.list("labels", checkLabel);
+  const omitted = fields.list("omitted", checkOmitted, MAX_OMITTED);
+  fields.integer("omitted_count", Number.MAX_SAFE_INTEGER, omitted.length);
+  checkRules(fields.object("rules"));
+}
+
+function checkIdentity(fields: Fields): void {
+  fields.hex("save_point_id", 32);
+  fields.hex("workspace_id", 32);
+  fields.text("workspace_name");
+  fields.integer("sequence", Number.MAX_SAFE_INTEGER, 1);
+  if (!/^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z$/.test(fields.time("created_at"))) {
+    throw fields.wrong("created_at", "a UTC time with milliseconds");
+  }
+  fields.text("message");
+  fields.texts("tags");
+  if (fields.text("engine") === "") throw fields.wrong("engine", "the name of an engine");
+  if (fields.text("effective_engine") === "") throw fields.wrong("effective_engine", "the name of an engine");
+  fields.texts("degraded");
+  fields.hexOrNull("parent_id", 32);
+  fields.hexOrNull("restored_from", 32);
+  const cause = fields.object("cause");
+  if (cause.text("kind") === "") throw cause.wrong("kind", "a word");
+}
+
+function checkContent(content: Fields): void {
+  const isOpen = content.has("held") && content.text("tree") === "";
+  if (content.has("held")) checkHeld(content.object("held"));
+  if (isOpen) {
+    if (content.text("snapshot_tree") !== "") throw content.wrong("snapshot_tree", "empty, as the tree is");
+  } else checkTrees(content);
+  const root = content.object("root");
+  root.integer("mode", 0o7777);
+  root.integer("uid", 0xffffffff);
+  root.integer("gid", 0xffffffff);
+  root.text("user");
+  root.text("group");
+  root.integer("mtime_sec", Number.MAX_SAFE_INTEGER, Number.MIN_SAFE_INTEGER);
+  root.integer("mtime_ns", 999999999);
+  if (root.has("acl_group")) root.integer("acl_group", 7);
+}
+
+function checkHeld(held: Fields): void {
+  if (held.text("engine") === "") throw held.wrong("engine", "the name of an engine");
+  held.time("at");
+  if (held.has("last_change")) held.number("last_change");
+  if (held.has("empty")) held.boolean("empty");
+  if (held.has("tree_of")) held.integer("tree_of", Number.MAX_SAFE_INTEGER, 1);
+}
+
+/** Checks the ids by which the store knows the content. */
+export function checkTrees(content: Fields): void {
+  content.hex("tree", 64);
+  content.hex("snapshot_tree", 64);
+  content.hexOrNull("snapshot", 64);
+}
+
+function checkLabel(element: unknown, label: string): void {
+  const fields = new Fields(element, label);
+  checkPath(fields);
+  fields.text("label");
+}
+
+function checkOmitted(element: unknown, label: string): void {
+  const fields = new Fields(element, label);
+  checkPath(fields);
+  fields.text("reason");
+}
+
+function checkRules(rules: Fields): void {
+  rules.boolean("ignore_file");
+  rules.texts("exclude");
+  rules.integer("ignored_count");
+  if (rules.has("cross_mounts")) rules.boolean("cross_mounts");
+  rules.list("ignored_sample", (element, label) => checkPath(new Fields(element, label)), MAX_OMITTED);
+}

@@ -1,0 +1,89 @@
+import { CairnError } from "../../errors.ts";
+import { Fields, parseJson } from "../fields.ts";
+import { decodeRecord, encodeChecked, encodeRecord } from "./record.ts";
+
+/**
+ * A receipt: that a snapshot was restored, read again from where it was written, and found to be what was saved. The file is
+ * `{body_b64, public_key, signature}`; the signature is over the exact bytes of the body, which is a record of its own.
+ */
+
+const FORMAT = "cairn.receipt";
+const VERSION = 1;
+
+export interface ReceiptBody {
+  /** `2026-11-20T09:15:19.123Z` */
+  made_at: string;
+  repository_id: string;
+  snapshot_id: string;
+  save_point_id: string | null;
+  /** Of what was read back; the one that was recorded. 64 hex digits. */
+  state_digest: string;
+  /** Likewise, where the whole of it could be set. */
+  metadata_digest: string | null;
+  metadata_equal: boolean;
+  /** Past what the system held of it in memory, or out of that too. Absent where it was written before there was a choice: the disk. */
+  read_from?: "disk" | "memory";
+  /** Entries whose owner, mode or attributes could not be set; none is missing or has other content. */
+  left_out: number;
+  host: string;
+  /** The folder that it was restored into. */
+  target: string;
+  program: string;
+  /** SHA-256 of the receipt file before this one, of the same key; null for the first. */
+  previous: string | null;
+}
+
+export interface SignedReceipt {
+  readonly body: ReceiptBody;
+  /** What the signature is over. */
+  readonly bodyBytes: Uint8Array;
+  /** 32 bytes. */
+  readonly publicKey: Uint8Array;
+  /** 64 bytes. */
+  readonly signature: Uint8Array;
+}
+
+/** The body's bytes. Throws `internal` when a field has no possible value. */
+export function encodeReceiptBody(body: ReceiptBody): Uint8Array {
+  return encodeChecked(body, (value) => encodeRecord(value, FORMAT, VERSION), decodeReceiptBody);
+}
+
+/** Throws `damaged`, naming the field, or `newer_version`. */
+export function decodeReceiptBody(bytes: Uint8Array): ReceiptBody {
+  const { value, fields } = decodeRecord(bytes, FORMAT, VERSION);
+  fields.time("made_at");
+  fields.hex("repository_id", 64);
+  fields.hex("snapshot_id", 64);
+  fields.hexOrNull("save_point_id", 32);
+  fields.hex("state_digest", 64);
+  fields.hexOrNull("metadata_digest", 64);
+  fields.boolean("metadata_equal");
+  const from = fields.optionalText("read_from") ?? "disk";
+  if (from !== "disk" && from !== "memory") throw fields.wrong("read_from", "disk or memory");
+  fields.integer("left_out");
+  fields.text("host");
+  fields.text("target");
+  fields.text("program");
+  fields.hexOrNull("previous", 64);
+  return value as unknown as ReceiptBody;
+}
+
+export function encodeReceipt(bodyBytes: Uint8Array, publicKey: Uint8Array, signature: Uint8Array): Uint8Array {
+  const members = { body_b64: base64(bodyBytes), public_key: base64(publicKey), signature: base64(signature) };
+  return Buffer.from(`${JSON.stringify(members)}\n`, "utf8");
+}
+
+/** The parts of a receipt's file; whether the signature is right is another question. Throws `damaged`, `newer_version`. */
+export function decodeReceipt(bytes: Uint8Array): SignedReceipt {
+  const fields = new Fields(parseJson(bytes, "receipt"), "receipt");
+  const bodyBytes = fields.base64("body_b64");
+  const publicKey = fields.base64("public_key");
+  const signature = fields.base64("signature");
+  if (publicKey.length !== 32) throw new CairnError("damaged", "receipt: public_key has not 32 bytes");
+  if (signature.length !== 64) throw new CairnError("damaged", "receipt: signature has not 64 bytes");
+  return { body: decodeReceiptBody(bodyBytes), bodyBytes, publicKey, signature };
+}
+
+function base64(bytes: Uint8Array): string {
+  return Buffer.from(bytes.buffer, bytes.byteOffset, bytes.byteLength).toString("base64");
+}

@@ -1,0 +1,356 @@
+import assert from "node:assert/strict";
+import { test } from "node:test";
+import fc from "fast-check";
+import { CairnError } from "../../errors.ts";
+import type { ControlId, ObjectId, SavePointId, WorkspaceId } from "../../ids.ts";
+import {
+  decodeCleanup,
+  decodeCleanupPlan,
+  decodeUnfreed,
+  encodeCleanup,
+  encodeCleanupPlan,
+  encodeUnfreed,
+} from "./cleanup.ts";
+import * as control from "./control.ts";
+import { decodeDescriptor, encodeDescriptor, MAX_OMITTED, omittedOf, type Descriptor } from "./descriptor.ts";
+import { everyCutIsDamage, everyFlipIsDamageOrDecodes, nonsenseIsDamage } from "../hostile.contract.ts";
+import { decodePartial, encodePartial } from "./partial.ts";
+import { rawPath, recordPath } from "./record.ts";
+import { decodeRestore, encodeRestore } from "./restore.ts";
+import { decodeView, encodeView } from "./view.ts";
+
+const point = (digit: string) => digit.repeat(32) as SavePointId;
+const workspace = "b".repeat(32) as WorkspaceId;
+const object = (digit: string) => digit.repeat(64) as ObjectId;
+const at = "2026-11-20T09:15:19.123Z";
+
+const descriptor: Descriptor = {
+  save_point_id: point("a"),
+  workspace_id: workspace,
+  workspace_name: "main",
+  sequence: 7,
+  created_at: at,
+  message: "before the <change> \u2028",
+  tags: ["turn", "x"],
+  engine: "copy",
+  effective_engine: "copy",
+  degraded: ["no_native"],
+  parent_id: point("c"),
+  restored_from: null,
+  cause: { kind: "run", command: ["make", "all"], exit_code: 2, nested: { later: [1] } },
+  content: {
+    tree: object("1"),
+    snapshot_tree: object("2"),
+    snapshot: null,
+    root: { mode: 0o1777, uid: 0, gid: 0, user: "root", group: "", mtime_sec: -5, mtime_ns: 999_999_999 },
+  },
+  state_digest: object("3"),
+  metadata_digest: null,
+  complete: false,
+  entries: { files: 3, directories: 2, links: 1, other: 0 },
+  bytes: 9_007_199_254_740_991,
+  bytes_stored: 0,
+  unchanged: false,
+  labels: [{ path: "a.db", label: "torn", seen: 3 }],
+  omitted: [{ path: "\ufffd", path_b64: "/w==", reason: "permission" }],
+  omitted_count: 5,
+  rules: { ignore_file: true, exclude: ["*.o"], ignored_count: 2, ignored_sample: [{ path: "x.o" }] },
+  undo: false,
+};
+
+function parse(bytes: Uint8Array): Record<string, unknown> {
+  return JSON.parse(Buffer.from(bytes).toString()) as Record<string, unknown>;
+}
+
+function withoutHead<T>(record: T): T {
+  const { format: _format, version: _version, ...rest } = record as Record<string, unknown>;
+  return rest as T;
+}
+
+test("a descriptor reads back equal and encodes to the same bytes again", () => {
+  const bytes = encodeDescriptor(descriptor);
+  assert.equal(Buffer.from(bytes).toString().slice(0, 45), '{"format":"cairn.descriptor","version":1,"sav');
+  const decoded = decodeDescriptor(bytes);
+  assert.deepEqual(withoutHead(decoded), descriptor);
+  assert.deepEqual(Buffer.from(encodeDescriptor(decoded)), Buffer.from(bytes));
+});
+
+test("any message, tag, name and cause of a descriptor reads back equal", () => {
+  const text = fc.string({ unit: "binary", maxLength: 20 });
+  const cause = fc.dictionary(text, fc.jsonValue()).map((more) => ({ ...more, kind: "tool" }));
+  fc.assert(
+    fc.property(text, fc.array(text), text, cause, (message, tags, workspace_name, cause) => {
+      const made = {
+        ...descriptor,
+        message,
+        tags,
+        workspace_name,
+        cause: JSON.parse(JSON.stringify(cause)) as typeof cause,
+      };
+      assert.deepEqual(withoutHead(decodeDescriptor(encodeDescriptor(made))), made);
+    }),
+  );
+});
+
+test("unknown fields of a descriptor survive decode and encode at any depth", () => {
+  const value = parse(encodeDescriptor(descriptor));
+  value["later"] = { a: [1, { b: null }] };
+  (value["content"] as Record<string, unknown>)["clone"] = "x";
+  (value["rules"] as Record<string, unknown>)["mounts"] = true;
+  const text = `${JSON.stringify(value)}\n`;
+  assert.equal(Buffer.from(encodeDescriptor(decodeDescriptor(Buffer.from(text)))).toString(), text);
+  const proto = text.replace('"later":', '"__proto__":{"polluted":1},"later":');
+  assert.equal(Buffer.from(encodeDescriptor(decodeDescriptor(Buffer.from(proto)))).toString(), proto);
+});
+
+/** Every path to a required field, by keys and indexes. */
+function requiredPaths(value: unknown, path: (string | number)[] = []): (string | number)[][] {
+  if (typeof value !== "object" || value === null) return [];
+  const free = path.includes("cause") || path.includes("settings");
+  return Object.entries(value).flatMap(([key, child]) => {
+    const here = [...path, Array.isArray(value) ? Number(key) : key];
+    const below = requiredPaths(child, here);
+    return Array.isArray(value) || free || key === "seen" || key === "path_b64" ? below : [here, ...below];
+  });
+}
+
+function change(
+  value: unknown,
+  path: (string | number)[],
+  apply: (holder: Record<string, unknown>, key: string) => void,
+): string {
+  const copy = JSON.parse(JSON.stringify(value)) as Record<string, unknown>;
+  let holder = copy;
+  for (const key of path.slice(0, -1)) holder = holder[key] as Record<string, unknown>;
+  apply(holder, String(path.at(-1)));
+  return JSON.stringify(copy);
+}
+
+test("each field of a descriptor that is missing or of another type is damage that names it", () => {
+  const value = parse(encodeDescriptor(descriptor));
+  const paths = requiredPaths(value);
+  assert.ok(paths.length > 40);
+  for (const path of paths) {
+    const key = String(path.at(-1));
+    const named = (error: unknown) =>
+      error instanceof CairnError && error.code === "damaged" && error.message.includes(`"${key}"`);
+    const missing = change(value, path, (holder, last) => delete holder[last]);
+    assert.throws(() => decodeDescriptor(Buffer.from(missing)), named, `missing ${path.join(".")}`);
+    for (const wrong of [{ not: "this" }, 1.5, -1, "\u0000"]) {
+      const original = path.reduce((at: unknown, k) => (at as Record<string, unknown>)[k], value);
+      if (typeof wrong === typeof original && !(typeof wrong === "number" && key !== "mtime_sec")) continue;
+      const changed = change(value, path, (holder, last) => (holder[last] = wrong));
+      if (path.length === 1 && (key === "cause" || key === "content") && typeof wrong === "object") continue;
+      assert.throws(
+        () => decodeDescriptor(Buffer.from(changed)),
+        named,
+        `${path.join(".")} = ${JSON.stringify(wrong)}`,
+      );
+    }
+  }
+});
+
+test("what an access list says of a folder's group is three bits, where it is said", () => {
+  const withBits = (bits: unknown): Uint8Array => {
+    const value = parse(encodeDescriptor(descriptor)) as { content: { root: object } };
+    value.content.root = { ...value.content.root, acl_group: bits };
+    return Buffer.from(JSON.stringify(value));
+  };
+  assert.equal(decodeDescriptor(withBits(7)).content.root.acl_group, 7);
+  for (const wrong of [8, -1, "7"])
+    assert.throws(() => decodeDescriptor(withBits(wrong)), { code: "damaged" }, JSON.stringify(wrong));
+});
+
+test("a newer descriptor is refused by name, another format is damage", () => {
+  const value = parse(encodeDescriptor(descriptor));
+  const text = (more: object) => Buffer.from(JSON.stringify({ ...value, ...more }));
+  assert.throws(() => decodeDescriptor(text({ version: 3 })), { code: "newer_version" });
+  assert.throws(() => decodeDescriptor(text({ version: 3, sequence: null })), { code: "newer_version" });
+  assert.throws(() => decodeDescriptor(text({ version: 0 })), { code: "damaged" });
+  assert.throws(() => decodeDescriptor(text({ version: "1" })), { code: "damaged" });
+  assert.throws(() => decodeDescriptor(text({ format: "cairn.pin" })), /format/);
+});
+
+test("encodeDescriptor refuses what could not be read back", () => {
+  const wrong: Partial<Descriptor>[] = [
+    { bytes: Number.NaN },
+    { sequence: 0 },
+    { created_at: "yesterday" },
+    { save_point_id: "../x" as SavePointId },
+    { omitted_count: 0 },
+    { omitted: Array.from({ length: MAX_OMITTED + 1 }, () => ({ path: "p", reason: "r" })), omitted_count: 2000 },
+  ];
+  for (const more of wrong) assert.throws(() => encodeDescriptor({ ...descriptor, ...more }), { code: "internal" });
+});
+
+test("a descriptor lists the first of what was left out, and counts all", () => {
+  const entries = Array.from({ length: MAX_OMITTED + 5 }, (_, i) => ({
+    path: Buffer.from(`f${10_000 + i}`),
+    reason: "r",
+  }));
+  const { omitted, omitted_count: count } = decodeDescriptor(
+    encodeDescriptor({ ...descriptor, ...omittedOf(entries), complete: false }),
+  );
+  assert.deepEqual([omitted.length, count, omitted.at(-1)?.path], [MAX_OMITTED, MAX_OMITTED + 5, "f10999"]);
+});
+
+const files = {
+  control: {
+    encode: control.encodeControl,
+    decode: control.decodeControl,
+    record: { id: "d".repeat(32) as ControlId, name: "n", created_at: at, engine: "copy", self_contained: true },
+  },
+  workspace: {
+    encode: control.encodeWorkspace,
+    decode: control.decodeWorkspace,
+    record: {
+      id: workspace,
+      name: "main",
+      path: "/w/\ufffd",
+      path_b64: "L3cv/w==",
+      root_inode: "18446744073709551615",
+      device: "65024",
+      filesystem_uuid: "u",
+      registered_at: at,
+      origin: { save_point_id: point("a"), workspace_id: workspace },
+      settings: { exclude: ["x"] },
+    },
+  },
+  state: {
+    encode: control.encodeState,
+    decode: control.decodeState,
+    record: {
+      head: point("a"),
+      last_restore: { undo_id: point("b"), restored_to: point("c"), paths: [{ path: "p" }], at },
+      recovered: [{ at, detail: "d" }],
+    },
+  },
+  pin: { encode: control.encodePin, decode: control.decodePin, record: { at, reason: "" } },
+  tags: { encode: control.encodeTags, decode: control.decodeTags, record: { tags: ["a", "b"] } },
+  verification: {
+    encode: control.encodeVerification,
+    decode: control.decodeVerification,
+    record: { at, ok: false, problems: [{ kind: "digest", path: "p", detail: "d" }] },
+  },
+  view: {
+    encode: encodeView,
+    decode: decodeView,
+    record: {
+      view_id: "e".repeat(16),
+      save_point_id: point("a"),
+      workspace_id: workspace,
+      path: "/control/views/e",
+      opened_at: at,
+      method: "copy",
+    },
+  },
+  partial: {
+    encode: encodePartial,
+    decode: decodePartial,
+    record: {
+      purpose: "fork",
+      staging: { path: "/w/\ufffd.cairn-partial-e", path_b64: "L3cv/y5jYWlybi1wYXJ0aWFsLWU=" },
+      target: { path: "/w/\ufffd", path_b64: "L3cv/w==" },
+      owner: { host: "h", machine_id: "", boot_id: "b", pid_namespace: "", pid: 7, start_time: "1", nonce: "n" },
+      content: "c",
+      workspace: { id: workspace, point: point("a"), inode: "7" },
+      control: { path: "/c", id: "d".repeat(32) },
+      moving: true,
+      closing: true,
+    },
+  },
+  cleanup: {
+    encode: encodeCleanup,
+    decode: decodeCleanup,
+    record: {
+      plan_id: "e".repeat(16),
+      drop: [{ id: point("a"), sequence: 3, checksum: object("2") }],
+      thorough: true,
+    },
+  },
+  unfreed: {
+    encode: encodeUnfreed,
+    decode: decodeUnfreed,
+    record: { points: [point("a"), point("b")], thorough: true },
+  },
+  "cleanup plan": {
+    encode: encodeCleanupPlan,
+    decode: decodeCleanupPlan,
+    record: {
+      plan_id: "e".repeat(16),
+      created_at: at,
+      workspace_id: workspace,
+      workspace_name: "main",
+      rules: { keepUndo: { count: 1, within: "30d" }, keepLast: "unlimited", keepTags: ["a,b"], maxBytes: 7 },
+      drop: [{ id: point("a"), sequence: 3, checksum: object("2") }],
+      bytes: 8,
+    },
+  },
+  restore: {
+    encode: encodeRestore,
+    decode: decodeRestore,
+    newest: 3,
+    record: {
+      target: point("a"),
+      undo_id: point("b"),
+      kind: "restore",
+      paths: [{ path: "\ufffd", path_b64: "/w==" }],
+      staging: "/control/tmp/.cairn-restore-e",
+      apart: [{ path: "mnt", mode: 0o755, uid: 0, gid: 0, mtime_sec: -5, mtime_ns: 1 }],
+      root: { mode: 0o1777, uid: 0, gid: 0, mtime_sec: 5, mtime_ns: 0 },
+      at,
+    },
+  },
+} as unknown as Record<
+  string,
+  { encode: (r: object) => Uint8Array; decode: (b: Uint8Array) => object; record: object; newest?: number }
+>;
+
+for (const [name, { encode, decode, record, newest = 1 }] of Object.entries(files)) {
+  test(`the ${name} file reads back equal, keeps unknown fields and names what is wrong`, () => {
+    const bytes = encode(record);
+    assert.deepEqual(withoutHead(decode(bytes)), record);
+    const more = Buffer.from(`${JSON.stringify({ ...parse(bytes), later: { x: 1 } })}\n`);
+    assert.deepEqual(Buffer.from(encode(decode(more))), more);
+    const newer = Buffer.from(JSON.stringify({ format: parse(bytes)["format"], version: newest + 1 }));
+    assert.throws(() => decode(newer), { code: "newer_version" });
+    for (const key of Object.keys(record)) {
+      const named = (error: unknown) =>
+        error instanceof CairnError && error.code === "damaged" && error.message.includes(`"${key}"`);
+      const changed = Buffer.from(JSON.stringify({ ...parse(bytes), [key]: 1.5 }));
+      assert.throws(() => decode(changed), named, key);
+    }
+  });
+
+  test(`a cut or changed ${name} file is damage or decodes, never anything else`, () => {
+    const bytes = encode(record);
+    everyCutIsDamage(decode, bytes, { optionalTail: 1 });
+    everyFlipIsDamageOrDecodes(decode, bytes);
+    nonsenseIsDamage(decode);
+  });
+}
+
+test("a cut or changed descriptor is damage or decodes, never anything else", () => {
+  const bytes = encodeDescriptor(descriptor);
+  everyCutIsDamage(decodeDescriptor, bytes, { optionalTail: 1 });
+  everyFlipIsDamageOrDecodes(decodeDescriptor, bytes);
+  nonsenseIsDamage(decodeDescriptor);
+});
+
+test("a state without restore and without head is read", () => {
+  const empty = { head: null, last_restore: null, recovered: [] };
+  assert.deepEqual(withoutHead(control.decodeState(control.encodeState(empty))), empty);
+  const whole = { ...empty, last_restore: { undo_id: point("b"), restored_to: point("c"), paths: null, at } };
+  assert.deepEqual(withoutHead(control.decodeState(control.encodeState(whole))), whole);
+});
+
+test("recordPath and rawPath keep any bytes", () => {
+  fc.assert(
+    fc.property(fc.uint8Array(), (raw) => {
+      const recorded = recordPath(raw);
+      assert.deepEqual(Buffer.from(rawPath(recorded)), Buffer.from(raw));
+    }),
+  );
+  assert.deepEqual(recordPath(Buffer.from("a/é")), { path: "a/é" });
+  assert.deepEqual(recordPath(Buffer.from([0xff])), { path: "\ufffd", path_b64: "/w==" });
+});

@@ -1,0 +1,74 @@
+import { CairnError } from "../../errors.ts";
+import { ByteReader, type ByteWriter } from "../bytes.ts";
+
+/** The plain header of a pack: its blobs in file order, back to back. */
+
+export type BlobType = "data" | "tree";
+
+export interface PackHeaderEntry {
+  /** SHA-256 of the plain content, 32 bytes. */
+  id: Uint8Array;
+  type: BlobType;
+  /** Stored length, with its seal. */
+  length: number;
+  /** 0 when it is stored without compression. */
+  uncompressedLength: number;
+}
+
+export interface IndexBlob extends PackHeaderEntry {
+  /** Where its seal begins in the pack. */
+  offset: number;
+}
+
+export const PLAIN_ENTRY_SIZE = 37;
+export const COMPRESSED_ENTRY_SIZE = 41;
+/** IV and MAC: the least that a sealed blob can be. */
+const SEAL_SIZE = 32;
+/** Bytes of a pack file without blobs: its sealed header and the length field. */
+export const EMPTY_PACK_SIZE = SEAL_SIZE + 4;
+
+/** Bytes by which a pack file is longer for a blob: itself and its entry in the header. */
+export function sizeInPack(length: number, uncompressedLength: number): number {
+  return length + (uncompressedLength > 0 ? COMPRESSED_ENTRY_SIZE : PLAIN_ENTRY_SIZE);
+}
+
+/** Appends one entry: 37 bytes for a plain blob, 41 for a compressed one. */
+export function encodeHeaderEntry(w: ByteWriter, entry: PackHeaderEntry): void {
+  const compressed = entry.uncompressedLength > 0;
+  w.u8((entry.type === "tree" ? 1 : 0) + (compressed ? 2 : 0));
+  w.u32(entry.length);
+  if (compressed) w.u32(entry.uncompressedLength);
+  w.append(entry.id);
+}
+
+/** The blobs of an opened (plain) header with their offsets; ids are views into it. Throws `damaged`. */
+export function decodePackHeader(plain: Uint8Array): IndexBlob[] {
+  const reader = new ByteReader(plain, "pack header");
+  const blobs: IndexBlob[] = [];
+  let offset = 0;
+  while (reader.remaining > 0) {
+    const kind = reader.u8();
+    if (kind > 3) throw new CairnError("damaged", `pack header: blob ${blobs.length} has unknown type ${kind}`);
+    const length = reader.u32();
+    const uncompressedLength = kind >= 2 ? reader.u32() : 0;
+    const id = reader.take(32);
+    if (length < SEAL_SIZE || (kind >= 2 && uncompressedLength === 0)) {
+      throw new CairnError("damaged", `pack header: blob ${blobs.length} has an impossible length`);
+    }
+    blobs.push({ id, type: (kind & 1) === 1 ? "tree" : "data", offset, length, uncompressedLength });
+    offset += length;
+  }
+  return blobs;
+}
+
+/** Of the blobs of a header that this process has written: their bytes before compression. */
+export function plainBytesOf(plain: Uint8Array): number {
+  const view = new DataView(plain.buffer, plain.byteOffset, plain.byteLength);
+  let bytes = 0;
+  for (let at = 0; at < plain.length;) {
+    const isCompressed = plain[at]! >= 2;
+    bytes += isCompressed ? view.getUint32(at + 5, true) : view.getUint32(at + 1, true) - SEAL_SIZE;
+    at += isCompressed ? COMPRESSED_ENTRY_SIZE : PLAIN_ENTRY_SIZE;
+  }
+  return bytes;
+}

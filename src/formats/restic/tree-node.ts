@@ -1,0 +1,150 @@
+import { compareBytes } from "../bytes.ts";
+
+/** One entry of a restic tree, and its mode in Go's and in Unix's bits. */
+
+export type NodeType = "file" | "dir" | "symlink" | "dev" | "chardev" | "fifo" | "socket" | "irregular";
+
+export interface NodeAttribute {
+  name: Uint8Array;
+  value: Uint8Array;
+}
+
+/**
+ * What only other programs write into a node: kept so that such a tree is written again with the
+ * same bytes. Absent on every node of our own.
+ */
+export interface ForeignNode {
+  /** The three times as they stood in the file, zone and all. */
+  mtime: string;
+  atime: string;
+  ctime: string;
+  /** Go's FileMode, where it is not what type and mode give. */
+  goMode?: number;
+  /** Source text of the value of `generic_attributes`. */
+  genericAttributes?: string;
+  /** Source text of members that come after `subtree`, each with its leading comma. */
+  rest?: string;
+}
+
+/** `content` and `subtree` are raw ids of 32 bytes each; names, targets and attribute names are raw bytes. */
+export interface TreeNode {
+  name: Uint8Array;
+  type: NodeType;
+  /** Unix permission bits with setuid, setgid and sticky: 0 to 0o7777. */
+  mode: number;
+  mtimeSec: number;
+  mtimeNs: number;
+  uid: number;
+  gid: number;
+  user: string;
+  group: string;
+  /** 0n is absent. */
+  inode: bigint;
+  /** 0n is absent. */
+  deviceId: bigint;
+  /** 0 is absent; never written for directories, pipes and sockets. */
+  links: number;
+  size: number;
+  linktarget?: Uint8Array;
+  xattrs: readonly NodeAttribute[];
+  /** st_rdev of a device. */
+  device: bigint;
+  content?: Uint8Array;
+  subtree?: Uint8Array;
+  foreign?: ForeignNode;
+}
+
+/** What of a node is set on an entry whose content is right. */
+export type NodeMetadata = Pick<TreeNode, "type" | "mode" | "uid" | "gid" | "mtimeSec" | "mtimeNs" | "xattrs">;
+
+/**
+ * What the names of one file have in common: an inode's number alone is another file's too on another device. Begins with
+ * a slash, as no path below a root does; null where nothing says that there are other names.
+ */
+export function linkedInode({ links, inode, deviceId }: TreeNode): string | null {
+  return links > 1 && inode !== 0n ? `/${deviceId}/${inode}` : null;
+}
+
+/**
+ * Whether two names of one inode can be one entry, by what is recorded of each: a file that was written to while its names
+ * were saved has another content under each, and the number of one that went may be another entry's.
+ */
+export function canBeOne(a: TreeNode, b: TreeNode): boolean {
+  return (
+    a.type === b.type &&
+    a.size === b.size &&
+    a.device === b.device &&
+    compareBytes(a.content ?? NONE, b.content ?? NONE) === 0 &&
+    compareBytes(a.linktarget ?? NONE, b.linktarget ?? NONE) === 0
+  );
+}
+
+const NONE = new Uint8Array(0);
+
+export const NODE_TYPES: readonly NodeType[] = [
+  "file",
+  "dir",
+  "symlink",
+  "dev",
+  "chardev",
+  "fifo",
+  "socket",
+  "irregular",
+];
+
+/** Go's FileMode bits by type. */
+const TYPE_BITS: Record<NodeType, number> = {
+  file: 0,
+  dir: 0x80000000,
+  symlink: 0x08000000,
+  dev: 0x04000000,
+  chardev: 0x04200000,
+  fifo: 0x02000000,
+  socket: 0x01000000,
+  irregular: 0x00080000,
+};
+
+const SETUID = 0x00800000;
+const SETGID = 0x00400000;
+const STICKY = 0x00100000;
+
+/** Go's FileMode (an unsigned 32-bit number) of a type and Unix permission bits. */
+export function goModeOf(type: NodeType, mode: number): number {
+  let bits = TYPE_BITS[type] + (mode & 0o777);
+  if ((mode & 0o4000) !== 0) bits += SETUID;
+  if ((mode & 0o2000) !== 0) bits += SETGID;
+  if ((mode & 0o1000) !== 0) bits += STICKY;
+  return bits;
+}
+
+/** Unix permission bits of Go's FileMode; the type bits are left to the node's own type. */
+export function unixModeOf(goMode: number): number {
+  return (
+    (goMode & 0o777) |
+    ((goMode & SETUID) !== 0 ? 0o4000 : 0) |
+    ((goMode & SETGID) !== 0 ? 0o2000 : 0) |
+    ((goMode & STICKY) !== 0 ? 0o1000 : 0)
+  );
+}
+
+/** The type of a node from its Unix st_mode. */
+export function nodeTypeOf(stMode: number): NodeType {
+  switch (stMode & 0o170000) {
+    case 0o100000:
+      return "file";
+    case 0o040000:
+      return "dir";
+    case 0o120000:
+      return "symlink";
+    case 0o060000:
+      return "dev";
+    case 0o020000:
+      return "chardev";
+    case 0o010000:
+      return "fifo";
+    case 0o140000:
+      return "socket";
+    default:
+      return "irregular";
+  }
+}

@@ -1,0 +1,476 @@
+import fs from "node:fs";
+import { CairnError, codeOfErrno, toCairnError } from "../../errors.ts";
+import type { ErrorCode } from "../../errors.ts";
+import {
+  type Arena,
+  bindLinux,
+  lastErrno,
+  nativeAvailable,
+  type NativeFunction,
+  newArena,
+  onLinux,
+} from "../../native.ts";
+import {
+  ARGUMENT_SIZE,
+  BTRFS_MAGIC,
+  INFO,
+  LOOKUP,
+  NAME_MAX,
+  READ_ONLY,
+  REQUEST,
+  ROOT_INODE,
+  ROOTREF,
+  SPEC_BY_ID,
+  VOL_ARGS_NAME,
+  VOL_ARGS_V2,
+} from "./btrfs-abi.ts";
+import { kindOfMagic } from "./mounts.ts";
+import { checkName, printablePath, rawBytes } from "../safe-path.ts";
+import type { RawPath } from "../safe-path.ts";
+import { errnoName, openOwnWay } from "./syscalls.ts";
+
+/**
+ * Subvolumes and snapshots of btrfs, by ioctl on held directories: no process is started.
+ *
+ * Everything here needs native calls ({@link btrfsAvailable}) except {@link isSubvolume}. What may wait for the disk
+ * runs on a thread of the pool and returns a promise; it cannot be stopped. Errors are CairnErrors with
+ * `details.errno`: `unsupported` (not btrfs, not a subvolume, another file system, a swap file in use), `usage` (an unfit
+ * name), `conflict` (subvolumes inside), else what the errno means.
+ */
+
+const EINTR = 4;
+/** More than any has; the number of the kind comes first. */
+const STATFS_SIZE = 256;
+const EOVERFLOW = 75;
+
+export interface SubvolumeInfo {
+  /** Unique in the file system, never used again. */
+  readonly id: number;
+  /** Its name in the directory that holds it; empty for the top level. */
+  readonly name: Buffer;
+  /** The subvolume and the directory in that which hold it; 0 for the top level and when it is deleted. */
+  readonly parentId: number;
+  readonly directoryInode: number;
+  /** Transaction of the last change of its tree on disk. */
+  readonly generation: number;
+  readonly readOnly: boolean;
+  readonly uuid: string;
+  /** What it is a snapshot of, and what it was received from; null when it is neither. */
+  readonly parentUuid: string | null;
+  readonly receivedUuid: string | null;
+  /** Transactions of the last change of its tree, as `changed`, and of its creation. */
+  readonly ctransid: number;
+  readonly otransid: number;
+  /**
+   * When its tree was changed last, in ms since 1970; in a snapshot, when that of its source was before the commit that
+   * made it. Content that is written to a file that is there changes the tree only once the kernel writes it out.
+   */
+  readonly changed: number;
+}
+
+export interface NestedSubvolume {
+  readonly id: number;
+  /** Below the directory asked about, raw bytes; null where this user may not look up the way to it. */
+  readonly path: Buffer | null;
+}
+
+type Ioctl = NativeFunction & { async?: (...args: unknown[]) => void };
+
+let bound: Ioctl | null | undefined;
+
+function ioctl(): Ioctl {
+  bound ??= bindLinux("int ioctl(int fd, unsigned long request, uint64_t argument)");
+  if (bound === null) {
+    throw new CairnError("unsupported", "btrfs needs native calls, which do not work in this process", {
+      hint: "install the package with its optional native parts, on Linux",
+    });
+  }
+  return bound;
+}
+
+/** True when the calls of this module can be made at all; says nothing about a file system. */
+export function btrfsAvailable(): boolean {
+  return onLinux() && nativeAvailable();
+}
+
+/** 0, or the errno. For what only looks at memory. */
+function ask(fd: number, request: number, argument: Arena): number {
+  const call = ioctl();
+  for (;;) {
+    if (call(fd, request, argument.address) >= 0) return 0;
+    const errno = lastErrno();
+    if (errno !== EINTR) return errno;
+  }
+}
+
+/** 0, or the errno; waits on a thread of the pool, so that timers and signals go on. */
+export async function callBtrfs(fd: number, request: number, argument: Arena): Promise<number> {
+  const call = ioctl();
+  if (call.async === undefined) return ask(fd, request, argument);
+  for (;;) {
+    const errno = await new Promise<number>((resolve, reject) => {
+      const ended = (error: unknown, result: number): void => {
+        // The callback finds the errno of its own call.
+        if (error) reject(toCairnError(error, "call btrfs"));
+        else resolve(result >= 0 ? 0 : lastErrno());
+      };
+      try {
+        call.async!(fd, request, argument.address, ended);
+      } catch {
+        // There is a limit to how many calls wait at once.
+        resolve(ask(fd, request, argument));
+      }
+    });
+    // The argument is named here so that its bytes live as long as the call.
+    if (errno !== EINTR || argument.bytes.length === 0) return errno;
+  }
+}
+
+const CODES: Readonly<Record<string, ErrorCode>> = {
+  ENOTTY: "unsupported",
+  EOPNOTSUPP: "unsupported",
+  EXDEV: "unsupported",
+  EINVAL: "unsupported",
+  ENOTEMPTY: "conflict",
+  ETXTBSY: "unsupported",
+  EBUSY: "busy",
+};
+
+const HINTS: Readonly<Record<string, string>> = {
+  ENOTTY: "only btrfs can do this; choose another engine",
+  EXDEV: "both must lie on the same btrfs file system",
+  EROFS: "the file system is mounted read-only, or the folder lies in a read-only snapshot",
+  EDQUOT: "a quota group is full: raise its limit or remove points",
+  ETXTBSY: "turn it off with swapoff, or move it to a subvolume of its own",
+};
+
+/** What an errno means here, where its name does not say it. */
+const MEANINGS: Readonly<Record<string, string>> = { ETXTBSY: "a swap file in it is in use (ETXTBSY)" };
+
+type Hints = Readonly<Record<string, string>>;
+
+function failure(errno: number, doing: string, hints: Hints = {}): CairnError {
+  const name = errnoName(errno);
+  const hint = hints[name] ?? HINTS[name];
+  return new CairnError(CODES[name] ?? codeOfErrno(name), `${doing}: ${MEANINGS[name] ?? name}`, {
+    ...(hint === undefined ? {} : { hint }),
+    details: { errno: name },
+  });
+}
+
+/** Where something was tried, for an error's message. */
+function shownPlace(parentFd: number, name: string | Uint8Array): string {
+  let parent = Buffer.from("?");
+  try {
+    parent = fs.readlinkSync(`/proc/self/fd/${parentFd}`, { encoding: "buffer" });
+  } catch {
+    // The message does without it.
+  }
+  return printablePath(Buffer.concat([parent, Buffer.from("/"), rawBytes(name)]));
+}
+
+/** A new argument with a name in it. Throws `usage` for what cannot be the name of a directory. */
+function namedArgument(name: string | Uint8Array, at: number): Arena {
+  const bytes = rawBytes(name);
+  checkName(bytes);
+  if (bytes.length > NAME_MAX) {
+    throw new CairnError("usage", `the name ${printablePath(bytes)} has ${bytes.length} bytes`, {
+      hint: `names have at most ${NAME_MAX} bytes`,
+    });
+  }
+  const argument = newArena(ARGUMENT_SIZE);
+  argument.bytes.set(bytes, at);
+  return argument;
+}
+
+function viewOf(argument: Arena): DataView {
+  return new DataView(argument.bytes.buffer, argument.bytes.byteOffset, argument.bytes.length);
+}
+
+function textAt(argument: Arena, at: number): Buffer {
+  return Buffer.from(argument.bytes.subarray(at, argument.bytes.indexOf(0, at)));
+}
+
+/** True when a directory (a path, a last link is not followed; or a descriptor) is the root of a btrfs subvolume. */
+export function isSubvolume(place: RawPath | number): boolean {
+  try {
+    const stats = typeof place === "number" ? fs.fstatSync(place) : fs.lstatSync(place);
+    if (!stats.isDirectory() || stats.ino !== ROOT_INODE) return false;
+    const magic = typeof place === "number" ? magicOf(place) : fs.statfsSync(place).type;
+    return magic >>> 0 === BTRFS_MAGIC;
+  } catch (error) {
+    throw toCairnError(error, `look at ${typeof place === "number" ? "a held folder" : printablePath(place)}`);
+  }
+}
+
+let fstatfs: NativeFunction | null | undefined;
+
+/** What tells the file system that holds an open directory from those of other kinds. Only without native calls /proc is asked. */
+function magicOf(fd: number): number {
+  fstatfs ??= bindLinux("int fstatfs(int fd, uint64_t facts)");
+  if (fstatfs === null) return fs.statfsSync(`/proc/self/fd/${fd}`).type;
+  const facts = newArena(STATFS_SIZE);
+  for (;;) {
+    if (fstatfs(fd, facts.address) >= 0) return viewOf(facts).getUint32(0, true);
+    const errno = lastErrno();
+    if (errno !== EINTR) throw failure(errno, "ask for the file system of a held folder");
+  }
+}
+
+/** Throws `unsupported`, saying what is there instead and what to do, when a directory is not a subvolume. */
+export function requireSubvolume(fd: number, shown: string): void {
+  if (isSubvolume(fd)) return;
+  const { name } = kindOfMagic(magicOf(fd));
+  if (name !== "btrfs") {
+    throw new CairnError("unsupported", `${shown} lies on ${name}, not on btrfs`, { hint: "choose another engine" });
+  }
+  throw new CairnError("unsupported", `${shown} is a plain directory on btrfs, not a subvolume`, {
+    hint: "`cairn init --engine btrfs-snapshot` makes it one in place",
+  });
+}
+
+/**
+ * What btrfs knows of the subvolume that holds an open file or directory. Any user may ask.
+ * A few µs, whatever its size.
+ */
+export function subvolumeInfo(fd: number): SubvolumeInfo {
+  const argument = newArena(INFO.SIZE);
+  const errno = ask(fd, REQUEST.GET_SUBVOL_INFO, argument);
+  if (errno !== 0) throw failure(errno, "ask btrfs about a subvolume");
+  const view = viewOf(argument);
+  const number = (at: number): number => Number(view.getBigUint64(at, true));
+  return {
+    id: number(INFO.ID),
+    name: textAt(argument, INFO.NAME),
+    parentId: number(INFO.PARENT_ID),
+    directoryInode: number(INFO.DIRECTORY),
+    generation: number(INFO.GENERATION),
+    // Here the flags are those on disk, where read-only is bit 0; in GETFLAGS and SETFLAGS it is bit 1.
+    readOnly: (view.getBigUint64(INFO.FLAGS, true) & 1n) !== 0n,
+    uuid: uuidAt(argument, INFO.UUID) ?? "",
+    parentUuid: uuidAt(argument, INFO.PARENT_UUID),
+    receivedUuid: uuidAt(argument, INFO.RECEIVED_UUID),
+    ctransid: number(INFO.CTRANSID),
+    otransid: number(INFO.OTRANSID),
+    changed: number(INFO.CTIME) * 1000 + view.getUint32(INFO.CTIME + 8, true) / 1e6,
+  };
+}
+
+/** The uuid of the subvolume whose root lies at a path (a last link is not followed), as 32 hex digits. */
+export function subvolumeUuid(place: RawPath): string {
+  const fd = fs.openSync(place, FOLDER | fs.constants.O_NOFOLLOW);
+  try {
+    return subvolumeInfo(fd).uuid.replaceAll("-", "");
+  } finally {
+    fs.closeSync(fd);
+  }
+}
+
+function uuidAt(argument: Arena, at: number): string | null {
+  const hex = Buffer.from(argument.bytes.subarray(at, at + 16)).toString("hex");
+  if (/^0*$/.test(hex)) return null;
+  return hex.replace(/^(.{8})(.{4})(.{4})(.{4})(.{12})$/, "$1-$2-$3-$4-$5");
+}
+
+/** Makes an empty subvolume `name` in a held directory; durable with the file system's next commit. */
+export async function createSubvolume(parentFd: number, name: string | Uint8Array): Promise<void> {
+  const argument = namedArgument(name, VOL_ARGS_V2.NAME);
+  const errno = await callBtrfs(parentFd, REQUEST.SUBVOL_CREATE_V2, argument);
+  if (errno !== 0) throw failure(errno, `make the subvolume ${shownPlace(parentFd, name)}`);
+}
+
+/** Makes an empty subvolume at an absolute path that does not exist; throws as {@link createSubvolume} does. */
+export async function makeSubvolume(place: Buffer): Promise<void> {
+  const at = place.lastIndexOf(0x2f);
+  const parent = openFolder(at <= 0 ? "/" : place.subarray(0, at));
+  try {
+    await createSubvolume(parent, place.subarray(at + 1));
+  } finally {
+    fs.closeSync(parent);
+  }
+}
+
+function openFolder(place: RawPath): number {
+  try {
+    return openOwnWay(place, FOLDER);
+  } catch (error) {
+    throw toCairnError(error, `open ${printablePath(rawBytes(place))}`);
+  }
+}
+
+/**
+ * Makes `name` in a held directory a snapshot of the subvolume whose root is `fromFd`.
+ *
+ * What was written before, also what the page cache still holds, is in it: the call itself writes that out first, then
+ * commits the file system's transaction, so that the snapshot is durable when it returns. (Linux 5.7 removed the way
+ * not to wait for the commit.) It is one moment of all names and metadata. Content that is written between the two
+ * steps and not synced is missing, so that a file has its earlier content or is cut short, also to nothing; what synced
+ * before it went on is whole.
+ * Its time does not depend on the number of files, but on what waits to be written.
+ * An ordinary user must own the root of the subvolume.
+ */
+export async function createSnapshot(
+  fromFd: number,
+  parentFd: number,
+  name: string | Uint8Array,
+  options: { readOnly: boolean },
+): Promise<void> {
+  const errno = await callBtrfs(parentFd, REQUEST.SNAP_CREATE_V2, snapshotArgument(fromFd, name, options.readOnly));
+  if (errno === 0) return;
+  throw failure(errno, `make the snapshot ${shownPlace(parentFd, name)}`, {
+    ENOTTY: "a snapshot must lie on the same btrfs file system as what it is of",
+    EPERM: "only root and the owner of a subvolume's root directory may snapshot it",
+    EINVAL: "only a whole subvolume can be snapshot, not a directory in one",
+  });
+}
+
+function snapshotArgument(fromFd: number, name: string | Uint8Array, readOnly: boolean): Arena {
+  const argument = namedArgument(name, VOL_ARGS_V2.NAME);
+  const view = viewOf(argument);
+  view.setBigInt64(VOL_ARGS_V2.FD, BigInt(fromFd), true);
+  view.setBigUint64(VOL_ARGS_V2.FLAGS, readOnly ? READ_ONLY : 0n, true);
+  return argument;
+}
+
+/**
+ * Has what was written to the subvolume whose root is `fromFd` reach its tree, and nothing committed: by asking for a
+ * snapshot under a name that is taken, which the kernel refuses after it has written everything out. False where it
+ * answers something else. That it does the one before the other nobody promises: whoever relies on it tries it first.
+ */
+export async function settleSubvolume(fromFd: number, parentFd: number, taken: string | Uint8Array): Promise<boolean> {
+  const errno = await callBtrfs(parentFd, REQUEST.SNAP_CREATE_V2, snapshotArgument(fromFd, taken, true));
+  // The name was free after all.
+  if (errno === 0) await destroySubvolume(parentFd, taken);
+  return errnoName(errno) === "EEXIST";
+}
+
+const DESTROY_HINTS: Hints = {
+  EPERM:
+    "an ordinary user needs the mount option user_subvol_rm_allowed; or it is the default subvolume, or being sent",
+  EROFS: "an ordinary user has to make a read-only snapshot writable before its removal",
+  ENOTEMPTY: "remove the subvolumes inside it first",
+  EINVAL: "only a subvolume can be removed so; or it is a mount point",
+};
+
+/**
+ * Removes the subvolume `name` of a held directory with all that is in it. It is gone from the directory at once,
+ * durably with the next commit; its space is given back by the kernel in the background.
+ * An ordinary user needs the mount option `user_subvol_rm_allowed`, and a writable subvolume that he may write to
+ * ({@link setReadOnly}). Throws `conflict` while another subvolume lies inside.
+ */
+export async function destroySubvolume(parentFd: number, name: string | Uint8Array): Promise<void> {
+  const argument = namedArgument(name, VOL_ARGS_NAME);
+  const errno = await callBtrfs(parentFd, REQUEST.SNAP_DESTROY, argument);
+  if (errno !== 0) throw failure(errno, `remove the subvolume ${shownPlace(parentFd, name)}`, DESTROY_HINTS);
+}
+
+/**
+ * Removes an open subvolume of a held directory without waiting for the event loop, whatever name it has by now: it is made
+ * writable first, and where it cannot be removed as a whole (it holds others, this user may not, the kernel is older than
+ * 5.7) that is all, so that its entries can be removed. True when it is gone; its descriptor is still to be closed.
+ */
+export function destroyOpenSubvolume(parentFd: number, fd: number): boolean {
+  const argument = newArena(8);
+  viewOf(argument).setBigUint64(0, flagsOf(fd, argument) & ~READ_ONLY, true);
+  ask(fd, REQUEST.SUBVOL_SETFLAGS, argument);
+  return ask(parentFd, REQUEST.SNAP_DESTROY_V2, byId(subvolumeInfo(fd).id)) === 0;
+}
+
+function byId(id: number): Arena {
+  const argument = newArena(ARGUMENT_SIZE);
+  const view = viewOf(argument);
+  view.setBigUint64(VOL_ARGS_V2.FLAGS, SPEC_BY_ID, true);
+  view.setBigUint64(VOL_ARGS_V2.ID, BigInt(id), true);
+  return argument;
+}
+
+const FOLDER = fs.constants.O_RDONLY | fs.constants.O_DIRECTORY;
+
+function flagsOf(fd: number, argument: Arena): bigint {
+  const errno = ask(fd, REQUEST.SUBVOL_GETFLAGS, argument);
+  if (errno !== 0) throw failure(errno, "ask whether a subvolume is read-only");
+  return viewOf(argument).getBigUint64(0, true);
+}
+
+/** True when the subvolume whose root is `fd` refuses every write, also root's. */
+export function isReadOnly(fd: number): boolean {
+  return (flagsOf(fd, newArena(8)) & READ_ONLY) !== 0n;
+}
+
+/**
+ * Makes the subvolume whose root is `fd` read-only or writable; for its owner and root.
+ * Whoever holds a file in it open for writing can go on with that after it was made read-only.
+ */
+export async function setReadOnly(fd: number, readOnly: boolean): Promise<void> {
+  const argument = newArena(8);
+  const flags = flagsOf(fd, argument);
+  const wanted = readOnly ? flags | READ_ONLY : flags & ~READ_ONLY;
+  if (wanted === flags) return;
+  viewOf(argument).setBigUint64(0, wanted, true);
+  const errno = await callBtrfs(fd, REQUEST.SUBVOL_SETFLAGS, argument);
+  if (errno === 0) return;
+  throw failure(errno, `make a subvolume ${readOnly ? "read-only" : "writable"}`, {
+    EPERM: "only root and the owner may, and not while it is being sent",
+  });
+}
+
+/**
+ * The subvolumes directly inside the one whose root is `fd` (not those inside these), by id; as an ordinary user too.
+ * Costs some µs and some per subvolume found, whatever the number of files. Mounts are not looked at.
+ */
+export function nestedSubvolumes(fd: number): NestedSubvolume[] {
+  const argument = newArena(ARGUMENT_SIZE);
+  const view = viewOf(argument);
+  const found: NestedSubvolume[] = [];
+  for (;;) {
+    const errno = ask(fd, REQUEST.GET_SUBVOL_ROOTREF, argument);
+    // EOVERFLOW: there are more, and the kernel has put where to go on.
+    if (errno !== 0 && errno !== EOVERFLOW) throw failure(errno, "list the subvolumes inside a subvolume");
+    for (let i = 0; i < argument.bytes[ROOTREF.COUNT]!; i++) {
+      const at = ROOTREF.ITEMS + i * ROOTREF.ITEM_SIZE;
+      const id = view.getBigUint64(at, true);
+      found.push({ id: Number(id), path: pathOf(fd, id, view.getBigUint64(at + 8, true)) });
+    }
+    if (errno === 0) return found;
+  }
+}
+
+function pathOf(fd: number, id: bigint, directory: bigint): Buffer | null {
+  const argument = newArena(ARGUMENT_SIZE);
+  const view = viewOf(argument);
+  view.setBigUint64(LOOKUP.DIRECTORY, directory, true);
+  view.setBigUint64(LOOKUP.ID, id, true);
+  // Gone since it was listed, a directory that this user may not read, or a path beyond what the structure holds.
+  if (ask(fd, REQUEST.INO_LOOKUP_USER, argument) !== 0) return null;
+  // The way to the directory ends in a slash, or is empty.
+  return Buffer.concat([textAt(argument, LOOKUP.PATH), textAt(argument, LOOKUP.NAME)]);
+}
+
+/** Begins to commit the file system that holds `fd`; the transaction to wait for with {@link waitSync}. */
+export function startSync(fd: number): bigint {
+  const argument = newArena(8);
+  const errno = ask(fd, REQUEST.START_SYNC, argument);
+  if (errno !== 0) throw failure(errno, "begin a commit of btrfs");
+  return viewOf(argument).getBigUint64(0, true);
+}
+
+/** Waits until a transaction of {@link startSync} is on disk; 0n: the one that runs. */
+export async function waitSync(fd: number, transaction: bigint): Promise<void> {
+  const argument = newArena(8);
+  viewOf(argument).setBigUint64(0, transaction, true);
+  const errno = await callBtrfs(fd, REQUEST.WAIT_SYNC, argument);
+  if (errno !== 0) throw failure(errno, "wait for a commit of btrfs");
+}
+
+/**
+ * Has the file system of a directory commit: what was done to it by then is durable when it returns, but for content that
+ * was written to files and not synced.
+ */
+export async function commitFileSystem(place: RawPath): Promise<void> {
+  const fd = openFolder(place);
+  try {
+    await waitSync(fd, startSync(fd));
+  } finally {
+    fs.closeSync(fd);
+  }
+}

@@ -1,0 +1,96 @@
+import fs from "node:fs";
+import { type Arena, newArena } from "../../native.ts";
+import { EEXIST, EINVAL, ENOENT, ENOSYS, ENOTDIR } from "./errno.ts";
+import { printablePath } from "../safe-path.ts";
+import { newStatBuffer, openOwnWay, putName, RENAME, syscallError, syscalls } from "./syscalls.ts";
+
+/** An entry's name in an open directory. */
+export interface OpenPlace {
+  fd: number;
+  name: Arena;
+}
+
+/** Two entries (absolute paths, raw bytes) change places in one call; there is no moment without either. Throws what the errno means. */
+export function exchangePlaces(one: Buffer, other: Buffer): void {
+  const result = inPlaces(other, one, (from, to) =>
+    syscalls().rename(from.fd, from.name, 0, to.fd, to.name, 0, RENAME.EXCHANGE),
+  );
+  if (result < 0) throw syscallError(result, "exchange the two");
+}
+
+/** An entry takes another name (absolute paths, raw bytes), also that of an empty folder. Throws what the errno means. */
+export function moveInPlace(from: Buffer, to: Buffer): void {
+  const result = inPlaces(from, to, (one, other) => syscalls().rename(one.fd, one.name, 0, other.fd, other.name, 0, 0));
+  if (result < 0) throw syscallError(result, `move ${printablePath(from)} to ${printablePath(to)}`);
+}
+
+/** An entry takes another name (absolute paths, raw bytes) that nothing has. Throws what the errno means. */
+export function moveToFree(from: Buffer, to: Buffer): void {
+  const result = inPlaces(from, to, renameToFree);
+  if (result < 0) throw syscallError(result, `move ${printablePath(from)} to ${printablePath(to)}`);
+}
+
+/** The same where the system promises it; false, and nothing is done, where it does not. */
+export function movedToFree(from: Buffer, to: Buffer): boolean {
+  const result = inPlaces(from, to, renameNoReplace);
+  if (result === EINVAL || result === ENOSYS) return false;
+  if (result < 0) throw syscallError(result, `move ${printablePath(from)} to ${printablePath(to)}`);
+  return true;
+}
+
+function renameNoReplace(from: OpenPlace, to: OpenPlace): number {
+  return syscalls().rename(from.fd, from.name, 0, to.fd, to.name, 0, RENAME.NOREPLACE);
+}
+
+/**
+ * A rename that replaces nothing; after a look where it cannot be promised (network file systems; without native calls
+ * those that have no hard links): somebody quicker may lose an entry there. 0 or minus errno.
+ */
+export function renameToFree(from: OpenPlace, to: OpenPlace): number {
+  const sys = syscalls();
+  const result = renameNoReplace(from, to);
+  if (result !== EINVAL && result !== ENOSYS) return result;
+  const looked = sys.stat(to.fd, to.name, 0, newStatBuffer());
+  if (looked !== ENOENT && looked !== ENOTDIR) return looked === 0 ? EEXIST : looked;
+  return sys.rename(from.fd, from.name, 0, to.fd, to.name, 0, 0);
+}
+
+/** Sets the mode of a directory, through no link. */
+export function setModeInPlace(folder: Buffer, mode: number): void {
+  const name = newArena(512);
+  putName(name, 0, nameOf(folder));
+  const result = inParentOf(folder, (fd) => syscalls().chmod(fd, name, 0, mode));
+  if (result < 0) throw syscallError(result, `change the mode of ${printablePath(folder)}`);
+}
+
+function inPlaces(one: Buffer, other: Buffer, work: (one: OpenPlace, other: OpenPlace) => number): number {
+  const names = [one, other].map((place) => {
+    const name = newArena(512);
+    putName(name, 0, nameOf(place));
+    return name;
+  });
+  return inParentOf(one, (first) =>
+    inParentOf(other, (second) => work({ fd: first, name: names[0]! }, { fd: second, name: names[1]! })),
+  );
+}
+
+/** Works on the directory that an absolute raw path lies in, which is held meanwhile. Throws `conflict` where another user has it, or one above, be a link. */
+export function inParentOf<T>(path: Buffer, work: (fd: number) => T): T {
+  const fd = openOwnWay(parentOf(path), fs.constants.O_RDONLY | fs.constants.O_DIRECTORY);
+  try {
+    return work(fd);
+  } finally {
+    fs.closeSync(fd);
+  }
+}
+
+/** The directory that an absolute raw path lies in. */
+export function parentOf(path: Buffer): Buffer {
+  const at = path.lastIndexOf(0x2f);
+  return at <= 0 ? Buffer.from("/") : path.subarray(0, at);
+}
+
+/** The last name of an absolute raw path. */
+export function nameOf(path: Buffer): Buffer {
+  return path.subarray(path.lastIndexOf(0x2f) + 1);
+}

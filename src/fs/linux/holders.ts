@@ -1,0 +1,321 @@
+import {
+  closeSync,
+  existsSync,
+  openSync,
+  readFileSync,
+  readSync,
+  readdirSync,
+  readlinkSync,
+  realpathSync,
+} from "node:fs";
+import { toCairnError } from "../../errors.ts";
+import { filesystemKind, parseMountinfo, readMounts, resolveMount } from "./mounts.ts";
+import type { Mount } from "./mounts.ts";
+import { isAtOrBelow, printablePath } from "../safe-path.ts";
+import type { RawPath } from "../safe-path.ts";
+
+export type HolderKind = "cwd" | "open-write" | "open-read" | "mapping";
+
+export interface Holder {
+  readonly pid: number;
+  /** The process's short name, as the kernel has it. */
+  readonly command: string;
+  /** `mapping`: a writable shared mapping, whose stores need not change the file's times at once. */
+  readonly kind: HolderKind;
+  /** Raw path relative to the folder; empty for the folder itself. */
+  readonly path: Buffer;
+}
+
+/** Why there may be holders that were not seen. */
+export type UnknownReason =
+  | "unreadable-processes"
+  | "other-pid-namespaces"
+  | "hidden-processes"
+  | "other-hosts"
+  | "out-of-time"
+  | "no-proc"
+  | "not-linux";
+
+/** The same for people. */
+export const WHY_UNKNOWN: Readonly<Record<UnknownReason, string>> = {
+  "unreadable-processes": "processes of other users do not show what they have open",
+  "other-pid-namespaces": "processes outside of this container are not seen",
+  "hidden-processes": "processes of other users are hidden",
+  "other-hosts": "other hosts may use the file system",
+  "out-of-time": "there are too many processes to ask in time",
+  "no-proc": "there is no /proc here, which tells what processes have open",
+  "not-linux": "only Linux tells what processes have open",
+};
+
+export interface Holders {
+  readonly holders: Holder[];
+  /** Empty when every process that could hold something was asked. */
+  readonly unknown: UnknownReason[];
+}
+
+export interface HolderOptions {
+  /** How long to look, in milliseconds; 200. */
+  budgetMs?: number;
+  /** Look at this process too; it is left out unless told. */
+  includeSelf?: boolean;
+}
+
+/** A place as the file system itself names it: the same through every mount and in every namespace. */
+interface Place {
+  readonly device: string;
+  readonly path: Buffer;
+}
+
+function placeOf(path: Buffer, mounts: readonly Mount[]): Place | null {
+  const mount = resolveMount(path, mounts);
+  if (mount === null) return null;
+  const rest = path.subarray(mount.mountPoint.length === 1 ? 0 : mount.mountPoint.length);
+  const base = mount.root.length === 1 ? Buffer.alloc(0) : mount.root;
+  const joined = Buffer.concat([base, rest]);
+  return { device: mount.device, path: joined.length === 0 ? Buffer.from("/") : joined };
+}
+
+/** The folder looked into, and how to tell whether a path of some process lies in it. */
+class Target {
+  readonly #root: Buffer;
+  readonly #place: Place | null;
+  readonly #ownNamespace: string;
+  readonly #ownMounts: Mount[];
+  readonly #otherMounts = new Map<string, Mount[]>();
+  /** Of the process that was asked last: each is asked about many paths, one after the other. */
+  #last = { pid: 0, namespace: "" };
+
+  constructor(root: Buffer) {
+    this.#root = root;
+    this.#ownMounts = readMounts();
+    this.#place = placeOf(root, this.#ownMounts);
+    this.#ownNamespace = linkText("/proc/self/ns/mnt");
+  }
+
+  /** The path relative to the folder, null when it lies elsewhere. */
+  relative(pid: number, path: Buffer): Buffer | null {
+    if (path[0] !== 0x2f) return null;
+    if (this.#last.pid !== pid) this.#last = { pid, namespace: linkText(`/proc/${pid}/ns/mnt`) };
+    const { namespace } = this.#last;
+    const foreign = namespace !== "" && namespace !== this.#ownNamespace;
+    if (!foreign && isAtOrBelow(path, this.#root)) return below(path, this.#root);
+    if (this.#place === null) return null;
+    const mounts = foreign ? this.#mountsOf(pid, namespace) : this.#ownMounts;
+    // Only a second mount of the same file system can show the folder under another path.
+    if (!foreign && mounts.filter((mount) => mount.device === this.#place!.device).length < 2) return null;
+    const place = placeOf(path, mounts);
+    if (place === null || place.device !== this.#place.device) return null;
+    return isAtOrBelow(place.path, this.#place.path) ? below(place.path, this.#place.path) : null;
+  }
+
+  #mountsOf(pid: number, namespace: string): Mount[] {
+    let mounts = this.#otherMounts.get(namespace);
+    if (mounts === undefined) {
+      mounts = parseMountinfo(readText(`/proc/${pid}/mountinfo`));
+      this.#otherMounts.set(namespace, mounts);
+    }
+    return mounts;
+  }
+}
+
+function below(path: Buffer, root: Buffer): Buffer {
+  if (root.length === 1) return path.subarray(1);
+  return path.subarray(Math.min(path.length, root.length + 1));
+}
+
+function linkText(path: string): string {
+  try {
+    return readlinkSync(path);
+  } catch {
+    return "";
+  }
+}
+
+function readText(path: string): string {
+  try {
+    return readFileSync(path, "latin1");
+  } catch {
+    return "";
+  }
+}
+
+const DELETED = Buffer.from(" (deleted)");
+
+/** Where a link under /proc leads; null when it is gone or leads to a removed entry, which is in no folder. */
+function linkTarget(path: string): Buffer | null {
+  const target = readlinkSync(path, "buffer");
+  if (target.length <= DELETED.length || !target.subarray(-DELETED.length).equals(DELETED)) return target;
+  return existsSync(target) ? target : null;
+}
+
+const ACCESS_MODE = 0o3;
+const O_PATH = 0o10000000;
+
+function opensForWriting(pid: number, descriptor: string): boolean {
+  const flags = /^flags:\s*([0-7]+)/m.exec(readText(`/proc/${pid}/fdinfo/${descriptor}`))?.[1];
+  if (flags === undefined) return true;
+  const value = Number.parseInt(flags, 8);
+  return (value & O_PATH) === 0 && (value & ACCESS_MODE) !== 0;
+}
+
+interface Search {
+  readonly target: Target;
+  readonly deadline: number;
+  readonly holders: Holder[];
+  readonly unknown: Set<UnknownReason>;
+}
+
+function isOutOfTime(search: Search): boolean {
+  if (performance.now() <= search.deadline) return false;
+  search.unknown.add("out-of-time");
+  return true;
+}
+
+function isDenied(error: unknown): boolean {
+  const name = (error as NodeJS.ErrnoException).code;
+  return name === "EACCES" || name === "EPERM";
+}
+
+function commandOf(pid: number): string {
+  return readText(`/proc/${pid}/comm`).trim();
+}
+
+function addHolder(search: Search, pid: number, kind: HolderKind, path: Buffer): void {
+  const known = search.holders.some((holder) => holder.pid === pid && holder.kind === kind && holder.path.equals(path));
+  if (!known) search.holders.push({ pid, command: commandOf(pid), kind, path });
+}
+
+function searchDirectories(search: Search, pid: number): void {
+  for (const name of ["cwd", "root"]) {
+    const target = linkTarget(`/proc/${pid}/${name}`);
+    // Every process has a root; only one that was moved into the folder holds it.
+    if (target === null || (name === "root" && target.length === 1)) continue;
+    const path = search.target.relative(pid, target);
+    if (path !== null) addHolder(search, pid, "cwd", path);
+  }
+}
+
+function searchDescriptors(search: Search, pid: number): void {
+  for (const descriptor of readdirSync(`/proc/${pid}/fd`)) {
+    if (isOutOfTime(search)) return;
+    let target: Buffer | null;
+    try {
+      target = linkTarget(`/proc/${pid}/fd/${descriptor}`);
+    } catch (error) {
+      if (isDenied(error)) throw error;
+      continue;
+    }
+    const path = target === null ? null : search.target.relative(pid, target);
+    if (path !== null) addHolder(search, pid, opensForWriting(pid, descriptor) ? "open-write" : "open-read", path);
+  }
+}
+
+const MAX_MAPS_BYTES = 4 << 20;
+
+/** The mappings of a process, bounded: a process with millions of them must not stop a save. */
+function readMaps(pid: number): { text: string; whole: boolean } {
+  const descriptor = openSync(`/proc/${pid}/maps`, "r");
+  try {
+    const chunks: string[] = [];
+    const chunk = Buffer.allocUnsafe(65536);
+    for (let total = 0; total < MAX_MAPS_BYTES;) {
+      const length = readSync(descriptor, chunk);
+      if (length === 0) return { text: chunks.join(""), whole: true };
+      chunks.push(chunk.toString("latin1", 0, length));
+      total += length;
+    }
+    return { text: chunks.join(""), whole: false };
+  } finally {
+    closeSync(descriptor);
+  }
+}
+
+/** Permissions of shared mappings that may be written to; few processes have any. */
+const WRITABLE_SHARED = [" rw-s ", " rwxs ", " -w-s ", " -wxs "];
+
+function searchMappings(search: Search, pid: number): void {
+  const { text, whole } = readMaps(pid);
+  if (!whole) search.unknown.add("out-of-time");
+  if (!WRITABLE_SHARED.some((permissions) => text.includes(permissions))) return;
+  // address, permissions with a final `s` for shared, offset, device, inode, path with newlines as \012
+  for (const match of text.matchAll(/^\S+ .w.s \S+ \S+ \d+\s+(\/.*)$/gm)) {
+    const path = match[1]!.replaceAll("\\012", "\n");
+    if (path.endsWith(" (deleted)")) continue;
+    const relative = search.target.relative(pid, Buffer.from(path, "latin1"));
+    if (relative !== null) addHolder(search, pid, "mapping", relative);
+  }
+}
+
+function searchProcess(search: Search, pid: number): void {
+  if (isKernelThread(pid)) return;
+  for (const part of [searchDirectories, searchDescriptors, searchMappings]) {
+    try {
+      part(search, pid);
+    } catch (error) {
+      // Anything but a refusal means that the process has ended meanwhile, or is a kernel thread.
+      if (!isDenied(error)) continue;
+      search.unknown.add("unreadable-processes");
+      return;
+    }
+  }
+}
+
+/** The kernel's own threads run no program and have nothing open; they are half of what runs. Asks no other file system. */
+function isKernelThread(pid: number): boolean {
+  try {
+    readlinkSync(`/proc/${pid}/exe`);
+    return false;
+  } catch (error) {
+    return (error as NodeJS.ErrnoException).code === "ENOENT";
+  }
+}
+
+const INITIAL_PID_NAMESPACE = "pid:[4026531836]";
+
+function addBlindSpots(unknown: Set<UnknownReason>, root: Buffer, pids: readonly number[]): void {
+  const namespace = linkText("/proc/self/ns/pid");
+  if (namespace !== INITIAL_PID_NAMESPACE) unknown.add("other-pid-namespaces");
+  if (!pids.includes(1)) unknown.add("hidden-processes");
+  const { place } = filesystemKind(root);
+  if (place === "network" || place === "fuse" || place === "unknown") unknown.add("other-hosts");
+}
+
+/** Of all processes that are seen; none where there is no /proc, as in a chroot. */
+function processNumbers(): number[] {
+  try {
+    return readdirSync("/proc")
+      .filter((name) => /^[0-9]+$/.test(name))
+      .map(Number);
+  } catch {
+    return [];
+  }
+}
+
+/**
+ * Which other processes work in a folder, through whatever mount or container they see it. Bounded in time;
+ * `unknown` says why the answer may lack some. Throws `not_found` when the folder is missing.
+ */
+export function findHolders(folder: RawPath, options: HolderOptions = {}): Holders {
+  if (process.platform !== "linux") return { holders: [], unknown: ["not-linux"] };
+  let root: Buffer;
+  try {
+    root = realpathSync.native(folder, "buffer");
+  } catch (error) {
+    throw toCairnError(error, `look for holders of ${printablePath(folder)}`);
+  }
+  const pids = processNumbers();
+  if (pids.length === 0) return { holders: [], unknown: ["no-proc"] };
+  const search: Search = {
+    target: new Target(root),
+    deadline: performance.now() + (options.budgetMs ?? 200),
+    holders: [],
+    unknown: new Set(),
+  };
+  addBlindSpots(search.unknown, root, pids);
+  for (const pid of pids) {
+    if (pid === process.pid && options.includeSelf !== true) continue;
+    if (isOutOfTime(search)) break;
+    searchProcess(search, pid);
+  }
+  return { holders: search.holders, unknown: [...search.unknown].sort() };
+}

@@ -1,0 +1,106 @@
+import { readFileSync, statSync } from "node:fs";
+import { dirname } from "node:path";
+import { CairnError } from "../../errors.ts";
+import { bindLinux, lastErrno, newArena } from "../../native.ts";
+import type { Arena, NativeFunction } from "../../native.ts";
+import { mountOf } from "./mounts.ts";
+
+/** Open-file-description locks: held by the open file, gone with the process, exclusive within one process too. */
+
+const F_OFD_GETLK = 36;
+const F_OFD_SETLK = 37;
+const LOCK_TYPES = { shared: 0, exclusive: 1, none: 2 } as const;
+const EACCES = 13;
+const EAGAIN = 11;
+const STRUCT_FLOCK_BYTES = 32;
+
+let fcntl: NativeFunction | null | undefined;
+let flock: Arena | undefined;
+
+function bind(): NativeFunction | null {
+  if (fcntl === undefined) {
+    // The layout of struct flock below is that of 64-bit Linux; elsewhere owner files do the work.
+    const known = process.arch === "x64" || process.arch === "arm64";
+    fcntl = known ? bindLinux("int fcntl(int fd, int command, uint64_t lock)") : null;
+    if (fcntl !== null) flock = newArena(STRUCT_FLOCK_BYTES);
+  }
+  return fcntl;
+}
+
+/** True when this process can take kernel locks at all. */
+export function kernelLocksAvailable(): boolean {
+  return bind() !== null;
+}
+
+/** Packs { short type; short whence; off_t start; off_t length; pid_t pid } for the whole file. */
+function packFlock(type: number): Arena {
+  const arena = flock!;
+  arena.bytes.fill(0);
+  arena.bytes[0] = type;
+  return arena;
+}
+
+/**
+ * Takes the lock on an open file without waiting: false when another open file holds it.
+ * Throws `unsupported` where the file system has no such locks.
+ */
+export function tryKernelLock(descriptor: number, shared: boolean): boolean {
+  const call = bind();
+  if (call === null) throw new CairnError("unsupported", "kernel locks cannot be called here");
+  const arena = packFlock(shared ? LOCK_TYPES.shared : LOCK_TYPES.exclusive);
+  if (call(descriptor, F_OFD_SETLK, arena.address) === 0) return true;
+  const errno = lastErrno();
+  if (errno === EAGAIN || errno === EACCES) return false;
+  throw new CairnError("unsupported", `the file system refused a kernel lock (errno ${errno})`);
+}
+
+/** Gives the lock up; closing the file does too unless a child process inherited it. */
+export function releaseKernelLock(descriptor: number): void {
+  const call = bind();
+  if (call !== null) call(descriptor, F_OFD_SETLK, packFlock(LOCK_TYPES.none).address);
+}
+
+export type HeldMode = "exclusive" | "shared" | "none";
+
+/** How other open files hold the lock of this one. */
+export function kernelLockState(descriptor: number): HeldMode {
+  const call = bind();
+  if (call === null) return "none";
+  const arena = packFlock(LOCK_TYPES.exclusive);
+  if (call(descriptor, F_OFD_GETLK, arena.address) !== 0) return "none";
+  const type = arena.bytes[0];
+  return type === LOCK_TYPES.none ? "none" : type === LOCK_TYPES.exclusive ? "exclusive" : "shared";
+}
+
+function deviceInLockTable(path: string): string | null {
+  const mount = mountOf(dirname(path));
+  if (mount === null) return null;
+  const [major, minor] = mount.device.split(":").map((part) => Number(part).toString(16).padStart(2, "0"));
+  return `${major}:${minor}`;
+}
+
+/**
+ * The same by reading the kernel's table, for a process that cannot call fcntl. Only the kernel's own table tells
+ * about processes of other pid namespaces, so a record in the file is never asked for this. Null where there is no table.
+ */
+export function kernelLockFromTable(path: string): HeldMode | null {
+  const inode = statSync(path, { throwIfNoEntry: false })?.ino;
+  if (inode === undefined) return "none";
+  let text: string;
+  try {
+    text = readFileSync("/proc/locks", "latin1");
+  } catch {
+    return null;
+  }
+  const device = deviceInLockTable(path);
+  let mode: HeldMode = "none";
+  for (const line of text.split("\n")) {
+    if (!line.includes(" OFDLCK ") || line.includes("->")) continue;
+    const [, type, place] = /\s(READ|WRITE)\s+\S+\s+(\S+)\s/.exec(line) ?? [];
+    if (place === undefined || !place.endsWith(`:${inode}`)) continue;
+    if (device !== null && place !== `${device}:${inode}`) continue;
+    if (type === "WRITE") return "exclusive";
+    mode = "shared";
+  }
+  return mode;
+}

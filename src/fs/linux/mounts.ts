@@ -1,0 +1,343 @@
+import {
+  closeSync,
+  existsSync,
+  openSync,
+  readFileSync,
+  readdirSync,
+  realpathSync,
+  statSync,
+  statfsSync,
+} from "node:fs";
+import { CairnError, toCairnError } from "../../errors.ts";
+import { bindLinux, newArena } from "../../native.ts";
+import type { NativeFunction } from "../../native.ts";
+import { knownVolumes, type Volume, volumeOf } from "./darwin-mounts.ts";
+import { isAtOrBelow, printablePath } from "../safe-path.ts";
+import type { RawPath } from "../safe-path.ts";
+
+export interface Mount {
+  readonly id: number;
+  readonly parentId: number;
+  /** `major:minor` of the file system, as the kernel's lock table shows it too. */
+  readonly device: string;
+  /** Which directory of the file system is mounted; other than `/` for bind mounts and subvolumes. */
+  readonly root: Buffer;
+  readonly mountPoint: Buffer;
+  readonly options: readonly string[];
+  /** Of the file system, for all its mounts, as the kernel writes them. */
+  readonly fileSystemOptions: string;
+  /** File system type, e.g. `ext4`, `fuse.juicefs`. */
+  readonly type: string;
+  readonly source: string;
+}
+
+const BACKSLASH = 0x5c;
+const UP = Buffer.from("/..");
+
+/** The kernel writes blanks, tabs, newlines, backslashes and `#` as three octal digits. */
+export function unescapeOctal(field: string): Buffer {
+  const bytes = Buffer.from(field, "latin1");
+  let length = 0;
+  for (let at = 0; at < bytes.length; at++) {
+    let byte = bytes[at]!;
+    if (byte === BACKSLASH && /^[0-7]{3}$/.test(field.slice(at + 1, at + 4))) {
+      byte = Number.parseInt(field.slice(at + 1, at + 4), 8) & 0xff;
+      at += 3;
+    }
+    bytes[length++] = byte;
+  }
+  return bytes.subarray(0, length);
+}
+
+function parseLine(line: string): Mount | null {
+  const fields = line.split(" ");
+  const dash = fields.indexOf("-", 6);
+  if (dash < 0 || fields.length < dash + 3) return null;
+  return {
+    id: Number(fields[0]),
+    parentId: Number(fields[1]),
+    device: fields[2]!,
+    root: unescapeOctal(fields[3]!),
+    mountPoint: unescapeOctal(fields[4]!),
+    options: fields[5]!.split(","),
+    fileSystemOptions: fields[dash + 3] ?? "",
+    type: unescapeOctal(fields[dash + 1]!).toString("utf8"),
+    source: unescapeOctal(fields[dash + 2]!).toString("utf8"),
+  };
+}
+
+/** The mounts in a text of the form of /proc/self/mountinfo (bytes read as latin1); lines not understood are skipped. */
+export function parseMountinfo(text: string): Mount[] {
+  const mounts: Mount[] = [];
+  for (const line of text.split("\n")) {
+    const mount = line === "" ? null : parseLine(line);
+    if (mount !== null) mounts.push(mount);
+  }
+  return mounts;
+}
+
+/** The mounts that this process sees; none where the kernel has no mountinfo. */
+export function readMounts(): Mount[] {
+  try {
+    return parseMountinfo(readFileSync("/proc/self/mountinfo", "latin1"));
+  } catch {
+    return [];
+  }
+}
+
+const NO_LIST = {
+  reason: "there is no /proc here, so that what is mounted inside is not known",
+  hint: "mount it: mount -t proc proc /proc",
+};
+
+/**
+ * Why it is not known what is mounted in a folder, and what would help; null where it is. Scans see it themselves; macOS has
+ * no list at all.
+ */
+export function whyMountsUnknown(mounts: readonly Mount[] = readMounts()): typeof NO_LIST | null {
+  return process.platform === "linux" && mounts.length === 0 ? NO_LIST : null;
+}
+
+function real(path: RawPath): Buffer {
+  try {
+    return realpathSync.native(path, "buffer");
+  } catch (error) {
+    throw toCairnError(error, `resolve ${printablePath(path)}`);
+  }
+}
+
+/**
+ * The mount that a look-up of a real path ends in. It goes from the root mount to the child that lies on the way
+ * with the shortest mount point: that one is met first, so it hides longer ones mounted on the same parent.
+ */
+export function resolveMount(path: Uint8Array, mounts: readonly Mount[]): Mount | null {
+  const onTheWay = mounts.filter((mount) => isAtOrBelow(path, mount.mountPoint));
+  const known = new Set(mounts.map((mount) => mount.id));
+  const roots = onTheWay.filter((mount) => !known.has(mount.parentId) || mount.parentId === mount.id);
+  let current: Mount | null = shortest(roots);
+  for (let depth = 0; current !== null && depth <= mounts.length; depth++) {
+    const parent: Mount = current;
+    const next = shortest(onTheWay.filter((mount) => mount.parentId === parent.id && mount !== parent));
+    if (next === null) return parent;
+    current = next;
+  }
+  return current;
+}
+
+function shortest(mounts: readonly Mount[]): Mount | null {
+  let best: Mount | null = null;
+  for (const mount of mounts) {
+    // Of two mounts on one point under one parent the later one is on top.
+    if (best === null || mount.mountPoint.length <= best.mountPoint.length) best = mount;
+  }
+  return best;
+}
+
+/** The mount that holds `path` (links are followed). Throws `not_found` for a missing path; null without mountinfo. */
+export function mountOf(path: RawPath, mounts: readonly Mount[] = readMounts()): Mount | null {
+  return resolveMount(real(path), mounts);
+}
+
+/** Whether two existing paths lie on one mount; where there is no list of mounts, on one device. Throws `not_found`. */
+export function onSameMount(one: RawPath, other: RawPath, mounts: readonly Mount[] = readMounts()): boolean {
+  if (mounts.length === 0) return statSync(real(one)).dev === statSync(real(other)).dev;
+  return mountOf(one, mounts)?.id === mountOf(other, mounts)?.id;
+}
+
+/** True when `path` itself is where something is mounted; where there is no list of mounts, by its device. */
+export function isMountPoint(path: RawPath, mounts: readonly Mount[] = readMounts()): boolean {
+  const resolved = real(path);
+  if (mounts.length === 0)
+    return resolved.length === 1 || !onSameMount(resolved, Buffer.concat([resolved, UP]), mounts);
+  return mounts.some((mount) => mount.mountPoint.equals(resolved));
+}
+
+/** The visible mounts strictly below `path` (directories and bind-mounted files), sorted by mount point. */
+export function mountsInside(path: RawPath, mounts: readonly Mount[] = readMounts()): Mount[] {
+  const root = real(path);
+  const inside = mounts.filter((mount) => mount.mountPoint.length > root.length && isAtOrBelow(mount.mountPoint, root));
+  const visible = inside.filter((mount) => resolveMount(mount.mountPoint, mounts) === mount);
+  return visible.sort((a, b) => a.mountPoint.compare(b.mountPoint));
+}
+
+export interface FilesystemKind {
+  /** e.g. `ext4`; `unknown` for a magic number that is not in the table. */
+  readonly name: string;
+  readonly magic: number;
+  /** Where the state lives. Only `local` and `memory` have locks that one kernel decides alone. */
+  readonly place: "local" | "memory" | "network" | "fuse" | "unknown";
+  /** True for a union of layers: what is written there goes away with its container. */
+  readonly overlay: boolean;
+}
+
+type Place = FilesystemKind["place"];
+
+const MAGICS: readonly (readonly [magic: number, name: string, place: Place])[] = [
+  [0xef53, "ext4", "local"],
+  [0x58465342, "xfs", "local"],
+  [0x9123683e, "btrfs", "local"],
+  [0xf2f52010, "f2fs", "local"],
+  [0x2fc12fc1, "zfs", "local"],
+  [0xca451a4e, "bcachefs", "local"],
+  [0x3153464a, "jfs", "local"],
+  [0x52654973, "reiserfs", "local"],
+  [0x3434, "nilfs2", "local"],
+  [0xf15f, "ecryptfs", "local"],
+  [0x4d44, "vfat", "local"],
+  [0x2011bab0, "exfat", "local"],
+  [0x7366746e, "ntfs3", "local"],
+  [0x482b, "hfsplus", "local"],
+  [0x9660, "iso9660", "local"],
+  [0x73717368, "squashfs", "local"],
+  [0xe0f5e1e2, "erofs", "local"],
+  [0x794c7630, "overlay", "local"],
+  [0x01021994, "tmpfs", "memory"],
+  [0x858458f6, "ramfs", "memory"],
+  [0x6969, "nfs", "network"],
+  [0xff534d42, "cifs", "network"],
+  [0xfe534d42, "smb2", "network"],
+  [0x517b, "smb", "network"],
+  [0x01021997, "9p", "network"],
+  [0x00c36400, "ceph", "network"],
+  [0x5346414f, "afs", "network"],
+  [0x73757245, "coda", "network"],
+  [0x0bd00bd0, "lustre", "network"],
+  [0x47504653, "gpfs", "network"],
+  [0x01161970, "gfs2", "network"],
+  [0x7461636f, "ocfs2", "network"],
+  [0x65735546, "fuse", "fuse"],
+];
+
+/** The kind behind a statfs magic number. */
+export function kindOfMagic(magic: number): FilesystemKind {
+  const row = MAGICS.find(([known]) => known === magic >>> 0);
+  if (row === undefined) return { name: "unknown", magic, place: "unknown", overlay: false };
+  return { name: row[1], magic, place: row[2], overlay: row[1] === "overlay" };
+}
+
+/** Volumes of macOS that are not what "local" says of them, or that say nothing. */
+const MAC_PLACES: ReadonlyMap<string, Place> = new Map([
+  ["nfs", "network"],
+  ["smbfs", "network"],
+  ["afpfs", "network"],
+  ["webdav", "network"],
+  ["macfuse", "fuse"],
+  ["osxfuse", "fuse"],
+  ["tmpfs", "memory"],
+]);
+
+/** The kind of a volume of macOS, where numbers of kinds do not last; null for one that is not known. */
+export function kindOfVolume(volume: Volume | null): FilesystemKind {
+  const name = volume?.type ?? "unknown";
+  const place = MAC_PLACES.get(name) ?? (volume?.options.includes("local") === true ? "local" : "unknown");
+  return { name, magic: 0, place, overlay: false };
+}
+
+/** What kind of file system holds an existing path. */
+export function filesystemKind(path: RawPath): FilesystemKind {
+  if (process.platform === "darwin") {
+    const resolved = real(path);
+    return kindOfVolume(volumeOf(resolved, knownVolumes(statSync(resolved).dev)));
+  }
+  try {
+    return kindOfMagic(statfsSync(path).type);
+  } catch (error) {
+    throw toCairnError(error, `ask for the file system of ${printablePath(path)}`);
+  }
+}
+
+export interface FreeSpace {
+  /** Bytes that this user may still write. */
+  readonly freeBytes: number;
+  /** Bytes that all that lies on it takes; what is neither free nor used is kept for others than this user. */
+  readonly usedBytes: number;
+  readonly totalBytes: number;
+  /** Inodes left; null where the file system makes them as needed. */
+  readonly freeInodes: number | null;
+}
+
+/** Space of the file system that holds an existing path. */
+export function freeSpace(path: RawPath): FreeSpace {
+  try {
+    const facts = statfsSync(path);
+    return {
+      freeBytes: facts.bavail * facts.bsize,
+      usedBytes: (facts.blocks - facts.bfree) * facts.bsize,
+      totalBytes: facts.blocks * facts.bsize,
+      freeInodes: facts.files > 0 ? facts.ffree : null,
+    };
+  } catch (error) {
+    throw toCairnError(error, `ask for the free space of ${printablePath(path)}`);
+  }
+}
+
+/** Questions that a file system answers with 16 bytes of UUID. */
+interface UuidQuestion {
+  request: number;
+  bytes: number;
+  /** where the answer has it; null where this is no answer */
+  at(answer: Uint8Array): number | null;
+}
+
+// FS_IOC_GETFSUUID, Linux 6.9: one length byte, then up to 16 bytes. btrfs does not know it.
+const GET_FILESYSTEM_UUID: UuidQuestion = {
+  request: 0x80111500,
+  bytes: 32,
+  at: (answer) => (answer[0] === 16 ? 1 : null),
+};
+// BTRFS_IOC_FS_INFO: the highest number of a device and their count before it, 8 bytes each.
+const BTRFS_INFO: UuidQuestion = { request: 0x8400941f, bytes: 1024, at: () => 16 };
+let ioctl: NativeFunction | null | undefined;
+
+function uuidFromKernel(path: RawPath, question: UuidQuestion): string | null {
+  ioctl ??= bindLinux("int ioctl(int fd, unsigned long request, uint64_t argument)");
+  if (ioctl === null) return null;
+  const descriptor = openSync(path, "r");
+  try {
+    const arena = newArena(question.bytes);
+    if (ioctl(descriptor, question.request, arena.address) !== 0) return null;
+    const at = question.at(arena.bytes);
+    if (at === null) return null;
+    const hex = Buffer.from(arena.bytes.subarray(at, at + 16)).toString("hex");
+    return hex.replace(/^(.{8})(.{4})(.{4})(.{4})(.{12})$/, "$1-$2-$3-$4-$5");
+  } finally {
+    closeSync(descriptor);
+  }
+}
+
+function uuidFromUdev(path: RawPath): string | null {
+  const directory = "/dev/disk/by-uuid";
+  const device = statSync(path).dev;
+  for (const name of readdirSync(directory)) {
+    if (statSync(`${directory}/${name}`).rdev === device) return name;
+  }
+  return null;
+}
+
+/** The UUID of the file system that holds `path`, where kernel or udev tell it; else null. */
+export function filesystemUuid(path: RawPath): string | null {
+  const asks = [
+    () => uuidFromKernel(path, GET_FILESYSTEM_UUID),
+    () => uuidFromKernel(path, BTRFS_INFO),
+    () => uuidFromUdev(path),
+  ];
+  for (const ask of asks) {
+    try {
+      const uuid = ask();
+      if (uuid !== null && !/^[0-]*$/.test(uuid)) return uuid;
+    } catch (error) {
+      if (error instanceof CairnError) throw error;
+    }
+  }
+  return null;
+}
+
+/**
+ * Tells a folder's file system from others, also after a reboot: its UUID where that is known, else what is mounted
+ * there. Null where there is no such folder.
+ */
+export function filesystemId(path: RawPath): string | null {
+  if (!existsSync(path)) return null;
+  const mount = mountOf(path);
+  return filesystemUuid(path) ?? (mount === null ? null : `${mount.type} ${mount.source}`);
+}

@@ -1,0 +1,185 @@
+import { type Arena, newArena } from "../../native.ts";
+
+/**
+ * The system calls that Cairn needs beyond node:fs, relative to held directories and on raw bytes.
+ *
+ * Names are NUL-terminated bytes at an offset of an arena. A call returns a value ≥ 0, or minus errno;
+ * nothing throws. Elsewhere than on Linux, and without koffi, the same interface runs on node:fs.
+ */
+export interface Syscalls {
+  /** False where this is not Linux's C library: extended attributes and holes are not seen. */
+  readonly native: boolean;
+  /** False where times are set to about 200 ns. */
+  readonly exactTimes: boolean;
+  /**
+   * Where a clone is a new name, and not content for an open file: makes one of an open file, with all or some of its
+   * metadata; 0, or minus errno. Null where `cloneFile` makes clones, or nothing does.
+   */
+  readonly cloneAs: ((from: number, dirfd: number, names: Arena, name: number) => number) | null;
+  /** openat(2); flags from fs.constants and {@link OPEN}. Always close-on-exec. */
+  open(dirfd: number, names: Arena, name: number, flags: number, mode: number): number;
+  /**
+   * openat2(2) for an existing entry by a path of up to 4095 bytes: no link is followed on the way or at the end,
+   * and nothing above `dirfd` is reached.
+   */
+  openBelow(dirfd: number, names: Arena, path: number, flags: number): number;
+  close(fd: number): number;
+  /** getdents64(2): fills the buffer from `offset` with kernel dirents; bytes filled, 0 at the end. */
+  getdents(fd: number, buffer: Arena, offset: number): number;
+  /** statx(2) without following a last link; an empty name means the descriptor itself. */
+  stat(dirfd: number, names: Arena, name: number, out: StatBuffer): number;
+  fstat(fd: number, out: StatBuffer): number;
+  read(fd: number, buffer: Arena, offset: number, length: number, position: number): number;
+  write(fd: number, buffer: Arena, offset: number, length: number, position: number): number;
+  readlink(dirfd: number, names: Arena, name: number, out: Arena): number;
+  flistxattr(fd: number, out: Arena): number;
+  fgetxattr(fd: number, names: Arena, name: number, out: Arena, offset: number): number;
+  fsetxattr(fd: number, names: Arena, name: number, value: Arena, offset: number, length: number): number;
+  fremovexattr(fd: number, names: Arena, name: number): number;
+  /** llistxattr/lgetxattr/lsetxattr by path, for what cannot be opened (links, pipes, devices). */
+  llistxattr(dirfd: number, names: Arena, name: number, out: Arena): number;
+  lgetxattr(dirfd: number, names: Arena, name: number, attribute: Uint8Array, out: Arena, offset: number): number;
+  lsetxattr(dirfd: number, names: Arena, name: number, attribute: Uint8Array, value: Uint8Array): number;
+  mkdir(dirfd: number, names: Arena, name: number, mode: number): number;
+  symlink(target: Arena, targetOffset: number, dirfd: number, names: Arena, name: number): number;
+  link(fromDirfd: number, from: Arena, fromName: number, dirfd: number, names: Arena, name: number): number;
+  mknod(dirfd: number, names: Arena, name: number, mode: number, major: number, minor: number): number;
+  unlink(dirfd: number, names: Arena, name: number, directory: boolean): number;
+  /** renameat2(2) with {@link RENAME} flags. */
+  rename(
+    fromDirfd: number,
+    from: Arena,
+    fromName: number,
+    dirfd: number,
+    to: Arena,
+    toName: number,
+    flags: number,
+  ): number;
+  fchmod(fd: number, mode: number): number;
+  /** chmod of a non-link by name. */
+  chmod(dirfd: number, names: Arena, name: number, mode: number): number;
+  fchown(fd: number, uid: number, gid: number): number;
+  lchown(dirfd: number, names: Arena, name: number, uid: number, gid: number): number;
+  /** Sets mtime (and atime to the same) exactly; an empty name means the descriptor itself. */
+  utimens(dirfd: number, names: Arena, name: number, seconds: number, nanoseconds: number): number;
+  ftruncate(fd: number, size: number): number;
+  /** lseek with SEEK_DATA (3) or SEEK_HOLE (4); ENXIO past the last data. */
+  seek(fd: number, offset: number, whence: 3 | 4): number;
+  /** sync_file_range over the whole file: start write-back, or wait until all of it is on its way down. */
+  startWriteback(fd: number): number;
+  settle(fd: number): number;
+  fdatasync(fd: number): number;
+  fsync(fd: number): number;
+  syncfs(fd: number): number;
+}
+
+/** Calls on what is open, on names, and on extended attributes: the parts of which an implementation is made. */
+export type DescriptorCalls = Pick<
+  Syscalls,
+  | "close"
+  | "getdents"
+  | "fstat"
+  | "read"
+  | "write"
+  | "fchmod"
+  | "fchown"
+  | "ftruncate"
+  | "seek"
+  | "startWriteback"
+  | "settle"
+  | "fdatasync"
+  | "fsync"
+  | "syncfs"
+>;
+export type AttributeCalls = Pick<
+  Syscalls,
+  "flistxattr" | "fgetxattr" | "fsetxattr" | "fremovexattr" | "llistxattr" | "lgetxattr" | "lsetxattr"
+>;
+export type NameCalls = Omit<
+  Syscalls,
+  "native" | "exactTimes" | "cloneAs" | keyof DescriptorCalls | keyof AttributeCalls
+>;
+
+/** Open flags that node:fs does not name. */
+export const OPEN = {
+  CLOEXEC: 0o2000000,
+  PATH: 0o10000000,
+  /** O_SEARCH of macOS, with O_DIRECTORY. */
+  DARWIN_SEARCH: 0x40000000,
+} as const;
+
+export const RENAME = { NOREPLACE: 1, EXCHANGE: 2 } as const;
+export const AT_FDCWD = -100;
+export const EINTR = 4;
+
+/** Result of statx: 256 bytes as u32 words. */
+export interface StatBuffer {
+  readonly arena: Arena;
+  readonly words: Uint32Array;
+}
+
+/** Word offsets in a {@link StatBuffer} (64-bit values: low word here, high word next). */
+export const STAT = {
+  ATTRIBUTES: 2,
+  NLINK: 4,
+  UID: 5,
+  GID: 6,
+  MODE: 7,
+  INO: 8,
+  SIZE: 10,
+  BLOCKS: 12,
+  CTIME: 24,
+  CTIME_NS: 26,
+  MTIME: 28,
+  MTIME_NS: 30,
+  RDEV_MAJOR: 32,
+  RDEV_MINOR: 33,
+  DEV_MAJOR: 34,
+  DEV_MINOR: 35,
+  MOUNT_ID: 36,
+} as const;
+
+/** Bit of the ATTRIBUTES word: the entry is the root of a mount. */
+export const ATTRIBUTE_MOUNT_ROOT = 0x2000;
+
+export const TYPE = { PIPE: 1, CHARDEV: 2, DIRECTORY: 4, BLOCKDEV: 6, FILE: 8, LINK: 10, SOCKET: 12 } as const;
+
+/**
+ * A symbolic link's permission bits say nothing, and not every system can set them: they are told as 0777, as Linux's own
+ * file systems have them. macOS and BSD, and what is mounted from there, have what the umask left.
+ */
+export function evenLinkMode(words: Uint32Array): void {
+  if ((words[STAT.MODE]! & 0xf000) >>> 12 === TYPE.LINK) words[STAT.MODE] = (TYPE.LINK << 12) | 0o777;
+}
+
+export function newStatBuffer(): StatBuffer {
+  const arena = newArena(256);
+  return { arena, words: new Uint32Array(arena.bytes.buffer, arena.bytes.byteOffset, 64) };
+}
+
+/** A 64-bit unsigned value of two words as a number (exact below 2^53). */
+export function wide(words: Uint32Array, index: number): number {
+  return words[index + 1]! * 4294967296 + words[index]!;
+}
+
+/** A 64-bit signed value of two words as a number. */
+export function signedWide(words: Uint32Array, index: number): number {
+  return (words[index + 1]! | 0) * 4294967296 + words[index]!;
+}
+
+const CONTENT_WORDS = [
+  STAT.SIZE,
+  STAT.SIZE + 1,
+  STAT.MTIME,
+  STAT.MTIME_NS,
+  STAT.CTIME,
+  STAT.CTIME_NS,
+  STAT.INO,
+  STAT.INO + 1,
+];
+
+/** True when nothing was changed between two looks at one entry, as far as its times tell. */
+export function sameContentStat(a: Uint32Array, b: Uint32Array): boolean {
+  for (const word of CONTENT_WORDS) if (a[word] !== b[word]) return false;
+  return true;
+}
