@@ -40,7 +40,7 @@ import { atRealPath, type FoundWorkspace, realPathOf, workspaceAt } from "./find
 import { checkLocation } from "./guards.ts";
 import { takeBackFork } from "./fork-recovery.ts";
 import { makeHoldable } from "./missing-folder.ts";
-import { isMountRoot, PartialFolder, requireFree } from "./partial-folder.ts";
+import { isMountRoot, NewFolder, requireFree } from "./partial-folder.ts";
 import type { Point } from "./point-files.ts";
 import { Points } from "./points.ts";
 import { lockRegistry, registerWorkspace } from "./registry.ts";
@@ -68,7 +68,7 @@ export interface Forked {
 }
 
 interface Making {
-  partial: PartialFolder;
+  partial: NewFolder;
   target: Buffer;
   identity: (inMount: boolean) => FolderIdentity;
   inode: string;
@@ -91,7 +91,7 @@ export async function forkWorkspace(workspace: Workspace, input: ForkInput): Pro
     requireStillThere(workspace, input.point);
     await checkRoomFor(workspace, input.point, { target, allow: input.allow });
     workspace.warnRoot(input);
-    const partial = PartialFolder.begin(control, "fork", target, { unrecorded: input.standalone !== undefined });
+    const partial = NewFolder.begin(control, "fork", target, { unrecorded: input.standalone !== undefined });
     try {
       if (!isMountRoot(target) && workspace.engine.holder?.atomic === true) {
         partial.letGo();
@@ -140,7 +140,7 @@ function checkName(control: ControlPaths, name: string): void {
 }
 
 /** How a workspace's file knows the folder, once it is in place. */
-function placeOf(partial: PartialFolder, target: Buffer): Pick<Making, "identity" | "inode"> {
+function placeOf(partial: NewFolder, target: Buffer): Pick<Making, "identity" | "inode"> {
   const facts = isMountRoot(target) ? target : partial.staging;
   const identity = (inMount: boolean): FolderIdentity => {
     const beside = inMount ? pathInMount(facts) : null;

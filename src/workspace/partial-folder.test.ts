@@ -6,7 +6,7 @@ import path from "node:path";
 import { test, type TestContext } from "node:test";
 import { CairnError } from "../errors.ts";
 import { controlPaths } from "./control-layout.ts";
-import { canTakeOver, deadPartials, PartialFolder, settlePartial } from "./partial-folder.ts";
+import { canTakeOver, deadPartials, NewFolder, settlePartial } from "./partial-folder.ts";
 
 /** A control directory, and a folder that is the root of a mount; null where this user may mount nothing. */
 function mountRoot(t: TestContext): { control: string; target: Buffer } | null {
@@ -25,8 +25,8 @@ function mountRoot(t: TestContext): { control: string; target: Buffer } | null {
   return { control: path.join(root, "control"), target: Buffer.from(target) };
 }
 
-function begun(place: { control: string; target: Buffer }): PartialFolder {
-  const partial = PartialFolder.begin(controlPaths(place.control), "restore", place.target);
+function begun(place: { control: string; target: Buffer }): NewFolder {
+  const partial = NewFolder.begin(controlPaths(place.control), "restore", place.target);
   for (const name of ["a", "b", "c"]) {
     fs.mkdirSync(path.join(partial.staging.toString(), name));
     fs.writeFileSync(path.join(partial.staging.toString(), name, "file"), name);
@@ -225,9 +225,9 @@ const KILLED = `
 import fs from "node:fs";
 const at = (name) => import(new URL(name, ${JSON.stringify(import.meta.url)}).href);
 const { controlPaths } = await at("./control-layout.ts");
-const { PartialFolder } = await at("./partial-folder.ts");
+const { NewFolder } = await at("./partial-folder.ts");
 const [control, target] = process.argv.slice(1);
-const partial = PartialFolder.begin(controlPaths(control), "restore", Buffer.from(target));
+const partial = NewFolder.begin(controlPaths(control), "restore", Buffer.from(target));
 for (const name of ["a", "b", "c"]) {
   fs.mkdirSync(partial.staging + "/" + name);
   fs.writeFileSync(partial.staging + "/" + name + "/file", name);
@@ -246,9 +246,9 @@ const TAKEN_OVER = `
 import fs from "node:fs";
 const at = (name) => import(new URL(name, ${JSON.stringify(import.meta.url)}).href);
 const { controlPaths } = await at("./control-layout.ts");
-const { deadPartials, PartialFolder } = await at("./partial-folder.ts");
+const { deadPartials, NewFolder } = await at("./partial-folder.ts");
 const control = controlPaths(process.argv[1]);
-const partial = PartialFolder.takeOver(control, deadPartials(control)[0]);
+const partial = NewFolder.takeOver(control, deadPartials(control)[0]);
 fs.writeFileSync(partial.staging + "/new", "");
 partial.commit();
 partial.end();
@@ -262,12 +262,12 @@ for (const dead of deadPartials(controlPaths(process.argv[1]))) settlePartial(de
 `;
 
 /** A folder in which a restore makes another, with one of somebody else's in it that must stay. */
-function besideOthers(t: TestContext): { root: string; partial: PartialFolder; swap: () => void } {
+function besideOthers(t: TestContext): { root: string; partial: NewFolder; swap: () => void } {
   const root = fs.realpathSync(fs.mkdtempSync(path.join(tmpdir(), "cairn-partial-")));
   t.after(() => fs.rmSync(root, { recursive: true, force: true }));
   fs.mkdirSync(path.join(root, "theirs/deep"), { recursive: true });
   const target = Buffer.from(path.join(root, "target"));
-  const partial = PartialFolder.begin(controlPaths(path.join(root, "control")), "restore", target);
+  const partial = NewFolder.begin(controlPaths(path.join(root, "control")), "restore", target);
   fs.writeFileSync(path.join(partial.staging.toString(), "ours"), "");
   const swap = (): void => {
     fs.renameSync(partial.staging, path.join(root, "ours"));
@@ -312,7 +312,7 @@ test("another folder that lies where a killed restore left its own is neither ta
   assert.equal(canTakeOver(dead), true);
   swap();
   assert.equal(canTakeOver(dead), false);
-  assert.equal(PartialFolder.takeOver(control, dead), null);
+  assert.equal(NewFolder.takeOver(control, dead), null);
   assert.deepEqual(fs.readdirSync(partial.staging), ["deep"]);
   assert.match(settlePartial(dead) ?? "", /is not the folder that was made there: it stays$/);
   assert.deepEqual(fs.readdirSync(partial.staging), ["deep"]);
@@ -324,7 +324,7 @@ test("an unfinished folder that is the recorded one is taken over, and removed w
   partial.noteMade();
   const control = controlPaths(path.join(root, "control"));
   const file = path.join(control.partial, fs.readdirSync(control.partial)[0]!);
-  const taken = PartialFolder.takeOver(control, { file, record: partial.record, committed: false });
+  const taken = NewFolder.takeOver(control, { file, record: partial.record, committed: false });
   assert.deepEqual(fs.readdirSync(taken!.staging), ["ours"]);
   const [next] = fs.readdirSync(control.partial);
   const dead = { file: path.join(control.partial, next!), record: taken!.record, committed: false };

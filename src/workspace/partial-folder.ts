@@ -68,7 +68,7 @@ function staysThere(purpose: PartialFile["purpose"], target: Buffer): boolean {
 }
 
 export interface BeginOptions {
-  /** what is being written, for {@link PartialFolder.takeOver} */
+  /** what is being written, for {@link NewFolder.takeOver} */
   content?: string | undefined;
   /**
    * For what is written elsewhere only: true, or whom to tell why, when it may go on where the control directory is read-only
@@ -77,7 +77,7 @@ export interface BeginOptions {
   unrecorded?: boolean | ((why: CairnError) => void);
 }
 
-export class PartialFolder {
+export class NewFolder {
   readonly staging: Buffer;
   readonly #target: Buffer;
   readonly #file: string;
@@ -99,11 +99,11 @@ export class PartialFolder {
     control: ControlPaths,
     purpose: PartialFile["purpose"],
     place: { target: Buffer; inside: string; content?: string | undefined },
-  ): PartialFolder {
+  ): NewFolder {
     const { target, inside, content } = place;
     const suffix = randomBytes(8).toString("hex");
     const staging = Buffer.concat([target, Buffer.from(`${inside}${PREFIX}${suffix}`)]);
-    return new PartialFolder(control, path.join(control.partial, `${suffix}.json`), {
+    return new NewFolder(control, path.join(control.partial, `${suffix}.json`), {
       purpose,
       staging: recordPath(staging),
       target: recordPath(target),
@@ -118,9 +118,9 @@ export class PartialFolder {
     purpose: PartialFile["purpose"],
     target: Buffer,
     options: BeginOptions = {},
-  ): PartialFolder {
+  ): NewFolder {
     const { content } = options;
-    const folder = PartialFolder.#of(control, purpose, {
+    const folder = NewFolder.#of(control, purpose, {
       target,
       inside: staysThere(purpose, target) ? "/" : "",
       content,
@@ -145,12 +145,12 @@ export class PartialFolder {
    * Takes over what somebody was writing who is dead; whatever is in it is unproven. Null where there is nothing, where
    * another was faster, or where something else lies there by now.
    */
-  static takeOver(control: ControlPaths, dead: DeadPartial): PartialFolder | null {
+  static takeOver(control: ControlPaths, dead: DeadPartial): NewFolder | null {
     const { file, record, committed } = dead;
     if (committed) return null;
     const { purpose, content, inode } = record;
     const target = Buffer.from(rawPath(record.target));
-    const folder = PartialFolder.#of(control, purpose, {
+    const folder = NewFolder.#of(control, purpose, {
       target,
       inside: isInside(record) || staysThere(purpose, target) ? "/" : "",
       content,
@@ -179,8 +179,8 @@ export class PartialFolder {
   }
 
   /** Records that a folder is about to be taken away; nothing is made. */
-  static beginClosing(control: ControlPaths, purpose: PartialFile["purpose"], target: Buffer): PartialFolder {
-    const folder = PartialFolder.#of(control, purpose, { target, inside: "" });
+  static beginClosing(control: ControlPaths, purpose: PartialFile["purpose"], target: Buffer): NewFolder {
+    const folder = NewFolder.#of(control, purpose, { target, inside: "" });
     folder.#record = { ...folder.#record, closing: true };
     folder.#write();
     failpoint("partial.closing");
@@ -343,7 +343,7 @@ function putBack(from: Buffer, to: Buffer): void {
   }
 }
 
-/** Whether there is something that {@link PartialFolder.takeOver} takes. */
+/** Whether there is something that {@link NewFolder.takeOver} takes. */
 export function canTakeOver({ record, committed }: DeadPartial): boolean {
   const staging = Buffer.from(rawPath(record.staging));
   return !committed && isOwnDirectory(staging) && isAsRecorded(record, staging);

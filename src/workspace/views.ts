@@ -7,7 +7,7 @@ import type { ViewFile } from "../formats/records/view.ts";
 import { durableMkdir } from "../fs/durable.ts";
 import { removeAll } from "../fs/remove-all.ts";
 import { leasePath, listLeases, removeLease, writeLease } from "./records.ts";
-import { PartialFolder } from "./partial-folder.ts";
+import { NewFolder } from "./partial-folder.ts";
 import type { Point } from "./point-files.ts";
 import type { LeftOutEntry } from "./left-out.ts";
 import { requireStillThere, writeContent } from "./write-content.ts";
@@ -28,7 +28,7 @@ export async function openView(
     const id = randomBytes(8).toString("hex");
     const folder = join(control.views, id);
     durableMkdir(control.views);
-    const partial = PartialFolder.begin(control, "view", Buffer.from(folder));
+    const partial = NewFolder.begin(control, "view", Buffer.from(folder));
     try {
       const { leftOut } = await writeContent(workspace, {
         ...call,
@@ -85,7 +85,7 @@ export function closeView(workspace: Workspace, id: string): ViewFile {
   if (lease === undefined)
     throw new CairnError("not_found", `no view ${id} is open here`, { hint: "see `cairn view --list`" });
   const folder = Buffer.from(join(control.views, id));
-  const closing = PartialFolder.beginClosing(control, "view", folder);
+  const closing = NewFolder.beginClosing(control, "view", folder);
   try {
     removeLease(control, id);
   } catch (error) {

@@ -14,7 +14,7 @@ import { whyNotCopied } from "./exchange.ts";
 import { realPathOf } from "./find-workspace.ts";
 import { heldTreeOf, treePlace } from "./held-trees.ts";
 import { checkLocation } from "./guards.ts";
-import { PartialFolder, requireFree } from "./partial-folder.ts";
+import { NewFolder, requireFree } from "./partial-folder.ts";
 import type { Point } from "./point-files.ts";
 import { findNode } from "./restore-plan.ts";
 import { lackingIn, type LeftOutEntry, notSetEntry } from "./left-out.ts";
@@ -91,7 +91,7 @@ function setRoot(folder: Buffer, point: Point): ReturnType<typeof setDirectory> 
  */
 export async function writeWhole(
   workspace: Workspace,
-  input: Omit<WriteInput, "paths" | "readOnly" | "folder"> & { partial: PartialFolder },
+  input: Omit<WriteInput, "paths" | "readOnly" | "folder"> & { partial: NewFolder },
 ): Promise<WrittenFolder> {
   const { point, partial, signal } = input;
   const folder = partial.staging;
@@ -164,7 +164,7 @@ export async function restoreTo(workspace: Workspace, input: RestoreToInput): Pr
     requireStillThere(workspace, point);
     if (paths === null) await checkRoomFor(workspace, point, { target, allow: input.allow });
     else await requirePaths(workspace, point, paths);
-    const partial = PartialFolder.begin(workspace.found.control, "restore", target, { unrecorded: true });
+    const partial = NewFolder.begin(workspace.found.control, "restore", target, { unrecorded: true });
     try {
       const written = await flushing(partial.staging, async () => {
         if (paths === null) return writeWhole(workspace, { ...input, partial });

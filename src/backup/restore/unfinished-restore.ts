@@ -10,7 +10,7 @@ import {
   type DeadPartial,
   deadPartials,
   isMountRoot,
-  PartialFolder,
+  NewFolder,
   settlePartial,
 } from "../../workspace/partial-folder.ts";
 import { userStateDirectory } from "../../workspace/registry.ts";
@@ -73,14 +73,14 @@ export class RestoreFolder {
    * Where nothing can be recorded it goes on all the same, unless what is written has to be moved into a mount's root, which
    * somebody else could then not finish; that is a warning.
    */
-  begin(onWarning: ((message: string) => void) | undefined): { partial: PartialFolder; resumes: boolean } {
+  begin(onWarning: ((message: string) => void) | undefined): { partial: NewFolder; resumes: boolean } {
     if (this.#left !== null) {
       const partial = takenOver(this.#left);
       if (partial !== null) return { partial, resumes: true };
       settle(this.#left, onWarning);
     }
     const unrecorded = (why: CairnError): void => onWarning?.(notRecorded(this.#target, why));
-    const partial = PartialFolder.begin(records(), "restore", this.#target, {
+    const partial = NewFolder.begin(records(), "restore", this.#target, {
       content: this.#content,
       ...(isMountRoot(this.#target) ? {} : { unrecorded }),
     });
@@ -90,9 +90,9 @@ export class RestoreFolder {
 }
 
 /** Null too where the new owner cannot be recorded. */
-function takenOver(left: DeadPartial): PartialFolder | null {
+function takenOver(left: DeadPartial): NewFolder | null {
   try {
-    return PartialFolder.takeOver(records(), left);
+    return NewFolder.takeOver(records(), left);
   } catch (error) {
     if (!cannotBeWritten(toCairnError(error))) throw error;
     return null;
