@@ -11,7 +11,7 @@ import { LocalStorage } from "./repository/storage/local.ts";
 import { type OpenStorageOptions, splitLocation, unknownScheme } from "./repository/storage/location.ts";
 import { RetryingStorage } from "./repository/storage/retrying.ts";
 import type { Storage } from "./repository/storage/storage.ts";
-import { RECOVERIES } from "./workspace/recoveries.ts";
+import { RECOVERIES } from "./workspace/care/recoveries.ts";
 import type { EngineFactory } from "./workspace/workspace.ts";
 
 /** Makes the engine that holds the points of a workspace. No other place names concrete ones. */

@@ -8,7 +8,7 @@ import type { DamagedInBackup, FindInBackupsOptions, FindInBackupsResult, FoundI
 import { objectIdOf } from "../ids.ts";
 import { type BlobIndex, TREE_BLOB } from "../repository/index/blob-index.ts";
 import type { BlobSource } from "../repository/blob-source.ts";
-import { kindOf } from "../workspace/listed-entry.ts";
+import { kindOf } from "../workspace/points/listed-entry.ts";
 import { chosenSnapshots } from "./snapshots.ts";
 import { reading } from "./session.ts";
 import { blobsLike, oneOf } from "./cat.ts";

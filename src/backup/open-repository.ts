@@ -19,8 +19,8 @@ import { CachedStorage } from "../repository/storage/cached.ts";
 import { makeRepositoryFolder, sharingGroup } from "../repository/storage/sharing.ts";
 import { CallStorage } from "../repository/storage/call-storage.ts";
 import type { Storage, StorageCall } from "../repository/storage/storage.ts";
-import { unlessOthersWrote, warnRootOfPlaces } from "../workspace/owners.ts";
-import { userStateDirectory } from "../workspace/registry.ts";
+import { unlessOthersWrote, warnRootOfPlaces } from "../workspace/place/owners.ts";
+import { userStateDirectory } from "../workspace/place/registry.ts";
 import type { CallOptions, InitRepositoryOptions, RepositoryInfo, RepositoryOptions } from "../contract/index.ts";
 import { clearAway } from "../fs/remove-all.ts";
 

@@ -14,8 +14,8 @@ import { isAtOrBelow, normalizeTyped, printablePath, quotedPath, rawBytes, shell
 import { newPacer, type Pacer } from "../pacer.ts";
 import type { BlobSource } from "../repository/blob-source.ts";
 import type { ListedSnapshot } from "../repository/repository.ts";
-import { lackingIn } from "../workspace/left-out.ts";
-import { kindOf } from "../workspace/listed-entry.ts";
+import { lackingIn } from "../workspace/points/left-out.ts";
+import { kindOf } from "../workspace/points/listed-entry.ts";
 import { nameOf, readNodes, savedNodes, type SnapshotContent } from "./content.ts";
 
 const SLASH = 0x2f;

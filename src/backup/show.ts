@@ -9,7 +9,7 @@ import type { ListedSnapshot } from "../repository/repository.ts";
 import type { WantedRange } from "../repository/transfer/near-packs.ts";
 import { BlobSource } from "../repository/blob-source.ts";
 import type { ListedEntry, PathInput, ShowBackupOptions, ShowBackupResult } from "../contract/index.ts";
-import { kindOf, listedEntry, walkTrees } from "../workspace/listed-entry.ts";
+import { kindOf, listedEntry, walkTrees } from "../workspace/points/listed-entry.ts";
 import { entryAt, pathBelow } from "./paths.ts";
 import { chosenSnapshot, publicSnapshot, warnOfUnreadable } from "./snapshots.ts";
 import { reading, type Session } from "./session.ts";

@@ -1,13 +1,13 @@
-import { checkRetention } from "../workspace/retention.ts";
+import { checkRetention } from "../workspace/care/retention.ts";
 import type { CleanupPlanFile } from "../formats/records/cleanup.ts";
 import { MAX_KEPT_TREES, NO_POLICY, type PolicyFile, retentionOf, storedRetention } from "../formats/records/policy.ts";
 import { formatBytes } from "../formats/sizes.ts";
-import { isUnfreed, runPlan } from "../workspace/cleanup.ts";
-import { type CleanupFacts, keptContent, loadPlan, planCleanup, storePlan } from "../workspace/cleanup-plan.ts";
-import type { ControlPaths } from "../workspace/control-layout.ts";
-import { readPolicy, writePolicy } from "../workspace/records.ts";
-import { recoverWorkspace } from "../workspace/recovery.ts";
-import { makingRoom } from "../workspace/temporaries.ts";
+import { isUnfreed, runPlan } from "../workspace/care/cleanup.ts";
+import { type CleanupFacts, keptContent, loadPlan, planCleanup, storePlan } from "../workspace/care/cleanup-plan.ts";
+import type { ControlPaths } from "../workspace/place/control-layout.ts";
+import { readPolicy, writePolicy } from "../workspace/place/records.ts";
+import { recoverWorkspace } from "../workspace/care/recovery.ts";
+import { makingRoom } from "../workspace/place/temporaries.ts";
 import { lockingOf, type Workspace } from "../workspace/workspace.ts";
 import type { SavePointId } from "../ids.ts";
 import type { CallOptions } from "../contract/words.ts";
@@ -21,7 +21,7 @@ import type {
 } from "../contract/looking.ts";
 import { CairnError, throwIfAborted } from "../errors.ts";
 import { acquireLock } from "../fs/lock.ts";
-import { warnRoot } from "../workspace/owners.ts";
+import { warnRoot } from "../workspace/place/owners.ts";
 
 /** Says what a cleanup would remove and why, and keeps that to be run. */
 export async function previewCleanup(workspace: Workspace, options: CleanupOptions): Promise<CleanupPlan> {

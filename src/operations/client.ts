@@ -22,7 +22,7 @@ import type { ReleaseOptions, ReleaseResult } from "../contract/care.ts";
 import type { RunOptions, RunResult } from "../contract/points.ts";
 import type { Argument } from "../contract/verb.ts";
 import type { ControlId, SavePointId } from "../ids.ts";
-import type { ControlPaths } from "../workspace/control-layout.ts";
+import type { ControlPaths } from "../workspace/place/control-layout.ts";
 import {
   foundAgain,
   type FoundWorkspace,
@@ -30,14 +30,14 @@ import {
   unlessControlIsGone,
   workspaceNamed,
   workspaceRef,
-} from "../workspace/find-workspace.ts";
-import { unlessNotOwn } from "../workspace/owners.ts";
-import { recoverAcknowledged } from "../workspace/look.ts";
-import { readControl } from "../workspace/records.ts";
-import { prepareSave, saveWorkspace } from "../workspace/save.ts";
-import { unwantedOf } from "../workspace/unwanted.ts";
-import { withSealed } from "../workspace/seal.ts";
-import { Removals } from "../workspace/held-trees.ts";
+} from "../workspace/place/find-workspace.ts";
+import { unlessNotOwn } from "../workspace/place/owners.ts";
+import { recoverAcknowledged } from "../workspace/save/look.ts";
+import { readControl } from "../workspace/place/records.ts";
+import { prepareSave, saveWorkspace } from "../workspace/save/save.ts";
+import { unwantedOf } from "../workspace/save/unwanted.ts";
+import { withSealed } from "../workspace/points/seal.ts";
+import { Removals } from "../workspace/points/held-trees.ts";
 import { Workspace, type WorkspaceParts } from "../workspace/workspace.ts";
 import { createBackup, type Forwarding, forwarding } from "../backup/create.ts";
 import { checkSnapshotTags } from "../backup/snapshots.ts";
@@ -47,9 +47,9 @@ import { OpenedRepository } from "./opened-repository.ts";
 import { callOf, type OpenRepository } from "../backup/open-repository.ts";
 import { planOf, policy, runCleanup, setPolicy } from "./cleanup.ts";
 import { IdleSealer } from "./idle-sealer.ts";
-import { release } from "../workspace/release.ts";
+import { release } from "../workspace/place/release.ts";
 import { run } from "./run.ts";
-import { publicLeftOut } from "../workspace/left-out.ts";
+import { publicLeftOut } from "../workspace/points/left-out.ts";
 import { seal } from "./verify.ts";
 import { shortIds } from "./public-point.ts";
 import { type Hand, WORKSPACE_VERBS } from "./workspace-verbs.ts";

@@ -3,8 +3,8 @@ import { readFileSync } from "node:fs";
 import { join } from "node:path";
 import { type TestContext, test } from "node:test";
 import { CairnError } from "../errors.ts";
-import { Points } from "../workspace/points.ts";
-import { StepRunner } from "../workspace/restore-apply.ts";
+import { Points } from "../workspace/points/points.ts";
+import { StepRunner } from "../workspace/restore/apply.ts";
 import { backupScene } from "../backup/testing-far.ts";
 import { hasCode, testFolder } from "./testing-folder.ts";
 

@@ -3,7 +3,7 @@ import { mkdirSync, renameSync, rmSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { test } from "node:test";
 import type { CairnError } from "../errors.ts";
-import { Points } from "../workspace/points.ts";
+import { Points } from "../workspace/points/points.ts";
 import { hasCode, testFolder } from "./testing-folder.ts";
 
 const METHODS = ["latest", "claim", "commit", "byId"] as const;

@@ -1,11 +1,11 @@
 import { displayPath } from "../fs/safe-path.ts";
-import { readControl, readWorkspace } from "../workspace/records.ts";
-import { convertFolder } from "../workspace/convert.ts";
-import type { FoundWorkspace } from "../workspace/find-workspace.ts";
-import { recoverWorkspace } from "../workspace/recovery.ts";
+import { readControl, readWorkspace } from "../workspace/place/records.ts";
+import { convertFolder } from "../workspace/place/convert.ts";
+import type { FoundWorkspace } from "../workspace/place/find-workspace.ts";
+import { recoverWorkspace } from "../workspace/care/recovery.ts";
 import { type WorkspaceParts, Workspace } from "../workspace/workspace.ts";
 import type { GuardName, CallOptions, Conversion } from "../contract/index.ts";
-import { release } from "../workspace/release.ts";
+import { release } from "../workspace/place/release.ts";
 
 export interface ConvertOptions extends CallOptions {
   allow?: readonly GuardName[] | undefined;

@@ -1,16 +1,16 @@
 import { createEmbeddedStore, storePolynomial } from "../workspace/store/embedded-store.ts";
 import { storePaths } from "../workspace/store/store-files.ts";
-import type { ControlPaths } from "../workspace/control-layout.ts";
-import { forkWorkspace } from "../workspace/fork.ts";
-import { recoverPartials } from "../workspace/fork-recovery.ts";
+import type { ControlPaths } from "../workspace/place/control-layout.ts";
+import { forkWorkspace } from "../workspace/new-folder/fork.ts";
+import { recoverPartials } from "../workspace/new-folder/recover-folders.ts";
 import type { Workspace, WorkspaceParts } from "../workspace/workspace.ts";
 import type { ForkOptions, ForkResult, ViewLease } from "../contract/points.ts";
 import { publicPoint } from "./public-point.ts";
-import { publicLeftOut } from "../workspace/left-out.ts";
-import { workspaceRef } from "../workspace/find-workspace.ts";
+import { publicLeftOut } from "../workspace/points/left-out.ts";
+import { workspaceRef } from "../workspace/place/find-workspace.ts";
 import { plural } from "../formats/sizes.ts";
-import { listLeases } from "../workspace/records.ts";
-import { closeView as close, openView } from "../workspace/views.ts";
+import { listLeases } from "../workspace/place/records.ts";
+import { closeView as close, openView } from "../workspace/new-folder/views.ts";
 import type { WorkspaceCallOptions } from "../contract/words.ts";
 
 /** A new workspace in an absent or empty folder, equal to a point. */

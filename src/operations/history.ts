@@ -1,7 +1,7 @@
-import type { Point } from "../workspace/point-files.ts";
+import type { Point } from "../workspace/points/point-files.ts";
 import type { Workspace } from "../workspace/workspace.ts";
-import { findNode } from "../workspace/restore-plan.ts";
-import { differences } from "../workspace/tree-diff.ts";
+import { findNode } from "../workspace/restore/plan.ts";
+import { differences } from "../workspace/points/tree-diff.ts";
 import { newPacer } from "../pacer.ts";
 import { normalizeTyped } from "../fs/safe-path.ts";
 import type { DamagedPoint, HistoryOptions, HistoryResult } from "../contract/index.ts";

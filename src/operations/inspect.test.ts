@@ -3,7 +3,7 @@ import { copyFileSync, mkdirSync, readFileSync, readdirSync, statSync, truncateS
 import { join } from "node:path";
 import { test } from "node:test";
 import { CONVERT_JOURNAL, writeIntentLink } from "../workspace/journals.ts";
-import { announceFolder } from "../workspace/missing-folder.ts";
+import { announceFolder } from "../workspace/restore/missing-folder.ts";
 import type { InspectResult } from "../contract/care.ts";
 import { hasCode, testFolder } from "./testing-folder.ts";
 

@@ -2,7 +2,7 @@ import { closeSync, constants, fstatSync, openSync, readSync } from "node:fs";
 import { basename, resolve } from "node:path";
 import { CairnError, throwIfAborted, toCairnError } from "../errors.ts";
 import { INDEX_CACHE_MAGIC } from "../repository/index/index-cache.ts";
-import { OWN_POLYNOMIAL } from "../workspace/own-polynomial.ts";
+import { OWN_POLYNOMIAL } from "../workspace/place/own-polynomial.ts";
 import type { InspectOptions, InspectResult } from "../contract/index.ts";
 import {
   inspectIndexCache,

@@ -6,9 +6,9 @@ import { setTimeout } from "node:timers/promises";
 import { test, type TestContext } from "node:test";
 import type { CairnError } from "../errors.ts";
 import { acquireLock } from "../fs/lock.ts";
-import { controlPaths, workspacePaths } from "../workspace/control-layout.ts";
-import { moveWorkspace } from "../workspace/relocate.ts";
-import { findWorkspace } from "../workspace/find-workspace.ts";
+import { controlPaths, workspacePaths } from "../workspace/place/control-layout.ts";
+import { moveWorkspace } from "../workspace/place/relocate.ts";
+import { findWorkspace } from "../workspace/place/find-workspace.ts";
 import type { Client } from "../contract/index.ts";
 import { hasCode, testFolder, type TestFolder } from "./testing-folder.ts";
 

@@ -10,14 +10,14 @@ import {
   openControlDirectory,
   realPathOf,
   seemsMoved,
-} from "../workspace/find-workspace.ts";
-import { type Adopted, adoptFolder, checkPlainName, initSelfContained } from "../workspace/adopt.ts";
-import { isPlainOnBtrfs, requireConvertible } from "../workspace/convert.ts";
-import { checkLocation, realFolder } from "../workspace/guards.ts";
-import type { ControlPaths } from "../workspace/control-layout.ts";
-import { learnPolynomial, ownPolynomial } from "../workspace/own-polynomial.ts";
-import { writePolicy } from "../workspace/records.ts";
-import { noteSelfContained } from "../workspace/registry.ts";
+} from "../workspace/place/find-workspace.ts";
+import { type Adopted, adoptFolder, checkPlainName, initSelfContained } from "../workspace/place/adopt.ts";
+import { isPlainOnBtrfs, requireConvertible } from "../workspace/place/convert.ts";
+import { checkLocation, realFolder } from "../workspace/place/guards.ts";
+import type { ControlPaths } from "../workspace/place/control-layout.ts";
+import { learnPolynomial, ownPolynomial } from "../workspace/place/own-polynomial.ts";
+import { writePolicy } from "../workspace/place/records.ts";
+import { noteSelfContained } from "../workspace/place/registry.ts";
 import type { StorageFactory } from "../repository/storage/location.ts";
 import type { WorkspaceParts } from "../workspace/workspace.ts";
 import { OpenedRepository } from "./opened-repository.ts";
@@ -51,10 +51,10 @@ import {
   rememberReasons,
   requireEngine,
 } from "./engine.ts";
-import { forget } from "../workspace/release.ts";
+import { forget } from "../workspace/place/release.ts";
 import { inspect } from "./inspect.ts";
 import { checkedQuota } from "./cleanup.ts";
-import { relocate } from "../workspace/relocate.ts";
+import { relocate } from "../workspace/place/relocate.ts";
 import { listWorkspaces } from "./workspaces.ts";
 
 /** What needs no open control directory. */

@@ -1,7 +1,7 @@
 import { CairnError } from "../errors.ts";
 import type { SavePoint, WorkspaceCallOptions } from "../contract/index.ts";
 import { checkTags } from "../formats/restic/snapshot.ts";
-import type { Point } from "../workspace/point-files.ts";
+import type { Point } from "../workspace/points/point-files.ts";
 import type { Workspace } from "../workspace/workspace.ts";
 import { publicPoint } from "./public-point.ts";
 

@@ -1,9 +1,9 @@
-import type { Point } from "../workspace/point-files.ts";
+import type { Point } from "../workspace/points/point-files.ts";
 import type { Degradation, EngineType } from "../workspace/store/engine.ts";
 import type { CallOptions, IntegrityState, SavePoint } from "../contract/words.ts";
 import type { SavePointId } from "../ids.ts";
-import type { ControlPaths } from "../workspace/control-layout.ts";
-import { allPoints } from "../workspace/points.ts";
+import type { ControlPaths } from "../workspace/place/control-layout.ts";
+import { allPoints } from "../workspace/points/points.ts";
 import { collectPaced, newPacer } from "../pacer.ts";
 
 /** A point as the library returns it and `--json` prints it. */

@@ -1,7 +1,7 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
 import { CopyEngine } from "../workspace/store/copy-engine.ts";
-import { findWorkspace } from "../workspace/find-workspace.ts";
+import { findWorkspace } from "../workspace/place/find-workspace.ts";
 import { Workspace } from "../workspace/workspace.ts";
 import { diff } from "./diff.ts";
 import { history } from "./history.ts";

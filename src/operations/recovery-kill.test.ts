@@ -5,9 +5,9 @@ import { join } from "node:path";
 import { test } from "node:test";
 import { isDeepStrictEqual } from "node:util";
 import { newSavePointId } from "../ids.ts";
-import { readState, writeState } from "../workspace/records.ts";
-import { controlPaths, workspacePaths } from "../workspace/control-layout.ts";
-import { Points } from "../workspace/points.ts";
+import { readState, writeState } from "../workspace/place/records.ts";
+import { controlPaths, workspacePaths } from "../workspace/place/control-layout.ts";
+import { Points } from "../workspace/points/points.ts";
 import { hasCode, testFolder } from "./testing-folder.ts";
 
 const ENTRY = new URL("../cli/entry.ts", import.meta.url).pathname;

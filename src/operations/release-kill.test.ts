@@ -3,7 +3,7 @@ import { spawnSync } from "node:child_process";
 import { existsSync, mkdirSync, readdirSync, renameSync, rmSync, symlinkSync, writeFileSync } from "node:fs";
 import { dirname, join } from "node:path";
 import { describe, test, type TestContext } from "node:test";
-import { lockRegistry, noteRelease } from "../workspace/registry.ts";
+import { lockRegistry, noteRelease } from "../workspace/place/registry.ts";
 import { hasCode, type TestFolder, testFolder } from "./testing-folder.ts";
 
 /** Releases of a command that is killed, and who takes up or removes what it left. */

@@ -1,5 +1,5 @@
-import { publicLeftOut } from "../workspace/left-out.ts";
-import { saveWorkspace } from "../workspace/save.ts";
+import { publicLeftOut } from "../workspace/points/left-out.ts";
+import { saveWorkspace } from "../workspace/save/save.ts";
 import type { Workspace } from "../workspace/workspace.ts";
 import type { SaveOptions, SaveResult } from "../contract/points.ts";
 import { publicPoint } from "./public-point.ts";

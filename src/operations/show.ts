@@ -5,11 +5,11 @@ import { joinPath } from "../formats/bytes.ts";
 import type { TreeNode } from "../formats/restic/tree.ts";
 import { displayPath, joinRaw, normalizeTyped } from "../fs/safe-path.ts";
 import { newPacer } from "../pacer.ts";
-import { findNode } from "../workspace/restore-plan.ts";
-import { withSealed } from "../workspace/seal.ts";
+import { findNode } from "../workspace/restore/plan.ts";
+import { withSealed } from "../workspace/points/seal.ts";
 import type { Workspace } from "../workspace/workspace.ts";
 import type { ListedEntry, PathInput, ShowResult, WorkspaceCallOptions } from "../contract/index.ts";
-import { kindOf, listedEntry, walkTrees } from "../workspace/listed-entry.ts";
+import { kindOf, listedEntry, walkTrees } from "../workspace/points/listed-entry.ts";
 import { publicPoint } from "./public-point.ts";
 
 const PIECE = 1024 * 1024;

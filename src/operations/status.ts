@@ -1,9 +1,9 @@
 import { findHolders } from "../fs/linux/holders.ts";
 import { displayPath } from "../fs/safe-path.ts";
-import { changesSinceHead, type HeadCall, lookAtWorkspace, recoverIfIdle } from "../workspace/look.ts";
-import { isFolderThere, requireFolder } from "../workspace/missing-folder.ts";
-import { readBackupNotes } from "../workspace/backup-notes.ts";
-import type { Point } from "../workspace/point-files.ts";
+import { changesSinceHead, type HeadCall, lookAtWorkspace, recoverIfIdle } from "../workspace/save/look.ts";
+import { isFolderThere, requireFolder } from "../workspace/restore/missing-folder.ts";
+import { readBackupNotes } from "../workspace/place/backup-notes.ts";
+import type { Point } from "../workspace/points/point-files.ts";
 import type { Workspace } from "../workspace/workspace.ts";
 import type {
   EngineReason,
@@ -14,8 +14,8 @@ import type {
   WorkspaceCallOptions,
 } from "../contract/index.ts";
 import { degradationOf } from "./public-point.ts";
-import { incompleteOf } from "../workspace/left-out.ts";
-import { workspaceRef } from "../workspace/find-workspace.ts";
+import { incompleteOf } from "../workspace/points/left-out.ts";
+import { workspaceRef } from "../workspace/place/find-workspace.ts";
 import { pointCount } from "./store.ts";
 
 const HOLDERS_BUDGET_MS = 100;

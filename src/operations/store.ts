@@ -1,6 +1,6 @@
 import { throwIfAborted } from "../errors.ts";
-import type { ControlPaths } from "../workspace/control-layout.ts";
-import { allPoints } from "../workspace/points.ts";
+import type { ControlPaths } from "../workspace/place/control-layout.ts";
+import { allPoints } from "../workspace/points/points.ts";
 import type { Workspace } from "../workspace/workspace.ts";
 import type { CallOptions, StoreInfo } from "../contract/index.ts";
 

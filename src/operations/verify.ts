@@ -1,16 +1,16 @@
 import { CairnError, toCairnError } from "../errors.ts";
-import { workspaceIn } from "../workspace/find-workspace.ts";
-import { allPoints } from "../workspace/points.ts";
-import { ensureSealed, sealAll, type SealProblem } from "../workspace/seal.ts";
-import { verifyAll as verifyEverything, type VerifyInput, verifyPoint } from "../workspace/verify.ts";
+import { workspaceIn } from "../workspace/place/find-workspace.ts";
+import { allPoints } from "../workspace/points/points.ts";
+import { ensureSealed, sealAll, type SealProblem } from "../workspace/points/seal.ts";
+import { verifyAll as verifyEverything, type VerifyInput, verifyPoint } from "../workspace/care/verify.ts";
 import { Workspace, type WorkspaceCall, type WorkspaceParts } from "../workspace/workspace.ts";
 import type { VerifyResult } from "../contract/looking.ts";
-import { examineWorkspace, type Finding, whyNotWritable } from "../workspace/doctor.ts";
-import { isFolderThere } from "../workspace/missing-folder.ts";
+import { examineWorkspace, type Finding, whyNotWritable } from "../workspace/care/doctor.ts";
+import { isFolderThere } from "../workspace/restore/missing-folder.ts";
 import type { DoctorOptions, DoctorResult } from "../contract/care.ts";
 import type { EngineReason, WorkspaceCallOptions } from "../contract/words.ts";
 import { probeReasons, rememberedReasons } from "./engine.ts";
-import { recoverWorkspace } from "../workspace/recovery.ts";
+import { recoverWorkspace } from "../workspace/care/recovery.ts";
 
 /** Reads everything of one point and names all that is not as it was saved. */
 export async function verify(workspace: Workspace, target: string, input: VerifyInput): Promise<VerifyResult> {

@@ -1,6 +1,6 @@
 import type { CLIENT_VERBS } from "../contract/index.ts";
 import type { Call, Method } from "../contract/verb.ts";
-import type { SealProblem } from "../workspace/seal.ts";
+import type { SealProblem } from "../workspace/points/seal.ts";
 import type { Workspace, WorkspaceParts } from "../workspace/workspace.ts";
 import { previewCleanup } from "./cleanup.ts";
 import { diff } from "./diff.ts";

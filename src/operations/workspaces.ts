@@ -3,11 +3,11 @@ import { throwIfAborted, toCairnError } from "../errors.ts";
 import { rawPath } from "../formats/records/record.ts";
 import type { Registration } from "../formats/records/registration.ts";
 import { displayPath } from "../fs/safe-path.ts";
-import { isReleased, type PlacedWorkspace, readControl } from "../workspace/records.ts";
-import { listWorkspaces as listIn } from "../workspace/control-directory.ts";
-import { controlPaths } from "../workspace/control-layout.ts";
-import { workspaceNamed, workspaceRef } from "../workspace/find-workspace.ts";
-import { controlOf, listRegistered, listSelfContained, readRegistration } from "../workspace/registry.ts";
+import { isReleased, type PlacedWorkspace, readControl } from "../workspace/place/records.ts";
+import { listWorkspaces as listIn } from "../workspace/place/control-directory.ts";
+import { controlPaths } from "../workspace/place/control-layout.ts";
+import { workspaceNamed, workspaceRef } from "../workspace/place/find-workspace.ts";
+import { controlOf, listRegistered, listSelfContained, readRegistration } from "../workspace/place/registry.ts";
 import { type WorkspaceParts, Workspace } from "../workspace/workspace.ts";
 import type { CallOptions, WorkspaceInfo } from "../contract/index.ts";
 

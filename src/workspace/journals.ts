@@ -8,10 +8,10 @@ import { decodeRestore, encodeRestore, type RestoreFile } from "../formats/recor
 import { durableRemove, durableWrite, TEMPORARY_PREFIX, temporaryName } from "../fs/durable.ts";
 import { shellPath } from "../fs/safe-path.ts";
 import { isSavePointId, type SavePointId } from "../ids.ts";
-import { ownerBesidesUs } from "./owners.ts";
-import { readRecord } from "./records.ts";
-import type { LeftOutEntry } from "./left-out.ts";
-import { decodeSteps, encodeSteps, type Step, type StepsFile } from "./restore-steps.ts";
+import { ownerBesidesUs } from "./place/owners.ts";
+import { readRecord } from "./place/records.ts";
+import type { LeftOutEntry } from "./points/left-out.ts";
+import { decodeSteps, encodeSteps, type Step, type StepsFile } from "./restore/steps.ts";
 import type { Workspace } from "./workspace.ts";
 
 /**

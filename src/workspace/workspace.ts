@@ -4,15 +4,15 @@ import { CairnError, throwIfAborted } from "../errors.ts";
 import type { Recovery, WorkspaceState } from "../formats/records/control.ts";
 import { acquireLock, type AcquireOptions, type Lock } from "../fs/lock.ts";
 import type { SavePointId } from "../ids.ts";
-import { readState } from "./records.ts";
-import { statCachePath } from "./control-layout.ts";
-import { type FoundWorkspace, requireStillKept } from "./find-workspace.ts";
-import type { Point } from "./point-files.ts";
-import { Points } from "./points.ts";
+import { readState } from "./place/records.ts";
+import { statCachePath } from "./place/control-layout.ts";
+import { type FoundWorkspace, requireStillKept } from "./place/find-workspace.ts";
+import type { Point } from "./points/point-files.ts";
+import { Points } from "./points/points.ts";
 import type { Progress } from "../contract/words.ts";
-import { warnRoot } from "./owners.ts";
-import { Removals } from "./held-trees.ts";
-import { resolveTarget } from "./targets.ts";
+import { warnRoot } from "./place/owners.ts";
+import { Removals } from "./points/held-trees.ts";
+import { resolveTarget } from "./points/targets.ts";
 
 /** Makes the engine that a workspace's points are held by; called once per operation. */
 export type EngineFactory = (found: FoundWorkspace, options: { statCache: string; adoptedAt: number }) => Engine;

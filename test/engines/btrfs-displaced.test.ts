@@ -4,7 +4,7 @@ import path from "node:path";
 import { describe, test, type TestContext } from "node:test";
 import type { Client } from "../../src/contract/index.ts";
 import type { SavePoint } from "../../src/contract/words.ts";
-import { decodeDescriptorFile, encodeDescriptorFile } from "../../src/workspace/point-files.ts";
+import { decodeDescriptorFile, encodeDescriptorFile } from "../../src/workspace/points/point-files.ts";
 import { assertFolder, readFolder } from "../fixtures/folder-state.ts";
 import { assertHeldTidy, btrfsPlace, type HeldPlace, treeOf } from "../fixtures/held-place.ts";
 import { makeFirst, makeUnsaved } from "../fixtures/two-states.ts";

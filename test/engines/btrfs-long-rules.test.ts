@@ -3,7 +3,11 @@ import fs from "node:fs";
 import path from "node:path";
 import { describe, test } from "node:test";
 import { MAX_IGNORE_FILE_BYTES } from "../../src/fs/ignore.ts";
-import { decodeDescriptorFile, encodeDescriptorFile, MAX_DESCRIPTOR_BYTES } from "../../src/workspace/point-files.ts";
+import {
+  decodeDescriptorFile,
+  encodeDescriptorFile,
+  MAX_DESCRIPTOR_BYTES,
+} from "../../src/workspace/points/point-files.ts";
 import { assertFolder, readFolder } from "../fixtures/folder-state.ts";
 import { assertHeldTidy, btrfsPlace, treeOf } from "../fixtures/held-place.ts";
 import { makeFirst, makeSecond } from "../fixtures/two-states.ts";

@@ -11,7 +11,7 @@ import { deadWorkDirectories, newWorkDirectory, writtenWithin } from "../../fs/w
 import type { BlobIndex } from "../../repository/index/blob-index.ts";
 import { LeftPacks } from "../../repository/care/left-packs.ts";
 import { NearPacks } from "../../repository/transfer/near-packs.ts";
-import { existingAncestor, requireRoom } from "../../workspace/room.ts";
+import { existingAncestor, requireRoom } from "../../workspace/place/room.ts";
 import type { OpenRepository } from "../open-repository.ts";
 
 /** Below the folder of a repository's caches. */

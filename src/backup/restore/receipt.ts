@@ -9,9 +9,9 @@ import { decodeReceipt, encodeReceipt, encodeReceiptBody, type ReceiptBody } fro
 import { durableMkdir, durableWrite, readSmallFile } from "../../fs/durable.ts";
 import { acquireLock } from "../../fs/lock.ts";
 import { isAtOrBelow } from "../../fs/safe-path.ts";
-import { realPathOf } from "../../workspace/find-workspace.ts";
-import { readRecord } from "../../workspace/records.ts";
-import { userStateDirectory } from "../../workspace/registry.ts";
+import { realPathOf } from "../../workspace/place/find-workspace.ts";
+import { readRecord } from "../../workspace/place/records.ts";
+import { userStateDirectory } from "../../workspace/place/registry.ts";
 import type { VerifyReceiptOptions, VerifyReceiptResult } from "../../contract/index.ts";
 
 const MAX_BYTES = 1 << 20;

@@ -3,8 +3,8 @@ import { takenBytes } from "../../clones/walk-entries.ts";
 import { type CairnError, cannotBeWritten, toCairnError } from "../../errors.ts";
 import { rawPath } from "../../formats/records/record.ts";
 import { printablePath } from "../../fs/safe-path.ts";
-import { controlPaths } from "../../workspace/control-layout.ts";
-import { unlessOthersWrote } from "../../workspace/owners.ts";
+import { controlPaths } from "../../workspace/place/control-layout.ts";
+import { unlessOthersWrote } from "../../workspace/place/owners.ts";
 import {
   canTakeOver,
   type DeadPartial,
@@ -12,8 +12,8 @@ import {
   isMountRoot,
   NewFolder,
   settlePartial,
-} from "../../workspace/partial-folder.ts";
-import { userStateDirectory } from "../../workspace/registry.ts";
+} from "../../workspace/new-folder/new-folder.ts";
+import { userStateDirectory } from "../../workspace/place/registry.ts";
 
 /** Clears away what restores have left that were killed, but for unfinished folders beside the same target, which are returned. */
 export function settleEarlier(target: Buffer, onWarning: ((message: string) => void) | undefined): DeadPartial[] {

@@ -19,9 +19,9 @@ import { decodeRegistration } from "../../formats/records/registration.ts";
 import { decodeView } from "../../formats/records/view.ts";
 import { parseOwner } from "../../fs/lock-owner.ts";
 import { displayPath } from "../../fs/safe-path.ts";
-import { decodeDescriptorFile, decodeSealFile } from "../../workspace/point-files.ts";
+import { decodeDescriptorFile, decodeSealFile } from "../../workspace/points/point-files.ts";
 import { decodeRestoreFile } from "../../workspace/journals.ts";
-import { decodeSteps } from "../../workspace/restore-steps.ts";
+import { decodeSteps } from "../../workspace/restore/steps.ts";
 import type { Inspected } from "./inspected.ts";
 
 /** Our own small files, told by their content; a damaged one by its name. */

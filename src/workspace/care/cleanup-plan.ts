@@ -1,0 +1,315 @@
+import { randomBytes } from "node:crypto";
+import { readdirSync, rmSync, statSync } from "node:fs";
+import { join } from "node:path";
+import type { KeptContent, PointContent } from "../store/engine.ts";
+import { CairnError, throwIfAborted } from "../../errors.ts";
+import { type CleanupPlanFile, decodeCleanupPlan, encodeCleanupPlan } from "../../formats/records/cleanup.ts";
+import type { RetentionRules } from "../../formats/records/policy.ts";
+import { durableMkdir, durableRemove } from "../../fs/durable.ts";
+import type { SavePointId } from "../../ids.ts";
+import { listWorkspaces } from "../place/control-directory.ts";
+import type { ControlPaths } from "../place/control-layout.ts";
+import type { Point } from "../points/point-files.ts";
+import { allPoints } from "../points/points.ts";
+import { isReleased, listLeases, readRecord, writeRecord } from "../place/records.ts";
+import { applyRetention, isKeptByTag, type RetentionDecision, RULELESS } from "./retention.ts";
+import type { Workspace, WorkspaceCall } from "../workspace.ts";
+
+/** Plans which points a cleanup removes, and says which ones must stay. */
+
+/** Why a point must stay whatever the rules say. */
+export type Protection = "pinned" | "head" | "latest" | "undo" | "view" | "fork-origin";
+
+/** What keeps a point also where exactly it was asked for. */
+export const NEVER_REMOVED: readonly Protection[] = ["pinned", "head", "view"];
+
+/** What protects the points of a workspace; those without protection are absent. */
+export function protectionsOf(workspace: Workspace, points: readonly Point[]): ReadonlyMap<SavePointId, Protection[]> {
+  const reasons = new Map<SavePointId, Protection[]>();
+  const add = (id: SavePointId | null | undefined, reason: Protection): void => {
+    if (id === null || id === undefined) return;
+    const known = reasons.get(id);
+    if (known === undefined) reasons.set(id, [reason]);
+    else if (!known.includes(reason)) known.push(reason);
+  };
+  const { head, last_restore: last } = workspace.state();
+  add(head, "head");
+  add(workspace.points.latest()?.descriptor.save_point_id, "latest");
+  add(last?.undo_id, "undo");
+  for (const { pin, descriptor } of points) if (pin !== null) add(descriptor.save_point_id, "pinned");
+  for (const { save_point_id } of listLeases(workspace.found.control)) add(save_point_id, "view");
+  for (const { workspace: other } of listWorkspaces(workspace.found.control)) {
+    if (other !== null && !isReleased(other)) add(other.origin?.save_point_id, "fork-origin");
+  }
+  return reasons;
+}
+
+/** The content that all points of all workspaces of a control directory hold, but for some. Asked of the disk each time. */
+export function keptContent(control: ControlPaths, without: ReadonlySet<SavePointId>): KeptContent {
+  const contents: PointContent[] = [];
+  const unreadable: (string | null)[] = [];
+  for (const each of allPoints(control)) {
+    const { points, damaged } = each.points.list();
+    for (const { descriptor, sealed } of points)
+      if (sealed && !without.has(descriptor.save_point_id))
+        contents.push(descriptor.content as unknown as PointContent);
+    for (const { id } of damaged) if (id === null || !without.has(id)) unreadable.push(id);
+  }
+  return { contents, unreadable };
+}
+
+/** The ids of all points of a control directory; those of damaged ones as far as they are known. */
+export function presentIds(control: ControlPaths): ReadonlySet<string> {
+  const ids = new Set<string>();
+  for (const each of allPoints(control)) {
+    const { points, damaged } = each.points.list();
+    for (const { descriptor } of points) ids.add(descriptor.save_point_id);
+    for (const { id } of damaged) if (id !== null) ids.add(id);
+  }
+  return ids;
+}
+
+/** What a cleanup would remove, and why. */
+export interface CleanupFacts {
+  plan: CleanupPlanFile;
+  decisions: RetentionDecision[];
+  /** How many are kept as head, latest, for undo or as a fork's origin. */
+  protectedByHistory: number;
+}
+
+export interface CleanupInput extends WorkspaceCall {
+  /** Ordinary points go by these; without any rule only undo points are candidates. */
+  rules: RetentionRules;
+  /** Exactly these instead. */
+  only: readonly Point[] | null;
+  /** Nothing that is under a day old goes, whatever the rules say. */
+  keepYoung?: boolean;
+}
+
+const DAY_MS = 24 * 3_600_000;
+const PLAN_AGE_MS = 7 * DAY_MS;
+const MAX_PLAN_BYTES = 256 << 20;
+const PLAN_ID = /^[0-9a-f]{16}$/;
+const BY_HISTORY: readonly Protection[] = ["head", "latest", "undo", "fork-origin"];
+
+/** Looks at all points of a workspace; nothing is removed. Throws `refused` for asked-for points that are protected. */
+export async function planCleanup(workspace: Workspace, input: CleanupInput): Promise<CleanupFacts> {
+  const { points } = workspace.points.list();
+  const protections = protectionsOf(workspace, points);
+  const decisions =
+    input.only === null ? decideByRules(points, input.rules, protections) : decideOnly(points, input.only, protections);
+  if (input.only === null && input.rules.maxBytes !== undefined) {
+    await dropForSize(workspace, points, {
+      decisions,
+      maxBytes: input.rules.maxBytes,
+      protections,
+      call: input,
+    });
+  }
+  if (input.keepYoung === true) keepYoung(points, decisions);
+  throwIfAborted(input.signal);
+  const dropped = new Set(decisions.filter(({ keep }) => !keep).map(({ id }) => id));
+  const drop = points.filter(({ descriptor }) => dropped.has(descriptor.save_point_id));
+  const plan: CleanupPlanFile = {
+    plan_id: randomBytes(8).toString("hex"),
+    created_at: new Date().toISOString(),
+    workspace_id: workspace.found.workspace.id,
+    workspace_name: workspace.found.workspace.name,
+    rules: input.only === null ? input.rules : null,
+    drop: drop.map(({ descriptor, sequence, checksum }) => ({ id: descriptor.save_point_id, sequence, checksum })),
+    bytes: await bytesOf(workspace, drop, input),
+  };
+  const protectedByHistory = decisions.filter(
+    ({ id, keep }) =>
+      keep && protections.get(id as SavePointId)?.some((reason) => BY_HISTORY.includes(reason)) === true,
+  ).length;
+  return { plan, decisions, protectedByHistory };
+}
+
+/** The rules' word, but for what is protected. Newest first. */
+function decideByRules(
+  points: readonly Point[],
+  rules: RetentionRules,
+  protections: ReadonlyMap<SavePointId, readonly Protection[]>,
+): RetentionDecision[] {
+  const seen = points.map(({ descriptor, sequence, tags }) => ({
+    id: descriptor.save_point_id,
+    sequence,
+    time: Date.parse(descriptor.created_at),
+    tags,
+    undo: descriptor.undo,
+  }));
+  return applyRetention(seen, rules, Date.now()).map((decision) => {
+    const protectedBy = protections.get(decision.id as SavePointId);
+    if (protectedBy === undefined) return decision;
+    return { id: decision.id, keep: true, reasons: [...protectedBy, ...(decision.keep ? decision.reasons : [])] };
+  });
+}
+
+const YOUNG = "under a day old";
+
+function keepYoung(points: readonly Point[], decisions: readonly RetentionDecision[]): void {
+  const times = new Map<string, number>(
+    points.map(({ descriptor }) => [descriptor.save_point_id, Date.parse(descriptor.created_at)]),
+  );
+  for (const decision of decisions) {
+    if (decision.keep || times.get(decision.id)! < Date.now() - DAY_MS) continue;
+    decision.keep = true;
+    decision.reasons = [YOUNG];
+  }
+}
+
+const WAY_OUT: Partial<Record<Protection, string>> = {
+  pinned: "take the pin away first: cairn unpin",
+  head: "save once more, so that it is not head any longer",
+  view: "close the view first: cairn view --list",
+};
+
+function decideOnly(
+  points: readonly Point[],
+  only: readonly Point[],
+  protections: ReadonlyMap<SavePointId, readonly Protection[]>,
+): RetentionDecision[] {
+  const wanted = new Set(only.map(({ descriptor }) => descriptor.save_point_id));
+  for (const id of wanted) {
+    const hard = protections.get(id)?.find((reason) => NEVER_REMOVED.includes(reason));
+    if (hard !== undefined)
+      throw new CairnError(
+        "refused",
+        `${id.slice(0, 8)} cannot be removed: ${hard === "head" ? "it is head" : hard === "view" ? "it is open to be looked into" : "it is pinned"}`,
+        { hint: WAY_OUT[hard] ?? "" },
+      );
+  }
+  return points.map(({ descriptor }) => {
+    const id = descriptor.save_point_id;
+    return wanted.has(id)
+      ? { id, keep: false, reasons: ["asked for"] }
+      : { id, keep: true, reasons: ["not asked for"] };
+  });
+}
+
+/**
+ * Oldest first, until the rest fits, whatever counts or periods would keep: never what is protected or under a day old,
+ * nor what `keep-undo` or a tag keeps.
+ */
+async function dropForSize(
+  workspace: Workspace,
+  points: readonly Point[],
+  more: {
+    decisions: RetentionDecision[];
+    maxBytes: number;
+    protections: ReadonlyMap<SavePointId, unknown>;
+    call: WorkspaceCall;
+  },
+): Promise<void> {
+  const young = Date.now() - DAY_MS;
+  const decisionOf = new Map(more.decisions.map((decision) => [decision.id, decision]));
+  for (const { descriptor } of points) {
+    const decision = decisionOf.get(descriptor.save_point_id)!;
+    if (decision.reasons[0] === RULELESS && Date.parse(descriptor.created_at) >= young) decision.reasons = [YOUNG];
+  }
+  // Newest first, as listed.
+  const candidates = points.filter(({ descriptor }) => {
+    const { save_point_id: id, created_at } = descriptor;
+    const { keep, reasons } = decisionOf.get(id)!;
+    if (!keep || isKeptByTag(reasons)) return false;
+    return !more.protections.has(id) && !descriptor.undo && Date.parse(created_at) < young;
+  });
+  const leaving = more.decisions.filter(({ keep }) => !keep).map(({ id }) => id as SavePointId);
+  const asked = new Set([...leaving, ...candidates.map(({ descriptor }) => descriptor.save_point_id)]);
+  // The dropped ones last, so that they count for nobody.
+  const dropped = points.filter(({ descriptor }) => leaving.includes(descriptor.save_point_id));
+  const sizes = await workspace.engine.heldBytes(
+    [...candidates.map((point) => contentsOf([point])), contentsOf(dropped)],
+    keptContent(workspace.found.control, asked),
+    more.call,
+  );
+  candidates.forEach(({ descriptor }, i) => {
+    if (sizes[i + 1]! <= more.maxBytes) return;
+    const decision = decisionOf.get(descriptor.save_point_id)!;
+    decision.keep = false;
+    decision.reasons = [`beyond the size of ${more.maxBytes} bytes`];
+  });
+}
+
+/** What points have in the store: nothing, those that are not sealed. */
+function contentsOf(points: readonly Point[]): { id: string; content: PointContent }[] {
+  return points
+    .filter(({ sealed }) => sealed)
+    .map(({ descriptor }) => ({
+      id: descriptor.save_point_id,
+      content: descriptor.content as unknown as PointContent,
+    }));
+}
+
+/** Bytes that only these points hold. Throws `damaged` where what others need cannot be told. */
+export async function bytesOf(workspace: Workspace, drop: readonly Point[], call: WorkspaceCall): Promise<number> {
+  if (drop.length === 0) return 0;
+  const without = new Set(drop.map(({ descriptor }) => descriptor.save_point_id));
+  const [rest, all] = await workspace.engine.heldBytes(
+    [contentsOf(drop)],
+    keptContent(workspace.found.control, without),
+    call,
+  );
+  return all! - rest!;
+}
+
+function planPath(control: ControlPaths, id: string): string {
+  if (!PLAN_ID.test(id))
+    throw new CairnError("invalid_id", `not a cleanup plan: ${JSON.stringify(id.slice(0, 40))}`, {
+      hint: "make one with `cairn cleanup --plan`",
+    });
+  return join(control.plans, `${id}.json`);
+}
+
+/** Keeps a plan until it is run; forgets those of over a week ago. */
+export function storePlan(control: ControlPaths, plan: CleanupPlanFile): void {
+  durableMkdir(control.plans);
+  for (const name of readdirSync(control.plans)) {
+    const file = join(control.plans, name);
+    if ((statSync(file, { throwIfNoEntry: false })?.mtimeMs ?? Number.POSITIVE_INFINITY) < Date.now() - PLAN_AGE_MS)
+      rmSync(file, { force: true });
+  }
+  writeRecord(control, planPath(control, plan.plan_id), encodeCleanupPlan(plan));
+}
+
+/** Throws `not_found` for a plan that ran already or never was, `damaged`, `newer_version`. */
+export function loadPlan(control: ControlPaths, id: string): CleanupPlanFile {
+  const hint = "make a new plan with `cairn cleanup --plan`";
+  const plan = readRecord(planPath(control, id), decodeCleanupPlan, { maxBytes: MAX_PLAN_BYTES, hint });
+  if (plan !== null) return plan;
+  throw new CairnError("not_found", `there is no cleanup plan ${id}: it ran already, or is over a week old`, {
+    hint: "make a new one with `cairn cleanup --plan`",
+  });
+}
+
+export function dropPlan(control: ControlPaths, id: string): void {
+  durableRemove(planPath(control, id));
+}
+
+/** The points that a plan drops. Throws `stale_plan` when one is gone, is another one, or has come to be needed. Later saves do not matter. */
+export function requireFresh(workspace: Workspace, plan: CleanupPlanFile): Point[] {
+  const { points } = workspace.points.list();
+  const protections = protectionsOf(workspace, points);
+  const present = new Map(points.map((point) => [point.descriptor.save_point_id, point]));
+  const decisions =
+    plan.rules === null
+      ? null
+      : new Map(decideByRules(points, plan.rules, protections).map((decision) => [decision.id, decision]));
+  return plan.drop.map(({ id, checksum }) => {
+    const stale = (why: string): CairnError =>
+      new CairnError("stale_plan", `the plan ${plan.plan_id} is out of date: ${id.slice(0, 8)} ${why}`, {
+        hint: "make a new one with `cairn cleanup --plan`",
+      });
+    const point = present.get(id);
+    if (point === undefined) throw stale("is gone");
+    if (point.checksum !== checksum) throw stale("is not the point it was");
+    const reason = protections.get(id)?.find((each) => plan.rules !== null || NEVER_REMOVED.includes(each));
+    if (reason !== undefined) throw stale(`is needed now: ${reason}`);
+    const decision = decisions?.get(id);
+    // What was dropped for its size is kept by the rules alone.
+    if (decision?.keep === true && plan.rules?.maxBytes === undefined)
+      throw stale(`is kept now: ${decision.reasons.join(", ")}`);
+    return point;
+  });
+}

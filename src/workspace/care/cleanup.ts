@@ -1,0 +1,320 @@
+import { randomBytes } from "node:crypto";
+import { join } from "node:path";
+import type { Freed } from "../store/engine.ts";
+import { throwIfAborted, toCairnError } from "../../errors.ts";
+import { failpoint } from "../../failpoint.ts";
+import {
+  type CleanupFile,
+  type CleanupPlanFile,
+  decodeUnfreed,
+  encodeCleanup,
+  encodeUnfreed,
+  type PlannedDrop,
+  type UnfreedFile,
+} from "../../formats/records/cleanup.ts";
+import type { Recovery } from "../../formats/records/control.ts";
+import { formatBytes, plural } from "../../formats/sizes.ts";
+import { durableRemove, durableWrite } from "../../fs/durable.ts";
+import { namesIfThere } from "../../fs/names-in.ts";
+import type { SavePointId } from "../../ids.ts";
+import {
+  bytesOf,
+  dropPlan,
+  keptContent,
+  NEVER_REMOVED,
+  presentIds,
+  protectionsOf,
+  requireFresh,
+} from "./cleanup-plan.ts";
+import type { ControlPaths } from "../place/control-layout.ts";
+import { needingTrees, removeHeldTrees } from "../points/held-trees.ts";
+import { CLEANUP_JOURNAL, readCleanupJournal } from "../journals.ts";
+import { readRecord, writeRecord, writeState } from "../place/records.ts";
+import { roomAt } from "../place/room.ts";
+import { sealPending } from "../points/seal.ts";
+import { makingRoom } from "../place/temporaries.ts";
+import type { Workspace, WorkspaceCall } from "../workspace.ts";
+
+/** Removes points, and frees what only they held in the store. */
+
+export interface Cleaned {
+  removed: SavePointId[];
+  bytesFreed: number;
+  /** False: what had to go, now or before, is not all out of the store. */
+  complete: boolean;
+}
+
+const WAIT_MS = 10_000;
+
+/**
+ * Removes exactly what a plan lists. For the holder of the workspace's lock.
+ *
+ * Before: points that stay are sealed, where their trees lie with points that go.
+ * Intent and commit: the journal, one durable write; before it nothing is removed, after it the removal is finished
+ * by whoever holds the lock next. Then the descriptors go, then the snapshots, then what nothing needs any more; what of
+ * that has to be left for now is noted ({@link freeRemoved}), before the journal goes.
+ * Aborted while that is freed, the points are gone and the journal stays, as after a kill.
+ */
+export async function runPlan(workspace: Workspace, plan: CleanupPlanFile, call: WorkspaceCall): Promise<Cleaned> {
+  // Asked before anything is removed: what cannot be read may be what is needed.
+  await bytesOf(workspace, requireFresh(workspace, plan), call);
+  throwIfAborted(call.signal);
+  const drop = await sealSharers(workspace, plan.drop, call);
+  const journal: CleanupFile = { plan_id: plan.plan_id, drop: [...drop], thorough: plan.rules === null };
+  failpoint("cleanup.checked");
+  const { control, paths } = workspace.found;
+  const file = join(paths.journal, CLEANUP_JOURNAL);
+  // Whoever has taken over may have pinned what is to go, or stand at it.
+  workspace.requireLock();
+  await makingRoom(control, () => durableWrite(file, encodeCleanup(journal)));
+  failpoint("cleanup.committed");
+  dropPlan(control, plan.plan_id);
+  failpoint("cleanup.plan-dropped");
+  // The plan was found fresh under the lock that was held then: who has taken over since has finished this.
+  const { removed, allGone } = await makingRoom(control, async () => removePoints(workspace, journal.drop, call));
+  const { thorough } = journal;
+  const freed = await makingRoom(control, async () =>
+    freeRemoved(workspace, { removed, thorough, waitMs: WAIT_MS, signal: call.signal }),
+  );
+  failpoint("cleanup.freed");
+  workspace.requireLock();
+  durableRemove(file);
+  warnOfFreed(control, freed, call);
+  const isAllGone = allGone && drop.length === plan.drop.length;
+  return { removed, bytesFreed: freed.bytesFreed, complete: freed.complete && (isAllGone || !thorough) };
+}
+
+/**
+ * What of a plan can go. Points that stay and share a tree that goes are sealed first; a point whose tree one of them still
+ * needs then stays too, and is told of.
+ */
+async function sealSharers(
+  workspace: Workspace,
+  drop: readonly PlannedDrop[],
+  call: WorkspaceCall,
+): Promise<readonly PlannedDrop[]> {
+  const sharers = [...needingTrees(workspace.points, sequencesOf(drop)).keys()];
+  if (sharers.length === 0) return drop;
+  await sealPending(workspace, call, sharers);
+  const going = withoutNeeded(workspace, drop);
+  if (going.length < drop.length)
+    call.onWarning?.(
+      `${plural(drop.length - going.length, "point")} cannot be removed yet: a point that stays has content in no other place than their trees, as it cannot be sealed whole; \`cairn seal\` says why`,
+    );
+  return going;
+}
+
+function withoutNeeded({ points }: Workspace, drop: readonly PlannedDrop[]): readonly PlannedDrop[] {
+  const needed = [...needingTrees(points, sequencesOf(drop)).values()];
+  return needed.includes(null) ? [] : drop.filter(({ sequence }) => !needed.includes(sequence));
+}
+
+/** Removes trees and descriptors. Returns the ids of the points that are gone now, and whether all of their trees are. */
+async function removePoints(
+  workspace: Workspace,
+  drop: readonly PlannedDrop[],
+  call: WorkspaceCall,
+): Promise<{ removed: SavePointId[]; allGone: boolean }> {
+  const { points, found } = workspace;
+  call.onProgress?.({ phase: "cleaning", done: 0, total: drop.length });
+  const gone = new Set(drop.map(({ id }) => id));
+  const state = workspace.state();
+  // A point that was asked for by name may be the one that undo would go back to.
+  if (state.last_restore !== null && gone.has(state.last_restore.undo_id))
+    writeState(found.paths, { ...state, last_restore: null });
+  failpoint("cleanup.state-written");
+  const { temporary } = found.control;
+  const allGone = await removeHeldTrees(points, sequencesOf(drop), { temporary, onWarning: call.onWarning });
+  failpoint("cleanup.trees-removed");
+  points.removeAll(sequencesOf(drop));
+  failpoint("cleanup.points-removed");
+  call.onProgress?.({ phase: "cleaning", done: drop.length, total: drop.length });
+  return { removed: [...gone], allGone };
+}
+
+function sequencesOf(drop: readonly PlannedDrop[]): number[] {
+  return drop.map(({ sequence }) => sequence);
+}
+
+/** The points of a removal that still can go; one that somebody has come to need since stays. */
+function stillUnneeded(workspace: Workspace, drop: readonly PlannedDrop[]): readonly PlannedDrop[] {
+  const others = new Set<number>();
+  const present = drop.flatMap(({ sequence, id }) => {
+    try {
+      // Gone already, or damaged since, which does not make it needed.
+      const point = workspace.points.readOrNull(sequence);
+      if (point?.descriptor.save_point_id === id) return [point];
+      if (point !== null) others.add(sequence);
+    } catch {
+      // Nobody can tell for now.
+      others.add(sequence);
+    }
+    return [];
+  });
+  const protections = protectionsOf(workspace, present);
+  const unneeded = drop.filter(
+    ({ id, sequence }) =>
+      !others.has(sequence) && protections.get(id)?.some((reason) => NEVER_REMOVED.includes(reason)) !== true,
+  );
+  return withoutNeeded(workspace, unneeded);
+}
+
+/** Finishes a removal that was interrupted. For the holder of the workspace's lock. */
+export async function recoverCleanup(workspace: Workspace, call: WorkspaceCall): Promise<Recovery[]> {
+  const journal = readCleanupJournal(workspace.found.paths.journal);
+  if (journal === null) return [];
+  call.onProgress?.({ phase: "recovering", done: 0 });
+  workspace.points.removeMovedAway();
+  const { removed } = await removePoints(workspace, stillUnneeded(workspace, journal.drop), call);
+  workspace.points.refresh();
+  const problem = await freeIfPossible(workspace, { removed, thorough: journal.thorough, signal: call.signal });
+  durableRemove(join(workspace.found.paths.journal, CLEANUP_JOURNAL));
+  return [
+    {
+      operation: "cleanup",
+      outcome: "completed",
+      detail: `a cleanup of ${plural(removed.length, "point")} was interrupted and has been finished${problem}`,
+      kept: [],
+    },
+  ];
+}
+
+/** A store that is damaged or in use must not keep anybody from saving: its space is freed by a later cleanup. */
+async function freeIfPossible(
+  workspace: Workspace,
+  request: Pick<FreeRemoved, "removed" | "thorough" | "signal">,
+): Promise<string> {
+  const { control } = workspace.found;
+  const { removed, thorough } = request;
+  try {
+    const freed = await freeRemoved(workspace, { ...request, waitMs: 0 });
+    failpoint("cleanup.freed");
+    const why = whyUnfreed(control, freed);
+    return why === null ? "" : `; ${why}`;
+  } catch (error) {
+    const { code, message } = toCairnError(error);
+    if (code === "interrupted") throw error;
+    await makingRoom(control, () => noteUnfreed(control, { points: [...removed], thorough }));
+    failpoint("cleanup.noted");
+    return `; the space could not be given back: ${message}; the next cleanup tries again: cairn cleanup`;
+  }
+}
+
+export interface FreeRemoved {
+  removed: readonly SavePointId[];
+  /** Nothing of them may be left in a pack. */
+  thorough: boolean;
+  waitMs: number;
+  signal: AbortSignal | undefined;
+}
+
+export interface FreedRemoved extends Freed {
+  /** False: what had to go, now or before, is not all out of the store, which is noted. */
+  complete: boolean;
+}
+
+const NOTE_NAME = /^[0-9a-f]{16}\.json$/;
+
+/** What removals had to leave in the store: of points that are gone nothing else tells. */
+function notesIn(control: ControlPaths): { file: string; content: UnfreedFile }[] {
+  return namesIfThere(control.unfreed).flatMap((name) => {
+    const file = join(control.unfreed, name);
+    const content = NOTE_NAME.test(name) ? contentOf(file) : null;
+    return content === null ? [] : [{ file, content }];
+  });
+}
+
+/** Null where another process has done what it says, or a newer version has to. Of a damaged one it is known that it is there. */
+function contentOf(file: string): UnfreedFile | null {
+  try {
+    return readRecord(file, decodeUnfreed);
+  } catch (error) {
+    const { code } = toCairnError(error);
+    if (code === "newer_version") return null;
+    if (code === "damaged") return { points: [], thorough: true };
+    throw error;
+  }
+}
+
+/** True when content of points that were removed may still be in the store. */
+export function isUnfreed(control: ControlPaths): boolean {
+  return notesIn(control).length > 0;
+}
+
+/** Written after the points have gone, or before by whoever cannot write it then: of those that are there it does nothing. Returns its path. */
+export function noteUnfreed(control: ControlPaths, content: UnfreedFile): string {
+  const file = join(control.unfreed, `${randomBytes(8).toString("hex")}.json`);
+  writeRecord(control, file, encodeUnfreed(content));
+  return file;
+}
+
+/**
+ * Frees what only removed points held, and what earlier removals left. Whoever removed points knows them until this has
+ * returned, and calls it again after a kill: what has to be left now is noted before, and notes go once all is freed.
+ */
+export async function freeRemoved({ found, engine }: Workspace, request: FreeRemoved): Promise<FreedRemoved> {
+  const { control } = found;
+  const { removed, waitMs, signal } = request;
+  const notes = notesIn(control);
+  const noted = new Set(notes.flatMap(({ content }) => content.points));
+  const present = noted.size === 0 ? noted : presentIds(control);
+  const thorough = request.thorough || notes.some(({ content }) => content.thorough);
+  const freed = await engine.free({
+    pointIds: [...new Set([...removed, ...noted])].filter((id) => !present.has(id)),
+    kept: () => keptContent(control, new Set()),
+    thorough,
+    waitMs,
+    signal,
+  });
+  const isDone = !freed.postponed && freed.left === null;
+  if (isDone) {
+    for (const { file } of notes) {
+      durableRemove(file);
+      failpoint("unfreed.note-removed");
+    }
+  } else {
+    // Where others were at work the points' marks in the store may be left too.
+    const points = freed.postponed ? removed.filter((id) => !noted.has(id)) : [];
+    const isNoted = notes.length > 0 && (!request.thorough || notes.some(({ content }) => content.thorough));
+    if (points.length > 0 || !isNoted) noteUnfreed(control, { points, thorough: request.thorough });
+    failpoint("unfreed.noted");
+  }
+  return { ...freed, complete: isDone || !thorough };
+}
+
+/** Why something of what was to go is still in the store, and what to do; null where nothing of it is. */
+function whyUnfreed(control: ControlPaths, freed: FreedRemoved): string | null {
+  const { postponed, left, complete } = freed;
+  const still = "content of points that were removed is still in the store";
+  if (postponed)
+    return complete
+      ? "another process was using the store: the space is given back by the next cleanup"
+      : `${still}, as another process was using it; the next cleanup takes it out: cairn cleanup`;
+  if (left === null) return null;
+  const { bytes, needsRoom } = left;
+  if (needsRoom === null)
+    return `content of points that were removed may still be in the store, in packs that could not be written anew or removed: \`cairn verify --all\` names what is damaged, \`cairn doctor --repair\` mends what can be; then: cairn cleanup`;
+  const what = complete ? `${formatBytes(bytes)} that nothing needs stay in the store` : still;
+  const { freeBytes } = roomAt(control.store);
+  const room =
+    needsRoom > freeBytes
+      ? `, as its packs cannot be written anew: that needs ${formatBytes(needsRoom)} of room, and ${formatBytes(freeBytes)} are free; free some elsewhere on its file system, then`
+      : "; there is room for more of it now";
+  return `${what}${room}: cairn cleanup`;
+}
+
+/** Tells what a removal had to leave in the store, and which content of points that stay it found lost. */
+export function warnOfFreed(
+  control: ControlPaths,
+  freed: FreedRemoved,
+  { onWarning }: Pick<WorkspaceCall, "onWarning">,
+): void {
+  const [first] = freed.lost;
+  const pieces = `${freed.lost.length} pieces of content (the first: ${first?.slice(0, 8)})`;
+  if (first !== undefined)
+    onWarning?.(
+      `the store has lost ${freed.lost.length === 1 ? `content (${first.slice(0, 8)})` : pieces} of save points that stay: \`cairn verify --all\` names them and their files, \`cairn doctor --repair\` mends what can be mended`,
+    );
+  const why = whyUnfreed(control, freed);
+  if (why !== null) onWarning?.(why);
+}

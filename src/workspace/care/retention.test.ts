@@ -1,0 +1,219 @@
+import assert from "node:assert/strict";
+import { test } from "node:test";
+import { CairnError } from "../../errors.ts";
+import type { RetentionRules } from "../../formats/records/policy.ts";
+import { applyRetention, before, parseSpan, type RetentionPoint } from "./retention.ts";
+
+process.env["TZ"] = "UTC";
+const NOW = Date.parse("2026-11-20T12:00:00Z");
+
+/** Points from times, oldest first, called a, b, c, … */
+function points(times: readonly string[], more: Partial<RetentionPoint> = {}): RetentionPoint[] {
+  return times.map((time, i) => ({
+    id: String.fromCharCode(97 + i),
+    sequence: i + 1,
+    time: Date.parse(time),
+    tags: [],
+    undo: false,
+    ...more,
+  }));
+}
+
+function kept(list: readonly RetentionPoint[], rules: RetentionRules): string {
+  return applyRetention(list, rules, NOW)
+    .filter(({ keep }) => keep)
+    .map(({ id }) => id)
+    .sort()
+    .join("");
+}
+
+test("everything is kept when no rule says what to keep", () => {
+  const list = points(["2020-01-01T00:00:00Z", "2026-11-20T00:00:00Z"]);
+  assert.equal(kept(list, {}), "ab");
+  assert.equal(kept(list, { keepLast: 0 }), "ab");
+  assert.equal(kept(list, { keepUndo: { count: 0 } }), "ab");
+});
+
+test("keep-last goes by sequence, not by the clock, when the clock was set back", () => {
+  const list = points(["2026-11-20T10:00:00Z", "2026-11-19T10:00:00Z", "2026-11-18T10:00:00Z"]);
+  assert.equal(kept(list, { keepLast: 2 }), "bc");
+  assert.equal(kept(list, { keepLast: 9 }), "abc");
+});
+
+test("periods keep the last point of each, and only as many periods as asked", () => {
+  const list = points([
+    "2026-11-17T10:00:00Z",
+    "2026-11-18T09:10:00Z",
+    "2026-11-18T09:50:00Z",
+    "2026-11-19T10:00:00Z",
+    "2026-11-20T10:00:00Z",
+    "2026-11-20T10:30:00Z",
+  ]);
+  assert.equal(kept(list, { keepDaily: 2 }), "df");
+  assert.equal(kept(list, { keepDaily: 10 }), "acdf");
+  assert.equal(kept(list, { keepHourly: 3 }), "cdf");
+  assert.equal(kept(list, { keepMonthly: 1 }), "f");
+  assert.equal(kept(list, { keepYearly: 1, keepLast: 2 }), "ef");
+});
+
+test("days, weeks and months are those of this machine's zone when it is another than UTC", (t) => {
+  process.env["TZ"] = "America/New_York";
+  t.after(() => (process.env["TZ"] = "UTC"));
+  // Of two local days morning and evening; each evening is the next day in UTC, the last one the next week and month.
+  const list = points(["2026-11-28T14:00:00Z", "2026-11-29T01:00:00Z", "2026-11-29T14:00:00Z", "2026-11-30T01:00:00Z"]);
+  assert.equal(kept(list, { keepDaily: 2 }), "bd");
+  const month = points(["2026-11-30T14:00:00Z", "2026-12-01T01:00:00Z", "2026-12-01T14:00:00Z"]);
+  assert.equal(kept(month, { keepMonthly: 2 }), "bc");
+  const week = points(["2026-11-29T14:00:00Z", "2026-11-30T01:00:00Z", "2026-11-30T14:00:00Z"]);
+  assert.equal(kept(week, { keepWeekly: 2 }), "bc");
+  process.env["TZ"] = "Asia/Kolkata";
+  const hours = points(["2026-11-20T10:20:00Z", "2026-11-20T10:40:00Z", "2026-11-20T11:10:00Z"]);
+  assert.equal(kept(hours, { keepHourly: 2 }), "ac");
+});
+
+test("the oldest point stays while there are fewer periods than a rule would keep", () => {
+  const list = points(["2023-01-05T10:00:00Z", "2023-05-05T10:00:00Z", "2024-01-01T10:00:00Z", "2026-11-01T10:00:00Z"]);
+  assert.equal(kept(list, { keepYearly: 5 }), "abcd");
+  assert.equal(kept(list, { keepYearly: "unlimited" }), "abcd");
+  assert.equal(kept(list, { keepYearly: 3 }), "bcd");
+  assert.equal(kept(list, { keepYearly: 2 }), "cd");
+  assert.equal(kept(list, { keepLast: 2, keepYearly: 1 }), "cd");
+  assert.equal(kept(list, { keepYearly: 5, maxAge: "3y" }), "cd");
+  assert.deepEqual(applyRetention(list, { keepYearly: 5 }, NOW).at(-1)?.reasons, ["oldest yearly"]);
+});
+
+test("weeks are those of ISO, also around new year", () => {
+  const list = points(["2024-12-29T12:00:00Z", "2024-12-30T12:00:00Z", "2025-01-05T12:00:00Z", "2025-01-06T12:00:00Z"]);
+  assert.equal(kept(list, { keepWeekly: 9 }), "acd");
+  assert.equal(kept(list, { keepYearly: 2 }), "bd");
+});
+
+test("keep-within counts from the newest point that is not in the future", () => {
+  const list = points([
+    "2026-10-18T09:00:00Z",
+    "2026-10-19T09:00:01Z",
+    "2026-11-10T00:00:00Z",
+    "2026-11-19T09:00:00Z",
+    "2027-05-01T00:00:00Z",
+  ]);
+  assert.equal(kept(list, { keepWithin: "1m" }), "bcde");
+  assert.equal(kept(list, { keepWithin: "10d" }), "cde");
+  assert.equal(kept(list, { keepWithin: "1w2d10h" }), "cde");
+  assert.equal(kept(list, { keepWithin: "1h" }), "de");
+});
+
+test("the newest of each period of a span is kept when a rule says so, from the newest point that is not in the future", () => {
+  const list = points([
+    "2025-06-01T08:00:00Z",
+    "2026-10-01T08:00:00Z",
+    "2026-11-17T08:00:00Z",
+    "2026-11-17T08:30:00Z",
+    "2026-11-18T08:00:00Z",
+    "2026-11-19T08:00:00Z",
+    "2026-11-19T08:00:01Z",
+  ]);
+  assert.equal(kept(list, { keepWithinHourly: "2d" }), "deg");
+  assert.equal(kept(list, { keepWithinDaily: "2d1h" }), "deg");
+  assert.equal(kept(list, { keepWithinDaily: "1d" }), "g");
+  assert.equal(kept(list, { keepWithinWeekly: "2w" }), "g");
+  assert.equal(kept(list, { keepWithinMonthly: "2m" }), "bg");
+  assert.equal(kept(list, { keepWithinYearly: "9y" }), "ag");
+  assert.equal(kept(list, { keepWithinYearly: "0d", keepLast: 1 }), "g");
+  const days = points(["2026-11-18T08:00:00Z", "2026-11-18T09:00:00Z"]);
+  assert.deepEqual(
+    applyRetention(days, { keepWithinDaily: "9d" }, NOW).map(({ reasons: [first] }) => first),
+    ["daily within 9d", "oldest daily within 9d"],
+  );
+});
+
+test("a span longer than dates go back keeps everything", () => {
+  for (const span of ["274000y", "999999y", "999999m999999y"])
+    assert.equal(before(Date.UTC(2026, 10, 23), parseSpan(span)), Number.NEGATIVE_INFINITY, span);
+});
+
+test("tags keep their points whatever else is said", () => {
+  const list = [
+    ...points(["2020-01-01T00:00:00Z"], { tags: ["release"] }),
+    ...points(["x", "2026-11-19T00:00:00Z"]).slice(1),
+  ];
+  assert.equal(kept(list, { keepTags: ["release"] }), "a");
+  assert.equal(kept(list, { keepTags: ["release"], maxAge: "30d" }), "a");
+  assert.equal(kept(list, { keepTags: ["other"] }), "");
+});
+
+test("a rule of several tags keeps what has them all, an empty one what has none", () => {
+  const tags = [[], ["a"], ["a", "b"], ["a,b"], ["b", "c", "a"], ["c"]];
+  const list = points(tags.map((_, i) => `2026-11-1${i}T00:00:00Z`)).map((point, i) => ({ ...point, tags: tags[i]! }));
+  assert.equal(kept(list, { keepTags: ["a,b"] }), "cde");
+  assert.equal(kept(list, { keepTags: [" b , a ", "c"] }), "cef");
+  assert.equal(kept(list, { keepTags: ["a,"] }), "bce");
+  for (const none of ["", ",", " "]) assert.equal(kept(list, { keepTags: [none] }), "a");
+  assert.deepEqual(
+    applyRetention(list, { keepTags: ["a,b", ""] }, NOW).map(({ reasons: [first] }) => first),
+    ["no rule keeps it", "tag a,b", "tag a,b", "tag a,b", "no rule keeps it", "tag none"],
+  );
+});
+
+test("an unlimited count keeps every point, or the last one of every period", () => {
+  const list = points(["2024-11-17T10:00:00Z", "2025-11-18T09:10:00Z", "2026-11-18T09:50:00Z", "2026-11-19T10:00:00Z"]);
+  assert.equal(kept(list, { keepLast: "unlimited" }), "abcd");
+  assert.equal(kept(list, { keepYearly: "unlimited" }), "abd");
+});
+
+test("undo points go by keep-undo only: the newest so many, and those of the span", () => {
+  const old = points(
+    Array.from({ length: 25 }, () => "2026-01-01T00:00:00Z"),
+    { undo: true },
+  );
+  const present = { id: "z", sequence: 100, time: NOW, tags: [], undo: false };
+  const decisions = applyRetention([...old, present], { keepLast: 1 }, NOW);
+  assert.deepEqual(
+    decisions.filter(({ keep }) => !keep).map(({ id }) => id),
+    ["e", "d", "c", "b", "a"],
+  );
+  assert.equal(kept([...old, present], { keepUndo: { count: 0, within: "0d" } }), "z");
+  assert.equal(
+    kept(points(["2026-11-01T00:00:00Z", "2026-11-19T00:00:00Z"], { undo: true }), {
+      keepUndo: { count: 0, within: "2d" },
+    }),
+    "b",
+  );
+  const last = kept([...old, present], { keepLast: 1, keepUndo: { count: 1, within: "0d" } });
+  assert.equal(last, "yz");
+});
+
+test("maximum age drops what a count would keep, and nothing younger", () => {
+  const list = points(["2026-01-01T00:00:00Z", "2026-11-01T00:00:00Z", "2026-11-19T00:00:00Z"]);
+  assert.equal(kept(list, { maxAge: "30d" }), "bc");
+  assert.equal(kept(list, { keepLast: 3, maxAge: "10d" }), "c");
+});
+
+test("each decision names the rules behind it", () => {
+  const list = points(["2026-11-18T00:00:00Z", "2026-11-19T00:00:00Z"]);
+  assert.deepEqual(applyRetention(list, { keepLast: 1, keepDaily: 1 }, NOW), [
+    { id: "b", keep: true, reasons: ["last", "daily"] },
+    { id: "a", keep: false, reasons: ["no rule keeps it"] },
+  ]);
+});
+
+test("a month back from its 31st runs over as in Go, and leap days are real", () => {
+  assert.equal(
+    new Date(before(Date.parse("2026-03-31T00:00:00Z"), parseSpan("1m"))).toISOString(),
+    "2026-03-03T00:00:00.000Z",
+  );
+  assert.equal(
+    new Date(before(Date.parse("2024-02-29T06:00:00Z"), parseSpan("1y"))).toISOString(),
+    "2023-03-01T06:00:00.000Z",
+  );
+  assert.equal(new Date(before(NOW, parseSpan("1y6m2w3d12h"))).toISOString(), "2025-05-03T00:00:00.000Z");
+});
+
+test("a span that is none is refused", () => {
+  for (const text of ["", "5", "d", "-1d", "1.5d", "1d ", "1s"]) {
+    assert.throws(
+      () => parseSpan(text),
+      (error) => error instanceof CairnError && error.code === "usage",
+      text,
+    );
+  }
+});

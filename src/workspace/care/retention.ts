@@ -1,0 +1,253 @@
+import { CairnError } from "../../errors.ts";
+import { checkRules, type KeepCount, type RetentionRules } from "../../formats/records/policy.ts";
+import { splitTags } from "../../formats/restic/snapshot.ts";
+
+/**
+ * Which points a set of rules keeps: restic's rules with restic's meaning. Pure but for the time zone. Hours, days, weeks
+ * (ISO), months and years are those of this machine's zone, in which lists say when a point was made.
+ */
+
+/** A point as the rules see it. */
+export interface RetentionPoint {
+  id: string;
+  /** Order; the clock may have been set back. */
+  sequence: number;
+  /** Milliseconds since 1970. */
+  time: number;
+  tags: readonly string[];
+  /** Made by a restore or an undo: only `keepUndo` looks at it. */
+  undo: boolean;
+}
+
+export interface RetentionDecision {
+  id: string;
+  keep: boolean;
+  /** The rules that keep it, or what drops it. */
+  reasons: string[];
+}
+
+const DEFAULT_KEEP_UNDO = { count: 20, within: "30d" } as const;
+
+const MINUTE_MS = 60_000;
+const HOUR_MS = 60 * MINUTE_MS;
+
+export interface Span {
+  years: number;
+  months: number;
+  days: number;
+  hours: number;
+}
+
+/** `30d`, `2w`, `12h`, `1y6m`, in restic's order or any. Throws `usage`. */
+export function parseSpan(text: string): Span {
+  const span: Span = { years: 0, months: 0, days: 0, hours: 0 };
+  if (!/^(?:\d{1,6}[ymwdh])+$/.test(text)) {
+    throw new CairnError("usage", `not a span of time: ${JSON.stringify(text.slice(0, 40))}`, {
+      hint: "use one such as 30d, 2w, 12h or 1y6m",
+    });
+  }
+  for (const [, digits, unit] of text.matchAll(/(\d+)([ymwdh])/g)) {
+    const count = Number(digits);
+    if (unit === "y") span.years += count;
+    else if (unit === "m") span.months += count;
+    else if (unit === "w") span.days += 7 * count;
+    else if (unit === "d") span.days += count;
+    else span.hours += count;
+  }
+  return span;
+}
+
+/** The instant a span before another; a day that a month does not have runs over into the next, as in Go. Before all that there is where no date is so early. */
+export function before(time: number, span: Span): number {
+  const at = new Date(time);
+  const instant =
+    Date.UTC(
+      at.getUTCFullYear() - span.years,
+      at.getUTCMonth() - span.months,
+      at.getUTCDate() - span.days,
+      at.getUTCHours(),
+      at.getUTCMinutes(),
+      at.getUTCSeconds(),
+      at.getUTCMilliseconds(),
+    ) -
+    span.hours * HOUR_MS;
+  return Number.isNaN(instant) ? Number.NEGATIVE_INFINITY : instant;
+}
+
+function isEmpty(span: Span): boolean {
+  return span.years === 0 && span.months === 0 && span.days === 0 && span.hours === 0;
+}
+
+/** What clocks on the wall said, as if it were UTC. */
+function onTheWall(time: number): Date {
+  return new Date(time - new Date(time).getTimezoneOffset() * MINUTE_MS);
+}
+
+/** Number that is equal for two instants of one period, given what {@link onTheWall} gives. */
+const PERIODS = {
+  // The hour that comes twice when summer ends is one.
+  hourly: (at: Date) => Math.floor(at.getTime() / HOUR_MS),
+  daily: (at: Date) => at.getUTCFullYear() * 10_000 + at.getUTCMonth() * 100 + at.getUTCDate(),
+  weekly: isoWeek,
+  monthly: (at: Date) => at.getUTCFullYear() * 100 + at.getUTCMonth(),
+  yearly: (at: Date) => at.getUTCFullYear(),
+} as const;
+
+/** The rules that each kind of period has. */
+const PERIOD_RULES = [
+  { period: "hourly", count: "keepHourly", within: "keepWithinHourly" },
+  { period: "daily", count: "keepDaily", within: "keepWithinDaily" },
+  { period: "weekly", count: "keepWeekly", within: "keepWithinWeekly" },
+  { period: "monthly", count: "keepMonthly", within: "keepWithinMonthly" },
+  { period: "yearly", count: "keepYearly", within: "keepWithinYearly" },
+] as const;
+
+function isoWeek(at: Date): number {
+  // The week belongs to the year of its Thursday.
+  const thursday = new Date(
+    Date.UTC(at.getUTCFullYear(), at.getUTCMonth(), at.getUTCDate() + 3 - ((at.getUTCDay() + 6) % 7)),
+  );
+  const first = Date.UTC(thursday.getUTCFullYear(), 0, 1);
+  return thursday.getUTCFullYear() * 100 + Math.floor((thursday.getTime() - first) / (7 * 24 * HOUR_MS)) + 1;
+}
+
+/** True when no rule says what ordinary points are kept: then all are, but for the limits. */
+export function keepsByRule(rules: RetentionRules): boolean {
+  const counts = [rules.keepLast, ...PERIOD_RULES.map(({ count }) => rules[count])];
+  const spans = [rules.keepWithin, ...PERIOD_RULES.map(({ within }) => rules[within])];
+  return (
+    counts.some((count) => mostOf(count) > 0) ||
+    spans.some((span) => span !== undefined && !isEmpty(parseSpan(span))) ||
+    (rules.keepTags?.length ?? 0) > 0
+  );
+}
+
+function mostOf(count: KeepCount | undefined): number {
+  return count === "unlimited" ? Number.POSITIVE_INFINITY : (count ?? 0);
+}
+
+/**
+ * What the rules say of each point of one workspace, newest first. `maxAge` drops what is older, whatever counts or
+ * periods would keep it, but for tags; `maxBytes` is the caller's, who knows the sizes.
+ */
+export function applyRetention(
+  points: readonly RetentionPoint[],
+  rules: RetentionRules,
+  now: number,
+): RetentionDecision[] {
+  const sorted = points.toSorted((a, b) => b.sequence - a.sequence);
+  const ordinary = sorted.filter(({ undo }) => !undo);
+  const undo = undoReasons(sorted, rules, latestOf(sorted, now));
+  const kept = ordinaryReasons(ordinary, rules, latestOf(ordinary, now));
+  const oldest = rules.maxAge === undefined ? null : before(now, parseSpan(rules.maxAge));
+  return sorted.map((point) => {
+    const reasons = (point.undo ? undo : kept).get(point.id) ?? [];
+    const tooOld = oldest !== null && point.time < oldest && !isKeptByTag(reasons);
+    if (tooOld) return { id: point.id, keep: false, reasons: [`older than ${rules.maxAge}`] };
+    if (reasons.length > 0) return { id: point.id, keep: true, reasons };
+    return { id: point.id, keep: false, reasons: [point.undo ? "undo point, beyond keep-undo" : "no rule keeps it"] };
+  });
+}
+
+/** Whether a tag is among what keeps a point: neither age nor size drops it then. */
+export function isKeptByTag(reasons: readonly string[]): boolean {
+  return reasons.some((reason) => reason.startsWith("tag "));
+}
+
+/** The newest instant that is not in the future. */
+function latestOf(points: readonly RetentionPoint[], now: number): number {
+  return points.reduce((newest, { time }) => (time > newest && time <= now ? time : newest), 0);
+}
+
+type Reasons = Map<string, string[]>;
+
+function add(reasons: Reasons, id: string, reason: string): void {
+  const known = reasons.get(id);
+  if (known === undefined) reasons.set(id, [reason]);
+  else known.push(reason);
+}
+
+/** The newest so many, and those of the span. */
+function undoReasons(sorted: readonly RetentionPoint[], rules: RetentionRules, latest: number): Reasons {
+  const reasons: Reasons = new Map();
+  const count = rules.keepUndo?.count ?? DEFAULT_KEEP_UNDO.count;
+  const span = parseSpan(rules.keepUndo?.within ?? DEFAULT_KEEP_UNDO.within);
+  const since = isEmpty(span) ? Number.POSITIVE_INFINITY : before(latest, span);
+  sorted
+    .filter(({ undo }) => undo)
+    .forEach(({ id, time }, i) => {
+      if (i < count || time > since) add(reasons, id, "keep-undo");
+    });
+  return reasons;
+}
+
+/** Why a point stays where no rule was given that would keep or drop it. */
+export const RULELESS = "no rule drops it";
+
+function ordinaryReasons(points: readonly RetentionPoint[], rules: RetentionRules, latest: number): Reasons {
+  const reasons: Reasons = new Map();
+  if (!keepsByRule(rules)) {
+    for (const { id } of points) add(reasons, id, RULELESS);
+    return reasons;
+  }
+  for (const { id, tags } of points)
+    for (const rule of rules.keepTags ?? []) if (hasTags(tags, rule)) add(reasons, id, `tag ${rule || "none"}`);
+  const { keepWithin } = rules;
+  for (const { id } of pointsWithin(points, keepWithin, latest)) add(reasons, id, `within ${keepWithin}`);
+  points.slice(0, mostOf(rules.keepLast)).forEach(({ id }) => add(reasons, id, "last"));
+  const oldest = points.at(-1)?.id;
+  for (const { period, count, within } of PERIOD_RULES) {
+    const rule = { period, oldest, reasons };
+    keepPeriods(points, mostOf(rules[count]), { ...rule, name: period });
+    const span = rules[within];
+    const recent = pointsWithin(points, span, latest);
+    keepPeriods(recent, Number.POSITIVE_INFINITY, { ...rule, name: `${period} within ${span}` });
+  }
+  return reasons;
+}
+
+/** The newest point of each of so many periods. While there are fewer of them, what is kept goes back as far as it can. */
+function keepPeriods(
+  points: readonly RetentionPoint[],
+  most: number,
+  rule: { period: keyof typeof PERIODS; name: string; oldest: string | undefined; reasons: Reasons },
+): void {
+  let left = most;
+  let last: number | null = null;
+  for (const { id, time } of points) {
+    if (left <= 0) break;
+    const value = PERIODS[rule.period](onTheWall(time));
+    if (value === last && id !== rule.oldest) continue;
+    add(rule.reasons, id, value === last ? `oldest ${rule.name}` : rule.name);
+    last = value;
+    left--;
+  }
+}
+
+/** All tags that the rule has with commas between; without any, that there are none. A point's own tag may hold commas. */
+function hasTags(tags: readonly string[], rule: string): boolean {
+  const wanted = splitTags(rule);
+  if (wanted.length === 0) return tags.length === 0;
+  return tags.includes(rule) || wanted.every((tag) => tags.includes(tag));
+}
+
+/** Those of a span before the latest instant; none without a span. */
+function pointsWithin(
+  points: readonly RetentionPoint[],
+  text: string | undefined,
+  latest: number,
+): readonly RetentionPoint[] {
+  const span = parseSpan(text ?? "0h");
+  if (isEmpty(span)) return [];
+  const since = before(latest, span);
+  return points.filter(({ time }) => time > since);
+}
+
+/** Throws `usage` for a value that no rule can have. */
+export function checkRetention(retention: RetentionRules): void {
+  try {
+    checkRules(retention);
+  } catch (error) {
+    throw new CairnError("usage", (error as Error).message, { cause: error });
+  }
+}

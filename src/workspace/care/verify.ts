@@ -1,0 +1,344 @@
+import { append } from "../../append.ts";
+import type { PointToVerify, StoreProblem, StoreVerification } from "../store/store-care.ts";
+import { type CairnError, cannotBeWritten, throwIfAborted, toCairnError } from "../../errors.ts";
+import type { VerificationFile, VerificationProblem } from "../../formats/records/control.ts";
+import { acquireLock } from "../../fs/lock.ts";
+import { displayPath } from "../../fs/safe-path.ts";
+import type { SavePointId } from "../../ids.ts";
+import { readState } from "../place/records.ts";
+import { listWorkspaces } from "../place/control-directory.ts";
+import { type WorkspacePaths, workspacePaths } from "../place/control-layout.ts";
+import type { Point } from "../points/point-files.ts";
+import { type DamagedPoint, Points } from "../points/points.ts";
+import { MISREAD_TREE, noteReading, treeOwner, treePlace, whyTreeDiffers } from "../points/held-trees.ts";
+import { isAboutThePoint, type SealProblem, whyUnsealed } from "../points/seal.ts";
+import type { UnverifiedPoint, VerifyProblem } from "../../contract/looking.ts";
+import { neverRead, type Workspace, type WorkspaceCall } from "../workspace.ts";
+import type { LookedAt } from "../store/engine.ts";
+import { presentSource } from "../../archive/scan/present-source.ts";
+import { latin1 } from "../../formats/bytes.ts";
+import { collectPaced, newPacer } from "../../pacer.ts";
+import { stageRequest } from "../save/record-point.ts";
+import { rulesOf } from "../restore/restore.ts";
+import { type DiffAspect, diffTrees } from "../points/tree-diff.ts";
+
+export interface VerifyInput extends WorkspaceCall {
+  /** Also hash large files as a whole, and read the trees that sealed points hold. */
+  deep?: boolean | undefined;
+  /** Why points could not be sealed just now, by their workspace's name. */
+  unsealed?: ReadonlyMap<string, readonly SealProblem[]> | undefined;
+  /**
+   * The number of each workspace's newest point when the verification began, by name: what was saved since is no part of it.
+   * Absent: every point is one.
+   */
+  newest?: ReadonlyMap<string, number> | undefined;
+  /** The caller holds the lock of its workspace already. */
+  lockHeld?: boolean | undefined;
+}
+
+/** Problems are a result, not an exception. */
+export interface Verified {
+  checked: { points: number; files: number; bytes: number };
+  problems: VerifyProblem[];
+  unverified: UnverifiedPoint[];
+}
+
+/** A point, and the workspace in which its records are kept. */
+export interface HeldPoint {
+  point: Point;
+  paths: WorkspacePaths;
+}
+
+/** Reads all that a point consists of: its descriptor, its content, and computes its digests anew. */
+export async function verifyPoint(workspace: Workspace, target: string, input: VerifyInput): Promise<Verified> {
+  let point: Point;
+  try {
+    point = workspace.resolve(target);
+  } catch (error) {
+    const problem = toCairnError(error);
+    if (problem.code !== "damaged") throw problem;
+    return { ...NOTHING_CHECKED, problems: [descriptorProblem(null, problem)] };
+  }
+  if (!point.sealed) {
+    const problem = whyUnsealed(workspace.points, point, input.unsealed?.get(workspace.found.workspace.name) ?? []);
+    if (problem === null) throw neverRead(point);
+    if (cannotBeWritten(problem)) throw problem;
+  }
+  return verifyHeld(workspace, [{ point, paths: workspace.found.paths }], input);
+}
+
+/** The same for points of any workspaces of the control directory. */
+export async function verifyHeld(
+  workspace: Workspace,
+  held: readonly HeldPoint[],
+  input: VerifyInput,
+): Promise<Verified> {
+  return new Verification(workspace, input).run(held, false);
+}
+
+/** Every point of every workspace of the control directory, and the store itself. */
+export async function verifyAll(workspace: Workspace, input: VerifyInput): Promise<Verified> {
+  const held: HeldPoint[] = [];
+  const damaged: VerifyProblem[] = [];
+  const { control } = workspace.found;
+  for (const { name, problem } of listWorkspaces(control)) {
+    if (problem !== undefined)
+      damaged.push({
+        point: null,
+        kind: "workspace",
+        detail: `the workspace ${name}: ${problem.message}`,
+        hint: hintOf(problem),
+      });
+    const paths = workspacePaths(control, name);
+    if (problem === undefined) append(damaged, stateProblems(paths));
+    const list = new Points(paths).list();
+    const newest = input.newest === undefined ? Infinity : (input.newest.get(name) ?? 0);
+    append(
+      held,
+      list.points.filter((each) => each.sequence <= newest).map((point) => ({ point, paths })),
+    );
+    append(damaged, list.damaged.map(damagedPoint));
+  }
+  const verified = await new Verification(workspace, input).run(held, true);
+  return { ...verified, problems: [...damaged, ...verified.problems] };
+}
+
+/** Without what it has of head no restore begins. */
+function stateProblems(paths: WorkspacePaths): VerifyProblem[] {
+  try {
+    readState(paths);
+    return [];
+  } catch (error) {
+    const problem = toCairnError(error);
+    if (problem.code !== "damaged") throw problem;
+    return [{ point: null, kind: "workspace", detail: problem.message, hint: hintOf(problem) }];
+  }
+}
+
+function damagedPoint({ id, problem }: DamagedPoint): VerifyProblem {
+  return descriptorProblem(id, problem);
+}
+
+function descriptorProblem(point: SavePointId | null, problem: CairnError): VerifyProblem {
+  return { point, kind: "descriptor", detail: problem.message, hint: hintOf(problem) };
+}
+
+function hintOf(error: CairnError): string {
+  return error.hint ?? "run `cairn doctor` to see what can be mended";
+}
+
+class Verification {
+  readonly #workspace: Workspace;
+  readonly #input: VerifyInput;
+
+  constructor(workspace: Workspace, input: VerifyInput) {
+    this.#workspace = workspace;
+    this.#input = input;
+  }
+
+  async run(held: readonly HeldPoint[], everything: boolean): Promise<Verified> {
+    const { signal, deep } = this.#input;
+    throwIfAborted(signal);
+    let verification: StoreVerification;
+    try {
+      verification = await this.#workspace.engine.verify({
+        points: held.filter(({ point }) => point.sealed).map(({ point }) => pointToVerify(point)),
+        everything,
+        deep,
+        signal,
+        onProgress: (progress) => this.#input.onProgress?.({ phase: "verifying", ...progress }),
+      });
+    } catch (error) {
+      const problem = toCairnError(error);
+      if (problem.code !== "damaged" && problem.code !== "not_found") throw problem;
+      return {
+        ...NOTHING_CHECKED,
+        problems: [{ point: null, kind: "store", detail: problem.message, hint: hintOf(problem) }],
+      };
+    }
+    const unsealed = held.filter(({ point }) => !point.sealed).map((each) => this.#unsealed(each));
+    const problems: VerifyProblem[] = deep === true ? await verifyTrees(this.#workspace, held, this.#input) : [];
+    append(problems, verification.problems.map(verifyProblem));
+    append(
+      problems,
+      unsealed.flatMap(({ problem }) => problem ?? []),
+    );
+    await this.#record(held, problems);
+    if (verification.more > 0) {
+      problems.push({
+        point: null,
+        kind: "store",
+        detail: `${verification.more} further problems are not listed`,
+        hint: "mend what is listed, then verify again",
+      });
+    }
+    const sum = (of: "files" | "bytes"): number =>
+      verification.verdicts.reduce((total, verdict) => total + verdict[of], 0);
+    return {
+      checked: { points: verification.verdicts.length, files: sum("files"), bytes: sum("bytes") },
+      problems,
+      unverified: unsealed.flatMap(({ unverified }) => unverified ?? []),
+    };
+  }
+
+  /**
+   * Of a point that is only held nothing can be proven; what speaks against its tree is a problem. That it waits for a
+   * lock, or for a file system that can be written to, is none.
+   */
+  #unsealed({ point, paths }: HeldPoint): { problem?: VerifyProblem; unverified?: UnverifiedPoint } {
+    const { save_point_id: id, workspace_name: name } = point.descriptor;
+    const problem = whyUnsealed(new Points(paths), point, this.#input.unsealed?.get(name) ?? []);
+    if (problem === null) {
+      const detail = `the point ${id} is not sealed, and its content was not looked at`;
+      return { unverified: { point: id, workspace_name: name, detail, hint: "`cairn seal`, then verify again" } };
+    }
+    const found = { point: id, detail: problem.message, hint: hintOf(problem) };
+    return isAboutThePoint(problem)
+      ? { problem: { ...found, kind: "tree" } }
+      : { unverified: { ...found, workspace_name: name } };
+  }
+
+  /** Beside each point: what was found. Best effort: that it cannot be written down changes nothing that was found. */
+  async #record(held: readonly HeldPoint[], problems: readonly VerifyProblem[]): Promise<void> {
+    this.#workspace.warnRoot(this.#input);
+    const byPoint = Map.groupBy(problems, (problem) => problem.point);
+    const at = new Date().toISOString();
+    for (const [paths, group] of Map.groupBy(held, (each) => each.paths)) {
+      try {
+        const held = this.#input.lockHeld === true && paths.lock === this.#workspace.found.paths.lock;
+        using _lock = held ? null : await acquireLock(paths.lock, { purpose: "verify", timeoutMs: RECORD_WAIT_MS });
+        const points = new Points(paths);
+        const present = new Set(points.committed());
+        for (const { point } of group) {
+          if (!point.sealed && !byPoint.has(point.descriptor.save_point_id)) continue;
+          // What is wrong with its tree is noted beside that; the store has the point all the same.
+          const own = (byPoint.get(point.descriptor.save_point_id) ?? []).filter(({ kind }) => kind !== MISREAD_TREE);
+          const record: VerificationFile = { at, ok: own.length === 0, problems: own.slice(0, RECORDED).map(recorded) };
+          if (present.has(point.sequence)) points.writeVerification(point.sequence, record);
+        }
+      } catch (error) {
+        this.#input.onWarning?.(`what was found could not be written down: ${toCairnError(error).message}`);
+      }
+    }
+  }
+}
+
+const NOTHING_CHECKED = { checked: { points: 0, files: 0, bytes: 0 }, unverified: [] };
+/** A lock that somebody else holds longer is not worth waiting for. */
+const RECORD_WAIT_MS = 1000;
+/** Problems that a point's record keeps. */
+const RECORDED = 1000;
+
+function pointToVerify({ descriptor }: Point): PointToVerify {
+  return {
+    id: descriptor.save_point_id,
+    content: descriptor.content as unknown as PointToVerify["content"],
+    stateDigest: descriptor.state_digest,
+    metadataDigest: descriptor.metadata_digest,
+  };
+}
+
+function verifyProblem({ point, path, kind, detail, hint }: StoreProblem): VerifyProblem {
+  const shown = path === null || path.length === 0 ? {} : displayPath(path);
+  return { point: point as SavePointId | null, ...shown, kind, detail, hint };
+}
+
+function recorded({ point: _point, hint: _hint, ...problem }: VerifyProblem): VerificationProblem {
+  return problem;
+}
+
+/** So many paths of one tree are named. */
+const NAMED = 100;
+/** What the state digest covers. */
+const OF_THE_STATE: ReadonlySet<DiffAspect> = new Set(["content", "mode", "type", "target"]);
+const HINT =
+  "the store has what was saved: it is restored from there from now on, without the tree, which goes with later saves";
+
+interface Held {
+  point: Point;
+  /** of the workspace in which its records are kept */
+  paths: WorkspacePaths;
+}
+
+/**
+ * Reads the trees that sealed points hold, from which going back takes files and whole folders unread, and says which are
+ * not what the seals have: a disk may have changed a byte, or not give it back any more.
+ */
+export async function verifyTrees(
+  workspace: Workspace,
+  held: readonly Held[],
+  call: WorkspaceCall,
+): Promise<VerifyProblem[]> {
+  const problems: VerifyProblem[] = [];
+  const read = new Map<string, VerifyProblem[]>();
+  for (const { point, paths } of held) {
+    throwIfAborted(call.signal);
+    const points = new Points(paths);
+    // One that an earlier verification found wrong is read again like any other.
+    if (!point.sealed || whyTreeDiffers(points, point) !== null) continue;
+    const { save_point_id: id, state_digest: state } = point.descriptor;
+    const place = treePlace(points, point);
+    // Points that share a tree have the same state, but for their rules.
+    const key = `${place}\0${state}`;
+    let known = read.get(key);
+    if (known === undefined) {
+      known = await readTree(workspace, { point, place }, call);
+      read.set(key, known);
+      note(points, treeOwner(points, point), { known, call });
+    }
+    for (const problem of known) problems.push({ ...problem, point: id });
+  }
+  return problems;
+}
+
+/** Best effort: that it cannot be written down changes nothing that was found. */
+function note(
+  points: Points,
+  owner: number,
+  { known, call }: { known: readonly VerifyProblem[]; call: WorkspaceCall },
+): void {
+  try {
+    noteReading(
+      points,
+      owner,
+      known.map(({ point: _point, hint: _hint, ...problem }) => problem),
+    );
+  } catch (error) {
+    call.onWarning?.(`what was found could not be written down: ${toCairnError(error).message}`);
+  }
+}
+
+async function readTree(
+  workspace: Workspace,
+  { point, place }: Pick<Held, "point"> & { place: string },
+  call: WorkspaceCall,
+): Promise<VerifyProblem[]> {
+  const { save_point_id: id, state_digest: state } = point.descriptor;
+  const told = { point: id, kind: MISREAD_TREE, hint: HINT };
+  let looked: LookedAt;
+  try {
+    const request = stageRequest(workspace, { ...call, reread: true }, { rules: rulesOf(point), head: null, id });
+    looked = await workspace.engine.look({ ...request, root: Buffer.from(place) });
+  } catch (error) {
+    throwIfAborted(call.signal);
+    return [{ ...told, detail: `${place}: ${toCairnError(error).message}` }];
+  }
+  if (Buffer.from(looked.scan.state).toString("hex") === state) return [];
+  const unread = new Map(looked.scan.notes.omitted.map(({ path, reason }) => [latin1(path), reason]));
+  const found = await workspace.engine.reading(async () => {
+    const saved = await workspace.source(point);
+    return collectPaced(diffTrees(saved, presentSource(looked.scan)), newPacer(call.signal));
+  }, call);
+  const other = found.filter(
+    ({ before, after, aspects }) => before === null || after === null || aspects.some((each) => OF_THE_STATE.has(each)),
+  );
+  if (other.length === 0) return [{ ...told, detail: `${place} reads back otherwise than the point has it` }];
+  return other.slice(0, NAMED).map(({ path }) => {
+    const why = unread.get(latin1(path));
+    return {
+      ...told,
+      ...displayPath(path),
+      detail: `in ${place}: ${why ?? "it reads back otherwise than it was saved"}`,
+    };
+  });
+}

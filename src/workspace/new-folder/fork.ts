@@ -1,0 +1,326 @@
+import fs from "node:fs";
+import { basename, dirname } from "node:path";
+import type { PointContent } from "../store/engine.ts";
+import type { GuardName } from "../../contract/words.ts";
+import { CairnError, throwIfAborted } from "../../errors.ts";
+import { failpoint } from "../../failpoint.ts";
+import type { Cause, Descriptor } from "../../formats/records/descriptor.ts";
+import { recordPath } from "../../formats/records/record.ts";
+import { printablePath, shellPath } from "../../fs/safe-path.ts";
+import {
+  type ControlId,
+  newControlId,
+  newSavePointId,
+  newWorkspaceId,
+  type SavePointId,
+  type WorkspaceId,
+} from "../../ids.ts";
+import { chooseControlDirectory, type ChosenControl, lockPlace, plainName } from "../place/adopt.ts";
+import { type PlacedWorkspace, writeState } from "../place/records.ts";
+import {
+  createControlDirectory,
+  type CreatedControl,
+  createWorkspace,
+  type FolderIdentity,
+  folderIdentity,
+  isInMountOf,
+  listWorkspaces,
+  pathInMount,
+} from "../place/control-directory.ts";
+import {
+  checkWorkspaceName,
+  type ControlPaths,
+  MAIN_WORKSPACE,
+  MOUNT_CONTROL,
+  statCachePath,
+  type WorkspacePaths,
+  workspacePaths,
+} from "../place/control-layout.ts";
+import { atRealPath, type FoundWorkspace, realPathOf, workspaceAt } from "../place/find-workspace.ts";
+import { checkLocation } from "../place/guards.ts";
+import { takeBackFork } from "./recover-folders.ts";
+import { makeHoldable } from "../restore/missing-folder.ts";
+import { isMountRoot, NewFolder, requireFree } from "./new-folder.ts";
+import type { Point } from "../points/point-files.ts";
+import { Points } from "../points/points.ts";
+import { lockRegistry, registerWorkspace } from "../place/registry.ts";
+import { rulesOf } from "../restore/restore.ts";
+import type { LeftOutEntry } from "../points/left-out.ts";
+import { recordPoint } from "../save/record-point.ts";
+import { checkRoomFor, requireStillThere, writeWhole } from "./write-point.ts";
+import { lockingOf, Workspace, type WorkspaceCall, type WorkspaceParts } from "../workspace.ts";
+
+export interface ForkInput extends WorkspaceCall {
+  point: Point;
+  /** absent or an empty folder */
+  path: string;
+  /** of the new workspace; default the folder's, made unique */
+  name?: string | undefined;
+  allow?: readonly GuardName[] | undefined;
+  /** a control directory of its own: how a store is made in it, and the engine for it */
+  standalone?: { populate: (staged: ControlPaths) => Promise<void>; parts: WorkspaceParts } | undefined;
+}
+
+export interface Forked {
+  found: FoundWorkspace;
+  point: Point;
+  leftOut: LeftOutEntry[];
+}
+
+interface Making {
+  partial: NewFolder;
+  target: Buffer;
+  identity: (inMount: boolean) => FolderIdentity;
+  inode: string;
+}
+
+/**
+ * A new workspace in a folder of its own, equal to a point.
+ *
+ * Intent: the folder's temporary name is recorded. Stage: the tree is written there, the workspace is made with its
+ * first point and registered. Commit: the folder gets its name. Killed before, the next command takes all back.
+ */
+export async function forkWorkspace(workspace: Workspace, input: ForkInput): Promise<Forked> {
+  const target = realPathOf(input.path);
+  const { control } = workspace.found;
+  requireFree(target);
+  checkLocation(target, { allow: input.allow, control: control.root });
+  refuseKept(target);
+  if (input.name !== undefined) checkName(control, input.name);
+  return workspace.engine.reading(async () => {
+    requireStillThere(workspace, input.point);
+    await checkRoomFor(workspace, input.point, { target, allow: input.allow });
+    workspace.warnRoot(input);
+    const partial = NewFolder.begin(control, "fork", target, { unrecorded: input.standalone !== undefined });
+    try {
+      if (!isMountRoot(target) && workspace.engine.holder?.atomic === true) {
+        partial.letGo();
+        fs.rmdirSync(partial.staging);
+        await makeHoldable(workspace, partial.staging);
+        partial.hold();
+        failpoint("fork.subvolume-made");
+      }
+      const { leftOut } = await writeWhole(workspace, { ...input, partial });
+      const making = { partial, target, ...placeOf(partial, target) };
+      await (input.standalone === undefined
+        ? addWorkspace(workspace, input, making)
+        : addStandalone(workspace, input, making));
+      failpoint("fork.workspace-made");
+      throwIfAborted(input.signal);
+      partial.commit();
+      partial.end();
+      return { ...inPlace(target), leftOut };
+    } catch (error) {
+      await takeBackFork(workspace, partial.record);
+      partial.abandon(input.onWarning);
+      throw error;
+    }
+  }, input);
+}
+
+/** A folder that is gone may still be a workspace with points: it is not taken over. */
+function refuseKept(target: Buffer): void {
+  const kept = workspaceAt(target);
+  if (kept === null) return;
+  throw new CairnError(
+    "already_exists",
+    `${printablePath(target)} is the workspace ${kept.workspace.name} already, though its folder is empty or gone`,
+    {
+      hint: `restore it with: cairn -C ${shellPath(target)} restore latest; or forget it with: cairn release ${shellPath(target)}`,
+    },
+  );
+}
+
+function checkName(control: ControlPaths, name: string): void {
+  checkWorkspaceName(name);
+  if (fs.existsSync(workspacePaths(control, name).root))
+    throw new CairnError("already_exists", `there is a workspace called ${JSON.stringify(name)} already`, {
+      hint: "choose another --name",
+    });
+}
+
+/** How a workspace's file knows the folder, once it is in place. */
+function placeOf(partial: NewFolder, target: Buffer): Pick<Making, "identity" | "inode"> {
+  const facts = isMountRoot(target) ? target : partial.staging;
+  const identity = (inMount: boolean): FolderIdentity => {
+    const beside = inMount ? pathInMount(facts) : null;
+    // Staging and target lie in the same directory.
+    const mountPath =
+      beside === null || facts === target
+        ? beside
+        : Buffer.concat([
+            beside.subarray(0, beside.lastIndexOf(0x2f) + 1),
+            target.subarray(target.lastIndexOf(0x2f) + 1),
+          ]);
+    return {
+      ...folderIdentity(facts, false),
+      ...recordPath(target),
+      ...(mountPath === null ? {} : { mount_path: recordPath(mountPath) }),
+    };
+  };
+  return { identity, inode: fs.statSync(facts, { bigint: true }).ino.toString() };
+}
+
+function inPlace(target: Buffer): { found: FoundWorkspace; point: Point } {
+  const found = workspaceAt(target);
+  const point = found === null ? null : new Points(found.paths).latest();
+  if (found === null || point === null)
+    throw new CairnError("internal", `${printablePath(target)} was forked and is not found`);
+  return { found, point };
+}
+
+function causeOf(workspace: Workspace, point: Point): Cause {
+  return { kind: "fork", from: point.descriptor.save_point_id, from_workspace: workspace.found.workspace.name };
+}
+
+function messageOf(point: Point): string {
+  const { save_point_id, message } = point.descriptor;
+  return `fork of ${save_point_id.slice(0, 8)}${message === "" ? "" : `: ${message}`}`.slice(0, 1000);
+}
+
+function originOf(workspace: Workspace, point: Point): NonNullable<PlacedWorkspace["origin"]> {
+  return { save_point_id: point.descriptor.save_point_id, workspace_id: workspace.found.workspace.id };
+}
+
+/** One more workspace of the same control directory; its first point holds the same content. */
+async function addWorkspace(workspace: Workspace, input: ForkInput, making: Making): Promise<void> {
+  const { control } = workspace.found;
+  const { partial, target, identity, inode } = making;
+  const id = newWorkspaceId();
+  const pointId = newSavePointId();
+  partial.note({ workspace: { id, point: pointId, inode } });
+  failpoint("fork.noted");
+  const content = await workspace.engine.share(input.point.descriptor.content as unknown as PointContent, {
+    pointId,
+    statCache: statCachePath(control, id),
+    root: target,
+    folder: partial.staging,
+  });
+  failpoint("fork.content-shared");
+  const { workspace: made } = createWorkspace(control, {
+    folder: target,
+    name: input.name ?? plainName(basename(target.toString("utf8"))),
+    exactName: input.name !== undefined,
+    origin: originOf(workspace, input.point),
+    id,
+    identity: identity(isInMountOf(control, partial.staging)),
+    fill: (staged, record) => firstPoint(staged, firstDescriptor(workspace, input.point, { pointId, content, record })),
+  });
+  failpoint("fork.workspace-named");
+  registerWorkspace({
+    folder: target,
+    control: workspace.found.recordedControl ?? control.root,
+    controlId: workspace.found.controlFile.id,
+    workspaceId: id,
+    workspaceName: made.name,
+  });
+}
+
+function firstPoint(staged: WorkspacePaths, descriptor: Descriptor): void {
+  fs.rmSync(staged.points, { recursive: true, force: true });
+  fs.mkdirSync(staged.points, { mode: 0o700 });
+  const points = new Points(staged);
+  points.claim(descriptor.sequence, descriptor.save_point_id);
+  points.commit(descriptor);
+  fs.rmSync(staged.catalog, { force: true });
+  writeState(staged, { head: descriptor.save_point_id, last_restore: null, recovered: [] });
+}
+
+function firstDescriptor(
+  workspace: Workspace,
+  from: Point,
+  made: { pointId: SavePointId; content: PointContent; record: PlacedWorkspace },
+): Descriptor {
+  return {
+    ...from.descriptor,
+    save_point_id: made.pointId,
+    workspace_id: made.record.id,
+    workspace_name: made.record.name,
+    sequence: 1,
+    created_at: new Date().toISOString(),
+    message: messageOf(from),
+    tags: [],
+    parent_id: null,
+    restored_from: null,
+    cause: causeOf(workspace, from),
+    // Its content is in the store; the tree is the other point's.
+    engine: workspace.engine.type,
+    effective_engine: workspace.engine.type,
+    degraded: [],
+    content: withoutTree(made.content as unknown as Descriptor["content"]),
+    bytes_stored: 0,
+    unchanged: false,
+    undo: false,
+  };
+}
+
+function withoutTree({ held: _held, ...content }: Descriptor["content"]): Descriptor["content"] {
+  return content;
+}
+
+/** A control directory of its own, into whose store the folder is saved. */
+async function addStandalone(workspace: Workspace, input: ForkInput, making: Making): Promise<void> {
+  const { partial, target, inode } = making;
+  const id = newControlId();
+  const chosen = chooseControlDirectory(fs.existsSync(target) ? target : partial.staging, { id });
+  const workspaceId = newWorkspaceId();
+  partial.note({
+    workspace: { id: workspaceId, point: input.point.descriptor.save_point_id, inode },
+    control: { path: chosen.root, id },
+  });
+  failpoint("fork.noted");
+  const { control: named, file } = await makeControl(workspace, input, { ...making, chosen, id, workspaceId });
+  const control = atRealPath(named);
+  failpoint("fork.control-made");
+  const record = listWorkspaces(control)[0]!.workspace!;
+  const found: FoundWorkspace = {
+    folder: partial.staging,
+    recordedFolder: target,
+    control,
+    controlFile: file,
+    workspace: record,
+    paths: workspacePaths(control, record.name),
+  };
+  await using own = new Workspace(found, input.standalone!.parts);
+  await saveFirst(own, workspace, input);
+  registerWorkspace({ folder: target, control: named.root, controlId: id, workspaceId, workspaceName: record.name });
+}
+
+/** Under the locks of whoever makes one there: the next of them removes what is unfinished. */
+async function makeControl(
+  workspace: Workspace,
+  input: ForkInput,
+  making: Making & { chosen: ChosenControl; id: ControlId; workspaceId: WorkspaceId },
+): Promise<CreatedControl> {
+  const { chosen, id, workspaceId, target, identity } = making;
+  const locking = lockingOf("fork", input);
+  using _registry = await lockRegistry(locking);
+  using _place = await lockPlace(chosen, locking);
+  return await createControlDirectory(chosen.root, {
+    id,
+    name: plainName(basename(target.toString("utf8"))),
+    engine: workspace.found.controlFile.engine,
+    selfContained: false,
+    populate: async (staged) => {
+      await input.standalone!.populate(staged);
+      createWorkspace(staged, {
+        folder: target,
+        name: input.name ?? MAIN_WORKSPACE,
+        exactName: true,
+        origin: originOf(workspace, input.point),
+        id: workspaceId,
+        identity: identity(basename(dirname(chosen.root)) === MOUNT_CONTROL),
+      });
+    },
+  });
+}
+
+async function saveFirst(own: Workspace, workspace: Workspace, input: ForkInput): Promise<void> {
+  using _lock = await own.lock("fork", input);
+  const { signal, onProgress, onWarning } = input;
+  await recordPoint(
+    own,
+    { message: messageOf(input.point), cause: causeOf(workspace, input.point), signal, onProgress, onWarning },
+    { rules: rulesOf(input.point), undo: false },
+  );
+}

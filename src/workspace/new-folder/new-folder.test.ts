@@ -1,0 +1,334 @@
+import assert from "node:assert/strict";
+import { execFileSync, spawnSync } from "node:child_process";
+import fs from "node:fs";
+import { tmpdir } from "node:os";
+import path from "node:path";
+import { test, type TestContext } from "node:test";
+import { CairnError } from "../../errors.ts";
+import { controlPaths } from "../place/control-layout.ts";
+import { canTakeOver, deadPartials, NewFolder, settlePartial } from "./new-folder.ts";
+
+/** A control directory, and a folder that is the root of a mount; null where this user may mount nothing. */
+function mountRoot(t: TestContext): { control: string; target: Buffer } | null {
+  const root = fs.realpathSync(fs.mkdtempSync(path.join(tmpdir(), "cairn-partial-")));
+  const target = path.join(root, "mount");
+  fs.mkdirSync(target);
+  const isMounted = spawnSync("mount", ["-t", "tmpfs", "-o", "size=4m", "cairn-test", target]).status === 0;
+  t.after(() => {
+    if (isMounted) execFileSync("umount", [target]);
+    fs.rmSync(root, { recursive: true, force: true });
+  });
+  if (!isMounted) {
+    t.skip("this user may not mount a file system");
+    return null;
+  }
+  return { control: path.join(root, "control"), target: Buffer.from(target) };
+}
+
+function begun(place: { control: string; target: Buffer }): NewFolder {
+  const partial = NewFolder.begin(controlPaths(place.control), "restore", place.target);
+  for (const name of ["a", "b", "c"]) {
+    fs.mkdirSync(path.join(partial.staging.toString(), name));
+    fs.writeFileSync(path.join(partial.staging.toString(), name, "file"), name);
+  }
+  return partial;
+}
+
+test("what cannot be moved into a mount's root as a whole is taken back", (t) => {
+  const place = mountRoot(t);
+  if (place === null) return;
+  const partial = begun(place);
+  const target = place.target.toString();
+  // Nobody can rename the root of a mount.
+  const stuck = path.join(partial.staging.toString(), "b");
+  execFileSync("mount", ["-t", "tmpfs", "cairn-test", stuck]);
+  assert.throws(
+    () => partial.commit(),
+    (error) => error instanceof CairnError && error.code === "io",
+  );
+  execFileSync("umount", [stuck]);
+  assert.deepEqual(fs.readdirSync(target), [path.basename(partial.staging.toString())]);
+  assert.deepEqual(fs.readdirSync(partial.staging.toString()).toSorted(), ["a", "b", "c"]);
+  partial.commit();
+  partial.end();
+  assert.deepEqual(fs.readdirSync(target).toSorted(), ["a", "b", "c"]);
+});
+
+test("a name that somebody takes in a mount's root meanwhile is theirs, and nothing is put there", (t) => {
+  const place = mountRoot(t);
+  if (place === null) return;
+  const partial = begun(place);
+  const theirs = path.join(place.target.toString(), "c");
+  fs.writeFileSync(theirs, "theirs");
+  assert.throws(
+    () => partial.commit(),
+    (error) => error instanceof CairnError && error.code === "already_exists",
+  );
+  partial.abandon();
+  assert.deepEqual(fs.readdirSync(place.target.toString()), ["c"]);
+  assert.equal(fs.readFileSync(theirs, "utf8"), "theirs");
+  assert.deepEqual(fs.readdirSync(path.join(place.control, "partial")), []);
+});
+
+test("a move into a mount's root that was killed is finished, also around a name that was taken since", (t) => {
+  const place = mountRoot(t);
+  if (place === null) return;
+  const child = spawnSync(
+    process.execPath,
+    ["--input-type=module", "-e", KILLED, "--", place.control, place.target.toString()],
+    { env: { ...process.env, CAIRN_FAILPOINT: "partial.moved" }, encoding: "utf8" },
+  );
+  assert.equal(child.signal, "SIGKILL", child.stderr);
+  const target = place.target.toString();
+  const control = controlPaths(place.control);
+  const [dead] = deadPartials(control);
+  const staging = path.join(
+    target,
+    fs.readdirSync(target).find((name) => name.startsWith(".cairn-partial"))!,
+  );
+  const [next, last] = fs.readdirSync(staging);
+  fs.writeFileSync(path.join(target, next!), "theirs");
+  settlePartial(dead!);
+  assert.deepEqual(deadPartials(control), []);
+  assert.equal(fs.readFileSync(path.join(target, next!), "utf8"), "theirs");
+  assert.deepEqual(fs.readdirSync(staging), [next]);
+  assert.equal(fs.readFileSync(path.join(target, last!, "file"), "utf8"), last);
+});
+
+test("what was written is moved into the folder when who restores stands in it", (t) => {
+  const root = fs.realpathSync(fs.mkdtempSync(path.join(tmpdir(), "cairn-partial-")));
+  t.after(() => fs.rmSync(root, { recursive: true, force: true }));
+  const target = path.join(root, "here");
+  fs.mkdirSync(target);
+  const { ino } = fs.statSync(target);
+  const control = path.join(root, "control");
+  const run = spawnSync(process.execPath, ["--input-type=module", "-e", KILLED, "--", control, target], {
+    cwd: target,
+  });
+  assert.equal(run.status, 0, run.stderr.toString());
+  assert.equal(fs.statSync(target).ino, ino);
+  assert.deepEqual(fs.readdirSync(target).toSorted(), ["a", "b", "c"]);
+});
+
+test("what a killed process left beside the folder is moved in when who goes on stands in it", (t) => {
+  const root = fs.realpathSync(fs.mkdtempSync(path.join(tmpdir(), "cairn-partial-")));
+  t.after(() => fs.rmSync(root, { recursive: true, force: true }));
+  const [target, control] = [path.join(root, "here"), path.join(root, "control")];
+  fs.mkdirSync(target);
+  const { ino } = fs.statSync(target);
+  const run = (script: string, cwd: string, env: Record<string, string> = {}): ReturnType<typeof spawnSync> =>
+    spawnSync(process.execPath, ["--input-type=module", "-e", script, "--", control, target], {
+      cwd,
+      env: { ...process.env, ...env },
+    });
+  assert.equal(run(KILLED, root, { CAIRN_FAILPOINT: "partial.made" }).signal, "SIGKILL");
+  assert.equal(fs.readdirSync(root).length, 3);
+  const next = run(TAKEN_OVER, target);
+  assert.equal(next.status, 0, String(next.stderr));
+  assert.equal(fs.statSync(target).ino, ino);
+  assert.deepEqual(fs.readdirSync(target), ["new"]);
+  assert.equal(fs.readdirSync(root).length, 2);
+});
+
+/** Without the rights of root, as which nothing is closed. */
+const CLOSED_LETS_NOBODY = spawnSync("setpriv", ["--bounding-set=-all", "--inh-caps=-all", "true"]).status === 0;
+
+for (const failpoint of [null, "partial.opened", "partial.moved-open", "partial.moved"]) {
+  test(
+    `a folder that is closed to its owner is moved in and keeps its mode when ${failpoint === null ? "nobody interferes" : `the process is killed at ${failpoint}`}`,
+    { skip: !CLOSED_LETS_NOBODY && "setpriv cannot take capabilities away" },
+    (t) => {
+      const place = mountRoot(t);
+      if (place === null) return;
+      const target = place.target.toString();
+      const run = (script: string, env: Record<string, string> = {}): ReturnType<typeof spawnSync> =>
+        spawnSync(
+          "setpriv",
+          [
+            "--bounding-set=-all",
+            "--inh-caps=-all",
+            process.execPath,
+            "--input-type=module",
+            "-e",
+            script,
+            "--",
+            place.control,
+            target,
+          ],
+          { env: { ...process.env, ...env } },
+        );
+      const first = run(KILLED_CLOSED, failpoint === null ? {} : { CAIRN_FAILPOINT: failpoint });
+      assert.equal(first.signal, failpoint === null ? null : "SIGKILL", String(first.stderr));
+      if (failpoint !== null) assert.equal(run(SETTLED).status, 0);
+      const modes = ["a", "b", "c"].map((name) => fs.statSync(path.join(target, name)).mode & 0o7777);
+      assert.deepEqual(modes, [0o555, 0o711, 0o111]);
+      assert.deepEqual(fs.readdirSync(target).toSorted(), ["a", "b", "c"]);
+      assert.deepEqual(fs.readdirSync(path.join(place.control, "partial")), []);
+    },
+  );
+}
+
+test("a folder that somebody made meanwhile keeps its mode when that of what was to come there is a closed one", (t) => {
+  const root = fs.realpathSync(fs.mkdtempSync(path.join(tmpdir(), "cairn-partial-")));
+  t.after(() => fs.rmSync(root, { recursive: true, force: true }));
+  const [target, control] = [path.join(root, "here"), path.join(root, "control")];
+  fs.mkdirSync(target);
+  const run = spawnSync(process.execPath, ["--input-type=module", "-e", KILLED_CLOSED, "--", control, target], {
+    cwd: target,
+    env: { ...process.env, CAIRN_FAILPOINT: "partial.moving" },
+  });
+  assert.equal(run.signal, "SIGKILL", run.stderr.toString());
+  fs.mkdirSync(path.join(target, "a"));
+  fs.chmodSync(path.join(target, "a"), 0o755);
+  const [dead] = deadPartials(controlPaths(control));
+  assert.match(
+    settlePartial(dead!) ?? "",
+    /here has got an entry "?a"? meanwhile: what was to come there stays in .*cairn-partial/,
+  );
+  const modes = ["a", "b", "c"].map((name) => fs.statSync(path.join(target, name)).mode & 0o7777);
+  assert.deepEqual(modes, [0o755, 0o711, 0o111]);
+});
+
+for (const mode of [0o700, 0o500])
+  for (const failpoint of [null, "partial.moving", "partial.moved", "partial.moved:3"])
+    test(`a folder that is filled has the mode 0${mode.toString(8)} when ${failpoint === null ? "nobody interferes" : `the process is killed at ${failpoint}`}, and is open to nobody else before`, (t) => {
+      const root = fs.realpathSync(fs.mkdtempSync(path.join(tmpdir(), "cairn-partial-")));
+      t.after(() => fs.rmSync(root, { recursive: true, force: true }));
+      const [target, control] = [path.join(root, "here"), path.join(root, "control")];
+      fs.mkdirSync(target, { mode: 0o755 });
+      const modeNow = (): number => fs.statSync(target).mode & 0o7777;
+      const script = KILLED.replace("partial.commit();", `partial.commit(${mode});`);
+      const run = spawnSync(process.execPath, ["--input-type=module", "-e", script, "--", control, target], {
+        cwd: target,
+        env: failpoint === null ? process.env : { ...process.env, CAIRN_FAILPOINT: failpoint },
+      });
+      assert.equal(run.signal, failpoint === null ? null : "SIGKILL", run.stderr.toString());
+      if (failpoint?.startsWith("partial.moved") === true) assert.equal(modeNow(), 0o700);
+      for (const dead of deadPartials(controlPaths(control))) assert.equal(settlePartial(dead), null);
+      assert.equal(modeNow(), mode);
+      assert.deepEqual(fs.readdirSync(target).toSorted(), ["a", "b", "c"]);
+    });
+
+test("a folder that cannot be filled gets its mode back", (t) => {
+  const place = mountRoot(t);
+  if (place === null) return;
+  const partial = begun(place);
+  const target = place.target.toString();
+  fs.chmodSync(target, 0o755);
+  fs.writeFileSync(path.join(target, "c"), "theirs");
+  assert.throws(() => partial.commit(0o700), { code: "already_exists" });
+  assert.equal(fs.statSync(target).mode & 0o7777, 0o755);
+  partial.abandon();
+});
+
+const KILLED = `
+import fs from "node:fs";
+const at = (name) => import(new URL(name, ${JSON.stringify(import.meta.url)}).href);
+const { controlPaths } = await at("../place/control-layout.ts");
+const { NewFolder } = await at("./new-folder.ts");
+const [control, target] = process.argv.slice(1);
+const partial = NewFolder.begin(controlPaths(control), "restore", Buffer.from(target));
+for (const name of ["a", "b", "c"]) {
+  fs.mkdirSync(partial.staging + "/" + name);
+  fs.writeFileSync(partial.staging + "/" + name + "/file", name);
+}
+partial.commit();
+partial.end();
+`;
+
+const KILLED_CLOSED = KILLED.replace(
+  "partial.commit();",
+  `[0o555, 0o711, 0o111].forEach((mode, at) => fs.chmodSync(partial.staging + "/" + "abc"[at], mode));
+partial.commit();`,
+);
+
+const TAKEN_OVER = `
+import fs from "node:fs";
+const at = (name) => import(new URL(name, ${JSON.stringify(import.meta.url)}).href);
+const { controlPaths } = await at("../place/control-layout.ts");
+const { deadPartials, NewFolder } = await at("./new-folder.ts");
+const control = controlPaths(process.argv[1]);
+const partial = NewFolder.takeOver(control, deadPartials(control)[0]);
+fs.writeFileSync(partial.staging + "/new", "");
+partial.commit();
+partial.end();
+`;
+
+const SETTLED = `
+const at = (name) => import(new URL(name, ${JSON.stringify(import.meta.url)}).href);
+const { controlPaths } = await at("../place/control-layout.ts");
+const { deadPartials, settlePartial } = await at("./new-folder.ts");
+for (const dead of deadPartials(controlPaths(process.argv[1]))) settlePartial(dead);
+`;
+
+/** A folder in which a restore makes another, with one of somebody else's in it that must stay. */
+function besideOthers(t: TestContext): { root: string; partial: NewFolder; swap: () => void } {
+  const root = fs.realpathSync(fs.mkdtempSync(path.join(tmpdir(), "cairn-partial-")));
+  t.after(() => fs.rmSync(root, { recursive: true, force: true }));
+  fs.mkdirSync(path.join(root, "theirs/deep"), { recursive: true });
+  const target = Buffer.from(path.join(root, "target"));
+  const partial = NewFolder.begin(controlPaths(path.join(root, "control")), "restore", target);
+  fs.writeFileSync(path.join(partial.staging.toString(), "ours"), "");
+  const swap = (): void => {
+    fs.renameSync(partial.staging, path.join(root, "ours"));
+    fs.renameSync(path.join(root, "theirs"), partial.staging);
+  };
+  return { root, partial, swap };
+}
+
+test("another folder that somebody puts in the place of an unfinished one stays, and is not what was made", (t) => {
+  const { root, partial, swap } = besideOthers(t);
+  swap();
+  assert.throws(
+    () => partial.commit(),
+    (error) => error instanceof CairnError && error.code === "conflict",
+  );
+  const warnings: string[] = [];
+  partial.abandon((message) => void warnings.push(message));
+  assert.deepEqual(fs.readdirSync(partial.staging), ["deep"]);
+  assert.deepEqual(fs.readdirSync(path.join(root, "ours")), ["ours"]);
+  assert.deepEqual(warnings, [
+    `what lies at ${partial.staging.toString()} is not the folder that was made there: it stays`,
+  ]);
+  assert.deepEqual(fs.readdirSync(path.join(root, "control/partial")), []);
+});
+
+test("a link that somebody puts in the place of an unfinished folder is not followed when that is taken back", (t) => {
+  const { root, partial } = besideOthers(t);
+  fs.renameSync(partial.staging, path.join(root, "ours"));
+  fs.symlinkSync("theirs", partial.staging);
+  partial.abandon();
+  assert.deepEqual(fs.readdirSync(path.join(root, "theirs")), ["deep"]);
+  assert.equal(fs.lstatSync(path.join(root, "theirs")).mode & 0o777, 0o755);
+});
+
+test("another folder that lies where a killed restore left its own is neither taken over nor removed", (t) => {
+  const { root, partial, swap } = besideOthers(t);
+  partial.noteMade();
+  assert.match(partial.record.inode ?? "", /^\d+$/);
+  const control = controlPaths(path.join(root, "control"));
+  const file = path.join(control.partial, fs.readdirSync(control.partial)[0]!);
+  const dead = { file, record: partial.record, committed: false };
+  assert.equal(canTakeOver(dead), true);
+  swap();
+  assert.equal(canTakeOver(dead), false);
+  assert.equal(NewFolder.takeOver(control, dead), null);
+  assert.deepEqual(fs.readdirSync(partial.staging), ["deep"]);
+  assert.match(settlePartial(dead) ?? "", /is not the folder that was made there: it stays$/);
+  assert.deepEqual(fs.readdirSync(partial.staging), ["deep"]);
+  assert.deepEqual(fs.readdirSync(control.partial), []);
+});
+
+test("an unfinished folder that is the recorded one is taken over, and removed when it is settled", (t) => {
+  const { root, partial } = besideOthers(t);
+  partial.noteMade();
+  const control = controlPaths(path.join(root, "control"));
+  const file = path.join(control.partial, fs.readdirSync(control.partial)[0]!);
+  const taken = NewFolder.takeOver(control, { file, record: partial.record, committed: false });
+  assert.deepEqual(fs.readdirSync(taken!.staging), ["ours"]);
+  const [next] = fs.readdirSync(control.partial);
+  const dead = { file: path.join(control.partial, next!), record: taken!.record, committed: false };
+  taken!.letGo();
+  assert.equal(settlePartial(dead), null);
+  assert.equal(fs.existsSync(taken!.staging), false);
+});

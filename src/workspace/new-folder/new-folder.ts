@@ -1,0 +1,545 @@
+import { randomBytes } from "node:crypto";
+import fs from "node:fs";
+import path from "node:path";
+import { CairnError, cannotBeWritten, toCairnError } from "../../errors.ts";
+import { failpoint } from "../../failpoint.ts";
+import { decodePartial, encodePartial, type PartialFile } from "../../formats/records/partial.ts";
+import { rawPath, recordPath } from "../../formats/records/record.ts";
+import { plural } from "../../formats/sizes.ts";
+import { durableRemove, fsyncDirectory } from "../../fs/durable.ts";
+import { moveInPlace, moveToFree, nameOf, parentOf, setModeInPlace } from "../../fs/linux/exchange-folders.ts";
+import { livenessOf, newOwner } from "../../fs/lock-owner.ts";
+import { makeOneFolder, makeRealFolder } from "../../fs/make-folder.ts";
+import { MadeFolder, otherFolder } from "../../fs/made-folder.ts";
+import { filesystemKind, isMountPoint } from "../../fs/linux/mounts.ts";
+import { ownEntries } from "../../fs/linux/own-entries.ts";
+import { removeAll, removeOnly } from "../../fs/remove-all.ts";
+import { printablePath, quotedPath } from "../../fs/safe-path.ts";
+import type { ControlPaths } from "../place/control-layout.ts";
+import { ownerBesidesUs } from "../place/owners.ts";
+import { readRecord, writeRecord } from "../place/records.ts";
+
+/**
+ * A folder that is being made elsewhere: written beside its place under a name of its own, recorded in the control
+ * directory before the first byte, and put in place by one rename. Where the place is the root of a mount, what was
+ * written is moved into it entry by entry, and where who restores stands in it; once that has begun it is finished, whoever does it.
+ */
+
+const PREFIX = ".cairn-partial-";
+const MAX_RECORD_BYTES = 1 << 20;
+const HINT = `remove that file, and the folder ${PREFIX}… that it was written for`;
+
+/** Throws `already_exists` unless a path (its real path) is absent or an empty folder, but for what a file system has at its own root and for unfinished folders that are known. */
+export function requireFree(target: Buffer, besides: readonly DeadPartial[] = []): void {
+  const facts = fs.lstatSync(target, { throwIfNoEntry: false });
+  if (facts === undefined) return;
+  if (facts.isDirectory()) {
+    const names = fs.readdirSync(target);
+    if (names.length === 0) return;
+    const left = besides.map(({ record }) => Buffer.from(rawPath(record.staging)).subarray(target.length + 1));
+    const own = [...ownEntries(target), ...left.map((name) => name.toString("utf8"))];
+    if (names.every((name) => own.includes(name))) return;
+  }
+  throw new CairnError(
+    "already_exists",
+    `${printablePath(target)} is ${facts.isDirectory() ? "not empty" : "there already"}`,
+    { hint: "name a folder that is absent or empty" },
+  );
+}
+
+/** True for a folder that is there and at which a file system is mounted. */
+export function isMountRoot(folder: Buffer): boolean {
+  return fs.existsSync(folder) && isMountPoint(folder);
+}
+
+/** Who stands in a folder sees nothing of another that takes its place: `mkdir x; cd x; cairn backup restore latest --to .` */
+function isCurrentFolder(folder: Buffer): boolean {
+  try {
+    const [there, current] = [folder, "."].map((each) => fs.statSync(each, { bigint: true }));
+    return there!.dev === current!.dev && there!.ino === current!.ino;
+  } catch {
+    return false;
+  }
+}
+
+/** The root of a mount cannot be replaced. A fork's folder may have to be a subvolume, which is made beside it. */
+function staysThere(purpose: PartialFile["purpose"], target: Buffer): boolean {
+  return isMountRoot(target) || (purpose === "restore" && isCurrentFolder(target));
+}
+
+export interface BeginOptions {
+  /** what is being written, for {@link NewFolder.takeOver} */
+  content?: string | undefined;
+  /**
+   * For what is written elsewhere only: true, or whom to tell why, when it may go on where the control directory is read-only
+   * or full. Then a kill leaves the unfinished folder beside its place.
+   */
+  unrecorded?: boolean | ((why: CairnError) => void);
+}
+
+export class NewFolder {
+  readonly staging: Buffer;
+  readonly #target: Buffer;
+  readonly #file: string;
+  readonly #control: ControlPaths;
+  #record: PartialFile;
+  #isRecorded = true;
+  readonly #made: MadeFolder;
+
+  private constructor(control: ControlPaths, file: string, record: PartialFile) {
+    this.#control = control;
+    this.#file = file;
+    this.#record = record;
+    this.staging = Buffer.from(rawPath(record.staging));
+    this.#target = Buffer.from(rawPath(record.target));
+    this.#made = new MadeFolder(this.staging);
+  }
+
+  static #of(
+    control: ControlPaths,
+    purpose: PartialFile["purpose"],
+    place: { target: Buffer; inside: string; content?: string | undefined },
+  ): NewFolder {
+    const { target, inside, content } = place;
+    const suffix = randomBytes(8).toString("hex");
+    const staging = Buffer.concat([target, Buffer.from(`${inside}${PREFIX}${suffix}`)]);
+    return new NewFolder(control, path.join(control.partial, `${suffix}.json`), {
+      purpose,
+      staging: recordPath(staging),
+      target: recordPath(target),
+      owner: newOwner(purpose, false),
+      ...(content === undefined ? {} : { content }),
+    });
+  }
+
+  /** Records what is about to be made and makes the folder to write into. `target`: real path, free. */
+  static begin(
+    control: ControlPaths,
+    purpose: PartialFile["purpose"],
+    target: Buffer,
+    options: BeginOptions = {},
+  ): NewFolder {
+    const { content } = options;
+    const folder = NewFolder.#of(control, purpose, {
+      target,
+      inside: staysThere(purpose, target) ? "/" : "",
+      content,
+    });
+    const { staging } = folder;
+    folder.#begin(options);
+    failpoint("partial.recorded");
+    try {
+      makeRealFolder(parentOf(staging), 0o777);
+      makeOneFolder(staging, 0o700);
+      folder.hold();
+      if (fs.readdirSync(staging).length > 0) throw folder.#otherError();
+    } catch (error) {
+      folder.end();
+      throw toCairnError(error, `make a folder beside ${printablePath(target)}`);
+    }
+    failpoint("partial.made");
+    return folder;
+  }
+
+  /**
+   * Takes over what somebody was writing who is dead; whatever is in it is unproven. Null where there is nothing, where
+   * another was faster, or where something else lies there by now.
+   */
+  static takeOver(control: ControlPaths, dead: DeadPartial): NewFolder | null {
+    const { file, record, committed } = dead;
+    if (committed) return null;
+    const { purpose, content, inode } = record;
+    const target = Buffer.from(rawPath(record.target));
+    const folder = NewFolder.#of(control, purpose, {
+      target,
+      inside: isInside(record) || staysThere(purpose, target) ? "/" : "",
+      content,
+    });
+    if (inode !== undefined) folder.#record = { ...folder.#record, inode };
+    folder.#write();
+    failpoint("partial.recorded");
+    const before = Buffer.from(rawPath(record.staging));
+    try {
+      moveInPlace(before, folder.staging);
+    } catch {
+      folder.end();
+      return null;
+    }
+    failpoint("partial.taken-over");
+    // Whoever may write beside the target can have put another folder there, or a link.
+    if (!folder.#holdsOwn(inode)) {
+      putBack(folder.staging, before);
+      folder.end();
+      return null;
+    }
+    durableRemove(file);
+    // It may have been finished but for its name.
+    folder.#made.chmod(0o700);
+    return folder;
+  }
+
+  /** Records that a folder is about to be taken away; nothing is made. */
+  static beginClosing(control: ControlPaths, purpose: PartialFile["purpose"], target: Buffer): NewFolder {
+    const folder = NewFolder.#of(control, purpose, { target, inside: "" });
+    folder.#record = { ...folder.#record, closing: true };
+    folder.#write();
+    failpoint("partial.closing");
+    return folder;
+  }
+
+  get record(): PartialFile {
+    return this.#record;
+  }
+
+  /** True where entries are moved into the target, which stays the folder that it is. */
+  get movesIn(): boolean {
+    return isInside(this.#record);
+  }
+
+  /** From here on what lies there is what was made: what a caller has put in the place of the folder, too. */
+  hold(): void {
+    this.#made.hold();
+  }
+
+  /** The folder is about to be removed for another. */
+  letGo(): void {
+    this.#made.letGo();
+  }
+
+  /** Which folder it is, for whoever comes after a kill. Not where another will take its place. */
+  noteMade(): void {
+    const made = this.#made.identity();
+    if (made === null || !LASTING_INODES.has(filesystemKind(this.staging).name)) return;
+    this.#record = { ...this.#record, inode: made.inode };
+    try {
+      this.#write();
+    } catch {
+      // It is recorded already, without it.
+    }
+  }
+
+  #holdsOwn(inode: string | undefined): boolean {
+    try {
+      this.hold();
+    } catch {
+      return false;
+    }
+    return (inode === undefined || this.#made.identity()?.inode === inode) && isOwnDirectory(this.staging);
+  }
+
+  #otherError(): CairnError {
+    return new CairnError("conflict", otherFolder(this.staging), {
+      hint: "see who may change what lies in the folder around it",
+    });
+  }
+
+  /** What else is made from here on. */
+  note(more: Pick<PartialFile, "workspace" | "control">): void {
+    this.#record = { ...this.#record, ...more };
+    this.#write();
+  }
+
+  /**
+   * The folder gets its name. Throws `already_exists` when something has come to lie there meanwhile. `mode`: that of a target
+   * into which entries are moved, from then on.
+   */
+  commit(mode?: number): void {
+    if (!this.#made.isThere()) throw this.#otherError();
+    if (isInside(this.#record)) return this.#moveIn(mode);
+    try {
+      moveInPlace(this.staging, this.#target);
+    } catch (error) {
+      requireFree(this.#target);
+      throw toCairnError(error, `put ${printablePath(this.#target)} in place`);
+    }
+    fsyncDirectory(parentOf(this.#target));
+    failpoint("partial.renamed");
+  }
+
+  /** All of it, or nothing: what cannot be finished here is taken back. */
+  #moveIn(mode: number | undefined): void {
+    const target = printablePath(this.#target);
+    const closed = closedFolders(this.staging);
+    const modeBefore = fs.statSync(this.#target).mode & 0o7777;
+    this.#record = {
+      ...this.#record,
+      moving: true,
+      ...(mode === undefined ? {} : { mode }),
+      ...(closed.length === 0 ? {} : { closed }),
+    };
+    this.#write();
+    failpoint("partial.moving");
+    const moved: Buffer[] = [];
+    try {
+      const taken = moveIn(this.#record, (name) => void moved.push(name));
+      if (taken.length === 0) return;
+      const first = quotedPath(taken[0]!);
+      throw new CairnError("already_exists", `${target} has got an entry ${first} meanwhile; nothing was put there`, {
+        hint: "name a folder that is absent or empty",
+      });
+    } catch (error) {
+      for (const name of moved.toReversed()) moveOne(this.#record, name, { from: this.#target, to: this.staging });
+      if (mode !== undefined) tryMode(this.#target, modeBefore);
+      const { moving: _moving, closed: _closed, mode: _mode, ...before } = this.#record;
+      this.#record = before;
+      this.#write();
+      throw toCairnError(error, `put ${target} in place`);
+    }
+  }
+
+  /** Everything is in place and recorded elsewhere. */
+  end(): void {
+    this.letGo();
+    if (this.#isRecorded) durableRemove(this.#file);
+  }
+
+  /**
+   * Takes back what was written. What is on its way in and cannot be taken back is left to the next command, which finishes it.
+   * Another folder that somebody has put there stays: `onWarning` is told.
+   */
+  abandon(onWarning?: (message: string) => void): void {
+    if (this.#record.moving === true) return this.letGo();
+    try {
+      if (!this.#removed()) onWarning?.(`${otherFolder(this.staging)}: it stays`);
+      this.end();
+    } catch {
+      // The next command does it, since it is recorded; why this one fails is known already.
+      this.letGo();
+    }
+  }
+
+  #removed(): boolean {
+    // While another was taking its place nothing is known but whose it must be.
+    const isKnown = this.#made.identity() !== null || fs.lstatSync(this.staging, MAY_LACK) === undefined;
+    return (isKnown || isOwnDirectory(this.staging)) && this.#made.remove();
+  }
+
+  #begin({ unrecorded }: BeginOptions): void {
+    try {
+      this.#write();
+    } catch (error) {
+      const why = toCairnError(error);
+      if (unrecorded === undefined || unrecorded === false || !cannotBeWritten(why)) throw error;
+      this.#isRecorded = false;
+      if (unrecorded !== true) unrecorded(why);
+    }
+  }
+
+  #write(): void {
+    if (!this.#isRecorded) return;
+    writeRecord(this.#control, this.#file, encodePartial(this.#record));
+  }
+}
+
+/** Where a directory has the same number as long as it is there, whoever asks. */
+const LASTING_INODES: ReadonlySet<string> = new Set(["ext4", "xfs", "btrfs", "f2fs", "zfs", "bcachefs", "tmpfs"]);
+
+/** What was not the folder that was looked for gets its name again. */
+function putBack(from: Buffer, to: Buffer): void {
+  try {
+    moveToFree(from, to);
+  } catch {
+    // It stays where it is.
+  }
+}
+
+/** Whether there is something that {@link NewFolder.takeOver} takes. */
+export function canTakeOver({ record, committed }: DeadPartial): boolean {
+  const staging = Buffer.from(rawPath(record.staging));
+  return !committed && isOwnDirectory(staging) && isAsRecorded(record, staging);
+}
+
+/** False where another lies there than was recorded. */
+function isAsRecorded({ inode }: PartialFile, staging: Buffer): boolean {
+  const there = fs.lstatSync(staging, { bigint: true, throwIfNoEntry: false });
+  return inode === undefined || there === undefined || (there.isDirectory() && there.ino.toString() === inode);
+}
+
+/** True for a directory, not for a link to one, that belongs to the user of this process. */
+function isOwnDirectory(folder: Buffer): boolean {
+  const facts = fs.lstatSync(folder, { throwIfNoEntry: false });
+  return facts?.isDirectory() === true && facts.uid === process.geteuid?.();
+}
+
+function isInside(record: PartialFile): boolean {
+  return parentOf(Buffer.from(rawPath(record.staging))).equals(Buffer.from(rawPath(record.target)));
+}
+
+export interface DeadPartial {
+  file: string;
+  record: PartialFile;
+  /** The folder got its name before the end. */
+  committed: boolean;
+}
+
+export interface RecordedPartials {
+  readonly partials: { file: string; record: PartialFile }[];
+  /** Why others cannot be read: nobody knows what they are about. */
+  readonly problems: CairnError[];
+}
+
+/** All that is recorded as unfinished, also by processes that are at work. */
+export function listPartials(control: ControlPaths): RecordedPartials {
+  const listed: RecordedPartials = { partials: [], problems: [] };
+  let names: string[];
+  try {
+    names = fs.readdirSync(control.partial);
+  } catch {
+    return listed;
+  }
+  for (const name of names) {
+    if (!/^[0-9a-f]{16}\.json$/.test(name)) continue;
+    const file = path.join(control.partial, name);
+    try {
+      const record = readRecord(file, decodeOwn, { maxBytes: MAX_RECORD_BYTES, hint: HINT });
+      if (record !== null) listed.partials.push({ file, record: whereItLies(control, record) });
+    } catch (error) {
+      listed.problems.push(toCairnError(error));
+    }
+  }
+  return listed;
+}
+
+/** A view lies in its control directory, which may have been moved since. */
+function whereItLies({ views }: ControlPaths, record: PartialFile): PartialFile {
+  if (record.purpose !== "view") return record;
+  const [staging, target] = [record.staging, record.target].map((place) =>
+    recordPath(Buffer.concat([Buffer.from(`${views}/`), nameOf(Buffer.from(rawPath(place)))])),
+  );
+  return { ...record, staging: staging!, target: target! };
+}
+
+/** What ended without being finished; empty in the ordinary case, at the cost of one look. What another user began is theirs to finish. */
+export function deadPartials(control: ControlPaths): DeadPartial[] {
+  const { partials } = listPartials(control);
+  const local = partials.length > 0 && filesystemKind(control.partial).place === "local";
+  return partials.flatMap(({ file, record }) => {
+    if (livenessOf(record.owner, local) !== "dead" || ownerBesidesUs(file) !== null) return [];
+    const gone = fs.lstatSync(Buffer.from(rawPath(record.staging)), { throwIfNoEntry: false }) === undefined;
+    const there = fs.lstatSync(Buffer.from(rawPath(record.target)), { throwIfNoEntry: false }) !== undefined;
+    return [{ file, record, committed: record.moving === true || (gone && there) }];
+  });
+}
+
+function decodeOwn(bytes: Uint8Array): PartialFile {
+  const record = decodePartial(bytes);
+  if (!isStaging(record)) throw new CairnError("damaged", "its staging folder has no name that is given here");
+  return record;
+}
+
+/** Only a name that this module gives is ever removed. */
+function isStaging(record: PartialFile): boolean {
+  const staging = Buffer.from(rawPath(record.staging));
+  const target = Buffer.from(rawPath(record.target));
+  const name = staging.subarray(target.length).toString("latin1");
+  return staging.subarray(0, target.length).equals(target) && new RegExp(`^/?\\${PREFIX}[0-9a-f]{16}$`).test(name);
+}
+
+/**
+ * Finishes or takes back the folder itself; what else it made is the caller's. Where somebody has taken names meanwhile
+ * that were on their way in, those entries stay in their folder. Another folder that lies there by now stays. What stays is returned.
+ */
+export function settlePartial(dead: DeadPartial): string | null {
+  const { record, file } = dead;
+  const staging = Buffer.from(rawPath(record.staging));
+  const { inode } = record;
+  const isDirectory = fs.lstatSync(staging, { throwIfNoEntry: false })?.isDirectory() === true;
+  let taken: Buffer[] = [];
+  let isOurs = isAsRecorded(record, staging);
+  if (isOurs && record.moving === true && isDirectory) taken = moveIn(record);
+  else if (isOurs && inode !== undefined) isOurs = removeOnly(staging, (found) => found.inode === inode);
+  else if (isOurs) removeAll(staging);
+  failpoint("partial.settled");
+  durableRemove(file);
+  if (!isOurs) return `${otherFolder(staging)}: it stays`;
+  const [first] = taken;
+  if (first === undefined) return null;
+  const others = taken.length > 1 ? ` and ${plural(taken.length - 1, "other")}` : "";
+  const target = printablePath(Buffer.from(rawPath(record.target)));
+  return `${target} has got an entry ${quotedPath(first)}${others} meanwhile: what was to come there stays in ${printablePath(staging)}`;
+}
+
+const MAY_LACK = { throwIfNoEntry: false } as const;
+
+/**
+ * Moving what was written up into a folder that stays. A directory that its owner may not write to cannot be moved to another
+ * one: it is opened for that. Its mode is in the record before, so that whoever comes after a kill closes it again.
+ */
+
+type Closed = NonNullable<PartialFile["closed"]>;
+
+const SLASH = Buffer.from("/");
+const OPEN = 0o200;
+const ALL = 0o7777;
+const OWNER_ALL = 0o700;
+
+/** Those to record before anything is moved. */
+export function closedFolders(staging: Buffer): Closed {
+  return fs.readdirSync(staging, { encoding: "buffer" }).flatMap((name) => {
+    const facts = fs.lstatSync(Buffer.concat([staging, SLASH, name]));
+    const mode = facts.mode & ALL;
+    return facts.isDirectory() && (mode & 0o200) === 0 ? [{ ...recordPath(name), mode }] : [];
+  });
+}
+
+/** Moves what was written up into the target. An entry whose name is taken there stays where it is and is returned. */
+export function moveIn(record: PartialFile, onMoved: (name: Buffer) => void = () => undefined): Buffer[] {
+  const staging = Buffer.from(rawPath(record.staging));
+  const target = Buffer.from(rawPath(record.target));
+  const taken: Buffer[] = [];
+  // What comes into it is open to nobody else meanwhile.
+  if (record.mode !== undefined) tryMode(target, record.mode | OWNER_ALL);
+  for (const name of fs.readdirSync(staging, { encoding: "buffer" })) {
+    try {
+      moveOne(record, name, { from: staging, to: target });
+      onMoved(name);
+    } catch (error) {
+      if (!(error instanceof CairnError) || error.code !== "already_exists") throw error;
+      taken.push(name);
+    }
+    failpoint("partial.moved");
+  }
+  closeOpened(record, target, taken);
+  if (taken.length === 0) {
+    fs.rmdirSync(staging);
+    if (record.mode !== undefined) tryMode(target, record.mode);
+  }
+  fsyncDirectory(target);
+  return taken;
+}
+
+/** Throws `already_exists` where the name is taken. */
+export function moveOne(record: PartialFile, name: Buffer, { from, to }: { from: Buffer; to: Buffer }): void {
+  const [before, after] = [from, to].map((folder) => Buffer.concat([folder, SLASH, name])) as [Buffer, Buffer];
+  const mode = record.closed?.find((each) => name.equals(rawPath(each)))?.mode;
+  if (mode === undefined) return moveToFree(before, after);
+  setModeInPlace(before, mode | OPEN);
+  failpoint("partial.opened");
+  try {
+    moveToFree(before, after);
+  } catch (error) {
+    setModeInPlace(before, mode);
+    throw error;
+  }
+  failpoint("partial.moved-open");
+  setModeInPlace(after, mode);
+}
+
+/** As far as this user may and its file system has modes: who restores sets it again, and tells what cannot be set. */
+export function tryMode(target: Buffer, mode: number): void {
+  try {
+    setModeInPlace(target, mode);
+  } catch {
+    // It stays as it is.
+  }
+}
+
+/** Of a move that was killed before it could do that itself, whichever way it went. What took a name meanwhile is not ours. */
+function closeOpened({ closed = [] }: PartialFile, target: Buffer, taken: readonly Buffer[]): void {
+  for (const each of closed) {
+    if (taken.some((name) => name.equals(rawPath(each)))) continue;
+    const folder = Buffer.concat([target, SLASH, rawPath(each)]);
+    const facts = fs.lstatSync(folder, { throwIfNoEntry: false });
+    if (facts?.isDirectory() === true && (facts.mode & ALL) === (each.mode | OPEN)) setModeInPlace(folder, each.mode);
+  }
+}

@@ -1,0 +1,127 @@
+import fs from "node:fs";
+import { basename } from "node:path";
+import { cannotBeWritten, toCairnError } from "../../errors.ts";
+import { failpoint } from "../../failpoint.ts";
+import type { Recovery } from "../../formats/records/control.ts";
+import type { PartialFile } from "../../formats/records/partial.ts";
+import { rawPath } from "../../formats/records/record.ts";
+import { acquireLock, type Lock } from "../../fs/lock.ts";
+import { removeAll } from "../../fs/remove-all.ts";
+import { printablePath } from "../../fs/safe-path.ts";
+import { newWorkDirectory } from "../../fs/work-directory.ts";
+import { leasePath, readControl } from "../place/records.ts";
+import { listWorkspaces } from "../place/control-directory.ts";
+import { type ControlPaths, controlPaths, workspacePaths } from "../place/control-layout.ts";
+import { type DeadPartial, deadPartials, settlePartial } from "./new-folder.ts";
+import { Points } from "../points/points.ts";
+import { readRegistration, unregister } from "../place/registry.ts";
+import { removeStatCaches } from "../place/temporaries.ts";
+import type { Workspace, WorkspaceCall } from "../workspace.ts";
+
+/** What a fork that never got its folder made besides: the workspace, its point, its registration, its control directory. */
+export async function takeBackFork(workspace: Workspace, record: PartialFile): Promise<void> {
+  const { workspace: made, control: own } = record;
+  if (made === undefined) return;
+  const target = Buffer.from(rawPath(record.target));
+  if (readRegistration(target)?.workspace_id === made.id) unregister(target);
+  failpoint("fork.unregistered");
+  if (own !== undefined) {
+    const control = controlPaths(own.path);
+    // What a copy of the record says was never finished may have been, and gone on since.
+    if (readControl(control)?.id === own.id && isOnlyOf(control, made)) removeAll(own.path);
+    return;
+  }
+  const { control } = workspace.found;
+  for (const listed of listWorkspaces(control)) {
+    if (listed.workspace?.id !== made.id) continue;
+    const aside = newWorkDirectory(control.temporary);
+    fs.renameSync(workspacePaths(control, listed.name).root, aside);
+    failpoint("fork.workspace-removed");
+    fs.rmSync(aside, { recursive: true, force: true });
+  }
+  removeStatCaches(control, made.id);
+  await workspace.engine.discard([made.point]);
+}
+
+/** Whether a control directory holds nothing but a fork as it was made: its workspace, with no point but its first. */
+function isOnlyOf(control: ControlPaths, made: { id: string }): boolean {
+  return listWorkspaces(control).every(
+    ({ workspace, name }) =>
+      workspace?.id === made.id && new Points(workspacePaths(control, name)).sequences().length <= 1,
+  );
+}
+
+/**
+ * Finishes or takes back forks and restores into other folders that ended before they were whole.
+ * Needs no lock of the caller's; costs one look where there is nothing.
+ */
+export async function recoverPartials(workspace: Workspace, call: WorkspaceCall): Promise<Recovery[]> {
+  const { control } = workspace.found;
+  if (deadPartials(control).length === 0) return [];
+  call.onProgress?.({ phase: "recovering", done: 0 });
+  using lock = await lockOrNull(control, call);
+  if (lock === null) return [];
+  const recovered: Recovery[] = [];
+  for (const dead of deadPartials(control)) {
+    const whole = isWhole(dead);
+    if (!whole) await takeBackFork(workspace, dead.record);
+    const isOpen = dead.record.purpose === "view" && !takeBackView(workspace, dead.record);
+    const left = settlePartial(dead);
+    const entry = dead.record.closing === true ? closingEntry(isOpen) : entryOf(dead, whole);
+    recovered.push(left === null ? entry : { ...entry, detail: `${entry.detail}; ${left}` });
+  }
+  return recovered;
+}
+
+/** Null where nothing can be written: then what is left waits for the next writer. */
+async function lockOrNull(control: ControlPaths, { signal }: WorkspaceCall): Promise<Lock | null> {
+  try {
+    return await acquireLock(control.lock, { purpose: "recovery", signal });
+  } catch (error) {
+    const failure = toCairnError(error);
+    if (cannotBeWritten(failure)) return null;
+    throw failure;
+  }
+}
+
+/** A view's folder that has no lease, yet or any more, goes. False for a view that is open. */
+function takeBackView(workspace: Workspace, record: PartialFile): boolean {
+  const { control } = workspace.found;
+  const folder = Buffer.from(rawPath(record.target));
+  const id = basename(folder.toString("latin1"));
+  if (fs.existsSync(leasePath(control, id))) return false;
+  failpoint("view.taking-back");
+  removeAll(folder);
+  return true;
+}
+
+function closingEntry(isOpen: boolean): Recovery {
+  return {
+    operation: "view",
+    outcome: isOpen ? "rolled_back" : "completed",
+    detail: isOpen ? "a view that was to be closed is still open" : "a view that was closed has been removed",
+    kept: [],
+  };
+}
+
+function isWhole({ record, committed }: DeadPartial): boolean {
+  if (record.moving === true || record.workspace === undefined) return committed;
+  const there = fs.lstatSync(Buffer.from(rawPath(record.target)), { bigint: true, throwIfNoEntry: false });
+  return there?.ino.toString() === record.workspace.inode;
+}
+
+function entryOf({ record }: DeadPartial, whole: boolean): Recovery {
+  const target = printablePath(Buffer.from(rawPath(record.target)));
+  const what =
+    record.purpose === "fork"
+      ? `the fork into ${target}`
+      : record.purpose === "restore"
+        ? `the restore into ${target}`
+        : "a view";
+  return {
+    operation: record.purpose,
+    outcome: whole ? "completed" : "rolled_back",
+    detail: whole ? `${what} was complete` : `${what} ended before it was complete; what it had written was removed`,
+    kept: [],
+  };
+}

@@ -1,0 +1,111 @@
+import fs from "node:fs";
+import { CairnError } from "../../errors.ts";
+import { isSubvolume } from "../../fs/linux/btrfs.ts";
+import { displayPath, printablePath } from "../../fs/safe-path.ts";
+import type { SavePointId } from "../../ids.ts";
+import { givingBack } from "../restore/missing-folder.ts";
+import { restoreByExchange } from "../restore/exchange.ts";
+import { restoreInPlace, type RestoreInput } from "../restore/restore.ts";
+import { isRuleless } from "../restore/ruleless.ts";
+import { sealPending, sealPoint } from "../points/seal.ts";
+import type { Workspace } from "../workspace.ts";
+import type { MethodOption, RestoreResult } from "../../contract/points.ts";
+import { publicLeftOut } from "../points/left-out.ts";
+
+/**
+ * The same for the holder of the workspace's lock, when nothing is left to be recovered; a folder that is not there is
+ * given back. `started`: of `performance.now()`.
+ */
+export async function restoreLocked(
+  workspace: Workspace,
+  started: number,
+  input: RestoreInput & MethodOption,
+): Promise<RestoreResult> {
+  return givingBack(workspace, async () => restoreFolder(workspace, started, input));
+}
+
+async function restoreFolder(
+  workspace: Workspace,
+  started: number,
+  input: RestoreInput & MethodOption,
+): Promise<RestoreResult> {
+  requireWritable(workspace);
+  const exchanged = await exchangeIfPossible(workspace, input);
+  if (exchanged !== null)
+    return {
+      restored_to: input.target.descriptor.save_point_id,
+      undo_id: exchanged,
+      changes: null,
+      left_out: [],
+      unlinked: [],
+      method: "exchange",
+      duration_ms: since(started),
+    };
+  workspace.engine.prepare();
+  await sealPending(workspace, input);
+  const target = workspace.byId(input.target.descriptor.save_point_id) ?? input.target;
+  const restored = await restoreInPlace(workspace, { ...input, target });
+  const { created, updated, deleted, metadata } = restored.changes;
+  return {
+    restored_to: target.descriptor.save_point_id,
+    undo_id: restored.undoId,
+    changes: { created, updated, deleted, metadata },
+    left_out: restored.leftOut.map(publicLeftOut),
+    unlinked: restored.unlinked.map((where) => displayPath(where)),
+    method: "entries",
+    duration_ms: since(started),
+  };
+}
+
+/** Throws `permission` for a folder in which nobody can change anything, before anything is read. */
+function requireWritable({ root }: Workspace): void {
+  try {
+    fs.accessSync(root, fs.constants.W_OK);
+  } catch (error) {
+    if ((error as NodeJS.ErrnoException).code !== "EROFS") return;
+    const shown = printablePath(root);
+    const isOwn = isSubvolume(root);
+    throw new CairnError("permission", `nothing can be changed in ${shown}: it is read-only`, {
+      hint: isOwn
+        ? `where the subvolume was made read-only (as a received one is): btrfs property set -ts ${shown} ro false`
+        : "its file system is mounted read-only: look why, then mount it again for writing",
+      cause: error,
+    });
+  }
+}
+
+/** Id of the undo point when whole trees could change places; null where it has to go entry by entry, which is said where the other was asked for. */
+async function exchangeIfPossible(
+  workspace: Workspace,
+  input: RestoreInput & MethodOption,
+): Promise<SavePointId | null> {
+  if (input.method === "entries") return null;
+  const isAsked = input.method === "exchange";
+  const exchanged = whyNotWhole(workspace, input) ?? (await exchange(workspace, input, isAsked));
+  if ("undoId" in exchanged) return exchanged.undoId;
+  if (isAsked) input.onWarning?.(`restored entry by entry, not by an exchange: ${exchanged.refused}`);
+  return null;
+}
+
+function whyNotWhole({ engine }: Workspace, { paths, keepPresent }: RestoreInput): { refused: string } | null {
+  if (engine.holder?.atomic !== true)
+    return { refused: `the engine ${engine.holder?.type ?? engine.type} keeps no trees of one moment` };
+  if (paths !== null) return { refused: "an exchange takes the whole folder" };
+  return keepPresent ? { refused: "an exchange keeps nothing of what is there" } : null;
+}
+
+async function exchange(
+  workspace: Workspace,
+  input: RestoreInput,
+  isSure: boolean,
+): ReturnType<typeof restoreByExchange> {
+  const isRestore = input.kind !== "undo";
+  const ruleless = isRestore && (await isRuleless(workspace, input.target, input));
+  // Which ignore rules another point has is known once it was read.
+  const target = isRestore && !ruleless ? await sealPoint(workspace, input.target, input) : input.target;
+  return restoreByExchange(workspace, { ...input, target, isSure, isRuleless: ruleless });
+}
+
+function since(started: number): number {
+  return Math.round(performance.now() - started);
+}

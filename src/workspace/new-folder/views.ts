@@ -1,0 +1,100 @@
+import { randomBytes } from "node:crypto";
+import fs from "node:fs";
+import { join } from "node:path";
+import { CairnError } from "../../errors.ts";
+import { failpoint } from "../../failpoint.ts";
+import type { ViewFile } from "../../formats/records/view.ts";
+import { durableMkdir } from "../../fs/durable.ts";
+import { removeAll } from "../../fs/remove-all.ts";
+import { leasePath, listLeases, removeLease, writeLease } from "../place/records.ts";
+import { NewFolder } from "./new-folder.ts";
+import type { Point } from "../points/point-files.ts";
+import type { LeftOutEntry } from "../points/left-out.ts";
+import { requireStillThere, writeContent } from "./write-point.ts";
+import type { Workspace, WorkspaceCall } from "../workspace.ts";
+
+/**
+ * Opens a point to be looked into: a read-only copy in the control directory. The lease is its commit point and
+ * protects the point until the view is closed, also when the process that opened it is long gone.
+ */
+export async function openView(
+  workspace: Workspace,
+  point: Point,
+  call: WorkspaceCall,
+): Promise<{ lease: ViewFile; leftOut: LeftOutEntry[] }> {
+  const { control } = workspace.found;
+  return workspace.engine.reading(async () => {
+    requireStillThere(workspace, point);
+    const id = randomBytes(8).toString("hex");
+    const folder = join(control.views, id);
+    durableMkdir(control.views);
+    const partial = NewFolder.begin(control, "view", Buffer.from(folder));
+    try {
+      const { leftOut } = await writeContent(workspace, {
+        ...call,
+        point,
+        folder: partial.staging,
+        paths: null,
+        readOnly: true,
+      });
+      const lease: ViewFile = {
+        view_id: id,
+        save_point_id: point.descriptor.save_point_id,
+        workspace_id: workspace.found.workspace.id,
+        path: folder,
+        opened_at: new Date().toISOString(),
+        method: "copy",
+      };
+      partial.commit();
+      // Only now: macOS gives no other name to a directory that its owner may not write to.
+      fs.chmodSync(folder, 0o555);
+      failpoint("view.folder-named");
+      await leaseNow(workspace, { point, lease }, call);
+      failpoint("view.leased");
+      partial.end();
+      return { lease, leftOut };
+    } catch (error) {
+      removeAll(folder);
+      partial.abandon();
+      throw error;
+    }
+  }, call);
+}
+
+/** Under the workspace's lock, so that no cleanup decides meanwhile. */
+async function leaseNow(
+  workspace: Workspace,
+  { point, lease }: { point: Point; lease: ViewFile },
+  call: WorkspaceCall,
+): Promise<void> {
+  using _lock = await workspace.lock("view", call);
+  requireStillThere(workspace, point);
+  writeLease(workspace.found.control, lease);
+}
+
+/**
+ * Closes a view and removes its folder. Throws `not_found` for one that is not open.
+ *
+ * Intent: the folder is recorded. Commit: the lease goes, and with it the point's protection. Then the folder goes; a
+ * kill before the commit leaves the view open and whole, one after it leaves a folder that the next command removes.
+ */
+export function closeView(workspace: Workspace, id: string): ViewFile {
+  const { control } = workspace.found;
+  leasePath(control, id);
+  const lease = listLeases(control).find(({ view_id }) => view_id === id);
+  if (lease === undefined)
+    throw new CairnError("not_found", `no view ${id} is open here`, { hint: "see `cairn view --list`" });
+  const folder = Buffer.from(join(control.views, id));
+  const closing = NewFolder.beginClosing(control, "view", folder);
+  try {
+    removeLease(control, id);
+  } catch (error) {
+    closing.end();
+    throw error;
+  }
+  failpoint("view.lease-removed");
+  removeAll(folder);
+  failpoint("view.folder-removed");
+  closing.end();
+  return lease;
+}

@@ -1,0 +1,209 @@
+import fs from "node:fs";
+import { beyondNodes } from "../store/beyond-nodes.ts";
+import { setDirectory } from "../../archive/write/root-metadata.ts";
+import type { GuardName } from "../../contract/words.ts";
+import { CairnError } from "../../errors.ts";
+import { failpoint } from "../../failpoint.ts";
+import { flushing } from "../../fs/linux/flush.ts";
+import { openToUmask } from "../../fs/make-folder.ts";
+import { onSameMount } from "../../fs/linux/mounts.ts";
+import { throttled } from "../../pacer.ts";
+import { isAtOrBelow, printablePath, quotedPath } from "../../fs/safe-path.ts";
+import { inDirectory } from "../../fs/linux/syscalls.ts";
+import { whyNotCopied } from "../restore/exchange.ts";
+import { realPathOf } from "../place/find-workspace.ts";
+import { heldTreeOf, treePlace } from "../points/held-trees.ts";
+import { checkLocation } from "../place/guards.ts";
+import { NewFolder, requireFree } from "./new-folder.ts";
+import type { Point } from "../points/point-files.ts";
+import { findNode } from "../restore/plan.ts";
+import { lackingIn, type LeftOutEntry, notSetEntry } from "../points/left-out.ts";
+import { manifestOf } from "../restore/restore.ts";
+import { rootToSet } from "../points/root-changes.ts";
+import { existingAncestor, hasRoom, requireRoom } from "../place/room.ts";
+import { neverRead, type Workspace, type WorkspaceCall } from "../workspace.ts";
+
+/** Writing a point's content into a folder that is not the workspace. */
+
+export interface WriteInput extends WorkspaceCall {
+  point: Point;
+  /** an empty folder that is there */
+  folder: Buffer;
+  /** raw paths below the root; null: everything */
+  paths: readonly Uint8Array[] | null;
+  readOnly?: boolean;
+  /** it is moved into another folder, which gets the point's own mode and times */
+  movesIn?: boolean;
+}
+
+export interface WrittenFolder {
+  entries: number;
+  bytes: number;
+  leftOut: LeftOutEntry[];
+}
+
+/** Fills a folder. What the store holds no more, and what may not be set, is listed; the rest is exact. */
+export async function writeContent(workspace: Workspace, input: WriteInput): Promise<WrittenFolder> {
+  const { point, folder, paths, readOnly, signal, onProgress } = input;
+  if (!point.sealed) throw neverRead(point);
+  const { descriptor } = point;
+  const content = descriptor.content as unknown as Parameters<Workspace["engine"]["write"]>[0];
+  const total = countOf(point);
+  const written = await workspace.engine.write(content, {
+    target: folder,
+    paths,
+    readOnly: readOnly ?? false,
+    held: heldTreeOf(workspace.points, point) ?? undefined,
+    signal,
+    ...(onProgress === undefined
+      ? {}
+      : {
+          onProgress: throttled(({ done, bytes }) =>
+            onProgress({
+              phase: "restoring",
+              done,
+              bytes,
+              ...(paths === null ? { total, total_bytes: descriptor.bytes } : {}),
+            }),
+          ),
+        }),
+  });
+  failpoint("write.content-written");
+  const notSet = paths === null && readOnly !== true && input.movesIn !== true ? setRoot(folder, point) : [];
+  return {
+    entries: written.entries,
+    bytes: written.bytes,
+    leftOut: [
+      ...written.damaged.map(({ path, detail }) => ({ path, reason: "damaged" as const, detail })),
+      ...[...written.notSet, ...notSet].map(notSetEntry),
+      ...lackingIn(written.lacks, paths),
+    ],
+  };
+}
+
+function setRoot(folder: Buffer, point: Point): ReturnType<typeof setDirectory> {
+  return inDirectory(folder, (fd) => setDirectory(fd, rootToSet(folder, point)));
+}
+
+/**
+ * Fills the folder with all of a point: as a copy of the tree that the point holds, which shares its room, where that
+ * is possible; else by writing.
+ */
+export async function writeWhole(
+  workspace: Workspace,
+  input: Omit<WriteInput, "paths" | "readOnly" | "folder"> & { partial: NewFolder },
+): Promise<WrittenFolder> {
+  const { point, partial, signal } = input;
+  const folder = partial.staging;
+  // Nothing can be moved out of a subvolume.
+  if (partial.movesIn || !isCopiedWhole(workspace, point, folder)) {
+    partial.noteMade();
+    return writeContent(workspace, { ...input, folder, paths: null, movesIn: partial.movesIn });
+  }
+  partial.letGo();
+  fs.rmdirSync(folder);
+  await workspace.engine.holder!.materialise(treePlace(workspace.points, point), folder, { signal });
+  partial.hold();
+  failpoint("write.tree-copied");
+  return { entries: countOf(point), bytes: point.descriptor.bytes, leftOut: [] };
+}
+
+/** Whether a folder (or the nearest above it that is there) gets all of a point as a copy of its tree. */
+function isCopiedWhole(workspace: Workspace, point: Point, folder: Buffer): boolean {
+  const isBeside = onSameMount(folder, workspace.points.pathsOf(point.sequence).root);
+  return isBeside && whyNotCopied(workspace, point) === null;
+}
+
+/** Number of entries of a point. */
+function countOf(point: Point): number {
+  const { files, directories, links, other } = point.descriptor.entries;
+  return files + directories + links + other;
+}
+
+/** Throws `no_space` when a folder's file system has no room for all of a point. */
+export async function checkRoomFor(
+  workspace: Workspace,
+  point: Point,
+  { target, allow = [] }: { target: Buffer; allow?: readonly GuardName[] | undefined },
+): Promise<void> {
+  const { bytes } = point.descriptor;
+  if (!point.sealed || allow.includes("space") || hasRoom(target, bytes)) return;
+  if (isCopiedWhole(workspace, point, existingAncestor(target))) return;
+  // Holes are not written; how many there are is only looked up where it matters.
+  const { holes } = await beyondNodes(async () => manifestOf(workspace, point));
+  let written = bytes;
+  for (const list of holes.values()) for (const [, length] of list) written -= length;
+  requireRoom(target, written, {
+    hint: "choose another place; a point with many hard links needs less: --allow space",
+    guard: "space",
+  });
+}
+
+export interface RestoreToInput extends WorkspaceCall {
+  point: Point;
+  to: string;
+  paths: readonly Uint8Array[] | null;
+  allow?: readonly GuardName[] | undefined;
+}
+
+/**
+ * Writes a point, or some paths of it, into an absent or empty folder elsewhere; all of it is on the disk before it gets
+ * its name. A kill leaves nothing that the next command does not remove.
+ */
+export async function restoreTo(workspace: Workspace, input: RestoreToInput): Promise<WrittenFolder> {
+  const { point, paths } = input;
+  const target = realPathOf(input.to);
+  requireFree(target);
+  checkLocation(target, { allow: ["home", "nested", "git"] });
+  if (isAtOrBelow(target, workspace.root)) {
+    throw new CairnError("refused", `${printablePath(target)} lies in the workspace itself`, {
+      hint: "name a folder outside of it, or restore without --to, which gives back a folder that is missing too",
+    });
+  }
+  return workspace.engine.reading(async () => {
+    requireStillThere(workspace, point);
+    if (paths === null) await checkRoomFor(workspace, point, { target, allow: input.allow });
+    else await requirePaths(workspace, point, paths);
+    const partial = NewFolder.begin(workspace.found.control, "restore", target, { unrecorded: true });
+    try {
+      const written = await flushing(partial.staging, async () => {
+        if (paths === null) return writeWhole(workspace, { ...input, partial });
+        partial.noteMade();
+        return writeContent(workspace, { ...input, folder: partial.staging });
+      });
+      if (paths !== null) openToUmask(partial.staging);
+      partial.commit(partial.movesIn && paths === null ? rootToSet(target, point).mode : undefined);
+      if (partial.movesIn && paths === null)
+        for (const each of setRoot(target, point)) written.leftOut.push(notSetEntry(each));
+      partial.end();
+      return written;
+    } catch (error) {
+      partial.abandon(input.onWarning);
+      throw error;
+    }
+  }, input);
+}
+
+/** Once clean-up is kept out: a point that went meanwhile is not there. */
+export function requireStillThere(workspace: Workspace, point: Point): void {
+  workspace.points.refresh();
+  if (workspace.byId(point.descriptor.save_point_id) === null) {
+    throw new CairnError(
+      "not_found",
+      `the save point ${point.descriptor.save_point_id.slice(0, 8)} has just been removed`,
+      { hint: "see `cairn history`" },
+    );
+  }
+}
+
+async function requirePaths(workspace: Workspace, point: Point, paths: readonly Uint8Array[]): Promise<void> {
+  const source = await workspace.source(point);
+  for (const path of paths) {
+    if (path.length === 0 || findNode(source, path) !== null) continue;
+    throw new CairnError(
+      "not_found",
+      `${quotedPath(path)} is not in the save point ${point.descriptor.save_point_id.slice(0, 8)}`,
+      { hint: "see `cairn show POINT`" },
+    );
+  }
+}

@@ -1,0 +1,384 @@
+import assert from "node:assert/strict";
+import { spawnSync } from "node:child_process";
+import {
+  chownSync,
+  existsSync,
+  lchownSync,
+  mkdirSync,
+  mkdtempSync,
+  readdirSync,
+  realpathSync,
+  renameSync,
+  rmSync,
+  statSync,
+  symlinkSync,
+  utimesSync,
+  writeFileSync,
+} from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { test } from "node:test";
+import type { TestContext } from "node:test";
+import { CairnError } from "../../errors.ts";
+import {
+  type Adopted,
+  adoptFolder,
+  chooseControlDirectory,
+  controlWarnings,
+  initSelfContained,
+  plainName,
+} from "./adopt.ts";
+import { readState, writeState, writeWorkspace } from "./records.ts";
+import { createWorkspace, listWorkspaces } from "./control-directory.ts";
+import { checkWorkspaceName, controlPaths, workspaceDirectoryName, workspaceNameOf } from "./control-layout.ts";
+import { findWorkspace, isOtherFolder, openControlDirectory, workspaceNamed } from "./find-workspace.ts";
+import { listRegistered, unregister } from "./registry.ts";
+import { newControlId } from "../../ids.ts";
+
+function scratch(context: TestContext): string {
+  const directory = realpathSync(mkdtempSync(join(tmpdir(), "cairn-adopt-")));
+  process.env["XDG_STATE_HOME"] = join(directory, "state");
+  mkdirSync(join(directory, "ws", "sub"), { recursive: true });
+  context.after(() => rmSync(directory, { recursive: true, force: true }));
+  return directory;
+}
+
+const OPTIONS = { engine: "copy", populate: async () => undefined };
+
+function hasCode(code: string): (error: unknown) => boolean {
+  return (error) => error instanceof CairnError && error.code === code;
+}
+
+async function adopt(folder: string, more: object = {}): Promise<Adopted> {
+  return adoptFolder(folder, { ...OPTIONS, ...more });
+}
+
+test("an adopted folder is found at, below and through a link, and is not touched", async (context) => {
+  const directory = scratch(context);
+  const { found, created } = await adopt(join(directory, "ws"));
+  assert.equal(created, true);
+  assert.ok(found.control.root.startsWith(join(directory, "state", "cairn", "control")));
+  assert.equal(statSync(found.control.root).mode & 0o777, 0o700);
+  assert.deepEqual(readdirSync(join(directory, "ws")), ["sub"]);
+  symlinkSync("ws", join(directory, "link"));
+  for (const path of ["ws", "ws/sub", "link", "link/sub", "ws/sub/not/there"]) {
+    assert.equal(findWorkspace(join(directory, path))?.workspace.id, found.workspace.id, path);
+  }
+  assert.equal(findWorkspace(join(directory, "ws", "sub"), { exact: true }), null);
+  assert.equal(findWorkspace(directory), null);
+  assert.equal(findWorkspace(found.control.root, { exact: true })?.workspace.id, found.workspace.id);
+  assert.equal(found.workspace.name, "main");
+  assert.equal(isOtherFolder(found), false);
+});
+
+test("a second adoption gives the first one back", async (context) => {
+  const directory = scratch(context);
+  const first = await adopt(join(directory, "ws"));
+  const second = await adopt(join(directory, "ws"), { controlDirectory: join(directory, "other") });
+  assert.equal(second.created, false);
+  assert.equal(second.found.controlFile.id, first.found.controlFile.id);
+  assert.equal(existsSync(join(directory, "other")), false);
+});
+
+const MODULE = JSON.stringify(new URL("adopt.ts", import.meta.url).href);
+const POPULATE =
+  'engine: "copy", populate: async (staged) => { (await import("node:fs")).writeFileSync(staged.storePassword, "x"); }';
+
+test("a self-contained folder is found from its root, its main and its control directory, also after it moved", async (context) => {
+  const directory = scratch(context);
+  const { found } = await initSelfContained(join(directory, "whole"), OPTIONS);
+  assert.equal(found.control.root, join(directory, "whole", ".cairn"));
+  assert.equal(existsSync(join(directory, "state")), false, "it needs no registry");
+  renameSync(join(directory, "whole"), join(directory, "moved"));
+  mkdirSync(join(directory, "moved", "main", "deep"));
+  for (const path of ["moved", "moved/main", "moved/.cairn", "moved/main/deep"]) {
+    const again = findWorkspace(join(directory, path));
+    assert.equal(again?.workspace.id, found.workspace.id, path);
+    assert.equal(again.folder.toString(), join(directory, "moved", "main"));
+  }
+  assert.equal(
+    workspaceNamed(controlPaths(join(directory, "moved", ".cairn")), "main")?.folder.toString(),
+    join(directory, "moved", "main"),
+  );
+});
+
+test("init wants an absent or empty folder", async (context) => {
+  const directory = scratch(context);
+  await assert.rejects(initSelfContained(directory, OPTIONS), hasCode("already_exists"));
+  mkdirSync(join(directory, "disk", "lost+found"), { recursive: true });
+  assert.equal((await initSelfContained(join(directory, "disk"), OPTIONS)).created, true);
+  await assert.rejects(
+    initSelfContained(join(directory, "fresh"), {
+      ...OPTIONS,
+      populate: async () => {
+        throw new Error("no");
+      },
+    }),
+  );
+  assert.equal(existsSync(join(directory, "fresh")), false, "a failure leaves nothing");
+  const odd = join(directory, "$(id)");
+  mkdirSync(join(odd, "inside"), { recursive: true });
+  // The shell of whoever runs the line takes nothing in the path for its own.
+  await assert.rejects(
+    initSelfContained(odd, OPTIONS),
+    (error) => error instanceof CairnError && error.hint?.endsWith(`cairn init '${odd}'`) === true,
+  );
+});
+
+test("a missing control directory is told and forbids a second adoption", async (context) => {
+  const directory = scratch(context);
+  const { found } = await adopt(join(directory, "ws"));
+  renameSync(found.control.root, join(directory, "away"));
+  const isMissing = (error: unknown): boolean =>
+    hasCode("not_found")(error) && String((error as CairnError).hint).includes("release");
+  assert.throws(() => findWorkspace(join(directory, "ws", "sub")), isMissing);
+  await assert.rejects(adopt(join(directory, "ws")), isMissing);
+  assert.deepEqual(
+    listRegistered().map((entry) => entry.missing),
+    [["control"]],
+  );
+  assert.equal(unregister(join(directory, "ws")), true);
+  assert.equal(findWorkspace(join(directory, "ws")), null);
+});
+
+test("a damaged record is named and forbids a second adoption", async (context) => {
+  const directory = scratch(context);
+  const { found } = await adopt(join(directory, "ws"));
+  writeFileSync(found.paths.file, "{");
+  assert.throws(() => findWorkspace(join(directory, "ws")), hasCode("damaged"));
+  await assert.rejects(adopt(join(directory, "ws")), hasCode("damaged"));
+  const file = listRegistered()[0]!.file;
+  writeFileSync(file, "?");
+  assert.throws(
+    () => findWorkspace(join(directory, "ws")),
+    (error) => hasCode("damaged")(error) && String(error).includes(file),
+  );
+  assert.equal(listRegistered()[0]!.problem?.code, "damaged");
+});
+
+test("a control directory that has lost its workspaces keeps no other folder from being adopted, and is named", async (context) => {
+  const directory = scratch(context);
+  const { found } = await adopt(join(directory, "ws"));
+  unregister(join(directory, "ws"));
+  rmSync(found.control.workspaces, { recursive: true });
+  mkdirSync(join(directory, "other"));
+  const { created, warnings } = await adopt(join(directory, "other"));
+  assert.equal(created, true);
+  assert.ok(
+    warnings.some((warning) => warning.includes(`${found.control.workspaces} is missing`)),
+    warnings.join(),
+  );
+  assert.throws(() => listWorkspaces(found.control), hasCode("damaged"));
+});
+
+test("what a killed adoption left among the registrations goes with a later one, when it is old", async (context) => {
+  const directory = scratch(context);
+  const registry = join(directory, "state", "cairn", "workspaces");
+  mkdirSync(registry, { recursive: true });
+  // No process has such a number.
+  const [old, young] = ["a", "b"].map((name) => join(registry, `.cairn-tmp-4194305-${name}`)) as [string, string];
+  for (const each of [old, young]) writeFileSync(each, "half");
+  const hoursAgo = Date.now() / 1000 - 7200;
+  utimesSync(old, hoursAgo, hoursAgo);
+  await adopt(join(directory, "ws"));
+  assert.deepEqual([existsSync(old), existsSync(young)], [false, true]);
+});
+
+test("a file named like ours in a folder of somebody else is no control directory", async (context) => {
+  const directory = scratch(context);
+  writeFileSync(join(directory, "ws", "cairn.json"), "not ours");
+  assert.equal(findWorkspace(join(directory, "ws")), null);
+  assert.equal((await adopt(join(directory, "ws"))).created, true);
+});
+
+test(
+  "a control directory that somebody else has put beside a folder does not keep it",
+  { skip: process.geteuid?.() === 0 ? false : "needs root to give something away" },
+  async (context) => {
+    const directory = scratch(context);
+    const [folder, beside] = [join(directory, "ws"), join(directory, ".cairn")];
+    const { found } = await adopt(folder, { controlDirectory: beside });
+    unregister(folder);
+    assert.equal(findWorkspace(folder)?.recordedControl, beside);
+    const nobody = 65534;
+    chownSync(beside, nobody, nobody);
+    assert.equal(findWorkspace(folder), null);
+    assert.notEqual((await adopt(folder)).found.control.root, beside);
+    unregister(folder);
+    for (const owned of [folder, directory]) {
+      chownSync(owned, nobody, nobody);
+      assert.equal(findWorkspace(folder)?.control.root, found.control.root, `theirs is ${owned}`);
+      chownSync(owned, 0, 0);
+    }
+  },
+);
+
+test("a link that leads nowhere beside a folder shuts nobody out of it", async (context) => {
+  const directory = scratch(context);
+  symlinkSync(".cairn", join(directory, ".cairn"));
+  assert.equal(findWorkspace(join(directory, "ws")), null);
+  const { found } = await adopt(join(directory, "ws"));
+  assert.equal(findWorkspace(join(directory, "ws", "sub"))?.control.root, found.control.root);
+});
+
+test(
+  "a link of somebody else's beside a folder leads to no control directory, whoever that belongs to",
+  { skip: process.geteuid?.() === 0 ? false : "needs root to give something away" },
+  async (context) => {
+    const directory = scratch(context);
+    const [folder, beside, other] = [join(directory, "ws"), join(directory, ".cairn"), join(directory, "other")];
+    await adopt(folder, { controlDirectory: other });
+    unregister(folder);
+    symlinkSync("other", beside);
+    assert.equal(findWorkspace(folder)?.recordedControl, beside);
+    lchownSync(beside, 65534, 65534);
+    assert.equal(findWorkspace(folder), null);
+  },
+);
+
+test(
+  "a folder around a control directory of somebody else's is not taken for their self-contained one",
+  { skip: process.geteuid?.() === 0 ? false : "needs root to give something away" },
+  async (context) => {
+    const around = join(scratch(context), "whole");
+    const { found } = await initSelfContained(around, OPTIONS);
+    chownSync(found.control.root, 65534, 65534);
+    assert.equal(findWorkspace(around), null);
+    chownSync(around, 65534, 65534);
+    assert.equal(findWorkspace(around)?.control.root, found.control.root);
+  },
+);
+
+test("another folder at the path is noticed and a released one is kept no more", async (context) => {
+  const directory = scratch(context);
+  const { found } = await adopt(join(directory, "ws"));
+  renameSync(join(directory, "ws"), join(directory, "old"));
+  assert.equal(isOtherFolder(findWorkspace(join(directory, "ws"))!), false, "a deleted folder is still known");
+  mkdirSync(join(directory, "ws"));
+  assert.equal(isOtherFolder(findWorkspace(join(directory, "ws"))!), true);
+  writeWorkspace(found.control, { ...found.workspace, settings: { released_at: new Date().toISOString() } });
+  assert.equal(findWorkspace(join(directory, "ws")), null);
+});
+
+test("workspaces of one control directory get unique names and keep their state", async (context) => {
+  const directory = scratch(context);
+  const { found } = await adopt(join(directory, "ws"));
+  mkdirSync(join(directory, "fork"));
+  const first = createWorkspace(found.control, { folder: join(directory, "fork"), name: "fo/rk" });
+  const second = createWorkspace(found.control, { folder: join(directory, "fork"), name: "fo/rk" });
+  assert.deepEqual([first.workspace.name, second.workspace.name], ["fo/rk", "fo/rk-2"]);
+  assert.throws(
+    () => createWorkspace(found.control, { folder: directory, name: "main", exactName: true }),
+    hasCode("already_exists"),
+  );
+  writeFileSync(second.paths.file, "{");
+  assert.deepEqual(
+    listWorkspaces(found.control).map((each) => [each.name, each.problem?.code]),
+    [
+      ["fo/rk", undefined],
+      ["fo/rk-2", "damaged"],
+      ["main", undefined],
+    ],
+  );
+  writeState(first.paths, { ...readState(first.paths), head: "c".repeat(32) as never });
+  assert.equal(readState(first.paths).head, "c".repeat(32));
+  assert.deepEqual(readdirSync(found.control.temporary), []);
+});
+
+test("a named control directory is used, shared, and refused inside the folder", async (context) => {
+  const directory = scratch(context);
+  const controlDirectory = join(directory, "given");
+  const { found } = await adopt(join(directory, "ws"), { controlDirectory });
+  assert.equal(found.control.root, controlDirectory);
+  mkdirSync(join(directory, "two"));
+  const second = await adopt(join(directory, "two"), { controlDirectory });
+  assert.equal(second.found.controlFile.id, found.controlFile.id);
+  assert.equal(openControlDirectory(controlDirectory, join(directory, "two")).workspace.name, "two");
+  assert.equal(openControlDirectory(controlDirectory).workspace.name, "main");
+  assert.throws(() => openControlDirectory(directory), hasCode("not_a_workspace"));
+  mkdirSync(join(directory, "three"));
+  await assert.rejects(
+    adopt(join(directory, "three"), { controlDirectory: join(directory, "three", "x") }),
+    hasCode("refused"),
+  );
+  await assert.rejects(adopt(join(directory, "three"), { controlDirectory: "x" }), hasCode("usage"));
+  writeFileSync(join(directory, "file"), "");
+  await assert.rejects(
+    adopt(join(directory, "three"), { controlDirectory: join(directory, "file") }),
+    hasCode("already_exists"),
+  );
+});
+
+test("names become directories and back", () => {
+  for (const name of ["main", "ä b", "..", ".hidden", "a.b", "a%41", "x".repeat(60)]) {
+    const directory = workspaceDirectoryName(name);
+    assert.match(directory, /^[A-Za-z0-9_%-][A-Za-z0-9._%-]*$/);
+    assert.equal(workspaceNameOf(directory), name);
+  }
+  for (const name of ["", "x".repeat(61), "a\nb"]) assert.throws(() => checkWorkspaceName(name), hasCode("usage"));
+  assert.equal(workspaceNameOf(".cairn-tmp-1-a"), null);
+  assert.equal(plainName("my folder/ä!"), "my-folder");
+  assert.equal(plainName("ä"), "workspace");
+});
+
+const unshare = spawnSync("unshare", ["-m", "true"]).status === 0;
+
+test(
+  "a folder on another file system gets its control directory at the mount's root and is found wherever that is mounted",
+  { skip: unshare ? false : "needs the right to mount" },
+  (context) => {
+    const directory = scratch(context);
+    mkdirSync(join(directory, "disk"));
+    mkdirSync(join(directory, "elsewhere"));
+    const find = JSON.stringify(new URL("find-workspace.ts", import.meta.url).href);
+    const script = `
+    import { execFileSync } from "node:child_process";
+    import { mkdirSync, rmSync } from "node:fs";
+    const { adoptFolder } = await import(${MODULE});
+    const { findWorkspace } = await import(${find});
+    const [disk, elsewhere, state] = process.argv.slice(1);
+    execFileSync("mount", ["-t", "tmpfs", "none", disk]);
+    mkdirSync(disk + "/ws");
+    const { found, warnings } = await adoptFolder(disk + "/ws", { ${POPULATE} });
+    rmSync(state, { recursive: true });
+    execFileSync("mount", ["--move", disk, elsewhere]);
+    const again = findWorkspace(elsewhere + "/ws");
+    const whole = await adoptFolder(elsewhere, { ${POPULATE} });
+    console.log(JSON.stringify({ root: found.control.root, at: again?.control.root, same: again?.workspace.id === found.workspace.id, warnings, whole: whole.found.control.root }));`;
+    const child = spawnSync(
+      "unshare",
+      [
+        "-m",
+        process.execPath,
+        "--input-type=module",
+        "-e",
+        script,
+        join(directory, "disk"),
+        join(directory, "elsewhere"),
+        join(directory, "state"),
+      ],
+      { encoding: "utf8" },
+    );
+    assert.equal(child.status, 0, child.stderr);
+    const seen = JSON.parse(child.stdout) as {
+      root: string;
+      at: string;
+      same: boolean;
+      warnings: string[];
+      whole: string;
+    };
+    assert.ok(seen.root.startsWith(join(directory, "disk", ".cairn-control")));
+    assert.equal(seen.at, seen.root.replace("/disk/", "/elsewhere/"), "the registry is gone");
+    assert.deepEqual([seen.same, seen.warnings.length], [true, 1]);
+    assert.ok(seen.whole.startsWith(join(directory, "state")), "a mount's root itself is kept outside it");
+  },
+);
+
+test("the choice says why and makes nothing", (context) => {
+  const directory = scratch(context);
+  const id = newControlId();
+  const chosen = chooseControlDirectory(Buffer.from(join(directory, "ws")), { id });
+  assert.deepEqual([chosen.where, chosen.root], ["user-state", join(directory, "state", "cairn", "control", id)]);
+  assert.equal(existsSync(join(directory, "state")), false);
+  assert.deepEqual(controlWarnings(chosen.root), []);
+});

@@ -1,0 +1,422 @@
+import {
+  closeSync,
+  constants,
+  existsSync,
+  mkdirSync,
+  openSync,
+  readdirSync,
+  rmdirSync,
+  rmSync,
+  statSync,
+} from "node:fs";
+import { basename, dirname, isAbsolute, join } from "node:path";
+import { CairnError, toCairnError } from "../../errors.ts";
+import { failpoint } from "../../failpoint.ts";
+import { isSubvolume, makeSubvolume } from "../../fs/linux/btrfs.ts";
+import { TEMPORARY_PREFIX, durableMkdir, removeLeftovers, temporaryName } from "../../fs/durable.ts";
+import { acquireLock, type AcquireOptions, type Lock } from "../../fs/lock.ts";
+import { makeFolder } from "../../fs/make-folder.ts";
+import { filesystemKind, mountOf } from "../../fs/linux/mounts.ts";
+import { namesIn } from "../../fs/names-in.ts";
+import { ownEntries } from "../../fs/linux/own-entries.ts";
+import { isAtOrBelow, joinRaw, printablePath, rawBytes, type RawPath, shellPath } from "../../fs/safe-path.ts";
+import { type ControlId, newControlId } from "../../ids.ts";
+import { isReleased, type PlacedWorkspace, readControl, withoutRelease, writeWorkspace } from "./records.ts";
+import { createControlDirectory, createWorkspace, listWorkspaces, withFolder } from "./control-directory.ts";
+import {
+  type ControlPaths,
+  controlPaths,
+  MAIN_WORKSPACE,
+  MOUNT_CONTROL,
+  SELF_CONTAINED_CONTROL,
+  textOf,
+} from "./control-layout.ts";
+import {
+  findWorkspace,
+  type FoundWorkspace,
+  isBeside,
+  keptWorkspace,
+  pathIs,
+  realPathOf,
+  workspaceAt,
+  workspaceOnceOf,
+} from "./find-workspace.ts";
+import { isTrusted } from "./owners.ts";
+import { finishReleases, leftReleases, lockRegistry, registerWorkspace, userStateDirectory } from "./registry.ts";
+import { existingAncestor } from "./room.ts";
+import { lockingOf } from "../workspace.ts";
+
+/** Where a new control directory goes. */
+export interface ChosenControl {
+  readonly root: string;
+  readonly where: "given" | "user-state" | "mount-root";
+  /** One sentence for a person. */
+  readonly reason: string;
+}
+
+export interface ChooseOptions {
+  id: ControlId;
+  /** Absolute; goes before every rule. */
+  controlDirectory?: string | undefined;
+}
+
+/**
+ * Where the control directory of a folder (its real path) goes: as told; else under the user's state directory when
+ * that is on the folder's file system; else at the root of the folder's mount when that can be written and locked; else
+ * under the user's state directory all the same. Makes nothing. Throws `refused` when it would lie inside the folder.
+ */
+export function chooseControlDirectory(folder: RawPath, options: ChooseOptions): ChosenControl {
+  const { id, controlDirectory: given } = options;
+  if (given !== undefined) {
+    if (!isAbsolute(given))
+      throw new CairnError("usage", `the control directory must be an absolute path, not ${given}`);
+    const isInside = [given, existingAncestor(given)].some((each) => isAtOrBelow(each, rawBytes(folder)));
+    if (isInside) throw controlInside(folder, given);
+    return { root: given, where: "given", reason: "it was asked for" };
+  }
+  const state = join(userStateDirectory(), "control", id);
+  const inside = isAtOrBelow(state, rawBytes(folder));
+  const sameDevice = statSync(existingAncestor(state)).dev === statSync(folder).dev;
+  if (sameDevice && !inside)
+    return { root: state, where: "user-state", reason: "your state directory is on the same file system" };
+  const mount = mountRootOf(folder);
+  if (mount !== null) {
+    const root = join(mount, MOUNT_CONTROL, id);
+    return { root, where: "mount-root", reason: `it is on the folder's own file system, mounted at ${mount}` };
+  }
+  if (inside) throw controlInside(folder, state);
+  const reason = "the folder's file system has no place outside it that can be written and locked";
+  return { root: state, where: "user-state", reason };
+}
+
+function controlInside(folder: RawPath, root: string): CairnError {
+  return new CairnError("refused", `the control directory ${root} would lie inside ${printablePath(folder)}`, {
+    hint: "name a place outside the folder with --control-dir",
+  });
+}
+
+/** The root of a folder's mount where a control directory can be made and locked there; null where it cannot. */
+function mountRootOf(folder: RawPath): string | null {
+  const point = mountOf(folder)?.mountPoint;
+  // At the root itself the control directory would lie inside the workspace.
+  if (point === undefined || point.equals(rawBytes(folder))) return null;
+  const text = point.toString("utf8");
+  const control = join(text, MOUNT_CONTROL);
+  const fits = Buffer.from(text, "utf8").equals(point) && isWritable(existingAncestor(control)) && isLockable(control);
+  return fits ? text : null;
+}
+
+function isWritable(directory: Buffer): boolean {
+  const probe = joinRaw(directory, temporaryName());
+  try {
+    mkdirSync(probe);
+    rmSync(probe, { recursive: true });
+    return true;
+  } catch {
+    return false;
+  }
+}
+
+/** False where another user made the lock first, in a folder where everybody may write. */
+function isLockable(mountControl: string): boolean {
+  try {
+    closeSync(openSync(placeLock(mountControl), constants.O_RDWR | constants.O_NOFOLLOW));
+    return true;
+  } catch (error) {
+    return (error as NodeJS.ErrnoException).code === "ENOENT";
+  }
+}
+
+function placeLock(mountControl: string): string {
+  return join(mountControl, "adopt.lock");
+}
+
+/**
+ * The lock under which a control directory is made at a mount's root, where those of several users may lie; elsewhere the
+ * registry's lock, which is taken first, is enough. Whoever holds them removes what is unfinished there.
+ */
+export async function lockPlace({ where, root }: ChosenControl, options: AcquireOptions): Promise<Lock | undefined> {
+  if (where !== "mount-root") return undefined;
+  const parent = dirname(root);
+  durableMkdir(parent, { mode: 0o755 });
+  return acquireLock(placeLock(parent), options);
+}
+
+/** What is doubtful about where a control directory lies, one sentence each. */
+export function controlWarnings(root: string): string[] {
+  const kind = filesystemKind(existingAncestor(root));
+  if (kind.overlay) return [`${root} lies on an overlay: it is lost with the container; use --control-dir on a volume`];
+  if (kind.place === "memory")
+    return [`${root} lies in memory (${kind.name}): it is lost at the next restart; use --control-dir on a disk`];
+  return [];
+}
+
+export interface AdoptFolderOptions {
+  /** Of the control directory; the folder's name unless told. */
+  name?: string | undefined;
+  engine: string;
+  /** Absolute. */
+  controlDirectory?: string | undefined;
+  /** Makes the store in the staged control directory. */
+  populate: (staged: ControlPaths) => Promise<void>;
+  /** The guards; runs under the lock, before the first byte, and throws to refuse. */
+  guard?: (folder: Buffer, chosen: ChosenControl | null) => void;
+  lockTimeoutMs?: number | undefined;
+  signal?: AbortSignal | undefined;
+}
+
+export interface Adopted {
+  readonly found: FoundWorkspace;
+  /** False: it was a workspace already, perhaps since a moment ago. */
+  readonly created: boolean;
+  /** Where the control directory went, and what is doubtful about it. */
+  readonly reason: string;
+  readonly warnings: string[];
+}
+
+/** Throws `usage` for the name of a whole that has anything but letters, digits, `-` and `_`. */
+export function checkPlainName(name: string): void {
+  if (/^[A-Za-z0-9_-]+$/.test(name) && name.length <= MAX_NAME) return;
+  throw new CairnError("usage", `not a name: ${JSON.stringify(name.slice(0, 80))}`, {
+    hint: `use letters, digits, - and _, at most ${MAX_NAME} of them`,
+  });
+}
+
+const MAX_NAME = 60;
+
+/** A name of letters, digits, `-` and `_` from any text. */
+export function plainName(text: string): string {
+  const plain = text.replace(/[^A-Za-z0-9_-]+/g, "-").replace(/^-+|-+$/g, "");
+  return plain.slice(0, MAX_NAME) || "workspace";
+}
+
+/**
+ * Makes an existing folder a workspace, `main` of a control directory elsewhere; nothing in it moves. Any number of
+ * processes at once end with one control directory. Throws what the guard throws, `not_found` for a missing folder.
+ */
+export async function adoptFolder(path: RawPath, options: AdoptFolderOptions): Promise<Adopted> {
+  const folder = realPathOf(path);
+  if (!existsSync(folder))
+    throw new CairnError("not_found", `${printablePath(folder)} is not there`, { hint: "make the folder first" });
+  const locking = lockingOf("adopt", options);
+  using _registry = await lockRegistry(locking);
+  finishReleases();
+  const present = workspaceAt(folder);
+  if (present !== null) return alreadyThere(present);
+  const id = newControlId();
+  const chosen = choose(folder, id, options);
+  options.guard?.(folder, chosen);
+  using _place = await lockPlace(chosen, locking);
+  const raced = workspaceAt(folder);
+  if (raced !== null) return alreadyThere(raced);
+  const { left, warnings } = unregistered(folder, chosen);
+  const control = left ?? (await makeControl(folder, { ...options, chosen, id }));
+  failpoint("adopt-control-made");
+  if (!isBeside(control.root, folder)) registerFolder(folder, control);
+  failpoint("adopt-registered");
+  const found = workspaceAt(folder);
+  if (found === null) throw new CairnError("internal", `${printablePath(folder)} was adopted and is not found`);
+  return { found, created: true, reason: chosen.reason, warnings: [...warnings, ...controlWarnings(control.root)] };
+}
+
+function alreadyThere(found: FoundWorkspace): Adopted {
+  return { found, created: false, reason: "it is a workspace already", warnings: [] };
+}
+
+/** Where there is no place for a folder, what is wrong with the folder itself says more. */
+function choose(folder: Buffer, id: ControlId, options: AdoptFolderOptions): ChosenControl {
+  try {
+    return chooseControlDirectory(folder, { id, controlDirectory: options.controlDirectory });
+  } catch (error) {
+    options.guard?.(folder, null);
+    throw error;
+  }
+}
+
+/**
+ * A control directory that has this folder and is not registered: left by an adoption that was killed before its end, or by a
+ * release, whose points are then taken up again. One of other folders that cannot be read is only warned of.
+ */
+function unregistered(
+  folder: Buffer,
+  chosen: ChosenControl,
+): { left: ControlPaths | null; warnings: readonly string[] } {
+  const isGiven = chosen.where === "given";
+  const warnings: string[] = [];
+  for (const control of isGiven ? [controlPaths(chosen.root)] : controlsFor(folder, chosen)) {
+    if (!existsSync(control.file)) continue;
+    let workspace: PlacedWorkspace | null;
+    try {
+      workspace = workspaceOnceOf(control, folder);
+    } catch (error) {
+      if (isGiven) throw error;
+      warnings.push(`whether the folder was kept in ${control.root} cannot be told: ${toCairnError(error).message}`);
+      continue;
+    }
+    if (workspace === null) continue;
+    if (isReleased(workspace)) takeUpAgain(control, workspace, folder);
+    return { left: control, warnings };
+  }
+  return { left: null, warnings };
+}
+
+function controlsFor(folder: Buffer, chosen: ChosenControl): ControlPaths[] {
+  const beside = join(dirname(folder.toString("utf8")), SELF_CONTAINED_CONTROL);
+  const parents = [join(userStateDirectory(), "control")];
+  if (chosen.where === "mount-root") parents.push(dirname(chosen.root));
+  const ids = parents.flatMap((parent) =>
+    namesIn(parent).flatMap((id) => (/^[0-9a-f]{32}$/.test(id) ? [join(parent, id)] : [])),
+  );
+  return [beside, ...ids].filter((root) => isTrusted(root, folder)).map(controlPaths);
+}
+
+function takeUpAgain(control: ControlPaths, workspace: PlacedWorkspace, folder: Buffer): void {
+  writeWorkspace(control, withoutRelease(withFolder(control, workspace, folder)));
+  failpoint("adopt-taken-up");
+}
+
+function folderKeptIn(control: ControlPaths, folder: Buffer): PlacedWorkspace | null {
+  return keptWorkspace(listWorkspaces(control), (each) => pathIs(each, folder));
+}
+
+async function makeControl(
+  folder: Buffer,
+  options: AdoptFolderOptions & { chosen: ChosenControl; id: ControlId },
+): Promise<ControlPaths> {
+  const { chosen } = options;
+  const name = plainName(basename(folder.toString("utf8")));
+  // Whoever makes a control directory here does it under a lock that this process holds.
+  if (chosen.where !== "given") removeLeftovers(dirname(chosen.root), { exclusive: true });
+  const { control, created } = await createControlDirectory(chosen.root, {
+    id: options.id,
+    name: options.name ?? name,
+    engine: options.engine,
+    selfContained: false,
+    populate: async (staged) => {
+      await options.populate(staged);
+      // The folder knows its place in the mount only where the control directory lies at its root.
+      const inMount = basename(dirname(chosen.root)) === MOUNT_CONTROL;
+      createWorkspace(staged, { folder, name: MAIN_WORKSPACE, inMount });
+    },
+  });
+  if (!created && folderKeptIn(control, folder) === null) createWorkspace(control, { folder, name });
+  return control;
+}
+
+/** Registers the workspace of a control directory that has this folder. */
+function registerFolder(folder: Buffer, control: ControlPaths): void {
+  const workspace = folderKeptIn(control, folder);
+  const controlFile = readControl(control);
+  if (workspace === null || controlFile === null)
+    throw new CairnError("internal", `${control.root} does not keep ${printablePath(folder)}`);
+  registerWorkspace({
+    folder,
+    control: control.root,
+    controlId: controlFile.id,
+    workspaceId: workspace.id,
+    workspaceName: workspace.name,
+  });
+}
+
+export type InitFolderOptions = Pick<AdoptFolderOptions, "name" | "engine" | "populate" | "guard">;
+
+/**
+ * The self-contained layout: `<path>/main` and `<path>/.cairn`. The path must be absent or empty. Of several
+ * processes one makes it and all get it. Throws `already_exists` for a folder with other things in it, `unsupported` for a
+ * path that is not UTF-8.
+ */
+export async function initSelfContained(path: string, options: InitFolderOptions): Promise<Adopted> {
+  const root = textOf(realPathOf(path));
+  const control = controlPaths(join(root, SELF_CONTAINED_CONTROL));
+  const folder = join(root, MAIN_WORKSPACE);
+  const made = (): FoundWorkspace | null => (existsSync(control.file) ? findWorkspace(root, { exact: true }) : null);
+  const present = made();
+  if (present !== null) return { found: present, created: false, reason: "it is one already", warnings: [] };
+  const released = releasedMain(control, folder);
+  if (released !== null) {
+    takeUpAgain(control, released, Buffer.from(folder));
+    const found = made();
+    if (found !== null) return { found, created: true, reason: "its points were still there", warnings: [] };
+  }
+  await finishReleasesIfIdle();
+  const reason = "it lies beside the workspace";
+  const isNew = durableMkdir(root, { mode: 0o755 });
+  try {
+    options.guard?.(Buffer.from(root), { root: control.root, where: "given", reason });
+    if (!isNew) requireFree(root);
+    await makeMain(folder, options.engine);
+    failpoint("init-folder-made");
+    const { created } = await createControlDirectory(control.root, {
+      id: newControlId(),
+      name: options.name ?? plainName(basename(root)),
+      engine: options.engine,
+      selfContained: true,
+      populate: async (staged) => {
+        await options.populate(staged);
+        createWorkspace(staged, { folder, name: MAIN_WORKSPACE });
+      },
+    });
+    const found = made();
+    if (found === null) throw new CairnError("internal", `${root} was made and is not found`);
+    return { found, created, reason, warnings: controlWarnings(control.root) };
+  } catch (error) {
+    const winner = made();
+    if (winner !== null) return { found: winner, created: false, reason, warnings: [] };
+    if (isNew) removeIfEmpty(root);
+    throw toCairnError(error);
+  }
+}
+
+/** A self-contained workspace that was released with its points kept. */
+function releasedMain(control: ControlPaths, folder: string): PlacedWorkspace | null {
+  if (!existsSync(control.file) || !existsSync(folder)) return null;
+  const workspace = listWorkspaces(control).find(({ name }) => name === MAIN_WORKSPACE)?.workspace ?? null;
+  return workspace !== null && isReleased(workspace) ? workspace : null;
+}
+
+/** Finishes killed releases where nobody holds the registry's lock: this layout is made without it. */
+async function finishReleasesIfIdle(): Promise<void> {
+  if (leftReleases().length === 0) return;
+  try {
+    using _registry = await lockRegistry({ purpose: "release", timeoutMs: 0 });
+    finishReleases();
+  } catch {
+    // Whoever holds it does it, or `doctor` says what is in the way.
+  }
+}
+
+/** Makes the folder of a self-contained workspace; a subvolume where the engine needs one. */
+async function makeMain(folder: string, engine: string): Promise<void> {
+  if (engine !== "btrfs-snapshot") return void makeFolder(folder, 0o755);
+  // An attempt with another engine that was killed left it, and it is empty.
+  if (existsSync(folder) && !isSubvolume(folder)) rmdirSync(folder);
+  try {
+    await makeSubvolume(Buffer.from(folder));
+  } catch (error) {
+    const isMade = toCairnError(error).code === "already_exists" && isSubvolume(folder);
+    if (!isMade) throw error;
+  }
+}
+
+/** Throws `already_exists` unless a folder holds no more than a file system, a killed attempt or a racing process has put there. */
+function requireFree(root: string): void {
+  const own = ["lost+found", SELF_CONTAINED_CONTROL, ...ownEntries(realPathOf(root))];
+  const isFree = readdirSync(root).every((name) => {
+    if (name === MAIN_WORKSPACE) return readdirSync(join(root, name)).length === 0;
+    return own.includes(name) || name.startsWith(TEMPORARY_PREFIX);
+  });
+  if (isFree) return;
+  throw new CairnError("already_exists", `${root} is not empty`, {
+    hint: `to keep that folder as it is, use: cairn init ${shellPath(root)}`,
+  });
+}
+
+function removeIfEmpty(root: string): void {
+  for (const directory of [join(root, MAIN_WORKSPACE), root]) {
+    try {
+      rmdirSync(directory);
+    } catch {
+      // Somebody else has put something there.
+    }
+  }
+}

@@ -1,0 +1,35 @@
+import { renameSync, rmSync, writeFileSync } from "node:fs";
+import { dirname, join } from "node:path";
+import { type BackupNote, decodeBackups, encodeBackups } from "../../formats/records/backups-file.ts";
+import { readSmallFile, temporaryName } from "../../fs/durable.ts";
+import type { WorkspacePaths } from "./control-layout.ts";
+
+/**
+ * Where a workspace was last backed up to. For information only: what a repository holds only the repository says. So it is
+ * written without a lock and without being flushed, and one that cannot be read counts as none.
+ */
+
+const MAX_BYTES = 1 << 20;
+const MOST = 64;
+
+/** Newest first. */
+export function readBackupNotes(paths: WorkspacePaths): BackupNote[] {
+  try {
+    const bytes = readSmallFile(paths.backups, MAX_BYTES);
+    return bytes === null ? [] : decodeBackups(bytes).backups;
+  } catch {
+    return [];
+  }
+}
+
+/** Notes the newest backup into a repository. That it cannot be written changes nothing about the backup. */
+export function noteBackup(paths: WorkspacePaths, note: BackupNote): void {
+  const others = readBackupNotes(paths).filter(({ repository_id: id }) => id !== note.repository_id);
+  const temporary = join(dirname(paths.backups), temporaryName());
+  try {
+    writeFileSync(temporary, encodeBackups({ backups: [note, ...others].slice(0, MOST) }), { mode: 0o600 });
+    renameSync(temporary, paths.backups);
+  } catch {
+    rmSync(temporary, { force: true });
+  }
+}

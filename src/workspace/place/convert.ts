@@ -1,0 +1,491 @@
+import { randomBytes } from "node:crypto";
+import fs from "node:fs";
+import { setTimeout as sleep } from "node:timers/promises";
+import { presentSource } from "../../archive/scan/present-source.ts";
+import { asVerifying, scan, type ScanResult } from "../../archive/scan/scan.ts";
+import { type ClonedTree, cloneSettled, whyNotWhole } from "../../clones/clone-settled.ts";
+import { removeHeldTree } from "../../clones/remove-held.ts";
+import { changedAfter, findObstacles } from "../../clones/walk-entries.ts";
+import type { GuardName } from "../../contract/words.ts";
+import { CairnError, hintOfErrno, throwIfAborted, toCairnError } from "../../errors.ts";
+import { failpoint } from "../../failpoint.ts";
+import type { Recovery } from "../../formats/records/control.ts";
+import { decodeOriginal } from "../../formats/restic/original.ts";
+import { rawPath } from "../../formats/records/record.ts";
+import { commitFileSystem, isSubvolume, makeSubvolume, subvolumeUuid } from "../../fs/linux/btrfs.ts";
+import { durableRemove } from "../../fs/durable.ts";
+import { exchangePlaces, nameOf, parentOf } from "../../fs/linux/exchange-folders.ts";
+import { NO_RULES } from "../../fs/ignore.ts";
+import { attributesOf } from "../../fs/linux/own-attributes.ts";
+import { makePrivate } from "../../fs/owner-writes.ts";
+import { joinRaw, listedNames, printablePath } from "../../fs/safe-path.ts";
+import { formatPolynomial, randomPolynomial } from "../../repository/packs/polynomial.ts";
+import { recordFolder } from "./find-workspace.ts";
+import {
+  CONVERT_JOURNAL,
+  type ConvertIntent,
+  NOT_MADE,
+  readConvertIntent,
+  removeIntentLink,
+  writeIntentLink,
+} from "../journals.ts";
+import { ownerBesidesUs } from "./owners.ts";
+import { readControl, readRecord, writeControl } from "./records.ts";
+import { diffTrees } from "../points/tree-diff.ts";
+import type { Workspace, WorkspaceCall } from "../workspace.ts";
+import { probeNewSubvolume } from "../../clones/probe.ts";
+import { STAGING_NAME } from "../../archive/scan/task.ts";
+import { boundSockets, mountedElsewhere, swapFiles } from "../../fs/folder-ties.ts";
+import { findHolders, WHY_UNKNOWN } from "../../fs/linux/holders.ts";
+import { filesystemKind, isMountPoint, mountsInside, readMounts } from "../../fs/linux/mounts.ts";
+import { checkSpace, controlDirectoriesInside } from "./guards.ts";
+
+/**
+ * Makes a plain directory on btrfs a subvolume in place, so that snapshots can hold it.
+ *
+ * 1. Intent: a link in the journal directory names the copy. 2. An empty subvolume beside the folder, which only its
+ * owner may enter. 3. Every entry is cloned into it with all its metadata. 4. Both are read and compared. 5. Commit:
+ * folder and copy change places in one call. 6. The original, now beside, is looked through for what was written after
+ * the copy was begun; if there is anything, the two change places again and nothing has happened. 7. Record: the
+ * engine, what folder it is now. 8. The intent goes. The original stays beside, for its user to remove.
+ *
+ * Killed before the commit, the copy is removed. After it whoever comes next goes on with 6, so that the folder is
+ * the whole original or the whole copy at every instant. What the file system's own clock says of a change (ctime)
+ * cannot be set by anybody, and nothing waits in memory when the copy is begun: so no change goes unseen.
+ */
+export interface ConvertInput extends WorkspaceCall {
+  allow?: readonly GuardName[] | undefined;
+}
+
+export interface Converted {
+  /** The path at which the folder lies as it was before, absolute, raw bytes. */
+  original: Buffer;
+  entries: number;
+  /** The sum of the sizes of its files. */
+  bytes: number;
+}
+
+const PREFIX = ".cairn-original-";
+const ORIGINAL_NAME = /^\.cairn-original-[0-9a-f]{16}$/;
+
+function writeIntent(journal: string, { name, uuid, since, made }: ConvertIntent): void {
+  writeIntentLink(journal, CONVERT_JOURNAL, ["cairn.convert.1", name, uuid, since, made]);
+}
+
+const ENGINE = "btrfs-snapshot";
+/** Longer than the time in which the file system's clock stands still. */
+const TICK_MS = 20;
+
+/** For the holder of the workspace's lock. Throws what the checks throw, and `conflict` when somebody writes meanwhile. */
+export async function convertFolder(workspace: Workspace, input: ConvertInput): Promise<Converted> {
+  const { root, found } = workspace;
+  const { journal } = found.paths;
+  await requireConvertible(root, { place: found.control.root, allow: input.allow, signal: input.signal });
+  const name = `${PREFIX}${randomBytes(8).toString("hex")}`;
+  const aside = joinRaw(parentOf(root), name);
+  let intent: ConvertIntent = { name, uuid: NOT_MADE, since: 0n, made: 0n };
+  writeIntent(journal, intent);
+  failpoint("convert.intent");
+  let copied: ClonedTree;
+  let facts: string;
+  try {
+    await makeSubvolume(aside);
+    makePrivate(aside);
+    failpoint("convert.made");
+    intent = { ...intent, uuid: subvolumeUuid(aside), since: await momentNow() };
+    writeIntent(journal, intent);
+    failpoint("convert.begun");
+    copied = await copyAside(root, aside, input);
+    failpoint("convert.copied");
+    await requireSameTrees(root, aside, input);
+    failpoint("convert.compared");
+    requireNoHolders(root, input.allow);
+    requireUnchanged(root, await changedAfter(root, intent.since, input.signal));
+    intent = { ...intent, made: await momentNow() };
+    writeIntent(journal, intent);
+    failpoint("convert.known");
+    throwIfAborted(input.signal);
+    facts = rootFacts(root);
+    workspace.requireLock();
+    exchangePlaces(root, aside);
+  } catch (error) {
+    try {
+      if (workspace.isStillLocked) await takeBack(workspace, intent);
+    } catch (other) {
+      // The intent is still there: whoever comes next tries again.
+      input.onWarning?.(`the copy ${printablePath(aside)} could not be removed yet: ${toCairnError(other).message}`);
+    }
+    throw asFailure(root, error);
+  }
+  failpoint("convert.exchanged");
+  const changed = rootFacts(aside) === facts ? await changedInOriginal(aside, intent) : Buffer.alloc(0);
+  if (changed !== null) throw conflictOf(root, changed, await exchangeBack(workspace, intent));
+  await recordConverted(workspace);
+  return { original: aside, entries: copied.result.entries, bytes: copied.result.bytes };
+}
+
+/** A moment (ns since 1970) that is after all that was changed before the call, and before all that is changed after it. */
+async function momentNow(): Promise<bigint> {
+  await sleep(TICK_MS);
+  const now = BigInt(Date.now()) * 1_000_000n;
+  await sleep(TICK_MS);
+  return now;
+}
+
+async function copyAside(root: Buffer, aside: Buffer, input: ConvertInput): Promise<ClonedTree> {
+  const copied = await cloneSettled(root, aside, {
+    signal: input.signal,
+    onProgress: (done) => input.onProgress?.({ phase: "storing", done }),
+  });
+  const lacks = whyNotWhole(copied.result);
+  if (lacks !== null)
+    throw new CairnError("permission", `${printablePath(root)} cannot be copied whole: ${lacks}`, {
+      hint: "convert as root, or as a user who may read everything and owns it",
+    });
+  const [changed] = [...copied.torn, ...copied.apart];
+  requireUnchanged(root, changed === undefined ? null : Buffer.from(changed));
+  return copied;
+}
+
+/**
+ * Reads two folders from end to end and throws `conflict` unless they hold the same: both digests, every extended attribute,
+ * and the facts of their roots.
+ */
+async function requireSameTrees(one: Buffer, other: Buffer, call: WorkspaceCall): Promise<void> {
+  const chunkerPolynomial = formatPolynomial(randomPolynomial());
+  const read = async (root: Buffer): Promise<ScanResult> => {
+    call.onProgress?.({ phase: "verifying", done: 0 });
+    throwIfAborted(call.signal);
+    return scan({
+      root,
+      cache: null,
+      excludes: [],
+      rules: NO_RULES,
+      chunkerPolynomial,
+      onProgress: (progress) => call.onProgress?.(asVerifying(progress)),
+      signal: call.signal,
+    });
+  };
+  const [a, b] = [await read(one), await read(other)];
+  // Also attributes that no digest covers are compared; trees of equal states need not have the same ids.
+  const [different] = diffTrees(presentSource(a), presentSource(b));
+  const isSame =
+    different === undefined &&
+    Buffer.compare(a.state, b.state) === 0 &&
+    Buffer.compare(a.meta, b.meta) === 0 &&
+    rootFacts(one) === rootFacts(other);
+  if (isSame && a.notes.torn.length === 0 && a.notes.omitted.length === 0) return;
+  const named = different === undefined ? "the facts of the folder itself" : printablePath(different.path);
+  throw new CairnError("conflict", `${printablePath(one)} is not what was copied of it: ${named}`, {
+    hint: "somebody writes into it: try again when nobody does",
+  });
+}
+
+/** Mode, owner, time and extended attributes of a folder itself, which no tree holds. */
+function rootFacts(folder: Buffer): string {
+  const { mode, uid, gid, mtimeNs } = fs.lstatSync(folder, { bigint: true });
+  return JSON.stringify([mode, uid, gid, mtimeNs].map(String).concat(attributesOf(folder)));
+}
+
+function requireUnchanged(root: Buffer, changed: Buffer | null): void {
+  if (changed !== null) throw conflictOf(root, changed, null);
+}
+
+/** `kept`: the path of a copy that was written into while it was in the folder's place. */
+function conflictOf(root: Buffer, changed: Buffer, kept: Buffer | null): CairnError {
+  const what = changed.length === 0 ? "the folder itself" : printablePath(changed);
+  const also =
+    kept === null
+      ? ""
+      : `; what was written meanwhile into what should have replaced it lies in ${printablePath(kept)}`;
+  return new CairnError(
+    "conflict",
+    `${printablePath(root)} was written to while it was converted (${what}): it is as it was${also}`,
+    { hint: "try again when nobody writes into it" },
+  );
+}
+
+/** A file system that is full says no more than that. */
+function asFailure(root: Buffer, error: unknown): CairnError {
+  const failure = toCairnError(error, `convert ${printablePath(root)}`);
+  const isPlain = failure.hint === undefined || failure.hint === hintOfErrno("ENOSPC");
+  if (failure.code !== "no_space" || !isPlain) return failure;
+  return new CairnError("no_space", `${printablePath(root)} is not converted: ${failure.message}`, {
+    hint: "the clones share their content, but need room for names and metadata: free some space",
+    cause: error,
+  });
+}
+
+/** A path of the displaced original that is not in the copy as it is, empty for the folder itself; null where all is. */
+async function changedInOriginal(aside: Buffer, { since, made }: ConvertIntent): Promise<Buffer | null> {
+  const { mtimeNs, ctimeNs } = fs.lstatSync(aside, { bigint: true });
+  // The exchange itself gave it a change time; an earlier one means that the clock was set back, and tells nothing.
+  if (mtimeNs >= since || ctimeNs < made) return Buffer.alloc(0);
+  return changedAfter(aside, since);
+}
+
+/** Puts the original in its place again. Returns the path of the copy, which stays where somebody wrote into it; null when it is gone. */
+async function exchangeBack(workspace: Workspace, intent: ConvertIntent): Promise<Buffer | null> {
+  exchangePlaces(workspace.root, joinRaw(parentOf(workspace.root), intent.name));
+  failpoint("convert.exchanged-back");
+  return takeBack(workspace, intent);
+}
+
+/** Removes the copy beside the folder, and the intent. A copy that somebody wrote into stays, as does what is no copy of ours. */
+async function takeBack({ root, found }: Workspace, { name, uuid, made }: ConvertIntent): Promise<Buffer | null> {
+  const aside = joinRaw(parentOf(root), name);
+  let kept: Buffer | null = null;
+  if (isThere(aside)) {
+    const isOurs = isSubvolume(aside) && (uuid === NOT_MADE || subvolumeUuid(aside) === uuid);
+    const isWrittenTo = async (): Promise<boolean> =>
+      fs.lstatSync(aside, { bigint: true }).mtimeNs >= made || (await changedAfter(aside, made)) !== null;
+    if (!isOurs || (made > 0n && (await isWrittenTo()))) kept = aside;
+    else await removeHeldTree(aside);
+  }
+  failpoint("convert.copy-removed");
+  removeIntentLink(found.paths.journal, CONVERT_JOURNAL);
+  return kept;
+}
+
+/** From the exchange to the end. */
+async function recordConverted({ root, found }: Workspace): Promise<void> {
+  // The exchange must be on the disk before anything says that it took place.
+  await commitFileSystem(parentOf(root));
+  const controlFile = readControl(found.control) ?? found.controlFile;
+  if (controlFile.engine !== ENGINE) writeControl(found.control, { ...controlFile, engine: ENGINE });
+  failpoint("convert.engine-set");
+  recordFolder(found);
+  failpoint("convert.recorded");
+  removeIntentLink(found.paths.journal, CONVERT_JOURNAL);
+}
+
+/** Finishes or takes back a conversion that was interrupted; null where there was none. For the lock's holder. */
+export async function recoverConversion(workspace: Workspace): Promise<Recovery | null> {
+  const { root, found } = workspace;
+  const intent = readConvertIntent(found.paths.journal);
+  if (intent === null) return endOfOriginal(workspace);
+  const aside = joinRaw(parentOf(root), intent.name);
+  const isExchanged = isThere(root) && isSubvolume(root) && subvolumeUuid(root) === intent.uuid;
+  // Where somebody took the original away, the folder is what there is.
+  if (isExchanged && (!isThere(aside) || (await changedInOriginal(aside, intent)) === null)) {
+    await recordConverted(workspace);
+    const detail = "the folder's conversion to a subvolume was interrupted and has been finished";
+    return done("completed", isThere(aside) ? `${detail}; ${staysIn(aside)}` : detail);
+  }
+  const kept = isExchanged ? await exchangeBack(workspace, intent) : await takeBack(workspace, intent);
+  const detail = "the folder's conversion to a subvolume was interrupted and has been taken back";
+  return done("rolled_back", kept === null ? detail : `${detail}; ${printablePath(kept)} was written to and stays`);
+}
+
+/**
+ * Ends what an earlier build has recorded of an original, which it removed with the save after the conversion: its removal is
+ * finished where it had begun; else the original stays beside. Null where nothing, or something of another user's, is recorded.
+ */
+async function endOfOriginal({ root, found: { paths } }: Workspace): Promise<Recovery | null> {
+  if (!fs.existsSync(paths.original) || ownerBesidesUs(paths.original) !== null) return null;
+  let detail = "the folder as it was before its conversion is gone";
+  try {
+    const file = readRecord(paths.original, decodeOriginal);
+    const recorded = file === null ? root : Buffer.from(rawPath(file));
+    // Both may have been moved together since. Whoever may write the record does not choose what is removed.
+    const place = [recorded, joinRaw(parentOf(root), nameOf(recorded))].find((each) => {
+      const facts = fs.lstatSync(each, { bigint: true, throwIfNoEntry: false });
+      return isOriginal(each) && facts?.isDirectory() === true && facts.ino.toString() === file?.inode;
+    });
+    if (place !== undefined && file?.going === true) await removeHeldTree(place);
+    else if (place !== undefined) detail = staysIn(place);
+  } catch (error) {
+    detail = `the folder as it was before its conversion may still lie beside it: ${toCairnError(error).message}`;
+  }
+  durableRemove(paths.original);
+  return done("completed", detail);
+}
+
+function isOriginal(place: Buffer): boolean {
+  return ORIGINAL_NAME.test(nameOf(place).toString("latin1"));
+}
+
+/** The folders beside this one that conversions have left, of whichever folders there; not the copy of one that is under way. */
+export function originalsBeside({ root, found }: Workspace): Buffer[] {
+  let copy: string | undefined;
+  try {
+    copy = readConvertIntent(found.paths.journal)?.name;
+  } catch {
+    // Its finding says what is wrong with it.
+  }
+  try {
+    const names = fs.readdirSync(parentOf(root)).filter((name) => ORIGINAL_NAME.test(name) && name !== copy);
+    return names.map((name) => joinRaw(parentOf(root), name));
+  } catch {
+    return [];
+  }
+}
+
+/**
+ * Moves what an interrupted conversion has beside the folder along with that, so that whoever recovers finds it. On another
+ * file system it stays where it is. For the lock's holder.
+ */
+export function moveConversion(journal: string, from: Buffer, to: Buffer): void {
+  try {
+    const intent = readConvertIntent(journal);
+    if (intent !== null) fs.renameSync(joinRaw(parentOf(from), intent.name), joinRaw(parentOf(to), intent.name));
+  } catch {
+    // Nothing lies there (any more), it cannot be brought, or recovery will say what is wrong with the journal.
+  }
+}
+
+function done(outcome: Recovery["outcome"], detail: string): Recovery {
+  return { operation: "convert", outcome, detail, kept: [] };
+}
+
+function staysIn(original: Buffer): string {
+  return `the folder as it was before stays in ${printablePath(original)}; remove it when you do not need it`;
+}
+
+function isThere(place: Buffer): boolean {
+  return fs.lstatSync(place, { throwIfNoEntry: false }) !== undefined;
+}
+
+/** What keeps a folder from being converted in place, each named with what would help. */
+
+export interface ConvertChecks {
+  /** a folder on the way to where the points are or will be */
+  place: string;
+  allow?: readonly GuardName[] | undefined;
+  signal?: AbortSignal | undefined;
+}
+
+const HOLDERS_BUDGET_MS = 2000;
+
+/** True for a folder that lies on btrfs and is no subvolume: what a conversion is for. */
+export function isPlainOnBtrfs(folder: Buffer): boolean {
+  return filesystemKind(folder).name === "btrfs" && !isSubvolume(folder);
+}
+
+/**
+ * Looks at everything that speaks against converting a folder (its real path). Changes nothing but for a probe beside
+ * the points. Throws `refused`, `permission`, `unsupported`, `no_space`.
+ */
+export async function requireConvertible(folder: Buffer, checks: ConvertChecks): Promise<void> {
+  requirePlace(folder);
+  requireRights(folder);
+  checkSpace(parentOf(folder).toString("utf8"), 0, { allow: checks.allow });
+  const answer = await probeNewSubvolume({ folder, place: checks.place, signal: checks.signal });
+  if (answer !== null)
+    throw new CairnError("unsupported", `${shown(folder)} cannot be held by snapshots: ${answer.reason}`, {
+      hint: answer.hint ?? "keep it with another engine: `cairn engine show` says which work there",
+    });
+  requireNoHolders(folder, checks.allow);
+  const { subvolumes, fixed } = await findObstacles(folder, checks.signal);
+  if (subvolumes.length > 0)
+    throw refusal(folder, `there are subvolumes inside: ${listed(subvolumes)}`, {
+      hint: "a snapshot does not hold them: make plain folders of them, move them out, or keep the folder with another engine",
+    });
+  if (fixed.length > 0)
+    throw refusal(folder, `nobody may change ${listed(fixed)} (immutable or append-only)`, {
+      hint: "take the attribute away (chattr -i -a), convert, and give it back",
+    });
+}
+
+/** What lies there, is mounted there, or shows the folder elsewhere. */
+function requirePlace(folder: Buffer): void {
+  const mounts = readMounts();
+  if (isMountPoint(folder, mounts))
+    throw refusal(folder, "something is mounted at it", {
+      hint: "convert the folder where it lies itself, with nothing mounted at it",
+    });
+  const inside = mountsInside(folder, mounts).map(({ mountPoint }) => mountPoint);
+  if (inside.length > 0)
+    throw refusal(folder, `something is mounted inside: ${listed(inside)}`, { hint: "unmount it first" });
+  const shownElsewhere = mountedElsewhere(folder, mounts);
+  if (shownElsewhere.length > 0)
+    throw refusal(
+      folder,
+      `it is mounted a second time, at ${listed(shownElsewhere)}, where the old folder would stay`,
+      {
+        hint: "unmount that first, and mount it again afterwards",
+      },
+    );
+  const sockets = boundSockets(folder);
+  if (sockets.length > 0)
+    throw refusal(folder, `a program listens on ${listed(sockets)}, and nobody would reach it any more`, {
+      hint: "end that program, and start it again afterwards",
+    });
+  const swap = swapFiles(folder);
+  if (swap.length > 0)
+    throw refusal(folder, `the system swaps to ${listed(swap)}`, { hint: "turn that off with swapoff first" });
+  const [control] = controlDirectoriesInside(folder);
+  if (control !== undefined)
+    throw refusal(folder, `the control directory ${control} lies inside`, {
+      hint: "keep the points outside the folder: --control-dir",
+    });
+  const [staging] = fs.readdirSync(folder).filter((name) => STAGING_NAME.test(name));
+  if (staging !== undefined)
+    throw refusal(folder, `${staging} lies in it, which an interrupted restore of another workspace left`, {
+      hint: "look what it is and move it away",
+    });
+}
+
+function requireRights(folder: Buffer): void {
+  const parent = parentOf(folder);
+  try {
+    fs.accessSync(parent, fs.constants.W_OK | fs.constants.X_OK);
+  } catch (error) {
+    throw new CairnError(
+      "permission",
+      `${shown(parent)} cannot be written to, and the subvolume has to be made there`,
+      {
+        hint: "convert as root, or as a user who may write to that folder",
+        cause: toCairnError(error),
+      },
+    );
+  }
+  const { uid } = fs.lstatSync(folder);
+  const user = process.geteuid?.() ?? 0;
+  if (user === 0 || uid === user) return;
+  throw new CairnError(
+    "permission",
+    `${shown(folder)} belongs to the user ${uid}, and only its owner and root may snapshot it`,
+    {
+      hint: "convert as its owner or as root",
+    },
+  );
+}
+
+/** Whoever has the folder or something in it open would go on in the original; what cannot be known is refused unless allowed. */
+export function requireNoHolders(folder: Buffer, allow: readonly GuardName[] | undefined): void {
+  const { holders, unknown } = findHolders(folder, { budgetMs: HOLDERS_BUDGET_MS });
+  if (holders.length > 0) {
+    const processes = [...new Map(holders.map((each) => [each.pid, each])).values()];
+    const named = processes.map(({ pid, command, kind, path }) => {
+      const what = kind === "cwd" ? "works in" : "has open";
+      return `process ${pid} (${command}) ${what} ${path.length === 0 ? "it" : printablePath(path)}`;
+    });
+    throw refusal(folder, listedNames(named, "; "), {
+      hint: "end these processes, or have them leave the folder (a shell: cd), and try again",
+      details: { holders: processes.map(({ pid, command }) => ({ pid, command })) },
+    });
+  }
+  if (unknown.length === 0 || allow?.includes("holders") === true) return;
+  const why = unknown.map((each) => WHY_UNKNOWN[each]).join("; ");
+  throw refusal(folder, `whether a process has something in it open cannot be known: ${why}`, {
+    hint: "when you know that nobody works in it, go on with --allow holders",
+    details: { guard: "holders" },
+  });
+}
+
+function refusal(
+  folder: Buffer,
+  reason: string,
+  options: { hint: string; details?: Record<string, unknown> },
+): CairnError {
+  return new CairnError("refused", `${shown(folder)} is not converted: ${reason}`, options);
+}
+
+function shown(path: Buffer): string {
+  return printablePath(path);
+}
+
+function listed(paths: readonly Buffer[]): string {
+  return listedNames(paths.map(shown));
+}

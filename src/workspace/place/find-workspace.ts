@@ -1,0 +1,529 @@
+import { existsSync, realpathSync, statSync } from "node:fs";
+import { basename, dirname, join } from "node:path";
+import type { WorkspaceRef } from "../../contract/index.ts";
+import { CairnError, type ErrorCode, reworded, toCairnError } from "../../errors.ts";
+import type { ControlFile } from "../../formats/records/control.ts";
+import { rawPath } from "../../formats/records/record.ts";
+import type { Registration } from "../../formats/records/registration.ts";
+import { readMounts, resolveMount } from "../../fs/linux/mounts.ts";
+import { namesIfThere, namesIn } from "../../fs/names-in.ts";
+import { displayPath, printablePath, rawBytes, type RawPath, shellPath } from "../../fs/safe-path.ts";
+import {
+  fileIsMissing,
+  isReleased,
+  lacksItsFile,
+  type PlacedWorkspace,
+  readControl,
+  readWorkspace,
+  wayWithout,
+  writeWorkspace,
+} from "./records.ts";
+import { type ListedWorkspace, listWorkspaces, withFolder } from "./control-directory.ts";
+import {
+  type ControlPaths,
+  controlPaths,
+  MAIN_WORKSPACE,
+  MOUNT_CONTROL,
+  SELF_CONTAINED_CONTROL,
+  type WorkspacePaths,
+  workspacePaths,
+} from "./control-layout.ts";
+import { isTrusted, ownerBesidesUs, requireOpen } from "./owners.ts";
+import { controlOf, listRegistered, listSelfContained, readRegistration } from "./registry.ts";
+
+/**
+ * How a folder's workspace is found: by a control directory near it (beside it, or at the root of its mount), else by the
+ * registry; and how a workspace that was found is checked again later.
+ */
+
+export interface FoundWorkspace {
+  /** Real path of the folder, which need not exist any more. */
+  readonly folder: Buffer;
+  /** The control directory by its real path. */
+  readonly control: ControlPaths;
+  /** The path by which the control directory was found; absent: its real path. */
+  readonly recordedControl?: string;
+  readonly controlFile: ControlFile;
+  readonly workspace: PlacedWorkspace;
+  readonly paths: WorkspacePaths;
+  /** The path that a fork will have, while it is being made. */
+  readonly recordedFolder?: Buffer;
+}
+
+/** The real path; of a missing one the real path of what exists, and the rest as it is written. */
+export function realPathOf(path: RawPath): Buffer {
+  const bytes = rawBytes(path);
+  try {
+    return realpathSync.native(bytes, "buffer");
+  } catch (error) {
+    const name = (error as NodeJS.ErrnoException).code;
+    if (name !== "ENOENT") throw toCairnError(error, `resolve ${printablePath(bytes)}`);
+  }
+  const absolute = bytes[0] === 0x2f ? bytes : Buffer.concat([Buffer.from(`${process.cwd()}/`), bytes]);
+  const slash = absolute.lastIndexOf(0x2f);
+  const name = absolute.subarray(slash + 1);
+  const parent = realPathOf(slash <= 0 ? Buffer.from("/") : absolute.subarray(0, slash));
+  const text = name.toString("latin1");
+  if (text === "" || text === ".") return parent;
+  if (text === "..") return parentOf(parent);
+  return Buffer.concat([parent, Buffer.from(parent.length === 1 ? "" : "/"), name]);
+}
+
+function parentOf(path: Buffer): Buffer {
+  return path.subarray(0, Math.max(1, path.lastIndexOf(0x2f)));
+}
+
+/** A control directory at its real path: where a link on the way leads later is in the hands of whoever owns that link. */
+export function atRealPath(control: ControlPaths): ControlPaths {
+  const real = realPathOf(control.root).toString("utf8");
+  return real === control.root ? control : controlPaths(real);
+}
+
+/** A control directory that was read, and a workspace of it. */
+interface Kept {
+  readonly control: ControlPaths;
+  readonly controlFile: ControlFile;
+  readonly workspace: PlacedWorkspace;
+}
+
+/** `folder` absent: the one that the record names, or that lies beside a self-contained control directory. */
+function found(kept: Kept, folder?: Buffer): FoundWorkspace {
+  const { controlFile, workspace } = kept;
+  const control = atRealPath(kept.control);
+  const recorded = liesBeside(controlFile, workspace)
+    ? join(dirname(kept.control.root), MAIN_WORKSPACE)
+    : rawPath(workspace);
+  return {
+    folder: folder ?? Buffer.from(recorded),
+    control,
+    recordedControl: kept.control.root,
+    controlFile,
+    workspace,
+    paths: workspacePaths(control, workspace.name),
+  };
+}
+
+/** A workspace as results name it. */
+export function workspaceRef({ folder, control, controlFile, workspace }: FoundWorkspace): WorkspaceRef {
+  return {
+    name: workspace.name,
+    ...displayPath(folder),
+    id: workspace.id,
+    engine: controlFile.engine as WorkspaceRef["engine"],
+    control_directory: control.root,
+  };
+}
+
+/** True when another directory lies at the path than the one that is recorded. */
+export function hasOtherRoot(workspace: PlacedWorkspace, folder: Buffer): boolean {
+  const facts = statSync(folder, { bigint: true, throwIfNoEntry: false });
+  return facts !== undefined && facts.ino.toString() !== workspace.root_inode;
+}
+
+/** True for the workspace beside a self-contained control directory, which is found by that, whatever its record says. */
+export function liesBeside(controlFile: ControlFile, workspace: PlacedWorkspace): boolean {
+  return controlFile.self_contained && workspace.name === MAIN_WORKSPACE;
+}
+
+/** True for a control directory with the name and the place of a self-contained one of this folder. */
+export function isBeside(control: string, folder: Buffer): boolean {
+  return join(dirname(folder.toString("utf8")), SELF_CONTAINED_CONTROL) === control;
+}
+
+export function pathIs(workspace: PlacedWorkspace, folder: Buffer): boolean {
+  return folder.equals(rawPath(workspace));
+}
+
+/** The first workspace that fits and is not released; null when none does. */
+export function keptWorkspace(
+  listed: readonly ListedWorkspace[],
+  fits: (workspace: PlacedWorkspace) => boolean,
+): PlacedWorkspace | null {
+  return (
+    listed.find(({ workspace }) => workspace !== null && !isReleased(workspace) && fits(workspace))?.workspace ?? null
+  );
+}
+
+/** As {@link keptWorkspace}; where none fits and a record cannot be read, that one may be it, so its problem is thrown. */
+export function requireReadable(
+  listed: readonly ListedWorkspace[],
+  fits: (workspace: PlacedWorkspace) => boolean,
+): PlacedWorkspace | null {
+  const workspace = keptWorkspace(listed, fits);
+  const problem = workspace === null ? listed.find((each) => each.problem !== undefined)?.problem : undefined;
+  if (problem !== undefined) throw problem;
+  return workspace;
+}
+
+/** The workspace that a control directory keeps at a path, or did until it was released; null when it has none there. */
+export function workspaceOnceOf(control: ControlPaths, folder: Buffer): PlacedWorkspace | null {
+  const there = listWorkspaces(control).flatMap(({ workspace }) =>
+    workspace !== null && pathIs(workspace, folder) ? [workspace] : [],
+  );
+  return there.find((workspace) => !isReleased(workspace)) ?? there[0] ?? null;
+}
+
+/** The control file, null also where a file of that name is somebody else's. */
+function controlAt(control: ControlPaths): ControlFile | null {
+  return existsSync(control.workspaces) ? readControl(control) : null;
+}
+
+/** A control directory near a folder, with its workspaces. */
+interface NearControl {
+  readonly control: ControlPaths;
+  /** Null where it was lost. */
+  readonly controlFile: ControlFile | null;
+  readonly listed: readonly ListedWorkspace[];
+}
+
+/** Null for what is no control directory. */
+function readNear(control: ControlPaths): NearControl | null {
+  const controlFile = controlAt(control);
+  if (controlFile === null && !lacksItsFile(control)) return null;
+  return { control, controlFile, listed: listWorkspaces(control) };
+}
+
+/** Throws `damaged` where the control directory of that workspace has lost its file. */
+function foundNear({ control, controlFile }: NearControl, workspace: PlacedWorkspace, folder: Buffer): FoundWorkspace {
+  if (controlFile === null) throw fileIsMissing(control);
+  return found({ control, controlFile, workspace }, folder);
+}
+
+/** The workspace that a control directory beside the folder keeps there. */
+function keptBeside(folder: Buffer): FoundWorkspace | null {
+  const control = controlPaths(join(parentOf(folder).toString("utf8"), SELF_CONTAINED_CONTROL));
+  if (!isTrusted(control.root, folder)) return null;
+  const isCalledMain = basename(folder.toString("utf8")) === MAIN_WORKSPACE;
+  if (isCalledMain) requireOpen(control, folder);
+  const near = readNear(control);
+  if (near === null) return null;
+  if (isCalledMain && near.controlFile === null) throw fileIsMissing(control);
+  const workspace =
+    isCalledMain && near.controlFile?.self_contained === true
+      ? requireReadable(near.listed, ({ name }) => name === MAIN_WORKSPACE)
+      : keptWorkspace(near.listed, (each) => pathIs(each, folder));
+  return workspace === null ? null : foundNear(near, workspace, folder);
+}
+
+/** Looks up folders; each mount's root is read once however many parents of a folder are asked for. */
+class Lookup {
+  readonly #mounts = readMounts();
+  readonly #atMounts = new Map<string, readonly NearControl[]>();
+
+  /** The workspace whose folder is exactly this real path. */
+  at(folder: Buffer): FoundWorkspace | null {
+    return keptBeside(folder) ?? this.#keptAtMount(folder) ?? keptByRegistry(folder);
+  }
+
+  /** The workspace that a control directory at the root of the folder's mount keeps, wherever that is mounted. */
+  #keptAtMount(folder: Buffer): FoundWorkspace | null {
+    const mount = resolveMount(folder, this.#mounts);
+    if (mount === null) return null;
+    const start = mount.mountPoint.length === 1 ? 1 : mount.mountPoint.length + 1;
+    const inMount = folder.subarray(Math.min(folder.length, start));
+    const fits = (each: PlacedWorkspace): boolean =>
+      each.mount_path === undefined ? pathIs(each, folder) : inMount.equals(rawPath(each.mount_path));
+    for (const near of this.#controlsAt(join(mount.mountPoint.toString("utf8"), MOUNT_CONTROL))) {
+      const workspace = keptWorkspace(near.listed, fits);
+      if (workspace !== null && isTrusted(near.control.root, folder)) return foundNear(near, workspace, folder);
+    }
+    return null;
+  }
+
+  #controlsAt(directory: string): readonly NearControl[] {
+    const known = this.#atMounts.get(directory);
+    if (known !== undefined) return known;
+    const controls = namesIn(directory).flatMap((id) => {
+      if (!/^[0-9a-f]{32}$/.test(id)) return [];
+      try {
+        return readNear(controlPaths(join(directory, id))) ?? [];
+      } catch {
+        // Another user's cannot be read, and a damaged one of this user's is met through the registry.
+        return [];
+      }
+    });
+    this.#atMounts.set(directory, controls);
+    return controls;
+  }
+}
+
+function keptByRegistry(folder: Buffer): FoundWorkspace | null {
+  const registration = readRegistration(folder);
+  if (registration === null) return null;
+  const control = controlPaths(controlOf(registration));
+  const controlFile = controlAt(control);
+  if (controlFile === null) throw controlIsMissing(folder, registration);
+  const listed = listWorkspaces(control);
+  // The last workspace that is released takes its control directory along: without any, this folder's was lost.
+  if (listed.length === 0)
+    throw new CairnError(
+      "damaged",
+      `${printablePath(folder)} is kept in ${control.root}, where the records of its workspace are missing`,
+      { hint: `${wayWithout(control, "them")}; or forget the folder with: cairn release ${shellPath(folder)}` },
+    );
+  const workspace = requireReadable(listed, (each) => each.id === registration.workspace_id);
+  // Somebody with another registry may have relocated or released it.
+  if (workspace === null || !pathIs(workspace, folder)) return null;
+  return found({ control, controlFile, workspace }, folder);
+}
+
+/** The command that tells where a control directory lies now. */
+export function movedControlLine(from: RawPath, to: RawPath): string {
+  return `cairn --control-dir DIR relocate ${shellPath(from)} ${shellPath(to)}`;
+}
+
+/** Also where only a part of it is missing. Throws `permission` for one that is closed to this user. */
+function controlIsMissing(folder: Buffer, registration: Registration): CairnError {
+  const root = controlOf(registration);
+  const kept = `${printablePath(folder)} is kept in ${root}`;
+  const forgets = `forget the folder with: cairn release ${shellPath(folder)}`;
+  const names = namesIfThere(root);
+  if (names.length > 0) {
+    const lost = ["cairn.json", "workspaces"].filter((name) => !names.includes(name));
+    return new CairnError("not_found", `${kept}, where ${lost.join(" and ")} is missing`, {
+      hint: `put that back from a copy, or ${forgets}`,
+    });
+  }
+  return new CairnError("not_found", `${kept}, which is not there`, {
+    hint: `mount or restore that folder; where it was moved: ${movedControlLine(folder, folder)}; or ${forgets}`,
+  });
+}
+
+/** The workspace whose folder is exactly this real path. */
+export function workspaceAt(folder: Buffer): FoundWorkspace | null {
+  return new Lookup().at(folder);
+}
+
+/** The nearest workspace whose folder lies strictly above a real path. */
+export function workspaceAbove(folder: Buffer): FoundWorkspace | null {
+  return folder.length === 1 ? null : nearest(parentOf(folder));
+}
+
+function nearest(folder: Buffer): FoundWorkspace | null {
+  const lookup = new Lookup();
+  for (let at = folder; at.length > 1; at = parentOf(at)) {
+    const workspace = lookup.at(at);
+    if (workspace !== null) return workspace;
+  }
+  return lookup.at(Buffer.from("/"));
+}
+
+/** The main workspace of a control directory, or its only one; null when it has none. */
+function mainWorkspace(control: ControlPaths): FoundWorkspace | null {
+  const near = readNear(control);
+  if (near === null) return null;
+  if (near.controlFile === null) throw fileIsMissing(control);
+  const workspace =
+    keptWorkspace(near.listed, ({ name }) => name === MAIN_WORKSPACE) ?? requireReadable(near.listed, () => true);
+  return workspace === null ? null : found({ control, controlFile: near.controlFile, workspace });
+}
+
+/** A workspace of a control directory, also one that was released. Throws `not_found` when the directory is not there. */
+export function workspaceIn(control: ControlPaths, workspace: PlacedWorkspace): FoundWorkspace {
+  const controlFile = readControl(control);
+  if (controlFile === null) throw new CairnError("not_found", `${control.root} is not there any more`);
+  return found({ control, controlFile, workspace });
+}
+
+/** A workspace of an open control directory by name, null when unknown. */
+export function workspaceNamed(control: ControlPaths, name: string): FoundWorkspace | null {
+  const controlFile = readControl(control);
+  if (controlFile === null) return null;
+  const workspace = keptWorkspace(listWorkspaces(control), (each) => each.name === name);
+  return workspace === null ? null : found({ control, controlFile, workspace });
+}
+
+export interface FindOptions {
+  /** True: this folder, control directory or self-contained root and no other; false: the nearest folder at or above. */
+  exact?: boolean;
+}
+
+/**
+ * The workspace that `path` means: itself a control directory, a self-contained root or a workspace's folder; unless `exact`
+ * also the nearest workspace above. Null when nothing is found: only then may it be adopted.
+ * Throws `not_found` when the registry knows the folder but its control directory is not there, `damaged`, `newer_version`.
+ */
+export function findWorkspace(path: RawPath, options: FindOptions = {}): FoundWorkspace | null {
+  const real = realPathOf(path);
+  const text = real.toString("utf8");
+  const self = mainWorkspace(controlPaths(text));
+  if (self !== null) requireTrusted(self);
+  const inside = self ?? selfContainedRoot(text);
+  if (inside !== null) return inside;
+  return options.exact === true ? workspaceAt(real) : nearest(real);
+}
+
+/** Whoever made a control directory that somebody merely stands in chose the folder that it names. */
+function requireTrusted({ control, folder }: FoundWorkspace): void {
+  let there = folder;
+  while (there.length > 1 && !existsSync(there)) there = parentOf(there);
+  // A file system that gives everything to one user gives this process's files to that one too.
+  if (isTrusted(control.root, there) || ownerBesidesUs(control.file) === null) return;
+  throw new CairnError(
+    "refused",
+    `${control.root} is the control directory of ${printablePath(folder)}, which is not its owner's`,
+    { hint: `to use it all the same: -C ${shellPath(folder)} --control-dir ${shellPath(control.root)}` },
+  );
+}
+
+function selfContainedRoot(root: string): FoundWorkspace | null {
+  const control = controlPaths(join(root, SELF_CONTAINED_CONTROL));
+  const main = Buffer.from(join(root, MAIN_WORKSPACE));
+  if (!isTrusted(control.root, main)) return null;
+  if (existsSync(main)) requireOpen(control, main);
+  return controlAt(control)?.self_contained === true || lacksItsFile(control) ? mainWorkspace(control) : null;
+}
+
+/** The workspace of a control directory that is named by hand (`--control-dir`). Throws `not_a_workspace`. */
+export function openControlDirectory(root: string, folder?: RawPath): FoundWorkspace {
+  const control = controlPaths(root);
+  const controlFile = readControl(control);
+  if (folder === undefined) {
+    const main = mainWorkspace(control);
+    if (main !== null) return main;
+  } else if (controlFile !== null) {
+    const real = realPathOf(folder);
+    const workspace = keptWorkspace(listWorkspaces(control), (each) => pathIs(each, real));
+    if (workspace !== null) return found({ control, controlFile, workspace }, real);
+  }
+  const why = controlFile === null ? "is no control directory" : "does not keep that folder";
+  throw new CairnError("not_a_workspace", `${root} ${why}`, { hint: "see `cairn workspaces`" });
+}
+
+/**
+ * A workspace that was found earlier, with what is recorded of it now: others may have changed that. Throws `conflict` when
+ * its folder lies elsewhere or its control directory is another one's (with the new path in the details, where that is known),
+ * `not_found` when that is gone, `not_a_workspace` when it was released.
+ */
+export function foundAgain(then: FoundWorkspace): FoundWorkspace {
+  return { ...then, controlFile: requireSameControl(then), workspace: requireStillKept(then) };
+}
+
+/** The control directory's file as it is now. Throws `conflict`, `not_found` as {@link foundAgain} does. */
+export function requireSameControl(then: FoundWorkspace): ControlFile {
+  const now = readControl(then.control);
+  if (now === null) throw controlGone(then);
+  if (now.id !== then.controlFile.id) throw controlReplaced(then);
+  return now;
+}
+
+/** The workspace's record as it is now; for whoever has waited for its lock. Throws as {@link foundAgain} does. */
+export function requireStillKept(then: FoundWorkspace): PlacedWorkspace {
+  const { control, folder, workspace } = then;
+  const now = readWorkspace(control, workspace.name);
+  if (now === null) {
+    if (readControl(control) === null) throw controlGone(then);
+    throw new CairnError(
+      "not_found",
+      `the workspace ${JSON.stringify(workspace.name)} of ${printablePath(folder)} is not there any more`,
+      { hint: "`cairn workspaces` lists what is kept" },
+    );
+  }
+  if (now.id !== workspace.id) throw controlReplaced(then);
+  if (!isSamePlace(then, now)) {
+    const moved = rawPath(now);
+    throw new CairnError(
+      "conflict",
+      `${printablePath(folder)} is not where this workspace lies any more: it was relocated to ${printablePath(moved)}`,
+      goOnAt(moved),
+    );
+  }
+  if (isReleased(now) && !isReleased(workspace))
+    throw new CairnError("not_a_workspace", `${printablePath(folder)} was released, and is kept no more`, {
+      hint: `\`cairn save ${shellPath(folder)}\` keeps it again, with the points that it had`,
+    });
+  return now;
+}
+
+/** The path decides; in the mount of its control directory, the path below the root of that mount. */
+function isSamePlace({ controlFile, workspace: then }: FoundWorkspace, now: PlacedWorkspace): boolean {
+  if (liesBeside(controlFile, then) || pathIs(now, Buffer.from(rawPath(then)))) return true;
+  if (then.mount_path === undefined || now.mount_path === undefined) return false;
+  const isSamePath = Buffer.from(rawPath(then.mount_path)).equals(rawPath(now.mount_path));
+  return isSamePath && then.filesystem_uuid === now.filesystem_uuid;
+}
+
+function goOnAt(folder: string | Uint8Array): { hint: string; details: Record<string, unknown> } {
+  return {
+    hint: `go on there: cairn -C ${shellPath(folder)} …; in a program, open that path`,
+    details: { relocated_to: displayPath(folder) },
+  };
+}
+
+/** Failures that one missing file of a control directory looks like when the whole directory has gone. */
+const SEEN_WITHOUT_CONTROL: readonly ErrorCode[] = ["damaged", "not_found", "conflict", "io"];
+
+/** A failure of work in a workspace; another one where its control directory has gone, as when it was unmounted. */
+export function unlessControlIsGone(then: FoundWorkspace, error: unknown): unknown {
+  if (!SEEN_WITHOUT_CONTROL.includes(toCairnError(error).code)) return error;
+  try {
+    if (statSync(then.control.file, { throwIfNoEntry: false }) !== undefined) return error;
+  } catch {
+    // A file system that does not answer is there.
+    return error;
+  }
+  return reworded(controlGone(then), { cause: error });
+}
+
+function controlGone(then: FoundWorkspace): CairnError {
+  const message = `${then.control.root}, where ${printablePath(then.folder)} was kept, is not there any more`;
+  return withPresentPlace(then, "not_found", message);
+}
+
+function controlReplaced(then: FoundWorkspace): CairnError {
+  const message = `${then.control.root} is another workspace's by now than the one that was opened at ${printablePath(then.folder)}`;
+  return withPresentPlace(then, "conflict", message);
+}
+
+/** Only the registry may know where the control directory went with its workspace. */
+function withPresentPlace(then: FoundWorkspace, code: "not_found" | "conflict", message: string): CairnError {
+  const known = [...listRegistered(), ...listSelfContained()].find(
+    ({ registration, missing }) =>
+      missing.length === 0 &&
+      registration?.workspace_id === then.workspace.id &&
+      controlOf(registration) !== then.control.root,
+  )?.registration;
+  if (known === undefined || known === null)
+    return new CairnError(code, message, {
+      hint: "mount it, where it was unmounted; else open the folder where it lies now; `cairn workspaces` lists what is kept",
+    });
+  const folder = rawPath(known);
+  const place = `it lies at ${printablePath(folder)} now, kept in ${controlOf(known)}`;
+  return new CairnError(code, `${message}; ${place}`, goOnAt(folder));
+}
+
+/** True when another directory lies at the folder's path than the one that is recorded now. */
+export function isOtherFolder({ control, controlFile, workspace, folder }: FoundWorkspace): boolean {
+  // The workspace beside a self-contained control directory changes its inode with every host that it moves to.
+  if (liesBeside(controlFile, workspace) || !hasOtherRoot(workspace, folder)) return false;
+  return hasOtherRoot(readWorkspace(control, workspace.name) ?? workspace, folder);
+}
+
+/** Records the directory at the folder's path as the workspace's folder. For the holder of the workspace's lock. */
+export function recordFolder({ control, workspace, folder }: FoundWorkspace): void {
+  writeWorkspace(control, withFolder(control, readWorkspace(control, workspace.name) ?? workspace, folder));
+}
+
+/**
+ * A warning for a folder that was just adopted and has the inode of one that is kept and is not there any more: it may be that
+ * one, moved. Null where there is none. Inode numbers are used again, so that is all that is known.
+ */
+export function seemsMoved(folder: Buffer): string | null {
+  const facts = statSync(folder, { bigint: true });
+  const madeAt = Number(facts.birthtimeNs / 1_000_000n);
+  for (const { registration, missing } of listRegistered()) {
+    if (registration === null || missing.join() !== "folder") continue;
+    // The number of a folder that was removed is mostly the next one's.
+    if (madeAt > Date.parse(registration.registered_at)) continue;
+    try {
+      const known = readWorkspace(controlPaths(controlOf(registration)), registration.workspace_name);
+      if (known?.root_inode !== facts.ino.toString() || known.device !== facts.dev.toString()) continue;
+    } catch {
+      // Its own commands say what is wrong with it.
+      continue;
+    }
+    const [from, to] = [shellPath(rawPath(registration)), shellPath(folder)];
+    return `${printablePath(rawPath(registration))} is kept, is not there any more, and may be this folder; to go on with its save points: cairn release ${to} && cairn relocate ${from} ${to}`;
+  }
+  return null;
+}

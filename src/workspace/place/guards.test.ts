@@ -1,0 +1,179 @@
+import type { GuardName } from "../../contract/index.ts";
+import assert from "node:assert/strict";
+import { mkdirSync, mkdtempSync, realpathSync, rmSync, symlinkSync, writeFileSync } from "node:fs";
+import { homedir, tmpdir } from "node:os";
+import { join } from "node:path";
+import { test } from "node:test";
+import type { TestContext } from "node:test";
+import { freeSpace } from "../../fs/linux/mounts.ts";
+import { CairnError } from "../../errors.ts";
+import { adoptFolder, initSelfContained } from "./adopt.ts";
+import {
+  checkLocation,
+  checkQuota,
+  checkSpace,
+  controlDirectoriesInside,
+  isWithinQuota,
+  ownInside,
+  quotaBytes,
+  realFolder,
+} from "./guards.ts";
+
+const OPTIONS = { engine: "copy", populate: async () => undefined };
+
+function scratch(context: TestContext): string {
+  const directory = realpathSync(mkdtempSync(join(tmpdir(), "cairn-guards-")));
+  process.env["XDG_STATE_HOME"] = join(directory, "state");
+  context.after(() => rmSync(directory, { recursive: true, force: true }));
+  return directory;
+}
+
+function check(path: string, allow: GuardName[] = []): void {
+  checkLocation(realFolder(path), { allow });
+}
+
+/** Refused, exit 7, and the hint names the flag that overrides it, or none where nothing does. */
+function isRefused(guard?: GuardName): (error: unknown) => boolean {
+  return (error) => {
+    assert.ok(error instanceof CairnError && error.code === "refused", String(error));
+    assert.equal(error.exitStatus, 7);
+    assert.equal(error.details?.["guard"], guard);
+    assert.equal(error.hint?.includes("--allow"), guard !== undefined);
+    return true;
+  };
+}
+
+test("an ordinary folder passes", (context) => {
+  const directory = scratch(context);
+  mkdirSync(join(directory, "a.git"));
+  check(join(directory, "a.git"));
+});
+
+test("the root and what is no directory are refused whatever is allowed", (context) => {
+  const directory = scratch(context);
+  assert.throws(() => check("/", ["home", "nested", "git", "space"]), isRefused());
+  writeFileSync(join(directory, "file"), "");
+  assert.throws(() => check(join(directory, "file")), isRefused());
+  assert.throws(
+    () => check(join(directory, "none")),
+    (error) => error instanceof CairnError && error.code === "not_found",
+  );
+  assert.throws(() => checkLocation(Buffer.from("/.cairn/x"), { allow: ["nested"] }), isRefused());
+});
+
+test("a home directory and what holds one are refused unless allowed", (context) => {
+  const directory = scratch(context);
+  const home = process.env["HOME"];
+  context.after(() => {
+    if (home === undefined) delete process.env["HOME"];
+    else process.env["HOME"] = home;
+  });
+  process.env["HOME"] = join(directory, "people", "me");
+  mkdirSync(join(homedir(), "project"), { recursive: true });
+  assert.throws(() => check(homedir()), isRefused("home"));
+  assert.throws(() => check(join(directory, "people")), isRefused("home"));
+  symlinkSync(homedir(), join(directory, "link"));
+  assert.throws(() => check(join(directory, "link")), isRefused("home"));
+  check(homedir(), ["home"]);
+  check(join(homedir(), "project"));
+});
+
+test("a folder inside a .git is refused unless allowed", (context) => {
+  const path = join(scratch(context), "repo", ".git", "objects");
+  mkdirSync(path, { recursive: true });
+  assert.throws(() => check(path), isRefused("git"));
+  check(path, ["git"]);
+  check(join(path, "..", ".."));
+});
+
+test("folders in and around a workspace are refused unless allowed", async (context) => {
+  const directory = scratch(context);
+  mkdirSync(join(directory, "outer", "ws", "inner"), { recursive: true });
+  await adoptFolder(join(directory, "outer", "ws"), OPTIONS);
+  for (const path of ["outer", "outer/ws/inner"]) {
+    assert.throws(() => check(join(directory, path)), isRefused("nested"), path);
+    check(join(directory, path), ["nested"]);
+  }
+  check(join(directory, "outer", "ws"));
+});
+
+test("folders in a control directory are refused whatever is allowed, around one unless allowed", async (context) => {
+  const directory = scratch(context);
+  const { found } = await initSelfContained(join(directory, "whole"), OPTIONS);
+  for (const path of [found.control.root, found.control.temporary]) {
+    assert.throws(() => check(path, ["nested", "home"]), isRefused());
+  }
+  assert.throws(() => check(join(directory, "whole")), isRefused("nested"));
+  check(join(directory, "whole"), ["nested"]);
+  assert.deepEqual(controlDirectoriesInside(realFolder(join(directory, "whole"))), [found.control.root]);
+  check(join(directory, "whole", "main"));
+  mkdirSync(join(directory, "ws"));
+  const adopted = await adoptFolder(join(directory, "ws"), OPTIONS);
+  assert.throws(() => check(adopted.found.control.temporary, ["nested"]), isRefused());
+  assert.throws(() => check(join(directory, "state"), []), isRefused("nested"));
+});
+
+test("what Cairn keeps in a folder is named by its real path when a link leads to the folder", (context) => {
+  const directory = scratch(context);
+  const before = process.env["XDG_CACHE_HOME"];
+  context.after(() => {
+    if (before === undefined) delete process.env["XDG_CACHE_HOME"];
+    else process.env["XDG_CACHE_HOME"] = before;
+  });
+  const home = join(directory, "home");
+  mkdirSync(join(home, "state/cairn"), { recursive: true });
+  symlinkSync(home, join(directory, "a-link-to-it"));
+  process.env["XDG_STATE_HOME"] = join(directory, "a-link-to-it/state");
+  process.env["XDG_CACHE_HOME"] = join(directory, "a-link-to-it/cache");
+  const inside = (folder: string): string[] => ownInside(realFolder(folder)).map(String);
+  assert.deepEqual(inside(home), [join(home, "state/cairn")]);
+  mkdirSync(join(home, "cache/cairn"), { recursive: true });
+  assert.deepEqual(inside(home), [join(home, "state/cairn"), join(home, "cache/cairn")]);
+  assert.deepEqual(inside(join(home, "cache")), [join(home, "cache/cairn")]);
+  // Who keeps the cache itself has asked for that.
+  assert.deepEqual(inside(join(home, "cache/cairn")), []);
+});
+
+test("too little space is told with exit 8 and can be allowed", (context) => {
+  const control = join(scratch(context), "not", "yet");
+  checkSpace(control, 1);
+  assert.throws(
+    () => checkSpace(control, Number.MAX_SAFE_INTEGER),
+    (error) => error instanceof CairnError && error.exitStatus === 8 && error.hint?.includes("--allow space") === true,
+  );
+  const { freeBytes } = freeSpace(tmpdir());
+  assert.throws(
+    () => checkSpace(control, freeBytes - (1 << 20)),
+    (error) =>
+      error instanceof CairnError && / free; .* are needed, and 16 MiB are left to others on it$/.test(error.message),
+  );
+  checkSpace(control, Number.MAX_SAFE_INTEGER, { allow: ["space"] });
+});
+
+test("a quota is a fifth of the file system unless set", (context) => {
+  const control = scratch(context);
+  assert.ok(quotaBytes(control, null) > 0);
+  assert.equal(quotaBytes(control, 100), 100);
+  const use = { usedBytes: 60, addedBytes: 40, configured: 100 };
+  checkQuota(control, use);
+  assert.equal(isWithinQuota(control, { ...use, addedBytes: 41 }), false);
+  assert.throws(
+    () => checkQuota(control, { ...use, addedBytes: 41 }),
+    (error) =>
+      error instanceof CairnError && error.code === "no_space" && error.hint?.includes("--keep-daily 14") === true,
+  );
+});
+
+test("a folder that is missing since its path is not UTF-8 says so", (context) => {
+  const directory = scratch(context);
+  const hintFor = (name: string): string | undefined => {
+    try {
+      realFolder(join(directory, name));
+    } catch (error) {
+      return (error as CairnError).hint;
+    }
+    return assert.fail(name);
+  };
+  assert.equal(hintFor("absent"), undefined);
+  assert.match(hintFor("non\uFFFDutf") ?? "", /not UTF-8/);
+});

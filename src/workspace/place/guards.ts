@@ -1,0 +1,259 @@
+import { accessSync, constants, existsSync, readdirSync, realpathSync, statSync } from "node:fs";
+import { basename } from "node:path";
+import type { GuardName } from "../../contract/index.ts";
+import { CairnError, toCairnError } from "../../errors.ts";
+import { rawPath } from "../../formats/records/record.ts";
+import { formatBytes } from "../../formats/sizes.ts";
+import { freeSpace, type Mount, readMounts, resolveMount } from "../../fs/linux/mounts.ts";
+import { isAtOrBelow, joinRaw, printablePath, rawBytes } from "../../fs/safe-path.ts";
+import type { RawPath } from "../../fs/safe-path.ts";
+import { homeDirectories, knownHome, userCacheDirectory } from "../../fs/users.ts";
+import { lacksItsFile } from "./records.ts";
+import { MOUNT_CONTROL, SELF_CONTAINED_CONTROL, controlPaths } from "./control-layout.ts";
+import { workspaceAbove } from "./find-workspace.ts";
+import { controlOf, listRegistered, userStateDirectory } from "./registry.ts";
+import { existingAncestor, requireRoom } from "./room.ts";
+
+/** Checks before the first byte is written for a folder. */
+
+export interface LocationOptions {
+  allow?: readonly GuardName[] | undefined;
+  /** The control directory it has or gets; other ones inside it are what is refused. */
+  control?: string | undefined;
+}
+
+function refusal(folder: Uint8Array, reason: string, guard?: GuardName, instead = "choose another folder"): CairnError {
+  const hint = guard === undefined ? instead : `${instead}, or override with --allow ${guard}`;
+  return new CairnError("refused", `refused to keep ${printablePath(folder)}: ${reason}`, {
+    hint,
+    details: guard === undefined ? {} : { guard },
+  });
+}
+
+const NOT_UTF8 =
+  "a path that is not UTF-8 cannot be named here: rename the folder, or keep one above it, in which names may be of any bytes";
+
+/** The folder's real path. Throws `not_found`, `permission`, and `refused` for what is no directory. */
+export function realFolder(path: RawPath): Buffer {
+  try {
+    const real = realpathSync.native(rawBytes(path), "buffer");
+    if (!statSync(real).isDirectory()) throw refusal(real, "it is not a directory");
+    accessSync(real, constants.R_OK | constants.X_OK);
+    return real;
+  } catch (error) {
+    const shown = printablePath(rawBytes(path));
+    if ((error as NodeJS.ErrnoException).code === "ENOENT")
+      throw new CairnError("not_found", `${shown} is not there`, {
+        cause: error,
+        // Node gives arguments and the current folder as text, in which such bytes are lost.
+        ...(shown.includes("\uFFFD") ? { hint: NOT_UTF8 } : {}),
+      });
+    throw toCairnError(error, `look at ${shown}`);
+  }
+}
+
+function realOrItself(path: string): Buffer {
+  try {
+    return realpathSync.native(Buffer.from(path), "buffer");
+  } catch {
+    return Buffer.from(path);
+  }
+}
+
+function refuseHomes(folder: Buffer): void {
+  for (const home of new Set([knownHome() ?? "", ...homeDirectories()])) {
+    if (home === "/" || home === "") continue;
+    const real = realOrItself(home);
+    if (real.equals(folder)) throw refusal(folder, "it is a home directory", "home");
+    if (isAtOrBelow(real, folder) && existsSync(real))
+      throw refusal(folder, `the home directory ${home} lies in it`, "home");
+  }
+}
+
+/** True for a folder with a control directory's file and workspaces, or with all else of one where the file was lost. */
+function isControlDirectory(path: string): boolean {
+  const control = controlPaths(path);
+  return existsSync(control.workspaces) && (existsSync(control.file) || lacksItsFile(control));
+}
+
+/** Throws `refused` for a folder at or inside any user's control directory. */
+function refuseInsideControl(folder: Buffer): void {
+  const parts = folder.toString("utf8").split("/");
+  for (let count = parts.length; count > 1; count--) {
+    const above = parts.slice(0, count).join("/");
+    if (isControlDirectory(above)) throw refusal(folder, `it lies in the control directory ${above}`);
+    if (basename(above) === MOUNT_CONTROL) throw refusal(folder, `it lies in ${above}`);
+  }
+  const state = realOrItself(userStateDirectory());
+  if (isAtOrBelow(folder, state))
+    throw refusal(folder, `it lies in ${state.toString("utf8")}, where Cairn keeps its records`);
+}
+
+/**
+ * The control directories below a folder, as far as they are known: the user's, registered ones, and those directly
+ * in it. They are never part of a point, also where a guard was overridden.
+ */
+export function controlDirectoriesInside(folder: Buffer): string[] {
+  const known = new Set([...controlsAt(folder), ...knownControls()]);
+  return [...known].filter((control) => existsSync(control) && isAtOrBelow(realOrItself(control), folder)).sort();
+}
+
+/**
+ * What Cairn itself keeps below a folder, by its real path: control directories, and this user's cache, which each call
+ * changes. Never part of a point.
+ */
+export function ownInside(folder: Buffer): Buffer[] {
+  const cache = ownCache().filter((path) => isAtOrBelow(path, folder) && !path.equals(folder));
+  return [...controlDirectoriesInside(folder).map(realOrItself), ...cache];
+}
+
+/** This user's cache, where there is one. */
+function ownCache(): Buffer[] {
+  const cache = userCacheDirectory();
+  return existsSync(cache) ? [realOrItself(cache)] : [];
+}
+
+/** The user's state directory, and registered control directories. */
+function knownControls(): string[] {
+  const registered = listRegistered().flatMap(({ registration }) =>
+    registration === null ? [] : [controlOf(registration)],
+  );
+  const state = userStateDirectory();
+  return existsSync(state) ? [...registered, state] : registered;
+}
+
+/**
+ * The control directories, and the cache, on what is mounted at some places: directly at their roots, and those that are known by another
+ * path of the same file system, as through a bind mount.
+ */
+export function controlDirectoriesOn(mounted: readonly Mount[]): Buffer[] {
+  const all = readMounts();
+  const known = [...knownControls().map(realOrItself), ...ownCache()].flatMap((real) => {
+    const on = resolveMount(real, all);
+    return on === null ? [] : [{ device: on.device, inside: insideOf(on, real) }];
+  });
+  return mounted.flatMap(({ device, root, mountPoint }) => {
+    const shared = joinRaw(mountPoint, MOUNT_CONTROL);
+    const directly = [
+      ...controlsAt(mountPoint).map((path) => Buffer.from(path)),
+      ...(existsSync(shared) ? [shared] : []),
+    ];
+    const seen = known.filter((each) => each.device === device && isAtOrBelow(each.inside, root));
+    return [
+      ...directly,
+      ...seen.map(({ inside }) => joinRaw(mountPoint, inside.subarray(root.length === 1 ? 1 : root.length + 1))),
+    ];
+  });
+}
+
+/** The path of an entry in its file system, whatever directory of that is mounted. */
+function insideOf({ root, mountPoint }: Mount, path: Buffer): Buffer {
+  return joinRaw(root, path.subarray(mountPoint.length === 1 ? 1 : mountPoint.length + 1));
+}
+
+/** Control directories directly in a folder, whether registered or not. */
+function controlsAt(folder: Buffer): string[] {
+  const text = folder.toString("utf8");
+  const controls = isControlDirectory(`${text}/${SELF_CONTAINED_CONTROL}`) ? [`${text}/${SELF_CONTAINED_CONTROL}`] : [];
+  const shared = `${text}/${MOUNT_CONTROL}`;
+  try {
+    for (const name of readdirSync(shared))
+      if (isControlDirectory(`${shared}/${name}`)) controls.push(`${shared}/${name}`);
+  } catch {
+    // None there.
+  }
+  return controls;
+}
+
+/** Throws `refused` for a folder in or around another workspace, or around a control directory that is not its own. */
+function refuseNested(folder: Buffer, { allow, control: own }: LocationOptions): void {
+  const above = workspaceAbove(folder);
+  if (above !== null) throw refusal(folder, `it lies in the workspace ${printablePath(above.folder)}`, "nested");
+  for (const { registration, missing } of listRegistered()) {
+    if (registration === null || missing.length > 0) continue;
+    const other = Buffer.from(rawPath(registration));
+    if (!other.equals(folder) && isAtOrBelow(other, folder))
+      throw refusal(folder, `the workspace ${printablePath(other)} lies in it`, "nested");
+  }
+  const state = realOrItself(userStateDirectory());
+  for (const control of controlDirectoriesInside(folder)) {
+    // Whoever allows a home directory allows the state directory that lies in every home.
+    if (allow?.includes("home") === true && isAtOrBelow(realOrItself(control), state)) continue;
+    if (control !== own) throw refusal(folder, `the control directory ${control} lies in it`, "nested");
+  }
+}
+
+/**
+ * Refuses folders that must not or should not be kept, each with the name that overrides it where one may: never `/`, `/.cairn`
+ * and what lies in a control directory; homes, folders in or around another workspace or around a control directory, and `.git`
+ * unless allowed. `folder` is a real path. Throws `refused`.
+ */
+export function checkLocation(folder: Buffer, options: LocationOptions = {}): void {
+  const allowed = (name: GuardName): boolean => options.allow?.includes(name) === true;
+  if (folder.length === 1)
+    throw refusal(
+      folder,
+      "it is the root of the whole system",
+      undefined,
+      "name folders in it, one by one: /etc, /srv",
+    );
+  if (isAtOrBelow(folder, "/.cairn")) throw refusal(folder, "/.cairn is where a point's own records lie");
+  refuseInsideControl(folder);
+  if (!allowed("home")) refuseHomes(folder);
+  if (!allowed("git") && folder.toString("latin1").split("/").includes(".git"))
+    throw refusal(folder, "it lies inside a .git directory", "git");
+  if (!allowed("nested")) refuseNested(folder, options);
+}
+
+/**
+ * Throws `no_space`, overridden by `--allow space`, where the file system of a control directory (which need not exist yet) has
+ * no room for `estimateBytes` more.
+ */
+export function checkSpace(
+  controlRoot: string,
+  estimateBytes: number,
+  options: Pick<LocationOptions, "allow"> = {},
+): void {
+  if (options.allow?.includes("space") === true) return;
+  requireRoom(controlRoot, estimateBytes, {
+    hint: "free some space, use --control-dir on a larger file system, or go on with --allow space",
+    guard: "space",
+  });
+}
+
+/** The share of its file system that a control directory may fill unless told. */
+const DEFAULT_QUOTA_SHARE = 0.2;
+
+/** The quota in force, in bytes: the one that was set, else a fifth of the control directory's file system. */
+export function quotaBytes(controlRoot: string, configured: number | null | undefined): number {
+  return configured ?? Math.floor(freeSpace(existingAncestor(controlRoot)).totalBytes * DEFAULT_QUOTA_SHARE);
+}
+
+export interface QuotaUse {
+  /** Bytes in the store now. */
+  usedBytes: number;
+  /** What the save is about to add at most. */
+  addedBytes: number;
+  /** The configured quota in bytes, null for the default. */
+  configured: number | null | undefined;
+}
+
+/** True when the store would stay within its quota. */
+export function isWithinQuota(controlRoot: string, use: QuotaUse): boolean {
+  return use.usedBytes + use.addedBytes <= quotaBytes(controlRoot, use.configured);
+}
+
+/** Throws `no_space` with what to do when the store would grow beyond its quota. */
+export function checkQuota(controlRoot: string, use: QuotaUse): void {
+  if (isWithinQuota(controlRoot, use)) return;
+  const quota = quotaBytes(controlRoot, use.configured);
+  const isDefault = use.configured === null || use.configured === undefined;
+  throw new CairnError(
+    "no_space",
+    `the quota of ${controlRoot} is ${formatBytes(quota)}${isDefault ? " (nobody has set it: a fifth of the file system)" : ""}; it holds ${formatBytes(use.usedBytes)}${use.addedBytes === 0 ? "" : ` and about ${formatBytes(use.addedBytes)} would be added`}`,
+    {
+      hint: "remove points, for example with `cairn cleanup --keep-last 10 --keep-daily 14` (and --set-policy: then saves do that when they meet the quota), or raise it with `cairn cleanup --set-policy --quota SIZE`",
+      details: { quota_bytes: quota, used_bytes: use.usedBytes, added_bytes: use.addedBytes },
+    },
+  );
+}

@@ -1,0 +1,17 @@
+import assert from "node:assert/strict";
+import { mkdtempSync, rmSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { test } from "node:test";
+import { CairnError } from "../../errors.ts";
+import { controlPaths } from "./control-layout.ts";
+import { unlessNotOwn, warnRoot } from "./owners.ts";
+
+test("a failure in a control directory that cannot be asked for its owner stays what it was", (context) => {
+  const directory = mkdtempSync(join(tmpdir(), "cairn-owner-"));
+  context.after(() => rmSync(directory, { recursive: true, force: true }));
+  const control = controlPaths(join(directory, "gone"));
+  const error = new CairnError("permission", `open ${control.file}: permission denied`);
+  assert.equal(unlessNotOwn(control, error), error);
+  warnRoot(control, (message) => assert.fail(message));
+});

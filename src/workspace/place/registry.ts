@@ -1,0 +1,307 @@
+import { createHash } from "node:crypto";
+import { existsSync, readdirSync } from "node:fs";
+import { basename, dirname, join } from "node:path";
+import { CairnError, toCairnError } from "../../errors.ts";
+import { rawPath, recordPath } from "../../formats/records/record.ts";
+import { decodeRegistration, encodeRegistration, type Registration } from "../../formats/records/registration.ts";
+import {
+  TEMPORARY_PREFIX,
+  durableMkdir,
+  durableRemove,
+  durableWrite,
+  readSmallFile,
+  removeLeftovers,
+} from "../../fs/durable.ts";
+import { type AcquireOptions, acquireLock, type Lock, lockHolder } from "../../fs/lock.ts";
+import { makeFolder } from "../../fs/make-folder.ts";
+import { removeAll } from "../../fs/remove-all.ts";
+import { printablePath, rawBytes, type RawPath } from "../../fs/safe-path.ts";
+import { absolutePath, homeDirectory } from "../../fs/users.ts";
+import type { ControlId, WorkspaceId } from "../../ids.ts";
+import { hintOfOthers, unlessOthersWrote } from "./owners.ts";
+import { requireWhole } from "./control-layout.ts";
+
+/**
+ * The user's registry. In its state directory lie three folders of small files of one form, each named by the hash of a path:
+ * folders that are kept, self-contained ones that were opened (only to list them), and control directories that are being removed.
+ */
+const FOLDERS = { registered: "workspaces", selfContained: "self-contained", releasing: "releasing" } as const;
+
+const MAX_REGISTRATION_BYTES = 1 << 20;
+
+/** `$XDG_STATE_HOME/cairn`, else `~/.local/state/cairn`. A relative XDG_STATE_HOME is no path, so it is not used. */
+export function userStateDirectory(): string {
+  return join(configuredState() ?? join(homeDirectory(), ".local", "state"), "cairn");
+}
+
+function configuredState(): string | null {
+  return absolutePath(process.env, "XDG_STATE_HOME");
+}
+
+function folderOf(kind: keyof typeof FOLDERS): string {
+  return join(userStateDirectory(), FOLDERS[kind]);
+}
+
+function fileOf(kind: keyof typeof FOLDERS, path: RawPath): string {
+  return join(folderOf(kind), `${createHash("sha256").update(rawBytes(path)).digest("hex")}.json`);
+}
+
+export interface NewRegistration {
+  /** Real path of the folder. */
+  folder: RawPath;
+  control: RawPath;
+  controlId: ControlId;
+  workspaceId: WorkspaceId;
+  workspaceName: string;
+}
+
+function encoded(entry: NewRegistration): Uint8Array {
+  return encodeRegistration({
+    ...recordPath(rawBytes(entry.folder)),
+    control: recordPath(rawBytes(entry.control)),
+    control_id: entry.controlId,
+    workspace_id: entry.workspaceId,
+    workspace_name: entry.workspaceName,
+    registered_at: new Date().toISOString(),
+  });
+}
+
+/** Records durably which control directory keeps a folder; replaces what was recorded for that path. */
+export function registerWorkspace(entry: NewRegistration): void {
+  durableMkdir(folderOf("registered"));
+  removeLeftovers(folderOf("registered"));
+  durableWrite(fileOf("registered", entry.folder), encoded(entry));
+}
+
+/**
+ * Notes a self-contained workspace, so that it is listed. Nothing is found by such a note: the folder may be another
+ * host's, or mounted elsewhere tomorrow. Best effort: opening it once more notes it again.
+ */
+export function noteSelfContained(entry: NewRegistration): void {
+  const file = fileOf("selfContained", entry.folder);
+  try {
+    const known = readSmallFile(file, MAX_REGISTRATION_BYTES);
+    if (known !== null && decodeRegistration(known).workspace_id === entry.workspaceId) return;
+  } catch {
+    // It is written anew.
+  }
+  try {
+    makeFolder(folderOf("selfContained"));
+    durableWrite(file, encoded(entry));
+  } catch {
+    // Nobody may write there; then it is not listed.
+  }
+}
+
+/** Forgets a folder; true when it was registered or noted. The control directory stays as it is. */
+export function unregister(folder: RawPath): boolean {
+  const wasNoted = durableRemove(fileOf("selfContained", folder));
+  return durableRemove(fileOf("registered", folder)) || wasNoted;
+}
+
+/** `su` and `sudo` may keep an environment that leads to somebody else's state directory. */
+function stateDirectoryClosed(cause: CairnError): CairnError {
+  const from = configuredState() === null ? "HOME" : "XDG_STATE_HOME";
+  return new CairnError(
+    "permission",
+    `${userStateDirectory()}, where Cairn keeps your records, is closed to you: ${cause.message}`,
+    {
+      hint:
+        hintOfOthers(userStateDirectory(), cause) ??
+        `it follows from ${from} in the environment; set that to a folder of your own`,
+      cause,
+    },
+  );
+}
+
+/** What is registered for exactly this real path, null when nothing. Throws `damaged`, `newer_version`. */
+export function readRegistration(folder: RawPath): Registration | null {
+  const path = fileOf("registered", folder);
+  let bytes: Buffer | null;
+  try {
+    bytes = readSmallFile(path, MAX_REGISTRATION_BYTES);
+  } catch (error) {
+    const failed = toCairnError(error);
+    throw failed.code === "permission" ? stateDirectoryClosed(failed) : failed;
+  }
+  if (bytes === null) return null;
+  let record: Registration;
+  try {
+    record = decodeRegistration(bytes);
+  } catch (error) {
+    const { code, message } = toCairnError(error);
+    throw new CairnError(code, `the registration of ${printablePath(folder)} (${path}): ${message}`, {
+      hint: "remove that file and name the control directory with --control-dir",
+      cause: error,
+    });
+  }
+  // A file copied to another name speaks of another folder.
+  const isOf = Buffer.from(rawPath(record)).equals(rawBytes(folder));
+  return isOf && !removedWorkspaces().has(keyOf(record)) ? record : null;
+}
+
+export interface RegistryEntry {
+  /** File in the registry. */
+  readonly file: string;
+  readonly registration: Registration | null;
+  /** Parts that are not there (any more): the folder, its control directory, both or neither. */
+  readonly missing: readonly ("folder" | "control")[];
+  /** Why there is no registration to show. */
+  readonly problem?: CairnError;
+}
+
+/** Everything in the user's registry; damaged files are listed and hide nothing. */
+export function listRegistered(): RegistryEntry[] {
+  return withoutRemoved(listIn(folderOf("registered")));
+}
+
+/** The self-contained workspaces that this user has opened, as {@link listRegistered} lists the others. */
+export function listSelfContained(): RegistryEntry[] {
+  return withoutRemoved(listIn(folderOf("selfContained")));
+}
+
+function withoutRemoved(entries: readonly RegistryEntry[]): RegistryEntry[] {
+  const removed = removedWorkspaces();
+  return entries.filter(({ registration }) => registration === null || !removed.has(keyOf(registration)));
+}
+
+function listIn(directory: string): RegistryEntry[] {
+  let names: string[];
+  try {
+    names = readdirSync(directory);
+  } catch (error) {
+    if (["ENOENT", "ENOTDIR"].includes((error as NodeJS.ErrnoException).code ?? "")) return [];
+    const failed = toCairnError(error, `list ${directory}`);
+    throw failed.code === "permission" ? stateDirectoryClosed(failed) : failed;
+  }
+  const entries: RegistryEntry[] = [];
+  for (const name of names.sort()) {
+    if (!/^[0-9a-f]{64}\.json$/.test(name)) continue;
+    const file = join(directory, name);
+    try {
+      const bytes = readSmallFile(file, MAX_REGISTRATION_BYTES);
+      if (bytes === null) continue;
+      const registration = decodeRegistration(bytes);
+      const missing: ("folder" | "control")[] = [];
+      if (!existsSync(Buffer.from(rawPath(registration)))) missing.push("folder");
+      if (!existsSync(join(controlOf(registration), "cairn.json"))) missing.push("control");
+      entries.push({ file, registration, missing });
+    } catch (error) {
+      entries.push({ file, registration: null, missing: [], problem: toCairnError(error, file) });
+    }
+  }
+  return entries;
+}
+
+/** The control directory that a registration names. */
+export function controlOf(registration: Registration): string {
+  return Buffer.from(rawPath(registration.control)).toString("utf8");
+}
+
+/**
+ * Notes a control directory that is about to be removed; `control` is the temporary name that it gets for that. Returns the
+ * note, which goes once the directory is gone. The caller holds the registry's lock until then: a note that the next holder
+ * finds is of a process that is dead.
+ */
+export function noteRelease(entry: NewRegistration): string {
+  const file = fileOf("releasing", entry.control);
+  durableMkdir(folderOf("releasing"));
+  durableWrite(file, encoded(entry));
+  return file;
+}
+
+/** The note of a release that is under way or was killed. */
+export interface ReleaseNote {
+  readonly folder: Buffer;
+  /** The path at which its control directory lies to be removed. */
+  readonly place: string;
+  readonly file: string;
+  readonly key: string;
+}
+
+/** A copy of a self-contained workspace has the ids of the one it was made from. */
+function keyOf(registration: Registration): string {
+  return `${registration.workspace_id} ${Buffer.from(rawPath(registration)).toString("latin1")}`;
+}
+
+function releaseNotes(): ReleaseNote[] {
+  return listIn(folderOf("releasing")).flatMap(({ file, registration }) => {
+    if (registration === null) return [];
+    const place = controlOf(registration);
+    // Nothing under another name is ever removed for a note.
+    if (!basename(place).startsWith(TEMPORARY_PREFIX)) return [];
+    return [{ file, place, folder: Buffer.from(rawPath(registration)), key: keyOf(registration) }];
+  });
+}
+
+/** Workspaces whose control directory has the name under which it is removed: their folders are kept no more. */
+function removedWorkspaces(): Set<string> {
+  return new Set(releaseNotes().flatMap(({ place, key }) => (existsSync(place) ? [key] : [])));
+}
+
+/** The leftovers of killed releases; none while a process is at work that may be removing one. */
+export function leftReleases(): ReleaseNote[] {
+  try {
+    const left = releaseNotes().filter(({ place }) => existsSync(place));
+    return left.length === 0 || lockHolder(lockPath()) !== null ? [] : left;
+  } catch {
+    // A state directory that is closed to this process is somebody else's.
+    return [];
+  }
+}
+
+/** Finishes all killed releases, and returns those that had left something; those that cannot be finished wait. */
+export function finishReleases(): ReleaseNote[] {
+  return releaseNotes().filter((note) => {
+    try {
+      return finishRelease(note);
+    } catch {
+      return false;
+    }
+  });
+}
+
+/**
+ * Forgets the folder of a killed release and removes what is left there; true when something was. Without anything under the
+ * temporary name the directory did not get it, or is gone already. For the holder of the registry's lock. Throws why something
+ * stays.
+ */
+export function finishRelease({ file, place, key }: ReleaseNote): boolean {
+  // Its file system may come back.
+  if (!existsSync(dirname(place))) throw new CairnError("not_found", `${dirname(place)} is not there any more`);
+  const isLeft = existsSync(place);
+  if (isLeft) {
+    // While its file system was away, the folder may have become another workspace, which stays registered.
+    for (const entry of [...listIn(folderOf("registered")), ...listIn(folderOf("selfContained"))])
+      if (entry.registration !== null && keyOf(entry.registration) === key) durableRemove(entry.file);
+  }
+  removeAll(place);
+  durableRemove(file);
+  return isLeft;
+}
+
+function lockPath(): string {
+  return join(userStateDirectory(), "adopt.lock");
+}
+
+/** The lock under which a folder is looked up once more and adopted, so that no folder gets two control directories. */
+export async function lockRegistry(options: AcquireOptions = {}): Promise<Lock> {
+  requireWhole(userStateDirectory());
+  try {
+    durableMkdir(userStateDirectory());
+  } catch (error) {
+    if (!(error instanceof CairnError) || error.code !== "permission") throw error;
+    // In containers the home directory is often one that nobody may write to.
+    throw new CairnError(error.code, error.message, {
+      hint:
+        hintOfOthers(userStateDirectory(), error) ??
+        "set XDG_STATE_HOME to a folder that this user may write to; the save points lie there",
+      cause: error,
+    });
+  }
+  try {
+    return await acquireLock(lockPath(), { purpose: "adopt", ...options });
+  } catch (error) {
+    throw unlessOthersWrote([userStateDirectory()], error);
+  }
+}

@@ -1,0 +1,226 @@
+import { existsSync, renameSync, rmSync } from "node:fs";
+import { dirname, join } from "node:path";
+import type { CallOptions, ReleaseOptions, ReleaseResult } from "../../contract/index.ts";
+import { CairnError, toCairnError } from "../../errors.ts";
+import { failpoint } from "../../failpoint.ts";
+import { durableRemove, fsyncDirectory, temporaryName } from "../../fs/durable.ts";
+import { acquireLock } from "../../fs/lock.ts";
+import { namesIfThere } from "../../fs/names-in.ts";
+import { removeAll } from "../../fs/remove-all.ts";
+import { printablePath, shellPath } from "../../fs/safe-path.ts";
+import { newWorkDirectory } from "../../fs/work-directory.ts";
+import type { SavePointId } from "../../ids.ts";
+import { freeRemoved, noteUnfreed, warnOfFreed } from "../care/cleanup.ts";
+import { listWorkspaces } from "./control-directory.ts";
+import { controlPaths, MAIN_WORKSPACE, SELF_CONTAINED_CONTROL } from "./control-layout.ts";
+import { type FoundWorkspace, realPathOf, workspaceRef } from "./find-workspace.ts";
+import { recoverPartials } from "../new-folder/recover-folders.ts";
+import { listPartials } from "../new-folder/new-folder.ts";
+import { allPoints } from "../points/points.ts";
+import { isReleased, listLeases, withRelease, writeWorkspace } from "./records.ts";
+import { recoverWorkspace } from "../care/recovery.ts";
+import { controlOf, finishReleases, lockRegistry, noteRelease, readRegistration, unregister } from "./registry.ts";
+import { makingRoom, removeStatCaches } from "./temporaries.ts";
+import { lockingOf, type Workspace } from "../workspace.ts";
+
+const FREE_WAIT_MS = 10_000;
+
+/**
+ * Stops keeping a folder, whose files stay as they are. The points stay too, for whoever adopts the folder again;
+ * with `deletePoints` they go, and with the last workspace the control directory. Throws `busy`.
+ */
+export async function release(workspace: Workspace, options: ReleaseOptions): Promise<ReleaseResult> {
+  const { found } = workspace;
+  const locking = lockingOf("release", options);
+  using _registry = await lockRegistry(locking);
+  finishReleases();
+  using _workspace = await workspace.lock("release", options);
+  // What was interrupted is finished first: afterwards nobody would.
+  if (existsSync(found.folder)) await recoverWorkspace(workspace, options);
+  else await recoverPartials(workspace, options);
+  // Recovery takes it too, and after the workspace's.
+  using _control = await acquireLock(found.control.lock, locking);
+  const released = { workspace: workspaceRef(found), points_deleted: 0, bytes_freed: 0, complete: true };
+  if (options.deletePoints !== true) {
+    retireWorkspace(found);
+    return released;
+  }
+  requireIdle(found);
+  return { ...released, ...(await deletePoints(workspace, options)) };
+}
+
+/** Marks a workspace as released, which is the commit point. Its points stay; an adoption of the same folder takes them up again. */
+export function retireWorkspace({ control, workspace, folder }: FoundWorkspace): void {
+  writeWorkspace(control, withRelease(workspace));
+  failpoint("release.marked");
+  unregister(folder);
+  failpoint("release.unregistered");
+}
+
+/**
+ * Throws `busy` while a view of its points is open or a folder is being made from them, `damaged` or `newer_version` where
+ * that cannot be known.
+ */
+function requireIdle({ control, workspace }: FoundWorkspace): void {
+  const views = listLeases(control).filter(({ workspace_id }) => workspace_id === workspace.id).length;
+  if (views > 0) {
+    const open = views === 1 ? "a view of its points is open" : `${views} views of its points are open`;
+    throw new CairnError("busy", open, { hint: "close them first: cairn view --list" });
+  }
+  const { partials, problems } = listPartials(control);
+  if (problems[0] !== undefined) throw problems[0];
+  if (partials.length > 0)
+    throw new CairnError("busy", `a fork or restore into another folder is under way in ${control.root}`, {
+      hint: "wait for its end",
+    });
+}
+
+async function deletePoints(workspace: Workspace, options: ReleaseOptions): Promise<Omit<ReleaseResult, "workspace">> {
+  const { found, engine, points } = workspace;
+  const count = points.committed().length;
+  const { bytes, foreign } = isClosedForGood(found)
+    ? { bytes: 0, foreign: false }
+    : await engine.storeFacts({ foreign: true });
+  if (isLastWorkspace(found) && !foreign) {
+    workspace.requireLock();
+    removeControlDirectory(found);
+    return { points_deleted: count, bytes_freed: bytes, complete: true };
+  }
+  if (foreign) options.onWarning?.(`${found.control.store} also holds snapshots that Cairn did not make; they stay`);
+  const ids = [...points.ids().keys()];
+  const note = await noteBefore(found, ids);
+  failpoint("release.unfreed-noted");
+  workspace.requireLock();
+  removeWorkspace(found);
+  // Another workspace's cleanup takes notes away that it has seen to: these points were still there then.
+  if (note !== null && !existsSync(note)) await noteBefore(found, ids);
+  return { points_deleted: count, ...(await free(workspace, ids, options)) };
+}
+
+/**
+ * True where no key of the store is there, so that nobody can read anything in it. A key that somebody has added may open it,
+ * and what is there may be theirs.
+ */
+function isClosedForGood({ control }: FoundWorkspace): boolean {
+  if ([control.storeKey, control.storePassword].some((file) => existsSync(file))) return false;
+  return namesIfThere(join(control.store, "keys")).length <= 1;
+}
+
+/** True when nothing but this workspace would be lost with the control directory. */
+export function isLastWorkspace(found: FoundWorkspace): boolean {
+  return allPoints(found.control).every(({ name, workspace, points }) => {
+    if (name === found.workspace.name) return true;
+    // A record that cannot be read may be of a folder that is kept.
+    return workspace !== null && isReleased(workspace) && points.committed().length === 0;
+  });
+}
+
+/**
+ * Removes the whole control directory; the rename is the commit point. Until then the folder is kept as it was. After it
+ * nothing is found by its registration any more, and the next holder of the registry's lock removes that and what is left.
+ */
+export function removeControlDirectory({ folder, control, controlFile, workspace }: FoundWorkspace): void {
+  const parent = dirname(control.root);
+  const doomed = join(parent, temporaryName());
+  const note = noteRelease({
+    folder,
+    control: doomed,
+    controlId: controlFile.id,
+    workspaceId: workspace.id,
+    workspaceName: workspace.name,
+  });
+  failpoint("release.noted");
+  renameDurably(control.root, doomed);
+  failpoint("release.control-renamed");
+  unregister(folder);
+  failpoint("release.control-unregistered");
+  removeAll(doomed);
+  failpoint("release.control-removed");
+  durableRemove(note);
+}
+
+function renameDurably(from: string, to: string): void {
+  try {
+    renameSync(from, to);
+    fsyncDirectory(dirname(from));
+  } catch (error) {
+    throw toCairnError(error, `remove ${from}`);
+  }
+}
+
+/**
+ * Removes one workspace of several with its records, not what its points hold in the store. The rename is the commit point:
+ * a registration for which there is no workspace finds nothing, and is forgotten like one.
+ */
+function removeWorkspace({ control, paths, workspace, folder }: FoundWorkspace): void {
+  // The name tells whoever comes after a kill that its process is gone, and so that it may be removed.
+  const doomed = newWorkDirectory(control.temporary);
+  renameDurably(paths.root, doomed);
+  failpoint("release.workspace-renamed");
+  unregister(folder);
+  failpoint("release.workspace-unregistered");
+  removeAll(doomed);
+  for (const cache of [paths.catalog, paths.engines]) rmSync(cache, { force: true });
+  removeStatCaches(control, workspace.id);
+}
+
+/** Notes points that are about to go: after a kill nothing else tells what of them is in the store. A full disk keeps nobody from making room. */
+async function noteBefore({ control }: FoundWorkspace, points: SavePointId[]): Promise<string | null> {
+  try {
+    return await makingRoom(control, () => noteUnfreed(control, { points, thorough: true }));
+  } catch (error) {
+    if (toCairnError(error).code !== "no_space") throw error;
+    return null;
+  }
+}
+
+/** Frees what only these points held. They are gone whatever becomes of it: a cleanup frees what is left. */
+async function free(
+  workspace: Workspace,
+  removed: readonly SavePointId[],
+  options: ReleaseOptions,
+): Promise<Pick<ReleaseResult, "bytes_freed" | "complete">> {
+  try {
+    const freed = await freeRemoved(workspace, { removed, thorough: true, waitMs: FREE_WAIT_MS, signal: undefined });
+    warnOfFreed(workspace.found.control, freed, options);
+    return { bytes_freed: freed.bytesFreed, complete: freed.complete };
+  } catch (error) {
+    options.onWarning?.(`the points are gone, their space could not be given back: ${toCairnError(error).message}`);
+    return { bytes_freed: 0, complete: false };
+  }
+}
+
+/**
+ * Forgets where the points of a folder lay, when its control directory, or the workspace in it, is gone for good; what a
+ * killed release left of it goes. False when the folder was not known. Throws `conflict` while its points are there: then
+ * `release` is meant.
+ */
+export async function forget(path: string, options: CallOptions): Promise<boolean> {
+  const folder = realPathOf(path);
+  using _registry = await lockRegistry(lockingOf("release", options));
+  if (finishReleases().some((left) => left.folder.equals(folder))) return true;
+  const registration = readRegistration(folder);
+  if (registration === null) return forgetSelfContained(folder);
+  const control = controlPaths(controlOf(registration));
+  // A release that was killed after it had removed the points of one workspace of several leaves the rest there.
+  const isThere = existsSync(control.file) && existsSync(control.workspaces);
+  const kept = (isThere ? listWorkspaces(control) : []).find(({ name, workspace }) =>
+    workspace === null ? name === registration.workspace_name : workspace.id === registration.workspace_id,
+  );
+  if (kept === undefined) return unregister(folder);
+  const isInterrupted = kept.workspace !== null && isReleased(kept.workspace);
+  throw new CairnError("conflict", `the points of ${printablePath(folder)} are still there, in ${control.root}`, {
+    hint: isInterrupted
+      ? `a release of it was interrupted: \`cairn init ${shellPath(folder)}\` takes it up again, and then it can be released`
+      : "use cairn release",
+  });
+}
+
+/** Forgets the note of a self-contained workspace, by its folder or its root, where its control directory is gone. */
+function forgetSelfContained(folder: Buffer): boolean {
+  for (const main of [folder, Buffer.concat([folder, Buffer.from(`/${MAIN_WORKSPACE}`)])]) {
+    const beside = join(dirname(main.toString("utf8")), SELF_CONTAINED_CONTROL);
+    if (!existsSync(controlPaths(beside).file) && unregister(main)) return true;
+  }
+  return false;
+}

@@ -1,0 +1,281 @@
+import { existsSync, readdirSync, statSync } from "node:fs";
+import type { CallOptions, RelocateOptions, RelocateResult } from "../../contract/index.ts";
+import { CairnError } from "../../errors.ts";
+import { failpoint } from "../../failpoint.ts";
+import { rawPath, recordPath } from "../../formats/records/record.ts";
+import { acquireLock } from "../../fs/lock.ts";
+import { joinRaw, printablePath, shellPath } from "../../fs/safe-path.ts";
+import { listWorkspaces, withFolder } from "./control-directory.ts";
+import { type ControlPaths, controlPaths, MAIN_WORKSPACE } from "./control-layout.ts";
+import { moveConversion } from "./convert.ts";
+import {
+  findWorkspace,
+  type FoundWorkspace,
+  liesBeside,
+  movedControlLine,
+  pathIs,
+  realPathOf,
+  requireReadable,
+  workspaceAt,
+  workspaceIn,
+  workspaceOnceOf,
+  workspaceRef,
+} from "./find-workspace.ts";
+import { checkLocation, realFolder } from "./guards.ts";
+import { treePlace } from "../points/held-trees.ts";
+import { Points } from "../points/points.ts";
+import { type PlacedWorkspace, readControl, withoutRelease, writeWorkspace } from "./records.ts";
+import {
+  controlOf,
+  listRegistered,
+  lockRegistry,
+  type NewRegistration,
+  noteSelfContained,
+  readRegistration,
+  registerWorkspace,
+  unregister,
+} from "./registry.ts";
+import { isLastWorkspace, removeControlDirectory, retireWorkspace } from "./release.ts";
+
+import { type WorkspaceParts, lockingOf, Workspace } from "../workspace.ts";
+
+export interface RelocateRequest {
+  from: string;
+  to: string;
+  options: RelocateOptions;
+}
+
+/** The workspace that was kept at a folder's old path, found also when an earlier relocation was killed half way. */
+interface Kept {
+  readonly control: ControlPaths;
+  readonly workspace: PlacedWorkspace;
+}
+
+interface Move {
+  /** Real paths. */
+  readonly from: Buffer;
+  readonly to: Buffer;
+  readonly options: RelocateOptions;
+}
+
+/**
+ * Has the points of a folder follow it from one path to another. A second time changes nothing. Throws `not_found` when
+ * nothing was kept at the old path, `usage` for one path twice, `conflict` when the folder is still there, when the new one is a workspace
+ * with points already or is not that folder.
+ */
+export async function relocate(parts: WorkspaceParts, request: RelocateRequest): Promise<RelocateResult> {
+  const { options } = request;
+  const { controlDirectory } = options;
+  const move = { ...foldersOf(request), options };
+  const { from, to } = move;
+  if (from.equals(to) && controlDirectory === undefined)
+    throw new CairnError("usage", `both are ${printablePath(to)}`, {
+      hint: "name the old path first, then the new one",
+    });
+  using _registry = await lockRegistry(lockingOf("relocate", options));
+  if (controlDirectory !== undefined)
+    return await relocateWith(parts, realPathOf(controlDirectory).toString("utf8"), move);
+  const kept = workspaceOnceAt(from);
+  const there = workspaceAt(to);
+  const isThere =
+    there !== null && (kept === null ? pathIs(there.workspace, from) : there.workspace.id === kept.workspace.id);
+  if (isThere) {
+    // Moved with its control directory beside it, or an earlier call was killed before its end.
+    await using workspace = new Workspace(there, parts);
+    using _lock = await workspace.lock("relocate", options);
+    moveWorkspace(there, from, to);
+    return { workspace: workspaceRef(workspaceAt(to) ?? there), from: from.toString("utf8") };
+  }
+  if (kept !== null) return await relocateTo(parts, kept, { ...move, there });
+  if (there === null || !wasMovedFrom(there.workspace, from)) throw nothingKept(from);
+  return { workspace: workspaceRef(there), from: from.toString("utf8") };
+}
+
+/** A self-contained root stands for the workspace in it, where no control directory is named. */
+function foldersOf(request: RelocateRequest): { from: Buffer; to: Buffer } {
+  const [from, to] = [realPathOf(request.from), realFolder(request.to)];
+  if (request.options.controlDirectory !== undefined || workspaceAt(to) !== null) return { from, to };
+  const inside = findWorkspace(to, { exact: true });
+  const isRoot = inside?.folder.equals(joinRaw(to, MAIN_WORKSPACE)) === true;
+  return isRoot ? { from: joinRaw(from, MAIN_WORKSPACE), to: joinRaw(to, MAIN_WORKSPACE) } : { from, to };
+}
+
+function nothingKept(from: Buffer): CairnError {
+  return new CairnError("not_found", `nothing was kept at ${printablePath(from)}`, {
+    hint: "`cairn workspaces` lists what is",
+  });
+}
+
+/** The workspace that was at a path (its real path, which need not be there any more), null when none was. */
+function workspaceOnceAt(folder: Buffer): Kept | null {
+  const registration = readRegistration(folder);
+  if (registration !== null) {
+    const control = controlPaths(controlOf(registration));
+    if (readControl(control) === null) {
+      throw new CairnError("not_found", `${printablePath(folder)} is kept in ${control.root}, which is not there`, {
+        hint: `mount or restore that folder first; where it was moved: ${movedControlLine(folder, "NEW")}`,
+      });
+    }
+    const workspace = requireReadable(listWorkspaces(control), (each) => each.id === registration.workspace_id);
+    if (workspace !== null) return { control, workspace };
+  }
+  return workspaceAt(folder);
+}
+
+/** The control directory is where the caller says, and the registry learns that; the folder may be where it was. */
+async function relocateWith(parts: WorkspaceParts, root: string, move: Move): Promise<RelocateResult> {
+  const { from, to } = move;
+  const kept = workspaceKeptIn(root, from) ?? workspaceKeptIn(root, to);
+  if (kept === null) throw nothingKept(from);
+  const isOwn = readRegistration(to)?.workspace_id === kept.workspace.id;
+  const there = isOwn ? null : workspaceAt(to);
+  const isOther = there !== null && there.workspace.id !== kept.workspace.id;
+  const moved = await relocateTo(parts, kept, { ...move, there: isOther ? there : null });
+  // The other folders that it keeps are registered where it lies now, if it is nowhere else.
+  const controlFile = readControl(kept.control);
+  for (const { registration, missing } of listRegistered()) {
+    if (registration === null || !missing.includes("control") || registration.control_id !== controlFile?.id) continue;
+    registerWorkspace({
+      folder: Buffer.from(rawPath(registration)),
+      control: root,
+      controlId: registration.control_id,
+      workspaceId: registration.workspace_id,
+      workspaceName: registration.workspace_name,
+    });
+  }
+  return moved;
+}
+
+/**
+ * The workspace that a control directory which is named by hand has kept at a path, also one that was released since:
+ * the directory may have been moved, so nothing else is asked. Null when it has kept none there. Throws
+ * `not_a_workspace`, `conflict` when this is a copy of the one that is registered and there.
+ */
+function workspaceKeptIn(root: string, folder: Buffer): Kept | null {
+  const control = controlPaths(root);
+  if (readControl(control) === null) throw new CairnError("not_a_workspace", `${root} is no control directory`);
+  const registration = readRegistration(folder);
+  const known = registration === null ? root : controlOf(registration);
+  if (!realPathOf(known).equals(realPathOf(root)) && readControl(controlPaths(known)) !== null) {
+    throw new CairnError("conflict", `${printablePath(folder)} is kept in ${known}, which is still there`, {
+      hint: "leave --control-dir away; or stop keeping it there first: `cairn release`",
+    });
+  }
+  const workspace = workspaceOnceOf(control, folder);
+  return workspace === null ? null : { control, workspace };
+}
+
+/** `there`: the workspace that the new folder is. */
+async function relocateTo(
+  parts: WorkspaceParts,
+  kept: Kept,
+  move: Move & { there: FoundWorkspace | null },
+): Promise<RelocateResult> {
+  const { from, to, there, options } = move;
+  if (there !== null && !isUnused(there)) throw keptAlready(there);
+  if (!from.equals(to) && isStillThere(kept.workspace, from)) {
+    throw new CairnError("conflict", `${printablePath(from)} is still there`, {
+      hint: "move the folder first; for a second workspace from it: cairn fork",
+    });
+  }
+  checkLocation(to, { control: kept.control.root, allow: options.allow });
+  const found = workspaceIn(kept.control, kept.workspace);
+  await using workspace = new Workspace(found, parts);
+  using _lock = await workspace.lock("relocate", options);
+  if (!isSameDirectory(kept.workspace, to) && !looksLike(to, await topNames(workspace))) {
+    throw new CairnError(
+      "conflict",
+      `${printablePath(to)} is another folder than the one that was kept at ${printablePath(from)}`,
+      { hint: "name the folder that was moved; to keep this one too: cairn save" },
+    );
+  }
+  if (there !== null) await releaseUnused(parts, there, options);
+  moveConversion(found.paths.journal, from, to);
+  moveWorkspace(kept, from, to);
+  const moved = workspaceAt(to);
+  if (moved === null) throw new CairnError("internal", `${printablePath(to)} was relocated and is not found`);
+  return { workspace: workspaceRef(moved), from: from.toString("utf8") };
+}
+
+/** True for a workspace that a look in the new folder has made, before it was relocated. One that was made self-contained was asked for. */
+function isUnused({ paths, controlFile }: FoundWorkspace): boolean {
+  return !controlFile.self_contained && new Points(paths).sequences().length === 0;
+}
+
+function keptAlready({ folder, workspace }: FoundWorkspace): CairnError {
+  return new CairnError("conflict", `${printablePath(folder)} is the workspace ${workspace.name} already`, {
+    hint: `stop keeping it as that one, then relocate: cairn release ${shellPath(folder)}`,
+  });
+}
+
+/** Releases it with its control directory, which the next adoption of the folder must not find. */
+async function releaseUnused(parts: WorkspaceParts, found: FoundWorkspace, options: CallOptions): Promise<void> {
+  await using workspace = new Workspace(found, parts);
+  using _lock = await workspace.lock("relocate", options);
+  using _control = await acquireLock(found.control.lock, lockingOf("relocate", options));
+  if (!isUnused(found)) throw keptAlready(found);
+  const { foreign } = await workspace.engine.storeFacts({ foreign: true });
+  if (isLastWorkspace(found) && !foreign) removeControlDirectory(found);
+  else retireWorkspace(found);
+}
+
+/** Names that the point at head has at the top; none where nothing was saved. */
+async function topNames(workspace: Workspace): Promise<Uint8Array[]> {
+  const { head } = workspace.state();
+  const point = head === null ? null : workspace.byId(head);
+  if (point === null) return [];
+  const tree = treePlace(workspace.points, point);
+  if (!point.sealed && existsSync(tree)) return readdirSync(tree, { encoding: "buffer" });
+  const source = await workspace.source(point);
+  return source.list(source.root).map(({ name }) => name);
+}
+
+/** True when at least half of the names that the last point has at the top are in the folder. */
+function looksLike(folder: Buffer, names: readonly Uint8Array[]): boolean {
+  const present = new Set(readdirSync(folder, { encoding: "buffer" }).map((name) => name.toString("latin1")));
+  const shared = names.filter((name) => present.has(Buffer.from(name).toString("latin1"))).length;
+  return shared >= names.length / 2;
+}
+
+/** True when it is the very directory that was kept. */
+function isSameDirectory(workspace: PlacedWorkspace, folder: Buffer): boolean {
+  const facts = statSync(folder, { bigint: true });
+  return facts.ino.toString() === workspace.root_inode && facts.dev.toString() === workspace.device;
+}
+
+/** True when the folder is still where it was, so that nothing was moved. */
+function isStillThere(workspace: PlacedWorkspace, folder: Buffer): boolean {
+  const facts = statSync(folder, { bigint: true, throwIfNoEntry: false });
+  return facts?.isDirectory() === true && facts.ino.toString() === workspace.root_inode && pathIs(workspace, folder);
+}
+
+/** True when it was relocated from that path to where it is, and nothing has the path now. */
+function wasMovedFrom({ relocated_from: recorded }: PlacedWorkspace, from: Buffer): boolean {
+  return recorded !== undefined && from.equals(rawPath(recorded)) && !existsSync(from);
+}
+
+/**
+ * Records that the folder lies at another real path now. The new path is registered before the workspace's record is
+ * replaced, which is the commit point: killed before, the old path is the workspace's, and afterwards the new one.
+ */
+export function moveWorkspace({ control, workspace }: Kept, from: Buffer, to: Buffer): void {
+  const controlFile = readControl(control);
+  if (controlFile === null) throw new CairnError("not_found", `${control.root} is not there any more`);
+  const entry: NewRegistration = {
+    folder: to,
+    control: control.root,
+    controlId: controlFile.id,
+    workspaceId: workspace.id,
+    workspaceName: workspace.name,
+  };
+  if (liesBeside(controlFile, workspace)) noteSelfContained(entry);
+  else {
+    registerWorkspace(entry);
+    failpoint("relocate.registered");
+  }
+  const moved = withoutRelease(withFolder(control, workspace, to));
+  const isElsewhere = !from.equals(to);
+  writeWorkspace(control, isElsewhere ? { ...moved, relocated_from: recordPath(from) } : moved);
+  failpoint("relocate.moved");
+  if (isElsewhere) unregister(from);
+}

@@ -1,0 +1,96 @@
+import { randomBytes } from "node:crypto";
+import fs from "node:fs";
+import path from "node:path";
+import { reworded, toCairnError } from "../../errors.ts";
+import { fsyncDirectory, removeLeftovers } from "../../fs/durable.ts";
+import { makeFolder } from "../../fs/make-folder.ts";
+import { removeDeadWorkDirectories } from "../../fs/work-directory.ts";
+import type { WorkspaceId } from "../../ids.ts";
+import { type ControlPaths, statCachePath } from "./control-layout.ts";
+import { hasRoom } from "./room.ts";
+import type { Workspace } from "../workspace.ts";
+
+/** No cache takes this long to be written. */
+const OLD_CACHE_MS = 600_000;
+
+/** Removes what killed processes left under temporary names; cheap. For the holder of the workspace's lock. */
+export function removeTemporaries({ found }: Workspace): void {
+  const { control, paths, controlFile } = found;
+  removeDeadWorkDirectories(control.temporary);
+  for (const directory of [paths.root, paths.journal]) removeLeftovers(directory, { exclusive: true });
+  removeLeftovers(control.root);
+  // Whoever writes there at this moment does without what it was writing.
+  removeLeftovers(control.cache, { exclusive: true });
+  // A killed attempt to make it lies beside a self-contained control directory.
+  if (controlFile.self_contained) removeLeftovers(path.dirname(control.root));
+  removeOldCaches(control.cache);
+}
+
+/**
+ * Does what frees room. Where there is none left for it, caches are given up, which can be made again, and it is done
+ * once more; so it must be repeatable. Throws what it throws, `no_space` with a way out.
+ */
+export async function makingRoom<T>(control: ControlPaths, work: () => T | Promise<T>): Promise<T> {
+  try {
+    return await work();
+  } catch (error) {
+    if (toCairnError(error).code !== "no_space") throw error;
+  }
+  giveUpCaches(control.cache);
+  try {
+    return await work();
+  } catch (error) {
+    const failure = toCairnError(error);
+    if (failure.code !== "no_space") throw error;
+    const hint = `free some space elsewhere on the file system of ${control.root}, then try again`;
+    throw reworded(failure, { hint, cause: error });
+  }
+}
+
+/** What the locks, records and plans of a removal come to many times over. */
+const SPARE_BYTES = 1 << 20;
+
+/**
+ * Keeps some room for what frees room, as a cache that is given up for it: points that hold trees may fill a disk, and
+ * then nothing that is removed from the folder makes any. Where there is little left it waits until there is more.
+ */
+export function keepSpareRoom({ cache, spare }: ControlPaths): void {
+  if (fs.statSync(spare, { throwIfNoEntry: false })?.size === SPARE_BYTES || !hasRoom(cache, SPARE_BYTES)) return;
+  try {
+    makeFolder(cache);
+    // Of bytes that no file system makes smaller.
+    fs.writeFileSync(spare, randomBytes(SPARE_BYTES), { mode: 0o600 });
+  } catch {
+    // What there is of it helps too.
+  }
+}
+
+/** Of a workspace that is gone: its stat cache, and what lies beside that. */
+export function removeStatCaches(control: ControlPaths, id: WorkspaceId): void {
+  const name = path.basename(statCachePath(control, id));
+  for (const each of fs.readdirSync(control.cache))
+    if (each.startsWith(name)) fs.rmSync(path.join(control.cache, each), { force: true });
+}
+
+function giveUpCaches(directory: string): void {
+  try {
+    for (const name of fs.readdirSync(directory))
+      fs.rmSync(path.join(directory, name), { recursive: true, force: true });
+    // Some file systems give the room back with their next commit only.
+    fsyncDirectory(directory);
+  } catch {
+    // Then the second attempt says what is missing.
+  }
+}
+
+function removeOldCaches(directory: string): void {
+  try {
+    for (const name of fs.readdirSync(directory)) {
+      if (!/\.\d+(-\d+)?(\.tmp)?$/.test(name)) continue;
+      const place = path.join(directory, name);
+      if (Date.now() - fs.lstatSync(place).mtimeMs > OLD_CACHE_MS) fs.rmSync(place, { force: true });
+    }
+  } catch {
+    // Caches cost nothing but room.
+  }
+}

@@ -1,0 +1,217 @@
+import { closeSync, existsSync, openSync } from "node:fs";
+import type { Degradation } from "../store/engine.ts";
+import { recordedRoot, rootMetadata } from "../../archive/write/root-metadata.ts";
+import { isEmptyFolder } from "../../clones/as-made.ts";
+import type { Captured, TreeHolder } from "../../clones/holder.ts";
+import { CairnError, toCairnError } from "../../errors.ts";
+import { failpoint } from "../../failpoint.ts";
+import type { WorkspaceState } from "../../formats/records/control.ts";
+import type { Descriptor } from "../../formats/records/descriptor.ts";
+import { recordPath } from "../../formats/records/record.ts";
+import { mountsInside, readMounts, whyMountsUnknown } from "../../fs/linux/mounts.ts";
+import { writeOrigins } from "../../archive/cache/origins.ts";
+import { listedNames, printablePath } from "../../fs/safe-path.ts";
+import { newSavePointId, type SavePointId } from "../../ids.ts";
+import { writeState, writeStateInOrder } from "../place/records.ts";
+import { ownInside } from "../place/guards.ts";
+import { noRules, type Point } from "./point-files.ts";
+import { removeHeldTrees } from "./held-trees.ts";
+import { pointFacts, type Saved, type SaveInput } from "../save/record-point.ts";
+import type { Workspace } from "../workspace.ts";
+
+/**
+ * A point of an engine that clones: the tree is held as it is and nothing is read; sealing follows later. Where the
+ * tree cannot be held this time, as the holder finds, that is returned: then the store takes the content, and the point says so.
+ *
+ * Intent: the sequence number is claimed. Stage: the tree, beside where the descriptor will be. Commit: the descriptor gets its name, or the tree is made that was announced.
+ * Record: head moves. For the holder of the workspace's lock.
+ */
+export async function capturePoint(
+  workspace: Workspace,
+  input: SaveInput,
+  holder: TreeHolder,
+): Promise<Saved | Degradation> {
+  const { root, points } = workspace;
+  const id = newSavePointId();
+  let held: HeldPoint;
+  try {
+    held = await holdPoint(workspace, input, { holder, from: root, id, undo: false });
+  } catch (error) {
+    const failed = toCairnError(error);
+    if (failed.code !== "unsupported" && failed.code !== "permission") throw error;
+    return { what: holder.type, reason: failed.message };
+  }
+  const { point, captured } = held;
+  failpoint("save.committed");
+  held.changeState({ head: id });
+  failpoint("save.head-moved");
+  points.settle(point.sequence);
+  keepOrigins(points.pathsOf(point.sequence).origins, captured);
+  return {
+    point,
+    changes: null,
+    readBytes: 0,
+    leftOut: captured.torn.map((path) => ({ path, reason: "changing", detail: CHANGED })),
+  };
+}
+
+export interface HoldRequest {
+  holder: TreeHolder;
+  /** the folder, raw bytes */
+  from: Buffer;
+  id: SavePointId;
+  /** made by a restore or an undo, of what was there before */
+  undo: boolean;
+}
+
+export interface HeldPoint {
+  point: Point;
+  captured: Captured;
+  /** Changes the workspace's state by what follows of the point, durably or in its order. */
+  changeState(changes: Partial<WorkspaceState>): void;
+}
+
+/**
+ * Makes a point that holds a folder's tree; its claim stays. Throws as the holder does,
+ * `unsupported` also where the tree lacks what the folder has. On failure nothing is left.
+ *
+ * Where the tree is made in one moment, the claim says before what it becomes, so that both are durable at once and
+ * nothing after that has to be synced: until the file system commits again, a power cut leaves a claim and its tree, which
+ * recovery makes the point of.
+ */
+export async function holdPoint(workspace: Workspace, input: SaveInput, request: HoldRequest): Promise<HeldPoint> {
+  const { holder, from, id } = request;
+  const { points } = workspace;
+  const state = workspace.state();
+  const head = workspace.byId(state.head);
+  const sequence = points.nextSequence();
+  const { tree } = points.pathsOf(sequence);
+  markHolding(workspace);
+  // The capture makes the claim durable with itself.
+  points.claim(sequence, id, { durable: false });
+  const at = new Date().toISOString();
+  const describe = (place: Uint8Array, captured: Captured, lastChange?: number): Descriptor =>
+    describeHeld(workspace, input, { ...request, sequence, head, tree: place, captured, at, lastChange });
+  let announced: Descriptor | undefined;
+  const announce = (lastChange: number): void => {
+    announced = describe(from, WHOLE, lastChange);
+    points.announce(announced);
+    failpoint("capture.announced");
+  };
+  try {
+    const { temporary } = workspace.found.control;
+    const captured = await holder.capture(from, tree, { signal: input.signal, temporary, announce });
+    failpoint("capture.held");
+    const partial = whyPartial(captured);
+    if (partial !== null) throw new CairnError("unsupported", partial);
+    const known = captured.announced === true ? announced : undefined;
+    workspace.requireLock();
+    const point = points.commit(known ?? describe(Buffer.from(tree), captured), {
+      keepClaim: true,
+      announced: known !== undefined,
+    });
+    const write = known === undefined ? writeState : writeStateInOrder;
+    return { point, captured, changeState: (changes) => write(workspace.found.paths, { ...state, ...changes }) };
+  } catch (error) {
+    // With its name the point is there, whatever failed after that; without the lock the claim is another's.
+    if (!points.isFinished(sequence) && workspace.isStillLocked) {
+      const { temporary } = workspace.found.control;
+      await removeHeldTrees(points, [sequence], { temporary, onWarning: input.onWarning });
+      points.abandon(sequence);
+    }
+    throw error;
+  }
+}
+
+/** A tree to which nothing happened while it was made. */
+const WHOLE: Captured = { degraded: [], apart: [], torn: [] };
+
+/** What the folder has and the tree has not: going back to such a point would take it away. Null where there is none. */
+function whyPartial({ apart, degraded }: Captured): string | null {
+  const nested = degraded.filter(({ what }) => what === "nested_subvolume").map(({ reason }) => reason);
+  const names = [...new Set([...nested, ...apart.map(printablePath)])];
+  return names.length === 0
+    ? null
+    : `subvolumes or file systems of their own cannot be held with the folder: ${listedNames(names)}`;
+}
+
+/** After the commit: it is only there to make sealing fast, and a kill while it is written leaves what checks out as none. */
+function keepOrigins(file: string, { origins }: Captured): void {
+  if (origins === undefined) return;
+  try {
+    writeOrigins(file, origins);
+  } catch {
+    // Then everything is read when the point is sealed.
+  }
+}
+
+const CHANGED = "it was changed while it was cloned";
+
+/** What a held tree cannot do; null where it can. */
+export function whyNotHeld(workspace: Workspace, input: SaveInput): string | null {
+  if (input.skipUnchanged === true && input.reread === true) return "every file is read to find out what changed";
+  if (input.crossMounts === true) return "other file systems that are mounted inside cannot be held with it";
+  const mounts = readMounts();
+  const unknown = workspace.engine.holder?.atomic === true ? whyMountsUnknown(mounts) : null;
+  if (unknown !== null) return unknown.reason;
+  const mounted = mountsInside(workspace.root, mounts).map(({ mountPoint }) => printablePath(mountPoint));
+  if (mounted.length > 0)
+    return `something is mounted at ${listedNames(mounted)}, and a held tree has what lies below instead`;
+  const [own] = ownInside(workspace.root);
+  if (own !== undefined)
+    return `${printablePath(own)} lies inside the folder, where Cairn keeps its own, and must not become part of a point`;
+  return null;
+}
+
+/** The descriptor of a point whose tree is held and not read. */
+function describeHeld(
+  workspace: Workspace,
+  input: Pick<SaveInput, "message" | "tags" | "cause" | "exclude">,
+  more: {
+    id: Descriptor["save_point_id"];
+    undo: boolean;
+    sequence: number;
+    head: Point | null;
+    holder: TreeHolder;
+    /** the tree, or the folder that it will be of; raw bytes */
+    tree: Uint8Array;
+    captured: Captured;
+    at: string;
+    lastChange?: number | undefined;
+  },
+): Descriptor {
+  const { undo, holder, tree, captured, at, lastChange } = more;
+  const root = recordedRoot(rootMetadata(Buffer.from(tree)));
+  const held = {
+    engine: holder.type,
+    at,
+    ...(lastChange === undefined ? {} : { last_change: lastChange }),
+    ...(isEmptyFolder(Buffer.from(tree)) ? { empty: true } : {}),
+  };
+  return {
+    ...pointFacts(workspace, input, more),
+    engine: holder.type,
+    effective_engine: holder.type,
+    degraded: captured.degraded.map(({ what, reason }) => `${what}: ${reason}`),
+    content: { tree: "", snapshot_tree: "", snapshot: null, root, held },
+    state_digest: null,
+    metadata_digest: null,
+    complete: captured.torn.length === 0,
+    entries: { files: 0, directories: 0, links: 0, other: 0 },
+    bytes: 0,
+    bytes_stored: 0,
+    unchanged: false,
+    labels: captured.torn.map((path) => ({ ...recordPath(path), label: "torn-possible", reason: CHANGED })),
+    omitted: [],
+    omitted_count: 0,
+    rules: undo
+      ? noRules()
+      : { ignore_file: true, exclude: [...(input.exclude ?? [])], ignored_count: 0, ignored_sample: [] },
+    undo,
+  };
+}
+
+/** Before the first tree, so that no unsealed point is ever overlooked. */
+function markHolding({ found }: Workspace): void {
+  if (!existsSync(found.paths.holds)) closeSync(openSync(found.paths.holds, "a", 0o600));
+}

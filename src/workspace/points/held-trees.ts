@@ -1,0 +1,380 @@
+import fs from "node:fs";
+import path from "node:path";
+import { EMPTY_PLACE, whyNotAsMade } from "../../clones/as-made.ts";
+import type { HeldTree } from "../../archive/write/held-files.ts";
+import { removeHeldTree } from "../../clones/remove-held.ts";
+import { CairnError, toCairnError } from "../../errors.ts";
+import { failpoint } from "../../failpoint.ts";
+import { encodeVerification, type VerificationProblem } from "../../formats/records/control.ts";
+import { KEPT_TREES } from "../../formats/records/policy.ts";
+import { durableRemove, durableWrite } from "../../fs/durable.ts";
+import type { ControlPaths } from "../place/control-layout.ts";
+import { isSealedInPart, type Point } from "./point-files.ts";
+import type { Points } from "./points.ts";
+import { readPolicy } from "../place/records.ts";
+import { makeFolder } from "../../fs/make-folder.ts";
+import { quotedPath } from "../../fs/safe-path.ts";
+import { newWorkDirectory } from "../../fs/work-directory.ts";
+
+/**
+ * Points whose seals have all of them do not need their held trees; those of so many of the newest stay, as the policy
+ * says, since they make going back fast. All stay where it cannot be read: none that was removed comes back.
+ */
+export function keptTrees(control: ControlPaths, onWarning?: (message: string) => void): number {
+  try {
+    return readPolicy(control).kept_trees ?? KEPT_TREES;
+  } catch (error) {
+    onWarning?.(`the policy cannot be read, so every held tree stays: ${toCairnError(error).message}`);
+    return Infinity;
+  }
+}
+
+/** What is being removed has this name: under its own a tree is whole, however long its removal takes. */
+const GOING = "tree-going";
+/** Earlier versions made copies under this name; a kill may have left one. */
+const COMING = "tree-coming";
+/**
+ * Points between which nothing was changed share a tree. It lies with the first of them; the others' descriptors say with
+ * whom, and so does this link in its place, which is never followed for what lies there.
+ */
+const SHARED = /^\.\.\/(\d{10,})\/tree$/;
+
+/** The number of the point that a point's tree lies with, its own mostly. */
+export function treeOwner(points: Points, { sequence, descriptor }: Pick<Point, "sequence" | "descriptor">): number {
+  const owner = descriptor.content.held?.tree_of;
+  const own = fs.lstatSync(points.pathsOf(sequence).tree, { throwIfNoEntry: false });
+  return owner === undefined || own?.isDirectory() === true ? sequence : owner;
+}
+
+/** Where the tree of a point lies, or would. */
+export function treePlace(points: Points, point: Pick<Point, "sequence" | "descriptor">): string {
+  return points.pathsOf(treeOwner(points, point)).tree;
+}
+
+/** As {@link treeOwner}, by what lies there, and by the descriptor only where that does not tell; null where a point holds no tree. */
+export function ownerOfTree(points: Points, sequence: number): number | null {
+  const { tree } = points.pathsOf(sequence);
+  const stats = fs.lstatSync(tree, { throwIfNoEntry: false });
+  if (stats?.isDirectory() === true) return sequence;
+  const owner = stats?.isSymbolicLink() === true ? SHARED.exec(fs.readlinkSync(tree))?.[1] : undefined;
+  if (owner !== undefined) return Number(owner);
+  return points.readOrNull(sequence)?.made.content.held?.tree_of ?? (stats === undefined ? null : sequence);
+}
+
+/** False too where that cannot be told: then the tree may be what gives the point back. */
+function isSealedWhole(points: Points, sequence: number): boolean {
+  try {
+    const point = points.read(sequence);
+    return point.sealed && !isSealedInPart(point);
+  } catch {
+    return false;
+  }
+}
+
+/**
+ * The points that stay while some leave, and need the tree of one of those: nothing else has all of their content. Also
+ * those of which nothing tells for now with whom their trees lie. Each with the point that has the tree, null where unknown.
+ */
+export function needingTrees(points: Points, leaving: readonly number[]): Map<number, number | null> {
+  const gone = new Set(leaving);
+  const trees = new Set(leaving.filter((each) => fs.existsSync(points.pathsOf(each).tree)));
+  const needing = new Map<number, number | null>();
+  for (const sequence of trees.size === 0 ? [] : points.sequences()) {
+    if (gone.has(sequence)) continue;
+    try {
+      const owner = ownerOfTree(points, sequence);
+      if (owner !== null && trees.has(owner) && !isSealedWhole(points, sequence)) needing.set(sequence, owner);
+    } catch {
+      needing.set(sequence, null);
+    }
+  }
+  return needing;
+}
+
+/**
+ * Removes the held trees of points that are about to go, or that were never finished. A point of whose tree something cannot be removed goes aside with that, which is told of: it hinders nobody
+ * there, and false is returned. Throws `no_space`.
+ */
+export async function removeHeldTrees(
+  points: Points,
+  sequences: readonly number[],
+  { temporary, onWarning }: { temporary: string; onWarning?: ((message: string) => void) | undefined },
+): Promise<boolean> {
+  const stuck: number[] = [];
+  let first: CairnError | undefined;
+  for (const sequence of sequences) {
+    try {
+      await removeTreeOf(points, sequence);
+    } catch (error) {
+      const problem = toCairnError(error);
+      if (problem.code === "no_space") throw problem;
+      stuck.push(sequence);
+      first ??= problem;
+    }
+  }
+  if (first === undefined) return true;
+  const aside = points.moveAside(stuck, temporary);
+  onWarning?.(whyLeft(aside, first));
+  return false;
+}
+
+async function removeTreeOf(points: Points, sequence: number): Promise<void> {
+  const { root, tree, origins } = points.pathsOf(sequence);
+  const going = path.join(root, GOING);
+  fs.rmSync(origins, { force: true });
+  await removeLeftTrees(root);
+  const stats = fs.lstatSync(tree, { throwIfNoEntry: false });
+  if (stats === undefined) return;
+  try {
+    if (stats.isSymbolicLink()) return fs.rmSync(tree);
+    fs.renameSync(tree, going);
+  } catch (error) {
+    throw toCairnError(error, `remove ${tree}`);
+  }
+  failpoint("held-tree.going");
+  await removeHeldTree(going);
+  noteReading(points, sequence, []);
+  failpoint("held-tree.gone");
+}
+
+async function removeLeftTrees(root: string): Promise<void> {
+  for (const place of leftTreesIn(root)) {
+    if (fs.lstatSync(place).isSymbolicLink()) fs.rmSync(place);
+    else await removeHeldTree(place);
+  }
+}
+
+function leftTreesIn(root: string): string[] {
+  return [GOING, COMING]
+    .map((name) => path.join(root, name))
+    .filter((place) => fs.lstatSync(place, { throwIfNoEntry: false }) !== undefined);
+}
+
+export interface DropOptions {
+  /** Of so many of the newest sealed points the trees stay; see {@link keptTrees}. */
+  keep: number;
+  /** Only trees of points up to this number; no newer one may be sealed then. */
+  newest?: number;
+  /** No more than so many, so that whoever sealed one point does not wait for the trees of many. */
+  most?: number;
+  /** Gives up looking after so many points in a row that hold nothing. */
+  lookBack?: number;
+  /** Numbers of points whose trees newer ones need. */
+  needed?: Iterable<number>;
+  onWarning?: ((message: string) => void) | undefined;
+}
+
+/**
+ * Removes the held trees that no point needs any more but for the newest ones, and what an earlier removal left. What
+ * cannot be removed stays: it costs room only. For the holder of the workspace's lock.
+ */
+export async function dropOldTrees(points: Points, options: DropOptions): Promise<void> {
+  const { keep, newest = Infinity, most = Infinity, lookBack = Infinity, onWarning } = options;
+  const kept = new Set(options.needed);
+  let left = keep;
+  let empty = 0;
+  let removed = 0;
+  for (const sequence of points.sequences().toReversed()) {
+    if (sequence > newest) continue;
+    const { root, tree, seal } = points.pathsOf(sequence);
+    const isSealed = fs.existsSync(seal);
+    const isThere = fs.lstatSync(tree, { throwIfNoEntry: false }) !== undefined;
+    const owner = isThere || !isSealed ? ownerOfTree(points, sequence) : null;
+    const going = leftTreesIn(root);
+    let isSpare = false;
+    if (owner !== null && !kept.has(owner)) {
+      if (left > 0 && isSealed && fs.existsSync(tree)) {
+        left--;
+        kept.add(owner);
+      } else if (isSealedWhole(points, sequence)) isSpare = true;
+      else kept.add(owner);
+    }
+    empty = owner !== null || going.length > 0 ? 0 : empty + 1;
+    if (isSpare || going.length > 0) {
+      try {
+        if (isSpare) await removeTreeOf(points, sequence);
+        else await removeLeftTrees(root);
+        removed++;
+      } catch (error) {
+        // Of what an earlier call could not remove that one has told, and `doctor` does.
+        if (going.length === 0) onWarning?.(whyLeft(path.join(root, GOING), toCairnError(error)));
+      }
+    }
+    if (removed >= most || empty >= lookBack) return;
+  }
+}
+
+/** What is left of trees whose removal was interrupted, or could not be done. */
+export function leftTrees(points: Points): string[] {
+  return points.sequences().flatMap((sequence) => leftTreesIn(points.pathsOf(sequence).root));
+}
+
+/** Why a point that is not sealed cannot be sealed from its held tree; null where nothing speaks against it. */
+export function heldTreeProblem(points: Points, point: Point): CairnError | null {
+  const { descriptor } = point;
+  const tree = treePlace(points, point);
+  const who = `the point ${descriptor.save_point_id}`;
+  if (fs.lstatSync(tree, { throwIfNoEntry: false }) === undefined) {
+    const others = treeOwner(points, point) === point.sequence ? "" : " together with others";
+    return new CairnError("damaged", `${tree}: the tree that ${who} held${others} is gone`, {
+      hint: `it was never sealed, so nothing else has its content: remove the point with \`cairn cleanup --only ${descriptor.save_point_id.slice(0, 8)}\``,
+    });
+  }
+  const reason = whyChanged(tree, point);
+  return reason === null ? null : changedTree(tree, who, reason);
+}
+
+/** Whether a point's tree is there and has what its seal lacks. */
+export function holdsMore(points: Points, point: Point): boolean {
+  return isSealedInPart(point) && heldTreeProblem(points, point) === null;
+}
+
+/**
+ * Why the held tree of a point is not, entry for entry, what the point holds, so that a copy of the tree would not be
+ * a copy of the point; null where it is. Ignore rules are not looked at.
+ */
+export function whyTreeIsNotThePoint(points: Points, point: Point): string | null {
+  const why = whyTreeDiffers(points, point);
+  const isRotten = why === null && isMisread(points, treeOwner(points, point));
+  return isRotten ? "a verification found that its tree reads back otherwise" : why;
+}
+
+/** The same without what a verification found by reading the tree. */
+export function whyTreeDiffers(points: Points, point: Point): string | null {
+  const { made } = point;
+  const tree = treePlace(points, point);
+  if (fs.lstatSync(tree, { throwIfNoEntry: false }) === undefined) return "the point holds no tree";
+  // What its seal lacks is in the tree.
+  if (!made.complete || made.omitted_count > 0) return "the point left something out";
+  const changed = whyChanged(tree, point);
+  return changed === null ? null : `the tree ${changed}`;
+}
+
+function whyChanged(tree: string, { descriptor }: Point): string | null {
+  return whyNotAsMade(tree, descriptor.effective_engine, descriptor.content.held);
+}
+
+/** A point's held tree, whose files may be cloned; null where it has none that is the point. */
+export function heldTreeOf(points: Points, point: Point): HeldTree | null {
+  if (whyTreeIsNotThePoint(points, point) !== null) return null;
+  return { place: treePlace(points, point), made: Date.parse(point.descriptor.created_at) };
+}
+
+/** A tree that is not what was captured must not become what the point says was there. */
+export function changedTree(tree: string, who: string, reason: string): CairnError {
+  return new CairnError("damaged", `${tree}: the tree that ${who} held ${reason}`, {
+    hint:
+      reason === EMPTY_PLACE
+        ? "copies that stay on one file system, and snapshots of what lies around it, leave a snapshot out: move it back here from where it still is"
+        : "what was there at the save cannot be proven any more; copy what you need out of that folder, then remove the point",
+  });
+}
+
+/** The kind of a verification's problem: the tree that a sealed point holds reads back otherwise than the point has it. */
+export const MISREAD_TREE = "held_tree";
+
+/** Beside the tree; what shares it is told by it too. */
+function noteOf(points: Points, owner: number): string {
+  return path.join(points.pathsOf(owner).root, "tree-verification.json");
+}
+
+/** Whether a verification found that of the tree that lies with this point: points are given back from the store then. */
+function isMisread(points: Points, owner: number): boolean {
+  return fs.existsSync(noteOf(points, owner));
+}
+
+/** Keeps what was found when a tree was read; what an earlier reading found goes where that is nothing. */
+export function noteReading(points: Points, owner: number, problems: VerificationProblem[]): void {
+  const note = noteOf(points, owner);
+  const record = { at: new Date().toISOString(), ok: false, problems };
+  if (problems.length > 0) durableWrite(note, encodeVerification(record));
+  else if (fs.existsSync(note)) durableRemove(note);
+}
+
+/** So many trees may wait to be removed; each of them takes room. */
+const MOST = 4;
+
+/** Gives what lies at a place another, in a folder named after this process, and returns that; whoever comes after its end removes it. */
+export function moveAside(place: string, parent = path.dirname(place)): string {
+  const aside = newWorkDirectory(parent);
+  makeFolder(aside);
+  const doomed = path.join(aside, path.basename(place));
+  try {
+    fs.renameSync(place, doomed);
+  } catch (error) {
+    fs.rmdirSync(aside);
+    throw error;
+  }
+  return doomed;
+}
+
+function asideOrThere(place: string): string {
+  try {
+    return moveAside(place);
+  } catch {
+    return place;
+  }
+}
+
+/** That something stays which nothing needs, and what removes it. */
+export function whyLeft(place: string, { message }: CairnError): string {
+  return `${place} could not be removed: ${message}; nothing needs it any more, it only takes room; to remove it: sudo rm -rf ${quotedPath(place)}`;
+}
+
+/**
+ * Removes trees that nothing needs any more while their owner goes on: the system forgets each entry of one that it has
+ * in memory before it is gone, 0.4 s for 100 000 files. A tree lies in a folder named after this process meanwhile, which
+ * whoever comes after a kill removes.
+ */
+export class Removals {
+  readonly #remove: (place: string) => Promise<void>;
+  readonly #pending = new Set<Promise<void>>();
+
+  constructor(remove: (place: string) => Promise<void> = removeHeldTree) {
+    this.#remove = remove;
+  }
+
+  /**
+   * Takes over what lies at `place`; waits while too many are under way. `onWarning`: why it could not be removed, which may
+   * be said after the call. What cannot be moved aside, on a full disk, is removed at once.
+   */
+  async add(place: string, onWarning: ((message: string) => void) | undefined): Promise<void> {
+    while (this.#pending.size >= MOST) await Promise.race(this.#pending);
+    let doomed: string;
+    try {
+      doomed = moveAside(place);
+    } catch {
+      return this.now(place, onWarning);
+    }
+    const removal = this.#removed(doomed)
+      .catch((error: unknown) => onWarning?.(whyLeft(doomed, toCairnError(error))))
+      .finally(() => this.#pending.delete(removal));
+    this.#pending.add(removal);
+  }
+
+  /**
+   * Removes at once what lies at `place`, if anything does. What cannot be removed is moved aside and told of, so that it
+   * hinders nobody; throws `no_space`, which caches may be given up for.
+   */
+  async now(place: string, onWarning: ((message: string) => void) | undefined): Promise<void> {
+    try {
+      await this.#remove(place);
+    } catch (error) {
+      const problem = toCairnError(error);
+      if (problem.code === "no_space") throw problem;
+      const left = asideOrThere(place);
+      onWarning?.(whyLeft(left, problem));
+    }
+  }
+
+  async #removed(doomed: string): Promise<void> {
+    await this.#remove(doomed);
+    // It waits for the removal's own end in the file system.
+    await fs.promises.rmdir(path.dirname(doomed));
+  }
+
+  /** Resolves when none is under way. */
+  async settled(): Promise<void> {
+    while (this.#pending.size > 0) await Promise.all(this.#pending);
+  }
+}

@@ -1,0 +1,119 @@
+import type { Aspect, Incomplete, LeftOut } from "../../contract/words.ts";
+import { displayPath } from "../../fs/safe-path.ts";
+import type { Point } from "./point-files.ts";
+import { type ConsistencyLabel, type Descriptor, lackingAspects } from "../../formats/records/descriptor.ts";
+import { type Manifest, TAKEN_OUT } from "../../formats/records/manifest.ts";
+import { rawPath } from "../../formats/records/record.ts";
+import { PathSelection } from "../../fs/path-selection.ts";
+import type { ScanResult } from "../../archive/scan/scan.ts";
+import type { TornEntry } from "../../archive/scan/task.ts";
+import type { NotSet } from "../../archive/write/node-writer.ts";
+
+/** Entries that a point or a restore does not have as they are or were, with the reason of each. */
+
+export interface LeftOutEntry {
+  path: Uint8Array;
+  reason:
+    | "unreadable"
+    | "damaged"
+    | "changing"
+    | "excluded"
+    | "mounted"
+    | "not_saved"
+    | "keep_present"
+    | "taken_out"
+    | "changed_since"
+    | "not_permitted";
+  detail: string;
+  aspects?: string[];
+}
+
+const ERRNO_WORDS: Record<string, string> = {
+  EACCES: "permission denied",
+  EPERM: "not permitted",
+  EIO: "the disk could not give it",
+  ESTALE: "the file server has lost it",
+};
+
+/** `permission denied (EACCES)`; what is no known name of an error stays as it is. */
+function inWords(reason: string): string {
+  const words = ERRNO_WORDS[reason];
+  return words === undefined ? reason : `${words} (${reason})`;
+}
+
+function omittedEntry(path: Uint8Array, reason: string, before = ""): LeftOutEntry {
+  if (reason === TAKEN_OUT) return { path, reason: "taken_out", detail: reason };
+  return { path, reason: "unreadable", detail: `${before}${inWords(reason)}` };
+}
+
+export function leftOutOf(scan: ScanResult): LeftOutEntry[] {
+  const { omitted, torn, mounts } = scan.notes;
+  return [
+    ...omitted.map(({ path, reason }) => omittedEntry(path, reason)),
+    ...torn.map(tornEntry),
+    ...mounts.map((path) => ({ path, reason: "mounted" as const, detail: "another file system is mounted there" })),
+  ];
+}
+
+function tornEntry({ path, reason, aspects }: TornEntry): LeftOutEntry {
+  if (aspects === undefined) return { path, reason: "changing", detail: reason };
+  return { path, reason: "unreadable", detail: reason, aspects: [...aspects] };
+}
+
+/** So many are named where all of them could be any number. */
+export const SHOWN_LEFT_OUT = 100;
+
+/** What a point lacks of some paths (null: of all), since its save could not read it. */
+export function lackingIn(lacks: Partial<Lacking> | null, paths: readonly Uint8Array[] | null): LeftOutEntry[] {
+  const chosen = new PathSelection(paths ?? [""]);
+  const all: LeftOutEntry[] = [
+    ...(lacks?.omitted ?? []).map(({ path, reason }) => omittedEntry(path, reason, "it was not saved: ")),
+    ...savedWithout(lacks?.labels ?? []),
+  ];
+  return all.filter(({ path }) => chosen.of(path) !== "no");
+}
+
+/** What a manifest says of entries that are not, or not whole, in the state. */
+type Lacking = Pick<Manifest, "omitted" | "labels">;
+
+/** Entries of a point that were saved without something that they had, as their labels say. */
+export function savedWithout(labels: readonly ConsistencyLabel[]): (LeftOutEntry & { aspects: string[] })[] {
+  return labels.flatMap((label) => {
+    const aspects = lackingAspects(label);
+    if (aspects.length === 0) return [];
+    const detail = `it was not saved whole${typeof label["reason"] === "string" ? `: ${label["reason"]}` : ""}`;
+    return [{ path: rawPath(label), reason: "unreadable" as const, detail, aspects }];
+  });
+}
+
+/** The same of a point that is there: its descriptor names the first of them and how many there were. */
+export function leftOutOfPoint(descriptor: Descriptor): { entries: LeftOutEntry[]; count: number } {
+  const { omitted, omitted_count: unreadable } = descriptor;
+  const partial = savedWithout(descriptor.labels);
+  const torn = descriptor.labels.filter((each) => each.label === "torn-possible" && lackingAspects(each).length === 0);
+  const entries = [
+    ...omitted.map((each) => omittedEntry(rawPath(each), each.reason)),
+    ...partial,
+    ...torn.map((each) => ({
+      path: rawPath(each),
+      reason: "changing" as const,
+      detail: typeof each["reason"] === "string" ? each["reason"] : "it was written to while it was read",
+    })),
+  ];
+  return { entries, count: unreadable + partial.length + torn.length };
+}
+
+export function notSetEntry({ path, aspects, detail }: NotSet): LeftOutEntry {
+  return { path, reason: "not_permitted", detail, aspects };
+}
+
+export function publicLeftOut({ path, reason, detail, aspects }: LeftOutEntry): LeftOut {
+  return { ...displayPath(path), reason, detail, ...(aspects === undefined ? {} : { aspects: aspects as Aspect[] }) };
+}
+
+/** What a point lacks of the folder; null where it is whole. */
+export function incompleteOf({ descriptor }: Point): Incomplete | null {
+  if (descriptor.complete) return null;
+  const { entries, count } = leftOutOfPoint(descriptor);
+  return { count, left_out: entries.slice(0, SHOWN_LEFT_OUT).map(publicLeftOut) };
+}

@@ -1,0 +1,68 @@
+import type { EntryKind } from "../../contract/words.ts";
+import type { ListedEntry } from "../../contract/index.ts";
+import { joinPath } from "../../formats/bytes.ts";
+import type { TreeNode } from "../../formats/restic/tree.ts";
+import { displayPath } from "../../fs/safe-path.ts";
+import { newPacer } from "../../pacer.ts";
+
+/** The farthest instants that a Date can say stand for those beyond. */
+const LAST_MS = 8.64e15;
+
+const KINDS: Record<TreeNode["type"], EntryKind> = {
+  file: "file",
+  dir: "directory",
+  symlink: "symlink",
+  fifo: "fifo",
+  socket: "socket",
+  chardev: "chardev",
+  dev: "blockdev",
+  irregular: "file",
+};
+
+export function kindOf(node: TreeNode): EntryKind {
+  return KINDS[node.type];
+}
+
+/** Everything below a folder, of which no more is held than the folders above where it is. */
+export async function* walkTrees(
+  { nodes, path, signal }: { nodes: readonly TreeNode[]; path: Uint8Array; signal: AbortSignal | undefined },
+  list: (tree: Uint8Array) => Promise<readonly TreeNode[]>,
+): AsyncGenerator<ListedEntry> {
+  const pace = newPacer(signal);
+  const folders = [{ nodes, path, at: 0 }];
+  for (let folder = folders.at(-1); folder !== undefined; folder = folders.at(-1)) {
+    const node = folder.nodes[folder.at++];
+    if (node === undefined) {
+      folders.pop();
+      continue;
+    }
+    await pace();
+    const own = joinPath(folder.path, node.name);
+    yield listedEntry(node, own);
+    if (node.subtree !== undefined) folders.push({ nodes: await list(node.subtree), path: own, at: 0 });
+  }
+}
+
+/** An entry at a path as the library returns it. */
+export function listedEntry(node: TreeNode, name: Uint8Array): ListedEntry {
+  const target = node.linktarget === undefined ? undefined : displayPath(node.linktarget);
+  return {
+    ...displayPath(name),
+    kind: kindOf(node),
+    mode: node.mode,
+    size: node.size,
+    modified_at: isoTime(node),
+    uid: node.uid,
+    gid: node.gid,
+    user: node.user,
+    group: node.group,
+    ...(target === undefined
+      ? {}
+      : { target: target.path, ...(target.path_b64 === undefined ? {} : { target_b64: target.path_b64 }) }),
+  };
+}
+
+function isoTime(node: TreeNode): string {
+  const ms = node.mtimeSec * 1000 + Math.floor(node.mtimeNs / 1e6);
+  return new Date(Math.max(-LAST_MS, Math.min(LAST_MS, ms))).toISOString();
+}

@@ -1,0 +1,246 @@
+import {
+  appendFileSync,
+  existsSync,
+  readdirSync,
+  readFileSync,
+  renameSync,
+  rmSync,
+  statSync,
+  writeFileSync,
+} from "node:fs";
+import { dirname, join } from "node:path";
+import { temporaryName } from "../../fs/durable.ts";
+import { isSavePointId, type SavePointId } from "../../ids.ts";
+import { CairnError, toCairnError } from "../../errors.ts";
+import { sequenceOfName } from "../place/control-layout.ts";
+
+/**
+ * Which sequence number has which id, so that a prefix is found without reading every descriptor. One line of fixed
+ * width per point, appended; a later line replaces an earlier one. Nothing depends on it being there, whole or right:
+ * what it says is checked against the descriptor before it is used.
+ */
+
+/** `s` an ordinary point, `u` one made by a restore or undo of what was there before. */
+export type PointKind = "s" | "u";
+
+export interface CatalogRow {
+  readonly id: SavePointId;
+  readonly kind: PointKind;
+}
+
+/** Says that the number has no point any more. */
+const REMOVED = `${"0".repeat(32)} x\n`;
+const LINE_BYTES = 46;
+const COMPACT_FROM = 1000;
+/** From so many prefixes on, one pass over all lines costs less than a search for each. */
+const SEARCHES_BELOW = 16;
+
+function lineOf(sequence: number, row: CatalogRow): string {
+  return `${String(sequence).padStart(10, "0")} ${row.id} ${row.kind}\n`;
+}
+
+export class PointCatalog {
+  readonly #file: string;
+  #rows: Map<number, CatalogRow> | undefined;
+  #lines = 0;
+  #text: string | undefined;
+
+  constructor(file: string) {
+    this.#file = file;
+  }
+
+  /** All rows known, by sequence number. The file is read once. */
+  rows(): ReadonlyMap<number, CatalogRow> {
+    return this.#load();
+  }
+
+  #load(): Map<number, CatalogRow> {
+    if (this.#rows !== undefined) return this.#rows;
+    const rows = new Map<number, CatalogRow>();
+    this.#rows = rows;
+    const text = this.#read();
+    for (let start = 0; start < text.length;) {
+      const end = text.indexOf("\n", start);
+      if (end === start + LINE_BYTES - 1) this.#take(rows, text, start);
+      start = end < 0 ? text.length : end + 1;
+    }
+    return rows;
+  }
+
+  /** A line that is wrong is noticed when its descriptor is read, so only its form is looked at. */
+  #take(rows: Map<number, CatalogRow>, text: string, start: number): void {
+    const sequence = Number(text.slice(start, start + 10));
+    const kind = text[start + 44];
+    if (!Number.isSafeInteger(sequence) || text[start + 10] !== " " || text[start + 43] !== " ") return;
+    this.#lines++;
+    if (kind === "x") rows.delete(sequence);
+    else if (kind === "s" || kind === "u")
+      rows.set(sequence, { id: text.slice(start + 11, start + 43) as SavePointId, kind });
+  }
+
+  #read(): string {
+    try {
+      this.#text ??= readFileSync(this.#file, "latin1");
+    } catch {
+      this.#text = "";
+    }
+    return this.#text;
+  }
+
+  /** Lines in the file, whatever they say: no more points than these are known. */
+  get lines(): number {
+    return Math.floor(this.#read().length / LINE_BYTES);
+  }
+
+  /** Ids that begin with one of some prefixes, also of points that are gone; without reading the rows. */
+  idsWith(prefixes: readonly string[]): SavePointId[] {
+    const text = this.#read();
+    const ids: string[] = [];
+    if (prefixes.length > SEARCHES_BELOW) {
+      const wanted = new Set(prefixes);
+      const lengths = new Set(prefixes.map(({ length }) => length));
+      for (const [id] of text.matchAll(/(?<= )[0-9a-f]{32}(?= )/g)) {
+        for (const length of lengths) if (wanted.has(id.slice(0, length))) ids.push(id);
+      }
+      return ids as SavePointId[];
+    }
+    for (const prefix of prefixes) {
+      for (let at = text.indexOf(` ${prefix}`); at >= 0; at = text.indexOf(` ${prefix}`, at + 1)) {
+        ids.push(text.slice(at + 1, at + 33));
+      }
+    }
+    return ids.filter(isSavePointId);
+  }
+
+  /** Forgets what was read, so that the next look sees what other processes wrote. */
+  refresh(): void {
+    this.#rows = undefined;
+    this.#text = undefined;
+    this.#lines = 0;
+  }
+
+  /** Adds rows; where the file cannot be written they are kept in memory. */
+  add(rows: ReadonlyMap<number, CatalogRow>): void {
+    if (rows.size === 0) return;
+    const known = this.#load();
+    let text = "";
+    for (const [sequence, row] of rows) {
+      known.set(sequence, row);
+      text += lineOf(sequence, row);
+    }
+    this.#lines += rows.size;
+    this.#append(text);
+  }
+
+  /** Forgets numbers; before their points are removed, so that a later point with the number is never taken for them. */
+  forget(sequences: readonly number[]): void {
+    const rows = this.#load();
+    const known = sequences.filter((sequence) => rows.delete(sequence));
+    if (known.length === 0) return;
+    this.#lines += known.length;
+    const text = known.map((sequence) => `${String(sequence).padStart(10, "0")} ${REMOVED}`).join("");
+    if (!this.#append(text)) rmSync(this.#file, { force: true });
+  }
+
+  #append(text: string): boolean {
+    try {
+      const size = statSync(this.#file, { throwIfNoEntry: false })?.size ?? 0;
+      // A torn line at the end must not swallow this one.
+      this.#text = undefined;
+      appendFileSync(this.#file, size % LINE_BYTES === 0 ? text : `\n${text}`, { mode: 0o600 });
+      return true;
+    } catch {
+      // A cache that cannot be written is made again by the next process.
+      return false;
+    }
+  }
+
+  /** Writes only what is still there when most lines speak of points that are gone. For the lock's holder. */
+  compact(present: ReadonlySet<number>): void {
+    const rows = this.#load();
+    if (this.#lines < COMPACT_FROM || this.#lines < 2 * present.size) return;
+    let text = "";
+    for (const [sequence, row] of rows) {
+      if (present.has(sequence)) text += lineOf(sequence, row);
+      else rows.delete(sequence);
+    }
+    const temporary = join(dirname(this.#file), temporaryName());
+    try {
+      writeFileSync(temporary, text, { mode: 0o600 });
+      renameSync(temporary, this.#file);
+      this.#lines = rows.size;
+    } catch {
+      rmSync(temporary, { force: true });
+    }
+  }
+}
+
+/** The sequence numbers in a folder of points, read again only when the folder's time says so. */
+
+interface Listing {
+  readonly mtimeNs: bigint;
+  readonly ino: bigint;
+  readonly sequences: readonly number[];
+}
+
+/** By directory, for the whole process: several objects look at the same points within one command. */
+const listings = new Map<string, Listing>();
+
+// A change within one tick of the kernel's clock leaves the directory's time as it is.
+const CLOCK_TICK_NS = 20_000_000n;
+/** Where times have whole seconds, or two as on FAT. */
+const COARSE_TICK_NS = 2_100_000_000n;
+
+function isCoarse(mtimeNs: bigint): boolean {
+  return mtimeNs % 1_000_000_000n === 0n;
+}
+
+/** Doctor makes no empty one instead: all points would be gone for good, and what the store has of them with the next cleanup. */
+const LOST =
+  "put it back from a copy of the control directory, or from where it was moved to: the store keeps what the save points hold until then";
+
+/** All sequence numbers that are taken, ascending. `damaged` where it alone is gone. */
+export function listSequences(directory: string): readonly number[] {
+  try {
+    const { mtimeNs, ino } = statSync(directory, { bigint: true });
+    const known = listings.get(directory);
+    if (known?.mtimeNs === mtimeNs && known.ino === ino) return known.sequences;
+    const sequences = sortedSequences(readdirSync(directory));
+    const age = BigInt(Date.now()) * 1_000_000n - mtimeNs;
+    if (age > (isCoarse(mtimeNs) ? COARSE_TICK_NS : CLOCK_TICK_NS))
+      listings.set(directory, { mtimeNs, ino, sequences });
+    else listings.delete(directory);
+    return sequences;
+  } catch (error) {
+    const { code } = error as NodeJS.ErrnoException;
+    const isLost = code === "ENOTDIR" || (code === "ENOENT" && existsSync(dirname(directory)));
+    if (!isLost) throw toCairnError(error, `list ${directory}`);
+    const what = code === "ENOENT" ? "is not there" : "is no folder any more";
+    throw new CairnError("damaged", `the save points' folder ${directory} ${what}`, { hint: LOST, cause: error });
+  }
+}
+
+/** The next look reads the directory, whatever its time says. */
+export function forgetListing(directory: string): void {
+  listings.delete(directory);
+}
+
+/** Whoever claims a number holds the lock, so that nobody else adds one: the listing need not be read again. */
+export function addToListing(directory: string, sequence: number): void {
+  const known = listings.get(directory);
+  const { mtimeNs, ino } = statSync(directory, { bigint: true });
+  // With times in whole seconds another process's change can follow within this one.
+  const fits = known?.ino === ino && !isCoarse(mtimeNs) && (known.sequences.at(-1) ?? 0) < sequence;
+  if (fits) listings.set(directory, { mtimeNs, ino, sequences: [...known.sequences, sequence] });
+  else listings.delete(directory);
+}
+
+function sortedSequences(names: readonly string[]): number[] {
+  const sequences = new Float64Array(names.length);
+  let count = 0;
+  for (const name of names) {
+    const sequence = sequenceOfName(name);
+    if (sequence > 0) sequences[count++] = sequence;
+  }
+  return Array.from(sequences.subarray(0, count).sort());
+}

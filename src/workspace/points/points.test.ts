@@ -1,0 +1,352 @@
+import assert from "node:assert/strict";
+import { spawnSync } from "node:child_process";
+import {
+  appendFileSync,
+  mkdirSync,
+  mkdtempSync,
+  readFileSync,
+  readdirSync,
+  rmSync,
+  utimesSync,
+  writeFileSync,
+} from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { test } from "node:test";
+import type { TestContext } from "node:test";
+import { countFileCalls } from "../../../test/fixtures/file-calls.ts";
+import { CairnError } from "../../errors.ts";
+import type { Descriptor } from "../../formats/records/descriptor.ts";
+import { newSavePointId, type ObjectId, type SavePointId, type WorkspaceId } from "../../ids.ts";
+import { encodeDescriptorFile, MAX_DESCRIPTOR_BYTES } from "./point-files.ts";
+import { Points } from "./points.ts";
+import { resolveTarget } from "./targets.ts";
+
+const HASH = "a".repeat(64) as ObjectId;
+
+function descriptorOf(sequence: number, changes: Partial<Descriptor> = {}): Descriptor {
+  return {
+    save_point_id: newSavePointId(),
+    workspace_id: "b".repeat(32) as WorkspaceId,
+    workspace_name: "main",
+    sequence,
+    created_at: "2026-11-20T09:10:11.123Z",
+    message: `point ${sequence}`,
+    tags: ["made"],
+    engine: "copy",
+    effective_engine: "copy",
+    degraded: [],
+    parent_id: null,
+    restored_from: null,
+    cause: { kind: "person" },
+    content: {
+      tree: HASH,
+      snapshot_tree: HASH,
+      snapshot: null,
+      root: { mode: 0o755, uid: 0, gid: 0, user: "", group: "", mtime_sec: 1, mtime_ns: 2 },
+    },
+    state_digest: null,
+    metadata_digest: null,
+    complete: true,
+    entries: { files: 0, directories: 0, links: 0, other: 0 },
+    bytes: 0,
+    bytes_stored: 0,
+    unchanged: false,
+    labels: [],
+    omitted: [],
+    omitted_count: 0,
+    rules: { ignore_file: true, exclude: [], ignored_count: 0, ignored_sample: [] },
+    undo: false,
+    ...changes,
+  };
+}
+
+function scratch(context: TestContext): { paths: { points: string; catalog: string }; points: Points } {
+  const directory = mkdtempSync(join(tmpdir(), "cairn-points-"));
+  context.after(() => rmSync(directory, { recursive: true, force: true }));
+  const paths = { points: join(directory, "points"), catalog: join(directory, "catalog") };
+  mkdirSync(paths.points);
+  return { paths, points: new Points(paths) };
+}
+
+function save(points: Points, changes: Partial<Descriptor> = {}): SavePointId {
+  const sequence = points.nextSequence();
+  points.claim(sequence, newSavePointId());
+  return points.commit(descriptorOf(sequence, changes)).descriptor.save_point_id;
+}
+
+function hasCode(code: string): (error: unknown) => boolean {
+  return (error) => error instanceof CairnError && error.code === code;
+}
+
+test("points are listed newest first and only as many as asked for", (context) => {
+  const { points } = scratch(context);
+  assert.deepEqual(points.list(), { points: [], damaged: [], truncated: false });
+  const ids = [1, 2, 3, 4].map(() => save(points));
+  const { points: two, truncated } = points.list({ limit: 2 });
+  assert.deepEqual(
+    two.map((point) => point.descriptor.save_point_id),
+    [ids[3], ids[2]],
+  );
+  assert.equal(truncated, true);
+  assert.deepEqual(
+    points.list({ before: 3 }).points.map((point) => point.sequence),
+    [2, 1],
+  );
+  assert.equal(points.list({ limit: 4 }).truncated, false);
+});
+
+test("a number is claimed once and a late claim is a conflict", (context) => {
+  const { points } = scratch(context);
+  const sequence = points.nextSequence();
+  points.claim(sequence, newSavePointId());
+  assert.throws(() => points.claim(sequence, newSavePointId()), hasCode("conflict"));
+  assert.equal(points.nextSequence(), sequence + 1);
+  assert.deepEqual(points.list().points, [], "a claim is no point");
+  points.abandon(sequence);
+  assert.equal(points.nextSequence(), sequence);
+});
+
+test("a writer whose claim was cleared away does not commit", (context) => {
+  const { points } = scratch(context);
+  points.claim(1, newSavePointId());
+  assert.deepEqual(points.removeLeftovers(), ["0000000001"]);
+  assert.throws(() => points.commit(descriptorOf(1)), hasCode("conflict"));
+  points.claim(1, newSavePointId());
+  points.commit(descriptorOf(1));
+  assert.throws(() => points.commit(descriptorOf(1)), hasCode("conflict"));
+  points.abandon(1);
+  assert.equal(points.committed().length, 1);
+});
+
+test("a damaged descriptor is listed as damaged and hides nothing", (context) => {
+  const { points, paths } = scratch(context);
+  const ids = [1, 2, 3, 4].map(() => save(points));
+  writeFileSync(points.pathsOf(2).descriptor, "{}");
+  writeFileSync(points.pathsOf(3).descriptor, encodeDescriptorFile(descriptorOf(9)));
+  for (const fresh of [points, new Points(paths)]) {
+    const { points: healthy, damaged } = fresh.list();
+    assert.deepEqual(
+      healthy.map((point) => point.sequence),
+      [4, 1],
+    );
+    assert.deepEqual(
+      damaged.map((each) => [each.sequence, each.id, each.problem.code]),
+      [
+        [3, ids[2], "damaged"],
+        [2, ids[1], "damaged"],
+      ],
+    );
+  }
+  assert.throws(() => resolveTarget(points, ids[1]!, ids[3]!), hasCode("damaged"));
+  assert.throws(() => resolveTarget(points, "head~1", ids[3]!), hasCode("damaged"));
+  assert.equal(resolveTarget(points, "head~3", ids[3]!).sequence, 1);
+});
+
+test("a descriptor that nobody would read is not written, and its claim can be given up", (context) => {
+  const { points } = scratch(context);
+  save(points);
+  points.claim(2, newSavePointId());
+  const degraded = ["r".repeat(MAX_DESCRIPTOR_BYTES)];
+  assert.throws(() => points.commit(descriptorOf(2, { degraded })), hasCode("unsupported"));
+  points.abandon(2);
+  assert.deepEqual(points.sequences(), [1]);
+});
+
+test("a newer descriptor is refused by name and left as it is", (context) => {
+  const { points } = scratch(context);
+  save(points);
+  const bytes = readFileSync(points.pathsOf(1).descriptor, "utf8").replace('"version":1', '"version":3');
+  writeFileSync(points.pathsOf(1).descriptor, bytes);
+  assert.equal(points.list().damaged[0]?.problem.code, "newer_version");
+});
+
+test("pins, tags and verification lie beside the descriptor, whose checksum stays", (context) => {
+  const { points } = scratch(context);
+  save(points);
+  const { checksum, tags } = points.read(1);
+  assert.deepEqual(tags, ["made"]);
+  points.writePin(1, { at: "2026-11-20T09:10:11.000Z", reason: "kept" });
+  points.writeTags(1, ["edited"]);
+  points.writeVerification(1, { at: "2026-11-20T09:10:11.000Z", ok: true, problems: [] });
+  const after = points.read(1);
+  assert.deepEqual(
+    [after.checksum, after.tags, after.pin?.reason, after.verification?.ok],
+    [checksum, ["edited"], "kept", true],
+  );
+  points.writePin(1, null);
+  assert.equal(points.read(1).pin, null);
+});
+
+test("an unreadable pin still pins and is told", (context) => {
+  const { points } = scratch(context);
+  save(points);
+  writeFileSync(points.pathsOf(1).pin, "?");
+  const point = points.read(1);
+  assert.notEqual(point.pin, null);
+  assert.equal(point.problems.length, 1);
+});
+
+test("targets are resolved by id, prefix and word", (context) => {
+  const { points } = scratch(context);
+  const first = save(points, { save_point_id: `abcd1${"0".repeat(27)}` as SavePointId });
+  const second = save(points, { save_point_id: `abcd2${"0".repeat(27)}` as SavePointId });
+  const undo = save(points, {
+    save_point_id: "e".repeat(32) as SavePointId,
+    undo: true,
+    cause: { kind: "restore" },
+  });
+  const idOf = (target: string, head: SavePointId | null = second): string =>
+    resolveTarget(points, target, head).descriptor.save_point_id;
+  assert.equal(idOf(first), first);
+  assert.equal(idOf("abcd2"), second);
+  assert.equal(idOf("ABCD2"), second);
+  assert.equal(idOf("latest"), second);
+  assert.equal(idOf("head"), second);
+  assert.equal(idOf("head~1"), first);
+  assert.equal(idOf("head~"), first);
+  assert.equal(idOf("head~0"), second);
+  assert.equal(idOf("head~1", undo), second);
+  assert.throws(() => idOf("head~2"), hasCode("not_found"));
+  assert.throws(() => idOf("a"), hasCode("ambiguous"));
+  const other = save(points, { save_point_id: `9${"0".repeat(31)}` as SavePointId });
+  assert.equal(idOf("9"), other);
+  assert.throws(() => idOf("../../etc"), hasCode("invalid_id"));
+  assert.throws(() => idOf("0".repeat(33)), hasCode("invalid_id"));
+  assert.throws(() => idOf("fffff"), hasCode("not_found"));
+  assert.throws(() => idOf("head", null), hasCode("not_found"));
+  assert.throws(
+    () => idOf("abcd"),
+    (error) => hasCode("ambiguous")(error) && (error as CairnError).details?.["candidates"] !== undefined,
+  );
+});
+
+test("latest passes over what restores made and is nothing without points", (context) => {
+  const { points } = scratch(context);
+  assert.equal(points.latest(), null);
+  save(points, { undo: true });
+  assert.equal(points.latest(), null);
+  save(points);
+  // A program's own word for what led to a save.
+  const id = save(points, { cause: { kind: "undo" } });
+  save(points, { undo: true, cause: { kind: "restore" } });
+  assert.equal(points.latest()?.descriptor.save_point_id, id);
+});
+
+test("a lost, torn or lying catalog changes no answer", (context) => {
+  const { points, paths } = scratch(context);
+  const ids = [1, 2, 3].map(() => save(points));
+  const whole = readFileSync(paths.catalog);
+  const wrong = Buffer.from(whole.toString().replaceAll(/ [0-9a-f]{32} s/g, ` ${"0".repeat(32)} s`));
+  for (const bytes of [Buffer.alloc(0), whole.subarray(0, 100), wrong, Buffer.from("nonsense\n9999999999 x\n")]) {
+    writeFileSync(paths.catalog, bytes);
+    const fresh = new Points(paths);
+    for (const id of ids) assert.equal(fresh.byId(id)?.descriptor.save_point_id, id);
+    assert.equal(fresh.latest()?.descriptor.save_point_id, ids[2]);
+    assert.equal(fresh.nextSequence(), 4);
+  }
+  writeFileSync(paths.catalog, whole.subarray(0, 100));
+  const fresh = new Points(paths);
+  save(fresh);
+  assert.equal(new Points(paths).ids().size, 4);
+});
+
+test("a removed point is gone and a later one with its number is not taken for it", (context) => {
+  const { points, paths } = scratch(context);
+  const first = save(points);
+  const second = save(points);
+  assert.equal(points.remove(2), true);
+  assert.equal(points.remove(2), false);
+  points.claim(2, newSavePointId());
+  const third = descriptorOf(2);
+  writeFileSync(points.pathsOf(2).descriptor, encodeDescriptorFile(third));
+  const fresh = new Points(paths);
+  assert.equal(fresh.byId(second), null);
+  assert.equal(fresh.byId(third.save_point_id)?.sequence, 2);
+  assert.equal(fresh.byId(first)?.sequence, 1);
+});
+
+test("a killed writer leaves no point or a whole one, and nothing else after the next look", (context) => {
+  const { paths } = scratch(context);
+  const script = (failpoint: string): string => `
+    process.env.CAIRN_FAILPOINT = ${JSON.stringify(failpoint)};
+    const { Points } = await import(${JSON.stringify(new URL("points.ts", import.meta.url).href)});
+    const points = new Points(${JSON.stringify(paths)});
+    const sequence = points.nextSequence();
+    points.claim(sequence, ${JSON.stringify(newSavePointId())});
+    points.commit({ ...${JSON.stringify(descriptorOf(1))}, sequence });
+    points.remove(sequence);`;
+  for (const [name, left] of [
+    ["point-claimed", 0],
+    ["point-before-descriptor", 0],
+    ["point-committed", 1],
+    ["point-removed", 0],
+  ] as const) {
+    const child = spawnSync(process.execPath, ["--input-type=module", "-e", script(name)]);
+    assert.equal(child.signal, "SIGKILL", `${name}: ${child.stderr.toString()}`);
+    const points = new Points(paths);
+    assert.equal(points.list().points.length, left, name);
+    points.removeLeftovers();
+    assert.deepEqual(readdirSync(paths.points).length, left, name);
+    for (const sequence of points.committed()) points.remove(sequence);
+  }
+});
+
+test("of ten thousand points a list of twenty, a prefix and the latest read no more than they tell of", (context) => {
+  const { points, paths } = scratch(context);
+  const descriptor = descriptorOf(1);
+  let lines = "";
+  let last = descriptor.save_point_id;
+  for (let sequence = 1; sequence <= 10_000; sequence++) {
+    last = newSavePointId();
+    mkdirSync(points.pathsOf(sequence).root);
+    writeFileSync(
+      points.pathsOf(sequence).descriptor,
+      // Whoever reads one that was not asked for tells of damage.
+      sequence > 9980 ? encodeDescriptorFile({ ...descriptor, save_point_id: last, sequence }) : "damaged",
+    );
+    lines += `${String(sequence).padStart(10, "0")} ${last} s\n`;
+  }
+  appendFileSync(paths.catalog, lines);
+  const started = performance.now();
+  const list = countFileCalls(context, () => {
+    const listed = new Points(paths).list({ limit: 20 });
+    assert.deepEqual([listed.points.length, listed.damaged.length, listed.truncated], [20, 0, true]);
+  });
+  const prefix = countFileCalls(context, () => assert.equal(new Points(paths).withPrefix(last.slice(0, 12)).length, 1));
+  const latest = countFileCalls(context, () => assert.equal(new Points(paths).latest()?.sequence, 10_000));
+  context.diagnostic(`${(performance.now() - started).toFixed(1)} ms for a list, a prefix and the latest`);
+  // Each point is opened, read and its folder listed; the catalog comes as a whole.
+  assert.ok(list >= 20 && list < 100, `${list} calls for the list`);
+  assert.ok(prefix < 20 && latest < 20, `${prefix} calls for a prefix, ${latest} for the latest`);
+});
+
+test("a number that another process took within one tick of the directory's clock is refused once, not for ever", (context) => {
+  const { paths, points } = scratch(context);
+  const past = new Date(Date.now() - 60_000 + 0.5);
+  utimesSync(paths.points, past, past);
+  assert.equal(points.nextSequence(), 1);
+  mkdirSync(join(paths.points, "0000000001"));
+  utimesSync(paths.points, past, past);
+  assert.throws(() => points.claim(points.nextSequence(), newSavePointId()), hasCode("conflict"));
+  points.claim(points.nextSequence(), newSavePointId());
+  assert.deepEqual(points.sequences(), [1, 2]);
+});
+
+test(
+  "a claim that cannot be written leaves nothing",
+  { skip: spawnSync("mount", ["--version"]).error !== undefined || process.geteuid?.() !== 0 },
+  (context) => {
+    const { paths, points } = scratch(context);
+    // Room for directories only.
+    if (spawnSync("mount", ["-t", "tmpfs", "-o", "size=4k,nr_inodes=4", "none", paths.points]).status !== 0)
+      return context.skip("mounting is not allowed");
+    try {
+      writeFileSync(join(paths.points, "filler"), Buffer.alloc(4096));
+      assert.throws(() => points.claim(1, newSavePointId()), hasCode("no_space"));
+      assert.deepEqual(readdirSync(paths.points), ["filler"]);
+    } finally {
+      spawnSync("umount", ["--lazy", paths.points]);
+    }
+  },
+);

@@ -1,0 +1,503 @@
+import { append } from "../../append.ts";
+import { CairnError, toCairnError } from "../../errors.ts";
+import { failpoint } from "../../failpoint.ts";
+import {
+  encodePin,
+  encodeTags,
+  encodeVerification,
+  type PinFile,
+  type VerificationFile,
+} from "../../formats/records/control.ts";
+import type { Descriptor } from "../../formats/records/descriptor.ts";
+import {
+  durableRemove,
+  durableWrite,
+  fsyncDirectory,
+  readSmallFile,
+  removeLeftovers,
+  TEMPORARY_PREFIX,
+  temporaryName,
+} from "../../fs/durable.ts";
+import { makeFolder } from "../../fs/make-folder.ts";
+import { namesIfThere } from "../../fs/names-in.ts";
+import { orderedWrite } from "../../fs/ordered-write.ts";
+import { clearAway, removeAll } from "../../fs/remove-all.ts";
+import { newWorkDirectory } from "../../fs/work-directory.ts";
+import type { SavePointId } from "../../ids.ts";
+import { listWorkspaces } from "../place/control-directory.ts";
+import {
+  type ControlPaths,
+  pointDirectoryName,
+  type PointPaths,
+  pointPaths,
+  type WorkspacePaths,
+  workspacePaths,
+} from "../place/control-layout.ts";
+import { type Claim, claimOf, encodeDescriptorFile, MAX_DESCRIPTOR_BYTES, type Point, pointOf } from "./point-files.ts";
+import {
+  addToListing,
+  type CatalogRow,
+  forgetListing,
+  listSequences,
+  PointCatalog,
+  type PointKind,
+} from "./point-catalog.ts";
+import type { PlacedWorkspace } from "../place/records.ts";
+import { existsSync, linkSync, mkdirSync, readdirSync, renameSync, rmSync, writeFileSync } from "node:fs";
+import { dirname, join } from "node:path";
+
+/** One writer at a time leaves at most one; a few more in case clean-up was killed too. */
+const UNFINISHED_LOOK_BACK = 4;
+
+export interface DamagedPoint {
+  readonly sequence: number;
+  /** As far as the catalog remembers it. */
+  readonly id: SavePointId | null;
+  readonly problem: CairnError;
+}
+
+export interface PointList {
+  /** Newest first. */
+  readonly points: Point[];
+  readonly damaged: DamagedPoint[];
+  /** True when there are older ones that were not asked for. */
+  readonly truncated: boolean;
+}
+
+export interface ListOptions {
+  /** How many, damaged ones too; 0 or less is all. */
+  limit?: number;
+  /** Only those with a smaller sequence number. */
+  before?: number;
+}
+
+function kindOf(descriptor: Descriptor): PointKind {
+  return descriptor.undo ? "u" : "s";
+}
+
+// How many of the newest points are looked at directly before the catalog is loaded.
+const DIRECT_READS = 4;
+
+/** The save points of one workspace. Reading needs no lock; whatever changes something needs the workspace's. */
+export class Points {
+  readonly #directory: string;
+  readonly #catalog: PointCatalog;
+
+  constructor(paths: Pick<WorkspacePaths, "points" | "catalog">) {
+    this.#directory = paths.points;
+    this.#catalog = new PointCatalog(paths.catalog);
+  }
+
+  pathsOf(sequence: number): PointPaths {
+    return pointPaths(this.#directory, sequence);
+  }
+
+  /** All sequence numbers that are taken, ascending; also claims whose point was never finished. */
+  sequences(): readonly number[] {
+    return listSequences(this.#directory);
+  }
+
+  /** The numbers of finished points, damaged ones too, ascending. */
+  committed(): number[] {
+    const rows = this.#catalog.rows();
+    return this.sequences().filter((sequence) => rows.has(sequence) || this.isFinished(sequence));
+  }
+
+  /** The number that the next point gets. */
+  nextSequence(): number {
+    return (this.sequences().at(-1) ?? 0) + 1;
+  }
+
+  /**
+   * Claims a number by making its directory. A writer that slept while another took its lock over fails here with
+   * `conflict`: it decided on the number before it slept.
+   */
+  claim(sequence: number, id: SavePointId, options: { durable?: boolean } = {}): void {
+    const { root, intent } = this.pathsOf(sequence);
+    try {
+      mkdirSync(root, { mode: 0o700 });
+    } catch (error) {
+      if ((error as NodeJS.ErrnoException).code !== "EEXIST") throw toCairnError(error, `claim ${root}`);
+      // The listing that this number came from is not so any more, whatever the directory's time says.
+      forgetListing(this.#directory);
+      throw new CairnError("conflict", `the sequence number ${sequence} is taken: another process saved meanwhile`, {
+        hint: "save again",
+      });
+    }
+    try {
+      writeFileSync(intent, id, { mode: 0o600 });
+      if (options.durable !== false) fsyncDirectory(this.#directory);
+    } catch (error) {
+      this.abandon(sequence);
+      throw toCairnError(error, `claim ${root}`);
+    }
+    addToListing(this.#directory, sequence);
+    failpoint("point-claimed");
+  }
+
+  /**
+   * Writes into a claim what it becomes with the file system's next commit, which makes it durable: the descriptor of a
+   * tree that is made right after this, and without which it says nothing.
+   */
+  announce(descriptor: Descriptor): void {
+    orderedWrite(this.pathsOf(descriptor.sequence).intent, encodeDescriptorFile(descriptor));
+  }
+
+  /** Claims without a point among the last numbers, where alone they are left. */
+  unfinished(): Claim[] {
+    return this.sequences()
+      .slice(-UNFINISHED_LOOK_BACK)
+      .filter((sequence) => !this.isFinished(sequence))
+      .map((sequence) => claimOf(sequence, readSmallFile(this.pathsOf(sequence).intent, MAX_DESCRIPTOR_BYTES)));
+  }
+
+  /** True when the number's point has its descriptor, or had it. */
+  isFinished(sequence: number): boolean {
+    return existsSync(this.pathsOf(sequence).descriptor) || this.#hasLostDescriptor(sequence);
+  }
+
+  /** True for a directory that tells of a point, or is known as one's, without the descriptor that says which. */
+  #hasLostDescriptor(sequence: number): boolean {
+    const { root } = this.pathsOf(sequence);
+    const names = namesIfThere(root).filter((name) => !name.startsWith(TEMPORARY_PREFIX));
+    if (names.includes("descriptor.json")) return false;
+    // A claim is empty for an instant, and so is a point whose only file is gone.
+    if (names.length === 0) return existsSync(root) && this.#catalog.rows().has(sequence);
+    return !names.includes("intent") || !names.every((name) => OF_A_CLAIM.test(name));
+  }
+
+  /** Gives up a claim without a point; a finished point stays. */
+  abandon(sequence: number): void {
+    const { root } = this.pathsOf(sequence);
+    if (this.isFinished(sequence)) return;
+    forgetListing(this.#directory);
+    const staged = join(this.#directory, temporaryName());
+    try {
+      // A part of a claim may look like a point that has lost its descriptor.
+      renameSync(root, staged);
+    } catch {
+      // What cannot be moved is left to whoever comes later.
+      return;
+    }
+    clearAway(staged);
+  }
+
+  /**
+   * The commit point of a save: the descriptor gets its name in the claimed directory. Throws `conflict` when the claim
+   * is gone. With `keepClaim` the claim stays beside it until `settle`: a kill in between tells that head was not moved.
+   * One that was `announced` is durable in its claim already, and only gets its name.
+   */
+  commit(descriptor: Descriptor, options: { keepClaim?: boolean; announced?: boolean } = {}): Point {
+    const bytes = encodeDescriptorFile(descriptor);
+    const { sequence } = descriptor;
+    const paths = this.pathsOf(sequence);
+    failpoint("point-before-descriptor");
+    try {
+      if (options.announced === true) linkSync(paths.intent, paths.descriptor);
+      else durableWrite(paths.descriptor, bytes, { exclusive: true });
+    } catch (error) {
+      const failed = toCairnError(error);
+      if (failed.code !== "not_found" && failed.code !== "already_exists") throw failed;
+      throw new CairnError("conflict", `the claim of sequence number ${sequence} is gone: another process took over`, {
+        hint: "save again",
+        cause: error,
+      });
+    }
+    if (options.keepClaim !== true) this.settle(sequence);
+    failpoint("point-committed");
+    this.#catalog.add(new Map([[sequence, { id: descriptor.save_point_id, kind: kindOf(descriptor) }]]));
+    return pointOf(paths, bytes, { sequence, names: [] });
+  }
+
+  /** Forgets the claim of a finished point; where its save was killed, what is beside it under temporary names too. */
+  settle(sequence: number, options: { killed?: boolean } = {}): void {
+    const { root, intent } = this.pathsOf(sequence);
+    if (options.killed === true) removeLeftovers(root, { exclusive: true });
+    rmSync(intent, { force: true });
+  }
+
+  /** Finished points among the last numbers whose claim was never forgotten, ascending. */
+  unsettled(): number[] {
+    return this.sequences()
+      .slice(-UNFINISHED_LOOK_BACK)
+      .filter((sequence) => existsSync(this.pathsOf(sequence).intent) && this.isFinished(sequence));
+  }
+
+  /** Removes claims that were never finished, and half-removed points. Only for the holder of the workspace's lock. */
+  removeLeftovers(): string[] {
+    const removed = removeLeftovers(this.#directory, { exclusive: true });
+    const known = this.#catalog.rows();
+    for (const sequence of this.sequences()) {
+      const paths = this.pathsOf(sequence);
+      const isFinished = this.isFinished(sequence);
+      if (known.has(sequence) && isFinished) continue;
+      if (isFinished) append(removed, removeLeftovers(paths.root, { exclusive: true }));
+      else if (isUnfinished(paths.root)) {
+        removeAll(paths.root);
+        removed.push(pointDirectoryName(sequence));
+      }
+    }
+    return removed;
+  }
+
+  /** One point by number. Throws `not_found`, `damaged`, `newer_version`. */
+  read(sequence: number): Point {
+    const paths = this.pathsOf(sequence);
+    const bytes = readSmallFile(paths.descriptor, MAX_DESCRIPTOR_BYTES);
+    if (bytes === null) {
+      if (this.#hasLostDescriptor(sequence))
+        throw new CairnError("damaged", `${paths.descriptor} is not there any more`, { hint: "see `cairn doctor`" });
+      throw new CairnError("not_found", `there is no point with sequence number ${sequence}`);
+    }
+    return pointOf(paths, bytes, { sequence, names: readdirSync(paths.root) });
+  }
+
+  /** The same; null where there is none, or nothing that can be read as one. What may be readable later is thrown. */
+  readOrNull(sequence: number): Point | null {
+    try {
+      return this.read(sequence);
+    } catch (error) {
+      const problem = toCairnError(error);
+      if (problem.code === "not_found" || problem.code === "damaged") return null;
+      throw problem;
+    }
+  }
+
+  /** Points newest first, reading only as many as are asked for; damaged ones are listed and hide nothing. */
+  list(options: ListOptions = {}): PointList {
+    const limit = options.limit ?? 0;
+    const points: Point[] = [];
+    const damaged: DamagedPoint[] = [];
+    let truncated = false;
+    for (const sequence of this.sequences().toReversed()) {
+      if (options.before !== undefined && sequence >= options.before) continue;
+      truncated = limit > 0 && points.length + damaged.length >= limit;
+      if (truncated) break;
+      const read = this.#tryRead(sequence);
+      if (read === null) continue;
+      if ("problem" in read) damaged.push(read);
+      else points.push(read);
+    }
+    return { points, damaged, truncated };
+  }
+
+  /** Null for a claim without a descriptor, or a point that was removed meanwhile. */
+  #tryRead(sequence: number): Point | DamagedPoint | null {
+    try {
+      return this.read(sequence);
+    } catch (error) {
+      const problem = toCairnError(error);
+      if (problem.code === "not_found") return null;
+      return { sequence, id: this.#catalog.rows().get(sequence)?.id ?? null, problem };
+    }
+  }
+
+  /** Reads what the catalog does not know yet; afterwards it covers every healthy point of `sequences`. */
+  #complete(sequences: readonly number[]): ReadonlyMap<number, CatalogRow> {
+    const rows = this.#catalog.rows();
+    const fresh = new Map<number, CatalogRow>();
+    for (const sequence of sequences) {
+      if (rows.has(sequence)) continue;
+      const read = this.#tryRead(sequence);
+      if (read !== null && !("problem" in read))
+        fresh.set(sequence, { id: read.descriptor.save_point_id, kind: kindOf(read.descriptor) });
+    }
+    this.#catalog.add(fresh);
+    return this.#catalog.rows();
+  }
+
+  /** The points whose id begins with a prefix (lower-case hex), each read and checked; damaged ones where the catalog remembers their id. */
+  withPrefix(prefix: string): (Point | DamagedPoint)[] {
+    const sequences = this.sequences();
+    const rows = this.#complete(sequences);
+    const fitting: (Point | DamagedPoint)[] = [];
+    for (const sequence of sequences) {
+      if (rows.get(sequence)?.id.startsWith(prefix) !== true) continue;
+      const read = this.#tryRead(sequence);
+      if (read === null) continue;
+      // The catalog was wrong: the number belongs to another point now.
+      if (!("problem" in read) && !read.descriptor.save_point_id.startsWith(prefix))
+        return this.#withoutCatalog(prefix);
+      fitting.push(read);
+    }
+    return fitting.length > 0 ? fitting : this.#withoutCatalog(prefix);
+  }
+
+  #withoutCatalog(prefix: string): Point[] {
+    const { points } = this.list();
+    const fresh = new Map<number, CatalogRow>();
+    for (const { sequence, descriptor } of points) {
+      const known = this.#catalog.rows().get(sequence);
+      if (known?.id !== descriptor.save_point_id)
+        fresh.set(sequence, { id: descriptor.save_point_id, kind: kindOf(descriptor) });
+    }
+    this.#catalog.add(fresh);
+    return points.filter((point) => point.descriptor.save_point_id.startsWith(prefix)).toReversed();
+  }
+
+  /** The point with exactly this id, null when there is none. Throws its problem when it is damaged. */
+  byId(id: SavePointId): Point | null {
+    for (const sequence of this.sequences().slice(-DIRECT_READS).toReversed()) {
+      const read = this.#tryRead(sequence);
+      if (read !== null && !("problem" in read) && read.descriptor.save_point_id === id) return read;
+    }
+    const found = this.withPrefix(id)[0];
+    if (found !== undefined && "problem" in found) throw found.problem;
+    return found ?? null;
+  }
+
+  /** All ids with their numbers, by sequence ascending; damaged points without a known id are absent. */
+  ids(): ReadonlyMap<SavePointId, number> {
+    const sequences = this.sequences();
+    const rows = this.#complete(sequences);
+    const ids = new Map<SavePointId, number>();
+    for (const sequence of sequences) {
+      const row = rows.get(sequence);
+      if (row !== undefined) ids.set(row.id, sequence);
+    }
+    return ids;
+  }
+
+  /** Ids that begin with a prefix of some digits, damaged points' too where they are known; perhaps some of points that are gone. */
+  idsWith(prefixes: readonly string[]): SavePointId[] {
+    if (this.#catalog.lines < this.sequences().length) this.#complete(this.sequences());
+    return this.#catalog.idsWith(prefixes);
+  }
+
+  /** How many finished points there are, damaged ones too. */
+  count(): number {
+    return this.sequences().length - this.unfinished().length;
+  }
+
+  /** The newest point that no restore or undo made; null when there is none. A damaged one is passed over. */
+  latest(): Point | null {
+    for (const [at, sequence] of this.sequences().toReversed().entries()) {
+      if (at >= DIRECT_READS && this.#catalog.rows().get(sequence)?.kind === "u") continue;
+      const read = this.#tryRead(sequence);
+      if (read === null || "problem" in read) continue;
+      if (kindOf(read.descriptor) === "s") return read;
+    }
+    return null;
+  }
+
+  /** Removes a point durably: it is gone when its directory loses its name. False when there was none. */
+  remove(sequence: number): boolean {
+    const staged = join(this.#directory, temporaryName());
+    this.#catalog.forget([sequence]);
+    try {
+      renameSync(this.pathsOf(sequence).root, staged);
+    } catch (error) {
+      if ((error as NodeJS.ErrnoException).code === "ENOENT") return false;
+      throw toCairnError(error, `remove the point with sequence number ${sequence}`);
+    }
+    fsyncDirectory(this.#directory);
+    failpoint("point-removed");
+    removeAll(staged);
+    this.#catalog.compact(new Set(this.sequences()));
+    return true;
+  }
+
+  /**
+   * Removes points: each is gone when its directory has left. One sync for all, so after a power cut some may be
+   * back; the caller's journal knows. Absent ones are fine.
+   */
+  removeAll(sequences: readonly number[]): number {
+    const staged = join(this.#directory, temporaryName());
+    mkdirSync(staged, { mode: 0o700 });
+    this.#catalog.forget(sequences);
+    let removed = 0;
+    for (const sequence of sequences) {
+      try {
+        renameSync(this.pathsOf(sequence).root, join(staged, pointDirectoryName(sequence)));
+        removed++;
+      } catch (error) {
+        if ((error as NodeJS.ErrnoException).code !== "ENOENT")
+          throw toCairnError(error, `remove the point with sequence number ${sequence}`);
+      }
+      failpoint("points.moved-away");
+    }
+    fsyncDirectory(this.#directory);
+    failpoint("points.gone");
+    removeAll(staged);
+    forgetListing(this.#directory);
+    this.#catalog.compact(new Set(this.sequences()));
+    return removed;
+  }
+
+  /** Moves points, or claims, into a folder of this process, which whoever comes after its end removes; returns that. Durable. */
+  moveAside(sequences: readonly number[], temporary: string): string {
+    const aside = newWorkDirectory(temporary);
+    this.#catalog.forget(sequences);
+    try {
+      makeFolder(aside);
+      for (const sequence of sequences)
+        renameSync(this.pathsOf(sequence).root, join(aside, pointDirectoryName(sequence)));
+    } catch (error) {
+      throw toCairnError(error, `move points to ${aside}`);
+    }
+    fsyncDirectory(this.#directory);
+    forgetListing(this.#directory);
+    return aside;
+  }
+
+  /** Removes what a killed removal left. Only for the holder of the workspace's lock. */
+  removeMovedAway(): void {
+    removeLeftovers(this.#directory, { exclusive: true });
+  }
+
+  /** Seals a point, by the bytes of its seal's file: from now on it reads as if it had been read when it was made. Durable by rename. */
+  seal(sequence: number, file: Uint8Array): Point {
+    durableWrite(this.pathsOf(sequence).seal, file);
+    return this.read(sequence);
+  }
+
+  writePin(sequence: number, pin: PinFile | null): void {
+    const { pin: path } = this.pathsOf(sequence);
+    if (pin === null) durableRemove(path);
+    else this.#write(path, encodePin(pin));
+  }
+
+  writeTags(sequence: number, tags: readonly string[]): void {
+    this.#write(this.pathsOf(sequence).tags, encodeTags({ tags: [...tags] }));
+  }
+
+  writeVerification(sequence: number, verification: VerificationFile): void {
+    this.#write(this.pathsOf(sequence).verification, encodeVerification(verification));
+  }
+
+  /** What a kill leaves of it lies beside the points, where the next writer removes it: nobody looks through each of them. */
+  #write(path: string, bytes: Uint8Array): void {
+    durableWrite(path, bytes, { stagedIn: dirname(this.#directory) });
+  }
+
+  /** Forgets what was read from the catalog, e.g. after waiting for the lock. */
+  refresh(): void {
+    this.#catalog.refresh();
+    forgetListing(this.#directory);
+  }
+}
+
+/** The points of one of the workspaces of a control directory. */
+export interface WorkspacePoints {
+  readonly name: string;
+  /** Null where its record cannot be read. */
+  readonly workspace: PlacedWorkspace | null;
+  readonly paths: WorkspacePaths;
+  readonly points: Points;
+}
+
+/** The points of all workspaces of a control directory. */
+export function allPoints(control: ControlPaths): WorkspacePoints[] {
+  return listWorkspaces(control).map(({ name, workspace }) => {
+    const paths = workspacePaths(control, name);
+    return { name, workspace, paths, points: new Points(paths) };
+  });
+}
+
+/** What may lie beside a save's intent when it is killed, or while what is left of it is removed. */
+const OF_A_CLAIM = /^(intent|origins|tree(-coming|-going)?)$/;
+
+/** Only what a save leaves before its commit; anything else in the directory is not ours to remove. */
+function isUnfinished(root: string): boolean {
+  return readdirSync(root).every((name) => name.startsWith(TEMPORARY_PREFIX) || name === "intent");
+}

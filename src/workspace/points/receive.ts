@@ -1,0 +1,188 @@
+import { type FoundIgnoreFile, IGNORE_FILE, MAX_IGNORE_FILE_BYTES, NO_RULES } from "../../fs/ignore.ts";
+import type { Degradation, ReceivedContent, ReceiveRequest, StagedContent } from "../store/engine.ts";
+import type { TreeSource } from "../../repository/trees/tree-source.ts";
+import { failpoint } from "../../failpoint.ts";
+import { type Cause, type Descriptor, type IgnoreRules, omittedOf } from "../../formats/records/descriptor.ts";
+import { newSavePointId, type SavePointId } from "../../ids.ts";
+import type { Point } from "./point-files.ts";
+import { pointFacts, sealedStateOf, stageRequest } from "../save/record-point.ts";
+import type { Workspace, WorkspaceCall } from "../workspace.ts";
+import { rulesOfTask } from "../../archive/scan/directory-rules.ts";
+import { toCairnError } from "../../errors.ts";
+import { joinPath } from "../../formats/bytes.ts";
+import { newPacer } from "../../pacer.ts";
+
+export interface ReceiveInput extends WorkspaceCall {
+  content: Omit<ReceiveRequest, "pointId" | "root" | "signal" | "onProgress">;
+  /** patterns that the state was saved without */
+  excludes: readonly string[];
+  message: string;
+  cause: Cause;
+}
+
+/**
+ * A point of content that lies in a repository. One of chosen paths only is made to be restored from, and becomes
+ * neither head nor latest. For the holder of the workspace's lock.
+ */
+export async function receivePoint(workspace: Workspace, input: ReceiveInput): Promise<Point> {
+  const { onProgress, signal } = input;
+  return addPoint(workspace, input, async (id) => {
+    const received = await workspace.engine.receive({
+      ...input.content,
+      pointId: id,
+      root: workspace.root,
+      signal,
+      onProgress: ({ done, total, bytes, totalBytes }) =>
+        onProgress?.({ phase: "downloading", done, total, bytes, total_bytes: totalBytes }),
+    });
+    return { ...stateOf(received, input), degraded: [], undo: input.content.paths !== null };
+  });
+}
+
+export interface TakeInInput extends WorkspaceCall {
+  /** A folder of this process's own, with what is to be in the point and nothing else. */
+  folder: Buffer;
+  /** It is a part of a state, or one that a restore displaced: the point becomes neither head nor latest. */
+  undo: boolean;
+  message: string;
+  cause: Cause;
+  /** of the point, where it is known beforehand */
+  id?: SavePointId;
+  /** the point that it follows from; absent where from nothing that was here */
+  head?: Point | null;
+  /** why the workspace's own engine was passed over */
+  degraded?: readonly Degradation[];
+}
+
+/** The same of what lies in a folder, whatever ignore files are in it. The folder is only read, and may go afterwards. */
+export async function takeInFolder(workspace: Workspace, input: TakeInInput): Promise<Point> {
+  let staged: StagedContent | undefined;
+  const point = await addPoint(workspace, input, async (id) => {
+    staged = await workspace.engine.stage({
+      ...stageRequest(workspace, input, { rules: NO_RULES, head: null, id }),
+      root: input.folder,
+      recordedRoot: workspace.found.recordedFolder ?? workspace.root,
+      skip: [],
+      passing: true,
+    });
+    return {
+      content: staged.content as unknown as Descriptor["content"],
+      ...sealedStateOf(staged, { rules: NO_RULES, unchanged: false }),
+      degraded: [...(input.degraded ?? []), ...staged.degraded].map(({ what, reason }) => `${what}: ${reason}`),
+      undo: input.undo,
+    };
+  });
+  await staged?.settled();
+  return point;
+}
+
+type OwnFacts = keyof ReturnType<typeof pointFacts> | "engine" | "effective_engine";
+
+/** Intent: the sequence number is claimed. Stage: content in the store. Commit: the descriptor gets its name. */
+async function addPoint(
+  workspace: Workspace,
+  input: Pick<TakeInInput, "message" | "cause" | "id" | "head">,
+  stage: (id: SavePointId) => Promise<Omit<Descriptor, OwnFacts>>,
+): Promise<Point> {
+  const { points, engine } = workspace;
+  const { id = newSavePointId(), head = null } = input;
+  const sequence = points.nextSequence();
+  points.claim(sequence, id);
+  try {
+    const staged = await stage(id);
+    failpoint("receive.staged");
+    return points.commit({
+      ...pointFacts(workspace, input, { id, sequence, head }),
+      ...staged,
+      engine: workspace.found.controlFile.engine,
+      effective_engine: engine.type,
+    });
+  } catch (error) {
+    // With its name the point is there, whatever failed after that.
+    if (!points.isFinished(sequence)) {
+      // Its snapshot first: without the claim nobody would know that it is nobody's.
+      await engine.discard([id]);
+      points.abandon(sequence);
+    }
+    throw error;
+  }
+}
+
+function stateOf(
+  received: ReceivedContent,
+  { excludes }: ReceiveInput,
+): Omit<Descriptor, OwnFacts | "degraded" | "undo"> {
+  const { manifest } = received;
+  return {
+    content: received.content as unknown as Descriptor["content"],
+    state_digest: manifest.stateDigest,
+    metadata_digest: manifest.metadataDigest,
+    complete: manifest.complete,
+    entries: received.entries,
+    bytes: received.bytes,
+    bytes_stored: received.bytesStored,
+    unchanged: false,
+    labels: manifest.labels,
+    ...omittedOf(manifest.omitted),
+    rules: rulesByFiles(received.ignoreFiles, { excludes, crossMounts: manifest.mounts?.entered === true }),
+  };
+}
+
+/**
+ * The rules of a point whose record of them is lost, by the ignore files in its tree: a restore would take away what they
+ * left out. Nothing tells what was excluded beside them, nor what a file said that cannot be read.
+ */
+export async function rebuiltRules(
+  source: TreeSource,
+  { crossMounts, signal }: { crossMounts: boolean; signal?: AbortSignal | undefined },
+): Promise<IgnoreRules> {
+  return rulesByFiles(await ignoreFilesIn(source, signal), { excludes: [], crossMounts });
+}
+
+/** The rules of a point of which only ignore files and patterns are known: nobody has counted what they left out. */
+export function rulesByFiles(
+  files: readonly FoundIgnoreFile[],
+  { excludes, crossMounts }: { excludes: readonly string[]; crossMounts: boolean },
+): IgnoreRules {
+  const rules = rulesOfTask({ excludes, rules: null }).record(files);
+  return {
+    ignore_file: true,
+    exclude: rules.excludes,
+    files: rules.files,
+    ignored_count: 0,
+    ignored_sample: [],
+    ...(crossMounts ? { cross_mounts: true } : {}),
+  };
+}
+
+async function ignoreFilesIn(source: TreeSource, signal: AbortSignal | undefined): Promise<FoundIgnoreFile[]> {
+  const pace = newPacer(signal);
+  const found: FoundIgnoreFile[] = [];
+  const open: { id: Uint8Array; path: Uint8Array }[] = [{ id: source.root, path: new Uint8Array(0) }];
+  for (let at = open.pop(); at !== undefined; at = open.pop()) {
+    await pace();
+    for (const node of source.list(at.id)) {
+      if (node.subtree !== undefined)
+        open.push({ id: Uint8Array.from(node.subtree), path: Uint8Array.from(joinPath(at.path, node.name)) });
+      else if (node.type === "file" && isIgnoreFile(node.name) && node.size <= MAX_IGNORE_FILE_BYTES) {
+        const text = textOf(source, node);
+        if (text !== null) found.push({ directory: Buffer.from(at.path).toString("latin1"), text });
+      }
+    }
+  }
+  return found;
+}
+
+function isIgnoreFile(name: Uint8Array): boolean {
+  return Buffer.from(name).toString("latin1") === IGNORE_FILE;
+}
+
+/** In latin1; null where it cannot be read. */
+function textOf(source: TreeSource, node: Parameters<TreeSource["content"]>[0]): string | null {
+  try {
+    return Array.from(source.content(node), (part) => Buffer.from(part).toString("latin1")).join("");
+  } catch (error) {
+    if (toCairnError(error).code !== "damaged") throw error;
+    return null;
+  }
+}

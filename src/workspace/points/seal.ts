@@ -1,0 +1,507 @@
+import { closeSync, constants, existsSync, openSync, rmSync, statSync } from "node:fs";
+import { CairnError, cannotBeWritten, toCairnError } from "../../errors.ts";
+import { plural } from "../../formats/sizes.ts";
+import { isSubvolume } from "../../fs/linux/btrfs.ts";
+import { joinRaw, listedNames, printablePath, shellPath } from "../../fs/safe-path.ts";
+import type { SavePointId } from "../../ids.ts";
+import type { ForwardTarget } from "../../repository/transfer/forward.ts";
+import { encodeSealFile, isTooLong, type Point, rulesToReadBy } from "./point-files.ts";
+import {
+  changedTree,
+  dropOldTrees,
+  heldTreeProblem,
+  holdsMore,
+  keptTrees,
+  ownerOfTree,
+  treePlace,
+} from "./held-trees.ts";
+import type { Points } from "./points.ts";
+import { isUnchanged, type SaveInput, sealedStateOf, stageRequest } from "../save/record-point.ts";
+import { leftOutOfPoint, savedWithout } from "./left-out.ts";
+import type { Workspace, WorkspaceCall } from "../workspace.ts";
+import type { StagedContent, StageRequest } from "../store/engine.ts";
+import type { TreeSource } from "../../repository/trees/tree-source.ts";
+import { presentSource } from "../../archive/scan/present-source.ts";
+import { changedSince } from "../../clones/as-made.ts";
+import { latestChange } from "../../archive/write/latest-change.ts";
+import { failpoint } from "../../failpoint.ts";
+import type { Descriptor } from "../../formats/records/descriptor.ts";
+import { joinPath } from "../../formats/bytes.ts";
+import { rawPath } from "../../formats/records/record.ts";
+import type { SealFile } from "../../formats/records/seal-file.ts";
+import { removeLeftovers } from "../../fs/durable.ts";
+import { IGNORE_FILE, type IgnoreRecord, MAX_IGNORE_FILE_BYTES } from "../../fs/ignore.ts";
+import { loadOrigins } from "../../archive/cache/origins.ts";
+import { readSealIntent, removeIntentLink, SEAL_JOURNAL, writeIntentLink } from "../journals.ts";
+import { rootOfContent } from "./root-changes.ts";
+
+/** Which points are sealed, and when: before whatever needs their digests or contents. */
+
+/** A point that cannot be sealed, and why; id null: any that is not sealed. */
+export interface SealProblem {
+  id: SavePointId | null;
+  problem: CairnError;
+}
+
+/** Whether it is the point that cannot be sealed, now and later; other problems pass. */
+export function isAboutThePoint({ code }: CairnError): boolean {
+  return code === "damaged" || code === "newer_version";
+}
+
+export interface SealCall extends WorkspaceCall {
+  /** another repository, which gets what the seal of this point stores anew too */
+  forward?: { readonly point: SavePointId; readonly to: ForwardTarget } | undefined;
+}
+
+export interface SealedPending {
+  sealed: number;
+  /** what cannot be sealed stays as it is and keeps nobody from the others */
+  problems: SealProblem[];
+}
+
+/**
+ * Seals every point that is not, oldest first; what is damaged, or cannot be recorded, is passed over and said. For the holder of the
+ * workspace's lock. Throws what is not about one point, e.g. `no_space`.
+ */
+export async function sealPending(
+  workspace: Workspace,
+  call: SealCall,
+  sequences: readonly number[] = unsealed(workspace),
+): Promise<SealedPending> {
+  const done: SealedPending = { sealed: 0, problems: [] };
+  const inPart: Point[] = [];
+  // Of points that share one: until the next seal, which finds out whether all of them are sealed.
+  const shared = sequences.flatMap((each) => {
+    const owner = ownerOfTree(workspace.points, each);
+    return owner === null || owner === each ? [] : [owner];
+  });
+  let keep: number | undefined;
+  for (const sequence of sequences) {
+    let id: SavePointId | null = null;
+    try {
+      const point = workspace.points.read(sequence);
+      id = point.descriptor.save_point_id;
+      const forward = call.forward?.point === id ? call.forward.to : undefined;
+      const sealed = await sealPoint(workspace, point, { ...call, forward });
+      if (holdsMore(workspace.points, sealed)) inPart.push(sealed);
+      if (sealed === point) continue;
+      done.sealed++;
+      keep ??= keptTrees(workspace.found.control, call.onWarning);
+      await dropOldTrees(workspace.points, {
+        keep,
+        newest: sequence,
+        // One more than there came, so that what an earlier call left goes too.
+        most: 2,
+        lookBack: FEW_POINTS,
+        needed: shared,
+        onWarning: call.onWarning,
+      });
+    } catch (error) {
+      const problem = toCairnError(error);
+      if (!isAboutThePoint(problem) && !isTooLong(problem)) throw problem;
+      done.problems.push({ id, problem });
+      call.onWarning?.(`the point ${id ?? sequence} cannot be sealed: ${problem.message}`);
+    }
+  }
+  const { control, folder } = workspace.found;
+  const heldOnly = whatIsHeldOnly(inPart, { control: control.root, folder });
+  if (heldOnly !== null) call.onWarning?.(heldOnly);
+  return done;
+}
+
+/** What the seals of points lack, and what to do about it; null where they have everything. For a person. */
+export function whatIsHeldOnly(
+  inPart: readonly Point[],
+  { control, folder }: { control: string; folder: Buffer },
+): string | null {
+  const [first] = inPart;
+  const lacking = first === undefined ? undefined : leftOutOfPoint(first.descriptor).entries[0];
+  if (first === undefined || lacking === undefined) return null;
+  const { omitted, omitted_count: unread, labels, save_point_id: id } = first.descriptor;
+  const count = unread + savedWithout(labels).length;
+  const others = inPart.length === 1 ? "" : `, and likewise of ${inPart.length - 1} more`;
+  const { uid, gid } = statSync(control);
+  // As their owner who may read everything: what root writes there the owner could not read.
+  const way =
+    omitted[0]?.reason === "EACCES" || omitted[0]?.reason === "EPERM"
+      ? `; sealed whole with: sudo setpriv --reuid=${uid} --regid=${gid} --init-groups --reset-env --inh-caps=+dac_read_search --ambient-caps=+dac_read_search cairn -C ${shellPath(folder)} seal`
+      : "";
+  return `${plural(count, "entry")} of the point ${id.slice(0, 8)} could not be read (${printablePath(lacking.path)}: ${lacking.detail})${others}; the held trees have them, which stay, and from which restore and undo with --method exchange give them back${way}`;
+}
+
+/**
+ * For calls that need digests or contents: seals what is not, under the lock, when there is anything. Where there is
+ * no room for that, or nothing may be written, the call goes on with what is sealed: it may be the one that makes room,
+ * or that gets out what a file system still gives.
+ */
+export async function ensureSealed(workspace: Workspace, call: SealCall): Promise<SealedPending> {
+  if (unsealed(workspace).length === 0) return NOTHING;
+  try {
+    workspace.engine.prepare();
+    using _lock = await workspace.lock("seal", call);
+    return await sealPending(workspace, call);
+  } catch (error) {
+    const problem = toCairnError(error);
+    if (!cannotBeWritten(problem)) throw problem;
+    call.onWarning?.(`not every point could be sealed: ${problem.message}`);
+    return { sealed: 0, problems: [{ id: null, problem }] };
+  }
+}
+
+/** So far back a call that is about something else looks for trees to remove, and for points to seal. */
+const FEW_POINTS = 64;
+const NOTHING: SealedPending = { sealed: 0, problems: [] };
+/** So many saves of others between sealing and reading are had in mind. */
+const MOST_ROUNDS = 5;
+
+/**
+ * {@link ensureSealed}, then the work, which is told what could not be sealed; both again when the work needs a point
+ * that another process saved meanwhile.
+ */
+export async function withSealed<T>(
+  workspace: Workspace,
+  call: SealCall,
+  work: (problems: readonly SealProblem[]) => Promise<T>,
+): Promise<T> {
+  for (let round = 1; ; round++) {
+    const { problems } = await ensureSealed(workspace, call);
+    try {
+      return await work(problems);
+    } catch (error) {
+      const id = toCairnError(error).details?.["unsealed"];
+      if (typeof id !== "string") throw error;
+      const point = workspace.points.byId(id as SavePointId);
+      const problem = point === null ? null : whyUnsealed(workspace.points, point, problems);
+      if (problem !== null) throw problem;
+      if (round === MOST_ROUNDS) throw error;
+      workspace.points.refresh();
+    }
+  }
+}
+
+/**
+ * Seals as {@link sealPending} does, and also names the points whose tree is gone, which only their descriptors tell. What
+ * is sealed in part is sealed anew where this user can read more.
+ */
+export async function sealAll(workspace: Workspace, call: WorkspaceCall): Promise<SealedPending> {
+  const open = workspace.points.list().points.filter((each) => !each.sealed || holdsMore(workspace.points, each));
+  const done = await sealPending(workspace, call, open.map(({ sequence }) => sequence).toReversed());
+  // Also what earlier calls were killed in, or left for later.
+  // Where anything was sealed it is told already that the policy cannot be read.
+  const keep = keptTrees(workspace.found.control, done.sealed > 0 ? undefined : call.onWarning);
+  await dropOldTrees(workspace.points, { keep, onWarning: call.onWarning });
+  return done;
+}
+
+/**
+ * Why a point that is not sealed cannot be, as far as that is known without reading its tree; null where nothing
+ * speaks against sealing it. Points are sealed oldest first: what is older than a sealed one was passed over, unless it
+ * is a snapshot, which may have been left behind.
+ */
+export function whyUnsealed(points: Points, point: Point, problems: readonly SealProblem[]): CairnError | null {
+  const { sequence, descriptor } = point;
+  const id = descriptor.save_point_id;
+  const known =
+    heldTreeProblem(points, point) ?? problems.find((each) => each.id === id || each.id === null)?.problem ?? null;
+  if (known !== null) return cannotBeWritten(known) ? notReadYet(points, point, known) : known;
+  if (isSubvolume(treePlace(points, point))) return null;
+  const passedOver = points.sequences().some((newer) => newer > sequence && existsSync(points.pathsOf(newer).seal));
+  if (!passedOver) return null;
+  return new CairnError("damaged", `the point ${id} could not be sealed: its content was not looked at`, {
+    hint: "`cairn seal` says why",
+  });
+}
+
+function notReadYet(points: Points, point: Point, why: CairnError): CairnError {
+  const tree = printablePath(Buffer.from(treePlace(points, point)));
+  return new CairnError(why.code, `the point ${point.descriptor.save_point_id} is not sealed yet: ${why.message}`, {
+    hint: `what it holds lies in ${tree}; look, but change nothing there`,
+    cause: why,
+  });
+}
+
+/**
+ * Numbers of finished points that only a held tree has the content of, ascending. Reads no descriptor of those that were
+ * saved since the last seal. What was passed over is not tried again; `sealAll` does.
+ */
+function unsealed({ points, found }: Workspace): number[] {
+  if (!existsSync(found.paths.holds)) return [];
+  const open: number[] = [];
+  let isOlder = false;
+  let inARow = 0;
+  for (const sequence of points.sequences().toReversed()) {
+    const { seal, descriptor, tree } = points.pathsOf(sequence);
+    if (existsSync(seal)) {
+      isOlder = true;
+      if (++inARow === FEW_POINTS) break;
+    } else if (existsSync(tree) && existsSync(descriptor) && (!isOlder || isLeftBehind(points, sequence))) {
+      open.push(sequence);
+      inARow = 0;
+    }
+  }
+  return open.reverse();
+}
+
+/**
+ * Whether a point that is older than a sealed one can be sealed all the same: a restore by exchange seals the one that it
+ * goes back to and no other. Only snapshots are exchanged, and of one it is known without reading that it is as made.
+ */
+function isLeftBehind(points: Points, sequence: number): boolean {
+  try {
+    const point = points.read(sequence);
+    return isSubvolume(treePlace(points, point)) && heldTreeProblem(points, point) === null;
+  } catch (error) {
+    if (isAboutThePoint(toCairnError(error))) return false;
+    throw error;
+  }
+}
+
+/**
+ * Sealing: a held tree is read, what is new of it goes into the store, and digests, counts and ids are recorded beside
+ * the descriptor. From then on the point does not depend on its held tree any more, but where this user could not read
+ * all of it: then the tree stays, and whoever can read more of it makes the point's seal anew.
+ *
+ * Intent: a link in the journal directory. Stage: content and snapshot in the store. Commit: `seal.json` gets its name.
+ * A kill before that leaves a snapshot with the point's mark, which recovery or the next attempt takes back; one after
+ * it may leave that of the seal before, likewise. Returns the point as it was where nothing is gained.
+ */
+export async function sealPoint(
+  workspace: Workspace,
+  sealedOrNot: Point,
+  call: Pick<SaveInput, keyof WorkspaceCall | "forward">,
+): Promise<Point> {
+  const isAgain = sealedOrNot.sealed;
+  if (isAgain && !canReadMore(workspace.points, sealedOrNot)) return sealedOrNot;
+  const point: Point = { ...sealedOrNot, descriptor: sealedOrNot.made, sealed: false };
+  const { descriptor, sequence } = point;
+  const { root, origins, verification } = workspace.points.pathsOf(sequence);
+  const problem = heldTreeProblem(workspace.points, point);
+  if (problem !== null) throw problem;
+  // Of an attempt that was killed.
+  removeLeftovers(root, { exclusive: true });
+  await recoverSeal(workspace);
+  writeIntentLink(workspace.found.paths.journal, SEAL_JOURNAL, [descriptor.save_point_id]);
+  failpoint("seal.intent");
+  let staged: Staged;
+  try {
+    staged = await stageByReading(workspace, point, call);
+  } catch (error) {
+    removeIntentLink(workspace.found.paths.journal, SEAL_JOURNAL);
+    throw error;
+  }
+  failpoint("seal.staged");
+  if (isAgain && staged.seal.omitted_count >= sealedOrNot.descriptor.omitted_count) {
+    await staged.discard?.();
+    removeIntentLink(workspace.found.paths.journal, SEAL_JOURNAL);
+    return sealedOrNot;
+  }
+  // Before the commit, after which nobody would look for it.
+  rmSync(origins, { force: true });
+  // It speaks of what the seal before has.
+  if (isAgain) rmSync(verification, { force: true });
+  failpoint("seal.origins-removed");
+  const sealed = workspace.points.seal(sequence, staged.file);
+  failpoint("seal.committed");
+  if (isAgain) await discardOthers(workspace, descriptor.save_point_id);
+  removeIntentLink(workspace.found.paths.journal, SEAL_JOURNAL);
+  await staged.settled?.();
+  return sealed;
+}
+
+interface Staged {
+  seal: SealFile;
+  /** as it is written */
+  file: Uint8Array;
+  settled?: () => Promise<void>;
+  discard?: () => Promise<void>;
+}
+
+/** Whether this user can read something that a point's seal lacks. */
+function canReadMore(points: Points, point: Point): boolean {
+  if (!holdsMore(points, point)) return false;
+  const tree = Buffer.from(treePlace(points, point));
+  return point.descriptor.omitted.some((each) => canBeRead(joinRaw(tree, rawPath(each))));
+}
+
+/** By opening it: what may be read beyond what modes say is not in what the system answers when it is asked. */
+function canBeRead(place: Buffer): boolean {
+  try {
+    closeSync(openSync(place, constants.O_RDONLY | constants.O_NOFOLLOW | constants.O_NONBLOCK));
+    return true;
+  } catch {
+    return false;
+  }
+}
+
+type PointCall = Pick<SaveInput, keyof WorkspaceCall | "forward">;
+
+/** Rules that are too much to be recorded leave nothing out: a point without them can be gone back to, and loses nothing. */
+async function stageByReading(workspace: Workspace, point: Point, call: PointCall): Promise<Staged> {
+  const { save_point_id: id, rules: wanted } = point.descriptor;
+  const rules = rulesToReadBy(point.descriptor);
+  try {
+    return await stageBy(rules, workspace, point, call);
+  } catch (error) {
+    const problem = toCairnError(error);
+    if (rules !== null || !isTooLong(problem)) throw error;
+    call.onWarning?.(
+      `what the ignore files (.cairnignore) hide is in the point ${id.slice(0, 8)} too, as they are too long to be recorded: ${problem.message}`,
+    );
+    return stageBy({ excludes: wanted.exclude, files: [] }, workspace, point, call);
+  }
+}
+
+async function stageBy(
+  rules: IgnoreRecord | null,
+  workspace: Workspace,
+  point: Point,
+  call: PointCall,
+): Promise<Staged> {
+  const { descriptor } = point;
+  const parent = parentOf(workspace, point);
+  const request = stageRequest(
+    workspace,
+    { ...call, exclude: descriptor.rules.exclude, message: descriptor.message },
+    { rules, head: parent, id: descriptor.save_point_id },
+  );
+  let staged: StagedContent | undefined;
+  try {
+    staged = await workspace.engine.stage({
+      ...request,
+      passesLongRules: true,
+      root: Buffer.from(treePlace(workspace.points, point)),
+      recordedRoot: workspace.found.recordedFolder ?? workspace.root,
+      labels: descriptor.labels,
+      ...heldAt(workspace.points, point),
+    });
+    requireAsMade(workspace, point, staged);
+    warnOfLongRules(staged.scan.notes.longRules, { ...descriptor, ...call });
+    const { settled, discard } = staged;
+    const seal = sealOf(point, staged, { parent, rules });
+    return { seal, file: encodeSealFile(seal), settled, discard };
+  } catch (error) {
+    // Nothing of it goes into the stat cache: what it has is not looked at again.
+    await staged?.discard();
+    throw error;
+  }
+}
+
+/** What nobody could read as rules when the tree was taken keeps nobody from the point: it hides nothing. */
+function warnOfLongRules(
+  directories: readonly Uint8Array[],
+  { save_point_id: id, onWarning }: Pick<Descriptor, "save_point_id"> & Pick<WorkspaceCall, "onWarning">,
+): void {
+  if (directories.length === 0) return;
+  const names = listedNames(directories.map((each) => printablePath(joinPath(each, Buffer.from(IGNORE_FILE)))));
+  onWarning?.(
+    `${names}: more than ${MAX_IGNORE_FILE_BYTES} bytes are not read as ignore rules, so the point ${id.slice(0, 8)} has what they may hide too`,
+  );
+}
+
+/**
+ * Takes back what a sealing left in the store that ended before its commit. A link that names no point is dropped: what
+ * it meant costs room only. For the lock's holder.
+ */
+export async function recoverSeal(workspace: Workspace): Promise<null> {
+  const { journal } = workspace.found.paths;
+  const left = readSealIntent(journal);
+  if (left === null) return null;
+  if (left.id !== null) await discardOthers(workspace, left.id);
+  removeIntentLink(journal, SEAL_JOURNAL);
+  return null;
+}
+
+/** Removes the snapshots with a point's mark but for the one that its seal names. */
+async function discardOthers({ points, engine }: Workspace, id: SavePointId): Promise<void> {
+  const own = ownSnapshot(points, id);
+  if (own !== undefined) await engine.discard([id], own);
+}
+
+/** Undefined where a snapshot with a point's mark may be what gives the point back: it is damaged, or any that is may be it. */
+function ownSnapshot(points: Points, id: SavePointId): string | null | undefined {
+  try {
+    const point = points.byId(id);
+    if (point === null) return points.list().damaged.length === 0 ? null : undefined;
+    return point.sealed ? (point.descriptor.content.snapshot ?? undefined) : null;
+  } catch (error) {
+    if (toCairnError(error).code === "damaged") return undefined;
+    throw error;
+  }
+}
+
+/**
+ * What is known of a tree's making. Before a snapshot or a clone of a file is made, all that was stored in it by then
+ * through mappings is written back, so that a later store moves its times. A clone's own inodes are new, and stand for
+ * those that they were made from.
+ */
+function heldAt(points: Points, { descriptor, sequence }: Point): Pick<StageRequest, "heldAt" | "clonedFrom"> {
+  const { held } = descriptor.content;
+  if (held === undefined) return {};
+  const at = Date.parse(held.at);
+  if (held.engine === "btrfs-snapshot") return { heldAt: at };
+  const origins = held.engine === "reflink-copy" ? loadOrigins(points.pathsOf(sequence).origins) : null;
+  if (origins === null) return {};
+  return { heldAt: at, clonedFrom: { ...origins, until: latestChange(Date.parse(descriptor.created_at)) } };
+}
+
+/**
+ * A point that cannot be sealed where it lies, as a readable state without contents: its tree is read as a seal would
+ * read it, and nothing is stored.
+ */
+export async function readHeld(workspace: Workspace, point: Point, call: WorkspaceCall): Promise<TreeSource> {
+  const { descriptor } = point;
+  const request = stageRequest(
+    workspace,
+    { ...call, exclude: descriptor.rules.exclude, reread: true },
+    { rules: rulesToReadBy(descriptor), head: null, id: descriptor.save_point_id },
+  );
+  const looked = await workspace.engine.look({
+    ...request,
+    passesLongRules: true,
+    root: Buffer.from(treePlace(workspace.points, point)),
+    ...heldAt(workspace.points, point),
+  });
+  requireAsMade(workspace, point, looked);
+  return presentSource(looked.scan);
+}
+
+/** Throws `damaged` when the tree that was just read is not, or not any more, what was captured. */
+function requireAsMade(workspace: Workspace, point: Point, { scan }: Pick<StagedContent, "scan">): void {
+  const problem = heldTreeProblem(workspace.points, point);
+  if (problem !== null) throw problem;
+  const { descriptor } = point;
+  const tree = treePlace(workspace.points, point);
+  // A clone's inodes are no newer than the clone, so that a later change shows in each; a snapshot tells it as a whole.
+  if (descriptor.effective_engine === "btrfs-snapshot") return;
+  const changed = changedSince(scan, tree, Date.parse(descriptor.created_at));
+  if (changed !== null)
+    throw changedTree(tree, `the point ${descriptor.save_point_id}`, `was changed after it was made: ${changed}`);
+}
+
+function parentOf(workspace: Workspace, { descriptor }: Point): Point | null {
+  const parent = workspace.byId(descriptor.parent_id);
+  return parent?.sealed === true ? parent : null;
+}
+
+function sealOf(
+  point: Point,
+  staged: StagedContent,
+  { parent, rules }: { parent: Point | null; rules: IgnoreRecord | null },
+): SealFile {
+  const { descriptor } = point;
+  const { tree, snapshot_tree: snapshotTree, snapshot } = staged.content as unknown as SealFile["content"];
+  const read = sealedStateOf(staged, {
+    exclude: descriptor.rules.exclude,
+    rules,
+    unchanged: descriptor.unchanged || isUnchanged(parent, staged.scan, rootOfContent(descriptor.content)),
+  });
+  return {
+    save_point_id: descriptor.save_point_id,
+    sealed_at: new Date().toISOString(),
+    content: { tree, snapshot_tree: snapshotTree, snapshot },
+    ...read,
+    // What the capture found out cannot be seen in the tree.
+    complete: descriptor.complete && read.complete,
+    labels: [...descriptor.labels, ...read.labels],
+  };
+}

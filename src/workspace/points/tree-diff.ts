@@ -1,0 +1,278 @@
+import type { TreeSource } from "../../repository/trees/tree-source.ts";
+import { comparePaths, joinPath } from "../../formats/bytes.ts";
+import { nodeOfSlice, sameSlice, sliceTree, type TreeSlices } from "../../formats/restic/tree-slices.ts";
+import { isShadow } from "../../fs/linux/shadow-attributes.ts";
+import type { TreeNode } from "../../formats/restic/tree.ts";
+import { linkGroupNumber } from "../../archive/scan/link-groups.ts";
+import { exactNode, type LosslessByPath, losslessByPath } from "../../archive/write/exact-nodes.ts";
+import type { LosslessField } from "../../formats/records/manifest.ts";
+import type { ChangeCounts } from "../../archive/scan/summary.ts";
+import { collectPaced, newPacer } from "../../pacer.ts";
+import { isDeepStrictEqual } from "node:util";
+
+export type DiffAspect = "content" | "mode" | "type" | "owner" | "times" | "xattrs" | "target" | "links";
+
+/** One entry that differs between two states; `before` or `after` is null where the state has none. */
+export interface Difference {
+  /** below the root, raw bytes */
+  path: Uint8Array;
+  before: TreeNode | null;
+  after: TreeNode | null;
+  /** what differs, for entries that both have */
+  aspects: DiffAspect[];
+}
+
+/**
+ * Walks two states side by side, in raw pre-order, and skips every directory that both hold by the same reference.
+ * A directory that only one state has comes with everything below it.
+ */
+export function* diffTrees(before: TreeSource, after: TreeSource): Generator<Difference> {
+  if (Buffer.compare(before.root, after.root) === 0) return;
+  const sources = { before, after };
+  // Paths can be thousands of names long, which calls within calls are not.
+  const open: OpenPair[] = [
+    { path: new Uint8Array(0), pairs: pairsOf(sources, { before: before.root, after: after.root }) },
+  ];
+  for (let top = open.at(-1); top !== undefined; top = open.at(-1)) {
+    const { done, value: pair } = top.pairs.next();
+    if (done === true) {
+      open.pop();
+      continue;
+    }
+    const { difference, below, path } = entry(top.path, pair);
+    if (difference !== null) yield difference;
+    if (below !== null) open.push({ path, pairs: pairsOf(sources, below) });
+  }
+}
+
+interface Sides<T> {
+  before: T;
+  after: T;
+}
+
+/** Two directories of one path, and those of their entries that were not looked at yet. */
+interface OpenPair {
+  path: Uint8Array;
+  pairs: Generator<Sides<TreeNode | null>>;
+}
+
+/** The entries of two directories by name, those that are equal left out as far as that is cheap to see. */
+function* pairsOf(sources: Sides<TreeSource>, references: Sides<Uint8Array | null>): Generator<Sides<TreeNode | null>> {
+  const { before, after } = references;
+  if (before !== null && after !== null) {
+    const known = sources.before.differing?.(sources.after, before, after);
+    if (known !== undefined) {
+      yield* known;
+      return;
+    }
+    const a = sources.before.raw === undefined ? null : sliceTree(sources.before.raw(before));
+    const b = a === null || sources.after.raw === undefined ? null : sliceTree(sources.after.raw(after));
+    if (a !== null && b !== null) {
+      yield* differingSlices(a, b);
+      return;
+    }
+  }
+  const old = before === null ? [] : sources.before.list(before);
+  const now = after === null ? [] : sources.after.list(after);
+  let i = 0;
+  let j = 0;
+  while (i < old.length || j < now.length) {
+    const order = i === old.length ? 1 : j === now.length ? -1 : Buffer.compare(old[i]!.name, now[j]!.name);
+    yield { before: order <= 0 ? old[i++]! : null, after: order >= 0 ? now[j++]! : null };
+  }
+}
+
+function* differingSlices(a: TreeSlices, b: TreeSlices): Generator<Sides<TreeNode | null>> {
+  const ends = { before: a.starts.length - 1, after: b.starts.length - 1 };
+  let i = 0;
+  let j = 0;
+  while (i < ends.before || j < ends.after) {
+    if (i < ends.before && j < ends.after && sameSlice(a, i, b, j)) {
+      i++;
+      j++;
+      continue;
+    }
+    const old = i < ends.before ? nodeOfSlice(a, i) : null;
+    const now = j < ends.after ? nodeOfSlice(b, j) : null;
+    const order = old === null ? 1 : now === null ? -1 : Buffer.compare(old.name, now.name);
+    if (order <= 0) i++;
+    if (order >= 0) j++;
+    yield { before: order <= 0 ? old : null, after: order >= 0 ? now : null };
+  }
+}
+
+interface EntryPair {
+  path: Uint8Array;
+  /** null where there is none */
+  difference: Difference | null;
+  /** directories that are to be gone into; null where none is */
+  below: Sides<Uint8Array | null> | null;
+}
+
+function entry(parent: Uint8Array, { before, after }: Sides<TreeNode | null>): EntryPair {
+  const name = (before ?? after)!.name;
+  const below = {
+    before: before?.type === "dir" ? before.subtree! : null,
+    after: after?.type === "dir" ? after.subtree! : null,
+  };
+  const aspects = before === null || after === null ? [] : differences(before, after);
+  const differs = before === null || after === null || aspects.length > 0;
+  const descend =
+    below.before === null
+      ? below.after !== null
+      : below.after === null || Buffer.compare(below.before, below.after) !== 0;
+  // Of most entries nobody asks the path.
+  const path = differs || descend ? joinPath(parent, name) : name;
+  return { path, difference: differs ? { path, before, after, aspects } : null, below: descend ? below : null };
+}
+
+/** The node at a path of a state; null where there is none. The root has no node. */
+export function findNode(source: TreeSource, path: Uint8Array): TreeNode | null {
+  return new NodeFinder(source).at(path);
+}
+
+/** The same for many paths: each directory is listed once. */
+export class NodeFinder {
+  readonly #source: TreeSource;
+  /** By name in latin1, of directories by their references in latin1. */
+  readonly #directories = new Map<string, ReadonlyMap<string, TreeNode>>();
+
+  constructor(source: TreeSource) {
+    this.#source = source;
+  }
+
+  at(path: Uint8Array): TreeNode | null {
+    let directory: Uint8Array | undefined = this.#source.root;
+    let node: TreeNode | null = null;
+    for (const name of Buffer.from(path).toString("latin1").split("/")) {
+      if (directory === undefined) return null;
+      node = this.#entries(directory).get(name) ?? null;
+      directory = node?.type === "dir" ? node.subtree : undefined;
+    }
+    return node;
+  }
+
+  #entries(directory: Uint8Array): ReadonlyMap<string, TreeNode> {
+    const key = Buffer.from(directory).toString("latin1");
+    let entries = this.#directories.get(key);
+    if (entries === undefined) {
+      const listed = this.#source.list(directory);
+      entries = new Map(listed.map((node) => [Buffer.from(node.name).toString("latin1"), node]));
+      this.#directories.set(key, entries);
+    }
+    return entries;
+  }
+}
+
+/** What differs between two nodes of one name; what lies below directories is not looked at. */
+export function differences(a: TreeNode, b: TreeNode): DiffAspect[] {
+  const aspects: DiffAspect[] = [];
+  if (a.type !== b.type) aspects.push("type");
+  else {
+    if (a.type === "file" && (a.size !== b.size || !sameBytes(a.content, b.content))) aspects.push("content");
+    if (a.type === "symlink" && !sameBytes(a.linktarget, b.linktarget)) aspects.push("target");
+    if (a.device !== b.device) aspects.push("content");
+    if (a.inode !== b.inode) aspects.push("links");
+  }
+  if (a.mode !== b.mode) aspects.push("mode");
+  if (a.uid !== b.uid || a.gid !== b.gid) aspects.push("owner");
+  if (a.mtimeSec !== b.mtimeSec || a.mtimeNs !== b.mtimeNs) aspects.push("times");
+  if (!sameAttributes(a, b)) aspects.push("xattrs");
+  return aspects;
+}
+
+function sameAttributes(a: TreeNode, b: TreeNode): boolean {
+  const [ofA, ofB] = [writtenAttributes(a), writtenAttributes(b)];
+  if (ofA.length !== ofB.length) return false;
+  return ofA.every(({ name, value }, i) => sameBytes(name, ofB[i]!.name) && sameBytes(value, ofB[i]!.value));
+}
+
+/** Those that a restore writes; other programs, and Cairn before, recorded more. */
+function writtenAttributes({ xattrs }: TreeNode): TreeNode["xattrs"] {
+  return xattrs.some(({ name }) => isShadow(name)) ? xattrs.filter(({ name }) => !isShadow(name)) : xattrs;
+}
+
+function sameBytes(a: Uint8Array | undefined, b: Uint8Array | undefined): boolean {
+  return Buffer.compare(a ?? EMPTY, b ?? EMPTY) === 0;
+}
+
+const EMPTY = new Uint8Array(0);
+
+/** What the manifests of two states say of entries whose nodes cannot. */
+export interface ExactFields {
+  before: readonly LosslessField[];
+  after: readonly LosslessField[];
+}
+
+/** The differences of two states in raw pre-order, also where only their manifests tell them apart. */
+export function exactDifferences(before: TreeSource, after: TreeSource, fields: ExactFields): Iterable<Difference> {
+  if (fields.before.length === 0 && fields.after.length === 0) return diffTrees(before, after);
+  const maps = { before: losslessByPath(fields.before), after: losslessByPath(fields.after) };
+  const nodes = { before: new NodeFinder(before), after: new NodeFinder(after) };
+  const found = new Map<string, Difference>();
+  for (const difference of diffTrees(before, after)) found.set(key(difference.path), exact(difference, maps));
+  for (const path of new Set([...maps.before.keys(), ...maps.after.keys()])) {
+    // Of what both say the same the nodes tell all.
+    if (found.has(path) || isDeepStrictEqual(maps.before.get(path), maps.after.get(path))) continue;
+    const raw = Buffer.from(path, "latin1");
+    const sides = { before: nodes.before.at(raw), after: nodes.after.at(raw) };
+    if (sides.before !== null && sides.after !== null)
+      found.set(path, exact({ path: raw, ...sides, aspects: [] }, maps));
+  }
+  return [...found.values()]
+    .filter(({ before: old, after: now, aspects }) => old === null || now === null || aspects.length > 0)
+    .toSorted((a, b) => comparePaths(a.path, b.path));
+}
+
+function exact(difference: Difference, maps: { before: LosslessByPath; after: LosslessByPath }): Difference {
+  const { path } = difference;
+  const before = withFields(difference.before, maps.before.get(key(path)));
+  const after = withFields(difference.after, maps.after.get(key(path)));
+  return { path, before, after, aspects: before === null || after === null ? [] : differences(before, after) };
+}
+
+function withFields(node: TreeNode | null, fields: readonly LosslessField[] | undefined): TreeNode | null {
+  if (node === null || fields === undefined) return node;
+  const made = exactNode(node, fields);
+  const link = fields.find(({ field }) => field === "hard_link");
+  return link === undefined ? made : { ...made, inode: linkGroupNumber(link.value), links: 2 };
+}
+
+function key(path: Uint8Array): string {
+  return Buffer.from(path).toString("latin1");
+}
+
+/**
+ * Leaves out directories whose only difference is their times when something directly inside came or went:
+ * that is what moved them.
+ */
+export function withoutMovedTimes<T extends Difference>(all: readonly T[]): T[] {
+  const moved = new Set<string>();
+  for (const { path, before, after } of all) if (before === null || after === null) moved.add(parentKey(path));
+  return all.filter(
+    (difference) => !isTimesOnly(difference) || !moved.has(Buffer.from(difference.path).toString("latin1")),
+  );
+}
+
+function isTimesOnly({ after, aspects }: Difference): boolean {
+  return after?.type === "dir" && aspects.length === 1 && aspects[0] === "times";
+}
+
+function parentKey(path: Uint8Array): string {
+  const text = Buffer.from(path).toString("latin1");
+  return text.slice(0, Math.max(text.lastIndexOf("/"), 0));
+}
+
+export async function countDifferences(
+  before: TreeSource,
+  after: TreeSource,
+  signal: AbortSignal | undefined,
+): Promise<ChangeCounts> {
+  const counts: ChangeCounts = { added: 0, modified: 0, removed: 0 };
+  for (const difference of withoutMovedTimes(await collectPaced(diffTrees(before, after), newPacer(signal)))) {
+    if (difference.before === null) counts.added++;
+    else if (difference.after === null) counts.removed++;
+    else counts.modified++;
+  }
+  return counts;
+}

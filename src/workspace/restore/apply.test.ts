@@ -1,0 +1,200 @@
+import assert from "node:assert/strict";
+import fs from "node:fs";
+import os from "node:os";
+import path from "node:path";
+import { test, type TestContext } from "node:test";
+import type { Identity } from "../../archive/scan/find-record.ts";
+import { RENAME, syscalls } from "../../fs/linux/syscalls.ts";
+import { HeldDirectories } from "./held-directories.ts";
+import { displacedName, stagedName, StepRunner } from "./apply.ts";
+import type { Step } from "./steps.ts";
+
+/** renameat2(2) as network file systems have it: without flags. */
+function withoutRenameFlags(t: TestContext): void {
+  const sys = syscalls();
+  t.mock.method(
+    sys,
+    "rename",
+    (
+      (rename) =>
+      (...args: Parameters<typeof rename>) =>
+        args[6] === 0 ? rename(...args) : -22
+    )(sys.rename.bind(sys)) as typeof sys.rename,
+  );
+  assert.notEqual(RENAME.NOREPLACE, 0);
+}
+
+function identityAt(root: string, name: string): Identity {
+  const held = new HeldDirectories(Buffer.from(root));
+  try {
+    return held.identity(held.root, Buffer.from(name))!;
+  } finally {
+    held.close();
+  }
+}
+
+test("steps are carried out where the file system's rename takes no flags, and nothing is replaced that was not saved", (t) => {
+  const root = fs.mkdtempSync(path.join(os.tmpdir(), "cairn-steps-"));
+  t.after(() => fs.rmSync(root, { recursive: true, force: true }));
+  const [folder, staging] = [path.join(root, "folder"), path.join(root, "staging")];
+  for (const each of [folder, staging]) fs.mkdirSync(each);
+  for (const [name, text] of Object.entries({ goes: "old", changes: "old", late: "unsaved" }))
+    fs.writeFileSync(path.join(folder, name), text);
+  for (const number of [0, 1, 2]) fs.writeFileSync(path.join(staging, stagedName(number)), "new");
+  const inode = (number: number): string => fs.statSync(path.join(staging, stagedName(number))).ino.toString();
+  const steps: Step[] = [
+    { op: "remove", path: Buffer.from("goes"), old: identityAt(folder, "goes"), kept: 9 },
+    { op: "put", path: Buffer.from("changes"), staged: 0, inode: inode(0), old: identityAt(folder, "changes") },
+    { op: "put", path: Buffer.from("comes"), staged: 1, inode: inode(1), old: null },
+    { op: "put", path: Buffer.from("late"), staged: 2, inode: inode(2), old: null },
+  ];
+  withoutRenameFlags(t);
+  const done = new StepRunner({
+    root: Buffer.from(folder),
+    staging,
+    resuming: false,
+    hidesIgnored: () => true,
+  }).run(steps);
+  assert.deepEqual(
+    [done.created, done.updated, done.deleted, done.kept.map(({ reason }) => reason)],
+    [1, 1, 1, ["not_saved"]],
+  );
+  const texts = Object.fromEntries(
+    fs.readdirSync(folder).map((name) => [name, fs.readFileSync(path.join(folder, name), "utf8")]),
+  );
+  assert.deepEqual(texts, { changes: "new", comes: "new", late: "unsaved" });
+  assert.equal(fs.readFileSync(path.join(staging, displacedName(9)), "utf8"), "old");
+});
+
+test("a kill between the two renames is made good where the file system's rename takes no flags", (t) => {
+  const root = fs.mkdtempSync(path.join(os.tmpdir(), "cairn-steps-"));
+  t.after(() => fs.rmSync(root, { recursive: true, force: true }));
+  const [folder, staging] = [path.join(root, "folder"), path.join(root, "staging")];
+  for (const each of [folder, staging]) fs.mkdirSync(each);
+  const steps = ["aside", "in place"].map((name, staged): Step => {
+    fs.writeFileSync(path.join(folder, name), "old");
+    fs.writeFileSync(path.join(staging, stagedName(staged)), "new");
+    const inode = fs.statSync(path.join(staging, stagedName(staged))).ino.toString();
+    const step: Step = { op: "put", path: Buffer.from(name), staged, inode, old: identityAt(folder, name) };
+    fs.renameSync(path.join(folder, name), path.join(staging, `${stagedName(staged)}.old`));
+    return step;
+  });
+  fs.renameSync(path.join(staging, stagedName(1)), path.join(folder, "in place"));
+  withoutRenameFlags(t);
+  const options = { root: Buffer.from(folder), staging, resuming: true, hidesIgnored: () => true };
+  const { updated, kept } = new StepRunner(options).run(steps);
+  assert.deepEqual([updated, kept], [2, []]);
+  const texts = (where: string): string[][] =>
+    fs.readdirSync(where).map((name) => [name, fs.readFileSync(path.join(where, name), "utf8")]);
+  assert.deepEqual(texts(folder), [
+    ["aside", "new"],
+    ["in place", "new"],
+  ]);
+  assert.deepEqual(texts(staging), [
+    [stagedName(0), "old"],
+    [stagedName(1), "old"],
+  ]);
+});
+
+test("what comes under a name that the file system does not take is left out, with all below it, also after a kill", (t) => {
+  const root = fs.mkdtempSync(path.join(os.tmpdir(), "cairn-steps-"));
+  t.after(() => fs.rmSync(root, { recursive: true, force: true }));
+  const [folder, staging] = [path.join(root, "folder"), path.join(root, "staging")];
+  for (const each of [folder, staging]) fs.mkdirSync(each);
+  for (const number of [0, 1, 2]) fs.writeFileSync(path.join(staging, stagedName(number)), "new");
+  const inode = (number: number): string => fs.statSync(path.join(staging, stagedName(number))).ino.toString();
+  const put = (where: string, staged: number): Step => {
+    return { op: "put", path: Buffer.from(where), staged, inode: inode(staged), old: null };
+  };
+  const owner = { uid: process.geteuid!(), gid: process.getegid!(), xattrs: [], dropXattrs: [] };
+  const metadata = { type: "dir" as const, mode: 0o755, mtimeSec: 1000, mtimeNs: 5, ...owner };
+  const tooLong = "n".repeat(256);
+  const steps: Step[] = [
+    { op: "mkdir", path: Buffer.from(tooLong) },
+    { op: "mkdir", path: Buffer.from(`${tooLong}/in`) },
+    put(`${tooLong}/in/file`, 0),
+    put(`${tooLong}.file`, 1),
+    put("comes", 2),
+    { op: "dirmeta", path: Buffer.from(`${tooLong}/in`), metadata },
+    { op: "dirmeta", path: Buffer.from(tooLong), metadata },
+  ];
+  for (const resuming of [false, true]) {
+    const options = { root: Buffer.from(folder), staging, resuming, hidesIgnored: () => true };
+    const { created, kept, notSet } = new StepRunner(options).run(steps);
+    const listed = kept.map(({ path: where, reason, aspects }) => [where.length, reason, aspects?.join()]);
+    assert.deepEqual(listed, [
+      [256, "not_permitted", "type"],
+      [261, "not_permitted", "type"],
+    ]);
+    assert.deepEqual([created, notSet, fs.readdirSync(folder)], [1, [], ["comes"]]);
+  }
+});
+
+test("directories that were made before a kill, one in the other, are gone on with", (t) => {
+  const root = fs.mkdtempSync(path.join(os.tmpdir(), "cairn-steps-"));
+  t.after(() => fs.rmSync(root, { recursive: true, force: true }));
+  const [folder, staging] = [path.join(root, "folder"), path.join(root, "staging")];
+  for (const each of [folder, staging]) fs.mkdirSync(each);
+  const steps = ["made", "made/in", "made/in/deep"].map((name): Step => ({ op: "mkdir", path: Buffer.from(name) }));
+  for (const [resuming, made] of [
+    [false, 3],
+    [true, 0],
+  ] as const) {
+    const options = { root: Buffer.from(folder), staging, resuming, hidesIgnored: () => true };
+    const { created, kept } = new StepRunner(options).run(steps);
+    assert.deepEqual([created, kept, fs.existsSync(path.join(folder, "made/in/deep"))], [made, [], true]);
+  }
+});
+
+test("a file that had given way to a directory before a kill counts as gone; what else came back in its place is listed", (t) => {
+  const root = fs.mkdtempSync(path.join(os.tmpdir(), "cairn-steps-"));
+  t.after(() => fs.rmSync(root, { recursive: true, force: true }));
+  const [folder, staging] = [path.join(root, "folder"), path.join(root, "staging")];
+  for (const each of [folder, staging]) fs.mkdirSync(each);
+  for (const name of ["becomes", "edited", "goes"]) fs.writeFileSync(path.join(folder, name), "old");
+  const removed = ["becomes", "edited", "goes"].map((name, kept): Step => ({
+    op: "remove",
+    path: Buffer.from(name),
+    old: identityAt(folder, name),
+    kept,
+  }));
+  const comes = ["becomes", "edited"].map((name): Step => ({ op: "mkdir", path: Buffer.from(name) }));
+  const run = (steps: Step[], resuming: boolean): unknown[] => {
+    const options = { root: Buffer.from(folder), staging, resuming, hidesIgnored: () => true };
+    const { created, deleted, kept } = new StepRunner(options).run(steps);
+    return [created, deleted, kept.map(({ path: where, reason }) => [Buffer.from(where).toString(), reason])];
+  };
+  assert.deepEqual(run([...removed, comes[0]!], false), [1, 3, []]);
+  fs.writeFileSync(path.join(folder, "edited"), "new since");
+  fs.mkdirSync(path.join(folder, "goes"));
+  const listed = [
+    ["goes", "changed_since"],
+    ["edited", "not_saved"],
+  ];
+  assert.deepEqual(run([...removed, ...comes], true), [0, 2, listed]);
+});
+
+test("where names that differ in their case are one, a directory that was to go and stays gets what comes, and no other does", (t) => {
+  const root = fs.mkdtempSync(path.join(os.tmpdir(), "cairn-steps-"));
+  t.after(() => fs.rmSync(root, { recursive: true, force: true }));
+  const [folder, staging] = [path.join(root, "folder"), path.join(root, "staging")];
+  // Both stand for one, of which only the first is listed.
+  for (const each of [`${folder}/name`, `${folder}/NAME`, staging]) fs.mkdirSync(each, { recursive: true });
+  fs.writeFileSync(path.join(folder, "name/ignored"), "stays");
+  fs.writeFileSync(path.join(staging, stagedName(0)), "new");
+  t.mock.method(fs, "readdirSync", () => [Buffer.from("name")]);
+  const inode = fs.statSync(path.join(staging, stagedName(0))).ino.toString();
+  const comes: Step[] = [
+    { op: "mkdir", path: Buffer.from("NAME") },
+    { op: "put", path: Buffer.from("NAME/file"), staged: 0, inode, old: null },
+  ];
+  const goes: Step = { op: "rmdir", path: Buffer.from("name"), old: identityAt(folder, "name") };
+  const run = (steps: Step[]): unknown[] => {
+    const options = { root: Buffer.from(folder), staging, resuming: false, hidesIgnored: () => true };
+    const { created, kept } = new StepRunner(options).run(steps);
+    return [created, kept.map(({ path: where }) => Buffer.from(where).toString())];
+  };
+  assert.deepEqual(run(comes), [0, ["NAME"]]);
+  assert.deepEqual(run([goes, ...comes]), [1, []]);
+  assert.equal(fs.readFileSync(path.join(folder, "NAME/file"), "utf8"), "new");
+});

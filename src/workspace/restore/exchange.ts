@@ -1,0 +1,309 @@
+import { randomBytes } from "node:crypto";
+import fs from "node:fs";
+import path from "node:path";
+import { isDeepStrictEqual } from "node:util";
+import type { TreeHolder } from "../../clones/holder.ts";
+import { holderOf } from "../../clones/remove-held.ts";
+import { STAGING_PREFIX } from "../../archive/scan/task.ts";
+import { toCairnError } from "../../errors.ts";
+import { failpoint } from "../../failpoint.ts";
+import type { Recovery } from "../../formats/records/control.ts";
+import type { Cause, DescriptorContent } from "../../formats/records/descriptor.ts";
+import { isSubvolume, nestedSubvolumes, subvolumeUuid } from "../../fs/linux/btrfs.ts";
+import { mayBeLimited } from "../../fs/linux/btrfs-quota.ts";
+import { durableMkdir, durableRename } from "../../fs/durable.ts";
+import { exchangePlaces } from "../../fs/linux/exchange-folders.ts";
+import { findHolders } from "../../fs/linux/holders.ts";
+import { boundSockets, mountedElsewhere } from "../../fs/folder-ties.ts";
+import { makeFolder } from "../../fs/make-folder.ts";
+import { attributesOf } from "../../fs/linux/own-attributes.ts";
+import { isMountPoint, mountOf, mountsInside, readMounts, whyMountsUnknown } from "../../fs/linux/mounts.ts";
+import { printablePath } from "../../fs/safe-path.ts";
+import { inDirectory } from "../../fs/linux/syscalls.ts";
+import { newSavePointId, type SavePointId } from "../../ids.ts";
+import { type HeldPoint, holdPoint } from "../points/capture.ts";
+import { writeState } from "../place/records.ts";
+import { newKeptPlace } from "../place/control-layout.ts";
+import { ownInside } from "../place/guards.ts";
+import { treePlace, whyTreeIsNotThePoint } from "../points/held-trees.ts";
+import {
+  EXCHANGE_JOURNAL,
+  type ExchangeIntent,
+  NOT_MADE,
+  readExchangeIntent,
+  removeIntentLink,
+  writeIntentLink,
+} from "../journals.ts";
+import { isFolderAnnounced, isFolderThere, keepAnnounced } from "./missing-folder.ts";
+import { beforeRestore, type Point } from "../points/point-files.ts";
+import { takeInFolder } from "../points/receive.ts";
+import { hasRules } from "./ruleless.ts";
+import type { Workspace, WorkspaceCall } from "../workspace.ts";
+
+/**
+ * Restore by exchanging whole trees: a writable copy of the target is made aside and changes places with the folder in
+ * one call, so that at every instant something whole lies at the folder's path. What was displaced becomes the undo
+ * point, whole, after the exchange: whoever has a file of it open may have gone on writing until then.
+ *
+ * ExchangeIntent: a link in the journal directory whose target says what is under way (a link's target is part of the same
+ * transaction as the exchange; a file's content would have to be synced first). Stage: the copy. Commit: the exchange.
+ * Then the undo point, head, the displaced tree goes aside to be removed while the caller goes on, and the link goes.
+ * Killed before the commit the copy goes; after it the rest is done by whoever comes next.
+ */
+export interface ExchangeInput extends WorkspaceCall {
+  target: Point;
+  kind: "restore" | "undo";
+  cause?: Cause | undefined;
+  /** No ignore rule has a part in the target, though it is not sealed (see ruleless.ts). */
+  isRuleless: boolean;
+  /** The caller vouches for processes that cannot be asked whether they have something in the folder open. */
+  isSure: boolean;
+}
+
+type ChangeState = HeldPoint["changeState"];
+
+const HOLDERS_BUDGET_MS = 100;
+
+/**
+ * Why a writable copy of a point's tree would not be the point's state; null where it would. No walk: what the tree
+ * holds beyond the state is known from the seal.
+ */
+export function whyNotCopied(workspace: Workspace, point: Point): string | null {
+  if (!point.sealed || hasRules(point.descriptor)) return "ignore rules have a part in the point";
+  return whyNotWhole(workspace, point);
+}
+
+function whyNotWhole(workspace: Workspace, point: Point): string | null {
+  if (workspace.engine.holder?.atomic !== true) return "the engine does not hold trees of one moment";
+  const other = whyTreeIsNotThePoint(workspace.points, point);
+  if (other !== null) return other;
+  const tree = treePlace(workspace.points, point);
+  if (!isSubvolume(tree)) return "the point holds no tree of one moment";
+  return hasNested(Buffer.from(tree)) ? "there are subvolumes inside" : null;
+}
+
+/**
+ * Why the folder cannot change places with a copy of a point's tree, whoever has it open; null where it can. To take a
+ * restore back, what was displaced comes back as it was, also what rules hide in it: its seal is not waited for, nor is
+ * that of a point in which rules have no part.
+ */
+function whyNotExchanged(workspace: Workspace, { target, kind, isRuleless }: ExchangeInput): string | null {
+  const { root } = workspace;
+  const isUnread = (kind === "undo" || isRuleless) && !target.sealed;
+  const whole = isUnread ? whyNotWhole(workspace, target) : whyNotCopied(workspace, target);
+  if (whole !== null) return whole;
+  if (!isSubvolume(root)) return "the folder is no subvolume";
+  const mounts = readMounts();
+  const unknown = whyMountsUnknown(mounts);
+  if (unknown !== null) return unknown.reason;
+  if (isMountPoint(root, mounts) || mountsInside(root, mounts).length > 0) return "something is mounted there";
+  const [elsewhere] = mountedElsewhere(root, mounts);
+  if (elsewhere !== undefined) return `it is mounted at ${printablePath(elsewhere)} too`;
+  if (boundSockets(root).length > 0) return "a program listens on a socket in it";
+  if (mountOf(root, mounts)?.id !== mountOf(workspace.found.control.root, mounts)?.id)
+    return "the points lie on another mount";
+  if (!mayMove(root, target)) return "a folder that its owner may not write to is moved by root alone";
+  if (hasNested(root)) return "there are subvolumes inside";
+  if (
+    !isFolderAnnounced(workspace.found.paths.journal) &&
+    hasOtherAttributes(root, treePlace(workspace.points, target))
+  )
+    return "the folder itself has other attributes or access lists than it had then, and no point records them";
+  if (mayBeLimited(root))
+    return "a quota group limits the folder's subvolume, and would not limit another in its place";
+  return ownInside(root).length > 0 ? "what Cairn keeps for itself lies inside" : null;
+}
+
+/** Whether this user may give the folder, and what takes its place, another parent. */
+function mayMove(root: Buffer, { descriptor }: Point): boolean {
+  if (process.geteuid?.() === 0) return true;
+  const { mode } = (descriptor.content as DescriptorContent).root;
+  return [fs.lstatSync(root).mode, mode].every((each) => (each & 0o200) !== 0);
+}
+
+/** Whether the folder would lose or get extended attributes, which stay as they are where entries are restored. */
+function hasOtherAttributes(root: Buffer, tree: string): boolean {
+  return !isDeepStrictEqual(attributesOf(root), attributesOf(Buffer.from(tree)));
+}
+
+/** Who would go on working in what was displaced; null where nobody does. */
+function whyHeld(root: Buffer, isSure: boolean): string | null {
+  const { holders, unknown } = findHolders(root, { budgetMs: HOLDERS_BUDGET_MS });
+  if (holders.length > 0)
+    return `process ${holders[0]!.pid} (${holders[0]!.command}) has the folder or something in it open`;
+  return unknown.length > 0 && !isSure ? "whether a process has something in it open cannot be known" : null;
+}
+
+function hasNested(place: Buffer): boolean {
+  return inDirectory(place, (fd) => nestedSubvolumes(fd).length > 0);
+}
+
+/** For the holder of the workspace's lock. Where the folder cannot change places, it is as it was and it is said why. */
+export async function restoreByExchange(
+  workspace: Workspace,
+  input: ExchangeInput,
+): Promise<{ undoId: SavePointId } | { refused: string }> {
+  // Who asked for it hardly has the folder held, so it is looked up beside the copying; others are spared a copy for nothing.
+  const refused = whyNotExchanged(workspace, input) ?? (input.isSure ? null : whyHeld(workspace.root, false));
+  if (refused !== null) return { refused };
+  const holder = workspace.engine.holder!;
+  const { control, paths } = workspace.found;
+  const { descriptor } = input.target;
+  makeFolder(control.temporary);
+  const name = `${STAGING_PREFIX}${randomBytes(8).toString("hex")}`;
+  const staging = path.join(control.temporary, name);
+  const asked: ExchangeIntent = {
+    target: descriptor.save_point_id,
+    undoId: newSavePointId(),
+    kind: input.kind,
+    staging: name,
+    uuid: NOT_MADE,
+  };
+  const takeBack = async (): Promise<void> => {
+    await workspace.removals.now(staging, input.onWarning);
+    removeIntent(paths.journal);
+  };
+  writeIntent(paths.journal, asked);
+  failpoint("exchange.intent");
+  let intent: ExchangeIntent;
+  try {
+    const tree = treePlace(workspace.points, input.target);
+    const copying = holder.materialise(tree, Buffer.from(staging), { signal: input.signal });
+    let held: string | null = null;
+    try {
+      if (input.isSure) held = whyHeld(workspace.root, true);
+    } finally {
+      await copying;
+    }
+    if (held !== null) {
+      await takeBack();
+      return { refused: held };
+    }
+    failpoint("exchange.staged");
+    intent = { ...asked, uuid: subvolumeUuid(staging) };
+    writeIntent(paths.journal, intent);
+    failpoint("exchange.known");
+    workspace.requireLock();
+    exchangePlaces(workspace.root, Buffer.from(staging));
+  } catch (error) {
+    if (workspace.isStillLocked) await takeBack();
+    throw error;
+  }
+  failpoint("exchange.exchanged");
+  const displaced = await recordDisplaced(workspace, holder, { intent, call: input, cause: input.cause });
+  const kept = await finishExchange(workspace, { intent, ...displaced }, async () =>
+    workspace.removals.add(staging, input.onWarning),
+  );
+  if (kept !== null) input.onWarning?.(kept);
+  return { undoId: intent.undoId };
+}
+
+/** What was there before, as a point, and how what follows is recorded. */
+interface Displaced {
+  undo: Point;
+  changeState: ChangeState;
+}
+
+/** From the undo point to the record; `remove`: has the displaced tree removed. Returns what is kept of it, for people; null where nothing is. */
+async function finishExchange(
+  workspace: Workspace,
+  { intent, undo, changeState }: { intent: ExchangeIntent } & Displaced,
+  remove: () => Promise<void>,
+): Promise<string | null> {
+  failpoint("exchange.saved");
+  const at = new Date().toISOString();
+  const last = { undo_id: intent.undoId, restored_to: intent.target, paths: null, at };
+  changeState({ head: intent.target, last_restore: last });
+  failpoint("exchange.recorded");
+  let kept: string | null = null;
+  if (isAllInPoint(undo)) await remove();
+  else kept = keepDisplaced(workspace, intent);
+  failpoint("exchange.displaced-removed");
+  keepAnnounced(workspace);
+  removeIntent(workspace.found.paths.journal);
+  return kept;
+}
+
+/**
+ * The displaced tree as the undo point; it is read where it cannot be held, since somebody has made a subvolume in it after
+ * that was looked up.
+ */
+async function recordDisplaced(
+  workspace: Workspace,
+  holder: TreeHolder,
+  more: { intent: ExchangeIntent; call: WorkspaceCall; cause?: Cause | undefined },
+): Promise<Displaced> {
+  const { intent } = more;
+  const { onProgress, onWarning } = more.call;
+  const folder = Buffer.from(path.join(workspace.found.control.temporary, intent.staging));
+  const input = { ...beforeRestore(intent.kind, intent.target, more.cause), onProgress, onWarning };
+  const point = { id: intent.undoId, undo: true };
+  try {
+    const held = await holdPoint(workspace, input, { holder, from: folder, ...point });
+    workspace.points.settle(held.point.sequence);
+    return { undo: held.point, changeState: held.changeState };
+  } catch (error) {
+    const failed = toCairnError(error);
+    if (failed.code !== "unsupported" && failed.code !== "permission") throw error;
+    const head = workspace.byId(workspace.state().head);
+    const degraded = [{ what: holder.type, reason: failed.message }];
+    const undo = await takeInFolder(workspace, { ...input, ...point, folder, head, degraded });
+    return { undo, changeState: changesOf(workspace) };
+  }
+}
+
+function changesOf(workspace: Workspace): ChangeState {
+  return (changes) => writeState(workspace.found.paths, { ...workspace.state(), ...changes });
+}
+
+/** Whether nothing is lost with the displaced tree: it is held, or it was read and nothing of it left out. */
+function isAllInPoint({ made }: Point): boolean {
+  return made.content.held !== undefined || made.complete;
+}
+
+/** What cannot be read of a displaced tree, and is in no point, is for somebody with more rights to look at. Returns where it is, for people. */
+function keepDisplaced({ found }: Workspace, { staging, undoId }: ExchangeIntent): string | null {
+  const displaced = path.join(found.control.temporary, staging);
+  if (!fs.existsSync(displaced)) return null;
+  const place = newKeptPlace(found.control, "restore");
+  durableMkdir(place);
+  const kept = path.join(place, "displaced");
+  durableRename(displaced, kept);
+  return `not all of what was there before could be read, so that the save point ${undoId.slice(0, 8)} lacks some of it: the folder as it was lies in ${kept}; remove it when it is not needed`;
+}
+
+/** Finishes or takes back an exchange that was interrupted; null where there was none. For the lock's holder. */
+export async function recoverExchange(workspace: Workspace, call: WorkspaceCall): Promise<Recovery | null> {
+  const { control, paths } = workspace.found;
+  const intent = readExchangeIntent(paths.journal);
+  if (intent === null) return null;
+  const staging = path.join(control.temporary, intent.staging);
+  const short = intent.target.slice(0, 8);
+  if (isExchanged(workspace.root, staging, intent)) {
+    const undo =
+      workspace.byId(intent.undoId) ?? (await recordDisplaced(workspace, holderOf(staging), { intent, call })).undo;
+    const kept = await finishExchange(workspace, { intent, undo, changeState: changesOf(workspace) }, async () =>
+      workspace.removals.now(staging, call.onWarning),
+    );
+    const detail = `the restore of ${short} was interrupted and has been finished${kept === null ? "" : `; ${kept}`}`;
+    return { operation: intent.kind, outcome: "completed", detail, kept: [] };
+  }
+  await workspace.removals.now(staging, call.onWarning);
+  removeIntent(paths.journal);
+  const detail = `the restore of ${short} had not begun to change the folder`;
+  return { operation: intent.kind, outcome: "rolled_back", detail, kept: [] };
+}
+
+/** By what lies aside, where that is still there: the folder may have been removed since. */
+function isExchanged(root: Buffer, staging: string, { uuid }: ExchangeIntent): boolean {
+  if (uuid !== NOT_MADE && fs.existsSync(staging)) return subvolumeUuid(staging) !== uuid;
+  return isFolderThere(root) && isSubvolume(root) && subvolumeUuid(root) === uuid;
+}
+
+function writeIntent(journal: string, { target, undoId, kind, staging, uuid }: ExchangeIntent): void {
+  writeIntentLink(journal, EXCHANGE_JOURNAL, ["cairn.exchange.1", target, undoId, kind, staging, uuid]);
+}
+
+function removeIntent(journal: string): void {
+  removeIntentLink(journal, EXCHANGE_JOURNAL);
+}

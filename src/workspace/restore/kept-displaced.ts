@@ -1,0 +1,144 @@
+import { randomBytes } from "node:crypto";
+import fs from "node:fs";
+import path from "node:path";
+import { RecordFinder } from "../../archive/scan/find-record.ts";
+import { presentSource } from "../../archive/scan/present-source.ts";
+import { STAGING_PREFIX } from "../../archive/scan/task.ts";
+import { CairnError, toCairnError } from "../../errors.ts";
+import { failpoint } from "../../failpoint.ts";
+import { latin1 } from "../../formats/bytes.ts";
+import type { TreeNode } from "../../formats/restic/tree.ts";
+import { durableMkdir, durableWrite, fsyncDirectory } from "../../fs/durable.ts";
+import { displayPath, joinRaw, printablePath } from "../../fs/safe-path.ts";
+import type { SavePointId } from "../../ids.ts";
+import { newKeptPlace } from "../place/control-layout.ts";
+import { displacedName, stagedName } from "./apply.ts";
+import type { Step } from "./steps.ts";
+import { differences, NodeFinder } from "../points/tree-diff.ts";
+import type { Workspace, WorkspaceCall } from "../workspace.ts";
+
+/** An entry that a restore displaced: where it was, and its name in the staging directory. */
+interface Displaced {
+  path: Uint8Array;
+  name: string;
+}
+
+/** Nodes of the undo point by path in latin1: at least those of everything that is displaced. */
+export type SavedNodes = ReadonlyMap<string, TreeNode>;
+
+/**
+ * Looks at what a restore displaced before it is deleted. What is not as the undo point has it, since somebody wrote to it
+ * through an open descriptor or a mapping, or what cannot be read any more, is moved to where nobody removes it, and named.
+ */
+export async function keepWrittenTo(
+  workspace: Workspace,
+  call: WorkspaceCall,
+  restore: { undoId: SavePointId; staging: string; steps: readonly Step[]; saved?: SavedNodes | undefined },
+): Promise<void> {
+  const staging = Buffer.from(restore.staging);
+  const displaced = displacedBy(restore.steps, staging);
+  const undo = workspace.points.byId(restore.undoId);
+  if (displaced.length === 0 || undo === null) return;
+  // Contents are read again: a mapping need not move any time.
+  const { signal: _ignored, ...rest } = call;
+  const scan = await workspace.engine.lookAt(staging, rest);
+  const finder = new RecordFinder(scan);
+  const present = presentSource(scan);
+  const there = new Map(present.list(present.root).map((node) => [latin1(node.name), node]));
+  const saved = restore.saved ?? savedNodes(new NodeFinder(await workspace.source(undo)), displaced);
+  const written = displaced.filter(({ path: where, name }) => {
+    const now = there.get(name);
+    const was = saved.get(latin1(where));
+    // It is not there where it was kept in its place.
+    if (now === undefined) return inodeOf(joinRaw(staging, name)) !== undefined;
+    return finder.isUnread(Buffer.from(name)) || (was !== undefined && isOther(was, now));
+  });
+  keepAside(workspace, written, { staging, onWarning: call.onWarning });
+}
+
+function displacedBy(steps: readonly Step[], staging: Buffer): Displaced[] {
+  return steps.flatMap((step): Displaced[] => {
+    if (step.op === "remove") return [{ path: step.path, name: displacedName(step.kept) }];
+    if (step.op !== "put" || step.old === null) return [];
+    const name = stagedName(step.staged);
+    // Where the old entry was kept, the new one still lies there: nothing was displaced.
+    return inodeOf(joinRaw(staging, name)) === step.inode ? [] : [{ path: step.path, name }];
+  });
+}
+
+function inodeOf(place: Buffer): string | undefined {
+  return fs.lstatSync(place, { bigint: true, throwIfNoEntry: false })?.ino.toString();
+}
+
+/** Being linked less, and a change time, follow from the displacement itself. */
+function isOther(was: TreeNode, now: TreeNode): boolean {
+  return differences(was, now).some((aspect) => aspect !== "links");
+}
+
+function savedNodes(finder: NodeFinder, displaced: readonly Displaced[]): SavedNodes {
+  const nodes = new Map<string, TreeNode>();
+  for (const { path: where } of displaced) {
+    const node = finder.at(where);
+    if (node !== null) nodes.set(latin1(where), node);
+  }
+  return nodes;
+}
+
+/** Killed before an entry is moved it is looked at again by the next command; after that it lies there, with its path. */
+function keepAside(
+  { found }: Workspace,
+  entries: readonly Displaced[],
+  { staging, onWarning }: { staging: Buffer; onWarning: WorkspaceCall["onWarning"] },
+): void {
+  if (entries.length === 0) return;
+  const names = entries.map(({ path: where, name }) => `${name}\t${displayPath(where).path}\n`).join("");
+  let place = newKeptPlace(found.control, "restore");
+  makeKeptPlace(place, names);
+  let isEmpty = true;
+  for (const { path: where, name } of entries) {
+    const from = joinRaw(staging, name);
+    let kept = path.join(place, name);
+    if (!isMoved(from, kept)) {
+      if (isEmpty) fs.rmSync(place, { recursive: true });
+      place = makeBeside(staging, names);
+      kept = path.join(place, name);
+      if (!isMoved(from, kept))
+        throw new CairnError(
+          "unsupported",
+          `${printablePath(where)} as it was cannot be kept: it lies on a file system of its own`,
+        );
+    }
+    isEmpty = false;
+    failpoint("restore.displaced-kept");
+    onWarning?.(
+      `${printablePath(where)} was changed while it was restored, and no save point has it as it was then: it lies in ${kept}; remove it when it is not needed`,
+    );
+  }
+}
+
+/** `names`: what path each entry had. */
+function makeKeptPlace(place: string, names: string): void {
+  durableMkdir(place);
+  durableWrite(path.join(place, "names"), Buffer.from(names), { mode: 0o600 });
+}
+
+/** Beside the staging directory, for what cannot be moved to another file system; no save sees a name like that at the root of the folder. */
+function makeBeside(staging: Buffer, names: string): string {
+  // The system's own: a path through a descriptor goes up from where that leads.
+  const parent = fs.realpathSync.native(Buffer.concat([staging, Buffer.from("/..")]));
+  const place = path.join(parent, `${STAGING_PREFIX}${randomBytes(8).toString("hex")}`);
+  makeKeptPlace(place, names);
+  return place;
+}
+
+/** False where the two are on different file systems. */
+function isMoved(from: Buffer, to: string): boolean {
+  try {
+    fs.renameSync(from, to);
+  } catch (error) {
+    if ((error as NodeJS.ErrnoException).code === "EXDEV") return false;
+    throw toCairnError(error, `move what was displaced to ${to}`);
+  }
+  fsyncDirectory(path.dirname(to));
+  return true;
+}

@@ -1,0 +1,222 @@
+import fs from "node:fs";
+import path from "node:path";
+import { CairnError } from "../../errors.ts";
+import { fsyncDirectory, temporaryName } from "../../fs/durable.ts";
+import { moveToFree, parentOf } from "../../fs/linux/exchange-folders.ts";
+import { makeFolder, makeOneFolder } from "../../fs/make-folder.ts";
+import { filesystemUuid } from "../../fs/linux/mounts.ts";
+import { printablePath, quotedPath, shellPath } from "../../fs/safe-path.ts";
+import { newWorkDirectory } from "../../fs/work-directory.ts";
+import { type PlacedWorkspace, readWorkspace } from "../place/records.ts";
+import { isInMountOf } from "../place/control-directory.ts";
+import { type FoundWorkspace, isBeside, recordFolder } from "../place/find-workspace.ts";
+import {
+  EXCHANGE_JOURNAL,
+  FOLDER_JOURNAL,
+  type FolderIntent,
+  isIntentPending,
+  readFolderIntent,
+  removeIntentLink,
+  RESTORE_JOURNAL,
+  writeIntentLink,
+} from "../journals.ts";
+import type { Workspace } from "../workspace.ts";
+import { failpoint } from "../../failpoint.ts";
+import type { Recovery } from "../../formats/records/control.ts";
+import { makeSubvolume } from "../../fs/linux/btrfs.ts";
+import { makePrivate } from "../../fs/owner-writes.ts";
+
+/** A workspace whose folder is not there: what is said of it, and the journal of a restore that makes it again. */
+
+/** False for anything but a folder, and where something above it is none. Throws where it cannot be known. */
+export function isFolderThere(folder: Buffer): boolean {
+  return fs.statSync(folder, { throwIfNoEntry: false })?.isDirectory() === true;
+}
+
+/** Throws `not_found` with the way back. */
+export function requireFolder({ found }: Workspace): void {
+  if (isFolderThere(found.folder)) return;
+  throw new CairnError("not_found", `the folder ${printablePath(found.folder)} is not there`, {
+    hint: waysBack(found),
+  });
+}
+
+/** What to do about a folder that is not there. */
+export function waysBack(found: FoundWorkspace): string {
+  const quoted = shellPath(found.folder);
+  const problem = whyNotThere(found);
+  const restore =
+    problem === null ? `\`cairn -C ${quoted} restore latest\` gives it back` : `${problem.reason}: ${problem.hint}`;
+  return `${restore}; where it was moved: cairn relocate ${quoted} NEW`;
+}
+
+/** Throws `refused` where the folder may not be made again at its path. */
+export function requirePlace(found: FoundWorkspace): void {
+  const problem = whyNotThere(found);
+  if (problem === null) return;
+  const message = `${printablePath(found.folder)} is not there and is not made again: ${problem.reason}`;
+  throw new CairnError("refused", message, { hint: problem.hint });
+}
+
+/** Why a missing folder's path is no place for it; null where it is one. */
+function whyNotThere(found: FoundWorkspace): { reason: string; hint: string } | null {
+  const { folder, control, workspace } = found;
+  const parent = parentOf(folder);
+  const above = quotedPath(parent);
+  if (isAnythingThere(folder))
+    return {
+      reason: "something that is no folder lies there",
+      hint: `move ${quotedPath(folder)} away first; nothing of it was touched`,
+    };
+  if (!isFolderThere(parent))
+    return {
+      reason: `the folder above it is not there either`,
+      hint: `mount the disk it was on, or: mkdir -p ${above}`,
+    };
+  // Its control directory lies there, so what it lay on is there.
+  if (isBeside(control.root, folder) || isInMountOf(control, parent)) return null;
+  if (isOnFileSystemOf(readWorkspace(control, workspace.name) ?? workspace, parent)) return null;
+  return {
+    reason: `it was on another file system than what is mounted at ${above} now`,
+    hint: `mount its disk; or restore with --to into another folder; or, for it to lie here from now on: mkdir ${shellPath(folder)}, then restore`,
+  };
+}
+
+/** Also a link that leads nowhere. */
+function isAnythingThere(place: Buffer): boolean {
+  try {
+    return fs.lstatSync(place, { throwIfNoEntry: false }) !== undefined;
+  } catch {
+    // Something above it is no directory.
+    return false;
+  }
+}
+
+/** Whether a folder lies on the file system that a workspace is known to be on. */
+function isOnFileSystemOf(recorded: PlacedWorkspace, folder: Buffer): boolean {
+  const uuid = filesystemUuid(folder);
+  // Device numbers may be others after a reboot, and each subvolume has its own.
+  if (uuid !== null && recorded.filesystem_uuid !== undefined) return uuid === recorded.filesystem_uuid;
+  return fs.statSync(folder, { bigint: true }).dev.toString() === recorded.device;
+}
+
+/** Tells a folder from one that is made at its path later. */
+export function identityOf(folder: Buffer): string | null {
+  const facts = fs.lstatSync(folder, { bigint: true, throwIfNoEntry: false });
+  return facts === undefined ? null : [facts.dev, facts.ino, facts.birthtimeNs].join(".");
+}
+
+/** From here on the folder is one that a restore has made, which goes again unless the restore is finished. */
+export function announceFolder(journal: string, { aside, made }: FolderIntent): void {
+  writeIntentLink(journal, FOLDER_JOURNAL, ["cairn.folder.1", aside, made ?? "-"]);
+  fsyncDirectory(journal);
+}
+
+export function isFolderAnnounced(journal: string): boolean {
+  return isIntentPending(journal, FOLDER_JOURNAL);
+}
+
+export function forgetAnnounced(journal: string): void {
+  removeIntentLink(journal, FOLDER_JOURNAL);
+}
+
+/** A folder that a restore has made is the workspace's; for a restore that can be taken back no more. */
+export function keepAnnounced({ found, root }: Workspace): void {
+  const { journal } = found.paths;
+  if (!isFolderAnnounced(journal)) return;
+  if (isFolderThere(root)) recordFolder(found);
+  forgetAnnounced(journal);
+}
+
+/** Work that looks at what a restore would change: for a folder that is not there, an empty one stands in. */
+export async function withPresent<T>({ found, root }: Workspace, work: (present: Buffer) => Promise<T>): Promise<T> {
+  if (isFolderThere(root)) return work(root);
+  requirePlace(found);
+  const empty = newWorkDirectory(found.control.temporary);
+  makeFolder(empty);
+  try {
+    return await work(Buffer.from(path.resolve(empty)));
+  } finally {
+    fs.rmdirSync(empty);
+  }
+}
+
+/**
+ * Has a restore give back a folder that is not there. Intent: a link in the journal directory names what is made. Then the
+ * folder is made aside, empty, takes its path where that is free, and is restored as any other. Commit: that restore's own; before it the folder goes again, after it the folder is
+ * recorded as the workspace's and the link goes, before the restore's journal does. For the holder of the workspace's lock.
+ */
+export async function givingBack<T>(workspace: Workspace, restore: () => Promise<T>): Promise<T> {
+  if (isFolderThere(workspace.root)) return restore();
+  try {
+    await makeMissing(workspace);
+    return await restore();
+  } catch (error) {
+    takeBackFolder(workspace);
+    throw error;
+  }
+}
+
+/** Makes the folder again, empty, for its owner alone. Throws `refused` where its path is no place for it. */
+export async function makeMissing(workspace: Workspace): Promise<void> {
+  const { found, root } = workspace;
+  const { journal } = found.paths;
+  requirePlace(found);
+  if (isFolderAnnounced(journal)) removeMade(workspace);
+  const aside = temporaryName();
+  const place = Buffer.concat([parentOf(root), Buffer.from(`/${aside}`)]);
+  announceFolder(journal, { aside, made: null });
+  failpoint("give-back.intent");
+  await makeHoldable(workspace, place);
+  failpoint("give-back.made");
+  announceFolder(journal, { aside, made: identityOf(place) });
+  failpoint("give-back.known");
+  moveToFree(place, root);
+  failpoint("give-back.moved");
+}
+
+/**
+ * Removes a folder that was only made, unless something was put into it, somebody else made one since, or its restore is
+ * to be finished; null where there was none.
+ */
+export function takeBackFolder(workspace: Workspace): Recovery | null {
+  const { found, root } = workspace;
+  const { journal } = found.paths;
+  if (!isFolderAnnounced(journal) || [RESTORE_JOURNAL, EXCHANGE_JOURNAL].some((name) => isIntentPending(journal, name)))
+    return null;
+  removeMade(workspace);
+  failpoint("give-back.taken-back");
+  forgetAnnounced(journal);
+  const detail = `the restore of the missing folder ${printablePath(root)} had not begun`;
+  return { operation: "restore", outcome: "rolled_back", detail, kept: [] };
+}
+
+function removeMade({ found, root }: Workspace): void {
+  const intent = readFolderIntent(found.paths.journal);
+  if (intent === null) return;
+  removeEmpty(Buffer.concat([parentOf(root), Buffer.from(`/${intent.aside}`)]));
+  if (intent.made !== null && identityOf(root) === intent.made) removeEmpty(root);
+}
+
+/** What cannot be removed stays: it is in use, or not empty, or nothing may be changed there. */
+function removeEmpty(folder: Buffer): void {
+  try {
+    fs.rmdirSync(folder);
+  } catch (error) {
+    if (typeof (error as NodeJS.ErrnoException).code !== "string") throw error;
+  }
+}
+
+/** Makes an absent folder, for its owner alone: what the engine holds at once, or a plain one where that cannot be made there. */
+export async function makeHoldable({ engine }: Workspace, folder: Buffer): Promise<void> {
+  if (engine.holder?.atomic === true) {
+    try {
+      await makeSubvolume(folder);
+      makePrivate(folder);
+      return;
+    } catch {
+      // A plain one will do; its points are then kept in the store.
+    }
+  }
+  makeOneFolder(folder, 0o700);
+}

@@ -1,0 +1,382 @@
+import type { TreeSource } from "../../repository/trees/tree-source.ts";
+import { FLAG } from "../../archive/cache/scan-table.ts";
+import { type Identity, identityOf, RecordFinder } from "../../archive/scan/find-record.ts";
+import type { ScanResult } from "../../archive/scan/scan.ts";
+import { CairnError } from "../../errors.ts";
+import { comparePaths, latin1 } from "../../formats/bytes.ts";
+import { TAKEN_OUT } from "../../formats/records/manifest.ts";
+import type { TreeNode } from "../../formats/restic/tree.ts";
+import { PathSelection } from "../../fs/path-selection.ts";
+import { isAtOrBelow, quotedPath } from "../../fs/safe-path.ts";
+import { newPacer } from "../../pacer.ts";
+import type { LeftOutEntry } from "../points/left-out.ts";
+import {
+  type Difference,
+  differences,
+  exactDifferences,
+  type ExactFields,
+  findNode,
+  NodeFinder,
+} from "../points/tree-diff.ts";
+
+export { findNode } from "../points/tree-diff.ts";
+
+/** What a restore will do to one entry. */
+export interface PlannedEntry extends Difference {
+  action: "create" | "update" | "delete" | "metadata" | "keep";
+  /** lstat of what is there, as it was saved; null where nothing is */
+  old: Identity | null;
+  reason?: LeftOutEntry["reason"];
+  detail?: string;
+}
+
+export interface PlanInput {
+  /** the folder as it was just saved (or only looked at) */
+  present: TreeSource;
+  scan: ScanResult;
+  target: TreeSource;
+  /** raw paths below the root; null: everything */
+  paths: readonly Uint8Array[] | null;
+  /** entries that the target does not have stay */
+  keepPresent: boolean;
+  /** what the manifests add to the trees; absent: nothing */
+  fields?: ExactFields;
+  /** entries that the target's save could not read: what is there now is nothing that the target does not have */
+  omitted?: readonly { path: Uint8Array; reason: string }[];
+  /** entries of which the target's save could not read all attributes: those that are there now stay */
+  partial?: readonly { path: Uint8Array }[];
+  /** where something was mounted when the target was saved, and left out: nobody saw what was below it */
+  leftOutMounts?: readonly Uint8Array[];
+  /** parts of control directories, which nothing touches */
+  never?: readonly Uint8Array[];
+  /** whether a directory lies in another mount or subvolume inside the folder, where nothing is changed; absent: none does */
+  isInside?: ((directory: Uint8Array) => boolean) | undefined;
+  /** whether the folder itself has an entry, which a scan that leaves it out does not tell; absent: as the scan says */
+  isThere?: (path: Uint8Array) => boolean;
+  /** paths that are in neither are no mistake: they were looked for before, or what a restore changed is undone and gone on both sides */
+  mayLackPaths?: boolean;
+  /** a restore of the paths is taken back: directories that it made on the way to them go too */
+  takesBack?: boolean;
+  /** told of what differs beside the paths */
+  onUnasked?: (difference: Difference) => void;
+  signal?: AbortSignal | undefined;
+}
+
+/**
+ * Compares the present with the target and says what is to be done, in raw pre-order. Pure: nothing is touched.
+ * What the undo point does not hold whole is kept.
+ */
+export async function planRestore(input: PlanInput): Promise<PlannedEntry[]> {
+  const pace = newPacer(input.signal);
+  const finder = new RecordFinder(input.scan);
+  const mounts = new PathSelection(input.scan.notes.mounts);
+  const entries: PlannedEntry[] = [];
+  const selection = input.paths === null ? null : new Selection(input.paths, input);
+  const unknown = new PathSelection((input.omitted ?? []).map(({ path }) => path));
+  const takenOut = new PathSelection(
+    (input.omitted ?? []).flatMap(({ path, reason }) => (reason === TAKEN_OUT ? [path] : [])),
+  );
+  const partial = new Set((input.partial ?? []).map(({ path }) => latin1(path)));
+  const unseen = new PathSelection(input.leftOutMounts ?? []);
+  const never = new PathSelection(input.never ?? []);
+  const inside = new PathSelection([]);
+  const planEntry = (difference: Difference): PlannedEntry => {
+    if (never.chosenAt(difference.path) !== null) return kept(difference, "not_saved", OF_CONTROL);
+    if (difference.after === null && unseen.chosenAt(difference.path) !== null)
+      return kept(difference, "mounted", MOUNTED_THEN);
+    if (mounts.chosenAt(difference.path) !== null) return kept(difference, "mounted", MOUNTED_NOW);
+    if (input.isInside?.(directoryOf(difference)) === true) {
+      if (difference.before !== null) inside.add(difference.path);
+      return kept(difference, "mounted", IN_ANOTHER);
+    }
+    if (difference.after === null && takenOut.chosenAt(difference.path) !== null)
+      return kept(difference, "taken_out", TAKEN_OUT);
+    if (difference.after === null && unknown.chosenAt(difference.path) !== null)
+      return kept(difference, "unreadable", UNKNOWN_IN_TARGET);
+    const known = partial.has(latin1(difference.path)) ? withPresentAttributes(difference) : difference;
+    if (known === null) return kept(difference, "unreadable", PARTIAL_IN_TARGET);
+    return (input.keepPresent ? keptPresent(input, known) : null) ?? plan(known, finder);
+  };
+  let closed: Uint8Array | null = null;
+  for (const difference of exactDifferences(input.present, input.target, input.fields ?? { before: [], after: [] })) {
+    await pace();
+    if (selection?.isWanted(difference) === false) {
+      input.onUnasked?.(difference);
+      continue;
+    }
+    if (difference.after === null && input.keepPresent) continue;
+    closed = unreadableAt(difference, finder) ?? closed;
+    // A directory that cannot be looked into stays whole; it is named itself.
+    if (closed !== null && isBelow(difference.path, closed)) continue;
+    entries.push(planEntry(difference));
+  }
+  if (selection !== null && input.mayLackPaths !== true)
+    for (const path of selection.unseen())
+      if (unknown.chosenAt(path) === null && !isInEither(input, path))
+        throw lacksPath(path, whyLeftOut(input, path, { never, unseen, mounts }));
+  // A directory stays with what is mounted in it.
+  return entries.map((entry) => {
+    const goes = entry.before?.type === "dir" && entry.after?.type !== "dir" && entry.action !== "keep";
+    return goes && inside.leadsOn(entry.path) ? kept(entry, "mounted", HOLDS_WHAT_STAYS) : entry;
+  });
+}
+
+/** The directory that an entry is or lies in. */
+function directoryOf({ path, before }: Difference): Uint8Array {
+  return before?.type === "dir" ? path : path.subarray(0, Math.max(path.lastIndexOf(0x2f), 0));
+}
+
+/** It was there when the target was saved, in a state that nobody knows: taking it away would not bring that back. */
+const UNKNOWN_IN_TARGET = "the save point has it as unreadable, so it does not say what was there";
+const PARTIAL_IN_TARGET = "the save point lacks extended attributes of it, so those that are there stay";
+const UNREAD_NOW = "its extended attributes cannot be read, so it could not be saved whole";
+const MOUNTED_THEN = "something was mounted there when it was saved, and left out";
+const MOUNTED_NOW = "another file system is mounted there";
+export const HOLDS_WHAT_STAYS = "what is in it stays";
+export const IN_ANOTHER =
+  "it lies in a subvolume or on a file system of its own, where a restore changes nothing: restore it with --to";
+const OF_CONTROL = "it lies where Cairn keeps its own, which no restore touches";
+
+function kept(difference: Difference, reason: NonNullable<PlannedEntry["reason"]>, detail: string): PlannedEntry {
+  return { ...difference, old: null, action: "keep", reason, detail };
+}
+
+/** The same where the target's entry has also the attributes that only the present one has; null: then nothing differs. */
+function withPresentAttributes(difference: Difference): Difference | null {
+  const { before, after } = difference;
+  if (before === null || after === null || before.type !== after.type) return difference;
+  const others = before.xattrs.filter(({ name }) =>
+    after.xattrs.every((each) => Buffer.compare(each.name, name) !== 0),
+  );
+  const xattrs = [...after.xattrs, ...others].toSorted((a, b) => Buffer.compare(a.name, b.name));
+  const merged = { ...after, xattrs };
+  const aspects = differences(before, merged);
+  return aspects.length === 0 ? null : { ...difference, after: merged, aspects };
+}
+
+/** The entry itself or the directory that it is in, where the present save could not read it; else null. */
+function unreadableAt({ path, before, after }: Difference, finder: RecordFinder): Uint8Array | null {
+  // It stays with what lies in it where it was not read whole and is to go.
+  if (before?.type === "dir" && after?.type !== "dir" && finder.isUnread(path)) return path;
+  if (before !== null) return null;
+  const parent = path.subarray(0, Math.max(path.lastIndexOf(0x2f), 0));
+  return [parent, path].find((at) => at.length > 0 && finder.isOmitted(at)) ?? null;
+}
+
+function isBelow(path: Uint8Array, directory: Uint8Array): boolean {
+  return path.length > directory.length && isAtOrBelow(path, directory);
+}
+
+/** A directory that holds what the target has nothing of stands where the target has something else. */
+function keptPresent({ present }: PlanInput, difference: Difference): PlannedEntry | null {
+  const { before, after } = difference;
+  if (before?.type !== "dir" || after?.type === "dir" || present.list(before.subtree!).length === 0) return null;
+  return kept(difference, "keep_present", "a directory with something in it that was to stay stands in its place");
+}
+
+const SLASH = Buffer.from("/");
+
+/** The paths that a restore is limited to. */
+class Selection {
+  readonly #paths: readonly Uint8Array[];
+  readonly #present: TreeSource;
+  readonly #target: TreeSource;
+  readonly #takesBack: boolean;
+  readonly #chosen: PathSelection;
+  readonly #seen = new Set<string>();
+  /** The paths that the target has; looked up when a directory is to be made. */
+  #there: PathSelection | null = null;
+
+  constructor(paths: readonly Uint8Array[], { present, target, takesBack }: PlanInput) {
+    this.#paths = paths;
+    this.#present = present;
+    this.#target = target;
+    this.#takesBack = takesBack === true;
+    this.#chosen = new PathSelection(paths);
+  }
+
+  /** Selected itself, or an ancestor that has to be made so that a selected entry can exist, or was made for it. */
+  isWanted({ path, before, after }: Difference): boolean {
+    const chosen = this.#chosen.chosenAt(path);
+    if (chosen !== null) this.#seen.add(chosen);
+    if (chosen !== null) return true;
+    if (before?.type !== "dir") return after?.type === "dir" && this.#leadsToTarget(path);
+    return this.#takesBack && after?.type !== "dir" && this.#chosen.leadsOn(path) && this.#isOnlyTheWay(path, before);
+  }
+
+  /** Whether a directory holds nothing but what is selected. */
+  #isOnlyTheWay(path: Uint8Array, { subtree }: TreeNode): boolean {
+    return this.#present.list(subtree!).every((node) => {
+      const inside = Buffer.concat([path, SLASH, node.name]);
+      if (this.#chosen.chosenAt(inside) !== null) return true;
+      return node.type === "dir" && this.#chosen.leadsOn(inside) && this.#isOnlyTheWay(inside, node);
+    });
+  }
+
+  #leadsToTarget(path: Uint8Array): boolean {
+    if (!this.#chosen.leadsOn(path)) return false;
+    if (this.#there === null) {
+      const nodes = new NodeFinder(this.#target);
+      this.#there = new PathSelection(this.#paths.filter((each) => nodes.at(each) !== null));
+    }
+    return this.#there.leadsOn(path);
+  }
+
+  /** Paths at and below which nothing differs. */
+  unseen(): Uint8Array[] {
+    return this.#paths.filter((path) => !this.#seen.has(Buffer.from(path).toString("latin1")));
+  }
+}
+
+/**
+ * Throws `not_found` for a path that is neither in the target nor in the folder, for no reason that the plan would tell: before
+ * anything is saved for the sake of a mistyped one.
+ */
+export function requirePaths(
+  paths: readonly Uint8Array[],
+  { target, isThere, omitted, leftOutMounts, never }: Omit<PlanInput, "present" | "scan" | "paths" | "keepPresent">,
+): void {
+  const told = new PathSelection([
+    ...(omitted ?? []).map(({ path }) => path),
+    ...(leftOutMounts ?? []),
+    ...(never ?? []),
+  ]);
+  const nodes = new NodeFinder(target);
+  for (const path of paths)
+    if (isThere?.(path) === false && told.chosenAt(path) === null && nodes.at(path) === null)
+      throw lacksPath(path, null);
+}
+
+function isInEither({ present, target }: PlanInput, path: Uint8Array): boolean {
+  return findNode(present, path) !== null || findNode(target, path) !== null;
+}
+
+function lacksPath(path: Uint8Array, why: string | null): CairnError {
+  const said = why === null ? "is neither in the save point nor in the folder" : `is not in the save point: ${why}`;
+  return new CairnError("not_found", `${quotedPath(path)} ${said}`);
+}
+
+/** Why a path is not in the target that was in the folder when it was saved, or is now; null where it is in neither. */
+function whyLeftOut(
+  { scan, isThere }: PlanInput,
+  path: Uint8Array,
+  { never, unseen, mounts }: Readonly<Record<"never" | "unseen" | "mounts", PathSelection>>,
+): string | null {
+  if (never.chosenAt(path) !== null) return OF_CONTROL;
+  if (unseen.chosenAt(path) !== null) return MOUNTED_THEN;
+  if (isThere?.(path) !== true) return null;
+  if (mounts.chosenAt(path) !== null) return `${MOUNTED_NOW}, and nothing was in its place when it was saved`;
+  return scan.notes.ignoredCount > 0 ? "the rules that it was saved by leave it out" : null;
+}
+
+function plan(difference: Difference, finder: RecordFinder): PlannedEntry {
+  const { path, before, after, aspects } = difference;
+  const record = finder.find(path);
+  const old = record === null ? null : identityOf(record);
+  const entry = { ...difference, old };
+  if (before === null && finder.isOmitted(path)) {
+    return {
+      ...entry,
+      action: "keep",
+      reason: "unreadable",
+      detail: "what is there now could not be read, so it could not be saved",
+    };
+  }
+  if (before !== null && record !== null && record.flags & FLAG.UNREAD)
+    return { ...entry, action: "keep", reason: "unreadable", detail: UNREAD_NOW };
+  if (before !== null && record !== null && record.flags & FLAG.TORN) {
+    return {
+      ...entry,
+      action: "keep",
+      reason: "changing",
+      detail: "it changes while it is read, so it could not be saved whole",
+    };
+  }
+  if (before === null) return { ...entry, action: "create" };
+  if (after === null) return { ...entry, action: "delete" };
+  const content = aspects.some(
+    (aspect) => aspect === "content" || aspect === "type" || aspect === "target" || aspect === "links",
+  );
+  // Setting metadata of a file with several names would also set it for names that are not to have it: moved away, or outside.
+  const shared = after.type !== "dir" && (before.inode !== 0n || (old !== null && old.links > 1));
+  return { ...entry, action: content || shared || losesAttributes(before, after) ? "update" : "metadata" };
+}
+
+/** An attribute is to go, and there is no content that would speak against making the entry anew. */
+function losesAttributes(before: TreeNode, after: TreeNode): boolean {
+  if (after.type === "dir" || after.type === "file") return false;
+  return before.xattrs.some(({ name }) => !after.xattrs.some((each) => Buffer.compare(each.name, name) === 0));
+}
+
+/** The order in which the members of a link group are written: the first in raw pre-order first. */
+export function byPath(a: PlannedEntry, b: PlannedEntry): number {
+  return comparePaths(a.path, b.path);
+}
+
+/** A member of a group that is right where it is, with its node in the target. */
+export interface Anchor {
+  path: Uint8Array;
+  node: TreeNode;
+}
+
+/** What becomes of the hard-link groups of which a restore puts members in place. */
+export interface RestoreLinks {
+  /** by a group's number in the target: the member in the folder that the others are linked to */
+  anchors: ReadonlyMap<bigint, Anchor>;
+  /** put in place, and not linked any more to what was not asked for */
+  apart: Uint8Array[];
+}
+
+/**
+ * A group's members that are right already are what the others are linked to, also where they were not asked for; those
+ * that only lack being linked too. `unasked`: what differs of other paths than the chosen ones.
+ */
+export function linksOf(restore: {
+  plan: readonly PlannedEntry[];
+  unasked: readonly Difference[];
+  target: TreeSource;
+  source: TreeSource;
+  scan: ScanResult;
+}): RestoreLinks {
+  const put = restore.plan.filter(({ after, action }) => groupOf(after) !== 0n && PUTS.has(action));
+  const wanted = new Set(put.map(({ after }) => groupOf(after)));
+  if (wanted.size === 0) return { anchors: new Map(), apart: [] };
+  const anchors = unchangedMembers(restore, wanted);
+  // The number that the group of an anchor has in the present.
+  const present = new Map<bigint, bigint>();
+  const apart = new Set<bigint>();
+  for (const { path, before, after, aspects } of restore.unasked) {
+    const group = groupOf(after);
+    if (!wanted.has(group)) continue;
+    const isRight = before !== null && after !== null && aspects.every((aspect) => aspect === "links");
+    if (isRight && !anchors.has(group)) {
+      anchors.set(group, { path, node: after });
+      present.set(group, before.inode);
+    } else if (!isRight || before.inode === 0n || before.inode !== present.get(group)) apart.add(group);
+  }
+  return { anchors, apart: put.filter(({ after }) => apart.has(groupOf(after))).map(({ path }) => path) };
+}
+
+const PUTS: ReadonlySet<PlannedEntry["action"]> = new Set(["create", "update"]);
+
+/** The number of the group that an entry of the target is in; 0 for none. */
+export function groupOf(after: Difference["after"]): bigint {
+  return after?.inode ?? 0n;
+}
+
+function unchangedMembers(
+  { plan, target, source, scan }: Parameters<typeof linksOf>[0],
+  wanted: ReadonlySet<bigint>,
+): Map<bigint, Anchor> {
+  const anchors = new Map<bigint, Anchor>();
+  const changed = new Set(plan.map(({ path: where }) => Buffer.from(where).toString("latin1")));
+  const nodes = { is: new NodeFinder(source), should: new NodeFinder(target) };
+  for (const [, group] of scan.groups) {
+    if (!wanted.has(group.inode) || changed.has(Buffer.from(group.first).toString("latin1"))) continue;
+    const is = nodes.is.at(group.first);
+    const should = nodes.should.at(group.first);
+    if (is !== null && should !== null && differences(is, should).length === 0)
+      anchors.set(group.inode, { path: group.first, node: should });
+  }
+  return anchors;
+}

@@ -1,0 +1,305 @@
+import fs from "node:fs";
+import type { TreeSource } from "../../repository/trees/tree-source.ts";
+import type { HoleList } from "../../archive/write/data-runs.ts";
+import { isAnother, NodeWriter, type NotSet } from "../../archive/write/node-writer.ts";
+import { type Identity, identityOf, RecordFinder } from "../../archive/scan/find-record.ts";
+import type { ScanResult } from "../../archive/scan/scan.ts";
+import type { HeldFiles } from "../../archive/write/held-files.ts";
+import { canBeOne, type NodeMetadata, type TreeNode } from "../../formats/restic/tree.ts";
+import { isAtOrBelow, quotedPath } from "../../fs/safe-path.ts";
+import { R, RECORD_WORDS } from "../../archive/cache/scan-table.ts";
+import { putName } from "../../fs/linux/syscalls.ts";
+import { newArena } from "../../native.ts";
+import { newPacer, type Pacer } from "../../pacer.ts";
+import { HeldDirectories } from "./held-directories.ts";
+import type { Progress } from "../../contract/words.ts";
+import type { Anchor, PlannedEntry } from "./plan.ts";
+import { stagedName } from "./apply.ts";
+import { metadataOf, type Step } from "./steps.ts";
+
+/** A directory in which a restore stages entries; open. */
+export interface Staging {
+  fd: number;
+  path: Buffer;
+}
+
+export interface StageInput {
+  plan: readonly PlannedEntry[];
+  target: TreeSource;
+  /** the target's held tree, where it has one: what is in it is not read from the store */
+  held: HeldFiles | null;
+  /** scan of the present, for the times of directories that only get their entries exchanged */
+  scan: ScanResult;
+  staging: Staging;
+  holes: ReadonlyMap<string, HoleList>;
+  /** a hard-link group's member that stays as it is, by the group's number */
+  anchors: ReadonlyMap<bigint, Anchor>;
+  root: Uint8Array;
+  signal?: AbortSignal | undefined;
+  onProgress?: ((progress: Omit<Progress, "phase">) => void) | undefined;
+}
+
+/** The steps that put what was staged in place, and what of it is not as it should be, or could not be made at all. */
+export interface StagedRestore {
+  steps: Step[];
+  notSet: readonly NotSet[];
+}
+
+/**
+ * Writes everything new into the staging directory. The workspace is not touched. What cannot be made gets no step:
+ * what stands in its place stays, with all below it. Order of the steps: what goes, directories that go, directories
+ * that come, what comes, metadata, times of directories.
+ */
+export async function stageRestore(input: StageInput): Promise<StagedRestore> {
+  const stager = new Stager(input);
+  try {
+    return await stager.run();
+  } finally {
+    stager.close();
+  }
+}
+
+/** An entry of a hard-link group that is staged. */
+interface Member {
+  node: TreeNode;
+  path: Uint8Array;
+  /** in the staging directory */
+  name: Buffer;
+}
+
+class Stager {
+  readonly #input: StageInput;
+  readonly #writer = new NodeWriter();
+  readonly #finder: RecordFinder;
+  /** The first of each group, of each content where that is not one. */
+  readonly #groups = new Map<bigint, Member[]>();
+  readonly #pace: Pacer;
+  /** the workspace's, opened where an entry is linked to one that is in it */
+  #root: HeldDirectories | null = null;
+  #count = 0;
+  #bytes = 0;
+  #reportAt = 0;
+  #totalBytes: number | undefined;
+
+  constructor(input: StageInput) {
+    this.#input = input;
+    this.#pace = newPacer(input.signal);
+    this.#finder = new RecordFinder(input.scan);
+  }
+
+  async run(): Promise<StagedRestore> {
+    const { plan } = this.#input;
+    const done: PlannedEntry[] = [];
+    let stays: Uint8Array | null = null;
+    const removals: Step[] = [];
+    const removedDirectories: Step[] = [];
+    const directories: Step[] = [];
+    const puts: Step[] = [];
+    const metadata: Step[] = [];
+    for (const [i, entry] of plan.entries()) {
+      this.#report(i);
+      await this.#pace();
+      const { before, after, path: where, old, action } = entry;
+      if (action === "keep" || (stays !== null && isAtOrBelow(where, stays))) continue;
+      const wasDirectory = before?.type === "dir";
+      const isDirectory = after?.type === "dir";
+      if (action === "metadata" && after !== null && !isDirectory && old !== null)
+        metadata.push({ op: "meta", path: where, old, metadata: metadataOf(after, before) });
+      else if (after !== null && !isDirectory) {
+        const put = await this.#stage({ where, node: after, old: wasDirectory ? null : old, done: i });
+        if (put === null) {
+          stays = where;
+          continue;
+        }
+        puts.push(put);
+      }
+      done.push(entry);
+      if (wasDirectory && !isDirectory && old !== null) removedDirectories.push({ op: "rmdir", path: where, old });
+      if (before !== null && !wasDirectory && (after === null || isDirectory) && old !== null)
+        removals.push({ op: "remove", path: where, old, kept: this.#count++ });
+      if (isDirectory && !wasDirectory) directories.push({ op: "mkdir", path: where });
+    }
+    const times = this.#directoryTimes(done);
+    const steps = [...removals, ...removedDirectories.reverse(), ...directories, ...puts, ...metadata, ...times];
+    return { steps, notSet: this.#writer.notSet };
+  }
+
+  close(): void {
+    this.#root?.close();
+  }
+
+  /** At most ten times a second. */
+  #report(done: number): void {
+    const { onProgress, plan } = this.#input;
+    const now = performance.now();
+    if (onProgress === undefined || now < this.#reportAt) return;
+    this.#reportAt = now + PROGRESS_MS;
+    this.#totalBytes ??= plan.reduce((sum, { after, action }) => sum + writtenBytes(after, action), 0);
+    onProgress({ done, total: plan.length, bytes: this.#bytes, total_bytes: this.#totalBytes });
+  }
+
+  /** Null, and it is noted, where the system refuses to make the entry or the file system cannot hold it. */
+  async #stage(entry: { where: Uint8Array; node: TreeNode; old: Identity | null; done: number }): Promise<Step | null> {
+    const { where, node, old } = entry;
+    const number = this.#count++;
+    const name = Buffer.from(stagedName(number));
+    const { staging } = this.#input;
+    const place = { name, path: where };
+    const staged = Buffer.concat([staging.path, SLASH, name]);
+    const member = { ...place, node };
+    if (node.inode === 0n || !this.#isLinked(member, staged)) {
+      const isMade =
+        node.type === "file"
+          ? await this.#file(entry, place, staging.fd)
+          : this.#writer.special(staging.fd, node, place);
+      if (!isMade) return null;
+    }
+    if (node.inode !== 0n) this.#noteMember(member);
+    return { op: "put", path: where, staged: number, inode: inodeOf(staged), old };
+  }
+
+  #noteMember(member: Member): void {
+    const { node } = member;
+    const known = this.#groups.get(node.inode);
+    if (known === undefined) this.#groups.set(node.inode, [member]);
+    else if (!known.some((other) => canBeOne(other.node, node))) known.push(member);
+  }
+
+  /** Makes an entry by linking it to another of its group; false, and noted, where it has one and cannot be linked. */
+  #isLinked({ node, path: where, name }: Member, staged: Buffer): boolean {
+    const { fd } = this.#input.staging;
+    const others = this.#groups.get(node.inode) ?? [];
+    const first = others.find((other) => canBeOne(other.node, node));
+    const to = { name, path: where };
+    if (first !== undefined) return this.#writer.holds(where, "links", () => this.#writer.link(fd, first.name, fd, to));
+    const anchor = this.#input.anchors.get(node.inode);
+    const isAnchored = anchor !== undefined && canBeOne(anchor.node, node);
+    if (isAnchored && this.#linkToAnchor(anchor.path, { name, staged })) return true;
+    const another = others[0] ?? anchor;
+    if (isAnchored)
+      this.#writer.cannotLink(where, `${quotedPath(anchor.path)}, which has the same content, could not be linked`);
+    else if (another !== undefined) this.#writer.cannotLink(where, isAnother(another.path));
+    return false;
+  }
+
+  /** False, and it is noted, where the file system holds none so large. */
+  async #file(
+    { where, node, done }: { where: Uint8Array; node: TreeNode; done: number },
+    place: { name: Uint8Array; path: Uint8Array },
+    staging: number,
+  ): Promise<boolean> {
+    const { held } = this.#input;
+    if (held !== null && this.#writer.filledFile(staging, node, place, (fd) => held.fill(where, node, fd))) {
+      this.#bytes += node.size;
+      return true;
+    }
+    const holes = this.#input.holes.get(Buffer.from(where).toString("latin1"));
+    const whole = { ...place, ...(holes === undefined ? {} : { holes }) };
+    const content = this.#input.target.content(node);
+    try {
+      for (const bytes of this.#writer.fileInSteps(staging, node, whole, content)) {
+        this.#bytes += bytes;
+        this.#report(done);
+        await this.#pace();
+      }
+    } catch (error) {
+      this.#writer.notHeld(where, "type", error);
+      return false;
+    }
+    return true;
+  }
+
+  /** Links to the member that is in the workspace; false when that is not what was saved any more. */
+  #linkToAnchor(anchor: Uint8Array, to: { name: Buffer; staged: Buffer }): boolean {
+    const { staged } = to;
+    const record = this.#finder.find(anchor);
+    if (record === null) return false;
+    if (!this.#isLinkMade(anchor, to)) return false;
+    const { ino, size, mtimeNs } = fs.lstatSync(staged, { bigint: true });
+    const { inode, size: saved, mtimeSec, mtimeNs: rest } = identityOf(record);
+    if (
+      ino.toString() === inode &&
+      size === BigInt(saved) &&
+      mtimeNs === BigInt(mtimeSec) * 1_000_000_000n + BigInt(rest)
+    )
+      return true;
+    fs.unlinkSync(staged);
+    return false;
+  }
+
+  #isLinkMade(anchor: Uint8Array, { name: staged }: { name: Buffer }): boolean {
+    const from = newArena(512);
+    const to = newArena(512);
+    try {
+      this.#root ??= new HeldDirectories(this.#input.root);
+      const { fd, name } = this.#root.parentOf(anchor);
+      putName(from, 0, name);
+      putName(to, 0, staged);
+      return this.#root.sys.link(fd, from, 0, this.#input.staging.fd, to, 0) >= 0;
+    } catch {
+      return false;
+    }
+  }
+
+  /** Every directory of the target of which what was `planned` changes entries or metadata, deepest first: its times are set last. */
+  #directoryTimes(planned: readonly PlannedEntry[]): Step[] {
+    const finder = this.#finder;
+    const wanted = new Map<string, Step>();
+    const leaving = new Set(
+      planned
+        .filter(({ before, after }) => before?.type === "dir" && after?.type !== "dir")
+        .map(({ path: where }) => key(where)),
+    );
+    for (const { path: where, before, after } of planned) {
+      if (after?.type === "dir")
+        wanted.set(key(where), {
+          op: "dirmeta",
+          path: where,
+          metadata: metadataOf(after, before?.type === "dir" ? before : null),
+        });
+    }
+    for (const { path: where, action } of planned) {
+      if (action === "metadata") continue;
+      const parent = where.subarray(0, Math.max(Buffer.from(where).lastIndexOf(47), 0));
+      if (parent.length === 0 || wanted.has(key(parent)) || leaving.has(key(parent))) continue;
+      const node = this.#unchangedDirectory(finder, parent);
+      if (node !== null) wanted.set(key(parent), { op: "dirmeta", path: parent, metadata: metadataOf(node, null) });
+    }
+    return [...wanted.values()].sort((a, b) => Buffer.compare(b.path, a.path));
+  }
+
+  /** A directory that is equal in both states, from its record: only its times move by what happens inside. */
+  #unchangedDirectory(finder: RecordFinder, where: Uint8Array): NodeMetadata | null {
+    const record = finder.find(where);
+    if (record === null) return null;
+    const old = identityOf(record);
+    if ((old.mode & 0xf000) !== 0x4000) return null;
+    const words = record.table.records;
+    const base = record.record * RECORD_WORDS;
+    return {
+      type: "dir",
+      mode: old.mode & 0o7777,
+      mtimeSec: old.mtimeSec,
+      mtimeNs: old.mtimeNs,
+      uid: words[base + R.UID]!,
+      gid: words[base + R.GID]!,
+      xattrs: [],
+    };
+  }
+}
+
+const PROGRESS_MS = 100;
+
+function writtenBytes(after: TreeNode | null, action: PlannedEntry["action"]): number {
+  return after?.type === "file" && (action === "create" || action === "update") ? after.size : 0;
+}
+
+const SLASH = Buffer.from("/");
+
+function inodeOf(staged: Buffer): string {
+  return fs.lstatSync(staged, { bigint: true }).ino.toString();
+}
+
+function key(where: Uint8Array): string {
+  return Buffer.from(where).toString("latin1");
+}

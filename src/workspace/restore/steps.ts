@@ -1,0 +1,165 @@
+import type { NodeMetadata, NodeType } from "../../formats/restic/tree.ts";
+import type { Identity } from "../../archive/scan/find-record.ts";
+import { sha256 } from "../../crypto/hash.ts";
+import { CairnError } from "../../errors.ts";
+import { Fields, parseJson } from "../../formats/fields.ts";
+import { decodeRecord, encodeRecord } from "../../formats/records/record.ts";
+import { splitRaw } from "../../fs/safe-path.ts";
+import type { LeftOutEntry } from "../points/left-out.ts";
+
+/** Metadata to be set on an entry whose content is right. */
+export interface StepMetadata extends Omit<NodeMetadata, "xattrs"> {
+  xattrs: { name: string; value: string }[];
+  /** attribute names to be taken away, base64 */
+  dropXattrs: string[];
+}
+
+/**
+ * One change to the workspace. A list of them is the journal of a restore: each can be done again after a kill,
+ * because it tells what it wrote (`inode` of the staged entry) and what it displaces (`old`).
+ */
+export type Step =
+  | { op: "remove"; path: Uint8Array; old: Identity; kept: number }
+  | { op: "rmdir"; path: Uint8Array; old: Identity }
+  | { op: "mkdir"; path: Uint8Array }
+  | { op: "put"; path: Uint8Array; staged: number; inode: string; old: Identity | null }
+  | { op: "meta"; path: Uint8Array; old: Identity; metadata: StepMetadata }
+  | { op: "dirmeta"; path: Uint8Array; metadata: StepMetadata };
+
+export function metadataOf(node: NodeMetadata, before: NodeMetadata | null): StepMetadata {
+  const base64 = (bytes: Uint8Array): string => Buffer.from(bytes).toString("base64");
+  const names = new Set(node.xattrs.map(({ name }) => base64(name)));
+  return {
+    type: node.type,
+    mode: node.mode,
+    uid: node.uid,
+    gid: node.gid,
+    mtimeSec: node.mtimeSec,
+    mtimeNs: node.mtimeNs,
+    xattrs: node.xattrs.map(({ name, value }) => ({ name: base64(name), value: base64(value) })),
+    dropXattrs: (before?.xattrs ?? []).map(({ name }) => base64(name)).filter((name) => !names.has(name)),
+  };
+}
+
+/** Metadata as the writer of nodes takes it. */
+export function nodeOfMetadata({ dropXattrs: _dropXattrs, xattrs, ...metadata }: StepMetadata): NodeMetadata {
+  const bytes = (base64: string): Buffer => Buffer.from(base64, "base64");
+  return { ...metadata, xattrs: xattrs.map(({ name, value }) => ({ name: bytes(name), value: bytes(value) })) };
+}
+
+/** What is done to the workspace, and what is known beforehand not to become as the target has it. */
+export interface StepsFile {
+  steps: readonly Step[];
+  leftOut: readonly LeftOutEntry[];
+}
+
+const FORMAT = "cairn.restore-steps";
+const VERSION = 1;
+
+/**
+ * Lines of JSON: format and version, what is left out, the steps in order, and one that ends them with the SHA-256 of all
+ * before it.
+ */
+export function encodeSteps({ steps, leftOut }: StepsFile): Uint8Array {
+  const left = leftOut.map((each) => ({ op: LEFT_OUT, ...each }));
+  const lines = [...left, ...steps].map(
+    (each) => `${JSON.stringify({ ...each, path: Buffer.from(each.path).toString("base64") })}\n`,
+  );
+  const all = Buffer.concat([encodeRecord({}, FORMAT, VERSION), Buffer.from(lines.join(""))]);
+  return Buffer.concat([all, Buffer.from(endLine(all))]);
+}
+
+const LEFT_OUT = "left_out";
+
+function endLine(lines: Uint8Array): string {
+  return `${JSON.stringify({ op: "end", sha256: Buffer.from(sha256(lines)).toString("hex") })}\n`;
+}
+
+/** Throws `damaged` for anything but what was written, whole, and `newer_version`. */
+export function decodeSteps(bytes: Uint8Array): { steps: Step[]; leftOut: LeftOutEntry[] } {
+  const steps: Step[] = [];
+  const leftOut: LeftOutEntry[] = [];
+  const text = Buffer.from(bytes.buffer, bytes.byteOffset, bytes.byteLength);
+  // A file from before there were versions begins with its first step.
+  const head = text.subarray(0, 6).toString("latin1") === '{"op":' ? 0 : text.indexOf(10) + 1;
+  if (head > 0 || text.length === 0) decodeRecord(text.subarray(0, head), FORMAT, VERSION);
+  const lines = text.subarray(0, text.lastIndexOf(10, -2) + 1);
+  if (text.subarray(lines.length).toString("latin1") !== endLine(lines))
+    throw new CairnError("damaged", "the steps of a restore are not what was written");
+  for (const line of lines.toString("utf8", head).split("\n")) {
+    if (line === "") continue;
+    const step = parseJson(Buffer.from(line), "a step of a restore");
+    const fields = new Fields(step, "a step of a restore");
+    const op = fields.text("op");
+    const path = pathOf(fields, op === LEFT_OUT || op === "dirmeta");
+    CHECKS[op as keyof typeof CHECKS]?.(fields);
+    if (op === LEFT_OUT) {
+      const { op: _op, ...what } = step as { op: string };
+      leftOut.push({ ...what, path } as unknown as LeftOutEntry);
+    } else if (Object.hasOwn(CHECKS, op)) steps.push({ ...(step as object), path } as unknown as Step);
+    else throw fields.wrong("op", "what a restore does");
+  }
+  return { steps, leftOut };
+}
+
+/** `orRoot`: the folder itself, too. */
+function pathOf(fields: Fields, orRoot: boolean): Uint8Array {
+  const path = fields.base64("path");
+  try {
+    if (splitRaw(path).length > 0 || orRoot) return path;
+  } catch {
+    // As below.
+  }
+  throw fields.wrong("path", "a path within the folder");
+}
+
+const CHECKS: Record<Step["op"], (fields: Fields) => void> = {
+  remove: (fields) => {
+    checkIdentity(fields.object("old"));
+    fields.integer("kept");
+  },
+  rmdir: (fields) => checkIdentity(fields.object("old")),
+  mkdir: () => undefined,
+  put: (fields) => {
+    // It is part of a name.
+    fields.integer("staged");
+    checkInode(fields);
+    const old = fields.objectOrNull("old");
+    if (old !== null) checkIdentity(old);
+  },
+  meta: (fields) => {
+    checkIdentity(fields.object("old"));
+    checkMetadata(fields.object("metadata"));
+  },
+  dirmeta: (fields) => checkMetadata(fields.object("metadata")),
+};
+
+const TYPES: readonly NodeType[] = ["file", "dir", "symlink", "dev", "chardev", "fifo", "socket"];
+const NANOSECONDS = 999_999_999;
+
+function checkIdentity(old: Fields): void {
+  checkInode(old);
+  for (const key of ["mode", "size", "links"]) old.integer(key);
+  for (const key of ["mtime", "ctime"]) {
+    old.integer(`${key}Sec`, Number.MAX_SAFE_INTEGER, Number.MIN_SAFE_INTEGER);
+    old.integer(`${key}Ns`, NANOSECONDS);
+  }
+}
+
+function checkInode(fields: Fields): void {
+  if (!/^\d{1,20}$/.test(fields.text("inode"))) throw fields.wrong("inode", "decimal digits");
+}
+
+function checkMetadata(metadata: Fields): void {
+  if (!TYPES.some((type) => metadata.isText("type", type))) throw metadata.wrong("type", `one of ${TYPES.join(", ")}`);
+  metadata.integer("mode", 0o7777);
+  for (const key of ["uid", "gid"]) metadata.integer(key, 0xffffffff);
+  metadata.integer("mtimeSec", Number.MAX_SAFE_INTEGER, Number.MIN_SAFE_INTEGER);
+  metadata.integer("mtimeNs", NANOSECONDS);
+  metadata.list("xattrs", (element, label) => {
+    const attribute = new Fields(element, label);
+    attribute.base64("name");
+    attribute.base64("value");
+  });
+  metadata.texts("dropXattrs");
+}

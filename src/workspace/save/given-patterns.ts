@@ -1,0 +1,71 @@
+import { lstatSync, realpathSync } from "node:fs";
+import { CairnError } from "../../errors.ts";
+import { refuseBorgPattern } from "../../fs/borg-pattern.ts";
+
+const MEANS_SOMETHING = /[*?[\\]/;
+
+/**
+ * Patterns of an ignore file as people type them for a folder: one that begins with the folder's own path counts from there,
+ * and so does what follows `./`. Warns of a whole path that leads elsewhere, and of one that the folder has in it too.
+ * Throws `usage` for the folder itself, and for what is written as for borg.
+ */
+export function givenPatterns(
+  folder: Buffer,
+  patterns: readonly string[],
+  onWarning: ((warning: string) => void) | undefined,
+): string[] {
+  return patterns.map((pattern) => {
+    const negation = pattern.startsWith("!") ? "!" : "";
+    const typed = pattern.slice(negation.length);
+    refuseBorgPattern(typed);
+    if (typed.startsWith("./")) return `${negation}${typed.slice(1)}`;
+    const [, first = ""] = typed.split("/");
+    if (!typed.startsWith("/") || first === "") return pattern;
+    const below = belowFolder(folder, typed);
+    if (isThere(Buffer.concat([folder, Buffer.from(`/${first}`)]))) {
+      if (below !== null) {
+        const form = /^\/*$/.test(below) ? "" : `; for what has that path on this machine: .${below}`;
+        onWarning?.(`${typed} counts from the folder that is saved, which has one${form}`);
+      }
+      return pattern;
+    }
+    if (below === null) {
+      if (!MEANS_SOMETHING.test(typed) && isThere(typed))
+        onWarning?.(
+          `${typed} counts from the folder that is saved, in which there is no ${first}: it leaves nothing out`,
+        );
+      return pattern;
+    }
+    if (/^\/*$/.test(below))
+      throw new CairnError("usage", `${pattern} is the folder itself: nothing would be left to save`);
+    return `${negation}${below}`;
+  });
+}
+
+/** What follows the folder's path, by whatever links that leads there; null where the pattern is of no path in it. */
+function belowFolder(folder: Buffer, pattern: string): string | null {
+  for (let end = pattern.indexOf("/", 1); ; end = pattern.indexOf("/", end + 1)) {
+    const path = end < 0 ? pattern : pattern.slice(0, end);
+    const real = MEANS_SOMETHING.test(path) ? null : realPathIfThere(path);
+    if (real === null) return null;
+    if (folder.equals(real)) return pattern.slice(path.length);
+    if (end < 0) return null;
+  }
+}
+
+function isThere(path: string | Buffer): boolean {
+  try {
+    lstatSync(path);
+    return true;
+  } catch {
+    return false;
+  }
+}
+
+function realPathIfThere(path: string): Buffer | null {
+  try {
+    return realpathSync.native(path, "buffer");
+  } catch {
+    return null;
+  }
+}

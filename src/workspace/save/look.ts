@@ -1,0 +1,141 @@
+import { existsSync } from "node:fs";
+import type { LookedAt, StageRequest } from "../store/engine.ts";
+import { presentSource } from "../../archive/scan/present-source.ts";
+import { mayDifferInLinks } from "../../archive/scan/link-groups.ts";
+import type { ScanResult } from "../../archive/scan/scan.ts";
+import { type ChangeCounts, countChanges } from "../../archive/scan/summary.ts";
+import { FoundDifference } from "../../archive/scan/task.ts";
+import { CairnError, cannotBeWritten, toCairnError } from "../../errors.ts";
+import type { IgnoreRecord } from "../../fs/ignore.ts";
+import { newSavePointId } from "../../ids.ts";
+import { requireFolder, withPresent } from "../restore/missing-folder.ts";
+import { type Point, rulesToReadBy } from "../points/point-files.ts";
+import { needsRecovery, recoverWorkspace } from "../care/recovery.ts";
+import { countRoot, rootOfFolder, rootOfPoint } from "../points/root-changes.ts";
+import { readHeld, type SealProblem, whyUnsealed } from "../points/seal.ts";
+import { stageRequest } from "./record-point.ts";
+import { countDifferences } from "../points/tree-diff.ts";
+import type { Workspace, WorkspaceCall } from "../workspace.ts";
+import { EXCHANGE_JOURNAL, isIntentPending } from "../journals.ts";
+
+const RECOVERY_WAIT_MS = 200;
+
+/**
+ * Looks at the folder as it is, with the rules that hold now and the excludes that head was saved with, into mounts where
+ * that was. `byTimes`: without reading large files whose times are as they were.
+ */
+export async function lookAtWorkspace(
+  workspace: Workspace,
+  { byTimes, ...call }: WorkspaceCall & Pick<StageRequest, "byTimes">,
+  head: Point | null,
+): Promise<LookedAt> {
+  const request = lookRequest(workspace, call, head);
+  return workspace.engine.look(byTimes === undefined ? request : { ...request, byTimes });
+}
+
+/** The same; null as soon as an entry shows, unread, that the folder is not as head was. */
+export async function lookUntilDifferent(
+  workspace: Workspace,
+  call: WorkspaceCall,
+  head: Point,
+): Promise<LookedAt | null> {
+  try {
+    return await workspace.engine.look({ ...lookRequest(workspace, call, head), untilDifferent: true });
+  } catch (error) {
+    if (error instanceof FoundDifference) return null;
+    throw error;
+  }
+}
+
+function lookRequest(workspace: Workspace, call: WorkspaceCall, head: Point | null): StageRequest {
+  requireFolder(workspace);
+  const { exclude = [], cross_mounts: crossMounts } = head?.descriptor.rules ?? {};
+  // What was displaced has all that lay there; by the present rules the half of it would seem to be gone.
+  const rules = head === null ? null : rulesToReadBy(head.descriptor);
+  return stageRequest(workspace, { ...call, exclude, crossMounts }, { rules, head, id: newSavePointId() });
+}
+
+/** The same by the rules of what is to be restored: what that would find there, which is nothing where the folder is missing. */
+export async function lookBeforeRestore(
+  workspace: Workspace,
+  call: WorkspaceCall,
+  rules: IgnoreRecord & { crossMounts?: boolean },
+): Promise<ScanResult> {
+  const { crossMounts } = rules;
+  return withPresent(workspace, async (root) => {
+    const request = stageRequest(workspace, { ...call, crossMounts }, { rules, head: null, id: newSavePointId() });
+    return (await workspace.engine.look({ ...request, root })).scan;
+  });
+}
+
+export interface HeadCall extends WorkspaceCall {
+  head: Point | null;
+  /** Why points could not be sealed just now. */
+  unsealed?: readonly SealProblem[] | undefined;
+}
+
+/** What the folder has that head has not, and the other way round. */
+export async function changesSinceHead(workspace: Workspace, looked: LookedAt, call: HeadCall): Promise<ChangeCounts> {
+  const { head } = call;
+  const counts = await changedEntries(workspace, looked, call);
+  return head === null ? counts : countRoot(counts, rootOfPoint(head), rootOfFolder(workspace.root));
+}
+
+async function changedEntries(
+  workspace: Workspace,
+  looked: LookedAt,
+  { head, unsealed = [], ...call }: HeadCall,
+): Promise<ChangeCounts> {
+  const { signal } = call;
+  const tree = Buffer.from(looked.scan.tree).toString("hex");
+  if (head === null) return { ...countChanges(looked.scan.table, null), modified: 0, removed: 0 };
+  if (!head.sealed) {
+    const problem = whyUnsealed(workspace.points, head, unsealed);
+    if (problem !== null && cannotBeWritten(problem))
+      return countDifferences(await readHeld(workspace, head, call), presentSource(looked.scan), signal);
+  }
+  const wanted = head.descriptor.content.tree;
+  if (tree === wanted) return { added: 0, modified: 0, removed: 0 };
+  if (looked.previousTree === wanted && !mayDifferInLinks(looked.scan)) return looked.scan.countChanges();
+  return workspace.engine.reading(
+    async () => countDifferences(await workspace.source(head), presentSource(looked.scan), signal),
+    { signal },
+  );
+}
+
+/** Finishes what an unclean end left, when nobody works in the workspace just now. */
+export async function recoverIfIdle(workspace: Workspace, call: WorkspaceCall): Promise<void> {
+  if (!needsRecovery(workspace)) return;
+  try {
+    using _lock = await workspace.lock("recover", {
+      ...call,
+      lockTimeoutMs: Math.min(call.lockTimeoutMs ?? RECOVERY_WAIT_MS, RECOVERY_WAIT_MS),
+    });
+    await recoverWorkspace(workspace, call);
+  } catch (error) {
+    // Somebody is at work, or nothing can be written here: it waits for the next writer.
+    if (!(error instanceof CairnError) || (error.code !== "busy" && !cannotBeWritten(error))) throw error;
+  }
+}
+
+/**
+ * Before anything is read: what was acknowledged and is not recorded yet, since the power failed, is done. Where it cannot
+ * be, readers go on without it, and whoever changes something next says why.
+ */
+export async function recoverAcknowledged(workspace: Workspace): Promise<void> {
+  if (!isUnrecorded(workspace)) return;
+  try {
+    await recoverIfIdle(workspace, { lockTimeoutMs: 0 });
+  } catch (error) {
+    if (toCairnError(error).code === "interrupted") throw error;
+  }
+}
+
+/** Trees that are held become durable by the file system's own commit, which may have come before all was recorded. */
+function isUnrecorded({ points, found }: Workspace): boolean {
+  return (
+    points.unfinished().some(({ announced }) => announced !== null) ||
+    points.unsettled().some((sequence) => existsSync(points.pathsOf(sequence).tree)) ||
+    isIntentPending(found.paths.journal, EXCHANGE_JOURNAL)
+  );
+}

@@ -1,0 +1,368 @@
+import { isUtf8 } from "node:buffer";
+import fs from "node:fs";
+import { STAGING_NAME } from "../../archive/scan/task.ts";
+import { CairnError } from "../../errors.ts";
+import { IGNORE_FILE, IgnoreRules, MAX_IGNORE_FILE_BYTES } from "../../fs/ignore.ts";
+import { patternOfPath, placeOfPath } from "../../fs/ignore-pattern.ts";
+import { DirectoryListing } from "../../fs/listing.ts";
+import { openBelow } from "../../fs/linux/open-below.ts";
+import { printablePath } from "../../fs/safe-path.ts";
+import { ATTRIBUTE_MOUNT_ROOT, newStatBuffer, STAT, TYPE, wide } from "../../fs/linux/syscall-abi.ts";
+import { openDirectory, syscalls } from "../../fs/linux/syscalls.ts";
+import { newArena } from "../../native.ts";
+import { newPacer, throttled } from "../../pacer.ts";
+import type { LeftOutEntry } from "../points/left-out.ts";
+import type { WorkspaceCall } from "../workspace.ts";
+
+/** All patterns together; a record that has them is read with each look at the history. */
+const MAX_PATTERN_BYTES = 8 << 20;
+const DIRECTORY = fs.constants.O_RDONLY | fs.constants.O_DIRECTORY | fs.constants.O_NOFOLLOW;
+const FILE = fs.constants.O_RDONLY | fs.constants.O_NONBLOCK | fs.constants.O_NOFOLLOW;
+const IGNORE_NAME = Buffer.from(`${IGNORE_FILE}\0`);
+const SLASH = Buffer.from("/");
+/** Between two looks at the signal in one directory. */
+const MANY = 1000;
+
+export interface UnwantedWhere extends WorkspaceCall {
+  root: Buffer;
+  /** patterns that leave out what need not be looked at */
+  exclude: readonly string[];
+  /** what is no part of the folder, by path in latin1 */
+  skip: readonly string[];
+  crossMounts: boolean;
+}
+
+interface Place {
+  path: Buffer;
+  /** of a folder; null of a file that is too large */
+  tags: readonly Tag[] | null;
+}
+
+export interface FoundUnwanted {
+  /** Excludes that leave exactly that out. */
+  patterns: string[];
+  leftOut: LeftOutEntry[];
+  /** Those of which it is true no more, of what is there still. */
+  changed(): Promise<LeftOutEntry[]>;
+}
+
+/**
+ * Walks a folder for what is to be left out, and stays out of that and of what rules leave out. What cannot be looked
+ * into is passed over: it is the save that says so. Throws `usage` where nothing would be left, `refused` where it is too much to list.
+ */
+export async function findUnwanted(kinds: UnwantedKinds, where: UnwantedWhere): Promise<FoundUnwanted> {
+  const found = new UnwantedFinder(kinds, where);
+  try {
+    await found.walk();
+  } finally {
+    found.close();
+  }
+  const places = found.places.sort((a, b) => a.path.compare(b.path));
+  return {
+    patterns: places.flatMap(({ patterns }) => patterns),
+    leftOut: places.map(({ path, detail }) => ({ path, reason: "excluded", detail })),
+    async changed() {
+      const again = new UnwantedFinder(kinds, where);
+      try {
+        return await again.noLonger(places);
+      } finally {
+        again.close();
+      }
+    },
+  };
+}
+
+/** A directory that is to be listed. */
+interface Open {
+  path: Buffer;
+  /** those of the directory around it */
+  rules: IgnoreRules;
+  /** no pattern for it fits anything else that is there */
+  isTold: boolean;
+}
+
+class UnwantedFinder {
+  readonly places: (Place & { patterns: string[]; detail: string })[] = [];
+  readonly #kinds: UnwantedKinds;
+  readonly #where: UnwantedWhere;
+  readonly #skip: ReadonlySet<string>;
+  readonly #sys = syscalls();
+  readonly #listing = new DirectoryListing();
+  readonly #stat = newStatBuffer();
+  readonly #scratch = newArena(8192);
+  readonly #root: number;
+  readonly #open: Open[] = [];
+  readonly #pace: () => Promise<void>;
+  #bytes = 0;
+
+  constructor(kinds: UnwantedKinds, where: UnwantedWhere) {
+    this.#kinds = kinds;
+    this.#where = where;
+    this.#skip = new Set(where.skip);
+    this.#pace = newPacer(where.signal);
+    this.#root = openDirectory(where.root);
+  }
+
+  close(): void {
+    fs.closeSync(this.#root);
+  }
+
+  async walk(): Promise<void> {
+    const report = throttled(this.#where.onProgress);
+    let done = 0;
+    this.#open.push({ path: Buffer.alloc(0), rules: IgnoreRules.fromExcludes(this.#where.exclude), isTold: true });
+    for (let next = this.#open.pop(); next !== undefined; next = this.#open.pop()) {
+      const fd = openBelow(this.#sys, this.#root, next.path, DIRECTORY, this.#scratch);
+      if (fd < 0) continue;
+      try {
+        if (!this.#isPart(fd, next.path) || this.#listing.read(this.#sys, fd) < 0) continue;
+        await this.#directory(fd, next);
+        done += this.#listing.count;
+        report({ phase: "planning", done });
+      } finally {
+        this.#sys.close(fd);
+      }
+      await this.#pace();
+    }
+  }
+
+  #isPart(fd: number, path: Buffer): boolean {
+    if (path.length === 0 || this.#where.crossMounts) return true;
+    const isKnown = this.#sys.fstat(fd, this.#stat) >= 0;
+    return isKnown && (this.#stat.words[STAT.ATTRIBUTES]! & ATTRIBUTE_MOUNT_ROOT) === 0;
+  }
+
+  async #directory(fd: number, { path, rules: above, isTold }: Open): Promise<void> {
+    const file = this.#listing.has(IGNORE_NAME) ? this.#head(fd, IGNORE_FILE, MAX_IGNORE_FILE_BYTES + 1) : null;
+    // One that is too long is refused by the save.
+    const text = file !== null && file.length > MAX_IGNORE_FILE_BYTES ? null : file;
+    const rules = IgnoreRules.enterDirectory(above, path.toString("latin1"), text);
+    const tags = this.#kinds.tags.filter((tag) => this.#listing.has(nulTerminated(tag.name)) && this.#has(fd, tag));
+    if (tags.length > 0) return this.#tagged(fd, { path, rules, isTold }, tags);
+    const isUnique = this.#uniqueNames();
+    const { offsets } = this.#listing;
+    for (const [i, offset] of offsets.entries()) {
+      if (i % MANY === MANY - 1) await this.#pace();
+      const name = this.#listing.nameOf(offset);
+      const type = this.#typeOf(fd, offset);
+      const isDirectory = type === TYPE.DIRECTORY;
+      if (!isDirectory && (type !== TYPE.FILE || this.#kinds.largest === Infinity)) continue;
+      const own = below(path, name);
+      if (this.#isNoPart(own, name) || rules.ignores(name, isDirectory)) continue;
+      if (isDirectory) this.#open.push({ path: own, rules, isTold: isTold && isUnique(name) });
+      else if (this.#sys.stat(fd, this.#listing.names, offset, this.#stat) >= 0) {
+        const size = wide(this.#stat.words, STAT.SIZE);
+        if (size > this.#kinds.largest) this.#large(own, size, isTold && isUnique(name));
+      }
+    }
+  }
+
+  #isNoPart(path: Buffer, name: string): boolean {
+    return this.#skip.has(path.toString("latin1")) || (path.length === name.length && STAGING_NAME.test(name));
+  }
+
+  #typeOf(fd: number, offset: number): number {
+    const known = this.#listing.names.bytes[offset - 1]!;
+    if (known !== 0) return known;
+    return this.#sys.stat(fd, this.#listing.names, offset, this.#stat) < 0 ? 0 : this.#stat.words[STAT.MODE]! >>> 12;
+  }
+
+  #tagged(fd: number, { path, rules, isTold }: Open, tags: readonly Tag[]): void {
+    const names = [...new Set(tags.map(({ name }) => name))];
+    const shown = names.map((name) => printablePath(Buffer.from(name, "latin1"))).join(" and ");
+    if (path.length === 0)
+      throw new CairnError(
+        "usage",
+        `${printablePath(this.#where.root)} has ${shown} itself: nothing would be left to save`,
+        {
+          hint: "save it without the option that leaves out such folders",
+        },
+      );
+    const patterns = [`/${patternOfPath(path)}/*`];
+    for (const name of names) {
+      const { type, size } = this.#look(fd, name);
+      if (rules.ignores(name, type === TYPE.DIRECTORY)) continue;
+      if (type === TYPE.FILE && size > this.#kinds.largest) continue;
+      const own = below(path, name);
+      patterns.push(`!/${patternOfPath(own)}`);
+      if (type === TYPE.DIRECTORY) this.#open.push({ path: own, rules, isTold });
+    }
+    this.#add({ path, tags, patterns, detail: `what lies in it, but ${shown}` }, isTold);
+  }
+
+  #large(path: Buffer, size: number, isTold: boolean): void {
+    const detail = `${size} bytes are more than ${this.#kinds.largest}`;
+    this.#add({ path, tags: null, patterns: [`/${patternOfPath(path)}`], detail }, isTold);
+  }
+
+  #add(place: (typeof this.places)[number], isTold: boolean): void {
+    if (!isTold) {
+      this.#where.onWarning?.(
+        `${printablePath(place.path)} is not left out: a pattern for its name, which is not UTF-8, would fit another one too`,
+      );
+      return;
+    }
+    this.places.push(place);
+    this.#bytes += place.patterns.reduce((sum, { length }) => sum + length, 0);
+    if (this.#bytes > MAX_PATTERN_BYTES)
+      throw new CairnError(
+        "refused",
+        `${this.places.length} folders and files are too many to be left out one by one`,
+        {
+          hint: "name what they have in common with --exclude",
+        },
+      );
+  }
+
+  /** Whether a pattern for a name fits no other name of the listing. */
+  #uniqueNames(): (name: string) => boolean {
+    let counts: Map<string, number> | undefined;
+    return (name) => {
+      if (isUtf8(Buffer.from(name, "latin1"))) return true;
+      counts ??= this.#countPlaces();
+      return counts.get(placeOfPath(name)) === 1;
+    };
+  }
+
+  #countPlaces(): Map<string, number> {
+    const counts = new Map<string, number>();
+    for (const offset of this.#listing.offsets) {
+      const place = placeOfPath(this.#listing.nameOf(offset));
+      counts.set(place, (counts.get(place) ?? 0) + 1);
+    }
+    return counts;
+  }
+
+  #has(fd: number, { name, header }: Tag): boolean {
+    if (header.length === 0) return this.#look(fd, name).type !== 0;
+    return this.#head(fd, name, header.length)?.equals(header) === true;
+  }
+
+  /** Type 0 is what is not there, or cannot be looked at. */
+  #look(fd: number, name: string): { type: number; size: number } {
+    this.#scratch.bytes.set(nulTerminated(name));
+    if (this.#sys.stat(fd, this.#scratch, 0, this.#stat) < 0) return { type: 0, size: 0 };
+    const { words } = this.#stat;
+    return { type: words[STAT.MODE]! >>> 12, size: wide(words, STAT.SIZE) };
+  }
+
+  /** The first bytes of a regular file; null of what is none, or cannot be read. */
+  #head(fd: number, name: string, most: number): Buffer | null {
+    if (this.#look(fd, name).type !== TYPE.FILE) return null;
+    const file = this.#sys.open(fd, this.#scratch, 0, FILE, 0);
+    if (file < 0) return null;
+    try {
+      if (this.#sys.fstat(file, this.#stat) < 0 || this.#stat.words[STAT.MODE]! >>> 12 !== TYPE.FILE) return null;
+      const parts: Buffer[] = [];
+      for (let length = 0; length < most;) {
+        const wanted = Math.min(most - length, this.#scratch.bytes.length);
+        const n = this.#sys.read(file, this.#scratch, 0, wanted, length);
+        if (n < 0) return null;
+        if (n === 0) break;
+        parts.push(Buffer.from(this.#scratch.bytes.subarray(0, n)));
+        length += n;
+      }
+      return Buffer.concat(parts);
+    } finally {
+      this.#sys.close(file);
+    }
+  }
+
+  async noLonger(places: readonly Place[]): Promise<LeftOutEntry[]> {
+    const changed: LeftOutEntry[] = [];
+    for (const { path, tags } of places) {
+      await this.#pace();
+      if (tags === null ? this.#isLargeOrGone(path) : this.#isTaggedOrGone(path, tags)) continue;
+      changed.push({ path, reason: "changing", detail: "while it was saved it became what is not to be left out" });
+    }
+    return changed;
+  }
+
+  #isTaggedOrGone(path: Buffer, tags: readonly Tag[]): boolean {
+    return this.#below(path, (fd) => tags.some((tag) => this.#has(fd, tag)));
+  }
+
+  #isLargeOrGone(path: Buffer): boolean {
+    const slash = path.lastIndexOf(SLASH);
+    const name = path.toString("latin1", slash + 1);
+    return this.#below(path.subarray(0, Math.max(0, slash)), (fd) => {
+      const { type, size } = this.#look(fd, name);
+      return type === 0 || (type === TYPE.FILE && size > this.#kinds.largest);
+    });
+  }
+
+  /** True where there is no such directory. */
+  #below(path: Buffer, isSo: (fd: number) => boolean): boolean {
+    const fd = openBelow(this.#sys, this.#root, path, DIRECTORY, this.#scratch);
+    if (fd < 0) return true;
+    try {
+      return isSo(fd);
+    } finally {
+      this.#sys.close(fd);
+    }
+  }
+}
+
+function nulTerminated(name: string): Buffer {
+  return Buffer.from(`${name}\0`, "latin1");
+}
+
+function below(directory: Buffer, name: string): Buffer {
+  const own = Buffer.from(name, "latin1");
+  return directory.length === 0 ? own : Buffer.concat([directory, SLASH, own]);
+}
+
+/** What a save is told to leave out by what is found, beside patterns. */
+export interface Unwanted {
+  /** of folders with a valid `CACHEDIR.TAG` all but that */
+  excludeCaches?: boolean | undefined;
+  /** of folders with an entry of that name all but that; `NAME:HEADER`: with a file that begins so */
+  excludeIfPresent?: readonly string[] | undefined;
+  /** regular files of more bytes */
+  excludeLargerThan?: number | undefined;
+}
+
+export function unwantedOf({ excludeCaches, excludeIfPresent, excludeLargerThan }: Unwanted): Unwanted {
+  return { excludeCaches, excludeIfPresent, excludeLargerThan };
+}
+
+/** The same, checked. */
+export interface UnwantedKinds {
+  tags: readonly Tag[];
+  largest: number;
+}
+
+/** An entry that says of the folder in which it lies that it is not wanted. */
+export interface Tag {
+  /** latin1 */
+  name: string;
+  /** how the file begins; empty: any entry of that name will do */
+  header: Buffer;
+}
+
+/** The first bytes of the file are what makes it one: https://bford.info/cachedir/ */
+const CACHE: Tag = { name: "CACHEDIR.TAG", header: Buffer.from("Signature: 8a477f597d28d172789f06886806bc55") };
+const MAX_HEADER_BYTES = 4096;
+
+/** Null where nothing is to be left out by what it is. Throws `usage`. */
+export function unwantedKinds({ excludeCaches, excludeIfPresent, excludeLargerThan }: Unwanted): UnwantedKinds | null {
+  const tags = (excludeIfPresent ?? []).map(tagOf);
+  if (excludeCaches === true) tags.push(CACHE);
+  if (excludeLargerThan !== undefined && !(excludeLargerThan >= 1))
+    throw new CairnError("usage", "a size of less than one byte would leave every file out");
+  const largest = excludeLargerThan ?? Infinity;
+  return tags.length === 0 && largest === Infinity ? null : { tags, largest };
+}
+
+function tagOf(given: string): Tag {
+  const colon = given.indexOf(":");
+  const name = colon < 0 ? given : given.slice(0, colon);
+  const header = Buffer.from(given.slice(name.length + 1));
+  if (name === "" || name === "." || name === ".." || /[/\0]/.test(name))
+    throw new CairnError("usage", `${JSON.stringify(given)} begins with no name of an entry in a folder`, {
+      hint: "NAME, or NAME:HEADER for a file that begins so",
+    });
+  if (header.length > MAX_HEADER_BYTES)
+    throw new CairnError("usage", `${JSON.stringify(name)}: ${header.length} bytes are too many to be a header`);
+  return { name: Buffer.from(name).toString("latin1"), header };
+}
