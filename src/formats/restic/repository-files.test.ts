@@ -10,7 +10,7 @@ import { decodeLock, encodeLock } from "./lock-file.ts";
 import { decodeSnapshot, encodeSnapshot, type Snapshot } from "./snapshot.ts";
 
 function golden(name: string): Buffer {
-  return readFileSync(new URL(`../../test/vectors/restic/${name}`, import.meta.url));
+  return readFileSync(new URL(`../../../test/vectors/restic/${name}`, import.meta.url));
 }
 
 /** Compact JSON with the escapes that Go writes and JSON.stringify does not. */

@@ -11,7 +11,7 @@ import { decodeGeneralTree } from "./tree-general.ts";
 import { NODE_TYPES } from "./tree-node.ts";
 import { appendNode, beginTree, decodeTree, endTree, isEntryName, nodeTypeOf, type TreeNode } from "./tree.ts";
 
-const GOLDEN = new URL("../../test/vectors/restic/", import.meta.url);
+const GOLDEN = new URL("../../../test/vectors/restic/", import.meta.url);
 const golden = readFileSync(new URL("odd.tree.json", GOLDEN));
 
 interface GoldenEntry {
