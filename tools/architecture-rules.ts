@@ -171,3 +171,55 @@ export const FORBIDDEN_FOLDERS: readonly string[] = ["utils", "util", "common", 
 
 /** A file is one thing and as long as that thing. */
 export const FILE_LINES = 800;
+
+/** Limits that keep the source small enough to be held in one head; functions of at most 80 lines are the linter's. */
+export const LIMITS = {
+  "files in a folder": 25,
+  "files in the longest chain of value imports": 15,
+  "files that one file imports": 20,
+  "doc comments that do not stand alone": 0,
+} as const;
+
+/** The most lines of a folder's README.md, which says what the folder owns, its doors, and what it never does. */
+export const README_LINES = 15;
+
+/** How a doc comment begins that cannot be read alone. */
+export const LEANING_COMMENT = /^(?:The same|Likewise|What|Whether|Where|Of|Who|Whose|Which|How|Why|That)\b/;
+
+/** The most lines of a doc comment. */
+export const COMMENT_LINES = 3;
+
+/**
+ * What is above a limit today, with its number: a ratchet, so it may only be lowered. The key is the limit, then the folder
+ * or file that it is about.
+ */
+export const ABOVE_LIMITS: Readonly<Record<string, number>> = {
+  "doc comments that do not stand alone": 802,
+  "files in a folder: cli/commands": 28,
+  "files in a folder: fs/linux": 27,
+  "files in the longest chain of value imports": 27,
+  "files that one file imports: archive/scan/scan.ts": 29,
+  "files that one file imports: backup/care/recover.ts": 21,
+  "files that one file imports: backup/care/rewrite.ts": 33,
+  "files that one file imports: backup/create.ts": 25,
+  "files that one file imports: backup/open-repository.ts": 22,
+  "files that one file imports: backup/restore/prove.ts": 25,
+  "files that one file imports: backup/restore/restore-in-place.ts": 37,
+  "files that one file imports: backup/restore/restore.ts": 36,
+  "files that one file imports: operations/client.ts": 35,
+  "files that one file imports: operations/library.ts": 31,
+  "files that one file imports: operations/opened-repository.ts": 27,
+  "files that one file imports: operations/restore.ts": 22,
+  "files that one file imports: workspace/care/doctor.ts": 27,
+  "files that one file imports: workspace/care/verify.ts": 23,
+  "files that one file imports: workspace/new-folder/fork.ts": 25,
+  "files that one file imports: workspace/new-folder/write-point.ts": 23,
+  "files that one file imports: workspace/place/convert.ts": 31,
+  "files that one file imports: workspace/place/release.ts": 22,
+  "files that one file imports: workspace/points/seal.ts": 27,
+  "files that one file imports: workspace/restore/exchange.ts": 30,
+  "files that one file imports: workspace/restore/restore.ts": 44,
+  "files that one file imports: workspace/save/record-point.ts": 26,
+  "files that one file imports: workspace/save/save.ts": 27,
+  "files that one file imports: workspace/store/copy-engine.ts": 37,
+};

@@ -8,9 +8,10 @@ import {
   PACKAGE_HOMES,
   FORBIDDEN_WORDS,
 } from "./architecture-rules.ts";
+import { checkLimits } from "./check-limits.ts";
 
 /**
- * Checks the structure of a src/ folder: layers, cycles, lengths, names. Function length is
+ * Checks the structure of a src/ folder: layers, cycles, lengths, names; check-limits.ts has the numbers. Function length is
  * oxlint's job (`max-lines-per-function`).
  */
 
@@ -192,7 +193,8 @@ function cycles(files: ReadonlyMap<string, SourceFile>): Finding[] {
 
 if (import.meta.main) {
   const quiet = process.argv.includes("--quiet");
-  const findings = checkArchitecture(path.resolve(import.meta.dirname, "../src"));
+  const source = path.resolve(import.meta.dirname, "../src");
+  const findings = [...checkArchitecture(source), ...checkLimits(source)];
   for (const finding of findings) {
     if (quiet && finding.severity === "warning") continue;
     console.log(`${finding.severity}: src/${finding.file}: ${finding.message}`);

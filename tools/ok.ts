@@ -24,6 +24,7 @@ const CHECKS: Step[] = [
   { name: "types", command: "tsc", args: ["--noEmit", "-p", "."] },
   { name: "architecture", command: "node", args: ["tools/check-architecture.ts", "--quiet"] },
   { name: "docs", command: "node", args: ["tools/generate-docs.ts", "--check"] },
+  { name: "lines", command: "node", args: ["tools/source-lines.ts"], lastLine: true },
 ];
 /**
  * What takes minutes for its faults, kills, writers, servers, whole commands, other programs and whole repositories runs
