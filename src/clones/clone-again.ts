@@ -1,11 +1,11 @@
 import fs from "node:fs";
 import { DirectoryListing } from "../fs/listing.ts";
-import { openBelow } from "../fs/linux/open-below.ts";
+import { DIRECTORY, openBelow } from "../fs/linux/open-below.ts";
 import { newStatBuffer, putName, STAT, type StatBuffer, type Syscalls, TYPE } from "../fs/linux/syscalls.ts";
 import { joinRaw } from "../fs/safe-path.ts";
 import { newArena } from "../native.ts";
 import { STAGING_NAME } from "../archive/scan/task.ts";
-import { DIRECTORY, type DirectoryPair, type EntryCloner } from "./clone-entry.ts";
+import { type DirectoryPair, type EntryCloner } from "./clone-entry.ts";
 
 /** So often a directory is listed again, each time what is new in it is cloned. */
 const LISTINGS = 3;

@@ -1,6 +1,6 @@
 import fs from "node:fs";
 import { DT, DirectoryListing } from "../fs/listing.ts";
-import { openBelow } from "../fs/linux/open-below.ts";
+import { DIRECTORY, openBelow } from "../fs/linux/open-below.ts";
 import { quotedPath } from "../fs/safe-path.ts";
 import { faultOfEntry } from "../fs/entry-fault.ts";
 import {
@@ -17,7 +17,7 @@ import {
 import { type Arena, newArena } from "../native.ts";
 import { STAGING_NAME } from "../archive/scan/task.ts";
 import { cloneAgain } from "./clone-again.ts";
-import { type CloneOutcome, deviceOf, DIRECTORY, type DirectoryPair, EntryCloner } from "./clone-entry.ts";
+import { type CloneOutcome, deviceOf, type DirectoryPair, EntryCloner } from "./clone-entry.ts";
 import { CloneLinks, type CloneTask } from "./clone-links.ts";
 import { WorkPool } from "../threads/work-pool.ts";
 

@@ -2,7 +2,7 @@ import fs from "node:fs";
 import { CairnError } from "../errors.ts";
 import { joinPath } from "../formats/bytes.ts";
 import { ELOOP, ENOENT, ENXIO, EPERM, HAS_NO_ATTRIBUTE, isNotHeld } from "../fs/linux/errno.ts";
-import { openBelow } from "../fs/linux/open-below.ts";
+import { DIRECTORY, openBelow } from "../fs/linux/open-below.ts";
 import { OriginList } from "../archive/cache/origins.ts";
 import { faultOfEntry } from "../fs/entry-fault.ts";
 import {
@@ -36,8 +36,6 @@ import type { CloneLinks, CloneTask } from "./clone-links.ts";
 import { copyContent } from "./copy-bytes.ts";
 import type { WorkPool } from "../threads/work-pool.ts";
 
-export const DIRECTORY =
-  fs.constants.O_RDONLY | fs.constants.O_DIRECTORY | fs.constants.O_NOFOLLOW | fs.constants.O_NONBLOCK;
 const READ = fs.constants.O_RDONLY | fs.constants.O_NOFOLLOW | fs.constants.O_NONBLOCK;
 const CREATE = fs.constants.O_RDWR | fs.constants.O_CREAT | fs.constants.O_EXCL | fs.constants.O_NOFOLLOW;
 const O_NOATIME = fs.constants.O_NOATIME ?? 0;

@@ -4,7 +4,7 @@ import fs from "node:fs";
 import { comparePaths, latin1 } from "../formats/bytes.ts";
 import { CairnError, throwIfAborted, toCairnError } from "../errors.ts";
 import { failpoint } from "../failpoint.ts";
-import { openBelow } from "../fs/linux/open-below.ts";
+import { DIRECTORY, openBelow } from "../fs/linux/open-below.ts";
 import { cloneAnswer, cloneFile, cloneTo, isOtherFileSystem, TIMES_WANTED } from "../fs/linux/reflink.ts";
 import { changingInside } from "../fs/owner-writes.ts";
 import { isAtOrBelow, quotedPath } from "../fs/safe-path.ts";
@@ -21,14 +21,7 @@ import { bitsOfNewFiles } from "../fs/linux/umask.ts";
 import { newArena } from "../native.ts";
 import type { Thread } from "../threads/worker-thread.ts";
 import { firstFailure, withThreads } from "../threads/threads.ts";
-import {
-  type CloneOutcome,
-  type CloneTreeResult,
-  DIRECTORY,
-  EntryCloner,
-  newOutcome,
-  otherFileSystem,
-} from "./clone-entry.ts";
+import { type CloneOutcome, type CloneTreeResult, EntryCloner, newOutcome, otherFileSystem } from "./clone-entry.ts";
 
 export type { CloneTreeResult } from "./clone-entry.ts";
 import { renamedAway } from "./clone-again.ts";

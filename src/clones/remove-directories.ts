@@ -2,7 +2,7 @@ import fs from "node:fs";
 import { joinPath } from "../formats/bytes.ts";
 import { EACCES, ENOENT } from "../fs/linux/errno.ts";
 import { DT, DirectoryListing } from "../fs/listing.ts";
-import { openBelow } from "../fs/linux/open-below.ts";
+import { DIRECTORY, openBelow } from "../fs/linux/open-below.ts";
 import { letOwnerIn } from "../fs/owner-writes.ts";
 import { quotedPath } from "../fs/safe-path.ts";
 import {
@@ -15,7 +15,6 @@ import {
   TYPE,
 } from "../fs/linux/syscalls.ts";
 import { type Arena, newArena } from "../native.ts";
-import { DIRECTORY } from "./clone-entry.ts";
 import { WorkPool } from "../threads/work-pool.ts";
 
 const BATCH = 64;

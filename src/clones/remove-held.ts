@@ -1,18 +1,13 @@
 import fs from "node:fs";
 import { isSubvolume } from "../fs/linux/btrfs.ts";
 import { btrfsHolder } from "./btrfs-holder.ts";
-import type { TreeHolder } from "./holder.ts";
-import { reflinkHolder } from "./reflink-holder.ts";
+import { removeTree } from "./remove-tree.ts";
 
 /**
- * The holder that a tree is one of, told by the tree that lies there: the workspace's engine may have been changed
- * since, or not have been used that time.
+ * Removes a held or half-made tree, whichever driver made it: the workspace's engine may have been changed since. With
+ * nothing there it does nothing.
  */
-export function holderOf(place: string | Buffer): TreeHolder {
-  return isSubvolume(place) ? btrfsHolder() : reflinkHolder();
-}
-
-/** Removes a held or half-made tree, whichever holder made it; with nothing there it does nothing. */
 export async function removeHeldTree(place: string | Buffer): Promise<void> {
-  if (fs.lstatSync(place, { throwIfNoEntry: false }) !== undefined) await holderOf(place).remove(place);
+  if (fs.lstatSync(place, { throwIfNoEntry: false }) === undefined) return;
+  await (isSubvolume(place) ? btrfsHolder().remove(place) : removeTree(Buffer.from(place)));
 }

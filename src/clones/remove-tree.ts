@@ -2,14 +2,13 @@ import { comparePaths } from "../formats/bytes.ts";
 import fs from "node:fs";
 import { CairnError, toCairnError } from "../errors.ts";
 import { ENOENT } from "../fs/linux/errno.ts";
-import { openBelow } from "../fs/linux/open-below.ts";
+import { DIRECTORY, openBelow } from "../fs/linux/open-below.ts";
 import { makePrivate } from "../fs/owner-writes.ts";
 import { quotedPath } from "../fs/safe-path.ts";
 import { openDirectory, putName, syscallError, type Syscalls, syscalls } from "../fs/linux/syscalls.ts";
 import { type Arena, newArena } from "../native.ts";
 import type { Thread } from "../threads/worker-thread.ts";
 import { firstFailure, withThreads } from "../threads/threads.ts";
-import { DIRECTORY } from "./clone-entry.ts";
 import { CLONE, type CloneWork } from "./clone-work.ts";
 import { WorkPool } from "../threads/work-pool.ts";
 

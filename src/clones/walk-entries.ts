@@ -1,7 +1,7 @@
 import fs from "node:fs";
 import { ENOENT } from "../fs/linux/errno.ts";
 import { DirectoryListing } from "../fs/listing.ts";
-import { openBelow } from "../fs/linux/open-below.ts";
+import { DIRECTORY, openBelow } from "../fs/linux/open-below.ts";
 import { quotedPath } from "../fs/safe-path.ts";
 import {
   newStatBuffer,
@@ -15,7 +15,6 @@ import {
 } from "../fs/linux/syscalls.ts";
 import { newArena } from "../native.ts";
 import { newPacer } from "../pacer.ts";
-import { DIRECTORY } from "./clone-entry.ts";
 
 /** Bits of the ATTRIBUTES word: nobody may change the entry, or only add to it. */
 const IMMUTABLE = 0x10;

@@ -5,7 +5,7 @@ import { formatBytes } from "../formats/sizes.ts";
 import { isUnfreed, runPlan } from "../workspace/care/cleanup.ts";
 import { type CleanupFacts, keptContent, loadPlan, planCleanup, storePlan } from "../workspace/care/cleanup-plan.ts";
 import type { ControlPaths } from "../workspace/place/control-layout.ts";
-import { readPolicy, writePolicy } from "../workspace/place/records.ts";
+import { readPolicy, writePolicy } from "../workspace/place/control-directory.ts";
 import { recoverWorkspace } from "../workspace/care/recovery.ts";
 import { makingRoom } from "../workspace/place/temporaries.ts";
 import { lockingOf, type Workspace } from "../workspace/workspace.ts";

@@ -33,7 +33,7 @@ import {
 } from "../workspace/place/find-workspace.ts";
 import { unlessNotOwn } from "../workspace/place/owners.ts";
 import { recoverAcknowledged } from "../workspace/save/look.ts";
-import { readControl } from "../workspace/place/records.ts";
+import { readControl } from "../workspace/place/control-directory.ts";
 import { prepareSave, saveWorkspace } from "../workspace/save/save.ts";
 import { unwantedOf } from "../workspace/save/unwanted.ts";
 import { withSealed } from "../workspace/points/seal.ts";

@@ -1,23 +1,30 @@
-import { existsSync, readFileSync } from "node:fs";
-import { isDeepStrictEqual } from "node:util";
+import { examineWorkspace, type Finding, whyNotWritable } from "../workspace/care/doctor.ts";
+import { isFolderThere } from "../workspace/restore/missing-folder.ts";
+import type { DoctorOptions, DoctorResult, EngineOptions, EngineResult, InitOptions } from "../contract/care.ts";
+import type { CallOptions, Conversion, EngineReason, EngineType, GuardName } from "../contract/words.ts";
 import { factsOfProbe, type ProbeAnswer, probeHolder, probeNewSubvolume } from "../clones/probe.ts";
 import { CairnError } from "../errors.ts";
 import { durableWrite } from "../fs/durable.ts";
 import { makeFolder } from "../fs/make-folder.ts";
 import { filesystemId } from "../fs/linux/mounts.ts";
-import { listedNames, printablePath } from "../fs/safe-path.ts";
+import { displayPath, listedNames, printablePath } from "../fs/safe-path.ts";
 import { newControlId } from "../ids.ts";
-import { isReleased, readControl, writeControl } from "../workspace/place/records.ts";
-import { listWorkspaces } from "../workspace/place/control-directory.ts";
+import {
+  isReleased,
+  listWorkspaces,
+  readControl,
+  readWorkspace,
+  writeControl,
+} from "../workspace/place/control-directory.ts";
 import { chooseControlDirectory } from "../workspace/place/adopt.ts";
-import { isPlainOnBtrfs } from "../workspace/place/convert.ts";
+import { convertFolder, isPlainOnBtrfs } from "../workspace/place/convert.ts";
 import { findWorkspace, type FoundWorkspace, realPathOf } from "../workspace/place/find-workspace.ts";
 import { recoverWorkspace } from "../workspace/care/recovery.ts";
 import { existingAncestor } from "../workspace/place/room.ts";
-import type { Workspace } from "../workspace/workspace.ts";
-import type { CallOptions, EngineReason, EngineType } from "../contract/words.ts";
-import type { EngineOptions, EngineResult, InitOptions } from "../contract/care.ts";
-import { convert } from "./convert.ts";
+import { Workspace, type WorkspaceParts } from "../workspace/workspace.ts";
+import { release } from "../workspace/place/release.ts";
+import { existsSync, readFileSync } from "node:fs";
+import { isDeepStrictEqual } from "node:util";
 
 /** From the fastest on; what always works comes after them. */
 const ORDER = ["btrfs-snapshot", "juicefs-clone", "reflink-copy"] as const;
@@ -261,4 +268,76 @@ export async function setEngine(workspace: Workspace, type: EngineType, options:
     engine_reasons: withChosen(reasons, type),
     ...(conversion === null ? {} : { conversion }),
   };
+}
+
+export interface ConvertOptions extends CallOptions {
+  allow?: readonly GuardName[] | undefined;
+}
+
+/** Makes the folder a subvolume in place. For the holder of the workspace's lock. */
+export async function convert(workspace: Workspace, options: ConvertOptions): Promise<Conversion> {
+  const started = performance.now();
+  const { original, entries, bytes } = await convertFolder(workspace, options);
+  const { path, path_b64: raw } = displayPath(original);
+  return {
+    original: path,
+    ...(raw === undefined ? {} : { original_b64: raw }),
+    entries,
+    bytes,
+    duration_ms: Math.round(performance.now() - started),
+  };
+}
+
+/**
+ * Converts a folder that was adopted a moment ago, by the same call: where it cannot be done the adoption is taken back
+ * too, but for points that it had found and taken up.
+ */
+export async function convertAdopted(
+  found: FoundWorkspace,
+  parts: WorkspaceParts,
+  options: ConvertOptions,
+): Promise<{ found: FoundWorkspace; conversion: Conversion }> {
+  await using workspace = new Workspace(found, parts);
+  try {
+    const conversion = await convertLocked(workspace, options);
+    return {
+      conversion,
+      found: {
+        ...found,
+        controlFile: readControl(found.control) ?? found.controlFile,
+        workspace: readWorkspace(found.control, found.workspace.name) ?? found.workspace,
+      },
+    };
+  } catch (error) {
+    const deletePoints = workspace.points.committed().length === 0;
+    await release(workspace, { deletePoints }).catch(() => undefined);
+    throw error;
+  }
+}
+
+async function convertLocked(workspace: Workspace, options: ConvertOptions): Promise<Conversion> {
+  using _lock = await workspace.lock("convert", options);
+  await recoverWorkspace(workspace, options);
+  return await convert(workspace, options);
+}
+
+/** What is wrong with all that belongs to a control directory, and, when asked, mends it; which engine is in use, and why. */
+export async function doctor(workspace: Workspace, options: DoctorOptions): Promise<DoctorResult> {
+  const { root, found } = workspace;
+  const { healthy, findings } = await examineWorkspace(workspace, options);
+  // Of a folder that is not there nothing can be known.
+  const { works, reasons } = isFolderThere(root)
+    ? await probeReasons(found, options.signal)
+    : { works: true, reasons: rememberedReasons(found) };
+  const used = reasons.find(({ chosen }) => chosen)!;
+  const all = works ? findings : [...findings, engineFinding(used, whyNotWritable(found.control.root) === null)];
+  return { healthy, findings: all, engine: used.engine, engine_reasons: reasons };
+}
+
+/** An engine that works no more is no damage: every point then says that the store has its content, and why. */
+function engineFinding({ engine, reason, hint }: EngineReason, canSave: boolean): Finding {
+  const help = hint === undefined ? "" : `; ${hint}`;
+  const instead = canSave ? ", and what is saved goes into the store" : "";
+  const detail = `${engine} does not work here now${instead}: ${reason}${help}`;
+  return { kind: "engine", severity: "warning", detail };
 }

@@ -9,7 +9,7 @@ import { publicPoint } from "./public-point.ts";
 import { publicLeftOut } from "../workspace/points/left-out.ts";
 import { workspaceRef } from "../workspace/place/find-workspace.ts";
 import { plural } from "../formats/sizes.ts";
-import { listLeases } from "../workspace/place/records.ts";
+import { listLeases } from "../workspace/place/control-directory.ts";
 import { closeView as close, openView } from "../workspace/new-folder/views.ts";
 import type { WorkspaceCallOptions } from "../contract/words.ts";
 

@@ -16,7 +16,7 @@ import { isPlainOnBtrfs, requireConvertible } from "../workspace/place/convert.t
 import { checkLocation, realFolder } from "../workspace/place/guards.ts";
 import type { ControlPaths } from "../workspace/place/control-layout.ts";
 import { learnPolynomial, ownPolynomial } from "../workspace/place/own-polynomial.ts";
-import { writePolicy } from "../workspace/place/records.ts";
+import { writePolicy } from "../workspace/place/control-directory.ts";
 import { noteSelfContained } from "../workspace/place/registry.ts";
 import type { StorageFactory } from "../repository/storage/location.ts";
 import type { WorkspaceParts } from "../workspace/workspace.ts";
@@ -40,8 +40,8 @@ import type {
 import type { BackupRepository, InitRepositoryOptions, RepositoryOptions } from "../contract/repositories.ts";
 import type { CallOptions, Conversion, EngineType } from "../contract/words.ts";
 import type { VerifyReceiptOptions, VerifyReceiptResult } from "../contract/snapshots.ts";
-import { convertAdopted } from "./convert.ts";
 import {
+  convertAdopted,
   detectEngine,
   engineOfNew,
   placeOfPoints,

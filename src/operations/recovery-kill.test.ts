@@ -5,7 +5,7 @@ import { join } from "node:path";
 import { test } from "node:test";
 import { isDeepStrictEqual } from "node:util";
 import { newSavePointId } from "../ids.ts";
-import { readState, writeState } from "../workspace/place/records.ts";
+import { readState, writeState } from "../workspace/place/control-directory.ts";
 import { controlPaths, workspacePaths } from "../workspace/place/control-layout.ts";
 import { Points } from "../workspace/points/points.ts";
 import { hasCode, testFolder } from "./testing-folder.ts";

@@ -5,11 +5,7 @@ import { ensureSealed, sealAll, type SealProblem } from "../workspace/points/sea
 import { verifyAll as verifyEverything, type VerifyInput, verifyPoint } from "../workspace/care/verify.ts";
 import { Workspace, type WorkspaceCall, type WorkspaceParts } from "../workspace/workspace.ts";
 import type { VerifyResult } from "../contract/looking.ts";
-import { examineWorkspace, type Finding, whyNotWritable } from "../workspace/care/doctor.ts";
-import { isFolderThere } from "../workspace/restore/missing-folder.ts";
-import type { DoctorOptions, DoctorResult } from "../contract/care.ts";
-import type { EngineReason, WorkspaceCallOptions } from "../contract/words.ts";
-import { probeReasons, rememberedReasons } from "./engine.ts";
+import type { WorkspaceCallOptions } from "../contract/words.ts";
 import { recoverWorkspace } from "../workspace/care/recovery.ts";
 
 /** Reads everything of one point and names all that is not as it was saved. */
@@ -46,27 +42,6 @@ async function sealIn(workspace: Workspace, call: WorkspaceCall): Promise<readon
     if (problem.code === "interrupted" || problem.code === "internal") throw problem;
     return [{ id: null, problem }];
   }
-}
-
-/** What is wrong with all that belongs to a control directory, and, when asked, mends it; which engine is in use, and why. */
-export async function doctor(workspace: Workspace, options: DoctorOptions): Promise<DoctorResult> {
-  const { root, found } = workspace;
-  const { healthy, findings } = await examineWorkspace(workspace, options);
-  // Of a folder that is not there nothing can be known.
-  const { works, reasons } = isFolderThere(root)
-    ? await probeReasons(found, options.signal)
-    : { works: true, reasons: rememberedReasons(found) };
-  const used = reasons.find(({ chosen }) => chosen)!;
-  const all = works ? findings : [...findings, engineFinding(used, whyNotWritable(found.control.root) === null)];
-  return { healthy, findings: all, engine: used.engine, engine_reasons: reasons };
-}
-
-/** An engine that works no more is no damage: every point then says that the store has its content, and why. */
-function engineFinding({ engine, reason, hint }: EngineReason, canSave: boolean): Finding {
-  const help = hint === undefined ? "" : `; ${hint}`;
-  const instead = canSave ? ", and what is saved goes into the store" : "";
-  const detail = `${engine} does not work here now${instead}: ${reason}${help}`;
-  return { kind: "engine", severity: "warning", detail };
 }
 
 /**

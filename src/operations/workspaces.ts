@@ -3,13 +3,18 @@ import { throwIfAborted, toCairnError } from "../errors.ts";
 import { rawPath } from "../formats/records/record.ts";
 import type { Registration } from "../formats/records/registration.ts";
 import { displayPath } from "../fs/safe-path.ts";
-import { isReleased, type PlacedWorkspace, readControl } from "../workspace/place/records.ts";
-import { listWorkspaces as listIn } from "../workspace/place/control-directory.ts";
+import {
+  isReleased,
+  listWorkspaces as listIn,
+  type PlacedWorkspace,
+  readControl,
+} from "../workspace/place/control-directory.ts";
 import { controlPaths } from "../workspace/place/control-layout.ts";
 import { workspaceNamed, workspaceRef } from "../workspace/place/find-workspace.ts";
 import { controlOf, listRegistered, listSelfContained, readRegistration } from "../workspace/place/registry.ts";
-import { type WorkspaceParts, Workspace } from "../workspace/workspace.ts";
-import type { CallOptions, WorkspaceInfo } from "../contract/index.ts";
+import { Workspace, type WorkspaceParts } from "../workspace/workspace.ts";
+import type { CallOptions } from "../contract/words.ts";
+import type { WorkspaceInfo } from "../contract/care.ts";
 
 /** Every folder that this user keeps, by path, also self-contained ones that were opened here; missing ones and those whose records cannot be read too. */
 export async function listWorkspaces(parts: WorkspaceParts, options: CallOptions): Promise<WorkspaceInfo[]> {

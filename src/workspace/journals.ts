@@ -9,7 +9,7 @@ import { durableRemove, durableWrite, TEMPORARY_PREFIX, temporaryName } from "..
 import { shellPath } from "../fs/safe-path.ts";
 import { isSavePointId, type SavePointId } from "../ids.ts";
 import { ownerBesidesUs } from "./place/owners.ts";
-import { readRecord } from "./place/records.ts";
+import { readRecord } from "./place/control-directory.ts";
 import type { LeftOutEntry } from "./points/left-out.ts";
 import { decodeSteps, encodeSteps, type Step, type StepsFile } from "./restore/steps.ts";
 import type { Workspace } from "./workspace.ts";

@@ -4,7 +4,7 @@ import { CairnError, throwIfAborted } from "../errors.ts";
 import type { Recovery, WorkspaceState } from "../formats/records/control.ts";
 import { acquireLock, type AcquireOptions, type Lock } from "../fs/lock.ts";
 import type { SavePointId } from "../ids.ts";
-import { readState } from "./place/records.ts";
+import { readState } from "./place/control-directory.ts";
 import { statCachePath } from "./place/control-layout.ts";
 import { type FoundWorkspace, requireStillKept } from "./place/find-workspace.ts";
 import type { Point } from "./points/point-files.ts";

@@ -10,9 +10,9 @@ import { durableMkdir, durableWrite, readSmallFile } from "../../fs/durable.ts";
 import { acquireLock } from "../../fs/lock.ts";
 import { isAtOrBelow } from "../../fs/safe-path.ts";
 import { realPathOf } from "../../workspace/place/find-workspace.ts";
-import { readRecord } from "../../workspace/place/records.ts";
+import { readRecord } from "../../workspace/place/control-directory.ts";
 import { userStateDirectory } from "../../workspace/place/registry.ts";
-import type { VerifyReceiptOptions, VerifyReceiptResult } from "../../contract/index.ts";
+import type { VerifyReceiptOptions, VerifyReceiptResult } from "../../contract/snapshots.ts";
 
 const MAX_BYTES = 1 << 20;
 const LOCK_WAIT_MS = 10_000;

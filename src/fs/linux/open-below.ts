@@ -10,6 +10,9 @@ const O_NOFOLLOW = fs.constants.O_NOFOLLOW;
 const SLASH = 47;
 const DOT = 46;
 const INTERMEDIATE = fs.constants.O_RDONLY | O_DIRECTORY | O_NOFOLLOW;
+/** How directories are opened: no link is followed, and nothing waits. */
+export const DIRECTORY =
+  fs.constants.O_RDONLY | fs.constants.O_DIRECTORY | fs.constants.O_NOFOLLOW | fs.constants.O_NONBLOCK;
 
 /**
  * Opens an entry by its path below a held directory: a descriptor, or minus errno. No link is followed, neither on

@@ -7,11 +7,10 @@ import { type CleanupPlanFile, decodeCleanupPlan, encodeCleanupPlan } from "../.
 import type { RetentionRules } from "../../formats/records/policy.ts";
 import { durableMkdir, durableRemove } from "../../fs/durable.ts";
 import type { SavePointId } from "../../ids.ts";
-import { listWorkspaces } from "../place/control-directory.ts";
+import { isReleased, listLeases, listWorkspaces, readRecord, writeRecord } from "../place/control-directory.ts";
 import type { ControlPaths } from "../place/control-layout.ts";
 import type { Point } from "../points/point-files.ts";
 import { allPoints } from "../points/points.ts";
-import { isReleased, listLeases, readRecord, writeRecord } from "../place/records.ts";
 import { applyRetention, isKeptByTag, type RetentionDecision, RULELESS } from "./retention.ts";
 import type { Workspace, WorkspaceCall } from "../workspace.ts";
 

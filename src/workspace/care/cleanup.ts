@@ -29,7 +29,7 @@ import {
 import type { ControlPaths } from "../place/control-layout.ts";
 import { needingTrees, removeHeldTrees } from "../points/held-trees.ts";
 import { CLEANUP_JOURNAL, readCleanupJournal } from "../journals.ts";
-import { readRecord, writeRecord, writeState } from "../place/records.ts";
+import { readRecord, writeRecord, writeState } from "../place/control-directory.ts";
 import { roomAt } from "../place/room.ts";
 import { sealPending } from "../points/seal.ts";
 import { makingRoom } from "../place/temporaries.ts";

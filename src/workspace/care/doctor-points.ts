@@ -16,7 +16,7 @@ import { holdsMore, leftTrees, whyLeft } from "../points/held-trees.ts";
 import { unlessNotOwn } from "../place/owners.ts";
 import { allPoints, type DamagedPoint, type Points, type WorkspacePoints } from "../points/points.ts";
 import { rebuiltRules } from "../points/receive.ts";
-import { type PlacedWorkspace, readState, writeState } from "../place/records.ts";
+import { type PlacedWorkspace, readState, writeState } from "../place/control-directory.ts";
 import { whatIsHeldOnly, whyUnsealed } from "../points/seal.ts";
 import type { Workspace } from "../workspace.ts";
 import { CLEANUP_JOURNAL, isIntentPending } from "../journals.ts";

@@ -11,7 +11,7 @@ import { loadStatCache } from "../../archive/cache/stat-cache.ts";
 import { deadWorkDirectories, removeDeadWorkDirectories } from "../../fs/work-directory.ts";
 import { FOLDER_KINDS } from "../../repository/storage/storage.ts";
 import { controlWarnings } from "../place/adopt.ts";
-import { listWorkspaces } from "../place/control-directory.ts";
+import { listLeases, listWorkspaces } from "../place/control-directory.ts";
 import { originalsBeside } from "../place/convert.ts";
 import { type ControlPaths, statCachePath, workspacePaths } from "../place/control-layout.ts";
 import { journalFindings } from "./doctor-journal.ts";
@@ -20,7 +20,6 @@ import { isOtherFolder, recordFolder, workspaceAt } from "../place/find-workspac
 import { isFolderThere, waysBack } from "../restore/missing-folder.ts";
 import { listPartials } from "../new-folder/new-folder.ts";
 import { allPoints } from "../points/points.ts";
-import { listLeases } from "../place/records.ts";
 import { needsRecovery, recoverWorkspace } from "./recovery.ts";
 import { finishRelease, leftReleases, lockRegistry, registerWorkspace } from "../place/registry.ts";
 import { whyLeft } from "../points/held-trees.ts";

@@ -1,7 +1,7 @@
 import { isAsAnnounced } from "../../clones/as-made.ts";
 import type { Recovery } from "../../formats/records/control.ts";
 import { failpoint } from "../../failpoint.ts";
-import { writeState } from "../place/records.ts";
+import { writeState } from "../place/control-directory.ts";
 import { recoverCleanup } from "./cleanup.ts";
 import { recoverConversion } from "../place/convert.ts";
 import { recoverExchange } from "../restore/exchange.ts";

@@ -2,7 +2,7 @@ import { append } from "../../append.ts";
 import { throwIfAborted } from "../../errors.ts";
 import type { Recovery } from "../../formats/records/control.ts";
 import { failpoint } from "../../failpoint.ts";
-import { writeState } from "../place/records.ts";
+import { writeState } from "../place/control-directory.ts";
 import { isAnyJournalThere, requireOwnJournals } from "../journals.ts";
 import { deadPartials } from "../new-folder/new-folder.ts";
 import { removeTemporaries } from "../place/temporaries.ts";

@@ -5,8 +5,7 @@ import type { VerificationFile, VerificationProblem } from "../../formats/record
 import { acquireLock } from "../../fs/lock.ts";
 import { displayPath } from "../../fs/safe-path.ts";
 import type { SavePointId } from "../../ids.ts";
-import { readState } from "../place/records.ts";
-import { listWorkspaces } from "../place/control-directory.ts";
+import { listWorkspaces, readState } from "../place/control-directory.ts";
 import { type WorkspacePaths, workspacePaths } from "../place/control-layout.ts";
 import type { Point } from "../points/point-files.ts";
 import { type DamagedPoint, Points } from "../points/points.ts";

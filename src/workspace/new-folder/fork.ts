@@ -16,7 +16,6 @@ import {
   type WorkspaceId,
 } from "../../ids.ts";
 import { chooseControlDirectory, type ChosenControl, lockPlace, plainName } from "../place/adopt.ts";
-import { type PlacedWorkspace, writeState } from "../place/records.ts";
 import {
   createControlDirectory,
   type CreatedControl,
@@ -26,6 +25,8 @@ import {
   isInMountOf,
   listWorkspaces,
   pathInMount,
+  type PlacedWorkspace,
+  writeState,
 } from "../place/control-directory.ts";
 import {
   checkWorkspaceName,

@@ -17,7 +17,7 @@ import { removeAll, removeOnly } from "../../fs/remove-all.ts";
 import { printablePath, quotedPath } from "../../fs/safe-path.ts";
 import type { ControlPaths } from "../place/control-layout.ts";
 import { ownerBesidesUs } from "../place/owners.ts";
-import { readRecord, writeRecord } from "../place/records.ts";
+import { readRecord, writeRecord } from "../place/control-directory.ts";
 
 /**
  * A folder that is being made elsewhere: written beside its place under a name of its own, recorded in the control

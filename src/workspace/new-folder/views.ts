@@ -6,7 +6,7 @@ import { failpoint } from "../../failpoint.ts";
 import type { ViewFile } from "../../formats/records/view.ts";
 import { durableMkdir } from "../../fs/durable.ts";
 import { removeAll } from "../../fs/remove-all.ts";
-import { leasePath, listLeases, removeLease, writeLease } from "../place/records.ts";
+import { leasePath, listLeases, removeLease, writeLease } from "../place/control-directory.ts";
 import { NewFolder } from "./new-folder.ts";
 import type { Point } from "../points/point-files.ts";
 import type { LeftOutEntry } from "../points/left-out.ts";

@@ -28,8 +28,7 @@ import {
   initSelfContained,
   plainName,
 } from "./adopt.ts";
-import { readState, writeState, writeWorkspace } from "./records.ts";
-import { createWorkspace, listWorkspaces } from "./control-directory.ts";
+import { createWorkspace, listWorkspaces, readState, writeState, writeWorkspace } from "./control-directory.ts";
 import { checkWorkspaceName, controlPaths, workspaceDirectoryName, workspaceNameOf } from "./control-layout.ts";
 import { findWorkspace, isOtherFolder, openControlDirectory, workspaceNamed } from "./find-workspace.ts";
 import { listRegistered, unregister } from "./registry.ts";

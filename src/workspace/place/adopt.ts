@@ -13,7 +13,7 @@ import { basename, dirname, isAbsolute, join } from "node:path";
 import { CairnError, toCairnError } from "../../errors.ts";
 import { failpoint } from "../../failpoint.ts";
 import { isSubvolume, makeSubvolume } from "../../fs/linux/btrfs.ts";
-import { TEMPORARY_PREFIX, durableMkdir, removeLeftovers, temporaryName } from "../../fs/durable.ts";
+import { durableMkdir, removeLeftovers, TEMPORARY_PREFIX, temporaryName } from "../../fs/durable.ts";
 import { acquireLock, type AcquireOptions, type Lock } from "../../fs/lock.ts";
 import { makeFolder } from "../../fs/make-folder.ts";
 import { filesystemKind, mountOf } from "../../fs/linux/mounts.ts";
@@ -21,8 +21,17 @@ import { namesIn } from "../../fs/names-in.ts";
 import { ownEntries } from "../../fs/linux/own-entries.ts";
 import { isAtOrBelow, joinRaw, printablePath, rawBytes, type RawPath, shellPath } from "../../fs/safe-path.ts";
 import { type ControlId, newControlId } from "../../ids.ts";
-import { isReleased, type PlacedWorkspace, readControl, withoutRelease, writeWorkspace } from "./records.ts";
-import { createControlDirectory, createWorkspace, listWorkspaces, withFolder } from "./control-directory.ts";
+import {
+  createControlDirectory,
+  createWorkspace,
+  isReleased,
+  listWorkspaces,
+  type PlacedWorkspace,
+  readControl,
+  withFolder,
+  withoutRelease,
+  writeWorkspace,
+} from "./control-directory.ts";
 import {
   type ControlPaths,
   controlPaths,

@@ -30,7 +30,7 @@ import {
   writeIntentLink,
 } from "../journals.ts";
 import { ownerBesidesUs } from "./owners.ts";
-import { readControl, readRecord, writeControl } from "./records.ts";
+import { readControl, readRecord, writeControl } from "./control-directory.ts";
 import { diffTrees } from "../points/tree-diff.ts";
 import type { Workspace, WorkspaceCall } from "../workspace.ts";
 import { probeNewSubvolume } from "../../clones/probe.ts";
@@ -38,7 +38,8 @@ import { STAGING_NAME } from "../../archive/scan/task.ts";
 import { boundSockets, mountedElsewhere, swapFiles } from "../../fs/folder-ties.ts";
 import { findHolders, WHY_UNKNOWN } from "../../fs/linux/holders.ts";
 import { filesystemKind, isMountPoint, mountsInside, readMounts } from "../../fs/linux/mounts.ts";
-import { checkSpace, controlDirectoriesInside } from "./guards.ts";
+import { checkSpace } from "./guards.ts";
+import { controlDirectoriesInside } from "./own-inside.ts";
 
 /**
  * Makes a plain directory on btrfs a subvolume in place, so that snapshots can hold it.

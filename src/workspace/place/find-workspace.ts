@@ -1,6 +1,6 @@
 import { existsSync, realpathSync, statSync } from "node:fs";
 import { basename, dirname, join } from "node:path";
-import type { WorkspaceRef } from "../../contract/index.ts";
+import type { WorkspaceRef } from "../../contract/words.ts";
 import { CairnError, type ErrorCode, reworded, toCairnError } from "../../errors.ts";
 import type { ControlFile } from "../../formats/records/control.ts";
 import { rawPath } from "../../formats/records/record.ts";
@@ -12,13 +12,15 @@ import {
   fileIsMissing,
   isReleased,
   lacksItsFile,
+  type ListedWorkspace,
+  listWorkspaces,
   type PlacedWorkspace,
   readControl,
   readWorkspace,
   wayWithout,
+  withFolder,
   writeWorkspace,
-} from "./records.ts";
-import { type ListedWorkspace, listWorkspaces, withFolder } from "./control-directory.ts";
+} from "./control-directory.ts";
 import {
   type ControlPaths,
   controlPaths,

@@ -1,23 +1,15 @@
-import type { GuardName } from "../../contract/index.ts";
+import type { GuardName } from "../../contract/words.ts";
+import { freeSpace } from "../../fs/linux/mounts.ts";
+import { CairnError } from "../../errors.ts";
+import { adoptFolder, initSelfContained } from "./adopt.ts";
+import { checkLocation, checkQuota, checkSpace, isWithinQuota, quotaBytes, realFolder } from "./guards.ts";
+import { controlDirectoriesInside, ownInside } from "./own-inside.ts";
 import assert from "node:assert/strict";
 import { mkdirSync, mkdtempSync, realpathSync, rmSync, symlinkSync, writeFileSync } from "node:fs";
 import { homedir, tmpdir } from "node:os";
 import { join } from "node:path";
 import { test } from "node:test";
 import type { TestContext } from "node:test";
-import { freeSpace } from "../../fs/linux/mounts.ts";
-import { CairnError } from "../../errors.ts";
-import { adoptFolder, initSelfContained } from "./adopt.ts";
-import {
-  checkLocation,
-  checkQuota,
-  checkSpace,
-  controlDirectoriesInside,
-  isWithinQuota,
-  ownInside,
-  quotaBytes,
-  realFolder,
-} from "./guards.ts";
 
 const OPTIONS = { engine: "copy", populate: async () => undefined };
 

@@ -1,18 +1,17 @@
-import { accessSync, constants, existsSync, readdirSync, realpathSync, statSync } from "node:fs";
+import { accessSync, constants, existsSync, realpathSync, statSync } from "node:fs";
 import { basename } from "node:path";
-import type { GuardName } from "../../contract/index.ts";
+import type { GuardName } from "../../contract/words.ts";
 import { CairnError, toCairnError } from "../../errors.ts";
 import { rawPath } from "../../formats/records/record.ts";
 import { formatBytes } from "../../formats/sizes.ts";
-import { freeSpace, type Mount, readMounts, resolveMount } from "../../fs/linux/mounts.ts";
-import { isAtOrBelow, joinRaw, printablePath, rawBytes } from "../../fs/safe-path.ts";
-import type { RawPath } from "../../fs/safe-path.ts";
-import { homeDirectories, knownHome, userCacheDirectory } from "../../fs/users.ts";
-import { lacksItsFile } from "./records.ts";
-import { MOUNT_CONTROL, SELF_CONTAINED_CONTROL, controlPaths } from "./control-layout.ts";
+import { freeSpace } from "../../fs/linux/mounts.ts";
+import { isAtOrBelow, printablePath, rawBytes, type RawPath } from "../../fs/safe-path.ts";
+import { homeDirectories, knownHome } from "../../fs/users.ts";
+import { MOUNT_CONTROL } from "./control-layout.ts";
 import { workspaceAbove } from "./find-workspace.ts";
-import { controlOf, listRegistered, userStateDirectory } from "./registry.ts";
+import { listRegistered, userStateDirectory } from "./registry.ts";
 import { existingAncestor, requireRoom } from "./room.ts";
+import { controlDirectoriesInside, isControlDirectory, realOrItself } from "./own-inside.ts";
 
 /** Checks before the first byte is written for a folder. */
 
@@ -52,14 +51,6 @@ export function realFolder(path: RawPath): Buffer {
   }
 }
 
-function realOrItself(path: string): Buffer {
-  try {
-    return realpathSync.native(Buffer.from(path), "buffer");
-  } catch {
-    return Buffer.from(path);
-  }
-}
-
 function refuseHomes(folder: Buffer): void {
   for (const home of new Set([knownHome() ?? "", ...homeDirectories()])) {
     if (home === "/" || home === "") continue;
@@ -68,12 +59,6 @@ function refuseHomes(folder: Buffer): void {
     if (isAtOrBelow(real, folder) && existsSync(real))
       throw refusal(folder, `the home directory ${home} lies in it`, "home");
   }
-}
-
-/** True for a folder with a control directory's file and workspaces, or with all else of one where the file was lost. */
-function isControlDirectory(path: string): boolean {
-  const control = controlPaths(path);
-  return existsSync(control.workspaces) && (existsSync(control.file) || lacksItsFile(control));
 }
 
 /** Throws `refused` for a folder at or inside any user's control directory. */
@@ -87,82 +72,6 @@ function refuseInsideControl(folder: Buffer): void {
   const state = realOrItself(userStateDirectory());
   if (isAtOrBelow(folder, state))
     throw refusal(folder, `it lies in ${state.toString("utf8")}, where Cairn keeps its records`);
-}
-
-/**
- * The control directories below a folder, as far as they are known: the user's, registered ones, and those directly
- * in it. They are never part of a point, also where a guard was overridden.
- */
-export function controlDirectoriesInside(folder: Buffer): string[] {
-  const known = new Set([...controlsAt(folder), ...knownControls()]);
-  return [...known].filter((control) => existsSync(control) && isAtOrBelow(realOrItself(control), folder)).sort();
-}
-
-/**
- * What Cairn itself keeps below a folder, by its real path: control directories, and this user's cache, which each call
- * changes. Never part of a point.
- */
-export function ownInside(folder: Buffer): Buffer[] {
-  const cache = ownCache().filter((path) => isAtOrBelow(path, folder) && !path.equals(folder));
-  return [...controlDirectoriesInside(folder).map(realOrItself), ...cache];
-}
-
-/** This user's cache, where there is one. */
-function ownCache(): Buffer[] {
-  const cache = userCacheDirectory();
-  return existsSync(cache) ? [realOrItself(cache)] : [];
-}
-
-/** The user's state directory, and registered control directories. */
-function knownControls(): string[] {
-  const registered = listRegistered().flatMap(({ registration }) =>
-    registration === null ? [] : [controlOf(registration)],
-  );
-  const state = userStateDirectory();
-  return existsSync(state) ? [...registered, state] : registered;
-}
-
-/**
- * The control directories, and the cache, on what is mounted at some places: directly at their roots, and those that are known by another
- * path of the same file system, as through a bind mount.
- */
-export function controlDirectoriesOn(mounted: readonly Mount[]): Buffer[] {
-  const all = readMounts();
-  const known = [...knownControls().map(realOrItself), ...ownCache()].flatMap((real) => {
-    const on = resolveMount(real, all);
-    return on === null ? [] : [{ device: on.device, inside: insideOf(on, real) }];
-  });
-  return mounted.flatMap(({ device, root, mountPoint }) => {
-    const shared = joinRaw(mountPoint, MOUNT_CONTROL);
-    const directly = [
-      ...controlsAt(mountPoint).map((path) => Buffer.from(path)),
-      ...(existsSync(shared) ? [shared] : []),
-    ];
-    const seen = known.filter((each) => each.device === device && isAtOrBelow(each.inside, root));
-    return [
-      ...directly,
-      ...seen.map(({ inside }) => joinRaw(mountPoint, inside.subarray(root.length === 1 ? 1 : root.length + 1))),
-    ];
-  });
-}
-
-/** The path of an entry in its file system, whatever directory of that is mounted. */
-function insideOf({ root, mountPoint }: Mount, path: Buffer): Buffer {
-  return joinRaw(root, path.subarray(mountPoint.length === 1 ? 1 : mountPoint.length + 1));
-}
-
-/** Control directories directly in a folder, whether registered or not. */
-function controlsAt(folder: Buffer): string[] {
-  const text = folder.toString("utf8");
-  const controls = isControlDirectory(`${text}/${SELF_CONTAINED_CONTROL}`) ? [`${text}/${SELF_CONTAINED_CONTROL}`] : [];
-  const shared = `${text}/${MOUNT_CONTROL}`;
-  try {
-    for (const name of readdirSync(shared))
-      if (isControlDirectory(`${shared}/${name}`)) controls.push(`${shared}/${name}`);
-  } catch {
-    // None there.
-  }
-  return controls;
 }
 
 /** Throws `refused` for a folder in or around another workspace, or around a control directory that is not its own. */

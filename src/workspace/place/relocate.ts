@@ -1,11 +1,19 @@
 import { existsSync, readdirSync, statSync } from "node:fs";
-import type { CallOptions, RelocateOptions, RelocateResult } from "../../contract/index.ts";
+import type { CallOptions } from "../../contract/words.ts";
+import type { RelocateOptions, RelocateResult } from "../../contract/care.ts";
 import { CairnError } from "../../errors.ts";
 import { failpoint } from "../../failpoint.ts";
 import { rawPath, recordPath } from "../../formats/records/record.ts";
 import { acquireLock } from "../../fs/lock.ts";
 import { joinRaw, printablePath, shellPath } from "../../fs/safe-path.ts";
-import { listWorkspaces, withFolder } from "./control-directory.ts";
+import {
+  listWorkspaces,
+  type PlacedWorkspace,
+  readControl,
+  withFolder,
+  withoutRelease,
+  writeWorkspace,
+} from "./control-directory.ts";
 import { type ControlPaths, controlPaths, MAIN_WORKSPACE } from "./control-layout.ts";
 import { moveConversion } from "./convert.ts";
 import {
@@ -24,7 +32,6 @@ import {
 import { checkLocation, realFolder } from "./guards.ts";
 import { treePlace } from "../points/held-trees.ts";
 import { Points } from "../points/points.ts";
-import { type PlacedWorkspace, readControl, withoutRelease, writeWorkspace } from "./records.ts";
 import {
   controlOf,
   listRegistered,
@@ -36,8 +43,7 @@ import {
   unregister,
 } from "./registry.ts";
 import { isLastWorkspace, removeControlDirectory, retireWorkspace } from "./release.ts";
-
-import { type WorkspaceParts, lockingOf, Workspace } from "../workspace.ts";
+import { lockingOf, Workspace, type WorkspaceParts } from "../workspace.ts";
 
 export interface RelocateRequest {
   from: string;

@@ -12,8 +12,8 @@ import { mountsInside, readMounts, whyMountsUnknown } from "../../fs/linux/mount
 import { writeOrigins } from "../../archive/cache/origins.ts";
 import { listedNames, printablePath } from "../../fs/safe-path.ts";
 import { newSavePointId, type SavePointId } from "../../ids.ts";
-import { writeState, writeStateInOrder } from "../place/records.ts";
-import { ownInside } from "../place/guards.ts";
+import { writeState, writeStateInOrder } from "../place/control-directory.ts";
+import { ownInside } from "../place/own-inside.ts";
 import { noRules, type Point } from "./point-files.ts";
 import { removeHeldTrees } from "./held-trees.ts";
 import { pointFacts, type Saved, type SaveInput } from "../save/record-point.ts";

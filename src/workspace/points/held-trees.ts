@@ -11,7 +11,7 @@ import { durableRemove, durableWrite } from "../../fs/durable.ts";
 import type { ControlPaths } from "../place/control-layout.ts";
 import { isSealedInPart, type Point } from "./point-files.ts";
 import type { Points } from "./points.ts";
-import { readPolicy } from "../place/records.ts";
+import { readPolicy } from "../place/control-directory.ts";
 import { makeFolder } from "../../fs/make-folder.ts";
 import { quotedPath } from "../../fs/safe-path.ts";
 import { newWorkDirectory } from "../../fs/work-directory.ts";

@@ -24,7 +24,7 @@ import { orderedWrite } from "../../fs/ordered-write.ts";
 import { clearAway, removeAll } from "../../fs/remove-all.ts";
 import { newWorkDirectory } from "../../fs/work-directory.ts";
 import type { SavePointId } from "../../ids.ts";
-import { listWorkspaces } from "../place/control-directory.ts";
+import { listWorkspaces, type PlacedWorkspace } from "../place/control-directory.ts";
 import {
   type ControlPaths,
   pointDirectoryName,
@@ -42,7 +42,6 @@ import {
   PointCatalog,
   type PointKind,
 } from "./point-catalog.ts";
-import type { PlacedWorkspace } from "../place/records.ts";
 import { existsSync, linkSync, mkdirSync, readdirSync, renameSync, rmSync, writeFileSync } from "node:fs";
 import { dirname, join } from "node:path";
 

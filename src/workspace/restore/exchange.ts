@@ -3,7 +3,7 @@ import fs from "node:fs";
 import path from "node:path";
 import { isDeepStrictEqual } from "node:util";
 import type { TreeHolder } from "../../clones/holder.ts";
-import { holderOf } from "../../clones/remove-held.ts";
+import { holderOf } from "../../clones/holder-of.ts";
 import { STAGING_PREFIX } from "../../archive/scan/task.ts";
 import { toCairnError } from "../../errors.ts";
 import { failpoint } from "../../failpoint.ts";
@@ -22,9 +22,9 @@ import { printablePath } from "../../fs/safe-path.ts";
 import { inDirectory } from "../../fs/linux/syscalls.ts";
 import { newSavePointId, type SavePointId } from "../../ids.ts";
 import { type HeldPoint, holdPoint } from "../points/capture.ts";
-import { writeState } from "../place/records.ts";
+import { writeState } from "../place/control-directory.ts";
 import { newKeptPlace } from "../place/control-layout.ts";
-import { ownInside } from "../place/guards.ts";
+import { ownInside } from "../place/own-inside.ts";
 import { treePlace, whyTreeIsNotThePoint } from "../points/held-trees.ts";
 import {
   EXCHANGE_JOURNAL,

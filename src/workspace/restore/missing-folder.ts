@@ -7,8 +7,7 @@ import { makeFolder, makeOneFolder } from "../../fs/make-folder.ts";
 import { filesystemUuid } from "../../fs/linux/mounts.ts";
 import { printablePath, quotedPath, shellPath } from "../../fs/safe-path.ts";
 import { newWorkDirectory } from "../../fs/work-directory.ts";
-import { type PlacedWorkspace, readWorkspace } from "../place/records.ts";
-import { isInMountOf } from "../place/control-directory.ts";
+import { isInMountOf, type PlacedWorkspace, readWorkspace } from "../place/control-directory.ts";
 import { type FoundWorkspace, isBeside, recordFolder } from "../place/find-workspace.ts";
 import {
   EXCHANGE_JOURNAL,

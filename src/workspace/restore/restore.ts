@@ -26,7 +26,7 @@ import { MadeFolder, otherFolder } from "../../fs/made-folder.ts";
 import { removeAll } from "../../fs/remove-all.ts";
 import { inDirectory, openDirectory } from "../../fs/linux/syscalls.ts";
 import type { SavePointId } from "../../ids.ts";
-import { writeState } from "../place/records.ts";
+import { writeState } from "../place/control-directory.ts";
 import { heldTreeOf } from "../points/held-trees.ts";
 import { holdsUnrecorded, placesInside } from "./hidden-below.ts";
 import { beforeRestore, type Point } from "../points/point-files.ts";

@@ -1,5 +1,5 @@
 import fs from "node:fs";
-import { labelsOf, type ChangeCounts } from "../../archive/scan/summary.ts";
+import { type ChangeCounts, labelsOf } from "../../archive/scan/summary.ts";
 import { mayDifferInLinks } from "../../archive/scan/link-groups.ts";
 import type { Degradation, HeadContent, PointContent, StagedContent, StageRequest } from "../store/engine.ts";
 import type { RootMetadata } from "../../archive/write/root-metadata.ts";
@@ -16,8 +16,8 @@ import { printablePath } from "../../fs/safe-path.ts";
 import { newSavePointId, type SavePointId } from "../../ids.ts";
 import { rulesOfTask } from "../../archive/scan/directory-rules.ts";
 import type { ScanResult } from "../../archive/scan/scan.ts";
-import { controlDirectoriesOn, ownInside } from "../place/guards.ts";
-import { writeState } from "../place/records.ts";
+import { controlDirectoriesOn, ownInside } from "../place/own-inside.ts";
+import { writeState } from "../place/control-directory.ts";
 import type { Point } from "../points/point-files.ts";
 import type { ForwardTarget } from "../../repository/transfer/forward.ts";
 import { countRoot, isSameRoot, rootOfContent, rootOfPoint } from "../points/root-changes.ts";

@@ -23,7 +23,7 @@ import { NO_POLICY, retentionOf, type RetentionRules } from "../../formats/recor
 import { freeSpace } from "../../fs/linux/mounts.ts";
 import { checkQuota, checkSpace, isWithinQuota, quotaBytes } from "../place/guards.ts";
 import type { Degradation, GuardName } from "../../contract/words.ts";
-import { readPolicy } from "../place/records.ts";
+import { readPolicy } from "../place/control-directory.ts";
 import { planCleanup } from "../care/cleanup-plan.ts";
 import { runPlan } from "../care/cleanup.ts";
 import { plural } from "../../formats/sizes.ts";
