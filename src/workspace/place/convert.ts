@@ -15,7 +15,6 @@ import { rawPath } from "../../formats/records/record.ts";
 import { commitFileSystem, isSubvolume, makeSubvolume, subvolumeUuid } from "../../fs/linux/btrfs.ts";
 import { durableRemove } from "../../fs/durable.ts";
 import { exchangePlaces, nameOf, parentOf } from "../../fs/linux/exchange-folders.ts";
-import { NO_RULES } from "../../fs/ignore.ts";
 import { attributesOf } from "../../fs/linux/own-attributes.ts";
 import { makePrivate } from "../../fs/owner-writes.ts";
 import { joinRaw, listedNames, printablePath } from "../../fs/safe-path.ts";
@@ -161,7 +160,7 @@ async function requireSameTrees(one: Buffer, other: Buffer, call: WorkspaceCall)
       root,
       cache: null,
       excludes: [],
-      rules: NO_RULES,
+      rules: { excludes: [], files: [] },
       chunkerPolynomial,
       onProgress: (progress) => call.onProgress?.(asVerifying(progress)),
       signal: call.signal,

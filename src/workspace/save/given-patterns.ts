@@ -42,7 +42,7 @@ export function givenPatterns(
   });
 }
 
-/** What follows the folder's path, by whatever links that leads there; null where the pattern is of no path in it. */
+/** The part of a pattern after the folder's path, by whatever links; null where the pattern is of no path in it. */
 function belowFolder(folder: Buffer, pattern: string): string | null {
   for (let end = pattern.indexOf("/", 1); ; end = pattern.indexOf("/", end + 1)) {
     const path = end < 0 ? pattern : pattern.slice(0, end);

@@ -33,7 +33,7 @@ export async function lookAtWorkspace(
   return workspace.engine.look(byTimes === undefined ? request : { ...request, byTimes });
 }
 
-/** The same; null as soon as an entry shows, unread, that the folder is not as head was. */
+/** Looks at the folder up to the first entry that shows, unread, that it is not as head was; then null. */
 export async function lookUntilDifferent(
   workspace: Workspace,
   call: WorkspaceCall,
@@ -55,7 +55,7 @@ function lookRequest(workspace: Workspace, call: WorkspaceCall, head: Point | nu
   return stageRequest(workspace, { ...call, exclude, crossMounts }, { rules, head, id: newSavePointId() });
 }
 
-/** The same by the rules of what is to be restored: what that would find there, which is nothing where the folder is missing. */
+/** Looks at the folder by the rules of a point that is to be restored; a missing folder is looked at as an empty one. */
 export async function lookBeforeRestore(
   workspace: Workspace,
   call: WorkspaceCall,
@@ -70,11 +70,11 @@ export async function lookBeforeRestore(
 
 export interface HeadCall extends WorkspaceCall {
   head: Point | null;
-  /** Why points could not be sealed just now. */
+  /** Points that could not be sealed just now, and why. */
   unsealed?: readonly SealProblem[] | undefined;
 }
 
-/** What the folder has that head has not, and the other way round. */
+/** Counts what the folder has that head has not, and the other way round. */
 export async function changesSinceHead(workspace: Workspace, looked: LookedAt, call: HeadCall): Promise<ChangeCounts> {
   const { head } = call;
   const counts = await changedEntries(workspace, looked, call);

@@ -141,8 +141,8 @@ export function stageRequest(
 }
 
 /**
- * What is no part of a folder's state, by path in latin1: what Cairn keeps inside it, and what a file system keeps at
- * its own root; of those that are mounted inside too where they are gone into.
+ * Lists what is no part of a folder's state, by path in latin1: what Cairn keeps inside it, and what a file system keeps
+ * at its own root; also of file systems mounted inside, where they are gone into.
  */
 export function neverPart(root: Buffer, { crossMounts }: Pick<SaveInput, "crossMounts">): string[] {
   const below = (path: Buffer): string => path.toString("latin1", root.length + 1);
@@ -154,7 +154,7 @@ export function neverPart(root: Buffer, { crossMounts }: Pick<SaveInput, "crossM
   return [...new Set([...controls, ...controlDirectoriesOn(mounts).map(below)]), ...ownEntries(root), ...own];
 }
 
-/** What must not become part of a point is looked for at each mount that is gone into. */
+/** Throws `unsupported` where mounts cannot be known: at each that is gone into Cairn's own is looked for. */
 function requireMountsKnown(root: Buffer): void {
   const unknown = whyMountsUnknown();
   if (unknown === null) return;
@@ -242,7 +242,7 @@ function describe(
   };
 }
 
-/** What a descriptor says of a point whatever holds its content: its ids, its place in the history, why it is there. */
+/** The part of a descriptor that does not depend on what holds the content: ids, place in the history, cause. */
 export function pointFacts(
   workspace: Workspace,
   input: Pick<SaveInput, "message" | "tags" | "cause">,
@@ -277,7 +277,7 @@ export function pointFacts(
   };
 }
 
-/** What reading a tree says of a point. */
+/** The part of a point that reading its tree tells. */
 export function sealedStateOf(
   { scan, summary, bytesStored }: StagedContent,
   more: Pick<SaveInput, "exclude" | "crossMounts"> & { rules: IgnoreRecord | null; unchanged: boolean },

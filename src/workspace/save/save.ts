@@ -39,7 +39,7 @@ export interface SavedOrHead extends Saved {
   made: boolean;
 }
 
-/** So often a folder is saved anew that became what is not to be left out while it was saved. */
+/** Saves at most, where something stops being what is to be left out while it is saved. */
 const ATTEMPTS = 3;
 
 /** Saves a workspace: takes its lock, finishes what an earlier unclean end left, records the folder as one point. */
@@ -166,7 +166,7 @@ async function headIfSame(
   return { point: known, changes: NO_CHANGES, readBytes: looked.scan.notes.bytesRead, leftOut: [] };
 }
 
-/** Whether nothing was done to the folder since head's tree was made, be it the same again; null where that is not told without looking at it. */
+/** Tells if nothing was written to the folder since head's tree was made; null where only a look at it can tell. */
 async function isStillHead(
   { points, found, root }: Workspace,
   head: Point,
@@ -177,7 +177,7 @@ async function isStillHead(
   return (await holder.isStill?.(root, treePlace(points, head), found.control.temporary)) ?? null;
 }
 
-/** Whether the same would be left out of a folder as was at a point, the files in it that say so being the same. */
+/** Tells if a save would leave out what a point did, as long as the ignore files are the same. */
 function hasSameRules({ descriptor }: Point, { exclude = [] }: SaveInput): boolean {
   return !isOfAll(descriptor) && isDeepStrictEqual(descriptor.rules.exclude, [...exclude]);
 }
@@ -214,7 +214,7 @@ export async function guardSpace(workspace: Workspace, guard: SpaceGuard): Promi
   checkQuota(root, await use());
 }
 
-/** How much the store holds. One that cannot be opened keeps nobody from holding a folder, which takes no store. */
+/** The bytes in the store. One that cannot be opened keeps nobody from holding a folder, which takes no store. */
 async function storeBytes({ engine }: Workspace, { onWarning }: WorkspaceCall): Promise<number> {
   // The save opens it anyway.
   if (engine.holder === null) return (await engine.storeFacts()).bytes;
@@ -248,7 +248,7 @@ async function makeRoom(workspace: Workspace, rules: RetentionRules, call: Works
   );
 }
 
-/** What a look at the folder may cost every first save; the rest ends with the disk full, as long as it is. */
+/** Milliseconds that a look at the folder may cost every first save. */
 const ESTIMATE_MS = 60;
 
 /**
@@ -275,7 +275,7 @@ export function estimateBytes(folder: Buffer, most: number): number {
   return Math.ceil(bytes);
 }
 
-/** What cannot be looked at, or lies deeper than the system takes in one path, is left to the scan. */
+/** Undefined for what cannot be looked at, or lies deeper than one path may be long: the scan tells of it. */
 function factsOf(path: Buffer): fs.Stats | undefined {
   try {
     return fs.lstatSync(path, { throwIfNoEntry: false });
@@ -284,7 +284,7 @@ function factsOf(path: Buffer): fs.Stats | undefined {
   }
 }
 
-/** What cannot be listed is the scan's to report. */
+/** None where a directory cannot be listed: the scan tells of it. */
 function rawNamesIn(directory: Buffer): Buffer[] {
   try {
     return fs.readdirSync(directory, { encoding: "buffer" });

@@ -42,7 +42,7 @@ export interface FoundUnwanted {
   /** Excludes that leave exactly that out. */
   patterns: string[];
   leftOut: LeftOutEntry[];
-  /** Those of which it is true no more, of what is there still. */
+  /** Lists those that are there still and are not to be left out any more. */
   changed(): Promise<LeftOutEntry[]>;
 }
 
@@ -214,7 +214,7 @@ class UnwantedFinder {
       );
   }
 
-  /** Whether a pattern for a name fits no other name of the listing. */
+  /** Tells of a name if its pattern fits no other name of the listing. */
   #uniqueNames(): (name: string) => boolean {
     let counts: Map<string, number> | undefined;
     return (name) => {
@@ -312,7 +312,7 @@ function below(directory: Buffer, name: string): Buffer {
   return directory.length === 0 ? own : Buffer.concat([directory, SLASH, own]);
 }
 
-/** What a save is told to leave out by what is found, beside patterns. */
+/** Kinds of folders and files that a save leaves out where it finds them, beside patterns. */
 export interface Unwanted {
   /** of folders with a valid `CACHEDIR.TAG` all but that */
   excludeCaches?: boolean | undefined;
@@ -326,7 +326,7 @@ export function unwantedOf({ excludeCaches, excludeIfPresent, excludeLargerThan 
   return { excludeCaches, excludeIfPresent, excludeLargerThan };
 }
 
-/** The same, checked. */
+/** The kinds of {@link Unwanted}, checked. */
 export interface UnwantedKinds {
   tags: readonly Tag[];
   largest: number;
