@@ -22,7 +22,7 @@ import fs from "node:fs";
 
 export type KeptReason = "not_saved" | "changed_since" | "not_permitted" | "mounted";
 
-/** What became of the steps. */
+/** The outcome of the steps. */
 export interface AppliedSteps {
   created: number;
   updated: number;
@@ -213,7 +213,7 @@ export class StepRunner {
     } else throw this.#error(result, step.path, "cannot make the directory");
   }
 
-  /** Whether the directory that holds an entry, open, has exactly its name. */
+  /** Tells if the directory that holds an entry, open, has exactly its name. */
   #isListed(fd: number, path: Uint8Array, name: Uint8Array): boolean {
     const above = joinRaw(this.#options.root, path.subarray(0, Math.max(path.length - name.length - 1, 0)));
     try {
@@ -250,13 +250,16 @@ export class StepRunner {
     this.#counted(step);
   }
 
-  /** What is staged (its name in `#from`) for what is there (its name in `#to`). */
+  /** Exchanges what is staged (its name in `#from`) with what is there (its name in `#to`). */
   #exchange(fd: number, staged: number): number {
     const result = this.#held.sys.rename(this.#staging, this.#from, 0, fd, this.#to, 0, RENAME.EXCHANGE);
     return result === EINVAL || result === ENOSYS ? this.#twoRenames(fd, staged) : result;
   }
 
-  /** Where the file system cannot exchange: aside, then in; the names in the staging directory end as an exchange leaves them. */
+  /**
+   * Moves aside, then in, where the file system cannot exchange; the names in the staging directory end as an exchange
+   * leaves them.
+   */
   #twoRenames(fd: number, staged: number): number {
     const { sys } = this.#held;
     const staging = this.#staging;
@@ -310,8 +313,8 @@ export class StepRunner {
   }
 
   /**
-   * Of a file: what has no content is made anew instead, as opening a device may do something. Returns what one that
-   * stays is refused with, else 0.
+   * Drops attributes of a file; any other entry is made anew instead, as opening a device may do something. Returns the
+   * error of one that stays, else 0.
    */
   #dropAttributes(dirfd: number, name: Uint8Array, metadata: StepMetadata): number {
     if (metadata.dropXattrs.length === 0 || metadata.type !== "file") return 0;
@@ -360,7 +363,7 @@ function folded(path: Uint8Array): string {
   return Buffer.from(path).toString("utf8").normalize().toLowerCase();
 }
 
-/** Why an entry stays as it is after a failed step; null where the restore cannot go on. */
+/** Tells why an entry stays as it is after a failed step; null where the restore cannot go on. */
 function reasonToKeep({ code, details }: CairnError): KeptReason | null {
   // The entry or a parent is gone, or is no directory any more: somebody else changed it since.
   if (code === "not_found" || details?.["errno"] === "ELOOP") return "changed_since";
@@ -377,8 +380,9 @@ function isOldOrDone(now: Identity, { old, metadata }: Extract<Step, { op: "meta
 }
 
 /**
- * As far as it is known before the first step: what the plan keeps, what of the present (`scan`) could not be saved, what the point
- * lacks (`lacking`), and what staging could not make or set (`notSet`). Of the paths that were asked for; null: of all.
+ * Lists what is left out as far as it is known before the first step, of the paths that were asked for (null: of all):
+ * what the plan keeps, what of the present could not be saved, what the point lacks (`lacking`), and what staging could
+ * not make or set (`notSet`).
  */
 export function leftOutBefore(
   plan: readonly PlannedEntry[],
@@ -420,7 +424,7 @@ export function leftOutAfter(
   return [...known, ...applied.kept, ...[...last, ...applied.notSet].map(notSetEntry)];
 }
 
-/** Of something that was left out: whether it is not in its place at all, rather than there with another owner or such. */
+/** Tells if an entry that was left out is not in its place at all, rather than there with another owner or such. */
 export function isNotThere({ aspects }: LeftOutEntry): boolean {
   return aspects === undefined || aspects.includes("type");
 }

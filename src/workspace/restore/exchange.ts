@@ -65,8 +65,8 @@ type ChangeState = HeldPoint["changeState"];
 const HOLDERS_BUDGET_MS = 100;
 
 /**
- * Why a writable copy of a point's tree would not be the point's state; null where it would. No walk: what the tree
- * holds beyond the state is known from the seal.
+ * Tells why a writable copy of a point's tree would not be the point's state; null where it would. No walk: what the
+ * tree holds beyond the state is known from the seal.
  */
 export function whyNotCopied(workspace: Workspace, point: Point): string | null {
   if (!point.sealed || hasRules(point.descriptor)) return "ignore rules have a part in the point";
@@ -83,9 +83,9 @@ function whyNotWhole(workspace: Workspace, point: Point): string | null {
 }
 
 /**
- * Why the folder cannot change places with a copy of a point's tree, whoever has it open; null where it can. To take a
- * restore back, what was displaced comes back as it was, also what rules hide in it: its seal is not waited for, nor is
- * that of a point in which rules have no part.
+ * Tells why the folder cannot change places with a copy of a point's tree, whoever has it open; null where it can. An
+ * undo waits for no seal: what was displaced comes back as it was, also what rules hide in it; nor does a point in
+ * which rules have no part.
  */
 function whyNotExchanged(workspace: Workspace, { target, kind, isRuleless }: ExchangeInput): string | null {
   const { root } = workspace;
@@ -114,19 +114,19 @@ function whyNotExchanged(workspace: Workspace, { target, kind, isRuleless }: Exc
   return ownInside(root).length > 0 ? "what Cairn keeps for itself lies inside" : null;
 }
 
-/** Whether this user may give the folder, and what takes its place, another parent. */
+/** Tells if this user may give the folder, and what takes its place, another parent. */
 function mayMove(root: Buffer, { descriptor }: Point): boolean {
   if (process.geteuid?.() === 0) return true;
   const { mode } = (descriptor.content as DescriptorContent).root;
   return [fs.lstatSync(root).mode, mode].every((each) => (each & 0o200) !== 0);
 }
 
-/** Whether the folder would lose or get extended attributes, which stay as they are where entries are restored. */
+/** Tells if the folder would lose or get extended attributes, which stay as they are where entries are restored. */
 function hasOtherAttributes(root: Buffer, tree: string): boolean {
   return !isDeepStrictEqual(attributesOf(root), attributesOf(Buffer.from(tree)));
 }
 
-/** Who would go on working in what was displaced; null where nobody does. */
+/** Names who would go on working in what was displaced; null where nobody does. */
 function whyHeld(root: Buffer, isSure: boolean): string | null {
   const { holders, unknown } = findHolders(root, { budgetMs: HOLDERS_BUDGET_MS });
   if (holders.length > 0)
@@ -198,7 +198,7 @@ export async function restoreByExchange(
   return { undoId: intent.undoId };
 }
 
-/** What was there before, as a point, and how what follows is recorded. */
+/** The point of what was there before, and how what follows is recorded. */
 interface Displaced {
   undo: Point;
   changeState: ChangeState;
@@ -256,12 +256,15 @@ function changesOf(workspace: Workspace): ChangeState {
   return (changes) => writeState(workspace.found.paths, { ...workspace.state(), ...changes });
 }
 
-/** Whether nothing is lost with the displaced tree: it is held, or it was read and nothing of it left out. */
+/** Tells if nothing is lost with the displaced tree: it is held, or it was read and nothing of it left out. */
 function isAllInPoint({ made }: Point): boolean {
   return made.content.held !== undefined || made.complete;
 }
 
-/** What cannot be read of a displaced tree, and is in no point, is for somebody with more rights to look at. Returns where it is, for people. */
+/**
+ * Keeps a displaced tree that could not be read whole and is in no point, for somebody with more rights. Returns where
+ * it is, for people.
+ */
 function keepDisplaced({ found }: Workspace, { staging, undoId }: ExchangeIntent): string | null {
   const displaced = path.join(found.control.temporary, staging);
   if (!fs.existsSync(displaced)) return null;

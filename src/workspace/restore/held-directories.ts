@@ -64,7 +64,7 @@ export class HeldDirectories {
     return fd;
   }
 
-  /** What is there now, or null. */
+  /** Looks at an entry as it is now; null where there is none. */
   identity(dirfd: number, name: Uint8Array): Identity | null {
     putName(this.#name, 0, name);
     const { words } = this.#stat;
@@ -124,7 +124,7 @@ export function sameIdentity(now: Identity, saved: Identity): boolean {
   );
 }
 
-/** The same file with the same size and time; being renamed changes neither. */
+/** Tells if it is the file that was saved, with the same size and time; being renamed changes neither. */
 function sameContent(now: Identity, saved: Identity): boolean {
   const directory = (now.mode & 0xf000) === 0x4000;
   if (now.inode !== saved.inode) return false;

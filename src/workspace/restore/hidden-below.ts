@@ -6,7 +6,10 @@ import { isFolderThere } from "./missing-folder.ts";
 
 const SLASH = Buffer.from("/");
 
-/** Whether a directory of the folder has something in it, at any depth, that a scan did not record; false of what is none. */
+/**
+ * Tells if a directory of the folder has something in it, at any depth, that a scan did not record; false for what is
+ * no directory.
+ */
 export function holdsUnrecorded(root: Uint8Array, where: Uint8Array, finder: RecordFinder): boolean {
   const open = [Buffer.from(where)];
   for (let at = open.pop(); at !== undefined; at = open.pop()) {

@@ -40,7 +40,7 @@ export function requireFolder({ found }: Workspace): void {
   });
 }
 
-/** What to do about a folder that is not there. */
+/** Says what to do about a folder that is not there. */
 export function waysBack(found: FoundWorkspace): string {
   const quoted = shellPath(found.folder);
   const problem = whyNotThere(found);
@@ -57,7 +57,7 @@ export function requirePlace(found: FoundWorkspace): void {
   throw new CairnError("refused", message, { hint: problem.hint });
 }
 
-/** Why a missing folder's path is no place for it; null where it is one. */
+/** Tells why a missing folder's path is no place for it; null where it is one. */
 function whyNotThere(found: FoundWorkspace): { reason: string; hint: string } | null {
   const { folder, control, workspace } = found;
   const parent = parentOf(folder);
@@ -81,7 +81,7 @@ function whyNotThere(found: FoundWorkspace): { reason: string; hint: string } | 
   };
 }
 
-/** Also a link that leads nowhere. */
+/** True for a link that leads nowhere, too. */
 function isAnythingThere(place: Buffer): boolean {
   try {
     return fs.lstatSync(place, { throwIfNoEntry: false }) !== undefined;
@@ -91,7 +91,7 @@ function isAnythingThere(place: Buffer): boolean {
   }
 }
 
-/** Whether a folder lies on the file system that a workspace is known to be on. */
+/** Tells if a folder lies on the file system that a workspace is known to be on. */
 function isOnFileSystemOf(recorded: PlacedWorkspace, folder: Buffer): boolean {
   const uuid = filesystemUuid(folder);
   // Device numbers may be others after a reboot, and each subvolume has its own.
@@ -197,7 +197,7 @@ function removeMade({ found, root }: Workspace): void {
   if (intent.made !== null && identityOf(root) === intent.made) removeEmpty(root);
 }
 
-/** What cannot be removed stays: it is in use, or not empty, or nothing may be changed there. */
+/** Removes an empty folder. One that is in use, not empty, or where nothing may be changed stays. */
 function removeEmpty(folder: Buffer): void {
   try {
     fs.rmdirSync(folder);

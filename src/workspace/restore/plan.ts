@@ -21,7 +21,7 @@ import {
 
 export { findNode } from "../points/tree-diff.ts";
 
-/** What a restore will do to one entry. */
+/** One entry, and the change that a restore makes to it. */
 export interface PlannedEntry extends Difference {
   action: "create" | "update" | "delete" | "metadata" | "keep";
   /** lstat of what is there, as it was saved; null where nothing is */
@@ -126,7 +126,7 @@ function directoryOf({ path, before }: Difference): Uint8Array {
   return before?.type === "dir" ? path : path.subarray(0, Math.max(path.lastIndexOf(0x2f), 0));
 }
 
-/** It was there when the target was saved, in a state that nobody knows: taking it away would not bring that back. */
+/** Reasons to keep an entry. Taking away one that the target could not read would not bring back what it had. */
 const UNKNOWN_IN_TARGET = "the save point has it as unreadable, so it does not say what was there";
 const PARTIAL_IN_TARGET = "the save point lacks extended attributes of it, so those that are there stay";
 const UNREAD_NOW = "its extended attributes cannot be read, so it could not be saved whole";
@@ -141,7 +141,9 @@ function kept(difference: Difference, reason: NonNullable<PlannedEntry["reason"]
   return { ...difference, old: null, action: "keep", reason, detail };
 }
 
-/** The same where the target's entry has also the attributes that only the present one has; null: then nothing differs. */
+/**
+ * The difference when attributes that only the present has count for the target's entry, too; null where none is left.
+ */
 function withPresentAttributes(difference: Difference): Difference | null {
   const { before, after } = difference;
   if (before === null || after === null || before.type !== after.type) return difference;
@@ -204,7 +206,7 @@ class Selection {
     return this.#takesBack && after?.type !== "dir" && this.#chosen.leadsOn(path) && this.#isOnlyTheWay(path, before);
   }
 
-  /** Whether a directory holds nothing but what is selected. */
+  /** Tells if a directory holds nothing but what is selected. */
   #isOnlyTheWay(path: Uint8Array, { subtree }: TreeNode): boolean {
     return this.#present.list(subtree!).every((node) => {
       const inside = Buffer.concat([path, SLASH, node.name]);
@@ -256,7 +258,10 @@ function lacksPath(path: Uint8Array, why: string | null): CairnError {
   return new CairnError("not_found", `${quotedPath(path)} ${said}`);
 }
 
-/** Why a path is not in the target that was in the folder when it was saved, or is now; null where it is in neither. */
+/**
+ * Tells why a path is not in the target that was in the folder when it was saved, or is now; null where it is in
+ * neither.
+ */
 function whyLeftOut(
   { scan, isThere }: PlanInput,
   path: Uint8Array,
@@ -319,7 +324,7 @@ export interface Anchor {
   node: TreeNode;
 }
 
-/** What becomes of the hard-link groups of which a restore puts members in place. */
+/** The hard-link groups of which a restore puts members in place, and what becomes of them. */
 export interface RestoreLinks {
   /** by a group's number in the target: the member in the folder that the others are linked to */
   anchors: ReadonlyMap<bigint, Anchor>;

@@ -68,7 +68,10 @@ function recovering({ root }: Workspace): { root: Buffer; resuming: boolean; hid
   return { root, resuming: true, hidesIgnored: () => true };
 }
 
-/** Where the staging directory lies now: it moves with the folder or the control directory that it is in; what lies where it was recorded may be another's. */
+/**
+ * Finds the staging directory, which moves with the folder or the control directory that it is in. Another may lie
+ * where it was recorded.
+ */
 function stagingNow(workspace: Workspace, recorded: string): string {
   const name = path.basename(recorded);
   if (!name.startsWith(STAGING_PREFIX))

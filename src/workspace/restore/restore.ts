@@ -72,7 +72,7 @@ export interface Restored {
   unlinked: Uint8Array[];
 }
 
-/** What a point was made of: its ignore rules, and whether what was mounted inside was part of it. */
+/** The rules by which a point was made, and if what was mounted inside was part of it. */
 export interface PointRules extends IgnoreRecord {
   crossMounts: boolean;
 }
@@ -194,7 +194,7 @@ function swap(runner: StepRunner, steps: readonly Step[]): AppliedSteps {
   }
 }
 
-/** Where the target is what the present was scanned against, the two are compared without reading any tree. */
+/** Compares target and present without reading any tree, where the present was scanned against the target. */
 function sidesOf(
   scan: ScanResult,
   present: TreeSource,
@@ -212,7 +212,7 @@ interface Restoring {
   made?: MadeFolder;
 }
 
-/** What a restore ended with. */
+/** The end of a restore. */
 interface FinishedRestore {
   /** on the folder itself */
   notSet: NotSet[];
@@ -285,8 +285,8 @@ interface RemoveStaging extends Pick<WorkspaceCall, "onWarning"> {
 }
 
 /**
- * Where it lay in the folder itself, its coming and going moved the folder's time, which is put back with what else the
- * root should be. Its mode is, where it was opened to be changed. Returns what could not be set; null where not all was to be.
+ * Removes the staging directory. One in the folder itself moved the folder's time and may have opened its mode: both
+ * are put back, with what else the root should be. Returns what could not be set; null where not all was to be.
  */
 function removeStaging(
   workspace: Workspace,
@@ -309,14 +309,14 @@ function rootBefore(workspace: Workspace, { undo_id: undoId }: RestoreFile): Res
   return undo === null ? null : rootOf(undo);
 }
 
-/** What the undo point has where the plan changes something. */
+/** Nodes of the undo point where the plan changes something. */
 function savedNodesOf(plan: readonly PlannedEntry[]): SavedNodes {
   const nodes = new Map<string, TreeNode>();
   for (const { path: where, before } of plan) if (before !== null) nodes.set(latin1(where), before);
   return nodes;
 }
 
-/** How many directories that stay were given metadata, as the plan lists them. */
+/** Counts the directories that stay and were given metadata, as the plan lists them. */
 function changedDirectories(plan: readonly PlannedEntry[], { kept }: AppliedSteps): number {
   const stayed = new Set(kept.map(({ path: where }) => latin1(where)));
   return withoutMovedTimes(plan).filter(
@@ -424,7 +424,7 @@ async function stage(
   return staged;
 }
 
-/** What no restore of a point with this manifest takes away or puts in place. */
+/** Lists what no restore of a point with this manifest takes away or puts in place. */
 export function unknownIn(
   workspace: Workspace,
   manifest: Manifest | null,
@@ -439,7 +439,7 @@ export function unknownIn(
   };
 }
 
-/** What the point's manifest adds to its trees; null for a point without one. */
+/** Reads what the point's manifest adds to its trees; null for a point without one. */
 export async function manifestOf(workspace: Workspace, point: Point): Promise<Manifest | null> {
   return workspace.engine.manifest(point.descriptor.content as unknown as { tree: string });
 }

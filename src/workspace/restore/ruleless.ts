@@ -10,17 +10,16 @@ import { treePlace, whyTreeIsNotThePoint } from "../points/held-trees.ts";
 import { isOfAll, type Point } from "../points/point-files.ts";
 import type { Workspace, WorkspaceCall } from "../workspace.ts";
 
-/** So many of the newest points are looked at for one whose rules are known. */
+/** Points, from the newest on, among which one is looked for whose rules are known. */
 const LOOK_BACK = 32;
 /** Points that are not sealed of which this process has found it: their trees are read-only, and looked at each time. */
 const found = new Set<SavePointId>();
 const MOST_FOUND = 1000;
 
 /**
- * Whether it is certain, without a walk and before a point is sealed, that no ignore rule has a part in it: nothing was
- * excluded at the save, and no ignore file lies in its tree, or whatever lies there counts. What btrfs has written of the
- * tree since a sealed point without rules was made of the same folder is searched for the name of one. Where there is no
- * such point that would be all of the tree, each time anew: it is sealed once, and is one then.
+ * Tells if it is certain, without a walk and before a point is sealed, that no ignore rule has a part in it: nothing
+ * was excluded, and btrfs has written no name of an ignore file since a sealed point without rules was made of the same
+ * folder. Without such a point it is not certain.
  */
 export async function isRuleless(workspace: Workspace, point: Point, { signal }: WorkspaceCall): Promise<boolean> {
   const { points, engine } = workspace;
@@ -67,12 +66,15 @@ function ruledOutUntil({ points, root }: Workspace, made: SubvolumeInfo): number
   return (before === undefined ? undefined : known.find((info) => isEarlier(info, before)))?.otransid ?? null;
 }
 
-/** Whether both were made of one subvolume, one before the other. */
+/** Tells if both were made of one subvolume, the first one before the other. */
 function isEarlier(tree: SubvolumeInfo, than: SubvolumeInfo): boolean {
   return tree.parentUuid !== null && tree.parentUuid === than.parentUuid && tree.otransid <= than.otransid;
 }
 
-/** Of what holds all of its tree, or of some ignore file what that hides, it is not known where such files lie. */
+/**
+ * Tells if no ignore file lies in a point. Of one that holds all of its tree, or what such a file hides, that is not
+ * known.
+ */
 function isKnownRuleless({ sealed, descriptor }: Point): boolean {
   if (found.has(descriptor.save_point_id)) return true;
   const { rules, labels } = descriptor;
@@ -81,7 +83,7 @@ function isKnownRuleless({ sealed, descriptor }: Point): boolean {
   );
 }
 
-/** Whether ignore rules had a part in a point that was read, or an ignore file lay there that could have had one. */
+/** Tells if ignore rules had a part in a point that was read, or an ignore file lay there that could have had one. */
 export function hasRules({ rules }: Descriptor): boolean {
   return rules.exclude.length > 0 || (rules.files?.length ?? 0) > 0 || rules.ignored_count > 0;
 }
