@@ -140,7 +140,7 @@ function checkName(control: ControlPaths, name: string): void {
     });
 }
 
-/** How a workspace's file knows the folder, once it is in place. */
+/** Tells how a workspace's file knows the folder, once it is in place. */
 function placeOf(partial: NewFolder, target: Buffer): Pick<Making, "identity" | "inode"> {
   const facts = isMountRoot(target) ? target : partial.staging;
   const identity = (inMount: boolean): FolderIdentity => {

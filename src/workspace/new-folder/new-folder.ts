@@ -52,7 +52,7 @@ export function isMountRoot(folder: Buffer): boolean {
   return fs.existsSync(folder) && isMountPoint(folder);
 }
 
-/** Who stands in a folder sees nothing of another that takes its place: `mkdir x; cd x; cairn backup restore latest --to .` */
+/** Tells if this process stands in a folder: it would see nothing of another that takes its place. */
 function isCurrentFolder(folder: Buffer): boolean {
   try {
     const [there, current] = [folder, "."].map((each) => fs.statSync(each, { bigint: true }));
@@ -206,7 +206,7 @@ export class NewFolder {
     this.#made.letGo();
   }
 
-  /** Which folder it is, for whoever comes after a kill. Not where another will take its place. */
+  /** Records which folder it is, for whoever comes after a kill. Not for one whose place another will take. */
   noteMade(): void {
     const made = this.#made.identity();
     if (made === null || !LASTING_INODES.has(filesystemKind(this.staging).name)) return;
@@ -233,7 +233,7 @@ export class NewFolder {
     });
   }
 
-  /** What else is made from here on. */
+  /** Records what else is made from here on. */
   note(more: Pick<PartialFile, "workspace" | "control">): void {
     this.#record = { ...this.#record, ...more };
     this.#write();
@@ -331,10 +331,10 @@ export class NewFolder {
   }
 }
 
-/** Where a directory has the same number as long as it is there, whoever asks. */
+/** File systems on which a directory has the same number as long as it is there. */
 const LASTING_INODES: ReadonlySet<string> = new Set(["ext4", "xfs", "btrfs", "f2fs", "zfs", "bcachefs", "tmpfs"]);
 
-/** What was not the folder that was looked for gets its name again. */
+/** Gives a folder its name back that was not the one that was looked for. */
 function putBack(from: Buffer, to: Buffer): void {
   try {
     moveToFree(from, to);
@@ -343,7 +343,7 @@ function putBack(from: Buffer, to: Buffer): void {
   }
 }
 
-/** Whether there is something that {@link NewFolder.takeOver} takes. */
+/** Tells if there is something that {@link NewFolder.takeOver} takes. */
 export function canTakeOver({ record, committed }: DeadPartial): boolean {
   const staging = Buffer.from(rawPath(record.staging));
   return !committed && isOwnDirectory(staging) && isAsRecorded(record, staging);
@@ -374,7 +374,7 @@ export interface DeadPartial {
 
 export interface RecordedPartials {
   readonly partials: { file: string; record: PartialFile }[];
-  /** Why others cannot be read: nobody knows what they are about. */
+  /** Reasons why others cannot be read: nobody knows what they are about. */
   readonly problems: CairnError[];
 }
 
@@ -409,7 +409,10 @@ function whereItLies({ views }: ControlPaths, record: PartialFile): PartialFile 
   return { ...record, staging: staging!, target: target! };
 }
 
-/** What ended without being finished; empty in the ordinary case, at the cost of one look. What another user began is theirs to finish. */
+/**
+ * Lists folders whose making ended unfinished; mostly none, at the cost of one look. Another user's are theirs to
+ * finish.
+ */
 export function deadPartials(control: ControlPaths): DeadPartial[] {
   const { partials } = listPartials(control);
   const local = partials.length > 0 && filesystemKind(control.partial).place === "local";
@@ -473,7 +476,7 @@ const OPEN = 0o200;
 const ALL = 0o7777;
 const OWNER_ALL = 0o700;
 
-/** Those to record before anything is moved. */
+/** Lists the directories to record before anything is moved. */
 export function closedFolders(staging: Buffer): Closed {
   return fs.readdirSync(staging, { encoding: "buffer" }).flatMap((name) => {
     const facts = fs.lstatSync(Buffer.concat([staging, SLASH, name]));
@@ -525,7 +528,10 @@ export function moveOne(record: PartialFile, name: Buffer, { from, to }: { from:
   setModeInPlace(after, mode);
 }
 
-/** As far as this user may and its file system has modes: who restores sets it again, and tells what cannot be set. */
+/**
+ * Sets a mode as far as this user may and the file system has modes: a restore sets it again, and tells what cannot be
+ * set.
+ */
 export function tryMode(target: Buffer, mode: number): void {
   try {
     setModeInPlace(target, mode);
@@ -534,7 +540,10 @@ export function tryMode(target: Buffer, mode: number): void {
   }
 }
 
-/** Of a move that was killed before it could do that itself, whichever way it went. What took a name meanwhile is not ours. */
+/**
+ * Closes directories after a move that was killed before it could, whichever way it went. Entries that took a name
+ * meanwhile are not ours.
+ */
 function closeOpened({ closed = [] }: PartialFile, target: Buffer, taken: readonly Buffer[]): void {
   for (const each of closed) {
     if (taken.some((name) => name.equals(rawPath(each)))) continue;

@@ -17,7 +17,10 @@ import { readRegistration, unregister } from "../place/registry.ts";
 import { removeStatCaches } from "../place/temporaries.ts";
 import type { Workspace, WorkspaceCall } from "../workspace.ts";
 
-/** What a fork that never got its folder made besides: the workspace, its point, its registration, its control directory. */
+/**
+ * Takes back what a fork that never got its folder made besides: the workspace, its point, its registration, its
+ * control directory.
+ */
 export async function takeBackFork(workspace: Workspace, record: PartialFile): Promise<void> {
   const { workspace: made, control: own } = record;
   if (made === undefined) return;
@@ -42,7 +45,7 @@ export async function takeBackFork(workspace: Workspace, record: PartialFile): P
   await workspace.engine.discard([made.point]);
 }
 
-/** Whether a control directory holds nothing but a fork as it was made: its workspace, with no point but its first. */
+/** Tells if a control directory holds nothing but a fork as it was made: its workspace, with no point but its first. */
 function isOnlyOf(control: ControlPaths, made: { id: string }): boolean {
   return listWorkspaces(control).every(
     ({ workspace, name }) =>

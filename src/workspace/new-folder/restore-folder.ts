@@ -13,8 +13,8 @@ import type { MethodOption, RestoreResult } from "../../contract/points.ts";
 import { publicLeftOut } from "../points/left-out.ts";
 
 /**
- * The same for the holder of the workspace's lock, when nothing is left to be recovered; a folder that is not there is
- * given back. `started`: of `performance.now()`.
+ * Restores for the holder of the workspace's lock, when nothing is left to be recovered; a folder that is not there is
+ * given back. `started` is a time of `performance.now()`.
  */
 export async function restoreLocked(
   workspace: Workspace,

@@ -108,7 +108,7 @@ export async function writeWhole(
   return { entries: countOf(point), bytes: point.descriptor.bytes, leftOut: [] };
 }
 
-/** Whether a folder (or the nearest above it that is there) gets all of a point as a copy of its tree. */
+/** Tells if a folder (or the nearest above it that is there) gets all of a point as a copy of its tree. */
 function isCopiedWhole(workspace: Workspace, point: Point, folder: Buffer): boolean {
   const isBeside = onSameMount(folder, workspace.points.pathsOf(point.sequence).root);
   return isBeside && whyNotCopied(workspace, point) === null;

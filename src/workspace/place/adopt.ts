@@ -55,7 +55,7 @@ import { finishReleases, leftReleases, lockRegistry, registerWorkspace, userStat
 import { existingAncestor } from "./room.ts";
 import { lockingOf } from "../workspace.ts";
 
-/** Where a new control directory goes. */
+/** The place of a new control directory. */
 export interface ChosenControl {
   readonly root: string;
   readonly where: "given" | "user-state" | "mount-root";
@@ -151,7 +151,7 @@ export async function lockPlace({ where, root }: ChosenControl, options: Acquire
   return acquireLock(placeLock(parent), options);
 }
 
-/** What is doubtful about where a control directory lies, one sentence each. */
+/** Lists what is doubtful about where a control directory lies, one sentence each. */
 export function controlWarnings(root: string): string[] {
   const kind = filesystemKind(existingAncestor(root));
   if (kind.overlay) return [`${root} lies on an overlay: it is lost with the container; use --control-dir on a volume`];
@@ -161,7 +161,7 @@ export function controlWarnings(root: string): string[] {
 }
 
 export interface AdoptFolderOptions {
-  /** Of the control directory; the folder's name unless told. */
+  /** Name of the control directory; the folder's name unless told. */
   name?: string | undefined;
   engine: string;
   /** Absolute. */
@@ -178,7 +178,7 @@ export interface Adopted {
   readonly found: FoundWorkspace;
   /** False: it was a workspace already, perhaps since a moment ago. */
   readonly created: boolean;
-  /** Where the control directory went, and what is doubtful about it. */
+  /** The place of the control directory, in a sentence. */
   readonly reason: string;
   readonly warnings: string[];
 }
@@ -232,7 +232,7 @@ function alreadyThere(found: FoundWorkspace): Adopted {
   return { found, created: false, reason: "it is a workspace already", warnings: [] };
 }
 
-/** Where there is no place for a folder, what is wrong with the folder itself says more. */
+/** Chooses a place. Without one, what is wrong with the folder itself says more than that. */
 function choose(folder: Buffer, id: ControlId, options: AdoptFolderOptions): ChosenControl {
   try {
     return chooseControlDirectory(folder, { id, controlDirectory: options.controlDirectory });

@@ -5,8 +5,8 @@ import { readSmallFile, temporaryName } from "../../fs/durable.ts";
 import type { WorkspacePaths } from "./control-layout.ts";
 
 /**
- * Where a workspace was last backed up to. For information only: what a repository holds only the repository says. So it is
- * written without a lock and without being flushed, and one that cannot be read counts as none.
+ * The last backups of a workspace, for information only: what a repository holds only the repository says. So the file
+ * is written without a lock and without being flushed, and one that cannot be read counts as none.
  */
 
 const MAX_BYTES = 1 << 20;

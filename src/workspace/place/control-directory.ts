@@ -183,11 +183,14 @@ export interface NewWorkspace {
   exactName?: boolean;
   origin?: NonNullable<WorkspaceFile["origin"]>;
   settings?: JsonObject;
-  /** Also know the folder by its path in its mount; by default where the control directory lies at that mount's root. */
+  /**
+   * True to know the folder by its path in its mount, too; by default where the control directory lies at that mount's
+   * root.
+   */
   inMount?: boolean;
   /** Fresh unless told. */
   id?: WorkspaceId;
-  /** Of a folder that does not lie at its path yet. */
+  /** Identity of a folder that does not lie at its path yet. */
   identity?: FolderIdentity;
   /** Puts points and state into the staged workspace before it gets its name; called again when the name was taken. */
   fill?: (staged: WorkspacePaths, workspace: PlacedWorkspace) => void;
@@ -402,7 +405,10 @@ export function writeState(paths: WorkspacePaths, state: WorkspaceState): void {
   durableWrite(paths.state, encodeState(state));
 }
 
-/** As {@link writeState}, where what was done before says how to do it again until the file system commits. */
+/**
+ * Writes the state like {@link writeState}, where what was done before says how to do it again until the file system
+ * commits.
+ */
 export function writeStateInOrder(paths: WorkspacePaths, state: WorkspaceState): void {
   orderedWrite(paths.state, encodeState(state));
 }

@@ -7,7 +7,7 @@ import { printablePath } from "../../fs/safe-path.ts";
 import type { WorkspaceId } from "../../ids.ts";
 import { existingAncestor } from "./room.ts";
 
-/** Where everything lies in a control directory. Absolute paths. */
+/** Paths of everything in a control directory, all absolute. */
 
 /** The control directory's name beside a self-contained workspace, whose folder is `main`. */
 export const SELF_CONTAINED_CONTROL = ".cairn";
@@ -17,7 +17,7 @@ export const MOUNT_CONTROL = ".cairn-control";
 
 export interface ControlPaths {
   readonly root: string;
-  /** Its presence makes the directory a control directory. */
+  /** The file that makes the directory a control directory. */
   readonly file: string;
   /** The embedded repository in restic's format. */
   readonly store: string;
@@ -25,7 +25,7 @@ export interface ControlPaths {
   readonly storeKey: string;
   /** Unfinished things; whoever holds the lock may remove them. */
   readonly temporary: string;
-  /** What can be made again. */
+  /** Files that can be made again. */
   readonly cache: string;
   /** Room for what frees room. */
   readonly spare: string;
@@ -35,13 +35,13 @@ export interface ControlPaths {
   readonly policy: string;
   /** Cleanups that were looked at and not done. */
   readonly plans: string;
-  /** What removals had to leave in the store. */
+  /** Notes of what removals had to leave in the store. */
   readonly unfreed: string;
-  /** What is open to be looked into: a lease and a folder each. */
+  /** Views: a lease and a folder each. */
   readonly views: string;
   /** Folders that are being made elsewhere. */
   readonly partial: string;
-  /** What an interrupted operation left, for somebody to look at; nothing reads it. */
+  /** Leftovers of interrupted operations, for somebody to look at; nothing reads them. */
   readonly kept: string;
 }
 
@@ -89,11 +89,11 @@ export interface WorkspacePaths {
   readonly holds: string;
   /** An earlier build's record of a folder as it was before its conversion. */
   readonly original: string;
-  /** Where it was last backed up to; for information only. */
+  /** The last backup into each repository; for information only. */
   readonly backups: string;
-  /** Which point has which id; made again when missing. */
+  /** Numbers and ids of all points; made again when missing. */
   readonly catalog: string;
-  /** What was found out of the engines for its folder. */
+  /** Facts about the engines for its folder. */
   readonly engines: string;
 }
 

@@ -346,7 +346,7 @@ function isThere(place: Buffer): boolean {
   return fs.lstatSync(place, { throwIfNoEntry: false }) !== undefined;
 }
 
-/** What keeps a folder from being converted in place, each named with what would help. */
+/** Checks for what keeps a folder from being converted in place, each named with what would help. */
 
 export interface ConvertChecks {
   /** a folder on the way to where the points are or will be */
@@ -387,7 +387,7 @@ export async function requireConvertible(folder: Buffer, checks: ConvertChecks):
     });
 }
 
-/** What lies there, is mounted there, or shows the folder elsewhere. */
+/** Throws for what is mounted at the folder, or shows it elsewhere. */
 function requirePlace(folder: Buffer): void {
   const mounts = readMounts();
   if (isMountPoint(folder, mounts))

@@ -34,8 +34,8 @@ import { isTrusted, ownerBesidesUs, requireOpen } from "./owners.ts";
 import { controlOf, listRegistered, listSelfContained, readRegistration } from "./registry.ts";
 
 /**
- * How a folder's workspace is found: by a control directory near it (beside it, or at the root of its mount), else by the
- * registry; and how a workspace that was found is checked again later.
+ * Finds a folder's workspace: by a control directory near it (beside it, or at the root of its mount), else by the
+ * registry; and checks one that was found again later.
  */
 
 export interface FoundWorkspace {
@@ -146,7 +146,10 @@ export function keptWorkspace(
   );
 }
 
-/** As {@link keptWorkspace}; where none fits and a record cannot be read, that one may be it, so its problem is thrown. */
+/**
+ * Finds like {@link keptWorkspace}; where none fits and a record cannot be read, that one may be it, so its problem is
+ * thrown.
+ */
 export function requireReadable(
   listed: readonly ListedWorkspace[],
   fits: (workspace: PlacedWorkspace) => boolean,
@@ -274,7 +277,10 @@ export function movedControlLine(from: RawPath, to: RawPath): string {
   return `cairn --control-dir DIR relocate ${shellPath(from)} ${shellPath(to)}`;
 }
 
-/** Also where only a part of it is missing. Throws `permission` for one that is closed to this user. */
+/**
+ * Tells of a control directory that is missing, or a part of it. Throws `permission` for one that is closed to this
+ * user.
+ */
 function controlIsMissing(folder: Buffer, registration: Registration): CairnError {
   const root = controlOf(registration);
   const kept = `${printablePath(folder)} is kept in ${root}`;

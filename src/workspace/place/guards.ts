@@ -141,7 +141,7 @@ export function quotaBytes(controlRoot: string, configured: number | null | unde
 export interface QuotaUse {
   /** Bytes in the store now. */
   usedBytes: number;
-  /** What the save is about to add at most. */
+  /** Bytes that the save is about to add at most. */
   addedBytes: number;
   /** The configured quota in bytes, null for the default. */
   configured: number | null | undefined;

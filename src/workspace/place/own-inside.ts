@@ -33,15 +33,15 @@ export function controlDirectoriesInside(folder: Buffer): string[] {
 }
 
 /**
- * What Cairn itself keeps below a folder, by its real path: control directories, and this user's cache, which each call
- * changes. Never part of a point.
+ * Lists what Cairn itself keeps below a folder, by its real path: control directories, and this user's cache, which
+ * each call changes. It is never part of a point.
  */
 export function ownInside(folder: Buffer): Buffer[] {
   const cache = ownCache().filter((path) => isAtOrBelow(path, folder) && !path.equals(folder));
   return [...controlDirectoriesInside(folder).map(realOrItself), ...cache];
 }
 
-/** This user's cache, where there is one. */
+/** Finds this user's cache, where there is one. */
 function ownCache(): Buffer[] {
   const cache = userCacheDirectory();
   return existsSync(cache) ? [realOrItself(cache)] : [];

@@ -4,7 +4,7 @@ import { durableMkdir, durableWrite, readSmallFile } from "../../fs/durable.ts";
 import { formatPolynomial, isUsable, randomPolynomial } from "../../repository/packs/polynomial.ts";
 import { userStateDirectory } from "./registry.ts";
 
-/** Its file in the user's state directory. */
+/** The file in the user's state directory. */
 export const OWN_POLYNOMIAL = "chunker-polynomial";
 
 /**
@@ -26,7 +26,7 @@ function file(): string {
   return join(userStateDirectory(), OWN_POLYNOMIAL);
 }
 
-/** What the file has; nothing where it cannot be read. */
+/** Reads the file; empty where it cannot be read. */
 function written(): string {
   try {
     return readSmallFile(file(), 100)?.toString("latin1").trim() ?? "";

@@ -114,7 +114,7 @@ function stateDirectoryClosed(cause: CairnError): CairnError {
   );
 }
 
-/** What is registered for exactly this real path, null when nothing. Throws `damaged`, `newer_version`. */
+/** Reads what is registered for exactly this real path, null when nothing. Throws `damaged`, `newer_version`. */
 export function readRegistration(folder: RawPath): Registration | null {
   const path = fileOf("registered", folder);
   let bytes: Buffer | null;
@@ -146,7 +146,7 @@ export interface RegistryEntry {
   readonly registration: Registration | null;
   /** Parts that are not there (any more): the folder, its control directory, both or neither. */
   readonly missing: readonly ("folder" | "control")[];
-  /** Why there is no registration to show. */
+  /** The reason why there is no registration to show. */
   readonly problem?: CairnError;
 }
 

@@ -24,7 +24,7 @@ export function roomAt(place: RawPath): { freeBytes: number; reserveBytes: numbe
   return { freeBytes, reserveBytes: Math.min(RESERVE_BYTES, Math.floor(totalBytes * RESERVE_SHARE)) };
 }
 
-/** Whether the file system of a place has room for so much more. */
+/** Tells if the file system of a place has room for so much more. */
 export function hasRoom(place: RawPath, bytes: number): boolean {
   const { freeBytes, reserveBytes } = roomAt(place);
   return freeBytes >= bytes + reserveBytes;

@@ -47,7 +47,7 @@ export async function makingRoom<T>(control: ControlPaths, work: () => T | Promi
   }
 }
 
-/** What the locks, records and plans of a removal come to many times over. */
+/** More than the locks, records and plans of a removal take. */
 const SPARE_BYTES = 1 << 20;
 
 /**
@@ -65,7 +65,7 @@ export function keepSpareRoom({ cache, spare }: ControlPaths): void {
   }
 }
 
-/** Of a workspace that is gone: its stat cache, and what lies beside that. */
+/** Removes the stat cache of a workspace that is gone, and what lies beside that. */
 export function removeStatCaches(control: ControlPaths, id: WorkspaceId): void {
   const name = path.basename(statCachePath(control, id));
   for (const each of fs.readdirSync(control.cache))
