@@ -19,9 +19,7 @@ test("a system's error keeps its meaning, and a full disk has a way out", () => 
   const kernel = new RangeError("WebAssembly.Instance(): Out of memory: Cannot allocate Wasm memory for new instance");
   assert.deepEqual([toCairnError(kernel).code, toCairnError(kernel).hint], ["io", memory.hint]);
   assert.equal(toCairnError(new RangeError("Invalid array buffer length")).code, "internal");
-  const lost = toCairnError(
-    Object.assign(new Error("Cannot find module 'sodium-native'"), { code: "MODULE_NOT_FOUND" }),
-  );
+  const lost = toCairnError(Object.assign(new Error("Cannot find module 'koffi'"), { code: "MODULE_NOT_FOUND" }));
   assert.deepEqual([lost.code, lost.retryable], ["unsupported", false]);
   const denied = Object.assign(new Error("fsync API is disabled"), { code: "ERR_ACCESS_DENIED" });
   assert.match(toCairnError(denied).hint ?? "", /without `--permission`/);

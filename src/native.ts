@@ -1,9 +1,10 @@
 import { existsSync } from "node:fs";
 import { createRequire } from "node:module";
+import { CairnError } from "./errors.ts";
 
 /**
  * The one door to native code: libc and what Node itself exports (libzstd, libcrypto), called
- * through koffi with plain numbers as addresses. Every caller must have a way to go on without it.
+ * through koffi with plain numbers as addresses. Without it nothing works, and the first call says so.
  */
 
 /** A C function: integers and addresses in, one integer out. 64-bit results come back as number when exact. */
@@ -17,18 +18,26 @@ interface Koffi {
   os: { errno: Record<string, number> };
 }
 
-let loaded: Koffi | null | undefined;
+let loaded: Koffi | undefined;
 let library: { func(signature: string): NativeFunction } | undefined;
 
-function koffi(): Koffi | null {
+function koffi(): Koffi {
   if (loaded !== undefined) return loaded;
-  loaded = null;
-  if (process.env["CAIRN_NO_NATIVE"] === "1") return loaded;
+  const { platform, arch } = process;
+  const wanted = `Cairn runs on Linux (x64 or arm64, glibc or musl), and this is ${platform} on ${arch}`;
+  if (platform !== "linux") throw new CairnError("unsupported", wanted);
   try {
-    loaded = requireKoffi();
-    library = loaded.load(null);
-  } catch {
-    loaded = null;
+    const found = requireKoffi();
+    library = found.load(null);
+    loaded = found;
+  } catch (error) {
+    throw new CairnError(
+      "unsupported",
+      `${wanted}: native calls do not work, ${(error as Error).message.split("\n")[0]}`,
+      {
+        hint: "install the packages again, with optional dependencies",
+      },
+    );
   }
   return loaded;
 }
@@ -48,11 +57,6 @@ function requireKoffi(): Koffi {
   }
 }
 
-/** True when native calls work in this process. `CAIRN_NO_NATIVE=1` turns them off, for tests. */
-export function nativeAvailable(): boolean {
-  return koffi() !== null;
-}
-
 let proc: boolean | undefined;
 
 /** Whether /proc leads to what is below descriptors, as it does but in a chroot and some containers. */
@@ -61,21 +65,11 @@ export function hasProc(): boolean {
 }
 
 /**
- * True where calls that only Linux has may be made, or /proc leads to what is below descriptors. Without either Linux is
- * as macOS is without native calls. `CAIRN_NO_NATIVE=linux` turns these off and leaves what macOS has too, so that most of
- * what runs there is tested on Linux.
- */
-export function onLinux(): boolean {
-  if (process.platform !== "linux" || process.env["CAIRN_NO_NATIVE"] === "linux") return false;
-  return hasProc() || nativeAvailable();
-}
-
-/**
  * Binds an exported C function by its signature, e.g. `int close(int fd)`.
- * Addresses are declared `uint64_t` and passed as numbers. Null where koffi or the symbol is absent.
+ * Addresses are declared `uint64_t` and passed as numbers. Null where this system has no such function.
  */
 export function bindNative(signature: string): NativeFunction | null {
-  if (koffi() === null) return null;
+  koffi();
   try {
     return library!.func(signature);
   } catch {
@@ -83,14 +77,9 @@ export function bindNative(signature: string): NativeFunction | null {
   }
 }
 
-/** The same for what only Linux has, a call or a number that it is called with. */
-export function bindLinux(signature: string): NativeFunction | null {
-  return onLinux() ? bindNative(signature) : null;
-}
-
 /** errno of the last native call of this thread; read it before any other native call. */
 export function lastErrno(): number {
-  return koffi()?.errno() ?? 0;
+  return koffi().errno();
 }
 
 /** What a native call returned, or minus its errno where it failed. */
@@ -98,7 +87,7 @@ export function settleResult(result: number): number {
   return result >= 0 ? result : -lastErrno();
 }
 
-/** Bytes that native code may read and write: a view and the address of its first byte (0 without koffi). */
+/** Bytes that native code may read and write: a view and the address of its first byte. */
 export interface Arena {
   readonly bytes: Uint8Array;
   readonly address: number;
@@ -106,7 +95,7 @@ export interface Arena {
 
 /** The arena over an existing view. Its backing store does not move as long as the view is referenced. */
 export function arenaOver(bytes: Uint8Array): Arena {
-  return { bytes, address: Number(koffi()?.address(bytes) ?? 0n) };
+  return { bytes, address: Number(koffi().address(bytes)) };
 }
 
 /** A fresh zeroed arena. Pages are only committed once touched, so a large one costs address space. */
@@ -137,7 +126,7 @@ const LARGEST_PAGE = 64 * 1024;
 
 /** Gives the system back what large shared memory takes up; its address stays taken until it is collected. What lay there is zeros, or as it was. */
 export function dropPages(buffer: SharedArrayBuffer): void {
-  if (process.platform !== "linux" || buffer.byteLength < 2 * LARGEST_PAGE) return;
+  if (buffer.byteLength < 2 * LARGEST_PAGE) return;
   const start = arenaOver(new Uint8Array(buffer)).address;
   const from = Math.ceil(start / LARGEST_PAGE) * LARGEST_PAGE;
   const length = Math.floor((start + buffer.byteLength) / LARGEST_PAGE) * LARGEST_PAGE - from;

@@ -115,8 +115,7 @@ export const LAYERS: readonly Layer[] = [
 
 /** Packages that only one place may know, and why. */
 export const PACKAGE_HOMES: readonly { name: string; home: RegExp; reason: string }[] = [
-  { name: "koffi", home: /^native\.ts$/, reason: "every native call can be switched off in one place" },
-  { name: "sodium-native", home: /^crypto\//, reason: "keys are handled in one folder" },
+  { name: "koffi", home: /^native\.ts$/, reason: "one file loads native code and says so where it cannot" },
   { name: "age-encryption", home: /^crypto\/age\.ts$/, reason: "only whoever reads or writes such a file loads it" },
   {
     name: "bcryptjs",

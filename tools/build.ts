@@ -26,7 +26,7 @@ const ROOT = path.resolve(import.meta.dirname, "..");
 const RUNTIME = path.join(ROOT, ".runtime");
 const DIST = path.join(ROOT, "dist");
 /** Native code cannot be bundled; these two are the package's only dependencies. */
-const EXTERNAL = ["koffi", "sodium-native"];
+const EXTERNAL = ["koffi"];
 /** Another process may still load a chunk of the build it started from. */
 const KEEP_OLD_CHUNKS_MS = 3_600_000;
 

@@ -3,7 +3,6 @@ import { randomBytes } from "node:crypto";
 import { linkSync, readdirSync } from "node:fs";
 import { join } from "node:path";
 import { test } from "node:test";
-import { syscalls } from "../fs/linux/syscalls.ts";
 import type { PathChoice, Progress } from "../contract/index.ts";
 import { hasCode } from "../operations/testing-folder.ts";
 import { backupScene } from "./testing-far.ts";
@@ -97,7 +96,7 @@ test("any number of threads restores the same, and what is no number of threads 
   await client.createBackup(repository, { save: true });
   for (const jobs of [1, 3]) {
     const { proof } = await repository.restore("latest", join(root, `jobs-${jobs}`), { jobs });
-    assert.equal(proof?.metadata_equal, syscalls().exactTimes);
+    assert.equal(proof?.metadata_equal, true);
   }
   await assert.rejects(repository.restore("latest", join(root, "none"), { jobs: 0 }), hasCode("usage"));
 });

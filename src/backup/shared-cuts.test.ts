@@ -3,7 +3,7 @@ import { randomBytes } from "node:crypto";
 import { mkdirSync, readdirSync, statSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { test, type TestContext } from "node:test";
-import { testFolder, WITHOUT_NATIVE } from "../operations/testing-folder.ts";
+import { testFolder } from "../operations/testing-folder.ts";
 
 const LARGE = randomBytes(6 * 1024 * 1024);
 
@@ -59,21 +59,17 @@ test("what a new machine got back and saves is not stored in the repository once
   assert.ok(at.size() - before < 100_000, `${at.size() - before} bytes more`);
 });
 
-test(
-  "a snapshot restored into the first workspace of a new machine is what the workspace then has",
-  { skip: WITHOUT_NATIVE },
-  async (t) => {
-    const at = await scene(t);
-    moveOn(at);
-    const folder = join(at.root, "elsewhere");
-    mkdirSync(folder);
-    await using repository = await at.library.openRepository(at.options);
-    const client = await at.library.adopt(folder);
-    const { snapshots } = await repository.list();
-    await client.restoreBackup(repository, snapshots[0]!.snapshot_id, { prove: false });
-    assert.deepEqual((await client.status()).changes, { added: 0, modified: 0, removed: 0 });
-  },
-);
+test("a snapshot restored into the first workspace of a new machine is what the workspace then has", async (t) => {
+  const at = await scene(t);
+  moveOn(at);
+  const folder = join(at.root, "elsewhere");
+  mkdirSync(folder);
+  await using repository = await at.library.openRepository(at.options);
+  const client = await at.library.adopt(folder);
+  const { snapshots } = await repository.list();
+  await client.restoreBackup(repository, snapshots[0]!.snapshot_id, { prove: false });
+  assert.deepEqual((await client.status()).changes, { added: 0, modified: 0, removed: 0 });
+});
 
 test("a machine that has cut by its own polynomial before goes on with that", async (t) => {
   const at = await scene(t);

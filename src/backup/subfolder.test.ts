@@ -22,7 +22,6 @@ import { setAttribute } from "../workspace/store/testing-edits.ts";
 import { walkDigests } from "../workspace/store/testing-walk.ts";
 import { CairnError } from "../errors.ts";
 import type { PathInput, Progress, RestoreBackupOptions } from "../contract/index.ts";
-import { leftOutOf, WITHOUT_NATIVE } from "../operations/testing-folder.ts";
 import type { OpenedRepository } from "../operations/opened-repository.ts";
 import { backupScene, type BackupScene, damageBlob, nodeAt, withNode } from "./testing-far.ts";
 
@@ -45,7 +44,7 @@ function fill({ folder, write }: BackupScene): void {
   assert.equal(spawnSync("mkfifo", [join(src, "pipe")]).status, 0);
   mkdirSync(Buffer.concat([Buffer.from(`${src}/`), ODD]));
   writeFileSync(Buffer.concat([Buffer.from(`${src}/`), ODD, Buffer.from("/inside")]), "odd\n");
-  if (WITHOUT_NATIVE === false) setAttribute(join(src, "deep"), "user.colour", "blue");
+  setAttribute(join(src, "deep"), "user.colour", "blue");
   chmodSync(src, 0o2750);
   utimesSync(src, 1_500_000_000, 1_500_000_000.25);
 }
@@ -71,9 +70,8 @@ for (const scheme of ["local", "far"] as const)
         const planned = await repository.restore("latest", target, { subfolder, dryRun: true });
         const restored = await repository.restore("latest", target, { subfolder, prove: true });
         assert.deepEqual([planned.entries, planned.bytes], [restored.entries, restored.bytes]);
-        assert.deepEqual([leftOutOf(restored), restored.proof, restored.read_again], [[], null, true]);
+        assert.deepEqual([restored.left_out, restored.proof, restored.read_again], [[], null, true]);
         assert.equal(walkDigests(target).state, wanted.state);
-        if (WITHOUT_NATIVE !== false) continue;
         assert.equal(walkDigests(target).meta, wanted.meta);
         assert.ok(lstatSync(join(target, "holes")).blocks < 100);
         const [was, is] = [lstatSync(src, { bigint: true }), lstatSync(target, { bigint: true })];
@@ -149,7 +147,7 @@ test("names of files outside of a folder are no part of it, and those in it stay
   await client.createBackup(repository, { save: true });
   const target = join(root, "back");
   const restored = await repository.restore("latest", target, { subfolder: "src", prove: true });
-  assert.deepEqual([leftOutOf(restored), restored.read_again], [[], true]);
+  assert.deepEqual([restored.left_out, restored.read_again], [[], true]);
   for (const [first, second] of [
     ["main.ts", "other.ts"],
     ["pipe", "pipe-again"],
@@ -214,7 +212,7 @@ test("what was taken out of a folder, and what is damaged in it, is listed by it
   await damageBlob(scene, (await nodeAt(repository, "latest", `${folder}/src/main.ts`)).content![0]!);
   const restored = await repository.restore("latest", join(root, "back"), { subfolder: "src", prove: true });
   assert.deepEqual(
-    leftOutOf(restored).map(({ path, reason }) => [path, reason]),
+    restored.left_out.map(({ path, reason }) => [path, reason]),
     [
       ["main.ts", "damaged"],
       ["deep/notes.md", "taken_out"],
@@ -229,7 +227,7 @@ test("what was taken out of a folder, and what is damaged in it, is listed by it
     });
   const deep = await repository.restore("latest", join(root, "deep"), { subfolder: "src/deep" });
   assert.deepEqual(
-    leftOutOf(deep).map(({ path }) => path),
+    deep.left_out.map(({ path }) => path),
     ["notes.md"],
   );
   await damageBlob(scene, (await nodeAt(repository, "latest", `${folder}/src/deep`)).subtree!);
@@ -248,9 +246,9 @@ test("a folder of a snapshot that another program made is named from its topmost
   for (const subfolder of [join(folder, "src"), join(folder, "src").slice(1)]) {
     const target = join(root, "back");
     const restored = await repository.restore(theirs, target, { subfolder, prove: true, sparse: true });
-    assert.deepEqual([leftOutOf(restored), restored.proof, restored.read_again], [[], null, true]);
+    assert.deepEqual([restored.left_out, restored.proof, restored.read_again], [[], null, true]);
     assert.equal(readFileSync(join(target, "deep/notes.md"), "utf8"), "notes\n");
-    if (WITHOUT_NATIVE === false) assert.ok(lstatSync(join(target, "holes")).blocks < 200);
+    assert.ok(lstatSync(join(target, "holes")).blocks < 200);
     rmSync(target, { recursive: true });
   }
   await repository.restore(theirs, join(root, "up"), { subfolder: root });
@@ -258,7 +256,7 @@ test("a folder of a snapshot that another program made is named from its topmost
   await assert.rejects(repository.restore(theirs, join(root, "no"), { subfolder: "src" }), { code: "not_found" });
 });
 
-test("in place a folder is made equal where it was, and nothing beside it", { skip: WITHOUT_NATIVE }, async (t) => {
+test("in place a folder is made equal where it was, and nothing beside it", async (t) => {
   const scene = await backupScene(t, "local");
   const { client, repository, folder, write } = scene;
   fill(scene);

@@ -1,6 +1,6 @@
 import fs from "node:fs";
 import { C, R, RECORD_WORDS } from "../archive/cache/scan-table.ts";
-import { btrfsAvailable, isSubvolume, subvolumeInfo } from "../fs/linux/btrfs.ts";
+import { isSubvolume, subvolumeInfo } from "../fs/linux/btrfs.ts";
 import type { HeldTree } from "../formats/records/descriptor.ts";
 import { printablePath } from "../fs/safe-path.ts";
 import { signedWide } from "../fs/linux/syscalls.ts";
@@ -27,7 +27,6 @@ export function whyNotAsMade(
   if (!fs.lstatSync(place).isDirectory()) return "is no folder any more";
   if (engine !== "btrfs-snapshot") return null;
   if (!isSubvolume(place)) return empty !== true && isEmptyFolder(place) ? EMPTY_PLACE : null;
-  if (!btrfsAvailable()) return null;
   const fd = fs.openSync(place, DIRECTORY);
   try {
     const { ctransid, otransid, changed } = subvolumeInfo(fd);
@@ -54,7 +53,7 @@ export function isEmptyFolder(place: string | Buffer): boolean {
  */
 export function isAsAnnounced(place: string | Buffer, lastChange: number): boolean {
   if (fs.lstatSync(place, { throwIfNoEntry: false }) === undefined) return false;
-  if (!btrfsAvailable() || !isSubvolume(place)) return false;
+  if (!isSubvolume(place)) return false;
   const fd = fs.openSync(place, DIRECTORY);
   try {
     const { changed, readOnly } = subvolumeInfo(fd);

@@ -15,14 +15,13 @@ import {
 import { makeFirst, makeSecond } from "../../test/fixtures/two-states.ts";
 import { whyProcStays, withoutProc } from "../../test/fixtures/without-proc.ts";
 import { createSubvolume, isReadOnly, isSubvolume, setReadOnly } from "../fs/linux/btrfs.ts";
-import { nativeAvailable } from "../native.ts";
 import { isAsAnnounced } from "./as-made.ts";
 import { btrfsHolder } from "./btrfs-holder.ts";
 
 const WHOLE = { degraded: [], apart: [], torn: [] };
 
 const MODULE = new URL("btrfs-holder.ts", import.meta.url).href;
-const made = nativeAvailable() ? makeLoopFileSystem("btrfs") : { reason: "needs native calls" };
+const made = makeLoopFileSystem("btrfs");
 const skip = "reason" in made ? made.reason : false;
 const volume = "reason" in made ? "" : made.root;
 const holder = btrfsHolder();

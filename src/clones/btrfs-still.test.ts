@@ -6,12 +6,12 @@ import { after, describe, test } from "node:test";
 import { makeLoopFileSystem, withOpen } from "../../test/fixtures/loop-file-system.ts";
 import { makeFirst } from "../../test/fixtures/two-states.ts";
 import { makeSubvolume, setReadOnly } from "../fs/linux/btrfs.ts";
-import { bindLinux, nativeAvailable } from "../native.ts";
+import { bindNative } from "../native.ts";
 import { btrfsHolder } from "./btrfs-holder.ts";
 
 /** What is known of a folder without looking at its entries: whether it is still what a snapshot has. */
 
-const made = nativeAvailable() ? makeLoopFileSystem("btrfs") : { reason: "needs native calls" };
+const made = makeLoopFileSystem("btrfs");
 const skip = "reason" in made ? made.reason : false;
 const volume = "reason" in made ? "" : made.root;
 const holder = btrfsHolder();
@@ -44,8 +44,8 @@ function writeAt(file: string, text: string, position: number): void {
 
 /** Stores into the first bytes of a file through a mapping that stays. */
 function mapOf(file: string): (text: string) => void {
-  const map = bindLinux("uint64_t mmap(uint64_t at, uint64_t length, int allowed, int how, int fd, int64_t offset)")!;
-  const store = bindLinux("uint64_t memset(uint64_t at, int byte, uint64_t length)")!;
+  const map = bindNative("uint64_t mmap(uint64_t at, uint64_t length, int allowed, int how, int fd, int64_t offset)")!;
+  const store = bindNative("uint64_t memset(uint64_t at, int byte, uint64_t length)")!;
   const fd = fs.openSync(file, "r+");
   const [READ_WRITE, SHARED] = [3, 1];
   const at = map(0, 4096, READ_WRITE, SHARED, fd, 0);

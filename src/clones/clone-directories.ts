@@ -175,9 +175,7 @@ export class DirectoryCloner {
     sys.close(fd);
     if (known < 0) return this.#entries.omit(pair, names, name, known);
     const path = this.#entries.pathOf(pair.path, names, name);
-    // Without Linux's calls a descriptor does not tell that, and its device has to.
-    const isApart = !sys.native && deviceOf(this.#stat) !== pair.device;
-    if (isApart || this.#stat.words[STAT.ATTRIBUTES]! & ATTRIBUTE_MOUNT_ROOT) return void out.mounts.push(path);
+    if (this.#stat.words[STAT.ATTRIBUTES]! & ATTRIBUTE_MOUNT_ROOT) return void out.mounts.push(path);
     const made = sys.mkdir(pair.to, names, name, 0o700);
     if (made < 0) throw syscallError(made, `cannot make the directory ${quotedPath(path)}`);
     this.#pool.push(path);

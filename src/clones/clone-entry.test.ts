@@ -44,7 +44,7 @@ function clonesOf(from: string, to: string): { clone: (...names: string[]) => vo
   };
 }
 
-void describe("clones of files with several names", { skip: syscalls().native ? false : "needs native calls" }, () => {
+void describe("clones of files with several names", () => {
   for (const kind of ["xfs", "ext4"] satisfies LoopKind[])
     test(`a file is cloned when it has the inode number of one that was cloned before, on ${kind}`, (t) => {
       const volume = loopFileSystem(t, kind);
@@ -88,7 +88,6 @@ void describe("clones of files with several names", { skip: syscalls().native ? 
 });
 
 test("a clone is told to lack attributes when those of its source cannot be read", (t) => {
-  if (!syscalls().native) return t.skip("needs native calls");
   const { EIO, ENODATA } = os.constants.errno;
   for (const call of ["flistxattr", "fgetxattr"] as const)
     for (const errno of [EIO, ENODATA]) {

@@ -7,7 +7,6 @@ import { OriginList } from "../archive/cache/origins.ts";
 import { faultOfEntry } from "../fs/entry-fault.ts";
 import {
   cloneAnswer,
-  cloneByName,
   cloneFile,
   generationOf,
   isFragmented,
@@ -232,15 +231,14 @@ export class EntryCloner {
   #make(pair: DirectoryPair, names: Arena, name: number, from: number): boolean {
     const { sys } = this;
     const listed = sys.flistxattr(from, this.#list);
-    const clone = sys.cloneAs === null ? null : this.#cloneByName(pair, names, name, from);
-    const mode = clone === null ? this.#createdMode(listed > 0) : -1;
-    const to = clone ?? sys.open(pair.to, names, name, CREATE, mode);
+    const mode = this.#createdMode(listed > 0);
+    const to = sys.open(pair.to, names, name, CREATE, mode);
     if (to < 0) throw syscallError(to, `cannot create ${quotedPath(this.pathOf(pair.path, names, name))}`);
     try {
       const before = this.#stat.words;
       const size = wide(before, STAT.SIZE);
-      let how: "cloned" | "copied" | "empty" = size > 0 && clone !== null ? "cloned" : "empty";
-      if (size > 0 && clone === null) {
+      let how: "cloned" | "copied" | "empty" = "empty";
+      if (size > 0) {
         const failed = this.#content(pair, names, name, { from, to });
         if (typeof failed === "number") {
           this.omit(pair, names, name, failed);
@@ -258,14 +256,6 @@ export class EntryCloner {
     } finally {
       sys.close(to);
     }
-  }
-
-  /** The descriptor of a file that is made as a clone; null where none can be. */
-  #cloneByName(pair: DirectoryPair, names: Arena, name: number, from: number): number | null {
-    const clone = cloneByName(this.sys, from, { directory: pair.to, names, name });
-    if (clone >= 0) return clone;
-    this.#noteRefusal(clone, pair, () => quotedPath(this.pathOf(pair.path, names, name)));
-    return null;
   }
 
   /** Notes why a file is copied that was to be cloned. Throws where no file could be. */
@@ -307,8 +297,8 @@ export class EntryCloner {
   ): "cloned" | "copied" | number {
     const path = (): string => quotedPath(this.pathOf(pair.path, names, name));
     if (!isFragmented(from, wide(this.#stat.words, STAT.BLOCKS) * 512, this.#task.extentLimit)) {
-      let result = cloneFile(this.sys, from, to);
-      if (cloneAnswer(result) === "refused" && takeOverNoCow(from, to)) result = cloneFile(this.sys, from, to);
+      let result = cloneFile(from, to);
+      if (cloneAnswer(result) === "refused" && takeOverNoCow(from, to)) result = cloneFile(from, to);
       if (cloneAnswer(result) === "cloned") return "cloned";
       this.#noteRefusal(result, pair, path);
     } else this.out.fragmented++;
@@ -356,7 +346,7 @@ export class EntryCloner {
     if (!this.#attributes(entry.from, to, entry.listed)) aspects.push("xattrs");
     const mode = words[STAT.MODE]! & 0o7777;
     if (entry.mode !== mode && sys.fchmod(to, mode) < 0) aspects.push("mode");
-    if (sys.utimens(to, this.#noName, 0, signedWide(words, STAT.MTIME), words[STAT.MTIME_NS]!) < 0 || !sys.exactTimes)
+    if (sys.utimens(to, this.#noName, 0, signedWide(words, STAT.MTIME), words[STAT.MTIME_NS]!) < 0)
       aspects.push("times");
     if (aspects.length > 0) this.#note(path, sys.fstat(to, this.#made), { words, aspects });
   }
@@ -449,7 +439,7 @@ export class EntryCloner {
     if (!link && (words[STAT.MODE]! & 0o7777) !== 0o600)
       if (sys.chmod(pair.to, names, name, words[STAT.MODE]! & 0o7777) < 0) aspects.push("mode");
     const times = sys.utimens(pair.to, names, name, signedWide(words, STAT.MTIME), words[STAT.MTIME_NS]!);
-    if (times < 0 || !sys.exactTimes) aspects.push("times");
+    if (times < 0) aspects.push("times");
     if (aspects.length > 0)
       this.#note(() => this.pathOf(pair.path, names, name), sys.stat(pair.to, names, name, this.#made), {
         words,

@@ -2,7 +2,6 @@ import { toCairnError } from "../errors.ts";
 import { failpoint } from "../failpoint.ts";
 import { plural } from "../formats/sizes.ts";
 import type { Degradation } from "../contract/index.ts";
-import { notRecorded } from "./not-recorded.ts";
 import { flushFileSystem } from "../fs/linux/flush.ts";
 import { printablePath } from "../fs/safe-path.ts";
 import { cloneTree, type CloneTreeResult } from "./clone-tree.ts";
@@ -57,7 +56,7 @@ export function whyNotWhole({ omitted, notSet }: CloneTreeResult): string | null
 
 /** How a clone falls short of the folder, in words. */
 export function degradationsOf(result: Pick<CloneTreeResult, "copied" | "fragmented" | "refusal">): Degradation[] {
-  const degraded = notRecorded();
+  const degraded: Degradation[] = [];
   const add = (count: number, reason: string): void => {
     if (count > 0) degraded.push({ what: `${plural(count, "file")} copied`, reason });
   };

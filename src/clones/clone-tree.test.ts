@@ -13,8 +13,7 @@ import {
 } from "../../test/fixtures/loop-file-system.ts";
 import { makeFirst, makeSecond } from "../../test/fixtures/two-states.ts";
 import { extentCount } from "../fs/linux/reflink.ts";
-import { syscalls, TYPE } from "../fs/linux/syscalls.ts";
-import { nativeAvailable } from "../native.ts";
+import { TYPE } from "../fs/linux/syscalls.ts";
 import { WorkerThread } from "../threads/worker-thread.ts";
 import { makeNode, randomFrom, RandomEdits, setAttribute } from "../workspace/store/testing-edits.ts";
 import { walkDigests } from "../workspace/store/testing-walk.ts";
@@ -22,8 +21,6 @@ import { cloneTree, type CloneTreeOptions, type CloneTreeResult } from "./clone-
 import { removeTree } from "./remove-tree.ts";
 
 const MODULE = new URL("clone-tree.ts", import.meta.url).href;
-/** Attributes, sockets, paths longer than the system takes and pieces are what only Linux's calls see or make. */
-const WITHOUT_LINUX = syscalls().native ? false : "only Linux's calls do";
 
 async function clone(from: string, to: string, more: Partial<CloneTreeOptions> = {}): Promise<CloneTreeResult> {
   return cloneTree({ from: Buffer.from(from), to: Buffer.from(to), ...more });
@@ -107,7 +104,7 @@ function makeRights(at: (...names: string[]) => string): void {
 }
 
 for (const kind of ["xfs", "btrfs"] as const) {
-  const made = nativeAvailable() ? makeLoopFileSystem(kind, { size: 1 << 30 }) : { reason: "needs native calls" };
+  const made = makeLoopFileSystem(kind, { size: 1 << 30 });
   void describe(`a tree cloned on ${kind}`, { skip: "reason" in made ? made.reason : false }, () => {
     const volume = "reason" in made ? "" : made.root;
     const at = (...names: string[]): string => path.join(volume, ...names);
@@ -115,34 +112,30 @@ for (const kind of ["xfs", "btrfs"] as const) {
       if (!("reason" in made)) made.close();
     });
 
-    test(
-      "every entry and the folder itself are as they were, and content is shared",
-      { skip: WITHOUT_LINUX },
-      async () => {
-        makeEverything(at("all"));
-        const heirs = at("heirs");
-        fs.mkdirSync(heirs);
-        setAccessList("-m", "d:u:77:rwx", heirs);
-        fs.chmodSync(heirs, 0o2755);
-        fs.chownSync(heirs, 0, 99);
-        // What the place's parent passes on must not be found in the clone.
-        const result = await clone(at("all"), path.join(heirs, "clone"));
-        assertEqual(path.join(heirs, "clone"), at("all"));
-        assert.deepEqual(walkDigests(path.join(heirs, "clone")), walkDigests(at("all")));
-        assert.equal(result.copied, 0);
-        assert.ok(result.cloned > 10);
-        assert.equal(result.entries, readFolder(at("all")).size - 1);
-        const { omitted, torn, mounts, notSet } = result;
-        assert.deepEqual({ omitted, torn, mounts, notSet }, { omitted: [], torn: [], mounts: [], notSet: [] });
-        const [was, is] = ["all", "heirs/clone"].map((name) => fs.statSync(at(name, "sparse")).blocks);
-        assert.ok(is! <= was! && is! < 1000, `${is} blocks, were ${was}`);
-        const again = await clone(path.join(heirs, "clone"), at("again"));
-        assert.equal(again.linked, result.linked);
-        assertEqual(at("again"), at("all"));
-        for (const name of ["heirs/clone", "again"]) await removeTree(Buffer.from(at(name)));
-        assert.deepEqual(fs.readdirSync(heirs), []);
-      },
-    );
+    test("every entry and the folder itself are as they were, and content is shared", async () => {
+      makeEverything(at("all"));
+      const heirs = at("heirs");
+      fs.mkdirSync(heirs);
+      setAccessList("-m", "d:u:77:rwx", heirs);
+      fs.chmodSync(heirs, 0o2755);
+      fs.chownSync(heirs, 0, 99);
+      // What the place's parent passes on must not be found in the clone.
+      const result = await clone(at("all"), path.join(heirs, "clone"));
+      assertEqual(path.join(heirs, "clone"), at("all"));
+      assert.deepEqual(walkDigests(path.join(heirs, "clone")), walkDigests(at("all")));
+      assert.equal(result.copied, 0);
+      assert.ok(result.cloned > 10);
+      assert.equal(result.entries, readFolder(at("all")).size - 1);
+      const { omitted, torn, mounts, notSet } = result;
+      assert.deepEqual({ omitted, torn, mounts, notSet }, { omitted: [], torn: [], mounts: [], notSet: [] });
+      const [was, is] = ["all", "heirs/clone"].map((name) => fs.statSync(at(name, "sparse")).blocks);
+      assert.ok(is! <= was! && is! < 1000, `${is} blocks, were ${was}`);
+      const again = await clone(path.join(heirs, "clone"), at("again"));
+      assert.equal(again.linked, result.linked);
+      assertEqual(at("again"), at("all"));
+      for (const name of ["heirs/clone", "again"]) await removeTree(Buffer.from(at(name)));
+      assert.deepEqual(fs.readdirSync(heirs), []);
+    });
 
     test("a clone takes no space for content", async () => {
       fs.mkdirSync(at("large"));
@@ -157,7 +150,7 @@ for (const kind of ["xfs", "btrfs"] as const) {
       assert.equal(fs.statSync(at("large/file")).size, 64 << 20);
     });
 
-    test("paths are longer than the system takes", { skip: WITHOUT_LINUX }, async () => {
+    test("paths are longer than the system takes", async () => {
       fs.mkdirSync(at("deep"));
       let fd = fs.openSync(at("deep"), "r");
       for (let i = 0; i < 24; i++) {
@@ -210,7 +203,7 @@ for (const kind of ["xfs", "btrfs"] as const) {
       assert.deepEqual(text(result.mounts), ["mounted"]);
     });
 
-    test("files in too many pieces are copied around their holes", { skip: WITHOUT_LINUX }, async () => {
+    test("files in too many pieces are copied around their holes", async () => {
       fs.mkdirSync(at("pieces"));
       const fd = fs.openSync(at("pieces/file"), "w");
       for (let i = 0; i < 40; i++) fs.writeSync(fd, Buffer.alloc(4096, `${i}`), 0, 4096, i * 65_536);
@@ -340,25 +333,21 @@ void describe("a clone where the file system cannot", () => {
     const before = fs.readdirSync(volume.root);
     await assert.rejects(clone(source, path.join(volume.root, "clone")), {
       code: "unsupported",
-      message: syscalls().exactTimes ? /clones no files/u : /exact times/u,
+      message: /clones no files/u,
     });
     assert.deepEqual(fs.readdirSync(volume.root), before);
   });
 
-  test(
-    "two file systems are named when the place is on another one",
-    { skip: nativeAvailable() ? false : "needs native calls" },
-    async (t) => {
-      const [one, other] = [loopFileSystem(t, "xfs"), loopFileSystem(t, "xfs")];
-      if (one === null || other === null) return;
-      const source = path.join(one.root, "source");
-      fs.mkdirSync(path.join(source, "dir"), { recursive: true });
-      fs.writeFileSync(path.join(source, "dir/file"), "x");
-      await assert.rejects(clone(source, path.join(other.root, "clone")), {
-        code: "unsupported",
-        message: /different file systems/u,
-      });
-      assert.deepEqual(fs.readdirSync(other.root), []);
-    },
-  );
+  test("two file systems are named when the place is on another one", async (t) => {
+    const [one, other] = [loopFileSystem(t, "xfs"), loopFileSystem(t, "xfs")];
+    if (one === null || other === null) return;
+    const source = path.join(one.root, "source");
+    fs.mkdirSync(path.join(source, "dir"), { recursive: true });
+    fs.writeFileSync(path.join(source, "dir/file"), "x");
+    await assert.rejects(clone(source, path.join(other.root, "clone")), {
+      code: "unsupported",
+      message: /different file systems/u,
+    });
+    assert.deepEqual(fs.readdirSync(other.root), []);
+  });
 });

@@ -5,7 +5,7 @@ import { comparePaths, latin1 } from "../formats/bytes.ts";
 import { CairnError, throwIfAborted, toCairnError } from "../errors.ts";
 import { failpoint } from "../failpoint.ts";
 import { DIRECTORY, openBelow } from "../fs/linux/open-below.ts";
-import { cloneAnswer, cloneFile, cloneTo, isOtherFileSystem, TIMES_WANTED } from "../fs/linux/reflink.ts";
+import { cloneAnswer, cloneFile, cloneTo, isOtherFileSystem } from "../fs/linux/reflink.ts";
 import { changingInside } from "../fs/owner-writes.ts";
 import { isAtOrBelow, quotedPath } from "../fs/safe-path.ts";
 import {
@@ -116,7 +116,6 @@ async function fill(
 }
 
 function checkPlaces({ from, skip }: CloneTreeOptions, to: Buffer): void {
-  if (!syscalls().exactTimes) throw new CairnError("unsupported", TIMES_WANTED.reason, { hint: TIMES_WANTED.hint });
   const root = Buffer.from(from);
   if (!isAtOrBelow(to, root)) return;
   const below = to.toString("latin1", root.length + 1);
@@ -183,11 +182,11 @@ function probe(from: Uint8Array, to: Buffer): void {
     const clone = cloneTo(sys, source, { directory, names: arena, name: 0 });
     if (clone >= 0) {
       fds.push(clone);
-      return checkSameFileSystem(sys, from, clone);
+      return checkSameFileSystem(from, clone);
     }
     if (cloneAnswer(clone) !== "refused") throw syscallError(clone, "cloning a file");
     throw new CairnError("unsupported", `the file system clones no files: ${errnoName(-clone)}`, {
-      hint: "XFS, btrfs and APFS do",
+      hint: "XFS and btrfs do",
     });
   } catch (error) {
     throw toCairnError(error, "trying whether files can be cloned");
@@ -198,11 +197,9 @@ function probe(from: Uint8Array, to: Buffer): void {
 }
 
 /** A directory is no file to clone, but where it lies is looked at first by Linux, which also clones from one subvolume to another. */
-function checkSameFileSystem(sys: Syscalls, from: Uint8Array, file: number): void {
+function checkSameFileSystem(from: Uint8Array, file: number): void {
   const source = openDirectory(Buffer.from(from));
-  const isOther = sys.native
-    ? isOtherFileSystem(cloneFile(sys, source, file))
-    : fs.fstatSync(source).dev !== fs.fstatSync(file).dev;
+  const isOther = isOtherFileSystem(cloneFile(source, file));
   fs.closeSync(source);
   if (isOther) throw otherFileSystem();
 }

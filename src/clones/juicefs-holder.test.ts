@@ -5,11 +5,10 @@ import { after, describe, test } from "node:test";
 import { differencesOf, readFolder } from "../../test/fixtures/folder-state.ts";
 import { JUICEFS_KINDS, makeJuicefs } from "../../test/fixtures/juicefs.ts";
 import { makeFirst, makeSecond } from "../../test/fixtures/two-states.ts";
-import { nativeAvailable } from "../native.ts";
 import { juicefsHolder } from "./juicefs-holder.ts";
 
 for (const kind of JUICEFS_KINDS) {
-  const made = nativeAvailable() ? makeJuicefs(kind) : { reason: "needs native calls" };
+  const made = makeJuicefs(kind);
   void describe(`the JuiceFS holder (${kind})`, { skip: "reason" in made ? made.reason : false }, () => {
     const volume = "reason" in made ? "" : made.root;
     const program = "reason" in made ? "" : path.join(made.programs, "juicefs");

@@ -6,7 +6,7 @@ import { throwIfAborted, toCairnError } from "../errors.ts";
 import { destroySubvolume, isSubvolume, makeSubvolume } from "../fs/linux/btrfs.ts";
 import { removeLeftovers, temporaryName } from "../fs/durable.ts";
 import { filesystemKind, mountOf, readMounts, whyMountsUnknown } from "../fs/linux/mounts.ts";
-import { cloneTo, TIMES_WANTED } from "../fs/linux/reflink.ts";
+import { cloneTo } from "../fs/linux/reflink.ts";
 import { clearAway } from "../fs/remove-all.ts";
 import { printablePath } from "../fs/safe-path.ts";
 import { errnoName, newStatBuffer, openDirectory, putName, sameContentStat, syscalls } from "../fs/linux/syscalls.ts";
@@ -189,7 +189,6 @@ function pointsApart(apart: string, place: string): ProbeAnswer {
 
 function probeReflink(work: string): ProbeAnswer {
   const sys = syscalls();
-  if (!sys.exactTimes) return TIMES_WANTED;
   const from = path.join(work, "from");
   const content = randomBytes(CLONE_BYTES);
   fs.writeFileSync(from, content);
@@ -206,7 +205,7 @@ function probeReflink(work: string): ProbeAnswer {
     if (clone < 0)
       return {
         reason: `the file system does not clone files: ${errnoName(-clone)}`,
-        hint: "xfs (made with reflink=1), btrfs and APFS do",
+        hint: "xfs (made with reflink=1) and btrfs do",
       };
     sys.fstat(source, after);
     // Each file would count as changed while it was cloned.

@@ -1,5 +1,5 @@
 import { CairnError } from "../errors.ts";
-import { bindNative, nativeAvailable, newArena } from "../native.ts";
+import { bindNative, newArena } from "../native.ts";
 import type { Arena, NativeFunction } from "../native.ts";
 import { clampR } from "./clamp.ts";
 import { givesKnownAnswers } from "./known-answers.ts";
@@ -165,15 +165,12 @@ function nativePrimitives(calls: Calls): Primitives {
   };
 }
 
-/** The native implementation, or null where a symbol is absent or a known answer comes out wrong. */
-export function probeNativePrimitives(): Primitives | null {
-  if (!nativeAvailable()) return null;
+/** Binds what Node exports of libcrypto, and tries known answers. Throws `unsupported` for a missing symbol or a wrong answer. */
+export function provenPrimitives(): Primitives {
   const calls = bindAll();
-  if (calls === null) return null;
-  const candidate = nativePrimitives(calls);
-  try {
-    return givesKnownAnswers(candidate) ? candidate : null;
-  } catch {
-    return null;
-  }
+  if (calls === null) throw new CairnError("unsupported", "this Node exports no libcrypto: use one from nodejs.org");
+  const found = nativePrimitives(calls);
+  if (!givesKnownAnswers(found))
+    throw new CairnError("unsupported", "this Node's libcrypto gives a wrong known answer");
+  return found;
 }

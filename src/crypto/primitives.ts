@@ -1,16 +1,12 @@
 import type { Primitives } from "./contract.ts";
-import { probeNativePrimitives } from "./native-primitives.ts";
-import { nodePrimitives } from "./node-primitives.ts";
+import { provenPrimitives } from "./native-primitives.ts";
 
 export type { MasterKeys } from "./contract.ts";
 
 let chosen: Primitives | undefined;
 
-/**
- * What this thread seals with: native calls when every known-answer test passes, node:crypto and
- * sodium-native otherwise. Probed once per thread.
- */
+/** Returns what this thread encrypts and hashes with; known answers are tried once. Throws `unsupported` where one is wrong. */
 export function primitives(): Primitives {
-  chosen ??= probeNativePrimitives() ?? nodePrimitives();
+  chosen ??= provenPrimitives();
   return chosen;
 }

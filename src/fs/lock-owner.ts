@@ -1,4 +1,3 @@
-import { execFileSync } from "node:child_process";
 import { randomBytes } from "node:crypto";
 import { readFileSync, readlinkSync } from "node:fs";
 import { hostname } from "node:os";
@@ -69,15 +68,7 @@ let identity: Identity | undefined;
 
 /** What the kernel calls the time since it was started; empty where it has no name for it. */
 function readBootId(): string {
-  if (process.platform !== "darwin") return readText("/proc/sys/kernel/random/boot_id");
-  try {
-    return execFileSync("/usr/sbin/sysctl", ["-n", "kern.bootsessionuuid"], {
-      encoding: "latin1",
-      stdio: ["ignore", "pipe", "ignore"],
-    }).trim();
-  } catch {
-    return "";
-  }
+  return readText("/proc/sys/kernel/random/boot_id");
 }
 
 function readNamespace(): string {

@@ -20,11 +20,8 @@ import { test } from "node:test";
 import { setTimeout as sleep } from "node:timers/promises";
 import type { TestContext } from "node:test";
 import { asOrdinaryUser } from "../../test/fixtures/loop-file-system.ts";
-import { whyProcStays, withoutProc } from "../../test/fixtures/without-proc.ts";
 import { CairnError } from "../errors.ts";
-import { nativeAvailable } from "../native.ts";
 import { TEMPORARY_PREFIX } from "./durable.ts";
-import { kernelLocksAvailable } from "./linux/kernel-lock.ts";
 import { newOwner } from "./lock-owner.ts";
 import { acquireLock, breakLock, lockHolder } from "./lock.ts";
 import type { AcquireOptions } from "./lock.ts";
@@ -32,9 +29,9 @@ import { encodeOwner } from "./owner-files.ts";
 
 const ROOT = process.getuid?.() === 0;
 const NO_WAIT = { timeoutMs: 0 };
-const MODES: { name: string; options: AcquireOptions; env: Record<string, string> }[] = [
-  { name: "the kernel", options: {}, env: {} },
-  { name: "owner files", options: { forceOwnerFiles: true }, env: { CAIRN_NO_NATIVE: "1" } },
+const MODES: { name: string; options: AcquireOptions }[] = [
+  { name: "the kernel", options: {} },
+  { name: "owner files", options: { forceOwnerFiles: true } },
 ];
 
 function scratch(context: TestContext): string {
@@ -74,10 +71,10 @@ async function kill(child: ChildProcess): Promise<void> {
   await ended;
 }
 
-for (const { name, options, env } of MODES) {
+for (const { name, options } of MODES) {
   test(`a second holder is told who has it when ${name} decides`, async (context) => {
     const path = scratch(context);
-    const child = await startHolder(path, env);
+    const child = await startHolder(path, {}, options);
     context.after(() => kill(child));
     for (const mode of MODES) {
       await assert.rejects(acquireLock(path, { ...mode.options, ...NO_WAIT }), (error) => {
@@ -92,7 +89,7 @@ for (const { name, options, env } of MODES) {
   test(`a killed holder is taken over at once when ${name} decides`, async (context) => {
     const path = scratch(context);
     for (let round = 0; round < 3; round++) {
-      const child = await startHolder(path, env);
+      const child = await startHolder(path, {}, options);
       await kill(child);
       for (const mode of MODES) (await acquireLock(path, { ...mode.options, timeoutMs: 200 })).release();
     }
@@ -109,7 +106,7 @@ for (const { name, options, env } of MODES) {
     assert.equal(first.stillHeld(), false);
     for (const mode of MODES) {
       await using second = await acquireLock(path, { ...mode.options, ...NO_WAIT });
-      assert.equal(second.mode, mode.options.forceOwnerFiles === true || !nativeAvailable() ? "owner-file" : "kernel");
+      assert.equal(second.mode, mode.options.forceOwnerFiles === true ? "owner-file" : "kernel");
     }
     assert.equal(lockHolder(path), null);
   });
@@ -141,7 +138,7 @@ for (const { name, options, env } of MODES) {
       renameSync(`${directory}-away`, directory);
       context.mock.timers.tick(60_000);
       context.mock.timers.reset();
-      await kill(await startHolder(path, env, NO_WAIT));
+      await kill(await startHolder(path, {}, { ...options, ...NO_WAIT }));
     }
   });
 
@@ -162,7 +159,7 @@ for (const { name, options, env } of MODES) {
 
   test(`a killed shared holder is no obstacle when ${name} decides`, async (context) => {
     const path = scratch(context);
-    await kill(await startHolder(path, env, { shared: true }));
+    await kill(await startHolder(path, {}, { ...options, shared: true }));
     for (const mode of MODES) (await acquireLock(path, { ...mode.options, ...NO_WAIT })).release();
   });
 
@@ -332,24 +329,6 @@ test("a lock is taken when the record is swept away while it is written, as Juic
     }
   }
 });
-
-test(
-  "a kernel lock is seen without native calls where there is no table of them",
-  { skip: whyProcStays() ?? (kernelLocksAvailable() ? false : "needs kernel locks") },
-  async (t) => {
-    const file = join(mkdtempSync(join(tmpdir(), "cairn-no-table-")), "lock");
-    t.after(() => rmSync(dirname(file), { recursive: true }));
-    const body = `process.env.CAIRN_NO_NATIVE = "1";
-const locks = await import(${JSON.stringify(new URL("lock.ts", import.meta.url).href)});
-const mode = await locks.acquireLock(${JSON.stringify(file)}, { timeoutMs: 100 }).then((lock) => lock.mode, (error) => error.code);
-return [mode, locks.lockHolder(${JSON.stringify(file)})?.pid ?? null];`;
-    const lock = await acquireLock(file);
-    assert.equal(lock.mode, "kernel");
-    assert.deepEqual(withoutProc({}, body), ["busy", process.pid]);
-    lock.release();
-    assert.equal((withoutProc({}, body) as unknown[])[0], "owner-file");
-  },
-);
 
 test("who asks for the holder of a lock whose file is a pipe is not kept waiting", (context) => {
   const path = scratch(context);

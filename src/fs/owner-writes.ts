@@ -1,5 +1,5 @@
 import fs from "node:fs";
-import { type Arena, bindNativeLater, hasProc, newArena, onLinux } from "../native.ts";
+import { type Arena, bindNativeLater, hasProc, newArena } from "../native.ts";
 import {
   AT_FDCWD,
   newStatBuffer,
@@ -12,7 +12,6 @@ import {
   syscallError,
   type Syscalls,
   syscalls,
-  TYPE,
 } from "./linux/syscalls.ts";
 
 const OWNER_ENTERS_AND_WRITES = 0o300;
@@ -70,7 +69,7 @@ export interface NameIn {
 
 /**
  * Gives the owner of a directory all rights on it, which its mode may keep from opening it. Nothing else that has its name
- * by now is changed, nor what a link leads to: Linux changes what it has found, elsewhere it is looked at right before.
+ * by now is changed, nor what a link leads to: what was found is what is changed.
  * `isMeant` may refuse it; true when it was done.
  */
 export function letOwnerIn(
@@ -79,10 +78,6 @@ export function letOwnerIn(
   isMeant: (facts: StatBuffer) => boolean = () => true,
 ): boolean {
   const stat = newStatBuffer();
-  if (!onLinux()) {
-    if (sys.stat(fd, name, at, stat) < 0 || stat.words[STAT.MODE]! >>> 12 !== TYPE.DIRECTORY) return false;
-    return isMeant(stat) && sys.chmod(fd, name, at, OWNER) === 0;
-  }
   const found = sys.open(fd, name, at, DIRECTORY | OPEN.PATH, 0);
   if (found < 0) return false;
   try {

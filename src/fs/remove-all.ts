@@ -2,7 +2,6 @@ import fs from "node:fs";
 import { nameOf, parentOf } from "./linux/exchange-folders.ts";
 import { type DirectoryIdentity, removeBelow } from "./remove-below.ts";
 import { rawBytes, type RawPath } from "./safe-path.ts";
-import { holdDirectory } from "./linux/syscalls-fallback.ts";
 
 /**
  * Removes whatever lies at a path: directories whose modes keep their owner from emptying them and read-only subvolumes
@@ -39,7 +38,6 @@ function inParent<T>(place: RawPath, work: (parent: number, name: Buffer) => T):
   const path = rawBytes(place);
   const parent = path.includes(SLASH) ? parentOf(path) : Buffer.from(".");
   const fd = fs.openSync(parent, fs.constants.O_RDONLY | fs.constants.O_DIRECTORY);
-  holdDirectory(fd, parent);
   try {
     return work(fd, nameOf(path));
   } finally {

@@ -1,6 +1,6 @@
 import fs from "node:fs";
-import { type Arena, newArena, onLinux } from "../native.ts";
-import { btrfsAvailable, destroyOpenSubvolume, isSubvolume } from "./linux/btrfs.ts";
+import { type Arena, newArena } from "../native.ts";
+import { destroyOpenSubvolume, isSubvolume } from "./linux/btrfs.ts";
 import { ROOT_INODE } from "./linux/btrfs-abi.ts";
 import { EACCES, EBUSY, EEXIST, ELOOP, ENOENT, ENOTDIR, ENOTEMPTY } from "./linux/errno.ts";
 import { DT } from "./listing.ts";
@@ -12,9 +12,6 @@ import { errnoName, newStatBuffer, putName, STAT, type StatBuffer, syscalls } fr
  * The removal of a tree by held directories: each directory is opened by its name below the one that holds it, no link is
  * followed, and what is changed is changed through what is open. Whoever exchanges directories for others or for links
  * meanwhile leads it nowhere else.
- *
- * Without native calls Linux does the same by way of /proc. macOS then has nothing but paths: there each directory is
- * compared with what was opened right before anything in it is removed.
  */
 
 /** What tells a directory from every other while it is there. */
@@ -166,7 +163,7 @@ class Removal {
   }
 
   #isDestroyed(parent: number, { fd, facts }: Level): boolean {
-    return facts.inode === SUBVOLUME && btrfsAvailable() && isSubvolume(fd) && destroyOpenSubvolume(parent, fd);
+    return facts.inode === SUBVOLUME && isSubvolume(fd) && destroyOpenSubvolume(parent, fd);
   }
 
   *#unlinkFiles(level: Level): Generator<void> {
@@ -176,7 +173,6 @@ class Removal {
       const filled = this.#sys.getdents(level.fd, listed, 0);
       if (filled < 0) throw failure(filled, "list", level.name);
       if (filled === 0) return;
-      this.#requireStill(level);
       for (let at = 0; at < filled; at += bytes[at + RECORD.LENGTH]! | (bytes[at + RECORD.LENGTH + 1]! << 8)) {
         const start = at + RECORD.NAME;
         const name = bytes.subarray(start, bytes.indexOf(0, start));
@@ -220,17 +216,8 @@ class Removal {
       if (fd < 0) throw failure(fd, "open", level.name);
       level.fd = fd;
       if (!isSameDirectory(this.#factsOf(fd), level.facts)) throw moved(level.name);
-    } else this.#requireStill(level);
+    }
     return level.fd;
-  }
-
-  /** Where names below it go by its path: throws when that leads elsewhere by now. */
-  #requireStill(level: Level): void {
-    if (onLinux()) return;
-    putName(this.#name, 0, DOT);
-    const looked = this.#sys.stat(level.fd, this.#name, 0, this.#stat);
-    if (looked < 0) throw failure(looked, "look at", level.name);
-    if (!isSameDirectory(factsIn(this.#stat), level.facts)) throw moved(level.name);
   }
 
   #open(parent: number, name: Uint8Array, only?: RemovalOptions["only"]): number {

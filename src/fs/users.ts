@@ -1,4 +1,4 @@
-import { readdirSync, readFileSync } from "node:fs";
+import { readFileSync } from "node:fs";
 import { homedir, userInfo } from "node:os";
 import { isAbsolute, join } from "node:path";
 import { CairnError } from "../errors.ts";
@@ -60,7 +60,7 @@ export function homeDirectories(): string[] {
   } catch {
     return [];
   }
-  const homes: string[] = process.platform === "darwin" ? macHomes() : [];
+  const homes: string[] = [];
   for (const line of text.split("\n")) {
     const fields = line.split(":");
     const uid = Number(fields[2]);
@@ -68,15 +68,6 @@ export function homeDirectories(): string[] {
     if ((uid === 0 || uid >= FIRST_PERSON) && uid !== NOBODY && home.startsWith("/") && home !== "/") homes.push(home);
   }
   return homes;
-}
-
-/** macOS has its people in a directory service, and their homes in one folder. */
-function macHomes(): string[] {
-  try {
-    return readdirSync("/Users").map((name) => `/Users/${name}`);
-  } catch {
-    return [];
-  }
 }
 
 export interface CurrentUser {

@@ -68,7 +68,7 @@ function isDead(directory: string, owner: { boot: string; pid: number; start: st
   if (facts !== null) return facts.startTime !== owner.start;
   if (pidIsAlive({ pid: owner.pid, start_time: "" })) return false;
   // Without /proc it may be a process of another container.
-  return process.platform !== "linux" || hasProc() || !writtenWithin(Buffer.from(directory), CONTAINER_AGE_MS);
+  return hasProc() || !writtenWithin(Buffer.from(directory), CONTAINER_AGE_MS);
 }
 
 /** Whether a folder or anything below it was written in the last so many milliseconds; what cannot be looked at says nothing. */

@@ -4,67 +4,59 @@ import fs from "node:fs";
 import { join } from "node:path";
 import { test } from "node:test";
 import { walkDigests } from "../workspace/store/testing-walk.ts";
-import { hasCode, leftOutOf, testFolder, WITHOUT_NATIVE } from "./testing-folder.ts";
+import { hasCode, testFolder } from "./testing-folder.ts";
 
 const FILES = { "a.txt": "a", "sub/b.txt": "b", "sub/deep/c.txt": "c" };
 
-test(
-  "a fork is a workspace of its own, equal to its point, and clean from the start",
-  { skip: WITHOUT_NATIVE },
-  async (context) => {
-    const { root, folder, client, library, write } = await testFolder(context, FILES);
-    fs.linkSync(join(folder, "a.txt"), join(folder, "sub", "linked"));
-    fs.symlinkSync("../a.txt", join(folder, "sub", "link"));
-    fs.chmodSync(join(folder, "sub"), 0o750);
-    const saved = await client.save({ message: "first" });
-    const target = join(root, "elsewhere", "fork");
-    const { workspace, started_from, save_point, left_out } = await client.fork("head", target);
-    assert.deepEqual(left_out, []);
-    assert.equal(workspace.path, target);
-    assert.equal(workspace.name, "fork");
-    assert.equal(started_from, saved.save_point_id);
-    assert.equal(save_point.payload_root_hash, saved.payload_root_hash);
-    assert.deepEqual(save_point.cause, { kind: "fork", from: saved.save_point_id, from_workspace: "main" });
-    assert.equal(save_point.parent_id, null);
-    assert.equal(walkDigests(target).state, saved.payload_root_hash);
-    assert.equal(fs.statSync(target).mtimeMs, fs.statSync(folder).mtimeMs);
-    const forked = await library.open(target);
-    assert.equal(forked.repoId, client.repoId);
-    assert.equal((await forked.status()).clean, true);
-    fs.writeFileSync(join(target, "new"), "only here");
-    const next = await forked.save();
-    assert.equal(next.parent_id, save_point.save_point_id);
-    assert.equal(next.read_bytes, "only here".length, "the rest is known from the workspace that it came from");
-    write("a.txt", "changed here");
-    assert.equal((await client.save()).changes!.modified > 0, true);
-    assert.equal(fs.readFileSync(join(target, "a.txt"), "utf8"), "a");
-    assert.equal((await client.history()).save_points.length, 2);
-  },
-);
+test("a fork is a workspace of its own, equal to its point, and clean from the start", async (context) => {
+  const { root, folder, client, library, write } = await testFolder(context, FILES);
+  fs.linkSync(join(folder, "a.txt"), join(folder, "sub", "linked"));
+  fs.symlinkSync("../a.txt", join(folder, "sub", "link"));
+  fs.chmodSync(join(folder, "sub"), 0o750);
+  const saved = await client.save({ message: "first" });
+  const target = join(root, "elsewhere", "fork");
+  const { workspace, started_from, save_point, left_out } = await client.fork("head", target);
+  assert.deepEqual(left_out, []);
+  assert.equal(workspace.path, target);
+  assert.equal(workspace.name, "fork");
+  assert.equal(started_from, saved.save_point_id);
+  assert.equal(save_point.payload_root_hash, saved.payload_root_hash);
+  assert.deepEqual(save_point.cause, { kind: "fork", from: saved.save_point_id, from_workspace: "main" });
+  assert.equal(save_point.parent_id, null);
+  assert.equal(walkDigests(target).state, saved.payload_root_hash);
+  assert.equal(fs.statSync(target).mtimeMs, fs.statSync(folder).mtimeMs);
+  const forked = await library.open(target);
+  assert.equal(forked.repoId, client.repoId);
+  assert.equal((await forked.status()).clean, true);
+  fs.writeFileSync(join(target, "new"), "only here");
+  const next = await forked.save();
+  assert.equal(next.parent_id, save_point.save_point_id);
+  assert.equal(next.read_bytes, "only here".length, "the rest is known from the workspace that it came from");
+  write("a.txt", "changed here");
+  assert.equal((await client.save()).changes!.modified > 0, true);
+  assert.equal(fs.readFileSync(join(target, "a.txt"), "utf8"), "a");
+  assert.equal((await client.history()).save_points.length, 2);
+});
 
-test(
-  "what is changed in a fresh fork is seen, also with size and times as they were",
-  { skip: WITHOUT_NATIVE },
-  async (context) => {
-    const { root, client, library } = await testFolder(context, { ...FILES, gone: "gone" });
-    await client.save();
-    await client.fork("head", join(root, "fork"));
-    const path = join(root, "fork", "sub", "b.txt");
-    const { atime, mtime } = fs.statSync(path);
-    fs.writeFileSync(path, "B");
-    fs.utimesSync(path, atime, mtime);
-    fs.rmSync(join(root, "fork", "gone"));
-    fs.writeFileSync(join(root, "fork", "new"), "new");
-    const forked = await library.open(join(root, "fork"));
-    const saved = await forked.save();
-    assert.equal(saved.payload_root_hash, walkDigests(join(root, "fork")).state);
-    assert.equal(saved.read_bytes, "B".length + "new".length);
-    assert.deepEqual(
-      fs.readdirSync(join(client.controlDirectory, "cache")).filter((name) => name.includes("seed")),
-      [],
-    );
-  },
-);
+test("what is changed in a fresh fork is seen, also with size and times as they were", async (context) => {
+  const { root, client, library } = await testFolder(context, { ...FILES, gone: "gone" });
+  await client.save();
+  await client.fork("head", join(root, "fork"));
+  const path = join(root, "fork", "sub", "b.txt");
+  const { atime, mtime } = fs.statSync(path);
+  fs.writeFileSync(path, "B");
+  fs.utimesSync(path, atime, mtime);
+  fs.rmSync(join(root, "fork", "gone"));
+  fs.writeFileSync(join(root, "fork", "new"), "new");
+  const forked = await library.open(join(root, "fork"));
+  const saved = await forked.save();
+  assert.equal(saved.payload_root_hash, walkDigests(join(root, "fork")).state);
+  assert.equal(saved.read_bytes, "B".length + "new".length);
+  assert.deepEqual(
+    fs.readdirSync(join(client.controlDirectory, "cache")).filter((name) => name.includes("seed")),
+    [],
+  );
+});
 
 test("a second fork gets a name of its own, and one to a taken place is refused", async (context) => {
   const { root, client, folder } = await testFolder(context, FILES);
@@ -116,7 +108,7 @@ test("what is damaged is left out and listed, the rest is written", async (conte
   bytes[bytes.length >> 1]! ^= 1;
   fs.writeFileSync(largest, bytes);
   assert.deepEqual(
-    leftOutOf(await client.fork("head", join(root, "damaged"))).map(({ path, reason }) => [path, reason]),
+    (await client.fork("head", join(root, "damaged"))).left_out.map(({ path, reason }) => [path, reason]),
     [["large", "damaged"]],
   );
   assert.deepEqual(fs.readdirSync(join(root, "damaged")).sort(), ["a.txt", "sub"]);

@@ -3,7 +3,7 @@ import { mkdirSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { test, type TestContext } from "node:test";
 import { RECORD_WORDS } from "../archive/cache/scan-table.ts";
-import { testFolder, WITHOUT_NATIVE } from "./testing-folder.ts";
+import { testFolder } from "./testing-folder.ts";
 
 /** What may not be given back at both ends of a buffer: part of a page of any size. */
 const EDGE = 64 * 1024;
@@ -26,7 +26,7 @@ function takenRecords(t: TestContext): SharedArrayBuffer[] {
   return taken;
 }
 
-test("a call gives the memory of its scans back when it is over", { skip: WITHOUT_NATIVE }, async (t) => {
+test("a call gives the memory of its scans back when it is over", async (t) => {
   if (process.platform !== "linux") return t.skip("Linux's way");
   const { client, folder, write } = await testFolder(t);
   mkdirSync(join(folder, "many"));

@@ -2,7 +2,7 @@ import assert from "node:assert/strict";
 import { linkSync, readFileSync, rmSync, statSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { test } from "node:test";
-import { hasCode, leftOutOf, testFolder } from "./testing-folder.ts";
+import { hasCode, testFolder } from "./testing-folder.ts";
 
 /** Restores of chosen paths: of one that is nowhere, and of a hard link of what was not asked for. */
 
@@ -27,13 +27,13 @@ test("a file that is restored without its other names says so when they have cha
   // Through any of its names.
   writeFileSync(at("b"), "two");
   const restored = await client.restore({ target: first, paths: ["a"] });
-  assert.deepEqual([restored.unlinked, leftOutOf(restored)], [[{ path: "a" }], []]);
+  assert.deepEqual([restored.unlinked, restored.left_out], [[{ path: "a" }], []]);
   assert.deepEqual(
     ["a", "b"].map((name) => readFileSync(at(name), "utf8")),
     ["one", "two"],
   );
   const undone = await client.undo();
-  assert.deepEqual([undone.unlinked, leftOutOf(undone), inodes("a", "b", "c")], [[], [], 1]);
+  assert.deepEqual([undone.unlinked, undone.left_out, inodes("a", "b", "c")], [[], [], 1]);
   assert.equal(readFileSync(at("a"), "utf8"), "two");
   const whole = await client.restore({ target: first });
   assert.deepEqual([whole.unlinked, inodes("a", "b", "c")], [[], 1]);
@@ -47,7 +47,7 @@ test("a file that is restored is linked to another name that was not asked for w
   const { save_point_id: first } = await client.save();
   rmSync(at("a"));
   const linked = await client.restore({ target: first, paths: ["a"] });
-  assert.deepEqual([linked.unlinked, leftOutOf(linked), statSync(at("a")).nlink], [[], [], 3]);
+  assert.deepEqual([linked.unlinked, linked.left_out, statSync(at("a")).nlink], [[], [], 3]);
   for (const name of ["a", "c"]) rmSync(at(name));
   writeFileSync(at("c"), "another");
   const partly = await client.restore({ target: first, paths: ["a"] });

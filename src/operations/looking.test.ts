@@ -20,7 +20,7 @@ import {
 import { join } from "node:path";
 import { test } from "node:test";
 import type { DiffEntry } from "../contract/index.ts";
-import { hasCode, testFolder, WITHOUT_NATIVE } from "./testing-folder.ts";
+import { hasCode, testFolder } from "./testing-folder.ts";
 
 async function text(pieces: AsyncIterable<Uint8Array>): Promise<string> {
   const all: Uint8Array[] = [];
@@ -240,27 +240,23 @@ test("undo takes back what a restore of paths made on the way to them, unless so
   assert.deepEqual(readdirSync(folder, { recursive: true }).toSorted(), names);
 });
 
-test(
-  "a large file that a restore put there is no change, and one that only a look has read is stored",
-  { skip: WITHOUT_NATIVE },
-  async (t) => {
-    const { client, folder, write } = await testFolder(t, { small: "one" });
-    const large = (seed: number): string =>
-      Array.from({ length: 150_000 }, (_, i) => ((i * 7919 + seed) % 99_991).toString(36)).join(" ");
-    write("large", large(1));
-    await client.save();
-    rmSync(join(folder, "large"));
-    await client.restore({ target: "head" });
-    assert.equal((await client.status()).clean, true);
-    write("new", large(2));
-    assert.deepEqual((await client.status()).changes, { added: 1, modified: 0, removed: 0 });
-    await client.save();
-    assert.deepEqual((await client.verify("head")).problems, []);
-    assert.equal(await text(client.read("head", "new")), large(2));
-  },
-);
+test("a large file that a restore put there is no change, and one that only a look has read is stored", async (t) => {
+  const { client, folder, write } = await testFolder(t, { small: "one" });
+  const large = (seed: number): string =>
+    Array.from({ length: 150_000 }, (_, i) => ((i * 7919 + seed) % 99_991).toString(36)).join(" ");
+  write("large", large(1));
+  await client.save();
+  rmSync(join(folder, "large"));
+  await client.restore({ target: "head" });
+  assert.equal((await client.status()).clean, true);
+  write("new", large(2));
+  assert.deepEqual((await client.status()).changes, { added: 1, modified: 0, removed: 0 });
+  await client.save();
+  assert.deepEqual((await client.verify("head")).problems, []);
+  assert.equal(await text(client.read("head", "new")), large(2));
+});
 
-test("a folder is clean after a restore that gave a large file another size", { skip: WITHOUT_NATIVE }, async (t) => {
+test("a folder is clean after a restore that gave a large file another size", async (t) => {
   const { client, write } = await testFolder(t);
   write("large", "x".repeat(700_000));
   const { save_point_id: target } = await client.save();
@@ -273,30 +269,26 @@ test("a folder is clean after a restore that gave a large file another size", { 
   assert.equal((await client.status()).clean, false);
 });
 
-test(
-  "a diff of two points, and a plan, know what only manifests tell as a restore does",
-  { skip: WITHOUT_NATIVE },
-  async (t) => {
-    const { client, folder } = await testFolder(t);
-    const pipes = ["p", "q"].map((name) => join(folder, name));
-    const make = (): void => void execFileSync("mkfifo", [pipes[0]!]);
-    const setTimes = (): void => pipes.forEach((pipe) => utimesSync(pipe, 1000, 1000));
-    make();
-    linkSync(pipes[0]!, pipes[1]!);
-    setTimes();
-    const { save_point_id: linked } = await client.save();
-    rmSync(pipes[0]!);
-    make();
-    setTimes();
-    const { save_point_id: apart } = await client.save();
-    const changes = (entries: DiffEntry[]): string[] => entries.map(({ path, aspects }) => `${path} ${aspects.join()}`);
-    assert.deepEqual(changes((await client.diff(linked, apart)).entries), ["p links", "q links"]);
-    const planned = (await client.planRestore({ target: linked })).entries.map(({ path }) => path);
-    assert.deepEqual(planned, ["p", "q"]);
-    assert.equal((await client.restore({ target: linked })).changes!.updated, planned.length);
-    assert.equal(statSync(pipes[0]!).ino, statSync(pipes[1]!).ino);
-  },
-);
+test("a diff of two points, and a plan, know what only manifests tell as a restore does", async (t) => {
+  const { client, folder } = await testFolder(t);
+  const pipes = ["p", "q"].map((name) => join(folder, name));
+  const make = (): void => void execFileSync("mkfifo", [pipes[0]!]);
+  const setTimes = (): void => pipes.forEach((pipe) => utimesSync(pipe, 1000, 1000));
+  make();
+  linkSync(pipes[0]!, pipes[1]!);
+  setTimes();
+  const { save_point_id: linked } = await client.save();
+  rmSync(pipes[0]!);
+  make();
+  setTimes();
+  const { save_point_id: apart } = await client.save();
+  const changes = (entries: DiffEntry[]): string[] => entries.map(({ path, aspects }) => `${path} ${aspects.join()}`);
+  assert.deepEqual(changes((await client.diff(linked, apart)).entries), ["p links", "q links"]);
+  const planned = (await client.planRestore({ target: linked })).entries.map(({ path }) => path);
+  assert.deepEqual(planned, ["p", "q"]);
+  assert.equal((await client.restore({ target: linked })).changes!.updated, planned.length);
+  assert.equal(statSync(pipes[0]!).ino, statSync(pipes[1]!).ino);
+});
 
 test("a large file that was written to in place, with its size and time kept, is seen by every look", async (t) => {
   const { client, folder, write } = await testFolder(t);

@@ -3,7 +3,7 @@ import { chmodSync, existsSync, lstatSync, mkdirSync, readdirSync, readFileSync,
 import { join } from "node:path";
 import { test } from "node:test";
 import type { CairnError } from "../errors.ts";
-import { hasCode, type TestFolder, testFolder, WITHOUT_NATIVE } from "./testing-folder.ts";
+import { hasCode, type TestFolder, testFolder } from "./testing-folder.ts";
 
 const FILES = { a: "one", "b/c": "two" };
 
@@ -20,29 +20,25 @@ function assertBack({ folder }: TestFolder): void {
   assert.equal(lstatSync(folder).mode & 0o7777, 0o750);
 }
 
-test(
-  "a folder that was deleted is given back by a restore, and an undo takes what came back",
-  { skip: WITHOUT_NATIVE },
-  async (t) => {
-    const of = await deleted(t);
-    const restored = await of.client.restore({ target: "head" });
-    assert.deepEqual(restored.changes, { created: 3, updated: 0, deleted: 0, metadata: 0 });
-    assertBack(of);
-    assert.equal((await of.client.status()).clean, true);
-    const warnings: string[] = [];
-    await of.client.save({ onWarning: (message) => warnings.push(message) });
-    assert.deepEqual(warnings, [], "it is recorded as the workspace's folder");
-    await of.client.undo();
-    assert.deepEqual(readdirSync(of.folder), []);
-    await of.client.undo();
-    assertBack(of);
-    rmSync(of.folder, { recursive: true });
-    await of.client.restoreLatest();
-    assertBack(of);
-    const { healthy, findings } = await of.client.doctor();
-    assert.deepEqual([healthy, findings], [true, []]);
-  },
-);
+test("a folder that was deleted is given back by a restore, and an undo takes what came back", async (t) => {
+  const of = await deleted(t);
+  const restored = await of.client.restore({ target: "head" });
+  assert.deepEqual(restored.changes, { created: 3, updated: 0, deleted: 0, metadata: 0 });
+  assertBack(of);
+  assert.equal((await of.client.status()).clean, true);
+  const warnings: string[] = [];
+  await of.client.save({ onWarning: (message) => warnings.push(message) });
+  assert.deepEqual(warnings, [], "it is recorded as the workspace's folder");
+  await of.client.undo();
+  assert.deepEqual(readdirSync(of.folder), []);
+  await of.client.undo();
+  assertBack(of);
+  rmSync(of.folder, { recursive: true });
+  await of.client.restoreLatest();
+  assertBack(of);
+  const { healthy, findings } = await of.client.doctor();
+  assert.deepEqual([healthy, findings], [true, []]);
+});
 
 test("some paths of a folder that was deleted come back in it, and it is the point's", async (t) => {
   const of = await deleted(t);

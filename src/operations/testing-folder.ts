@@ -4,20 +4,12 @@ import { dirname, join } from "node:path";
 import type { TestContext } from "node:test";
 import { openLibrary } from "../compose.ts";
 import { CairnError } from "../errors.ts";
-import { syscalls } from "../fs/linux/syscalls.ts";
-import { nativeAvailable } from "../native.ts";
-import type { CairnLibrary, Client, LeftOut } from "../contract/index.ts";
+import type { CairnLibrary, Client } from "../contract/index.ts";
 
 /**
  * Why a test is skipped where there are no native calls: restores set no exact times then, so that what they wrote differs
  * from its point; what was written in the last minute is read again; and holes are not seen.
  */
-export const WITHOUT_NATIVE: string | false = nativeAvailable() ? false : "needs native calls";
-
-/** What was left out, without what no restore can set here: times to the nanosecond, where there are no native calls. */
-export function leftOutOf({ left_out: left }: { left_out: LeftOut[] }): LeftOut[] {
-  return left.filter(({ aspects }) => syscalls().exactTimes || aspects?.join() !== "times");
-}
 
 export interface TestFolder {
   /** Everything lies in it; removed after the test. */

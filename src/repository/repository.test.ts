@@ -1,5 +1,4 @@
 import { strict as assert } from "node:assert";
-import { spawnSync } from "node:child_process";
 import { randomBytes } from "node:crypto";
 import { readFileSync, readdirSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
@@ -195,31 +194,5 @@ describe("repository", () => {
     // What nobody handles ends the process by then.
     await setImmediate();
     assert.equal(storage.calls.get("load snapshots"), 1);
-  });
-});
-
-test("what is not opened since a module is missing is neither damaged nor of another password", async () => {
-  await withRepository(async ({ path, temporary, repository }) => {
-    const [local, own] = ["./storage/local.ts", "./repository.ts"].map((name) => new URL(name, import.meta.url).href);
-    const script = `import Module from "node:module";
-      const { LocalStorage } = await import(${JSON.stringify(local)});
-      const { Repository } = await import(${JSON.stringify(own)});
-      const load = Module._load;
-      Module._load = (name, ...rest) => {
-        if (name === "sodium-native") throw new Error("no sodium-native here");
-        return load(name, ...rest);
-      };
-      const { password, ...keys } = JSON.parse(process.argv[1]);
-      for (const key of Object.keys(keys)) keys[key] = Buffer.from(keys[key], "hex");
-      const storage = new LocalStorage(${JSON.stringify(path)}, { temporaryDirectory: ${JSON.stringify(temporary)} });
-      for (const how of [{ password }, { keys }])
-        await Repository.open(storage, how).catch(({ message }) => console.log(message));`;
-    const keys = Object.entries(repository.keys).map(([name, key]) => [name, Buffer.from(key).toString("hex")]);
-    const given = JSON.stringify({ password: PASSWORD, ...Object.fromEntries(keys) });
-    const { stdout } = spawnSync(process.execPath, ["--input-type=module", "-e", script, given], {
-      env: { ...process.env, CAIRN_NO_NATIVE: "1" },
-      encoding: "utf8",
-    });
-    assert.equal(stdout, "no sodium-native here\n".repeat(2));
   });
 });

@@ -112,9 +112,6 @@ test("a whole restore is read again from where it was said, which proof and rece
   }
   assert.equal(cairnOk(restoring(at, newFolder())).data["read_from"], "disk");
   assert.equal(cairnOk(restoring(at, newFolder(), "--no-prove")).data["read_from"], null);
-  const env = { CAIRN_NO_NATIVE: "1" };
-  const without = cairn(restoring(at, newFolder()), { env });
-  assert.equal(without.data["read_from"], "memory", "nothing tells the system to forget");
   const parts = cairnOk(restoring(at, newFolder(), "same", "--prove-from", "memory"));
   assert.deepEqual([parts.data["read_again"], parts.data["proof"]], [true, null]);
   for (const args of [

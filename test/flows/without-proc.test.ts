@@ -4,7 +4,6 @@ import fs from "node:fs";
 import path from "node:path";
 import { test } from "node:test";
 import { directly } from "../../src/fs/linux/attributes-by-name.ts";
-import { nativeAvailable } from "../../src/native.ts";
 import { cairn, cairnOk } from "../fixtures/command.ts";
 import { assertFolder, readFolder } from "../fixtures/folder-state.ts";
 import { heldPlace } from "../fixtures/held-place.ts";
@@ -13,7 +12,7 @@ import { newFolder } from "../fixtures/work.ts";
 
 /** The command in a chroot without /proc, in a workspace whose points are btrfs snapshots elsewhere. */
 
-const skip = whyProcStays() ?? (nativeAvailable() ? false : "needs native calls");
+const skip = whyProcStays() ?? false;
 /** In a process of its own: one that is there already does not see what is mounted later. */
 const CHROOT = { prefix: WITHOUT_PROC, own: true };
 const REASON = "there is no /proc here, so that what is mounted inside is not known";
@@ -121,20 +120,3 @@ test("a folder is not converted, and says why, where there is no /proc", { skip 
   assert.match(error!.message, new RegExp(`plain cannot be held by snapshots: ${REASON}`));
   assert.match(error!.hint!, /mount -t proc/);
 });
-
-test(
-  "a folder is saved and restored where there are neither /proc nor native calls",
-  { skip: whyProcStays() ?? false },
-  () => {
-    const folder = newFolder();
-    fs.mkdirSync(path.join(folder, "d"));
-    fs.writeFileSync(path.join(folder, "d/file"), "first");
-    const bare = { ...CHROOT, env: { CAIRN_NO_NATIVE: "1" } };
-    cairnOk(["save", folder], bare);
-    fs.rmSync(path.join(folder, "d"), { recursive: true });
-    fs.writeFileSync(path.join(folder, "other"), "second");
-    const { status, error } = cairn(["-C", folder, "restore", "head"], bare);
-    assert.deepEqual([status, error], [10, null], "times are not exact without native calls");
-    assert.deepEqual([...readFolder(folder).keys()].toSorted(), ["", "d", "d/file"]);
-  },
-);

@@ -4,7 +4,6 @@ import { failpoint } from "../../failpoint.ts";
 import { C, DIRECTORY_WORDS, RECORD_WORDS, ScanTable, type TableBuffers } from "./scan-table.ts";
 import { type SectionCounts, writeSections } from "./stat-cache-write.ts";
 import { putDisposable, readDisposable } from "../../fs/disposable-file.ts";
-import { syscalls } from "../../fs/linux/syscalls.ts";
 
 /**
  * The stat cache: the table of the last scan as one file, read straight into shared memory.
@@ -14,7 +13,7 @@ import { syscalls } from "../../fs/linux/syscalls.ts";
 const MAGIC = "CAIRNSC2";
 const HEADER = 256;
 const AT = { COUNTS: 8, CRC: 32, TREE: 64, EPOCH: 96, FLAGS: 112 } as const;
-/** Attributes and holes were looked at; without native calls they cannot be. */
+/** Set where attributes and holes were looked at; an older build without native calls did not. */
 const COMPLETE = 1;
 
 /** What a cache was valid for. */
@@ -51,7 +50,7 @@ function readStatCache(fd: number): StatCache | null {
   if (size < HEADER || fs.readSync(fd, header, 0, HEADER, 0) !== HEADER) return null;
   if (header.toString("latin1", 0, 8) !== MAGIC) return null;
   // What was not looked at then must not pass for absent now.
-  if (syscalls().native && (header.readUInt32LE(AT.FLAGS) & COMPLETE) === 0) return null;
+  if ((header.readUInt32LE(AT.FLAGS) & COMPLETE) === 0) return null;
   const [directories, records, names, extras] = [0, 4, 8, 12].map((at) => header.readUInt32LE(AT.COUNTS + at)) as [
     number,
     number,
@@ -128,7 +127,7 @@ export function finishStatCache(path: string, draft: StatCacheDraft, key: StatCa
   header.write(MAGIC, 0, "latin1");
   header.set(key.tree, AT.TREE);
   header.set(key.epoch, AT.EPOCH);
-  header.writeUInt32LE(syscalls().native ? COMPLETE : 0, AT.FLAGS);
+  header.writeUInt32LE(COMPLETE, AT.FLAGS);
   [counts.directories, counts.records, counts.names, counts.extras].forEach((count, i) =>
     header.writeUInt32LE(count, AT.COUNTS + i * 4),
   );

@@ -123,7 +123,6 @@ void describe("a folder that others write to all the time", () => {
   });
 
   test("each entry whose attributes cannot be read is named, however many there are", async (t) => {
-    if (!syscalls().native) return t.skip("needs native calls");
     const count = TORN_LIMIT + 100;
     await scannedHere(t, async (saves, root) => {
       for (let i = 0; i < count; i++) fs.writeFileSync(path.join(root, `f${i}`), "x");
@@ -135,7 +134,6 @@ void describe("a folder that others write to all the time", () => {
   });
 
   test("attributes are recorded when another one of the entry cannot be read", async (t) => {
-    if (!syscalls().native) return t.skip("needs native calls");
     await scannedHere(t, async (saves, root) => {
       fs.writeFileSync(path.join(root, "file"), "x");
       for (const name of ["user.a", "user.b"]) setAttribute(path.join(root, "file"), name, "1");
@@ -180,38 +178,34 @@ void describe("a folder that others write to all the time", () => {
   });
 
   for (const kind of ["xfs", "btrfs"] as const) {
-    test(
-      `a file that is written to all the time is read as it was at one moment, on ${kind}`,
-      { skip: syscalls().native ? false : "needs native calls" },
-      async (t) => {
-        const volume = loopFileSystem(t, kind);
-        if (volume === null) return;
-        const saves = await TestStore.create(t, volume.root);
-        const root = temporaryFolder(t, volume.root);
-        const file = path.join(root, "changing");
-        const size = 20_000_000;
-        fs.writeFileSync(file, Buffer.alloc(size));
-        fs.writeFileSync(path.join(root, "quiet"), "x");
-        // The end is never behind the beginning, and at most one ahead: unless it is read later than that.
-        const script = `const fs=require("fs");const f=fs.openSync(process.argv[1],"r+");fs.writeSync(1,"go");const n=Buffer.alloc(8);for(let i=1;;i++){n.writeDoubleLE(i);fs.writeSync(f,n,0,8,${size - 8});fs.writeSync(f,n,0,8,0)}`;
-        const child = await writer(t, script, file);
-        const saved = await saves.save(root);
-        await ended(child);
-        assert.deepEqual(notedPaths(saved.notes.torn), []);
-        const to = temporaryFolder(t, volume.root);
-        await saves.write(saved, to);
-        const read = fs.readFileSync(path.join(to, "changing"));
-        const [head, tail] = [read.readDoubleLE(0), read.readDoubleLE(size - 8)];
-        assert.ok(head > 0 && (tail === head || tail === head + 1), `${head} ${tail}`);
-        assert.deepEqual(
-          fs.readdirSync(saves.work).filter((name) => !name.startsWith("work-")),
-          [],
-        );
-        const after = await saves.save(root);
-        assert.ok(after.notes.filesRead > 0);
-        assertSame(after, await saves.look(root));
-      },
-    );
+    test(`a file that is written to all the time is read as it was at one moment, on ${kind}`, async (t) => {
+      const volume = loopFileSystem(t, kind);
+      if (volume === null) return;
+      const saves = await TestStore.create(t, volume.root);
+      const root = temporaryFolder(t, volume.root);
+      const file = path.join(root, "changing");
+      const size = 20_000_000;
+      fs.writeFileSync(file, Buffer.alloc(size));
+      fs.writeFileSync(path.join(root, "quiet"), "x");
+      // The end is never behind the beginning, and at most one ahead: unless it is read later than that.
+      const script = `const fs=require("fs");const f=fs.openSync(process.argv[1],"r+");fs.writeSync(1,"go");const n=Buffer.alloc(8);for(let i=1;;i++){n.writeDoubleLE(i);fs.writeSync(f,n,0,8,${size - 8});fs.writeSync(f,n,0,8,0)}`;
+      const child = await writer(t, script, file);
+      const saved = await saves.save(root);
+      await ended(child);
+      assert.deepEqual(notedPaths(saved.notes.torn), []);
+      const to = temporaryFolder(t, volume.root);
+      await saves.write(saved, to);
+      const read = fs.readFileSync(path.join(to, "changing"));
+      const [head, tail] = [read.readDoubleLE(0), read.readDoubleLE(size - 8)];
+      assert.ok(head > 0 && (tail === head || tail === head + 1), `${head} ${tail}`);
+      assert.deepEqual(
+        fs.readdirSync(saves.work).filter((name) => !name.startsWith("work-")),
+        [],
+      );
+      const after = await saves.save(root);
+      assert.ok(after.notes.filesRead > 0);
+      assertSame(after, await saves.look(root));
+    });
   }
 
   test("a name that is given to one file after the other is seen nearly always, on btrfs", async (t) => {

@@ -8,7 +8,6 @@ import { fileURLToPath } from "node:url";
 import { promisify } from "node:util";
 import { C } from "../cache/scan-table.ts";
 import type { StatCache } from "../cache/stat-cache.ts";
-import { nativeAvailable } from "../../native.ts";
 import { assertSame, temporaryFolder, TestStore } from "../../workspace/store/testing-store.ts";
 import type { ScanResult } from "./scan.ts";
 
@@ -29,7 +28,7 @@ async function lookOfTwo(saves: TestStore, root: string, cache: StatCache | null
   return result;
 }
 
-void describe("one directory", { skip: nativeAvailable() ? false : "needs native calls" }, () => {
+void describe("one directory", () => {
   test("its entries are read by two threads, as by one, when another thread waits", async (t) => {
     const saves = await TestStore.create(t);
     const root = temporaryFolder(t);

@@ -4,7 +4,6 @@ import path from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
 import { describe, test, type TestContext } from "node:test";
 import { keepsDirectoryTimes } from "../../fs/linux/kept-times.ts";
-import { nativeAvailable } from "../../native.ts";
 import { assertSame, temporaryFolder, TestStore } from "../../workspace/store/testing-store.ts";
 
 /** Longer than a tick of the kernel's clock, twice. */
@@ -25,7 +24,7 @@ async function settled(t: TestContext): Promise<{ saves: TestStore; root: string
   return { saves, root };
 }
 
-const trusted = nativeAvailable() && keepsDirectoryTimes(Buffer.from("."));
+const trusted = keepsDirectoryTimes(Buffer.from("."));
 
 void describe("directories whose times are as they were", () => {
   test("are not listed again, and those that changed are, when the file system keeps such times", async (t) => {

@@ -5,7 +5,6 @@ import { fileURLToPath } from "node:url";
 import { setTimeout as sleep } from "node:timers/promises";
 import { describe, test } from "node:test";
 import { D, DIRECTORY_FLAG, DIRECTORY_WORDS } from "../cache/scan-table.ts";
-import { nativeAvailable } from "../../native.ts";
 import { rightsCount, runWithoutCapabilities } from "../../workspace/store/testing-rights.ts";
 import {
   assertRestored,
@@ -112,7 +111,7 @@ if (rightsCount()) {
       const target = temporaryFolder(t);
       const written = await saves.write(saved, target);
       assert.deepEqual(written.damaged, []);
-      if (nativeAvailable()) assert.deepEqual(written.notSet, []);
+      assert.deepEqual(written.notSet, []);
       assertRestored(await saves.look(target), saved);
       for (const folder of [root, target])
         for (const name of ["a", "a/b", "a/b/c"]) fs.chmodSync(path.join(folder, name), 0o755);

@@ -172,9 +172,7 @@ export class EntryReader {
 
   /** Whether an entry whose record is right as far as stat tells has the attributes that were recorded. */
   sameAttributes(dirfd: number, names: Arena, name: number, oldRecord: number): boolean {
-    const { old, sys } = this.#thread;
-    // Without native calls none are read, and those that were recorded before stand.
-    if (!sys.native) return true;
+    const { old } = this.#thread;
     this.#extras = [];
     if (this.#pathAttributes(dirfd, names, name) < 0) return false;
     const were = old!.extrasOf(oldRecord).filter(({ tag }) => tag === EXTRA.XATTR);
@@ -303,7 +301,6 @@ export class EntryReader {
       young &&
       this.#trustsTimes() &&
       thread.task.heldAt === null &&
-      sys.native &&
       Atomics.add(table.control, C.YOUNG, 1) < SETTLE_LIMIT &&
       thread.sink !== null
     ) {
@@ -353,7 +350,7 @@ export class EntryReader {
       return -1;
     }
     takeOverNoCow(fd, clone);
-    const answer = cloneAnswer(cloneFile(sys, fd, clone));
+    const answer = cloneAnswer(cloneFile(fd, clone));
     if (answer !== "cloned" || sys.fstat(clone, stat2) < 0) {
       fs.closeSync(clone);
       this.#makesNoClones = answer === "refused";

@@ -65,7 +65,7 @@ export class HeldFiles {
     try {
       if (!this.#is(node, from)) return false;
       if (isFragmented(from, wide(this.#stat.words, STAT.BLOCKS) * 512, EXTENT_LIMIT)) return false;
-      const answer = cloneAnswer(cloneFile(this.#sys, from, to));
+      const answer = cloneAnswer(cloneFile(from, to));
       // Where one is refused, others mostly are.
       this.#refused = answer === "refused";
       return answer === "cloned" && this.#is(node, from);

@@ -7,7 +7,7 @@ import { loopFileSystem } from "../../../test/fixtures/loop-file-system.ts";
 import type { TreeNode } from "../../formats/restic/tree.ts";
 import { openDirectory, syscalls } from "../../fs/linux/syscalls.ts";
 import { bitsOfNewFiles, umaskNow } from "../../fs/linux/umask.ts";
-import { arenaOver, nativeAvailable, newArena } from "../../native.ts";
+import { arenaOver, newArena } from "../../native.ts";
 import { temporaryFolder } from "../../workspace/store/testing-store.ts";
 import { NodeWriter } from "./node-writer.ts";
 
@@ -38,7 +38,7 @@ function attributesOf(at: string): string[] {
   return Buffer.from(list.bytes.subarray(0, length)).toString().split("\0").slice(0, -1);
 }
 
-void describe("the writer of nodes", { skip: nativeAvailable() ? false : "needs native calls" }, () => {
+void describe("the writer of nodes", () => {
   test("a directory keeps the access list that its node does not name, a new one keeps none", (t) => {
     const folder = temporaryFolder(t);
     fs.mkdirSync(path.join(folder, "old"));

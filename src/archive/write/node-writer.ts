@@ -35,7 +35,7 @@ interface FilePart {
 const CREATE = fs.constants.O_WRONLY | fs.constants.O_CREAT | fs.constants.O_EXCL | fs.constants.O_NOFOLLOW;
 /** Also room for the target of a link, of which no system takes more. */
 const VALUE_BYTES = 128 * 1024;
-/** Linux takes no longer names and values of attributes; macOS has no calls for them here. */
+/** Linux takes no longer names and values of attributes. */
 const ATTRIBUTE_NAME_BYTES = 255;
 const ATTRIBUTE_BYTES = 64 * 1024;
 const REFUSED = "the system refuses it";
@@ -245,7 +245,7 @@ export class NodeWriter {
     if (attributes.length > 0) attributes = this.#setAttributes(fd, attributes);
     if (attributes.length > 0) aspects.push("xattrs");
     const times = this.sys.utimens(fd, this.#noName, 0, node.mtimeSec, node.mtimeNs);
-    if (times < 0 || !this.sys.exactTimes) aspects.push("times");
+    if (times < 0) aspects.push("times");
     if (aspects.length > 0 && this.sys.fstat(fd, this.#stat) >= 0)
       aspects = whatDiffers(this.#stat.words, { ...node, mode }, aspects);
     if (aspects.length > 0) this.#note(path, aspects, detail === "" ? (whyNotSet(attributes) ?? REFUSED) : detail);
@@ -376,8 +376,7 @@ export class NodeWriter {
     if (node.type !== "symlink" && (this.sys.chmod(dirfd, this.#name, 0, given) < 0 || given !== mode))
       aspects.push("mode");
     if (!refused.every(set)) aspects.push("xattrs");
-    if (this.sys.utimens(dirfd, this.#name, 0, node.mtimeSec, node.mtimeNs) < 0 || !this.sys.exactTimes)
-      aspects.push("times");
+    if (this.sys.utimens(dirfd, this.#name, 0, node.mtimeSec, node.mtimeNs) < 0) aspects.push("times");
     if (aspects.length > 0 && this.sys.stat(dirfd, this.#name, 0, this.#stat) >= 0)
       aspects = whatDiffers(this.#stat.words, { ...node, mode }, aspects);
     if (aspects.length > 0) this.#note(place.path, aspects, whyNotSet(refused) ?? REFUSED);

@@ -4,7 +4,6 @@ import fs from "node:fs";
 import path from "node:path";
 import { describe, test, type TestContext } from "node:test";
 import { decodeTree } from "../../formats/restic/tree.ts";
-import { nativeAvailable } from "../../native.ts";
 import { assertSame, type Saved, temporaryFolder, TestStore } from "../../workspace/store/testing-store.ts";
 import { TreeFinisher } from "./tree-finisher.ts";
 import { TreeWriter } from "./tree-writer.ts";
@@ -57,7 +56,7 @@ function subtreeAt({ store }: TestStore, tree: Uint8Array, place: string): Uint8
   return id;
 }
 
-void describe("one thread's part of a tree", { skip: nativeAvailable() ? false : "needs native calls" }, () => {
+void describe("one thread's part of a tree", () => {
   const begin = { path: new Uint8Array(0), node: null, whole: true };
 
   test("half of a directory's files is given away, and the directory left to be finished, when another thread waits", async (t) => {

@@ -6,7 +6,6 @@ import path from "node:path";
 import { fileURLToPath } from "node:url";
 import { describe, test } from "node:test";
 import { TYPE } from "../../fs/linux/syscalls.ts";
-import { nativeAvailable } from "../../native.ts";
 import { makeNode, setAttribute } from "../../workspace/store/testing-edits.ts";
 import { rightsCount, runWithoutCapabilities } from "../../workspace/store/testing-rights.ts";
 import { assertSame, type Saved, temporaryFolder, TestStore } from "../../workspace/store/testing-store.ts";
@@ -27,7 +26,7 @@ function hasCommand(command: string): boolean {
   }
 }
 
-void describe("a tree written into an empty folder", { skip: nativeAvailable() ? false : "needs native calls" }, () => {
+void describe("a tree written into an empty folder", () => {
   test("a tree is written whole when the one before it could not be begun", async (t) => {
     const saves = await TestStore.create(t);
     const root = temporaryFolder(t);

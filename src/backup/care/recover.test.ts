@@ -6,7 +6,7 @@ import { join } from "node:path";
 import { test } from "node:test";
 import type { BackupRepository, BackupSnapshot, RecoverBackupsResult } from "../../contract/index.ts";
 import type { ObjectId } from "../../ids.ts";
-import { hasCode, WITHOUT_NATIVE } from "../../operations/testing-folder.ts";
+import { hasCode } from "../../operations/testing-folder.ts";
 import { acquireLock } from "../../repository/locks.ts";
 import type { OpenedRepository } from "../../operations/opened-repository.ts";
 import { backupScene, type BackupScene, packWith, spoil } from "../testing-far.ts";
@@ -116,7 +116,7 @@ test("a snapshot whose file cannot be read, and those that have none any more, a
 
 test(
   "what other programs saved is gathered in one snapshot, and restic finds the same trees",
-  { skip: hasRestic ? WITHOUT_NATIVE : "no restic" },
+  { skip: hasRestic ? false : "no restic" },
   async (t) => {
     const at = await backupScene(t, "local");
     const { repository, place, root, folder } = at;

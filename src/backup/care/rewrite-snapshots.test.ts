@@ -6,7 +6,7 @@ import { walkDigests } from "../../workspace/store/testing-walk.ts";
 import type { CairnError } from "../../errors.ts";
 import { acquireLock } from "../../repository/locks.ts";
 import type { BackupRepository, PathPattern } from "../../contract/index.ts";
-import { hasCode, leftOutOf } from "../../operations/testing-folder.ts";
+import { hasCode } from "../../operations/testing-folder.ts";
 import { backupScene, type BackupScene, damageBlob, nodeAt, withNode } from "../testing-far.ts";
 import type { OpenedRepository } from "../../operations/opened-repository.ts";
 
@@ -70,7 +70,7 @@ for (const scheme of ["local", "far"] as const)
       assert.deepEqual((await repository.find("secret.key")).found, []);
       const restored = await repository.restore(made[1]!, join(root, "back"));
       assert.deepEqual(
-        leftOutOf(restored).map(({ path, reason, detail }) => [path, reason, detail]),
+        restored.left_out.map(({ path, reason, detail }) => [path, reason, detail]),
         [["deep/secret.key", "taken_out", "taken out of the snapshot after it was made"]],
       );
       rmSync(join(folder, "deep/secret.key"));
@@ -86,7 +86,7 @@ for (const scheme of ["local", "far"] as const)
       write("a.txt", "changed\n");
       const restored = await client.restoreBackup(repository, rewritten[1]!.new_id!);
       assert.deepEqual(
-        leftOutOf(restored).map(({ path, reason }) => [path, reason]),
+        restored.left_out.map(({ path, reason }) => [path, reason]),
         [["deep/secret.key", "taken_out"]],
       );
       assert.match(readFileSync(join(folder, "deep/secret.key"), "utf8"), /hush/);

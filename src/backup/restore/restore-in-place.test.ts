@@ -18,7 +18,7 @@ import { fileURLToPath } from "node:url";
 import { rightsCount, runWithoutCapabilities } from "../../workspace/store/testing-rights.ts";
 import { walkDigests } from "../../workspace/store/testing-walk.ts";
 import type { Client, RestoreInPlaceOptions } from "../../contract/index.ts";
-import { hasCode, leftOutOf, WITHOUT_NATIVE } from "../../operations/testing-folder.ts";
+import { hasCode } from "../../operations/testing-folder.ts";
 import { backupScene, type BackupScene, damagePack } from "../testing-far.ts";
 
 /** Of whatever folder. */
@@ -26,45 +26,41 @@ const ANY = { latestOf: {} };
 
 for (const scheme of ["local", "far"] as const) {
   describe(`a snapshot on a ${scheme} storage`, () => {
-    test(
-      "comes back over the folder when its point is gone, and an undo brings the present back",
-      { skip: WITHOUT_NATIVE },
-      async (t) => {
-        const { client, repository, folder, write } = await backupScene(t, scheme);
-        linkSync(join(folder, "a.txt"), join(folder, "linked"));
-        writeFileSync(join(folder, "large"), randomBytes(3 << 20));
-        const { save_point_id: gone } = await client.createBackup(repository, { save: true });
-        const wanted = walkDigests(folder);
-        await client.save({ message: "later" });
-        await client.runCleanup((await client.previewCleanup({ only: [gone] })).plan_id);
-        write("a.txt", "changed\n");
-        write("new/file", "new\n");
-        rmSync(join(folder, "many/7"));
-        rmSync(join(folder, "many/9"));
-        write("many/9/inside", "a folder where a file was\n");
-        const untouched = statSync(join(folder, "many/8"), { bigint: true });
-        const present = walkDigests(folder).state;
-        chmodSync(folder, 0o711);
-        const planned = await client.restoreBackup(repository, "latest", { dryRun: true });
-        assert.deepEqual(planned.changes, { created: 2, updated: 2, deleted: 4, metadata: 1 });
-        assert.equal(walkDigests(folder).state, present);
-        const restored = await client.restoreBackup(repository, "latest");
-        assert.deepEqual(restored.changes, planned.changes);
-        assert.deepEqual([restored.left_out, restored.proof?.metadata_equal], [[], true]);
-        assert.notEqual(restored.proof?.receipt, null);
-        assert.deepEqual(walkDigests(folder), wanted);
-        assert.equal(lstatSync(join(folder, "a.txt")).ino, lstatSync(join(folder, "linked")).ino);
-        const after = statSync(join(folder, "many/8"), { bigint: true });
-        assert.deepEqual([after.ino, after.ctimeNs], [untouched.ino, untouched.ctimeNs]);
-        const status = await client.status();
-        assert.deepEqual([status.clean, status.head], [true, restored.restored_to]);
-        assert.deepEqual((await client.verifyAll()).problems, []);
-        await client.undo();
-        assert.equal(walkDigests(folder).state, present);
-        const again = await client.restoreBackup(repository, "latest", { proveFrom: "memory" });
-        assert.deepEqual([restored.read_from, again.read_from], ["disk", "memory"]);
-      },
-    );
+    test("comes back over the folder when its point is gone, and an undo brings the present back", async (t) => {
+      const { client, repository, folder, write } = await backupScene(t, scheme);
+      linkSync(join(folder, "a.txt"), join(folder, "linked"));
+      writeFileSync(join(folder, "large"), randomBytes(3 << 20));
+      const { save_point_id: gone } = await client.createBackup(repository, { save: true });
+      const wanted = walkDigests(folder);
+      await client.save({ message: "later" });
+      await client.runCleanup((await client.previewCleanup({ only: [gone] })).plan_id);
+      write("a.txt", "changed\n");
+      write("new/file", "new\n");
+      rmSync(join(folder, "many/7"));
+      rmSync(join(folder, "many/9"));
+      write("many/9/inside", "a folder where a file was\n");
+      const untouched = statSync(join(folder, "many/8"), { bigint: true });
+      const present = walkDigests(folder).state;
+      chmodSync(folder, 0o711);
+      const planned = await client.restoreBackup(repository, "latest", { dryRun: true });
+      assert.deepEqual(planned.changes, { created: 2, updated: 2, deleted: 4, metadata: 1 });
+      assert.equal(walkDigests(folder).state, present);
+      const restored = await client.restoreBackup(repository, "latest");
+      assert.deepEqual(restored.changes, planned.changes);
+      assert.deepEqual([restored.left_out, restored.proof?.metadata_equal], [[], true]);
+      assert.notEqual(restored.proof?.receipt, null);
+      assert.deepEqual(walkDigests(folder), wanted);
+      assert.equal(lstatSync(join(folder, "a.txt")).ino, lstatSync(join(folder, "linked")).ino);
+      const after = statSync(join(folder, "many/8"), { bigint: true });
+      assert.deepEqual([after.ino, after.ctimeNs], [untouched.ino, untouched.ctimeNs]);
+      const status = await client.status();
+      assert.deepEqual([status.clean, status.head], [true, restored.restored_to]);
+      assert.deepEqual((await client.verifyAll()).problems, []);
+      await client.undo();
+      assert.equal(walkDigests(folder).state, present);
+      const again = await client.restoreBackup(repository, "latest", { proveFrom: "memory" });
+      assert.deepEqual([restored.read_from, again.read_from], ["disk", "memory"]);
+    });
 
     test("is warned of when it is of another folder and what lies here would go", async (t) => {
       const { client, library, repository, folder, root } = await backupScene(t, scheme);
@@ -185,7 +181,7 @@ test("a folder that keeps what the snapshot has not is not said to read back wro
   write("extra", "kept\n");
   write("a.txt", "changed\n");
   const kept = await client.restoreBackup(repository, "latest", { keepPresent: true });
-  assert.deepEqual([kept.changes?.updated, leftOutOf(kept), kept.proof], [1, [], null]);
+  assert.deepEqual([kept.changes?.updated, kept.left_out, kept.proof], [1, [], null]);
   assert.notEqual((await client.restoreBackup(repository, "latest")).proof, null);
 });
 
@@ -212,46 +208,38 @@ for (const [how, lose, told] of [
   ["spoiled", (file: string) => spoil(file, 0, Infinity), /damaged/],
   ["flipped a bit in each of", (file: string) => spoil(file, 20, 21), /damaged/],
 ] as const) {
-  test(
-    `a snapshot comes back whole when its workspace's store has ${how} its packs`,
-    { skip: WITHOUT_NATIVE },
-    async (t) => {
-      const scene = await backupScene(t, "local");
-      const { client, repository, folder } = scene;
-      await client.createBackup(repository, { save: true });
-      const wanted = walkDigests(folder);
-      losePacks(scene, lose);
-      // All that was stored is needed.
-      for (const name of readdirSync(folder)) rmSync(join(folder, name), { recursive: true });
-      const warnings: string[] = [];
-      const { proof, left_out: left } = await client.restoreBackup(repository, "latest", {
-        onWarning: (message) => void warnings.push(message),
-      });
-      assert.deepEqual([proof?.metadata_equal, left], [true, []]);
-      assert.match(warnings.join(), told);
-      assert.deepEqual(walkDigests(folder), wanted);
-      // The very same content is what older points lacked.
-      assert.deepEqual((await client.verifyAll()).problems, []);
-    },
-  );
-}
-
-test(
-  "a snapshot comes back whole after a repair took what is lost out of the store's index",
-  { skip: WITHOUT_NATIVE },
-  async (t) => {
+  test(`a snapshot comes back whole when its workspace's store has ${how} its packs`, async (t) => {
     const scene = await backupScene(t, "local");
     const { client, repository, folder } = scene;
     await client.createBackup(repository, { save: true });
     const wanted = walkDigests(folder);
-    losePacks(scene);
-    rmSync(join(folder, "deep"), { recursive: true });
-    await client.doctor({ repair: true });
-    assert.notEqual((await client.restoreBackup(repository, "latest")).proof, null);
+    losePacks(scene, lose);
+    // All that was stored is needed.
+    for (const name of readdirSync(folder)) rmSync(join(folder, name), { recursive: true });
+    const warnings: string[] = [];
+    const { proof, left_out: left } = await client.restoreBackup(repository, "latest", {
+      onWarning: (message) => void warnings.push(message),
+    });
+    assert.deepEqual([proof?.metadata_equal, left], [true, []]);
+    assert.match(warnings.join(), told);
     assert.deepEqual(walkDigests(folder), wanted);
+    // The very same content is what older points lacked.
     assert.deepEqual((await client.verifyAll()).problems, []);
-  },
-);
+  });
+}
+
+test("a snapshot comes back whole after a repair took what is lost out of the store's index", async (t) => {
+  const scene = await backupScene(t, "local");
+  const { client, repository, folder } = scene;
+  await client.createBackup(repository, { save: true });
+  const wanted = walkDigests(folder);
+  losePacks(scene);
+  rmSync(join(folder, "deep"), { recursive: true });
+  await client.doctor({ repair: true });
+  assert.notEqual((await client.restoreBackup(repository, "latest")).proof, null);
+  assert.deepEqual(walkDigests(folder), wanted);
+  assert.deepEqual((await client.verifyAll()).problems, []);
+});
 
 test("a folder that has more than the snapshot, which may not be read, gets no receipt", async (t) => {
   if (!rightsCount()) {
@@ -265,7 +253,7 @@ test("a folder that has more than the snapshot, which may not be read, gets no r
   const restored = await client.restoreBackup(repository, "latest");
   assert.deepEqual([restored.proof, restored.read_again, restored.untold_files], [null, true, 0]);
   assert.deepEqual(
-    leftOutOf(restored).map(({ path, reason }) => [path, reason]),
+    restored.left_out.map(({ path, reason }) => [path, reason]),
     [["closed", "unreadable"]],
   );
 });

@@ -14,7 +14,7 @@ import { test } from "node:test";
 import { walkDigests } from "../../workspace/store/testing-walk.ts";
 import type { TreeNode } from "../../formats/restic/tree.ts";
 import type { Aspect, RestoreBackupResult } from "../../contract/index.ts";
-import { hasCode, leftOutOf, WITHOUT_NATIVE } from "../../operations/testing-folder.ts";
+import { hasCode } from "../../operations/testing-folder.ts";
 import type { OpenedRepository } from "../../operations/opened-repository.ts";
 import { backupScene, type BackupScene, withManifest, withNode } from "../testing-far.ts";
 
@@ -49,7 +49,7 @@ async function changedMeanwhile({ client, repository, folder, write }: BackupSce
 }
 
 function namesOf(restored: Pick<RestoreBackupResult, "left_out">): unknown[] {
-  return leftOutOf(restored).map(({ path, reason, aspects }) => [path, reason, aspects]);
+  return restored.left_out.map(({ path, reason, aspects }) => [path, reason, aspects]);
 }
 
 test("names of a file that was written to between them get each its own content when it is restored", async (t) => {
@@ -79,28 +79,24 @@ test("names of a file that was written to between them get each its own content 
   assert.equal(walkDigests(join(root, "foreign", folder)).state, state);
 });
 
-test(
-  "names of a file that was written to between them get each its own content in place",
-  { skip: WITHOUT_NATIVE },
-  async (t) => {
-    const scene = await backupScene(t, "local");
-    const { client, repository, folder, write } = scene;
-    const id = await changedMeanwhile(scene);
-    const { state } = walkDigests(folder);
-    for (const name of ["a.txt", "deep/second", "third"]) write(name, "something else\n");
-    const restored = await client.restoreBackup(repository, id, { latestOf: {}, prove: true });
-    assert.deepEqual(namesOf(restored), [["deep/second", "not_permitted", ["links"]]]);
-    assert.equal(walkDigests(folder).state, state);
-    assert.equal(restored.read_again, true);
-    // Session one that is right already.
-    write("deep/second", "something else\n");
-    rmSync(join(folder, "third"));
-    writeFileSync(join(folder, "third"), LATER);
-    await client.restoreBackup(repository, id, { latestOf: {} });
-    assert.equal(walkDigests(folder).state, state);
-    assert.equal(readFileSync(join(folder, "deep/second"), "utf8"), LATER);
-  },
-);
+test("names of a file that was written to between them get each its own content in place", async (t) => {
+  const scene = await backupScene(t, "local");
+  const { client, repository, folder, write } = scene;
+  const id = await changedMeanwhile(scene);
+  const { state } = walkDigests(folder);
+  for (const name of ["a.txt", "deep/second", "third"]) write(name, "something else\n");
+  const restored = await client.restoreBackup(repository, id, { latestOf: {}, prove: true });
+  assert.deepEqual(namesOf(restored), [["deep/second", "not_permitted", ["links"]]]);
+  assert.equal(walkDigests(folder).state, state);
+  assert.equal(restored.read_again, true);
+  // Session one that is right already.
+  write("deep/second", "something else\n");
+  rmSync(join(folder, "third"));
+  writeFileSync(join(folder, "third"), LATER);
+  await client.restoreBackup(repository, id, { latestOf: {} });
+  assert.equal(walkDigests(folder).state, state);
+  assert.equal(readFileSync(join(folder, "deep/second"), "utf8"), LATER);
+});
 
 interface Odd {
   /** a file, and all that is otherwise about it */
@@ -199,7 +195,7 @@ const ODD: Record<string, Odd> = {
 };
 
 for (const [what, { node, aspects, detail, there }] of Object.entries(ODD))
-  test(`all but what cannot be is restored when an entry has ${what}`, { skip: WITHOUT_NATIVE }, async (t) => {
+  test(`all but what cannot be is restored when an entry has ${what}`, async (t) => {
     const { client, repository, folder, root } = await backupScene(t, "local");
     const { snapshot } = await client.createBackup(repository, { save: true });
     const own = repository as OpenedRepository;
@@ -207,7 +203,7 @@ for (const [what, { node, aspects, detail, there }] of Object.entries(ODD))
     const foreign = await asForeign(own, odd);
     const name = Buffer.from(node.name ?? "a.txt").toString();
     const check = (restored: Pick<RestoreBackupResult, "left_out">, at: string, below = ""): void => {
-      const [left, ...others] = leftOutOf(restored);
+      const [left, ...others] = restored.left_out;
       assert.deepEqual([left?.path, left?.aspects, others], [below + name, aspects, []], at);
       assert.equal(left!.reason === "damaged", aspects === undefined);
       assert.match(left!.detail, detail);
@@ -236,44 +232,36 @@ for (const [what, { node, aspects, detail, there }] of Object.entries(ODD))
     assert.equal(inPlace.read_again, true);
   });
 
-test(
-  "a folder is left out with all in it when its name is longer than any here",
-  { skip: WITHOUT_NATIVE },
-  async (t) => {
-    const { client, repository, folder, root } = await backupScene(t, "local");
-    const { snapshot } = await client.createBackup(repository, { save: true });
-    const own = repository as OpenedRepository;
-    const name = "d".repeat(2000);
-    const odd = await withNode(own, snapshot!.snapshot_id, `${folder.slice(1)}/deep`, async () => ({
-      name: Buffer.from(name),
-    }));
-    const listed = [[name, "not_permitted", ["type"]]];
-    assert.deepEqual(namesOf(await repository.restore(odd, join(root, "restored"))), listed);
-    assert.deepEqual(readdirSync(join(root, "restored")), ["a.txt", "many"]);
-    rmSync(join(folder, "a.txt"));
-    const restored = await client.restoreBackup(repository, odd, { latestOf: {}, prove: true });
-    assert.deepEqual([namesOf(restored), restored.read_again], [listed, true]);
-    assert.equal(readFileSync(join(folder, "a.txt"), "utf8"), "a\n");
-  },
-);
+test("a folder is left out with all in it when its name is longer than any here", async (t) => {
+  const { client, repository, folder, root } = await backupScene(t, "local");
+  const { snapshot } = await client.createBackup(repository, { save: true });
+  const own = repository as OpenedRepository;
+  const name = "d".repeat(2000);
+  const odd = await withNode(own, snapshot!.snapshot_id, `${folder.slice(1)}/deep`, async () => ({
+    name: Buffer.from(name),
+  }));
+  const listed = [[name, "not_permitted", ["type"]]];
+  assert.deepEqual(namesOf(await repository.restore(odd, join(root, "restored"))), listed);
+  assert.deepEqual(readdirSync(join(root, "restored")), ["a.txt", "many"]);
+  rmSync(join(folder, "a.txt"));
+  const restored = await client.restoreBackup(repository, odd, { latestOf: {}, prove: true });
+  assert.deepEqual([namesOf(restored), restored.read_again], [listed, true]);
+  assert.equal(readFileSync(join(folder, "a.txt"), "utf8"), "a\n");
+});
 
-test(
-  "a link stays in place, and is not compared, when the one of the snapshot cannot be made",
-  { skip: WITHOUT_NATIVE },
-  async (t) => {
-    const { client, repository, folder } = await backupScene(t, "local");
-    const { snapshot } = await client.createBackup(repository, { save: true });
-    const own = repository as OpenedRepository;
-    const odd = await withNode(own, snapshot!.snapshot_id, `${folder.slice(1)}/a.txt`, async () => link(""));
-    rmSync(join(folder, "a.txt"));
-    symlinkSync("here", join(folder, "a.txt"));
-    rmSync(join(folder, "deep"), { recursive: true });
-    const restored = await client.restoreBackup(repository, odd, { latestOf: {}, prove: true });
-    assert.deepEqual([namesOf(restored), restored.read_again], [[["a.txt", "not_permitted", ["type"]]], true]);
-    assert.equal(readlinkSync(join(folder, "a.txt")), "here");
-    assert.equal(readFileSync(join(folder, "deep/b.txt"), "utf8"), "b\n");
-  },
-);
+test("a link stays in place, and is not compared, when the one of the snapshot cannot be made", async (t) => {
+  const { client, repository, folder } = await backupScene(t, "local");
+  const { snapshot } = await client.createBackup(repository, { save: true });
+  const own = repository as OpenedRepository;
+  const odd = await withNode(own, snapshot!.snapshot_id, `${folder.slice(1)}/a.txt`, async () => link(""));
+  rmSync(join(folder, "a.txt"));
+  symlinkSync("here", join(folder, "a.txt"));
+  rmSync(join(folder, "deep"), { recursive: true });
+  const restored = await client.restoreBackup(repository, odd, { latestOf: {}, prove: true });
+  assert.deepEqual([namesOf(restored), restored.read_again], [[["a.txt", "not_permitted", ["type"]]], true]);
+  assert.equal(readlinkSync(join(folder, "a.txt")), "here");
+  assert.equal(readFileSync(join(folder, "deep/b.txt"), "utf8"), "b\n");
+});
 
 test("files have what their blobs hold when their sizes are others and the packs are far away", async (t) => {
   const { client, repository, folder, root } = await backupScene(t, "far");
@@ -295,7 +283,7 @@ test("files have what their blobs hold when their sizes are others and the packs
   const target = join(root, "restored");
   const restored = await repository.restore(id, target);
   assert.deepEqual(
-    leftOutOf(restored).map(({ path, reason, detail }) => [path.slice(-6), reason, detail]),
+    restored.left_out.map(({ path, reason, detail }) => [path.slice(-6), reason, detail]),
     [
       ["many/7", 6, 1_000_000_000_000],
       ["many/8", 17 << 20, 1],

@@ -5,7 +5,6 @@ import { test, type TestContext } from "node:test";
 import { loopFileSystem } from "../../../test/fixtures/loop-file-system.ts";
 import { walkDigests } from "../../workspace/store/testing-walk.ts";
 import type { CairnError } from "../../errors.ts";
-import { WITHOUT_NATIVE } from "../../operations/testing-folder.ts";
 import type { OpenedRepository } from "../../operations/opened-repository.ts";
 import { backupScene, type BackupScene, withNode } from "../testing-far.ts";
 
@@ -32,7 +31,7 @@ async function smallDisk(context: TestContext): Promise<string | null> {
   return loopFileSystem(context, "ext4", { size: 64 * MIB })?.root ?? null;
 }
 
-test("zeros of a snapshot without holes become holes when they are asked for", { skip: WITHOUT_NATIVE }, async (t) => {
+test("zeros of a snapshot without holes become holes when they are asked for", async (t) => {
   const disk = await smallDisk(t);
   if (disk === null) return;
   const scene = await backupScene(t, "local");
@@ -51,22 +50,18 @@ test("zeros of a snapshot without holes become holes when they are asked for", {
   assert.equal(lstatSync(join(at, "second.img")).nlink, 2);
 });
 
-test(
-  "room is asked for each zero when a snapshot without holes is written whole",
-  { skip: WITHOUT_NATIVE },
-  async (t) => {
-    const disk = await smallDisk(t);
-    if (disk === null) return;
-    const scene = await backupScene(t, "local");
-    const { repository } = scene;
-    const id = await imagesOf(scene);
-    const to = join(disk, "back");
-    const refused = ({ code, details }: CairnError): boolean =>
-      code === "no_space" && (details?.["needed_bytes"] as number) > 100 * MIB;
-    for (const options of [{}, { dryRun: true }]) await assert.rejects(repository.restore(id, to, options), refused);
-    assert.equal(lstatSync(to, { throwIfNoEntry: false }), undefined);
-  },
-);
+test("room is asked for each zero when a snapshot without holes is written whole", async (t) => {
+  const disk = await smallDisk(t);
+  if (disk === null) return;
+  const scene = await backupScene(t, "local");
+  const { repository } = scene;
+  const id = await imagesOf(scene);
+  const to = join(disk, "back");
+  const refused = ({ code, details }: CairnError): boolean =>
+    code === "no_space" && (details?.["needed_bytes"] as number) > 100 * MIB;
+  for (const options of [{}, { dryRun: true }]) await assert.rejects(repository.restore(id, to, options), refused);
+  assert.equal(lstatSync(to, { throwIfNoEntry: false }), undefined);
+});
 
 test("what was written before a kill stays right when holes are made by the next attempt", async (t) => {
   const scene = await backupScene(t, "local");
@@ -81,28 +76,24 @@ test("what was written before a kill stays right when holes are made by the next
   assert.equal(walkDigests(join(to, folder)).state, walkDigests(folder).state);
 });
 
-test(
-  "a stream and a folder of Cairn's get holes for their zeros too, and the proof holds",
-  { skip: WITHOUT_NATIVE },
-  async (t) => {
-    const disk = await smallDisk(t);
-    if (disk === null) return;
-    const scene = await backupScene(t, "local");
-    const { client, repository, folder } = scene;
-    await imagesOf(scene);
-    async function* zeros(): AsyncIterable<Uint8Array> {
-      for (let i = 0; i < 100; i++) yield Buffer.alloc(MIB);
-    }
-    await repository.createFromStream(zeros(), { filename: "disk.raw" });
-    const { snapshot } = await client.createBackup(repository, { point: "head" });
-    for (const id of ["latest", snapshot!.snapshot_id])
-      await assert.rejects(repository.restore(id, join(disk, "no")), { code: "no_space" }, id);
-    const latestOf = { paths: ["/disk.raw"] };
-    const stream = await repository.restore("latest", join(disk, "stream"), { sparse: true, latestOf });
-    assert.notEqual(stream.proof, null);
-    assert.ok(lstatSync(join(disk, "stream/disk.raw")).blocks * 512 < MIB);
-    const { proof } = await repository.restore(snapshot!.snapshot_id, join(disk, "folder"), { sparse: true });
-    assert.equal(proof?.state_digest, walkDigests(folder).state);
-    assert.ok(lstatSync(join(disk, "folder/disk.img")).blocks * 512 < 1.2 * MIB);
-  },
-);
+test("a stream and a folder of Cairn's get holes for their zeros too, and the proof holds", async (t) => {
+  const disk = await smallDisk(t);
+  if (disk === null) return;
+  const scene = await backupScene(t, "local");
+  const { client, repository, folder } = scene;
+  await imagesOf(scene);
+  async function* zeros(): AsyncIterable<Uint8Array> {
+    for (let i = 0; i < 100; i++) yield Buffer.alloc(MIB);
+  }
+  await repository.createFromStream(zeros(), { filename: "disk.raw" });
+  const { snapshot } = await client.createBackup(repository, { point: "head" });
+  for (const id of ["latest", snapshot!.snapshot_id])
+    await assert.rejects(repository.restore(id, join(disk, "no")), { code: "no_space" }, id);
+  const latestOf = { paths: ["/disk.raw"] };
+  const stream = await repository.restore("latest", join(disk, "stream"), { sparse: true, latestOf });
+  assert.notEqual(stream.proof, null);
+  assert.ok(lstatSync(join(disk, "stream/disk.raw")).blocks * 512 < MIB);
+  const { proof } = await repository.restore(snapshot!.snapshot_id, join(disk, "folder"), { sparse: true });
+  assert.equal(proof?.state_digest, walkDigests(folder).state);
+  assert.ok(lstatSync(join(disk, "folder/disk.img")).blocks * 512 < 1.2 * MIB);
+});

@@ -8,7 +8,6 @@ import { rightsCount, runWithoutCapabilities } from "../../workspace/store/testi
 import { walkDigests } from "../../workspace/store/testing-walk.ts";
 import type { ObjectId } from "../../ids.ts";
 import type { OpenedRepository } from "../../operations/opened-repository.ts";
-import { leftOutOf } from "../../operations/testing-folder.ts";
 import { backupScene, damageBlob, nodeAt, opened, withAnotherPiece, withManifest, withNode } from "../testing-far.ts";
 
 test("a manifest that is damaged keeps nothing but the proof from being restored", async (t) => {
@@ -19,7 +18,7 @@ test("a manifest that is damaged keeps nothing but the proof from being restored
   const target = join(root, "restored");
   const restored = await repository.restore("latest", target);
   assert.deepEqual(
-    leftOutOf(restored).map(({ path, reason }) => [path, reason]),
+    restored.left_out.map(({ path, reason }) => [path, reason]),
     [["", "damaged"]],
   );
   assert.equal(restored.proof, null);
@@ -68,7 +67,7 @@ test("a snapshot that another program made of a save point's is sound, and is re
     message: /lacks something of what it was made of/,
   });
   const restored = await repository.restore(derived, join(root, "restored"), { onWarning });
-  assert.deepEqual([restored.proof, restored.read_again, leftOutOf(restored)], [null, true, []]);
+  assert.deepEqual([restored.proof, restored.read_again, restored.left_out], [null, true, []]);
   assert.match(warnings.join(), /another program made the snapshot/);
   assert.equal(walkDigests(join(root, "restored")).state, digest);
   await assert.rejects(client.restoreBackup(repository, derived), {
@@ -97,7 +96,7 @@ for (const scheme of ["local", "far"] as const)
         [],
       );
       const restored = await repository.restore(other, target, { prove: false });
-      const lost = leftOutOf(restored).map(({ path: lostPath, reason, detail }) => [lostPath, reason, detail]);
+      const lost = restored.left_out.map(({ path: lostPath, reason, detail }) => [lostPath, reason, detail]);
       assert.deepEqual([lost.length, lost[0]?.slice(0, 2)], [1, ["many/7", "damaged"]]);
       assert.match(String(lost[0]![2]), /its content has another SHA-256/);
       rmSync(join(folder, "many/7"));
@@ -111,7 +110,7 @@ test("a piece that is another one is left out when nothing is read again", async
   const other = await withAnotherPiece(repository as OpenedRepository, snapshot!.snapshot_id, path);
   const restored = await repository.restore(other, join(root, "restored"), { prove: false });
   assert.deepEqual(
-    leftOutOf(restored).map((each) => [each.path, each.reason]),
+    restored.left_out.map((each) => [each.path, each.reason]),
     [["many/7", "damaged"]],
   );
   assert.deepEqual([existsSync(join(root, "restored/many/7")), restored.read_again], [false, false]);
@@ -129,7 +128,7 @@ test("a piece that is another one is left out when whoever restores may not read
   const lostOf = async (id: string, to: string, untold = 0): Promise<string[][]> => {
     const restored = await repository.restore(id, join(root, to));
     assert.deepEqual([restored.proof, restored.read_again, restored.untold_files], [null, untold === 0, untold]);
-    return leftOutOf(restored).map((each) => [each.path, each.reason]);
+    return restored.left_out.map((each) => [each.path, each.reason]);
   };
   const sound = await withNode(opened, snapshot!.snapshot_id, path, async () => ({ mode: 0 }));
   assert.deepEqual(await lostOf(sound, "sound"), [["many/7", "unreadable"]]);
@@ -142,7 +141,7 @@ test("a piece that is another one is left out when whoever restores may not read
   assert.deepEqual(await lostOf(sealed, "directory", 1), [["many", "unreadable"]]);
   const restored = await repository.restore(closed, join(root, "compared"), { prove: false });
   assert.deepEqual(
-    leftOutOf(restored).map((each) => [each.path, each.reason]),
+    restored.left_out.map((each) => [each.path, each.reason]),
     [["many/7", "damaged"]],
   );
   for (const name of ["directory", "compared"]) chmodSync(join(root, name, "many"), 0o700);
@@ -163,7 +162,7 @@ test("names of one file go together when its piece is another one", async (t) =>
   const both = await withNode(opened, other, `${folder.slice(1)}/two`, async () => ({
     content: Buffer.from(content!, "hex"),
   }));
-  const lost = leftOutOf(await repository.restore(both, join(root, "restored"), { prove: false })).map((each) => [
+  const lost = (await repository.restore(both, join(root, "restored"), { prove: false })).left_out.map((each) => [
     each.path,
     each.reason,
   ]);
@@ -182,7 +181,7 @@ test("what another piece costs is told when the snapshot lacks more, too", async
   await damageBlob(at, (await nodeAt(repository, other, `${own}/many/8`)).content![0]!);
   const target = join(root, "restored");
   const restored = await repository.restore(other, target, { prove: false });
-  const lost = leftOutOf(restored).map(({ path, reason }) => [path, reason]);
+  const lost = restored.left_out.map(({ path, reason }) => [path, reason]);
   assert.deepEqual(lost.toSorted(), [
     ["many/7", "damaged"],
     ["many/8", "damaged"],

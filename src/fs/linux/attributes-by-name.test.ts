@@ -4,12 +4,11 @@ import fs from "node:fs";
 import os from "node:os";
 import path from "node:path";
 import { test, type TestContext } from "node:test";
-import { nativeAvailable, newArena, onLinux } from "../../native.ts";
+import { newArena } from "../../native.ts";
 import { attributesByName, type AttributesByName, byOpening, directly } from "./attributes-by-name.ts";
 import { EBADF } from "./errno.ts";
 import { inDirectory, putName, syscalls } from "./syscalls.ts";
 
-const skip = nativeAvailable() && onLinux() ? false : "needs Linux's native calls";
 const ONE = Buffer.from("user.one");
 
 /** What a way of asking says of an entry: its list, one value that is set and read back; or minus errno. */
@@ -40,7 +39,7 @@ function scratch(t: TestContext): string | null {
   return null;
 }
 
-test("attributes of files and directories are the same by each way to them", { skip }, (t) => {
+test("attributes of files and directories are the same by each way to them", (t) => {
   const folder = scratch(t);
   if (folder === null) return;
   const ways = [attributesByName(syscalls()), directly(), byOpening(syscalls())];
@@ -48,7 +47,7 @@ test("attributes of files and directories are the same by each way to them", { s
     for (const name of ["directory", "file"]) assert.deepEqual(saidOf(way, folder, name), [true, "value", 0], name);
 });
 
-test("a link is not followed by any way to its attributes, and a pipe is not opened", { skip }, (t) => {
+test("a link is not followed by any way to its attributes, and a pipe is not opened", (t) => {
   const folder = scratch(t);
   if (folder === null) return;
   const usual = attributesByName(syscalls());

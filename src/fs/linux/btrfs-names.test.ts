@@ -3,11 +3,10 @@ import fs from "node:fs";
 import path from "node:path";
 import { after, test } from "node:test";
 import { asOrdinaryUser, makeLoopFileSystem, withOpen } from "../../../test/fixtures/loop-file-system.ts";
-import { nativeAvailable } from "../../native.ts";
 import { createSnapshot, makeSubvolume, subvolumeInfo } from "./btrfs.ts";
 import { hasNewName } from "./btrfs-names.ts";
 
-const made = nativeAvailable() ? makeLoopFileSystem("btrfs") : { reason: "needs native calls" };
+const made = makeLoopFileSystem("btrfs");
 const skip = "reason" in made ? made.reason : false;
 const volume = "reason" in made ? "" : made.root;
 after(() => "close" in made && made.close());

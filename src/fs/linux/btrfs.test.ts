@@ -10,13 +10,12 @@ import {
   makeLoopFileSystem,
   ORDINARY_USER,
 } from "../../../test/fixtures/loop-file-system.ts";
-import { nativeAvailable } from "../../native.ts";
 import * as btrfs from "./btrfs.ts";
 import { mayBeLimited } from "./btrfs-quota.ts";
 import { filesystemUuid } from "./mounts.ts";
 
 const MODULE = new URL("btrfs.ts", import.meta.url).href;
-const made = nativeAvailable() ? makeLoopFileSystem("btrfs") : { reason: "needs native calls" };
+const made = makeLoopFileSystem("btrfs");
 const skip = "reason" in made ? made.reason : false;
 const root = "reason" in made ? "" : made.root;
 let folders = 0;
@@ -323,16 +322,4 @@ describe("btrfs as an ordinary user", { skip }, () => {
     assert.deepEqual(said.slice(5, 7), ["done", "done"]);
     assert.deepEqual(fs.readdirSync(own), ["sub"]);
   });
-});
-
-test("without native calls btrfs is unsupported, and subvolumes are still told", () => {
-  const script = `
-    const btrfs = await import(${JSON.stringify(MODULE)});
-    const code = await btrfs.createSubvolume(0, "x").catch((e) => e.code);
-    console.log(btrfs.btrfsAvailable(), btrfs.isSubvolume("/proc"), code);`;
-  const child = spawnSync(process.execPath, ["--input-type=module", "-e", script], {
-    env: { ...process.env, CAIRN_NO_NATIVE: "1" },
-    encoding: "utf8",
-  });
-  assert.equal(child.stdout.trim(), "false false unsupported", child.stderr);
 });

@@ -1,15 +1,7 @@
 import fs from "node:fs";
 import { CairnError, codeOfErrno, toCairnError } from "../../errors.ts";
 import type { ErrorCode } from "../../errors.ts";
-import {
-  type Arena,
-  bindLinux,
-  lastErrno,
-  nativeAvailable,
-  type NativeFunction,
-  newArena,
-  onLinux,
-} from "../../native.ts";
+import { type Arena, bindNative, lastErrno, type NativeFunction, newArena } from "../../native.ts";
 import {
   ARGUMENT_SIZE,
   BTRFS_MAGIC,
@@ -32,8 +24,7 @@ import { errnoName, openOwnWay } from "./syscalls.ts";
 /**
  * Subvolumes and snapshots of btrfs, by ioctl on held directories: no process is started.
  *
- * Everything here needs native calls ({@link btrfsAvailable}) except {@link isSubvolume}. What may wait for the disk
- * runs on a thread of the pool and returns a promise; it cannot be stopped. Errors are CairnErrors with
+ * What may wait for the disk runs on a thread of the pool and returns a promise; it cannot be stopped. Errors are CairnErrors with
  * `details.errno`: `unsupported` (not btrfs, not a subvolume, another file system, a swap file in use), `usage` (an unfit
  * name), `conflict` (subvolumes inside), else what the errno means.
  */
@@ -79,18 +70,11 @@ type Ioctl = NativeFunction & { async?: (...args: unknown[]) => void };
 let bound: Ioctl | null | undefined;
 
 function ioctl(): Ioctl {
-  bound ??= bindLinux("int ioctl(int fd, unsigned long request, uint64_t argument)");
+  bound ??= bindNative("int ioctl(int fd, unsigned long request, uint64_t argument)");
   if (bound === null) {
-    throw new CairnError("unsupported", "btrfs needs native calls, which do not work in this process", {
-      hint: "install the package with its optional native parts, on Linux",
-    });
+    throw new CairnError("unsupported", "the C library has no ioctl");
   }
   return bound;
-}
-
-/** True when the calls of this module can be made at all; says nothing about a file system. */
-export function btrfsAvailable(): boolean {
-  return onLinux() && nativeAvailable();
 }
 
 /** 0, or the errno. For what only looks at memory. */
@@ -205,9 +189,9 @@ export function isSubvolume(place: RawPath | number): boolean {
 
 let fstatfs: NativeFunction | null | undefined;
 
-/** What tells the file system that holds an open directory from those of other kinds. Only without native calls /proc is asked. */
+/** What tells the file system that holds an open directory from those of other kinds. */
 function magicOf(fd: number): number {
-  fstatfs ??= bindLinux("int fstatfs(int fd, uint64_t facts)");
+  fstatfs ??= bindNative("int fstatfs(int fd, uint64_t facts)");
   if (fstatfs === null) return fs.statfsSync(`/proc/self/fd/${fd}`).type;
   const facts = newArena(STATFS_SIZE);
   for (;;) {

@@ -43,8 +43,7 @@ function renameNoReplace(from: OpenPlace, to: OpenPlace): number {
 }
 
 /**
- * A rename that replaces nothing; after a look where it cannot be promised (network file systems; without native calls
- * those that have no hard links): somebody quicker may lose an entry there. 0 or minus errno.
+ * A rename that replaces nothing; after a look where it cannot be promised (network file systems): somebody quicker may lose an entry there. 0 or minus errno.
  */
 export function renameToFree(from: OpenPlace, to: OpenPlace): number {
   const sys = syscalls();

@@ -1,12 +1,10 @@
 import assert from "node:assert/strict";
-import { spawnSync } from "node:child_process";
 import { randomBytes } from "node:crypto";
 import fs from "node:fs";
 import path from "node:path";
 import { test } from "node:test";
 import { setTimeout as sleep } from "node:timers/promises";
 import { type LoopKind, loopFileSystem } from "../../../test/fixtures/loop-file-system.ts";
-import { nativeAvailable } from "../../native.ts";
 import { flushFileSystem, flushing } from "./flush.ts";
 
 const SIZE = 24 << 20;
@@ -23,7 +21,6 @@ for (const kind of ["ext4", "xfs", "btrfs"] as LoopKind[]) {
       fs.writeFileSync(file, Buffer.alloc(SIZE, "x"));
       setImmediate(() => (others = true));
       await flushFileSystem(Buffer.from(folder));
-      others ||= !nativeAvailable();
     }
     const late = path.join(folder, "late");
     // Somebody else on this machine may sync everything just then.
@@ -38,58 +35,46 @@ for (const kind of ["ext4", "xfs", "btrfs"] as LoopKind[]) {
   });
 }
 
-test("a folder is flushed without native calls, and one that is not there is named", async (t) => {
+test("a folder is flushed, and one that is not there is named", async (t) => {
   const disk = loopFileSystem(t, "ext4");
   if (disk === null) return;
   const file = path.join(disk.root, "flushed");
   fs.writeFileSync(file, "content");
-  const script = `const { flushFileSystem } = await import(${JSON.stringify(new URL("flush.ts", import.meta.url).href)});
-await flushFileSystem(${JSON.stringify(disk.root)});`;
-  const env = { ...process.env, CAIRN_NO_NATIVE: "1" };
-  const ran = spawnSync(process.execPath, ["--input-type=module", "-e", script], { env, encoding: "utf8" });
-  assert.deepEqual([ran.status, ran.stderr], [0, ""]);
+  await flushFileSystem(disk.root);
   disk.cutPower();
   assert.equal(fs.readFileSync(file, "utf8"), "content");
   await assert.rejects(flushFileSystem(path.join(disk.root, "gone")), { code: "not_found", message: /gone/ });
 });
 
-test(
-  "what long work writes is on the disk before the work ends",
-  { skip: nativeAvailable() ? false : "without native calls it is flushed at the end" },
-  async (t) => {
-    const disk = loopFileSystem(t, "ext4");
-    if (disk === null) return;
-    const file = path.join(disk.root, "early");
-    // Several flushes, of which one may take a busy disk longer than the first of these.
-    for (const ms of [1500, 15_000]) {
-      // Work that fails waits for no disk.
-      const failing = flushing(disk.root, async () => {
-        fs.writeFileSync(file, "content");
-        await sleep(ms);
-        throw new Error("enough");
-      });
-      await assert.rejects(failing, /enough/);
-      disk.cutPower();
-      if (fs.statSync(file, { throwIfNoEntry: false })?.size === "content".length) break;
-    }
-    assert.equal(fs.readFileSync(file, "utf8"), "content");
-  },
-);
+test("what long work writes is on the disk before the work ends", async (t) => {
+  const disk = loopFileSystem(t, "ext4");
+  if (disk === null) return;
+  const file = path.join(disk.root, "early");
+  // Several flushes, of which one may take a busy disk longer than the first of these.
+  for (const ms of [1500, 15_000]) {
+    // Work that fails waits for no disk.
+    const failing = flushing(disk.root, async () => {
+      fs.writeFileSync(file, "content");
+      await sleep(ms);
+      throw new Error("enough");
+    });
+    await assert.rejects(failing, /enough/);
+    disk.cutPower();
+    if (fs.statSync(file, { throwIfNoEntry: false })?.size === "content".length) break;
+  }
+  assert.equal(fs.readFileSync(file, "utf8"), "content");
+});
 
 for (const pause of [0, 1500])
-  test(
-    `work ends in an error when not all that it wrote could be written, ${pause === 0 ? "at its end" : "while it went on"}`,
-    { skip: nativeAvailable() ? false : "nothing tells of it without native calls" },
-    async (t) => {
-      const disk = loopFileSystem(t, "ext4", { room: 24 << 20 });
-      if (disk === null) return;
-      const filling = flushing(disk.root, async () => {
-        for (let i = 0; i < 48; i++) fs.writeFileSync(path.join(disk.root, `${i}`), randomBytes(1 << 20));
-        await sleep(pause);
-      });
-      await assert.rejects(filling, { code: /^(?:io|no_space)$/, message: /could be kept: E[A-Z]+$/ });
-    },
-  );
+  test(`work ends in an error when not all that it wrote could be written, ${pause === 0 ? "at its end" : "while it went on"}`, async (t) => {
+    const disk = loopFileSystem(t, "ext4", { room: 24 << 20 });
+    if (disk === null) return;
+    const filling = flushing(disk.root, async () => {
+      for (let i = 0; i < 48; i++) fs.writeFileSync(path.join(disk.root, `${i}`), randomBytes(1 << 20));
+      await sleep(pause);
+    });
+    await assert.rejects(filling, { code: /^(?:io|no_space)$/, message: /could be kept: E[A-Z]+$/ });
+  });
 
 test("a folder is flushed to the end when it is made anew while it is filled", async (t) => {
   const disk = loopFileSystem(t, "btrfs");

@@ -4,7 +4,6 @@ import { setTimeout as sleep } from "node:timers/promises";
 import { promisify } from "node:util";
 import { CairnError, codeOfErrno, toCairnError } from "../../errors.ts";
 import { bindNativeLater, lastErrno, type NativeFunction } from "../../native.ts";
-import { syncWholeVolume } from "./darwin.ts";
 import { EBADF } from "./errno.ts";
 import { printablePath } from "../safe-path.ts";
 import { errnoName } from "./syscalls.ts";
@@ -21,8 +20,8 @@ const fsync = promisify(fs.fsync);
 const run = promisify(execFile);
 
 /**
- * Has all that waits to be written on a folder's file system written, while this thread goes on. Where neither Linux's
- * nor macOS's call is to be had the program `sync` is asked. Throws what the folder cannot be opened for; `io` or `no_space` where the
+ * Has all that waits to be written on a folder's file system written, while this thread goes on. Where nobody may make
+ * the call the program `sync` is asked. Throws what the folder cannot be opened for; `io` or `no_space` where the
  * file system says that something it was given could not be written, be it somebody else's.
  */
 export async function flushFileSystem(folder: string | Buffer): Promise<void> {
@@ -50,7 +49,7 @@ async function flushAt(fd: number, folder: string | Buffer): Promise<void> {
     if (call !== null) {
       const errno = await ended(call, fd);
       if (errno !== 0) throw notWritten(folder, errnoName(errno));
-    } else if (!(await syncWholeVolume(folder)) && !(await isSyncedByProgram())) await fsync(fd);
+    } else if (!(await isSyncedByProgram())) await fsync(fd);
   } catch (error) {
     throw notFlushed(folder, error);
   }
@@ -90,8 +89,7 @@ async function ended(call: Waiting, fd: number): Promise<number> {
 async function isSyncedByProgram(): Promise<boolean> {
   try {
     await run("sync");
-    // Only Linux's waits until all of it is written.
-    return process.platform === "linux";
+    return true;
   } catch {
     return false;
   }
@@ -127,7 +125,7 @@ async function flushingAt<T>(
 ): Promise<T> {
   const over = new AbortController();
   const flush = async (): Promise<void> => {
-    // Without native calls a whole program would be started each time.
+    // A whole program would be started each time.
     if (syncfsCall() === null) return;
     while (!over.signal.aborted) {
       await sleep(PAUSE_MS, undefined, { signal: over.signal }).catch(() => undefined);

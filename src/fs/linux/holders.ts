@@ -296,7 +296,6 @@ function processNumbers(): number[] {
  * `unknown` says why the answer may lack some. Throws `not_found` when the folder is missing.
  */
 export function findHolders(folder: RawPath, options: HolderOptions = {}): Holders {
-  if (process.platform !== "linux") return { holders: [], unknown: ["not-linux"] };
   let root: Buffer;
   try {
     root = realpathSync.native(folder, "buffer");

@@ -59,7 +59,6 @@ export function deviceNumber(major: number, minor: number): number {
 
 /** The kernel's number for the kind of file system; null where it tells none. */
 function typeOf(path: Uint8Array): number | null {
-  if (process.platform !== "linux") return null;
   try {
     return fs.statfsSync(Buffer.from(path)).type;
   } catch {

@@ -1,7 +1,7 @@
 import { readFileSync, statSync } from "node:fs";
 import { dirname } from "node:path";
 import { CairnError } from "../../errors.ts";
-import { bindLinux, lastErrno, newArena } from "../../native.ts";
+import { bindNative, lastErrno, newArena } from "../../native.ts";
 import type { Arena, NativeFunction } from "../../native.ts";
 import { mountOf } from "./mounts.ts";
 
@@ -21,7 +21,7 @@ function bind(): NativeFunction | null {
   if (fcntl === undefined) {
     // The layout of struct flock below is that of 64-bit Linux; elsewhere owner files do the work.
     const known = process.arch === "x64" || process.arch === "arm64";
-    fcntl = known ? bindLinux("int fcntl(int fd, int command, uint64_t lock)") : null;
+    fcntl = known ? bindNative("int fcntl(int fd, int command, uint64_t lock)") : null;
     if (fcntl !== null) flock = newArena(STRUCT_FLOCK_BYTES);
   }
   return fcntl;

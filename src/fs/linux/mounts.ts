@@ -9,9 +9,8 @@ import {
   statfsSync,
 } from "node:fs";
 import { CairnError, toCairnError } from "../../errors.ts";
-import { bindLinux, newArena } from "../../native.ts";
+import { bindNative, newArena } from "../../native.ts";
 import type { NativeFunction } from "../../native.ts";
-import { knownVolumes, type Volume, volumeOf } from "./darwin-mounts.ts";
 import { isAtOrBelow, printablePath } from "../safe-path.ts";
 import type { RawPath } from "../safe-path.ts";
 
@@ -90,12 +89,9 @@ const NO_LIST = {
   hint: "mount it: mount -t proc proc /proc",
 };
 
-/**
- * Why it is not known what is mounted in a folder, and what would help; null where it is. Scans see it themselves; macOS has
- * no list at all.
- */
+/** Says why it is not known what is mounted in a folder, and what would help; null where it is. Scans see it themselves. */
 export function whyMountsUnknown(mounts: readonly Mount[] = readMounts()): typeof NO_LIST | null {
-  return process.platform === "linux" && mounts.length === 0 ? NO_LIST : null;
+  return mounts.length === 0 ? NO_LIST : null;
 }
 
 function real(path: RawPath): Buffer {
@@ -215,30 +211,8 @@ export function kindOfMagic(magic: number): FilesystemKind {
   return { name: row[1], magic, place: row[2], overlay: row[1] === "overlay" };
 }
 
-/** Volumes of macOS that are not what "local" says of them, or that say nothing. */
-const MAC_PLACES: ReadonlyMap<string, Place> = new Map([
-  ["nfs", "network"],
-  ["smbfs", "network"],
-  ["afpfs", "network"],
-  ["webdav", "network"],
-  ["macfuse", "fuse"],
-  ["osxfuse", "fuse"],
-  ["tmpfs", "memory"],
-]);
-
-/** The kind of a volume of macOS, where numbers of kinds do not last; null for one that is not known. */
-export function kindOfVolume(volume: Volume | null): FilesystemKind {
-  const name = volume?.type ?? "unknown";
-  const place = MAC_PLACES.get(name) ?? (volume?.options.includes("local") === true ? "local" : "unknown");
-  return { name, magic: 0, place, overlay: false };
-}
-
 /** What kind of file system holds an existing path. */
 export function filesystemKind(path: RawPath): FilesystemKind {
-  if (process.platform === "darwin") {
-    const resolved = real(path);
-    return kindOfVolume(volumeOf(resolved, knownVolumes(statSync(resolved).dev)));
-  }
   try {
     return kindOfMagic(statfsSync(path).type);
   } catch (error) {
@@ -290,7 +264,7 @@ const BTRFS_INFO: UuidQuestion = { request: 0x8400941f, bytes: 1024, at: () => 1
 let ioctl: NativeFunction | null | undefined;
 
 function uuidFromKernel(path: RawPath, question: UuidQuestion): string | null {
-  ioctl ??= bindLinux("int ioctl(int fd, unsigned long request, uint64_t argument)");
+  ioctl ??= bindNative("int ioctl(int fd, unsigned long request, uint64_t argument)");
   if (ioctl === null) return null;
   const descriptor = openSync(path, "r");
   try {

@@ -5,26 +5,19 @@ import { isMountPoint, mountOf } from "./mounts.ts";
 const LOST_AND_FOUND = "lost+found";
 /** What JuiceFS's mounts show of themselves, by either of the names that it can be told to use. */
 const OF_JUICEFS = [".accesslog", ".config", ".stats", ".trash"].flatMap((name) => [name, `.jfs${name}`]);
-/** What macOS keeps at the root of a volume, much of it for nobody but itself. */
-const OF_MACOS = [".DocumentRevisions-V100", ".Spotlight-V100", ".TemporaryItems", ".Trashes", ".fseventsd"];
 /** Inodes that JuiceFS gives to nothing that somebody made begin here; a folder of it that is mounted may have such names. */
 const FIRST_OF_JUICEFS = 0x7fff_ffff_0000_0000n;
 
 /**
- * Names that a file system, or macOS, has put into its own root, if `folder` is that, and that nobody saves, restores or
+ * Lists names that a file system has put into its own root, if `folder` is that, and that nobody saves, restores or
  * removes. `folder`: raw bytes of a real path.
  */
-export function ownEntries(folder: Buffer, platform: NodeJS.Platform = process.platform): string[] {
+export function ownEntries(folder: Buffer): string[] {
   const lost = look(folder, LOST_AND_FOUND);
   const found: string[] = [];
   if (lost?.isDirectory() === true && lost.uid === 0n && (lost.mode & 0o777n) === 0o700n) found.push(LOST_AND_FOUND);
   const inner = OF_JUICEFS.filter((name) => (look(folder, name)?.ino ?? 0n) >= FIRST_OF_JUICEFS);
   if (inner.length > 0 && mountOf(folder)?.type === "fuse.juicefs") append(found, inner);
-  if (platform === "darwin")
-    append(
-      found,
-      OF_MACOS.filter((name) => look(folder, name)?.isDirectory() === true),
-    );
   return found.length > 0 && isMountPoint(folder) ? found : [];
 }
 

@@ -1,6 +1,6 @@
 import fs from "node:fs";
 import { CairnError } from "../../errors.ts";
-import { type Arena, newArena, onLinux } from "../../native.ts";
+import { type Arena, newArena } from "../../native.ts";
 import { ELOOP, ENAMETOOLONG, ENOTDIR } from "./errno.ts";
 import { printablePath } from "../safe-path.ts";
 import { syscallError } from "./syscall-error.ts";
@@ -12,10 +12,9 @@ const SLASH = 0x2f;
 const ROOT = Buffer.from("/");
 const PATH_ROOM = 4096;
 const MOST_LINKS = 40;
-/** What opens a directory that may be searched and not read; older kernels of macOS pass it over. */
-const SEARCH: Partial<Record<NodeJS.Platform, number>> = { linux: OPEN.PATH, darwin: OPEN.DARWIN_SEARCH };
+/** Flags that open a directory which may be searched and not read. */
 /** One more name on the way: may be searched only, and is no link. */
-const STEP = fs.constants.O_DIRECTORY | fs.constants.O_NOFOLLOW | (SEARCH[process.platform] ?? 0);
+const STEP = fs.constants.O_DIRECTORY | fs.constants.O_NOFOLLOW | OPEN.PATH;
 const THROUGH_DESCRIPTOR = /^\/proc\/self\/fd\/\d+(?:\/[^/]*)?$/;
 
 /**
@@ -36,7 +35,6 @@ export function requireOwnWay(sys: Syscalls, fd: number, path: string | Buffer):
 }
 
 function isNameOf(fd: number, path: Buffer): boolean {
-  if (!onLinux()) return false;
   try {
     return fs.readlinkSync(`/proc/self/fd/${fd}`, { encoding: "buffer" }).equals(path);
   } catch {

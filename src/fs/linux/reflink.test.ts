@@ -3,11 +3,10 @@ import fs from "node:fs";
 import path from "node:path";
 import { describe, test } from "node:test";
 import { type LoopFileSystem, loopFileSystem } from "../../../test/fixtures/loop-file-system.ts";
-import { nativeAvailable, newArena } from "../../native.ts";
+import { newArena } from "../../native.ts";
 import { cloneAnswer, cloneFile, cloneTo, extentCount, isOtherFileSystem } from "./reflink.ts";
 import { EEXIST } from "./errno.ts";
 import type { Syscalls } from "./syscall-abi.ts";
-import { fallbackSyscalls } from "./syscalls-fallback.ts";
 import { inDirectory, putName, syscalls } from "./syscalls.ts";
 
 /** Runs with two open files of the file system, the first with 1 MiB of content. */
@@ -29,18 +28,7 @@ function cloneIn(volume: LoopFileSystem, sys: Syscalls, from: number, name: stri
   return inDirectory(volume.root, (directory) => cloneTo(sys, from, { directory, names, name: 0 }));
 }
 
-function withOtherFacts(): Syscalls {
-  const sys = fallbackSyscalls();
-  const cloneAs: Syscalls["cloneAs"] = (from, directory, names, name) => {
-    const made = sys.cloneAs!(from, directory, names, name);
-    if (made < 0) return made;
-    assert.equal(sys.chmod(directory, names, name, 0o040), 0);
-    return sys.lchown(directory, names, name, process.geteuid!(), 12);
-  };
-  return { ...sys, cloneAs };
-}
-
-void describe("clones of files", { skip: nativeAvailable() ? false : "needs native calls" }, () => {
+void describe("clones of files", () => {
   for (const kind of ["xfs", "btrfs"] as const) {
     test(`a clone holds the same content and takes no space on ${kind}`, (t) => {
       const volume = loopFileSystem(t, kind);
@@ -48,7 +36,7 @@ void describe("clones of files", { skip: nativeAvailable() ? false : "needs nati
       withFiles(volume, (from, to) => {
         fs.fsyncSync(from);
         const before = fs.statfsSync(volume.root).bfree;
-        const result = cloneFile(syscalls(), from, to);
+        const result = cloneFile(from, to);
         assert.equal(cloneAnswer(result), "cloned");
         fs.fsyncSync(to);
         assert.deepEqual(fs.readFileSync(path.join(volume.root, "to")), Buffer.alloc(1 << 20, "content"));
@@ -58,41 +46,36 @@ void describe("clones of files", { skip: nativeAvailable() ? false : "needs nati
     });
   }
 
-  for (const { by, sys } of [
-    { by: "Linux's calls", sys: syscalls() },
-    { by: "Node", sys: fallbackSyscalls() },
-    // As macOS does it, where a clone takes over its file's mode and its directory's group.
-    { by: "a call that gives it a mode and a group", sys: withOtherFacts() },
-  ])
-    test(`a clone under a new name is this user's and takes no space, by ${by}`, (t) => {
-      const volume = loopFileSystem(t, "xfs");
-      if (volume === null) return;
-      withFiles(volume, (from) => {
-        fs.fsyncSync(from);
-        const before = fs.statfsSync(volume.root).bfree;
-        const clone = cloneIn(volume, sys, from, "clone");
-        assert.ok(clone >= 0, `${clone}`);
-        const { uid, gid, size } = fs.fstatSync(clone);
-        assert.deepEqual([uid, gid, size], [process.geteuid!(), process.getegid!(), 1 << 20]);
-        assert.deepEqual(fs.readFileSync(path.join(volume.root, "clone")), Buffer.alloc(1 << 20, "content"));
-        sys.close(clone);
-        const used = (before - fs.statfsSync(volume.root).bfree) * fs.statfsSync(volume.root).bsize;
-        assert.ok(used < 1 << 19, `took ${used} bytes`);
-        assert.equal(cloneIn(volume, sys, from, "clone"), EEXIST);
-      });
-      const none = loopFileSystem(t, "ext4");
-      if (none === null) return;
-      withFiles(none, (from) => {
-        assert.equal(cloneAnswer(cloneIn(none, sys, from, "clone")), "refused");
-        assert.ok(!fs.existsSync(path.join(none.root, "clone")));
-      });
+  const sys = syscalls();
+  test("a clone under a new name is this user's and takes no space", (t) => {
+    const volume = loopFileSystem(t, "xfs");
+    if (volume === null) return;
+    withFiles(volume, (from) => {
+      fs.fsyncSync(from);
+      const before = fs.statfsSync(volume.root).bfree;
+      const clone = cloneIn(volume, sys, from, "clone");
+      assert.ok(clone >= 0, `${clone}`);
+      const { uid, gid, size } = fs.fstatSync(clone);
+      assert.deepEqual([uid, gid, size], [process.geteuid!(), process.getegid!(), 1 << 20]);
+      assert.deepEqual(fs.readFileSync(path.join(volume.root, "clone")), Buffer.alloc(1 << 20, "content"));
+      sys.close(clone);
+      const used = (before - fs.statfsSync(volume.root).bfree) * fs.statfsSync(volume.root).bsize;
+      assert.ok(used < 1 << 19, `took ${used} bytes`);
+      assert.equal(cloneIn(volume, sys, from, "clone"), EEXIST);
     });
+    const none = loopFileSystem(t, "ext4");
+    if (none === null) return;
+    withFiles(none, (from) => {
+      assert.equal(cloneAnswer(cloneIn(none, sys, from, "clone")), "refused");
+      assert.ok(!fs.existsSync(path.join(none.root, "clone")));
+    });
+  });
 
   test("a clone is refused, and nothing is written, on a file system that has none", (t) => {
     const volume = loopFileSystem(t, "ext4");
     if (volume === null) return;
     withFiles(volume, (from, to) => {
-      assert.equal(cloneAnswer(cloneFile(syscalls(), from, to)), "refused");
+      assert.equal(cloneAnswer(cloneFile(from, to)), "refused");
       assert.equal(fs.fstatSync(to).size, 0);
     });
   });
@@ -102,7 +85,7 @@ void describe("clones of files", { skip: nativeAvailable() ? false : "needs nati
     if (one === null || other === null) return;
     withFiles(one, (from) =>
       withFiles(other, (_, to) => {
-        const result = cloneFile(syscalls(), from, to);
+        const result = cloneFile(from, to);
         assert.equal(cloneAnswer(result), "refused");
         assert.ok(isOtherFileSystem(result));
       }),

@@ -1,7 +1,6 @@
 import fs from "node:fs";
 import os from "node:os";
-import { type Arena, bindLinux, lastErrno, type NativeFunction, newArena } from "../../native.ts";
-import { clearFlags } from "./darwin.ts";
+import { type Arena, bindNative, lastErrno, type NativeFunction, newArena } from "../../native.ts";
 import { ENOSYS, EXDEV } from "./errno.ts";
 import { EINTR, type Syscalls } from "./syscall-abi.ts";
 
@@ -28,16 +27,10 @@ const errnos = (...names: string[]): ReadonlySet<number> => new Set(names.map((n
 const REFUSED = errnos("EOPNOTSUPP", "ENOTSUP", "ENOSYS", "ENOTTY", "EXDEV", "EINVAL", "ETXTBSY", "EPERM", "EISDIR");
 const FULL = errnos("ENOSPC", "EDQUOT");
 
-/** Why no tree is cloned where times cannot be set to the nanosecond: points of the copy engine have them. */
-export const TIMES_WANTED = {
-  reason: "without native calls clones would not have the exact times of their files, which copy records",
-  hint: "unset CAIRN_NO_NATIVE, or see why koffi does not load",
-} as const;
-
 let bound: NativeFunction | null | undefined;
 
 function ioctl(fd: number, request: number, argument: number): number {
-  bound ??= bindLinux("int ioctl(int fd, uint64_t request, uint64_t argument)");
+  bound ??= bindNative("int ioctl(int fd, uint64_t request, uint64_t argument)");
   if (bound === null) return ENOSYS;
   for (;;) {
     const result = bound(fd, request, argument);
@@ -50,10 +43,9 @@ function ioctl(fd: number, request: number, argument: number): number {
 /**
  * Makes an open empty file a clone of another, in one moment: 0, or minus errno (`cloneAnswer` says what that means).
  * What has not been written back of the first is written first. Holes stay; metadata is not touched.
- * Only on Linux, and with native calls: elsewhere the answer is "refused", and `cloneTo` may do.
  */
-export function cloneFile(sys: Syscalls, from: number, to: number): number {
-  return sys.native ? ioctl(to, FICLONE, from) : ENOSYS;
+export function cloneFile(from: number, to: number): number {
+  return ioctl(to, FICLONE, from);
 }
 
 /** A name in a held directory that stands for nothing yet. */
@@ -63,33 +55,13 @@ export interface NewName {
   name: number;
 }
 
-/**
- * The same where a clone is a new name (`Syscalls.cloneAs`): a descriptor to read it, or minus errno and nothing is there. It is
- * this user's, as a file is that was just made; its mode may be any that lets him read it.
- */
-export function cloneByName(sys: Syscalls, from: number, { directory, names, name }: NewName): number {
-  const made = sys.cloneAs === null ? ENOSYS : sys.cloneAs(from, directory, names, name);
-  if (made < 0) return made;
-  const changeable = sys.chmod(directory, names, name, 0o600);
-  const clone = sys.open(directory, names, name, fs.constants.O_RDONLY | fs.constants.O_NOFOLLOW, 0);
-  if (clone < 0) {
-    sys.unlink(directory, names, name, false);
-    return clone;
-  }
-  if (changeable < 0) clearFlags(clone);
-  // macOS gives it the group of its directory, or of the file that it was made of.
-  sys.fchown(clone, process.geteuid?.() ?? 0, process.getegid?.() ?? 0);
-  return clone;
-}
-
-/** A new file that is a clone of an open one, whichever way the system makes them: its descriptor, or minus errno. */
+/** Makes a new file that is a clone of an open one: its descriptor, or minus errno. */
 export function cloneTo(sys: Syscalls, from: number, place: NewName): number {
-  if (sys.cloneAs !== null) return cloneByName(sys, from, place);
   const { directory, names, name } = place;
   const { O_RDWR, O_CREAT, O_EXCL, O_NOFOLLOW } = fs.constants;
   const to = sys.open(directory, names, name, O_RDWR | O_CREAT | O_EXCL | O_NOFOLLOW, 0o600);
   if (to < 0) return to;
-  const result = cloneFile(sys, from, to);
+  const result = cloneFile(from, to);
   if (result >= 0) return to;
   sys.close(to);
   sys.unlink(directory, names, name, false);

@@ -4,18 +4,9 @@ import { type Arena, newArena } from "../../native.ts";
  * The system calls that Cairn needs beyond node:fs, relative to held directories and on raw bytes.
  *
  * Names are NUL-terminated bytes at an offset of an arena. A call returns a value ≥ 0, or minus errno;
- * nothing throws. Elsewhere than on Linux, and without koffi, the same interface runs on node:fs.
+ * nothing throws.
  */
 export interface Syscalls {
-  /** False where this is not Linux's C library: extended attributes and holes are not seen. */
-  readonly native: boolean;
-  /** False where times are set to about 200 ns. */
-  readonly exactTimes: boolean;
-  /**
-   * Where a clone is a new name, and not content for an open file: makes one of an open file, with all or some of its
-   * metadata; 0, or minus errno. Null where `cloneFile` makes clones, or nothing does.
-   */
-  readonly cloneAs: ((from: number, dirfd: number, names: Arena, name: number) => number) | null;
   /** openat(2); flags from fs.constants and {@link OPEN}. Always close-on-exec. */
   open(dirfd: number, names: Arena, name: number, flags: number, mode: number): number;
   /**
@@ -95,17 +86,12 @@ export type AttributeCalls = Pick<
   Syscalls,
   "flistxattr" | "fgetxattr" | "fsetxattr" | "fremovexattr" | "llistxattr" | "lgetxattr" | "lsetxattr"
 >;
-export type NameCalls = Omit<
-  Syscalls,
-  "native" | "exactTimes" | "cloneAs" | keyof DescriptorCalls | keyof AttributeCalls
->;
+export type NameCalls = Omit<Syscalls, keyof DescriptorCalls | keyof AttributeCalls>;
 
 /** Open flags that node:fs does not name. */
 export const OPEN = {
   CLOEXEC: 0o2000000,
   PATH: 0o10000000,
-  /** O_SEARCH of macOS, with O_DIRECTORY. */
-  DARWIN_SEARCH: 0x40000000,
 } as const;
 
 export const RENAME = { NOREPLACE: 1, EXCHANGE: 2 } as const;

@@ -4,7 +4,7 @@ import fs from "node:fs";
 import os from "node:os";
 import path from "node:path";
 import { describe, test, type TestContext } from "node:test";
-import { type Arena, nativeAvailable, newArena } from "../../native.ts";
+import { type Arena, newArena } from "../../native.ts";
 import { openBelow, openByNames } from "./open-below.ts";
 import {
   AT_FDCWD,
@@ -22,7 +22,6 @@ import {
   TYPE,
   wide,
 } from "./syscalls.ts";
-import { fallbackSyscalls } from "./syscalls-fallback.ts";
 
 const { O_RDONLY, O_RDWR, O_CREAT, O_EXCL, O_DIRECTORY, O_NOFOLLOW } = fs.constants;
 const errno = os.constants.errno as unknown as Record<string, number>;
@@ -164,8 +163,7 @@ function contract(label: string, make: () => Syscalls): void {
       assert.equal(sys.unlink(fd, name("new"), 0, false), 0);
       assert.equal(sys.unlink(fd, name("new"), 0, false), -errno["ENOENT"]!);
       const exchanged = rename("a2", "e", RENAME.EXCHANGE);
-      if (sys.native) assert.equal(exchanged, 0);
-      else assert.equal(exchanged, -errno["EINVAL"]!);
+      assert.equal(exchanged, 0);
     });
 
     test("modes, owners and times are set by name and by descriptor", (t) => {
@@ -177,7 +175,7 @@ function contract(label: string, make: () => Syscalls): void {
       assert.equal(fs.statSync(path.join(folder, "file")).mode & 0o7777, 0o4751);
       assert.equal(sys.chmod(fd, name("file"), 0, 0o600), 0);
       assert.equal(fs.statSync(path.join(folder, "file")).mode & 0o7777, 0o600);
-      if (sys.native) {
+      {
         // Somebody may put a link in the place of an entry that is about to get its mode.
         assert.ok(sys.chmod(fd, name("link"), 0, 0o644) < 0);
         assert.equal(fs.statSync(path.join(folder, "file")).mode & 0o7777, 0o600);
@@ -188,7 +186,7 @@ function contract(label: string, make: () => Syscalls): void {
         const [one, two] = ["file", "link"].map((entry) => fs.lstatSync(path.join(folder, entry)));
         assert.deepEqual([one!.uid, one!.gid, two!.uid, two!.gid], [12, 4_000_000_000, 34, 56]);
       }
-      const tolerance = sys.native ? 0 : 500;
+      const tolerance = 0;
       for (const [seconds, nanoseconds] of [
         [1_700_000_000, 123_456_789],
         [0, 0],
@@ -213,7 +211,7 @@ function contract(label: string, make: () => Syscalls): void {
       const file = create(at, "file", "x");
       const out = newArena(1024);
       const set = sys.fsetxattr(file, name("user.one"), 0, name("value"), 0, 5);
-      if (!sys.native || set < 0) {
+      if (set < 0) {
         assert.equal(set, -errno["EOPNOTSUPP"]!);
         assert.equal(sys.flistxattr(file, out), 0);
         return;
@@ -238,7 +236,7 @@ function contract(label: string, make: () => Syscalls): void {
       const file = create(at, "file", "x");
       sys.ftruncate(file, 1_000_000);
       const hole = sys.seek(file, 0, 4);
-      assert.ok(sys.native ? hole <= 1_000_000 : hole === 1_000_000);
+      assert.ok(hole <= 1_000_000);
       assert.equal(sys.seek(file, 0, 3), 0);
       assert.equal(sys.seek(file, 1_000_000, 3), -errno["ENXIO"]!);
     });
@@ -275,8 +273,7 @@ function contract(label: string, make: () => Syscalls): void {
   });
 }
 
-if (nativeAvailable() && process.platform === "linux") contract("system calls through the C library", syscalls);
-contract("system calls through node:fs", fallbackSyscalls);
+contract("system calls through the C library", syscalls);
 
 test("a symbolic link has the mode that Linux gives it when another system's is told", () => {
   const { words } = newStatBuffer();
@@ -308,7 +305,7 @@ test("an errno becomes a typed error that names it", () => {
 });
 
 test("the mode of what is no link is set where there is no /proc, and that of a link is not", (t) => {
-  if (!syscalls().native || !ROOT) return t.skip("needs Linux's calls and root");
+  if (!ROOT) return t.skip("needs Linux's calls and root");
   const folder = fs.mkdtempSync(path.join(os.tmpdir(), "cairn-syscalls-"));
   t.after(() => fs.rmSync(folder, { recursive: true }));
   const script = `

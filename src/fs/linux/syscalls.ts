@@ -1,18 +1,8 @@
 import fs from "node:fs";
 import { CairnError } from "../../errors.ts";
-import {
-  type Arena,
-  arenaOver,
-  bindNative,
-  lastErrno,
-  nativeAvailable,
-  newArena,
-  onLinux,
-  settleResult,
-} from "../../native.ts";
+import { type Arena, arenaOver, bindNative, lastErrno, newArena, settleResult } from "../../native.ts";
 import { attributesByName, type AttributesByName } from "./attributes-by-name.ts";
 import { EAGAIN, EBADF, ENAMETOOLONG, EOPNOTSUPP } from "./errno.ts";
-import { bindExactTimes } from "./exact-times.ts";
 import { openByNames } from "./open-below.ts";
 import { requireOwnWay } from "./real-place.ts";
 import {
@@ -29,7 +19,6 @@ import {
   TYPE,
 } from "./syscall-abi.ts";
 import { withoutShadows } from "./shadow-attributes.ts";
-import { fallbackSyscalls, holdDirectory } from "./syscalls-fallback.ts";
 import { syscallError } from "./syscall-error.ts";
 
 export * from "./syscall-abi.ts";
@@ -93,10 +82,26 @@ function required(signature: string): Call {
   return call;
 }
 
+/** Binds futimens(2) and utimensat(2), which set nanoseconds; struct timespec is two 64-bit words. */
+function bindTimes(): Syscalls["utimens"] {
+  const utimensat = required("int utimensat(int d, uint64_t n, uint64_t t, int f)");
+  const futimens = required("int futimens(int fd, uint64_t t)");
+  const times = newArena(32);
+  const nanoseconds = new Uint32Array(times.bytes.buffer, times.bytes.byteOffset, 8);
+  const seconds = new BigInt64Array(times.bytes.buffer, times.bytes.byteOffset, 4);
+  return (d, names, n, s, ns) => {
+    seconds[0] = BigInt(s);
+    seconds[2] = seconds[0];
+    nanoseconds[2] = ns;
+    nanoseconds[6] = ns;
+    if (names.bytes[n] === 0) return settleResult(futimens(d, times.address));
+    return settleResult(utimensat(d, names.address + n, times.address, AT_SYMLINK_NOFOLLOW));
+  };
+}
+
 function nativeSyscalls(): Syscalls {
   const calls = { ...descriptorCalls(), ...nameCalls(), ...attributeCalls() };
-  const sys = { native: true, exactTimes: true, cloneAs: null, ...calls };
-  return { ...sys, ...attributesByName(sys) };
+  return { ...calls, ...attributesByName(calls) };
 }
 
 function descriptorCalls(): DescriptorCalls {
@@ -155,8 +160,7 @@ function nameCalls(): NameCalls {
     settleResult(statx(d, names.address + n, AT_SYMLINK_NOFOLLOW, STATX_MASK, looked.arena.address)) < 0 ||
     looked.words[STAT.MODE]! >>> 12 === TYPE.LINK;
   const fchownat = required("int fchownat(int d, uint64_t n, uint u, uint g, int f)");
-  const utimens = bindExactTimes();
-  if (utimens === null) throw new CairnError("unsupported", "the C library sets no exact times");
+  const utimens = bindTimes();
   return {
     open: (d, names, n, flags, mode) => settleResult(openat(d, names.address + n, flags | OPEN.CLOEXEC, mode)),
     openBelow: bindOpenBelow(openat, close),
@@ -205,9 +209,9 @@ function deviceNumber(major: number, minor: number): number {
 
 let chosen: Syscalls | null = null;
 
-/** The system calls of this thread: native where koffi works, else over node:fs. */
+/** Returns the system calls of this thread. Throws `unsupported` where there are none. */
 export function syscalls(): Syscalls {
-  chosen ??= nativeAvailable() && onLinux() ? nativeSyscalls() : fallbackSyscalls();
+  chosen ??= nativeSyscalls();
   return chosen;
 }
 
@@ -240,7 +244,6 @@ export function openOwnWay(path: string | Buffer, flags: number): number {
     fs.closeSync(fd);
     throw error;
   }
-  holdDirectory(fd, path);
   return fd;
 }
 

@@ -1,5 +1,4 @@
 import assert from "node:assert/strict";
-import { execFileSync } from "node:child_process";
 import { closeSync, openSync, readFileSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { test } from "node:test";
@@ -244,60 +243,3 @@ test("a header is refused when the keys are others", () => {
 });
 
 /** Run in a process without native calls: checks the pack in argv, then writes one of its own. */
-const WITHOUT_NATIVE = `
-const { keys, directory, pack, id, reader, writer, packs } = JSON.parse(process.argv[1]);
-const { PackVerifier } = await import(packs);
-const { PackWriter } = await import(writer);
-const { newArena, nativeAvailable } = await import(reader);
-const { openSync, statSync } = await import("node:fs");
-const { hash } = await import("node:crypto");
-const master = Object.fromEntries(Object.entries(keys).map(([name, hex]) => [name, Buffer.from(hex, "hex")]));
-const problems = new PackVerifier(master).verify({ descriptor: openSync(pack, "r"), size: statSync(pack).size, id: Buffer.from(id, "hex") });
-let made;
-const made2 = new PackWriter({ type: "data", keys: master, directory, onPack: (value) => { made = value; } });
-const plain = newArena(5000);
-for (let number = 0; number < 30; number++) {
-  plain.bytes.fill(number);
-  made2.add(hash("sha256", plain.bytes, "buffer"), plain, 0, 5000);
-}
-made2.finish();
-process.stdout.write(JSON.stringify({ native: nativeAvailable(), problems, path: made.path, size: made.size, id: Buffer.from(made.id).toString("hex") }));
-`;
-
-test("packs written with and without native calls are read by the other", () => {
-  using scratch = testPacks();
-  fillPacks(scratch, MIXED);
-  const hex = (bytes: Uint8Array) => Buffer.from(bytes).toString("hex");
-  const { encrypt, macK, macR } = scratch.keys;
-  const [pack] = scratch.packs;
-  const url = (name: string) => new URL(name, import.meta.url).href;
-  const argument = {
-    keys: { encrypt: hex(encrypt), macK: hex(macK), macR: hex(macR) },
-    directory: scratch.directory,
-    pack: pack!.path,
-    id: hex(pack!.id),
-    packs: url("../verify/pack-verifier.ts"),
-    writer: url("./pack-writer.ts"),
-    reader: url("../../native.ts"),
-  };
-  const env = { ...process.env, CAIRN_NO_NATIVE: "1" };
-  const output = execFileSync(
-    process.execPath,
-    ["--input-type=module", "-e", WITHOUT_NATIVE, JSON.stringify(argument)],
-    { env, encoding: "utf8" },
-  );
-  const result = JSON.parse(output) as { native: boolean; problems: unknown[]; path: string; size: number; id: string };
-  assert.equal(result.native, false);
-  assert.deepEqual(result.problems, []);
-  const descriptor = openSync(result.path, "r");
-  let blobs = 0;
-  const found = new PackVerifier(scratch.keys).verify({
-    descriptor,
-    size: result.size,
-    id: Buffer.from(result.id, "hex"),
-    onBlob: () => void blobs++,
-  });
-  closeSync(descriptor);
-  assert.deepEqual(found, []);
-  assert.equal(blobs, 30);
-});

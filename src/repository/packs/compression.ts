@@ -1,4 +1,4 @@
-import { constants, zstdCompressSync, zstdDecompressSync } from "node:zlib";
+import { constants } from "node:zlib";
 import { CairnError } from "../../errors.ts";
 import { bindNative } from "../../native.ts";
 import type { Arena, NativeFunction } from "../../native.ts";
@@ -28,18 +28,17 @@ const SIGNATURES = {
 
 type Calls = Record<keyof typeof SIGNATURES, NativeFunction>;
 
-let bound: Calls | null | undefined;
+let bound: Calls | undefined;
 
-function zstdCalls(): Calls | null {
-  if (bound !== undefined) return bound;
-  const calls: Partial<Calls> = {};
-  bound = null;
-  for (const [name, signature] of Object.entries(SIGNATURES)) {
-    const call = bindNative(signature);
-    if (call === null) return bound;
-    calls[name as keyof Calls] = call;
-  }
-  bound = calls as Calls;
+/** Binds what Node exports of libzstd. Throws `unsupported` for a missing symbol. */
+function zstdCalls(): Calls {
+  bound ??= Object.fromEntries(
+    Object.entries(SIGNATURES).map(([name, signature]) => {
+      const call = bindNative(signature);
+      if (call === null) throw new CairnError("unsupported", "this Node exports no libzstd: use one from nodejs.org");
+      return [name, call];
+    }),
+  ) as Calls;
   return bound;
 }
 
@@ -79,7 +78,6 @@ export class Compressor {
    */
   compress(source: Arena, offset: number, length: number, target: Arena, targetOffset: number, room: number): number {
     if (this.level === 0 || length < 2) return 0;
-    if (this.#calls === null) return this.#compressSlowly(source, offset, length, target, targetOffset, room);
     const size = this.#calls.compress(
       this.#contextOf(this.#calls, this.#levelFor(length)),
       target.address + targetOffset,
@@ -89,33 +87,18 @@ export class Compressor {
     );
     return size > 0 && size < length ? size : 0;
   }
-
-  #compressSlowly(
-    source: Arena,
-    offset: number,
-    length: number,
-    target: Arena,
-    targetOffset: number,
-    room: number,
-  ): number {
-    const params = { [constants.ZSTD_c_compressionLevel]: this.#levelFor(length) };
-    const frame = zstdCompressSync(source.bytes.subarray(offset, offset + length), { params, pledgedSrcSize: length });
-    if (frame.length >= length || frame.length > room) return 0;
-    target.bytes.set(frame, targetOffset);
-    return frame.length;
-  }
 }
 
-/** The reverse, into exactly the length that was stated. One per thread. */
+/** Decompresses into exactly the length that was stated. One per thread. */
 export class Decompressor {
   readonly #calls = zstdCalls();
   readonly #context: number;
 
   constructor() {
     const calls = this.#calls;
-    const context = calls?.createDecompressor() ?? 0;
+    const context = calls.createDecompressor();
     this.#context = context;
-    if (calls !== null) released.register(this, () => calls.freeDecompressor(context));
+    released.register(this, () => calls.freeDecompressor(context));
   }
 
   /** Decompresses to `expected` bytes at `targetOffset`. False when the data is broken or of another length. */
@@ -128,7 +111,6 @@ export class Decompressor {
     expected: number,
   ): boolean {
     if (targetOffset + expected > target.bytes.length) return false;
-    if (this.#calls === null) return decompressSlowly(source, offset, length, target, targetOffset, expected);
     return (
       this.#calls.decompress(
         this.#context,
@@ -138,25 +120,5 @@ export class Decompressor {
         length,
       ) === expected
     );
-  }
-}
-
-function decompressSlowly(
-  source: Arena,
-  offset: number,
-  length: number,
-  target: Arena,
-  targetOffset: number,
-  expected: number,
-): boolean {
-  try {
-    const plain = zstdDecompressSync(source.bytes.subarray(offset, offset + length), {
-      maxOutputLength: Math.max(1, expected),
-    });
-    if (plain.length !== expected) return false;
-    target.bytes.set(plain, targetOffset);
-    return true;
-  } catch {
-    return false;
   }
 }

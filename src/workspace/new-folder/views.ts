@@ -46,7 +46,7 @@ export async function openView(
         method: "copy",
       };
       partial.commit();
-      // Only now: macOS gives no other name to a directory that its owner may not write to.
+      // Only now: it had to be writable to be put in place.
       fs.chmodSync(folder, 0o555);
       failpoint("view.folder-named");
       await leaseNow(workspace, { point, lease }, call);

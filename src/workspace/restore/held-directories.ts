@@ -111,7 +111,7 @@ export class HeldDirectories {
  * it can be opened where links are refused.
  */
 export function throughDescriptor(fd: number, otherwise: Buffer): Buffer {
-  return process.platform === "linux" && hasProc() ? Buffer.from(`/proc/self/fd/${fd}/.`) : otherwise;
+  return hasProc() ? Buffer.from(`/proc/self/fd/${fd}/.`) : otherwise;
 }
 
 /** True when an entry is still the one that was saved, unchanged. The change time of a file with several names moves with any of them. */

@@ -1,14 +1,11 @@
 import assert from "node:assert/strict";
-import { execFileSync } from "node:child_process";
 import { randomBytes } from "node:crypto";
 import fs from "node:fs";
 import path from "node:path";
 import { describe, test, type TestContext } from "node:test";
 import { CairnError } from "../../errors.ts";
-import { syscalls } from "../../fs/linux/syscalls.ts";
 import { BlobIndex } from "../../repository/index/blob-index.ts";
 import type { HeadContent, KeptContent, PointContent, StagedContent, StageRequest } from "./engine.ts";
-import { setAttribute } from "./testing-edits.ts";
 import { temporaryFolder } from "./testing-store.ts";
 import { walkDigests } from "./testing-walk.ts";
 import { CopyEngine } from "./copy-engine.ts";
@@ -221,7 +218,6 @@ void describe("the copy engine", () => {
     assert.deepEqual(written.damaged, []);
     assert.equal(written.entries, 5);
     assert.equal(walkDigests(target).state, walkDigests(root).state);
-    if (!syscalls().native) return;
     assert.deepEqual(written.notSet, []);
     assert.equal(walkDigests(target).meta, walkDigests(root).meta);
     assert.equal(fs.statSync(path.join(target, "a/file")).blocks, fs.statSync(path.join(root, "a/file")).blocks);
@@ -265,60 +261,4 @@ void describe("the copy engine", () => {
     const source = await other.source(staged.content);
     assert.throws(() => source.list(source.root), { code: "damaged" });
   });
-
-  test(
-    "native calls and node:fs come to the same ids, and the latter say what they miss",
-    { skip: syscalls().native ? false : "needs native calls" },
-    async (t) => {
-      const { control, root, stage } = await setUp(t);
-      fs.mkdirSync(path.join(root, "d/e"), { recursive: true });
-      for (const name of ["a", "d/b", "d/e/c"]) fs.writeFileSync(path.join(root, name), name.repeat(1000));
-      fs.writeFileSync(path.join(root, "large"), Buffer.alloc(2_000_000, "abcdefg"));
-      fs.symlinkSync("a", path.join(root, "link"));
-      fs.linkSync(path.join(root, "a"), path.join(root, "d/linked"));
-      execFileSync("mkfifo", [path.join(root, "pipe")]);
-      const native = await stage();
-      const target = temporaryFolder(t);
-      const script = `
-      import { CopyEngine } from ${JSON.stringify(new URL("./copy-engine.ts", import.meta.url).href)};
-      const engine = new CopyEngine({ control: ${JSON.stringify(control)}, statCache: ${JSON.stringify(path.join(control, "cache/other"))}, adoptedAt: 1700000000 });
-      const request = { root: Buffer.from(${JSON.stringify(root)}), excludes: [], rules: null, skip: [], reread: false, crossMounts: false, head: null, pointId: "${"f".repeat(32)}", message: "" };
-      const staged = await engine.stage(request);
-      await staged.settled();
-      const again = await engine.stage({ ...request, pointId: "${"e".repeat(32)}" });
-      const written = process.env.SAVE_ONLY ? { damaged: [], notSet: [] } : await engine.write(staged.content, { target: Buffer.from(${JSON.stringify(target)}), paths: null });
-      console.log(JSON.stringify({ tree: staged.content.tree, again: again.content.tree, degraded: staged.degraded, damaged: written.damaged, notSet: written.notSet.map((each) => each.aspects) }));
-      process.exit(0);`;
-      const run = (env: Record<string, string>): string =>
-        execFileSync(process.execPath, ["--input-type=module", "-e", script], {
-          env: { ...process.env, CAIRN_NO_NATIVE: "1", ...env },
-          encoding: "utf8",
-        });
-      const other = JSON.parse(run({})) as {
-        tree: string;
-        again: string;
-        degraded: object[];
-        damaged: unknown[];
-        notSet: string[][];
-      };
-      assert.deepEqual([other.tree, other.again], [native.content.tree, native.content.tree]);
-      assert.equal(other.degraded.length, 1);
-      assert.deepEqual(other.damaged, []);
-      assert.ok(other.notSet.length > 0 && other.notSet.every((aspects) => aspects.join() === "times"));
-      assert.equal(walkDigests(target).state, walkDigests(root).state);
-
-      // A cache made without attributes does not hide them from one who can read them.
-      if (!setAttribute(path.join(root, "a"), "user.a", "1")) return;
-      run({ SAVE_ONLY: "1" });
-      const engine = new CopyEngine({
-        control,
-        statCache: path.join(control, "cache/other"),
-        adoptedAt: 1_700_000_000,
-      });
-      const staged = await engine.stage(request(root, null));
-      const { tree } = await stage().then((fresh) => fresh.content);
-      assert.equal(staged.content.tree, tree);
-      await engine.close();
-    },
-  );
 });

@@ -34,7 +34,6 @@ import type {
   WrittenContent,
 } from "./engine.ts";
 import type { TreeSource } from "../../repository/trees/tree-source.ts";
-import { notRecorded } from "../../clones/not-recorded.ts";
 import { ScanMemory } from "../../archive/scan/scan-memory.ts";
 import { discardDraft, prepareScan, scan, type ScanOptions, type ScanResult } from "../../archive/scan/scan.ts";
 import type { Snapshot } from "../../formats/restic/snapshot.ts";
@@ -187,7 +186,7 @@ export class CopyEngine implements Engine {
       summary: summary!,
       bytesStored: result.packs.reduce((sum, pack) => sum + pack.size, 0),
       previousTree: cache === null ? null : hex(cache.tree),
-      degraded: notRecorded(),
+      degraded: [],
       settled: async () => this.#settled(store, result, { cache, passing: request.passing === true }),
       // One that stays is found as a snapshot without a point.
       discard: async () => {

@@ -5,7 +5,6 @@ import os from "node:os";
 import path from "node:path";
 import type { TestContext } from "node:test";
 import { loadStatCache, type StatCache, writeStatCache } from "../../archive/cache/stat-cache.ts";
-import { syscalls } from "../../fs/linux/syscalls.ts";
 import { createEmbeddedStore, EmbeddedStore } from "./embedded-store.ts";
 import { storePaths } from "./store-files.ts";
 import { scan, type ScanOptions, type ScanResult } from "../../archive/scan/scan.ts";
@@ -136,10 +135,9 @@ export function assertSame(actual: ScanResult, expected: ScanResult, message?: s
   assert.deepEqual(ids(actual), ids(expected), message);
 }
 
-/** Fails unless a written folder is what was saved; without native calls times are set less exactly. */
+/** Fails unless a written folder is what was saved. */
 export function assertRestored(actual: ScanResult, expected: ScanResult, message?: string): void {
-  if (syscalls().exactTimes) assertSame(actual, expected, message);
-  else assert.equal(hex(actual.state), hex(expected.state), message);
+  assertSame(actual, expected, message);
 }
 
 /** Paths of a scan's notes as text. */

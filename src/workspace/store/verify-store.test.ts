@@ -8,7 +8,6 @@ import { CairnError } from "../../errors.ts";
 import { ByteWriter } from "../../formats/bytes.ts";
 import { encodeManifest } from "../../formats/records/manifest.ts";
 import { objectIdOf } from "../../ids.ts";
-import { nativeAvailable } from "../../native.ts";
 import { BlobIndex, TREE_BLOB } from "../../repository/index/blob-index.ts";
 import { readPackHeader } from "../../repository/packs/pack-read.ts";
 import type { CopyContent } from "./copy-content.ts";
@@ -176,7 +175,7 @@ void describe("a healthy store", () => {
     execFileSync("mkfifo", [path.join(root, "pipe")]);
     fs.linkSync(path.join(root, "a/b/c/deep"), path.join(root, "a/also"));
     fs.linkSync(path.join(root, "a/b/c/deep"), path.join(root, "zz-also"));
-    if (nativeAvailable()) {
+    {
       fs.linkSync(path.join(root, "link"), path.join(root, "a/same-link"));
       fs.linkSync(path.join(root, "pipe"), path.join(root, "a/b/same-pipe"));
     }
@@ -377,7 +376,7 @@ void describe("damage is named with the points and paths it hurts", () => {
     assert.deepEqual(all.damagedPacks, [path.basename(file)]);
   });
 
-  test("every byte of a pack", { skip: nativeAvailable() ? false : "needs native calls" }, async (t) => {
+  test("every byte of a pack", async (t) => {
     const scene = await Scene.create(t);
     scene.write("file", "short");
     await scene.save("point");
