@@ -76,27 +76,18 @@ test("attributes of directories and pipes are saved and restored where there is 
   assert.deepEqual([value.toString(), rights()], ["keep", before]);
 });
 
-test(
-  "a restore goes into subvolumes inside, and leaves nothing there, where there is no /proc",
-  { skip },
-  async (t) => {
-    const place = await heldPlace(t, { kind: "btrfs", engine: "btrfs-snapshot" });
-    if (place === null) return;
-    const { folder } = place;
-    makeSubvolume(path.join(folder, "sub"));
-    fs.mkdirSync(path.join(folder, "sub/d"));
-    fs.writeFileSync(path.join(folder, "sub/d/file"), "first");
-    cairnOk(["-C", folder, "save"], CHROOT);
-    const first = readFolder(folder);
-    fs.rmSync(path.join(folder, "sub/d"), { recursive: true });
-    fs.writeFileSync(path.join(folder, "sub/other"), "second");
-    const second = readFolder(folder);
-    cairnOk(["-C", folder, "restore", "head"], CHROOT);
-    assertFolder(folder, first, "restored");
-    cairnOk(["-C", folder, "undo"], CHROOT);
-    assertFolder(folder, second, "taken back");
-  },
-);
+test("a restore leaves a subvolume inside as it is where there is no /proc", { skip }, async (t) => {
+  const place = await heldPlace(t, { kind: "btrfs", engine: "btrfs-snapshot" });
+  if (place === null) return;
+  const { folder } = place;
+  makeSubvolume(path.join(folder, "sub"));
+  fs.mkdirSync(path.join(folder, "sub/d"));
+  cairnOk(["-C", folder, "save"], CHROOT);
+  fs.writeFileSync(path.join(folder, "sub/other"), "second");
+  const second = readFolder(folder);
+  assert.equal(cairn(["-C", folder, "restore", "head"], CHROOT).status, 10);
+  assertFolder(folder, second, "restored");
+});
 
 test(
   "what is mounted inside is not gone into where there is no /proc, as a control directory may lie there",
