@@ -1,5 +1,5 @@
 import { resolve } from "node:path";
-import { CopyEngine } from "./workspace/store/copy-engine.ts";
+import { PointStore } from "./workspace/store/point-store.ts";
 import { btrfsHolder } from "./clones/btrfs-holder.ts";
 import { juicefsHolder } from "./clones/juicefs-holder.ts";
 import { reflinkHolder } from "./clones/reflink-holder.ts";
@@ -16,7 +16,7 @@ import type { EngineFactory } from "./workspace/workspace.ts";
 
 /** Makes the engine that holds the points of a workspace. No other place names concrete ones. */
 const engineFor: EngineFactory = (found, options) =>
-  new CopyEngine({ control: found.control.root, holder: holderFor(found.controlFile.engine), ...options });
+  new PointStore({ control: found.control.root, holder: holderFor(found.controlFile.engine), ...options });
 
 function holderFor(engine: string): TreeHolder | null {
   if (engine === "btrfs-snapshot") return btrfsHolder();

@@ -220,5 +220,5 @@ export const ABOVE_LIMITS: Readonly<Record<string, number>> = {
   "files that one file imports: workspace/restore/restore.ts": 44,
   "files that one file imports: workspace/save/record-point.ts": 26,
   "files that one file imports: workspace/save/save.ts": 27,
-  "files that one file imports: workspace/store/copy-engine.ts": 37,
+  "files that one file imports: workspace/store/point-store.ts": 37,
 };

@@ -2,7 +2,7 @@ import { chmodSync, mkdirSync, readdirSync, readFileSync, renameSync, rmSync, wr
 import { join } from "node:path";
 import type { TestContext } from "node:test";
 import { openStorage } from "../compose.ts";
-import { CopyEngine } from "../workspace/store/copy-engine.ts";
+import { PointStore } from "../workspace/store/point-store.ts";
 import { sha256 } from "../crypto/hash.ts";
 import { encodeTree, type TreeNode } from "../formats/restic/tree.ts";
 import { objectIdOf } from "../ids.ts";
@@ -56,7 +56,7 @@ export async function backupScene(context: TestContext, scheme: "local" | "far" 
   process.env["XDG_CACHE_HOME"] = join(at.root, "cache");
   for (let i = 0; i < 50; i++) at.write(`many/${i}`, `file ${i}\n`.repeat(i));
   const library = new Library(
-    { engine: (found, options) => new CopyEngine({ control: found.control.root, ...options }), recoveries: [] },
+    { engine: (found, options) => new PointStore({ control: found.control.root, ...options }), recoveries: [] },
     storages,
   ) as unknown as CairnLibrary;
   const client = await library.open(at.folder);

@@ -1,6 +1,6 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
-import { CopyEngine } from "../workspace/store/copy-engine.ts";
+import { PointStore } from "../workspace/store/point-store.ts";
 import { findWorkspace } from "../workspace/place/find-workspace.ts";
 import { Workspace } from "../workspace/workspace.ts";
 import { diff } from "./diff.ts";
@@ -17,11 +17,11 @@ test("what reads points goes on when other saves merge the store's packs meanwhi
     { length: 4 },
     () =>
       new Workspace(findWorkspace(folder)!, {
-        engine: (found, options) => new CopyEngine({ ...options, control: found.control.root }),
+        engine: (found, options) => new PointStore({ ...options, control: found.control.root }),
         recoveries: [],
       }),
   );
-  for (const reader of readers) await (reader.engine as CopyEngine).store();
+  for (const reader of readers) await (reader.engine as PointStore).store();
   for (let i = 0; i < 40; i++) {
     write("other", `${i}`);
     await client.save();

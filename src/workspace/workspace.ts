@@ -1,4 +1,4 @@
-import type { Engine } from "./store/engine.ts";
+import type { PointStore } from "./store/point-store.ts";
 import type { TreeSource } from "../repository/trees/tree-source.ts";
 import { CairnError, throwIfAborted } from "../errors.ts";
 import type { Recovery, WorkspaceState } from "../formats/records/control.ts";
@@ -15,7 +15,7 @@ import { Removals } from "./points/held-trees.ts";
 import { resolveTarget } from "./points/targets.ts";
 
 /** Makes the engine that a workspace's points are held by; called once per operation. */
-export type EngineFactory = (found: FoundWorkspace, options: { statCache: string; adoptedAt: number }) => Engine;
+export type EngineFactory = (found: FoundWorkspace, options: { statCache: string; adoptedAt: number }) => PointStore;
 
 /** Finishes or takes back one kind of operation that was interrupted. */
 export type Recover = (workspace: Workspace, call: WorkspaceCall) => Promise<Recovery[] | Recovery | null>;
@@ -46,7 +46,7 @@ export function lockingOf(
 export class Workspace {
   readonly found: FoundWorkspace;
   readonly points: Points;
-  readonly engine: Engine;
+  readonly engine: PointStore;
   readonly removals: Removals;
   readonly recoveries: readonly Recover[];
   #isRootWarned = false;
@@ -126,7 +126,7 @@ export class Workspace {
   /** A point's content, to be read. Throws `damaged` for one that is not sealed, which callers have tried before. */
   async source(point: Point): Promise<TreeSource> {
     if (!point.sealed) throw neverRead(point);
-    return this.engine.source(point.descriptor.content as unknown as Parameters<Engine["source"]>[0]);
+    return this.engine.source(point.descriptor.content as unknown as Parameters<PointStore["source"]>[0]);
   }
 
   async close(): Promise<void> {

@@ -4,7 +4,7 @@ import { once } from "node:events";
 import fs from "node:fs";
 import path from "node:path";
 import { test, type TestContext } from "node:test";
-import { CopyEngine } from "../../src/workspace/store/copy-engine.ts";
+import { PointStore } from "../../src/workspace/store/point-store.ts";
 import type { StagedContent, StageRequest } from "../../src/workspace/store/engine.ts";
 import type { ScanNotes } from "../../src/archive/scan/task.ts";
 import { walkDigests } from "../../src/workspace/store/testing-walk.ts";
@@ -23,7 +23,7 @@ function tick(ms = 120): void {
 }
 
 /** Tells what each scan read. */
-class WatchedEngine extends CopyEngine {
+class WatchedEngine extends PointStore {
   readonly notes: ScanNotes[] = [];
 
   override async stage(request: StageRequest): Promise<StagedContent> {

@@ -6,7 +6,7 @@ import { setTimeout as sleep } from "node:timers/promises";
 import { test, type TestContext } from "node:test";
 import { generateX25519Identity, identityToRecipient } from "age-encryption";
 import { HANG_MS } from "../../../test/fixtures/eventually.ts";
-import { CopyEngine } from "../../workspace/store/copy-engine.ts";
+import { PointStore } from "../../workspace/store/point-store.ts";
 import type { CairnError } from "../../errors.ts";
 import type { StorageFactory } from "../../repository/storage/location.ts";
 import { RetryingStorage } from "../../repository/storage/retrying.ts";
@@ -58,7 +58,7 @@ async function scene(context: TestContext, graceMs = 10 * HANG_MS): Promise<Scen
     return new RetryingStorage(storage, { graceMs, firstDelayMs: 1 });
   };
   const library = new Library(
-    { engine: (found, options) => new CopyEngine({ control: found.control.root, ...options }), recoveries: [] },
+    { engine: (found, options) => new PointStore({ control: found.control.root, ...options }), recoveries: [] },
     storages,
   ) as unknown as CairnLibrary;
   const env = {

@@ -9,19 +9,10 @@ import type { Repository } from "../../repository/repository.ts";
 import type { TransferProgress } from "../../repository/transfer/transfer.ts";
 import type { ClonedFrom } from "../../archive/scan/as-source.ts";
 import type { ScanProgress, ScanResult } from "../../archive/scan/scan.ts";
-import type { Degradation, EngineType } from "../../contract/index.ts";
-import type {
-  PointContent,
-  ExamineRequest,
-  PointRemains,
-  StoreFinding,
-  StoreVerification,
-  VerifyStoreRequest,
-} from "./store-care.ts";
+import type { Degradation } from "../../contract/index.ts";
+import type { PointContent, VerifyStoreRequest } from "./store-care.ts";
 import type { RootMetadata } from "../../archive/write/root-metadata.ts";
-import type { TreeSource } from "../../repository/trees/tree-source.ts";
 import type { HeldTree } from "../../archive/write/held-files.ts";
-import type { TreeHolder } from "../../clones/holder.ts";
 import type { EntryCounts, ScanSummary } from "../../archive/scan/summary.ts";
 import type { NotSet } from "../../archive/write/node-writer.ts";
 
@@ -245,65 +236,4 @@ export interface LostRequest extends StoppableCall {
   onProgress?: VerifyStoreRequest["onProgress"];
   /** told what is lost */
   onWarning?: ((message: string) => void) | undefined;
-}
-
-/**
- * An engine holds the content of save points of one control directory.
- * Its user holds the workspace's lock for every call that changes something.
- */
-export interface Engine {
-  readonly type: EngineType;
-  /** Holds whole trees for this workspace's points, where its file system can; null where points go into the store at once. */
-  readonly holder: TreeHolder | null;
-  /** Says that the folder is about to be looked at, so that what that needs can start meanwhile. */
-  prepare(): void;
-  /** Records the folder as it is. */
-  stage(request: StageRequest): Promise<StagedContent>;
-  /** Looks at the folder without storing anything. */
-  look(request: StageRequest): Promise<LookedAt>;
-  /** Looks at any folder: everything in it is read, nothing stored. */
-  lookAt(root: Uint8Array, call: { onProgress?: StageRequest["onProgress"] }): Promise<ScanResult>;
-  /** Content that lies in another repository, for a point: what the store lacks is moved into it. */
-  receive(request: ReceiveRequest): Promise<ReceivedContent>;
-  /** What the store has lost whole files of counts as absent from then on, and is stored again when it is met. Returns how many. */
-  dropLost(request: LostRequest): Promise<number>;
-  /** Whether the store knows where all is that a point in it needs. */
-  holds(content: PointContent, call: StoppableCall): Promise<boolean>;
-  /** Keeps what is read from being moved away while `work` runs. */
-  reading<T>(work: () => Promise<T>, call?: ReadingCall): Promise<T>;
-  /** A point's content, to be read. */
-  source(content: PointContent): Promise<TreeSource>;
-  /** What a tree cannot say of a point: holes, whole-file hashes, raw names; null where the point has no manifest. */
-  manifest(content: PointContent): Promise<Manifest | null>;
-  /** The repository that holds a point's content. */
-  stored(content: PointContent): Promise<StoredContent>;
-  /** How much the engine's store holds, cheaply, and which one it is. */
-  storeFacts(ask?: { foreign?: boolean }): Promise<StoreFacts>;
-  /** How much it holds, by what was kept of an earlier call where that still holds: then the store is not opened. */
-  storeBytes(): Promise<number>;
-  /** Writes content into an empty folder. Nothing is synced. Throws `damaged` when not even the root can be read. */
-  write(content: PointContent, request: WriteRequest): Promise<WrittenContent>;
-  /** The same content for one more point, which then holds it by itself: the first of another workspace. */
-  share(content: PointContent, point: ShareRequest): Promise<PointContent>;
-  /** Proves points and, where asked, everything that the engine holds. Throws what keeps its store from being opened. */
-  verify(request: VerifyStoreRequest): Promise<StoreVerification>;
-  /** Whether what holds the points can be opened: keys, config; nothing is changed. */
-  examineAccess(): Promise<StoreFinding[]>;
-  /** Whether it is whole; packs are not read through. Nothing is changed. */
-  examine(request: ExamineRequest): Promise<StoreFinding[]>;
-  /** What it still knows by itself of points, without their descriptors. */
-  remains(wanted: (pointId: string) => boolean, call?: StoppableCall): Promise<PointRemains[]>;
-  /**
-   * Bytes that the groups hold together, after each: everything that is none of the points in `groups` first, then
-   * one group after the other. Throws `damaged` when something outside of the groups could not be followed.
-   */
-  heldBytes(groups: readonly HeldGroup[], others: KeptContent, call?: StoppableCall): Promise<number[]>;
-  /** Forgets points that are gone and frees what no other needs. Safe to do again after a kill. */
-  free(request: FreeRequest): Promise<Freed>;
-  /**
-   * Takes back what the engine holds for points that were never completed, by their ids; of one whose own snapshot is told,
-   * what it holds beside that, where that is there.
-   */
-  discard(pointIds: readonly string[], own?: string | null): Promise<void>;
-  close(): Promise<void>;
 }

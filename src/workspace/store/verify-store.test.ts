@@ -12,7 +12,7 @@ import { BlobIndex, TREE_BLOB } from "../../repository/index/blob-index.ts";
 import { readPackHeader } from "../../repository/packs/pack-read.ts";
 import type { CopyContent } from "./copy-content.ts";
 import { rootMetadata } from "../../archive/write/root-metadata.ts";
-import { CopyEngine } from "./copy-engine.ts";
+import { PointStore } from "./point-store.ts";
 import { createEmbeddedStore, EmbeddedStore } from "./embedded-store.ts";
 import { storePaths, type StorePaths } from "./store-files.ts";
 import { snapshotTree } from "./snapshot-tree.ts";
@@ -49,7 +49,7 @@ class Scene {
 
   /** Saves the workspace as one more point, in packs of its own. */
   async save(label: string): Promise<CheckedPoint> {
-    const engine = new CopyEngine({
+    const engine = new PointStore({
       control: this.control,
       statCache: path.join(this.control, "stat"),
       adoptedAt: 1_700_000_000,

@@ -11,7 +11,7 @@ import { read } from "../../../operations/show.ts";
 import { findWorkspace } from "../../place/find-workspace.ts";
 import { verifyAll, verifyPoint } from "../../care/verify.ts";
 import { Workspace } from "../../workspace.ts";
-import { CopyEngine } from "../copy-engine.ts";
+import { PointStore } from "../point-store.ts";
 import { walkDigests } from "../testing-walk.ts";
 
 /** Several at once: who looks sees whole points, and nobody's work is lost. */
@@ -140,7 +140,7 @@ function unsealedClauses(clause: EngineClauses["clause"]): void {
       await client.save();
       // As after the call has sealed what there was.
       const workspace = new Workspace(findWorkspace(folder)!, {
-        engine: (found, options) => new CopyEngine({ ...options, control: found.control.root }),
+        engine: (found, options) => new PointStore({ ...options, control: found.control.root }),
         recoveries: [],
       });
       const warnings: string[] = [];

@@ -8,14 +8,14 @@ import { BlobIndex } from "../../repository/index/blob-index.ts";
 import type { HeadContent, KeptContent, PointContent, StagedContent, StageRequest } from "./engine.ts";
 import { temporaryFolder } from "./testing-store.ts";
 import { walkDigests } from "./testing-walk.ts";
-import { CopyEngine } from "./copy-engine.ts";
+import { PointStore } from "./point-store.ts";
 import { createEmbeddedStore, EmbeddedStore } from "./embedded-store.ts";
 import { storePaths } from "./store-files.ts";
 
 interface Setup {
   control: string;
   root: string;
-  engine: CopyEngine;
+  engine: PointStore;
   stage(head?: HeadContent | null): Promise<StagedContent>;
 }
 
@@ -35,8 +35,8 @@ function request(root: string, head: HeadContent | null): StageRequest {
   };
 }
 
-function engineOf(t: TestContext, control: string): CopyEngine {
-  const engine = new CopyEngine({ control, statCache: path.join(control, "cache/stat"), adoptedAt: 1_700_000_000 });
+function engineOf(t: TestContext, control: string): PointStore {
+  const engine = new PointStore({ control, statCache: path.join(control, "cache/stat"), adoptedAt: 1_700_000_000 });
   t.after(async () => engine.close());
   return engine;
 }

@@ -13,7 +13,6 @@ import { compact } from "../../repository/care/compact.ts";
 import { packBytes } from "../../repository/packs/pack-bytes.ts";
 import { acquireLock, type RepositoryLock, whileReading } from "../../repository/locks.ts";
 import type {
-  Engine,
   Freed,
   FreeRequest,
   HeldGroup,
@@ -63,7 +62,7 @@ import { examineStore } from "./store-doctor.ts";
 import { verifyStore } from "./verify-store.ts";
 import { writeContent } from "./write-content.ts";
 
-export interface CopyEngineOptions {
+export interface PointStoreOptions {
   control: string;
   /** stat cache of the workspace at hand */
   statCache: string;
@@ -80,15 +79,16 @@ const LOCK_WAIT_MS = 10_000;
 const UNKNOWN_EPOCH = "0".repeat(32);
 
 /** Keeps points in the repository inside the control directory. */
-export class CopyEngine implements Engine {
+export class PointStore {
   readonly type = "copy";
+  /** Holds whole trees for this workspace's points, where its file system can; null where points go into the store at once. */
   readonly holder: TreeHolder | null;
-  readonly #options: CopyEngineOptions;
+  readonly #options: PointStoreOptions;
   #store: Promise<EmbeddedStore> | undefined;
   readonly #kept: KeptScan;
   readonly #memory = new ScanMemory();
 
-  constructor(options: CopyEngineOptions) {
+  constructor(options: PointStoreOptions) {
     this.#options = options;
     this.holder = options.holder ?? null;
     this.#kept = new KeptScan(options.statCache);
@@ -100,10 +100,12 @@ export class CopyEngine implements Engine {
     return this.#store;
   }
 
+  /** Says that the folder is about to be looked at, so that what that needs can start meanwhile. */
   prepare(): void {
     prepareScan(this.#options.statCache);
   }
 
+  /** Records the folder as it is. */
   async stage(request: StageRequest): Promise<StagedContent> {
     // A fork's first cache is of its folder, also where a clone of that is read.
     const { signal, onWarning } = request;
@@ -218,6 +220,7 @@ export class CopyEngine implements Engine {
     return id;
   }
 
+  /** Keeps what is read from being moved away while `work` runs. */
   async reading<T>(work: () => Promise<T>, call: ReadingCall = {}): Promise<T> {
     const store = await this.store(call);
     if (call.onWarning !== undefined) store.onWarning = call.onWarning;
@@ -227,6 +230,7 @@ export class CopyEngine implements Engine {
     });
   }
 
+  /** Content that lies in another repository, for a point: what the store lacks is moved into it. */
   async receive(request: ReceiveRequest): Promise<ReceivedContent> {
     return this.#adding(request.signal, async (store, lock) => {
       const { packs, tree, snapshotTree, ...received } = await receiveContent(request, {
@@ -247,6 +251,7 @@ export class CopyEngine implements Engine {
     });
   }
 
+  /** Looks at any folder: everything in it is read, nothing stored. */
   async lookAt(root: Uint8Array, call: { onProgress?: StageRequest["onProgress"] }): Promise<ScanResult> {
     const { repository } = await this.store();
     return scan({
@@ -260,6 +265,7 @@ export class CopyEngine implements Engine {
     });
   }
 
+  /** Looks at the folder without storing anything. */
   async look(request: StageRequest): Promise<LookedAt> {
     const store = await this.store();
     const cache = this.#kept.load(request.root);
@@ -279,22 +285,26 @@ export class CopyEngine implements Engine {
     return { scan: result, previousTree: cache === null ? null : hex(cache.tree) };
   }
 
+  /** A point's content, to be read. */
   async source(content: PointContent): Promise<TreeSource> {
     const store = await this.store();
     return store.source(Buffer.from(content.tree, "hex"));
   }
 
+  /** What a tree cannot say of a point: holes, whole-file hashes, raw names; null where the point has no manifest. */
   async manifest(content: PointContent): Promise<Manifest | null> {
     const store = await this.store();
     return readManifest(store, Buffer.from((content as CopyContent).snapshot_tree, "hex"));
   }
 
+  /** The repository that holds a point's content. */
   async stored(content: PointContent): Promise<StoredContent> {
     const { repository, index, blobs, onElsewhere } = await this.store();
     const snapshotTree = Buffer.from((content as CopyContent).snapshot_tree, "hex");
     return { repository, index, blobs, onElsewhere, snapshotTree };
   }
 
+  /** How much the engine's store holds, cheaply, and which one it is. */
   async storeFacts(ask: { foreign?: boolean } = {}): Promise<StoreFacts> {
     const { index, repository } = await this.store();
     const facts = { bytes: packBytes(index.table), repositoryId: repository.id, foreign: false };
@@ -305,15 +315,18 @@ export class CopyEngine implements Engine {
     return { ...facts, foreign: isForeign || damaged.length > 0 };
   }
 
+  /** How much it holds, by what was kept of an earlier call where that still holds: then the store is not opened. */
   async storeBytes(): Promise<number> {
     const paths = storePaths(this.#options.control);
     return keptStoreBytes(paths) ?? keepStoreBytes(paths, (await this.store()).index);
   }
 
+  /** Writes content into an empty folder. Nothing is synced. Throws `damaged` when not even the root can be read. */
   async write(content: PointContent, request: WriteRequest): Promise<WrittenContent> {
     return writeContent(await this.store(), content, request);
   }
 
+  /** The same content for one more point, which then holds it by itself: the first of another workspace. */
   async share(content: PointContent, point: ShareRequest): Promise<PointContent> {
     const store = await this.store();
     const tree = (content as CopyContent).snapshot_tree as ObjectId;
@@ -331,40 +344,55 @@ export class CopyEngine implements Engine {
     return { ...content, snapshot };
   }
 
+  /**
+   * Bytes that the groups hold together, after each: everything that is none of the points in `groups` first, then
+   * one group after the other. Throws `damaged` when something outside of the groups could not be followed.
+   */
   async heldBytes(groups: readonly HeldGroup[], others: KeptContent, call: StoppableCall = {}): Promise<number[]> {
     return heldBytes(await this.store(call), groups, { others, ...call });
   }
 
+  /** Forgets points that are gone and frees what no other needs. Safe to do again after a kill. */
   async free(request: FreeRequest): Promise<Freed> {
     return freeContent(await this.store(request), request);
   }
 
+  /**
+   * Takes back what the engine holds for points that were never completed, by their ids; of one whose own snapshot is told,
+   * what it holds beside that, where that is there.
+   */
   async discard(pointIds: readonly string[], own: string | null = null): Promise<void> {
     if (pointIds.length > 0) await discardSnapshots(await this.store(), pointIds, own);
   }
 
+  /** What the store has lost whole files of counts as absent from then on, and is stored again when it is met. Returns how many. */
   async dropLost(request: LostRequest): Promise<number> {
     return dropLostPacks(await this.store(request), { ...request, waitMs: LOCK_WAIT_MS });
   }
 
+  /** Whether the store knows where all is that a point in it needs. */
   async holds(content: PointContent, call: StoppableCall): Promise<boolean> {
     return holdsContent(await this.store(call), content, call);
   }
 
+  /** Proves points and, where asked, everything that the engine holds. Throws what keeps its store from being opened. */
   async verify(request: VerifyStoreRequest): Promise<StoreVerification> {
     return verifyStore(storePaths(this.#options.control), request);
   }
 
+  /** Whether what holds the points can be opened: keys, config; nothing is changed. */
   async examineAccess(): Promise<StoreFinding[]> {
     return examineAccess(storePaths(this.#options.control));
   }
 
+  /** Whether it is whole; packs are not read through. Nothing is changed. */
   async examine(request: ExamineRequest): Promise<StoreFinding[]> {
     const store = await this.store(request);
     await store.refresh(request.signal);
     return examineStore(store, request);
   }
 
+  /** What it still knows by itself of points, without their descriptors. */
   async remains(wanted: (pointId: string) => boolean, call: StoppableCall = {}): Promise<PointRemains[]> {
     return pointRemains(await this.store(call), wanted, call.signal);
   }
