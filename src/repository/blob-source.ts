@@ -12,7 +12,7 @@ import type { ListTree } from "./trees/walk-trees.ts";
 
 export interface BlobSourceOptions {
   readonly keys: MasterKeys;
-  /** Where blobs lie. Nobody else moves its entries. */
+  /** Says where blobs lie. Nobody else moves its entries. */
   readonly index: BlobIndex;
   /** Packs of this machine; of `NearPacks` that are not, what is read is brought first. */
   readonly packs: PackFiles;
@@ -28,7 +28,7 @@ export interface BlobSourceOptions {
 /** A blob that is damaged or missing where the index has it, and sound at another place. */
 export interface Elsewhere {
   readonly place: BlobPlaceOf;
-  /** What is wrong where the index has it. */
+  /** The error at the place that the index has. */
   readonly error: CairnError;
 }
 
@@ -70,7 +70,7 @@ export class BlobSource {
     return this.#index;
   }
 
-  /** What was read so far from other places than those of the index, by entry. */
+  /** Returns what was read so far from other places than those of the index, by entry. */
   get elsewhere(): ReadonlyMap<number, Elsewhere> {
     return this.#elsewhere;
   }
@@ -85,12 +85,12 @@ export class BlobSource {
     }
   }
 
-  /** The same as a fresh copy. */
+  /** Returns a fresh copy of an entry's plaintext; otherwise like `view`. */
   read(entry: number): Uint8Array {
     return new Uint8Array(this.view(entry));
   }
 
-  /** The same of the blob with this id. `damaged` also where the index does not know it. */
+  /** Returns a fresh copy of the blob with this id. Throws `damaged` also where the index does not know it. */
   readId(id: Uint8Array, type: BlobType): Uint8Array {
     const entry = this.#index.lookup(id, 0, type);
     if (entry >= 0) return this.read(entry);
@@ -105,7 +105,7 @@ export class BlobSource {
   readonly readTree: ReadTree = (entry, next) =>
     this.#far === null ? this.read(entry) : this.#brought(entry, next).then((plain) => new Uint8Array(plain));
 
-  /** The same where it was decoded, good until the next call. */
+  /** Returns a tree's plaintext where it was decoded, good until the next call. */
   readonly viewTree: ReadTree = (entry, next) => (this.#far === null ? this.view(entry) : this.#brought(entry, next));
 
   /** The nodes of a tree by its id; see `walkTrees`. */
@@ -328,7 +328,7 @@ function rangeOf({ pack, offset, length }: Pick<BlobPlace, "pack" | "offset" | "
   return { pack: objectIdOf(pack), offset, length };
 }
 
-/** Where the last blob of each pack ends that any entry has a place in, by name. */
+/** Returns, by a pack's name, where the last blob ends that any entry has a place for in it. */
 function endsOf(index: BlobIndex): ReadonlyMap<string, number> {
   const ends = new Map<string, number>();
   for (const [number, end] of packEnds(index).entries()) ends.set(objectIdOf(index.table.packId(number)), end);

@@ -2,7 +2,7 @@ import { setTimeout as sleep } from "node:timers/promises";
 import { CairnError, toCairnError } from "../errors.ts";
 import { type FileKind, labelOf, type Storage } from "./storage/storage.ts";
 
-/** What is listed and not there is asked for again at once, and after these pauses: a list may be late. */
+/** Pauses in milliseconds before a file is asked for again that is listed and not there: a list may be late. */
 export const LISTED_AGAIN_MS = [0, 50, 200, 800];
 
 /**
@@ -39,7 +39,7 @@ export class ListedFiles {
     }
   }
 
-  /** What a list does not name comes no more; what one does that was asked for before it was looked for may have gone since. */
+  /** Tells whether a file may still come: one that a fresh list does not name will not. */
   async #isListed(name: string, lookedFor: number): Promise<boolean> {
     if (this.#list !== null && !(await this.#list.names).has(name)) return false;
     if (this.#list === null || lookedFor >= this.#list.at) {

@@ -9,7 +9,7 @@ import { filesystemKind } from "../fs/linux/mounts.ts";
 import { LISTED_AGAIN_MS } from "./listed-files.ts";
 import type { Repository } from "./repository.ts";
 
-/** Which locks lie in a repository, and which of them count no more. Nothing here changes anything. */
+/** Finds out which locks lie in a repository, and which of them count no more. Nothing here changes anything. */
 
 /** restic takes a lock for stale after as long. */
 const STALE_MS = 30 * 60_000;
@@ -27,11 +27,14 @@ export interface LockLook {
   readonly held: HeldLock[];
   /** Their process is gone, or they are too old to count. */
   readonly dead: string[];
-  /** Whether the one that is not looked at is there. */
+  /** True when the lock that is not looked at is there. */
   readonly hasExcepted: boolean;
 }
 
-/** What is written beside restic's members: whether the process is still there is then known for certain on its machine. */
+/**
+ * Returns members of a lock file beside restic's, by which the same machine tells for certain whether the process is
+ * there.
+ */
 export function ownerMembers(): NonNullable<LockFile["extra"]> {
   const { bootId, machineId, pidNamespace, startTime } = thisProcess();
   return {
@@ -116,7 +119,7 @@ function isDead(repository: Repository, id: string, lock: LockFile | null): bool
   return !pidIsAlive({ pid: lock.pid, start_time: "" });
 }
 
-/** What a power cut left of a lock, as far as its file tells: it appears whole or not at all, so no living one looks so. */
+/** Tells whether a lock file is what a power cut left: a living lock appears whole or not at all. */
 function isLeftover(repository: Repository, id: string): boolean {
   const path = repository.storage.localPath?.("locks", id);
   const written = path === undefined ? undefined : statSync(path, { throwIfNoEntry: false })?.mtimeMs;

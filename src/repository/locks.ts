@@ -19,17 +19,17 @@ const SETTLE_MS = 200;
 
 export interface LockOptions {
   exclusive: boolean;
-  /** How long to wait for others before `busy`; default 0. */
+  /** Milliseconds to wait for others before `busy`; default 0. */
   waitMs?: number;
   signal?: AbortSignal | undefined;
   /** Told when the lock cannot be taken away once the work is done. */
   onWarning?: ((message: string) => void) | undefined;
 }
 
-/** How a lock is waited for, and who is told of it. */
+/** Options of waiting for a lock, and who is told of it. */
 export type LockCall = Omit<LockOptions, "exclusive">;
 
-/** What became of a lock that was to go; `kept`: this user may not remove it. */
+/** Outcome of removing a lock; `kept`: this user may not remove it. */
 type Dropped = "removed" | "absent" | "kept";
 
 /** Locks that this process holds, and those that it gave back and that could not be taken away. */
@@ -95,7 +95,10 @@ export class RepositoryLock {
     }
   }
 
-  /** What is known without asking the storage: `busy` when this lock may have ended. For loops that remove things. */
+  /**
+   * Throws `busy` when this lock may have ended, by what is known without asking the storage. For loops that remove
+   * things.
+   */
   requireHeld(): void {
     if (this.#released) throw new CairnError("internal", "the repository's lock was released before its work was done");
     if (!this.#hasLapsed()) return;

@@ -34,7 +34,7 @@ const MAX_KEYS = 1000;
 /** Files on their way at once: of snapshots each is small, of an index some are of 8 MiB. */
 const LOADS = { snapshots: 16, index: 8, locks: 8 } as const;
 
-/** Of the files of a repository those that hold what was stored. */
+/** Kinds of files that hold what was stored. */
 export const CONTENT_KINDS = ["snapshots", "index", "data"] as const;
 
 export type UnpackedKind = "index" | "snapshots" | "locks";
@@ -102,7 +102,7 @@ export class Repository {
     this.#config = config;
   }
 
-  /** The same repository by way of another storage of the same files, e.g. one that ends with a signal. */
+  /** Returns this repository by way of another storage of its files, e.g. one that ends with a signal. */
   over(storage: Storage): Repository {
     return new Repository(storage, this.keys, this.#config, this.keyName);
   }
@@ -221,7 +221,7 @@ export class Repository {
     return this.#opened(kind, name, await this.#load(async () => this.storage.load(kind, name)));
   }
 
-  /** The same at once, of a repository of this machine. */
+  /** Loads a file of a repository of this machine without waiting; otherwise like `loadUnpacked`. */
   loadHere(kind: UnpackedKind, name: string): Uint8Array {
     const path = this.storage.localPath?.(kind, name);
     if (path === undefined) throw new CairnError("internal", `${this.storage.location} is not of this machine`);
@@ -395,7 +395,7 @@ export async function keysFromPassword(storage: Storage, password: Uint8Array | 
   return (await findKey(storage, password, { names: await storage.list("keys"), right: () => true })).keys;
 }
 
-/** Of several that fit, the one that is `right`: a key file may be left of a creation that was killed. */
+/** A key file that the password opens; of several the one that is `right`: a killed creation may have left one. */
 interface FoundKey {
   readonly name: string;
   readonly keys: MasterKeys;

@@ -21,7 +21,7 @@ export interface CompactOptions extends Pick<LockCall, "signal" | "onWarning"> {
   budgetMs?: number;
   /** So many index files of one size class are merged into one. Default 24. */
   trigger?: number;
-  /** Where packs are brought and written that are merged; needed where the repository is not a local one. */
+  /** A folder for the packs that are brought and written; needed where the repository is not a local one. */
   work?: WorkDirectory;
 }
 
@@ -48,18 +48,16 @@ const NOTHING: CompactResult = {
 
 /** Bytes on disk at which each size class of index files ends; larger ones, of which two exceed the budget, are left. */
 const CLASS_ENDS = [4 * 1024, 64 * 1024, 256 * 1024];
-/** Of index files, on disk, and of packs that one run reads: about what the budget allows. */
+/** Bytes of index files, and of packs, that one run reads: about what the budget allows. */
 const MAX_INDEX_BYTES = 768 * 1024;
 const MAX_PACK_BYTES = 6 * 1024 * 1024;
 /** So much is read between two looks at the time. */
 const PROVEN_AT_ONCE = 1024 * 1024;
 
 /**
- * Keeps the number of files bounded under many small saves: when enough small index files of one size class exist
- * they become one, and the small packs that only they list are copied together. New files are durable before an old
- * one goes, all under an exclusive lock that is never waited for. Killed anywhere, the repository is whole and the
- * next run finishes. `index` must be up to date with this process's own saves; it is kept in step, its epoch too.
- * Call it without holding a lock of one's own. Until new files are written a signal stops it.
+ * Merges small index files of one size class, and the small packs that only they list. New files are durable before an
+ * old one goes, under an exclusive lock that is never waited for: a kill anywhere leaves a whole repository. The caller
+ * holds no lock; `index` is kept in step, its epoch too.
  */
 export async function compact(
   repository: Repository,
@@ -188,7 +186,7 @@ interface ListedPack {
   readonly size: number;
   /** All that is listed of it, each differently, by its key; mostly only its blobs. */
   readonly listings: Map<number, readonly IndexBlob[]>;
-  /** How many of the chosen index files list it. */
+  /** Number of the chosen index files that list it. */
   times: number;
 }
 
@@ -241,7 +239,7 @@ async function dropIndexes(repository: Repository, files: readonly IndexFileCont
   failpoint("compact.indexes-durable");
 }
 
-/** What the lock guarded may be needed again once it has ended. */
+/** Removes a pack while the lock still holds: what it guarded may be needed again once it has ended. */
 async function dropPack(repository: Repository, name: string, lock: RepositoryLock): Promise<void> {
   lock.requireHeld();
   await repository.storage.remove("data", name);
@@ -274,8 +272,8 @@ interface Dropping {
 }
 
 /**
- * What a killed save or compaction left, as soon as its content is stored in packs that are there, and read there. Others
- * stay: where an index file is lost, or a pack is damaged, what is missing is in them.
+ * Removes packs of a killed save or merge once all they hold is stored in packs that are there, and was read there.
+ * Others stay: with a lost index file or a damaged pack they have what is missing.
  */
 async function dropStoredAgain(
   repository: Repository,

@@ -40,7 +40,7 @@ export class LeftPacks {
     return sound;
   }
 
-  /** What lies in all the packs that are there, in one go through the index. */
+  /** Finds what lies in all the packs that are there, in one go through the index. */
   #find(): ReadonlyMap<string, BlobPlace[]> {
     const { index, names } = this.#options;
     const { table } = index;

@@ -57,7 +57,7 @@ interface Run {
   macs: Uint8Array;
 }
 
-/** What only copying needs: whoever copies nothing makes no folder. */
+/** Tools that only copying needs: who copies nothing makes no folder. */
 interface Tools {
   readonly near: NearPacks;
   readonly writers: Readonly<Record<BlobType, PackWriter>>;
@@ -169,7 +169,7 @@ export class PackCopier {
     }
   }
 
-  /** Whether what is in the window, which is opened there, is what the ids say: any blob of the repository has a right MAC. */
+  /** Opens the window and tells whether it has what the ids say: any blob of the repository has a right MAC. */
   #isProven(decoder: BlobDecoder, run: Run): boolean {
     const { offset, blobs } = run;
     run.macs = this.#macsOf(run);
@@ -179,7 +179,7 @@ export class PackCopier {
     });
   }
 
-  /** Whether what is in the window is sealed as it was when it was proven. */
+  /** Tells whether the window is encrypted as it was when it was proven. */
   #isSame(decoder: BlobDecoder, run: Run): boolean {
     const { offset, blobs } = run;
     return (

@@ -31,7 +31,7 @@ export interface SweepResult {
   bytesFreed: number;
   /** Bytes that nothing needs and that stay, because writing their packs anew would not pay, or cannot be done. */
   unusedBytes: number;
-  /** What of that stays for want of room (`roomForCopies`). */
+  /** Packs that stay for want of room (`roomForCopies`). */
   crowded: CrowdedPacks | null;
   /** True when others used the repository: new packs and index are written, the old ones go next time. */
   postponed: boolean;
@@ -107,7 +107,7 @@ export async function replaceSnapshots(
   return ids;
 }
 
-/** What a sweep would do, under a shared lock of its own. See `planSweep`. */
+/** Plans a sweep under a shared lock of its own, and changes nothing. See `planSweep`. */
 export async function previewSweep(repository: Repository, options: SweepOptions): Promise<SweepPlan> {
   const trees = nearPacksIn(repository.storage, options.work, "trees");
   return withLock(repository, { ...options, exclusive: false }, () => planSweep(repository, options, trees));
@@ -168,10 +168,9 @@ async function sweepOnce(repository: Repository, context: SweepContext): Promise
 }
 
 /**
- * Removes the packs that are in no index, and returns how many: under the exclusive lock, so that no living writer's are
- * among them; -1 when that was refused. `damaged`, and nothing is removed, when an index file cannot be read. What they hold
- * and an index lists too is read there first: where that is damaged they stay, and `onDamaged` is told the pack's name. For a
- * repository that is a local one.
+ * Removes packs that are in no index, under the exclusive lock, and returns how many; -1 when the lock was refused.
+ * What an index lists too is read at its place first: where that is damaged the pack stays, and `onDamaged` is told its
+ * name. Throws `damaged`, with nothing removed, when an index file cannot be read. For local repositories.
  */
 export async function removeUnindexedPacks(
   repository: Repository,
@@ -236,7 +235,7 @@ interface Staged {
 interface SweepContext {
   options: SweepOptions;
   total: SweepResult;
-  /** Where packs of trees are, for all attempts. */
+  /** Packs of trees, for all attempts. */
   trees: NearPacks;
 }
 
@@ -252,7 +251,7 @@ async function stage(
   const writer = new IndexFileWriter(repository);
   const repacking = new Set(repack.map((facts) => facts.name));
   const done = new Set<string>();
-  /** What is needed, and read from packs of which it could not be copied. */
+  /** Entries that are needed, in packs from which they could not be copied. */
   const doubtful = new EntrySet(plan.index.count);
   const failed: string[] = [];
   const pace = newPacer(context.options.signal);
@@ -312,7 +311,7 @@ async function spareCopies(
   }
 }
 
-/** Of an indexed pack, what is needed and read from there. */
+/** Returns the blobs of an indexed pack that are needed and read from there. */
 function liveBlobs(pack: IndexedPack, { index, live }: SweepPlan): IndexBlob[] {
   return pack.blobs.filter((blob) => {
     const entry = index.entryOf(blob);

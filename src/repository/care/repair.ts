@@ -21,7 +21,7 @@ import type { FinishedPack } from "../packs/pack-writer.ts";
 import type { Repository } from "../repository.ts";
 import { type PackSizes, packSizes } from "../storage/storage.ts";
 
-/** What a repair of the index would do; printed first, then run. */
+/** A repair of the index, planned: printed first, then run. */
 export interface IndexRepairPlan {
   /** Packs that get an entry from their own header. */
   readonly add: { name: string; blobs: IndexBlob[] }[];
@@ -43,7 +43,7 @@ export interface IndexRepairPlan {
 export interface RepairOptions extends LockCall {
   /** Packs that are known to be damaged from a full read, beside those whose size is wrong. */
   damagedPacks?: ReadonlySet<string>;
-  /** Where packs are written that sound content is copied to; needed where the repository is not a local one. */
+  /** A folder for packs that sound content is copied to; needed where the repository is not a local one. */
   work?: WorkDirectory;
 }
 
@@ -204,7 +204,7 @@ export async function runIndexRepair(
   });
 }
 
-/** What could not be read when the repair was planned goes only where it still cannot be. */
+/** Throws `stale_plan` for files that could not be read when the repair was planned, and can be now. */
 async function requireDamaged(repository: Repository, plan: IndexRepairPlan): Promise<void> {
   await eachIndexFile(repository, plan.damagedIndexes, ({ name }) => {
     throw stale(`index file ${name.slice(0, 8)} could not be read when the repair was planned`);
@@ -229,7 +229,7 @@ async function eachAsBefore(
     throw stale(`index file ${damaged.name.slice(0, 8)} was read when the repair was planned`, damaged.error);
 }
 
-/** What a plan was made of is not so any more. */
+/** Makes the error for a plan that was made of what is not so any more. */
 function stale(what: string, cause?: CairnError): CairnError {
   return new CairnError("stale_plan", what, { hint: "plan it again", cause });
 }

@@ -25,23 +25,23 @@ export interface SweepOptions extends LockCall {
   onTree?: (done: number) => void;
   /** See `BlobSourceOptions`; of trees. */
   onElsewhere?: (pack: string) => void;
-  /** What to do about what is needed and damaged. */
+  /** Says what to do about content that is needed and damaged. */
   hint?: string;
   /** Ids of snapshots that do not count, because they will be removed. */
   withoutSnapshots?: ReadonlySet<string>;
-  /** What may be done about snapshots that cannot be read. */
+  /** Says what may be done about snapshots that cannot be read. */
   unreadableHint?: (names: readonly string[]) => string;
   /** A pack is rewritten when more than this share of it is dead; default 0.2. */
   maxWaste?: number;
   /** Packs below so many bytes are rewritten for any dead blob; default `SMALL_PACK`. */
   smallPack?: number;
-  /** How many bytes may be written into new packs before old ones go; asked for each plan. Default: any number. */
+  /** Bytes that may be written into new packs before old ones go; asked for each plan. Default: any number. */
   roomForCopies?: () => number;
   /** Roots may need data that no index lists: what is listed is freed all the same, but no pack that is in no index. */
   mayLackData?: boolean;
-  /** Where packs are brought and written that are copied; needed where the repository is not a local one. */
+  /** A folder for the packs that are brought and copied; needed where the repository is not a local one. */
   work?: WorkDirectory;
-  /** How long to wait for the exclusive lock before the deletes are put off; default 0. */
+  /** Milliseconds to wait for the exclusive lock before the deletes are put off; default 0. */
   waitMs?: number;
 }
 
@@ -54,7 +54,7 @@ export interface PackFacts {
   isShort: boolean;
   /** Longer than what is listed of it, by whichever index file. */
   isLong: boolean;
-  /** What the first index file that lists it says of it. */
+  /** Number of the first index file that lists it. */
   readonly listing: number;
   /** Listed differently by several index files: left alone, until a repair lists it once. */
   split: boolean;
@@ -142,8 +142,8 @@ export function requireWholeIndex({ damaged }: BlobIndex): void {
 }
 
 /**
- * What a sweep would do. The caller holds a shared lock while it runs and while a run follows from it. `trees`: where packs of
- * trees are. `damaged` when an index file, a snapshot or a needed tree cannot be read: then nothing may be removed.
+ * Plans a sweep. The caller holds a shared lock while it runs and while a run follows from it. `trees`: packs of trees.
+ * Throws `damaged`, so that nothing is removed, when an index file, a snapshot or a needed tree cannot be read.
  */
 export async function planSweep(repository: Repository, options: SweepOptions, trees: NearPacks): Promise<SweepPlan> {
   // Snapshots before the index, the index before the packs: what a save adds meanwhile is then known or not needed yet.
@@ -233,7 +233,7 @@ function newFacts(name: string, size: number, listing: number): PackFacts {
   return { ...facts, isShort: false, isLong: false, split: false, frozen: false };
 }
 
-/** Of what is needed each place counts. */
+/** Adds the blobs of a pack; each place of a needed one counts. */
 function addBlobs(
   facts: PackFacts,
   blobs: IndexedPack["blobs"],
@@ -251,8 +251,8 @@ function addBlobs(
 }
 
 /**
- * Of what lies in several packs the place in one that is wanted whole is kept, so that a run that was interrupted after its
- * new packs were indexed is finished by the next one instead of copying again.
+ * Chooses one place for each blob in several packs: one in a pack that is kept whole, so that an interrupted run is
+ * finished by the next one instead of copying again.
  */
 function choosePlaces(
   index: BlobIndex,
@@ -273,7 +273,7 @@ function choosePlaces(
   }
 }
 
-/** What a plan would have go, by names of packs. */
+/** Packs that a plan would have go, by name. */
 interface Going {
   readonly packs: ReadonlySet<string>;
   /** Those of them of which what is needed is proven when it is copied. */
@@ -454,7 +454,7 @@ function wasteOf({ split, blobBytes, size, liveBytes }: PackFacts): number {
   return Math.max(0, (split ? Math.min(blobBytes, size) : blobBytes) - liveBytes);
 }
 
-/** What is needed of a pack, and a header that is no longer than its own. */
+/** Returns the bytes that copying a pack writes: what is needed, and a header no longer than its own. */
 function copyBytesOf(facts: PackFacts): number {
   return Math.max(facts.liveBytes, facts.size - wasteOf(facts));
 }

@@ -35,7 +35,7 @@ export interface BlobPlaceOf {
   readonly type: "data" | "tree";
 }
 
-/** What another thread needs to use the index; all are passed by `postMessage` without a copy. */
+/** Memory with which another thread can use the index; `postMessage` passes it without a copy. */
 export interface SharedIndex {
   readonly table: SharedArrayBuffer;
   readonly others: SharedArrayBuffer;
@@ -98,7 +98,10 @@ export class BlobIndex {
     }
   }
 
-  /** The same without what lies in these packs only, for a writer that stores it again. Entries have other numbers there. */
+  /**
+   * Makes an index without what lies in these packs only, for a writer that stores it again. Entries have other numbers
+   * there.
+   */
   without(packs: ReadonlySet<string>): BlobIndex {
     const index = new BlobIndex(BlobTable.make(slotsFor(this.count)));
     index.isPartial = true;
@@ -160,7 +163,7 @@ export class BlobIndex {
     return this.#placeOf(entry, table.numbersOf(entry));
   }
 
-  /** Where an entry lies beside its place: in packs of saves that ran at the same time, or that were stored again. */
+  /** Returns further places of an entry: packs of saves that ran at the same time, or that were stored again. */
   others(entry: number): BlobPlaceOf[] {
     if (this.#others.count === 0) return [];
     const { packRefs, packOf, offsetOf } = this.#table;
@@ -275,7 +278,7 @@ export class BlobIndex {
     this.#table.replace(entry, place);
   }
 
-  /** How many index files list this pack. */
+  /** Counts the index files that list this pack. */
   listings(packId: Uint8Array): number {
     this.#packNumbers ??= packNumbersOf(this.#table);
     const number = this.#packNumbers.get(keyOf(packId));

@@ -52,9 +52,9 @@ export interface BlobPlaceNumbers {
 }
 
 /**
- * Where every blob lies: an open-addressing hash table with typed columns in one SharedArrayBuffer.
- * 49 bytes an entry and 5.4–10.7 for its slots. Any number of threads may look up; one thread adds. What is looked up
- * while something is added may be missed though it was there before, and is never found where it is not. Growing makes a new buffer. Untouched pages of the buffer cost no memory.
+ * Says where every blob lies: a hash table with typed columns in one SharedArrayBuffer, 49 bytes an entry and 5.4–10.7
+ * for its slots. Any number of threads look up while one adds: they may miss an entry then, and never find a wrong one.
+ * Growing makes a new buffer.
  */
 export class BlobTable {
   readonly buffer: SharedArrayBuffer;
@@ -67,7 +67,7 @@ export class BlobTable {
   readonly ids: Uint8Array;
   readonly flags: Uint8Array;
   readonly packIds: Uint8Array;
-  /** How many index files list each pack. */
+  /** Number of index files that list each pack. */
   readonly packRefs: Uint32Array;
   readonly #mask: number;
 
@@ -213,7 +213,7 @@ export class BlobTable {
     return this.packIds.subarray(number * 32, number * 32 + 32);
   }
 
-  /** Where an entry lies. */
+  /** Returns the place of an entry. */
   numbersOf(entry: number): BlobPlaceNumbers {
     return {
       pack: this.packOf[entry]!,

@@ -15,11 +15,9 @@ const PRINT_MASK = 0x7e000000;
 const TREE_BIT = 0x80000000 | 0;
 
 /**
- * Which blobs the threads of one save have taken on to store. Shared by all of them, without locks:
- * a digest is written into an entry of its own, then published by one compare-and-swap on a slot.
- * Slots are never emptied, so two threads with one digest walk the same way and meet at the same slot:
- * exactly one of them wins. Levels of slots grow four-fold; a level whose window is full leads to the next.
- * The buffer is reserved large and committed by the system only where it is touched: 36–40 bytes a blob.
+ * Tells the threads of one save which blobs another has taken on, without locks: a digest is written into an entry of
+ * its own, then published by one compare-and-swap on a slot. Slots are never emptied, so exactly one of two threads
+ * with one digest wins. 36–40 bytes a blob; only touched pages are committed.
  */
 export class ClaimTable {
   readonly buffer: SharedArrayBuffer;

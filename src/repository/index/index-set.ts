@@ -81,7 +81,10 @@ export async function loadIndexFile(repository: Repository, name: string): Promi
   return contentOf(name, await repository.loadUnpacked("index", name));
 }
 
-/** The same for all index files of a repository of this machine, at once. What is damaged, or vanishes meanwhile, is passed over. */
+/**
+ * Reads all index files of a repository of this machine, without waiting. Damaged ones, and those that vanish, are
+ * passed over.
+ */
 export function eachIndexFileHere(repository: Repository, each: (file: IndexFileContent) => void): void {
   for (const name of indexFilesHere(repository)) {
     let file: IndexFileContent;

@@ -3,8 +3,8 @@ import { COMPRESSED_ENTRY_SIZE, PLAIN_ENTRY_SIZE } from "../../formats/restic/pa
 import { giveBack } from "../../native.ts";
 
 /**
- * The same bytes as formats/index-file's writer makes, straight from a pack's plain header and several times faster:
- * for the index of a first save, which stands between the last byte stored and the commit.
+ * Writes the bytes that formats/index-file writes, straight from a pack's plain header and several times faster: for
+ * the index of a first save, which stands between the last byte stored and the commit.
  */
 
 const FILE_HEAD = ascii('{"packs":[');

@@ -7,8 +7,8 @@ const W_COUNT = 0;
 const NONE = 0;
 
 /**
- * Where blobs lie beside the places that a table has of them: rows in shared memory, none in most repositories. One
- * thread adds; any thread that got the buffer afterwards looks up.
+ * Further places of blobs beside those of the table: rows in shared memory, none in most repositories. One thread adds;
+ * any thread that got the buffer afterwards looks up.
  */
 export class OtherPlaces {
   #buffer: SharedArrayBuffer;

@@ -29,7 +29,7 @@ export function strikeNamed(packs: Map<string, number>, file: IndexFileContent):
 }
 
 /**
- * Which of these pack files are in no index. Where `index` lists all of them, as it mostly does, no index file is read;
+ * Finds the pack files that are in no index. Where `index` lists all of them, as it mostly does, no index file is read;
  * what is marked it does not know.
  */
 export async function findUnindexed(
@@ -45,7 +45,10 @@ export async function findUnindexed(
   return { packs, damaged: await eachIndexFile(repository, names, (file) => strikeNamed(packs, file)) };
 }
 
-/** What lies in a pack that is to go; nothing where it is no pack, or cannot be read. `closed` where this user may not read it. */
+/**
+ * Returns what lies in a pack that is to go; nothing where it is no pack, or cannot be read. `closed` where this user
+ * may not read it.
+ */
 export async function headerToDrop(
   repository: Repository,
   name: string,

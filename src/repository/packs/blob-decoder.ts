@@ -10,7 +10,7 @@ const ID_LENGTH = 32;
 /** Beyond this an arena is given back after use, so that one huge blob does not stay in memory. */
 const KEEP = 16 * 1024 * 1024;
 
-/** Why a stated place cannot be one, or null. Checked before any memory is reserved for it. */
+/** Says why a stated place cannot be one, or null. Checked before any memory is reserved for it. */
 export function placeProblem(length: number, uncompressedLength: number): string | null {
   if (!(length > SEAL_OVERHEAD && length <= MAX_PLAIN_LENGTH + SEAL_OVERHEAD))
     return `stored length ${length} is out of bounds`;
@@ -41,7 +41,7 @@ export class BlobDecoder {
     return this.#arena;
   }
 
-  /** Whether the sealed blob carries the right MAC. */
+  /** Tells whether the encrypted blob carries the right MAC. */
   authentic(sealed: Arena, at: number, length: number): boolean {
     return this.#opener.verify(sealed, at, length);
   }
@@ -86,7 +86,7 @@ export class BlobDecoder {
     return this.#decompressor.decompress(sealed, at + IV_LENGTH, stored, target, targetOffset, uncompressedLength);
   }
 
-  /** Whether the decoded bytes have the SHA-256 at `idOffset` of `id`. */
+  /** Tells whether the decoded bytes have the SHA-256 at `idOffset` of `id`. */
   matches(id: Uint8Array, idOffset = 0): boolean {
     const digest = this.#digest;
     hashAt(this.#arena, this.offset, this.length, digest, 0);

@@ -7,7 +7,7 @@ import type { Arena } from "../../native.ts";
 import { BlobDecoder, placeProblem } from "./blob-decoder.ts";
 import { BAD_SECTOR, readSectors } from "./pack-read.ts";
 
-/** Where a blob lies. */
+/** Place of a blob. */
 export interface BlobPlace {
   /** 32 bytes: the pack's id. */
   readonly pack: Uint8Array;
@@ -158,7 +158,7 @@ export class BlobReader {
     return id === undefined || isComparedLater === true || this.#decoder.matches(id);
   }
 
-  /** How many bytes there were; -1 where the disk cannot read some of them. */
+  /** Reads a blob's bytes and returns how many there were; -1 where the disk cannot read some of them. */
   #fill(place: BlobPlace, length: number): number {
     if (!(place.offset >= 0)) throw damage(place, "its offset is out of bounds");
     if (length > this.#sealed.bytes.length) this.#sealed = newArena(length);

@@ -1,6 +1,6 @@
 import type { BlobTable } from "../index/blob-table.ts";
 
-/** Of a pack: the seal of its header and the header's length. */
+/** Bytes of a pack beside its blobs and entries: the MAC and nonce of its header, and the header's length. */
 const PACK_OVERHEAD = 32 + 4;
 const ENTRY_BYTES = 37;
 const COMPRESSED_ENTRY_BYTES = 41;

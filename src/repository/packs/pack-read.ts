@@ -10,7 +10,7 @@ import type { Arena } from "../../native.ts";
 /** A pack's header as opened: its blobs, and where they end. */
 export interface PackHeader {
   readonly blobs: IndexBlob[];
-  /** Where the sealed header begins, and the last blob must end. */
+  /** Offset at which the encrypted header begins, and the last blob must end. */
   readonly dataLength: number;
   /** The sealed header and its length field, as they are in the file. */
   readonly trailer: Uint8Array;
@@ -46,10 +46,10 @@ export function readAt(
   return done;
 }
 
-/** What is said of a blob in one. */
+/** Text of the damage for a blob that lies in such a sector. */
 export const BAD_SECTOR = "a sector of it cannot be read";
 
-/** The same, -1 where the disk cannot read some of it. */
+/** Reads like `readAt`; -1 where the disk cannot read some of it. */
 export function readSectors(...read: Parameters<typeof readAt>): number {
   try {
     return readAt(...read);

@@ -40,7 +40,7 @@ export interface StoredBytes {
   arena: Arena;
   offset: number;
   length: number;
-  /** Of what they decompress to; 0: they are not compressed. */
+  /** Length of the plaintext; 0: the blob is not compressed. */
   plainLength: number;
 }
 
@@ -50,7 +50,7 @@ export type SealedBlob = Pick<PackHeaderEntry, "id" | "length" | "uncompressedLe
 export interface PackWriterOptions {
   readonly type: BlobType;
   readonly keys: MasterKeys;
-  /** Where temporary files go; must exist. */
+  /** Folder of temporary files; must exist. */
   readonly directory: string;
   /** A pack is closed once it reaches this many bytes; 16 MiB. */
   readonly packSize?: number;

@@ -47,7 +47,7 @@ export class PackedBlobs {
     this.#writers[type].add(id, plain, offset, length);
   }
 
-  /** The same of bytes anywhere, unless the index has them, or they were added by this before. */
+  /** Adds a blob from bytes anywhere, unless the index has it or it was added here before. */
   addNew(type: BlobType, id: Uint8Array, bytes: Uint8Array): void {
     const key = `${type} ${objectIdOf(id)}`;
     if (this.#added.has(key) || this.#index.entryOf({ id, type }) >= 0) return;
@@ -60,7 +60,7 @@ export class PackedBlobs {
     await this.#uploader.settle();
   }
 
-  /** What was added so far is durable and indexed afterwards; more may follow. */
+  /** Makes all that was added so far durable and indexed; more may follow. */
   async finish(): Promise<void> {
     this.#writers.data.finish();
     this.#writers.tree.finish();

@@ -25,7 +25,7 @@ export function isIrreducible(polynomial: bigint): boolean {
   return power === 2n;
 }
 
-/** Whether these hex digits of a config are a polynomial that content can be cut by. */
+/** Tells whether these hex digits of a config are a polynomial that content can be cut by. */
 export function isUsable(polynomial: string): boolean {
   return /^[0-9a-f]{1,16}$/.test(polynomial) && isIrreducible(BigInt(`0x${polynomial}`));
 }

@@ -8,12 +8,12 @@ export interface StreamCutterOptions {
   onPiece(id: Uint8Array, plain: Arena, offset: number, length: number): void;
 }
 
-/** What went through a cutter. */
+/** Content that went through a cutter. */
 export interface CutContent {
   /** Ids of the pieces in order, 32 bytes each. */
   ids: Uint8Array;
   size: number;
-  /** Of all bytes. */
+  /** SHA-256 of all bytes. */
   sha256: Uint8Array;
 }
 
@@ -28,7 +28,7 @@ export class StreamCutter {
   readonly #id = newArena(32);
   readonly #whole = new Sha256Stream();
   readonly #ids: Uint8Array[] = [];
-  /** Where the uncut rest begins, how far the chunker has seen it, and where it ends. */
+  /** Offsets: where the uncut rest begins, how far the chunker has seen it, and where it ends. */
   #start = CHUNK_DATA_START;
   #seen = CHUNK_DATA_START;
   #end = CHUNK_DATA_START;

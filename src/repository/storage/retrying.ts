@@ -73,16 +73,10 @@ interface Work<T, Call> {
 }
 
 /**
- * Makes calls again that failed with a `retryable` error (`io`, `busy`), after pauses that double, each a random part
- * between half and all of its length, or as long as `retryAfterMs` in the error's details says. Every other error is
- * final.
- *
- * An attempt that failed may have done its work. A file that is gone when it is removed again, a temporary file that
- * was taken over, and a `config` with our own bytes count as success then.
- *
- * A caller's signal ends pauses, further attempts and all calls that decide nothing with `interrupted`. A deciding call
- * goes on for `graceMs`; after that its error says `undecided`. A lock's removal is tried again in that time. Closing
- * stops all calls in this way, and later ones unless they decide.
+ * Makes calls again that failed with a `retryable` error (`io`, `busy`), after pauses that double, or last as long as
+ * `retryAfterMs` in the error's details says; every other error is final. An attempt that failed may have done its
+ * work: a file gone at its second removal, a temporary file taken over, and a `config` with our own bytes count as
+ * success.
  */
 export class RetryingStorage extends WrappedStorage {
   readonly #options: RetryOptions;

@@ -14,7 +14,7 @@ export interface BlobMoverOptions {
   from: { keys: MasterKeys; index: BlobIndex; packs: PackFiles };
   /** Version 1 knows no compression: there everything is stored as it is. */
   to: { keys: MasterKeys; version: 1 | 2 };
-  /** Where unfinished packs go; must exist. */
+  /** Folder of unfinished packs; must exist. */
   directory: string;
   /** Called synchronously; the file is the receiver's from then on. */
   onPack(pack: FinishedPack): void;

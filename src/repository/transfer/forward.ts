@@ -14,10 +14,10 @@ export interface ForwardTarget {
   onEnd(): void;
 }
 
-/** What every thread that forwards is given. */
+/** A task that every thread that forwards gets. */
 export interface ForwardTask {
   keys: MasterKeys;
-  /** What the other repository holds; it grows meanwhile, so that a blob may go there twice. */
+  /** Index of the other repository; it grows meanwhile, so that a blob may go there twice. */
   index: SharedIndex;
   /** where unfinished packs lie; there already */
   directory: string;

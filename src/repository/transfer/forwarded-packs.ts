@@ -7,7 +7,7 @@ import { PackUploader, type PackUploaderOptions } from "../packs/pack-uploader.t
 import type { FinishedPack } from "../packs/pack-writer.ts";
 import { clearAway } from "../../fs/remove-all.ts";
 
-/** What came by being forwarded. */
+/** Counts of blobs that came by being forwarded. */
 export interface ForwardedSize {
   dataBlobs: number;
   treeBlobs: number;
@@ -81,7 +81,7 @@ export class ForwardedPacks implements ForwardTarget {
     Atomics.store(this.#control, F.STOP, 1);
   }
 
-  /** What came becomes durable, and its index is made, while the save does the same. */
+  /** Begins to make what came durable and indexed, while the save does so with its own. */
   onEnd(): void {
     this.#ending ??= this.#checkpoint();
   }

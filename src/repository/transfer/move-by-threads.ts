@@ -75,7 +75,7 @@ async function moveBy(threads: readonly Thread<TransferWork>[], job: MoveJob): P
   }
 }
 
-/** Where the entries of each pack begin, and where the last ones end. */
+/** Returns where the entries of each pack begin, and where the last ones end. */
 function groupsOf(entries: Uint32Array, packOf: Uint32Array): Uint32Array {
   const starts: number[] = [];
   for (let at = 0; at < entries.length; at++)

@@ -25,7 +25,7 @@ export interface WantedRange extends ByteRange {
 
 export interface FetchOptions {
   signal?: AbortSignal | undefined;
-  /** What is not there is passed over: whoever reads it meets that. */
+  /** True: a pack that is not there is passed over, and whoever reads it meets that. */
   lenient?: boolean;
   /** A range, or a piece of one, that is there now or was passed over. They come in any order. */
   onRange?: ((range: WantedRange) => void) | undefined;
@@ -50,7 +50,7 @@ export class NearPacks implements PackFiles {
   readonly folder: string;
   readonly #storage: Storage;
   readonly #isLocal: boolean;
-  /** What was fetched of each pack. */
+  /** Ranges that were fetched of each pack. */
   readonly #here = new Map<string, ByteRange[]>();
   readonly #left: LeftPacks | null;
 
@@ -223,7 +223,7 @@ function addRange(ranges: ByteRange[], added: ByteRange): void {
   ranges.push({ offset, length });
 }
 
-/** Where the last blob of each pack of an index ends, by pack number. */
+/** Returns, by pack number, where the last blob of each pack of an index ends. */
 export function packEnds(index: BlobIndex): Float64Array {
   const { packCount, count, packOf, offsetOf, lengthOf } = index.table;
   const ends = new Float64Array(packCount);
@@ -288,7 +288,7 @@ export function packFolder(folder: string): PackFiles {
   return { open: (pack) => openPackIn(folder, pack, folder) };
 }
 
-/** The same for who takes whatever keeps a pack from being read for damage of it. */
+/** Opens packs of a folder for a prover, which takes whatever keeps a pack from being read for damage of it. */
 export function packsToProve(folder: string): PackFiles {
   return {
     open: (pack) => {

@@ -98,11 +98,11 @@ function told(error: CairnError, files: readonly (string | undefined)[]): CairnE
 }
 
 interface NumberedRange extends WantedRange {
-  /** Of the pack, in the index. */
+  /** Number of the pack in the index. */
   readonly number: number;
 }
 
-/** What is wanted of each pack, joined; packs by their first use, those of trees first. A plan's entries come by pack. */
+/** Joins what is wanted of each pack; packs by their first use, those of trees first. A plan's entries come by pack. */
 function inOrder({ table }: BlobIndex, plan: TransferPlan): NumberedRange[] {
   const byPack = new Map<number, NumberedRange[]>();
   for (const entry of plan.entries) {

@@ -12,11 +12,11 @@ import { type ReadTree, treesAhead } from "../trees/live.ts";
 export interface PlanTransferOptions {
   /** Trees whose content shall be in the target, 32 bytes each. */
   roots: readonly Uint8Array[];
-  /** Of each root only these entries, and the trees that lead to them; absent: everything. */
+  /** Entries of each root that are wanted, with the trees that lead to them; absent: everything. */
   only?: PathSelection | undefined;
   /** False: without the trees that only lead there. */
   leading?: boolean;
-  /** What the source does not hold, or cannot be read, is passed over. */
+  /** True: what the source does not hold, or cannot be read, is passed over. */
   lenient?: boolean;
   /** A tree that is known to be in the target with all that it needs; where a root has the same below, it is not walked. */
   known?: Uint8Array | undefined;
@@ -29,7 +29,7 @@ export interface PlanTransferOptions {
   onTree?: ((trees: number) => void) | undefined;
 }
 
-/** What the target lacks, as entries of the source's index. */
+/** Content that the target lacks, as entries of the source's index. */
 export interface TransferPlan {
   /** By kind (data, then trees), pack and offset. */
   readonly entries: Uint32Array;
@@ -39,7 +39,10 @@ export interface TransferPlan {
   readonly storedBytes: number;
   /** Bytes of the blobs' plaintexts. */
   readonly plainBytes: number;
-  /** Of pieces that follow an equal one in their file, for each time: nearly always zeros. Counted with no other bytes. */
+  /**
+   * Bytes of pieces that follow an equal one in their file, counted each time: nearly always zeros. No other count has
+   * them.
+   */
   readonly repeatedBytes: number;
   readonly treesWalked: number;
   /** By number of a source's pack: one of the files that it is opened for, its path from the root in latin1. For people. */
@@ -240,7 +243,7 @@ class TransferWalk {
   }
 }
 
-/** Whether an id is that of the piece before it. */
+/** Tells whether an id is that of the piece before it. */
 function isAsBefore(ids: Uint8Array, at: number): boolean {
   if (at < 32) return false;
   for (let i = at; i < at + 32; i++) if (ids[i] !== ids[i - 32]) return false;

@@ -3,7 +3,7 @@ import type { KindOfWork } from "../../threads/worker-thread.ts";
 import type { SharedIndex } from "../index/blob-index.ts";
 import type { FinishedPack } from "../packs/pack-writer.ts";
 
-/** What threads do that move blobs into packs for another repository. */
+/** Work of threads that move blobs into packs for another repository. */
 export interface TransferWork {
   requests: { kind: "transfer-move"; task: TransferTask };
   replies: { "transfer-move": null };
@@ -11,7 +11,7 @@ export interface TransferWork {
 }
 export const TRANSFER = "transfer" as KindOfWork<TransferWork>;
 
-/** What every thread that moves blobs into packs for another repository is given. */
+/** A task that every thread that moves blobs into packs for another repository gets. */
 export interface TransferTask {
   from: { keys: MasterKeys; index: SharedIndex; packs: string };
   to: { keys: MasterKeys; version: 1 | 2 };

@@ -47,7 +47,7 @@ export interface MoveJob {
 export type MoveBlobs = (job: MoveJob) => Promise<void>;
 
 export interface TransferOptions {
-  /** Who moves many blobs of local packs; absent: this thread. */
+  /** Moves many blobs of local packs; absent: this thread does. */
   move?: MoveBlobs | undefined;
   /** For unfinished packs, on the target's file system where that is local. Made when absent. */
   directory: string;
@@ -73,10 +73,9 @@ const MANY_BYTES = 24 * 1024 * 1024;
 const AHEAD = 64 * 1024 * 1024;
 
 /**
- * Puts what a plan lists into the target: packs, and their index at the latest every 64 packs or 30 seconds. A kill in
- * between leaves packs that no index names (removed by the next clean-up) and indexed ones that the next transfer finds;
- * no snapshot is written here, so that nothing is promised yet. `damaged` when something of the source is not what its id
- * says: then it is not passed on, and the transfer ends.
+ * Puts what a plan lists into the target: packs, and their index at the latest every 64 packs or 30 seconds. It writes
+ * no snapshot, so a kill leaves packs that the next clean-up removes or the next transfer finds. Throws `damaged`,
+ * passing nothing of it on, when something of the source is not what its id says.
  */
 export async function runTransfer(
   from: TransferSide,

@@ -41,8 +41,8 @@ export interface MarkOptions {
 const MAX_PROBLEMS = 10_000;
 
 /**
- * Which entries of an index are reachable: a bit an entry. Marked from any number of roots, one after the other;
- * a tree that was walked is not walked again. Incomplete as soon as one thing could not be followed.
+ * Marks which entries of an index are reachable, a bit an entry, from any number of roots, one after the other; a tree
+ * that was walked is not walked again. Incomplete as soon as one thing could not be followed.
  */
 export class LiveSet {
   readonly problems: MarkProblem[] = [];

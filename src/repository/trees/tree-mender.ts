@@ -21,7 +21,7 @@ export interface LostEntry {
 
 /** A tree without what is lost. */
 export interface MendedTree {
-  /** The same id where nothing is lost; null: nothing is left of it. */
+  /** Id of the mended tree, unchanged where nothing is lost; null: nothing is left of it. */
   readonly tree: Uint8Array | null;
   readonly lost: readonly LostEntry[];
 }
@@ -29,7 +29,7 @@ export interface MendedTree {
 /** Entries that are to go though they are whole, by their paths from the topmost tree, in latin1. */
 export interface TakenEntries {
   fits(path: string): boolean;
-  /** Whether the same goes of what is in a tree wherever that lies; of the tree at this path. */
+  /** Tells whether the answer for the tree at this path holds wherever the tree lies. */
   isAnywhere(at: string): boolean;
 }
 
@@ -58,7 +58,7 @@ export class TreeMender {
   /** Trees that are sound with all below them. */
   readonly #sound: EntrySet;
   readonly #mended = new Map<number, MendedTree>();
-  /** Where it matters where a tree lies: by its path too. Null: nothing of it goes. */
+  /** Mended trees by path and id, where it matters where a tree lies. Null: nothing of it goes. */
   readonly #mendedAt = new Map<string, MendedTree | null>();
   /** Ids of blobs that the index does not know. */
   readonly missing = new Set<ObjectId>();

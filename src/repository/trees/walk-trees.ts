@@ -23,7 +23,7 @@ export interface TreeAt {
 export interface TreeVisitor<R> {
   /** The result of a tree that is not to be read; undefined: it is read. */
   known?(tree: TreeAt): R | undefined;
-  /** Whether a node is gone into that has a tree; absent: all are. */
+  /** Tells whether the walk goes into a node that has a tree; absent: into all. */
   enters?(node: TreeNode, path: string): boolean;
   /** The result of a tree that is damaged; absent: that is thrown. */
   unread?(tree: TreeAt, error: CairnError): R;

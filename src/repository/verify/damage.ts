@@ -9,7 +9,7 @@ import type { Consequence, Structure } from "./structure.ts";
 
 /** So many paths are kept of each tree; beyond that each object to blame has still one. */
 const MAX_PATHS = 10_000;
-/** Of a problem; of more, each root has some. */
+/** Most consequences of a problem; where there are more, each root has some. */
 const MAX_CONSEQUENCES = 1000;
 
 /** A blob that can be read nowhere. */
@@ -42,7 +42,7 @@ export interface DamageFinderOptions {
   readonly blobs: BlobSource;
   /** By entry. */
   readonly damaged: ReadonlyMap<number, DamagedBlob>;
-  /** What is wrong with files as a whole, by their content (latin1 of their ids). */
+  /** Damage of files as a whole, by their content (latin1 of their ids). */
   readonly files?: ReadonlyMap<string, string> | undefined;
   readonly signal?: AbortSignal | undefined;
 }

@@ -9,11 +9,11 @@ import { NodeDigester, type NodeFacts } from "./node-digests.ts";
 import { NOTHING, PlainDigester, type PlainNode } from "./plain-digests.ts";
 import type { FolderFacts } from "./folder-facts.ts";
 
-/** What is known of a tree whose digests cannot be told. */
+/** Marks of a tree whose digests cannot be told. */
 const UNREADABLE = -1;
 const UNHASHED = -2;
 
-/** How long the event loop may wait. */
+/** Milliseconds that the event loop may wait. */
 const SLICE_MS = 20;
 
 export interface TreeTotals {

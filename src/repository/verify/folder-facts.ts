@@ -5,7 +5,7 @@ import { decodeTree, type TreeNode } from "../../formats/restic/tree.ts";
 import { DATA_BLOB, TREE_BLOB } from "../index/blob-index.ts";
 import type { BlobSource } from "../blob-source.ts";
 
-/** What the trees of a folder do not say, by path relative to it (latin1 of the raw bytes). */
+/** Facts that the trees of a folder do not say, by path relative to it (latin1 of the raw bytes). */
 export interface FolderFacts {
   manifest: Manifest | null;
   /** why there is none, when one was to be expected; null when there is none at all */
@@ -38,7 +38,7 @@ export function readFacts(blobs: BlobSource, snapshotTree: Uint8Array): FolderFa
   return factsOf(manifest);
 }
 
-/** What a manifest says of its folder. */
+/** Returns what a manifest says of its folder. */
 export function factsOf(manifest: Manifest): FolderFacts {
   const overrides = new Map<string, LosslessField[]>();
   const special = new Set<string>();

@@ -27,7 +27,7 @@ const DIGEST_TYPE: Record<NodeType, DigestEntry["type"] | null> = {
 const EMPTY = new Uint8Array(0);
 const NOTHING = sha256(EMPTY);
 
-/** What the nodes of a directory do not say themselves. */
+/** Facts that the nodes of a directory do not say themselves. */
 export interface NodeFacts {
   /** state digest then metadata digest, 64 bytes, of the n-th directory among the nodes */
   child(n: number): Uint8Array;

@@ -78,7 +78,7 @@ export class PackProver {
     this.#wake();
   }
 
-  /** What is wrong with the packs; to be called when no more is wanted. */
+  /** Ends the proof and returns what is wrong with the packs; to be called when no more is wanted. */
   async end(): Promise<PackReport[]> {
     this.#set(V.CLOSED);
     const reports = await this.#reports;
@@ -184,7 +184,7 @@ export async function provePacks(options: PacksToProve): Promise<ProvenPacks> {
   return { reports, proven, packs, blobs, bytes };
 }
 
-/** Why blobs of a pack were not proven, by what is wrong with it as a whole; null where nothing is. */
+/** Says why blobs of a pack were not proven, by what is wrong with it as a whole; null where nothing is. */
 export function wholePackDamage(report: Pick<PackReport, "kind" | "message"> | undefined, name: string): string | null {
   if (report?.kind === "missing") return `its pack ${name} is missing`;
   if (report?.kind === "unreadable") return `its pack ${name} cannot be read: ${report.message}`;

@@ -180,7 +180,7 @@ function reasonOf(error: CairnError): string {
   return typeof error.details?.["reason"] === "string" ? error.details["reason"] : error.message;
 }
 
-/** What a thread does that verifies. */
+/** Carries out what a verifying thread is asked. */
 export class VerifyRunner {
   #thread: PackThread | null = null;
 

@@ -138,7 +138,7 @@ export class PackVerifier {
   }
 }
 
-/** How far a window goes that begins with a blob: one that is larger is a window of its own. */
+/** Returns the end of a window that begins with a blob: one that is larger is a window of its own. */
 function windowEnd(blobs: readonly IndexBlob[], from: number): number {
   const end = blobs[from]!.offset + WINDOW;
   let to = from + 1;

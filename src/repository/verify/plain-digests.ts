@@ -85,7 +85,7 @@ export class PlainDigester {
     for (let i = 0; i < 32; i++) this.#subtrees[at + i] = ids[i]!;
   }
 
-  /** What was encoded; copied where it has to wait for children, else valid until the next `begin`. */
+  /** Returns what was encoded; copied where it has to wait for children, else valid until the next `begin`. */
   end(): { node: PlainNode; subtrees: Uint8Array } {
     const gaps = this.#gaps;
     put32(this.#state.writer.bytes, STATE_COUNT, this.#count);
@@ -117,7 +117,7 @@ export class PlainDigester {
   }
 }
 
-/** Where the count of entries stands, which is known last. */
+/** Offsets of the count of entries, which is known last. */
 const STATE_COUNT = countOffset(beginStateNode);
 const META_COUNT = countOffset(beginMetadataNode);
 

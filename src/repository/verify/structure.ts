@@ -51,7 +51,7 @@ export interface CheckRoot {
   readonly tree: Uint8Array;
 }
 
-/** What a repository's files say, but for the content of packs. */
+/** Findings in a repository's files, but for the content of packs. */
 export interface Structure {
   readonly problems: CheckProblem[];
   /** Built from the index files alone, without the cache. */
@@ -70,7 +70,7 @@ export interface Structure {
 export interface StructureOptions extends Pick<BlobSourceOptions, "packs" | "onElsewhere" | "signal"> {
   /** Trees that are needed beside those of the repository's own snapshots. */
   roots?: readonly CheckRoot[];
-  /** Whether a snapshot counts; default all. */
+  /** Tells whether a snapshot counts; default all. */
   isChosen?: ((listed: ListedSnapshot) => boolean) | undefined;
 }
 

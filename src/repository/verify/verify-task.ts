@@ -7,7 +7,7 @@ export type VerifyRequest =
   | { kind: "verify-file"; content: Uint8Array }
   | { kind: "verify-end" };
 
-/** What threads do that verify packs. */
+/** Work of threads that verify packs. */
 export interface VerifyWork {
   requests: VerifyRequest;
   replies: { "verify-packs": PackReport[]; "verify-file": Uint8Array | null; "verify-end": null };
@@ -15,7 +15,7 @@ export interface VerifyWork {
 }
 export const VERIFY = "verify" as KindOfWork<VerifyWork>;
 
-/** What every thread that verifies packs is given. */
+/** A task that every thread that verifies packs gets. */
 export interface VerifyTask {
   keys: MasterKeys;
   index: SharedIndex;
@@ -46,7 +46,7 @@ export const V = {
 } as const;
 export const CONTROL_WORDS = 8;
 
-/** What is wrong with one pack file. Packs without a report are sound to the last byte. */
+/** Report of what is wrong with one pack file. Packs without a report are sound to the last byte. */
 export interface PackReport {
   /** its number in the index */
   pack: number;

@@ -46,13 +46,9 @@ const MULTIPART = { above: 64 << 20, partSize: 16 << 20 } as const;
 const MAX_WHOLE_BYTES = 1 << 30;
 
 /**
- * A repository in a bucket of S3 or of a server like it, with restic's keys: `prefix/data/ab/NAME`, `prefix/index/NAME`
- * … A file is durable when its request is answered, so `durable` and `sync` change nothing. The server checks the bytes
- * against the name.
- *
- * `config` is made with `If-None-Match: *` where the server honours that, which is tried before. Elsewhere the key is
- * looked at before and read after: two that create a repository at the very same moment can both succeed, and the later
- * config stands.
+ * Keeps a repository in a bucket of S3 or of a server like it, with restic's keys. A file is durable when its request
+ * is answered; the server checks the bytes against the name. `config` is made with `If-None-Match: *` where the server
+ * honours it; elsewhere two creations at the same moment can both succeed, and the later config stands.
  */
 export class S3Storage implements Storage {
   readonly #requests: S3Requests;

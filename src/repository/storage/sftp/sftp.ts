@@ -80,15 +80,9 @@ const TEMPORARY = /-cairn-temp-[0-9a-f]{16}$/;
 const AT_ONCE = 128;
 
 /**
- * A repository in restic's default layout on an SFTP server. Files are 0600, folders 0700, except where a group shares
- * it (sharing.ts) and as far as the server's settings let them.
- *
- * OpenSSH's server flushes a file before it gets its name and once more after, which on ext4, xfs and btrfs makes the
- * name durable too. Folders cannot be flushed, so a removal is durable with the next file. A server without
- * `fsync@openssh.com` promises nothing.
- *
- * A broken connection is `io`, and the next call connects again. A stopped call asks for nothing more; the connection
- * is cut once all who use it have stopped.
+ * Keeps a repository in restic's default layout on an SFTP server. OpenSSH's server flushes a file before and after it
+ * gets its name; one without `fsync@openssh.com` promises nothing, and a removal is durable with the next file. A
+ * broken connection is `io`, and the next call connects again.
  */
 export class SftpStorage implements Storage {
   readonly location: string;
