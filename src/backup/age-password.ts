@@ -15,12 +15,11 @@ import { clearAway } from "../fs/remove-all.ts";
 const MAX_FILE_BYTES = 1024 * 1024;
 
 /**
- * Adds a password that nobody has seen: it is in a file only, encrypted for people's keys. Steps: the file, which must be new →
- * the key ●. A kill before ● leaves a file that opens nothing, and that nobody was told of. The other way round it would leave a
- * key that nobody has the password of, and that looks like one that somebody needs.
- *
- * The file stays with the user and not in the repository: recipients are public, so whoever may write to the storage could put a
- * repository of their own in the place of this one, and it would be opened.
+ * Adds a password that nobody has seen: it is in a file only, encrypted for people's keys. The file stays with the
+ * user: who may write to the storage could put a repository of their own there, since recipients are public.
+ * - The file is written, which must be new; a kill after it leaves a file that opens nothing and that nobody was told
+ * of.
+ * - The key is added ●. The other way round a kill would leave a key that nobody has the password of.
  */
 export async function addAgeKey(access: OpenRepository, options: AgeKeyOptions): Promise<RepositoryKeys> {
   const file = resolve(options.file);

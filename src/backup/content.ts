@@ -27,9 +27,9 @@ export interface SnapshotContent {
   readonly node: TreeNode | null;
   /** Null in snapshots of other programs, and where it cannot be read. */
   readonly manifest: Manifest | null;
-  /** Why it cannot be read: entries are there, but not what only it says of them. */
+  /** Error for which it cannot be read: entries are there, but not what only it says of them. */
   readonly manifestDamage: CairnError | null;
-  /** Of a folder in what was saved: its raw path from there on, and the whole one. Absent: all that was saved. */
+  /** Path of a folder in what was saved, raw: from there on, and whole. Absent: all that was saved. */
   readonly part?: { readonly path: Uint8Array; readonly whole: Uint8Array };
 }
 

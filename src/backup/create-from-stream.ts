@@ -19,13 +19,11 @@ import { snapshotContent } from "./content.ts";
 import { streamPath, streamSnapshot, type StreamSnapshot } from "./stream-snapshot.ts";
 
 /**
- * Puts a stream into a repository as a snapshot of one file, as restic does with `--stdin`, and with a manifest as snapshots of
- * points have one. Nothing of it is kept but what is being cut and packed.
- *
- * Steps: a shared lock → packs, as the stream comes, and their index at the latest every 64 packs or 30 s → the stream ended
- * well → its trees and manifest, and their index → look around for a lock that excludes ours → the snapshot's file ●. A stream
- * that fails, and a kill before ●, leave packs that no snapshot needs: a stream cannot be asked for again from where it
- * stopped, but what an index names already is not sent a second time; `prune` takes the rest.
+ * Puts a stream into a repository as a snapshot of one file, as restic does with `--stdin`, with a manifest as
+ * snapshots of points have one. Only what is being cut and packed is kept in memory.
+ * - A shared lock; packs as the stream comes, with their index at the latest every 64 packs or 30 s.
+ * - The stream has ended well: its trees, manifest and their index; another look for a lock that excludes ours.
+ * - The snapshot's file ●. A stream that fails, and a kill before ●, leave packs that `prune` takes.
  */
 export async function createFromStream(
   access: OpenRepository,
@@ -193,7 +191,7 @@ function readFailure(error: unknown): CairnError {
   return known.code === "internal" ? new CairnError("io", known.message, { cause: error }) : known;
 }
 
-/** The same pieces, until the signal ends it: a stream that stands still is not waited for then. */
+/** Passes pieces on until the signal ends it: a stream that stands still is not waited for then. */
 async function* stoppable(
   content: AsyncIterable<Uint8Array>,
   signal: AbortSignal | undefined,

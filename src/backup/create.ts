@@ -69,13 +69,12 @@ export async function forwarding<T>(
 }
 
 /**
- * Puts a sealed save point into a repository. The point is a snapshot in the workspace's own store already; what the
- * repository lacks of it is opened, compared with its ids, encrypted with the repository's keys and packed.
- * `forwarded`: the save before it has brought most of it.
- *
- * Steps: shared locks on both → packs → look around for a lock that excludes ours → their index (at the latest every 64
- * packs or 30 s) → look around again → the snapshot's file ● → the locks go. A kill before ● leaves packs and index files
- * that no snapshot needs: the next call finds what was indexed, `prune` takes the rest.
+ * Puts a sealed save point into a repository: what the repository lacks of it is opened, compared with its ids,
+ * encrypted with the repository's keys and packed. `forwarded`: the save before it has brought most of it.
+ * - Shared locks on both; packs, with their index at the latest every 64 packs or 30 s; two looks for a lock that
+ * excludes ours.
+ * - The snapshot's file ●. A kill before it leaves what no snapshot needs: the next call finds what was indexed,
+ * `prune` takes the rest.
  */
 export async function createBackup(
   workspace: Workspace,
@@ -282,7 +281,7 @@ class BackupOfPoint {
 }
 
 /** The plan that is there, and from then on a new one each time. */
-/** Where a transfer is, for people: data comes first, pack by pack. */
+/** Returns the file that a transfer is at, for people: data comes first, pack by pack. */
 function fileUnderWay(
   { entries, dataBlobs, files }: TransferPlan,
   packOf: Uint32Array,

@@ -15,7 +15,7 @@ import { contentOf } from "./paths.ts";
 
 const LIMIT = 100_000;
 
-/** What differs between two snapshots, or folders of them, by the trees of those that were saved; equal trees are not read. */
+/** Compares two snapshots, or folders of them, by the trees of those that were saved; equal trees are not read. */
 export async function diffBackups(
   access: OpenRepository,
   words: { from: string; to: string },
@@ -49,7 +49,7 @@ function areNumbersAlike(before: SnapshotContent, after: SnapshotContent): boole
   return [before, after].every(({ manifest }) => manifest !== null) && folders[0]!.equals(folders[1]!);
 }
 
-/** Whether its root is what was saved, whatever lies above that. */
+/** Tells whether its root is what was saved, whatever lies above that. */
 function isOfFolder({ node, only }: SnapshotContent): boolean {
   return node !== null || only !== null;
 }
@@ -85,7 +85,7 @@ class DiffWalk {
   readonly entries: DiffBackupsEntry[] = [];
   readonly #reader: BlobSource;
   readonly #pace: Pacer;
-  /** Whether numbers tell which names are one file. */
+  /** True where numbers tell which names are one file. */
   readonly #byLinks: boolean;
   /** Roots of the trees that are still to be read, the next one last. */
   readonly #stack: Uint8Array[] = [];

@@ -8,7 +8,7 @@ import type { CallOptions, RepositoryKeys, RepositoryOptions, UnlockResult } fro
 import { type OpenRepository, passwordOf } from "./open-repository.ts";
 import { removeDeadLocks } from "../repository/locks.ts";
 
-/** Which passwords open a repository: never shown, only who added them and when. */
+/** Lists the passwords that open a repository: never shown, only who added them and when. */
 export async function listKeys(access: OpenRepository): Promise<RepositoryKeys> {
   const result: RepositoryKeys = { ...access.info, keys: [], damaged: [] };
   for (const { name } of await access.storage.list("keys")) {
@@ -124,7 +124,7 @@ async function afterRefusal(
   return failed("the password stays as it was", "try it where keys may be removed");
 }
 
-/** Whether a key file is there as it was written; null where that cannot be told. */
+/** Tells whether a key file is there as it was written; null where that cannot be told. */
 async function isThere(access: OpenRepository, name: string): Promise<boolean | null> {
   try {
     return objectIdOf(sha256(await access.storage.load("keys", name))) === name ? true : null;

@@ -23,7 +23,7 @@ const HEX = /^[0-9a-f]{64}$/;
 export type SnapshotOrigin = Pick<Snapshot, "paths" | "hostname" | "username" | "uid" | "gid">;
 
 export interface SnapshotParts {
-  /** Of the state. */
+  /** Time of the state. */
   time: string;
   tree: ObjectId;
   origin: SnapshotOrigin;

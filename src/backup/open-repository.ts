@@ -253,7 +253,7 @@ export function callOf({ signal, onProgress, onWarning, lockTimeoutMs }: CallOpt
   return { signal, onProgress, onWarning, lockTimeoutMs };
 }
 
-/** How the locks of a call are waited for. */
+/** Returns how a call waits for locks. */
 export function lockCall({ signal, lockTimeoutMs, onWarning }: CallOptions): LockCall {
   return { waitMs: lockTimeoutMs ?? LOCK_WAIT_MS, signal, onWarning };
 }
@@ -301,7 +301,7 @@ async function withHint(error: unknown, storage: Storage): Promise<unknown> {
   });
 }
 
-/** Whether a place without a config has what a repository holds; null where that cannot be told. */
+/** Tells whether a place without a config has what a repository holds; null where that cannot be told. */
 async function hasContent(storage: Storage): Promise<boolean | null> {
   for (const kind of CONTENT_KINDS) {
     try {

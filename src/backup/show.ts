@@ -16,7 +16,7 @@ import { reading, type Session } from "./session.ts";
 import type { OpenRepository } from "./open-repository.ts";
 import { readBlob, readNodes, savedNodes, snapshotContent, type SnapshotContent } from "./content.ts";
 
-/** Where to session. */
+/** A place in a snapshot. */
 interface Place {
   snapshot: string;
   path: PathInput;

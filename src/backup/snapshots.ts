@@ -183,7 +183,7 @@ function latestUnknown(damaged: readonly DamagedFile[]): CairnError {
   );
 }
 
-/** How files of snapshots that cannot be read are got rid of. */
+/** Says how to get rid of files of snapshots that cannot be read. */
 export function removalHint(names: readonly string[]): string {
   const words = names.length > MAX_CANDIDATES ? ["ID…"] : names.map((name) => name.slice(0, 8));
   return `remove what cannot be read: \`cairn backup forget ${words.join(" ")}\``;

@@ -14,8 +14,8 @@ import type { OpenRepository } from "./open-repository.ts";
 import { readNodes } from "./content.ts";
 
 /**
- * How much a repository holds, by its index; no pack is read and no lock taken. With snapshots or a filter also what those
- * hold, for which their trees are read under a shared lock.
+ * Counts what a repository holds by its index; no pack is read and no lock taken. With snapshots or a filter it counts
+ * what those hold too, for which their trees are read under a shared lock.
  */
 export async function backupStats(access: OpenRepository, options: BackupStatsOptions): Promise<BackupStats> {
   const { snapshots = [], hosts = [], paths = [], tags = [] } = options;
@@ -69,7 +69,7 @@ interface Sizes {
 
 /** Files of a tree that have other names, here or elsewhere in a snapshot. */
 interface LinkedFiles {
-  /** What the names of one file have in common, and its size. */
+  /** Numbers that the names of one file have in common, and its size. */
   own: [string, number][];
   below: LinkedFiles[];
 }
@@ -134,7 +134,7 @@ class SelectionWalk {
   }
 }
 
-/** Of all that lie below, each file once. */
+/** Sums the bytes of all that lie below, each file once. */
 function linkedBytes(top: LinkedFiles | null): number {
   const files = new Map<string, number>();
   const [open, seen] = [top === null ? [] : [top], new Set<LinkedFiles>()];

@@ -8,7 +8,7 @@ import type { CutContent } from "../repository/packs/stream-cutter.ts";
 
 /** A stream's file within its snapshot. */
 export interface StreamFile {
-  /** Of its absolute path. */
+  /** Components of its absolute path. */
   components: readonly Buffer[];
   uid: number;
   gid: number;
@@ -16,11 +16,11 @@ export interface StreamFile {
   at: number;
 }
 
-/** What a snapshot of one file holds. */
+/** Content of a snapshot of one file. */
 export interface StreamSnapshot extends SnapshotTrees {
-  /** Of a folder with that file alone. */
+  /** State digest of a folder with that file alone. */
   stateDigest: string;
-  /** Of the snapshot, with the manifest. */
+  /** Number of files in the snapshot, with the manifest. */
   files: number;
   bytes: number;
 }

@@ -75,7 +75,7 @@ export async function runCleanup(workspace: Workspace, planId: string, options: 
   return { removed, bytes_freed: bytesFreed, complete };
 }
 
-/** Who asks for a size is told where what may not go is more than that. Nothing that fails here undoes the cleanup. */
+/** Warns who asked for a size where what may not go is more than that. Nothing that fails here undoes the cleanup. */
 async function tellOfSize({ found, engine }: Workspace, maxBytes: number, options: CallOptions): Promise<void> {
   const [bytes = 0] = await engine.heldBytes([], keptContent(found.control, new Set()), options).catch(() => []);
   if (bytes <= maxBytes) return;
@@ -84,7 +84,7 @@ async function tellOfSize({ found, engine }: Workspace, maxBytes: number, option
   );
 }
 
-/** What a cleanup without rules of its own goes by, and a save that meets the quota. */
+/** Returns the rules of a cleanup without rules of its own, and of a save that meets the quota. */
 export function policy(control: ControlPaths): PolicyResult {
   return publicPolicy(readPolicy(control));
 }

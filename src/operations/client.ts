@@ -123,7 +123,7 @@ export class CairnClient {
     return workspaceRef(controlFile?.id === found.controlFile.id ? { ...found, controlFile } : found);
   }
 
-  /** Of its own that where it was opened, whatever has become of it. */
+  /** Returns the path of a workspace; of the client's own that at which it was opened, whatever has become of it. */
   workspacePath(name?: string): string {
     const { found } = this.#options;
     const isOwn = name === undefined || name === found.workspace.name;

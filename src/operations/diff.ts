@@ -16,7 +16,7 @@ import { collectPaced, newPacer } from "../pacer.ts";
 import type { Workspace } from "../workspace/workspace.ts";
 import type { DiffEntry, DiffOptions, DiffResult } from "../contract/looking.ts";
 
-/** What changed from one point to another, or to the folder as it is now. */
+/** Lists what changed from one point to another, or to the folder as it is now. */
 export async function diff(
   workspace: Workspace,
   a: string,
@@ -62,7 +62,7 @@ interface State {
   fields: readonly LosslessField[];
 }
 
-/** Of a point whose manifest is damaged what its trees say is compared all the same. */
+/** Returns the state of a point; where its manifest is damaged, what its trees say is compared all the same. */
 async function stateOf(workspace: Workspace, point: Point): Promise<State> {
   const source = await workspace.source(point);
   try {

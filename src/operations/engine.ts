@@ -35,7 +35,7 @@ const ON_REQUEST: ReadonlyMap<EngineType, string> = new Map([
   ["reflink-copy", "works here; better than copy for few large files that change often"],
 ]);
 
-/** Where the points are to be, when that was said, and what ends the probe. */
+/** Place where the points are to be, when that was said, and the signal that ends the probe. */
 interface ProbeOptions {
   controlDirectory?: string | undefined;
   signal?: AbortSignal | undefined;
@@ -89,7 +89,7 @@ function askingFor(engine: EngineType): string {
   return `ask for it: cairn engine set ${engine}`;
 }
 
-/** The same with the engine that is in use, which nobody has to ask for, as the chosen one. */
+/** Returns the reasons with the engine that is in use, which nobody has to ask for, as the chosen one. */
 function withChosen(reasons: readonly EngineReason[], used: EngineType): EngineReason[] {
   return reasons.map(({ hint, ...each }) => {
     const chosen = each.engine === used;
@@ -130,7 +130,10 @@ export function placeOfPoints(folder: Buffer, controlDirectory: string | undefin
   return existingAncestor(realPathOf(root)).toString("utf8");
 }
 
-/** The same; where no place outside the folder is good for its points (`/`, a whole home), that as the answer of each probe. */
+/**
+ * Returns the place of a folder's points; where none outside is good for them (`/`, a whole home), that as the answer
+ * of each probe.
+ */
 function placeOrRefusal(folder: Buffer, controlDirectory: string | undefined): string | NonNullable<ProbeAnswer> {
   try {
     return placeOfPoints(folder, controlDirectory);
@@ -160,7 +163,7 @@ function notWorking(type: EngineType, path: string, { reason, hint, isFull }: No
   );
 }
 
-/** What the last probe said; a cache. */
+/** Answers of the last probe; a cache. */
 interface Remembered {
   format: "cairn.engines";
   version: 1;
@@ -182,14 +185,17 @@ function remembered({ paths, controlFile }: FoundWorkspace): Remembered | null {
   return null;
 }
 
-/** What the last probe said, as far as it is remembered; asking costs nothing. */
+/** Returns what the last probe said, as far as it is remembered; asking costs nothing. */
 export function rememberedReasons(found: FoundWorkspace): EngineReason[] {
   const engine = found.controlFile.engine as EngineType;
   const reason = engine === "copy" ? COPY.reason : "chosen for this workspace";
   return remembered(found)?.reasons ?? [{ engine, chosen: true, reason }];
 }
 
-/** The same; probes anew where nothing is remembered of where folder and control directory lie now, as it is now. */
+/**
+ * Returns what the last probe said; probes anew where nothing is remembered of where folder and control directory lie
+ * now.
+ */
 export async function currentReasons(found: FoundWorkspace, options: CallOptions): Promise<EngineReason[]> {
   const now = askedOf(found);
   if (now === null) return rememberedReasons(found);
@@ -210,7 +216,7 @@ export async function probeReasons(
   return { works: works.has(engine), reasons: withChosen(reasons, engine) };
 }
 
-/** What a probe of now would be of; null where one of the places is not there. */
+/** Returns what a probe of now would be of; null where one of the places is not there. */
 function askedOf({ folder, control }: FoundWorkspace): Required<Pick<Remembered, "file_systems" | "facts">> | null {
   const fileSystems = [filesystemId(folder), filesystemId(control.root)];
   if (fileSystems.includes(null)) return null;
@@ -321,7 +327,10 @@ async function convertLocked(workspace: Workspace, options: ConvertOptions): Pro
   return await convert(workspace, options);
 }
 
-/** What is wrong with all that belongs to a control directory, and, when asked, mends it; which engine is in use, and why. */
+/**
+ * Finds what is wrong with all that belongs to a control directory and, when asked, mends it; says which engine is in
+ * use, and why.
+ */
 export async function doctor(workspace: Workspace, options: DoctorOptions): Promise<DoctorResult> {
   const { root, found } = workspace;
   const { healthy, findings } = await examineWorkspace(workspace, options);

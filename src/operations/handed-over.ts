@@ -1,6 +1,7 @@
 /**
- * What work hands over piece by piece while it goes on, e.g. under a lock: it waits until each is taken. It has ended when this
- * ends. To who stops taking, `hand` fails; what the work fails with is thrown after what it has handed over.
+ * Passes on what work hands over piece by piece, e.g. under a lock: the work waits until each is taken, and has ended
+ * when this ends. For one who stops taking, `hand` fails; what the work fails with is thrown after what it has handed
+ * over.
  */
 export async function* handedOver<T>(
   work: (hand: (piece: T) => Promise<void>) => Promise<void>,

@@ -61,7 +61,7 @@ async function fits(workspace: Workspace, point: Point, options: HistoryOptions)
   return options.path === undefined || changesPath(workspace, point, normalizeTyped(options.path));
 }
 
-/** Whether a path differs from the point's parent. */
+/** Tells whether a path differs from the point's parent. */
 async function changesPath(workspace: Workspace, point: Point, path: Uint8Array): Promise<boolean> {
   const parent = workspace.byId(point.descriptor.parent_id);
   if (parent?.descriptor.content.tree === point.descriptor.content.tree) return false;

@@ -1,17 +1,17 @@
 import { type CairnError, toCairnError } from "../errors.ts";
 
-/** What is tried again by itself: somebody else is at work, or the next call came. */
+/** Codes of errors that are tried again by themselves: somebody else is at work, or the next call came. */
 const PASSING: ReadonlySet<string> = new Set<CairnError["code"]>(["busy", "interrupted"]);
 
 export interface IdleSealerOptions {
-  /** How long no call may have been under way, in ms. */
+  /** Milliseconds for which no call may have been under way. */
   idleMs: number;
-  /** How many calls are under way already. */
+  /** Number of calls that are under way already. */
   calls: number;
   /** Resolves when the one before it holds nothing any more. */
   before: Promise<void>;
   seal(signal: AbortSignal): Promise<unknown>;
-  /** Why points could not be sealed; whatever needs their digests says it again. */
+  /** Told why points could not be sealed; whatever needs their digests says it again. */
   onWarning: ((message: string) => void) | undefined;
 }
 

@@ -67,7 +67,7 @@ async function decode(file: FileToInspect, options: InspectOptions): Promise<Ins
 
 const MAX_SECRET_BYTES = 4096;
 
-/** What opens a store, and what a sealed config has: what they are, and nothing of what is in them. */
+/** Shows of a file that opens a store, or of an encrypted config, what it is, and nothing of what is in it. */
 function inspectSecret(file: FileToInspect): Inspected | null {
   if (file.size > MAX_SECRET_BYTES) return null;
   const text = Buffer.from(file.read()).toString("latin1");

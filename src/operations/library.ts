@@ -57,7 +57,7 @@ import { checkedQuota } from "./cleanup.ts";
 import { relocate } from "../workspace/place/relocate.ts";
 import { listWorkspaces } from "./workspaces.ts";
 
-/** What needs no open control directory. */
+/** Calls that need no open control directory. */
 export class Library {
   readonly #parts: WorkspaceParts;
   readonly #openStorage: StorageFactory;

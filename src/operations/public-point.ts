@@ -43,7 +43,7 @@ function integrityOf(point: Point): IntegrityState {
   return point.verification.ok ? "verified" : "damaged";
 }
 
-/** What a point's engine could not do, from how its descriptor tells it. */
+/** Returns what a point's engine could not do, from how its descriptor tells it. */
 export function degradationOf(text: string): Degradation {
   const colon = text.indexOf(": ");
   return colon < 0 ? { what: text, reason: "" } : { what: text.slice(0, colon), reason: text.slice(colon + 2) };

@@ -55,7 +55,9 @@ export async function undo(workspace: Workspace, options: UndoOptions): Promise<
   });
 }
 
-/** Where the folder itself is missing, that is what somebody wants back. */
+/**
+ * Makes the error for an undo without a restore; where the folder itself is missing, that is what somebody wants back.
+ */
 export function nothingToUndo(workspace: Workspace): CairnError {
   requireFolder(workspace);
   return new CairnError("nothing_to_undo", "nothing has been restored here, so there is nothing to undo", {
@@ -111,7 +113,7 @@ export async function restoreTo(
   };
 }
 
-/** What a restore would do now. */
+/** Plans what a restore would do now. */
 export async function planRestore(workspace: Workspace, options: RestoreOptions): Promise<RestorePlan> {
   await recoverIfIdle(workspace, options);
   const paths = options.paths === undefined ? null : options.paths.map(normalizeTyped);
@@ -122,7 +124,7 @@ export async function planRestore(workspace: Workspace, options: RestoreOptions)
   });
 }
 
-/** What an undo would do now. */
+/** Plans what an undo would do now. */
 export async function planUndo(workspace: Workspace, options: WorkspaceCallOptions): Promise<RestorePlan> {
   await recoverIfIdle(workspace, options);
   const last = workspace.state().last_restore;
@@ -175,7 +177,7 @@ async function planTo(
   };
 }
 
-/** What becomes of the folder itself: of one that is missing, nothing that was there. */
+/** Plans what becomes of the folder itself: of one that is missing, nothing that was there. */
 function plannedRoot({ root }: Workspace, target: Point): PlannedEntry[] {
   const difference = rootDifference(rootOfPoint(target), rootOfFolder(root));
   if (difference === null) return [];

@@ -114,7 +114,7 @@ export interface ProcessEnd {
   exitCode: number;
   signal: NodeJS.Signals | null;
   durationMs: number;
-  /** Why it could not be started, one sentence; null when it was. */
+  /** Reason for which it could not be started, one sentence; null when it was. */
   notStarted: string | null;
 }
 
@@ -167,8 +167,9 @@ export async function runProcess(request: ProcessRequest): Promise<ProcessEnd> {
 }
 
 /**
- * What a program writes to stdout, piece by piece; its stderr is ours, and it has no stdin. Throws `not_found` or `permission`
- * when it cannot be started, `io` when no descriptors are left for that, and at the end when its status is not 0.
+ * Passes on what a program writes to stdout; its stderr is ours, and it has no stdin. Throws `not_found` or
+ * `permission` when it cannot be started, `io` when no descriptors are left for that, and at the end when its status is
+ * not 0.
  */
 export async function* processOutput(
   request: Pick<ProcessRequest, "command" | "cwd" | "signal">,

@@ -14,7 +14,7 @@ import { publicPoint } from "./public-point.ts";
 
 const PIECE = 1024 * 1024;
 
-/** What a point holds at a path: a directory's entries, or the one entry itself. */
+/** Lists what a point holds at a path: a directory's entries, or the one entry itself. */
 export async function show(
   workspace: Workspace,
   target: string,

@@ -4,7 +4,7 @@ import { allPoints } from "../workspace/points/points.ts";
 import type { Workspace } from "../workspace/workspace.ts";
 import type { CallOptions, StoreInfo } from "../contract/index.ts";
 
-/** Where the embedded repository lies, how restic opens it, and how much it holds. */
+/** Says where the embedded repository lies, how restic opens it, and how much it holds. */
 export async function store(workspace: Workspace, options: CallOptions): Promise<StoreInfo> {
   throwIfAborted(options.signal);
   const { control } = workspace.found;

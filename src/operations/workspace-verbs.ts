@@ -16,7 +16,7 @@ import { read, show, walk } from "./show.ts";
 import { status } from "./status.ts";
 import { store } from "./store.ts";
 
-/** What a verb is carried out with. */
+/** Parts with which a verb is carried out. */
 export interface Hand {
   readonly workspace: Workspace;
   readonly parts: WorkspaceParts;
@@ -24,7 +24,7 @@ export interface Hand {
   readonly unsealed: readonly SealProblem[];
 }
 
-/** How a verb is carried out on a workspace: what it needs, and the function. */
+/** A verb on a workspace: what it needs, and the function that carries it out. */
 export interface Row<V> {
   /** It needs contents or digests: points that only clones hold are sealed first. */
   readonly seals?: boolean | ((...given: Call<V>) => boolean);

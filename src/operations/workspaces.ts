@@ -93,7 +93,7 @@ function isPresent(workspace: PlacedWorkspace, folder: Buffer): boolean {
   }
 }
 
-/** What has a record and is not listed is released. */
+/** Tells whether a registration has a record that is listed; one that is not listed is released. */
 function isRecorded(registration: Registration): boolean {
   try {
     return listIn(controlPaths(controlOf(registration))).some(
@@ -104,7 +104,9 @@ function isRecorded(registration: Registration): boolean {
   }
 }
 
-/** Whether another control directory lies in its place by now: a self-contained one was removed, and made anew. */
+/**
+ * Tells whether another control directory lies in its place by now: a self-contained one was removed, and made anew.
+ */
 function isReplaced(registration: Registration): boolean {
   try {
     const there = readControl(controlPaths(controlOf(registration)));

@@ -18,13 +18,11 @@ import { adding, indexWithout, lostIn, reading, type Session } from "../session.
 import { chosenSnapshots, warnOfUnreadable } from "../snapshots.ts";
 
 /**
- * Brings snapshots of one repository into another, whatever keys they have: blobs are decrypted, compared with their ids
- * and encrypted anew. Steps: shared locks on both → packs → their index (at the latest every 64 packs or 30 s) → each
- * snapshot's file ●, oldest first. A kill anywhere leaves whole snapshots, and the next call goes on.
- *
- * A copy is told by its origin. One that has got a tag since is copied with it, beside the copy that lacks it: rules there
- * go by tags too. What the target lacks of a copy that is there, or has lost, is stored. A snapshot that lacks something
- * that is lost or damaged is named, and the others are copied; `damaged` where all do and none is there.
+ * Brings snapshots of one repository into another: blobs are decrypted, compared with their ids and encrypted anew. A
+ * copy is told by its origin; one that has got a tag since is copied again. A snapshot that lacks something is named,
+ * and the others are copied; `damaged` where all do and none is there.
+ * - Shared locks on both, then packs, with their index at the latest every 64 packs or 30 s.
+ * - Each snapshot's file ●, oldest first. A kill anywhere leaves whole snapshots, and the next call goes on.
  */
 export async function copyBackups(
   from: OpenRepository,
@@ -96,7 +94,7 @@ interface Bringing {
 
 interface Brought {
   added: TransferredSize;
-  /** What is wrong with a snapshot that lacks something, by its id. */
+  /** Damage of snapshots that lack something, by their ids. */
   lacking: ReadonlyMap<string, CairnError>;
 }
 

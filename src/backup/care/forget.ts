@@ -64,7 +64,10 @@ export async function forgetBackups(
   };
 }
 
-/** What would keep the prune from its work is said before a snapshot goes: throws `damaged`. Else the index that it works with. */
+/**
+ * Throws `damaged` for what would keep the prune from its work, before a snapshot goes; else returns the index that the
+ * prune works with.
+ */
 async function prunableIndex(
   access: OpenRepository,
   damaged: readonly DamagedFile[],

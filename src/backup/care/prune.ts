@@ -16,11 +16,11 @@ const DAMAGED_HINT =
   "nothing was freed; `cairn backup verify` says what is damaged, `cairn backup repair packs` saves what is sound of it, and `repair snapshots` goes on without the rest";
 
 /**
- * Frees what no snapshot needs: marks, copies and indexes under a shared lock, beside running backups, and deletes under an
- * exclusive one that is held for the deletes only. Where that is refused, the new packs and their index stay and the next
- * prune deletes the old ones. Many small packs and index files are merged. A kill anywhere leaves a whole repository.
- *
- * `without`: snapshots that count as gone already, for a dry run. `index`: as the caller has loaded it.
+ * Frees what no snapshot needs, and merges small packs and index files. `without`: snapshots that count as gone
+ * already, for a dry run. `index`: as the caller has loaded it.
+ * - Marks, copies and indexes under a shared lock, beside running backups.
+ * - Deletes ● under an exclusive lock; where it is refused, the next prune deletes. A kill anywhere leaves a whole
+ * repository.
  */
 export async function pruneBackups(
   access: OpenRepository,

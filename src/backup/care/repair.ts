@@ -13,10 +13,11 @@ import { callOf, lockCall, type OpenRepository } from "../open-repository.ts";
 import { verifyBackup } from "./verify.ts";
 
 /**
- * Mends the index of a repository, and takes damaged packs apart. Steps, under an exclusive lock: what is sound in damaged
- * packs goes into new ones → new index files, durable → the old index files go ● one by one → damaged packs go. A kill
- * anywhere leaves everything that was readable readable, and the next repair finishes. What is lost is named, and is stored
- * again by the next backup of a folder that still has it.
+ * Mends the index of a repository and takes damaged packs apart, under an exclusive lock. What is lost is named; the
+ * next backup of a folder that still has it stores it again.
+ * - What is sound in damaged packs goes into new ones; new index files, durable.
+ * - The old index files go ● one by one; then damaged packs. A kill leaves all readable that was, and the next repair
+ * finishes.
  */
 export async function repairBackups(
   access: OpenRepository,

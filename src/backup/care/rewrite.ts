@@ -218,9 +218,8 @@ interface Broken {
 /**
  * Makes new snapshots of those of which something is lost, or is to go, without it. Only what the index does not know
  * counts as lost: `repair index` and `repair packs` come first, and it is refused while they have work.
- *
- * Steps, under a shared lock: new trees → their index → manifests and the trees above them → their index → each snapshot's
- * file ●. A kill anywhere leaves the old snapshots or both; the next call finds what was made.
+ * - Under a shared lock: new trees and their index; manifests, the trees above them and their index.
+ * - Each snapshot's file ●. A kill leaves the old snapshots or both; the next call finds what was made.
  */
 class SnapshotRewriter {
   readonly #session: Session;
@@ -521,7 +520,7 @@ const LOST_MANIFEST: Manifest = {
 
 interface RepairedContent {
   reader: BlobSource;
-  /** Of a snapshot that lacks something; entries are lost relative to its folder. */
+  /** Manifest of a snapshot that lacks something; entries are lost relative to its folder. */
   manifest: Manifest;
   lost: readonly LostEntry[];
   /** The folder's tree as it is now. */

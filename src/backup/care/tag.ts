@@ -7,11 +7,10 @@ import { changedSnapshots, checkSnapshotTags, ownTags, warnOfUnreadable } from "
 import type { OpenRepository } from "../open-repository.ts";
 
 /**
- * Gives snapshots other tags. A snapshot's id is that of its file's bytes, so each is stored anew and names the first it was
- * made of, as restic has it.
- *
- * Steps, under an exclusive lock, for one after the other: the new file → the old one goes ●. A kill in between leaves both,
- * which differ in their tags alone; the next call takes the new one for its own and removes the old one.
+ * Gives snapshots other tags, under an exclusive lock. A snapshot's id is that of its file's bytes, so each is stored
+ * anew and names the first it was made of, as restic has it.
+ * - The new file is written; then the old one goes ●, one after the other.
+ * - A kill in between leaves both, which differ in their tags alone; the next call removes the old one.
  */
 export async function tagBackups(access: OpenRepository, options: TagBackupsOptions): Promise<TagBackupsResult> {
   const edit = editOf(options);

@@ -16,8 +16,8 @@ export interface DigestsToProve {
 }
 
 /**
- * What became of the digest of a save point's snapshot. `unknown`: it cannot be told here, and that alone is no damage.
- * `unread`: something on the way to it cannot be read or understood. Often a blob or a tree is named for either already.
+ * Finding about the digest of a save point's snapshot. `unknown`: it cannot be told here, which alone is no damage.
+ * `unread`: something on the way to it cannot be read or understood; often a blob or a tree is named for that already.
  */
 export interface DigestFinding {
   snapshot: string;

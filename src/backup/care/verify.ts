@@ -145,7 +145,7 @@ function neededPacks({ table }: BlobIndex, live: LiveSet): Set<string> {
   return names;
 }
 
-/** Of chosen snapshots only what concerns them, and what may concern anything. */
+/** Returns the problems that concern chosen snapshots, and those that may concern anything. */
 function relevant(
   { structure: { problems }, needed, elsewhere }: ReadRepository,
   chosen: ReadonlySet<string> | undefined,
@@ -170,7 +170,7 @@ function publicProblem({ kind, object, detail, severity, consequences }: CheckPr
   return { kind, object, detail, severity, losses };
 }
 
-/** What cannot be read is a problem of its own only where nothing else says what that costs the snapshot. */
+/** Returns digests as problems; one that cannot be read only where nothing else says what that costs the snapshot. */
 function digestProblems(findings: readonly DigestFinding[], costly: ReadonlySet<string>): BackupProblem[] {
   return findings
     .filter(({ kind, snapshot }) => kind === "wrong" || (kind !== "proven" && !costly.has(snapshot)))

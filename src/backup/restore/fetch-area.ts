@@ -16,14 +16,17 @@ import type { OpenRepository } from "../open-repository.ts";
 
 /** Below the folder of a repository's caches. */
 const FOLDER = "fetched";
-/** Of a restore that has ended without coming to its end. One that was killed leaves its folder as it was. */
+/**
+ * Names of folders of restores that have ended without coming to their end. A killed one leaves its folder as it was.
+ */
 const LEFT = /^left-[0-9a-f]{16}$/;
-/** What was left is used so long; then any restore from a repository that is not of this machine removes it. */
+/** Milliseconds for which left packs are used; then any restore from a far repository removes them. */
 const KEPT_MS = 24 * 3600 * 1000;
 
 /**
- * Where a restore has the packs that it fetches. When it is killed, stopped or cut off they stay; the next restore from
- * the same repository begins with what of them it needs and is proven, and removes the rest when it is done.
+ * A folder for the packs that a restore fetches. When the restore is killed, stopped or cut off they stay; the next
+ * restore from the same repository begins with those of them that it needs and proves, and removes the rest when it is
+ * done.
  */
 export class FetchArea {
   readonly #parent: string;
@@ -104,7 +107,7 @@ export class FetchArea {
     for (const folder of [this.#directory, ...this.#left]) removeAll(folder);
   }
 
-  /** What may go well the next time goes on then; a disk that is full gets its room back. */
+  /** Keeps the packs after an error that may go well the next time; a full disk gets its room back. */
   #giveUp(error: unknown): void {
     const goesOn = error instanceof CairnError && (error.retryable || error.code === "interrupted");
     if (!goesOn) return removeAll(this.#directory);
@@ -126,7 +129,10 @@ function packsIn(folder: string): string[] {
   return namesIn(data).flatMap((part) => namesIn(join(data, part)));
 }
 
-/** Of all repositories whose caches lie in a folder: a restore that never comes back leaves nothing for good. */
+/**
+ * Removes old folders of all repositories whose caches lie in a folder: a restore that never comes back leaves nothing
+ * for good.
+ */
 function removeOld(repositories: string): void {
   for (const repository of namesIn(repositories))
     for (const folder of leftIn(join(repositories, repository, FOLDER)))

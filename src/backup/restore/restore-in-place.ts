@@ -46,13 +46,12 @@ import type { ListedSnapshot } from "../../repository/repository.ts";
 import { snapshotContent, type SnapshotContent, withoutOthersDigests } from "../content.ts";
 
 /**
- * Makes a workspace's folder equal to a snapshot, or chosen paths of it.
- *
- * Steps: packs that the workspace's store has lost leave its index ● → what the store lacks is moved into it and named by
- * a point ● → that point is restored as any other is, the present saved first ● → of a whole snapshot the folder is read
- * again, compared and a receipt signed. Where the restore meets damage in the store, which it does before
- * it changes the folder, damaged packs leave the index too, and what they held is moved in before it is tried again.
- * A kill between the last two leaves a point more in the history, from which the next call goes on.
+ * Makes a workspace's folder equal to a snapshot, or chosen paths of it. Damage in the store, which is met before the
+ * folder is changed, takes packs out of the index, and what they held is moved in before it is tried again.
+ * - Packs that the store has lost leave its index ●; what the store lacks is moved into it and named by a point ●.
+ * - That point is restored as any other is, the present saved first ●. A kill before it leaves a point more, from which
+ * the next call goes on.
+ * - Of a whole snapshot the folder is read again, compared and a receipt signed.
  */
 export async function restoreBackupInPlace(
   workspace: Workspace,

@@ -49,15 +49,13 @@ import { lstatSync } from "node:fs";
 import { resolve } from "node:path";
 
 /**
- * Writes a snapshot into an absent or empty folder and reads it again. Far packs are fetched into a {@link FetchArea}, and
- * files written as their content comes.
- *
- * Steps: what is about to be made is recorded in the user's state directory (where that can be written) → a folder beside
- * the target is filled; where no digest will be compared, each piece is compared with its id → everything in it is flushed,
- * and for a proof read again and its state digest compared → the folder gets the target's name ● (at the root of a mount
- * its entries move in) → the receipt is signed and kept. A kill before ● leaves a folder with a name of its own, with which
- * the next restore of the same into the same target goes on, and which any other removes; what is in it counts only as far
- * as it is read and found right. After ● a restored folder without a receipt.
+ * Writes a snapshot into an absent or empty folder and reads it again. Far packs are fetched into a {@link FetchArea},
+ * and files written as their content comes; where no digest will be compared, each piece is compared with its id.
+ * - The restore is recorded in the user's state directory, and a folder beside the target is filled.
+ * - All is flushed; for a proof it is read again and its state digest compared.
+ * - The folder gets the target's name ● (at the root of a mount its entries move in); the receipt is signed and kept.
+ * - A kill before ● leaves a folder that the next restore of the same goes on with and any other removes; after it one
+ * without a receipt.
  */
 export async function restoreBackup(
   access: OpenRepository,
@@ -323,10 +321,9 @@ class SnapshotRestore {
   }
 
   /**
-   * Everything is read again. Without a proof where none is wanted, parts were written, there is nothing to compare the
-   * whole with, this user may not make or read all of it, or the file system keeps no modes, which is listed: then each
-   * entry is compared, as far as it is not listed. Throws `damaged` when something is not what was saved although nothing
-   * is known to be missing.
+   * Reads everything again, and proves it by its digest. Where there is none to compare, or not all could be made or
+   * read, each entry is compared instead, as far as it is not listed. Throws `damaged` when something is not what was
+   * saved although nothing is known to be missing.
    */
   async #prove(folder: Buffer, written: WriteTreeResult, leftOut: LeftOut[]): Promise<Proven> {
     const { access, session, content, options } = this.#parts;
@@ -457,7 +454,7 @@ function withoutManifest(damage: CairnError): LeftOut {
   return { path: "", reason: "damaged", detail };
 }
 
-/** What could not be read again, and was not compared as it was written, which files are that their owner may not read. */
+/** Counts what could not be read again and was not compared as it was written: files that their owner may not read. */
 function countUntold(folder: Buffer, { notes }: ScanResult): number {
   const wasCompared = ({ path }: { path: Uint8Array }): boolean => {
     const facts = lstatSync(joinRaw(folder, path), { throwIfNoEntry: false });

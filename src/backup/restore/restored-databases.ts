@@ -15,14 +15,14 @@ import { newPacer } from "../../pacer.ts";
 export interface RestoredDatabase {
   /** Below the folder, raw bytes. */
   path: Buffer;
-  /** Where it lies now, alone with its journal. */
+  /** Path at which it lies now, alone with its journal. */
   file: string;
 }
 
 const DIRECTORY = fs.constants.O_RDONLY | fs.constants.O_DIRECTORY | fs.constants.O_NOFOLLOW;
 const NAME = "database";
 const MAX_NAME_BYTES = 255;
-/** What SQLite looks for beside a database; the index of a write-ahead log is made anew. */
+/** Endings of files that SQLite looks for beside a database; the index of a write-ahead log is made anew. */
 const BESIDE = ["-wal", "-journal"];
 
 /**
@@ -93,7 +93,7 @@ class DatabaseWalk {
     });
   }
 
-  /** Whether a file of the directory is one; one that has gone with its database is none. */
+  /** Tells whether a file of the directory is a database; one that has gone with its database is none. */
   isDatabase(name: Buffer): boolean {
     if (this.#typeOf(name) !== TYPE.FILE) return false;
     this.#chmod(name, 0o600);

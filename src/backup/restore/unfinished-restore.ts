@@ -34,7 +34,9 @@ function records(): ReturnType<typeof controlPaths> {
   return controlPaths(userStateDirectory());
 }
 
-/** What a restore writes, in a word of its own; `paths` null: everything, `folder` absent: of the whole snapshot. */
+/**
+ * Returns a word that names what a restore writes; `paths` null: everything, `folder` absent: of the whole snapshot.
+ */
 export function restoredContent(
   repository: string,
   snapshot: string,
@@ -49,7 +51,7 @@ export function restoredContent(
 export class RestoreFolder {
   readonly #target: Buffer;
   readonly #content: string;
-  /** What is gone on with. */
+  /** The unfinished restore that this one goes on with. */
   readonly #left: DeadPartial | null;
 
   /** Takes away what others have left beside the target, so that it is in nobody's way. */
@@ -70,8 +72,8 @@ export class RestoreFolder {
   }
 
   /**
-   * Where nothing can be recorded it goes on all the same, unless what is written has to be moved into a mount's root, which
-   * somebody else could then not finish; that is a warning.
+   * Records the restore, and goes on where nothing can be recorded; that is a warning only where what is written has to
+   * be moved into a mount's root, which somebody else could then not finish.
    */
   begin(onWarning: ((message: string) => void) | undefined): { partial: NewFolder; resumes: boolean } {
     if (this.#left !== null) {

@@ -7,7 +7,7 @@ import { displayPath } from "../../fs/safe-path.ts";
 import { INDEX_CACHE_VERSION, readIndexCache } from "../../repository/index/index-cache.ts";
 import type { Inspected } from "./inspected.ts";
 
-/** What has a binary layout and can be removed at any time. */
+/** Shows files that have a binary layout and can be removed at any time. */
 
 export const STAT_CACHE_MAGIC = "CAIRNSC";
 export const ORIGINS_MAGIC = "CAIRNOR";

@@ -1,4 +1,4 @@
-/** What a file turned out to be. `content` is JSON, without secrets. */
+/** A file, recognised. `content` is JSON, without secrets. */
 export interface Inspected {
   format: string;
   version: number | null;

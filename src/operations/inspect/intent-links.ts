@@ -12,7 +12,7 @@ import {
 } from "../../workspace/journals.ts";
 import type { Inspected } from "./inspected.ts";
 
-/** What is under way in a workspace, which its journal has as the target of a link; by the link's name. */
+/** Work that is under way in a workspace, which its journal has as the target of a link; by the link's name. */
 const INTENTS: Record<string, (journal: string) => Inspected | null> = {
   [EXCHANGE_JOURNAL](journal) {
     const intent = readExchangeIntent(journal);

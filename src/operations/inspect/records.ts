@@ -27,9 +27,9 @@ import type { Inspected } from "./inspected.ts";
 /** Our own small files, told by their content; a damaged one by its name. */
 
 interface RecordFormat {
-  /** What `inspect` calls it. */
+  /** Name that `inspect` gives it. */
   name: string;
-  /** Where it ordinarily lies. */
+  /** Pattern of the path at which it ordinarily lies. */
   file: RegExp | null;
   /** Throws `damaged` or `newer_version`; absent where the layout is nobody's but the writer's. */
   check?: (bytes: Uint8Array) => unknown;
@@ -98,7 +98,7 @@ function jsonObject(bytes: Uint8Array): JsonObject | null {
   }
 }
 
-/** What has a form of its own: locks, claims, marks, journals, catalogs. Null when it is none of them. */
+/** Shows files with a form of their own: locks, claims, marks, journals, catalogs. Null when it is none of them. */
 export function inspectPlain(name: string, bytes: Uint8Array): Inspected | null {
   const owner = parseOwner(bytes);
   if (owner !== null) return { format: "lock", version: null, content: owner };
@@ -119,7 +119,7 @@ export function inspectPlain(name: string, bytes: Uint8Array): Inspected | null 
   return catalogOf(bytes);
 }
 
-/** What it says; whether that is signed, `receipt verify` says. */
+/** Shows what a receipt says; `receipt verify` says whether it is signed. */
 function receiptOf(bytes: Uint8Array): Inspected | null {
   if (jsonObject(bytes)?.["body_b64"] === undefined) return null;
   const { body, publicKey } = decodeReceipt(bytes);

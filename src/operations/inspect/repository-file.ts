@@ -53,7 +53,7 @@ export async function inspectRepositoryFile(
   return inspectSealed(kind, file, repository);
 }
 
-/** Who opens the repository by which cost; the sealed key itself stays where it is. */
+/** Shows who opens the repository at which cost; the encrypted key itself stays where it is. */
 export function inspectKey(bytes: Uint8Array): Inspected {
   const { created, username, hostname, kdf, N, r, p } = decodeKeyFile(bytes);
   return { format: "restic-key", version: null, content: { created, username, hostname, kdf, N, r, p } };
