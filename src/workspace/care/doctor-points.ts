@@ -134,10 +134,10 @@ export function* heldFindings(workspace: Workspace): Iterable<StoreFinding> {
         detail: `what is left of ${left.length === 1 ? "a tree" : `${left.length} trees`} that no point needs any more: ${left.join(", ")}`,
         repair: "it is removed",
         mend: async () => {
+          const stay: string[] = [];
           for (const place of left)
-            await removeHeldTree(place).catch((error: unknown) => {
-              throw new CairnError("permission", whyLeft(place, toCairnError(error)));
-            });
+            await removeHeldTree(place).catch((error: unknown) => stay.push(whyLeft(place, toCairnError(error))));
+          if (stay.length > 0) throw new CairnError("permission", stay.join("; "));
         },
       };
   }
