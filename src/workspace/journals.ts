@@ -15,9 +15,9 @@ import { decodeSteps, encodeSteps, type Step, type StepsFile } from "./restore/s
 import type { Workspace } from "./workspace.ts";
 
 /**
- * What is under way in a workspace, as its journal directory tells. Restores and cleanups write files. The others are links
- * whose target tells it: metadata, so that they are part of one transaction with the exchange that they announce, where a
- * file's content would have to be synced first.
+ * Reads what is under way in a workspace from its journal directory. Restores and cleanups write files. The others are
+ * links whose target tells it: metadata, in one transaction with the exchange that they announce, where a file would
+ * have to be synced first.
  */
 
 /** Names in the journal directory. */
@@ -99,7 +99,10 @@ export function removeIntentLink(journal: string, name: string): void {
   fs.rmSync(path.join(journal, name), { force: true });
 }
 
-/** What `decode` makes of the words, null where there are none. Throws `damaged`, `newer_version` where it makes nothing of them. */
+/**
+ * Returns what `decode` makes of the words, null where there are none. Throws `damaged`, `newer_version` where it makes
+ * nothing of them.
+ */
 function readIntentLink<T>(journal: string, name: string, decode: (target: string) => T | null): T | null {
   if (!isIntentPending(journal, name)) return null;
   const place = path.join(journal, name);
@@ -216,7 +219,7 @@ export function readExchangeIntent(journal: string): ExchangeIntent | null {
 export interface ConvertIntent {
   /** The name, beside the folder, of the copy and after the exchange of the original. */
   name: string;
-  /** Of the copy's subvolume, 32 hex digits: where the folder has it, the exchange took place. */
+  /** UUID of the copy's subvolume, 32 hex digits: where the folder has it, the exchange took place. */
   uuid: string;
   /** Ns since 1970: the copy was begun after it, so that what changed before is in it. */
   since: bigint;

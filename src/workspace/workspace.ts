@@ -20,7 +20,7 @@ export type EngineFactory = (found: FoundWorkspace, options: { statCache: string
 /** Finishes or takes back one kind of operation that was interrupted. */
 export type Recover = (workspace: Workspace, call: WorkspaceCall) => Promise<Recovery[] | Recovery | null>;
 
-/** What workspaces are put together from. */
+/** Parts of which workspaces are put together. */
 export interface WorkspaceParts {
   engine: EngineFactory;
   /** In the order in which they must be done; each leaves the others as a kill would. */
@@ -34,7 +34,7 @@ export interface WorkspaceCall {
   onWarning?: ((message: string) => void) | undefined;
 }
 
-/** How a call takes a lock. */
+/** Returns how a call takes a lock. */
 export function lockingOf(
   purpose: string,
   { lockTimeoutMs, signal }: Pick<WorkspaceCall, "lockTimeoutMs" | "signal">,
@@ -50,7 +50,7 @@ export class Workspace {
   readonly removals: Removals;
   readonly recoveries: readonly Recover[];
   #isRootWarned = false;
-  /** Of the call under way; null where it has none, or has given it back. */
+  /** Lock of the call under way; null where it has none, or has given it back. */
   #lock: Lock | null = null;
 
   /** `removals`: what is still under way there outlives this. */
@@ -138,7 +138,7 @@ export class Workspace {
   }
 }
 
-/** That a point is not sealed; who seals and tries again knows it by its details. */
+/** Makes the error for a point that is not sealed; who seals and tries again knows it by its details. */
 export function neverRead({ descriptor: { save_point_id: id } }: Point): CairnError {
   return new CairnError("damaged", `the content of the point ${id} was never read`, {
     hint: "`cairn seal` reads it, or says why it cannot",

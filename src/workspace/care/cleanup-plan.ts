@@ -16,13 +16,13 @@ import type { Workspace, WorkspaceCall } from "../workspace.ts";
 
 /** Plans which points a cleanup removes, and says which ones must stay. */
 
-/** Why a point must stay whatever the rules say. */
+/** A reason for which a point must stay whatever the rules say. */
 export type Protection = "pinned" | "head" | "latest" | "undo" | "view" | "fork-origin";
 
-/** What keeps a point also where exactly it was asked for. */
+/** Reasons that keep a point also where exactly it was asked for. */
 export const NEVER_REMOVED: readonly Protection[] = ["pinned", "head", "view"];
 
-/** What protects the points of a workspace; those without protection are absent. */
+/** Returns what protects the points of a workspace; those without protection are absent. */
 export function protectionsOf(workspace: Workspace, points: readonly Point[]): ReadonlyMap<SavePointId, Protection[]> {
   const reasons = new Map<SavePointId, Protection[]>();
   const add = (id: SavePointId | null | undefined, reason: Protection): void => {
@@ -68,11 +68,11 @@ export function presentIds(control: ControlPaths): ReadonlySet<string> {
   return ids;
 }
 
-/** What a cleanup would remove, and why. */
+/** A cleanup's plan, with the reasons for it. */
 export interface CleanupFacts {
   plan: CleanupPlanFile;
   decisions: RetentionDecision[];
-  /** How many are kept as head, latest, for undo or as a fork's origin. */
+  /** Number of points that are kept as head, latest, for undo or as a fork's origin. */
   protectedByHistory: number;
 }
 
@@ -231,7 +231,7 @@ async function dropForSize(
   });
 }
 
-/** What points have in the store: nothing, those that are not sealed. */
+/** Returns what points have in the store: nothing, those that are not sealed. */
 function contentsOf(points: readonly Point[]): { id: string; content: PointContent }[] {
   return points
     .filter(({ sealed }) => sealed)

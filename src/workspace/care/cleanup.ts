@@ -47,13 +47,12 @@ export interface Cleaned {
 const WAIT_MS = 10_000;
 
 /**
- * Removes exactly what a plan lists. For the holder of the workspace's lock.
- *
- * Before: points that stay are sealed, where their trees lie with points that go.
- * Intent and commit: the journal, one durable write; before it nothing is removed, after it the removal is finished
- * by whoever holds the lock next. Then the descriptors go, then the snapshots, then what nothing needs any more; what of
- * that has to be left for now is noted ({@link freeRemoved}), before the journal goes.
- * Aborted while that is freed, the points are gone and the journal stays, as after a kill.
+ * Removes exactly what a plan lists, for the owner of the workspace's lock. Aborted while space is freed, the points
+ * are gone and the journal stays, as after a kill.
+ * - Before: points that stay are sealed, where their trees lie with points that go.
+ * - Intent and commit: the journal, one durable write ●; after it whoever owns the lock next finishes the removal.
+ * - Then the descriptors go, the snapshots, and what nothing needs; what has to be left is noted ({@link freeRemoved})
+ * before the journal goes.
  */
 export async function runPlan(workspace: Workspace, plan: CleanupPlanFile, call: WorkspaceCall): Promise<Cleaned> {
   // Asked before anything is removed: what cannot be read may be what is needed.
@@ -85,8 +84,8 @@ export async function runPlan(workspace: Workspace, plan: CleanupPlanFile, call:
 }
 
 /**
- * What of a plan can go. Points that stay and share a tree that goes are sealed first; a point whose tree one of them still
- * needs then stays too, and is told of.
+ * Returns what of a plan can go. Points that stay and share a tree that goes are sealed first; a point whose tree one
+ * of them still needs stays too, and is told of.
  */
 async function sealSharers(
   workspace: Workspace,
@@ -215,7 +214,7 @@ export interface FreedRemoved extends Freed {
 
 const NOTE_NAME = /^[0-9a-f]{16}\.json$/;
 
-/** What removals had to leave in the store: of points that are gone nothing else tells. */
+/** Reads the notes of what removals had to leave in the store: nothing else tells of points that are gone. */
 function notesIn(control: ControlPaths): { file: string; content: UnfreedFile }[] {
   return namesIfThere(control.unfreed).flatMap((name) => {
     const file = join(control.unfreed, name);
@@ -282,7 +281,7 @@ export async function freeRemoved({ found, engine }: Workspace, request: FreeRem
   return { ...freed, complete: isDone || !thorough };
 }
 
-/** Why something of what was to go is still in the store, and what to do; null where nothing of it is. */
+/** Says why something of what was to go is still in the store, and what to do; null where nothing of it is. */
 function whyUnfreed(control: ControlPaths, freed: FreedRemoved): string | null {
   const { postponed, left, complete } = freed;
   const still = "content of points that were removed is still in the store";

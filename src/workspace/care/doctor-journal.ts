@@ -13,11 +13,10 @@ import { type Journal, JOURNALS } from "../journals.ts";
 import type { Workspace } from "../workspace.ts";
 
 /**
- * Journals that cannot be read, so that no command can finish what they say, and what earlier ones left.
- *
- * Mending one takes it out of the way and deletes nothing: the staging folder goes aside with what was staged in it
- * and displaced into it, then the journal ●, then its other file. Killed before the commit the journal is still found
- * damaged, and the next repair goes on; killed after it, what is left of it says nothing any more.
+ * Finds journals that cannot be read, so that no command can finish what they say, and what earlier ones left. Mending
+ * takes one out of the way and deletes nothing.
+ * - The staging folder goes aside with what was staged in it and displaced into it.
+ * - The journal ●, then its other file. A kill before ● leaves the finding, after it nothing that says anything.
  */
 export function* journalFindings(workspace: Workspace): Iterable<StoreFinding> {
   const { control, paths } = workspace.found;
@@ -62,7 +61,7 @@ function damagedJournal(workspace: Workspace, journal: Journal, problem: string)
   };
 }
 
-/** How to get at what was there before the restore. */
+/** Says how to get at what was there before the restore. */
 function undoOf(workspace: Workspace): string {
   const undo = workspace.points.list().points.find(({ descriptor }) => descriptor.undo);
   return undo === undefined

@@ -143,7 +143,7 @@ export function* heldFindings(workspace: Workspace): Iterable<StoreFinding> {
   }
 }
 
-/** Why a held tree is not what its point needs, and the way out; null where nothing is known against it. */
+/** Says why a held tree is not what its point needs, and the way out; null where nothing is known against it. */
 function heldProblem(points: Points, point: Point): string | null {
   const problem = whyUnsealed(points, point, []);
   if (problem !== null) return problem.hint === undefined ? problem.message : `${problem.message}; ${problem.hint}`;

@@ -38,7 +38,7 @@ export interface Finding {
   kind: string;
   severity: "info" | "warning" | "damage";
   detail: string;
-  /** What a repairing run does about it. */
+  /** Repair that a repairing run does. */
   repair?: string;
   /** Set by a repairing run. */
   repaired?: boolean;
@@ -271,7 +271,7 @@ function* placeFindings({ found }: Workspace): Iterable<StoreFinding> {
   };
 }
 
-/** Why nothing can be written into a control directory now; null where it can. */
+/** Says why nothing can be written into a control directory now; null where it can. */
 export function whyNotWritable(root: string): string | null {
   try {
     fs.accessSync(root, fs.constants.W_OK);

@@ -14,7 +14,7 @@ import { recoverRestore } from "../restore/recover-restore.ts";
 import { recoverSeal } from "../points/seal.ts";
 import type { Recover, Workspace, WorkspaceCall } from "../workspace.ts";
 
-/** What finishes or takes back what a killed command left, in the order in which it must be done. */
+/** Functions that finish or take back what a killed command left, in the order in which it must be done. */
 export const RECOVERIES: readonly Recover[] = [
   takeBackSaves,
   async (workspace) => moveHead(workspace),

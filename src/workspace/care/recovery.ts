@@ -9,7 +9,7 @@ import { removeTemporaries } from "../place/temporaries.ts";
 import type { Workspace, WorkspaceCall } from "../workspace.ts";
 import fs from "node:fs";
 
-/** How many of the last recoveries the state remembers. */
+/** Number of the last recoveries that the state remembers. */
 const REMEMBERED = 10;
 
 /** True when an unclean end left something to be finished; cheap, and takes no lock. */

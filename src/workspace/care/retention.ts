@@ -3,8 +3,8 @@ import { checkRules, type KeepCount, type RetentionRules } from "../../formats/r
 import { splitTags } from "../../formats/restic/snapshot.ts";
 
 /**
- * Which points a set of rules keeps: restic's rules with restic's meaning. Pure but for the time zone. Hours, days, weeks
- * (ISO), months and years are those of this machine's zone, in which lists say when a point was made.
+ * Decides which points a set of rules keeps: restic's rules with restic's meaning. Hours, days, weeks (ISO), months and
+ * years are those of this machine's time zone, in which lists say when a point was made; otherwise it is pure.
  */
 
 /** A point as the rules see it. */
@@ -78,7 +78,7 @@ function isEmpty(span: Span): boolean {
   return span.years === 0 && span.months === 0 && span.days === 0 && span.hours === 0;
 }
 
-/** What clocks on the wall said, as if it were UTC. */
+/** Returns what clocks on the wall said, as if it were UTC. */
 function onTheWall(time: number): Date {
   return new Date(time - new Date(time).getTimezoneOffset() * MINUTE_MS);
 }
@@ -127,8 +127,8 @@ function mostOf(count: KeepCount | undefined): number {
 }
 
 /**
- * What the rules say of each point of one workspace, newest first. `maxAge` drops what is older, whatever counts or
- * periods would keep it, but for tags; `maxBytes` is the caller's, who knows the sizes.
+ * Returns what the rules say of each point of one workspace, newest first. `maxAge` drops what is older, whatever
+ * counts or periods would keep it, but for tags; `maxBytes` is the caller's, who knows the sizes.
  */
 export function applyRetention(
   points: readonly RetentionPoint[],
@@ -149,7 +149,7 @@ export function applyRetention(
   });
 }
 
-/** Whether a tag is among what keeps a point: neither age nor size drops it then. */
+/** Tells whether a tag is among what keeps a point: neither age nor size drops it then. */
 export function isKeptByTag(reasons: readonly string[]): boolean {
   return reasons.some((reason) => reason.startsWith("tag "));
 }
@@ -181,7 +181,7 @@ function undoReasons(sorted: readonly RetentionPoint[], rules: RetentionRules, l
   return reasons;
 }
 
-/** Why a point stays where no rule was given that would keep or drop it. */
+/** Reason of a point that stays where no rule was given that would keep or drop it. */
 export const RULELESS = "no rule drops it";
 
 function ordinaryReasons(points: readonly RetentionPoint[], rules: RetentionRules, latest: number): Reasons {

@@ -24,7 +24,7 @@ import { type DiffAspect, diffTrees } from "../points/tree-diff.ts";
 export interface VerifyInput extends WorkspaceCall {
   /** Also hash large files as a whole, and read the trees that sealed points hold. */
   deep?: boolean | undefined;
-  /** Why points could not be sealed just now, by their workspace's name. */
+  /** Reasons for which points could not be sealed just now, by their workspace's name. */
   unsealed?: ReadonlyMap<string, readonly SealProblem[]> | undefined;
   /**
    * The number of each workspace's newest point when the verification began, by name: what was saved since is no part of it.
@@ -66,7 +66,7 @@ export async function verifyPoint(workspace: Workspace, target: string, input: V
   return verifyHeld(workspace, [{ point, paths: workspace.found.paths }], input);
 }
 
-/** The same for points of any workspaces of the control directory. */
+/** Verifies points of any workspaces of the control directory. */
 export async function verifyHeld(
   workspace: Workspace,
   held: readonly HeldPoint[],
@@ -181,8 +181,8 @@ class Verification {
   }
 
   /**
-   * Of a point that is only held nothing can be proven; what speaks against its tree is a problem. That it waits for a
-   * lock, or for a file system that can be written to, is none.
+   * Judges a point that is only held: nothing of it can be proven, and what speaks against its tree is a problem. That
+   * it waits for a lock, or for a file system that can be written to, is none.
    */
   #unsealed({ point, paths }: HeldPoint): { problem?: VerifyProblem; unverified?: UnverifiedPoint } {
     const { save_point_id: id, workspace_name: name } = point.descriptor;
@@ -248,7 +248,7 @@ function recorded({ point: _point, hint: _hint, ...problem }: VerifyProblem): Ve
 
 /** So many paths of one tree are named. */
 const NAMED = 100;
-/** What the state digest covers. */
+/** Aspects that the state digest covers. */
 const OF_THE_STATE: ReadonlySet<DiffAspect> = new Set(["content", "mode", "type", "target"]);
 const HINT =
   "the store has what was saved: it is restored from there from now on, without the tree, which goes with later saves";

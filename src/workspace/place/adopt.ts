@@ -70,9 +70,9 @@ export interface ChooseOptions {
 }
 
 /**
- * Where the control directory of a folder (its real path) goes: as told; else under the user's state directory when
- * that is on the folder's file system; else at the root of the folder's mount when that can be written and locked; else
- * under the user's state directory all the same. Makes nothing. Throws `refused` when it would lie inside the folder.
+ * Chooses the control directory of a folder (its real path): as told; else under the user's state directory when that
+ * is on the folder's file system; else at the root of the folder's mount when that can be written and locked; else
+ * under the state directory all the same. Makes nothing. Throws `refused` when it would lie inside the folder.
  */
 export function chooseControlDirectory(folder: RawPath, options: ChooseOptions): ChosenControl {
   const { id, controlDirectory: given } = options;

@@ -41,17 +41,14 @@ import { checkSpace } from "./guards.ts";
 import { controlDirectoriesInside } from "./own-inside.ts";
 
 /**
- * Makes a plain directory on btrfs a subvolume in place, so that snapshots can hold it.
- *
- * 1. Intent: a link in the journal directory names the copy. 2. An empty subvolume beside the folder, which only its
- * owner may enter. 3. Every entry is cloned into it with all its metadata. 4. Both are read and compared. 5. Commit:
- * folder and copy change places in one call. 6. The original, now beside, is looked through for what was written after
- * the copy was begun; if there is anything, the two change places again and nothing has happened. 7. Record: the
- * engine, what folder it is now. 8. The intent goes. The original stays beside, for its user to remove.
- *
- * Killed before the commit, the copy is removed. After it whoever comes next goes on with 6, so that the folder is
- * the whole original or the whole copy at every instant. What the file system's own clock says of a change (ctime)
- * cannot be set by anybody, and nothing waits in memory when the copy is begun: so no change goes unseen.
+ * Makes a plain directory on btrfs a subvolume in place. A change's time (ctime) cannot be set by anybody, so none goes
+ * unseen; the folder is the whole original or the whole copy at every instant.
+ * - Intent: a link in the journal directory names the copy; an empty subvolume beside the folder, which only its owner
+ * may enter.
+ * - Every entry is cloned into it with all its metadata; both are read and compared.
+ * - Commit ●: folder and copy change places in one call. A kill before it removes the copy.
+ * - The original, now beside, is searched for what was written since; if there is any, the two change places again.
+ * - Record: the engine, and what folder it is now; the intent goes. The original stays beside, for its user to remove.
  */
 export interface ConvertInput extends WorkspaceCall {
   allow?: readonly GuardName[] | undefined;

@@ -20,11 +20,11 @@ import { pointFacts, type Saved, type SaveInput } from "../save/record-point.ts"
 import type { Workspace } from "../workspace.ts";
 
 /**
- * A point of an engine that clones: the tree is held as it is and nothing is read; sealing follows later. Where the
- * tree cannot be held this time, as the holder finds, that is returned: then the store takes the content, and the point says so.
- *
- * Intent: the sequence number is claimed. Stage: the tree, beside where the descriptor will be. Commit: the descriptor gets its name, or the tree is made that was announced.
- * Record: head moves. For the holder of the workspace's lock.
+ * Makes a point whose tree is held as it is: nothing is read, sealing follows later. For the owner of the workspace's
+ * lock. Where the tree cannot be held this time, that is returned: then the store takes the content, and the point says
+ * so.
+ * - Intent: the sequence number is claimed. Stage: the tree, beside where the descriptor will be.
+ * - Commit ●: the descriptor gets its name, or the tree is made that was announced. Record: head moves.
  */
 export async function capturePoint(
   workspace: Workspace,
@@ -72,12 +72,10 @@ export interface HeldPoint {
 }
 
 /**
- * Makes a point that holds a folder's tree; its claim stays. Throws as the holder does,
- * `unsupported` also where the tree lacks what the folder has. On failure nothing is left.
- *
- * Where the tree is made in one moment, the claim says before what it becomes, so that both are durable at once and
- * nothing after that has to be synced: until the file system commits again, a power cut leaves a claim and its tree, which
- * recovery makes the point of.
+ * Makes a point that holds a folder's tree; its claim stays. Where the tree is made in one moment, the claim says
+ * before what it becomes, so that both are durable at once: a power cut leaves a claim and its tree, which recovery
+ * makes the point of. Throws as the clone driver does, `unsupported` also where the tree lacks what the folder has;
+ * nothing is left.
  */
 export async function holdPoint(workspace: Workspace, input: SaveInput, request: HoldRequest): Promise<HeldPoint> {
   const { holder, from, id } = request;
@@ -126,7 +124,10 @@ export async function holdPoint(workspace: Workspace, input: SaveInput, request:
 /** A tree to which nothing happened while it was made. */
 const WHOLE: Captured = { degraded: [], apart: [], torn: [] };
 
-/** What the folder has and the tree has not: going back to such a point would take it away. Null where there is none. */
+/**
+ * Says what the folder has and the tree has not: going back to such a point would take it away. Null where there is
+ * none.
+ */
 function whyPartial({ apart, degraded }: Captured): string | null {
   const nested = degraded.filter(({ what }) => what === "nested_subvolume").map(({ reason }) => reason);
   const names = [...new Set([...nested, ...apart.map(printablePath)])];
@@ -147,7 +148,7 @@ function keepOrigins(file: string, { origins }: Captured): void {
 
 const CHANGED = "it was changed while it was cloned";
 
-/** What a held tree cannot do; null where it can. */
+/** Says why a tree cannot be held for this save; null where it can. */
 export function whyNotHeld(workspace: Workspace, input: SaveInput): string | null {
   if (input.skipUnchanged === true && input.reread === true) return "every file is read to find out what changed";
   if (input.crossMounts === true) return "other file systems that are mounted inside cannot be held with it";

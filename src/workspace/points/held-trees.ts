@@ -29,7 +29,7 @@ export function keptTrees(control: ControlPaths, onWarning?: (message: string) =
   }
 }
 
-/** What is being removed has this name: under its own a tree is whole, however long its removal takes. */
+/** Name of a tree that is being removed: under its own a tree is whole, however long its removal takes. */
 const GOING = "tree-going";
 /** Earlier versions made copies under this name; a kill may have left one. */
 const COMING = "tree-coming";
@@ -46,7 +46,7 @@ export function treeOwner(points: Points, { sequence, descriptor }: Pick<Point, 
   return owner === undefined || own?.isDirectory() === true ? sequence : owner;
 }
 
-/** Where the tree of a point lies, or would. */
+/** Returns where the tree of a point lies, or would. */
 export function treePlace(points: Points, point: Pick<Point, "sequence" | "descriptor">): string {
   return points.pathsOf(treeOwner(points, point)).tree;
 }
@@ -151,7 +151,7 @@ function leftTreesIn(root: string): string[] {
 }
 
 export interface DropOptions {
-  /** Of so many of the newest sealed points the trees stay; see {@link keptTrees}. */
+  /** Number of the newest sealed points whose trees stay; see {@link keptTrees}. */
   keep: number;
   /** Only trees of points up to this number; no newer one may be sealed then. */
   newest?: number;
@@ -204,12 +204,12 @@ export async function dropOldTrees(points: Points, options: DropOptions): Promis
   }
 }
 
-/** What is left of trees whose removal was interrupted, or could not be done. */
+/** Lists what is left of trees whose removal was interrupted, or could not be done. */
 export function leftTrees(points: Points): string[] {
   return points.sequences().flatMap((sequence) => leftTreesIn(points.pathsOf(sequence).root));
 }
 
-/** Why a point that is not sealed cannot be sealed from its held tree; null where nothing speaks against it. */
+/** Says why a point that is not sealed cannot be sealed from its held tree; null where nothing speaks against it. */
 export function heldTreeProblem(points: Points, point: Point): CairnError | null {
   const { descriptor } = point;
   const tree = treePlace(points, point);
@@ -224,14 +224,14 @@ export function heldTreeProblem(points: Points, point: Point): CairnError | null
   return reason === null ? null : changedTree(tree, who, reason);
 }
 
-/** Whether a point's tree is there and has what its seal lacks. */
+/** Tells whether a point's tree is there and has what its seal lacks. */
 export function holdsMore(points: Points, point: Point): boolean {
   return isSealedInPart(point) && heldTreeProblem(points, point) === null;
 }
 
 /**
- * Why the held tree of a point is not, entry for entry, what the point holds, so that a copy of the tree would not be
- * a copy of the point; null where it is. Ignore rules are not looked at.
+ * Says why the held tree of a point is not, entry for entry, what the point holds, so that a copy of the tree would not
+ * be a copy of the point; null where it is. Ignore rules are not looked at.
  */
 export function whyTreeIsNotThePoint(points: Points, point: Point): string | null {
   const why = whyTreeDiffers(points, point);

@@ -3,7 +3,7 @@ import type { SavePointId } from "../../ids.ts";
 import type { Point } from "./point-files.ts";
 import type { DamagedPoint, Points } from "./points.ts";
 
-/** What a person means by a target: a full id, a unique prefix, `latest`, `head`, `head~N`. */
+/** Resolves what a person means by a target: a full id, a unique prefix, `latest`, `head`, `head~N`. */
 
 const MAX_CANDIDATES = 20;
 

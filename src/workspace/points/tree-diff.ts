@@ -131,7 +131,7 @@ export function findNode(source: TreeSource, path: Uint8Array): TreeNode | null 
   return new NodeFinder(source).at(path);
 }
 
-/** The same for many paths: each directory is listed once. */
+/** Finds the nodes of many paths: each directory is listed once. */
 export class NodeFinder {
   readonly #source: TreeSource;
   /** By name in latin1, of directories by their references in latin1. */
@@ -164,7 +164,7 @@ export class NodeFinder {
   }
 }
 
-/** What differs between two nodes of one name; what lies below directories is not looked at. */
+/** Lists what differs between two nodes of one name; what lies below directories is not looked at. */
 export function differences(a: TreeNode, b: TreeNode): DiffAspect[] {
   const aspects: DiffAspect[] = [];
   if (a.type !== b.type) aspects.push("type");
@@ -198,7 +198,7 @@ function sameBytes(a: Uint8Array | undefined, b: Uint8Array | undefined): boolea
 
 const EMPTY = new Uint8Array(0);
 
-/** What the manifests of two states say of entries whose nodes cannot. */
+/** Fields that the manifests of two states have for entries whose nodes cannot say them. */
 export interface ExactFields {
   before: readonly LosslessField[];
   after: readonly LosslessField[];

@@ -41,14 +41,13 @@ import { hasRules } from "./ruleless.ts";
 import type { Workspace, WorkspaceCall } from "../workspace.ts";
 
 /**
- * Restore by exchanging whole trees: a writable copy of the target is made aside and changes places with the folder in
- * one call, so that at every instant something whole lies at the folder's path. What was displaced becomes the undo
- * point, whole, after the exchange: whoever has a file of it open may have gone on writing until then.
- *
- * ExchangeIntent: a link in the journal directory whose target says what is under way (a link's target is part of the same
- * transaction as the exchange; a file's content would have to be synced first). Stage: the copy. Commit: the exchange.
- * Then the undo point, head, the displaced tree goes aside to be removed while the caller goes on, and the link goes.
- * Killed before the commit the copy goes; after it the rest is done by whoever comes next.
+ * Restores by exchanging whole trees: something whole lies at the folder's path at every instant. What was displaced
+ * becomes the undo point after the exchange: whoever has a file of it open may have gone on writing until then.
+ * - Intent: a link in the journal directory, whose target is part of the exchange's own transaction. Stage: a
+ * writable copy of the target.
+ * - Commit ●: copy and folder change places in one call. A kill before it removes the copy; after it whoever comes next
+ * goes on.
+ * - The undo point, head; the displaced tree goes aside to be removed while the caller goes on; the link goes.
  */
 export interface ExchangeInput extends WorkspaceCall {
   target: Point;

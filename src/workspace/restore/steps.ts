@@ -47,7 +47,7 @@ export function nodeOfMetadata({ dropXattrs: _dropXattrs, xattrs, ...metadata }:
   return { ...metadata, xattrs: xattrs.map(({ name, value }) => ({ name: bytes(name), value: bytes(value) })) };
 }
 
-/** What is done to the workspace, and what is known beforehand not to become as the target has it. */
+/** Steps that are done to the workspace, and entries that are known beforehand not to become as the target has them. */
 export interface StepsFile {
   steps: readonly Step[];
   leftOut: readonly LeftOutEntry[];

@@ -123,10 +123,9 @@ function refuseDetached(workspace: Workspace, head: Point | null): void {
 }
 
 /**
- * Head, where nothing has changed since; null where a point is to be made, also since something keeps that from being
- * told. No content is read for that while the holder tells that something was written and nobody has asked what head
- * holds: a point of a few milliseconds is made then, also where the same was written again. Elsewhere the folder is
- * looked at up to the first entry that differs, and head sealed for it.
+ * Returns head where nothing has changed since; null where a point is to be made, also where that cannot be told. No
+ * content is read while the clone driver tells that something was written and head is not sealed; elsewhere the folder
+ * is looked at up to the first entry that differs, and head sealed for it.
  */
 async function unchangedHead(workspace: Workspace, input: SaveInput, holder: TreeHolder): Promise<Saved | null> {
   const head = workspace.byId(workspace.state().head);

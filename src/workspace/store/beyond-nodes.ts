@@ -4,7 +4,7 @@ import type { WrittenContent } from "./engine.ts";
 import { holesByPath, type LosslessByPath, losslessByPath } from "../../archive/write/exact-nodes.ts";
 import type { HoleList } from "../../archive/write/data-runs.ts";
 
-/** What nodes cannot say of a point's entries. */
+/** Facts that nodes cannot say of a point's entries. */
 export interface BeyondNodes {
   holes: ReadonlyMap<string, HoleList>;
   lossless: LosslessByPath;
@@ -12,7 +12,7 @@ export interface BeyondNodes {
   lacks: WrittenContent["lacks"];
 }
 
-/** The same from a point's manifest; without one that can be read, files are written without holes. */
+/** Reads them from a point's manifest; without one that can be read, files are written without holes. */
 export async function beyondNodes(read: () => Promise<Manifest | null>): Promise<BeyondNodes> {
   let manifest: Manifest | null = null;
   const damaged: WrittenContent["damaged"] = [];

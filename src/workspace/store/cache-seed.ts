@@ -16,7 +16,7 @@ import {
   type StatWords,
 } from "../../archive/scan/stat-words.ts";
 
-/** What must be equal in a copy; inode and change time are the copy's own. */
+/** Words that must be equal in a copy; inode and change time are the copy's own. */
 const EQUAL = [...OWNER_WORDS, ...MTIME_WORDS];
 /** A directory's size and number of links are its file system's business. */
 const EQUAL_IN_FILES: StatWords = [[R.NLINK, STAT.NLINK], ...SIZE_WORDS];

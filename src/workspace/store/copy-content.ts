@@ -7,7 +7,7 @@ import { type RootMetadata, recordedRoot } from "../../archive/write/root-metada
 import { labelsOf, type ScanSummary } from "../../archive/scan/summary.ts";
 import type { ScanResult } from "../../archive/scan/scan.ts";
 
-/** What a point of this engine needs to be found again; part of its descriptor. */
+/** Content of a point in the store, by which it is found again; part of its descriptor. */
 export interface CopyContent extends PointContent {
   snapshot_tree: string;
   snapshot: string;

@@ -88,7 +88,7 @@ export class EmbeddedStore {
     return this.repository.storage as LocalStorage;
   }
 
-  /** Where this operation's unfinished files lie; gone with `close`. */
+  /** Folder of this operation's unfinished files; gone with `close`. */
   get workDirectory(): string {
     return this.storage.temporaryDirectory;
   }

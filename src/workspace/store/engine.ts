@@ -19,7 +19,7 @@ import type { NotSet } from "../../archive/write/node-writer.ts";
 export type { Degradation, EngineType } from "../../contract/index.ts";
 export type { PointContent } from "./store-care.ts";
 
-/** What head holds: taken over when the folder is found to be the same. */
+/** Content of head: taken over when the folder is found to be the same. */
 export interface HeadContent {
   content: PointContent;
   entries: EntryCounts;
@@ -29,7 +29,7 @@ export interface HeadContent {
   metadataDigest: string | null;
 }
 
-/** What a save asks of an engine. */
+/** A save's request to the store. */
 export interface StageRequest {
   /** the folder's absolute path, raw bytes */
   root: Uint8Array;
@@ -91,14 +91,14 @@ export interface LookedAt {
 }
 
 export interface StoreFacts {
-  /** Of the packs that the index knows; what a killed save left is not counted. */
+  /** Bytes of the packs that the index knows; what a killed save left is not counted. */
   bytes: number;
   repositoryId: string;
   /** True when snapshots that are not ours lie in it; asked for, else false. */
   foreign: boolean;
 }
 
-/** What is to be written of a point, and where. */
+/** A request to write a point: what of it, and into which folder. */
 export interface WriteRequest {
   /** an empty folder that exists, absolute, raw bytes; its own metadata is the caller's */
   target: Uint8Array;
@@ -136,7 +136,7 @@ export interface WrittenContent {
 /** Points whose share of the store is asked for together. */
 export type HeldGroup = readonly { id: string; content: PointContent }[];
 
-/** What points hold that nobody wants to remove. */
+/** Content of points that nobody wants to remove. */
 export interface KeptContent {
   contents: readonly PointContent[];
   /** ids of points whose own record cannot be read (null: not even the id); only their mark in the store tells what they hold */
@@ -172,7 +172,7 @@ export interface Freed {
   lost: string[];
 }
 
-/** Where a point's content lies, to be taken elsewhere as it is stored; while the engine is `reading`. */
+/** Place of a point's content, to be taken elsewhere as it is stored; while the store is `reading`. */
 export interface StoredContent {
   readonly repository: Repository;
   /** As it is now. */
@@ -220,7 +220,7 @@ export interface ReceivedContent {
   ignoreFiles: FoundIgnoreFile[];
 }
 
-/** What a call that changes nothing is stopped by. */
+/** A signal that stops a call which changes nothing. */
 export interface StoppableCall {
   signal?: AbortSignal | undefined;
 }

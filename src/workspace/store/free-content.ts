@@ -8,14 +8,14 @@ import { freeSpace } from "../../fs/linux/mounts.ts";
 import type { Freed, FreeRequest, HeldGroup, KeptContent, LeftContent, PointContent, StoppableCall } from "./engine.ts";
 import type { EmbeddedStore } from "./embedded-store.ts";
 
-/** What share of the store points hold, and giving it back. */
+/** Counts what share of the store points hold, and gives it back. */
 
 const TAG = "cairn:";
-/** Of a pack: more waste than this is worth copying the rest. */
+/** Share of waste in a pack above which copying the rest is worth it. */
 const MAX_WASTE = 0.05;
-/** Of the room that there is, this share is spent on copies before what they replace goes. */
+/** Share of the free room that is spent on copies before what they replace goes. */
 const COPY_SHARE = 0.5;
-/** Where room is made step by step, so many steps: each follows every tree. */
+/** Most steps in which room is made: each follows every tree. */
 const MAX_ROUNDS = 8;
 const DAMAGED_HINT =
   "nothing was removed; `cairn doctor --repair` mends what can be, and points that stay damaged (`cairn verify --all` names them) go all at once: `cairn cleanup --only POINT…`";

@@ -13,7 +13,7 @@ import { cacheBasisHolds, dropCacheBasis, writeCacheBasis } from "./cache-basis.
 import { takeSeed } from "./cache-seed.ts";
 import type { EmbeddedStore } from "./embedded-store.ts";
 
-/** What the last scan of a workspace found, kept in a file for the next one, with what it relies on in the store. */
+/** Keeps what the last scan of a workspace found in a file for the next one, with what it relies on in the store. */
 export class KeptScan {
   readonly file: string;
 
@@ -32,7 +32,7 @@ export class KeptScan {
     return hex(cache.epoch) === store.index.epoch && cacheBasisHolds(this.file, store.index.covered);
   }
 
-  /** Where a thread may write the next one meanwhile. */
+  /** Returns where a thread may write the next one meanwhile. */
   draftPlace(): string {
     try {
       this.#makeFolder();

@@ -34,7 +34,7 @@ const FIRST_WAIT_MS = 1000;
 /** Others use the store, change it, or have put something there that this user may not read: each may be over by the next time. */
 const GOES_ON: ReadonlySet<string> = new Set(["busy", "stale_plan", "permission"]);
 
-/** The same for who is about to add to the store, and goes on where others are in the way. */
+/** Drops lost packs for who is about to add to the store, and goes on where others are in the way. */
 export async function dropLostFirst(store: EmbeddedStore, call: Omit<DropCall, "reads" | "waitMs">): Promise<void> {
   if (packsNotThere(store).length === 0) return;
   try {
@@ -96,13 +96,13 @@ export async function dropDamagedPacks(store: EmbeddedStore, options: Omit<DropC
   return found.length;
 }
 
-/** Of the packs that no index lists, and that a repair lists again. */
+/** Returns the damaged ones of the packs that no index lists, and that a repair lists again. */
 async function damagedUnlisted({ repository }: EmbeddedStore, signal: AbortSignal | undefined): Promise<string[]> {
   const { packs } = await findUnindexed(repository, await packSizes(repository.storage), null);
   return damagedOf(packs, { repository, near: nearPacksIn(repository.storage, undefined, ""), signal });
 }
 
-/** Whether the index lists all that a point's trees need. Packs are not read for it, but for trees. */
+/** Tells whether the index lists all that a point's trees need. Packs are not read for it, but for trees. */
 export async function holdsContent(
   store: EmbeddedStore,
   content: PointContent,

@@ -81,7 +81,7 @@ function folderOf(store: EmbeddedStore, { tree, paths, tags }: Snapshot): Found 
   return null;
 }
 
-/** What the store still knows of points, by the tags of their snapshots. Those that cannot be read are absent. */
+/** Lists what the store still knows of points, by the tags of their snapshots. Those that cannot be read are absent. */
 export async function pointRemains(
   store: EmbeddedStore,
   wanted: (id: string) => boolean,

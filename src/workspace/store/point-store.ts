@@ -75,7 +75,7 @@ export interface PointStoreOptions {
 
 const CLOCK_TICK_MS = 10;
 const LOCK_WAIT_MS = 10_000;
-/** Of no index. */
+/** Epoch of no index. */
 const UNKNOWN_EPOCH = "0".repeat(32);
 
 /** Keeps points in the repository inside the control directory. */
@@ -291,7 +291,10 @@ export class PointStore {
     return store.source(Buffer.from(content.tree, "hex"));
   }
 
-  /** What a tree cannot say of a point: holes, whole-file hashes, raw names; null where the point has no manifest. */
+  /**
+   * Returns what a tree cannot say of a point: holes, whole-file hashes, raw names; null where the point has no
+   * manifest.
+   */
   async manifest(content: PointContent): Promise<Manifest | null> {
     const store = await this.store();
     return readManifest(store, Buffer.from((content as CopyContent).snapshot_tree, "hex"));
@@ -304,7 +307,7 @@ export class PointStore {
     return { repository, index, blobs, onElsewhere, snapshotTree };
   }
 
-  /** How much the engine's store holds, cheaply, and which one it is. */
+  /** Returns how much the store holds, cheaply, and which one it is. */
   async storeFacts(ask: { foreign?: boolean } = {}): Promise<StoreFacts> {
     const { index, repository } = await this.store();
     const facts = { bytes: packBytes(index.table), repositoryId: repository.id, foreign: false };
@@ -315,7 +318,10 @@ export class PointStore {
     return { ...facts, foreign: isForeign || damaged.length > 0 };
   }
 
-  /** How much it holds, by what was kept of an earlier call where that still holds: then the store is not opened. */
+  /**
+   * Returns how much it holds, by what was kept of an earlier call where that still holds: then the store is not
+   * opened.
+   */
   async storeBytes(): Promise<number> {
     const paths = storePaths(this.#options.control);
     return keptStoreBytes(paths) ?? keepStoreBytes(paths, (await this.store()).index);
@@ -326,7 +332,7 @@ export class PointStore {
     return writeContent(await this.store(), content, request);
   }
 
-  /** The same content for one more point, which then holds it by itself: the first of another workspace. */
+  /** Stores the content for one more point, which then holds it by itself: the first of another workspace. */
   async share(content: PointContent, point: ShareRequest): Promise<PointContent> {
     const store = await this.store();
     const tree = (content as CopyContent).snapshot_tree as ObjectId;
@@ -365,12 +371,15 @@ export class PointStore {
     if (pointIds.length > 0) await discardSnapshots(await this.store(), pointIds, own);
   }
 
-  /** What the store has lost whole files of counts as absent from then on, and is stored again when it is met. Returns how many. */
+  /**
+   * Drops what the store has lost whole files of: it counts as absent and is stored again when it is met. Returns how
+   * many.
+   */
   async dropLost(request: LostRequest): Promise<number> {
     return dropLostPacks(await this.store(request), { ...request, waitMs: LOCK_WAIT_MS });
   }
 
-  /** Whether the store knows where all is that a point in it needs. */
+  /** Tells whether the store knows where all is that a point in it needs. */
   async holds(content: PointContent, call: StoppableCall): Promise<boolean> {
     return holdsContent(await this.store(call), content, call);
   }
@@ -380,19 +389,19 @@ export class PointStore {
     return verifyStore(storePaths(this.#options.control), request);
   }
 
-  /** Whether what holds the points can be opened: keys, config; nothing is changed. */
+  /** Finds out whether what holds the points can be opened: keys, config; nothing is changed. */
   async examineAccess(): Promise<StoreFinding[]> {
     return examineAccess(storePaths(this.#options.control));
   }
 
-  /** Whether it is whole; packs are not read through. Nothing is changed. */
+  /** Finds out whether it is whole; packs are not read through. Nothing is changed. */
   async examine(request: ExamineRequest): Promise<StoreFinding[]> {
     const store = await this.store(request);
     await store.refresh(request.signal);
     return examineStore(store, request);
   }
 
-  /** What it still knows by itself of points, without their descriptors. */
+  /** Lists what it still knows by itself of points, without their descriptors. */
   async remains(wanted: (pointId: string) => boolean, call: StoppableCall = {}): Promise<PointRemains[]> {
     return pointRemains(await this.store(call), wanted, call.signal);
   }

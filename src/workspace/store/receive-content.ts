@@ -14,7 +14,7 @@ import { snapshotTree } from "./snapshot-tree.ts";
 import { type Survey, surveyTree } from "./survey-tree.ts";
 
 export interface Received extends Omit<ReceivedContent, "content"> {
-  /** Of what was made here, in no index yet; what was moved is in one. */
+  /** Packs that were made here, in no index yet; what was moved is in one. */
   packs: FinishedPack[];
   /** hex, of the workspace's root and of the snapshot */
   tree: string;
@@ -79,7 +79,7 @@ async function move(request: ReceiveRequest, only: PathSelection | null, more: R
   return packBytes;
 }
 
-/** What a manifest says of the entries that were chosen; their digests nobody has computed. */
+/** Returns what a manifest says of the entries that were chosen; their digests nobody has computed. */
 function chosenManifest(manifest: Manifest, only: PathSelection, { entries }: Survey): Manifest {
   const chosen = <T extends { path: Uint8Array }>(list: readonly T[]): T[] =>
     list.filter(({ path }) => only.chosenAt(path) !== null);

@@ -107,7 +107,7 @@ export function recordsNode(recordedAt: number, tree: Uint8Array): TreeNode {
   return directoryNode(Buffer.from(".cairn"), tree, { ...RECORDS, mtimeSec: recordedAt });
 }
 
-/** Likewise of the manifest in it; `content`: ids of its blobs. */
+/** Returns the node of the manifest; `content`: ids of its blobs. */
 export function manifestNode(recordedAt: number, file: { size: number; content: Uint8Array }): TreeNode {
   return fileNode(Buffer.from("manifest.json"), { ...RECORDS, mode: 0o600, mtimeSec: recordedAt }, file);
 }

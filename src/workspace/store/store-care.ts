@@ -1,14 +1,14 @@
 import type { ConsistencyLabel } from "../../formats/records/descriptor.ts";
 import type { ManifestOmission } from "../../formats/records/manifest.ts";
 
-/** Where a point's content is, as its descriptor says it; each engine knows its own keys. */
+/** Place of a point's content, as its descriptor says it; each engine knows its own keys. */
 export interface PointContent {
   /** id of the workspace's root tree, hex; empty until an engine that does not read has sealed the point */
   tree: string;
   [key: string]: unknown;
 }
 
-/** What an engine is asked, and answers, when what holds the points is verified or mended. */
+/** Shapes of what is asked and answered when what holds the points is verified or mended. */
 
 export interface PointToVerify {
   /** of the save point */
@@ -39,7 +39,7 @@ export interface StoreProblem {
   hint: string;
 }
 
-/** What was found of one point. */
+/** Verdict of one point. */
 export interface PointVerdict {
   label: string;
   /** Everything it needs was read and is what was saved. */
@@ -85,7 +85,7 @@ export interface ExamineRequest {
   onProgress?: ((progress: { done: number; total?: number; bytes: number }) => void) | undefined;
 }
 
-/** What is left of a point whose descriptor is gone. */
+/** Remains of a point whose descriptor is gone. */
 export interface PointRemains {
   id: string;
   createdAt: string;

@@ -6,7 +6,7 @@ import { makeFolder } from "../../fs/make-folder.ts";
 import type { BlobIndex } from "../../repository/index/blob-index.ts";
 import { packBytes } from "../../repository/packs/pack-bytes.ts";
 
-/** Where the parts of an embedded store lie in a control directory, and the notes in its cache. */
+/** Places of the parts of an embedded store in a control directory, and the notes in its cache. */
 export interface StorePaths {
   repository: string;
   keyFile: string;

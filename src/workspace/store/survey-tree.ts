@@ -21,16 +21,16 @@ export function countEntry(counts: EntryCounts, { type }: Pick<TreeNode, "type">
   counts[KINDS[type] ?? "other"]++;
 }
 
-/** What a tree holds, of all of it or of what is chosen. */
+/** Counts of a tree, of all of it or of what is chosen. */
 export interface Survey {
-  /** Of what is chosen: the tree itself, or one with nothing else in it. */
+  /** Id of the chosen tree: the tree itself, or one with nothing else in it. */
   tree: Uint8Array;
   /** The trees that had to be made for that, all others being there. */
   blobs: ExtraBlob[];
   entries: EntryCounts;
-  /** Of all files, each name counted. */
+  /** Bytes of all files, each name counted. */
   bytes: number;
-  /** Of the whole tree, whatever is chosen. */
+  /** Ignore files of the whole tree, whatever is chosen. */
   ignoreFiles: FoundIgnoreFile[];
 }
 

@@ -308,7 +308,7 @@ class PointProof {
     return walked;
   }
 
-  /** What could not be read where the index has it counts as proven where another place of it is sound. */
+  /** Counts what could not be read where the index has it as proven where another place of it is sound. */
   async #proveElsewhere(): Promise<void> {
     const { index, allPacks } = this.#options;
     const lost: number[] = [];
