@@ -7,17 +7,16 @@ import { signedWide } from "../fs/linux/syscalls.ts";
 import type { ScanResult } from "../archive/scan/scan.ts";
 import { latestChange } from "../archive/write/latest-change.ts";
 
-/** How it shows that a held tree was written to after it was made. */
+/** Finds out whether a held tree was written to after it was made. */
 
 const DIRECTORY = fs.constants.O_RDONLY | fs.constants.O_DIRECTORY | fs.constants.O_NOFOLLOW;
 
 export const EMPTY_PLACE = "is an empty folder";
 
 /**
- * Why a held tree is not as its holder made it, as far as that shows without reading it; null where nothing tells.
- * A snapshot is unchanged when no transaction since its own changed it, and its last change is the one that is recorded
- * (ms since 1970), where one is: a copy of a snapshot has that of the first. A snapshot of the folder around it has an
- * empty folder in its place, and so have copies that stay on one file system; others have all that was in it.
+ * Says why a held tree is not as it was made, as far as that shows without reading it; null where nothing tells. A
+ * snapshot is unchanged when no transaction since its own changed it, and its last change is the recorded one (ms since
+ * 1970). A snapshot of the folder around it has an empty folder in its place.
  */
 export function whyNotAsMade(
   place: string,
@@ -37,7 +36,7 @@ export function whyNotAsMade(
   }
 }
 
-/** Whether a folder has no entry. */
+/** Tells whether a folder has no entry. */
 export function isEmptyFolder(place: string | Buffer): boolean {
   const folder = fs.opendirSync(place, { bufferSize: 1 });
   try {

@@ -43,17 +43,15 @@ const TICK_MS = 10;
 const ATTEMPTS = 3;
 
 /**
- * Holds trees as btrfs snapshots: one ioctl, whatever the number of files.
- *
- * The moment of a capture is that of the ioctl. It writes out what the page cache still holds of the folder and
- * commits, so nothing has to be synced before or after. Content that is written between the two and not synced is not in
- * it, so it is looked up whether something was: then the capture is made again, and after the last attempt the files in
- * question are torn. (One write call that began before and lasts through both is not noticed.) A subvolume inside the folder is an empty directory in a
- * snapshot, whose times change with every look: each is named as the degradation `nested_subvolume`, and apart. What a
- * mount hides is in it, and what is mounted is not: that is the caller's to look at.
- * A read-only snapshot can be renamed within its directory but not moved to another (the directory above it can).
- * The removal takes a time that does not depend on the number of files, except for an ordinary user where
- * `user_subvol_rm_allowed` is missing: there it goes entry by entry, and again after a kill.
+ * Holds trees as btrfs snapshots: one ioctl, whatever the number of files, which writes out the page cache and commits.
+ * Facts of it:
+ * - Content that is written between the two is not in it: that is looked up, the capture made again, and after the last
+ * attempt the files are torn.
+ * - A subvolume inside is an empty directory in a snapshot: each is named as the degradation `nested_subvolume`, and
+ * apart. Mounts are the caller's to look at.
+ * - A read-only snapshot can be renamed within its directory but not moved to another (the directory above it can).
+ * - Removal takes no time by files, except for an ordinary user without `user_subvol_rm_allowed`: there it goes entry
+ * by entry, and again after a kill.
  */
 export function btrfsHolder(): TreeHolder {
   return {
@@ -137,7 +135,10 @@ function settleBeside(source: number, taken: Buffer): Promise<boolean> {
   return held(parentOf(taken), (parent) => settleSubvolume(source, parent, nameOf(taken)));
 }
 
-/** Whether a folder's tree is as it was when a snapshot was made of it, or it of the snapshot; without what is being written. */
+/**
+ * Tells whether a folder's tree is as it was when a snapshot was made of it, or it of the snapshot; without what is
+ * being written.
+ */
 function isAsIn(folder: number, tree: number): boolean {
   const [now, then] = [subvolumeInfo(folder), subvolumeInfo(tree)];
   const made = then.parentUuid === now.uuid ? then : now.parentUuid === then.uuid ? now : null;
@@ -145,7 +146,7 @@ function isAsIn(folder: number, tree: number): boolean {
   return now.ctransid <= made.otransid && now.generation <= made.otransid;
 }
 
-/** What the kernel does beyond what it promises. */
+/** Facts of the kernel beyond what it promises. */
 interface Ways {
   /** `settleSubvolume` does what it is for; false also where two changes may have the same time. */
   readonly settles: boolean;

@@ -10,7 +10,7 @@ import { type DirectoryPair, type EntryCloner } from "./clone-entry.ts";
 /** So often a directory is listed again, each time what is new in it is cloned. */
 const LISTINGS = 3;
 
-/** What a directory's cloner does for {@link cloneAgain}. */
+/** Work of a directory's cloner for {@link cloneAgain}. */
 export interface AgainWork {
   entries: EntryCloner;
   listing: DirectoryListing;
@@ -96,7 +96,9 @@ class CloneAgain {
     });
   }
 
-  /** Whether the clone has nothing of a name, or has it no more: what was there before another entry got the name. */
+  /**
+   * Tells whether the clone has nothing of a name, or has it no more: what was there before another entry got the name.
+   */
   #isFree(name: number): boolean {
     const { sys } = this.#work.entries;
     const { listing } = this.#work;
@@ -113,7 +115,7 @@ class CloneAgain {
     return false;
   }
 
-  /** What is there under a new name that was cloned goes under its old one. */
+  /** Removes under its old name what is there under a new name that was cloned. */
   #takeAway(now: ReadonlySet<bigint>): void {
     const { entries } = this.#work;
     const there = new Set(this.#work.wanted().map((name) => this.#work.listing.nameOf(name)));
@@ -205,7 +207,7 @@ function lacksOne(
 /** So many directories are looked at for one that is older; temporary ones are small. */
 const LOOKED_AT = 10_000;
 
-/** Whether a directory, or one in it, was there before a moment; true as well where nothing tells. */
+/** Tells whether a directory, or one in it, was there before a moment; true as well where nothing tells. */
 function holdsOlder(place: Buffer, moment: number): boolean {
   const places = [place];
   try {

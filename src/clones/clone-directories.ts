@@ -126,7 +126,7 @@ export class DirectoryCloner {
     this.#pool.advance(later.length === 0 ? 0 : ((later.length - 1) % BATCH) + 1);
   }
 
-  /** What is no directory. */
+  /** Clones an entry that is no directory. */
   #entry(pair: DirectoryPair, names: Arena, name: number): void {
     const type = names.bytes[name - 1]!;
     if (type === FILE || type === DT.UNKNOWN) this.#entries.file(pair, names, name);

@@ -39,7 +39,7 @@ const READ = fs.constants.O_RDONLY | fs.constants.O_NOFOLLOW | fs.constants.O_NO
 const CREATE = fs.constants.O_RDWR | fs.constants.O_CREAT | fs.constants.O_EXCL | fs.constants.O_NOFOLLOW;
 const O_NOATIME = fs.constants.O_NOATIME ?? 0;
 
-/** What was cloned, and what not. */
+/** Counts and lists of what was cloned, and what not. */
 export interface CloneTreeResult {
   /** of all kinds, without the folder itself */
   entries: number;
@@ -67,7 +67,7 @@ export interface CloneTreeResult {
   origins: Uint32Array[];
 }
 
-/** What one thread did. */
+/** Result of one thread. */
 export interface CloneOutcome extends CloneTreeResult {
   /** directories that are complete but for their metadata, which would lock their owner out */
   closed: { path: Uint8Array; stat: Uint32Array }[];
@@ -126,7 +126,7 @@ export class EntryCloner {
     this.#origins = task.origins ? new OriginList() : null;
   }
 
-  /** What was done so far. */
+  /** Returns what was done so far. */
   outcome(): CloneOutcome {
     if (this.#origins !== null) this.out.origins = [this.#origins.take()];
     return this.out;
@@ -204,7 +204,10 @@ export class EntryCloner {
     return true;
   }
 
-  /** Where nothing tells an inode from one that had its number before, the time of its last change does. */
+  /**
+   * Returns the slot of an inode; where nothing tells it from one that had its number before, the time of its last
+   * change does.
+   */
   #slot(generation: number | null): number {
     const { words } = this.#stat;
     const stamp = generation ?? Math.imul(words[STAT.CTIME]!, 0x9e3779b1) ^ words[STAT.CTIME_NS]!;
@@ -270,7 +273,7 @@ export class EntryCloner {
     if (this.#origins !== null && this.sys.fstat(to, this.#made) >= 0) this.#origins.add(this.#made.words, source);
   }
 
-  /** The same for what is not opened, unless the name stands for something else by now. */
+  /** Notes the source of what is not opened, unless the name stands for something else by now. */
   #madeByName(pair: DirectoryPair, names: Arena, name: number): void {
     if (this.#origins === null || this.sys.stat(pair.from, names, name, this.#after) < 0) return;
     const before = this.#stat.words;

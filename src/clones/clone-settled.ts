@@ -44,7 +44,7 @@ export async function cloneSettled(
   }
 }
 
-/** What a clone lacks of the folder without anything in it telling; null where it has all. */
+/** Says what a clone lacks of the folder without anything in it telling; null where it has all. */
 export function whyNotWhole({ omitted, notSet }: CloneTreeResult): string | null {
   const [unread] = omitted;
   if (unread !== undefined)
@@ -54,7 +54,7 @@ export function whyNotWhole({ omitted, notSet }: CloneTreeResult): string | null
   return `what ${notSet.length} ${notSet.length === 1 ? "entry has" : "entries have"} cannot be given to a clone, ${printablePath(unlike.path)}: ${unlike.aspects.join(", ")}`;
 }
 
-/** How a clone falls short of the folder, in words. */
+/** Says in words how a clone falls short of the folder. */
 export function degradationsOf(result: Pick<CloneTreeResult, "copied" | "fragmented" | "refusal">): Degradation[] {
   const degraded: Degradation[] = [];
   const add = (count: number, reason: string): void => {

@@ -48,10 +48,9 @@ const EXTENT_LIMIT = 100_000;
 const PROGRESS_MS = 100;
 
 /**
- * Clones a folder's whole tree to another place on the same file system: content shared, metadata copied exactly.
- * What vanishes meanwhile is not in it. Nothing is synced.
- * On failure what was made so far stays, for `removeTree`; `unsupported` leaves nothing when the file system clones no files.
- * Throws `unsupported`, `no_space`, `already_exists`, `interrupted`, `not_found`, `refused` for a place inside the folder.
+ * Clones a folder's whole tree to another place on the same file system: content shared, metadata copied exactly,
+ * nothing synced. On failure what was made so far stays, for `removeTree`. Throws `unsupported` (nothing is left then),
+ * `no_space`, `already_exists`, `interrupted`, `not_found`, `refused` for a place inside the folder.
  */
 export async function cloneTree(options: CloneTreeOptions): Promise<CloneTreeResult> {
   throwIfAborted(options.signal);
@@ -218,7 +217,10 @@ function merge(outcomes: readonly CloneOutcome[]): CloneOutcome {
   return all;
 }
 
-/** What is left when all directories are filled: those that vanished, those that lock their owner out, the root itself. */
+/**
+ * Does what is left when all directories are filled: those that vanished, those that lock their owner out, the root
+ * itself.
+ */
 function finish(task: CloneTask, pool: WorkPool, { outcome, began }: { outcome: CloneOutcome; began: number }): void {
   const sys = syscalls();
   const from = openDirectory(Buffer.from(task.from));

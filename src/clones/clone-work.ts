@@ -13,5 +13,5 @@ export interface CloneWork {
   events: never;
 }
 
-/** What threads do that clone or remove whole trees. */
+/** Kind of work of threads that clone or remove whole trees. */
 export const CLONE = "clone" as KindOfWork<CloneWork>;

@@ -19,7 +19,7 @@ import {
 } from "../fs/linux/syscalls.ts";
 import { type Arena, newArena } from "../native.ts";
 
-/** What tells a copy of a tree that somebody else made from the tree itself, without reading a file. */
+/** Facts that tell a copy of a tree that somebody else made from the tree itself, without reading a file. */
 export interface TreeComparison {
   /** of all kinds, without the folder itself */
   entries: number;

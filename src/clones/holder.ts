@@ -1,6 +1,6 @@
 import type { Degradation, EngineType } from "../contract/index.ts";
 
-/** How a file system holds whole trees: copies that share their content until one of them is written to. */
+/** A clone driver: it holds whole trees as copies that share their content until one of them is written to. */
 export interface TreeHolder {
   readonly type: Exclude<EngineType, "copy">;
   /** True when a capture is one moment of the whole tree. */
@@ -8,18 +8,16 @@ export interface TreeHolder {
   /** Says that a tree is about to be held, so that what that needs can start meanwhile. */
   prepare?(): void;
   /**
-   * Holds the folder `root` (absolute, raw bytes) as it is at `place`: a read-only tree on the same file system, at an
-   * absolute path that does not exist yet and whose parent does. Durable when it returns, as far as the file system
-   * can; on failure nothing is left at `place`.
-   * Throws `unsupported` where the holder cannot hold this folder, or not whole and with all that its entries have;
-   * `permission`, `already_exists`, `interrupted`, `no_space`.
+   * Holds the folder `root` (absolute, raw bytes) as it is at `place`: a read-only tree at an absolute path of the same
+   * file system that is free, durable when this returns as far as the file system can. On failure nothing is left.
+   * Throws `unsupported` where the folder cannot be held whole; `permission`, `already_exists`, `interrupted`,
+   * `no_space`.
    */
   capture(root: Uint8Array, place: string, call: HolderCall): Promise<Captured>;
   /**
-   * True when the folder `root` has, at a moment of this call, just what it had when the held tree at `place` was made of
-   * it, or it of the tree: all that was done to it by then counts, whatever of it is still on its way to the disk. Found
-   * out without looking at entries; `temporary` is a folder on the same file system to try things in. Null where it
-   * cannot be told.
+   * True when the folder `root` has, at a moment of this call, just what it had when the held tree at `place` was made
+   * of it, or it of the tree. Found out without looking at entries; `temporary` is a folder on the same file system to
+   * try things in. Null where it cannot be told.
    */
   isStill?(root: Uint8Array, place: string, temporary: string): Promise<boolean | null>;
   /**
@@ -51,7 +49,7 @@ export interface HolderCall {
 }
 
 export interface Captured {
-  /** What of the tree is not held as it was, or not by this holder's own means. */
+  /** Parts of the tree that are not held as they were, or not by this driver's own means. */
   degraded: Degradation[];
   /**
    * Raw paths of what is another file system's or another subvolume's, as far as they are known: it is not in the
@@ -62,6 +60,6 @@ export interface Captured {
   torn: readonly Uint8Array[];
   /** True when it is what was announced last: whole, of one moment, all by this holder's own means. */
   announced?: boolean;
-  /** What its entries were cloned from (`OriginList`), where the holder knows. */
+  /** Sources of its entries (`OriginList`), where the driver knows. */
   origins?: readonly Uint32Array[];
 }

@@ -60,8 +60,8 @@ export async function probeHolder(type: TreeHolder["type"], probe: Probe): Promi
 }
 
 /**
- * What answers depend on and is known without trying: the kernel, how both places are mounted, whether the folder is a
- * subvolume, and on JuiceFS which program there is.
+ * Lists what answers depend on and is known without trying: the kernel, how both places are mounted, whether the folder
+ * is a subvolume, and on JuiceFS which program there is.
  */
 export function factsOfProbe({ folder, place }: Pick<Probe, "folder" | "place">): string[] {
   const mounts = readMounts();
@@ -75,7 +75,7 @@ export function factsOfProbe({ folder, place }: Pick<Probe, "folder" | "place">)
   ];
 }
 
-/** What fails is an answer, too, unless the call was stopped. */
+/** Makes an answer of what fails, too, unless the call was stopped. */
 async function answered({ signal }: Probe, work: () => Promise<ProbeAnswer>): Promise<ProbeAnswer> {
   throwIfAborted(signal);
   try {
@@ -120,7 +120,7 @@ async function probeBtrfs({ folder, place, signal }: Probe): Promise<ProbeAnswer
   });
 }
 
-/** Whether this user may remove a subvolume whatever lies in it. */
+/** Tells whether this user may remove a subvolume whatever lies in it. */
 async function mayRemoveWhole(work: string): Promise<boolean> {
   const tried = path.join(work, "tried");
   await makeSubvolume(Buffer.from(tried));
@@ -155,8 +155,8 @@ async function snapshotInto(work: string, folder: Buffer, signal: AbortSignal | 
 }
 
 /**
- * Whether a new subvolume in `folder` could be held by snapshots in `place`: by making one in a temporary folder of
- * each. Null where it works. Throws `interrupted`, and nothing else for folders that exist.
+ * Tells whether a new subvolume in `folder` could be held by snapshots in `place`, by making one in a temporary folder
+ * of each. Null where it works. Throws `interrupted`, and nothing else for folders that exist.
  */
 export async function probeNewSubvolume(probe: Probe): Promise<ProbeAnswer> {
   const { folder, place, signal } = probe;
@@ -239,7 +239,10 @@ async function probeJuicefs({ place, signal }: Probe): Promise<ProbeAnswer> {
 /** Ends the names of what probes make. */
 const PROBE = "-probe";
 
-/** What killed probes left in a place, or at its mount's root, where one was before there was a folder for points. */
+/**
+ * Removes what killed probes left in a place, or at its mount's root, where one was before there was a folder for
+ * points.
+ */
 function removeOldProbes(place: string): void {
   for (const directory of new Set([place, mountOf(place)?.mountPoint.toString("utf8") ?? place]))
     try {

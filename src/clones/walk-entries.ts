@@ -129,7 +129,7 @@ function changeTime(stat: Uint32Array): bigint {
   return BigInt(signedWide(stat, STAT.CTIME)) * BILLION + BigInt(stat[STAT.CTIME_NS]!);
 }
 
-/** What of a folder cannot be cloned as a whole and then be removed. */
+/** Entries of a folder that cannot be cloned as a whole and then be removed. */
 export interface Obstacles {
   /** subvolumes inside */
   subvolumes: Buffer[];

@@ -4,10 +4,9 @@ import { readDisposable } from "../../fs/disposable-file.ts";
 import { STAT } from "../../fs/linux/syscall-abi.ts";
 
 /**
- * What the entries of a clone were cloned from: for each, by its inode number, the inode, change time, number of links
- * and size that its source had at that moment. With them a scan of the clone finds what a scan of the source would have
- * found then, so that both have one stat cache.
- * Disposable: without the file the clone is read. Layout: docs/formats/origins.md.
+ * Records what the entries of a clone were cloned from: by inode number the inode, change time, number of links and
+ * size of its source, so that clone and source have one stat cache. Disposable: without the file the clone is read.
+ * Layout: docs/formats/origins.md.
  */
 const MAGIC = "CAIRNOR1";
 const HEADER = 16;
@@ -101,7 +100,10 @@ function readOrigins(fd: number): Origins | null {
   return { records, slots: slotsOf(new Uint32Array(records)) };
 }
 
-/** What the records say, in their order: inode of a clone's entry; inode, change time, links and size of its source. */
+/**
+ * Lists what the records say, in their order: inode of a clone's entry; inode, change time, links and size of its
+ * source.
+ */
 export function* listOrigins(origins: Origins): Generator<{
   clone: bigint;
   source: bigint;

@@ -271,7 +271,7 @@ export class ScanTable {
     this.directories[directory * DIRECTORY_WORDS + D.RULES] = start + 1;
   }
 
-  /** That text, or null. */
+  /** Returns the text of a directory's rules, or null. */
   rulesOf(directory: number): Uint8Array | null {
     const start = this.directories[directory * DIRECTORY_WORDS + D.RULES]! - 1;
     return start < 0 ? null : this.extras.subarray(start + 4, start + 4 + this.extras.readUInt32LE(start));

@@ -16,7 +16,7 @@ const AT = { COUNTS: 8, CRC: 32, TREE: 64, EPOCH: 96, FLAGS: 112 } as const;
 /** Set where attributes and holes were looked at; an older build without native calls did not. */
 const COMPLETE = 1;
 
-/** What a cache was valid for. */
+/** State and index that a cache is valid for. */
 export interface StatCacheKey {
   /** tree id (32 bytes) of the state that the table describes */
   tree: Uint8Array;

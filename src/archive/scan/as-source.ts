@@ -1,7 +1,7 @@
 import { OriginFinder, type Origins } from "../cache/origins.ts";
 import { signedWide, STAT, type StatBuffer, type Syscalls, TYPE } from "../../fs/linux/syscalls.ts";
 
-/** What is known of the folder that a tree is a clone of. */
+/** Facts of the folder that a tree is a clone of. */
 export interface ClonedFrom extends Origins {
   /** when the clone was complete, in milliseconds since 1970: what was changed later is no clone any more */
   readonly until: number;

@@ -131,7 +131,7 @@ class TreeBuilder {
     this.#finish(this.#tree, at + D.TREE * 4, true);
   }
 
-  /** Whether a record is part of the state. */
+  /** Tells whether a record is part of the state. */
   #isPresent(from: ScanTable, record: number, flags: number): boolean {
     const base = record * RECORD_WORDS;
     const mode = from.records[base + R.MODE]!;

@@ -14,10 +14,9 @@ interface Name {
 }
 
 /**
- * Settles what is recorded of inodes of which different things were found under their names (`differing`, as
- * {@link inodeOfKey} gives them). Where the names still are those of one file, which was written to meanwhile, all get what
- * was found last, or are noted as torn where that is not sure. Else the number is another file's by now, and what was
- * found of each stays.
+ * Settles the records of inodes (`differing`, as {@link inodeOfKey} gives them) under whose names different things were
+ * found. Where the names still are those of one file, all get what was found last, or are noted as torn where that is
+ * not sure; else the number is another file's by now, and each keeps what was found of it.
  */
 export function settleNames(
   tables: { table: ScanTable; old: ScanTable | null },

@@ -4,7 +4,7 @@ import type { Arena } from "../../native.ts";
 import { WORTH_SHARING, workOf } from "../../threads/shared-work.ts";
 import type { ScanThread } from "./scan-thread.ts";
 
-/** What a listing has become after ignored names were taken out: name offsets in raw order. */
+/** Name offsets of a listing in raw order, after ignored names were taken out. */
 export type Names = readonly number[];
 
 /** Names of a directory, and the reserved records that they are for: that of the name at `from` is `start + from`. */
@@ -62,7 +62,7 @@ export class SharedPart {
   }
 }
 
-/** Whether a thread waits for which there is nothing yet. */
+/** Tells whether a thread waits for which there is nothing yet. */
 function isWaitedFor({ table: { control } }: ScanThread): boolean {
   return Atomics.load(control, C.IDLE) > 0 && Atomics.load(control, C.NEXT_JOB) === Atomics.load(control, C.JOBS);
 }

@@ -2,7 +2,7 @@ import { D, DIRECTORY_FLAG, DIRECTORY_WORDS, FLAG, R, RECORD_WORDS, type ScanTab
 import { signedWide, TYPE, wide } from "../../fs/linux/syscalls.ts";
 import type { ScanResult } from "./scan.ts";
 
-/** What lstat said of an entry when it was saved: enough to see whether it is still that entry, unchanged. */
+/** Words that lstat gave of an entry when it was saved: enough to see whether it is still that entry, unchanged. */
 export interface Identity {
   /** decimal digits */
   inode: string;

@@ -11,7 +11,7 @@ export interface Scanner {
 
 /** A tree up to this many entries is scanned faster than a worker thread starts. */
 export const INLINE_ENTRIES = 4000;
-/** What is to be read beyond this keeps the event loop waiting for too long, and threads are started for the rest. */
+/** Bytes to be read beyond which threads are started for the rest: the event loop would wait for too long. */
 export const INLINE_BYTES = 64 * 1024 * 1024;
 
 /** Scans on the calling thread. */

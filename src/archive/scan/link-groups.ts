@@ -59,8 +59,8 @@ export function eachLinked(
 }
 
 /**
- * Whether an entry may have other names than it had in the state that a scan started from. Of an inode that loses or gets
- * one, each name's record changes, and with it its directory.
+ * Tells whether an entry may have other names than it had in the state that a scan started from. Each name's record
+ * changes when an inode loses or gets one, and with it its directory.
  */
 export function mayDifferInLinks({ table, old }: { table: ScanTable; old: ScanTable | null }): boolean {
   if (old === null) return false;

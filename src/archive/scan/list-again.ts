@@ -12,7 +12,7 @@ export const MOVED_REASON = "entries of it were renamed while it was read";
 /** So often such a directory is read again, each time what is new in it. */
 const READINGS = 3;
 
-/** What a directory's scanner does for {@link listAgain}. */
+/** Work of a directory's scanner for {@link listAgain}. */
 export interface AgainWork {
   /** those of the present listing that are part of the state */
   names(fd: number): Names;
@@ -107,7 +107,7 @@ class DirectoryAgain {
     return this.#names.some((name, at) => !this.#known.has(at) && inodes.has(this.#thread.listing.inodeOf(name)));
   }
 
-  /** Whether what has no record is more than this thread may read, and left to others. */
+  /** Tells whether what has no record is more than this thread may read, and left to others. */
   isTooMuch(): boolean {
     const { sys, listing, stat, notes, task } = this.#thread;
     if (task.readLimit === Number.MAX_SAFE_INTEGER) return false;
@@ -170,7 +170,7 @@ class DirectoryAgain {
     }
   }
 
-  /** Whether a record is of what has its name now: another entry may have been renamed to it. */
+  /** Tells whether a record is about what has its name now: another entry may have been renamed to it. */
   #stands({ from, record }: Known, name: number): boolean {
     const { sys, listing, stat } = this.#thread;
     if (listing.inodeOf(name) === inodeOfRecord(from, record)) return true;

@@ -13,7 +13,7 @@ import { PLAIN_FILES_KERNEL } from "./plain-files-kernel.ts";
  * In WebAssembly, because a save runs this once for each entry and is over before a compiler has made it fast.
  */
 
-/** What is appended to, of one directory each. */
+/** Writers for the nodes of one directory each. */
 export interface NodeWriters {
   tree: ByteWriter;
   state: ByteWriter;
@@ -119,7 +119,7 @@ export class PlainFiles {
     this.#bytes.set(from.names.subarray(low, high), NAMES);
   }
 
-  /** Whether the kernel can go on with a file after it was told of an owner or a mode that it did not know. */
+  /** Tells the kernel an owner or a mode that it did not know; true where it can go on with the file. */
   #learn(from: ScanTable, record: number): boolean {
     const words = from.records;
     const base = record * RECORD_WORDS;

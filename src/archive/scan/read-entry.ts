@@ -170,7 +170,7 @@ export class EntryReader {
     return true;
   }
 
-  /** Whether an entry whose record is right as far as stat tells has the attributes that were recorded. */
+  /** Tells whether an entry whose record is right as far as stat tells has the attributes that were recorded. */
   sameAttributes(dirfd: number, names: Arena, name: number, oldRecord: number): boolean {
     const { old } = this.#thread;
     this.#extras = [];
@@ -181,9 +181,9 @@ export class EntryReader {
   }
 
   /**
-   * Whether a further change of the file that `thread.stat` describes may not show in its times: soon after a change
-   * a store through a mapping need not move them. Holding a tree writes back what was mapped, so there only the clock
-   * is in doubt.
+   * Tells whether a further change of the file that `thread.stat` describes may not show in its times: soon after a
+   * change a store through a mapping need not move them. Holding a tree writes back what was mapped, so there only the
+   * clock is in doubt.
    */
   #isYoung(): boolean {
     const { stat, task } = this.#thread;
@@ -192,7 +192,7 @@ export class EntryReader {
     return isYoung(stat.words, tickOf(stat.words), task.heldAt / 1000);
   }
 
-  /** Whether the times of what `thread.stat` describes tell of each change once some time has passed. */
+  /** Tells whether the times of what `thread.stat` describes show each change once some time has passed. */
   #trustsTimes(): boolean {
     const { task, stat } = this.#thread;
     if (!task.trustContentTimes || task.devicesInMemory.length === 0) return task.trustContentTimes;
@@ -235,12 +235,14 @@ export class EntryReader {
     return true;
   }
 
-  /** Whether the content of what `thread.stat` describes is read for its record. */
+  /** Tells whether the content of what `thread.stat` describes is read for its record. */
   readsContent(oldRecord: number): boolean {
     return ((this.#thread.stat.words[STAT.MODE]! >>> 12) & 15) === TYPE.FILE && this.#trusted(oldRecord) === null;
   }
 
-  /** What is told of a large file's content without reading it, where that will do: see {@link #takenOnTrust}. */
+  /**
+   * Says what can be told of a large file's content without reading it, where that will do: see {@link #takenOnTrust}.
+   */
   #trusted(oldRecord: number): "same" | "resized" | null {
     const { task, old, stat } = this.#thread;
     if (!task.quick || oldRecord < 0 || wide(stat.words, STAT.SIZE) <= SINGLE_BLOB_LIMIT) return null;
@@ -423,7 +425,7 @@ export class EntryReader {
     return this.#collect(scratch.bytes, length, (name) => sys.fgetxattr(fd, scratch, name, this.#thread.value, 0));
   }
 
-  /** The same. */
+  /** Reads the attributes by path; 0, or minus errno. */
   #pathAttributes(dirfd: number, names: Arena, name: number): number {
     const { sys, scratch } = this.#thread;
     const length = sys.llistxattr(dirfd, names, name, scratch);

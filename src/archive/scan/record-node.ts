@@ -35,9 +35,9 @@ const keyWords = new Uint32Array(KEY_WORDS.length);
 const keyBytes = Buffer.from(keyWords.buffer);
 
 /**
- * What the records of one hard-link group have in common: the inode, and all that was found of it. What differs is kept
- * apart, since it cannot be one entry in a state: it was written to between the looks at its names, or its inode has gone
- * and the number is another's.
+ * Returns a key that the records of one hard-link group share: the inode, and all that was found of it. Records that
+ * differ are kept apart: the file was written to between the looks at its names, or the number is another inode's by
+ * now.
  */
 export function linkKey(from: ScanTable, record: number): string {
   const base = record * RECORD_WORDS;

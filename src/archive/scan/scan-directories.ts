@@ -299,8 +299,9 @@ class DirectoryScanner {
   }
 
   /**
-   * Whether a directory whose record is vouched for (`thread.stat` describes it) still has the names that were listed.
-   * One that was listed too soon after a change loses that mark, in the previous table, and is listed once more.
+   * Tells whether a directory whose record is vouched for (`thread.stat` describes it) still has the names that were
+   * listed. One that was listed too soon after a change loses that mark, in the previous table, and is listed once
+   * more.
    */
   #asListed(oldRecord: number): boolean {
     const { old, stat, task } = this.#thread;
@@ -311,7 +312,7 @@ class DirectoryScanner {
     return false;
   }
 
-  /** What a record means that was copied into this scan's table because the old one is vouched for. */
+  /** Takes over a record that was copied into this scan's table because the old one is vouched for. */
   #takenOver(directory: number, oldRecord: number, record: number): void {
     const { table } = this.#thread;
     const base = record * RECORD_WORDS;
@@ -360,7 +361,7 @@ class DirectoryScanner {
     return shared.end;
   }
 
-  /** The same for records that were copied already, name by name from those that begin at `oldFirst`. */
+  /** Takes over records that were copied already, name by name from those that begin at `oldFirst`. */
   #knownRecords(
     directory: number,
     fd: number,
@@ -383,7 +384,9 @@ class DirectoryScanner {
     return shared.end;
   }
 
-  /** Whether the content of the file that `thread.stat` describes is too much for this thread, and would be read. */
+  /**
+   * Tells whether the content of the file that `thread.stat` describes is too much for this thread, and would be read.
+   */
   #leaves(shared: SharedPart, at: number, oldRecord: number): boolean {
     if (!this.#reader.readsContent(oldRecord)) return false;
     if (this.#thread.task.untilDifferent && !this.#mayBeSame(oldRecord)) this.#thread.endAtDifference();

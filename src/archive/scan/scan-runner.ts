@@ -15,9 +15,9 @@ import {
 import type { ScanNotes, ScanTask } from "./task.ts";
 
 /**
- * What the main thread posts, in this order: `again` for what was queued meanwhile, any number of times, its reply the
- * notes of all so far; `tail` to the one thread that kept its own, `draft` to one that did not;
- * `abort` may come at any time.
+ * Requests of the main thread, in this order: `again` for what was queued meanwhile, any number of times, its reply the
+ * notes of all so far; `tail` to the one thread that kept its own, `draft` to one that did not; `abort` may come at any
+ * time.
  */
 export type ScanRequest =
   | { kind: "scan"; task: ScanTask; thread: number; store: StoreSinkTask | null }
@@ -33,7 +33,7 @@ export interface ScanWork {
   events: ForwardEvent;
 }
 
-/** What threads do that scan a folder. */
+/** Kind of work of threads that scan a folder. */
 export const SCAN = "scan" as KindOfWork<ScanWork>;
 
 export type ScanReply =

@@ -229,7 +229,7 @@ export class ScanThread {
   }
 }
 
-/** Whether opening a directory by a path says that none is there any more: nothing is, or something else. */
+/** Tells whether opening a directory by a path says that none is there any more: nothing is, or something else. */
 export function isGone(result: number): boolean {
   return result === ENOENT || result === ENOTDIR || result === ELOOP;
 }

@@ -130,9 +130,9 @@ export interface ScanResult {
   packs: FinishedPack[];
   /** The stat cache of this scan, being written by an idle thread; null where none was asked for, or is of any use. */
   draft: Promise<StatCacheDraft | null> | null;
-  /** What it holds; counted once. */
+  /** Counts what it holds, once. */
   summarise(): ScanSummary;
-  /** What differs from the previous table; counted once. */
+  /** Counts what differs from the previous table, once. */
   countChanges(): ChangeCounts;
 }
 
@@ -180,8 +180,8 @@ export async function scan(wanted: ScanOptions): Promise<ScanResult> {
 }
 
 /**
- * What the given-up scan had taken on to store went with its packs, so the next one has to store it itself. What it had
- * forwarded did not, and is not forwarded twice.
+ * Returns options for a scan after a given-up one: what that had taken on to store went with its packs and is stored
+ * anew, what it had forwarded did not and is not forwarded twice.
  */
 function startOver({ store, ...options }: ScanOptions): ScanOptions {
   if (store === undefined) return options;
@@ -289,7 +289,10 @@ class Scan {
     }
   }
 
-  /** What is done with names of one inode of which different things were found; nothing where there are surely none. */
+  /**
+   * Returns what settles names of one inode under which different things were found; undefined where there are surely
+   * none.
+   */
   #settles(notes: ScanNotes): ((differing: ReadonlySet<string>) => void) | undefined {
     const { root, cache, clonedFrom, quick } = this.#options;
     // In a tree of clones nothing changes, and a look that reads less may say less of one name than of another.
@@ -370,7 +373,7 @@ class Scan {
 
   #foundMoved = false;
 
-  /** What the threads noticed, and directories that did not hold still to the end. */
+  /** Adds up what the threads noticed, and directories that did not hold still to the end. */
   #merged(parts: readonly ScanNotes[], moved: readonly number[]): ScanNotes {
     const notes = mergeNotes(parts);
     if (!this.#foundMoved && moved.length === 0) return notes;
@@ -455,7 +458,7 @@ class Scan {
   }
 }
 
-/** What threads cut large files in. */
+/** Makes the memories in which threads cut large files. */
 function chunkMemories(threads: number): Pick<ScanTask, "rings" | "chunkJobs"> {
   return {
     rings: Array.from({ length: threads }, () => newChunkMemory(RING_BYTES)),

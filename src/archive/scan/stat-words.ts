@@ -27,11 +27,11 @@ export const INODE_WORDS: StatWords = [
   [R.INO + 1, STAT.INO + 1],
 ];
 
-/** What trees and digests have, beside the mode. */
+/** Words that trees and digests have, beside the mode. */
 export const RECORDED: StatWords = [...OWNER_WORDS, ...MTIME_WORDS];
 export const RECORDED_OF_FILES: StatWords = [...RECORDED, ...SIZE_WORDS];
 
-/** Whether these words of a record that begins at `base` are those of a stat result. */
+/** Tells whether these words of a record that begins at `base` are those of a stat result. */
 export function hasWords(records: Uint32Array, base: number, stat: Uint32Array, words: StatWords): boolean {
   return words.every(([own, of]) => records[base + own] === stat[of]);
 }

@@ -17,7 +17,7 @@ export interface StoreSinkTask {
   forward: ForwardTask | null;
 }
 
-/** What one thread has packed: complete packs, and at most one unfinished pack of each type. */
+/** Packs of one thread: complete ones, and at most one unfinished pack of each type. */
 export interface ThreadPacks {
   packs: FinishedPack[];
   tails: PackTail[];
@@ -30,7 +30,7 @@ export interface ForwardEvent {
   forwarded: FinishedPack;
 }
 
-/** Of other threads. */
+/** Unfinished packs of other threads. */
 export type OtherTails = Pick<ThreadPacks, "tails" | "forwardTails">;
 const NO_TAILS: OtherTails = { tails: [], forwardTails: [] };
 

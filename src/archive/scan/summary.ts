@@ -16,7 +16,7 @@ export interface EntryCounts {
   other: number;
 }
 
-/** What a scanned tree holds, and what only the manifest can say of it. */
+/** Counts of a scanned tree, and what only the manifest can say of it. */
 export interface ScanSummary {
   entries: EntryCounts;
   /** sum of the sizes of its files */
@@ -243,8 +243,8 @@ function countDirectory(at: {
 }
 
 /**
- * The same for a directory in which each record has the name of the one at its place in the previous table, and differs
- * from that only where the scan touched it.
+ * Counts a directory in which each record has the name of the one at its place in the previous table, and differs from
+ * that only where the scan touched it.
  */
 function countAligned(at: Parameters<typeof countDirectory>[0]): void {
   const { table, old, directory, changes, moved } = at;
@@ -355,11 +355,11 @@ export function omitBelow(table: ScanTable): void {
   }
 }
 
-/** Of an ignore file that hides nothing, though it lies there. */
+/** Label of an ignore file that hides nothing, though it lies there. */
 export const RULES_NOT_APPLIED = "rules-not-applied";
 const LONG = `it has more than ${MAX_IGNORE_FILE_BYTES} bytes, so what it may hide is saved too`;
 
-/** What a scan says of entries that were not whole and at rest when they were read, or do not count as what they are. */
+/** Returns labels for entries that were not whole and at rest when they were read, or do not count as what they are. */
 export function labelsOf({ torn, longRules }: Pick<ScanNotes, "torn" | "longRules">): ConsistencyLabel[] {
   return [
     ...torn.map(({ path, reason, aspects }) => ({

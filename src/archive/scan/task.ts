@@ -13,7 +13,7 @@ export const STAGING_PREFIX = ".cairn-restore-";
 /** Exactly those names; anything else that begins alike is the user's. */
 export const STAGING_NAME = /^\.cairn-restore-[0-9a-f]{16}$/;
 
-/** What every thread of a scan is given: plain data and shared memory. */
+/** A task that every thread of a scan gets: plain data and shared memory. */
 export interface ScanTask {
   root: Uint8Array;
   table: TableBuffers;
@@ -65,14 +65,14 @@ export interface ScanTask {
   crossMounts: boolean;
 }
 
-/** What was asked for with `untilDifferent` is known: the folder is not what the previous scan found. */
+/** Ends a scan with `untilDifferent`: the folder is not what the previous scan found. */
 export class FoundDifference extends CairnError {
   constructor() {
     super("conflict", "the folder is not what it was");
   }
 }
 
-/** Where content goes; absent when a scan only looks. Ids are 32 bytes at an offset. */
+/** A place for content; absent when a scan only looks. Ids are 32 bytes at an offset. */
 export interface ContentSink {
   /** True when the id is stored already (or is being stored by another thread). */
   known(id: Uint8Array, offset: number): boolean;
@@ -88,7 +88,7 @@ export interface TornEntry {
   aspects?: readonly "xattrs"[];
 }
 
-/** What one thread noticed; added up by the caller. */
+/** Notes of one thread; added up by the caller. */
 export interface ScanNotes {
   files: number;
   /** directories whose names were read */

@@ -2,7 +2,7 @@ import type { LosslessField, Manifest } from "../../formats/records/manifest.ts"
 import type { TreeNode } from "../../formats/restic/tree.ts";
 import type { HoleList } from "./data-runs.ts";
 
-/** What the manifest says of entries whose nodes cannot, by path in latin1. */
+/** Fields that the manifest has for entries whose nodes cannot say them, by path in latin1. */
 export type LosslessByPath = ReadonlyMap<string, readonly LosslessField[]>;
 
 export function losslessByPath(fields: Iterable<LosslessField>): LosslessByPath {

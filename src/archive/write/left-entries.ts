@@ -10,7 +10,7 @@ const REGULAR = 0x8000;
 const OWNER_ALL = 0o700;
 
 /**
- * What a restore that was killed has left in a folder: a file stays where it is what belongs there, with content and
+ * Sorts what a killed restore has left in a folder: a file stays where it is what belongs there, with content and
  * metadata, as far as one that is read now can tell; everything else goes and is made anew.
  */
 export class LeftEntries {

@@ -18,7 +18,7 @@ import {
 import { type Arena, arenaOver, newArena } from "../../native.ts";
 import { dataRuns, type HoleList, runsAround } from "./data-runs.ts";
 
-/** What could not be set on an entry that was otherwise written. */
+/** Aspects that could not be set on an entry that was otherwise written. */
 export interface NotSet {
   path: Uint8Array;
   aspects: ("owner" | "mode" | "times" | "xattrs" | "content" | "type" | "links")[];
@@ -99,7 +99,9 @@ export class NodeWriter {
     while (steps.next().done !== true);
   }
 
-  /** The same for a caller that does something else between two pieces; ended early it closes the file as it is. */
+  /**
+   * Writes a file for a caller that does something else between two pieces; ended early it closes the file as it is.
+   */
   *fileInSteps(
     dirfd: number,
     node: TreeNode,
@@ -391,7 +393,7 @@ export class NodeWriter {
     this.#finish(fd, (this.#readOnly ? { ...node, mode: 0o555 } : node) as TreeNode, path);
   }
 
-  /** What is only looked at belongs to whoever looks. */
+  /** True where owners are set: what is only looked at belongs to whoever looks. */
   get #mayOwn(): boolean {
     return !this.#readOnly || this.#uid === 0;
   }
@@ -405,7 +407,10 @@ export class NodeWriter {
   }
 }
 
-/** That the file system cannot hold or link an entry, where that is what making it failed with; null for any other failure. */
+/**
+ * Says that the file system cannot hold or link an entry, where that is what making it failed with; null for any other
+ * failure.
+ */
 export function whyNotHeld(error: unknown, doing: "hold" | "link" = "hold"): string | null {
   const errno = error instanceof CairnError ? error.details?.["errno"] : undefined;
   return isNotHeld(errno) ? `the file system cannot ${doing} it: ${String(errno)}` : null;
@@ -421,7 +426,7 @@ function modeFor(words: Uint32Array, { uid, gid }: Pick<TreeNode, "uid" | "gid">
   return mode & ~others;
 }
 
-/** Why an entry is no other name of one of its group. */
+/** Says why an entry is no other name of one of its group. */
 export function isAnother(path: Uint8Array): string {
   return `what was saved of it is not what was saved of ${quotedPath(path)}, another name of the same file`;
 }
@@ -440,7 +445,7 @@ export function whatDiffers(
   return refused.filter((aspect) => isRight[aspect] !== true);
 }
 
-/** Why no system that is known here has such an attribute; null where one may. Other systems' are longer. */
+/** Says why no system that is known here has such an attribute; null where one may. Other systems' are longer. */
 function whyImpossible({ name, value }: NodeAttribute): string | null {
   if (name.includes(0)) return "an attribute has a NUL in its name";
   if (name.length > ATTRIBUTE_NAME_BYTES) return `an attribute has a name of ${name.length} bytes: ${TOO_LONG}`;
@@ -448,7 +453,7 @@ function whyImpossible({ name, value }: NodeAttribute): string | null {
   return null;
 }
 
-/** Why no link leads to such a target on any system that is known here; null where one may. */
+/** Says why no link leads to such a target on any system that is known here; null where one may. */
 function whyNoLink(target: Uint8Array): string | null {
   if (target.length === 0) return "a symlink without a target cannot be made";
   if (target.includes(0)) return "a symlink with a NUL in its target cannot be made";

@@ -71,8 +71,8 @@ export function rootMetadata(root: Uint8Array): RootMetadata {
 }
 
 /**
- * What an open directory is set to, its modification time last; attributes that are not named stay. What could not be set,
- * of the path that it goes by.
+ * Sets the metadata of an open directory, its modification time last; attributes that are not named stay. Returns what
+ * could not be set, under the path that it goes by.
  */
 export function setDirectory(
   fd: number,

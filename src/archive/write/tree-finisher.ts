@@ -16,7 +16,7 @@ import type { LinkedEntry, WriteOutcome } from "./write-jobs.ts";
 const DIRECTORY = fs.constants.O_RDONLY | fs.constants.O_DIRECTORY | fs.constants.O_NOFOLLOW;
 const SLASH = 47;
 
-/** What is there of a group. */
+/** An entry of a hard-link group that is there. */
 type Member = Pick<LinkedEntry, "path" | "node">;
 
 interface Options {
@@ -29,7 +29,10 @@ interface Options {
   read(id: Uint8Array): Uint8Array;
 }
 
-/** What the threads leave for the end of a written tree: hard links, and directories that lock their owner out or that several wrote into. */
+/**
+ * Finishes a written tree with what the threads leave for the end: hard links, and directories that lock their owner
+ * out or that several wrote into.
+ */
 export class TreeFinisher {
   readonly #options: Options;
   readonly #target: number;

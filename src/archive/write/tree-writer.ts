@@ -115,7 +115,7 @@ export class TreeWriter {
     if (Atomics.load(this.#control, STOP) !== 0) throw new CairnError("interrupted", "the restore was stopped");
   }
 
-  /** Whether a thread waits for work. It is asked about once: what is given away now is that one's. */
+  /** Tells whether a thread waits for work, once: what is given away then is that one's. */
   #isWaitedFor(): boolean {
     if (Atomics.load(this.#control, IDLE) <= 0) return false;
     Atomics.sub(this.#control, IDLE, 1);
@@ -195,7 +195,9 @@ export class TreeWriter {
       : { path, node: { ...node, size }, group, claimed: node.size };
   }
 
-  /** What the pieces of a file hold; what its node says where the index lacks one, which is met when they are read. */
+  /**
+   * Returns what the pieces of a file hold; its node's size where the index lacks one, which is met when they are read.
+   */
   #sizeOf({ type, content, size: claimed }: TreeNode): number {
     if (type !== "file" || content === undefined) return claimed;
     let size = 0;
@@ -212,7 +214,7 @@ export class TreeWriter {
     return this.#nodes.special(fd, node, { name: node.name, path });
   }
 
-  /** Whether an entry is selected with all below it, only leads to one that is, or neither. */
+  /** Tells whether an entry is selected with all below it, only leads to one that is, or neither. */
   #wanted(path: Uint8Array, node: TreeNode): "whole" | "part" | "no" {
     const wanted = this.#selection.of(path);
     return wanted === "part" && node.type !== "dir" ? "no" : wanted;
@@ -238,7 +240,7 @@ export class TreeWriter {
     }
   }
 
-  /** What is written as a whole goes to `whole`, for later. */
+  /** Writes a file, or adds one that is written as a whole to `whole`, for later. */
   #file(fd: number, file: Omit<WholeFile, "entry">, whole: WholeFile[]): void {
     const { node, path } = file;
     const content = node.content ?? EMPTY;
@@ -321,7 +323,10 @@ export class TreeWriter {
     return this.#blobs.view(entry, this.#compares(file));
   }
 
-  /** Whether the pieces of a file are compared with their ids: whoever reads everything again may not read this one. */
+  /**
+   * Tells whether the pieces of a file are compared with their ids: whoever reads everything again may not read this
+   * one.
+   */
   #compares({ mode }: { mode: number }): boolean {
     return this.#task.comparesPieces || (mode & OWNER_READS) === 0;
   }

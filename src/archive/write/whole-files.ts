@@ -23,7 +23,10 @@ export function byPlace({ packOf, offsetOf }: BlobTable): (a: WholeFile, b: Whol
   };
 }
 
-/** Where the files from this one on that lie in the same pack end, or as many of them as are written before somebody is looked for who waits. */
+/**
+ * Returns the end of the files from this one on that lie in one pack, or of as many of them as are written before
+ * somebody is looked for who waits.
+ */
 export function runEnd({ packOf }: BlobTable, files: readonly WholeFile[], from: number): number {
   const { entry: first } = files[from]!;
   let to = from + 1;

@@ -7,7 +7,7 @@ import type { HoleList } from "./data-runs.ts";
 import type { KindOfWork } from "../../threads/worker-thread.ts";
 import type { NotSet } from "./node-writer.ts";
 
-/** What every thread that writes a tree is given. */
+/** A task that every thread that writes a tree gets. */
 export interface WriteTask {
   keys: MasterKeys;
   index: SharedIndex;
@@ -83,7 +83,7 @@ export interface RangeJob {
   mode: number;
 }
 
-/** What one thread did with one batch of work. */
+/** Result of one thread with one batch of work. */
 export interface WriteOutcome {
   /** directories, links, pipes, … */
   others: number;
@@ -145,5 +145,5 @@ export interface WriteWork {
   events: WriteEvent;
 }
 
-/** What threads do that write trees. */
+/** Kind of work of threads that write trees. */
 export const WRITE = "write" as KindOfWork<WriteWork>;

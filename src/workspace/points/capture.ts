@@ -72,10 +72,9 @@ export interface HeldPoint {
 }
 
 /**
- * Makes a point that holds a folder's tree; its claim stays. Where the tree is made in one moment, the claim says
- * before what it becomes, so that both are durable at once: a power cut leaves a claim and its tree, which recovery
- * makes the point of. Throws as the clone driver does, `unsupported` also where the tree lacks what the folder has;
- * nothing is left.
+ * Makes a point that holds a folder's tree; its claim stays. A tree that is made in one moment is announced by the
+ * claim, so that a power cut leaves both, of which recovery makes the point. Throws as the clone driver does,
+ * `unsupported` also where the tree lacks what the folder has; nothing is left then.
  */
 export async function holdPoint(workspace: Workspace, input: SaveInput, request: HoldRequest): Promise<HeldPoint> {
   const { holder, from, id } = request;

@@ -239,7 +239,7 @@ export function whyTreeIsNotThePoint(points: Points, point: Point): string | nul
   return isRotten ? "a verification found that its tree reads back otherwise" : why;
 }
 
-/** The same without what a verification found by reading the tree. */
+/** Says why the held tree differs, without what a verification found by reading it. */
 export function whyTreeDiffers(points: Points, point: Point): string | null {
   const { made } = point;
   const tree = treePlace(points, point);
@@ -278,7 +278,10 @@ function noteOf(points: Points, owner: number): string {
   return path.join(points.pathsOf(owner).root, "tree-verification.json");
 }
 
-/** Whether a verification found that of the tree that lies with this point: points are given back from the store then. */
+/**
+ * Tells whether a verification found the tree that lies with this point misread: points are given back from the store
+ * then.
+ */
 function isMisread(points: Points, owner: number): boolean {
   return fs.existsSync(noteOf(points, owner));
 }
@@ -316,7 +319,7 @@ function asideOrThere(place: string): string {
   }
 }
 
-/** That something stays which nothing needs, and what removes it. */
+/** Says that something stays which nothing needs, and what removes it. */
 export function whyLeft(place: string, { message }: CairnError): string {
   return `${place} could not be removed: ${message}; nothing needs it any more, it only takes room; to remove it: sudo rm -rf ${quotedPath(place)}`;
 }

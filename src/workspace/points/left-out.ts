@@ -63,7 +63,7 @@ function tornEntry({ path, reason, aspects }: TornEntry): LeftOutEntry {
 /** So many are named where all of them could be any number. */
 export const SHOWN_LEFT_OUT = 100;
 
-/** What a point lacks of some paths (null: of all), since its save could not read it. */
+/** Lists what a point lacks of some paths (null: of all), since its save could not read it. */
 export function lackingIn(lacks: Partial<Lacking> | null, paths: readonly Uint8Array[] | null): LeftOutEntry[] {
   const chosen = new PathSelection(paths ?? [""]);
   const all: LeftOutEntry[] = [
@@ -73,7 +73,7 @@ export function lackingIn(lacks: Partial<Lacking> | null, paths: readonly Uint8A
   return all.filter(({ path }) => chosen.of(path) !== "no");
 }
 
-/** What a manifest says of entries that are not, or not whole, in the state. */
+/** Members of a manifest about entries that are not, or not whole, in the state. */
 type Lacking = Pick<Manifest, "omitted" | "labels">;
 
 /** Entries of a point that were saved without something that they had, as their labels say. */
@@ -86,7 +86,7 @@ export function savedWithout(labels: readonly ConsistencyLabel[]): (LeftOutEntry
   });
 }
 
-/** The same of a point that is there: its descriptor names the first of them and how many there were. */
+/** Lists what a point lacks that is there: its descriptor names the first of them and how many there were. */
 export function leftOutOfPoint(descriptor: Descriptor): { entries: LeftOutEntry[]; count: number } {
   const { omitted, omitted_count: unreadable } = descriptor;
   const partial = savedWithout(descriptor.labels);
@@ -111,7 +111,7 @@ export function publicLeftOut({ path, reason, detail, aspects }: LeftOutEntry): 
   return { ...displayPath(path), reason, detail, ...(aspects === undefined ? {} : { aspects: aspects as Aspect[] }) };
 }
 
-/** What a point lacks of the folder; null where it is whole. */
+/** Returns what a point lacks of the folder; null where it is whole. */
 export function incompleteOf({ descriptor }: Point): Incomplete | null {
   if (descriptor.complete) return null;
   const { entries, count } = leftOutOfPoint(descriptor);

@@ -15,9 +15,9 @@ import { CairnError, toCairnError } from "../../errors.ts";
 import { sequenceOfName } from "../place/control-layout.ts";
 
 /**
- * Which sequence number has which id, so that a prefix is found without reading every descriptor. One line of fixed
- * width per point, appended; a later line replaces an earlier one. Nothing depends on it being there, whole or right:
- * what it says is checked against the descriptor before it is used.
+ * Maps ids to sequence numbers, so that a prefix is found without reading every descriptor. One line of fixed width per
+ * point, appended; a later line replaces an earlier one. Nothing depends on it: what it says is checked against the
+ * descriptor.
  */
 
 /** `s` an ordinary point, `u` one made by a restore or undo of what was there before. */
@@ -188,7 +188,7 @@ const listings = new Map<string, Listing>();
 
 // A change within one tick of the kernel's clock leaves the directory's time as it is.
 const CLOCK_TICK_NS = 20_000_000n;
-/** Where times have whole seconds, or two as on FAT. */
+/** Nanoseconds between two times where they have whole seconds, or two as on FAT. */
 const COARSE_TICK_NS = 2_100_000_000n;
 
 function isCoarse(mtimeNs: bigint): boolean {

@@ -22,7 +22,7 @@ import { isSavePointId, type SavePointId } from "../../ids.ts";
 import type { PointPaths } from "../place/control-layout.ts";
 import { type IgnoreRecord, NO_RULES } from "../../fs/ignore.ts";
 
-/** What the files of one point say: its descriptor, its claim, its seal, and the small files beside them. */
+/** Reads the files of one point: its descriptor, its claim, its seal, and the small files beside them. */
 
 const MAX_SIDECAR_BYTES = 16 << 20;
 
@@ -50,11 +50,11 @@ export interface Claim {
   readonly sequence: number;
   /** Null where the claim says nothing. */
   readonly id: SavePointId | null;
-  /** What it becomes, if the tree beside it is the one that was announced. */
+  /** Descriptor of the point that it becomes, if the tree beside it is the one that was announced. */
   readonly announced: Descriptor | null;
 }
 
-/** What a claim's file says. */
+/** Returns what a claim's file says. */
 export function claimOf(sequence: number, bytes: Buffer | null): Claim {
   const text = bytes?.toString("latin1") ?? "";
   if (isSavePointId(text)) return { sequence, id: text, announced: null };
@@ -67,7 +67,7 @@ export function claimOf(sequence: number, bytes: Buffer | null): Claim {
 }
 
 /**
- * Whether its seal lacks something that was made part of the point: whoever sealed it could not read that, and only the
+ * Tells whether its seal lacks something that is part of the point: whoever sealed it could not read that, and only the
  * held tree has it.
  */
 export function isSealedInPart({ descriptor, made }: Point): boolean {
@@ -149,7 +149,7 @@ export function pointOf(
   };
 }
 
-/** What a restore says of the point that it makes of what was there, and by what such a point is known. */
+/** Message of the point that a restore makes of what was there, by which such a point is known. */
 
 export function beforeRestore(
   kind: "restore" | "undo",
@@ -161,8 +161,8 @@ export function beforeRestore(
 }
 
 /**
- * Whether a point holds all of its tree, whatever ignore files lie in it: what a restore displaced is held whole. Earlier
- * versions wrote of such a point too that ignore files have a part in it.
+ * Tells whether a point holds all of its tree, whatever ignore files lie in it: what a restore displaced is held whole.
+ * Earlier versions wrote of such a point too that ignore files have a part in it.
  */
 export function isOfAll({ undo, content }: Pick<Descriptor, "undo" | "content">): boolean {
   return undo && content.held !== undefined;
@@ -187,7 +187,7 @@ const HEAD = ',"checksum":"';
 const TAIL = '"}\n';
 const LENGTH = HEAD.length + 64 + TAIL.length;
 
-/** What is longer is read by nobody. */
+/** Most bytes of a descriptor: nobody reads a longer one. */
 export const MAX_DESCRIPTOR_BYTES = 64 << 20;
 
 /** Throws `unsupported` where it would be too long to be read, as with ignore files of many megabytes: {@link isTooLong}. */
@@ -217,7 +217,7 @@ function requireLength(bytes: number): void {
   });
 }
 
-/** Whether it is a record that would be too long to be read. */
+/** Tells whether the error is about a record that would be too long to be read. */
 export function isTooLong({ details }: CairnError): boolean {
   return details?.["record_bytes"] !== undefined;
 }

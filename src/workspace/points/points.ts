@@ -64,7 +64,7 @@ export interface PointList {
 }
 
 export interface ListOptions {
-  /** How many, damaged ones too; 0 or less is all. */
+  /** Most points to return, damaged ones too; 0 or less is all. */
   limit?: number;
   /** Only those with a smaller sequence number. */
   before?: number;
@@ -251,7 +251,7 @@ export class Points {
     return pointOf(paths, bytes, { sequence, names: readdirSync(paths.root) });
   }
 
-  /** The same; null where there is none, or nothing that can be read as one. What may be readable later is thrown. */
+  /** Reads a point; null where there is none, or nothing that can be read as one. Throws what may pass. */
   readOrNull(sequence: number): Point | null {
     try {
       return this.read(sequence);
@@ -363,7 +363,7 @@ export class Points {
     return this.#catalog.idsWith(prefixes);
   }
 
-  /** How many finished points there are, damaged ones too. */
+  /** Counts the finished points, damaged ones too. */
   count(): number {
     return this.sequences().length - this.unfinished().length;
   }
@@ -464,7 +464,10 @@ export class Points {
     this.#write(this.pathsOf(sequence).verification, encodeVerification(verification));
   }
 
-  /** What a kill leaves of it lies beside the points, where the next writer removes it: nobody looks through each of them. */
+  /**
+   * Writes a file whose unfinished rest, after a kill, lies beside the points, where the next writer removes it: nobody
+   * looks through each of them.
+   */
   #write(path: string, bytes: Uint8Array): void {
     durableWrite(path, bytes, { stagedIn: dirname(this.#directory) });
   }
@@ -493,7 +496,7 @@ export function allPoints(control: ControlPaths): WorkspacePoints[] {
   });
 }
 
-/** What may lie beside a save's intent when it is killed, or while what is left of it is removed. */
+/** Names that may lie beside a save's intent when it is killed, or while what is left of it is removed. */
 const OF_A_CLAIM = /^(intent|origins|tree(-coming|-going)?)$/;
 
 /** Only what a save leaves before its commit; anything else in the directory is not ours to remove. */

@@ -54,7 +54,10 @@ export interface TakeInInput extends WorkspaceCall {
   degraded?: readonly Degradation[];
 }
 
-/** The same of what lies in a folder, whatever ignore files are in it. The folder is only read, and may go afterwards. */
+/**
+ * Makes a point of what lies in a folder, whatever ignore files are in it. The folder is only read, and may go
+ * afterwards.
+ */
 export async function takeInFolder(workspace: Workspace, input: TakeInInput): Promise<Point> {
   let staged: StagedContent | undefined;
   const point = await addPoint(workspace, input, async (id) => {

@@ -9,7 +9,7 @@ import type { Point } from "./point-files.ts";
 import type { DiffAspect, Difference } from "./tree-diff.ts";
 
 /**
- * What the workspace's own folder is, which no tree holds: its mode and owner are part of what a whole restore gives
+ * Compares the workspace's own folder, which no tree holds: its mode and owner are part of what a whole restore gives
  * back, so they count as a change. Its times do not: they move with each entry that comes or goes.
  */
 
@@ -39,13 +39,15 @@ export function rootOfFolder(folder: Buffer): RootMetadata | null {
   return fs.existsSync(folder) ? rootMetadata(folder) : null;
 }
 
-/** What a folder is to be set to, to be as a point has it; the access list that it has stays. */
+/** Returns what a folder is to be set to, to be as a point has it; the access list that it has stays. */
 export function rootToSet(folder: Buffer, point: Point): DirectoryFacts {
   const { uid, gid, mtimeSec, mtimeNs, ...own } = rootOfPoint(point);
   return { mode: modeToSet(own, rootMetadata(folder)), uid, gid, mtime_sec: mtimeSec, mtime_ns: mtimeNs };
 }
 
-/** What giving back one of two states would change of the other; null where nothing, or where one is not known. */
+/**
+ * Returns what giving back one of two states would change of the other; null where nothing, or where one is not known.
+ */
 export function rootDifference(wanted: RootMetadata | null, present: RootMetadata | null): Difference | null {
   if (wanted === null || present === null) return null;
   const aspects: DiffAspect[] = [];

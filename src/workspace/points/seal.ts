@@ -35,7 +35,7 @@ import { loadOrigins } from "../../archive/cache/origins.ts";
 import { readSealIntent, removeIntentLink, SEAL_JOURNAL, writeIntentLink } from "../journals.ts";
 import { rootOfContent } from "./root-changes.ts";
 
-/** Which points are sealed, and when: before whatever needs their digests or contents. */
+/** Seals points: before whatever needs their digests or contents, oldest first. */
 
 /** A point that cannot be sealed, and why; id null: any that is not sealed. */
 export interface SealProblem {
@@ -43,7 +43,7 @@ export interface SealProblem {
   problem: CairnError;
 }
 
-/** Whether it is the point that cannot be sealed, now and later; other problems pass. */
+/** Tells whether it is the point that cannot be sealed, now and later; other problems pass. */
 export function isAboutThePoint({ code }: CairnError): boolean {
   return code === "damaged" || code === "newer_version";
 }
@@ -109,7 +109,7 @@ export async function sealPending(
   return done;
 }
 
-/** What the seals of points lack, and what to do about it; null where they have everything. For a person. */
+/** Says what the seals of points lack, and what to do about it; null where they have everything. For a person. */
 export function whatIsHeldOnly(
   inPart: readonly Point[],
   { control, folder }: { control: string; folder: Buffer },
@@ -194,9 +194,9 @@ export async function sealAll(workspace: Workspace, call: WorkspaceCall): Promis
 }
 
 /**
- * Why a point that is not sealed cannot be, as far as that is known without reading its tree; null where nothing
- * speaks against sealing it. Points are sealed oldest first: what is older than a sealed one was passed over, unless it
- * is a snapshot, which may have been left behind.
+ * Says why a point cannot be sealed, as far as that is known without reading its tree; null where nothing speaks
+ * against it. Points are sealed oldest first: one older than a sealed one was passed over, unless it is a snapshot,
+ * which may have been left behind.
  */
 export function whyUnsealed(points: Points, point: Point, problems: readonly SealProblem[]): CairnError | null {
   const { sequence, descriptor } = point;
@@ -243,7 +243,7 @@ function unsealed({ points, found }: Workspace): number[] {
 }
 
 /**
- * Whether a point that is older than a sealed one can be sealed all the same: a restore by exchange seals the one that it
+ * Tells whether a point older than a sealed one can be sealed all the same: a restore by exchange seals the one that it
  * goes back to and no other. Only snapshots are exchanged, and of one it is known without reading that it is as made.
  */
 function isLeftBehind(points: Points, sequence: number): boolean {
@@ -257,13 +257,12 @@ function isLeftBehind(points: Points, sequence: number): boolean {
 }
 
 /**
- * Sealing: a held tree is read, what is new of it goes into the store, and digests, counts and ids are recorded beside
- * the descriptor. From then on the point does not depend on its held tree any more, but where this user could not read
- * all of it: then the tree stays, and whoever can read more of it makes the point's seal anew.
- *
- * Intent: a link in the journal directory. Stage: content and snapshot in the store. Commit: `seal.json` gets its name.
- * A kill before that leaves a snapshot with the point's mark, which recovery or the next attempt takes back; one after
- * it may leave that of the seal before, likewise. Returns the point as it was where nothing is gained.
+ * Seals a point: its held tree is read, what is new goes into the store, and digests, counts and ids are recorded
+ * beside the descriptor. The tree is not needed any more then, but where this user could not read all of it: whoever
+ * can read more makes the seal anew. Returns the point as it was where nothing is gained.
+ * - Intent: a link in the journal directory. Stage: content and snapshot in the store.
+ * - Commit ●: `seal.json` gets its name. A kill around it leaves a snapshot with the point's mark, which recovery or
+ * the next attempt takes back.
  */
 export async function sealPoint(
   workspace: Workspace,
@@ -316,7 +315,7 @@ interface Staged {
   discard?: () => Promise<void>;
 }
 
-/** Whether this user can read something that a point's seal lacks. */
+/** Tells whether this user can read something that a point's seal lacks. */
 function canReadMore(points: Points, point: Point): boolean {
   if (!holdsMore(points, point)) return false;
   const tree = Buffer.from(treePlace(points, point));
@@ -386,7 +385,7 @@ async function stageBy(
   }
 }
 
-/** What nobody could read as rules when the tree was taken keeps nobody from the point: it hides nothing. */
+/** Warns of files that nobody could read as rules when the tree was taken: they hide nothing. */
 function warnOfLongRules(
   directories: readonly Uint8Array[],
   { save_point_id: id, onWarning }: Pick<Descriptor, "save_point_id"> & Pick<WorkspaceCall, "onWarning">,
@@ -430,9 +429,9 @@ function ownSnapshot(points: Points, id: SavePointId): string | null | undefined
 }
 
 /**
- * What is known of a tree's making. Before a snapshot or a clone of a file is made, all that was stored in it by then
- * through mappings is written back, so that a later store moves its times. A clone's own inodes are new, and stand for
- * those that they were made from.
+ * Returns what is known of a tree's making. All that was stored through mappings is written back before a snapshot or a
+ * clone of a file is made, so that a later store moves its times. A clone's own inodes are new, and stand for those
+ * that they were made from.
  */
 function heldAt(points: Points, { descriptor, sequence }: Point): Pick<StageRequest, "heldAt" | "clonedFrom"> {
   const { held } = descriptor.content;
