@@ -18,17 +18,15 @@ import { Script } from "node:vm";
 import { crc32 } from "node:zlib";
 
 /**
- * Loads the scripts (`dist/*.cjs`) that the build makes of the command and of the worker threads, with the code that V8
- * has compiled of them kept in files. Node's own compile cache keeps what is compiled before a module runs; of nearly all
- * functions that is nothing. This one keeps what a whole run has compiled, which saves a third of a short command.
- *
- * What is kept is disposable: a file that is damaged, of another user, another V8 or another text is as good as none.
+ * Loads the scripts (`dist/*.cjs`) of the command and of the worker threads, with the code that V8 compiled in a whole
+ * run kept in files: it saves a third of a short command. What is kept is disposable: a file that is damaged, of
+ * another user, another V8 or another text is as good as none.
  */
 
 /** Loads one script, at most once, and all that it requires; what it exports. */
 type Load = (name: string) => unknown;
 type Exports = Record<string, unknown>;
-/** What the build makes of a module; `url`: of a file in dist, for what the code looks for beside itself. */
+/** Function that the build makes of a module; `url`: of a file in dist, for what the code looks for beside itself. */
 type Body = (require: Load, exports: Exports, url: string) => void;
 
 export interface LoadedScript {
@@ -51,7 +49,10 @@ export function loadScript(name: string, base: string, folder: string | null = d
   return { exports: scripts.load(name), keep: () => scripts.keep() };
 }
 
-/** Of each first script another one: a thread runs other functions of the same scripts than the command does. */
+/**
+ * Returns the folder of a first script's compiled code: a thread runs other functions of the same scripts than the
+ * command does.
+ */
 function defaultFolder(name: string): string | null {
   const folder = getCompileCacheDir();
   return folder === undefined ? null : path.join(folder, `cairn-${name.replace(/-[^-]*$/, "")}`);

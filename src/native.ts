@@ -59,7 +59,7 @@ function requireKoffi(): Koffi {
 
 let proc: boolean | undefined;
 
-/** Whether /proc leads to what is below descriptors, as it does but in a chroot and some containers. */
+/** Tells whether /proc leads to what is below descriptors, as it does but in a chroot and some containers. */
 export function hasProc(): boolean {
   return (proc ??= existsSync("/proc/self/fd"));
 }
@@ -82,7 +82,7 @@ export function lastErrno(): number {
   return koffi().errno();
 }
 
-/** What a native call returned, or minus its errno where it failed. */
+/** Returns what a native call returned, or minus its errno where it failed. */
 export function settleResult(result: number): number {
   return result >= 0 ? result : -lastErrno();
 }
@@ -113,7 +113,7 @@ export function giveBack(bytes: Uint8Array): void {
   if (buffer instanceof ArrayBuffer && buffer.byteLength >= OWN_MEMORY) buffer.transfer(0);
 }
 
-/** The same, bound when it is first asked for: a module that only might need it loads no native code. */
+/** Binds a function when it is first asked for: a module that only might need it loads no native code. */
 export function bindNativeLater(signature: string): () => NativeFunction | null {
   let bound: NativeFunction | null | undefined;
   return () => (bound === undefined ? (bound = bindNative(signature)) : bound);
@@ -121,7 +121,7 @@ export function bindNativeLater(signature: string): () => NativeFunction | null 
 
 const madvise = bindNativeLater("int madvise(uint64_t address, uint64_t length, int advice)");
 const MADV_DONTNEED = 4;
-/** Of all systems that there are; an address that is no multiple of the page's size is refused. */
+/** Size of a page on systems that have the largest; an address that is no multiple of the page's size is refused. */
 const LARGEST_PAGE = 64 * 1024;
 
 /** Gives the system back what large shared memory takes up; its address stays taken until it is collected. What lay there is zeros, or as it was. */

@@ -8,10 +8,9 @@ export interface TreeHolder {
   /** Says that a tree is about to be held, so that what that needs can start meanwhile. */
   prepare?(): void;
   /**
-   * Holds the folder `root` (absolute, raw bytes) as it is at `place`: a read-only tree at an absolute path of the same
-   * file system that is free, durable when this returns as far as the file system can. On failure nothing is left.
-   * Throws `unsupported` where the folder cannot be held whole; `permission`, `already_exists`, `interrupted`,
-   * `no_space`.
+   * Holds the folder `root` (absolute, raw bytes) as it is at `place`: a read-only tree at a free absolute path of its
+   * file system, durable when this returns. On failure nothing is left. Throws `unsupported` where the folder cannot be
+   * held whole; `permission`, `already_exists`, `interrupted`, `no_space`.
    */
   capture(root: Uint8Array, place: string, call: HolderCall): Promise<Captured>;
   /**

@@ -15,12 +15,12 @@ export const JUICEFS_MISSING = {
 
 /** JuiceFS does some hundred entries a second on a slow metadata engine; what takes longer is better read into the store. */
 const LIMIT_MS = 300_000;
-/** What it says is read on for so long after its end; a process that it left behind may hold the pipe open. */
+/** Milliseconds for which its output is read on after its end; a process that it left behind may hold the pipe open. */
 const DRAIN_MS = 200;
 const MOST_SAID = 16_384;
 const MOST_SHOWN = 400;
 
-/** What its messages mean; anything else keeps the folder from being held this way, and no more. */
+/** Meanings of its messages; anything else keeps the folder from being held this way, and no more. */
 const MEANINGS: readonly (readonly [said: RegExp, code: ErrorCode])[] = [
   [/no space left on device|quota exceeded/i, "no_space"],
   [/permission denied|operation not permitted/i, "permission"],
@@ -49,11 +49,10 @@ export interface JuicefsCall {
 }
 
 /**
- * Runs `juicefs clone -p FROM TO`; both absolute, raw bytes. When it returns there is a directory at `to`, complete as
- * far as JuiceFS knows. The work is done by the process that serves the mount: where this one is stopped, the clone may
- * still come, unless the directory that it would come to is gone by then.
- * Throws `unsupported` with what the program said, or when it takes too long; `permission`, `no_space`, `interrupted`; `io`
- * where no descriptors are left.
+ * Runs `juicefs clone -p FROM TO` (absolute, raw bytes); then there is a directory at `to`, complete as far as JuiceFS
+ * knows. Where it is stopped, the clone may still come, unless the directory that it would come to is gone by then.
+ * Throws `unsupported` with what the program said, or when it takes too long; `permission`, `no_space`, `interrupted`,
+ * `io`.
  */
 export async function runJuicefsClone(from: Uint8Array, to: Uint8Array, call: JuicefsCall): Promise<void> {
   throwIfAborted(call.signal);

@@ -26,16 +26,13 @@ const ATTEMPTS = 2;
 const PAUSE_MS = 150;
 
 /**
- * Trees that JuiceFS clones: metadata is copied, content is shared. Works within one mount.
- *
- * A clone comes into sight complete, and each file in it is of one moment; the tree is not. So the clone is compared
- * with the folder: where something changed meanwhile it is made once more, and what differs after that is told as torn.
- * A difference that no change explains means that the clone is not whole. The names of one file come out as files of
- * their own and are made one again. JuiceFS keeps what is written to an open file for some seconds, and its clone is
- * without that: files that are known to be open are synced before.
- *
- * What is held can be written to by whoever may; only its place keeps people away. Where JuiceFS keeps a trash, what
- * was removed takes its room until that is emptied.
+ * Holds trees that JuiceFS clones within one mount: metadata is copied, content is shared. Facts of it:
+ * - Each file is of one moment, the tree is not: it is compared with the folder, made once more where something
+ * changed, and what differs after that is torn.
+ * - The names of one file come out as files of their own and are made one again; files that are known to be open are
+ * synced before.
+ * - What is held can be written to by whoever may; only its place keeps people away. A trash keeps the room of what was
+ * removed.
  */
 export function juicefsHolder(options: JuicefsOptions = {}): TreeHolder {
   const clone = async (from: Uint8Array, to: Uint8Array, call: HolderCall): Promise<Captured> => {
@@ -105,7 +102,10 @@ function requireWhole({ unlike, newest }: TreeComparison): void {
     });
 }
 
-/** Of a file with several names the one that is kept may be older than the others were. */
+/**
+ * Adds to changed files the other names of those that have several: the one that is kept may be older than the others
+ * were.
+ */
 function withTheirGroups({ changed, split }: TreeComparison): Uint8Array[] {
   const torn = new Map(changed.map((path) => [Buffer.from(path).toString("latin1"), path]));
   for (const group of split) {

@@ -17,7 +17,10 @@ import { findJuicefs, JUICEFS_MISSING } from "./juicefs-command.ts";
 import { juicefsHolder } from "./juicefs-holder.ts";
 import { removeHeldTree } from "./remove-held.ts";
 
-/** What a probe found: null when the holder works for the folder, else why not and what would help. `isFull`: it may work once there is room. */
+/**
+ * Answer of a probe: null when the driver works for the folder, else why not and what would help. `isFull`: it may work
+ * once there is room.
+ */
 export type ProbeAnswer = { reason: string; hint?: string; isFull?: true } | null;
 
 const CLONE_BYTES = 64 * 1024;
@@ -26,7 +29,7 @@ const JUICEFS_MOUNT = "fuse.juicefs";
 /** Three entries; what takes longer than that is of no use. */
 const PROBE_LIMIT_MS = 20_000;
 
-/** What is probed. */
+/** Places that are probed. */
 export interface Probe {
   folder: Buffer;
   /** a folder on the way to where points will be */
@@ -35,8 +38,8 @@ export interface Probe {
 }
 
 /**
- * Whether a holder can hold the trees of `folder` in `place`: by doing it there, in a temporary folder that is gone
- * afterwards. Throws `interrupted`, and nothing else for a folder that exists.
+ * Tells whether a driver can hold the trees of `folder` in `place`, by doing it there, in a temporary folder that is
+ * gone afterwards. Throws `interrupted`, and nothing else for a folder that exists.
  */
 export async function probeHolder(type: TreeHolder["type"], probe: Probe): Promise<ProbeAnswer> {
   const { folder, place } = probe;

@@ -8,7 +8,7 @@ import { CairnError } from "../errors.ts";
 const BINARY_START = "age-encryption.org/v1\n";
 const ARMOR_START = "-----BEGIN AGE ENCRYPTED FILE-----";
 
-/** Whether bytes are such a file, with or without armor. */
+/** Tells whether bytes are such a file, with or without armor. */
 export function isAgeFile(bytes: Uint8Array): boolean {
   const start = Buffer.from(bytes.subarray(0, 256)).toString("latin1");
   return start.startsWith(BINARY_START) || start.trimStart().startsWith(ARMOR_START);
@@ -36,8 +36,9 @@ export async function encryptForRecipients(secret: string, recipients: readonly 
 }
 
 /**
- * What such a file holds, by identities as `age-keygen` writes them: a line each, besides comments. Throws `wrong_password`
- * when it was encrypted for others, `damaged` when it is not what was written, `unsupported` for identities of other kinds.
+ * Decrypts such a file by identities as `age-keygen` writes them: a line each, besides comments. Throws
+ * `wrong_password` when it was encrypted for others, `damaged` when it is not what was written, `unsupported` for
+ * identities of other kinds.
  */
 export async function decryptWithIdentities(file: Uint8Array, identities: string): Promise<Uint8Array> {
   const { Decrypter, armor } = await import("age-encryption");

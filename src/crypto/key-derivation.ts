@@ -12,7 +12,7 @@ export interface ScryptParameters {
   readonly p: number;
 }
 
-/** What new keys are made with: 32 MiB, as restic's own, and about 0.2 s. */
+/** Parameters of new keys: 32 MiB, as restic's own, and about 0.2 s. */
 export const DEFAULT_SCRYPT: ScryptParameters = { N: 32_768, r: 8, p: 2 };
 
 const MAX_MEMORY = 1024 * 1024 * 1024;

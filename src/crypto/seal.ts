@@ -6,7 +6,7 @@ import type { MasterKeys, MessageCipher, Primitives } from "./contract.ts";
 
 export type { MasterKeys } from "./contract.ts";
 
-/** What sealing adds to a message: 16 bytes of IV before it, 16 of MAC after it. */
+/** Bytes that encryption adds to a message: 16 of IV before it, 16 of MAC after it. */
 export const SEAL_OVERHEAD = 32;
 const IV_LENGTH = 16;
 const MAC_LENGTH = 16;
@@ -49,7 +49,10 @@ export function openMessage(keys: MasterKeys, sealed: Uint8Array): Uint8Array {
   return arena.bytes.subarray(IV_LENGTH, IV_LENGTH + length);
 }
 
-/** The same, null for what is damaged or sealed with other keys. What else fails, as for want of memory, says nothing of it and is thrown. */
+/**
+ * Decrypts a message; null for what is damaged or encrypted with other keys. Throws what else fails, as for want of
+ * memory.
+ */
 export function openedOrNull(keys: MasterKeys, sealed: Uint8Array): Uint8Array | null {
   try {
     return openMessage(keys, sealed);
@@ -146,7 +149,7 @@ export class StageSealer {
     this.#nonceWords = wordsOf(this.#nonces);
   }
 
-  /** Where blobs are written. It may change with `reserve`. */
+  /** Memory that blobs are written into. It may change with `reserve`. */
   get arena(): Arena {
     return this.#arena;
   }

@@ -1,7 +1,9 @@
 import fs from "node:fs";
 import { exchangePlaces } from "./linux/exchange-folders.ts";
 
-/** What `read` makes of a file that only makes things fast; null where there is none, or none that can be read. */
+/**
+ * Returns what `read` makes of a file that only makes things fast; null where there is none, or none that can be read.
+ */
 export function readDisposable<T>(path: string, read: (fd: number) => T | null): T | null {
   let fd: number;
   try {

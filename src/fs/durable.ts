@@ -45,9 +45,9 @@ export function writeAll(descriptor: number, bytes: Uint8Array): void {
   }
 }
 
-/** What file systems answer that know no hard links (FAT, many FUSE and network ones), or no more of one file. */
+/** Errors of file systems that know no hard links (FAT, many FUSE and network ones), or no more of one file. */
 const NO_LINK: ReadonlySet<string> = new Set(["EPERM", "ENOTSUP", "EOPNOTSUPP", "ENOSYS", "EMLINK"]);
-/** What those answer that cannot sync a directory (some FUSE and network ones). */
+/** Errors of file systems that cannot sync a directory (some FUSE and network ones). */
 const NO_DIRECTORY_SYNC: ReadonlySet<string> = new Set(["EINVAL", "ENOTSUP", "EOPNOTSUPP", "ENOSYS"]);
 
 /** True of the error of a hard link that this file system makes for nobody. */

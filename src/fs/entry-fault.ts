@@ -1,7 +1,7 @@
 import { CairnError } from "../errors.ts";
 import { errnoName } from "./linux/syscalls.ts";
 
-/** Of these nothing is wrong with what was asked for: a moment later it can be had. */
+/** Errors with which nothing is wrong with what was asked for: a moment later it can be had. */
 const RAN_OUT: ReadonlyMap<string, string> = new Map([
   ["EMFILE", "let the process have more open files (`ulimit -n`), or have it do less at once"],
   ["ENFILE", "all programs together have as many files open as the system allows: end some, or raise fs.file-max"],

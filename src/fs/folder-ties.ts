@@ -3,7 +3,10 @@ import { readdirSync, readFileSync, readlinkSync } from "node:fs";
 import { type Mount, mountOf, parseMountinfo, readMounts, unescapeOctal } from "./linux/mounts.ts";
 import { isAtOrBelow } from "./safe-path.ts";
 
-/** What the system itself holds on to in a folder, beside what processes have open: it would not follow to another folder at the path. */
+/**
+ * Finds what the system itself holds on to in a folder, beside what processes have open: it would not follow to another
+ * folder at the path.
+ */
 
 /** Mount points that show the folder (its real path) or something in it under another path, in every namespace that can be asked. */
 export function mountedElsewhere(folder: Buffer, mounts: readonly Mount[] = readMounts()): Buffer[] {

@@ -22,7 +22,7 @@ export interface IgnorePattern {
   /** True when the pattern is matched against the whole path from its file's directory, not the name alone. */
   readonly wholePath: boolean;
   readonly matches: (subject: string) => boolean;
-  /** Where it leads, when that is one place; null when it has to be tried on every path. */
+  /** Path that it leads to, when that is one place; null when it has to be tried on every path. */
   readonly place: string | null;
 }
 
@@ -173,7 +173,7 @@ function matchName(tokens: readonly Token[], name: string): boolean {
   return token === tokens.length;
 }
 
-/** The same over the parts of a path, with `**` as the star. */
+/** Matches the parts of a path, with `**` as the star. */
 function matchPath(segments: readonly Segment[], path: string): boolean {
   const names = path.split("/");
   let segment = 0;

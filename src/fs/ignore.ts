@@ -91,11 +91,9 @@ function lastAtPlace(level: Level, entry: Entry): number {
 }
 
 /**
- * The ignore rules in force inside one directory of a walk. Immutable, synchronous, cheap when there are none.
- *
- * Walk: `enterDirectory` for each directory not ignored (the root too, with path ""), then `ignores` for each entry.
- * What lies in an ignored directory is never asked about. `--exclude` patterns decide before all files,
- * a deeper file before a shallower one, a later line before an earlier one.
+ * Holds the ignore rules in force inside one directory of a walk: `enterDirectory` for each directory not ignored (the
+ * root too, with path ""), then `ignores` for each entry. `--exclude` patterns decide before all files, a deeper file
+ * before a shallower one, a later line before an earlier one. Immutable, and cheap when there are none.
  */
 export class IgnoreRules {
   readonly #excludes: readonly string[];
@@ -163,7 +161,7 @@ export class IgnoreRules {
     return this.#recorded === null;
   }
 
-  /** Whether an entry of this directory is left out. `isDirectory` is false for a link to a directory. */
+  /** Tells whether an entry of this directory is left out. `isDirectory` is false for a link to a directory. */
   ignores(name: string, isDirectory: boolean): boolean {
     let joined: string | undefined;
     const path = (): string => (joined ??= this.#directory === "" ? name : `${this.#directory}/${name}`);
@@ -175,7 +173,7 @@ export class IgnoreRules {
     return false;
   }
 
-  /** What a descriptor keeps, given every ignore file that the walk's threads found. */
+  /** Returns what a descriptor keeps, given every ignore file that the walk's threads found. */
   record(found: readonly FoundIgnoreFile[]): IgnoreRecord {
     if (this.#recorded !== null)
       return recordOf(

@@ -6,7 +6,7 @@ import { sameContentStat, type StatBuffer, type Syscalls } from "./linux/syscall
 const LEAST_LISTINGS = 3;
 const LISTING_MS = 50;
 
-/** Where the name begins in an entry of a listing. */
+/** Offset of the name in an entry of a listing. */
 const NAME_OFFSET = 19;
 
 /** d_type values of a directory listing; 0 where the file system does not say. */

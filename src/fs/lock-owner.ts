@@ -3,7 +3,7 @@ import { readFileSync, readlinkSync } from "node:fs";
 import { hostname } from "node:os";
 import { basename } from "node:path";
 
-/** Who holds a lock. Written as JSON; `seen` is the heartbeat's counter. */
+/** Owner of a lock. Written as JSON; `seen` is the heartbeat's counter. */
 export interface LockOwner {
   readonly host: string;
   readonly machine_id: string;
@@ -23,7 +23,7 @@ export interface LockOwner {
   readonly released?: boolean;
 }
 
-/** What of an owner tells whether it still runs. */
+/** Members of an owner that tell whether it still runs. */
 export type OwnerFacts = Pick<
   LockOwner,
   "host" | "machine_id" | "boot_id" | "pid_namespace" | "pid" | "start_time" | "released"
@@ -66,7 +66,7 @@ interface Identity {
 
 let identity: Identity | undefined;
 
-/** What the kernel calls the time since it was started; empty where it has no name for it. */
+/** Returns the kernel's name for the time since it was started; empty where it has none. */
 function readBootId(): string {
   return readText("/proc/sys/kernel/random/boot_id");
 }
@@ -86,7 +86,7 @@ function ownCommand(): string {
   return /^[a-z][a-z-]{0,30}$/.test(verb) ? `${script} ${verb}` : script;
 }
 
-/** What identifies this process among all that may share a file system with it. */
+/** Returns what identifies this process among all that may share a file system with it. */
 export function thisProcess(): Identity {
   identity ??= {
     host: hostname(),
@@ -99,7 +99,7 @@ export function thisProcess(): Identity {
   return identity;
 }
 
-/** What tells one record from every other. */
+/** Makes what tells one record from every other. */
 export function newNonce(): string {
   return randomBytes(12).toString("hex");
 }
@@ -137,7 +137,7 @@ export function parseOwner(bytes: Uint8Array): LockOwner | null {
   }
 }
 
-/** Whether the process is there; one that has the number alone, by its start time, is not it. */
+/** Tells whether the process is there; one that has the number alone, by its start time, is not it. */
 export function pidIsAlive(owner: Pick<LockOwner, "pid" | "start_time">): boolean {
   try {
     process.kill(owner.pid, 0);
@@ -151,9 +151,9 @@ export function pidIsAlive(owner: Pick<LockOwner, "pid" | "start_time">): boolea
 }
 
 /**
- * Whether the holder still runs, as far as this machine can tell without waiting. The pid is asked only when boot
- * and pid namespace are ours. Another boot of the same machine is dead; `local` says that no other machine can
- * write here, so then any other boot is.
+ * Tells whether the owner still runs, as far as this machine can tell without waiting. The pid is asked only when boot
+ * and pid namespace are ours. Another boot of the same machine is dead; with `local`, where no other machine can write,
+ * any other boot is.
  */
 export function livenessOf(owner: OwnerFacts, local: boolean): Liveness {
   if (owner.released === true) return "dead";

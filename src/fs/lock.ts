@@ -16,14 +16,14 @@ import { HeartbeatWatch, OwnerFiles, encodeOwner, readOwner, rewriteOwner } from
 import type { Blocked, Claim } from "./owner-files.ts";
 
 export interface AcquireOptions {
-  /** How long to wait for another holder, in milliseconds; 10 000 unless told, 0 tries once. */
+  /** Milliseconds to wait for another owner; 10 000 unless told, 0 tries once. */
   timeoutMs?: number | undefined;
   signal?: AbortSignal | undefined;
-  /** What it is for, in a word or two; shown to whoever waits. */
+  /** Purpose in a word or two; shown to whoever waits. */
   purpose?: string;
   /** True: together with other shared holders, not with an exclusive one. */
   shared?: boolean;
-  /** How long the heartbeat of a holder that cannot be asked must stand still; 30 000. */
+  /** Milliseconds for which the heartbeat of an owner that cannot be asked must stand still; 30 000. */
   staleAfterMs?: number;
   /** Between two heartbeats of this holder; 2 000. */
   heartbeatMs?: number;
@@ -174,7 +174,7 @@ function kernelLock(attempt: Attempt, descriptor: number, writable: boolean): Lo
   });
 }
 
-/** Whether somebody holds the lock through the kernel, asked without fcntl. */
+/** Tells whether somebody holds the lock through the kernel, asked without fcntl. */
 function blockedByKernel(attempt: Attempt): Blocked | null {
   const mode = attempt.local ? kernelLockFromTable(attempt.path) : null;
   if (mode !== null) {
@@ -187,7 +187,7 @@ function blockedByKernel(attempt: Attempt): Blocked | null {
   return record === null || (attempt.owner.shared && record.shared) ? null : { holder: record };
 }
 
-/** What who took the lock through the kernel has left in its file, and may hold it still. */
+/** Reads what the one who took the lock through the kernel has left in its file, and may hold it still. */
 function recordByKernel(attempt: Attempt): LockOwner | null {
   const record = readOwner(attempt.path);
   return record === null || attempt.files.isGone(record, "kernel") ? null : record;
@@ -308,7 +308,7 @@ async function pauseFor(milliseconds: number, signal: AbortSignal | undefined): 
   }
 }
 
-/** Who holds the lock exclusively now, as far as it can be told without waiting; null when nobody. */
+/** Returns the exclusive owner of the lock now, as far as it can be told without waiting; null when there is none. */
 export function lockHolder(path: string): LockOwner | null {
   const attempt = newAttempt(path, {});
   if (statSync(path, { throwIfNoEntry: false }) !== undefined && kernelModeNow(attempt) === "exclusive")

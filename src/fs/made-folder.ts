@@ -4,7 +4,7 @@ import { type DirectoryIdentity, identityOf, isSameDirectory } from "./remove-be
 import { printablePath, type RawPath } from "./safe-path.ts";
 import { openDirectory } from "./linux/syscalls.ts";
 
-/** What is said of a place where something else lies than was made there. */
+/** Says that something else lies at a place than was made there. */
 export function otherFolder(place: RawPath): string {
   return `what lies at ${printablePath(place)} is not the folder that was made there`;
 }
@@ -21,7 +21,7 @@ export class MadeFolder {
     this.#place = place;
   }
 
-  /** What lies there now is what was made. Throws for what is no directory, and for a link. */
+  /** Notes that what lies there now is what was made. Throws for what is no directory, and for a link. */
   hold(): void {
     this.letGo();
     this.#fd = openDirectory(this.#place);
@@ -46,7 +46,7 @@ export class MadeFolder {
     fs.fchmodSync(this.#fd!, mode);
   }
 
-  /** Whether it lies at its place. */
+  /** Tells whether it lies at its place. */
   isThere(): boolean {
     if (this.#fd === null) return false;
     const made = fs.fstatSync(this.#fd, { bigint: true });

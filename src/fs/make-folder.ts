@@ -36,7 +36,7 @@ export function makeOneFolder(folder: Buffer, mode: number): void {
   if (made < 0) throw syscallError(made, `make the folder ${printablePath(folder)}`);
 }
 
-/** The same with its missing parents; one that is there is left as it is. */
+/** Makes a folder with its missing parents; one that is there is left as it is. */
 export function makeRealFolder(folder: Buffer, mode: number): void {
   if (statSync(folder, { throwIfNoEntry: false })?.isDirectory() === true) return;
   const parent = parentOf(folder);

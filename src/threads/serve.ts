@@ -1,7 +1,10 @@
 import { parentPort, workerData } from "node:worker_threads";
 import { type ErrorCode, toCairnError } from "../errors.ts";
 
-/** What a thread is started with: the folder of compiled code, and the work whose code it loads without being asked. */
+/**
+ * Data that a thread is started with: the folder of compiled code, and the work whose code it loads without being
+ * asked.
+ */
 export interface ThreadStart {
   compileCache: string | null;
   work: string;
@@ -13,7 +16,7 @@ export interface ThreadRequest {
   request: unknown;
 }
 
-/** What a thread posts: that it can be asked, once; an event while it works; or the end of a request. */
+/** A message of a thread: that it can be asked, once; an event while it works; or the end of a request. */
 export type ThreadMessage =
   | { ready: true }
   | { event: unknown }

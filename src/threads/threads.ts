@@ -3,20 +3,19 @@ import { CairnError, throwIfAborted, toCairnError } from "../errors.ts";
 import { type GrantedThread, type KindOfWork, type Thread, type Work, WorkerThread } from "./worker-thread.ts";
 
 /**
- * The worker threads of this process: started when first wanted, kept for the next call, never keeping the process alive
- * by themselves. Each takes 15 MB and five descriptors, so there is a most of them, and who wants more waits in line; in
- * one of two, so that nothing local ever waits for another machine.
- *
- * The rule that keeps them from waiting for each other: threads are taken last and given back first. Whoever has some asks
- * for no more, takes no lock and waits for no other call of this process before it has given them back; only a scan's
- * draft keeps one thread longer, which ends by itself. So those that wait always wait for work that goes on.
+ * Keeps the worker threads of this process: started when first wanted, never keeping the process alive. There is a most
+ * of them, and who wants more waits in line; nothing local ever waits for another machine. Rules that keep them from
+ * waiting for each other:
+ * - Threads are taken last and given back first: whoever has some asks for no more, takes no lock and waits for no
+ * other call before.
+ * - Only a scan's draft keeps one thread longer, which ends by itself.
  */
 
 /** Threads of one operation; no result depends on it. */
 const THREADS = 2;
 /** So many of each line: two operations go on at once on any machine, on large ones four. */
 const MOST = Math.max(2 * THREADS, Math.min(4 * THREADS, os.availableParallelism()));
-/** How long threads beyond those of one operation are kept. */
+/** Milliseconds for which threads beyond those of one operation are kept. */
 const IDLE_MS = 2000;
 
 const idle: WorkerThread[] = [];
@@ -30,7 +29,7 @@ export interface ThreadsWanted<W extends Work> {
   signal?: AbortSignal | undefined;
 }
 
-/** Who wants threads, in the order of asking, and how many are had. */
+/** A line of those who want threads, in the order of asking, and how many are had. */
 class Line {
   readonly #waiting: { readonly count: number; go(granted: number): void }[] = [];
   #taken = 0;
@@ -93,7 +92,9 @@ class Line {
     this.#next();
   }
 
-  /** Who wants more than others have waits for no more than they do, and has of the rest what is free then. */
+  /**
+   * Gives threads to the next in line: it waits for no more than others have, and gets of the rest what is free then.
+   */
   #next(): void {
     for (let next = this.#waiting[0]; next !== undefined; next = this.#waiting[0]) {
       const free = MOST - this.#taken;
@@ -106,7 +107,7 @@ class Line {
   }
 }
 
-/** What waits for another machine on its way may take hours, so what does not is never in line behind it. */
+/** Line of work on this machine: work that waits for another machine may take hours, so it has a line of its own. */
 const near = new Line();
 const far = new Line();
 

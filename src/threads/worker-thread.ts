@@ -49,7 +49,7 @@ export class WorkerThread implements GrantedThread {
   #isReady = false;
   #waiting: Waiting | null = null;
   #end: CairnError | null = null;
-  /** What it is asked for now. */
+  /** Work that it is asked for now. */
   work: string;
   onEvent: ((event: unknown) => void) | null = null;
 

@@ -72,13 +72,16 @@ export interface EntryCounts {
   other: number;
 }
 
-/** How an entry was read, where that is not "whole and at rest". */
+/** Label of an entry that was not read whole and at rest. */
 export interface ConsistencyLabel extends RecordedPath {
   label: string;
   [key: string]: unknown;
 }
 
-/** What a point lacks of an entry that it has otherwise, e.g. `["xattrs"]`; empty where a label says nothing of the kind. */
+/**
+ * Returns what a point lacks of an entry that it has otherwise, e.g. `["xattrs"]`; empty where a label says nothing of
+ * the kind.
+ */
 export function lackingAspects({ aspects }: ConsistencyLabel): string[] {
   return Array.isArray(aspects) ? aspects.map(String) : [];
 }
@@ -88,7 +91,7 @@ export interface OmittedEntry extends RecordedPath {
 }
 
 export interface IgnoreRules {
-  /** Whether `.cairnignore` files were obeyed. */
+  /** True where `.cairnignore` files were obeyed. */
   ignore_file: boolean;
   exclude: string[];
   /** Ignore files that were in force: the directory each lay in, and its text. */
@@ -135,7 +138,7 @@ export interface Descriptor {
   undo: boolean;
 }
 
-/** How a descriptor lists entries that were left out, which stand in the order of their paths. */
+/** Returns entries that were left out as a descriptor lists them, in the order of their paths. */
 export function omittedOf(
   entries: readonly { path: Uint8Array; reason: string }[],
 ): Pick<Descriptor, "omitted" | "omitted_count"> {

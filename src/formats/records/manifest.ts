@@ -12,7 +12,7 @@ const FORMAT = "cairn.manifest";
 const VERSION = 1;
 const MINIMUM_READER = 1;
 
-/** Where a file has holes: offset and length in bytes, rising, not touching. */
+/** Holes of a file: offset and length in bytes, rising, not touching. */
 export interface HoleMap {
   path: Uint8Array;
   holes: readonly (readonly [number, number])[];
@@ -25,7 +25,7 @@ export interface FileHash {
   size: number;
 }
 
-/** Why an entry is omitted that was there, and that somebody had taken out of a snapshot. */
+/** Reason of an omitted entry that was there, and that somebody had taken out of a snapshot. */
 export const TAKEN_OUT = "taken out of the snapshot after it was made";
 
 export interface ManifestOmission {
@@ -34,8 +34,8 @@ export interface ManifestOmission {
 }
 
 /**
- * What nodes cannot say. `linktarget`: the raw target; `xattr_name`: the raw name of the attribute at `index` in the
- * node; `hard_link`: the path of the group's first member; `mtime`: `seconds.nanoseconds` in ASCII.
+ * A field that nodes cannot say. `linktarget`: the raw target; `xattr_name`: the raw name of the attribute at `index`
+ * in the node; `hard_link`: the path of the group's first member; `mtime`: `seconds.nanoseconds` in ASCII.
  */
 export interface LosslessField {
   path: Uint8Array;
@@ -44,11 +44,11 @@ export interface LosslessField {
   value: Uint8Array;
 }
 
-/** What was done with file systems that were mounted inside the folder. */
+/** Treatment of file systems that were mounted inside the folder. */
 export interface ManifestMounts {
   /** They were gone into. */
   entered: boolean;
-  /** Where those lay that were left out; what lies below a mount nobody saw. */
+  /** Places of those that were left out; nobody saw what lies below a mount. */
   leftOut: Uint8Array[];
 }
 

@@ -20,15 +20,15 @@ export interface PartialFile {
   owner: PartialOwner;
   /** The inode number of the folder that was made, where it lasts: another that lies there is nobody's to remove. */
   inode?: string;
-  /** What is being written, in a word of the caller's: whoever is about to write the same may go on with it. */
+  /** Content that is being written, in a word of the caller's: whoever is about to write the same may go on with it. */
   content?: string;
-  /** What a fork makes beside the folder, to be taken back with it. */
+  /** Workspace that a fork makes beside the folder, to be taken back with it. */
   workspace?: { id: WorkspaceId; point: SavePointId; inode: string };
   /** A control directory that a fork makes for itself. */
   control?: { path: string; id: ControlId };
   /** The entries are on their way into the target. */
   moving?: true;
-  /** That of the target once they are in it. */
+  /** Mode of the target once the entries are in it. */
   mode?: number;
   /** Folders among them that their owner may not write to, which have to be opened to be moved, with the modes that they get back. */
   closed?: { path: string; path_b64?: string; mode: number }[];

@@ -4,7 +4,7 @@ import { decodeRecord, encodeChecked, encodeRecord } from "./record.ts";
 /** So many, or all that there are. */
 export type KeepCount = number | "unlimited";
 
-/** What a cleanup without rules of its own goes by; members as restic calls them. Spans like `30d`, `1y6m`. */
+/** Rules of a cleanup without rules of its own; members as restic calls them. Spans like `30d`, `1y6m`. */
 export interface StoredRetention {
   keep_undo?: { count?: number; within?: string };
   keep_last?: KeepCount;
@@ -25,7 +25,7 @@ export interface StoredRetention {
   max_age?: string;
 }
 
-/** The same in the words of programs. */
+/** Rules in the words of programs. */
 export interface RetentionRules {
   keepUndo?: { count?: number; within?: string };
   keepLast?: KeepCount;
@@ -90,7 +90,7 @@ export interface PolicyFile {
   retention: StoredRetention | null;
   /** Null: a share of the file system. */
   quota_bytes: number | null;
-  /** Of so many of a workspace's newest sealed points the held trees stay. Null: {@link KEPT_TREES}. */
+  /** Number of a workspace's newest sealed points whose held trees stay. Null: {@link KEPT_TREES}. */
   kept_trees: number | null;
 }
 

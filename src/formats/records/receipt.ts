@@ -16,9 +16,9 @@ export interface ReceiptBody {
   repository_id: string;
   snapshot_id: string;
   save_point_id: string | null;
-  /** Of what was read back; the one that was recorded. 64 hex digits. */
+  /** State digest of what was read back; the one that was recorded. 64 hex digits. */
   state_digest: string;
-  /** Likewise, where the whole of it could be set. */
+  /** Metadata digest, where the whole of it could be set. */
   metadata_digest: string | null;
   metadata_equal: boolean;
   /** Past what the system held of it in memory, or out of that too. Absent where it was written before there was a choice: the disk. */
@@ -35,7 +35,7 @@ export interface ReceiptBody {
 
 export interface SignedReceipt {
   readonly body: ReceiptBody;
-  /** What the signature is over. */
+  /** Bytes that the signature is over. */
   readonly bodyBytes: Uint8Array;
   /** 32 bytes. */
   readonly publicKey: Uint8Array;

@@ -2,7 +2,7 @@ import type { SavePointId } from "../../ids.ts";
 import { Fields } from "../fields.ts";
 import { checkPath, decodeRecord, encodeChecked, encodeRecord, type RecordedPath } from "./record.ts";
 
-/** What a directory is set to beside its extended attributes. */
+/** Metadata that a directory is set to beside its extended attributes. */
 export interface DirectoryFacts {
   mode: number;
   uid: number;

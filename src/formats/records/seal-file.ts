@@ -2,8 +2,8 @@ import { type Descriptor, type DescriptorContent, checkState, checkTrees } from 
 import { decodeRecord, encodeChecked, encodeRecord } from "./record.ts";
 
 /**
- * What sealing found out about a point that was made without being read: `seal.json` beside its descriptor, which
- * stays as it was written.
+ * Record of what sealing found out about a point that was made without being read: `seal.json` beside its descriptor,
+ * which stays as it was written.
  */
 
 const FORMAT = "cairn.seal";

@@ -1,6 +1,6 @@
 import { CairnError } from "../../errors.ts";
 
-/** How a user of a repository server proves to be it: docs/formats/htpasswd.md. */
+/** Proof that a user of a repository server is it: docs/formats/htpasswd.md. */
 export type PasswordProof =
   | { readonly scheme: "sha1"; readonly hash: Uint8Array }
   /** `$2y$05$…`, 60 characters. */
@@ -25,7 +25,7 @@ export interface Htpasswd {
 export const MAX_HTPASSWD_BYTES = 4 << 20;
 
 const USER = /^[A-Za-z0-9_@+-][A-Za-z0-9_.@+-]{0,127}$/;
-/** What one attempt to log in may cost: 256 MiB. */
+/** Most memory of one attempt to log in: 256 MiB. */
 const MAX_SCRYPT_BYTES = 256 << 20;
 
 /** Some second of work. */

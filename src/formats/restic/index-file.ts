@@ -274,7 +274,7 @@ export function decodeIndex(bytes: Uint8Array, onPack: OnPack): DecodedIndex {
   return usual;
 }
 
-/** The same into columns, which are emptied first. What they hold after an error means nothing. */
+/** Decodes into columns, which are emptied first. After an error their content means nothing. */
 export function decodeIndexColumns(bytes: Uint8Array, to: IndexColumns): DecodedIndex {
   const usual = decodeUsual(bytes, to);
   if (usual !== null) return usual;

@@ -16,7 +16,7 @@ export interface PackHeaderEntry {
 }
 
 export interface IndexBlob extends PackHeaderEntry {
-  /** Where its seal begins in the pack. */
+  /** Offset of the encrypted blob in the pack. */
   offset: number;
 }
 
@@ -61,7 +61,7 @@ export function decodePackHeader(plain: Uint8Array): IndexBlob[] {
   return blobs;
 }
 
-/** Of the blobs of a header that this process has written: their bytes before compression. */
+/** Sums the bytes before compression of the blobs of a header that this process has written. */
 export function plainBytesOf(plain: Uint8Array): number {
   const view = new DataView(plain.buffer, plain.byteOffset, plain.byteLength);
   let bytes = 0;

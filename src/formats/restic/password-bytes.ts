@@ -1,6 +1,6 @@
 /**
- * What of a file or of a command's output is the password: as restic takes it, so that each opens what the other one made.
- * It is bytes: text would make one and the same of all that is no UTF-8, and other passwords would open what it opens.
+ * Returns what of a file or of a command's output is the password, as restic takes it. It is bytes: text would make one
+ * and the same of all that is no UTF-8, and other passwords would open what it opens.
  */
 
 /** Unicode's white space, the same as Go's `unicode.IsSpace`. */
@@ -42,7 +42,7 @@ function withoutMark(bytes: Buffer): Buffer {
   return Buffer.from((isLittle ? units : units.swap16()).toString("utf16le") + half);
 }
 
-/** How many bytes of white space begin there. */
+/** Counts the bytes of white space that begin there. */
 function at(bytes: Buffer, offset: number, of: readonly Buffer[] = WHITE): number {
   const found = of.find((each) => bytes.subarray(offset, offset + each.length).equals(each));
   return found?.length ?? 0;

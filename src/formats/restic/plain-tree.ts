@@ -43,7 +43,7 @@ export type PlainKind = "file" | "directory" | "link";
 export class PlainTreeCursor {
   bytes: Uint8Array = NOTHING;
   kind: PlainKind = "file";
-  /** Where the raw name lies in `bytes`. */
+  /** Offsets of the raw name in `bytes`. */
   nameStart = 0;
   nameEnd = 0;
   /** Permission bits. */
@@ -53,12 +53,12 @@ export class PlainTreeCursor {
   uid = 0;
   gid = 0;
   size = 0;
-  /** Where a link's raw target lies. */
+  /** Offsets of a link's raw target. */
   targetStart = 0;
   targetEnd = 0;
   /** Ids of a file's blobs back to back, or of a directory's tree; grows, so not to be kept. */
   ids = new Uint8Array(32 * 16);
-  /** How many of them belong to this entry. */
+  /** Number of them that belong to this entry. */
   idCount = 0;
   /** False once something was met that is not plain: what was read so far is to be thrown away. */
   plain = true;

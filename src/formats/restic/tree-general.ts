@@ -84,7 +84,7 @@ function idBytes(hex: string, label: string): Uint8Array {
   return Buffer.from(hex, "hex");
 }
 
-/** What Go makes of a time that is not there, as rustic's nodes have none for the folders above what it saves. */
+/** Time that Go writes where there is none, as rustic's nodes have for the folders above what it saves. */
 const NO_TIME = "0001-01-01T00:00:00Z";
 const NEVER: Instant = { seconds: 0, nanoseconds: 0 };
 

@@ -10,8 +10,8 @@ export interface NodeAttribute {
 }
 
 /**
- * What only other programs write into a node: kept so that such a tree is written again with the
- * same bytes. Absent on every node of our own.
+ * Members that only other programs write into a node: kept so that such a tree is written again with the same bytes.
+ * Absent on every node of our own.
  */
 export interface ForeignNode {
   /** The three times as they stood in the file, zone and all. */
@@ -54,20 +54,20 @@ export interface TreeNode {
   foreign?: ForeignNode;
 }
 
-/** What of a node is set on an entry whose content is right. */
+/** Members of a node that are set on an entry whose content is right. */
 export type NodeMetadata = Pick<TreeNode, "type" | "mode" | "uid" | "gid" | "mtimeSec" | "mtimeNs" | "xattrs">;
 
 /**
- * What the names of one file have in common: an inode's number alone is another file's too on another device. Begins with
- * a slash, as no path below a root does; null where nothing says that there are other names.
+ * Returns a key that the names of one file share: an inode's number alone is another file's too on another device.
+ * Begins with a slash, as no path below a root does; null where nothing says that there are other names.
  */
 export function linkedInode({ links, inode, deviceId }: TreeNode): string | null {
   return links > 1 && inode !== 0n ? `/${deviceId}/${inode}` : null;
 }
 
 /**
- * Whether two names of one inode can be one entry, by what is recorded of each: a file that was written to while its names
- * were saved has another content under each, and the number of one that went may be another entry's.
+ * Tells whether two names of one inode can be one entry, by what is recorded of each: a file that was written to while
+ * its names were saved has another content under each, and the number of one that went may be another entry's.
  */
 export function canBeOne(a: TreeNode, b: TreeNode): boolean {
   return (

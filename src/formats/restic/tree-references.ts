@@ -26,7 +26,10 @@ class IdList {
   }
 }
 
-/** What trees name, without an object for each entry: for walks that follow them and want nothing else. To be used again for other trees. */
+/**
+ * Reads what trees name, without an object for each entry: for walks that follow them and want nothing else. To be used
+ * again for other trees.
+ */
 export class TreeReferences {
   /** Ids of the last tree's subtrees, 32 bytes each, in its order; good until the next one is read. */
   subtrees: Uint8Array = new Uint8Array(0);

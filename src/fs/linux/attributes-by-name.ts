@@ -87,8 +87,8 @@ export function directly(): AttributesByName | null {
 const READ = fs.constants.O_RDONLY | fs.constants.O_NOFOLLOW | fs.constants.O_NONBLOCK;
 
 /**
- * Of files and directories. Links have none that belong to a state; whether pipes, devices and sockets have some cannot
- * be told, which `EBADF` says.
+ * Reads attributes of files and directories by opening them. Links have none that belong to a state; whether pipes,
+ * devices and sockets have some cannot be told, which `EBADF` says.
  */
 export function byOpening(sys: Omit<Syscalls, keyof AttributesByName>): AttributesByName {
   const stat = newStatBuffer();

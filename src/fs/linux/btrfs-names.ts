@@ -9,7 +9,7 @@ const ROOM = 1024 * 1024;
 const FIRST_INODE = 256n;
 const HIGHEST = 2n ** 64n - 1n;
 
-/** Where a search goes on: object (inode), type and offset, in that order. */
+/** Position of a search: object (inode), type and offset, in that order. */
 interface Key {
   object: bigint;
   type: number;
@@ -17,9 +17,9 @@ interface Key {
 }
 
 /**
- * Whether the subvolume of an open directory has an entry of that name that was made in transaction `since` or later;
- * one that is older may count, where something beside it in the tree is not. 0 asks about all of it. Null where that cannot
- * be told: only who administers the machine may ask. Takes as long as what was written since is large.
+ * Tells whether the subvolume of an open directory has an entry of that name from transaction `since` or later; an
+ * older one may count, where something beside it in the tree is not. 0 asks about all of it; null where only an
+ * administrator may ask. Takes as long as what was written since is large.
  */
 export async function hasNewName(
   fd: number,

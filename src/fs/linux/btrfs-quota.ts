@@ -6,9 +6,8 @@ import { namesIn } from "../names-in.ts";
 import { inDirectory } from "./syscalls.ts";
 
 /**
- * Whether a quota group may limit the subvolume at a path (raw bytes): its own group, or one of a higher level, of which
- * the kernel tells only root which subvolumes are in it. A limit goes with a subvolume's id, which no other takes over.
- * False where quotas are off. From sysfs, since Linux 5.9.
+ * Tells whether a quota group may limit the subvolume at a path (raw bytes): its own group, or one of a higher level,
+ * of which the kernel tells only root the members. False where quotas are off. From sysfs, since Linux 5.9.
  */
 export function mayBeLimited(place: Buffer): boolean {
   const uuid = filesystemUuid(place);

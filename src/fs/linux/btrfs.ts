@@ -22,11 +22,9 @@ import type { RawPath } from "../safe-path.ts";
 import { errnoName, openOwnWay } from "./syscalls.ts";
 
 /**
- * Subvolumes and snapshots of btrfs, by ioctl on held directories: no process is started.
- *
- * What may wait for the disk runs on a thread of the pool and returns a promise; it cannot be stopped. Errors are CairnErrors with
- * `details.errno`: `unsupported` (not btrfs, not a subvolume, another file system, a swap file in use), `usage` (an unfit
- * name), `conflict` (subvolumes inside), else what the errno means.
+ * Makes and removes subvolumes and snapshots of btrfs, by ioctl on held directories. What may wait for the disk runs on
+ * a thread of the pool and cannot be stopped. Errors have `details.errno`: `unsupported` (not btrfs, not a subvolume, a
+ * swap file in use), `usage` (an unfit name), `conflict` (subvolumes inside), else what the errno means.
  */
 
 const EINTR = 4;
@@ -46,7 +44,7 @@ export interface SubvolumeInfo {
   readonly generation: number;
   readonly readOnly: boolean;
   readonly uuid: string;
-  /** What it is a snapshot of, and what it was received from; null when it is neither. */
+  /** UUIDs of what it is a snapshot of, and of what it was received from; null when it is neither. */
   readonly parentUuid: string | null;
   readonly receivedUuid: string | null;
   /** Transactions of the last change of its tree, as `changed`, and of its creation. */
@@ -128,7 +126,7 @@ const HINTS: Readonly<Record<string, string>> = {
   ETXTBSY: "turn it off with swapoff, or move it to a subvolume of its own",
 };
 
-/** What an errno means here, where its name does not say it. */
+/** Meanings of an errno here, where its name does not say it. */
 const MEANINGS: Readonly<Record<string, string>> = { ETXTBSY: "a swap file in it is in use (ETXTBSY)" };
 
 type Hints = Readonly<Record<string, string>>;
@@ -142,7 +140,7 @@ function failure(errno: number, doing: string, hints: Hints = {}): CairnError {
   });
 }
 
-/** Where something was tried, for an error's message. */
+/** Returns the place where something was tried, for an error's message. */
 function shownPlace(parentFd: number, name: string | Uint8Array): string {
   let parent = Buffer.from("?");
   try {
@@ -189,7 +187,7 @@ export function isSubvolume(place: RawPath | number): boolean {
 
 let fstatfs: NativeFunction | null | undefined;
 
-/** What tells the file system that holds an open directory from those of other kinds. */
+/** Returns the number of the kind of file system that holds an open directory. */
 function magicOf(fd: number): number {
   fstatfs ??= bindNative("int fstatfs(int fd, uint64_t facts)");
   if (fstatfs === null) return fs.statfsSync(`/proc/self/fd/${fd}`).type;
@@ -214,8 +212,8 @@ export function requireSubvolume(fd: number, shown: string): void {
 }
 
 /**
- * What btrfs knows of the subvolume that holds an open file or directory. Any user may ask.
- * A few µs, whatever its size.
+ * Returns what btrfs knows of the subvolume that holds an open file or directory, in a few µs, whatever its size. Any
+ * user may ask.
  */
 export function subvolumeInfo(fd: number): SubvolumeInfo {
   const argument = newArena(INFO.SIZE);
@@ -283,15 +281,9 @@ function openFolder(place: RawPath): number {
 }
 
 /**
- * Makes `name` in a held directory a snapshot of the subvolume whose root is `fromFd`.
- *
- * What was written before, also what the page cache still holds, is in it: the call itself writes that out first, then
- * commits the file system's transaction, so that the snapshot is durable when it returns. (Linux 5.7 removed the way
- * not to wait for the commit.) It is one moment of all names and metadata. Content that is written between the two
- * steps and not synced is missing, so that a file has its earlier content or is cut short, also to nothing; what synced
- * before it went on is whole.
- * Its time does not depend on the number of files, but on what waits to be written.
- * An ordinary user must own the root of the subvolume.
+ * Makes `name` in a held directory a snapshot of the subvolume whose root is `fromFd`, durable when it returns. The
+ * call writes the page cache out, then commits; content written between the two and not synced is missing, so that a
+ * file has its earlier content or is cut short. An ordinary user must own the root of the subvolume.
  */
 export async function createSnapshot(
   fromFd: number,
@@ -337,10 +329,9 @@ const DESTROY_HINTS: Hints = {
 };
 
 /**
- * Removes the subvolume `name` of a held directory with all that is in it. It is gone from the directory at once,
- * durably with the next commit; its space is given back by the kernel in the background.
- * An ordinary user needs the mount option `user_subvol_rm_allowed`, and a writable subvolume that he may write to
- * ({@link setReadOnly}). Throws `conflict` while another subvolume lies inside.
+ * Removes the subvolume `name` of a held directory with all that is in it: gone at once, durably with the next commit;
+ * the kernel gives the space back later. An ordinary user needs the mount option `user_subvol_rm_allowed`, and a
+ * writable subvolume ({@link setReadOnly}). Throws `conflict` while another subvolume lies inside.
  */
 export async function destroySubvolume(parentFd: number, name: string | Uint8Array): Promise<void> {
   const argument = namedArgument(name, VOL_ARGS_NAME);

@@ -1,6 +1,6 @@
 import os from "node:os";
 
-/** What a failed system call returns: minus errno, whose values are not the same on every system. */
+/** Results of failed system calls: minus errno, whose values are not the same on every system. */
 
 const { errno } = os.constants;
 
@@ -23,7 +23,7 @@ export const EOPNOTSUPP = -errno.EOPNOTSUPP;
 export const EPERM = -errno.EPERM;
 export const EXDEV = -errno.EXDEV;
 
-/** What calls for attributes say where there is none, or none for this user. */
+/** Errors of calls for attributes where there is none, or none for this user. */
 export const HAS_NO_ATTRIBUTE: ReadonlySet<number> = new Set([
   0,
   EACCES,
@@ -49,8 +49,8 @@ const NOT_HELD: ReadonlySet<unknown> = new Set([
 ]);
 
 /**
- * Whether an error's name is what file systems say of names, kinds, links and sizes that they cannot hold, and of a name
- * that is another's to them.
+ * Tells whether an error's name is what file systems say of names, kinds, links and sizes that they cannot hold, and of
+ * a name that is another's to them.
  */
 export function isNotHeld(errnoName: unknown): boolean {
   return NOT_HELD.has(errnoName);

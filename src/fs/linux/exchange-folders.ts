@@ -30,7 +30,7 @@ export function moveToFree(from: Buffer, to: Buffer): void {
   if (result < 0) throw syscallError(result, `move ${printablePath(from)} to ${printablePath(to)}`);
 }
 
-/** The same where the system promises it; false, and nothing is done, where it does not. */
+/** Moves a folder to a free name where the system promises it; false, and nothing is done, where it does not. */
 export function movedToFree(from: Buffer, to: Buffer): boolean {
   const result = inPlaces(from, to, renameNoReplace);
   if (result === EINVAL || result === ENOSYS) return false;

@@ -26,7 +26,7 @@ export interface Holder {
   readonly path: Buffer;
 }
 
-/** Why there may be holders that were not seen. */
+/** Reasons for which there may be holders that were not seen. */
 export type UnknownReason =
   | "unreadable-processes"
   | "other-pid-namespaces"
@@ -36,7 +36,7 @@ export type UnknownReason =
   | "no-proc"
   | "not-linux";
 
-/** The same for people. */
+/** Texts of these reasons for people. */
 export const WHY_UNKNOWN: Readonly<Record<UnknownReason, string>> = {
   "unreadable-processes": "processes of other users do not show what they have open",
   "other-pid-namespaces": "processes outside of this container are not seen",
@@ -54,7 +54,7 @@ export interface Holders {
 }
 
 export interface HolderOptions {
-  /** How long to look, in milliseconds; 200. */
+  /** Milliseconds to look; 200. */
   budgetMs?: number;
   /** Look at this process too; it is left out unless told. */
   includeSelf?: boolean;
@@ -82,7 +82,7 @@ class Target {
   readonly #ownNamespace: string;
   readonly #ownMounts: Mount[];
   readonly #otherMounts = new Map<string, Mount[]>();
-  /** Of the process that was asked last: each is asked about many paths, one after the other. */
+  /** Process that was asked last: each is asked about many paths, one after the other. */
   #last = { pid: 0, namespace: "" };
 
   constructor(root: Buffer) {
@@ -141,7 +141,9 @@ function readText(path: string): string {
 
 const DELETED = Buffer.from(" (deleted)");
 
-/** Where a link under /proc leads; null when it is gone or leads to a removed entry, which is in no folder. */
+/**
+ * Returns the target of a link under /proc; null when it is gone or leads to a removed entry, which is in no folder.
+ */
 function linkTarget(path: string): Buffer | null {
   const target = readlinkSync(path, "buffer");
   if (target.length <= DELETED.length || !target.subarray(-DELETED.length).equals(DELETED)) return target;
@@ -280,7 +282,7 @@ function addBlindSpots(unknown: Set<UnknownReason>, root: Buffer, pids: readonly
   if (place === "network" || place === "fuse" || place === "unknown") unknown.add("other-hosts");
 }
 
-/** Of all processes that are seen; none where there is no /proc, as in a chroot. */
+/** Lists the numbers of all processes that are seen; none where there is no /proc, as in a chroot. */
 function processNumbers(): number[] {
   try {
     return readdirSync("/proc")
@@ -292,7 +294,7 @@ function processNumbers(): number[] {
 }
 
 /**
- * Which other processes work in a folder, through whatever mount or container they see it. Bounded in time;
+ * Finds other processes that work in a folder, through whatever mount or container they see it. Bounded in time;
  * `unknown` says why the answer may lack some. Throws `not_found` when the folder is missing.
  */
 export function findHolders(folder: RawPath, options: HolderOptions = {}): Holders {

@@ -2,7 +2,7 @@ import fs from "node:fs";
 import { mountsInside } from "./mounts.ts";
 import type { RawPath } from "../safe-path.ts";
 
-/** Which of a file system's times tell of a change. */
+/** Decides which of a file system's times tell of a change. */
 
 const TMPFS = 0x01021994;
 const RAMFS = 0x858458f6;

@@ -62,7 +62,7 @@ export function releaseKernelLock(descriptor: number): void {
 
 export type HeldMode = "exclusive" | "shared" | "none";
 
-/** How other open files hold the lock of this one. */
+/** Returns how other open files hold the lock of this one. */
 export function kernelLockState(descriptor: number): HeldMode {
   const call = bind();
   if (call === null) return "none";
@@ -80,8 +80,8 @@ function deviceInLockTable(path: string): string | null {
 }
 
 /**
- * The same by reading the kernel's table, for a process that cannot call fcntl. Only the kernel's own table tells
- * about processes of other pid namespaces, so a record in the file is never asked for this. Null where there is no table.
+ * Returns how it is held by reading the kernel's table, which also has processes of other pid namespaces, so a record
+ * in the file is never asked for this. Null where there is no table.
  */
 export function kernelLockFromTable(path: string): HeldMode | null {
   const inode = statSync(path, { throwIfNoEntry: false })?.ino;

@@ -19,11 +19,11 @@ export interface Mount {
   readonly parentId: number;
   /** `major:minor` of the file system, as the kernel's lock table shows it too. */
   readonly device: string;
-  /** Which directory of the file system is mounted; other than `/` for bind mounts and subvolumes. */
+  /** Directory of the file system that is mounted; other than `/` for bind mounts and subvolumes. */
   readonly root: Buffer;
   readonly mountPoint: Buffer;
   readonly options: readonly string[];
-  /** Of the file system, for all its mounts, as the kernel writes them. */
+  /** Options of the file system, for all its mounts, as the kernel writes them. */
   readonly fileSystemOptions: string;
   /** File system type, e.g. `ext4`, `fuse.juicefs`. */
   readonly type: string;
@@ -134,7 +134,10 @@ export function mountOf(path: RawPath, mounts: readonly Mount[] = readMounts()):
   return resolveMount(real(path), mounts);
 }
 
-/** Whether two existing paths lie on one mount; where there is no list of mounts, on one device. Throws `not_found`. */
+/**
+ * Tells whether two existing paths lie on one mount; where there is no list of mounts, on one device. Throws
+ * `not_found`.
+ */
 export function onSameMount(one: RawPath, other: RawPath, mounts: readonly Mount[] = readMounts()): boolean {
   if (mounts.length === 0) return statSync(real(one)).dev === statSync(real(other)).dev;
   return mountOf(one, mounts)?.id === mountOf(other, mounts)?.id;
@@ -160,7 +163,7 @@ export interface FilesystemKind {
   /** e.g. `ext4`; `unknown` for a magic number that is not in the table. */
   readonly name: string;
   readonly magic: number;
-  /** Where the state lives. Only `local` and `memory` have locks that one kernel decides alone. */
+  /** Place where the state lives. Only `local` and `memory` have locks that one kernel decides alone. */
   readonly place: "local" | "memory" | "network" | "fuse" | "unknown";
   /** True for a union of layers: what is written there goes away with its container. */
   readonly overlay: boolean;
@@ -211,7 +214,7 @@ export function kindOfMagic(magic: number): FilesystemKind {
   return { name: row[1], magic, place: row[2], overlay: row[1] === "overlay" };
 }
 
-/** What kind of file system holds an existing path. */
+/** Returns the kind of file system that holds an existing path. */
 export function filesystemKind(path: RawPath): FilesystemKind {
   try {
     return kindOfMagic(statfsSync(path).type);

@@ -10,7 +10,7 @@ const O_NOFOLLOW = fs.constants.O_NOFOLLOW;
 const SLASH = 47;
 const DOT = 46;
 const INTERMEDIATE = fs.constants.O_RDONLY | O_DIRECTORY | O_NOFOLLOW;
-/** How directories are opened: no link is followed, and nothing waits. */
+/** Flags with which directories are opened: no link is followed, and nothing waits. */
 export const DIRECTORY =
   fs.constants.O_RDONLY | fs.constants.O_DIRECTORY | fs.constants.O_NOFOLLOW | fs.constants.O_NONBLOCK;
 
@@ -40,7 +40,7 @@ export function openBelow(sys: Syscalls, root: number, path: Uint8Array, flags: 
   return fd;
 }
 
-/** What {@link Syscalls.openBelow} does where the kernel has no openat2(2): one name at a time. */
+/** Opens one name at a time, where the kernel has no openat2(2) for {@link Syscalls.openBelow}. */
 export function openByNames(
   sys: Pick<Syscalls, "open" | "close">,
   root: number,

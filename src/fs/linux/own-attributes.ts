@@ -5,7 +5,7 @@ import { inDirectory, putName, syscalls } from "./syscalls.ts";
 
 const ROOM = 64 << 10;
 const ACCESS_ACL = Buffer.from("system.posix_acl_access");
-/** Of an access list: version 2, then entries of a tag, bits and an id. */
+/** Layout of an access list: version 2, then entries of a tag, bits and an id. */
 const LIST_VERSION = 2;
 const TAG_GROUP = 0x04;
 const TAG_MASK = 0x10;
@@ -36,8 +36,8 @@ export function attributesOf(folder: Buffer): string[] {
 }
 
 /**
- * What a folder's access list says of its group, as permission bits; undefined where it has none. Its mode has the list's
- * mask in their place then, which limits them. Also undefined for a folder that this user may not look into.
+ * Returns what a folder's access list says of its group, as permission bits; undefined where it has none, or where this
+ * user may not look into the folder. Its mode has the list's mask in their place then, which limits them.
  */
 export function listedGroupBits(folder: Buffer): number | undefined {
   const list = accessListOf(folder);

@@ -3,7 +3,7 @@ import fs from "node:fs";
 import { isMountPoint, mountOf } from "./mounts.ts";
 
 const LOST_AND_FOUND = "lost+found";
-/** What JuiceFS's mounts show of themselves, by either of the names that it can be told to use. */
+/** Names that JuiceFS's mounts show of themselves, by either of the names that it can be told to use. */
 const OF_JUICEFS = [".accesslog", ".config", ".stats", ".trash"].flatMap((name) => [name, `.jfs${name}`]);
 /** Inodes that JuiceFS gives to nothing that somebody made begin here; a folder of it that is mounted may have such names. */
 const FIRST_OF_JUICEFS = 0x7fff_ffff_0000_0000n;

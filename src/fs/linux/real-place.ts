@@ -6,7 +6,7 @@ import { printablePath } from "../safe-path.ts";
 import { syscallError } from "./syscall-error.ts";
 import { AT_FDCWD, newStatBuffer, OPEN, STAT, type StatBuffer, type Syscalls, TYPE } from "./syscall-abi.ts";
 
-/** Whether what was opened by a path is what lies there, or what somebody had a link lead to meanwhile. */
+/** Tells whether what was opened by a path is what lies there, or what somebody had a link lead to meanwhile. */
 
 const SLASH = 0x2f;
 const ROOT = Buffer.from("/");
@@ -19,9 +19,8 @@ const THROUGH_DESCRIPTOR = /^\/proc\/self\/fd\/\d+(?:\/[^/]*)?$/;
 
 /**
  * Throws `conflict` where an open directory was reached by its path through a symbolic link that another user may have
- * put there: whoever owns a folder above another exchanges it for a link at any moment, so a path that had no link when a
- * command began may lead anywhere later. Links of root and of this user in their own folders are followed. A directory
- * that another user moves there is his own, or one that he may change anyway.
+ * put there: whoever owns a folder above another can exchange it for a link at any moment. Links of root and of this
+ * user in their own folders are followed.
  */
 export function requireOwnWay(sys: Syscalls, fd: number, path: string | Buffer): void {
   const bytes = Buffer.from(path as string);

@@ -10,7 +10,7 @@ const FICLONE = 0x40049409;
 const FS_IOC_FIEMAP = 0xc020660b;
 const FIEMAP_FLAG_SYNC = 1;
 const FIEMAP_EXTENT_INLINE = 0x200;
-/** Of the question, and of each extent that is told of; in the latter its flags. */
+/** Bytes of the question, and of each extent that is told of; in the latter its flags. */
 const FIEMAP_BYTES = 32;
 const EXTENT_BYTES = 56;
 const EXTENT_FLAGS = 40;
@@ -68,7 +68,10 @@ export function cloneTo(sys: Syscalls, from: number, place: NewName): number {
   return result;
 }
 
-/** What the result of these calls says: refused for this file or file system (a copy may do), no space, or failed. */
+/**
+ * Returns what the result of these calls says: refused for this file or file system (a copy may do), no space, or
+ * failed.
+ */
 export function cloneAnswer(result: number): "cloned" | "refused" | "full" | "failed" {
   if (result >= 0) return "cloned";
   if (REFUSED.has(result)) return "refused";
@@ -153,7 +156,10 @@ export function takeOverMarks(from: number, to: number): void {
   ioctl(to, FS_IOC_SETFLAGS, address);
 }
 
-/** What tells an open file from another one that had its inode number before; null where the file system does not say. */
+/**
+ * Returns a number that tells an open file from another one that had its inode number before; null where the file
+ * system does not say.
+ */
 export function generationOf(fd: number): number | null {
   const { address, words } = argument();
   words[0] = 0;

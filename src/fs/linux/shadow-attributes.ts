@@ -4,7 +4,7 @@
  */
 const PREFIX = Buffer.from("trusted.SGI_ACL_");
 
-/** Whether an attribute of this name is an access list shown a second time. */
+/** Tells whether an attribute of this name is an access list shown a second time. */
 export function isShadow(name: Uint8Array): boolean {
   return name.length > PREFIX.length && PREFIX.equals(name.subarray(0, PREFIX.length));
 }

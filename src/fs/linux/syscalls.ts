@@ -235,7 +235,10 @@ export function openDirectory(path: string | Buffer): number {
   return openOwnWay(path, fs.constants.O_RDONLY | fs.constants.O_DIRECTORY | fs.constants.O_NOFOLLOW);
 }
 
-/** The same with flags that say whether it is held for reading, and whether a last link is followed, if it is nobody else's. */
+/**
+ * Opens a directory with flags that say whether it is held for reading, and whether a last link is followed, if it is
+ * nobody else's.
+ */
 export function openOwnWay(path: string | Buffer, flags: number): number {
   const fd = fs.openSync(path, flags);
   try {

@@ -73,10 +73,9 @@ interface Work<T, Call> {
 }
 
 /**
- * Makes calls again that failed with a `retryable` error (`io`, `busy`), after pauses that double, or last as long as
- * `retryAfterMs` in the error's details says; every other error is final. An attempt that failed may have done its
- * work: a file gone at its second removal, a temporary file taken over, and a `config` with our own bytes count as
- * success.
+ * Makes calls again that failed with a `retryable` error (`io`, `busy`), after pauses that double, or last
+ * `retryAfterMs` of the error's details; every other error is final. An attempt that failed may have done its work: a
+ * file gone at its second removal, and a `config` with our own bytes, count as success.
  */
 export class RetryingStorage extends WrappedStorage {
   readonly #options: RetryOptions;
