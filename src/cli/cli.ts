@@ -11,7 +11,7 @@ import { makeProgress } from "./progress.ts";
 import { printable } from "./render/format.ts";
 import { makeStyle, wantsColour } from "./render/style.ts";
 
-/** Where output goes. A write after the reader has gone is dropped, and `closed` becomes true. */
+/** A place for output. A write after the reader has gone is dropped, and `closed` becomes true. */
 export interface OutputSink {
   /** Resolves when more may be written. */
   write(chunk: string | Uint8Array): Promise<void>;
@@ -24,7 +24,7 @@ export interface CliInput {
   argv: readonly string[];
   /** The current folder, also where it was when it is gone; null when nobody knows. */
   cwd: string | null;
-  /** Why nothing can be named relative to it. */
+  /** Reason for which nothing can be named relative to it. */
   cwdProblem?: string | undefined;
   env: Record<string, string | undefined>;
   stdout: OutputSink;
@@ -113,7 +113,7 @@ async function goOn(input: CliInput, afterwards: () => Promise<void>, exitStatus
   }
 }
 
-/** What failed because of the signal is an interruption, however the failure looks; damage stays damage. */
+/** Makes an interruption of what failed because of the signal, however the failure looks; damage stays damage. */
 function asInterrupted(error: unknown): CairnError {
   const wrapped = toCairnError(error);
   if (wrapped.code === "interrupted" || (wrapped.code !== "internal" && wrapped.code !== "io")) return wrapped;

@@ -8,18 +8,18 @@ export interface Example {
   text: string;
 }
 
-/** What a command takes; and how it runs. One file per command, loaded only when it is called. */
+/** A command: what it takes, and how it runs. One file per command, loaded only when it is called. */
 export interface CommandDefinition {
   name: string;
   arguments?: readonly ArgumentDefinition[];
   options?: readonly OptionDefinition[];
   examples: readonly Example[];
-  /** Of a command that is only a group: what comes next on the line, each a command of its own. */
+  /** Commands of a group: what comes next on the line. */
   verbs?: VerbTable<CommandDefinition>;
   run(context: Context, input: Input): Promise<Outcome>;
 }
 
-/** What a command hands back to be printed: `data` for `--json`, the rest for people. */
+/** Result of a command, to be printed: `data` for `--json`, the rest for people. */
 export interface Outcome {
   data: unknown;
   /** Asked for only when people read it. With or without a last line break. */
@@ -34,6 +34,6 @@ export interface Outcome {
   exitStatus?: number;
   /** A failure beside the data, e.g. damage that was found. */
   error?: CairnError;
-  /** What goes on after all that was printed, e.g. a server until it is stopped. Its failure is told on stderr. */
+  /** Work that goes on after all that was printed, e.g. a server until it is stopped. Its failure is told on stderr. */
   afterwards?: () => Promise<void>;
 }

@@ -23,7 +23,7 @@ export interface ContextParts {
   globals: Globals;
   /** The current folder, also where it was when it is gone; null when nobody knows. */
   cwd: string | null;
-  /** Why nothing can be named relative to the current folder. */
+  /** Reason for which nothing can be named relative to the current folder. */
   cwdProblem?: string | undefined;
   env: Record<string, string | undefined>;
   signal: AbortSignal;
@@ -41,7 +41,7 @@ export interface ContextParts {
 
 const NAME_ABSOLUTE = "give an absolute path, or go to a folder that is there";
 
-/** What one call of the command line has in hand. */
+/** Context of one call of the command line. */
 export class Context {
   readonly globals: Globals;
   readonly env: Record<string, string | undefined>;
@@ -68,7 +68,7 @@ export class Context {
     this.#parts = parts;
   }
 
-  /** Where the current folder is, or was. Throws `not_found` when nobody knows. */
+  /** Returns where the current folder is, or was. Throws `not_found` when nobody knows. */
   get cwd(): string {
     const { cwd, cwdProblem } = this.#parts;
     if (cwd !== null) return cwd;
@@ -83,8 +83,8 @@ export class Context {
   }
 
   /**
-   * The same for what is about to be written or looked for under that very name. Throws `usage` for one that is not UTF-8: what is
-   * given here is text, in which it is the name of something else.
+   * Returns the path of what is about to be written or looked for under that very name. Throws `usage` for one that is
+   * not UTF-8: what is given here is text, in which it is the name of something else.
    */
   place(path: string): string {
     const cwd = this.#parts.cwd;
@@ -130,7 +130,7 @@ export class Context {
     if (!json && !quiet) this.diagnose(printable(message));
   }
 
-  /** What goes into the answer; for once. */
+  /** Takes the warnings that go into the answer, once. */
   takeWarnings(): string[] {
     const warnings = this.#warnings ?? [];
     this.#warnings = null;
@@ -188,7 +188,7 @@ export class Context {
     return this.#hold(await library.open(chosen, this.openOptions()));
   }
 
-  /** The same with guards overridden; a line says that a folder was adopted. */
+  /** Opens a workspace, or adopts a folder with guards overridden; a line says that it was adopted. */
   async openOrAdopt(positional?: string, allow: readonly GuardName[] = []): Promise<Client> {
     const library = await this.library();
     const folder = this.chosenFolder(positional) ?? (await library.find(this.cwd, this.callOptions())) ?? this.cwd;
@@ -209,7 +209,7 @@ export class Context {
     return existsSync(this.chosenFolder(positional) ?? this.cwd);
   }
 
-  /** Of calls that look for a workspace. */
+  /** Returns options of calls that look for a workspace. */
   openOptions(): CallOptions & { controlDirectory?: string } {
     const options: CallOptions & { controlDirectory?: string } = this.callOptions();
     const control = this.globals.controlDirectory;
@@ -277,10 +277,10 @@ function resolveParents(absolute: string): string {
   }
 }
 
-/** What bytes that are not UTF-8 have become in arguments. */
+/** Character that bytes which are not UTF-8 have become in arguments. */
 const REPLACEMENT = "\uFFFD";
 
-/** Whether a path has lost bytes: of a name that really has that character something is there. */
+/** Tells whether a path has lost bytes: of a name that really has that character something is there. */
 function isLost(path: string): boolean {
   const last = path.lastIndexOf(REPLACEMENT);
   if (last < 0) return false;

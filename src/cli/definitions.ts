@@ -1,6 +1,6 @@
 type Paths = "files" | "folders";
 
-/** What the shell completes at a place: words that can stand there are listed, also beside paths. */
+/** Things that the shell completes at a place: words that can stand there are listed, also beside paths. */
 export type Completes = "points" | Paths | readonly string[] | { words: readonly string[]; or: Paths };
 
 export interface ArgumentDefinition {
@@ -8,7 +8,7 @@ export interface ArgumentDefinition {
   name: string;
   text: string;
   completes?: Completes;
-  /** What it completes at each of the places of one that takes several; the last repeats. */
+  /** Things to complete at each of the places of one that takes several; the last repeats. */
   places?: readonly Completes[];
 }
 
@@ -22,7 +22,7 @@ export interface OptionDefinition {
   values?: readonly string[];
 }
 
-/** What a command takes, as the shells' completion needs it. */
+/** Options and arguments of a command, as the shells' completion needs them. */
 export interface Taken {
   arguments?: readonly ArgumentDefinition[];
   options?: readonly OptionDefinition[];

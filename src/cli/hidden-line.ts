@@ -8,12 +8,12 @@ export interface TerminalInput extends NodeJS.ReadableStream {
 
 const [LINE_FEED, RETURN] = [0x0a, 0x0d];
 const ENTER = new Set([LINE_FEED, RETURN]);
-/** Whose last line ended with a return: a line feed that comes next, as of a pasted text, belongs to it. */
+/** Terminals whose last line ended with a return: a line feed that comes next, as of a pasted text, belongs to it. */
 const AFTER_RETURN = new WeakSet<TerminalInput>();
 const ERASE = new Set([0x08, 0x7f]);
 const [INTERRUPT, END, ERASE_LINE, ESCAPE] = [0x03, 0x04, 0x15, 0x1b];
 const ENDS = ["end", "close", "error"] as const;
-/** What comes later than this after an escape character is no part of its sequence. */
+/** Milliseconds after an escape character in which the rest of its sequence comes. */
 const ESCAPE_MS = 500;
 
 /**
@@ -58,14 +58,14 @@ export async function readHiddenLine(input: TerminalInput, signal?: AbortSignal)
 
 class HiddenLine {
   #bytes: number[] = [];
-  /** Of an escape sequence, as of an arrow key. */
+  /** State of an escape sequence, as of an arrow key. */
   #escape: { kind: "begun" | "long" | "short"; at: number } | null = null;
 
   get bytes(): Uint8Array {
     return Uint8Array.from(this.#bytes);
   }
 
-  /** Whether this byte ends the line. */
+  /** Takes a byte and tells whether it ends the line. */
   take(byte: number): "done" | "stopped" | null {
     if (byte === INTERRUPT) return "stopped";
     if (ENTER.has(byte)) return "done";

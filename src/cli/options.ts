@@ -5,8 +5,8 @@ import type { OptionDefinition } from "./definitions.ts";
 import { checkSpan, type Input, kebab, usage } from "./input.ts";
 
 /**
- * How a member of a verb's options is an option of its command: its flags where they are not those of its name, another
- * text, the value of a flag that stands for one. Null: it is none.
+ * Form of a member of a verb's options on the command line: its flags where they are not those of its name, another
+ * text, the value of a flag that stands for one. Null: it is no option.
  */
 type Said = string | Otherwise | null;
 

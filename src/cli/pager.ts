@@ -28,8 +28,8 @@ export async function showInPager(
 }
 
 /**
- * The same of what comes piece by piece, and no faster than it is read. False when there is none: nothing was taken then. What
- * taking it fails with is thrown when the reader has left.
+ * Shows in a pager what comes piece by piece, no faster than it is read. False when there is none: nothing was taken
+ * then. Throws what taking it fails with when the reader has left.
  */
 export async function streamInPager(
   content: AsyncIterable<Uint8Array>,

@@ -7,7 +7,7 @@ import { formerPassword, passwordOfFile, trimPassword } from "../formats/restic/
 import { readHiddenLine } from "./hidden-line.ts";
 import { usage } from "./input.ts";
 
-/** Where a password may come from; the first that is there counts. */
+/** Places where a password may come from; the first that is there counts. */
 export interface PasswordSources {
   file?: string | undefined;
   command?: string | undefined;
@@ -20,7 +20,7 @@ export interface PasswordSources {
   variable: string;
   env: Readonly<Record<string, string | undefined>>;
   cwd: string;
-  /** What is asked on a terminal, e.g. `password of /srv/backups`. */
+  /** Question on a terminal, e.g. `password of /srv/backups`. */
   question: string;
   /** Asked twice, for a password that is new. */
   twice?: boolean;
@@ -29,7 +29,7 @@ export interface PasswordSources {
 
 export interface GivenPassword {
   readonly bytes: Uint8Array;
-  /** What earlier versions took it for; null where that is the same. */
+  /** Password as earlier versions took it; null where that is the same. */
   readonly former: string | null;
 }
 

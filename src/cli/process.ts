@@ -48,7 +48,7 @@ export async function runProcess(argv: readonly string[], openLibrary: () => Pro
   endProcess(reportLostOutput(stdout.failure, status));
 }
 
-/** What has been asked to watch this process writes what it saw when Node takes it down. */
+/** Options of Node whose report is written when Node takes the process down. */
 const WATCHED = /--(?:cpu-prof|heap-prof|prof|inspect|trace-event)/;
 
 /**

@@ -6,7 +6,7 @@ import type { Globals } from "./context.ts";
 import { Input, parseWait, usage } from "./input.ts";
 import { VERSION } from "../formats/program.ts";
 
-/** What the arguments ask for. */
+/** Meaning of the arguments. */
 export type Parsed =
   | { kind: "call"; name: string; definition: CommandDefinition; input: Input; globals: Globals }
   | { kind: "print"; name: string | null; text: string; json: boolean };
@@ -25,7 +25,7 @@ export function commandNameOf(argv: readonly string[]): string | undefined {
   return undefined;
 }
 
-/** Whether an error found while parsing has to be told as JSON: parsing stopped before it could know. */
+/** Tells whether an error found while parsing has to be told as JSON: parsing stopped before it could know. */
 export function asksForJson(argv: readonly string[]): boolean {
   const end = argv.indexOf("--");
   return (end === -1 ? argv : argv.slice(0, end)).includes("--json");
@@ -72,7 +72,7 @@ function withVerb(
   return null;
 }
 
-/** What a line names, as far as that is known. */
+/** Command that a line names, as far as that is known. */
 interface Named {
   /** The line with `help` and a group's verb where they are parsed. */
   argv: readonly string[];

@@ -3,7 +3,7 @@ import type { Outcome } from "./command.ts";
 import type { Context } from "./context.ts";
 import { EXIT_PARTLY } from "./envelope.ts";
 
-/** What `restore` and `undo` print when they have done it. `method`: as it was asked for. */
+/** Prints what `restore` and `undo` did. `method`: as it was asked for. */
 export function restoreOutcome(
   context: Context,
   client: Client,
@@ -26,7 +26,7 @@ export function restoreOutcome(
   };
 }
 
-/** What both print with `--plan`. */
+/** Prints what `restore` and `undo` would do, with `--plan`. */
 export function planOutcome(context: Context, client: Client, plan: RestorePlan): Outcome {
   return {
     data: { plan },

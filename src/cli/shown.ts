@@ -5,14 +5,14 @@ import type { OptionDefinition } from "./definitions.ts";
 import { parseBase64, usage } from "./input.ts";
 import type { Input } from "./input.ts";
 
-/** What the two verbs that show something share: `NAME[:PATH]`, and a file's bytes as the outcome. */
+/** Option of the two verbs that show something; below it `NAME[:PATH]`, and a file's bytes as the outcome. */
 
 export const RECURSIVE: OptionDefinition = {
   flags: "-R, --recursive",
   text: "everything below it, one entry a line, instead of a file's bytes",
 };
 
-/** What stands before and after the colon; the path may be `--path-b64` instead, and is undefined for all. */
+/** Returns what stands before and after the colon; the path may be `--path-b64` instead, and is undefined for all. */
 export function splitTarget(input: Input): [string, PathInput | undefined] {
   const text = input.required(0);
   const encoded = input.text("pathB64");
@@ -24,7 +24,7 @@ export function splitTarget(input: Input): [string, PathInput | undefined] {
   return splitWord(text);
 }
 
-/** The same of any word; no name of a point or a snapshot has a colon. */
+/** Splits any word at the colon; no name of a point or a snapshot has one. */
 export function splitWord(text: string): [string, string | undefined] {
   const colon = text.indexOf(":");
   if (colon === -1) return [text, undefined];

@@ -49,10 +49,9 @@ export interface JuicefsCall {
 }
 
 /**
- * Runs `juicefs clone -p FROM TO` (absolute, raw bytes); then there is a directory at `to`, complete as far as JuiceFS
- * knows. Where it is stopped, the clone may still come, unless the directory that it would come to is gone by then.
- * Throws `unsupported` with what the program said, or when it takes too long; `permission`, `no_space`, `interrupted`,
- * `io`.
+ * Runs `juicefs clone -p FROM TO` (absolute, raw bytes); then `to` is complete as far as JuiceFS knows. Where it is
+ * stopped, the clone may still come, unless the directory that it would come to is gone by then. Throws `unsupported`
+ * with what the program said, or when it takes too long; `permission`, `no_space`, `interrupted`, `io`.
  */
 export async function runJuicefsClone(from: Uint8Array, to: Uint8Array, call: JuicefsCall): Promise<void> {
   throwIfAborted(call.signal);

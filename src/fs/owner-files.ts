@@ -19,11 +19,10 @@ import type { LockOwner } from "./lock-owner.ts";
 
 /**
  * Locks where no kernel decides for all: records beside the lock file, claimed by exclusive creation.
- *
- * The exclusive lock belongs to the record with the highest generation (`<lock>.owner-0000000007`). A record is
- * never removed while it is the highest, only marked as released, so generations only grow: a process that
- * decided long ago that generation 5 is dead cannot claim 6 after others had 6, 7 and 8.
- * Shared holders have one record each (`<lock>.shared-<hex>`), made while holding the exclusive lock.
+ * - The exclusive lock belongs to the record with the highest generation (`<lock>.owner-0000000007`).
+ * - A record is never removed while it is the highest, only marked as released: a process that decided long ago that
+ * generation 5 is dead cannot claim 6 after others had 6, 7 and 8.
+ * - Shared owners have one record each (`<lock>.shared-<hex>`), made while having the exclusive lock.
  */
 
 const RECORD_BYTES = 2048;
@@ -220,7 +219,7 @@ export class OwnerFiles {
     return liveness === "dead" || (liveness === "unknown" && this.#watch.isStale(owner.nonce, owner.seen));
   }
 
-  /** What stands in the way of a lock taken otherwise; `ignoring` is the caller's own claim. */
+  /** Returns what stands in the way of a lock taken otherwise; `ignoring` is the caller's own claim. */
   blockers(shared: boolean, ignoring?: Claim): Blocked | null {
     const names = this.#names();
     const top = names.generations.at(-1);
@@ -323,7 +322,7 @@ export class OwnerFiles {
   }
 }
 
-/** What a file fails with that is gone: JuiceFS and NFS say it of the open descriptor when another machine has removed it. */
+/** Errors of a file that is gone: JuiceFS and NFS say it of the open descriptor when another machine has removed it. */
 const SWEPT = ["ENOENT", "EBADF", "ESTALE"];
 /** A sweep for each of them in a row is none that goes on by chance. */
 const LINK_TRIES = 20;

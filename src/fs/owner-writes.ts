@@ -35,7 +35,7 @@ export function makePrivate(folder: string | Buffer): void {
   fs.closeSync(openPrivate(folder));
 }
 
-/** The same, and keeps it open. Its mode may have kept its owner from opening it. */
+/** Makes a folder its owner's alone and keeps it open. Its mode may have kept its owner from opening it. */
 export function openPrivate(folder: string | Buffer): number {
   const fd = openClosed(folder);
   try {

@@ -18,7 +18,7 @@ export class PathSelection {
     this.#leading.add("");
   }
 
-  /** Whether an entry is chosen with all below it, only leads to one that is, or neither. */
+  /** Tells whether an entry is chosen with all below it, only leads to one that is, or neither. */
   of(path: Uint8Array): "whole" | "part" | "no" {
     if (this.chosenAt(path) !== null) return "whole";
     return this.leadsOn(path) ? "part" : "no";
@@ -35,7 +35,7 @@ export class PathSelection {
     return this.#chosen.has("") ? "" : null;
   }
 
-  /** Whether something below a directory is chosen. */
+  /** Tells whether something below a directory is chosen. */
   leadsOn(path: Uint8Array): boolean {
     return this.#leading.has(rawBytes(path).toString("latin1"));
   }

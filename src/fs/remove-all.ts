@@ -17,7 +17,7 @@ export function removeAll(place: RawPath): void {
   }
 }
 
-/** The same only for a directory that it is known as; false, and nothing is done, where something else lies there. */
+/** Removes only a directory that it is known as; false, and nothing is done, where something else lies there. */
 export function removeOnly(place: RawPath, only: (found: DirectoryIdentity) => boolean): boolean {
   return inParent(place, (parent, name) => removeBelow(parent, name, { only }));
 }

@@ -14,7 +14,7 @@ import { errnoName, newStatBuffer, putName, STAT, type StatBuffer, syscalls } fr
  * meanwhile leads it nowhere else.
  */
 
-/** What tells a directory from every other while it is there. */
+/** Numbers that tell a directory from every other while it is there. */
 export interface DirectoryIdentity {
   readonly device: number;
   readonly inode: string;
@@ -39,7 +39,7 @@ export function* removal(parent: number, name: Uint8Array, options: RemovalOptio
   }
 }
 
-/** The same without a pause. */
+/** Removes an entry with all below it, without a pause. */
 export function removeBelow(parent: number, name: Uint8Array, options: RemovalOptions = {}): boolean {
   const steps = removal(parent, name, options);
   for (;;) {
@@ -70,7 +70,7 @@ const MOST_OPEN = 64;
 /** So often a directory is emptied into which others write, or whose listing lacks what is moved meanwhile. */
 const MOST_ROUNDS = 3;
 const LISTED_BYTES = 64 * 1024;
-/** Of a record of a listing: where its length, its type and its name are. */
+/** Offsets in a record of a listing: its length, its type and its name. */
 const RECORD = { LENGTH: 16, TYPE: 18, NAME: 19 } as const;
 const SUBVOLUME = String(ROOT_INODE);
 const DOT = Buffer.from(".");
@@ -241,7 +241,7 @@ class Removal {
   }
 }
 
-/** Which one an open directory is. Some file systems give it another number once nobody has it open. */
+/** Returns the identity of an open directory. Some file systems give it another number once nobody has it open. */
 export function identityOf(fd: number): DirectoryIdentity {
   const stat = newStatBuffer();
   const looked = syscalls().fstat(fd, stat);

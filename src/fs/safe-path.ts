@@ -154,7 +154,7 @@ export function printablePath(path: string | Uint8Array): string {
   return displayPath(path).path.replace(STEERING, escapeCharacter);
 }
 
-/** The same in quotation marks, for messages and hints. */
+/** Returns a printable path in quotation marks, for messages and hints. */
 export function quotedPath(path: string | Uint8Array): string {
   return `"${printablePath(path).replaceAll('"', '\\"')}"`;
 }

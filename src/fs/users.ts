@@ -101,7 +101,7 @@ export function knownHome(env: Environment = process.env): string | null {
   return null;
 }
 
-/** The same. Throws `usage` where it is not known. */
+/** Returns the user's home directory. Throws `usage` where it is not known. */
 export function homeDirectory(env: Environment = process.env): string {
   const home = knownHome(env);
   if (home !== null) return home;

@@ -71,7 +71,10 @@ function isDead(directory: string, owner: { boot: string; pid: number; start: st
   return hasProc() || !writtenWithin(Buffer.from(directory), CONTAINER_AGE_MS);
 }
 
-/** Whether a folder or anything below it was written in the last so many milliseconds; what cannot be looked at says nothing. */
+/**
+ * Tells whether a folder or anything below it was written in the last so many milliseconds; what cannot be looked at
+ * says nothing.
+ */
 export function writtenWithin(place: Buffer, ageMs: number): boolean {
   try {
     const facts = fs.lstatSync(place);

@@ -49,7 +49,7 @@ function listing(context: Context, client: Client, shown: ShowResult): Outcome {
   };
 }
 
-/** Of what is shown whole. */
+/** Returns the head of a point that is shown whole. */
 async function pointLines(
   { style }: Context,
   client: Client,

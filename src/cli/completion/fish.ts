@@ -43,7 +43,10 @@ function linesOf(command: CommandWords, above: readonly string[]): string[] {
   ];
 }
 
-/** Whether the line's words, but for options, are just these; with `...` at their end: whether they begin so. And the points of its folder. */
+/**
+ * Writes functions that tell whether the line's words, but for options, are just these or (with `...` at their end)
+ * begin so, and that list the points of its folder.
+ */
 function functionsFor(options: readonly OptionWords[]): string[] {
   const valued = new Set(options.filter((option) => option.takesValue).flatMap((option) => option.words));
   return [

@@ -15,9 +15,9 @@ export interface CommandWords {
   name: string;
   text: string;
   options: OptionWords[];
-  /** Of a group: the commands that its first argument names. */
+  /** Commands of a group, which its first argument names. */
   verbs: CommandWords[];
-  /** What comes at each place; the last one repeats. */
+  /** Words for each place; the last one repeats. */
   arguments: Completes[];
 }
 

@@ -5,7 +5,7 @@ import type { Shorten } from "./points.ts";
 import type { Style } from "./style.ts";
 import { renderTable } from "./table.ts";
 
-/** What lies at a path. */
+/** Entries at a path. */
 type Listing = NamedPath & { entries: ListedEntry[] };
 
 export async function renderListing(shown: Listing, style: Style): Promise<string[]> {
@@ -27,7 +27,7 @@ function describeName(entry: ListedEntry, shown: Listing, style: Style): string 
   return entry.target === undefined ? name : `${style.cyan(name)} → ${printable(entry.target)}`;
 }
 
-/** What a point is, as rows of a name and a value. */
+/** Shows a point as rows of a name and a value. */
 export async function renderPoint(
   point: SavePoint,
   shorten: Shorten,

@@ -59,7 +59,7 @@ export function renderSave(view: SaveView): string {
 
 const LEFT_OUT_LIMIT = 20;
 
-/** What was not recorded or not restored, with how many that is in all; nothing when the list is empty. */
+/** Lists what was not recorded or not restored, with how many that is in all; nothing when the list is empty. */
 export function renderLeftOut(leftOut: readonly LeftOut[], style: Style, count = leftOut.length): string[] {
   if (leftOut.length === 0) return [];
   const lines = leftOut.map((entry) => {
@@ -72,7 +72,7 @@ export function renderLeftOut(leftOut: readonly LeftOut[], style: Style, count =
 
 export interface HistoryView {
   result: HistoryResult;
-  /** What is said where there is nothing to list. */
+  /** Text where there is nothing to list. */
   empty: string;
   shorten: Shorten;
   style: Style;

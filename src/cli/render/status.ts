@@ -58,7 +58,7 @@ export async function renderStatus(view: StatusView): Promise<string> {
 
 const RECENT_MS = 24 * 3600 * 1000;
 
-/** What was recovered last, for a day; the record of it goes further back. */
+/** Shows what was recovered last, for a day; the record of it goes further back. */
 function renderRecovered({ status: { recovered }, style, now }: StatusView): string[] {
   const newest = recovered.at(-1)?.at;
   if (newest === undefined || now - Date.parse(newest) > RECENT_MS) return [];
@@ -103,7 +103,7 @@ export function describeEngine(reasons: readonly EngineReason[]): string[] {
   return [`${reasons[at]!.engine} (${printable(reasons[at]!.reason)})`, ...better];
 }
 
-/** What became of a folder that was converted in place, and where it lies as it was. */
+/** Says what became of a folder that was converted in place, and where it lies as it was. */
 export function renderConversion({ original, entries, bytes, duration_ms: duration }: Conversion): string[] {
   return [
     `made a subvolume in place: ${plural(entries, "entry")}, ${formatBytes(bytes)}, copied and compared in ${formatDuration(duration)}`,
@@ -119,7 +119,7 @@ export function renderEngineReasons(reasons: readonly EngineReason[], style: Sty
   });
 }
 
-/** What a save point lacks of its folder; nothing where it is whole. */
+/** Lists what a save point lacks of its folder; nothing where it is whole. */
 export function renderIncomplete(incomplete: Incomplete | null, style: Style): string[] {
   if (incomplete === null) return [];
   const { count, left_out: leftOut } = incomplete;

@@ -2,7 +2,7 @@ import { styleText } from "node:util";
 
 type Format = "bold" | "dim" | "red" | "green" | "yellow" | "cyan";
 
-/** How text is set off; the plain one changes nothing. */
+/** Ways in which text is set off; the plain one changes nothing. */
 export type Style = Record<Format, (text: string) => string>;
 
 const FORMATS: readonly Format[] = ["bold", "dim", "red", "green", "yellow", "cyan"];

@@ -8,7 +8,7 @@ import { decodeRecord, encodeChecked, encodeRecord } from "./record.ts";
 export interface PlannedDrop {
   id: SavePointId;
   sequence: number;
-  /** Of its descriptor: SHA-256 of its bytes in hex. */
+  /** Checksum of its descriptor: SHA-256 of its bytes in hex. */
   checksum: string;
 }
 

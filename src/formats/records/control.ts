@@ -25,9 +25,9 @@ export interface WorkspaceFile extends RecordedPath {
   device: string;
   filesystem_uuid?: string;
   registered_at: string;
-  /** Where a fork came from. */
+  /** Point and workspace that a fork came from. */
   origin?: { save_point_id: SavePointId; workspace_id: WorkspaceId };
-  /** Where it lay before it was relocated to its path. */
+  /** Path at which it lay before it was relocated. */
   relocated_from?: RecordedPath;
   settings: JsonObject;
 }
@@ -41,18 +41,18 @@ export interface LastRestore {
   at: string;
 }
 
-/** How something that an earlier unclean end left behind was finished. */
+/** Record of how something that an earlier unclean end left behind was finished. */
 export interface Recovery {
   operation: string;
   outcome: "completed" | "rolled_back";
   detail: string;
-  /** What of it stayed as it is. */
+  /** Paths that stayed as they were. */
   kept: RecordedPath[];
   /** All that is not as it should be, and why; absent where nothing is. */
   incomplete?: { count: number; left_out: (RecordedPath & { reason: string; detail: string; aspects?: string[] })[] };
 }
 
-/** The same with its instant, as far as whoever wrote it said it. */
+/** A recovery with its instant, as far as whoever wrote it said it. */
 export interface RecoveredEntry {
   at: string;
   detail: string;

@@ -8,12 +8,12 @@ import { checkPath, decodeRecord, encodeChecked, encodeRecord, recordPath, type 
  */
 
 const DESCRIPTOR_FORMAT = "cairn.descriptor";
-/** Of points that hold a tree; the others say 1, which earlier programs read too. */
+/** Version of points that hold a tree; the others say 1, which earlier programs read too. */
 const DESCRIPTOR_VERSION = 2;
 /** Omitted entries beyond these are only counted. */
 export const MAX_OMITTED = 1000;
 
-/** What led to the point; any further fields belong to whoever caused it. */
+/** Cause of the point; any further fields belong to whoever caused it. */
 export interface Cause {
   /** `save`, `restore`, `undo`, `run`, `schedule`, `fork`, `backup`, `tool` or a word of the caller's. */
   kind: string;
@@ -29,7 +29,10 @@ export interface RootMetadata {
   group: string;
   mtime_sec: number;
   mtime_ns: number;
-  /** What the access list of the root said of its group, as permission bits: `mode` has the mask of the list in their place. Absent where it had none. */
+  /**
+   * Permission bits that the access list of the root gave its group: `mode` has the mask of the list in their place.
+   * Absent where it had none.
+   */
   acl_group?: number;
 }
 

@@ -23,7 +23,7 @@ import { CreateBackupOptions } from "../../../contract/snapshots.ts";
 import { omit, pick } from "../../../contract/schema.ts";
 import { guards, VerbOptions } from "../../options.ts";
 
-/** What only a save can be told. */
+/** Options that only a save takes. */
 const FIRST = new VerbOptions(omit(CreateBackupOptions, "point", "tags", "hostname", "skipIfUnchanged", "dryRun"), {
   message: "-m, --message <text>",
   exclude: "--exclude <pattern>",
@@ -106,7 +106,10 @@ async function run(context: Context, input: Input): Promise<Outcome> {
   });
 }
 
-/** What was never saved has nothing to send: it is not adopted for that, and no password is asked for. */
+/**
+ * Opens the workspace to send from: a folder that was never saved is not adopted for that, and no password is asked
+ * for.
+ */
 async function openKept(context: Context, point: string | undefined): Promise<Client> {
   try {
     return await context.openExisting();
@@ -131,7 +134,10 @@ async function folderOf(context: Context, word: string, isSaved: boolean): Promi
   });
 }
 
-/** Whether digits that a point's id may begin with are a folder here, and no point's. `ambiguous` where they are both. */
+/**
+ * Tells whether digits that a point's id may begin with are a folder here, and no point's. `ambiguous` where they are
+ * both.
+ */
 async function isFolder(context: Context, digits: string, isSaved: boolean): Promise<boolean> {
   // With -C the folder is named, and the word is of a point in it; no point has more digits.
   if (context.globals.directory !== undefined || digits.length === 32) return false;
@@ -154,7 +160,7 @@ async function isFolder(context: Context, digits: string, isSaved: boolean): Pro
   });
 }
 
-/** What only a save can be told; nothing of what was not given. */
+/** Reads the options that only a save takes; absent where they were not given. */
 function readSaving(context: Context, input: Input): Partial<CreateBackupOptions> {
   const { save: _save, ...given } = FIRST.read(context, input);
   const exclude = readExcludes(context, input);
@@ -178,7 +184,7 @@ function noFolder(word: string): CairnError {
   });
 }
 
-/** What was asked for, where a guard or a point's name is in the way of it. */
+/** Adds the command that leads on to an error, where a guard or a point's name is in the way. */
 function leadingOn(context: Context, error: unknown, point: string | undefined): unknown {
   if (!(error instanceof CairnError)) return error;
   if (error.code === "refused" && error.details?.["guard"] === "nested")
@@ -190,7 +196,7 @@ function leadingOn(context: Context, error: unknown, point: string | undefined):
   return error;
 }
 
-/** What can be said of a point and of a stream. */
+/** Reads the options that a point and a stream share. */
 function ofSnapshot(context: Context, input: Input): StreamBackupOptions {
   const { tags = [], ...given } = OPTIONS.read(context, input);
   return { ...context.callOptions(), ...given, tags: tags.flatMap(splitTags) };
@@ -221,14 +227,14 @@ async function runStream(context: Context, input: Input): Promise<Outcome> {
   });
 }
 
-/** Of folders and block devices Node has no stream: its stdin ends at once, as if they were empty. */
+/** Opens stdin. Node has no stream of folders and block devices: its stdin ends at once, as if they were empty. */
 function openStdin(): AsyncIterable<Uint8Array> {
   const kind = fstatSync(0);
   if (!kind.isDirectory() && !kind.isBlockDevice()) return process.stdin;
   return createReadStream("", { fd: 0, autoClose: false });
 }
 
-/** What the point could not record is the same list, whether a save has just left it out or an earlier one. */
+/** Shows what the point could not record: one list, whether a save has just left it out or an earlier one. */
 function renderLacking({ style }: Context, { incomplete, left_out: leftOut }: CreateBackupResult): string[] {
   const others =
     incomplete === null ? leftOut : leftOut.filter(({ reason }) => reason === "mounted" || reason === "excluded");

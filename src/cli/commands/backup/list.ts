@@ -11,7 +11,7 @@ import type { Style } from "../../render/style.ts";
 import { renderTable } from "../../render/table.ts";
 import { REPOSITORY_OPTIONS, withRepository } from "./repository.ts";
 
-/** Which snapshots a verb is about. */
+/** Options that choose snapshots. */
 export const FILTER_OPTIONS: readonly OptionDefinition[] = [
   { flags: "--host <name>", text: "only those of this host; several: any of them", repeat: true },
   { flags: "--path <path>", text: "only those of this folder; several: of all of them", repeat: true },
@@ -51,7 +51,10 @@ async function run(context: Context, input: Input): Promise<Outcome> {
   });
 }
 
-/** What the filter options and the arguments from there on name; without any of these it is all that the filter takes. */
+/**
+ * Reads the snapshots that the filter options and the arguments from there on name; without any, all that the filter
+ * takes.
+ */
 export function readChoice(
   context: Context,
   input: Input,
@@ -61,13 +64,13 @@ export function readChoice(
   return { ...readFilter(context, input), ...(snapshots.length === 0 ? {} : { snapshots }) };
 }
 
-/** What the filter options name. */
+/** Reads the filter options. */
 export function readFilter(context: Context, input: Input): Pick<ListBackupsOptions, "hosts" | "paths" | "tags"> {
   const tags = input.list("tag").map(splitTags);
   return { hosts: input.list("host"), paths: input.list("path").map((path) => context.absolute(path)), tags };
 }
 
-/** What a list says of a snapshot; its size is the fourth. */
+/** Returns a snapshot's row in a list; its size is the fourth cell. */
 export function rowOf(snapshot: BackupSnapshot, style: Style, now: number): string[] {
   return [
     style.bold(snapshot.snapshot_id.slice(0, 8)),

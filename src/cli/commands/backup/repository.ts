@@ -6,7 +6,7 @@ import type { Input } from "../../input.ts";
 import { usage } from "../../input.ts";
 import { readPassword } from "../../password.ts";
 
-/** What every verb takes to find its repository and to open it. */
+/** Options with which every verb finds its repository and opens it. */
 export const REPOSITORY_OPTIONS: readonly OptionDefinition[] = [
   {
     flags: "-r, --repo <repository>",
@@ -20,7 +20,7 @@ export const REPOSITORY_OPTIONS: readonly OptionDefinition[] = [
   { flags: "--connections <n>", text: "calls under way at once" },
 ];
 
-/** Where files of snapshots are damage. */
+/** Hint where files of snapshots are damaged. */
 export const UNREADABLE_HINT =
   "`cairn backup recover` finds what it held, and `cairn backup forget ID` removes a snapshot whose file cannot be read";
 
@@ -29,7 +29,7 @@ const PREFIXES = ["CAIRN_", "RESTIC_"];
 /** A repository that a line or the environment names, and how its password is asked for. */
 export interface NamedOptions {
   options: RepositoryOptions & CallOptions;
-  /** What earlier versions took its password for, where that is another; null until it has been asked for. */
+  /** Returns what earlier versions took its password for, where that is another; null until it has been asked for. */
   former: () => string | null;
 }
 
@@ -67,7 +67,7 @@ function isWrongPassword(error: unknown): boolean {
 
 interface NamedRepository {
   repository: string;
-  /** Where its password is looked for. */
+  /** File in which its password is looked for. */
   file: string | undefined;
   command: string | undefined;
   variable: string;
@@ -124,7 +124,7 @@ function absolute(context: Context, location: string): string {
   return isRemote(location) ? location : context.place(location);
 }
 
-/** Whether a location that is not `local:` begins with a scheme. */
+/** Tells whether a location that is not `local:` begins with a scheme. */
 export function isRemote(location: string): boolean {
   return /^[A-Za-z][A-Za-z0-9+.-]*:/.test(location);
 }
@@ -151,7 +151,7 @@ export async function withRepository<T>(
   return whileOpening(context, input, async (opening) => work(await opening), soon);
 }
 
-/** The same for work that begins while the password's key is derived. */
+/** Opens a repository beside work that begins while the password's key is derived. */
 export async function whileOpening<T>(
   context: Context,
   input: Input,

@@ -182,7 +182,7 @@ function renderPlanned(result: RestoreInPlaceResult): string[] {
   return [`would change ${printable(target)}: ${formatCounts(changes ?? {})}`, `  ${nameOf(result)}`];
 }
 
-/** Which one it is: `latest` may be of another machine. */
+/** Names the snapshot: `latest` may be of another machine. */
 function nameOf({ snapshot_id: id, hostname, created_at: at }: RestoredSnapshot): string {
   return `snapshot ${id.slice(0, 8)} of ${printable(hostname)}, ${formatInstant(at)}`;
 }

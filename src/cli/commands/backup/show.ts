@@ -54,7 +54,7 @@ async function run(context: Context, input: Input): Promise<Outcome> {
   }
 }
 
-/** The same pieces; the repository is closed when nobody takes any more. */
+/** Passes pieces on; the repository is closed when nobody takes any more. */
 async function* closing<T>(repository: BackupRepository, content: AsyncIterable<T>): AsyncGenerator<T> {
   try {
     yield* content;
@@ -67,7 +67,7 @@ async function render(context: Context, shown: ShowBackupResult): Promise<string
   return [...(await snapshotLines(context, shown)), ...(await renderListing(shown, context.style))].join("\n");
 }
 
-/** Of what is shown whole. */
+/** Returns the head of a snapshot that is shown whole. */
 async function snapshotLines({ style }: Context, { path, snapshot }: ShowBackupResult): Promise<string[]> {
   return path === "" ? [...(await renderTable([rowOf(snapshot, style, Date.now())], [3])), ""] : [];
 }

@@ -77,7 +77,7 @@ function unverified({ problems }: VerifyBackupResult): number {
   return problems.filter(({ kind, severity }) => kind === "digest_unverified" && severity === "note").length;
 }
 
-/** Of a percentage any part of so many as come nearest to it. */
+/** Reads a part of the packs; a percentage becomes any part of so many as come nearest to it. */
 export function readSubset(text: string | undefined): { part: number; of: number } | undefined {
   if (text === undefined) return undefined;
   const percent = Number(/^(\d{1,3}(?:\.\d{1,6})?)%$/.exec(text)?.[1]);
