@@ -6,6 +6,7 @@ import { makeHoldable } from "./fixtures/held-place.ts";
 import { loopFileSystem } from "./fixtures/loop-file-system.ts";
 import { Model } from "./fixtures/model.ts";
 import { cairnLibrary, newFolder } from "./fixtures/work.ts";
+import { LONG } from "./fixtures/long.ts";
 
 /**
  * Random edits, saves, restores, undos, pins, tags, cleanups, forks, backups, other engines and kills against a plain
@@ -13,7 +14,7 @@ import { cairnLibrary, newFolder } from "./fixtures/work.ts";
  */
 const SEED = Number(process.env["CAIRN_TEST_SEED"] ?? Math.floor(Math.random() * 2 ** 31));
 /** Of a run with the engine that every folder has; the others get a third. */
-const SECONDS = Number(process.env["CAIRN_MODEL_SECONDS"] ?? 36);
+const SECONDS = Number(process.env["CAIRN_MODEL_SECONDS"] ?? (LONG ? 36 : 12));
 /** A model's history is checked whole now and then; a new one keeps that cheap. */
 const STEPS = 120;
 const ROOM = 2 ** 31;

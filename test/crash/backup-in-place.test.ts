@@ -45,7 +45,7 @@ for (const { lost, steps } of [
     const names = passesOf(args(await prepare()));
     for (const name of steps) assert.ok(names.includes(name), `${name} was passed`);
     // Of a store that is not whole only what differs.
-    const passes = lost ? steps.map((name) => names.indexOf(name) + 1) : chosenPasses(names, 10);
+    const passes = lost ? steps.map((name) => names.indexOf(name) + 1) : chosenPasses(names);
     for (const pass of passes) {
       const folder = await prepare();
       const before = readFolder(folder);

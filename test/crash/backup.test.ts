@@ -19,6 +19,7 @@ import { makeFirst, makeSecond } from "../fixtures/two-states.ts";
 import { newFolder } from "../fixtures/work.ts";
 import { cairnOk } from "../fixtures/command.ts";
 import { chosenPasses, killAt, passesOf, SEED } from "./rounds.ts";
+import { variant } from "../fixtures/long.ts";
 
 let failed = true;
 after(() => {
@@ -116,12 +117,16 @@ test("a folder that is saved and backed up in one is whole in both wherever it w
   await killBoth("both", { folder, traced, limit: 6, passed: ["stage.scanned", "save.committed"] });
 });
 
-test("a folder that is held and backed up in one is whole in both wherever it was killed before", async (t) => {
-  const [place, traced] = [await btrfsPlace(t, makeFirst), await btrfsPlace(t, makeFirst)];
-  if (place === null || traced === null) return;
-  const passed = ["capture.held", "save.committed", "seal.staged", "seal.committed"];
-  await killBoth("held", { folder: place.folder, traced: traced.folder, limit: 5, passed });
-});
+test(
+  "a folder that is held and backed up in one is whole in both wherever it was killed before",
+  variant,
+  async (t) => {
+    const [place, traced] = [await btrfsPlace(t, makeFirst), await btrfsPlace(t, makeFirst)];
+    if (place === null || traced === null) return;
+    const passed = ["capture.held", "save.committed", "seal.staged", "seal.committed"];
+    await killBoth("held", { folder: place.folder, traced: traced.folder, limit: 5, passed });
+  },
+);
 
 test("a stream that is killed anywhere leaves no snapshot of it or a whole one, and the next one is whole", async () => {
   const place = await newRepository("stream");

@@ -45,7 +45,7 @@ test("a cleanup that is killed at any step has removed nothing or exactly what w
   await addPoints(client, folder, 6);
   const names = passesOf(["cleanup", "--run", planId(folder), "-C", folder]);
   const outcomes = new Set<string>();
-  for (const pass of chosenPasses(names, 24)) {
+  for (const pass of chosenPasses(names)) {
     await addPoints(client, folder, 3);
     const before = await listed(client);
     const plan = planId(folder);

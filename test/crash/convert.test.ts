@@ -12,7 +12,7 @@ import { type LoopFileSystem, loopFileSystem } from "../fixtures/loop-file-syste
 import { fillOddly } from "../fixtures/odd-entries.ts";
 import { makeFirst } from "../fixtures/two-states.ts";
 import { assertNoLeftovers, cairnLibrary } from "../fixtures/work.ts";
-import { killAt, passesOf, random, SEED } from "./rounds.ts";
+import { chosenPasses, killAt, passesOf, random, SEED } from "./rounds.ts";
 
 /** Conversions of plain folders to subvolumes, when they are killed at any step, and what finishes them too. */
 
@@ -77,7 +77,7 @@ test("a conversion that is killed at any step, and its recovery too, leaves the 
   removeOriginal(volume, readFolder(traced), "traced");
   await forget(traceable, traced);
   const outcomes = new Map<boolean, number>();
-  for (let pass = 1; pass <= names.length; pass++) {
+  for (const pass of chosenPasses(names)) {
     const folder = freshFolder(volume, pass);
     const state = readFolder(folder);
     const client = await library.adopt(folder);
@@ -133,7 +133,7 @@ test("an adoption that converts and is killed at any step leaves a workspace or 
   await (await library.open(traced)).save();
   removeOriginal(volume, readFolder(traced), "traced");
   await forget(await library.open(traced), traced);
-  for (let pass = 1; pass <= names.length; pass += 1 + (pass % 3)) {
+  for (const pass of chosenPasses(names, 6)) {
     const folder = freshFolder(volume, pass);
     const state = readFolder(folder);
     const where = `init killed at ${killAt(commandOf(folder), pass)}`;

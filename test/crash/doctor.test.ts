@@ -26,7 +26,7 @@ for (const remembered of [true, false]) {
     const repair = ["doctor", "--repair", "-C", folder];
     const names = passesOf(repair);
     assert.ok(names.includes("doctor.descriptor-kept"), names.join());
-    for (const pass of chosenPasses(names, 12)) {
+    for (const pass of chosenPasses(names)) {
       damage();
       const where = `repair killed at ${pass} (${killAt(repair, pass)})`;
       if (pass % 2 === 0) fs.rmSync(path.join(control, "cache"), { recursive: true, force: true });

@@ -15,7 +15,7 @@ after(() => {
 });
 
 /** Kills `fork` at each pass; after the next command there is no fork or a whole one, and nothing else. */
-async function killForks(name: string, more: readonly string[], limit: number): Promise<void> {
+async function killForks(name: string, more: readonly string[]): Promise<void> {
   const folder = newFolder(name);
   makeFirst(folder);
   const client = await clientOf(folder);
@@ -25,7 +25,7 @@ async function killForks(name: string, more: readonly string[], limit: number): 
   const names = passesOf(forkTo(path.join(parent, "listed")));
   const outcomes = new Set<boolean>();
   let whole = 1;
-  for (const pass of chosenPasses(names, limit)) {
+  for (const pass of chosenPasses(names)) {
     const target = path.join(parent, `at-${pass}`);
     if (pass % 3 === 0) fs.mkdirSync(target);
     const kills = [killAt(forkTo(target), pass)];
@@ -71,11 +71,11 @@ function partial(control: string): string[] {
 }
 
 test("a fork that is killed at any step is not there or whole", async () => {
-  await killForks("fork", [], 26);
+  await killForks("fork", []);
 });
 
 test("a standalone fork that is killed at any step is not there or whole", async () => {
-  await killForks("alone", ["--standalone"], 18);
+  await killForks("alone", ["--standalone"]);
 });
 
 test("a restore into another folder that is killed at any step leaves nothing or all", async () => {
@@ -86,7 +86,7 @@ test("a restore into another folder that is killed at any step leaves nothing or
   const parent = newFolder("targets");
   const args = (target: string): string[] => ["restore", "head", "--to", target, "-C", folder];
   const names = passesOf(args(path.join(parent, "listed")));
-  for (const pass of chosenPasses(names, 12)) {
+  for (const pass of chosenPasses(names)) {
     const target = path.join(parent, `at-${pass}`);
     const where = `restore --to killed at ${pass} (${killAt(args(target), pass)})`;
     await saveAndCheck(client, folder, where);

@@ -8,6 +8,7 @@ import { assertFolder, type FolderState, readFolder, type StateOptions } from ".
 import { makeFirst, makeSecond, makeUnsaved } from "../fixtures/two-states.ts";
 import { assertNoLeftovers, cairnLibrary, clientOf, newFolder, resticCheck } from "../fixtures/work.ts";
 import { chosenPasses, killAt, oneOf, passesOf, random, saveAndCheck, SEED } from "./rounds.ts";
+import { variant } from "../fixtures/long.ts";
 
 let failed = true;
 after(() => {
@@ -87,13 +88,17 @@ async function killEverywhere(
 
 test("a restore that is killed at any step ends exactly old or exactly new, and can be undone", async () => {
   const at = await scene("restore");
-  await killEverywhere(at, { args: ["restore", at.firstId, "-C", at.folder], wanted: at.first, limit: 24 });
+  await killEverywhere(at, { args: ["restore", at.firstId, "-C", at.folder], wanted: at.first, limit: 10 });
 });
 
-test("a restore that is killed again and again while it is finished ends exactly old or exactly new", async () => {
-  const at = await scene("again");
-  await killEverywhere(at, { args: ["restore", at.firstId, "-C", at.folder], wanted: at.first, limit: 7, again: 2 });
-});
+test(
+  "a restore that is killed again and again while it is finished ends exactly old or exactly new",
+  variant,
+  async () => {
+    const at = await scene("again");
+    await killEverywhere(at, { args: ["restore", at.firstId, "-C", at.folder], wanted: at.first, limit: 7, again: 2 });
+  },
+);
 
 test("a partial restore that is killed at any step changes only its paths, whole or not at all", async () => {
   const at = await scene("partial");
@@ -102,7 +107,7 @@ test("a partial restore that is killed at any step changes only its paths, whole
   for (const key of wanted.keys()) if (key.startsWith("was-file/")) wanted.delete(key);
   for (const [key, facts] of at.first) if (/^(goes|was-file|moded)(\/|$)/.test(key)) wanted.set(key, facts);
   const paths = ["goes", "was-file", "moded"].map((name) => path.join(at.folder, name));
-  await killEverywhere(at, { args: ["restore", at.firstId, ...paths, "-C", at.folder], wanted, compare, limit: 12 });
+  await killEverywhere(at, { args: ["restore", at.firstId, ...paths, "-C", at.folder], wanted, compare, limit: 6 });
 });
 
 test("a restore that stages in the workspace, because the control directory is elsewhere, leaves nothing there", async (t) => {
@@ -123,7 +128,7 @@ test("a restore that stages in the workspace, because the control directory is e
   makeUnsaved(folder);
   await killEverywhere(
     { folder, client, first, firstId },
-    { args: ["restore", firstId, "-C", folder], wanted: first, compare, limit: 12 },
+    { args: ["restore", firstId, "-C", folder], wanted: first, compare, limit: 6 },
   );
 });
 
@@ -131,7 +136,7 @@ test("an undo that is killed at any step ends exactly old or exactly new", async
   const at = await scene("undo");
   const unsaved = readFolder(at.folder);
   await at.client.restore({ target: at.firstId });
-  await killEverywhere(at, { args: ["undo", "-C", at.folder], wanted: unsaved, limit: 12 });
+  await killEverywhere(at, { args: ["undo", "-C", at.folder], wanted: unsaved, limit: 6 });
 });
 
 test("what is edited in a half-restored folder is kept, listed, and in the point that undoes it", async () => {
@@ -144,7 +149,7 @@ test("what is edited in a half-restored folder is kept, listed, and in the point
   const steps = names.flatMap((name, i) => (name === "restore.step" ? [i + 1] : []));
   const chosen = [
     names.indexOf("restore.committed") + 1,
-    ...steps.filter((_pass, i) => i % Math.ceil(steps.length / 7) === 0),
+    ...steps.filter((_pass, i) => i % Math.ceil(steps.length / 3) === 0),
     names.indexOf("restore.swapped") + 1,
   ];
   for (const pass of chosen) {

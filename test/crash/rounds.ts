@@ -3,11 +3,11 @@ import { randomFrom } from "../../src/workspace/store/testing-edits.ts";
 import { walkDigests } from "../../src/workspace/store/testing-walk.ts";
 import type { Client } from "../../src/contract/index.ts";
 import { cairn, type Outcome } from "../fixtures/command.ts";
+import { LONG } from "../fixtures/long.ts";
 import { differencesOf, type FolderState, readFolder, type StateOptions } from "../fixtures/folder-state.ts";
 
 /** Seeds of what is sampled; printed by each test that samples. */
 export const SEED = Number(process.env["CAIRN_TEST_SEED"] ?? Math.floor(Math.random() * 2 ** 31));
-export const LONG = process.env["CAIRN_TEST_LONG"] !== undefined;
 export const random = randomFrom(SEED);
 
 /** How many passes of failpoints a command makes; runs it to its end. */
@@ -17,11 +17,14 @@ export function passesOf(args: readonly string[], cwd?: string): string[] {
   return done.failpoints;
 }
 
+/** So many passes of a command are killed in a run; the seed of each run chooses others. */
+const PASSES = 8;
+
 /**
  * Which passes to kill at, 1-based: all when they are few or CAIRN_TEST_LONG is set; otherwise the first of each name,
  * then a sample.
  */
-export function chosenPasses(names: readonly string[], limit: number): number[] {
+export function chosenPasses(names: readonly string[], limit: number = PASSES): number[] {
   const all = names.map((_name, i) => i + 1);
   if (LONG || all.length <= limit) return all;
   // Before anything was done, and after everything was.
@@ -30,6 +33,13 @@ export function chosenPasses(names: readonly string[], limit: number): number[] 
   for (const name of shuffled([...new Set(names)]).slice(0, limit - 2)) chosen.add(names.indexOf(name) + 1);
   while (chosen.size < limit) chosen.add(1 + Math.floor(random() * all.length));
   return [...chosen].toSorted((a, b) => a - b);
+}
+
+/** Of a list of passes all when they are few or CAIRN_TEST_LONG is set; otherwise the first, the last and a sample. */
+export function someOf<T>(all: readonly T[], limit: number = PASSES): T[] {
+  if (LONG || all.length <= limit) return [...all];
+  const between = new Set(shuffled(all.slice(1, -1)).slice(0, limit - 2));
+  return all.filter((each, i) => i === 0 || i === all.length - 1 || between.has(each));
 }
 
 /** Kills a command at its n-th pass; null when it ended before. */
@@ -69,7 +79,7 @@ export async function saveAndCheck(client: Client, folder: string, context: stri
   assert.deepEqual(damaged, [], context);
 }
 
-function shuffled<T>(list: T[]): T[] {
+function shuffled<T>(list: readonly T[]): T[] {
   return list
     .map((value) => ({ value, at: random() }))
     .toSorted((a, b) => a.at - b.at)

@@ -21,7 +21,7 @@ test("a first save that is killed at any step, adoption included, is simply done
   makeFirst(first);
   const names = passesOf(["save", first]);
   assert.ok(names.length >= 10, names.join(" "));
-  const passes = chosenPasses(names, 20);
+  const passes = chosenPasses(names);
   for (const pass of passes) {
     const folder = newFolder("first");
     makeFirst(folder);

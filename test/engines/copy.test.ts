@@ -1,8 +1,9 @@
 import { describe } from "node:test";
+import { firstOf } from "../fixtures/long.ts";
 import { engineContract } from "../../src/workspace/store/engine.contract.ts";
 
 void describe("the store alone", () => {
   engineContract({ engine: "copy", on: "ext4" });
   // All of it goes through copy on these too, in the contracts of the engines that are at home there.
-  for (const on of ["btrfs", "xfs", "juicefs"] as const) engineContract({ engine: "copy", on }, ["states"]);
+  for (const on of firstOf(["btrfs", "xfs", "juicefs"] as const, 0)) engineContract({ engine: "copy", on }, ["states"]);
 });

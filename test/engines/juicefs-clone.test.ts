@@ -1,15 +1,13 @@
 import { describe } from "node:test";
 import { engineContract } from "../../src/workspace/store/engine.contract.ts";
 import { bestJuicefs } from "../fixtures/juicefs.ts";
+import { LONG } from "../fixtures/long.ts";
 
 /**
  * All of it on the real one. Its stand-in shows that what goes around a clone is right, and nothing of how JuiceFS
  * behaves when others write, or in time.
  */
-const SOME =
-  process.env["CAIRN_TEST_LONG"] === undefined && bestJuicefs() === "stand-in"
-    ? (["states", "held-trees", "cleanup"] as const)
-    : undefined;
+const SOME = !LONG && bestJuicefs() === "stand-in" ? (["states", "held-trees"] as const) : undefined;
 
 void describe("clones of JuiceFS", () => {
   engineContract({ engine: "juicefs-clone", on: "juicefs" }, SOME);

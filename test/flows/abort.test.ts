@@ -7,6 +7,7 @@ import type { CallOptions, Client, Progress } from "../../src/contract/index.ts"
 import { assertFolder, readFolder } from "../fixtures/folder-state.ts";
 import { heldPlace } from "../fixtures/held-place.ts";
 import { assertNoLeftovers, clientOf, newFolder, resticCheck } from "../fixtures/work.ts";
+import { LONG } from "../fixtures/long.ts";
 
 /**
  * Every call that may take long is stopped by its signal and leaves nothing half done. The first stop is asked for as
@@ -15,14 +16,14 @@ import { assertNoLeftovers, clientOf, newFolder, resticCheck } from "../fixtures
  * what was made.
  */
 
-const DIRECTORIES = 200;
+const DIRECTORIES = LONG ? 200 : 60;
 const FILES = 30;
-const POINTS = 24;
-const BIG = 64 << 20;
+const POINTS = LONG ? 24 : 6;
+const BIG = (LONG ? 64 : 32) << 20;
 /** Reports that may be under way when a call is stopped; they come ten times a second, and one stop may take long. */
 const LATE_REPORTS = 3;
 /** Moments of a stop, as shares of the time that the whole call takes. */
-const MOMENTS = [0.1, 0.3, 0.6];
+const MOMENTS = LONG ? [0.1, 0.3, 0.6] : [0.3];
 
 type Call = (options: CallOptions) => Promise<unknown>;
 

@@ -104,7 +104,7 @@ describe("an ordinary user's read-only folders", { skip: whyNoOrdinaryUser() ?? 
     const wanted = readFolder(folder, compare);
     cairnOk(["undo"], options);
     assertFolder(folder, before, "undone, not killed", compare);
-    for (const pass of chosenPasses(failpoints, 16)) {
+    for (const pass of chosenPasses(failpoints)) {
       const killed = cairn(args, { ...options, failpoint: `#${pass}` });
       const where = `killed at ${pass}, ${killed.failpoints.at(-1)}`;
       const status = cairnOk(["status"], options).data as unknown as StatusResult;

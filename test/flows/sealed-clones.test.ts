@@ -103,7 +103,7 @@ async function assertDigests({ client, folder }: HeldPlace, wanted: { state: str
   await client.setEngine("reflink-copy");
 }
 
-for (const kind of ["xfs", "btrfs"] as const) {
+for (const kind of firstOf(["xfs", "btrfs"] as const, 1)) {
   test(`on ${kind} only what changed is read when a clone is sealed, and nothing when nothing did`, async (t) => {
     const place = await known(t, { kind });
     if (place === null) return;
@@ -185,6 +185,7 @@ for line in sys.stdin:
     m[0:4] = line[0:4].encode()
     print("stored", flush=True)
 `;
+import { firstOf } from "../fixtures/long.ts";
 
 test("stores through a mapping before a save are in its point, those after it are not", async (t) => {
   if (spawnSync("python3", ["-c", "import mmap"]).status !== 0) return t.skip("python3 is not installed");

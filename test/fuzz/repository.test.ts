@@ -3,6 +3,7 @@ import { noRestic } from "../fixtures/repository.ts";
 import { REPOSITORY_STEPS } from "./repository-steps.ts";
 import { RepositoryWorld } from "./repository-world.ts";
 import { addTaken, Chance, shownTaken, takeWalk, type Taken, walksOf } from "./walk.ts";
+import { firstOf } from "../fixtures/long.ts";
 
 /**
  * Walks of random steps by Cairn and restic in one repository. The seeds are fixed, so that everybody takes the same steps;
@@ -12,7 +13,7 @@ test(
   "a repository that Cairn and restic use by turns gives every snapshot back after any walk of random steps",
   { skip: noRestic },
   async (t) => {
-    const { seeds, steps: count } = walksOf({ seeds: [1, 2], steps: 14 });
+    const { seeds, steps: count } = walksOf({ seeds: firstOf([1, 2], 1), steps: 14 });
     const all: Taken = new Map();
     for (const seed of seeds) {
       const world = await RepositoryWorld.make(new Chance(seed));

@@ -6,6 +6,7 @@ import { noGit } from "./ignore-rules.ts";
 import { addTaken, Chance, shownTaken, takeWalk, type Taken, walksOf } from "./walk.ts";
 import { WORKSPACE_STEPS } from "./workspace-steps.ts";
 import { WorkspaceWorld } from "./workspace-world.ts";
+import { firstOf } from "../fixtures/long.ts";
 
 /**
  * Walks of random steps through a workspace, each step against what it must do (workspace-oracle.ts). The seeds are fixed,
@@ -28,7 +29,8 @@ for (const [kind, engines, seeds] of [
 ] as const) {
   test(`a workspace on ${kind} is what it must be after any walk of random steps`, { skip: noGit }, async (t) => {
     const volume = loopFileSystem(t, kind, { size: ROOM, room: DISK });
-    if (volume !== null) await walkAll(t, { kind, engines, base: volume.root, ...walksOf({ seeds, steps: 30 }) });
+    if (volume !== null)
+      await walkAll(t, { kind, engines, base: volume.root, ...walksOf({ seeds: firstOf(seeds, 1), steps: 30 }) });
   });
 }
 

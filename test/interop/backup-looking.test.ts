@@ -16,6 +16,7 @@ import {
 import { startSshServer } from "../fixtures/ssh-server.ts";
 import { makeFirst, makeSecond } from "../fixtures/two-states.ts";
 import { newFolder } from "../fixtures/work.ts";
+import { firstOf } from "../fixtures/long.ts";
 
 /** Somebody new who looks into a repository, here and elsewhere, and who mistypes. */
 
@@ -39,7 +40,7 @@ const PLACES: Record<string, (name: string) => string | null> = {
   sftp: (name) => ("reason" in ssh ? null : `sftp:${ssh.location(`looking ${name}`)}`),
 };
 
-for (const [kind, at] of Object.entries(PLACES)) {
+for (const [kind, at] of firstOf(Object.entries(PLACES), 2)) {
   describe(`a repository by ${kind}`, { skip: at("x") === null ? "there is no SSH server" : false }, () => {
     const place = (name: string): TestRepository => {
       const { passwordFile } = repositoryPlace(`looking-${kind}`);

@@ -15,6 +15,7 @@ import {
   resticSnapshots,
   type TestRepository,
 } from "../fixtures/repository.ts";
+import { firstOf } from "../fixtures/long.ts";
 
 /** `cairn backup create --stdin` in a process of its own, and what restic says to it. */
 
@@ -28,7 +29,7 @@ function ids(place: TestRepository): string[] {
   return (backup(place, "list").data["snapshots"] as { snapshot_id: string }[]).map(({ snapshot_id: id }) => id);
 }
 
-for (const version of [1, 2] as const) {
+for (const version of firstOf([2, 1] as const, 1)) {
   test(
     `a stream in a repository of version ${version} is read by restic, and restic's here`,
     { skip: noRestic },

@@ -16,6 +16,7 @@ import {
   tryBackup,
 } from "../fixtures/repository.ts";
 import { newFolder } from "../fixtures/work.ts";
+import { firstOf } from "../fixtures/long.ts";
 
 /** `SNAPSHOT:FOLDER` as restic 0.16 and later have it. */
 
@@ -51,7 +52,7 @@ function restored(place: TestRepository, word: string): string {
 }
 
 describe("a folder of a snapshot that restic made", { skip: noRestic }, () => {
-  for (const version of [1, 2] as const)
+  for (const version of firstOf([2, 1] as const, 1))
     test(`comes alone by its whole path, with a slash before it or not (version ${version})`, () => {
       const folder = makeFolder();
       const place = resticRepository(version);

@@ -15,6 +15,7 @@ import { after, before, test } from "node:test";
 import type { TestContext } from "node:test";
 import { VERSION } from "../../src/formats/program.ts";
 import { Clone, type Outcome, machinePath, registryAnswers, ROOT } from "./clone.ts";
+import { variant } from "../fixtures/long.ts";
 
 // One clone, used in order: what the first test installs, the later ones find.
 const online = registryAnswers();
@@ -149,7 +150,7 @@ test("another user runs it from a clone that is not theirs to write", (t) => {
   assert.match(outcome.stderr, /may not write to '.*a clone with {2}blanks'\. Run '.*' once as its owner/);
 });
 
-test("an ordinary user has a first run of their own", (t) => {
+test("an ordinary user has a first run of their own", variant, (t) => {
   if (!needsRegistry(t)) return;
   if (process.getuid?.() !== 0) return t.skip("needs root");
   const own = path.join(clone.scratch, "own clone");

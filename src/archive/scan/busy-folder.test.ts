@@ -14,6 +14,7 @@ import { nameAt } from "./directory-parts.ts";
 import { presentSource } from "./present-source.ts";
 import { TORN_LIMIT } from "./task.ts";
 import type { ScanResult } from "./scan.ts";
+import { variant } from "../../../test/fixtures/long.ts";
 
 /** A process of node that runs a script, once that has said that it is under way. */
 async function writer(t: TestContext, script: string, place: string): Promise<ChildProcess> {
@@ -208,7 +209,7 @@ void describe("a folder that others write to all the time", () => {
     });
   }
 
-  test("a name that is given to one file after the other is seen nearly always, on btrfs", async (t) => {
+  test("a name that is given to one file after the other is seen nearly always, on btrfs", variant, async (t) => {
     const volume = loopFileSystem(t, "btrfs");
     if (volume === null) return;
     const saves = await TestStore.create(t);

@@ -22,6 +22,8 @@ import type { FileKind } from "../../repository/storage/storage.ts";
 import type { BackupRepository } from "../../contract/index.ts";
 import type { OpenedRepository } from "../../operations/opened-repository.ts";
 import { backupScene, damageBlob, nodeAt, opened, type BackupScene } from "../testing-far.ts";
+import { LONG } from "../../../test/fixtures/long.ts";
+import { variant } from "../../../test/fixtures/long.ts";
 
 /**
  * Every call that a command makes of its storage goes wrong once, or always, in each way that it can. Whatever it says then,
@@ -30,7 +32,7 @@ import { backupScene, damageBlob, nodeAt, opened, type BackupScene } from "../te
 
 const SEED = Number(process.env["CAIRN_TEST_SEED"] ?? Math.floor(Math.random() * 2 ** 31));
 const random = randomFrom(SEED);
-const LIMIT = process.env["CAIRN_TEST_LONG"] === undefined ? 6 : Infinity;
+const LIMIT = LONG ? Infinity : 3;
 
 const WAYS: Readonly<Record<string, readonly FaultKind[]>> = {
   save: ["fail", "no_space", "late_success", "delay"],
@@ -262,7 +264,7 @@ function eachIndexRead(calls: ReadonlyMap<string, number>): Fault[] {
   }));
 }
 
-test("a repair of packs loses nothing whichever reading of an index goes wrong", async (t) => {
+test("a repair of packs loses nothing whichever reading of an index goes wrong", variant, async (t) => {
   const { scene, ids } = await threeSnapshots(t);
   const { repository, folder } = scene;
   await damageBlob(scene, (await nodeAt(repository, ids[0]!, `${folder}/lost`)).content![0]!);

@@ -34,7 +34,7 @@ export function killRemovalClauses(clauses: EngineClauses): void {
         thorough && holds
           ? /^(?!remove\.|free\.|sweep\.)/
           : /^held-tree\.|^cleanup\.(?:checked|trees-removed)$|^points\.moved-away$/;
-      for (const pass of passesToKill(names, { thorough: false, limit: 0, own })) {
+      for (const pass of passesToKill(names, { thorough: false, own })) {
         for (let i = 0; i < 3; i++) await scene.save();
         const before = await scene.ids(title);
         const args = await run();
@@ -94,7 +94,7 @@ export function killRemovalClauses(clauses: EngineClauses): void {
       gone(listed, "released");
       removeFolder(volume, listed.place.folder);
       const outcomes = new Set<number>();
-      for (const pass of passesToKill(names, { thorough, limit: 16, own: /^(?:release|held-tree)\./ })) {
+      for (const pass of passesToKill(names, { thorough, own: /^(?:release|held-tree)\./ })) {
         const scene = await fresh();
         const before = await scene.ids(title);
         const killed = killAt(["release", scene.place.folder, "--delete-points"], pass);

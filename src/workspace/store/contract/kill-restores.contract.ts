@@ -41,7 +41,7 @@ export function killRestoreClauses(clauses: EngineClauses): void {
     await remove();
     const outcomes = new Set<boolean>();
     const own = holds ? /^(?:write|clone|juicefs|fork)\./ : /^fork\./;
-    for (const pass of passesToKill(names, { thorough: false, limit: names.length, own })) {
+    for (const pass of passesToKill(names, { thorough: false, own })) {
       const kills = [killAt(forkTo(target), pass)];
       if (pass % 2 === 0) kills.push(killAt(["status", "-C", folder], anyPass(8)));
       const where = `fork killed at ${kills.join(", then ")}`;
@@ -95,7 +95,7 @@ async function killRestores(
   const names = passesOf(await prepare());
   const outcomes = new Set<string>();
   const own = /^(?:capture|clone|juicefs)\.|^restore\.(?:intent|committed|step)$/;
-  for (const pass of passesToKill(names, { thorough, limit: names.length, own })) {
+  for (const pass of passesToKill(names, { thorough, own })) {
     assertFolder(folder, first, `before pass ${pass}`);
     const restore = await prepare();
     const { save_points: old } = await client.history();

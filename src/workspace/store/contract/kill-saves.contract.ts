@@ -1,5 +1,6 @@
 import assert from "node:assert/strict";
-import { killAt, LONG, passesOf } from "../../../../test/crash/rounds.ts";
+import { killAt, passesOf, someOf } from "../../../../test/crash/rounds.ts";
+import { firstOf } from "../../../../test/fixtures/long.ts";
 import type { EngineClauses } from "../../../../test/fixtures/engine-clauses.ts";
 import { assertHeldTidy } from "../../../../test/fixtures/held-place.ts";
 import { leftoversOf, resticCheck } from "../../../../test/fixtures/work.ts";
@@ -24,15 +25,18 @@ export function killSaveClauses(clauses: EngineClauses): void {
         leftoversOf(client.controlDirectory).filter((name) => !/\/points\/|(^|\/)lock$/.test(name));
       const left = others();
       const outcomes = new Set<number>();
-      // What recovers is the same for all: killed too, once or twice, where it is looked at thoroughly.
-      for (let round = 0; round < (thorough || LONG ? 2 : 1); round++) {
-        for (let pass = 1; pass <= names.length; pass += round === 0 || LONG ? 1 : 2) {
+      for (const round of firstOf([0, 1], 1)) {
+        for (const pass of someOf(
+          names.map((_name, i) => i + 1),
+          thorough ? 8 : 5,
+        )) {
           const before = await scene.ids(title);
           const wanted = scene.edit();
           const kills = [killAt(["save", folder, "-m", "killed"], pass)];
           const first = `round ${round}: save killed at ${kills[0]}`;
           outcomes.add(await scene.afterSave(before, wanted, first));
-          const again = round > 0 ? 1 + (pass % 4 === 1 ? 1 : 0) : Number(!thorough && pass % 3 === 0);
+          // What recovers is killed too, once or twice.
+          const again = round > 0 ? 1 + (pass % 4 === 1 ? 1 : 0) : Number(pass % 3 === 0);
           for (let i = 0; i < again; i++) {
             const meanwhile = await scene.ids(first);
             kills.push(killAt(["save", folder], anyPass(names.length)));
@@ -65,7 +69,7 @@ export function killSaveClauses(clauses: EngineClauses): void {
     for (const name of ["seal.staged", "seal.committed", "held-tree.gone"])
       assert.ok(names.includes(name), names.join(" "));
     const own = /^held-tree\.|^seal\.(?:staged|committed)$/;
-    for (const pass of passesToKill(names, { thorough, limit: 24, own })) {
+    for (const pass of passesToKill(names, { thorough, own })) {
       const before = await scene.ids(title);
       const added = [await scene.save(), await scene.save()];
       const kills = [killAt(["seal", "-C", folder], pass)];

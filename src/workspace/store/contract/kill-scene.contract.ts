@@ -2,7 +2,8 @@ import assert from "node:assert/strict";
 import fs from "node:fs";
 import path from "node:path";
 import type { TestContext } from "node:test";
-import { chosenPasses, LONG, random, SEED } from "../../../../test/crash/rounds.ts";
+import { chosenPasses, random, SEED, someOf } from "../../../../test/crash/rounds.ts";
+import { LONG } from "../../../../test/fixtures/long.ts";
 import { type EngineClauses, type EnginePlace, removeFolder } from "../../../../test/fixtures/engine-clauses.ts";
 import { assertFolder, type FolderState, readFolder } from "../../../../test/fixtures/folder-state.ts";
 import { assertHeldTidy } from "../../../../test/fixtures/held-place.ts";
@@ -12,8 +13,8 @@ import { walkDigests } from "../testing-walk.ts";
 /**
  * What the kills have in common. A command in a process of its own is killed at its n-th failpoint; everything else,
  * what comes next and the checks, is done by the library in this process: the same code without the start of a
- * process. Steps that are the same code for each engine are killed one by one for the engines that are `thorough`;
- * the others are killed at those that their own means have a part in. `CAIRN_TEST_LONG` kills all of them at all.
+ * process. Steps that are the same code for each engine are killed for the engines that are `thorough`; the others
+ * are killed at those that their own means have a part in. `CAIRN_TEST_LONG` kills all of them at all.
  */
 export interface Wanted {
   state: FolderState;
@@ -135,18 +136,15 @@ export function killClause(
 }
 
 /**
- * At which passes to kill, 1-based: of all, so many, where the engine is thorough; else the first of each name that
- * the engine's own means have a part in, and the last of all.
+ * At which passes to kill, 1-based: of all, so many, where the engine is thorough; else some of the first of each name
+ * that the engine's own means have a part in, and the last of all.
  */
-export function passesToKill(
-  names: readonly string[],
-  how: { thorough: boolean; limit: number; own: RegExp },
-): number[] {
-  if (how.thorough || LONG) return chosenPasses(names, how.limit);
+export function passesToKill(names: readonly string[], how: { thorough: boolean; own: RegExp }): number[] {
+  if (how.thorough || LONG) return chosenPasses(names);
   const own = [...new Set(names.filter((name) => how.own.test(name)))];
   assert.ok(own.length > 0, names.join(" "));
   const passes = own.map((name) => names.indexOf(name) + 1);
-  return [...new Set([...passes, names.length])].toSorted((a, b) => a - b);
+  return someOf([...new Set([...passes, names.length])].toSorted((a, b) => a - b));
 }
 
 /** A random pass of a command that makes about so many. */
