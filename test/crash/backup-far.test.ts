@@ -14,8 +14,7 @@ import { passwordOf, repositoryPlace } from "../fixtures/repository.ts";
 import { makeFirst } from "../fixtures/two-states.ts";
 import { newFolder } from "../fixtures/work.ts";
 import { oneOf } from "./rounds.ts";
-import { firstOf } from "../fixtures/long.ts";
-import { variant } from "../fixtures/long.ts";
+import { firstOf, variant } from "../fixtures/long.ts";
 
 /** Restores from a bucket that are killed or cut off, and what the next one still has to fetch. */
 

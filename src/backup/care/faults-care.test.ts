@@ -22,8 +22,7 @@ import type { FileKind } from "../../repository/storage/storage.ts";
 import type { BackupRepository } from "../../contract/index.ts";
 import type { OpenedRepository } from "../../operations/opened-repository.ts";
 import { backupScene, damageBlob, nodeAt, opened, type BackupScene } from "../testing-far.ts";
-import { LONG } from "../../../test/fixtures/long.ts";
-import { variant } from "../../../test/fixtures/long.ts";
+import { LONG, variant } from "../../../test/fixtures/long.ts";
 
 /**
  * Every call that a command makes of its storage goes wrong once, or always, in each way that it can. Whatever it says then,

@@ -35,7 +35,11 @@ export const COMMANDS: Readonly<Record<string, CommandEntry>> = {
   },
   view: { group: LOOK, summary: "open a save point as a read-only folder", load: () => import("./view.ts") },
   pin: { group: KEEP, summary: "protect a save point from every cleanup", load: () => import("./pin.ts") },
-  unpin: { group: KEEP, summary: "take the protection away", load: () => import("./unpin.ts") },
+  unpin: {
+    group: KEEP,
+    summary: "take the protection away",
+    load: async () => ({ command: (await import("./pin.ts")).unpin }),
+  },
   tag: { group: KEEP, summary: "add or remove a save point's tags", load: () => import("./tag.ts") },
   cleanup: { group: KEEP, summary: "remove save points by rules or by id", load: () => import("./cleanup.ts") },
   verify: { group: CARE, summary: "read everything again and prove it whole", load: () => import("./verify.ts") },
@@ -63,11 +67,15 @@ export const COMMANDS: Readonly<Record<string, CommandEntry>> = {
   relocate: { group: SETUP, summary: "tell Cairn that a folder has moved", load: () => import("./relocate.ts") },
   release: { group: SETUP, summary: "stop keeping a folder", load: () => import("./release.ts") },
   engine: { group: SETUP, summary: "which engine a folder can use, and why", load: () => import("./engine.ts") },
-  completion: { group: SETUP, summary: "print a completion script for a shell", load: () => import("./completion.ts") },
+  completion: {
+    group: SETUP,
+    summary: "print a completion script for a shell",
+    load: () => import("../completion/print-script.ts"),
+  },
   __complete: {
     group: SETUP,
     summary: "words for the shell's completion",
     hidden: true,
-    load: () => import("./complete.ts"),
+    load: () => import("../completion/complete-points.ts"),
   },
 };

@@ -1,23 +1,26 @@
-import type { CommandDefinition, Outcome } from "../command.ts";
-import type { Context } from "../context.ts";
-import type { Input } from "../input.ts";
+import type { CommandDefinition } from "../command.ts";
 
-export const command: CommandDefinition = {
-  name: "pin",
-  arguments: [{ name: "<point>", text: "a save point", completes: "points" }],
-  examples: [{ line: "cairn pin 1a2b3c4d", text: "keep it whatever a cleanup's rules say" }],
-  run,
-};
+export const command = pinning("pin", "unpin", "pinned", "keep it whatever a cleanup's rules say");
+export const unpin = pinning("unpin", "pin", "unpinned", "a cleanup may remove it again");
 
-async function run(context: Context, input: Input): Promise<Outcome> {
-  const client = await context.open();
-  const point = await client.pin(input.required(0), context.callOptions());
+/** A command that pins a point or unpins it, and names the one that takes that back. */
+function pinning(name: "pin" | "unpin", back: string, done: string, example: string): CommandDefinition {
   return {
-    data: { save_point: point },
-    async text() {
-      const { shortener } = await import("../render/points.ts");
-      const id = (await shortener(client, [point.save_point_id]))(point.save_point_id);
-      return `pinned ${context.style.bold(id)}; take it back: ${context.style.cyan(context.commandLine(["unpin", id]))}`;
+    name,
+    arguments: [{ name: "<point>", text: "a save point", completes: "points" }],
+    examples: [{ line: `cairn ${name} 1a2b3c4d`, text: example }],
+    async run(context, input) {
+      const client = await context.open();
+      const point = await client[name](input.required(0), context.callOptions());
+      return {
+        data: { save_point: point },
+        async text() {
+          const { shortener } = await import("../render/points.ts");
+          const id = (await shortener(client, [point.save_point_id]))(point.save_point_id);
+          const way = context.style.cyan(context.commandLine([back, id]));
+          return `${done} ${context.style.bold(id)}; take it back: ${way}`;
+        },
+      };
     },
   };
 }

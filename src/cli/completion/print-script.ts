@@ -16,7 +16,7 @@ export const command: CommandDefinition = {
 
 async function run(context: Context, input: Input): Promise<Outcome> {
   const shell = input.required(0);
-  const { completionScript, SHELLS } = await import("../completion/scripts.ts");
+  const { completionScript, SHELLS } = await import("./scripts.ts");
   const known = SHELLS.find((name) => name === shell);
   if (known === undefined) throw usage(`completion knows ${SHELLS.join(", ")}; found ${JSON.stringify(shell)}`);
   const script = await completionScript(known, context.commands);
