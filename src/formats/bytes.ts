@@ -147,6 +147,21 @@ export class ByteWriter {
   }
 }
 
+/** Writes a 32-bit integer at `p`, low byte first; returns the position after it. */
+export function put32(b: Uint8Array, p: number, v: number): number {
+  b[p] = v;
+  b[p + 1] = v >>> 8;
+  b[p + 2] = v >>> 16;
+  b[p + 3] = v >>> 24;
+  return p + 4;
+}
+
+/** Writes a signed 64-bit integer, a safe one, at `p`; returns the position after it. */
+export function put64(b: Uint8Array, p: number, v: number): number {
+  const high = Math.floor(v / 0x100000000);
+  return put32(b, put32(b, p, v - high * 0x100000000), high);
+}
+
 /** Writes the decimal digits of a non-negative safe integer at `p`; returns the position after them. */
 export function putDecimal(b: Uint8Array, p: number, v: number): number {
   if (v < 10) {

@@ -1,4 +1,4 @@
-import { compareBytes, type ByteWriter } from "./bytes.ts";
+import { compareBytes, put32, put64, type ByteWriter } from "./bytes.ts";
 import type { NodeAttribute } from "./restic/tree-node.ts";
 
 /**
@@ -48,21 +48,6 @@ export function beginStateNode(w: ByteWriter, count: number): void {
 export function beginMetadataNode(w: ByteWriter, count: number): void {
   w.append(METADATA);
   w.u32(count);
-}
-
-/** Writes a 32-bit integer at `p`; returns the position after it. */
-function put32(b: Uint8Array, p: number, v: number): number {
-  b[p] = v;
-  b[p + 1] = v >>> 8;
-  b[p + 2] = v >>> 16;
-  b[p + 3] = v >>> 24;
-  return p + 4;
-}
-
-/** Writes a signed 64-bit integer, a safe one, at `p`; returns the position after it. */
-function put64(b: Uint8Array, p: number, v: number): number {
-  const high = Math.floor(v / 0x100000000);
-  return put32(b, put32(b, p, v - high * 0x100000000), high);
 }
 
 function putRaw(b: Uint8Array, p: number, from: Uint8Array): number {

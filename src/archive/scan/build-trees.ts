@@ -1,4 +1,4 @@
-import { ByteWriter } from "../../formats/bytes.ts";
+import { HashedWriter } from "../../repository/verify/hashed-writer.ts";
 import {
   appendMetadataEntry,
   appendStateEntry,
@@ -44,9 +44,9 @@ export function buildTrees(thread: ScanThread, groups: LinkGroups): void {
 class TreeBuilder {
   readonly #thread: ScanThread;
   readonly #groups: LinkGroups;
-  readonly #tree = new Encoder();
-  readonly #state = new Encoder();
-  readonly #meta = new Encoder();
+  readonly #tree = new HashedWriter();
+  readonly #state = new HashedWriter();
+  readonly #meta = new HashedWriter();
   readonly #digests: Arena;
   readonly #newOfOld: ReadonlyMap<number, number>;
   readonly #plain = new PlainFiles();
@@ -140,7 +140,7 @@ class TreeBuilder {
     return (this.#await(this.#child(flags, from.records[base + R.SUB]!)) & DIRECTORY_FLAG.OMITTED) === 0;
   }
 
-  #finish(encoder: Encoder, at: number, store = false): void {
+  #finish(encoder: HashedWriter, at: number, store = false): void {
     const arena = encoder.arena();
     const length = encoder.writer.length;
     this.#thread.hash(arena, 0, length, this.#digests, at);
@@ -182,16 +182,5 @@ class TreeBuilder {
     if (group !== undefined) entry.linkedTo = group.first;
     if (type === TYPE.DIRECTORY) entry.node = bytes.subarray((child + D.META) * 4, (child + D.META + 8) * 4);
     appendMetadataEntry(this.#meta.writer, entry);
-  }
-}
-
-/** A writer and the arena over its bytes, made anew only when the writer has grown. */
-class Encoder {
-  readonly writer = new ByteWriter(64 * 1024);
-  #arena: Arena | undefined;
-
-  arena(): Arena {
-    if (this.#arena?.bytes !== this.writer.bytes) this.#arena = arenaOver(this.writer.bytes);
-    return this.#arena!;
   }
 }

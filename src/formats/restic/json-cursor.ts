@@ -8,7 +8,7 @@ export const HEX_VALUES: Uint8Array = new Uint8Array(256).fill(255);
 for (let i = 0; i < 16; i++) HEX_VALUES[i.toString(16).charCodeAt(0)] = i;
 
 export class JsonCursor {
-  readonly bytes: Uint8Array;
+  bytes: Uint8Array;
   position = 0;
   /** First byte of the content that `string` last found. */
   start = 0;

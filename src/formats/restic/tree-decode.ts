@@ -2,7 +2,34 @@ import { isUtf8 } from "node:buffer";
 import { compareBytes } from "../bytes.ts";
 import { parseTime } from "./go-time.ts";
 import { unquoteGoName } from "./go-json.ts";
-import { JsonCursor } from "./json-cursor.ts";
+import {
+  ATIME,
+  ATTRIBUTES,
+  BEGIN,
+  CONTENT,
+  CTIME,
+  DEVICE,
+  DEVICE_ID,
+  END,
+  GID,
+  GROUP,
+  INODE,
+  LINKS,
+  literal,
+  MODE,
+  MTIME,
+  NAME,
+  NULL,
+  RAW_TARGET,
+  SIZE,
+  SUBTREE,
+  TARGET,
+  TreeCursor,
+  TYPE,
+  UID,
+  USER,
+  VALUE,
+} from "./tree-cursor.ts";
 import { goModeOf, NODE_TYPES, unixModeOf, type NodeAttribute, type NodeType, type TreeNode } from "./tree-node.ts";
 
 /**
@@ -10,35 +37,6 @@ import { goModeOf, NODE_TYPES, unixModeOf, type NodeAttribute, type NodeType, ty
  * Anything else is `null`: the general decoder decides whether it is another writer or damage.
  */
 
-function literal(text: string): Uint8Array {
-  return Buffer.from(text, "latin1");
-}
-
-const BEGIN = literal('{"nodes":[');
-const END = literal("]}\n");
-const NAME = literal('{"name":"');
-const TYPE = literal(',"type":"');
-const MODE = literal(',"mode":');
-const MTIME = literal(',"mtime":"');
-const ATIME = literal(',"atime":"');
-const CTIME = literal(',"ctime":"');
-const UID = literal(',"uid":');
-const GID = literal(',"gid":');
-const USER = literal(',"user":"');
-const GROUP = literal(',"group":"');
-const INODE = literal(',"inode":');
-const DEVICE_ID = literal(',"device_id":');
-const SIZE = literal(',"size":');
-const LINKS = literal(',"links":');
-const TARGET = literal(',"linktarget":"');
-const RAW_TARGET = literal(',"linktarget_raw":"');
-const ATTRIBUTES = literal(',"extended_attributes":[');
-const ATTRIBUTE = literal('{"name":"');
-const VALUE = literal('","value":"');
-const DEVICE = literal(',"device":');
-const CONTENT = literal(',"content":');
-const NULL = literal("null");
-const SUBTREE = literal(',"subtree":');
 const TYPES = NODE_TYPES.map((type) => ({ type, text: literal(`${type}"`) }));
 const NO_ATTRIBUTES: readonly NodeAttribute[] = [];
 
@@ -69,33 +67,16 @@ interface TextCache {
   text: string;
 }
 
-/** A time as `go-time` writes it. */
-const OUR_TIME = /^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d{0,8}[1-9])?Z$/;
-
-/** Seconds of `hh:mm:ss` at `p`; -1 when it is none. */
-function secondsOfDay(b: Uint8Array, p: number): number {
-  if (b[p + 2] !== 0x3a || b[p + 5] !== 0x3a) return -1;
-  const hour = (b[p]! - 48) * 10 + b[p + 1]! - 48;
-  const minute = (b[p + 3]! - 48) * 10 + b[p + 4]! - 48;
-  const second = (b[p + 6]! - 48) * 10 + b[p + 7]! - 48;
-  // Bytes that are no digits can still sum up to a number in range: each is looked at.
-  for (let i = 0; i < 8; i++) if (i % 3 !== 2 && (b[p + i]! < 48 || b[p + i]! > 57)) return -1;
-  return hour < 24 && minute < 60 && second < 60 ? hour * 3600 + minute * 60 + second : -1;
-}
-
 class TreeReader {
-  readonly #cursor: JsonCursor;
+  readonly #cursor: TreeCursor;
   /** Names and ids of all nodes: never longer than their text. */
   readonly #pool: Uint8Array;
   #poolEnd = 0;
   readonly #user: TextCache = { bytes: new Uint8Array(0), text: "" };
   readonly #group: TextCache = { bytes: new Uint8Array(0), text: "" };
-  /** `YYYY-MM-DDT` of the last time and the seconds of its midnight. */
-  #day: Uint8Array = new Uint8Array(11);
-  #daySeconds = 0;
 
   constructor(bytes: Uint8Array) {
-    this.#cursor = new JsonCursor(bytes);
+    this.#cursor = new TreeCursor(bytes);
     this.#pool = new Uint8Array(bytes.length);
   }
 
@@ -227,16 +208,8 @@ class TreeReader {
 
   /** Steps over a time; true when its text is the same `length` bytes (with the quote) as at `from`. */
   #sameText(from: number, length: number): boolean {
-    const cursor = this.#cursor;
-    const b = cursor.bytes;
-    const p = cursor.position;
-    let i = 0;
-    while (i < length && b[p + i] === b[from + i]) i++;
-    if (i === length) {
-      cursor.position = p + length;
-      return true;
-    }
-    must(cursor.string() >= 0);
+    if (this.#cursor.same(from, length)) return true;
+    must(this.#cursor.string() >= 0);
     return false;
   }
 
@@ -250,51 +223,18 @@ class TreeReader {
   /** Reads the time at the cursor into the node; true when it is written as we would write it. */
   #time(node: TreeNode): boolean {
     const cursor = this.#cursor;
-    const b = cursor.bytes;
-    const start = cursor.position;
-    const clock = secondsOfDay(b, start + 11);
-    if (clock < 0 || !this.#sameDay(start)) return this.#newTime(node);
-    let p = start + 19;
-    let nanoseconds = 0;
-    if (b[p] === 0x2e) {
-      let scale = 100000000;
-      p++;
-      for (let c = b[p]!; c >= 48 && c <= 57 && scale > 0; c = b[++p]!) {
-        nanoseconds += (c - 48) * scale;
-        scale = (scale / 10) | 0;
-      }
-      if (b[p - 1] === 0x2e || b[p - 1] === 48) return this.#newTime(node);
+    if (cursor.time()) {
+      node.mtimeSec = cursor.seconds;
+      node.mtimeNs = cursor.nanoseconds;
+      return true;
     }
-    if (b[p] !== 0x5a || b[p + 1] !== 0x22) return this.#newTime(node);
-    cursor.position = p + 2;
-    node.mtimeSec = this.#daySeconds + clock;
-    node.mtimeNs = nanoseconds;
-    return true;
-  }
-
-  /** True when the 11 bytes at `start` are the day whose seconds are known. */
-  #sameDay(start: number): boolean {
-    const b = this.#cursor.bytes;
-    const day = this.#day;
-    for (let i = 0; i < 11; i++) if (b[start + i] !== day[i]) return false;
-    return true;
-  }
-
-  #newTime(node: TreeNode): boolean {
-    const cursor = this.#cursor;
     const end = cursor.string();
     must(end >= 0 && !cursor.odd);
-    const text = Buffer.from(cursor.bytes.subarray(cursor.start, end)).toString("latin1");
-    const instant = parseTime(text);
+    const instant = parseTime(Buffer.from(cursor.bytes.subarray(cursor.start, end)).toString("latin1"));
     if (instant === null) throw UNUSUAL;
     node.mtimeSec = instant.seconds;
     node.mtimeNs = instant.nanoseconds;
-    const ours = OUR_TIME.test(text);
-    if (ours) {
-      this.#day = cursor.bytes.subarray(cursor.start, cursor.start + 11);
-      this.#daySeconds = Math.floor(instant.seconds / 86400) * 86400;
-    }
-    return ours;
+    return false;
   }
 
   #owner(node: TreeNode): void {
@@ -338,7 +278,7 @@ class TreeReader {
     const attributes: NodeAttribute[] = [];
     if (cursor.acceptByte(0x5d)) return attributes;
     do {
-      must(cursor.accept(ATTRIBUTE));
+      must(cursor.accept(NAME));
       const name = this.#string();
       // The string's own closing quote begins what separates name and value.
       cursor.position--;

@@ -1,5 +1,5 @@
-import { hashAt, sha256 } from "../../crypto/hash.ts";
-import { ByteWriter } from "../../formats/bytes.ts";
+import { sha256 } from "../../crypto/hash.ts";
+import { HashedWriter } from "./hashed-writer.ts";
 import { CairnError } from "../../errors.ts";
 import {
   appendMetadataEntry,
@@ -10,7 +10,7 @@ import {
 } from "../../formats/digest.ts";
 import type { LosslessField } from "../../formats/records/manifest.ts";
 import type { NodeType, TreeNode } from "../../formats/restic/tree.ts";
-import { type Arena, arenaOver, newArena } from "../../native.ts";
+import { newArena } from "../../native.ts";
 
 /** Digests of one directory from the nodes of its tree. */
 
@@ -39,20 +39,9 @@ export interface NodeFacts {
   lossless(node: TreeNode): readonly LosslessField[] | undefined;
 }
 
-/** A writer and the arena over its bytes, made anew only when the writer has grown. */
-export class Encoder {
-  readonly writer = new ByteWriter(64 * 1024);
-  #arena: Arena | undefined;
-
-  arena(): Arena {
-    if (this.#arena?.bytes !== this.writer.bytes) this.#arena = arenaOver(this.writer.bytes);
-    return this.#arena;
-  }
-}
-
 export class NodeDigester {
-  readonly #state = new Encoder();
-  readonly #meta = new Encoder();
+  readonly #state = new HashedWriter();
+  readonly #meta = new HashedWriter();
   readonly #result = newArena(64);
 
   /** State digest and metadata digest, 64 bytes, valid until the next call; null when a file's hash is not known. */
@@ -79,8 +68,8 @@ export class NodeDigester {
       }
       appendMetadataEntry(meta, entry);
     }
-    hashAt(this.#state.arena(), 0, state.length, this.#result, 0);
-    hashAt(this.#meta.arena(), 0, meta.length, this.#result, 32);
+    this.#state.hash(this.#result, 0);
+    this.#meta.hash(this.#result, 32);
     return this.#result.bytes;
   }
 }

@@ -1,9 +1,9 @@
-import { hashAt, sha256 } from "../../crypto/hash.ts";
-import { ByteWriter } from "../../formats/bytes.ts";
+import { HashedWriter } from "./hashed-writer.ts";
+import { sha256 } from "../../crypto/hash.ts";
+import { ByteWriter, put32, put64 } from "../../formats/bytes.ts";
 import { beginMetadataNode, beginStateNode } from "../../formats/digest.ts";
 import type { PlainTreeCursor } from "../../formats/restic/plain-tree.ts";
 import { newArena } from "../../native.ts";
-import { Encoder } from "./node-digests.ts";
 
 /** The bytes of both digests of a directory, with gaps where the digests of its children go. */
 export interface PlainNode {
@@ -26,8 +26,8 @@ const ROOM = 128;
  * `appendStateEntry` and `appendMetadataEntry` write, without an object an entry. A test holds them together.
  */
 export class PlainDigester {
-  readonly #state = new Encoder();
-  readonly #meta = new Encoder();
+  readonly #state = new HashedWriter();
+  readonly #meta = new HashedWriter();
   readonly #result = newArena(64);
   #count = 0;
   #gaps: number[] = [];
@@ -63,10 +63,7 @@ export class PlainDigester {
     const to = meta.bytes;
     let p = meta.length;
     for (let i = start; i < state.length; i++) to[p++] = from[i]!;
-    const seconds = cursor.mtimeSec;
-    const high = Math.floor(seconds / 0x100000000);
-    p = put32(to, put32(to, p, seconds - high * 0x100000000), high);
-    p = put32(to, p, cursor.mtimeNs);
+    p = put32(to, put64(to, p, cursor.mtimeSec), cursor.mtimeNs);
     p = put32(to, put32(to, p, cursor.uid), cursor.gid);
     // No attributes, no hard link.
     p = put32(to, p, 0);
@@ -102,8 +99,8 @@ export class PlainDigester {
     const { gaps, state, meta } = node;
     const result = this.#result;
     if (gaps.length === 0) {
-      hashAt(this.#state.arena(), 0, state.length, result, 0);
-      hashAt(this.#meta.arena(), 0, meta.length, result, 32);
+      this.#state.hash(result, 0);
+      this.#meta.hash(result, 32);
       return result.bytes;
     }
     for (let i = 0; i < gaps.length; i += 2) {
@@ -127,14 +124,6 @@ function countOffset(begin: (writer: ByteWriter, count: number) => void): number
   return writer.length - 4;
 }
 
-function put32(b: Uint8Array, p: number, v: number): number {
-  b[p] = v;
-  b[p + 1] = v >>> 8;
-  b[p + 2] = v >>> 16;
-  b[p + 3] = v >>> 24;
-  return p + 4;
-}
-
 /** Type, name, mode. */
 function addHead(w: ByteWriter, type: number, cursor: PlainTreeCursor): void {
   const b = w.bytes;
@@ -149,9 +138,7 @@ function addHead(w: ByteWriter, type: number, cursor: PlainTreeCursor): void {
 function addFile(w: ByteWriter, cursor: PlainTreeCursor, hash: Uint8Array): void {
   addHead(w, F, cursor);
   const b = w.bytes;
-  const { size } = cursor;
-  const high = Math.floor(size / 0x100000000);
-  let p = put32(b, put32(b, w.length, size - high * 0x100000000), high);
+  let p = put64(b, w.length, cursor.size);
   for (let i = 0; i < 32; i++) b[p++] = hash[i]!;
   w.length = p;
 }
