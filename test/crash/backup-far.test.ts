@@ -14,7 +14,7 @@ import { passwordOf, repositoryPlace } from "../fixtures/repository.ts";
 import { makeFirst } from "../fixtures/two-states.ts";
 import { newFolder } from "../fixtures/work.ts";
 import { oneOf } from "./rounds.ts";
-import { firstOf, variant } from "../fixtures/long.ts";
+import { variant } from "../fixtures/long.ts";
 
 /** Restores from a bucket that are killed or cut off, and what the next one still has to fetch. */
 
@@ -210,7 +210,7 @@ test("files are written while a pack that others need has not come", async () =>
   let isWritten = false;
   // A pack may hold something of each folder; where no other has shown it, the machine is slow and each gets more time.
   const packs = [...new Set(asked.toReversed().map(({ path: of }) => of))];
-  for (const [pack, ms] of firstOf([HANG_MS, 5000], 1).flatMap((ms) => packs.map((each) => [each, ms] as const))) {
+  for (const [pack, ms] of [5000, HANG_MS].flatMap((ms) => packs.map((each) => [each, ms] as const))) {
     fs.rmSync(at.target, { recursive: true });
     const release = holdBack(pack);
     const running = at.restore();

@@ -38,7 +38,7 @@ test("a save that is killed while it merges small packs leaves every point whole
   const kills = [...wanted].flatMap(([name, times]) =>
     [...new Set([1, Math.ceil(times / 2)])].map((nth) => ({ name, nth })),
   );
-  const chosen = someOf(kills, 6);
+  const chosen = someOf(kills, 3);
   for (const { name, nth } of chosen) {
     let killed = false;
     for (let i = 0; i < 40 && !killed; i++) {

@@ -133,7 +133,7 @@ test("an adoption that converts and is killed at any step leaves a workspace or 
   await (await library.open(traced)).save();
   removeOriginal(volume, readFolder(traced), "traced");
   await forget(await library.open(traced), traced);
-  for (const pass of chosenPasses(names, 6)) {
+  for (const pass of chosenPasses(names, 4)) {
     const folder = freshFolder(volume, pass);
     const state = readFolder(folder);
     const where = `init killed at ${killAt(commandOf(folder), pass)}`;

@@ -28,7 +28,7 @@ export function killSaveClauses(clauses: EngineClauses): void {
       for (const round of firstOf([0, 1], 1)) {
         for (const pass of someOf(
           names.map((_name, i) => i + 1),
-          thorough ? 8 : 5,
+          thorough ? 6 : 4,
         )) {
           const before = await scene.ids(title);
           const wanted = scene.edit();
