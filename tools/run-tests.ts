@@ -114,8 +114,6 @@ if (import.meta.main) {
     try {
       const totals = await runFiles(files, values.quiet);
       for (const line of summaryLines(totals)) console.log(line);
-      if (process.env["CAIRN_TEST_LONG"] === undefined)
-        console.log("CAIRN_TEST_LONG=1 runs every variant and failpoint");
       if (totals.failed > 0 || totals.passed === 0) process.exitCode = 1;
     } finally {
       rmSync(compiled, { recursive: true, force: true });

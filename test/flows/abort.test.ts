@@ -18,7 +18,7 @@ import { LONG } from "../fixtures/long.ts";
 
 const DIRECTORIES = LONG ? 200 : 60;
 const FILES = 30;
-const POINTS = LONG ? 24 : 6;
+const POINTS = LONG ? 24 : 12;
 const BIG = (LONG ? 64 : 32) << 20;
 /** Reports that may be under way when a call is stopped; they come ten times a second, and one stop may take long. */
 const LATE_REPORTS = 3;

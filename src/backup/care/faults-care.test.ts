@@ -87,7 +87,7 @@ async function endures(care: Care): Promise<void> {
   faulty.disarm();
   await run();
   const cases = (care.faultsOf ?? casesOf)(new Map(faulty.calls));
-  assert.ok(cases.length > 5, `${cases.length} cases`);
+  assert.ok(cases.length >= Math.min(LIMIT, 6), `${cases.length} cases`);
   for (const fault of cases) {
     const where = `CAIRN_TEST_SEED=${SEED} ${JSON.stringify(fault)}`;
     reset(care);
