@@ -4,13 +4,13 @@ import { availableParallelism, cpus, tmpdir, totalmem } from "node:os";
 import path from "node:path";
 import { parseArgs } from "node:util";
 import { Bench, type BenchCase } from "./bench.ts";
-import { CASES, CASES_ON_REQUEST, ENGINE_CASES, REPOSITORY_CASES } from "./cases/index.ts";
+import { CASES, ENGINE_CASES, REPOSITORY_CASES } from "./cases/index.ts";
 import { dataSet } from "./data/data-sets.ts";
 import { peerStores } from "./peer-stores.ts";
 import { isInstalled } from "./stores.ts";
 import { type Result, resultLines } from "./result.ts";
 
-const ALL_CASES = [...CASES, ...CASES_ON_REQUEST, ...ENGINE_CASES, ...REPOSITORY_CASES];
+const ALL_CASES = [...CASES, ...ENGINE_CASES, ...REPOSITORY_CASES];
 
 /** By the word that names them. */
 const GROUPS: Readonly<Record<string, readonly BenchCase[]>> = {

@@ -8,15 +8,12 @@ import { backupRestore } from "./backup-restore.ts";
 import { backupSize } from "./backup-size.ts";
 import { backupUnchanged } from "./backup-unchanged.ts";
 import { backupVerify } from "./backup-verify.ts";
-import { engineLatency, engineLatencyMillion } from "./engine-latency.ts";
-import { engineSpace } from "./engine-space.ts";
+import { engineLatency } from "./engine-latency.ts";
 import { reflinkClone, reflinkLarge } from "./reflink-clone.ts";
-import { snapshots, snapshotsMillion } from "./snapshots.ts";
+import { snapshots } from "./snapshots.ts";
 import { firstSave } from "./first-save.ts";
 import { fullRestore } from "./full-restore.ts";
-import { indexTenMillion } from "./index-ten-million.ts";
 import { manyPoints } from "./many-points.ts";
-import { memoryMillion } from "./memory-million.ts";
 import { memory } from "./memory.ts";
 import { onePercent } from "./one-percent.ts";
 import { restoreChanges } from "./restore-changes.ts";
@@ -39,16 +36,8 @@ export const CASES: readonly BenchCase[] = [
   manyPoints,
 ];
 
-/** Too long for every run; named by `--only`. */
-export const CASES_ON_REQUEST: readonly BenchCase[] = [
-  memoryMillion,
-  engineLatencyMillion,
-  snapshotsMillion,
-  indexTenMillion,
-];
-
 /** Engines that hold whole trees, each on a file system of its own; needs root. */
-export const ENGINE_CASES: readonly BenchCase[] = [snapshots, engineSpace, reflinkClone, reflinkLarge, engineLatency];
+export const ENGINE_CASES: readonly BenchCase[] = [snapshots, reflinkClone, reflinkLarge, engineLatency];
 
 /** Repositories off the machine; the last of those with data edit it. */
 export const REPOSITORY_CASES: readonly BenchCase[] = [
