@@ -114,7 +114,7 @@ class StreamBackup {
       "refused",
       `nothing came for ${JSON.stringify(current)}: no snapshot was made of an empty file`,
       {
-        hint: "session whether what should have written it has failed",
+        hint: "look whether what should have written it has failed",
       },
     );
   }

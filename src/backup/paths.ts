@@ -117,7 +117,7 @@ export interface Fitting {
 export function fitting(given: PathPattern): Fitting {
   const { pattern, ignoreCase } = typeof given === "string" ? { pattern: given, ignoreCase: false } : given;
   if (pattern.startsWith("!"))
-    throw new CairnError("usage", `patterns are not taken back by others: ${JSON.stringify(pattern)}`, {
+    throw new CairnError("usage", `no pattern takes another one back: ${JSON.stringify(pattern)}`, {
       hint: "for a name that begins with it: \\!",
     });
   refuseBorgPattern(pattern);

@@ -277,7 +277,7 @@ function requireOneEach({ snapshots }: SnapshotListing, { snapshots: words = [] 
 function requireTaken(named: readonly ListedSnapshot[], choice: SnapshotChoice): void {
   const other = named.find(({ snapshot }) => !isChosen(snapshot, choice));
   if (other === undefined) return;
-  throw new CairnError("usage", `snapshot ${other.id.slice(0, 8)} is none that the filter takes; nothing was changed`, {
+  throw new CairnError("usage", `the filter leaves snapshot ${other.id.slice(0, 8)} out; nothing was changed`, {
     hint: "name snapshots, or choose them by --host, --path and --tag",
   });
 }

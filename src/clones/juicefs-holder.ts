@@ -97,7 +97,7 @@ function requireWhole({ unlike, newest }: TreeComparison): void {
     );
   // A clone has the times of what it was made of. From a time ahead of ours no later change could be told.
   if (newest > Date.now())
-    throw new CairnError("unsupported", "something in the folder was changed at a time that has not come yet", {
+    throw new CairnError("unsupported", "something in the folder has a time of change in the future", {
       hint: "another host that writes there has a clock that is ahead",
     });
 }

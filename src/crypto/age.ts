@@ -55,7 +55,7 @@ export async function decryptWithIdentities(file: Uint8Array, identities: string
     return await decrypter.decrypt(text.startsWith(ARMOR_START) ? armor.decode(text) : file);
   } catch (error) {
     if (/no identity matched/.test((error as Error).message))
-      throw new CairnError("wrong_password", "it is encrypted for other recipients than these identities are of");
+      throw new CairnError("wrong_password", "it is encrypted for other recipients, whose identities are not given");
     throw new CairnError("damaged", `it is not what age wrote: ${(error as Error).message}`, { cause: error });
   }
 }

@@ -134,7 +134,7 @@ function takesOutOf(exclude: readonly PathPattern[]): TakesOut {
       const both = patterns.find(({ met }) => met.below && met.whole);
       if (both === undefined) return;
       const text = JSON.stringify(both.text);
-      throw new CairnError("usage", `${text} fits one thing from what was saved, and another as a whole path`, {
+      throw new CairnError("usage", `${text} fits one path below what was saved, and another one from the root`, {
         hint: "leave the slash before it out: then it is the end of a path",
       });
     },

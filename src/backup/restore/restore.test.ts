@@ -137,7 +137,7 @@ test("a piece that is another one is left out when whoever restores may not read
   assert.deepEqual(await lostOf(other, "file"), [["many/7", "damaged"]]);
   assert.deepEqual([existsSync(join(root, "file/many/7")), existsSync(join(root, "file/many/8"))], [false, true]);
   const closed = await withNode(opened, other, `${folder.slice(1)}/many`, async () => ({ mode: 0 }));
-  // Of what is in a directory that nobody may session into, nothing is told unless each piece is compared.
+  // Of what is in a directory that nobody may look into, nothing is told unless each piece is compared.
   const sealed = await withNode(opened, sound, `${folder.slice(1)}/many`, async () => ({ mode: 0 }));
   assert.deepEqual(await lostOf(sealed, "directory", 1), [["many", "unreadable"]]);
   const restored = await repository.restore(closed, join(root, "compared"), { prove: false });

@@ -155,7 +155,7 @@ class DatabaseWalk {
   }
 
   #checked(result: number, path: Uint8Array): number {
-    if (result < 0) throw syscallError(result, `cannot session for databases at ${quotedPath(path)}`);
+    if (result < 0) throw syscallError(result, `cannot look for databases at ${quotedPath(path)}`);
     return result;
   }
 }

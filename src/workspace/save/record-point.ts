@@ -159,7 +159,7 @@ function requireMountsKnown(root: Buffer): void {
   const unknown = whyMountsUnknown();
   if (unknown === null) return;
   const { reason, hint } = unknown;
-  throw new CairnError("unsupported", `go into what is mounted in ${printablePath(root)}: ${reason}`, { hint });
+  throw new CairnError("unsupported", `mounts inside ${printablePath(root)} cannot be entered: ${reason}`, { hint });
 }
 
 /** False for a file, and for what this user may not look into. */

@@ -359,7 +359,7 @@ function tagOf(given: string): Tag {
   const name = colon < 0 ? given : given.slice(0, colon);
   const header = Buffer.from(given.slice(name.length + 1));
   if (name === "" || name === "." || name === ".." || /[/\0]/.test(name))
-    throw new CairnError("usage", `${JSON.stringify(given)} begins with no name of an entry in a folder`, {
+    throw new CairnError("usage", `${JSON.stringify(given)} does not begin with the name of a file`, {
       hint: "NAME, or NAME:HEADER for a file that begins so",
     });
   if (header.length > MAX_HEADER_BYTES)
