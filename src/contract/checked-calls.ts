@@ -8,14 +8,24 @@ type Callback = (...given: unknown[]) => unknown;
 type Method = (this: unknown, ...given: unknown[]) => unknown;
 
 /**
- * Checks every call of a class's methods at its boundary: wrong arguments are `usage`, a call whose signal has fired is
- * `interrupted`, any other failure is a `CairnError`, and a callback that fails changes nothing. A method gets all of its
- * arguments, options included.
+ * Gives a class the methods of its verbs: its own, else what `perform` does with their rows. Wrong arguments are `usage`, a call whose signal has fired
+ * is `interrupted`, any other failure is a `CairnError`, and a callback that fails changes nothing. All arguments are
+ * handed on, options included.
  */
-export function checkCalls(of: { prototype: object }, verbs: Readonly<Record<string, Verb>>): void {
-  const methods = of.prototype as Record<string, Method>;
+export function makeCalls<Row>(
+  of: { prototype: { perform(verb: Verb, row: Row, given: unknown[]): unknown } },
+  verbs: Readonly<Record<string, Verb>>,
+  rows: object,
+): void {
+  const methods = of.prototype as unknown as Record<string, Method>;
+  const { perform } = of.prototype;
   for (const [name, verb] of Object.entries(verbs)) {
-    const whole = methods[name]!;
+    const row = (rows as Record<string, Row>)[name]!;
+    const whole: Method =
+      methods[name] ??
+      function (...given) {
+        return perform.call(this, verb, row, given);
+      };
     const called: Method = function (...given) {
       // What was promised to the call may fail before it is waited for, or when it never is.
       for (const each of given) if (each instanceof Promise) each.catch(() => undefined);

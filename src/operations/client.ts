@@ -1,6 +1,4 @@
 import { CairnError } from "../errors.ts";
-import { checkCalls } from "../contract/checked-calls.ts";
-import type { BackupRepository } from "../contract/repositories.ts";
 import type {
   CallOptions,
   Conversion,
@@ -10,18 +8,9 @@ import type {
   WorkspaceCallOptions,
   WorkspaceRef,
 } from "../contract/words.ts";
-import type { CleanupResult, PolicyEdit, PolicyResult } from "../contract/looking.ts";
-import { type Client, CLIENT_VERBS } from "../contract/index.ts";
-import type {
-  CreateBackupOptions,
-  CreateBackupResult,
-  RestoreInPlaceOptions,
-  RestoreInPlaceResult,
-} from "../contract/snapshots.ts";
-import type { ReleaseOptions, ReleaseResult } from "../contract/care.ts";
-import type { RunOptions, RunResult } from "../contract/points.ts";
-import type { Argument } from "../contract/verb.ts";
-import type { ControlId, SavePointId } from "../ids.ts";
+import type { Client } from "../contract/index.ts";
+import type { Verb } from "../contract/verb.ts";
+import type { ControlId } from "../ids.ts";
 import type { ControlPaths } from "../workspace/place/control-layout.ts";
 import {
   foundAgain,
@@ -34,30 +23,23 @@ import {
 import { unlessNotOwn } from "../workspace/place/owners.ts";
 import { recoverAcknowledged } from "../workspace/save/look.ts";
 import { readControl } from "../workspace/place/control-directory.ts";
-import { prepareSave, saveWorkspace } from "../workspace/save/save.ts";
-import { unwantedOf } from "../workspace/save/unwanted.ts";
 import { withSealed } from "../workspace/points/seal.ts";
 import { Removals } from "../workspace/points/held-trees.ts";
 import { Workspace, type WorkspaceParts } from "../workspace/workspace.ts";
-import { createBackup, type Forwarding, forwarding } from "../backup/create.ts";
-import { checkSnapshotTags } from "../backup/snapshots.ts";
-import { withoutOwn } from "../backup/own-folder.ts";
-import { restoreBackupInPlace } from "../backup/restore/restore-in-place.ts";
-import { OpenedRepository } from "./opened-repository.ts";
-import { callOf, type OpenRepository } from "../backup/open-repository.ts";
-import { planOf, policy, runCleanup, setPolicy } from "./cleanup.ts";
 import { IdleSealer } from "./idle-sealer.ts";
-import { release } from "../workspace/place/release.ts";
-import { run } from "./run.ts";
-import { publicLeftOut } from "../workspace/points/left-out.ts";
+import type { Hand, Opened } from "./tables/row.ts";
 import { seal } from "./verify.ts";
-import { shortIds } from "./public-point.ts";
-import { type Hand, WORKSPACE_VERBS } from "./workspace-verbs.ts";
 
 /** A row of whatever verb. */
-interface Row {
-  readonly seals?: boolean | ((...given: unknown[]) => boolean);
-  readonly reads?: boolean;
+type AnyRow =
+  | WorkspaceRow
+  | { needs: "control"; run(control: ControlPaths, ...given: unknown[]): unknown }
+  | { needs: "nothing"; run(opened: Opened, ...given: unknown[]): unknown };
+
+interface WorkspaceRow {
+  needs?: undefined;
+  seals?: boolean | ((...given: unknown[]) => boolean);
+  reads?: boolean;
   run(hand: Hand, ...given: unknown[]): unknown;
 }
 
@@ -71,7 +53,7 @@ export interface ClientOptions {
   conversion?: Conversion | undefined;
 }
 
-/** The verbs are those of the contract: rows of a table, but for the few that need more than a workspace. */
+/** The verbs are those of the contract: rows of a table, but for two that are about the client itself. */
 // oxlint-disable-next-line typescript/no-unsafe-declaration-merging
 export interface CairnClient extends Client {}
 
@@ -148,8 +130,26 @@ export class CairnClient {
     return found.control;
   }
 
-  /** Carries a verb out as its row says. */
-  async #perform(name: string | undefined, row: Row, given: unknown[]): Promise<unknown> {
+  /** @internal Carries a verb out as its row says. */
+  perform({ takes, how }: Verb, row: AnyRow, given: unknown[]): unknown {
+    if (row.needs === "control") return row.run(this.#control(), ...given);
+    if (row.needs === "nothing")
+      return row.run(
+        {
+          client: this,
+          removals: this.#removals,
+          control: () => this.#control(),
+          within: async (name, work) => this.#with(name, work),
+        },
+        ...given,
+      );
+    const place = takes.findIndex((each) => each.name === "workspaceName");
+    const name =
+      place >= 0 ? (given[place] as string | undefined) : (given.at(-1) as WorkspaceCallOptions).workspaceName;
+    return how === "stream" ? this.#stream(name, row, given) : this.#answer(name, row, given);
+  }
+
+  async #answer(name: string | undefined, row: WorkspaceRow, given: unknown[]): Promise<unknown> {
     const work = async (workspace: Workspace): Promise<unknown> => {
       const hand = { workspace, parts: this.#options.parts };
       const isSealed = typeof row.seals === "function" ? row.seals(...given) : row.seals === true;
@@ -199,12 +199,7 @@ export class CairnClient {
     return new Workspace(this.#found(name), this.#options.parts, this.#removals);
   }
 
-  async runCleanup(planId: string, options: CallOptions = {}): Promise<CleanupResult> {
-    const { workspace_name: name } = planOf(this.#control(), planId);
-    return this.#with(name, async (workspace) => runCleanup(workspace, planId, options));
-  }
-
-  async *#stream(name: string | undefined, row: Row, given: unknown[]): AsyncGenerator<unknown> {
+  async *#stream(name: string | undefined, row: WorkspaceRow, given: unknown[]): AsyncGenerator<unknown> {
     using _call = await this.#begin();
     try {
       await using workspace = this.#open(name);
@@ -226,80 +221,6 @@ export class CairnClient {
     });
   }
 
-  async createBackup(
-    into: BackupRepository | Promise<BackupRepository>,
-    options: CreateBackupOptions = {},
-  ): Promise<CreateBackupResult> {
-    const { workspaceName: name, save: isSaved, point } = options;
-    if (isSaved === true && into instanceof Promise) {
-      await this.#with(name, async (workspace) => prepareSave(workspace));
-    }
-    return accessOf("createBackup", await into).during(options, async (access) => {
-      if (isSaved !== true)
-        return this.#with(name, async (workspace) =>
-          withSealed(workspace, options, async () => createBackup(workspace, access, options)),
-        );
-      if (point !== undefined) throw new CairnError("usage", "a point and `save` exclude each other");
-      // Before anything is saved.
-      checkSnapshotTags(options.tags ?? []);
-      return this.#saveAndBackUp(access, options);
-    });
-  }
-
-  async #saveAndBackUp(access: OpenRepository, options: CreateBackupOptions): Promise<CreateBackupResult> {
-    const { workspaceName: name, message, reread, crossMounts, allow, dryRun } = options;
-    const both = async (to?: Forwarding): Promise<CreateBackupResult> =>
-      this.#with(name, async (workspace) => {
-        const forward = to?.packs ?? undefined;
-        const exclude = withoutOwn(access, workspace.root, options);
-        const asked = { message, exclude, ...unwantedOf(options), reread, crossMounts, allow };
-        const input = { ...callOf(options), ...asked, skipUnchanged: true, forward };
-        const { point, scan, leftOut } = await saveWorkspace(workspace, input);
-        const saved = { ...options, point: point.descriptor.save_point_id };
-        const forwarded = to && { ...to, isNewPoint: scan !== undefined };
-        const call = { ...options, forward: forward && { point: saved.point, to: forward } };
-        const result = await withSealed(workspace, call, async () => createBackup(workspace, access, saved, forwarded));
-        return { ...result, left_out: leftOut.map(publicLeftOut) };
-      });
-    return dryRun === true ? both() : forwarding(access, options, both);
-  }
-
-  async restoreBackup(
-    from: BackupRepository,
-    snapshot: string,
-    options: RestoreInPlaceOptions = {},
-  ): Promise<RestoreInPlaceResult> {
-    return accessOf("restoreBackup", from).during(options, async (access) =>
-      this.#with(options.workspaceName, async (workspace) =>
-        restoreBackupInPlace(workspace, access, { ...options, snapshot }),
-      ),
-    );
-  }
-
-  async run(command: readonly string[], options: RunOptions = {}): Promise<RunResult> {
-    return run(command, options, {
-      save: async (each) => this.save(each),
-      root: this.workspacePath(options.workspaceName),
-    });
-  }
-
-  async release(options: ReleaseOptions = {}): Promise<ReleaseResult> {
-    await this.#removals.settled();
-    return this.#with(options.workspaceName, async (workspace) => release(workspace, options));
-  }
-
-  async policy(_options: CallOptions = {}): Promise<PolicyResult> {
-    return policy(this.#control());
-  }
-
-  async setPolicy(edit: PolicyEdit, options: CallOptions = {}): Promise<PolicyResult> {
-    return setPolicy(this.#control(), edit, options);
-  }
-
-  async shortIds(ids: readonly SavePointId[], options: CallOptions = {}): Promise<string[]> {
-    return shortIds(this.#control(), ids, options);
-  }
-
   /** Nothing stays open between calls; what goes on by itself ends. */
   async close(): Promise<void> {
     await this.#idle?.close();
@@ -309,28 +230,4 @@ export class CairnClient {
   async [Symbol.asyncDispose](): Promise<void> {
     await this.close();
   }
-
-  static {
-    const methods = CairnClient.prototype as unknown as Record<string, unknown>;
-    for (const [name, row] of Object.entries(WORKSPACE_VERBS) as [keyof typeof WORKSPACE_VERBS, Row][]) {
-      const { takes, how } = CLIENT_VERBS[name];
-      const place = (takes as readonly Argument[]).findIndex((each) => each.name === "workspaceName");
-      const nameIn = (given: unknown[]): string | undefined =>
-        place >= 0 ? (given[place] as string | undefined) : (given.at(-1) as WorkspaceCallOptions).workspaceName;
-      methods[name] =
-        how === "stream"
-          ? function (this: CairnClient, ...given: unknown[]) {
-              return this.#stream(nameIn(given), row, given);
-            }
-          : async function (this: CairnClient, ...given: unknown[]) {
-              return this.#perform(nameIn(given), row, given);
-            };
-    }
-    checkCalls(CairnClient, CLIENT_VERBS);
-  }
-}
-
-function accessOf(call: string, repository: BackupRepository): OpenRepository {
-  if (repository instanceof OpenedRepository) return repository.access;
-  throw new CairnError("usage", `${call} wants a repository that this library has opened`);
 }

@@ -1,42 +1,23 @@
-import type { CLIENT_VERBS } from "../contract/index.ts";
-import type { Call, Method } from "../contract/verb.ts";
-import type { SealProblem } from "../workspace/points/seal.ts";
-import type { Workspace, WorkspaceParts } from "../workspace/workspace.ts";
-import { previewCleanup } from "./cleanup.ts";
-import { diff } from "./diff.ts";
-import { seal, verify, verifyAll } from "./verify.ts";
-import { currentReasons, doctor, setEngine } from "./engine.ts";
-import { closeView, fork, listViews, view } from "./fork.ts";
-import { history } from "./history.ts";
-import { pin, tag, unpin } from "./marks.ts";
-import { publicPoint } from "./public-point.ts";
-import { planRestore, planUndo, restore, restoreLatest, restoreTo, undo } from "./restore.ts";
-import { save } from "./save.ts";
-import { read, show, walk } from "./show.ts";
-import { status } from "./status.ts";
-import { store } from "./store.ts";
+import { release } from "../../workspace/place/release.ts";
+import { createBackup, restoreBackup } from "../backup.ts";
+import { planOf, policy, previewCleanup, runCleanup, setPolicy } from "../cleanup.ts";
+import { diff } from "../diff.ts";
+import { seal, verify, verifyAll } from "../verify.ts";
+import { currentReasons, doctor, setEngine } from "../engine.ts";
+import { closeView, fork, listViews, view } from "../fork.ts";
+import { history } from "../history.ts";
+import { pin, tag, unpin } from "../marks.ts";
+import { publicPoint, shortIds } from "../public-point.ts";
+import { planRestore, planUndo, restore, restoreLatest, restoreTo, undo } from "../restore.ts";
+import type { ClientRows } from "./row.ts";
+import { run } from "../run.ts";
+import { save } from "../save.ts";
+import { read, show, walk } from "../show.ts";
+import { status } from "../status.ts";
+import { store } from "../store.ts";
 
-/** Parts with which a verb is carried out. */
-export interface Hand {
-  readonly workspace: Workspace;
-  readonly parts: WorkspaceParts;
-  /** points that could not be sealed, of a verb that needs sealed ones */
-  readonly unsealed: readonly SealProblem[];
-}
-
-/** A verb on a workspace: what it needs, and the function that carries it out. */
-export interface Row<V> {
-  /** It needs contents or digests: points that only clones hold are sealed first. */
-  readonly seals?: boolean | ((...given: Call<V>) => boolean);
-  /** It only reads: a pack that another process moved away meanwhile is looked up once more. */
-  readonly reads?: boolean;
-  run(hand: Hand, ...given: Call<V>): ReturnType<Method<V>> | Awaited<ReturnType<Method<V>>>;
-}
-
-type Rows<Names extends keyof typeof CLIENT_VERBS> = { readonly [Name in Names]: Row<(typeof CLIENT_VERBS)[Name]> };
-
-/** Verbs that need no more than the workspace that their `workspaceName` means. */
-export const WORKSPACE_VERBS = {
+/** Verbs of a client, each with what it needs. */
+export const CLIENT_ROWS: ClientRows = {
   save: { run: ({ workspace }, options) => save(workspace, options) },
   restore: {
     seals: ({ to }) => to !== undefined,
@@ -95,4 +76,26 @@ export const WORKSPACE_VERBS = {
   store: { run: ({ workspace }, options) => store(workspace, options) },
   setEngine: { run: ({ workspace }, type, options) => setEngine(workspace, type, options) },
   seal: { run: ({ workspace }, options) => seal(workspace, options) },
-} satisfies Partial<Rows<keyof typeof CLIENT_VERBS>>;
+  runCleanup: {
+    needs: "nothing",
+    run: ({ control, within }, planId, options) =>
+      within(planOf(control(), planId).workspace_name, async (workspace) => runCleanup(workspace, planId, options)),
+  },
+  createBackup: { needs: "nothing", run: createBackup },
+  restoreBackup: { needs: "nothing", run: restoreBackup },
+  run: {
+    needs: "nothing",
+    run: ({ client }, command, options) =>
+      run(command, options, { save: client.save.bind(client), root: client.workspacePath(options.workspaceName) }),
+  },
+  release: {
+    needs: "nothing",
+    async run({ removals, within }, options) {
+      await removals.settled();
+      return within(options.workspaceName, async (workspace) => release(workspace, options));
+    },
+  },
+  policy: { needs: "control", run: policy },
+  setPolicy: { needs: "control", run: setPolicy },
+  shortIds: { needs: "control", run: shortIds },
+};

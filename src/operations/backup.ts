@@ -1,0 +1,75 @@
+import { createBackup as putPoint, type Forwarding, forwarding } from "../backup/create.ts";
+import { callOf, type OpenRepository } from "../backup/open-repository.ts";
+import { withoutOwn } from "../backup/own-folder.ts";
+import { restoreBackupInPlace } from "../backup/restore/restore-in-place.ts";
+import { checkSnapshotTags } from "../backup/snapshots.ts";
+import type { BackupRepository } from "../contract/repositories.ts";
+import type {
+  CreateBackupOptions,
+  CreateBackupResult,
+  RestoreInPlaceOptions,
+  RestoreInPlaceResult,
+} from "../contract/snapshots.ts";
+import { CairnError } from "../errors.ts";
+import { publicLeftOut } from "../workspace/points/left-out.ts";
+import { withSealed } from "../workspace/points/seal.ts";
+import { prepareSave, saveWorkspace } from "../workspace/save/save.ts";
+import { unwantedOf } from "../workspace/save/unwanted.ts";
+import { accessOf } from "./opened-repository.ts";
+import type { Opened } from "./tables/row.ts";
+
+/** Puts a save point into a repository; with `save` the folder is saved first, in the same pass. */
+export async function createBackup(
+  { within }: Opened,
+  into: BackupRepository | Promise<BackupRepository>,
+  options: CreateBackupOptions,
+): Promise<CreateBackupResult> {
+  const { workspaceName: name, save: isSaved, point } = options;
+  if (isSaved === true && into instanceof Promise) await within(name, async (workspace) => prepareSave(workspace));
+  return accessOf("createBackup", await into).during(options, async (access) => {
+    if (isSaved !== true)
+      return within(name, async (workspace) =>
+        withSealed(workspace, options, async () => putPoint(workspace, access, options)),
+      );
+    if (point !== undefined) throw new CairnError("usage", "a point and `save` exclude each other");
+    // Before anything is saved.
+    checkSnapshotTags(options.tags ?? []);
+    return saveAndBackUp(within, access, options);
+  });
+}
+
+async function saveAndBackUp(
+  within: Opened["within"],
+  access: OpenRepository,
+  options: CreateBackupOptions,
+): Promise<CreateBackupResult> {
+  const { workspaceName: name, message, reread, crossMounts, allow, dryRun } = options;
+  const both = async (to?: Forwarding): Promise<CreateBackupResult> =>
+    within(name, async (workspace) => {
+      const forward = to?.packs ?? undefined;
+      const exclude = withoutOwn(access, workspace.root, options);
+      const asked = { message, exclude, ...unwantedOf(options), reread, crossMounts, allow };
+      const input = { ...callOf(options), ...asked, skipUnchanged: true, forward };
+      const { point, scan, leftOut } = await saveWorkspace(workspace, input);
+      const saved = { ...options, point: point.descriptor.save_point_id };
+      const forwarded = to && { ...to, isNewPoint: scan !== undefined };
+      const call = { ...options, forward: forward && { point: saved.point, to: forward } };
+      const result = await withSealed(workspace, call, async () => putPoint(workspace, access, saved, forwarded));
+      return { ...result, left_out: leftOut.map(publicLeftOut) };
+    });
+  return dryRun === true ? both() : forwarding(access, options, both);
+}
+
+/** Makes the folder equal to a snapshot. */
+export async function restoreBackup(
+  { within }: Opened,
+  from: BackupRepository,
+  snapshot: string,
+  options: RestoreInPlaceOptions,
+): Promise<RestoreInPlaceResult> {
+  return accessOf("restoreBackup", from).during(options, async (access) =>
+    within(options.workspaceName, async (workspace) =>
+      restoreBackupInPlace(workspace, access, { ...options, snapshot }),
+    ),
+  );
+}

@@ -1,0 +1,172 @@
+import { existsSync } from "node:fs";
+import { CairnError } from "../errors.ts";
+import { NO_POLICY } from "../formats/records/policy.ts";
+import { type Adopted, adoptFolder, checkPlainName, initSelfContained } from "../workspace/place/adopt.ts";
+import { writePolicy } from "../workspace/place/control-directory.ts";
+import type { ControlPaths } from "../workspace/place/control-layout.ts";
+import { isPlainOnBtrfs, requireConvertible } from "../workspace/place/convert.ts";
+import {
+  findWorkspace,
+  type FoundWorkspace,
+  openControlDirectory,
+  realPathOf,
+  seemsMoved,
+} from "../workspace/place/find-workspace.ts";
+import { checkLocation, realFolder } from "../workspace/place/guards.ts";
+import { ownPolynomial } from "../workspace/place/own-polynomial.ts";
+import { createEmbeddedStore } from "../workspace/store/embedded-store.ts";
+import { storePaths } from "../workspace/store/store-files.ts";
+import type { WorkspaceParts } from "../workspace/workspace.ts";
+import type { AdoptOptions, InitOptions, OpenOptions } from "../contract/care.ts";
+import type { Client } from "../contract/index.ts";
+import type { Conversion, EngineType } from "../contract/words.ts";
+import { checkedQuota } from "./cleanup.ts";
+import {
+  convertAdopted,
+  engineOfNew,
+  placeOfPoints,
+  probeEngines,
+  probeReasons,
+  rememberReasons,
+  requireEngine,
+} from "./engine.ts";
+import type { LibraryHand } from "./tables/row.ts";
+
+/** Makes a self-contained workspace. */
+export async function init(hand: LibraryHand, path: string, options: InitOptions): Promise<Client> {
+  const adopted = await initAt(path, options);
+  if (!adopted.created)
+    throw new CairnError("already_exists", `${path} is a self-contained workspace already`, {
+      hint: "open it instead",
+    });
+  return opened(hand, adopted);
+}
+
+/** Makes a folder a workspace. */
+export async function adopt(hand: LibraryHand, path: string, options: AdoptOptions): Promise<Client> {
+  const adopted = await adoptAt(hand, path, options);
+  const { engineType } = options;
+  if (!adopted.created)
+    throw new CairnError("already_exists", `${path} is a workspace already`, {
+      hint:
+        engineType === undefined || engineType === adopted.found.controlFile.engine
+          ? "see `cairn status`"
+          : `its engine is ${adopted.found.controlFile.engine}; for the other one: \`cairn engine set ${engineType}\``,
+    });
+  return opened(hand, adopted);
+}
+
+/** Opens a workspace, a self-contained root or a control directory. */
+export async function open(hand: LibraryHand, path: string, options: OpenOptions): Promise<Client> {
+  const found =
+    options.controlDirectory === undefined
+      ? findWorkspace(path, { exact: true })
+      : openControlDirectory(options.controlDirectory, path);
+  if (found === null) {
+    const isThere = existsSync(path);
+    throw new CairnError(
+      "not_a_workspace",
+      `${path} ${isThere ? "is not a workspace" : "is not there, and no workspace is known there"}`,
+      {
+        hint: isThere
+          ? "save it once (`cairn save DIR`), or go to a folder that is one; `cairn workspaces` lists them"
+          : "name one that is known: `cairn workspaces` lists them; what is to be one has to be there first",
+      },
+    );
+  }
+  return hand.opened(found);
+}
+
+export async function openOrInit(hand: LibraryHand, path: string, options: InitOptions): Promise<Client> {
+  const found = findWorkspace(path, { exact: true });
+  return found === null ? opened(hand, await initAt(path, options)) : hand.opened(found);
+}
+
+export async function openOrAdopt(hand: LibraryHand, path: string, options: AdoptOptions): Promise<Client> {
+  const found = findWorkspace(path, { exact: true });
+  if (found !== null) return hand.opened(inWantedControl(found, path, options.controlDirectory));
+  return opened(hand, await adoptAt(hand, path, options));
+}
+
+function opened(hand: LibraryHand, { found, created, conversion }: AdoptedHere): Client {
+  return hand.opened(found, created, conversion);
+}
+
+async function initAt(path: string, options: InitOptions): Promise<Adopted> {
+  checkOptions(options);
+  const adopted = await initSelfContained(path, {
+    name: options.name,
+    engine: await engineOfNew(path, options),
+    populate: populateWith(options),
+    guard: (root, chosen) => checkLocation(root, { allow: options.allow, control: chosen?.root }),
+  });
+  if (adopted.created) await probeReasons(adopted.found);
+  return adopted;
+}
+
+async function adoptAt({ parts }: LibraryHand, path: string, options: AdoptOptions): Promise<AdoptedHere> {
+  checkOptions(options);
+  const folder = realFolder(path);
+  const probed = await probeEngines(folder, options);
+  const engine = options.engineType ?? probed.best;
+  const toConvert = options.engineType === "btrfs-snapshot" && isPlainOnBtrfs(folder);
+  if (toConvert)
+    await requireConvertible(folder, {
+      place: placeOfPoints(folder, options.controlDirectory),
+      allow: options.allow,
+      signal: options.signal,
+    });
+  else if (options.engineType !== undefined) await requireEngine(path, engine, options);
+  const adopted = await adoptFolder(folder, {
+    name: options.name,
+    engine: toConvert ? "copy" : engine,
+    controlDirectory: options.controlDirectory,
+    populate: populateWith(options),
+    guard: (real, chosen) =>
+      checkLocation(real, { allow: options.allow, control: chosen?.root ?? options.controlDirectory }),
+    lockTimeoutMs: options.lockTimeoutMs,
+    signal: options.signal,
+  });
+  const moved = adopted.created ? seemsMoved(adopted.found.folder) : null;
+  if (moved !== null) options.onWarning?.(moved);
+  if (toConvert && adopted.created) return converted(parts, adopted, options);
+  if (adopted.created) rememberReasons(adopted.found, adopted.found.controlFile.engine as EngineType, probed.reasons);
+  return adopted;
+}
+
+async function converted(parts: WorkspaceParts, adopted: Adopted, options: AdoptOptions): Promise<AdoptedHere> {
+  const { found, conversion } = await convertAdopted(adopted.found, parts, options);
+  await probeReasons(found);
+  return { ...adopted, found, conversion };
+}
+
+/** With what the folder was converted by, where it had to be. */
+type AdoptedHere = Adopted & { conversion?: Conversion };
+
+/** The workspace in the control directory that was named; `conflict` when that one does not keep the folder. */
+function inWantedControl(found: FoundWorkspace, path: string, wanted: string | undefined): FoundWorkspace {
+  const { root } = found.control;
+  if (wanted === undefined || realPathOf(wanted).equals(realPathOf(root))) return found;
+  try {
+    return openControlDirectory(wanted, path);
+  } catch (error) {
+    if (!(error instanceof CairnError) || error.code !== "not_a_workspace") throw error;
+    throw new CairnError("conflict", `${path} is kept in ${root}, not in ${wanted}`, {
+      hint: "leave --control-dir away; or stop keeping it there first: `cairn release`",
+      cause: error,
+    });
+  }
+}
+
+function checkOptions({ name, quotaBytes }: InitOptions): void {
+  if (name !== undefined) checkPlainName(name);
+  checkedQuota(quotaBytes ?? null);
+}
+
+/** Fills a control directory that nobody uses yet. */
+function populateWith(options: InitOptions): (staged: ControlPaths) => Promise<void> {
+  return async (staged) => {
+    await createEmbeddedStore(storePaths(staged.root), ownPolynomial());
+    if (options.quotaBytes !== undefined) writePolicy(staged, { ...NO_POLICY, quota_bytes: options.quotaBytes });
+  };
+}
