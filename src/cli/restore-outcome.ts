@@ -2,6 +2,7 @@ import type { Client, RestoreOptions, RestorePlan, RestoreResult } from "../cont
 import type { Outcome } from "./command.ts";
 import type { Context } from "./context.ts";
 import { EXIT_PARTLY } from "./envelope.ts";
+import { shortener } from "./shorten.ts";
 
 /** Prints what `restore` and `undo` did. `method`: as it was asked for. */
 export function restoreOutcome(
@@ -16,10 +17,7 @@ export function restoreOutcome(
     data: result,
     exitStatus: result.left_out.length === 0 ? 0 : EXIT_PARTLY,
     async text() {
-      const [{ renderRestore }, { shortener }] = await Promise.all([
-        import("./render/restore.ts"),
-        import("./render/points.ts"),
-      ]);
+      const { renderRestore } = await import("./render/restore.ts");
       const shorten = await shortener(client, [result.restored_to, result.undo_id]);
       return renderRestore({ ...done, shorten, undo, style: context.style });
     },
@@ -32,10 +30,7 @@ export function planOutcome(context: Context, client: Client, plan: RestorePlan)
     data: { plan },
     paged: true,
     async text() {
-      const [{ renderPlan }, { shortener }] = await Promise.all([
-        import("./render/restore.ts"),
-        import("./render/points.ts"),
-      ]);
+      const { renderPlan } = await import("./render/restore.ts");
       return renderPlan(plan, await shortener(client, [plan.restored_to]), context.style);
     },
   };

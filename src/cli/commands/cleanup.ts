@@ -11,6 +11,7 @@ import type { Input } from "../input.ts";
 import { KEEP_OPTIONS, readKeepRules } from "../keep-rules.ts";
 import { VerbOptions } from "../options.ts";
 import { formatBytes } from "../render/format.ts";
+import { shortener } from "../shorten.ts";
 
 const LIMITS = new VerbOptions(pick(Retention, "maxBytes", "maxAge"), {
   maxBytes: {
@@ -51,35 +52,33 @@ export const command: CommandDefinition = {
     { line: "cairn cleanup --only 1a2b3c4d 5f6e7d8c", text: "these points, whatever the rules say" },
     { line: "cairn cleanup --keep-within 90d --set-policy", text: "remember the rules; nothing is removed now" },
   ],
-  run,
+  async run(context, input) {
+    const retention = readRetention(context, input);
+    const points = input.rest(0);
+    checkTogether(input, retention, points);
+    const client = await context.open();
+    const runId = input.text("run");
+    if (runId !== undefined) return runPlan(context, client, runId);
+    if (input.flag("setPolicy") || input.flag("clearPolicy")) return setPolicy(context, client, { input, retention });
+    const options: CleanupOptions = context.callOptions();
+    if (retention !== null) options.retention = retention;
+    if (input.flag("only")) options.only = points;
+    const plan = await client.previewCleanup(options);
+    // Without any rule on the line the user has only asked: show, do not remove.
+    const dryRun = input.flag("plan") || (retention === null && !input.flag("only"));
+    // Only what was decided before is left to be done.
+    const isPending = plan.removals_pending && plan.reclaimable_save_points.length === 0 && !input.flag("plan");
+    const ruleless = retention === null && !input.flag("only") && plan.reclaimable_save_points.length === 0;
+    if (dryRun && !isPending) return showPlan(context, client, { plan, ruleless });
+    try {
+      return await runPlan(context, client, plan.plan_id);
+    } catch (error) {
+      // Nobody has seen that plan: a command that ran in between only makes it another one.
+      if (!(error instanceof CairnError) || error.code !== "stale_plan") throw error;
+      return runPlan(context, client, (await client.previewCleanup(options)).plan_id);
+    }
+  },
 };
-
-async function run(context: Context, input: Input): Promise<Outcome> {
-  const retention = readRetention(context, input);
-  const points = input.rest(0);
-  checkTogether(input, retention, points);
-  const client = await context.open();
-  const runId = input.text("run");
-  if (runId !== undefined) return runPlan(context, client, runId);
-  if (input.flag("setPolicy") || input.flag("clearPolicy")) return setPolicy(context, client, { input, retention });
-  const options: CleanupOptions = context.callOptions();
-  if (retention !== null) options.retention = retention;
-  if (input.flag("only")) options.only = points;
-  const plan = await client.previewCleanup(options);
-  // Without any rule on the line the user has only asked: show, do not remove.
-  const dryRun = input.flag("plan") || (retention === null && !input.flag("only"));
-  // Only what was decided before is left to be done.
-  const isPending = plan.removals_pending && plan.reclaimable_save_points.length === 0 && !input.flag("plan");
-  const ruleless = retention === null && !input.flag("only") && plan.reclaimable_save_points.length === 0;
-  if (dryRun && !isPending) return showPlan(context, client, { plan, ruleless });
-  try {
-    return await runPlan(context, client, plan.plan_id);
-  } catch (error) {
-    // Nobody has seen that plan: a command that ran in between only makes it another one.
-    if (!(error instanceof CairnError) || error.code !== "stale_plan") throw error;
-    return runPlan(context, client, (await client.previewCleanup(options)).plan_id);
-  }
-}
 
 function checkTogether(input: Input, retention: Retention | null, points: readonly string[]): void {
   const only = input.flag("only");
@@ -128,10 +127,7 @@ function showPlan(context: Context, client: Client, shown: { plan: CleanupPlan; 
     data: { plan },
     paged: true,
     async text() {
-      const [{ renderCleanupPlan }, { shortener }] = await Promise.all([
-        import("../render/care.ts"),
-        import("../render/points.ts"),
-      ]);
+      const { renderCleanupPlan } = await import("../render/care.ts");
       const shorten = await shortener(
         client,
         plan.reasons.map((reason) => reason.save_point_id),

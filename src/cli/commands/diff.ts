@@ -1,7 +1,6 @@
 import type { Client, DiffEntry, DiffOptions, DiffResult, PathInput } from "../../contract/index.ts";
-import type { CommandDefinition, Outcome } from "../command.ts";
+import type { CommandDefinition } from "../command.ts";
 import type { Context } from "../context.ts";
-import type { Input } from "../input.ts";
 
 export const command: CommandDefinition = {
   name: "diff",
@@ -19,17 +18,15 @@ export const command: CommandDefinition = {
     { line: "cairn diff head~1 head --stat", text: "between the point before head and head" },
     { line: "cairn diff 1a2b3c4d --path src", text: "one folder, from then until now" },
   ],
-  run,
+  async run(context, input) {
+    const client = await context.open();
+    const options: DiffOptions = context.callOptions();
+    const paths = context.workspacePaths(client, input.list("path"), input.list("pathB64"));
+    if (paths.length > 0 && !paths.includes("")) options.paths = paths;
+    const result = await client.diff(input.argument(0) ?? "head", input.argument(1) ?? null, options);
+    return { data: result, paged: true, text: () => renderDiff(context, client, { result, stat: input.flag("stat") }) };
+  },
 };
-
-async function run(context: Context, input: Input): Promise<Outcome> {
-  const client = await context.open();
-  const options: DiffOptions = context.callOptions();
-  const paths = context.workspacePaths(client, input.list("path"), input.list("pathB64"));
-  if (paths.length > 0 && !paths.includes("")) options.paths = paths;
-  const result = await client.diff(input.argument(0) ?? "head", input.argument(1) ?? null, options);
-  return { data: result, paged: true, text: () => renderDiff(context, client, { result, stat: input.flag("stat") }) };
-}
 
 // Enough to read; whoever needs more asks for a path or takes the entries from --json.
 const TEXT_DIFF_LIMIT = 500;

@@ -1,8 +1,6 @@
 import { CairnError } from "../../errors.ts";
 import type { DoctorResult } from "../../contract/index.ts";
 import type { CommandDefinition, Outcome } from "../command.ts";
-import type { Context } from "../context.ts";
-import type { Input } from "../input.ts";
 import { DoctorOptions } from "../../contract/care.ts";
 import { VerbOptions } from "../options.ts";
 
@@ -18,25 +16,23 @@ export const command: CommandDefinition = {
     { line: "cairn doctor", text: "what is wrong, and what --repair would do about it; changes nothing" },
     { line: "cairn doctor --repair", text: "do it" },
   ],
-  run,
+  async run(context, input) {
+    const client = await context.open(input.argument(0));
+    const result = await client.doctor({ ...context.callOptions(), ...OPTIONS.read(context, input) });
+    const outcome: Outcome = {
+      data: result,
+      async text() {
+        const { renderDoctor } = await import("../render/care.ts");
+        return renderDoctor(result, context.style);
+      },
+    };
+    if (!result.healthy) {
+      const repair = context.commandLine(["doctor", "--repair"], input.argument(0));
+      outcome.error = new CairnError("damaged", "doctor found damage", { hint: hintFor(result, repair) });
+    }
+    return outcome;
+  },
 };
-
-async function run(context: Context, input: Input): Promise<Outcome> {
-  const client = await context.open(input.argument(0));
-  const result = await client.doctor({ ...context.callOptions(), ...OPTIONS.read(context, input) });
-  const outcome: Outcome = {
-    data: result,
-    async text() {
-      const { renderDoctor } = await import("../render/care.ts");
-      return renderDoctor(result, context.style);
-    },
-  };
-  if (!result.healthy) {
-    const repair = context.commandLine(["doctor", "--repair"], input.argument(0));
-    outcome.error = new CairnError("damaged", "doctor found damage", { hint: hintFor(result, repair) });
-  }
-  return outcome;
-}
 
 function hintFor({ findings }: DoctorResult, repair: string): string {
   const left = findings.filter(({ severity, repaired }) => severity === "damage" && repaired !== true);

@@ -2,7 +2,6 @@ import type { EngineResult } from "../../contract/index.ts";
 import type { CommandDefinition, Outcome } from "../command.ts";
 import type { Context } from "../context.ts";
 import { usage } from "../input.ts";
-import type { Input } from "../input.ts";
 import { printable } from "../render/format.ts";
 import { EngineOptions } from "../../contract/care.ts";
 import { EngineType } from "../../contract/words.ts";
@@ -37,18 +36,19 @@ export const command: CommandDefinition = {
       text: "a plain folder on btrfs is made a subvolume in place: copied, compared, exchanged",
     },
   ],
-  run,
+  async run(context, input) {
+    const words = input.rest(0);
+    if (words[0] === "set") return set(context, words.slice(1), OPTIONS.read(context, input));
+    if (input.list("allow").length > 0) throw usage("--allow is of engine set");
+    const [folder, ...more] = words[0] === "show" ? words.slice(1) : words;
+    if (more.length > 0) throw usage("engine wants one folder: cairn engine [show] [DIR]");
+    const library = await context.library();
+    return shown(
+      context,
+      await library.detectEngine(context.chosenFolder(folder) ?? context.cwd, context.callOptions()),
+    );
+  },
 };
-
-async function run(context: Context, input: Input): Promise<Outcome> {
-  const words = input.rest(0);
-  if (words[0] === "set") return set(context, words.slice(1), OPTIONS.read(context, input));
-  if (input.list("allow").length > 0) throw usage("--allow is of engine set");
-  const [folder, ...more] = words[0] === "show" ? words.slice(1) : words;
-  if (more.length > 0) throw usage("engine wants one folder: cairn engine [show] [DIR]");
-  const library = await context.library();
-  return shown(context, await library.detectEngine(context.chosenFolder(folder) ?? context.cwd, context.callOptions()));
-}
 
 async function set(context: Context, words: readonly string[], options: EngineOptions): Promise<Outcome> {
   const [type, folder, ...more] = words;

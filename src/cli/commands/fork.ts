@@ -1,10 +1,9 @@
-import type { CommandDefinition, Outcome } from "../command.ts";
-import type { Context } from "../context.ts";
+import type { CommandDefinition } from "../command.ts";
 import { EXIT_PARTLY } from "../envelope.ts";
-import type { Input } from "../input.ts";
 import { formatBytes, plural, printable, shellQuote } from "../render/format.ts";
 import { ForkOptions } from "../../contract/points.ts";
 import { guards, VerbOptions } from "../options.ts";
+import { shortener } from "../shorten.ts";
 
 const OPTIONS = new VerbOptions(ForkOptions.entries, {
   name: { flags: "--name <name>", text: "the new workspace's name; default: the folder's, with --standalone `main`" },
@@ -25,27 +24,25 @@ export const command: CommandDefinition = {
     { line: "cairn fork head ../try-it", text: "a second folder with the same state and a life of its own" },
     { line: "cairn fork 1a2b3c4d /mnt/disk/copy --standalone", text: "one that does not need the first" },
   ],
-  run,
+  async run(context, input) {
+    const options = { ...context.callOptions(), ...OPTIONS.read(context, input) };
+    const client = await context.open();
+    const result = await client.fork(input.required(0), context.place(input.required(1)), options);
+    return {
+      data: result,
+      exitStatus: result.left_out.length === 0 ? 0 : EXIT_PARTLY,
+      async text() {
+        const { renderLeftOut } = await import("../render/points.ts");
+        const { style } = context;
+        const from = (await shortener(client, [result.started_from]))(result.started_from);
+        const { path, name: made } = result.workspace;
+        return [
+          `${style.green("forked")} ${style.bold(from)} into ${printable(path)} (workspace ${printable(made)})`,
+          `  ${plural(result.save_point.entries ?? 0, "entry")}, ${formatBytes(result.save_point.bytes ?? 0)}`,
+          ...renderLeftOut(result.left_out, style),
+          `  look: ${style.cyan(`cairn -C ${printable(shellQuote(path))} status`)}`,
+        ].join("\n");
+      },
+    };
+  },
 };
-
-async function run(context: Context, input: Input): Promise<Outcome> {
-  const options = { ...context.callOptions(), ...OPTIONS.read(context, input) };
-  const client = await context.open();
-  const result = await client.fork(input.required(0), context.place(input.required(1)), options);
-  return {
-    data: result,
-    exitStatus: result.left_out.length === 0 ? 0 : EXIT_PARTLY,
-    async text() {
-      const { renderLeftOut, shortener } = await import("../render/points.ts");
-      const { style } = context;
-      const from = (await shortener(client, [result.started_from]))(result.started_from);
-      const { path, name: made } = result.workspace;
-      return [
-        `${style.green("forked")} ${style.bold(from)} into ${printable(path)} (workspace ${printable(made)})`,
-        `  ${plural(result.save_point.entries ?? 0, "entry")}, ${formatBytes(result.save_point.bytes ?? 0)}`,
-        ...renderLeftOut(result.left_out, style),
-        `  look: ${style.cyan(`cairn -C ${printable(shellQuote(path))} status`)}`,
-      ].join("\n");
-    },
-  };
-}

@@ -1,10 +1,9 @@
-import type { CommandDefinition, Outcome } from "../command.ts";
-import type { Context } from "../context.ts";
+import type { CommandDefinition } from "../command.ts";
 import { usage } from "../input.ts";
-import type { Input } from "../input.ts";
 import { HistoryOptions } from "../../contract/looking.ts";
 import { pick } from "../../contract/schema.ts";
 import { VerbOptions } from "../options.ts";
+import { shortener } from "../shorten.ts";
 
 const OPTIONS = new VerbOptions(pick(HistoryOptions, "grep", "tag"), { tag: "--tag <tag>" });
 
@@ -21,39 +20,37 @@ export const command: CommandDefinition = {
     { line: "cairn history -n 20", text: "the newest twenty; * marks where the folder stands" },
     { line: "cairn history --path src/main.ts", text: "the points that changed one file" },
   ],
-  run,
+  async run(context, input) {
+    const given = OPTIONS.read(context, input);
+    const options: HistoryOptions = { ...context.callOptions(), ...given };
+    const limit = input.count("limit") ?? 0;
+    const [path, encoded] = [input.text("path"), input.text("pathB64")];
+    const client = await context.open(input.argument(0));
+    const paths = context.workspacePaths(
+      client,
+      path === undefined ? [] : [path],
+      encoded === undefined ? [] : [encoded],
+    );
+    if (paths.length > 1) throw usage("--path and --path-b64 cannot be given together");
+    if (paths[0] !== undefined) options.path = paths[0];
+    const result = await client.history(undefined, limit, options);
+    return {
+      data: result,
+      paged: true,
+      async text() {
+        const { renderHistory } = await import("../render/points.ts");
+        const ids = [...result.save_points.map((point) => point.save_point_id), result.head];
+        const save = context.commandLine(["save"], input.argument(0));
+        const isFiltered = [given.grep, given.tag, path, encoded].some((filter) => filter !== undefined);
+        const empty = isFiltered ? "no save point fits" : `no save points yet; make one: ${save}`;
+        return renderHistory({
+          result,
+          empty,
+          shorten: await shortener(client, ids),
+          style: context.style,
+          now: Date.now(),
+        });
+      },
+    };
+  },
 };
-
-async function run(context: Context, input: Input): Promise<Outcome> {
-  const given = OPTIONS.read(context, input);
-  const options: HistoryOptions = { ...context.callOptions(), ...given };
-  const limit = input.count("limit") ?? 0;
-  const [path, encoded] = [input.text("path"), input.text("pathB64")];
-  const client = await context.open(input.argument(0));
-  const paths = context.workspacePaths(
-    client,
-    path === undefined ? [] : [path],
-    encoded === undefined ? [] : [encoded],
-  );
-  if (paths.length > 1) throw usage("--path and --path-b64 cannot be given together");
-  if (paths[0] !== undefined) options.path = paths[0];
-  const result = await client.history(undefined, limit, options);
-  return {
-    data: result,
-    paged: true,
-    async text() {
-      const { renderHistory, shortener } = await import("../render/points.ts");
-      const ids = [...result.save_points.map((point) => point.save_point_id), result.head];
-      const save = context.commandLine(["save"], input.argument(0));
-      const isFiltered = [given.grep, given.tag, path, encoded].some((filter) => filter !== undefined);
-      const empty = isFiltered ? "no save point fits" : `no save points yet; make one: ${save}`;
-      return renderHistory({
-        result,
-        empty,
-        shorten: await shortener(client, ids),
-        style: context.style,
-        now: Date.now(),
-      });
-    },
-  };
-}

@@ -1,8 +1,6 @@
 import type { Client } from "../../contract/index.ts";
-import type { CommandDefinition, Outcome } from "../command.ts";
-import type { Context } from "../context.ts";
+import type { CommandDefinition } from "../command.ts";
 import { usage } from "../input.ts";
-import type { Input } from "../input.ts";
 import { printable } from "../render/format.ts";
 import { InitOptions } from "../../contract/care.ts";
 import { guards, VerbOptions } from "../options.ts";
@@ -35,39 +33,37 @@ export const command: CommandDefinition = {
       text: "a new folder that can move between hosts with all its points",
     },
   ],
-  run,
+  async run(context, input) {
+    const selfContained = input.flag("selfContained");
+    const library = await context.library();
+    const folder = context.chosenFolder(input.argument(0)) ?? context.cwd;
+    const options = { ...context.openOptions(), ...OPTIONS.read(context, input) };
+    if (selfContained && context.globals.controlDirectory !== undefined)
+      throw usage("--self-contained and --control-dir exclude each other");
+    const client: Client = selfContained ? await library.init(folder, options) : await library.adopt(folder, options);
+    const engineReasons = [...client.engineReasons];
+    const { conversion } = client;
+    const data = {
+      workspace: client.workspace,
+      engine_reasons: engineReasons,
+      adopted: !selfContained,
+      ...(conversion === null ? {} : { conversion }),
+    };
+    await client.close();
+    return {
+      data,
+      async text() {
+        const { renderConversion, renderEngineReasons } = await import("../render/status.ts");
+        const { style } = context;
+        const { path, control_directory: control } = data.workspace;
+        return [
+          `${style.green("ready")}: ${printable(path)}`,
+          ...(conversion === null ? [] : renderConversion(conversion).map((line) => `  ${line}`)),
+          `  control directory: ${printable(control)}`,
+          ...renderEngineReasons(engineReasons, style).map((line) => `  ${line}`),
+          `  save it: ${style.cyan(context.commandLine(["save"], selfContained ? path : input.argument(0)))}`,
+        ].join("\n");
+      },
+    };
+  },
 };
-
-async function run(context: Context, input: Input): Promise<Outcome> {
-  const selfContained = input.flag("selfContained");
-  const library = await context.library();
-  const folder = context.chosenFolder(input.argument(0)) ?? context.cwd;
-  const options = { ...context.openOptions(), ...OPTIONS.read(context, input) };
-  if (selfContained && context.globals.controlDirectory !== undefined)
-    throw usage("--self-contained and --control-dir exclude each other");
-  const client: Client = selfContained ? await library.init(folder, options) : await library.adopt(folder, options);
-  const engineReasons = [...client.engineReasons];
-  const { conversion } = client;
-  const data = {
-    workspace: client.workspace,
-    engine_reasons: engineReasons,
-    adopted: !selfContained,
-    ...(conversion === null ? {} : { conversion }),
-  };
-  await client.close();
-  return {
-    data,
-    async text() {
-      const { renderConversion, renderEngineReasons } = await import("../render/status.ts");
-      const { style } = context;
-      const { path, control_directory: control } = data.workspace;
-      return [
-        `${style.green("ready")}: ${printable(path)}`,
-        ...(conversion === null ? [] : renderConversion(conversion).map((line) => `  ${line}`)),
-        `  control directory: ${printable(control)}`,
-        ...renderEngineReasons(engineReasons, style).map((line) => `  ${line}`),
-        `  save it: ${style.cyan(context.commandLine(["save"], selfContained ? path : input.argument(0)))}`,
-      ].join("\n");
-    },
-  };
-}

@@ -1,6 +1,4 @@
-import type { CommandDefinition, Outcome } from "../command.ts";
-import type { Context } from "../context.ts";
-import type { Input } from "../input.ts";
+import type { CommandDefinition } from "../command.ts";
 import { formatCount, printable } from "../render/format.ts";
 import { InspectOptions } from "../../contract/care.ts";
 import { VerbOptions } from "../options.ts";
@@ -19,21 +17,19 @@ export const command: CommandDefinition = {
   examples: [
     { line: "cairn inspect ~/.local/state/cairn/…/descriptor.json", text: "what it is, its version and its content" },
   ],
-  run,
+  async run(context, input) {
+    const options = { ...context.callOptions(), ...OPTIONS.read(context, input) };
+    const library = await context.library();
+    const result = await library.inspect(context.absolute(input.required(0)), options);
+    return {
+      data: result,
+      paged: true,
+      text() {
+        const version = result.version === null ? "" : ` version ${result.version}`;
+        const head = `${context.style.bold(result.format)}${version}, ${formatCount(result.bytes)} bytes: ${printable(result.path)}`;
+        const body = (JSON.stringify(result.content, null, 2) ?? "null").split("\n").map(printable);
+        return [head, ...body].join("\n");
+      },
+    };
+  },
 };
-
-async function run(context: Context, input: Input): Promise<Outcome> {
-  const options = { ...context.callOptions(), ...OPTIONS.read(context, input) };
-  const library = await context.library();
-  const result = await library.inspect(context.absolute(input.required(0)), options);
-  return {
-    data: result,
-    paged: true,
-    text() {
-      const version = result.version === null ? "" : ` version ${result.version}`;
-      const head = `${context.style.bold(result.format)}${version}, ${formatCount(result.bytes)} bytes: ${printable(result.path)}`;
-      const body = (JSON.stringify(result.content, null, 2) ?? "null").split("\n").map(printable);
-      return [head, ...body].join("\n");
-    },
-  };
-}

@@ -1,4 +1,5 @@
 import type { CommandDefinition } from "../command.ts";
+import { shortener } from "../shorten.ts";
 
 export const command = pinning("pin", "unpin", "pinned", "keep it whatever a cleanup's rules say");
 export const unpin = pinning("unpin", "pin", "unpinned", "a cleanup may remove it again");
@@ -15,7 +16,6 @@ function pinning(name: "pin" | "unpin", back: string, done: string, example: str
       return {
         data: { save_point: point },
         async text() {
-          const { shortener } = await import("../render/points.ts");
           const id = (await shortener(client, [point.save_point_id]))(point.save_point_id);
           const way = context.style.cyan(context.commandLine([back, id]));
           return `${done} ${context.style.bold(id)}; take it back: ${way}`;

@@ -1,9 +1,8 @@
 import { CairnError } from "../../errors.ts";
 import type { Client } from "../../contract/index.ts";
-import type { CommandDefinition, Outcome } from "../command.ts";
+import type { CommandDefinition } from "../command.ts";
 import type { Context } from "../context.ts";
 import { EXIT_PARTLY } from "../envelope.ts";
-import type { Input } from "../input.ts";
 import { formatBytes, plural, printable, shellQuote } from "../render/format.ts";
 
 export const command: CommandDefinition = {
@@ -17,34 +16,32 @@ export const command: CommandDefinition = {
     },
     { line: "cairn release ~/project --delete-points", text: "remove everything that Cairn holds of it" },
   ],
-  run,
-};
-
-async function run(context: Context, input: Input): Promise<Outcome> {
-  const client = await openOrForget(context, input.required(0));
-  if (client === null) {
-    const path = context.chosenFolder(input.required(0)) ?? "";
+  async run(context, input) {
+    const client = await openOrForget(context, input.required(0));
+    if (client === null) {
+      const path = context.chosenFolder(input.required(0)) ?? "";
+      return {
+        data: { workspace: null, points_deleted: 0, bytes_freed: 0, complete: true },
+        text: () =>
+          `${context.style.green("forgot")} ${printable(path)}; no save points of it are found where they were kept`,
+      };
+    }
+    const result = await client.release({ ...context.callOptions(), deletePoints: input.flag("deletePoints") });
     return {
-      data: { workspace: null, points_deleted: 0, bytes_freed: 0, complete: true },
-      text: () =>
-        `${context.style.green("forgot")} ${printable(path)}; no save points of it are found where they were kept`,
+      data: result,
+      exitStatus: result.complete ? 0 : EXIT_PARTLY,
+      text() {
+        const { path, control_directory: control } = result.workspace;
+        const released = `${context.style.green("released")} ${printable(path)}`;
+        if (input.flag("deletePoints"))
+          return `${released}; ${plural(result.points_deleted, "point")} deleted, ${formatBytes(result.bytes_freed)} freed in the store`;
+        // By itself an adoption looks only where it would make a control directory.
+        const again = `cairn init ${printable(shellQuote(path))} --control-dir ${printable(shellQuote(control))}`;
+        return `${released}; its points stay in ${printable(control)}\n  take them up again: ${context.style.cyan(again)}`;
+      },
     };
-  }
-  const result = await client.release({ ...context.callOptions(), deletePoints: input.flag("deletePoints") });
-  return {
-    data: result,
-    exitStatus: result.complete ? 0 : EXIT_PARTLY,
-    text() {
-      const { path, control_directory: control } = result.workspace;
-      const released = `${context.style.green("released")} ${printable(path)}`;
-      if (input.flag("deletePoints"))
-        return `${released}; ${plural(result.points_deleted, "point")} deleted, ${formatBytes(result.bytes_freed)} freed in the store`;
-      // By itself an adoption looks only where it would make a control directory.
-      const again = `cairn init ${printable(shellQuote(path))} --control-dir ${printable(shellQuote(control))}`;
-      return `${released}; its points stay in ${printable(control)}\n  take them up again: ${context.style.cyan(again)}`;
-    },
-  };
-}
+  },
+};
 
 const GONE: ReadonlySet<string> = new Set(["not_found", "not_a_workspace"]);
 

@@ -1,6 +1,4 @@
-import type { CommandDefinition, Outcome } from "../command.ts";
-import type { Context } from "../context.ts";
-import type { Input } from "../input.ts";
+import type { CommandDefinition } from "../command.ts";
 import { printable } from "../render/format.ts";
 import { RelocateOptions } from "../../contract/care.ts";
 import { pick } from "../../contract/schema.ts";
@@ -22,19 +20,17 @@ export const command: CommandDefinition = {
       text: "after the control directory itself was moved there",
     },
   ],
-  run,
+  async run(context, input) {
+    const library = await context.library();
+    const [from, to] = [context.absolute(input.required(0)), context.absolute(input.required(1))];
+    const result = await library.relocate(from, to, {
+      ...context.openOptions(),
+      ...OPTIONS.read(context, input),
+    });
+    return {
+      data: result,
+      text: () =>
+        `${context.style.green("relocated")} ${printable(result.from)} → ${printable(result.workspace.path)}; its save points are with it`,
+    };
+  },
 };
-
-async function run(context: Context, input: Input): Promise<Outcome> {
-  const library = await context.library();
-  const [from, to] = [context.absolute(input.required(0)), context.absolute(input.required(1))];
-  const result = await library.relocate(from, to, {
-    ...context.openOptions(),
-    ...OPTIONS.read(context, input),
-  });
-  return {
-    data: result,
-    text: () =>
-      `${context.style.green("relocated")} ${printable(result.from)} → ${printable(result.workspace.path)}; its save points are with it`,
-  };
-}

@@ -1,7 +1,5 @@
-import type { CommandDefinition, Outcome } from "../command.ts";
-import type { Context } from "../context.ts";
+import type { CommandDefinition } from "../command.ts";
 import { usage } from "../input.ts";
-import type { Input } from "../input.ts";
 import { planOutcome, restoreOutcome } from "../restore-outcome.ts";
 import { RestoreOptions } from "../../contract/points.ts";
 import { omit } from "../../contract/schema.ts";
@@ -33,22 +31,20 @@ export const command: CommandDefinition = {
     { line: "cairn restore head~3 --plan", text: "what would change" },
     { line: "cairn restore latest --to /tmp/look", text: "a copy of a save point elsewhere" },
   ],
-  run,
+  async run(context, input) {
+    const given = OPTIONS.read(context, input);
+    const options: RestoreOptions = { ...context.callOptions(), ...given, target: input.required(0) };
+    const { to, allow } = given;
+    if (allow !== undefined && to === undefined) throw usage("--allow goes with --to");
+    const client = await context.open();
+    const paths = context.workspacePaths(client, input.rest(1), input.list("pathB64"));
+    // The workspace's root itself is the whole of it.
+    if (paths.length > 0 && !paths.includes("")) options.paths = paths;
+    if (input.flag("plan")) return planOutcome(context, client, await client.planRestore(options));
+    return restoreOutcome(context, client, {
+      result: await client.restore(options),
+      method: options.method,
+      ...(to === undefined ? {} : { to }),
+    });
+  },
 };
-
-async function run(context: Context, input: Input): Promise<Outcome> {
-  const given = OPTIONS.read(context, input);
-  const options: RestoreOptions = { ...context.callOptions(), ...given, target: input.required(0) };
-  const { to, allow } = given;
-  if (allow !== undefined && to === undefined) throw usage("--allow goes with --to");
-  const client = await context.open();
-  const paths = context.workspacePaths(client, input.rest(1), input.list("pathB64"));
-  // The workspace's root itself is the whole of it.
-  if (paths.length > 0 && !paths.includes("")) options.paths = paths;
-  if (input.flag("plan")) return planOutcome(context, client, await client.planRestore(options));
-  return restoreOutcome(context, client, {
-    result: await client.restore(options),
-    method: options.method,
-    ...(to === undefined ? {} : { to }),
-  });
-}

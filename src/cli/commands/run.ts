@@ -1,10 +1,9 @@
 import { CairnError, ERROR_TABLE } from "../../errors.ts";
 import type { CommandDefinition, Outcome } from "../command.ts";
-import type { Context } from "../context.ts";
-import type { Input } from "../input.ts";
 import { RunOptions } from "../../contract/points.ts";
 import { pick } from "../../contract/schema.ts";
 import { VerbOptions } from "../options.ts";
+import { shortener } from "../shorten.ts";
 
 const OPTIONS = new VerbOptions(pick(RunOptions, "message", "tags"), {
   message: "-m, --message <text>",
@@ -19,41 +18,40 @@ export const command: CommandDefinition = {
     { line: "cairn run -- npm install", text: "a point before, a point after; the exit status is npm's" },
     { line: "cairn run -m 'agent turn 12' -- ./agent --step", text: "with a message" },
   ],
-  run,
-};
-
-async function run(context: Context, input: Input): Promise<Outcome> {
-  const client = await context.openOrAdopt();
-  const options: RunOptions = {
-    ...context.callOptions(),
-    ...OPTIONS.read(context, input),
-    cwd: context.chosenFolder() ?? context.cwd,
-    // With --json stdout belongs to the one object.
-    stdout: context.globals.json ? "stderr" : "inherit",
-    onCommand(event, pid) {
-      context.progress.finish();
-      context.setCommandRunning(event === "started" ? pid : null);
-    },
-  };
-  const result = await client.run(input.rest(0), options);
-  const outcome: Outcome = { data: result, exitStatus: result.exit_code };
-  const failed = result.after_error;
-  if (failed !== null) {
-    outcome.error = new CairnError(failed.code, failed.message, failed.hint === undefined ? {} : { hint: failed.hint });
-    if (result.exit_code === 0) outcome.exitStatus = ERROR_TABLE[failed.code].exit;
-  }
-  if (!context.globals.quiet && !context.globals.json) {
-    const [{ renderRun }, { shortener }] = await Promise.all([
-      import("../render/care.ts"),
-      import("../render/points.ts"),
-    ]);
-    const shorten = await shortener(client, [result.before.save_point_id, result.after?.save_point_id ?? null]);
-    // Not on stdout: that is the command's.
-    context.diagnose(renderRun(result, shorten, context.errorStyle));
-    if (result.after?.unchanged === false) {
-      const back = context.commandLine(["restore", shorten(result.before.save_point_id)]);
-      context.diagnose(`take it back: ${context.errorStyle.cyan(back)}`);
+  async run(context, input) {
+    const client = await context.openOrAdopt();
+    const options: RunOptions = {
+      ...context.callOptions(),
+      ...OPTIONS.read(context, input),
+      cwd: context.chosenFolder() ?? context.cwd,
+      // With --json stdout belongs to the one object.
+      stdout: context.globals.json ? "stderr" : "inherit",
+      onCommand(event, pid) {
+        context.progress.finish();
+        context.setCommandRunning(event === "started" ? pid : null);
+      },
+    };
+    const result = await client.run(input.rest(0), options);
+    const outcome: Outcome = { data: result, exitStatus: result.exit_code };
+    const failed = result.after_error;
+    if (failed !== null) {
+      outcome.error = new CairnError(
+        failed.code,
+        failed.message,
+        failed.hint === undefined ? {} : { hint: failed.hint },
+      );
+      if (result.exit_code === 0) outcome.exitStatus = ERROR_TABLE[failed.code].exit;
     }
-  }
-  return outcome;
-}
+    if (!context.globals.quiet && !context.globals.json) {
+      const { renderRun } = await import("../render/care.ts");
+      const shorten = await shortener(client, [result.before.save_point_id, result.after?.save_point_id ?? null]);
+      // Not on stdout: that is the command's.
+      context.diagnose(renderRun(result, shorten, context.errorStyle));
+      if (result.after?.unchanged === false) {
+        const back = context.commandLine(["restore", shorten(result.before.save_point_id)]);
+        context.diagnose(`take it back: ${context.errorStyle.cyan(back)}`);
+      }
+    }
+    return outcome;
+  },
+};

@@ -1,12 +1,13 @@
 import type { Cause } from "../../contract/index.ts";
 import { SaveOptions } from "../../contract/points.ts";
-import type { CommandDefinition, Outcome } from "../command.ts";
+import type { CommandDefinition } from "../command.ts";
 import type { Context } from "../context.ts";
 import { EXIT_PARTLY } from "../envelope.ts";
 import { EXCLUDE_FILE_OPTION, readExcludes } from "../exclude-files.ts";
 import { usage } from "../input.ts";
 import type { Input } from "../input.ts";
 import { guards, VerbOptions } from "../options.ts";
+import { shortener } from "../shorten.ts";
 
 const OPTIONS = new VerbOptions(SaveOptions.entries, {
   message: "-m, --message <text>",
@@ -35,31 +36,29 @@ export const command: CommandDefinition = {
       text: "for programs: one JSON object, no point when nothing changed",
     },
   ],
-  run,
+  async run(context, input) {
+    const options = readOptions(context, input);
+    const client = await context.openOrAdopt(input.argument(0), options.allow);
+    const result = await client.save(options);
+    const { made, changes, read_bytes, duration_ms, left_out, ...savePoint } = result;
+    return {
+      data: { save_point: savePoint, made, changes, read_bytes, duration_ms, left_out },
+      exitStatus: result.complete || left_out.length === 0 ? 0 : EXIT_PARTLY,
+      async text() {
+        const { renderSave } = await import("../render/points.ts");
+        const shorten = await shortener(client, [result.save_point_id]);
+        const again = context.commandLine(["restore", shorten(result.save_point_id)], input.argument(0));
+        return renderSave({
+          result,
+          skipped: !made,
+          shorten,
+          again,
+          style: context.style,
+        });
+      },
+    };
+  },
 };
-
-async function run(context: Context, input: Input): Promise<Outcome> {
-  const options = readOptions(context, input);
-  const client = await context.openOrAdopt(input.argument(0), options.allow);
-  const result = await client.save(options);
-  const { made, changes, read_bytes, duration_ms, left_out, ...savePoint } = result;
-  return {
-    data: { save_point: savePoint, made, changes, read_bytes, duration_ms, left_out },
-    exitStatus: result.complete || left_out.length === 0 ? 0 : EXIT_PARTLY,
-    async text() {
-      const { renderSave, shortener } = await import("../render/points.ts");
-      const shorten = await shortener(client, [result.save_point_id]);
-      const again = context.commandLine(["restore", shorten(result.save_point_id)], input.argument(0));
-      return renderSave({
-        result,
-        skipped: !made,
-        shorten,
-        again,
-        style: context.style,
-      });
-    },
-  };
-}
 
 function readOptions(context: Context, input: Input): SaveOptions {
   const { cause: _json, ...given } = OPTIONS.read(context, input);

@@ -45,47 +45,45 @@ export const command: CommandDefinition = {
       text: "for others; alice uses rest:https://alice:PASSWORD@host:8000/alice/",
     },
   ],
-  run,
-};
-
-async function run(context: Context, input: Input): Promise<Outcome> {
-  const user = input.text("hashPassword");
-  if (user !== undefined) {
-    const line = await htpasswdLine(user, await newPassword(context, user));
-    return { data: { htpasswd_line: line }, text: () => line };
-  }
-  const settings = readSettings(context, input);
-  const server = await RepositoryServer.start({
-    ...settings,
-    onProblem: (message) => context.diagnose(printable(message)),
-  });
-  const { root, appendOnly, privateRepositories } = settings;
-  const data = {
-    url: server.url,
-    repository: `rest:${server.url}${privateRepositories ? "USER/" : ""}`,
-    path: root,
-    append_only: appendOnly,
-    private_repositories: privateRepositories,
-    authentication: settings.credentials === null ? "none" : "htpasswd",
-    tls: settings.tls !== undefined,
-  };
-  const outcome: Outcome = {
-    data,
-    text: () =>
-      `serving ${printable(root)} at ${context.style.cyan(data.repository)}${appendOnly ? ", append-only" : ""}`,
-  };
-  if (input.flag("check")) {
-    await server.stop();
-    return outcome;
-  }
-  return {
-    ...outcome,
-    async afterwards() {
-      await aborted(context.signal);
+  async run(context, input) {
+    const user = input.text("hashPassword");
+    if (user !== undefined) {
+      const line = await htpasswdLine(user, await newPassword(context, user));
+      return { data: { htpasswd_line: line }, text: () => line };
+    }
+    const settings = readSettings(context, input);
+    const server = await RepositoryServer.start({
+      ...settings,
+      onProblem: (message) => context.diagnose(printable(message)),
+    });
+    const { root, appendOnly, privateRepositories } = settings;
+    const data = {
+      url: server.url,
+      repository: `rest:${server.url}${privateRepositories ? "USER/" : ""}`,
+      path: root,
+      append_only: appendOnly,
+      private_repositories: privateRepositories,
+      authentication: settings.credentials === null ? "none" : "htpasswd",
+      tls: settings.tls !== undefined,
+    };
+    const outcome: Outcome = {
+      data,
+      text: () =>
+        `serving ${printable(root)} at ${context.style.cyan(data.repository)}${appendOnly ? ", append-only" : ""}`,
+    };
+    if (input.flag("check")) {
       await server.stop();
-    },
-  };
-}
+      return outcome;
+    }
+    return {
+      ...outcome,
+      async afterwards() {
+        await aborted(context.signal);
+        await server.stop();
+      },
+    };
+  },
+};
 
 type Settings = Omit<Parameters<typeof RepositoryServer.start>[0], "onProblem">;
 

@@ -2,8 +2,8 @@ import type { Client, ShowResult } from "../../contract/index.ts";
 import type { CommandDefinition, Outcome } from "../command.ts";
 import type { Context } from "../context.ts";
 import { usage } from "../input.ts";
-import type { Input } from "../input.ts";
 import { contentOutcome, RECURSIVE, splitTarget, walkOutcome } from "../shown.ts";
+import { shortener } from "../shorten.ts";
 
 export const command: CommandDefinition = {
   name: "show",
@@ -17,25 +17,23 @@ export const command: CommandDefinition = {
     { line: "cairn show -R head", text: "list everything" },
     { line: "cairn show 1a2b3c4d:src/main.ts > old.ts", text: "print one file's bytes" },
   ],
-  run,
+  async run(context, input) {
+    const [target, named] = splitTarget(input);
+    const path = named === "/" ? undefined : named;
+    if (typeof path === "string" && path.startsWith("/"))
+      throw usage(`the path after the colon begins at the workspace's root, without a slash: ${path}`);
+    const client = await context.open();
+    const options = context.callOptions();
+    const shown = await client.show(target, path, options);
+    const { save_point_id: id } = shown.save_point;
+    if (input.flag("recursive")) {
+      const head = async (): Promise<string[]> => pointLines(context, client, shown);
+      return walkOutcome(context, { shown, entries: client.walk(id, path ?? "", options), head });
+    }
+    if (shown.kind !== "file") return listing(context, client, shown);
+    return contentOutcome(context, shown, () => client.read(id, path ?? "", options));
+  },
 };
-
-async function run(context: Context, input: Input): Promise<Outcome> {
-  const [target, named] = splitTarget(input);
-  const path = named === "/" ? undefined : named;
-  if (typeof path === "string" && path.startsWith("/"))
-    throw usage(`the path after the colon begins at the workspace's root, without a slash: ${path}`);
-  const client = await context.open();
-  const options = context.callOptions();
-  const shown = await client.show(target, path, options);
-  const { save_point_id: id } = shown.save_point;
-  if (input.flag("recursive")) {
-    const head = async (): Promise<string[]> => pointLines(context, client, shown);
-    return walkOutcome(context, { shown, entries: client.walk(id, path ?? "", options), head });
-  }
-  if (shown.kind !== "file") return listing(context, client, shown);
-  return contentOutcome(context, shown, () => client.read(id, path ?? "", options));
-}
 
 function listing(context: Context, client: Client, shown: ShowResult): Outcome {
   return {
@@ -56,10 +54,7 @@ async function pointLines(
   { path, save_point: point }: ShowResult,
 ): Promise<string[]> {
   if (path !== "") return [];
-  const [{ renderPoint }, { shortener }] = await Promise.all([
-    import("../render/listing.ts"),
-    import("../render/points.ts"),
-  ]);
+  const { renderPoint } = await import("../render/listing.ts");
   const shorten = await shortener(client, [point.parent_id, point.restored_from]);
   return [...(await renderPoint(point, shorten, style)), ""];
 }

@@ -1,6 +1,4 @@
-import type { CommandDefinition, Outcome } from "../command.ts";
-import type { Context } from "../context.ts";
-import type { Input } from "../input.ts";
+import type { CommandDefinition } from "../command.ts";
 import { formatBytes, plural, printable } from "../render/format.ts";
 import { renderTable } from "../render/table.ts";
 
@@ -11,23 +9,21 @@ export const command: CommandDefinition = {
     { line: "cairn store", text: "the repository, its password file, and a restic command line that opens it" },
     { line: "cairn store --json", text: "for programs: `repository` and `password_file`" },
   ],
-  run,
+  async run(context, input) {
+    const client = await context.open(input.argument(0));
+    const store = await client.store(context.callOptions());
+    return {
+      data: store,
+      async text() {
+        const rows = [
+          ["repository", printable(store.repository)],
+          ["password file", printable(store.password_file)],
+          ["id", store.repository_id],
+          ["holds", `${plural(store.points, "point")}, ${formatBytes(store.bytes)}`],
+          ["with restic", context.style.cyan(printable(store.restic_command))],
+        ];
+        return (await renderTable(rows.map(([name = "", value = ""]) => [context.style.dim(name), value]))).join("\n");
+      },
+    };
+  },
 };
-
-async function run(context: Context, input: Input): Promise<Outcome> {
-  const client = await context.open(input.argument(0));
-  const store = await client.store(context.callOptions());
-  return {
-    data: store,
-    async text() {
-      const rows = [
-        ["repository", printable(store.repository)],
-        ["password file", printable(store.password_file)],
-        ["id", store.repository_id],
-        ["holds", `${plural(store.points, "point")}, ${formatBytes(store.bytes)}`],
-        ["with restic", context.style.cyan(printable(store.restic_command))],
-      ];
-      return (await renderTable(rows.map(([name = "", value = ""]) => [context.style.dim(name), value]))).join("\n");
-    },
-  };
-}

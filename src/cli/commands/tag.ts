@@ -1,8 +1,7 @@
-import type { CommandDefinition, Outcome } from "../command.ts";
-import type { Context } from "../context.ts";
+import type { CommandDefinition } from "../command.ts";
 import { usage } from "../input.ts";
-import type { Input } from "../input.ts";
 import { printable } from "../render/format.ts";
+import { shortener } from "../shorten.ts";
 
 export const command: CommandDefinition = {
   name: "tag",
@@ -15,21 +14,18 @@ export const command: CommandDefinition = {
     { line: "cairn tag head release v2", text: "add two tags" },
     { line: "cairn tag 1a2b3c4d --remove wip", text: "remove one" },
   ],
-  run,
+  async run(context, input) {
+    const [add, remove] = [input.rest(1), input.list("remove")];
+    if (add.length + remove.length === 0) throw usage("tag wants a tag to add, or --remove TAG");
+    const client = await context.open();
+    const point = await client.tag(input.required(0), { add, remove }, context.callOptions());
+    return {
+      data: { save_point: point },
+      async text() {
+        const id = (await shortener(client, [point.save_point_id]))(point.save_point_id);
+        const tags = point.tags.length === 0 ? "no tags" : point.tags.map((tag) => `#${printable(tag)}`).join(" ");
+        return `${context.style.bold(id)} has ${tags}`;
+      },
+    };
+  },
 };
-
-async function run(context: Context, input: Input): Promise<Outcome> {
-  const [add, remove] = [input.rest(1), input.list("remove")];
-  if (add.length + remove.length === 0) throw usage("tag wants a tag to add, or --remove TAG");
-  const client = await context.open();
-  const point = await client.tag(input.required(0), { add, remove }, context.callOptions());
-  return {
-    data: { save_point: point },
-    async text() {
-      const { shortener } = await import("../render/points.ts");
-      const id = (await shortener(client, [point.save_point_id]))(point.save_point_id);
-      const tags = point.tags.length === 0 ? "no tags" : point.tags.map((tag) => `#${printable(tag)}`).join(" ");
-      return `${context.style.bold(id)} has ${tags}`;
-    },
-  };
-}

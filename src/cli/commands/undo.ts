@@ -1,7 +1,5 @@
 import { UndoOptions } from "../../contract/points.ts";
-import type { CommandDefinition, Outcome } from "../command.ts";
-import type { Context } from "../context.ts";
-import type { Input } from "../input.ts";
+import type { CommandDefinition } from "../command.ts";
 import { planOutcome, restoreOutcome } from "../restore-outcome.ts";
 import { VerbOptions } from "../options.ts";
 
@@ -14,12 +12,10 @@ export const command: CommandDefinition = {
     { line: "cairn undo", text: "back to the state before the last restore or undo" },
     { line: "cairn undo && cairn undo", text: "twice is redo" },
   ],
-  run,
+  async run(context, input) {
+    const options: UndoOptions = { ...context.callOptions(), ...OPTIONS.read(context, input) };
+    const client = await context.open();
+    if (input.flag("plan")) return planOutcome(context, client, await client.planUndo(context.callOptions()));
+    return restoreOutcome(context, client, { result: await client.undo(options), method: options.method });
+  },
 };
-
-async function run(context: Context, input: Input): Promise<Outcome> {
-  const options: UndoOptions = { ...context.callOptions(), ...OPTIONS.read(context, input) };
-  const client = await context.open();
-  if (input.flag("plan")) return planOutcome(context, client, await client.planUndo(context.callOptions()));
-  return restoreOutcome(context, client, { result: await client.undo(options), method: options.method });
-}

@@ -1,12 +1,11 @@
 import { CairnError } from "../../errors.ts";
 import { EXIT_PARTLY } from "../envelope.ts";
 import type { CommandDefinition, Outcome } from "../command.ts";
-import type { Context } from "../context.ts";
 import { usage } from "../input.ts";
-import type { Input } from "../input.ts";
 import { plural } from "../render/format.ts";
 import { VerifyOptions } from "../../contract/looking.ts";
 import { VerbOptions } from "../options.ts";
+import { shortener } from "../shorten.ts";
 
 const OPTIONS = new VerbOptions(VerifyOptions.entries);
 
@@ -24,34 +23,29 @@ export const command: CommandDefinition = {
       text: "everything in the control directory; exit 6 when something is damaged, 10 when not all could be read",
     },
   ],
-  run,
+  async run(context, input) {
+    const target = input.argument(0);
+    if (target !== undefined && input.flag("all")) throw usage("verify wants a POINT or --all, not both");
+    const client = await context.open();
+    const options = { ...context.callOptions(), ...OPTIONS.read(context, input) };
+    const result = input.flag("all") ? await client.verifyAll(options) : await client.verify(target ?? "head", options);
+    const outcome: Outcome = {
+      data: result,
+      async text() {
+        const { renderVerify } = await import("../render/care.ts");
+        const shorten = await shortener(
+          client,
+          [...result.problems, ...result.unverified].map(({ point }) => point),
+        );
+        return renderVerify(result, shorten, context.style);
+      },
+    };
+    if (result.problems.length > 0) {
+      const count = result.problems.length;
+      outcome.error = new CairnError("damaged", `verify found ${plural(count, "problem")}`, {
+        hint: `\`${context.commandLine(["doctor"])}\` says what can be mended`,
+      });
+    } else if (result.unverified.length > 0) outcome.exitStatus = EXIT_PARTLY;
+    return outcome;
+  },
 };
-
-async function run(context: Context, input: Input): Promise<Outcome> {
-  const target = input.argument(0);
-  if (target !== undefined && input.flag("all")) throw usage("verify wants a POINT or --all, not both");
-  const client = await context.open();
-  const options = { ...context.callOptions(), ...OPTIONS.read(context, input) };
-  const result = input.flag("all") ? await client.verifyAll(options) : await client.verify(target ?? "head", options);
-  const outcome: Outcome = {
-    data: result,
-    async text() {
-      const [{ renderVerify }, { shortener }] = await Promise.all([
-        import("../render/care.ts"),
-        import("../render/points.ts"),
-      ]);
-      const shorten = await shortener(
-        client,
-        [...result.problems, ...result.unverified].map(({ point }) => point),
-      );
-      return renderVerify(result, shorten, context.style);
-    },
-  };
-  if (result.problems.length > 0) {
-    const count = result.problems.length;
-    outcome.error = new CairnError("damaged", `verify found ${plural(count, "problem")}`, {
-      hint: `\`${context.commandLine(["doctor"])}\` says what can be mended`,
-    });
-  } else if (result.unverified.length > 0) outcome.exitStatus = EXIT_PARTLY;
-  return outcome;
-}

@@ -1,8 +1,6 @@
 import type { ViewLease } from "../../contract/index.ts";
-import type { CommandDefinition, Outcome } from "../command.ts";
-import type { Context } from "../context.ts";
+import type { CommandDefinition } from "../command.ts";
 import { usage } from "../input.ts";
-import type { Input } from "../input.ts";
 import { formatInstant, printable, shellQuote } from "../render/format.ts";
 import { renderTable } from "../render/table.ts";
 
@@ -18,30 +16,28 @@ export const command: CommandDefinition = {
     { line: "cairn view --list", text: "what is open" },
     { line: "cairn view --close 5f6e7d8c9b0a1c2d", text: "done with it" },
   ],
-  run,
+  async run(context, input) {
+    const target = input.argument(0);
+    const closing = input.text("close");
+    const asked = [target !== undefined, input.flag("list"), closing !== undefined].filter(Boolean).length;
+    if (asked !== 1) throw usage("view wants a TARGET, --list or --close ID, one of them");
+    const client = await context.open();
+    if (closing !== undefined) {
+      const closed = await client.closeView(closing, context.callOptions());
+      return { data: { closed }, text: () => `closed ${closed.view_id}` };
+    }
+    if (target === undefined) {
+      const views = await client.listViews(context.callOptions());
+      return { data: { views }, text: () => renderViews(views) };
+    }
+    const view = await client.view(target, context.callOptions());
+    const close = context.commandLine(["view", "--close", view.view_id]);
+    return {
+      data: { view },
+      text: () => `${printable(shellQuote(view.path))}\n  close it: ${context.style.cyan(close)}`,
+    };
+  },
 };
-
-async function run(context: Context, input: Input): Promise<Outcome> {
-  const target = input.argument(0);
-  const closing = input.text("close");
-  const asked = [target !== undefined, input.flag("list"), closing !== undefined].filter(Boolean).length;
-  if (asked !== 1) throw usage("view wants a TARGET, --list or --close ID, one of them");
-  const client = await context.open();
-  if (closing !== undefined) {
-    const closed = await client.closeView(closing, context.callOptions());
-    return { data: { closed }, text: () => `closed ${closed.view_id}` };
-  }
-  if (target === undefined) {
-    const views = await client.listViews(context.callOptions());
-    return { data: { views }, text: () => renderViews(views) };
-  }
-  const view = await client.view(target, context.callOptions());
-  const close = context.commandLine(["view", "--close", view.view_id]);
-  return {
-    data: { view },
-    text: () => `${printable(shellQuote(view.path))}\n  close it: ${context.style.cyan(close)}`,
-  };
-}
 
 async function renderViews(views: readonly ViewLease[]): Promise<string> {
   if (views.length === 0) return "no view is open";

@@ -1,5 +1,5 @@
 import type { WorkspaceInfo } from "../../contract/index.ts";
-import type { CommandDefinition, Outcome } from "../command.ts";
+import type { CommandDefinition } from "../command.ts";
 import type { Context } from "../context.ts";
 import { formatAge, formatBytes, plural, printable } from "../render/format.ts";
 import { renderTable } from "../render/table.ts";
@@ -9,14 +9,12 @@ export const command: CommandDefinition = {
   examples: [
     { line: "cairn workspaces", text: "every folder that this user keeps or has opened; missing ones are marked" },
   ],
-  run,
+  async run(context) {
+    const library = await context.library();
+    const workspaces = await library.listWorkspaces(context.callOptions());
+    return { data: { workspaces }, paged: true, text: () => render(context, workspaces) };
+  },
 };
-
-async function run(context: Context): Promise<Outcome> {
-  const library = await context.library();
-  const workspaces = await library.listWorkspaces(context.callOptions());
-  return { data: { workspaces }, paged: true, text: () => render(context, workspaces) };
-}
 
 async function render(context: Context, workspaces: readonly WorkspaceInfo[]): Promise<string> {
   const { style } = context;

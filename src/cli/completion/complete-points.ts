@@ -1,34 +1,31 @@
-import type { CommandDefinition, Outcome } from "../command.ts";
-import type { Context } from "../context.ts";
+import type { CommandDefinition } from "../command.ts";
 import { firstLine } from "../render/format.ts";
 
 export const command: CommandDefinition = {
   name: "__complete",
   arguments: [{ name: "[what]", text: "points" }],
   examples: [{ line: "cairn __complete points", text: "a line per point: short id, tab, message" }],
-  run,
+  /** Completion must never disturb the line that is being typed: any failure is an empty answer. */
+  async run(context) {
+    try {
+      const client = await context.openExisting();
+      // What goes on is not told: the line that is being typed stands there.
+      const { signal } = context;
+      const { save_points: points } = await client.history(undefined, LIMIT, { signal });
+      const ids = await client.shortIds(
+        points.map((point) => point.save_point_id),
+        { signal },
+      );
+      const candidates = points.map((point, i) => ({
+        word: ids[i] ?? point.save_point_id,
+        text: firstLine(point.message) || point.created_at,
+      }));
+      candidates.push({ word: "head", text: "where the folder stands" }, { word: "latest", text: "the newest point" });
+      return { data: { candidates }, text: () => candidates.map(({ word, text }) => `${word}\t${text}`).join("\n") };
+    } catch {
+      return { data: { candidates: [] }, text: () => "" };
+    }
+  },
 };
 
 const LIMIT = 200;
-
-/** Completion must never disturb the line that is being typed: any failure is an empty answer. */
-async function run(context: Context): Promise<Outcome> {
-  try {
-    const client = await context.openExisting();
-    // What goes on is not told: the line that is being typed stands there.
-    const { signal } = context;
-    const { save_points: points } = await client.history(undefined, LIMIT, { signal });
-    const ids = await client.shortIds(
-      points.map((point) => point.save_point_id),
-      { signal },
-    );
-    const candidates = points.map((point, i) => ({
-      word: ids[i] ?? point.save_point_id,
-      text: firstLine(point.message) || point.created_at,
-    }));
-    candidates.push({ word: "head", text: "where the folder stands" }, { word: "latest", text: "the newest point" });
-    return { data: { candidates }, text: () => candidates.map(({ word, text }) => `${word}\t${text}`).join("\n") };
-  } catch {
-    return { data: { candidates: [] }, text: () => "" };
-  }
-}

@@ -1,7 +1,5 @@
-import type { CommandDefinition, Outcome } from "../command.ts";
-import type { Context } from "../context.ts";
+import type { CommandDefinition } from "../command.ts";
 import { usage } from "../input.ts";
-import type { Input } from "../input.ts";
 
 export const command: CommandDefinition = {
   name: "completion",
@@ -11,14 +9,12 @@ export const command: CommandDefinition = {
     { line: "cairn completion zsh > ~/.zfunc/_cairn", text: "in a folder of zsh's fpath" },
     { line: "cairn completion fish > ~/.config/fish/completions/cairn.fish", text: "for fish" },
   ],
-  run,
+  async run(context, input) {
+    const shell = input.required(0);
+    const { completionScript, SHELLS } = await import("./scripts.ts");
+    const known = SHELLS.find((name) => name === shell);
+    if (known === undefined) throw usage(`completion knows ${SHELLS.join(", ")}; found ${JSON.stringify(shell)}`);
+    const script = await completionScript(known, context.commands);
+    return { data: { shell: known, script }, text: () => script };
+  },
 };
-
-async function run(context: Context, input: Input): Promise<Outcome> {
-  const shell = input.required(0);
-  const { completionScript, SHELLS } = await import("./scripts.ts");
-  const known = SHELLS.find((name) => name === shell);
-  if (known === undefined) throw usage(`completion knows ${SHELLS.join(", ")}; found ${JSON.stringify(shell)}`);
-  const script = await completionScript(known, context.commands);
-  return { data: { shell: known, script }, text: () => script };
-}

@@ -1,6 +1,6 @@
 import type { CleanupPlan, CleanupResult, DoctorResult, RunResult, VerifyResult } from "../../contract/index.ts";
 import { formatBytes, formatCounts, formatDuration, limited, plural, printable } from "./format.ts";
-import type { Shorten } from "./points.ts";
+import type { Shorten } from "../shorten.ts";
 import { describeEngine } from "./status.ts";
 import type { Style } from "./style.ts";
 

@@ -1,7 +1,7 @@
 import type { ListedEntry, NamedPath, SavePoint } from "../../contract/index.ts";
 import { formatAge, formatBytes, formatInstant, formatMode, plural, printable } from "./format.ts";
 import { describeCause } from "./points.ts";
-import type { Shorten } from "./points.ts";
+import type { Shorten } from "../shorten.ts";
 import type { Style } from "./style.ts";
 import { renderTable } from "./table.ts";
 

@@ -1,5 +1,4 @@
-import type { SavePointId } from "../../ids.ts";
-import type { Client, DamagedPoint, HistoryResult, LeftOut, SavePoint, SaveResult } from "../../contract/index.ts";
+import type { DamagedPoint, HistoryResult, LeftOut, SavePoint, SaveResult } from "../../contract/index.ts";
 import {
   firstLine,
   formatMoment,
@@ -11,18 +10,9 @@ import {
   printable,
   shownPath,
 } from "./format.ts";
+import type { Shorten } from "../shorten.ts";
 import type { Style } from "./style.ts";
 import { renderTable } from "./table.ts";
-
-/** Shows ids as short as they can be told apart; whole where the other ids cannot be read: what was done is told all the same. */
-export type Shorten = (id: SavePointId) => string;
-
-export async function shortener(client: Client, ids: readonly (SavePointId | null)[]): Promise<Shorten> {
-  const known = [...new Set(ids.filter((id) => id !== null))];
-  const short = await client.shortIds(known).catch(() => known);
-  const table = new Map(known.map((id, i) => [id, short[i] ?? id]));
-  return (id) => table.get(id) ?? id.slice(0, 8);
-}
 
 export interface SaveView {
   result: SaveResult;

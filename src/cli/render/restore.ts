@@ -10,7 +10,7 @@ import {
   shownPath,
 } from "./format.ts";
 import { renderLeftOut } from "./points.ts";
-import type { Shorten } from "./points.ts";
+import type { Shorten } from "../shorten.ts";
 import type { Style } from "./style.ts";
 
 export interface RestoreView {

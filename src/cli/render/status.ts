@@ -10,7 +10,8 @@ import {
   printable,
   shownPath,
 } from "./format.ts";
-import { renderLeftOut, type Shorten } from "./points.ts";
+import { renderLeftOut } from "./points.ts";
+import type { Shorten } from "../shorten.ts";
 import type { Style } from "./style.ts";
 import { renderTable } from "./table.ts";
 

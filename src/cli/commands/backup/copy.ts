@@ -2,7 +2,6 @@ import { CairnError } from "../../../errors.ts";
 import type { BackupRepository, CopyBackupsResult } from "../../../contract/index.ts";
 import type { CommandDefinition, Outcome } from "../../command.ts";
 import type { Context } from "../../context.ts";
-import type { Input } from "../../input.ts";
 import { formatBytes, formatDuration, plural, printable } from "../../render/format.ts";
 import { FILTER_OPTIONS, readChoice } from "./list.ts";
 import { openNamed, otherRepositoryOptions, REPOSITORY_OPTIONS, withRepository } from "./repository.ts";
@@ -27,24 +26,22 @@ export const command: CommandDefinition = {
     { line: "cairn backup copy -r /srv/backups --to-repo /mnt/usb/backups", text: "all that is not there yet" },
     { line: "cairn backup copy -r /srv/backups --to-repo s3:https://host/bucket latest", text: "the newest one" },
   ],
-  run,
+  async run(context, input) {
+    const options = { ...context.callOptions(), ...readChoice(context, input), ...OPTIONS.read(context, input) };
+    const other = otherRepositoryOptions(context, input);
+    return withRepository(context, input, async (repository) => {
+      const target = await openNamed(context, other);
+      try {
+        const result = await repository.copyTo(target, options);
+        const outcome: Outcome = { data: result, text: () => render(context, result) };
+        if (result.not_copied.length > 0) outcome.error = notAll(repository, result);
+        return outcome;
+      } finally {
+        await target.close();
+      }
+    });
+  },
 };
-
-async function run(context: Context, input: Input): Promise<Outcome> {
-  const options = { ...context.callOptions(), ...readChoice(context, input), ...OPTIONS.read(context, input) };
-  const other = otherRepositoryOptions(context, input);
-  return withRepository(context, input, async (repository) => {
-    const target = await openNamed(context, other);
-    try {
-      const result = await repository.copyTo(target, options);
-      const outcome: Outcome = { data: result, text: () => render(context, result) };
-      if (result.not_copied.length > 0) outcome.error = notAll(repository, result);
-      return outcome;
-    } finally {
-      await target.close();
-    }
-  });
-}
 
 function notAll({ info }: BackupRepository, { not_copied: lacking }: CopyBackupsResult): CairnError {
   const [lack, were] = lacking.length === 1 ? ["lacks", "was"] : ["lack", "were"];

@@ -65,46 +65,44 @@ export const command: CommandDefinition = {
     },
     { line: "tar c /etc | cairn backup create -r /srv/backups --stdin --stdin-filename etc.tar", text: "a stream" },
   ],
-  run,
-};
-
-async function run(context: Context, input: Input): Promise<Outcome> {
-  if (input.flag("stdin") || input.flag("stdinFromCommand")) return runStream(context, input);
-  if (input.text("stdinFilename") !== undefined)
-    throw usage("--stdin-filename is of what --stdin or --stdin-from-command bring");
-  const [word, extra] = input.rest(0);
-  if (extra !== undefined)
-    throw usage(
-      "backup create wants one POINT or one folder at most",
-      "each folder is a snapshot of its own, by a call of its own; or name the folder around them, and --exclude the rest",
-    );
-  const folder = word === undefined ? undefined : await folderOf(context, word, input.flag("save"));
-  const point = folder === undefined ? word : undefined;
-  const isSaved = input.flag("save") || folder !== undefined;
-  if (isSaved && point !== undefined) throw usage("backup create wants a POINT or --save, not both");
-  const saving = readSaving(context, input);
-  const [name] = Object.keys(saving);
-  if (name !== undefined && !isSaved) throw usage(`--${kebab(name)} is of the point that --save makes`);
-  const options: CreateBackupOptions = { ...ofSnapshot(context, input), ...saving };
-  if (point !== undefined) options.point = point;
-  if (isSaved) options.save = true;
-  const kept = isSaved ? null : await openKept(context, point);
-  const backUp = async (repository: Promise<BackupRepository>): Promise<CreateBackupResult> => {
-    // A new workspace cuts large files as the repository does, where the user has none yet.
-    const client = kept ?? (await context.open(folder, repository, saving.allow ?? []));
-    return client.createBackup(repository, options);
-  };
-  return whileOpening(context, input, async (repository) => {
-    const result = await backUp(repository).catch((error: unknown) => {
-      throw leadingOn(context, error, point);
-    });
-    return {
-      data: result,
-      exitStatus: result.incomplete === null ? 0 : EXIT_PARTLY,
-      text: () => [render(context, result), ...renderLacking(context, result)].join("\n"),
+  async run(context, input) {
+    if (input.flag("stdin") || input.flag("stdinFromCommand")) return runStream(context, input);
+    if (input.text("stdinFilename") !== undefined)
+      throw usage("--stdin-filename is of what --stdin or --stdin-from-command bring");
+    const [word, extra] = input.rest(0);
+    if (extra !== undefined)
+      throw usage(
+        "backup create wants one POINT or one folder at most",
+        "each folder is a snapshot of its own, by a call of its own; or name the folder around them, and --exclude the rest",
+      );
+    const folder = word === undefined ? undefined : await folderOf(context, word, input.flag("save"));
+    const point = folder === undefined ? word : undefined;
+    const isSaved = input.flag("save") || folder !== undefined;
+    if (isSaved && point !== undefined) throw usage("backup create wants a POINT or --save, not both");
+    const saving = readSaving(context, input);
+    const [name] = Object.keys(saving);
+    if (name !== undefined && !isSaved) throw usage(`--${kebab(name)} is of the point that --save makes`);
+    const options: CreateBackupOptions = { ...ofSnapshot(context, input), ...saving };
+    if (point !== undefined) options.point = point;
+    if (isSaved) options.save = true;
+    const kept = isSaved ? null : await openKept(context, point);
+    const backUp = async (repository: Promise<BackupRepository>): Promise<CreateBackupResult> => {
+      // A new workspace cuts large files as the repository does, where the user has none yet.
+      const client = kept ?? (await context.open(folder, repository, saving.allow ?? []));
+      return client.createBackup(repository, options);
     };
-  });
-}
+    return whileOpening(context, input, async (repository) => {
+      const result = await backUp(repository).catch((error: unknown) => {
+        throw leadingOn(context, error, point);
+      });
+      return {
+        data: result,
+        exitStatus: result.incomplete === null ? 0 : EXIT_PARTLY,
+        text: () => [render(context, result), ...renderLacking(context, result)].join("\n"),
+      };
+    });
+  },
+};
 
 /**
  * Opens the workspace to send from: a folder that was never saved is not adopted for that, and no password is asked

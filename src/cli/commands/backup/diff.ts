@@ -1,7 +1,6 @@
 import type { DiffBackupsOptions, DiffBackupsResult } from "../../../contract/index.ts";
-import type { CommandDefinition, Outcome } from "../../command.ts";
+import type { CommandDefinition } from "../../command.ts";
 import type { Context } from "../../context.ts";
-import type { Input } from "../../input.ts";
 import { formatCount, formatCounts, printable } from "../../render/format.ts";
 import { splitSnapshot } from "../../shown.ts";
 import { REPOSITORY_OPTIONS, withRepository } from "./repository.ts";
@@ -26,22 +25,20 @@ export const command: CommandDefinition = {
       text: "the same of one folder, by paths in it",
     },
   ],
-  run,
+  async run(context, input) {
+    const [from, fromSubfolder] = splitSnapshot(input.required(0));
+    const [to, toSubfolder] = splitSnapshot(input.required(1));
+    const options: DiffBackupsOptions = {
+      ...context.callOptions(),
+      ...(fromSubfolder === undefined ? {} : { fromSubfolder }),
+      ...(toSubfolder === undefined ? {} : { toSubfolder }),
+    };
+    return withRepository(context, input, async (repository) => {
+      const result = await repository.diff(from, to, options);
+      return { data: result, paged: true, text: () => render(context, result, input.flag("metadata")) };
+    });
+  },
 };
-
-async function run(context: Context, input: Input): Promise<Outcome> {
-  const [from, fromSubfolder] = splitSnapshot(input.required(0));
-  const [to, toSubfolder] = splitSnapshot(input.required(1));
-  const options: DiffBackupsOptions = {
-    ...context.callOptions(),
-    ...(fromSubfolder === undefined ? {} : { fromSubfolder }),
-    ...(toSubfolder === undefined ? {} : { toSubfolder }),
-  };
-  return withRepository(context, input, async (repository) => {
-    const result = await repository.diff(from, to, options);
-    return { data: result, paged: true, text: () => render(context, result, input.flag("metadata")) };
-  });
-}
 
 const SIGNS = { added: "+", removed: "-", modified: "~" } as const;
 

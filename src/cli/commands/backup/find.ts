@@ -2,7 +2,6 @@ import type { FindInBackupsResult } from "../../../contract/index.ts";
 import { CairnError } from "../../../errors.ts";
 import type { CommandDefinition, Outcome } from "../../command.ts";
 import type { Context } from "../../context.ts";
-import type { Input } from "../../input.ts";
 import { usage } from "../../input.ts";
 import { formatMoment, formatBytes, plural, printable } from "../../render/format.ts";
 import { renderTable } from "../../render/table.ts";
@@ -39,30 +38,28 @@ export const command: CommandDefinition = {
     { line: "cairn backup find -r /srv/backups 'src/**/main.ts' latest", text: "a path in the newest" },
     { line: "cairn backup find -r /srv/backups --blob 1a2b3c4d", text: "what a blob that is damaged is part of" },
   ],
-  run,
+  async run(context, input) {
+    const given = OPTIONS.read(context, input);
+    if (given.limit !== undefined && given.limit < 1) throw usage("--limit wants at least 1");
+    const options: FindInBackupsOptions = { ...context.callOptions(), ...readChoice(context, input, 1), ...given };
+    const objects = (["blob", "tree", "pack"] as const).filter((name) => input.flag(name));
+    if (objects.length > 1) throw usage("--blob, --tree and --pack exclude each other");
+    if (objects[0] !== undefined) options.object = objects[0];
+    return withRepository(context, input, async (repository) => {
+      const result = await repository.find(input.required(0), options);
+      const outcome: Outcome = { data: result, paged: true, text: () => render(context, result) };
+      if (result.damaged.length > 0)
+        outcome.error = new CairnError(
+          "damaged",
+          `${plural(result.damaged.length, "directory")} could not be looked into`,
+          {
+            hint: "`cairn backup verify` says what is lost",
+          },
+        );
+      return outcome;
+    });
+  },
 };
-
-async function run(context: Context, input: Input): Promise<Outcome> {
-  const given = OPTIONS.read(context, input);
-  if (given.limit !== undefined && given.limit < 1) throw usage("--limit wants at least 1");
-  const options: FindInBackupsOptions = { ...context.callOptions(), ...readChoice(context, input, 1), ...given };
-  const objects = (["blob", "tree", "pack"] as const).filter((name) => input.flag(name));
-  if (objects.length > 1) throw usage("--blob, --tree and --pack exclude each other");
-  if (objects[0] !== undefined) options.object = objects[0];
-  return withRepository(context, input, async (repository) => {
-    const result = await repository.find(input.required(0), options);
-    const outcome: Outcome = { data: result, paged: true, text: () => render(context, result) };
-    if (result.damaged.length > 0)
-      outcome.error = new CairnError(
-        "damaged",
-        `${plural(result.damaged.length, "directory")} could not be looked into`,
-        {
-          hint: "`cairn backup verify` says what is lost",
-        },
-      );
-    return outcome;
-  });
-}
 
 async function render({ style }: Context, { found, truncated, damaged }: FindInBackupsResult): Promise<string> {
   const lost = damaged.map(({ snapshot_id: id, path, detail }) =>

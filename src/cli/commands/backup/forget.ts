@@ -1,8 +1,7 @@
 import { append } from "../../../append.ts";
 import type { ForgetBackupsResult, ForgetGroup, SnapshotGrouping } from "../../../contract/index.ts";
-import type { CommandDefinition, Outcome } from "../../command.ts";
+import type { CommandDefinition } from "../../command.ts";
 import type { Context } from "../../context.ts";
-import type { Input } from "../../input.ts";
 import { usage } from "../../input.ts";
 import { KEEP_OPTIONS, readKeepRules } from "../../keep-rules.ts";
 import { formatMoment, plural, printable } from "../../render/format.ts";
@@ -33,29 +32,27 @@ export const command: CommandDefinition = {
     { line: "cairn backup forget -r /srv/backups --keep-last 10 --prune", text: "and free its content" },
     { line: "cairn backup forget -r /srv/backups 1a2b3c4d", text: "exactly that one" },
   ],
-  run,
+  async run(context, input) {
+    const snapshots = input.rest(0);
+    const rules = readKeepRules(context, input);
+    const retention = Object.keys(rules).length === 0 ? null : rules;
+    if (snapshots.length > 0 && retention !== null) throw usage("forget wants snapshots or rules, not both");
+    if (snapshots.length === 0 && retention === null)
+      throw usage("forget wants snapshots or a rule", "for example --keep-last 10 --keep-daily 30");
+    const options: ForgetBackupsOptions = {
+      ...context.callOptions(),
+      ...readChoice(context, input),
+      ...OPTIONS.read(context, input),
+    };
+    if (retention !== null) options.retention = retention;
+    const groupBy = input.text("groupBy");
+    if (groupBy !== undefined) options.groupBy = readGrouping(groupBy);
+    return withRepository(context, input, async (repository) => {
+      const result = await repository.forget(options);
+      return { data: result, paged: true, text: () => render(context, result) };
+    });
+  },
 };
-
-async function run(context: Context, input: Input): Promise<Outcome> {
-  const snapshots = input.rest(0);
-  const rules = readKeepRules(context, input);
-  const retention = Object.keys(rules).length === 0 ? null : rules;
-  if (snapshots.length > 0 && retention !== null) throw usage("forget wants snapshots or rules, not both");
-  if (snapshots.length === 0 && retention === null)
-    throw usage("forget wants snapshots or a rule", "for example --keep-last 10 --keep-daily 30");
-  const options: ForgetBackupsOptions = {
-    ...context.callOptions(),
-    ...readChoice(context, input),
-    ...OPTIONS.read(context, input),
-  };
-  if (retention !== null) options.retention = retention;
-  const groupBy = input.text("groupBy");
-  if (groupBy !== undefined) options.groupBy = readGrouping(groupBy);
-  return withRepository(context, input, async (repository) => {
-    const result = await repository.forget(options);
-    return { data: result, paged: true, text: () => render(context, result) };
-  });
-}
 
 const GROUPINGS: readonly SnapshotGrouping[] = ["host", "paths", "tags"];
 

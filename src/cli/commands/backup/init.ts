@@ -1,7 +1,5 @@
 import type { InitRepositoryOptions } from "../../../contract/index.ts";
-import type { CommandDefinition, Outcome } from "../../command.ts";
-import type { Context } from "../../context.ts";
-import type { Input } from "../../input.ts";
+import type { CommandDefinition } from "../../command.ts";
 import { printable } from "../../render/format.ts";
 import { isRemote, REPOSITORY_OPTIONS, repositoryOptions } from "./repository.ts";
 
@@ -15,29 +13,27 @@ export const command: CommandDefinition = {
       text: "the password from a file; keep a copy of it elsewhere",
     },
   ],
-  run,
+  async run(context, input) {
+    const library = await context.library();
+    const options: InitRepositoryOptions = repositoryOptions(context, input, { twice: true }).options;
+    // One that is there may have been made so.
+    if (isRemote(options.repository)) context.requireText(options.repository);
+    // Inside a workspace restic cuts large files there as the workspace does.
+    const like = context.chosenFolder() ?? (await library.find(context.cwd, context.callOptions()));
+    if (like !== null) options.like = like;
+    const repository = await library.initRepository(options);
+    try {
+      const { info } = repository;
+      return {
+        data: info,
+        text: () =>
+          [
+            `made the repository ${context.style.bold(info.repository_id.slice(0, 8))} in ${printable(info.location)}`,
+            "its password opens it; without the password nothing in it can ever be read",
+          ].join("\n"),
+      };
+    } finally {
+      await repository.close();
+    }
+  },
 };
-
-async function run(context: Context, input: Input): Promise<Outcome> {
-  const library = await context.library();
-  const options: InitRepositoryOptions = repositoryOptions(context, input, { twice: true }).options;
-  // One that is there may have been made so.
-  if (isRemote(options.repository)) context.requireText(options.repository);
-  // Inside a workspace restic cuts large files there as the workspace does.
-  const like = context.chosenFolder() ?? (await library.find(context.cwd, context.callOptions()));
-  if (like !== null) options.like = like;
-  const repository = await library.initRepository(options);
-  try {
-    const { info } = repository;
-    return {
-      data: info,
-      text: () =>
-        [
-          `made the repository ${context.style.bold(info.repository_id.slice(0, 8))} in ${printable(info.location)}`,
-          "its password opens it; without the password nothing in it can ever be read",
-        ].join("\n"),
-    };
-  } finally {
-    await repository.close();
-  }
-}

@@ -1,5 +1,5 @@
 import type { BackupRepository, RepositoryKeys } from "../../../contract/index.ts";
-import type { CommandDefinition, Outcome } from "../../command.ts";
+import type { CommandDefinition } from "../../command.ts";
 import type { Context } from "../../context.ts";
 import type { Input } from "../../input.ts";
 import { usage } from "../../input.ts";
@@ -36,32 +36,31 @@ export const command: CommandDefinition = {
     },
     { line: "cairn backup key passwd -r /srv/backups", text: "another one instead of the one in use" },
   ],
-  run,
+  async run(context, input) {
+    const action = input.required(0);
+    const key = input.argument(1);
+    if (!ACTIONS.includes(action))
+      throw usage(`backup key knows ${ACTIONS.join(", ")}; found ${JSON.stringify(action)}`);
+    if ((action === "remove") !== (key !== undefined))
+      throw usage(action === "remove" ? "backup key remove wants a KEY" : `backup key ${action} takes no KEY`);
+    const recipients = input.list("ageRecipient");
+    const output = input.text("ageOutput");
+    if ((recipients.length === 0) !== (output === undefined))
+      throw usage("--age-recipient and --age-output belong together");
+    const isTyped = action === "passwd" || (action === "add" && output === undefined);
+    if (!isTyped && (input.text("newPasswordFile") ?? input.text("newPasswordCommand")) !== undefined)
+      throw usage(
+        "--new-password-file and --new-password-command are of backup key passwd, and of add without --age-output",
+      );
+    if (output !== undefined && action !== "add") throw usage("--age-recipient is of backup key add");
+    for (const file of [output, input.text("newPasswordFile")]) if (file !== undefined) context.place(file);
+    return withRepository(context, input, async (repository) => {
+      const result = await act(context, input, { repository, action, key });
+      const made = output === undefined ? [] : [`${printable(output)} opens it, with --age-identity`];
+      return { data: result, text: async () => [...made, await render(context, result)].join("\n") };
+    });
+  },
 };
-
-async function run(context: Context, input: Input): Promise<Outcome> {
-  const action = input.required(0);
-  const key = input.argument(1);
-  if (!ACTIONS.includes(action)) throw usage(`backup key knows ${ACTIONS.join(", ")}; found ${JSON.stringify(action)}`);
-  if ((action === "remove") !== (key !== undefined))
-    throw usage(action === "remove" ? "backup key remove wants a KEY" : `backup key ${action} takes no KEY`);
-  const recipients = input.list("ageRecipient");
-  const output = input.text("ageOutput");
-  if ((recipients.length === 0) !== (output === undefined))
-    throw usage("--age-recipient and --age-output belong together");
-  const isTyped = action === "passwd" || (action === "add" && output === undefined);
-  if (!isTyped && (input.text("newPasswordFile") ?? input.text("newPasswordCommand")) !== undefined)
-    throw usage(
-      "--new-password-file and --new-password-command are of backup key passwd, and of add without --age-output",
-    );
-  if (output !== undefined && action !== "add") throw usage("--age-recipient is of backup key add");
-  for (const file of [output, input.text("newPasswordFile")]) if (file !== undefined) context.place(file);
-  return withRepository(context, input, async (repository) => {
-    const result = await act(context, input, { repository, action, key });
-    const made = output === undefined ? [] : [`${printable(output)} opens it, with --age-identity`];
-    return { data: result, text: async () => [...made, await render(context, result)].join("\n") };
-  });
-}
 
 async function act(
   context: Context,

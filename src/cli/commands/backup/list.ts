@@ -1,6 +1,6 @@
 import { append } from "../../../append.ts";
 import type { BackupList, BackupSnapshot, ListBackupsOptions } from "../../../contract/index.ts";
-import type { CommandDefinition, Outcome } from "../../command.ts";
+import type { CommandDefinition } from "../../command.ts";
 import { splitTags } from "../../../formats/restic/snapshot.ts";
 import type { Context } from "../../context.ts";
 import type { OptionDefinition } from "../../definitions.ts";
@@ -34,22 +34,20 @@ export const command: CommandDefinition = {
     { line: "cairn backup list -r /srv/backups", text: "every snapshot, oldest first" },
     { line: "cairn backup list -r /srv/backups --latest 1", text: "the newest of each folder" },
   ],
-  run,
+  async run(context, input) {
+    const options: ListBackupsOptions = {
+      ...context.callOptions(),
+      ...readChoice(context, input),
+    };
+    const latest = input.count("latest");
+    if (latest !== undefined && latest < 1) throw usage("--latest wants at least 1");
+    if (latest !== undefined) options.latest = latest;
+    return withRepository(context, input, async (repository) => {
+      const list = await repository.list(options);
+      return { data: list, paged: true, text: () => render(context, list) };
+    });
+  },
 };
-
-async function run(context: Context, input: Input): Promise<Outcome> {
-  const options: ListBackupsOptions = {
-    ...context.callOptions(),
-    ...readChoice(context, input),
-  };
-  const latest = input.count("latest");
-  if (latest !== undefined && latest < 1) throw usage("--latest wants at least 1");
-  if (latest !== undefined) options.latest = latest;
-  return withRepository(context, input, async (repository) => {
-    const list = await repository.list(options);
-    return { data: list, paged: true, text: () => render(context, list) };
-  });
-}
 
 /**
  * Reads the snapshots that the filter options and the arguments from there on name; without any, all that the filter

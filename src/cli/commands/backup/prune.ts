@@ -1,7 +1,6 @@
 import type { PruneBackupsResult } from "../../../contract/index.ts";
-import type { CommandDefinition, Outcome } from "../../command.ts";
+import type { CommandDefinition } from "../../command.ts";
 import type { Context } from "../../context.ts";
-import type { Input } from "../../input.ts";
 import { usage } from "../../input.ts";
 import { formatBytes, formatDuration, plural } from "../../render/format.ts";
 import { REPOSITORY_OPTIONS, withRepository } from "./repository.ts";
@@ -22,18 +21,16 @@ export const command: CommandDefinition = {
     { line: "cairn backup prune -r /srv/backups", text: "free what no snapshot needs" },
     { line: "cairn backup prune -r /srv/backups --max-unused 0", text: "to the last byte" },
   ],
-  run,
+  async run(context, input) {
+    const options: PruneBackupsOptions = { ...context.callOptions(), ...OPTIONS.read(context, input) };
+    const percent = input.text("maxUnused");
+    if (percent !== undefined) options.maxUnused = readPercent(percent);
+    return withRepository(context, input, async (repository) => {
+      const result = await repository.prune(options);
+      return { data: result, text: () => renderPrune(context, result).join("\n") };
+    });
+  },
 };
-
-async function run(context: Context, input: Input): Promise<Outcome> {
-  const options: PruneBackupsOptions = { ...context.callOptions(), ...OPTIONS.read(context, input) };
-  const percent = input.text("maxUnused");
-  if (percent !== undefined) options.maxUnused = readPercent(percent);
-  return withRepository(context, input, async (repository) => {
-    const result = await repository.prune(options);
-    return { data: result, text: () => renderPrune(context, result).join("\n") };
-  });
-}
 
 function readPercent(text: string): number {
   const match = /^(\d{1,3}(?:\.\d+)?)%?$/.exec(text);

@@ -2,7 +2,6 @@ import { CairnError } from "../../../errors.ts";
 import type { RecoverBackupsResult } from "../../../contract/index.ts";
 import type { CommandDefinition, Outcome } from "../../command.ts";
 import type { Context } from "../../context.ts";
-import type { Input } from "../../input.ts";
 import { limited, plural, printable } from "../../render/format.ts";
 import { REPOSITORY_OPTIONS, withRepository } from "./repository.ts";
 import { RecoverBackupsOptions } from "../../../contract/snapshots.ts";
@@ -17,21 +16,19 @@ export const command: CommandDefinition = {
     { line: "cairn backup recover -r /srv/backups --dry-run", text: "what no snapshot leads to, and is still there" },
     { line: "cairn backup recover -r /srv/backups", text: "one snapshot of it, tagged recovered" },
   ],
-  run,
+  async run(context, input) {
+    const options = { ...context.callOptions(), ...OPTIONS.read(context, input) };
+    return withRepository(context, input, async (repository) => {
+      const result = await repository.recover(options);
+      const outcome: Outcome = { data: result, text: () => render(context, result) };
+      if (result.unreadable.length > 0)
+        outcome.error = new CairnError("damaged", `${plural(result.unreadable.length, "tree")} cannot be read`, {
+          hint: "`cairn backup repair packs` saves what is sound in damaged packs",
+        });
+      return outcome;
+    });
+  },
 };
-
-async function run(context: Context, input: Input): Promise<Outcome> {
-  const options = { ...context.callOptions(), ...OPTIONS.read(context, input) };
-  return withRepository(context, input, async (repository) => {
-    const result = await repository.recover(options);
-    const outcome: Outcome = { data: result, text: () => render(context, result) };
-    if (result.unreadable.length > 0)
-      outcome.error = new CairnError("damaged", `${plural(result.unreadable.length, "tree")} cannot be read`, {
-        hint: "`cairn backup repair packs` saves what is sound in damaged packs",
-      });
-    return outcome;
-  });
-}
 
 const SHOWN = 20;
 

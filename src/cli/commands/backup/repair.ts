@@ -36,25 +36,23 @@ export const command: CommandDefinition = {
       text: "what is lost for good, and of which snapshots; without --plan new ones are made that lack it",
     },
   ],
-  run,
+  async run(context, input) {
+    const what = input.required(0);
+    const names = input.rest(1);
+    if (what === "snapshots") return snapshots(context, input, names);
+    if (what !== "index" && what !== "packs")
+      throw usage(`repair knows index, packs and snapshots; found ${JSON.stringify(what)}`);
+    if (what === "index" && names.length > 0) throw usage("repair index takes no packs");
+    if (input.flag("forget")) throw usage(`--forget is for repair snapshots, not for repair ${what}`);
+    const { plan } = OPTIONS.read(context, input);
+    const options: RepairBackupsOptions = { ...context.callOptions(), what, plan };
+    if (names.length > 0) options.packs = names;
+    return withRepository(context, input, async (repository) => {
+      const result = await repository.repair(options);
+      return { data: result, text: () => render(context, result) };
+    });
+  },
 };
-
-async function run(context: Context, input: Input): Promise<Outcome> {
-  const what = input.required(0);
-  const names = input.rest(1);
-  if (what === "snapshots") return snapshots(context, input, names);
-  if (what !== "index" && what !== "packs")
-    throw usage(`repair knows index, packs and snapshots; found ${JSON.stringify(what)}`);
-  if (what === "index" && names.length > 0) throw usage("repair index takes no packs");
-  if (input.flag("forget")) throw usage(`--forget is for repair snapshots, not for repair ${what}`);
-  const { plan } = OPTIONS.read(context, input);
-  const options: RepairBackupsOptions = { ...context.callOptions(), what, plan };
-  if (names.length > 0) options.packs = names;
-  return withRepository(context, input, async (repository) => {
-    const result = await repository.repair(options);
-    return { data: result, text: () => render(context, result) };
-  });
-}
 
 async function snapshots(context: Context, input: Input, names: string[]): Promise<Outcome> {
   const options: RepairSnapshotsOptions = { ...context.callOptions(), ...OPTIONS.read(context, input) };

@@ -77,43 +77,41 @@ export const command: CommandDefinition = {
       text: "patterns of names, and of paths where they have a slash",
     },
   ],
-  run,
-};
-
-async function run(context: Context, input: Input): Promise<Outcome> {
-  const to = input.text("to");
-  const isInPlace = input.flag("inPlace");
-  if (isInPlace && to !== undefined) throw usage("--to DIR and --in-place exclude each other");
-  if (!isInPlace && (to ?? "") === "")
-    throw usage("backup restore wants a folder to write into: --to DIR, or --in-place");
-  if (input.flag("keepPresent") && !isInPlace) throw usage("--keep-present is of a restore --in-place");
-  const [snapshot, subfolder] = splitSnapshot(input.required(0));
-  const paths = [...input.rest(1), ...input.list("pathB64").map((text) => parseBase64(text, "--path-b64"))];
-  const options: RestoreBackupOptions = {
-    ...context.callOptions(),
-    ...patternsOf(input),
-    ...OPTIONS.read(context, input),
-  };
-  if (subfolder !== undefined) options.subfolder = subfolder;
-  if (paths.length > 0) options.paths = paths;
-  const latestOf = readFilter(context, input);
-  if (Object.values(latestOf).some((names) => names.length > 0)) options.latestOf = latestOf;
-  if (input.denied("prove")) options.prove = false;
-  else if (input.flag("prove")) options.prove = true;
-  if (to === undefined) return inPlace(context, input, { snapshot, options });
-  const restore = async (repository: BackupRepository): Promise<Outcome> => {
-    const result = await repository.restore(snapshot, context.place(to), options);
-    return {
-      data: result,
-      exitStatus: result.left_out.length === 0 ? 0 : EXIT_PARTLY,
-      text: async () => {
-        const { renderLeftOut } = await import("../../render/points.ts");
-        return [...render(context, result), ...renderLeftOut(result.left_out, context.style)].join("\n");
-      },
+  async run(context, input) {
+    const to = input.text("to");
+    const isInPlace = input.flag("inPlace");
+    if (isInPlace && to !== undefined) throw usage("--to DIR and --in-place exclude each other");
+    if (!isInPlace && (to ?? "") === "")
+      throw usage("backup restore wants a folder to write into: --to DIR, or --in-place");
+    if (input.flag("keepPresent") && !isInPlace) throw usage("--keep-present is of a restore --in-place");
+    const [snapshot, subfolder] = splitSnapshot(input.required(0));
+    const paths = [...input.rest(1), ...input.list("pathB64").map((text) => parseBase64(text, "--path-b64"))];
+    const options: RestoreBackupOptions = {
+      ...context.callOptions(),
+      ...patternsOf(input),
+      ...OPTIONS.read(context, input),
     };
-  };
-  return withRepository(context, input, restore, options.dryRun === true ? undefined : "restore");
-}
+    if (subfolder !== undefined) options.subfolder = subfolder;
+    if (paths.length > 0) options.paths = paths;
+    const latestOf = readFilter(context, input);
+    if (Object.values(latestOf).some((names) => names.length > 0)) options.latestOf = latestOf;
+    if (input.denied("prove")) options.prove = false;
+    else if (input.flag("prove")) options.prove = true;
+    if (to === undefined) return inPlace(context, input, { snapshot, options });
+    const restore = async (repository: BackupRepository): Promise<Outcome> => {
+      const result = await repository.restore(snapshot, context.place(to), options);
+      return {
+        data: result,
+        exitStatus: result.left_out.length === 0 ? 0 : EXIT_PARTLY,
+        text: async () => {
+          const { renderLeftOut } = await import("../../render/points.ts");
+          return [...render(context, result), ...renderLeftOut(result.left_out, context.style)].join("\n");
+        },
+      };
+    };
+    return withRepository(context, input, restore, options.dryRun === true ? undefined : "restore");
+  },
+};
 
 async function inPlace(
   context: Context,

@@ -2,7 +2,6 @@ import { CairnError } from "../../../errors.ts";
 import type { PathPattern, RewriteBackupsResult } from "../../../contract/index.ts";
 import type { CommandDefinition, Outcome } from "../../command.ts";
 import type { Context } from "../../context.ts";
-import type { Input } from "../../input.ts";
 import { limited, plural, printable } from "../../render/format.ts";
 import { FILTER_OPTIONS, readChoice } from "./list.ts";
 import { REPOSITORY_OPTIONS, UNREADABLE_HINT, withRepository } from "./repository.ts";
@@ -33,35 +32,33 @@ export const command: CommandDefinition = {
       text: "take them out of all; then `cairn backup prune --max-unused 0`",
     },
   ],
-  run,
+  async run(context, input) {
+    const folded = input.list("iexclude").map((pattern): PathPattern => ({ pattern, ignoreCase: true }));
+    const options: RewriteBackupsOptions = {
+      ...context.callOptions(),
+      ...readChoice(context, input),
+      ...OPTIONS.read(context, input),
+      exclude: [...input.list("exclude"), ...folded],
+    };
+    return withRepository(context, input, async (repository) => {
+      const result = await repository.rewrite(options);
+      const outcome: Outcome = { data: result, text: () => render(context, result) };
+      const staying = result.unreadable.length + result.lacking.length;
+      if (staying > 0)
+        outcome.error = new CairnError(
+          "damaged",
+          staying === 1 ? "a snapshot stays as it is" : `${staying} snapshots stay as they are`,
+          {
+            hint:
+              result.lacking.length > 0
+                ? "`cairn backup repair snapshots --plan` says what is lost of them; repair them first"
+                : UNREADABLE_HINT,
+          },
+        );
+      return outcome;
+    });
+  },
 };
-
-async function run(context: Context, input: Input): Promise<Outcome> {
-  const folded = input.list("iexclude").map((pattern): PathPattern => ({ pattern, ignoreCase: true }));
-  const options: RewriteBackupsOptions = {
-    ...context.callOptions(),
-    ...readChoice(context, input),
-    ...OPTIONS.read(context, input),
-    exclude: [...input.list("exclude"), ...folded],
-  };
-  return withRepository(context, input, async (repository) => {
-    const result = await repository.rewrite(options);
-    const outcome: Outcome = { data: result, text: () => render(context, result) };
-    const staying = result.unreadable.length + result.lacking.length;
-    if (staying > 0)
-      outcome.error = new CairnError(
-        "damaged",
-        staying === 1 ? "a snapshot stays as it is" : `${staying} snapshots stay as they are`,
-        {
-          hint:
-            result.lacking.length > 0
-              ? "`cairn backup repair snapshots --plan` says what is lost of them; repair them first"
-              : UNREADABLE_HINT,
-        },
-      );
-    return outcome;
-  });
-}
 
 const SHOWN = 20;
 

@@ -1,7 +1,7 @@
 import type { BackupRepository, ShowBackupOptions, ShowBackupResult } from "../../../contract/index.ts";
-import type { CommandDefinition, Outcome } from "../../command.ts";
+import type { CommandDefinition } from "../../command.ts";
 import type { Context } from "../../context.ts";
-import { usage, type Input } from "../../input.ts";
+import { usage } from "../../input.ts";
 import { renderListing } from "../../render/listing.ts";
 import { renderTable } from "../../render/table.ts";
 import { contentOutcome, RECURSIVE, splitTarget, walkOutcome } from "../../shown.ts";
@@ -28,31 +28,29 @@ export const command: CommandDefinition = {
     { line: "cairn backup show -R latest -r /srv/backups", text: "list everything" },
     { line: "cairn backup show 1a2b3c4d:db.sql -r /srv/backups | psql", text: "one file's bytes, proven as they come" },
   ],
-  run,
-};
-
-async function run(context: Context, input: Input): Promise<Outcome> {
-  const [snapshot, path = ""] = splitTarget(input);
-  if (snapshot === "") throw usage("which snapshot? name it before the colon: latest:PATH");
-  const options: ShowBackupOptions = { ...context.callOptions(), ...readFilter(context, input) };
-  const repository = await openNamed(context, repositoryOptions(context, input));
-  let isReadLater = false;
-  try {
-    const shown = await repository.show(snapshot, path, options);
-    const { snapshot_id: id } = shown.snapshot;
-    if (input.flag("recursive")) {
+  async run(context, input) {
+    const [snapshot, path = ""] = splitTarget(input);
+    if (snapshot === "") throw usage("which snapshot? name it before the colon: latest:PATH");
+    const options: ShowBackupOptions = { ...context.callOptions(), ...readFilter(context, input) };
+    const repository = await openNamed(context, repositoryOptions(context, input));
+    let isReadLater = false;
+    try {
+      const shown = await repository.show(snapshot, path, options);
+      const { snapshot_id: id } = shown.snapshot;
+      if (input.flag("recursive")) {
+        isReadLater = true;
+        const entries = closing(repository, repository.walk(id, path, options));
+        return await walkOutcome(context, { shown, entries, head: async () => snapshotLines(context, shown) });
+      }
+      if (shown.kind !== "file") return { data: shown, paged: true, text: async () => render(context, shown) };
+      const outcome = contentOutcome(context, shown, () => closing(repository, repository.read(id, path, options)));
       isReadLater = true;
-      const entries = closing(repository, repository.walk(id, path, options));
-      return await walkOutcome(context, { shown, entries, head: async () => snapshotLines(context, shown) });
+      return outcome;
+    } finally {
+      if (!isReadLater) await repository.close();
     }
-    if (shown.kind !== "file") return { data: shown, paged: true, text: async () => render(context, shown) };
-    const outcome = contentOutcome(context, shown, () => closing(repository, repository.read(id, path, options)));
-    isReadLater = true;
-    return outcome;
-  } finally {
-    if (!isReadLater) await repository.close();
-  }
-}
+  },
+};
 
 /** Passes pieces on; the repository is closed when nobody takes any more. */
 async function* closing<T>(repository: BackupRepository, content: AsyncIterable<T>): AsyncGenerator<T> {

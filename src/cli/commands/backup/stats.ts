@@ -1,7 +1,6 @@
 import type { BackupStats } from "../../../contract/index.ts";
-import type { CommandDefinition, Outcome } from "../../command.ts";
+import type { CommandDefinition } from "../../command.ts";
 import type { Context } from "../../context.ts";
-import type { Input } from "../../input.ts";
 import { formatBytes, plural, printable } from "../../render/format.ts";
 import { FILTER_OPTIONS, readChoice } from "./list.ts";
 import { REPOSITORY_OPTIONS, withRepository } from "./repository.ts";
@@ -14,16 +13,14 @@ export const command: CommandDefinition = {
     { line: "cairn backup stats -r /srv/backups", text: "how much is in it, and how much room that takes" },
     { line: "cairn backup stats -r /srv/backups latest", text: "also what a restore of the newest writes" },
   ],
-  run,
+  async run(context, input) {
+    return withRepository(context, input, async (repository) => {
+      const options = { ...context.callOptions(), ...readChoice(context, input) };
+      const result = await repository.stats(options);
+      return { data: result, text: () => render(context, result) };
+    });
+  },
 };
-
-async function run(context: Context, input: Input): Promise<Outcome> {
-  return withRepository(context, input, async (repository) => {
-    const options = { ...context.callOptions(), ...readChoice(context, input) };
-    const result = await repository.stats(options);
-    return { data: result, text: () => render(context, result) };
-  });
-}
 
 function render({ style }: Context, stats: BackupStats): string {
   const lines = [

@@ -1,8 +1,8 @@
 import { splitTags } from "../../../formats/restic/snapshot.ts";
 import type { TagBackupsResult } from "../../../contract/index.ts";
-import type { CommandDefinition, Outcome } from "../../command.ts";
+import type { CommandDefinition } from "../../command.ts";
 import type { Context } from "../../context.ts";
-import { type Input, usage } from "../../input.ts";
+import { usage } from "../../input.ts";
 import { plural, printable } from "../../render/format.ts";
 import { FILTER_OPTIONS, readChoice } from "./list.ts";
 import { REPOSITORY_OPTIONS, withRepository } from "./repository.ts";
@@ -24,26 +24,24 @@ export const command: CommandDefinition = {
     { line: "cairn backup tag -r /srv/backups 1a2b3c4d --add keep", text: "so that `forget --keep-tag keep` keeps it" },
     { line: "cairn backup tag -r /srv/backups --tag wip --remove wip", text: "take a tag away wherever it is" },
   ],
-  run,
+  async run(context, input) {
+    const { add = [], remove = [], set, dryRun } = OPTIONS.read(context, input);
+    if (set?.some((text) => text !== "" && splitTags(text).length === 0) === true)
+      throw usage("--set has no tag in it; '' takes all away");
+    const options: TagBackupsOptions = {
+      ...context.callOptions(),
+      ...readChoice(context, input),
+      add: add.flatMap(splitTags),
+      remove: remove.flatMap(splitTags),
+      set: set?.flatMap(splitTags),
+      dryRun,
+    };
+    return withRepository(context, input, async (repository) => {
+      const result = await repository.tag(options);
+      return { data: result, text: () => render(context, result) };
+    });
+  },
 };
-
-async function run(context: Context, input: Input): Promise<Outcome> {
-  const { add = [], remove = [], set, dryRun } = OPTIONS.read(context, input);
-  if (set?.some((text) => text !== "" && splitTags(text).length === 0) === true)
-    throw usage("--set has no tag in it; '' takes all away");
-  const options: TagBackupsOptions = {
-    ...context.callOptions(),
-    ...readChoice(context, input),
-    add: add.flatMap(splitTags),
-    remove: remove.flatMap(splitTags),
-    set: set?.flatMap(splitTags),
-    dryRun,
-  };
-  return withRepository(context, input, async (repository) => {
-    const result = await repository.tag(options);
-    return { data: result, text: () => render(context, result) };
-  });
-}
 
 function render({ style }: Context, { tagged, unchanged, dry_run: isDry }: TagBackupsResult): string {
   const lines = tagged.map(({ snapshot_id: id, new_id: newId, tags }) => {

@@ -1,6 +1,4 @@
-import type { CommandDefinition, Outcome } from "../../command.ts";
-import type { Context } from "../../context.ts";
-import type { Input } from "../../input.ts";
+import type { CommandDefinition } from "../../command.ts";
 import { plural } from "../../render/format.ts";
 import { REPOSITORY_OPTIONS, withRepository } from "./repository.ts";
 
@@ -18,16 +16,14 @@ export const command: CommandDefinition = {
       text: "locks whose process is gone or that are 30 minutes old; other commands do the same by themselves",
     },
   ],
-  run,
+  async run(context, input) {
+    return withRepository(context, input, async (repository) => {
+      const result = await repository.unlock({ ...context.callOptions(), all: input.flag("removeAll") });
+      return {
+        data: result,
+        text: () =>
+          `${plural(result.removed, "lock")} removed${result.held === 0 ? "" : `, ${result.held} held by others${ALL}`}`,
+      };
+    });
+  },
 };
-
-async function run(context: Context, input: Input): Promise<Outcome> {
-  return withRepository(context, input, async (repository) => {
-    const result = await repository.unlock({ ...context.callOptions(), all: input.flag("removeAll") });
-    return {
-      data: result,
-      text: () =>
-        `${plural(result.removed, "lock")} removed${result.held === 0 ? "" : `, ${result.held} held by others${ALL}`}`,
-    };
-  });
-}

@@ -4,7 +4,6 @@ import type { BackupProblem, BackupRepository, RestoredForCheck, VerifyBackupRes
 import type { CommandDefinition, Outcome } from "../../command.ts";
 import type { Context } from "../../context.ts";
 import { EXIT_PARTLY } from "../../envelope.ts";
-import type { Input } from "../../input.ts";
 import { usage } from "../../input.ts";
 import { formatBytes, formatDuration, listedNames, plural, printable } from "../../render/format.ts";
 import { REPOSITORY_OPTIONS, UNREADABLE_HINT, withRepository } from "./repository.ts";
@@ -37,31 +36,31 @@ export const command: CommandDefinition = {
     },
     { line: "cairn backup verify -r /srv/backups latest", text: "all that the newest snapshot needs" },
   ],
-  run,
+  async run(context, input) {
+    const snapshots = input.rest(0);
+    const subset = readSubset(input.text("subset"));
+    const options: VerifyBackupOptions = { ...context.callOptions(), ...OPTIONS.read(context, input) };
+    if (snapshots.length > 0) options.snapshots = snapshots;
+    if (snapshots.length > 0 && input.flag("all")) throw usage("backup verify wants snapshots or --all, not both");
+    if (subset !== undefined && options.quick === true)
+      throw usage("--quick reads no packs and --subset some: not both");
+    if (subset !== undefined) options.subset = subset;
+    if (options.scratch !== undefined && options.restoreCheck !== true)
+      throw usage("--scratch is of a --restore-check");
+    const verify = async (repository: BackupRepository): Promise<Outcome> => {
+      const result = await repository.verify(options);
+      const outcome: Outcome = { data: result, text: () => render(context, result) };
+      const count = result.problems.filter(({ severity }) => severity === "damage").length;
+      if (count > 0)
+        outcome.error = new CairnError("damaged", `verify found ${plural(count, "problem")} in ${result.location}`, {
+          hint: hintFor(result),
+        });
+      else if (unverified(result) > 0) outcome.exitStatus = EXIT_PARTLY;
+      return outcome;
+    };
+    return withRepository(context, input, verify, options.quick === true ? undefined : "verify");
+  },
 };
-
-async function run(context: Context, input: Input): Promise<Outcome> {
-  const snapshots = input.rest(0);
-  const subset = readSubset(input.text("subset"));
-  const options: VerifyBackupOptions = { ...context.callOptions(), ...OPTIONS.read(context, input) };
-  if (snapshots.length > 0) options.snapshots = snapshots;
-  if (snapshots.length > 0 && input.flag("all")) throw usage("backup verify wants snapshots or --all, not both");
-  if (subset !== undefined && options.quick === true) throw usage("--quick reads no packs and --subset some: not both");
-  if (subset !== undefined) options.subset = subset;
-  if (options.scratch !== undefined && options.restoreCheck !== true) throw usage("--scratch is of a --restore-check");
-  const verify = async (repository: BackupRepository): Promise<Outcome> => {
-    const result = await repository.verify(options);
-    const outcome: Outcome = { data: result, text: () => render(context, result) };
-    const count = result.problems.filter(({ severity }) => severity === "damage").length;
-    if (count > 0)
-      outcome.error = new CairnError("damaged", `verify found ${plural(count, "problem")} in ${result.location}`, {
-        hint: hintFor(result),
-      });
-    else if (unverified(result) > 0) outcome.exitStatus = EXIT_PARTLY;
-    return outcome;
-  };
-  return withRepository(context, input, verify, options.quick === true ? undefined : "verify");
-}
 
 function hintFor({ problems }: VerifyBackupResult): string {
   const kinds = problems.filter(({ severity }) => severity === "damage").map(({ kind }) => kind);

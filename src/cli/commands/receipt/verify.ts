@@ -1,7 +1,5 @@
 import type { VerifyReceiptOptions } from "../../../contract/index.ts";
-import type { CommandDefinition, Outcome } from "../../command.ts";
-import type { Context } from "../../context.ts";
-import type { Input } from "../../input.ts";
+import type { CommandDefinition } from "../../command.ts";
 import { printable } from "../../render/format.ts";
 
 export const command: CommandDefinition = {
@@ -14,28 +12,26 @@ export const command: CommandDefinition = {
     { line: "cairn receipt verify receipt.json", text: "is it as it was signed, and by this user's own key" },
     { line: "cairn receipt verify receipt.json --key operator.pub", text: "by a key that was handed over before" },
   ],
-  run,
+  async run(context, input) {
+    const options: VerifyReceiptOptions = context.callOptions();
+    const key = input.text("key");
+    if (key !== undefined) options.key = key;
+    const library = await context.library();
+    const result = await library.verifyReceipt(context.absolute(input.required(0)), options);
+    const { receipt, trusted } = result;
+    return {
+      data: result,
+      text() {
+        const from = receipt["read_from"] === "memory" ? " (out of memory, which says nothing of the disk)" : "";
+        const said = (name: string): string => printable(String(receipt[name]));
+        return [
+          trusted
+            ? `${context.style.green("signed")} by a key that is known here: ${result.public_key}`
+            : `${context.style.yellow("self-signed")}: by the key that it brings along, ${result.public_key}; name the right one with --key`,
+          `  snapshot ${said("snapshot_id").slice(0, 8)} of repository ${said("repository_id").slice(0, 8)} was restored into ${said("target")}`,
+          `  on ${said("host")} at ${said("made_at")}, read again${from} and found equal: state digest ${said("state_digest")}`,
+        ].join("\n");
+      },
+    };
+  },
 };
-
-async function run(context: Context, input: Input): Promise<Outcome> {
-  const options: VerifyReceiptOptions = context.callOptions();
-  const key = input.text("key");
-  if (key !== undefined) options.key = key;
-  const library = await context.library();
-  const result = await library.verifyReceipt(context.absolute(input.required(0)), options);
-  const { receipt, trusted } = result;
-  return {
-    data: result,
-    text() {
-      const from = receipt["read_from"] === "memory" ? " (out of memory, which says nothing of the disk)" : "";
-      const said = (name: string): string => printable(String(receipt[name]));
-      return [
-        trusted
-          ? `${context.style.green("signed")} by a key that is known here: ${result.public_key}`
-          : `${context.style.yellow("self-signed")}: by the key that it brings along, ${result.public_key}; name the right one with --key`,
-        `  snapshot ${said("snapshot_id").slice(0, 8)} of repository ${said("repository_id").slice(0, 8)} was restored into ${said("target")}`,
-        `  on ${said("host")} at ${said("made_at")}, read again${from} and found equal: state digest ${said("state_digest")}`,
-      ].join("\n");
-    },
-  };
-}
