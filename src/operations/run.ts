@@ -79,17 +79,8 @@ function recordedCommand(command: readonly string[]): { command: string[]; comma
 }
 
 function saveOptions(options: RunOptions, cause: Cause): SaveOptions {
-  const { workspaceName, message, tags, signal, onProgress, onWarning, lockTimeoutMs } = options;
-  return {
-    cause,
-    ...(workspaceName === undefined ? {} : { workspaceName }),
-    ...(message === undefined ? {} : { message }),
-    ...(tags === undefined ? {} : { tags }),
-    ...(signal === undefined ? {} : { signal }),
-    ...(onProgress === undefined ? {} : { onProgress }),
-    ...(onWarning === undefined ? {} : { onWarning }),
-    ...(lockTimeoutMs === undefined ? {} : { lockTimeoutMs }),
-  };
+  const { cwd: _cwd, stdout: _stdout, onCommand: _told, ...ofSave } = options;
+  return { ...ofSave, cause };
 }
 
 /** The point alone, without what only its save knew. */
