@@ -202,7 +202,6 @@ export const ABOVE_LIMITS: Readonly<Record<string, number>> = {
   "files that one file imports: backup/restore/prove.ts": 25,
   "files that one file imports: backup/restore/restore-in-place.ts": 37,
   "files that one file imports: backup/restore/restore.ts": 36,
-  "files that one file imports: operations/restore.ts": 22,
   "files that one file imports: workspace/care/doctor.ts": 26,
   "files that one file imports: workspace/care/verify.ts": 22,
   "files that one file imports: workspace/new-folder/fork.ts": 24,

@@ -4,7 +4,11 @@ import type { ControlPaths } from "../workspace/place/control-layout.ts";
 import { forkWorkspace } from "../workspace/new-folder/fork.ts";
 import { recoverPartials } from "../workspace/new-folder/recover-folders.ts";
 import type { Workspace, WorkspaceParts } from "../workspace/workspace.ts";
-import type { ForkOptions, ForkResult, ViewLease } from "../contract/points.ts";
+import type { ForkOptions, ForkResult, RestoreOptions, RestoreResult, ViewLease } from "../contract/points.ts";
+import { CairnError } from "../errors.ts";
+import { normalizeTyped } from "../fs/safe-path.ts";
+import { restoreTo as writeElsewhere } from "../workspace/new-folder/write-point.ts";
+import { isAbsolute } from "node:path";
 import { publicPoint } from "./public-point.ts";
 import { publicLeftOut } from "../workspace/points/left-out.ts";
 import { workspaceRef } from "../workspace/place/find-workspace.ts";
@@ -41,6 +45,29 @@ function populateLike({ found }: Workspace): (staged: ControlPaths) => Promise<v
   return async (staged) => {
     const polynomial = await storePolynomial(storePaths(found.control.root));
     await createEmbeddedStore(storePaths(staged.root), polynomial);
+  };
+}
+
+/** Writes a point, or some paths of it, into another folder; the workspace is not touched. */
+export async function restoreTo(
+  workspace: Workspace,
+  options: RestoreOptions & { to: string },
+): Promise<RestoreResult> {
+  const started = performance.now();
+  if (!isAbsolute(options.to))
+    throw new CairnError("usage", `the folder to restore into must be an absolute path, not ${options.to}`);
+  await recoverPartials(workspace, options);
+  const point = workspace.resolve(options.target);
+  const paths = options.paths === undefined ? null : options.paths.map(normalizeTyped);
+  const written = await writeElsewhere(workspace, { ...options, point, to: options.to, paths });
+  return {
+    restored_to: point.descriptor.save_point_id,
+    undo_id: null,
+    changes: { created: written.entries, updated: 0, deleted: 0, metadata: 0 },
+    left_out: written.leftOut.map(publicLeftOut),
+    unlinked: [],
+    method: "entries",
+    duration_ms: Math.round(performance.now() - started),
   };
 }
 

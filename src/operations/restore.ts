@@ -4,11 +4,16 @@ import { rawPath } from "../formats/records/record.ts";
 import { recoverWorkspace } from "../workspace/care/recovery.ts";
 import { requireFolder } from "../workspace/restore/missing-folder.ts";
 import type { Workspace } from "../workspace/workspace.ts";
-import type { CallOptions, WorkspaceCallOptions } from "../contract/words.ts";
-import type { PlanEntry, RestoreOptions, RestorePlan, RestoreResult, UndoOptions } from "../contract/points.ts";
+import type {
+  CallOptions,
+  PlanEntry,
+  RestoreOptions,
+  RestorePlan,
+  RestoreResult,
+  UndoOptions,
+  WorkspaceCallOptions,
+} from "../contract/index.ts";
 import { restoreLocked } from "../workspace/new-folder/restore-folder.ts";
-import { recoverPartials } from "../workspace/new-folder/recover-folders.ts";
-import { restoreTo as writeElsewhere } from "../workspace/new-folder/write-point.ts";
 import { lackingIn, publicLeftOut } from "../workspace/points/left-out.ts";
 import { presentSource } from "../archive/scan/present-source.ts";
 import { lookBeforeRestore, recoverIfIdle } from "../workspace/save/look.ts";
@@ -20,7 +25,6 @@ import { rootDifference, rootOfFolder, rootOfPoint } from "../workspace/points/r
 import { withoutMovedTimes } from "../workspace/points/tree-diff.ts";
 import { kindOf } from "../workspace/points/listed-entry.ts";
 import { holdersOf } from "./status.ts";
-import { isAbsolute } from "node:path";
 import { createHash } from "node:crypto";
 
 const NOTHING = { created: 0, updated: 0, deleted: 0, metadata: 0 };
@@ -88,29 +92,6 @@ export async function restoreLatest(workspace: Workspace, options: CallOptions):
     keepPresent: false,
     kind: "restore",
   });
-}
-
-/** Writes a point, or some paths of it, into another folder; the workspace is not touched. */
-export async function restoreTo(
-  workspace: Workspace,
-  options: RestoreOptions & { to: string },
-): Promise<RestoreResult> {
-  const started = performance.now();
-  if (!isAbsolute(options.to))
-    throw new CairnError("usage", `the folder to restore into must be an absolute path, not ${options.to}`);
-  await recoverPartials(workspace, options);
-  const point = workspace.resolve(options.target);
-  const paths = options.paths === undefined ? null : options.paths.map(normalizeTyped);
-  const written = await writeElsewhere(workspace, { ...options, point, to: options.to, paths });
-  return {
-    restored_to: point.descriptor.save_point_id,
-    undo_id: null,
-    changes: { created: written.entries, updated: 0, deleted: 0, metadata: 0 },
-    left_out: written.leftOut.map(publicLeftOut),
-    unlinked: [],
-    method: "entries",
-    duration_ms: Math.round(performance.now() - started),
-  };
 }
 
 /** Plans what a restore would do now. */

@@ -4,11 +4,11 @@ import { planOf, policy, previewCleanup, runCleanup, setPolicy } from "../cleanu
 import { diff } from "../diff.ts";
 import { seal, verify, verifyAll } from "../verify.ts";
 import { currentReasons, doctor, setEngine } from "../engine.ts";
-import { closeView, fork, listViews, view } from "../fork.ts";
+import { closeView, fork, listViews, restoreTo, view } from "../fork.ts";
 import { history } from "../history.ts";
 import { pin, tag, unpin } from "../marks.ts";
 import { publicPoint, shortIds } from "../public-point.ts";
-import { planRestore, planUndo, restore, restoreLatest, restoreTo, undo } from "../restore.ts";
+import { planRestore, planUndo, restore, restoreLatest, undo } from "../restore.ts";
 import type { ClientRows } from "./row.ts";
 import { run } from "../run.ts";
 import { save } from "../save.ts";
