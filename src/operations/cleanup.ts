@@ -1,5 +1,4 @@
 import { checkRetention } from "../workspace/care/retention.ts";
-import type { CleanupPlanFile } from "../formats/records/cleanup.ts";
 import { MAX_KEPT_TREES, NO_POLICY, type PolicyFile, retentionOf, storedRetention } from "../formats/records/policy.ts";
 import { formatBytes } from "../formats/sizes.ts";
 import { isUnfreed, runPlan } from "../workspace/care/cleanup.ts";
@@ -57,11 +56,6 @@ function publicPlan({ plan, decisions, protectedByHistory }: CleanupFacts): Omit
     reclaimable_bytes_estimate: plan.bytes,
     reasons: decisions.map(({ id, keep, reasons }) => ({ save_point_id: id as SavePointId, keep, reasons })),
   };
-}
-
-/** The plan behind an id; throws `not_found` when it ran already. */
-export function planOf(control: ControlPaths, planId: string): CleanupPlanFile {
-  return loadPlan(control, planId);
 }
 
 /** Removes exactly what a plan lists. Throws `stale_plan`, `not_found` for a plan that ran already. */

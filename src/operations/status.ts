@@ -1,22 +1,26 @@
 import { findHolders } from "../fs/linux/holders.ts";
-import { displayPath } from "../fs/safe-path.ts";
 import { changesSinceHead, type HeadCall, lookAtWorkspace, recoverIfIdle } from "../workspace/save/look.ts";
 import { isFolderThere, requireFolder } from "../workspace/restore/missing-folder.ts";
 import { readBackupNotes } from "../workspace/place/backup-notes.ts";
 import type { Point } from "../workspace/points/point-files.ts";
 import type { Workspace } from "../workspace/workspace.ts";
 import type {
+  CallOptions,
   EngineReason,
   EngineType,
   Holder,
   Recovered,
   StatusResult,
+  StoreInfo,
   WorkspaceCallOptions,
 } from "../contract/index.ts";
 import { degradationOf } from "./public-point.ts";
 import { incompleteOf } from "../workspace/points/left-out.ts";
 import { workspaceRef } from "../workspace/place/find-workspace.ts";
-import { pointCount } from "./store.ts";
+import { allPoints } from "../workspace/points/points.ts";
+import { shellQuote, displayPath } from "../fs/safe-path.ts";
+import { throwIfAborted } from "../errors.ts";
+import type { ControlPaths } from "../workspace/place/control-layout.ts";
 
 const HOLDERS_BUDGET_MS = 100;
 const SHOWN_IGNORED = 100;
@@ -74,4 +78,25 @@ export function holdersOf(workspace: Workspace): Holder[] {
       command,
       ...displayPath(path.subarray(0, root.length).equals(root) ? path.subarray(root.length + 1) : path),
     }));
+}
+
+/** Says where the embedded repository lies, how restic opens it, and how much it holds. */
+export async function store({ engine, found }: Workspace, options: CallOptions): Promise<StoreInfo> {
+  throwIfAborted(options.signal);
+  const { store: repository, storePassword: password } = found.control;
+  const { repositoryId, bytes } = await engine.storeFacts();
+  const words = ["restic", "-r", repository, "--password-file", password, "snapshots"];
+  return {
+    repository,
+    password_file: password,
+    repository_id: repositoryId,
+    restic_command: words.map(shellQuote).join(" "),
+    bytes,
+    points: pointCount(found.control),
+  };
+}
+
+/** Points of all workspaces of a control directory, damaged ones too; reads no descriptor. */
+function pointCount(control: ControlPaths): number {
+  return allPoints(control).reduce((sum, { points }) => sum + points.count(), 0);
 }

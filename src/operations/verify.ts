@@ -2,16 +2,11 @@ import { CairnError, toCairnError } from "../errors.ts";
 import { workspaceIn } from "../workspace/place/find-workspace.ts";
 import { allPoints } from "../workspace/points/points.ts";
 import { ensureSealed, sealAll, type SealProblem } from "../workspace/points/seal.ts";
-import { verifyAll as verifyEverything, type VerifyInput, verifyPoint } from "../workspace/care/verify.ts";
+import { verifyAll as verifyEverything, type VerifyInput } from "../workspace/care/verify.ts";
 import { Workspace, type WorkspaceCall, type WorkspaceParts } from "../workspace/workspace.ts";
 import type { VerifyResult } from "../contract/looking.ts";
 import type { WorkspaceCallOptions } from "../contract/words.ts";
 import { recoverWorkspace } from "../workspace/care/recovery.ts";
-
-/** Reads everything of one point and names all that is not as it was saved. */
-export async function verify(workspace: Workspace, target: string, input: VerifyInput): Promise<VerifyResult> {
-  return verifyPoint(workspace, target, input);
-}
 
 /** Every point of every workspace of the control directory, sealed for it where that can be done, and the store itself. */
 export async function verifyAll(workspace: Workspace, parts: WorkspaceParts, call: VerifyInput): Promise<VerifyResult> {

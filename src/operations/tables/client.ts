@@ -1,8 +1,10 @@
 import { release } from "../../workspace/place/release.ts";
 import { createBackup, restoreBackup } from "../backup.ts";
-import { planOf, policy, previewCleanup, runCleanup, setPolicy } from "../cleanup.ts";
+import { loadPlan } from "../../workspace/care/cleanup-plan.ts";
+import { policy, previewCleanup, runCleanup, setPolicy } from "../cleanup.ts";
 import { diff } from "../diff.ts";
-import { seal, verify, verifyAll } from "../verify.ts";
+import { verifyPoint } from "../../workspace/care/verify.ts";
+import { seal, verifyAll } from "../verify.ts";
 import { currentReasons, doctor, setEngine } from "../engine.ts";
 import { closeView, fork, listViews, restoreTo, view } from "../fork.ts";
 import { history } from "../history.ts";
@@ -13,8 +15,7 @@ import type { ClientRows } from "./row.ts";
 import { run } from "../run.ts";
 import { save } from "../save.ts";
 import { read, show, walk } from "../show.ts";
-import { status } from "../status.ts";
-import { store } from "../store.ts";
+import { status, store } from "../status.ts";
 
 /** Verbs of a client, each with what it needs. */
 export const CLIENT_ROWS: ClientRows = {
@@ -58,7 +59,7 @@ export const CLIENT_ROWS: ClientRows = {
   verify: {
     seals: true,
     run: ({ workspace, unsealed }, target, options) =>
-      verify(workspace, target, { ...options, unsealed: new Map([[workspace.found.workspace.name, unsealed]]) }),
+      verifyPoint(workspace, target, { ...options, unsealed: new Map([[workspace.found.workspace.name, unsealed]]) }),
   },
   verifyAll: { run: ({ workspace, parts }, options) => verifyAll(workspace, parts, options) },
   fork: {
@@ -79,7 +80,7 @@ export const CLIENT_ROWS: ClientRows = {
   runCleanup: {
     needs: "nothing",
     run: ({ control, within }, planId, options) =>
-      within(planOf(control(), planId).workspace_name, async (workspace) => runCleanup(workspace, planId, options)),
+      within(loadPlan(control(), planId).workspace_name, async (workspace) => runCleanup(workspace, planId, options)),
   },
   createBackup: { needs: "nothing", run: createBackup },
   restoreBackup: { needs: "nothing", run: restoreBackup },
