@@ -152,8 +152,9 @@ async function jsonData(outcome: Outcome): Promise<unknown> {
 
 async function printOutcome(input: CliInput, context: Context, outcome: Outcome): Promise<void> {
   const { content, paged } = outcome;
-  const isRead = paged === true && input.stdout.isTerminal;
-  if (content !== undefined && !(isRead && (await pageContent(content, context)))) {
+  const { env, setCommandRunning } = context;
+  const pager = paged === true && input.stdout.isTerminal ? await import("./pager.ts") : null;
+  if (content !== undefined && (await pager?.streamInPager(content, env, setCommandRunning)) !== true) {
     for await (const piece of content) {
       if (input.stdout.closed) break;
       await input.stdout.write(piece);
@@ -162,20 +163,9 @@ async function printOutcome(input: CliInput, context: Context, outcome: Outcome)
   const text = (await outcome.text?.()) ?? "";
   if (text !== "") {
     const whole = text.endsWith("\n") ? text : `${text}\n`;
-    const shown = isRead && (await page(whole, context));
-    if (!shown) await input.stdout.write(whole);
+    if ((await pager?.showInPager(whole, env, setCommandRunning)) !== true) await input.stdout.write(whole);
   }
   if (outcome.error !== undefined) await explain(input, outcome.error);
-}
-
-async function page(text: string, { env, setCommandRunning }: Context): Promise<boolean> {
-  const { showInPager } = await import("./pager.ts");
-  return showInPager(text, env, setCommandRunning);
-}
-
-async function pageContent(content: AsyncIterable<Uint8Array>, { env, setCommandRunning }: Context): Promise<boolean> {
-  const { streamInPager } = await import("./pager.ts");
-  return streamInPager(content, env, setCommandRunning);
 }
 
 interface FailingCall {
