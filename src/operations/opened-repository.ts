@@ -19,12 +19,12 @@ import { pruneBackups } from "../backup/care/prune.ts";
 import { recoverBackups } from "../backup/care/recover.ts";
 import { repairBackups } from "../backup/care/repair.ts";
 import { restoreBackup } from "../backup/restore/restore.ts";
+import { verifyBackup } from "../backup/restore/restore-check.ts";
 import { repairSnapshots, rewriteBackups } from "../backup/care/rewrite.ts";
 import { readFromBackup, showBackup, walkBackup } from "../backup/show.ts";
 import { listBackups } from "../backup/snapshots.ts";
 import { backupStats } from "../backup/stats.ts";
 import { tagBackups } from "../backup/care/tag.ts";
-import { verifyBackup } from "../backup/care/verify.ts";
 
 type Verbs = typeof REPOSITORY_VERBS;
 type Streams = "walk" | "read";
