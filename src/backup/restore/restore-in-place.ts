@@ -4,7 +4,7 @@ import { CairnError, toCairnError } from "../../errors.ts";
 import { failpoint } from "../../failpoint.ts";
 import { decodeTree, type TreeNode } from "../../formats/restic/tree.ts";
 import { flushFileSystem } from "../../fs/linux/flush.ts";
-import { displayPath, isAtOrBelow, pathOfDisplayed, printablePath, quotedPath, rawBytes } from "../../fs/safe-path.ts";
+import { isAtOrBelow, printablePath, quotedPath, rawBytes } from "../../fs/safe-path.ts";
 import type { Point } from "../../workspace/points/point-files.ts";
 import { receivePoint } from "../../workspace/points/receive.ts";
 import { lackingIn, publicLeftOut } from "../../workspace/points/left-out.ts";
@@ -18,16 +18,7 @@ import type { RestoreInPlaceOptions, RestoreInPlaceResult } from "../../contract
 import type { RestoreResult } from "../../contract/points.ts";
 import { restoreLocked } from "../../workspace/new-folder/restore-folder.ts";
 import { type ChosenPaths, chosenPaths, contentOf } from "../paths.ts";
-import {
-  checkProof,
-  checkReceiptOf,
-  compareWritten,
-  isToBeProven,
-  readBack,
-  type ReadBack,
-  signed,
-  warnUnproven,
-} from "./prove.ts";
+import { checkProof, checkReceiptOf, isToBeProven, proveInPlace, type ReadBack } from "./prove.ts";
 import { reading, type Session } from "../session.ts";
 import { looksEmpty, requireUntouched } from "../own-folder.ts";
 import { chosenSnapshot, isRecovered, pointOf, restoredSnapshot } from "../snapshots.ts";
@@ -101,9 +92,9 @@ export async function restoreBackupInPlace(
   failpoint("restore-backup.restored");
   // Of parts, and beside what it was asked to keep, nobody expects the whole to be read.
   const isProven = isToBeProven(options, chosen.paths === null && options.keepPresent !== true);
-  const proven: Proven = isProven
-    ? await prove(workspace, point, { access, ...found.wanted, options, leftOut: restored.left_out })
-    : { ...NOT_READ, left_out: restored.left_out };
+  const proven = isProven
+    ? await prove(workspace, point, { access, ...found.wanted, options }, restored.left_out)
+    : NOT_READ;
   return {
     ...facts,
     ...restored,
@@ -218,64 +209,27 @@ const NOT_READ = { proof: null, read_again: false, read_from: null, untold_files
 
 type Proven = Pick<RestoreInPlaceResult, "proof" | "left_out" | "read_again" | "read_from" | "untold_files">;
 
-/**
- * Reads the folder again. Where no digest of the whole tells that it is what was saved, each entry is compared, and what is
- * something else is listed: others may have written to it meanwhile.
- */
 async function prove(
   workspace: Workspace,
   point: Point,
-  more: ReadBack & { leftOut: LeftOut[]; chosen: ChosenPaths; keepPresent: boolean },
+  what: ReadBack & Pick<WantedInPlace, "chosen" | "keepPresent">,
+  leftOut: LeftOut[],
 ): Promise<Proven> {
-  const { access, content, options, leftOut, chosen, keepPresent } = more;
-  if (options.proveFrom !== "memory") await flushFileSystem(workspace.root);
+  const { options, chosen, keepPresent } = what;
+  const { root: folder } = workspace;
+  if (options.proveFrom !== "memory") await flushFileSystem(folder);
   const rules = rulesOf(point);
   const { crossMounts } = rules;
-  const skip = neverPart(workspace.root, { crossMounts });
-  const { found, state, meta, from, notRead } = await readBack(more, workspace.root, { rules, skip, crossMounts });
-  const recorded = chosen.paths === null && !keepPresent ? (content.manifest?.stateDigest ?? null) : null;
-  // A digest says nothing of what could not be read, and that may be something else than the snapshot has.
-  if (state === recorded && notRead.length === 0) {
-    const proven = { state_digest: state, metadata_equal: meta === content.manifest?.metadataDigest };
-    const target = workspace.root.toString("utf8");
-    const proof = await signed(more, proven, { from, leftOut, target });
-    return { proof, left_out: leftOut, read_again: true, read_from: from, untold_files: 0 };
-  }
-  warnUnproven(options);
-  const known = leftOut.map((each) => ({ path: pathOfDisplayed(each), aspects: each.aspects ?? [] }));
-  const { wrong, unlike, untold } = await reading(access, options, async (session) =>
-    compareWritten(session.reader, found, {
-      folder: workspace.root,
-      signal: options.signal,
-      content,
-      chosen: chosen.paths,
-      lost: known.filter(({ aspects }) => aspects.length === 0).map(({ path }) => path),
-      notSet: known,
-      others: keepPresent ? "anywhere" : "beside what was chosen",
-    }),
-  );
-  const isKnown = ({ path, path_b64 }: LeftOut): boolean =>
-    leftOut.some((each) => each.path === path && each.path_b64 === path_b64);
-  const all = [...leftOut, ...notRead.filter((each) => !isKnown(each)), ...unlike, ...wrong.map(otherEntry)];
-  if (recorded !== null && all.length === 0) {
-    const detail = `the folder reads back with state digest ${state}, saved was ${recorded}: ${WRITTEN_TO}`;
-    return {
-      proof: null,
-      left_out: [{ path: "", reason: "changed_since", detail }],
-      read_again: false,
-      read_from: from,
-      untold_files: 0,
-    };
-  }
-  const isAll = wrong.length === 0 && untold === 0;
-  return { proof: null, left_out: all, read_again: isAll, read_from: from, untold_files: untold };
-}
-
-const WRITTEN_TO = "something wrote to it meanwhile, or its disk does not keep what it is given";
-
-function otherEntry(path: Uint8Array): LeftOut {
-  const detail = `it reads back otherwise than the snapshot has it: ${WRITTEN_TO}`;
-  return { ...displayPath(path), reason: "changed_since", detail };
+  const left = { rules, skip: neverPart(folder, { crossMounts }), crossMounts };
+  const { proof, from, untold, isEqual, ...all } = await proveInPlace({
+    ...what,
+    folder,
+    chosen: chosen.paths,
+    keepPresent,
+    leftOut,
+    left,
+  });
+  return { proof, left_out: all.leftOut, read_again: isEqual, read_from: from, untold_files: untold };
 }
 
 /** Says what a restore would change. Nothing is saved, and no point is made. */
