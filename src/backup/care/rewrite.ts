@@ -25,21 +25,18 @@ import { encodeSnapshot, type Snapshot } from "../../formats/restic/snapshot.ts"
 import { encodeTree, type TreeNode } from "../../formats/restic/tree.ts";
 import { displayPath, printablePath } from "../../fs/safe-path.ts";
 import { objectIdOf, type ObjectId } from "../../ids.ts";
-import { BlobIndex } from "../../repository/index/blob-index.ts";
 import { BlobSource } from "../../repository/blob-source.ts";
-import type { RepositoryLock } from "../../repository/locks.ts";
-import { lostPacks, packsToProve } from "../../repository/transfer/near-packs.ts";
+import { packsToProve } from "../../repository/transfer/near-packs.ts";
 import type { PackedBlobs } from "../../repository/packs/packed-blobs.ts";
 import { removeSnapshots } from "../../repository/care/remove.ts";
-import { loadPackHeader } from "../../repository/care/repair.ts";
 import type { ListedSnapshot } from "../../repository/repository.ts";
-import { packSizes } from "../../repository/storage/storage.ts";
 import { type LostEntry, type MendedTree, type TakenEntries, TreeMender } from "../../repository/trees/tree-mender.ts";
 import { mayHaveManifest, nameOf, readNodes, savedEntry, snapshotContent } from "../content.ts";
 import { lockCall, type OpenRepository } from "../open-repository.ts";
 import { type Fitting, fitting } from "../paths.ts";
-import { type Session, within } from "../session.ts";
+import type { Session } from "../session.ts";
 import { changedSnapshots, REWRITTEN } from "../snapshots.ts";
+import { mending, requireLost } from "./known-losses.ts";
 
 /** Files up to this size are one blob. */
 const PIECE = 512 * 1024;
@@ -173,16 +170,11 @@ async function rewriteSnapshots(
   options: CallOptions,
   { rewriting, isPlan, forget }: { rewriting: Rewriting; isPlan: boolean; forget: boolean },
 ): Promise<Rewritten> {
-  const run = async (lock: RepositoryLock | null): Promise<Rewritten> => {
-    const index = await BlobIndex.load(access.repository, null, options.signal);
-    await requireIndexed(access, index);
-    const listing = await access.repository.listSnapshots(options.signal);
-    const parts = { access, options, index, listing, lock };
-    return within(parts, async (session) => new SnapshotRewriter(session, rewriting, options).run());
-  };
-  if (isPlan) return access.reading(options, async () => run(null));
-  if (forget) access.repository.requireRemovals();
-  const done = await access.locked(false, options, async (lock) => run(lock));
+  if (forget && !isPlan) access.repository.requireRemovals();
+  const done = await mending(access, { options, lock: isPlan ? null : "shared" }, async (session) =>
+    new SnapshotRewriter(session, rewriting, options).run(),
+  );
+  if (isPlan) return done;
   if (!forget || done.rewritten.length === 0) return done;
   try {
     await forgetRewritten(access, done.rewritten, options);
@@ -270,7 +262,7 @@ class SnapshotRewriter {
       await this.#blobs?.settle();
     }
     takesOut?.requireOneWay();
-    await this.#requireLost(new Set([...this.#menders.values()].flatMap(({ missing }) => [...missing])));
+    await requireLost(this.#session, new Set([...this.#menders.values()].flatMap(({ missing }) => [...missing])));
     return broken;
   }
 
@@ -303,24 +295,6 @@ class SnapshotRewriter {
       // It stays as it is then.
       if (error instanceof CairnError && error.code === "damaged") return null;
       throw error;
-    }
-  }
-
-  /** Throws `refused` when a pack that no index lists has something of what is missing. */
-  async #requireLost(missing: ReadonlySet<string>): Promise<void> {
-    if (missing.size === 0) return;
-    const { access, index } = this.#session;
-    const listed = new Set<string>();
-    for (let pack = 0; pack < index.table.packCount; pack++) listed.add(objectIdOf(index.table.packId(pack)));
-    for (const [name, size] of await packSizes(access.storage)) {
-      if (listed.has(name)) continue;
-      // A file that is no pack is a leftover, which `repair index` leaves alone too.
-      const blobs = await loadPackHeader(access.repository, name, size).catch((error: unknown) => {
-        if (error instanceof CairnError && error.code === "damaged") return [];
-        throw error;
-      });
-      if (blobs.some(({ id }) => missing.has(objectIdOf(id))))
-        throw firstRepair(`pack ${name.slice(0, 12)}, which is in no index, has some of what seems lost`);
     }
   }
 
@@ -449,22 +423,6 @@ class SnapshotRewriter {
     failpoint("rewrite-snapshots.snapshot-written");
     return newId;
   }
-}
-
-/**
- * Throws `refused` where what is lost is not known: what an index file that cannot be read lists is not lost, and a cut
- * pack may still give back most of what it held.
- */
-export async function requireIndexed(access: OpenRepository, index: BlobIndex): Promise<void> {
-  if (index.damaged.length > 0) throw firstRepair(`${index.damaged.length} index files cannot be read`);
-  const lost = lostPacks(index, await packSizes(access.storage));
-  if (lost.length > 0) throw firstRepair(`${lost.length} packs are missing or cut`);
-}
-
-function firstRepair(found: string): CairnError {
-  return new CairnError("refused", `what is lost is not known yet: ${found}; nothing was changed`, {
-    hint: "`cairn backup repair index` first (with --plan it says what it would do)",
-  });
 }
 
 /** Tells a snapshot that a call before made from one that is something else: all but when and by what it was made. */
