@@ -198,7 +198,6 @@ export const ABOVE_LIMITS: Readonly<Record<string, number>> = {
   "files that one file imports: backup/care/rewrite.ts": 30,
   "files that one file imports: backup/create.ts": 25,
   "files that one file imports: backup/open-repository.ts": 22,
-  "files that one file imports: backup/restore/restore-in-place.ts": 37,
   "files that one file imports: operations/client.ts": 35,
   "files that one file imports: operations/library.ts": 30,
   "files that one file imports: operations/opened-repository.ts": 27,
