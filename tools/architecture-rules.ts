@@ -196,7 +196,6 @@ export const ABOVE_LIMITS: Readonly<Record<string, number>> = {
   "files in the longest chain of value imports": 24,
   "files that one file imports: archive/scan/scan.ts": 29,
   "files that one file imports: backup/create.ts": 25,
-  "files that one file imports: backup/open-repository.ts": 22,
   "files that one file imports: operations/client.ts": 35,
   "files that one file imports: operations/library.ts": 30,
   "files that one file imports: operations/opened-repository.ts": 27,

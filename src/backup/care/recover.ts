@@ -47,7 +47,7 @@ export async function recoverBackups(
 /** Without a lock it only says what it would make. */
 async function gather(session: Session, options: RecoverBackupsOptions): Promise<Found> {
   const { access, index, reader, lock } = session;
-  const blobs = lock === null ? null : access.packedBlobs(index, lock);
+  const blobs = session.packedBlobs();
   const onTree = (id: Uint8Array, bytes: Uint8Array): void => blobs?.addNew("tree", id, bytes);
   const mender = new TreeMender({ index, readTree: reader.readTree, onTree, signal: options.signal });
   try {

@@ -10,6 +10,7 @@ import { damagedOf } from "../../repository/index/unindexed-packs.ts";
 import type { RepairBackupsOptions, RepairBackupsResult } from "../../contract/index.ts";
 import { oneOf } from "../cat.ts";
 import { callOf, lockCall, type OpenRepository } from "../open-repository.ts";
+import { nearPacks } from "../session.ts";
 import { verifyRepository } from "./verify.ts";
 
 /**
@@ -73,7 +74,7 @@ async function damagedPacks(access: OpenRepository, options: RepairBackupsOption
   if (unindexed.size === 0) return damaged;
   const sizes = new Map([...(await packSizes(access.storage))].filter(([name]) => unindexed.has(name)));
   const { repository } = access;
-  for (const name of await damagedOf(sizes, { repository, near: access.near(), signal: options.signal }))
+  for (const name of await damagedOf(sizes, { repository, near: nearPacks(access), signal: options.signal }))
     damaged.add(name);
   return damaged;
 }

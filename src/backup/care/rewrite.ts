@@ -163,11 +163,10 @@ class SnapshotRewriter {
   readonly #menders = new Map<string, TreeMender>();
 
   constructor(session: Session, rewriting: Rewriting, options: CallOptions) {
-    const { access, index, lock } = session;
     this.#session = session;
     this.#rewriting = rewriting;
     this.#options = options;
-    this.#blobs = lock === null ? null : access.packedBlobs(index, lock);
+    this.#blobs = session.packedBlobs();
   }
 
   async run(): Promise<Rewritten> {

@@ -21,6 +21,7 @@ import { type DigestFinding, type ProvenDigests, provenPointDigests } from "./ve
 import type { BackupProblem, VerifyBackupOptions, VerifyBackupResult } from "../../contract/index.ts";
 import { chosenSnapshots } from "../snapshots.ts";
 import type { OpenRepository } from "../open-repository.ts";
+import { nearPacks } from "../session.ts";
 
 /**
  * Reads a repository and names everything that is not what was written, with the snapshots and paths that it costs.
@@ -76,7 +77,7 @@ async function readRepository(
   chosen: ReadonlySet<string> | undefined,
 ): Promise<ReadRepository> {
   const { subset, quick, signal, onProgress } = options;
-  const near = access.near();
+  const near = nearPacks(access);
   const { keys } = access.repository;
   const stop = new AbortController();
   const stopped = signal === undefined ? stop.signal : AbortSignal.any([signal, stop.signal]);
