@@ -195,13 +195,7 @@ export const COMMENT_LINES = 3;
 export const ABOVE_LIMITS: Readonly<Record<string, number>> = {
   "files in the longest chain of value imports": 23,
   "files that one file imports: archive/scan/scan.ts": 29,
-  "files that one file imports: backup/care/recover.ts": 21,
-  "files that one file imports: backup/care/rewrite.ts": 33,
   "files that one file imports: backup/create.ts": 25,
-  "files that one file imports: backup/open-repository.ts": 22,
-  "files that one file imports: backup/restore/prove.ts": 25,
-  "files that one file imports: backup/restore/restore-in-place.ts": 37,
-  "files that one file imports: backup/restore/restore.ts": 36,
   "files that one file imports: workspace/care/doctor.ts": 26,
   "files that one file imports: workspace/care/verify.ts": 22,
   "files that one file imports: workspace/new-folder/fork.ts": 24,

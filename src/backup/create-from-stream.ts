@@ -58,8 +58,7 @@ class StreamBackup {
 
   constructor(parts: StreamParts) {
     this.#parts = parts;
-    const { access, index, lock } = parts.session;
-    this.#target = lock === null ? null : access.packedBlobs(index, lock);
+    this.#target = parts.session.packedBlobs();
   }
 
   async run(): Promise<StreamBackupResult> {

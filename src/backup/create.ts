@@ -280,7 +280,6 @@ class BackupOfPoint {
   }
 }
 
-/** The plan that is there, and from then on a new one each time. */
 /** Returns the file that a transfer is at, for people: data comes first, pack by pack. */
 function fileUnderWay(
   { entries, dataBlobs, files }: TransferPlan,

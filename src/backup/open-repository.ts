@@ -11,8 +11,6 @@ import { CairnError, reworded, throwIfAborted } from "../errors.ts";
 import { newWorkDirectory, removeDeadWorkDirectories } from "../fs/work-directory.ts";
 import { BlobIndex } from "../repository/index/blob-index.ts";
 import { type LockCall, type RepositoryLock, whileReading, withLock } from "../repository/locks.ts";
-import { NearPacks } from "../repository/transfer/near-packs.ts";
-import { PackedBlobs } from "../repository/packs/packed-blobs.ts";
 import { CONTENT_KINDS, Repository } from "../repository/repository.ts";
 import type { OpenStorageOptions, StorageFactory } from "../repository/storage/location.ts";
 import { CachedStorage } from "../repository/storage/cached.ts";
@@ -200,16 +198,6 @@ export class OpenRepository {
       makeRepositoryFolder(parent, sharingGroup(dirname(localPath("config", "config"))));
     makeFolder(made);
     return made;
-  }
-
-  near(): NearPacks {
-    return new NearPacks(this.storage, this.storage.localPath === undefined ? this.workDirectory() : "");
-  }
-
-  /** For new blobs; the index is kept in step. */
-  packedBlobs(index: BlobIndex, lock: RepositoryLock): PackedBlobs {
-    const directory = join(this.workDirectory(), "packs");
-    return new PackedBlobs({ repository: this.repository, index, directory, stillHeld: async () => lock.recheck() });
   }
 
   /** Works under a lock that others honour, restic too; root is warned once before it changes another user's repository. */

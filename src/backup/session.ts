@@ -1,5 +1,5 @@
 import { existsSync, readdirSync } from "node:fs";
-import { dirname } from "node:path";
+import { dirname, join } from "node:path";
 import type { CallOptions } from "../contract/index.ts";
 import { toCairnError } from "../errors.ts";
 import { plural } from "../formats/sizes.ts";
@@ -8,7 +8,8 @@ import type { BlobIndex } from "../repository/index/blob-index.ts";
 import { BlobSource } from "../repository/blob-source.ts";
 import { LiveSet } from "../repository/trees/live.ts";
 import type { RepositoryLock } from "../repository/locks.ts";
-import { lostPacks, type NearPacks, packEnds } from "../repository/transfer/near-packs.ts";
+import { PackedBlobs } from "../repository/packs/packed-blobs.ts";
+import { lostPacks, NearPacks, packEnds } from "../repository/transfer/near-packs.ts";
 import type { DamagedFile, ListedSnapshot, SnapshotListing } from "../repository/repository.ts";
 import { packSizes } from "../repository/storage/storage.ts";
 import { FetchArea } from "./restore/fetch-area.ts";
@@ -57,7 +58,7 @@ export class Session implements SnapshotListing {
   }
 
   get near(): NearPacks {
-    this.#near ??= this.area?.near(this.access, this.index) ?? this.access.near();
+    this.#near ??= this.area?.near(this.access, this.index) ?? nearPacks(this.access);
     return this.#near;
   }
 
@@ -77,9 +78,23 @@ export class Session implements SnapshotListing {
     if (!this.near.isLocal) await new LiveSet(this.index).mark(roots, this.reader.viewTree, { signal });
   }
 
+  /** For new blobs; the index is kept in step. Null where this call only reads. */
+  packedBlobs(): PackedBlobs | null {
+    const { access, index, lock } = this;
+    if (lock === null) return null;
+    const directory = join(access.workDirectory(), "packs");
+    const { repository } = access;
+    return new PackedBlobs({ repository, index, directory, stillHeld: async () => lock.recheck() });
+  }
+
   close(): void {
     this.#reader?.close();
   }
+}
+
+/** Packs of a repository that are here, or are fetched into the work folder of this process. */
+export function nearPacks(access: OpenRepository): NearPacks {
+  return new NearPacks(access.storage, access.storage.localPath === undefined ? access.workDirectory() : "");
 }
 
 /** Works in a session of whoever holds a lock, with the index read under it. */

@@ -19,6 +19,7 @@ import { testFolder, type TestFolder } from "../operations/testing-folder.ts";
 import type { OpenedRepository } from "../operations/opened-repository.ts";
 import { nameOf, readBlob, readNodes } from "./content.ts";
 import { makeRepository } from "./testing-repository.ts";
+import { nearPacks } from "./session.ts";
 
 /** Workspaces and repositories of a test; `far:/path` is a local repository that looks as if it lay elsewhere. */
 
@@ -102,7 +103,7 @@ async function rewritten(
 ): Promise<string> {
   const { repository } = access;
   const index = await access.index();
-  const reader = new BlobSource({ keys: repository.keys, index, packs: access.near() });
+  const reader = new BlobSource({ keys: repository.keys, index, packs: nearPacks(access) });
   const blobs = new PackedBlobs({ repository, index, directory: join(access.workDirectory(), "packs") });
   const add: Rewriting["add"] = (type, bytes, id = sha256(bytes)) => {
     blobs.add(type, id, arenaOver(Uint8Array.from(bytes)), 0, bytes.length);

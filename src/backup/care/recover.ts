@@ -9,17 +9,16 @@ import { TreeReferences } from "../../formats/restic/tree-references.ts";
 import { currentUser } from "../../fs/users.ts";
 import { objectIdOf, type ObjectId } from "../../ids.ts";
 import { newPacer } from "../../pacer.ts";
-import { BlobIndex, TREE_BLOB } from "../../repository/index/blob-index.ts";
+import { TREE_BLOB } from "../../repository/index/blob-index.ts";
 import { EntrySet } from "../../repository/index/entry-set.ts";
 import { LiveSet, tellsOfDamage, treesAhead } from "../../repository/trees/live.ts";
-import type { RepositoryLock } from "../../repository/locks.ts";
 import { TreeMender } from "../../repository/trees/tree-mender.ts";
 import type { RecoverBackupsOptions, RecoverBackupsResult } from "../../contract/index.ts";
-import { type Session, within } from "../session.ts";
+import type { Session } from "../session.ts";
 import { RECOVERED } from "../snapshots.ts";
 import type { OpenRepository } from "../open-repository.ts";
 import { nameOf, readNodes } from "../content.ts";
-import { requireIndexed } from "./rewrite.ts";
+import { mending } from "./known-losses.ts";
 
 /** The path that the snapshot says it was made of, as restic's does. */
 const GATHERED = "/recover";
@@ -38,23 +37,17 @@ export async function recoverBackups(
   options: RecoverBackupsOptions,
 ): Promise<RecoverBackupsResult> {
   const started = Date.now();
-  const run = async (lock: RepositoryLock | null): Promise<Found> => {
-    const index = await BlobIndex.load(access.repository, null, options.signal);
-    await requireIndexed(access, index);
-    const listing = await access.repository.listSnapshots(options.signal);
-    return within({ access, options, index, listing, lock }, async (session) => gather(session, options));
-  };
   const isDry = options.dryRun === true;
-  const found = isDry
-    ? await access.reading(options, async () => run(null))
-    : await access.locked(true, options, async (lock) => run(lock));
+  const found = await mending(access, { options, lock: isDry ? null : "exclusive" }, async (session) =>
+    gather(session, options),
+  );
   return { ...access.info, dry_run: isDry, ...found, duration_ms: Date.now() - started };
 }
 
 /** Without a lock it only says what it would make. */
 async function gather(session: Session, options: RecoverBackupsOptions): Promise<Found> {
   const { access, index, reader, lock } = session;
-  const blobs = lock === null ? null : access.packedBlobs(index, lock);
+  const blobs = session.packedBlobs();
   const onTree = (id: Uint8Array, bytes: Uint8Array): void => blobs?.addNew("tree", id, bytes);
   const mender = new TreeMender({ index, readTree: reader.readTree, onTree, signal: options.signal });
   try {
@@ -78,8 +71,14 @@ async function gather(session: Session, options: RecoverBackupsOptions): Promise
     // Nothing tells when it was saved, and it is to be no `latest` for being found today.
     const time = new Date(Math.min(newest * 1000, Date.now())).toISOString();
     const names = namesOf([...whole.keys()]);
-    const { uid, gid } = currentUser();
-    const facts = { mode: 0o755, uid, gid, mtimeSec: Math.floor(Date.parse(time) / 1000), mtimeNs: 0 };
+    const user = currentUser();
+    const facts = {
+      mode: 0o755,
+      uid: user.uid,
+      gid: user.gid,
+      mtimeSec: Math.floor(Date.parse(time) / 1000),
+      mtimeNs: 0,
+    };
     const nodes = [...whole.keys()].map((id, at) =>
       directoryNode(Buffer.from(names[at]!), Buffer.from(id, "hex"), facts),
     );
@@ -94,7 +93,7 @@ async function gather(session: Session, options: RecoverBackupsOptions): Promise
       tree: objectIdOf(tree),
       paths: [GATHERED],
       hostname: options.hostname ?? hostname(),
-      ...currentUser(),
+      ...user,
       tags: [RECOVERED],
     };
     const id = lock === null ? null : await access.repository.saveSnapshot(snapshot);

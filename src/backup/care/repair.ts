@@ -10,7 +10,8 @@ import { damagedOf } from "../../repository/index/unindexed-packs.ts";
 import type { RepairBackupsOptions, RepairBackupsResult } from "../../contract/index.ts";
 import { oneOf } from "../cat.ts";
 import { callOf, lockCall, type OpenRepository } from "../open-repository.ts";
-import { verifyBackup } from "./verify.ts";
+import { nearPacks } from "../session.ts";
+import { verifyRepository } from "./verify.ts";
 
 /**
  * Mends the index of a repository and takes damaged packs apart, under an exclusive lock. What is lost is named; the
@@ -66,14 +67,14 @@ async function damagedPacks(access: OpenRepository, options: RepairBackupsOption
     const names = (await access.storage.list("data")).map(({ name }) => name);
     return new Set(packs.map((word) => oneOf("pack", word, names)));
   }
-  const { problems } = await verifyBackup(access, callOf(options));
+  const { problems } = await verifyRepository(access, callOf(options));
   const damaged = new Set(problems.filter(({ kind }) => kind === "pack_damaged").map(({ object }) => object));
   // Those in no index are not read by a verification.
   const unindexed = new Set(problems.filter(({ kind }) => kind === "pack_unindexed").map(({ object }) => object));
   if (unindexed.size === 0) return damaged;
   const sizes = new Map([...(await packSizes(access.storage))].filter(([name]) => unindexed.has(name)));
   const { repository } = access;
-  for (const name of await damagedOf(sizes, { repository, near: access.near(), signal: options.signal }))
+  for (const name of await damagedOf(sizes, { repository, near: nearPacks(access), signal: options.signal }))
     damaged.add(name);
   return damaged;
 }

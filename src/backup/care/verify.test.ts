@@ -16,14 +16,14 @@ import {
 } from "../../repository/test-archive.ts";
 import type { BackupProblem } from "../../contract/index.ts";
 import { OpenRepository } from "../open-repository.ts";
-import { verifyBackup } from "./verify.ts";
+import { verifyRepository } from "./verify.ts";
 
 /** Reading all packs of repositories whose content is known to the byte. */
 
 async function problemsOf({ folder, path, storage, repository }: Fixture): Promise<BackupProblem[]> {
   const env = { XDG_CACHE_HOME: folder };
   const access = OpenRepository.over({ repository: path, password: PASSWORD, env }, storage, repository);
-  return (await verifyBackup(access, {})).problems;
+  return (await verifyRepository(access, {})).problems;
 }
 
 function kindsOf(problems: readonly BackupProblem[]): string[] {

@@ -20,22 +20,24 @@ import {
 import { type DigestFinding, type ProvenDigests, provenPointDigests } from "./verify-digests.ts";
 import type { BackupProblem, VerifyBackupOptions, VerifyBackupResult } from "../../contract/index.ts";
 import { chosenSnapshots } from "../snapshots.ts";
-import { checkByRestoring } from "../restore/restore-check.ts";
 import type { OpenRepository } from "../open-repository.ts";
+import { nearPacks } from "../session.ts";
 
 /**
  * Reads a repository and names everything that is not what was written, with the snapshots and paths that it costs.
  * Under a shared lock where this user may write one, so that nothing is moved meanwhile. Changes nothing else.
  */
-export async function verifyBackup(access: OpenRepository, options: VerifyBackupOptions): Promise<VerifyBackupResult> {
+export async function verifyRepository(
+  access: OpenRepository,
+  options: VerifyBackupOptions,
+): Promise<Omit<VerifyBackupResult, "restored" | "duration_ms">> {
   const { subset, quick, snapshots } = options;
   if (subset !== undefined && !(subset.part >= 1 && subset.part <= subset.of && Number.isSafeInteger(subset.of)))
     throw new CairnError("usage", `part ${subset.part} of ${subset.of} is none`);
   if (quick === true && subset !== undefined)
     throw new CairnError("usage", "a quick verification reads no packs, so there is no part of them");
-  const started = Date.now();
   if (quick !== true) warmThreads(VERIFY);
-  const verified = await access.reading(options, async () => {
+  return access.reading(options, async () => {
     const chosen = snapshots === undefined ? undefined : await chosenIds(access, options);
     const found = await readRepository(access, options, chosen);
     const { structure, digests, read } = found;
@@ -55,13 +57,7 @@ export async function verifyBackup(access: OpenRepository, options: VerifyBackup
       problems: [...problems, ...digestProblems(digests, costly)],
     };
   });
-  const { restored, problems } =
-    options.restoreCheck === true ? await access.asStored(async () => checkByRestoring(access, options)) : NOTHING;
-  const all = [...verified.problems, ...problems];
-  return { ...verified, restored, problems: all, duration_ms: Date.now() - started };
 }
-
-const NOTHING = { restored: [], problems: [] };
 
 interface ReadRepository {
   structure: Structure;
@@ -81,7 +77,7 @@ async function readRepository(
   chosen: ReadonlySet<string> | undefined,
 ): Promise<ReadRepository> {
   const { subset, quick, signal, onProgress } = options;
-  const near = access.near();
+  const near = nearPacks(access);
   const { keys } = access.repository;
   const stop = new AbortController();
   const stopped = signal === undefined ? stop.signal : AbortSignal.any([signal, stop.signal]);

@@ -1,32 +1,22 @@
+import { lstatSync } from "node:fs";
+import { append } from "../../append.ts";
 import { asVerifying, scan, type ScanResult } from "../../archive/scan/scan.ts";
-import type { ScanNotes } from "../../archive/scan/task.ts";
+import type { Aspect, LeftOut, ProofSource, RestoreBackupOptions, RestoreProof } from "../../contract/index.ts";
 import { CairnError, toCairnError } from "../../errors.ts";
-import type { IgnoreRecord } from "../../fs/ignore.ts";
-import { displayPath } from "../../fs/safe-path.ts";
+import { hex } from "../../formats/bytes.ts";
+import { type IgnoreRecord, NO_RULES } from "../../fs/ignore.ts";
+import { displayPath, joinRaw, pathOfDisplayed, printablePath } from "../../fs/safe-path.ts";
 import type { ListedSnapshot } from "../../repository/repository.ts";
 import { unlessOthersWrote } from "../../workspace/place/owners.ts";
 import { userStateDirectory } from "../../workspace/place/registry.ts";
-import type { Aspect, LeftOut, ProofSource, RestoreBackupOptions, RestoreProof } from "../../contract/index.ts";
-import { pointOf } from "../snapshots.ts";
-import { requireReceiptPlace, writeReceipt } from "./receipt.ts";
+import type { SnapshotContent } from "../content.ts";
 import type { OpenRepository } from "../open-repository.ts";
-import { nodesOrNull, type SnapshotContent } from "../content.ts";
-import fs from "node:fs";
-import { Sha256Stream } from "../../crypto/hash.ts";
-import { presentSource } from "../../archive/scan/present-source.ts";
-import { exactNode, losslessByPath } from "../../archive/write/exact-nodes.ts";
-import { compareBytes, joinPath, latin1 } from "../../formats/bytes.ts";
-import { linkedInode, type TreeNode } from "../../formats/restic/tree.ts";
-import { PathSelection } from "../../fs/path-selection.ts";
-import { openBelow } from "../../fs/linux/open-below.ts";
-import { syscalls } from "../../fs/linux/syscalls.ts";
-import { newArena } from "../../native.ts";
-import { newPacer, type Pacer } from "../../pacer.ts";
-import { DATA_BLOB } from "../../repository/index/blob-index.ts";
-import type { BlobSource } from "../../repository/blob-source.ts";
+import { reading, type Session } from "../session.ts";
+import { pointOf } from "../snapshots.ts";
+import { type Compared, compareWritten } from "./compare.ts";
+import { requireReceiptPlace, writeReceipt } from "./receipt.ts";
+import type { Written } from "./write-snapshot.ts";
 
-const { O_DIRECTORY, O_NOFOLLOW, O_NONBLOCK, O_RDONLY } = fs.constants;
-const WINDOW = 1024 * 1024;
 const MAX_JOBS = 64;
 
 /** A folder that was restored, and the snapshot that it should be. */
@@ -83,36 +73,37 @@ export function isToBeProven({ prove, proveFrom }: Asked, isWhole: boolean): boo
 }
 
 /** A folder as it is read again. */
-export interface FoundAgain {
+interface FoundAgain {
   found: ScanResult;
-  /** In hex. */
   state: string;
-  meta: string;
+  /** Null where the state is another one than was recorded, and where none was. */
+  proof: Omit<RestoreProof, "receipt"> | null;
   from: ProofSource;
   /** Entries that are there and could not be read: the digests lack them. */
   notRead: LeftOut[];
-  /** True where this user has not the right to read that, all of it: then neither disk nor memory are in doubt. */
-  isRefused: boolean;
 }
 
 /** True of what a disk does not say. */
-export function isRefusal(errno: string): boolean {
-  return errno === "EACCES" || errno === "EPERM";
+function isRefusal({ reason }: { reason: string }): boolean {
+  return reason === "EACCES" || reason === "EPERM";
 }
 
 /** Aspects that the state digest does not cover. */
 const BEYOND_STATE: ReadonlySet<Aspect> = new Set<Aspect>(["owner", "times", "xattrs", "links"]);
 
 /** True where something that is left out makes the state another one. */
-export function isOfState({ aspects }: LeftOut): boolean {
+function isOfState({ aspects }: LeftOut): boolean {
   return aspects === undefined || aspects.some((aspect) => !BEYOND_STATE.has(aspect));
 }
 
-/** Reads a folder again; where that is from its disk all of it was flushed. */
-export async function readBack(
-  { access, options }: ReadBack,
+/** Reads a folder again; where that is from its disk all of it was flushed. `recorded`: the state digest that it should have. */
+async function readBack(
+  { access, content, options }: ReadBack,
   folder: Buffer,
-  left: { rules: IgnoreRecord; skip: readonly string[]; crossMounts?: boolean },
+  {
+    recorded,
+    ...left
+  }: { recorded: string | null; rules: IgnoreRecord; skip: readonly string[]; crossMounts?: boolean },
 ): Promise<FoundAgain> {
   const found = await scan({
     root: folder,
@@ -125,28 +116,167 @@ export async function readBack(
     ...(options.signal === undefined ? {} : { signal: options.signal }),
     onProgress: (progress) => options.onProgress?.(asVerifying(progress)),
   });
-  const isFromMemory = options.proveFrom === "memory" || found.notes.keptInMemory > 0;
-  const hex = (digest: Uint8Array): string => Buffer.from(digest).toString("hex");
-  const { omitted } = found.notes;
+  const { omitted, keptInMemory } = found.notes;
+  const state = hex(found.state);
   return {
     found,
-    state: hex(found.state),
-    meta: hex(found.meta),
-    from: isFromMemory ? "memory" : "disk",
-    notRead: notReadEntries(omitted),
-    isRefused: omitted.length > 0 && omitted.every(({ reason }) => isRefusal(reason)),
-  };
-}
-
-function notReadEntries(omitted: ScanNotes["omitted"]): LeftOut[] {
-  return omitted.map(({ path, reason }): LeftOut => {
-    return {
+    state,
+    proof:
+      state === recorded
+        ? { state_digest: state, metadata_equal: hex(found.meta) === content.manifest?.metadataDigest }
+        : null,
+    from: options.proveFrom === "memory" || keptInMemory > 0 ? "memory" : "disk",
+    notRead: omitted.map(({ path, reason }) => ({
       ...displayPath(path),
       reason: "unreadable",
       detail: `it was written, and cannot be read again: ${reason}`,
-    };
+    })),
+  };
+}
+
+/** A new folder that was filled from a snapshot. */
+export interface Filled extends ReadBack {
+  /** The one that it was written in. */
+  session: Session;
+  /** Raw paths that were written; null: everything. */
+  paths: readonly Uint8Array[] | null;
+  /** The state digest of the whole; null where only parts were written, or none is recorded. */
+  recorded: string | null;
+}
+
+/** The outcome of a proof. */
+export interface Proven {
+  proof: Omit<RestoreProof, "receipt"> | null;
+  /** Null where nothing was read again. */
+  from: ProofSource | null;
+  /** Files that nothing tells whether they are what was saved; null where nothing was read again. */
+  untold: number | null;
+}
+
+/** True where each entry will be compared with its tree: no digest of the whole can be equal, or there is none. */
+export function isComparedByEntry({ recorded }: Pick<Filled, "recorded">, leftOut: readonly LeftOut[]): boolean {
+  return recorded === null || leftOut.some(isOfState);
+}
+
+/**
+ * Reads a new folder again, and proves it by its digest. Where there is none to compare, or not all could be made or
+ * read, each entry is compared instead, as far as it is not listed. Throws `damaged` when something is not what was
+ * saved although nothing is known to be missing.
+ */
+export async function proveNewFolder(what: Filled, folder: Buffer, { written, leftOut }: Written): Promise<Proven> {
+  const { access, session, options, recorded } = what;
+  const isCompared = isComparedByEntry(what, leftOut);
+  const again = await readBack(what, folder, { recorded, rules: NO_RULES, skip: [] });
+  const { found, proof, from, notRead } = again;
+  if (proof !== null) return { proof, from, untold: 0 };
+  append(leftOut, notRead);
+  const { omitted } = found.notes;
+  const wrongly = omitted.find((each) => !isRefusal(each));
+  // Without the right to read something neither disk nor memory are in doubt.
+  if (wrongly !== undefined)
+    throw otherwise(what, `not at all at ${printablePath(wrongly.path)} (${wrongly.reason})`, omitted.length);
+  const compare = async ({ reader }: Session): Promise<Compared> =>
+    compareWritten(reader, found, {
+      folder,
+      signal: options.signal,
+      content: what.content,
+      chosen: what.paths,
+      lost: written.damaged.map(({ path }) => path),
+      notSet: written.notSet,
+      others: "nowhere",
+    });
+  // Others may have the repository since it was written: the trees are read under a lock of their own.
+  const { wrong, unlike, untold } = isCompared
+    ? await compare(session)
+    : await reading(access, { ...options, area: session.area }, compare);
+  if (wrong.length > 0) throw otherwise(what, `otherwise at ${printablePath(wrong[0]!)}`, wrong.length);
+  append(leftOut, unlike);
+  if (!isComparedByEntry(what, leftOut))
+    throw otherwise(what, `with state digest ${again.state}; saved was ${recorded}`);
+  // Their pieces were compared as they were written where no digest was recorded.
+  return { proof: null, from, untold: untold + (recorded === null ? 0 : countUntold(folder, found)) };
+}
+
+/** Counts what could not be read again and was not compared as it was written: files that their owner may not read. */
+function countUntold(folder: Buffer, { notes }: ScanResult): number {
+  const wasCompared = ({ path }: { path: Uint8Array }): boolean => {
+    const facts = lstatSync(joinRaw(folder, path), { throwIfNoEntry: false });
+    return facts?.isFile() === true && (facts.mode & 0o400) === 0;
+  };
+  return notes.omitted.filter((each) => !wasCompared(each)).length;
+}
+
+function otherwise({ listed, recorded }: Filled, how: string, places = 1): CairnError {
+  const more = places > 1 ? ` and ${places - 1} more places` : "";
+  return new CairnError("damaged", `what was written of snapshot ${listed.id.slice(0, 8)} reads back ${how}${more}`, {
+    hint:
+      recorded === null
+        ? "nothing was put in place; verify the repository (`cairn backup verify`) and check this machine's disk and memory"
+        : "nothing was put in place; where the repository has another content (`cairn backup verify`), --no-prove leaves that out and restores the rest; else check this machine's disk and memory",
   });
 }
+
+/** A workspace's folder that was made equal to a snapshot, or chosen paths of it. */
+export interface FilledInPlace extends ReadBack {
+  folder: Buffer;
+  /** Raw paths that were chosen; null: everything. */
+  chosen: readonly Uint8Array[] | null;
+  keepPresent: boolean;
+  leftOut: LeftOut[];
+  /** Rules of the folder, and entries in it that are never part of a point. */
+  left: { rules: IgnoreRecord; skip: readonly string[]; crossMounts: boolean };
+}
+
+/** The outcome of a proof in place, with all that is left out. */
+export type ProvenInPlace = Omit<Proven, "proof"> & {
+  proof: RestoreProof | null;
+  leftOut: LeftOut[];
+  isEqual: boolean;
+};
+
+/**
+ * Reads the folder again. Where no digest of the whole tells that it is what was saved, each entry is compared, and what is
+ * something else is listed: others may have written to it meanwhile.
+ */
+export async function proveInPlace(what: FilledInPlace): Promise<ProvenInPlace> {
+  const { access, content, options, leftOut, folder, chosen, keepPresent } = what;
+  const recorded = chosen === null && !keepPresent ? (content.manifest?.stateDigest ?? null) : null;
+  const { found, state, proof, from, notRead } = await readBack(what, folder, { ...what.left, recorded });
+  // A digest says nothing of what could not be read, and that may be something else than the snapshot has.
+  if (proof !== null && notRead.length === 0) {
+    const shown = await signed(what, proof, { from, leftOut, target: folder.toString("utf8") });
+    return { proof: shown, leftOut, from, untold: 0, isEqual: true };
+  }
+  warnUnproven(options);
+  const known = leftOut.map((each) => ({ path: pathOfDisplayed(each), aspects: each.aspects ?? [] }));
+  const { wrong, unlike, untold } = await reading(access, options, async ({ reader }) =>
+    compareWritten(reader, found, {
+      folder,
+      signal: options.signal,
+      content,
+      chosen,
+      lost: known.filter(({ aspects }) => aspects.length === 0).map(({ path }) => path),
+      notSet: known,
+      others: keepPresent ? "anywhere" : "beside what was chosen",
+    }),
+  );
+  const isKnown = ({ path, path_b64 }: LeftOut): boolean =>
+    leftOut.some((each) => each.path === path && each.path_b64 === path_b64);
+  const all = [...leftOut, ...notRead.filter((each) => !isKnown(each)), ...unlike];
+  for (const path of wrong) {
+    const detail = `it reads back otherwise than the snapshot has it: ${WRITTEN_TO}`;
+    all.push({ ...displayPath(path), reason: "changed_since", detail });
+  }
+  const isChanged = recorded !== null && all.length === 0;
+  if (isChanged) {
+    const detail = `the folder reads back with state digest ${state}, saved was ${recorded}: ${WRITTEN_TO}`;
+    all.push({ path: "", reason: "changed_since", detail });
+  }
+  const isEqual = wrong.length === 0 && untold === 0 && !isChanged;
+  return { proof: null, leftOut: all, from, untold: isChanged ? 0 : untold, isEqual };
+}
+
+const WRITTEN_TO = "something wrote to it meanwhile, or its disk does not keep what it is given";
 
 /** A proof with its receipt; without one where the snapshot lacks something of what it was made of: that is not proven whole. */
 export async function signed(
@@ -177,213 +307,4 @@ export async function signed(
     options.onWarning?.(`no receipt was written: ${message}${hint === undefined ? "" : `; ${hint}`}`);
     return { ...proof, receipt: null };
   }
-}
-
-/** The entries that were to be written, and those of them that are known not to be there as they were saved. */
-export interface Written {
-  /** where it was written */
-  folder: Buffer;
-  signal: AbortSignal | undefined;
-  content: Pick<SnapshotContent, "root" | "manifest">;
-  /** raw paths; null: everything */
-  chosen: readonly Uint8Array[] | null;
-  /** lost, or listed as they are, with all below; raw paths */
-  lost: readonly Uint8Array[];
-  notSet: readonly { path: Uint8Array; aspects: readonly string[] }[];
-  /** where there may be what was not written */
-  others: "nowhere" | "beside what was chosen" | "anywhere";
-}
-
-export interface Compared {
-  /** what is otherwise than it was saved, raw paths */
-  wrong: Uint8Array[];
-  /** what is as it was saved but for its mode or its other names, and not known for it: not all file systems keep those */
-  unlike: LeftOut[];
-  /** files whose content nothing tells any more: the repository has lost it since it was written */
-  untold: number;
-}
-
-/**
- * Compares a folder that was read again with the snapshot it was written from, entry by entry: kind, mode, size, content,
- * link targets, device numbers, and which files are one. Serves where no digest of the whole can be equal: parts, folders
- * that lack something or have more, file systems that do not keep all.
- */
-export async function compareWritten(reader: BlobSource, found: ScanResult, written: Written): Promise<Compared> {
-  return new Comparison(reader, found, written).run();
-}
-
-class Comparison {
-  readonly #reader: BlobSource;
-  readonly #written: Written;
-  readonly #chosen: PathSelection | null;
-  readonly #lost: PathSelection;
-  /** Not made, with all below. */
-  readonly #notMade: ReadonlySet<string>;
-  readonly #noMode: ReadonlySet<string>;
-  readonly #noLinks: ReadonlySet<string>;
-  readonly #links = new LinksOfBoth();
-  readonly #present: ReturnType<typeof presentSource>;
-  readonly #lossless: ReturnType<typeof losslessByPath>;
-  readonly #saved: ReadonlyMap<string, Uint8Array>;
-  readonly #read: ReadonlyMap<string, Uint8Array>;
-  readonly #pace: Pacer;
-  readonly #window = Buffer.allocUnsafeSlow(WINDOW);
-  readonly #result: Compared = { wrong: [], unlike: [], untold: 0 };
-
-  constructor(reader: BlobSource, found: ScanResult, written: Written) {
-    const { content, chosen, lost, notSet } = written;
-    const { omitted } = found.notes;
-    this.#reader = reader;
-    this.#written = written;
-    this.#chosen = chosen === null ? null : new PathSelection(chosen);
-    this.#lost = new PathSelection([...lost, ...omitted.map(({ path }) => path)]);
-    const lacking = (aspect: string): Set<string> =>
-      new Set(notSet.filter(({ aspects }) => aspects.includes(aspect)).map(({ path }) => latin1(path)));
-    this.#notMade = lacking("type");
-    this.#noMode = lacking("mode");
-    this.#noLinks = lacking("links");
-    this.#present = presentSource(found);
-    this.#lossless = losslessByPath(content.manifest?.lossless ?? []);
-    const byPath = (hashes: readonly { path: Uint8Array; sha256: Uint8Array }[]): Map<string, Uint8Array> =>
-      new Map(hashes.map(({ path, sha256 }) => [latin1(path), sha256]));
-    this.#saved = byPath(content.manifest?.fileHashes ?? []);
-    this.#read = byPath(found.summarise().hashes);
-    this.#pace = newPacer(written.signal);
-  }
-
-  async run(): Promise<Compared> {
-    await this.#directory(this.#written.content.root, this.#present.root, new Uint8Array(0));
-    return this.#result;
-  }
-
-  async #directory(tree: Uint8Array, there: Uint8Array, path: Uint8Array): Promise<void> {
-    if (this.#lost.chosenAt(path) !== null) return;
-    const wanted = await nodesOrNull(this.#reader, tree);
-    if (wanted === null) return void this.#result.wrong.push(path);
-    const present = new Map(this.#present.list(there).map((node) => [latin1(node.name), node]));
-    for (const node of wanted) {
-      const own = joinPath(path, node.name);
-      const now = present.get(latin1(node.name)) ?? null;
-      if (this.#chosen?.of(own) === "no") continue;
-      present.delete(latin1(node.name));
-      if (this.#lost.chosenAt(own) === null) await this.#entry(own, node, now);
-    }
-    for (const { name } of present.values()) {
-      const own = joinPath(path, name);
-      if (!this.#mayBe(own)) this.#result.wrong.push(own);
-    }
-  }
-
-  /** True where something may be there that was not written. */
-  #mayBe(path: Uint8Array): boolean {
-    const { others } = this.#written;
-    // In place what stays is listed, too, and what it is in stays with it.
-    if (this.#lost.of(path) !== "no") return true;
-    return (
-      others === "anywhere" || (others !== "nowhere" && this.#chosen !== null && this.#chosen.of(path) !== "whole")
-    );
-  }
-
-  async #entry(path: Uint8Array, saved: TreeNode, now: TreeNode | null): Promise<void> {
-    // In place something else may be there instead, and stays.
-    if (this.#notMade.has(latin1(path))) return;
-    if (now === null || now.type !== saved.type) return void this.#result.wrong.push(path);
-    // Directories that only lead to what was chosen have no mode of their own.
-    const hasMode = this.#chosen?.of(path) !== "part" && saved.type !== "symlink" && !this.#noMode.has(latin1(path));
-    if (hasMode && now.mode !== saved.mode) this.#result.unlike.push(otherModeEntry(path, saved, now));
-    const node = exactNode(saved, this.#lossless.get(latin1(path)));
-    if (node.type === "dir") return this.#directory(node.subtree!, now.subtree!, path);
-    if (node.type === "file") return this.#file(path, node, now);
-    if ((node.type === "dev" || node.type === "chardev") && node.device !== now.device) this.#result.wrong.push(path);
-    if (node.type === "symlink" && compareBytes(node.linktarget!, now.linktarget!) !== 0) this.#result.wrong.push(path);
-  }
-
-  async #file(path: Uint8Array, saved: TreeNode, now: TreeNode): Promise<void> {
-    if (now.size !== saved.size) return void this.#result.wrong.push(path);
-    const otherwise = this.#links.add({ path, saved, now, isKnown: this.#noLinks.has(latin1(path)) });
-    if (otherwise !== null) this.#result.unlike.push({ ...displayPath(path), ...otherwise });
-    if (saved.size === 0) return;
-    const [was, is] = [hashOf(saved, this.#saved.get(latin1(path))), hashOf(now, this.#read.get(latin1(path)))];
-    const isSame =
-      was === undefined || is === undefined ? await this.#holds(path, saved.content!) : compareBytes(was, is) === 0;
-    if (isSame === null) this.#result.untold++;
-    else if (!isSame) this.#result.wrong.push(path);
-  }
-
-  /**
-   * Reads a file by the pieces that another program has cut it into: a snapshot has their hashes, the index their lengths.
-   * Null where the index lacks one. No link is followed.
-   */
-  async #holds(path: Uint8Array, pieces: Uint8Array): Promise<boolean | null> {
-    const { index } = this.#reader;
-    const entries = Array.from({ length: pieces.length / 32 }, (_, i) => index.lookup(pieces, i * 32, DATA_BLOB));
-    if (entries.some((entry) => entry < 0)) return null;
-    const root = fs.openSync(this.#written.folder, O_RDONLY | O_DIRECTORY);
-    const fd = openBelow(syscalls(), root, path, O_RDONLY | O_NOFOLLOW | O_NONBLOCK, newArena(4096));
-    fs.closeSync(root);
-    // It went, or became something else, since it was read.
-    if (fd < 0) return false;
-    try {
-      for (const [i, entry] of entries.entries()) {
-        const hash = new Sha256Stream();
-        for (let left = index.table.plainLengthOf(entry); left > 0;) {
-          await this.#pace();
-          const count = fs.readSync(fd, this.#window, 0, Math.min(this.#window.length, left), null);
-          if (count === 0) return false;
-          hash.update(this.#window.subarray(0, count));
-          left -= count;
-        }
-        if (compareBytes(hash.digest(), pieces.subarray(i * 32, i * 32 + 32)) !== 0) return false;
-      }
-      return fs.readSync(fd, this.#window, 0, 1, null) === 0;
-    } finally {
-      fs.closeSync(fd);
-    }
-  }
-}
-
-/** Tells which of the files that were compared have one inode, as they were saved and as they are. */
-class LinksOfBoth {
-  /** The inodes that stand for a saved file's: that of its first name, and those of copies that are known. */
-  readonly #now = new Map<string, Set<string>>();
-  /** The inode that one that is there was saved as, by the first name that was met. */
-  readonly #saved = new Map<string, string>();
-
-  /** Says what is wrong with a file's other names; null where nothing is, or it is known that it could not be linked. */
-  add(file: { path: Uint8Array; saved: TreeNode; now: TreeNode; isKnown: boolean }): Omit<LeftOut, "path"> | null {
-    const { path, saved, now, isKnown } = file;
-    const [was, is] = [inodeOf(saved, path), inodeOf(now, path)];
-    const expected = this.#now.get(was);
-    const savedAs = this.#saved.get(is);
-    if (expected === undefined) this.#now.set(was, new Set([is]));
-    else if (isKnown) expected.add(is);
-    if (savedAs === undefined) this.#saved.set(is, was);
-    if (isKnown) return null;
-    const detail =
-      savedAs !== undefined && savedAs !== was
-        ? "it reads back as another name of a file that it was not saved as"
-        : expected !== undefined && !expected.has(is)
-          ? "it reads back as a file of its own, saved was another name of a file"
-          : null;
-    if (detail === null) return null;
-    return { reason: "unsupported", detail: `${detail}: ${NOT_KEPT}`, aspects: ["links"] };
-  }
-}
-
-/** The inode of a file, or its path where it has no other names. */
-function inodeOf(node: TreeNode, path: Uint8Array): string {
-  return linkedInode(node) ?? latin1(path);
-}
-
-/** SHA-256 of a file: one blob's name is, of several only a manifest says it. */
-function hashOf({ content }: TreeNode, recorded: Uint8Array | undefined): Uint8Array | undefined {
-  return content?.length === 32 ? content : recorded;
-}
-
-const NOT_KEPT = "the file system does not keep it, or something changed it meanwhile";
-
-function otherModeEntry(path: Uint8Array, saved: TreeNode, now: TreeNode): LeftOut {
-  const [wanted, found] = [saved, now].map(({ mode }) => mode.toString(8).padStart(3, "0"));
-  const detail = `it reads back with mode ${found}, saved was ${wanted}: ${NOT_KEPT}`;
-  return { ...displayPath(path), reason: "unsupported", detail, aspects: ["mode"] };
 }

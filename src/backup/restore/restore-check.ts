@@ -8,17 +8,36 @@ import { makeFolder } from "../../fs/make-folder.ts";
 import { removeAll } from "../../fs/remove-all.ts";
 import { displayPath } from "../../fs/safe-path.ts";
 import { newWorkDirectory, removeDeadWorkDirectories } from "../../fs/work-directory.ts";
-import type { BackupProblem, CallOptions, RestoredForCheck, VerifyBackupOptions } from "../../contract/index.ts";
+import type {
+  BackupProblem,
+  CallOptions,
+  RestoredForCheck,
+  VerifyBackupOptions,
+  VerifyBackupResult,
+} from "../../contract/index.ts";
+import { verifyRepository } from "../care/verify.ts";
 import { byTime, chosenSnapshots, warnOfFuture } from "../snapshots.ts";
 import { callOf, type OpenRepository } from "../open-repository.ts";
 import { restoreBackup } from "./restore.ts";
 import { restoredDatabases } from "./restored-databases.ts";
 
+/** Verifies a repository, and then what a restore of snapshots gives back where that is asked for. */
+export async function verifyBackup(access: OpenRepository, options: VerifyBackupOptions): Promise<VerifyBackupResult> {
+  const started = Date.now();
+  const verified = await verifyRepository(access, options);
+  const { restored, problems } =
+    options.restoreCheck === true
+      ? await access.asStored(async () => checkByRestoring(access, options))
+      : { restored: [], problems: [] };
+  const all = [...verified.problems, ...problems];
+  return { ...verified, restored, problems: all, duration_ms: Date.now() - started };
+}
+
 /**
  * Restores snapshots one after the other into a folder of their own, reads back what was written, has SQLite check each
  * database in it, and removes it again. A kill leaves a folder that the next check removes.
  */
-export async function checkByRestoring(
+async function checkByRestoring(
   access: OpenRepository,
   options: VerifyBackupOptions,
 ): Promise<{ restored: RestoredForCheck[]; problems: BackupProblem[] }> {

@@ -1,7 +1,12 @@
 import { createHash } from "node:crypto";
+import { setDirectory } from "../../archive/write/root-metadata.ts";
 import { takenBytes } from "../../clones/walk-entries.ts";
+import type { LeftOut } from "../../contract/words.ts";
 import { type CairnError, cannotBeWritten, toCairnError } from "../../errors.ts";
+import type { TreeNode } from "../../formats/restic/tree.ts";
 import { rawPath } from "../../formats/records/record.ts";
+import { inDirectory } from "../../fs/linux/syscalls.ts";
+import { openToUmask } from "../../fs/make-folder.ts";
 import { printablePath } from "../../fs/safe-path.ts";
 import { controlPaths } from "../../workspace/place/control-layout.ts";
 import { unlessOthersWrote } from "../../workspace/place/owners.ts";
@@ -13,6 +18,7 @@ import {
   NewFolder,
   settlePartial,
 } from "../../workspace/new-folder/new-folder.ts";
+import { notSetEntry, publicLeftOut } from "../../workspace/points/left-out.ts";
 import { userStateDirectory } from "../../workspace/place/registry.ts";
 
 /** Clears away what restores have left that were killed, but for unfinished folders beside the same target, which are returned. */
@@ -47,48 +53,57 @@ export function restoredContent(
   return createHash("sha256").update(JSON.stringify(words)).digest("hex");
 }
 
-/** The folder beside a target that a restore fills: one that a restore of the same was filling that was killed, else a new one. */
-export class RestoreFolder {
-  readonly #target: Buffer;
-  readonly #content: string;
-  /** The unfinished restore that this one goes on with. */
-  readonly #left: DeadPartial | null;
+/**
+ * Takes away what others have left beside the target, so that it is in nobody's way. Returns the unfinished restore of the
+ * same content that this one can go on with; null where there is none.
+ */
+export function settleOthers(
+  left: readonly DeadPartial[],
+  content: string,
+  onWarning: ((message: string) => void) | undefined,
+): DeadPartial | null {
+  const own = left.find((dead) => dead.record.content === content && canTakeOver(dead)) ?? null;
+  for (const dead of left) if (dead !== own) settle(dead, onWarning);
+  return own;
+}
 
-  /** Takes away what others have left beside the target, so that it is in nobody's way. */
-  constructor(
-    target: Buffer,
-    { content, left }: { content: string; left: readonly DeadPartial[] },
-    onWarning: ((message: string) => void) | undefined,
-  ) {
-    this.#target = target;
-    this.#content = content;
-    this.#left = left.find((dead) => dead.record.content === content && canTakeOver(dead)) ?? null;
-    for (const dead of left) if (dead !== this.#left) settle(dead, onWarning);
-  }
+/** Bytes that an unfinished restore takes of the disk: they stay, or give their room to what is written in their place. */
+export async function bytesIn(left: DeadPartial | null, signal: AbortSignal | undefined): Promise<number> {
+  return left === null ? 0 : takenBytes(rawPath(left.record.staging), signal);
+}
 
-  /** Bytes that what is there already takes of the disk: it stays, or gives its room to what is written in its place. */
-  async bytesThere(signal: AbortSignal | undefined): Promise<number> {
-    return this.#left === null ? 0 : takenBytes(rawPath(this.#left.record.staging), signal);
+/**
+ * Records a restore, and goes on where nothing can be recorded; that is a warning only where what is written has to be
+ * moved into a mount's root, which somebody else could then not finish. `left`: what it goes on with, if that can be had.
+ */
+export function beginRestore(
+  { target, content, left }: { target: Buffer; content: string; left: DeadPartial | null },
+  onWarning: ((message: string) => void) | undefined,
+): { partial: NewFolder; resumes: boolean } {
+  if (left !== null) {
+    const partial = takenOver(left);
+    if (partial !== null) return { partial, resumes: true };
+    settle(left, onWarning);
   }
+  const unrecorded = (why: CairnError): void => onWarning?.(notRecorded(target, why));
+  const partial = NewFolder.begin(records(), "restore", target, {
+    content,
+    ...(isMountRoot(target) ? {} : { unrecorded }),
+  });
+  partial.noteMade();
+  return { partial, resumes: false };
+}
 
-  /**
-   * Records the restore, and goes on where nothing can be recorded; that is a warning only where what is written has to
-   * be moved into a mount's root, which somebody else could then not finish.
-   */
-  begin(onWarning: ((message: string) => void) | undefined): { partial: NewFolder; resumes: boolean } {
-    if (this.#left !== null) {
-      const partial = takenOver(this.#left);
-      if (partial !== null) return { partial, resumes: true };
-      settle(this.#left, onWarning);
-    }
-    const unrecorded = (why: CairnError): void => onWarning?.(notRecorded(this.#target, why));
-    const partial = NewFolder.begin(records(), "restore", this.#target, {
-      content: this.#content,
-      ...(isMountRoot(this.#target) ? {} : { unrecorded }),
-    });
-    partial.noteMade();
-    return { partial, resumes: false };
+/** Gives a folder the mode, owner and time that the snapshot has, or those of a new one. Returns what could not be set. */
+export function setRoot(folder: Buffer, node: TreeNode | null): LeftOut[] {
+  if (node === null) {
+    openToUmask(folder);
+    return [];
   }
+  const { mode, uid, gid, mtimeSec, mtimeNs, xattrs } = node;
+  const facts = { mode, uid, gid, mtime_sec: mtimeSec, mtime_ns: mtimeNs };
+  const notSet = inDirectory(folder, (fd) => setDirectory(fd, facts, { xattrs }));
+  return notSet.map(notSetEntry).map(publicLeftOut);
 }
 
 /** Null too where the new owner cannot be recorded. */

@@ -1,0 +1,55 @@
+import type { CallOptions } from "../../contract/index.ts";
+import { CairnError } from "../../errors.ts";
+import { objectIdOf } from "../../ids.ts";
+import { BlobIndex } from "../../repository/index/blob-index.ts";
+import type { RepositoryLock } from "../../repository/locks.ts";
+import { loadPackHeader } from "../../repository/care/repair.ts";
+import { packSizes } from "../../repository/storage/storage.ts";
+import { lostPacks } from "../../repository/transfer/near-packs.ts";
+import type { OpenRepository } from "../open-repository.ts";
+import { type Session, within } from "../session.ts";
+
+/**
+ * Works in a session whose index lists nothing that is lost: under a lock, exclusive or not, or only reading. Throws `refused`
+ * where what is lost is not known: an unreadable index file may list it, and a cut pack may give back most of what it held.
+ */
+export async function mending<T>(
+  access: OpenRepository,
+  { options, lock }: { options: CallOptions; lock: "exclusive" | "shared" | null },
+  work: (session: Session) => Promise<T>,
+): Promise<T> {
+  const run = async (held: RepositoryLock | null): Promise<T> => {
+    const index = await BlobIndex.load(access.repository, null, options.signal);
+    if (index.damaged.length > 0) throw firstRepair(`${index.damaged.length} index files cannot be read`);
+    const lost = lostPacks(index, await packSizes(access.storage));
+    if (lost.length > 0) throw firstRepair(`${lost.length} packs are missing or cut`);
+    const listing = await access.repository.listSnapshots(options.signal);
+    return within({ access, options, index, listing, lock: held }, work);
+  };
+  return lock === null
+    ? access.reading(options, async () => run(null))
+    : access.locked(lock === "exclusive", options, run);
+}
+
+/** Throws `refused` when a pack that no index lists has something of what is missing. */
+export async function requireLost({ access, index }: Session, missing: ReadonlySet<string>): Promise<void> {
+  if (missing.size === 0) return;
+  const listed = new Set<string>();
+  for (let pack = 0; pack < index.table.packCount; pack++) listed.add(objectIdOf(index.table.packId(pack)));
+  for (const [name, size] of await packSizes(access.storage)) {
+    if (listed.has(name)) continue;
+    // A file that is no pack is a leftover, which `repair index` leaves alone too.
+    const blobs = await loadPackHeader(access.repository, name, size).catch((error: unknown) => {
+      if (error instanceof CairnError && error.code === "damaged") return [];
+      throw error;
+    });
+    if (blobs.some(({ id }) => missing.has(objectIdOf(id))))
+      throw firstRepair(`pack ${name.slice(0, 12)}, which is in no index, has some of what seems lost`);
+  }
+}
+
+function firstRepair(found: string): CairnError {
+  return new CairnError("refused", `what is lost is not known yet: ${found}; nothing was changed`, {
+    hint: "`cairn backup repair index` first (with --plan it says what it would do)",
+  });
+}

@@ -1,0 +1,64 @@
+import type { PathPattern } from "../../contract/index.ts";
+import { CairnError } from "../../errors.ts";
+import { printablePath } from "../../fs/safe-path.ts";
+import type { TakenEntries } from "../../repository/trees/tree-mender.ts";
+import { type Fitting, fitting } from "../paths.ts";
+
+/** Entries that go, by their paths in latin1 with a slash before them. */
+export interface TakesOut extends Fitting {
+  /** Throws where a folder that was saved would go, or one above it. */
+  requireNot(path: string): void;
+  /** Throws where one pattern has met something either way: only one of them can be meant. */
+  requireOneWay(): void;
+}
+
+export function takesOutOf(exclude: readonly PathPattern[]): TakesOut {
+  const patterns = exclude.map((given) => {
+    const pattern = fitting(given);
+    const text = typeof given === "string" ? given : given.pattern;
+    if (pattern.fits("/")) throw everything(`everything fits ${JSON.stringify(text)}`);
+    return { ...pattern, text, met: { below: false, whole: false } };
+  });
+  if (patterns.length === 0) throw new CairnError("usage", "what is to be taken out?", { hint: "--exclude PATTERN" });
+  return {
+    isName: patterns.every(({ isName }) => isName),
+    fits: (path) => patterns.some(({ fits, met }) => fits(path) && (met.below = true)),
+    fitsWhole: (path) => patterns.some(({ fitsWhole, met }) => fitsWhole(path) && (met.whole = true)),
+    requireNot(path) {
+      if (!patterns.some(({ fitsWhole }) => fitsWhole(path))) return;
+      throw everything(`${printablePath(Buffer.from(path, "latin1"))} is what was saved, or above it`);
+    },
+    requireOneWay() {
+      const both = patterns.find(({ met }) => met.below && met.whole);
+      if (both === undefined) return;
+      const text = JSON.stringify(both.text);
+      throw new CairnError("usage", `${text} fits one path below what was saved, and another one from the root`, {
+        hint: "leave the slash before it out: then it is the end of a path",
+      });
+    },
+  };
+}
+
+function everything(why: string): CairnError {
+  return new CairnError("usage", `${why}: nothing would be left`, {
+    hint: "a snapshot goes by `cairn backup forget`",
+  });
+}
+
+/** Entries that go by their paths from the topmost tree; one that fits as a whole, as lists print it, goes too. */
+export function belowDepth({ fits, fitsWhole, isName, requireNot }: TakesOut, depth: number | null): TakenEntries {
+  if (depth === null) return { fits: (path) => fits(`/${path}`), isAnywhere: () => isName };
+  return {
+    fits(path) {
+      const parts = path.split("/");
+      if (parts[0] === ".cairn") return false;
+      if (parts.length > depth) return fits(`/${parts.slice(depth).join("/")}`) || fitsWhole(`/${path}`);
+      requireNot(`/${path}`);
+      return false;
+    },
+    isAnywhere(at) {
+      const parts = at === "" ? [] : at.split("/");
+      return isName && parts.length >= depth && parts[0] !== ".cairn";
+    },
+  };
+}

@@ -1,0 +1,210 @@
+import { sha256 } from "../../crypto/hash.ts";
+import { CairnError } from "../../errors.ts";
+import { ByteWriter, compareBytes, comparePaths, hex, latin1 } from "../../formats/bytes.ts";
+import { encodeManifest, type Manifest } from "../../formats/records/manifest.ts";
+import { rawPath } from "../../formats/records/record.ts";
+import type { BlobType } from "../../formats/restic/pack-header.ts";
+import type { Snapshot } from "../../formats/restic/snapshot.ts";
+import { encodeTree, type TreeNode } from "../../formats/restic/tree.ts";
+import { objectIdOf } from "../../ids.ts";
+import { BlobSource } from "../../repository/blob-source.ts";
+import type { PackedBlobs } from "../../repository/packs/packed-blobs.ts";
+import type { ListedSnapshot } from "../../repository/repository.ts";
+import { packsToProve } from "../../repository/transfer/near-packs.ts";
+import type { LostEntry, MendedTree } from "../../repository/trees/tree-mender.ts";
+import { DigestWalk } from "../../repository/verify/digest-walk.ts";
+import { factsOf } from "../../repository/verify/folder-facts.ts";
+import { manifestNode, recordsNode } from "../../workspace/store/snapshot-tree.ts";
+import { countEntry } from "../../workspace/store/survey-tree.ts";
+import { mayHaveManifest, nameOf, readNodes, savedEntry, snapshotContent } from "../content.ts";
+import type { Session } from "../session.ts";
+
+/** Files up to this size are one blob. */
+const PIECE = 512 * 1024;
+
+/** A snapshot of which something is lost, or is to go, and its tree without that. */
+export interface Broken {
+  listed: ListedSnapshot;
+  mended: MendedTree;
+}
+
+interface TopTreesParts {
+  session: Session;
+  signal: AbortSignal | undefined;
+  blobs: PackedBlobs;
+  /** Told of a snapshot that stays as it is. */
+  leave(id: string, error: CairnError): void;
+}
+
+/** Makes the topmost trees of mended snapshots, with manifests that are true of what is left. */
+export class TopTrees {
+  readonly #parts: TopTreesParts;
+
+  constructor(parts: TopTreesParts) {
+    this.#parts = parts;
+  }
+
+  /** The new topmost tree of each snapshot; null where nothing is left of its folder. */
+  async of(broken: readonly Broken[]): Promise<Map<Broken, Uint8Array | null>> {
+    const { access, index, near } = this.#parts.session;
+    const { keys } = access.repository;
+    const blobs = new BlobSource({ keys, index, packs: packsToProve(near.folder), compares: false });
+    const walk = new DigestWalk({ blobs, onPack: () => undefined, signal: this.#parts.signal });
+    const tops = new Map<Broken, Uint8Array | null>();
+    try {
+      for (const each of broken) {
+        try {
+          tops.set(each, await this.#topTree(each, walk));
+        } catch (error) {
+          // What a newer program says of its snapshot is not ours to write anew.
+          if (!(error instanceof CairnError) || error.code !== "newer_version") throw error;
+          this.#parts.leave(each.listed.id, error);
+        }
+      }
+    } finally {
+      blobs.close();
+    }
+    return tops;
+  }
+
+  /** With a manifest that is true of what is left, where there is one. */
+  async #topTree({ listed, mended }: Broken, walk: DigestWalk): Promise<Uint8Array | null> {
+    const { reader } = this.#parts.session;
+    if (mended.tree === null) return null;
+    const snapshot = { ...listed.snapshot, tree: objectIdOf(mended.tree) };
+    const mayBeOurs = mayHaveManifest(snapshot);
+    const depth = depthOf(snapshot);
+    const lost = mended.lost.filter(({ path }) => !mayBeOurs || componentsOf(path)[0] !== ".cairn");
+    if (snapshot.paths.length === 1 && lost.some(({ path }) => componentsOf(path).length <= depth)) {
+      // In a snapshot of a save point that is its folder, or one above it. Other programs may have laid it out otherwise.
+      const nodes = await readNodes(reader, mended.tree);
+      const isRecordsAlone = mayBeOurs && nodes.some((node) => nameOf(node) === ".cairn");
+      return nodes.length === 0 || isRecordsAlone ? null : mended.tree;
+    }
+    if (!mayBeOurs) return mended.tree;
+    // The manifest, or the folder that it is in.
+    const records = mended.lost
+      .filter(({ path }) => [".cairn", ".cairn/manifest.json"].includes(latin1(path)))
+      .map((each) => ({ ...each, detail: `${each.detail}, with what only it says of entries, such as their holes` }));
+    const below = [...records, ...lost.map((each) => ({ ...each, path: withoutFirst(each.path, depth) }))];
+    let content: { manifest: Manifest | null; root: Uint8Array } | null = null;
+    if (records.length === 0) content = await snapshotContent(reader, snapshot);
+    else if (snapshot.paths.length === 1) {
+      const saved = await savedEntry(reader, snapshot);
+      content = saved && { manifest: LOST_MANIFEST, root: saved.root };
+    }
+    if (content === null || content.manifest === null || below.length === 0) return mended.tree;
+    const bytes = await repairedManifest(walk, { reader, manifest: content.manifest, lost: below, root: content.root });
+    return this.#withManifest(mended.tree, bytes, snapshot);
+  }
+
+  /** `/.cairn` and the manifest in it are made anew where they are lost. */
+  async #withManifest(top: Uint8Array, manifest: Uint8Array, { time }: Snapshot): Promise<Uint8Array> {
+    const { reader } = this.#parts.session;
+    const pieces: Uint8Array[] = [];
+    for (let at = 0; at < manifest.length; at += PIECE) {
+      const piece = manifest.subarray(at, at + PIECE);
+      pieces.push(this.#add("data", sha256(piece), piece));
+    }
+    const withNode = (nodes: readonly TreeNode[], node: TreeNode): Uint8Array => {
+      const others = nodes.filter((each) => nameOf(each) !== nameOf(node));
+      const bytes = encodeTree([...others, node].toSorted((a, b) => compareBytes(a.name, b.name)));
+      return this.#add("tree", sha256(bytes), bytes);
+    };
+    const nodes = await readNodes(reader, top);
+    const folder = nodes.find((node) => nameOf(node) === ".cairn");
+    const own = folder === undefined ? [] : await readNodes(reader, folder.subtree!);
+    const file = { content: Buffer.concat(pieces), size: manifest.length };
+    const recordedAt = Math.floor(Date.parse(time) / 1000);
+    const known = own.find((node) => nameOf(node) === "manifest.json");
+    const subtree = withNode(own, known === undefined ? manifestNode(recordedAt, file) : { ...known, ...file });
+    return withNode(nodes, folder === undefined ? recordsNode(recordedAt, subtree) : { ...folder, subtree });
+  }
+
+  #add(type: BlobType, id: Uint8Array, bytes: Uint8Array): Uint8Array {
+    this.#parts.blobs.addNew(type, id, bytes);
+    return id;
+  }
+}
+
+/** The number of directories that a snapshot of ours has above what was saved, and that one, or the file's name. */
+export function depthOf({ paths }: Pick<Snapshot, "paths">): number {
+  return (paths[0] ?? "").split("/").filter((part) => part !== "").length;
+}
+
+function componentsOf(path: Uint8Array): string[] {
+  return path.length === 0 ? [] : latin1(path).split("/");
+}
+
+function withoutFirst(path: Uint8Array, count: number): Uint8Array {
+  return Buffer.from(componentsOf(path).slice(count).join("/"), "latin1");
+}
+
+/** A manifest that is lost: nothing is known of the folder but what its trees say. */
+const LOST_MANIFEST: Manifest = {
+  stateDigest: null,
+  metadataDigest: null,
+  complete: false,
+  entries: { files: 0, directories: 0, links: 0, other: 0 },
+  labels: [],
+  holeMaps: [],
+  fileHashes: [],
+  omitted: [],
+  lossless: [],
+  extra: {},
+};
+
+interface RepairedContent {
+  reader: BlobSource;
+  /** Manifest of a snapshot that lacks something; entries are lost relative to its folder. */
+  manifest: Manifest;
+  lost: readonly LostEntry[];
+  /** The folder's tree as it is now. */
+  root: Uint8Array;
+}
+
+/**
+ * Makes a manifest that is true of a folder without what was lost or taken out: digests and counts are those of what is
+ * left, what is lost is listed as omitted, and it is not complete, so that no receipt is ever given for it.
+ */
+async function repairedManifest(
+  walk: DigestWalk,
+  { reader, manifest, lost, root }: RepairedContent,
+): Promise<Uint8Array> {
+  const gone = lost.map(({ path }) => latin1(path));
+  const files = new Set(gone);
+  const isGone = (path: Uint8Array): boolean => {
+    const text = latin1(path);
+    return files.has(text) || gone.some((each) => text.startsWith(`${each}/`));
+  };
+  const kept = <T extends { path: Uint8Array }>(list: readonly T[]): T[] => list.filter(({ path }) => !isGone(path));
+  const entries = { files: 0, directories: 0, links: 0, other: 0 };
+  const trees = [root];
+  for (let tree = trees.pop(); tree !== undefined; tree = trees.pop()) {
+    for (const node of await readNodes(reader, tree)) {
+      if (node.subtree !== undefined) trees.push(node.subtree);
+      countEntry(entries, node);
+    }
+  }
+  const left: Manifest = {
+    ...manifest,
+    complete: false,
+    entries,
+    labels: manifest.labels.filter((label) => !isGone(rawPath(label))),
+    holeMaps: kept(manifest.holeMaps),
+    fileHashes: kept(manifest.fileHashes),
+    omitted: [
+      ...kept(manifest.omitted),
+      ...lost.map(({ path, detail, isTakenOut }) => ({
+        path,
+        reason: isTakenOut === true ? detail : `lost in the repository: ${detail}`,
+      })),
+    ].toSorted((a, b) => comparePaths(a.path, b.path)),
+    // An entry whose first name is gone is on its own.
+    lossless: kept(manifest.lossless).filter(({ field, value }) => field !== "hard_link" || !isGone(value)),
+  };
+  const { state, meta } = await walk.folder(root, factsOf(left));
+  const writer = new ByteWriter(4096);
+  encodeManifest(writer, { ...left, stateDigest: state && hex(state), metadataDigest: meta && hex(meta) });
+  return writer.copy();
+}

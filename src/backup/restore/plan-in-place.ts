@@ -1,0 +1,64 @@
+import { rulesOfTask } from "../../archive/scan/directory-rules.ts";
+import { presentSource } from "../../archive/scan/present-source.ts";
+import type { RestoreResult } from "../../contract/points.ts";
+import { decodeTree } from "../../formats/restic/tree.ts";
+import { DATA_BLOB, TREE_BLOB } from "../../repository/index/blob-index.ts";
+import { lackingIn, publicLeftOut } from "../../workspace/points/left-out.ts";
+import { isSameRoot, rootOfFolder } from "../../workspace/points/root-changes.ts";
+import { withoutMovedTimes } from "../../workspace/points/tree-diff.ts";
+import { leftOutBefore } from "../../workspace/restore/apply.ts";
+import { planRestore } from "../../workspace/restore/plan.ts";
+import { unknownIn } from "../../workspace/restore/restore.ts";
+import { lookBeforeRestore } from "../../workspace/save/look.ts";
+import { surveyTree } from "../../workspace/store/survey-tree.ts";
+import type { Workspace, WorkspaceCall } from "../../workspace/workspace.ts";
+import type { WantedInPlace } from "./wanted-in-place.ts";
+
+/** Says what a restore would change. Nothing is saved, and no point is made. */
+export async function planInPlace(
+  workspace: Workspace,
+  wanted: WantedInPlace,
+  call: WorkspaceCall,
+): Promise<Omit<RestoreResult, "duration_ms">> {
+  const { from, content, chosen, listed, keepPresent } = wanted;
+  const { signal } = call;
+  const { blobs } = from;
+  // All trees are at hand after this, wherever they lay.
+  const { ignoreFiles } = await surveyTree(from, content.root, { only: null, signal });
+  const rules = rulesOfTask({ excludes: listed.snapshot.excludes ?? [], rules: null }).record(ignoreFiles);
+  const crossMounts = content.manifest.mounts?.entered ?? false;
+  const scan = await lookBeforeRestore(workspace, call, { ...rules, crossMounts });
+  const plan = await planRestore({
+    present: presentSource(scan),
+    scan,
+    target: {
+      root: content.root,
+      list: (directory) => decodeTree(blobs.readId(directory, TREE_BLOB)),
+      *content({ content: ids = new Uint8Array(0) }) {
+        for (let at = 0; at < ids.length; at += 32) yield blobs.readId(ids.subarray(at, at + 32), DATA_BLOB);
+      },
+    },
+    paths: chosen.paths,
+    keepPresent,
+    ...unknownIn(workspace, content.manifest),
+    mayLackPaths: true,
+    signal,
+  });
+  const changes = { created: 0, updated: 0, deleted: 0, metadata: 0 };
+  for (const { action, before, after } of withoutMovedTimes(plan)) {
+    const isOther = action === "update" && (before?.type === "dir") !== (after?.type === "dir");
+    if (action === "keep") continue;
+    if (!isOther) changes[ACTIONS[action]]++;
+    else {
+      // One goes and another comes, as no directory takes the place of a file.
+      changes.deleted++;
+      changes.created++;
+    }
+  }
+  if (chosen.paths === null && !isSameRoot(content.node, rootOfFolder(workspace.root))) changes.metadata++;
+  const lacking = lackingIn(content.manifest, chosen.paths);
+  const left = leftOutBefore(plan, scan, { paths: chosen.paths, lacking, notSet: [] }).map(publicLeftOut);
+  return { restored_to: null, undo_id: null, changes, left_out: left, unlinked: [], method: "entries" };
+}
+
+const ACTIONS = { create: "created", update: "updated", delete: "deleted", metadata: "metadata" } as const;

@@ -1,0 +1,75 @@
+import type { RootMetadata } from "../../archive/write/root-metadata.ts";
+import type { TreeNode } from "../../formats/restic/tree.ts";
+import type { Point } from "../../workspace/points/point-files.ts";
+import { receivePoint } from "../../workspace/points/receive.ts";
+import type { PointContent } from "../../workspace/store/engine.ts";
+import type { Workspace, WorkspaceCall } from "../../workspace/workspace.ts";
+import type { OpenRepository } from "../open-repository.ts";
+import { pointOf } from "../snapshots.ts";
+import type { WantedInPlace } from "./wanted-in-place.ts";
+
+/**
+ * Takes packs that the store has lost out of its index, since the repository is whole where the store may not be; with
+ * `reads` also packs whose bytes are not what was written. Returns how many were lost.
+ */
+export async function dropLost(
+  { engine }: Workspace,
+  { signal, onProgress, onWarning }: WorkspaceCall,
+  reads = false,
+): Promise<number> {
+  return engine.dropLost({
+    reads,
+    signal,
+    onProgress: (progress) => onProgress?.({ phase: "verifying", ...progress }),
+    onWarning,
+  });
+}
+
+interface Receiving {
+  wanted: WantedInPlace;
+  call: WorkspaceCall;
+}
+
+/** A point that holds the snapshot, or what of it was chosen. */
+export async function knownOrReceived(workspace: Workspace, access: OpenRepository, by: Receiving): Promise<Point> {
+  return (await knownPoint(workspace, by)) ?? receive(workspace, access, by);
+}
+
+/** The workspace's own point that the snapshot was made of, or one that an earlier call made of it, where it is whole. */
+async function knownPoint(
+  workspace: Workspace,
+  { wanted: { listed, content, chosen }, call }: Receiving,
+): Promise<Point | null> {
+  const tree = Buffer.from(content.root).toString("hex");
+  const id = pointOf(listed.snapshot);
+  const own = id === null ? null : workspace.byId(id);
+  const latest = workspace.points.latest();
+  const isReceived = latest?.descriptor.cause["snapshot_id"] === listed.id && chosen.paths === null;
+  for (const point of [own, isReceived ? latest : null]) {
+    if (point?.descriptor.content.tree !== tree || point.descriptor.metadata_digest === null) continue;
+    if (await workspace.engine.holds(point.descriptor.content as unknown as PointContent, call)) return point;
+  }
+  return null;
+}
+
+async function receive(workspace: Workspace, access: OpenRepository, { wanted, call }: Receiving): Promise<Point> {
+  const { listed, content, chosen, from } = wanted;
+  const part = chosen.paths === null ? "" : "parts of ";
+  return receivePoint(workspace, {
+    ...call,
+    content: {
+      from,
+      tree: content.root,
+      rootMetadata: rootOf(content.node),
+      manifest: content.manifest,
+      paths: chosen.paths,
+    },
+    excludes: listed.snapshot.excludes ?? [],
+    message: `${part}snapshot ${listed.id.slice(0, 8)} of ${access.location}`,
+    cause: { kind: "backup", snapshot_id: listed.id, repository_id: access.repository.id },
+  });
+}
+
+function rootOf({ mode, uid, gid, mtimeSec, mtimeNs }: TreeNode): RootMetadata {
+  return { mode, uid, gid, mtimeSec, mtimeNs };
+}

@@ -1,0 +1,102 @@
+import type { RestoreInPlaceOptions } from "../../contract/snapshots.ts";
+import { CairnError } from "../../errors.ts";
+import { joinPath } from "../../formats/bytes.ts";
+import type { Manifest } from "../../formats/records/manifest.ts";
+import type { TreeNode } from "../../formats/restic/tree.ts";
+import { isAtOrBelow, printablePath, quotedPath, rawBytes } from "../../fs/safe-path.ts";
+import type { ListedSnapshot } from "../../repository/repository.ts";
+import type { ContentElsewhere } from "../../workspace/store/engine.ts";
+import type { Workspace } from "../../workspace/workspace.ts";
+import { snapshotContent, type SnapshotContent, withoutOthersDigests } from "../content.ts";
+import { looksEmpty } from "../own-folder.ts";
+import { type ChosenPaths, chosenPaths, contentOf } from "../paths.ts";
+import type { Session } from "../session.ts";
+import { chosenSnapshot, isRecovered, pointOf } from "../snapshots.ts";
+
+/** A snapshot of a folder, and the part of it that is wanted. */
+export interface WantedInPlace {
+  listed: ListedSnapshot;
+  content: SnapshotContent & { node: TreeNode; manifest: Manifest };
+  chosen: ChosenPaths;
+  from: ContentElsewhere;
+  keepPresent: boolean;
+}
+
+/** Finds it. `folder`: the one that it is restored over. `refused` for what no workspace can stand at. */
+export async function wantedInPlace(
+  session: Session,
+  folder: Buffer,
+  options: RestoreInPlaceOptions & { snapshot: string },
+): Promise<WantedInPlace> {
+  const listed = chosenSnapshot(session, options.snapshot, options);
+  const content = await snapshotContent(session.reader, listed.snapshot);
+  if (content.manifestDamage !== null) throw content.manifestDamage;
+  if (content.manifest === null) throw onlyElsewhere(listed, "was made by another program, or of no save point");
+  const { node, manifest } = content;
+  if (node === null) throw onlyElsewhere(listed, "is not of one folder");
+  const found = { ...content, node, manifest };
+  const part = await contentOf(session.reader, { listed, content: found }, options.subfolder);
+  const below = await chosenPaths(session.reader, part, { ...options, savedPaths: listed.snapshot.paths });
+  if (part.part !== undefined) requireOwnPlace(listed, part.part, folder);
+  const chosen = part.part === undefined ? below : inPlaceOf(part.part, below);
+  const asRecorded =
+    chosen.paths === null ? await withoutOthersDigests(session, { listed, content: found }, options) : found;
+  if (asRecorded !== found) throw onlyElsewhere(listed, "is not what its save point was: another program rewrote it");
+  return {
+    listed,
+    content: found,
+    chosen,
+    from: {
+      repository: session.access.repository,
+      index: session.index,
+      near: session.near,
+      blobs: session.reader,
+      onElsewhere: session.onElsewhere,
+    },
+    // What was left out of a snapshot, one that was made anew does not say.
+    keepPresent: options.keepPresent === true || chosen.byPattern || isRecovered(listed.snapshot),
+  };
+}
+
+function onlyElsewhere({ id }: ListedSnapshot, why: string): CairnError {
+  return new CairnError("refused", `snapshot ${id.slice(0, 8)} ${why}: it is not restored in place`, {
+    hint: "restore it into a folder of its own with --to, and copy from there",
+  });
+}
+
+/** Throws `refused` for a folder of a snapshot of one around the workspace: it would make another one of it below itself. */
+function requireOwnPlace({ id }: ListedSnapshot, { path, whole }: Part, folder: Buffer): void {
+  const place = joinPath(folder, path);
+  if (!isAtOrBelow(whole, folder) || place.equals(whole)) return;
+  throw new CairnError(
+    "refused",
+    `snapshot ${id.slice(0, 8)} is of a folder around ${printablePath(folder)}: in place, ${quotedPath(path)} would come to ${printablePath(place)}`,
+    { hint: "restore it into a folder of its own with --to, and copy from there" },
+  );
+}
+
+type Part = NonNullable<SnapshotContent["part"]>;
+
+/** The paths from what was saved of those that were chosen below a folder. */
+function inPlaceOf({ path }: Part, { paths, ...chosen }: ChosenPaths): ChosenPaths {
+  return {
+    ...chosen,
+    paths: paths === null ? [rawBytes(path)] : paths.map((each) => Buffer.from(joinPath(path, each))),
+  };
+}
+
+/** Warns of a snapshot of another folder, as other programs restore into that, unless a filter or paths say what is wanted. */
+export function warnOfOtherFolder(
+  workspace: Workspace,
+  { listed, chosen, keepPresent }: WantedInPlace,
+  { latestOf, onWarning }: RestoreInPlaceOptions,
+): void {
+  const { paths } = listed.snapshot;
+  const own = pointOf(listed.snapshot);
+  if (latestOf !== undefined || chosen.paths !== null || keepPresent) return;
+  if (paths.includes(workspace.root.toString("utf8")) || (own !== null && workspace.byId(own) !== null)) return;
+  if (looksEmpty(workspace.root)) return;
+  onWarning?.(
+    `snapshot ${listed.id.slice(0, 8)} is of ${paths.map(printablePath).join(", ")}: ${printablePath(workspace.root)} is made equal to that, and what is there now goes into the undo point`,
+  );
+}

@@ -1,0 +1,211 @@
+import { holesByPath, losslessByPath } from "../../archive/write/exact-nodes.ts";
+import { writeTree, type WriteTreeResult } from "../../archive/write/write-tree.ts";
+import type { RestoreBackupOptions } from "../../contract/snapshots.ts";
+import type { LeftOut } from "../../contract/words.ts";
+import { CairnError } from "../../errors.ts";
+import { canBeOne, linkedInode, type TreeNode } from "../../formats/restic/tree.ts";
+import { PathSelection } from "../../fs/path-selection.ts";
+import { displayPath, quotedPath } from "../../fs/safe-path.ts";
+import { objectIdOf } from "../../ids.ts";
+import { newPacer, throttled } from "../../pacer.ts";
+import { BlobIndex, DATA_BLOB } from "../../repository/index/blob-index.ts";
+import type { ListedSnapshot } from "../../repository/repository.ts";
+import { addWanted, type WantedRange } from "../../repository/transfer/near-packs.ts";
+import { PackFetch } from "../../repository/transfer/pack-fetch.ts";
+import { planTransfer, type TransferPlan } from "../../repository/transfer/transfer-plan.ts";
+import { hasRoom } from "../../workspace/place/room.ts";
+import { lackingIn, notSetEntry, publicLeftOut } from "../../workspace/points/left-out.ts";
+import { publicSnapshot } from "../snapshots.ts";
+import { nameOf, nodesOrNull, type SnapshotContent } from "../content.ts";
+import type { Session } from "../session.ts";
+
+/** The part of a snapshot that is written. */
+export interface WriterParts {
+  readonly session: Session;
+  readonly listed: ListedSnapshot;
+  readonly content: SnapshotContent;
+  /** Raw paths below the root; null: everything. */
+  readonly paths: readonly Uint8Array[] | null;
+  /** True where each piece is compared with its id as it is written, since no digest will be. */
+  readonly comparesPieces: boolean;
+  readonly options: RestoreBackupOptions;
+}
+
+export interface Written {
+  readonly written: WriteTreeResult;
+  readonly leftOut: LeftOut[];
+}
+
+/** Writes a snapshot, or parts of it, into a folder: plans what it needs, fetches that and writes it as it comes. */
+export class SnapshotWriter {
+  readonly #parts: WriterParts;
+
+  constructor(parts: WriterParts) {
+    this.#parts = parts;
+  }
+
+  /** The paths below the root that are written; null: everything. */
+  get paths(): readonly Uint8Array[] | null {
+    const { paths, content } = this.#parts;
+    return paths ?? (content.only === null ? null : [content.only]);
+  }
+
+  /** Counts entries and the bytes of their content, none of trees that cannot be read. */
+  async counted(): Promise<{ entries: number; bytes: number }> {
+    const { content, options, session } = this.#parts;
+    const { reader } = session;
+    const chosen = this.paths === null ? null : new PathSelection(this.paths);
+    const pace = newPacer(options.signal);
+    const counted = { entries: 0, bytes: 0 };
+    const linked = new Map<string, TreeNode>();
+    const walk = async (tree: Uint8Array, path: string): Promise<void> => {
+      await pace();
+      for (const node of (await nodesOrNull(reader, tree)) ?? []) {
+        const own = path === "" ? nameOf(node) : `${path}/${nameOf(node)}`;
+        const part = chosen?.of(Buffer.from(own, "latin1")) ?? "whole";
+        if (part === "no") continue;
+        counted.entries++;
+        // Of several names of one file the first brings its content.
+        const group = linkedInode(node);
+        const other = group === null ? undefined : linked.get(group);
+        const isKnown = other !== undefined && canBeOne(other, node);
+        if (group !== null) linked.set(group, node);
+        if (node.type === "file" && !isKnown) counted.bytes += node.size;
+        if (node.subtree !== undefined) await walk(node.subtree, own);
+      }
+    };
+    await walk(content.root, "");
+    return counted;
+  }
+
+  /** True where nothing has to be planned: all packs are here, and there is room even if no content is in it twice. */
+  isAllAtHand(target: Buffer, there: number): boolean {
+    const { session, paths, listed } = this.#parts;
+    const { bytes } = publicSnapshot(listed);
+    return session.near.isLocal && paths === null && bytes !== null && hasRoom(target, bytes - there);
+  }
+
+  /** All that is needed, walked once; of chosen paths only what is below them. What is not there is met when it is written. */
+  async plan(paths = this.paths): Promise<TransferPlan> {
+    const { session, content, options } = this.#parts;
+    const { index, reader } = session;
+    return planTransfer(index, new BlobIndex(), {
+      roots: [content.root],
+      only: paths === null ? undefined : new PathSelection(paths),
+      lenient: true,
+      readTree: reader.readTree,
+      signal: options.signal,
+      onTree: (done) => options.onProgress?.({ phase: "planning", done }),
+    });
+  }
+
+  /** The bytes that are written of it at least. Where holes are written, content that repeats itself is one. */
+  bytesOf({ plainBytes, repeatedBytes }: TransferPlan): number {
+    const { content, options } = this.#parts;
+    if (options.sparse === true) return plainBytes;
+    const holes = (content.manifest?.holeMaps ?? []).flatMap((map) => map.holes.map(([, length]) => length));
+    return plainBytes + Math.max(0, repeatedBytes - holes.reduce((sum, length) => sum + length, 0));
+  }
+
+  /**
+   * All that can be had. Where something was damaged that other far packs have too, all is written once more over what is
+   * there, of which only that is missing: what it needs is fetched before it is written.
+   */
+  async write(plan: TransferPlan | null, folder: Buffer, resumes: boolean): Promise<Written> {
+    const { paths } = this.#parts;
+    const { manifest, manifestDamage } = this.#parts.content;
+    const first = await this.#fetchAndWrite(plan, folder, resumes);
+    let written = first;
+    while (written.damaged.length > 0 && (await this.#fetchOthers(written))) {
+      written = await this.#fetchAndWrite(plan, folder, true);
+      written = { ...written, keptBytes: first.keptBytes };
+    }
+    const whole = written.damaged.find(({ path }) => path.length === 0);
+    if (whole !== undefined) throw this.#nothingOf(whole.detail);
+    const leftOut: LeftOut[] = [
+      ...(manifestDamage === null ? [] : [withoutManifest(manifestDamage)]),
+      ...written.damaged.map(({ path, detail }) => ({ ...displayPath(path), reason: "damaged" as const, detail })),
+      ...written.notSet.map(notSetEntry).map(publicLeftOut),
+      ...lackingIn(manifest, paths).map(publicLeftOut),
+    ];
+    return { written, leftOut };
+  }
+
+  /** True where something of what was damaged has come from other far packs, and is read from those now. */
+  async #fetchOthers({ damaged }: WriteTreeResult): Promise<boolean> {
+    const { session, options } = this.#parts;
+    const { index, near } = session;
+    if (near.isLocal) return false;
+    const { entries } = await this.plan(damaged.map(({ path }) => path));
+    const wanted: WantedRange[] = [];
+    for (const entry of entries)
+      for (const { pack, offset, length } of index.others(entry)) {
+        const range = { pack: objectIdOf(pack), offset, length };
+        if (!near.has(range)) addWanted(wanted, range);
+      }
+    await near.fetch(wanted, { lenient: true, signal: options.signal });
+    return wanted.some((range) => near.has(range));
+  }
+
+  /** A failure of one ends both: nothing is fetched into a folder that is given up. */
+  async #fetchAndWrite(plan: TransferPlan | null, folder: Buffer, resumes: boolean): Promise<WriteTreeResult> {
+    const { session, options } = this.#parts;
+    const { near, index } = session;
+    if (near.isLocal || plan === null) return this.#writeTree(folder, { resumes, fetch: null });
+    const stop = new AbortController();
+    const signal = options.signal === undefined ? stop.signal : AbortSignal.any([stop.signal, options.signal]);
+    const total = plan.storedBytes;
+    const onBytes = (bytes: number): void =>
+      options.onProgress?.({ phase: "downloading", done: bytes, bytes, total_bytes: total });
+    const fetch = new PackFetch({ index, near, plan, signal, onBytes });
+    try {
+      return await this.#writeTree(folder, { resumes, fetch });
+    } catch (error) {
+      stop.abort();
+      await fetch.done.catch(() => undefined);
+      throw error;
+    }
+  }
+
+  async #writeTree(folder: Buffer, how: { resumes: boolean; fetch: PackFetch | null }): Promise<WriteTreeResult> {
+    const { session, content, comparesPieces, options } = this.#parts;
+    const { index, near, reader, onElsewhere } = session;
+    const { manifest } = content;
+    const { resumes, fetch } = how;
+    return writeTree({
+      keys: session.access.repository.keys,
+      index,
+      packs: near.folder,
+      target: folder,
+      tree: content.root,
+      paths: this.paths,
+      resumes,
+      comparesPieces,
+      arrivals: fetch ?? undefined,
+      jobs: options.jobs,
+      holes: holesByPath(manifest),
+      sparse: options.sparse === true,
+      lossless: losslessByPath(manifest?.lossless ?? []),
+      read: (id) => reader.readId(id, DATA_BLOB),
+      onElsewhere,
+      ...(options.signal === undefined ? {} : { signal: options.signal }),
+      // Until everything has come that is what is told of.
+      onProgress: throttled(({ done, bytes }) => {
+        if (fetch === null || fetch.isOver) options.onProgress?.({ phase: "restoring", done, bytes });
+      }),
+    });
+  }
+
+  #nothingOf(detail: string): CairnError {
+    const { listed, content } = this.#parts;
+    const what = content.part === undefined ? "" : `${quotedPath(content.part.path)} in `;
+    return new CairnError("damaged", `nothing of ${what}snapshot ${listed.id.slice(0, 8)} can be read: ${detail}`, {
+      hint: "nothing was changed; `cairn backup verify` says what is damaged",
+    });
+  }
+}
+
+function withoutManifest(damage: CairnError): LeftOut {
+  const detail = `the snapshot's manifest cannot be read, so holes are filled and nothing is proven: ${damage.message}`;
+  return { path: "", reason: "damaged", detail };
+}
