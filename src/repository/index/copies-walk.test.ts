@@ -96,7 +96,7 @@ class Walk {
       for (const blob of blobs) {
         let isSound = true;
         try {
-          reader.read({ ...blob, pack: Buffer.from(pack, "hex") });
+          reader.view({ ...blob, pack: Buffer.from(pack, "hex") });
         } catch {
           isSound = false;
         }
@@ -130,7 +130,7 @@ class Walk {
     const root = keyOf({ type: "tree", id: tree });
     const { pack, blob } = (await this.#copies()).find(({ key, isSound }) => key === root && isSound)!;
     const reader = this.#reader();
-    const [inner] = decodeTree(reader.read({ ...blob, pack: Buffer.from(pack, "hex") }));
+    const [inner] = decodeTree(reader.view({ ...blob, pack: Buffer.from(pack, "hex") }));
     reader.close();
     const trees = [root, keyOf({ type: "tree", id: inner!.subtree! })];
     const contents = Object.values(files).map((content) => keyOf({ type: "data", id: sha(content) }));

@@ -8,7 +8,7 @@ import { compact } from "../care/compact.ts";
 import { previewSweep, removeUnindexedPacks, runSweep, type SweepOptions } from "../care/remove.ts";
 import { planIndexRepair, runIndexRepair } from "../care/repair.ts";
 import { Repository } from "../repository.ts";
-import { CountingStorage } from "../storage/counting.ts";
+import { CountingStorage } from "../storage/testing-counting.ts";
 import { type Fixture, PASSWORD, randomFiles, resticCheck, sha, TestArchive, withRepository } from "../test-archive.ts";
 
 const MANY = 64;

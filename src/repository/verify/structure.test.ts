@@ -12,7 +12,7 @@ import { NearPacks, type PackFiles } from "../transfer/near-packs.ts";
 import { PackVerifier } from "./pack-verifier.ts";
 import { loadPackHeader, planIndexRepair, runIndexRepair } from "../care/repair.ts";
 import { Repository } from "../repository.ts";
-import { FaultyStorage } from "../storage/faulty.ts";
+import { FaultyStorage } from "../storage/testing-faulty.ts";
 import type { Storage } from "../storage/storage.ts";
 import {
   PASSWORD,
