@@ -173,9 +173,12 @@ export class PackCopier {
   #isProven(decoder: BlobDecoder, run: Run): boolean {
     const { offset, blobs } = run;
     run.macs = this.#macsOf(run);
-    return blobs.every(({ id, length, uncompressedLength, offset: at }) => {
-      const sealed = [this.#window, at - offset, length] as const;
-      return decoder.authentic(...sealed) && decoder.decode(...sealed, uncompressedLength) && decoder.matches(id);
+    return blobs.every((blob) => {
+      const at = blob.offset - offset;
+      return (
+        decoder.storedProblem(this.#window, at, run.length, blob) === null &&
+        decoder.contentProblem(this.#window, at, blob, blob.id) === null
+      );
     });
   }
 

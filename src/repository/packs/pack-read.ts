@@ -46,9 +46,6 @@ export function readAt(
   return done;
 }
 
-/** Text of the damage for a blob that lies in such a sector. */
-export const BAD_SECTOR = "a sector of it cannot be read";
-
 /** Reads like `readAt`; -1 where the disk cannot read some of it. */
 export function readSectors(...read: Parameters<typeof readAt>): number {
   try {
