@@ -31,7 +31,7 @@ import type { RepositoryLock } from "../../repository/locks.ts";
 import { lostPacks, packsToProve } from "../../repository/transfer/near-packs.ts";
 import type { PackedBlobs } from "../../repository/packs/packed-blobs.ts";
 import { removeSnapshots } from "../../repository/care/remove.ts";
-import { loadPackHeader } from "../../repository/care/repair.ts";
+import { loadPackHeader } from "../../repository/packs/pack-read.ts";
 import type { ListedSnapshot } from "../../repository/repository.ts";
 import { packSizes } from "../../repository/storage/storage.ts";
 import { type LostEntry, type MendedTree, type TakenEntries, TreeMender } from "../../repository/trees/tree-mender.ts";

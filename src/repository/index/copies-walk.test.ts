@@ -10,8 +10,10 @@ import { BlobIndex } from "./blob-index.ts";
 import { BlobReader } from "../packs/blob-reader.ts";
 import { compact } from "../care/compact.ts";
 import { eachIndexFile } from "./index-set.ts";
-import { removeSnapshots, removeUnindexedPacks, runSweep } from "../care/remove.ts";
-import { loadPackHeader, planIndexRepair, runIndexRepair } from "../care/repair.ts";
+import { removeSnapshots, runSweep } from "../care/remove.ts";
+import { removeUnindexedPacks } from "../care/unindexed-packs.ts";
+import { planIndexRepair, runIndexRepair } from "../care/repair.ts";
+import { loadPackHeader } from "../packs/pack-read.ts";
 import { type Fixture, randomFiles, sha, TestArchive, withRepository } from "../test-archive.ts";
 
 interface Copy {

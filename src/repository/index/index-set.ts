@@ -12,7 +12,7 @@ import { EMPTY_PACK_SIZE, sizeInPack, type IndexBlob } from "../../formats/resti
 import { objectIdOf, type ObjectId } from "../../ids.ts";
 import { newPacer } from "../../pacer.ts";
 import type { BlobIndex } from "./blob-index.ts";
-import { wordAt } from "./blob-table.ts";
+import { wordAt } from "./claim-table.ts";
 import type { DamagedFile, Repository } from "../repository.ts";
 
 /** Reading all index files in turn, and writing a few new ones in place of some of them. */
