@@ -159,6 +159,14 @@ export function isBadSector({ code, cause }: CairnError): boolean {
   return code === "io" && (cause as { code?: unknown } | undefined)?.code === "EIO";
 }
 
+/**
+ * True when something read was not what was written. A storage that is away, busy or closed to this user says nothing of
+ * what lies there; a disk that cannot read a sector any more does.
+ */
+export function tellsOfDamage(error: CairnError): boolean {
+  return error.code === "damaged" || error.code === "not_found" || isBadSector(error);
+}
+
 /** True where a place is read-only, closed to this user or full: whoever only reads there goes on. */
 export function cannotBeWritten({ code }: CairnError): boolean {
   return code === "permission" || code === "no_space";

@@ -5,7 +5,7 @@ import { join } from "node:path";
 import { test } from "node:test";
 import { walkDigests } from "../workspace/store/testing-walk.ts";
 import { CairnError } from "../errors.ts";
-import type { Fault } from "../repository/storage/faulty.ts";
+import type { Fault } from "../repository/storage/testing-faulty.ts";
 import { hasCode } from "../operations/testing-folder.ts";
 import { backupScene, opened } from "./testing-far.ts";
 

@@ -44,7 +44,7 @@ if (verb === "repair") {
 } else {
   const reader = new BlobReader({ keys: repository.keys, openPack: (name) => openSync(storage.localPath("data", name), "r") });
   await removeSnapshots(repository, ids);
-  await runSweep(repository, { cachePath, roots: async () => [], readTree: (place) => reader.read(place) });
+  await runSweep(repository, { cachePath, roots: async () => [], readTree: (place) => reader.view(place) });
 }
 `;
 

@@ -11,7 +11,7 @@ import { lookAtLocks } from "./lock-state.ts";
 import { acquireLock } from "./locks.ts";
 import { NearPacks } from "./transfer/near-packs.ts";
 import { Repository } from "./repository.ts";
-import { FaultyStorage } from "./storage/faulty.ts";
+import { FaultyStorage } from "./storage/testing-faulty.ts";
 import type { FileKind } from "./storage/storage.ts";
 import { rootsOf } from "./care/sweep-plan.ts";
 import { type Fixture, TestArchive, withRepository } from "./test-archive.ts";

@@ -12,9 +12,9 @@ import { thisProcess } from "../fs/lock-owner.ts";
 import { lookAtLocks } from "./lock-state.ts";
 import { acquireLock, removeDeadLocks, withLock } from "./locks.ts";
 import { Repository } from "./repository.ts";
-import { CountingStorage } from "./storage/counting.ts";
-import { FaultyStorage } from "./storage/faulty.ts";
-import { MemoryStorage } from "./storage/memory.ts";
+import { CountingStorage } from "./storage/testing-counting.ts";
+import { FaultyStorage } from "./storage/testing-faulty.ts";
+import { MemoryStorage } from "./storage/testing-memory.ts";
 import { restic, resticInstalled, TestArchive, withRepository } from "./test-archive.ts";
 
 const busy = (error: unknown): boolean => error instanceof CairnError && error.code === "busy" && error.retryable;

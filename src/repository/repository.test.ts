@@ -7,8 +7,8 @@ import { setImmediate } from "node:timers/promises";
 import { CairnError } from "../errors.ts";
 import { isIrreducible, randomPolynomial } from "./packs/polynomial.ts";
 import { Repository } from "./repository.ts";
-import { FaultyStorage } from "./storage/faulty.ts";
-import { MemoryStorage } from "./storage/memory.ts";
+import { FaultyStorage } from "./storage/testing-faulty.ts";
+import { MemoryStorage } from "./storage/testing-memory.ts";
 import { PASSWORD, TestArchive, withRepository } from "./test-archive.ts";
 
 function coded(code: string): (error: unknown) => boolean {

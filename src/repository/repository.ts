@@ -1,5 +1,4 @@
 import { randomBytes } from "node:crypto";
-import { readFileSync } from "node:fs";
 import { hostname } from "node:os";
 import { currentUser } from "../fs/users.ts";
 import { deriveKeys, newMasterKeys, type ScryptParameters } from "../crypto/key-derivation.ts";
@@ -219,19 +218,6 @@ export class Repository {
   /** The JSON bytes of a sealed file. `damaged` when its name, its seal or its frame is wrong, or a sector of it cannot be read. */
   async loadUnpacked(kind: UnpackedKind, name: string): Promise<Uint8Array> {
     return this.#opened(kind, name, await this.#load(async () => this.storage.load(kind, name)));
-  }
-
-  /** Loads a file of a repository of this machine without waiting; otherwise like `loadUnpacked`. */
-  loadHere(kind: UnpackedKind, name: string): Uint8Array {
-    const path = this.storage.localPath?.(kind, name);
-    if (path === undefined) throw new CairnError("internal", `${this.storage.location} is not of this machine`);
-    let sealed: Uint8Array;
-    try {
-      sealed = readFileSync(path);
-    } catch (error) {
-      throw unlessWorn(error);
-    }
-    return this.#opened(kind, name, sealed);
   }
 
   async #load(load: () => Promise<Uint8Array>): Promise<Uint8Array> {

@@ -17,7 +17,7 @@ import { test, type TestContext } from "node:test";
 import { randomFrom } from "../../workspace/store/testing-edits.ts";
 import { walkDigests } from "../../workspace/store/testing-walk.ts";
 import { CairnError } from "../../errors.ts";
-import type { Fault, FaultKind } from "../../repository/storage/faulty.ts";
+import type { Fault, FaultKind } from "../../repository/storage/testing-faulty.ts";
 import type { FileKind } from "../../repository/storage/storage.ts";
 import type { BackupRepository } from "../../contract/index.ts";
 import type { OpenedRepository } from "../../operations/opened-repository.ts";

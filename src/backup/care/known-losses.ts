@@ -3,7 +3,7 @@ import { CairnError } from "../../errors.ts";
 import { objectIdOf } from "../../ids.ts";
 import { BlobIndex } from "../../repository/index/blob-index.ts";
 import type { RepositoryLock } from "../../repository/locks.ts";
-import { loadPackHeader } from "../../repository/care/repair.ts";
+import { loadPackHeader } from "../../repository/packs/pack-read.ts";
 import { packSizes } from "../../repository/storage/storage.ts";
 import { lostPacks } from "../../repository/transfer/near-packs.ts";
 import type { OpenRepository } from "../open-repository.ts";

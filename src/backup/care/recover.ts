@@ -1,7 +1,7 @@
 import { hostname } from "node:os";
 import { sha256 } from "../../crypto/hash.ts";
 import { directoryNode } from "../../workspace/store/snapshot-tree.ts";
-import { toCairnError } from "../../errors.ts";
+import { toCairnError, tellsOfDamage } from "../../errors.ts";
 import { failpoint } from "../../failpoint.ts";
 import { compareBytes } from "../../formats/bytes.ts";
 import { encodeTree, type TreeNode } from "../../formats/restic/tree.ts";
@@ -11,7 +11,7 @@ import { objectIdOf, type ObjectId } from "../../ids.ts";
 import { newPacer } from "../../pacer.ts";
 import { TREE_BLOB } from "../../repository/index/blob-index.ts";
 import { EntrySet } from "../../repository/index/entry-set.ts";
-import { LiveSet, tellsOfDamage, treesAhead } from "../../repository/trees/live.ts";
+import { LiveSet, treesAhead } from "../../repository/trees/live.ts";
 import { TreeMender } from "../../repository/trees/tree-mender.ts";
 import type { RecoverBackupsOptions, RecoverBackupsResult } from "../../contract/index.ts";
 import type { Session } from "../session.ts";

@@ -9,7 +9,7 @@ import { namesIn } from "../../fs/names-in.ts";
 import { removeAll } from "../../fs/remove-all.ts";
 import { deadWorkDirectories, newWorkDirectory, writtenWithin } from "../../fs/work-directory.ts";
 import type { BlobIndex } from "../../repository/index/blob-index.ts";
-import { LeftPacks } from "../../repository/care/left-packs.ts";
+import { LeftPacks } from "../../repository/transfer/left-packs.ts";
 import { NearPacks } from "../../repository/transfer/near-packs.ts";
 import { existingAncestor, requireRoom } from "../../workspace/place/room.ts";
 import type { OpenRepository } from "../open-repository.ts";

@@ -69,7 +69,7 @@ describe("compaction", () => {
       for (const content of contents) {
         const entry = index.lookup(sha(content), 0);
         assert.deepEqual(
-          Buffer.from(reader.read({ ...index.place(entry), id: index.idOf(entry) })),
+          Buffer.from(reader.view({ ...index.place(entry), id: index.idOf(entry) })),
           Buffer.from(content),
         );
       }

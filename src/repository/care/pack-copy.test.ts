@@ -19,7 +19,7 @@ import { type IndexedPack, loadIndexFile } from "../index/index-set.ts";
 import { copyingPacks } from "./pack-copy.ts";
 import { PackVerifier } from "../verify/pack-verifier.ts";
 import { Repository } from "../repository.ts";
-import { FaultyStorage } from "../storage/faulty.ts";
+import { FaultyStorage } from "../storage/testing-faulty.ts";
 import { type Fixture, PASSWORD, randomFiles, TestArchive, withRepository } from "../test-archive.ts";
 
 const SIZES = { small: 5000, other: 300_000, large: 3 * 1024 * 1024 };

@@ -1,19 +1,12 @@
 import { join } from "node:path";
 import { SEAL_OVERHEAD } from "../../crypto/seal.ts";
-import { CairnError, toCairnError } from "../../errors.ts";
-import {
-  EMPTY_PACK_SIZE,
-  sizeInPack,
-  type BlobType,
-  type IndexBlob,
-  type PackHeaderEntry,
-} from "../../formats/restic/pack-header.ts";
+import { CairnError, toCairnError, tellsOfDamage } from "../../errors.ts";
+import type { BlobType, IndexBlob, PackHeaderEntry } from "../../formats/restic/pack-header.ts";
 import { makeFolder } from "../../fs/make-folder.ts";
 import { objectIdOf } from "../../ids.ts";
 import { clearAway } from "../../fs/remove-all.ts";
 import { type Arena, giveBack, newArena } from "../../native.ts";
 import { BlobDecoder, placeProblem } from "../packs/blob-decoder.ts";
-import { tellsOfDamage } from "../trees/live.ts";
 import { NearPacks, type WantedRange } from "../transfer/near-packs.ts";
 import { readAt } from "../packs/pack-read.ts";
 import { type FinishedPack, PackWriter } from "../packs/pack-writer.ts";
@@ -173,9 +166,12 @@ export class PackCopier {
   #isProven(decoder: BlobDecoder, run: Run): boolean {
     const { offset, blobs } = run;
     run.macs = this.#macsOf(run);
-    return blobs.every(({ id, length, uncompressedLength, offset: at }) => {
-      const sealed = [this.#window, at - offset, length] as const;
-      return decoder.authentic(...sealed) && decoder.decode(...sealed, uncompressedLength) && decoder.matches(id);
+    return blobs.every((blob) => {
+      const at = blob.offset - offset;
+      return (
+        decoder.storedProblem(this.#window, at, run.length, blob) === null &&
+        decoder.contentProblem(this.#window, at, blob, blob.id) === null
+      );
     });
   }
 
@@ -236,11 +232,4 @@ function runsOf(blobs: readonly IndexBlob[]): Run[] | null {
       runs.push({ type: blob.type, offset: blob.offset, length: blob.length, blobs: [blob], macs: new Uint8Array(0) });
   }
   return runs;
-}
-
-/** Bytes of a pack with these entries: blobs, sealed header, length field. */
-export function packSizeOf(entries: readonly PackHeaderEntry[]): number {
-  let size = EMPTY_PACK_SIZE;
-  for (const { length, uncompressedLength } of entries) size += sizeInPack(length, uncompressedLength);
-  return size;
 }

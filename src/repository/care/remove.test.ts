@@ -9,7 +9,8 @@ import { checkStructure } from "../verify/structure.ts";
 import { loadIndexFile } from "../index/index-set.ts";
 import { acquireLock } from "../locks.ts";
 import { NearPacks } from "../transfer/near-packs.ts";
-import { previewSweep, removeSnapshots, removeUnindexedPacks, runSweep, type SweepOptions } from "./remove.ts";
+import { previewSweep, removeSnapshots, runSweep, type SweepOptions } from "./remove.ts";
+import { removeUnindexedPacks } from "./unindexed-packs.ts";
 import { planIndexRepair, runIndexRepair } from "./repair.ts";
 import {
   liveFrom,

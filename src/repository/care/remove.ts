@@ -1,7 +1,7 @@
 import { append } from "../../append.ts";
 import { CairnError, reworded, throwIfAborted } from "../../errors.ts";
 import { failpoint } from "../../failpoint.ts";
-import { decodePackHeader, type IndexBlob } from "../../formats/restic/pack-header.ts";
+import type { IndexBlob } from "../../formats/restic/pack-header.ts";
 import { plural } from "../../formats/sizes.ts";
 import type { Snapshot } from "../../formats/restic/snapshot.ts";
 import { objectIdOf, type ObjectId } from "../../ids.ts";
@@ -10,14 +10,13 @@ import { BlobIndex, isPlacedAt } from "../index/blob-index.ts";
 import { EntrySet } from "../index/entry-set.ts";
 import { IndexFileWriter, loadIndexFile, type IndexedPack } from "../index/index-set.ts";
 import { acquireLock, withLock, type LockCall, type RepositoryLock } from "../locks.ts";
-import { BlobSource } from "../blob-source.ts";
 import { type NearPacks, nearPacksIn } from "../transfer/near-packs.ts";
 import { copyingPacks } from "./pack-copy.ts";
+import { removeFile, removeIndexes, removePack, writeIndexOf } from "./replaced-files.ts";
 import type { FinishedPack } from "../packs/pack-writer.ts";
 import type { Repository } from "../repository.ts";
-import { type PackSizes, packSizes, STALE_TEMPORARY_MS } from "../storage/storage.ts";
+import { STALE_TEMPORARY_MS } from "../storage/storage.ts";
 import { type CrowdedPacks, markAll, planSweep, rootsOf, type SweepOptions, type SweepPlan } from "./sweep-plan.ts";
-import { findUnindexed, headerToDrop } from "../index/unindexed-packs.ts";
 
 export type { CrowdedPacks, PackFacts, SweepOptions, SweepPlan } from "./sweep-plan.ts";
 
@@ -167,61 +166,6 @@ async function sweepOnce(repository: Repository, context: SweepContext): Promise
   return "nothing";
 }
 
-/**
- * Removes packs that are in no index, under the exclusive lock, and returns how many; -1 when the lock was refused.
- * What an index lists too is read at its place first: where that is damaged the pack stays, and `onDamaged` is told its
- * name. Throws `damaged`, with nothing removed, when an index file cannot be read. For local repositories.
- */
-export async function removeUnindexedPacks(
-  repository: Repository,
-  { waitMs = 0, onDamaged }: { waitMs?: number; onDamaged?: (pack: string) => void } = {},
-): Promise<number> {
-  repository.requireRemovals();
-  let lock: RepositoryLock;
-  try {
-    lock = await acquireLock(repository, { waitMs, exclusive: true });
-  } catch (error) {
-    if (error instanceof CairnError && error.code === "busy") return -1;
-    throw error;
-  }
-  try {
-    const { packs, damaged } = await findUnindexed(repository, await packSizes(repository.storage), null);
-    const [unread] = damaged;
-    if (unread !== undefined) throw unread.error;
-    let removed = 0;
-    for (const [name, doubtful] of await doubtfulCopies(repository, packs)) {
-      for (const pack of doubtful) onDamaged?.(pack);
-      if (doubtful.length > 0) continue;
-      lock.requireHeld();
-      if (await removeFile(repository, "data", name)) removed++;
-      failpoint("unindexed.pack-removed");
-    }
-    return removed;
-  } finally {
-    await lock.release();
-  }
-}
-
-/** By names of packs in no index: those packs in which something that lies in them too cannot be read. Closed ones are left out. */
-async function doubtfulCopies(repository: Repository, packs: PackSizes): Promise<Map<string, string[]>> {
-  const doubtful = new Map<string, string[]>();
-  const index = await BlobIndex.load(repository, null);
-  const near = nearPacksIn(repository.storage, undefined, "");
-  const copies = new BlobSource({ keys: repository.keys, index, packs: near });
-  try {
-    for (const [name, size] of packs) {
-      const blobs = await headerToDrop(repository, name, size);
-      if (blobs === "closed") continue;
-      const entries = blobs.map((blob) => index.entryOf(blob)).filter((entry) => entry >= 0);
-      const unsound = await copies.prove(entries);
-      doubtful.set(name, [...new Set([...unsound].map((entry) => objectIdOf(index.place(entry).pack)))]);
-    }
-  } finally {
-    copies.close();
-  }
-  return doubtful;
-}
-
 interface Staged {
   readonly plan: SweepPlan;
   readonly copied: FinishedPack[];
@@ -279,12 +223,7 @@ async function stage(
   append(context.total.damagedPacks, failed);
   if (failed.length > 0) await spareCopies(repository, plan, { doomed, doubtful, writer });
   await context.lock.recheck();
-  await repository.storage.sync(["data"]);
-  failpoint("sweep.packs-written");
-  for (const pack of copied) await writer.add(pack.id, decodePackHeader(pack.header));
-  const newIndexes = await writer.finish();
-  await repository.storage.sync(["index"]);
-  failpoint("sweep.index-written");
+  const newIndexes = await writeIndexOf(repository, copied, { doing: "sweep", writer });
   // One of them may hold what is damaged: a repair tells.
   return { plan, copied, newIndexes, doomed, unindexed: failed.length > 0 ? [] : unindexed };
 }
@@ -362,21 +301,11 @@ async function deleteOld(
   { lock, total }: { lock: RepositoryLock; total: SweepResult },
 ): Promise<void> {
   const { plan, doomed, copied, unindexed } = staged;
-  for (const name of plan.affected) {
-    // Who was asleep for long may find others at work: what is left over goes next time.
-    lock.requireHeld();
-    if (await removeFile(repository, "index", name)) total.replacedIndexes++;
-    failpoint("sweep.index-removed");
-  }
-  await repository.storage.sync(["index"]);
-  failpoint("sweep.indexes-durable");
+  const how = { doing: "sweep", lock } as const;
+  total.replacedIndexes += await removeIndexes(repository, plan.affected, how);
   const fresh = new Set<string>(copied.map((pack) => objectIdOf(pack.id)));
-  for (const [name, size] of doomed) {
-    if (fresh.has(name)) continue;
-    lock.requireHeld();
-    if (await removeFile(repository, "data", name)) total.bytesFreed += Math.max(0, size);
-    failpoint("sweep.pack-removed");
-  }
+  for (const [name, size] of doomed)
+    if (!fresh.has(name) && (await removePack(repository, name, how))) total.bytesFreed += Math.max(0, size);
   for (const { name, size } of unindexed) {
     lock.requireHeld();
     if (!(await removeFile(repository, "data", name))) continue;
@@ -391,19 +320,4 @@ async function deleteOld(
   total.repackedPacks += plan.repack.filter((facts) => doomed.has(facts.name)).length;
   total.newPacks += copied.length;
   for (const pack of copied) total.bytesFreed -= pack.size;
-}
-
-/** False when it was not there any more. */
-async function removeFile(
-  repository: Repository,
-  kind: "snapshots" | "index" | "data",
-  name: string,
-): Promise<boolean> {
-  try {
-    await repository.storage.remove(kind, name);
-    return true;
-  } catch (error) {
-    if (error instanceof CairnError && error.code === "not_found") return false;
-    throw error;
-  }
 }

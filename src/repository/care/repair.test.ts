@@ -7,7 +7,7 @@ import { encodeHeaderEntry } from "../../formats/restic/pack-header.ts";
 import { objectIdOf } from "../../ids.ts";
 import { BlobIndex } from "../index/blob-index.ts";
 import { planIndexRepair, runIndexRepair } from "./repair.ts";
-import { FaultyStorage } from "../storage/faulty.ts";
+import { FaultyStorage } from "../storage/testing-faulty.ts";
 import type { Storage } from "../storage/storage.ts";
 import { randomFiles, TestArchive, withRepository } from "../test-archive.ts";
 

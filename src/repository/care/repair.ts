@@ -1,9 +1,8 @@
 import { zstdDecompressSync } from "node:zlib";
 import { sha256 } from "../../crypto/hash.ts";
-import { openedOrNull, openMessage, SEAL_OVERHEAD } from "../../crypto/seal.ts";
-import { CairnError, toCairnError } from "../../errors.ts";
+import { openedOrNull } from "../../crypto/seal.ts";
+import { CairnError, toCairnError, tellsOfDamage } from "../../errors.ts";
 import { failpoint } from "../../failpoint.ts";
-import { MAX_PACK_SIZE } from "../../formats/restic/index-file.ts";
 import { decodePackHeader, type IndexBlob } from "../../formats/restic/pack-header.ts";
 import { objectIdOf } from "../../ids.ts";
 import { newPacer } from "../../pacer.ts";
@@ -14,9 +13,9 @@ import {
   IndexFileWriter,
   listingKey,
 } from "../index/index-set.ts";
-import { tellsOfDamage } from "../trees/live.ts";
 import { type LockCall, withLock } from "../locks.ts";
-import { copyingPacks, type PackCopier, packSizeOf, type WorkDirectory } from "./pack-copy.ts";
+import { copyingPacks, type PackCopier, type WorkDirectory } from "./pack-copy.ts";
+import { loadPackHeader, packSizeOf } from "../packs/pack-read.ts";
 import type { FinishedPack } from "../packs/pack-writer.ts";
 import type { Repository } from "../repository.ts";
 import { type PackSizes, packSizes } from "../storage/storage.ts";
@@ -59,7 +58,6 @@ export interface RepairResult {
 }
 
 const NO_PACKS: PackSizes = new Map();
-const MAX_HEADER = 64 * 1024 * 1024;
 
 /** Compares index files with pack files; nothing is changed. */
 export async function planIndexRepair(repository: Repository, options: RepairOptions = {}): Promise<IndexRepairPlan> {
@@ -243,23 +241,6 @@ async function headerOrNull(repository: Repository, name: string, size: number):
     if (!tellsOfDamage(known)) throw known;
     return null;
   }
-}
-
-/** The blobs of a pack from its own header. `damaged` when it is not one. */
-export async function loadPackHeader(repository: Repository, name: string, size: number): Promise<IndexBlob[]> {
-  if (size < 4 + SEAL_OVERHEAD) throw new CairnError("damaged", `a file of ${size} bytes has no pack header`);
-  // No index file that lists it could be read.
-  if (size > MAX_PACK_SIZE) throw new CairnError("damaged", `a file of ${size} bytes is larger than a pack can be`);
-  const tail = Buffer.from(await repository.storage.load("data", name, { offset: size - 4, length: 4 }));
-  if (tail.length < 4) throw new CairnError("damaged", `the file ends before its ${size} bytes`);
-  const length = tail.readUInt32LE(0);
-  if (length <= SEAL_OVERHEAD || length > size - 4 || length > MAX_HEADER) {
-    throw new CairnError("damaged", `the pack header's length ${length} does not fit a file of ${size} bytes`);
-  }
-  const sealed = await repository.storage.load("data", name, { offset: size - 4 - length, length });
-  const blobs = decodePackHeader(openMessage(repository.keys, sealed));
-  if (packSizeOf(blobs) !== size) throw new CairnError("damaged", "the pack header does not fit its file");
-  return blobs;
 }
 
 function reasonToDrop(size: number | undefined, pack: IndexedPack, damaged: boolean): string | null {

@@ -8,11 +8,12 @@ import { eachIndexFile, type IndexFileContent, type IndexedPack, listingKey } fr
 import { LiveSet, requireComplete } from "../trees/live.ts";
 import type { LockCall } from "../locks.ts";
 import { type NearPacks, nearPacksIn } from "../transfer/near-packs.ts";
-import { packSizeOf, SMALL_PACK, type WorkDirectory } from "./pack-copy.ts";
+import { SMALL_PACK, type WorkDirectory } from "./pack-copy.ts";
 import type { DamagedFile, Repository } from "../repository.ts";
 import { concurrently } from "../storage/concurrently.ts";
 import { type PackSizes, packSizes } from "../storage/storage.ts";
-import { headerToDrop, strikeNamed } from "../index/unindexed-packs.ts";
+import { strikeNamed } from "../index/unindexed-packs.ts";
+import { headerToDrop, packSizeOf } from "../packs/pack-read.ts";
 
 export interface SweepOptions extends LockCall {
   /** The index cache; null for none. */

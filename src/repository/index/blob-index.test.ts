@@ -13,8 +13,8 @@ import { BlobIndex } from "./blob-index.ts";
 import { BlobTable } from "./blob-table.ts";
 import { readIndexCache } from "./index-cache.ts";
 import { Repository } from "../repository.ts";
-import { CountingStorage } from "../storage/counting.ts";
-import { FaultyStorage } from "../storage/faulty.ts";
+import { CountingStorage } from "../storage/testing-counting.ts";
+import { FaultyStorage } from "../storage/testing-faulty.ts";
 import { randomFiles, sha, TestArchive, withRepository } from "../test-archive.ts";
 
 /** A pack header of `count` blobs that only exists in the index. */

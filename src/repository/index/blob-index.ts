@@ -126,10 +126,6 @@ export class BlobIndex {
     return { table: this.#table.buffer, others: this.#others.buffer, session: this.#session?.buffer ?? null };
   }
 
-  get buffer(): SharedArrayBuffer {
-    return this.#table.buffer;
-  }
-
   /** Entry numbers are below it. */
   get count(): number {
     return this.#table.count;

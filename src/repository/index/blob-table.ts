@@ -1,5 +1,6 @@
 import { SEAL_OVERHEAD } from "../../crypto/seal.ts";
 import { CairnError } from "../../errors.ts";
+import { wordAt } from "./claim-table.ts";
 
 /** Type numbers of blobs, as in pack headers. */
 export const DATA_BLOB = 0;
@@ -290,9 +291,4 @@ export class BlobTable {
     while (this.slots[slot] !== 0) slot = (slot + 1) & mask;
     this.slots[slot] = (entry + 1) | (wordAt(this.ids, entry * 32 + 4) & PRINT_MASK);
   }
-}
-
-/** Four bytes of a digest as a number to choose a slot by. */
-export function wordAt(bytes: Uint8Array, offset: number): number {
-  return bytes[offset]! | (bytes[offset + 1]! << 8) | (bytes[offset + 2]! << 16) | (bytes[offset + 3]! << 24);
 }

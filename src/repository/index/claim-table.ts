@@ -1,5 +1,4 @@
 import { CairnError } from "../../errors.ts";
-import { wordAt } from "./blob-table.ts";
 
 const MAGIC = 0x314d4c43;
 const HEADER_WORDS = 64;
@@ -106,4 +105,9 @@ export class ClaimTable {
     for (let i = 0; i < 32; i++) if (ids[base + i] !== bytes[offset + i]) return false;
     return true;
   }
+}
+
+/** Four bytes of a digest as a number to choose a slot by. */
+export function wordAt(bytes: Uint8Array, offset: number): number {
+  return bytes[offset]! | (bytes[offset + 1]! << 8) | (bytes[offset + 2]! << 16) | (bytes[offset + 3]! << 24);
 }

@@ -10,8 +10,10 @@ import { BlobIndex } from "./blob-index.ts";
 import { BlobReader } from "../packs/blob-reader.ts";
 import { compact } from "../care/compact.ts";
 import { eachIndexFile } from "./index-set.ts";
-import { removeSnapshots, removeUnindexedPacks, runSweep } from "../care/remove.ts";
-import { loadPackHeader, planIndexRepair, runIndexRepair } from "../care/repair.ts";
+import { removeSnapshots, runSweep } from "../care/remove.ts";
+import { removeUnindexedPacks } from "../care/unindexed-packs.ts";
+import { planIndexRepair, runIndexRepair } from "../care/repair.ts";
+import { loadPackHeader } from "../packs/pack-read.ts";
 import { type Fixture, randomFiles, sha, TestArchive, withRepository } from "../test-archive.ts";
 
 interface Copy {
@@ -96,7 +98,7 @@ class Walk {
       for (const blob of blobs) {
         let isSound = true;
         try {
-          reader.read({ ...blob, pack: Buffer.from(pack, "hex") });
+          reader.view({ ...blob, pack: Buffer.from(pack, "hex") });
         } catch {
           isSound = false;
         }
@@ -130,7 +132,7 @@ class Walk {
     const root = keyOf({ type: "tree", id: tree });
     const { pack, blob } = (await this.#copies()).find(({ key, isSound }) => key === root && isSound)!;
     const reader = this.#reader();
-    const [inner] = decodeTree(reader.read({ ...blob, pack: Buffer.from(pack, "hex") }));
+    const [inner] = decodeTree(reader.view({ ...blob, pack: Buffer.from(pack, "hex") }));
     reader.close();
     const trees = [root, keyOf({ type: "tree", id: inner!.subtree! })];
     const contents = Object.values(files).map((content) => keyOf({ type: "data", id: sha(content) }));

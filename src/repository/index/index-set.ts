@@ -1,6 +1,6 @@
 import { readdirSync } from "node:fs";
 import { dirname } from "node:path";
-import { CairnError, toCairnError } from "../../errors.ts";
+import { CairnError } from "../../errors.ts";
 import {
   decodeIndexColumns,
   IndexColumns,
@@ -12,7 +12,7 @@ import { EMPTY_PACK_SIZE, sizeInPack, type IndexBlob } from "../../formats/resti
 import { objectIdOf, type ObjectId } from "../../ids.ts";
 import { newPacer } from "../../pacer.ts";
 import type { BlobIndex } from "./blob-index.ts";
-import { wordAt } from "./blob-table.ts";
+import { wordAt } from "./claim-table.ts";
 import type { DamagedFile, Repository } from "../repository.ts";
 
 /** Reading all index files in turn, and writing a few new ones in place of some of them. */
@@ -79,24 +79,6 @@ export interface IndexFileContent {
 /** One index file, decoded. `damaged` or `not_found` when it is not what it was or not there. */
 export async function loadIndexFile(repository: Repository, name: string): Promise<IndexFileContent> {
   return contentOf(name, await repository.loadUnpacked("index", name));
-}
-
-/**
- * Reads all index files of a repository of this machine, without waiting. Damaged ones, and those that vanish, are
- * passed over.
- */
-export function eachIndexFileHere(repository: Repository, each: (file: IndexFileContent) => void): void {
-  for (const name of indexFilesHere(repository)) {
-    let file: IndexFileContent;
-    try {
-      file = contentOf(name, repository.loadHere("index", name));
-    } catch (error) {
-      const { code } = toCairnError(error);
-      if (code !== "damaged" && code !== "not_found") throw error;
-      continue;
-    }
-    each(file);
-  }
 }
 
 /** Names of the index files that there are. */

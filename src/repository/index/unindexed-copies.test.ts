@@ -5,10 +5,11 @@ import { describe, test } from "node:test";
 import { objectIdOf } from "../../ids.ts";
 import { BlobIndex } from "./blob-index.ts";
 import { compact } from "../care/compact.ts";
-import { previewSweep, removeUnindexedPacks, runSweep, type SweepOptions } from "../care/remove.ts";
+import { previewSweep, runSweep, type SweepOptions } from "../care/remove.ts";
+import { removeUnindexedPacks } from "../care/unindexed-packs.ts";
 import { planIndexRepair, runIndexRepair } from "../care/repair.ts";
 import { Repository } from "../repository.ts";
-import { CountingStorage } from "../storage/counting.ts";
+import { CountingStorage } from "../storage/testing-counting.ts";
 import { type Fixture, PASSWORD, randomFiles, resticCheck, sha, TestArchive, withRepository } from "../test-archive.ts";
 
 const MANY = 64;

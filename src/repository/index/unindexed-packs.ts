@@ -1,12 +1,9 @@
-import { throwIfAborted, toCairnError } from "../../errors.ts";
-import type { IndexBlob } from "../../formats/restic/pack-header.ts";
+import { throwIfAborted } from "../../errors.ts";
 import { objectIdOf } from "../../ids.ts";
 import type { BlobIndex } from "./blob-index.ts";
 import { eachIndexFile, type IndexFileContent } from "./index-set.ts";
-import { tellsOfDamage } from "../trees/live.ts";
 import type { NearPacks } from "../transfer/near-packs.ts";
 import { PackVerifier } from "../verify/pack-verifier.ts";
-import { loadPackHeader } from "../care/repair.ts";
 import type { DamagedFile, Repository } from "../repository.ts";
 import type { PackSizes } from "../storage/storage.ts";
 
@@ -43,25 +40,6 @@ export async function findUnindexed(
   if (packs.size === 0) return { packs, damaged: [] };
   const names = (await repository.storage.list("index")).map(({ name }) => name);
   return { packs, damaged: await eachIndexFile(repository, names, (file) => strikeNamed(packs, file)) };
-}
-
-/**
- * Returns what lies in a pack that is to go; nothing where it is no pack, or cannot be read. `closed` where this user
- * may not read it.
- */
-export async function headerToDrop(
-  repository: Repository,
-  name: string,
-  size: number,
-): Promise<readonly IndexBlob[] | "closed"> {
-  try {
-    return await loadPackHeader(repository, name, size);
-  } catch (error) {
-    const known = toCairnError(error);
-    if (known.code === "permission") return "closed";
-    if (tellsOfDamage(known)) return [];
-    throw known;
-  }
 }
 
 /**

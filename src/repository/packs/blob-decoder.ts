@@ -19,8 +19,15 @@ export function placeProblem(length: number, uncompressedLength: number): string
   return null;
 }
 
+/** Lengths of a blob as a pack lists them. */
+interface StoredLengths {
+  readonly length: number;
+  /** 0 when stored as it is. */
+  readonly uncompressedLength: number;
+}
+
 /**
- * Sealed bytes to plaintext with reused contexts and memory. `decode` leaves its result in `arena`,
+ * Sealed bytes to plaintext with reused contexts and memory. `contentProblem` leaves its result in `arena`,
  * `offset`, `length`, valid until the next call.
  */
 export class BlobDecoder {
@@ -46,8 +53,31 @@ export class BlobDecoder {
     return this.#opener.verify(sealed, at, length);
   }
 
-  /** Decrypts in place and decompresses what `authentic` has accepted. False when the zstd frame is broken or of another length. */
-  decode(sealed: Arena, at: number, length: number, uncompressedLength: number): boolean {
+  /**
+   * Says why an encrypted blob at `at` of an arena is not what was written; `found`: bytes that were read into it, below 0 where
+   * the disk cannot read them. Null: its MAC is right, and `contentProblem` may be asked.
+   */
+  storedProblem(
+    sealed: Arena,
+    at: number,
+    found: number,
+    { length, uncompressedLength }: StoredLengths,
+  ): string | null {
+    const problem = placeProblem(length, uncompressedLength);
+    if (problem !== null) return problem;
+    if (at + length > found) return found < 0 ? "a sector of it cannot be read" : "the pack ends before it";
+    return this.authentic(sealed, at, length) ? null : "its MAC is wrong";
+  }
+
+  /** Decodes what `storedProblem` has accepted and says why it is not the blob of this id; without one that is not compared. */
+  contentProblem(sealed: Arena, at: number, lengths: StoredLengths, id: Uint8Array | undefined): string | null {
+    if (!this.#decode(sealed, at, lengths.length, lengths.uncompressedLength))
+      return "it does not decompress to its stated length";
+    return id === undefined || this.#matches(id) ? null : "its content has another SHA-256";
+  }
+
+  /** Decrypts in place and decompresses. False when the zstd frame is broken or of another length. */
+  #decode(sealed: Arena, at: number, length: number, uncompressedLength: number): boolean {
     const stored = this.#opener.decrypt(sealed, at, length, sealed, at + IV_LENGTH);
     if (uncompressedLength === 0) {
       this.#arena = sealed;
@@ -66,31 +96,10 @@ export class BlobDecoder {
     return this.#decompressor.decompress(sealed, at + IV_LENGTH, stored, this.#plain, 0, uncompressedLength);
   }
 
-  /** As `decode`, but a compressed blob is decompressed to `target`, where `uncompressedLength` bytes are free. */
-  decodeInto(
-    sealed: Arena,
-    at: number,
-    length: number,
-    uncompressedLength: number,
-    target: Arena,
-    targetOffset: number,
-  ): boolean {
-    this.#arena = target;
-    this.offset = targetOffset;
-    if (uncompressedLength === 0) {
-      this.length = this.#opener.decrypt(sealed, at, length, target, targetOffset);
-      return true;
-    }
-    const stored = this.#opener.decrypt(sealed, at, length, sealed, at + IV_LENGTH);
-    this.length = uncompressedLength;
-    return this.#decompressor.decompress(sealed, at + IV_LENGTH, stored, target, targetOffset, uncompressedLength);
-  }
-
-  /** Tells whether the decoded bytes have the SHA-256 at `idOffset` of `id`. */
-  matches(id: Uint8Array, idOffset = 0): boolean {
+  #matches(id: Uint8Array): boolean {
     const digest = this.#digest;
     hashAt(this.#arena, this.offset, this.length, digest, 0);
-    for (let index = 0; index < ID_LENGTH; index++) if (digest.bytes[index] !== id[idOffset + index]) return false;
+    for (let index = 0; index < ID_LENGTH; index++) if (digest.bytes[index] !== id[index]) return false;
     return true;
   }
 }

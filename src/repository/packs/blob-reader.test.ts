@@ -3,7 +3,6 @@ import { closeSync, openSync, readFileSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { test } from "node:test";
 import { CairnError } from "../../errors.ts";
-import { newArena } from "../../native.ts";
 import { BlobReader } from "./blob-reader.ts";
 import { readPackHeader } from "./pack-read.ts";
 import { PackVerifier } from "../verify/pack-verifier.ts";
@@ -43,15 +42,12 @@ function verifyFile(scratch: TestPacks, path: string, size: number) {
   }
 }
 
-test("read, readInto and readWindow give what was stored", () => {
+test("view and readWindow give what was stored", () => {
   using scratch = testPacks();
   const places = fillPacks(scratch, MIXED);
   const reader = scratch.reader();
-  const target = newArena(4_000_000);
   for (const [index, place] of places.entries()) {
-    assert.ok(MIXED[index]!.equals(reader.read(place)));
-    assert.equal(reader.readInto(place, target, 11), MIXED[index]!.length);
-    assert.ok(MIXED[index]!.equals(target.bytes.subarray(11, 11 + MIXED[index]!.length)));
+    assert.ok(MIXED[index]!.equals(reader.view(place)));
   }
   const seen: number[] = [];
   reader.readWindow(places, (index, arena, offset, length) => {
@@ -80,12 +76,6 @@ test("readWindow reads a sparse choice, and the same place twice", () => {
   reader.close();
 });
 
-test("a target that is too small is refused before anything is written", () => {
-  using scratch = testPacks();
-  const [place] = fillPacks(scratch, [textBlob(1, 100)]);
-  assert.throws(() => scratch.reader().readInto(place!, newArena(100), 1), { code: "internal" });
-});
-
 test("impossible places are damaged, not a reservation of memory", () => {
   using scratch = testPacks();
   const [place] = fillPacks(scratch, [textBlob(1, 1000)]);
@@ -100,7 +90,7 @@ test("impossible places are damaged, not a reservation of memory", () => {
     { length: Number.NaN },
     { uncompressedLength: 0xffff_ffff },
   ]) {
-    assert.throws(() => reader.read({ ...place!, ...wrong }), { code: "damaged" }, JSON.stringify(wrong));
+    assert.throws(() => reader.view({ ...place!, ...wrong }), { code: "damaged" }, JSON.stringify(wrong));
     assert.throws(
       () => reader.readWindow([{ ...place!, ...wrong }], () => assert.fail("gave a blob")),
       { code: "damaged" },
@@ -120,7 +110,7 @@ test("damage names pack, blob and offset, and the other blobs of the window stil
   writeFileSync(pack!.path, file);
   const reader = scratch.reader();
   assert.throws(
-    () => reader.read(places[1]!),
+    () => reader.view(places[1]!),
     (error: unknown) => {
       assert.ok(error instanceof CairnError);
       assert.equal(error.code, "damaged");
@@ -146,11 +136,11 @@ test("a blob with another content than its id is damaged, unless that is left to
   using scratch = testPacks();
   const [place] = fillPacks(scratch, [textBlob(1, 1000)]);
   const other = { ...place!, id: new Uint8Array(32) };
-  assert.throws(() => scratch.reader().read(other), { code: "damaged" });
+  assert.throws(() => scratch.reader().view(other), { code: "damaged" });
   const later = { ...other, isComparedLater: true };
   const seen: number[] = [];
   scratch.reader().readWindow([later], (_index, _arena, _offset, length) => void seen.push(length));
-  assert.deepEqual([scratch.reader().read(later).length, seen], [1000, [1000]]);
+  assert.deepEqual([scratch.reader().view(later).length, seen], [1000, [1000]]);
 });
 
 test("only so many packs stay open, and all are closed", () => {
@@ -171,11 +161,11 @@ test("only so many packs stay open, and all are closed", () => {
     },
   });
   const places = scratch.places();
-  for (const place of [...places, ...places.slice(40)]) reader.read(place);
+  for (const place of [...places, ...places.slice(40)]) reader.view(place);
   assert.equal(opened.length, 80);
   assert.ok(new Set(opened).size <= 66);
   reader.close();
-  reader.read(places[0]!);
+  reader.view(places[0]!);
   assert.equal(opened.length, 81);
   reader.close();
 });

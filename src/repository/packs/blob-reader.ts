@@ -5,7 +5,7 @@ import { CairnError } from "../../errors.ts";
 import { newArena } from "../../native.ts";
 import type { Arena } from "../../native.ts";
 import { BlobDecoder, placeProblem } from "./blob-decoder.ts";
-import { BAD_SECTOR, readSectors } from "./pack-read.ts";
+import { readSectors } from "./pack-read.ts";
 
 /** Place of a blob. */
 export interface BlobPlace {
@@ -57,31 +57,17 @@ export class BlobReader {
     this.#decoder = new BlobDecoder(options.keys);
   }
 
-  /** A fresh copy of the plaintext. Errors: damaged {pack, blob, offset}, and what `openPack` throws. */
-  read(place: BlobPlace): Uint8Array {
-    return new Uint8Array(this.view(place));
-  }
-
-  /** The plaintext where it was decoded, for large content: good until the next call. Errors as of `read`. */
+  /** The plaintext where it was decoded, good until the next call. Errors: damaged {pack, blob, offset}, and what `openPack` throws. */
   view(place: BlobPlace): Uint8Array {
-    this.#load(place);
-    this.#settle(place, this.#decoder.decode(this.#sealed, 0, place.length, place.uncompressedLength));
-    const { arena, offset, length } = this.#decoder;
+    const isPlace = placeProblem(place.length, place.uncompressedLength) === null;
+    const found = isPlace ? this.#fill(place, place.length) : 0;
+    const decoder = this.#decoder;
+    const problem =
+      decoder.storedProblem(this.#sealed, 0, found, place) ??
+      decoder.contentProblem(this.#sealed, 0, place, comparedId(place));
+    if (problem !== null) throw damage(place, problem);
+    const { arena, offset, length } = decoder;
     return arena.bytes.subarray(offset, offset + length);
-  }
-
-  /** The plaintext into `target` at `offset`; returns its length. */
-  readInto(place: BlobPlace, target: Arena, offset: number): number {
-    const length = place.uncompressedLength === 0 ? place.length - 32 : place.uncompressedLength;
-    if (offset + length > target.bytes.length) {
-      throw new CairnError("internal", `a blob of ${length} bytes does not fit at ${offset} of ${target.bytes.length}`);
-    }
-    this.#load(place);
-    this.#settle(
-      place,
-      this.#decoder.decodeInto(this.#sealed, 0, place.length, place.uncompressedLength, target, offset),
-    );
-    return length;
   }
 
   /**
@@ -110,52 +96,21 @@ export class BlobReader {
     const problem = placeProblem(first.length, first.uncompressedLength);
     const found = problem === null ? this.#fill(first, last.offset + last.length - first.offset) : 0;
     if (found < 0 && to - from > 1) return false;
-    const authentic = new Uint8Array(to - from);
+    const decoder = this.#decoder;
+    const problems: (string | null)[] = [];
     for (let index = from; index < to; index++) {
       const place = places[index]!;
-      const at = place.offset - first.offset;
-      if (at + place.length > found) continue;
-      if (placeProblem(place.length, place.uncompressedLength) !== null) continue;
-      authentic[index - from] = this.#decoder.authentic(this.#sealed, at, place.length) ? 1 : 0;
+      problems.push(decoder.storedProblem(this.#sealed, place.offset - first.offset, found, place));
     }
     for (let index = from; index < to; index++) {
       const place = places[index]!;
       const at = place.offset - first.offset;
-      const reason = this.#decodeAt(place, at, found, authentic[index - from] === 1);
-      if (reason === null) each(index, this.#decoder.arena, this.#decoder.offset, this.#decoder.length);
+      const reason = problems[index - from] ?? decoder.contentProblem(this.#sealed, at, place, comparedId(place));
+      if (reason === null) each(index, decoder.arena, decoder.offset, decoder.length);
       else if (onDamage) onDamage(index, damage(place, reason));
       else throw damage(place, reason);
     }
     return true;
-  }
-
-  #decodeAt(place: BlobPlace, at: number, found: number, authentic: boolean): string | null {
-    const problem = placeProblem(place.length, place.uncompressedLength);
-    if (problem !== null) return problem;
-    if (at + place.length > found) return found < 0 ? BAD_SECTOR : "the pack ends before it";
-    if (!authentic) return "its MAC is wrong";
-    if (!this.#decoder.decode(this.#sealed, at, place.length, place.uncompressedLength))
-      return "it does not decompress to its stated length";
-    return this.#isAsNamed(place) ? null : "its content has another SHA-256";
-  }
-
-  /** One sealed blob to the start of the buffer, its MAC checked. */
-  #load(place: BlobPlace): void {
-    const problem = placeProblem(place.length, place.uncompressedLength);
-    if (problem !== null) throw damage(place, problem);
-    const found = this.#fill(place, place.length);
-    if (found < place.length) throw damage(place, found < 0 ? BAD_SECTOR : "the pack ends before it");
-    if (!this.#decoder.authentic(this.#sealed, 0, place.length)) throw damage(place, "its MAC is wrong");
-  }
-
-  #settle(place: BlobPlace, decoded: boolean): void {
-    if (!decoded) throw damage(place, "it does not decompress to its stated length");
-    if (!this.#isAsNamed(place)) throw damage(place, "its content has another SHA-256");
-  }
-
-  /** True, too, where nothing is to be compared. */
-  #isAsNamed({ id, isComparedLater }: BlobPlace): boolean {
-    return id === undefined || isComparedLater === true || this.#decoder.matches(id);
   }
 
   /** Reads a blob's bytes and returns how many there were; -1 where the disk cannot read some of them. */
@@ -208,6 +163,10 @@ function windowEnd(places: readonly BlobPlace[], from: number): number {
     end = offset + length;
   }
   return index;
+}
+
+function comparedId({ id, isComparedLater }: BlobPlace): Uint8Array | undefined {
+  return isComparedLater === true ? undefined : id;
 }
 
 function damage(place: BlobPlace, reason: string): CairnError {

@@ -1,11 +1,18 @@
 import { readSync } from "node:fs";
 import { openMessage, SEAL_OVERHEAD } from "../../crypto/seal.ts";
 import type { MasterKeys } from "../../crypto/seal.ts";
-import { CairnError, isBadSector, toCairnError } from "../../errors.ts";
-import { decodePackHeader } from "../../formats/restic/pack-header.ts";
-import type { IndexBlob } from "../../formats/restic/pack-header.ts";
+import { CairnError, isBadSector, toCairnError, tellsOfDamage } from "../../errors.ts";
+import { MAX_PACK_SIZE } from "../../formats/restic/index-file.ts";
+import {
+  decodePackHeader,
+  EMPTY_PACK_SIZE,
+  type IndexBlob,
+  type PackHeaderEntry,
+  sizeInPack,
+} from "../../formats/restic/pack-header.ts";
 import { bindNativeLater, newArena } from "../../native.ts";
 import type { Arena } from "../../native.ts";
+import type { Repository } from "../repository.ts";
 
 /** A pack's header as opened: its blobs, and where they end. */
 export interface PackHeader {
@@ -46,9 +53,6 @@ export function readAt(
   return done;
 }
 
-/** Text of the damage for a blob that lies in such a sector. */
-export const BAD_SECTOR = "a sector of it cannot be read";
-
 /** Reads like `readAt`; -1 where the disk cannot read some of it. */
 export function readSectors(...read: Parameters<typeof readAt>): number {
   try {
@@ -72,14 +76,20 @@ function damaged(message: string): CairnError {
   return new CairnError("damaged", `pack header: ${message}`);
 }
 
+function headerLength(size: number, field: Uint8Array): number {
+  if (field.length < 4) throw damaged(`the file ends before its ${size} bytes`);
+  const length = new DataView(field.buffer, field.byteOffset).getUint32(0, true);
+  if (length <= SEAL_OVERHEAD || length > size - 4 || length > MAX_HEADER)
+    throw damaged(`length ${length} does not fit a file of ${size} bytes`);
+  return length;
+}
+
 /** Reads and opens the header of a pack of `size` bytes. `damaged` when it does not fit its file or keys. */
 export function readPackHeader(descriptor: number, size: number, keys: MasterKeys): PackHeader {
   const field = newArena(4);
   if (size < 4 + SEAL_OVERHEAD || readAt(descriptor, size - 4, 4, field, 0) < 4)
     throw damaged(`a file of ${size} bytes has none`);
-  const length = new DataView(field.bytes.buffer).getUint32(0, true);
-  if (length <= SEAL_OVERHEAD || length > size - 4 || length > MAX_HEADER)
-    throw damaged(`length ${length} does not fit a file of ${size} bytes`);
+  const length = headerLength(size, field.bytes);
   const trailer = newArena(length + 4);
   const dataLength = size - 4 - length;
   if (readAt(descriptor, dataLength, length + 4, trailer, 0) < length + 4)
@@ -89,4 +99,43 @@ export function readPackHeader(descriptor: number, size: number, keys: MasterKey
   const end = last === undefined ? 0 : last.offset + last.length;
   if (end !== dataLength) throw damaged(`states ${end} bytes of blobs where the file has ${dataLength}`);
   return { blobs, dataLength, trailer: trailer.bytes };
+}
+
+/** Bytes of a pack with these entries: blobs, encrypted header, length field. */
+export function packSizeOf(entries: readonly PackHeaderEntry[]): number {
+  let size = EMPTY_PACK_SIZE;
+  for (const { length, uncompressedLength } of entries) size += sizeInPack(length, uncompressedLength);
+  return size;
+}
+
+/** Loads the blobs of a stored pack from its own header. `damaged` when it is not one. */
+export async function loadPackHeader(repository: Repository, name: string, size: number): Promise<IndexBlob[]> {
+  if (size < 4 + SEAL_OVERHEAD) throw damaged(`a file of ${size} bytes has none`);
+  // No index file that lists it could be read.
+  if (size > MAX_PACK_SIZE) throw damaged(`a file of ${size} bytes is larger than a pack can be`);
+  const load = (offset: number, length: number): Promise<Uint8Array> =>
+    repository.storage.load("data", name, { offset, length });
+  const length = headerLength(size, await load(size - 4, 4));
+  const blobs = decodePackHeader(openMessage(repository.keys, await load(size - 4 - length, length)));
+  if (packSizeOf(blobs) !== size) throw damaged("it does not fit its file");
+  return blobs;
+}
+
+/**
+ * Returns what lies in a pack that is to go; nothing where it is no pack, or cannot be read. `closed` where this user
+ * may not read it.
+ */
+export async function headerToDrop(
+  repository: Repository,
+  name: string,
+  size: number,
+): Promise<readonly IndexBlob[] | "closed"> {
+  try {
+    return await loadPackHeader(repository, name, size);
+  } catch (error) {
+    const known = toCairnError(error);
+    if (known.code === "permission") return "closed";
+    if (tellsOfDamage(known)) return [];
+    throw known;
+  }
 }

@@ -9,8 +9,8 @@ import { BlobIndex } from "../index/blob-index.ts";
 import { PackUploader } from "./pack-uploader.ts";
 import { PackWriter } from "./pack-writer.ts";
 import { Repository } from "../repository.ts";
-import { FaultyStorage } from "../storage/faulty.ts";
-import { MemoryStorage } from "../storage/memory.ts";
+import { FaultyStorage } from "../storage/testing-faulty.ts";
+import { MemoryStorage } from "../storage/testing-memory.ts";
 import type { Storage } from "../storage/storage.ts";
 import { noiseBlob } from "../test-packs.ts";
 

@@ -4,6 +4,7 @@ import { objectIdOf } from "../../ids.ts";
 import type { BlobIndex } from "../index/blob-index.ts";
 import type { FinishedPack } from "./pack-writer.ts";
 import type { Repository } from "../repository.ts";
+import { Slots } from "../storage/limited.ts";
 import { clearAway } from "../../fs/remove-all.ts";
 
 export interface PackUploaderOptions {
@@ -37,8 +38,8 @@ export class PackUploader {
   readonly #pending = new Set<Promise<void>>();
   /** Uploaded or on their way, in no index yet. */
   #unindexed: FinishedPack[] = [];
-  #running = 0;
-  readonly #waiting: (() => void)[] = [];
+  /** Uploads begin in the order of the calls. */
+  readonly #slots: Slots;
   #lastIndex = Date.now();
   #failure: { readonly error: unknown } | null = null;
   packs = 0;
@@ -48,28 +49,15 @@ export class PackUploader {
 
   constructor(options: PackUploaderOptions) {
     this.#options = options;
+    this.#slots = new Slots(options.connections ?? CONNECTIONS);
   }
 
   /** Begins an upload; resolves when it has ended, however it did. See `settle`. */
   add(pack: FinishedPack): Promise<void> {
     this.#unindexed.push(pack);
-    const upload = this.#turn(async () => this.#upload(pack));
+    const upload = this.#slots.run(async () => this.#upload(pack));
     this.#pending.add(upload);
     return upload.then(() => void this.#pending.delete(upload));
-  }
-
-  /** Runs work as soon as fewer than `connections` are under way, in the order of the calls. */
-  async #turn(work: () => Promise<void>): Promise<void> {
-    if (this.#running >= (this.#options.connections ?? CONNECTIONS))
-      await new Promise<void>((resolve) => this.#waiting.push(resolve));
-    else this.#running++;
-    try {
-      await work();
-    } finally {
-      const next = this.#waiting.shift();
-      if (next === undefined) this.#running--;
-      else next();
-    }
   }
 
   async #upload(pack: FinishedPack): Promise<void> {

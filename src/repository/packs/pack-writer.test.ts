@@ -79,7 +79,7 @@ test("blobs larger than the stage are stored between small ones, compressed and 
   for (const plain of plains) addBlob(writer, plain);
   writer.finish();
   const reader = scratch.reader();
-  for (const [index, place] of scratch.places().entries()) assert.ok(plains[index]!.equals(reader.read(place)));
+  for (const [index, place] of scratch.places().entries()) assert.ok(plains[index]!.equals(reader.view(place)));
   reader.close();
 });
 
@@ -116,7 +116,7 @@ test("tails of several writers become one pack that holds every blob", () => {
   assert.equal(scratch.packs[0]!.blobs, 61);
   assert.equal(readdirSync(scratch.directory).length, 1);
   const reader = scratch.reader();
-  for (const [index, place] of scratch.places().entries()) assert.ok(plains[index]!.equals(reader.read(place)));
+  for (const [index, place] of scratch.places().entries()) assert.ok(plains[index]!.equals(reader.view(place)));
   reader.close();
 });
 

@@ -6,8 +6,8 @@ import { sha256 } from "../../crypto/hash.ts";
 import { objectIdOf } from "../../ids.ts";
 import { withFolder } from "../test-archive.ts";
 import { CachedStorage } from "./cached.ts";
-import { CountingStorage } from "./counting.ts";
-import { MemoryStorage } from "./memory.ts";
+import { CountingStorage } from "./testing-counting.ts";
+import { MemoryStorage } from "./testing-memory.ts";
 import { storageContract } from "./storage.contract.ts";
 
 const BYTES = Buffer.from("a snapshot");

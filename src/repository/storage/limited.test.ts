@@ -5,9 +5,9 @@ import { join } from "node:path";
 import { test } from "node:test";
 import { CairnError } from "../../errors.ts";
 import { CallStorage } from "./call-storage.ts";
-import { CountingStorage } from "./counting.ts";
+import { CountingStorage } from "./testing-counting.ts";
 import { LimitedStorage, TokenBucket, type LimitTimers } from "./limited.ts";
-import { MemoryStorage } from "./memory.ts";
+import { MemoryStorage } from "./testing-memory.ts";
 import { storageContract } from "./storage.contract.ts";
 
 const NAME = "ab".repeat(32);

@@ -9,10 +9,8 @@ import {
   type SaveOptions,
   type Storage,
   type StorageCall,
-  type StorageOperation,
-  type StoredFile,
 } from "./storage.ts";
-import { WrappedStorage } from "./wrapped.ts";
+import { type AskedCall, type RunCall, WrappedStorage } from "./wrapped.ts";
 
 export interface Limits {
   /** Bytes a second to the storage; absent: as fast as it goes. */
@@ -161,25 +159,12 @@ export class LimitedStorage extends WrappedStorage {
     });
   }
 
-  override async list(kind: FileKind, call?: StorageCall): Promise<StoredFile[]> {
-    return this.#inTurn({ operation: "list", kind, call }, () => this.inner.list(kind, call));
-  }
-
-  override async exists(kind: FileKind, name: string, call?: StorageCall): Promise<boolean> {
-    return this.#inTurn({ operation: "exists", kind, call }, () => this.inner.exists(kind, name, call));
-  }
-
-  override async remove(kind: FileKind, name: string, call?: StorageCall): Promise<void> {
-    await this.#inTurn({ operation: "remove", kind, call }, () => this.inner.remove(kind, name, call));
-  }
-
-  override async sync(kinds: readonly FileKind[], call?: StorageCall): Promise<void> {
-    const kind = kinds[0] ?? "data";
-    await this.#inTurn({ operation: "sync", kind, call }, () => this.inner.sync(kinds, call));
+  protected override through<T, Call extends StorageCall>(asked: AskedCall<Call>, run: RunCall<T, Call>): Promise<T> {
+    return this.#inTurn(asked, () => run(asked.call));
   }
 
   /** Nothing is begun for one who stopped while they waited, but what decides. */
-  async #inTurn<T>({ operation, kind, call }: Turn, work: () => Promise<T>): Promise<T> {
+  async #inTurn<T>({ operation, kind, call }: AskedCall, work: () => Promise<T>): Promise<T> {
     const signal = isCutOff(operation, kind) ? signalOf(call) : undefined;
     if (kind === "locks") return work();
     return this.#slots.run(async () => {
@@ -187,12 +172,6 @@ export class LimitedStorage extends WrappedStorage {
       return work();
     });
   }
-}
-
-interface Turn {
-  readonly operation: StorageOperation;
-  readonly kind: FileKind;
-  readonly call: StorageCall | undefined;
 }
 
 /** 0 for a file that is not there: the storage itself says so. */

@@ -4,16 +4,13 @@ import { CairnError, reworded } from "../../errors.ts";
 import {
   isCutOff,
   labelOf,
-  type ByteRange,
   type FileKind,
   type RetryEvent,
   type SaveOptions,
   type Storage,
   type StorageCall,
-  type StorageOperation,
-  type StoredFile,
 } from "./storage.ts";
-import { WrappedStorage } from "./wrapped.ts";
+import { type AskedCall, type RunCall, WrappedStorage } from "./wrapped.ts";
 
 export interface RetryOptions {
   /** Attempts of one call, the first included. Default 10. */
@@ -56,19 +53,11 @@ const TELLS: Readonly<Record<FileKind, string>> = {
   data: "`cairn backup verify` tells",
 };
 
-/** One call: its operation, its file or the whole kind, and its caller. */
-interface Asked<Call extends StorageCall = StorageCall> {
-  readonly operation: StorageOperation;
-  readonly kind: FileKind;
-  readonly name?: string;
-  readonly call: Call;
-}
-
 /** Looks whether a failed call did its work all the same, before the call is made again. */
 type LateSuccess<T> = (error: CairnError) => Promise<{ value: T } | null>;
 
-interface Work<T, Call> {
-  readonly run: (call: Call) => Promise<T>;
+interface Work<T, Call extends StorageCall> {
+  readonly run: RunCall<T, Call>;
   readonly late?: LateSuccess<T>;
 }
 
@@ -127,39 +116,13 @@ export class RetryingStorage extends WrappedStorage {
     );
   }
 
-  override async load(kind: FileKind, name: string, range?: ByteRange, call: StorageCall = {}): Promise<Uint8Array> {
-    return this.#retry(
-      { operation: "load", kind, name, call },
-      { run: (within) => this.inner.load(kind, name, range, within) },
-    );
+  protected override through<T, Call extends StorageCall>(asked: AskedCall<Call>, run: RunCall<T, Call>): Promise<T> {
+    const isGone = async (error: CairnError): Promise<{ value: T } | null> =>
+      error.code === "not_found" ? { value: undefined as T } : null;
+    return this.#retry(asked, asked.operation === "remove" ? { run, late: isGone } : { run });
   }
 
-  override async list(kind: FileKind, call: StorageCall = {}): Promise<StoredFile[]> {
-    return this.#retry({ operation: "list", kind, call }, { run: (within) => this.inner.list(kind, within) });
-  }
-
-  override async exists(kind: FileKind, name: string, call: StorageCall = {}): Promise<boolean> {
-    return this.#retry(
-      { operation: "exists", kind, name, call },
-      { run: (within) => this.inner.exists(kind, name, within) },
-    );
-  }
-
-  override async remove(kind: FileKind, name: string, call: StorageCall = {}): Promise<void> {
-    const isGone: LateSuccess<void> = async (error) => (error.code === "not_found" ? { value: undefined } : null);
-    await this.#retry(
-      { operation: "remove", kind, name, call },
-      { run: (within) => this.inner.remove(kind, name, within), late: isGone },
-    );
-  }
-
-  override async sync(kinds: readonly FileKind[], call: StorageCall = {}): Promise<void> {
-    const [first] = kinds;
-    if (first === undefined) return;
-    await this.#retry({ operation: "sync", kind: first, call }, { run: (within) => this.inner.sync(kinds, within) });
-  }
-
-  async #retry<T, Call extends StorageCall>(asked: Asked<Call>, work: Work<T, Call>): Promise<T> {
+  async #retry<T, Call extends StorageCall>(asked: AskedCall<Call>, work: Work<T, Call>): Promise<T> {
     const { attempts = 10, firstAttempts = 4, totalMs = 900_000 } = this.#options;
     const { operation, kind, call } = asked;
     const begun = this.#now();
@@ -169,7 +132,11 @@ export class RetryingStorage extends WrappedStorage {
     const isOver = (): boolean => signal.aborted && !(operation === "remove" && kind === "locks");
     for (let attempt = 1; ; attempt++) {
       try {
-        const value = await this.#attempt(() => work.run({ ...call, signal }), { asked, signal, grace });
+        const value = await this.#attempt(() => work.run({ ...call, signal } as Call), {
+          asked,
+          signal,
+          grace,
+        });
         this.#hasAnswered = true;
         return value;
       } catch (error) {
@@ -200,7 +167,8 @@ export class RetryingStorage extends WrappedStorage {
     return this.#options.now?.() ?? performance.now();
   }
 
-  #endOf({ signal }: StorageCall): AbortSignal {
+  #endOf(call: StorageCall | undefined): AbortSignal {
+    const signal = call?.signal;
     const closing = this.#closing.signal;
     if (signal === undefined) return closing;
     const known = this.#ends.get(signal);
@@ -211,8 +179,8 @@ export class RetryingStorage extends WrappedStorage {
   }
 
   /** Tells a caller once of a problem for which several of its calls wait. */
-  #tell({ operation, kind, call }: Asked, failure: Pick<RetryEvent, "attempt" | "delayMs" | "error">): void {
-    const onRetry = call.onRetry;
+  #tell({ operation, kind, call }: AskedCall, failure: Pick<RetryEvent, "attempt" | "delayMs" | "error">): void {
+    const onRetry = call?.onRetry;
     if (onRetry === undefined) return;
     let told = this.#told.get(onRetry);
     if (told === undefined) this.#told.set(onRetry, (told = new Map()));
@@ -225,7 +193,7 @@ export class RetryingStorage extends WrappedStorage {
 
   async #attempt<T>(
     run: () => Promise<T>,
-    { asked, signal, grace }: { asked: Asked; signal: AbortSignal; grace: Grace },
+    { asked, signal, grace }: { asked: AskedCall; signal: AbortSignal; grace: Grace },
   ): Promise<T> {
     const { graceMs = GRACE_MS } = this.#options;
     const stopped = Promise.withResolvers<never>();
@@ -252,7 +220,7 @@ export class RetryingStorage extends WrappedStorage {
    * Makes the error of a call that had no answer when its caller stopped: by `failure`, or because nobody waited any
    * longer.
    */
-  #stopped(asked: Asked, failure: CairnError | null): CairnError {
+  #stopped(asked: AskedCall, failure: CairnError | null): CairnError {
     const { operation, kind, name } = asked;
     const by = this.#closing.signal.aborted ? "the repository was closed" : "stopped by the caller";
     // A storage that is busy has done nothing.

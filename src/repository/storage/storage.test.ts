@@ -14,10 +14,10 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { test } from "node:test";
 import { CairnError } from "../../errors.ts";
-import { CountingStorage } from "./counting.ts";
-import { FaultyStorage } from "./faulty.ts";
+import { CountingStorage } from "./testing-counting.ts";
+import { FaultyStorage } from "./testing-faulty.ts";
 import { LocalStorage } from "./local.ts";
-import { MemoryStorage } from "./memory.ts";
+import { MemoryStorage } from "./testing-memory.ts";
 import { storageContract } from "./storage.contract.ts";
 
 function local(folder: string): LocalStorage {

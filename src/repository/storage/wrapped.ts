@@ -1,4 +1,23 @@
-import type { ByteRange, FileKind, SaveOptions, Storage, StorageCall, StoredFile } from "./storage.ts";
+import type {
+  ByteRange,
+  FileKind,
+  SaveOptions,
+  Storage,
+  StorageCall,
+  StorageOperation,
+  StoredFile,
+} from "./storage.ts";
+
+/** A call: its operation, its file or the whole kind, and its caller. */
+export interface AskedCall<Call extends StorageCall = StorageCall> {
+  readonly operation: StorageOperation;
+  readonly kind: FileKind;
+  readonly name?: string;
+  readonly call: Call | undefined;
+}
+
+/** Makes a call of the storage inside. */
+export type RunCall<T, Call extends StorageCall> = (call: Call | undefined) => Promise<T>;
 
 /** A storage around a storage. It passes everything on as it is; what only some have is there where the inner one has it. */
 export class WrappedStorage implements Storage {
@@ -20,31 +39,41 @@ export class WrappedStorage implements Storage {
     return this.inner.location;
   }
 
+  /** Passes a call on; one that changes all calls does it here. */
+  protected through<T, Call extends StorageCall>(asked: AskedCall<Call>, run: RunCall<T, Call>): Promise<T> {
+    return run(asked.call);
+  }
+
   async save(kind: FileKind, name: string, bytes: Uint8Array, options?: SaveOptions): Promise<void> {
-    await this.inner.save(kind, name, bytes, options);
+    const asked = { operation: "save", kind, name, call: options } as const;
+    await this.through(asked, (call) => this.inner.save(kind, name, bytes, call));
   }
 
   async saveFile(kind: FileKind, name: string, temporaryPath: string, options?: SaveOptions): Promise<void> {
-    await this.inner.saveFile(kind, name, temporaryPath, options);
+    const asked = { operation: "saveFile", kind, name, call: options } as const;
+    await this.through(asked, (call) => this.inner.saveFile(kind, name, temporaryPath, call));
   }
 
-  async load(kind: FileKind, name: string, range?: ByteRange, call?: StorageCall): Promise<Uint8Array> {
-    return this.inner.load(kind, name, range, call);
+  async load(kind: FileKind, name: string, range?: ByteRange, own?: StorageCall): Promise<Uint8Array> {
+    const asked = { operation: "load", kind, name, call: own } as const;
+    return this.through(asked, (call) => this.inner.load(kind, name, range, call));
   }
 
-  async list(kind: FileKind, call?: StorageCall): Promise<StoredFile[]> {
-    return this.inner.list(kind, call);
+  async list(kind: FileKind, own?: StorageCall): Promise<StoredFile[]> {
+    return this.through({ operation: "list", kind, call: own }, (call) => this.inner.list(kind, call));
   }
 
-  async exists(kind: FileKind, name: string, call?: StorageCall): Promise<boolean> {
-    return this.inner.exists(kind, name, call);
+  async exists(kind: FileKind, name: string, own?: StorageCall): Promise<boolean> {
+    return this.through({ operation: "exists", kind, name, call: own }, (call) => this.inner.exists(kind, name, call));
   }
 
-  async remove(kind: FileKind, name: string, call?: StorageCall): Promise<void> {
-    await this.inner.remove(kind, name, call);
+  async remove(kind: FileKind, name: string, own?: StorageCall): Promise<void> {
+    await this.through({ operation: "remove", kind, name, call: own }, (call) => this.inner.remove(kind, name, call));
   }
 
-  async sync(kinds: readonly FileKind[], call?: StorageCall): Promise<void> {
-    await this.inner.sync(kinds, call);
+  async sync(kinds: readonly FileKind[], own?: StorageCall): Promise<void> {
+    const [kind] = kinds;
+    if (kind === undefined) return;
+    await this.through({ operation: "sync", kind, call: own }, (call) => this.inner.sync(kinds, call));
   }
 }

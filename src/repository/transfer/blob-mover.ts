@@ -7,7 +7,7 @@ import { type Arena, newArena } from "../../native.ts";
 import { BlobDecoder, placeProblem } from "../packs/blob-decoder.ts";
 import { type BlobIndex, TREE_BLOB } from "../index/blob-index.ts";
 import type { PackFiles } from "./near-packs.ts";
-import { BAD_SECTOR, readSectors } from "../packs/pack-read.ts";
+import { readSectors } from "../packs/pack-read.ts";
 import { type FinishedPack, PackWriter } from "../packs/pack-writer.ts";
 
 export interface BlobMoverOptions {
@@ -48,11 +48,6 @@ export class BlobMover {
     const level = to.version === 1 ? { level: 0 } : {};
     const common = { keys: to.keys, directory, onPack: (pack: FinishedPack) => onPack(pack), ...level };
     this.#writers = [new PackWriter({ ...common, type: "data" }), new PackWriter({ ...common, type: "tree" })];
-  }
-
-  /** Bytes of all sealed blobs and headers so far. */
-  get storedBytes(): number {
-    return this.#writers[0].storedBytes + this.#writers[1].storedBytes;
   }
 
   /**
@@ -130,13 +125,12 @@ export class BlobMover {
 
   /** Leaves a blob of the window, in which there are `found` bytes, in the decoder; what is wrong with it, or null. */
   #decode(entry: number, at: number, length: number, plainLength: number, found: number): string | null {
-    const problem = placeProblem(length, plainLength);
+    const lengths = { length, uncompressedLength: plainLength };
+    const id = this.#options.from.index.idOf(entry);
+    const problem =
+      this.#decoder.storedProblem(this.#window, at, found, lengths) ??
+      this.#decoder.contentProblem(this.#window, at, lengths, id);
     if (problem !== null) return problem;
-    if (at + length > found) return found < 0 ? BAD_SECTOR : "the pack ends before it";
-    const decoder = this.#decoder;
-    if (!decoder.authentic(this.#window, at, length)) return "its MAC is wrong";
-    if (!decoder.decode(this.#window, at, length, plainLength)) return "it does not decompress to its stated length";
-    if (!decoder.matches(this.#options.from.index.table.ids, entry * 32)) return "its content has another SHA-256";
     const frame = this.#frame;
     // It lies decrypted where it was sealed.
     frame.arena = this.#window;

@@ -10,7 +10,7 @@ import { BlobIndex } from "../index/blob-index.ts";
 import { BlobForwarder } from "./forward.ts";
 import { ForwardedPacks } from "./forwarded-packs.ts";
 import { Repository } from "../repository.ts";
-import { MemoryStorage } from "../storage/memory.ts";
+import { MemoryStorage } from "../storage/testing-memory.ts";
 import { noiseBlob } from "../test-packs.ts";
 
 /** Uploads and flushes end when they are let. */

@@ -5,7 +5,7 @@ import { test } from "node:test";
 import { setImmediate } from "node:timers/promises";
 import { CairnError } from "../../errors.ts";
 import { NearPacks } from "./near-packs.ts";
-import { FaultyStorage } from "../storage/faulty.ts";
+import { FaultyStorage } from "../storage/testing-faulty.ts";
 import { withRepository } from "../test-archive.ts";
 
 const MEBIBYTE = 1 << 20;

@@ -8,7 +8,7 @@ import { makeFolder } from "../../fs/make-folder.ts";
 import { objectIdOf } from "../../ids.ts";
 import { newPacer } from "../../pacer.ts";
 import type { BlobIndex } from "../index/blob-index.ts";
-import type { LeftPacks } from "../care/left-packs.ts";
+import type { LeftPacks } from "./left-packs.ts";
 import { concurrently } from "../storage/concurrently.ts";
 import type { ByteRange, PackSizes, Storage } from "../storage/storage.ts";
 

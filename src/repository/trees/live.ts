@@ -1,4 +1,4 @@
-import { CairnError, isBadSector, toCairnError } from "../../errors.ts";
+import { CairnError, toCairnError, tellsOfDamage } from "../../errors.ts";
 import { plural } from "../../formats/sizes.ts";
 import { TreeReferences } from "../../formats/restic/tree-references.ts";
 import { objectIdOf, type ObjectId } from "../../ids.ts";
@@ -159,14 +159,6 @@ export class LiveSet {
     if (problem.kind !== "missing_data") this.#untraced ??= problem;
     if (this.problems.length < MAX_PROBLEMS) this.problems.push(problem);
   }
-}
-
-/**
- * True when something read was not what was written. A storage that is away, busy or closed to this user says nothing of
- * what lies there; a disk that cannot read a sector any more does.
- */
-export function tellsOfDamage(error: CairnError): boolean {
-  return error.code === "damaged" || error.code === "not_found" || isBadSector(error);
 }
 
 /** Throws `damaged`, naming the first problems, when something could not be followed; with `mayLackData` only for trees. */

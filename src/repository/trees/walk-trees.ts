@@ -1,8 +1,7 @@
-import { type CairnError, toCairnError } from "../../errors.ts";
+import { type CairnError, toCairnError, tellsOfDamage } from "../../errors.ts";
 import { latin1 } from "../../formats/bytes.ts";
 import type { TreeNode } from "../../formats/restic/tree.ts";
 import { newPacer } from "../../pacer.ts";
-import { tellsOfDamage } from "./live.ts";
 
 /**
  * The nodes of a tree by its id; `damaged` for one that cannot be read. `next`: trees that will be read after it, soonest first,

@@ -4,7 +4,7 @@ import { toCairnError } from "../../errors.ts";
 import type { IndexBlob } from "../../formats/restic/pack-header.ts";
 import { newArena } from "../../native.ts";
 import type { Arena } from "../../native.ts";
-import { BlobDecoder, placeProblem } from "../packs/blob-decoder.ts";
+import { BlobDecoder } from "../packs/blob-decoder.ts";
 import { readAt, readPackHeader } from "../packs/pack-read.ts";
 import type { PackHeader } from "../packs/pack-read.ts";
 
@@ -113,28 +113,17 @@ export class PackVerifier {
   ): void {
     const { from, to, start, count } = window;
     const reasons: (string | null)[] = [];
-    for (let index = from; index < to; index++) reasons.push(this.#sealProblem(blobs[index]!, start, count));
     for (let index = from; index < to; index++) {
       const blob = blobs[index]!;
-      const reason = reasons[index - from] ?? this.#contentProblem(blob, start);
+      reasons.push(this.#decoder.storedProblem(this.#window, blob.offset - start, count, blob));
+    }
+    for (let index = from; index < to; index++) {
+      const blob = blobs[index]!;
+      const reason =
+        reasons[index - from] ?? this.#decoder.contentProblem(this.#window, blob.offset - start, blob, blob.id);
       if (reason !== null) problems.push({ kind: "blob", message: reason, blob });
       else pack.onBlob?.(blob, this.#decoder.arena, this.#decoder.offset, this.#decoder.length);
     }
-  }
-
-  #sealProblem(blob: IndexBlob, start: number, count: number): string | null {
-    const at = blob.offset - start;
-    const problem = placeProblem(blob.length, blob.uncompressedLength);
-    if (problem !== null) return problem;
-    if (at + blob.length > count) return "the pack ends before it";
-    return this.#decoder.authentic(this.#window, at, blob.length) ? null : "its MAC is wrong";
-  }
-
-  #contentProblem(blob: IndexBlob, start: number): string | null {
-    if (!this.#decoder.decode(this.#window, blob.offset - start, blob.length, blob.uncompressedLength)) {
-      return "it does not decompress to its stated length";
-    }
-    return this.#decoder.matches(blob.id) ? null : "its content has another SHA-256";
   }
 }
 

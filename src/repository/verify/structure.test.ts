@@ -10,9 +10,10 @@ import { checkStructure, type CheckProblem, type Structure } from "./structure.t
 import { explain } from "./damage.ts";
 import { NearPacks, type PackFiles } from "../transfer/near-packs.ts";
 import { PackVerifier } from "./pack-verifier.ts";
-import { loadPackHeader, planIndexRepair, runIndexRepair } from "../care/repair.ts";
+import { planIndexRepair, runIndexRepair } from "../care/repair.ts";
+import { loadPackHeader } from "../packs/pack-read.ts";
 import { Repository } from "../repository.ts";
-import { FaultyStorage } from "../storage/faulty.ts";
+import { FaultyStorage } from "../storage/testing-faulty.ts";
 import type { Storage } from "../storage/storage.ts";
 import {
   PASSWORD,

@@ -1,12 +1,12 @@
 import { append } from "../../append.ts";
 import { sha256 } from "../../crypto/hash.ts";
-import { CairnError } from "../../errors.ts";
+import { CairnError, tellsOfDamage } from "../../errors.ts";
 import { decodeKeyFile } from "../../formats/restic/key-file.ts";
 import { objectIdOf } from "../../ids.ts";
 import { BlobIndex, type BlobPlaceOf, DATA_BLOB, TREE_BLOB } from "../index/blob-index.ts";
 import { BlobSource, type BlobSourceOptions } from "../blob-source.ts";
 import { eachIndexFile, type IndexFileContent, type IndexedPack } from "../index/index-set.ts";
-import { LiveSet, tellsOfDamage } from "../trees/live.ts";
+import { LiveSet } from "../trees/live.ts";
 import type { ListedSnapshot, Repository } from "../repository.ts";
 import { packSizes, type StoredFile } from "../storage/storage.ts";
 import { strikeNamed } from "../index/unindexed-packs.ts";

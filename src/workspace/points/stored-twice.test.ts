@@ -18,7 +18,7 @@ import { EmbeddedStore } from "../store/embedded-store.ts";
 import { storePaths } from "../store/store-files.ts";
 import { walkDigests } from "../store/testing-walk.ts";
 import { type TestFolder, testFolder } from "../../operations/testing-folder.ts";
-import { loadPackHeader } from "../../repository/care/repair.ts";
+import { loadPackHeader } from "../../repository/packs/pack-read.ts";
 
 /** A workspace whose store holds all of its points twice. */
 interface Twice extends TestFolder {

@@ -1,0 +1,113 @@
+import { CairnError, toCairnError } from "../../errors.ts";
+import { failpoint } from "../../failpoint.ts";
+import { objectIdOf } from "../../ids.ts";
+import { BlobSource } from "../blob-source.ts";
+import { BlobIndex } from "../index/blob-index.ts";
+import { findUnindexed } from "../index/unindexed-packs.ts";
+import { acquireLock, type RepositoryLock } from "../locks.ts";
+import { headerToDrop } from "../packs/pack-read.ts";
+import type { Repository } from "../repository.ts";
+import { packSizes, type PackSizes } from "../storage/storage.ts";
+import { lostPacks, nearPacksIn } from "../transfer/near-packs.ts";
+import type { WorkDirectory } from "./pack-copy.ts";
+import { removeFile } from "./replaced-files.ts";
+
+/** A timer takes no more milliseconds. */
+const LONGEST_MS = 2 ** 31 - 1;
+
+/**
+ * Removes packs that are in no index, under the exclusive lock, and returns how many; -1 when the lock was refused.
+ * What an index lists too is read at its place first: where that is damaged the pack stays, and `onDamaged` is told its
+ * name. Throws `damaged`, with nothing removed, when an index file cannot be read. For local repositories.
+ */
+export async function removeUnindexedPacks(
+  repository: Repository,
+  { waitMs = 0, onDamaged }: { waitMs?: number; onDamaged?: (pack: string) => void } = {},
+): Promise<number> {
+  repository.requireRemovals();
+  let lock: RepositoryLock;
+  try {
+    lock = await acquireLock(repository, { waitMs, exclusive: true });
+  } catch (error) {
+    if (error instanceof CairnError && error.code === "busy") return -1;
+    throw error;
+  }
+  try {
+    const { packs, damaged } = await findUnindexed(repository, await packSizes(repository.storage), null);
+    const [unread] = damaged;
+    if (unread !== undefined) throw unread.error;
+    const index = await BlobIndex.load(repository, null);
+    const source = new BlobSource({
+      keys: repository.keys,
+      index,
+      packs: nearPacksIn(repository.storage, undefined, ""),
+    });
+    let removed = 0;
+    try {
+      for (const [name, size] of packs) {
+        const blobs = await headerToDrop(repository, name, size);
+        if (blobs === "closed") continue;
+        const entries = blobs.map((blob) => index.entryOf(blob)).filter((entry) => entry >= 0);
+        const unsound = await source.prove(entries);
+        for (const pack of packsOf(index, unsound)) onDamaged?.(pack);
+        if (unsound.size > 0) continue;
+        lock.requireHeld();
+        if (await removeFile(repository, "data", name)) removed++;
+        failpoint("unindexed.pack-removed");
+      }
+    } finally {
+      source.close();
+    }
+    return removed;
+  } finally {
+    await lock.release();
+  }
+}
+
+/**
+ * Removes packs of a killed writer, as far as `leftMs` goes, of which all is stored in packs that are there, and was read there.
+ * Others stay: with a lost index file or a damaged pack they have what is missing. Returns how many went, and which packs are damaged.
+ */
+export async function removeStoredAgain(
+  repository: Repository,
+  index: BlobIndex,
+  from: { stored: PackSizes; work: WorkDirectory | undefined; leftMs: number; remove: (pack: string) => Promise<void> },
+): Promise<{ removed: number; damagedPacks: string[] }> {
+  const { packs, damaged } = await findUnindexed(repository, from.stored, index);
+  const damagedPacks = new Set<string>();
+  let removed = 0;
+  if (packs.size === 0 || damaged.length > 0 || from.leftMs <= 0) return { removed, damagedPacks: [] };
+  // Of a cut one nothing counts as there.
+  const cut = new Set(lostPacks(index, from.stored));
+  const near = nearPacksIn(repository.storage, from.work, "stored-again");
+  const until = performance.now() + from.leftMs;
+  const time = AbortSignal.timeout(Math.min(Math.ceil(from.leftMs), LONGEST_MS));
+  const source = new BlobSource({ keys: repository.keys, index, packs: near, signal: time });
+  try {
+    // The most of them in the time that there is.
+    for (const [name, size] of [...packs].toSorted((a, b) => a[1] - b[1])) {
+      if (performance.now() > until) break;
+      const blobs = await headerToDrop(repository, name, size);
+      const entries = blobs === "closed" ? [] : blobs.map((blob) => index.entryOf(blob));
+      if (entries.length === 0 || entries.includes(-1) || packsOf(index, entries).some((pack) => cut.has(pack)))
+        continue;
+      const unsound = await source.prove(entries);
+      for (const entry of entries) if (source.elsewhere.has(entry)) unsound.add(entry);
+      for (const pack of packsOf(index, unsound)) damagedPacks.add(pack);
+      if (unsound.size > 0) continue;
+      await from.remove(name);
+      removed++;
+    }
+  } catch (error) {
+    // The rest is for the next one.
+    if (toCairnError(error).code !== "interrupted") throw error;
+  } finally {
+    source.close();
+  }
+  return { removed, damagedPacks: [...damagedPacks] };
+}
+
+/** Names of the packs in which the index has these entries. */
+function packsOf(index: BlobIndex, entries: Iterable<number>): string[] {
+  return [...new Set([...entries].map((entry) => objectIdOf(index.place(entry).pack)))];
+}
