@@ -8,7 +8,7 @@ import { C, D, DIRECTORY_FLAG, DIRECTORY_WORDS, ScanTable } from "../cache/scan-
 import { newStatBuffer, openDirectory, type StatBuffer, type Syscalls, syscalls } from "../../fs/linux/syscalls.ts";
 import { type Arena, arenaOver, newArena } from "../../native.ts";
 import { ELOOP, ENOENT, ENOTDIR } from "../../fs/linux/errno.ts";
-import { asSource } from "./as-source.ts";
+import { asSource } from "../cache/origins.ts";
 import {
   type ContentSink,
   FoundDifference,
