@@ -519,7 +519,7 @@ class DirectoryScanner {
       for (let record = start; record < start + count; record++) table.noRecord(record);
       return this.#lost(directory, fd);
     }
-    const arena: Arena = { bytes: table.names, address: this.#namesAddress() };
+    const arena = (this.#names ??= arenaOver(table.names));
     const names = Array.from({ length: count }, (_, i) => table.records[(start + i) * RECORD_WORDS]!);
     try {
       this.#done(this.#records(directory, fd, { names, from: 0, start, arena }));
@@ -529,10 +529,6 @@ class DirectoryScanner {
   }
 
   #names: Arena | undefined;
-  #namesAddress(): number {
-    this.#names ??= this.#thread.namesArena();
-    return this.#names.address;
-  }
 }
 
 /** An entry of a listing, and the record that it is read into. */
@@ -631,7 +627,11 @@ class DirectoryAgain {
       const inode = inodeOfRecord(known.from, known.record);
       gone.delete(inode);
       this.#keep(known, start + i);
-      if (typeof at !== "number" && now.has(inode)) this.#drop(start + i);
+      // It is there under another name, and was read once more under that.
+      if (typeof at !== "number" && now.has(inode)) {
+        this.#leaveOut({ from: table, record: start + i });
+        table.noRecord(start + i);
+      }
     }
     const base = this.#directory * DIRECTORY_WORDS;
     table.directories[base + D.FIRST] = start;
@@ -706,12 +706,6 @@ class DirectoryAgain {
     table.touched[record] = 1;
     const base = record * RECORD_WORDS;
     if (table.records[base + R.MODE]! >>> 12 === TYPE.DIRECTORY) table.records[base + R.SUB] = this.#child(known);
-  }
-
-  /** Takes out what is there under another name, and was read once more under that. */
-  #drop(record: number): void {
-    this.#leaveOut({ from: this.#thread.table, record });
-    this.#thread.table.noRecord(record);
   }
 
   /** Takes out what was read below a directory. */

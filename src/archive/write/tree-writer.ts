@@ -216,7 +216,10 @@ export class TreeWriter {
         } else if (node.type === "file")
           this.#nodes.holds(path, "type", () => this.#file(fd, { node, path, at }, files));
         else if (group !== null) this.#out.linked.push({ path, node, group });
-        else if (node.type !== "irregular" && this.#special(fd, node, path)) this.#out.others++;
+        else if (node.type !== "irregular") {
+          this.#left?.clear(fd, node.name);
+          if (this.#nodes.special(fd, node, { name: node.name, path })) this.#out.others++;
+        }
       }
       // Read in the order of the packs, in large reads.
       files.sort(byPlace(this.#index.table));
@@ -254,11 +257,6 @@ export class TreeWriter {
       size += this.#index.table.plainLengthOf(entry);
     }
     return size;
-  }
-
-  #special(fd: number, node: TreeNode, path: Uint8Array): boolean {
-    this.#left?.clear(fd, node.name);
-    return this.#nodes.special(fd, node, { name: node.name, path });
   }
 
   /** Tells whether an entry is selected with all below it, only leads to one that is, or neither. */
