@@ -3,7 +3,7 @@ import { type KindsOfWork, serve } from "./threads/serve.ts";
 /** All kinds of work that threads do. */
 const KINDS: KindsOfWork = {
   scan: async () => (await import("./archive/scan/scan-runner.ts")).ScanRunner,
-  write: async () => (await import("./archive/write/write-runner.ts")).WriteRunner,
+  write: async () => (await import("./archive/write/tree-writer.ts")).WriteRunner,
   clone: async () => (await import("./clones/clone-runner.ts")).CloneRunner,
   transfer: async () => (await import("./repository/transfer/transfer-runner.ts")).TransferRunner,
   verify: async () => (await import("./repository/verify/pack-thread.ts")).VerifyRunner,

@@ -5,7 +5,7 @@ import type { HeldTree } from "../formats/records/descriptor.ts";
 import { printablePath } from "../fs/safe-path.ts";
 import { signedWide } from "../fs/linux/syscalls.ts";
 import type { ScanResult } from "../archive/scan/scan.ts";
-import { latestChange } from "../archive/write/latest-change.ts";
+import { latestChange } from "../archive/write/held-files.ts";
 
 /** Finds out whether a held tree was written to after it was made. */
 

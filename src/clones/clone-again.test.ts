@@ -5,7 +5,7 @@ import { describe, test, type TestContext } from "node:test";
 import { openDirectory, syscalls } from "../fs/linux/syscalls.ts";
 import { nameAt } from "../archive/scan/directory-parts.ts";
 import { temporaryFolder } from "../workspace/store/testing-store.ts";
-import { renamedAway } from "./clone-again.ts";
+import { renamedAway } from "./clone-tree.ts";
 import { DirectoryCloner } from "./clone-directories.ts";
 import type { CloneOutcome } from "./clone-entry.ts";
 import { newSharedLinks } from "./clone-links.ts";
@@ -29,7 +29,6 @@ function cloned(
   const cloner = new DirectoryCloner({
     from: Buffer.from(from),
     to: Buffer.from(to),
-    skip: [],
     extentLimit: 1000,
     newBits: 0o777,
     origins: true,

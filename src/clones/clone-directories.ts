@@ -8,6 +8,7 @@ import {
   errnoName,
   newStatBuffer,
   openDirectory,
+  putName,
   sameContentStat,
   STAT,
   type StatBuffer,
@@ -16,7 +17,6 @@ import {
 } from "../fs/linux/syscalls.ts";
 import { type Arena, newArena } from "../native.ts";
 import { STAGING_NAME } from "../archive/scan/task.ts";
-import { cloneAgain } from "./clone-again.ts";
 import { type CloneOutcome, deviceOf, type DirectoryPair, EntryCloner } from "./clone-entry.ts";
 import { CloneLinks, type CloneTask } from "./clone-links.ts";
 import { WorkPool } from "../threads/work-pool.ts";
@@ -24,6 +24,8 @@ import { WorkPool } from "../threads/work-pool.ts";
 const FILE = 8;
 /** Entries between two looks at whether to stop, or whether another thread waits. */
 const BATCH = 32;
+/** So often a directory in which a name was gone is listed again, each time what is new in it is cloned. */
+const LISTINGS = 3;
 /** Rights without which nothing below a finished directory could be reached by its owner. */
 const OWNER_ENTERS = 0o500;
 
@@ -37,8 +39,6 @@ export class DirectoryCloner {
   readonly #stat: StatBuffer = newStatBuffer();
   readonly #before: StatBuffer = newStatBuffer();
   readonly #path = newArena(8192);
-  /** names that are left out, by the path of their directory */
-  readonly #skip = new Map<string, Set<string>>();
 
   constructor(task: CloneTask) {
     this.#pool = new WorkPool(task.pool);
@@ -46,11 +46,6 @@ export class DirectoryCloner {
     this.#to = openDirectory(Buffer.from(task.to));
     const links = new CloneLinks(task.links);
     this.#entries = new EntryCloner(task, { pool: this.#pool, links, target: this.#to });
-    for (const path of task.skip) {
-      const slash = path.lastIndexOf("/");
-      const parent = path.slice(0, Math.max(slash, 0));
-      this.#skip.set(parent, (this.#skip.get(parent) ?? new Set()).add(path.slice(slash + 1)));
-    }
   }
 
   run(): CloneOutcome {
@@ -133,9 +128,13 @@ export class DirectoryCloner {
     else this.#entries.other(pair, names, name);
   }
 
-  /** Clones what has another name by now than when the directory was listed. */
+  /**
+   * Clones what lies in a directory and was not cloned, for one in which names of its listing were gone: what they stood
+   * for may have got other names. What is there to the end and is in no clone makes the directory a torn one, and so
+   * does what was cloned under two names and cannot be taken away under one.
+   */
   #again(pair: DirectoryPair): void {
-    cloneAgain(pair, {
+    const again = new CloneAgain(pair, {
       entries: this.#entries,
       listing: this.#listing,
       wanted: () => this.#wanted(pair.path),
@@ -144,17 +143,14 @@ export class DirectoryCloner {
         else this.#entry(pair, this.#listing.names, name);
       },
     });
+    for (let left = LISTINGS; left > 0; left--) if (!again.round()) return;
+    if (!again.isComplete()) again.noteTorn();
   }
 
+  /** Offsets of the names of the listing that are part of the state. */
   #wanted(path: Uint8Array): readonly number[] {
-    const skip = this.#skip.size === 0 ? undefined : this.#skip.get(Buffer.from(path).toString("latin1"));
-    const { names, offsets } = this.#listing;
-    if (skip === undefined && path.length > 0) return offsets;
-    const bytes = Buffer.from(names.bytes.buffer);
-    return offsets.filter((at) => {
-      const name = bytes.toString("latin1", at, bytes.indexOf(0, at));
-      return skip?.has(name) !== true && !(path.length === 0 && STAGING_NAME.test(name));
-    });
+    const { offsets } = this.#listing;
+    return path.length > 0 ? offsets : offsets.filter((at) => !STAGING_NAME.test(this.#listing.nameOf(at)));
   }
 
   #isDirectory(pair: DirectoryPair, name: number): boolean {
@@ -179,5 +175,128 @@ export class DirectoryCloner {
     const made = sys.mkdir(pair.to, names, name, 0o700);
     if (made < 0) throw syscallError(made, `cannot make the directory ${quotedPath(path)}`);
     this.#pool.push(path);
+  }
+}
+
+/** Work of a directory's cloner for {@link CloneAgain}. */
+interface AgainWork {
+  entries: EntryCloner;
+  listing: DirectoryListing;
+  wanted(): readonly number[];
+  /** clones the entry of a name of the listing */
+  clone(name: number): void;
+}
+
+/** A directory whose listing is repeated, and what of it is in the clone. */
+class CloneAgain {
+  readonly #pair: DirectoryPair;
+  readonly #work: AgainWork;
+  readonly #stat: StatBuffer = newStatBuffer();
+  readonly #before: StatBuffer = newStatBuffer();
+  readonly #dot = newArena(8);
+  /** inodes by name, of what was cloned or will not be: a mount, or what cannot be read */
+  readonly #settled = new Map<string, bigint>();
+  /** inodes of names that were gone */
+  #lost = new Set<bigint>();
+  #isTorn = false;
+
+  constructor(pair: DirectoryPair, work: AgainWork) {
+    this.#pair = pair;
+    this.#work = work;
+    putName(this.#dot, 0, Buffer.from("."));
+    for (const name of work.wanted()) this.#settle(name);
+    this.#takeGone();
+  }
+
+  #settle(name: number): void {
+    const { listing } = this.#work;
+    this.#settled.set(listing.nameOf(name), listing.inodeOf(name));
+  }
+
+  /** Lists the directory and clones what is new; whether something was gone again. */
+  round(): boolean {
+    const missing = this.#list();
+    const now = new Set<bigint>();
+    for (const name of missing) {
+      if (!this.#isFree(name)) continue;
+      this.#work.clone(name);
+      this.#settle(name);
+      now.add(this.#work.listing.inodeOf(name));
+    }
+    const gone = this.#takeGone();
+    this.#takeAway(new Set([...now].filter((inode) => !gone.has(inode))));
+    return this.#lost.size > 0;
+  }
+
+  isComplete(): boolean {
+    return !this.#list().some((name) => this.#lost.has(this.#work.listing.inodeOf(name)));
+  }
+
+  noteTorn(): void {
+    if (!this.#isTorn) this.#work.entries.out.torn.push(this.#pair.path);
+    this.#isTorn = true;
+  }
+
+  /** Names that are not settled, or stand for something that was lost. */
+  #list(): number[] {
+    const { listing, entries } = this.#work;
+    const { sys } = entries;
+    const open = (): number => sys.open(this.#pair.from, this.#dot, 0, DIRECTORY, 0);
+    const fd = listing.openSteady(sys, open, { before: this.#before, after: this.#stat });
+    // It was removed, and all in it.
+    if (fd < 0) return [];
+    sys.close(fd);
+    return this.#work.wanted().filter((name) => {
+      const before = this.#settled.get(listing.nameOf(name));
+      const inode = listing.inodeOf(name);
+      return before === undefined || (before !== inode && this.#lost.has(inode));
+    });
+  }
+
+  /**
+   * Tells whether the clone has nothing of a name, or has it no more: what was there before another entry got the name.
+   */
+  #isFree(name: number): boolean {
+    const { sys } = this.#work.entries;
+    const { listing } = this.#work;
+    if (sys.stat(this.#pair.to, listing.names, name, this.#stat) < 0) return true;
+    return this.#removed(listing.names, name, listing.nameOf(name));
+  }
+
+  #removed(names: DirectoryListing["names"], at: number, name: string): boolean {
+    const { sys, linked, out } = this.#work.entries;
+    // Others may yet link to one that has several names.
+    const stays = linked.has(name) || this.#stat.words[STAT.MODE]! >>> 12 === TYPE.DIRECTORY;
+    if (!stays && sys.unlink(this.#pair.to, names, at, false) >= 0) return (out.isUnsure = true);
+    this.noteTorn();
+    return false;
+  }
+
+  /** Removes under its old name what is there under a new name that was cloned. */
+  #takeAway(now: ReadonlySet<bigint>): void {
+    const { entries } = this.#work;
+    const there = new Set(this.#work.wanted().map((name) => this.#work.listing.nameOf(name)));
+    const arena = newArena(512);
+    for (const [name, inode] of this.#settled) {
+      if (there.has(name) || !now.has(inode)) continue;
+      putName(arena, 0, Buffer.from(name, "latin1"));
+      if (entries.sys.stat(this.#pair.to, arena, 0, this.#stat) >= 0) this.#removed(arena, 0, name);
+      this.#settled.delete(name);
+    }
+  }
+
+  /** Names that were gone when they were cloned: what they stood for is lost unless it was cloned by another. */
+  #takeGone(): Set<bigint> {
+    const { gone } = this.#work.entries;
+    this.#lost = new Set();
+    for (const name of gone) {
+      const inode = this.#settled.get(name);
+      if (inode !== undefined) this.#lost.add(inode);
+      this.#settled.delete(name);
+    }
+    gone.clear();
+    const all = new Set(this.#lost);
+    for (const inode of this.#settled.values()) this.#lost.delete(inode);
+    return all;
   }
 }

@@ -19,7 +19,6 @@ function clonesOf(from: string, to: string): { clone: (...names: string[]) => vo
   const task: CloneTask = {
     from: Buffer.from(from),
     to: Buffer.from(to),
-    skip: [],
     extentLimit: 1000,
     newBits: 0o600,
     origins: false,

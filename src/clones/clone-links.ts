@@ -140,8 +140,6 @@ export interface CloneTask {
   /** absolute paths of the two folders, raw bytes; the second is empty */
   from: Uint8Array;
   to: Uint8Array;
-  /** entries that are left out, by path in latin1 */
-  skip: readonly string[];
   /** files in more pieces than this are copied */
   extentLimit: number;
   /** see `bitsOfNewFiles` */

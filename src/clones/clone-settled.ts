@@ -4,7 +4,8 @@ import { plural } from "../formats/sizes.ts";
 import type { Degradation } from "../contract/index.ts";
 import { flushFileSystem } from "../fs/linux/flush.ts";
 import { printablePath } from "../fs/safe-path.ts";
-import { cloneTree, type CloneTreeResult } from "./clone-tree.ts";
+import type { CloneTreeResult } from "./clone-entry.ts";
+import { cloneTree } from "./clone-tree.ts";
 import type { Captured, HolderCall } from "./holder.ts";
 import { removeTree } from "./remove-tree.ts";
 

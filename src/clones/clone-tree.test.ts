@@ -17,7 +17,8 @@ import { TYPE } from "../fs/linux/syscalls.ts";
 import { WorkerThread } from "../threads/worker-thread.ts";
 import { makeNode, randomFrom, RandomEdits, setAttribute } from "../workspace/store/testing-edits.ts";
 import { walkDigests } from "../workspace/store/testing-walk.ts";
-import { cloneTree, type CloneTreeOptions, type CloneTreeResult } from "./clone-tree.ts";
+import type { CloneTreeResult } from "./clone-entry.ts";
+import { cloneTree, type CloneTreeOptions } from "./clone-tree.ts";
 import { removeTree } from "./remove-tree.ts";
 
 const MODULE = new URL("clone-tree.ts", import.meta.url).href;
@@ -188,18 +189,14 @@ for (const kind of ["xfs", "btrfs"] as const) {
       assertEqual(at("linked-clone"), at("linked"));
     });
 
-    test("entries of the skip list and file systems mounted inside are left out", async (t) => {
-      for (const name of ["skip/a/control/in", "skip/control", "skip/mounted"])
-        fs.mkdirSync(at(name), { recursive: true });
-      fs.writeFileSync(at("skip/a/kept"), "kept");
-      fs.writeFileSync(at("skip/a/gone"), "gone");
-      fs.writeFileSync(at("skip/name ü"), "gone");
-      if (spawnSync("mount", ["-t", "tmpfs", "none", at("skip/mounted")]).status !== 0) return t.skip("no mounting");
-      t.after(() => spawnSync("umount", ["-l", at("skip/mounted")]));
-      fs.writeFileSync(at("skip/mounted/file"), "elsewhere");
-      const skip = ["a/control", "a/gone", Buffer.from("name ü").toString("latin1")];
-      const result = await clone(at("skip"), at("skip-clone"), { skip });
-      assert.deepEqual(fs.readdirSync(at("skip-clone"), { recursive: true }).toSorted(), ["a", "a/kept", "control"]);
+    test("file systems mounted inside are left out", async (t) => {
+      fs.mkdirSync(at("outer/mounted"), { recursive: true });
+      fs.writeFileSync(at("outer/kept"), "kept");
+      if (spawnSync("mount", ["-t", "tmpfs", "none", at("outer/mounted")]).status !== 0) return t.skip("no mounting");
+      t.after(() => spawnSync("umount", ["-l", at("outer/mounted")]));
+      fs.writeFileSync(at("outer/mounted/file"), "elsewhere");
+      const result = await clone(at("outer"), at("outer-clone"));
+      assert.deepEqual(fs.readdirSync(at("outer-clone"), { recursive: true }), ["kept"]);
       assert.deepEqual(text(result.mounts), ["mounted"]);
     });
 

@@ -4,27 +4,28 @@ import fs from "node:fs";
 import { comparePaths, latin1 } from "../formats/bytes.ts";
 import { CairnError, throwIfAborted, toCairnError } from "../errors.ts";
 import { failpoint } from "../failpoint.ts";
+import { DirectoryListing } from "../fs/listing.ts";
 import { DIRECTORY, openBelow } from "../fs/linux/open-below.ts";
 import { cloneAnswer, cloneFile, cloneTo, isOtherFileSystem } from "../fs/linux/reflink.ts";
 import { changingInside } from "../fs/owner-writes.ts";
-import { isAtOrBelow, quotedPath } from "../fs/safe-path.ts";
+import { isAtOrBelow, joinRaw, quotedPath } from "../fs/safe-path.ts";
 import {
   errnoName,
   newStatBuffer,
   openDirectory,
   putName,
+  STAT,
   syscallError,
   type Syscalls,
   syscalls,
+  TYPE,
 } from "../fs/linux/syscalls.ts";
 import { bitsOfNewFiles } from "../fs/linux/umask.ts";
 import { newArena } from "../native.ts";
+import { STAGING_NAME } from "../archive/scan/task.ts";
 import type { Thread } from "../threads/worker-thread.ts";
 import { firstFailure, withThreads } from "../threads/threads.ts";
 import { type CloneOutcome, type CloneTreeResult, EntryCloner, newOutcome, otherFileSystem } from "./clone-entry.ts";
-
-export type { CloneTreeResult } from "./clone-entry.ts";
-import { renamedAway } from "./clone-again.ts";
 import { CloneLinks, newSharedLinks, type CloneTask } from "./clone-links.ts";
 import { CLONE, type CloneWork } from "./clone-work.ts";
 import { WorkPool } from "../threads/work-pool.ts";
@@ -34,8 +35,6 @@ export interface CloneTreeOptions {
   from: Uint8Array;
   /** where the clone comes: does not exist, or is an empty directory; absolute, raw bytes */
   to: Uint8Array;
-  /** entries that are left out with all below them, by path in latin1 */
-  skip?: readonly string[];
   /** files in more pieces than this are copied, since cloning them is slow and keeps them so */
   extentLimit?: number;
   /** note what each entry is cloned from, for {@link CloneTreeResult.origins} */
@@ -55,7 +54,8 @@ const PROGRESS_MS = 100;
 export async function cloneTree(options: CloneTreeOptions): Promise<CloneTreeResult> {
   throwIfAborted(options.signal);
   const to = Buffer.from(options.to);
-  checkPlaces(options, to);
+  if (isAtOrBelow(to, options.from))
+    throw new CairnError("refused", `the clone ${quotedPath(to)} would lie in the folder that it is made of`);
   const inodes = checkSource(Buffer.from(options.from));
   const made = prepare(to);
   try {
@@ -79,7 +79,6 @@ async function fill(
   const task: CloneTask = {
     from: options.from,
     to: options.to,
-    skip: options.skip ?? [],
     extentLimit: options.extentLimit ?? EXTENT_LIMIT,
     newBits: bitsOfNewFiles(Buffer.from(options.to)),
     origins: options.origins ?? false,
@@ -112,18 +111,6 @@ async function fill(
     clearInterval(timer);
     options.signal?.removeEventListener("abort", stop);
   }
-}
-
-function checkPlaces({ from, skip }: CloneTreeOptions, to: Buffer): void {
-  const root = Buffer.from(from);
-  if (!isAtOrBelow(to, root)) return;
-  const below = to.toString("latin1", root.length + 1);
-  if (
-    to.length > root.length &&
-    skip?.some((each) => isAtOrBelow(Buffer.from(below, "latin1"), Buffer.from(each, "latin1")))
-  )
-    return;
-  throw new CairnError("refused", `the clone ${quotedPath(to)} would lie in the folder that it is made of`);
 }
 
 /** The number of inodes in use where the folder lies; 0 where the file system does not say. */
@@ -229,7 +216,7 @@ function finish(task: CloneTask, pool: WorkPool, { outcome, began }: { outcome: 
   const path = newArena(8192);
   try {
     for (const each of outcome.gone.toSorted((a, b) => comparePaths(b, a))) removeEmpty(sys, target, each);
-    const passedOver = [...task.skip, ...[...outcome.mounts, ...outcome.omitted.map((each) => each.path)].map(latin1)];
+    const passedOver = [...outcome.mounts, ...outcome.omitted.map((each) => each.path)].map(latin1);
     const sides = { from, target, root: task.from, passedOver: new Set(passedOver), began };
     append(outcome.torn, renamedAway(sys, outcome.gone, sides));
     const empty = new Uint8Array(0);
@@ -262,5 +249,84 @@ function removeEmpty(sys: Syscalls, target: number, directory: Uint8Array): void
     changingInside(sys, parent, () => sys.unlink(parent, arena, 0, true));
   } finally {
     sys.close(parent);
+  }
+}
+
+/** The two sides of a clone when all is cloned. */
+interface Sides {
+  /** open, and the source's path */
+  from: number;
+  target: number;
+  root: Uint8Array;
+  /** what is not meant to be in the clone, by path in latin1 */
+  passedOver: ReadonlySet<string>;
+  /** when the clone was begun, in milliseconds since 1970 */
+  began: number;
+}
+
+/**
+ * Directories of the source that have a directory which the clone has not, and which is older or has an older one in it,
+ * among those in which one was gone when it was to be cloned: it has got another name. One that was removed, or made
+ * meanwhile, is no matter.
+ */
+export function renamedAway(sys: Syscalls, gone: readonly Uint8Array[], sides: Sides): Uint8Array[] {
+  const { from, target } = sides;
+  const torn: Uint8Array[] = [];
+  const seen = new Set<string>();
+  const path = newArena(8192);
+  for (const each of gone) {
+    let parent = each;
+    let fd: number;
+    do {
+      parent = parent.subarray(0, Math.max(parent.lastIndexOf(47), 0));
+      fd = openBelow(sys, from, parent, DIRECTORY, path);
+    } while (fd < 0 && parent.length > 0);
+    if (fd < 0) continue;
+    const key = Buffer.from(parent).toString("latin1");
+    const own = seen.has(key) ? -1 : openBelow(sys, target, parent, DIRECTORY, path);
+    seen.add(key);
+    if (own >= 0 && lacksOne(sys, { fd, own, key }, sides)) torn.push(Uint8Array.from(parent));
+    sys.close(fd);
+    if (own >= 0) sys.close(own);
+  }
+  return torn;
+}
+
+function lacksOne(
+  sys: Syscalls,
+  { fd, own, key }: { fd: number; own: number; key: string },
+  { root, passedOver, began }: Pick<Sides, "root" | "passedOver" | "began">,
+): boolean {
+  const listing = new DirectoryListing();
+  const stat = newStatBuffer();
+  const isDirectory = (of: number, name: number): boolean =>
+    sys.stat(of, listing.names, name, stat) >= 0 && stat.words[STAT.MODE]! >>> 12 === TYPE.DIRECTORY;
+  if (listing.read(sys, fd) < 0) return true;
+  return listing.offsets.some((name) => {
+    const text = listing.nameOf(name);
+    const path = key === "" ? text : `${key}/${text}`;
+    if (passedOver.has(path) || (key === "" && STAGING_NAME.test(text))) return false;
+    return (
+      isDirectory(fd, name) && !isDirectory(own, name) && holdsOlder(joinRaw(root, Buffer.from(path, "latin1")), began)
+    );
+  });
+}
+
+/** So many directories are looked at for one that is older; temporary ones are small. */
+const LOOKED_AT = 10_000;
+
+/** Tells whether a directory, or one in it, was there before a moment; true as well where nothing tells. */
+function holdsOlder(place: Buffer, moment: number): boolean {
+  const places = [place];
+  try {
+    for (let count = 0; count < places.length; count++) {
+      const each = places[count]!;
+      if (count >= LOOKED_AT || fs.lstatSync(each).birthtimeMs < moment) return true;
+      for (const entry of fs.readdirSync(each, { withFileTypes: true, encoding: "buffer" }))
+        if (entry.isDirectory()) places.push(joinRaw(each, entry.name));
+    }
+    return false;
+  } catch {
+    return true;
   }
 }

@@ -5,8 +5,8 @@ import { ENOENT } from "../fs/linux/errno.ts";
 import { DIRECTORY, openBelow } from "../fs/linux/open-below.ts";
 import { makePrivate } from "../fs/owner-writes.ts";
 import { quotedPath } from "../fs/safe-path.ts";
-import { openDirectory, putName, syscallError, type Syscalls, syscalls } from "../fs/linux/syscalls.ts";
-import { type Arena, newArena } from "../native.ts";
+import { openDirectory, putName, syscallError, syscalls } from "../fs/linux/syscalls.ts";
+import { newArena } from "../native.ts";
 import type { Thread } from "../threads/worker-thread.ts";
 import { firstFailure, withThreads } from "../threads/threads.ts";
 import { CLONE, type CloneWork } from "./clone-work.ts";
@@ -18,7 +18,9 @@ import { WorkPool } from "../threads/work-pool.ts";
  */
 export async function removeTree(place: Uint8Array): Promise<void> {
   const at = Buffer.from(place);
-  if (!isThere(at)) return;
+  const stat = fs.lstatSync(at, { throwIfNoEntry: false });
+  if (stat === undefined) return;
+  if (!stat.isDirectory()) throw new CairnError("refused", `${quotedPath(at)} is no directory`);
   try {
     await withThreads({ kind: CLONE }, async (threads) => removeBy(threads, at));
   } catch (error) {
@@ -43,13 +45,6 @@ async function removeBy(threads: readonly Thread<CloneWork>[], at: Buffer): Prom
   fs.rmdirSync(at);
 }
 
-function isThere(at: Buffer): boolean {
-  const stat = fs.lstatSync(at, { throwIfNoEntry: false });
-  if (stat === undefined) return false;
-  if (!stat.isDirectory()) throw new CairnError("refused", `${quotedPath(at)} is no directory`);
-  return true;
-}
-
 /** Directories from the end of the tree's order to its start: those in a directory before itself. */
 function removeEmptied(place: Buffer, directories: Uint8Array[]): void {
   const sys = syscalls();
@@ -67,16 +62,14 @@ function removeEmptied(place: Buffer, directories: Uint8Array[]): void {
         if (fd < 0 && fd !== ENOENT) throw syscallError(fd, `cannot open the directory ${quotedPath(own)}`);
         parent = own;
       }
-      if (fd >= 0) removeDirectory(sys, fd, path.subarray(slash + 1), arena);
+      if (fd < 0) continue;
+      putName(arena, 0, path.subarray(slash + 1));
+      const result = sys.unlink(fd, arena, 0, true);
+      if (result < 0 && result !== ENOENT)
+        throw syscallError(result, `cannot remove ${quotedPath(path.subarray(slash + 1))}`);
     }
   } finally {
     if (fd >= 0) sys.close(fd);
     fs.closeSync(root);
   }
-}
-
-function removeDirectory(sys: Syscalls, fd: number, name: Uint8Array, arena: Arena): void {
-  putName(arena, 0, name);
-  const result = sys.unlink(fd, arena, 0, true);
-  if (result < 0 && result !== ENOENT) throw syscallError(result, `cannot remove ${quotedPath(name)}`);
 }

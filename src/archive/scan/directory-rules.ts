@@ -28,7 +28,13 @@ export class DirectoryRules {
 
   /** The rules that hold in a directory, which this thread has open as `fd` and just listed. */
   listed(directory: number, fd: number): IgnoreRules {
-    return this.#of(directory, fd);
+    const known = this.#known.get(directory);
+    if (known !== undefined) return known;
+    const parent = this.#parent(directory);
+    const file = parent.needsFiles ? this.#ignoreFile(directory, fd) : null;
+    const rules = IgnoreRules.enterDirectory(parent, this.#path(directory), file);
+    this.#known.set(directory, rules);
+    return rules;
   }
 
   /** True when nothing can be ignored in a directory in which no ignore file lies. */
@@ -39,19 +45,9 @@ export class DirectoryRules {
     return true;
   }
 
-  #of(directory: number, fd: number): IgnoreRules {
-    const known = this.#known.get(directory);
-    if (known !== undefined) return known;
-    const parent = this.#parent(directory);
-    const file = parent.needsFiles ? this.#ignoreFile(directory, fd) : null;
-    const rules = IgnoreRules.enterDirectory(parent, this.#path(directory), file);
-    this.#known.set(directory, rules);
-    return rules;
-  }
-
   #parent(directory: number): IgnoreRules {
     if (directory === 0) return this.#top;
-    return this.#of(this.#thread.table.directories[directory * DIRECTORY_WORDS + D.PARENT]!, -1);
+    return this.listed(this.#thread.table.directories[directory * DIRECTORY_WORDS + D.PARENT]!, -1);
   }
 
   #path(directory: number): string {
@@ -79,20 +75,16 @@ export class DirectoryRules {
   }
 
   #read(dirfd: number): Uint8Array | null {
-    const { sys, paths } = this.#thread;
+    const { sys, paths, stat2 } = this.#thread;
     Buffer.from(paths.bytes.buffer, paths.bytes.byteOffset).write(`${IGNORE_FILE}\0`, 0, "latin1");
     const fd = sys.open(dirfd, paths, 0, OPEN_FLAGS, 0);
     if (fd < 0) return null;
     try {
-      return this.#isRegular(fd) ? this.#content(fd) : null;
+      const isRegular = sys.fstat(fd, stat2) === 0 && stat2.words[STAT.MODE]! >>> 12 === TYPE.FILE;
+      return isRegular ? this.#content(fd) : null;
     } finally {
       sys.close(fd);
     }
-  }
-
-  #isRegular(fd: number): boolean {
-    const { sys, stat2 } = this.#thread;
-    return sys.fstat(fd, stat2) === 0 && stat2.words[STAT.MODE]! >>> 12 === TYPE.FILE;
   }
 
   /** The content of an ignore file, of a longer one so much that it is refused; null when it cannot be read. */

@@ -6,7 +6,7 @@ import { syscalls } from "../../fs/linux/syscalls.ts";
 import { assertSame, notedPaths, temporaryFolder, TestStore } from "../../workspace/store/testing-store.ts";
 import { giveBackThreads, takeThreads } from "../../threads/threads.ts";
 import { nameAt } from "./directory-parts.ts";
-import { INLINE_BYTES } from "./inline-scanner.ts";
+import { INLINE_BYTES } from "./scan-runner.ts";
 import type { ScanResult } from "./scan.ts";
 import { eachRecord } from "./summary.ts";
 

@@ -33,7 +33,13 @@ export function presentAndPrevious(result: ScanResult): { present: TreeSource; p
   const count = old.directories.length / DIRECTORY_WORDS;
   for (let d = 0; d < count; d++)
     if (old.directories[d * DIRECTORY_WORDS + D.FLAGS]! & DIRECTORY_FLAG.LINKED) return null;
-  const before: ScanResult = { ...result, table: old, old: null, directories: count, tree: previousTree(old) };
+  const before: ScanResult = {
+    ...result,
+    table: old,
+    old: null,
+    directories: count,
+    tree: Uint8Array.from(treeOf(old, 0)),
+  };
   const previous = presentSource(before);
   const sides = { now: new ScannedDirectories(result), was: new ScannedDirectories(before) };
   const present: TreeSource = {
@@ -41,11 +47,6 @@ export function presentAndPrevious(result: ScanResult): { present: TreeSource; p
     differing: (other, own, theirs) => (other === previous ? differingRecords(sides, own, theirs) : undefined),
   };
   return { present, previous };
-}
-
-/** The tree (32 bytes) of the state that a table loaded from a stat cache describes. */
-function previousTree(old: ScanTable): Uint8Array {
-  return Uint8Array.from(treeOf(old, 0));
 }
 
 interface Place {

@@ -6,9 +6,9 @@ import { DirectoryListing } from "../../fs/listing.ts";
 import { openBelow } from "../../fs/linux/open-below.ts";
 import { C, D, DIRECTORY_FLAG, DIRECTORY_WORDS, ScanTable } from "../cache/scan-table.ts";
 import { newStatBuffer, openDirectory, type StatBuffer, type Syscalls, syscalls } from "../../fs/linux/syscalls.ts";
-import { type Arena, arenaOver, newArena } from "../../native.ts";
+import { type Arena, newArena } from "../../native.ts";
 import { ELOOP, ENOENT, ENOTDIR } from "../../fs/linux/errno.ts";
-import { asSource } from "./as-source.ts";
+import { asSource } from "../cache/origins.ts";
 import {
   type ContentSink,
   FoundDifference,
@@ -212,11 +212,6 @@ export class ScanThread {
   noteIgnored(path: Uint8Array): void {
     this.notes.ignoredCount++;
     if (this.notes.ignored.length < 20) this.notes.ignored.push(Buffer.from(path).toString("latin1"));
-  }
-
-  /** The names of the table as an arena for system calls. */
-  namesArena(): Arena {
-    return arenaOver(this.table.names);
   }
 
   hash(source: Arena, offset: number, length: number, target: Arena, at: number): void {

@@ -1,7 +1,6 @@
 import { comparePaths } from "../../formats/bytes.ts";
 import { append } from "../../append.ts";
 import fs from "node:fs";
-import type { MasterKeys } from "../../crypto/seal.ts";
 import { throwIfAborted } from "../../errors.ts";
 import {
   devicesInMemory,
@@ -9,7 +8,6 @@ import {
   keepsContentTimes,
   keepsDirectoryTimes,
 } from "../../fs/linux/kept-times.ts";
-import type { IgnoreRecord } from "../../fs/ignore.ts";
 import { displayPath } from "../../fs/safe-path.ts";
 import {
   isTableFull,
@@ -22,25 +20,26 @@ import {
   ScanTable,
 } from "../cache/scan-table.ts";
 import type { StatCache, StatCacheDraft } from "../cache/stat-cache.ts";
-import type { BlobIndex } from "../../repository/index/blob-index.ts";
-import { newChunkMemory } from "../../repository/packs/chunker.ts";
-import type { CompressionLevel } from "../../repository/packs/compression.ts";
-import type { ForwardTarget } from "../../repository/transfer/forward.ts";
 import type { FinishedPack, PackTail } from "../../repository/packs/pack-writer.ts";
-import type { ClonedFrom } from "./as-source.ts";
 import type { LinkGroup, LinkGroups } from "./record-node.ts";
-import { settleNames } from "./differing-names.ts";
-import { findLinkGroups } from "./link-groups.ts";
-import { LIST_AGAIN, MOVED_REASON } from "./list-again.ts";
+import { findLinkGroups, settleNames } from "./link-groups.ts";
 import { omitBelow, type ChangeCounts, countChanges, type ScanSummary, summarise } from "./summary.ts";
-import { INLINE_BYTES, INLINE_ENTRIES, InlineScanner, type Scanner } from "./inline-scanner.ts";
-import { newChunkQueue, RING_BYTES } from "./read-large.ts";
+import { chunkMemories } from "./read-entry.ts";
 import type { Thread } from "../../threads/worker-thread.ts";
 import { firstFailure, giveBackThreads, takeThreads, threadsAreWarm, warmThreads } from "../../threads/threads.ts";
-import type { ExtraBlob, StoreSinkTask } from "./store-sink.ts";
+import type { ExtraBlob, ScanStore, StoreSinkTask } from "./store-sink.ts";
 import type { ScanMemory } from "./scan-memory.ts";
-import { SCAN, type ScanReply, type ScanRequest, type ScanWork } from "./scan-runner.ts";
-import { FoundDifference, newScanNotes, type ScanNotes, type ScanTask } from "./task.ts";
+import {
+  INLINE_BYTES,
+  INLINE_ENTRIES,
+  InlineScanner,
+  SCAN,
+  type Scanner,
+  type ScanReply,
+  type ScanRequest,
+  type ScanWork,
+} from "./scan-runner.ts";
+import { FoundDifference, LIST_AGAIN, MOVED_REASON, newScanNotes, type ScanNotes, type ScanTask } from "./task.ts";
 import { clearAway } from "../../fs/remove-all.ts";
 
 /** Without a previous scan nothing is known; with one, about twice as much is expected at most. */
@@ -73,36 +72,28 @@ export function asVerifying({ phase, done, bytes }: ScanProgress): {
   return { phase: phase === "scanning" ? "verifying" : phase, done, ...(bytes === undefined ? {} : { bytes }) };
 }
 
-export interface ScanStore {
-  keys: MasterKeys;
-  index: BlobIndex;
-  directory: string;
-  level: CompressionLevel;
-  /** where everything new goes too */
-  forward?: ForwardTarget | undefined;
-}
+/** Parts of a {@link ScanTask} that are given; the rest follows from them and from the folder. */
+type GivenTask = Pick<ScanTask, "root" | "excludes" | "rules" | "chunkerPolynomial"> &
+  Partial<
+    Pick<
+      ScanTask,
+      | "passesLongRules"
+      | "skip"
+      | "reread"
+      | "readAgain"
+      | "heldAt"
+      | "clonedFrom"
+      | "distrust"
+      | "quick"
+      | "byTimes"
+      | "untilDifferent"
+      | "crossMounts"
+    >
+  >;
 
-export interface ScanOptions {
-  /** the folder, raw bytes of its absolute path */
-  root: Uint8Array;
+export interface ScanOptions extends GivenTask {
   /** the previous scan of it, when its cache checked out */
   cache: StatCache | null;
-  excludes: readonly string[];
-  /** a point's recorded rules instead of the present ones */
-  rules: IgnoreRecord | null;
-  passesLongRules?: boolean;
-  skip?: readonly string[];
-  reread?: boolean;
-  readAgain?: "disk" | "memory";
-  /** nothing in the folder has changed since this moment, in milliseconds since 1970, or will */
-  heldAt?: number;
-  clonedFrom?: ClonedFrom;
-  distrust?: boolean;
-  quick?: boolean;
-  byTimes?: boolean;
-  untilDifferent?: boolean;
-  crossMounts?: boolean;
-  chunkerPolynomial: string;
   /** where new content goes; absent: only look */
   store?: ScanStore;
   /** where a thread may write this scan's stat cache meanwhile, for the caller to finish or remove */
@@ -456,14 +447,6 @@ class Scan {
       Uint8Array.from(this.#table.directoryBytes.subarray(word * 4, word * 4 + 32));
     return { tree: at(D.TREE), state: at(D.STATE), meta: at(D.META) };
   }
-}
-
-/** Makes the memories in which threads cut large files. */
-function chunkMemories(threads: number): Pick<ScanTask, "rings" | "chunkJobs"> {
-  return {
-    rings: Array.from({ length: threads }, () => newChunkMemory(RING_BYTES)),
-    chunkJobs: Array.from({ length: threads }, () => newChunkQueue()),
-  };
 }
 
 function countsOf(

@@ -1,5 +1,6 @@
-import { R } from "../cache/scan-table.ts";
+import { deviceNumber } from "../../fs/linux/kept-times.ts";
 import { STAT } from "../../fs/linux/syscalls.ts";
+import { R } from "../cache/scan-table.ts";
 
 /** Words of records, each beside that of a stat result. */
 export type StatWords = readonly (readonly [own: number, of: number])[];
@@ -34,4 +35,71 @@ export const RECORDED_OF_FILES: StatWords = [...RECORDED, ...SIZE_WORDS];
 /** Tells whether these words of a record that begins at `base` are those of a stat result. */
 export function hasWords(records: Uint32Array, base: number, stat: Uint32Array, words: StatWords): boolean {
   return words.every(([own, of]) => records[base + own] === stat[of]);
+}
+
+/** Fills a record's words from a stat result; name, flags, SUB and hash are left alone. */
+export function fillRecord(words: Uint32Array, base: number, s: Uint32Array): void {
+  words[base + R.MODE] = s[STAT.MODE]! & 0xffff;
+  words[base + R.UID] = s[STAT.UID]!;
+  words[base + R.GID] = s[STAT.GID]!;
+  words[base + R.NLINK] = s[STAT.NLINK]!;
+  words[base + R.SIZE] = s[STAT.SIZE]!;
+  words[base + R.SIZE + 1] = s[STAT.SIZE + 1]!;
+  words[base + R.MTIME] = s[STAT.MTIME]!;
+  words[base + R.MTIME + 1] = s[STAT.MTIME + 1]!;
+  words[base + R.MTIME_NS] = s[STAT.MTIME_NS]!;
+  words[base + R.CTIME] = s[STAT.CTIME]!;
+  words[base + R.CTIME + 1] = s[STAT.CTIME + 1]!;
+  words[base + R.CTIME_NS] = s[STAT.CTIME_NS]!;
+  words[base + R.INO] = s[STAT.INO]!;
+  words[base + R.INO + 1] = s[STAT.INO + 1]!;
+  words[base + R.RDEV_MAJOR] = s[STAT.RDEV_MAJOR]!;
+  words[base + R.RDEV_MINOR] = s[STAT.RDEV_MINOR]!;
+  words[base + R.DEVICE] = deviceWord(s);
+}
+
+/** The device that an entry lies on, in one word. */
+export function deviceWord(s: Uint32Array): number {
+  return deviceNumber(s[STAT.DEV_MAJOR]!, s[STAT.DEV_MINOR]!);
+}
+
+/** True when a record still describes what stat found. */
+export function sameStat(words: Uint32Array, base: number, s: Uint32Array): boolean {
+  return (
+    words[base + R.CTIME_NS] === s[STAT.CTIME_NS] &&
+    words[base + R.CTIME] === s[STAT.CTIME] &&
+    words[base + R.CTIME + 1] === s[STAT.CTIME + 1] &&
+    words[base + R.MTIME_NS] === s[STAT.MTIME_NS] &&
+    words[base + R.MTIME] === s[STAT.MTIME] &&
+    words[base + R.MTIME + 1] === s[STAT.MTIME + 1] &&
+    words[base + R.INO] === s[STAT.INO] &&
+    words[base + R.INO + 1] === s[STAT.INO + 1] &&
+    words[base + R.SIZE] === s[STAT.SIZE] &&
+    words[base + R.SIZE + 1] === s[STAT.SIZE + 1] &&
+    words[base + R.MODE] === (s[STAT.MODE]! & 0xffff) &&
+    words[base + R.UID] === s[STAT.UID] &&
+    words[base + R.GID] === s[STAT.GID] &&
+    words[base + R.NLINK] === s[STAT.NLINK]
+  );
+}
+
+/**
+ * True when a directory may have been changed once more after it was listed without its times telling; `heldAt`: when
+ * the tree was held that has its names (ms since 1970), null for the folder itself.
+ */
+export function isYoungDirectory(s: Uint32Array, heldAt: number | null): boolean {
+  return heldAt === null ? isYoung(s, tickOf(s)) : isYoung(s, tickOf(s), heldAt / 1000);
+}
+
+export function isYoung(s: Uint32Array, within: number, now = Date.now() / 1000): boolean {
+  const changed = s[STAT.CTIME + 1]! * 4294967296 + s[STAT.CTIME]! + s[STAT.CTIME_NS]! / 1e9;
+  return now - changed < within;
+}
+
+/**
+ * Seconds within which a further change may leave a change time as it is: a tick of the kernel's clock, or where the
+ * file system has whole seconds (ext4 with small inodes, some network ones; two on FAT) one of these.
+ */
+export function tickOf(s: Uint32Array): number {
+  return s[STAT.CTIME_NS] === 0 && s[STAT.MTIME_NS] === 0 ? 2.1 : 0.05;
 }

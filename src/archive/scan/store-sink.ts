@@ -2,10 +2,20 @@ import type { MasterKeys } from "../../crypto/seal.ts";
 import { type Arena, arenaOver } from "../../native.ts";
 import { BlobIndex, DATA_BLOB, type SharedIndex, TREE_BLOB } from "../../repository/index/blob-index.ts";
 import type { CompressionLevel } from "../../repository/packs/compression.ts";
-import { BlobForwarder, type ForwardTask } from "../../repository/transfer/forward.ts";
+import { BlobForwarder, type ForwardTarget, type ForwardTask } from "../../repository/transfer/forward.ts";
 import { type FinishedPack, type PackTail, PackWriter } from "../../repository/packs/pack-writer.ts";
 import type { ContentSink } from "./task.ts";
 import { clearAway } from "../../fs/remove-all.ts";
+
+/** A store that a scan puts new content into. */
+export interface ScanStore {
+  keys: MasterKeys;
+  index: BlobIndex;
+  directory: string;
+  level: CompressionLevel;
+  /** where everything new goes too */
+  forward?: ForwardTarget | undefined;
+}
 
 export interface StoreSinkTask {
   keys: MasterKeys;

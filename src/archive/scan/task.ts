@@ -3,7 +3,7 @@ import type { newChunkMemory } from "../../repository/packs/chunker.ts";
 import type { Arena } from "../../native.ts";
 import type { IgnoreRecord } from "../../fs/ignore.ts";
 import type { TableBuffers } from "../cache/scan-table.ts";
-import type { ClonedFrom } from "./as-source.ts";
+import type { ClonedFrom } from "../cache/origins.ts";
 
 /** Files up to this size are one blob, larger ones are cut by content. */
 export const SINGLE_BLOB_LIMIT = 512 * 1024;
@@ -12,6 +12,10 @@ export const SINGLE_BLOB_LIMIT = 512 * 1024;
 export const STAGING_PREFIX = ".cairn-restore-";
 /** Exactly those names; anything else that begins alike is the user's. */
 export const STAGING_NAME = /^\.cairn-restore-[0-9a-f]{16}$/;
+
+/** In place of a job's count: a directory in which a name was gone that had been listed. */
+export const LIST_AGAIN = -1;
+export const MOVED_REASON = "entries of it were renamed while it was read";
 
 /** A task that every thread of a scan gets: plain data and shared memory. */
 export interface ScanTask {

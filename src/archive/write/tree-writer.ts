@@ -11,12 +11,12 @@ import { BlobIndex, DATA_BLOB, TREE_BLOB } from "../../repository/index/blob-ind
 import { BlobSource } from "../../repository/blob-source.ts";
 import { packFolder } from "../../repository/transfer/near-packs.ts";
 import { decodeTree, linkedInode, type TreeNode } from "../../formats/restic/tree.ts";
-import { WORTH_SHARING } from "../../threads/shared-work.ts";
+import type { BlobTable } from "../../repository/index/blob-table.ts";
+import { WORTH_SHARING, workOf } from "../../threads/shared-work.ts";
 import { HeldFiles } from "./held-files.ts";
 import { exactNode, firstOfGroup } from "./exact-nodes.ts";
 import { LeftEntries } from "./left-entries.ts";
 import { NodeWriter, type NotSet } from "./node-writer.ts";
-import { byPlace, halfOf, runEnd, type WholeFile, workOfAll } from "./whole-files.ts";
 import {
   type DirectoryJob,
   type FilesJob,
@@ -24,7 +24,9 @@ import {
   newOutcome,
   type RangeJob,
   type Share,
+  type WriteEvent,
   type WriteOutcome,
+  type WriteRequest,
   type WriteTask,
 } from "./write-jobs.ts";
 
@@ -34,6 +36,51 @@ const DIRECTORY = fs.constants.O_RDONLY | fs.constants.O_DIRECTORY | fs.constant
 const OWNER_READS = 0o400;
 const IDLE = 0;
 const STOP = 1;
+
+/** Small files that are written between two looks whether another thread waits. */
+const RUN = 256;
+
+/** A file that one thread writes, all of it. */
+interface WholeFile {
+  path: Uint8Array;
+  node: TreeNode;
+  /** which of its tree's nodes it is */
+  at: number;
+  /** of the index, for the one blob that is all of it; -1: several, or with holes */
+  entry: number;
+}
+
+/** The part of a thread that writes trees. */
+export class WriteRunner {
+  readonly #post: (event: WriteEvent) => void;
+  readonly #share: Share = (work) => this.#post({ work });
+  #writer: TreeWriter | null = null;
+
+  constructor(post: (event: WriteEvent) => void) {
+    this.#post = post;
+  }
+
+  handle(request: WriteRequest): unknown {
+    switch (request.kind) {
+      case "write-begin":
+        this.#writer?.close();
+        this.#writer = new TreeWriter(request.task, (elsewhere) => this.#post({ elsewhere }));
+        return null;
+      case "write-directories":
+        return this.#writer!.directories(request.jobs, this.#share);
+      case "write-files":
+        return this.#writer!.files(request.job, this.#share);
+      case "write-range":
+        return this.#writer!.range(request.job);
+      case "write-finish":
+        return this.#writer!.finishLarge(request.file);
+      case "write-end":
+        this.#writer?.close();
+        this.#writer = null;
+        return null;
+    }
+  }
+}
 
 /** Writes directories of a tree, top down, on one thread. */
 export class TreeWriter {
@@ -169,7 +216,10 @@ export class TreeWriter {
         } else if (node.type === "file")
           this.#nodes.holds(path, "type", () => this.#file(fd, { node, path, at }, files));
         else if (group !== null) this.#out.linked.push({ path, node, group });
-        else if (node.type !== "irregular" && this.#special(fd, node, path)) this.#out.others++;
+        else if (node.type !== "irregular") {
+          this.#left?.clear(fd, node.name);
+          if (this.#nodes.special(fd, node, { name: node.name, path })) this.#out.others++;
+        }
       }
       // Read in the order of the packs, in large reads.
       files.sort(byPlace(this.#index.table));
@@ -207,11 +257,6 @@ export class TreeWriter {
       size += this.#index.table.plainLengthOf(entry);
     }
     return size;
-  }
-
-  #special(fd: number, node: TreeNode, path: Uint8Array): boolean {
-    this.#left?.clear(fd, node.name);
-    return this.#nodes.special(fd, node, { name: node.name, path });
   }
 
   /** Tells whether an entry is selected with all below it, only leads to one that is, or neither. */
@@ -452,3 +497,37 @@ function notInStore(what: "blob" | "tree", id: Uint8Array): CairnError {
 }
 
 const EMPTY = new Uint8Array(0);
+
+/** By pack and offset; what has no one place last. */
+function byPlace({ packOf, offsetOf }: BlobTable): (a: WholeFile, b: WholeFile) => number {
+  return ({ entry: a }, { entry: b }) => {
+    if (a < 0 || b < 0) return (a < 0 ? 1 : 0) - (b < 0 ? 1 : 0);
+    return packOf[a]! - packOf[b]! || offsetOf[a]! - offsetOf[b]!;
+  };
+}
+
+/**
+ * Returns the end of the files from this one on that lie in one pack, or of as many of them as are written before
+ * somebody is looked for who waits.
+ */
+function runEnd({ packOf }: BlobTable, files: readonly WholeFile[], from: number): number {
+  const { entry: first } = files[from]!;
+  let to = from + 1;
+  if (first < 0) return to;
+  for (; to < files.length && to < from + RUN; to++) {
+    const { entry } = files[to]!;
+    if (entry < 0 || packOf[entry] !== packOf[first]) break;
+  }
+  return to;
+}
+
+/** From where on the files take half as long as those from `from` on, which take `work`; one stays. */
+function halfOf(files: readonly WholeFile[], from: number, work: number): number {
+  let half = files.length;
+  for (let given = 0; half > from + 1 && given < work / 2;) given += workOf(1, files[--half]!.node.size);
+  return half;
+}
+
+function workOfAll(files: readonly WholeFile[]): number {
+  return files.reduce((sum, { node }) => sum + workOf(1, node.size), 0);
+}

@@ -23,7 +23,7 @@ import type { StagedContent, StageRequest } from "../store/engine.ts";
 import type { TreeSource } from "../../repository/trees/tree-source.ts";
 import { presentSource } from "../../archive/scan/present-source.ts";
 import { changedSince } from "../../clones/as-made.ts";
-import { latestChange } from "../../archive/write/latest-change.ts";
+import { latestChange } from "../../archive/write/held-files.ts";
 import { failpoint } from "../../failpoint.ts";
 import type { Descriptor } from "../../formats/records/descriptor.ts";
 import { joinPath } from "../../formats/bytes.ts";

@@ -148,17 +148,17 @@ class UnwantedFinder {
       const isDirectory = type === TYPE.DIRECTORY;
       if (!isDirectory && (type !== TYPE.FILE || this.#kinds.largest === Infinity)) continue;
       const own = below(path, name);
-      if (this.#isNoPart(own, name) || rules.ignores(name, isDirectory)) continue;
+      if (this.#skip.has(own.toString("latin1")) || (path.length === 0 && STAGING_NAME.test(name))) continue;
+      if (rules.ignores(name, isDirectory)) continue;
       if (isDirectory) this.#open.push({ path: own, rules, isTold: isTold && isUnique(name) });
       else if (this.#sys.stat(fd, this.#listing.names, offset, this.#stat) >= 0) {
         const size = wide(this.#stat.words, STAT.SIZE);
-        if (size > this.#kinds.largest) this.#large(own, size, isTold && isUnique(name));
+        if (size <= this.#kinds.largest) continue;
+        const detail = `${size} bytes are more than ${this.#kinds.largest}`;
+        const place = { path: own, tags: null, patterns: [`/${patternOfPath(own)}`], detail };
+        this.#add(place, isTold && isUnique(name));
       }
     }
-  }
-
-  #isNoPart(path: Buffer, name: string): boolean {
-    return this.#skip.has(path.toString("latin1")) || (path.length === name.length && STAGING_NAME.test(name));
   }
 
   #typeOf(fd: number, offset: number): number {
@@ -188,11 +188,6 @@ class UnwantedFinder {
       if (type === TYPE.DIRECTORY) this.#open.push({ path: own, rules, isTold });
     }
     this.#add({ path, tags, patterns, detail: `what lies in it, but ${shown}` }, isTold);
-  }
-
-  #large(path: Buffer, size: number, isTold: boolean): void {
-    const detail = `${size} bytes are more than ${this.#kinds.largest}`;
-    this.#add({ path, tags: null, patterns: [`/${patternOfPath(path)}`], detail }, isTold);
   }
 
   #add(place: (typeof this.places)[number], isTold: boolean): void {
@@ -272,14 +267,11 @@ class UnwantedFinder {
     const changed: LeftOutEntry[] = [];
     for (const { path, tags } of places) {
       await this.#pace();
-      if (tags === null ? this.#isLargeOrGone(path) : this.#isTaggedOrGone(path, tags)) continue;
+      if (tags === null ? this.#isLargeOrGone(path) : this.#below(path, (fd) => tags.some((tag) => this.#has(fd, tag))))
+        continue;
       changed.push({ path, reason: "changing", detail: "while it was saved it became what is not to be left out" });
     }
     return changed;
-  }
-
-  #isTaggedOrGone(path: Buffer, tags: readonly Tag[]): boolean {
-    return this.#below(path, (fd) => tags.some((tag) => this.#has(fd, tag)));
   }
 
   #isLargeOrGone(path: Buffer): boolean {

@@ -7,7 +7,7 @@ import type { ForwardTarget } from "../../repository/transfer/forward.ts";
 import type { NearPacks } from "../../repository/transfer/near-packs.ts";
 import type { Repository } from "../../repository/repository.ts";
 import type { TransferProgress } from "../../repository/transfer/transfer.ts";
-import type { ClonedFrom } from "../../archive/scan/as-source.ts";
+import type { ClonedFrom } from "../../archive/cache/origins.ts";
 import type { ScanProgress, ScanResult } from "../../archive/scan/scan.ts";
 import type { Degradation } from "../../contract/index.ts";
 import type { PointContent, VerifyStoreRequest } from "./store-care.ts";
