@@ -1,7 +1,6 @@
 import { append } from "../../append.ts";
 import fs from "node:fs";
-import { faultOfEntry } from "../../fs/entry-fault.ts";
-import { EINVAL, ELOOP, ENOENT, EPERM, HAS_NO_ATTRIBUTE } from "../../fs/linux/errno.ts";
+import { EINVAL, ELOOP, ENOENT, EPERM, faultOfEntry, HAS_NO_ATTRIBUTE } from "../../fs/linux/errno.ts";
 import { forgetPages } from "../../fs/linux/flush.ts";
 import { deviceNumber } from "../../fs/linux/kept-times.ts";
 import { cloneAnswer, cloneFile, takeOverNoCow } from "../../fs/linux/reflink.ts";
