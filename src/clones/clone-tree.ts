@@ -17,7 +17,7 @@ import {
   type Syscalls,
   syscalls,
 } from "../fs/linux/syscalls.ts";
-import { bitsOfNewFiles } from "../fs/linux/umask.ts";
+import { bitsOfNewFiles } from "../fs/linux/mounts.ts";
 import { newArena } from "../native.ts";
 import type { Thread } from "../threads/worker-thread.ts";
 import { firstFailure, withThreads } from "../threads/threads.ts";

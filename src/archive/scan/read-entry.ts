@@ -2,7 +2,7 @@ import { append } from "../../append.ts";
 import fs from "node:fs";
 import { EINVAL, ELOOP, ENOENT, EPERM, faultOfEntry, HAS_NO_ATTRIBUTE } from "../../fs/linux/errno.ts";
 import { forgetPages } from "../../fs/linux/flush.ts";
-import { deviceNumber } from "../../fs/linux/kept-times.ts";
+import { deviceNumber } from "../../fs/linux/mounts.ts";
 import { cloneAnswer, cloneFile, takeOverNoCow } from "../../fs/linux/reflink.ts";
 import { C, EXTRA, FLAG, R, RECORD_WORDS } from "../cache/scan-table.ts";
 import { sameContentStat, STAT, type StatBuffer, TYPE, wide } from "../../fs/linux/syscalls.ts";

@@ -3,12 +3,7 @@ import { append } from "../../append.ts";
 import fs from "node:fs";
 import type { MasterKeys } from "../../crypto/seal.ts";
 import { throwIfAborted } from "../../errors.ts";
-import {
-  devicesInMemory,
-  keepsAttributeTimes,
-  keepsContentTimes,
-  keepsDirectoryTimes,
-} from "../../fs/linux/kept-times.ts";
+import { devicesInMemory, keepsAttributeTimes, keepsContentTimes, keepsDirectoryTimes } from "../../fs/linux/mounts.ts";
 import type { IgnoreRecord } from "../../fs/ignore.ts";
 import { displayPath } from "../../fs/safe-path.ts";
 import {

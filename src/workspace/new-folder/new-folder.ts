@@ -11,8 +11,7 @@ import { moveInPlace, moveToFree, nameOf, parentOf, setModeInPlace } from "../..
 import { livenessOf, newOwner } from "../../fs/lock-owner.ts";
 import { makeOneFolder, makeRealFolder } from "../../fs/make-folder.ts";
 import { MadeFolder, otherFolder } from "../../fs/made-folder.ts";
-import { filesystemKind, isMountPoint } from "../../fs/linux/mounts.ts";
-import { ownEntries } from "../../fs/linux/own-entries.ts";
+import { filesystemKind, isMountPoint, ownEntries } from "../../fs/linux/mounts.ts";
 import { removeAll, removeOnly } from "../../fs/remove-all.ts";
 import { printablePath, quotedPath } from "../../fs/safe-path.ts";
 import type { ControlPaths } from "../place/control-layout.ts";
