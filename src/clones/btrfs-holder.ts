@@ -20,7 +20,7 @@ import { ENOENT } from "../fs/linux/errno.ts";
 import { type Arena, newArena } from "../native.ts";
 import { openBelow } from "../fs/linux/open-below.ts";
 import { letOwnerWrite } from "../fs/owner-writes.ts";
-import { removal } from "../fs/remove-below.ts";
+import { removal } from "../fs/remove-all.ts";
 import { printablePath } from "../fs/safe-path.ts";
 import { newStatBuffer, openOwnWay, putName, syscallError, syscalls } from "../fs/linux/syscalls.ts";
 import { newWorkDirectory } from "../fs/work-directory.ts";

@@ -1,10 +1,9 @@
 import fs from "node:fs";
 import { CairnError } from "../errors.ts";
 import { joinPath } from "../formats/bytes.ts";
-import { ELOOP, ENOENT, ENXIO, EPERM, HAS_NO_ATTRIBUTE, isNotHeld } from "../fs/linux/errno.ts";
+import { ELOOP, ENOENT, ENXIO, EPERM, faultOfEntry, HAS_NO_ATTRIBUTE, isNotHeld } from "../fs/linux/errno.ts";
 import { DIRECTORY, openBelow } from "../fs/linux/open-below.ts";
 import { OriginList } from "../archive/cache/origins.ts";
-import { faultOfEntry } from "../fs/entry-fault.ts";
 import {
   cloneAnswer,
   cloneFile,

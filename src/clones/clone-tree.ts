@@ -20,7 +20,7 @@ import {
   syscalls,
   TYPE,
 } from "../fs/linux/syscalls.ts";
-import { bitsOfNewFiles } from "../fs/linux/umask.ts";
+import { bitsOfNewFiles } from "../fs/linux/mounts.ts";
 import { newArena } from "../native.ts";
 import { STAGING_NAME } from "../archive/scan/task.ts";
 import type { Thread } from "../threads/worker-thread.ts";

@@ -1,9 +1,7 @@
-import { hkdfSync, scrypt } from "node:crypto";
+import { scrypt } from "node:crypto";
 import { CairnError } from "../errors.ts";
 import { newArena } from "../native.ts";
-import { clampR } from "./clamp.ts";
-import { primitives } from "./primitives.ts";
-import type { MasterKeys } from "./contract.ts";
+import { clampR, type MasterKeys, primitives } from "./primitives.ts";
 
 /** scrypt's cost numbers, named as in restic's key file. */
 export interface ScryptParameters {
@@ -64,9 +62,4 @@ export function newMasterKeys(): MasterKeys {
   const keys = splitKeys(arena.bytes);
   arena.bytes.fill(0);
   return { ...keys, macR: clampR(keys.macR) };
-}
-
-/** `length` bytes of HKDF-SHA256 without salt. */
-export function expandKey(material: Uint8Array, info: string, length: number): Uint8Array {
-  return new Uint8Array(hkdfSync("sha256", material, new Uint8Array(0), info, length));
 }

@@ -2,11 +2,9 @@ import assert from "node:assert/strict";
 import { createCipheriv, hash } from "node:crypto";
 import { test } from "node:test";
 import { newArena } from "../native.ts";
-import { givesKnownAnswers, knownKeys } from "./known-answers.ts";
-import { provenPrimitives } from "./native-primitives.ts";
-import type { Primitives } from "./contract.ts";
+import { givesKnownAnswers, knownKeys, primitives, type Primitives } from "./primitives.ts";
 
-const proven = provenPrimitives();
+const proven = primitives();
 
 test("the known answers are given", () => {
   assert.ok(givesKnownAnswers(proven));

@@ -1,10 +1,9 @@
 import { CairnError, toCairnError } from "../errors.ts";
 import { newArena } from "../native.ts";
 import type { Arena } from "../native.ts";
-import { primitives } from "./primitives.ts";
-import type { MasterKeys, MessageCipher, Primitives } from "./contract.ts";
+import { type MasterKeys, type MessageCipher, type Primitives, primitives } from "./primitives.ts";
 
-export type { MasterKeys } from "./contract.ts";
+export type { MasterKeys } from "./primitives.ts";
 
 /** Bytes that encryption adds to a message: 16 of IV before it, 16 of MAC after it. */
 export const SEAL_OVERHEAD = 32;

@@ -27,9 +27,9 @@ import {
   durableRename,
   durableWrite,
   readSmallFile,
-  removeLeftovers,
   temporaryName,
 } from "./durable.ts";
+import { removeLeftovers } from "./work-directory.ts";
 
 function scratch(context: TestContext): string {
   const directory = mkdtempSync(join(tmpdir(), "cairn-durable-"));

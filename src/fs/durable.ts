@@ -6,13 +6,12 @@ import {
   fstatSync,
   fsyncSync,
   linkSync,
-  lstatSync,
   mkdirSync,
   openSync,
   readFileSync,
   readSync,
-  readdirSync,
   renameSync,
+  rmSync,
   statSync,
   unlinkSync,
   writeSync,
@@ -21,7 +20,7 @@ import { dirname, join, resolve } from "node:path";
 import { CairnError, toCairnError } from "../errors.ts";
 import { failpoint } from "../failpoint.ts";
 import { movedToFree } from "./linux/exchange-folders.ts";
-import { clearAway, removeAll } from "./remove-all.ts";
+import { isHeldInMetadata } from "./linux/reflink.ts";
 import { printablePath, type RawPath } from "./safe-path.ts";
 
 /** Every temporary name begins with it: `.cairn-tmp-<pid>-<hex>`. */
@@ -141,10 +140,38 @@ export function durableWrite(path: string, bytes: Uint8Array, options: DurableWr
     failpoint("durable-staged");
     giveName(temporary, path, options.exclusive === true);
   } catch (error) {
-    clearAway(temporary);
+    forgetTemporary(temporary);
     throw toCairnError(error, `write ${path}`);
   }
   if (options.syncDirectory !== false) fsyncDirectory(directory);
+}
+
+/**
+ * Replaces or creates a file on a file system whose changes to names become durable in the order they were made in, as
+ * on btrfs: after a power cut the file has all of the new bytes if anything that was done later is there, and all of
+ * the old ones otherwise. It is durable with whatever makes the file system commit next.
+ */
+export function orderedWrite(path: string, bytes: Uint8Array): void {
+  const temporary = join(dirname(path), temporaryName());
+  try {
+    writeNewFile(temporary, bytes, 0o600, (descriptor) => {
+      if (!isHeldInMetadata(descriptor)) fsyncSync(descriptor);
+    });
+    failpoint("ordered-staged");
+    renameSync(temporary, path);
+  } catch (error) {
+    forgetTemporary(temporary);
+    throw toCairnError(error, `write ${path}`);
+  }
+}
+
+/** A failed write's temporary file; one that cannot be removed is left to whoever comes later. */
+function forgetTemporary(temporary: string): void {
+  try {
+    rmSync(temporary, { force: true });
+  } catch {
+    // A file system that has gone away fails the write, too.
+  }
 }
 
 /** A rename that is durable when this returns; both directories are synced. */
@@ -227,69 +254,4 @@ const firstBytes = Buffer.allocUnsafeSlow(64 << 10);
 
 function irregular(path: string): CairnError {
   return new CairnError("damaged", `${path} is no regular file`);
-}
-
-function writerIsGone(name: string): boolean {
-  const pid = Number.parseInt(name.slice(TEMPORARY_PREFIX.length), 10);
-  if (!Number.isSafeInteger(pid) || pid <= 0) return true;
-  if (pid === process.pid) return false;
-  try {
-    process.kill(pid, 0);
-    return false;
-  } catch (error) {
-    return errnoOf(error) === "ESRCH";
-  }
-}
-
-// A writer on another host or in another pid namespace cannot be asked, so what is young is left alone.
-const YOUNG_MS = 3_600_000;
-
-export interface RemoveLeftoversOptions {
-  /** True: the caller holds the lock that every writer here holds, so whatever is left is nobody's. */
-  exclusive?: boolean;
-  /** Only this user's, with names that end so: for a place where others write too, and other work leaves what has a record. */
-  ownEndingIn?: string;
-}
-
-/**
- * Removes what killed writers left in a directory under temporary names (files and folders). Without the lock
- * only what is over an hour old and whose writer is gone; what this user may not remove stays. Returns the names removed;
- * a missing directory is empty.
- */
-export function removeLeftovers(directory: string, options: RemoveLeftoversOptions = {}): string[] {
-  let names: string[];
-  try {
-    names = readdirSync(directory);
-  } catch (error) {
-    if (errnoOf(error) === "ENOENT") return [];
-    throw toCairnError(error, `list ${directory}`);
-  }
-  const removed: string[] = [];
-  const { ownEndingIn: end } = options;
-  for (const name of names) {
-    if (!name.startsWith(TEMPORARY_PREFIX)) continue;
-    const path = join(directory, name);
-    if (end !== undefined && !(name.endsWith(end) && isOwn(path))) continue;
-    if (options.exclusive !== true && !isAbandoned(path, name)) continue;
-    try {
-      removeAll(path);
-      removed.push(name);
-    } catch (error) {
-      // In a folder where everybody may write: it is its writer's to remove.
-      if (!["EACCES", "EPERM"].includes(errnoOf(error) ?? "")) throw error;
-    }
-  }
-  return removed;
-}
-
-function isOwn(path: string): boolean {
-  return lstatSync(path, { throwIfNoEntry: false })?.uid === process.geteuid?.();
-}
-
-function isAbandoned(path: string, name: string): boolean {
-  try {
-    return Date.now() - lstatSync(path).mtimeMs > YOUNG_MS && writerIsGone(name);
-  } catch {
-    return false;
-  }
 }

@@ -4,8 +4,7 @@ import os from "node:os";
 import path from "node:path";
 import { test } from "node:test";
 import { CairnError, toCairnError } from "../errors.ts";
-import { durableWrite } from "./durable.ts";
-import { orderedWrite } from "./ordered-write.ts";
+import { durableWrite, orderedWrite } from "./durable.ts";
 import { clearAway, removeAll } from "./remove-all.ts";
 
 /** Where nothing can be: what is tried there fails, and what clears up after it fails otherwise. */

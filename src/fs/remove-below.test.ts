@@ -5,8 +5,7 @@ import path from "node:path";
 import { test, type TestContext } from "node:test";
 import { loopFileSystem } from "../../test/fixtures/loop-file-system.ts";
 import { makeSubvolume, setReadOnly } from "./linux/btrfs.ts";
-import { removeAll, removeOnly } from "./remove-all.ts";
-import { identityOf, isSameDirectory, removal, removeBelow } from "./remove-below.ts";
+import { identityOf, isSameDirectory, removal, removeAll, removeBelow, removeOnly } from "./remove-all.ts";
 import { openDirectory, syscalls } from "./linux/syscalls.ts";
 
 function folder(t: TestContext): string {

@@ -2,8 +2,9 @@ import fs from "node:fs";
 import path from "node:path";
 import { threadId } from "node:worker_threads";
 import { hasProc } from "../native.ts";
+import { TEMPORARY_PREFIX } from "./durable.ts";
 import { pidIsAlive, processFacts, thisProcess } from "./lock-owner.ts";
-import { namesIn } from "./names-in.ts";
+import { namesIfThere, namesIn } from "./names-in.ts";
 import { removeAll } from "./remove-all.ts";
 
 /**
@@ -88,3 +89,61 @@ export function writtenWithin(place: Buffer, ageMs: number): boolean {
 }
 
 const SLASH = Buffer.from("/");
+
+function writerIsGone(name: string): boolean {
+  const pid = Number.parseInt(name.slice(TEMPORARY_PREFIX.length), 10);
+  if (!Number.isSafeInteger(pid) || pid <= 0) return true;
+  if (pid === process.pid) return false;
+  try {
+    process.kill(pid, 0);
+    return false;
+  } catch (error) {
+    return (error as NodeJS.ErrnoException).code === "ESRCH";
+  }
+}
+
+// A writer on another host or in another pid namespace cannot be asked, so what is young is left alone.
+const YOUNG_MS = 3_600_000;
+
+export interface RemoveLeftoversOptions {
+  /** True: the caller holds the lock that every writer here holds, so whatever is left is nobody's. */
+  exclusive?: boolean;
+  /** Only this user's, with names that end so: for a place where others write too, and other work leaves what has a record. */
+  ownEndingIn?: string;
+}
+
+/**
+ * Removes what killed writers left in a directory under temporary names (files and folders). Without the lock
+ * only what is over an hour old and whose writer is gone; what this user may not remove stays. Returns the names removed;
+ * a missing directory is empty.
+ */
+export function removeLeftovers(directory: string, options: RemoveLeftoversOptions = {}): string[] {
+  const removed: string[] = [];
+  const { ownEndingIn: end } = options;
+  for (const name of namesIfThere(directory)) {
+    if (!name.startsWith(TEMPORARY_PREFIX)) continue;
+    const place = path.join(directory, name);
+    if (end !== undefined && !(name.endsWith(end) && isOwn(place))) continue;
+    if (options.exclusive !== true && !isAbandoned(place, name)) continue;
+    try {
+      removeAll(place);
+      removed.push(name);
+    } catch (error) {
+      // In a folder where everybody may write: it is its writer's to remove.
+      if (!["EACCES", "EPERM"].includes((error as NodeJS.ErrnoException).code ?? "")) throw error;
+    }
+  }
+  return removed;
+}
+
+function isOwn(place: string): boolean {
+  return fs.lstatSync(place, { throwIfNoEntry: false })?.uid === process.geteuid?.();
+}
+
+function isAbandoned(place: string, name: string): boolean {
+  try {
+    return Date.now() - fs.lstatSync(place).mtimeMs > YOUNG_MS && writerIsGone(name);
+  } catch {
+    return false;
+  }
+}

@@ -5,7 +5,7 @@ import fs from "node:fs";
 import path from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
 import { describe, test } from "node:test";
-import { keepsContentTimes } from "../../fs/linux/kept-times.ts";
+import { keepsContentTimes } from "../../fs/linux/mounts.ts";
 import { giveBackThreads, takeThreads } from "../../threads/threads.ts";
 import { assertRestored, assertSame, temporaryFolder, TestStore } from "../../workspace/store/testing-store.ts";
 import { EntryReader, type EntryToRead } from "./read-entry.ts";

@@ -3,7 +3,7 @@ import fs from "node:fs";
 import path from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
 import { describe, test, type TestContext } from "node:test";
-import { keepsDirectoryTimes } from "../../fs/linux/kept-times.ts";
+import { keepsDirectoryTimes } from "../../fs/linux/mounts.ts";
 import { assertSame, temporaryFolder, TestStore } from "../../workspace/store/testing-store.ts";
 
 /** Longer than a tick of the kernel's clock, twice. */

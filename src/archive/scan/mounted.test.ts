@@ -4,7 +4,7 @@ import fs from "node:fs";
 import path from "node:path";
 import { describe, test, type TestContext } from "node:test";
 import { setTimeout as sleep } from "node:timers/promises";
-import { keepsContentTimes } from "../../fs/linux/kept-times.ts";
+import { keepsContentTimes } from "../../fs/linux/mounts.ts";
 import { assertSame, temporaryFolder, TestStore } from "../../workspace/store/testing-store.ts";
 
 /** Mounts file systems for one test. Made before the folder, so that they are gone before the folder goes. */

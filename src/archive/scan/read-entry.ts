@@ -1,8 +1,7 @@
 import { append } from "../../append.ts";
 import { Sha256Stream } from "../../crypto/hash.ts";
 import fs from "node:fs";
-import { faultOfEntry } from "../../fs/entry-fault.ts";
-import { EINVAL, ELOOP, ENOENT, ENXIO, EPERM, HAS_NO_ATTRIBUTE } from "../../fs/linux/errno.ts";
+import { EINVAL, ELOOP, ENOENT, ENXIO, EPERM, faultOfEntry, HAS_NO_ATTRIBUTE } from "../../fs/linux/errno.ts";
 import { fetchPages, forgetPages } from "../../fs/linux/flush.ts";
 import { cloneAnswer, cloneFile, takeOverNoCow } from "../../fs/linux/reflink.ts";
 import { C, EXTRA, FLAG, R, RECORD_WORDS } from "../cache/scan-table.ts";

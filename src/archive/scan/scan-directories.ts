@@ -1,4 +1,4 @@
-import { ENOENT } from "../../fs/linux/errno.ts";
+import { ENOENT, faultOfEntry } from "../../fs/linux/errno.ts";
 import { IGNORE_FILE } from "../../fs/ignore.ts";
 import {
   C,
@@ -11,7 +11,6 @@ import {
   RECORD_WORDS,
   type ScanTable,
 } from "../cache/scan-table.ts";
-import { faultOfEntry } from "../../fs/entry-fault.ts";
 import { ATTRIBUTE_MOUNT_ROOT, STAT, TYPE, wide } from "../../fs/linux/syscalls.ts";
 import { type Arena, arenaOver } from "../../native.ts";
 import { compareName, nameAt, type Names, putNames, SharedPart } from "./directory-parts.ts";

@@ -1,5 +1,5 @@
 import fs from "node:fs";
-import { hashAt } from "../../crypto/hash.ts";
+import { hashAt } from "../../crypto/primitives.ts";
 import { CairnError } from "../../errors.ts";
 import { joinPath } from "../../formats/bytes.ts";
 import { DirectoryListing } from "../../fs/listing.ts";

@@ -2,12 +2,7 @@ import { comparePaths } from "../../formats/bytes.ts";
 import { append } from "../../append.ts";
 import fs from "node:fs";
 import { throwIfAborted } from "../../errors.ts";
-import {
-  devicesInMemory,
-  keepsAttributeTimes,
-  keepsContentTimes,
-  keepsDirectoryTimes,
-} from "../../fs/linux/kept-times.ts";
+import { devicesInMemory, keepsAttributeTimes, keepsContentTimes, keepsDirectoryTimes } from "../../fs/linux/mounts.ts";
 import { displayPath } from "../../fs/safe-path.ts";
 import {
   isTableFull,

@@ -1,4 +1,4 @@
-import { deviceNumber } from "../../fs/linux/kept-times.ts";
+import { deviceNumber } from "../../fs/linux/mounts.ts";
 import { STAT } from "../../fs/linux/syscalls.ts";
 import { R } from "../cache/scan-table.ts";
 

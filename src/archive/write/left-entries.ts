@@ -1,5 +1,5 @@
 import fs from "node:fs";
-import { hashAt } from "../../crypto/hash.ts";
+import { hashAt } from "../../crypto/primitives.ts";
 import type { TreeNode } from "../../formats/restic/tree.ts";
 import { newStatBuffer, putName, signedWide, STAT, type Syscalls, wide } from "../../fs/linux/syscalls.ts";
 import { type Arena, newArena } from "../../native.ts";

@@ -6,7 +6,7 @@ import { describe, test } from "node:test";
 import { loopFileSystem } from "../../../test/fixtures/loop-file-system.ts";
 import type { TreeNode } from "../../formats/restic/tree.ts";
 import { openDirectory, syscalls } from "../../fs/linux/syscalls.ts";
-import { bitsOfNewFiles, umaskNow } from "../../fs/linux/umask.ts";
+import { bitsOfNewFiles, umaskNow } from "../../fs/linux/mounts.ts";
 import { arenaOver, newArena } from "../../native.ts";
 import { temporaryFolder } from "../../workspace/store/testing-store.ts";
 import { NodeWriter } from "./node-writer.ts";

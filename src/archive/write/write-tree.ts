@@ -3,7 +3,7 @@ import type { MasterKeys } from "../../crypto/seal.ts";
 import { CairnError, throwIfAborted, toCairnError } from "../../errors.ts";
 import { type BlobIndex, DATA_BLOB } from "../../repository/index/blob-index.ts";
 import { syscalls } from "../../fs/linux/syscalls.ts";
-import { bitsOfNewFiles } from "../../fs/linux/umask.ts";
+import { bitsOfNewFiles } from "../../fs/linux/mounts.ts";
 import type { Thread } from "../../threads/worker-thread.ts";
 import { firstFailure, withThreads } from "../../threads/threads.ts";
 import type { HeldTree } from "./held-files.ts";

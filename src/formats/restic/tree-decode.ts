@@ -1,5 +1,4 @@
 import { isUtf8 } from "node:buffer";
-import { compareBytes } from "../bytes.ts";
 import { parseTime } from "./go-time.ts";
 import { unquoteGoName } from "./go-json.ts";
 import {
@@ -30,7 +29,16 @@ import {
   USER,
   VALUE,
 } from "./tree-cursor.ts";
-import { goModeOf, NODE_TYPES, unixModeOf, type NodeAttribute, type NodeType, type TreeNode } from "./tree-node.ts";
+import {
+  goModeOf,
+  isEntryName,
+  isSorted,
+  NODE_TYPES,
+  unixModeOf,
+  type NodeAttribute,
+  type NodeType,
+  type TreeNode,
+} from "./tree-node.ts";
 
 /**
  * Reads a tree whose keys stand in restic's order without white space, as Cairn and restic write it.
@@ -45,20 +53,6 @@ const UNUSUAL = new Error("unusual");
 
 function must(condition: boolean): void {
   if (!condition) throw UNUSUAL;
-}
-
-/** True when `name` can be an entry of a directory. */
-export function isEntryName(name: Uint8Array): boolean {
-  const n = name.length;
-  if (n === 0) return false;
-  for (let i = 0; i < n; i++) if (name[i] === 0x2f || name[i] === 0) return false;
-  return !(name[0] === 0x2e && (n === 1 || (n === 2 && name[1] === 0x2e)));
-}
-
-/** True when names are in strictly rising byte order. */
-export function isSorted(nodes: readonly TreeNode[]): boolean {
-  for (let i = 1; i < nodes.length; i++) if (compareBytes(nodes[i - 1]!.name, nodes[i]!.name) >= 0) return false;
-  return true;
 }
 
 /** The last user or group name and its source bytes: nearly always the next one too. */

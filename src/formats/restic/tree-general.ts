@@ -3,9 +3,10 @@ import { compareBytes } from "../bytes.ts";
 import { unquoteGoName } from "./go-json.ts";
 import { formatTime, type Instant, parseTime } from "./go-time.ts";
 import { jsonElements, jsonMembers, jsonText } from "./json-scan.ts";
-import { isEntryName, isSorted } from "./tree-decode.ts";
 import {
   goModeOf,
+  isEntryName,
+  isSorted,
   NODE_TYPES,
   unixModeOf,
   type ForeignNode,

@@ -148,3 +148,17 @@ export function nodeTypeOf(stMode: number): NodeType {
       return "irregular";
   }
 }
+
+/** True when `name` can be an entry of a directory. */
+export function isEntryName(name: Uint8Array): boolean {
+  const n = name.length;
+  if (n === 0) return false;
+  for (let i = 0; i < n; i++) if (name[i] === 0x2f || name[i] === 0) return false;
+  return !(name[0] === 0x2e && (n === 1 || (n === 2 && name[1] === 0x2e)));
+}
+
+/** True when names are in strictly rising byte order. */
+export function isSorted(nodes: readonly TreeNode[]): boolean {
+  for (let i = 1; i < nodes.length; i++) if (compareBytes(nodes[i - 1]!.name, nodes[i]!.name) >= 0) return false;
+  return true;
+}

@@ -5,8 +5,7 @@ import { appendNode, beginTree, endTree } from "./tree-encode.ts";
 import type { TreeNode } from "./tree-node.ts";
 
 export { appendNode, beginTree, endTree } from "./tree-encode.ts";
-export { isEntryName } from "./tree-decode.ts";
-export { canBeOne, goModeOf, linkedInode, nodeTypeOf, unixModeOf } from "./tree-node.ts";
+export { canBeOne, goModeOf, isEntryName, linkedInode, nodeTypeOf, unixModeOf } from "./tree-node.ts";
 export type { ForeignNode, NodeAttribute, NodeMetadata, NodeType, TreeNode } from "./tree-node.ts";
 
 /**

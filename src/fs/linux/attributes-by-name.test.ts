@@ -5,9 +5,16 @@ import os from "node:os";
 import path from "node:path";
 import { test, type TestContext } from "node:test";
 import { newArena } from "../../native.ts";
-import { attributesByName, type AttributesByName, byOpening, directly } from "./attributes-by-name.ts";
 import { EBADF } from "./errno.ts";
-import { inDirectory, putName, syscalls } from "./syscalls.ts";
+import {
+  attributesByName,
+  type AttributesByName,
+  byOpening,
+  directly,
+  inDirectory,
+  putName,
+  syscalls,
+} from "./syscalls.ts";
 
 const ONE = Buffer.from("user.one");
 

@@ -3,8 +3,7 @@ import fs from "node:fs";
 import path from "node:path";
 import { after, test } from "node:test";
 import { asOrdinaryUser, makeLoopFileSystem, withOpen } from "../../../test/fixtures/loop-file-system.ts";
-import { createSnapshot, makeSubvolume, subvolumeInfo } from "./btrfs.ts";
-import { hasNewName } from "./btrfs-names.ts";
+import { createSnapshot, hasNewName, makeSubvolume, subvolumeInfo } from "./btrfs.ts";
 
 const made = makeLoopFileSystem("btrfs");
 const skip = "reason" in made ? made.reason : false;
@@ -59,7 +58,7 @@ test("who does not administer the machine is told nothing", { skip }, async () =
   const folder = path.join(volume, "of-others");
   await makeSubvolume(Buffer.from(folder));
   fs.chmodSync(folder, 0o755);
-  const imports = { names: new URL("btrfs-names.ts", import.meta.url).href, fs: "node:fs" };
+  const imports = { names: new URL("btrfs.ts", import.meta.url).href, fs: "node:fs" };
   const told = asOrdinaryUser(
     imports,
     `const fd = fs.openSync(${JSON.stringify(folder)}, "r");

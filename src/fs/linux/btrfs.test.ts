@@ -11,7 +11,7 @@ import {
   ORDINARY_USER,
 } from "../../../test/fixtures/loop-file-system.ts";
 import * as btrfs from "./btrfs.ts";
-import { mayBeLimited } from "./btrfs-quota.ts";
+import { mayBeLimited } from "./btrfs.ts";
 import { filesystemUuid } from "./mounts.ts";
 
 const MODULE = new URL("btrfs.ts", import.meta.url).href;

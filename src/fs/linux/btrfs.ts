@@ -1,10 +1,12 @@
 import fs from "node:fs";
-import { CairnError, codeOfErrno, toCairnError } from "../../errors.ts";
+import path from "node:path";
+import { CairnError, codeOfErrno, throwIfAborted, toCairnError } from "../../errors.ts";
 import type { ErrorCode } from "../../errors.ts";
 import { type Arena, bindNative, lastErrno, type NativeFunction, newArena } from "../../native.ts";
 import {
   ARGUMENT_SIZE,
   BTRFS_MAGIC,
+  DIRECTORY_ITEM,
   INFO,
   LOOKUP,
   NAME_MAX,
@@ -12,14 +14,16 @@ import {
   REQUEST,
   ROOT_INODE,
   ROOTREF,
+  SEARCH,
   SPEC_BY_ID,
   VOL_ARGS_NAME,
   VOL_ARGS_V2,
 } from "./btrfs-abi.ts";
-import { kindOfMagic } from "./mounts.ts";
+import { filesystemUuid, kindOfMagic } from "./mounts.ts";
+import { namesIn } from "../names-in.ts";
 import { checkName, printablePath, rawBytes } from "../safe-path.ts";
 import type { RawPath } from "../safe-path.ts";
-import { errnoName, openOwnWay } from "./syscalls.ts";
+import { EINTR, errnoName, inDirectory, openOwnWay } from "./syscalls.ts";
 
 /**
  * Makes and removes subvolumes and snapshots of btrfs, by ioctl on held directories. What may wait for the disk runs on
@@ -27,7 +31,6 @@ import { errnoName, openOwnWay } from "./syscalls.ts";
  * swap file in use), `usage` (an unfit name), `conflict` (subvolumes inside), else what the errno means.
  */
 
-const EINTR = 4;
 /** More than any has; the number of the kind comes first. */
 const STATFS_SIZE = 256;
 const EOVERFLOW = 75;
@@ -86,7 +89,7 @@ function ask(fd: number, request: number, argument: Arena): number {
 }
 
 /** 0, or the errno; waits on a thread of the pool, so that timers and signals go on. */
-export async function callBtrfs(fd: number, request: number, argument: Arena): Promise<number> {
+async function callBtrfs(fd: number, request: number, argument: Arena): Promise<number> {
   const call = ioctl();
   if (call.async === undefined) return ask(fd, request, argument);
   for (;;) {
@@ -447,5 +450,107 @@ export async function commitFileSystem(place: RawPath): Promise<void> {
     await waitSync(fd, startSync(fd));
   } finally {
     fs.closeSync(fd);
+  }
+}
+
+/** Bytes for the answers of one search. */
+const ROOM = 1024 * 1024;
+const FIRST_INODE = 256n;
+const HIGHEST = 2n ** 64n - 1n;
+
+/** Position of a search: object (inode), type and offset, in that order. */
+interface SearchKey {
+  object: bigint;
+  type: number;
+  offset: bigint;
+}
+
+/**
+ * Tells whether the subvolume of an open directory has an entry of that name from transaction `since` or later; an
+ * older one may count, where something beside it in the tree is not. 0 asks about all of it; null where only an
+ * administrator may ask. Takes as long as what was written since is large.
+ */
+export async function hasNewName(
+  fd: number,
+  name: Uint8Array,
+  { since, signal }: { since: number; signal?: AbortSignal | undefined },
+): Promise<boolean | null> {
+  const argument = newArena(SEARCH.RESULTS + ROOM);
+  const view = new DataView(argument.bytes.buffer, argument.bytes.byteOffset, argument.bytes.length);
+  const wanted = Buffer.from(name);
+  for (let from: SearchKey | null = { object: FIRST_INODE, type: 0, offset: 0n }; from !== null;) {
+    throwIfAborted(signal);
+    askFrom(view, from, since);
+    if ((await callBtrfs(fd, REQUEST.TREE_SEARCH_V2, argument)) !== 0) return null;
+    const found = lookedThrough(argument, view, wanted);
+    if (found === true) return true;
+    from = found === null ? null : keyAfter(found);
+  }
+  return false;
+}
+
+function askFrom(view: DataView, from: SearchKey, since: number): void {
+  view.setBigUint64(SEARCH.TREE, 0n, true);
+  view.setBigUint64(SEARCH.MIN_OBJECT, from.object, true);
+  view.setBigUint64(SEARCH.MAX_OBJECT, HIGHEST, true);
+  view.setBigUint64(SEARCH.MIN_OFFSET, from.offset, true);
+  view.setBigUint64(SEARCH.MAX_OFFSET, HIGHEST, true);
+  view.setBigUint64(SEARCH.MIN_TRANSACTION, BigInt(since), true);
+  view.setBigUint64(SEARCH.MAX_TRANSACTION, HIGHEST, true);
+  view.setUint32(SEARCH.MIN_TYPE, from.type, true);
+  view.setUint32(SEARCH.MAX_TYPE, 255, true);
+  view.setUint32(SEARCH.COUNT, 0xffff_ffff, true);
+  view.setBigUint64(SEARCH.ROOM, BigInt(ROOM), true);
+}
+
+/** True where the name is among the answers; else the key of the last one, null where there was none. */
+function lookedThrough({ bytes }: Arena, view: DataView, wanted: Uint8Array): true | SearchKey | null {
+  const count = view.getUint32(SEARCH.COUNT, true);
+  let at: number = SEARCH.RESULTS;
+  let last: SearchKey | null = null;
+  for (let i = 0; i < count; i++) {
+    const type = view.getUint32(at + SEARCH.TYPE, true);
+    const length = view.getUint32(at + SEARCH.LENGTH, true);
+    const item = at + SEARCH.HEADER;
+    if (type === DIRECTORY_ITEM.INDEX && view.getUint16(item + DIRECTORY_ITEM.NAME_LENGTH, true) === wanted.length) {
+      const name = item + DIRECTORY_ITEM.NAME;
+      if (Buffer.compare(bytes.subarray(name, name + wanted.length), wanted) === 0) return true;
+    }
+    if (i === count - 1) {
+      const [object, offset] = [SEARCH.OBJECT, SEARCH.OFFSET].map((part) => view.getBigUint64(at + part, true));
+      last = { object: object!, type, offset: offset! };
+    }
+    at = item + length;
+  }
+  return last;
+}
+
+/** The key right after another; null after the last of all. */
+function keyAfter({ object, type, offset }: SearchKey): SearchKey | null {
+  if (offset < HIGHEST) return { object, type, offset: offset + 1n };
+  if (type < 255) return { object, type: type + 1, offset: 0n };
+  return object < HIGHEST ? { object: object + 1n, type: 0, offset: 0n } : null;
+}
+
+/**
+ * Tells whether a quota group may limit the subvolume at a path (raw bytes): its own group, or one of a higher level,
+ * of which the kernel tells only root the members. False where quotas are off. From sysfs, since Linux 5.9.
+ */
+export function mayBeLimited(place: Buffer): boolean {
+  const uuid = filesystemUuid(place);
+  if (uuid === null) return false;
+  const groups = path.join("/sys/fs/btrfs", uuid, "qgroups");
+  const own = `0_${inDirectory(place, (fd) => subvolumeInfo(fd).id)}`;
+  return namesIn(groups)
+    .filter((name) => name === own || /^[1-9][0-9]*_/.test(name))
+    .some((name) => hasLimit(path.join(groups, name, "limit_flags")));
+}
+
+/** A group that went meanwhile limits nothing. */
+function hasLimit(file: string): boolean {
+  try {
+    return Number(fs.readFileSync(file, "latin1")) !== 0;
+  } catch {
+    return false;
   }
 }

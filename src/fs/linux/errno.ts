@@ -1,4 +1,5 @@
 import os from "node:os";
+import { CairnError, codeOfErrno, hintOfErrno } from "../../errors.ts";
 
 /** Results of failed system calls: minus errno, whose values are not the same on every system. */
 
@@ -54,4 +55,55 @@ const NOT_HELD: ReadonlySet<unknown> = new Set([
  */
 export function isNotHeld(errnoName: unknown): boolean {
   return NOT_HELD.has(errnoName);
+}
+
+const ERRNO_NAMES = new Map<number, string>();
+
+/** The name of an errno value, e.g. 2 → `ENOENT`. */
+export function errnoName(value: number): string {
+  if (ERRNO_NAMES.size === 0) {
+    for (const [name, each] of Object.entries(errno)) if (!ERRNO_NAMES.has(each)) ERRNO_NAMES.set(each, name);
+  }
+  return ERRNO_NAMES.get(value) ?? `errno ${value}`;
+}
+
+/** A CairnError for a negative result. */
+export function syscallError(
+  result: number,
+  doing: string,
+  hint: string | undefined = hintOfErrno(errnoName(-result)),
+): CairnError {
+  const name = errnoName(-result);
+  return new CairnError(codeOfErrno(name), `${doing}: ${name}`, {
+    ...(hint === undefined ? {} : { hint }),
+    details: { errno: name },
+  });
+}
+
+/** Errors with which nothing is wrong with what was asked for: a moment later it can be had. */
+const RAN_OUT: ReadonlyMap<string, string> = new Map([
+  ["EMFILE", "let the process have more open files (`ulimit -n`), or have it do less at once"],
+  ["ENFILE", "all programs together have as many files open as the system allows: end some, or raise fs.file-max"],
+  ["ENOMEM", "let the process have more memory, or have it do less at once"],
+]);
+
+/**
+ * The name of the errno (a negative result) for which an entry cannot be read, so that the others are gone on with. Throws
+ * `io` where it says nothing of the entry, because the process or the system has no descriptor or no memory left.
+ */
+export function faultOfEntry(result: number): string {
+  const name = errnoName(-result);
+  throwIfRanOut(name);
+  return name;
+}
+
+/** Throws that for what Node has failed with, too. */
+export function throwIfRanOut(failed: unknown): void {
+  const name = typeof failed === "string" ? failed : (failed as { code?: unknown } | null)?.code;
+  const hint = typeof name === "string" ? RAN_OUT.get(name) : undefined;
+  if (hint === undefined) return;
+  throw new CairnError("io", `no more files can be opened or read: ${String(name)}`, {
+    hint,
+    details: { errno: name },
+  });
 }

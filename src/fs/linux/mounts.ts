@@ -1,6 +1,8 @@
 import {
+  type BigIntStats,
   closeSync,
   existsSync,
+  lstatSync,
   openSync,
   readFileSync,
   readdirSync,
@@ -8,6 +10,7 @@ import {
   statSync,
   statfsSync,
 } from "node:fs";
+import { append } from "../../append.ts";
 import { CairnError, toCairnError } from "../../errors.ts";
 import { bindNative, newArena } from "../../native.ts";
 import type { NativeFunction } from "../../native.ts";
@@ -223,6 +226,82 @@ export function filesystemKind(path: RawPath): FilesystemKind {
   }
 }
 
+/**
+ * File systems of this kernel that change a directory's times with every name that comes, goes or is renamed in it, at
+ * the moment when it does. Others (network ones, those of other programs) may do it late or not at all. An overlay's upper
+ * layer is one of these.
+ */
+const KEEPS_TIMES: ReadonlySet<string> = new Set([
+  "ext4",
+  "xfs",
+  "btrfs",
+  "tmpfs",
+  "f2fs",
+  "zfs",
+  "bcachefs",
+  "overlay",
+]);
+
+/** True where a directory with unchanged times is known to hold unchanged names. */
+export function keepsDirectoryTimes(path: Uint8Array): boolean {
+  return KEEPS_TIMES.has(nameOfKind(path));
+}
+
+/** False where an entry may get other extended attributes and keep all of its times: JuiceFS, which is a FUSE. */
+export function keepsAttributeTimes(path: Uint8Array): boolean {
+  return nameOfKind(path) !== "fuse";
+}
+
+/**
+ * False where a file may get other content and keep all of its times: what lies in memory alone is never written back, which
+ * is when a store through a mapping moves them.
+ */
+export function keepsContentTimes(path: Uint8Array): boolean {
+  const name = nameOfKind(path);
+  return name !== "tmpfs" && name !== "ramfs";
+}
+
+/** The kind's name, `unknown` where the kernel tells none. */
+function nameOfKind(path: Uint8Array): string {
+  try {
+    return filesystemKind(Buffer.from(path)).name;
+  } catch {
+    return "unknown";
+  }
+}
+
+/** Numbers of the file systems that are mounted inside a folder and whose files may do so, each in one word. */
+export function devicesInMemory(folder: RawPath): number[] {
+  const mounts = mountsInside(folder).filter(({ type }) => type === "tmpfs" || type === "ramfs");
+  return [...new Set(mounts.map(({ device }) => device))].map((device) => {
+    const [major, minor] = device.split(":").map(Number) as [number, number];
+    return deviceNumber(major, minor);
+  });
+}
+
+/** One word for a device. */
+export function deviceNumber(major: number, minor: number): number {
+  return ((major << 20) | minor) >>> 0;
+}
+
+/** File systems of Linux that give a new file the mode it is made with, less the umask, whatever they are mounted with. */
+const KEEP_MODES: ReadonlySet<string> = new Set(["ext4", "xfs", "btrfs", "tmpfs"]);
+
+/** The umask by a look that does not change it for a moment; all bits where that cannot be. */
+export function umaskNow(): number {
+  try {
+    const line = /^Umask:\s*([0-7]+)$/mu.exec(readFileSync("/proc/self/status", "latin1"));
+    return line === null ? 0o777 : Number.parseInt(line[1]!, 8);
+  } catch {
+    return 0o777;
+  }
+}
+
+/** The permission bits that a new file below a folder has when it is made with them, where no access list is passed on and nobody changes this process's umask meanwhile. */
+export function bitsOfNewFiles(folder: Buffer): number {
+  return KEEP_MODES.has(filesystemKind(folder).name) ? 0o777 & ~umaskNow() : 0;
+}
+
 export interface FreeSpace {
   /** Bytes that this user may still write. */
   readonly freeBytes: number;
@@ -317,4 +396,27 @@ export function filesystemId(path: RawPath): string | null {
   if (!existsSync(path)) return null;
   const mount = mountOf(path);
   return filesystemUuid(path) ?? (mount === null ? null : `${mount.type} ${mount.source}`);
+}
+
+const LOST_AND_FOUND = "lost+found";
+/** Names that JuiceFS's mounts show of themselves, by either of the names that it can be told to use. */
+const OF_JUICEFS = [".accesslog", ".config", ".stats", ".trash"].flatMap((name) => [name, `.jfs${name}`]);
+/** Inodes that JuiceFS gives to nothing that somebody made begin here; a folder of it that is mounted may have such names. */
+const FIRST_OF_JUICEFS = 0x7fff_ffff_0000_0000n;
+
+/**
+ * Lists names that a file system has put into its own root, if `folder` is that, and that nobody saves, restores or
+ * removes. `folder`: raw bytes of a real path.
+ */
+export function ownEntries(folder: Buffer): string[] {
+  const lost = look(folder, LOST_AND_FOUND);
+  const found: string[] = [];
+  if (lost?.isDirectory() === true && lost.uid === 0n && (lost.mode & 0o777n) === 0o700n) found.push(LOST_AND_FOUND);
+  const inner = OF_JUICEFS.filter((name) => (look(folder, name)?.ino ?? 0n) >= FIRST_OF_JUICEFS);
+  if (inner.length > 0 && mountOf(folder)?.type === "fuse.juicefs") append(found, inner);
+  return found.length > 0 && isMountPoint(folder) ? found : [];
+}
+
+function look(folder: Buffer, name: string): BigIntStats | undefined {
+  return lstatSync(Buffer.concat([folder, Buffer.from(`/${name}`)]), { throwIfNoEntry: false, bigint: true });
 }

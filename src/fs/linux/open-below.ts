@@ -1,15 +1,12 @@
 import fs from "node:fs";
 import type { Arena } from "../../native.ts";
-import { EXDEV } from "./errno.ts";
 import type { Syscalls } from "./syscall-abi.ts";
 
 /** Longest path handed to the kernel in one piece. */
 const PIECE = 4000;
-const O_DIRECTORY = fs.constants.O_DIRECTORY;
-const O_NOFOLLOW = fs.constants.O_NOFOLLOW;
 const SLASH = 47;
 const DOT = 46;
-const INTERMEDIATE = fs.constants.O_RDONLY | O_DIRECTORY | O_NOFOLLOW;
+const INTERMEDIATE = fs.constants.O_RDONLY | fs.constants.O_DIRECTORY | fs.constants.O_NOFOLLOW;
 /** Flags with which directories are opened: no link is followed, and nothing waits. */
 export const DIRECTORY =
   fs.constants.O_RDONLY | fs.constants.O_DIRECTORY | fs.constants.O_NOFOLLOW | fs.constants.O_NONBLOCK;
@@ -38,32 +35,4 @@ export function openBelow(sys: Syscalls, root: number, path: Uint8Array, flags: 
     at = end + 1;
   }
   return fd;
-}
-
-/** Opens one name at a time, where the kernel has no openat2(2) for {@link Syscalls.openBelow}. */
-export function openByNames(
-  sys: Pick<Syscalls, "open" | "close">,
-  root: number,
-  names: Arena,
-  name: number,
-  flags: number,
-): number {
-  const { bytes } = names;
-  const end = bytes.indexOf(0, name);
-  let fd = root;
-  for (let at = name; ;) {
-    const slash = bytes.indexOf(SLASH, at);
-    const last = slash < 0 || slash >= end;
-    if (bytes[at] === DOT && bytes[at + 1] === DOT && (bytes[at + 2] === SLASH || bytes[at + 2] === 0)) {
-      if (fd !== root) sys.close(fd);
-      return EXDEV;
-    }
-    if (!last) bytes[slash] = 0;
-    const next = sys.open(fd, names, at, last ? flags | O_NOFOLLOW : INTERMEDIATE, 0);
-    if (!last) bytes[slash] = SLASH;
-    if (fd !== root) sys.close(fd);
-    if (last || next < 0) return next;
-    fd = next;
-    at = slash + 1;
-  }
 }

@@ -3,7 +3,7 @@ import fs from "node:fs";
 import path from "node:path";
 import { test } from "node:test";
 import { loopFileSystem } from "../../../test/fixtures/loop-file-system.ts";
-import { ownEntries } from "./own-entries.ts";
+import { ownEntries } from "./mounts.ts";
 
 test("lost+found is the file system's own at its root, and nowhere else", (t) => {
   const volume = loopFileSystem(t, "ext4");

@@ -4,8 +4,7 @@ import { constants, tmpdir } from "node:os";
 import { join } from "node:path";
 import { test, type TestContext } from "node:test";
 import { CairnError } from "../../errors.ts";
-import { requireOwnWay } from "./real-place.ts";
-import { inDirectory, openDirectory, openOwnWay, syscalls } from "./syscalls.ts";
+import { inDirectory, openDirectory, openOwnWay, requireOwnWay, syscalls } from "./syscalls.ts";
 
 const ONLY_ROOT = process.geteuid?.() === 0 ? false : "only root makes links of others";
 

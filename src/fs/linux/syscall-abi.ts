@@ -1,4 +1,4 @@
-import { type Arena, newArena } from "../../native.ts";
+import type { Arena } from "../../native.ts";
 
 /**
  * The system calls that Cairn needs beyond node:fs, relative to held directories and on raw bytes.
@@ -136,11 +136,6 @@ export const TYPE = { PIPE: 1, CHARDEV: 2, DIRECTORY: 4, BLOCKDEV: 6, FILE: 8, L
  */
 export function evenLinkMode(words: Uint32Array): void {
   if ((words[STAT.MODE]! & 0xf000) >>> 12 === TYPE.LINK) words[STAT.MODE] = (TYPE.LINK << 12) | 0o777;
-}
-
-export function newStatBuffer(): StatBuffer {
-  const arena = newArena(256);
-  return { arena, words: new Uint32Array(arena.bytes.buffer, arena.bytes.byteOffset, 64) };
 }
 
 /** A 64-bit unsigned value of two words as a number (exact below 2^53). */

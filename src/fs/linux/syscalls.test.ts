@@ -5,12 +5,13 @@ import os from "node:os";
 import path from "node:path";
 import { describe, test, type TestContext } from "node:test";
 import { type Arena, newArena } from "../../native.ts";
-import { openBelow, openByNames } from "./open-below.ts";
+import { openBelow } from "./open-below.ts";
 import {
   AT_FDCWD,
   errnoName,
   evenLinkMode,
   newStatBuffer,
+  openByNames,
   openDirectory,
   putName,
   RENAME,

@@ -1,10 +1,20 @@
 import fs from "node:fs";
 import { CairnError } from "../../errors.ts";
-import { type Arena, arenaOver, bindNative, lastErrno, newArena, settleResult } from "../../native.ts";
-import { attributesByName, type AttributesByName } from "./attributes-by-name.ts";
-import { EAGAIN, EBADF, ENAMETOOLONG, EOPNOTSUPP } from "./errno.ts";
-import { openByNames } from "./open-below.ts";
-import { requireOwnWay } from "./real-place.ts";
+import { type Arena, arenaOver, bindNative, hasProc, newArena, settleResult } from "../../native.ts";
+import {
+  EAGAIN,
+  EBADF,
+  ELOOP,
+  ENAMETOOLONG,
+  ENODATA,
+  ENOSYS,
+  ENOTDIR,
+  EOPNOTSUPP,
+  EPERM,
+  EXDEV,
+  syscallError,
+} from "./errno.ts";
+import { printablePath } from "../safe-path.ts";
 import {
   AT_FDCWD,
   type AttributeCalls,
@@ -12,17 +22,16 @@ import {
   EINTR,
   evenLinkMode,
   type NameCalls,
-  newStatBuffer,
   OPEN,
   STAT,
+  type StatBuffer,
   type Syscalls,
   TYPE,
 } from "./syscall-abi.ts";
 import { withoutShadows } from "./shadow-attributes.ts";
-import { syscallError } from "./syscall-error.ts";
 
+export { errnoName, syscallError } from "./errno.ts";
 export * from "./syscall-abi.ts";
-export * from "./syscall-error.ts";
 
 const AT_SYMLINK_NOFOLLOW = 0x100;
 const AT_REMOVEDIR = 0x200;
@@ -32,18 +41,27 @@ const GETDENTS64 = process.arch === "arm64" ? 61 : 217;
 
 type Call = (...args: number[]) => number;
 
-function bind(signature: string): Call {
+function required(signature: string): Call {
   const call = bindNative(signature);
   if (call === null) throw new CairnError("unsupported", `the C library has no ${signature}`);
+  return call;
+}
+
+/** A call that is made again when a signal has interrupted it; minus errno where it fails. */
+function bind(signature: string): Call {
+  const call = required(signature);
   return (...args) => {
     for (;;) {
-      const result = call(...args);
-      if (result >= 0) return result;
-      const errno = lastErrno();
-      if (errno !== EINTR) return -errno;
+      const result = settleResult(call(...args));
+      if (result !== -EINTR) return result;
     }
   };
 }
+
+const SLASH = 0x2f;
+const DOT = 0x2e;
+const O_NOFOLLOW = fs.constants.O_NOFOLLOW;
+const INTERMEDIATE = fs.constants.O_RDONLY | fs.constants.O_DIRECTORY | O_NOFOLLOW;
 
 const OPENAT2 = 437;
 const RESOLVE_NO_LINKS_BENEATH = 0x02 | 0x04 | 0x08;
@@ -76,10 +94,32 @@ function bindOpenBelow(openat: Call, close: Call): Syscalls["openBelow"] {
   return (d, names, n, flags) => openByNames(byName, d, names, n, flags);
 }
 
-function required(signature: string): Call {
-  const call = bindNative(signature);
-  if (call === null) throw new CairnError("unsupported", `the C library has no ${signature}`);
-  return call;
+/** Opens one name at a time, where the kernel has no openat2(2) for {@link Syscalls.openBelow}. */
+export function openByNames(
+  sys: Pick<Syscalls, "open" | "close">,
+  root: number,
+  names: Arena,
+  name: number,
+  flags: number,
+): number {
+  const { bytes } = names;
+  const end = bytes.indexOf(0, name);
+  let fd = root;
+  for (let at = name; ;) {
+    const slash = bytes.indexOf(SLASH, at);
+    const last = slash < 0 || slash >= end;
+    if (bytes[at] === DOT && bytes[at + 1] === DOT && (bytes[at + 2] === SLASH || bytes[at + 2] === 0)) {
+      if (fd !== root) sys.close(fd);
+      return EXDEV;
+    }
+    if (!last) bytes[slash] = 0;
+    const next = sys.open(fd, names, at, last ? flags | O_NOFOLLOW : INTERMEDIATE, 0);
+    if (!last) bytes[slash] = SLASH;
+    if (fd !== root) sys.close(fd);
+    if (last || next < 0) return next;
+    fd = next;
+    at = slash + 1;
+  }
 }
 
 /** Binds futimens(2) and utimensat(2), which set nanoseconds; struct timespec is two 64-bit words. */
@@ -202,17 +242,144 @@ function attributeCalls(): Omit<AttributeCalls, keyof AttributesByName> {
   };
 }
 
+/** Extended attributes by a name below a held directory, for what cannot be opened. */
+export type AttributesByName = Pick<Syscalls, "llistxattr" | "lgetxattr" | "lsetxattr">;
+
+const EMPTY = new Uint8Array(1);
+
+/** By way of /proc; where there is none by the calls of Linux 6.13, before it by opening what can be. */
+export function attributesByName(sys: Omit<Syscalls, keyof AttributesByName>): AttributesByName {
+  if (hasProc()) return throughProc();
+  return directly() ?? byOpening(sys);
+}
+
+function throughProc(): AttributesByName {
+  const llistxattr = required("int64_t llistxattr(uint64_t p, uint64_t b, size_t l)");
+  const lgetxattr = required("int64_t lgetxattr(uint64_t p, uint64_t n, uint64_t b, size_t l)");
+  const lsetxattr = required("int lsetxattr(uint64_t p, uint64_t n, uint64_t v, size_t l, int f)");
+  const scratch = newArena(8192);
+  const path = (dirfd: number, names: Arena, name: number): number => {
+    let length = scratch.bytes.length;
+    const prefix = `/proc/self/fd/${dirfd}/`;
+    let at = Buffer.from(scratch.bytes.buffer, scratch.bytes.byteOffset).write(prefix, 0, "latin1");
+    for (let i = name; length > 0; i++, length--) {
+      const byte = names.bytes[i]!;
+      scratch.bytes[at++] = byte;
+      if (byte === 0) break;
+    }
+    return scratch.address;
+  };
+  // Behind the path.
+  const called = (attribute: Uint8Array): number => put(scratch, 6000, attribute);
+  return {
+    llistxattr: (d, names, n, out) =>
+      withoutShadows(settleResult(llistxattr(path(d, names, n), out.address, out.bytes.length)), out.bytes),
+    lgetxattr: (d, names, n, a, out, o) =>
+      settleResult(lgetxattr(path(d, names, n), called(a), out.address + o, out.bytes.length - o)),
+    lsetxattr: (d, names, n, a, v) =>
+      settleResult(lsetxattr(path(d, names, n), called(a), over(v).address, v.length, 0)),
+  };
+}
+
+const SETXATTRAT = 463;
+const GETXATTRAT = 464;
+const LISTXATTRAT = 465;
+/** struct xattr_args: where the value is, 8 bytes; its size and flags, 4 each. */
+const ARGUMENTS = 16;
+
+/** Null where the kernel has no such calls, or does not let them be made. */
+export function directly(): AttributesByName | null {
+  const list = required("int64_t syscall(int64_t n, int64_t d, uint64_t p, uint64_t f, uint64_t b, uint64_t l)");
+  const call = required(
+    "int64_t syscall(int64_t n, int64_t d, uint64_t p, uint64_t f, uint64_t a, uint64_t v, uint64_t s)",
+  );
+  const scratch = newArena(512);
+  const called = (attribute: Uint8Array): number => put(scratch, 0, attribute);
+  const tried = settleResult(list(LISTXATTRAT, AT_FDCWD, called(Buffer.from(".")), AT_SYMLINK_NOFOLLOW, 0, 0));
+  if (tried === ENOSYS || tried === EPERM) return null;
+  const value = newArena(ARGUMENTS);
+  const view = new DataView(value.bytes.buffer, value.bytes.byteOffset, ARGUMENTS);
+  const of = (address: number, size: number): number => {
+    view.setBigUint64(0, BigInt(address), true);
+    view.setUint32(8, size, true);
+    return value.address;
+  };
+  return {
+    llistxattr: (d, names, n, out) => {
+      const listed = list(LISTXATTRAT, d, names.address + n, AT_SYMLINK_NOFOLLOW, out.address, out.bytes.length);
+      return withoutShadows(settleResult(listed), out.bytes);
+    },
+    lgetxattr: (d, names, n, a, out, o) => {
+      const to = of(out.address + o, out.bytes.length - o);
+      return settleResult(call(GETXATTRAT, d, names.address + n, AT_SYMLINK_NOFOLLOW, called(a), to, ARGUMENTS));
+    },
+    lsetxattr: (d, names, n, a, v) => {
+      const from = of(over(v).address, v.length);
+      return settleResult(call(SETXATTRAT, d, names.address + n, AT_SYMLINK_NOFOLLOW, called(a), from, ARGUMENTS));
+    },
+  };
+}
+
+const READ = fs.constants.O_RDONLY | fs.constants.O_NOFOLLOW | fs.constants.O_NONBLOCK;
+
+/**
+ * Reads attributes of files and directories by opening them. Links have none that belong to a state; whether pipes,
+ * devices and sockets have some cannot be told, which `EBADF` says.
+ */
+export function byOpening(sys: Omit<Syscalls, keyof AttributesByName>): AttributesByName {
+  const stat = newStatBuffer();
+  const scratch = newArena(512);
+  const called = (attribute: Uint8Array): Arena => {
+    put(scratch, 0, attribute);
+    return scratch;
+  };
+  const opened = (d: number, names: Arena, n: number, ofLink: number, work: (fd: number) => number): number => {
+    const looked = sys.stat(d, names, n, stat);
+    if (looked < 0) return looked;
+    const type = stat.words[STAT.MODE]! >>> 12;
+    if (type === TYPE.LINK) return ofLink;
+    if (type !== TYPE.FILE && type !== TYPE.DIRECTORY) return EBADF;
+    const fd = sys.open(d, names, n, READ, 0);
+    if (fd < 0) return fd;
+    const result = work(fd);
+    sys.close(fd);
+    return result;
+  };
+  return {
+    llistxattr: (d, names, n, out) => opened(d, names, n, 0, (fd) => sys.flistxattr(fd, out)),
+    lgetxattr: (d, names, n, a, out, o) =>
+      opened(d, names, n, ENODATA, (fd) => sys.fgetxattr(fd, called(a), 0, out, o)),
+    lsetxattr: (d, names, n, a, v) =>
+      opened(d, names, n, EOPNOTSUPP, (fd) => sys.fsetxattr(fd, called(a), 0, over(v), 0, v.length)),
+  };
+}
+
+/** Writes a name and its NUL; where it is. */
+function put(arena: Arena, at: number, name: Uint8Array): number {
+  arena.bytes.set(name, at);
+  arena.bytes[at + name.length] = 0;
+  return arena.address + at;
+}
+
+function over(value: Uint8Array): Arena {
+  return arenaOver(value.length === 0 ? EMPTY : value);
+}
+
 function deviceNumber(major: number, minor: number): number {
   // glibc's makedev for majors and minors below 2^20, which is all that Linux has.
   return (minor & 0xff) + (major & 0xfff) * 256 + Math.floor(minor / 256) * 2 ** 20;
+}
+
+export function newStatBuffer(): StatBuffer {
+  const arena = newArena(256);
+  return { arena, words: new Uint32Array(arena.bytes.buffer, arena.bytes.byteOffset, 64) };
 }
 
 let chosen: Syscalls | null = null;
 
 /** Returns the system calls of this thread. Throws `unsupported` where there are none. */
 export function syscalls(): Syscalls {
-  chosen ??= nativeSyscalls();
-  return chosen;
+  return (chosen ??= nativeSyscalls());
 }
 
 /**
@@ -258,4 +425,122 @@ export function inDirectory<T>(path: string | Buffer, work: (fd: number) => T): 
   } finally {
     fs.closeSync(fd);
   }
+}
+
+const ROOT = Buffer.from("/");
+const PATH_ROOM = 4096;
+const MOST_LINKS = 40;
+/** One more name on the way: may be searched only, and is no link. */
+const STEP = fs.constants.O_DIRECTORY | fs.constants.O_NOFOLLOW | OPEN.PATH;
+const THROUGH_DESCRIPTOR = /^\/proc\/self\/fd\/\d+(?:\/[^/]*)?$/;
+
+/**
+ * Throws `conflict` where an open directory was reached by its path through a symbolic link that another user may have
+ * put there: whoever owns a folder above another can exchange it for a link at any moment. Links of root and of this
+ * user in their own folders are followed.
+ */
+export function requireOwnWay(sys: Syscalls, fd: number, path: string | Buffer): void {
+  const bytes = Buffer.from(path as string);
+  // One call, in all but a few cases: the kernel's name of it has no link in it.
+  if (isNameOf(fd, bytes) || THROUGH_DESCRIPTOR.test(bytes.toString("latin1"))) return;
+  const again = new OwnWay(sys).open(bytes);
+  if (again < 0) throw syscallError(again, `open ${printablePath(bytes)} name by name`);
+  const [one, other] = [fs.fstatSync(fd, { bigint: true }), fs.fstatSync(again, { bigint: true })];
+  sys.close(again);
+  if (one.dev !== other.dev || one.ino !== other.ino) throw movedAway(bytes);
+}
+
+function isNameOf(fd: number, path: Buffer): boolean {
+  try {
+    return fs.readlinkSync(`/proc/self/fd/${fd}`, { encoding: "buffer" }).equals(path);
+  } catch {
+    // There is no /proc, or the name is longer than it tells.
+    return false;
+  }
+}
+
+/** Opens a path name by name, each below the one that is held. */
+class OwnWay {
+  readonly #sys: Syscalls;
+  readonly #name: Arena = newArena(PATH_ROOM);
+  readonly #target: Arena = newArena(PATH_ROOM);
+  readonly #stat: StatBuffer = newStatBuffer();
+  readonly #trusted = [0, process.geteuid?.()];
+
+  constructor(sys: Syscalls) {
+    this.#sys = sys;
+  }
+
+  /** A descriptor, or minus errno. */
+  open(path: Buffer): number {
+    let fd = this.#step(AT_FDCWD, path[0] === SLASH ? ROOT : Buffer.from("."));
+    let rest = namesOf(path);
+    for (let links = 0; fd >= 0 && rest.length > 0;) {
+      const [name, ...others] = rest;
+      let next = this.#step(fd, name!);
+      rest = others;
+      if (next === ENOTDIR || next === ELOOP) {
+        const target = this.#targetOf(fd, { name: name!, path });
+        if (target !== null && links++ >= MOST_LINKS) next = ELOOP;
+        else if (target !== null) {
+          next = this.#step(target[0] === SLASH ? AT_FDCWD : fd, target[0] === SLASH ? ROOT : Buffer.from("."));
+          rest = [...namesOf(target), ...others];
+        }
+      }
+      this.#sys.close(fd);
+      fd = next;
+    }
+    return fd;
+  }
+
+  #step(fd: number, name: Buffer): number {
+    return this.#put(name) ? this.#sys.open(fd, this.#name, 0, STEP, 0) : ENAMETOOLONG;
+  }
+
+  /** Null for what is no link. */
+  #targetOf(fd: number, { name, path }: { name: Buffer; path: Buffer }): Buffer | null {
+    const { words } = this.#stat;
+    this.#put(name);
+    if (this.#sys.stat(fd, this.#name, 0, this.#stat) < 0 || words[STAT.MODE]! >>> 12 !== TYPE.LINK) return null;
+    const owners = [words[STAT.UID]!, fs.fstatSync(fd).uid];
+    const length = this.#sys.readlink(fd, this.#name, 0, this.#target);
+    if (length <= 0 || length >= PATH_ROOM) return null;
+    const other = owners.find((owner) => !this.#trusted.includes(owner));
+    if (other !== undefined) {
+      this.#sys.close(fd);
+      throw ledAway(path, name, other);
+    }
+    return Buffer.from(this.#target.bytes.slice(0, length));
+  }
+
+  #put(name: Buffer): boolean {
+    if (name.length >= PATH_ROOM) return false;
+    this.#name.bytes.set(name);
+    this.#name.bytes[name.length] = 0;
+    return true;
+  }
+}
+
+function namesOf(path: Buffer): Buffer[] {
+  const names: Buffer[] = [];
+  for (let at = 0; at < path.length;) {
+    const slash = path.indexOf(SLASH, at);
+    const end = slash < 0 ? path.length : slash;
+    if (end > at) names.push(path.subarray(at, end));
+    at = end + 1;
+  }
+  return names;
+}
+
+const HINT = "see who may write to the folders above it and works there; then try again";
+
+function ledAway(path: Buffer, link: Buffer, owner: number): CairnError {
+  const shown = `the symbolic link ${printablePath(link)}, which is in the hands of the user ${owner}`;
+  return new CairnError("conflict", `${printablePath(path)} is reached through ${shown}: it may lead anywhere`, {
+    hint: HINT,
+  });
+}
+
+function movedAway(path: Buffer): CairnError {
+  return new CairnError("conflict", `${printablePath(path)} changed its place meanwhile`, { hint: HINT });
 }

@@ -1,4 +1,4 @@
-import { hashAt } from "../../crypto/hash.ts";
+import { hashAt } from "../../crypto/primitives.ts";
 import { BlobOpener, SEAL_OVERHEAD } from "../../crypto/seal.ts";
 import type { MasterKeys } from "../../crypto/seal.ts";
 import { newArena } from "../../native.ts";

@@ -1,4 +1,4 @@
-import { expandKey } from "../../crypto/key-derivation.ts";
+import { hkdfSync } from "node:crypto";
 import { CairnError } from "../../errors.ts";
 import { newKernel, newSharedMemory, type SharedMemory } from "../../web-assembly.ts";
 import { CHUNKER_KERNEL } from "./chunker-kernel.ts";
@@ -31,7 +31,9 @@ export function gearTable(polynomial: string): Uint8Array {
       `the chunker polynomial ${JSON.stringify(polynomial.slice(0, 40))} is not hex digits`,
     );
   }
-  return expandKey(Buffer.from(polynomial, "latin1"), "cairn.gear.v1", GEAR_BYTES);
+  return new Uint8Array(
+    hkdfSync("sha256", Buffer.from(polynomial, "latin1"), new Uint8Array(0), "cairn.gear.v1", GEAR_BYTES),
+  );
 }
 
 /** A shared memory with room for `bytes` bytes from `CHUNK_DATA_START` on, for files to be read into. One polynomial per memory. */

@@ -1,4 +1,5 @@
-import { Sha256Stream, hashAt } from "../../crypto/hash.ts";
+import { Sha256Stream } from "../../crypto/hash.ts";
+import { hashAt } from "../../crypto/primitives.ts";
 import { type Arena, arenaOver, newArena } from "../../native.ts";
 import { CHUNK_DATA_START, Chunker, MAX_CHUNK, newChunkMemory } from "./chunker.ts";
 

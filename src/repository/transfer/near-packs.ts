@@ -3,7 +3,7 @@ import { closeSync, openSync, rmSync, writeSync } from "node:fs";
 import { dirname, join } from "node:path";
 import { CairnError, toCairnError } from "../../errors.ts";
 import { failpoint } from "../../failpoint.ts";
-import { throwIfRanOut } from "../../fs/entry-fault.ts";
+import { throwIfRanOut } from "../../fs/linux/errno.ts";
 import { makeFolder } from "../../fs/make-folder.ts";
 import { objectIdOf } from "../../ids.ts";
 import { newPacer } from "../../pacer.ts";

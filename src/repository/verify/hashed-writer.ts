@@ -1,6 +1,6 @@
 import { ByteWriter } from "../../formats/bytes.ts";
 import { type Arena, arenaOver } from "../../native.ts";
-import { hashAt } from "../../crypto/hash.ts";
+import { hashAt } from "../../crypto/primitives.ts";
 
 /** Bytes that are written to be hashed, again and again; their arena is made anew only when the writer has grown. */
 export class HashedWriter {

@@ -1,7 +1,7 @@
 import fs from "node:fs";
 import { Sha256Stream } from "../../crypto/hash.ts";
 import { CairnError, toCairnError } from "../../errors.ts";
-import { throwIfRanOut } from "../../fs/entry-fault.ts";
+import { throwIfRanOut } from "../../fs/linux/errno.ts";
 import type { IndexBlob } from "../../formats/restic/pack-header.ts";
 import { objectIdOf } from "../../ids.ts";
 import { BlobIndex, DATA_BLOB } from "../index/blob-index.ts";

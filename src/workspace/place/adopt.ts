@@ -13,12 +13,12 @@ import { basename, dirname, isAbsolute, join } from "node:path";
 import { CairnError, toCairnError } from "../../errors.ts";
 import { failpoint } from "../../failpoint.ts";
 import { isSubvolume, makeSubvolume } from "../../fs/linux/btrfs.ts";
-import { durableMkdir, removeLeftovers, TEMPORARY_PREFIX, temporaryName } from "../../fs/durable.ts";
+import { durableMkdir, TEMPORARY_PREFIX, temporaryName } from "../../fs/durable.ts";
+import { removeLeftovers } from "../../fs/work-directory.ts";
 import { acquireLock, type AcquireOptions, type Lock } from "../../fs/lock.ts";
 import { makeFolder } from "../../fs/make-folder.ts";
-import { filesystemKind, mountOf } from "../../fs/linux/mounts.ts";
+import { filesystemKind, mountOf, ownEntries } from "../../fs/linux/mounts.ts";
 import { namesIn } from "../../fs/names-in.ts";
-import { ownEntries } from "../../fs/linux/own-entries.ts";
 import { isAtOrBelow, joinRaw, printablePath, rawBytes, type RawPath, shellPath } from "../../fs/safe-path.ts";
 import { type ControlId, newControlId } from "../../ids.ts";
 import {

@@ -21,8 +21,8 @@ import {
   durableRename,
   durableWrite,
   fsyncDirectory,
+  orderedWrite,
   readSmallFile,
-  removeLeftovers,
   temporaryName,
 } from "../../fs/durable.ts";
 import { filesystemUuid, mountOf, onSameMount } from "../../fs/linux/mounts.ts";
@@ -30,7 +30,7 @@ import { namesIfThere, namesIn } from "../../fs/names-in.ts";
 import { makePrivate } from "../../fs/owner-writes.ts";
 import { clearAway } from "../../fs/remove-all.ts";
 import { rawBytes, type RawPath, shellPath } from "../../fs/safe-path.ts";
-import { newWorkDirectory } from "../../fs/work-directory.ts";
+import { newWorkDirectory, removeLeftovers } from "../../fs/work-directory.ts";
 import { type ControlId, newWorkspaceId, type WorkspaceId } from "../../ids.ts";
 import {
   checkWorkspaceName,
@@ -45,7 +45,6 @@ import {
 import { decodePolicy, encodePolicy, NO_POLICY, type PolicyFile } from "../../formats/records/policy.ts";
 import { decodeView, encodeView, type ViewFile } from "../../formats/records/view.ts";
 import { makeFolder } from "../../fs/make-folder.ts";
-import { orderedWrite } from "../../fs/ordered-write.ts";
 
 /** Lists the workspaces of a control directory, and makes control directories and workspaces. */
 

@@ -4,14 +4,8 @@ import { basename, dirname, join } from "node:path";
 import { CairnError, toCairnError } from "../../errors.ts";
 import { rawPath, recordPath } from "../../formats/records/record.ts";
 import { decodeRegistration, encodeRegistration, type Registration } from "../../formats/records/registration.ts";
-import {
-  TEMPORARY_PREFIX,
-  durableMkdir,
-  durableRemove,
-  durableWrite,
-  readSmallFile,
-  removeLeftovers,
-} from "../../fs/durable.ts";
+import { TEMPORARY_PREFIX, durableMkdir, durableRemove, durableWrite, readSmallFile } from "../../fs/durable.ts";
+import { removeLeftovers } from "../../fs/work-directory.ts";
 import { type AcquireOptions, acquireLock, type Lock, lockHolder } from "../../fs/lock.ts";
 import { makeFolder } from "../../fs/make-folder.ts";
 import { removeAll } from "../../fs/remove-all.ts";

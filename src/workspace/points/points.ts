@@ -13,16 +13,15 @@ import {
   durableRemove,
   durableWrite,
   fsyncDirectory,
+  orderedWrite,
   readSmallFile,
-  removeLeftovers,
   TEMPORARY_PREFIX,
   temporaryName,
 } from "../../fs/durable.ts";
 import { makeFolder } from "../../fs/make-folder.ts";
 import { namesIfThere } from "../../fs/names-in.ts";
-import { orderedWrite } from "../../fs/ordered-write.ts";
 import { clearAway, removeAll } from "../../fs/remove-all.ts";
-import { newWorkDirectory } from "../../fs/work-directory.ts";
+import { newWorkDirectory, removeLeftovers } from "../../fs/work-directory.ts";
 import type { SavePointId } from "../../ids.ts";
 import { listWorkspaces, type PlacedWorkspace } from "../place/control-directory.ts";
 import {

@@ -29,7 +29,7 @@ import type { Descriptor } from "../../formats/records/descriptor.ts";
 import { joinPath } from "../../formats/bytes.ts";
 import { rawPath } from "../../formats/records/record.ts";
 import type { SealFile } from "../../formats/records/seal-file.ts";
-import { removeLeftovers } from "../../fs/durable.ts";
+import { removeLeftovers } from "../../fs/work-directory.ts";
 import { IGNORE_FILE, type IgnoreRecord, MAX_IGNORE_FILE_BYTES } from "../../fs/ignore.ts";
 import { loadOrigins } from "../../archive/cache/origins.ts";
 import { readSealIntent, removeIntentLink, SEAL_JOURNAL, writeIntentLink } from "../journals.ts";

@@ -4,12 +4,21 @@ import { failpoint } from "../../failpoint.ts";
 import { NodeWriter, type NotSet, whyNotHeld } from "../../archive/write/node-writer.ts";
 import type { Identity } from "../../archive/scan/find-record.ts";
 import { latin1 } from "../../formats/bytes.ts";
-import { EACCES, EEXIST, EINVAL, ENODATA, ENOENT, ENOSYS, ENOTDIR, ENOTEMPTY } from "../../fs/linux/errno.ts";
+import {
+  EACCES,
+  EEXIST,
+  EINVAL,
+  ENODATA,
+  ENOENT,
+  ENOSYS,
+  ENOTDIR,
+  ENOTEMPTY,
+  errnoName,
+} from "../../fs/linux/errno.ts";
 import { renameToFree } from "../../fs/linux/exchange-folders.ts";
 import { letOwnerWrite, undoOwnerWrites } from "../../fs/owner-writes.ts";
 import { PathSelection } from "../../fs/path-selection.ts";
 import { isAtOrBelow, joinRaw, printablePath, quotedPath } from "../../fs/safe-path.ts";
-import { errnoName } from "../../fs/linux/syscall-error.ts";
 import { openDirectory, putName } from "../../fs/linux/syscalls.ts";
 import { RENAME } from "../../fs/linux/syscall-abi.ts";
 import { type Arena, newArena } from "../../native.ts";

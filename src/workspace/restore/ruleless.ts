@@ -1,8 +1,7 @@
 import fs from "node:fs";
 import { RULES_NOT_APPLIED } from "../../archive/scan/summary.ts";
 import type { Descriptor } from "../../formats/records/descriptor.ts";
-import { isSubvolume, subvolumeInfo, type SubvolumeInfo } from "../../fs/linux/btrfs.ts";
-import { hasNewName } from "../../fs/linux/btrfs-names.ts";
+import { hasNewName, isSubvolume, subvolumeInfo, type SubvolumeInfo } from "../../fs/linux/btrfs.ts";
 import { IGNORE_FILE } from "../../fs/ignore.ts";
 import { inDirectory, openDirectory } from "../../fs/linux/syscalls.ts";
 import type { SavePointId } from "../../ids.ts";

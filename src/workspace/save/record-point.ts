@@ -10,8 +10,7 @@ import { type Cause, type Descriptor, omittedOf } from "../../formats/records/de
 import type { SealedState } from "../../formats/records/seal-file.ts";
 import { recordPath } from "../../formats/records/record.ts";
 import type { IgnoreRecord } from "../../fs/ignore.ts";
-import { mountsInside, whyMountsUnknown } from "../../fs/linux/mounts.ts";
-import { ownEntries } from "../../fs/linux/own-entries.ts";
+import { mountsInside, ownEntries, whyMountsUnknown } from "../../fs/linux/mounts.ts";
 import { printablePath } from "../../fs/safe-path.ts";
 import { newSavePointId, type SavePointId } from "../../ids.ts";
 import { rulesOfTask } from "../../archive/scan/directory-rules.ts";

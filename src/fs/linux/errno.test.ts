@@ -1,8 +1,8 @@
 import assert from "node:assert/strict";
 import os from "node:os";
 import { test } from "node:test";
-import { CairnError } from "../errors.ts";
-import { faultOfEntry, throwIfRanOut } from "./entry-fault.ts";
+import { CairnError } from "../../errors.ts";
+import { faultOfEntry, throwIfRanOut } from "./errno.ts";
 
 const { errno } = os.constants;
 

@@ -1,6 +1,0 @@
-const CLAMP = [0xff, 0xff, 0xff, 0x0f, 0xfc, 0xff, 0xff, 0x0f, 0xfc, 0xff, 0xff, 0x0f, 0xfc, 0xff, 0xff, 0x0f];
-
-/** Poly1305's `r` with the bits cleared that the algorithm wants clear. Returns a copy. */
-export function clampR(r: Uint8Array): Uint8Array {
-  return r.map((byte, index) => byte & CLAMP[index]!);
-}
