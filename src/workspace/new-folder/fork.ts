@@ -44,12 +44,12 @@ import { makeHoldable } from "../restore/missing-folder.ts";
 import { isMountRoot, NewFolder, requireFree } from "./new-folder.ts";
 import type { Point } from "../points/point-files.ts";
 import { Points } from "../points/points.ts";
-import { lockRegistry, registerWorkspace } from "../place/registry.ts";
+import { lockingOf, lockRegistry, registerWorkspace } from "../place/registry.ts";
 import { rulesOf } from "../restore/restore.ts";
 import type { LeftOutEntry } from "../points/left-out.ts";
 import { recordPoint } from "../save/record-point.ts";
 import { checkRoomFor, requireStillThere, writeWhole } from "./write-point.ts";
-import { lockingOf, Workspace, type WorkspaceCall, type WorkspaceParts } from "../workspace.ts";
+import { Workspace, type WorkspaceCall, type WorkspaceParts } from "../workspace.ts";
 
 export interface ForkInput extends WorkspaceCall {
   point: Point;

@@ -38,6 +38,7 @@ import {
   controlPaths,
   MOUNT_CONTROL,
   requireTextAbove,
+  SELF_CONTAINED_CONTROL,
   workspaceNameOf,
   type WorkspacePaths,
   workspacePaths,
@@ -375,6 +376,24 @@ export function readWorkspace(control: ControlPaths, name: string): PlacedWorksp
 /** Replaces a workspace's file durably, e.g. after its folder has moved. */
 export function writeWorkspace(control: ControlPaths, workspace: PlacedWorkspace): void {
   durableWrite(workspacePaths(control, workspace.name).file, encodeWorkspace(workspace));
+}
+
+/** Records the directory at the folder's path as the workspace's folder. For the holder of the workspace's lock. */
+export function recordFolder({
+  control,
+  workspace,
+  folder,
+}: {
+  control: ControlPaths;
+  workspace: PlacedWorkspace;
+  folder: Buffer;
+}): void {
+  writeWorkspace(control, withFolder(control, readWorkspace(control, workspace.name) ?? workspace, folder));
+}
+
+/** True for a control directory with the name and the place of a self-contained one of this folder. */
+export function isBeside(control: string, folder: Buffer): boolean {
+  return join(dirname(folder.toString("utf8")), SELF_CONTAINED_CONTROL) === control;
 }
 
 /** True for a folder that is kept no more, though its points may still lie there. */

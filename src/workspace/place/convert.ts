@@ -19,7 +19,6 @@ import { attributesOf } from "../../fs/linux/own-attributes.ts";
 import { makePrivate } from "../../fs/owner-writes.ts";
 import { joinRaw, listedNames, printablePath } from "../../fs/safe-path.ts";
 import { formatPolynomial, randomPolynomial } from "../../repository/packs/polynomial.ts";
-import { recordFolder } from "./find-workspace.ts";
 import {
   CONVERT_JOURNAL,
   type ConvertIntent,
@@ -29,7 +28,7 @@ import {
   writeIntentLink,
 } from "../journals.ts";
 import { ownerBesidesUs } from "./owners.ts";
-import { readControl, readRecord, writeControl } from "./control-directory.ts";
+import { readControl, readRecord, recordFolder, writeControl } from "./control-directory.ts";
 import { diffTrees } from "../points/tree-diff.ts";
 import type { Workspace, WorkspaceCall } from "../workspace.ts";
 import { probeNewSubvolume } from "../../clones/probe.ts";
@@ -38,7 +37,7 @@ import { boundSockets, mountedElsewhere, swapFiles } from "../../fs/folder-ties.
 import { findHolders, WHY_UNKNOWN } from "../../fs/linux/holders.ts";
 import { filesystemKind, isMountPoint, mountsInside, readMounts } from "../../fs/linux/mounts.ts";
 import { checkSpace } from "./guards.ts";
-import { controlDirectoriesInside } from "./own-inside.ts";
+import { controlDirectoriesInside } from "./registry.ts";
 
 /**
  * Makes a plain directory on btrfs a subvolume in place. A change's time (ctime) cannot be set by anybody, so none goes

@@ -24,7 +24,6 @@ import { newSavePointId, type SavePointId } from "../../ids.ts";
 import { type HeldPoint, holdPoint } from "../points/capture.ts";
 import { writeState } from "../place/control-directory.ts";
 import { newKeptPlace } from "../place/control-layout.ts";
-import { ownInside } from "../place/own-inside.ts";
 import { treePlace, whyTreeIsNotThePoint } from "../points/held-trees.ts";
 import {
   EXCHANGE_JOURNAL,
@@ -39,6 +38,7 @@ import { beforeRestore, type Point } from "../points/point-files.ts";
 import { takeInFolder } from "../points/receive.ts";
 import { hasRules } from "./ruleless.ts";
 import type { Workspace, WorkspaceCall } from "../workspace.ts";
+import { ownInside } from "../place/registry.ts";
 
 /**
  * Restores by exchanging whole trees: something whole lies at the folder's path at every instant. What was displaced

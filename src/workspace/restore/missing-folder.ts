@@ -7,8 +7,14 @@ import { makeFolder, makeOneFolder } from "../../fs/make-folder.ts";
 import { filesystemUuid } from "../../fs/linux/mounts.ts";
 import { printablePath, quotedPath, shellPath } from "../../fs/safe-path.ts";
 import { newWorkDirectory } from "../../fs/work-directory.ts";
-import { isInMountOf, type PlacedWorkspace, readWorkspace } from "../place/control-directory.ts";
-import { type FoundWorkspace, isBeside, recordFolder } from "../place/find-workspace.ts";
+import {
+  isBeside,
+  isInMountOf,
+  type PlacedWorkspace,
+  readWorkspace,
+  recordFolder,
+} from "../place/control-directory.ts";
+import { type FoundWorkspace } from "../place/find-workspace.ts";
 import {
   EXCHANGE_JOURNAL,
   FOLDER_JOURNAL,

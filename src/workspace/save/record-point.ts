@@ -16,7 +16,6 @@ import { printablePath } from "../../fs/safe-path.ts";
 import { newSavePointId, type SavePointId } from "../../ids.ts";
 import { rulesOfTask } from "../../archive/scan/directory-rules.ts";
 import type { ScanResult } from "../../archive/scan/scan.ts";
-import { controlDirectoriesOn, ownInside } from "../place/own-inside.ts";
 import { writeState } from "../place/control-directory.ts";
 import type { Point } from "../points/point-files.ts";
 import type { ForwardTarget } from "../../repository/transfer/forward.ts";
@@ -25,6 +24,7 @@ import { countDifferences } from "../points/tree-diff.ts";
 import type { Unwanted } from "./unwanted.ts";
 import type { Workspace, WorkspaceCall } from "../workspace.ts";
 import { type LeftOutEntry, leftOutOf } from "../points/left-out.ts";
+import { controlDirectoriesOn, ownInside } from "../place/registry.ts";
 
 export interface SaveInput extends WorkspaceCall, Unwanted {
   message?: string | undefined;

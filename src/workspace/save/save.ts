@@ -13,7 +13,7 @@ import { isOfAll, type Point } from "../points/point-files.ts";
 import { isUnchanged, neverPart, recordPoint, type Saved, type SaveInput } from "./record-point.ts";
 import { leftOutOf } from "../points/left-out.ts";
 import { isSameRoot, rootOfFolder, rootOfPoint } from "../points/root-changes.ts";
-import { isOtherFolder, recordFolder } from "../place/find-workspace.ts";
+import { isOtherFolder } from "../place/find-workspace.ts";
 import { recoverWorkspace } from "../care/recovery.ts";
 import { keepSpareRoom } from "../place/temporaries.ts";
 import { sealPending } from "../points/seal.ts";
@@ -23,7 +23,7 @@ import { NO_POLICY, retentionOf, type RetentionRules } from "../../formats/recor
 import { freeSpace } from "../../fs/linux/mounts.ts";
 import { checkQuota, checkSpace, isWithinQuota, quotaBytes } from "../place/guards.ts";
 import type { Degradation, GuardName } from "../../contract/words.ts";
-import { readPolicy } from "../place/control-directory.ts";
+import { readPolicy, recordFolder } from "../place/control-directory.ts";
 import { planCleanup } from "../care/cleanup-plan.ts";
 import { runPlan } from "../care/cleanup.ts";
 import { plural } from "../../formats/sizes.ts";
