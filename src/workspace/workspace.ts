@@ -2,6 +2,7 @@ import type { PointStore } from "./store/point-store.ts";
 import type { TreeSource } from "../repository/trees/tree-source.ts";
 import { CairnError, throwIfAborted } from "../errors.ts";
 import type { Recovery, WorkspaceState } from "../formats/records/control.ts";
+import type { Manifest } from "../formats/records/manifest.ts";
 import { acquireLock, type Lock } from "../fs/lock.ts";
 import type { SavePointId } from "../ids.ts";
 import { readState } from "./place/control-directory.ts";
@@ -120,6 +121,11 @@ export class Workspace {
   async source(point: Point): Promise<TreeSource> {
     if (!point.sealed) throw neverRead(point);
     return this.engine.source(point.descriptor.content as unknown as Parameters<PointStore["source"]>[0]);
+  }
+
+  /** Reads what a point's manifest adds to its trees; null for a point without one. */
+  async manifest(point: Point): Promise<Manifest | null> {
+    return this.engine.manifest(point.descriptor.content as unknown as { tree: string });
   }
 
   async close(): Promise<void> {

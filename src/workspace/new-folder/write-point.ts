@@ -18,7 +18,6 @@ import { NewFolder, requireFree } from "./new-folder.ts";
 import type { Point } from "../points/point-files.ts";
 import { findNode } from "../restore/plan.ts";
 import { lackingIn, type LeftOutEntry, notSetEntry } from "../points/left-out.ts";
-import { manifestOf } from "../restore/restore.ts";
 import { rootToSet } from "../points/root-changes.ts";
 import { existingAncestor, hasRoom, requireRoom } from "../place/room.ts";
 import { neverRead, type Workspace, type WorkspaceCall } from "../workspace.ts";
@@ -130,7 +129,7 @@ export async function checkRoomFor(
   if (!point.sealed || allow.includes("space") || hasRoom(target, bytes)) return;
   if (isCopiedWhole(workspace, point, existingAncestor(target))) return;
   // Holes are not written; how many there are is only looked up where it matters.
-  const { holes } = await beyondNodes(async () => manifestOf(workspace, point));
+  const { holes } = await beyondNodes(async () => workspace.manifest(point));
   let written = bytes;
   for (const list of holes.values()) for (const [, length] of list) written -= length;
   requireRoom(target, written, {

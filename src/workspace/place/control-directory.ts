@@ -378,6 +378,11 @@ export function writeWorkspace(control: ControlPaths, workspace: PlacedWorkspace
   durableWrite(workspacePaths(control, workspace.name).file, encodeWorkspace(workspace));
 }
 
+/** False for anything but a folder, and where something above it is none. Throws where it cannot be known. */
+export function isFolderThere(folder: Buffer): boolean {
+  return statSync(folder, { throwIfNoEntry: false })?.isDirectory() === true;
+}
+
 /** Records the directory at the folder's path as the workspace's folder. For the holder of the workspace's lock. */
 export function recordFolder({
   control,

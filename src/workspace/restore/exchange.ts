@@ -22,7 +22,7 @@ import { printablePath } from "../../fs/safe-path.ts";
 import { inDirectory } from "../../fs/linux/syscalls.ts";
 import { newSavePointId, type SavePointId } from "../../ids.ts";
 import { type HeldPoint, holdPoint } from "../points/capture.ts";
-import { writeState } from "../place/control-directory.ts";
+import { isFolderThere, writeState } from "../place/control-directory.ts";
 import { newKeptPlace } from "../place/control-layout.ts";
 import { treePlace, whyTreeIsNotThePoint } from "../points/held-trees.ts";
 import {
@@ -33,7 +33,7 @@ import {
   removeIntentLink,
   writeIntentLink,
 } from "../journals.ts";
-import { isFolderAnnounced, isFolderThere, keepAnnounced } from "./missing-folder.ts";
+import { isFolderAnnounced, keepAnnounced } from "./missing-folder.ts";
 import { beforeRestore, type Point } from "../points/point-files.ts";
 import { takeInFolder } from "../points/receive.ts";
 import { hasRules } from "./ruleless.ts";

@@ -14,7 +14,7 @@ import type { SavePointId } from "../../ids.ts";
 import { newKeptPlace } from "../place/control-layout.ts";
 import { displacedName, stagedName } from "./apply.ts";
 import type { Step } from "./steps.ts";
-import { differences, NodeFinder } from "../points/tree-diff.ts";
+import { type Difference, differences, NodeFinder } from "../points/tree-diff.ts";
 import type { Workspace, WorkspaceCall } from "../workspace.ts";
 
 /** An entry that a restore displaced: where it was, and its name in the staging directory. */
@@ -81,6 +81,13 @@ function savedNodes(finder: NodeFinder, displaced: readonly Displaced[]): SavedN
     const node = finder.at(where);
     if (node !== null) nodes.set(latin1(where), node);
   }
+  return nodes;
+}
+
+/** Nodes of the undo point where the plan changes something. */
+export function savedNodesOf(plan: readonly Difference[]): SavedNodes {
+  const nodes = new Map<string, TreeNode>();
+  for (const { path: where, before } of plan) if (before !== null) nodes.set(latin1(where), before);
   return nodes;
 }
 

@@ -9,6 +9,7 @@ import { printablePath, quotedPath, shellPath } from "../../fs/safe-path.ts";
 import { newWorkDirectory } from "../../fs/work-directory.ts";
 import {
   isBeside,
+  isFolderThere,
   isInMountOf,
   type PlacedWorkspace,
   readWorkspace,
@@ -32,11 +33,6 @@ import { makeSubvolume } from "../../fs/linux/btrfs.ts";
 import { makePrivate } from "../../fs/owner-writes.ts";
 
 /** A workspace whose folder is not there: what is said of it, and the journal of a restore that makes it again. */
-
-/** False for anything but a folder, and where something above it is none. Throws where it cannot be known. */
-export function isFolderThere(folder: Buffer): boolean {
-  return fs.statSync(folder, { throwIfNoEntry: false })?.isDirectory() === true;
-}
 
 /** Throws `not_found` with the way back. */
 export function requireFolder({ found }: Workspace): void {

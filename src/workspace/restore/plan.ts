@@ -3,7 +3,7 @@ import { FLAG } from "../../archive/cache/scan-table.ts";
 import { type Identity, identityOf, RecordFinder } from "../../archive/scan/find-record.ts";
 import type { ScanResult } from "../../archive/scan/scan.ts";
 import { CairnError } from "../../errors.ts";
-import { comparePaths, latin1 } from "../../formats/bytes.ts";
+import { latin1 } from "../../formats/bytes.ts";
 import { TAKEN_OUT } from "../../formats/records/manifest.ts";
 import type { TreeNode } from "../../formats/restic/tree.ts";
 import { PathSelection } from "../../fs/path-selection.ts";
@@ -17,6 +17,7 @@ import {
   type ExactFields,
   findNode,
   NodeFinder,
+  withoutMovedTimes,
 } from "../points/tree-diff.ts";
 
 export { findNode } from "../points/tree-diff.ts";
@@ -313,9 +314,12 @@ function losesAttributes(before: TreeNode, after: TreeNode): boolean {
   return before.xattrs.some(({ name }) => !after.xattrs.some((each) => Buffer.compare(each.name, name) === 0));
 }
 
-/** The order in which the members of a link group are written: the first in raw pre-order first. */
-export function byPath(a: PlannedEntry, b: PlannedEntry): number {
-  return comparePaths(a.path, b.path);
+/** Counts the directories that stay and were given metadata, as the plan lists them. */
+export function changedDirectories(plan: readonly PlannedEntry[], kept: readonly { path: Uint8Array }[]): number {
+  const stayed = new Set(kept.map(({ path }) => latin1(path)));
+  return withoutMovedTimes(plan).filter(
+    ({ action, after, path }) => action === "metadata" && after?.type === "dir" && !stayed.has(latin1(path)),
+  ).length;
 }
 
 /** A member of a group that is right where it is, with its node in the target. */
