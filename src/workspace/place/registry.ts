@@ -1,5 +1,5 @@
 import { createHash } from "node:crypto";
-import { existsSync, readdirSync, realpathSync } from "node:fs";
+import { accessSync, constants, existsSync, readdirSync, realpathSync, statSync } from "node:fs";
 import { basename, dirname, join } from "node:path";
 import { CairnError, toCairnError } from "../../errors.ts";
 import { rawPath, recordPath } from "../../formats/records/record.ts";
@@ -15,7 +15,8 @@ import {
 import { type AcquireOptions, acquireLock, type Lock, lockHolder } from "../../fs/lock.ts";
 import { makeFolder } from "../../fs/make-folder.ts";
 import { removeAll } from "../../fs/remove-all.ts";
-import { type Mount, readMounts, resolveMount } from "../../fs/linux/mounts.ts";
+import { type Mount, mountsInside, readMounts, resolveMount, whyMountsUnknown } from "../../fs/linux/mounts.ts";
+import { ownEntries } from "../../fs/linux/own-entries.ts";
 import { isAtOrBelow, joinRaw, printablePath, rawBytes, type RawPath } from "../../fs/safe-path.ts";
 import { absolutePath, homeDirectory, userCacheDirectory } from "../../fs/users.ts";
 import type { ControlId, WorkspaceId } from "../../ids.ts";
@@ -369,7 +370,7 @@ function knownControls(): string[] {
  * The control directories, and the cache, on what is mounted at some places: directly at their roots, and those that are known by another
  * path of the same file system, as through a bind mount.
  */
-export function controlDirectoriesOn(mounted: readonly Mount[]): Buffer[] {
+function controlDirectoriesOn(mounted: readonly Mount[]): Buffer[] {
   const all = readMounts();
   const known = [...knownControls().map(realOrItself), ...ownCache()].flatMap((real) => {
     const on = resolveMount(real, all);
@@ -389,6 +390,38 @@ export function controlDirectoriesOn(mounted: readonly Mount[]): Buffer[] {
       ...seen.map(({ inside }) => joinRaw(mountPoint, inside.subarray(root.length === 1 ? 1 : root.length + 1))),
     ];
   });
+}
+
+/**
+ * Lists what is no part of a folder's state, by path in latin1: what Cairn keeps inside it, and what a file system keeps
+ * at its own root; also of file systems mounted inside, where they are gone into.
+ */
+export function neverPart(root: Buffer, { crossMounts }: { crossMounts?: boolean | undefined }): string[] {
+  const below = (path: Buffer): string => path.toString("latin1", root.length + 1);
+  const controls = ownInside(root).map(below);
+  const isEntered = crossMounts === true && existsSync(root);
+  const mounts = isEntered ? mountsInside(root).filter(({ mountPoint }) => isOpenDirectory(mountPoint)) : [];
+  if (mounts.length === 0) return [...controls, ...ownEntries(root)];
+  const own = mounts.flatMap(({ mountPoint }) => ownEntries(mountPoint).map((name) => `${below(mountPoint)}/${name}`));
+  return [...new Set([...controls, ...controlDirectoriesOn(mounts).map(below)]), ...ownEntries(root), ...own];
+}
+
+/** Throws `unsupported` where mounts cannot be known: at each that is gone into Cairn's own is looked for. */
+export function requireMountsKnown(root: Buffer): void {
+  const unknown = whyMountsUnknown();
+  if (unknown === null) return;
+  const { reason, hint } = unknown;
+  throw new CairnError("unsupported", `mounts inside ${printablePath(root)} cannot be entered: ${reason}`, { hint });
+}
+
+/** False for a file, and for what this user may not look into. */
+function isOpenDirectory(place: Buffer): boolean {
+  try {
+    accessSync(place, constants.X_OK);
+    return statSync(place).isDirectory();
+  } catch {
+    return false;
+  }
 }
 
 /** Control directories directly in a folder, whether registered or not. */

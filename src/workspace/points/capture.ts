@@ -15,9 +15,10 @@ import { newSavePointId, type SavePointId } from "../../ids.ts";
 import { writeState, writeStateInOrder } from "../place/control-directory.ts";
 import { noRules, type Point } from "./point-files.ts";
 import { removeHeldTrees } from "./held-trees.ts";
-import { pointFacts, type Saved, type SaveInput } from "../save/record-point.ts";
+import { type Saved, type SaveInput } from "../save/record-point.ts";
 import type { Workspace } from "../workspace.ts";
 import { ownInside } from "../place/registry.ts";
+import { pointFacts } from "./describe.ts";
 
 /**
  * Makes a point whose tree is held as it is: nothing is read, sealing follows later. For the owner of the workspace's

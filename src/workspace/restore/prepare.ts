@@ -3,11 +3,10 @@ import { RecordFinder } from "../../archive/scan/find-record.ts";
 import { latin1 } from "../../formats/bytes.ts";
 import type { Cause } from "../../formats/records/descriptor.ts";
 import type { Manifest } from "../../formats/records/manifest.ts";
-import type { IgnoreRecord } from "../../fs/ignore.ts";
 import { filesystemKind, mountsInside } from "../../fs/linux/mounts.ts";
 import { savedWithout } from "../points/left-out.ts";
 import { beforeRestore, type Point, rulesOf } from "../points/point-files.ts";
-import { neverPart, recordPoint, type Saved } from "../save/record-point.ts";
+import { recordPoint, type Saved } from "../save/record-point.ts";
 import type { Workspace, WorkspaceCall } from "../workspace.ts";
 import { FOLDER_JOURNAL, isIntentPending } from "../journals.ts";
 import {
@@ -27,6 +26,7 @@ import type { Difference } from "../points/tree-diff.ts";
 import { isSameRoot, rootOfPoint, rootToSet } from "../points/root-changes.ts";
 import { stagingDirectory } from "./staging.ts";
 import { isFolderThere } from "../place/control-directory.ts";
+import { neverPart } from "../place/registry.ts";
 
 /** Comes before a restore changes anything: what it may not touch, the present as the undo point, the plan, the intent. */
 
@@ -48,7 +48,7 @@ export interface RestoreInput extends WorkspaceCall {
 export async function savePresent(workspace: Workspace, input: RestoreInput): Promise<Saved> {
   const rules = rulesOf(input.target);
   const said = beforeRestore(input.kind, input.target.descriptor.save_point_id, input.cause);
-  const save = async (more: IgnoreRecord): Promise<Saved> =>
+  const save = async (more: typeof rules): Promise<Saved> =>
     recordPoint(workspace, { ...input, ...said, crossMounts: rules.crossMounts }, { rules: more, undo: true });
   const saved = await save(rules);
   if (saved.scan!.notes.ignoredCount === 0) return saved;
