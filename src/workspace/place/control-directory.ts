@@ -263,6 +263,20 @@ export function folderIdentity(folder: RawPath, inMount: boolean): FolderIdentit
   };
 }
 
+/** Identity of a folder that gets the path `target` later: the same one, or another name in the directory that it is in. */
+export function identityOnceAt(folder: Buffer, target: Buffer, inMount: boolean): FolderIdentity {
+  const now = inMount ? pathInMount(folder) : null;
+  const isThere = now === null || folder === target;
+  const mountPath = isThere
+    ? now
+    : Buffer.concat([now.subarray(0, now.lastIndexOf(0x2f) + 1), target.subarray(target.lastIndexOf(0x2f) + 1)]);
+  return {
+    ...folderIdentity(folder, false),
+    ...recordPath(target),
+    ...(mountPath === null ? {} : { mount_path: recordPath(mountPath) }),
+  };
+}
+
 /** A workspace's record for another folder, or for one that is another by now. */
 export function withFolder(control: ControlPaths, workspace: PlacedWorkspace, folder: RawPath): PlacedWorkspace {
   const { path_b64: _path, mount_path: _mount, filesystem_uuid: _uuid, ...rest } = workspace;

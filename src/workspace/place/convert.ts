@@ -286,7 +286,8 @@ async function endOfOriginal({ root, found: { paths } }: Workspace): Promise<Rec
     // Both may have been moved together since. Whoever may write the record does not choose what is removed.
     const place = [recorded, joinRaw(parentOf(root), nameOf(recorded))].find((each) => {
       const facts = fs.lstatSync(each, { bigint: true, throwIfNoEntry: false });
-      return isOriginal(each) && facts?.isDirectory() === true && facts.ino.toString() === file?.inode;
+      const isOriginal = ORIGINAL_NAME.test(nameOf(each).toString("latin1"));
+      return isOriginal && facts?.isDirectory() === true && facts.ino.toString() === file?.inode;
     });
     if (place !== undefined && file?.going === true) await removeHeldTree(place);
     else if (place !== undefined) detail = staysIn(place);
@@ -295,10 +296,6 @@ async function endOfOriginal({ root, found: { paths } }: Workspace): Promise<Rec
   }
   durableRemove(paths.original);
   return done("completed", detail);
-}
-
-function isOriginal(place: Buffer): boolean {
-  return ORIGINAL_NAME.test(nameOf(place).toString("latin1"));
 }
 
 /** The folders beside this one that conversions have left, of whichever folders there; not the copy of one that is under way. */

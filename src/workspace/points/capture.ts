@@ -84,7 +84,9 @@ export async function holdPoint(workspace: Workspace, input: SaveInput, request:
   const head = workspace.byId(state.head);
   const sequence = points.nextSequence();
   const { tree } = points.pathsOf(sequence);
-  markHolding(workspace);
+  // Before the first tree, so that no unsealed point is ever overlooked.
+  const { holds } = workspace.found.paths;
+  if (!existsSync(holds)) closeSync(openSync(holds, "a", 0o600));
   // The capture makes the claim durable with itself.
   points.claim(sequence, id, { durable: false });
   const at = new Date().toISOString();
@@ -210,9 +212,4 @@ function describeHeld(
       : { ignore_file: true, exclude: [...(input.exclude ?? [])], ignored_count: 0, ignored_sample: [] },
     undo,
   };
-}
-
-/** Before the first tree, so that no unsealed point is ever overlooked. */
-function markHolding({ found }: Workspace): void {
-  if (!existsSync(found.paths.holds)) closeSync(openSync(found.paths.holds, "a", 0o600));
 }

@@ -168,17 +168,17 @@ async function ignoreFilesIn(source: TreeSource, signal: AbortSignal | undefined
     for (const node of source.list(at.id)) {
       if (node.subtree !== undefined)
         open.push({ id: Uint8Array.from(node.subtree), path: Uint8Array.from(joinPath(at.path, node.name)) });
-      else if (node.type === "file" && isIgnoreFile(node.name) && node.size <= MAX_IGNORE_FILE_BYTES) {
+      else if (
+        node.type === "file" &&
+        Buffer.from(node.name).toString("latin1") === IGNORE_FILE &&
+        node.size <= MAX_IGNORE_FILE_BYTES
+      ) {
         const text = textOf(source, node);
         if (text !== null) found.push({ directory: Buffer.from(at.path).toString("latin1"), text });
       }
     }
   }
   return found;
-}
-
-function isIgnoreFile(name: Uint8Array): boolean {
-  return Buffer.from(name).toString("latin1") === IGNORE_FILE;
 }
 
 /** In latin1; null where it cannot be read. */

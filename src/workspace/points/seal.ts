@@ -335,7 +335,8 @@ async function stageBy(
   call: PointCall,
 ): Promise<Staged> {
   const { descriptor } = point;
-  const parent = parentOf(workspace, point);
+  const before = workspace.byId(descriptor.parent_id);
+  const parent = before?.sealed === true ? before : null;
   const request = stageRequest(
     workspace,
     { ...call, exclude: descriptor.rules.exclude, message: descriptor.message },
@@ -413,9 +414,4 @@ export async function readHeld(workspace: Workspace, point: Point, call: Workspa
   });
   requireAsMade(workspace.points, point, looked);
   return presentSource(looked.scan);
-}
-
-function parentOf(workspace: Workspace, { descriptor }: Point): Point | null {
-  const parent = workspace.byId(descriptor.parent_id);
-  return parent?.sealed === true ? parent : null;
 }

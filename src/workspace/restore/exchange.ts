@@ -75,7 +75,7 @@ export async function restoreByExchange(
   };
   const takeBack = async (): Promise<void> => {
     await workspace.removals.now(staging, input.onWarning);
-    removeIntent(paths.journal);
+    removeIntentLink(paths.journal, EXCHANGE_JOURNAL);
   };
   writeIntent(paths.journal, asked);
   failpoint("exchange.intent");
@@ -134,7 +134,7 @@ async function finishExchange(
   else kept = keepDisplaced(workspace, intent);
   failpoint("exchange.displaced-removed");
   keepAnnounced(workspace);
-  removeIntent(workspace.found.paths.journal);
+  removeIntentLink(workspace.found.paths.journal, EXCHANGE_JOURNAL);
   return kept;
 }
 
@@ -206,7 +206,7 @@ export async function recoverExchange(workspace: Workspace, call: WorkspaceCall)
     return { operation: intent.kind, outcome: "completed", detail, kept: [] };
   }
   await workspace.removals.now(staging, call.onWarning);
-  removeIntent(paths.journal);
+  removeIntentLink(paths.journal, EXCHANGE_JOURNAL);
   const detail = `the restore of ${short} had not begun to change the folder`;
   return { operation: intent.kind, outcome: "rolled_back", detail, kept: [] };
 }
@@ -219,8 +219,4 @@ function isExchanged(root: Buffer, staging: string, { uuid }: ExchangeIntent): b
 
 function writeIntent(journal: string, { target, undoId, kind, staging, uuid }: ExchangeIntent): void {
   writeIntentLink(journal, EXCHANGE_JOURNAL, ["cairn.exchange.1", target, undoId, kind, staging, uuid]);
-}
-
-function removeIntent(journal: string): void {
-  removeIntentLink(journal, EXCHANGE_JOURNAL);
 }

@@ -146,7 +146,7 @@ export function whyNotExchanged(
   if (hasNested(root)) return "there are subvolumes inside";
   if (
     !isIntentPending(workspace.found.paths.journal, FOLDER_JOURNAL) &&
-    hasOtherAttributes(root, treePlace(workspace.points, target))
+    !isDeepStrictEqual(attributesOf(root), attributesOf(Buffer.from(treePlace(workspace.points, target))))
   )
     return "the folder itself has other attributes or access lists than it had then, and no point records them";
   if (mayBeLimited(root))
@@ -159,11 +159,6 @@ function mayMove(root: Buffer, { descriptor }: Point): boolean {
   if (process.geteuid?.() === 0) return true;
   const { mode } = (descriptor.content as DescriptorContent).root;
   return [fs.lstatSync(root).mode, mode].every((each) => (each & 0o200) !== 0);
-}
-
-/** Tells if the folder would lose or get extended attributes, which stay as they are where entries are restored. */
-function hasOtherAttributes(root: Buffer, tree: string): boolean {
-  return !isDeepStrictEqual(attributesOf(root), attributesOf(Buffer.from(tree)));
 }
 
 /** Names who would go on working in what was displaced; null where nobody does. */

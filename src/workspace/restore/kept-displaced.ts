@@ -51,7 +51,9 @@ export async function keepWrittenTo(
     const was = saved.get(latin1(where));
     // It is not there where it was kept in its place.
     if (now === undefined) return inodeOf(joinRaw(staging, name)) !== undefined;
-    return finder.isUnread(Buffer.from(name)) || (was !== undefined && isOther(was, now));
+    if (finder.isUnread(Buffer.from(name))) return true;
+    // Being linked less follows from the displacement itself.
+    return was !== undefined && differences(was, now).some((aspect) => aspect !== "links");
   });
   keepAside(workspace, written, { staging, onWarning: call.onWarning });
 }
@@ -68,11 +70,6 @@ function displacedBy(steps: readonly Step[], staging: Buffer): Displaced[] {
 
 function inodeOf(place: Buffer): string | undefined {
   return fs.lstatSync(place, { bigint: true, throwIfNoEntry: false })?.ino.toString();
-}
-
-/** Being linked less, and a change time, follow from the displacement itself. */
-function isOther(was: TreeNode, now: TreeNode): boolean {
-  return differences(was, now).some((aspect) => aspect !== "links");
 }
 
 function savedNodes(finder: NodeFinder, displaced: readonly Displaced[]): SavedNodes {

@@ -113,20 +113,12 @@ export function announceFolder(journal: string, { aside, made }: FolderIntent): 
   fsyncDirectory(journal);
 }
 
-export function isFolderAnnounced(journal: string): boolean {
-  return isIntentPending(journal, FOLDER_JOURNAL);
-}
-
-export function forgetAnnounced(journal: string): void {
-  removeIntentLink(journal, FOLDER_JOURNAL);
-}
-
 /** A folder that a restore has made is the workspace's; for a restore that can be taken back no more. */
 export function keepAnnounced({ found, root }: Workspace): void {
   const { journal } = found.paths;
-  if (!isFolderAnnounced(journal)) return;
+  if (!isIntentPending(journal, FOLDER_JOURNAL)) return;
   if (isFolderThere(root)) recordFolder(found);
-  forgetAnnounced(journal);
+  removeIntentLink(journal, FOLDER_JOURNAL);
 }
 
 /** Work that looks at what a restore would change: for a folder that is not there, an empty one stands in. */
@@ -163,7 +155,7 @@ export async function makeMissing(workspace: Workspace): Promise<void> {
   const { found, root } = workspace;
   const { journal } = found.paths;
   requirePlace(found);
-  if (isFolderAnnounced(journal)) removeMade(workspace);
+  if (isIntentPending(journal, FOLDER_JOURNAL)) removeMade(workspace);
   const aside = temporaryName();
   const place = Buffer.concat([parentOf(root), Buffer.from(`/${aside}`)]);
   announceFolder(journal, { aside, made: null });
@@ -183,11 +175,14 @@ export async function makeMissing(workspace: Workspace): Promise<void> {
 export function takeBackFolder(workspace: Workspace): Recovery | null {
   const { found, root } = workspace;
   const { journal } = found.paths;
-  if (!isFolderAnnounced(journal) || [RESTORE_JOURNAL, EXCHANGE_JOURNAL].some((name) => isIntentPending(journal, name)))
+  if (
+    !isIntentPending(journal, FOLDER_JOURNAL) ||
+    [RESTORE_JOURNAL, EXCHANGE_JOURNAL].some((name) => isIntentPending(journal, name))
+  )
     return null;
   removeMade(workspace);
   failpoint("give-back.taken-back");
-  forgetAnnounced(journal);
+  removeIntentLink(journal, FOLDER_JOURNAL);
   const detail = `the restore of the missing folder ${printablePath(root)} had not begun`;
   return { operation: "restore", outcome: "rolled_back", detail, kept: [] };
 }

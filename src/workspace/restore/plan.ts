@@ -108,12 +108,15 @@ export async function planRestore(input: PlanInput): Promise<PlannedEntry[]> {
     if (difference.after === null && input.keepPresent) continue;
     closed = unreadableAt(difference, finder) ?? closed;
     // A directory that cannot be looked into stays whole; it is named itself.
-    if (closed !== null && isBelow(difference.path, closed)) continue;
+    if (closed !== null && difference.path.length > closed.length && isAtOrBelow(difference.path, closed)) continue;
     entries.push(planEntry(difference));
   }
   if (selection !== null && input.mayLackPaths !== true)
     for (const path of selection.unseen())
-      if (unknown.chosenAt(path) === null && !isInEither(input, path))
+      if (
+        unknown.chosenAt(path) === null &&
+        [input.present, input.target].every((side) => findNode(side, path) === null)
+      )
         throw lacksPath(path, whyLeftOut(input, path, { never, unseen, mounts }));
   // A directory stays with what is mounted in it.
   return entries.map((entry) => {
@@ -164,10 +167,6 @@ function unreadableAt({ path, before, after }: Difference, finder: RecordFinder)
   if (before !== null) return null;
   const parent = path.subarray(0, Math.max(path.lastIndexOf(0x2f), 0));
   return [parent, path].find((at) => at.length > 0 && finder.isOmitted(at)) ?? null;
-}
-
-function isBelow(path: Uint8Array, directory: Uint8Array): boolean {
-  return path.length > directory.length && isAtOrBelow(path, directory);
 }
 
 /** A directory that holds what the target has nothing of stands where the target has something else. */
@@ -248,10 +247,6 @@ export function requirePaths(
   for (const path of paths)
     if (isThere?.(path) === false && told.chosenAt(path) === null && nodes.at(path) === null)
       throw lacksPath(path, null);
-}
-
-function isInEither({ present, target }: PlanInput, path: Uint8Array): boolean {
-  return findNode(present, path) !== null || findNode(target, path) !== null;
 }
 
 function lacksPath(path: Uint8Array, why: string | null): CairnError {
