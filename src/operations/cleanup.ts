@@ -7,7 +7,7 @@ import type { ControlPaths } from "../workspace/place/control-layout.ts";
 import { readPolicy, writePolicy } from "../workspace/place/control-directory.ts";
 import { recoverWorkspace } from "../workspace/care/recovery.ts";
 import { makingRoom } from "../workspace/place/temporaries.ts";
-import { lockingOf, type Workspace } from "../workspace/workspace.ts";
+import { type Workspace } from "../workspace/workspace.ts";
 import type { SavePointId } from "../ids.ts";
 import type { CallOptions } from "../contract/words.ts";
 import type {
@@ -21,6 +21,7 @@ import type {
 import { CairnError, throwIfAborted } from "../errors.ts";
 import { acquireLock } from "../fs/lock.ts";
 import { warnRoot } from "../workspace/place/owners.ts";
+import { lockingOf } from "../workspace/place/registry.ts";
 
 /** Says what a cleanup would remove and why, and keeps that to be run. */
 export async function previewCleanup(workspace: Workspace, options: CleanupOptions): Promise<CleanupPlan> {

@@ -9,7 +9,6 @@ import { type Difference, exactDifferences, withoutMovedTimes } from "../workspa
 import { kindOf } from "../workspace/points/listed-entry.ts";
 import { lookAtWorkspace } from "../workspace/save/look.ts";
 import type { Point } from "../workspace/points/point-files.ts";
-import { manifestOf } from "../workspace/restore/restore.ts";
 import { rootDifference, rootOfFolder, rootOfPoint } from "../workspace/points/root-changes.ts";
 import { findNode } from "../workspace/restore/plan.ts";
 import { collectPaced, newPacer } from "../pacer.ts";
@@ -66,7 +65,7 @@ interface State {
 async function stateOf(workspace: Workspace, point: Point): Promise<State> {
   const source = await workspace.source(point);
   try {
-    return { source, fields: (await manifestOf(workspace, point))?.lossless ?? [] };
+    return { source, fields: (await workspace.manifest(point))?.lossless ?? [] };
   } catch (error) {
     if (toCairnError(error).code !== "damaged") throw error;
     return { source, fields: [] };

@@ -1,5 +1,4 @@
 import { examineWorkspace, type Finding, whyNotWritable } from "../workspace/care/doctor.ts";
-import { isFolderThere } from "../workspace/restore/missing-folder.ts";
 import type { DoctorOptions, DoctorResult, EngineOptions, EngineResult, InitOptions } from "../contract/care.ts";
 import type { CallOptions, Conversion, EngineReason, EngineType, GuardName } from "../contract/words.ts";
 import { factsOfProbe, type ProbeAnswer, probeHolder, probeNewSubvolume } from "../clones/probe.ts";
@@ -10,6 +9,7 @@ import { filesystemId } from "../fs/linux/mounts.ts";
 import { displayPath, listedNames, printablePath } from "../fs/safe-path.ts";
 import { newControlId } from "../ids.ts";
 import {
+  isFolderThere,
   isReleased,
   listWorkspaces,
   readControl,

@@ -2,7 +2,6 @@ import { closeSync, constants, fstatSync, openSync, readSync } from "node:fs";
 import { basename, resolve } from "node:path";
 import { CairnError, throwIfAborted, toCairnError } from "../errors.ts";
 import { INDEX_CACHE_MAGIC } from "../repository/index/index-cache.ts";
-import { OWN_POLYNOMIAL } from "../workspace/place/own-polynomial.ts";
 import type { InspectOptions, InspectResult } from "../contract/index.ts";
 import {
   inspectIndexCache,
@@ -15,6 +14,7 @@ import { cut, type Inspected } from "./inspect/inspected.ts";
 import { inspectIntentLink } from "./inspect/intent-links.ts";
 import { inspectPlain, inspectRecord } from "./inspect/records.ts";
 import { inspectKey, inspectRepositoryFile, type FileToInspect } from "./inspect/repository-file.ts";
+import { OWN_POLYNOMIAL } from "../workspace/place/registry.ts";
 
 const HEAD_BYTES = 128;
 /** Beyond it no record, index or snapshot that a sane writer makes lies. */

@@ -4,7 +4,7 @@ import { REPOSITORY_VERBS } from "../contract/repositories.ts";
 import type { Verb } from "../contract/verb.ts";
 import type { Conversion } from "../contract/words.ts";
 import type { StorageFactory } from "../repository/storage/location.ts";
-import { type FoundWorkspace, isBeside } from "../workspace/place/find-workspace.ts";
+import { type FoundWorkspace } from "../workspace/place/find-workspace.ts";
 import { noteSelfContained } from "../workspace/place/registry.ts";
 import type { WorkspaceParts } from "../workspace/workspace.ts";
 import { CairnClient } from "./client.ts";
@@ -16,6 +16,7 @@ import { CARE_ROWS } from "./tables/repository-care.ts";
 import * as settingUp from "./set-up.ts";
 import type { LibraryHand, LibraryRows, RepositoryRows } from "./tables/row.ts";
 import { CLIENT_ROWS } from "./tables/client.ts";
+import { isBeside } from "../workspace/place/control-directory.ts";
 
 /** Verbs that need no open workspace: rows of a table. */
 // oxlint-disable-next-line typescript/no-unsafe-declaration-merging

@@ -6,7 +6,7 @@ import { test, type TestContext } from "node:test";
 import { retentionOf, storedRetention } from "../formats/records/policy.ts";
 import type { SavePoint } from "../contract/words.ts";
 import { hasCode, testFolder, type TestFolder } from "./testing-folder.ts";
-import { estimateBytes } from "../workspace/save/save.ts";
+import { estimateBytes } from "../workspace/save/space.ts";
 
 async function saveNew({ client, folder }: TestFolder, warnings: string[] = []): Promise<SavePoint> {
   fs.writeFileSync(join(folder, "own"), randomBytes(100_000));

@@ -17,15 +17,15 @@ import { restoreLocked } from "../workspace/new-folder/restore-folder.ts";
 import { lackingIn, publicLeftOut } from "../workspace/points/left-out.ts";
 import { presentSource } from "../archive/scan/present-source.ts";
 import { lookBeforeRestore, recoverIfIdle } from "../workspace/save/look.ts";
-import type { Point } from "../workspace/points/point-files.ts";
+import { type Point, rulesOf } from "../workspace/points/point-files.ts";
 import { leftOutBefore } from "../workspace/restore/apply.ts";
 import { type PlannedEntry, planRestore as planOf } from "../workspace/restore/plan.ts";
-import { manifestOf, rulesOf, unknownIn } from "../workspace/restore/restore.ts";
 import { rootDifference, rootOfFolder, rootOfPoint } from "../workspace/points/root-changes.ts";
 import { withoutMovedTimes } from "../workspace/points/tree-diff.ts";
 import { kindOf } from "../workspace/points/listed-entry.ts";
 import { holdersOf } from "./status.ts";
 import { createHash } from "node:crypto";
+import { unknownIn } from "../workspace/restore/prepare.ts";
 
 const NOTHING = { created: 0, updated: 0, deleted: 0, metadata: 0 };
 
@@ -134,7 +134,7 @@ async function planTo(
   const scan = await lookBeforeRestore(workspace, options, rulesOf(target));
   const { entries, manifest } = await workspace.engine.reading(async () => {
     const source = await workspace.source(target);
-    const manifest = await manifestOf(workspace, target);
+    const manifest = await workspace.manifest(target);
     const unknown = unknownIn(workspace, manifest);
     const { signal } = options;
     const fields = { before: scan.summarise().lossless, after: manifest?.lossless ?? [] };

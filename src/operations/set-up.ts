@@ -13,7 +13,6 @@ import {
   seemsMoved,
 } from "../workspace/place/find-workspace.ts";
 import { checkLocation, realFolder } from "../workspace/place/guards.ts";
-import { ownPolynomial } from "../workspace/place/own-polynomial.ts";
 import { createEmbeddedStore } from "../workspace/store/embedded-store.ts";
 import { storePaths } from "../workspace/store/store-files.ts";
 import type { WorkspaceParts } from "../workspace/workspace.ts";
@@ -31,6 +30,7 @@ import {
   requireEngine,
 } from "./engine.ts";
 import type { LibraryHand } from "./tables/row.ts";
+import { ownPolynomial } from "../workspace/place/registry.ts";
 
 /** Makes a self-contained workspace. */
 export async function init(hand: LibraryHand, path: string, options: InitOptions): Promise<Client> {

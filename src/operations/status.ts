@@ -1,6 +1,6 @@
 import { findHolders } from "../fs/linux/holders.ts";
 import { changesSinceHead, type HeadCall, lookAtWorkspace, recoverIfIdle } from "../workspace/save/look.ts";
-import { isFolderThere, requireFolder } from "../workspace/restore/missing-folder.ts";
+import { requireFolder } from "../workspace/restore/missing-folder.ts";
 import { readBackupNotes } from "../workspace/place/backup-notes.ts";
 import type { Point } from "../workspace/points/point-files.ts";
 import type { Workspace } from "../workspace/workspace.ts";
@@ -21,6 +21,7 @@ import { allPoints } from "../workspace/points/points.ts";
 import { shellQuote, displayPath } from "../fs/safe-path.ts";
 import { throwIfAborted } from "../errors.ts";
 import type { ControlPaths } from "../workspace/place/control-layout.ts";
+import { isFolderThere } from "../workspace/place/control-directory.ts";
 
 const HOLDERS_BUDGET_MS = 100;
 const SHOWN_IGNORED = 100;

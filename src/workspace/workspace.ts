@@ -2,7 +2,8 @@ import type { PointStore } from "./store/point-store.ts";
 import type { TreeSource } from "../repository/trees/tree-source.ts";
 import { CairnError, throwIfAborted } from "../errors.ts";
 import type { Recovery, WorkspaceState } from "../formats/records/control.ts";
-import { acquireLock, type AcquireOptions, type Lock } from "../fs/lock.ts";
+import type { Manifest } from "../formats/records/manifest.ts";
+import { acquireLock, type Lock } from "../fs/lock.ts";
 import type { SavePointId } from "../ids.ts";
 import { readState } from "./place/control-directory.ts";
 import { statCachePath } from "./place/control-layout.ts";
@@ -11,6 +12,7 @@ import type { Point } from "./points/point-files.ts";
 import { Points } from "./points/points.ts";
 import type { Progress } from "../contract/words.ts";
 import { warnRoot } from "./place/owners.ts";
+import { lockingOf } from "./place/registry.ts";
 import { Removals } from "./points/held-trees.ts";
 import { resolveTarget } from "./points/targets.ts";
 
@@ -32,14 +34,6 @@ export interface WorkspaceCall {
   lockTimeoutMs?: number | undefined;
   onProgress?: ((progress: Progress) => void) | undefined;
   onWarning?: ((message: string) => void) | undefined;
-}
-
-/** Returns how a call takes a lock. */
-export function lockingOf(
-  purpose: string,
-  { lockTimeoutMs, signal }: Pick<WorkspaceCall, "lockTimeoutMs" | "signal">,
-): AcquireOptions {
-  return { purpose, timeoutMs: lockTimeoutMs, signal };
 }
 
 /** One workspace of a control directory: its points, its state, and the engine for one operation. */
@@ -127,6 +121,11 @@ export class Workspace {
   async source(point: Point): Promise<TreeSource> {
     if (!point.sealed) throw neverRead(point);
     return this.engine.source(point.descriptor.content as unknown as Parameters<PointStore["source"]>[0]);
+  }
+
+  /** Reads what a point's manifest adds to its trees; null for a point without one. */
+  async manifest(point: Point): Promise<Manifest | null> {
+    return this.engine.manifest(point.descriptor.content as unknown as { tree: string });
   }
 
   async close(): Promise<void> {

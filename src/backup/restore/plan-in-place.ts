@@ -8,11 +8,11 @@ import { isSameRoot, rootOfFolder } from "../../workspace/points/root-changes.ts
 import { withoutMovedTimes } from "../../workspace/points/tree-diff.ts";
 import { leftOutBefore } from "../../workspace/restore/apply.ts";
 import { planRestore } from "../../workspace/restore/plan.ts";
-import { unknownIn } from "../../workspace/restore/restore.ts";
 import { lookBeforeRestore } from "../../workspace/save/look.ts";
 import { surveyTree } from "../../workspace/store/survey-tree.ts";
 import type { Workspace, WorkspaceCall } from "../../workspace/workspace.ts";
 import type { WantedInPlace } from "./wanted-in-place.ts";
+import { unknownIn } from "../../workspace/restore/prepare.ts";
 
 /** Says what a restore would change. Nothing is saved, and no point is made. */
 export async function planInPlace(

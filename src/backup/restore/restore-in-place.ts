@@ -6,9 +6,7 @@ import { failpoint } from "../../failpoint.ts";
 import { flushFileSystem } from "../../fs/linux/flush.ts";
 import { recoverWorkspace } from "../../workspace/care/recovery.ts";
 import { restoreLocked } from "../../workspace/new-folder/restore-folder.ts";
-import type { Point } from "../../workspace/points/point-files.ts";
-import { rulesOf } from "../../workspace/restore/restore.ts";
-import { neverPart } from "../../workspace/save/record-point.ts";
+import { type Point, rulesOf } from "../../workspace/points/point-files.ts";
 import type { Workspace, WorkspaceCall } from "../../workspace/workspace.ts";
 import { callOf, type OpenRepository } from "../open-repository.ts";
 import { requireUntouched } from "../own-folder.ts";
@@ -18,6 +16,7 @@ import { planInPlace } from "./plan-in-place.ts";
 import { checkProof, checkReceiptOf, isToBeProven, proveInPlace, type ReadBack } from "./prove.ts";
 import { dropLost, knownOrReceived } from "./received-point.ts";
 import { type WantedInPlace, wantedInPlace, warnOfOtherFolder } from "./wanted-in-place.ts";
+import { neverPart } from "../../workspace/place/registry.ts";
 
 /**
  * Makes a workspace's folder equal to a snapshot, or chosen paths of it. Damage in the store, which is met before the

@@ -1,7 +1,6 @@
 import { OpenRepository } from "../../backup/open-repository.ts";
 import { verifyReceipt } from "../../backup/restore/receipt.ts";
 import { findWorkspace } from "../../workspace/place/find-workspace.ts";
-import { learnPolynomial, ownPolynomial } from "../../workspace/place/own-polynomial.ts";
 import { forget } from "../../workspace/place/release.ts";
 import { relocate } from "../../workspace/place/relocate.ts";
 import { storePolynomial } from "../../workspace/store/embedded-store.ts";
@@ -11,6 +10,7 @@ import { inspect } from "../inspect.ts";
 import { OpenedRepository } from "../opened-repository.ts";
 import type { LibraryRows } from "./row.ts";
 import { listWorkspaces } from "../workspaces.ts";
+import { learnPolynomial, ownPolynomial } from "../../workspace/place/registry.ts";
 
 /** Verbs that need no open workspace, but for those that open one. */
 export const LIBRARY_ROWS = {

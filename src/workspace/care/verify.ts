@@ -7,7 +7,7 @@ import { displayPath } from "../../fs/safe-path.ts";
 import type { SavePointId } from "../../ids.ts";
 import { listWorkspaces, readState } from "../place/control-directory.ts";
 import { type WorkspacePaths, workspacePaths } from "../place/control-layout.ts";
-import type { Point } from "../points/point-files.ts";
+import { type Point, rulesOf } from "../points/point-files.ts";
 import { type DamagedPoint, Points } from "../points/points.ts";
 import { MISREAD_TREE, noteReading, treeOwner, treePlace, whyTreeDiffers } from "../points/held-trees.ts";
 import { isAboutThePoint, type SealProblem, whyUnsealed } from "../points/seal.ts";
@@ -18,7 +18,6 @@ import { presentSource } from "../../archive/scan/present-source.ts";
 import { latin1 } from "../../formats/bytes.ts";
 import { collectPaced, newPacer } from "../../pacer.ts";
 import { stageRequest } from "../save/record-point.ts";
-import { rulesOf } from "../restore/restore.ts";
 import { type DiffAspect, diffTrees } from "../points/tree-diff.ts";
 
 export interface VerifyInput extends WorkspaceCall {

@@ -1,11 +1,9 @@
 import fs from "node:fs";
 import { basename, dirname } from "node:path";
 import type { PointContent } from "../store/engine.ts";
-import type { GuardName } from "../../contract/words.ts";
 import { CairnError, throwIfAborted } from "../../errors.ts";
 import { failpoint } from "../../failpoint.ts";
 import type { Cause, Descriptor } from "../../formats/records/descriptor.ts";
-import { recordPath } from "../../formats/records/record.ts";
 import { printablePath, shellPath } from "../../fs/safe-path.ts";
 import {
   type ControlId,
@@ -21,10 +19,9 @@ import {
   type CreatedControl,
   createWorkspace,
   type FolderIdentity,
-  folderIdentity,
+  identityOnceAt,
   isInMountOf,
   listWorkspaces,
-  pathInMount,
   type PlacedWorkspace,
   writeState,
 } from "../place/control-directory.ts";
@@ -38,18 +35,16 @@ import {
   workspacePaths,
 } from "../place/control-layout.ts";
 import { atRealPath, type FoundWorkspace, realPathOf, workspaceAt } from "../place/find-workspace.ts";
-import { checkLocation } from "../place/guards.ts";
+import { checkLocation, type LocationOptions } from "../place/guards.ts";
 import { takeBackFork } from "./recover-folders.ts";
 import { makeHoldable } from "../restore/missing-folder.ts";
 import { isMountRoot, NewFolder, requireFree } from "./new-folder.ts";
-import type { Point } from "../points/point-files.ts";
+import { type Point, rulesOf } from "../points/point-files.ts";
 import { Points } from "../points/points.ts";
-import { lockRegistry, registerWorkspace } from "../place/registry.ts";
-import { rulesOf } from "../restore/restore.ts";
-import type { LeftOutEntry } from "../points/left-out.ts";
+import { lockingOf, lockRegistry, registerWorkspace } from "../place/registry.ts";
 import { recordPoint } from "../save/record-point.ts";
-import { checkRoomFor, requireStillThere, writeWhole } from "./write-point.ts";
-import { lockingOf, Workspace, type WorkspaceCall, type WorkspaceParts } from "../workspace.ts";
+import { checkRoomFor, requireStillThere, writeWhole, type WrittenFolder } from "./write-point.ts";
+import { Workspace, type WorkspaceCall, type WorkspaceParts } from "../workspace.ts";
 
 export interface ForkInput extends WorkspaceCall {
   point: Point;
@@ -57,7 +52,7 @@ export interface ForkInput extends WorkspaceCall {
   path: string;
   /** of the new workspace; default the folder's, made unique */
   name?: string | undefined;
-  allow?: readonly GuardName[] | undefined;
+  allow?: LocationOptions["allow"];
   /** a control directory of its own: how a store is made in it, and the engine for it */
   standalone?: { populate: (staged: ControlPaths) => Promise<void>; parts: WorkspaceParts } | undefined;
 }
@@ -65,7 +60,7 @@ export interface ForkInput extends WorkspaceCall {
 export interface Forked {
   found: FoundWorkspace;
   point: Point;
-  leftOut: LeftOutEntry[];
+  leftOut: WrittenFolder["leftOut"];
 }
 
 interface Making {
@@ -143,22 +138,7 @@ function checkName(control: ControlPaths, name: string): void {
 /** Tells how a workspace's file knows the folder, once it is in place. */
 function placeOf(partial: NewFolder, target: Buffer): Pick<Making, "identity" | "inode"> {
   const facts = isMountRoot(target) ? target : partial.staging;
-  const identity = (inMount: boolean): FolderIdentity => {
-    const beside = inMount ? pathInMount(facts) : null;
-    // Staging and target lie in the same directory.
-    const mountPath =
-      beside === null || facts === target
-        ? beside
-        : Buffer.concat([
-            beside.subarray(0, beside.lastIndexOf(0x2f) + 1),
-            target.subarray(target.lastIndexOf(0x2f) + 1),
-          ]);
-    return {
-      ...folderIdentity(facts, false),
-      ...recordPath(target),
-      ...(mountPath === null ? {} : { mount_path: recordPath(mountPath) }),
-    };
-  };
+  const identity = (inMount: boolean): FolderIdentity => identityOnceAt(facts, target, inMount);
   return { identity, inode: fs.statSync(facts, { bigint: true }).ino.toString() };
 }
 
@@ -232,6 +212,8 @@ function firstDescriptor(
   from: Point,
   made: { pointId: SavePointId; content: PointContent; record: PlacedWorkspace },
 ): Descriptor {
+  // Its content is in the store; the tree is the other point's.
+  const { held: _held, ...content } = made.content as unknown as Descriptor["content"];
   return {
     ...from.descriptor,
     save_point_id: made.pointId,
@@ -244,19 +226,14 @@ function firstDescriptor(
     parent_id: null,
     restored_from: null,
     cause: causeOf(workspace, from),
-    // Its content is in the store; the tree is the other point's.
     engine: workspace.engine.type,
     effective_engine: workspace.engine.type,
     degraded: [],
-    content: withoutTree(made.content as unknown as Descriptor["content"]),
+    content,
     bytes_stored: 0,
     unchanged: false,
     undo: false,
   };
-}
-
-function withoutTree({ held: _held, ...content }: Descriptor["content"]): Descriptor["content"] {
-  return content;
 }
 
 /** A control directory of its own, into whose store the folder is saved. */

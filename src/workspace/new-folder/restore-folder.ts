@@ -5,12 +5,13 @@ import { displayPath, printablePath } from "../../fs/safe-path.ts";
 import type { SavePointId } from "../../ids.ts";
 import { givingBack } from "../restore/missing-folder.ts";
 import { restoreByExchange } from "../restore/exchange.ts";
-import { restoreInPlace, type RestoreInput } from "../restore/restore.ts";
-import { isRuleless } from "../restore/ruleless.ts";
+import { restoreInPlace } from "../restore/restore.ts";
 import { sealPending, sealPoint } from "../points/seal.ts";
 import type { Workspace } from "../workspace.ts";
 import type { MethodOption, RestoreResult } from "../../contract/points.ts";
 import { publicLeftOut } from "../points/left-out.ts";
+import type { RestoreInput } from "../restore/prepare.ts";
+import { isRuleless } from "../restore/exchangeable.ts";
 
 /**
  * Restores for the holder of the workspace's lock, when nothing is left to be recovered; a folder that is not there is

@@ -1,6 +1,5 @@
 import fs from "node:fs";
 import { beyondNodes } from "../store/beyond-nodes.ts";
-import { setDirectory } from "../../archive/write/root-metadata.ts";
 import type { GuardName } from "../../contract/words.ts";
 import { CairnError } from "../../errors.ts";
 import { failpoint } from "../../failpoint.ts";
@@ -9,17 +8,15 @@ import { openToUmask } from "../../fs/make-folder.ts";
 import { onSameMount } from "../../fs/linux/mounts.ts";
 import { throttled } from "../../pacer.ts";
 import { isAtOrBelow, printablePath, quotedPath } from "../../fs/safe-path.ts";
-import { inDirectory } from "../../fs/linux/syscalls.ts";
-import { whyNotCopied } from "../restore/exchange.ts";
+import { whyNotCopied } from "../restore/exchangeable.ts";
 import { realPathOf } from "../place/find-workspace.ts";
 import { heldTreeOf, treePlace } from "../points/held-trees.ts";
 import { checkLocation } from "../place/guards.ts";
 import { NewFolder, requireFree } from "./new-folder.ts";
 import type { Point } from "../points/point-files.ts";
-import { findNode } from "../restore/plan.ts";
+import { findNode } from "../points/tree-diff.ts";
 import { lackingIn, type LeftOutEntry, notSetEntry } from "../points/left-out.ts";
-import { manifestOf } from "../restore/restore.ts";
-import { rootToSet } from "../points/root-changes.ts";
+import { rootToSet, setRoot } from "../points/root-changes.ts";
 import { existingAncestor, hasRoom, requireRoom } from "../place/room.ts";
 import { neverRead, type Workspace, type WorkspaceCall } from "../workspace.ts";
 
@@ -69,7 +66,8 @@ export async function writeContent(workspace: Workspace, input: WriteInput): Pro
         }),
   });
   failpoint("write.content-written");
-  const notSet = paths === null && readOnly !== true && input.movesIn !== true ? setRoot(folder, point) : [];
+  const notSet =
+    paths === null && readOnly !== true && input.movesIn !== true ? setRoot(folder, rootToSet(folder, point)) : [];
   return {
     entries: written.entries,
     bytes: written.bytes,
@@ -79,10 +77,6 @@ export async function writeContent(workspace: Workspace, input: WriteInput): Pro
       ...lackingIn(written.lacks, paths),
     ],
   };
-}
-
-function setRoot(folder: Buffer, point: Point): ReturnType<typeof setDirectory> {
-  return inDirectory(folder, (fd) => setDirectory(fd, rootToSet(folder, point)));
 }
 
 /**
@@ -130,7 +124,7 @@ export async function checkRoomFor(
   if (!point.sealed || allow.includes("space") || hasRoom(target, bytes)) return;
   if (isCopiedWhole(workspace, point, existingAncestor(target))) return;
   // Holes are not written; how many there are is only looked up where it matters.
-  const { holes } = await beyondNodes(async () => manifestOf(workspace, point));
+  const { holes } = await beyondNodes(async () => workspace.manifest(point));
   let written = bytes;
   for (const list of holes.values()) for (const [, length] of list) written -= length;
   requireRoom(target, written, {
@@ -174,7 +168,7 @@ export async function restoreTo(workspace: Workspace, input: RestoreToInput): Pr
       if (paths !== null) openToUmask(partial.staging);
       partial.commit(partial.movesIn && paths === null ? rootToSet(target, point).mode : undefined);
       if (partial.movesIn && paths === null)
-        for (const each of setRoot(target, point)) written.leftOut.push(notSetEntry(each));
+        for (const each of setRoot(target, rootToSet(target, point))) written.leftOut.push(notSetEntry(each));
       partial.end();
       return written;
     } catch (error) {

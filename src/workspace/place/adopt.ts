@@ -24,6 +24,7 @@ import { type ControlId, newControlId } from "../../ids.ts";
 import {
   createControlDirectory,
   createWorkspace,
+  isBeside,
   isReleased,
   listWorkspaces,
   type PlacedWorkspace,
@@ -43,7 +44,6 @@ import {
 import {
   findWorkspace,
   type FoundWorkspace,
-  isBeside,
   keptWorkspace,
   pathIs,
   realPathOf,
@@ -51,9 +51,15 @@ import {
   workspaceOnceOf,
 } from "./find-workspace.ts";
 import { isTrusted } from "./owners.ts";
-import { finishReleases, leftReleases, lockRegistry, registerWorkspace, userStateDirectory } from "./registry.ts";
+import {
+  finishReleases,
+  leftReleases,
+  lockingOf,
+  lockRegistry,
+  registerWorkspace,
+  userStateDirectory,
+} from "./registry.ts";
 import { existingAncestor } from "./room.ts";
-import { lockingOf } from "../workspace.ts";
 
 /** The place of a new control directory. */
 export interface ChosenControl {

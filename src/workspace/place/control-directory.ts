@@ -38,6 +38,7 @@ import {
   controlPaths,
   MOUNT_CONTROL,
   requireTextAbove,
+  SELF_CONTAINED_CONTROL,
   workspaceNameOf,
   type WorkspacePaths,
   workspacePaths,
@@ -261,6 +262,20 @@ export function folderIdentity(folder: RawPath, inMount: boolean): FolderIdentit
   };
 }
 
+/** Identity of a folder that gets the path `target` later: the same one, or another name in the directory that it is in. */
+export function identityOnceAt(folder: Buffer, target: Buffer, inMount: boolean): FolderIdentity {
+  const now = inMount ? pathInMount(folder) : null;
+  const isThere = now === null || folder === target;
+  const mountPath = isThere
+    ? now
+    : Buffer.concat([now.subarray(0, now.lastIndexOf(0x2f) + 1), target.subarray(target.lastIndexOf(0x2f) + 1)]);
+  return {
+    ...folderIdentity(folder, false),
+    ...recordPath(target),
+    ...(mountPath === null ? {} : { mount_path: recordPath(mountPath) }),
+  };
+}
+
 /** A workspace's record for another folder, or for one that is another by now. */
 export function withFolder(control: ControlPaths, workspace: PlacedWorkspace, folder: RawPath): PlacedWorkspace {
   const { path_b64: _path, mount_path: _mount, filesystem_uuid: _uuid, ...rest } = workspace;
@@ -374,6 +389,29 @@ export function readWorkspace(control: ControlPaths, name: string): PlacedWorksp
 /** Replaces a workspace's file durably, e.g. after its folder has moved. */
 export function writeWorkspace(control: ControlPaths, workspace: PlacedWorkspace): void {
   durableWrite(workspacePaths(control, workspace.name).file, encodeWorkspace(workspace));
+}
+
+/** False for anything but a folder, and where something above it is none. Throws where it cannot be known. */
+export function isFolderThere(folder: Buffer): boolean {
+  return statSync(folder, { throwIfNoEntry: false })?.isDirectory() === true;
+}
+
+/** Records the directory at the folder's path as the workspace's folder. For the holder of the workspace's lock. */
+export function recordFolder({
+  control,
+  workspace,
+  folder,
+}: {
+  control: ControlPaths;
+  workspace: PlacedWorkspace;
+  folder: Buffer;
+}): void {
+  writeWorkspace(control, withFolder(control, readWorkspace(control, workspace.name) ?? workspace, folder));
+}
+
+/** True for a control directory with the name and the place of a self-contained one of this folder. */
+export function isBeside(control: string, folder: Buffer): boolean {
+  return join(dirname(folder.toString("utf8")), SELF_CONTAINED_CONTROL) === control;
 }
 
 /** True for a folder that is kept no more, though its points may still lie there. */

@@ -19,7 +19,6 @@ import { attributesOf } from "../../fs/linux/own-attributes.ts";
 import { makePrivate } from "../../fs/owner-writes.ts";
 import { joinRaw, listedNames, printablePath } from "../../fs/safe-path.ts";
 import { formatPolynomial, randomPolynomial } from "../../repository/packs/polynomial.ts";
-import { recordFolder } from "./find-workspace.ts";
 import {
   CONVERT_JOURNAL,
   type ConvertIntent,
@@ -29,7 +28,7 @@ import {
   writeIntentLink,
 } from "../journals.ts";
 import { ownerBesidesUs } from "./owners.ts";
-import { readControl, readRecord, writeControl } from "./control-directory.ts";
+import { readControl, readRecord, recordFolder, writeControl } from "./control-directory.ts";
 import { diffTrees } from "../points/tree-diff.ts";
 import type { Workspace, WorkspaceCall } from "../workspace.ts";
 import { probeNewSubvolume } from "../../clones/probe.ts";
@@ -37,7 +36,7 @@ import { STAGING_NAME } from "../../archive/scan/task.ts";
 import { boundSockets, findHolders, mountedElsewhere, swapFiles, WHY_UNKNOWN } from "../../fs/linux/holders.ts";
 import { filesystemKind, isMountPoint, mountsInside, readMounts } from "../../fs/linux/mounts.ts";
 import { checkSpace } from "./guards.ts";
-import { controlDirectoriesInside } from "./own-inside.ts";
+import { controlDirectoriesInside } from "./registry.ts";
 
 /**
  * Makes a plain directory on btrfs a subvolume in place. A change's time (ctime) cannot be set by anybody, so none goes
@@ -286,7 +285,8 @@ async function endOfOriginal({ root, found: { paths } }: Workspace): Promise<Rec
     // Both may have been moved together since. Whoever may write the record does not choose what is removed.
     const place = [recorded, joinRaw(parentOf(root), nameOf(recorded))].find((each) => {
       const facts = fs.lstatSync(each, { bigint: true, throwIfNoEntry: false });
-      return isOriginal(each) && facts?.isDirectory() === true && facts.ino.toString() === file?.inode;
+      const isOriginal = ORIGINAL_NAME.test(nameOf(each).toString("latin1"));
+      return isOriginal && facts?.isDirectory() === true && facts.ino.toString() === file?.inode;
     });
     if (place !== undefined && file?.going === true) await removeHeldTree(place);
     else if (place !== undefined) detail = staysIn(place);
@@ -295,10 +295,6 @@ async function endOfOriginal({ root, found: { paths } }: Workspace): Promise<Rec
   }
   durableRemove(paths.original);
   return done("completed", detail);
-}
-
-function isOriginal(place: Buffer): boolean {
-  return ORIGINAL_NAME.test(nameOf(place).toString("latin1"));
 }
 
 /** The folders beside this one that conversions have left, of whichever folders there; not the copy of one that is under way. */

@@ -18,8 +18,6 @@ import {
   readControl,
   readWorkspace,
   wayWithout,
-  withFolder,
-  writeWorkspace,
 } from "./control-directory.ts";
 import {
   type ControlPaths,
@@ -125,11 +123,6 @@ export function hasOtherRoot(workspace: PlacedWorkspace, folder: Buffer): boolea
 /** True for the workspace beside a self-contained control directory, which is found by that, whatever its record says. */
 export function liesBeside(controlFile: ControlFile, workspace: PlacedWorkspace): boolean {
   return controlFile.self_contained && workspace.name === MAIN_WORKSPACE;
-}
-
-/** True for a control directory with the name and the place of a self-contained one of this folder. */
-export function isBeside(control: string, folder: Buffer): boolean {
-  return join(dirname(folder.toString("utf8")), SELF_CONTAINED_CONTROL) === control;
 }
 
 export function pathIs(workspace: PlacedWorkspace, folder: Buffer): boolean {
@@ -505,11 +498,6 @@ export function isOtherFolder({ control, controlFile, workspace, folder }: Found
   // The workspace beside a self-contained control directory changes its inode with every host that it moves to.
   if (liesBeside(controlFile, workspace) || !hasOtherRoot(workspace, folder)) return false;
   return hasOtherRoot(readWorkspace(control, workspace.name) ?? workspace, folder);
-}
-
-/** Records the directory at the folder's path as the workspace's folder. For the holder of the workspace's lock. */
-export function recordFolder({ control, workspace, folder }: FoundWorkspace): void {
-  writeWorkspace(control, withFolder(control, readWorkspace(control, workspace.name) ?? workspace, folder));
 }
 
 /**

@@ -3,13 +3,12 @@ import { freeSpace } from "../../fs/linux/mounts.ts";
 import { CairnError } from "../../errors.ts";
 import { adoptFolder, initSelfContained } from "./adopt.ts";
 import { checkLocation, checkQuota, checkSpace, isWithinQuota, quotaBytes, realFolder } from "./guards.ts";
-import { controlDirectoriesInside, ownInside } from "./own-inside.ts";
 import assert from "node:assert/strict";
 import { mkdirSync, mkdtempSync, realpathSync, rmSync, symlinkSync, writeFileSync } from "node:fs";
 import { homedir, tmpdir } from "node:os";
 import { join } from "node:path";
-import { test } from "node:test";
-import type { TestContext } from "node:test";
+import { test, type TestContext } from "node:test";
+import { controlDirectoriesInside, ownInside } from "./registry.ts";
 
 const OPTIONS = { engine: "copy", populate: async () => undefined };
 

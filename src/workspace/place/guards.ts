@@ -9,9 +9,14 @@ import { isAtOrBelow, printablePath, rawBytes, type RawPath } from "../../fs/saf
 import { homeDirectories, knownHome } from "../../fs/users.ts";
 import { MOUNT_CONTROL } from "./control-layout.ts";
 import { workspaceAbove } from "./find-workspace.ts";
-import { listRegistered, userStateDirectory } from "./registry.ts";
+import {
+  controlDirectoriesInside,
+  isControlDirectory,
+  listRegistered,
+  realOrItself,
+  userStateDirectory,
+} from "./registry.ts";
 import { existingAncestor, requireRoom } from "./room.ts";
-import { controlDirectoriesInside, isControlDirectory, realOrItself } from "./own-inside.ts";
 
 /** Checks before the first byte is written for a folder. */
 

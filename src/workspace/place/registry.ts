@@ -1,5 +1,5 @@
 import { createHash } from "node:crypto";
-import { existsSync, readdirSync } from "node:fs";
+import { accessSync, constants, existsSync, readdirSync, realpathSync, statSync } from "node:fs";
 import { basename, dirname, join } from "node:path";
 import { CairnError, toCairnError } from "../../errors.ts";
 import { rawPath, recordPath } from "../../formats/records/record.ts";
@@ -9,11 +9,21 @@ import { removeLeftovers } from "../../fs/work-directory.ts";
 import { type AcquireOptions, acquireLock, type Lock, lockHolder } from "../../fs/lock.ts";
 import { makeFolder } from "../../fs/make-folder.ts";
 import { removeAll } from "../../fs/remove-all.ts";
-import { printablePath, rawBytes, type RawPath } from "../../fs/safe-path.ts";
-import { absolutePath, homeDirectory } from "../../fs/users.ts";
+import {
+  type Mount,
+  mountsInside,
+  readMounts,
+  resolveMount,
+  whyMountsUnknown,
+  ownEntries,
+} from "../../fs/linux/mounts.ts";
+import { isAtOrBelow, joinRaw, printablePath, rawBytes, type RawPath } from "../../fs/safe-path.ts";
+import { absolutePath, homeDirectory, userCacheDirectory } from "../../fs/users.ts";
 import type { ControlId, WorkspaceId } from "../../ids.ts";
 import { hintOfOthers, unlessOthersWrote } from "./owners.ts";
-import { requireWhole } from "./control-layout.ts";
+import { formatPolynomial, isUsable, randomPolynomial } from "../../repository/packs/polynomial.ts";
+import { lacksItsFile } from "./control-directory.ts";
+import { controlPaths, MOUNT_CONTROL, requireWhole, SELF_CONTAINED_CONTROL } from "./control-layout.ts";
 
 /**
  * The user's registry. In its state directory lie three folders of small files of one form, each named by the hash of a path:
@@ -278,6 +288,14 @@ function lockPath(): string {
   return join(userStateDirectory(), "adopt.lock");
 }
 
+/** Returns how a call takes a lock. */
+export function lockingOf(
+  purpose: string,
+  { lockTimeoutMs, signal }: { lockTimeoutMs?: number | undefined; signal?: AbortSignal | undefined },
+): AcquireOptions {
+  return { purpose, timeoutMs: lockTimeoutMs, signal };
+}
+
 /** The lock under which a folder is looked up once more and adopted, so that no folder gets two control directories. */
 export async function lockRegistry(options: AcquireOptions = {}): Promise<Lock> {
   requireWhole(userStateDirectory());
@@ -298,4 +316,174 @@ export async function lockRegistry(options: AcquireOptions = {}): Promise<Lock> 
   } catch (error) {
     throw unlessOthersWrote([userStateDirectory()], error);
   }
+}
+
+/** The real path; the path itself where there is none. */
+export function realOrItself(path: string): Buffer {
+  try {
+    return realpathSync.native(Buffer.from(path), "buffer");
+  } catch {
+    return Buffer.from(path);
+  }
+}
+
+/** True for a folder with a control directory's file and workspaces, or with all else of one where the file was lost. */
+export function isControlDirectory(path: string): boolean {
+  const control = controlPaths(path);
+  return existsSync(control.workspaces) && (existsSync(control.file) || lacksItsFile(control));
+}
+
+/**
+ * The control directories below a folder, as far as they are known: the user's, registered ones, and those directly
+ * in it. They are never part of a point, also where a guard was overridden.
+ */
+export function controlDirectoriesInside(folder: Buffer): string[] {
+  const known = new Set([...controlsAt(folder), ...knownControls()]);
+  return [...known].filter((control) => existsSync(control) && isAtOrBelow(realOrItself(control), folder)).sort();
+}
+
+/**
+ * Lists what Cairn itself keeps below a folder, by its real path: control directories, and this user's cache, which
+ * each call changes. It is never part of a point.
+ */
+export function ownInside(folder: Buffer): Buffer[] {
+  const cache = ownCache().filter((path) => isAtOrBelow(path, folder) && !path.equals(folder));
+  return [...controlDirectoriesInside(folder).map(realOrItself), ...cache];
+}
+
+/** Finds this user's cache, where there is one. */
+function ownCache(): Buffer[] {
+  const cache = userCacheDirectory();
+  return existsSync(cache) ? [realOrItself(cache)] : [];
+}
+
+/** The user's state directory, and registered control directories. */
+function knownControls(): string[] {
+  const registered = listRegistered().flatMap(({ registration }) =>
+    registration === null ? [] : [controlOf(registration)],
+  );
+  const state = userStateDirectory();
+  return existsSync(state) ? [...registered, state] : registered;
+}
+
+/**
+ * The control directories, and the cache, on what is mounted at some places: directly at their roots, and those that are known by another
+ * path of the same file system, as through a bind mount.
+ */
+function controlDirectoriesOn(mounted: readonly Mount[]): Buffer[] {
+  const all = readMounts();
+  const known = [...knownControls().map(realOrItself), ...ownCache()].flatMap((real) => {
+    const on = resolveMount(real, all);
+    if (on === null) return [];
+    const below = real.subarray(on.mountPoint.length === 1 ? 1 : on.mountPoint.length + 1);
+    return [{ device: on.device, inside: joinRaw(on.root, below) }];
+  });
+  return mounted.flatMap(({ device, root, mountPoint }) => {
+    const shared = joinRaw(mountPoint, MOUNT_CONTROL);
+    const directly = [
+      ...controlsAt(mountPoint).map((path) => Buffer.from(path)),
+      ...(existsSync(shared) ? [shared] : []),
+    ];
+    const seen = known.filter((each) => each.device === device && isAtOrBelow(each.inside, root));
+    return [
+      ...directly,
+      ...seen.map(({ inside }) => joinRaw(mountPoint, inside.subarray(root.length === 1 ? 1 : root.length + 1))),
+    ];
+  });
+}
+
+/**
+ * Lists what is no part of a folder's state, by path in latin1: what Cairn keeps inside it, and what a file system keeps
+ * at its own root; also of file systems mounted inside, where they are gone into.
+ */
+export function neverPart(root: Buffer, { crossMounts }: { crossMounts?: boolean | undefined }): string[] {
+  const below = (path: Buffer): string => path.toString("latin1", root.length + 1);
+  const controls = ownInside(root).map(below);
+  const isEntered = crossMounts === true && existsSync(root);
+  const mounts = isEntered ? mountsInside(root).filter(({ mountPoint }) => isOpenDirectory(mountPoint)) : [];
+  if (mounts.length === 0) return [...controls, ...ownEntries(root)];
+  const own = mounts.flatMap(({ mountPoint }) => ownEntries(mountPoint).map((name) => `${below(mountPoint)}/${name}`));
+  return [...new Set([...controls, ...controlDirectoriesOn(mounts).map(below)]), ...ownEntries(root), ...own];
+}
+
+/** Throws `unsupported` where mounts cannot be known: at each that is gone into Cairn's own is looked for. */
+export function requireMountsKnown(root: Buffer): void {
+  const unknown = whyMountsUnknown();
+  if (unknown === null) return;
+  const { reason, hint } = unknown;
+  throw new CairnError("unsupported", `mounts inside ${printablePath(root)} cannot be entered: ${reason}`, { hint });
+}
+
+/** False for a file, and for what this user may not look into. */
+function isOpenDirectory(place: Buffer): boolean {
+  try {
+    accessSync(place, constants.X_OK);
+    return statSync(place).isDirectory();
+  } catch {
+    return false;
+  }
+}
+
+/** Control directories directly in a folder, whether registered or not. */
+function controlsAt(folder: Buffer): string[] {
+  const text = folder.toString("utf8");
+  const controls = isControlDirectory(`${text}/${SELF_CONTAINED_CONTROL}`) ? [`${text}/${SELF_CONTAINED_CONTROL}`] : [];
+  const shared = `${text}/${MOUNT_CONTROL}`;
+  try {
+    for (const name of readdirSync(shared))
+      if (isControlDirectory(`${shared}/${name}`)) controls.push(`${shared}/${name}`);
+  } catch {
+    // None there.
+  }
+  return controls;
+}
+
+/** The file in the user's state directory. */
+export const OWN_POLYNOMIAL = "chunker-polynomial";
+
+/**
+ * The chunker polynomial by which this user's new stores and repositories cut large files, so that what several
+ * workspaces hold alike is stored once in a repository. Made when there is none; in hex, as configs have it.
+ */
+export function ownPolynomial(): string {
+  return knownPolynomial() ?? notePolynomial(formatPolynomial(randomPolynomial()));
+}
+
+/** Takes over a repository's, where this user has none yet: what a new machine saves is cut as what it got back. */
+export function learnPolynomial(polynomial: string): void {
+  // The usual case, told without asking whether it is usable.
+  if (writtenPolynomial() === polynomial) return;
+  if (knownPolynomial() === null && isUsable(polynomial)) notePolynomial(polynomial);
+}
+
+function polynomialFile(): string {
+  return join(userStateDirectory(), OWN_POLYNOMIAL);
+}
+
+/** Reads the file; empty where it cannot be read. */
+function writtenPolynomial(): string {
+  try {
+    return readSmallFile(polynomialFile(), 100)?.toString("latin1").trim() ?? "";
+  } catch {
+    return "";
+  }
+}
+
+/** Null where there is none, or nothing of use. */
+function knownPolynomial(): string | null {
+  const text = writtenPolynomial();
+  return isUsable(text) ? text : null;
+}
+
+/** Best effort: without it the next store is cut otherwise. What somebody else wrote at the same moment counts. */
+function notePolynomial(polynomial: string): string {
+  try {
+    durableMkdir(userStateDirectory());
+    // What is there and of no use is replaced.
+    const exclusive = !existsSync(polynomialFile());
+    durableWrite(polynomialFile(), Buffer.from(`${polynomial}\n`), { mode: 0o600, exclusive });
+  } catch {
+    // Somebody else was first, or nobody may write there.
+  }
+  return knownPolynomial() ?? polynomial;
 }

@@ -19,9 +19,17 @@ import { recoverPartials } from "../new-folder/recover-folders.ts";
 import { listPartials } from "../new-folder/new-folder.ts";
 import { allPoints } from "../points/points.ts";
 import { recoverWorkspace } from "../care/recovery.ts";
-import { controlOf, finishReleases, lockRegistry, noteRelease, readRegistration, unregister } from "./registry.ts";
+import {
+  controlOf,
+  finishReleases,
+  lockingOf,
+  lockRegistry,
+  noteRelease,
+  readRegistration,
+  unregister,
+} from "./registry.ts";
 import { makingRoom, removeStatCaches } from "./temporaries.ts";
-import { lockingOf, type Workspace } from "../workspace.ts";
+import { type Workspace } from "../workspace.ts";
 
 const FREE_WAIT_MS = 10_000;
 

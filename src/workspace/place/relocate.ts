@@ -35,6 +35,7 @@ import { Points } from "../points/points.ts";
 import {
   controlOf,
   listRegistered,
+  lockingOf,
   lockRegistry,
   type NewRegistration,
   noteSelfContained,
@@ -43,7 +44,7 @@ import {
   unregister,
 } from "./registry.ts";
 import { isLastWorkspace, removeControlDirectory, retireWorkspace } from "./release.ts";
-import { lockingOf, Workspace, type WorkspaceParts } from "../workspace.ts";
+import { Workspace, type WorkspaceParts } from "../workspace.ts";
 
 export interface RelocateRequest {
   from: string;

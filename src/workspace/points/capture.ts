@@ -13,11 +13,12 @@ import { writeOrigins } from "../../archive/cache/origins.ts";
 import { listedNames, printablePath } from "../../fs/safe-path.ts";
 import { newSavePointId, type SavePointId } from "../../ids.ts";
 import { writeState, writeStateInOrder } from "../place/control-directory.ts";
-import { ownInside } from "../place/own-inside.ts";
 import { noRules, type Point } from "./point-files.ts";
 import { removeHeldTrees } from "./held-trees.ts";
-import { pointFacts, type Saved, type SaveInput } from "../save/record-point.ts";
+import { type Saved, type SaveInput } from "../save/record-point.ts";
 import type { Workspace } from "../workspace.ts";
+import { ownInside } from "../place/registry.ts";
+import { pointFacts } from "./describe.ts";
 
 /**
  * Makes a point whose tree is held as it is: nothing is read, sealing follows later. For the owner of the workspace's
@@ -83,7 +84,9 @@ export async function holdPoint(workspace: Workspace, input: SaveInput, request:
   const head = workspace.byId(state.head);
   const sequence = points.nextSequence();
   const { tree } = points.pathsOf(sequence);
-  markHolding(workspace);
+  // Before the first tree, so that no unsealed point is ever overlooked.
+  const { holds } = workspace.found.paths;
+  if (!existsSync(holds)) closeSync(openSync(holds, "a", 0o600));
   // The capture makes the claim durable with itself.
   points.claim(sequence, id, { durable: false });
   const at = new Date().toISOString();
@@ -209,9 +212,4 @@ function describeHeld(
       : { ignore_file: true, exclude: [...(input.exclude ?? [])], ignored_count: 0, ignored_sample: [] },
     undo,
   };
-}
-
-/** Before the first tree, so that no unsealed point is ever overlooked. */
-function markHolding({ found }: Workspace): void {
-  if (!existsSync(found.paths.holds)) closeSync(openSync(found.paths.holds, "a", 0o600));
 }

@@ -1,7 +1,7 @@
 import fs from "node:fs";
 import path from "node:path";
-import { EMPTY_PLACE, whyNotAsMade } from "../../clones/as-made.ts";
-import type { HeldTree } from "../../archive/write/held-files.ts";
+import { changedSince, EMPTY_PLACE, whyNotAsMade } from "../../clones/as-made.ts";
+import { type HeldTree, latestChange } from "../../archive/write/held-files.ts";
 import { removeHeldTree } from "../../clones/holder-of.ts";
 import { CairnError, toCairnError } from "../../errors.ts";
 import { failpoint } from "../../failpoint.ts";
@@ -13,7 +13,11 @@ import { isSealedInPart, type Point } from "./point-files.ts";
 import type { Points } from "./points.ts";
 import { readPolicy } from "../place/control-directory.ts";
 import { makeFolder } from "../../fs/make-folder.ts";
-import { quotedPath } from "../../fs/safe-path.ts";
+import { joinRaw, quotedPath } from "../../fs/safe-path.ts";
+import { loadOrigins } from "../../archive/cache/origins.ts";
+import type { ScanResult } from "../../archive/scan/scan.ts";
+import { rawPath } from "../../formats/records/record.ts";
+import type { StageRequest } from "../store/engine.ts";
 import { newWorkDirectory } from "../../fs/work-directory.ts";
 
 /**
@@ -292,6 +296,51 @@ export function noteReading(points: Points, owner: number, problems: Verificatio
   const record = { at: new Date().toISOString(), ok: false, problems };
   if (problems.length > 0) durableWrite(note, encodeVerification(record));
   else if (fs.existsSync(note)) durableRemove(note);
+}
+
+/** Tells whether this user can read something that a point's seal lacks. */
+export function canReadMore(points: Points, point: Point): boolean {
+  if (!holdsMore(points, point)) return false;
+  const tree = Buffer.from(treePlace(points, point));
+  return point.descriptor.omitted.some((each) => canBeRead(joinRaw(tree, rawPath(each))));
+}
+
+/** By opening it: what may be read beyond what modes say is not in what the system answers when it is asked. */
+function canBeRead(place: Buffer): boolean {
+  try {
+    fs.closeSync(fs.openSync(place, fs.constants.O_RDONLY | fs.constants.O_NOFOLLOW | fs.constants.O_NONBLOCK));
+    return true;
+  } catch {
+    return false;
+  }
+}
+
+/**
+ * Returns what is known of a tree's making. All that was stored through mappings is written back before a snapshot or a
+ * clone of a file is made, so that a later store moves its times. A clone's own inodes are new, and stand for those
+ * that they were made from.
+ */
+export function heldAt(points: Points, { descriptor, sequence }: Point): Pick<StageRequest, "heldAt" | "clonedFrom"> {
+  const { held } = descriptor.content;
+  if (held === undefined) return {};
+  const at = Date.parse(held.at);
+  if (held.engine === "btrfs-snapshot") return { heldAt: at };
+  const origins = held.engine === "reflink-copy" ? loadOrigins(points.pathsOf(sequence).origins) : null;
+  if (origins === null) return {};
+  return { heldAt: at, clonedFrom: { ...origins, until: latestChange(Date.parse(descriptor.created_at)) } };
+}
+
+/** Throws `damaged` when the tree that was just read is not, or not any more, what was captured. */
+export function requireAsMade(points: Points, point: Point, { scan }: { scan: ScanResult }): void {
+  const problem = heldTreeProblem(points, point);
+  if (problem !== null) throw problem;
+  const { descriptor } = point;
+  const tree = treePlace(points, point);
+  // A clone's inodes are no newer than the clone, so that a later change shows in each; a snapshot tells it as a whole.
+  if (descriptor.effective_engine === "btrfs-snapshot") return;
+  const changed = changedSince(scan, tree, Date.parse(descriptor.created_at));
+  if (changed !== null)
+    throw changedTree(tree, `the point ${descriptor.save_point_id}`, `was changed after it was made: ${changed}`);
 }
 
 /** So many trees may wait to be removed; each of them takes room. */

@@ -168,6 +168,12 @@ export function isOfAll({ undo, content }: Pick<Descriptor, "undo" | "content">)
   return undo && content.held !== undefined;
 }
 
+/** The rules by which a point was made, and if what was mounted inside was part of it. */
+export function rulesOf({ descriptor }: Point): IgnoreRecord & { crossMounts: boolean } {
+  const { exclude, files, cross_mounts: crossMounts } = descriptor.rules;
+  return { excludes: exclude, files: files ?? [], crossMounts: crossMounts ?? false };
+}
+
 /** The rules by which what a point stands for is read again: those of the ignore files that lie there where this is null. */
 export function rulesToReadBy(descriptor: Pick<Descriptor, "undo" | "content">): IgnoreRecord | null {
   return isOfAll(descriptor) ? NO_RULES : null;

@@ -12,8 +12,7 @@ import {
 } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
-import { test } from "node:test";
-import type { TestContext } from "node:test";
+import { test, type TestContext } from "node:test";
 import { countFileCalls } from "../../../test/fixtures/file-calls.ts";
 import { CairnError } from "../../errors.ts";
 import type { Descriptor } from "../../formats/records/descriptor.ts";

@@ -5,12 +5,13 @@ import { failpoint } from "../../failpoint.ts";
 import { type Cause, type Descriptor, type IgnoreRules, omittedOf } from "../../formats/records/descriptor.ts";
 import { newSavePointId, type SavePointId } from "../../ids.ts";
 import type { Point } from "./point-files.ts";
-import { pointFacts, sealedStateOf, stageRequest } from "../save/record-point.ts";
+import { stageRequest } from "../save/record-point.ts";
 import type { Workspace, WorkspaceCall } from "../workspace.ts";
 import { rulesOfTask } from "../../archive/scan/directory-rules.ts";
 import { toCairnError } from "../../errors.ts";
 import { joinPath } from "../../formats/bytes.ts";
 import { newPacer } from "../../pacer.ts";
+import { pointFacts, sealedStateOf } from "./describe.ts";
 
 export interface ReceiveInput extends WorkspaceCall {
   content: Omit<ReceiveRequest, "pointId" | "root" | "signal" | "onProgress">;
@@ -167,17 +168,17 @@ async function ignoreFilesIn(source: TreeSource, signal: AbortSignal | undefined
     for (const node of source.list(at.id)) {
       if (node.subtree !== undefined)
         open.push({ id: Uint8Array.from(node.subtree), path: Uint8Array.from(joinPath(at.path, node.name)) });
-      else if (node.type === "file" && isIgnoreFile(node.name) && node.size <= MAX_IGNORE_FILE_BYTES) {
+      else if (
+        node.type === "file" &&
+        Buffer.from(node.name).toString("latin1") === IGNORE_FILE &&
+        node.size <= MAX_IGNORE_FILE_BYTES
+      ) {
         const text = textOf(source, node);
         if (text !== null) found.push({ directory: Buffer.from(at.path).toString("latin1"), text });
       }
     }
   }
   return found;
-}
-
-function isIgnoreFile(name: Uint8Array): boolean {
-  return Buffer.from(name).toString("latin1") === IGNORE_FILE;
 }
 
 /** In latin1; null where it cannot be read. */

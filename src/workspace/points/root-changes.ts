@@ -1,10 +1,12 @@
 import fs from "node:fs";
-import { modeToSet, rootMetadata, type RootMetadata } from "../../archive/write/root-metadata.ts";
+import type { NotSet } from "../../archive/write/node-writer.ts";
+import { modeToSet, rootMetadata, type RootMetadata, setDirectory } from "../../archive/write/root-metadata.ts";
 import { directoryNode } from "../store/snapshot-tree.ts";
 import type { ChangeCounts } from "../../archive/scan/summary.ts";
 import type { DescriptorContent } from "../../formats/records/descriptor.ts";
 import type { DirectoryFacts } from "../../formats/records/restore.ts";
 import type { TreeNode } from "../../formats/restic/tree.ts";
+import { inDirectory } from "../../fs/linux/syscalls.ts";
 import type { Point } from "./point-files.ts";
 import type { DiffAspect, Difference } from "./tree-diff.ts";
 
@@ -43,6 +45,11 @@ export function rootOfFolder(folder: Buffer): RootMetadata | null {
 export function rootToSet(folder: Buffer, point: Point): DirectoryFacts {
   const { uid, gid, mtimeSec, mtimeNs, ...own } = rootOfPoint(point);
   return { mode: modeToSet(own, rootMetadata(folder)), uid, gid, mtime_sec: mtimeSec, mtime_ns: mtimeNs };
+}
+
+/** Sets a folder's own mode, owner and times; returns what could not be set. */
+export function setRoot(folder: Buffer, facts: DirectoryFacts): NotSet[] {
+  return inDirectory(folder, (fd) => setDirectory(fd, facts));
 }
 
 /**

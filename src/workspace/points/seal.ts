@@ -1,39 +1,33 @@
-import { closeSync, constants, existsSync, openSync, rmSync, statSync } from "node:fs";
+import { existsSync, rmSync, statSync } from "node:fs";
 import { CairnError, cannotBeWritten, toCairnError } from "../../errors.ts";
-import { plural } from "../../formats/sizes.ts";
 import { isSubvolume } from "../../fs/linux/btrfs.ts";
-import { joinRaw, listedNames, printablePath, shellPath } from "../../fs/safe-path.ts";
+import { plural } from "../../formats/sizes.ts";
+import { printablePath, shellPath } from "../../fs/safe-path.ts";
 import type { SavePointId } from "../../ids.ts";
-import type { ForwardTarget } from "../../repository/transfer/forward.ts";
 import { encodeSealFile, isTooLong, type Point, rulesToReadBy } from "./point-files.ts";
 import {
-  changedTree,
   dropOldTrees,
+  canReadMore,
+  heldAt,
   heldTreeProblem,
   holdsMore,
+  requireAsMade,
   keptTrees,
   ownerOfTree,
   treePlace,
 } from "./held-trees.ts";
 import type { Points } from "./points.ts";
-import { isUnchanged, type SaveInput, sealedStateOf, stageRequest } from "../save/record-point.ts";
+import { type SaveInput, stageRequest } from "../save/record-point.ts";
 import { leftOutOfPoint, savedWithout } from "./left-out.ts";
 import type { Workspace, WorkspaceCall } from "../workspace.ts";
-import type { StagedContent, StageRequest } from "../store/engine.ts";
+import type { StagedContent } from "../store/engine.ts";
 import type { TreeSource } from "../../repository/trees/tree-source.ts";
 import { presentSource } from "../../archive/scan/present-source.ts";
-import { changedSince } from "../../clones/as-made.ts";
-import { latestChange } from "../../archive/write/held-files.ts";
 import { failpoint } from "../../failpoint.ts";
-import type { Descriptor } from "../../formats/records/descriptor.ts";
-import { joinPath } from "../../formats/bytes.ts";
-import { rawPath } from "../../formats/records/record.ts";
-import type { SealFile } from "../../formats/records/seal-file.ts";
 import { removeLeftovers } from "../../fs/work-directory.ts";
-import { IGNORE_FILE, type IgnoreRecord, MAX_IGNORE_FILE_BYTES } from "../../fs/ignore.ts";
-import { loadOrigins } from "../../archive/cache/origins.ts";
+import { type IgnoreRecord } from "../../fs/ignore.ts";
 import { readSealIntent, removeIntentLink, SEAL_JOURNAL, writeIntentLink } from "../journals.ts";
-import { rootOfContent } from "./root-changes.ts";
+import { sealOf, warnOfLongRules } from "./describe.ts";
 
 /** Seals points: before whatever needs their digests or contents, oldest first. */
 
@@ -50,7 +44,7 @@ export function isAboutThePoint({ code }: CairnError): boolean {
 
 export interface SealCall extends WorkspaceCall {
   /** another repository, which gets what the seal of this point stores anew too */
-  forward?: { readonly point: SavePointId; readonly to: ForwardTarget } | undefined;
+  forward?: { readonly point: SavePointId; readonly to: NonNullable<SaveInput["forward"]> } | undefined;
 }
 
 export interface SealedPending {
@@ -289,7 +283,7 @@ export async function sealPoint(
     throw error;
   }
   failpoint("seal.staged");
-  if (isAgain && staged.seal.omitted_count >= sealedOrNot.descriptor.omitted_count) {
+  if (isAgain && staged.omitted >= sealedOrNot.descriptor.omitted_count) {
     await staged.discard?.();
     removeIntentLink(workspace.found.paths.journal, SEAL_JOURNAL);
     return sealedOrNot;
@@ -308,28 +302,12 @@ export async function sealPoint(
 }
 
 interface Staged {
-  seal: SealFile;
+  /** entries that could not be read */
+  omitted: number;
   /** as it is written */
   file: Uint8Array;
   settled?: () => Promise<void>;
   discard?: () => Promise<void>;
-}
-
-/** Tells whether this user can read something that a point's seal lacks. */
-function canReadMore(points: Points, point: Point): boolean {
-  if (!holdsMore(points, point)) return false;
-  const tree = Buffer.from(treePlace(points, point));
-  return point.descriptor.omitted.some((each) => canBeRead(joinRaw(tree, rawPath(each))));
-}
-
-/** By opening it: what may be read beyond what modes say is not in what the system answers when it is asked. */
-function canBeRead(place: Buffer): boolean {
-  try {
-    closeSync(openSync(place, constants.O_RDONLY | constants.O_NOFOLLOW | constants.O_NONBLOCK));
-    return true;
-  } catch {
-    return false;
-  }
 }
 
 type PointCall = Pick<SaveInput, keyof WorkspaceCall | "forward">;
@@ -357,7 +335,8 @@ async function stageBy(
   call: PointCall,
 ): Promise<Staged> {
   const { descriptor } = point;
-  const parent = parentOf(workspace, point);
+  const before = workspace.byId(descriptor.parent_id);
+  const parent = before?.sealed === true ? before : null;
   const request = stageRequest(
     workspace,
     { ...call, exclude: descriptor.rules.exclude, message: descriptor.message },
@@ -373,28 +352,16 @@ async function stageBy(
       labels: descriptor.labels,
       ...heldAt(workspace.points, point),
     });
-    requireAsMade(workspace, point, staged);
+    requireAsMade(workspace.points, point, staged);
     warnOfLongRules(staged.scan.notes.longRules, { ...descriptor, ...call });
     const { settled, discard } = staged;
     const seal = sealOf(point, staged, { parent, rules });
-    return { seal, file: encodeSealFile(seal), settled, discard };
+    return { omitted: seal.omitted_count, file: encodeSealFile(seal), settled, discard };
   } catch (error) {
     // Nothing of it goes into the stat cache: what it has is not looked at again.
     await staged?.discard();
     throw error;
   }
-}
-
-/** Warns of files that nobody could read as rules when the tree was taken: they hide nothing. */
-function warnOfLongRules(
-  directories: readonly Uint8Array[],
-  { save_point_id: id, onWarning }: Pick<Descriptor, "save_point_id"> & Pick<WorkspaceCall, "onWarning">,
-): void {
-  if (directories.length === 0) return;
-  const names = listedNames(directories.map((each) => printablePath(joinPath(each, Buffer.from(IGNORE_FILE)))));
-  onWarning?.(
-    `${names}: more than ${MAX_IGNORE_FILE_BYTES} bytes are not read as ignore rules, so the point ${id.slice(0, 8)} has what they may hide too`,
-  );
 }
 
 /**
@@ -429,21 +396,6 @@ function ownSnapshot(points: Points, id: SavePointId): string | null | undefined
 }
 
 /**
- * Returns what is known of a tree's making. All that was stored through mappings is written back before a snapshot or a
- * clone of a file is made, so that a later store moves its times. A clone's own inodes are new, and stand for those
- * that they were made from.
- */
-function heldAt(points: Points, { descriptor, sequence }: Point): Pick<StageRequest, "heldAt" | "clonedFrom"> {
-  const { held } = descriptor.content;
-  if (held === undefined) return {};
-  const at = Date.parse(held.at);
-  if (held.engine === "btrfs-snapshot") return { heldAt: at };
-  const origins = held.engine === "reflink-copy" ? loadOrigins(points.pathsOf(sequence).origins) : null;
-  if (origins === null) return {};
-  return { heldAt: at, clonedFrom: { ...origins, until: latestChange(Date.parse(descriptor.created_at)) } };
-}
-
-/**
  * A point that cannot be sealed where it lies, as a readable state without contents: its tree is read as a seal would
  * read it, and nothing is stored.
  */
@@ -460,47 +412,6 @@ export async function readHeld(workspace: Workspace, point: Point, call: Workspa
     root: Buffer.from(treePlace(workspace.points, point)),
     ...heldAt(workspace.points, point),
   });
-  requireAsMade(workspace, point, looked);
+  requireAsMade(workspace.points, point, looked);
   return presentSource(looked.scan);
-}
-
-/** Throws `damaged` when the tree that was just read is not, or not any more, what was captured. */
-function requireAsMade(workspace: Workspace, point: Point, { scan }: Pick<StagedContent, "scan">): void {
-  const problem = heldTreeProblem(workspace.points, point);
-  if (problem !== null) throw problem;
-  const { descriptor } = point;
-  const tree = treePlace(workspace.points, point);
-  // A clone's inodes are no newer than the clone, so that a later change shows in each; a snapshot tells it as a whole.
-  if (descriptor.effective_engine === "btrfs-snapshot") return;
-  const changed = changedSince(scan, tree, Date.parse(descriptor.created_at));
-  if (changed !== null)
-    throw changedTree(tree, `the point ${descriptor.save_point_id}`, `was changed after it was made: ${changed}`);
-}
-
-function parentOf(workspace: Workspace, { descriptor }: Point): Point | null {
-  const parent = workspace.byId(descriptor.parent_id);
-  return parent?.sealed === true ? parent : null;
-}
-
-function sealOf(
-  point: Point,
-  staged: StagedContent,
-  { parent, rules }: { parent: Point | null; rules: IgnoreRecord | null },
-): SealFile {
-  const { descriptor } = point;
-  const { tree, snapshot_tree: snapshotTree, snapshot } = staged.content as unknown as SealFile["content"];
-  const read = sealedStateOf(staged, {
-    exclude: descriptor.rules.exclude,
-    rules,
-    unchanged: descriptor.unchanged || isUnchanged(parent, staged.scan, rootOfContent(descriptor.content)),
-  });
-  return {
-    save_point_id: descriptor.save_point_id,
-    sealed_at: new Date().toISOString(),
-    content: { tree, snapshot_tree: snapshotTree, snapshot },
-    ...read,
-    // What the capture found out cannot be seen in the tree.
-    complete: descriptor.complete && read.complete,
-    labels: [...descriptor.labels, ...read.labels],
-  };
 }

@@ -413,7 +413,7 @@ export function leftOutBefore(
   );
   // What stays there instead says why.
   const named = pathsOf([...kept, ...untouched]);
-  const said = new PathSelection([...kept, ...untouched].filter(isNotThere).map(({ path }) => path));
+  const said = notThere([...kept, ...untouched]);
   const lost = more.lacking.filter(({ path }) => said.of(path) === "no" && !named.has(latin1(path)));
   return [...kept, ...untouched, ...lost, ...more.notSet.map(notSetEntry)];
 }
@@ -433,9 +433,10 @@ export function leftOutAfter(
   return [...known, ...applied.kept, ...[...last, ...applied.notSet].map(notSetEntry)];
 }
 
-/** Tells if an entry that was left out is not in its place at all, rather than there with another owner or such. */
-export function isNotThere({ aspects }: LeftOutEntry): boolean {
-  return aspects === undefined || aspects.includes("type");
+/** Selects what of what was left out is not in its place at all, rather than there with another owner or such. */
+export function notThere(leftOut: readonly LeftOutEntry[]): PathSelection {
+  const gone = leftOut.filter(({ aspects }) => aspects === undefined || aspects.includes("type"));
+  return new PathSelection(gone.map(({ path }) => path));
 }
 
 function pathsOf(entries: readonly { path: Uint8Array }[]): Set<string> {

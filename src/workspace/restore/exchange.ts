@@ -1,29 +1,22 @@
 import { randomBytes } from "node:crypto";
 import fs from "node:fs";
 import path from "node:path";
-import { isDeepStrictEqual } from "node:util";
 import type { TreeHolder } from "../../clones/holder.ts";
 import { holderOf } from "../../clones/holder-of.ts";
 import { STAGING_PREFIX } from "../../archive/scan/task.ts";
 import { toCairnError } from "../../errors.ts";
 import { failpoint } from "../../failpoint.ts";
 import type { Recovery } from "../../formats/records/control.ts";
-import type { Cause, DescriptorContent } from "../../formats/records/descriptor.ts";
-import { isSubvolume, mayBeLimited, nestedSubvolumes, subvolumeUuid } from "../../fs/linux/btrfs.ts";
+import type { Cause } from "../../formats/records/descriptor.ts";
+import { isSubvolume, subvolumeUuid } from "../../fs/linux/btrfs.ts";
 import { durableMkdir, durableRename } from "../../fs/durable.ts";
 import { exchangePlaces } from "../../fs/linux/exchange-folders.ts";
-import { boundSockets, findHolders, mountedElsewhere } from "../../fs/linux/holders.ts";
 import { makeFolder } from "../../fs/make-folder.ts";
-import { attributesOf } from "../../fs/linux/own-attributes.ts";
-import { isMountPoint, mountOf, mountsInside, readMounts, whyMountsUnknown } from "../../fs/linux/mounts.ts";
-import { printablePath } from "../../fs/safe-path.ts";
-import { inDirectory } from "../../fs/linux/syscalls.ts";
 import { newSavePointId, type SavePointId } from "../../ids.ts";
 import { type HeldPoint, holdPoint } from "../points/capture.ts";
-import { writeState } from "../place/control-directory.ts";
+import { isFolderThere, writeState } from "../place/control-directory.ts";
 import { newKeptPlace } from "../place/control-layout.ts";
-import { ownInside } from "../place/own-inside.ts";
-import { treePlace, whyTreeIsNotThePoint } from "../points/held-trees.ts";
+import { treePlace } from "../points/held-trees.ts";
 import {
   EXCHANGE_JOURNAL,
   type ExchangeIntent,
@@ -32,10 +25,10 @@ import {
   removeIntentLink,
   writeIntentLink,
 } from "../journals.ts";
-import { isFolderAnnounced, isFolderThere, keepAnnounced } from "./missing-folder.ts";
+import { keepAnnounced } from "./missing-folder.ts";
 import { beforeRestore, type Point } from "../points/point-files.ts";
 import { takeInFolder } from "../points/receive.ts";
-import { hasRules } from "./ruleless.ts";
+import { whyHeld, whyNotExchanged } from "./exchangeable.ts";
 import type { Workspace, WorkspaceCall } from "../workspace.ts";
 
 /**
@@ -51,89 +44,13 @@ export interface ExchangeInput extends WorkspaceCall {
   target: Point;
   kind: "restore" | "undo";
   cause?: Cause | undefined;
-  /** No ignore rule has a part in the target, though it is not sealed (see ruleless.ts). */
+  /** No ignore rule has a part in the target, though it is not sealed (see exchangeable.ts). */
   isRuleless: boolean;
   /** The caller vouches for processes that cannot be asked whether they have something in the folder open. */
   isSure: boolean;
 }
 
 type ChangeState = HeldPoint["changeState"];
-
-const HOLDERS_BUDGET_MS = 100;
-
-/**
- * Tells why a writable copy of a point's tree would not be the point's state; null where it would. No walk: what the
- * tree holds beyond the state is known from the seal.
- */
-export function whyNotCopied(workspace: Workspace, point: Point): string | null {
-  if (!point.sealed || hasRules(point.descriptor)) return "ignore rules have a part in the point";
-  return whyNotWhole(workspace, point);
-}
-
-function whyNotWhole(workspace: Workspace, point: Point): string | null {
-  if (workspace.engine.holder?.atomic !== true) return "the engine does not hold trees of one moment";
-  const other = whyTreeIsNotThePoint(workspace.points, point);
-  if (other !== null) return other;
-  const tree = treePlace(workspace.points, point);
-  if (!isSubvolume(tree)) return "the point holds no tree of one moment";
-  return hasNested(Buffer.from(tree)) ? "there are subvolumes inside" : null;
-}
-
-/**
- * Tells why the folder cannot change places with a copy of a point's tree, whoever has it open; null where it can. An
- * undo waits for no seal: what was displaced comes back as it was, also what rules hide in it; nor does a point in
- * which rules have no part.
- */
-function whyNotExchanged(workspace: Workspace, { target, kind, isRuleless }: ExchangeInput): string | null {
-  const { root } = workspace;
-  const isUnread = (kind === "undo" || isRuleless) && !target.sealed;
-  const whole = isUnread ? whyNotWhole(workspace, target) : whyNotCopied(workspace, target);
-  if (whole !== null) return whole;
-  if (!isSubvolume(root)) return "the folder is no subvolume";
-  const mounts = readMounts();
-  const unknown = whyMountsUnknown(mounts);
-  if (unknown !== null) return unknown.reason;
-  if (isMountPoint(root, mounts) || mountsInside(root, mounts).length > 0) return "something is mounted there";
-  const [elsewhere] = mountedElsewhere(root, mounts);
-  if (elsewhere !== undefined) return `it is mounted at ${printablePath(elsewhere)} too`;
-  if (boundSockets(root).length > 0) return "a program listens on a socket in it";
-  if (mountOf(root, mounts)?.id !== mountOf(workspace.found.control.root, mounts)?.id)
-    return "the points lie on another mount";
-  if (!mayMove(root, target)) return "a folder that its owner may not write to is moved by root alone";
-  if (hasNested(root)) return "there are subvolumes inside";
-  if (
-    !isFolderAnnounced(workspace.found.paths.journal) &&
-    hasOtherAttributes(root, treePlace(workspace.points, target))
-  )
-    return "the folder itself has other attributes or access lists than it had then, and no point records them";
-  if (mayBeLimited(root))
-    return "a quota group limits the folder's subvolume, and would not limit another in its place";
-  return ownInside(root).length > 0 ? "what Cairn keeps for itself lies inside" : null;
-}
-
-/** Tells if this user may give the folder, and what takes its place, another parent. */
-function mayMove(root: Buffer, { descriptor }: Point): boolean {
-  if (process.geteuid?.() === 0) return true;
-  const { mode } = (descriptor.content as DescriptorContent).root;
-  return [fs.lstatSync(root).mode, mode].every((each) => (each & 0o200) !== 0);
-}
-
-/** Tells if the folder would lose or get extended attributes, which stay as they are where entries are restored. */
-function hasOtherAttributes(root: Buffer, tree: string): boolean {
-  return !isDeepStrictEqual(attributesOf(root), attributesOf(Buffer.from(tree)));
-}
-
-/** Names who would go on working in what was displaced; null where nobody does. */
-function whyHeld(root: Buffer, isSure: boolean): string | null {
-  const { holders, unknown } = findHolders(root, { budgetMs: HOLDERS_BUDGET_MS });
-  if (holders.length > 0)
-    return `process ${holders[0]!.pid} (${holders[0]!.command}) has the folder or something in it open`;
-  return unknown.length > 0 && !isSure ? "whether a process has something in it open cannot be known" : null;
-}
-
-function hasNested(place: Buffer): boolean {
-  return inDirectory(place, (fd) => nestedSubvolumes(fd).length > 0);
-}
 
 /** For the holder of the workspace's lock. Where the folder cannot change places, it is as it was and it is said why. */
 export async function restoreByExchange(
@@ -158,7 +75,7 @@ export async function restoreByExchange(
   };
   const takeBack = async (): Promise<void> => {
     await workspace.removals.now(staging, input.onWarning);
-    removeIntent(paths.journal);
+    removeIntentLink(paths.journal, EXCHANGE_JOURNAL);
   };
   writeIntent(paths.journal, asked);
   failpoint("exchange.intent");
@@ -217,7 +134,7 @@ async function finishExchange(
   else kept = keepDisplaced(workspace, intent);
   failpoint("exchange.displaced-removed");
   keepAnnounced(workspace);
-  removeIntent(workspace.found.paths.journal);
+  removeIntentLink(workspace.found.paths.journal, EXCHANGE_JOURNAL);
   return kept;
 }
 
@@ -289,7 +206,7 @@ export async function recoverExchange(workspace: Workspace, call: WorkspaceCall)
     return { operation: intent.kind, outcome: "completed", detail, kept: [] };
   }
   await workspace.removals.now(staging, call.onWarning);
-  removeIntent(paths.journal);
+  removeIntentLink(paths.journal, EXCHANGE_JOURNAL);
   const detail = `the restore of ${short} had not begun to change the folder`;
   return { operation: intent.kind, outcome: "rolled_back", detail, kept: [] };
 }
@@ -302,8 +219,4 @@ function isExchanged(root: Buffer, staging: string, { uuid }: ExchangeIntent): b
 
 function writeIntent(journal: string, { target, undoId, kind, staging, uuid }: ExchangeIntent): void {
   writeIntentLink(journal, EXCHANGE_JOURNAL, ["cairn.exchange.1", target, undoId, kind, staging, uuid]);
-}
-
-function removeIntent(journal: string): void {
-  removeIntentLink(journal, EXCHANGE_JOURNAL);
 }

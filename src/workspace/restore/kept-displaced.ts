@@ -14,7 +14,7 @@ import type { SavePointId } from "../../ids.ts";
 import { newKeptPlace } from "../place/control-layout.ts";
 import { displacedName, stagedName } from "./apply.ts";
 import type { Step } from "./steps.ts";
-import { differences, NodeFinder } from "../points/tree-diff.ts";
+import { type Difference, differences, NodeFinder } from "../points/tree-diff.ts";
 import type { Workspace, WorkspaceCall } from "../workspace.ts";
 
 /** An entry that a restore displaced: where it was, and its name in the staging directory. */
@@ -51,7 +51,9 @@ export async function keepWrittenTo(
     const was = saved.get(latin1(where));
     // It is not there where it was kept in its place.
     if (now === undefined) return inodeOf(joinRaw(staging, name)) !== undefined;
-    return finder.isUnread(Buffer.from(name)) || (was !== undefined && isOther(was, now));
+    if (finder.isUnread(Buffer.from(name))) return true;
+    // Being linked less follows from the displacement itself.
+    return was !== undefined && differences(was, now).some((aspect) => aspect !== "links");
   });
   keepAside(workspace, written, { staging, onWarning: call.onWarning });
 }
@@ -70,17 +72,19 @@ function inodeOf(place: Buffer): string | undefined {
   return fs.lstatSync(place, { bigint: true, throwIfNoEntry: false })?.ino.toString();
 }
 
-/** Being linked less, and a change time, follow from the displacement itself. */
-function isOther(was: TreeNode, now: TreeNode): boolean {
-  return differences(was, now).some((aspect) => aspect !== "links");
-}
-
 function savedNodes(finder: NodeFinder, displaced: readonly Displaced[]): SavedNodes {
   const nodes = new Map<string, TreeNode>();
   for (const { path: where } of displaced) {
     const node = finder.at(where);
     if (node !== null) nodes.set(latin1(where), node);
   }
+  return nodes;
+}
+
+/** Nodes of the undo point where the plan changes something. */
+export function savedNodesOf(plan: readonly Difference[]): SavedNodes {
+  const nodes = new Map<string, TreeNode>();
+  for (const { path: where, before } of plan) if (before !== null) nodes.set(latin1(where), before);
   return nodes;
 }
 

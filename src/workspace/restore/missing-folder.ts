@@ -7,8 +7,15 @@ import { makeFolder, makeOneFolder } from "../../fs/make-folder.ts";
 import { filesystemUuid } from "../../fs/linux/mounts.ts";
 import { printablePath, quotedPath, shellPath } from "../../fs/safe-path.ts";
 import { newWorkDirectory } from "../../fs/work-directory.ts";
-import { isInMountOf, type PlacedWorkspace, readWorkspace } from "../place/control-directory.ts";
-import { type FoundWorkspace, isBeside, recordFolder } from "../place/find-workspace.ts";
+import {
+  isBeside,
+  isFolderThere,
+  isInMountOf,
+  type PlacedWorkspace,
+  readWorkspace,
+  recordFolder,
+} from "../place/control-directory.ts";
+import { type FoundWorkspace } from "../place/find-workspace.ts";
 import {
   EXCHANGE_JOURNAL,
   FOLDER_JOURNAL,
@@ -26,11 +33,6 @@ import { makeSubvolume } from "../../fs/linux/btrfs.ts";
 import { makePrivate } from "../../fs/owner-writes.ts";
 
 /** A workspace whose folder is not there: what is said of it, and the journal of a restore that makes it again. */
-
-/** False for anything but a folder, and where something above it is none. Throws where it cannot be known. */
-export function isFolderThere(folder: Buffer): boolean {
-  return fs.statSync(folder, { throwIfNoEntry: false })?.isDirectory() === true;
-}
 
 /** Throws `not_found` with the way back. */
 export function requireFolder({ found }: Workspace): void {
@@ -111,20 +113,12 @@ export function announceFolder(journal: string, { aside, made }: FolderIntent): 
   fsyncDirectory(journal);
 }
 
-export function isFolderAnnounced(journal: string): boolean {
-  return isIntentPending(journal, FOLDER_JOURNAL);
-}
-
-export function forgetAnnounced(journal: string): void {
-  removeIntentLink(journal, FOLDER_JOURNAL);
-}
-
 /** A folder that a restore has made is the workspace's; for a restore that can be taken back no more. */
 export function keepAnnounced({ found, root }: Workspace): void {
   const { journal } = found.paths;
-  if (!isFolderAnnounced(journal)) return;
+  if (!isIntentPending(journal, FOLDER_JOURNAL)) return;
   if (isFolderThere(root)) recordFolder(found);
-  forgetAnnounced(journal);
+  removeIntentLink(journal, FOLDER_JOURNAL);
 }
 
 /** Work that looks at what a restore would change: for a folder that is not there, an empty one stands in. */
@@ -161,7 +155,7 @@ export async function makeMissing(workspace: Workspace): Promise<void> {
   const { found, root } = workspace;
   const { journal } = found.paths;
   requirePlace(found);
-  if (isFolderAnnounced(journal)) removeMade(workspace);
+  if (isIntentPending(journal, FOLDER_JOURNAL)) removeMade(workspace);
   const aside = temporaryName();
   const place = Buffer.concat([parentOf(root), Buffer.from(`/${aside}`)]);
   announceFolder(journal, { aside, made: null });
@@ -181,11 +175,14 @@ export async function makeMissing(workspace: Workspace): Promise<void> {
 export function takeBackFolder(workspace: Workspace): Recovery | null {
   const { found, root } = workspace;
   const { journal } = found.paths;
-  if (!isFolderAnnounced(journal) || [RESTORE_JOURNAL, EXCHANGE_JOURNAL].some((name) => isIntentPending(journal, name)))
+  if (
+    !isIntentPending(journal, FOLDER_JOURNAL) ||
+    [RESTORE_JOURNAL, EXCHANGE_JOURNAL].some((name) => isIntentPending(journal, name))
+  )
     return null;
   removeMade(workspace);
   failpoint("give-back.taken-back");
-  forgetAnnounced(journal);
+  removeIntentLink(journal, FOLDER_JOURNAL);
   const detail = `the restore of the missing folder ${printablePath(root)} had not begun`;
   return { operation: "restore", outcome: "rolled_back", detail, kept: [] };
 }

@@ -3,7 +3,7 @@ import { FLAG } from "../../archive/cache/scan-table.ts";
 import { type Identity, identityOf, RecordFinder } from "../../archive/scan/find-record.ts";
 import type { ScanResult } from "../../archive/scan/scan.ts";
 import { CairnError } from "../../errors.ts";
-import { comparePaths, latin1 } from "../../formats/bytes.ts";
+import { latin1 } from "../../formats/bytes.ts";
 import { TAKEN_OUT } from "../../formats/records/manifest.ts";
 import type { TreeNode } from "../../formats/restic/tree.ts";
 import { PathSelection } from "../../fs/path-selection.ts";
@@ -17,6 +17,7 @@ import {
   type ExactFields,
   findNode,
   NodeFinder,
+  withoutMovedTimes,
 } from "../points/tree-diff.ts";
 
 export { findNode } from "../points/tree-diff.ts";
@@ -107,12 +108,15 @@ export async function planRestore(input: PlanInput): Promise<PlannedEntry[]> {
     if (difference.after === null && input.keepPresent) continue;
     closed = unreadableAt(difference, finder) ?? closed;
     // A directory that cannot be looked into stays whole; it is named itself.
-    if (closed !== null && isBelow(difference.path, closed)) continue;
+    if (closed !== null && difference.path.length > closed.length && isAtOrBelow(difference.path, closed)) continue;
     entries.push(planEntry(difference));
   }
   if (selection !== null && input.mayLackPaths !== true)
     for (const path of selection.unseen())
-      if (unknown.chosenAt(path) === null && !isInEither(input, path))
+      if (
+        unknown.chosenAt(path) === null &&
+        [input.present, input.target].every((side) => findNode(side, path) === null)
+      )
         throw lacksPath(path, whyLeftOut(input, path, { never, unseen, mounts }));
   // A directory stays with what is mounted in it.
   return entries.map((entry) => {
@@ -163,10 +167,6 @@ function unreadableAt({ path, before, after }: Difference, finder: RecordFinder)
   if (before !== null) return null;
   const parent = path.subarray(0, Math.max(path.lastIndexOf(0x2f), 0));
   return [parent, path].find((at) => at.length > 0 && finder.isOmitted(at)) ?? null;
-}
-
-function isBelow(path: Uint8Array, directory: Uint8Array): boolean {
-  return path.length > directory.length && isAtOrBelow(path, directory);
 }
 
 /** A directory that holds what the target has nothing of stands where the target has something else. */
@@ -249,10 +249,6 @@ export function requirePaths(
       throw lacksPath(path, null);
 }
 
-function isInEither({ present, target }: PlanInput, path: Uint8Array): boolean {
-  return findNode(present, path) !== null || findNode(target, path) !== null;
-}
-
 function lacksPath(path: Uint8Array, why: string | null): CairnError {
   const said = why === null ? "is neither in the save point nor in the folder" : `is not in the save point: ${why}`;
   return new CairnError("not_found", `${quotedPath(path)} ${said}`);
@@ -313,9 +309,12 @@ function losesAttributes(before: TreeNode, after: TreeNode): boolean {
   return before.xattrs.some(({ name }) => !after.xattrs.some((each) => Buffer.compare(each.name, name) === 0));
 }
 
-/** The order in which the members of a link group are written: the first in raw pre-order first. */
-export function byPath(a: PlannedEntry, b: PlannedEntry): number {
-  return comparePaths(a.path, b.path);
+/** Counts the directories that stay and were given metadata, as the plan lists them. */
+export function changedDirectories(plan: readonly PlannedEntry[], kept: readonly { path: Uint8Array }[]): number {
+  const stayed = new Set(kept.map(({ path }) => latin1(path)));
+  return withoutMovedTimes(plan).filter(
+    ({ action, after, path }) => action === "metadata" && after?.type === "dir" && !stayed.has(latin1(path)),
+  ).length;
 }
 
 /** A member of a group that is right where it is, with its node in the target. */

@@ -4,11 +4,11 @@ import type { HoleList } from "../../archive/write/data-runs.ts";
 import { isAnother, NodeWriter, type NotSet } from "../../archive/write/node-writer.ts";
 import { type Identity, identityOf, RecordFinder } from "../../archive/scan/find-record.ts";
 import type { ScanResult } from "../../archive/scan/scan.ts";
-import type { HeldFiles } from "../../archive/write/held-files.ts";
+import { HeldFiles, type HeldTree } from "../../archive/write/held-files.ts";
 import { canBeOne, type NodeMetadata, type TreeNode } from "../../formats/restic/tree.ts";
 import { isAtOrBelow, quotedPath } from "../../fs/safe-path.ts";
 import { R, RECORD_WORDS } from "../../archive/cache/scan-table.ts";
-import { putName } from "../../fs/linux/syscalls.ts";
+import { openDirectory, putName } from "../../fs/linux/syscalls.ts";
 import { newArena } from "../../native.ts";
 import { newPacer, type Pacer } from "../../pacer.ts";
 import { HeldDirectories } from "./held-directories.ts";
@@ -17,20 +17,15 @@ import type { Anchor, PlannedEntry } from "./plan.ts";
 import { stagedName } from "./apply.ts";
 import { metadataOf, type Step } from "./steps.ts";
 
-/** A directory in which a restore stages entries; open. */
-export interface Staging {
-  fd: number;
-  path: Buffer;
-}
-
 export interface StageInput {
   plan: readonly PlannedEntry[];
   target: TreeSource;
   /** the target's held tree, where it has one: what is in it is not read from the store */
-  held: HeldFiles | null;
+  held: HeldTree | null;
   /** scan of the present, for the times of directories that only get their entries exchanged */
   scan: ScanResult;
-  staging: Staging;
+  /** the directory in which entries are staged */
+  staging: string;
   holes: ReadonlyMap<string, HoleList>;
   /** a hard-link group's member that stays as it is, by the group's number */
   anchors: ReadonlyMap<bigint, Anchor>;
@@ -74,6 +69,10 @@ class Stager {
   /** The first of each group, of each content where that is not one. */
   readonly #groups = new Map<bigint, Member[]>();
   readonly #pace: Pacer;
+  /** the target's tree; null where it has none */
+  readonly #held: HeldFiles | null;
+  /** the directory in which entries are staged; open */
+  readonly #staging: { fd: number; path: Buffer };
   /** the workspace's, opened where an entry is linked to one that is in it */
   #root: HeldDirectories | null = null;
   #count = 0;
@@ -85,6 +84,8 @@ class Stager {
     this.#input = input;
     this.#pace = newPacer(input.signal);
     this.#finder = new RecordFinder(input.scan);
+    this.#held = input.held === null ? null : new HeldFiles(input.held);
+    this.#staging = { fd: openDirectory(input.staging), path: Buffer.from(input.staging) };
   }
 
   async run(): Promise<StagedRestore> {
@@ -125,6 +126,8 @@ class Stager {
   }
 
   close(): void {
+    fs.closeSync(this.#staging.fd);
+    this.#held?.close();
     this.#root?.close();
   }
 
@@ -143,7 +146,7 @@ class Stager {
     const { where, node, old } = entry;
     const number = this.#count++;
     const name = Buffer.from(stagedName(number));
-    const { staging } = this.#input;
+    const staging = this.#staging;
     const place = { name, path: where };
     const staged = Buffer.concat([staging.path, SLASH, name]);
     const member = { ...place, node };
@@ -167,7 +170,7 @@ class Stager {
 
   /** Makes an entry by linking it to another of its group; false, and noted, where it has one and cannot be linked. */
   #isLinked({ node, path: where, name }: Member, staged: Buffer): boolean {
-    const { fd } = this.#input.staging;
+    const { fd } = this.#staging;
     const others = this.#groups.get(node.inode) ?? [];
     const first = others.find((other) => canBeOne(other.node, node));
     const to = { name, path: where };
@@ -188,7 +191,7 @@ class Stager {
     place: { name: Uint8Array; path: Uint8Array },
     staging: number,
   ): Promise<boolean> {
-    const { held } = this.#input;
+    const held = this.#held;
     if (held !== null && this.#writer.filledFile(staging, node, place, (fd) => held.fill(where, node, fd))) {
       this.#bytes += node.size;
       return true;
@@ -235,7 +238,7 @@ class Stager {
       const { fd, name } = this.#root.parentOf(anchor);
       putName(from, 0, name);
       putName(to, 0, staged);
-      return this.#root.sys.link(fd, from, 0, this.#input.staging.fd, to, 0) >= 0;
+      return this.#root.sys.link(fd, from, 0, this.#staging.fd, to, 0) >= 0;
     } catch {
       return false;
     }

@@ -1,26 +1,20 @@
-import fs from "node:fs";
-import { type ChangeCounts, labelsOf } from "../../archive/scan/summary.ts";
+import { type ChangeCounts } from "../../archive/scan/summary.ts";
 import { mayDifferInLinks } from "../../archive/scan/link-groups.ts";
 import type { Degradation, HeadContent, PointContent, StagedContent, StageRequest } from "../store/engine.ts";
-import type { RootMetadata } from "../../archive/write/root-metadata.ts";
 import type { GuardName } from "../../contract/words.ts";
-import { CairnError, toCairnError } from "../../errors.ts";
+import { toCairnError } from "../../errors.ts";
 import { failpoint } from "../../failpoint.ts";
-import { type Cause, type Descriptor, omittedOf } from "../../formats/records/descriptor.ts";
-import type { SealedState } from "../../formats/records/seal-file.ts";
-import { recordPath } from "../../formats/records/record.ts";
+import { type Cause, type Descriptor } from "../../formats/records/descriptor.ts";
 import type { IgnoreRecord } from "../../fs/ignore.ts";
-import { mountsInside, ownEntries, whyMountsUnknown } from "../../fs/linux/mounts.ts";
-import { printablePath } from "../../fs/safe-path.ts";
 import { newSavePointId, type SavePointId } from "../../ids.ts";
-import { rulesOfTask } from "../../archive/scan/directory-rules.ts";
 import type { ScanResult } from "../../archive/scan/scan.ts";
-import { controlDirectoriesOn, ownInside } from "../place/own-inside.ts";
 import { writeState } from "../place/control-directory.ts";
 import type { Point } from "../points/point-files.ts";
 import type { ForwardTarget } from "../../repository/transfer/forward.ts";
-import { countRoot, isSameRoot, rootOfContent, rootOfPoint } from "../points/root-changes.ts";
+import { countRoot, rootOfContent, rootOfPoint } from "../points/root-changes.ts";
 import { countDifferences } from "../points/tree-diff.ts";
+import { isUnchanged, pointFacts, sealedStateOf } from "../points/describe.ts";
+import { neverPart, requireMountsKnown } from "../place/registry.ts";
 import type { Unwanted } from "./unwanted.ts";
 import type { Workspace, WorkspaceCall } from "../workspace.ts";
 import { type LeftOutEntry, leftOutOf } from "../points/left-out.ts";
@@ -139,53 +133,9 @@ export function stageRequest(
   };
 }
 
-/**
- * Lists what is no part of a folder's state, by path in latin1: what Cairn keeps inside it, and what a file system keeps
- * at its own root; also of file systems mounted inside, where they are gone into.
- */
-export function neverPart(root: Buffer, { crossMounts }: Pick<SaveInput, "crossMounts">): string[] {
-  const below = (path: Buffer): string => path.toString("latin1", root.length + 1);
-  const controls = ownInside(root).map(below);
-  const isEntered = crossMounts === true && fs.existsSync(root);
-  const mounts = isEntered ? mountsInside(root).filter(({ mountPoint }) => isOpenDirectory(mountPoint)) : [];
-  if (mounts.length === 0) return [...controls, ...ownEntries(root)];
-  const own = mounts.flatMap(({ mountPoint }) => ownEntries(mountPoint).map((name) => `${below(mountPoint)}/${name}`));
-  return [...new Set([...controls, ...controlDirectoriesOn(mounts).map(below)]), ...ownEntries(root), ...own];
-}
-
-/** Throws `unsupported` where mounts cannot be known: at each that is gone into Cairn's own is looked for. */
-function requireMountsKnown(root: Buffer): void {
-  const unknown = whyMountsUnknown();
-  if (unknown === null) return;
-  const { reason, hint } = unknown;
-  throw new CairnError("unsupported", `mounts inside ${printablePath(root)} cannot be entered: ${reason}`, { hint });
-}
-
-/** False for a file, and for what this user may not look into. */
-function isOpenDirectory(place: Buffer): boolean {
-  try {
-    fs.accessSync(place, fs.constants.X_OK);
-    return fs.statSync(place).isDirectory();
-  } catch {
-    return false;
-  }
-}
-
 function headContent({ descriptor }: Point): HeadContent {
   const { content, entries, bytes, complete, metadata_digest: metadataDigest } = descriptor;
   return { content: content as unknown as PointContent, entries, bytes, complete, metadataDigest };
-}
-
-/** Trees do not hold everything, e.g. not which pipes are one; what cannot be known of head is not held against it. */
-export function isUnchanged(
-  head: Point | null,
-  { tree, meta }: Pick<ScanResult, "tree" | "meta">,
-  root: RootMetadata | null,
-): boolean {
-  if (head === null || head.descriptor.content.tree !== Buffer.from(tree).toString("hex")) return false;
-  if (!isSameRoot(rootOfPoint(head), root)) return false;
-  const { metadata_digest: digest } = head.descriptor;
-  return digest === null || digest === Buffer.from(meta).toString("hex");
 }
 
 /** Counts against head, null where head was never read or cannot be any more: by the previous scan where that was head's state, else by comparing trees. */
@@ -238,73 +188,5 @@ function describe(
     content: staged.content as unknown as Descriptor["content"],
     ...sealedStateOf(staged, { ...input, rules: options.rules, unchanged }),
     undo: options.undo,
-  };
-}
-
-/** The part of a descriptor that does not depend on what holds the content: ids, place in the history, cause. */
-export function pointFacts(
-  workspace: Workspace,
-  input: Pick<SaveInput, "message" | "tags" | "cause">,
-  { id, sequence, head }: { id: SavePointId; sequence: number; head: Point | null },
-): Pick<
-  Descriptor,
-  | "save_point_id"
-  | "workspace_id"
-  | "workspace_name"
-  | "sequence"
-  | "created_at"
-  | "message"
-  | "tags"
-  | "parent_id"
-  | "restored_from"
-  | "cause"
-> {
-  const latest = workspace.points.latest();
-  const detached =
-    head !== null && latest !== null && latest.descriptor.save_point_id !== head.descriptor.save_point_id;
-  return {
-    save_point_id: id,
-    workspace_id: workspace.found.workspace.id,
-    workspace_name: workspace.found.workspace.name,
-    sequence,
-    created_at: new Date().toISOString(),
-    message: input.message ?? "",
-    tags: [...new Set(input.tags ?? [])],
-    parent_id: head?.descriptor.save_point_id ?? null,
-    restored_from: detached ? head.descriptor.save_point_id : null,
-    cause: input.cause ?? { kind: "person" },
-  };
-}
-
-/** The part of a point that reading its tree tells. */
-export function sealedStateOf(
-  { scan, summary, bytesStored }: StagedContent,
-  more: Pick<SaveInput, "exclude" | "crossMounts"> & { rules: IgnoreRecord | null; unchanged: boolean },
-): SealedState {
-  const { notes } = scan;
-  const rules = rulesOfTask({ excludes: more.exclude ?? [], rules: more.rules }).record(
-    notes.ignoreFiles.map(({ path, text }) => ({
-      directory: Buffer.from(path).toString("latin1"),
-      text: Buffer.from(text).toString("latin1"),
-    })),
-  );
-  return {
-    state_digest: Buffer.from(scan.state).toString("hex"),
-    metadata_digest: Buffer.from(scan.meta).toString("hex"),
-    complete: notes.omitted.length === 0 && notes.torn.length === 0,
-    entries: summary.entries,
-    bytes: summary.bytes,
-    bytes_stored: bytesStored,
-    unchanged: more.unchanged,
-    labels: labelsOf(notes),
-    ...omittedOf(notes.omitted),
-    rules: {
-      ignore_file: more.rules === null,
-      exclude: rules.excludes,
-      files: rules.files,
-      ignored_count: notes.ignoredCount,
-      ignored_sample: notes.ignored.slice(0, 20).map((path) => recordPath(Buffer.from(path, "latin1"))),
-      ...(more.crossMounts === true ? { cross_mounts: true } : {}),
-    },
   };
 }

@@ -1,4 +1,3 @@
-import fs from "node:fs";
 import { isDeepStrictEqual } from "node:util";
 import type { TreeHolder } from "../../clones/holder.ts";
 import { CairnError, toCairnError } from "../../errors.ts";
@@ -10,23 +9,20 @@ import { treePlace, whyTreeIsNotThePoint } from "../points/held-trees.ts";
 import { lookUntilDifferent } from "./look.ts";
 import { requireFolder } from "../restore/missing-folder.ts";
 import { isOfAll, type Point } from "../points/point-files.ts";
-import { isUnchanged, neverPart, recordPoint, type Saved, type SaveInput } from "./record-point.ts";
+import { recordPoint, type Saved, type SaveInput } from "./record-point.ts";
 import { leftOutOf } from "../points/left-out.ts";
 import { isSameRoot, rootOfFolder, rootOfPoint } from "../points/root-changes.ts";
-import { isOtherFolder, recordFolder } from "../place/find-workspace.ts";
+import { isOtherFolder } from "../place/find-workspace.ts";
 import { recoverWorkspace } from "../care/recovery.ts";
 import { keepSpareRoom } from "../place/temporaries.ts";
 import { sealPending } from "../points/seal.ts";
 import { findUnwanted, unwantedKinds, type UnwantedKinds } from "./unwanted.ts";
-import type { Workspace, WorkspaceCall } from "../workspace.ts";
-import { NO_POLICY, retentionOf, type RetentionRules } from "../../formats/records/policy.ts";
-import { freeSpace } from "../../fs/linux/mounts.ts";
-import { checkQuota, checkSpace, isWithinQuota, quotaBytes } from "../place/guards.ts";
-import type { Degradation, GuardName } from "../../contract/words.ts";
-import { readPolicy } from "../place/control-directory.ts";
-import { planCleanup } from "../care/cleanup-plan.ts";
-import { runPlan } from "../care/cleanup.ts";
-import { plural } from "../../formats/sizes.ts";
+import type { Workspace } from "../workspace.ts";
+import type { Degradation } from "../../contract/words.ts";
+import { recordFolder } from "../place/control-directory.ts";
+import { guardSpace } from "./space.ts";
+import { isUnchanged } from "../points/describe.ts";
+import { neverPart } from "../place/registry.ts";
 
 /** Starts what a save will want, so that it overlaps with other work. */
 export function prepareSave({ engine }: Workspace): void {
@@ -182,114 +178,3 @@ function hasSameRules({ descriptor }: Point, { exclude = [] }: SaveInput): boole
 }
 
 const NO_CHANGES = { added: 0, modified: 0, removed: 0 };
-
-export interface SpaceGuard extends WorkspaceCall {
-  allow?: readonly GuardName[] | undefined;
-  /** The save stores what the folder holds, and nothing of it is stored yet. */
-  first: boolean;
-}
-
-/**
- * Before the first byte of a save: room on the file system, and in the quota. At the quota only what a policy that
- * somebody set drops anyway, and what is over a day old, makes room. For the holder of the workspace's lock.
- * Throws `no_space`.
- */
-export async function guardSpace(workspace: Workspace, guard: SpaceGuard): Promise<void> {
-  const { root } = workspace.found.control;
-  const { retention, quota_bytes: configured } = policyOf(workspace, guard);
-  const { freeBytes, usedBytes } = freeSpace(root);
-  const quota = quotaBytes(root, configured);
-  const estimate = guard.first ? estimateBytes(workspace.root, Math.min(freeBytes, quota)) : 0;
-  checkSpace(root, estimate, { allow: guard.allow });
-  // The store is no larger than all that is on its file system, and need not be counted then.
-  if (usedBytes + estimate <= quota) return;
-  const use = async (): Promise<Parameters<typeof checkQuota>[1]> => ({
-    usedBytes: await storeBytes(workspace, guard),
-    addedBytes: guard.allow?.includes("space") === true ? 0 : estimate,
-    configured,
-  });
-  if (isWithinQuota(root, await use())) return;
-  if (retention !== null) await makeRoom(workspace, retentionOf(retention), guard);
-  checkQuota(root, await use());
-}
-
-/** The bytes in the store. One that cannot be opened keeps nobody from holding a folder, which takes no store. */
-async function storeBytes({ engine }: Workspace, { onWarning }: WorkspaceCall): Promise<number> {
-  // The save opens it anyway.
-  if (engine.holder === null) return (await engine.storeFacts()).bytes;
-  try {
-    return await engine.storeBytes();
-  } catch (error) {
-    const problem = toCairnError(error);
-    if (problem.code === "interrupted") throw problem;
-    onWarning?.(`the quota is not kept to, as it cannot be told how much the store holds: ${problem.message}`);
-    return 0;
-  }
-}
-
-/** A policy that cannot be read removes nothing and keeps nobody from saving. */
-function policyOf(workspace: Workspace, call: WorkspaceCall): ReturnType<typeof readPolicy> {
-  try {
-    return readPolicy(workspace.found.control);
-  } catch (error) {
-    if (!(error instanceof CairnError)) throw error;
-    call.onWarning?.(`the policy cannot be read, so none is followed: ${error.message}`);
-    return NO_POLICY;
-  }
-}
-
-async function makeRoom(workspace: Workspace, rules: RetentionRules, call: WorkspaceCall): Promise<void> {
-  const { plan } = await planCleanup(workspace, { ...call, rules, only: null, keepYoung: true });
-  if (plan.drop.length === 0) return;
-  const { removed } = await runPlan(workspace, plan, call);
-  call.onWarning?.(
-    `the quota is met: ${plural(removed.length, "point")} that the policy drops ${removed.length === 1 ? "was" : "were"} removed`,
-  );
-}
-
-/** Milliseconds that a look at the folder may cost every first save. */
-const ESTIMATE_MS = 60;
-
-/**
- * At most how much a folder holds, as far as it matters: 0 when its whole file system holds no more than `most`.
- * Else its files are added up from the top until they are more, or some time is over; disk usage, since holes are not
- * stored.
- */
-export function estimateBytes(folder: Buffer, most: number): number {
-  if (freeSpace(folder).usedBytes <= most) return 0;
-  const until = performance.now() + ESTIMATE_MS;
-  const queue = [folder];
-  const device = fs.statSync(folder).dev;
-  let bytes = 0;
-  for (const directory of queue) {
-    for (const name of rawNamesIn(directory)) {
-      if (bytes > most || performance.now() > until) return Math.ceil(bytes);
-      const path = Buffer.concat([directory, SLASH, name]);
-      const facts = factsOf(path);
-      if (facts === undefined || facts.dev !== device) continue;
-      if (facts.isDirectory()) queue.push(path);
-      else if (facts.isFile()) bytes += Math.min(facts.size, facts.blocks * 512) / facts.nlink;
-    }
-  }
-  return Math.ceil(bytes);
-}
-
-/** Undefined for what cannot be looked at, or lies deeper than one path may be long: the scan tells of it. */
-function factsOf(path: Buffer): fs.Stats | undefined {
-  try {
-    return fs.lstatSync(path, { throwIfNoEntry: false });
-  } catch {
-    return undefined;
-  }
-}
-
-/** None where a directory cannot be listed: the scan tells of it. */
-function rawNamesIn(directory: Buffer): Buffer[] {
-  try {
-    return fs.readdirSync(directory, { encoding: "buffer" });
-  } catch {
-    return [];
-  }
-}
-
-const SLASH = Buffer.from("/");

@@ -1,0 +1,141 @@
+import { joinPath } from "../../formats/bytes.ts";
+import { listedNames, printablePath } from "../../fs/safe-path.ts";
+import { labelsOf } from "../../archive/scan/summary.ts";
+import type { StagedContent } from "../store/engine.ts";
+import type { RootMetadata } from "../../archive/write/root-metadata.ts";
+import { type Cause, type Descriptor, omittedOf } from "../../formats/records/descriptor.ts";
+import type { SealedState, SealFile } from "../../formats/records/seal-file.ts";
+import { recordPath } from "../../formats/records/record.ts";
+import { IGNORE_FILE, type IgnoreRecord, MAX_IGNORE_FILE_BYTES } from "../../fs/ignore.ts";
+import { type SavePointId } from "../../ids.ts";
+import { rulesOfTask } from "../../archive/scan/directory-rules.ts";
+import type { ScanResult } from "../../archive/scan/scan.ts";
+import type { Point } from "./point-files.ts";
+import { isSameRoot, rootOfContent, rootOfPoint } from "./root-changes.ts";
+import type { Workspace } from "../workspace.ts";
+
+/** Puts together what a point's descriptor says. */
+
+/** Trees do not hold everything, e.g. not which pipes are one; what cannot be known of head is not held against it. */
+export function isUnchanged(
+  head: Point | null,
+  { tree, meta }: Pick<ScanResult, "tree" | "meta">,
+  root: RootMetadata | null,
+): boolean {
+  if (head === null || head.descriptor.content.tree !== Buffer.from(tree).toString("hex")) return false;
+  if (!isSameRoot(rootOfPoint(head), root)) return false;
+  const { metadata_digest: digest } = head.descriptor;
+  return digest === null || digest === Buffer.from(meta).toString("hex");
+}
+
+/** The part of a descriptor that does not depend on what holds the content: ids, place in the history, cause. */
+export function pointFacts(
+  workspace: Workspace,
+  input: { message?: string | undefined; tags?: readonly string[] | undefined; cause?: Cause | undefined },
+  { id, sequence, head }: { id: SavePointId; sequence: number; head: Point | null },
+): Pick<
+  Descriptor,
+  | "save_point_id"
+  | "workspace_id"
+  | "workspace_name"
+  | "sequence"
+  | "created_at"
+  | "message"
+  | "tags"
+  | "parent_id"
+  | "restored_from"
+  | "cause"
+> {
+  const latest = workspace.points.latest();
+  const detached =
+    head !== null && latest !== null && latest.descriptor.save_point_id !== head.descriptor.save_point_id;
+  return {
+    save_point_id: id,
+    workspace_id: workspace.found.workspace.id,
+    workspace_name: workspace.found.workspace.name,
+    sequence,
+    created_at: new Date().toISOString(),
+    message: input.message ?? "",
+    tags: [...new Set(input.tags ?? [])],
+    parent_id: head?.descriptor.save_point_id ?? null,
+    restored_from: detached ? head.descriptor.save_point_id : null,
+    cause: input.cause ?? { kind: "person" },
+  };
+}
+
+/** The part of a point that reading its tree tells. */
+export function sealedStateOf(
+  { scan, summary, bytesStored }: StagedContent,
+  more: {
+    exclude?: readonly string[] | undefined;
+    crossMounts?: boolean | undefined;
+    rules: IgnoreRecord | null;
+    unchanged: boolean;
+  },
+): SealedState {
+  const { notes } = scan;
+  const rules = rulesOfTask({ excludes: more.exclude ?? [], rules: more.rules }).record(
+    notes.ignoreFiles.map(({ path, text }) => ({
+      directory: Buffer.from(path).toString("latin1"),
+      text: Buffer.from(text).toString("latin1"),
+    })),
+  );
+  return {
+    state_digest: Buffer.from(scan.state).toString("hex"),
+    metadata_digest: Buffer.from(scan.meta).toString("hex"),
+    complete: notes.omitted.length === 0 && notes.torn.length === 0,
+    entries: summary.entries,
+    bytes: summary.bytes,
+    bytes_stored: bytesStored,
+    unchanged: more.unchanged,
+    labels: labelsOf(notes),
+    ...omittedOf(notes.omitted),
+    rules: {
+      ignore_file: more.rules === null,
+      exclude: rules.excludes,
+      files: rules.files,
+      ignored_count: notes.ignoredCount,
+      ignored_sample: notes.ignored.slice(0, 20).map((path) => recordPath(Buffer.from(path, "latin1"))),
+      ...(more.crossMounts === true ? { cross_mounts: true } : {}),
+    },
+  };
+}
+
+/** Puts together what the seal of a point says. `parent`: the sealed point that it follows. */
+export function sealOf(
+  point: Point,
+  staged: StagedContent,
+  { parent, rules }: { parent: Point | null; rules: IgnoreRecord | null },
+): SealFile {
+  const { descriptor } = point;
+  const { tree, snapshot_tree: snapshotTree, snapshot } = staged.content as unknown as SealFile["content"];
+  const read = sealedStateOf(staged, {
+    exclude: descriptor.rules.exclude,
+    rules,
+    unchanged: descriptor.unchanged || isUnchanged(parent, staged.scan, rootOfContent(descriptor.content)),
+  });
+  return {
+    save_point_id: descriptor.save_point_id,
+    sealed_at: new Date().toISOString(),
+    content: { tree, snapshot_tree: snapshotTree, snapshot },
+    ...read,
+    // What the capture found out cannot be seen in the tree.
+    complete: descriptor.complete && read.complete,
+    labels: [...descriptor.labels, ...read.labels],
+  };
+}
+
+/** Warns of files that nobody could read as rules when the tree was taken: they hide nothing. */
+export function warnOfLongRules(
+  directories: readonly Uint8Array[],
+  {
+    save_point_id: id,
+    onWarning,
+  }: Pick<Descriptor, "save_point_id"> & { onWarning?: ((message: string) => void) | undefined },
+): void {
+  if (directories.length === 0) return;
+  const names = listedNames(directories.map((each) => printablePath(joinPath(each, Buffer.from(IGNORE_FILE)))));
+  onWarning?.(
+    `${names}: more than ${MAX_IGNORE_FILE_BYTES} bytes are not read as ignore rules, so the point ${id.slice(0, 8)} has what they may hide too`,
+  );
+}

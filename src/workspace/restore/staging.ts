@@ -1,0 +1,104 @@
+import { randomBytes } from "node:crypto";
+import fs from "node:fs";
+import path from "node:path";
+import { STAGING_PREFIX } from "../../archive/scan/task.ts";
+import type { NotSet } from "../../archive/write/node-writer.ts";
+import { CairnError } from "../../errors.ts";
+import type { DescriptorContent } from "../../formats/records/descriptor.ts";
+import type { RestoreFile } from "../../formats/records/restore.ts";
+import { type MadeFolder, otherFolder, removeAll } from "../../fs/remove-all.ts";
+import { makeFolder, makeOneFolder } from "../../fs/make-folder.ts";
+import { filesystemKind, onSameMount } from "../../fs/linux/mounts.ts";
+import { flushFileSystem } from "../../fs/linux/flush.ts";
+import { inDirectory } from "../../fs/linux/syscalls.ts";
+import { letOwnerWrite, undoOwnerWrites } from "../../fs/owner-writes.ts";
+import { setRoot } from "../points/root-changes.ts";
+import type { Workspace, WorkspaceCall } from "../workspace.ts";
+import { isFolderThere } from "../place/control-directory.ts";
+
+/** The directory in which a restore stages what is new and to which it moves what was there. */
+
+/** Chooses the place, on the workspace's own file system: in the control directory where that is the same mount, else in the workspace's root. */
+export function stagingDirectory(workspace: Workspace): string {
+  const name = `${STAGING_PREFIX}${randomBytes(8).toString("hex")}`;
+  const { temporary } = workspace.found.control;
+  makeFolder(temporary);
+  const root = workspace.root.toString("utf8");
+  const same =
+    Buffer.from(root).equals(workspace.root) &&
+    fs.statSync(workspace.root).dev === fs.statSync(temporary).dev &&
+    onSameMount(root, temporary);
+  return same ? path.join(temporary, name) : path.join(root, name);
+}
+
+/**
+ * Finds the staging directory, which moves with the folder or the control directory that it is in. Another may lie
+ * where it was recorded.
+ */
+export function stagingNow(workspace: Workspace, recorded: string): string {
+  const name = path.basename(recorded);
+  if (!name.startsWith(STAGING_PREFIX))
+    throw new CairnError("damaged", `${recorded} is no staging directory of a restore`, { hint: "run `cairn doctor`" });
+  const inControl = path.join(workspace.found.control.temporary, name);
+  const inFolder = path.join(workspace.root.toString("utf8"), name);
+  return fs.existsSync(inFolder) ? inFolder : inControl;
+}
+
+function isInside(workspace: Workspace, staging: string): boolean {
+  return path.dirname(staging) === workspace.root.toString("utf8");
+}
+
+export function makeStaging(workspace: Workspace, intent: RestoreFile): void {
+  const { staging } = intent;
+  if (isInside(workspace, staging)) inDirectory(workspace.root, letOwnerWrite);
+  makeOneFolder(Buffer.from(staging), 0o700);
+}
+
+interface RemoveStaging extends Pick<WorkspaceCall, "onWarning"> {
+  root: RestoreFile["root"];
+  keepsTimes: boolean;
+  made: MadeFolder | undefined;
+}
+
+/**
+ * Removes the staging directory. One in the folder itself moved the folder's time and may have opened its mode: both
+ * are put back, with what else the root should be. Returns what could not be set; null where not all was to be.
+ */
+export function removeStaging(
+  workspace: Workspace,
+  { staging }: RestoreFile,
+  { root, keepsTimes, made, onWarning }: RemoveStaging,
+): NotSet[] | null {
+  const lay = isInside(workspace, staging) && fs.existsSync(staging);
+  if (lay) inDirectory(workspace.root, letOwnerWrite);
+  if (made === undefined) removeAll(staging);
+  else if (!made.remove()) onWarning?.(`${otherFolder(staging)}: it stays`);
+  // Somebody may have taken the folder away since.
+  if (root === null || !isFolderThere(workspace.root)) return null;
+  if (lay && keepsTimes) return setRoot(workspace.root, root);
+  inDirectory(workspace.root, (fd) => undoOwnerWrites(fd, root.mode));
+  return null;
+}
+
+/** Returns the facts of the folder itself as the undo point has them; null where that is not there. */
+export function rootBefore(workspace: Workspace, { undo_id: undoId }: RestoreFile): RestoreFile["root"] {
+  const undo = workspace.points.byId(undoId);
+  if (undo === null) return null;
+  const { mode, uid, gid, mtime_sec, mtime_ns } = (undo.descriptor.content as DescriptorContent).root;
+  return { mode, uid, gid, mtime_sec, mtime_ns };
+}
+
+/** Makes what lies at a place durable before the record that follows says so; what has new content, or where no journal orders both. */
+export async function flushUnlessOrdered(
+  workspace: Workspace,
+  place: Parameters<typeof flushFileSystem>[0],
+  { hasContent }: { hasContent: boolean },
+): Promise<void> {
+  const { journal } = workspace.found.paths;
+  const isOrdered =
+    fs.statSync(workspace.root).dev === fs.statSync(journal).dev && ONE_JOURNAL.has(filesystemKind(journal).name);
+  if (hasContent || !isOrdered) await flushFileSystem(place);
+}
+
+/** File systems with one journal: what is synced in the control directory is never durable before what was renamed earlier. */
+const ONE_JOURNAL: ReadonlySet<string> = new Set(["ext4", "xfs", "tmpfs"]);
