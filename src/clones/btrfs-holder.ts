@@ -1,42 +1,29 @@
 import { randomBytes } from "node:crypto";
 import fs from "node:fs";
 import { setTimeout } from "node:timers/promises";
-import { CairnError, throwIfAborted, toCairnError } from "../errors.ts";
+import { throwIfAborted } from "../errors.ts";
 import {
   createSnapshot,
   destroySubvolume,
-  isSubvolume,
   makeSubvolume,
   type NestedSubvolume,
   nestedSubvolumes,
   requireSubvolume,
-  setReadOnly,
   settleSubvolume,
   subvolumeInfo,
 } from "../fs/linux/btrfs.ts";
 import { nameOf, parentOf } from "../fs/linux/exchange-folders.ts";
 import { makeFolder } from "../fs/make-folder.ts";
-import { ENOENT } from "../fs/linux/errno.ts";
-import { type Arena, newArena } from "../native.ts";
-import { openBelow } from "../fs/linux/open-below.ts";
-import { letOwnerWrite } from "../fs/owner-writes.ts";
-import { removal } from "../fs/remove-all.ts";
 import { printablePath } from "../fs/safe-path.ts";
-import { newStatBuffer, openOwnWay, putName, syscallError, syscalls } from "../fs/linux/syscalls.ts";
+import { syscallError, syscalls } from "../fs/linux/syscalls.ts";
 import { newWorkDirectory } from "../fs/work-directory.ts";
-import { newPacer } from "../pacer.ts";
 import type { Degradation } from "../contract/index.ts";
 import type { Captured, HolderCall, TreeHolder } from "./holder.ts";
 import { isAsAnnounced } from "./as-made.ts";
+import { errnoOf, held, named, NO_LINK, removeSnapshot } from "./remove-held.ts";
 import { filesChangedAfter } from "./walk-entries.ts";
 
-const SLASH = 0x2f;
-const PATH_ROOM = 4096;
-const DIRECTORY = fs.constants.O_RDONLY | fs.constants.O_DIRECTORY;
-const NO_LINK = DIRECTORY | fs.constants.O_NOFOLLOW;
 const NEW_FILE = fs.constants.O_WRONLY | fs.constants.O_CREAT | fs.constants.O_EXCL | fs.constants.O_NOFOLLOW;
-/** Deeper than any tree is; ends a walk that something keeps adding to. */
-const MOST_ROUNDS = 100;
 /** The clock of inodes moves so often at the least: of two writes within it only the first changes a time. */
 const TICK_MS = 10;
 /** So many snapshots are made while others write into the folder. */
@@ -60,7 +47,7 @@ export function btrfsHolder(): TreeHolder {
     capture: (root, place, call) => capture(Buffer.from(root), Buffer.from(place), call),
     isStill: (root, place, temporary) => isStill(Buffer.from(root), Buffer.from(place), temporary),
     materialise: (place, target, call) => materialise(Buffer.from(place), Buffer.from(target), call),
-    remove: (place) => remove(Buffer.from(place)),
+    remove: (place) => removeSnapshot(Buffer.from(place)),
   };
 }
 
@@ -88,7 +75,7 @@ async function capture(from: Buffer, to: Buffer, call: HolderCall): Promise<Capt
       try {
         return { ...captured, torn: await filesChangedAfter(to, BigInt(began - TICK_MS) * 1_000_000n, call.signal) };
       } catch (error) {
-        await remove(to);
+        await removeSnapshot(to);
         throw error;
       }
     }
@@ -195,7 +182,7 @@ async function tryWays(place: Buffer): Promise<Ways> {
       }),
     );
   } finally {
-    await remove(place);
+    await removeSnapshot(place);
   }
 }
 
@@ -205,7 +192,7 @@ async function takeBack(place: Buffer): Promise<boolean> {
     await held(parentOf(place), (parent) => destroySubvolume(parent, nameOf(place)));
   } catch (error) {
     if (errnoOf(error) === "EPERM") return false;
-    await remove(place);
+    await removeSnapshot(place);
   }
   return true;
 }
@@ -237,7 +224,7 @@ async function snapshot(
       const nested = [...before, ...nestedSubvolumes(source)];
       return { degraded: asDegradations(nested), apart: nested.flatMap(({ path }) => path ?? []), torn: [] };
     } catch (error) {
-      await remove(to);
+      await removeSnapshot(to);
       throw error;
     }
   });
@@ -248,106 +235,6 @@ function asDegradations(nested: readonly NestedSubvolume[]): Degradation[] {
   return [...new Set(shown)].toSorted().map((reason) => ({ what: "nested_subvolume", reason }));
 }
 
-async function remove(place: Buffer): Promise<void> {
-  const stats = fs.lstatSync(place, { throwIfNoEntry: false });
-  if (stats === undefined) return;
-  if (!stats.isDirectory() || !isSubvolume(place)) {
-    throw new CairnError("refused", `remove ${printablePath(place)}: it is not a subvolume`, {
-      hint: "look at what it is; a tree held by btrfs is always a subvolume",
-    });
-  }
-  await held(parentOf(place), (parent) => removeSubvolume(parent, nameOf(place)));
-}
-
-/** Removes a subvolume of a held directory with those inside it, read-only or not. */
-async function removeSubvolume(parent: number, name: Uint8Array): Promise<void> {
-  for (let round = 0; ; round++) {
-    try {
-      await heldIn(parent, name, removeNested);
-      await destroySubvolume(parent, name);
-      return;
-    } catch (error) {
-      const errno = errnoOf(error);
-      if (errno === "ENOENT" && !isIn(parent, name)) return;
-      if (errno === "EPERM" && (await removeEntries(parent, name))) return;
-      // Its own mode keeps an ordinary user from it.
-      if (errno === "EACCES" && (await heldIn(parent, name, openForOwner))) continue;
-      // A subvolume was made inside, or moved there, meanwhile.
-      const again = errno === "ENOTEMPTY" || errno === "ENOENT" || (errno === "EROFS" && round === 0);
-      if (!again || round >= MOST_ROUNDS) throw error;
-      if (errno === "EROFS") await heldIn(parent, name, makeWritable);
-    }
-  }
-}
-
-function makeWritable(fd: number): Promise<void> {
-  return setReadOnly(fd, false);
-}
-
-async function openForOwner(fd: number): Promise<boolean> {
-  await makeWritable(fd);
-  return letOwnerWrite(fd);
-}
-
-async function removeNested(fd: number): Promise<void> {
-  const nested = nestedSubvolumes(fd);
-  if (nested.length === 0) return;
-  await setReadOnly(fd, false);
-  for (const { path } of nested) {
-    if (path === null) continue;
-    const at = path.lastIndexOf(SLASH);
-    await heldIn(fd, path.subarray(0, Math.max(at, 0)), (directory) =>
-      removeSubvolume(directory, path.subarray(at + 1)),
-    );
-  }
-}
-
-/**
- * An ordinary user without `user_subvol_rm_allowed` may still remove what is his own entry by entry, and the empty
- * subvolume like a directory. False where he may not.
- */
-async function removeEntries(parent: number, name: Uint8Array): Promise<boolean> {
-  const pace = newPacer(undefined);
-  try {
-    for (const _step of removal(parent, name)) await pace();
-    return true;
-  } catch {
-    return false;
-  }
-}
-
-async function held<T>(path: Buffer, work: (fd: number) => Promise<T>, flags = DIRECTORY): Promise<T> {
-  const fd = opened(path, flags);
-  try {
-    return await work(fd);
-  } finally {
-    fs.closeSync(fd);
-  }
-}
-
-function opened(path: Buffer, flags: number): number {
-  try {
-    return openOwnWay(path, flags);
-  } catch (error) {
-    throw toCairnError(error, `open ${printablePath(path)}`);
-  }
-}
-
-/** Works on a directory below a held one, so that nothing outside is reached by a link put in the way. */
-async function heldIn<T>(parent: number, path: Uint8Array, work: (fd: number) => Promise<T>): Promise<T> {
-  const fd = openBelow(syscalls(), parent, path, NO_LINK, newArena(PATH_ROOM));
-  if (fd < 0) throw syscallError(fd, `open ${printablePath(path)}`);
-  try {
-    return await work(fd);
-  } finally {
-    fs.closeSync(fd);
-  }
-}
-
-function isIn(parent: number, name: Uint8Array): boolean {
-  return syscalls().stat(parent, named(name), 0, newStatBuffer()) !== ENOENT;
-}
-
 function writeNew(parent: number, name: string, content: Uint8Array): void {
   const fd = syscalls().open(parent, named(Buffer.from(name)), 0, NEW_FILE, 0o600);
   if (fd < 0) throw syscallError(fd, `make ${name}`);
@@ -356,15 +243,4 @@ function writeNew(parent: number, name: string, content: Uint8Array): void {
   } finally {
     fs.closeSync(fd);
   }
-}
-
-function named(name: Uint8Array): Arena {
-  const arena = newArena(name.length + 1);
-  putName(arena, 0, name);
-  return arena;
-}
-
-function errnoOf(error: unknown): string | undefined {
-  if (!(error instanceof CairnError)) return undefined;
-  return (error.details?.["errno"] ?? (error.cause as { code?: unknown } | undefined)?.code) as string | undefined;
 }

@@ -16,7 +16,7 @@ import { btrfsHolder } from "./btrfs-holder.ts";
 import type { TreeHolder } from "./holder.ts";
 import { findJuicefs, JUICEFS_MISSING } from "./juicefs-command.ts";
 import { juicefsHolder } from "./juicefs-holder.ts";
-import { removeHeldTree } from "./holder-of.ts";
+import { removeHeldTree } from "./remove-held.ts";
 
 /**
  * Answer of a probe: null when the driver works for the folder, else why not and what would help. `isFull`: it may work

@@ -2,7 +2,7 @@ import fs from "node:fs";
 import path from "node:path";
 import type { StoppableCall } from "../store/engine.ts";
 import type { PointRemains, StoreFinding } from "../store/store-care.ts";
-import { removeHeldTree } from "../../clones/holder-of.ts";
+import { removeHeldTree } from "../../clones/remove-held.ts";
 import { CairnError, toCairnError } from "../../errors.ts";
 import { failpoint } from "../../failpoint.ts";
 import type { WorkspaceState } from "../../formats/records/control.ts";

@@ -4,7 +4,7 @@ import { setTimeout as sleep } from "node:timers/promises";
 import { presentSource } from "../../archive/scan/present-source.ts";
 import { asVerifying, scan, type ScanResult } from "../../archive/scan/scan.ts";
 import { type ClonedTree, cloneSettled, whyNotWhole } from "../../clones/clone-settled.ts";
-import { removeHeldTree } from "../../clones/holder-of.ts";
+import { removeHeldTree } from "../../clones/remove-held.ts";
 import { changedAfter, findObstacles } from "../../clones/walk-entries.ts";
 import type { GuardName } from "../../contract/words.ts";
 import { CairnError, hintOfErrno, throwIfAborted, toCairnError } from "../../errors.ts";

@@ -2,7 +2,7 @@ import fs from "node:fs";
 import path from "node:path";
 import { changedSince, EMPTY_PLACE, whyNotAsMade } from "../../clones/as-made.ts";
 import { type HeldTree, latestChange } from "../../archive/write/held-files.ts";
-import { removeHeldTree } from "../../clones/holder-of.ts";
+import { removeHeldTree } from "../../clones/remove-held.ts";
 import { CairnError, toCairnError } from "../../errors.ts";
 import { failpoint } from "../../failpoint.ts";
 import { encodeVerification, type VerificationProblem } from "../../formats/records/control.ts";
