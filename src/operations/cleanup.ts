@@ -1,8 +1,10 @@
 import { checkRetention } from "../workspace/care/retention.ts";
 import { MAX_KEPT_TREES, NO_POLICY, type PolicyFile, retentionOf, storedRetention } from "../formats/records/policy.ts";
 import { formatBytes } from "../formats/sizes.ts";
-import { isUnfreed, runPlan } from "../workspace/care/cleanup.ts";
+import { runPlan } from "../workspace/care/cleanup.ts";
+import { isUnfreed } from "../workspace/care/unfreed.ts";
 import { type CleanupFacts, keptContent, loadPlan, planCleanup, storePlan } from "../workspace/care/cleanup-plan.ts";
+import { heldBytes } from "../workspace/store/held-bytes.ts";
 import type { ControlPaths } from "../workspace/place/control-layout.ts";
 import { readPolicy, writePolicy } from "../workspace/place/control-directory.ts";
 import { recoverWorkspace } from "../workspace/care/recovery.ts";
@@ -72,7 +74,11 @@ export async function runCleanup(workspace: Workspace, planId: string, options: 
 
 /** Warns who asked for a size where what may not go is more than that. Nothing that fails here undoes the cleanup. */
 async function tellOfSize({ found, engine }: Workspace, maxBytes: number, options: CallOptions): Promise<void> {
-  const [bytes = 0] = await engine.heldBytes([], keptContent(found.control, new Set()), options).catch(() => []);
+  const others = keptContent(found.control, new Set());
+  const [bytes = 0] = await engine
+    .store(options)
+    .then(async (store) => heldBytes(store, [], { others, signal: options.signal }))
+    .catch(() => []);
   if (bytes <= maxBytes) return;
   options.onWarning?.(
     `what stays in the store takes ${formatBytes(bytes)}, more than the ${formatBytes(maxBytes)} that were asked for: points of the last day, undo points, and what a tag, a pin or its use protects are not dropped for a size; with --plan each says why it stays`,

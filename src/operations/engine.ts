@@ -1,5 +1,13 @@
-import { examineWorkspace, type Finding, whyNotWritable } from "../workspace/care/doctor.ts";
-import type { DoctorOptions, DoctorResult, EngineOptions, EngineResult, InitOptions } from "../contract/care.ts";
+import { examineWorkspace } from "../workspace/care/doctor.ts";
+import { whyNotWritable } from "../workspace/care/doctor-control.ts";
+import type {
+  DoctorOptions,
+  DoctorResult,
+  EngineOptions,
+  EngineResult,
+  Finding,
+  InitOptions,
+} from "../contract/care.ts";
 import type { CallOptions, Conversion, EngineReason, EngineType, GuardName } from "../contract/words.ts";
 import { factsOfProbe, type ProbeAnswer, probeHolder, probeNewSubvolume } from "../clones/probe.ts";
 import { CairnError } from "../errors.ts";

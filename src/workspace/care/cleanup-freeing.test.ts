@@ -3,10 +3,11 @@ import fs from "node:fs";
 import os from "node:os";
 import path from "node:path";
 import { test, type TestContext } from "node:test";
-import type { Freed, FreeRequest } from "../store/engine.ts";
+import type { Freed, freeContent, FreeRequest } from "../store/free-content.ts";
 import type { SavePointId } from "../../ids.ts";
 import { controlPaths } from "../place/control-layout.ts";
-import { freeRemoved, isUnfreed, noteUnfreed } from "./cleanup.ts";
+import { freeRemoved } from "./cleanup.ts";
+import { isUnfreed, noteUnfreed } from "./unfreed.ts";
 import type { Workspace } from "../workspace.ts";
 
 const [A, B] = ["a", "b"].map((digit) => digit.repeat(32) as SavePointId) as [SavePointId, SavePointId];
@@ -20,14 +21,12 @@ function place(t: TestContext) {
   for (const each of [control.temporary, control.workspaces]) fs.mkdirSync(each);
   const asked: Pick<FreeRequest, "pointIds" | "thorough">[] = [];
   const free = async (answer: Partial<Freed>, removed: SavePointId[], thorough: boolean): Promise<boolean> => {
-    const engine = {
-      free: async ({ pointIds, thorough: how }: FreeRequest) => {
-        asked.push({ pointIds, thorough: how });
-        return { ...DONE, ...answer };
-      },
+    const told: typeof freeContent = async (_store, { pointIds, thorough: how }) => {
+      asked.push({ pointIds, thorough: how });
+      return { ...DONE, ...answer };
     };
-    const workspace = { found: { control }, engine } as unknown as Workspace;
-    return (await freeRemoved(workspace, { removed, thorough, waitMs: 0, signal: undefined })).complete;
+    const workspace = { found: { control }, engine: { store: () => null } } as unknown as Workspace;
+    return (await freeRemoved(workspace, { removed, thorough, waitMs: 0, signal: undefined }, told)).complete;
   };
   return { control, asked, free };
 }

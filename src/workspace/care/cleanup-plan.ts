@@ -1,7 +1,8 @@
 import { randomBytes } from "node:crypto";
 import { readdirSync, rmSync, statSync } from "node:fs";
 import { join } from "node:path";
-import type { KeptContent, PointContent } from "../store/engine.ts";
+import type { PointContent } from "../store/engine.ts";
+import { heldBytes, type KeptContent } from "../store/held-bytes.ts";
 import { CairnError, throwIfAborted } from "../../errors.ts";
 import { type CleanupPlanFile, decodeCleanupPlan, encodeCleanupPlan } from "../../formats/records/cleanup.ts";
 import type { RetentionRules } from "../../formats/records/policy.ts";
@@ -218,10 +219,10 @@ async function dropForSize(
   const asked = new Set([...leaving, ...candidates.map(({ descriptor }) => descriptor.save_point_id)]);
   // The dropped ones last, so that they count for nobody.
   const dropped = points.filter(({ descriptor }) => leaving.includes(descriptor.save_point_id));
-  const sizes = await workspace.engine.heldBytes(
+  const sizes = await heldBytes(
+    await workspace.engine.store(more.call),
     [...candidates.map((point) => contentsOf([point])), contentsOf(dropped)],
-    keptContent(workspace.found.control, asked),
-    more.call,
+    { others: keptContent(workspace.found.control, asked), signal: more.call.signal },
   );
   candidates.forEach(({ descriptor }, i) => {
     if (sizes[i + 1]! <= more.maxBytes) return;
@@ -245,11 +246,10 @@ function contentsOf(points: readonly Point[]): { id: string; content: PointConte
 export async function bytesOf(workspace: Workspace, drop: readonly Point[], call: WorkspaceCall): Promise<number> {
   if (drop.length === 0) return 0;
   const without = new Set(drop.map(({ descriptor }) => descriptor.save_point_id));
-  const [rest, all] = await workspace.engine.heldBytes(
-    [contentsOf(drop)],
-    keptContent(workspace.found.control, without),
-    call,
-  );
+  const [rest, all] = await heldBytes(await workspace.engine.store(call), [contentsOf(drop)], {
+    others: keptContent(workspace.found.control, without),
+    signal: call.signal,
+  });
   return all! - rest!;
 }
 

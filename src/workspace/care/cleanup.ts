@@ -1,21 +1,16 @@
-import { randomBytes } from "node:crypto";
 import { join } from "node:path";
-import type { Freed } from "../store/engine.ts";
+import { type Freed, freeContent } from "../store/free-content.ts";
 import { throwIfAborted, toCairnError } from "../../errors.ts";
 import { failpoint } from "../../failpoint.ts";
 import {
   type CleanupFile,
   type CleanupPlanFile,
-  decodeUnfreed,
   encodeCleanup,
-  encodeUnfreed,
   type PlannedDrop,
-  type UnfreedFile,
 } from "../../formats/records/cleanup.ts";
 import type { Recovery } from "../../formats/records/control.ts";
 import { formatBytes, plural } from "../../formats/sizes.ts";
 import { durableRemove, durableWrite } from "../../fs/durable.ts";
-import { namesIfThere } from "../../fs/names-in.ts";
 import type { SavePointId } from "../../ids.ts";
 import {
   bytesOf,
@@ -29,11 +24,14 @@ import {
 import type { ControlPaths } from "../place/control-layout.ts";
 import { needingTrees, removeHeldTrees } from "../points/held-trees.ts";
 import { CLEANUP_JOURNAL, readCleanupJournal } from "../journals.ts";
-import { readRecord, writeRecord, writeState } from "../place/control-directory.ts";
+import { writeState } from "../place/control-directory.ts";
 import { roomAt } from "../place/room.ts";
 import { sealPending } from "../points/seal.ts";
 import { makingRoom } from "../place/temporaries.ts";
+import { notesIn, noteUnfreed } from "./unfreed.ts";
 import type { Workspace, WorkspaceCall } from "../workspace.ts";
+
+export { noteUnfreed };
 
 /** Removes points, and frees what only they held in the store. */
 
@@ -212,53 +210,22 @@ export interface FreedRemoved extends Freed {
   complete: boolean;
 }
 
-const NOTE_NAME = /^[0-9a-f]{16}\.json$/;
-
-/** Reads the notes of what removals had to leave in the store: nothing else tells of points that are gone. */
-function notesIn(control: ControlPaths): { file: string; content: UnfreedFile }[] {
-  return namesIfThere(control.unfreed).flatMap((name) => {
-    const file = join(control.unfreed, name);
-    const content = NOTE_NAME.test(name) ? contentOf(file) : null;
-    return content === null ? [] : [{ file, content }];
-  });
-}
-
-/** Null where another process has done what it says, or a newer version has to. Of a damaged one it is known that it is there. */
-function contentOf(file: string): UnfreedFile | null {
-  try {
-    return readRecord(file, decodeUnfreed);
-  } catch (error) {
-    const { code } = toCairnError(error);
-    if (code === "newer_version") return null;
-    if (code === "damaged") return { points: [], thorough: true };
-    throw error;
-  }
-}
-
-/** True when content of points that were removed may still be in the store. */
-export function isUnfreed(control: ControlPaths): boolean {
-  return notesIn(control).length > 0;
-}
-
-/** Written after the points have gone, or before by whoever cannot write it then: of those that are there it does nothing. Returns its path. */
-export function noteUnfreed(control: ControlPaths, content: UnfreedFile): string {
-  const file = join(control.unfreed, `${randomBytes(8).toString("hex")}.json`);
-  writeRecord(control, file, encodeUnfreed(content));
-  return file;
-}
-
 /**
  * Frees what only removed points held, and what earlier removals left. Whoever removed points knows them until this has
  * returned, and calls it again after a kill: what has to be left now is noted before, and notes go once all is freed.
  */
-export async function freeRemoved({ found, engine }: Workspace, request: FreeRemoved): Promise<FreedRemoved> {
+export async function freeRemoved(
+  { found, engine }: Workspace,
+  request: FreeRemoved,
+  free = freeContent,
+): Promise<FreedRemoved> {
   const { control } = found;
   const { removed, waitMs, signal } = request;
   const notes = notesIn(control);
   const noted = new Set(notes.flatMap(({ content }) => content.points));
   const present = noted.size === 0 ? noted : presentIds(control);
   const thorough = request.thorough || notes.some(({ content }) => content.thorough);
-  const freed = await engine.free({
+  const freed = await free(await engine.store({ signal }), {
     pointIds: [...new Set([...removed, ...noted])].filter((id) => !present.has(id)),
     kept: () => keptContent(control, new Set()),
     thorough,

@@ -1,30 +1,22 @@
-import fs from "node:fs";
-import path from "node:path";
-import type { StoppableCall } from "../store/engine.ts";
-import type { PointRemains, StoreFinding } from "../store/store-care.ts";
+import type { StoreFinding } from "../store/store-care.ts";
 import { removeHeldTree } from "../../clones/remove-held.ts";
 import { CairnError, toCairnError } from "../../errors.ts";
-import { failpoint } from "../../failpoint.ts";
 import type { WorkspaceState } from "../../formats/records/control.ts";
-import { type Descriptor, omittedOf } from "../../formats/records/descriptor.ts";
 import { rawPath } from "../../formats/records/record.ts";
-import { durableRemove, durableRename, durableWrite } from "../../fs/durable.ts";
-import { printablePath } from "../../fs/safe-path.ts";
-import type { SavePointId } from "../../ids.ts";
-import { encodeDescriptorFile, type Point } from "../points/point-files.ts";
+import { durableRemove } from "../../fs/durable.ts";
+import type { Point } from "../points/point-files.ts";
 import { holdsMore, leftTrees, whyLeft } from "../points/held-trees.ts";
 import { unlessNotOwn } from "../place/owners.ts";
-import { allPoints, type DamagedPoint, type Points, type WorkspacePoints } from "../points/points.ts";
-import { rebuiltRules } from "../points/receive.ts";
+import { allPoints, type Points, type WorkspacePoints } from "../points/points.ts";
 import { type PlacedWorkspace, readState, writeState } from "../place/control-directory.ts";
 import { whatIsHeldOnly, whyUnsealed } from "../points/seal.ts";
 import type { Workspace } from "../workspace.ts";
 import { CLEANUP_JOURNAL, isIntentPending } from "../journals.ts";
 
-/** The findings of doctor about a control directory's points and their records. */
+/** The findings of doctor about points' records and trees, but for descriptors. */
 
 /** The finding of a record that cannot be read. One that a newer version wrote, or that this user may not read, is as good as it was. */
-function unreadable(
+export function unreadable(
   { found }: Workspace,
   { problem, ...finding }: StoreFinding & { problem: CairnError },
 ): StoreFinding {
@@ -153,89 +145,8 @@ function heldProblem(points: Points, point: Point): string | null {
   return `save point ${id}, which is not sealed, was damaged when it was last verified: ${reason}; \`cairn verify --all\` looks again`;
 }
 
-type ReadablePoints = WorkspacePoints & { workspace: PlacedWorkspace };
+export type ReadablePoints = WorkspacePoints & { workspace: PlacedWorkspace };
 
-function readable({ found }: Workspace): ReadablePoints[] {
+export function readable({ found }: Workspace): ReadablePoints[] {
   return allPoints(found.control).filter((each): each is ReadablePoints => each.workspace !== null);
-}
-
-const LOST_WITH_IT =
-  "it is written again from its snapshot, its ignore rules from the ignore files in that; message, tags, cause and parent are lost, whether a restore made it, and what was excluded when it was saved: a restore to it takes that away, into its undo point";
-
-/** Descriptors that cannot be read. `opens`: the store does, so it can be asked what it knows of those points. */
-export async function descriptorFindings(
-  workspace: Workspace,
-  { opens, signal }: { opens: boolean } & StoppableCall,
-): Promise<StoreFinding[]> {
-  const all = readable(workspace);
-  const damaged = all.flatMap((of) => of.points.list().damaged.map((point) => ({ of, point })));
-  if (damaged.length === 0) return [];
-  const taken = new Set<string | null>(
-    all.flatMap(({ points }) => [
-      ...points.list().points.map(({ descriptor }) => descriptor.save_point_id),
-      ...points.unfinished().map(({ id }) => id),
-    ]),
-  );
-  const remains = opens ? await workspace.engine.remains((id) => !taken.has(id), { signal }) : [];
-  // The catalog knows their ids; without it one point and one snapshot that have nobody else belong together.
-  const nameless = damaged.filter(({ point }) => point.id === null);
-  const unclaimed = remains.filter(({ id }) => !damaged.some(({ point }) => point.id === id));
-  const only = nameless.length === 1 && unclaimed.length === 1 ? unclaimed[0] : undefined;
-  return damaged.map(({ of, point }) => {
-    const { id, problem } = point;
-    const who = `save point ${id?.slice(0, 8) ?? `number ${point.sequence}`}`;
-    const left = id === null ? only : remains.find((each) => each.id === id);
-    const finding = { kind: "descriptor", severity: "damage", detail: `${who}: ${problem.message}`, problem } as const;
-    if (left === undefined) return unreadable(workspace, finding);
-    const mend = async (): Promise<void> => rebuildDescriptor(workspace, { of, point, left, signal });
-    return unreadable(workspace, { ...finding, repair: LOST_WITH_IT, mend });
-  });
-}
-
-async function rebuildDescriptor(
-  workspace: Workspace,
-  { of, point, left, signal }: { of: ReadablePoints; point: DamagedPoint; left: PointRemains } & StoppableCall,
-): Promise<void> {
-  const { engine } = workspace;
-  const asked = { id: left.id, content: left.content, stateDigest: null, metadataDigest: null };
-  const { verdicts } = await engine.verify({ points: [asked], everything: false, signal });
-  const [verdict] = verdicts;
-  const { stateDigest = null, metadataDigest = null } = verdict ?? {};
-  if (verdict === undefined || stateDigest === null || metadataDigest === null) {
-    throw new CairnError("damaged", `the content at ${printablePath(left.path)} of its snapshot cannot be read`);
-  }
-  const descriptor: Descriptor = {
-    save_point_id: left.id as SavePointId,
-    workspace_id: of.workspace.id,
-    workspace_name: of.workspace.name,
-    sequence: point.sequence,
-    created_at: new Date(left.createdAt).toISOString(),
-    message: "",
-    tags: [],
-    engine: engine.type,
-    effective_engine: engine.type,
-    degraded: [],
-    parent_id: null,
-    restored_from: null,
-    cause: { kind: "doctor", reason: "the descriptor was damaged and has been written again from the snapshot" },
-    content: left.content as unknown as Descriptor["content"],
-    state_digest: Buffer.from(stateDigest).toString("hex"),
-    metadata_digest: Buffer.from(metadataDigest).toString("hex"),
-    complete: left.complete,
-    entries: left.entries,
-    bytes: verdict.bytes,
-    bytes_stored: 0,
-    unchanged: false,
-    labels: left.labels,
-    ...omittedOf(left.omitted),
-    rules: await rebuiltRules(await engine.source(left.content), { crossMounts: left.crossMounts, signal }),
-    undo: false,
-  };
-  const bytes = encodeDescriptorFile(descriptor);
-  const { root, descriptor: file } = of.points.pathsOf(point.sequence);
-  // Kept: people can read in it what is lost otherwise. Until there is a new one it also tells that there is a point.
-  if (fs.existsSync(file)) durableRename(file, path.join(root, "descriptor.damaged"));
-  failpoint("doctor.descriptor-kept");
-  durableWrite(file, bytes, { exclusive: true });
-  of.points.refresh();
 }

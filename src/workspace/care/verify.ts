@@ -7,18 +7,14 @@ import { displayPath } from "../../fs/safe-path.ts";
 import type { SavePointId } from "../../ids.ts";
 import { listWorkspaces, readState } from "../place/control-directory.ts";
 import { type WorkspacePaths, workspacePaths } from "../place/control-layout.ts";
-import { type Point, rulesOf } from "../points/point-files.ts";
+import type { Point } from "../points/point-files.ts";
 import { type DamagedPoint, Points } from "../points/points.ts";
-import { MISREAD_TREE, noteReading, treeOwner, treePlace, whyTreeDiffers } from "../points/held-trees.ts";
+import { MISREAD_TREE } from "../points/held-trees.ts";
 import { isAboutThePoint, type SealProblem, whyUnsealed } from "../points/seal.ts";
 import type { UnverifiedPoint, VerifyProblem } from "../../contract/looking.ts";
 import { neverRead, type Workspace, type WorkspaceCall } from "../workspace.ts";
-import type { LookedAt } from "../store/engine.ts";
-import { presentSource } from "../../archive/scan/present-source.ts";
-import { latin1 } from "../../formats/bytes.ts";
-import { collectPaced, newPacer } from "../../pacer.ts";
-import { stageRequest } from "../save/record-point.ts";
-import { type DiffAspect, diffTrees } from "../points/tree-diff.ts";
+import { verifyStore } from "../store/verify-store.ts";
+import { type HeldPoint, verifyTrees } from "./verify-trees.ts";
 
 export interface VerifyInput extends WorkspaceCall {
   /** Also hash large files as a whole, and read the trees that sealed points hold. */
@@ -39,12 +35,6 @@ export interface Verified {
   checked: { points: number; files: number; bytes: number };
   problems: VerifyProblem[];
   unverified: UnverifiedPoint[];
-}
-
-/** A point, and the workspace in which its records are kept. */
-export interface HeldPoint {
-  point: Point;
-  paths: WorkspacePaths;
 }
 
 /** Reads all that a point consists of: its descriptor, its content, and computes its digests anew. */
@@ -139,7 +129,7 @@ class Verification {
     throwIfAborted(signal);
     let verification: StoreVerification;
     try {
-      verification = await this.#workspace.engine.verify({
+      verification = await verifyStore(this.#workspace.found.control.root, {
         points: held.filter(({ point }) => point.sealed).map(({ point }) => pointToVerify(point)),
         everything,
         deep,
@@ -243,100 +233,4 @@ function verifyProblem({ point, path, kind, detail, hint }: StoreProblem): Verif
 
 function recorded({ point: _point, hint: _hint, ...problem }: VerifyProblem): VerificationProblem {
   return problem;
-}
-
-/** So many paths of one tree are named. */
-const NAMED = 100;
-/** Aspects that the state digest covers. */
-const OF_THE_STATE: ReadonlySet<DiffAspect> = new Set(["content", "mode", "type", "target"]);
-const HINT =
-  "the store has what was saved: it is restored from there from now on, without the tree, which goes with later saves";
-
-interface Held {
-  point: Point;
-  /** of the workspace in which its records are kept */
-  paths: WorkspacePaths;
-}
-
-/**
- * Reads the trees that sealed points hold, from which going back takes files and whole folders unread, and says which are
- * not what the seals have: a disk may have changed a byte, or not give it back any more.
- */
-export async function verifyTrees(
-  workspace: Workspace,
-  held: readonly Held[],
-  call: WorkspaceCall,
-): Promise<VerifyProblem[]> {
-  const problems: VerifyProblem[] = [];
-  const read = new Map<string, VerifyProblem[]>();
-  for (const { point, paths } of held) {
-    throwIfAborted(call.signal);
-    const points = new Points(paths);
-    // One that an earlier verification found wrong is read again like any other.
-    if (!point.sealed || whyTreeDiffers(points, point) !== null) continue;
-    const { save_point_id: id, state_digest: state } = point.descriptor;
-    const place = treePlace(points, point);
-    // Points that share a tree have the same state, but for their rules.
-    const key = `${place}\0${state}`;
-    let known = read.get(key);
-    if (known === undefined) {
-      known = await readTree(workspace, { point, place }, call);
-      read.set(key, known);
-      note(points, treeOwner(points, point), { known, call });
-    }
-    for (const problem of known) problems.push({ ...problem, point: id });
-  }
-  return problems;
-}
-
-/** Best effort: that it cannot be written down changes nothing that was found. */
-function note(
-  points: Points,
-  owner: number,
-  { known, call }: { known: readonly VerifyProblem[]; call: WorkspaceCall },
-): void {
-  try {
-    noteReading(
-      points,
-      owner,
-      known.map(({ point: _point, hint: _hint, ...problem }) => problem),
-    );
-  } catch (error) {
-    call.onWarning?.(`what was found could not be written down: ${toCairnError(error).message}`);
-  }
-}
-
-async function readTree(
-  workspace: Workspace,
-  { point, place }: Pick<Held, "point"> & { place: string },
-  call: WorkspaceCall,
-): Promise<VerifyProblem[]> {
-  const { save_point_id: id, state_digest: state } = point.descriptor;
-  const told = { point: id, kind: MISREAD_TREE, hint: HINT };
-  let looked: LookedAt;
-  try {
-    const request = stageRequest(workspace, { ...call, reread: true }, { rules: rulesOf(point), head: null, id });
-    looked = await workspace.engine.look({ ...request, root: Buffer.from(place) });
-  } catch (error) {
-    throwIfAborted(call.signal);
-    return [{ ...told, detail: `${place}: ${toCairnError(error).message}` }];
-  }
-  if (Buffer.from(looked.scan.state).toString("hex") === state) return [];
-  const unread = new Map(looked.scan.notes.omitted.map(({ path, reason }) => [latin1(path), reason]));
-  const found = await workspace.engine.reading(async () => {
-    const saved = await workspace.source(point);
-    return collectPaced(diffTrees(saved, presentSource(looked.scan)), newPacer(call.signal));
-  }, call);
-  const other = found.filter(
-    ({ before, after, aspects }) => before === null || after === null || aspects.some((each) => OF_THE_STATE.has(each)),
-  );
-  if (other.length === 0) return [{ ...told, detail: `${place} reads back otherwise than the point has it` }];
-  return other.slice(0, NAMED).map(({ path }) => {
-    const why = unread.get(latin1(path));
-    return {
-      ...told,
-      ...displayPath(path),
-      detail: `in ${place}: ${why ?? "it reads back otherwise than it was saved"}`,
-    };
-  });
 }

@@ -14,6 +14,12 @@ export interface CopyContent extends PointContent {
   root: RecordedRoot;
 }
 
+/** Returns the roots of what a point needs. */
+export function treesOf(content: PointContent): Uint8Array[] {
+  const { snapshot_tree: top } = content as Partial<CopyContent>;
+  return [...(top === undefined ? [] : [Buffer.from(top, "hex")]), Buffer.from(content.tree, "hex")];
+}
+
 /** Head, when the folder is just as head has it, itself and all that a manifest says: then nothing need be made anew. */
 export function sameAsHead({ head }: StageRequest, scanned: ScanResult, root: RootMetadata): HeadContent | null {
   if (

@@ -133,45 +133,6 @@ export interface WrittenContent {
   lacks: Pick<Manifest, "omitted" | "labels"> | null;
 }
 
-/** Points whose share of the store is asked for together. */
-export type HeldGroup = readonly { id: string; content: PointContent }[];
-
-/** Content of points that nobody wants to remove. */
-export interface KeptContent {
-  contents: readonly PointContent[];
-  /** ids of points whose own record cannot be read (null: not even the id); only their mark in the store tells what they hold */
-  unreadable: readonly (string | null)[];
-}
-
-export interface FreeRequest {
-  /** ids of the points that are gone */
-  pointIds: readonly string[];
-  /** what every other point of the control directory holds; asked again before anything is deleted */
-  kept(): KeptContent;
-  /** leave nothing of it behind, whatever has to be copied for that */
-  thorough: boolean;
-  /** how long to wait for others that use the store */
-  waitMs: number;
-  signal?: AbortSignal | undefined;
-}
-
-/** Content that nothing needs any more, in packs with what is needed. */
-export interface LeftContent {
-  bytes: number;
-  /** the room that was wanted for writing the packs anew, and is not there; null where they cannot be written for another reason */
-  needsRoom: number | null;
-}
-
-export interface Freed {
-  bytesFreed: number;
-  /** others used the store: the next time gives the space back */
-  postponed: boolean;
-  /** what was to go and is still there; null where nothing of it is */
-  left: LeftContent | null;
-  /** names of content (blobs, and packs that hold it) that kept points need and that is lost, as far as it was met */
-  lost: string[];
-}
-
 /** Place of a point's content, to be taken elsewhere as it is stored; while the store is `reading`. */
 export interface StoredContent {
   readonly repository: Repository;

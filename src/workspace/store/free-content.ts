@@ -1,14 +1,10 @@
-import { plural } from "../../formats/sizes.ts";
-import { LiveSet, requireComplete } from "../../repository/trees/live.ts";
-import { whileReading } from "../../repository/locks.ts";
 import { removeSnapshots, runSweep, type SweepResult } from "../../repository/care/remove.ts";
 import { CairnError } from "../../errors.ts";
 import { failpoint } from "../../failpoint.ts";
 import { freeSpace } from "../../fs/linux/mounts.ts";
-import type { Freed, FreeRequest, HeldGroup, KeptContent, LeftContent, PointContent, StoppableCall } from "./engine.ts";
+import { treesOf } from "./copy-content.ts";
 import type { EmbeddedStore } from "./embedded-store.ts";
-
-/** Counts what share of the store points hold, and gives it back. */
+import { type KeptContent, requireMarks } from "./held-bytes.ts";
 
 const TAG = "cairn:";
 /** Share of waste in a pack above which copying the rest is worth it. */
@@ -17,92 +13,33 @@ const MAX_WASTE = 0.05;
 const COPY_SHARE = 0.5;
 /** Most steps in which room is made: each follows every tree. */
 const MAX_ROUNDS = 8;
-const DAMAGED_HINT =
-  "nothing was removed; `cairn doctor --repair` mends what can be, and points that stay damaged (`cairn verify --all` names them) go all at once: `cairn cleanup --only POINT…`";
-
-/** The roots of what a point needs. */
-export function treesOf(content: PointContent): Uint8Array[] {
-  const { snapshot_tree: top } = content as PointContent & { snapshot_tree?: string };
-  return [...(top === undefined ? [] : [Buffer.from(top, "hex")]), Buffer.from(content.tree, "hex")];
+export interface FreeRequest {
+  /** ids of the points that are gone */
+  pointIds: readonly string[];
+  /** what every other point of the control directory holds; asked again before anything is deleted */
+  kept(): KeptContent;
+  /** leave nothing of it behind, whatever has to be copied for that */
+  thorough: boolean;
+  /** how long to wait for others that use the store */
+  waitMs: number;
+  signal?: AbortSignal | undefined;
 }
 
-/** Bytes after each group, what belongs to none of them counted first. Its trees must be whole: `damaged`; of a group what is there counts. */
-export async function heldBytes(
-  store: EmbeddedStore,
-  groups: readonly HeldGroup[],
-  { others, signal }: { others: KeptContent } & StoppableCall,
-): Promise<number[]> {
-  const stop = signal === undefined ? {} : { signal };
-  return whileReading(store.repository, { waitMs: 10_000, ...stop }, async () => {
-    await store.refresh(signal);
-    const live = new LiveSet(store.index);
-    const { viewTree: readTree } = store.blobs;
-    const asked = new Set(groups.flat().map(({ id }) => `${TAG}${id}`));
-    await live.mark(
-      [
-        ...(await snapshotTrees(store, { without: asked, unreadable: others.unreadable, ...stop })),
-        ...others.contents.flatMap(treesOf),
-      ],
-      readTree,
-      stop,
-    );
-    // What a group lacks goes with it, or is kept and looked at again when the others are known that do go.
-    requireComplete(live, { hint: DAMAGED_HINT, mayLackData: true });
-    const bytes = [live.bytes];
-    for (const group of groups) {
-      await live.mark(
-        group.flatMap(({ content }) => treesOf(content)),
-        readTree,
-        stop,
-      );
-      bytes.push(live.bytes);
-    }
-    return bytes;
-  });
+/** Content that nothing needs any more, in packs with what is needed. */
+export interface LeftContent {
+  bytes: number;
+  /** the room that was wanted for writing the packs anew, and is not there; null where they cannot be written for another reason */
+  needsRoom: number | null;
 }
 
-/** The trees of all snapshots but those of some points. Throws `damaged` for one that cannot be read: what it needs is unknown. */
-async function snapshotTrees(
-  store: EmbeddedStore,
-  ask: { without: ReadonlySet<string>; unreadable: KeptContent["unreadable"]; signal?: AbortSignal },
-): Promise<Uint8Array[]> {
-  const { snapshots, damaged } = await store.repository.listSnapshots(ask.signal);
-  const [first] = damaged;
-  if (first !== undefined)
-    throw new CairnError("damaged", `snapshot ${first.name.slice(0, 8)} cannot be read, so what it needs is unknown`, {
-      hint: "run `cairn doctor --repair` first",
-    });
-  requireMarks(ask.unreadable, new Set(snapshots.flatMap(({ snapshot }) => snapshot.tags ?? [])));
-  return snapshots
-    .filter(({ snapshot }) => snapshot.tags?.some((tag) => ask.without.has(tag)) !== true)
-    .map(({ snapshot }) => Buffer.from(snapshot.tree, "hex"));
-}
-
-/** A point whose descriptor is damaged is kept by its snapshot; without one nobody knows what it holds. */
-function requireMarks(unreadable: KeptContent["unreadable"], tags: ReadonlySet<string>): void {
-  const lost = unreadable.filter((id) => id === null || !tags.has(`${TAG}${id}`));
-  if (lost.length === 0) return;
-  throw new CairnError(
-    "damaged",
-    `${plural(lost.length, "save point")} cannot be read, so what they need is unknown: ${lost.map((id) => id?.slice(0, 8) ?? "?").join(", ")}`,
-    {
-      hint: "nothing was removed; run cairn doctor --repair first",
-    },
-  );
-}
-
-/** Removes the snapshots of points that were never completed, or those beside a point's own; their blobs go with the next clean-up. */
-export async function discardSnapshots(
-  { repository, storage }: EmbeddedStore,
-  pointIds: readonly string[],
-  own: string | null,
-): Promise<void> {
-  const tags = new Set(pointIds.map((id) => `${TAG}${id}`));
-  const { snapshots } = await repository.listSnapshots();
-  const marked = snapshots.filter(({ snapshot }) => snapshot.tags?.some((tag) => tags.has(tag)) === true);
-  // Where it is lost, another may stand for it.
-  if (own !== null && !marked.some(({ id }) => id === own)) return;
-  for (const { id } of marked) if (id !== own) await storage.remove("snapshots", id);
+export interface Freed {
+  bytesFreed: number;
+  /** others used the store: the next time gives the space back */
+  postponed: boolean;
+  /** what was to go and is still there; null where nothing of it is */
+  left: LeftContent | null;
+  /** names of content (blobs, and packs that hold it) that kept points need and that is lost, as far as it was met */
+  lost: string[];
 }
 
 /** Snapshots first, then everything that nothing needs any more. */

@@ -10,8 +10,8 @@ import { damagedOf, findUnindexed } from "../../repository/index/unindexed-packs
 import type { LostRequest, PointContent, StoppableCall } from "./engine.ts";
 import { provePacks } from "../../repository/verify/pack-prover.ts";
 import { notePacks } from "./store-files.ts";
+import { treesOf } from "./copy-content.ts";
 import type { EmbeddedStore } from "./embedded-store.ts";
-import { treesOf } from "./free-content.ts";
 
 interface DropCall extends LostRequest {
   /** for others that use the store */

@@ -3,7 +3,8 @@ import { hex } from "../../formats/bytes.ts";
 import type { Snapshot } from "../../formats/restic/snapshot.ts";
 import type { TreeNode } from "../../formats/restic/tree.ts";
 import { newPacer } from "../../pacer.ts";
-import type { PointRemains } from "./store-care.ts";
+import type { Manifest } from "../../formats/records/manifest.ts";
+import type { PointContent } from "./engine.ts";
 import type { CopyContent } from "./copy-content.ts";
 import type { EmbeddedStore } from "./embedded-store.ts";
 import { readManifest } from "./snapshot-tree.ts";
@@ -12,6 +13,16 @@ const TAG = "cairn:";
 const DEPTH_TAG = "cairn-depth:";
 /** More components than any path has. */
 const MAX_DEPTH = 4096;
+
+/** Remains of a point whose descriptor is gone, in the store. */
+export interface PointRemains {
+  id: string;
+  createdAt: string;
+  content: PointContent;
+  /** the folder, absolute, raw bytes */
+  path: Uint8Array;
+  manifest: Manifest;
+}
 
 interface Found {
   /** Absolute, raw bytes. */
@@ -108,11 +119,7 @@ export async function pointRemains(
           snapshot: snapshotId,
           root: { mode, uid, gid, user, group, mtime_sec: mtimeSec, mtime_ns: mtimeNs },
         },
-        complete: manifest.complete,
-        entries: manifest.entries,
-        labels: manifest.labels,
-        omitted: manifest.omitted,
-        crossMounts: manifest.mounts?.entered === true,
+        manifest,
       });
     } catch (error) {
       if (toCairnError(error).code !== "damaged") throw error;

@@ -5,7 +5,9 @@ import path from "node:path";
 import { describe, test, type TestContext } from "node:test";
 import { CairnError } from "../../errors.ts";
 import { BlobIndex } from "../../repository/index/blob-index.ts";
-import type { HeadContent, KeptContent, PointContent, StagedContent, StageRequest } from "./engine.ts";
+import type { HeadContent, PointContent, StagedContent, StageRequest } from "./engine.ts";
+import { freeContent } from "./free-content.ts";
+import type { KeptContent } from "./held-bytes.ts";
 import { temporaryFolder } from "./testing-store.ts";
 import { walkDigests } from "./testing-walk.ts";
 import { PointStore } from "./point-store.ts";
@@ -126,7 +128,7 @@ void describe("the copy engine", () => {
     const { root, engine, stage } = await setUp(t);
     const free = async (pointIds: string[], content: PointContent): Promise<number> => {
       const kept = (): KeptContent => ({ contents: [content], unreadable: [] });
-      return (await engine.free({ pointIds, kept, thorough: true, waitMs: 1000 })).bytesFreed;
+      return (await freeContent(await engine.store(), { pointIds, kept, thorough: true, waitMs: 1000 })).bytesFreed;
     };
     fs.writeFileSync(path.join(root, "f"), randomBytes(50_000));
     await stage();
@@ -157,7 +159,7 @@ void describe("the copy engine", () => {
       },
       unreadable: [],
     });
-    const freeing = engine.free({ pointIds: [], kept, thorough: true, waitMs: 1000 });
+    const freeing = freeContent(store, { pointIds: [], kept, thorough: true, waitMs: 1000 });
     await assert.rejects(freeing, { code: "no_space", message: "what failed first" });
   });
 

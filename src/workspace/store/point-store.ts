@@ -13,10 +13,6 @@ import { compact } from "../../repository/care/compact.ts";
 import { packBytes } from "../../repository/packs/pack-bytes.ts";
 import { acquireLock, type RepositoryLock, whileReading } from "../../repository/locks.ts";
 import type {
-  Freed,
-  FreeRequest,
-  HeldGroup,
-  KeptContent,
   LookedAt,
   LostRequest,
   PointContent,
@@ -38,7 +34,6 @@ import { discardDraft, prepareScan, scan, type ScanOptions, type ScanResult } fr
 import type { Snapshot } from "../../formats/restic/snapshot.ts";
 import type { FinishedPack } from "../../repository/packs/pack-writer.ts";
 import type { ScanSummary } from "../../archive/scan/summary.ts";
-import { discardSnapshots, freeContent, heldBytes } from "./free-content.ts";
 import { leaveSeed } from "./cache-seed.ts";
 import type { TreeHolder } from "../../clones/holder.ts";
 import { dropLostFirst, dropLostPacks, holdsContent } from "./lost-content.ts";
@@ -47,19 +42,9 @@ import { recordedRoot, rootMetadata } from "../../archive/write/root-metadata.ts
 import { type CopyContent, manifestOf, sameAsHead } from "./copy-content.ts";
 import { EmbeddedStore } from "./embedded-store.ts";
 import { keepStoreBytes, keptStoreBytes, notePacks, storePaths } from "./store-files.ts";
-import type {
-  ExamineRequest,
-  PointRemains,
-  StoreFinding,
-  StoreVerification,
-  VerifyStoreRequest,
-} from "./store-care.ts";
-import { depthTag, liesAt, pointRemains } from "./point-remains.ts";
+import { depthTag, liesAt } from "./point-remains.ts";
 import { receiveContent } from "./receive-content.ts";
 import { readManifest, snapshotTree } from "./snapshot-tree.ts";
-import { examineAccess } from "./store-access.ts";
-import { examineStore } from "./store-doctor.ts";
-import { verifyStore } from "./verify-store.ts";
 import { writeContent } from "./write-content.ts";
 
 export interface PointStoreOptions {
@@ -351,24 +336,18 @@ export class PointStore {
   }
 
   /**
-   * Bytes that the groups hold together, after each: everything that is none of the points in `groups` first, then
-   * one group after the other. Throws `damaged` when something outside of the groups could not be followed.
-   */
-  async heldBytes(groups: readonly HeldGroup[], others: KeptContent, call: StoppableCall = {}): Promise<number[]> {
-    return heldBytes(await this.store(call), groups, { others, ...call });
-  }
-
-  /** Forgets points that are gone and frees what no other needs. Safe to do again after a kill. */
-  async free(request: FreeRequest): Promise<Freed> {
-    return freeContent(await this.store(request), request);
-  }
-
-  /**
    * Takes back what the engine holds for points that were never completed, by their ids; of one whose own snapshot is told,
-   * what it holds beside that, where that is there.
+   * what it holds beside that, where that is there. Blobs go with the next clean-up.
    */
   async discard(pointIds: readonly string[], own: string | null = null): Promise<void> {
-    if (pointIds.length > 0) await discardSnapshots(await this.store(), pointIds, own);
+    if (pointIds.length === 0) return;
+    const { repository, storage } = await this.store();
+    const tags = new Set(pointIds.map((id) => `cairn:${id}`));
+    const { snapshots } = await repository.listSnapshots();
+    const marked = snapshots.filter(({ snapshot }) => snapshot.tags?.some((tag) => tags.has(tag)) === true);
+    // Where its own is lost, another may stand for it.
+    if (own !== null && !marked.some(({ id }) => id === own)) return;
+    for (const { id } of marked) if (id !== own) await storage.remove("snapshots", id);
   }
 
   /**
@@ -382,28 +361,6 @@ export class PointStore {
   /** Tells whether the store knows where all is that a point in it needs. */
   async holds(content: PointContent, call: StoppableCall): Promise<boolean> {
     return holdsContent(await this.store(call), content, call);
-  }
-
-  /** Proves points and, where asked, everything that the engine holds. Throws what keeps its store from being opened. */
-  async verify(request: VerifyStoreRequest): Promise<StoreVerification> {
-    return verifyStore(storePaths(this.#options.control), request);
-  }
-
-  /** Finds out whether what holds the points can be opened: keys, config; nothing is changed. */
-  async examineAccess(): Promise<StoreFinding[]> {
-    return examineAccess(storePaths(this.#options.control));
-  }
-
-  /** Finds out whether it is whole; packs are not read through. Nothing is changed. */
-  async examine(request: ExamineRequest): Promise<StoreFinding[]> {
-    const store = await this.store(request);
-    await store.refresh(request.signal);
-    return examineStore(store, request);
-  }
-
-  /** Lists what it still knows by itself of points, without their descriptors. */
-  async remains(wanted: (pointId: string) => boolean, call: StoppableCall = {}): Promise<PointRemains[]> {
-    return pointRemains(await this.store(call), wanted, call.signal);
   }
 
   async close(): Promise<void> {

@@ -12,13 +12,14 @@ import { keysFromPassword, Repository } from "../../repository/repository.ts";
 import type { Storage } from "../../repository/storage/storage.ts";
 import type { StoreFinding } from "./store-care.ts";
 import { embeddedStorage } from "./embedded-store.ts";
-import type { StorePaths } from "./store-files.ts";
+import { type StorePaths, storePaths } from "./store-files.ts";
 
 /**
  * Looks whether the store can be opened: its folder, its config, the file with its master keys, the password and its key
- * files. Any one of them that is lost can be made again from the others.
+ * files. `control`: the control directory. Any one of them that is lost can be made again from the others.
  */
-export async function examineAccess(paths: StorePaths): Promise<StoreFinding[]> {
+export async function examineAccess(control: string): Promise<StoreFinding[]> {
+  const paths = storePaths(control);
   if (!fs.existsSync(paths.repository)) {
     const detail = `${paths.repository} is missing: with it all content of the points`;
     return [{ kind: "store", severity: "damage", detail }];

@@ -1,6 +1,3 @@
-import type { ConsistencyLabel } from "../../formats/records/descriptor.ts";
-import type { ManifestOmission } from "../../formats/records/manifest.ts";
-
 /** Place of a point's content, as its descriptor says it; each engine knows its own keys. */
 export interface PointContent {
   /** id of the workspace's root tree, hex; empty until an engine that does not read has sealed the point */
@@ -83,19 +80,4 @@ export interface ExamineRequest {
   recordedDamage: number;
   signal?: AbortSignal | undefined;
   onProgress?: ((progress: { done: number; total?: number; bytes: number }) => void) | undefined;
-}
-
-/** Remains of a point whose descriptor is gone. */
-export interface PointRemains {
-  id: string;
-  createdAt: string;
-  content: PointContent;
-  /** the folder, absolute, raw bytes */
-  path: Uint8Array;
-  complete: boolean;
-  entries: { files: number; directories: number; links: number; other: number };
-  labels: ConsistencyLabel[];
-  omitted: ManifestOmission[];
-  /** File systems that were mounted inside were gone into. */
-  crossMounts: boolean;
 }

@@ -34,6 +34,7 @@ type Mending = Required<Pick<StoreFinding, "repair" | "mend">>;
 export async function examineStore(store: EmbeddedStore, request: ExamineRequest): Promise<StoreFinding[]> {
   const { repository } = store;
   const { signal, points, onProgress } = request;
+  await store.refresh(signal);
   const { snapshots, damaged } = await repository.listSnapshots(signal);
   const roots = points.flatMap(({ id, content }) => [
     { label: id, tree: Buffer.from(content.tree, "hex") },

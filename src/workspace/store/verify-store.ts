@@ -16,7 +16,7 @@ import { firstFailure, warmThreads, withThreads } from "../../threads/threads.ts
 import type { Thread } from "../../threads/worker-thread.ts";
 import type { PointToVerify, PointVerdict, StoreProblem, StoreVerification, VerifyStoreRequest } from "./store-care.ts";
 import { EmbeddedStore } from "./embedded-store.ts";
-import { notePacks, type StorePaths } from "./store-files.ts";
+import { notePacks, storePaths } from "./store-files.ts";
 
 const LOCK_WAIT_MS = 10_000;
 const MAX_PROBLEMS = 10_000;
@@ -68,9 +68,9 @@ export interface ProvenPoints {
  * Proves points, and with `everything` every pack and the snapshots of others too. Held under a shared lock, so that
  * no clean-up takes packs away meanwhile. Throws what keeps the store from being opened.
  */
-export async function verifyStore(paths: StorePaths, request: VerifyStoreRequest): Promise<StoreVerification> {
+export async function verifyStore(control: string, request: VerifyStoreRequest): Promise<StoreVerification> {
   warmThreads(VERIFY);
-  const store = await EmbeddedStore.open(paths, request.signal);
+  const store = await EmbeddedStore.open(storePaths(control), request.signal);
   const { signal } = request;
   try {
     return await whileReading(store.repository, { waitMs: LOCK_WAIT_MS, signal }, async () => verify(store, request));

@@ -1,0 +1,190 @@
+import fs from "node:fs";
+import path from "node:path";
+import type { StoreFinding } from "../store/store-care.ts";
+import { CairnError, toCairnError } from "../../errors.ts";
+import { durableMkdir } from "../../fs/durable.ts";
+import { printablePath } from "../../fs/safe-path.ts";
+import { loadStatCache } from "../../archive/cache/stat-cache.ts";
+import { deadWorkDirectories, removeDeadWorkDirectories } from "../../fs/work-directory.ts";
+import { FOLDER_KINDS } from "../../repository/storage/storage.ts";
+import { controlWarnings } from "../place/adopt.ts";
+import { isFolderThere, listLeases, listWorkspaces, recordFolder } from "../place/control-directory.ts";
+import { originalsBeside } from "../place/convert.ts";
+import { statCachePath, workspacePaths } from "../place/control-layout.ts";
+import { isOtherFolder, workspaceAt } from "../place/find-workspace.ts";
+import { waysBack } from "../restore/missing-folder.ts";
+import { listPartials } from "../new-folder/new-folder.ts";
+import { finishRelease, leftReleases, lockRegistry, registerWorkspace } from "../place/registry.ts";
+import { whyLeft } from "../points/held-trees.ts";
+import { isUnfreed } from "./unfreed.ts";
+import type { Workspace } from "../workspace.ts";
+
+/**
+ * Folders that are made with a control directory and are not there, as after a copy that left out empty ones. Without them
+ * nothing else can be looked at; what was in them is found missing afterwards.
+ */
+export function* missingFolderFindings({ found: { control } }: Workspace): Iterable<StoreFinding> {
+  const journals = listWorkspaces(control).flatMap(({ name, workspace }) =>
+    workspace === null ? [] : [workspacePaths(control, name).journal],
+  );
+  // A store that is missing as a whole is another finding, and nothing to be made anew.
+  const store = fs.existsSync(control.store) ? FOLDER_KINDS.map((each) => path.join(control.store, each)) : [];
+  for (const folder of [...journals, ...store]) {
+    if (fs.lstatSync(folder, { throwIfNoEntry: false }) !== undefined) continue;
+    const detail = `the folder ${folder} is not there`;
+    yield { kind: "missing", severity: "damage", detail, repair: "it is made", mend: () => durableMkdir(folder) };
+  }
+}
+
+/** The control directory's place and modes, what was left in it, the workspace's folder and how it is found. */
+export function* controlFindings(workspace: Workspace): Iterable<StoreFinding> {
+  yield* placeFindings(workspace);
+  yield* leftoverFindings(workspace);
+  yield* unreadableFindings(workspace);
+  yield* folderFindings(workspace);
+  yield* registryFindings(workspace);
+}
+
+function* placeFindings({ found }: Workspace): Iterable<StoreFinding> {
+  const { root } = found.control;
+  const warnings = controlWarnings(root);
+  const why = whyNotWritable(root);
+  if (why !== null) warnings.push(`nothing can be saved, nor restored in place: ${root} cannot be written (${why})`);
+  for (const detail of warnings) yield { kind: "control-place", severity: "warning", detail };
+  const mode = fs.statSync(root).mode & 0o777;
+  if ((mode & 0o077) === 0) return;
+  yield {
+    kind: "permissions",
+    severity: "warning",
+    detail: `others may look into ${root} (mode ${mode.toString(8)})`,
+    repair: "only its owner may from then on",
+    mend: () => fs.chmodSync(root, 0o700),
+  };
+}
+
+/** Says why nothing can be written into a control directory now; null where it can. */
+export function whyNotWritable(root: string): string | null {
+  try {
+    fs.accessSync(root, fs.constants.W_OK);
+    return null;
+  } catch (error) {
+    return toCairnError(error).message;
+  }
+}
+
+function* leftoverFindings({ found: { control, workspace } }: Workspace): Iterable<StoreFinding> {
+  const { temporary } = control;
+  const dead = deadWorkDirectories(temporary);
+  if (dead.length > 0)
+    yield {
+      kind: "leftovers",
+      severity: "info",
+      detail: `${dead.length} unfinished ${dead.length === 1 ? "folder" : "folders"} of processes that are gone in ${temporary}`,
+      repair: "they are removed",
+      mend: () => {
+        const stay = removeDeadWorkDirectories(temporary);
+        const reasons = stay.map(({ directory, reason }) => whyLeft(directory, toCairnError(reason)));
+        if (stay.length > 0) throw new CairnError("permission", reasons.join("; "));
+      },
+    };
+  if (isUnfreed(control))
+    yield {
+      kind: "leftovers",
+      severity: "info",
+      detail: "content of points that were removed is still in the store; what takes it out: cairn cleanup",
+    };
+  const statCache = statCachePath(control, workspace.id);
+  if (fs.existsSync(statCache) && loadStatCache(statCache) === null)
+    yield {
+      kind: "cache",
+      severity: "info",
+      detail: "the cache of the folder's entries cannot be used; the next save reads everything",
+      repair: "it is removed and made again",
+      mend: () => fs.rmSync(statCache, { force: true }),
+    };
+  // Of any folder of this user: what was to be deleted lies where no other command may ever look.
+  for (const note of leftReleases())
+    yield {
+      kind: "leftovers",
+      severity: "warning",
+      detail: `${note.place}: the points of ${printablePath(note.folder)}, whose deletion by \`cairn release\` was interrupted`,
+      repair: "they are removed",
+      mend: async () => {
+        // Not waited for: who releases holds it, and waits for the workspace's.
+        using _registry = await lockRegistry({ purpose: "doctor", timeoutMs: 0 });
+        finishRelease(note);
+      },
+    };
+}
+
+/** Views, unfinished folders and workspaces of which nobody knows what they are about: nothing removes them. */
+function* unreadableFindings({ found: { control } }: Workspace): Iterable<StoreFinding> {
+  const { problems } = listPartials(control);
+  try {
+    listLeases(control);
+  } catch (error) {
+    problems.push(toCairnError(error));
+  }
+  for (const { message, hint } of problems) {
+    const detail = hint === undefined ? message : `${message}; ${hint}`;
+    yield { kind: "unreadable", severity: "warning", detail };
+  }
+  for (const { name, problem } of listWorkspaces(control)) {
+    if (problem === undefined) continue;
+    yield {
+      kind: "workspace",
+      severity: "damage",
+      detail: `the workspace ${name} cannot be opened: ${problem.message}`,
+    };
+  }
+}
+
+function* folderFindings(workspace: Workspace): Iterable<StoreFinding> {
+  const { found } = workspace;
+  const shown = printablePath(found.folder);
+  if (!isFolderThere(found.folder))
+    yield { kind: "folder", severity: "damage", detail: `the folder ${shown} is not there; ${waysBack(found)}` };
+  else if (isOtherFolder(found))
+    yield {
+      kind: "folder",
+      severity: "info",
+      detail: `${shown} is another folder than the one that was adopted; the path decides, so it is kept as the same workspace`,
+      repair: "it is recorded as the one",
+      mend: () => recordFolder(found),
+    };
+  for (const place of originalsBeside(workspace)) {
+    const detail = `${printablePath(place)} is a folder as it was before its conversion to a subvolume; remove it when it is not needed`;
+    yield { kind: "original", severity: "info", detail };
+  }
+}
+
+function* registryFindings({ found }: Workspace): Iterable<StoreFinding> {
+  const { folder, control, controlFile, workspace } = found;
+  const kind = "registry";
+  const severity = "warning";
+  const leadsElsewhere = `the folder ${printablePath(folder)} does not lead here`;
+  let problem = "it is in no registry";
+  try {
+    const hit = workspaceAt(folder);
+    if (hit?.control.root === control.root) return;
+    // Somebody else's now: to be settled by hand.
+    if (hit !== null)
+      return yield { kind, severity, detail: `${leadsElsewhere}: it is registered for ${hit.control.root}` };
+  } catch (error) {
+    problem = toCairnError(error).message;
+  }
+  yield {
+    kind,
+    severity,
+    detail: `${leadsElsewhere}: ${problem}`,
+    repair: "it is registered again",
+    mend: () =>
+      registerWorkspace({
+        folder,
+        control: control.root,
+        controlId: controlFile.id,
+        workspaceId: workspace.id,
+        workspaceName: workspace.name,
+      }),
+  };
+}

@@ -1,0 +1,86 @@
+import { plural } from "../../formats/sizes.ts";
+import { LiveSet, requireComplete } from "../../repository/trees/live.ts";
+import { whileReading } from "../../repository/locks.ts";
+import { CairnError } from "../../errors.ts";
+import { treesOf } from "./copy-content.ts";
+import type { PointContent, StoppableCall } from "./engine.ts";
+import type { EmbeddedStore } from "./embedded-store.ts";
+
+const TAG = "cairn:";
+const DAMAGED_HINT =
+  "nothing was removed; `cairn doctor --repair` mends what can be, and points that stay damaged (`cairn verify --all` names them) go all at once: `cairn cleanup --only POINT…`";
+
+/** Points whose share of the store is asked for together. */
+export type HeldGroup = readonly { id: string; content: PointContent }[];
+
+/** Content of points that nobody wants to remove. */
+export interface KeptContent {
+  contents: readonly PointContent[];
+  /** ids of points whose own record cannot be read (null: not even the id); only their mark in the store tells what they hold */
+  unreadable: readonly (string | null)[];
+}
+
+/** Bytes after each group, what belongs to none of them counted first. Its trees must be whole: `damaged`; of a group what is there counts. */
+export async function heldBytes(
+  store: EmbeddedStore,
+  groups: readonly HeldGroup[],
+  { others, signal }: { others: KeptContent } & StoppableCall,
+): Promise<number[]> {
+  const stop = signal === undefined ? {} : { signal };
+  return whileReading(store.repository, { waitMs: 10_000, ...stop }, async () => {
+    await store.refresh(signal);
+    const live = new LiveSet(store.index);
+    const { viewTree: readTree } = store.blobs;
+    const asked = new Set(groups.flat().map(({ id }) => `${TAG}${id}`));
+    await live.mark(
+      [
+        ...(await snapshotTrees(store, { without: asked, unreadable: others.unreadable, ...stop })),
+        ...others.contents.flatMap(treesOf),
+      ],
+      readTree,
+      stop,
+    );
+    // What a group lacks goes with it, or is kept and looked at again when the others are known that do go.
+    requireComplete(live, { hint: DAMAGED_HINT, mayLackData: true });
+    const bytes = [live.bytes];
+    for (const group of groups) {
+      await live.mark(
+        group.flatMap(({ content }) => treesOf(content)),
+        readTree,
+        stop,
+      );
+      bytes.push(live.bytes);
+    }
+    return bytes;
+  });
+}
+
+/** The trees of all snapshots but those of some points. Throws `damaged` for one that cannot be read: what it needs is unknown. */
+async function snapshotTrees(
+  store: EmbeddedStore,
+  ask: { without: ReadonlySet<string>; unreadable: KeptContent["unreadable"]; signal?: AbortSignal },
+): Promise<Uint8Array[]> {
+  const { snapshots, damaged } = await store.repository.listSnapshots(ask.signal);
+  const [first] = damaged;
+  if (first !== undefined)
+    throw new CairnError("damaged", `snapshot ${first.name.slice(0, 8)} cannot be read, so what it needs is unknown`, {
+      hint: "run `cairn doctor --repair` first",
+    });
+  requireMarks(ask.unreadable, new Set(snapshots.flatMap(({ snapshot }) => snapshot.tags ?? [])));
+  return snapshots
+    .filter(({ snapshot }) => snapshot.tags?.some((tag) => ask.without.has(tag)) !== true)
+    .map(({ snapshot }) => Buffer.from(snapshot.tree, "hex"));
+}
+
+/** A point whose descriptor is damaged is kept by its snapshot; without one nobody knows what it holds. */
+export function requireMarks(unreadable: KeptContent["unreadable"], tags: ReadonlySet<string>): void {
+  const lost = unreadable.filter((id) => id === null || !tags.has(`${TAG}${id}`));
+  if (lost.length === 0) return;
+  throw new CairnError(
+    "damaged",
+    `${plural(lost.length, "save point")} cannot be read, so what they need is unknown: ${lost.map((id) => id?.slice(0, 8) ?? "?").join(", ")}`,
+    {
+      hint: "nothing was removed; run cairn doctor --repair first",
+    },
+  );
+}
