@@ -13,13 +13,14 @@ import { execFileSync } from "node:child_process";
 import path from "node:path";
 import { parseArgs } from "node:util";
 import { build, type BuildOptions, type Metafile, type Plugin } from "esbuild";
+import { manualPages } from "./command-pages.ts";
 import { contractDeclarations, libraryDeclarations } from "./print-declarations.ts";
 import { checkAcyclic, checkConstantExports, scriptOf } from "./script-of.ts";
 
 /**
  * Makes dist/: the command, the library and every `*-worker.ts` as entry points that share chunks, and scripts of what the
  * command and its threads run.
- * `--only-command` (what ./cairn asks for) leaves out the type declarations.
+ * `--only-command` (what ./cairn asks for) leaves out the type declarations and man pages.
  */
 
 const ROOT = path.resolve(import.meta.dirname, "..");
@@ -237,6 +238,11 @@ function declarations(stage: string): void {
   rmSync(emitted, { recursive: true });
 }
 
+async function writeManualPages(stage: string): Promise<void> {
+  mkdirSync(path.join(stage, "man"));
+  for (const [name, text] of await manualPages()) writeFileSync(path.join(stage, "man", name), text);
+}
+
 /** Chunks first, entry points last, so whoever starts meanwhile finds what its entry names. */
 function moveIntoPlace(stage: string): void {
   mkdirSync(DIST, { recursive: true });
@@ -287,7 +293,10 @@ async function main(): Promise<void> {
   writeFileSync(stamp, "");
   try {
     await bundle(stage);
-    if (values["only-command"] !== true) declarations(stage);
+    if (values["only-command"] !== true) {
+      declarations(stage);
+      await writeManualPages(stage);
+    }
     if (values.clean === true) rmSync(DIST, { recursive: true, force: true });
     moveIntoPlace(stage);
     renameSync(stamp, path.join(RUNTIME, "built"));

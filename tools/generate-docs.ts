@@ -1,11 +1,16 @@
-import { readFileSync, writeFileSync } from "node:fs";
+import { existsSync, readFileSync, writeFileSync } from "node:fs";
 import path from "node:path";
 import { COMMAND_DATA } from "../src/contract/commands.ts";
 import { phraseOf } from "../src/contract/schema.ts";
+import { CallOptions } from "../src/contract/words.ts";
 import { ERROR_TABLE, type ErrorRow } from "../src/errors.ts";
-import { named, type Node, typeOf } from "./print-declarations.ts";
+import { commandsPage } from "./command-pages.ts";
+import { declarationOfMethod, named, type Node, TABLES, typeOf } from "./print-declarations.ts";
 
-/** Writes docs/errors.md from the table in src/errors.ts, and the tables of docs/json.md from the contract; `--check` only compares. */
+/**
+ * Writes docs/errors.md from the table in src/errors.ts, docs/cli.md from the commands, docs/api.md and the tables of
+ * docs/json.md from the contract; `--check` only compares.
+ */
 
 const DOCS = path.resolve(import.meta.dirname, "../docs");
 
@@ -108,6 +113,75 @@ export function jsonTables(): string {
   ].join("\n");
 }
 
+const WHAT_TABLES_ARE: Readonly<Record<string, readonly [heading: string, about: string]>> = {
+  CairnLibrary: ["The package", "Functions of `cairnstate`. Paths are absolute, or relative to the current directory."],
+  Client: [
+    "A client",
+    "Given by `open`, `openOrInit`, `openOrAdopt`, `init` and `adopt`: one workspace. `close()` resolves when nothing goes on any more. Properties: `repoRoot`, `repoId`, `engineType`, `controlDirectory`, `workspace`, `created`, `engineReasons`, `conversion`.",
+  ],
+  BackupRepository: [
+    "A repository",
+    "Given by `openRepository` and `initRepository`. Property: `info`. `close()` ends calls under way on a repository off the machine with `interrupted`.",
+  ],
+};
+
+/** docs/api.md: every call of the library with its options and errors. */
+export function apiPage(): string {
+  const sections = Object.entries(WHAT_TABLES_ARE).flatMap(([table, [heading, about]]) => [
+    `## ${heading}`,
+    "",
+    about,
+    "",
+    ...Object.entries(TABLES[table]!).flatMap(([name, verb]) => {
+      const ofEvery = Object.values(CallOptions.entries) as unknown as Node[];
+      const options = verb.options === null ? [] : membersOf(verb.options as Node);
+      const said = options.filter(([, each]) => !ofEvery.includes(each));
+      const errors = verb.errors.map((code) => `[${code}](errors.md#${code})`).join(", ");
+      return [
+        `### ${name}`,
+        "",
+        verb.about,
+        "",
+        "```ts",
+        declarationOfMethod([name, verb]).trimEnd(),
+        "```",
+        "",
+        ...optionTable(said),
+        ...(errors === "" ? [] : [`Throws ${errors}.`, ""]),
+      ];
+    }),
+  ]);
+  return [
+    "# The library",
+    "",
+    "Made from the contract by `npm run docs`; `npm run ok` fails when the two differ. How a program begins is in [agents.md](agents.md).",
+    "",
+    "Results are the objects of [json.md](json.md), with the same keys; the package has their types. Every call can throw `usage`, `io` and `interrupted` beside",
+    "the codes that it names, always as a `CairnError`: [errors.md](errors.md).",
+    "",
+    "Options that every call takes which has any:",
+    "",
+    ...optionTable(membersOf(CallOptions as unknown as Node)),
+    ...sections,
+  ].join("\n");
+}
+
+function optionTable(options: readonly [string, Node][]): string[] {
+  if (options.length === 0) return [];
+  const rows = options.map(([name, each]) => `| \`${name}\` | ${typeCell(each)} | ${cell(phraseOf(each))} |`);
+  return ["| option | type | |", "| --- | --- | --- |", ...rows, ""];
+}
+
+/** A type without the comments of its members. */
+function typeCell(schema: Node): string {
+  return `\`${cell(
+    typeOf(schema)
+      .replaceAll(/\/\*\*.*?\*\/\n?/g, "")
+      .replaceAll(/\s+/g, " ")
+      .trim(),
+  )}\``;
+}
+
 const MADE = /<!-- made by `npm run docs` -->\n[^]*<!-- end -->/;
 
 /** docs/json.md with its tables as the contract has them. */
@@ -120,11 +194,13 @@ if (import.meta.main) {
   for (const [name, wanted] of [
     ["errors.md", errorPage(ERROR_TABLE)],
     ["json.md", jsonPage()],
+    ["api.md", apiPage()],
+    ["cli.md", await commandsPage()],
   ] as const) {
     const file = path.join(DOCS, name);
     if (!process.argv.includes("--check")) {
       writeFileSync(file, wanted);
-    } else if (readFileSync(file, "utf8") !== wanted) {
+    } else if (!existsSync(file) || readFileSync(file, "utf8") !== wanted) {
       console.log(`docs/${name} is not what the source says: run \`npm run docs\``);
       process.exitCode = 1;
     }

@@ -92,7 +92,8 @@ function declarationOf(name: string, schema: Node): string {
   return `${doc}export interface ${name}${heritage} {\n${indented(left.map(memberOf))}}\n`;
 }
 
-function methodOf([name, verb]: [string, Verb]): string {
+/** The method that a verb is, without its comment. */
+export function declarationOfMethod([name, verb]: [string, Verb]): string {
   const given = verb.takes.map((each) => {
     const schema = each.schema as Node;
     return `${each.name}${schema.type === "optional" ? "?" : ""}: ${typeOf(schema)}`;
@@ -105,11 +106,16 @@ function methodOf([name, verb]: [string, Verb]): string {
   const output = typeOf(verb.output as Node);
   const answer =
     verb.how === "stream" ? `AsyncIterable<${output}>` : verb.how === "at once" ? output : `Promise<${output}>`;
-  const errors = verb.errors.length === 0 ? "" : ` Throws ${verb.errors.map((code) => `\`${code}\``).join(", ")}.`;
-  return `${docOf(verb.about + errors)}${name}(${given.join(", ")}): ${answer};\n`;
+  return `${name}(${given.join(", ")}): ${answer};\n`;
 }
 
-const TABLES: Readonly<Record<string, Readonly<Record<string, Verb>>>> = {
+function methodOf([name, verb]: [string, Verb]): string {
+  const errors = verb.errors.length === 0 ? "" : ` Throws ${verb.errors.map((code) => `\`${code}\``).join(", ")}.`;
+  return docOf(verb.about + errors) + declarationOfMethod([name, verb]);
+}
+
+/** Verbs by the interface that they are methods of. */
+export const TABLES: Readonly<Record<string, Readonly<Record<string, Verb>>>> = {
   Client: CLIENT_VERBS,
   CairnLibrary: LIBRARY_VERBS,
   BackupRepository: repositories.REPOSITORY_VERBS,

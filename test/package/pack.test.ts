@@ -27,7 +27,7 @@ test(
     assert.ok(tarball !== undefined);
     const names = tarball.files.map((file) => file.path);
 
-    await t.test("nothing but code, types, licences and the readme", () => {
+    await t.test("nothing but code, types, man pages, docs and licences", () => {
       for (const name of [
         "LICENSE",
         "README.md",
@@ -35,13 +35,16 @@ test(
         "dist/cli.js",
         "dist/index.js",
         "dist/types/index.d.ts",
+        "dist/man/cairn.1",
+        "dist/man/cairn-backup-create.1",
+        "docs/json.md",
         "dist/THIRD-PARTY-LICENSES.txt",
       ]) {
         assert.ok(names.includes(name), name);
       }
       const others = names.filter(
         (name) =>
-          !/^dist\/[\w.-]+\.c?js$|^dist\/types\/.*\.d\.ts$|^dist\/THIRD-PARTY|^(?:LICENSE|README\.md|package\.json)$/.test(
+          !/^dist\/[\w.-]+\.c?js$|^dist\/types\/.*\.d\.ts$|^dist\/man\/[\w-]+\.1$|^dist\/THIRD-PARTY|^docs\/|^(?:LICENSE|(?:CHANGELOG|README|SECURITY)\.md|package\.json)$/.test(
             name,
           ),
       );

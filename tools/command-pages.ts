@@ -1,0 +1,159 @@
+import type { CommandDefinition } from "../src/cli/command.ts";
+import { COMMANDS } from "../src/cli/commands/index.ts";
+import { type ArgumentDefinition, GLOBAL_OPTIONS, type OptionDefinition } from "../src/cli/definitions.ts";
+import { VERSION } from "../src/formats/program.ts";
+
+/** Makes docs/cli.md and the man pages from the commands as the help has them. */
+
+/** A command as both kinds of pages show it. */
+interface CommandPage {
+  /** `cairn backup create` */
+  line: string;
+  group: string;
+  summary: string;
+  definition: CommandDefinition;
+}
+
+async function commandPages(): Promise<CommandPage[]> {
+  const pages: CommandPage[] = [];
+  for (const [name, entry] of Object.entries(COMMANDS)) {
+    if (entry.hidden === true) continue;
+    const { command } = await entry.load();
+    pages.push({ line: `cairn ${name}`, group: entry.group, summary: entry.summary, definition: command });
+    for (const [verb, { summary, load }] of Object.entries(command.verbs ?? {})) {
+      const { command: definition } = await load();
+      pages.push({ line: `cairn ${name} ${verb}`, group: entry.group, summary, definition });
+    }
+  }
+  return pages;
+}
+
+function usageOf({ line, definition }: CommandPage): string {
+  const given = (definition.arguments ?? []).map(({ name }) => name);
+  return [line, "[options]", ...given].join(" ");
+}
+
+const cell = (text: string): string => text.replaceAll("|", "\\|");
+const anchor = (line: string): string => line.replaceAll(" ", "-");
+
+function table(head: string, rows: readonly (readonly [string, string])[]): string[] {
+  if (rows.length === 0) return [];
+  return [`| ${head} | |`, "| --- | --- |", ...rows.map(([name, text]) => `| \`${cell(name)}\` | ${cell(text)} |`), ""];
+}
+
+const ofArgument = ({ name, text }: ArgumentDefinition): readonly [string, string] => [name, text];
+const ofOption = ({ flags, text }: OptionDefinition): readonly [string, string] => [flags, text];
+
+/** docs/cli.md: every command with its arguments, options and examples. */
+export async function commandsPage(): Promise<string> {
+  const pages = await commandPages();
+  const lists = [...Map.groupBy(pages, ({ group }) => group)].flatMap(([group, inside]) => [
+    `**${group}**`,
+    "",
+    ...inside.map(({ line, summary }) => `- [\`${line}\`](#${anchor(line)}): ${summary}`),
+    "",
+  ]);
+  const sections = pages.flatMap((page) => [
+    `## ${page.line}`,
+    "",
+    `${page.summary[0]!.toUpperCase()}${page.summary.slice(1)}.`,
+    "",
+    "```",
+    usageOf(page),
+    "```",
+    "",
+    ...table("argument", (page.definition.arguments ?? []).map(ofArgument)),
+    ...table("option", (page.definition.options ?? []).map(ofOption)),
+    "```sh",
+    ...page.definition.examples.map(({ line, text }) => `${line}  # ${text}`),
+    "```",
+    "",
+  ]);
+  return [
+    "# Commands",
+    "",
+    "Made from the commands by `npm run docs`; `npm run ok` fails when the two differ. `cairn COMMAND --help` prints the same.",
+    "",
+    "A POINT or TARGET is a save point: its id, any unique prefix, `latest`, `head` or `head~N`. What `--json` prints is in [json.md](json.md), exit statuses",
+    "are in [errors.md](errors.md).",
+    "",
+    ...lists,
+    ...table("option of every command", [...GLOBAL_OPTIONS.map(ofOption), ["-h, --help", "print help"]]),
+    ...sections,
+  ].join("\n");
+}
+
+/** Text that troff prints as it stands. */
+function escaped(text: string): string {
+  return text
+    .replaceAll("\\", "\\e")
+    .replaceAll("-", "\\-")
+    .replaceAll(/^([.'])/gm, "\\&$1");
+}
+
+const bold = (text: string): string => `\\fB${escaped(text)}\\fR`;
+
+function entries(heading: string, rows: readonly (readonly [string, string])[]): string[] {
+  if (rows.length === 0) return [];
+  return [`.SH ${heading}`, ...rows.flatMap(([name, text]) => [".TP", bold(name), escaped(text)])];
+}
+
+function manualPage(page: CommandPage, others: readonly CommandPage[]): string {
+  const name = page.line.replaceAll(" ", "-");
+  const verbs = others.filter(({ line }) => line.startsWith(`${page.line} `));
+  return [
+    ...heading(name),
+    ".SH NAME",
+    `${escaped(name)} \\- ${escaped(page.summary)}`,
+    ".SH SYNOPSIS",
+    bold(page.line) + escaped(usageOf(page).slice(page.line.length)),
+    ...entries("ARGUMENTS", (page.definition.arguments ?? []).map(ofArgument)),
+    ...entries(
+      "COMMANDS",
+      verbs.map(({ line, summary }) => [line.slice(page.line.length + 1), summary]),
+    ),
+    ...entries("OPTIONS", [...(page.definition.options ?? []), ...GLOBAL_OPTIONS].map(ofOption)),
+    ".SH EXAMPLES",
+    ...page.definition.examples.flatMap(({ line, text }) => [".TP", bold(line), escaped(text)]),
+    ".SH SEE ALSO",
+    ".BR cairn (1)",
+    "",
+  ].join("\n");
+}
+
+const heading = (name: string): string[] => [`.TH ${escaped(name.toUpperCase())} 1 "" "cairn ${VERSION}"`];
+
+/** The man pages, by file name: one of each command, and `cairn.1` that lists them. */
+export async function manualPages(): Promise<ReadonlyMap<string, string>> {
+  const pages = await commandPages();
+  const made = new Map(pages.map((page) => [`${anchor(page.line)}.1`, manualPage(page, pages)]));
+  const groups = Map.groupBy(
+    pages.filter(({ line }) => line.split(" ").length === 2),
+    ({ group }) => group,
+  );
+  made.set(
+    "cairn.1",
+    [
+      ...heading("cairn"),
+      ".SH NAME",
+      "cairn \\- keeps every state of the folders that agents and people work in",
+      ".SH SYNOPSIS",
+      `${bold("cairn")} ${escaped("[options] COMMAND")}`,
+      ...[...groups].flatMap(([group, inside]) =>
+        entries(
+          `"${group.toUpperCase()}"`,
+          inside.map(({ line, summary }) => [line.slice("cairn ".length), summary]),
+        ),
+      ),
+      ...entries("OPTIONS", GLOBAL_OPTIONS.map(ofOption)),
+      ".SH EXIT STATUS",
+      escaped(
+        "0 done, 1 internal, 2 usage, 3 not found, 4 conflict or stale, 5 busy, 6 damage found, 7 refused for safety, 8 no space, 9 permission, 10 partly done, 130 interrupted.",
+      ),
+      ".SH SEE ALSO",
+      escaped("cairn-save(1), cairn-restore(1), cairn-history(1), cairn-backup(1); the package's docs folder."),
+      "",
+    ].join("\n"),
+  );
+  return made;
+}
