@@ -88,7 +88,8 @@ function escaped(text: string): string {
   return text
     .replaceAll("\\", "\\e")
     .replaceAll("-", "\\-")
-    .replaceAll(/^([.'])/gm, "\\&$1");
+    .replaceAll(/^([.'])/gm, "\\&$1")
+    .replaceAll(/[^\n -~]/gu, (each) => `\\[u${each.codePointAt(0)!.toString(16).toUpperCase().padStart(4, "0")}]`);
 }
 
 const bold = (text: string): string => `\\fB${escaped(text)}\\fR`;
