@@ -55,21 +55,32 @@ function withVerb(
   group: CommandDefinition,
 ): { argv: readonly string[]; verb: string } | null {
   const place = argv.indexOf(name);
+  const at = firstWord(argv, place + 1, group);
+  const word = argv[at];
+  if (word === undefined || !Object.hasOwn(group.verbs ?? {}, word)) return null;
+  return {
+    argv: [...argv.slice(0, place + 1), word, ...argv.slice(place + 1, at), ...argv.slice(at + 1)],
+    verb: word,
+  };
+}
+
+/** The place of the first word from `start` on that is neither an option nor the value of one; the line's end without one. */
+function firstWord(argv: readonly string[], start: number, { options = [] }: CommandDefinition): number {
   const valued = new Set(WITH_VALUE);
-  for (const { flags } of group.options ?? [])
+  for (const { flags } of options)
     if (flags.includes("<")) for (const word of flags.split(/[ ,]+/)) if (word.startsWith("-")) valued.add(word);
-  for (let at = place + 1; at < argv.length; at++) {
-    const word = argv[at]!;
-    if (valued.has(word)) at++;
-    else if (!word.startsWith("-")) {
-      if (!Object.hasOwn(group.verbs ?? {}, word)) return null;
-      return {
-        argv: [...argv.slice(0, place + 1), word, ...argv.slice(place + 1, at), ...argv.slice(at + 1)],
-        verb: word,
-      };
-    }
+  let at = start;
+  while (at < argv.length && argv[at]!.startsWith("-")) {
+    if (argv[at] === "--") return at;
+    at += valued.has(argv[at]!) ? 2 : 1;
   }
-  return null;
+  return Math.min(at, argv.length);
+}
+
+/** The line with `--` before a command that has words and options of its own, as `env` and `nice` take it. */
+function withOwnWords(argv: readonly string[], definition: CommandDefinition): readonly string[] {
+  const at = firstWord(argv, argv.indexOf(definition.name) + 1, definition);
+  return at === argv.length || argv[at] === "--" ? argv : [...argv.slice(0, at), "--", ...argv.slice(at)];
 }
 
 /** Command that a line names, as far as that is known. */
@@ -86,6 +97,7 @@ async function named(given: readonly string[]): Promise<Named> {
   const command = commandNameOf(asked);
   const entry = command !== undefined && Object.hasOwn(COMMANDS, command) ? COMMANDS[command] : undefined;
   const group = entry === undefined ? undefined : (await entry.load()).command;
+  if (group?.takesCommand === true) return { argv: withOwnWords(asked, group), definition: group, group };
   const argv = group?.verbs === undefined ? asked : asHelpOfVerb(asked, command!);
   const chosen = group?.verbs === undefined ? null : withVerb(argv, command!, group);
   const definition = chosen === null ? group : (await group!.verbs![chosen.verb]!.load()).command;
@@ -124,7 +136,7 @@ export async function parse(given: readonly string[]): Promise<Parsed> {
     if (shown) return { kind: "print", name: name ?? null, text: printed, json };
     // `commander.help` only says that there was no command.
     if (!(error instanceof CommanderError)) throw error;
-    if (error.code !== "commander.help") throw usageError(error, name, definition);
+    if (error.code !== "commander.help") throw await usageError(error, name, definition);
   }
   if (call === undefined || definition === undefined || name === undefined) {
     if (json && group?.verbs !== undefined)
@@ -137,48 +149,81 @@ export async function parse(given: readonly string[]): Promise<Parsed> {
   return { kind: "call", name, definition, input: new Input(call.args as string[], call.options), globals };
 }
 
-function usageError(error: CommanderError, name: string | undefined, definition: CommandDefinition | undefined): Error {
+async function usageError(
+  error: CommanderError,
+  name: string | undefined,
+  definition: CommandDefinition | undefined,
+): Promise<Error> {
   const [first = "", ...more] = error.message.replace(/^error: /, "").split("\n");
   const help =
     definition === undefined ? "`cairn --help` lists the commands" : `\`cairn ${name} --help\` shows what it takes`;
+  if (error.code === "commander.unknownCommand") {
+    const instead = await insteadOf(/'([^']*)'/.exec(first)?.[1] ?? "", definition);
+    return usage(first, instead === null ? help : `${instead}; ${help}`);
+  }
   const suggestion = more
     .join(" ")
     .trim()
     .replace(/^\(|\)$/g, "");
-  if (name === "run" && error.code === "commander.unknownOption")
-    return usage(first, "an option of the command itself comes after --: cairn run -- COMMAND…");
-  const word = /'([^']*)'/.exec(first)?.[1] ?? "";
-  const words = name === "backup" ? WORDS_OF_BACKUP : WORDS;
-  if (error.code === "commander.unknownCommand" && Object.hasOwn(words, word))
-    return usage(first, `\`cairn ${words[word]}\` does that; ${help}`);
   return usage(first, suggestion === "" ? help : `${suggestion} ${help}`);
 }
 
-/** Commands of git, restic and borg, with the line that does it here. */
+/** Words of git, restic and borg, with the line that does the same here. */
 const WORDS: Readonly<Record<string, string>> = {
   commit: "save",
   snapshot: "save",
+  stash: "save",
   log: "history",
-  list: "history",
+  blame: "history",
+  reflog: "history",
   ls: "show POINT",
   checkout: "restore POINT",
   reset: "restore POINT",
+  redo: "undo",
   clone: "fork",
-  mount: "view",
+  branch: "fork",
+  worktree: "fork",
   check: "verify",
-  forget: "cleanup",
-  prune: "cleanup",
+  mv: "relocate",
+  rename: "relocate",
   rm: "cleanup --only POINT",
 };
 const WORDS_OF_BACKUP: Readonly<Record<string, string>> = {
-  backup: "backup create",
   snapshots: "backup list",
   ls: "backup show -R SNAPSHOT",
   dump: "backup show SNAPSHOT:FILE",
-  check: "backup verify",
-  extract: "backup restore",
-  mount: "backup show -R SNAPSHOT",
 };
+/** Verbs that are proposed for a misspelt word: they only look, or only add. */
+const HARMLESS = new Set(
+  "save history status diff show view verify doctor store inspect backup create list find stats cat".split(" "),
+);
+
+/** A sentence that names what a word may have meant; null where nothing is near. A verb that changes something is named only for its beginning. */
+async function insteadOf(word: string, group: CommandDefinition | undefined): Promise<string | null> {
+  const names = Object.keys(group?.verbs ?? COMMANDS).filter((each) => !each.startsWith("_"));
+  const line = (name: string): string => `\`cairn ${group === undefined ? "" : `${group.name} `}${name}\``;
+  const words = group === undefined ? WORDS : WORDS_OF_BACKUP;
+  const known = Object.keys(words).find((each) => each === word || (word.length > 2 && each.startsWith(word)));
+  const begun = names.filter((each) => word !== "" && each.startsWith(word));
+  if (begun.length > 0) return `did you mean ${begun.map(line).join(" or ")}?`;
+  if (known !== undefined) return `\`cairn ${words[known]}\` does that`;
+  if (group === undefined && Object.hasOwn((await COMMANDS["backup"]!.load()).command.verbs ?? {}, word))
+    return `\`cairn backup ${word}\` does that in a repository`;
+  const near = names.filter((each) => HARMLESS.has(each) && isMisspelt(word, each));
+  return near.length === 0 ? null : `did you mean ${near.map(line).join(" or ")}?`;
+}
+
+/** Tells whether one letter more, less or other, or two that changed places, make one word of the other. */
+function isMisspelt(word: string, name: string): boolean {
+  if (name.length < 4 || Math.abs(word.length - name.length) > 1) return false;
+  let start = 0;
+  while (start < word.length && word[start] === name[start]) start++;
+  let end = 0;
+  while (end < Math.min(word.length, name.length) - start && word.at(-1 - end) === name.at(-1 - end)) end++;
+  const [inWord, inName] = [word.slice(start, word.length - end), name.slice(start, name.length - end)];
+  const isSwapped = inWord.length === 2 && inName === `${inWord[1]}${inWord[0]}`;
+  return isSwapped || (inWord.length <= 1 && inName.length <= 1);
+}
 
 type Called = (args: unknown[], options: Record<string, unknown>) => void;
 

@@ -12,11 +12,12 @@ const OPTIONS = new VerbOptions(pick(RunOptions, "message", "tags"), {
 
 export const command: CommandDefinition = {
   name: "run",
-  arguments: [{ name: "<command...>", text: "the command and its arguments, after --" }],
+  arguments: [{ name: "<command...>", text: "the command; all words after it are its own" }],
+  takesCommand: true,
   options: OPTIONS.definitions,
   examples: [
-    { line: "cairn run -- npm install", text: "a point before, a point after; the exit status is npm's" },
-    { line: "cairn run -m 'agent turn 12' -- ./agent --step", text: "with a message" },
+    { line: "cairn run npm install", text: "a point before, a point after; the exit status is npm's" },
+    { line: "cairn run -m 'agent turn 12' ./agent --step", text: "with a message" },
   ],
   async run(context, input) {
     const client = await context.openOrAdopt();
