@@ -207,9 +207,19 @@ test("targets are resolved by id, prefix and word", (context) => {
   assert.equal(idOf("head~0"), second);
   assert.equal(idOf("head~1", undo), second);
   assert.throws(() => idOf("head~2"), hasCode("not_found"));
-  assert.throws(() => idOf("a"), hasCode("ambiguous"));
+  for (const [target, id] of [
+    ["HEAD", second],
+    ["@", second],
+    ["HEAD~1", first],
+    ["@~1", first],
+    ["HEAD^", first],
+    ["head^", first],
+  ] as const)
+    assert.equal(idOf(target), id, target);
+  assert.throws(() => idOf("HEAD^^"), hasCode("not_found"));
   const other = save(points, { save_point_id: `9${"0".repeat(31)}` as SavePointId });
-  assert.equal(idOf("9"), other);
+  assert.equal(idOf("9000"), other);
+  assert.throws(() => idOf("900"), hasCode("invalid_id"));
   assert.throws(() => idOf("../../etc"), hasCode("invalid_id"));
   assert.throws(() => idOf("0".repeat(33)), hasCode("invalid_id"));
   assert.throws(() => idOf("fffff"), hasCode("not_found"));
@@ -218,6 +228,48 @@ test("targets are resolved by id, prefix and word", (context) => {
     () => idOf("abcd"),
     (error) => hasCode("ambiguous")(error) && (error as CairnError).details?.["candidates"] !== undefined,
   );
+});
+
+test("undo points do not count in head~N", (context) => {
+  const { points } = scratch(context);
+  const first = save(points);
+  save(points, { undo: true });
+  const second = save(points);
+  save(points, { undo: true });
+  const third = save(points);
+  const idOf = (target: string): string => resolveTarget(points, target, third).descriptor.save_point_id;
+  assert.deepEqual([idOf("head~1"), idOf("head~2")], [second, first]);
+  assert.throws(() => idOf("head~3"), hasCode("not_found"));
+});
+
+test("a time means the newest point that was saved by then", (context) => {
+  const { points } = scratch(context);
+  const now = new Date(2026, 10, 24, 15, 30, 20).getTime();
+  const at = (...given: [number, number, number]): string => new Date(2026, 10, ...given).toISOString();
+  const old = save(points, { created_at: at(22, 9, 0) });
+  const noon = save(points, { created_at: at(23, 12, 0) });
+  save(points, { created_at: at(23, 12, 30), undo: true });
+  const evening = save(points, { created_at: at(23, 20, 0) });
+  const today = save(points, { created_at: at(24, 14, 0) });
+  const idOf = (target: string): string => resolveTarget(points, target, today, now).descriptor.save_point_id;
+  for (const [target, id] of [
+    ["yesterday", evening],
+    ["yesterday 13:00", noon],
+    ["2026-11-23", evening],
+    ["2026-11-23 12:00", noon],
+    ["2026-11-23T11:59", old],
+    [new Date(2026, 10, 23, 20, 0).toISOString(), evening],
+    ["14:00", today],
+    ["13:59:59", evening],
+    ["2 hours ago", evening],
+    ["an hour ago", today],
+    ["2 days ago", old],
+    ["today", today],
+  ] as const)
+    assert.equal(idOf(target), id, target);
+  assert.throws(() => idOf("3 weeks ago"), hasCode("not_found"));
+  for (const target of ["tomorrow", "25:00", "2026-02-30", "2026-13-01", "ago", "1 fortnight ago"])
+    assert.throws(() => idOf(target), hasCode("invalid_id"), target);
 });
 
 test("latest passes over what restores made and is nothing without points", (context) => {

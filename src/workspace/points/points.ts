@@ -367,6 +367,13 @@ export class Points {
     return this.sequences().length - this.unfinished().length;
   }
 
+  /** Sequence numbers of the finished points that no restore or undo made, ascending. */
+  saved(): number[] {
+    const committed = this.committed();
+    const rows = this.#complete(committed);
+    return committed.filter((sequence) => rows.get(sequence)?.kind !== "u");
+  }
+
   /** The newest point that no restore or undo made; null when there is none. A damaged one is passed over. */
   latest(): Point | null {
     for (const [at, sequence] of this.sequences().toReversed().entries()) {

@@ -3,9 +3,14 @@ import type { SavePointId } from "../../ids.ts";
 import type { Point } from "./point-files.ts";
 import type { DamagedPoint, Points } from "./points.ts";
 
-/** Resolves what a person means by a target: a full id, a unique prefix, `latest`, `head`, `head~N`. */
+/**
+ * Resolves what a person means by a target: an id or a unique prefix, `latest`, `head`, `head~N` (also `HEAD`, `@`, `^`), or a
+ * time, which means the newest saved point that is not after it.
+ */
 
 const MAX_CANDIDATES = 20;
+/** Fewer would take a word or a small number for an id. */
+const LEAST_DIGITS = 4;
 
 function nothingSaved(): CairnError {
   return new CairnError("not_found", "nothing has been saved yet", { hint: "save a point first: `cairn save`" });
@@ -21,15 +26,70 @@ function headPoint(points: Points, head: SavePointId | null): Point {
   return point;
 }
 
-/** The point `steps` places before head in the order of sequence numbers, whatever made it: as many lines down in the history. */
+/** The point that was saved `steps` saves before head. Undo points do not count. */
 function beforeHead(points: Points, head: SavePointId | null, steps: number): Point {
   const start = headPoint(points, head);
   if (steps === 0) return start;
-  const older = points.committed().filter((sequence) => sequence < start.sequence);
+  const older = points.saved().filter((sequence) => sequence < start.sequence);
   const wanted = older.at(-steps);
   if (steps <= older.length && wanted !== undefined) return points.read(wanted);
   const hint = older.length === 0 ? "see `cairn history`" : `the oldest is head~${older.length}`;
-  throw new CairnError("not_found", `head~${steps} is not there: head has ${older.length} before it`, { hint });
+  throw new CairnError("not_found", `head~${steps} is not there: head has ${older.length} saved before it`, { hint });
+}
+
+const UNIT_MS: Readonly<Record<string, number>> = {
+  second: 1000,
+  minute: 60_000,
+  hour: 3_600_000,
+  day: 86_400_000,
+  week: 604_800_000,
+};
+
+/**
+ * The instant that a text means, in ms since 1970; null where it means none. `2 hours ago`, `yesterday`, `yesterday 14:00`,
+ * `14:00`, `2026-11-23`, `2026-11-23 14:00`, or as RFC 3339. A day alone is its end; times without a zone are local.
+ */
+export function momentOf(text: string, now: number): number | null {
+  const ago = /^(\d{1,6}|an?) (second|minute|hour|day|week|month|year)s? ago$/i.exec(text);
+  if (ago !== null) {
+    const count = /^an?$/i.test(ago[1]!) ? 1 : Number(ago[1]);
+    const unit = ago[2]!.toLowerCase();
+    if (UNIT_MS[unit] !== undefined) return now - count * UNIT_MS[unit];
+    const date = new Date(now);
+    if (unit === "month") date.setMonth(date.getMonth() - count);
+    else date.setFullYear(date.getFullYear() - count);
+    return date.getTime();
+  }
+  const zoned = /^\d{4}-\d\d-\d\dT\d\d:\d\d(?::\d\d(?:\.\d+)?)?(?:Z|[+-]\d\d:?\d\d)$/i;
+  if (zoned.test(text)) return validTime(Date.parse(text));
+  const local = /^(?:(\d{4})-(\d\d)-(\d\d)|(today|yesterday))?(?:(?:^|[ T])(\d\d?):(\d\d)(?::(\d\d))?)?$/i.exec(text);
+  if (local === null || text === "") return null;
+  const [, year, month, day, word, hour, minute, second] = local;
+  const date = new Date(now);
+  if (year !== undefined) date.setFullYear(Number(year), Number(month) - 1, Number(day));
+  if (year !== undefined && (date.getMonth() !== Number(month) - 1 || date.getDate() !== Number(day))) return null;
+  if (word?.toLowerCase() === "yesterday") date.setDate(date.getDate() - 1);
+  if (hour === undefined) date.setHours(23, 59, 59, 999);
+  else if (Number(hour) > 23 || Number(minute) > 59 || Number(second ?? "0") > 59) return null;
+  // A minute alone is all of it, so that what a list shows as 14:00 is found by 14:00.
+  else date.setHours(Number(hour), Number(minute), Number(second ?? "59"), 999);
+  return validTime(date.getTime());
+}
+
+function validTime(time: number): number | null {
+  return Number.isNaN(time) ? null : time;
+}
+
+/** The newest point that was saved at that instant or before. */
+function notAfter(points: Points, moment: number): Point {
+  const saved = points.saved().toReversed();
+  for (const sequence of saved) {
+    const point = points.read(sequence);
+    if (Date.parse(point.descriptor.created_at) <= moment) return point;
+  }
+  throw new CairnError("not_found", `nothing had been saved by ${new Date(moment).toISOString()}`, {
+    hint: saved.length === 0 ? "save a point first: `cairn save`" : "see `cairn history`",
+  });
 }
 
 function candidate(found: Point | DamagedPoint): Record<string, unknown> {
@@ -56,19 +116,27 @@ function byPrefix(points: Points, prefix: string): Point {
 }
 
 /**
- * The point that a target means. `head` is the workspace's head, null when nothing was saved.
+ * The point that a target means. `head` is the workspace's head, null when nothing was saved; `now` in ms since 1970.
  * Throws `not_found`, `ambiguous` (lists the candidates), `invalid_id`, `damaged`.
  */
-export function resolveTarget(points: Points, target: string, head: SavePointId | null): Point {
+export function resolveTarget(points: Points, target: string, head: SavePointId | null, now = Date.now()): Point {
   if (target === "latest") {
     const latest = points.latest();
     if (latest === null) throw nothingSaved();
     return latest;
   }
-  const steps = /^head(?:~([0-9]{1,9})?)?$/.exec(target);
-  if (steps !== null) return beforeHead(points, head, target === "head" ? 0 : Number(steps[1] ?? "1"));
-  if (/^[0-9a-f]{1,32}$/i.test(target)) return byPrefix(points, target.toLowerCase());
+  const steps = /^(?:head|HEAD|@)(?:~([0-9]{1,9})?|(\^+))?$/.exec(target);
+  if (steps !== null)
+    return beforeHead(points, head, steps[2]?.length ?? Number(steps[1] ?? (/~$/.test(target) ? 1 : 0)));
+  if (/^[0-9a-f]{1,32}$/i.test(target)) {
+    if (target.length >= LEAST_DIGITS) return byPrefix(points, target.toLowerCase());
+    throw new CairnError("invalid_id", `${target} is too short for a save point: at least ${LEAST_DIGITS} digits`, {
+      hint: "see `cairn history`",
+    });
+  }
+  const moment = momentOf(target, now);
+  if (moment !== null) return notAfter(points, moment);
   throw new CairnError("invalid_id", `not a save point: ${JSON.stringify(target.slice(0, 80))}`, {
-    hint: "use an id, a prefix of one, latest, head or head~N; a path comes beside it: restore head PATH, show head:PATH, diff --path PATH",
+    hint: 'use an id, a prefix of one, latest, head, head~N or a time (yesterday, "2 hours ago", 2026-11-23 14:00); a path comes beside it: restore head PATH, show head:PATH, diff --path PATH',
   });
 }
