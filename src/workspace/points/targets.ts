@@ -127,7 +127,7 @@ export function resolveTarget(points: Points, target: string, head: SavePointId 
   }
   const steps = /^(?:head|HEAD|@)(?:~([0-9]{1,9})?|(\^+))?$/.exec(target);
   if (steps !== null)
-    return beforeHead(points, head, steps[2]?.length ?? Number(steps[1] ?? (/~$/.test(target) ? 1 : 0)));
+    return beforeHead(points, head, steps[2]?.length ?? Number(steps[1] ?? (target.endsWith("~") ? 1 : 0)));
   if (/^[0-9a-f]{1,32}$/i.test(target)) {
     if (target.length >= LEAST_DIGITS) return byPrefix(points, target.toLowerCase());
     throw new CairnError("invalid_id", `${target} is too short for a save point: at least ${LEAST_DIGITS} digits`, {
