@@ -74,7 +74,7 @@ export async function commandsPage(): Promise<string> {
     "",
     "Made from the commands by `npm run docs`; `npm run ok` fails when the two differ. `cairn COMMAND --help` prints the same.",
     "",
-    "A POINT or TARGET is a save point: its id, any unique prefix, `latest`, `head` or `head~N`. What `--json` prints is in [json.md](json.md), exit statuses",
+    "A POINT or TARGET is a save point: its id, a unique prefix, `latest`, `head`, `head~N`, or a time such as `2 hours ago`. What `--json` prints is in [json.md](json.md), exit statuses",
     "are in [errors.md](errors.md).",
     "",
     ...lists,

@@ -154,29 +154,9 @@ export class Context {
   }
 
   /**
-   * The client of the chosen folder, else of the nearest initialised one at or above the current folder, else of the
-   * current folder; one that was never initialised is adopted, after `before`. Throws `refused` where a guard forbids that.
-   * `allow`: of commands that have it, the guards that are overridden.
+   * The client of the chosen folder, else of the nearest workspace at or above the current folder. Throws `not_a_workspace`.
    */
-  async open(positional?: string, before?: Promise<unknown>, allow?: readonly GuardName[]): Promise<Client> {
-    try {
-      return await this.openExisting(positional);
-    } catch (error) {
-      if (!this.#mayAdopt(error, positional)) throw error;
-    }
-    await before;
-    try {
-      return await this.openOrAdopt(positional, allow);
-    } catch (error) {
-      // Which guard could be overridden is the business of the commands that have --allow.
-      if (!(error instanceof CairnError) || error.code !== "refused" || allow !== undefined) throw error;
-      const hint = "name a workspace with -C DIR; `cairn workspaces` lists them";
-      throw new CairnError("refused", error.message, { hint, cause: error });
-    }
-  }
-
-  /** Like `open`, but what is no workspace is `not_a_workspace`. */
-  async openExisting(positional?: string): Promise<Client> {
+  async open(positional?: string): Promise<Client> {
     const library = await this.library();
     const otherwise = this.globals.controlDirectory === undefined ? null : this.cwd;
     const chosen = this.chosenFolder(positional) ?? (await library.find(this.cwd, this.callOptions())) ?? otherwise;
@@ -188,16 +168,27 @@ export class Context {
     return this.#hold(await library.open(chosen, this.openOptions()));
   }
 
-  /** Opens a workspace, or adopts a folder with guards overridden; a line says that it was adopted. */
-  async openOrAdopt(positional?: string, allow: readonly GuardName[] = []): Promise<Client> {
-    const library = await this.library();
-    const folder = this.chosenFolder(positional) ?? (await library.find(this.cwd, this.callOptions())) ?? this.cwd;
-    const client = this.#hold(await library.openOrAdopt(folder, { ...this.openOptions(), allow }));
-    if (client.created) {
-      this.note(
-        `adopted ${client.workspace.path} (engine ${client.engineType}); its save points lie in ${client.controlDirectory}`,
-      );
+  /**
+   * Opens a workspace, or adopts the folder with these guards overridden, after `before`; a line says that it was adopted. The guard
+   * of home directories is for one that somebody merely stands in.
+   */
+  async openOrAdopt(positional?: string, allow: readonly GuardName[] = [], before?: Promise<unknown>): Promise<Client> {
+    if (before !== undefined) {
+      try {
+        return await this.open(positional);
+      } catch (error) {
+        if (!this.#mayAdopt(error, positional)) throw error;
+      }
+      await before;
     }
+    const library = await this.library();
+    const chosen = this.chosenFolder(positional);
+    const folder = chosen ?? (await library.find(this.cwd, this.callOptions())) ?? this.cwd;
+    const guards = chosen === undefined ? allow : [...allow, "home" as const];
+    const client = this.#hold(await library.openOrAdopt(folder, { ...this.openOptions(), allow: guards }));
+    const { path } = client.workspace;
+    if (client.created)
+      this.note(`adopted ${path} (engine ${client.engineType}); its save points lie in ${client.controlDirectory}`);
     return client;
   }
 

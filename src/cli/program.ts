@@ -289,8 +289,8 @@ function examplesText(definition: CommandDefinition): string {
 }
 
 const GENERAL_EXAMPLES = `
-A save point (POINT, TARGET) is named by its id, any unique prefix of it, latest, head or head~N:
-N lines below head in \`cairn history\`, what restores saved before them counts too.
+A save point (POINT, TARGET) is named by its id, a unique prefix of it, latest, head, head~N
+(N saves before head), or a time: yesterday, "2 hours ago", "2026-11-23 14:00".
 
 Examples:
   $ cairn save                      save the folder you are in

@@ -416,12 +416,26 @@ test("counts of rules may be unlimited, and a rule may name several tags or none
   }
 });
 
-test("release of a folder that is no workspace fails with a hint, most other commands adopt it", async () => {
+test("only what saves adopts a folder that is no workspace", async () => {
   const nowhere = { find: () => null, open: () => Promise.reject(new CairnError("not_a_workspace", "no")) };
   const released = await runJson(["release", "."], { fake: fakeLibrary({ ...nowhere, forget: () => false }, true) });
   assert.deepEqual([released.status, released.envelope.error?.code], [3, "not_a_workspace"]);
-  const reading = await runJson(["status", "/"], { fake: fakeLibrary(nowhere, true) });
-  assert.deepEqual([reading.status, reading.envelope.warnings.length], [0, 1]);
+  for (const line of [
+    "status /",
+    "history /",
+    "diff",
+    "undo",
+    "verify --all",
+    "doctor",
+    "store",
+    "seal",
+    "cleanup",
+    "view --list",
+  ]) {
+    const { status, envelope, fake } = await runJson(line.split(" "), { fake: fakeLibrary(nowhere, true) });
+    assert.deepEqual([status, envelope.error?.code], [3, "not_a_workspace"], line);
+    assert.ok(!fake.asked.some(({ method }) => /adopt/i.test(method)), line);
+  }
   const missing = await runJson(["status", "/not/there"], { fake: fakeLibrary(nowhere, true) });
   assert.deepEqual([missing.status, missing.envelope.error?.code], [3, "not_a_workspace"]);
   const saving = await runFake(["save"], { fake: fakeLibrary(nowhere, true) });

@@ -39,7 +39,8 @@ import {
 
 /** Verbs that look at a workspace and its points, prove them, and remove points. */
 
-const target = () => text("a save point: id, unique prefix, `latest`, `head` or `head~N`");
+const target = () =>
+  text("a save point: id, unique prefix, `latest`, `head`, `head~N` or a time such as `2 hours ago`");
 
 // --------------------------------------------------------------------------------- status, diff, show
 

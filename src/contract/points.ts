@@ -37,9 +37,10 @@ import {
   WorkspaceRef,
 } from "./words.ts";
 
-/** Verbs that make points, go back to them and mark them. A target is an id, a unique prefix, `latest`, `head` or `head~N`. */
+/** Verbs that make points, go back to them and mark them. A target is an id, a unique prefix, `latest`, `head`, `head~N` or a time. */
 
-const target = () => text("a save point: id, unique prefix, `latest`, `head` or `head~N`");
+const target = () =>
+  text("a save point: id, unique prefix, `latest`, `head`, `head~N` or a time such as `2 hours ago`");
 const left = () => rows(LeftOut, "what was left out; not empty: exit 10");
 const duration = () => number("milliseconds");
 

@@ -48,7 +48,7 @@ const GONE: ReadonlySet<string> = new Set(["not_found", "not_a_workspace"]);
 /** Null: its points were gone, and the folder is forgotten now. */
 async function openOrForget(context: Context, folder: string): Promise<Client | null> {
   try {
-    return await context.openExisting(folder);
+    return await context.open(folder);
   } catch (error) {
     const path = context.chosenFolder(folder);
     const isGone = error instanceof CairnError && GONE.has(error.code) && path !== undefined;

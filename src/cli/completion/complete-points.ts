@@ -8,7 +8,7 @@ export const command: CommandDefinition = {
   /** Completion must never disturb the line that is being typed: any failure is an empty answer. */
   async run(context) {
     try {
-      const client = await context.openExisting();
+      const client = await context.open();
       // What goes on is not told: the line that is being typed stands there.
       const { signal } = context;
       const { save_points: points } = await client.history(undefined, LIMIT, { signal });

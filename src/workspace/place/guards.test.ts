@@ -52,6 +52,11 @@ test("the root and what is no directory are refused whatever is allowed", (conte
   assert.throws(() => checkLocation(Buffer.from("/.cairn/x"), { allow: ["nested"] }), isRefused());
 });
 
+test("a file system that shows what the kernel has is refused whatever is allowed", () => {
+  for (const path of ["/proc", "/proc/self", "/sys", "/sys/kernel"])
+    assert.throws(() => check(path, ["home", "nested", "git", "space"]), isRefused(), path);
+});
+
 test("a home directory and what holds one are refused unless allowed", (context) => {
   const directory = scratch(context);
   const home = process.env["HOME"];
@@ -80,7 +85,10 @@ test("a folder inside a .git is refused unless allowed", (context) => {
 test("folders in and around a workspace are refused unless allowed", async (context) => {
   const directory = scratch(context);
   mkdirSync(join(directory, "outer", "ws", "inner"), { recursive: true });
-  await adoptFolder(join(directory, "outer", "ws"), OPTIONS);
+  const { found } = await adoptFolder(join(directory, "outer", "ws"), OPTIONS);
+  // Without a point it stands in nobody's way.
+  for (const path of ["outer", "outer/ws/inner"]) check(join(directory, path));
+  mkdirSync(join(found.paths.points, "0000000001"), { recursive: true });
   for (const path of ["outer", "outer/ws/inner"]) {
     assert.throws(() => check(join(directory, path)), isRefused("nested"), path);
     check(join(directory, path), ["nested"]);

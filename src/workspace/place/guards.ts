@@ -1,16 +1,17 @@
-import { accessSync, constants, existsSync, realpathSync, statSync } from "node:fs";
+import { accessSync, constants, existsSync, readdirSync, realpathSync, statSync } from "node:fs";
 import { basename } from "node:path";
 import type { GuardName } from "../../contract/words.ts";
 import { CairnError, toCairnError } from "../../errors.ts";
 import { rawPath } from "../../formats/records/record.ts";
 import { formatBytes } from "../../formats/sizes.ts";
-import { freeSpace } from "../../fs/linux/mounts.ts";
-import { isAtOrBelow, printablePath, rawBytes, type RawPath } from "../../fs/safe-path.ts";
+import { freeSpace, mountOf } from "../../fs/linux/mounts.ts";
+import { isAtOrBelow, printablePath, rawBytes, type RawPath, shellPath } from "../../fs/safe-path.ts";
 import { homeDirectories, knownHome } from "../../fs/users.ts";
-import { MOUNT_CONTROL } from "./control-layout.ts";
+import { controlPaths, MOUNT_CONTROL, sequenceOfName, type WorkspacePaths, workspacePaths } from "./control-layout.ts";
 import { workspaceAbove } from "./find-workspace.ts";
 import {
   controlDirectoriesInside,
+  controlOf,
   isControlDirectory,
   listRegistered,
   realOrItself,
@@ -66,6 +67,20 @@ function refuseHomes(folder: Buffer): void {
   }
 }
 
+/** File systems that show what the kernel has: reading them never ends the same way twice, and writing sets the machine. */
+const PSEUDO = new Set(
+  "proc sysfs cgroup cgroup2 devtmpfs devpts debugfs tracefs securityfs configfs bpf pstore mqueue fusectl binfmt_misc efivarfs autofs rpc_pipefs hugetlbfs selinuxfs nsfs".split(
+    " ",
+  ),
+);
+
+/** Throws `refused` for a folder on a file system that is no place of files. */
+function refusePseudo(folder: Buffer): void {
+  const type = mountOf(existingAncestor(folder))?.type;
+  if (type !== undefined && PSEUDO.has(type))
+    throw refusal(folder, `it shows what the kernel has (${type}), not files that are kept anywhere`);
+}
+
 /** Throws `refused` for a folder at or inside any user's control directory. */
 function refuseInsideControl(folder: Buffer): void {
   const parts = folder.toString("utf8").split("/");
@@ -79,15 +94,24 @@ function refuseInsideControl(folder: Buffer): void {
     throw refusal(folder, `it lies in ${state.toString("utf8")}, where Cairn keeps its records`);
 }
 
+const RELEASE = (folder: RawPath): string => `stop keeping that one first (cairn release ${shellPath(folder)})`;
+
+/** Tells whether a workspace has a point; one without any never stands in another's way. */
+function hasPoints({ points }: WorkspacePaths): boolean {
+  return existsSync(points) && readdirSync(points).some((name) => sequenceOfName(name) > 0);
+}
+
 /** Throws `refused` for a folder in or around another workspace, or around a control directory that is not its own. */
 function refuseNested(folder: Buffer, { allow, control: own }: LocationOptions): void {
   const above = workspaceAbove(folder);
-  if (above !== null) throw refusal(folder, `it lies in the workspace ${printablePath(above.folder)}`, "nested");
+  if (above !== null && hasPoints(above.paths))
+    throw refusal(folder, `it lies in the workspace ${printablePath(above.folder)}`, "nested", RELEASE(above.folder));
   for (const { registration, missing } of listRegistered()) {
     if (registration === null || missing.length > 0) continue;
     const other = Buffer.from(rawPath(registration));
-    if (!other.equals(folder) && isAtOrBelow(other, folder))
-      throw refusal(folder, `the workspace ${printablePath(other)} lies in it`, "nested");
+    if (other.equals(folder) || !isAtOrBelow(other, folder)) continue;
+    if (hasPoints(workspacePaths(controlPaths(controlOf(registration)), registration.workspace_name)))
+      throw refusal(folder, `the workspace ${printablePath(other)} lies in it`, "nested", RELEASE(other));
   }
   const state = realOrItself(userStateDirectory());
   for (const control of controlDirectoriesInside(folder)) {
@@ -112,6 +136,7 @@ export function checkLocation(folder: Buffer, options: LocationOptions = {}): vo
       "name folders in it, one by one: /etc, /srv",
     );
   if (isAtOrBelow(folder, "/.cairn")) throw refusal(folder, "/.cairn is where a point's own records lie");
+  refusePseudo(folder);
   refuseInsideControl(folder);
   if (!allowed("home")) refuseHomes(folder);
   if (!allowed("git") && folder.toString("latin1").split("/").includes(".git"))

@@ -88,7 +88,7 @@ export const command: CommandDefinition = {
     const kept = isSaved ? null : await openKept(context, point);
     const backUp = async (repository: Promise<BackupRepository>): Promise<CreateBackupResult> => {
       // A new workspace cuts large files as the repository does, where the user has none yet.
-      const client = kept ?? (await context.open(folder, repository, saving.allow ?? []));
+      const client = kept ?? (await context.openOrAdopt(folder, saving.allow, repository));
       return client.createBackup(repository, options);
     };
     return whileOpening(context, input, async (repository) => {
@@ -110,7 +110,7 @@ export const command: CommandDefinition = {
  */
 async function openKept(context: Context, point: string | undefined): Promise<Client> {
   try {
-    return await context.openExisting();
+    return await context.open();
   } catch (error) {
     if (!(error instanceof CairnError) || error.code !== "not_a_workspace" || point !== undefined) throw error;
     throw reworded(error, {
@@ -145,7 +145,7 @@ async function isFolder(context: Context, digits: string, isSaved: boolean): Pro
   const asFolder = `the folder is ./${digits}`;
   let id: string;
   try {
-    const client = await context.openExisting();
+    const client = await context.open();
     id = (await client.resolve(digits, context.callOptions())).save_point_id;
   } catch (error) {
     if (!(error instanceof CairnError)) throw error;

@@ -145,7 +145,7 @@ async function openedInPlace(
 ): Promise<Client> {
   const { repository, snapshot, options } = of;
   try {
-    return await context.openExisting();
+    return await context.open();
   } catch (error) {
     if (!(error instanceof CairnError) || error.code !== "not_a_workspace") throw error;
     const folder = context.chosenFolder() ?? context.cwd;
@@ -164,7 +164,7 @@ async function openedInPlace(
 /** A home on a new machine is what comes back most, and a guard is about it: what overrides that is a command of its own. */
 async function adopted(context: Context, named: string): Promise<Client> {
   try {
-    return await context.open(undefined, undefined, []);
+    return await context.openOrAdopt();
   } catch (error) {
     if (!(error instanceof CairnError) || error.code !== "refused") throw error;
     const guard = error.details?.["guard"];
