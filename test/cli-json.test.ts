@@ -296,7 +296,8 @@ test("failures print one object with an error that says what to do", () => {
   ];
   for (const [line, status, code] of failures) assert.equal(run(line, { status }).error?.code, code, line);
   assert.equal(run("release .", { status: 3, cwd: SCRATCH }).error?.code, "not_a_workspace");
-  assert.equal(run("status", { status: 7, cwd: SCRATCH }).error?.code, "refused", "a workspace lies in it");
+  assert.equal(run("status", { status: 3, cwd: SCRATCH }).error?.code, "not_a_workspace");
+  assert.equal(run("save", { status: 7, cwd: SCRATCH }).error?.code, "refused", "a workspace lies in it");
   assert.equal(cairn([], { cwd: WORK, own: true }).status, 2);
 });
 

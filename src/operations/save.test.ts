@@ -190,3 +190,39 @@ test("a restore stores again what lay in packs that are missing before it replac
   await client.undo();
   assert.equal(read(), "two");
 });
+
+test("a restore, undo or restoreLatest that changes nothing makes no point and moves no undo target", async (t) => {
+  const { client, write, folder } = await testFolder(t, { a: "one" });
+  const first = await client.save();
+  write("a", "an afternoon's work");
+  const real = await client.restore({ target: "head" });
+  assert.notEqual(real.undo_id, null);
+  const points = async (): Promise<number> => (await client.history()).save_points.length;
+  const before = await points();
+  for (const call of [
+    client.restore({ target: "head" }),
+    client.restoreLatest(),
+    client.restore({ target: first.save_point_id }),
+  ]) {
+    // oxlint-disable-next-line no-await-in-loop
+    const { undo_id: undoId, changes } = await call;
+    assert.deepEqual([undoId, changes], [null, { created: 0, updated: 0, deleted: 0, metadata: 0 }]);
+  }
+  assert.equal(await points(), before);
+  await client.undo();
+  assert.equal(readFileSync(join(folder, "a"), "utf8"), "an afternoon's work");
+  await client.undo();
+  assert.equal(readFileSync(join(folder, "a"), "utf8"), "one");
+});
+
+test("a restore to an equal older point moves head and makes no point", async (t) => {
+  const { client, write } = await testFolder(t, { a: "one" });
+  const first = await client.save();
+  write("a", "two");
+  await client.save();
+  await client.restore({ target: first.save_point_id });
+  const again = await client.save();
+  const { undo_id: undoId } = await client.restore({ target: first.save_point_id });
+  assert.equal(undoId, null);
+  assert.deepEqual([(await client.status()).head, again.parent_id], [first.save_point_id, first.save_point_id]);
+});

@@ -54,11 +54,25 @@ void describe("a restore by exchange", () => {
     const a = await client.save();
     makeSecond(folder);
     const b = await client.save();
+    fs.writeFileSync(path.join(folder, "more"), "more\n");
     assert.equal((await client.restore({ target: b.save_point_id, ...EXCHANGE })).method, "exchange");
     const to = path.join(volume.root, "fork");
     await client.fork(a.save_point_id, to);
     assertFolder(to, first, "a fork of the older point");
     assert.deepEqual((await client.verifyAll()).problems, []);
+  });
+
+  test("makes no point where the folder is as the target's tree still", async (t) => {
+    const place = await btrfsPlace(t, makeFirst);
+    if (place === null) return;
+    const { client, folder } = place;
+    await client.save();
+    fs.writeFileSync(path.join(folder, "more"), "more\n");
+    const { undo_id: undoId } = await client.restore({ target: "head" });
+    for (let round = 0; round < 2; round++) assert.equal((await client.restoreLatest()).undo_id, null);
+    const undone = await client.undo();
+    assert.deepEqual([undone.restored_to, undone.undo_id === null], [undoId, false]);
+    assert.equal(fs.readFileSync(path.join(folder, "more"), "utf8"), "more\n");
   });
 
   test("goes entry by entry when ignore rules have a part in the point, so that what is ignored stays", async (t) => {

@@ -5,7 +5,9 @@ import { displayPath, printablePath } from "../../fs/safe-path.ts";
 import type { SavePointId } from "../../ids.ts";
 import { givingBack } from "../restore/missing-folder.ts";
 import { restoreByExchange } from "../restore/exchange.ts";
-import { restoreInPlace } from "../restore/restore.ts";
+import { nothingToDo, type Restored, restoreInPlace } from "../restore/restore.ts";
+import { treePlace } from "../points/held-trees.ts";
+import type { Point } from "../points/point-files.ts";
 import { sealPending, sealPoint } from "../points/seal.ts";
 import type { Workspace } from "../workspace.ts";
 import type { MethodOption, RestoreResult } from "../../contract/points.ts";
@@ -31,6 +33,12 @@ async function restoreFolder(
   input: RestoreInput & MethodOption,
 ): Promise<RestoreResult> {
   requireWritable(workspace);
+  if (
+    input.method !== "entries" &&
+    whyNotWhole(workspace, input) === null &&
+    (await isStillTree(workspace, input.target))
+  )
+    return restoredTo(input.target, nothingToDo(workspace, input), started);
   const exchanged = await exchangeIfPossible(workspace, input);
   if (exchanged !== null)
     return {
@@ -45,17 +53,26 @@ async function restoreFolder(
   workspace.engine.prepare();
   await sealPending(workspace, input);
   const target = workspace.byId(input.target.descriptor.save_point_id) ?? input.target;
-  const restored = await restoreInPlace(workspace, { ...input, target });
-  const { created, updated, deleted, metadata } = restored.changes;
+  return restoredTo(target, await restoreInPlace(workspace, { ...input, target }), started);
+}
+
+function restoredTo(target: Point, { undoId, changes, leftOut, unlinked }: Restored, started: number): RestoreResult {
+  const { created, updated, deleted, metadata } = changes;
   return {
     restored_to: target.descriptor.save_point_id,
-    undo_id: restored.undoId,
+    undo_id: undoId,
     changes: { created, updated, deleted, metadata },
-    left_out: restored.leftOut.map(publicLeftOut),
-    unlinked: restored.unlinked.map((where) => displayPath(where)),
+    left_out: leftOut.map(publicLeftOut),
+    unlinked: unlinked.map((where) => displayPath(where)),
     method: "entries",
     duration_ms: since(started),
   };
+}
+
+/** Tells if nothing was written to the folder since it was made of the target's tree, or that of it. */
+async function isStillTree({ engine, points, root, found }: Workspace, target: Point): Promise<boolean> {
+  const place = treePlace(points, target);
+  return fs.existsSync(place) && (await engine.holder?.isStill?.(root, place, found.control.temporary)) === true;
 }
 
 /** Throws `permission` for a folder in which nobody can change anything, before anything is read. */

@@ -10,6 +10,7 @@ import { IGNORE_FILE, type IgnoreRecord, MAX_IGNORE_FILE_BYTES } from "../../fs/
 import { type SavePointId } from "../../ids.ts";
 import { rulesOfTask } from "../../archive/scan/directory-rules.ts";
 import type { ScanResult } from "../../archive/scan/scan.ts";
+import { leftOutOf } from "./left-out.ts";
 import type { Point } from "./point-files.ts";
 import { isSameRoot, rootOfContent, rootOfPoint } from "./root-changes.ts";
 import type { Workspace } from "../workspace.ts";
@@ -26,6 +27,13 @@ export function isUnchanged(
   if (!isSameRoot(rootOfPoint(head), root)) return false;
   const { metadata_digest: digest } = head.descriptor;
   return digest === null || digest === Buffer.from(meta).toString("hex");
+}
+
+/** Tells if what is staged is just what a point has, and neither of them lacks or hides anything: a restore has nothing to do. */
+export function isAsRecorded(point: Point, { scan, content }: StagedContent): boolean {
+  const { complete, metadata_digest: digest } = point.descriptor;
+  const isWhole = point.sealed && complete && digest !== null && scan.notes.ignoredCount === 0;
+  return isWhole && leftOutOf(scan).length === 0 && isUnchanged(point, scan, rootOfContent(content));
 }
 
 /** The part of a descriptor that does not depend on what holds the content: ids, place in the history, cause. */

@@ -6,7 +6,7 @@ import type { Manifest } from "../../formats/records/manifest.ts";
 import { filesystemKind, mountsInside } from "../../fs/linux/mounts.ts";
 import { savedWithout } from "../points/left-out.ts";
 import { beforeRestore, type Point, rulesOf } from "../points/point-files.ts";
-import { recordPoint, type Saved } from "../save/record-point.ts";
+import { type RecordOptions, recordPoint, type Saved } from "../save/record-point.ts";
 import type { Workspace, WorkspaceCall } from "../workspace.ts";
 import { FOLDER_JOURNAL, isIntentPending } from "../journals.ts";
 import {
@@ -44,13 +44,23 @@ export interface RestoreInput extends WorkspaceCall {
   cause?: Cause | undefined;
 }
 
-/** The present as a point: by the target's rules, never by the present ones. */
-export async function savePresent(workspace: Workspace, input: RestoreInput): Promise<Saved> {
+/** The present as a point, by the target's rules, never by the present ones; none where `unless` says that nothing is to be done. */
+export async function savePresent(
+  workspace: Workspace,
+  input: RestoreInput,
+  unless?: RecordOptions["unless"],
+): Promise<Saved> {
   const rules = rulesOf(input.target);
   const said = beforeRestore(input.kind, input.target.descriptor.save_point_id, input.cause);
+  const isMade = isIntentPending(workspace.found.paths.journal, FOLDER_JOURNAL);
   const save = async (more: typeof rules): Promise<Saved> =>
-    recordPoint(workspace, { ...input, ...said, crossMounts: rules.crossMounts }, { rules: more, undo: true });
+    recordPoint(
+      workspace,
+      { ...input, ...said, crossMounts: rules.crossMounts },
+      { rules: more, undo: true, ...(isMade ? {} : { unless }) },
+    );
   const saved = await save(rules);
+  if (saved.isSpared === true) return saved;
   if (saved.scan!.notes.ignoredCount === 0) return saved;
   const hidden = await workspace.engine.reading(async () => inTheWay(workspace, input, saved), input);
   if (hidden.length === 0) return saved;

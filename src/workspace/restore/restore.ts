@@ -3,10 +3,12 @@ import { reworded, throwIfAborted, toCairnError } from "../../errors.ts";
 import { failpoint } from "../../failpoint.ts";
 import { MadeFolder } from "../../fs/remove-all.ts";
 import type { SavePointId } from "../../ids.ts";
+import { isAsRecorded } from "../points/describe.ts";
 import { heldTreeOf } from "../points/held-trees.ts";
 import { savedNodesOf } from "./kept-displaced.ts";
 import { type AppliedSteps, leftOutAfter, leftOutBefore, notThere, StepRunner } from "./apply.ts";
 import { RestoreJournal } from "../journals.ts";
+import { writeState } from "../place/control-directory.ts";
 import { finishRestore, takeBackRestore } from "./recover-restore.ts";
 import { intentOf, planOf, requireAnywhere, type RestoreInput, savePresent, type Saved } from "./prepare.ts";
 import { flushUnlessOrdered, makeStaging } from "./staging.ts";
@@ -17,7 +19,8 @@ import { RecordFinder } from "../../archive/scan/find-record.ts";
 import type { Workspace } from "../workspace.ts";
 
 export interface Restored {
-  undoId: SavePointId;
+  /** null: nothing had to change, so no point was made of the present */
+  undoId: SavePointId | null;
   changes: Pick<AppliedSteps, "created" | "updated" | "deleted" | "metadata">;
   leftOut: LeftOutEntry[];
   /** put in place, and not linked any more to names that were not asked for and are not what they were */
@@ -34,8 +37,18 @@ export async function restoreInPlace(workspace: Workspace, input: RestoreInput):
   const mayLackPaths = input.kind === "undo" || input.pathsAreThere === true;
   if (input.paths !== null && !mayLackPaths) await requireAnywhere(workspace, input.paths, input);
   // Not while reading: to take what the store has lost out of its index, a save needs the store for itself.
-  const present = await savePresent(workspace, input);
+  const present = await savePresent(workspace, input, (staged) => isAsRecorded(input.target, staged));
+  if (present.isSpared === true) return nothingToDo(workspace, input);
   return workspace.engine.reading(async () => restoreReading(workspace, input, present), input);
+}
+
+/** The folder is as the target has it already: only head moves, and what an undo brings back stays what it was. */
+export function nothingToDo(workspace: Workspace, { target, paths }: RestoreInput): Restored {
+  const state = workspace.state();
+  const head = target.descriptor.save_point_id;
+  workspace.requireLock();
+  if (paths === null && state.head !== head) writeState(workspace.found.paths, { ...state, head });
+  return { undoId: null, changes: { created: 0, updated: 0, deleted: 0, metadata: 0 }, leftOut: [], unlinked: [] };
 }
 
 async function restoreReading(workspace: Workspace, input: RestoreInput, present: Saved): Promise<Restored> {

@@ -41,6 +41,8 @@ export interface Saved {
   leftOut: LeftOutEntry[];
   /** the scan behind it; absent when head was returned */
   scan?: ScanResult;
+  /** true: no point was made, `unless` said so; `point` is head */
+  isSpared?: true;
 }
 
 export interface RecordOptions {
@@ -50,6 +52,8 @@ export interface RecordOptions {
   undo: boolean;
   /** why the workspace's own engine was passed over */
   degraded?: readonly Degradation[];
+  /** asked once the content is staged: true makes no point of it */
+  unless?: ((staged: StagedContent) => boolean) | undefined;
 }
 
 /**
@@ -71,7 +75,9 @@ export async function recordPoint(workspace: Workspace, input: SaveInput, option
     throw error;
   }
   let changes: ChangeCounts | null;
+  let isSpared: boolean;
   try {
+    isSpared = head !== null && options.unless?.(staged) === true;
     changes = options.undo ? null : await changesSince(workspace, head, { staged, signal: input.signal });
   } catch (error) {
     await staged.discard();
@@ -80,11 +86,12 @@ export async function recordPoint(workspace: Workspace, input: SaveInput, option
   }
   const unchanged = isUnchanged(head, staged.scan, rootOfContent(staged.content));
   const leftOut = leftOutOf(staged.scan);
-  if (head !== null && unchanged && input.skipUnchanged === true) {
+  if (head !== null && (isSpared || (unchanged && input.skipUnchanged === true))) {
     await staged.settled();
     await staged.discard();
     points.abandon(sequence);
-    return { point: head, changes, readBytes: staged.scan.notes.bytesRead, leftOut };
+    const nothing = { point: head, changes, readBytes: staged.scan.notes.bytesRead, leftOut };
+    return isSpared ? { ...nothing, isSpared } : nothing;
   }
   failpoint("save.staged");
   const descriptor = describe(workspace, input, { id, sequence, head, staged, unchanged, options });
