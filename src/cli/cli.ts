@@ -153,7 +153,7 @@ async function jsonData(outcome: Outcome): Promise<unknown> {
 async function printOutcome(input: CliInput, context: Context, outcome: Outcome): Promise<void> {
   const { content, paged } = outcome;
   const { env, setCommandRunning } = context;
-  const pager = paged === true && input.stdout.isTerminal ? await import("./pager.ts") : null;
+  const pager = paged === true && context.globals.pager && input.stdout.isTerminal ? await import("./pager.ts") : null;
   if (content !== undefined && (await pager?.streamInPager(content, env, setCommandRunning)) !== true) {
     for await (const piece of content) {
       if (input.stdout.closed) break;

@@ -14,6 +14,7 @@ export interface Globals {
   json: boolean;
   quiet: boolean;
   colour: boolean;
+  pager: boolean;
   progress: ProgressMode;
   controlDirectory?: string;
   lockTimeoutMs?: number;

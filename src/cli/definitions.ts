@@ -54,6 +54,7 @@ export const GLOBAL_OPTIONS: readonly OptionDefinition[] = [
   },
   { flags: "-q, --quiet", text: "no progress, no notes" },
   { flags: "--no-color", text: "no colours (also NO_COLOR=1)" },
+  { flags: "--no-pager", text: "print long output as it is (also CAIRN_PAGER=cat)" },
   { flags: "--control-dir <dir>", text: "where the control directory is, or shall be" },
   { flags: "--lock-timeout <time>", text: "how long to wait for another writer, e.g. 30s (default 10s)" },
 ];

@@ -14,6 +14,16 @@ test("text that a pager has not shown to its end is to be printed", async () => 
     assert.equal(await shown(pager), false, pager);
 });
 
+test("CAIRN_PAGER goes before PAGER, and a terminal that can only print has none", async () => {
+  const env = { PATH: process.env["PATH"], PAGER: "cat >/dev/null" };
+  const tell = async (more: Record<string, string>): Promise<boolean> =>
+    showInPager("text\n", { ...env, ...more }, () => undefined);
+  assert.equal(await tell({}), true);
+  assert.equal(await tell({ CAIRN_PAGER: "cat" }), false);
+  assert.equal(await tell({ CAIRN_PAGER: "true", PAGER: "false" }), true);
+  assert.equal(await tell({ TERM: "dumb" }), false);
+});
+
 test("a reader that leaves the pager early has seen what they wanted", async () => {
   assert.equal(await shown("head -c 1 >/dev/null"), true);
   assert.equal(await shown("true"), true);

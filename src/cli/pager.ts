@@ -2,7 +2,7 @@ import { spawn, spawnSync } from "node:child_process";
 import { withPipes } from "../fs/child-pipes.ts";
 
 /**
- * Shows the text in `$PAGER` (else `less`) and waits for its end; `setRunning` is told its process id, then null. False when
+ * Shows the text in the pager and waits for its end; `setRunning` is told its process id, then null. False when
  * there is none, or when it failed: print it instead, better twice than not at all.
  */
 export async function showInPager(
@@ -63,10 +63,11 @@ export async function streamInPager(
   return true;
 }
 
-/** Null where none is wanted. */
+/** `$CAIRN_PAGER`, else `$PAGER`, else less; null where none is wanted, and on a terminal that can only print. */
 function pagerOf(env: Record<string, string | undefined>): string | null {
-  const pager = env["PAGER"] ?? "less";
-  return pager.trim() === "" || pager.trim() === "cat" ? null : pager;
+  const pager = env["CAIRN_PAGER"] ?? env["PAGER"] ?? "less";
+  const isWanted = pager.trim() !== "" && pager.trim() !== "cat" && env["TERM"] !== "dumb";
+  return isWanted ? pager : null;
 }
 
 function start(pager: string, env: Record<string, string | undefined>) {

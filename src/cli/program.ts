@@ -304,6 +304,7 @@ function readGlobals(options: Record<string, unknown>): Globals {
     json: options["json"] === true,
     quiet: options["quiet"] === true,
     colour: options["color"] !== false,
+    pager: options["pager"] !== false,
     progress: (options["progress"] ?? "auto") as Globals["progress"],
   };
   if (typeof options["directory"] === "string") globals.directory = options["directory"];
