@@ -87,6 +87,9 @@ prepare_runtime() {
     stage=$root/.runtime/stage-node
     mkdir -p "$stage" && cp "$root/tools/runtime/package.json" "$root/tools/runtime/package-lock.json" "$stage" || return 1
     run_npm_ci "$stage" || return 1
+    # It is an optional dependency, and npm says nothing of one that it could not fetch.
+    [ -e "$stage/node_modules/$package/bin/node" ] ||
+      { fail "Node $pinned_node could not be fetched. Check the network or the proxy and run this again, or install Node 24 or newer yourself; nothing was changed"; return 1; }
     "$stage/node_modules/$package/bin/node" --version >/dev/null 2>&1 ||
       { fail "the Node $pinned_node from the registry does not start here (it needs glibc 2.28): install Node 24 or newer yourself and run this again"; return 1; }
     mv "$stage/node_modules/$package" "$root/$target" || return 1
@@ -149,7 +152,7 @@ run_npm_ci() {
       npm_config_cache=$root/.runtime/npm-cache
       export npm_config_cache
     fi
-    npm ci --ignore-scripts --include=dev --include=optional --no-audit --no-fund --no-update-notifier --loglevel=error >&2
+    npm ci --fetch-retries=2 --fetch-retry-mintimeout=1000 --fetch-retry-maxtimeout=4000 --ignore-scripts --include=dev --include=optional --no-audit --no-fund --no-update-notifier --loglevel=error >&2
   ) || fail "npm could not install (see above). Check the network or the proxy and run this again; nothing was changed"
 }
 

@@ -58,6 +58,17 @@ test("the launcher says what to install when there is neither Node nor npm", () 
   assert.match(outcome.stderr, /npm is needed .* install Node\.js with npm/);
 });
 
+test("the launcher names the network when npm brings nothing, and leaves nothing behind", () => {
+  const folder = pathWithoutNode();
+  // As npm does it with an optional package that it cannot fetch.
+  writeFileSync(path.join(folder, "npm"), "#!/bin/sh\nmkdir -p node_modules\n", { mode: 0o755 });
+  const outcome = clone.run(clone.launcher, ["--version"], { env: { PATH: folder } });
+  rmSync(path.join(folder, "npm"));
+  assert.equal(outcome.status, 1);
+  assert.match(outcome.stderr, /could not be fetched\. Check the network or the proxy/);
+  assert.ok(!existsSync(path.join(clone.folder, ".runtime/bin/node")));
+});
+
 test("a kill in the middle of the first run leaves nothing half", async (t) => {
   if (!needsRegistry(t)) return;
   for (const delay of [500, 3000]) {
