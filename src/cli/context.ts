@@ -124,11 +124,11 @@ export class Context {
   }
 
   /** A line for people on stderr; with `--json` one of `warnings[]`, and a line of JSON there once those are out. */
-  note(message: string): void {
+  note(message: string, isAlways = false): void {
     const { json, quiet } = this.globals;
     if (json && this.#warnings === null) this.#parts.say(`${printable(JSON.stringify({ warning: message }))}\n`);
     this.#warnings?.push(message);
-    if (!json && !quiet) this.diagnose(printable(message));
+    if (!json && (!quiet || isAlways)) this.diagnose(printable(message));
   }
 
   /** Takes the warnings that go into the answer, once. */
@@ -188,6 +188,10 @@ export class Context {
     const guards = chosen === undefined ? allow : [...allow, "home" as const];
     const client = this.#hold(await library.openOrAdopt(folder, { ...this.openOptions(), allow: guards }));
     const { path } = client.workspace;
+    const { followedFrom: from } = client;
+    // Whoever asked for no notes has to know it too: a cron job goes on in another place.
+    if (from !== null)
+      this.note(`${printable(from)} is now ${printable(path)}: its save points have followed it`, true);
     if (client.created)
       this.note(`adopted ${path} (engine ${client.engineType}); its save points lie in ${client.controlDirectory}`);
     return client;

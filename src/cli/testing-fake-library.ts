@@ -253,6 +253,7 @@ export function fakeLibrary(overrides: Overrides = {}, created = false): FakeLib
     created,
     engineReasons: REASONS,
     conversion: null,
+    followedFrom: null,
     workspacePath: () => ROOT,
     ...answering(CLIENT_ANSWERS),
     shortIds: async (ids: readonly string[]) => ids.map((id) => id.slice(0, 8)),

@@ -76,6 +76,8 @@ export interface Client extends Methods<typeof CLIENT_VERBS> {
   /** True when this call made the control directory. */
   readonly created: boolean;
   readonly engineReasons: readonly EngineReason[];
+  /** The path from which this call has followed the folder, which was renamed; null where it was not. */
+  readonly followedFrom: string | null;
   /** The conversion of the folder by this call; null where there was none. */
   readonly conversion: Conversion | null;
   /** Resolves when nothing goes on any more: no sealing, no removal of a tree that a restore has exchanged. */

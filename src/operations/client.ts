@@ -27,7 +27,7 @@ import { withSealed } from "../workspace/points/seal.ts";
 import { Removals } from "../workspace/points/held-trees.ts";
 import { Workspace, type WorkspaceParts } from "../workspace/workspace.ts";
 import { IdleSealer } from "./idle-sealer.ts";
-import type { Hand, Opened } from "./tables/row.ts";
+import type { HowOpened, Hand, Opened } from "./tables/row.ts";
 import { seal } from "./verify.ts";
 
 /** A row of whatever verb. */
@@ -45,12 +45,11 @@ interface WorkspaceRow {
 
 const IDLE_MS = 2000;
 
-export interface ClientOptions {
+export interface ClientOptions extends HowOpened {
   found: FoundWorkspace;
   parts: WorkspaceParts;
   created: boolean;
   engineReasons: readonly EngineReason[];
-  conversion?: Conversion | undefined;
 }
 
 /** The verbs are those of the contract: rows of a table, but for two that are about the client itself. */
@@ -75,6 +74,10 @@ export class CairnClient {
 
   get engineReasons(): readonly EngineReason[] {
     return this.#options.engineReasons;
+  }
+
+  get followedFrom(): string | null {
+    return this.#options.followedFrom ?? null;
   }
 
   get conversion(): Conversion | null {

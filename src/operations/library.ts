@@ -2,7 +2,6 @@ import { makeCalls } from "../contract/checked-calls.ts";
 import { CLIENT_VERBS, type CairnLibrary, type Client, LIBRARY_VERBS } from "../contract/index.ts";
 import { REPOSITORY_VERBS } from "../contract/repositories.ts";
 import type { Verb } from "../contract/verb.ts";
-import type { Conversion } from "../contract/words.ts";
 import type { StorageFactory } from "../repository/storage/location.ts";
 import { type FoundWorkspace } from "../workspace/place/find-workspace.ts";
 import { noteSelfContained } from "../workspace/place/registry.ts";
@@ -14,7 +13,7 @@ import { OpenedRepository } from "./opened-repository.ts";
 import { REPOSITORY_ROWS } from "./tables/repository.ts";
 import { CARE_ROWS } from "./tables/repository-care.ts";
 import * as settingUp from "./set-up.ts";
-import type { LibraryHand, LibraryRows, RepositoryRows } from "./tables/row.ts";
+import type { HowOpened, LibraryHand, LibraryRows, RepositoryRows } from "./tables/row.ts";
 import { CLIENT_ROWS } from "./tables/client.ts";
 import { isBeside } from "../workspace/place/control-directory.ts";
 
@@ -32,7 +31,7 @@ export class Library implements LibraryHand {
   }
 
   /** @internal */
-  opened(found: FoundWorkspace, created = false, conversion?: Conversion): Client {
+  opened(found: FoundWorkspace, created = false, more: HowOpened = {}): Client {
     const { control, controlFile, workspace } = found;
     if (isBeside(found.recordedControl ?? control.root, found.folder))
       noteSelfContained({
@@ -43,7 +42,7 @@ export class Library implements LibraryHand {
         workspaceName: workspace.name,
       });
     const engineReasons = rememberedReasons(found);
-    return new CairnClient({ found, parts: this.parts, created, engineReasons, conversion });
+    return new CairnClient({ found, parts: this.parts, created, engineReasons, ...more });
   }
 
   /** @internal Carries a verb out. */

@@ -241,7 +241,8 @@ test("a descriptor is made anew of what its point's folder held, wherever that l
 });
 
 test("a folder that was moved within another workspace is relocated where that is allowed", async (t) => {
-  const { library, folder } = await testFolder(t, { a: "one" });
+  const { client, library, folder } = await testFolder(t, { a: "one" });
+  await client.save();
   const [inner, moved] = [join(folder, "inner"), join(folder, "moved")];
   mkdirSync(inner);
   await (await library.adopt(inner, { allow: ["nested"] })).save();
@@ -252,6 +253,35 @@ test("a folder that was moved within another workspace is relocated where that i
   });
   await library.relocate(inner, moved, { allow: ["nested"] });
   assert.equal((await (await library.open(moved)).history()).save_points.length, 1);
+});
+
+test("opening or adopting a folder that was renamed follows it", async (t) => {
+  const { client, library, folder, root } = await testFolder(t, { a: "one" });
+  const { save_point_id: id } = await client.save();
+  const moved = join(root, "moved");
+  renameSync(folder, moved);
+  const followed = await library.openOrAdopt(moved);
+  assert.deepEqual([followed.followedFrom, followed.created, followed.workspacePath()], [folder, false, moved]);
+  assert.equal((await followed.save()).parent_id, id);
+  assert.equal((await library.openOrAdopt(moved)).followedFrom, null);
+  await assert.rejects(library.open(folder), hasCode("not_a_workspace"));
+});
+
+test("a renamed folder is not followed while another lies at its old path", async (t) => {
+  const { client, library, folder, root } = await testFolder(t, { a: "one" });
+  await client.save();
+  const moved = join(root, "moved");
+  renameSync(folder, moved);
+  mkdirSync(folder);
+  await assert.rejects(
+    library.openOrAdopt(moved),
+    (error) =>
+      hasCode("conflict")(error) && (error as CairnError).hint?.includes(`cairn relocate ${folder} ${moved}`) === true,
+  );
+  assert.deepEqual(
+    (await library.listWorkspaces()).map(({ path }) => path),
+    [folder],
+  );
 });
 
 test("a folder that was moved is adopted with the way back to its points, and follows it", async (t) => {

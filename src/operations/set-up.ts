@@ -8,11 +8,14 @@ import { isPlainOnBtrfs, requireConvertible } from "../workspace/place/convert.t
 import {
   findWorkspace,
   type FoundWorkspace,
+  type MovedFolder,
   openControlDirectory,
   realPathOf,
-  seemsMoved,
+  movedHere,
 } from "../workspace/place/find-workspace.ts";
 import { checkLocation, realFolder } from "../workspace/place/guards.ts";
+import { relocate } from "../workspace/place/relocate.ts";
+import { shellPath } from "../fs/safe-path.ts";
 import { createEmbeddedStore } from "../workspace/store/embedded-store.ts";
 import { storePaths } from "../workspace/store/store-files.ts";
 import type { WorkspaceParts } from "../workspace/workspace.ts";
@@ -85,11 +88,32 @@ export async function openOrInit(hand: LibraryHand, path: string, options: InitO
 export async function openOrAdopt(hand: LibraryHand, path: string, options: AdoptOptions): Promise<Client> {
   const found = findWorkspace(path, { exact: true });
   if (found !== null) return hand.opened(inWantedControl(found, path, options.controlDirectory));
+  const moved = options.controlDirectory === undefined ? movedHere(realFolder(path)) : null;
+  if (moved !== null) return follow(hand, moved, path, options);
   return opened(hand, await adoptAt(hand, path, options));
 }
 
+/** Has the save points of a folder that was renamed follow it. Throws `conflict` where another folder lies at its old path. */
+async function follow(
+  hand: LibraryHand,
+  { from, isReplaced }: MovedFolder,
+  path: string,
+  options: AdoptOptions,
+): Promise<Client> {
+  const [was, now] = [shellPath(from), shellPath(realFolder(path))];
+  if (isReplaced)
+    throw new CairnError("conflict", `${now} was kept at ${was}, where another folder lies now`, {
+      hint: `to go on with its save points: cairn relocate ${was} ${now}; to begin anew: cairn init ${now}`,
+    });
+  const { signal, lockTimeoutMs, allow } = options;
+  await relocate(hand.parts, { from: from.toString("utf8"), to: path, options: { signal, lockTimeoutMs, allow } });
+  const found = findWorkspace(path, { exact: true });
+  if (found === null) throw new CairnError("conflict", `${now} was moved again while its save points followed it`);
+  return hand.opened(found, false, { followedFrom: from.toString("utf8") });
+}
+
 function opened(hand: LibraryHand, { found, created, conversion }: AdoptedHere): Client {
-  return hand.opened(found, created, conversion);
+  return hand.opened(found, created, { conversion });
 }
 
 async function initAt(path: string, options: InitOptions): Promise<Adopted> {
@@ -107,6 +131,7 @@ async function initAt(path: string, options: InitOptions): Promise<Adopted> {
 async function adoptAt({ parts }: LibraryHand, path: string, options: AdoptOptions): Promise<AdoptedHere> {
   checkOptions(options);
   const folder = realFolder(path);
+  const moved = movedHere(folder);
   const probed = await probeEngines(folder, options);
   const engine = options.engineType ?? probed.best;
   const toConvert = options.engineType === "btrfs-snapshot" && isPlainOnBtrfs(folder);
@@ -127,8 +152,12 @@ async function adoptAt({ parts }: LibraryHand, path: string, options: AdoptOptio
     lockTimeoutMs: options.lockTimeoutMs,
     signal: options.signal,
   });
-  const moved = adopted.created ? seemsMoved(adopted.found.folder) : null;
-  if (moved !== null) options.onWarning?.(moved);
+  if (moved !== null && adopted.created) {
+    const [was, now] = [shellPath(moved.from), shellPath(folder)];
+    options.onWarning?.(
+      `this folder was kept at ${was}, and begins anew here; to go on with its save points: cairn release ${now} && cairn relocate ${was} ${now}`,
+    );
+  }
   if (toConvert && adopted.created) return converted(parts, adopted, options);
   if (adopted.created) rememberReasons(adopted.found, adopted.found.controlFile.engine as EngineType, probed.reasons);
   return adopted;

@@ -65,7 +65,14 @@ export interface LibraryHand {
   readonly parts: WorkspaceParts;
   readonly openStorage: StorageFactory;
   /** Makes the client of a workspace that was found or adopted. */
-  opened(found: FoundWorkspace, created?: boolean, conversion?: Conversion): Client;
+  opened(found: FoundWorkspace, created?: boolean, more?: HowOpened): Client;
+}
+
+/** Says how a call came to a workspace, beside finding it. */
+export interface HowOpened {
+  conversion?: Conversion | undefined;
+  /** the path from which a folder that was renamed was followed */
+  followedFrom?: string | undefined;
 }
 
 export type LibraryRows = {

@@ -500,17 +500,25 @@ export function isOtherFolder({ control, controlFile, workspace, folder }: Found
   return hasOtherRoot(readWorkspace(control, workspace.name) ?? workspace, folder);
 }
 
+/** A kept folder that was renamed or moved within its file system. */
+export interface MovedFolder {
+  /** the path that it was kept at */
+  readonly from: Buffer;
+  /** another folder lies there now */
+  readonly isReplaced: boolean;
+}
+
 /**
- * A warning for a folder that was just adopted and has the inode of one that is kept and is not there any more: it may be that
- * one, moved. Null where there is none. Inode numbers are used again, so that is all that is known.
+ * The kept folder that a folder without a workspace is, under another path: it has that one's device and inode, and is older than
+ * its registration, so that the inode is not one that was used again. Null where there is none, or no time of birth to go by.
  */
-export function seemsMoved(folder: Buffer): string | null {
+export function movedHere(folder: Buffer): MovedFolder | null {
   const facts = statSync(folder, { bigint: true });
-  const madeAt = Number(facts.birthtimeNs / 1_000_000n);
+  const bornAt = Number(facts.birthtimeNs / 1_000_000n);
+  if (bornAt <= 0) return null;
   for (const { registration, missing } of listRegistered()) {
-    if (registration === null || missing.join() !== "folder") continue;
-    // The number of a folder that was removed is mostly the next one's.
-    if (madeAt > Date.parse(registration.registered_at)) continue;
+    if (registration === null || missing.some((each) => each !== "folder")) continue;
+    if (bornAt > Date.parse(registration.registered_at)) continue;
     try {
       const known = readWorkspace(controlPaths(controlOf(registration)), registration.workspace_name);
       if (known?.root_inode !== facts.ino.toString() || known.device !== facts.dev.toString()) continue;
@@ -518,8 +526,8 @@ export function seemsMoved(folder: Buffer): string | null {
       // Its own commands say what is wrong with it.
       continue;
     }
-    const [from, to] = [shellPath(rawPath(registration)), shellPath(folder)];
-    return `${printablePath(rawPath(registration))} is kept, is not there any more, and may be this folder; to go on with its save points: cairn release ${to} && cairn relocate ${from} ${to}`;
+    const from = Buffer.from(rawPath(registration));
+    if (!from.equals(folder)) return { from, isReplaced: missing.length === 0 };
   }
   return null;
 }
