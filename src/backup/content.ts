@@ -108,7 +108,7 @@ export async function withoutOthersDigests<T extends Pick<SnapshotContent, "root
   } finally {
     blobs.close();
   }
-  onWarning?.(`another program made the snapshot of ${original.slice(0, 8)}: it is no save point's any more`);
+  onWarning?.(`another program made the snapshot of ${original.slice(0, 8)}: it is not a save point's any more`);
   return { ...content, manifest: { ...manifest, stateDigest: null, metadataDigest: null, complete: false } };
 }
 

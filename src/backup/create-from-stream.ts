@@ -113,7 +113,7 @@ class StreamBackup {
       "refused",
       `nothing came for ${JSON.stringify(current)}: no snapshot was made of an empty file`,
       {
-        hint: "look whether what should have written it has failed",
+        hint: "check whether the command that writes it has failed",
       },
     );
   }

@@ -24,7 +24,10 @@ test("the latest snapshot is warned of when a wrong clock has dated it in the fu
   };
   const [id, [warning]] = warningsOf(listingOf(-48, 50_000, -24));
   assert.equal(id, "2");
-  assert.match(warning!, /^snapshot 22222222 is the latest as its date is yet to come: .*, and 33333333 is the newest/);
+  assert.match(
+    warning!,
+    /^snapshot 22222222 counts as the latest because its date lies in the future: .*, and 33333333 is the newest/,
+  );
   assert.match(warningsOf(listingOf(50_000))[1][0]!, /Z$/);
   // Another machine's clock, or its zone, may be a few hours ahead.
   assert.deepEqual(warningsOf(listingOf(-48, 3)), ["2", []]);

@@ -332,7 +332,9 @@ export function warnOfFuture(
   if (Date.parse(snapshot.time) <= now + DAY_MS) return;
   const newest = all.findLast((each) => Date.parse(each.snapshot.time) <= now);
   const other = newest === undefined ? "" : `, and ${newest.id.slice(0, 8)} is the newest of the past`;
-  onWarning?.(`snapshot ${id.slice(0, 8)} is the latest as its date is yet to come: ${snapshot.time}${other}`);
+  onWarning?.(
+    `snapshot ${id.slice(0, 8)} counts as the latest because its date lies in the future: ${snapshot.time}${other}`,
+  );
 }
 
 /** True of a snapshot that a filter names; a filter that names nothing takes all. */

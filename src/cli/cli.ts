@@ -70,7 +70,7 @@ async function call(input: CliInput, parsed: Parsed & { kind: "call" }): Promise
       const envelope = makeEnvelope({ command: parsed.name, exitStatus, data, warnings, error: outcome.error ?? null });
       await input.stdout.write(printEnvelope(envelope));
     } else {
-      await printOutcome(input, context, outcome);
+      await printOutcome(input, context, isAnswered(parsed) ? outcome : { ...outcome, text: () => "" });
       // Of `> /dev/null` in a crontab nothing else is left. The status of `run` is its command's.
       const isUnseen = !input.stdout.isTerminal && parsed.name !== "run" && outcome.error === undefined;
       if (isUnseen && exitStatus === EXIT_PARTLY) context.diagnose(PARTLY);
@@ -148,6 +148,18 @@ async function jsonData(outcome: Outcome): Promise<unknown> {
   const pieces: Uint8Array[] = [];
   for await (const piece of outcome.content) pieces.push(piece);
   return outcome.contentData(Buffer.concat(pieces));
+}
+
+/** Commands that are asked for what they print. */
+const ANSWERS = new Set(
+  "history status diff show view store inspect workspaces engine completion __complete run".split(" "),
+);
+const ANSWERS_OF_BACKUP = new Set("list find diff stats show cat key".split(" "));
+
+/** Tells whether the text of a command is printed: with `-q` only errors are, but for what somebody asks for. */
+function isAnswered({ name, globals }: Parsed & { kind: "call" }): boolean {
+  const [command = "", verb = ""] = name.split(" ");
+  return !globals.quiet || ANSWERS.has(command) || (command === "backup" && ANSWERS_OF_BACKUP.has(verb));
 }
 
 async function printOutcome(input: CliInput, context: Context, outcome: Outcome): Promise<void> {

@@ -185,7 +185,7 @@ export class Context {
     const library = await this.library();
     const chosen = this.chosenFolder(positional);
     const folder = chosen ?? (await library.find(this.cwd, this.callOptions())) ?? this.cwd;
-    const guards = chosen === undefined ? allow : [...allow, "home" as const];
+    const guards = chosen === undefined || allow.includes("home") ? allow : [...allow, "home" as const];
     const client = this.#hold(await library.openOrAdopt(folder, { ...this.openOptions(), allow: guards }));
     const { path } = client.workspace;
     const { followedFrom: from } = client;

@@ -49,10 +49,10 @@ export const GLOBAL_OPTIONS: readonly OptionDefinition[] = [
   { flags: "--json", text: "print one JSON object on stdout" },
   {
     flags: "--progress <how>",
-    text: "progress on stderr: auto, plain or json",
+    text: "progress on stderr: auto (on a terminal), plain or json",
     values: ["auto", "plain", "json"],
   },
-  { flags: "-q, --quiet", text: "no progress, no notes" },
+  { flags: "-q, --quiet", text: "print nothing but errors, and what was asked for" },
   { flags: "--no-color", text: "no colours (also NO_COLOR=1)" },
   { flags: "--no-pager", text: "print long output as it is (also CAIRN_PAGER=cat)" },
   { flags: "--control-dir <dir>", text: "where the control directory is, or shall be" },

@@ -32,7 +32,8 @@ function patternsIn(path: string, env: Context["env"]): string[] {
     if ((error as NodeJS.ErrnoException).code === "EISDIR") throw usage(`${printable(path)} is a folder`);
     throw toCairnError(error, `reading the patterns in ${printable(path)}`);
   }
-  if (bytes.length > MAX_BYTES) throw usage(`${printable(path)} is larger than a mebibyte, and no list of patterns`);
+  if (bytes.length > MAX_BYTES)
+    throw usage(`${printable(path)} is larger than 1 MiB, too large for a list of patterns`);
   // A pattern that is read otherwise than it was meant would hide nothing, in silence.
   if (!isUtf8(bytes))
     throw usage(`${printable(path)} is not UTF-8`, "a .cairnignore in the folder may be of any bytes");

@@ -90,7 +90,7 @@ async function fromFile(file: string, { cwd, env, identity, variable }: Password
 
 /** `all`: with what is no part of it. */
 function checked(all: Uint8Array, bytes: Uint8Array, from: string, variable: string): GivenPassword {
-  if (all.length > MAX_BYTES) throw usage(`the password from ${from} is longer than a mebibyte`, whereFrom(variable));
+  if (all.length > MAX_BYTES) throw usage(`the password from ${from} is longer than 1 MiB`, whereFrom(variable));
   if (bytes.length === 0) throw usage(`the password from ${from} is empty`, whereFrom(variable));
   return { bytes, former: formerPassword(all, bytes) };
 }

@@ -54,9 +54,9 @@ export function makeProgress(sink: ProgressSink, options: ProgressOptions): Prog
 
 function shownOn(sink: ProgressSink, options: ProgressOptions): Shown {
   if (options.mode === "json") return jsonLines(sink);
-  if (options.quiet) return { report() {}, finish() {} };
   const clock = options.clock ?? monotonicMs;
-  return options.mode === "auto" && sink.isTerminal ? bars(sink, clock) : plainLines(sink, clock);
+  if (options.mode === "plain" && !options.quiet) return plainLines(sink, clock);
+  return sink.isTerminal && !options.quiet ? bars(sink, clock) : { report() {}, finish() {} };
 }
 
 /** `performance` loads a module of 3 ms, and most commands say nothing. */

@@ -165,7 +165,7 @@ const WRONG: [string, RegExp][] = [
   ["init --self-contained --control-dir x", /exclude each other/],
   ["completion tcsh", /completion knows/],
   ["engine a b", /one folder/],
-  ["engine show --allow holders", /--allow is of engine set/],
+  ["engine show --allow holders", /--allow works with engine set only/],
   ...WRONG_BACKUPS,
 ];
 

@@ -22,11 +22,12 @@ export async function encryptForRecipients(secret: string, recipients: readonly 
   for (const recipient of recipients) {
     // A secret key that was given by mistake is in no message.
     const hint = "one begins with age1; `age-keygen -y FILE` prints that of an identity";
-    if (!recipient.startsWith("age1")) throw new CairnError("usage", "what was given is no recipient of age", { hint });
+    if (!recipient.startsWith("age1"))
+      throw new CairnError("usage", "what was given is not an age recipient", { hint });
     try {
       encrypter.addRecipient(recipient);
     } catch (error) {
-      throw new CairnError("usage", `${JSON.stringify(recipient.slice(0, 80))} is no recipient of age`, {
+      throw new CairnError("usage", `${JSON.stringify(recipient.slice(0, 80))} is not an age recipient`, {
         hint,
         cause: error,
       });
@@ -47,7 +48,7 @@ export async function decryptWithIdentities(file: Uint8Array, identities: string
     try {
       decrypter.addIdentity(identity);
     } catch {
-      throw new CairnError("damaged", "an identity of age is not one: it was cut or mistyped");
+      throw new CairnError("damaged", "an age identity is not valid: it was cut or mistyped");
     }
   }
   const text = Buffer.from(file).toString("latin1").trim();
@@ -55,7 +56,10 @@ export async function decryptWithIdentities(file: Uint8Array, identities: string
     return await decrypter.decrypt(text.startsWith(ARMOR_START) ? armor.decode(text) : file);
   } catch (error) {
     if (/no identity matched/.test((error as Error).message))
-      throw new CairnError("wrong_password", "it is encrypted for other recipients, whose identities are not given");
+      throw new CairnError(
+        "wrong_password",
+        "it is encrypted for other recipients; none of the identities given opens it",
+      );
     throw new CairnError("damaged", `it is not what age wrote: ${(error as Error).message}`, { cause: error });
   }
 }
@@ -65,7 +69,7 @@ function identityLines(text: string): string[] {
     .split(/\r?\n/)
     .map((line) => line.trim())
     .filter((line) => line !== "" && !line.startsWith("#"));
-  if (lines.length === 0) throw new CairnError("usage", "there is no identity of age in it");
+  if (lines.length === 0) throw new CairnError("usage", "it has no age identity in it");
   if (!lines.every((line) => /^AGE-SECRET-KEY-(?:PQ-)?1/.test(line)))
     throw new CairnError("unsupported", "only identities that begin with AGE-SECRET-KEY-1 are understood", {
       hint: "leave others to age: --password-command 'age -d -i IDENTITY FILE'",

@@ -40,7 +40,7 @@ export function sealMessage(keys: MasterKeys, plain: Uint8Array): Uint8Array {
   return sealed.bytes;
 }
 
-/** The plaintext of a sealed message of any IV. `damaged` when it is too short or its MAC is wrong. */
+/** The plaintext of a sealed message of any IV. `damaged` when it is too short or other bytes were read than were written. */
 export function openMessage(keys: MasterKeys, sealed: Uint8Array): Uint8Array {
   const arena = newArena(sealed.length);
   arena.bytes.set(sealed);

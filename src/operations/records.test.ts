@@ -157,6 +157,7 @@ test("workspaces are listed with their points", async (t) => {
 
 test("a guard that was overridden once is not asked again, and init asks too", async (t) => {
   const { library, root, folder } = await testFolder(t, { a: "one" });
+  await (await library.open(folder)).save();
   const inner = join(folder, ".git", "inner");
   mkdirSync(inner, { recursive: true });
   await assert.rejects(library.adopt(inner, { allow: ["git"] }), hasCode("refused"));

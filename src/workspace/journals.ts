@@ -114,7 +114,7 @@ function readIntentLink<T>(journal: string, name: string, decode: (target: strin
     throw new CairnError("newer_version", `${place} has version ${version}; this program knows ${VERSION}`, {
       hint: "use a newer Cairn",
     });
-  throw new CairnError("damaged", `${place} says nothing that could be understood`, {
+  throw new CairnError("damaged", `${place} cannot be understood`, {
     hint: "run `cairn doctor --repair`",
   });
 }

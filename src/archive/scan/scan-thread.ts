@@ -105,7 +105,8 @@ export class ScanThread {
 
   /** Throws `interrupted` once the main thread has asked to stop. */
   checkStop(): void {
-    if (Atomics.load(this.table.control, C.STOP) !== 0) throw new CairnError("interrupted", "the scan was stopped");
+    if (Atomics.load(this.table.control, C.STOP) !== 0)
+      throw new CairnError("interrupted", "stopped; nothing was saved");
   }
 
   /** Ends the scan, also of the other threads. */

@@ -129,7 +129,7 @@ async function requireStillUnreadable(access: OpenRepository, unreadable: readon
       throw error;
     }
     throw new CairnError("stale_plan", `snapshot ${name.slice(0, 8)} can be read after all; nothing was removed`, {
-      hint: "see `cairn backup list`; if it shall go all the same, run it again",
+      hint: "see `cairn backup list`; to remove it all the same, run it again",
     });
   }
 }
@@ -178,7 +178,7 @@ function decide(listing: SnapshotListing, options: ForgetBackupsOptions): Decisi
   }
   if (retention === undefined || !keepsByRule(retention))
     throw new CairnError("usage", "forget wants snapshots or a rule that keeps some", {
-      hint: "for example --keep-last 10 --keep-daily 30, or the ids of the snapshots that shall go",
+      hint: "for example --keep-last 10 --keep-daily 30, or the ids of the snapshots to remove",
     });
   checkRetention(retention);
   const grouping = options.groupBy ?? GROUPING;
@@ -215,7 +215,7 @@ function keepsNothing({ hostname, paths, tags, snapshots }: ForgetGroup): CairnE
     "refused",
     `the rules keep none of ${plural(snapshots.length, "snapshot")}${parts.join("")}; nothing was removed`,
     {
-      hint: "add a rule such as --keep-last 1, choose with --host, --path and --tag, or name the snapshots that shall go",
+      hint: "add a rule such as --keep-last 1, choose with --host, --path and --tag, or name the snapshots to remove",
     },
   );
 }

@@ -19,7 +19,8 @@ export function takesOutOf(exclude: readonly PathPattern[]): TakesOut {
     if (pattern.fits("/")) throw everything(`everything fits ${JSON.stringify(text)}`);
     return { ...pattern, text, met: { below: false, whole: false } };
   });
-  if (patterns.length === 0) throw new CairnError("usage", "what is to be taken out?", { hint: "--exclude PATTERN" });
+  if (patterns.length === 0)
+    throw new CairnError("usage", "nothing was named to take out", { hint: "--exclude PATTERN" });
   return {
     isName: patterns.every(({ isName }) => isName),
     fits: (path) => patterns.some(({ fits, met }) => fits(path) && (met.below = true)),

@@ -35,7 +35,7 @@ export async function verifyRepository(
   if (subset !== undefined && !(subset.part >= 1 && subset.part <= subset.of && Number.isSafeInteger(subset.of)))
     throw new CairnError("usage", `part ${subset.part} of ${subset.of} is none`);
   if (quick === true && subset !== undefined)
-    throw new CairnError("usage", "a quick verification reads no packs, so there is no part of them");
+    throw new CairnError("usage", "a quick verification reads no packs, so no part of them can be chosen");
   if (quick !== true) warmThreads(VERIFY);
   return access.reading(options, async () => {
     const chosen = snapshots === undefined ? undefined : await chosenIds(access, options);

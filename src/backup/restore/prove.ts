@@ -34,7 +34,7 @@ type Asked = Pick<RestoreBackupOptions, "jobs" | "receipt" | "prove" | "proveFro
 export function checkProof(asked: Asked, target: Buffer): void {
   const { jobs } = asked;
   if (jobs !== undefined && !(Number.isInteger(jobs) && jobs >= 1 && jobs <= MAX_JOBS))
-    throw new CairnError("usage", `as many threads cannot be had: ${jobs}`, { hint: `1 to ${MAX_JOBS}` });
+    throw new CairnError("usage", `not a number of threads: ${jobs}`, { hint: `1 to ${MAX_JOBS}` });
   if (asked.prove === false && asked.proveFrom !== undefined)
     throw new CairnError("usage", `what is not read again is not read from ${asked.proveFrom}`, {
       hint: "leave out --no-prove or --prove-from",

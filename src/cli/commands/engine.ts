@@ -39,7 +39,7 @@ export const command: CommandDefinition = {
   async run(context, input) {
     const words = input.rest(0);
     if (words[0] === "set") return set(context, words.slice(1), OPTIONS.read(context, input));
-    if (input.list("allow").length > 0) throw usage("--allow is of engine set");
+    if (input.list("allow").length > 0) throw usage("--allow works with engine set only");
     const [folder, ...more] = words[0] === "show" ? words.slice(1) : words;
     if (more.length > 0) throw usage("engine wants one folder: cairn engine [show] [DIR]");
     const library = await context.library();

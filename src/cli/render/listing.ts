@@ -53,7 +53,7 @@ export async function renderPoint(
   ];
   if (point.tags.length > 0) rows.push(["tags", point.tags.map(printable).join(", ")]);
   if (point.parent_id !== null) rows.push(["parent", shorten(point.parent_id)]);
-  if (point.restored_from !== null) rows.push(["made after going back to", shorten(point.restored_from)]);
+  if (point.restored_from !== null) rows.push(["made from, not from the latest", shorten(point.restored_from)]);
   if (point.pinned) rows.push(["pinned", "yes"]);
   if (!point.complete) rows.push(["complete", style.yellow("no: something could not be recorded")]);
   for (const label of point.labels) rows.push([label.label, printable(label.path)]);

@@ -28,7 +28,7 @@ test("status tells clean, changed, never saved and gone back", async () => {
   );
   assert.match(
     await fakeStatus({ detached: true, head: ID_B }),
-    /^head +5f6e7d8c \(gone back; the latest is 1a2b3c4d\)$/m,
+    /^head +5f6e7d8c, last saved 5 minutes ago \(gone back; the latest is 1a2b3c4d\)$/m,
   );
 });
 
@@ -263,16 +263,13 @@ test("doctor tells what a repair would do, did or could not do", () => {
   assert.match(told(false), /could not be repaired: make it again/);
 });
 
-test("status and doctor tell the engine, and why it is none of the better ones", async () => {
+test("status tells the engine, and doctor why it is none of the better ones", async () => {
   const reasons = [
     { engine: "btrfs-snapshot", chosen: false, reason: "not btrfs" },
     { engine: "reflink-copy", chosen: false, reason: "no clones", hint: "make it with them" },
     { engine: "copy", chosen: true, reason: "works everywhere" },
   ] as const;
-  assert.match(
-    await fakeStatus({ engine_reasons: [...reasons] }),
-    /^engine +copy \(works everywhere\)\n +not btrfs-snapshot: not btrfs\n +not reflink-copy: no clones; make it with them\n/m,
-  );
+  assert.match(await fakeStatus({ engine_reasons: [...reasons] }), /^engine +copy$/m);
   const doctor = (at: number): string =>
     renderDoctor(
       {

@@ -31,9 +31,8 @@ export async function renderStatus(view: StatusView): Promise<string> {
     ["folder", printable(status.workspace.path)],
     ["state", state],
     ["head", describeHead(view)],
-    ["last save", status.last_save_at === null ? "never" : formatAge(status.last_save_at, view.now)],
-    ["last backup", status.last_backup_at === null ? "never" : formatAge(status.last_backup_at, view.now)],
-    ...describeEngine(status.engine_reasons).map((line, i) => [i === 0 ? "engine" : "", line]),
+    ["backup", status.last_backup_at === null ? "never" : formatAge(status.last_backup_at, view.now)],
+    ["engine", status.engine_reasons.find(({ chosen }) => chosen)?.engine ?? "unknown"],
     [
       "store",
       `${plural(status.store.points, "point")}, ${formatBytes(status.store.bytes)}, in ${printable(status.workspace.control_directory)}`,
@@ -59,10 +58,11 @@ export async function renderStatus(view: StatusView): Promise<string> {
 
 const RECENT_MS = 24 * 3600 * 1000;
 
-/** Shows what was recovered last, for a day; the record of it goes further back. */
-function renderRecovered({ status: { recovered }, style, now }: StatusView): string[] {
+/** Shows what was recovered last, for a day or until the next save; the record of it goes further back. */
+function renderRecovered({ status: { recovered, last_save_at: savedAt }, style, now }: StatusView): string[] {
   const newest = recovered.at(-1)?.at;
   if (newest === undefined || now - Date.parse(newest) > RECENT_MS) return [];
+  if (savedAt !== null && Date.parse(savedAt) > Date.parse(newest)) return [];
   const last = recovered.filter(({ at }) => at === newest);
   // The detail says what it was, and whether it was finished or taken back.
   const lines = last.flatMap(({ detail, kept, incomplete }) => [
@@ -89,9 +89,10 @@ function describeState(view: StatusView): string {
 function describeHead(view: StatusView): string {
   const { status, style, shorten } = view;
   if (status.head === null) return "none";
+  const saved = status.last_save_at === null ? "" : `, last saved ${formatAge(status.last_save_at, view.now)}`;
   const head = style.bold(shorten(status.head));
-  if (!status.detached || status.latest === null) return head;
-  return `${head} ${style.yellow(`(gone back; the latest is ${shorten(status.latest)})`)}`;
+  if (!status.detached || status.latest === null) return head + saved;
+  return `${head}${saved} ${style.yellow(`(gone back; the latest is ${shorten(status.latest)})`)}`;
 }
 
 /** The engine in use, and why it is none of those that come before it. */

@@ -37,7 +37,7 @@ const INTENTS: Record<string, (journal: string) => Inspected | null> = {
   },
 };
 
-/** Null where no such link lies. Throws `damaged` for one that says nothing that could be understood. */
+/** Null where no such link lies. Throws `damaged` for one that cannot be understood. */
 export function inspectIntentLink(path: string): (Inspected & { bytes: number }) | null {
   const read = Object.hasOwn(INTENTS, basename(path)) ? INTENTS[basename(path)] : undefined;
   if (read === undefined || lstatSync(path, { throwIfNoEntry: false })?.isSymbolicLink() !== true) return null;

@@ -66,7 +66,7 @@ export class BlobDecoder {
     const problem = placeProblem(length, uncompressedLength);
     if (problem !== null) return problem;
     if (at + length > found) return found < 0 ? "a sector of it cannot be read" : "the pack ends before it";
-    return this.authentic(sealed, at, length) ? null : "its MAC is wrong";
+    return this.authentic(sealed, at, length) ? null : "other bytes were read than were written";
   }
 
   /** Decodes what `storedProblem` has accepted and says why it is not the blob of this id; without one that is not compared. */

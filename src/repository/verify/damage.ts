@@ -128,7 +128,7 @@ export class DamageFinder {
       if (entry < 0) return { object: id, detail: `the index does not know blob ${id.slice(0, 12)}` };
       const damaged = this.#options.damaged.get(entry);
       if (damaged !== undefined)
-        return { object: id, pack: damaged.pack, detail: `blob ${id.slice(0, 12)} cannot be used: ${damaged.why}` };
+        return { object: id, pack: damaged.pack, detail: `blob ${id.slice(0, 12)} cannot be read: ${damaged.why}` };
       held += this.#index.table.plainLengthOf(entry);
     }
     const whole = this.#options.files?.get(latin1(content));

@@ -182,7 +182,7 @@ function undoReasons(sorted: readonly RetentionPoint[], rules: RetentionRules, l
 }
 
 /** Reason of a point that stays where no rule was given that would keep or drop it. */
-export const RULELESS = "no rule drops it";
+export const RULELESS = "kept: no rule says otherwise";
 
 function ordinaryReasons(points: readonly RetentionPoint[], rules: RetentionRules, latest: number): Reasons {
   const reasons: Reasons = new Map();

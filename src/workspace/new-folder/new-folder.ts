@@ -424,7 +424,7 @@ export function deadPartials(control: ControlPaths): DeadPartial[] {
 
 function decodeOwn(bytes: Uint8Array): PartialFile {
   const record = decodePartial(bytes);
-  if (!isStaging(record)) throw new CairnError("damaged", "its staging folder has no name that is given here");
+  if (!isStaging(record)) throw new CairnError("damaged", "its staging folder has a name that Cairn never gives");
   return record;
 }
 

@@ -166,7 +166,7 @@ export class StepRunner {
       // Moved away before a kill, and the directory that comes in its place may have been made: the step that makes it judges.
       const isMoved = this.#options.resuming && this.#held.identity(this.#staging, displaced) !== null;
       if (isMoved && this.#coming.has(latin1(step.path))) return void this.#done.deleted++;
-      return this.#keep(step.path, "changed_since", "it changed after it was saved");
+      return this.#keep(step.path, "changed_since", "it was changed during the restore and stays as it is");
     }
     putName(this.#from, 0, name);
     putName(this.#to, 0, displaced);
@@ -243,7 +243,7 @@ export class StepRunner {
       return this.#keep(
         step.path,
         "changed_since",
-        now === null ? "it vanished after it was saved" : "it changed after it was saved",
+        now === null ? "it vanished during the restore" : "it was changed during the restore and stays as it is",
       );
     }
     putName(this.#from, 0, Buffer.from(stagedName(step.staged)));
@@ -306,7 +306,7 @@ export class StepRunner {
     const { fd, name } = this.#held.parentOf(step.path);
     const now = this.#held.identity(fd, name);
     const fits = now !== null && (this.#options.resuming ? isOldOrDone(now, step) : sameIdentity(now, step.old));
-    if (!fits) return this.#keep(step.path, "changed_since", "it changed after it was saved");
+    if (!fits) return this.#keep(step.path, "changed_since", "it was changed during the restore and stays as it is");
     if (this.#held.isMounted(fd, name)) return this.#keep(step.path, "mounted", "something else is mounted there");
     const refused = this.#dropAttributes(fd, name, step.metadata);
     this.#writer.metadataByName(fd, nodeOfMetadata(step.metadata), { name, path: step.path });

@@ -132,9 +132,7 @@ async function unchangedHead(workspace: Workspace, input: SaveInput, holder: Tre
     const problem = toCairnError(error);
     if (problem.code === "interrupted") throw problem;
     // To hold the folder takes no store, and less room than to read it.
-    input.onWarning?.(
-      `a save point is made, as it could not be told whether something has changed: ${problem.message}`,
-    );
+    input.onWarning?.(`a save point is made: whether something has changed could not be told: ${problem.message}`);
     return null;
   }
 }

@@ -51,7 +51,7 @@ async function storeBytes({ engine }: Workspace, { onWarning }: WorkspaceCall): 
   } catch (error) {
     const problem = toCairnError(error);
     if (problem.code === "interrupted") throw problem;
-    onWarning?.(`the quota is not kept to, as it cannot be told how much the store holds: ${problem.message}`);
+    onWarning?.(`the quota was not checked: the size of the store could not be read: ${problem.message}`);
     return 0;
   }
 }

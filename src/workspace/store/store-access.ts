@@ -39,7 +39,7 @@ export async function examineAccess(control: string): Promise<StoreFinding[]> {
     findings.push({
       kind: "key",
       severity: "damage",
-      detail: `the file with the store's keys cannot be used: ${file.problem ?? "it is the key of another store"}`,
+      detail: `the file with the store's keys cannot be read: ${file.problem ?? "it is the key of another store"}`,
       repair: "it is written again from the password's key",
       mend: () => durableWrite(paths.keyFile, Buffer.from(encodeMasterKeys(keys)), { mode: 0o600 }),
     });
@@ -125,7 +125,7 @@ async function configFindings(storage: Storage, keys: MasterKeys): Promise<Store
     {
       kind: "config",
       severity: "damage",
-      detail: `the store's config cannot be used: ${problem}`,
+      detail: `the store's config cannot be read: ${problem}`,
       repair:
         "a new one is written with the same keys; large files are cut anew from then on, so their next change is stored whole",
       mend: async () => {
@@ -154,7 +154,7 @@ async function keyFileFindings(
       findings.push({
         kind: "key",
         severity: "damage",
-        detail: `the store's key file ${name.slice(0, 12)} cannot be used: ${toCairnError(error).message}`,
+        detail: `the store's key file ${name.slice(0, 12)} cannot be read: ${toCairnError(error).message}`,
         repair: "it is removed; the password gets a key file of its own",
         mend: () => storage.remove("keys", name),
       });

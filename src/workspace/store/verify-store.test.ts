@@ -242,7 +242,10 @@ void describe("damage is named with the points and paths it hurts", () => {
       const result = await scene.verify();
       assert.deepEqual(lines(result), ["- pack -", "first content dir/kept"]);
       assert.deepEqual(soundness(result), { first: false, second: true });
-      assert.match(result.problems.find((problem) => problem.point === "first")!.detail, /its MAC is wrong/);
+      assert.match(
+        result.problems.find((problem) => problem.point === "first")!.detail,
+        /other bytes were read than were written/,
+      );
       assert.deepEqual(result.damagedPacks, [path.basename(file)]);
       const second = await scene.verify({ points: [scene.points[1]!] });
       assert.deepEqual(second.problems, [], "a point that does not need the blob is sound");

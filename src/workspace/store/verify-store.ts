@@ -440,7 +440,7 @@ class PointProof {
     const add = (kind: string, detail: string, hint: string): void =>
       this.#add({ point: label, path: null, kind, detail, hint });
     if (problem !== null && !this.#damaged.has(label))
-      add("manifest", `its manifest cannot be used: ${problem}`, MEND_FACTS);
+      add("manifest", `its manifest cannot be read: ${problem}`, MEND_FACTS);
     const digests = [
       ["state digest", stateDigest, totals.state, manifest?.stateDigest],
       ["metadata digest", metadataDigest, totals.meta, manifest?.metadataDigest],

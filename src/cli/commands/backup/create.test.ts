@@ -58,7 +58,7 @@ test("backup create overrides a guard where it adopts a folder, and says which o
     const { envelope } = await runJson(["backup", "create", "-r", "x", "/", ...allow], settings);
     assert.deepEqual([envelope.error?.code, envelope.error?.hint], ["refused", "override with --allow home"]);
   }
-  assert.deepEqual(asked, [[], ["home"]]);
+  assert.deepEqual(asked, [["home"], ["home"]]);
 });
 
 test("backup create says what leads on when it is given no folder, several, or one in another workspace", async () => {
@@ -77,7 +77,7 @@ test("backup create says what leads on when it is given no folder, several, or o
     open: failing(new CairnError("not_a_workspace", "no")),
     openOrAdopt: failing(refused),
   });
-  assert.match((await hint(["/etc"], nested))[1], /restored by its path; --allow nested/);
+  assert.match((await hint(["/etc"], nested))[1], /restored from its backups; --allow nested/);
 });
 
 test("backup create takes digits for what is there, and says both ways where a folder and a point have them", async (t) => {

@@ -68,7 +68,7 @@ export const command: CommandDefinition = {
   async run(context, input) {
     if (input.flag("stdin") || input.flag("stdinFromCommand")) return runStream(context, input);
     if (input.text("stdinFilename") !== undefined)
-      throw usage("--stdin-filename is of what --stdin or --stdin-from-command bring");
+      throw usage("--stdin-filename works with --stdin or --stdin-from-command only");
     const [word, extra] = input.rest(0);
     if (extra !== undefined)
       throw usage(
@@ -81,7 +81,7 @@ export const command: CommandDefinition = {
     if (isSaved && point !== undefined) throw usage("backup create wants a POINT or --save, not both");
     const saving = readSaving(context, input);
     const [name] = Object.keys(saving);
-    if (name !== undefined && !isSaved) throw usage(`--${kebab(name)} is of the point that --save makes`);
+    if (name !== undefined && !isSaved) throw usage(`--${kebab(name)} works with --save or a folder only`);
     const options: CreateBackupOptions = { ...ofSnapshot(context, input), ...saving };
     if (point !== undefined) options.point = point;
     if (isSaved) options.save = true;
@@ -187,7 +187,7 @@ function leadingOn(context: Context, error: unknown, point: string | undefined):
   if (!(error instanceof CairnError)) return error;
   if (error.code === "refused" && error.details?.["guard"] === "nested")
     return reworded(error, {
-      hint: "what lies in a workspace is in the backups of that, from which it can be restored by its path; --allow nested keeps both",
+      hint: "back that workspace up: single paths can be restored from its backups; --allow nested keeps both",
     });
   if (error.code === "not_found" && point !== undefined && lookAt(context, point)?.isDirectory() === true)
     return reworded(error, { hint: `\`cairn history\` lists the points; the folder is ./${point}` });

@@ -50,9 +50,9 @@ export const command: CommandDefinition = {
     const isTyped = action === "passwd" || (action === "add" && output === undefined);
     if (!isTyped && (input.text("newPasswordFile") ?? input.text("newPasswordCommand")) !== undefined)
       throw usage(
-        "--new-password-file and --new-password-command are of backup key passwd, and of add without --age-output",
+        "--new-password-file and --new-password-command work with backup key passwd, and with add without --age-output",
       );
-    if (output !== undefined && action !== "add") throw usage("--age-recipient is of backup key add");
+    if (output !== undefined && action !== "add") throw usage("--age-recipient works with backup key add only");
     for (const file of [output, input.text("newPasswordFile")]) if (file !== undefined) context.place(file);
     return withRepository(context, input, async (repository) => {
       const result = await act(context, input, { repository, action, key });

@@ -83,7 +83,7 @@ export const command: CommandDefinition = {
     if (isInPlace && to !== undefined) throw usage("--to DIR and --in-place exclude each other");
     if (!isInPlace && (to ?? "") === "")
       throw usage("backup restore wants a folder to write into: --to DIR, or --in-place");
-    if (input.flag("keepPresent") && !isInPlace) throw usage("--keep-present is of a restore --in-place");
+    if (input.flag("keepPresent") && !isInPlace) throw usage("--keep-present works with --in-place only");
     const [snapshot, subfolder] = splitSnapshot(input.required(0));
     const paths = [...input.rest(1), ...input.list("pathB64").map((text) => parseBase64(text, "--path-b64"))];
     const options: RestoreBackupOptions = {

@@ -46,7 +46,7 @@ export const command: CommandDefinition = {
       throw usage("--quick reads no packs and --subset some: not both");
     if (subset !== undefined) options.subset = subset;
     if (options.scratch !== undefined && options.restoreCheck !== true)
-      throw usage("--scratch is of a --restore-check");
+      throw usage("--scratch works with --restore-check only");
     const verify = async (repository: BackupRepository): Promise<Outcome> => {
       const result = await repository.verify(options);
       const outcome: Outcome = { data: result, text: () => render(context, result) };
