@@ -98,7 +98,7 @@ export function pathBelow(saved: Whole, savedPaths: readonly string[], typed: st
 }
 
 /** The whole path of `root`. */
-export function baseOf({ node, only, part }: Whole, [path = "/"]: readonly string[]): Buffer {
+function baseOf({ node, only, part }: Whole, [path = "/"]: readonly string[]): Buffer {
   if (part !== undefined) return rawBytes(part.whole);
   if (only !== null) return Buffer.from(dirname(path));
   return Buffer.from(node === null ? "/" : path);

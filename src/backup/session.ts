@@ -201,7 +201,7 @@ async function listedInTurn(access: OpenRepository, signal: AbortSignal | undefi
  * Names of packs that an index lists and a local storage misses. Only the folders of packs are listed, which costs little also where
  * many are. Empty far away, and where a folder cannot be listed, which is warned of.
  */
-export function missingHere(
+function missingHere(
   { storage }: OpenRepository,
   index: BlobIndex,
   onWarning?: CallOptions["onWarning"],

@@ -25,7 +25,7 @@ export function splitTarget(input: Input): [string, PathInput | undefined] {
 }
 
 /** Splits any word at the colon; no name of a point or a snapshot has one. */
-export function splitWord(text: string): [string, string | undefined] {
+function splitWord(text: string): [string, string | undefined] {
   const colon = text.indexOf(":");
   if (colon === -1) return [text, undefined];
   const path = text

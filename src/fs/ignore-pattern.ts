@@ -32,7 +32,7 @@ export function placeOfPath(path: string): string {
 }
 
 /** The place of what lies in a directory, given the directory's path; `/` for the top. */
-export function placeInside(directory: string): string {
+function placeInside(directory: string): string {
   return `${placeOfPath(directory)}/`;
 }
 

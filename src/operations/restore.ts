@@ -62,7 +62,7 @@ export async function undo(workspace: Workspace, options: UndoOptions): Promise<
 /**
  * Makes the error for an undo without a restore; where the folder itself is missing, that is what somebody wants back.
  */
-export function nothingToUndo(workspace: Workspace): CairnError {
+function nothingToUndo(workspace: Workspace): CairnError {
   requireFolder(workspace);
   return new CairnError("nothing_to_undo", "nothing has been restored here, so there is nothing to undo", {
     hint: "see `cairn history`",

@@ -26,7 +26,7 @@ export async function save(workspace: Workspace, options: SaveOptions): Promise<
 const MAX_CAUSE_BYTES = 64 * 1024;
 
 /** The cause as it will be recorded. Throws `usage` for one without a kind, one that is no JSON, and one above 64 KiB. */
-export function checkedCause(cause: Cause): Cause {
+function checkedCause(cause: Cause): Cause {
   const wrong = (why: string): CairnError =>
     new CairnError("usage", `not a cause: ${why}`, { hint: 'for example {"kind":"tool_call","tool":"bash"}' });
   let text: string;

@@ -22,7 +22,7 @@ import type { Workspace } from "./workspace.ts";
 
 /** Names in the journal directory. */
 export const RESTORE_JOURNAL = "restore.json";
-export const RESTORE_STEPS = "restore.steps";
+const RESTORE_STEPS = "restore.steps";
 export const CLEANUP_JOURNAL = "cleanup.json";
 export const EXCHANGE_JOURNAL = "exchange";
 export const CONVERT_JOURNAL = "convert";

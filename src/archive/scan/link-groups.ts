@@ -32,7 +32,7 @@ export function findLinkGroups(
 }
 
 /** Calls `visit` for every record of the state that is no directory and has several names. */
-export function eachLinked(
+function eachLinked(
   table: ScanTable,
   old: ScanTable | null,
   visit: (from: ScanTable, record: number, directory: number) => void,

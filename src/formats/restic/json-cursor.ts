@@ -4,7 +4,7 @@
  */
 
 /** Value of a hex digit by its ASCII code; 255 for anything else. Upper case is none: restic writes lower. */
-export const HEX_VALUES: Uint8Array = new Uint8Array(256).fill(255);
+const HEX_VALUES: Uint8Array = new Uint8Array(256).fill(255);
 for (let i = 0; i < 16; i++) HEX_VALUES[i.toString(16).charCodeAt(0)] = i;
 
 export class JsonCursor {

@@ -10,7 +10,6 @@ export const EAGAIN = -errno.EAGAIN;
 export const EBADF = -errno.EBADF;
 export const EBUSY = -errno.EBUSY;
 export const EEXIST = -errno.EEXIST;
-export const EFBIG = -errno.EFBIG;
 export const EINVAL = -errno.EINVAL;
 export const ELOOP = -errno.ELOOP;
 export const ENAMETOOLONG = -errno.ENAMETOOLONG;

@@ -475,7 +475,7 @@ const ALL = 0o7777;
 const OWNER_ALL = 0o700;
 
 /** Lists the directories to record before anything is moved. */
-export function closedFolders(staging: Buffer): Closed {
+function closedFolders(staging: Buffer): Closed {
   return fs.readdirSync(staging, { encoding: "buffer" }).flatMap((name) => {
     const facts = fs.lstatSync(Buffer.concat([staging, SLASH, name]));
     const mode = facts.mode & ALL;
@@ -510,7 +510,7 @@ export function moveIn(record: PartialFile, onMoved: (name: Buffer) => void = ()
 }
 
 /** Throws `already_exists` where the name is taken. */
-export function moveOne(record: PartialFile, name: Buffer, { from, to }: { from: Buffer; to: Buffer }): void {
+function moveOne(record: PartialFile, name: Buffer, { from, to }: { from: Buffer; to: Buffer }): void {
   const [before, after] = [from, to].map((folder) => Buffer.concat([folder, SLASH, name])) as [Buffer, Buffer];
   const mode = record.closed?.find((each) => name.equals(rawPath(each)))?.mode;
   if (mode === undefined) return moveToFree(before, after);
@@ -530,7 +530,7 @@ export function moveOne(record: PartialFile, name: Buffer, { from, to }: { from:
  * Sets a mode as far as this user may and the file system has modes: a restore sets it again, and tells what cannot be
  * set.
  */
-export function tryMode(target: Buffer, mode: number): void {
+function tryMode(target: Buffer, mode: number): void {
   try {
     setModeInPlace(target, mode);
   } catch {

@@ -249,7 +249,7 @@ export type FolderIdentity = Pick<
 >;
 
 /** Path, inode, device and file system of a folder (its real path), as a workspace's file keeps them. */
-export function folderIdentity(folder: RawPath, inMount: boolean): FolderIdentity {
+function folderIdentity(folder: RawPath, inMount: boolean): FolderIdentity {
   const facts = statSync(folder, { bigint: true });
   const uuid = filesystemUuid(folder);
   const mountPath = inMount ? pathInMount(folder) : null;
@@ -303,7 +303,7 @@ export function isInMountOf(control: ControlPaths, folder: RawPath): boolean {
 }
 
 /** A folder's path from the root of its mount, without a leading slash; null without mountinfo. */
-export function pathInMount(folder: RawPath): Buffer | null {
+function pathInMount(folder: RawPath): Buffer | null {
   const mount = mountOf(folder);
   if (mount === null) return null;
   const path = rawBytes(folder);

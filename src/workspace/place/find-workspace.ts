@@ -115,7 +115,7 @@ export function workspaceRef({ folder, control, controlFile, workspace }: FoundW
 }
 
 /** True when another directory lies at the path than the one that is recorded. */
-export function hasOtherRoot(workspace: PlacedWorkspace, folder: Buffer): boolean {
+function hasOtherRoot(workspace: PlacedWorkspace, folder: Buffer): boolean {
   const facts = statSync(folder, { bigint: true, throwIfNoEntry: false });
   return facts !== undefined && facts.ino.toString() !== workspace.root_inode;
 }

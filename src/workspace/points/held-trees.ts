@@ -265,7 +265,7 @@ export function heldTreeOf(points: Points, point: Point): HeldTree | null {
 }
 
 /** A tree that is not what was captured must not become what the point says was there. */
-export function changedTree(tree: string, who: string, reason: string): CairnError {
+function changedTree(tree: string, who: string, reason: string): CairnError {
   return new CairnError("damaged", `${tree}: the tree that ${who} held ${reason}`, {
     hint:
       reason === EMPTY_PLACE

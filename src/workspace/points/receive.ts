@@ -144,7 +144,7 @@ export async function rebuiltRules(
 }
 
 /** The rules of a point of which only ignore files and patterns are known: nobody has counted what they left out. */
-export function rulesByFiles(
+function rulesByFiles(
   files: readonly FoundIgnoreFile[],
   { excludes, crossMounts }: { excludes: readonly string[]; crossMounts: boolean },
 ): IgnoreRules {

@@ -99,7 +99,7 @@ function isKnownRuleless({ sealed, descriptor }: Point): boolean {
 }
 
 /** Tells if ignore rules had a part in a point that was read, or an ignore file lay there that could have had one. */
-export function hasRules({ rules }: Descriptor): boolean {
+function hasRules({ rules }: Descriptor): boolean {
   return rules.exclude.length > 0 || (rules.files?.length ?? 0) > 0 || rules.ignored_count > 0;
 }
 

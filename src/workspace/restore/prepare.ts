@@ -135,7 +135,7 @@ function entriesOf(place: Buffer): fs.Dirent<Buffer>[] {
 }
 
 /** Tells which directories of a folder lie in another mount or subvolume inside it; undefined where there can be none. */
-export function placesInside(root: Buffer): ((directory: Uint8Array) => boolean) | undefined {
+function placesInside(root: Buffer): ((directory: Uint8Array) => boolean) | undefined {
   if (!isFolderThere(root)) return undefined;
   const mounts = mountsInside(root).map(({ mountPoint }) => latin1(Buffer.from(mountPoint).subarray(root.length + 1)));
   if (mounts.length === 0 && filesystemKind(root).name !== "btrfs") return undefined;
