@@ -2,19 +2,19 @@ import { append } from "../append.ts";
 import { latin1 } from "../formats/bytes.ts";
 import type { TreeNode } from "../formats/restic/tree.ts";
 import { displayPath } from "../fs/safe-path.ts";
-import { newPacer } from "../pacer.ts";
 import { CairnError } from "../errors.ts";
 import type { DamagedInBackup, FindInBackupsOptions, FindInBackupsResult, FoundInBackup } from "../contract/index.ts";
 import { objectIdOf } from "../ids.ts";
 import { type BlobIndex, TREE_BLOB } from "../repository/index/blob-index.ts";
 import type { BlobSource } from "../repository/blob-source.ts";
+import { pathIn, type TreeAt, walkTrees } from "../repository/trees/walk-trees.ts";
 import { kindOf } from "../workspace/points/listed-entry.ts";
 import { chosenSnapshots } from "./snapshots.ts";
 import { reading } from "./session.ts";
 import { blobsLike, oneOf } from "./cat.ts";
 import { pathMatcher } from "./paths.ts";
 import type { OpenRepository } from "./open-repository.ts";
-import { nameOf, readNodes } from "./content.ts";
+import { readNodes } from "./content.ts";
 
 const LIMIT = 10_000;
 
@@ -91,7 +91,7 @@ function holding(ids: ReadonlySet<string>): Fits {
 class FindWalk {
   readonly #reader: BlobSource;
   readonly #fits: Fits;
-  readonly #pace: ReturnType<typeof newPacer>;
+  readonly #signal: AbortSignal | undefined;
   /** By path and tree: what was found below. */
   readonly #known = new Map<string, Hit[]>();
   #damaged: Omit<DamagedInBackup, "snapshot_id">[] = [];
@@ -99,14 +99,39 @@ class FindWalk {
   constructor(reader: BlobSource, fits: Fits, signal: AbortSignal | undefined) {
     this.#reader = reader;
     this.#fits = fits;
-    this.#pace = newPacer(signal);
+    this.#signal = signal;
   }
 
   /** The topmost tree has no name, but an id. */
   async snapshot(tree: Uint8Array): Promise<Hit[]> {
-    const below = await this.#tree(tree, "");
+    const below = await walkTrees<Hit[]>(
+      tree,
+      async (id) => readNodes(this.#reader, id),
+      {
+        known: (at) => this.#known.get(keyOf(at)),
+        unread: (at, { message }) => {
+          this.#damaged.push({ ...displayPath(Buffer.from(`/${at.path}`, "latin1")), detail: message });
+          return this.#found(at, []);
+        },
+        done: (at, nodes, inside) => {
+          const hits: Hit[] = [];
+          for (const node of nodes) {
+            const own = `/${pathIn(at.path, node.name)}`;
+            if (this.#fits(node, own)) hits.push(hitOf(node, own));
+            append(hits, inside.get(node) ?? []);
+          }
+          return this.#found(at, hits);
+        },
+      },
+      this.#signal,
+    );
     if (!this.#fits({ subtree: tree }, "")) return below;
     return [{ path: "/", kind: "directory", size: null, modified_at: null }, ...below];
+  }
+
+  #found(at: TreeAt, hits: Hit[]): Hit[] {
+    this.#known.set(keyOf(at), hits);
+    return hits;
   }
 
   /** Directories that could not be looked into since the last call; of several snapshots that share one, only the first has it. */
@@ -115,31 +140,10 @@ class FindWalk {
     this.#damaged = [];
     return damaged;
   }
+}
 
-  async #nodes(id: Uint8Array, path: string): Promise<TreeNode[]> {
-    try {
-      return await readNodes(this.#reader, id);
-    } catch (error) {
-      if (!(error instanceof CairnError) || error.code !== "damaged") throw error;
-      this.#damaged.push({ ...displayPath(Buffer.from(path === "" ? "/" : path, "latin1")), detail: error.message });
-      return [];
-    }
-  }
-
-  async #tree(id: Uint8Array, path: string): Promise<Hit[]> {
-    const key = `${path}\0${latin1(id)}`;
-    const known = this.#known.get(key);
-    if (known !== undefined) return known;
-    await this.#pace();
-    const hits: Hit[] = [];
-    for (const node of await this.#nodes(id, path)) {
-      const own = `${path}/${nameOf(node)}`;
-      if (this.#fits(node, own)) hits.push(hitOf(node, own));
-      if (node.subtree !== undefined) append(hits, await this.#tree(node.subtree, own));
-    }
-    this.#known.set(key, hits);
-    return hits;
-  }
+function keyOf({ path, id }: TreeAt): string {
+  return `${path}\0${latin1(id)}`;
 }
 
 function hitOf(node: TreeNode, path: string): Hit {

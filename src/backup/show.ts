@@ -9,7 +9,7 @@ import type { ListedSnapshot } from "../repository/repository.ts";
 import type { WantedRange } from "../repository/transfer/near-packs.ts";
 import { BlobSource } from "../repository/blob-source.ts";
 import type { ListedEntry, PathInput, ShowBackupOptions, ShowBackupResult } from "../contract/index.ts";
-import { kindOf, listedEntry, walkTrees } from "../workspace/points/listed-entry.ts";
+import { kindOf, listedEntry, entriesBelow } from "../workspace/points/listed-entry.ts";
 import { entryAt, pathBelow } from "./paths.ts";
 import { chosenSnapshot, publicSnapshot, warnOfUnreadable } from "./snapshots.ts";
 import { reading, type Session } from "./session.ts";
@@ -53,7 +53,7 @@ export async function walkBackup(
     if (node !== null && node.type !== "dir") return hand(listedEntry(node, path));
     await session.bring([node?.subtree ?? saved.root]);
     const nodes = await nodesAt(session, saved, node);
-    for await (const entry of walkTrees({ nodes, path, signal }, async (tree) => readNodes(session.reader, tree)))
+    for await (const entry of entriesBelow({ nodes, path, signal }, async (tree) => readNodes(session.reader, tree)))
       await hand(entry);
   });
 }

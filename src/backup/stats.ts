@@ -1,11 +1,12 @@
 import { append } from "../append.ts";
-import { linkedInode } from "../formats/restic/tree.ts";
-import { newPacer, type Pacer } from "../pacer.ts";
+import { latin1 } from "../formats/bytes.ts";
+import { linkedInode, type TreeNode } from "../formats/restic/tree.ts";
 import { type BlobIndex, DATA_BLOB, TREE_BLOB } from "../repository/index/blob-index.ts";
 import type { BlobSource } from "../repository/blob-source.ts";
 import { EntrySet } from "../repository/index/entry-set.ts";
 import type { ListedSnapshot } from "../repository/repository.ts";
 import { packSizes } from "../repository/storage/storage.ts";
+import { walkTrees } from "../repository/trees/walk-trees.ts";
 import { findUnindexed } from "../repository/index/unindexed-packs.ts";
 import type { BackupSelection, BackupStats, BackupStatsOptions } from "../contract/index.ts";
 import { chosenSnapshots, warnOfUnreadable } from "./snapshots.ts";
@@ -25,7 +26,7 @@ export async function backupStats(access: OpenRepository, options: BackupStatsOp
     const chosen = chosenSnapshots(session, options);
     warnOfUnreadable(access, session.damaged, options);
     await session.bring(chosen.map(({ snapshot }) => Buffer.from(snapshot.tree, "hex")));
-    const selected = await new SelectionWalk(session.reader, newPacer(options.signal)).of(chosen);
+    const selected = await new SelectionWalk(session.reader, options.signal).of(chosen);
     return stats(access, session.index, selected);
   });
 }
@@ -80,50 +81,54 @@ interface LinkedFiles {
  */
 class SelectionWalk {
   readonly #reader: BlobSource;
-  readonly #pace: Pacer;
+  readonly #signal: AbortSignal | undefined;
   readonly #counts = newCounts();
   readonly #counted: EntrySet;
   readonly #known = new Map<string, Sizes>();
 
-  constructor(reader: BlobSource, pace: Pacer) {
+  constructor(reader: BlobSource, signal: AbortSignal | undefined) {
     this.#reader = reader;
-    this.#pace = pace;
+    this.#signal = signal;
     this.#counted = new EntrySet(reader.index.count);
   }
 
   async of(snapshots: readonly ListedSnapshot[]): Promise<BackupSelection> {
     let [files, bytes] = [0, 0];
     for (const { snapshot } of snapshots) {
-      const sizes = await this.#tree(Buffer.from(snapshot.tree, "hex"));
+      const sizes = await walkTrees<Sizes>(
+        Buffer.from(snapshot.tree, "hex"),
+        async (id) => readNodes(this.#reader, id),
+        {
+          known: ({ id }) => this.#known.get(latin1(id)),
+          done: ({ id }, nodes, inside) => this.#sizesOf(id, nodes, inside),
+        },
+        this.#signal,
+      );
       files += sizes.files;
       bytes += sizes.bytes + linkedBytes(sizes.linked);
     }
     return { snapshots: snapshots.length, files, bytes, ...this.#counts };
   }
 
-  async #tree(id: Uint8Array): Promise<Sizes> {
-    const key = Buffer.from(id).toString("latin1");
-    const known = this.#known.get(key);
-    if (known !== undefined) return known;
-    await this.#pace();
+  #sizesOf(id: Uint8Array, nodes: readonly TreeNode[], inside: ReadonlyMap<TreeNode, Sizes>): Sizes {
     const sizes: Sizes = { files: 0, bytes: 0, linked: null };
     const linked: LinkedFiles = { own: [], below: [] };
-    for (const node of await readNodes(this.#reader, id)) {
-      const { type, size, content, subtree } = node;
+    for (const node of nodes) {
+      const { type, size, content } = node;
       const inode = linkedInode(node);
       if (type === "file") sizes.files++;
       if (type === "file" && inode === null) sizes.bytes += size;
       else if (type === "file") linked.own.push([inode!, size]);
       for (let at = 0; content !== undefined && at < content.length; at += 32) this.#blob(content, at, DATA_BLOB);
-      if (subtree === undefined) continue;
-      const below = await this.#tree(Uint8Array.from(subtree));
+      const below = inside.get(node);
+      if (below === undefined) continue;
       sizes.files += below.files;
       sizes.bytes += below.bytes;
       if (below.linked !== null) linked.below.push(below.linked);
     }
     if (linked.own.length > 0 || linked.below.length > 0) sizes.linked = linked;
     this.#blob(id, 0, TREE_BLOB);
-    this.#known.set(key, sizes);
+    this.#known.set(latin1(id), sizes);
     return sizes;
   }
 

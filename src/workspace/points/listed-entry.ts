@@ -23,8 +23,8 @@ export function kindOf(node: TreeNode): EntryKind {
   return KINDS[node.type];
 }
 
-/** Everything below a folder, of which no more is held than the folders above where it is. */
-export async function* walkTrees(
+/** Everything below a folder, one after the other, each folder before what is in it: no more is held than the folders on the way. */
+export async function* entriesBelow(
   { nodes, path, signal }: { nodes: readonly TreeNode[]; path: Uint8Array; signal: AbortSignal | undefined },
   list: (tree: Uint8Array) => Promise<readonly TreeNode[]>,
 ): AsyncGenerator<ListedEntry> {
