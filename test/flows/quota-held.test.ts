@@ -78,6 +78,6 @@ for (const [kind, engine] of [
     fs.rmSync(path.join(at.client.controlDirectory, "cache"), { recursive: true });
     const warnings: string[] = [];
     await saveNew(at, warnings);
-    assert.match(warnings.join("\n"), /the quota is not kept to/);
+    assert.match(warnings.join("\n"), /the quota was not checked/);
   });
 }

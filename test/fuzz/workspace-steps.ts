@@ -93,7 +93,7 @@ async function restore(world: WorkspaceWorld, at: StepPlace): Promise<void> {
   const done = await world.client.restore({ target, ...method(world, at), onWarning: at.note });
   at.note(done.method);
   await restored(world, done, { point, before });
-  if (at.chance.oneIn(2)) await backAtOnce(world, at, { point, before });
+  if (done.undo_id !== null && at.chance.oneIn(2)) await backAtOnce(world, at, { point, before });
 }
 
 /** A whole restore or undo came to its end. */
@@ -106,7 +106,7 @@ async function restored(
   assert.deepEqual(done.left_out, []);
   world.assertRestored(point, before);
   world.head = point.id;
-  await world.addUndo(done.undo_id!, { before, target: point });
+  await world.addUndo(done.undo_id, { before, target: point });
 }
 
 /** Undo right after a restore gives back all that was, whatever that restore's rules say. */
@@ -123,7 +123,7 @@ async function backAtOnce(
   const isMixed = ignoredBy(point.rules, before).size > 0;
   none(differences(world.now(), before, { links: !isMixed, directoryTimes: !isMixed }), "a restore and its undo");
   world.head = was.id;
-  await world.addUndo(done.undo_id!, { before: between, target: was });
+  await world.addUndo(done.undo_id, { before: between, target: was });
 }
 
 async function undo(world: WorkspaceWorld, at: StepPlace): Promise<void> {
@@ -154,12 +154,12 @@ async function partly(world: WorkspaceWorld, at: StepPlace): Promise<void> {
   at.note(JSON.stringify(paths));
   const done = await world.client.restore({ target, paths: paths.map((name) => Buffer.from(name, "latin1")) });
   await restoredInPart(world, done, { point, before, paths });
-  if (!at.chance.oneIn(2)) return;
+  if (done.undo_id === null || !at.chance.oneIn(2)) return;
   const [was, between] = [world.pointOf(world.undo!.id)!, world.now()];
   const undone = await world.client.undo();
   at.note("undone");
   none(differences(world.now(), before, { directoryTimes: false, links: false }), "a restore of paths and its undo");
-  await world.addUndo(undone.undo_id!, { before: between, target: was, paths });
+  await world.addUndo(undone.undo_id, { before: between, target: was, paths });
 }
 
 async function restoredInPart(
@@ -170,7 +170,7 @@ async function restoredInPart(
   assert.equal(done.restored_to, point.id);
   assert.deepEqual(done.left_out, []);
   none(notRestoredInPart(world.now(), { target: point, before, paths }), "after a restore of paths");
-  await world.addUndo(done.undo_id!, { before, target: point, paths });
+  await world.addUndo(done.undo_id, { before, target: point, paths });
 }
 
 /** What the target does not have stays; what it has comes. */
@@ -198,14 +198,14 @@ async function keepPresent(world: WorkspaceWorld, at: StepPlace): Promise<void> 
   const stays = (name: string): boolean => !point.entries.has(name) && !isBelowOther(name, point.entries, before);
   none(differences(some(now, stays), some(before, stays), loosely), "what was to stay");
   world.head = point.id;
-  await world.addUndo(done.undo_id!, { before, target: point });
-  if (!at.chance.oneIn(2)) return;
+  await world.addUndo(done.undo_id, { before, target: point });
+  if (done.undo_id === null || !at.chance.oneIn(2)) return;
   const [was, between] = [world.pointOf(world.undo!.id)!, world.now()];
   const undone = await world.client.undo();
   at.note("undone");
   none(differences(world.now(), before, loosely), "a restore that keeps what is there and its undo");
   world.head = was.id;
-  await world.addUndo(undone.undo_id!, { before: between, target: was });
+  await world.addUndo(undone.undo_id, { before: between, target: was });
 }
 
 /** Something that is no directory comes where it lay. */
@@ -224,8 +224,7 @@ async function latest(world: WorkspaceWorld): Promise<void> {
   const head = world.pointOf(world.head);
   if (head === undefined) return;
   world.assertRestored(head, before);
-  if (done.undo_id !== null) await world.addUndo(done.undo_id, { before, target: head });
-  else world.assertUntouched(before, "a restore of what was there");
+  await world.addUndo(done.undo_id, { before, target: head });
 }
 
 async function write(world: WorkspaceWorld, at: StepPlace): Promise<void> {

@@ -137,12 +137,13 @@ export class WorkspaceWorld {
     none(differences(this.now(), before), `${what} changed the folder`);
   }
 
-  /** A restore has made this point of the present. */
+  /** A restore has made this point of the present; none where it had nothing to do. */
   async addUndo(
-    id: string,
+    id: string | null,
     of: { before: Entries; target: OraclePoint; paths?: readonly string[] | null },
   ): Promise<void> {
     const { before, target, paths = null } = of;
+    if (id === null) return this.assertUntouched(before, "a restore of what was there");
     const entries = undoEntries(target, before);
     if (entries === null) await this.#addOpaque(id);
     else this.points.push({ id, entries, rules: target.rules, kind: "undo", pinned: false, tags: [] });

@@ -181,7 +181,7 @@ export class Points {
   }
 
   /**
-   * The commit point of a save: the descriptor gets its name in the claimed directory. Throws `conflict` when the claim
+   * The commit point of a save that was not announced: the descriptor gets its name in the claimed directory. Throws `conflict` when the claim
    * is gone. With `keepClaim` the claim stays beside it until `settle`: a kill in between tells that head was not moved.
    * One that was `announced` is durable in its claim already, and only gets its name.
    */
