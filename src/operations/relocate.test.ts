@@ -284,6 +284,21 @@ test("a renamed folder is not followed while another lies at its old path", asyn
   );
 });
 
+test("a folder that lies at a second path by a bind mount was not moved", async (t) => {
+  const { client, library, folder, root } = await testFolder(t, { a: "one" });
+  await client.save();
+  const second = join(root, "second");
+  mkdirSync(second);
+  if (spawnSync("mount", ["--bind", folder, second]).status !== 0) return t.skip("bind mounts cannot be made here");
+  try {
+    const other = await library.openOrAdopt(second);
+    assert.deepEqual([other.created, other.followedFrom], [true, null]);
+    assert.equal((await library.open(folder)).workspace.id, client.workspace.id);
+  } finally {
+    spawnSync("umount", [second]);
+  }
+});
+
 test("a folder that was moved is adopted with the way back to its points, and follows it", async (t) => {
   const { client, library, folder, root } = await testFolder(t, { a: "one" });
   await client.save();

@@ -527,7 +527,10 @@ export function movedHere(folder: Buffer): MovedFolder | null {
       continue;
     }
     const from = Buffer.from(rawPath(registration));
-    if (!from.equals(folder)) return { from, isReplaced: missing.length === 0 };
+    if (missing.length > 0) return { from, isReplaced: false };
+    const there = statSync(from, { bigint: true });
+    // By a bind mount one folder lies at two paths.
+    if (there.ino !== facts.ino || there.dev !== facts.dev) return { from, isReplaced: true };
   }
   return null;
 }
