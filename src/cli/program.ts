@@ -159,7 +159,7 @@ async function usageError(
     definition === undefined ? "`cairn --help` lists the commands" : `\`cairn ${name} --help\` shows what it takes`;
   if (error.code === "commander.unknownCommand") {
     const instead = await insteadOf(/'([^']*)'/.exec(first)?.[1] ?? "", definition);
-    return usage(first, instead === null ? help : `${instead}; ${help}`);
+    return usage(first, instead === null ? help : `${instead}${instead.endsWith("?") ? "" : ";"} ${help}`);
   }
   const suggestion = more
     .join(" ")

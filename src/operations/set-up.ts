@@ -88,9 +88,9 @@ export async function openOrInit(hand: LibraryHand, path: string, options: InitO
 export async function openOrAdopt(hand: LibraryHand, path: string, options: AdoptOptions): Promise<Client> {
   const found = findWorkspace(path, { exact: true });
   if (found !== null) return hand.opened(inWantedControl(found, path, options.controlDirectory));
-  const moved = options.controlDirectory === undefined ? movedHere(realFolder(path)) : null;
-  if (moved !== null) return follow(hand, moved, path, options);
-  return opened(hand, await adoptAt(hand, path, options));
+  const moved = movedHere(realFolder(path));
+  if (moved !== null && options.controlDirectory === undefined) return follow(hand, moved, path, options);
+  return opened(hand, await adoptAt(hand, path, options, moved));
 }
 
 /** Has the save points of a folder that was renamed follow it. Throws `conflict` where another folder lies at its old path. */
@@ -128,10 +128,16 @@ async function initAt(path: string, options: InitOptions): Promise<Adopted> {
   return adopted;
 }
 
-async function adoptAt({ parts }: LibraryHand, path: string, options: AdoptOptions): Promise<AdoptedHere> {
+/** Adopts a folder. `known`: where it was kept before, which is looked up where nobody has. */
+async function adoptAt(
+  { parts }: LibraryHand,
+  path: string,
+  options: AdoptOptions,
+  known?: MovedFolder | null,
+): Promise<AdoptedHere> {
   checkOptions(options);
   const folder = realFolder(path);
-  const moved = movedHere(folder);
+  const moved = known === undefined ? movedHere(folder) : known;
   const probed = await probeEngines(folder, options);
   const engine = options.engineType ?? probed.best;
   const toConvert = options.engineType === "btrfs-snapshot" && isPlainOnBtrfs(folder);
