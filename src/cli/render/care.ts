@@ -1,7 +1,6 @@
 import type { CleanupPlan, CleanupResult, DoctorResult, RunResult, VerifyResult } from "../../contract/index.ts";
 import { formatBytes, formatCounts, formatDuration, limited, plural, printable } from "./format.ts";
 import type { Shorten } from "../shorten.ts";
-import { describeEngine } from "./status.ts";
 import type { Style } from "./style.ts";
 
 export function renderVerify(result: VerifyResult, shorten: Shorten, style: Style): string {
@@ -27,9 +26,16 @@ export function renderVerify(result: VerifyResult, shorten: Shorten, style: Styl
   ].join("\n");
 }
 
+/** Prints what was found, then the engine in use and why it is none of the better ones. */
 export function renderDoctor(result: DoctorResult, style: Style): string {
-  const [used = "", ...better] = describeEngine(result.engine_reasons);
-  return [renderFindings(result, style), `engine ${used}`, ...better.map((line) => `  ${style.dim(line)}`)].join("\n");
+  const { engine_reasons: reasons } = result;
+  const at = reasons.findIndex(({ chosen }) => chosen);
+  const better = reasons.slice(0, at).map(({ engine, reason, hint }) => {
+    const help = hint === undefined ? "" : `; ${printable(hint)}`;
+    return `  ${style.dim(`not ${engine}: ${printable(reason)}${help}`)}`;
+  });
+  const used = `engine ${reasons[at]!.engine} (${printable(reasons[at]!.reason)})`;
+  return [renderFindings(result, style), used, ...better].join("\n");
 }
 
 function renderFindings(result: DoctorResult, style: Style): string {

@@ -95,16 +95,6 @@ function describeHead(view: StatusView): string {
   return `${head}${saved} ${style.yellow(`(gone back; the latest is ${shorten(status.latest)})`)}`;
 }
 
-/** The engine in use, and why it is none of those that come before it. */
-export function describeEngine(reasons: readonly EngineReason[]): string[] {
-  const at = reasons.findIndex(({ chosen }) => chosen);
-  const better = reasons.slice(0, at).map(({ engine, reason, hint }) => {
-    const help = hint === undefined ? "" : `; ${printable(hint)}`;
-    return `not ${engine}: ${printable(reason)}${help}`;
-  });
-  return [`${reasons[at]!.engine} (${printable(reasons[at]!.reason)})`, ...better];
-}
-
 /** Says what became of a folder that was converted in place, and where it lies as it was. */
 export function renderConversion({ original, entries, bytes, duration_ms: duration }: Conversion): string[] {
   return [
