@@ -128,7 +128,7 @@ async function initAt(path: string, options: InitOptions): Promise<Adopted> {
   return adopted;
 }
 
-/** Adopts a folder. `known`: where it was kept before, which is looked up where nobody has. */
+/** Adopts a folder. `known`: its earlier place, when the caller has looked that up. */
 async function adoptAt(
   { parts }: LibraryHand,
   path: string,

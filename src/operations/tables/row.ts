@@ -68,7 +68,7 @@ export interface LibraryHand {
   opened(found: FoundWorkspace, created?: boolean, more?: HowOpened): Client;
 }
 
-/** Says how a call came to a workspace, beside finding it. */
+/** Says what a call did to open a workspace. */
 export interface HowOpened {
   conversion?: Conversion | undefined;
   /** the path from which a folder that was renamed was followed */
