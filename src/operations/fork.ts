@@ -10,7 +10,7 @@ import { normalizeTyped } from "../fs/safe-path.ts";
 import { restoreTo as writeElsewhere } from "../workspace/new-folder/write-point.ts";
 import { isAbsolute } from "node:path";
 import { publicPoint } from "./public-point.ts";
-import { publicLeftOut } from "../workspace/points/left-out.ts";
+import { publicLeftOut, warnOfDamaged } from "../workspace/points/left-out.ts";
 import { workspaceRef } from "../workspace/place/find-workspace.ts";
 import { plural } from "../formats/sizes.ts";
 import { listLeases } from "../workspace/place/control-directory.ts";
@@ -60,6 +60,7 @@ export async function restoreTo(
   const point = workspace.resolve(options.target);
   const paths = options.paths === undefined ? null : options.paths.map(normalizeTyped);
   const written = await writeElsewhere(workspace, { ...options, point, to: options.to, paths });
+  warnOfDamaged(workspace, point, { ...options, leftOut: written.leftOut });
   return {
     restored_to: point.descriptor.save_point_id,
     undo_id: null,

@@ -14,7 +14,7 @@ import type {
   WorkspaceCallOptions,
 } from "../contract/index.ts";
 import { restoreLocked } from "../workspace/new-folder/restore-folder.ts";
-import { lackingIn, publicLeftOut } from "../workspace/points/left-out.ts";
+import { lackingIn, type LeftOutEntry, noteDamaged, publicLeftOut } from "../workspace/points/left-out.ts";
 import { presentSource } from "../archive/scan/present-source.ts";
 import { lookBeforeRestore, recoverIfIdle } from "../workspace/save/look.ts";
 import { type Point, rulesOf } from "../workspace/points/point-files.ts";
@@ -132,6 +132,7 @@ async function planTo(
 ): Promise<RestorePlan> {
   const { target, ...what } = wanted;
   const scan = await lookBeforeRestore(workspace, options, rulesOf(target));
+  const damaged: LeftOutEntry[] = [];
   const { entries, manifest } = await workspace.engine.reading(async () => {
     const source = await workspace.source(target);
     const manifest = await workspace.manifest(target);
@@ -139,13 +140,15 @@ async function planTo(
     const { signal } = options;
     const fields = { before: scan.summarise().lossless, after: manifest?.lossless ?? [] };
     const present = presentSource(scan);
-    const entries = await planOf({ ...what, ...unknown, present, scan, target: source, fields, signal });
+    const onDamaged = noteDamaged(damaged, what.paths);
+    const entries = await planOf({ ...what, ...unknown, present, scan, target: source, fields, onDamaged, signal });
     return { entries, manifest };
   }, options);
   const { paths } = what;
   const ownRoot = paths === null ? plannedRoot(workspace, target) : [];
   const published = [...ownRoot, ...withoutMovedTimes(entries)].map(publicEntry);
-  const leftOut = leftOutBefore(entries, scan, { paths, lacking: lackingIn(manifest, paths), notSet: [] });
+  const lacking = [...lackingIn(manifest, paths), ...damaged];
+  const leftOut = leftOutBefore(entries, scan, { paths, lacking, notSet: [] });
   return {
     id: createHash("sha256")
       .update(JSON.stringify([target.descriptor.save_point_id, published]))

@@ -23,6 +23,8 @@ export interface BlobSourceOptions {
   readonly signal?: AbortSignal | undefined;
   /** Told once of each pack that is damaged or missing, and of which something is read from others. */
   readonly onElsewhere?: ((pack: string) => void) | undefined;
+  /** Told once of each pack that is damaged, and of which something that was read is sound nowhere. */
+  readonly onUnsound?: ((pack: string) => void) | undefined;
 }
 
 /** A blob that is damaged or missing where the index has it, and sound at another place. */
@@ -53,6 +55,7 @@ export class BlobSource {
   readonly #far: NearPacks | null;
   readonly #elsewhere = new Map<number, Elsewhere>();
   readonly #told = new Set<string>();
+  readonly #unsound = new Set<string>();
   /** Far packs that are not there, by name, with what was said of them. */
   readonly #missing = new Map<string, CairnError>();
   #ends: ReadonlyMap<string, number> | undefined;
@@ -227,6 +230,9 @@ export class BlobSource {
         this.#damage(other);
       }
     }
+    const pack = objectIdOf(this.#index.place(entry).pack);
+    if (!this.#unsound.has(pack)) this.#options.onUnsound?.(pack);
+    this.#unsound.add(pack);
     throw error;
   }
 

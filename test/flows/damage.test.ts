@@ -3,6 +3,11 @@ import { spawnSync } from "node:child_process";
 import fs from "node:fs";
 import path from "node:path";
 import { describe, test } from "node:test";
+import { BlobIndex, type BlobType, DATA_BLOB, TREE_BLOB } from "../../src/repository/index/blob-index.ts";
+import { BlobSource } from "../../src/repository/blob-source.ts";
+import { NearPacks } from "../../src/repository/transfer/near-packs.ts";
+import { hex } from "../../src/formats/bytes.ts";
+import { lookIntoRepository } from "../../src/workspace/store/embedded-store.ts";
 import { walkDigests } from "../../src/workspace/store/testing-walk.ts";
 import type { CairnError } from "../../src/errors.ts";
 import type { Client } from "../../src/contract/index.ts";
@@ -222,4 +227,66 @@ test("a save is told as done when another workspace's points cannot be listed to
   assert.equal(done.status, 0, done.stdout + done.stderr);
   const saved = await client.latestSavePoint();
   assert.match(done.stdout, new RegExp(`saved ${saved?.save_point_id}`));
+});
+
+/** Changes a byte of what the store has of an entry at the top of a point: a file's first blob, or a directory's tree. */
+async function hurtEntry({ control, id }: { control: string; id: string }, name: string): Promise<void> {
+  const repository = await lookIntoRepository(path.join(control, "store"));
+  const index = await BlobIndex.load(repository, null);
+  const blobs = new BlobSource({ keys: repository.keys, index, packs: new NearPacks(repository.storage, "") });
+  const { content } = pointOf(control, id);
+  const nodes = await blobs.listTree(Buffer.from(content.tree, "hex"));
+  blobs.close();
+  const node = nodes.find((each) => Buffer.from(each.name).toString() === name)!;
+  const [blob, type]: [Uint8Array, BlobType] =
+    node.type === "dir" ? [node.subtree!, TREE_BLOB] : [node.content!.subarray(0, 32), DATA_BLOB];
+  const { pack, offset } = index.place(index.lookup(blob, 0, type));
+  const file = path.join(control, "store/data", hex(pack).slice(0, 2), hex(pack));
+  flip(file, (offset + 20) / fs.statSync(file).size);
+}
+
+function pointOf(control: string, id: string): { content: { tree: string } } {
+  const points = path.join(control, "workspaces/main/points");
+  const all = fs.readdirSync(points).map((each) => path.join(points, each, "descriptor.json"));
+  const descriptors = all.map(
+    (file) => JSON.parse(fs.readFileSync(file, "utf8")) as ReturnType<typeof pointOf> & { save_point_id: string },
+  );
+  return descriptors.find(({ save_point_id: own }) => own === id)!;
+}
+
+test("a restore over damage gives back the rest, leaves what is there, lists each entry, and doctor knows it", async () => {
+  const folder = newFolder("damage");
+  const client = await clientOf(folder);
+  const control = client.controlDirectory;
+  const write = (name: string, text: string): void => fs.writeFileSync(path.join(folder, name), text.repeat(3000));
+  for (const name of ["a", "bad", "c"]) write(name, `first ${name}\n`);
+  fs.mkdirSync(path.join(folder, "lost"));
+  write("lost/inside", "first inside\n");
+  const { save_point_id: id } = await client.save();
+  for (const name of ["bad", "c"]) write(name, `second ${name}\n`);
+  fs.rmSync(path.join(folder, "a"));
+  write("lost/inside", "second inside\n");
+  write("lost/new", "second new\n");
+  const second = await client.save();
+  await hurtEntry({ control, id }, "bad");
+  await hurtEntry({ control, id }, "lost");
+
+  const done = cairn(["restore", id, "-C", folder]);
+
+  assert.equal(done.status, 10, done.stdout + done.stderr);
+  const leftOut = (done.data["left_out"] as { path: string; reason: string }[]).map((each) => [each.path, each.reason]);
+  assert.deepEqual(leftOut.toSorted(), [
+    ["bad", "damaged"],
+    ["lost", "damaged"],
+  ]);
+  const read = (name: string): string => fs.readFileSync(path.join(folder, name), "utf8").slice(0, 12).trimEnd();
+  assert.deepEqual(["a", "bad", "c"].map(read), ["first a\nfirs", "second bad\ns", "first c\nfirs"]);
+  assert.deepEqual(["lost/inside", "lost/new"].map(read), ["second insid", "second new\ns"]);
+  assert.match(JSON.parse(done.stdout).warnings.join(), /"lost" and 1 more are damaged .*cairn doctor/);
+  const looked = cairn(["doctor", "-C", folder]);
+  assert.equal(looked.status, 6, looked.stdout);
+  assert.match(looked.stdout, /it was found damaged when it was read/);
+  const undone = await client.undo();
+  assert.deepEqual(undone.left_out, []);
+  assert.equal((await client.planRestore({ target: second.save_point_id })).entries.length, 0);
 });

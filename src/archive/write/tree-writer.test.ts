@@ -63,7 +63,7 @@ void describe("one thread's part of a tree", () => {
     const { saves, saved } = await savedDirectory(t, { small: FILES, large: LARGE });
     const target = temporaryFolder(t);
     const at = path.join(target, PLACE);
-    const writer = new TreeWriter(taskOf(saves, target, 1), () => undefined);
+    const writer = new TreeWriter(taskOf(saves, target, 1), {});
     t.after(() => writer.close());
     const given: FilesJob[] = [];
     const own = writer.directories([{ ...begin, tree: saved.tree }], (work) => {
@@ -102,7 +102,7 @@ void describe("one thread's part of a tree", () => {
     fs.mkdirSync(path.join(target, PLACE), { recursive: true });
     // Names that another one takes, as where case does not count.
     for (const name of ["large-1", "small-1"]) fs.writeFileSync(path.join(target, PLACE, name), "another");
-    const writer = new TreeWriter(taskOf(saves, target, 0), () => undefined);
+    const writer = new TreeWriter(taskOf(saves, target, 0), {});
     t.after(() => writer.close());
     const one = { path: Buffer.from(PLACE), tree: subtreeAt(saves, saved.tree, PLACE), node: null, whole: true };
     const out = writer.directories([one], () => assert.fail("nobody waits"));
@@ -120,7 +120,7 @@ void describe("one thread's part of a tree", () => {
     test(`a directory's files are written by one thread, and the directory finished, when ${when}`, async (t) => {
       const { saves, saved } = await savedDirectory(t, { small: files, large: waiting === 0 ? LARGE : 0 });
       const target = temporaryFolder(t);
-      const writer = new TreeWriter(taskOf(saves, target, waiting), () => undefined);
+      const writer = new TreeWriter(taskOf(saves, target, waiting), {});
       t.after(() => writer.close());
       const out = writer.directories([{ ...begin, tree: saved.tree }], () => assert.fail("nothing is given away"));
       assert.deepEqual(out.closed, []);

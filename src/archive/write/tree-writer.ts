@@ -8,7 +8,7 @@ import { quotedPath } from "../../fs/safe-path.ts";
 import { openDirectory, putName, syscallError } from "../../fs/linux/syscalls.ts";
 import { arenaOver, newArena } from "../../native.ts";
 import { BlobIndex, DATA_BLOB, TREE_BLOB } from "../../repository/index/blob-index.ts";
-import { BlobSource } from "../../repository/blob-source.ts";
+import { BlobSource, type BlobSourceOptions } from "../../repository/blob-source.ts";
 import { packFolder } from "../../repository/transfer/near-packs.ts";
 import { decodeTree, linkedInode, type TreeNode } from "../../formats/restic/tree.ts";
 import type { BlobTable } from "../../repository/index/blob-table.ts";
@@ -64,7 +64,10 @@ export class WriteRunner {
     switch (request.kind) {
       case "write-begin":
         this.#writer?.close();
-        this.#writer = new TreeWriter(request.task, (elsewhere) => this.#post({ elsewhere }));
+        this.#writer = new TreeWriter(request.task, {
+          onElsewhere: (elsewhere) => this.#post({ elsewhere }),
+          onUnsound: (unsound) => this.#post({ unsound }),
+        });
         return null;
       case "write-directories":
         return this.#writer!.directories(request.jobs, this.#share);
@@ -97,11 +100,10 @@ export class TreeWriter {
   #out = newOutcome();
   #partsOf: { tree: Uint8Array; nodes: TreeNode[] } | null = null;
 
-  /** `onElsewhere`: see `BlobSourceOptions`. */
-  constructor(task: WriteTask, onElsewhere: (pack: string) => void) {
+  constructor(task: WriteTask, told: Pick<BlobSourceOptions, "onElsewhere" | "onUnsound">) {
     this.#task = task;
     this.#index = BlobIndex.fromShared(task.index);
-    this.#blobs = new BlobSource({ keys: task.keys, index: this.#index, packs: packFolder(task.packs), onElsewhere });
+    this.#blobs = new BlobSource({ keys: task.keys, index: this.#index, packs: packFolder(task.packs), ...told });
     this.#control = new Int32Array(task.control);
     this.#target = openDirectory(Buffer.from(task.target));
     this.#selection = new PathSelection(task.paths ?? []);

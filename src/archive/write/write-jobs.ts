@@ -128,9 +128,9 @@ export type WriteRequest =
 
 /**
  * Work that a thread gives away because another waits; or the name of a pack that is damaged or missing, and of which
- * something was read from others.
+ * something was read from others (`elsewhere`), or is sound nowhere (`unsound`).
  */
-export type WriteEvent = { work: DirectoryJob[] | FilesJob } | { elsewhere: string };
+export type WriteEvent = { work: DirectoryJob[] | FilesJob } | { elsewhere: string } | { unsound: string };
 
 export interface WriteWork {
   requests: WriteRequest;

@@ -60,6 +60,8 @@ export interface WriteTreeOptions {
   onProgress?: (progress: { done: number; bytes: number }) => void;
   /** told of each pack that is damaged or missing, and of which something is read from others; several times */
   onElsewhere?: ((pack: string) => void) | undefined;
+  /** told of each pack of which something that was to be written is damaged; several times */
+  onUnsound?: ((pack: string) => void) | undefined;
 }
 
 export interface WriteTreeResult {
@@ -153,6 +155,7 @@ class TreeWriting {
         this.#threads.map(async (thread) => {
           thread.onEvent = (event) => {
             if ("elsewhere" in event) this.#options.onElsewhere?.(event.elsewhere);
+            if ("unsound" in event) this.#options.onUnsound?.(event.unsound);
             if (!("work" in event)) return;
             const { work } = event;
             this.#add(Array.isArray(work) ? { kind: "directories", jobs: work } : { kind: "files", job: work });

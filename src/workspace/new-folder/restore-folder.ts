@@ -11,7 +11,7 @@ import type { Point } from "../points/point-files.ts";
 import { sealPending, sealPoint } from "../points/seal.ts";
 import type { Workspace } from "../workspace.ts";
 import type { MethodOption, RestoreResult } from "../../contract/points.ts";
-import { publicLeftOut } from "../points/left-out.ts";
+import { publicLeftOut, warnOfDamaged } from "../points/left-out.ts";
 import type { RestoreInput } from "../restore/prepare.ts";
 import { isRuleless } from "../restore/exchangeable.ts";
 
@@ -53,7 +53,9 @@ async function restoreFolder(
   workspace.engine.prepare();
   await sealPending(workspace, input);
   const target = workspace.byId(input.target.descriptor.save_point_id) ?? input.target;
-  return restoredTo(target, await restoreInPlace(workspace, { ...input, target }), started);
+  const restored = await restoreInPlace(workspace, { ...input, target });
+  warnOfDamaged(workspace, target, { ...input, leftOut: restored.leftOut });
+  return restoredTo(target, restored, started);
 }
 
 function restoredTo(target: Point, { undoId, changes, leftOut, unlinked }: Restored, started: number): RestoreResult {

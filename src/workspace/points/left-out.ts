@@ -1,5 +1,8 @@
 import type { Aspect, Incomplete, LeftOut } from "../../contract/words.ts";
-import { displayPath } from "../../fs/safe-path.ts";
+import { displayPath, quotedPath } from "../../fs/safe-path.ts";
+import type { CairnError } from "../../errors.ts";
+import { readBackupNotes } from "../place/backup-notes.ts";
+import type { WorkspacePaths } from "../place/control-layout.ts";
 import type { Point } from "./point-files.ts";
 import { type ConsistencyLabel, type Descriptor, lackingAspects } from "../../formats/records/descriptor.ts";
 import { type Manifest, TAKEN_OUT } from "../../formats/records/manifest.ts";
@@ -101,6 +104,35 @@ export function leftOutOfPoint(descriptor: Descriptor): { entries: LeftOutEntry[
     })),
   ];
   return { entries, count: unreadable + partial.length + torn.length };
+}
+
+/** Makes a listener that lists the damaged directories at, above and below some paths (null: all). */
+export function noteDamaged(
+  list: LeftOutEntry[],
+  paths: readonly Uint8Array[] | null,
+): (path: Uint8Array, error: CairnError) => void {
+  const chosen = new PathSelection(paths ?? [""]);
+  return (path, { message }) => {
+    if (chosen.of(path) !== "no") list.push({ path, reason: "damaged", detail: message });
+  };
+}
+
+/** Says what to do about what of a point is damaged, where something of it was left out for that. */
+export function warnOfDamaged(
+  { found }: { found: { paths: WorkspacePaths } },
+  { descriptor: { save_point_id: id } }: Point,
+  { leftOut, onWarning }: { leftOut: readonly LeftOutEntry[]; onWarning?: ((message: string) => void) | undefined },
+): void {
+  const damaged = leftOut.filter(({ reason }) => reason === "damaged");
+  if (damaged.length === 0) return;
+  const name = quotedPath(damaged[0]!.path);
+  const what = damaged.length === 1 ? `${name} is` : `${name} and ${damaged.length - 1} more are`;
+  const backups = readBackupNotes(found.paths)
+    .filter(({ save_point_id: of }) => of === id)
+    .map(({ snapshot_id: snapshot, location }) => `; a backup has it: snapshot ${snapshot.slice(0, 8)} in ${location}`);
+  onWarning?.(
+    `${what} damaged in the store and left out; \`cairn doctor\` says what is lost, \`cairn history PATH\` which save points have it otherwise${backups.join("")}`,
+  );
 }
 
 export function notSetEntry({ path, aspects, detail }: NotSet): LeftOutEntry {

@@ -9,6 +9,8 @@ import type { LosslessField } from "../../formats/records/manifest.ts";
 import type { ChangeCounts } from "../../archive/scan/summary.ts";
 import { collectPaced, newPacer } from "../../pacer.ts";
 import { isDeepStrictEqual } from "node:util";
+import { type CairnError, toCairnError } from "../../errors.ts";
+import { PathSelection } from "../../fs/path-selection.ts";
 
 export type DiffAspect = "content" | "mode" | "type" | "owner" | "times" | "xattrs" | "target" | "links";
 
@@ -22,11 +24,19 @@ export interface Difference {
   aspects: DiffAspect[];
 }
 
+/** Told of a directory that is damaged in either state: nothing below it is compared. */
+export type OnDamagedDirectory = (path: Uint8Array, error: CairnError) => void;
+
 /**
  * Walks two states side by side, in raw pre-order, and skips every directory that both hold by the same reference.
- * A directory that only one state has comes with everything below it.
+ * A directory that only one state has comes with everything below it. Throws `damaged` where `onDamaged` is absent, and for
+ * the root.
  */
-export function* diffTrees(before: TreeSource, after: TreeSource): Generator<Difference> {
+export function* diffTrees(
+  before: TreeSource,
+  after: TreeSource,
+  onDamaged?: OnDamagedDirectory,
+): Generator<Difference> {
   if (Buffer.compare(before.root, after.root) === 0) return;
   const sources = { before, after };
   // Paths can be thousands of names long, which calls within calls are not.
@@ -34,14 +44,27 @@ export function* diffTrees(before: TreeSource, after: TreeSource): Generator<Dif
     { path: new Uint8Array(0), pairs: pairsOf(sources, { before: before.root, after: after.root }) },
   ];
   for (let top = open.at(-1); top !== undefined; top = open.at(-1)) {
-    const { done, value: pair } = top.pairs.next();
-    if (done === true) {
+    const pair = nextPair(top, open.length > 1 ? onDamaged : undefined);
+    if (pair === null) {
       open.pop();
       continue;
     }
     const { difference, below, path } = entry(top.path, pair);
     if (difference !== null) yield difference;
     if (below !== null) open.push({ path, pairs: pairsOf(sources, below) });
+  }
+}
+
+/** Null at the end of the two directories, and for those of which one cannot be read. */
+function nextPair({ path, pairs }: OpenPair, onDamaged?: OnDamagedDirectory): Sides<TreeNode | null> | null {
+  try {
+    const { done, value } = pairs.next();
+    return done === true ? null : value;
+  } catch (error) {
+    const known = toCairnError(error);
+    if (known.code !== "damaged" || onDamaged === undefined) throw error;
+    onDamaged(path, known);
+    return null;
   }
 }
 
@@ -205,16 +228,28 @@ export interface ExactFields {
 }
 
 /** The differences of two states in raw pre-order, also where only their manifests tell them apart. */
-export function exactDifferences(before: TreeSource, after: TreeSource, fields: ExactFields): Iterable<Difference> {
-  if (fields.before.length === 0 && fields.after.length === 0) return diffTrees(before, after);
+export function exactDifferences(
+  before: TreeSource,
+  after: TreeSource,
+  fields: ExactFields,
+  onDamaged?: OnDamagedDirectory,
+): Iterable<Difference> {
+  if (fields.before.length === 0 && fields.after.length === 0) return diffTrees(before, after, onDamaged);
+  const unread = new PathSelection([]);
+  const noteDamaged: OnDamagedDirectory = (path, error) => {
+    unread.add(path);
+    onDamaged!(path, error);
+  };
   const maps = { before: losslessByPath(fields.before), after: losslessByPath(fields.after) };
   const nodes = { before: new NodeFinder(before), after: new NodeFinder(after) };
   const found = new Map<string, Difference>();
-  for (const difference of diffTrees(before, after)) found.set(key(difference.path), exact(difference, maps));
+  const differing = diffTrees(before, after, onDamaged && noteDamaged);
+  for (const difference of differing) found.set(key(difference.path), exact(difference, maps));
   for (const path of new Set([...maps.before.keys(), ...maps.after.keys()])) {
     // Of what both say the same the nodes tell all.
     if (found.has(path) || isDeepStrictEqual(maps.before.get(path), maps.after.get(path))) continue;
     const raw = Buffer.from(path, "latin1");
+    if (unread.chosenAt(raw) !== null) continue;
     const sides = { before: nodes.before.at(raw), after: nodes.after.at(raw) };
     if (sides.before !== null && sides.after !== null)
       found.set(path, exact({ path: raw, ...sides, aspects: [] }, maps));

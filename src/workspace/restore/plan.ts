@@ -17,6 +17,7 @@ import {
   type ExactFields,
   findNode,
   NodeFinder,
+  type OnDamagedDirectory,
   withoutMovedTimes,
 } from "../points/tree-diff.ts";
 
@@ -58,6 +59,8 @@ export interface PlanInput {
   mayLackPaths?: boolean;
   /** a restore of the paths is taken back: directories that it made on the way to them go too */
   takesBack?: boolean;
+  /** told of a directory that is damaged in either state, and stays as it is with all below it; absent: that throws `damaged` */
+  onDamaged?: OnDamagedDirectory;
   /** told of what differs beside the paths */
   onUnasked?: (difference: Difference) => void;
   signal?: AbortSignal | undefined;
@@ -99,7 +102,8 @@ export async function planRestore(input: PlanInput): Promise<PlannedEntry[]> {
     return (input.keepPresent ? keptPresent(input, known) : null) ?? plan(known, finder);
   };
   let closed: Uint8Array | null = null;
-  for (const difference of exactDifferences(input.present, input.target, input.fields ?? { before: [], after: [] })) {
+  const { present, target, fields = { before: [], after: [] }, onDamaged } = input;
+  for (const difference of exactDifferences(present, target, fields, onDamaged)) {
     await pace();
     if (selection?.isWanted(difference) === false) {
       input.onUnasked?.(difference);

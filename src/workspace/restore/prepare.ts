@@ -4,7 +4,7 @@ import { latin1 } from "../../formats/bytes.ts";
 import type { Cause } from "../../formats/records/descriptor.ts";
 import type { Manifest } from "../../formats/records/manifest.ts";
 import { filesystemKind, mountsInside } from "../../fs/linux/mounts.ts";
-import { savedWithout } from "../points/left-out.ts";
+import { type LeftOutEntry, noteDamaged, savedWithout } from "../points/left-out.ts";
 import { beforeRestore, type Point, rulesOf } from "../points/point-files.ts";
 import { type RecordOptions, recordPoint, type Saved } from "../save/record-point.ts";
 import type { Workspace, WorkspaceCall } from "../workspace.ts";
@@ -196,6 +196,8 @@ export interface PlannedRestore {
   links: RestoreLinks;
   target: TreeSource;
   manifest: Manifest | null;
+  /** directories of the target that are damaged, of those that were asked for */
+  damaged: LeftOutEntry[];
 }
 
 /** Plans a restore of the target over what was just saved. */
@@ -209,6 +211,7 @@ export async function planOf(workspace: Workspace, input: RestoreInput, present:
   const pair = presentAndPrevious(scan);
   const isPair = pair !== null && Buffer.compare(pair.previous.root, target.root) === 0;
   const unasked: Difference[] = [];
+  const damaged: LeftOutEntry[] = [];
   const plan = await planRestore({
     ...(isPair ? { present: pair.present, target: pair.previous } : { present: source, target }),
     scan,
@@ -218,10 +221,11 @@ export async function planOf(workspace: Workspace, input: RestoreInput, present:
     ...unknownIn(workspace, manifest),
     mayLackPaths: input.kind === "undo" || input.pathsAreThere === true,
     takesBack: input.kind === "undo",
+    onDamaged: noteDamaged(damaged, input.paths),
     onUnasked: (each) => void (groupOf(each.after) !== 0n && unasked.push(each)),
     signal: input.signal,
   });
-  return { plan, links: linksOf({ plan, unasked, target, source, scan }), target, manifest };
+  return { plan, links: linksOf({ plan, unasked, target, source, scan }), target, manifest, damaged };
 }
 
 /** Says what the journal is to say of a restore, and if it changes the folder itself. */

@@ -52,7 +52,7 @@ export function nothingToDo(workspace: Workspace, { target, paths }: RestoreInpu
 }
 
 async function restoreReading(workspace: Workspace, input: RestoreInput, present: Saved): Promise<Restored> {
-  const { plan, links, target, manifest } = await planOf(workspace, input, present);
+  const { plan, links, target, manifest, damaged } = await planOf(workspace, input, present);
   const { intent, changesRoot } = intentOf(workspace, input, present.point);
   const { staging, undo_id: undoId } = intent;
   const journal = new RestoreJournal(workspace.found.paths.journal);
@@ -83,7 +83,7 @@ async function restoreReading(workspace: Workspace, input: RestoreInput, present
     failpoint("restore.staged");
     leftOut = leftOutBefore(plan, present.scan!, {
       paths: input.paths,
-      lacking: lackingIn(manifest, input.paths),
+      lacking: [...lackingIn(manifest, input.paths), ...damaged, ...staged.damaged],
       notSet: staged.notSet,
     });
     workspace.requireLock();

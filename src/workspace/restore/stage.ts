@@ -10,6 +10,8 @@ import { isAtOrBelow, quotedPath } from "../../fs/safe-path.ts";
 import { R, RECORD_WORDS } from "../../archive/cache/scan-table.ts";
 import { openDirectory, putName } from "../../fs/linux/syscalls.ts";
 import { newArena } from "../../native.ts";
+import { toCairnError } from "../../errors.ts";
+import type { LeftOutEntry } from "../points/left-out.ts";
 import { newPacer, type Pacer } from "../../pacer.ts";
 import { HeldDirectories } from "./held-directories.ts";
 import type { Progress } from "../../contract/words.ts";
@@ -38,6 +40,8 @@ export interface StageInput {
 export interface StagedRestore {
   steps: Step[];
   notSet: readonly NotSet[];
+  /** files whose content is damaged in the store */
+  damaged: readonly LeftOutEntry[];
 }
 
 /**
@@ -68,6 +72,7 @@ class Stager {
   readonly #finder: RecordFinder;
   /** The first of each group, of each content where that is not one. */
   readonly #groups = new Map<bigint, Member[]>();
+  readonly #damaged: LeftOutEntry[] = [];
   readonly #pace: Pacer;
   /** the target's tree; null where it has none */
   readonly #held: HeldFiles | null;
@@ -122,7 +127,7 @@ class Stager {
     }
     const times = this.#directoryTimes(done);
     const steps = [...removals, ...removedDirectories.reverse(), ...directories, ...puts, ...metadata, ...times];
-    return { steps, notSet: this.#writer.notSet };
+    return { steps, notSet: this.#writer.notSet, damaged: this.#damaged };
   }
 
   close(): void {
@@ -141,7 +146,7 @@ class Stager {
     onProgress({ done, total: plan.length, bytes: this.#bytes, total_bytes: this.#totalBytes });
   }
 
-  /** Null, and it is noted, where the system refuses to make the entry or the file system cannot hold it. */
+  /** Null, and it is noted, where the system refuses to make the entry, the file system cannot hold it, or its content is damaged. */
   async #stage(entry: { where: Uint8Array; node: TreeNode; old: Identity | null; done: number }): Promise<Step | null> {
     const { where, node, old } = entry;
     const number = this.#count++;
@@ -185,7 +190,7 @@ class Stager {
     return false;
   }
 
-  /** False, and it is noted, where the file system holds none so large. */
+  /** False, and it is noted, where the file system holds none so large, or the content is damaged. */
   async #file(
     { where, node, done }: { where: Uint8Array; node: TreeNode; done: number },
     place: { name: Uint8Array; path: Uint8Array },
@@ -206,7 +211,11 @@ class Stager {
         await this.#pace();
       }
     } catch (error) {
-      this.#writer.notHeld(where, "type", error);
+      const known = toCairnError(error);
+      if (known.code === "damaged") {
+        this.#damaged.push({ path: where, reason: "damaged", detail: known.message });
+        this.#writer.remove(staging, place.name);
+      } else this.#writer.notHeld(where, "type", error);
       return false;
     }
     return true;

@@ -2,7 +2,7 @@ import { hex } from "../../formats/bytes.ts";
 import fs from "node:fs";
 import { randomBytes } from "node:crypto";
 import path from "node:path";
-import { CairnError, toCairnError } from "../../errors.ts";
+import { CairnError, reworded, toCairnError } from "../../errors.ts";
 import { failpoint } from "../../failpoint.ts";
 import { decodeMasterKeys, encodeMasterKeys } from "../../formats/restic/key-file.ts";
 import { formerPassword, passwordOfFile } from "../../formats/restic/password-bytes.ts";
@@ -50,6 +50,8 @@ export async function storePolynomial(paths: StorePaths): Promise<string> {
 export function embeddedStorage(paths: StorePaths): Storage {
   return new LocalStorage(paths.repository, { temporaryDirectory: paths.temporary });
 }
+
+const LOST = "run `cairn doctor` to see what is missing and what can be mended";
 
 /** The repository inside a control directory, opened without key derivation. */
 export class EmbeddedStore {
@@ -117,7 +119,8 @@ export class EmbeddedStore {
     if (this.#blobs?.index !== index) {
       this.#blobs?.of.close();
       const packs = new NearPacks(storage, "");
-      const of = new BlobSource({ keys: repository.keys, index, packs, onElsewhere: this.onElsewhere });
+      const { onElsewhere, onUnsound } = this;
+      const of = new BlobSource({ keys: repository.keys, index, packs, onElsewhere, onUnsound });
       this.#blobs = { of, index };
     }
     return this.#blobs.of;
@@ -128,11 +131,17 @@ export class EmbeddedStore {
     const entry = this.index.entryOf({ id, type });
     if (entry < 0) {
       throw new CairnError("damaged", `the store has no ${type} blob ${hex(id).slice(0, 12)}`, {
-        hint: "run `cairn doctor` to see what is missing and what can be mended",
+        hint: LOST,
         details: { blob: hex(id), type },
       });
     }
-    return this.blobs.read(entry);
+    try {
+      return this.blobs.read(entry);
+    } catch (error) {
+      const known = toCairnError(error);
+      if (known.code !== "damaged" || known.hint !== undefined) throw error;
+      throw reworded(known, { hint: LOST });
+    }
   }
 
   #isCurrent(): boolean {
@@ -144,11 +153,15 @@ export class EmbeddedStore {
   readonly onElsewhere = (pack: string): void => {
     if (this.#told.has(pack) || !this.#isCurrent()) return;
     this.#told.add(pack);
-    // Doctor does not read packs.
     notePacks(this.paths, [pack], false);
     this.onWarning?.(
       `pack ${pack.slice(0, 12)} of the workspace's store is damaged or missing: what is needed of it is read from other packs, as far as they have it too; \`cairn doctor --repair\` mends that`,
     );
+  };
+
+  /** Notes a pack, of which something that was read is lost: doctor does not read packs. */
+  readonly onUnsound = (pack: string): void => {
+    if (this.#isCurrent()) notePacks(this.paths, [pack], false);
   };
 
   tree(id: Uint8Array): TreeNode[] {

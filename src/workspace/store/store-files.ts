@@ -65,7 +65,7 @@ export function keepStoreBytes(paths: StorePaths, index: BlobIndex): number {
 
 const MAX_NOTE_BYTES = 16 * 1024 * 1024;
 
-/** Packs that the last verifications, and merges after saves, found damaged: a note for doctor, which does not read packs. Best effort. */
+/** Packs that somebody who read them found damaged: a note for doctor, which does not read packs. Best effort. */
 export function notedPacks({ damagedPacks }: StorePaths): string[] {
   try {
     if (fs.statSync(damagedPacks).size > MAX_NOTE_BYTES) return [];

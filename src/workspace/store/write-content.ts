@@ -29,6 +29,7 @@ export async function writeContent(
     ...beyond,
     read: (id) => store.read(id, "data"),
     onElsewhere: store.onElsewhere,
+    onUnsound: store.onUnsound,
     ...(signal === undefined ? {} : { signal }),
     ...(onProgress === undefined ? {} : { onProgress }),
   });
