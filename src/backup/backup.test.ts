@@ -19,7 +19,7 @@ for (const scheme of ["local", "far"] as const) {
       write("a.txt", "changed\n");
       const second = await client.createBackup(repository, { save: true });
       assert.deepEqual([second.parent, second.added.data_blobs], [first.snapshot?.snapshot_id, 2]);
-      assert.ok((await client.status()).last_backup_at! >= second.snapshot!.uploaded_at!);
+      assert.ok((await client.status()).last_backup!.at >= second.snapshot!.uploaded_at!);
       const verified = await repository.verify();
       assert.deepEqual([verified.problems, verified.checked.snapshots, verified.checked.digests], [[], 2, 2]);
       const target = join(root, "restored");
@@ -291,4 +291,22 @@ test("a digest that cannot be verified is said so: a newer program's is no damag
   );
   assert.match(problems.find(({ object }) => object === newer)!.detail, /not verified.*minimum_reader 2/);
   assert.deepEqual([checked.snapshots, checked.digests], [3, 1]);
+});
+
+test("a backup has what was not saved, without it says so, and status tells what is not in it", async (t) => {
+  const { client, repository, write } = await backupScene(t, "local");
+  write("file", "first");
+  await client.save();
+  write("file", "second");
+  const whole = await client.createBackup(repository);
+  assert.equal((await client.status()).clean, true);
+  assert.equal((await client.history()).head, whole.save_point_id);
+  write("file", "third");
+  const warnings: string[] = [];
+  const other = await client.createBackup(repository, { save: false, onWarning: (each) => void warnings.push(each) });
+  assert.equal(other.save_point_id, whole.save_point_id);
+  assert.deepEqual(warnings, ["not in the backup, since it was not saved: 1 modified"]);
+  await client.save();
+  const { last_backup: last } = await client.status();
+  assert.deepEqual([last?.save_point_id, last?.saved_since], [whole.save_point_id, 1]);
 });

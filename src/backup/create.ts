@@ -102,7 +102,10 @@ function chosenPoint(workspace: Workspace, word: string | undefined): Point {
     return workspace.resolve(word ?? "head");
   } catch (error) {
     if (!(error instanceof CairnError) || error.code !== "not_found" || word !== undefined) throw error;
-    throw new CairnError(error.code, error.message, { hint: "`--save` saves the folder first", cause: error });
+    throw new CairnError(error.code, error.message, {
+      hint: "without `--no-save` the folder is saved first",
+      cause: error,
+    });
   }
 }
 

@@ -165,7 +165,7 @@ test("a backup says which file is under way, and a snapshot what was left out", 
     if (phase === "uploading") shown.push(current ?? "");
   };
   await client.save({ exclude: ["*.log"] });
-  const { snapshot } = await client.createBackup(repository, { onProgress });
+  const { snapshot } = await client.createBackup(repository, { save: false, onProgress });
   assert.ok(shown.length > 0 && shown.every((path) => path.startsWith(`${folder}/`)), shown.join());
   assert.deepEqual((await repository.find("left.log")).found, []);
   const { content } = await repository.cat("snapshot", snapshot!.snapshot_id);

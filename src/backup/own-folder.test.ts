@@ -45,10 +45,10 @@ test("a folder is not restored in place when the repository in it would be taken
   const { client, write } = at;
   await using repository = (await inside(at)).repository;
   await client.save();
-  await client.createBackup(repository);
+  await client.createBackup(repository, { save: false });
   write("a.txt", "changed\n");
   await client.save();
-  await client.createBackup(repository);
+  await client.createBackup(repository, { save: false });
   const points = (await client.history()).save_points.length;
   for (const choice of [{}, { dryRun: true }, { paths: ["vault"] }, { paths: ["vault/repository/data"] }])
     await assert.rejects(client.restoreBackup(repository, "latest", choice), {

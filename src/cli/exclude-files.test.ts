@@ -19,9 +19,9 @@ test("patterns of files come before those of the line when both are given, witho
   const words = ["--exclude", "last", "--exclude-file", file];
   const saved = await runFake(["save", ...words]);
   assert.deepEqual((argsOf(saved.fake, "save")[0] as { exclude: string[] }).exclude, wanted);
-  const sent = await runFake(["backup", "create", "-r", "x", "--save", ...words]);
+  const sent = await runFake(["backup", "create", "-r", "x", ...words]);
   assert.deepEqual((argsOf(sent.fake, "createBackup")[1] as { exclude: string[] }).exclude, wanted);
-  for (const what of [[], ["head"], ["--stdin"]])
+  for (const what of [["--no-save"], ["head"], ["--stdin"]])
     assert.equal((await runFake(["backup", "create", "-r", "x", ...what, "--exclude-file", file])).status, 2);
 });
 

@@ -86,6 +86,7 @@ function defaultFlags(name: string, schema: Schema): string {
 function read(context: Context, input: Input, { flags, schema, value }: Member): unknown {
   const option = /--(?:no-)?([\w-]+)/.exec(flags)![1]!;
   const key = option.replaceAll(/-(\w)/g, (_, letter: string) => letter.toUpperCase());
+  if (flags.startsWith("--no-")) return input.denied(key) ? value : undefined;
   if (!flags.includes("<")) return input.flag(key) ? value : undefined;
   const check = (each: string, { options }: Schema): string => {
     if (options === undefined || options.includes(each)) return each;

@@ -129,7 +129,7 @@ const STATUS: StatusResult = {
   store: { bytes: 99_999, points: 2 },
   recovered: [],
   last_save_at: "2026-11-20T09:10:11.123Z",
-  last_backup_at: null,
+  last_backup: null,
   last_proof_at: null,
 };
 

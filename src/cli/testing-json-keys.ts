@@ -10,7 +10,7 @@ export const DATA_KEYS: Record<string, string> = {
   save: "save_point made changes read_bytes duration_ms left_out",
   history: "save_points head latest damaged truncated",
   status:
-    "workspace clean changes head head_incomplete latest detached engine engine_reasons degraded holders ignored store recovered last_save_at last_backup_at last_proof_at",
+    "workspace clean changes head head_incomplete latest detached engine engine_reasons degraded holders ignored store recovered last_save_at last_backup last_proof_at",
   diff: "from to entries",
   "restore head": RESTORE_KEYS,
   "restore head --plan": "plan",

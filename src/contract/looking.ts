@@ -72,7 +72,15 @@ export const StatusResult = object({
   store: object({ bytes: number(), points: number() }),
   recovered: rows(Recovered, "the last ten, oldest first"),
   last_save_at: orNull(text()),
-  last_backup_at: orNull(text()),
+  last_backup: orNull(
+    object({
+      at: text("when its snapshot was written"),
+      save_point_id: pointId(),
+      snapshot_id: text(),
+      location: text("of the repository, without a secret"),
+      saved_since: number("save points made since that one"),
+    }),
+  ),
   last_proof_at: orNull(text("when `verify` read `latest` again and found it whole")),
 });
 export type StatusResult = Of<typeof StatusResult>;

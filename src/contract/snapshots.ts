@@ -89,9 +89,9 @@ const ofSnapshot = {
 };
 export const CreateBackupOptions = object({
   ...WorkspaceCallOptions.entries,
-  point: opt(text("a save point, default head")),
-  save: opt(flag("save the folder first, unless nothing changed")),
-  message: opt(message("of the save point that `save` makes")),
+  point: opt(text("a save point; default: the folder as it is now, which is saved first unless nothing changed")),
+  save: opt(flag("false: head is taken, and a warning says how far the folder has moved on from it")),
+  message: opt(message("of the save point that is made first")),
   ...pick(
     SaveOptions,
     "exclude",

@@ -14,28 +14,45 @@ import { CairnError } from "../errors.ts";
 import { publicLeftOut } from "../workspace/points/left-out.ts";
 import { withSealed } from "../workspace/points/seal.ts";
 import { prepareSave, saveWorkspace } from "../workspace/save/save.ts";
+import { changesSinceHead, lookAtWorkspace } from "../workspace/save/look.ts";
+import { isFolderThere } from "../workspace/place/control-directory.ts";
+import type { Workspace } from "../workspace/workspace.ts";
 import { unwantedOf } from "../workspace/save/unwanted.ts";
 import { accessOf } from "./opened-repository.ts";
 import type { Opened } from "./tables/row.ts";
 
-/** Puts a save point into a repository; with `save` the folder is saved first, in the same pass. */
+/** Puts a save point into a repository: without one that is named, the folder is saved first, in the same pass. */
 export async function createBackup(
   { within }: Opened,
   into: BackupRepository | Promise<BackupRepository>,
   options: CreateBackupOptions,
 ): Promise<CreateBackupResult> {
-  const { workspaceName: name, save: isSaved, point } = options;
-  if (isSaved === true && into instanceof Promise) await within(name, async (workspace) => prepareSave(workspace));
+  const { workspaceName: name, save, point } = options;
+  if (save === true && point !== undefined)
+    throw new CairnError("usage", "a point is named, so `save` has nothing to save");
+  const isSaved = save !== false && point === undefined;
+  if (isSaved && into instanceof Promise) await within(name, async (workspace) => prepareSave(workspace));
   return accessOf("createBackup", await into).during(options, async (access) => {
-    if (isSaved !== true)
-      return within(name, async (workspace) =>
-        withSealed(workspace, options, async () => putPoint(workspace, access, options)),
-      );
-    if (point !== undefined) throw new CairnError("usage", "a point and `save` exclude each other");
+    if (!isSaved)
+      return within(name, async (workspace) => {
+        if (point === undefined) await warnOfUnsaved(workspace, options);
+        return withSealed(workspace, options, async () => putPoint(workspace, access, options));
+      });
     // Before anything is saved.
     checkSnapshotTags(options.tags ?? []);
     return saveAndBackUp(within, access, options);
   });
+}
+
+/** Says how far the folder has moved on from head. */
+async function warnOfUnsaved(workspace: Workspace, options: CreateBackupOptions): Promise<void> {
+  const head = workspace.byId(workspace.state().head);
+  if (head === null || !isFolderThere(workspace.root)) return;
+  const call = callOf(options);
+  const looked = await lookAtWorkspace(workspace, { ...call, byTimes: true }, head);
+  const changes = await changesSinceHead(workspace, looked, { ...call, head });
+  const counts = Object.entries(changes).flatMap(([what, count]) => (count === 0 ? [] : [`${count} ${what}`]));
+  if (counts.length > 0) options.onWarning?.(`not in the backup, since it was not saved: ${counts.join(", ")}`);
 }
 
 async function saveAndBackUp(

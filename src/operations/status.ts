@@ -57,9 +57,19 @@ export async function status(
     store: { bytes, points: pointCount(workspace.found.control) },
     recovered: state.recovered as unknown as Recovered[],
     last_save_at: latest?.descriptor.created_at ?? null,
-    last_backup_at: readBackupNotes(workspace.found.paths)[0]?.at ?? null,
+    last_backup: lastBackup(workspace),
     last_proof_at: provenAt(latest),
   };
+}
+
+function lastBackup(workspace: Workspace): StatusResult["last_backup"] {
+  const { found, points } = workspace;
+  const [note] = readBackupNotes(found.paths);
+  if (note === undefined) return null;
+  const { at, save_point_id: id, snapshot_id: snapshot, location } = note;
+  const sent = workspace.byId(id)?.sequence ?? 0;
+  const since = points.saved().filter((sequence) => sequence > sent).length;
+  return { at, save_point_id: id, snapshot_id: snapshot, location, saved_since: since };
 }
 
 /** When a point was last read again whole; null where that was not done, or found something wrong. */

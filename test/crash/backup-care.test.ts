@@ -41,7 +41,7 @@ async function makeScene(): Promise<Scene> {
     if (round === 2) fs.rmSync(path.join(folder, "lost"));
     fs.writeFileSync(path.join(folder, "changes"), `round ${round}\n`.repeat(1000));
     fs.writeFileSync(path.join(folder, `stays-${round}`), randomBytes(10_000));
-    const { data } = backup(place, "create", "--save", "-C", folder);
+    const { data } = backup(place, "create", "-C", folder);
     return (data as { snapshot: { snapshot_id: string } }).snapshot.snapshot_id;
   });
   return { place, folder, ids };

@@ -11,7 +11,7 @@ test("a check by restoring that is killed leaves a folder that the next one remo
   const folder = newFolder("checked");
   makeFirst(folder);
   const place = await newRepository("checked-by-restoring");
-  backup(place, "create", "--save", "-C", folder);
+  backup(place, "create", "-C", folder);
   const scratch = newFolder("scratch");
   const args = ["backup", "verify", "--quick", "--restore-check", "--scratch", scratch, ...place.options];
   for (const name of ["partial.made", "restore-check.restored"]) {

@@ -53,7 +53,7 @@ async function scene(name: string, { small = "" } = {}): Promise<Scene> {
   const run = (args: string[], more: RunOptions = {}): ReturnType<typeof startCairn> =>
     startCairn(["backup", args[0]!, ...options, ...args.slice(1)], { ...more, env });
   await makeRepository({ repository, password: passwordOf(local), env });
-  assert.equal((await run(["create", "--save", "-C", folder]).ended).status, 0);
+  assert.equal((await run(["create", "-C", folder]).ended).status, 0);
   const target = path.join(newFolder(`${name}-target`), "restored");
   const restore: Scene["restore"] = (more = {}) => run(["restore", "latest", "--to", more.target ?? target], more);
   return { folder, target, cache, restore };

@@ -30,7 +30,7 @@ for (const { lost, steps } of [
     const source = newFolder("source");
     makeFirst(source);
     const place = await newRepository("in-place");
-    backup(place, "create", "--save", "-C", source);
+    backup(place, "create", "-C", source);
     const wanted = readFolder(source);
     const prepare = async (): Promise<string> => {
       const folder = newFolder("target");

@@ -34,7 +34,7 @@ async function scene(): Promise<Scene> {
   fs.writeFileSync(path.join(folder, "middle"), randomBytes(3 << 20));
   for (const name of ["one", "two", "three"]) fs.writeFileSync(path.join(folder, name), randomBytes(100_000));
   const place = await newRepository("resumed");
-  backup(place, "create", "--save", "-C", folder);
+  backup(place, "create", "-C", folder);
   const args = (target: string): string[] => ["backup", "restore", "latest", "--to", target, ...place.options];
   return { place, folder, parent: newFolder("targets"), args };
 }
@@ -114,7 +114,7 @@ test("a restore of a folder that was killed goes on with that folder of it, and 
     fs.mkdirSync(path.join(folder, name));
     fs.copyFileSync(path.join(folder, file), path.join(folder, name, "file"));
   }
-  backup(place, "create", "--save", "-C", folder);
+  backup(place, "create", "-C", folder);
   const target = path.join(parent, "target");
   const of = (name: string): string[] => args(target).map((word) => (word === "latest" ? `latest:${name}` : word));
   const kept = (line: string[]): unknown => cairnOk(line).data["kept_bytes"];
@@ -223,7 +223,7 @@ test("a restore that goes on gives nothing an access list that only the folder a
   // With an attribute it is written again.
   if (!setAttribute(file, "user.note", "kept")) return t.skip("no attributes here");
   if (spawnSync("setfacl", ["-d", "-m", "u:65534:rwx", inside]).status !== 0) return t.skip("no access lists here");
-  backup(place, "create", "--save", "-C", folder);
+  backup(place, "create", "-C", folder);
   const wanted = readFolder(folder);
   const target = path.join(parent, "target");
   assert.ok(cairn(args(target), { failpoint: "restore-backup.proven" }).killed);

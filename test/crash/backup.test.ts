@@ -34,7 +34,7 @@ test("a backup that is killed anywhere loses nothing that was there, and the nex
   const folder = newFolder("backup");
   makeFirst(folder);
   const place = await newRepository("killed");
-  backup(place, "create", "--save", "-C", folder);
+  backup(place, "create", "-C", folder);
   makeSecond(folder);
   const { save_point: point } = cairnOk(["save", "-C", folder]).data as { save_point: { save_point_id: string } };
   const args = ["backup", "create", point.save_point_id, ...place.options, "-C", folder];
@@ -80,14 +80,7 @@ interface Both {
 async function killBoth(name: string, { folder, traced, limit, passed }: Both): Promise<void> {
   fs.writeFileSync(path.join(folder, "large"), randomBytes(20_000_000));
   const place = await newRepository(name);
-  const args = (into: typeof place, from: string): string[] => [
-    "backup",
-    "create",
-    "--save",
-    ...into.options,
-    "-C",
-    from,
-  ];
+  const args = (into: typeof place, from: string): string[] => ["backup", "create", ...into.options, "-C", from];
   const names = passesOf(args(await newRepository(`${name}-traced`), traced));
   for (const each of [...passed, "transfer.index-written", "backup.snapshot-written"])
     assert.ok(names.includes(each), `${each} was passed`);
@@ -174,7 +167,7 @@ test("a restore that is killed leaves no folder or a whole one, and the next one
   const folder = newFolder("backup");
   makeFirst(folder);
   const place = await newRepository("restored");
-  backup(place, "create", "--save", "-C", folder);
+  backup(place, "create", "-C", folder);
   const wanted = walkDigests(folder).state;
   const args = (target: string): string[] => ["backup", "restore", "latest", "--to", target, ...place.options];
   const parent = newFolder("targets");

@@ -46,15 +46,15 @@ test("a small change costs two packs, an index, a snapshot and the lock around t
   makeFirst(folder);
   const options = bucketOptions();
   assert.equal((await backup(options, "init")).status, 0);
-  assert.equal((await backup(options, "create", "--save", "-C", folder)).status, 0);
+  assert.equal((await backup(options, "create", "-C", folder)).status, 0);
   takeSeen();
   fs.writeFileSync(path.join(folder, "changed"), "changed");
-  assert.equal((await backup(options, "create", "--save", "-C", folder)).status, 0);
+  assert.equal((await backup(options, "create", "-C", folder)).status, 0);
   const seen = takeSeen();
   const writes = seen.filter((request) => !/^(?:GET|HEAD)/.test(request));
   assert.deepEqual(writes, ["PUT locks", "PUT data", "PUT data", "PUT index", "PUT snapshots", "DELETE locks"]);
   assert.ok(seen.length <= 18, seen.join(", "));
-  assert.equal((await backup(options, "create", "--save", "-C", folder)).status, 0);
+  assert.equal((await backup(options, "create", "-C", folder)).status, 0);
   const unchanged = takeSeen().filter((request) => !/^(?:GET|HEAD)/.test(request));
   assert.deepEqual(unchanged, ["PUT locks", "PUT snapshots", "DELETE locks"]);
 });
@@ -66,10 +66,10 @@ test("a bucket that is overloaded for a while ends in a whole backup, one that r
   assert.equal((await backup(options, "init")).status, 0);
   server.fail("PUT", errorReply(503, "SlowDown", "reduce your request rate"), 2);
   server.fail("GET", errorReply(500, "InternalError", "try again"), 1);
-  assert.equal((await backup(options, "create", "--save", "-C", folder)).status, 0);
+  assert.equal((await backup(options, "create", "-C", folder)).status, 0);
   assert.equal((await backup(options, "verify")).status, 0);
   server.fail("PUT", errorReply(403, "AccessDenied", "read only"), 1);
-  const refused = await backup(options, "create", "--save", "-C", folder);
+  const refused = await backup(options, "create", "-C", folder);
   assert.deepEqual([refused.status, refused.error?.code], [9, "permission"]);
 });
 
@@ -86,7 +86,7 @@ test("a backup that is stopped while it uploads leaves no lock, and the next one
     stalled = true;
     return true;
   });
-  const running = startCairn(["backup", "create", ...options, "--save", "-C", folder], { env });
+  const running = startCairn(["backup", "create", ...options, "-C", folder], { env });
   await uploading.promise;
   running.child.kill("SIGINT");
   assert.equal((await running.ended).status, 130);

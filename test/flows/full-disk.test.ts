@@ -137,7 +137,7 @@ for (const how of [["--prove-from", "memory"], ["--no-prove"], []])
     const folder = newFolder("large");
     for (let i = 0; i < 48; i++) fs.writeFileSync(path.join(folder, `${i}`), randomBytes(1 << 20));
     const repository = await newRepository();
-    cairnOk(["backup", "create", folder, "--save", ...repository.options]);
+    cairnOk(["backup", "create", folder, ...repository.options]);
     const to = path.join(place.root, "back");
     const { status, error } = cairn(["backup", "restore", "latest", "--to", to, ...how, ...repository.options]);
     // What fails first is the system's choice: a flush, or a file system that has become read-only over it.

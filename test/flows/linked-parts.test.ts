@@ -13,7 +13,7 @@ test("verify finds a point whole when parts of a snapshot, without the first nam
   fs.writeFileSync(at("a"), "linked");
   fs.linkSync(at("a"), at("d/b"));
   const place = await newRepository();
-  cairnOk(["backup", "create", "--save", "-C", folder, ...place.options]);
+  cairnOk(["backup", "create", "-C", folder, ...place.options]);
   cairnOk(["release", folder, "--delete-points"]);
   cairnOk(["save", folder]);
   for (const name of ["a", "d/b"]) fs.rmSync(at(name));

@@ -41,7 +41,7 @@ test(
     fs.writeFileSync(odd("dir-", "/deep/file"), "nowhere");
     fs.writeFileSync(odd("in/name-"), "nowhere");
     const place = await newRepository();
-    const made = cairnOk(["backup", "create", source, "--save", ...place.options]).data["snapshot"];
+    const made = cairnOk(["backup", "create", source, ...place.options]).data["snapshot"];
 
     const folder = path.join(root, "folder");
     fs.mkdirSync(folder);
@@ -92,7 +92,7 @@ test(
       fs.writeFileSync(path.join(source, name), name);
     }
     const place = await newRepository();
-    const made = cairnOk(["backup", "create", source, "--save", ...place.options]).data["snapshot"];
+    const made = cairnOk(["backup", "create", source, ...place.options]).data["snapshot"];
     const folder = path.join(root, "folder");
     fs.mkdirSync(path.join(folder, "name"), { recursive: true });
     fs.writeFileSync(path.join(folder, "name/x"), "changed");

@@ -34,7 +34,7 @@ async function saved(): Promise<Saved> {
   // Of several blobs.
   fs.writeFileSync(path.join(folder, "chunked"), randomBytes(3_000_000));
   const place = await newRepository();
-  cairnOk(["backup", "create", folder, "--save", ...place.options]);
+  cairnOk(["backup", "create", folder, ...place.options]);
   return { folder, place };
 }
 
@@ -90,7 +90,7 @@ for (const [what, change] of Object.entries(CHANGES))
     assert.match(partly.error!.message, /reads back otherwise at [^;]*$/);
     // Most of the smallest pack that has content, so that its middle is hit, is one file.
     fs.writeFileSync(path.join(at.folder, "lost"), randomBytes(100_000));
-    cairnOk(["backup", "create", at.folder, "--save", ...at.place.options]);
+    cairnOk(["backup", "create", at.folder, ...at.place.options]);
     damageLost(at);
     const rest = path.join(newFolder("in"), "rest");
     const damaged = await changed(restoring(at, rest), rest, change);
@@ -157,7 +157,7 @@ for (const [what, args] of Object.entries({ ...CHOSEN, parts: ["other", "link", 
     fs.writeFileSync(path.join(at.folder, "other/single"), "several names\n");
     fs.linkSync(path.join(at.folder, "other/linked-1"), path.join(at.folder, "other/linked-0"));
     fs.writeFileSync(path.join(at.folder, "lost"), randomBytes(100_000));
-    cairnOk(["backup", "create", at.folder, "--save", ...at.place.options]);
+    cairnOk(["backup", "create", at.folder, ...at.place.options]);
     // Else the digest of the whole tells that all of the state is there.
     if (args.length === 0) damageLost(at);
     const to = path.join(newFolder("in"), "back");
@@ -196,7 +196,7 @@ test(
     ] as const)
       makeNode(path.join(folder, "dev", name), type, [7, minor]);
     const place = await newRepository();
-    cairnOk(["backup", "create", folder, "--save", ...place.options]);
+    cairnOk(["backup", "create", folder, ...place.options]);
     assert.equal(cairnOk(restoring({ place }, newFolder(), "dev", "--prove")).data["read_again"], true);
     for (const [name, type, minor] of [
       ["null", TYPE.CHARDEV, 4],
@@ -226,7 +226,7 @@ const noBindfs =
 test("a mount that ignores modes gets all of a snapshot, which is listed", { skip: noBindfs }, async (t) => {
   const at = await saved();
   fs.chmodSync(path.join(at.folder, "moded/mode"), 0o640);
-  cairnOk(["backup", "create", at.folder, "--save", ...at.place.options]);
+  cairnOk(["backup", "create", at.folder, ...at.place.options]);
   const [base, root] = [newFolder("base"), newFolder("mount")];
   const mounted = spawnSync("bindfs", ["--chmod-ignore", base, root], { encoding: "utf8" });
   if (mounted.status !== 0) return t.skip(`bindfs: ${mounted.stderr}`);
@@ -246,7 +246,7 @@ test(
     fs.rmSync(path.join(at.folder, 'odd\nname "quoted" -rf ü'));
     for (const name of ["NAME", "name"]) fs.writeFileSync(path.join(at.folder, name), name);
     fs.mkdirSync(Buffer.concat([Buffer.from(`${at.folder}/dir-`), Buffer.of(0xff)]));
-    cairnOk(["backup", "create", at.folder, "--save", ...at.place.options]);
+    cairnOk(["backup", "create", at.folder, ...at.place.options]);
     const root = exfat(t);
     if (root === null) return;
     const to = path.join(root, "back");
@@ -323,7 +323,7 @@ test("parts that are restored in place are read again where that is asked for, a
 test("what is left of a damaged snapshot is read again, and said to be as it was", async () => {
   const at = await saved();
   fs.writeFileSync(path.join(at.folder, "lost"), randomBytes(100_000));
-  cairnOk(["backup", "create", at.folder, "--save", ...at.place.options]);
+  cairnOk(["backup", "create", at.folder, ...at.place.options]);
   damageLost(at);
   const to = newFolder("rest");
   const { status, data } = cairn(restoring(at, to));

@@ -118,8 +118,8 @@ describe("an ordinary user", { skip: whyNoOrdinaryUser() ?? false }, () => {
     const repository = ["-r", path.join(place, "home/repository"), "--password-file", passwordFile];
     cairnOk(["backup", "init", ...repository], options);
     // Adopted with its first point, which is there the second time, and backed up with another one.
-    for (const more of [[source], ["-C", source], ["-C", source, "--save"]]) {
-      if (more.includes("--save")) fs.appendFileSync(path.join(source, "plain"), "more\n");
+    for (const [round, more] of [[source], ["-C", source, "--no-save"], ["-C", source]].entries()) {
+      if (round === 2) fs.appendFileSync(path.join(source, "plain"), "more\n");
       const done = cairn(["backup", "create", ...repository, ...more], options);
       assert.equal(done.status, 10, more.join(" "));
       const { count, left_out: leftOut } = done.data["incomplete"] as { count: number; left_out: LeftOut[] };
@@ -201,7 +201,7 @@ describe("an ordinary user", { skip: whyNoOrdinaryUser() ?? false }, () => {
     });
 
     function backUp(): void {
-      cairnOk(["backup", "create", "--save", "-C", source, ...repository]);
+      cairnOk(["backup", "create", "-C", source, ...repository]);
       spawnSync("chown", ["-R", `${ORDINARY_USER}:${ORDINARY_USER}`, path.join(place, "repository")]);
     }
 

@@ -51,7 +51,7 @@ for (const program of OTHER_PROGRAMS) {
       if (isRoot) makeCorpus(folder);
       else makeFirst(folder);
       const place = await newRepository();
-      backup(place, "create", "--save", "-C", folder);
+      backup(place, "create", "-C", folder);
       program.check(place);
       const target = newTarget();
       program.restore(place, listed(place)[0]!.snapshot_id, target);
@@ -90,7 +90,7 @@ for (const program of OTHER_PROGRAMS) {
       const again = newTarget();
       backup(place, "restore", "latest", "--to", again);
       assert.deepEqual(differencesOf(readFolder(path.join(again, folder)), readFolder(folder)).filter(isBelow), []);
-      backup(place, "create", "--save", "-C", folder);
+      backup(place, "create", "-C", folder);
       program.check(place);
       const ours = newTarget();
       program.restore(place, listed(place).at(-1)!.snapshot_id, ours);
@@ -101,17 +101,17 @@ for (const program of OTHER_PROGRAMS) {
       const folder = newFolder("backup");
       makeFirst(folder);
       const place = await newRepository();
-      backup(place, "create", "--save", "-C", folder);
+      backup(place, "create", "-C", folder);
       program.backup(place, folder);
       makeSecond(folder);
-      backup(place, "create", "--save", "-C", folder);
+      backup(place, "create", "-C", folder);
       program.check(place);
       assert.deepEqual(verified(place), { problems: [], digests: 2 });
       program.forgetAndPrune(place, 1);
       program.check(place);
       assert.deepEqual(verified(place).problems, []);
       addMore(folder);
-      backup(place, "create", "--save", "-C", folder);
+      backup(place, "create", "-C", folder);
       program.check(place);
       const target = newTarget();
       backup(place, "restore", "latest", "--to", target);
@@ -123,9 +123,9 @@ for (const program of OTHER_PROGRAMS) {
       const folder = newFolder("backup");
       makeFirst(folder);
       const place = await newRepository();
-      backup(place, "create", "--save", "-C", folder);
+      backup(place, "create", "-C", folder);
       makeSecond(folder);
-      backup(place, "create", "--save", "-C", folder);
+      backup(place, "create", "-C", folder);
       const copied = program.copyAll(place);
       const trees = (of: TestRepository): string[] => listed(of).map(({ tree }) => tree);
       assert.deepEqual(trees(copied), trees(place));
@@ -141,7 +141,7 @@ for (const program of OTHER_PROGRAMS) {
       if (isRoot) makeCorpus(folder);
       else makeFirst(folder);
       const place = await newRepository();
-      backup(place, "create", "--save", "-C", folder);
+      backup(place, "create", "-C", folder);
       const before = (["snapshots", "index", "data"] as const).map((kind) => filesOf(place, kind));
       for (const words of program.harmless) {
         program.run(place, ...words);
@@ -162,7 +162,7 @@ test(
     const folder = newFolder("backup");
     makeFirst(folder);
     const place = await newRepository();
-    backup(place, "create", "--save", "-C", folder);
+    backup(place, "create", "-C", folder);
     restic!.run(place, "rewrite", "--forget", "--exclude", path.join(folder, "other"), "latest");
     const [only, ...rest] = listed(place);
     assert.deepEqual(rest, []);

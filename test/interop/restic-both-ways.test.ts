@@ -110,7 +110,7 @@ test("snapshots of a relative path, of several paths and of stdin are read", { s
   backup(place, "restore", "latest", "--to", target);
   assert.equal(fs.readFileSync(path.join(target, "dump.sql"), "utf8"), "a dump\n");
   // One more of ours, with restic's as its parent, and all are sound.
-  backup(place, "create", "--save", "-C", folder);
+  backup(place, "create", "-C", folder);
   assert.deepEqual(backup(place, "verify").data["problems"], []);
 });
 
@@ -129,7 +129,7 @@ test("a snapshot of ours and one of restic's are compared by the folder that bot
     const other = ids.find((id) => id !== snapshot.snapshot_id)!;
     assert.deepEqual(backup(place, "diff", other, snapshot.snapshot_id).data["entries"], [], named);
     fs.writeFileSync(path.join(folder, "more"), named);
-    const later = backup(place, "create", "--save", "-C", folder).data as { snapshot: { snapshot_id: string } };
+    const later = backup(place, "create", "-C", folder).data as { snapshot: { snapshot_id: string } };
     const { entries } = backup(place, "diff", other, later.snapshot.snapshot_id).data as {
       entries: { path: string }[];
     };
@@ -182,9 +182,9 @@ test(
 test("restic finds, copies, forgets and prunes what is ours, and goes on with it", { skip: noRestic }, async () => {
   const folder = filled();
   const place = await newRepository("ours");
-  backup(place, "create", "--save", "-C", folder);
+  backup(place, "create", "-C", folder);
   makeSecond(folder);
-  backup(place, "create", "--save", "-C", folder);
+  backup(place, "create", "-C", folder);
   const found = JSON.parse(restic(place, "find", "--json", "kept.txt")) as { hits: number }[];
   assert.deepEqual(
     found.map(({ hits }) => hits),
@@ -225,7 +225,7 @@ const noFuse =
 test("restic mounts what is ours, and every file in it reads the same", { skip: noFuse }, async (t) => {
   const folder = filled();
   const place = await newRepository("mounted");
-  const { snapshot } = backup(place, "create", "--save", "-C", folder).data as { snapshot: { snapshot_id: string } };
+  const { snapshot } = backup(place, "create", "-C", folder).data as { snapshot: { snapshot_id: string } };
   const mounted = await mount(t, place);
   if (mounted === null) return t.skip("this user may not mount");
   const root = path.join(mounted, "ids", snapshot.snapshot_id.slice(0, 8), folder);
@@ -274,14 +274,14 @@ test(
     for (let round = 0; round < 3; round++) {
       for (const folder of [ours, theirs])
         fs.writeFileSync(path.join(folder, `round-${round}`), Buffer.alloc(300_000, `${folder} ${round}`));
-      const create = startCairn(["backup", "create", "--save", ...place.options, "-C", ours]);
+      const create = startCairn(["backup", "create", ...place.options, "-C", ours]);
       const [made, { status, said }] = await Promise.all([create.ended, startRestic(place, "backup", theirs)]);
       assert.deepEqual([made.status, status], [0, 0], said);
       acknowledged.push((made.data["snapshot"] as { snapshot_id: string }).snapshot_id);
     }
     // A prune needs the repository for itself: it is put off or refused, or the backup beside it is; neither loses anything.
     fs.writeFileSync(path.join(ours, "last"), "last\n");
-    const beside = startCairn(["backup", "create", "--save", ...place.options, "-C", ours]);
+    const beside = startCairn(["backup", "create", ...place.options, "-C", ours]);
     const [made, pruned] = await Promise.all([beside.ended, startRestic(place, "prune")]);
     assert.ok(made.status === 0 || made.error?.code === "busy", made.stdout);
     assert.ok(pruned.status === 0 || /locked/.test(pruned.said), pruned.said);

@@ -96,7 +96,7 @@ describe(
     test("when it is restored, all of it or what fits a pattern", async () => {
       const folder = makeFolder();
       const place = await newRepository();
-      backup(place, "create", "--save", "-C", folder);
+      backup(place, "create", "-C", folder);
       const word = `latest:${folder}/src`;
       for (const more of [[], ["--include", "/deep"], ["--include", "notes"], ["--exclude", "/zeros"]]) {
         const [their, our] = [newTarget(), newTarget()];
@@ -110,7 +110,7 @@ describe(
       const folder = makeFolder();
       const place = await newRepository();
       const create = (): string =>
-        (backup(place, "create", "--save", "-C", folder).data["snapshot"] as { snapshot_id: string }).snapshot_id;
+        (backup(place, "create", "-C", folder).data["snapshot"] as { snapshot_id: string }).snapshot_id;
       const first = create();
       fs.writeFileSync(path.join(folder, "src/deep/new"), "new\n");
       fs.writeFileSync(path.join(folder, "src/zeros"), "less\n");

@@ -59,10 +59,10 @@ test("restic checks and restores what cairn backup wrote to a server", { skip: n
   const remote = place();
   backup(remote, "init");
   assert.equal(tryBackup(remote, "init").error?.code, "already_exists");
-  backup(remote, "create", "--save", "-C", folder);
+  backup(remote, "create", "-C", folder);
   const wanted = walkDigests(folder).state;
   makeSecond(folder);
-  backup(remote, "create", "--save", "-C", folder);
+  backup(remote, "create", "-C", folder);
   restic(remote, ...byClient(), "check", "--read-data");
   const [first] = snapshotsOf(remote);
   const target = path.join(SCRATCH, "restored");
@@ -77,12 +77,12 @@ test("cairn lists, verifies and backs up into what restic made on a server", { s
   restic(remote, ...byClient(), "init");
   restic(remote, ...byClient(), "backup", folder);
   const [theirs] = snapshotsOf(remote);
-  const ours = backup(remote, "create", "--save", "-C", folder).data as { parent: string | null };
+  const ours = backup(remote, "create", "-C", folder).data as { parent: string | null };
   assert.equal(ours.parent, theirs?.id);
   restic(remote, ...byClient(), "backup", folder);
   restic(remote, ...byClient(), "forget", "--keep-last", "1", "--prune");
   makeSecond(folder);
-  backup(remote, "create", "--save", "-C", folder);
+  backup(remote, "create", "-C", folder);
   restic(remote, ...byClient(), "check", "--read-data");
   const listed = backup(remote, "list").data["snapshots"] as unknown[];
   assert.equal(listed.length, snapshotsOf(remote).length);
@@ -93,7 +93,7 @@ test("a backup whose connections are killed again and again is whole in the end"
   makeFirst(folder);
   const remote = place();
   await makeEmpty(remote);
-  const run = startCairn(["backup", "create", ...remote.options, "--save", "-C", folder]);
+  const run = startCairn(["backup", "create", ...remote.options, "-C", folder]);
   let kills = 0;
   const killing = setInterval(() => {
     // One less than the attempts that are made before the server has answered at all.
@@ -116,7 +116,7 @@ test("a slow backup that is stopped ends with its lock gone, and the next one go
   const root = path.join(running().folder, `repository ${repositories - 1}`);
   const files = (name: string): string[] =>
     fs.readdirSync(path.join(root, name), { recursive: true, encoding: "utf8" });
-  const slow = ["backup", "create", ...remote.options, "--save", "-C", folder, "--limit-upload", "100KiB"];
+  const slow = ["backup", "create", ...remote.options, "-C", folder, "--limit-upload", "100KiB"];
   const run = startCairn(slow);
   const isUploading = (): boolean => files("data").some((name) => name.includes("-cairn-temp-"));
   while (!isUploading() && run.child.exitCode === null) await new Promise((resolve) => setTimeout(resolve, 20));

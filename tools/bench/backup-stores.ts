@@ -59,7 +59,7 @@ export class CairnBackupStore implements Store {
 
   /** The whole: the folder is read into a point, the point into the repository. */
   save(): Command {
-    return this.command("create", "--save");
+    return this.command("create");
   }
 
   /** From the point that is there. */

@@ -31,7 +31,7 @@ export async function renderStatus(view: StatusView): Promise<string> {
     ["folder", printable(status.workspace.path)],
     ["state", state],
     ["head", describeHead(view)],
-    ["backup", status.last_backup_at === null ? "never" : formatAge(status.last_backup_at, view.now)],
+    ["backup", describeBackup(view)],
     ["engine", status.engine_reasons.find(({ chosen }) => chosen)?.engine ?? "unknown"],
     [
       "store",
@@ -84,6 +84,16 @@ function describeState(view: StatusView): string {
     return style.yellow("unchanged since the last save point, which is incomplete");
   if (status.clean) return style.green("clean");
   return style.yellow(`changed since the last save point: ${formatCounts(status.changes)}`);
+}
+
+/** Names the point of the last backup, and what is not in it. */
+function describeBackup({ status, shorten, now, style }: StatusView): string {
+  const { last_backup: last, clean, changes } = status;
+  if (last === null) return "never";
+  const done = `${formatAge(last.at, now)}, of ${style.bold(shorten(last.save_point_id))}`;
+  const since = last.saved_since === 0 ? [] : [plural(last.saved_since, "save point")];
+  const missing = clean ? since : [...since, formatCounts(changes)];
+  return missing.length === 0 ? done : `${done}; not in it: ${style.yellow(missing.join(", "))}`;
 }
 
 function describeHead(view: StatusView): string {

@@ -38,7 +38,7 @@ export const backupFirstHeld: OwnCase = {
     const restic = new ResticStore(bench.folder("backup-first-held-restic"), place.folder);
     try {
       const contenders: Contender[] = [
-        { name: "cairn", prepare: anew, command: backup("create", "--save") },
+        { name: "cairn", prepare: anew, command: backup("create") },
         {
           name: "restic",
           prepare: () => {

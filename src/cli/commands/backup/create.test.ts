@@ -14,7 +14,7 @@ const CLOSED = { path: "closed", reason: "unreadable", detail: "permission denie
 test("backup create lists what its save left out, and exits 10 when the point is incomplete", async () => {
   const told = async (result: object): Promise<[number, string[]]> => {
     const fake = fakeLibrary({ createBackup: () => ({ ...CREATED, ...result }) });
-    const { status, stdout } = await runFake(["backup", "create", "-r", "x", "--save"], { fake });
+    const { status, stdout } = await runFake(["backup", "create", "-r", "x"], { fake });
     return [status, stdout.trimEnd().split("\n").slice(2)];
   };
   assert.deepEqual(await told({}), [0, []]);
@@ -35,7 +35,7 @@ test("backup create lists what its save left out, and exits 10 when the point is
 
 test("backup create passes on every option of its save, which are of no point and no stream", async () => {
   const options = ["--reread", "--cross-mounts", "--allow", "space"];
-  const { fake } = await runFake(["backup", "create", "-r", "x", "--save", ...options]);
+  const { fake } = await runFake(["backup", "create", "-r", "x", ...options]);
   const { save, reread, crossMounts, allow } = argsOf(fake, "createBackup")[1] as Record<string, unknown>;
   assert.deepEqual([save, reread, crossMounts, allow], [true, true, true, ["space"]]);
   for (const line of [["--reread"], ["--cross-mounts"], ["--allow", "home"]])
@@ -96,12 +96,16 @@ test("backup create takes digits for what is there, and says both ways where a f
     const { envelope } = await runJson(["backup", "create", "-r", "x", word, ...more], { fake, cwd: root });
     if (envelope.error !== null) return [envelope.error.code, envelope.error.hint];
     const { point, save } = argsOf(fake, "createBackup")[1] as Record<string, unknown>;
-    return [save === true, point, (fake.asked.find(({ method }) => method === "openOrAdopt")?.args ?? [])[0]];
+    return [
+      save !== false && point === undefined,
+      point,
+      (fake.asked.find(({ method }) => method === "openOrAdopt")?.args ?? [])[0],
+    ];
   };
   const folder = [true, undefined, join(root, "cafe")];
   assert.deepEqual(await sent("cafe", { open: failing(noWorkspace), find: () => null }), folder);
   assert.deepEqual(((await sent("cafe", { resolve: failing(noPoint) })) as unknown[]).slice(0, 2), [true, undefined]);
-  assert.deepEqual(((await sent("cafe", {}, "--save")) as unknown[]).slice(0, 2), [true, undefined]);
+  assert.deepEqual(((await sent("cafe", {})) as unknown[]).slice(0, 2), [true, undefined]);
   assert.deepEqual(await sent("cafe", {}), ["ambiguous", `the folder is ./cafe, the point ${ID_A}`]);
   const several = new CairnError("ambiguous", "2 save points", { hint: "use more digits" });
   assert.deepEqual(await sent("2024", { resolve: failing(several) }), [

@@ -2,7 +2,6 @@ import { createReadStream, fstatSync, type Stats, statSync } from "node:fs";
 import { basename } from "node:path";
 import type {
   BackupRepository,
-  Client,
   CreateBackupResult,
   StreamBackupOptions,
   StreamBackupResult,
@@ -24,16 +23,20 @@ import { omit, pick } from "../../../contract/schema.ts";
 import { guards, VerbOptions } from "../../options.ts";
 
 /** Options that only a save takes. */
-const FIRST = new VerbOptions(omit(CreateBackupOptions, "point", "tags", "hostname", "skipIfUnchanged", "dryRun"), {
-  message: "-m, --message <text>",
-  exclude: "--exclude <pattern>",
-  excludeIfPresent: "--exclude-if-present <name[:header]>",
-  allow: guards("home", "nested", "git", "space"),
-});
-const OPTIONS = new VerbOptions(pick(CreateBackupOptions, "tags", "hostname", "skipIfUnchanged", "dryRun"), {
+const FIRST = new VerbOptions(
+  omit(CreateBackupOptions, "point", "save", "tags", "hostname", "skipIfUnchanged", "dryRun"),
+  {
+    message: "-m, --message <text>",
+    exclude: "--exclude <pattern>",
+    excludeIfPresent: "--exclude-if-present <name[:header]>",
+    allow: guards("home", "nested", "git", "space"),
+  },
+);
+const OPTIONS = new VerbOptions(pick(CreateBackupOptions, "save", "tags", "hostname", "skipIfUnchanged", "dryRun"), {
+  save: { flags: "--no-save", text: "head as it is; says how far the folder has moved on from it", value: false },
   tags: "-t, --tag <tags>",
   hostname: "--host <name>",
-  dryRun: { text: "only say what would be transferred; a folder is saved first all the same" },
+  dryRun: { text: "only say what would be transferred; the folder is saved first all the same" },
 });
 
 export const command: CommandDefinition = {
@@ -41,7 +44,7 @@ export const command: CommandDefinition = {
   arguments: [
     {
       name: "[words...]",
-      text: "a save point, default head; or a folder, which is saved first; after --stdin-from-command the command",
+      text: "a folder, which is saved first, default the current one; or a save point; after --stdin-from-command the command",
       completes: "points",
     },
   ],
@@ -55,8 +58,7 @@ export const command: CommandDefinition = {
     { flags: "--stdin-filename <name>", text: "the file's name in the snapshot (default stdin)" },
   ],
   examples: [
-    { line: "cairn backup create -r /srv/backups", text: "the point that the folder stands at" },
-    { line: "cairn backup create -r /srv/backups --save", text: "the folder as it is now" },
+    { line: "cairn backup create -r /srv/backups", text: "save the folder, and put that point into the repository" },
     { line: "cairn backup create -r /srv/backups ~/project", text: "the same of another folder" },
     { line: "cairn backup create -r /srv/backups head~3 -t before-release", text: "an older point, with a tag" },
     {
@@ -75,17 +77,16 @@ export const command: CommandDefinition = {
         "backup create wants one POINT or one folder at most",
         "each folder is a snapshot of its own, by a call of its own; or name the folder around them, and --exclude the rest",
       );
-    const folder = word === undefined ? undefined : await folderOf(context, word, input.flag("save"));
+    const folder = word === undefined ? undefined : await folderOf(context, word);
     const point = folder === undefined ? word : undefined;
-    const isSaved = input.flag("save") || folder !== undefined;
-    if (isSaved && point !== undefined) throw usage("backup create wants a POINT or --save, not both");
+    const isSaved = point === undefined && !input.denied("save");
     const saving = readSaving(context, input);
     const [name] = Object.keys(saving);
-    if (name !== undefined && !isSaved) throw usage(`--${kebab(name)} works with --save or a folder only`);
+    if (name !== undefined && !isSaved)
+      throw usage(`--${kebab(name)} is of the save before the backup: it goes with no POINT and not with --no-save`);
     const options: CreateBackupOptions = { ...ofSnapshot(context, input), ...saving };
     if (point !== undefined) options.point = point;
-    if (isSaved) options.save = true;
-    const kept = isSaved ? null : await openKept(context, point);
+    const kept = isSaved ? null : await context.open(folder);
     const backUp = async (repository: Promise<BackupRepository>): Promise<CreateBackupResult> => {
       // A new workspace cuts large files as the repository does, where the user has none yet.
       const client = kept ?? (await context.openOrAdopt(folder, saving.allow, repository));
@@ -104,26 +105,11 @@ export const command: CommandDefinition = {
   },
 };
 
-/**
- * Opens the workspace to send from: a folder that was never saved is not adopted for that, and no password is asked
- * for.
- */
-async function openKept(context: Context, point: string | undefined): Promise<Client> {
-  try {
-    return await context.open();
-  } catch (error) {
-    if (!(error instanceof CairnError) || error.code !== "not_a_workspace" || point !== undefined) throw error;
-    throw reworded(error, {
-      hint: "`--save` saves the folder first; or name a workspace with -C DIR, `cairn workspaces` lists them",
-    });
-  }
-}
-
 /** The folder that a word means: no point is called as a path is, and what cannot be a point's name is a folder's. */
-async function folderOf(context: Context, word: string, isSaved: boolean): Promise<string | undefined> {
+async function folderOf(context: Context, word: string): Promise<string | undefined> {
   const isPath = word.includes("/") || word === "." || word === "..";
   if (!isPath && /^(?:latest|head(?:~\d*)?)$/i.test(word)) return undefined;
-  if (/^[0-9a-f]{1,32}$/i.test(word)) return (await isFolder(context, word, isSaved)) ? word : undefined;
+  if (/^[0-9a-f]{1,32}$/i.test(word)) return (await isFolder(context, word)) ? word : undefined;
   const found = lookAt(context, word);
   if (found !== undefined && !found.isDirectory()) throw noFolder(word);
   if (isPath || found !== undefined) return word;
@@ -136,12 +122,10 @@ async function folderOf(context: Context, word: string, isSaved: boolean): Promi
  * Tells whether digits that a point's id may begin with are a folder here, and no point's. `ambiguous` where they are
  * both.
  */
-async function isFolder(context: Context, digits: string, isSaved: boolean): Promise<boolean> {
+async function isFolder(context: Context, digits: string): Promise<boolean> {
   // With -C the folder is named, and the word is of a point in it; no point has more digits.
   if (context.globals.directory !== undefined || digits.length === 32) return false;
   if (lookAt(context, digits)?.isDirectory() !== true) return false;
-  // What is saved is no point.
-  if (isSaved) return true;
   const asFolder = `the folder is ./${digits}`;
   let id: string;
   try {
@@ -160,7 +144,7 @@ async function isFolder(context: Context, digits: string, isSaved: boolean): Pro
 
 /** Reads the options that only a save takes; absent where they were not given. */
 function readSaving(context: Context, input: Input): Partial<CreateBackupOptions> {
-  const { save: _save, ...given } = FIRST.read(context, input);
+  const given = FIRST.read(context, input);
   const exclude = readExcludes(context, input);
   return exclude.length === 0 ? given : { ...given, exclude };
 }
@@ -205,12 +189,12 @@ async function runStream(context: Context, input: Input): Promise<Outcome> {
   const isCommand = input.flag("stdinFromCommand");
   if (isCommand && input.flag("stdin")) throw usage("--stdin and --stdin-from-command exclude each other");
   if (
-    input.flag("save") ||
+    input.denied("save") ||
     input.list("excludeFile").length > 0 ||
     Object.keys(readSaving(context, input)).length > 0 ||
     (!isCommand && words.length > 0)
   )
-    throw usage("a stream is no save point: --stdin takes no POINT, no --save and no option of that");
+    throw usage("a stream is no save point: --stdin takes no POINT, no --no-save and no option of a save");
   if (isCommand && words.length === 0)
     throw usage("--stdin-from-command wants a command", "for example: --stdin-from-command -- pg_dump shop");
   if (!isCommand && process.stdin.isTTY) throw usage("stdin is a terminal; --stdin wants a pipe or a file there");
