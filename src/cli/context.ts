@@ -1,6 +1,6 @@
 import { existsSync, realpathSync } from "node:fs";
 import { basename, dirname, isAbsolute, join, relative, resolve } from "node:path";
-import { CairnError } from "../errors.ts";
+import { CairnError, reworded } from "../errors.ts";
 import type { CairnLibrary, CallOptions, Client, GuardName, PathInput } from "../contract/index.ts";
 import type { CommandTable } from "./definitions.ts";
 import { parseBase64, usage } from "./input.ts";
@@ -159,14 +159,14 @@ export class Context {
    */
   async open(positional?: string): Promise<Client> {
     const library = await this.library();
-    const otherwise = this.globals.controlDirectory === undefined ? null : this.cwd;
-    const chosen = this.chosenFolder(positional) ?? (await library.find(this.cwd, this.callOptions())) ?? otherwise;
-    if (chosen === null) {
-      throw new CairnError("not_a_workspace", `no folder at or above ${this.cwd} is a workspace`, {
-        hint: "save it once (`cairn save`), or name a workspace with -C DIR; `cairn workspaces` lists them",
-      });
+    const chosen = this.chosenFolder(positional) ?? (await library.find(this.cwd, this.callOptions()));
+    try {
+      return this.#hold(await library.open(chosen ?? this.cwd, this.openOptions()));
+    } catch (error) {
+      const isNone = chosen === null && this.globals.controlDirectory === undefined;
+      if (!isNone || !(error instanceof CairnError) || error.code !== "not_a_workspace") throw error;
+      throw reworded(error, { message: `no folder at or above ${this.cwd} is a workspace` });
     }
-    return this.#hold(await library.open(chosen, this.openOptions()));
   }
 
   /**

@@ -33,7 +33,7 @@ import {
   requireEngine,
 } from "./engine.ts";
 import type { LibraryHand } from "./tables/row.ts";
-import { ownPolynomial } from "../workspace/place/registry.ts";
+import { ownPolynomial, tellOfGone } from "../workspace/place/registry.ts";
 
 /** Makes a self-contained workspace. */
 export async function init(hand: LibraryHand, path: string, options: InitOptions): Promise<Client> {
@@ -67,13 +67,17 @@ export async function open(hand: LibraryHand, path: string, options: OpenOptions
       : openControlDirectory(options.controlDirectory, path);
   if (found === null) {
     const isThere = existsSync(path);
+    const gone = tellOfGone();
+    const more = gone === null ? "" : `; ${gone}`;
     throw new CairnError(
       "not_a_workspace",
       `${path} ${isThere ? "is not a workspace" : "is not there, and no workspace is known there"}`,
       {
-        hint: isThere
-          ? "save it once (`cairn save DIR`), or go to a folder that is one; `cairn workspaces` lists them"
-          : "name one that is known: `cairn workspaces` lists them; what is to be one has to be there first",
+        hint: `${
+          isThere
+            ? "save it once (`cairn save DIR`), or go to a folder that is one; `cairn workspaces` lists them"
+            : "name one that is known: `cairn workspaces` lists them; what is to be one has to be there first"
+        }${more}`,
       },
     );
   }

@@ -129,3 +129,19 @@ test("a name of a whole has letters, digits, - and _", async (t) => {
   }
   assert.equal((await library.init(join(root, "new"), { name: "Agent_7-x" })).created, true);
 });
+
+test("a kept folder that is gone is named by doctor, and where a folder has no save points", async (t) => {
+  const { root, library, folder, client } = await testFolder(t);
+  await client.save();
+  mkdirSync(join(root, "other"));
+  const other = await library.openOrAdopt(join(root, "other"));
+  await other.save();
+  rmSync(folder, { recursive: true });
+  const { healthy, findings } = await other.doctor();
+  const gone = findings.filter(({ kind }) => kind === "gone").map(({ detail }) => detail);
+  assert.deepEqual([healthy, gone.length], [true, 1]);
+  assert.ok(gone[0]!.startsWith(`${folder} is kept and not there any more`));
+  mkdirSync(join(root, "copy"));
+  const refused = (await library.open(join(root, "copy")).catch((error: unknown) => error)) as { hint: string };
+  assert.ok(refused.hint.includes(folder), refused.hint);
+});

@@ -14,7 +14,7 @@ import { statCachePath, workspacePaths } from "../place/control-layout.ts";
 import { isOtherFolder, workspaceAt } from "../place/find-workspace.ts";
 import { waysBack } from "../restore/missing-folder.ts";
 import { listPartials } from "../new-folder/new-folder.ts";
-import { finishRelease, leftReleases, lockRegistry, registerWorkspace } from "../place/registry.ts";
+import { finishRelease, leftReleases, lockRegistry, registerWorkspace, tellOfGone } from "../place/registry.ts";
 import { whyLeft } from "../points/held-trees.ts";
 import { isUnfreed } from "./unfreed.ts";
 import type { Workspace } from "../workspace.ts";
@@ -43,6 +43,8 @@ export function* controlFindings(workspace: Workspace): Iterable<StoreFinding> {
   yield* unreadableFindings(workspace);
   yield* folderFindings(workspace);
   yield* registryFindings(workspace);
+  const gone = tellOfGone(workspace.found.folder);
+  if (gone !== null) yield { kind: "gone", severity: "info", detail: gone };
 }
 
 function* placeFindings({ found }: Workspace): Iterable<StoreFinding> {

@@ -159,6 +159,28 @@ export function listRegistered(): RegistryEntry[] {
   return withoutRemoved(listIn(folderOf("registered")));
 }
 
+/** Kept folders that are not there any more, though their save points are: raw paths, by name. */
+function goneFolders(): Buffer[] {
+  return listRegistered().flatMap(({ registration, missing }) =>
+    registration !== null && missing.length === 1 && missing[0] === "folder"
+      ? [Buffer.from(rawPath(registration))]
+      : [],
+  );
+}
+
+/** Says which kept folders but `own` are not there any more, the first of them by name; null where all are. */
+export function tellOfGone(own?: Buffer): string | null {
+  const gone = goneFolders()
+    .filter((folder) => own?.equals(folder) !== true)
+    .map(printablePath);
+  if (gone.length === 0) return null;
+  const [are, it] = gone.length === 1 ? ["is", "it"] : ["are", "they"];
+  const more = gone.length > SHOWN_GONE ? ` and ${gone.length - SHOWN_GONE} more` : "";
+  return `${gone.slice(0, SHOWN_GONE).join(", ")}${more} ${are} kept and not there any more: where ${it} became another folder, \`cairn relocate OLD NEW\` goes on with the save points`;
+}
+
+const SHOWN_GONE = 3;
+
 /** The self-contained workspaces that this user has opened, as {@link listRegistered} lists the others. */
 export function listSelfContained(): RegistryEntry[] {
   return withoutRemoved(listIn(folderOf("selfContained")));
