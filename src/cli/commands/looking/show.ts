@@ -1,9 +1,9 @@
-import type { Client, ShowResult } from "../../contract/index.ts";
-import type { CommandDefinition, Outcome } from "../command.ts";
-import type { Context } from "../context.ts";
-import { usage } from "../input.ts";
-import { contentOutcome, RECURSIVE, splitTarget, walkOutcome } from "../shown.ts";
-import { shortener } from "../shorten.ts";
+import type { Client, ShowResult } from "../../../contract/index.ts";
+import type { CommandDefinition, Outcome } from "../../command.ts";
+import type { Context } from "../../context.ts";
+import { usage } from "../../input.ts";
+import { contentOutcome, RECURSIVE, splitTarget, walkOutcome } from "../../shown.ts";
+import { shortener } from "../../shorten.ts";
 
 export const command: CommandDefinition = {
   name: "show",
@@ -40,7 +40,7 @@ function listing(context: Context, client: Client, shown: ShowResult): Outcome {
     data: shown,
     paged: true,
     async text() {
-      const { renderListing } = await import("../render/listing.ts");
+      const { renderListing } = await import("../../render/listing.ts");
       const lines = await renderListing(shown, context.style);
       return [...(await pointLines(context, client, shown)), ...lines].join("\n");
     },
@@ -54,7 +54,7 @@ async function pointLines(
   { path, save_point: point }: ShowResult,
 ): Promise<string[]> {
   if (path !== "") return [];
-  const { renderPoint } = await import("../render/listing.ts");
+  const { renderPoint } = await import("../../render/listing.ts");
   const shorten = await shortener(client, [point.parent_id, point.restored_from]);
   return [...(await renderPoint(point, shorten, style)), ""];
 }
