@@ -6,7 +6,7 @@ import type { CommandDefinition } from "./command.ts";
 import { REPOSITORY_OPTIONS } from "./commands/backup/repository.ts";
 import { COMMANDS } from "./commands/index.ts";
 import { asksForJson, commandNameOf, parse } from "./program.ts";
-import { argsOf, CLEANUP, fakeLibrary, POINT, ROOT } from "./testing-fake-library.ts";
+import { argsOf, CLEANUP, fakeLibrary, POINT, ROOT, SHOWN_FILE } from "./testing-fake-library.ts";
 import { BACKUP_OPTIONS, WRONG_BACKUPS } from "./testing-backup-lines.ts";
 import { runFake, runJson } from "./testing-run.ts";
 import { VERSION } from "../formats/program.ts";
@@ -373,6 +373,36 @@ test("history with a limit counts lines, of which folded saves are one", async (
   );
   const { envelope } = await runJson(["history", "-n", "3"], { fake: fakeLibrary({ history }) });
   assert.equal((envelope.data as { save_points: unknown[] }).save_points.length, 3);
+});
+
+test("show takes a path from the current folder, and proposes the one that is there", async () => {
+  const there = new Set(["sub/main.ts", "up"]);
+  const show = (_target: string, path = ""): unknown => {
+    if (!there.has(path)) throw new CairnError("not_found", `${path} is not in save point head`, { hint: "see" });
+    return SHOWN_FILE;
+  };
+  const run = (word: string): ReturnType<typeof runFake> =>
+    runFake(["show", word], { fake: fakeLibrary({ show }), cwd: `${ROOT}/sub` });
+  for (const word of ["head:./main.ts", "head:sub/main.ts", "head:../up", "head:up"])
+    assert.equal((await run(word)).status, 0, word);
+  const { status, stderr } = await run("head:main.ts");
+  assert.equal(status, 3);
+  assert.match(
+    stderr,
+    /main\.ts is not in.*\n {2}did you mean head:sub\/main\.ts, which is head:\.\/main\.ts from here\?/,
+  );
+  assert.match((await run("head:none")).stderr, /none is not in.*\n {2}see\n/);
+});
+
+test("the colon of a time is not the one before a path", async () => {
+  const asked = async (word: string): Promise<unknown[]> =>
+    argsOf((await runFake(["show", word])).fake, "show").slice(0, 2);
+  assert.deepEqual(await asked("2026-11-23 14:00:src/a:b"), ["2026-11-23 14:00", "src/a:b"]);
+  assert.deepEqual(await asked("14:00"), ["14:00", undefined]);
+  assert.deepEqual(await asked("yesterday 9:30:59:a"), ["yesterday 9:30:59", "a"]);
+  assert.deepEqual(await asked("yesterday:10:20"), ["yesterday", "10:20"]);
+  assert.deepEqual(await asked("2026-11-23T14:00:00+01:00:a"), ["2026-11-23T14:00:00+01:00", "a"]);
+  assert.deepEqual(await asked("1a2b:14:00"), ["1a2b", "14:00"]);
 });
 
 test("restore of the root itself is a whole restore", async () => {
