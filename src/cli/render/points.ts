@@ -148,19 +148,22 @@ export async function renderWhy(
   return [...lines, ...renderDamaged(damaged, style)].join("\n");
 }
 
-/** `added 12 B`, `removed`, `modified 1 KiB → 2 KiB`, `mode`. */
+const CONTENT: ReadonlySet<string> = new Set(["content", "type", "target"]);
+
+/** `added 12 B`, `removed`, `modified, mode 1 KiB → 2 KiB`, `mode`. */
 function describeChange(
   { change, aspects, size_before: before, size_after: after }: EntryChange,
   style: Style,
 ): string {
   if (change === "removed") return style.red(change);
   if (change === "added") return style.green(change) + (after === undefined ? "" : ` ${formatBytes(after)}`);
-  const isContent = aspects.some((aspect) => aspect === "content" || aspect === "type" || aspect === "target");
+  const isContent = aspects.some((aspect) => CONTENT.has(aspect));
+  const others = aspects.filter((aspect) => !CONTENT.has(aspect));
   // Times go along with whatever else has changed.
-  if (!isContent)
-    return style.yellow((aspects.length > 1 ? aspects.filter((each) => each !== "times") : aspects).join(", "));
+  const told = isContent || others.length > 1 ? others.filter((aspect) => aspect !== "times") : others;
+  const words = [...(isContent ? [change] : []), ...told].join(", ");
   const sizes = before === undefined || after === undefined || before === after ? [] : [before, after];
-  return [style.yellow(change), sizes.map(formatBytes).join(" → ")].join(" ").trimEnd();
+  return [style.yellow(words), sizes.map(formatBytes).join(" → ")].join(" ").trimEnd();
 }
 
 function describePoint(point: SavePoint, style: Style): string {

@@ -1,12 +1,20 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
-import type { CleanupPlan, DiffEntry, LeftOut, Recovered, SavePoint, StatusResult } from "../../contract/index.ts";
+import type {
+  CleanupPlan,
+  DiffEntry,
+  LeftOut,
+  Recovered,
+  SavePoint,
+  StatusResult,
+  WhyResult,
+} from "../../contract/index.ts";
 import { fakeLibrary, ID_A, ID_B, POINT, REASONS, RESTORED } from "../testing-fake-library.ts";
 import { renderCleanupPlan, renderCleanupResult, renderDoctor, renderRun } from "./care.ts";
 import { decodeText, renderEntryLine, renderTextDiff } from "./diff.ts";
 import { renderPoint } from "./listing.ts";
 import { formatInstant } from "./format.ts";
-import { describeCause, foldSaves, renderHistory } from "./points.ts";
+import { describeCause, foldSaves, renderHistory, renderWhy } from "./points.ts";
 import { renderPlan, renderRestore } from "./restore.ts";
 import { PLAIN } from "./style.ts";
 import { renderStatus } from "./status.ts";
@@ -139,6 +147,42 @@ test("history folds saves that changed nothing, and has what undo goes back to a
   const whole = { rows: points.map((each) => [each]), result: { ...result, save_points: [undo, ...points] } };
   const found = (await lines(whole)).filter((line) => line.includes("bbbb") || line.includes("without a change"));
   assert.deepEqual(found, []);
+});
+
+test("why says what happened to a path and what led to it", async () => {
+  const change = (save_point: Partial<SavePoint>, more: Partial<WhyResult["changes"][0]>): WhyResult["changes"][0] => ({
+    save_point: { ...POINT, tags: [], ...save_point },
+    change: "modified",
+    kind: "file",
+    aspects: [],
+    ...more,
+  });
+  const tool = { message: "", cause: { kind: "tool_call", tool: "bash" } };
+  const restored = { message: "before restore of 5f6e7d8c", cause: { kind: "restore", restored_to: ID_B } };
+  const changes = [
+    change({}, { change: "removed", size_before: 3 }),
+    change(restored, { aspects: ["content", "mode", "times"], size_before: 3, size_after: 2048 }),
+    change(tool, { aspects: ["mode", "times"], size_before: 3, size_after: 3 }),
+    change(tool, { aspects: ["times"], size_before: 3, size_after: 3 }),
+    change({ message: "made" }, { change: "added", size_after: 3 }),
+  ];
+  const text = await renderWhy({ path: "a", changes, damaged: [], truncated: true }, { shorten, style: PLAIN, now });
+  assert.deepEqual(
+    text.split("\n").map((line) => line.replace(/^1a2b3c4d {2}[\d: -]{16} {2}/, "").replaceAll(/ {2,}/g, "  ")),
+    [
+      "removed  second",
+      "modified, mode 3 B → 2 KiB  before restore of 5f6e7d8c",
+      "mode  (tool_call bash)",
+      "times  (tool_call bash)",
+      "added 3 B  made",
+      "… there are more (-n 0 lists all)",
+    ],
+  );
+  const none = await renderWhy(
+    { path: "a", changes: [], damaged: [], truncated: false },
+    { shorten, style: PLAIN, now },
+  );
+  assert.equal(none, "no save point has a");
 });
 
 test("a point is shown with all of its message", async () => {
