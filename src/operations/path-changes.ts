@@ -54,7 +54,10 @@ export class PathChanges {
     };
   }
 
-  /** The point that another follows: its parent, or the newest older one where that is gone. */
+  /**
+   * The point that another follows: its parent, since the point before it in number may be what a restore put away, or
+   * the newest older one where that is gone, since a cleanup adds no files.
+   */
   async #before(sequence: number, parent: SavePointId | null): Promise<Seen | null> {
     if (parent === null) return null;
     const known = this.#sequences.get(parent);
