@@ -131,6 +131,10 @@ test("init, save and history print what they promise", () => {
   const history = run("history -n 1").data;
   checkAll(history["save_points"], "save_point", 1);
   assert.deepEqual([history["head"], history["latest"], history["truncated"]], [first, first, false]);
+  const why = run("why a.txt").data;
+  assert.equal(why["changes"].length, 1);
+  check(why["changes"][0].save_point, "save_point");
+  assert.deepEqual([why["path"], why["changes"][0].change, why["changes"][0].size_after], ["a.txt", "added", 4]);
 });
 
 test("status and diff print what they promise", () => {

@@ -49,13 +49,13 @@ test("a folder is not restored in place when the repository in it would be taken
   write("a.txt", "changed\n");
   await client.save();
   await client.createBackup(repository, { save: false });
-  const points = (await client.history()).save_points.length;
+  const points = (await client.history(undefined, 0, { all: true })).save_points.length;
   for (const choice of [{}, { dryRun: true }, { paths: ["vault"] }, { paths: ["vault/repository/data"] }])
     await assert.rejects(client.restoreBackup(repository, "latest", choice), {
       code: "refused",
       message: /would become what it was/,
     });
-  assert.equal((await client.history()).save_points.length, points);
+  assert.equal((await client.history(undefined, 0, { all: true })).save_points.length, points);
   assert.equal((await repository.list()).snapshots.length, 2);
   const [{ snapshot_id: first } = { snapshot_id: "" }] = (await repository.list()).snapshots;
   await client.restoreBackup(repository, first, { paths: ["a.txt"] });

@@ -152,7 +152,7 @@ async function jsonData(outcome: Outcome): Promise<unknown> {
 
 /** Commands that are asked for what they print. */
 const ANSWERS = new Set(
-  "history status diff show view store inspect workspaces engine completion __complete run".split(" "),
+  "history why status diff show view store inspect workspaces engine completion __complete run".split(" "),
 );
 const ANSWERS_OF_BACKUP = new Set("list find diff stats show cat key".split(" "));
 

@@ -20,7 +20,7 @@ test("save says what was saved, how long it took, how much it stored and how to 
 });
 
 test("history without anything to list says why", async () => {
-  const empty = { save_points: [], head: null, latest: null, damaged: [], truncated: false };
+  const empty = { save_points: [], undo: null, head: null, latest: null, damaged: [], truncated: false };
   const answers = { history: () => empty };
   const { stdout } = await runFake(["history", "-C", "/a b"], { fake: fakeLibrary(answers) });
   assert.equal(stdout, "no save points yet; make one: cairn -C '/a b' save\n");
@@ -106,7 +106,7 @@ test("a terminal gets colours, a pipe and NO_COLOR get none", async () => {
 
 test("names and messages cannot steer the terminal", async () => {
   const evil = { ...POINT, message: "\u001b]0;title\u0007\u202Eevil\nsecond line", tags: ["\u001b[2J"] };
-  const history = { save_points: [evil], head: null, latest: null, damaged: [], truncated: false };
+  const history = { save_points: [evil], undo: null, head: null, latest: null, damaged: [], truncated: false };
   const { stdout } = await runFake(["history"], { fake: fakeLibrary({ history: () => history }) });
   assert.doesNotMatch(stdout, /[\u001b\u0007\u202e]/i);
   assert.doesNotMatch(stdout, /second line/);

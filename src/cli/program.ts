@@ -174,8 +174,8 @@ const WORDS: Readonly<Record<string, string>> = {
   snapshot: "save",
   stash: "save",
   log: "history",
-  blame: "history",
-  reflog: "history",
+  blame: "why PATH",
+  reflog: "history --all",
   ls: "show POINT",
   checkout: "restore POINT",
   reset: "restore POINT",
@@ -195,7 +195,7 @@ const WORDS_OF_BACKUP: Readonly<Record<string, string>> = {
 };
 /** Verbs that are proposed for a misspelt word: they only look, or only add. */
 const HARMLESS = new Set(
-  "save history status diff show view verify doctor store inspect backup create list find stats cat".split(" "),
+  "save history why status diff show view verify doctor store inspect backup create list find stats cat".split(" "),
 );
 
 /** A sentence that names what a word may have meant; null where nothing is near. A verb that changes something is named only for its beginning. */

@@ -12,21 +12,29 @@ export const RECURSIVE: OptionDefinition = {
   text: "everything below it, one entry a line, instead of a file's bytes",
 };
 
-/** Returns what stands before and after the colon; the path may be `--path-b64` instead, and is undefined for all. */
-export function splitTarget(input: Input): [string, PathInput | undefined] {
+/**
+ * Returns what stands before and after the colon; the path may be `--path-b64` instead, and is undefined for all. One that
+ * begins with a dot, as `./a` and `../a` do, comes once more as it was written.
+ */
+export function splitTarget(input: Input): [string, PathInput | undefined, string?] {
   const text = input.required(0);
   const encoded = input.text("pathB64");
-  const colon = text.indexOf(":");
   if (encoded !== undefined) {
-    if (colon !== -1) throw usage("a path after the colon and --path-b64 cannot be given together");
+    if (splitWord(text)[0] !== text) throw usage("a path after the colon and --path-b64 cannot be given together");
     return [text, parseBase64(encoded, "--path-b64")];
   }
-  return splitWord(text);
+  const [target, path] = splitWord(text);
+  const written = text.slice(target.length + 1);
+  return /^\.\.?(?:\/|$)/.test(written) ? [target, path, written] : [target, path];
 }
 
-/** Splits any word at the colon; no name of a point or a snapshot has one. */
+/** A time at the beginning of a word, which has colons of its own. */
+const TIME =
+  /^(?:\d{4}-\d\d-\d\d[ T]|(?:today|yesterday) )?\d\d?:\d\d(?::\d\d(?:\.\d+)?)?(?:Z|[+-]\d\d:?\d\d)?(?=:|$)/i;
+
+/** Splits any word at the colon; no name of a point or a snapshot has one, but for a time. */
 function splitWord(text: string): [string, string | undefined] {
-  const colon = text.indexOf(":");
+  const colon = text.indexOf(":", TIME.exec(text)?.[0].length ?? 0);
   if (colon === -1) return [text, undefined];
   const path = text
     .slice(colon + 1)

@@ -107,10 +107,20 @@ const HISTORY: HistoryResult = {
     POINT,
     { ...POINT, save_point_id: ID_B, sequence: 1, message: "first\nline two", parent_id: null, tags: [], pinned: true },
   ],
+  undo: null,
   head: ID_A,
   latest: ID_A,
   damaged: [{ save_point_id: null, detail: "descriptor cut short", hint: "run doctor" }],
   truncated: false,
+};
+
+const CHANGE = {
+  save_point: POINT,
+  change: "modified",
+  kind: "file",
+  aspects: ["content"],
+  size_before: 1,
+  size_after: 2,
 };
 
 const STATUS: StatusResult = {
@@ -303,6 +313,7 @@ const CLIENT_ANSWERS: Record<string, unknown> = {
   planUndo: PLAN,
   restoreLatest: RESTORED,
   history: HISTORY,
+  why: { path: "a.txt", changes: [CHANGE], damaged: [], truncated: false },
   latestSavePoint: POINT,
   hasSavePoints: true,
   resolve: POINT,

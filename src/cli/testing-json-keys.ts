@@ -8,7 +8,8 @@ const RESTORE_KEYS = "restored_to undo_id changes left_out unlinked method durat
 export const DATA_KEYS: Record<string, string> = {
   "init d": "workspace engine_reasons adopted",
   save: "save_point made changes read_bytes duration_ms left_out",
-  history: "save_points head latest damaged truncated",
+  history: "save_points undo head latest damaged truncated",
+  "why a.txt": "path changes damaged truncated",
   status:
     "workspace clean changes head head_incomplete latest detached engine engine_reasons degraded holders ignored store recovered last_save_at last_backup last_proof_at",
   diff: "from to entries",

@@ -1,12 +1,12 @@
 import assert from "node:assert/strict";
-import { readFileSync } from "node:fs";
+import { mkdirSync, readFileSync } from "node:fs";
 import { test } from "node:test";
 import { CairnError } from "../errors.ts";
 import type { CommandDefinition } from "./command.ts";
 import { REPOSITORY_OPTIONS } from "./commands/backup/repository.ts";
 import { COMMANDS } from "./commands/index.ts";
 import { asksForJson, commandNameOf, parse } from "./program.ts";
-import { argsOf, CLEANUP, fakeLibrary, ROOT } from "./testing-fake-library.ts";
+import { argsOf, CLEANUP, fakeLibrary, POINT, ROOT, SHOWN_FILE } from "./testing-fake-library.ts";
 import { BACKUP_OPTIONS, WRONG_BACKUPS } from "./testing-backup-lines.ts";
 import { runFake, runJson } from "./testing-run.ts";
 import { VERSION } from "../formats/program.ts";
@@ -14,7 +14,7 @@ import { VERSION } from "../formats/program.ts";
 test("the commands are these", () => {
   assert.equal(
     Object.keys(COMMANDS).join(" "),
-    "save restore undo run fork history status diff show view pin unpin tag cleanup verify seal doctor store inspect backup receipt serve-repository init workspaces relocate release engine completion __complete",
+    "save restore undo run fork history why status diff show view pin unpin tag cleanup verify seal doctor store inspect backup receipt serve-repository init workspaces relocate release engine completion __complete",
   );
 });
 
@@ -47,7 +47,8 @@ test("the options of every command are these", async () => {
       undo: "--plan --method",
       run: "-m,--message -t,--tag",
       fork: "--name --standalone --allow",
-      history: "-n,--limit --grep --tag --path --path-b64",
+      history: "-n,--limit --all --since --until --grep --tag --path-b64",
+      why: "-n,--limit --path-b64",
       diff: "--stat --path --path-b64",
       show: "-R,--recursive --path-b64",
       view: "--list --close",
@@ -196,7 +197,7 @@ test("an unknown word is answered with what begins like it, does the same, or on
     ["restor", "did you mean `cairn restore`?"],
     ["snap", "`cairn save` does that"],
     ["stash", "`cairn save` does that"],
-    ["reflog", "`cairn history` does that"],
+    ["reflog", "`cairn history --all` does that"],
     ["mv", "`cairn relocate` does that"],
     ["unlock", "`cairn backup unlock` does that in a repository"],
     ["find", "`cairn backup find` does that in a repository"],
@@ -328,6 +329,80 @@ test("restore takes paths from the current folder and base64 from the root", asy
   const options = argsOf(fake, "restore")[0] as { target: string; paths: unknown[]; keepPresent: boolean };
   assert.deepEqual([options.target, options.keepPresent], ["head~2", true]);
   assert.deepEqual(options.paths, ["sub/a.txt", "c", Buffer.from([0xff])]);
+});
+
+test("the word after history is a path in the workspace, and a folder where it is one or lies outside", async () => {
+  const inner = `${ROOT}/inner`;
+  mkdirSync(inner, { recursive: true });
+  const find = (path: string): string | null =>
+    path.startsWith(inner) ? inner : path.startsWith(ROOT) ? ROOT : path === "/tmp" ? null : path;
+  const asked = async (line: string, cwd = `${ROOT}/sub`): Promise<unknown[]> => {
+    const { fake, status } = await runFake(line.split(" "), { fake: fakeLibrary({ find }, true), cwd });
+    assert.equal(status, 0, line);
+    return [argsOf(fake, "open")[0], (argsOf(fake, "history")[2] as { path?: unknown }).path];
+  };
+  assert.deepEqual(await asked("history a.txt"), [ROOT, "sub/a.txt"]);
+  assert.deepEqual(await asked("history ../gone/too"), [ROOT, "gone/too"]);
+  assert.deepEqual(await asked("history .."), [ROOT, undefined]);
+  assert.deepEqual(await asked("history ../inner"), [inner, undefined]);
+  assert.deepEqual(await asked("history /other"), ["/other", undefined]);
+  assert.deepEqual(await asked(`history ${ROOT}`, "/tmp"), [ROOT, undefined]);
+  assert.deepEqual(await asked(`history -C ${ROOT} src`, "/tmp"), [ROOT, "src"]);
+  assert.deepEqual(await asked("history --path-b64 /w=="), [ROOT, Buffer.from([0xff])]);
+  assert.equal((await runFake(["history", "a", "--path-b64", "/w=="], { cwd: ROOT })).status, 2);
+});
+
+test("history with a limit counts lines, of which folded saves are one", async () => {
+  const points = Array.from({ length: 40 }, (_, at) => ({
+    ...POINT,
+    save_point_id: at.toString(16).padStart(8, "0").padEnd(32, "0") as (typeof POINT)["save_point_id"],
+    ...(at > 0 && at < 30 ? { unchanged: true, message: "", tags: [] } : {}),
+  }));
+  const history = (_name: unknown, limit: number): object => ({
+    save_points: points.slice(0, limit),
+    undo: null,
+    head: points[0]!.save_point_id,
+    latest: points[0]!.save_point_id,
+    damaged: [],
+    truncated: limit < points.length,
+  });
+  const { stdout } = await runFake(["history", "-n", "3"], { fake: fakeLibrary({ history }) });
+  assert.match(
+    stdout,
+    /^[^\n]*\n\* {2}00000000 [^\n]*\n +\(29 saves without a change\)\n {3}0000001e [^\n]*\n… there are more/,
+  );
+  const { envelope } = await runJson(["history", "-n", "3"], { fake: fakeLibrary({ history }) });
+  assert.equal((envelope.data as { save_points: unknown[] }).save_points.length, 3);
+});
+
+test("show takes a path from the current folder, and proposes the one that is there", async () => {
+  const there = new Set(["sub/main.ts", "up"]);
+  const show = (_target: string, path = ""): unknown => {
+    if (!there.has(path)) throw new CairnError("not_found", `${path} is not in save point head`, { hint: "see" });
+    return SHOWN_FILE;
+  };
+  const run = (word: string): ReturnType<typeof runFake> =>
+    runFake(["show", word], { fake: fakeLibrary({ show }), cwd: `${ROOT}/sub` });
+  for (const word of ["head:./main.ts", "head:sub/main.ts", "head:../up", "head:up"])
+    assert.equal((await run(word)).status, 0, word);
+  const { status, stderr } = await run("head:main.ts");
+  assert.equal(status, 3);
+  assert.match(
+    stderr,
+    /main\.ts is not in.*\n {2}did you mean head:sub\/main\.ts, which is head:\.\/main\.ts from here\?/,
+  );
+  assert.match((await run("head:none")).stderr, /none is not in.*\n {2}see\n/);
+});
+
+test("the colon of a time is not the one before a path", async () => {
+  const asked = async (word: string): Promise<unknown[]> =>
+    argsOf((await runFake(["show", word])).fake, "show").slice(0, 2);
+  assert.deepEqual(await asked("2026-11-23 14:00:src/a:b"), ["2026-11-23 14:00", "src/a:b"]);
+  assert.deepEqual(await asked("14:00"), ["14:00", undefined]);
+  assert.deepEqual(await asked("yesterday 9:30:59:a"), ["yesterday 9:30:59", "a"]);
+  assert.deepEqual(await asked("yesterday:10:20"), ["yesterday", "10:20"]);
+  assert.deepEqual(await asked("2026-11-23T14:00:00+01:00:a"), ["2026-11-23T14:00:00+01:00", "a"]);
+  assert.deepEqual(await asked("1a2b:14:00"), ["1a2b", "14:00"]);
 });
 
 test("restore of the root itself is a whole restore", async () => {

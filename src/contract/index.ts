@@ -29,6 +29,7 @@ export const CLIENT_VERBS = {
   planUndo: points.planUndo,
   restoreLatest: points.restoreLatest,
   history: looking.history,
+  why: looking.why,
   latestSavePoint: looking.latestSavePoint,
   hasSavePoints: looking.hasSavePoints,
   resolve: looking.resolve,

@@ -1,5 +1,6 @@
 import {
   about,
+  count,
   custom,
   flag,
   list,
@@ -154,11 +155,15 @@ export const HistoryOptions = object({
   ...CallOptions.entries,
   grep: opt(text("only where message, tag or cause contain the text; case does not matter")),
   tag: opt(text("only points with this tag")),
+  since: opt(text("only points of this time or later: `yesterday`, `2 hours ago`, `2026-11-23 14:00`")),
+  until: opt(text("only points of this time or earlier")),
   path: opt(about(PathInput, "only points in which this path differs from the point before")),
+  all: opt(flag("undo points too")),
 });
 export type HistoryOptions = Of<typeof HistoryOptions>;
 export const HistoryResult = object({
-  save_points: rows(SavePoint, "newest first"),
+  save_points: rows(SavePoint, "newest first; undo points only with `all`, or where the folder stands at one"),
+  undo: orNull(about(SavePoint, "the undo point that `undo` goes back to; null before the first restore")),
   head: orNull(pointId()),
   latest: orNull(pointId()),
   damaged: rows(DamagedPoint),
@@ -170,6 +175,35 @@ export const history = verb({
   takes: [arg("workspaceName", opt(text())), arg("limit", opt(number("at most so many; 0 is all")))],
   options: HistoryOptions,
   output: HistoryResult,
+});
+export const EntryChange = object({
+  change: oneOf(["added", "removed", "modified"]),
+  kind: EntryKind,
+  aspects: rows(Aspect, "what differs, `content` also where it is below a folder; empty for added and removed"),
+  size_before: opt(number()),
+  size_after: opt(number()),
+});
+export type EntryChange = Of<typeof EntryChange>;
+export const WhyOptions = object({
+  ...WorkspaceCallOptions.entries,
+  limit: opt(count("at most so many; 0 is all (default)")),
+});
+export type WhyOptions = Of<typeof WhyOptions>;
+export const WhyResult = object({
+  ...NamedPath.entries,
+  changes: rows(
+    object({ save_point: SavePoint, ...EntryChange.entries }),
+    "newest first, against the point before; undo points too",
+  ),
+  damaged: rows(DamagedPoint),
+  truncated: flag("true when the limit left something out"),
+});
+export type WhyResult = Of<typeof WhyResult>;
+export const why = verb({
+  about: "Lists the points that changed a path, with what each did to it.",
+  takes: [arg("path", PathInput)],
+  options: WhyOptions,
+  output: WhyResult,
 });
 export const latestSavePoint = verb({
   about: "The newest save point, or null.",

@@ -63,7 +63,7 @@ test("a cleanup removes what the rules do not keep and frees what only that held
   );
   assert.ok((await storeBytes(at)) <= before - 195_000);
   assert.deepEqual(
-    (await client.history()).save_points.map(({ sequence }) => sequence),
+    (await client.history(undefined, 0, { all: true })).save_points.map(({ sequence }) => sequence),
     [5, 4, 1],
   );
   await checkWithRestic(context, at);
@@ -242,7 +242,7 @@ test("points whose trees are lost go when all of them are asked for, and none wh
   assert.deepEqual((await client.runCleanup(plan.plan_id)).removed.toSorted(), idsOf(lost));
   assert.deepEqual(await damagedIn(at), []);
   assert.deepEqual(
-    (await client.history()).save_points.map(({ save_point_id: id }) => id).toSorted(),
+    (await client.history(undefined, 0, { all: true })).save_points.map(({ save_point_id: id }) => id).toSorted(),
     idsOf([...points, whole]),
   );
   await checkWithRestic(context, at);
@@ -272,7 +272,7 @@ test("other points go and what they held is freed while one stays whose content 
   await client.doctor({ repair: true });
   assert.deepEqual(await damagedIn(at), []);
   assert.deepEqual(
-    (await client.history()).save_points.map(({ save_point_id: id }) => id).toSorted(),
+    (await client.history(undefined, 0, { all: true })).save_points.map(({ save_point_id: id }) => id).toSorted(),
     idsOf([points[1]!, lost[1]!, whole]),
   );
   // There is nothing to tell of any more.

@@ -24,7 +24,7 @@ test("a point whose save failed after its commit keeps its snapshot", async (t) 
   write("a.txt", "changed\n");
   failAfterCommit(t);
   await assert.rejects(client.save({ message: "there" }), hasCode("io"));
-  const { save_points: points } = await client.history();
+  const { save_points: points } = await client.history(undefined, 0, { all: true });
   assert.equal(points[0]?.message, "there");
   const kinds = (await client.doctor()).findings.map(({ kind }) => kind);
   assert.deepEqual(kinds, ["interrupted"]);

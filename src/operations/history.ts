@@ -1,10 +1,20 @@
-import type { Point } from "../workspace/points/point-files.ts";
-import type { Workspace } from "../workspace/workspace.ts";
-import { findNode } from "../workspace/restore/plan.ts";
-import { differences } from "../workspace/points/tree-diff.ts";
+import { CairnError } from "../errors.ts";
+import { displayPath, normalizeTyped } from "../fs/safe-path.ts";
 import { newPacer } from "../pacer.ts";
-import { normalizeTyped } from "../fs/safe-path.ts";
-import type { DamagedPoint, HistoryOptions, HistoryResult } from "../contract/index.ts";
+import type { Point } from "../workspace/points/point-files.ts";
+import type { PointList } from "../workspace/points/points.ts";
+import { momentOf } from "../workspace/points/targets.ts";
+import type { Workspace } from "../workspace/workspace.ts";
+import type {
+  DamagedPoint,
+  EntryChange,
+  HistoryOptions,
+  HistoryResult,
+  PathInput,
+  WhyOptions,
+  WhyResult,
+} from "../contract/index.ts";
+import { PathChanges } from "./path-changes.ts";
 import { publicPoint } from "./public-point.ts";
 
 /** Points read at a time while looking for ones that fit. */
@@ -12,63 +22,117 @@ const PAGE = 200;
 
 /** The points of a workspace, newest first; damaged ones apart, hiding nothing. */
 export async function history(workspace: Workspace, limit: number, options: HistoryOptions): Promise<HistoryResult> {
-  const list = async (): Promise<HistoryResult> => listHistory(workspace, limit, options);
-  return options.path === undefined ? list() : workspace.engine.reading(list, options);
-}
-
-async function listHistory(workspace: Workspace, limit: number, options: HistoryOptions): Promise<HistoryResult> {
-  const filtered = options.grep !== undefined || options.tag !== undefined || options.path !== undefined;
-  const kept: Point[] = [];
-  const damaged: DamagedPoint[] = [];
-  let truncated = false;
-  let before: number | undefined;
-  const pace = newPacer(options.signal);
-  for (;;) {
-    await pace();
-    const list = workspace.points.list({ limit: filtered ? PAGE : limit, ...(before === undefined ? {} : { before }) });
-    for (const { id, problem } of list.damaged)
-      damaged.push({ save_point_id: id, detail: problem.message, hint: problem.hint ?? "see `cairn doctor`" });
-    for (const point of list.points) {
-      if (filtered) await pace();
-      if (filtered && !(await fits(workspace, point, options))) continue;
-      kept.push(point);
-    }
-    truncated = list.truncated;
-    if (!filtered || !list.truncated || (limit > 0 && kept.length > limit)) break;
-    before = Math.min(...list.points.map(({ sequence }) => sequence), ...list.damaged.map(({ sequence }) => sequence));
-  }
-  if (limit > 0 && kept.length > limit) {
-    kept.length = limit;
-    truncated = true;
-  }
-  const latest = workspace.points.latest();
+  const path = options.path === undefined ? null : normalizeTyped(options.path);
+  const asked = {
+    ...options,
+    limit,
+    all: options.all === true,
+    path,
+    from: moment(options, "since"),
+    to: moment(options, "until"),
+  };
+  const list = async (): Promise<Found> => find(workspace, asked);
+  const found = await (path === null ? list() : workspace.engine.reading(list, options));
+  const { last_restore: last, head } = workspace.state();
+  const undo = last === null ? undefined : workspace.points.ids().get(last.undo_id);
+  const undoPoint = undo === undefined ? null : workspace.points.readOrNull(undo);
   return {
-    save_points: kept.map(publicPoint),
-    head: workspace.state().head,
-    latest: latest?.descriptor.save_point_id ?? null,
-    damaged,
-    truncated,
+    save_points: found.points.map(publicPoint),
+    undo: undoPoint === null ? null : publicPoint(undoPoint),
+    head,
+    latest: workspace.points.latest()?.descriptor.save_point_id ?? null,
+    damaged: found.damaged,
+    truncated: found.truncated,
   };
 }
 
-async function fits(workspace: Workspace, point: Point, options: HistoryOptions): Promise<boolean> {
-  const { descriptor } = point;
-  if (options.tag !== undefined && !point.tags.includes(options.tag)) return false;
-  if (options.grep !== undefined) {
-    const text = [descriptor.message, ...point.tags, JSON.stringify(descriptor.cause)].join("\n").toLowerCase();
-    if (!text.includes(options.grep.toLowerCase())) return false;
+/** The points that changed a path, newest first, with what each did to it. */
+export async function why(workspace: Workspace, path: PathInput, options: WhyOptions): Promise<WhyResult> {
+  const raw = normalizeTyped(path);
+  if (raw.length === 0)
+    throw new CairnError("usage", "the path is the whole workspace", { hint: "see `cairn history`, or name a path" });
+  const asked = { ...options, limit: options.limit ?? 0, all: true, path: raw, from: null, to: null };
+  const found = await workspace.engine.reading(async () => find(workspace, asked), options);
+  const changes = found.points.map((point, at) => ({ save_point: publicPoint(point), ...found.changes[at]! }));
+  return { ...displayPath(raw), changes, damaged: found.damaged, truncated: found.truncated };
+}
+
+function moment(options: HistoryOptions, name: "since" | "until"): number | null {
+  const text = options[name];
+  if (text === undefined) return null;
+  const found = momentOf(text, Date.now(), name === "since" ? "first" : "last");
+  if (found !== null) return found;
+  throw new CairnError("usage", `${name} is to be a time; found ${JSON.stringify(text.slice(0, 80))}`, {
+    hint: 'for example yesterday, "2 hours ago", 14:00, 2026-11-23 or "2026-11-23 14:00"',
+  });
+}
+
+interface Asked extends Pick<HistoryOptions, "grep" | "tag" | "signal"> {
+  /** 0 is all. */
+  limit: number;
+  /** Undo points too. */
+  all: boolean;
+  path: Uint8Array | null;
+  from: number | null;
+  to: number | null;
+}
+
+interface Found {
+  points: Point[];
+  /** One for each point, where a path was asked for. */
+  changes: EntryChange[];
+  damaged: DamagedPoint[];
+  truncated: boolean;
+}
+
+async function find(workspace: Workspace, asked: Asked): Promise<Found> {
+  const { limit, path } = asked;
+  if (!Number.isInteger(limit) || limit < 0)
+    throw new CairnError("usage", `the limit is to be a whole number, and 0 for all; found ${limit}`);
+  const isFiltered = [asked.grep, asked.tag, path, asked.from, asked.to].some((each) => (each ?? null) !== null);
+  const changes = path === null ? null : new PathChanges(workspace, path, { withUndo: asked.all });
+  const found: Found = { points: [], changes: [], damaged: [], truncated: false };
+  const pace = newPacer(asked.signal);
+  for (const list of pages(workspace, asked, isFiltered ? PAGE : limit)) {
+    await pace();
+    for (const { id, problem } of list.damaged)
+      found.damaged.push({ save_point_id: id, detail: problem.message, hint: problem.hint ?? "see `cairn doctor`" });
+    for (const point of list.points) {
+      if (isFiltered) await pace();
+      if (isFiltered && !fits(point, asked)) continue;
+      const change = (await changes?.of(point)) ?? null;
+      if (changes !== null && change === null) continue;
+      found.points.push(point);
+      if (change !== null) found.changes.push(change);
+    }
+    found.truncated = list.truncated;
+    if (!isFiltered || (limit > 0 && found.points.length > limit)) break;
   }
-  return options.path === undefined || changesPath(workspace, point, normalizeTyped(options.path));
+  if (limit > 0 && found.points.length > limit) {
+    found.points.length = limit;
+    found.truncated = true;
+  }
+  return found;
 }
 
-/** Tells whether a path differs from the point's parent. */
-async function changesPath(workspace: Workspace, point: Point, path: Uint8Array): Promise<boolean> {
-  const parent = workspace.byId(point.descriptor.parent_id);
-  if (parent?.descriptor.content.tree === point.descriptor.content.tree) return false;
-  const now = findNode(await workspace.source(point), path);
-  const was = parent === null ? null : findNode(await workspace.source(parent), path);
-  if (now === null || was === null) return now !== was;
-  return Buffer.compare(now.subtree ?? NONE, was.subtree ?? NONE) !== 0 || differences(was, now).length > 0;
+/** The points that are not hidden, so many at a time. */
+function* pages(workspace: Workspace, { all }: Asked, limit: number): Generator<PointList> {
+  // Where the folder stands is shown whatever it is.
+  const shown = all ? {} : { savesAnd: workspace.state().head };
+  let before: { before?: number } = {};
+  for (;;) {
+    const list = workspace.points.list({ limit, ...shown, ...before });
+    yield list;
+    if (!list.truncated) return;
+    before = { before: Math.min(...[...list.points, ...list.damaged].map(({ sequence }) => sequence)) };
+  }
 }
 
-const NONE = new Uint8Array(0);
+function fits({ descriptor, tags }: Point, { grep, tag, from, to }: Asked): boolean {
+  if (tag !== undefined && !tags.includes(tag)) return false;
+  const time = Date.parse(descriptor.created_at);
+  if ((from !== null && time < from) || (to !== null && time > to)) return false;
+  if (grep === undefined) return true;
+  const text = [descriptor.message, ...tags, JSON.stringify(descriptor.cause)].join("\n").toLowerCase();
+  return text.includes(grep.toLowerCase());
+}

@@ -119,10 +119,106 @@ test("history is filtered by words, tags and paths, and cut at a limit", async (
   assert.deepEqual(await ids({ path: "a" }), [second.save_point_id, first.save_point_id]);
   assert.deepEqual(await ids({ path: "b" }, 1), [third.save_point_id]);
   assert.deepEqual(
-    [(await client.history(undefined, 2)).truncated, (await client.history(undefined, -1)).truncated],
+    [(await client.history(undefined, 2)).truncated, (await client.history(undefined, 3)).truncated],
     [true, false],
   );
+  await assert.rejects(client.history(undefined, -1), hasCode("usage"));
   await assert.rejects(client.history("other"), hasCode("not_found"));
+});
+
+test("history has undo points when all are asked for, and always the one that the folder stands at", async (t) => {
+  const { client, write } = await testFolder(t, { a: "one" });
+  const first = await client.save();
+  assert.equal((await client.history()).undo, null);
+  write("a", "two");
+  const second = await client.save();
+  write("a", "not saved");
+  const restored = await client.restore({ target: first.save_point_id });
+  const ids = async (limit = 0, options = {}): Promise<string[]> =>
+    (await client.history(undefined, limit, options)).save_points.map((point) => point.save_point_id);
+  const saved = [second.save_point_id, first.save_point_id];
+  assert.deepEqual(await ids(), saved);
+  const whole = await client.history(undefined, 2);
+  assert.deepEqual([whole.undo?.save_point_id, whole.truncated], [restored.undo_id, false]);
+  assert.deepEqual(await ids(0, { all: true }), [restored.undo_id, ...saved]);
+  assert.deepEqual(await ids(1), [second.save_point_id]);
+  const undone = await client.undo();
+  assert.deepEqual(await ids(), [restored.undo_id, ...saved]);
+  assert.equal((await client.history()).undo?.save_point_id, undone.undo_id);
+});
+
+test("history has the points of a time, of a day from its beginning to its end", async (t) => {
+  const { client, write } = await testFolder(t, { a: "one" });
+  await client.save();
+  write("a", "two");
+  await client.save();
+  const count = async (options: object): Promise<number> =>
+    (await client.history(undefined, 0, options)).save_points.length;
+  assert.equal(await count({ since: "yesterday", until: "today" }), 2);
+  assert.deepEqual([await count({ until: "yesterday" }), await count({ since: "1 minute ago" })], [0, 2]);
+  assert.equal(await count({ since: new Date(Date.now() + 60_000).toISOString() }), 0);
+  await assert.rejects(client.history(undefined, 0, { since: "some day" }), hasCode("usage"));
+});
+
+test("why lists what each point did to a path, also what a restore has put away", async (t) => {
+  const { client, folder, write } = await testFolder(t, { other: "x" });
+  await client.save({ message: "without" });
+  write("d/deep/a", "one");
+  await client.save({ message: "created" });
+  write("other", "y");
+  await client.save({ message: "elsewhere" });
+  write("d/deep/a", "one and more");
+  await client.save({ cause: { kind: "tool_call", tool: "bash" } });
+  chmodSync(join(folder, "d/deep/a"), 0o600);
+  await client.save({ message: "mode" });
+  rmSync(join(folder, "d/deep/a"));
+  const gone = await client.save({ message: "gone" });
+  const told = async (path: string, options = {}): Promise<unknown[]> =>
+    (await client.why(path, options)).changes.map(({ save_point: point, ...change }) => [
+      point.message === "" ? point.cause.kind : point.message,
+      change.change,
+      change.aspects.filter((aspect) => aspect !== "times").join(),
+      change.size_before ?? null,
+      change.size_after ?? null,
+    ]);
+  const expected = [
+    ["gone", "removed", "", 12, null],
+    ["mode", "modified", "mode", 12, 12],
+    ["tool_call", "modified", "content", 3, 12],
+    ["created", "added", "", null, 3],
+  ];
+  assert.deepEqual(await told("d/deep/a"), expected);
+  assert.deepEqual(await told("d/deep/a", { limit: 1 }), expected.slice(0, 1));
+  assert.deepEqual(
+    (await told("d")).map((each) => (each as string[]).slice(0, 3)),
+    [
+      ["gone", "modified", "content"],
+      ["mode", "modified", "content"],
+      ["tool_call", "modified", "content"],
+      ["created", "added", ""],
+    ],
+  );
+  assert.deepEqual(await told("nowhere/a"), []);
+  await assert.rejects(client.why(""), hasCode("usage"));
+  // What was never saved is in the undo point alone.
+  write("d/deep/a", "not saved");
+  await client.restore({ target: "head" });
+  assert.deepEqual((await told("d/deep/a"))[0], [
+    `before restore of ${gone.save_point_id.slice(0, 8)}`,
+    "added",
+    "",
+    null,
+    9,
+  ]);
+  // Saves alone: an undo point is passed over, and so is a parent that is gone.
+  await client.undo();
+  await client.save({ message: "back" });
+  const changed = async (): Promise<string[]> =>
+    (await client.history(undefined, 0, { path: "d/deep/a" })).save_points.map(({ message }) => message);
+  assert.deepEqual(await changed(), ["back", "gone", "mode", "", "created"]);
+  const plan = await client.previewCleanup({ only: [gone.save_point_id] });
+  await client.runCleanup(plan.plan_id);
+  assert.deepEqual(await changed(), ["back", "mode", "", "created"]);
 });
 
 test("a point's folders are listed and its files read, as they were", async (t) => {

@@ -35,7 +35,7 @@ test("two processes that save at once both make their points, in one line", asyn
     return made;
   };
   const made = (await Promise.all([save("a"), save("b")])).flat();
-  const { save_points: points, damaged } = await client.history();
+  const { save_points: points, damaged } = await client.history(undefined, 0, { all: true });
   assert.deepEqual(damaged, []);
   assert.equal(points.length, 1 + made.length);
   assert.deepEqual(new Set(made.map(({ save_point_id: id }) => id)).size, made.length);
@@ -71,7 +71,7 @@ test("a process that saves and one that restores leave the folder at some point,
   const digests = new Set(
     (await Promise.all(states.map(async ({ id }) => client.resolve(id)))).map((point) => point.payload_root_hash),
   );
-  const { save_points: points } = await client.history();
+  const { save_points: points } = await client.history(undefined, 0, { all: true });
   for (const point of points) assert.ok(digests.has(point.payload_root_hash), `${point.message} holds a mixture`);
 });
 
@@ -105,7 +105,7 @@ test("eight first saves of one folder at once adopt it once", async () => {
   );
   for (const { status, stdout, stderr } of done) assert.equal(status, 0, stdout + stderr);
   assert.equal(controls() - before, 1);
-  assert.equal((await (await clientOf(folder)).history()).save_points.length, 8);
+  assert.equal((await (await clientOf(folder)).history(undefined, 0, { all: true })).save_points.length, 8);
 });
 
 function controls(): number {

@@ -47,7 +47,8 @@ test("a seal that is made anew by who can read more, and killed at any step, is 
   for (const failpoint of ["seal.intent", "seal.staged", "seal.origins-removed", "seal.committed"]) {
     fs.appendFileSync(closed, "more\n");
     const { save_point_id: id } = await client.save();
-    const newest = async (): Promise<boolean> => (await client.history()).save_points[0]!.complete;
+    const newest = async (): Promise<boolean> =>
+      (await client.history(undefined, 0, { all: true })).save_points[0]!.complete;
     cairnOk(["seal", folder], { prefix: ["setpriv", ...LESSER, "--"] });
     assert.equal(await newest(), false, failpoint);
     assert.ok(cairn(["seal", folder], { failpoint }).killed, failpoint);
@@ -159,7 +160,7 @@ function saved(folder: string, ...more: string[]): string {
 }
 
 function history(folder: string): { head: string; points: Point[] } {
-  const { stdout } = cairnOk(["-C", folder, "history", "--json"]);
+  const { stdout } = cairnOk(["-C", folder, "history", "--all", "--json"]);
   const { data } = JSON.parse(stdout) as { data: { head: string; save_points: Point[] } };
   return { head: data.head, points: data.save_points };
 }

@@ -33,7 +33,7 @@ function planId(folder: string): string {
 }
 
 async function listed(client: Client): Promise<string[]> {
-  const { save_points, damaged } = await client.history();
+  const { save_points, damaged } = await client.history(undefined, 0, { all: true });
   assert.deepEqual(damaged, []);
   return save_points.map(({ save_point_id }) => save_point_id).toReversed();
 }

@@ -97,7 +97,7 @@ test("a conversion that is killed at any step, and its recovery too, leaves the 
     assert.deepEqual(warnings, [], where);
     assert.equal(isSubvolume(folder), isNew, where);
     assertFolder(folder, state, where);
-    const { save_points: points, damaged } = await client.history();
+    const { save_points: points, damaged } = await client.history(undefined, 0, { all: true });
     assert.deepEqual(
       [points.at(-1)!.save_point_id, points[0]!.save_point_id, damaged],
       [first, saved.save_point_id, []],

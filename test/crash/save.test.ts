@@ -33,7 +33,7 @@ test("a first save that is killed at any step, adoption included, is simply done
     assert.equal(saved.payload_root_hash, walkDigests(folder).state, where);
     assertFolder(folder, before, where);
     const client = await clientOf(folder);
-    const { save_points, damaged } = await client.history();
+    const { save_points, damaged } = await client.history(undefined, 0, { all: true });
     assert.deepEqual(damaged, [], where);
     assert.ok(save_points.length >= 1 && save_points.length <= 1 + kills.length, where);
     assertNoLeftovers(client, folder, where);
@@ -72,7 +72,7 @@ test("a point that was killed after its commit becomes head", async () => {
   makeSecond(folder);
   const killed = cairn(["save", folder, "-m", "killed"], { failpoint: "point-committed" });
   assert.ok(killed.killed);
-  const { save_points } = await client.history();
+  const { save_points } = await client.history(undefined, 0, { all: true });
   assert.equal(save_points[0]!.message, "killed");
   const next = await client.save({ message: "next" });
   assert.equal(next.unchanged, true);

@@ -36,7 +36,7 @@ async function begin(t: TestContext): Promise<Displacing | null> {
 }
 
 async function pointOf(client: Client, id: string): Promise<SavePoint> {
-  return (await client.history()).save_points.find((each) => each.save_point_id === id)!;
+  return (await client.history(undefined, 0, { all: true })).save_points.find((each) => each.save_point_id === id)!;
 }
 
 /** As a version wrote it that took ignore files of what was displaced for rules of the point. */

@@ -40,7 +40,7 @@ void describe("a restore by exchange", () => {
     assert.equal((await client.status()).clean, true);
     await client.close();
     assertNoLeftovers(client, folder, "exchange");
-    const held = (await client.history()).save_points.filter(
+    const held = (await client.history(undefined, 0, { all: true })).save_points.filter(
       ({ effective_engine: engine }) => engine !== "copy",
     ).length;
     assert.ok(subvolumesOf(volume.root).length <= held + 1, "no tree without its point");
@@ -95,7 +95,8 @@ void describe("a restore by exchange", () => {
     if (place === null) return;
     const { client, folder } = place;
     const isSealed = async (id: string): Promise<boolean> =>
-      (await client.history()).save_points.find((each) => each.save_point_id === id)!.payload_root_hash !== null;
+      (await client.history(undefined, 0, { all: true })).save_points.find((each) => each.save_point_id === id)!
+        .payload_root_hash !== null;
     const states = new Map<string, FolderState>();
     const save = async (): Promise<void> => {
       fs.appendFileSync(path.join(folder, "same/kept.txt"), "more\n");

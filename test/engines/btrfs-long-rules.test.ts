@@ -38,7 +38,7 @@ void describe("a held tree", () => {
     });
     assert.equal(warnings.filter((each) => each.includes("long/.cairnignore: more than 1048576 bytes")).length, 1);
     assertFolder(folder, first, "the point before it");
-    const { save_points: points } = await client.history();
+    const { save_points: points } = await client.history(undefined, 0, { all: true });
     const { labels } = points.find((each) => each.save_point_id === odd.save_point_id)!;
     assert.deepEqual(
       labels.map(({ path: where, label }) => [where, label]),

@@ -46,7 +46,7 @@ async function cleanUp({ client }: HeldPlace, only: readonly SavePointId[]): Pro
 /** Every point gives back what it should. */
 async function assertGiven(place: HeldPlace, wanted: ReturnType<typeof readFolder>, context: string): Promise<void> {
   const { client, volume } = place;
-  for (const { save_point_id: id } of (await client.history()).save_points) {
+  for (const { save_point_id: id } of (await client.history(undefined, 0, { all: true })).save_points) {
     const to = path.join(volume.root, "given");
     await client.restore({ target: id, to });
     assertFolder(to, wanted, `${context}: ${id}`);
@@ -68,7 +68,7 @@ void describe("points of an untouched folder", () => {
     await save(place);
     assertFolder(treeOf(client, 4), changed, "with what was not on the disk yet");
     await client.seal();
-    const { save_points: points } = await client.history();
+    const { save_points: points } = await client.history(undefined, 0, { all: true });
     const ofFirst = points.filter(({ payload_root_hash: each }) => each === digest);
     assert.deepEqual(
       ofFirst.map(({ sequence }) => sequence),
@@ -118,7 +118,7 @@ void describe("points of an untouched folder", () => {
     await client.seal();
     assert.equal(trees(), 8);
     assertHeldTidy(place, "sealed");
-    const { save_points } = await client.history();
+    const { save_points } = await client.history(undefined, 0, { all: true });
     fs.appendFileSync(path.join(folder, "same/kept.txt"), "more");
     for (const { save_point_id: id } of [save_points[0]!, save_points[2]!])
       assert.equal((await client.restore({ target: id, method: "exchange" })).method, "exchange");
@@ -156,7 +156,7 @@ void describe("points of an untouched folder", () => {
     const round = async (): Promise<{ ids: SavePointId[]; args: string[] }> => {
       fs.appendFileSync(path.join(folder, "same/kept.txt"), "more");
       const ids = [await save(place)];
-      const owner = (await client.history()).save_points[0]!.sequence;
+      const owner = (await client.history(undefined, 0, { all: true })).save_points[0]!.sequence;
       ids.push(await saveShared(place, owner));
       const { plan_id: plan } = await client.previewCleanup({ only: [ids[0]!] });
       // Not sealed, like those that are saved while others look at the plan.
@@ -172,13 +172,15 @@ void describe("points of an untouched folder", () => {
       const state = readFolder(folder);
       const where = `cleanup killed at ${killAt(args, pass)}`;
       await client.save();
-      const isGone = (await client.history()).save_points.every(({ save_point_id: id }) => id !== ids[0]);
+      const isGone = (await client.history(undefined, 0, { all: true })).save_points.every(
+        ({ save_point_id: id }) => id !== ids[0],
+      );
       // Killed before it was decided, it is done again; what was handed over half goes with it.
       if (!isGone) await cleanUp(place, ids.slice(0, 1));
       for (const id of ids.slice(2)) assert.equal((await client.verify(id)).problems.length, 0, where);
       await client.seal();
       assertHeldTidy(place, `${where}, sealed`);
-      const left = (await client.history()).save_points.map(({ save_point_id: id }) => id);
+      const left = (await client.history(undefined, 0, { all: true })).save_points.map(({ save_point_id: id }) => id);
       assert.deepEqual(
         ids.slice(1).filter((id) => !left.includes(id)),
         [],
@@ -285,7 +287,7 @@ void describe("an empty folder in a snapshot's place", () => {
     fs.mkdirSync(treeOf(client, 1));
     assert.deepEqual((await client.verifyAll()).problems, []);
     await client.seal();
-    assert.equal((await client.history()).save_points[0]!.entries, 0);
+    assert.equal((await client.history(undefined, 0, { all: true })).save_points[0]!.entries, 0);
   });
 });
 

@@ -237,18 +237,22 @@ describe("stopping a call", () => {
       return plan;
     };
     await stopOften("cleanup --plan", preview, () => assert.equal(stored(), plansMade));
-    const before = (await client.history()).save_points.length;
+    const before = (await client.history(undefined, 0, { all: true })).save_points.length;
     const { plan_id: id, reclaimable_save_points: listed } = await client.previewCleanup({ retention });
     assert.ok(listed.length > POINTS / 2);
     await assert.rejects(client.runCleanup(id, { signal: AbortSignal.abort() }), { code: "interrupted" });
-    assert.equal((await client.history()).save_points.length, before, "stopped before its commit");
+    assert.equal(
+      (await client.history(undefined, 0, { all: true })).save_points.length,
+      before,
+      "stopped before its commit",
+    );
     // Stopped once the points are gone: the rest is for whoever comes next.
     const controller = new AbortController();
     const onProgress = ({ phase, done }: { phase: string; done: number }): void => {
       if (phase === "cleaning" && done > 0) controller.abort();
     };
     await assert.rejects(client.runCleanup(id, { signal: controller.signal, onProgress }), { code: "interrupted" });
-    assert.equal((await client.history()).save_points.length, before - listed.length);
+    assert.equal((await client.history(undefined, 0, { all: true })).save_points.length, before - listed.length);
     const { recovered } = await client.status();
     assert.deepEqual(
       recovered.map(({ operation, outcome }) => [operation, outcome]),
@@ -301,12 +305,12 @@ test("a seal that is stopped leaves the point as it was", async (t) => {
     const { code } = await stopAfter(seals, ms);
     assert.ok(code === "interrupted" || code === "done", code);
     if (code === "done") break;
-    assert.equal((await client.history()).save_points[0]!.sealed, false);
+    assert.equal((await client.history(undefined, 0, { all: true })).save_points[0]!.sealed, false);
     const stray = fs.readdirSync(path.join(client.controlDirectory, "store/snapshots"));
     assert.deepEqual(stray, [], "no snapshot of a point that is not sealed");
   }
   await client.seal();
-  assert.equal((await client.history()).save_points[0]!.sealed, true);
+  assert.equal((await client.history(undefined, 0, { all: true })).save_points[0]!.sealed, true);
   assert.deepEqual((await client.verifyAll()).problems, []);
   assertFolder(folder, before, "the folder is as it was");
 });

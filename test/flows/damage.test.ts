@@ -166,7 +166,7 @@ describe("damage", () => {
         assert.doesNotMatch(done.stderr, /\n\s+at .*\.(ts|js):/, args.join(" "));
         return done;
       };
-      const history = run("history");
+      const history = run("history", "--all");
       assert.ok(history.status === 0, history.stdout);
       const status = run("status");
       assert.ok(status.status === 0 || status.status === 6, status.stdout);

@@ -74,7 +74,7 @@ async function checkMended(scene: Scene): Promise<void> {
   assert.equal(after.healthy, true);
   assert.equal(after.findings.filter(({ kind }) => kind === "kept").length, fs.readdirSync(kept).length);
   cairnOk(["save", "-m", "half", "-C", folder]);
-  const points = (await client.history()).save_points;
+  const points = (await client.history(undefined, 0, { all: true })).save_points;
   const undo = points.find(({ cause }) => cause["kind"] === "restore");
   await client.restore({ target: undo!.save_point_id });
   assertFolder(folder, before, "what was there before the restore");
@@ -180,7 +180,7 @@ test("a journal of a newer version is refused by name, and a repair leaves it an
       [fs.readdirSync(journal), fs.existsSync(path.join(client.controlDirectory, "kept"))],
       [[name], false],
     );
-    assert.equal((await client.history()).save_points.length, 1);
+    assert.equal((await client.history(undefined, 0, { all: true })).save_points.length, 1);
     fs.rmSync(path.join(journal, name));
   }
 });

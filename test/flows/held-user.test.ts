@@ -111,7 +111,7 @@ describe("an ordinary user", { skip }, () => {
         run("save");
       }
       run("seal");
-      const history = run("history", "--limit", "0").data["save_points"] as Point[];
+      const history = run("history", "--all", "--limit", "0").data["save_points"] as Point[];
       assert.equal(history.at(-1)!.payload_root_hash, digest);
       // Of eleven, the trees of eight are left.
       assert.equal(subvolumesOf(volume.root).filter((each) => each.endsWith("/tree")).length, 8);
@@ -168,7 +168,7 @@ describe("an ordinary user", { skip }, () => {
     assert.equal(cairnOk(["seal", folder], sealing).data["sealed"], 13);
     assert.equal(trees().length, 8);
     assert.deepEqual(run("cleanup", "--only", last).data["removed"], [last]);
-    const points = run("history", "--limit", "0").data["save_points"] as Point[];
+    const points = run("history", "--all", "--limit", "0").data["save_points"] as Point[];
     assert.deepEqual([points.at(-1)!.payload_root_hash, points.at(-1)!.complete], [digest, true]);
     assert.deepEqual(run("verify", "--all").data["problems"], []);
     assert.deepEqual(run("doctor").data["findings"], []);
@@ -357,7 +357,7 @@ describe("a folder that is the mount of a subvolume", { skip }, () => {
       cairnOk(["undo", "-C", folder]);
       assert.equal(fs.readFileSync(path.join(folder, "same/kept.txt"), "utf8"), "edited\n");
       cairnOk(["verify", "--all", "-C", folder]);
-      const points = cairnOk(["history", "--limit", "0", "-C", folder]).data["save_points"] as Point[];
+      const points = cairnOk(["history", "--all", "--limit", "0", "-C", folder]).data["save_points"] as Point[];
       assert.equal(points.find(({ save_point_id: id }) => id === saved.save_point_id)?.payload_root_hash, digest);
       cairnOk(["release", folder, "--delete-points"]);
       assert.deepEqual(subvolumesOf(volume.root), ["inner"]);

@@ -31,7 +31,7 @@ async function scene(name: string): Promise<Scene> {
 }
 
 const points = (folder: string): string[] =>
-  (cairnOk(["history", "-C", folder]).data["save_points"] as { save_point_id: string }[]).map(
+  (cairnOk(["history", "--all", "-C", folder]).data["save_points"] as { save_point_id: string }[]).map(
     ({ save_point_id: id }) => id,
   );
 

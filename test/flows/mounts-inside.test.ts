@@ -83,7 +83,7 @@ test("a control directory on what is mounted inside is no part of a point, and n
   write([path.join(other, "theirs"), "second\n"]);
   cairnOk(["save", other]);
   cairn(["restore", first.save_point_id, "-C", folder]);
-  assert.equal((await (await clientOf(other)).history()).save_points.length, 2);
+  assert.equal((await (await clientOf(other)).history(undefined, 0, { all: true })).save_points.length, 2);
   assert.deepEqual((await (await clientOf(other)).verifyAll()).problems, []);
 });
 
@@ -288,7 +288,7 @@ async function olderRestore(t: TestContext, isCommitted: boolean): Promise<{ fol
   const staging = path.join(control, "tmp", name);
   for (const each of [staging, path.join(inside, name)]) fs.mkdirSync(each, { mode: 0o700 });
   const facts = fs.statSync(inside);
-  const { save_point_id: id } = (await client.history()).save_points[0]!;
+  const { save_point_id: id } = (await client.history(undefined, 0, { all: true })).save_points[0]!;
   write([path.join(inside, name, "n0"), "new\n"]);
   const held = new HeldDirectories(Buffer.from(folder));
   const old = (what: string): Identity => held.identity(held.open(Buffer.from("m")), Buffer.from(what))!;

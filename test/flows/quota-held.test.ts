@@ -16,7 +16,7 @@ async function saveNew({ client, folder }: HeldPlace, warnings: string[] = []): 
 }
 
 async function ids({ client }: HeldPlace): Promise<string[]> {
-  return (await client.history()).save_points.map(({ save_point_id: id }) => id);
+  return (await client.history(undefined, 0, { all: true })).save_points.map(({ save_point_id: id }) => id);
 }
 
 for (const [kind, engine] of [

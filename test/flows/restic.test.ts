@@ -109,7 +109,7 @@ describe("restic in our store", { skip }, () => {
     snapshots(client).find(({ tags }) => tags?.includes(`cairn:${id}`) === true)!;
 
   test("it lists a snapshot for every point and finds nothing wrong with any byte", async () => {
-    const { save_points: points } = await client.history();
+    const { save_points: points } = await client.history(undefined, 0, { all: true });
     const listed = snapshots(client);
     assert.equal(listed.length, points.length);
     for (const { save_point_id: id } of points) assert.deepEqual(snapshotOf(id).paths, [folder]);
@@ -179,7 +179,7 @@ describe("restic in our store", { skip }, () => {
   });
 
   test("what a forgotten snapshot of ours took with it is named, and the rest is well", async () => {
-    const { save_points: points } = await client.history();
+    const { save_points: points } = await client.history(undefined, 0, { all: true });
     const victim = points.find(({ message }) => message === "after")!;
     restic(client, "forget", snapshotOf(victim.save_point_id).id, "--prune");
     const { problems } = await client.verifyAll();

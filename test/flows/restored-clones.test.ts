@@ -68,7 +68,8 @@ for (const kind of firstOf(["xfs", "btrfs"] as const, 1)) {
     assert.ok(grown < LARGE / 4, `${grown} bytes more are in use`);
     assertFolder(folder, state, "given back");
     assert.equal(
-      (await client.history()).save_points.find((each) => each.save_point_id === id)!.payload_root_hash,
+      (await client.history(undefined, 0, { all: true })).save_points.find((each) => each.save_point_id === id)!
+        .payload_root_hash,
       walkDigests(folder).state,
     );
     assert.equal((await client.status()).clean, true);

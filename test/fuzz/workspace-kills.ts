@@ -88,7 +88,7 @@ async function takeOver(
   const notOld = differences(now, before);
   const notNew = point === null ? ["it was no restore"] : notRestored(now, point, before);
   if (notOld.length > 0) none(notNew, `neither what it was:\n${notOld.join("\n")}\nnor the target`);
-  const { save_points: all, head } = await world.client.history();
+  const { save_points: all, head } = await world.client.history(undefined, 0, { all: true });
   const there = new Set<string>(all.map(({ save_point_id: id }) => id));
   const gone = world.points.filter(({ id }) => !there.has(id));
   if (gone.length > 0) {

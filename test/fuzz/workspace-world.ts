@@ -152,7 +152,7 @@ export class WorkspaceWorld {
 
   /** With the one that was made before it was seen what stands in the way, where that is so. */
   async #addOpaque(undoId: string): Promise<void> {
-    const { save_points: all } = await this.client.history();
+    const { save_points: all } = await this.client.history(undefined, 0, { all: true });
     const made = all.toReversed().slice(this.points.length);
     assert.ok(made.length <= 2 && made.at(-1)?.save_point_id === undoId, "points of a restore");
     for (const { save_point_id: id } of made) {
@@ -192,7 +192,7 @@ export class WorkspaceWorld {
   }
 
   async assertHistory(): Promise<void> {
-    const { save_points: all, head, latest, damaged } = await this.client.history();
+    const { save_points: all, head, latest, damaged } = await this.client.history(undefined, 0, { all: true });
     assert.deepEqual(damaged, []);
     assert.deepEqual(
       all.toReversed().map(({ save_point_id: id, pinned, tags }) => ({ id, pinned, tags: tags.toSorted() })),

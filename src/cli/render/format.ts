@@ -49,10 +49,16 @@ const DAY_MS = 86_400_000;
 
 /** When something was made, for lists: its age within a day, else local time to the minute; `2031-01-02 10:11 (in 4 years)`. */
 export function formatMoment(instant: string, now: number): string {
+  const age = Math.abs(now - Date.parse(instant));
+  return Number.isNaN(age) || age < DAY_MS ? formatAge(instant, now) : formatMinute(instant, now);
+}
+
+/** When something was made, as a target may be given: local time to the minute; `2031-01-02 10:11 (in 4 years)`. */
+export function formatMinute(instant: string, now: number): string {
   const age = now - Date.parse(instant);
-  if (Number.isNaN(age) || Math.abs(age) < DAY_MS) return formatAge(instant, now);
-  const moment = formatInstant(instant).slice(0, -":00".length);
-  return age > 0 ? moment : `${moment} (${formatAge(instant, now)})`;
+  if (Number.isNaN(age)) return instant;
+  const minute = formatInstant(instant).slice(0, -":00".length);
+  return age > -DAY_MS ? minute : `${minute} (${formatAge(instant, now)})`;
 }
 
 /** `3 added, 1 modified`; `nothing` when all are zero. */

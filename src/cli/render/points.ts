@@ -1,7 +1,15 @@
-import type { DamagedPoint, HistoryResult, LeftOut, SavePoint, SaveResult } from "../../contract/index.ts";
+import type {
+  DamagedPoint,
+  EntryChange,
+  HistoryResult,
+  LeftOut,
+  SavePoint,
+  SaveResult,
+  WhyResult,
+} from "../../contract/index.ts";
 import {
   firstLine,
-  formatMoment,
+  formatMinute,
   formatBytes,
   formatCounts,
   formatDuration,
@@ -62,6 +70,8 @@ export function renderLeftOut(leftOut: readonly LeftOut[], style: Style, count =
 
 export interface HistoryView {
   result: HistoryResult;
+  /** Points of each line, newest first: of more than one only their number is told. */
+  rows: readonly (readonly SavePoint[])[];
   /** Text where there is nothing to list. */
   empty: string;
   shorten: Shorten;
@@ -69,22 +79,91 @@ export interface HistoryView {
   now: number;
 }
 
+/** The points of a history as lines: saves in a row that changed nothing, and of which nobody said anything, are one. */
+export function foldSaves({ save_points: points, head }: HistoryResult): SavePoint[][] {
+  const rows: SavePoint[][] = [];
+  let isOpen = false;
+  for (const point of points) {
+    const isPlain = point.message === "" && point.tags.length === 0 && !point.pinned && point.complete;
+    const isWell = point.integrity_state !== "damaged" && (point.cause["exit_code"] ?? 0) === 0;
+    const isFolded = isPlain && isWell && point.unchanged && point.save_point_id !== head;
+    if (isFolded && isOpen) rows.at(-1)!.push(point);
+    else rows.push([point]);
+    isOpen = isFolded;
+  }
+  return rows;
+}
+
 export async function renderHistory(view: HistoryView): Promise<string> {
   const { result, shorten, style } = view;
-  if (result.save_points.length === 0 && result.damaged.length === 0) return view.empty;
-  const rows = result.save_points.map((point) => [
+  const { save_points: points, undo, head } = result;
+  if (points.length === 0 && result.damaged.length === 0) return view.empty;
+  const lines = view.rows.map((row) =>
+    row.length > 1
+      ? [" ", "", "", "", style.dim(`(${plural(row.length, "save")} without a change)`)]
+      : pointRow(row[0]!, view),
+  );
+  if (undo !== null && !points.some((point) => point.save_point_id === undo.save_point_id)) {
+    const at = view.rows.findIndex(([point]) => point!.save_point_id === head);
+    const row = [...pointRow(undo, view), style.dim("`cairn undo` goes back to it")];
+    lines.splice(Math.max(at, 0), 0, [...row.slice(0, 4), row.slice(4).join("  ")]);
+  }
+  const heading = ["", "point", "saved", "stored", ""].map((word) => style.dim(word));
+  const table = lines.length === 0 ? [] : await renderTable([heading, ...lines], [3]);
+  if (head !== null && head !== result.latest)
+    table.push(style.yellow(`the folder stands at ${shorten(head)} (*), which is not the latest point`));
+  const isCut = view.rows.reduce((sum, row) => sum + row.length, 0) < points.length;
+  if (result.truncated || isCut) table.push(style.dim("… there are more (-n 0 lists all)"));
+  return [...table, ...renderDamaged(result.damaged, style)].join("\n");
+}
+
+function pointRow(point: SavePoint, { result, shorten, style, now }: HistoryView): string[] {
+  return [
     point.save_point_id === result.head ? style.green("*") : " ",
     style.bold(shorten(point.save_point_id)),
-    style.dim(formatMoment(point.created_at, view.now)),
+    style.dim(formatMinute(point.created_at, now)),
     point.sealed ? formatBytes(point.bytes_stored) : style.dim("held"),
     describePoint(point, style),
+  ];
+}
+
+/** The points that changed a path, each with what it did and what led to it. */
+export async function renderWhy(
+  { path, changes, truncated, damaged }: WhyResult,
+  { shorten, style, now }: Pick<HistoryView, "shorten" | "style" | "now">,
+): Promise<string> {
+  const rows = changes.map(({ save_point: point, ...change }) => [
+    style.bold(shorten(point.save_point_id)),
+    style.dim(formatMinute(point.created_at, now)),
+    describeChange(change, style),
+    [
+      ...(point.message === "" ? [] : [firstLine(point.message)]),
+      // What an undo point says of itself is its cause.
+      ...(point.cause.kind === "person" || isUndoPoint(point) ? [] : [style.dim(`(${describeCause(point)})`)]),
+      ...point.tags.map((tag) => style.cyan(`#${printable(tag)}`)),
+    ].join("  "),
   ]);
-  const lines = await renderTable(rows, [3]);
-  if (result.head !== null && result.head !== result.latest) {
-    lines.push(style.yellow(`the folder stands at ${shorten(result.head)} (*), which is not the latest point`));
-  }
-  if (result.truncated) lines.push(style.dim("… there are more (-n 0 lists all)"));
-  return [...lines, ...renderDamaged(result.damaged, style)].join("\n");
+  const lines = rows.length === 0 ? [`no save point has ${printable(path)}`] : await renderTable(rows);
+  if (truncated) lines.push(style.dim("… there are more (-n 0 lists all)"));
+  return [...lines, ...renderDamaged(damaged, style)].join("\n");
+}
+
+const CONTENT: ReadonlySet<string> = new Set(["content", "type", "target"]);
+
+/** `added 12 B`, `removed`, `modified, mode 1 KiB → 2 KiB`, `mode`. */
+function describeChange(
+  { change, aspects, size_before: before, size_after: after }: EntryChange,
+  style: Style,
+): string {
+  if (change === "removed") return style.red(change);
+  if (change === "added") return style.green(change) + (after === undefined ? "" : ` ${formatBytes(after)}`);
+  const isContent = aspects.some((aspect) => CONTENT.has(aspect));
+  const others = aspects.filter((aspect) => !CONTENT.has(aspect));
+  // Times go along with whatever else has changed.
+  const told = isContent || others.length > 1 ? others.filter((aspect) => aspect !== "times") : others;
+  const words = [...(isContent ? [change] : []), ...told].join(", ");
+  const sizes = before === undefined || after === undefined || before === after ? [] : [before, after];
+  return [style.yellow(words), sizes.map(formatBytes).join(" → ")].join(" ").trimEnd();
 }
 
 function describePoint(point: SavePoint, style: Style): string {
@@ -105,12 +184,15 @@ function describeFailure({ cause }: SavePoint, style: Style): string[] {
   return typeof exit === "number" && exit !== 0 ? [style.red(`exit ${exit}`)] : [];
 }
 
+/** A program may call the cause of a point of its own so, which was made of what came after. */
+function isUndoPoint({ cause }: SavePoint): boolean {
+  return (cause.kind === "restore" || cause.kind === "undo") && typeof cause["restored_to"] === "string";
+}
+
 /** `before a restore`, `command npm test, exit 1`, `tool_call bash`. */
 export function describeCause(point: SavePoint): string {
   const { cause } = point;
-  // A program may call a point of its own so, which was made of what came after.
-  if ((cause.kind === "restore" || cause.kind === "undo") && typeof cause["restored_to"] === "string")
-    return `before ${cause.kind === "undo" ? "an undo" : "a restore"}`;
+  if (isUndoPoint(point)) return `before ${cause.kind === "undo" ? "an undo" : "a restore"}`;
   const words = Array.isArray(cause["command"]) ? cause["command"].join(" ") : cause["command"];
   const tool = typeof cause["tool"] === "string" ? ` ${firstLine(cause["tool"])}` : "";
   if (typeof words !== "string") return `${printable(cause.kind)}${tool}`;

@@ -1,11 +1,20 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
-import type { CleanupPlan, DiffEntry, LeftOut, Recovered, StatusResult } from "../../contract/index.ts";
+import type {
+  CleanupPlan,
+  DiffEntry,
+  LeftOut,
+  Recovered,
+  SavePoint,
+  StatusResult,
+  WhyResult,
+} from "../../contract/index.ts";
 import { fakeLibrary, ID_A, ID_B, POINT, REASONS, RESTORED } from "../testing-fake-library.ts";
 import { renderCleanupPlan, renderCleanupResult, renderDoctor, renderRun } from "./care.ts";
 import { decodeText, renderEntryLine, renderTextDiff } from "./diff.ts";
 import { renderPoint } from "./listing.ts";
-import { describeCause, renderHistory } from "./points.ts";
+import { formatInstant } from "./format.ts";
+import { describeCause, foldSaves, renderHistory, renderWhy } from "./points.ts";
 import { renderPlan, renderRestore } from "./restore.ts";
 import { PLAIN } from "./style.ts";
 import { renderStatus } from "./status.ts";
@@ -87,14 +96,93 @@ test("history says when the folder does not stand at the latest point", async ()
     message: "",
     cause: { kind: "command", command: ["npm", "test"], exit_code: 1 },
   };
-  const result = { save_points: [POINT, older], head: ID_B, latest: ID_A, damaged: [], truncated: true };
+  const at = formatInstant(POINT.created_at).slice(0, 16);
+  const result = { save_points: [POINT, older], undo: null, head: ID_B, latest: ID_A, damaged: [], truncated: true };
   assert.equal(
-    await renderHistory({ result, empty: "none", shorten, style: PLAIN, now }),
-    "   1a2b3c4d  5 minutes ago  1.21 KiB  second  #release\n" +
-      "*  5f6e7d8c  5 minutes ago  1.21 KiB  (command npm test, exit 1)  #release\n" +
+    await renderHistory({ result, rows: foldSaves(result), empty: "none", shorten, style: PLAIN, now }),
+    "   point     saved               stored\n" +
+      `   1a2b3c4d  ${at}  1.21 KiB  second  #release\n` +
+      `*  5f6e7d8c  ${at}  1.21 KiB  (command npm test, exit 1)  #release\n` +
       "the folder stands at 5f6e7d8c (*), which is not the latest point\n" +
       "… there are more (-n 0 lists all)",
   );
+});
+
+test("history folds saves that changed nothing, and has what undo goes back to above head", async () => {
+  const point = (digit: string, more: Partial<SavePoint>): SavePoint => {
+    const id = ID_A.replaceAll(/./g, digit) as SavePoint["save_point_id"];
+    return { ...POINT, save_point_id: id, message: "", tags: [], ...more };
+  };
+  const same = { unchanged: true };
+  const failed = { unchanged: true, cause: { kind: "command", command: ["make"], exit_code: 2 } };
+  const points = [
+    ...["1", "2", "3", "4"].map((digit) => point(digit, same)),
+    point("5", { message: "head" }),
+    point("6", same),
+    point("7", { message: "told", ...same }),
+    point("8", same),
+    point("9", failed),
+    point("a", same),
+  ];
+  const undo = point("b", { cause: { kind: "restore", restored_to: "5f6e7d8c" } });
+  const head = points[4]!.save_point_id;
+  const result = { save_points: points, undo, head, latest: head, damaged: [], truncated: false };
+  const rows = foldSaves(result);
+  const lines = async (view: object): Promise<string[]> => {
+    const all = await renderHistory({ result, rows, empty: "none", shorten, style: PLAIN, now, ...view });
+    return all.split("\n").map((line) => line.replace(/ +(?:[\d: -]{16})  1\.21 KiB/, "").trim());
+  };
+  assert.deepEqual(await lines({}), [
+    "point     saved               stored",
+    "(4 saves without a change)",
+    "bbbbbbbb  (before a restore)  `cairn undo` goes back to it",
+    "*  55555555  head",
+    "66666666  (nothing changed)",
+    "77777777  told",
+    "88888888  (nothing changed)",
+    "99999999  (command make, exit 2)",
+    "aaaaaaaa  (nothing changed)",
+  ]);
+  assert.equal((await lines({ rows: rows.slice(0, 1) })).at(-1), "… there are more (-n 0 lists all)");
+  const whole = { rows: points.map((each) => [each]), result: { ...result, save_points: [undo, ...points] } };
+  const found = (await lines(whole)).filter((line) => line.includes("bbbb") || line.includes("without a change"));
+  assert.deepEqual(found, []);
+});
+
+test("why says what happened to a path and what led to it", async () => {
+  const change = (save_point: Partial<SavePoint>, more: Partial<WhyResult["changes"][0]>): WhyResult["changes"][0] => ({
+    save_point: { ...POINT, tags: [], ...save_point },
+    change: "modified",
+    kind: "file",
+    aspects: [],
+    ...more,
+  });
+  const tool = { message: "", cause: { kind: "tool_call", tool: "bash" } };
+  const restored = { message: "before restore of 5f6e7d8c", cause: { kind: "restore", restored_to: ID_B } };
+  const changes = [
+    change({}, { change: "removed", size_before: 3 }),
+    change(restored, { aspects: ["content", "mode", "times"], size_before: 3, size_after: 2048 }),
+    change(tool, { aspects: ["mode", "times"], size_before: 3, size_after: 3 }),
+    change(tool, { aspects: ["times"], size_before: 3, size_after: 3 }),
+    change({ message: "made" }, { change: "added", size_after: 3 }),
+  ];
+  const text = await renderWhy({ path: "a", changes, damaged: [], truncated: true }, { shorten, style: PLAIN, now });
+  assert.deepEqual(
+    text.split("\n").map((line) => line.replace(/^1a2b3c4d {2}[\d: -]{16} {2}/, "").replaceAll(/ {2,}/g, "  ")),
+    [
+      "removed  second",
+      "modified, mode 3 B → 2 KiB  before restore of 5f6e7d8c",
+      "mode  (tool_call bash)",
+      "times  (tool_call bash)",
+      "added 3 B  made",
+      "… there are more (-n 0 lists all)",
+    ],
+  );
+  const none = await renderWhy(
+    { path: "a", changes: [], damaged: [], truncated: false },
+    { shorten, style: PLAIN, now },
+  );
+  assert.equal(none, "no save point has a");
 });
 
 test("a point is shown with all of its message", async () => {

@@ -7,7 +7,7 @@ import { verifyPoint } from "../../workspace/care/verify.ts";
 import { seal, verifyAll } from "../verify.ts";
 import { currentReasons, doctor, setEngine } from "../engine.ts";
 import { closeView, fork, listViews, restoreTo, view } from "../fork.ts";
-import { history } from "../history.ts";
+import { history, why } from "../history.ts";
 import { pin, tag, unpin } from "../marks.ts";
 import { publicPoint, shortIds } from "../public-point.ts";
 import { planRestore, planUndo, restore, restoreLatest, undo } from "../restore.ts";
@@ -34,6 +34,7 @@ export const CLIENT_ROWS: ClientRows = {
     reads: true,
     run: ({ workspace }, _name, limit, options) => history(workspace, limit ?? 0, options),
   },
+  why: { seals: true, reads: true, run: ({ workspace }, path, options) => why(workspace, path, options) },
   latestSavePoint: {
     run({ workspace }) {
       const latest = workspace.points.latest();

@@ -107,7 +107,7 @@ async function mend(of: Scene): Promise<{ found: DoctorResult; repaired: DoctorR
 async function allPointsAreWell(of: Scene): Promise<void> {
   assert.deepEqual((await of.client.verifyAll()).problems, []);
   assert.deepEqual(
-    (await of.client.history()).save_points.map((point) => point.save_point_id),
+    (await of.client.history(undefined, 0, { all: true })).save_points.map((point) => point.save_point_id),
     of.ids.toReversed(),
   );
   resticAgrees(of);

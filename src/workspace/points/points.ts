@@ -67,10 +67,17 @@ export interface ListOptions {
   limit?: number;
   /** Only those with a smaller sequence number. */
   before?: number;
+  /** Without undo points, but for this one. */
+  savesAnd?: SavePointId | null;
 }
 
 function kindOf(descriptor: Descriptor): PointKind {
   return descriptor.undo ? "u" : "s";
+}
+
+function isHidden(read: Point | DamagedPoint, { savesAnd: shown }: ListOptions): boolean {
+  if (shown === undefined || "problem" in read) return false;
+  return read.descriptor.undo && read.descriptor.save_point_id !== shown;
 }
 
 // How many of the newest points are looked at directly before the catalog is loaded.
@@ -269,10 +276,10 @@ export class Points {
     let truncated = false;
     for (const sequence of this.sequences().toReversed()) {
       if (options.before !== undefined && sequence >= options.before) continue;
+      const read = this.#tryRead(sequence);
+      if (read === null || isHidden(read, options)) continue;
       truncated = limit > 0 && points.length + damaged.length >= limit;
       if (truncated) break;
-      const read = this.#tryRead(sequence);
-      if (read === null) continue;
       if ("problem" in read) damaged.push(read);
       else points.push(read);
     }

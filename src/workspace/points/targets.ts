@@ -47,9 +47,10 @@ const UNIT_MS: Readonly<Record<string, number>> = {
 
 /**
  * The instant that a text means, in ms since 1970; null where it means none. `2 hours ago`, `yesterday`, `yesterday 14:00`,
- * `14:00`, `2026-11-23`, `2026-11-23 14:00`, or as RFC 3339. A day alone is its end; times without a zone are local.
+ * `14:00`, `2026-11-23`, `2026-11-23 14:00`, or as RFC 3339. Of a day or a minute alone it is the last instant, or the
+ * first; times without a zone are local.
  */
-export function momentOf(text: string, now: number): number | null {
+export function momentOf(text: string, now: number, edge: "first" | "last" = "last"): number | null {
   const ago = /^(\d{1,6}|an?) (second|minute|hour|day|week|month|year)s? ago$/i.exec(text);
   if (ago !== null) {
     const count = /^an?$/i.test(ago[1]!) ? 1 : Number(ago[1]);
@@ -69,10 +70,10 @@ export function momentOf(text: string, now: number): number | null {
   if (year !== undefined) date.setFullYear(Number(year), Number(month) - 1, Number(day));
   if (year !== undefined && (date.getMonth() !== Number(month) - 1 || date.getDate() !== Number(day))) return null;
   if (word?.toLowerCase() === "yesterday") date.setDate(date.getDate() - 1);
-  if (hour === undefined) date.setHours(23, 59, 59, 999);
-  else if (Number(hour) > 23 || Number(minute) > 59 || Number(second ?? "0") > 59) return null;
+  if (Number(hour ?? "0") > 23 || Number(minute ?? "0") > 59 || Number(second ?? "0") > 59) return null;
   // A minute alone is all of it, so that what a list shows as 14:00 is found by 14:00.
-  else date.setHours(Number(hour), Number(minute), Number(second ?? "59"), 999);
+  if (edge === "first") date.setHours(Number(hour ?? "0"), Number(minute ?? "0"), Number(second ?? "0"), 0);
+  else date.setHours(Number(hour ?? "23"), Number(minute ?? "59"), Number(second ?? "59"), 999);
   return validTime(date.getTime());
 }
 

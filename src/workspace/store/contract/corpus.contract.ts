@@ -26,7 +26,7 @@ export function corpusClauses({ clause, subject, atomic }: EngineClauses): void 
       const save = async (by: Client, context: string): Promise<string> => {
         const { save_point_id: id } = await by.save({ message: context });
         await by.seal();
-        const point = (await by.history()).save_points[0]!;
+        const point = (await by.history(undefined, 0, { all: true })).save_points[0]!;
         assert.deepEqual(
           [point.save_point_id, point.payload_root_hash, point.metadata_digest, point.complete],
           [id, wanted.digests.state, wanted.digests.meta, true],

@@ -23,7 +23,7 @@ export function fullDiskClauses({ clause }: EngineClauses): void {
       makeSecond(folder);
       fs.appendFileSync(path.join(folder, "big"), Buffer.alloc(2 << 20, "more"));
       const second = readFolder(folder);
-      const before = (await client.history()).save_points;
+      const before = (await client.history(undefined, 0, { all: true })).save_points;
       const filler = path.join(volume.root, "filler");
       fill(filler);
       const fork = path.join(volume.root, "fork");
@@ -47,7 +47,7 @@ export function fullDiskClauses({ clause }: EngineClauses): void {
       const state = readFolder(folder);
       const { save_point_id: id } = await client.save();
       await client.seal();
-      const { save_points, damaged } = await client.history();
+      const { save_points, damaged } = await client.history(undefined, 0, { all: true });
       assert.deepEqual(damaged, []);
       assert.deepEqual(
         save_points.slice(-before.length).map(({ save_point_id }) => save_point_id),

@@ -55,13 +55,16 @@ export function heldTreeClauses({ clause, holds, atomic }: EngineClauses): void 
       );
       await client.doctor({ repair: true });
       assert.deepEqual(
-        (await client.history()).save_points.map(({ sealed }) => sealed),
+        (await client.history(undefined, 0, { all: true })).save_points.map(({ sealed }) => sealed),
         [false, false],
       );
       const verified = await client.verifyAll();
       assert.deepEqual([verified.checked.points, verified.problems], [2, []]);
       assert.deepEqual(
-        (await client.history()).save_points.map(({ sealed, integrity_state }) => [sealed, integrity_state]),
+        (await client.history(undefined, 0, { all: true })).save_points.map(({ sealed, integrity_state }) => [
+          sealed,
+          integrity_state,
+        ]),
         [
           [true, "verified"],
           [true, "verified"],
@@ -95,7 +98,7 @@ export function heldTreeClauses({ clause, holds, atomic }: EngineClauses): void 
       await assert.rejects(client.seal(), { code: "damaged" });
       const seal = cairn(["seal", "-C", folder]);
       assert.equal(seal.status, 6, seal.stdout);
-      const { save_points, damaged } = await client.history();
+      const { save_points, damaged } = await client.history(undefined, 0, { all: true });
       assert.deepEqual(damaged, []);
       assert.deepEqual(
         save_points.map(({ save_point_id: id, sealed }) => [id, sealed]),
@@ -153,7 +156,10 @@ export function heldTreeClauses({ clause, holds, atomic }: EngineClauses): void 
       const next = await client.save();
       assert.equal(next.parent_id, head);
       assert.equal((await client.status()).clean, true);
-      assert.equal((await client.history()).save_points[0]!.payload_root_hash, walkDigests(folder).state);
+      assert.equal(
+        (await client.history(undefined, 0, { all: true })).save_points[0]!.payload_root_hash,
+        walkDigests(folder).state,
+      );
     },
     { fill: makeFirst },
   );

@@ -53,7 +53,7 @@ export function killRestoreClauses(clauses: EngineClauses): void {
         assertFolder(target, state, where);
         const fork = await library.open(target);
         assert.equal((await fork.status()).clean, true, where);
-        const { save_points: points } = await fork.history();
+        const { save_points: points } = await fork.history(undefined, 0, { all: true });
         assert.deepEqual(
           points.map(({ payload_root_hash: each }) => each),
           [digest],
@@ -98,7 +98,7 @@ async function killRestores(
   for (const pass of passesToKill(names, { thorough, own })) {
     assertFolder(folder, first, `before pass ${pass}`);
     const restore = await prepare();
-    const { save_points: old } = await client.history();
+    const { save_points: old } = await client.history(undefined, 0, { all: true });
     const killed = [killAt(restore, pass)];
     // Whatever comes next finishes or takes back; killed too, the one after it does.
     if (pass % 2 === 0) killed.push(killAt(["-C", folder, "save"], anyPass(6)));
@@ -106,7 +106,7 @@ async function killRestores(
     await client.save({ message: "next" });
     const now = oneOf(folder, { first, unsaved }, where);
     outcomes.add(now);
-    const { save_points: points, damaged } = await client.history();
+    const { save_points: points, damaged } = await client.history(undefined, 0, { all: true });
     assert.deepEqual(damaged, [], where);
     const known = new Set(old.map(({ save_point_id: each }) => each));
     const undo = points.filter(({ save_point_id: id, cause }) => !known.has(id) && cause.kind === "restore");

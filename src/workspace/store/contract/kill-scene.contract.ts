@@ -60,7 +60,7 @@ export class KillScene {
 
   /** Oldest first. */
   async ids(context: string): Promise<string[]> {
-    const { save_points, damaged } = await this.place.client.history();
+    const { save_points, damaged } = await this.place.client.history(undefined, 0, { all: true });
     assert.deepEqual(damaged, [], context);
     return save_points.map(({ save_point_id }) => save_point_id).toReversed();
   }
@@ -82,7 +82,7 @@ export class KillScene {
   async check(context: string, restored: number): Promise<void> {
     const { client, volume } = this.place;
     await client.seal();
-    const { save_points: points, damaged } = await client.history();
+    const { save_points: points, damaged } = await client.history(undefined, 0, { all: true });
     assert.deepEqual(damaged, [], context);
     for (const { save_point_id: id, payload_root_hash: digest, complete } of points) {
       const wanted = this.#known.get(id);

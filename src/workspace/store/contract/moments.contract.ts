@@ -26,7 +26,7 @@ export function momentClauses({ clause, holds, atomic }: EngineClauses): void {
       fs.rmSync(path.join(folder, "goes"), { recursive: true });
       fs.writeFileSync(path.join(folder, "later"), "later\n");
       assert.deepEqual(await client.seal(), { sealed: holds ? 1 : 0 });
-      const { save_points } = await client.history();
+      const { save_points } = await client.history(undefined, 0, { all: true });
       assert.equal(save_points[0]!.payload_root_hash, before.digest);
       const to = path.join(volume.root, "to");
       await client.restore({ target: id, to });
@@ -93,7 +93,7 @@ for (let i = 1; ; i++) {
       const codes = new Set<string>();
       for (const ms of [0, 1, 3, 8, 20]) {
         fs.appendFileSync(path.join(folder, "big"), `${ms}`);
-        const before = (await client.history()).save_points.length;
+        const before = (await client.history(undefined, 0, { all: true })).save_points.length;
         const stop = new AbortController();
         const timer = setTimeout(() => stop.abort(), ms);
         if (ms === 0) stop.abort();
@@ -103,14 +103,17 @@ for (let i = 1; ; i++) {
         );
         clearTimeout(timer);
         codes.add(code);
-        const { save_points: points, damaged } = await client.history();
+        const { save_points: points, damaged } = await client.history(undefined, 0, { all: true });
         assert.deepEqual([points.length, damaged], [before + (code === "done" ? 1 : 0), []], code);
         assertHeldTidy(place, `stopped after ${ms} ms`);
       }
       assert.ok(codes.has("interrupted") && codes.size <= 2, [...codes].join());
       await client.save();
       await client.seal();
-      assert.equal((await client.history()).save_points[0]!.payload_root_hash, walkDigests(folder).state);
+      assert.equal(
+        (await client.history(undefined, 0, { all: true })).save_points[0]!.payload_root_hash,
+        walkDigests(folder).state,
+      );
       assert.deepEqual((await client.verifyAll()).problems, []);
       assertHeldTidy(place, "stopped");
     },

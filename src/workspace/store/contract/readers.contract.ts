@@ -38,7 +38,7 @@ export function readerClauses({ clause, holds }: EngineClauses): void {
       ]);
       assert.deepEqual(outcomes, []);
       await client.seal();
-      const { save_points, damaged } = await client.history();
+      const { save_points, damaged } = await client.history(undefined, 0, { all: true });
       assert.deepEqual(damaged, []);
       assert.equal(save_points.length, 9);
       const { state } = walkDigests(folder);
@@ -85,7 +85,7 @@ export function readerClauses({ clause, holds }: EngineClauses): void {
         }
       })();
       await Promise.all([working, reading]);
-      const left = (await client.history()).save_points.map(({ save_point_id: id }) => id);
+      const left = (await client.history(undefined, 0, { all: true })).save_points.map(({ save_point_id: id }) => id);
       assert.deepEqual(left.slice(-3), kept.toReversed());
       assert.deepEqual((await client.verifyAll()).problems, []);
       assertHeldTidy(place, "cleaned up while it was read");

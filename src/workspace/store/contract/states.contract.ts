@@ -27,7 +27,7 @@ export function stateClauses({ clause, holds }: EngineClauses): void {
         assert.deepEqual([point.sealed, point.entries === null], [!holds, holds]);
       }
       assert.deepEqual(await client.seal(), { sealed: holds ? 2 : 0 });
-      const [sealedB, sealedA] = (await client.history()).save_points;
+      const [sealedB, sealedA] = (await client.history(undefined, 0, { all: true })).save_points;
       assert.equal(sealedA!.payload_root_hash, first.digests.state);
       assert.equal(sealedB!.payload_root_hash, second.digests.state);
       assert.equal((await client.status()).clean, true);
@@ -68,7 +68,7 @@ export function stateClauses({ clause, holds }: EngineClauses): void {
         assert.equal(fs.existsSync(path.join(to, name)), false, name);
       assert.equal(fs.readFileSync(path.join(to, ".cairnignore"), "utf8"), "/goes/\n*.log\n");
       assert.ok(fs.existsSync(path.join(to, "same/kept.txt")));
-      const [point] = (await client.history()).save_points;
+      const [point] = (await client.history(undefined, 0, { all: true })).save_points;
       assert.equal(point!.payload_root_hash, walkDigests(to).state);
       // The same from the engine that reads at once.
       fs.writeFileSync(path.join(folder, ".cairnignore"), "/goes/\n*.log\n");
@@ -143,7 +143,7 @@ export function stateClauses({ clause, holds }: EngineClauses): void {
       await client.restore({ target: everything });
       assertFolder(folder, full, "everything");
       await client.seal();
-      const { save_points: points } = await client.history();
+      const { save_points: points } = await client.history(undefined, 0, { all: true });
       assert.equal(points.at(-1)!.payload_root_hash, empty.digest);
       assert.deepEqual((await client.verifyAll()).problems, []);
       assertHeldTidy(place, "empty");
@@ -245,7 +245,7 @@ export function stateClauses({ clause, holds }: EngineClauses): void {
     assert.deepEqual([second.save_point_id === target, second.unchanged], [false, false]);
     if (second.sealed) assert.equal(second.changes?.modified, 1);
     await client.seal();
-    const sealed = (await client.history()).save_points[0]!;
+    const sealed = (await client.history(undefined, 0, { all: true })).save_points[0]!;
     assert.deepEqual([sealed.save_point_id, sealed.unchanged], [second.save_point_id, false]);
     assert.equal((await client.status()).clean, true);
     assert.equal((await client.save({ skipUnchanged: true })).save_point_id, second.save_point_id);
@@ -280,7 +280,7 @@ export function stateClauses({ clause, holds }: EngineClauses): void {
       assert.deepEqual([clean, status.clean, status.changes.modified], [true, false, 3]);
       await client.save();
       await client.seal();
-      const [second] = (await client.history()).save_points;
+      const [second] = (await client.history(undefined, 0, { all: true })).save_points;
       assert.equal(second!.metadata_digest, walkDigests(folder).meta);
       await client.restore({ target });
       assertFolder(folder, first, "restored");

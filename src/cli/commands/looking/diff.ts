@@ -1,6 +1,6 @@
-import type { Client, DiffEntry, DiffOptions, DiffResult, PathInput } from "../../contract/index.ts";
-import type { CommandDefinition } from "../command.ts";
-import type { Context } from "../context.ts";
+import type { Client, DiffEntry, DiffOptions, DiffResult, PathInput } from "../../../contract/index.ts";
+import type { CommandDefinition } from "../../command.ts";
+import type { Context } from "../../context.ts";
 
 export const command: CommandDefinition = {
   name: "diff",
@@ -37,7 +37,7 @@ async function renderDiff(
   client: Client,
   view: { result: DiffResult; stat: boolean },
 ): Promise<string> {
-  const { renderEntryLine, renderSummary, renderTextDiff } = await import("../render/diff.ts");
+  const { renderEntryLine, renderSummary, renderTextDiff } = await import("../../render/diff.ts");
   const { result } = view;
   const lines: string[] = [];
   let compared = 0;

@@ -1,5 +1,5 @@
-import type { CommandDefinition } from "../command.ts";
-import { shortener } from "../shorten.ts";
+import type { CommandDefinition } from "../../command.ts";
+import { shortener } from "../../shorten.ts";
 
 export const command: CommandDefinition = {
   name: "status",
@@ -14,7 +14,7 @@ export const command: CommandDefinition = {
     return {
       data: status,
       async text() {
-        const { renderStatus } = await import("../render/status.ts");
+        const { renderStatus } = await import("../../render/status.ts");
         const shorten = await shortener(client, [status.head, status.latest]);
         const save = context.commandLine(["save"], input.argument(0));
         return renderStatus({ status, shorten, save, style: context.style, now: Date.now() });

@@ -1,8 +1,8 @@
-import type { ViewLease } from "../../contract/index.ts";
-import type { CommandDefinition } from "../command.ts";
-import { usage } from "../input.ts";
-import { formatInstant, printable, shellQuote } from "../render/format.ts";
-import { renderTable } from "../render/table.ts";
+import type { ViewLease } from "../../../contract/index.ts";
+import type { CommandDefinition } from "../../command.ts";
+import { usage } from "../../input.ts";
+import { formatInstant, printable, shellQuote } from "../../render/format.ts";
+import { renderTable } from "../../render/table.ts";
 
 export const command: CommandDefinition = {
   name: "view",

@@ -1,0 +1,98 @@
+import { existsSync } from "node:fs";
+import type { CommandDefinition } from "../../command.ts";
+import type { Context } from "../../context.ts";
+import { toWorkspacePath } from "../../context.ts";
+import { usage } from "../../input.ts";
+import { HistoryOptions } from "../../../contract/looking.ts";
+import { pick } from "../../../contract/schema.ts";
+import { VerbOptions } from "../../options.ts";
+import { shortener } from "../../shorten.ts";
+
+const OPTIONS = new VerbOptions(pick(HistoryOptions, "all", "since", "until", "grep", "tag"), {
+  all: { text: "undo points too, and each save that changed nothing" },
+  since: { flags: "--since <time>" },
+  until: { flags: "--until <time>" },
+  tag: "--tag <tag>",
+});
+
+export const command: CommandDefinition = {
+  name: "history",
+  arguments: [
+    {
+      name: "[path]",
+      text: "only points in which this path differs from the point before; or another workspace's folder",
+      completes: "files",
+    },
+  ],
+  options: [
+    { flags: "-n, --limit <count>", text: "at most so many; 0 is all (default)" },
+    ...OPTIONS.definitions,
+    { flags: "--path-b64 <base64>", text: "the path, for a name that is not UTF-8" },
+  ],
+  examples: [
+    { line: "cairn history -n 20", text: "the newest twenty; * marks where the folder stands" },
+    { line: "cairn history src/main.ts", text: "the points that changed one file" },
+    { line: "cairn history --since yesterday --until '2 hours ago'", text: "the points of a time" },
+  ],
+  async run(context, input) {
+    const given = OPTIONS.read(context, input);
+    const options: HistoryOptions = { ...context.callOptions(), ...given };
+    const limit = input.count("limit") ?? 0;
+    const encoded = input.text("pathB64");
+    const word = input.argument(0);
+    const isFolder = word !== undefined && (await isWorkspace(context, word));
+    if (word !== undefined && !isFolder && encoded !== undefined)
+      throw usage("PATH and --path-b64 cannot be given together");
+    const client = await context.open(isFolder ? word : undefined);
+    const words = word === undefined || isFolder ? [] : [word];
+    const [path = ""] = context.workspacePaths(client, words, encoded === undefined ? [] : [encoded]);
+    if (path !== "") options.path = path;
+    const result = await client.history(undefined, limit, options);
+    return {
+      data: result,
+      paged: true,
+      async text() {
+        const { foldSaves, renderHistory } = await import("../../render/points.ts");
+        const isWhole = given.all === true || given.grep !== undefined || given.tag !== undefined;
+        const fold = isWhole ? undefined : foldSaves;
+        let shown = result;
+        // Saves that are folded are one of so many.
+        for (let more = limit * 2; fold !== undefined && limit > 0 && shown.truncated; more *= 2) {
+          if (fold(shown).length > limit) break;
+          shown = await client.history(undefined, more, options);
+        }
+        const { save_points: points, undo, head } = shown;
+        const ids = [...points, ...(undo === null ? [] : [undo])].map((point) => point.save_point_id);
+        const filters = [given.grep, given.tag, given.since, given.until, options.path];
+        const isFiltered = filters.some((filter) => filter !== undefined);
+        const save = context.commandLine(["save"], isFolder ? word : undefined);
+        return renderHistory({
+          result: isFiltered ? { ...shown, undo: null } : shown,
+          rows: (fold?.(shown) ?? points.map((point) => [point])).slice(0, limit === 0 ? undefined : limit),
+          empty: isFiltered ? "no save point fits" : `no save points yet; make one: ${save}`,
+          shorten: await shortener(client, [...ids, head]),
+          style: context.style,
+          now: Date.now(),
+        });
+      },
+    };
+  },
+};
+
+/** Tells whether a word names a workspace, or what lies outside of the one that is looked at; else it is a path in that. */
+async function isWorkspace(context: Context, word: string): Promise<boolean> {
+  if (context.globals.directory !== undefined) return false;
+  const library = await context.library();
+  const find = async (folder: string): Promise<string | null> => library.find(folder, context.callOptions());
+  const { controlDirectory } = context.globals;
+  const here = (await find(context.cwd)) ?? (controlDirectory === undefined ? null : context.cwd);
+  const absolute = context.absolute(word);
+  if (here === null) return true;
+  try {
+    if (toWorkspacePath(here, context.cwd, word) === "") return true;
+  } catch {
+    return true;
+  }
+  // A workspace inside of another.
+  return existsSync(absolute) && controlDirectory === undefined && (await find(absolute)) !== here;
+}

@@ -1,0 +1,88 @@
+import type { Client, ShowResult } from "../../../contract/index.ts";
+import type { CommandDefinition, Outcome } from "../../command.ts";
+import { type Context, toWorkspacePath } from "../../context.ts";
+import { CairnError } from "../../../errors.ts";
+import { usage } from "../../input.ts";
+import { contentOutcome, RECURSIVE, splitTarget, walkOutcome } from "../../shown.ts";
+import { shellQuote } from "../../render/format.ts";
+import { shortener } from "../../shorten.ts";
+
+export const command: CommandDefinition = {
+  name: "show",
+  arguments: [
+    {
+      name: "<point[:path]>",
+      text: "a save point, and a path from the workspace's root; from the current folder where it begins with ./ or ../",
+      completes: "points",
+    },
+  ],
+  options: [RECURSIVE, { flags: "--path-b64 <base64>", text: "the path, for a name that is not UTF-8" }],
+  examples: [
+    { line: "cairn show head", text: "what the point is, and its top entries" },
+    { line: "cairn show head~2:src", text: "list a folder" },
+    { line: "cairn show -R head", text: "list everything" },
+    { line: "cairn show 1a2b3c4d:src/main.ts > old.ts", text: "print one file's bytes" },
+  ],
+  async run(context, input) {
+    const [target, named, fromHere] = splitTarget(input);
+    let path = named === "/" ? undefined : named;
+    if (typeof path === "string" && path.startsWith("/"))
+      throw usage(`the path after the colon begins at the workspace's root, without a slash: ${path}`);
+    const client = await context.open();
+    const options = context.callOptions();
+    if (fromHere !== undefined) path = toWorkspacePath(client.workspacePath(), context.cwd, fromHere) || undefined;
+    const shown = await client.show(target, path, options).catch(async (error: unknown) => {
+      if (typeof path !== "string" || fromHere !== undefined) throw error;
+      throw await withPathFromHere(context, client, { target, path, error });
+    });
+    const { save_point_id: id } = shown.save_point;
+    if (input.flag("recursive")) {
+      const head = async (): Promise<string[]> => pointLines(context, client, shown);
+      return walkOutcome(context, { shown, entries: client.walk(id, path ?? "", options), head });
+    }
+    if (shown.kind !== "file") return listing(context, client, shown);
+    return contentOutcome(context, shown, () => client.read(id, path ?? "", options));
+  },
+};
+
+/** The error, with a path that is there in the point when it is taken from the current folder. */
+async function withPathFromHere(
+  context: Context,
+  client: Client,
+  { target, path, error }: { target: string; path: string; error: unknown },
+): Promise<unknown> {
+  if (!(error instanceof CairnError) || error.code !== "not_found") return error;
+  try {
+    const near = toWorkspacePath(client.workspacePath(), context.cwd, path);
+    if (near === path) return error;
+    await client.show(target, near, context.callOptions());
+    const [whole, short] = [`${target}:${near}`, `${target}:./${path}`].map(shellQuote);
+    return new CairnError(error.code, error.message, { hint: `did you mean ${whole}, which is ${short} from here?` });
+  } catch {
+    return error;
+  }
+}
+
+function listing(context: Context, client: Client, shown: ShowResult): Outcome {
+  return {
+    data: shown,
+    paged: true,
+    async text() {
+      const { renderListing } = await import("../../render/listing.ts");
+      const lines = await renderListing(shown, context.style);
+      return [...(await pointLines(context, client, shown)), ...lines].join("\n");
+    },
+  };
+}
+
+/** Returns the head of a point that is shown whole. */
+async function pointLines(
+  { style }: Context,
+  client: Client,
+  { path, save_point: point }: ShowResult,
+): Promise<string[]> {
+  if (path !== "") return [];
+  const { renderPoint } = await import("../../render/listing.ts");
+  const shorten = await shortener(client, [point.parent_id, point.restored_from]);
+  return [...(await renderPoint(point, shorten, style)), ""];
+}

@@ -1,0 +1,39 @@
+import type { CommandDefinition } from "../../command.ts";
+import { usage } from "../../input.ts";
+import { WhyOptions } from "../../../contract/looking.ts";
+import { pick } from "../../../contract/schema.ts";
+import { VerbOptions } from "../../options.ts";
+import { shortener } from "../../shorten.ts";
+
+const OPTIONS = new VerbOptions(pick(WhyOptions, "limit"), { limit: "-n, --limit <count>" });
+
+export const command: CommandDefinition = {
+  name: "why",
+  arguments: [{ name: "[path]", text: "a file or folder of the workspace, also one that is gone", completes: "files" }],
+  options: [...OPTIONS.definitions, { flags: "--path-b64 <base64>", text: "the path, for a name that is not UTF-8" }],
+  examples: [
+    { line: "cairn why src/main.ts", text: "the points that changed it, and what led to each" },
+    { line: "cairn why -n 1 notes.txt", text: "the last change: a removal, say" },
+  ],
+  async run(context, input) {
+    const options: WhyOptions = { ...context.callOptions(), ...OPTIONS.read(context, input) };
+    const [word, encoded] = [input.argument(0), input.text("pathB64")];
+    if ((word === undefined) === (encoded === undefined)) throw usage("name one PATH, or --path-b64 instead");
+    const client = await context.open();
+    const [path = ""] = context.workspacePaths(
+      client,
+      word === undefined ? [] : [word],
+      encoded === undefined ? [] : [encoded],
+    );
+    const result = await client.why(path, options);
+    return {
+      data: result,
+      paged: true,
+      async text() {
+        const { renderWhy } = await import("../../render/points.ts");
+        const ids = result.changes.map(({ save_point: point }) => point.save_point_id);
+        return renderWhy(result, { shorten: await shortener(client, ids), style: context.style, now: Date.now() });
+      },
+    };
+  },
+};
