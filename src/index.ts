@@ -1,12 +1,15 @@
 /// <reference lib="esnext.disposable" preserve="true" />
 /** The public library. Everything exported here is promised: names, meanings and error codes. */
 import { openLibrary } from "./compose.ts";
+import { speakOfCalls } from "./contract/checked-calls.ts";
 import { type CairnLibrary, LIBRARY_VERBS } from "./contract/index.ts";
 
 export { CairnError, ERROR_TABLE } from "./errors.ts";
 export type { ErrorCode, ErrorOptions, ErrorRow } from "./errors.ts";
 export type { ControlId, SavePointId, WorkspaceId } from "./ids.ts";
 export type * from "./contract/index.ts";
+
+speakOfCalls();
 
 let library: Promise<CairnLibrary> | undefined;
 

@@ -17,6 +17,7 @@ import {
   rows,
   size,
   some,
+  strict,
   text,
 } from "./schema.ts";
 import { arg, verb } from "./verb.ts";
@@ -298,7 +299,7 @@ export const tag = verb({
   about: "Adds tags to a save point and removes some.",
   takes: [
     arg("target", target()),
-    arg("edit", object({ add: opt(list(text(), "tags to add")), remove: opt(list(text(), "a tag to remove")) })),
+    arg("edit", strict({ add: opt(list(text(), "tags to add")), remove: opt(list(text(), "a tag to remove")) })),
   ],
   options: WorkspaceCallOptions,
   output: SavePoint,
