@@ -5,7 +5,7 @@ const WORD = String.raw`([^\s\`]+)`;
 const COMMANDS: readonly (readonly [string, string])[] = [
   ["doctor --repair", "doctor({ repair: true })"],
   ["cleanup --keep-last 10 --keep-daily 14", "previewCleanup({ retention: { keepLast: 10, keepDaily: 14 } })"],
-  ["cleanup --set-policy --quota SIZE", "setPolicy({ quotaBytes })"],
+  [`cleanup --set-policy --quota ${WORD}`, "setPolicy({ quotaBytes })"],
   ["cleanup --clear-policy, then --set-policy", "setPolicy({ retention, quotaBytes })"],
   [`cleanup --only ${WORD}`, 'previewCleanup({ only: ["$1"] })'],
   ["cleanup --plan", "previewCleanup()"],

@@ -175,6 +175,8 @@ export interface QuotaUse {
   addedBytes: number;
   /** The configured quota in bytes, null for the default. */
   configured: number | null | undefined;
+  /** Points that a cleanup could choose from. */
+  points: number;
 }
 
 /** True when the store would stay within its quota. */
@@ -187,12 +189,18 @@ export function checkQuota(controlRoot: string, use: QuotaUse): void {
   if (isWithinQuota(controlRoot, use)) return;
   const quota = quotaBytes(controlRoot, use.configured);
   const isDefault = use.configured === null || use.configured === undefined;
+  const needed = use.usedBytes + use.addedBytes;
+  // A tenth more, so that the next save is not refused again.
+  const raised = `\`cairn cleanup --set-policy --quota ${Math.ceil((needed * 1.1) / 2 ** 20)}MiB\``;
   throw new CairnError(
     "no_space",
-    `the quota of ${controlRoot} is ${formatBytes(quota)}${isDefault ? " (nobody has set it: a fifth of the file system)" : ""}; it holds ${formatBytes(use.usedBytes)}${use.addedBytes === 0 ? "" : ` and about ${formatBytes(use.addedBytes)} would be added`}`,
+    `the quota of ${controlRoot} is ${formatBytes(quota)}${isDefault ? " (nobody has set it: a fifth of the file system)" : ""}; ${formatBytes(needed)} are needed: it holds ${formatBytes(use.usedBytes)}${use.addedBytes === 0 ? "" : ` and about ${formatBytes(use.addedBytes)} would be added`}`,
     {
-      hint: "remove points, for example with `cairn cleanup --keep-last 10 --keep-daily 14` (and --set-policy: then saves do that when they meet the quota), or raise it with `cairn cleanup --set-policy --quota SIZE`",
-      details: { quota_bytes: quota, used_bytes: use.usedBytes, added_bytes: use.addedBytes },
+      hint:
+        use.points > 1
+          ? `remove points, for example with \`cairn cleanup --keep-last 10 --keep-daily 14\` (and --set-policy: then saves do that when they meet the quota), or raise it with ${raised}`
+          : `raise it with ${raised}, or leave some of the folder out: \`.cairnignore\``,
+      details: { quota_bytes: quota, used_bytes: use.usedBytes, added_bytes: use.addedBytes, needed_bytes: needed },
     },
   );
 }

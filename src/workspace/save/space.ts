@@ -28,14 +28,18 @@ export async function guardSpace(workspace: Workspace, guard: SpaceGuard): Promi
   const { retention, quota_bytes: configured } = policyOf(workspace, guard);
   const { freeBytes, usedBytes } = freeSpace(root);
   const quota = quotaBytes(root, configured);
-  const estimate = guard.first ? estimateBytes(workspace.root, Math.min(freeBytes, quota)) : 0;
+  // A folder that is larger than a fifth of its disk is kept all the same: what nobody has set counts from the second save on.
+  const isFree = guard.first && configured === null;
+  const estimate = guard.first ? estimateBytes(workspace.root, isFree ? freeBytes : Math.min(freeBytes, quota)) : 0;
   checkSpace(root, estimate, { allow: guard.allow });
+  if (isFree) return;
   // The store is no larger than all that is on its file system, and need not be counted then.
   if (usedBytes + estimate <= quota) return;
   const use = async (): Promise<Parameters<typeof checkQuota>[1]> => ({
     usedBytes: await storeBytes(workspace, guard),
     addedBytes: guard.allow?.includes("space") === true ? 0 : estimate,
     configured,
+    points: workspace.points.committed().length,
   });
   if (isWithinQuota(root, await use())) return;
   if (retention !== null) await makeRoom(workspace, retentionOf(retention), guard);
