@@ -185,7 +185,8 @@ export const planUndo = verb({
   errors: ["nothing_to_undo"],
 });
 export const restoreLatest = verb({
-  about: "Restores head, after the present was saved where it differs; without points `restored_to` is null.",
+  about:
+    "Goes back to head and not to the newest point, so that a rollback outlives a restart; the present is saved first where it differs, and without points `restored_to` is null.",
   takes: [arg("workspaceName", opt(text()))],
   options: CallOptions,
   output: RestoreResult,
