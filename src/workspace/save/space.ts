@@ -8,6 +8,8 @@ import type { GuardName } from "../../contract/words.ts";
 import { readPolicy } from "../place/control-directory.ts";
 import { planCleanup } from "../care/cleanup-plan.ts";
 import { runPlan } from "../care/cleanup.ts";
+import { whatMayGo } from "../place/room.ts";
+import { printablePath } from "../../fs/safe-path.ts";
 import { plural } from "../../formats/sizes.ts";
 
 /** Looks for room before a save, and makes it where a policy says how. */
@@ -44,6 +46,13 @@ export async function guardSpace(workspace: Workspace, guard: SpaceGuard): Promi
   if (isWithinQuota(root, await use())) return;
   if (retention !== null) await makeRoom(workspace, retentionOf(retention), guard);
   checkQuota(root, await use());
+}
+
+/** Says of a first save where its points lie, when that is a place that may go as a whole. */
+export function warnOfPlace({ found }: Workspace, { onWarning }: WorkspaceCall): void {
+  const { root } = found.control;
+  const meaning = whatMayGo(root);
+  if (meaning !== null) onWarning?.(`the save points lie in ${printablePath(root)}, ${meaning}`);
 }
 
 /** The bytes in the store. One that cannot be opened keeps nobody from holding a folder, which takes no store. */
