@@ -24,6 +24,7 @@ export const command: CommandDefinition = {
     const given = OPTIONS.read(context, input);
     const options: HistoryOptions = { ...context.callOptions(), ...given };
     const limit = input.count("limit") ?? 0;
+    if (limit < 0) throw usage("--limit wants a number of points; 0 is all of them");
     const [path, encoded] = [input.text("path"), input.text("pathB64")];
     const client = await context.open(input.argument(0));
     const paths = context.workspacePaths(

@@ -37,6 +37,7 @@ function refusal(folder: Uint8Array, reason: string, guard?: GuardName, instead 
 
 const NOT_UTF8 =
   "a path that is not UTF-8 cannot be named here: rename the folder, or keep one above it, in which names may be of any bytes";
+const QUOTED = "the shell puts your home for ~ only where no quotes are around it";
 
 /** The folder's real path. Throws `not_found`, `permission`, and `refused` for what is no directory. */
 export function realFolder(path: RawPath): Buffer {
@@ -51,7 +52,7 @@ export function realFolder(path: RawPath): Buffer {
       throw new CairnError("not_found", `${shown} is not there`, {
         cause: error,
         // Node gives arguments and the current folder as text, in which such bytes are lost.
-        ...(shown.includes("\uFFFD") ? { hint: NOT_UTF8 } : {}),
+        ...(shown.includes("\uFFFD") ? { hint: NOT_UTF8 } : /\/~(?:\/|$)/.test(shown) ? { hint: QUOTED } : {}),
       });
     throw toCairnError(error, `look at ${shown}`);
   }
