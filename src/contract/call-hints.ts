@@ -52,6 +52,7 @@ const OPTIONS: readonly (readonly [string, string])[] = [
   ["--password-(?:file|command) [^,;]+(?:, --password-command COMMAND)?", "`password`"],
   ["--control-dir", "`controlDirectory`"],
   ["--allow (\\w+)", '`allow: ["$1"]`'],
+  ["`--no-save`", "`save: false`"],
   ["--no-prove or --prove-from", "`prove: false` or `proveFrom`"],
   ["--no-prove", "`prove: false`"],
   ["--exclude PATTERN", "`exclude`"],
