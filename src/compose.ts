@@ -4,6 +4,7 @@ import { btrfsHolder } from "./clones/btrfs-holder.ts";
 import { juicefsHolder } from "./clones/juicefs-holder.ts";
 import { reflinkHolder } from "./clones/reflink-holder.ts";
 import type { TreeHolder } from "./clones/holder.ts";
+import { speakOfCalls } from "./contract/checked-calls.ts";
 import type { CairnLibrary } from "./contract/index.ts";
 import { Library } from "./operations/library.ts";
 import { LimitedStorage, paceOf } from "./repository/storage/limited.ts";
@@ -61,7 +62,8 @@ function limited(scheme: string, storage: Storage, { limits }: OpenStorageOption
   return new LimitedStorage(storage, scheme === "sftp" ? { calls: limits.calls } : limits);
 }
 
-/** The library, wired to this build's engines. */
-export async function openLibrary(): Promise<CairnLibrary> {
+/** The library, wired to this build's engines. `forPrograms`: hints speak of calls, and not of commands. */
+export async function openLibrary({ forPrograms = false } = {}): Promise<CairnLibrary> {
+  if (forPrograms) speakOfCalls();
   return new Library({ engine: engineFor, recoveries: RECOVERIES }, openStorage);
 }

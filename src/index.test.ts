@@ -57,3 +57,15 @@ test("a folder with no place outside it for its points is told as what it is, an
   assert.match(engine_reasons[0]!.reason, /^the control directory .* would lie inside \/$/);
   await assert.rejects(cairn.openOrAdopt("/"), { code: "refused", message: /it is the root of the whole system$/ });
 });
+
+test("a hint speaks of calls", async (t) => {
+  const root = realpathSync(mkdtempSync(join(tmpdir(), "cairn-index-")));
+  t.after(() => rmSync(root, { recursive: true, force: true }));
+  writeFileSync(join(root, "a"), "one");
+  await assert.rejects(cairn.openOrInit(root), {
+    code: "already_exists",
+    hint: `to keep that folder as it is, use: \`openOrAdopt(${root})\``,
+  });
+  await using client = await cairn.openOrInit(join(root, "whole"));
+  await assert.rejects(client.save({ workspaceName: "other" }), { hint: "see `listWorkspaces()`" });
+});

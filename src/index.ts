@@ -1,6 +1,7 @@
 /// <reference lib="esnext.disposable" preserve="true" />
 /** The public library. Everything exported here is promised: names, meanings and error codes. */
-import { openLibrary } from "./compose.ts";
+// First: a Node that is too old gets no further, and what else is imported here is no newer than what it can read.
+import "./node-version.ts";
 import { type CairnLibrary, LIBRARY_VERBS } from "./contract/index.ts";
 
 export { CairnError, ERROR_TABLE } from "./errors.ts";
@@ -15,7 +16,7 @@ type Call = (...given: unknown[]) => Promise<unknown>;
 /** A verb of the library, which is loaded by the first call. */
 function lazily(name: string): Call {
   return async (...given) => {
-    library ??= openLibrary();
+    library ??= import("./compose.ts").then(async ({ openLibrary }) => openLibrary({ forPrograms: true }));
     return ((await library) as unknown as Record<string, Call>)[name]!(...given);
   };
 }

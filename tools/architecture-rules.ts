@@ -34,6 +34,7 @@ export const LAYERS: readonly Layer[] = [
   { name: "pacer.ts", may: ["errors.ts"], reason: "long work at any depth lets its caller stop it" },
   { name: "append.ts", may: [], reason: "lists are long at any depth" },
   { name: "web-assembly.ts", may: [], reason: "a kernel may serve any layer and knows none" },
+  { name: "node-version.ts", may: [], reason: "a Node that is too old must be able to read it" },
   { name: "load-script.ts", may: [], reason: "it loads everything else of the command, and is built apart from it" },
   {
     name: "contract",
@@ -99,7 +100,11 @@ export const LAYERS: readonly Layer[] = [
     may: BELOW_DAEMON,
     reason: "the only file that names concrete adapters, so all others can be given any",
   },
-  { name: "index.ts", may: [...BELOW_DAEMON, "compose.ts"], reason: "the public library: what it exports is promised" },
+  {
+    name: "index.ts",
+    may: [...BELOW_DAEMON, "compose.ts", "node-version.ts"],
+    reason: "the public library: what it exports is promised",
+  },
   {
     name: "daemon",
     may: [...BELOW_DAEMON, "compose.ts"],

@@ -118,9 +118,23 @@ async function bundle(stage: string): Promise<void> {
     plugins: [scriptsInstead(scripts.names), workersBesideChunks],
   });
   takeBuiltinsDirectly(stage);
+  await makeRequired(stage);
   const inputs = { ...scripts.inputs, ...result.metafile.inputs };
   writeFileSync(path.join(stage, "THIRD-PARTY-LICENSES.txt"), thirdPartyNotices(inputs));
   chmodSync(path.join(stage, "cli.js"), 0o755);
+}
+
+/** What `require` loads. A Node that is too old requires no module, and would say that instead of what is wrong. */
+async function makeRequired(stage: string): Promise<void> {
+  const contents = 'require("./src/node-version.ts");\nmodule.exports = require("./index.js");\n';
+  await build({
+    ...BUNDLED,
+    stdin: { contents, resolveDir: ROOT },
+    outfile: path.join(stage, "index.cjs"),
+    splitting: false,
+    format: "cjs",
+    external: ["./index.js"],
+  });
 }
 
 /**
@@ -261,7 +275,7 @@ function moveIntoPlace(stage: string): void {
 }
 
 function isEntry(name: string): boolean {
-  return name === "cli.js" || name === "index.js" || name.endsWith("-worker.js");
+  return name === "cli.js" || /^index\.c?js$/.test(name) || name.endsWith("-worker.js");
 }
 
 /** What a killed build left behind. */

@@ -221,7 +221,8 @@ export class Context {
   /** A command line that does something further with the same workspace, ready to be copied. */
   commandLine(words: readonly string[], positional?: string): string {
     const folder = positional ?? this.globals.directory;
-    const chosen = folder === undefined ? [] : ["-C", folder];
+    // It is run from elsewhere, perhaps.
+    const chosen = folder === undefined ? [] : ["-C", this.absolute(folder)];
     const control = this.globals.controlDirectory;
     if (control !== undefined) chosen.push("--control-dir", control);
     return ["cairn", ...chosen, ...words].map(shellQuote).join(" ");

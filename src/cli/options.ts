@@ -118,3 +118,13 @@ function read(context: Context, input: Input, { flags, schema, value }: Member):
 export function guards(...values: readonly GuardName[]): Otherwise {
   return { flags: "--allow <guard>", text: `override a guard: ${values.join(", ")}`, values };
 }
+
+/** Tags as somebody types them: several with commas, as restic reads them. A tag has none in it. */
+export function splitTags(given: readonly string[]): string[] {
+  return given.flatMap((each) => each.split(","));
+}
+
+/** Options of a call with their tags split. */
+export function withTags<T extends { tags?: readonly string[] | undefined }>(given: T): T {
+  return given.tags === undefined ? given : { ...given, tags: splitTags(given.tags) };
+}

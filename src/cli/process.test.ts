@@ -34,8 +34,12 @@ test("the version is answered by the process itself", () => {
   assert.equal(ran.status, 0);
 });
 
-for (const signal of ["SIGINT", "SIGTERM"] as const) {
-  test(`${signal} stops the work and exits 130 with the envelope`, async () => {
+for (const [signal, exit] of [
+  ["SIGINT", 130],
+  ["SIGTERM", 143],
+  ["SIGHUP", 129],
+] as const) {
+  test(`${signal} stops the work and exits ${exit} with the envelope`, async () => {
     const child = spawn(process.execPath, [ENTRY, "save", "--json"], { env: { ...process.env, FAKE_SAVE: "wait" } });
     const output = collect(child.stdout);
     await once(child.stderr, "data");
@@ -44,7 +48,7 @@ for (const signal of ["SIGINT", "SIGTERM"] as const) {
     const envelope = JSON.parse(await output) as Envelope;
     assert.deepEqual(
       [status, envelope.ok, envelope.error?.code, envelope.command],
-      [130, false, "interrupted", "save"],
+      [exit, false, "interrupted", "save"],
     );
   });
 }

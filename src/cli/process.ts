@@ -1,5 +1,6 @@
-import { toCairnError } from "../errors.ts";
+import { ERROR_TABLE, toCairnError } from "../errors.ts";
 import fs from "node:fs";
+import { constants } from "node:os";
 import { absolutePath } from "../fs/users.ts";
 import type { CairnLibrary } from "../contract/index.ts";
 import { bindNative } from "../native.ts";
@@ -13,6 +14,8 @@ const SIGNALS = ["SIGINT", "SIGTERM", "SIGHUP"] as const;
 export async function runProcess(argv: readonly string[], openLibrary: () => Promise<CairnLibrary>): Promise<void> {
   const controller = new AbortController();
   let running: number | null = null;
+  /** As a shell gives it for a process that a signal ended. */
+  let stopped = ERROR_TABLE.interrupted.exit as number;
   for (const signal of SIGNALS) {
     process.on(signal, () => {
       // The command that `run` started decides, or the pager; what comes after it has to be done. The terminal sends it SIGINT itself.
@@ -20,7 +23,8 @@ export async function runProcess(argv: readonly string[], openLibrary: () => Pro
         if (signal !== "SIGINT") sendTo(running, signal);
         return;
       }
-      if (controller.signal.aborted) endProcess(130);
+      stopped = 128 + constants.signals[signal];
+      if (controller.signal.aborted) endProcess(stopped);
       controller.abort(new Error(`received ${signal}`));
     });
   }
@@ -45,7 +49,8 @@ export async function runProcess(argv: readonly string[], openLibrary: () => Pro
       tell = telling;
     },
   });
-  endProcess(reportLostOutput(stdout.failure, status));
+  const ended = reportLostOutput(stdout.failure, status);
+  endProcess(ended === ERROR_TABLE.interrupted.exit ? stopped : ended);
 }
 
 /** Options of Node whose report is written when Node takes the process down. */

@@ -113,6 +113,7 @@ export async function understoodName(argv: readonly string[]): Promise<string | 
 export async function parse(given: readonly string[]): Promise<Parsed> {
   const { argv, definition, group } = await named(given);
   const name = definition?.name;
+  await refuseHelpOfNothing(given, definition);
   let printed = "";
   let call: { args: unknown[]; options: Record<string, unknown> } | undefined;
   const called: Called = (args, options) => {
@@ -149,6 +150,19 @@ export async function parse(given: readonly string[]): Promise<Parsed> {
   return { kind: "call", name, definition, input: new Input(call.args as string[], call.options), globals };
 }
 
+/** Throws `usage` where a word behind `help` is no command: the help of what stands before it would hide that. */
+async function refuseHelpOfNothing(given: readonly string[], definition: CommandDefinition | undefined): Promise<void> {
+  if (commandNameOf(given) !== "help" || definition === undefined) return;
+  const words = given.slice(given.indexOf("help") + 1).filter((word) => !word.startsWith("-"));
+  const surplus = words[definition.name.split(" ").length];
+  if (surplus === undefined) return;
+  const instead = definition.verbs === undefined ? null : await insteadOf(surplus, definition);
+  throw usage(
+    `there is no command ${JSON.stringify(`${definition.name} ${surplus}`)}`,
+    instead ?? `\`cairn ${definition.name} --help\` shows what it takes`,
+  );
+}
+
 async function usageError(
   error: CommanderError,
   name: string | undefined,
@@ -165,7 +179,9 @@ async function usageError(
     .join(" ")
     .trim()
     .replace(/^\(|\)$/g, "");
-  return usage(first, suggestion === "" ? help : `${suggestion} ${help}`);
+  const named =
+    error.code === "commander.unknownOption" ? `${help}; what begins with - and is none comes after --` : help;
+  return usage(first, suggestion === "" ? named : `${suggestion} ${help}`);
 }
 
 /** Words of git, restic and borg, with the line that does the same here. */

@@ -137,6 +137,8 @@ test("the version is the package's", async () => {
 const WRONG: [string, RegExp][] = [
   ["sav", /unknown command 'sav'/],
   ["save --nope", /unknown option '--nope'/],
+  ["restore head -f", /unknown option '-f'/],
+  ["history -n -1", /--limit wants a number of points; 0 is all/],
   ["save a b", /too many arguments/],
   ["restore", /missing required argument 'target'/],
   ["save -m", /argument missing/],
@@ -189,6 +191,15 @@ for (const [line, message] of WRONG) {
 test("help of an unknown command is a usage error", async () => {
   assert.equal((await runFake(["help", "sav"])).status, 2);
   assert.equal((await runFake(["help"])).status, 0);
+  for (const [line, message] of [
+    ["restore head -f", /what begins with - and is none comes after --/],
+    ["help save foo", /there is no command "save foo"/],
+    ["help backup lis", /there is no command "backup lis"\n.*did you mean `cairn backup list`/],
+  ] as const) {
+    const { status, stderr } = await runFake(line.split(" "));
+    assert.equal(status, 2, line);
+    assert.match(stderr, message);
+  }
 });
 
 test("an unknown word is answered with what begins like it, does the same, or only looks", async () => {

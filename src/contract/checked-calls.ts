@@ -1,7 +1,8 @@
 import { inspect } from "node:util";
 import type * as v from "valibot";
-import { throwIfAborted, toCairnError } from "../errors.ts";
-import { checkValue, type Entries, type Notes } from "./schema.ts";
+import { CairnError, reworded, throwIfAborted, toCairnError } from "../errors.ts";
+import { hintForPrograms } from "./call-hints.ts";
+import { checkValue, type Entries, type Notes, refuseUnknown } from "./schema.ts";
 import type { Verb } from "./verb.ts";
 
 type Callback = (...given: unknown[]) => unknown;
@@ -9,11 +10,11 @@ type Method = (this: unknown, ...given: unknown[]) => unknown;
 
 /**
  * Gives a class the methods of its verbs: its own, else what `perform` does with their rows. Wrong arguments are `usage`, a call whose signal has fired
- * is `interrupted`, any other failure is a `CairnError`, and a callback that fails changes nothing. All arguments are
+ * is `interrupted`, one on what was closed is `usage`, any other failure is a `CairnError`, and a callback that fails changes nothing. All arguments are
  * handed on, options included.
  */
 export function makeCalls<Row>(
-  of: { prototype: { perform(verb: Verb, row: Row, given: unknown[]): unknown } },
+  of: { prototype: { perform(verb: Verb, row: Row, given: unknown[]): unknown; isClosed?: boolean } },
   verbs: Readonly<Record<string, Verb>>,
   rows: object,
 ): void {
@@ -29,20 +30,31 @@ export function makeCalls<Row>(
     const called: Method = function (...given) {
       // What was promised to the call may fail before it is waited for, or when it never is.
       for (const each of given) if (each instanceof Promise) each.catch(() => undefined);
+      if ((this as { isClosed?: boolean }).isClosed === true)
+        throw new CairnError("usage", `${name}: this was closed; open it again`);
       return whole.apply(this, checkArguments(name, verb, given));
     };
+    const failed: Failed = (error, given) => failure(error, given[verb.takes.length]);
     methods[name] =
-      verb.how === "at once" ? atOnce(called) : verb.how === "stream" ? streamed(called) : promised(called);
+      verb.how === "at once"
+        ? atOnce(called, failed)
+        : verb.how === "stream"
+          ? streamed(called, failed)
+          : promised(called, failed);
   }
 }
 
 /** The arguments as the verb's schemas say, its options last. Throws `usage`, or `interrupted` where their signal has fired. */
 function checkArguments(call: string, { takes, options }: Verb, given: readonly unknown[]): unknown[] {
   const named = (place: number): string => `${call}: argument ${place + 1}`;
-  const all: unknown[] = takes.map(({ schema }, i) => checkValue(schema, given[i], named(i)));
+  const all: unknown[] = takes.map(({ schema }, i) => {
+    if (schema.type === "strict_object") refuseUnknown(schema, given[i], named(i));
+    return checkValue(schema, given[i], named(i));
+  });
   if (options === null) return all;
   const isLeftOut = given[takes.length] === undefined && Object.values(options.entries).every(isOptional);
   const last = isLeftOut ? {} : given[takes.length];
+  refuseUnknown(options as unknown as v.GenericSchema, last, named(takes.length));
   const checked = checkValue(options as unknown as v.GenericSchema, last, named(takes.length)) as Record<
     string,
     unknown
@@ -83,32 +95,50 @@ function safeCallback(name: string, told: Callback): Callback {
   };
 }
 
-function promised(called: Method): Method {
+let isForPrograms = false;
+
+/** From now on hints speak of calls: whoever calls in this process is a program, not the command. */
+export function speakOfCalls(): void {
+  isForPrograms = true;
+}
+
+type Failed = (error: unknown, given: readonly unknown[]) => CairnError;
+
+/** Makes the error of a call. One that its signal stopped has the signal's reason, wherever it was stopped. */
+function failure(error: unknown, options: unknown): CairnError {
+  const failed = toCairnError(error);
+  const { aborted = false, reason } = (options as { signal?: AbortSignal } | null | undefined)?.signal ?? {};
+  const cause: unknown = aborted && failed.code === "interrupted" ? reason : failed.cause;
+  const hint = isForPrograms && failed.hint !== undefined ? hintForPrograms(failed.hint) : failed.hint;
+  return cause === failed.cause && hint === failed.hint ? failed : reworded(failed, { cause, hint });
+}
+
+function promised(called: Method, failed: Failed): Method {
   return async function (...given) {
     try {
       return await called.apply(this, given);
     } catch (error) {
-      throw toCairnError(error);
+      throw failed(error, given);
     }
   };
 }
 
-function atOnce(called: Method): Method {
+function atOnce(called: Method, failed: Failed): Method {
   return function (...given) {
     try {
       return called.apply(this, given);
     } catch (error) {
-      throw toCairnError(error);
+      throw failed(error, given);
     }
   };
 }
 
-function streamed(called: Method): Method {
+function streamed(called: Method, failed: Failed): Method {
   return async function* (...given) {
     try {
       yield* called.apply(this, given) as AsyncIterable<unknown>;
     } catch (error) {
-      throw toCairnError(error);
+      throw failed(error, given);
     }
   };
 }

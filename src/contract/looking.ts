@@ -34,6 +34,7 @@ import {
   PathInput,
   pointId,
   SavePoint,
+  throwOnDamage,
   WorkspaceCallOptions,
   WorkspaceRef,
 } from "./words.ts";
@@ -252,6 +253,7 @@ export type UnverifiedPoint = Of<typeof UnverifiedPoint>;
 export const VerifyOptions = object({
   ...CallOptions.entries,
   deep: opt(flag("also hash each large file as a whole, and read the clones of sealed points")),
+  throwOnDamage: throwOnDamage(),
 });
 export type VerifyOptions = Of<typeof VerifyOptions>;
 export const VerifyResult = object({

@@ -17,6 +17,7 @@ import {
   rows,
   size,
   some,
+  strict,
   text,
 } from "./schema.ts";
 import { arg, verb } from "./verb.ts";
@@ -184,7 +185,8 @@ export const planUndo = verb({
   errors: ["nothing_to_undo"],
 });
 export const restoreLatest = verb({
-  about: "Restores head, after the present was saved where it differs; without points `restored_to` is null.",
+  about:
+    "Goes back to head and not to the newest point, so that a rollback outlives a restart; the present is saved first where it differs, and without points `restored_to` is null.",
   takes: [arg("workspaceName", opt(text()))],
   options: CallOptions,
   output: RestoreResult,
@@ -298,7 +300,7 @@ export const tag = verb({
   about: "Adds tags to a save point and removes some.",
   takes: [
     arg("target", target()),
-    arg("edit", object({ add: opt(list(text(), "tags to add")), remove: opt(list(text(), "a tag to remove")) })),
+    arg("edit", strict({ add: opt(list(text(), "tags to add")), remove: opt(list(text(), "a tag to remove")) })),
   ],
   options: WorkspaceCallOptions,
   output: SavePoint,

@@ -46,7 +46,7 @@ import {
   VerifyReceiptResult,
 } from "./snapshots.ts";
 import { arg, type Methods, verb } from "./verb.ts";
-import { Aspect, CallOptions, EntryKind, ListedEntry, NamedPath, PathInput } from "./words.ts";
+import { Aspect, CallOptions, EntryKind, ListedEntry, NamedPath, PathInput, throwOnDamage } from "./words.ts";
 
 /** Verbs of an open repository. A snapshot is an id, a unique prefix or `latest`; one of a save point also that point's id. */
 
@@ -161,6 +161,7 @@ export const VerifyBackupOptions = object({
   subset: opt(
     object({ part: number(), of: number() }, "of the packs only part n of m; all m parts together are all packs"),
   ),
+  throwOnDamage: throwOnDamage(),
 });
 export type VerifyBackupOptions = Of<typeof VerifyBackupOptions>;
 export const VerifyBackupResult = object({

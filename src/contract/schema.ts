@@ -151,6 +151,38 @@ export function checkValue<S extends v.GenericSchema>(schema: S, value: unknown,
   throw new CairnError("usage", problemOf(result.issues?.[0], value, name));
 }
 
+/**
+ * Throws `usage` for a member of an object of options that its schema does not name, also in objects inside it: what a
+ * misspelt one asks for would be lost.
+ */
+export function refuseUnknown(schema: v.GenericSchema, value: unknown, name: string): void {
+  const { wrapped, entries } = schema as unknown as { wrapped?: v.GenericSchema; entries?: Entries };
+  if (wrapped !== undefined) return refuseUnknown(wrapped, value, name);
+  if (entries === undefined || typeof value !== "object" || value === null) return;
+  for (const [key, member] of Object.entries(value)) {
+    if (Object.hasOwn(entries, key)) refuseUnknown(entries[key]!, member, `${name}.${key}`);
+    else if (member !== undefined) throw new CairnError("usage", unknownMember(name, key, Object.keys(entries)));
+  }
+}
+
+function unknownMember(name: string, key: unknown, known: readonly string[]): string {
+  const nearest = known.toSorted((a, b) => distance(String(key), a) - distance(String(key), b))[0];
+  const isNear = nearest !== undefined && distance(String(key), nearest) <= Math.max(1, nearest.length / 3);
+  return `${name} knows no member ${shown(key)}${isNear ? `; did you mean ${nearest}?` : ""}`;
+}
+
+/** Counts the letters that are to be added, removed or exchanged to make one word of another. */
+function distance(a: string, b: string): number {
+  let row = Array.from({ length: b.length + 1 }, (_, i) => i);
+  for (const [i, letter] of a.slice(0, MOST_SHOWN).toLowerCase().split("").entries()) {
+    const next = [i + 1];
+    for (let j = 0; j < b.length; j++)
+      next.push(Math.min(row[j + 1]! + 1, next[j]! + 1, row[j]! + (letter === b[j]!.toLowerCase() ? 0 : 1)));
+    row = next;
+  }
+  return row[b.length]!;
+}
+
 function problemOf(issue: v.BaseIssue<unknown> | undefined, value: unknown, name: string): string {
   if (issue === undefined) return `${name} is to be an object; found ${shown(value)}`;
   const keys = (issue.path ?? []).map(({ key }) => key as string | number);

@@ -123,6 +123,8 @@ export const CallOptions = object(
   "A callback that throws changes nothing of its call: the process is warned once (`CairnWarning`).",
 );
 export type CallOptions = Of<typeof CallOptions>;
+export const throwOnDamage = () =>
+  opt(flag("throw `damaged` instead of returning what has problems, which are `details.problems` then"));
 export const WorkspaceCallOptions = object({
   ...CallOptions.entries,
   workspaceName: opt(text("default: the workspace that was opened, else `main`; `not_found`")),

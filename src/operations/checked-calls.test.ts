@@ -1,5 +1,5 @@
 import assert from "node:assert/strict";
-import { readFileSync, readdirSync, writeFileSync } from "node:fs";
+import { readFileSync, readdirSync, truncateSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { test, type TestContext } from "node:test";
 import { CairnError } from "../errors.ts";
@@ -52,10 +52,17 @@ const CLIENT: Calls<Loose> = {
   'setPolicy: argument 1 knows no member "quota"': (client) => client.setPolicy({ quota: 1 }),
   'previewCleanup: argument 1.retention.keepUndo knows no member "counts"': (client) =>
     client.previewCleanup({ retention: { keepUndo: { counts: 1 } } }),
+  'save: argument 1 knows no member "mesage"; did you mean message?': (client) => client.save({ mesage: "m" }),
+  'save: argument 1 knows no member "engine"': (client) => client.save({ engine: "copy" }),
+  'history: argument 3 knows no member "Path"; did you mean path?': (client) =>
+    client.history("main", 1, { Path: "a" }),
+  'tag: argument 2 knows no member "added"': (client) => client.tag("head", { added: ["x"] }),
   "createBackup: argument 1": (client) => client.createBackup("/repository"),
 };
 
 const REPOSITORY: Calls<Loose> = {
+  'verify: argument 1.subset knows no member "off"; did you mean of?': (repository) =>
+    repository.verify({ subset: { part: 1, off: 2 } }),
   "restore: argument 2": (repository) => repository.restore("latest"),
   "diff: argument 3.toSubfolder": (repository) => repository.diff("latest", "latest", { toSubfolder: 7 }),
   "restore: argument 3.subfolder": (repository) => repository.restore("latest", "/back", { subfolder: 7 }),
@@ -125,9 +132,9 @@ test("a list that chooses is no everything when it is empty", async (t) => {
   assert.equal(readFileSync(join(folder, "a"), "utf8"), "two");
 });
 
-test("what a call left to its defaults takes may be absent, and members that no call knows are left alone", async (t) => {
+test("what a call left to its defaults takes may be absent", async (t) => {
   const { client } = await testFolder(t, { a: "one" });
-  await client.save({ message: undefined, tags: undefined, other: 7 } as Loose);
+  await client.save({ message: undefined, tags: undefined, other: undefined } as Loose);
   await client.history(undefined, undefined, { path: undefined } as Loose);
   assert.equal((await client.diff("head", null)).entries.length, 0);
 });
@@ -211,19 +218,19 @@ test("a backup is what it is, and locks are given back, when a callback fails th
   assert.deepEqual(readdirSync(join(place, "locks")), []);
 });
 
-test("a callback is called on its options, and others of them stay", async (t) => {
+test("a callback is called on its options", async (t) => {
   const { client, write } = await testFolder(t, { a: "one" });
-  const options = {
-    message: "mine",
-    told: 0,
+  const told = new Set<unknown>();
+  const callbacks = {
     onProgress() {
-      this.told++;
+      told.add(this);
     },
   };
-  assert.equal((await client.save(options)).message, "mine");
+  await client.save({ message: "mine" });
   write("a", "two");
-  await client.restore(Object.assign(options, { target: "head" }));
-  assert.ok(options.told > 0);
+  const restoring = { target: "head", ...callbacks };
+  await client.restore(restoring);
+  assert.deepEqual([...told], [restoring]);
 });
 
 /** One of these fits each argument that a call cannot do without. */
@@ -286,6 +293,74 @@ test("a repository that could not be opened is told by its own promise alone whe
   await new Promise(setImmediate);
   await assert.rejects(promised, hasCode("interrupted"));
   assert.deepEqual(unheard, []);
+});
+
+test("a call that is stopped has its signal's reason, before it began and while it waited for another process", async (t) => {
+  const { client, root, library } = await testFolder(t, { a: "one" });
+  const reason = new Error("the user closed the tab");
+  await assert.rejects(client.save({ signal: AbortSignal.abort(reason) }), { code: "interrupted", cause: reason });
+  await using repository = await library.initRepository({ repository: join(root, "repository"), password: "x" });
+  const controller = new AbortController();
+  async function* endless(): AsyncGenerator<Uint8Array> {
+    for (;;) {
+      yield Buffer.from("more");
+      controller.abort(reason);
+    }
+  }
+  const streamed = repository.createFromStream(endless(), { signal: controller.signal });
+  await assert.rejects(streamed, { code: "interrupted", cause: reason });
+  using _lock = await lockRegistry();
+  const waiting = new AbortController();
+  setImmediate(() => waiting.abort(reason));
+  await assert.rejects(library.forget("/nowhere", { signal: waiting.signal }), { code: "interrupted", cause: reason });
+});
+
+test("what was closed refuses every call, and a command that ran meanwhile is saved", async (t) => {
+  const { client, root, library } = await testFolder(t, { a: "one" });
+  const repository = await library.initRepository({ repository: join(root, "repository"), password: "x" });
+  const running = client.run(["sleep", "0.3"]);
+  await client.close();
+  await client.close();
+  await repository.close();
+  assert.equal((await running).after?.sequence, 2);
+  const closed = (of: Loose, verbs: Readonly<Record<string, Verb>>): Calls<unknown> =>
+    Object.fromEntries(
+      Object.entries(verbs).map(([name, { how }]) => [
+        `${name}: this was closed; open it again`,
+        () => (how === "stream" ? of[name]().next() : of[name]()),
+      ]),
+    );
+  await assertUsage(client, closed(client, CLIENT_VERBS));
+  await assertUsage(repository, closed(repository, REPOSITORY_VERBS));
+  const other = await library.open(client.workspace.path);
+  await assert.rejects(other.createBackup(repository), { code: "usage", message: /still open$/ });
+});
+
+test("a verification throws what it found where that is asked for", async (t) => {
+  const { client, root, library } = await testFolder(t, { a: "one" });
+  await client.save();
+  await using repository = await library.initRepository({ repository: join(root, "repository"), password: "x" });
+  await client.createBackup(repository);
+  const asked = { throwOnDamage: true };
+  assert.deepEqual((await client.verify("head", asked)).problems, []);
+  assert.deepEqual((await repository.verify(asked)).problems, []);
+  for (const place of [join(root, "repository"), (await client.store()).repository])
+    for (const name of readdirSync(join(place, "data"), { recursive: true, encoding: "utf8" }))
+      if (name.length > 60) truncateSync(join(place, "data", name), 20);
+  const calls = {
+    verify: async (options: object) => client.verify("head", options),
+    verifyAll: async (options: object) => client.verifyAll(options),
+    "verify of a repository": async (options: object) => repository.verify(options),
+  };
+  for (const [name, call] of Object.entries(calls)) {
+    const { problems } = await call({});
+    assert.ok(problems.length > 0, name);
+    await assert.rejects(call(asked), (error: Loose) => {
+      assert.deepEqual([error.code, error.details.problems.length], ["damaged", problems.length], name);
+      assert.match(error.message, /^\d+ problems? found; /);
+      return true;
+    });
+  }
 });
 
 test("forgetting a folder ends with its signal while it waits for another process, and knows the folder still", async (t) => {

@@ -63,6 +63,8 @@ export class CairnClient {
   #idle: IdleSealer | undefined;
   /** Calls under way. */
   #calls = 0;
+  /** @internal */
+  isClosed = false;
 
   constructor(options: ClientOptions) {
     this.#options = options;
@@ -224,8 +226,9 @@ export class CairnClient {
     });
   }
 
-  /** Nothing stays open between calls; what goes on by itself ends. */
+  /** Nothing stays open between calls; what goes on by itself ends. Later calls are refused. */
   async close(): Promise<void> {
+    this.isClosed = true;
     await this.#idle?.close();
     await this.#removals.settled();
   }

@@ -16,6 +16,8 @@ export interface OpenedRepository extends BackupRepository {}
 export class OpenedRepository {
   /** @internal For operations that need more than one side. */
   readonly access: OpenRepository;
+  /** @internal */
+  isClosed = false;
 
   constructor(access: OpenRepository) {
     this.access = access;
@@ -26,6 +28,7 @@ export class OpenedRepository {
   }
 
   async close(): Promise<void> {
+    this.isClosed = true;
     await this.access.close();
   }
 
@@ -45,6 +48,6 @@ export class OpenedRepository {
 
 /** The repository behind an argument of a call. */
 export function accessOf(call: string, repository: BackupRepository): OpenRepository {
-  if (repository instanceof OpenedRepository) return repository.access;
-  throw new CairnError("usage", `${call} wants a repository that this library has opened`);
+  if (repository instanceof OpenedRepository && !repository.isClosed) return repository.access;
+  throw new CairnError("usage", `${call} wants a repository that this library has opened, and that is still open`);
 }

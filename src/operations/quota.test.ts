@@ -6,6 +6,7 @@ import { test, type TestContext } from "node:test";
 import { retentionOf, storedRetention } from "../formats/records/policy.ts";
 import type { SavePoint } from "../contract/words.ts";
 import { hasCode, testFolder, type TestFolder } from "./testing-folder.ts";
+import { loopFileSystem } from "../../test/fixtures/loop-file-system.ts";
 import { estimateBytes } from "../workspace/save/space.ts";
 
 async function saveNew({ client, folder }: TestFolder, warnings: string[] = []): Promise<SavePoint> {
@@ -28,6 +29,28 @@ test("a save at the quota is refused, and nothing is removed when no policy was 
   assert.equal((await at.client.history()).save_points.length, 3);
   await at.client.setPolicy({ quotaBytes: 10_000_000 });
   await saveNew(at);
+});
+
+test("a folder of more than a fifth of its disk is saved once; after that the quota counts, and one that was set always", async (context) => {
+  const disk = loopFileSystem(context, "ext4", { size: 64 << 20 });
+  if (disk === null) return;
+  const { library } = await testFolder(context);
+  const folderOf = (name: string): string => {
+    fs.mkdirSync(join(disk.root, name));
+    fs.writeFileSync(join(disk.root, name, "own"), randomBytes(14 << 20));
+    return join(disk.root, name);
+  };
+  const client = await library.adopt(folderOf("free"));
+  await client.save();
+  await assert.rejects(client.save(), (error: Error & { hint?: string; details?: Record<string, number> }) => {
+    assert.match(error.message, /nobody has set it: a fifth of the file system\); 14.* MiB are needed/);
+    assert.match(error.hint ?? "", /^raise it with `cairn cleanup --set-policy --quota 16MiB`/);
+    return true;
+  });
+  await client.setPolicy({ quotaBytes: 16 << 20 });
+  await client.save();
+  const set = await library.adopt(folderOf("set"), { quotaBytes: 10 << 20 });
+  await assert.rejects(set.save(), hasCode("no_space"));
 });
 
 test("a save at the quota removes what the policy drops, says so, and goes on", async (context) => {

@@ -3,6 +3,7 @@ import {
   cpSync,
   existsSync,
   mkdirSync,
+  mkdtempSync,
   readdirSync,
   readFileSync,
   renameSync,
@@ -14,6 +15,7 @@ import {
 import { join } from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
 import { test } from "node:test";
+import { mountOf } from "../fs/linux/mounts.ts";
 import { EmbeddedStore } from "../workspace/store/embedded-store.ts";
 import { storePaths } from "../workspace/store/store-files.ts";
 import { acquireLock } from "../repository/locks.ts";
@@ -225,4 +227,19 @@ test("a restore to an equal older point moves head and makes no point", async (t
   const { undo_id: undoId } = await client.restore({ target: first.save_point_id });
   assert.equal(undoId, null);
   assert.deepEqual([(await client.status()).head, again.parent_id], [first.save_point_id, first.save_point_id]);
+});
+
+test("the first save into memory says where its points lie and that they are gone with a reboot", async (t) => {
+  if (mountOf("/dev/shm")?.type !== "tmpfs") return t.skip("/dev/shm is not in memory");
+  const root = mkdtempSync("/dev/shm/cairn-save-");
+  t.after(() => rmSync(root, { recursive: true, force: true }));
+  const { folder, library, client } = await testFolder(t, { a: "one" });
+  await client.release();
+  const warnings: string[] = [];
+  const onWarning = (message: string): void => void warnings.push(message);
+  const controlDirectory = join(root, "control");
+  const other = await library.adopt(folder, { controlDirectory });
+  for (let i = 0; i < 2; i++) await other.save({ onWarning });
+  const said = `the save points lie in ${controlDirectory}, in memory (tmpfs): they are gone with a reboot`;
+  assert.deepEqual(warnings, [said]);
 });

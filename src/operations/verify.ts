@@ -8,6 +8,25 @@ import type { VerifyResult } from "../contract/looking.ts";
 import type { WorkspaceCallOptions } from "../contract/words.ts";
 import { recoverWorkspace } from "../workspace/care/recovery.ts";
 
+/** Returns what a verification found. Throws `damaged` where that is asked for and something is. */
+export function orThrown<T extends { problems: readonly { detail: string; hint?: string; severity?: string }[] }>(
+  result: T,
+  { throwOnDamage }: { throwOnDamage?: boolean | undefined },
+): T {
+  const damage = result.problems.filter(({ severity }) => severity !== "note");
+  const [first] = damage;
+  if (throwOnDamage !== true || first === undefined) return result;
+  const count = damage.length === 1 ? "1 problem" : `${damage.length} problems`;
+  throw new CairnError(
+    "damaged",
+    `${count} found; ${damage.length === 1 ? "it is" : "the first is"}: ${first.detail}`,
+    {
+      ...(first.hint === undefined ? {} : { hint: first.hint }),
+      details: { problems: damage },
+    },
+  );
+}
+
 /** Every point of every workspace of the control directory, sealed for it where that can be done, and the store itself. */
 export async function verifyAll(workspace: Workspace, parts: WorkspaceParts, call: VerifyInput): Promise<VerifyResult> {
   const { control } = workspace.found;

@@ -191,4 +191,8 @@ test("the entry names the Node it needs when it is started with an older one", (
   const outcome = clone.run("node", [path.join(clone.folder, "dist/cli.js"), "--version"]);
   assert.equal(outcome.status, 2);
   assert.match(outcome.stderr, /Node 24 or newer is needed, this is/);
+  const told = clone.run("node", [path.join(clone.folder, "dist/cli.js"), "save", "--json"]);
+  const { ok, error } = JSON.parse(told.stdout) as { ok: boolean; error: { code: string; message: string } };
+  assert.deepEqual([told.status, ok, error.code], [2, false, "unsupported"]);
+  assert.match(error.message, /^Node 24 or newer is needed, this is/);
 });

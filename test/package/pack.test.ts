@@ -33,6 +33,7 @@ test(
         "README.md",
         "package.json",
         "dist/cli.js",
+        "dist/index.cjs",
         "dist/index.js",
         "dist/types/index.d.ts",
         "dist/man/cairn.1",
@@ -90,7 +91,29 @@ test(
       assert.equal(readFileSync(path.join(folder, "a.txt"), "utf8"), "one");
     });
 
-    await t.test("the library can be imported, and its types are found under strict settings", () => {
+    const uses = [
+      ["--input-type=module", "--eval", 'console.log(typeof (await import("cairnstate")).openOrInit)'],
+      ["--input-type=commonjs", "--eval", 'console.log(typeof require("cairnstate").openOrInit)'],
+    ];
+    await t.test("the library can be imported and required", () => {
+      for (const use of uses) {
+        const outcome = clone.run("node", use, { env, cwd: home });
+        assert.equal(outcome.stdout.trim(), "function", outcome.stderr);
+      }
+    });
+
+    await t.test("the library says which Node it needs to an older one", (older) => {
+      const old = clone.run("node", ["--version"]).stdout.trim().slice(1);
+      if (Number.parseInt(old, 10) >= 24) return older.skip("the machine's own Node is new enough");
+      const withoutModules = Number.parseInt(old, 10) < 20 ? [] : [["--no-experimental-require-module", ...uses[1]!]];
+      for (const use of [...uses, ...withoutModules]) {
+        const { status, stderr } = clone.run("node", use, { cwd: home });
+        assert.equal(status, 1);
+        assert.ok(stderr.includes(`Error: cairnstate: Node 24 or newer is needed, this is ${old} (`), stderr);
+      }
+    });
+
+    await t.test("the library's types are found under strict settings", () => {
       const program =
         'import { openOrInit, type SavePoint } from "cairnstate";\nexport type P = SavePoint;\nconsole.log(typeof openOrInit);\n';
       writeFileSync(path.join(home, "use.ts"), program);

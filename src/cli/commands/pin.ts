@@ -12,11 +12,14 @@ function pinning(name: "pin" | "unpin", back: string, done: string, example: str
     examples: [{ line: `cairn ${name} 1a2b3c4d`, text: example }],
     async run(context, input) {
       const client = await context.open();
+      const was = await client.resolve(input.required(0), context.callOptions());
+      const isSo = was.pinned === (name === "pin");
       const point = await client[name](input.required(0), context.callOptions());
       return {
         data: { save_point: point },
         async text() {
           const id = (await shortener(client, [point.save_point_id]))(point.save_point_id);
+          if (isSo) return `${context.style.bold(id)} ${name === "pin" ? "was pinned already" : "was not pinned"}`;
           const way = context.style.cyan(context.commandLine([back, id]));
           return `${done} ${context.style.bold(id)}; take it back: ${way}`;
         },

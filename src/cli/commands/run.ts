@@ -2,7 +2,7 @@ import { CairnError, ERROR_TABLE } from "../../errors.ts";
 import type { CommandDefinition, Outcome } from "../command.ts";
 import { RunOptions } from "../../contract/points.ts";
 import { pick } from "../../contract/schema.ts";
-import { VerbOptions } from "../options.ts";
+import { VerbOptions, withTags } from "../options.ts";
 import { shortener } from "../shorten.ts";
 
 const OPTIONS = new VerbOptions(pick(RunOptions, "message", "tags"), {
@@ -23,7 +23,7 @@ export const command: CommandDefinition = {
     const client = await context.openOrAdopt();
     const options: RunOptions = {
       ...context.callOptions(),
-      ...OPTIONS.read(context, input),
+      ...withTags(OPTIONS.read(context, input)),
       cwd: context.chosenFolder() ?? context.cwd,
       // With --json stdout belongs to the one object.
       stdout: context.globals.json ? "stderr" : "inherit",

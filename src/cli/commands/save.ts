@@ -6,7 +6,7 @@ import { EXIT_PARTLY } from "../envelope.ts";
 import { EXCLUDE_FILE_OPTION, readExcludes } from "../exclude-files.ts";
 import { usage } from "../input.ts";
 import type { Input } from "../input.ts";
-import { guards, VerbOptions } from "../options.ts";
+import { guards, VerbOptions, withTags } from "../options.ts";
 import { shortener } from "../shorten.ts";
 
 const OPTIONS = new VerbOptions(SaveOptions.entries, {
@@ -62,7 +62,7 @@ export const command: CommandDefinition = {
 
 function readOptions(context: Context, input: Input): SaveOptions {
   const { cause: _json, ...given } = OPTIONS.read(context, input);
-  const options: SaveOptions = { ...context.callOptions(), ...given, exclude: readExcludes(context, input) };
+  const options: SaveOptions = { ...context.callOptions(), ...withTags(given), exclude: readExcludes(context, input) };
   const cause = input.text("cause");
   if (cause !== undefined) options.cause = parseCause(cause);
   return options;

@@ -1,4 +1,5 @@
 import type { CommandDefinition } from "../command.ts";
+import { splitTags } from "../options.ts";
 import { usage } from "../input.ts";
 import { printable } from "../render/format.ts";
 import { shortener } from "../shorten.ts";
@@ -9,13 +10,15 @@ export const command: CommandDefinition = {
     { name: "<point>", text: "a save point", completes: "points" },
     { name: "[tag...]", text: "tags to add" },
   ],
-  options: [{ flags: "-r, --remove <tag>", text: "a tag to remove; may be repeated", repeat: true }],
+  options: [
+    { flags: "-r, --remove <tag>", text: "a tag to remove, or several with commas; may be repeated", repeat: true },
+  ],
   examples: [
     { line: "cairn tag head release v2", text: "add two tags" },
     { line: "cairn tag 1a2b3c4d --remove wip", text: "remove one" },
   ],
   async run(context, input) {
-    const [add, remove] = [input.rest(1), input.list("remove")];
+    const [add, remove] = [splitTags(input.rest(1)), splitTags(input.list("remove"))];
     if (add.length + remove.length === 0) throw usage("tag wants a tag to add, or --remove TAG");
     const client = await context.open();
     const point = await client.tag(input.required(0), { add, remove }, context.callOptions());

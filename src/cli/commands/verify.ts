@@ -4,10 +4,11 @@ import type { CommandDefinition, Outcome } from "../command.ts";
 import { usage } from "../input.ts";
 import { plural } from "../render/format.ts";
 import { VerifyOptions } from "../../contract/looking.ts";
+import { pick } from "../../contract/schema.ts";
 import { VerbOptions } from "../options.ts";
 import { shortener } from "../shorten.ts";
 
-const OPTIONS = new VerbOptions(VerifyOptions.entries);
+const OPTIONS = new VerbOptions(pick(VerifyOptions, "deep"));
 
 export const command: CommandDefinition = {
   name: "verify",

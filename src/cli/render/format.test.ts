@@ -87,6 +87,10 @@ test("long lists say how many are missing", () => {
 
 test("colour needs a terminal and no NO_COLOR", () => {
   assert.equal(wantsColour(true, {}, true), true);
+  assert.equal(wantsColour(false, { FORCE_COLOR: "1", TERM: "dumb" }, true), true);
+  assert.equal(wantsColour(false, { FORCE_COLOR: "0" }, true), false);
+  assert.equal(wantsColour(true, { FORCE_COLOR: "1", NO_COLOR: "1" }, true), false);
+  assert.equal(wantsColour(true, { FORCE_COLOR: "1" }, false), false);
   assert.equal(wantsColour(true, { NO_COLOR: "" }, true), true);
   assert.equal(wantsColour(true, { NO_COLOR: "0" }, true), false);
   assert.equal(wantsColour(false, {}, true), false);

@@ -42,7 +42,9 @@ export function renderSave(view: SaveView): string {
   const facts =
     result.entries === null || result.bytes === null
       ? `held whole by ${result.effective_engine} in ${formatDuration(result.duration_ms)}; read and counted when something needs it`
-      : `${changed} · ${plural(result.entries, "entry")}, ${formatBytes(result.bytes)} in all · stored ${formatBytes(result.bytes_stored)} in ${formatDuration(result.duration_ms)}`;
+      : result.entries === 0 && result.changes !== null && result.changes.removed === 0
+        ? `the folder is empty · stored ${formatBytes(result.bytes_stored)} in ${formatDuration(result.duration_ms)}`
+        : `${changed} · ${plural(result.entries, "entry")}, ${formatBytes(result.bytes)} in all · stored ${formatBytes(result.bytes_stored)} in ${formatDuration(result.duration_ms)}`;
   const lines = [
     `${style.green("saved")} ${id}${message}`,
     `  ${facts}`,

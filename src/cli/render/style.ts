@@ -17,8 +17,9 @@ export function makeStyle(coloured: boolean): Style {
 
 export const PLAIN = makeStyle(false);
 
-/** Colour only on a terminal, never with NO_COLOR (https://no-color.org: any non-empty value) or a dumb terminal. */
+/** Colour only on a terminal, never with NO_COLOR (https://no-color.org: any non-empty value) or a dumb one; elsewhere too with FORCE_COLOR. */
 export function wantsColour(isTerminal: boolean, env: Record<string, string | undefined>, option: boolean): boolean {
-  if (!option || !isTerminal) return false;
-  return (env["NO_COLOR"] ?? "") === "" && env["TERM"] !== "dumb";
+  if (!option || (env["NO_COLOR"] ?? "") !== "") return false;
+  const forced = env["FORCE_COLOR"] ?? "";
+  return (forced !== "" && forced !== "0") || (isTerminal && env["TERM"] !== "dumb");
 }

@@ -4,7 +4,7 @@ import { loadPlan } from "../../workspace/care/cleanup-plan.ts";
 import { policy, previewCleanup, runCleanup, setPolicy } from "../cleanup.ts";
 import { diff } from "../diff.ts";
 import { verifyPoint } from "../../workspace/care/verify.ts";
-import { seal, verifyAll } from "../verify.ts";
+import { orThrown, seal, verifyAll } from "../verify.ts";
 import { currentReasons, doctor, setEngine } from "../engine.ts";
 import { closeView, fork, listViews, restoreTo, view } from "../fork.ts";
 import { history, why } from "../history.ts";
@@ -59,10 +59,18 @@ export const CLIENT_ROWS: ClientRows = {
   read: { run: ({ workspace }, target, path, options) => read(workspace, target, path, options) },
   verify: {
     seals: true,
-    run: ({ workspace, unsealed }, target, options) =>
-      verifyPoint(workspace, target, { ...options, unsealed: new Map([[workspace.found.workspace.name, unsealed]]) }),
+    run: async ({ workspace, unsealed }, target, options) =>
+      orThrown(
+        await verifyPoint(workspace, target, {
+          ...options,
+          unsealed: new Map([[workspace.found.workspace.name, unsealed]]),
+        }),
+        options,
+      ),
   },
-  verifyAll: { run: ({ workspace, parts }, options) => verifyAll(workspace, parts, options) },
+  verifyAll: {
+    run: async ({ workspace, parts }, options) => orThrown(await verifyAll(workspace, parts, options), options),
+  },
   fork: {
     seals: true,
     run: ({ workspace, parts }, point, path, options) => fork(workspace, { point, path }, { ...options, parts }),
@@ -87,8 +95,12 @@ export const CLIENT_ROWS: ClientRows = {
   restoreBackup: { needs: "nothing", run: restoreBackup },
   run: {
     needs: "nothing",
-    run: ({ client }, command, options) =>
-      run(command, options, { save: client.save.bind(client), root: client.workspacePath(options.workspaceName) }),
+    run: ({ client, within }, command, options) =>
+      run(command, options, {
+        // By no call of the client: that may have been closed when the command ends.
+        save: async (saving) => within(saving.workspaceName, async (workspace) => save(workspace, saving)),
+        root: client.workspacePath(options.workspaceName),
+      }),
   },
   release: {
     needs: "nothing",

@@ -7,11 +7,12 @@ import { repairSnapshots, rewriteBackups } from "../../backup/care/rewrite.ts";
 import { tagBackups } from "../../backup/care/tag.ts";
 import { verifyBackup } from "../../backup/restore/restore-check.ts";
 import { accessOf } from "../opened-repository.ts";
+import { orThrown } from "../verify.ts";
 import type { RepositoryRows } from "./row.ts";
 
 /** Verbs that look after a repository. */
 export const CARE_ROWS = {
-  verify: verifyBackup,
+  verify: async (access, options) => orThrown(await verifyBackup(access, options), options),
   forget: forgetBackups,
   tag: tagBackups,
   prune: pruneBackups,

@@ -153,7 +153,7 @@ test("a quota is a fifth of the file system unless set", (context) => {
   const control = scratch(context);
   assert.ok(quotaBytes(control, null) > 0);
   assert.equal(quotaBytes(control, 100), 100);
-  const use = { usedBytes: 60, addedBytes: 40, configured: 100 };
+  const use = { usedBytes: 60, addedBytes: 40, configured: 100, points: 2 };
   checkQuota(control, use);
   assert.equal(isWithinQuota(control, { ...use, addedBytes: 41 }), false);
   assert.throws(
@@ -161,6 +161,10 @@ test("a quota is a fifth of the file system unless set", (context) => {
     (error) =>
       error instanceof CairnError && error.code === "no_space" && error.hint?.includes("--keep-daily 14") === true,
   );
+  assert.throws(() => checkQuota(control, { ...use, usedBytes: 60_000_000, points: 1 }), {
+    message: /; 57\.2 MiB are needed: it holds 57\.2 MiB and about 40 B would be added$/,
+    hint: "raise it with `cairn cleanup --set-policy --quota 63MiB`, or leave some of the folder out: `.cairnignore`",
+  });
 });
 
 test("a folder that is missing since its path is not UTF-8 says so", (context) => {

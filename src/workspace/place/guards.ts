@@ -37,6 +37,7 @@ function refusal(folder: Uint8Array, reason: string, guard?: GuardName, instead 
 
 const NOT_UTF8 =
   "a path that is not UTF-8 cannot be named here: rename the folder, or keep one above it, in which names may be of any bytes";
+const QUOTED = "the shell puts your home for ~ only where no quotes are around it";
 
 /** The folder's real path. Throws `not_found`, `permission`, and `refused` for what is no directory. */
 export function realFolder(path: RawPath): Buffer {
@@ -51,7 +52,7 @@ export function realFolder(path: RawPath): Buffer {
       throw new CairnError("not_found", `${shown} is not there`, {
         cause: error,
         // Node gives arguments and the current folder as text, in which such bytes are lost.
-        ...(shown.includes("\uFFFD") ? { hint: NOT_UTF8 } : {}),
+        ...(shown.includes("\uFFFD") ? { hint: NOT_UTF8 } : /\/~(?:\/|$)/.test(shown) ? { hint: QUOTED } : {}),
       });
     throw toCairnError(error, `look at ${shown}`);
   }
@@ -175,6 +176,8 @@ export interface QuotaUse {
   addedBytes: number;
   /** The configured quota in bytes, null for the default. */
   configured: number | null | undefined;
+  /** Points that a cleanup could choose from. */
+  points: number;
 }
 
 /** True when the store would stay within its quota. */
@@ -187,12 +190,18 @@ export function checkQuota(controlRoot: string, use: QuotaUse): void {
   if (isWithinQuota(controlRoot, use)) return;
   const quota = quotaBytes(controlRoot, use.configured);
   const isDefault = use.configured === null || use.configured === undefined;
+  const needed = use.usedBytes + use.addedBytes;
+  // A tenth more, so that the next save is not refused again.
+  const raised = `\`cairn cleanup --set-policy --quota ${Math.ceil((needed * 1.1) / 2 ** 20)}MiB\``;
   throw new CairnError(
     "no_space",
-    `the quota of ${controlRoot} is ${formatBytes(quota)}${isDefault ? " (nobody has set it: a fifth of the file system)" : ""}; it holds ${formatBytes(use.usedBytes)}${use.addedBytes === 0 ? "" : ` and about ${formatBytes(use.addedBytes)} would be added`}`,
+    `the quota of ${controlRoot} is ${formatBytes(quota)}${isDefault ? " (nobody has set it: a fifth of the file system)" : ""}; ${formatBytes(needed)} are needed: it holds ${formatBytes(use.usedBytes)}${use.addedBytes === 0 ? "" : ` and about ${formatBytes(use.addedBytes)} would be added`}`,
     {
-      hint: "remove points, for example with `cairn cleanup --keep-last 10 --keep-daily 14` (and --set-policy: then saves do that when they meet the quota), or raise it with `cairn cleanup --set-policy --quota SIZE`",
-      details: { quota_bytes: quota, used_bytes: use.usedBytes, added_bytes: use.addedBytes },
+      hint:
+        use.points > 1
+          ? `remove points, for example with \`cairn cleanup --keep-last 10 --keep-daily 14\` (and --set-policy: then saves do that when they meet the quota), or raise it with ${raised}`
+          : `raise it with ${raised}, or leave some of the folder out: \`.cairnignore\``,
+      details: { quota_bytes: quota, used_bytes: use.usedBytes, added_bytes: use.addedBytes, needed_bytes: needed },
     },
   );
 }

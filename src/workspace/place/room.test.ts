@@ -1,10 +1,13 @@
 import assert from "node:assert/strict";
+import { mkdirSync, mkdtempSync, rmSync, symlinkSync, writeFileSync } from "node:fs";
+import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { test } from "node:test";
 import { loopFileSystem } from "../../../test/fixtures/loop-file-system.ts";
 import { CairnError } from "../../errors.ts";
 import { checkSpace } from "./guards.ts";
-import { existingAncestor, hasRoom, requireRoom, roomAt } from "./room.ts";
+import { parseMountinfo } from "../../fs/linux/mounts.ts";
+import { existingAncestor, hasRoom, requireRoom, roomAt, whatMayGo } from "./room.ts";
 
 test("a save and a restore leave the same share of a small file system to others", (t) => {
   const disk = loopFileSystem(t, "ext4", { size: 24 << 20 });
@@ -31,4 +34,27 @@ test("the nearest folder that is there is found above raw names and relative one
   assert.equal(existingAncestor(odd).toString(), "/proc/self");
   assert.equal(existingAncestor("none-here/deep").toString(), ".");
   assert.equal(existingAncestor("/").toString(), "/");
+});
+
+test("what a place lies on is told when it is memory, can be taken out, or hangs on USB", (t) => {
+  const system = mkdtempSync(join(tmpdir(), "cairn-sys-"));
+  t.after(() => rmSync(system, { recursive: true, force: true }));
+  mkdirSync(join(system, "dev/block"), { recursive: true });
+  const addDisk = (number: string, device: string, removable: string): void => {
+    const disk = join(system, "devices", device);
+    mkdirSync(join(disk, "part1"), { recursive: true });
+    writeFileSync(join(disk, "removable"), `${removable}\n`);
+    writeFileSync(join(disk, "part1/partition"), "1\n");
+    symlinkSync(join(disk, "part1"), join(system, "dev/block", number));
+  };
+  addDisk("8:1", "pci0/ata1/block/sda", "0");
+  addDisk("8:17", "pci0/usb2/2-1/block/sdb", "0");
+  addDisk("179:1", "mmc0/block/mmcblk0", "1");
+  const told = (device: string, type: string): string | null =>
+    whatMayGo("/x", parseMountinfo(`1 0 ${device} / /x rw - ${type} /none rw`)[0]!, system);
+  assert.equal(told("8:1", "ext4"), null);
+  assert.equal(told("8:17", "ext4"), "on the removable disk sdb: without it there are none");
+  assert.equal(told("179:1", "vfat"), "on the removable disk mmcblk0: without it there are none");
+  assert.equal(told("0:40", "tmpfs"), "in memory (tmpfs): they are gone with a reboot");
+  assert.equal(told("0:41", "btrfs"), null);
 });

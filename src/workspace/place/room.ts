@@ -1,11 +1,11 @@
-import { existsSync } from "node:fs";
-import { dirname } from "node:path";
+import { existsSync, readFileSync, realpathSync, statSync } from "node:fs";
+import { basename, dirname, join } from "node:path";
 import { CairnError } from "../../errors.ts";
 import { formatBytes } from "../../formats/sizes.ts";
-import { freeSpace } from "../../fs/linux/mounts.ts";
+import { freeSpace, type Mount, mountOf } from "../../fs/linux/mounts.ts";
 import { printablePath, rawBytes, type RawPath } from "../../fs/safe-path.ts";
 
-/** The room that file systems have, and how much of it is left to others. */
+/** The room that file systems have, how much of it is left to others, and whether they last. */
 
 /** A path itself, or the nearest folder above it that is there. */
 export function existingAncestor(path: RawPath): Buffer {
@@ -51,4 +51,32 @@ export function requireRoom(place: RawPath, bytes: number, { hint, guard }: { hi
       },
     },
   );
+}
+
+/** Says what a place lies on that may go as a whole, and what that means; null for an ordinary disk. */
+export function whatMayGo(place: RawPath, mount: Mount | null = mountOf(place), system = "/sys"): string | null {
+  if (mount === null) return null;
+  if (mount.type === "tmpfs" || mount.type === "ramfs") return `in memory (${mount.type}): they are gone with a reboot`;
+  const disk = removableDisk(mount, system);
+  return disk === null ? null : `on the removable disk ${disk}: without it there are none`;
+}
+
+/** The name of a disk that can be taken out, or hangs on USB. */
+function removableDisk({ device, source }: Mount, system: string): string | null {
+  try {
+    // A btrfs has a number of its own, which is no disk's.
+    const number = device.startsWith("0:") ? numberOf(source) : device;
+    const found = realpathSync(join(system, "dev/block", number));
+    const disk = existsSync(join(found, "partition")) ? dirname(found) : found;
+    const isRemovable = readFileSync(join(disk, "removable"), "latin1").trim() === "1";
+    return isRemovable || /\/usb\d+\//.test(disk) ? basename(disk) : null;
+  } catch {
+    // Where the kernel tells nothing of the disk, nothing is said.
+    return null;
+  }
+}
+
+function numberOf(source: string): string {
+  const { rdev } = statSync(source);
+  return `${(rdev >>> 8) & 0xfff}:${(rdev & 0xff) | ((rdev >>> 12) & 0xfff00)}`;
 }

@@ -20,7 +20,7 @@ import { findUnwanted, unwantedKinds, type UnwantedKinds } from "./unwanted.ts";
 import type { Workspace } from "../workspace.ts";
 import type { Degradation } from "../../contract/words.ts";
 import { recordFolder } from "../place/control-directory.ts";
-import { guardSpace } from "./space.ts";
+import { guardSpace, warnOfPlace } from "./space.ts";
 import { isUnchanged } from "../points/describe.ts";
 import { neverPart } from "../place/registry.ts";
 
@@ -76,6 +76,7 @@ async function savePresent(workspace: Workspace, input: SaveInput): Promise<Save
   const { holder } = workspace.engine;
   const head = workspace.byId(workspace.state().head);
   const degraded: Degradation[] = [];
+  if (workspace.points.latest() === null) warnOfPlace(workspace, input);
   if (holder !== null) {
     // What a held tree comes to cost is known when it is sealed.
     await guardSpace(workspace, { ...input, first: false });

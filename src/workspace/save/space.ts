@@ -8,6 +8,8 @@ import type { GuardName } from "../../contract/words.ts";
 import { readPolicy } from "../place/control-directory.ts";
 import { planCleanup } from "../care/cleanup-plan.ts";
 import { runPlan } from "../care/cleanup.ts";
+import { whatMayGo } from "../place/room.ts";
+import { printablePath } from "../../fs/safe-path.ts";
 import { plural } from "../../formats/sizes.ts";
 
 /** Looks for room before a save, and makes it where a policy says how. */
@@ -28,18 +30,29 @@ export async function guardSpace(workspace: Workspace, guard: SpaceGuard): Promi
   const { retention, quota_bytes: configured } = policyOf(workspace, guard);
   const { freeBytes, usedBytes } = freeSpace(root);
   const quota = quotaBytes(root, configured);
-  const estimate = guard.first ? estimateBytes(workspace.root, Math.min(freeBytes, quota)) : 0;
+  // A folder that is larger than a fifth of its disk is kept all the same: what nobody has set counts from the second save on.
+  const isFree = guard.first && configured === null;
+  const estimate = guard.first ? estimateBytes(workspace.root, isFree ? freeBytes : Math.min(freeBytes, quota)) : 0;
   checkSpace(root, estimate, { allow: guard.allow });
+  if (isFree) return;
   // The store is no larger than all that is on its file system, and need not be counted then.
   if (usedBytes + estimate <= quota) return;
   const use = async (): Promise<Parameters<typeof checkQuota>[1]> => ({
     usedBytes: await storeBytes(workspace, guard),
     addedBytes: guard.allow?.includes("space") === true ? 0 : estimate,
     configured,
+    points: workspace.points.committed().length,
   });
   if (isWithinQuota(root, await use())) return;
   if (retention !== null) await makeRoom(workspace, retentionOf(retention), guard);
   checkQuota(root, await use());
+}
+
+/** Says of a first save where its points lie, when that is a place that may go as a whole. */
+export function warnOfPlace({ found }: Workspace, { onWarning }: WorkspaceCall): void {
+  const { root } = found.control;
+  const meaning = whatMayGo(root);
+  if (meaning !== null) onWarning?.(`the save points lie in ${printablePath(root)}, ${meaning}`);
 }
 
 /** The bytes in the store. One that cannot be opened keeps nobody from holding a folder, which takes no store. */

@@ -1,0 +1,75 @@
+const PATH = String.raw`('[^']*'|[^\s;,\`]+)`;
+const WORD = String.raw`([^\s\`]+)`;
+
+/** Commands that hints speak of, in quotes or without, and the calls that do the same. The first that fits counts. */
+const COMMANDS: readonly (readonly [string, string])[] = [
+  ["doctor --repair", "doctor({ repair: true })"],
+  ["cleanup --keep-last 10 --keep-daily 14", "previewCleanup({ retention: { keepLast: 10, keepDaily: 14 } })"],
+  [`cleanup --set-policy --quota ${WORD}`, "setPolicy({ quotaBytes })"],
+  ["cleanup --clear-policy, then --set-policy", "setPolicy({ retention, quotaBytes })"],
+  [`cleanup --only ${WORD}`, 'previewCleanup({ only: ["$1"] })'],
+  ["cleanup --plan", "previewCleanup()"],
+  ["verify --all", "verifyAll()"],
+  ["view --list", "listViews()"],
+  ["workspaces", "listWorkspaces()"],
+  [`init --engine ${WORD}`, 'openOrAdopt(path, { engineType: "$1" })'],
+  [`engine set ${WORD}`, 'setEngine("$1")'],
+  ["engine show", "detectEngine(path)"],
+  [`relocate ${PATH} ${PATH}`, "relocate($1, $2)"],
+  [`(?:init|save) ${PATH}`, "openOrAdopt($1)"],
+  [`release ${PATH}`, "open($1)` and `release()"],
+  [`-C ${PATH} restore latest`, 'open($1)` and `restore({ target: "latest" })'],
+  [`-C ${PATH} (?:…|status)`, "open($1)"],
+  ["run -- npm test", 'run(["npm", "test"])'],
+  ["show POINT", "show(point)"],
+  ["(save|history|status|doctor|seal|undo|fork|show|verify|release)", "$1()"],
+  [`backup init -r ${PATH}`, "initRepository({ repository: $1, … })"],
+  ["backup unlock --remove-all", "unlock({ all: true })"],
+  ["backup repair snapshots", "repairSnapshots()"],
+  [String.raw`backup repair (\w+)`, 'repair({ what: "$1" })'],
+  ["backup key passwd", "changePassword()"],
+  ["backup key list", "keys()"],
+  ["backup key", "addKey()"],
+  ["backup create", "createBackup()"],
+  [`backup restore ${WORD} ${WORD} --to DIR`, 'restore("$1", folder, { paths: ["$2"] })'],
+  [`backup show ([^\\s:\`]+):${WORD}`, 'show("$1", "$2")'],
+  [`backup show ${WORD}`, 'show("$1")'],
+  [String.raw`backup (\w+)`, "$1()"],
+];
+
+/** Options and words that hints speak of by themselves. */
+const OPTIONS: readonly (readonly [string, string])[] = [
+  ["and --set-policy: then", "and `setPolicy({ retention })`: then"],
+  [`-C ${PATH} --control-dir ${PATH}`, "`open($1, { controlDirectory: $2 })`"],
+  ["the next (?:cairn )?command (finishes|is)", "the next call $1"],
+  ["; in a program, open that path", ""],
+  [": sudo -u '#([^']+)'(?: cairn …)?", " (uid $1)"],
+  ["`repair snapshots`", "`repairSnapshots()`"],
+  ["--keep-last 10 --keep-daily 30", "`retention: { keepLast: 10, keepDaily: 30 }`"],
+  ["--keep-last 1\\b", "`keepLast: 1`"],
+  ["--host, --path and --tag", "`hosts`, `paths` and `tags`"],
+  ["--add, --remove or --set; --set '' takes", "`add`, `remove` or `set`; an empty `set` takes"],
+  ["--password-(?:file|command) [^,;]+(?:, --password-command COMMAND)?", "`password`"],
+  ["--control-dir", "`controlDirectory`"],
+  ["--allow (\\w+)", '`allow: ["$1"]`'],
+  ["`--no-save`", "`save: false`"],
+  ["--no-prove or --prove-from", "`prove: false` or `proveFrom`"],
+  ["--no-prove", "`prove: false`"],
+  ["--exclude PATTERN", "`exclude`"],
+  ["`?--(to|exclude|receipt|name|save|plan)\\b`?", "`$1`"],
+  ["--path-b64", "its bytes"],
+];
+
+const ROWS = [
+  ...COMMANDS.map(
+    ([command, call]) => [new RegExp(`\`?\\bcairn ${command}(?![\\w-])\`?`, "g"), `\`${call}\``] as const,
+  ),
+  ...OPTIONS.map(([words, option]) => [new RegExp(words, "g"), option] as const),
+];
+
+/** Puts a hint as a program can follow it. Hints are written once, for whoever types commands; this alone knows both. */
+export function hintForPrograms(hint: string): string {
+  let text = hint;
+  for (const [found, call] of ROWS) text = text.replace(found, call);
+  return text;
+}

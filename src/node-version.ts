@@ -1,0 +1,10 @@
+// The library's first file, also on a Node that is too old to load any other: no imports, and nothing newer than Node 18.
+
+const NEEDED_MAJOR = 24;
+
+if (Number.parseInt(process.versions.node, 10) < NEEDED_MAJOR)
+  throw new Error(
+    `cairnstate: Node ${NEEDED_MAJOR} or newer is needed, this is ${process.versions.node} (${process.execPath})`,
+  );
+
+export {};
