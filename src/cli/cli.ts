@@ -59,7 +59,7 @@ async function call(input: CliInput, parsed: Parsed & { kind: "call" }): Promise
   const context = makeContext(input, parsed.globals);
   input.setTelling?.(() => context.progress.tell());
   const { json } = parsed.globals;
-  const ended = tellOfStop(context);
+  const ended = tellOfStop(context, parsed.name.startsWith("backup"));
   try {
     const outcome = await parsed.definition.run(context, parsed.input);
     context.progress.finish();
@@ -89,10 +89,10 @@ async function call(input: CliInput, parsed: Parsed & { kind: "call" }): Promise
 }
 
 /** Says to people why a call that was stopped has not ended at once. Returns what is called when it has. */
-function tellOfStop(context: Context): () => void {
+function tellOfStop(context: Context, isBackup: boolean): () => void {
   const { signal, globals } = context;
   let timer: NodeJS.Timeout | undefined;
-  const tell = (): void => context.diagnose(STOPPING);
+  const tell = (): void => context.diagnose(isBackup ? STOPPING_BACKUP : STOPPING);
   const stopped = (): void => void (timer = setTimeout(tell, TELL_OF_STOP_MS));
   if (!globals.json && !globals.quiet) signal.addEventListener("abort", stopped, { once: true });
   return () => {
@@ -202,7 +202,8 @@ const PARTLY = "partly done (exit 10): the output says what was left out";
 
 /** Most calls end before it. */
 const TELL_OF_STOP_MS = 300;
-const STOPPING =
+const STOPPING = "stopping: what was begun is brought to a safe end; Ctrl-C again ends at once";
+const STOPPING_BACKUP =
   "stopping: what was begun is brought to a safe end, and what a server is to write or remove is waited for, 10 s at most; Ctrl-C again ends at once";
 const STOPPED = "nothing is left half done; `cairn status` says where things stand";
 const STOPPED_BACKUP =

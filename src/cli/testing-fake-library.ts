@@ -77,6 +77,7 @@ export const SAVED: SaveResult = {
   changes: { added: 3, modified: 1, removed: 0 },
   made: true,
   read_bytes: 4321,
+  not_kept: { count: 0, paths: [] },
   duration_ms: 42,
   left_out: [],
 };

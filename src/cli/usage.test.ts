@@ -138,7 +138,6 @@ const WRONG: [string, RegExp][] = [
   ["sav", /unknown command 'sav'/],
   ["save --nope", /unknown option '--nope'/],
   ["restore head -f", /unknown option '-f'/],
-  ["history -n -1", /--limit wants a number of points; 0 is all/],
   ["save a b", /too many arguments/],
   ["restore", /missing required argument 'target'/],
   ["save -m", /argument missing/],

@@ -83,7 +83,7 @@ export const COMMAND_DATA: Readonly<Record<string, AnySchema>> = {
   }),
   save: object({
     ...point.entries,
-    ...pick(SaveResult, "made", "changes", "read_bytes", "duration_ms", "left_out"),
+    ...pick(SaveResult, "made", "changes", "read_bytes", "duration_ms", "left_out", "not_kept"),
   }),
   history: HistoryResult,
   why: WhyResult,

@@ -91,6 +91,7 @@ function pointOf(saved: SaveResult): SavePoint {
     read_bytes: _read,
     duration_ms: _duration,
     left_out: _left,
+    not_kept: _notKept,
     ...point
   } = saved;
   return point;

@@ -243,3 +243,19 @@ test("the first save into memory says where its points lie and that they are gon
   const said = `the save points lie in ${controlDirectory}, in memory (tmpfs): they are gone with a reboot`;
   assert.deepEqual(warnings, [said]);
 });
+
+test("what a new rule leaves out is said as not kept any more, apart from what was removed", async (t) => {
+  const { folder, client } = await testFolder(t);
+  mkdirSync(join(folder, "modules/deep"), { recursive: true });
+  for (const name of ["modules/deep/one", "modules/two", "gone", "kept"]) writeFileSync(join(folder, name), name);
+  await client.save();
+  writeFileSync(join(folder, ".cairnignore"), "modules/\n");
+  rmSync(join(folder, "gone"));
+  const warnings: string[] = [];
+  const saved = await client.save({ onWarning: (each) => void warnings.push(each) });
+  assert.deepEqual(saved.changes, { added: 1, modified: 0, removed: 1 });
+  assert.deepEqual(saved.not_kept, { count: 4, paths: [{ path: "modules" }] });
+  assert.match(warnings.join(), /^4 entries not kept any more, since a rule leaves them out: "modules"; /);
+  writeFileSync(join(folder, "kept"), "other");
+  assert.deepEqual((await client.save()).not_kept, { count: 0, paths: [] });
+});

@@ -1,3 +1,5 @@
+import { displayPath, quotedPath } from "../fs/safe-path.ts";
+import { plural } from "../formats/sizes.ts";
 import { publicLeftOut } from "../workspace/points/left-out.ts";
 import { saveWorkspace } from "../workspace/save/save.ts";
 import type { Workspace } from "../workspace/workspace.ts";
@@ -13,6 +15,11 @@ export async function save(workspace: Workspace, options: SaveOptions): Promise<
   checkTags(options.tags ?? []);
   const cause = options.cause === undefined ? {} : { cause: checkedCause(options.cause) };
   const saved = await saveWorkspace(workspace, { ...options, ...cause });
+  const { count, paths } = saved.notKept ?? { count: 0, paths: [] };
+  if (count > 0)
+    options.onWarning?.(
+      `${plural(count, "entry")} not kept any more, since a rule leaves them out: ${quotedPath(paths[0]!)}${paths.length > 1 ? " and others" : ""}; they are in the save points before this one`,
+    );
   return {
     ...publicPoint(saved.point),
     made: saved.made,
@@ -20,6 +27,7 @@ export async function save(workspace: Workspace, options: SaveOptions): Promise<
     read_bytes: saved.readBytes,
     duration_ms: Math.round(performance.now() - started),
     left_out: saved.leftOut.map(publicLeftOut),
+    not_kept: { count, paths: paths.map((path) => displayPath(path)) },
   };
 }
 

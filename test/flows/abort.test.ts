@@ -4,6 +4,7 @@ import fs from "node:fs";
 import path from "node:path";
 import { before, describe, test } from "node:test";
 import type { CallOptions, Client, Progress } from "../../src/contract/index.ts";
+import { SCRATCH, startCairn } from "../fixtures/command.ts";
 import { assertFolder, readFolder } from "../fixtures/folder-state.ts";
 import { heldPlace } from "../fixtures/held-place.ts";
 import { assertNoLeftovers, clientOf, newFolder, resticCheck } from "../fixtures/work.ts";
@@ -224,6 +225,34 @@ describe("stopping a call", () => {
     assert.equal(written.length, 1);
     assertFolder(place, before, "nothing was touched");
     assertNoLeftovers(own, place, "stopped");
+  });
+
+  test("a restore that is stopped while entries change places is taken back, and undo leads where it led", async () => {
+    const place = newFolder("stopped");
+    const own = await clientOf(place);
+    const write = (text: string): void => ["a", "b"].forEach((name) => fs.writeFileSync(path.join(place, name), text));
+    write("first");
+    const { save_point_id: first } = await own.save();
+    write("unsaved");
+    await own.restore({ target: first });
+    write("second");
+    fs.writeFileSync(path.join(place, "c"), "second");
+    await own.save();
+    const before = readFolder(place);
+    const hold = path.join(SCRATCH, "held-restore");
+    fs.writeFileSync(hold, "");
+    const run = startCairn(["restore", first, "-C", place], { env: { CAIRN_FAILPOINT: `restore.swapped@${hold}` } });
+    await run.paused;
+    assert.equal(fs.readFileSync(path.join(place, "a"), "utf8"), "first");
+    run.child.kill("SIGINT");
+    fs.rmSync(hold);
+    const ended = await run.ended;
+    assert.deepEqual([ended.status, ended.error?.code], [130, "interrupted"]);
+    assert.match(ended.error!.message, /taken back: the folder is as it was before$/);
+    assertFolder(place, before, "taken back");
+    await own.undo();
+    assert.equal(fs.readFileSync(path.join(place, "a"), "utf8"), "unsaved");
+    assertNoLeftovers(own, place, "taken back");
   });
 
   test("a clean-up that is stopped has removed nothing, or all that it listed", async () => {

@@ -40,9 +40,9 @@ export const command: CommandDefinition = {
     const options = readOptions(context, input);
     const client = await context.openOrAdopt(input.argument(0), options.allow);
     const result = await client.save(options);
-    const { made, changes, read_bytes, duration_ms, left_out, ...savePoint } = result;
+    const { made, changes, read_bytes, duration_ms, left_out, not_kept, ...savePoint } = result;
     return {
-      data: { save_point: savePoint, made, changes, read_bytes, duration_ms, left_out },
+      data: { save_point: savePoint, made, changes, read_bytes, duration_ms, left_out, not_kept },
       exitStatus: result.complete || left_out.length === 0 ? 0 : EXIT_PARTLY,
       async text() {
         const { renderSave } = await import("../render/points.ts");

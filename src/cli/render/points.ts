@@ -38,7 +38,9 @@ export function renderSave(view: SaveView): string {
   if (view.skipped) return `nothing changed since ${id}; no point was made (${formatDuration(result.duration_ms)})`;
   const message = result.message === "" ? "" : `  ${firstLine(result.message)}`;
   const counts = result.changes === null ? "changes not counted" : formatCounts(result.changes);
-  const changed = result.unchanged ? "nothing changed" : counts;
+  const { count } = result.not_kept;
+  const hidden = count === 0 ? "" : `${plural(count, "entry")} not kept any more`;
+  const changed = result.unchanged ? "nothing changed" : [counts, hidden].filter((each) => each !== "").join(", ");
   const facts =
     result.entries === null || result.bytes === null
       ? `held whole by ${result.effective_engine} in ${formatDuration(result.duration_ms)}; read and counted when something needs it`

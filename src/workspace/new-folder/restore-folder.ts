@@ -1,5 +1,10 @@
 import fs from "node:fs";
+import { setImmediate } from "node:timers/promises";
 import { CairnError } from "../../errors.ts";
+import { failpoint } from "../../failpoint.ts";
+import type { WorkspaceState } from "../../formats/records/control.ts";
+import { plural } from "../../formats/sizes.ts";
+import { writeState } from "../place/control-directory.ts";
 import { isSubvolume } from "../../fs/linux/btrfs.ts";
 import { displayPath, printablePath } from "../../fs/safe-path.ts";
 import type { SavePointId } from "../../ids.ts";
@@ -53,7 +58,9 @@ async function restoreFolder(
   workspace.engine.prepare();
   await sealPending(workspace, input);
   const target = workspace.byId(input.target.descriptor.save_point_id) ?? input.target;
+  const { last_restore: before } = workspace.state();
   const restored = await restoreInPlace(workspace, { ...input, target });
+  if (await isStopped(input)) await takeBack(workspace, input, { restored, before });
   warnOfDamaged(workspace, target, { ...input, leftOut: restored.leftOut });
   return restoredTo(target, restored, started);
 }
@@ -69,6 +76,29 @@ function restoredTo(target: Point, { undoId, changes, leftOut, unlinked }: Resto
     method: "entries",
     duration_ms: since(started),
   };
+}
+
+/** Tells if the caller wants it stopped: a signal that came while entries changed places is heard of two turns later. */
+async function isStopped({ signal }: RestoreInput): Promise<boolean> {
+  for (let turn = 0; turn < 2 && signal?.aborted === false; turn++) await setImmediate();
+  return signal?.aborted === true;
+}
+
+/** Undoes a restore that was stopped after its commit, and throws `interrupted`. What undo leads back to stays what it was. */
+async function takeBack(
+  workspace: Workspace,
+  { signal, cause: _cause, ...input }: RestoreInput,
+  { restored, before }: { restored: Restored; before: WorkspaceState["last_restore"] },
+): Promise<void> {
+  const undo = restored.undoId === null ? null : workspace.byId(restored.undoId);
+  if (undo === null) return;
+  const { leftOut } = await restoreInPlace(workspace, { ...input, target: undo, kind: "undo", keepPresent: false });
+  writeState(workspace.found.paths, { ...workspace.state(), last_restore: before });
+  failpoint("restore.taken-back");
+  const but = leftOut.length === 0 ? "" : `, but for ${plural(leftOut.length, "entry")} that changed meanwhile`;
+  throw new CairnError("interrupted", `stopped, and taken back: the folder is as it was before${but}`, {
+    cause: signal?.reason,
+  });
 }
 
 /** Tells if nothing was written to the folder since it was made of the target's tree, or that of it. */

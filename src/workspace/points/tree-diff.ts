@@ -8,7 +8,9 @@ import { exactNode, type LosslessByPath, losslessByPath } from "../../archive/wr
 import type { LosslessField } from "../../formats/records/manifest.ts";
 import type { ChangeCounts } from "../../archive/scan/summary.ts";
 import { collectPaced, newPacer } from "../../pacer.ts";
+import fs from "node:fs";
 import { isDeepStrictEqual } from "node:util";
+import { isAtOrBelow, joinRaw } from "../../fs/safe-path.ts";
 import { type CairnError, toCairnError } from "../../errors.ts";
 import { PathSelection } from "../../fs/path-selection.ts";
 
@@ -311,3 +313,35 @@ export async function countDifferences(
   }
   return counts;
 }
+
+/** Entries that a state lacks and that the folder has: a rule leaves them out. */
+export interface NotKept {
+  count: number;
+  /** without what lies below them; the first 100 */
+  paths: Uint8Array[];
+}
+
+/** Lists what `after` lacks of `before` and the folder has. */
+export async function missingButThere(
+  before: TreeSource,
+  after: TreeSource,
+  { root }: { root: Uint8Array },
+  signal: AbortSignal | undefined,
+): Promise<NotKept> {
+  const pace = newPacer(signal);
+  const found: NotKept = { count: 0, paths: [] };
+  let above: Uint8Array | null = null;
+  for (const { path, after: now } of diffTrees(before, after)) {
+    await pace();
+    if (now !== null) continue;
+    const isBelow = above !== null && isAtOrBelow(path, above);
+    if (!isBelow && fs.lstatSync(joinRaw(root, path), { throwIfNoEntry: false }) === undefined) continue;
+    found.count++;
+    if (isBelow) continue;
+    above = path;
+    if (found.paths.length < SHOWN_NOT_KEPT) found.paths.push(path);
+  }
+  return found;
+}
+
+const SHOWN_NOT_KEPT = 100;

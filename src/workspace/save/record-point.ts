@@ -12,7 +12,7 @@ import { writeState } from "../place/control-directory.ts";
 import type { Point } from "../points/point-files.ts";
 import type { ForwardTarget } from "../../repository/transfer/forward.ts";
 import { countRoot, rootOfContent, rootOfPoint } from "../points/root-changes.ts";
-import { countDifferences } from "../points/tree-diff.ts";
+import { countDifferences, missingButThere, type NotKept } from "../points/tree-diff.ts";
 import { isUnchanged, pointFacts, sealedStateOf } from "../points/describe.ts";
 import { neverPart, requireMountsKnown } from "../place/registry.ts";
 import type { Unwanted } from "./unwanted.ts";
@@ -39,6 +39,8 @@ export interface Saved {
   changes: ChangeCounts | null;
   readBytes: number;
   leftOut: LeftOutEntry[];
+  /** what head has and the folder too, and a rule leaves out now: not counted as removed */
+  notKept?: NotKept;
   /** the scan behind it; absent when head was returned */
   scan?: ScanResult;
   /** true: no point was made, `unless` said so; `point` is head */
@@ -75,10 +77,13 @@ export async function recordPoint(workspace: Workspace, input: SaveInput, option
     throw error;
   }
   let changes: ChangeCounts | null;
+  let notKept: NotKept | null = null;
   let isSpared: boolean;
   try {
     isSpared = head !== null && options.unless?.(staged) === true;
     changes = options.undo ? null : await changesSince(workspace, head, { staged, signal: input.signal });
+    if (changes !== null) notKept = await whatIsHidden(workspace, head, { staged, changes, signal: input.signal });
+    if (notKept !== null) changes = { ...changes!, removed: changes!.removed - notKept.count };
   } catch (error) {
     await staged.discard();
     points.abandon(sequence);
@@ -112,7 +117,20 @@ export async function recordPoint(workspace: Workspace, input: SaveInput, option
   failpoint("save.head-moved");
   points.settle(sequence);
   await staged.settled();
-  return { point, changes, readBytes: staged.scan.notes.bytesRead, leftOut, scan: staged.scan };
+  const saved = { point, changes, readBytes: staged.scan.notes.bytesRead, leftOut, scan: staged.scan };
+  return notKept === null ? saved : { ...saved, notKept };
+}
+
+/** Looks for what head has and a rule leaves out now, though it is there; null where there is nothing of that. */
+async function whatIsHidden(
+  workspace: Workspace,
+  head: Point | null,
+  { staged, changes, signal }: { staged: StagedContent; changes: ChangeCounts; signal: AbortSignal | undefined },
+): Promise<NotKept | null> {
+  if (head === null || changes.removed === 0 || staged.scan.notes.ignoredCount === 0) return null;
+  const source = await workspace.source(head);
+  const found = await missingButThere(source, await workspace.engine.source(staged.content), workspace, signal);
+  return found.count === 0 ? null : found;
 }
 
 export function stageRequest(
