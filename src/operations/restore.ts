@@ -1,71 +1,89 @@
-import { CairnError } from "../errors.ts";
-import { displayPath, normalizeTyped } from "../fs/safe-path.ts";
+import { reworded, toCairnError } from "../errors.ts";
 import { rawPath } from "../formats/records/record.ts";
+import { formatBytes } from "../formats/sizes.ts";
+import { normalizeTyped } from "../fs/safe-path.ts";
+import { planCleanup } from "../workspace/care/cleanup-plan.ts";
 import { recoverWorkspace } from "../workspace/care/recovery.ts";
-import { requireFolder } from "../workspace/restore/missing-folder.ts";
-import type { Workspace } from "../workspace/workspace.ts";
-import type {
-  CallOptions,
-  PlanEntry,
-  RestoreOptions,
-  RestorePlan,
-  RestoreResult,
-  UndoOptions,
-  WorkspaceCallOptions,
-} from "../contract/index.ts";
 import { restoreLocked } from "../workspace/new-folder/restore-folder.ts";
-import { lackingIn, type LeftOutEntry, noteDamaged, publicLeftOut } from "../workspace/points/left-out.ts";
-import { presentSource } from "../archive/scan/present-source.ts";
-import { lookBeforeRestore, recoverIfIdle } from "../workspace/save/look.ts";
-import { type Point, rulesOf } from "../workspace/points/point-files.ts";
-import { leftOutBefore } from "../workspace/restore/apply.ts";
-import { type PlannedEntry, planRestore as planOf } from "../workspace/restore/plan.ts";
-import { rootDifference, rootOfFolder, rootOfPoint } from "../workspace/points/root-changes.ts";
-import { withoutMovedTimes } from "../workspace/points/tree-diff.ts";
-import { kindOf } from "../workspace/points/listed-entry.ts";
-import { holdersOf } from "./status.ts";
-import { createHash } from "node:crypto";
-import { unknownIn } from "../workspace/restore/prepare.ts";
+import { makingRoom } from "../workspace/place/temporaries.ts";
+import type { Workspace } from "../workspace/workspace.ts";
+import type { CallOptions, RestoreOptions, RestoreResult, UndoOptions } from "../contract/index.ts";
+import { nothingToUndo, planTo } from "./restore-plan.ts";
 
 const NOTHING = { created: 0, updated: 0, deleted: 0, metadata: 0 };
 
 /** Saves the present, then makes the folder equal to a point. */
 export async function restore(workspace: Workspace, options: RestoreOptions): Promise<RestoreResult> {
-  const started = performance.now();
-  using _lock = await workspace.lock("restore", options);
-  await recoverWorkspace(workspace, options);
-  return await restoreLocked(workspace, started, {
-    ...options,
+  return goingBack(workspace, options, "restore", () => ({
     target: workspace.resolve(options.target),
     paths: options.paths === undefined ? null : options.paths.map(normalizeTyped),
     keepPresent: options.keepPresent ?? false,
     kind: "restore",
-  });
+  }));
+}
+
+type Wanted = Pick<Parameters<typeof restoreLocked>[2], "target" | "paths" | "keepPresent" | "kind">;
+
+/** Locks, finishes what an unclean end left, and goes to what is then wanted; where there is no room for that, it says what it takes. */
+async function goingBack(
+  workspace: Workspace,
+  options: RestoreOptions | UndoOptions,
+  purpose: "restore" | "undo",
+  wanted: () => Wanted,
+): Promise<RestoreResult> {
+  const started = performance.now();
+  let chosen: Wanted | null = null;
+  try {
+    return await makingRoom(workspace.found.control, async () => {
+      using _lock = await workspace.lock(purpose, options);
+      await recoverWorkspace(workspace, options);
+      chosen = wanted();
+      return await restoreLocked(workspace, started, { ...options, ...chosen });
+    });
+  } catch (error) {
+    const failed = toCairnError(error);
+    if (failed.code !== "no_space") throw error;
+    throw reworded(failed, { hint: await whatItTakes(workspace, options, chosen) });
+  }
+}
+
+/** Says how much a restore would write, and what a cleanup would free, as far as that can be told without any room. */
+async function whatItTakes(workspace: Workspace, options: CallOptions, wanted: Wanted | null): Promise<string> {
+  const { signal } = options;
+  const { root } = workspace.found.control;
+  const [needed, freed] = await Promise.all([
+    wanted === null ? null : bytesToWrite(workspace, wanted, signal).catch(() => null),
+    bytesOfOld(workspace, signal).catch(() => 0),
+  ]);
+  const much = needed === null ? "" : `about ${formatBytes(needed)} of `;
+  const way = freed === 0 ? "" : `; \`cairn cleanup --keep-last ${KEPT}\` would free about ${formatBytes(freed)}`;
+  return `nothing was changed: the present is saved first, and both need ${much}free space on the file system of ${root}${way}`;
+}
+
+/** Points that a cleanup, which is proposed where room is missing, keeps. */
+const KEPT = 3;
+
+async function bytesToWrite(workspace: Workspace, wanted: Wanted, signal: AbortSignal | undefined): Promise<number> {
+  const { entries } = await planTo(workspace, { signal }, { ...wanted, mayLackPaths: true });
+  return entries.reduce((sum, { size = 0 }) => sum + size, 0);
+}
+
+async function bytesOfOld(workspace: Workspace, signal: AbortSignal | undefined): Promise<number> {
+  const rules = { keepLast: KEPT };
+  return (await planCleanup(workspace, { signal, rules, only: null, keepYoung: false })).plan.bytes;
 }
 
 /** Back to the state before the last restore or undo; twice is redo. */
 export async function undo(workspace: Workspace, options: UndoOptions): Promise<RestoreResult> {
-  const started = performance.now();
-  using _lock = await workspace.lock("undo", options);
-  await recoverWorkspace(workspace, options);
-  const last = workspace.state().last_restore;
-  if (last === null) throw nothingToUndo(workspace);
-  return await restoreLocked(workspace, started, {
-    ...options,
-    target: workspace.resolve(last.undo_id),
-    paths: last.paths?.map((path) => rawPath(path)) ?? null,
-    keepPresent: false,
-    kind: "undo",
-  });
-}
-
-/**
- * Makes the error for an undo without a restore; where the folder itself is missing, that is what somebody wants back.
- */
-function nothingToUndo(workspace: Workspace): CairnError {
-  requireFolder(workspace);
-  return new CairnError("nothing_to_undo", "nothing has been restored here, so there is nothing to undo", {
-    hint: "see `cairn history`",
+  return goingBack(workspace, options, "undo", () => {
+    const last = workspace.state().last_restore;
+    if (last === null) throw nothingToUndo(workspace);
+    return {
+      target: workspace.resolve(last.undo_id),
+      paths: last.paths?.map((path) => rawPath(path)) ?? null,
+      keepPresent: false,
+      kind: "undo",
+    };
   });
 }
 
@@ -92,89 +110,4 @@ export async function restoreLatest(workspace: Workspace, options: CallOptions):
     keepPresent: false,
     kind: "restore",
   });
-}
-
-/** Plans what a restore would do now. */
-export async function planRestore(workspace: Workspace, options: RestoreOptions): Promise<RestorePlan> {
-  await recoverIfIdle(workspace, options);
-  const paths = options.paths === undefined ? null : options.paths.map(normalizeTyped);
-  return planTo(workspace, options, {
-    target: workspace.resolve(options.target),
-    paths,
-    keepPresent: options.keepPresent ?? false,
-  });
-}
-
-/** Plans what an undo would do now. */
-export async function planUndo(workspace: Workspace, options: WorkspaceCallOptions): Promise<RestorePlan> {
-  await recoverIfIdle(workspace, options);
-  const last = workspace.state().last_restore;
-  if (last === null) throw nothingToUndo(workspace);
-  return planTo(workspace, options, {
-    target: workspace.resolve(last.undo_id),
-    paths: last.paths?.map((path) => rawPath(path)) ?? null,
-    keepPresent: false,
-    mayLackPaths: true,
-    takesBack: true,
-  });
-}
-
-async function planTo(
-  workspace: Workspace,
-  options: WorkspaceCallOptions,
-  wanted: {
-    target: Point;
-    paths: readonly Uint8Array[] | null;
-    keepPresent: boolean;
-    mayLackPaths?: boolean;
-    takesBack?: boolean;
-  },
-): Promise<RestorePlan> {
-  const { target, ...what } = wanted;
-  const scan = await lookBeforeRestore(workspace, options, rulesOf(target));
-  const damaged: LeftOutEntry[] = [];
-  const { entries, manifest } = await workspace.engine.reading(async () => {
-    const source = await workspace.source(target);
-    const manifest = await workspace.manifest(target);
-    const unknown = unknownIn(workspace, manifest);
-    const { signal } = options;
-    const fields = { before: scan.summarise().lossless, after: manifest?.lossless ?? [] };
-    const present = presentSource(scan);
-    const onDamaged = noteDamaged(damaged, what.paths);
-    const entries = await planOf({ ...what, ...unknown, present, scan, target: source, fields, onDamaged, signal });
-    return { entries, manifest };
-  }, options);
-  const { paths } = what;
-  const ownRoot = paths === null ? plannedRoot(workspace, target) : [];
-  const published = [...ownRoot, ...withoutMovedTimes(entries)].map(publicEntry);
-  const lacking = [...lackingIn(manifest, paths), ...damaged];
-  const leftOut = leftOutBefore(entries, scan, { paths, lacking, notSet: [] });
-  return {
-    id: createHash("sha256")
-      .update(JSON.stringify([target.descriptor.save_point_id, published]))
-      .digest("hex")
-      .slice(0, 32),
-    restored_to: target.descriptor.save_point_id,
-    entries: published,
-    left_out: leftOut.map(publicLeftOut),
-    holders: holdersOf(workspace),
-  };
-}
-
-/** Plans what becomes of the folder itself: of one that is missing, nothing that was there. */
-function plannedRoot({ root }: Workspace, target: Point): PlannedEntry[] {
-  const difference = rootDifference(rootOfPoint(target), rootOfFolder(root));
-  if (difference === null) return [];
-  const { before: after, after: before } = difference;
-  return [{ ...difference, before, after, action: "metadata", old: null }];
-}
-
-function publicEntry({ path, action, before, after, reason }: PlannedEntry): PlanEntry {
-  return {
-    ...displayPath(path),
-    action,
-    kind: kindOf((after ?? before)!),
-    ...(after?.type === "file" && (action === "create" || action === "update") ? { size: after.size } : {}),
-    ...(reason === undefined ? {} : { reason }),
-  };
 }

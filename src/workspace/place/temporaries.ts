@@ -27,16 +27,18 @@ export function removeTemporaries({ found }: Workspace): void {
 }
 
 /**
- * Does what frees room. Where there is none left for it, caches are given up, which can be made again, and it is done
- * once more; so it must be repeatable. Throws what it throws, `no_space` with a way out.
+ * Does what frees room, or goes back. Where there is none left for it, the spare room and then all caches are given up, which
+ * can be made again, and it is done once more; so it must be repeatable. Throws what it throws, `no_space` with a way out.
  */
 export async function makingRoom<T>(control: ControlPaths, work: () => T | Promise<T>): Promise<T> {
-  try {
-    return await work();
-  } catch (error) {
-    if (toCairnError(error).code !== "no_space") throw error;
+  for (const giveUp of [giveUpSpare, giveUpCaches]) {
+    try {
+      return await work();
+    } catch (error) {
+      if (toCairnError(error).code !== "no_space") throw error;
+    }
+    giveUp(control);
   }
-  giveUpCaches(control.cache);
   try {
     return await work();
   } catch (error) {
@@ -72,11 +74,16 @@ export function removeStatCaches(control: ControlPaths, id: WorkspaceId): void {
     if (each.startsWith(name)) fs.rmSync(path.join(control.cache, each), { force: true });
 }
 
-function giveUpCaches(directory: string): void {
+function giveUpSpare({ cache, spare }: ControlPaths): void {
+  fs.rmSync(spare, { force: true });
+  // Some file systems give the room back with their next commit only.
+  fsyncDirectory(cache);
+}
+
+function giveUpCaches({ cache: directory }: ControlPaths): void {
   try {
     for (const name of fs.readdirSync(directory))
       fs.rmSync(path.join(directory, name), { recursive: true, force: true });
-    // Some file systems give the room back with their next commit only.
     fsyncDirectory(directory);
   } catch {
     // Then the second attempt says what is missing.
