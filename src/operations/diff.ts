@@ -6,8 +6,9 @@ import type { LosslessField } from "../formats/records/manifest.ts";
 import type { TreeNode } from "../formats/restic/tree.ts";
 import { displayPath, isAtOrBelow, normalizeTyped } from "../fs/safe-path.ts";
 import { type Difference, exactDifferences, withoutMovedTimes } from "../workspace/points/tree-diff.ts";
+import { folderSide, HeldComparison, heldSide } from "../workspace/points/compare-held.ts";
 import { kindOf } from "../workspace/points/listed-entry.ts";
-import { lookAtWorkspace } from "../workspace/save/look.ts";
+import { lookAtWorkspace, lookRequest } from "../workspace/save/look.ts";
 import type { Point } from "../workspace/points/point-files.ts";
 import { rootDifference, rootOfFolder, rootOfPoint } from "../workspace/points/root-changes.ts";
 import { findNode } from "../workspace/restore/plan.ts";
@@ -34,16 +35,12 @@ async function diffReading(
 ): Promise<DiffResult> {
   const from = workspace.resolve(a);
   const to = b === null ? null : workspace.resolve(b);
-  const before = await stateOf(workspace, from);
-  const after =
-    to === null
-      ? asSaved((await lookAtWorkspace(workspace, options, workspace.byId(workspace.state().head))).scan)
-      : await stateOf(workspace, to);
+  const compared =
+    (await compareHeld(workspace, options, { from, to })) ?? (await compareStored(workspace, options, { from, to }));
+  const { before, after, all } = compared;
   throwIfAborted(options.signal);
   const paths = options.paths?.map(normalizeTyped) ?? [];
-  for (const path of paths) mustExist(path, before.source, after.source);
-  const fields = { before: before.fields, after: after.fields };
-  const all = await collectPaced(exactDifferences(before.source, after.source, fields), newPacer(options.signal));
+  for (const path of paths) mustExist(path, before, after);
   const ownRoot = rootDifference(rootOfPoint(from), to === null ? rootOfFolder(workspace.root) : rootOfPoint(to));
   const wanted = withoutMovedTimes(ownRoot === null ? all : [ownRoot, ...all]).filter(
     ({ path }) => paths.length === 0 || paths.some((each) => isAtOrBelow(path, each) || each.length === 0),
@@ -53,6 +50,45 @@ async function diffReading(
     to: to?.descriptor.save_point_id ?? null,
     entries: entriesOf(wanted),
   };
+}
+
+/** Two states, and all that differs. */
+interface Compared {
+  before: TreeSource;
+  after: TreeSource;
+  all: Difference[];
+}
+
+/** to: null for the folder as it is */
+interface Ends {
+  from: Point;
+  to: Point | null;
+}
+
+async function compareStored(workspace: Workspace, options: DiffOptions, { from, to }: Ends): Promise<Compared> {
+  const before = await stateOf(workspace, from);
+  const after =
+    to === null
+      ? asSaved((await lookAtWorkspace(workspace, options, headOf(workspace))).scan)
+      : await stateOf(workspace, to);
+  const fields = { before: before.fields, after: after.fields };
+  const all = await collectPaced(exactDifferences(before.source, after.source, fields), newPacer(options.signal));
+  return { before: before.source, after: after.source, all };
+}
+
+/** Compares by the trees that the points hold; null where they are to be sealed. */
+async function compareHeld(workspace: Workspace, options: DiffOptions, { from, to }: Ends): Promise<Compared | null> {
+  const before = heldSide(workspace, from, options);
+  if (before === null) return null;
+  const after =
+    to === null ? folderSide(lookRequest(workspace, options, headOf(workspace))) : heldSide(workspace, to, options);
+  if (after === null) return null;
+  const held = await HeldComparison.of(workspace, before, after);
+  return { before: held.from, after: held.to, all: await held.differences({ exactly: true, signal: options.signal }) };
+}
+
+function headOf(workspace: Workspace): Point | null {
+  return workspace.byId(workspace.state().head);
 }
 
 interface State {

@@ -3,7 +3,7 @@ import { displayPath, normalizeTyped } from "../fs/safe-path.ts";
 import { rawPath } from "../formats/records/record.ts";
 import { recoverWorkspace } from "../workspace/care/recovery.ts";
 import { requireFolder } from "../workspace/restore/missing-folder.ts";
-import type { Workspace } from "../workspace/workspace.ts";
+import { neverRead, type Workspace } from "../workspace/workspace.ts";
 import type {
   CallOptions,
   PlanEntry,
@@ -131,6 +131,7 @@ async function planTo(
   },
 ): Promise<RestorePlan> {
   const { target, ...what } = wanted;
+  if (!target.sealed) throw neverRead(target);
   const scan = await lookBeforeRestore(workspace, options, rulesOf(target));
   const damaged: LeftOutEntry[] = [];
   const { entries, manifest } = await workspace.engine.reading(async () => {

@@ -1,7 +1,7 @@
 import { CairnError, toCairnError } from "../errors.ts";
 import { workspaceIn } from "../workspace/place/find-workspace.ts";
 import { allPoints } from "../workspace/points/points.ts";
-import { ensureSealed, sealAll, type SealProblem } from "../workspace/points/seal.ts";
+import { ensureSealed, sealAll, type SealProblem, unsealed } from "../workspace/points/seal.ts";
 import { verifyAll as verifyEverything, type VerifyInput } from "../workspace/care/verify.ts";
 import { Workspace, type WorkspaceCall, type WorkspaceParts } from "../workspace/workspace.ts";
 import type { VerifyResult } from "../contract/looking.ts";
@@ -56,6 +56,16 @@ async function sealIn(workspace: Workspace, call: WorkspaceCall): Promise<readon
     if (problem.code === "interrupted" || problem.code === "internal") throw problem;
     return [{ id: null, problem }];
   }
+}
+
+/** So many of the newest points are sealed without being asked for. */
+const IDLE_POINTS = 64;
+
+/** Seals the newest points that are not, the newest first, each under the lock by itself: a save waits for none of the others. */
+export async function sealNewest(workspace: Workspace, call: WorkspaceCall): Promise<void> {
+  const newest = new Set(workspace.points.sequences().slice(-IDLE_POINTS));
+  for (const sequence of unsealed(workspace).toReversed())
+    if (newest.has(sequence)) await ensureSealed(workspace, call, [sequence]);
 }
 
 /**

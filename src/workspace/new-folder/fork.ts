@@ -44,7 +44,7 @@ import { Points } from "../points/points.ts";
 import { lockingOf, lockRegistry, registerWorkspace } from "../place/registry.ts";
 import { recordPoint } from "../save/record-point.ts";
 import { checkRoomFor, requireStillThere, writeWhole, type WrittenFolder } from "./write-point.ts";
-import { Workspace, type WorkspaceCall, type WorkspaceParts } from "../workspace.ts";
+import { neverRead, Workspace, type WorkspaceCall, type WorkspaceParts } from "../workspace.ts";
 
 export interface ForkInput extends WorkspaceCall {
   point: Point;
@@ -77,6 +77,7 @@ interface Making {
  * first point and registered. Commit: the folder gets its name. Killed before, the next command takes all back.
  */
 export async function forkWorkspace(workspace: Workspace, input: ForkInput): Promise<Forked> {
+  if (!input.point.sealed) throw neverRead(input.point);
   const target = realPathOf(input.path);
   const { control } = workspace.found;
   requireFree(target);

@@ -13,7 +13,7 @@ import { restoreByExchange } from "../restore/exchange.ts";
 import { nothingToDo, type Restored, restoreInPlace } from "../restore/restore.ts";
 import { treePlace } from "../points/held-trees.ts";
 import type { Point } from "../points/point-files.ts";
-import { sealPending, sealPoint } from "../points/seal.ts";
+import { sealPoint, sealPoints } from "../points/seal.ts";
 import type { Workspace } from "../workspace.ts";
 import type { MethodOption, RestoreResult } from "../../contract/points.ts";
 import { publicLeftOut, warnOfDamaged } from "../points/left-out.ts";
@@ -56,7 +56,8 @@ async function restoreFolder(
       duration_ms: since(started),
     };
   workspace.engine.prepare();
-  await sealPending(workspace, input);
+  const { problems } = await sealPoints(workspace, input, [input.target.sequence]);
+  if (problems[0] !== undefined) throw problems[0].problem;
   const target = workspace.byId(input.target.descriptor.save_point_id) ?? input.target;
   const { last_restore: before } = workspace.state();
   const restored = await restoreInPlace(workspace, { ...input, target });

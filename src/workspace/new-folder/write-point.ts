@@ -146,6 +146,7 @@ export interface RestoreToInput extends WorkspaceCall {
  */
 export async function restoreTo(workspace: Workspace, input: RestoreToInput): Promise<WrittenFolder> {
   const { point, paths } = input;
+  if (!point.sealed) throw neverRead(point);
   const target = realPathOf(input.to);
   requireFree(target);
   checkLocation(target, { allow: ["home", "nested", "git"] });

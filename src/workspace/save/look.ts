@@ -14,7 +14,8 @@ import { needsRecovery, recoverWorkspace } from "../care/recovery.ts";
 import { countRoot, rootOfFolder, rootOfPoint } from "../points/root-changes.ts";
 import { readHeld, type SealProblem, whyUnsealed } from "../points/seal.ts";
 import { stageRequest } from "./record-point.ts";
-import { countDifferences } from "../points/tree-diff.ts";
+import { folderSide, HeldComparison, heldSide } from "../points/compare-held.ts";
+import { countDifferences, countOf } from "../points/tree-diff.ts";
 import type { Workspace, WorkspaceCall } from "../workspace.ts";
 import { EXCHANGE_JOURNAL, isIntentPending } from "../journals.ts";
 
@@ -47,7 +48,7 @@ export async function lookUntilDifferent(
   }
 }
 
-function lookRequest(workspace: Workspace, call: WorkspaceCall, head: Point | null): StageRequest {
+export function lookRequest(workspace: Workspace, call: WorkspaceCall, head: Point | null): StageRequest {
   requireFolder(workspace);
   const { exclude = [], cross_mounts: crossMounts } = head?.descriptor.rules ?? {};
   // What was displaced has all that lay there; by the present rules the half of it would seem to be gone.
@@ -74,8 +75,27 @@ export interface HeadCall extends WorkspaceCall {
   unsealed?: readonly SealProblem[] | undefined;
 }
 
+/** What the folder is beside head. */
+export interface BesideHead {
+  scan: ScanResult;
+  changes: ChangeCounts;
+}
+
+/** Looks at the folder, and counts what it has that head has not, and the other way round. Head is not sealed for it where its tree tells. */
+export async function lookBesideHead(workspace: Workspace, call: HeadCall): Promise<BesideHead> {
+  const { head, unsealed: _unsealed, ...own } = call;
+  const held = head === null ? null : heldSide(workspace, head, own);
+  if (head === null || held === null) {
+    const looked = await lookAtWorkspace(workspace, { ...own, byTimes: true }, head);
+    return { scan: looked.scan, changes: await changesSinceHead(workspace, looked, call) };
+  }
+  const compared = await HeldComparison.of(workspace, held, folderSide(lookRequest(workspace, own, head)));
+  const counts = countOf(await compared.differences({ exactly: false, signal: own.signal }));
+  return { scan: compared.scan, changes: countRoot(counts, rootOfPoint(head), rootOfFolder(workspace.root)) };
+}
+
 /** Counts what the folder has that head has not, and the other way round. */
-export async function changesSinceHead(workspace: Workspace, looked: LookedAt, call: HeadCall): Promise<ChangeCounts> {
+async function changesSinceHead(workspace: Workspace, looked: LookedAt, call: HeadCall): Promise<ChangeCounts> {
   const { head } = call;
   const counts = await changedEntries(workspace, looked, call);
   return head === null ? counts : countRoot(counts, rootOfPoint(head), rootOfFolder(workspace.root));

@@ -8,6 +8,7 @@ import { failpoint } from "../../failpoint.ts";
 import type { Manifest } from "../../formats/records/manifest.ts";
 import { PROGRAM } from "../../formats/program.ts";
 import type { ObjectId } from "../../ids.ts";
+import { C, RECORD_WORDS, ScanTable } from "../../archive/cache/scan-table.ts";
 import type { StatCache } from "../../archive/cache/stat-cache.ts";
 import { compact } from "../../repository/care/compact.ts";
 import { packBytes } from "../../repository/packs/pack-bytes.ts";
@@ -270,6 +271,23 @@ export class PointStore {
     return { scan: result, previousTree: cache === null ? null : hex(cache.tree) };
   }
 
+  /**
+   * Looks at two trees, the one that was held first at first, without reading a file: two inodes that are alike count as one
+   * content.
+   */
+  async lookUnread(earlier: StageRequest, later: StageRequest): Promise<{ earlier: ScanResult; later: ScanResult }> {
+    const store = await this.store();
+    const heldAt = earlier.heldAt ?? 0;
+    const first = await scan({ ...this.#scanOptions(earlier, store, null), unread: { heldAt, isLater: false } });
+    const cache = tableOf(first);
+    const second = await scan({
+      ...this.#scanOptions(later, store, cache),
+      distrust: false,
+      unread: { heldAt, isLater: true },
+    });
+    return { earlier: first, later: second };
+  }
+
   /** A point's content, to be read. */
   async source(content: PointContent): Promise<TreeSource> {
     const store = await this.store();
@@ -425,6 +443,13 @@ export class PointStore {
     else await this.#kept.keep(store, result);
     store.index.saveCache();
   }
+}
+
+/** A scan that was just made, as the one that the next starts from, which writes into its records. */
+function tableOf({ table: { buffers, control }, directories, tree }: ScanResult): StatCache {
+  const records = control[C.RECORDS]!;
+  const table = new ScanTable({ ...buffers, records: buffers.records.slice(0, records * RECORD_WORDS * 4) });
+  return { table, directories, records, tree, epoch: Buffer.from(UNKNOWN_EPOCH, "hex") };
 }
 
 /** Merges small index files and packs within 50 ms; what does not fit, or is not possible now, is for the next save. */

@@ -1,0 +1,222 @@
+import fs from "node:fs";
+import { presentAndPrevious, presentSource } from "../../archive/scan/present-source.ts";
+import type { ScanResult } from "../../archive/scan/scan.ts";
+import { Sha256Stream } from "../../crypto/hash.ts";
+import type { TreeNode } from "../../formats/restic/tree.ts";
+import { joinRaw } from "../../fs/safe-path.ts";
+import { collectPaced, newPacer, type Pacer } from "../../pacer.ts";
+import type { TreeSource } from "../../repository/trees/tree-source.ts";
+import type { StageRequest } from "../store/engine.ts";
+import type { Workspace, WorkspaceCall } from "../workspace.ts";
+import { heldAt, heldTreeProblem, requireAsMade, treePlace } from "./held-trees.ts";
+import { type Point, rulesToReadBy } from "./point-files.ts";
+import { stageRequest } from "../save/record-point.ts";
+import { type Difference, differences, exactDifferences } from "./tree-diff.ts";
+
+/**
+ * Compares held trees with each other, and with the folder, without a store: an inode whose number, size and times are as they
+ * were has the content that it had. Of other files the content is compared, where size and times leave it open.
+ */
+
+/** A tree that is compared. */
+export interface Side {
+  readonly request: StageRequest;
+  /** when it was held, in milliseconds since 1970; nothing for the folder itself */
+  readonly at: number;
+  /** Throws where what was scanned is not what the point holds. */
+  check(scan: ScanResult): void;
+}
+
+/** The folder as it is. */
+export function folderSide(request: StageRequest): Side {
+  return { request, at: Infinity, check: () => undefined };
+}
+
+/**
+ * A point's held tree; null for a point that is sealed, and where the tree's inodes say nothing of those that it was made from.
+ * Throws `damaged` where it is gone or was changed.
+ */
+export function heldSide(workspace: Workspace, point: Point, call: WorkspaceCall): Side | null {
+  const { points } = workspace;
+  const { descriptor } = point;
+  if (point.sealed) return null;
+  const problem = heldTreeProblem(points, point);
+  if (problem !== null) throw problem;
+  const known = heldAt(points, point);
+  if (known.heldAt === undefined) return null;
+  const request = stageRequest(
+    workspace,
+    { ...call, exclude: descriptor.rules.exclude },
+    { rules: rulesToReadBy(descriptor), head: null, id: descriptor.save_point_id },
+  );
+  return {
+    request: { ...request, ...known, passesLongRules: true, root: Buffer.from(treePlace(points, point)) },
+    at: known.heldAt,
+    check: (scan) => requireAsMade(points, point, { scan }),
+  };
+}
+
+/** Two trees that were looked at. */
+export class HeldComparison {
+  readonly #sides: { from: Looked; to: Looked };
+  /** They are compared from the later one, by whose scan they are one. */
+  readonly #isTurned: boolean;
+  readonly #sources: { later: TreeSource; earlier: TreeSource };
+
+  private constructor(earlier: Looked, later: Looked, isTurned: boolean) {
+    this.#isTurned = isTurned;
+    this.#sides = isTurned ? { from: later, to: earlier } : { from: earlier, to: later };
+    const pair = presentAndPrevious(later.scan);
+    this.#sources =
+      pair === null
+        ? { later: presentSource(later.scan), earlier: presentSource(earlier.scan) }
+        : { later: pair.present, earlier: pair.previous };
+  }
+
+  /** Looks at both, the one that was held first at first: what the other shares with it is known then. */
+  static async of(workspace: Workspace, from: Side, to: Side): Promise<HeldComparison> {
+    const isTurned = to.at < from.at;
+    const [first, second] = isTurned ? [to, from] : [from, to];
+    const { earlier, later } = await workspace.engine.lookUnread(first.request, second.request);
+    first.check(earlier);
+    second.check(later);
+    return new HeldComparison(
+      { scan: earlier, root: Buffer.from(first.request.root) },
+      { scan: later, root: Buffer.from(second.request.root) },
+      isTurned,
+    );
+  }
+
+  /** Scan of the second tree. */
+  get scan(): ScanResult {
+    return this.#sides.to.scan;
+  }
+
+  get from(): TreeSource {
+    return this.#isTurned ? this.#sources.later : this.#sources.earlier;
+  }
+
+  get to(): TreeSource {
+    return this.#isTurned ? this.#sources.earlier : this.#sources.later;
+  }
+
+  /** Lists what differs, the contents of files compared where size and times leave it open; with `exactly` everywhere. */
+  async differences({
+    exactly,
+    signal,
+  }: {
+    exactly: boolean;
+    signal?: AbortSignal | undefined;
+  }): Promise<Difference[]> {
+    const pace = newPacer(signal);
+    const { later, earlier } = this.#sources;
+    const fields = {
+      before: (this.#isTurned ? this.#sides.from : this.#sides.to).scan.summarise().lossless,
+      after: (this.#isTurned ? this.#sides.to : this.#sides.from).scan.summarise().lossless,
+    };
+    const found: Difference[] = [];
+    for (const each of await collectPaced(exactDifferences(later, earlier, fields), pace)) {
+      const difference = this.#isTurned ? each : { ...each, before: each.after, after: each.before };
+      const { aspects } = difference;
+      const isOpen = aspects.includes("content") && (exactly || aspects.length === 1);
+      const settled =
+        isOpen && (await this.#hasSameContent(difference, pace)) ? withSameContent(difference) : difference;
+      if (settled.before === null || settled.after === null || settled.aspects.length > 0) found.push(settled);
+    }
+    return exactly ? this.#withContents(found, pace) : found;
+  }
+
+  /** Has files that came and went, where they may be each other's, say what their content is. */
+  async #withContents(found: readonly Difference[], pace: Pacer): Promise<Difference[]> {
+    const sizes = { before: new Set<number>(), after: new Set<number>() };
+    for (const { before, after } of found) {
+      if (after === null && before?.type === "file") sizes.before.add(before.size);
+      if (before === null && after?.type === "file") sizes.after.add(after.size);
+    }
+    const { from, to } = this.#sides;
+    const withContent = async (node: TreeNode, root: Buffer, path: Uint8Array): Promise<TreeNode> => {
+      const content = await contentOf(joinRaw(root, path), pace);
+      return content === null ? node : { ...node, content };
+    };
+    const all: Difference[] = [];
+    for (const each of found) {
+      const { path, before, after } = each;
+      if (after === null && before?.type === "file" && sizes.after.has(before.size))
+        all.push({ ...each, before: await withContent(before, from.root, path) });
+      else if (before === null && after?.type === "file" && sizes.before.has(after.size))
+        all.push({ ...each, after: await withContent(after, to.root, path) });
+      else all.push(each);
+    }
+    return all;
+  }
+
+  async #hasSameContent({ path, before, after }: Difference, pace: Pacer): Promise<boolean> {
+    if (before?.type !== "file" || after?.type !== "file" || before.size !== after.size) return false;
+    const { from, to } = this.#sides;
+    return sameContent(joinRaw(from.root, path), joinRaw(to.root, path), pace);
+  }
+}
+
+interface Looked {
+  scan: ScanResult;
+  root: Buffer;
+}
+
+function withSameContent(difference: Difference): Difference {
+  const { before, after } = difference as { before: TreeNode; after: TreeNode };
+  const same: TreeNode = { ...after };
+  if (before.content !== undefined) same.content = before.content;
+  return { ...difference, after: same, aspects: differences(before, same) };
+}
+
+const PIECE = 1024 * 1024;
+const READ = fs.constants.O_RDONLY | fs.constants.O_NOFOLLOW | fs.constants.O_NONBLOCK;
+
+/** False too where one of them cannot be read: it is not known to be the same. */
+async function sameContent(a: Buffer, b: Buffer, pace: Pacer): Promise<boolean> {
+  const others = piecesOf(b);
+  try {
+    for (const piece of piecesOf(a)) {
+      const { value, done } = others.next();
+      if (done === true || Buffer.compare(piece, value) !== 0) return false;
+      await pace();
+    }
+    return others.next().done === true;
+  } catch (error) {
+    if (typeof (error as NodeJS.ErrnoException).code === "string") return false;
+    throw error;
+  } finally {
+    others.return(undefined);
+  }
+}
+
+/** The SHA-256 of a file; null where it cannot be read. */
+async function contentOf(place: Buffer, pace: Pacer): Promise<Uint8Array | null> {
+  const digest = new Sha256Stream();
+  try {
+    for (const piece of piecesOf(place)) {
+      digest.update(piece);
+      await pace();
+    }
+  } catch (error) {
+    if (typeof (error as NodeJS.ErrnoException).code === "string") return null;
+    throw error;
+  }
+  return Uint8Array.from(digest.digest());
+}
+
+/** Pieces of a file, of one length but for the last. */
+function* piecesOf(place: Buffer): Generator<Uint8Array> {
+  const fd = fs.openSync(place, READ);
+  try {
+    for (;;) {
+      const piece = Buffer.allocUnsafe(PIECE);
+      let length = 0;
+      for (let n = -1; n !== 0 && length < PIECE; length += n) n = fs.readSync(fd, piece, length, PIECE - length, null);
+      if (length > 0) yield piece.subarray(0, length);
+      if (length < PIECE) return;
+    }
+  } finally {
+    fs.closeSync(fd);
+  }
+}
