@@ -4,7 +4,11 @@ import path from "node:path";
 import { test } from "node:test";
 import type { Client } from "../../src/contract/index.ts";
 import { removeHeldTree } from "../../src/clones/remove-held.ts";
-import { heldPlace, type HeldPlace, type HoldingEngine, treeOf } from "../fixtures/held-place.ts";
+import { inDirectory } from "../../src/fs/linux/syscalls.ts";
+import { subvolumeInfo } from "../../src/fs/linux/btrfs.ts";
+import { assertFolder, type FolderState, readFolder } from "../fixtures/folder-state.ts";
+import { cairnLibrary } from "../fixtures/work.ts";
+import { btrfsPlace, heldPlace, type HeldPlace, type HoldingEngine, treeOf } from "../fixtures/held-place.ts";
 import type { LoopKind } from "../fixtures/loop-file-system.ts";
 import { makeFirst, makeSecond, makeUnsaved } from "../fixtures/two-states.ts";
 
@@ -16,7 +20,7 @@ const ENGINES: readonly [LoopKind, HoldingEngine][] = [
 ];
 
 async function sealed(client: Client): Promise<boolean[]> {
-  return (await client.history()).save_points.map((each) => each.sealed).toReversed();
+  return (await client.history(undefined, 0, { all: true })).save_points.map((each) => each.sealed).toReversed();
 }
 
 /** Changes that size and times do not tell, one after the other, each of which is none or one of content. */
@@ -101,3 +105,81 @@ for (const [kind, engine] of ENGINES) {
     assert.deepEqual(await sealed(client), [false, false]);
   });
 }
+
+test("a fork of a point in which no ignore rule has a part is a clone, and nothing is sealed for it", async (t) => {
+  const place = await btrfsPlace(t, makeFirst);
+  if (place === null) return;
+  const { client, folder, volume } = place;
+  const states: FolderState[] = [];
+  const ids: string[] = [];
+  for (const change of [() => undefined, () => makeSecond(folder), () => makeUnsaved(folder)]) {
+    change();
+    ids.push((await client.save()).save_point_id);
+    states.push(readFolder(folder));
+  }
+  for (const [i, id] of ids.entries()) {
+    const to = path.join(volume.root, `fork-${i}`);
+    const { save_point: first, started_from: from } = await client.fork(id, to);
+    assert.deepEqual([from, first.sealed, first.effective_engine], [id, false, "btrfs-snapshot"]);
+    assertFolder(to, states[i]!, `fork ${i}`);
+    const fork = await (await cairnLibrary()).open(to);
+    assert.deepEqual(
+      [(await fork.status()).clean, (await fork.history(undefined, 0, { all: true })).save_points.length],
+      [true, 1],
+    );
+    fs.writeFileSync(path.join(to, "in the fork"), "new\n");
+    await fork.save();
+    assert.equal((await fork.restore({ target: "head~1", method: "exchange" })).method, "exchange");
+    assertFolder(to, states[i]!, `fork ${i} restored`);
+    assert.deepEqual(await sealed(fork), [false, false, false]);
+  }
+  assert.deepEqual(await sealed(client), [false, false, false]);
+  await client.fork(ids[1]!, path.join(volume.root, "alone"), { standalone: true });
+  assertFolder(path.join(volume.root, "alone"), states[1]!, "standalone");
+  assert.deepEqual(await sealed(client), [false, false, false]);
+  assert.deepEqual((await client.verifyAll()).problems, []);
+});
+
+test("a fork of a point in which an ignore file lies has nothing of what that hides", async (t) => {
+  const place = await btrfsPlace(t, makeFirst);
+  if (place === null) return;
+  const { client, folder, volume } = place;
+  await client.save();
+  fs.writeFileSync(path.join(folder, "same/.cairnignore"), "hidden\n");
+  fs.writeFileSync(path.join(folder, "same/hidden"), "hidden\n");
+  const { save_point_id: id } = await client.save();
+  const to = path.join(volume.root, "fork");
+  await client.fork(id, to);
+  assert.equal(fs.existsSync(path.join(to, "same/hidden")), false);
+  assert.equal(fs.existsSync(path.join(to, "same/kept.txt")), true);
+  assert.deepEqual(await sealed(client), [false, true]);
+});
+
+test("what btrfs said of a point's ignore files is kept for the next command, and holds for that snapshot alone", async (t) => {
+  const place = await btrfsPlace(t, makeFirst);
+  if (place === null) return;
+  const { client, folder } = place;
+  const first = await client.save();
+  fs.writeFileSync(path.join(folder, ".cairnignore"), "hidden\n");
+  const second = await client.save();
+  makeUnsaved(folder);
+  const restore = async (target: string): Promise<string> =>
+    (await client.restore({ target, method: "exchange" })).method;
+  assert.equal(await restore(first.save_point_id), "exchange");
+  const file = path.join(client.controlDirectory, "cache/ruleless-main.json");
+  const kept = JSON.parse(fs.readFileSync(file, "utf8")) as { points: [string, string][] };
+  const { uuid, otransid } = inDirectory(treeOf(client, 1), subvolumeInfo);
+  assert.deepEqual(kept.points, [[first.save_point_id, `${uuid}:${otransid}`]]);
+  // Were it about the second one, that would be believed, and of no other snapshot.
+  const other = inDirectory(treeOf(client, 2), subvolumeInfo);
+  const claim = async (tree: string): Promise<string> => {
+    fs.writeFileSync(file, JSON.stringify({ ...kept, points: [[second.save_point_id, tree]] }));
+    return restore(second.save_point_id);
+  };
+  assert.equal(await claim(`${other.uuid}:${other.otransid}`), "exchange");
+  makeUnsaved(folder);
+  for (const tree of [`${uuid}:${other.otransid}`, `${other.uuid}:${otransid}`, "", null!])
+    assert.equal(await claim(tree), "entries");
+  fs.writeFileSync(file, "{");
+  assert.equal(await restore(first.save_point_id), "exchange");
+});

@@ -18,7 +18,7 @@ import type { Workspace } from "../workspace.ts";
 import type { MethodOption, RestoreResult } from "../../contract/points.ts";
 import { publicLeftOut, warnOfDamaged } from "../points/left-out.ts";
 import type { RestoreInput } from "../restore/prepare.ts";
-import { isRuleless } from "../restore/exchangeable.ts";
+import { isRuleless } from "../restore/ruleless.ts";
 
 /**
  * Restores for the holder of the workspace's lock, when nothing is left to be recovered; a folder that is not there is

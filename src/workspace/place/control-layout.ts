@@ -95,6 +95,8 @@ export interface WorkspacePaths {
   readonly catalog: string;
   /** Facts about the engines for its folder. */
   readonly engines: string;
+  /** Points in which no ignore rule has a part; disposable. */
+  readonly ruleless: string;
 }
 
 export function workspacePaths(control: ControlPaths, name: string): WorkspacePaths {
@@ -112,6 +114,7 @@ export function workspacePaths(control: ControlPaths, name: string): WorkspacePa
     backups: join(root, "backups.json"),
     catalog: join(control.cache, `points-${directory}`),
     engines: join(control.cache, `engines-${directory}.json`),
+    ruleless: join(control.cache, `ruleless-${directory}.json`),
   };
 }
 

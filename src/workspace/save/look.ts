@@ -75,7 +75,7 @@ export interface HeadCall extends WorkspaceCall {
   unsealed?: readonly SealProblem[] | undefined;
 }
 
-/** What the folder is beside head. */
+/** A scan of the folder, and how far that is from head. */
 export interface BesideHead {
   scan: ScanResult;
   changes: ChangeCounts;
@@ -84,13 +84,22 @@ export interface BesideHead {
 /** Looks at the folder, and counts what it has that head has not, and the other way round. Head is not sealed for it where its tree tells. */
 export async function lookBesideHead(workspace: Workspace, call: HeadCall): Promise<BesideHead> {
   const { head, unsealed: _unsealed, ...own } = call;
-  const held = head === null ? null : heldSide(workspace, head, own);
-  if (head === null || held === null) {
-    const looked = await lookAtWorkspace(workspace, { ...own, byTimes: true }, head);
-    return { scan: looked.scan, changes: await changesSinceHead(workspace, looked, call) };
-  }
-  const compared = await HeldComparison.of(workspace, held, folderSide(lookRequest(workspace, own, head)));
-  const counts = countOf(await compared.differences({ exactly: false, signal: own.signal }));
+  const beside = head === null ? null : await lookBesideHeld(workspace, head, own);
+  if (beside !== null) return beside;
+  const looked = await lookAtWorkspace(workspace, { ...own, byTimes: true }, head);
+  return { scan: looked.scan, changes: await changesSinceHead(workspace, looked, call) };
+}
+
+/** {@link lookBesideHead} by the tree that head holds; null where head is sealed, or its tree does not tell. */
+export async function lookBesideHeld(
+  workspace: Workspace,
+  head: Point,
+  call: WorkspaceCall,
+): Promise<BesideHead | null> {
+  const held = heldSide(workspace, head, call);
+  if (held === null) return null;
+  const compared = await HeldComparison.of(workspace, held, folderSide(lookRequest(workspace, call, head)));
+  const counts = countOf(await compared.differences({ exactly: false, signal: call.signal }));
   return { scan: compared.scan, changes: countRoot(counts, rootOfPoint(head), rootOfFolder(workspace.root)) };
 }
 

@@ -8,8 +8,7 @@ import { failpoint } from "../../failpoint.ts";
 import type { Manifest } from "../../formats/records/manifest.ts";
 import { PROGRAM } from "../../formats/program.ts";
 import type { ObjectId } from "../../ids.ts";
-import { C, RECORD_WORDS, ScanTable } from "../../archive/cache/scan-table.ts";
-import type { StatCache } from "../../archive/cache/stat-cache.ts";
+import { asStatCache, type StatCache } from "../../archive/cache/stat-cache.ts";
 import { compact } from "../../repository/care/compact.ts";
 import { packBytes } from "../../repository/packs/pack-bytes.ts";
 import { acquireLock, type RepositoryLock, whileReading } from "../../repository/locks.ts";
@@ -279,7 +278,7 @@ export class PointStore {
     const store = await this.store();
     const heldAt = earlier.heldAt ?? 0;
     const first = await scan({ ...this.#scanOptions(earlier, store, null), unread: { heldAt, isLater: false } });
-    const cache = tableOf(first);
+    const cache = asStatCache(first);
     const second = await scan({
       ...this.#scanOptions(later, store, cache),
       distrust: false,
@@ -443,13 +442,6 @@ export class PointStore {
     else await this.#kept.keep(store, result);
     store.index.saveCache();
   }
-}
-
-/** A scan that was just made, as the one that the next starts from, which writes into its records. */
-function tableOf({ table: { buffers, control }, directories, tree }: ScanResult): StatCache {
-  const records = control[C.RECORDS]!;
-  const table = new ScanTable({ ...buffers, records: buffers.records.slice(0, records * RECORD_WORDS * 4) });
-  return { table, directories, records, tree, epoch: Buffer.from(UNKNOWN_EPOCH, "hex") };
 }
 
 /** Merges small index files and packs within 50 ms; what does not fit, or is not possible now, is for the next save. */
