@@ -2,6 +2,8 @@ import assert from "node:assert/strict";
 import fs from "node:fs";
 import path from "node:path";
 import { test } from "node:test";
+import { setTimeout } from "node:timers/promises";
+import type { CairnError } from "../../src/errors.ts";
 import type { Client } from "../../src/contract/index.ts";
 import { removeHeldTree } from "../../src/clones/remove-held.ts";
 import { inDirectory } from "../../src/fs/linux/syscalls.ts";
@@ -90,6 +92,34 @@ for (const [kind, engine] of ENGINES) {
     await seals(0, client.closeView(view.view_id));
     await seals(2, client.restore({ target: ids[2]!, to: path.join(volume.root, "to"), paths: ["turn"] }));
     assert.equal(fs.readFileSync(path.join(volume.root, "to/turn"), "utf8"), "2\n");
+  });
+
+  test(`a file of a point of ${engine} is read from its tree, but for what is not part of the point`, async (t) => {
+    const place = await heldPlace(t, { kind, engine, fill: makeFirst });
+    if (place === null) return;
+    const { client, folder } = place;
+    fs.writeFileSync(path.join(folder, "goes/.cairnignore"), "deep/*\n!deep/a\n");
+    fs.writeFileSync(path.join(folder, "goes/deep/hidden"), "hidden\n");
+    const { save_point_id: id } = await client.save();
+    const content = async (name: string, of = id): Promise<string> => {
+      const pieces: Uint8Array[] = [];
+      for await (const piece of client.read(of, name)) pieces.push(piece);
+      return Buffer.concat(pieces).toString();
+    };
+    makeSecond(folder);
+    assert.equal(await content("same/updated.txt"), "first\n");
+    assert.equal(await content("goes/deep/a"), "a\n");
+    assert.equal((await content("big")).length, 700_000);
+    assert.deepEqual(await sealed(client), [false]);
+    for (const name of ["goes/deep/hidden", "nowhere", "link", "same/kept.txt/below"])
+      await assert.rejects(content(name), (error: CairnError) => ["not_found", "conflict"].includes(error.code), name);
+    assert.deepEqual(await sealed(client), [true]);
+    if (engine === "reflink-copy") {
+      const { save_point_id: second } = await client.save();
+      await setTimeout(1200);
+      fs.writeFileSync(path.join(treeOf(client, 2), "same/updated.txt"), "changed in the tree\n");
+      await assert.rejects(content("same/updated.txt", second), { code: "damaged" });
+    }
   });
 
   test(`status and diff of ${engine} refuse a tree that is gone`, async (t) => {
