@@ -1,8 +1,9 @@
 import assert from "node:assert/strict";
+import { randomBytes } from "node:crypto";
 import fs from "node:fs";
 import path from "node:path";
 import { test } from "node:test";
-import { setTimeout } from "node:timers/promises";
+import { setTimeout as sleep } from "node:timers/promises";
 import type { CairnError } from "../../src/errors.ts";
 import type { Client } from "../../src/contract/index.ts";
 import { removeHeldTree } from "../../src/clones/remove-held.ts";
@@ -116,7 +117,7 @@ for (const [kind, engine] of ENGINES) {
     assert.deepEqual(await sealed(client), [true]);
     if (engine === "reflink-copy") {
       const { save_point_id: second } = await client.save();
-      await setTimeout(1200);
+      await sleep(1200);
       fs.writeFileSync(path.join(treeOf(client, 2), "same/updated.txt"), "changed in the tree\n");
       await assert.rejects(content("same/updated.txt", second), { code: "damaged" });
     }
@@ -135,6 +136,76 @@ for (const [kind, engine] of ENGINES) {
     assert.deepEqual(await sealed(client), [false, false]);
   });
 }
+
+/** Bytes that this process has read from files, with all of its threads. */
+function bytesRead(): number {
+  return Number(/^rchar: (\d+)/m.exec(fs.readFileSync("/proc/self/io", "utf8"))![1]);
+}
+
+for (const [kind, engine] of ENGINES)
+  test(`a large file of a point of ${engine} comes back as a clone, and its present stays one`, async (t) => {
+    const place = await heldPlace(t, { kind, engine, fill: makeFirst, options: { size: 1 << 30 } });
+    if (place === null) return;
+    const { client, folder } = place;
+    const large = path.join(folder, "large");
+    fs.writeFileSync(large, randomBytes(64 << 20));
+    const { save_point_id: id } = await client.save();
+    const first = readFolder(folder);
+    const edit = (file: string, text: string): void => {
+      const fd = fs.openSync(file, "r+");
+      fs.writeSync(fd, text, 5 << 20);
+      fs.closeSync(fd);
+    };
+    edit(large, "changed");
+    makeUnsaved(folder);
+    const second = readFolder(folder);
+    const unread = async <T>(work: () => Promise<T>): Promise<T> => {
+      const before = bytesRead();
+      const result = await work();
+      assert.ok(bytesRead() - before < 16 << 20, `${bytesRead() - before} bytes were read`);
+      return result;
+    };
+    const restored = await unread(async () => client.restore({ target: id, method: "entries" }));
+    assert.deepEqual([restored.method, restored.changes?.updated, restored.left_out], ["entries", 2, []]);
+    assertFolder(folder, first, "restored");
+    assert.equal((await unread(async () => client.status())).clean, true);
+    assert.equal((await unread(async () => client.restore({ target: id, method: "entries" }))).undo_id, null);
+    assert.equal((await unread(async () => client.undo({ method: "entries" }))).restored_to, restored.undo_id);
+    assertFolder(folder, second, "undone");
+    assert.deepEqual((await sealed(client)).filter(Boolean), []);
+    // The other restored, one path at a time; what is not asked for stays.
+    await unread(async () => client.restore({ target: id, paths: ["large"] }));
+    assert.equal(fs.existsSync(path.join(folder, "unsaved")), true);
+    assert.equal(readFolder(folder).get("large"), first.get("large"));
+    // Nothing of it has been changed by what was written to the clones.
+    edit(large, "once more");
+    assert.deepEqual((await client.verifyAll()).problems, []);
+    await client.restore({ target: restored.undo_id!, method: "entries" });
+    assertFolder(folder, second, "from the store");
+  });
+
+test("a file that is written to while it is restored by clones is kept aside", async (t) => {
+  const place = await heldPlace(t, { kind: "xfs", engine: "reflink-copy", fill: makeFirst });
+  if (place === null) return;
+  const { client, folder } = place;
+  const large = path.join(folder, "large");
+  fs.writeFileSync(large, randomBytes(2 << 20));
+  const { save_point_id: id } = await client.save();
+  const fd = fs.openSync(large, "r+");
+  fs.writeSync(fd, "changed", 1 << 20);
+  const warnings: string[] = [];
+  const writer = setInterval(() => void fs.writeSync(fd, randomBytes(16), 0, 16, 1000), 1);
+  t.after(() => {
+    clearInterval(writer);
+    fs.closeSync(fd);
+  });
+  const { left_out: leftOut } = await client.restore({
+    target: id,
+    onWarning: (message) => void warnings.push(message),
+  });
+  // Seen before, it stays as it is; seen after, it lies aside.
+  assert.ok(leftOut.length === 1 || /was changed while it was restored/.test(warnings.join("\n")), warnings.join("\n"));
+});
 
 test("a fork of a point in which no ignore rule has a part is a clone, and nothing is sealed for it", async (t) => {
   const place = await btrfsPlace(t, makeFirst);

@@ -1,7 +1,5 @@
-import fs from "node:fs";
 import { presentAndPrevious, presentSource } from "../../archive/scan/present-source.ts";
 import type { ScanResult } from "../../archive/scan/scan.ts";
-import { Sha256Stream } from "../../crypto/hash.ts";
 import type { TreeNode } from "../../formats/restic/tree.ts";
 import { joinRaw } from "../../fs/safe-path.ts";
 import { collectPaced, newPacer, type Pacer } from "../../pacer.ts";
@@ -10,6 +8,7 @@ import type { StageRequest } from "../store/engine.ts";
 import type { Workspace, WorkspaceCall } from "../workspace.ts";
 import { heldAt, heldTreeProblem, requireAsMade, treePlace } from "./held-trees.ts";
 import { type Point, rulesToReadBy } from "./point-files.ts";
+import { contentOf, sameContent } from "./same-content.ts";
 import { stageRequest } from "../save/record-point.ts";
 import { type Difference, differences, exactDifferences } from "./tree-diff.ts";
 
@@ -92,6 +91,11 @@ export class HeldComparison {
     return this.#sides.to.scan;
   }
 
+  /** Scan of the first tree. */
+  get firstScan(): ScanResult {
+    return this.#sides.from.scan;
+  }
+
   get from(): TreeSource {
     return this.#isTurned ? this.#sources.later : this.#sources.earlier;
   }
@@ -120,7 +124,7 @@ export class HeldComparison {
       const { aspects } = difference;
       const isOpen = aspects.includes("content") && (exactly || aspects.length === 1);
       const settled =
-        isOpen && (await this.#hasSameContent(difference, pace)) ? withSameContent(difference) : difference;
+        isOpen && (await this.hasSameContent(difference, pace)) ? withSameContent(difference) : difference;
       if (settled.before === null || settled.after === null || settled.aspects.length > 0) found.push(settled);
     }
     return exactly ? this.#withContents(found, pace) : found;
@@ -150,7 +154,8 @@ export class HeldComparison {
     return all;
   }
 
-  async #hasSameContent({ path, before, after }: Difference, pace: Pacer): Promise<boolean> {
+  /** Tells of a path that has files in both if they have the same content. */
+  async hasSameContent({ path, before, after }: Difference, pace: Pacer): Promise<boolean> {
     if (before?.type !== "file" || after?.type !== "file" || before.size !== after.size) return false;
     const { from, to } = this.#sides;
     return sameContent(joinRaw(from.root, path), joinRaw(to.root, path), pace);
@@ -167,56 +172,4 @@ function withSameContent(difference: Difference): Difference {
   const same: TreeNode = { ...after };
   if (before.content !== undefined) same.content = before.content;
   return { ...difference, after: same, aspects: differences(before, same) };
-}
-
-const PIECE = 1024 * 1024;
-const READ = fs.constants.O_RDONLY | fs.constants.O_NOFOLLOW | fs.constants.O_NONBLOCK;
-
-/** False too where one of them cannot be read: it is not known to be the same. */
-async function sameContent(a: Buffer, b: Buffer, pace: Pacer): Promise<boolean> {
-  const others = piecesOf(b);
-  try {
-    for (const piece of piecesOf(a)) {
-      const { value, done } = others.next();
-      if (done === true || Buffer.compare(piece, value) !== 0) return false;
-      await pace();
-    }
-    return others.next().done === true;
-  } catch (error) {
-    if (typeof (error as NodeJS.ErrnoException).code === "string") return false;
-    throw error;
-  } finally {
-    others.return(undefined);
-  }
-}
-
-/** The SHA-256 of a file; null where it cannot be read. */
-async function contentOf(place: Buffer, pace: Pacer): Promise<Uint8Array | null> {
-  const digest = new Sha256Stream();
-  try {
-    for (const piece of piecesOf(place)) {
-      digest.update(piece);
-      await pace();
-    }
-  } catch (error) {
-    if (typeof (error as NodeJS.ErrnoException).code === "string") return null;
-    throw error;
-  }
-  return Uint8Array.from(digest.digest());
-}
-
-/** Pieces of a file, of one length but for the last. */
-function* piecesOf(place: Buffer): Generator<Uint8Array> {
-  const fd = fs.openSync(place, READ);
-  try {
-    for (;;) {
-      const piece = Buffer.allocUnsafe(PIECE);
-      let length = 0;
-      for (let n = -1; n !== 0 && length < PIECE; length += n) n = fs.readSync(fd, piece, length, PIECE - length, null);
-      if (length > 0) yield piece.subarray(0, length);
-      if (length < PIECE) return;
-    }
-  } finally {
-    fs.closeSync(fd);
-  }
 }

@@ -1,8 +1,7 @@
 import fs from "node:fs";
 import { IGNORE_FILE, IgnoreRules, MAX_IGNORE_FILE_BYTES } from "../../fs/ignore.ts";
 import { joinRaw } from "../../fs/safe-path.ts";
-import { latestChange } from "../../archive/write/held-files.ts";
-import { heldTreeProblem, treePlace } from "./held-trees.ts";
+import { heldTreeProblem, isAsMade, treePlace } from "./held-trees.ts";
 import { type Point, rulesToReadBy } from "./point-files.ts";
 import type { Points } from "./points.ts";
 
@@ -30,30 +29,24 @@ export function openHeldFile(points: Points, point: Point, where: Uint8Array): n
 }
 
 /** Tells if a path of the tree surely belongs to the point, as it was made. */
-function isPart(tree: Buffer, { descriptor }: Point, where: Uint8Array): boolean {
+function isPart(tree: Buffer, point: Point, where: Uint8Array): boolean {
+  const { descriptor } = point;
   const names = Buffer.from(where).toString("latin1").split("/");
   const recorded = rulesToReadBy(descriptor);
   let rules = recorded === null ? IgnoreRules.fromExcludes(descriptor.rules.exclude) : IgnoreRules.fromRecord(recorded);
-  const isAsMade = lookerAt(descriptor);
   let directory = "";
-  if (!isAsMade(fs.lstatSync(tree))) return false;
+  if (!isAsMade(point, tree)) return false;
   for (const [at, name] of names.entries()) {
     const file = rules.needsFiles ? ignoreFileOf(tree, directory) : null;
     if (file !== null && file.length > MAX_IGNORE_FILE_BYTES) return false;
     rules = IgnoreRules.enterDirectory(rules, directory, file);
     directory = directory === "" ? name : `${directory}/${name}`;
-    const facts = fs.lstatSync(joinRaw(tree, Buffer.from(directory, "latin1")));
-    const isDirectory = facts.isDirectory();
-    if (isDirectory !== at < names.length - 1 || !isAsMade(facts) || rules.ignores(name, isDirectory)) return false;
+    const place = joinRaw(tree, Buffer.from(directory, "latin1"));
+    const isDirectory = fs.lstatSync(place).isDirectory();
+    if (isDirectory !== at < names.length - 1 || !isAsMade(point, place) || rules.ignores(name, isDirectory))
+      return false;
   }
   return true;
-}
-
-/** A snapshot tells of a change as a whole; each inode of another clone does. */
-function lookerAt({ effective_engine: engine, created_at: made }: Point["descriptor"]): (facts: fs.Stats) => boolean {
-  if (engine === "btrfs-snapshot") return () => true;
-  const limit = latestChange(Date.parse(made));
-  return ({ ctimeMs }) => ctimeMs <= limit;
 }
 
 /** Null where there is none that counts. */

@@ -259,6 +259,13 @@ export function heldTreeOf(points: Points, point: Point): HeldTree | null {
   return { place: treePlace(points, point), made: Date.parse(point.descriptor.created_at) };
 }
 
+/** Tells if an entry of a point's tree is as it was made. A snapshot tells of a change as a whole; each inode of another clone does. */
+export function isAsMade({ descriptor }: Point, place: Buffer): boolean {
+  const facts = fs.lstatSync(place, { throwIfNoEntry: false });
+  if (facts === undefined || descriptor.effective_engine === "btrfs-snapshot") return facts !== undefined;
+  return facts.ctimeMs <= latestChange(Date.parse(descriptor.created_at));
+}
+
 /** A tree that is not what was captured must not become what the point says was there. */
 function changedTree(tree: string, who: string, reason: string): CairnError {
   return new CairnError("damaged", `${tree}: the tree that ${who} held ${reason}`, {

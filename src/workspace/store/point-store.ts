@@ -236,8 +236,11 @@ export class PointStore {
     });
   }
 
-  /** Looks at any folder: everything in it is read, nothing stored. */
-  async lookAt(root: Uint8Array, call: { onProgress?: StageRequest["onProgress"] }): Promise<ScanResult> {
+  /** Looks at any folder: everything in it is read, but for the content of files where that is not wanted, and nothing stored. */
+  async lookAt(
+    root: Uint8Array,
+    call: { onProgress?: StageRequest["onProgress"]; unread?: boolean },
+  ): Promise<ScanResult> {
     const { repository } = await this.store();
     return scan({
       root,
@@ -247,6 +250,7 @@ export class PointStore {
       memory: this.#memory,
       chunkerPolynomial: repository.chunkerPolynomial,
       onProgress: call.onProgress,
+      ...(call.unread === true ? { unread: { heldAt: 0, isLater: false } } : {}),
     });
   }
 

@@ -21,7 +21,14 @@ export function killRestoreClauses(clauses: EngineClauses): void {
     killClause(
       clauses,
       `a restore by ${method} that is killed at any step, and again while it is finished, ends in the old or the new state, and nothing is lost`,
-      async (scene) => killRestores(scene, { method, thorough: method === "exchange" }),
+      async (scene) => killRestores(scene, { method, isSealed: true, thorough: method === "exchange" }),
+    );
+  }
+  if (holds) {
+    killClause(
+      clauses,
+      "a restore by clones of a point that is not sealed ends in the old or the new state when it is killed, and nothing is lost",
+      async (scene) => killRestores(scene, { method: "entries", isSealed: false, thorough: false }),
     );
   }
 
@@ -85,10 +92,10 @@ async function killForks({ holds }: EngineClauses, scene: KillScene, isSealed: b
 
 async function killRestores(
   scene: KillScene,
-  how: { method: "exchange" | "entries"; thorough: boolean },
+  how: { method: "exchange" | "entries"; isSealed: boolean; thorough: boolean },
 ): Promise<void> {
   const { client, folder } = scene.place;
-  const { method, thorough } = how;
+  const { method, isSealed, thorough } = how;
   const { state: first } = scene.now();
   makeUnsaved(folder);
   const { state: unsaved } = scene.now();
@@ -97,7 +104,7 @@ async function killRestores(
   /** The folder as it was never saved, and a restore to a point of the first state that still holds its tree. */
   const prepare = async (): Promise<string[]> => {
     const { save_point_id: id } = await client.save();
-    await client.seal();
+    if (isSealed) await client.seal();
     await client.undo({ method });
     assertFolder(folder, unsaved, "prepared");
     return ["-C", folder, "restore", id, "--method", method];
@@ -122,7 +129,8 @@ async function killRestores(
     const undo = points.filter(({ save_point_id: id, cause }) => !known.has(id) && cause.kind === "restore");
     if (method === "exchange") assert.equal(undo.length, now === "first" ? 1 : 0, `${where}: the undo point`);
     else assert.ok(undo.length <= 1 && (now !== "first" || undo.length === 1), `${where}: the undo point`);
-    await client.seal();
+    if (isSealed) await client.seal();
+    else await client.show("head");
     assertHeldTidy(scene.place, where);
     if (now === "first") {
       await client.undo({ method });
@@ -132,6 +140,7 @@ async function killRestores(
     assertFolder(folder, first, where);
   }
   assert.equal(outcomes.size, 2, "both outcomes were seen");
+  await client.seal();
   assert.equal((await client.status()).clean, true);
   assert.deepEqual((await client.verifyAll()).problems, []);
   assert.equal(walkDigests(folder).state, (await client.resolve("head")).payload_root_hash);
