@@ -8,6 +8,7 @@ import { displayPath, isAtOrBelow, normalizeTyped } from "../fs/safe-path.ts";
 import { type Difference, exactDifferences, withoutMovedTimes } from "../workspace/points/tree-diff.ts";
 import { folderSide, HeldComparison, heldSide } from "../workspace/points/compare-held.ts";
 import { kindOf } from "../workspace/points/listed-entry.ts";
+import { differencesByInodes } from "../workspace/save/changed-since.ts";
 import { lookAtWorkspace, lookRequest } from "../workspace/save/look.ts";
 import type { Point } from "../workspace/points/point-files.ts";
 import { rootDifference, rootOfFolder, rootOfPoint } from "../workspace/points/root-changes.ts";
@@ -35,12 +36,8 @@ async function diffReading(
 ): Promise<DiffResult> {
   const from = workspace.resolve(a);
   const to = b === null ? null : workspace.resolve(b);
-  const compared =
-    (await compareHeld(workspace, options, { from, to })) ?? (await compareStored(workspace, options, { from, to }));
-  const { before, after, all } = compared;
-  throwIfAborted(options.signal);
   const paths = options.paths?.map(normalizeTyped) ?? [];
-  for (const path of paths) mustExist(path, before, after);
+  const all = await differencesOf(workspace, options, { from, to, paths });
   const ownRoot = rootDifference(rootOfPoint(from), to === null ? rootOfFolder(workspace.root) : rootOfPoint(to));
   const wanted = withoutMovedTimes(ownRoot === null ? all : [ownRoot, ...all]).filter(
     ({ path }) => paths.length === 0 || paths.some((each) => isAtOrBelow(path, each) || each.length === 0),
@@ -50,6 +47,22 @@ async function diffReading(
     to: to?.descriptor.save_point_id ?? null,
     entries: entriesOf(wanted),
   };
+}
+
+async function differencesOf(
+  workspace: Workspace,
+  options: DiffOptions,
+  { from, to, paths }: Ends & { paths: readonly Uint8Array[] },
+): Promise<Difference[]> {
+  const call = { ...options, exactly: true };
+  const byInodes = paths.length > 0 ? null : await differencesByInodes(workspace, { from, to }, call);
+  if (byInodes !== null) return byInodes;
+  const ends = { from, to };
+  const { before, after, all } =
+    (await compareHeld(workspace, options, ends)) ?? (await compareStored(workspace, options, ends));
+  throwIfAborted(options.signal);
+  for (const path of paths) mustExist(path, before, after);
+  return all;
 }
 
 /** Two states, and all that differs. */

@@ -38,7 +38,7 @@ export async function status(
   const state = workspace.state();
   const head = workspace.byId(state.head);
   const latest = workspace.points.latest();
-  const { scan, changes } = await lookBesideHead(workspace, { ...options, head });
+  const { ignored, changes } = await lookBesideHead(workspace, { ...options, head });
   const { bytes } = await workspace.engine.storeFacts();
   return {
     workspace: workspaceRef(workspace.found),
@@ -52,7 +52,7 @@ export async function status(
     engine_reasons: [...engineReasons],
     degraded: latest?.descriptor.degraded.map(degradationOf) ?? [],
     holders: holdersOf(workspace),
-    ignored: scan.notes.ignored.slice(0, SHOWN_IGNORED).map((path) => displayPath(Buffer.from(path, "latin1"))),
+    ignored: ignored.slice(0, SHOWN_IGNORED).map((path) => displayPath(Buffer.from(path, "latin1"))),
     store: { bytes, points: pointCount(workspace.found.control) },
     recovered: state.recovered as unknown as Recovered[],
     last_save_at: latest?.descriptor.created_at ?? null,

@@ -1,16 +1,14 @@
 import { presentAndPrevious, presentSource } from "../../archive/scan/present-source.ts";
 import type { ScanResult } from "../../archive/scan/scan.ts";
-import type { TreeNode } from "../../formats/restic/tree.ts";
-import { joinRaw } from "../../fs/safe-path.ts";
 import { collectPaced, newPacer, type Pacer } from "../../pacer.ts";
 import type { TreeSource } from "../../repository/trees/tree-source.ts";
 import type { StageRequest } from "../store/engine.ts";
 import type { Workspace, WorkspaceCall } from "../workspace.ts";
 import { heldAt, heldTreeProblem, requireAsMade, treePlace } from "./held-trees.ts";
 import { type Point, rulesToReadBy } from "./point-files.ts";
-import { contentOf, sameContent } from "./same-content.ts";
+import { hasSameContent, settled, turnedRound } from "./settle-contents.ts";
 import { stageRequest } from "../save/record-point.ts";
-import { type Difference, differences, exactDifferences } from "./tree-diff.ts";
+import { type Difference, exactDifferences } from "./tree-diff.ts";
 
 /**
  * Compares held trees with each other, and with the folder, without a store: an inode whose number, size and times are as they
@@ -118,58 +116,22 @@ export class HeldComparison {
       before: (this.#isTurned ? this.#sides.from : this.#sides.to).scan.summarise().lossless,
       after: (this.#isTurned ? this.#sides.to : this.#sides.from).scan.summarise().lossless,
     };
-    const found: Difference[] = [];
-    for (const each of await collectPaced(exactDifferences(later, earlier, fields), pace)) {
-      const difference = this.#isTurned ? each : { ...each, before: each.after, after: each.before };
-      const { aspects } = difference;
-      const isOpen = aspects.includes("content") && (exactly || aspects.length === 1);
-      const settled =
-        isOpen && (await this.hasSameContent(difference, pace)) ? withSameContent(difference) : difference;
-      if (settled.before === null || settled.after === null || settled.aspects.length > 0) found.push(settled);
-    }
-    return exactly ? this.#withContents(found, pace) : found;
-  }
-
-  /** Has files that came and went, where they may be each other's, say what their content is. */
-  async #withContents(found: readonly Difference[], pace: Pacer): Promise<Difference[]> {
-    const sizes = { before: new Set<number>(), after: new Set<number>() };
-    for (const { before, after } of found) {
-      if (after === null && before?.type === "file") sizes.before.add(before.size);
-      if (before === null && after?.type === "file") sizes.after.add(after.size);
-    }
-    const { from, to } = this.#sides;
-    const withContent = async (node: TreeNode, root: Buffer, path: Uint8Array): Promise<TreeNode> => {
-      const content = await contentOf(joinRaw(root, path), pace);
-      return content === null ? node : { ...node, content };
-    };
-    const all: Difference[] = [];
-    for (const each of found) {
-      const { path, before, after } = each;
-      if (after === null && before?.type === "file" && sizes.after.has(before.size))
-        all.push({ ...each, before: await withContent(before, from.root, path) });
-      else if (before === null && after?.type === "file" && sizes.before.has(after.size))
-        all.push({ ...each, after: await withContent(after, to.root, path) });
-      else all.push(each);
-    }
-    return all;
+    const listed = await collectPaced(exactDifferences(later, earlier, fields), pace);
+    const turned = this.#isTurned ? listed : listed.map(turnedRound);
+    return settled(turned, this.#roots, { exactly, pace });
   }
 
   /** Tells of a path that has files in both if they have the same content. */
-  async hasSameContent({ path, before, after }: Difference, pace: Pacer): Promise<boolean> {
-    if (before?.type !== "file" || after?.type !== "file" || before.size !== after.size) return false;
-    const { from, to } = this.#sides;
-    return sameContent(joinRaw(from.root, path), joinRaw(to.root, path), pace);
+  async hasSameContent(difference: Difference, pace: Pacer): Promise<boolean> {
+    return hasSameContent(difference, this.#roots, pace);
+  }
+
+  get #roots(): { from: Buffer; to: Buffer } {
+    return { from: this.#sides.from.root, to: this.#sides.to.root };
   }
 }
 
 interface Looked {
   scan: ScanResult;
   root: Buffer;
-}
-
-function withSameContent(difference: Difference): Difference {
-  const { before, after } = difference as { before: TreeNode; after: TreeNode };
-  const same: TreeNode = { ...after };
-  if (before.content !== undefined) same.content = before.content;
-  return { ...difference, after: same, aspects: differences(before, same) };
 }

@@ -7,6 +7,7 @@ import { IGNORE_FILE } from "../../fs/ignore.ts";
 import { hasNewName, isSubvolume, subvolumeInfo, type SubvolumeInfo } from "../../fs/linux/btrfs.ts";
 import { inDirectory, openDirectory } from "../../fs/linux/syscalls.ts";
 import { makeFolder } from "../../fs/make-folder.ts";
+import type { SavePointId } from "../../ids.ts";
 import { treePlace, whyTreeIsNotThePoint } from "../points/held-trees.ts";
 import { isOfAll, type Point } from "../points/point-files.ts";
 import type { Workspace, WorkspaceCall } from "../workspace.ts";
@@ -62,7 +63,11 @@ function ruledOutUntil(
   const known: SubvolumeInfo[] = [];
   const all = points.sequences().toReversed();
   const before = all.filter((sequence) => sequence < own).slice(0, LOOK_BACK);
-  for (const sequence of new Set([...before, ...all.slice(0, LOOK_BACK)])) {
+  // The nearest of which it was said is asked for first, however many points ago.
+  const ids: ReadonlyMap<SavePointId, number> = kept.size === 0 ? new Map() : points.ids();
+  const said = [...kept.keys()].flatMap((id) => ids.get(id as SavePointId) ?? []).filter((each) => each < own);
+  const nearest = said.toSorted((a, b) => b - a).slice(0, 1);
+  for (const sequence of new Set([...nearest, ...before, ...all.slice(0, LOOK_BACK)])) {
     const point = points.readOrNull(sequence);
     if (point === null || whyTreeIsNotThePoint(points, point) !== null) continue;
     const tree = treePlace(points, point);
@@ -88,7 +93,7 @@ function isEarlier(tree: SubvolumeInfo, than: SubvolumeInfo): boolean {
  * Tells if no ignore file lies in a point. Of one that holds all of its tree, or what such a file hides, that is not
  * known.
  */
-function isSealedWithoutRules({ sealed, descriptor }: Point): boolean {
+export function isSealedWithoutRules({ sealed, descriptor }: Point): boolean {
   const { rules, labels } = descriptor;
   return (
     sealed && rules.ignore_file && !hasRules(descriptor) && !labels.some(({ label }) => label === RULES_NOT_APPLIED)

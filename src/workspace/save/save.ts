@@ -150,7 +150,7 @@ async function headIfSame(
     const beside = await lookBesideHeld(workspace, head, input);
     if (beside !== null) {
       const { added, modified, removed } = beside.changes;
-      if (added + modified + removed > 0 || !head.descriptor.complete || leftOutOf(beside.scan).length > 0) return null;
+      if (added + modified + removed > 0 || !head.descriptor.complete || beside.leftOut.length > 0) return null;
       return { point: head, changes: NO_CHANGES, readBytes: 0, leftOut: [] };
     }
     await sealPoints(workspace, { ...input, forward: undefined }, [head.sequence]);
