@@ -6,7 +6,7 @@ import { test } from "node:test";
 import { changedSince, transactionOf } from "../../src/workspace/points/changed-since.ts";
 import { makeNode, setAttribute } from "../../src/workspace/store/testing-edits.ts";
 import { TYPE } from "../../src/fs/linux/syscalls.ts";
-import { random, SEED } from "../crash/rounds.ts";
+import { killAt, passesOf, random, SEED } from "../crash/rounds.ts";
 import { btrfsPlace, subvolumesOf, treeOf } from "../fixtures/held-place.ts";
 
 /** btrfs tells which inodes were changed: what is said by that is what two walks say. */
@@ -121,6 +121,25 @@ test("changed inodes are not asked about where names of one file, or another sub
   await client.close();
   assert.deepEqual(
     subvolumesOf(place.volume.root).filter((each) => each.includes("work-")),
+    [],
+  );
+});
+
+test("a status that is killed leaves nothing that the next save does not remove", async (t) => {
+  const place = await btrfsPlace(t, fill);
+  if (place === null) return;
+  const { client, folder, volume } = place;
+  await client.save();
+  const look = ["-C", folder, "status"];
+  const names = passesOf(look);
+  assert.ok(names.includes("changes.snapshot-made"), names.join(" "));
+  const trees = subvolumesOf(volume.root).length;
+  killAt(look, names.indexOf("changes.snapshot-made") + 1);
+  assert.equal(subvolumesOf(volume.root).length, trees + 1);
+  await client.save();
+  await client.close();
+  assert.deepEqual(
+    subvolumesOf(volume.root).filter((each) => each.includes("/tmp/")),
     [],
   );
 });

@@ -2,9 +2,10 @@ import { closeSync } from "node:fs";
 import path from "node:path";
 import { STAGING_NAME } from "../../archive/scan/task.ts";
 import { toCairnError } from "../../errors.ts";
+import { failpoint } from "../../failpoint.ts";
 import { latin1 } from "../../formats/bytes.ts";
 import { IGNORE_FILE } from "../../fs/ignore.ts";
-import { createSnapshot, destroySubvolume, hasNewName, nestedSubvolumes } from "../../fs/linux/btrfs.ts";
+import { createSnapshot, hasNewName, nestedSubvolumes } from "../../fs/linux/btrfs.ts";
 import { mountsInside, readMounts } from "../../fs/linux/mounts.ts";
 import { openDirectory } from "../../fs/linux/syscalls.ts";
 import { makeFolder } from "../../fs/make-folder.ts";
@@ -52,11 +53,15 @@ export async function differencesByInodes(
  */
 async function besideFolder(workspace: Workspace, from: Point, call: InodesCall): Promise<Difference[] | null> {
   const { points, root } = workspace;
+  const head = workspace.byId(workspace.state().head);
+  // The folder is looked at by head's rules, and a point of all of its tree by none.
+  if (head === null || head.descriptor.rules.exclude.length > 0) return null;
+  if (isOfAll(from.descriptor) && from.sequence !== head.sequence) return null;
   const tree = Buffer.from(treePlace(points, from));
   const since = transactionOf(tree, root);
   if (since === null || neverPart(root, {}).length > 0 || mountsInside(root, readMounts()).length > 0) return null;
   const { exactly, signal } = call;
-  return withSnapshot(workspace, async (now) => {
+  return withSnapshot(workspace, call, async (now) => {
     if (!isOfAll(from.descriptor) && (await mayHaveIgnoreFile(now, since, signal))) return null;
     const listed = await changedSince(tree, now, { since, signal });
     // What an unfinished restore staged in the folder is no part of it.
@@ -67,7 +72,8 @@ async function besideFolder(workspace: Workspace, from: Point, call: InodesCall)
 
 /** Null, too, where none can be made, or the folder has more than it would have. */
 async function withSnapshot<T>(
-  { root, found }: Workspace,
+  { root, found, removals }: Workspace,
+  { onWarning }: WorkspaceCall,
   work: (place: Buffer) => Promise<T | null>,
 ): Promise<T | null> {
   const { temporary } = found.control;
@@ -82,10 +88,11 @@ async function withSnapshot<T>(
       if (toCairnError(error).code === "interrupted") throw error;
       return null;
     }
+    failpoint("changes.snapshot-made");
     try {
       return await work(Buffer.from(path.join(temporary, name)));
     } finally {
-      await destroySubvolume(fds.to, name);
+      await removals.now(path.join(temporary, name), onWarning);
     }
   } finally {
     closeSync(fds.from);
