@@ -22,7 +22,6 @@ import {
   MAIN_WORKSPACE,
   MOUNT_CONTROL,
   statCachePath,
-  type WorkspacePaths,
   workspacePaths,
 } from "../place/control-layout.ts";
 import { atRealPath, type FoundWorkspace, realPathOf, workspaceAt } from "../place/find-workspace.ts";
