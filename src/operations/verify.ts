@@ -1,3 +1,4 @@
+import { statSync } from "node:fs";
 import { CairnError, toCairnError } from "../errors.ts";
 import { workspaceIn } from "../workspace/place/find-workspace.ts";
 import { allPoints } from "../workspace/points/points.ts";
@@ -61,11 +62,28 @@ async function sealIn(workspace: Workspace, call: WorkspaceCall): Promise<readon
 /** So many of the newest points are sealed without being asked for. */
 const IDLE_POINTS = 64;
 
-/** Seals the newest points that are not, the newest first, each under the lock by itself: a save waits for none of the others. */
+/** So often it is looked whether somebody waits for the lock. */
+const LOOK_MS = 20;
+
+/**
+ * Seals the newest points that are not, the newest first, each under the lock by itself, and stops with `interrupted` when somebody
+ * waits for that.
+ */
 export async function sealNewest(workspace: Workspace, call: WorkspaceCall): Promise<void> {
+  const { wanted } = workspace.found.paths;
   const newest = new Set(workspace.points.sequences().slice(-IDLE_POINTS));
-  for (const sequence of unsealed(workspace).toReversed())
-    if (newest.has(sequence)) await ensureSealed(workspace, call, [sequence]);
+  const stop = new AbortController();
+  const before = statSync(wanted, { throwIfNoEntry: false })?.mtimeMs;
+  const timer = setInterval(() => {
+    if (statSync(wanted, { throwIfNoEntry: false })?.mtimeMs !== before) stop.abort();
+  }, LOOK_MS);
+  const signal = call.signal === undefined ? stop.signal : AbortSignal.any([call.signal, stop.signal]);
+  try {
+    for (const sequence of unsealed(workspace).toReversed())
+      if (newest.has(sequence)) await ensureSealed(workspace, { ...call, signal }, [sequence]);
+  } finally {
+    clearInterval(timer);
+  }
 }
 
 /**
