@@ -98,7 +98,7 @@ export const seal = verb({
 });
 export const sealWhenIdle = verb({
   about:
-    "From now on seals points whenever no call of this client is under way; the next call stops it, `close` ends it.",
+    "From now on seals the newest points whenever no call of this client is under way; the next call stops it, `close` ends it.",
   options: SealWhenIdleOptions,
   output: v.void(),
   how: "at once",

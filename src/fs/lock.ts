@@ -27,6 +27,8 @@ export interface AcquireOptions {
   staleAfterMs?: number;
   /** Between two heartbeats of this holder; 2 000. */
   heartbeatMs?: number;
+  /** Told once when somebody else has it, before this waits. */
+  onBusy?: (() => void) | undefined;
   /** For tests: owner files also where the kernel could decide. */
   forceOwnerFiles?: boolean;
 }
@@ -57,6 +59,7 @@ interface Attempt {
   readonly heartbeatMs: number;
 }
 
+const FIRST_PAUSE_MS = 2;
 const held = new Set<() => void>();
 
 // Owner files are seen by other hosts: an orderly end must not make them wait for the heartbeat.
@@ -290,11 +293,12 @@ export async function acquireLock(path: string, options: AcquireOptions = {}): P
   throwIfAborted(options.signal);
   const attempt = newAttempt(path, options);
   const deadline = performance.now() + (options.timeoutMs ?? 10_000);
-  for (let pause = 2; ; pause = Math.min(50, pause * 1.5)) {
+  for (let pause = FIRST_PAUSE_MS; ; pause = Math.min(50, pause * 1.5)) {
     const result = tryOnce(attempt);
     if ("release" in result) return result;
     const left = deadline - performance.now();
     if (left <= 0) throw busyError(attempt, result.holder);
+    if (pause === FIRST_PAUSE_MS) options.onBusy?.();
     await pauseFor(Math.min(left, pause * (0.5 + Math.random())), options.signal);
   }
 }

@@ -14,7 +14,7 @@ import { CairnError } from "../errors.ts";
 import { publicLeftOut } from "../workspace/points/left-out.ts";
 import { withSealed } from "../workspace/points/seal.ts";
 import { prepareSave, saveWorkspace } from "../workspace/save/save.ts";
-import { changesSinceHead, lookAtWorkspace } from "../workspace/save/look.ts";
+import { lookBesideHead } from "../workspace/save/look.ts";
 import { isFolderThere } from "../workspace/place/control-directory.ts";
 import type { Workspace } from "../workspace/workspace.ts";
 import { unwantedOf } from "../workspace/save/unwanted.ts";
@@ -49,8 +49,7 @@ async function warnOfUnsaved(workspace: Workspace, options: CreateBackupOptions)
   const head = workspace.byId(workspace.state().head);
   if (head === null || !isFolderThere(workspace.root)) return;
   const call = callOf(options);
-  const looked = await lookAtWorkspace(workspace, { ...call, byTimes: true }, head);
-  const changes = await changesSinceHead(workspace, looked, { ...call, head });
+  const { changes } = await lookBesideHead(workspace, { ...call, head });
   const counts = Object.entries(changes).flatMap(([what, count]) => (count === 0 ? [] : [`${count} ${what}`]));
   if (counts.length > 0) options.onWarning?.(`not in the backup, since it was not saved: ${counts.join(", ")}`);
 }

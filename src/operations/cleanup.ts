@@ -7,6 +7,7 @@ import { type CleanupFacts, keptContent, loadPlan, planCleanup, storePlan } from
 import { heldBytes } from "../workspace/store/held-bytes.ts";
 import type { ControlPaths } from "../workspace/place/control-layout.ts";
 import { readPolicy, writePolicy } from "../workspace/place/control-directory.ts";
+import { ensureSealed } from "../workspace/points/seal.ts";
 import { recoverWorkspace } from "../workspace/care/recovery.ts";
 import { makingRoom } from "../workspace/place/temporaries.ts";
 import { type Workspace } from "../workspace/workspace.ts";
@@ -28,9 +29,11 @@ import { lockingOf } from "../workspace/place/registry.ts";
 /** Says what a cleanup would remove and why, and keeps that to be run. */
 export async function previewCleanup(workspace: Workspace, options: CleanupOptions): Promise<CleanupPlan> {
   const { control } = workspace.found;
+  const { retention = policyOf(control) } = options;
+  // What points come to cost is known once they are sealed.
+  if (options.only === undefined && retention.maxBytes !== undefined) await ensureSealed(workspace, options);
   using _lock = await makingRoom(control, async () => workspace.lock("cleanup plan", options));
   await makingRoom(control, async () => recoverWorkspace(workspace, options));
-  const { retention = policyOf(control) } = options;
   checkRetention(retention);
   const only = options.only?.map((target) => workspace.resolve(target)) ?? null;
   const facts = await planCleanup(workspace, {

@@ -28,7 +28,7 @@ import { Removals } from "../workspace/points/held-trees.ts";
 import { Workspace, type WorkspaceParts } from "../workspace/workspace.ts";
 import { IdleSealer } from "./idle-sealer.ts";
 import type { HowOpened, Hand, Opened } from "./tables/row.ts";
-import { seal } from "./verify.ts";
+import { sealNewest } from "./verify.ts";
 
 /** A row of whatever verb. */
 type AnyRow =
@@ -222,7 +222,9 @@ export class CairnClient {
       before: this.#idle?.close() ?? Promise.resolve(),
       onWarning: options.onWarning,
       seal: async (signal) =>
-        this.#inWorkspace(undefined, async (workspace) => seal(workspace, { signal, lockTimeoutMs: 0 })),
+        this.#inWorkspace(undefined, async (workspace) =>
+          sealNewest(workspace, { signal, lockTimeoutMs: 0, onWarning: options.onWarning }),
+        ),
     });
   }
 

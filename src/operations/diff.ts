@@ -6,8 +6,10 @@ import type { LosslessField } from "../formats/records/manifest.ts";
 import type { TreeNode } from "../formats/restic/tree.ts";
 import { displayPath, isAtOrBelow, normalizeTyped } from "../fs/safe-path.ts";
 import { type Difference, exactDifferences, withoutMovedTimes } from "../workspace/points/tree-diff.ts";
+import { folderSide, HeldComparison, heldSide } from "../workspace/points/compare-held.ts";
 import { kindOf } from "../workspace/points/listed-entry.ts";
-import { lookAtWorkspace } from "../workspace/save/look.ts";
+import { differencesByInodes } from "../workspace/save/changed-since.ts";
+import { lookAtWorkspace, lookRequest } from "../workspace/save/look.ts";
 import type { Point } from "../workspace/points/point-files.ts";
 import { rootDifference, rootOfFolder, rootOfPoint } from "../workspace/points/root-changes.ts";
 import { findNode } from "../workspace/restore/plan.ts";
@@ -34,16 +36,8 @@ async function diffReading(
 ): Promise<DiffResult> {
   const from = workspace.resolve(a);
   const to = b === null ? null : workspace.resolve(b);
-  const before = await stateOf(workspace, from);
-  const after =
-    to === null
-      ? asSaved((await lookAtWorkspace(workspace, options, workspace.byId(workspace.state().head))).scan)
-      : await stateOf(workspace, to);
-  throwIfAborted(options.signal);
   const paths = options.paths?.map(normalizeTyped) ?? [];
-  for (const path of paths) mustExist(path, before.source, after.source);
-  const fields = { before: before.fields, after: after.fields };
-  const all = await collectPaced(exactDifferences(before.source, after.source, fields), newPacer(options.signal));
+  const all = await differencesOf(workspace, options, { from, to, paths });
   const ownRoot = rootDifference(rootOfPoint(from), to === null ? rootOfFolder(workspace.root) : rootOfPoint(to));
   const wanted = withoutMovedTimes(ownRoot === null ? all : [ownRoot, ...all]).filter(
     ({ path }) => paths.length === 0 || paths.some((each) => isAtOrBelow(path, each) || each.length === 0),
@@ -53,6 +47,61 @@ async function diffReading(
     to: to?.descriptor.save_point_id ?? null,
     entries: entriesOf(wanted),
   };
+}
+
+async function differencesOf(
+  workspace: Workspace,
+  options: DiffOptions,
+  { from, to, paths }: Ends & { paths: readonly Uint8Array[] },
+): Promise<Difference[]> {
+  const call = { ...options, exactly: true };
+  const byInodes = paths.length > 0 ? null : await differencesByInodes(workspace, { from, to }, call);
+  if (byInodes !== null) return byInodes;
+  const ends = { from, to };
+  const { before, after, all } =
+    (await compareHeld(workspace, options, ends)) ?? (await compareStored(workspace, options, ends));
+  throwIfAborted(options.signal);
+  for (const path of paths) mustExist(path, before, after);
+  return all;
+}
+
+/** Two states, and all that differs. */
+interface Compared {
+  before: TreeSource;
+  after: TreeSource;
+  all: Difference[];
+}
+
+/** to: null for the folder as it is */
+interface Ends {
+  from: Point;
+  to: Point | null;
+}
+
+async function compareStored(workspace: Workspace, options: DiffOptions, { from, to }: Ends): Promise<Compared> {
+  const before = await stateOf(workspace, from);
+  const after =
+    to === null
+      ? asSaved((await lookAtWorkspace(workspace, options, headOf(workspace))).scan)
+      : await stateOf(workspace, to);
+  const fields = { before: before.fields, after: after.fields };
+  const all = await collectPaced(exactDifferences(before.source, after.source, fields), newPacer(options.signal));
+  return { before: before.source, after: after.source, all };
+}
+
+/** Compares by the trees that the points hold; null where they are to be sealed. */
+async function compareHeld(workspace: Workspace, options: DiffOptions, { from, to }: Ends): Promise<Compared | null> {
+  const before = heldSide(workspace, from, options);
+  if (before === null) return null;
+  const after =
+    to === null ? folderSide(lookRequest(workspace, options, headOf(workspace))) : heldSide(workspace, to, options);
+  if (after === null) return null;
+  const held = await HeldComparison.of(workspace, before, after);
+  return { before: held.from, after: held.to, all: await held.differences({ exactly: true, signal: options.signal }) };
+}
+
+function headOf(workspace: Workspace): Point | null {
+  return workspace.byId(workspace.state().head);
 }
 
 interface State {

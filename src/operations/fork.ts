@@ -30,7 +30,8 @@ export async function fork(
     ...rest,
     point,
     path: target.path,
-    standalone: standalone === true ? { populate: populateLike(workspace), parts } : undefined,
+    parts,
+    standalone: standalone === true ? { populate: populateLike(workspace) } : undefined,
   });
   return {
     workspace: workspaceRef(forked.found),

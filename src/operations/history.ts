@@ -3,6 +3,7 @@ import { displayPath, normalizeTyped } from "../fs/safe-path.ts";
 import { newPacer } from "../pacer.ts";
 import type { Point } from "../workspace/points/point-files.ts";
 import type { PointList } from "../workspace/points/points.ts";
+import { ensureSealed } from "../workspace/points/seal.ts";
 import { momentOf } from "../workspace/points/targets.ts";
 import type { Workspace } from "../workspace/workspace.ts";
 import type {
@@ -32,6 +33,8 @@ export async function history(workspace: Workspace, limit: number, options: Hist
     to: moment(options, "until"),
   };
   const list = async (): Promise<Found> => find(workspace, asked);
+  // Every point may be asked what it has there.
+  if (path !== null) await ensureSealed(workspace, options);
   const found = await (path === null ? list() : workspace.engine.reading(list, options));
   const { last_restore: last, head } = workspace.state();
   const undo = last === null ? undefined : workspace.points.ids().get(last.undo_id);
@@ -52,6 +55,7 @@ export async function why(workspace: Workspace, path: PathInput, options: WhyOpt
   if (raw.length === 0)
     throw new CairnError("usage", "the path is the whole workspace", { hint: "see `cairn history`, or name a path" });
   const asked = { ...options, limit: options.limit ?? 0, all: true, path: raw, from: null, to: null };
+  await ensureSealed(workspace, options);
   const found = await workspace.engine.reading(async () => find(workspace, asked), options);
   const changes = found.points.map((point, at) => ({ save_point: publicPoint(point), ...found.changes[at]! }));
   return { ...displayPath(raw), changes, damaged: found.damaged, truncated: found.truncated };

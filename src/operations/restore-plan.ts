@@ -1,7 +1,7 @@
 import { createHash } from "node:crypto";
 import { displayPath, normalizeTyped } from "../fs/safe-path.ts";
 import { rawPath } from "../formats/records/record.ts";
-import type { Workspace } from "../workspace/workspace.ts";
+import { neverRead, type Workspace } from "../workspace/workspace.ts";
 import type { PlanEntry, RestoreOptions, RestorePlan, WorkspaceCallOptions } from "../contract/index.ts";
 import { lackingIn, type LeftOutEntry, noteDamaged, publicLeftOut } from "../workspace/points/left-out.ts";
 import { presentSource } from "../archive/scan/present-source.ts";
@@ -55,6 +55,7 @@ export async function planTo(
   },
 ): Promise<RestorePlan> {
   const { target, ...what } = wanted;
+  if (!target.sealed) throw neverRead(target);
   const scan = await lookBeforeRestore(workspace, options, rulesOf(target));
   const damaged: LeftOutEntry[] = [];
   const { entries, manifest } = await workspace.engine.reading(async () => {

@@ -5,6 +5,7 @@ import { joinPath } from "../formats/bytes.ts";
 import type { TreeNode } from "../formats/restic/tree.ts";
 import { displayPath, joinRaw, normalizeTyped } from "../fs/safe-path.ts";
 import { newPacer } from "../pacer.ts";
+import { openHeldFile } from "../workspace/points/held-file.ts";
 import { findNode } from "../workspace/restore/plan.ts";
 import { withSealed } from "../workspace/points/seal.ts";
 import type { Workspace } from "../workspace/workspace.ts";
@@ -86,6 +87,12 @@ export async function* read(
     yield* readPresent(workspace, where, options);
     return;
   }
+  const point = workspace.resolve(target);
+  const held = point.sealed ? null : openHeldFile(workspace.points, point, where);
+  if (held !== null) {
+    yield* piecesOf(held, options);
+    return;
+  }
   const source = await withSealed(workspace, options, async () => workspace.source(workspace.resolve(target)));
   const node = await workspace.engine.reading(async () => mustFind(source, where, target), options);
   if (node.type !== "file") throw notAFile(where);
@@ -132,9 +139,14 @@ async function* readPresent(
   } catch (error) {
     throw toCairnError(error, `read ${displayPath(path).path}`);
   }
-  throwIfAborted(options.signal);
-  const pace = newPacer(options.signal);
+  yield* piecesOf(fd, options);
+}
+
+/** The content of an open file, which is closed at the end. */
+async function* piecesOf(fd: number, { signal }: WorkspaceCallOptions): AsyncGenerator<Uint8Array> {
   try {
+    throwIfAborted(signal);
+    const pace = newPacer(signal);
     for (;;) {
       await pace();
       const buffer = Buffer.allocUnsafe(PIECE);

@@ -1,5 +1,5 @@
 import { findHolders } from "../fs/linux/holders.ts";
-import { changesSinceHead, type HeadCall, lookAtWorkspace, recoverIfIdle } from "../workspace/save/look.ts";
+import { type HeadCall, lookBesideHead, recoverIfIdle } from "../workspace/save/look.ts";
 import { requireFolder } from "../workspace/restore/missing-folder.ts";
 import { readBackupNotes } from "../workspace/place/backup-notes.ts";
 import type { Point } from "../workspace/points/point-files.ts";
@@ -38,8 +38,7 @@ export async function status(
   const state = workspace.state();
   const head = workspace.byId(state.head);
   const latest = workspace.points.latest();
-  const looked = await lookAtWorkspace(workspace, { ...options, byTimes: true }, head);
-  const changes = await changesSinceHead(workspace, looked, { ...options, head });
+  const { ignored, changes } = await lookBesideHead(workspace, { ...options, head });
   const { bytes } = await workspace.engine.storeFacts();
   return {
     workspace: workspaceRef(workspace.found),
@@ -53,7 +52,7 @@ export async function status(
     engine_reasons: [...engineReasons],
     degraded: latest?.descriptor.degraded.map(degradationOf) ?? [],
     holders: holdersOf(workspace),
-    ignored: looked.scan.notes.ignored.slice(0, SHOWN_IGNORED).map((path) => displayPath(Buffer.from(path, "latin1"))),
+    ignored: ignored.slice(0, SHOWN_IGNORED).map((path) => displayPath(Buffer.from(path, "latin1"))),
     store: { bytes, points: pointCount(workspace.found.control) },
     recovered: state.recovered as unknown as Recovered[],
     last_save_at: latest?.descriptor.created_at ?? null,

@@ -1,7 +1,8 @@
+import { statSync } from "node:fs";
 import { CairnError, toCairnError } from "../errors.ts";
 import { workspaceIn } from "../workspace/place/find-workspace.ts";
 import { allPoints } from "../workspace/points/points.ts";
-import { ensureSealed, sealAll, type SealProblem } from "../workspace/points/seal.ts";
+import { ensureSealed, sealAll, type SealProblem, unsealed } from "../workspace/points/seal.ts";
 import { verifyAll as verifyEverything, type VerifyInput } from "../workspace/care/verify.ts";
 import { Workspace, type WorkspaceCall, type WorkspaceParts } from "../workspace/workspace.ts";
 import type { VerifyResult } from "../contract/looking.ts";
@@ -55,6 +56,33 @@ async function sealIn(workspace: Workspace, call: WorkspaceCall): Promise<readon
     const problem = toCairnError(error);
     if (problem.code === "interrupted" || problem.code === "internal") throw problem;
     return [{ id: null, problem }];
+  }
+}
+
+/** So many of the newest points are sealed without being asked for. */
+const IDLE_POINTS = 64;
+
+/** So often it is looked whether somebody waits for the lock. */
+const LOOK_MS = 20;
+
+/**
+ * Seals the newest points that are not, the newest first, each under the lock by itself, and stops with `interrupted` when somebody
+ * waits for that.
+ */
+export async function sealNewest(workspace: Workspace, call: WorkspaceCall): Promise<void> {
+  const { wanted } = workspace.found.paths;
+  const newest = new Set(workspace.points.sequences().slice(-IDLE_POINTS));
+  const stop = new AbortController();
+  const before = statSync(wanted, { throwIfNoEntry: false })?.mtimeMs;
+  const timer = setInterval(() => {
+    if (statSync(wanted, { throwIfNoEntry: false })?.mtimeMs !== before) stop.abort();
+  }, LOOK_MS);
+  const signal = call.signal === undefined ? stop.signal : AbortSignal.any([call.signal, stop.signal]);
+  try {
+    for (const sequence of unsealed(workspace).toReversed())
+      if (newest.has(sequence)) await ensureSealed(workspace, { ...call, signal }, [sequence]);
+  } finally {
+    clearInterval(timer);
   }
 }
 

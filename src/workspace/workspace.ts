@@ -1,3 +1,4 @@
+import { utimesSync, writeFileSync } from "node:fs";
 import type { PointStore } from "./store/point-store.ts";
 import type { TreeSource } from "../repository/trees/tree-source.ts";
 import { CairnError, throwIfAborted } from "../errors.ts";
@@ -76,7 +77,8 @@ export class Workspace {
   async lock(purpose: string, call: WorkspaceCall): Promise<Lock> {
     throwIfAborted(call.signal);
     this.warnRoot(call);
-    const lock = await acquireLock(this.found.paths.lock, lockingOf(purpose, call));
+    const onBusy = (): void => noteWanted(this.found.paths.wanted);
+    const lock = await acquireLock(this.found.paths.lock, { ...lockingOf(purpose, call), onBusy });
     try {
       requireStillKept(this.found);
     } catch (error) {
@@ -134,6 +136,17 @@ export class Workspace {
 
   async [Symbol.asyncDispose](): Promise<void> {
     await this.close();
+  }
+}
+
+/** For whoever holds the lock and can do without for now. */
+function noteWanted(file: string): void {
+  try {
+    writeFileSync(file, "", { mode: 0o600 });
+    const now = new Date();
+    utimesSync(file, now, now);
+  } catch {
+    // Then that takes as long as it takes.
   }
 }
 

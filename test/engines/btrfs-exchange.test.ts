@@ -38,11 +38,11 @@ void describe("a restore by exchange", () => {
     assertFolder(folder, unsaved, "by entries");
     assert.deepEqual((await client.verifyAll()).problems, []);
     assert.equal((await client.status()).clean, true);
-    await client.close();
-    assertNoLeftovers(client, folder, "exchange");
     const held = (await client.history(undefined, 0, { all: true })).save_points.filter(
       ({ effective_engine: engine }) => engine !== "copy",
     ).length;
+    await client.close();
+    assertNoLeftovers(client, folder, "exchange");
     assert.ok(subvolumesOf(volume.root).length <= held + 1, "no tree without its point");
   });
 

@@ -32,10 +32,8 @@ void describe("a held tree", () => {
     const second = readFolder(folder);
     const odd = await client.save();
     const warnings: string[] = [];
-    const restored = await client.restore({
-      target: a.save_point_id,
-      onWarning: (message) => void warnings.push(message),
-    });
+    await client.seal({ onWarning: (message) => void warnings.push(message) });
+    const restored = await client.restore({ target: a.save_point_id });
     assert.equal(warnings.filter((each) => each.includes("long/.cairnignore: more than 1048576 bytes")).length, 1);
     assertFolder(folder, first, "the point before it");
     const { save_points: points } = await client.history(undefined, 0, { all: true });

@@ -199,6 +199,7 @@ void describe("points of an untouched folder", () => {
     const first = readFolder(folder);
     const ids = [await save(place), await saveShared(place), await saveShared(place)];
     await saveShared(place);
+    await client.seal();
     const { plan_id: plan } = await client.previewCleanup({ only: [ids[0]!] });
     const seal = path.join(path.dirname(treeOf(client, 3)), "seal.json");
     const whole = fs.readFileSync(seal);

@@ -55,10 +55,13 @@ void describe("verify --all of points that are only held", () => {
     assert.equal(done.warnings.length, 1, done.warnings.join("\n"));
     assert.deepEqual(done.data["problems"], []);
     assert.ok((done.data["checked"] as { points: number }).points > 0);
+    // The first point of the fork is a clone too.
+    const all = cairnOk(["-C", fork, "history"]).data["save_points"] as { save_point_id: string }[];
     assert.deepEqual(
       unverifiedIn(done).map(({ point, workspace_name: name }) => [point, name]),
-      ids.toReversed().map((id) => [id, "fork"]),
+      all.map(({ save_point_id: id }) => [id, "fork"]),
     );
+    assert.equal(all.length, ids.length + 1);
     lock.release();
     // From any workspace it is the same question.
     cairnOk(["-C", fork, "verify", "--all"]);

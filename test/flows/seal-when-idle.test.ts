@@ -1,8 +1,12 @@
 import assert from "node:assert/strict";
+import { randomBytes } from "node:crypto";
 import fs from "node:fs";
 import path from "node:path";
 import { test } from "node:test";
 import { setTimeout } from "node:timers/promises";
+import { lockHolder } from "../../src/fs/lock.ts";
+import { controlPaths, workspacePaths } from "../../src/workspace/place/control-layout.ts";
+import { cairnLibrary } from "../fixtures/work.ts";
 import type { Client } from "../../src/contract/index.ts";
 import { makeFirst } from "../fixtures/two-states.ts";
 import { heldPlace } from "../fixtures/held-place.ts";
@@ -28,11 +32,11 @@ test("a client that is asked to seals its points when no call is under way, and 
   await setTimeout(30);
   await client.save({ lockTimeoutMs: 0 });
   await client.close();
-  const { save_points: points } = await client.history();
-  assert.equal(points.length, 4);
+  const other = await (await cairnLibrary()).open(folder);
+  assert.equal((await other.history()).save_points.length, 4);
   await setTimeout(200);
-  assert.equal((await client.history()).save_points[0]!.sealed, false);
-  assert.deepEqual((await client.verifyAll()).problems, []);
+  assert.equal((await other.history()).save_points[0]!.sealed, false);
+  assert.deepEqual((await other.verifyAll()).problems, []);
 });
 
 /** Not asked of the client, which would be one more call. */
@@ -74,4 +78,31 @@ test("a client that is asked to in the middle of a call seals once that has ende
   await saving;
   await sealedByItself(client);
   await client.close();
+});
+
+test("a client that seals while it is idle gives the lock back when another one waits for it", async (t) => {
+  const place = await heldPlace(t, {
+    kind: "xfs",
+    engine: "reflink-copy",
+    fill: makeFirst,
+    options: { size: 2 ** 31 },
+  });
+  if (place === null) return;
+  const { client, folder } = place;
+  // Takes seconds to be sealed.
+  for (let i = 0; i < 4; i++) fs.writeFileSync(path.join(folder, `large-${i}`), randomBytes(100 << 20));
+  await client.save();
+  const other = await (await cairnLibrary()).open(folder);
+  const { lock } = workspacePaths(controlPaths(client.controlDirectory), "main");
+  client.sealWhenIdle({ idleMs: 1 });
+  for (let tries = 0; lockHolder(lock) === null; tries++) {
+    assert.ok(tries < 6000, "nothing was sealed");
+    await setTimeout(1);
+  }
+  await other.save();
+  assert.deepEqual(
+    (await other.history()).save_points.map(({ sealed }) => sealed),
+    [false, false],
+  );
+  await Promise.all([client.close(), other.close()]);
 });

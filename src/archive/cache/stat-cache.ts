@@ -35,6 +35,14 @@ export function loadStatCache(path: string): StatCache | null {
   return readDisposable(path, readStatCache);
 }
 
+/** A table that was just filled, as one that the next scan may start from and write into; nothing of it is known to be stored. */
+export function asStatCache(scanned: { table: ScanTable; directories: number; tree: Uint8Array }): StatCache {
+  const { buffers, control } = scanned.table;
+  const records = control[C.RECORDS]!;
+  const table = new ScanTable({ ...buffers, records: buffers.records.slice(0, records * RECORD_WORDS * 4) });
+  return { table, directories: scanned.directories, records, tree: scanned.tree, epoch: Buffer.alloc(16) };
+}
+
 /** The state that a cache describes, 32 bytes, without reading the rest; null for what is no cache. */
 export function statCacheTree(path: string): Uint8Array | null {
   return readDisposable(path, (fd) => {

@@ -1,6 +1,6 @@
 import { CairnError } from "../../errors.ts";
 import type { TreeNode } from "../../formats/restic/tree.ts";
-import { D, DIRECTORY_FLAG, DIRECTORY_WORDS, FLAG, R, RECORD_WORDS, type ScanTable } from "../cache/scan-table.ts";
+import { C, D, DIRECTORY_FLAG, DIRECTORY_WORDS, FLAG, R, RECORD_WORDS, type ScanTable } from "../cache/scan-table.ts";
 import { TYPE } from "../../fs/linux/syscalls.ts";
 import type { NodePair, TreeSource } from "../../repository/trees/tree-source.ts";
 import { linkKey, nodeOfRecord } from "./record-node.ts";
@@ -30,7 +30,8 @@ export function presentSource(result: ScanResult): TreeSource {
 export function presentAndPrevious(result: ScanResult): { present: TreeSource; previous: TreeSource } | null {
   const { old } = result;
   if (old === null || result.groups.size > 0) return null;
-  const count = old.directories.length / DIRECTORY_WORDS;
+  // A table that was read from a file is as long as what is in it.
+  const count = old.control[C.DIRECTORIES]! || old.directories.length / DIRECTORY_WORDS;
   for (let d = 0; d < count; d++)
     if (old.directories[d * DIRECTORY_WORDS + D.FLAGS]! & DIRECTORY_FLAG.LINKED) return null;
   const before: ScanResult = {

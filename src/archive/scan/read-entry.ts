@@ -80,7 +80,7 @@ export class EntryReader {
     this.#flags = 0;
     fillRecord(table.records, base, stat.words);
     const type = (stat.words[STAT.MODE]! >>> 12) & 15;
-    if (type === TYPE.FILE && this.#takenOnTrust(entry)) this.#ownAttributes(entry);
+    if (type === TYPE.FILE && (this.#leftUnread(entry) || this.#takenOnTrust(entry))) this.#ownAttributes(entry);
     else if (type === TYPE.FILE) this.#readFile(entry);
     else {
       // Something else has come to lie there.
@@ -100,6 +100,7 @@ export class EntryReader {
    */
   stillSame(dirfd: number, names: Arena, name: number, oldRecord: number): boolean {
     const { old, stat, stat2, sys, content, notes, task } = this.#thread;
+    if (task.unread !== null) return false;
     const size = wide(stat.words, STAT.SIZE);
     if (size > SINGLE_BLOB_LIMIT || notes.bytesRead + size > task.readLimit) return false;
     const fd = this.open(dirfd, names, name);
@@ -184,7 +185,9 @@ export class EntryReader {
 
   /** Tells whether the content of what `thread.stat` describes is read for its record. */
   readsContent(oldRecord: number): boolean {
-    return ((this.#thread.stat.words[STAT.MODE]! >>> 12) & 15) === TYPE.FILE && this.#trusted(oldRecord) === null;
+    const { stat, task } = this.#thread;
+    const isFile = ((stat.words[STAT.MODE]! >>> 12) & 15) === TYPE.FILE;
+    return isFile && task.unread === null && this.#trusted(oldRecord) === null;
   }
 
   /**
@@ -197,6 +200,20 @@ export class EntryReader {
     if (!hasWords(...was, SIZE_WORDS)) return "resized";
     if (!task.byTimes || (old!.recordFlags(oldRecord) & FLAG.OMITTED) !== 0) return null;
     return hasWords(...was, UNCHANGED) ? "same" : null;
+  }
+
+  /** Has the inode stand for the content, where nothing is read; for none but this scan's where it may have changed once more. */
+  #leftUnread({ record }: EntryToRead): boolean {
+    const { table, stat, task } = this.#thread;
+    if (task.unread === null) return false;
+    const { heldAt, isLater } = task.unread;
+    const { words } = stat;
+    const isOpen = isYoung(words, tickOf(words), heldAt / 1000);
+    const base = record * RECORD_WORDS + R.HASH;
+    const told = [STAT.INO, STAT.INO + 1, STAT.CTIME, STAT.CTIME + 1, STAT.CTIME_NS].map((word) => words[word]!);
+    for (const [i, word] of [...told, isOpen ? (isLater ? 2 : 1) : 0, 0, 0].entries()) table.records[base + i] = word;
+    if (isOpen) this.#flags |= FLAG.YOUNG;
+    return true;
   }
 
   #vanished(record: number, directory: number): void {

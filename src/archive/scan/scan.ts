@@ -82,6 +82,7 @@ type GivenTask = Pick<ScanTask, "root" | "excludes" | "rules" | "chunkerPolynomi
       | "quick"
       | "byTimes"
       | "untilDifferent"
+      | "unread"
       | "crossMounts"
     >
   >;
@@ -222,6 +223,7 @@ class Scan {
       quick: options.quick ?? false,
       byTimes: options.byTimes ?? false,
       untilDifferent: options.untilDifferent ?? false,
+      unread: options.unread ?? null,
       crossMounts: options.crossMounts ?? false,
       readLimit: takeMore === null ? Number.MAX_SAFE_INTEGER : INLINE_BYTES,
       chunkerPolynomial: options.chunkerPolynomial,
@@ -280,9 +282,10 @@ class Scan {
    * none.
    */
   #settles(notes: ScanNotes): ((differing: ReadonlySet<string>) => void) | undefined {
-    const { root, cache, clonedFrom, quick } = this.#options;
+    const { root, cache, clonedFrom, quick, unread } = this.#options;
     // In a tree of clones nothing changes, and a look that reads less may say less of one name than of another.
-    if (clonedFrom !== undefined || quick === true || this.#table.control[C.RECORDS] === 0) return undefined;
+    if (clonedFrom !== undefined || quick === true || unread !== undefined || this.#table.control[C.RECORDS] === 0)
+      return undefined;
     const tables = { table: this.#table, old: cache?.table ?? null };
     return (differing) => settleNames(tables, { root, notes }, differing);
   }

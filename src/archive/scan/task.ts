@@ -59,6 +59,11 @@ export interface ScanTask {
   byTimes: boolean;
   /** end with {@link FoundDifference} at the first entry whose times, size or mode say that it is not the old one */
   untilDifferent: boolean;
+  /**
+   * no file is read: its inode's number and time of change stand for its content, which is the same as in the other of two such
+   * scans where they are; null: contents count
+   */
+  unread: UnreadScan | null;
   /** one ring of shared memory per thread, for cutting large files */
   rings: ReturnType<typeof newChunkMemory>[];
   chunkJobs: SharedArrayBuffer[];
@@ -67,6 +72,13 @@ export interface ScanTask {
   readLimit: number;
   /** directories on other file systems: descend (true) or list and leave out */
   crossMounts: boolean;
+}
+
+/** One of two scans that are compared without reading a file. */
+export interface UnreadScan {
+  /** the earlier of the two trees was held at this moment (milliseconds since 1970): what had just changed then may have changed again */
+  readonly heldAt: number;
+  readonly isLater: boolean;
 }
 
 /** Ends a scan with `untilDifferent`: the folder is not what the previous scan found. */

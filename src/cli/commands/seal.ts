@@ -5,7 +5,7 @@ import { plural } from "../render/format.ts";
 export const command: CommandDefinition = {
   name: "seal",
   arguments: [{ name: "[dir]", text: "the workspace", completes: "folders" }],
-  examples: [{ line: "cairn seal", text: "whatever needs a digest seals by itself; this does it now" }],
+  examples: [{ line: "cairn seal", text: "what needs a digest seals that point by itself; this does it for all, now" }],
   async run(context, input) {
     const client = await context.open(input.argument(0));
     const options: WorkspaceCallOptions = context.callOptions();

@@ -7,6 +7,8 @@ export const REQUEST = {
   SNAP_DESTROY: 0x5000940f,
   /** _IOWR(17, btrfs_ioctl_search_args_v2), Linux 3.16 */
   TREE_SEARCH_V2: 0xc0709411,
+  /** _IOWR(18, btrfs_ioctl_ino_lookup_args) */
+  INO_LOOKUP: 0xd0009412,
   /** _IOW(22, u64) and _IOR(24, u64): the number of a transaction */
   WAIT_SYNC: 0x40089416,
   START_SYNC: 0x80089418,
@@ -76,6 +78,10 @@ export const SEARCH = {
   TYPE: 24,
   LENGTH: 28,
 } as const;
+/** BTRFS_INODE_ITEM_KEY and btrfs_inode_item: u64 generation, u64 transid, u64 size, u64 nbytes, u64 block_group, u32 nlink, u32 uid, u32 gid, u32 mode. */
+export const INODE_ITEM = { TYPE: 1, TRANSACTION: 8, LINKS: 40, MODE: 52 } as const;
+/** btrfs_ioctl_ino_lookup_args: u64 treeid, u64 objectid, char name[4080]. */
+export const INODE_LOOKUP = { INODE: 8, NAME: 16 } as const;
 /** BTRFS_DIR_INDEX_KEY and btrfs_dir_item: 17 bytes of key, u64 transid, u16 data_len, u16 name_len, u8 type, the name. */
 export const DIRECTORY_ITEM = { INDEX: 96, NAME_LENGTH: 27, NAME: 30 } as const;
 

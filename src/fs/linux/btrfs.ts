@@ -8,6 +8,8 @@ import {
   BTRFS_MAGIC,
   DIRECTORY_ITEM,
   INFO,
+  INODE_ITEM,
+  INODE_LOOKUP,
   LOOKUP,
   NAME_MAX,
   READ_ONLY,
@@ -487,6 +489,64 @@ export async function hasNewName(
     from = found === null ? null : keyAfter(found);
   }
   return false;
+}
+
+/** An inode that was changed, and the path by which it is found: of one with several names any of them, of a directory without a slash at the end. */
+export interface ChangedInode {
+  path: Buffer;
+  isDirectory: boolean;
+  links: number;
+}
+
+/**
+ * The inodes of the snapshot of an open directory that were changed after transaction `since`, but for those that have no name
+ * any more; of what may be written to some would be missing. Null where only an administrator may ask, and for more than `most`.
+ * Takes as long as what was written since is large.
+ */
+export async function inodesChangedSince(
+  fd: number,
+  { since, most, signal }: { since: number; most: number; signal?: AbortSignal | undefined },
+): Promise<ChangedInode[] | null> {
+  const argument = newArena(SEARCH.RESULTS + ROOM);
+  const view = new DataView(argument.bytes.buffer, argument.bytes.byteOffset, argument.bytes.length);
+  const changed: ChangedInode[] = [];
+  for (let from: SearchKey | null = { object: FIRST_INODE, type: 0, offset: 0n }; from !== null;) {
+    throwIfAborted(signal);
+    askFrom(view, from, since + 1);
+    if ((await callBtrfs(fd, REQUEST.TREE_SEARCH_V2, argument)) !== 0) return null;
+    const count = view.getUint32(SEARCH.COUNT, true);
+    let at: number = SEARCH.RESULTS;
+    from = null;
+    for (let i = 0; i < count; i++) {
+      const item = at + SEARCH.HEADER;
+      const object = view.getBigUint64(at + SEARCH.OBJECT, true);
+      const type = view.getUint32(at + SEARCH.TYPE, true);
+      if (i === count - 1) from = keyAfter({ object, type, offset: view.getBigUint64(at + SEARCH.OFFSET, true) });
+      at = item + view.getUint32(at + SEARCH.LENGTH, true);
+      if (type !== INODE_ITEM.TYPE || view.getBigUint64(item + INODE_ITEM.TRANSACTION, true) <= BigInt(since)) continue;
+      const links = view.getUint32(item + INODE_ITEM.LINKS, true);
+      if (links === 0) continue;
+      if (changed.length === most) return null;
+      const path = pathOfInode(fd, object);
+      if (path === null) return null;
+      changed.push({
+        path,
+        links,
+        isDirectory: (view.getUint32(item + INODE_ITEM.MODE, true) & 0o170000) === 0o040000,
+      });
+    }
+  }
+  return changed;
+}
+
+/** Null where it has none any more, or one beyond what the structure holds. */
+function pathOfInode(fd: number, inode: bigint): Buffer | null {
+  if (inode === FIRST_INODE) return Buffer.alloc(0);
+  const argument = newArena(ARGUMENT_SIZE);
+  viewOf(argument).setBigUint64(INODE_LOOKUP.INODE, inode, true);
+  if (ask(fd, REQUEST.INO_LOOKUP, argument) !== 0) return null;
+  const path = textAt(argument, INODE_LOOKUP.NAME);
+  return path.length === 0 ? null : path.subarray(0, path.length - 1);
 }
 
 function askFrom(view: DataView, from: SearchKey, since: number): void {

@@ -1,4 +1,5 @@
 import { type Arena, newArena } from "../../native.ts";
+import { HAS_NO_ATTRIBUTE } from "./errno.ts";
 import { inDirectory, putName, syscalls } from "./syscalls.ts";
 
 /** Extended attributes of one folder; for the few folders that no scan has read. */
@@ -33,6 +34,24 @@ export function attributesOf(folder: Buffer): string[] {
       return `${each}=${Buffer.from(answer.bytes.subarray(0, Math.max(size, 0))).toString("hex")}`;
     });
   });
+}
+
+/** Attributes of an entry of an open directory, in the order of their names; null where not all can be read. */
+export function attributesIn(directory: number, entry: Uint8Array): { name: Uint8Array; value: Uint8Array }[] | null {
+  const sys = syscalls();
+  const { name, answer } = arenas();
+  putName(name, 0, entry);
+  const length = sys.llistxattr(directory, name, 0, answer);
+  if (length < 0) return HAS_NO_ATTRIBUTE.has(length) ? [] : null;
+  const list = Buffer.from(answer.bytes.subarray(0, length));
+  const found: { name: Uint8Array; value: Uint8Array }[] = [];
+  for (let at = 0; at < length; at = list.indexOf(0, at) + 1) {
+    const own = list.subarray(at, list.indexOf(0, at));
+    const size = sys.lgetxattr(directory, name, 0, own, answer, 0);
+    if (size >= 0) found.push({ name: own, value: Uint8Array.from(answer.bytes.subarray(0, size)) });
+    else if (!HAS_NO_ATTRIBUTE.has(size)) return null;
+  }
+  return found.sort((a, b) => Buffer.compare(a.name, b.name));
 }
 
 /**

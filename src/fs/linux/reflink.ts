@@ -29,7 +29,8 @@ const FULL = errnos("ENOSPC", "EDQUOT");
 
 let bound: NativeFunction | null | undefined;
 
-function ioctl(fd: number, request: number, argument: number): number {
+/** Result of a call, or minus errno. */
+export function ioctl(fd: number, request: number, argument: number): number {
   bound ??= bindNative("int ioctl(int fd, uint64_t request, uint64_t argument)");
   if (bound === null) return ENOSYS;
   for (;;) {

@@ -56,6 +56,7 @@ const FORMATS: Record<string, RecordFormat> = {
   "cairn.store-size": { name: "store-size", file: null },
   "cairn.restore": { name: "restore-journal", file: /^restore\.json$/, check: decodeRestoreFile },
   "cairn.seal": { name: "save-point-seal", file: /^seal\.json$/, check: decodeSealFile },
+  "cairn.ruleless": { name: "points-without-rules", file: null },
   "cairn.engines": { name: "engine-probe", file: /^engines\.json$/ },
   "cairn.cleanup": { name: "cleanup-journal", file: /^cleanup\.json$/, check: decodeCleanup },
   "cairn.cleanup-plan": { name: "cleanup-plan", file: null, check: decodeCleanupPlan },

@@ -31,7 +31,6 @@ export const CLIENT_ROWS: ClientRows = {
   planUndo: { seals: true, reads: true, run: ({ workspace }, options) => planUndo(workspace, options) },
   restoreLatest: { run: ({ workspace }, _name, options) => restoreLatest(workspace, options) },
   history: {
-    seals: (_name, _limit, { path }) => path !== undefined,
     reads: true,
     run: ({ workspace }, _name, limit, options) => history(workspace, limit ?? 0, options),
   },
@@ -82,7 +81,7 @@ export const CLIENT_ROWS: ClientRows = {
   pin: { run: ({ workspace }, target, options) => pin(workspace, target, options) },
   unpin: { run: ({ workspace }, target, options) => unpin(workspace, target, options) },
   tag: { run: ({ workspace }, target, edit, options) => tag(workspace, target, { edit, options }) },
-  previewCleanup: { seals: true, run: ({ workspace }, options) => previewCleanup(workspace, options) },
+  previewCleanup: { run: ({ workspace }, options) => previewCleanup(workspace, options) },
   doctor: { run: ({ workspace }, options) => doctor(workspace, options) },
   store: { run: ({ workspace }, options) => store(workspace, options) },
   setEngine: { run: ({ workspace }, type, options) => setEngine(workspace, type, options) },

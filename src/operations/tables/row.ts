@@ -14,7 +14,7 @@ import type { Workspace, WorkspaceParts } from "../../workspace/workspace.ts";
 export interface Hand {
   readonly workspace: Workspace;
   readonly parts: WorkspaceParts;
-  /** points that could not be sealed, of a verb that needs sealed ones */
+  /** points that could not be sealed, of a verb that needed sealed ones */
   readonly unsealed: readonly SealProblem[];
 }
 
@@ -34,7 +34,7 @@ export type Row<V> =
   | {
       /** a workspace */
       readonly needs?: undefined;
-      /** It needs contents or digests: points that only clones hold are sealed first. */
+      /** It may need contents or digests: a point that only a clone holds is sealed, and the verb begins anew. */
       readonly seals?: boolean | ((...given: Call<V>) => boolean);
       /** It only reads: a pack that another process moved away meanwhile is looked up once more. */
       readonly reads?: boolean;

@@ -26,7 +26,7 @@ import { needingTrees, removeHeldTrees } from "../points/held-trees.ts";
 import { CLEANUP_JOURNAL, readCleanupJournal } from "../journals.ts";
 import { writeState } from "../place/control-directory.ts";
 import { roomAt } from "../place/room.ts";
-import { sealPending } from "../points/seal.ts";
+import { sealPoints } from "../points/seal.ts";
 import { makingRoom } from "../place/temporaries.ts";
 import { notesIn, noteUnfreed } from "./unfreed.ts";
 import type { Workspace, WorkspaceCall } from "../workspace.ts";
@@ -92,7 +92,7 @@ async function sealSharers(
 ): Promise<readonly PlannedDrop[]> {
   const sharers = [...needingTrees(workspace.points, sequencesOf(drop)).keys()];
   if (sharers.length === 0) return drop;
-  await sealPending(workspace, call, sharers);
+  await sealPoints(workspace, call, sharers);
   const going = withoutNeeded(workspace, drop);
   if (going.length < drop.length)
     call.onWarning?.(

@@ -3,16 +3,8 @@ import { basename, dirname } from "node:path";
 import type { PointContent } from "../store/engine.ts";
 import { CairnError, throwIfAborted } from "../../errors.ts";
 import { failpoint } from "../../failpoint.ts";
-import type { Cause, Descriptor } from "../../formats/records/descriptor.ts";
 import { printablePath, shellPath } from "../../fs/safe-path.ts";
-import {
-  type ControlId,
-  newControlId,
-  newSavePointId,
-  newWorkspaceId,
-  type SavePointId,
-  type WorkspaceId,
-} from "../../ids.ts";
+import { type ControlId, newControlId, newSavePointId, newWorkspaceId, type WorkspaceId } from "../../ids.ts";
 import { chooseControlDirectory, type ChosenControl, lockPlace, plainName } from "../place/adopt.ts";
 import {
   createControlDirectory,
@@ -23,7 +15,6 @@ import {
   isInMountOf,
   listWorkspaces,
   type PlacedWorkspace,
-  writeState,
 } from "../place/control-directory.ts";
 import {
   checkWorkspaceName,
@@ -31,12 +22,12 @@ import {
   MAIN_WORKSPACE,
   MOUNT_CONTROL,
   statCachePath,
-  type WorkspacePaths,
   workspacePaths,
 } from "../place/control-layout.ts";
 import { atRealPath, type FoundWorkspace, realPathOf, workspaceAt } from "../place/find-workspace.ts";
 import { checkLocation, type LocationOptions } from "../place/guards.ts";
 import { takeBackFork } from "./recover-folders.ts";
+import { causeOf, firstDescriptor, holdFirst, howItComes, messageOf, putFirst } from "./first-point.ts";
 import { makeHoldable } from "../restore/missing-folder.ts";
 import { isMountRoot, NewFolder, requireFree } from "./new-folder.ts";
 import { type Point, rulesOf } from "../points/point-files.ts";
@@ -44,7 +35,7 @@ import { Points } from "../points/points.ts";
 import { lockingOf, lockRegistry, registerWorkspace } from "../place/registry.ts";
 import { recordPoint } from "../save/record-point.ts";
 import { checkRoomFor, requireStillThere, writeWhole, type WrittenFolder } from "./write-point.ts";
-import { Workspace, type WorkspaceCall, type WorkspaceParts } from "../workspace.ts";
+import { neverRead, Workspace, type WorkspaceCall, type WorkspaceParts } from "../workspace.ts";
 
 export interface ForkInput extends WorkspaceCall {
   point: Point;
@@ -53,8 +44,10 @@ export interface ForkInput extends WorkspaceCall {
   /** of the new workspace; default the folder's, made unique */
   name?: string | undefined;
   allow?: LocationOptions["allow"];
-  /** a control directory of its own: how a store is made in it, and the engine for it */
-  standalone?: { populate: (staged: ControlPaths) => Promise<void>; parts: WorkspaceParts } | undefined;
+  /** of which the new workspace is put together */
+  parts: WorkspaceParts;
+  /** a control directory of its own: how a store is made in it */
+  standalone?: { populate: (staged: ControlPaths) => Promise<void> } | undefined;
 }
 
 export interface Forked {
@@ -83,20 +76,23 @@ export async function forkWorkspace(workspace: Workspace, input: ForkInput): Pro
   checkLocation(target, { allow: input.allow, control: control.root });
   refuseKept(target);
   if (input.name !== undefined) checkName(control, input.name);
+  const { point } = input;
+  const { isCopied, isRuleless } = await howItComes(workspace, point, { ...input, target });
+  if (!point.sealed && !isCopied) throw neverRead(point);
   return workspace.engine.reading(async () => {
     requireStillThere(workspace, input.point);
     await checkRoomFor(workspace, input.point, { target, allow: input.allow });
     workspace.warnRoot(input);
     const partial = NewFolder.begin(control, "fork", target, { unrecorded: input.standalone !== undefined });
     try {
-      if (!isMountRoot(target) && workspace.engine.holder?.atomic === true) {
+      if (!isCopied && !isMountRoot(target) && workspace.engine.holder?.atomic === true) {
         partial.letGo();
         fs.rmdirSync(partial.staging);
         await makeHoldable(workspace, partial.staging);
         partial.hold();
         failpoint("fork.subvolume-made");
       }
-      const { leftOut } = await writeWhole(workspace, { ...input, partial });
+      const { leftOut } = await writeWhole(workspace, { ...input, partial, isRuleless });
       const making = { partial, target, ...placeOf(partial, target) };
       await (input.standalone === undefined
         ? addWorkspace(workspace, input, making)
@@ -150,15 +146,6 @@ function inPlace(target: Buffer): { found: FoundWorkspace; point: Point } {
   return { found, point };
 }
 
-function causeOf(workspace: Workspace, point: Point): Cause {
-  return { kind: "fork", from: point.descriptor.save_point_id, from_workspace: workspace.found.workspace.name };
-}
-
-function messageOf(point: Point): string {
-  const { save_point_id, message } = point.descriptor;
-  return `fork of ${save_point_id.slice(0, 8)}${message === "" ? "" : `: ${message}`}`.slice(0, 1000);
-}
-
 function originOf(workspace: Workspace, point: Point): NonNullable<PlacedWorkspace["origin"]> {
   return { save_point_id: point.descriptor.save_point_id, workspace_id: workspace.found.workspace.id };
 }
@@ -171,23 +158,31 @@ async function addWorkspace(workspace: Workspace, input: ForkInput, making: Maki
   const pointId = newSavePointId();
   partial.note({ workspace: { id, point: pointId, inode } });
   failpoint("fork.noted");
-  const content = await workspace.engine.share(input.point.descriptor.content as unknown as PointContent, {
-    pointId,
-    statCache: statCachePath(control, id),
-    root: target,
-    folder: partial.staging,
-  });
+  const content = input.point.sealed
+    ? await workspace.engine.share(input.point.descriptor.content as unknown as PointContent, {
+        pointId,
+        statCache: statCachePath(control, id),
+        root: target,
+        folder: partial.staging,
+      })
+    : null;
   failpoint("fork.content-shared");
-  const { workspace: made } = createWorkspace(control, {
+  const { workspace: made, paths } = createWorkspace(control, {
     folder: target,
     name: input.name ?? plainName(basename(target.toString("utf8"))),
     exactName: input.name !== undefined,
     origin: originOf(workspace, input.point),
     id,
     identity: identity(isInMountOf(control, partial.staging)),
-    fill: (staged, record) => firstPoint(staged, firstDescriptor(workspace, input.point, { pointId, content, record })),
+    ...(content === null
+      ? {}
+      : {
+          fill: (staged, record) =>
+            putFirst(staged, firstDescriptor(workspace, input.point, { pointId, content, record })),
+        }),
   });
   failpoint("fork.workspace-named");
+  if (content === null) await holdFirst(workspace, input, { folder: partial.staging, target, made, paths });
   registerWorkspace({
     folder: target,
     control: workspace.found.recordedControl ?? control.root,
@@ -195,45 +190,6 @@ async function addWorkspace(workspace: Workspace, input: ForkInput, making: Maki
     workspaceId: id,
     workspaceName: made.name,
   });
-}
-
-function firstPoint(staged: WorkspacePaths, descriptor: Descriptor): void {
-  fs.rmSync(staged.points, { recursive: true, force: true });
-  fs.mkdirSync(staged.points, { mode: 0o700 });
-  const points = new Points(staged);
-  points.claim(descriptor.sequence, descriptor.save_point_id);
-  points.commit(descriptor);
-  fs.rmSync(staged.catalog, { force: true });
-  writeState(staged, { head: descriptor.save_point_id, last_restore: null, recovered: [] });
-}
-
-function firstDescriptor(
-  workspace: Workspace,
-  from: Point,
-  made: { pointId: SavePointId; content: PointContent; record: PlacedWorkspace },
-): Descriptor {
-  // Its content is in the store; the tree is the other point's.
-  const { held: _held, ...content } = made.content as unknown as Descriptor["content"];
-  return {
-    ...from.descriptor,
-    save_point_id: made.pointId,
-    workspace_id: made.record.id,
-    workspace_name: made.record.name,
-    sequence: 1,
-    created_at: new Date().toISOString(),
-    message: messageOf(from),
-    tags: [],
-    parent_id: null,
-    restored_from: null,
-    cause: causeOf(workspace, from),
-    engine: workspace.engine.type,
-    effective_engine: workspace.engine.type,
-    degraded: [],
-    content,
-    bytes_stored: 0,
-    unchanged: false,
-    undo: false,
-  };
 }
 
 /** A control directory of its own, into whose store the folder is saved. */
@@ -259,7 +215,7 @@ async function addStandalone(workspace: Workspace, input: ForkInput, making: Mak
     workspace: record,
     paths: workspacePaths(control, record.name),
   };
-  await using own = new Workspace(found, input.standalone!.parts);
+  await using own = new Workspace(found, input.parts);
   await saveFirst(own, workspace, input);
   registerWorkspace({ folder: target, control: named.root, controlId: id, workspaceId, workspaceName: record.name });
 }

@@ -39,7 +39,7 @@ export async function takeBackFork(workspace: Workspace, record: PartialFile): P
     const aside = newWorkDirectory(control.temporary);
     fs.renameSync(workspacePaths(control, listed.name).root, aside);
     failpoint("fork.workspace-removed");
-    fs.rmSync(aside, { recursive: true, force: true });
+    removeAll(aside);
   }
   removeStatCaches(control, made.id);
   await workspace.engine.discard([made.point]);

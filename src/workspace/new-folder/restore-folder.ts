@@ -1,6 +1,6 @@
 import fs from "node:fs";
 import { setImmediate } from "node:timers/promises";
-import { CairnError } from "../../errors.ts";
+import { CairnError, toCairnError } from "../../errors.ts";
 import { failpoint } from "../../failpoint.ts";
 import type { WorkspaceState } from "../../formats/records/control.ts";
 import { plural } from "../../formats/sizes.ts";
@@ -10,15 +10,16 @@ import { displayPath, printablePath } from "../../fs/safe-path.ts";
 import type { SavePointId } from "../../ids.ts";
 import { givingBack } from "../restore/missing-folder.ts";
 import { restoreByExchange } from "../restore/exchange.ts";
-import { nothingToDo, type Restored, restoreInPlace } from "../restore/restore.ts";
+import { nothingToDo, type Restored, restoreInPlace, restorePlanned } from "../restore/restore.ts";
 import { treePlace } from "../points/held-trees.ts";
 import type { Point } from "../points/point-files.ts";
-import { sealPending, sealPoint } from "../points/seal.ts";
+import { sealPoint, sealPoints } from "../points/seal.ts";
 import type { Workspace } from "../workspace.ts";
 import type { MethodOption, RestoreResult } from "../../contract/points.ts";
 import { publicLeftOut, warnOfDamaged } from "../points/left-out.ts";
 import type { RestoreInput } from "../restore/prepare.ts";
-import { isRuleless } from "../restore/exchangeable.ts";
+import { planHeld } from "../restore/restore-held.ts";
+import { isRuleless } from "../restore/ruleless.ts";
 
 /**
  * Restores for the holder of the workspace's lock, when nothing is left to be recovered; a folder that is not there is
@@ -55,14 +56,39 @@ async function restoreFolder(
       method: "exchange",
       duration_ms: since(started),
     };
-  workspace.engine.prepare();
-  await sealPending(workspace, input);
-  const target = workspace.byId(input.target.descriptor.save_point_id) ?? input.target;
   const { last_restore: before } = workspace.state();
-  const restored = await restoreInPlace(workspace, { ...input, target });
+  const { target, restored } = await restoreByEntries(workspace, input);
   if (await isStopped(input)) await takeBack(workspace, input, { restored, before });
   warnOfDamaged(workspace, target, { ...input, leftOut: restored.leftOut });
   return restoredTo(target, restored, started);
+}
+
+/** By clones where that can be, else from the store. Returns the target as it is then. */
+async function restoreByEntries(
+  workspace: Workspace,
+  input: RestoreInput,
+): Promise<{ target: Point; restored: Restored }> {
+  const held = await restoreHeld(workspace, input);
+  if (held !== null) return { target: input.target, restored: held };
+  workspace.engine.prepare();
+  const { problems } = await sealPoints(workspace, input, [input.target.sequence]);
+  if (problems[0] !== undefined) throw problems[0].problem;
+  const target = workspace.byId(input.target.descriptor.save_point_id) ?? input.target;
+  return { target, restored: await restoreInPlace(workspace, { ...input, target }) };
+}
+
+/** Restores by clones of what the point holds; null where it has to be sealed. */
+async function restoreHeld(workspace: Workspace, input: RestoreInput): Promise<Restored | null> {
+  const planned = await planHeld(workspace, input);
+  if (planned === null) return null;
+  if (planned === "same") return nothingToDo(workspace, input);
+  try {
+    return await restorePlanned(workspace, input, planned);
+  } catch (error) {
+    // A file could not be cloned.
+    if (toCairnError(error).details?.["unsealed"] === input.target.descriptor.save_point_id) return null;
+    throw error;
+  }
 }
 
 function restoredTo(target: Point, { undoId, changes, leftOut, unlinked }: Restored, started: number): RestoreResult {
@@ -92,7 +118,8 @@ async function takeBack(
 ): Promise<void> {
   const undo = restored.undoId === null ? null : workspace.byId(restored.undoId);
   if (undo === null) return;
-  const { leftOut } = await restoreInPlace(workspace, { ...input, target: undo, kind: "undo", keepPresent: false });
+  const back = { ...input, target: undo, kind: "undo", keepPresent: false } as const;
+  const { leftOut } = (await restoreByEntries(workspace, back)).restored;
   writeState(workspace.found.paths, { ...workspace.state(), last_restore: before });
   failpoint("restore.taken-back");
   const but = leftOut.length === 0 ? "" : `, but for ${plural(leftOut.length, "entry")} that changed meanwhile`;

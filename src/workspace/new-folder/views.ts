@@ -11,7 +11,7 @@ import { NewFolder } from "./new-folder.ts";
 import type { Point } from "../points/point-files.ts";
 import type { LeftOutEntry } from "../points/left-out.ts";
 import { requireStillThere, writeContent } from "./write-point.ts";
-import type { Workspace, WorkspaceCall } from "../workspace.ts";
+import { neverRead, type Workspace, type WorkspaceCall } from "../workspace.ts";
 
 /**
  * Opens a point to be looked into: a read-only copy in the control directory. The lease is its commit point and
@@ -23,6 +23,7 @@ export async function openView(
   call: WorkspaceCall,
 ): Promise<{ lease: ViewFile; leftOut: LeftOutEntry[] }> {
   const { control } = workspace.found;
+  if (!point.sealed) throw neverRead(point);
   return workspace.engine.reading(async () => {
     requireStillThere(workspace, point);
     const id = randomBytes(8).toString("hex");

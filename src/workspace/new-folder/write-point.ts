@@ -85,12 +85,12 @@ export async function writeContent(workspace: Workspace, input: WriteInput): Pro
  */
 export async function writeWhole(
   workspace: Workspace,
-  input: Omit<WriteInput, "paths" | "readOnly" | "folder"> & { partial: NewFolder },
+  input: Omit<WriteInput, "paths" | "readOnly" | "folder"> & { partial: NewFolder; isRuleless?: boolean },
 ): Promise<WrittenFolder> {
   const { point, partial, signal } = input;
   const folder = partial.staging;
   // Nothing can be moved out of a subvolume.
-  if (partial.movesIn || !isCopiedWhole(workspace, point, folder)) {
+  if (partial.movesIn || !isCopiedWhole(workspace, point, folder, input.isRuleless)) {
     partial.noteMade();
     return writeContent(workspace, { ...input, folder, paths: null, movesIn: partial.movesIn });
   }
@@ -103,9 +103,9 @@ export async function writeWhole(
 }
 
 /** Tells if a folder (or the nearest above it that is there) gets all of a point as a copy of its tree. */
-function isCopiedWhole(workspace: Workspace, point: Point, folder: Buffer): boolean {
+export function isCopiedWhole(workspace: Workspace, point: Point, folder: Buffer, isRuleless = false): boolean {
   const isBeside = onSameMount(folder, workspace.points.pathsOf(point.sequence).root);
-  return isBeside && whyNotCopied(workspace, point) === null;
+  return isBeside && whyNotCopied(workspace, point, isRuleless) === null;
 }
 
 /** Number of entries of a point. */
@@ -146,6 +146,7 @@ export interface RestoreToInput extends WorkspaceCall {
  */
 export async function restoreTo(workspace: Workspace, input: RestoreToInput): Promise<WrittenFolder> {
   const { point, paths } = input;
+  if (!point.sealed) throw neverRead(point);
   const target = realPathOf(input.to);
   requireFree(target);
   checkLocation(target, { allow: ["home", "nested", "git"] });

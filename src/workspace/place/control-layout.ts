@@ -95,6 +95,10 @@ export interface WorkspacePaths {
   readonly catalog: string;
   /** Facts about the engines for its folder. */
   readonly engines: string;
+  /** Its time says when somebody last waited for the workspace's lock; disposable. */
+  readonly wanted: string;
+  /** Points in which no ignore rule has a part; disposable. */
+  readonly ruleless: string;
 }
 
 export function workspacePaths(control: ControlPaths, name: string): WorkspacePaths {
@@ -112,6 +116,8 @@ export function workspacePaths(control: ControlPaths, name: string): WorkspacePa
     backups: join(root, "backups.json"),
     catalog: join(control.cache, `points-${directory}`),
     engines: join(control.cache, `engines-${directory}.json`),
+    wanted: join(control.cache, `wanted-${directory}`),
+    ruleless: join(control.cache, `ruleless-${directory}.json`),
   };
 }
 

@@ -168,7 +168,7 @@ function removeWorkspace({ control, paths, workspace, folder }: FoundWorkspace):
   unregister(folder);
   failpoint("release.workspace-unregistered");
   removeAll(doomed);
-  for (const cache of [paths.catalog, paths.engines]) rmSync(cache, { force: true });
+  for (const cache of [paths.catalog, paths.engines, paths.ruleless, paths.wanted]) rmSync(cache, { force: true });
   removeStatCaches(control, workspace.id);
 }
 

@@ -32,7 +32,7 @@ export async function capturePoint(
   input: SaveInput,
   holder: TreeHolder,
 ): Promise<Saved | Degradation> {
-  const { root, points } = workspace;
+  const { root } = workspace;
   const id = newSavePointId();
   let held: HeldPoint;
   try {
@@ -46,8 +46,7 @@ export async function capturePoint(
   failpoint("save.committed");
   held.changeState({ head: id });
   failpoint("save.head-moved");
-  points.settle(point.sequence);
-  keepOrigins(points.pathsOf(point.sequence).origins, captured);
+  settleHeld(workspace, held);
   return {
     point,
     changes: null,
@@ -121,6 +120,12 @@ export async function holdPoint(workspace: Workspace, input: SaveInput, request:
     }
     throw error;
   }
+}
+
+/** Forgets the claim of a held point, once what follows of it is recorded, and keeps what makes it fast to look at. */
+export function settleHeld({ points }: Workspace, { point, captured }: HeldPoint): void {
+  points.settle(point.sequence);
+  keepOrigins(points.pathsOf(point.sequence).origins, captured);
 }
 
 /** A tree to which nothing happened while it was made. */

@@ -157,14 +157,10 @@ function leftTreesIn(root: string): string[] {
 export interface DropOptions {
   /** Number of the newest sealed points whose trees stay; see {@link keptTrees}. */
   keep: number;
-  /** Only trees of points up to this number; no newer one may be sealed then. */
-  newest?: number;
   /** No more than so many, so that whoever sealed one point does not wait for the trees of many. */
   most?: number;
   /** Gives up looking after so many points in a row that hold nothing. */
   lookBack?: number;
-  /** Numbers of points whose trees newer ones need. */
-  needed?: Iterable<number>;
   onWarning?: ((message: string) => void) | undefined;
 }
 
@@ -173,13 +169,12 @@ export interface DropOptions {
  * cannot be removed stays: it costs room only. For the holder of the workspace's lock.
  */
 export async function dropOldTrees(points: Points, options: DropOptions): Promise<void> {
-  const { keep, newest = Infinity, most = Infinity, lookBack = Infinity, onWarning } = options;
-  const kept = new Set(options.needed);
+  const { keep, most = Infinity, lookBack = Infinity, onWarning } = options;
+  const kept = new Set<number>();
   let left = keep;
   let empty = 0;
   let removed = 0;
   for (const sequence of points.sequences().toReversed()) {
-    if (sequence > newest) continue;
     const { root, tree, seal } = points.pathsOf(sequence);
     const isSealed = fs.existsSync(seal);
     const isThere = fs.lstatSync(tree, { throwIfNoEntry: false }) !== undefined;
@@ -262,6 +257,13 @@ function whyChanged(tree: string, { descriptor }: Point): string | null {
 export function heldTreeOf(points: Points, point: Point): HeldTree | null {
   if (whyTreeIsNotThePoint(points, point) !== null) return null;
   return { place: treePlace(points, point), made: Date.parse(point.descriptor.created_at) };
+}
+
+/** Tells if an entry of a point's tree is as it was made. A snapshot tells of a change as a whole; each inode of another clone does. */
+export function isAsMade({ descriptor }: Point, place: Buffer): boolean {
+  const facts = fs.lstatSync(place, { throwIfNoEntry: false });
+  if (facts === undefined || descriptor.effective_engine === "btrfs-snapshot") return facts !== undefined;
+  return facts.ctimeMs <= latestChange(Date.parse(descriptor.created_at));
 }
 
 /** A tree that is not what was captured must not become what the point says was there. */

@@ -1,6 +1,6 @@
+import { append } from "../../append.ts";
 import { existsSync, rmSync, statSync } from "node:fs";
 import { CairnError, cannotBeWritten, toCairnError } from "../../errors.ts";
-import { isSubvolume } from "../../fs/linux/btrfs.ts";
 import { plural } from "../../formats/sizes.ts";
 import { printablePath, shellPath } from "../../fs/safe-path.ts";
 import type { SavePointId } from "../../ids.ts";
@@ -13,7 +13,6 @@ import {
   holdsMore,
   requireAsMade,
   keptTrees,
-  ownerOfTree,
   treePlace,
 } from "./held-trees.ts";
 import type { Points } from "./points.ts";
@@ -29,7 +28,7 @@ import { type IgnoreRecord } from "../../fs/ignore.ts";
 import { readSealIntent, removeIntentLink, SEAL_JOURNAL, writeIntentLink } from "../journals.ts";
 import { sealOf, warnOfLongRules } from "./describe.ts";
 
-/** Seals points: before whatever needs their digests or contents, oldest first. */
+/** Seals points: one when a call needs its digests or contents, the others when they are asked for or nothing else goes on. */
 
 /** A point that cannot be sealed, and why; id null: any that is not sealed. */
 export interface SealProblem {
@@ -47,28 +46,23 @@ export interface SealCall extends WorkspaceCall {
   forward?: { readonly point: SavePointId; readonly to: NonNullable<SaveInput["forward"]> } | undefined;
 }
 
-export interface SealedPending {
+export interface SealedPoints {
   sealed: number;
   /** what cannot be sealed stays as it is and keeps nobody from the others */
   problems: SealProblem[];
 }
 
 /**
- * Seals every point that is not, oldest first; what is damaged, or cannot be recorded, is passed over and said. For the holder of the
- * workspace's lock. Throws what is not about one point, e.g. `no_space`.
+ * Seals points in the given order; what is damaged, or cannot be recorded, is passed over and said. For the holder of
+ * the workspace's lock. Throws what is not about one point, e.g. `no_space`.
  */
-export async function sealPending(
+export async function sealPoints(
   workspace: Workspace,
   call: SealCall,
-  sequences: readonly number[] = unsealed(workspace),
-): Promise<SealedPending> {
-  const done: SealedPending = { sealed: 0, problems: [] };
+  sequences: readonly number[],
+): Promise<SealedPoints> {
+  const done: SealedPoints = { sealed: 0, problems: [] };
   const inPart: Point[] = [];
-  // Of points that share one: until the next seal, which finds out whether all of them are sealed.
-  const shared = sequences.flatMap((each) => {
-    const owner = ownerOfTree(workspace.points, each);
-    return owner === null || owner === each ? [] : [owner];
-  });
   let keep: number | undefined;
   for (const sequence of sequences) {
     let id: SavePointId | null = null;
@@ -81,15 +75,8 @@ export async function sealPending(
       if (sealed === point) continue;
       done.sealed++;
       keep ??= keptTrees(workspace.found.control, call.onWarning);
-      await dropOldTrees(workspace.points, {
-        keep,
-        newest: sequence,
-        // One more than there came, so that what an earlier call left goes too.
-        most: 2,
-        lookBack: FEW_POINTS,
-        needed: shared,
-        onWarning: call.onWarning,
-      });
+      // One more than there came, so that what an earlier call left goes too.
+      await dropOldTrees(workspace.points, { keep, most: 2, lookBack: FEW_POINTS, onWarning: call.onWarning });
     } catch (error) {
       const problem = toCairnError(error);
       if (!isAboutThePoint(problem) && !isTooLong(problem)) throw problem;
@@ -124,16 +111,20 @@ export function whatIsHeldOnly(
 }
 
 /**
- * For calls that need digests or contents: seals what is not, under the lock, when there is anything. Where there is
- * no room for that, or nothing may be written, the call goes on with what is sealed: it may be the one that makes room,
- * or that gets out what a file system still gives.
+ * For calls that need the digests or contents of points: seals them under the lock, when there is anything; absent: all that
+ * are not. Where there is no room for that, or nothing may be written, the call goes on with what is sealed: it may be the one
+ * that makes room, or that gets out what a file system still gives.
  */
-export async function ensureSealed(workspace: Workspace, call: SealCall): Promise<SealedPending> {
-  if (unsealed(workspace).length === 0) return NOTHING;
+export async function ensureSealed(
+  workspace: Workspace,
+  call: SealCall,
+  sequences: readonly number[] = unsealed(workspace),
+): Promise<SealedPoints> {
+  if (sequences.length === 0) return { sealed: 0, problems: [] };
   try {
     workspace.engine.prepare();
     using _lock = await workspace.lock("seal", call);
-    return await sealPending(workspace, call);
+    return await sealPoints(workspace, call, sequences);
   } catch (error) {
     const problem = toCairnError(error);
     if (!cannotBeWritten(problem)) throw problem;
@@ -142,23 +133,21 @@ export async function ensureSealed(workspace: Workspace, call: SealCall): Promis
   }
 }
 
-/** So far back a call that is about something else looks for trees to remove, and for points to seal. */
+/** So far back a call that is about something else looks for trees to remove. */
 const FEW_POINTS = 64;
-const NOTHING: SealedPending = { sealed: 0, problems: [] };
-/** So many saves of others between sealing and reading are had in mind. */
-const MOST_ROUNDS = 5;
 
 /**
- * {@link ensureSealed}, then the work, which is told what could not be sealed; both again when the work needs a point
- * that another process saved meanwhile.
+ * Does some work; when it needs a point that is not sealed, that one is sealed and the work begins anew. It is told what
+ * could not be sealed.
  */
 export async function withSealed<T>(
   workspace: Workspace,
   call: SealCall,
   work: (problems: readonly SealProblem[]) => Promise<T>,
 ): Promise<T> {
-  for (let round = 1; ; round++) {
-    const { problems } = await ensureSealed(workspace, call);
+  const problems: SealProblem[] = [];
+  const tried = new Set<string>();
+  for (;;) {
     try {
       return await work(problems);
     } catch (error) {
@@ -167,19 +156,21 @@ export async function withSealed<T>(
       const point = workspace.points.byId(id as SavePointId);
       const problem = point === null ? null : whyUnsealed(workspace.points, point, problems);
       if (problem !== null) throw problem;
-      if (round === MOST_ROUNDS) throw error;
+      if (point === null || tried.has(id)) throw error;
+      tried.add(id);
+      append(problems, (await ensureSealed(workspace, call, [point.sequence])).problems);
       workspace.points.refresh();
     }
   }
 }
 
 /**
- * Seals as {@link sealPending} does, and also names the points whose tree is gone, which only their descriptors tell. What
+ * Seals every point as {@link sealPoints} does, and also names the points whose tree is gone, which only their descriptors tell. What
  * is sealed in part is sealed anew where this user can read more.
  */
-export async function sealAll(workspace: Workspace, call: WorkspaceCall): Promise<SealedPending> {
+export async function sealAll(workspace: Workspace, call: WorkspaceCall): Promise<SealedPoints> {
   const open = workspace.points.list().points.filter((each) => !each.sealed || holdsMore(workspace.points, each));
-  const done = await sealPending(workspace, call, open.map(({ sequence }) => sequence).toReversed());
+  const done = await sealPoints(workspace, call, open.map(({ sequence }) => sequence).toReversed());
   // Also what earlier calls were killed in, or left for later.
   // Where anything was sealed it is told already that the policy cannot be read.
   const keep = keptTrees(workspace.found.control, done.sealed > 0 ? undefined : call.onWarning);
@@ -187,23 +178,12 @@ export async function sealAll(workspace: Workspace, call: WorkspaceCall): Promis
   return done;
 }
 
-/**
- * Says why a point cannot be sealed, as far as that is known without reading its tree; null where nothing speaks
- * against it. Points are sealed oldest first: one older than a sealed one was passed over, unless it is a snapshot,
- * which may have been left behind.
- */
+/** Says why a point cannot be sealed, as far as that is known without reading its tree; null where nothing speaks against it. */
 export function whyUnsealed(points: Points, point: Point, problems: readonly SealProblem[]): CairnError | null {
-  const { sequence, descriptor } = point;
-  const id = descriptor.save_point_id;
+  const id = point.descriptor.save_point_id;
   const known =
     heldTreeProblem(points, point) ?? problems.find((each) => each.id === id || each.id === null)?.problem ?? null;
-  if (known !== null) return cannotBeWritten(known) ? notReadYet(points, point, known) : known;
-  if (isSubvolume(treePlace(points, point))) return null;
-  const passedOver = points.sequences().some((newer) => newer > sequence && existsSync(points.pathsOf(newer).seal));
-  if (!passedOver) return null;
-  return new CairnError("damaged", `the point ${id} could not be sealed: its content was not looked at`, {
-    hint: "`cairn seal` says why",
-  });
+  return known !== null && cannotBeWritten(known) ? notReadYet(points, point, known) : known;
 }
 
 function notReadYet(points: Points, point: Point, why: CairnError): CairnError {
@@ -214,40 +194,13 @@ function notReadYet(points: Points, point: Point, why: CairnError): CairnError {
   });
 }
 
-/**
- * Numbers of finished points that only a held tree has the content of, ascending. Reads no descriptor of those that were
- * saved since the last seal. What was passed over is not tried again; `sealAll` does.
- */
-function unsealed({ points, found }: Workspace): number[] {
+/** Numbers of finished points that only a held tree has the content of, ascending. Reads no descriptor. */
+export function unsealed({ points, found }: Workspace): number[] {
   if (!existsSync(found.paths.holds)) return [];
-  const open: number[] = [];
-  let isOlder = false;
-  let inARow = 0;
-  for (const sequence of points.sequences().toReversed()) {
+  return points.sequences().filter((sequence) => {
     const { seal, descriptor, tree } = points.pathsOf(sequence);
-    if (existsSync(seal)) {
-      isOlder = true;
-      if (++inARow === FEW_POINTS) break;
-    } else if (existsSync(tree) && existsSync(descriptor) && (!isOlder || isLeftBehind(points, sequence))) {
-      open.push(sequence);
-      inARow = 0;
-    }
-  }
-  return open.reverse();
-}
-
-/**
- * Tells whether a point older than a sealed one can be sealed all the same: a restore by exchange seals the one that it
- * goes back to and no other. Only snapshots are exchanged, and of one it is known without reading that it is as made.
- */
-function isLeftBehind(points: Points, sequence: number): boolean {
-  try {
-    const point = points.read(sequence);
-    return isSubvolume(treePlace(points, point)) && heldTreeProblem(points, point) === null;
-  } catch (error) {
-    if (isAboutThePoint(toCairnError(error))) return false;
-    throw error;
-  }
+    return !existsSync(seal) && existsSync(tree) && existsSync(descriptor);
+  });
 }
 
 /**

@@ -305,8 +305,13 @@ export async function countDifferences(
   after: TreeSource,
   signal: AbortSignal | undefined,
 ): Promise<ChangeCounts> {
+  return countOf(await collectPaced(diffTrees(before, after), newPacer(signal)));
+}
+
+/** Counts differences that were listed. */
+export function countOf(listed: readonly Difference[]): ChangeCounts {
   const counts: ChangeCounts = { added: 0, modified: 0, removed: 0 };
-  for (const difference of withoutMovedTimes(await collectPaced(diffTrees(before, after), newPacer(signal)))) {
+  for (const difference of withoutMovedTimes(listed)) {
     if (difference.before === null) counts.added++;
     else if (difference.after === null) counts.removed++;
     else counts.modified++;

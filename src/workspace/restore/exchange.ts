@@ -44,7 +44,7 @@ export interface ExchangeInput extends WorkspaceCall {
   target: Point;
   kind: "restore" | "undo";
   cause?: Cause | undefined;
-  /** No ignore rule has a part in the target, though it is not sealed (see exchangeable.ts). */
+  /** No ignore rule has a part in the target, though it is not sealed (see ruleless.ts). */
   isRuleless: boolean;
   /** The caller vouches for processes that cannot be asked whether they have something in the folder open. */
   isSure: boolean;

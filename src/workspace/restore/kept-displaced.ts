@@ -14,7 +14,12 @@ import type { SavePointId } from "../../ids.ts";
 import { newKeptPlace } from "../place/control-layout.ts";
 import { displacedName, stagedName } from "./apply.ts";
 import type { Step } from "./steps.ts";
-import { type Difference, differences, NodeFinder } from "../points/tree-diff.ts";
+import { newPacer } from "../../pacer.ts";
+import type { TreeSource } from "../../repository/trees/tree-source.ts";
+import { heldTreeProblem, isAsMade, treePlace } from "../points/held-trees.ts";
+import type { Point } from "../points/point-files.ts";
+import { sameContent } from "../points/same-content.ts";
+import { type DiffAspect, type Difference, differences, NodeFinder } from "../points/tree-diff.ts";
 import type { Workspace, WorkspaceCall } from "../workspace.ts";
 
 /** An entry that a restore displaced: where it was, and its name in the staging directory. */
@@ -39,23 +44,50 @@ export async function keepWrittenTo(
   const displaced = displacedBy(restore.steps, staging);
   const undo = workspace.points.byId(restore.undoId);
   if (displaced.length === 0 || undo === null) return;
-  // Contents are read again: a mapping need not move any time.
+  if (!undo.sealed && heldTreeProblem(workspace.points, undo) !== null)
+    return keepAside(workspace, displaced, { staging, onWarning: call.onWarning });
+  // Contents are read again, or asked for where they lie: a mapping need not move any time.
   const { signal: _ignored, ...rest } = call;
-  const scan = await workspace.engine.lookAt(staging, rest);
+  const scan = await workspace.engine.lookAt(staging, { ...rest, unread: !undo.sealed });
   const finder = new RecordFinder(scan);
   const present = presentSource(scan);
   const there = new Map(present.list(present.root).map((node) => [latin1(node.name), node]));
-  const saved = restore.saved ?? savedNodes(new NodeFinder(await workspace.source(undo)), displaced);
-  const written = displaced.filter(({ path: where, name }) => {
+  const saved = restore.saved ?? savedNodes(new NodeFinder(await sourceOf(workspace, undo)), displaced);
+  const isHeld = undo.sealed ? null : heldContents(workspace, undo);
+  const written: Displaced[] = [];
+  for (const each of displaced) {
+    const { path: where, name } = each;
     const now = there.get(name);
     const was = saved.get(latin1(where));
     // It is not there where it was kept in its place.
-    if (now === undefined) return inodeOf(joinRaw(staging, name)) !== undefined;
-    if (finder.isUnread(Buffer.from(name))) return true;
-    // Being linked less follows from the displacement itself.
-    return was !== undefined && differences(was, now).some((aspect) => aspect !== "links");
-  });
+    if (now === undefined) {
+      if (inodeOf(joinRaw(staging, name)) !== undefined) written.push(each);
+      continue;
+    }
+    // Being linked less follows from the displacement itself. What inodes stand for is compared as what it is.
+    const isOther = (aspect: DiffAspect): boolean => aspect !== "links" && (isHeld === null || aspect !== "content");
+    if (finder.isUnread(Buffer.from(name)) || (was !== undefined && differences(was, now).some(isOther)))
+      written.push(each);
+    else if (isHeld !== null && was?.type === "file" && !(await isHeld(where, joinRaw(staging, name))))
+      written.push(each);
+  }
   keepAside(workspace, written, { staging, onWarning: call.onWarning });
+}
+
+/** Returns what an undo point has; of one that is not sealed without contents. */
+async function sourceOf(workspace: Workspace, undo: Point): Promise<TreeSource> {
+  if (undo.sealed) return workspace.source(undo);
+  return presentSource(await workspace.engine.lookAt(Buffer.from(treePlace(workspace.points, undo)), { unread: true }));
+}
+
+/** Tells of files if the tree of an undo point has them with the same content, and they are there as they were made. */
+function heldContents({ points }: Workspace, undo: Point): (where: Uint8Array, file: Buffer) => Promise<boolean> {
+  const pace = newPacer(undefined);
+  const tree = Buffer.from(treePlace(points, undo));
+  return async (where, file) => {
+    const held = joinRaw(tree, where);
+    return isAsMade(undo, held) && (await sameContent(held, file, pace));
+  };
 }
 
 function displacedBy(steps: readonly Step[], staging: Buffer): Displaced[] {

@@ -198,6 +198,10 @@ export interface PlannedRestore {
   manifest: Manifest | null;
   /** directories of the target that are damaged, of those that were asked for */
   damaged: LeftOutEntry[];
+  /** of the folder */
+  scan: PlanInput["scan"];
+  /** the point that holds what the folder has */
+  undo: Point;
 }
 
 /** Plans a restore of the target over what was just saved. */
@@ -225,7 +229,15 @@ export async function planOf(workspace: Workspace, input: RestoreInput, present:
     onUnasked: (each) => void (groupOf(each.after) !== 0n && unasked.push(each)),
     signal: input.signal,
   });
-  return { plan, links: linksOf({ plan, unasked, target, source, scan }), target, manifest, damaged };
+  return {
+    plan,
+    links: linksOf({ plan, unasked, target, source, scan }),
+    target,
+    manifest,
+    damaged,
+    scan,
+    undo: present.point,
+  };
 }
 
 /** Says what the journal is to say of a restore, and if it changes the folder itself. */

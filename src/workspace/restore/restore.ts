@@ -10,7 +10,15 @@ import { type AppliedSteps, leftOutAfter, leftOutBefore, notThere, StepRunner } 
 import { RestoreJournal } from "../journals.ts";
 import { writeState } from "../place/control-directory.ts";
 import { finishRestore, takeBackRestore } from "./recover-restore.ts";
-import { intentOf, planOf, requireAnywhere, type RestoreInput, savePresent, type Saved } from "./prepare.ts";
+import {
+  intentOf,
+  type PlannedRestore,
+  planOf,
+  requireAnywhere,
+  type RestoreInput,
+  savePresent,
+  type Saved,
+} from "./prepare.ts";
 import { flushUnlessOrdered, makeStaging } from "./staging.ts";
 import { lackingIn, type LeftOutEntry } from "../points/left-out.ts";
 import { changedDirectories } from "./plan.ts";
@@ -52,8 +60,16 @@ export function nothingToDo(workspace: Workspace, { target, paths }: RestoreInpu
 }
 
 async function restoreReading(workspace: Workspace, input: RestoreInput, present: Saved): Promise<Restored> {
-  const { plan, links, target, manifest, damaged } = await planOf(workspace, input, present);
-  const { intent, changesRoot } = intentOf(workspace, input, present.point);
+  return restorePlanned(workspace, input, await planOf(workspace, input, present));
+}
+
+/** Changes the folder as it was planned. For the holder of the workspace's lock. */
+export async function restorePlanned(
+  workspace: Workspace,
+  input: RestoreInput,
+  { plan, links, target, manifest, damaged, scan, undo }: PlannedRestore,
+): Promise<Restored> {
+  const { intent, changesRoot } = intentOf(workspace, input, undo);
   const { staging, undo_id: undoId } = intent;
   const journal = new RestoreJournal(workspace.found.paths.journal);
   workspace.requireLock();
@@ -70,7 +86,7 @@ async function restoreReading(workspace: Workspace, input: RestoreInput, present
       plan,
       target,
       held: heldTreeOf(workspace.points, input.target),
-      scan: present.scan!,
+      scan,
       staging,
       holes: holesByPath(manifest),
       anchors: links.anchors,
@@ -81,7 +97,7 @@ async function restoreReading(workspace: Workspace, input: RestoreInput, present
     await flushUnlessOrdered(workspace, staging, { hasContent: staged.steps.some((step) => step.op === "put") });
     throwIfAborted(input.signal);
     failpoint("restore.staged");
-    leftOut = leftOutBefore(plan, present.scan!, {
+    leftOut = leftOutBefore(plan, scan, {
       paths: input.paths,
       lacking: [...lackingIn(manifest, input.paths), ...damaged, ...staged.damaged],
       notSet: staged.notSet,
@@ -93,7 +109,7 @@ async function restoreReading(workspace: Workspace, input: RestoreInput, present
     throw error;
   }
   failpoint("restore.committed");
-  const finder = new RecordFinder(present.scan!);
+  const finder = new RecordFinder(scan);
   const hidesIgnored = (where: Uint8Array): boolean => finder.hidesIgnored(where);
   const runner = new StepRunner({ root: workspace.root, staging, resuming: false, hidesIgnored });
   const applied = swap(runner, staged);

@@ -2,7 +2,6 @@ import { existsSync } from "node:fs";
 import type { LookedAt, StageRequest } from "../store/engine.ts";
 import { presentSource } from "../../archive/scan/present-source.ts";
 import { mayDifferInLinks } from "../../archive/scan/link-groups.ts";
-import type { ScanResult } from "../../archive/scan/scan.ts";
 import { type ChangeCounts, countChanges } from "../../archive/scan/summary.ts";
 import { FoundDifference } from "../../archive/scan/task.ts";
 import { CairnError, cannotBeWritten, toCairnError } from "../../errors.ts";
@@ -14,7 +13,10 @@ import { needsRecovery, recoverWorkspace } from "../care/recovery.ts";
 import { countRoot, rootOfFolder, rootOfPoint } from "../points/root-changes.ts";
 import { readHeld, type SealProblem, whyUnsealed } from "../points/seal.ts";
 import { stageRequest } from "./record-point.ts";
-import { countDifferences } from "../points/tree-diff.ts";
+import { type LeftOutEntry, leftOutOf } from "../points/left-out.ts";
+import { differencesByInodes } from "./changed-since.ts";
+import { folderSide, HeldComparison, heldSide } from "../points/compare-held.ts";
+import { countDifferences, countOf } from "../points/tree-diff.ts";
 import type { Workspace, WorkspaceCall } from "../workspace.ts";
 import { EXCHANGE_JOURNAL, isIntentPending } from "../journals.ts";
 
@@ -47,7 +49,7 @@ export async function lookUntilDifferent(
   }
 }
 
-function lookRequest(workspace: Workspace, call: WorkspaceCall, head: Point | null): StageRequest {
+export function lookRequest(workspace: Workspace, call: WorkspaceCall, head: Point | null): StageRequest {
   requireFolder(workspace);
   const { exclude = [], cross_mounts: crossMounts } = head?.descriptor.rules ?? {};
   // What was displaced has all that lay there; by the present rules the half of it would seem to be gone.
@@ -60,7 +62,7 @@ export async function lookBeforeRestore(
   workspace: Workspace,
   call: WorkspaceCall,
   rules: IgnoreRecord & { crossMounts?: boolean },
-): Promise<ScanResult> {
+): Promise<LookedAt["scan"]> {
   const { crossMounts } = rules;
   return withPresent(workspace, async (root) => {
     const request = stageRequest(workspace, { ...call, crossMounts }, { rules, head: null, id: newSavePointId() });
@@ -74,8 +76,54 @@ export interface HeadCall extends WorkspaceCall {
   unsealed?: readonly SealProblem[] | undefined;
 }
 
+/** Counts of what the folder and head differ by, and what was found in the folder on the way. */
+export interface BesideHead {
+  changes: ChangeCounts;
+  /** paths in latin1 that ignore rules hide */
+  ignored: readonly string[];
+  leftOut: LeftOutEntry[];
+}
+
+/** Looks at the folder, and counts what it has that head has not, and the other way round. Head is not sealed for it where its tree tells. */
+export async function lookBesideHead(workspace: Workspace, call: HeadCall): Promise<BesideHead> {
+  const { head, unsealed: _unsealed, ...own } = call;
+  const beside =
+    head === null
+      ? null
+      : ((await besideByInodes(workspace, head, own)) ?? (await lookBesideHeld(workspace, head, own)));
+  if (beside !== null) return beside;
+  const looked = await lookAtWorkspace(workspace, { ...own, byTimes: true }, head);
+  return { ...found(looked.scan), changes: await changesSinceHead(workspace, looked, call) };
+}
+
+function found(scan: LookedAt["scan"]): Omit<BesideHead, "changes"> {
+  return { ignored: scan.notes.ignored, leftOut: leftOutOf(scan) };
+}
+
+/** Counts by what btrfs tells; null where it does not. */
+async function besideByInodes(workspace: Workspace, head: Point, call: WorkspaceCall): Promise<BesideHead | null> {
+  requireFolder(workspace);
+  const all = await differencesByInodes(workspace, { from: head, to: null }, { ...call, exactly: false });
+  if (all === null) return null;
+  const changes = countRoot(countOf(all), rootOfPoint(head), rootOfFolder(workspace.root));
+  return { changes, ignored: [], leftOut: [] };
+}
+
+/** {@link lookBesideHead} by the tree that head holds; null where head is sealed, or its tree does not tell. */
+export async function lookBesideHeld(
+  workspace: Workspace,
+  head: Point,
+  call: WorkspaceCall,
+): Promise<BesideHead | null> {
+  const held = heldSide(workspace, head, call);
+  if (held === null) return null;
+  const compared = await HeldComparison.of(workspace, held, folderSide(lookRequest(workspace, call, head)));
+  const counts = countOf(await compared.differences({ exactly: false, signal: call.signal }));
+  return { ...found(compared.scan), changes: countRoot(counts, rootOfPoint(head), rootOfFolder(workspace.root)) };
+}
+
 /** Counts what the folder has that head has not, and the other way round. */
-export async function changesSinceHead(workspace: Workspace, looked: LookedAt, call: HeadCall): Promise<ChangeCounts> {
+async function changesSinceHead(workspace: Workspace, looked: LookedAt, call: HeadCall): Promise<ChangeCounts> {
   const { head } = call;
   const counts = await changedEntries(workspace, looked, call);
   return head === null ? counts : countRoot(counts, rootOfPoint(head), rootOfFolder(workspace.root));

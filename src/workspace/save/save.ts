@@ -6,7 +6,7 @@ import { printablePath } from "../../fs/safe-path.ts";
 import { capturePoint, whyNotHeld } from "../points/capture.ts";
 import { givenPatterns } from "./given-patterns.ts";
 import { treePlace, whyTreeIsNotThePoint } from "../points/held-trees.ts";
-import { lookUntilDifferent } from "./look.ts";
+import { lookBesideHeld, lookUntilDifferent } from "./look.ts";
 import { requireFolder } from "../restore/missing-folder.ts";
 import { isOfAll, type Point } from "../points/point-files.ts";
 import { recordPoint, type Saved, type SaveInput } from "./record-point.ts";
@@ -15,7 +15,7 @@ import { isSameRoot, rootOfFolder, rootOfPoint } from "../points/root-changes.ts
 import { isOtherFolder } from "../place/find-workspace.ts";
 import { recoverWorkspace } from "../care/recovery.ts";
 import { keepSpareRoom } from "../place/temporaries.ts";
-import { sealPending } from "../points/seal.ts";
+import { sealPoints } from "../points/seal.ts";
 import { findUnwanted, unwantedKinds, type UnwantedKinds } from "./unwanted.ts";
 import type { Workspace } from "../workspace.ts";
 import type { Degradation } from "../../contract/words.ts";
@@ -147,7 +147,13 @@ async function headIfSame(
   if (isStill === true) return { point: head, changes: NO_CHANGES, readBytes: 0, leftOut: [] };
   if (!head.sealed) {
     if (isStill === false) return null;
-    await sealPending(workspace, { ...input, forward: undefined });
+    const beside = await lookBesideHeld(workspace, head, input);
+    if (beside !== null) {
+      const { added, modified, removed } = beside.changes;
+      if (added + modified + removed > 0 || !head.descriptor.complete || beside.leftOut.length > 0) return null;
+      return { point: head, changes: NO_CHANGES, readBytes: 0, leftOut: [] };
+    }
+    await sealPoints(workspace, { ...input, forward: undefined }, [head.sequence]);
   }
   const known = workspace.byId(head.descriptor.save_point_id);
   // What this user cannot read may have changed, and a held tree has it.

@@ -8,7 +8,7 @@ import { failpoint } from "../../failpoint.ts";
 import type { Manifest } from "../../formats/records/manifest.ts";
 import { PROGRAM } from "../../formats/program.ts";
 import type { ObjectId } from "../../ids.ts";
-import type { StatCache } from "../../archive/cache/stat-cache.ts";
+import { asStatCache, type StatCache } from "../../archive/cache/stat-cache.ts";
 import { compact } from "../../repository/care/compact.ts";
 import { packBytes } from "../../repository/packs/pack-bytes.ts";
 import { acquireLock, type RepositoryLock, whileReading } from "../../repository/locks.ts";
@@ -236,8 +236,11 @@ export class PointStore {
     });
   }
 
-  /** Looks at any folder: everything in it is read, nothing stored. */
-  async lookAt(root: Uint8Array, call: { onProgress?: StageRequest["onProgress"] }): Promise<ScanResult> {
+  /** Looks at any folder: everything in it is read, but for the content of files where that is not wanted, and nothing stored. */
+  async lookAt(
+    root: Uint8Array,
+    call: { onProgress?: StageRequest["onProgress"]; unread?: boolean },
+  ): Promise<ScanResult> {
     const { repository } = await this.store();
     return scan({
       root,
@@ -247,6 +250,7 @@ export class PointStore {
       memory: this.#memory,
       chunkerPolynomial: repository.chunkerPolynomial,
       onProgress: call.onProgress,
+      ...(call.unread === true ? { unread: { heldAt: 0, isLater: false } } : {}),
     });
   }
 
@@ -268,6 +272,23 @@ export class PointStore {
       await this.#kept.keep(store, result, isVouched ? store.index.epoch : UNKNOWN_EPOCH);
     }
     return { scan: result, previousTree: cache === null ? null : hex(cache.tree) };
+  }
+
+  /**
+   * Looks at two trees, the one that was held first at first, without reading a file: two inodes that are alike count as one
+   * content.
+   */
+  async lookUnread(earlier: StageRequest, later: StageRequest): Promise<{ earlier: ScanResult; later: ScanResult }> {
+    const store = await this.store();
+    const heldAt = earlier.heldAt ?? 0;
+    const first = await scan({ ...this.#scanOptions(earlier, store, null), unread: { heldAt, isLater: false } });
+    const cache = asStatCache(first);
+    const second = await scan({
+      ...this.#scanOptions(later, store, cache),
+      distrust: false,
+      unread: { heldAt, isLater: true },
+    });
+    return { earlier: first, later: second };
   }
 
   /** A point's content, to be read. */

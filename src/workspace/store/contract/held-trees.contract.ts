@@ -156,6 +156,7 @@ export function heldTreeClauses({ clause, holds, atomic }: EngineClauses): void 
       const next = await client.save();
       assert.equal(next.parent_id, head);
       assert.equal((await client.status()).clean, true);
+      await client.show("head");
       assert.equal(
         (await client.history(undefined, 0, { all: true })).save_points[0]!.payload_root_hash,
         walkDigests(folder).state,

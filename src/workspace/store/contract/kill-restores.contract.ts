@@ -21,64 +21,81 @@ export function killRestoreClauses(clauses: EngineClauses): void {
     killClause(
       clauses,
       `a restore by ${method} that is killed at any step, and again while it is finished, ends in the old or the new state, and nothing is lost`,
-      async (scene) => killRestores(scene, { method, thorough: method === "exchange" }),
+      async (scene) => killRestores(scene, { method, isSealed: true, thorough: method === "exchange" }),
+    );
+  }
+  if (holds) {
+    killClause(
+      clauses,
+      "a restore by clones of a point that is not sealed ends in the old or the new state when it is killed, and nothing is lost",
+      async (scene) => killRestores(scene, { method: "entries", isSealed: false, thorough: false }),
     );
   }
 
-  killClause(clauses, "a fork that is killed at any step is not there or whole", async (scene) => {
-    const { client, folder, volume } = scene.place;
-    await client.seal();
-    const { state, digest } = scene.now();
-    const { save_point_id: id } = await client.resolve("head");
-    const forkTo = (target: string): string[] => ["fork", id, target, "-C", folder];
-    const library = await cairnLibrary();
-    const target = path.join(volume.root, "fork");
-    const names = passesOf(forkTo(target));
-    const remove = async (): Promise<void> => {
-      await (await library.open(target)).release({ deletePoints: true });
-      removeFolder(volume, target);
-    };
-    await remove();
-    const outcomes = new Set<boolean>();
-    const own = holds ? /^(?:write|clone|juicefs|fork)\./ : /^fork\./;
-    for (const pass of passesToKill(names, { thorough: false, own })) {
-      const kills = [killAt(forkTo(target), pass)];
-      if (pass % 2 === 0) kills.push(killAt(["status", "-C", folder], anyPass(8)));
-      const where = `fork killed at ${kills.join(", then ")}`;
-      await scene.save();
-      await client.seal();
-      const made = fs.existsSync(target);
-      outcomes.add(made);
-      if (made) {
-        assertFolder(target, state, where);
-        const fork = await library.open(target);
-        assert.equal((await fork.status()).clean, true, where);
-        const { save_points: points } = await fork.history(undefined, 0, { all: true });
-        assert.deepEqual(
-          points.map(({ payload_root_hash: each }) => each),
-          [digest],
-          where,
-        );
-        await remove();
-      } else await assert.rejects(library.open(target), where);
+  killClause(clauses, "a fork that is killed at any step is not there or whole", async (scene) =>
+    killForks(clauses, scene, true),
+  );
+  if (atomic)
+    killClause(clauses, "a fork of a point that is not sealed is not there or whole when it is killed", async (scene) =>
+      killForks(clauses, scene, false),
+    );
+}
+
+async function killForks({ holds }: EngineClauses, scene: KillScene, isSealed: boolean): Promise<void> {
+  const { client, folder, volume } = scene.place;
+  if (isSealed) await client.seal();
+  const { state, digest } = scene.now();
+  const { save_point_id: id } = await client.resolve("head");
+  const forkTo = (target: string): string[] => ["fork", id, target, "-C", folder];
+  const library = await cairnLibrary();
+  const target = path.join(volume.root, "fork");
+  const names = passesOf(forkTo(target));
+  const remove = async (): Promise<void> => {
+    await (await library.open(target)).release({ deletePoints: true });
+    removeFolder(volume, target);
+  };
+  await remove();
+  const outcomes = new Set<boolean>();
+  const own = !isSealed ? /./ : holds ? /^(?:write|clone|juicefs|fork)\./ : /^fork\./;
+  for (const pass of passesToKill(names, { thorough: false, own })) {
+    const kills = [killAt(forkTo(target), pass)];
+    if (pass % 2 === 0) kills.push(killAt(["status", "-C", folder], anyPass(8)));
+    const where = `fork killed at ${kills.join(", then ")}`;
+    await scene.save();
+    if (isSealed) await client.seal();
+    else await client.show("head");
+    const made = fs.existsSync(target);
+    outcomes.add(made);
+    if (made) {
+      assertFolder(target, state, where);
+      const fork = await library.open(target);
+      assert.equal((await fork.status()).clean, true, where);
+      if (!isSealed) await fork.show("head");
+      const { save_points: points } = await fork.history(undefined, 0, { all: true });
       assert.deepEqual(
-        fs.readdirSync(volume.root).filter((each) => each.includes("cairn-partial")),
-        [],
+        points.map(({ payload_root_hash: each }) => each),
+        [digest],
         where,
       );
-      assertHeldTidy(scene.place, where);
-    }
-    assert.equal(outcomes.size, 2, "both outcomes were seen");
-    resticCheck(client, "forked");
-  });
+      await remove();
+    } else await assert.rejects(library.open(target), where);
+    assert.deepEqual(
+      fs.readdirSync(volume.root).filter((each) => each.includes("cairn-partial")),
+      [],
+      where,
+    );
+    assertHeldTidy(scene.place, where);
+  }
+  assert.equal(outcomes.size, 2, "both outcomes were seen");
+  resticCheck(client, "forked");
 }
 
 async function killRestores(
   scene: KillScene,
-  how: { method: "exchange" | "entries"; thorough: boolean },
+  how: { method: "exchange" | "entries"; isSealed: boolean; thorough: boolean },
 ): Promise<void> {
   const { client, folder } = scene.place;
-  const { method, thorough } = how;
+  const { method, isSealed, thorough } = how;
   const { state: first } = scene.now();
   makeUnsaved(folder);
   const { state: unsaved } = scene.now();
@@ -87,7 +104,7 @@ async function killRestores(
   /** The folder as it was never saved, and a restore to a point of the first state that still holds its tree. */
   const prepare = async (): Promise<string[]> => {
     const { save_point_id: id } = await client.save();
-    await client.seal();
+    if (isSealed) await client.seal();
     await client.undo({ method });
     assertFolder(folder, unsaved, "prepared");
     return ["-C", folder, "restore", id, "--method", method];
@@ -112,7 +129,8 @@ async function killRestores(
     const undo = points.filter(({ save_point_id: id, cause }) => !known.has(id) && cause.kind === "restore");
     if (method === "exchange") assert.equal(undo.length, now === "first" ? 1 : 0, `${where}: the undo point`);
     else assert.ok(undo.length <= 1 && (now !== "first" || undo.length === 1), `${where}: the undo point`);
-    await client.seal();
+    if (isSealed) await client.seal();
+    else await client.show("head");
     assertHeldTidy(scene.place, where);
     if (now === "first") {
       await client.undo({ method });
@@ -122,6 +140,7 @@ async function killRestores(
     assertFolder(folder, first, where);
   }
   assert.equal(outcomes.size, 2, "both outcomes were seen");
+  await client.seal();
   assert.equal((await client.status()).clean, true);
   assert.deepEqual((await client.verifyAll()).problems, []);
   assert.equal(walkDigests(folder).state, (await client.resolve("head")).payload_root_hash);

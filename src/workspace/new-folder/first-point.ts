@@ -1,0 +1,98 @@
+import fs from "node:fs";
+import type { Cause, Descriptor } from "../../formats/records/descriptor.ts";
+import type { SavePointId } from "../../ids.ts";
+import { type PlacedWorkspace, writeState } from "../place/control-directory.ts";
+import type { WorkspacePaths } from "../place/control-layout.ts";
+import { capturePoint } from "../points/capture.ts";
+import { isOfAll, type Point } from "../points/point-files.ts";
+import { Points } from "../points/points.ts";
+import { existingAncestor } from "../place/room.ts";
+import { isRuleless, noteRuleless } from "../restore/ruleless.ts";
+import { isMountRoot } from "./new-folder.ts";
+import { isCopiedWhole } from "./write-point.ts";
+import type { PointContent } from "../store/engine.ts";
+import { neverRead, Workspace, type WorkspaceCall, type WorkspaceParts } from "../workspace.ts";
+
+/** The first point of a fork: the same content as the point that it starts from. */
+
+/** Says what a fork came from. */
+export function causeOf(workspace: Workspace, point: Point): Cause {
+  return { kind: "fork", from: point.descriptor.save_point_id, from_workspace: workspace.found.workspace.name };
+}
+
+/** Message of the first point of a fork. */
+export function messageOf(point: Point): string {
+  const { save_point_id, message } = point.descriptor;
+  return `fork of ${save_point_id.slice(0, 8)}${message === "" ? "" : `: ${message}`}`.slice(0, 1000);
+}
+
+/** Holds the folder, a copy of what a point holds that nobody has read, as the first point of its workspace. */
+export async function holdFirst(
+  workspace: Workspace,
+  input: WorkspaceCall & { point: Point; parts: WorkspaceParts },
+  { folder, target, made, paths }: { folder: Buffer; target: Buffer; made: PlacedWorkspace; paths: WorkspacePaths },
+): Promise<void> {
+  const { control, controlFile } = workspace.found;
+  const found = { folder, recordedFolder: target, control, controlFile, workspace: made, paths };
+  await using own = new Workspace(found, input.parts, workspace.removals);
+  using _lock = await own.lock("fork", input);
+  const { signal, onWarning } = input;
+  const call = { message: messageOf(input.point), cause: causeOf(workspace, input.point), signal, onWarning };
+  const held = await capturePoint(own, call, own.engine.holder!);
+  // Then it is read after all.
+  if (!("point" in held)) throw neverRead(input.point);
+  noteRuleless(own, held.point);
+}
+
+/** Puts a point in place whose content is in the store. */
+export function putFirst(staged: WorkspacePaths, descriptor: Descriptor): void {
+  fs.rmSync(staged.points, { recursive: true, force: true });
+  fs.mkdirSync(staged.points, { mode: 0o700 });
+  const points = new Points(staged);
+  points.claim(descriptor.sequence, descriptor.save_point_id);
+  points.commit(descriptor);
+  fs.rmSync(staged.catalog, { force: true });
+  writeState(staged, { head: descriptor.save_point_id, last_restore: null, recovered: [] });
+}
+
+/** Describes the first point of a fork, whose content is in the store. */
+export function firstDescriptor(
+  workspace: Workspace,
+  from: Point,
+  made: { pointId: SavePointId; content: PointContent; record: PlacedWorkspace },
+): Descriptor {
+  // Its content is in the store; the tree is the other point's.
+  const { held: _held, ...content } = made.content as unknown as Descriptor["content"];
+  return {
+    ...from.descriptor,
+    save_point_id: made.pointId,
+    workspace_id: made.record.id,
+    workspace_name: made.record.name,
+    sequence: 1,
+    created_at: new Date().toISOString(),
+    message: messageOf(from),
+    tags: [],
+    parent_id: null,
+    restored_from: null,
+    cause: causeOf(workspace, from),
+    engine: workspace.engine.type,
+    effective_engine: workspace.engine.type,
+    degraded: [],
+    content,
+    bytes_stored: 0,
+    unchanged: false,
+    undo: false,
+  };
+}
+
+/** Tells if a new folder gets all of a point as a copy of its tree, also of one that is not sealed, where no ignore rule has a part in it. */
+export async function howItComes(
+  workspace: Workspace,
+  point: Point,
+  { target, ...call }: WorkspaceCall & { target: Buffer },
+): Promise<{ isCopied: boolean; isRuleless: boolean }> {
+  if (isMountRoot(target)) return { isCopied: false, isRuleless: false };
+  // What a restore displaced holds what ignore files hide, and a point that is made of it does not.
+  const ruleless = !isOfAll(point.descriptor) && (await isRuleless(workspace, point, call));
+  return { isCopied: isCopiedWhole(workspace, point, existingAncestor(target), ruleless), isRuleless: ruleless };
+}

@@ -1,0 +1,210 @@
+import fs from "node:fs";
+import { isSubvolume, inodesChangedSince, subvolumeInfo } from "../../fs/linux/btrfs.ts";
+import { attributesIn } from "../../fs/linux/own-attributes.ts";
+import { inDirectory, openDirectory } from "../../fs/linux/syscalls.ts";
+import { latin1 } from "../../formats/bytes.ts";
+import type { TreeNode } from "../../formats/restic/tree.ts";
+import { joinRaw } from "../../fs/safe-path.ts";
+import { newPacer, type Pacer } from "../../pacer.ts";
+import { type Difference, differences } from "./tree-diff.ts";
+
+/**
+ * Compares two trees of btrfs of which one was made of the other, or both of one subvolume: it tells which inodes were changed
+ * since, and only those are looked at, and the names in directories that were changed.
+ */
+
+/** Beyond so many inodes all are looked at instead. */
+const MOST = 20_000;
+
+/**
+ * The differences in raw pre-order; what is no difference of contents may be told as one of files. Null where btrfs does not tell
+ * (only root may ask), or hard links have to be looked at as a scan does. `later` is a snapshot; `since`: {@link transactionOf} the two.
+ */
+export async function changedSince(
+  earlier: Buffer,
+  later: Buffer,
+  { since, signal }: { since: number; signal?: AbortSignal | undefined },
+): Promise<Difference[] | null> {
+  const fd = openDirectory(later);
+  try {
+    const changed = await inodesChangedSince(fd, { since, most: MOST, signal });
+    if (changed === null || changed.some(({ isDirectory, links }) => !isDirectory && links > 1)) return null;
+    return await new ChangedTrees({ earlier, later, changed, pace: newPacer(signal) }).compare();
+  } catch (error) {
+    if (error instanceof Unclear) return null;
+    throw error;
+  } finally {
+    fs.closeSync(fd);
+  }
+}
+
+/** The transaction until which two subvolumes were one; null where they are not known to have been. */
+export function transactionOf(earlier: Buffer, later: Buffer): number | null {
+  if (!isSubvolume(earlier) || !isSubvolume(later)) return null;
+  const [then, now] = [inDirectory(earlier, subvolumeInfo), inDirectory(later, subvolumeInfo)];
+  if (now.parentUuid === then.uuid) return now.otransid;
+  if (then.parentUuid === null) return null;
+  const isOfOne = then.parentUuid === now.parentUuid && then.otransid <= now.otransid;
+  return then.parentUuid === now.uuid || isOfOne ? then.otransid : null;
+}
+
+/** Thrown at an entry that this look does not judge. */
+class Unclear extends Error {}
+
+/** Names that are to be looked at in a directory. */
+interface Looked {
+  /** its own inode was changed: names may have come and gone */
+  isChanged: boolean;
+  children: Map<string, Looked>;
+}
+
+function newLooked(): Looked {
+  return { isChanged: false, children: new Map() };
+}
+
+class ChangedTrees {
+  readonly #earlier: Buffer;
+  readonly #later: Buffer;
+  readonly #pace: Pacer;
+  readonly #top = newLooked();
+  readonly #found: Difference[] = [];
+
+  constructor({
+    earlier,
+    later,
+    changed,
+    pace,
+  }: {
+    earlier: Buffer;
+    later: Buffer;
+    changed: readonly { path: Buffer }[];
+    pace: Pacer;
+  }) {
+    this.#earlier = earlier;
+    this.#later = later;
+    this.#pace = pace;
+    for (const { path } of changed) {
+      let at = this.#top;
+      for (const name of path.length === 0 ? [] : latin1(path).split("/")) {
+        const child = at.children.get(name) ?? newLooked();
+        at.children.set(name, child);
+        at = child;
+      }
+      at.isChanged = true;
+    }
+  }
+
+  async compare(): Promise<Difference[]> {
+    await this.#directory(Buffer.alloc(0), this.#top);
+    return this.#found;
+  }
+
+  /** A directory of both. `looked`: null where each entry is to be looked at. */
+  async #directory(path: Buffer, looked: Looked | null): Promise<void> {
+    await this.#pace();
+    const names =
+      looked === null || looked.isChanged
+        ? [...new Set([...this.#names(this.#earlier, path), ...this.#names(this.#later, path)])]
+        : [...looked.children.keys()];
+    using before = new Entries(joinRaw(this.#earlier, path));
+    using after = new Entries(joinRaw(this.#later, path));
+    for (const name of names.toSorted()) {
+      const own = path.length === 0 ? Buffer.from(name, "latin1") : joinRaw(path, Buffer.from(name, "latin1"));
+      const child = looked?.children.get(name);
+      const [was, is] = [before.node(name), after.node(name)];
+      if (was === null && is === null) continue;
+      const isSame = was !== null && is !== null && was.inode === is.inode;
+      // Nothing of it has been changed, and it lies where it lay.
+      if (looked !== null && child === undefined && isSame) continue;
+      const [a, b] = [was?.node ?? null, is?.node ?? null];
+      const aspects = a === null || b === null ? [] : differences(a, b);
+      if (a === null || b === null || aspects.length > 0) this.#found.push({ path: own, before: a, after: b, aspects });
+      if (a?.type === "dir" && b?.type === "dir") await this.#directory(own, isSame ? (child ?? newLooked()) : null);
+      else if (a?.type === "dir") await this.#all(own, "before");
+      if (b?.type === "dir" && a?.type !== "dir") await this.#all(own, "after");
+    }
+  }
+
+  /** All that lies in a directory that only one of them has. */
+  async #all(path: Buffer, side: "before" | "after"): Promise<void> {
+    await this.#pace();
+    const tree = side === "before" ? this.#earlier : this.#later;
+    using entries = new Entries(joinRaw(tree, path));
+    for (const name of this.#names(tree, path).toSorted()) {
+      const own = joinRaw(path, Buffer.from(name, "latin1"));
+      const node = entries.node(name)?.node ?? null;
+      if (node === null) continue;
+      const nodes = side === "before" ? { before: node, after: null } : { before: null, after: node };
+      this.#found.push({ path: own, ...nodes, aspects: [] });
+      if (node.type === "dir") await this.#all(own, side);
+    }
+  }
+
+  #names(tree: Buffer, path: Buffer): string[] {
+    return fs.readdirSync(joinRaw(tree, path), { encoding: "buffer" }).map((name) => latin1(name));
+  }
+}
+
+const TYPES: readonly [keyof fs.StatsBase<bigint>, TreeNode["type"]][] = [
+  ["isFile", "file"],
+  ["isDirectory", "dir"],
+  ["isSymbolicLink", "symlink"],
+  ["isBlockDevice", "dev"],
+  ["isCharacterDevice", "chardev"],
+  ["isFIFO", "fifo"],
+  ["isSocket", "socket"],
+];
+
+/** Entries of one directory, as nodes. */
+class Entries {
+  readonly #place: Buffer;
+  readonly #fd: number;
+  readonly #device: bigint;
+
+  constructor(place: Buffer) {
+    this.#place = place;
+    this.#fd = fs.openSync(place, fs.constants.O_RDONLY | fs.constants.O_DIRECTORY | fs.constants.O_NOFOLLOW);
+    this.#device = fs.fstatSync(this.#fd, { bigint: true }).dev;
+  }
+
+  [Symbol.dispose](): void {
+    fs.closeSync(this.#fd);
+  }
+
+  /** Null where there is none. A file's content is one that no other has. */
+  node(name: string): { node: TreeNode; inode: bigint } | null {
+    const raw = Buffer.from(name, "latin1");
+    const place = joinRaw(this.#place, raw);
+    const facts = fs.lstatSync(place, { bigint: true, throwIfNoEntry: false });
+    if (facts === undefined) return null;
+    const type = TYPES.find(([is]) => (facts[is] as () => boolean)())?.[1];
+    const xattrs = attributesIn(this.#fd, raw);
+    const isOdd = type === undefined || xattrs === null || facts.dev !== this.#device;
+    // Hard links are judged by all of their names.
+    if (isOdd || (type !== "dir" && facts.nlink > 1n)) throw new Unclear();
+    const seconds = facts.mtimeNs / 1_000_000_000n - (facts.mtimeNs % 1_000_000_000n < 0n ? 1n : 0n);
+    const node: TreeNode = {
+      name: raw,
+      type,
+      mode: Number(facts.mode) & 0o7777,
+      mtimeSec: Number(seconds),
+      mtimeNs: Number(facts.mtimeNs - seconds * 1_000_000_000n),
+      uid: Number(facts.uid),
+      gid: Number(facts.gid),
+      user: "",
+      group: "",
+      inode: 0n,
+      deviceId: 0n,
+      links: 0,
+      size: type === "file" ? Number(facts.size) : 0,
+      xattrs,
+      device: type === "dev" || type === "chardev" ? facts.rdev : 0n,
+      ...(type === "symlink" ? { linktarget: fs.readlinkSync(place, { encoding: "buffer" }) } : {}),
+      ...(type === "file" ? { content: place } : {}),
+      ...(type === "dir" ? { subtree: EMPTY } : {}),
+    };
+    return { node, inode: facts.ino };
+  }
+}
+
+const EMPTY = new Uint8Array(0);

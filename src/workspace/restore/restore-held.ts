@@ -1,0 +1,137 @@
+import { existsSync } from "node:fs";
+import { toCairnError } from "../../errors.ts";
+import type { ScanResult } from "../../archive/scan/scan.ts";
+import { NO_RULES } from "../../fs/ignore.ts";
+import { newSavePointId } from "../../ids.ts";
+import { newPacer } from "../../pacer.ts";
+import { failpoint } from "../../failpoint.ts";
+import { FOLDER_JOURNAL, isIntentPending } from "../journals.ts";
+import { statCachePath } from "../place/control-layout.ts";
+import { type HeldPoint, holdPoint, settleHeld, whyNotHeld } from "../points/capture.ts";
+import { folderSide, HeldComparison, heldSide } from "../points/compare-held.ts";
+import { beforeRestore } from "../points/point-files.ts";
+import { isSameRoot, rootOfFolder, rootOfPoint } from "../points/root-changes.ts";
+import type { Difference } from "../points/tree-diff.ts";
+import { stageRequest } from "../save/record-point.ts";
+import { neverRead, type Workspace } from "../workspace.ts";
+import { groupOf, linksOf, type PlannedEntry, planRestore } from "./plan.ts";
+import { type PlannedRestore, type RestoreInput, unknownIn } from "./prepare.ts";
+
+/**
+ * Restores a point that is not sealed, entry by entry and without a store: what differs is found out by inodes, the present is
+ * held as a clone, and files come as clones of those that the point holds. Only where no ignore rule has a part in it, since
+ * a clone holds what they hide.
+ */
+
+/** To clone an entry takes about as long as to read so many bytes. */
+const BYTES_PER_ENTRY = 4096;
+
+/**
+ * Plans it, and holds the present where something is to be done: "same" where nothing is; null where the point is to be sealed and
+ * the present read. For the holder of the workspace's lock.
+ */
+export async function planHeld(workspace: Workspace, input: RestoreInput): Promise<PlannedRestore | "same" | null> {
+  const { engine, found, root } = workspace;
+  const { target, signal } = input;
+  const { descriptor } = target;
+  if (engine.holder === null || isIntentPending(found.paths.journal, FOLDER_JOURNAL)) return null;
+  if (!descriptor.complete || descriptor.rules.exclude.length > 0 || whyNotHeld(workspace, input) !== null) return null;
+  const held = heldSide(workspace, target, input);
+  if (held === null) return null;
+  const request = stageRequest(workspace, input, { rules: NO_RULES, head: null, id: newSavePointId() });
+  const compared = await HeldComparison.of(workspace, held, folderSide(request));
+  if (!isWhole(compared)) return null;
+  const { scan, to: present, from } = compared;
+  const unasked: Difference[] = [];
+  const all = await planRestore({
+    present,
+    target: from,
+    scan,
+    paths: input.paths,
+    keepPresent: input.keepPresent,
+    fields: { before: scan.summarise().lossless, after: compared.firstScan.summarise().lossless },
+    ...unknownIn(workspace, null),
+    mayLackPaths: input.kind === "undo" || input.pathsAreThere === true,
+    takesBack: input.kind === "undo",
+    onUnasked: (each) => void (groupOf(each.after) !== 0n && unasked.push(each)),
+    signal,
+  });
+  const plan = await withoutSame(all, compared, input);
+  const isSame = input.paths !== null || isSameRoot(rootOfPoint(target), rootOfFolder(root));
+  if (plan.length === 0 && isSame) return "same";
+  if (isSoonerRead(workspace, scan, plan)) return null;
+  const undo = await holdPresent(workspace, input);
+  if (undo === null) return null;
+  const links = linksOf({ plan, unasked, target: from, source: present, scan });
+  // What cannot be cloned is read: then the point is sealed after all.
+  const content = (): never => {
+    throw neverRead(target);
+  };
+  return { plan, links, target: { ...from, content }, manifest: null, damaged: [], scan, undo: undo.point };
+}
+
+/** Tells if nothing is left out of either tree, for whatever reason. */
+function isWhole({ scan, firstScan }: HeldComparison): boolean {
+  return [scan, firstScan].every(
+    ({ notes }) =>
+      notes.ignoredCount === 0 &&
+      notes.ignoreFiles.length === 0 &&
+      [notes.omitted, notes.torn, notes.mounts, notes.longRules].every((list) => list.length === 0),
+  );
+}
+
+/** Tells if to read what has changed takes less than to clone the folder, where that goes from entry to entry. */
+function isSoonerRead({ engine, found }: Workspace, scan: ScanResult, plan: readonly PlannedEntry[]): boolean {
+  if (engine.holder?.atomic === true) return false;
+  const { entries, bytes } = scan.summarise();
+  const count = entries.files + entries.directories + entries.links + entries.other;
+  // Without a stat cache all of it would be read.
+  const isKnown = existsSync(statCachePath(found.control, found.workspace.id));
+  return (isKnown ? bytesOf(plan) : bytes) < count * BYTES_PER_ENTRY;
+}
+
+/** Counts what the present and the target have in files that differ. */
+function bytesOf(plan: readonly PlannedEntry[]): number {
+  return plan.reduce(
+    (sum, { before, after }) =>
+      sum + (before?.type === "file" ? before.size : 0) + (after?.type === "file" ? after.size : 0),
+    0,
+  );
+}
+
+/** Leaves files out of which only the inodes say that they may differ. */
+async function withoutSame(
+  all: readonly PlannedEntry[],
+  compared: HeldComparison,
+  { signal }: RestoreInput,
+): Promise<PlannedEntry[]> {
+  const pace = newPacer(signal);
+  const plan: PlannedEntry[] = [];
+  for (const entry of all) {
+    const isOpen = entry.action === "update" && entry.aspects.length === 1 && entry.aspects[0] === "content";
+    if (!isOpen || !(await compared.hasSameContent(entry, pace))) plan.push(entry);
+  }
+  return plan;
+}
+
+/** Makes a point that holds all of the present; null where that cannot be. */
+async function holdPresent(workspace: Workspace, input: RestoreInput): Promise<HeldPoint | null> {
+  const { target, kind, cause } = input;
+  const holder = workspace.engine.holder!;
+  const said = beforeRestore(kind, target.descriptor.save_point_id, cause);
+  let held: HeldPoint;
+  try {
+    held = await holdPoint(
+      workspace,
+      { ...input, ...said },
+      { holder, from: workspace.root, id: newSavePointId(), undo: true },
+    );
+  } catch (error) {
+    const { code } = toCairnError(error);
+    if (code !== "unsupported" && code !== "permission") throw error;
+    return null;
+  }
+  failpoint("restore.present-held");
+  settleHeld(workspace, held);
+  return held;
+}

@@ -1,0 +1,117 @@
+import { closeSync } from "node:fs";
+import path from "node:path";
+import { STAGING_NAME } from "../../archive/scan/task.ts";
+import { toCairnError } from "../../errors.ts";
+import { failpoint } from "../../failpoint.ts";
+import { latin1 } from "../../formats/bytes.ts";
+import { IGNORE_FILE } from "../../fs/ignore.ts";
+import { createSnapshot, hasNewName, nestedSubvolumes } from "../../fs/linux/btrfs.ts";
+import { mountsInside, readMounts } from "../../fs/linux/mounts.ts";
+import { openDirectory } from "../../fs/linux/syscalls.ts";
+import { makeFolder } from "../../fs/make-folder.ts";
+import { newWorkDirectory } from "../../fs/work-directory.ts";
+import { newPacer } from "../../pacer.ts";
+import { changedSince, transactionOf } from "../points/changed-since.ts";
+import { treePlace, whyTreeIsNotThePoint } from "../points/held-trees.ts";
+import { isOfAll, isSealedInPart, type Point } from "../points/point-files.ts";
+import { settled, turnedRound } from "../points/settle-contents.ts";
+import type { Difference } from "../points/tree-diff.ts";
+import { neverPart } from "../place/registry.ts";
+import { isRuleless, isSealedWithoutRules } from "../restore/ruleless.ts";
+import type { Workspace, WorkspaceCall } from "../workspace.ts";
+
+interface InodesCall extends WorkspaceCall {
+  /** as a diff shows it, not only as it is counted */
+  exactly: boolean;
+}
+
+/**
+ * Lists what a point and another one, or the folder as it is (null), differ by, as btrfs tells of inodes that were changed since the
+ * one was made of the other. Null where it does not, which only root may ask, or where ignore rules may have a part.
+ */
+export async function differencesByInodes(
+  workspace: Workspace,
+  { from, to }: { from: Point; to: Point | null },
+  call: InodesCall,
+): Promise<Difference[] | null> {
+  if (workspace.engine.holder?.type !== "btrfs-snapshot" || process.geteuid?.() !== 0) return null;
+  for (const point of [from, to]) if (point !== null && !(await isAllItsTree(workspace, point, call))) return null;
+  if (to === null) return besideFolder(workspace, from, call);
+  const place = (point: Point): Buffer => Buffer.from(treePlace(workspace.points, point));
+  const [earlier, later] = to.sequence < from.sequence ? [to, from] : [from, to];
+  const { exactly, signal } = call;
+  const since = transactionOf(place(earlier), place(later));
+  const listed = since === null ? null : await changedSince(place(earlier), place(later), { since, signal });
+  if (listed === null) return null;
+  const turned = earlier === from ? listed : listed.map(turnedRound);
+  return settled(turned, { from: place(from), to: place(to) }, { exactly, pace: newPacer(signal) });
+}
+
+/**
+ * Compares with a snapshot of the folder, which is gone afterwards: content that waits to be written has changed no inode yet, and
+ * nobody writes to that one.
+ */
+async function besideFolder(workspace: Workspace, from: Point, call: InodesCall): Promise<Difference[] | null> {
+  const { points, root } = workspace;
+  const head = workspace.byId(workspace.state().head);
+  // The folder is looked at by head's rules, and a point of all of its tree by none.
+  if (head === null || head.descriptor.rules.exclude.length > 0) return null;
+  if (isOfAll(from.descriptor) && from.sequence !== head.sequence) return null;
+  const tree = Buffer.from(treePlace(points, from));
+  const since = transactionOf(tree, root);
+  if (since === null || neverPart(root, {}).length > 0 || mountsInside(root, readMounts()).length > 0) return null;
+  const { exactly, signal } = call;
+  return withSnapshot(workspace, call, async (now) => {
+    if (!isOfAll(from.descriptor) && (await mayHaveIgnoreFile(now, since, signal))) return null;
+    const listed = await changedSince(tree, now, { since, signal });
+    // What an unfinished restore staged in the folder is no part of it.
+    if (listed === null || listed.some((each) => STAGING_NAME.test(latin1(each.path).split("/")[0]!))) return null;
+    return settled(listed, { from: tree, to: now }, { exactly, pace: newPacer(signal) });
+  });
+}
+
+/** Null, too, where none can be made, or the folder has more than it would have. */
+async function withSnapshot<T>(
+  { root, found, removals }: Workspace,
+  { onWarning }: WorkspaceCall,
+  work: (place: Buffer) => Promise<T | null>,
+): Promise<T | null> {
+  const { temporary } = found.control;
+  const name = path.basename(newWorkDirectory(temporary));
+  makeFolder(temporary);
+  const fds = { from: openDirectory(root), to: openDirectory(temporary) };
+  try {
+    if (nestedSubvolumes(fds.from).length > 0) return null;
+    try {
+      await createSnapshot(fds.from, fds.to, name, { readOnly: true });
+    } catch (error) {
+      if (toCairnError(error).code === "interrupted") throw error;
+      return null;
+    }
+    failpoint("changes.snapshot-made");
+    try {
+      return await work(Buffer.from(path.join(temporary, name)));
+    } finally {
+      await removals.now(path.join(temporary, name), onWarning);
+    }
+  } finally {
+    closeSync(fds.from);
+    closeSync(fds.to);
+  }
+}
+
+/** Tells if a point holds a tree that is just what it has. */
+async function isAllItsTree(workspace: Workspace, point: Point, call: WorkspaceCall): Promise<boolean> {
+  if (whyTreeIsNotThePoint(workspace.points, point) !== null || isSealedInPart(point)) return false;
+  return point.sealed ? isSealedWithoutRules(point) : isRuleless(workspace, point, call);
+}
+
+/** True too where that is not known. */
+async function mayHaveIgnoreFile(tree: Buffer, since: number, signal: AbortSignal | undefined): Promise<boolean> {
+  const fd = openDirectory(tree);
+  try {
+    return (await hasNewName(fd, Buffer.from(IGNORE_FILE), { since, signal })) !== false;
+  } finally {
+    closeSync(fd);
+  }
+}
