@@ -129,6 +129,39 @@ test("a cleanup says what to do when there is no room for it and nothing to give
   cairnOk(["-C", folder, "cleanup", "--only", first]);
 });
 
+test("a restore and its undo go through when clones have filled the disk", async (t) => {
+  const place = await heldPlace(t, { kind: "btrfs", engine: "btrfs-snapshot" });
+  if (place === null) return;
+  const { folder, volume } = place;
+  const first = saveNew(folder);
+  const old = readFolder(folder);
+  saveNew(folder);
+  fs.writeFileSync(path.join(folder, "unsaved"), randomBytes(1 << 20));
+  const present = readFolder(folder);
+  fill(path.join(volume.root, "filler"));
+  cairnOk(["-C", folder, "restore", first]);
+  assertFolder(folder, old, "the first point");
+  cairnOk(["-C", folder, "undo"]);
+  assertFolder(folder, present, "as it was before");
+});
+
+test("a restore that needs room says how much, and what a cleanup would free", (t) => {
+  const place = loopFileSystem(t, "ext4");
+  if (place === null) return;
+  const folder = path.join(place.root, "folder");
+  fs.mkdirSync(folder);
+  const points = [1, 2, 3, 4, 5].map(() => saveNew(folder));
+  fs.writeFileSync(path.join(folder, "unsaved"), randomBytes(1 << 20));
+  const present = readFolder(folder);
+  fill(path.join(place.root, "filler"));
+  const { status, error } = cairn(["-C", folder, "restore", points[2]!]);
+  assert.deepEqual([status, error?.code], [8, "no_space"]);
+  assert.match(error?.hint ?? "", /need about 3 MiB of free space .*--keep-last 3` would free about 6 MiB/);
+  assertFolder(folder, present, "nothing was changed");
+  cairnOk(["-C", folder, "cleanup", "--keep-last", "3"]);
+  cairnOk(["-C", folder, "restore", points[2]!]);
+});
+
 for (const how of [["--prove-from", "memory"], ["--no-prove"], []])
   test(`a restore ends in nothing when the system could not write all of it: ${how.join(" ")}`, async (t) => {
     // Into a file system that believes that it has room.
