@@ -10,6 +10,7 @@ import { removeHeldTree } from "../../src/clones/remove-held.ts";
 import { inDirectory } from "../../src/fs/linux/syscalls.ts";
 import { subvolumeInfo } from "../../src/fs/linux/btrfs.ts";
 import { assertFolder, type FolderState, readFolder } from "../fixtures/folder-state.ts";
+import { SCRATCH, startCairn } from "../fixtures/command.ts";
 import { cairnLibrary } from "../fixtures/work.ts";
 import { btrfsPlace, heldPlace, type HeldPlace, type HoldingEngine, treeOf } from "../fixtures/held-place.ts";
 import type { LoopKind } from "../fixtures/loop-file-system.ts";
@@ -284,3 +285,26 @@ test("what btrfs said of a point's ignore files is kept for the next command, an
   fs.writeFileSync(file, "{");
   assert.equal(await restore(first.save_point_id), "exchange");
 });
+
+for (const [kind, engine] of ENGINES)
+  test(`a restore by clones of ${engine} that is stopped while entries change places is taken back`, async (t) => {
+    const place = await heldPlace(t, { kind, engine, fill: makeFirst });
+    if (place === null) return;
+    const { client, folder } = place;
+    const { save_point_id: id } = await client.save();
+    makeSecond(folder);
+    const second = readFolder(folder);
+    const hold = path.join(SCRATCH, `held-restore-${engine}`);
+    fs.writeFileSync(hold, "");
+    const run = startCairn(["restore", id, "-C", folder, "--method", "entries"], {
+      env: { CAIRN_FAILPOINT: `restore.swapped@${hold}` },
+    });
+    await run.paused;
+    run.child.kill("SIGINT");
+    fs.rmSync(hold);
+    const ended = await run.ended;
+    assert.deepEqual([ended.status, ended.error?.code], [130, "interrupted"]);
+    assertFolder(folder, second, "taken back");
+    assert.deepEqual((await sealed(client)).filter(Boolean), []);
+    assert.deepEqual((await client.verifyAll()).problems, []);
+  });
