@@ -33,13 +33,15 @@ async function goingBack(
 ): Promise<RestoreResult> {
   const started = performance.now();
   let chosen: Wanted | null = null;
+  const go = async (): Promise<RestoreResult> => {
+    using _lock = await workspace.lock(purpose, options);
+    await recoverWorkspace(workspace, options);
+    chosen = wanted();
+    return await restoreLocked(workspace, started, { ...options, ...chosen });
+  };
   try {
-    return await makingRoom(workspace.found.control, async () => {
-      using _lock = await workspace.lock(purpose, options);
-      await recoverWorkspace(workspace, options);
-      chosen = wanted();
-      return await restoreLocked(workspace, started, { ...options, ...chosen });
-    });
+    // A clone takes little more than records; what is written entry by entry would only take the room that a cleanup needs.
+    return workspace.engine.holder === null ? await go() : await makingRoom(workspace.found.control, go);
   } catch (error) {
     const failed = toCairnError(error);
     if (failed.code !== "no_space") throw error;
@@ -52,10 +54,10 @@ async function whatItTakes(workspace: Workspace, options: CallOptions, wanted: W
   const { signal } = options;
   const { root } = workspace.found.control;
   const [needed, freed] = await Promise.all([
-    wanted === null ? null : bytesToWrite(workspace, wanted, signal).catch(() => null),
+    wanted === null ? null : bytesToWrite(workspace, wanted, signal),
     bytesOfOld(workspace, signal).catch(() => 0),
   ]);
-  const much = needed === null ? "" : `about ${formatBytes(needed)} of `;
+  const much = needed === null ? "" : `${needed} of `;
   const way = freed === 0 ? "" : `; \`cairn cleanup --keep-last ${KEPT}\` would free about ${formatBytes(freed)}`;
   return `nothing was changed: the present is saved first, and both need ${much}free space on the file system of ${root}${way}`;
 }
@@ -63,9 +65,14 @@ async function whatItTakes(workspace: Workspace, options: CallOptions, wanted: W
 /** Points that a cleanup, which is proposed where room is missing, keeps. */
 const KEPT = 3;
 
-async function bytesToWrite(workspace: Workspace, wanted: Wanted, signal: AbortSignal | undefined): Promise<number> {
-  const { entries } = await planTo(workspace, { signal }, { ...wanted, mayLackPaths: true });
-  return entries.reduce((sum, { size = 0 }) => sum + size, 0);
+/** At most what the point holds, where not even a plan has room. */
+async function bytesToWrite(workspace: Workspace, wanted: Wanted, signal: AbortSignal | undefined): Promise<string> {
+  try {
+    const { entries } = await planTo(workspace, { signal }, { ...wanted, mayLackPaths: true });
+    return `about ${formatBytes(entries.reduce((sum, { size = 0 }) => sum + size, 0))}`;
+  } catch {
+    return `up to ${formatBytes(wanted.target.descriptor.bytes)}`;
+  }
 }
 
 async function bytesOfOld(workspace: Workspace, signal: AbortSignal | undefined): Promise<number> {

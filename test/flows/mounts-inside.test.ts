@@ -185,7 +185,7 @@ test("a backup of a point that went into mounts comes back beside them, and all 
   const state = readFolder(folder);
   cairnOk(["save", folder, "--cross-mounts"]);
   const place = await newRepository();
-  cairnOk(["backup", "create", "-C", folder, ...place.options]);
+  cairnOk(["backup", "create", "-C", folder, "head", ...place.options]);
   cairnOk(["release", folder, "--delete-points"]);
   fs.rmSync(path.join(inside, "d"), { recursive: true });
   write([path.join(folder, "own"), "second\n"]);

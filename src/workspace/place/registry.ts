@@ -161,11 +161,20 @@ export function listRegistered(): RegistryEntry[] {
 
 /** Kept folders that are not there any more, though their save points are: raw paths, by name. */
 function goneFolders(): Buffer[] {
-  return listRegistered().flatMap(({ registration, missing }) =>
+  return listedIfReadable().flatMap(({ registration, missing }) =>
     registration !== null && missing.length === 1 && missing[0] === "folder"
       ? [Buffer.from(rawPath(registration))]
       : [],
   );
+}
+
+/** Nothing where the registry cannot be listed, which whoever needs it says. */
+function listedIfReadable(): RegistryEntry[] {
+  try {
+    return listRegistered();
+  } catch {
+    return [];
+  }
 }
 
 /** Says which kept folders but `own` are not there any more, the first of them by name; null where all are. */
