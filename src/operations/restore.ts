@@ -32,12 +32,10 @@ async function goingBack(
   wanted: () => Wanted,
 ): Promise<RestoreResult> {
   const started = performance.now();
-  let chosen: Wanted | null = null;
   const go = async (): Promise<RestoreResult> => {
     using _lock = await workspace.lock(purpose, options);
     await recoverWorkspace(workspace, options);
-    chosen = wanted();
-    return await restoreLocked(workspace, started, { ...options, ...chosen });
+    return await restoreLocked(workspace, started, { ...options, ...wanted() });
   };
   try {
     // A clone takes little more than records; what is written entry by entry would only take the room that a cleanup needs.
@@ -45,21 +43,20 @@ async function goingBack(
   } catch (error) {
     const failed = toCairnError(error);
     if (failed.code !== "no_space") throw error;
-    throw reworded(failed, { hint: await whatItTakes(workspace, options, chosen) });
+    throw reworded(failed, { hint: await whatItTakes(workspace, options, wanted()) });
   }
 }
 
 /** Says how much a restore would write, and what a cleanup would free, as far as that can be told without any room. */
-async function whatItTakes(workspace: Workspace, options: CallOptions, wanted: Wanted | null): Promise<string> {
+async function whatItTakes(workspace: Workspace, options: CallOptions, wanted: Wanted): Promise<string> {
   const { signal } = options;
   const { root } = workspace.found.control;
   const [needed, freed] = await Promise.all([
-    wanted === null ? null : bytesToWrite(workspace, wanted, signal),
+    bytesToWrite(workspace, wanted, signal),
     bytesOfOld(workspace, signal).catch(() => 0),
   ]);
-  const much = needed === null ? "" : `${needed} of `;
   const way = freed === 0 ? "" : `; \`cairn cleanup --keep-last ${KEPT}\` would free about ${formatBytes(freed)}`;
-  return `nothing was changed: the present is saved first, and both need ${much}free space on the file system of ${root}${way}`;
+  return `nothing was changed: the present is saved first, and both need ${needed} of free space on the file system of ${root}${way}`;
 }
 
 /** Points that a cleanup, which is proposed where room is missing, keeps. */
