@@ -149,7 +149,7 @@ test("a restore that needs room says how much, and what a cleanup would free", (
   const place = loopFileSystem(t, "ext4");
   if (place === null) return;
   const folder = path.join(place.root, "folder");
-  fs.mkdirSync(folder);
+  makeMany(folder);
   const points = [1, 2, 3, 4, 5].map(() => saveNew(folder));
   fs.writeFileSync(path.join(folder, "unsaved"), randomBytes(1 << 20));
   const present = readFolder(folder);
