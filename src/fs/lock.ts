@@ -251,9 +251,10 @@ function tryOnce(attempt: Attempt): Lock | Blocked {
 }
 
 function busyError(attempt: Attempt, holder: LockOwner | null): CairnError {
-  const what = attempt.owner.purpose === "" ? "" : ` for ${attempt.owner.purpose}`;
-  return new CairnError("busy", `cannot lock ${attempt.path}${what}: held by ${describeOwner(holder)}`, {
-    hint: "try again when the holder is done, or wait longer",
+  const { path, owner } = attempt;
+  const what = owner.purpose === "" ? "this cannot be done now" : `cannot ${owner.purpose} now`;
+  return new CairnError("busy", `${what}: another command is at work, ${describeOwner(holder)}; its lock is ${path}`, {
+    hint: "try again when it is done, or wait longer: `--lock-timeout 1m`",
     details:
       holder === null
         ? {}

@@ -1,3 +1,5 @@
+import { existsSync } from "node:fs";
+import { printable, shellQuote } from "../render/format.ts";
 import type { CommandDefinition } from "../command.ts";
 import { usage } from "../input.ts";
 import { planOutcome, restoreOutcome } from "../restore-outcome.ts";
@@ -13,7 +15,11 @@ const OPTIONS = new VerbOptions(omit(RestoreOptions, "target", "paths", "cause")
 export const command: CommandDefinition = {
   name: "restore",
   arguments: [
-    { name: "<target>", text: "a save point: id, prefix, latest, head, head~N", completes: "points" },
+    {
+      name: "<target>",
+      text: 'a save point: id, prefix, latest, head, head~N, or a time as "2 hours ago"',
+      completes: "points",
+    },
     { name: "[path...]", text: "only these, relative to the current folder", completes: "files" },
   ],
   options: [
@@ -37,6 +43,9 @@ export const command: CommandDefinition = {
     const { to, allow } = given;
     if (allow !== undefined && to === undefined) throw usage("--allow goes with --to");
     const client = await context.open();
+    const target = options.target;
+    if (/[/.]/.test(target) && input.rest(1).length === 0 && existsSync(context.absolute(target)))
+      throw usage(`${printable(target)} is a file here, and no save point`, `cairn restore head ${shellQuote(target)}`);
     const paths = context.workspacePaths(client, input.rest(1), input.list("pathB64"));
     // The workspace's root itself is the whole of it.
     if (paths.length > 0 && !paths.includes("")) options.paths = paths;

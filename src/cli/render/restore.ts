@@ -27,8 +27,9 @@ export function renderRestore(view: RestoreView): string {
   const { result, style, shorten } = view;
   if (result.restored_to === null) return "nothing was saved yet; nothing done";
   const where = view.to === undefined ? "" : ` into ${printable(view.to)}`;
+  const isNothing = result.left_out.some(({ reason }) => reason === "damaged") && isUnchanged(result);
   const lines = [
-    `${style.green("restored")} ${style.bold(shorten(result.restored_to))}${where}`,
+    `${isNothing ? style.red("not restored:") : style.green("restored")} ${style.bold(shorten(result.restored_to))}${where}`,
     `  ${describeCounts(result)} · ${formatDuration(result.duration_ms)}`,
     ...renderLeftOut(result.left_out, style),
     ...renderUnlinked(result.unlinked, style),
@@ -50,10 +51,15 @@ function renderUnlinked(unlinked: RestoreResult["unlinked"], style: Style): stri
   return [head, ...limited(lines, UNLINKED_LIMIT, style)];
 }
 
-function describeCounts({ changes }: RestoreResult): string {
+function describeCounts(result: RestoreResult): string {
+  const { changes, left_out: leftOut } = result;
   if (changes === null) return "the whole folder changed places with a copy of the point";
-  const { created, updated, deleted, metadata } = changes;
-  return created + updated + deleted + metadata === 0 ? "nothing had to change" : formatCounts(changes);
+  if (!isUnchanged(result)) return formatCounts(changes);
+  return leftOut.length === 0 ? "nothing had to change" : "nothing was changed";
+}
+
+function isUnchanged({ changes }: RestoreResult): boolean {
+  return changes !== null && changes.created + changes.updated + changes.deleted + changes.metadata === 0;
 }
 
 const PLAN_LIMIT = 200;

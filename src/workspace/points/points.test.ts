@@ -263,6 +263,9 @@ test("a time means the newest point that was saved by then", (context) => {
     ["13:59:59", evening],
     ["2 hours ago", evening],
     ["an hour ago", today],
+    ["120 min ago", evening],
+    ["2h ago", evening],
+    ["now", today],
     ["2 days ago", old],
     ["today", today],
   ] as const)

@@ -44,6 +44,17 @@ const UNIT_MS: Readonly<Record<string, number>> = {
   day: 86_400_000,
   week: 604_800_000,
 };
+/** Without the plural's s, which `s ago` itself has lost. */
+const SHORT_UNITS: Readonly<Record<string, string>> = {
+  s: "second",
+  sec: "second",
+  m: "minute",
+  min: "minute",
+  h: "hour",
+  hr: "hour",
+  d: "day",
+  w: "week",
+};
 
 /**
  * The instant that a text means, in ms since 1970; null where it means none. `2 hours ago`, `yesterday`, `yesterday 14:00`,
@@ -51,10 +62,12 @@ const UNIT_MS: Readonly<Record<string, number>> = {
  * first; times without a zone are local.
  */
 export function momentOf(text: string, now: number, edge: "first" | "last" = "last"): number | null {
-  const ago = /^(\d{1,6}|an?) (second|minute|hour|day|week|month|year)s? ago$/i.exec(text);
-  if (ago !== null) {
+  if (text.toLowerCase() === "now") return now;
+  const ago = /^(\d{1,6}|an?) ?([a-z]+?)s? ago$/i.exec(text);
+  const word = ago?.[2]!.toLowerCase() ?? "";
+  const unit = SHORT_UNITS[word] ?? word;
+  if (ago !== null && (UNIT_MS[unit] !== undefined || unit === "month" || unit === "year")) {
     const count = /^an?$/i.test(ago[1]!) ? 1 : Number(ago[1]);
-    const unit = ago[2]!.toLowerCase();
     if (UNIT_MS[unit] !== undefined) return now - count * UNIT_MS[unit];
     const date = new Date(now);
     if (unit === "month") date.setMonth(date.getMonth() - count);
@@ -65,11 +78,11 @@ export function momentOf(text: string, now: number, edge: "first" | "last" = "la
   if (zoned.test(text)) return validTime(Date.parse(text));
   const local = /^(?:(\d{4})-(\d\d)-(\d\d)|(today|yesterday))?(?:(?:^|[ T])(\d\d?):(\d\d)(?::(\d\d))?)?$/i.exec(text);
   if (local === null || text === "") return null;
-  const [, year, month, day, word, hour, minute, second] = local;
+  const [, year, month, day, relative, hour, minute, second] = local;
   const date = new Date(now);
   if (year !== undefined) date.setFullYear(Number(year), Number(month) - 1, Number(day));
   if (year !== undefined && (date.getMonth() !== Number(month) - 1 || date.getDate() !== Number(day))) return null;
-  if (word?.toLowerCase() === "yesterday") date.setDate(date.getDate() - 1);
+  if (relative?.toLowerCase() === "yesterday") date.setDate(date.getDate() - 1);
   if (Number(hour ?? "0") > 23 || Number(minute ?? "0") > 59 || Number(second ?? "0") > 59) return null;
   // A minute alone is all of it, so that what a list shows as 14:00 is found by 14:00.
   if (edge === "first") date.setHours(Number(hour ?? "0"), Number(minute ?? "0"), Number(second ?? "0"), 0);
@@ -88,9 +101,19 @@ function notAfter(points: Points, moment: number): Point {
     const point = points.read(sequence);
     if (Date.parse(point.descriptor.created_at) <= moment) return point;
   }
-  throw new CairnError("not_found", `nothing had been saved by ${new Date(moment).toISOString()}`, {
-    hint: saved.length === 0 ? "save a point first: `cairn save`" : "see `cairn history`",
+  const oldest = saved.length === 0 ? null : points.read(saved.at(-1)!).descriptor;
+  throw new CairnError("not_found", `nothing had been saved by ${localTime(moment)}`, {
+    hint:
+      oldest === null
+        ? "save a point first: `cairn save`"
+        : `the oldest point is ${oldest.save_point_id.slice(0, 8)}, of ${localTime(Date.parse(oldest.created_at))}`,
   });
+}
+
+/** As a list of points shows it, with seconds. */
+function localTime(moment: number): string {
+  const date = new Date(moment);
+  return new Date(moment - date.getTimezoneOffset() * 60_000).toISOString().slice(0, 19).replace("T", " ");
 }
 
 function candidate(found: Point | DamagedPoint): Record<string, unknown> {

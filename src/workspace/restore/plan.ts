@@ -255,7 +255,9 @@ export function requirePaths(
 
 function lacksPath(path: Uint8Array, why: string | null): CairnError {
   const said = why === null ? "is neither in the save point nor in the folder" : `is not in the save point: ${why}`;
-  return new CairnError("not_found", `${quotedPath(path)} ${said}`);
+  return new CairnError("not_found", `${quotedPath(path)} ${said}`, {
+    hint: "`cairn why PATH` lists the save points in which it came and went",
+  });
 }
 
 /**

@@ -100,7 +100,11 @@ function* packFindings(store: EmbeddedStore, report: Structure, mending: Mending
       };
   }
   for (const { name } of report.packs)
-    if (noted.has(name)) yield damage("pack", `pack ${name.slice(0, 12)}: it was found damaged when it was read`);
+    if (noted.has(name))
+      yield damage(
+        "pack",
+        `pack ${name.slice(0, 12)}: it was found damaged when it was read; \`cairn verify --all\` names the files`,
+      );
 }
 
 /** Paths of points that cannot be given back. */

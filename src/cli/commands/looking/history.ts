@@ -40,6 +40,7 @@ export const command: CommandDefinition = {
     const limit = input.count("limit") ?? 0;
     const encoded = input.text("pathB64");
     const word = input.argument(0);
+    if (word !== undefined && /^-\d+$/.test(word)) throw usage(`so many points: -n ${word.slice(1)}`);
     const isFolder = word !== undefined && (await isWorkspace(context, word));
     if (word !== undefined && !isFolder && encoded !== undefined)
       throw usage("PATH and --path-b64 cannot be given together");
