@@ -185,6 +185,22 @@ for (const [kind, engine] of ENGINES)
     assertFolder(folder, second, "from the store");
   });
 
+for (const [kind, engine] of ENGINES)
+  test(`a name that comes back is linked to a file whose inode was touched: ${engine}`, async (t) => {
+    const place = await heldPlace(t, { kind, engine, fill: (folder) => fs.mkdirSync(path.join(folder, "d")) });
+    if (place === null) return;
+    const { client, folder } = place;
+    fs.writeFileSync(path.join(folder, "a"), "content");
+    fs.linkSync(path.join(folder, "a"), path.join(folder, "z"));
+    const { save_point_id: id } = await client.save();
+    const saved = readFolder(folder);
+    fs.renameSync(path.join(folder, "z"), path.join(folder, "d/moved"));
+    fs.chmodSync(path.join(folder, "a"), 0o600);
+    fs.chmodSync(path.join(folder, "a"), 0o644);
+    await client.restore({ target: id, method: "entries" });
+    assertFolder(folder, saved, "restored");
+  });
+
 test("a file that is written to while it is restored by clones is kept aside", async (t) => {
   const place = await heldPlace(t, { kind: "xfs", engine: "reflink-copy", fill: makeFirst });
   if (place === null) return;

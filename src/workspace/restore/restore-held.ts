@@ -56,13 +56,15 @@ export async function planHeld(workspace: Workspace, input: RestoreInput): Promi
     onUnasked: (each) => void (groupOf(each.after) !== 0n && unasked.push(each)),
     signal,
   });
-  const plan = await withoutSame(all, compared, input);
+  const { plan, same } = await withoutSame(all, compared, input);
   const isSame = input.paths !== null || isSameRoot(rootOfPoint(target), rootOfFolder(root));
   if (plan.length === 0 && isSame) return "same";
   if (isSoonerRead(workspace, scan, plan)) return null;
   const undo = await holdPresent(workspace, input);
   if (undo === null) return null;
-  const links = linksOf({ plan, unasked, target: from, source: present, scan });
+  // They are what other names are linked to as well as what was never listed.
+  const right = same.map((each) => ({ ...each, aspects: [] }));
+  const links = linksOf({ plan, unasked: [...right, ...unasked], target: from, source: present, scan });
   // What cannot be cloned is read: then the point is sealed after all.
   const content = (): never => {
     throw neverRead(target);
@@ -99,19 +101,21 @@ function bytesOf(plan: readonly PlannedEntry[]): number {
   );
 }
 
-/** Leaves files out of which only the inodes say that they may differ. */
+/** Parts what differs from files of which only the inodes say that they may. */
 async function withoutSame(
   all: readonly PlannedEntry[],
   compared: HeldComparison,
   { signal }: RestoreInput,
-): Promise<PlannedEntry[]> {
+): Promise<{ plan: PlannedEntry[]; same: PlannedEntry[] }> {
   const pace = newPacer(signal);
   const plan: PlannedEntry[] = [];
+  const same: PlannedEntry[] = [];
   for (const entry of all) {
     const isOpen = entry.action === "update" && entry.aspects.length === 1 && entry.aspects[0] === "content";
-    if (!isOpen || !(await compared.hasSameContent(entry, pace))) plan.push(entry);
+    const isSame = isOpen && (await compared.hasSameContent(entry, pace));
+    (isSame ? same : plan).push(entry);
   }
-  return plan;
+  return { plan, same };
 }
 
 /** Makes a point that holds all of the present; null where that cannot be. */
