@@ -55,13 +55,14 @@ export async function restoreBackupInPlace(
   }
   failpoint("restore-backup.received");
   const { restored, point } = await restorePoint(workspace, found.point, {
-    restore: async (target) =>
+    restore: async (target, isWhole) =>
       restoreLocked(workspace, started, {
         ...call,
         target,
         paths: chosen.paths,
         pathsAreThere: true,
         keepPresent,
+        isWhole,
         kind: "restore",
       }),
     again: async () =>
@@ -91,18 +92,22 @@ export async function restoreBackupInPlace(
 async function restorePoint(
   workspace: Workspace,
   point: Point,
-  by: { restore: (point: Point) => Promise<RestoreResult>; again: () => Promise<Point>; call: WorkspaceCall },
+  by: {
+    restore: (point: Point, isWhole: boolean) => Promise<RestoreResult>;
+    again: () => Promise<Point>;
+    call: WorkspaceCall;
+  },
 ): Promise<{ restored: RestoreResult; point: Point }> {
   const { restore, again, call } = by;
   try {
-    return { restored: await restore(point), point };
+    return { restored: await restore(point, true), point };
   } catch (error) {
     if (toCairnError(error).code !== "damaged") throw error;
     await recoverWorkspace(workspace, call);
     if ((await dropLost(workspace, call, true)) === 0) throw error;
   }
   const whole = await again();
-  return { restored: await restore(whole), point: whole };
+  return { restored: await restore(whole, false), point: whole };
 }
 
 const NOT_READ = { proof: null, read_again: false, read_from: null, untold_files: null };

@@ -38,6 +38,8 @@ export interface RestoreInput extends WorkspaceCall {
   target: Point;
   paths: readonly Uint8Array[] | null;
   keepPresent: boolean;
+  /** throws `damaged`, for who can bring what is damaged; else it is left out */
+  isWhole?: boolean;
   /** the paths are known to be in the target or the folder */
   pathsAreThere?: boolean;
   kind: "restore" | "undo";
@@ -225,7 +227,7 @@ export async function planOf(workspace: Workspace, input: RestoreInput, present:
     ...unknownIn(workspace, manifest),
     mayLackPaths: input.kind === "undo" || input.pathsAreThere === true,
     takesBack: input.kind === "undo",
-    onDamaged: noteDamaged(damaged, input.paths),
+    ...(input.isWhole === true ? {} : { onDamaged: noteDamaged(damaged, input.paths) }),
     onUnasked: (each) => void (groupOf(each.after) !== 0n && unasked.push(each)),
     signal: input.signal,
   });

@@ -29,6 +29,8 @@ export interface StageInput {
   /** the directory in which entries are staged */
   staging: string;
   holes: ReadonlyMap<string, HoleList>;
+  /** throws `damaged`; else what is damaged is listed */
+  isWhole: boolean;
   /** a hard-link group's member that stays as it is, by the group's number */
   anchors: ReadonlyMap<bigint, Anchor>;
   root: Uint8Array;
@@ -212,7 +214,7 @@ class Stager {
       }
     } catch (error) {
       const known = toCairnError(error);
-      if (known.code === "damaged") {
+      if (known.code === "damaged" && !this.#input.isWhole) {
         this.#damaged.push({ path: where, reason: "damaged", detail: known.message });
         this.#writer.remove(staging, place.name);
       } else this.#writer.notHeld(where, "type", error);
