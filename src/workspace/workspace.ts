@@ -119,6 +119,14 @@ export class Workspace {
     return id === null ? null : this.points.byId(id);
   }
 
+  /** The point that a folder stands at which is as a point has it: of an undo point that equals the point before it, that one. */
+  standsAt(id: SavePointId): SavePointId {
+    const { undo, unchanged, parent_id: parent } = this.byId(id)?.descriptor ?? {};
+    return undo === true && unchanged === true && parent !== null && this.byId(parent!) !== null
+      ? this.standsAt(parent!)
+      : id;
+  }
+
   /** A point's content, to be read. Throws `damaged` for one that is not sealed, which callers have tried before. */
   async source(point: Point): Promise<TreeSource> {
     if (!point.sealed) throw neverRead(point);

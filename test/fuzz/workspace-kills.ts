@@ -109,7 +109,7 @@ async function takeOver(
   const possible = [
     world.head,
     ...fresh.map(({ save_point_id: id }) => id),
-    ...(notNew.length === 0 ? [point!.id] : []),
+    ...(notNew.length === 0 ? [point!.id, await world.standsAt(point!.id)] : []),
   ];
   assert.ok(possible.includes(head), `head is ${world.nameOf(head)}`);
   world.head = head;

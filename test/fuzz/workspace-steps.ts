@@ -105,7 +105,7 @@ async function restored(
   assert.equal(done.restored_to, point.id);
   assert.deepEqual(done.left_out, []);
   world.assertRestored(point, before);
-  world.head = point.id;
+  world.head = await world.standsAt(point.id);
   await world.addUndo(done.undo_id, { before, target: point });
 }
 
@@ -122,7 +122,7 @@ async function backAtOnce(
   assert.deepEqual(done.left_out, []);
   const isMixed = ignoredBy(point.rules, before).size > 0;
   none(differences(world.now(), before, { links: !isMixed, directoryTimes: !isMixed }), "a restore and its undo");
-  world.head = was.id;
+  world.head = await world.standsAt(was.id);
   await world.addUndo(done.undo_id, { before: between, target: was });
 }
 
@@ -197,14 +197,14 @@ async function keepPresent(world: WorkspaceWorld, at: StepPlace): Promise<void> 
   none(differences(some(now, isOfPoint), some(point.entries, isOfPoint), loosely), "what came");
   const stays = (name: string): boolean => !point.entries.has(name) && !isBelowOther(name, point.entries, before);
   none(differences(some(now, stays), some(before, stays), loosely), "what was to stay");
-  world.head = point.id;
+  world.head = await world.standsAt(point.id);
   await world.addUndo(done.undo_id, { before, target: point });
   if (done.undo_id === null || !at.chance.oneIn(2)) return;
   const [was, between] = [world.pointOf(world.undo!.id)!, world.now()];
   const undone = await world.client.undo();
   at.note("undone");
   none(differences(world.now(), before, loosely), "a restore that keeps what is there and its undo");
-  world.head = was.id;
+  world.head = await world.standsAt(was.id);
   await world.addUndo(undone.undo_id, { before: between, target: was });
 }
 

@@ -191,6 +191,14 @@ export class WorkspaceWorld {
     this.client = await this.library.open(this.folder);
   }
 
+  /** Of an undo point that equals the point before it, that one. */
+  async standsAt(id: string): Promise<string> {
+    const { save_points: all } = await this.client.history(undefined, 0, { all: true });
+    const { cause, unchanged, parent_id: parent } = all.find((each) => each.save_point_id === id)!;
+    const isUndo = cause.kind === "restore" || cause.kind === "undo";
+    return isUndo && unchanged && all.some((each) => each.save_point_id === parent) ? this.standsAt(parent!) : id;
+  }
+
   async assertHistory(): Promise<void> {
     const { save_points: all, head, latest, damaged } = await this.client.history(undefined, 0, { all: true });
     assert.deepEqual(damaged, []);

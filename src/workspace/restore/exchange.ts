@@ -127,7 +127,7 @@ async function finishExchange(
   failpoint("exchange.saved");
   const at = new Date().toISOString();
   const last = { undo_id: intent.undoId, restored_to: intent.target, paths: null, at };
-  changeState({ head: intent.target, last_restore: last });
+  changeState({ head: workspace.standsAt(intent.target), last_restore: last });
   failpoint("exchange.recorded");
   let kept: string | null = null;
   if (isAllInPoint(undo)) await remove();

@@ -42,7 +42,7 @@ export async function finishRestore(
   const state = workspace.state();
   writeState(workspace.found.paths, {
     ...state,
-    head: intent.paths === null ? intent.target : state.head,
+    head: intent.paths === null ? workspace.standsAt(intent.target) : state.head,
     last_restore: { undo_id: undoId, restored_to: intent.target, paths: intent.paths, at: intent.at },
   });
   failpoint("restore.recorded");

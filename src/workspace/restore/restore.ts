@@ -53,7 +53,7 @@ export async function restoreInPlace(workspace: Workspace, input: RestoreInput):
 /** The folder is as the target has it already: only head moves, and what an undo brings back stays what it was. */
 export function nothingToDo(workspace: Workspace, { target, paths }: RestoreInput): Restored {
   const state = workspace.state();
-  const head = target.descriptor.save_point_id;
+  const head = workspace.standsAt(target.descriptor.save_point_id);
   workspace.requireLock();
   if (paths === null && state.head !== head) writeState(workspace.found.paths, { ...state, head });
   return { undoId: null, changes: { created: 0, updated: 0, deleted: 0, metadata: 0 }, leftOut: [], unlinked: [] };
@@ -89,6 +89,7 @@ export async function restorePlanned(
       scan,
       staging,
       holes: holesByPath(manifest),
+      isWhole: input.isWhole ?? false,
       anchors: links.anchors,
       root: workspace.root,
       signal: input.signal,
