@@ -143,3 +143,27 @@ test("a status that is killed leaves nothing that the next save does not remove"
     [],
   );
 });
+
+test("a change below a directory that was moved into the place of its parent is seen", async (t) => {
+  const place = await btrfsPlace(t, (folder) => {
+    fs.mkdirSync(path.join(folder, "d/sub"), { recursive: true });
+    fs.writeFileSync(path.join(folder, "d/sub/f"), "first");
+  });
+  if (place === null) return;
+  const { client, folder } = place;
+  const first = await client.save();
+  const [d, other] = [path.join(folder, "d"), path.join(folder, "other")];
+  const { atime, mtime } = fs.statSync(d);
+  fs.mkdirSync(other);
+  fs.renameSync(path.join(d, "sub"), path.join(other, "sub"));
+  fs.rmdirSync(d);
+  fs.renameSync(other, d);
+  fs.writeFileSync(path.join(d, "sub/f"), "second");
+  fs.utimesSync(d, atime, mtime);
+  const paths = async (to: string | null): Promise<string[]> =>
+    (await client.diff(first.save_point_id, to)).entries.map(({ path: own }) => own);
+  assert.equal((await client.status()).clean, false);
+  assert.ok((await paths(null)).includes("d/sub/f"));
+  const second = await client.save();
+  assert.ok((await paths(second.save_point_id)).includes("d/sub/f"));
+});

@@ -95,31 +95,31 @@ class ChangedTrees {
   }
 
   async compare(): Promise<Difference[]> {
-    await this.#directory(Buffer.alloc(0), this.#top);
+    await this.#directory(Buffer.alloc(0), this.#top, false);
     return this.#found;
   }
 
-  /** A directory of both. `looked`: null where each entry is to be looked at. */
-  async #directory(path: Buffer, looked: Looked | null): Promise<void> {
+  /** A directory of both. `isAll`: each entry is to be looked at. */
+  async #directory(path: Buffer, looked: Looked, isAll: boolean): Promise<void> {
     await this.#pace();
     const names =
-      looked === null || looked.isChanged
+      isAll || looked.isChanged
         ? [...new Set([...this.#names(this.#earlier, path), ...this.#names(this.#later, path)])]
         : [...looked.children.keys()];
     using before = new Entries(joinRaw(this.#earlier, path));
     using after = new Entries(joinRaw(this.#later, path));
     for (const name of names.toSorted()) {
       const own = path.length === 0 ? Buffer.from(name, "latin1") : joinRaw(path, Buffer.from(name, "latin1"));
-      const child = looked?.children.get(name);
+      const child = looked.children.get(name);
       const [was, is] = [before.node(name), after.node(name)];
       if (was === null && is === null) continue;
       const isSame = was !== null && is !== null && was.inode === is.inode;
       // Nothing of it has been changed, and it lies where it lay.
-      if (looked !== null && child === undefined && isSame) continue;
+      if (!isAll && child === undefined && isSame) continue;
       const [a, b] = [was?.node ?? null, is?.node ?? null];
       const aspects = a === null || b === null ? [] : differences(a, b);
       if (a === null || b === null || aspects.length > 0) this.#found.push({ path: own, before: a, after: b, aspects });
-      if (a?.type === "dir" && b?.type === "dir") await this.#directory(own, isSame ? (child ?? newLooked()) : null);
+      if (a?.type === "dir" && b?.type === "dir") await this.#directory(own, child ?? newLooked(), !isSame);
       else if (a?.type === "dir") await this.#all(own, "before");
       if (b?.type === "dir" && a?.type !== "dir") await this.#all(own, "after");
     }

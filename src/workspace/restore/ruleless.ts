@@ -9,7 +9,7 @@ import { inDirectory, openDirectory } from "../../fs/linux/syscalls.ts";
 import { makeFolder } from "../../fs/make-folder.ts";
 import type { SavePointId } from "../../ids.ts";
 import { treePlace, whyTreeIsNotThePoint } from "../points/held-trees.ts";
-import { isOfAll, type Point } from "../points/point-files.ts";
+import { isOfAll, isSealedInPart, type Point } from "../points/point-files.ts";
 import type { Workspace, WorkspaceCall } from "../workspace.ts";
 
 /** Finds out, without reading a point, that no ignore rule has a part in it. */
@@ -93,11 +93,12 @@ function isEarlier(tree: SubvolumeInfo, than: SubvolumeInfo): boolean {
  * Tells if no ignore file lies in a point. Of one that holds all of its tree, or what such a file hides, that is not
  * known.
  */
-export function isSealedWithoutRules({ sealed, descriptor }: Point): boolean {
+export function isSealedWithoutRules(point: Point): boolean {
+  const { sealed, descriptor } = point;
   const { rules, labels } = descriptor;
-  return (
-    sealed && rules.ignore_file && !hasRules(descriptor) && !labels.some(({ label }) => label === RULES_NOT_APPLIED)
-  );
+  // Whoever sealed it in part saw no ignore file where that user may not look.
+  if (!sealed || isSealedInPart(point)) return false;
+  return rules.ignore_file && !hasRules(descriptor) && !labels.some(({ label }) => label === RULES_NOT_APPLIED);
 }
 
 /** Tells if ignore rules had a part in a point that was read, or an ignore file lay there that could have had one. */

@@ -5,9 +5,9 @@ import { toCairnError } from "../../errors.ts";
 import { failpoint } from "../../failpoint.ts";
 import { latin1 } from "../../formats/bytes.ts";
 import { IGNORE_FILE } from "../../fs/ignore.ts";
-import { createSnapshot, hasNewName, nestedSubvolumes } from "../../fs/linux/btrfs.ts";
+import { createSnapshot, hasNewName, isSubvolume, nestedSubvolumes, subvolumeInfo } from "../../fs/linux/btrfs.ts";
 import { mountsInside, readMounts } from "../../fs/linux/mounts.ts";
-import { openDirectory } from "../../fs/linux/syscalls.ts";
+import { inDirectory, openDirectory } from "../../fs/linux/syscalls.ts";
 import { makeFolder } from "../../fs/make-folder.ts";
 import { newWorkDirectory } from "../../fs/work-directory.ts";
 import { newPacer } from "../../pacer.ts";
@@ -58,16 +58,35 @@ async function besideFolder(workspace: Workspace, from: Point, call: InodesCall)
   if (head === null || head.descriptor.rules.exclude.length > 0) return null;
   if (isOfAll(from.descriptor) && from.sequence !== head.sequence) return null;
   const tree = Buffer.from(treePlace(points, from));
+  const own = isSubvolume(root) ? inDirectory(root, subvolumeInfo).uuid : null;
   const since = transactionOf(tree, root);
-  if (since === null || neverPart(root, {}).length > 0 || mountsInside(root, readMounts()).length > 0) return null;
+  if (
+    since === null ||
+    !(await mayAsk(root)) ||
+    neverPart(root, {}).length > 0 ||
+    mountsInside(root, readMounts()).length > 0
+  )
+    return null;
   const { exactly, signal } = call;
   return withSnapshot(workspace, call, async (now) => {
+    // Another folder may have come to its place meanwhile.
+    if (inDirectory(now, subvolumeInfo).parentUuid !== own) return null;
     if (!isOfAll(from.descriptor) && (await mayHaveIgnoreFile(now, since, signal))) return null;
     const listed = await changedSince(tree, now, { since, signal });
     // What an unfinished restore staged in the folder is no part of it.
     if (listed === null || listed.some((each) => STAGING_NAME.test(latin1(each.path).split("/")[0]!))) return null;
     return settled(listed, { from: tree, to: now }, { exactly, pace: newPacer(signal) });
   });
+}
+
+/** Tells if this process may ask btrfs what was changed: not every root may. */
+async function mayAsk(root: Buffer): Promise<boolean> {
+  const fd = openDirectory(root);
+  try {
+    return (await hasNewName(fd, Buffer.from(IGNORE_FILE), { since: Number.MAX_SAFE_INTEGER })) !== null;
+  } finally {
+    closeSync(fd);
+  }
 }
 
 /** Null, too, where none can be made, or the folder has more than it would have. */
