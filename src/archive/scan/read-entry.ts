@@ -22,6 +22,7 @@ import {
   tickOf,
 } from "./stat-words.ts";
 import { type ScanTask, SINGLE_BLOB_LIMIT } from "./task.ts";
+import { writtenRecord } from "./written-files.ts";
 
 const YOUNG_SECONDS = 60;
 /** Few young files are settled (written back) before they are read, so that they need no second reading. */
@@ -187,7 +188,7 @@ export class EntryReader {
   readsContent(oldRecord: number): boolean {
     const { stat, task } = this.#thread;
     const isFile = ((stat.words[STAT.MODE]! >>> 12) & 15) === TYPE.FILE;
-    return isFile && task.unread === null && this.#trusted(oldRecord) === null;
+    return isFile && task.unread === null && this.#trusted(oldRecord) === null && this.#written() < 0;
   }
 
   /**
@@ -258,7 +259,31 @@ export class EntryReader {
     }
   }
 
+  /** The record of what is known of the file that `thread.stat` describes, since it was written from that; or -1. */
+  #written(): number {
+    const { written, stat } = this.#thread;
+    const record = written === null || !this.#trustsTimes() ? -1 : writtenRecord(written, stat.words);
+    return record < 0 || this.#thread.isStored(written!, record) ? record : -1;
+  }
+
+  /** Takes over what is known of an open file, where that is still as it was written. */
+  #tookWritten(fd: number, record: number, directory: number): boolean {
+    const { sys, stat, table, written } = this.#thread;
+    if (written === null || sys.fstat(fd, stat) < 0) return false;
+    const known = this.#written();
+    if (known < 0) return false;
+    fillRecord(table.records, record * RECORD_WORDS, stat.words);
+    const [from, to] = [known, record].map((each) => (each * RECORD_WORDS + R.HASH) * 4) as [number, number];
+    table.recordBytes.set(written.recordBytes.subarray(from, from + 32), to);
+    this.#flags |= written.recordFlags(known) & FLAG.CHUNKED;
+    append(this.#extras, written.extrasOf(known));
+    this.#lacks(this.#attributes(fd), record, directory);
+    this.#holes(fd, stat);
+    return true;
+  }
+
   #readOpenFile(fd: number, record: number, directory: number): void {
+    if (this.#tookWritten(fd, record, directory)) return;
     const thread = this.#thread;
     const { sys, stat, stat2, table } = thread;
     const base = record * RECORD_WORDS;

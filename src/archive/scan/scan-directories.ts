@@ -1,16 +1,6 @@
 import { ENOENT, faultOfEntry } from "../../fs/linux/errno.ts";
 import { IGNORE_FILE } from "../../fs/ignore.ts";
-import {
-  C,
-  D,
-  DIRECTORY_FLAG,
-  DIRECTORY_WORDS,
-  EXTRA,
-  FLAG,
-  R,
-  RECORD_WORDS,
-  type ScanTable,
-} from "../cache/scan-table.ts";
+import { C, D, DIRECTORY_FLAG, DIRECTORY_WORDS, FLAG, R, RECORD_WORDS, type ScanTable } from "../cache/scan-table.ts";
 import { ATTRIBUTE_MOUNT_ROOT, STAT, TYPE, wide } from "../../fs/linux/syscalls.ts";
 import { type Arena, arenaOver } from "../../native.ts";
 import { compareName, nameAt, type Names, putNames, SharedPart } from "./directory-parts.ts";
@@ -296,7 +286,7 @@ class DirectoryScanner {
 
   /** True when the old record still describes what `thread.stat` holds and its content need not be read. */
   #vouched(fd: number, names: Arena, name: number, oldRecord: number): boolean {
-    const { old, stat, task, sink } = this.#thread;
+    const { old, stat, task } = this.#thread;
     const words = old!.records;
     const base = oldRecord * RECORD_WORDS;
     if (!sameStat(words, base, stat.words)) return false;
@@ -309,20 +299,7 @@ class DirectoryScanner {
     if (type === TYPE.DIRECTORY) return !this.#isForeignMount(type);
     if (type !== TYPE.FILE) return true;
     if ((task.reread || flags & FLAG.YOUNG) && !this.#reader.stillSame(fd, names, name, oldRecord)) return false;
-    return !task.distrust || sink === null || this.#stored(oldRecord, flags);
-  }
-
-  /** Looks the content of an old record up, for a cache whose store has changed under it. */
-  #stored(oldRecord: number, flags: number): boolean {
-    const { old, sink } = this.#thread;
-    if (flags & FLAG.CHUNKED) {
-      const chunks = old!.extra(oldRecord, EXTRA.CHUNKS);
-      if (chunks === null) return false;
-      for (let at = 0; at < chunks.length; at += 32) if (!sink!.known(chunks, at)) return false;
-      return true;
-    }
-    if (wide(old!.records, oldRecord * RECORD_WORDS + R.SIZE) === 0) return true;
-    return sink!.known(old!.recordBytes, (oldRecord * RECORD_WORDS + R.HASH) * 4);
+    return !task.distrust || this.#thread.isStored(old!, oldRecord);
   }
 
   /** An unchanged entry: descend into a directory, note a member of a link group. */

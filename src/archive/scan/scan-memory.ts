@@ -11,8 +11,8 @@ export class ScanMemory {
   readonly #uses: Promise<unknown>[] = [];
 
   /** All that a scan's threads read and write. */
-  hold({ table, old, rings }: Pick<ScanTask, "table" | "old" | "rings">): void {
-    for (const tables of [table, old])
+  hold({ table, old, written, rings }: Pick<ScanTask, "table" | "old" | "written" | "rings">): void {
+    for (const tables of [table, old, written])
       for (const buffer of Object.values(tables ?? {})) if (buffer instanceof SharedArrayBuffer) this.#held.add(buffer);
     for (const { buffer } of rings) this.#held.add(buffer);
   }

@@ -4,8 +4,15 @@ import { CairnError } from "../../errors.ts";
 import { joinPath } from "../../formats/bytes.ts";
 import { DirectoryListing } from "../../fs/listing.ts";
 import { openBelow } from "../../fs/linux/open-below.ts";
-import { C, D, DIRECTORY_FLAG, DIRECTORY_WORDS, ScanTable } from "../cache/scan-table.ts";
-import { newStatBuffer, openDirectory, type StatBuffer, type Syscalls, syscalls } from "../../fs/linux/syscalls.ts";
+import { C, D, DIRECTORY_FLAG, DIRECTORY_WORDS, EXTRA, FLAG, R, RECORD_WORDS, ScanTable } from "../cache/scan-table.ts";
+import {
+  newStatBuffer,
+  openDirectory,
+  type StatBuffer,
+  type Syscalls,
+  syscalls,
+  wide,
+} from "../../fs/linux/syscalls.ts";
 import { type Arena, newArena } from "../../native.ts";
 import { ELOOP, ENOENT, ENOTDIR } from "../../fs/linux/errno.ts";
 import { asSource } from "../cache/origins.ts";
@@ -57,6 +64,7 @@ export class ScanThread {
   readonly sink: ContentSink | null;
   readonly table: ScanTable;
   readonly old: ScanTable | null;
+  readonly written: ScanTable | null;
   readonly sys: Syscalls;
   readonly listing: DirectoryListing;
   readonly stat: StatBuffer;
@@ -99,8 +107,23 @@ export class ScanThread {
     this.sink = sink;
     this.table = new ScanTable(task.table);
     this.old = task.old === null ? null : new ScanTable(task.old);
+    this.written = task.written === null ? null : new ScanTable(task.written);
     this.rootFd = openDirectory(Buffer.from(task.root));
     this.#root = this.rootFd;
+  }
+
+  /** Looks the content of a file's record up in the store; true where nothing is stored. */
+  isStored(from: ScanTable, record: number): boolean {
+    const { sink } = this;
+    if (sink === null) return true;
+    if (from.recordFlags(record) & FLAG.CHUNKED) {
+      const chunks = from.extra(record, EXTRA.CHUNKS);
+      if (chunks === null) return false;
+      for (let at = 0; at < chunks.length; at += 32) if (!sink.known(chunks, at)) return false;
+      return true;
+    }
+    const base = record * RECORD_WORDS;
+    return wide(from.records, base + R.SIZE) === 0 || sink.known(from.recordBytes, (base + R.HASH) * 4);
   }
 
   /** Throws `interrupted` once the main thread has asked to stop. */

@@ -90,6 +90,8 @@ type GivenTask = Pick<ScanTask, "root" | "excludes" | "rules" | "chunkerPolynomi
 export interface ScanOptions extends GivenTask {
   /** the previous scan of it, when its cache checked out */
   cache: StatCache | null;
+  /** what is known of files that were written since; `loadWrittenFiles` */
+  written?: ScanTable | null;
   /** where new content goes; absent: only look */
   store?: ScanStore;
   /** where a thread may write this scan's stat cache meanwhile, for the caller to finish or remove */
@@ -206,6 +208,7 @@ class Scan {
       root: options.root,
       table: this.#table.buffers,
       old: options.cache?.table.buffers ?? null,
+      written: options.reread === true ? null : (options.written?.buffers ?? null),
       excludes: options.excludes,
       rules: options.rules,
       passesLongRules: options.passesLongRules ?? false,

@@ -23,6 +23,8 @@ export interface ScanTask {
   table: TableBuffers;
   /** the previous table, or null */
   old: TableBuffers | null;
+  /** files that were written from known content, by `keepWrittenFiles`: not read where they are unchanged since; or null */
+  written: TableBuffers | null;
   excludes: readonly string[];
   /** rules recorded in a point, used instead of the excludes and of the files that lie there now */
   rules: IgnoreRecord | null;

@@ -434,6 +434,8 @@ export class TreeWriter {
     const fd = this.#openFile(job.path);
     const holes = this.#task.holes.get(latin1(job.path));
     const left = job.compares ? this.#left : null;
+    const content = Buffer.from(job.content);
+    let bytes: Uint8Array | undefined;
     let position = job.position;
     let kept = 0;
     try {
@@ -443,9 +445,12 @@ export class TreeWriter {
         if (there > 0) {
           position += there;
           kept += there;
+          bytes = undefined;
           continue;
         }
-        const bytes = this.#piece(job.content.subarray(at, at + 32), job);
+        // A hole is one piece of zeros again and again.
+        if (bytes === undefined || content.compare(content, at - 32, at, at, at + 32) !== 0)
+          bytes = this.#piece(job.content.subarray(at, at + 32), job);
         const part = { offset: 0, length: bytes.length, position, path: job.path, holes, over: job.compares };
         this.#nodes.write(fd, arenaOver(bytes), part);
         position += bytes.length;

@@ -58,6 +58,8 @@ export interface ApplyOptions {
   resuming: boolean;
   /** true when ignore rules explain that a directory is not empty */
   hidesIgnored(path: Uint8Array): boolean;
+  /** told of what was just put in place, by the words of its stat result */
+  onPlaced?: (step: Extract<Step, { op: "put" }>, stat: Uint32Array) => void;
 }
 
 /**
@@ -256,6 +258,8 @@ export class StepRunner {
     if (result === EEXIST)
       return this.#keep(step.path, "not_saved", "something that was not saved stands in its place");
     if (result < 0) throw this.#error(result, step.path, "cannot put in place");
+    const { onPlaced } = this.#options;
+    if (onPlaced !== undefined && this.#held.identity(fd, name) !== null) onPlaced(step, this.#held.looked);
     this.#counted(step);
   }
 

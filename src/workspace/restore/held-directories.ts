@@ -85,6 +85,11 @@ export class HeldDirectories {
     };
   }
 
+  /** The words of the stat result that the last call of `identity` found; the next one overwrites them. */
+  get looked(): Uint32Array {
+    return this.#stat.words;
+  }
+
   /** True when another file or folder is mounted over the entry. */
   isMounted(dirfd: number, name: Uint8Array): boolean {
     putName(this.#name, 0, name);

@@ -21,6 +21,7 @@ import {
 } from "./prepare.ts";
 import { flushUnlessOrdered, makeStaging } from "./staging.ts";
 import { lackingIn, type LeftOutEntry } from "../points/left-out.ts";
+import { PlacedFiles } from "./placed-files.ts";
 import { changedDirectories } from "./plan.ts";
 import { type StagedRestore, stageRestore } from "./stage.ts";
 import { RecordFinder } from "../../archive/scan/find-record.ts";
@@ -76,6 +77,7 @@ export async function restorePlanned(
   journal.begin(intent);
   failpoint("restore.intent");
   using made = new MadeFolder(staging);
+  const held = heldTreeOf(workspace.points, input.target);
   let staged: StagedRestore;
   let leftOut: LeftOutEntry[];
   try {
@@ -85,7 +87,7 @@ export async function restorePlanned(
     staged = await stageRestore({
       plan,
       target,
-      held: heldTreeOf(workspace.points, input.target),
+      held,
       scan,
       staging,
       holes: holesByPath(manifest),
@@ -112,7 +114,15 @@ export async function restorePlanned(
   failpoint("restore.committed");
   const finder = new RecordFinder(scan);
   const hidesIgnored = (where: Uint8Array): boolean => finder.hidesIgnored(where);
-  const runner = new StepRunner({ root: workspace.root, staging, resuming: false, hidesIgnored });
+  const placed = new PlacedFiles(plan, manifest);
+  const runner = new StepRunner({
+    root: workspace.root,
+    staging,
+    resuming: false,
+    hidesIgnored,
+    // What is cloned was not compared with what is stored.
+    ...(held === null ? { onPlaced: (step, stat) => placed.add(step, stat) } : {}),
+  });
   const applied = swap(runner, staged);
   failpoint("restore.swapped");
   const notSet = await finishRestore(workspace, input, {
@@ -122,6 +132,7 @@ export async function restorePlanned(
     made,
     saved: savedNodesOf(plan),
   });
+  workspace.engine.noteWritten(placed.files);
   leftOut = leftOutAfter(leftOut, applied, notSet);
   const stays = notThere(leftOut);
   return {

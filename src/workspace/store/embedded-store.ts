@@ -179,8 +179,14 @@ export class EmbeddedStore {
   }
 
   *#content(node: TreeNode): Iterable<Uint8Array> {
-    const ids = node.content ?? new Uint8Array(0);
-    for (let at = 0; at < ids.length; at += 32) yield this.read(ids.subarray(at, at + 32), "data");
+    const ids = Buffer.from(node.content ?? []);
+    let piece: Uint8Array | undefined;
+    for (let at = 0; at < ids.length; at += 32) {
+      // A hole is one piece of zeros again and again.
+      if (piece === undefined || ids.compare(ids, at - 32, at, at, at + 32) !== 0)
+        piece = this.read(ids.subarray(at, at + 32), "data");
+      yield piece;
+    }
   }
 
   close(): void {

@@ -1,5 +1,7 @@
+import fs from "node:fs";
 import { hex } from "../../formats/bytes.ts";
 import path from "node:path";
+import type { ScanTable } from "../../archive/cache/scan-table.ts";
 import {
   finishStatCache,
   loadStatCache,
@@ -9,9 +11,12 @@ import {
 } from "../../archive/cache/stat-cache.ts";
 import { makeFolder } from "../../fs/make-folder.ts";
 import type { ScanResult } from "../../archive/scan/scan.ts";
+import { keepWrittenFiles, loadWrittenFiles, type WrittenFile } from "../../archive/scan/written-files.ts";
 import { cacheBasisHolds, dropCacheBasis, writeCacheBasis } from "./cache-basis.ts";
 import { takeSeed } from "./cache-seed.ts";
 import type { EmbeddedStore } from "./embedded-store.ts";
+
+export type { WrittenFile } from "../../archive/scan/written-files.ts";
 
 /** Keeps what the last scan of a workspace found in a file for the next one, with what it relies on in the store. */
 export class KeptScan {
@@ -25,6 +30,20 @@ export class KeptScan {
   /** The stat cache; a fork's first one comes from the workspace that it was made of. */
   load(root: Uint8Array): StatCache | null {
     return loadStatCache(this.file) ?? takeSeed(this.file, root);
+  }
+
+  /** Returns the files that a restore wrote since, which a scan need not read; null where there are none. */
+  written(): ScanTable | null {
+    return loadWrittenFiles(this.#written);
+  }
+
+  /** Keeps what was written into the folder for the next scan, which keeps it as its own. */
+  noteWritten(files: readonly WrittenFile[]): void {
+    try {
+      keepWrittenFiles(this.#written, files);
+    } catch {
+      // Then it is read.
+    }
   }
 
   /** True when every id that the stat cache knows is in the store for certain. */
@@ -53,9 +72,14 @@ export class KeptScan {
       if (draft === null) writeStatCache(this.file, result.table, result.old, key);
       else finishStatCache(this.file, draft, key);
       writeCacheBasis(this.file, store.index.covered);
+      fs.rmSync(this.#written, { force: true });
     } catch {
       // A cache that cannot be written is only slow.
     }
+  }
+
+  get #written(): string {
+    return `${this.file}-written`;
   }
 
   #makeFolder(): void {

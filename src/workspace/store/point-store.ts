@@ -37,7 +37,7 @@ import type { ScanSummary } from "../../archive/scan/summary.ts";
 import { leaveSeed } from "./cache-seed.ts";
 import type { TreeHolder } from "../../clones/holder.ts";
 import { dropLostFirst, dropLostPacks, holdsContent } from "./lost-content.ts";
-import { KeptScan } from "./kept-scan.ts";
+import { KeptScan, type WrittenFile } from "./kept-scan.ts";
 import { recordedRoot, rootMetadata } from "../../archive/write/root-metadata.ts";
 import { type CopyContent, manifestOf, sameAsHead } from "./copy-content.ts";
 import { EmbeddedStore } from "./embedded-store.ts";
@@ -88,6 +88,11 @@ export class PointStore {
   /** Says that the folder is about to be looked at, so that what that needs can start meanwhile. */
   prepare(): void {
     prepareScan(this.#options.statCache);
+  }
+
+  /** Says what was just written into the folder of content that is stored, so that nothing reads it again. */
+  noteWritten(files: readonly WrittenFile[]): void {
+    if (files.length > 0) this.#kept.noteWritten(files);
   }
 
   /** Records the folder as it is. */
@@ -395,6 +400,7 @@ export class PointStore {
     return {
       root: request.root,
       cache,
+      written: request.clonedFrom === undefined && request.passing !== true ? this.#kept.written() : null,
       memory: this.#memory,
       excludes: request.excludes,
       rules: request.rules,

@@ -1,0 +1,102 @@
+import { C, D, DIRECTORY_WORDS, EXTRA, FLAG, R, RECORD_WORDS, ScanTable } from "../cache/scan-table.ts";
+import { loadStatCache, writeStatCache } from "../cache/stat-cache.ts";
+import { signedWide, STAT } from "../../fs/linux/syscalls.ts";
+import {
+  CTIME_WORDS,
+  fillRecord,
+  hasWords,
+  INODE_WORDS,
+  isYoung,
+  MTIME_WORDS,
+  SIZE_WORDS,
+  tickOf,
+} from "./stat-words.ts";
+
+/** A file that was written from content that is known, as it was when it got its place. */
+export interface WrittenFile {
+  /** words of its stat result then */
+  stat: Uint32Array;
+  /** of the whole content */
+  sha256: Uint8Array;
+  /** ids of the content, back to back, where it is in several parts */
+  chunks: Uint8Array | null;
+}
+
+/** An entry's extras with one value have so many bytes beside it. */
+const EXTRA_BYTES = 9;
+/** Whole seconds: whether a file was changed since cannot be told there. */
+const LONGEST_TICK = 1;
+const UNCHANGED = [...INODE_WORDS, ...SIZE_WORDS, ...MTIME_WORDS, ...CTIME_WORDS];
+const NO_KEY = { tree: new Uint8Array(32), epoch: new Uint8Array(16) };
+
+/**
+ * Keeps files that were written for the next scan, as a stat cache of one directory: names of no length, ordered by
+ * inode. Not those that somebody could have written to within the tick of the clock in which they got their place, with
+ * no time telling.
+ */
+export function keepWrittenFiles(file: string, all: readonly WrittenFile[]): void {
+  const written = all.filter(({ stat }) => tellsChanges(stat)).sort((a, b) => inodeOf(a.stat) - inodeOf(b.stat));
+  const table = tableFor(written);
+  for (const [record, { stat, sha256, chunks }] of written.entries()) {
+    fillRecord(table.records, record * RECORD_WORDS, stat);
+    table.recordBytes.set(sha256, (record * RECORD_WORDS + R.HASH) * 4);
+    if (chunks === null) continue;
+    table.setRecordFlags(record, FLAG.CHUNKED);
+    table.setExtras(record, [{ tag: EXTRA.CHUNKS, value: chunks }]);
+  }
+  writeStatCache(file, table, null, NO_KEY);
+}
+
+/** The table of what was kept; null where there is none. */
+export function loadWrittenFiles(file: string): ScanTable | null {
+  return loadStatCache(file)?.table ?? null;
+}
+
+/** The record of the file that a stat result describes, unchanged since it was written; -1 where there is none. */
+export function writtenRecord({ records }: ScanTable, stat: Uint32Array): number {
+  // Whatever is done to it within this tick may not show.
+  if (isYoung(stat, tickOf(stat))) return -1;
+  const inode = inodeOf(stat);
+  let low = 0;
+  let high = records.length / RECORD_WORDS - 1;
+  while (low <= high) {
+    const record = (low + high) >> 1;
+    const base = record * RECORD_WORDS;
+    const order = inode - inodeOf(records, base + R.INO);
+    if (order === 0) return hasWords(records, base, stat, UNCHANGED) ? record : -1;
+    if (order < 0) high = record - 1;
+    else low = record + 1;
+  }
+  return -1;
+}
+
+function tellsChanges(stat: Uint32Array): boolean {
+  const tick = tickOf(stat);
+  const seconds = signedWide(stat, STAT.CTIME) - signedWide(stat, STAT.MTIME);
+  return tick < LONGEST_TICK && seconds + (stat[STAT.CTIME_NS]! - stat[STAT.MTIME_NS]!) / 1e9 > tick;
+}
+
+/** Beyond 2^53 one for several that are near each other, of which one may then not be found. */
+function inodeOf(words: Uint32Array, at: number = STAT.INO): number {
+  return words[at + 1]! * 4294967296 + words[at]!;
+}
+
+function tableFor(written: readonly WrittenFile[]): ScanTable {
+  const extras = written.reduce((sum, { chunks }) => sum + (chunks === null ? 0 : chunks.length + EXTRA_BYTES), 0);
+  const capacity = { records: written.length, directories: 1, names: 0, extras };
+  const memory = (words: number): SharedArrayBuffer => new SharedArrayBuffer(words * 4);
+  const table = new ScanTable({
+    capacity,
+    control: memory(C.WORDS),
+    directories: memory(DIRECTORY_WORDS),
+    records: memory(written.length * RECORD_WORDS),
+    names: memory(0),
+    extras: new SharedArrayBuffer(extras),
+    jobs: memory(1),
+    touched: memory(0),
+  });
+  table.takeDirectory();
+  table.directories[D.FIRST] = table.takeRecords(written.length);
+  table.directories[D.COUNT] = written.length;
+  return table;
+}
