@@ -36,9 +36,12 @@ export const command: CommandDefinition = {
         const { style } = context;
         const from = (await shortener(client, [result.started_from]))(result.started_from);
         const { path, name: made } = result.workspace;
+        const { entries, bytes } = result.save_point;
+        const size =
+          entries === null ? "a clone, not counted yet" : `${plural(entries, "entry")}, ${formatBytes(bytes ?? 0)}`;
         return [
           `${style.green("forked")} ${style.bold(from)} into ${printable(path)} (workspace ${printable(made)})`,
-          `  ${plural(result.save_point.entries ?? 0, "entry")}, ${formatBytes(result.save_point.bytes ?? 0)}`,
+          `  ${size}`,
           ...renderLeftOut(result.left_out, style),
           `  look: ${style.cyan(`cairn -C ${printable(shellQuote(path))} status`)}`,
         ].join("\n");
