@@ -1,6 +1,8 @@
+import { existsSync } from "node:fs";
 import { CairnError } from "../errors.ts";
 import { displayPath, normalizeTyped } from "../fs/safe-path.ts";
 import { newPacer } from "../pacer.ts";
+import { treePlace } from "../workspace/points/held-trees.ts";
 import type { Point } from "../workspace/points/point-files.ts";
 import type { PointList } from "../workspace/points/points.ts";
 import { ensureSealed } from "../workspace/points/seal.ts";
@@ -12,6 +14,7 @@ import type {
   HistoryOptions,
   HistoryResult,
   PathInput,
+  SavePoint,
   WhyOptions,
   WhyResult,
 } from "../contract/index.ts";
@@ -40,13 +43,19 @@ export async function history(workspace: Workspace, limit: number, options: Hist
   const undo = last === null ? undefined : workspace.points.ids().get(last.undo_id);
   const undoPoint = undo === undefined ? null : workspace.points.readOrNull(undo);
   return {
-    save_points: found.points.map(publicPoint),
-    undo: undoPoint === null ? null : publicPoint(undoPoint),
+    save_points: found.points.map((point) => listed(workspace, point)),
+    undo: undoPoint === null ? null : listed(workspace, undoPoint),
     head,
     latest: workspace.points.latest()?.descriptor.save_point_id ?? null,
     damaged: found.damaged,
     truncated: found.truncated,
   };
+}
+
+/** Of a point that is not sealed, its tree is all there is: without that it is damaged. */
+function listed({ points }: Workspace, point: Point): SavePoint {
+  const shown = publicPoint(point);
+  return point.sealed || existsSync(treePlace(points, point)) ? shown : { ...shown, integrity_state: "damaged" };
 }
 
 /** The points that changed a path, newest first, with what each did to it. */

@@ -324,3 +324,21 @@ for (const [kind, engine] of ENGINES)
     assert.deepEqual((await sealed(client)).filter(Boolean), []);
     assert.deepEqual((await client.verifyAll()).problems, []);
   });
+
+test("history says of a point that is not sealed that its clone is gone", async (t) => {
+  const place = await btrfsPlace(t, makeFirst);
+  if (place === null) return;
+  const { client, folder } = place;
+  const { save_point_id: id } = await client.save();
+  fs.writeFileSync(path.join(folder, "more"), "more");
+  await client.save();
+  await removeHeldTree(treeOf(client, 1));
+  const { save_points: points } = await client.history();
+  assert.deepEqual(
+    points.map((each) => [each.save_point_id === id, each.integrity_state]),
+    [
+      [false, "unverified"],
+      [true, "damaged"],
+    ],
+  );
+});
