@@ -52,7 +52,7 @@ export async function history(workspace: Workspace, limit: number, options: Hist
   };
 }
 
-/** Of a point that is not sealed, its tree is all there is: without that it is damaged. */
+/** A point for lists: one that is not sealed has nothing but its tree, and is damaged without that. */
 function listed({ points }: Workspace, point: Point): SavePoint {
   const shown = publicPoint(point);
   return point.sealed || existsSync(treePlace(points, point)) ? shown : { ...shown, integrity_state: "damaged" };
