@@ -1,4 +1,4 @@
-const PATH = String.raw`('[^']*'|[^\s;,\`]+)`;
+const PATH = String.raw`('[^']*'|[^\s;,)\`]+)`;
 const WORD = String.raw`([^\s\`]+)`;
 
 /** Commands that hints speak of, in quotes or without, and the calls that do the same. The first that fits counts. */

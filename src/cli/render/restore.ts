@@ -34,7 +34,8 @@ export function renderRestore(view: RestoreView): string {
     ...renderLeftOut(result.left_out, style),
     ...renderUnlinked(result.unlinked, style),
   ];
-  if (result.undo_id !== null) {
+  // A point that nothing leads back from is in the list.
+  if (result.undo_id !== null && !isNothing) {
     lines.push(
       `  the state before is saved as ${style.bold(shorten(result.undo_id))}; take it back: ${style.cyan(view.undo)}`,
     );
