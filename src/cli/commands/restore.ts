@@ -1,4 +1,4 @@
-import { existsSync } from "node:fs";
+import { statSync } from "node:fs";
 import { printable, shellQuote } from "../render/format.ts";
 import type { CommandDefinition } from "../command.ts";
 import { usage } from "../input.ts";
@@ -44,7 +44,7 @@ export const command: CommandDefinition = {
     if (allow !== undefined && to === undefined) throw usage("--allow goes with --to");
     const client = await context.open();
     const target = options.target;
-    if (/[/.]/.test(target) && input.rest(1).length === 0 && existsSync(context.absolute(target)))
+    if (/[/.]/.test(target) && input.rest(1).length === 0 && isFile(context.absolute(target)))
       throw usage(`${printable(target)} is a file here, and no save point`, `cairn restore head ${shellQuote(target)}`);
     const paths = context.workspacePaths(client, input.rest(1), input.list("pathB64"));
     // The workspace's root itself is the whole of it.
@@ -57,3 +57,7 @@ export const command: CommandDefinition = {
     });
   },
 };
+
+function isFile(place: string): boolean {
+  return statSync(place, { throwIfNoEntry: false })?.isFile() === true;
+}
