@@ -246,6 +246,7 @@ describe("ids and paths that mean nothing", () => {
       [["restore", "zzzz", "-C", folder], 2, "invalid_id"],
       [["restore", "../../etc", "-C", folder], 2, "invalid_id"],
       [["restore", "abg", "-C", folder], 2, "invalid_id"],
+      [["restore", path.join(folder, "f"), "-C", folder], 2, "usage"],
       [["restore", "", "-C", folder], 2, null],
       [["restore", "f".repeat(33), "-C", folder], 2, "invalid_id"],
       [["restore", "0123456789abcdef0123456789abcdef", "-C", folder], 3, "not_found"],
