@@ -475,20 +475,19 @@ interface SearchKey {
 export async function hasNewName(
   fd: number,
   name: Uint8Array,
-  { since, signal }: { since: number; signal?: AbortSignal | undefined },
+  call: { since: number; signal?: AbortSignal | undefined },
 ): Promise<boolean | null> {
-  const argument = newArena(SEARCH.RESULTS + ROOM);
-  const view = new DataView(argument.bytes.buffer, argument.bytes.byteOffset, argument.bytes.length);
   const wanted = Buffer.from(name);
-  for (let from: SearchKey | null = { object: FIRST_INODE, type: 0, offset: 0n }; from !== null;) {
-    throwIfAborted(signal);
-    askFrom(view, from, since);
-    if ((await callBtrfs(fd, REQUEST.TREE_SEARCH_V2, argument)) !== 0) return null;
-    const found = lookedThrough(argument, view, wanted);
-    if (found === true) return true;
-    from = found === null ? null : keyAfter(found);
-  }
-  return false;
+  let isFound = false;
+  const mayAsk = await searchTree(fd, call, ({ bytes }, view, at) => {
+    const item = at + SEARCH.HEADER;
+    if (view.getUint32(at + SEARCH.TYPE, true) !== DIRECTORY_ITEM.INDEX) return false;
+    if (view.getUint16(item + DIRECTORY_ITEM.NAME_LENGTH, true) !== wanted.length) return false;
+    const own = item + DIRECTORY_ITEM.NAME;
+    isFound = Buffer.compare(bytes.subarray(own, own + wanted.length), wanted) === 0;
+    return isFound;
+  });
+  return mayAsk ? isFound : null;
 }
 
 /** An inode that was changed, and the path by which it is found: of one with several names any of them, of a directory without a slash at the end. */
@@ -507,36 +506,57 @@ export async function inodesChangedSince(
   fd: number,
   { since, most, signal }: { since: number; most: number; signal?: AbortSignal | undefined },
 ): Promise<ChangedInode[] | null> {
+  const changed: ChangedInode[] = [];
+  let areAll = true;
+  const mayAsk = await searchTree(fd, { since: since + 1, signal }, (_answers, view, at) => {
+    const item = at + SEARCH.HEADER;
+    if (view.getUint32(at + SEARCH.TYPE, true) !== INODE_ITEM.TYPE) return false;
+    if (view.getBigUint64(item + INODE_ITEM.TRANSACTION, true) <= BigInt(since)) return false;
+    const links = view.getUint32(item + INODE_ITEM.LINKS, true);
+    if (links === 0) return false;
+    const path = changed.length === most ? null : pathOfInode(fd, view.getBigUint64(at + SEARCH.OBJECT, true));
+    areAll = path !== null;
+    if (path === null) return true;
+    const isDirectory = (view.getUint32(item + INODE_ITEM.MODE, true) & 0o170000) === 0o040000;
+    changed.push({ path, links, isDirectory });
+    return false;
+  });
+  return mayAsk && areAll ? changed : null;
+}
+
+/**
+ * Calls `visit` with the place of each item of a subvolume that lies beside something written in transaction `since` or later, in the
+ * order of their keys, until it returns true. False where only an administrator may ask.
+ */
+async function searchTree(
+  fd: number,
+  { since, signal }: { since: number; signal?: AbortSignal | undefined },
+  visit: (answers: Arena, view: DataView, at: number) => boolean,
+): Promise<boolean> {
   const argument = newArena(SEARCH.RESULTS + ROOM);
   const view = new DataView(argument.bytes.buffer, argument.bytes.byteOffset, argument.bytes.length);
-  const changed: ChangedInode[] = [];
   for (let from: SearchKey | null = { object: FIRST_INODE, type: 0, offset: 0n }; from !== null;) {
     throwIfAborted(signal);
-    askFrom(view, from, since + 1);
-    if ((await callBtrfs(fd, REQUEST.TREE_SEARCH_V2, argument)) !== 0) return null;
+    askFrom(view, from, since);
+    if ((await callBtrfs(fd, REQUEST.TREE_SEARCH_V2, argument)) !== 0) return false;
     const count = view.getUint32(SEARCH.COUNT, true);
     let at: number = SEARCH.RESULTS;
     from = null;
     for (let i = 0; i < count; i++) {
-      const item = at + SEARCH.HEADER;
-      const object = view.getBigUint64(at + SEARCH.OBJECT, true);
-      const type = view.getUint32(at + SEARCH.TYPE, true);
-      if (i === count - 1) from = keyAfter({ object, type, offset: view.getBigUint64(at + SEARCH.OFFSET, true) });
-      at = item + view.getUint32(at + SEARCH.LENGTH, true);
-      if (type !== INODE_ITEM.TYPE || view.getBigUint64(item + INODE_ITEM.TRANSACTION, true) <= BigInt(since)) continue;
-      const links = view.getUint32(item + INODE_ITEM.LINKS, true);
-      if (links === 0) continue;
-      if (changed.length === most) return null;
-      const path = pathOfInode(fd, object);
-      if (path === null) return null;
-      changed.push({
-        path,
-        links,
-        isDirectory: (view.getUint32(item + INODE_ITEM.MODE, true) & 0o170000) === 0o040000,
-      });
+      if (visit(argument, view, at)) return true;
+      if (i === count - 1) from = keyAfter(keyAt(view, at));
+      at += SEARCH.HEADER + view.getUint32(at + SEARCH.LENGTH, true);
     }
   }
-  return changed;
+  return true;
+}
+
+function keyAt(view: DataView, at: number): SearchKey {
+  return {
+    object: view.getBigUint64(at + SEARCH.OBJECT, true),
+    type: view.getUint32(at + SEARCH.TYPE, true),
+    offset: view.getBigUint64(at + SEARCH.OFFSET, true),
+  };
 }
 
 /** Null where it has none any more, or one beyond what the structure holds. */
@@ -561,28 +581,6 @@ function askFrom(view: DataView, from: SearchKey, since: number): void {
   view.setUint32(SEARCH.MAX_TYPE, 255, true);
   view.setUint32(SEARCH.COUNT, 0xffff_ffff, true);
   view.setBigUint64(SEARCH.ROOM, BigInt(ROOM), true);
-}
-
-/** True where the name is among the answers; else the key of the last one, null where there was none. */
-function lookedThrough({ bytes }: Arena, view: DataView, wanted: Uint8Array): true | SearchKey | null {
-  const count = view.getUint32(SEARCH.COUNT, true);
-  let at: number = SEARCH.RESULTS;
-  let last: SearchKey | null = null;
-  for (let i = 0; i < count; i++) {
-    const type = view.getUint32(at + SEARCH.TYPE, true);
-    const length = view.getUint32(at + SEARCH.LENGTH, true);
-    const item = at + SEARCH.HEADER;
-    if (type === DIRECTORY_ITEM.INDEX && view.getUint16(item + DIRECTORY_ITEM.NAME_LENGTH, true) === wanted.length) {
-      const name = item + DIRECTORY_ITEM.NAME;
-      if (Buffer.compare(bytes.subarray(name, name + wanted.length), wanted) === 0) return true;
-    }
-    if (i === count - 1) {
-      const [object, offset] = [SEARCH.OBJECT, SEARCH.OFFSET].map((part) => view.getBigUint64(at + part, true));
-      last = { object: object!, type, offset: offset! };
-    }
-    at = item + length;
-  }
-  return last;
 }
 
 /** The key right after another; null after the last of all. */
