@@ -3,7 +3,7 @@ import { rawPath } from "../formats/records/record.ts";
 import { formatBytes } from "../formats/sizes.ts";
 import { normalizeTyped } from "../fs/safe-path.ts";
 import { planCleanup } from "../workspace/care/cleanup-plan.ts";
-import { recoverWorkspace } from "../workspace/care/recovery.ts";
+import { needsRecovery, recoverWorkspace } from "../workspace/care/recovery.ts";
 import { restoreLocked } from "../workspace/new-folder/restore-folder.ts";
 import { makingRoom } from "../workspace/place/temporaries.ts";
 import type { Workspace } from "../workspace/workspace.ts";
@@ -24,27 +24,47 @@ export async function restore(workspace: Workspace, options: RestoreOptions): Pr
 
 type Wanted = Pick<Parameters<typeof restoreLocked>[2], "target" | "paths" | "keepPresent" | "kind">;
 
-/** Locks, finishes what an unclean end left, and goes to what is then wanted; where there is no room for that, it says what it takes. */
+/**
+ * Locks, finishes what an unclean end left, and goes to what is then wanted (null: nothing); where there is no room for that, it says
+ * what it takes.
+ */
 async function goingBack(
   workspace: Workspace,
-  options: RestoreOptions | UndoOptions,
+  options: Omit<RestoreOptions, "target" | "paths" | "keepPresent">,
   purpose: "restore" | "undo",
-  wanted: () => Wanted,
+  wanted: () => Wanted | null,
 ): Promise<RestoreResult> {
   const started = performance.now();
   const go = async (): Promise<RestoreResult> => {
     using _lock = await workspace.lock(purpose, options);
     await recoverWorkspace(workspace, options);
-    return await restoreLocked(workspace, started, { ...options, ...wanted() });
+    const chosen = wanted();
+    return chosen === null ? nowhere(started) : await restoreLocked(workspace, started, { ...options, ...chosen });
   };
   try {
     // A clone takes little more than records; what is written entry by entry would only take the room that a cleanup needs.
     return workspace.engine.holder === null ? await go() : await makingRoom(workspace.found.control, go);
   } catch (error) {
     const failed = toCairnError(error);
-    if (failed.code !== "no_space") throw error;
-    throw reworded(failed, { hint: await whatItTakes(workspace, options, wanted()) });
+    // What had begun to change the folder says by itself how it goes on.
+    if (failed.code !== "no_space" || needsRecovery(workspace)) throw error;
+    const chosen = wanted();
+    if (chosen === null) throw error;
+    throw reworded(failed, { hint: await whatItTakes(workspace, options, chosen) });
   }
+}
+
+/** Nothing was ever saved. */
+function nowhere(started: number): RestoreResult {
+  return {
+    restored_to: null,
+    undo_id: null,
+    changes: NOTHING,
+    left_out: [],
+    unlinked: [],
+    method: "entries",
+    duration_ms: Math.round(performance.now() - started),
+  };
 }
 
 /** Says how much a restore would write, and what a cleanup would free, as far as that can be told without any room. */
@@ -93,25 +113,9 @@ export async function undo(workspace: Workspace, options: UndoOptions): Promise<
 
 /** To head, which is the latest unless detached: what a crash left unsaved is saved first. */
 export async function restoreLatest(workspace: Workspace, options: CallOptions): Promise<RestoreResult> {
-  const started = performance.now();
-  using _lock = await workspace.lock("restore", options);
-  await recoverWorkspace(workspace, options);
-  const { head } = workspace.state();
-  if (head === null)
-    return {
-      restored_to: null,
-      undo_id: null,
-      changes: NOTHING,
-      left_out: [],
-      unlinked: [],
-      method: "entries",
-      duration_ms: Math.round(performance.now() - started),
-    };
-  return await restoreLocked(workspace, started, {
-    ...options,
-    target: workspace.resolve("head"),
-    paths: null,
-    keepPresent: false,
-    kind: "restore",
-  });
+  return goingBack(workspace, options, "restore", () =>
+    workspace.state().head === null
+      ? null
+      : { target: workspace.resolve("head"), paths: null, keepPresent: false, kind: "restore" },
+  );
 }
