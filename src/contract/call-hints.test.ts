@@ -11,7 +11,7 @@ const HINT = new RegExp(
   `(?:hint|instead|HINT\\w*|look|first|WORDS)\\s*(?:\\??:|=|\\?\\?)\\s*(?:[^;{}\`"]|${LITERAL.source})*`,
   "g",
 );
-/** What speaks of other programs. */
+/** Hints about other programs, which stay as they are. */
 const OTHERS =
   /rustic config --set|age-keygen|age -d|`--external|`--permission`|mount -t|property set -ts|clone -p|chattr|ulimit|mkdir -p|htpasswd/;
 

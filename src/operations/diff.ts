@@ -8,7 +8,7 @@ import { displayPath, isAtOrBelow, normalizeTyped } from "../fs/safe-path.ts";
 import { type Difference, exactDifferences, withoutMovedTimes } from "../workspace/points/tree-diff.ts";
 import { folderSide, HeldComparison, heldSide } from "../workspace/points/compare-held.ts";
 import { kindOf } from "../workspace/points/listed-entry.ts";
-import { differencesByInodes } from "../workspace/save/changed-since.ts";
+import { differencesByInodes } from "../workspace/save/differences-by-inodes.ts";
 import { lookAtWorkspace, lookRequest } from "../workspace/save/look.ts";
 import type { Point } from "../workspace/points/point-files.ts";
 import { rootDifference, rootOfFolder, rootOfPoint } from "../workspace/points/root-changes.ts";

@@ -159,29 +159,22 @@ export function listRegistered(): RegistryEntry[] {
   return withoutRemoved(listIn(folderOf("registered")));
 }
 
-/** Kept folders that are not there any more, though their save points are: raw paths, by name. */
-function goneFolders(): Buffer[] {
-  return listedIfReadable().flatMap(({ registration, missing }) =>
-    registration !== null && missing.length === 1 && missing[0] === "folder"
-      ? [Buffer.from(rawPath(registration))]
-      : [],
-  );
-}
-
-/** Nothing where the registry cannot be listed, which whoever needs it says. */
-function listedIfReadable(): RegistryEntry[] {
-  try {
-    return listRegistered();
-  } catch {
-    return [];
-  }
-}
-
-/** Says which kept folders but `own` are not there any more, the first of them by name; null where all are. */
+/**
+ * Says which kept folders but `own` are not there any more, though their save points are, the first of them by name; null where all
+ * are there, and where the registry cannot be listed, which whoever needs it says.
+ */
 export function tellOfGone(own?: Buffer): string | null {
-  const gone = goneFolders()
-    .filter((folder) => own?.equals(folder) !== true)
-    .map(printablePath);
+  let entries: RegistryEntry[];
+  try {
+    entries = listRegistered();
+  } catch {
+    return null;
+  }
+  const gone = entries.flatMap(({ registration, missing }) => {
+    if (registration === null || missing.length !== 1 || missing[0] !== "folder") return [];
+    const folder = Buffer.from(rawPath(registration));
+    return own?.equals(folder) === true ? [] : [printablePath(folder)];
+  });
   if (gone.length === 0) return null;
   const [are, it] = gone.length === 1 ? ["is", "it"] : ["are", "they"];
   const more = gone.length > SHOWN_GONE ? ` and ${gone.length - SHOWN_GONE} more` : "";

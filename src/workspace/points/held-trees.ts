@@ -56,7 +56,7 @@ export function treePlace(points: Points, point: Pick<Point, "sequence" | "descr
 }
 
 /** As {@link treeOwner}, by what lies there, and by the descriptor only where that does not tell; null where a point holds no tree. */
-export function ownerOfTree(points: Points, sequence: number): number | null {
+function ownerOfTree(points: Points, sequence: number): number | null {
   const { tree } = points.pathsOf(sequence);
   const stats = fs.lstatSync(tree, { throwIfNoEntry: false });
   if (stats?.isDirectory() === true) return sequence;

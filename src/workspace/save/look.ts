@@ -14,7 +14,7 @@ import { countRoot, rootOfFolder, rootOfPoint } from "../points/root-changes.ts"
 import { readHeld, type SealProblem, whyUnsealed } from "../points/seal.ts";
 import { stageRequest } from "./record-point.ts";
 import { type LeftOutEntry, leftOutOf } from "../points/left-out.ts";
-import { differencesByInodes } from "./changed-since.ts";
+import { differencesByInodes } from "./differences-by-inodes.ts";
 import { folderSide, HeldComparison, heldSide } from "../points/compare-held.ts";
 import { countDifferences, countOf } from "../points/tree-diff.ts";
 import type { Workspace, WorkspaceCall } from "../workspace.ts";
