@@ -54,7 +54,7 @@ test("a client has its names, and the library works without any set-up", async (
 test("a folder with no place outside it for its points is told as what it is, and its engine is shown", async () => {
   const { engine, engine_reasons } = await cairn.detectEngine("/");
   assert.deepEqual([engine, engine_reasons.length], ["copy", 4]);
-  assert.match(engine_reasons[0]!.reason, /^the control directory .* would lie inside \/$/);
+  assert.match(engine_reasons[0]!.reason, /^the save points lie inside the folder, at \//);
   await assert.rejects(cairn.openOrAdopt("/"), { code: "refused", message: /it is the root of the whole system$/ });
 });
 

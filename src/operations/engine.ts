@@ -14,7 +14,7 @@ import { CairnError } from "../errors.ts";
 import { durableWrite } from "../fs/durable.ts";
 import { makeFolder } from "../fs/make-folder.ts";
 import { filesystemId } from "../fs/linux/mounts.ts";
-import { displayPath, listedNames, printablePath } from "../fs/safe-path.ts";
+import { displayPath, isAtOrBelow, listedNames, printablePath } from "../fs/safe-path.ts";
 import { newControlId } from "../ids.ts";
 import {
   isFolderThere,
@@ -131,16 +131,28 @@ function existingFolder(path: string): Buffer {
   throw new CairnError("not_found", `there is no ${printablePath(folder)}`);
 }
 
-/** The lowest folder there is on the way to a folder's points. */
+/**
+ * The lowest folder there is on the way to a folder's points. Throws `refused` where they lie inside the folder: its
+ * clones would have them.
+ */
 export function placeOfPoints(folder: Buffer, controlDirectory: string | undefined): string {
   const found = controlDirectory === undefined ? findWorkspace(folder.toString("utf8"), { exact: true }) : null;
   const root = found?.control.root ?? controlDirectory ?? chooseControlDirectory(folder, { id: newControlId() }).root;
-  return existingAncestor(realPathOf(root)).toString("utf8");
+  const place = existingAncestor(realPathOf(root));
+  if (isAtOrBelow(place, folder))
+    throw new CairnError(
+      "refused",
+      `the save points lie inside the folder, at ${root}: a clone of it would have them`,
+      {
+        hint: "name a place outside the folder with --control-dir",
+      },
+    );
+  return place.toString("utf8");
 }
 
 /**
- * Returns the place of a folder's points; where none outside is good for them (`/`, a whole home), that as the answer
- * of each probe.
+ * Returns the place of a folder's points; where that is inside (of `/`, of a whole home), that as the answer of
+ * each probe.
  */
 function placeOrRefusal(folder: Buffer, controlDirectory: string | undefined): string | NonNullable<ProbeAnswer> {
   try {

@@ -49,6 +49,35 @@ describe("an ordinary user", { skip: whyNoOrdinaryUser() ?? false }, () => {
     assert.equal(fs.statSync(path.join(place, "state/cairn/control")).mode & 0o077, 0);
   });
 
+  test("saves, restores and backs up a whole home, in which its save points lie and stay what they are", () => {
+    const home = path.join(place, "home");
+    fs.writeFileSync(path.join(home, "letter"), "first\n");
+    spawnSync("chown", ["-R", `${ORDINARY_USER}:${ORDINARY_USER}`, home]);
+    const env = {
+      ...user.optionsIn(home).env,
+      HOME: home,
+      XDG_STATE_HOME: path.join(home, ".local/state"),
+      XDG_CACHE_HOME: path.join(home, ".cache"),
+    };
+    const run = { ...options, cwd: home, env };
+    const first = cairnOk(["save", home], run);
+    assert.ok(fs.existsSync(path.join(home, ".local/state/cairn/control")));
+    assert.match(first.warnings.join("\n"), /^the save points lie in .*, inside the folder: /m);
+    assert.match(JSON.stringify(cairnOk(["engine", "show"], run).data), /save points lie inside the folder/);
+    fs.writeFileSync(path.join(home, "letter"), "second\n");
+    cairnOk(["save"], run);
+    for (const restore of [["restore", "head~1"], ["undo"], ["restore", "head~1", "--method", "entries"]])
+      cairnOk(restore, run);
+    assert.equal(fs.readFileSync(path.join(home, "letter"), "utf8"), "first\n");
+    assert.equal((cairnOk(["history"], run).data["save_points"] as unknown[]).length, 2);
+    assert.doesNotMatch(JSON.stringify(cairnOk(["show", "head", "--recursive"], run).data["entries"]), /cairn/);
+    const repository = path.join(place, "state/home-backup");
+    const password = { ...run, env: { ...env, CAIRN_PASSWORD: "x" } };
+    cairnOk(["backup", "init", "-r", repository], password);
+    cairnOk(["backup", "create", "-r", repository, home], password);
+    cairnOk(["verify", "--all"], run);
+  });
+
   test("is not kept from their points by what root wrote among them, which root is warned of", () => {
     const folder = path.join(place, "shared");
     fs.mkdirSync(folder);

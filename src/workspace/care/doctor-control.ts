@@ -49,7 +49,7 @@ export function* controlFindings(workspace: Workspace): Iterable<StoreFinding> {
 
 function* placeFindings({ found }: Workspace): Iterable<StoreFinding> {
   const { root } = found.control;
-  const warnings = controlWarnings(root);
+  const warnings = controlWarnings(root, found.folder);
   const why = whyNotWritable(root);
   if (why !== null) warnings.push(`nothing can be saved, nor restored in place: ${root} cannot be written (${why})`);
   for (const detail of warnings) yield { kind: "control-place", severity: "warning", detail };

@@ -378,5 +378,5 @@ test("the choice says why and makes nothing", (context) => {
   const chosen = chooseControlDirectory(Buffer.from(join(directory, "ws")), { id });
   assert.deepEqual([chosen.where, chosen.root], ["user-state", join(directory, "state", "cairn", "control", id)]);
   assert.equal(existsSync(join(directory, "state")), false);
-  assert.deepEqual(controlWarnings(chosen.root), []);
+  assert.deepEqual(controlWarnings(chosen.root, join(directory, "ws")), []);
 });

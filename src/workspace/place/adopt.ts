@@ -59,7 +59,7 @@ import {
   registerWorkspace,
   userStateDirectory,
 } from "./registry.ts";
-import { existingAncestor } from "./room.ts";
+import { existingAncestor, whatMayGo } from "./room.ts";
 
 /** The place of a new control directory. */
 export interface ChosenControl {
@@ -76,9 +76,9 @@ export interface ChooseOptions {
 }
 
 /**
- * Chooses the control directory of a folder (its real path): as told; else under the user's state directory when that
- * is on the folder's file system; else at the root of the folder's mount when that can be written and locked; else
- * under the state directory all the same. Makes nothing. Throws `refused` when it would lie inside the folder.
+ * Chooses the control directory of a folder (its real path): as told; else under the user's state directory when that is
+ * on the folder's file system and not inside; else at the root of its mount when that can be written and locked; else
+ * under the state directory all the same. Makes nothing. Throws `refused` when `controlDirectory` would lie inside.
  */
 export function chooseControlDirectory(folder: RawPath, options: ChooseOptions): ChosenControl {
   const { id, controlDirectory: given } = options;
@@ -86,7 +86,10 @@ export function chooseControlDirectory(folder: RawPath, options: ChooseOptions):
     if (!isAbsolute(given))
       throw new CairnError("usage", `the control directory must be an absolute path, not ${given}`);
     const isInside = [given, existingAncestor(given)].some((each) => isAtOrBelow(each, rawBytes(folder)));
-    if (isInside) throw controlInside(folder, given);
+    if (isInside)
+      throw new CairnError("refused", `the control directory ${given} would lie inside ${printablePath(folder)}`, {
+        hint: "name a place outside the folder with --control-dir",
+      });
     return { root: given, where: "given", reason: "it was asked for" };
   }
   const state = join(userStateDirectory(), "control", id);
@@ -99,15 +102,8 @@ export function chooseControlDirectory(folder: RawPath, options: ChooseOptions):
     const root = join(mount, MOUNT_CONTROL, id);
     return { root, where: "mount-root", reason: `it is on the folder's own file system, mounted at ${mount}` };
   }
-  if (inside) throw controlInside(folder, state);
   const reason = "the folder's file system has no place outside it that can be written and locked";
   return { root: state, where: "user-state", reason };
-}
-
-function controlInside(folder: RawPath, root: string): CairnError {
-  return new CairnError("refused", `the control directory ${root} would lie inside ${printablePath(folder)}`, {
-    hint: "name a place outside the folder with --control-dir",
-  });
 }
 
 /** The root of a folder's mount where a control directory can be made and locked there; null where it cannot. */
@@ -157,13 +153,12 @@ export async function lockPlace({ where, root }: ChosenControl, options: Acquire
   return acquireLock(placeLock(parent), options);
 }
 
-/** Lists what is doubtful about where a control directory lies, one sentence each. */
-export function controlWarnings(root: string): string[] {
-  const kind = filesystemKind(existingAncestor(root));
-  if (kind.overlay) return [`${root} lies on an overlay: it is lost with the container; use --control-dir on a volume`];
-  if (kind.place === "memory")
-    return [`${root} lies in memory (${kind.name}): it is lost at the next restart; use --control-dir on a disk`];
-  return [];
+/** Lists what is doubtful about where a folder's control directory lies, one sentence each. */
+export function controlWarnings(root: string, folder: RawPath): string[] {
+  const meaning = filesystemKind(existingAncestor(root)).overlay
+    ? "on an overlay: they are lost with the container; use --control-dir on a volume"
+    : whatMayGo(root, folder);
+  return meaning === null ? [] : [`the save points lie in ${root}, ${meaning}`];
 }
 
 export interface AdoptFolderOptions {
@@ -231,7 +226,12 @@ export async function adoptFolder(path: RawPath, options: AdoptFolderOptions): P
   failpoint("adopt-registered");
   const found = workspaceAt(folder);
   if (found === null) throw new CairnError("internal", `${printablePath(folder)} was adopted and is not found`);
-  return { found, created: true, reason: chosen.reason, warnings: [...warnings, ...controlWarnings(control.root)] };
+  return {
+    found,
+    created: true,
+    reason: chosen.reason,
+    warnings: [...warnings, ...controlWarnings(control.root, folder)],
+  };
 }
 
 function alreadyThere(found: FoundWorkspace): Adopted {
@@ -373,7 +373,7 @@ export async function initSelfContained(path: string, options: InitFolderOptions
     });
     const found = made();
     if (found === null) throw new CairnError("internal", `${root} was made and is not found`);
-    return { found, created, reason, warnings: controlWarnings(control.root) };
+    return { found, created, reason, warnings: controlWarnings(control.root, folder) };
   } catch (error) {
     const winner = made();
     if (winner !== null) return { found: winner, created: false, reason, warnings: [] };

@@ -51,10 +51,11 @@ test("what a place lies on is told when it is memory, can be taken out, or hangs
   addDisk("8:17", "pci0/usb2/2-1/block/sdb", "0");
   addDisk("179:1", "mmc0/block/mmcblk0", "1");
   const told = (device: string, type: string): string | null =>
-    whatMayGo("/x", parseMountinfo(`1 0 ${device} / /x rw - ${type} /none rw`)[0]!, system);
+    whatMayGo("/x", "/home/ana", parseMountinfo(`1 0 ${device} / /x rw - ${type} /none rw`)[0]!, system);
   assert.equal(told("8:1", "ext4"), null);
   assert.equal(told("8:17", "ext4"), "on the removable disk sdb: without it there are none");
   assert.equal(told("179:1", "vfat"), "on the removable disk mmcblk0: without it there are none");
   assert.equal(told("0:40", "tmpfs"), "in memory (tmpfs): they are gone with a reboot");
   assert.equal(told("0:41", "btrfs"), null);
+  assert.match(whatMayGo(join(system, "devices/none"), system)!, /^inside the folder: /);
 });

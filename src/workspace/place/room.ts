@@ -3,7 +3,7 @@ import { basename, dirname, join } from "node:path";
 import { CairnError } from "../../errors.ts";
 import { formatBytes } from "../../formats/sizes.ts";
 import { freeSpace, type Mount, mountOf } from "../../fs/linux/mounts.ts";
-import { printablePath, rawBytes, type RawPath } from "../../fs/safe-path.ts";
+import { isAtOrBelow, printablePath, rawBytes, type RawPath } from "../../fs/safe-path.ts";
 
 /** The room that file systems have, how much of it is left to others, and whether they last. */
 
@@ -53,8 +53,15 @@ export function requireRoom(place: RawPath, bytes: number, { hint, guard }: { hi
   );
 }
 
-/** Says what a place lies on that may go as a whole, and what that means; null for an ordinary disk. */
-export function whatMayGo(place: RawPath, mount: Mount | null = mountOf(place), system = "/sys"): string | null {
+/** Says what a folder's points, kept at a place, go with as a whole; null on an ordinary disk outside of the folder. */
+export function whatMayGo(
+  place: RawPath,
+  folder: RawPath,
+  mount: Mount | null = mountOf(existingAncestor(place)),
+  system = "/sys",
+): string | null {
+  if (isAtOrBelow(existingAncestor(place), rawBytes(folder)))
+    return "inside the folder: no save point has them, and they go with it; keep them elsewhere with --control-dir, or make backups";
   if (mount === null) return null;
   if (mount.type === "tmpfs" || mount.type === "ramfs") return `in memory (${mount.type}): they are gone with a reboot`;
   const disk = removableDisk(mount, system);

@@ -51,7 +51,7 @@ export async function guardSpace(workspace: Workspace, guard: SpaceGuard): Promi
 /** Says of a first save where its points lie, when that is a place that may go as a whole. */
 export function warnOfPlace({ found }: Workspace, { onWarning }: WorkspaceCall): void {
   const { root } = found.control;
-  const meaning = whatMayGo(root);
+  const meaning = whatMayGo(root, found.folder);
   if (meaning !== null) onWarning?.(`the save points lie in ${printablePath(root)}, ${meaning}`);
 }
 
