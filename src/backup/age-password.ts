@@ -77,7 +77,7 @@ export async function openAgePassword(
   from: { file: string; identity: string },
 ): Promise<Uint8Array> {
   const path = resolve(from.identity);
-  const identities = readSmallFile(path, MAX_FILE_BYTES);
+  const identities = readSmallFile(path, MAX_FILE_BYTES, true);
   if (identities === null) throw new CairnError("not_found", `there is no identity file ${path}`);
   try {
     return await decryptWithIdentities(bytes, identities.toString("utf8"));

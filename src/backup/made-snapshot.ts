@@ -1,9 +1,10 @@
-import { readFileSync, renameSync, writeFileSync } from "node:fs";
+import { renameSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import type { TransferredSize } from "../contract/index.ts";
 import { PROGRAM } from "../formats/program.ts";
 import type { Snapshot } from "../formats/restic/snapshot.ts";
 import { temporaryName } from "../fs/durable.ts";
+import { readRegular } from "../fs/regular-file.ts";
 import type { ObjectId } from "../ids.ts";
 import type { BlobIndex } from "../repository/index/blob-index.ts";
 import { NOTHING_FORWARDED, type ForwardedSize } from "../repository/transfer/forwarded-packs.ts";
@@ -86,7 +87,7 @@ export function readKnownTrees(cache: string, index: Pick<BlobIndex, "covered" |
   const { covered, isPartial } = index;
   if (isPartial) return new Set();
   try {
-    const { index_files: basis, trees } = JSON.parse(readFileSync(join(cache, NAME), "utf8")) as Record<
+    const { index_files: basis, trees } = JSON.parse(readRegular(join(cache, NAME)).toString("utf8")) as Record<
       string,
       unknown
     >;

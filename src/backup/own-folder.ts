@@ -1,4 +1,3 @@
-import { lstatSync, readFileSync } from "node:fs";
 import { dirname } from "node:path";
 import { surveyTree } from "../workspace/store/survey-tree.ts";
 import { rulesOfTask } from "../archive/scan/directory-rules.ts";
@@ -7,6 +6,7 @@ import { IGNORE_FILE, IgnoreRules } from "../fs/ignore.ts";
 import { patternOfPath } from "../fs/ignore-pattern.ts";
 import { PathSelection } from "../fs/path-selection.ts";
 import { isAtOrBelow, joinRaw, printablePath } from "../fs/safe-path.ts";
+import { readRegular } from "../fs/regular-file.ts";
 import { realPathOf } from "../workspace/place/find-workspace.ts";
 import { givenPatterns } from "../workspace/save/given-patterns.ts";
 import type { CreateBackupOptions } from "../contract/index.ts";
@@ -91,7 +91,7 @@ export function withoutOwn(
 function ignoreFileIn(directory: Buffer): Uint8Array | null {
   const file = joinRaw(directory, IGNORE_FILE);
   try {
-    return lstatSync(file).isFile() ? readFileSync(file) : null;
+    return readRegular(file);
   } catch {
     return null;
   }

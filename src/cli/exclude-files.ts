@@ -1,11 +1,11 @@
 import { isUtf8 } from "node:buffer";
-import { readFileSync } from "node:fs";
 import { toCairnError } from "../errors.ts";
 import type { Context } from "./context.ts";
 import type { OptionDefinition } from "./definitions.ts";
 import type { Input } from "./input.ts";
 import { usage } from "./input.ts";
 import { printable } from "./render/format.ts";
+import { readRegular } from "../fs/regular-file.ts";
 
 export const EXCLUDE_FILE_OPTION: OptionDefinition = {
   flags: "--exclude-file <file>",
@@ -27,9 +27,8 @@ export function readExcludes(context: Context, input: Input): string[] {
 function patternsIn(path: string, env: Context["env"]): string[] {
   let bytes: Buffer;
   try {
-    bytes = readFileSync(path);
+    bytes = readRegular(path, { named: true });
   } catch (error) {
-    if ((error as NodeJS.ErrnoException).code === "EISDIR") throw usage(`${printable(path)} is a folder`);
     throw toCairnError(error, `reading the patterns in ${printable(path)}`);
   }
   if (bytes.length > MAX_BYTES)

@@ -1,5 +1,6 @@
 import assert from "node:assert/strict";
-import { mkdtempSync, rmSync, writeFileSync } from "node:fs";
+import { spawnSync } from "node:child_process";
+import { closeSync, mkdtempSync, openSync, rmSync, symlinkSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import test from "node:test";
@@ -34,20 +35,34 @@ test("a command that gives no password is told by how it ended", async () => {
   await told("kill -KILL $$", /password was ended by SIGKILL$/);
 });
 
-test("a password file that is a folder, or empty, is a usage error that says where a password may come from", async (t) => {
+test("a password file that is a folder, a pipe or empty is a usage error that says where a password may come from", async (t) => {
   const folder = mkdtempSync(join(tmpdir(), "cairn-password-"));
   t.after(() => rmSync(folder, { recursive: true }));
   const empty = join(folder, "empty");
   writeFileSync(empty, " \n");
+  const pipe = join(folder, "pipe");
+  assert.equal(spawnSync("mkfifo", [pipe]).status, 0);
   const hint = /^--password-file FILE, --password-command COMMAND, or the variable/;
   const asks: [Partial<PasswordSources>, RegExp][] = [
-    [{ file: folder }, /the password file .* is a folder$/],
-    [{ env: { CAIRN_PASSWORD_FILE: folder } }, /the password file .* is a folder$/],
+    [{ file: folder }, /the password file .* is a folder; a regular file is wanted$/],
+    [{ env: { CAIRN_PASSWORD_FILE: folder } }, /the password file .* is a folder; a regular file is wanted$/],
+    [{ file: pipe }, /the password file .* is a pipe, socket or device; a regular file is wanted$/],
     [{ file: empty }, /the password from .*empty is empty$/],
     [{ command: "true" }, /the password from the command is empty$/],
   ];
   for (const [from, message] of asks)
     await assert.rejects(readPassword({ ...SOURCES, ...from }), { code: "usage", message, hint });
+});
+
+test("a password file is read when it is what a shell hands over, or a link", async (t) => {
+  const folder = mkdtempSync(join(tmpdir(), "cairn-password-"));
+  t.after(() => rmSync(folder, { recursive: true }));
+  writeFileSync(join(folder, "file"), "a secret\n");
+  symlinkSync("file", join(folder, "link"));
+  const descriptor = openSync(join(folder, "file"), "r");
+  t.after(() => closeSync(descriptor));
+  for (const file of [join(folder, "link"), `/dev/fd/${descriptor}`])
+    assert.equal(await readText({ ...SOURCES, file }), "a secret", file);
 });
 
 test("a password that is nowhere is told with its own options and variables", async () => {

@@ -6,6 +6,7 @@ import { CairnError, toCairnError } from "../errors.ts";
 import { formerPassword, passwordOfFile, trimPassword } from "../formats/restic/password-bytes.ts";
 import { readHiddenLine } from "./hidden-line.ts";
 import { usage } from "./input.ts";
+import { readRegular } from "../fs/regular-file.ts";
 
 /** Places where a password may come from; the first that is there counts. */
 export interface PasswordSources {
@@ -70,10 +71,9 @@ async function fromFile(file: string, { cwd, env, identity, variable }: Password
   const path = resolve(cwd, file);
   let bytes: Uint8Array;
   try {
-    bytes = readFileSync(path);
+    bytes = readRegular(path, { named: true });
   } catch (error) {
-    if ((error as NodeJS.ErrnoException).code === "EISDIR")
-      throw usage(`the password file ${path} is a folder`, whereFrom(variable));
+    if (error instanceof CairnError) throw usage(`the password file ${error.message}`, whereFrom(variable));
     throw toCairnError(error, `reading the password file ${path}`);
   }
   if (!isAgeFile(bytes)) return checked(bytes, passwordOfFile(bytes), path, variable);

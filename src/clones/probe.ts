@@ -11,6 +11,7 @@ import { cloneTo } from "../fs/linux/reflink.ts";
 import { clearAway } from "../fs/remove-all.ts";
 import { printablePath } from "../fs/safe-path.ts";
 import { errnoName, newStatBuffer, openDirectory, putName, sameContentStat, syscalls } from "../fs/linux/syscalls.ts";
+import { openRegular, readRegular } from "../fs/regular-file.ts";
 import { newArena } from "../native.ts";
 import { btrfsHolder } from "./btrfs-holder.ts";
 import type { TreeHolder } from "./holder.ts";
@@ -197,7 +198,7 @@ function probeReflink(work: string): ProbeAnswer {
   const content = randomBytes(CLONE_BYTES);
   fs.writeFileSync(from, content);
   const directory = openDirectory(work);
-  const source = fs.openSync(from, "r");
+  const source = openRegular(from);
   let clone = -1;
   try {
     fs.fsyncSync(source);
@@ -216,7 +217,7 @@ function probeReflink(work: string): ProbeAnswer {
     if (!sameContentStat(before.words, after.words)) return { reason: "making a clone changes the times of its file" };
     sys.utimens(clone, newArena(1), 0, EXACT_TIME.seconds, EXACT_TIME.nanoseconds);
     const isExact = fs.fstatSync(clone, { bigint: true }).mtimeNs === EXACT_TIME.all;
-    const isSame = fs.readFileSync(path.join(work, "to")).equals(content);
+    const isSame = readRegular(path.join(work, "to")).equals(content);
     return isExact && isSame ? null : { reason: `a clone has not ${isSame ? "the time" : "the content"} of its file` };
   } finally {
     for (const fd of [directory, source, clone]) if (fd >= 0) fs.closeSync(fd);
@@ -232,7 +233,7 @@ async function probeJuicefs({ place, signal }: Probe): Promise<ProbeAnswer> {
     fs.symlinkSync("folder/file", path.join(from, "link"));
     try {
       await juicefsHolder({ limitMs: PROBE_LIMIT_MS }).capture(Buffer.from(from), held, { signal });
-      const [a, b] = [from, held].map((each) => fs.readFileSync(path.join(each, "folder", "file")));
+      const [a, b] = [from, held].map((each) => readRegular(path.join(each, "folder", "file")));
       return a!.equals(b!) ? null : { reason: "what juicefs clone makes has another content" };
     } catch (error) {
       return answerOf(error);

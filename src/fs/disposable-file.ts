@@ -1,5 +1,6 @@
 import fs from "node:fs";
 import { exchangePlaces } from "./linux/exchange-folders.ts";
+import { openRegular } from "./regular-file.ts";
 
 /**
  * Returns what `read` makes of a file that only makes things fast; null where there is none, or none that can be read.
@@ -7,7 +8,7 @@ import { exchangePlaces } from "./linux/exchange-folders.ts";
 export function readDisposable<T>(path: string, read: (fd: number) => T | null): T | null {
   let fd: number;
   try {
-    fd = fs.openSync(path, "r");
+    fd = openRegular(path);
   } catch {
     return null;
   }

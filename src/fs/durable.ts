@@ -3,13 +3,10 @@ import {
   closeSync,
   constants,
   fchmodSync,
-  fstatSync,
   fsyncSync,
   linkSync,
   mkdirSync,
   openSync,
-  readFileSync,
-  readSync,
   renameSync,
   rmSync,
   statSync,
@@ -21,6 +18,7 @@ import { CairnError, toCairnError } from "../errors.ts";
 import { failpoint } from "../failpoint.ts";
 import { movedToFree } from "./linux/exchange-folders.ts";
 import { isHeldInMetadata } from "./linux/reflink.ts";
+import { readRegular } from "./regular-file.ts";
 import { printablePath, type RawPath } from "./safe-path.ts";
 
 /** Every temporary name begins with it: `.cairn-tmp-<pid>-<hex>`. */
@@ -224,34 +222,12 @@ function makeDirectory(path: string, mode: number, mayLackParents: boolean): boo
 }
 
 /** A small file's bytes, or null where there is none. Throws `damaged` beyond `limit` bytes or for what is no regular file. */
-export function readSmallFile(path: string, limit: number): Buffer | null {
-  let fd: number;
+export function readSmallFile(path: string, limit: number, named = false): Buffer | null {
   try {
-    // Opening a pipe would wait for its writer.
-    fd = openSync(path, constants.O_RDONLY | constants.O_NOFOLLOW | constants.O_NONBLOCK);
+    return readRegular(path, { limit, named });
   } catch (error) {
     const name = errnoOf(error);
     if (name === "ENOENT" || name === "ENOTDIR") return null;
-    throw name === "ELOOP" || name === "ENXIO" ? irregular(path) : toCairnError(error, `read ${path}`);
+    throw toCairnError(error, `read ${path}`);
   }
-  try {
-    const length = readSync(fd, firstBytes, 0, firstBytes.length, 0);
-    if (length < firstBytes.length && length <= limit) return Buffer.from(firstBytes.subarray(0, length));
-    const { size } = fstatSync(fd);
-    if (size > limit) throw new CairnError("damaged", `${path} has ${size} bytes where at most ${limit} are expected`);
-    return readFileSync(fd);
-  } catch (error) {
-    throw !(error instanceof CairnError) && !fstatSync(fd).isFile()
-      ? irregular(path)
-      : toCairnError(error, `read ${path}`);
-  } finally {
-    closeSync(fd);
-  }
-}
-
-/** Most small files fit: one read, and nobody asks for the size first. */
-const firstBytes = Buffer.allocUnsafeSlow(64 << 10);
-
-function irregular(path: string): CairnError {
-  return new CairnError("damaged", `${path} is no regular file`);
 }

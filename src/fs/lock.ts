@@ -1,4 +1,4 @@
-import { closeSync, constants, fstatSync, ftruncateSync, openSync, statSync, writeSync } from "node:fs";
+import { closeSync, constants, fstatSync, ftruncateSync, statSync, writeSync } from "node:fs";
 import { dirname } from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
 import { CairnError, throwIfAborted, toCairnError } from "../errors.ts";
@@ -14,6 +14,7 @@ import type { LockOwner } from "./lock-owner.ts";
 import { filesystemKind } from "./linux/mounts.ts";
 import { HeartbeatWatch, OwnerFiles, encodeOwner, readOwner, rewriteOwner } from "./owner-files.ts";
 import type { Blocked, Claim } from "./owner-files.ts";
+import { openRegular } from "./regular-file.ts";
 
 export interface AcquireOptions {
   /** Milliseconds to wait for another owner; 10 000 unless told, 0 tries once. */
@@ -111,14 +112,14 @@ function ignoringErrors(action: () => void): () => void {
 }
 
 function openLockFile(attempt: Attempt): { descriptor: number; writable: boolean } | null {
-  const { O_RDWR, O_RDONLY, O_CREAT, O_NOFOLLOW } = constants;
+  const { O_RDWR, O_CREAT } = constants;
   try {
-    return { descriptor: openSync(attempt.path, O_RDWR | O_CREAT | O_NOFOLLOW, 0o600), writable: true };
+    return { descriptor: openRegular(attempt.path, { flags: O_RDWR | O_CREAT }), writable: true };
   } catch (error) {
     if (!attempt.owner.shared || !isReadOnly(error)) throw error;
   }
   try {
-    return { descriptor: openSync(attempt.path, O_RDONLY | O_NOFOLLOW), writable: false };
+    return { descriptor: openRegular(attempt.path), writable: false };
   } catch (error) {
     if ((error as NodeJS.ErrnoException).code === "ENOENT") return null;
     throw error;
@@ -328,8 +329,7 @@ function kernelModeNow(attempt: Attempt): "exclusive" | "shared" | "none" {
     const record = recordByKernel(attempt);
     return record === null ? "none" : record.shared ? "shared" : "exclusive";
   }
-  // Opening a pipe would wait for its writer.
-  const descriptor = openSync(attempt.path, constants.O_RDONLY | constants.O_NOFOLLOW | constants.O_NONBLOCK);
+  const descriptor = openRegular(attempt.path);
   try {
     return kernelLockState(descriptor);
   } finally {

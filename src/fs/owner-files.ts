@@ -1,21 +1,11 @@
 import { randomBytes } from "node:crypto";
-import {
-  closeSync,
-  constants,
-  fsyncSync,
-  linkSync,
-  openSync,
-  readFileSync,
-  readdirSync,
-  unlinkSync,
-  writeFileSync,
-  writeSync,
-} from "node:fs";
+import { closeSync, constants, fsyncSync, linkSync, readdirSync, unlinkSync, writeFileSync, writeSync } from "node:fs";
 import { basename, dirname, join } from "node:path";
 import { failpoint } from "../failpoint.ts";
 import { refusesLink, temporaryName } from "./durable.ts";
 import { livenessOf, newNonce, parseOwner, thisProcess } from "./lock-owner.ts";
 import type { LockOwner } from "./lock-owner.ts";
+import { openRegular, readRegular, writeRegular } from "./regular-file.ts";
 
 /**
  * Locks where no kernel decides for all: records beside the lock file, claimed by exclusive creation.
@@ -48,7 +38,7 @@ export function encodeOwner(owner: LockOwner): Buffer {
 export function rewriteOwner(path: string, owner: LockOwner): boolean {
   let descriptor: number;
   try {
-    descriptor = openSync(path, constants.O_WRONLY | constants.O_NOFOLLOW);
+    descriptor = openRegular(path, { flags: constants.O_WRONLY });
   } catch (error) {
     if (errnoOf(error) === "ENOENT" || errnoOf(error) === "ESTALE") return false;
     throw error;
@@ -66,7 +56,7 @@ export function rewriteOwner(path: string, owner: LockOwner): boolean {
 /** The record in a file; null when there is none, it is too large or not a record. */
 export function readOwner(path: string): LockOwner | null {
   try {
-    const bytes = readFileSync(path);
+    const bytes = readRegular(path);
     return bytes.length > MAX_RECORD_BYTES ? null : parseOwner(bytes);
   } catch {
     return null;
@@ -119,7 +109,7 @@ export class HeartbeatWatch {
 
   #load(): Record<string, Sighting> {
     try {
-      const value = JSON.parse(readFileSync(this.#file, "utf8")) as Record<string, Sighting>;
+      const value = JSON.parse(readRegular(this.#file).toString("utf8")) as Record<string, Sighting>;
       const valid = Object.entries(value).filter(([, sighting]) => /^[0-9]{1,20}$/.test(sighting.at));
       return Object.fromEntries(valid);
     } catch {
@@ -129,7 +119,7 @@ export class HeartbeatWatch {
 
   #store(): void {
     try {
-      writeFileSync(this.#file, JSON.stringify(this.#sightings), { mode: 0o600 });
+      writeRegular(this.#file, JSON.stringify(this.#sightings));
     } catch {
       // Without the file this wait watches for itself.
     }

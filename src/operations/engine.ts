@@ -15,6 +15,7 @@ import { durableWrite } from "../fs/durable.ts";
 import { makeFolder } from "../fs/make-folder.ts";
 import { filesystemId } from "../fs/linux/mounts.ts";
 import { displayPath, isAtOrBelow, listedNames, printablePath } from "../fs/safe-path.ts";
+import { readRegular } from "../fs/regular-file.ts";
 import { newControlId } from "../ids.ts";
 import {
   isFolderThere,
@@ -31,7 +32,7 @@ import { recoverWorkspace } from "../workspace/care/recovery.ts";
 import { existingAncestor } from "../workspace/place/room.ts";
 import { Workspace, type WorkspaceParts } from "../workspace/workspace.ts";
 import { release } from "../workspace/place/release.ts";
-import { existsSync, readFileSync } from "node:fs";
+import { existsSync } from "node:fs";
 import { isDeepStrictEqual } from "node:util";
 
 /** From the fastest on; what always works comes after them. */
@@ -196,7 +197,7 @@ interface Remembered {
 
 function remembered({ paths, controlFile }: FoundWorkspace): Remembered | null {
   try {
-    const known = JSON.parse(readFileSync(paths.engines, "utf8")) as Remembered;
+    const known = JSON.parse(readRegular(paths.engines).toString("utf8")) as Remembered;
     const isRight = (each: EngineReason): boolean => each.engine === controlFile.engine && each.chosen;
     if (Array.isArray(known.reasons) && known.reasons.some(isRight)) return known;
   } catch {

@@ -1,10 +1,11 @@
-import { utimesSync, writeFileSync } from "node:fs";
+import { utimesSync } from "node:fs";
 import type { PointStore } from "./store/point-store.ts";
 import type { TreeSource } from "../repository/trees/tree-source.ts";
 import { CairnError, throwIfAborted } from "../errors.ts";
 import type { Recovery, WorkspaceState } from "../formats/records/control.ts";
 import type { Manifest } from "../formats/records/manifest.ts";
 import { acquireLock, type Lock } from "../fs/lock.ts";
+import { writeRegular } from "../fs/regular-file.ts";
 import type { SavePointId } from "../ids.ts";
 import { readState } from "./place/control-directory.ts";
 import { statCachePath } from "./place/control-layout.ts";
@@ -150,7 +151,7 @@ export class Workspace {
 /** For whoever holds the lock and can do without for now. */
 function noteWanted(file: string): void {
   try {
-    writeFileSync(file, "", { mode: 0o600 });
+    writeRegular(file, "");
     const now = new Date();
     utimesSync(file, now, now);
   } catch {

@@ -67,6 +67,12 @@ function flip(file: string, at = 0.5): void {
   fs.chmodSync(file, mode);
 }
 
+/** Opening it waits for whoever writes into it, and nobody does. */
+function putPipe(file: string): void {
+  fs.rmSync(file);
+  assert.equal(spawnSync("mkfifo", [file]).status, 0);
+}
+
 /** Everything below a directory but caches and what a command may make for itself. */
 function keptFiles(control: string): Map<string, string> {
   return new Map(
@@ -152,6 +158,23 @@ const DAMAGES: Damage[] = [
   },
   { name: "no key in the clear", hurt: (at) => fs.rmSync(path.join(at.control, "store-key")), harmless: true },
   { name: "a damaged key in the clear", hurt: (at) => flip(path.join(at.control, "store-key")), harmless: true },
+  ...["store-key", "store-password", "cache/index", "cache/points-main"].map((name) => ({
+    name: `a pipe in place of ${name}`,
+    hurt: (at: Scene) => putPipe(path.join(at.control, name)),
+    harmless: true,
+  })),
+  { name: "a pipe in place of the store's config", hurt: (at) => putPipe(store(at, "config")), names: /config/ },
+  {
+    name: "pipes in place of the index files",
+    hurt: (at) => [...indexes(at), ...caches(at, /./)].forEach(putPipe),
+    names: /index/,
+  },
+  {
+    name: "pipes in place of the packs of the second point",
+    hurt: (at) => at.points[1]!.dataPacks.forEach((name) => putPipe(store(at, name))),
+    lost: [1, 2],
+    names: /pack|tree|content/,
+  },
 ];
 
 describe("damage", () => {

@@ -125,7 +125,7 @@ export class Credentials {
 
   #read(): Htpasswd | null {
     this.#stamp = stampOf(this.#path);
-    const bytes = readSmallFile(this.#path, MAX_HTPASSWD_BYTES);
+    const bytes = readSmallFile(this.#path, MAX_HTPASSWD_BYTES, true);
     return bytes === null ? null : decodeHtpasswd(bytes.toString("utf8"));
   }
 }

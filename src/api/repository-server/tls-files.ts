@@ -1,6 +1,7 @@
-import { readFileSync, statSync } from "node:fs";
+import { statSync } from "node:fs";
 import { createSecureContext } from "node:tls";
 import { CairnError, toCairnError } from "../../errors.ts";
+import { readRegular } from "../../fs/regular-file.ts";
 
 const MAX_PEM_BYTES = 1 << 20;
 
@@ -52,7 +53,7 @@ export class TlsFiles {
 function readPem(path: string): Buffer {
   let bytes: Buffer;
   try {
-    bytes = readFileSync(path);
+    bytes = readRegular(path, { named: true });
   } catch (error) {
     throw toCairnError(error, "the certificate or its key");
   }

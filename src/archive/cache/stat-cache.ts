@@ -4,6 +4,7 @@ import { failpoint } from "../../failpoint.ts";
 import { C, DIRECTORY_WORDS, RECORD_WORDS, ScanTable, type TableBuffers } from "./scan-table.ts";
 import { type SectionCounts, writeSections } from "./stat-cache-write.ts";
 import { putDisposable, readDisposable } from "../../fs/disposable-file.ts";
+import { openRegular } from "../../fs/regular-file.ts";
 
 /**
  * The stat cache: the table of the last scan as one file, read straight into shared memory.
@@ -140,7 +141,7 @@ export function finishStatCache(path: string, draft: StatCacheDraft, key: StatCa
     header.writeUInt32LE(count, AT.COUNTS + i * 4),
   );
   header.writeUInt32LE(crc32(header.subarray(AT.TREE), draft.crc), AT.CRC);
-  const fd = fs.openSync(temporary, "r+");
+  const fd = openRegular(temporary, { flags: fs.constants.O_RDWR });
   try {
     fs.writeSync(fd, header, 0, HEADER, 0);
   } finally {

@@ -1,5 +1,5 @@
 import { createHash } from "node:crypto";
-import { accessSync, constants, existsSync, lstatSync, readdirSync, readFileSync, statSync } from "node:fs";
+import { accessSync, constants, existsSync, lstatSync, readdirSync, statSync } from "node:fs";
 import { hostname } from "node:os";
 import { dirname, join, resolve } from "node:path";
 import { isSignedBy, newSigningKey, signBytes, type SigningKey, signingKeyOf } from "../../crypto/sign.ts";
@@ -9,6 +9,7 @@ import { decodeReceipt, encodeReceipt, encodeReceiptBody, type ReceiptBody } fro
 import { durableMkdir, durableWrite, readSmallFile } from "../../fs/durable.ts";
 import { acquireLock } from "../../fs/lock.ts";
 import { isAtOrBelow } from "../../fs/safe-path.ts";
+import { readRegular } from "../../fs/regular-file.ts";
 import { realPathOf } from "../../workspace/place/find-workspace.ts";
 import { readRecord } from "../../workspace/place/control-directory.ts";
 import { userStateDirectory } from "../../workspace/place/registry.ts";
@@ -55,7 +56,7 @@ export async function writeReceipt(
     ...proven,
     host: hostname(),
     program: PROGRAM,
-    previous: last === undefined ? null : sha256(readFileSync(join(directory(), last))),
+    previous: last === undefined ? null : sha256(readRegular(join(directory(), last))),
   });
   const receipt = encodeReceipt(body, key.publicKey, signBytes(key, body));
   const path = join(directory(), `${String(number).padStart(10, "0")}-${proven.snapshot_id.slice(0, 8)}.json`);
@@ -128,7 +129,7 @@ function namedKey(text: string): Uint8Array {
   if (direct !== null) return direct;
   let content: string;
   try {
-    content = readFileSync(text, "latin1");
+    content = readRegular(text, { named: true }).toString("latin1");
   } catch (error) {
     throw toCairnError(error, `the key ${JSON.stringify(text.slice(0, 80))} is neither one nor a file with one`);
   }

@@ -1,7 +1,8 @@
-import { closeSync, constants, fstatSync, openSync, readSync, unlinkSync, writeSync } from "node:fs";
+import { closeSync, constants, fstatSync, readSync, unlinkSync, writeSync } from "node:fs";
 import { crc32 } from "node:zlib";
 import { failpoint } from "../../failpoint.ts";
 import { putDisposable } from "../../fs/disposable-file.ts";
+import { openRegular } from "../../fs/regular-file.ts";
 import { capacityOf, BlobTable } from "./blob-table.ts";
 import { OtherPlaces } from "./other-places.ts";
 
@@ -37,7 +38,7 @@ export function writeIndexCache(path: string, repositoryId: string, content: Ind
   for (const name of covered) at += names.write(name, at, 32, "hex");
   const header = encodeHeader(repositoryId, content);
   const temporary = `${path}.${process.pid}-${counter++}`;
-  const fd = openSync(temporary, constants.O_WRONLY | constants.O_CREAT | constants.O_TRUNC, 0o600);
+  const fd = openRegular(temporary, { flags: constants.O_WRONLY | constants.O_CREAT | constants.O_TRUNC });
   try {
     let checksum = 0;
     for (const section of [header, names, ...sectionsOf(table, table.count, table.packCount), others.rows]) {
@@ -67,7 +68,7 @@ export function writeIndexCache(path: string, repositoryId: string, content: Ind
 export function readIndexCache(path: string, repositoryId: string): IndexCacheContent | null {
   let fd: number;
   try {
-    fd = openSync(path, constants.O_RDONLY);
+    fd = openRegular(path);
   } catch {
     return null;
   }

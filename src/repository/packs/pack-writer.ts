@@ -12,6 +12,7 @@ import { bindNativeLater } from "../../native.ts";
 import type { Arena } from "../../native.ts";
 import { Compressor, DEFAULT_LEVEL } from "./compression.ts";
 import type { CompressionLevel } from "./compression.ts";
+import { openRegular } from "../../fs/regular-file.ts";
 
 /** A complete pack file under a temporary name; its write-back has been started, not awaited. */
 export interface FinishedPack {
@@ -231,7 +232,7 @@ export class PackWriter {
   #copyTail(tail: PackTail): void {
     this.#openFile();
     const buffer = Buffer.allocUnsafe(Math.min(COPY_SIZE, Math.max(1, tail.length)));
-    const source = openSync(tail.path, "r");
+    const source = openRegular(tail.path);
     try {
       for (let done = 0; done < tail.length;) {
         const count = readSync(source, buffer, 0, Math.min(buffer.length, tail.length - done), done);

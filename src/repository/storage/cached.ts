@@ -1,8 +1,9 @@
-import { readdirSync, readFileSync, renameSync, rmSync, writeFileSync } from "node:fs";
+import { readdirSync, renameSync, rmSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { sha256 } from "../../crypto/hash.ts";
 import { temporaryName } from "../../fs/durable.ts";
 import { makeFolder } from "../../fs/make-folder.ts";
+import { readRegular } from "../../fs/regular-file.ts";
 import { objectIdOf } from "../../ids.ts";
 import {
   isFileName,
@@ -73,7 +74,7 @@ export class CachedStorage extends WrappedStorage {
   #kept(name: string): Uint8Array | null {
     if (this.#directory === null || this.#bypassed > 0 || !isFileName("snapshots", name)) return null;
     try {
-      const bytes = readFileSync(join(this.#directory, name));
+      const bytes = readRegular(join(this.#directory, name));
       return objectIdOf(sha256(bytes)) === name ? bytes : null;
     } catch {
       return null;

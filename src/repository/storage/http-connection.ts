@@ -1,9 +1,10 @@
-import { createReadStream, readFileSync } from "node:fs";
+import { createReadStream } from "node:fs";
 import { Agent as PlainAgent, request as plainRequest, type ClientRequest, type IncomingMessage } from "node:http";
 import { Agent as SecureAgent, request as secureRequest } from "node:https";
 import { pipeline } from "node:stream/promises";
 import { createSecureContext, getCACertificates, type SecureContext } from "node:tls";
 import { CairnError, reworded, throwIfAborted, toCairnError } from "../../errors.ts";
+import { readRegular } from "../../fs/regular-file.ts";
 
 export interface HttpConnectionOptions {
   /** Requests at once; more wait. Default 5. */
@@ -168,7 +169,7 @@ function secureContext(caFile: string | undefined): SecureContext {
     return createSecureContext({ ca: [...getCACertificates("default"), ...getCACertificates("system")] });
   let pem: string;
   try {
-    pem = readFileSync(caFile, "utf8");
+    pem = readRegular(caFile, { named: true }).toString("utf8");
   } catch (error) {
     throw toCairnError(error, `the certificates in ${caFile}`);
   }

@@ -18,6 +18,7 @@ import { promisify } from "node:util";
 import { CairnError, codeOfErrno, toCairnError } from "../../errors.ts";
 import { fsyncDirectory, giveFreeName, writeAll } from "../../fs/durable.ts";
 import { makeFolder } from "../../fs/make-folder.ts";
+import { openRegular } from "../../fs/regular-file.ts";
 import { hintOfClosed, makeRepositoryFolder, openFileToGroup, sharingGroup } from "./sharing.ts";
 import {
   comesWithFolder,
@@ -127,7 +128,7 @@ export class LocalStorage implements Storage {
   async load(kind: FileKind, name: string, range?: ByteRange): Promise<Uint8Array> {
     const path = this.localPath(kind, name);
     try {
-      const fd = openSync(path, constants.O_RDONLY);
+      const fd = openRegular(path);
       try {
         return readRange(fd, range);
       } finally {
@@ -245,7 +246,7 @@ export class LocalStorage implements Storage {
 
   /** Gives a file the mode that its group needs, and flushes it, before it gets its name. */
   async #finish(path: string, durable: boolean): Promise<void> {
-    const fd = openSync(path, constants.O_RDWR);
+    const fd = openRegular(path, { flags: constants.O_RDWR });
     try {
       this.#openToGroup(fd);
       if (durable) await fsyncAsync(fd);
@@ -373,7 +374,7 @@ async function syncIfPresent(path: string): Promise<void> {
 }
 
 async function syncFile(path: string): Promise<void> {
-  const fd = openSync(path, constants.O_RDWR);
+  const fd = openRegular(path, { flags: constants.O_RDWR });
   try {
     await fsyncAsync(fd);
   } finally {

@@ -1,9 +1,9 @@
-import { openSync } from "node:fs";
 import type { MasterKeys } from "../../crypto/seal.ts";
 import { objectIdOf } from "../../ids.ts";
 import type { BlobIndex } from "../index/blob-index.ts";
 import { type BlobPlace, BlobReader } from "../packs/blob-reader.ts";
 import type { ByteRange } from "../storage/storage.ts";
+import { openRegular } from "../../fs/regular-file.ts";
 
 export interface LeftPacksOptions {
   readonly keys: MasterKeys;
@@ -30,7 +30,7 @@ export class LeftPacks {
     this.#places ??= this.#find();
     const places = this.#places.get(pack)?.toSorted((a, b) => a.offset - b.offset) ?? [];
     const sound: ByteRange[] = [];
-    const reader = new BlobReader({ keys, openPack: () => openSync(to, "r") });
+    const reader = new BlobReader({ keys, openPack: () => openRegular(to) });
     try {
       const each = (at: number): void => void sound.push({ offset: places[at]!.offset, length: places[at]!.length });
       reader.readWindow(places, each, () => undefined);

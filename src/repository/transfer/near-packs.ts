@@ -5,6 +5,7 @@ import { CairnError, toCairnError } from "../../errors.ts";
 import { failpoint } from "../../failpoint.ts";
 import { throwIfRanOut } from "../../fs/linux/errno.ts";
 import { makeFolder } from "../../fs/make-folder.ts";
+import { openRegular } from "../../fs/regular-file.ts";
 import { objectIdOf } from "../../ids.ts";
 import { newPacer } from "../../pacer.ts";
 import type { BlobIndex } from "../index/blob-index.ts";
@@ -310,7 +311,7 @@ function packPath(folder: string, pack: string): string {
 
 function openPackIn(folder: string, pack: string, location: string): number {
   try {
-    return openSync(packPath(folder, pack), "r");
+    return openRegular(packPath(folder, pack));
   } catch (error) {
     const known = toCairnError(error, `cannot open pack ${pack.slice(0, 12)}`);
     if (known.code !== "not_found") throw known;

@@ -7,6 +7,7 @@ import { failpoint } from "../../failpoint.ts";
 import { durableMkdir } from "../../fs/durable.ts";
 import { namesIn } from "../../fs/names-in.ts";
 import { joinRaw, printablePath } from "../../fs/safe-path.ts";
+import { readRegular } from "../../fs/regular-file.ts";
 import { listWorkspaces } from "../place/control-directory.ts";
 import { newKeptPlace, workspacePaths } from "../place/control-layout.ts";
 import { type Journal, JOURNALS } from "../journals.ts";
@@ -103,7 +104,7 @@ function journalText(journal: string): string {
   const texts = namesIn(journal).map((name) => {
     const file = path.join(journal, name);
     try {
-      return fs.lstatSync(file).isSymbolicLink() ? fs.readlinkSync(file) : fs.readFileSync(file, "utf8");
+      return fs.lstatSync(file).isSymbolicLink() ? fs.readlinkSync(file) : readRegular(file).toString("utf8");
     } catch {
       // Gone meanwhile: its restore has ended.
       return "";

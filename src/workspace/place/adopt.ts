@@ -1,14 +1,4 @@
-import {
-  closeSync,
-  constants,
-  existsSync,
-  mkdirSync,
-  openSync,
-  readdirSync,
-  rmdirSync,
-  rmSync,
-  statSync,
-} from "node:fs";
+import { closeSync, constants, existsSync, mkdirSync, readdirSync, rmdirSync, rmSync, statSync } from "node:fs";
 import { basename, dirname, isAbsolute, join } from "node:path";
 import { CairnError, toCairnError } from "../../errors.ts";
 import { failpoint } from "../../failpoint.ts";
@@ -20,6 +10,7 @@ import { makeFolder } from "../../fs/make-folder.ts";
 import { filesystemKind, mountOf, ownEntries } from "../../fs/linux/mounts.ts";
 import { namesIn } from "../../fs/names-in.ts";
 import { isAtOrBelow, joinRaw, printablePath, rawBytes, type RawPath, shellPath } from "../../fs/safe-path.ts";
+import { openRegular } from "../../fs/regular-file.ts";
 import { type ControlId, newControlId } from "../../ids.ts";
 import {
   createControlDirectory,
@@ -131,7 +122,7 @@ function isWritable(directory: Buffer): boolean {
 /** False where another user made the lock first, in a folder where everybody may write. */
 function isLockable(mountControl: string): boolean {
   try {
-    closeSync(openSync(placeLock(mountControl), constants.O_RDWR | constants.O_NOFOLLOW));
+    closeSync(openRegular(placeLock(mountControl), { flags: constants.O_RDWR }));
     return true;
   } catch (error) {
     return (error as NodeJS.ErrnoException).code === "ENOENT";

@@ -1,9 +1,10 @@
-import { existsSync, readFileSync, realpathSync, statSync } from "node:fs";
+import { existsSync, realpathSync, statSync } from "node:fs";
 import { basename, dirname, join } from "node:path";
 import { CairnError } from "../../errors.ts";
 import { formatBytes } from "../../formats/sizes.ts";
 import { freeSpace, type Mount, mountOf } from "../../fs/linux/mounts.ts";
 import { isAtOrBelow, printablePath, rawBytes, type RawPath } from "../../fs/safe-path.ts";
+import { readRegular } from "../../fs/regular-file.ts";
 
 /** The room that file systems have, how much of it is left to others, and whether they last. */
 
@@ -75,7 +76,7 @@ function removableDisk({ device, source }: Mount, system: string): string | null
     const number = device.startsWith("0:") ? numberOf(source) : device;
     const found = realpathSync(join(system, "dev/block", number));
     const disk = existsSync(join(found, "partition")) ? dirname(found) : found;
-    const isRemovable = readFileSync(join(disk, "removable"), "latin1").trim() === "1";
+    const isRemovable = readRegular(join(disk, "removable")).toString("latin1").trim() === "1";
     return isRemovable || /\/usb\d+\//.test(disk) ? basename(disk) : null;
   } catch {
     // Where the kernel tells nothing of the disk, nothing is said.

@@ -5,6 +5,7 @@ import { reworded, toCairnError } from "../../errors.ts";
 import { fsyncDirectory } from "../../fs/durable.ts";
 import { makeFolder } from "../../fs/make-folder.ts";
 import { removeDeadWorkDirectories, removeLeftovers } from "../../fs/work-directory.ts";
+import { writeRegular } from "../../fs/regular-file.ts";
 import type { WorkspaceId } from "../../ids.ts";
 import { type ControlPaths, statCachePath } from "./control-layout.ts";
 import { hasRoom } from "./room.ts";
@@ -61,7 +62,7 @@ export function keepSpareRoom({ cache, spare }: ControlPaths): void {
   try {
     makeFolder(cache);
     // Of bytes that no file system makes smaller.
-    fs.writeFileSync(spare, randomBytes(SPARE_BYTES), { mode: 0o600 });
+    writeRegular(spare, randomBytes(SPARE_BYTES));
   } catch {
     // What there is of it helps too.
   }

@@ -1,6 +1,7 @@
 import fs from "node:fs";
 import { IGNORE_FILE, IgnoreRules, MAX_IGNORE_FILE_BYTES } from "../../fs/ignore.ts";
 import { joinRaw } from "../../fs/safe-path.ts";
+import { readRegular } from "../../fs/regular-file.ts";
 import { heldTreeProblem, isAsMade, treePlace } from "./held-trees.ts";
 import { type Point, rulesToReadBy } from "./point-files.ts";
 import type { Points } from "./points.ts";
@@ -52,5 +53,5 @@ function isPart(tree: Buffer, point: Point, where: Uint8Array): boolean {
 /** Null where there is none that counts. */
 function ignoreFileOf(tree: Buffer, directory: string): Uint8Array | null {
   const place = joinRaw(tree, Buffer.from(directory === "" ? IGNORE_FILE : `${directory}/${IGNORE_FILE}`, "latin1"));
-  return fs.lstatSync(place, { throwIfNoEntry: false })?.isFile() === true ? fs.readFileSync(place) : null;
+  return fs.lstatSync(place, { throwIfNoEntry: false })?.isFile() === true ? readRegular(place) : null;
 }

@@ -1,15 +1,7 @@
-import {
-  appendFileSync,
-  existsSync,
-  readdirSync,
-  readFileSync,
-  renameSync,
-  rmSync,
-  statSync,
-  writeFileSync,
-} from "node:fs";
+import { constants, existsSync, readdirSync, renameSync, rmSync, statSync, writeFileSync } from "node:fs";
 import { dirname, join } from "node:path";
 import { temporaryName } from "../../fs/durable.ts";
+import { readRegular, writeRegular } from "../../fs/regular-file.ts";
 import { isSavePointId, type SavePointId } from "../../ids.ts";
 import { CairnError, toCairnError } from "../../errors.ts";
 import { sequenceOfName } from "../place/control-layout.ts";
@@ -80,7 +72,7 @@ export class PointCatalog {
 
   #read(): string {
     try {
-      this.#text ??= readFileSync(this.#file, "latin1");
+      this.#text ??= readRegular(this.#file).toString("latin1");
     } catch {
       this.#text = "";
     }
@@ -147,7 +139,8 @@ export class PointCatalog {
       const size = statSync(this.#file, { throwIfNoEntry: false })?.size ?? 0;
       // A torn line at the end must not swallow this one.
       this.#text = undefined;
-      appendFileSync(this.#file, size % LINE_BYTES === 0 ? text : `\n${text}`, { mode: 0o600 });
+      const { O_APPEND, O_CREAT, O_WRONLY } = constants;
+      writeRegular(this.#file, size % LINE_BYTES === 0 ? text : `\n${text}`, O_WRONLY | O_APPEND | O_CREAT);
       return true;
     } catch {
       // A cache that cannot be written is made again by the next process.

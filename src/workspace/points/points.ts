@@ -22,6 +22,7 @@ import { makeFolder } from "../../fs/make-folder.ts";
 import { namesIfThere } from "../../fs/names-in.ts";
 import { clearAway, removeAll } from "../../fs/remove-all.ts";
 import { newWorkDirectory, removeLeftovers } from "../../fs/work-directory.ts";
+import { writeRegular } from "../../fs/regular-file.ts";
 import type { SavePointId } from "../../ids.ts";
 import { listWorkspaces, type PlacedWorkspace } from "../place/control-directory.ts";
 import {
@@ -41,7 +42,7 @@ import {
   PointCatalog,
   type PointKind,
 } from "./point-catalog.ts";
-import { existsSync, linkSync, mkdirSync, readdirSync, renameSync, rmSync, writeFileSync } from "node:fs";
+import { existsSync, linkSync, mkdirSync, readdirSync, renameSync, rmSync } from "node:fs";
 import { dirname, join } from "node:path";
 
 /** One writer at a time leaves at most one; a few more in case clean-up was killed too. */
@@ -130,7 +131,7 @@ export class Points {
       });
     }
     try {
-      writeFileSync(intent, id, { mode: 0o600 });
+      writeRegular(intent, id);
       if (options.durable !== false) fsyncDirectory(this.#directory);
     } catch (error) {
       this.abandon(sequence);

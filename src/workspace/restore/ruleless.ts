@@ -7,6 +7,7 @@ import { IGNORE_FILE } from "../../fs/ignore.ts";
 import { hasNewName, isSubvolume, subvolumeInfo, type SubvolumeInfo } from "../../fs/linux/btrfs.ts";
 import { inDirectory, openDirectory } from "../../fs/linux/syscalls.ts";
 import { makeFolder } from "../../fs/make-folder.ts";
+import { readRegular } from "../../fs/regular-file.ts";
 import type { SavePointId } from "../../ids.ts";
 import { treePlace, whyTreeIsNotThePoint } from "../points/held-trees.ts";
 import { isOfAll, isSealedInPart, type Point } from "../points/point-files.ts";
@@ -130,7 +131,7 @@ function isKept(kept: Kept, { descriptor }: Point, tree: SubvolumeInfo): boolean
 
 function readKept({ found }: Workspace): Map<string, string> {
   try {
-    const { format, version, points } = JSON.parse(fs.readFileSync(found.paths.ruleless, "utf8")) as KeptFile;
+    const { format, version, points } = JSON.parse(readRegular(found.paths.ruleless).toString("utf8")) as KeptFile;
     if (format === "cairn.ruleless" && version === 1) return new Map(points);
   } catch {
     // It is a cache.

@@ -1,5 +1,6 @@
 import fs from "node:fs";
 import { decodeRecord, encodeRecord } from "../../formats/records/record.ts";
+import { readRegular } from "../../fs/regular-file.ts";
 
 /**
  * The index files that a stat cache relies on, in a file beside it: ids of content that it knows may have left the
@@ -32,7 +33,7 @@ export function cacheBasisHolds(statCache: string, indexes: ReadonlySet<string>)
   try {
     const place = placeOf(statCache);
     if (fs.statSync(place).size > MAX_BYTES) return false;
-    const { fields } = decodeRecord(fs.readFileSync(place), FORMAT, VERSION);
+    const { fields } = decodeRecord(readRegular(place), FORMAT, VERSION);
     const names = fields.texts("index_files");
     return names.length > 0 && names.every((name) => indexes.has(name));
   } catch {

@@ -6,6 +6,7 @@ import { loadStatCache, type StatCache, statCacheTree, writeStatCache } from "..
 import { newStatBuffer, putName, signedWide, STAT, type StatBuffer, syscalls, TYPE } from "../../fs/linux/syscalls.ts";
 import { newArena } from "../../native.ts";
 import { clearAway } from "../../fs/remove-all.ts";
+import { readRegular, writeRegular } from "../../fs/regular-file.ts";
 import {
   CTIME_WORDS,
   hasWords,
@@ -42,7 +43,7 @@ export function leaveSeed(seed: Seed): void {
   try {
     if (!isCacheOf(seed.from, seed.tree)) return;
     const { ctimeNs } = fs.lstatSync(Buffer.from(seed.folder), { bigint: true });
-    fs.copyFileSync(`${seed.from}-indexes`, `${seed.to}-indexes`);
+    writeRegular(`${seed.to}-indexes`, readRegular(`${seed.from}-indexes`));
     // The other workspace replaces its cache and never writes into it.
     fs.linkSync(seed.from, `${seed.to}${MARK}${ctimeNs}`);
   } catch {

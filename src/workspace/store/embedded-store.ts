@@ -19,6 +19,7 @@ import type { Storage } from "../../repository/storage/storage.ts";
 import type { TreeSource } from "../../repository/trees/tree-source.ts";
 import type { FinishedPack } from "../../repository/packs/pack-writer.ts";
 import { clearAway } from "../../fs/remove-all.ts";
+import { readRegular } from "../../fs/regular-file.ts";
 import { notePacks, type StorePaths, storePaths } from "./store-files.ts";
 
 /**
@@ -197,16 +198,10 @@ export class EmbeddedStore {
 }
 
 async function openRepository(paths: StorePaths, storage: LocalStorage): Promise<Repository> {
-  let keys: Buffer;
   try {
-    keys = fs.readFileSync(paths.keyFile);
+    return await Repository.open(storage, { keys: decodeMasterKeys(readRegular(paths.keyFile)) });
   } catch (error) {
-    if ((error as NodeJS.ErrnoException).code !== "ENOENT") throw error;
-    return openByPassword(paths, storage);
-  }
-  try {
-    return await Repository.open(storage, { keys: decodeMasterKeys(keys) });
-  } catch (error) {
+    if ((error as NodeJS.ErrnoException).code === "ENOENT") return openByPassword(paths, storage);
     if (!(error instanceof CairnError) || error.code !== "damaged") throw error;
     // Either the keys or what they open is damaged; the password tells.
     return openByPassword(paths, storage).catch(() => {
@@ -219,7 +214,7 @@ async function openRepository(paths: StorePaths, storage: LocalStorage): Promise
 async function openByPassword(paths: StorePaths, storage: LocalStorage): Promise<Repository> {
   let password: string;
   try {
-    password = fs.readFileSync(paths.passwordFile, "utf8").trimEnd();
+    password = readRegular(paths.passwordFile).toString("utf8").trimEnd();
   } catch (error) {
     throw new CairnError(
       "damaged",
@@ -248,8 +243,8 @@ export async function lookIntoRepository(root: string, passwordFile?: string): P
   const { keyFile, passwordFile: beside } = storePaths(path.dirname(root));
   try {
     if (passwordFile === undefined && fs.existsSync(keyFile))
-      return await Repository.open(storage, { keys: decodeMasterKeys(fs.readFileSync(keyFile)) });
-    return await openByFile(storage, passwordFile ?? beside);
+      return await Repository.open(storage, { keys: decodeMasterKeys(readRegular(keyFile)) });
+    return await openByFile(storage, passwordFile ?? beside, passwordFile !== undefined);
   } catch (error) {
     if ((error as NodeJS.ErrnoException).code !== "ENOENT") throw toCairnError(error, `open ${root}`);
     throw new CairnError(
@@ -260,8 +255,8 @@ export async function lookIntoRepository(root: string, passwordFile?: string): P
   }
 }
 
-async function openByFile(storage: LocalStorage, file: string): Promise<Repository> {
-  const all = fs.readFileSync(file);
+async function openByFile(storage: LocalStorage, file: string, named: boolean): Promise<Repository> {
+  const all = readRegular(file, { named });
   const password = passwordOfFile(all);
   try {
     return await Repository.open(storage, { password });

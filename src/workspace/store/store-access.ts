@@ -1,11 +1,13 @@
 import { randomBytes } from "node:crypto";
 import fs from "node:fs";
+import { join } from "node:path";
 import { sha256 } from "../../crypto/hash.ts";
 import { type MasterKeys, openedOrNull, openMessage, sealMessage } from "../../crypto/seal.ts";
 import { CairnError, toCairnError } from "../../errors.ts";
 import { decodeConfig, encodeConfig } from "../../formats/restic/config.ts";
 import { decodeKeyFile, decodeMasterKeys, encodeMasterKeys } from "../../formats/restic/key-file.ts";
 import { durableWrite } from "../../fs/durable.ts";
+import { readRegular } from "../../fs/regular-file.ts";
 import { objectIdOf } from "../../ids.ts";
 import { formatPolynomial, randomPolynomial } from "../../repository/packs/polynomial.ts";
 import { keysFromPassword, Repository } from "../../repository/repository.ts";
@@ -34,7 +36,7 @@ export async function examineAccess(control: string): Promise<StoreFinding[]> {
     const detail = `the store cannot be opened: ${file.problem ?? "its key does not fit"}; ${password.problem ?? "its password does not fit"}`;
     return [...modeFindings(paths), { kind: "key", severity: "damage", detail }];
   }
-  const findings = [...modeFindings(paths), ...(await configFindings(storage, keys))];
+  const findings = [...modeFindings(paths), ...(await configFindings(storage, paths, keys))];
   if (!isByFile)
     findings.push({
       kind: "key",
@@ -70,7 +72,7 @@ interface Found {
 
 function readKeys({ keyFile }: StorePaths): Found {
   try {
-    return { keys: decodeMasterKeys(fs.readFileSync(keyFile)), problem: null };
+    return { keys: decodeMasterKeys(readRegular(keyFile)), problem: null };
   } catch (error) {
     const known = toCairnError(error);
     if (known.code === "permission") throw known;
@@ -85,7 +87,7 @@ interface FoundPassword extends Found {
 async function readPassword(storage: Storage, { passwordFile }: StorePaths): Promise<FoundPassword> {
   let password: string;
   try {
-    password = fs.readFileSync(passwordFile, "utf8").trimEnd();
+    password = readRegular(passwordFile).toString("utf8").trimEnd();
     if (password === "") throw new CairnError("damaged", "it is empty");
   } catch (error) {
     return { password: null, keys: null, problem: `${passwordFile}: ${toCairnError(error).message}` };
@@ -111,7 +113,7 @@ async function opensAny(storage: Storage, keys: MasterKeys): Promise<boolean> {
   return tried === 0;
 }
 
-async function configFindings(storage: Storage, keys: MasterKeys): Promise<StoreFinding[]> {
+async function configFindings(storage: Storage, { repository }: StorePaths, keys: MasterKeys): Promise<StoreFinding[]> {
   let problem: string;
   try {
     decodeConfig(openMessage(keys, await storage.load("config", "config")));
@@ -131,7 +133,8 @@ async function configFindings(storage: Storage, keys: MasterKeys): Promise<Store
       mend: async () => {
         const id = randomBytes(32).toString("hex");
         const config = { version: 2, id, chunker_polynomial: formatPolynomial(randomPolynomial()) };
-        if (await storage.exists("config", "config")) await storage.remove("config", "config");
+        // Also where it is no regular file.
+        fs.rmSync(join(repository, "config"), { force: true });
         await storage.save("config", "config", sealMessage(keys, encodeConfig(config)));
       },
     },

@@ -3,6 +3,7 @@ import path from "node:path";
 import { decodeRecord, encodeRecord } from "../../formats/records/record.ts";
 import { putDisposable, readDisposable } from "../../fs/disposable-file.ts";
 import { makeFolder } from "../../fs/make-folder.ts";
+import { readRegular, writeRegular } from "../../fs/regular-file.ts";
 import type { BlobIndex } from "../../repository/index/blob-index.ts";
 import { packBytes } from "../../repository/packs/pack-bytes.ts";
 
@@ -69,7 +70,7 @@ const MAX_NOTE_BYTES = 16 * 1024 * 1024;
 export function notedPacks({ damagedPacks }: StorePaths): string[] {
   try {
     if (fs.statSync(damagedPacks).size > MAX_NOTE_BYTES) return [];
-    const lines = fs.readFileSync(damagedPacks, "latin1").split("\n");
+    const lines = readRegular(damagedPacks).toString("latin1").split("\n");
     return lines.filter((name) => /^[0-9a-f]{64}$/.test(name));
   } catch {
     return [];
@@ -85,7 +86,7 @@ export function notePacks(paths: StorePaths, names: readonly string[], instead: 
   try {
     makeFolder(cache);
     if (all.length === 0) fs.rmSync(damagedPacks, { force: true });
-    else fs.writeFileSync(damagedPacks, `${all.join("\n")}\n`, { mode: 0o600 });
+    else writeRegular(damagedPacks, `${all.join("\n")}\n`);
   } catch {
     // Another verification finds them again.
   }

@@ -1,6 +1,7 @@
-import { readFileSync, statSync } from "node:fs";
+import { statSync } from "node:fs";
 import { join } from "node:path";
 import { homeDirectory } from "../../../fs/users.ts";
+import { readRegular } from "../../../fs/regular-file.ts";
 import { CairnError, toCairnError } from "../../../errors.ts";
 
 export interface S3Credentials {
@@ -97,7 +98,7 @@ function readProfiles(file: string): Map<string, Map<string, string>> | null {
     const { size } = statSync(file);
     if (size > MAX_FILE_BYTES)
       throw new CairnError("usage", `${file} has ${size} bytes; it cannot be a file of profiles`);
-    text = readFileSync(file, "utf8");
+    text = readRegular(file, { named: true }).toString("utf8");
   } catch (error) {
     const failure = toCairnError(error, `cannot read ${file}`);
     if (failure.code === "not_found") return null;

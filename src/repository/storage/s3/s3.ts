@@ -1,5 +1,5 @@
 import { randomBytes } from "node:crypto";
-import { readFileSync, statSync, unlinkSync } from "node:fs";
+import { statSync, unlinkSync } from "node:fs";
 import { resolve } from "node:path";
 import { CairnError, toCairnError } from "../../../errors.ts";
 import type { HttpBody } from "../http-connection.ts";
@@ -23,6 +23,7 @@ import {
   type StorageCall,
   type StoredFile,
 } from "../storage.ts";
+import { readRegular } from "../../../fs/regular-file.ts";
 
 export interface S3Options {
   readonly place: S3Place;
@@ -88,7 +89,7 @@ export class S3Storage implements Storage {
     const signal = signalOfWrite(kind, options);
     try {
       const { size } = statSync(temporaryPath);
-      if (kind === "config") await this.#saveConfig(key, { bytes: readFileSync(temporaryPath), doing, call: options });
+      if (kind === "config") await this.#saveConfig(key, { bytes: readRegular(temporaryPath), doing, call: options });
       else if (size > this.#multipart.above) {
         const { partSize } = this.#multipart;
         const file = { key, file: temporaryPath, size, sha256: name, doing, signal };
@@ -330,5 +331,5 @@ function beyond(range: ByteRange, size: number | null, doing: string): CairnErro
 }
 
 function wholeOf(body: HttpBody): Uint8Array {
-  return body instanceof Uint8Array ? body : readFileSync(body.file);
+  return body instanceof Uint8Array ? body : readRegular(body.file);
 }
