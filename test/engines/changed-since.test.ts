@@ -74,14 +74,17 @@ function edit(folder: string): void {
   ])();
 }
 
-test("status and diff of snapshots say by changed inodes what they say by trees of the store", async (t) => {
+test("status, save and diff of snapshots say by changed inodes what they say by trees of the store", async (t) => {
   t.diagnostic(`CAIRN_TEST_SEED=${SEED}`);
   const place = await btrfsPlace(t, fill);
   if (place === null) return;
   const { client, folder } = place;
   const ids: string[] = [];
   for (let point = 0; point < 6; point++) {
-    ids.push((await client.save()).save_point_id);
+    const told = point === 0 ? null : (await client.status()).changes;
+    const saved = await client.save();
+    assert.deepEqual(saved.changes, told);
+    ids.push(saved.save_point_id);
     for (let i = 0; i < 12; i++) edit(folder);
   }
   const look = async (): Promise<unknown[]> => {
@@ -123,6 +126,21 @@ test("changed inodes are not asked about where names of one file, or another sub
     subvolumesOf(place.volume.root).filter((each) => each.includes("work-")),
     [],
   );
+});
+
+test("a save of a snapshot counts nothing where an ignore file may have a part", async (t) => {
+  const place = await btrfsPlace(t, fill);
+  if (place === null) return;
+  const { client, folder } = place;
+  await client.save();
+  fs.writeFileSync(path.join(folder, "d0/new"), "new\n");
+  assert.deepEqual((await client.save()).changes, { added: 1, modified: 0, removed: 0 });
+  fs.writeFileSync(path.join(folder, "d0/.cairnignore"), "new\n");
+  assert.equal((await client.save()).changes, null);
+  fs.rmSync(path.join(folder, "d0/.cairnignore"));
+  assert.equal((await client.save()).changes, null);
+  fs.writeFileSync(path.join(folder, "d0/new"), "newer\n");
+  assert.deepEqual((await client.save()).changes, { added: 0, modified: 1, removed: 0 });
 });
 
 test("a status that is killed leaves nothing that the next save does not remove", async (t) => {

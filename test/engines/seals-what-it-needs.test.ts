@@ -284,21 +284,20 @@ test("what btrfs said of a point's ignore files is kept for the next command, an
   const restore = async (target: string): Promise<string> =>
     (await client.restore({ target, method: "exchange" })).method;
   assert.equal(await restore(first.save_point_id), "exchange");
-  const file = path.join(client.controlDirectory, "cache/ruleless-main.json");
-  const kept = JSON.parse(fs.readFileSync(file, "utf8")) as { points: [string, string][] };
+  const file = path.join(client.controlDirectory, "cache/ruleless-main");
   const { uuid, otransid } = inDirectory(treeOf(client, 1), subvolumeInfo);
-  assert.deepEqual(kept.points, [[first.save_point_id, `${uuid}:${otransid}`]]);
+  assert.equal(fs.readFileSync(file, "utf8"), `${first.save_point_id} ${uuid}:${otransid}\n`);
   // Were it about the second one, that would be believed, and of no other snapshot.
   const other = inDirectory(treeOf(client, 2), subvolumeInfo);
   const claim = async (tree: string): Promise<string> => {
-    fs.writeFileSync(file, JSON.stringify({ ...kept, points: [[second.save_point_id, tree]] }));
+    fs.writeFileSync(file, `${second.save_point_id} ${tree}\n`);
     return restore(second.save_point_id);
   };
   assert.equal(await claim(`${other.uuid}:${other.otransid}`), "exchange");
   makeUnsaved(folder);
-  for (const tree of [`${uuid}:${other.otransid}`, `${other.uuid}:${otransid}`, "", null!])
+  for (const tree of [`${uuid}:${other.otransid}`, `${other.uuid}:${otransid}`, ""])
     assert.equal(await claim(tree), "entries");
-  fs.writeFileSync(file, "{");
+  fs.writeFileSync(file, `${second.save_point_id} ${other.uuid}`);
   assert.equal(await restore(first.save_point_id), "exchange");
 });
 

@@ -456,7 +456,7 @@ export async function commitFileSystem(place: RawPath): Promise<void> {
 }
 
 /** Bytes for the answers of one search. */
-const ROOM = 1024 * 1024;
+const ROOM = 64 * 1024;
 const FIRST_INODE = 256n;
 const HIGHEST = 2n ** 64n - 1n;
 

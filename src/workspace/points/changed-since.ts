@@ -23,11 +23,11 @@ const MOST = 20_000;
 export async function changedSince(
   earlier: Buffer,
   later: Buffer,
-  { since, signal }: { since: number; signal?: AbortSignal | undefined },
+  { since, most = MOST, signal }: { since: number; most?: number | undefined; signal?: AbortSignal | undefined },
 ): Promise<Difference[] | null> {
   const fd = openDirectory(later);
   try {
-    const changed = await inodesChangedSince(fd, { since, most: MOST, signal });
+    const changed = await inodesChangedSince(fd, { since, most, signal });
     if (changed === null || changed.some(({ isDirectory, links }) => !isDirectory && links > 1)) return null;
     return await new ChangedTrees({ earlier, later, changed, pace: newPacer(signal) }).compare();
   } catch (error) {

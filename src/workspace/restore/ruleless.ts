@@ -1,13 +1,11 @@
 import fs from "node:fs";
 import { RULES_NOT_APPLIED } from "../../archive/scan/summary.ts";
-import { statCacheTemporary } from "../../archive/cache/stat-cache.ts";
 import type { Descriptor } from "../../formats/records/descriptor.ts";
-import { putDisposable } from "../../fs/disposable-file.ts";
 import { IGNORE_FILE } from "../../fs/ignore.ts";
 import { hasNewName, isSubvolume, subvolumeInfo, type SubvolumeInfo } from "../../fs/linux/btrfs.ts";
 import { inDirectory, openDirectory } from "../../fs/linux/syscalls.ts";
 import { makeFolder } from "../../fs/make-folder.ts";
-import { readRegular } from "../../fs/regular-file.ts";
+import { readRegular, writeRegular } from "../../fs/regular-file.ts";
 import type { SavePointId } from "../../ids.ts";
 import { treePlace, whyTreeIsNotThePoint } from "../points/held-trees.ts";
 import { isOfAll, isSealedInPart, type Point } from "../points/point-files.ts";
@@ -107,15 +105,8 @@ export function hasRules({ rules }: Pick<Descriptor, "rules">): boolean {
   return rules.exclude.length > 0 || (rules.files?.length ?? 0) > 0 || rules.ignored_count > 0;
 }
 
-/** By ids of points, the snapshots that were asked about. */
+/** By ids of points, the snapshots that were asked about. In the file one a line, `ID UUID:TRANSACTION`, the newest last. */
 type Kept = ReadonlyMap<string, string>;
-
-interface KeptFile {
-  format: "cairn.ruleless";
-  version: 1;
-  /** the newest last */
-  points: [id: string, tree: string][];
-}
 
 /**
  * The snapshot that an answer is about: another in its place has another UUID. That it was not written to since is found out of
@@ -131,24 +122,22 @@ function isKept(kept: Kept, { descriptor }: Point, tree: SubvolumeInfo): boolean
 
 function readKept({ found }: Workspace): Map<string, string> {
   try {
-    const { format, version, points } = JSON.parse(readRegular(found.paths.ruleless).toString("utf8")) as KeptFile;
-    if (format === "cairn.ruleless" && version === 1) return new Map(points);
+    const lines = readRegular(found.paths.ruleless).toString("latin1").split("\n");
+    return new Map(lines.slice(0, -1).map((line) => line.split(" ") as [string, string]));
   } catch {
-    // It is a cache.
+    return new Map();
   }
-  return new Map();
 }
 
 function keep(workspace: Workspace, { descriptor }: Point, tree: SubvolumeInfo): void {
   const { control, paths } = workspace.found;
-  const kept = readKept(workspace);
-  kept.set(descriptor.save_point_id, nameOf(tree));
-  const file: KeptFile = { format: "cairn.ruleless", version: 1, points: [...kept].slice(-MOST_KEPT) };
+  const line = `${descriptor.save_point_id} ${nameOf(tree)}\n`;
   try {
     makeFolder(control.cache);
-    const temporary = statCacheTemporary(paths.ruleless);
-    fs.writeFileSync(temporary, `${JSON.stringify(file)}\n`, { mode: 0o600 });
-    putDisposable(temporary, paths.ruleless);
+    const size = fs.statSync(paths.ruleless, { throwIfNoEntry: false })?.size ?? 0;
+    const { O_APPEND, O_CREAT, O_TRUNC, O_WRONLY } = fs.constants;
+    // A save is waited for, and a line costs it less than a file.
+    writeRegular(paths.ruleless, line, O_WRONLY | O_CREAT | (size < MOST_KEPT * line.length ? O_APPEND : O_TRUNC));
   } catch {
     // It is asked again.
   }

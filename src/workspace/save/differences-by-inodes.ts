@@ -17,12 +17,14 @@ import { isOfAll, isSealedInPart, type Point } from "../points/point-files.ts";
 import { settled, turnedRound } from "../points/settle-contents.ts";
 import type { Difference } from "../points/tree-diff.ts";
 import { neverPart } from "../place/registry.ts";
-import { isRuleless, isSealedWithoutRules } from "../restore/ruleless.ts";
+import { isRuleless, isSealedWithoutRules, noteRuleless } from "../restore/ruleless.ts";
 import type { Workspace, WorkspaceCall } from "../workspace.ts";
 
-interface InodesCall extends WorkspaceCall {
+export interface InodesCall extends WorkspaceCall {
   /** as a diff shows it, not only as it is counted */
   exactly: boolean;
+  /** changed inodes beyond which the answer is null */
+  most?: number | undefined;
 }
 
 /**
@@ -35,16 +37,29 @@ export async function differencesByInodes(
   call: InodesCall,
 ): Promise<Difference[] | null> {
   if (workspace.engine.holder?.type !== "btrfs-snapshot" || process.geteuid?.() !== 0) return null;
-  for (const point of [from, to]) if (point !== null && !(await isAllItsTree(workspace, point, call))) return null;
-  if (to === null) return besideFolder(workspace, from, call);
-  const place = (point: Point): Buffer => Buffer.from(treePlace(workspace.points, point));
+  if (to === null) return (await isAllItsTree(workspace, from, call)) ? besideFolder(workspace, from, call) : null;
   const [earlier, later] = to.sequence < from.sequence ? [to, from] : [from, to];
-  const { exactly, signal } = call;
+  const place = (point: Point): Buffer => Buffer.from(treePlace(workspace.points, point));
+  const { exactly, most, signal } = call;
+  if (!(await isAllItsTree(workspace, earlier, call)) || whyTreeIsNotThePoint(workspace.points, later) !== null)
+    return null;
   const since = transactionOf(place(earlier), place(later));
-  const listed = since === null ? null : await changedSince(place(earlier), place(later), { since, signal });
+  const listed = since === null ? null : await changedSince(place(earlier), place(later), { since, most, signal });
   if (listed === null) return null;
+  const isFollowed = mayFollow(earlier, later) && !listed.some(isIgnoreFile);
+  if (isFollowed) noteRuleless(workspace, later);
+  else if (!(await isAllItsTree(workspace, later, call))) return null;
   const turned = earlier === from ? listed : listed.map(turnedRound);
   return settled(turned, { from: place(from), to: place(to) }, { exactly, pace: newPacer(signal) });
+}
+
+/** Tells if a point has no rules where an earlier one has none and no ignore file came since. */
+function mayFollow(earlier: Point, { sealed, descriptor }: Point): boolean {
+  return !isOfAll(earlier.descriptor) && !sealed && descriptor.rules.exclude.length === 0;
+}
+
+function isIgnoreFile({ path: own, after }: Difference): boolean {
+  return after !== null && path.basename(latin1(own)) === IGNORE_FILE;
 }
 
 /**
@@ -71,10 +86,10 @@ async function besideFolder(workspace: Workspace, from: Point, call: InodesCall)
   return withSnapshot(workspace, call, async (now) => {
     // Another folder may have come to its place meanwhile.
     if (inDirectory(now, subvolumeInfo).parentUuid !== own) return null;
-    if (!isOfAll(from.descriptor) && (await mayHaveIgnoreFile(now, since, signal))) return null;
     const listed = await changedSince(tree, now, { since, signal });
+    if (listed === null || (!isOfAll(from.descriptor) && listed.some(isIgnoreFile))) return null;
     // What an unfinished restore staged in the folder is no part of it.
-    if (listed === null || listed.some((each) => STAGING_NAME.test(latin1(each.path).split("/")[0]!))) return null;
+    if (listed.some((each) => STAGING_NAME.test(latin1(each.path).split("/")[0]!))) return null;
     return settled(listed, { from: tree, to: now }, { exactly, pace: newPacer(signal) });
   });
 }
@@ -123,14 +138,4 @@ async function withSnapshot<T>(
 async function isAllItsTree(workspace: Workspace, point: Point, call: WorkspaceCall): Promise<boolean> {
   if (whyTreeIsNotThePoint(workspace.points, point) !== null || isSealedInPart(point)) return false;
   return point.sealed ? isSealedWithoutRules(point) : isRuleless(workspace, point, call);
-}
-
-/** True too where that is not known. */
-async function mayHaveIgnoreFile(tree: Buffer, since: number, signal: AbortSignal | undefined): Promise<boolean> {
-  const fd = openDirectory(tree);
-  try {
-    return (await hasNewName(fd, Buffer.from(IGNORE_FILE), { since, signal })) !== false;
-  } finally {
-    closeSync(fd);
-  }
 }

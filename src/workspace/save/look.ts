@@ -14,7 +14,7 @@ import { countRoot, rootOfFolder, rootOfPoint } from "../points/root-changes.ts"
 import { readHeld, type SealProblem, whyUnsealed } from "../points/seal.ts";
 import { stageRequest } from "./record-point.ts";
 import { type LeftOutEntry, leftOutOf } from "../points/left-out.ts";
-import { differencesByInodes } from "./differences-by-inodes.ts";
+import { differencesByInodes, type InodesCall } from "./differences-by-inodes.ts";
 import { folderSide, HeldComparison, heldSide } from "../points/compare-held.ts";
 import { countDifferences, countOf } from "../points/tree-diff.ts";
 import type { Workspace, WorkspaceCall } from "../workspace.ts";
@@ -100,13 +100,23 @@ function found(scan: LookedAt["scan"]): Omit<BesideHead, "changes"> {
   return { ignored: scan.notes.ignored, leftOut: leftOutOf(scan) };
 }
 
+/** Counts what {@link differencesByInodes} lists, with the folder's own change; null where it says nothing. */
+export async function countByInodes(
+  workspace: Workspace,
+  pair: { from: Point; to: Point | null },
+  call: Omit<InodesCall, "exactly">,
+): Promise<ChangeCounts | null> {
+  const all = await differencesByInodes(workspace, pair, { ...call, exactly: false });
+  const { from, to } = pair;
+  const present = to === null ? rootOfFolder(workspace.root) : rootOfPoint(to);
+  return all === null ? null : countRoot(countOf(all), rootOfPoint(from), present);
+}
+
 /** Counts by what btrfs tells; null where it does not. */
 async function besideByInodes(workspace: Workspace, head: Point, call: WorkspaceCall): Promise<BesideHead | null> {
   requireFolder(workspace);
-  const all = await differencesByInodes(workspace, { from: head, to: null }, { ...call, exactly: false });
-  if (all === null) return null;
-  const changes = countRoot(countOf(all), rootOfPoint(head), rootOfFolder(workspace.root));
-  return { changes, ignored: [], leftOut: [] };
+  const changes = await countByInodes(workspace, { from: head, to: null }, call);
+  return changes === null ? null : { changes, ignored: [], leftOut: [] };
 }
 
 /** {@link lookBesideHead} by the tree that head holds; null where head is sealed, or its tree does not tell. */

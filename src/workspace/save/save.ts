@@ -6,7 +6,7 @@ import { printablePath } from "../../fs/safe-path.ts";
 import { capturePoint, whyNotHeld } from "../points/capture.ts";
 import { givenPatterns } from "./given-patterns.ts";
 import { treePlace, whyTreeIsNotThePoint } from "../points/held-trees.ts";
-import { lookBesideHeld, lookUntilDifferent } from "./look.ts";
+import { countByInodes, lookBesideHeld, lookUntilDifferent } from "./look.ts";
 import { requireFolder } from "../restore/missing-folder.ts";
 import { isOfAll, type Point } from "../points/point-files.ts";
 import { recordPoint, type Saved, type SaveInput } from "./record-point.ts";
@@ -87,12 +87,31 @@ async function savePresent(workspace: Workspace, input: SaveInput): Promise<Save
     if (same !== null) return savedOrHead(same, head);
     const held =
       passedOver === null ? await capturePoint(workspace, input, holder) : { what: holder.type, reason: passedOver };
-    if ("point" in held) return savedOrHead(held, head);
+    if ("point" in held)
+      return savedOrHead({ ...held, changes: await countHeld(workspace, { head, point: held.point }, input) }, head);
     degraded.push(held);
   }
   await guardSpace(workspace, { ...input, first: head === null });
   return savedOrHead(await recordPoint(workspace, input, { rules: null, undo: false, degraded }), head);
 }
+
+/** Counts what a held point has that head has not, and the other way round; null where its tree has to be read for that. */
+async function countHeld(
+  workspace: Workspace,
+  { head, point }: { head: Point | null; point: Point },
+  input: SaveInput,
+): Promise<Saved["changes"]> {
+  if (head === null) return null;
+  try {
+    return await countByInodes(workspace, { from: head, to: point }, { ...input, most: MOST_COUNTED });
+  } catch {
+    // The point is made, whatever keeps it from being compared.
+    return null;
+  }
+}
+
+/** Changed inodes up to which a save counts: each costs some microseconds, and a save is waited for. */
+const MOST_COUNTED = 2000;
 
 function savedOrHead(saved: Saved, head: Point | null): SavedOrHead {
   return { ...saved, made: saved.point.descriptor.save_point_id !== head?.descriptor.save_point_id };
