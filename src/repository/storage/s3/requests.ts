@@ -52,8 +52,9 @@ export class S3Requests {
   /** A request is signed when its turn has come: a signature is good for minutes only. */
   readonly #slots: Slots;
   readonly #keys = new Map<string, ArrayBuffer>();
+  /** True when nobody has said one: then that of the server is taken. */
+  readonly #regionIsGuessed: boolean;
   #region: string;
-  #regionIsSure: boolean;
 
   private constructor(options: S3RequestsOptions, signer: typeof AwsV4Signer | null) {
     this.#options = options;
@@ -67,7 +68,7 @@ export class S3Requests {
       connections: this.connections,
     });
     const region = options.region ?? regionOfHost(options.place.endpoint.hostname);
-    this.#regionIsSure = region !== null;
+    this.#regionIsGuessed = region === null;
     this.#region = region ?? "us-east-1";
   }
 
@@ -82,26 +83,24 @@ export class S3Requests {
 
   /** The answer to a request, when its status is 2xx or one that the caller accepts. */
   async send(request: S3Request): Promise<S3Answer> {
-    let answer = await this.#ask(request);
-    if (answer.status >= 300 && !this.#regionIsSure) {
+    let { answer, region } = await this.#ask(request);
+    if (answer.status >= 300 && this.#regionIsGuessed) {
       const failure = failureOf(answer);
-      if (isWrongRegion(answer, failure) && failure.region !== null && failure.region !== this.#region) {
+      // Others that went out beside it may have learned the region meanwhile.
+      if (isWrongRegion(answer, failure) && failure.region !== null && failure.region !== region) {
         this.#region = failure.region;
-        answer = await this.#ask(request);
+        ({ answer, region } = await this.#ask(request));
       }
     }
-    if (isWanted(request, answer)) {
-      this.#regionIsSure = true;
-      return answer;
-    }
-    throw this.errorOf(answer, request.doing);
+    if (isWanted(request, answer)) return answer;
+    throw this.errorOf(answer, request.doing, region);
   }
 
   /** The error that an answer stands for, also one that `send` accepted. */
-  errorOf(answer: S3Answer, doing: string): CairnError {
+  errorOf(answer: S3Answer, doing: string, region = this.#region): CairnError {
     const { credentials, addressing } = this.#options;
     const secrets = [credentials?.secretAccessKey, credentials?.sessionToken].filter((text) => text !== undefined);
-    const context = { doing, location: this.location, region: this.#region, addressing, secrets, now: Date.now() };
+    const context = { doing, location: this.location, region, addressing, secrets, now: Date.now() };
     return errorOfAnswer(answer, context);
   }
 
@@ -109,23 +108,25 @@ export class S3Requests {
     this.#http.close();
   }
 
-  async #ask(request: S3Request): Promise<S3Answer> {
+  /** `region`: the one that it was signed for. */
+  async #ask(request: S3Request): Promise<{ answer: S3Answer; region: string }> {
     return this.#slots.run(async () => {
       const path = this.#addresses.pathOf(request.key, request.query);
-      const headers = await this.#headers(request, path);
+      const region = this.#region;
+      const headers = await this.#headers(request, path, region);
       // Stopped while it waited for its turn or was signed.
       throwIfAborted(request.signal);
       const { method, body, doing, signal } = request;
       try {
         const sent = { method, path, headers, body, doing, signal };
-        return await this.#http.exchange(sent, (answer) => this.#read(answer, request));
+        return { answer: await this.#http.exchange(sent, (answer) => this.#read(answer, request)), region };
       } catch (error) {
         throw this.#options.addressing === "host" ? withByPath(error) : error;
       }
     });
   }
 
-  async #headers(request: S3Request, path: string): Promise<Record<string, string>> {
+  async #headers(request: S3Request, path: string, region: string): Promise<Record<string, string>> {
     const { credentials } = this.#options;
     const headers: Record<string, string> = {
       ...request.headers,
@@ -143,7 +144,7 @@ export class S3Requests {
       headers,
       ...credentials,
       service: "s3",
-      region: this.#region,
+      region,
       cache: this.#keys,
     }).sign();
     for (const [name, value] of signed.headers) headers[name] = value;

@@ -124,6 +124,19 @@ describe("requests", () => {
     );
   });
 
+  test("requests that go out at once all learn the region that the server names", async () => {
+    const { server, storage } = await pair({ region: "eu-far-7" });
+    // None is answered before all have come: each was signed for the region that was guessed.
+    const all = Promise.withResolvers<void>();
+    server.hold = () => {
+      if (server.seen.length === 3) all.resolve();
+      return all.promise;
+    };
+    const lists = await Promise.all([storage.list("keys"), storage.list("index"), storage.list("data")]);
+    assert.deepEqual(lists, [[], [], []]);
+    assert.equal(server.seen.length, 6);
+  });
+
   test("who was stopped takes the lock away all the same", async () => {
     const stop = new AbortController();
     const storage = new CallStorage((await pair()).storage, { signal: stop.signal });
