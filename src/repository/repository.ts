@@ -4,7 +4,7 @@ import { currentUser } from "../fs/users.ts";
 import { deriveKeys, newMasterKeys, type ScryptParameters } from "../crypto/key-derivation.ts";
 import { sha256 } from "../crypto/hash.ts";
 import { openedOrNull, openMessage, sealMessage, type MasterKeys } from "../crypto/seal.ts";
-import { CairnError, isBadSector, throwIfAborted, toCairnError } from "../errors.ts";
+import { CairnError, isBadSector, reworded, throwIfAborted, toCairnError } from "../errors.ts";
 import { failpoint } from "../failpoint.ts";
 import { decodeConfig, encodeConfig, type RepositoryConfig } from "../formats/restic/config.ts";
 import {
@@ -32,6 +32,9 @@ const MAX_INDEX_BYTES = 8 * 1024 * 1024 - 64 * 1024;
 const MAX_KEYS = 1000;
 /** Files on their way at once: of snapshots each is small, of an index some are of 8 MiB. */
 const LOADS = { snapshots: 16, index: 8, locks: 8 } as const;
+
+/** The id of a snapshot that is in no repository. */
+const NO_SNAPSHOT = "0".repeat(64);
 
 /** Kinds of files that hold what was stored. */
 export const CONTENT_KINDS = ["snapshots", "index", "data"] as const;
@@ -116,6 +119,24 @@ export class Repository {
         hint: "who may decide that allows it with: rustic config --set-append-only false",
       },
     );
+  }
+
+  /**
+   * To be called before anything is written in the place of what is removed afterwards. Throws as `requireRemovals` does, and
+   * `permission` where the storage lets nothing but locks go: it is asked to remove a snapshot that is nowhere.
+   */
+  async tryRemoval(): Promise<void> {
+    this.requireRemovals();
+    const { storage } = this;
+    await storage.remove("snapshots", NO_SNAPSHOT).catch((error: unknown) => {
+      const known = toCairnError(error);
+      if (known.code === "not_found") return;
+      if (known.code !== "permission") throw known;
+      throw reworded(known, {
+        message: `nothing may be removed from ${storage.location}, so nothing was changed there: ${known.message}`,
+        hint: "do it where removals are allowed: with a key that may delete, or beside a server that is not append-only",
+      });
+    });
   }
 
   /**

@@ -115,7 +115,7 @@ async function rewriteSnapshots(
   options: CallOptions,
   { rewriting, isPlan, forget }: { rewriting: Rewriting; isPlan: boolean; forget: boolean },
 ): Promise<Rewritten> {
-  if (forget && !isPlan) access.repository.requireRemovals();
+  if (forget && !isPlan) await access.repository.tryRemoval();
   const done = await mending(access, { options, lock: isPlan ? null : "shared" }, async (session) =>
     new SnapshotRewriter(session, rewriting, options).run(),
   );

@@ -1,7 +1,9 @@
 import assert from "node:assert/strict";
-import { chmodSync, writeFileSync } from "node:fs";
+import { chmodSync, readdirSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { test } from "node:test";
+import { serve } from "../../api/repository-server/testing-server.ts";
+import { CairnError } from "../../errors.ts";
 import type { BackupSnapshot } from "../../contract/index.ts";
 import { hasCode } from "../../operations/testing-folder.ts";
 import type { OpenedRepository } from "../../operations/opened-repository.ts";
@@ -117,4 +119,46 @@ test("a snapshot that cannot be read is warned of when others are tagged", async
   const { tagged } = await repository.tag({ tags: [["wip"]], add: ["x"], onWarning: (each) => warnings.push(each) });
   assert.deepEqual([tagged.length, tagged[0]!.snapshot_id], [1, first]);
   assert.match(warnings.join(), new RegExp(second.slice(0, 8)));
+});
+
+test("nothing is written when snapshots are tagged, or taken out of, where nothing may be removed", async (t) => {
+  const scene = await backupScene(t, "local");
+  await twoSnapshots(scene);
+  const { server } = await serve(t, { root: scene.place, appendOnly: true });
+  const files = (): string[] => readdirSync(scene.place, { recursive: true, encoding: "utf8" }).toSorted();
+  const before = files();
+  const far = await scene.library.openRepository({ ...scene.options, repository: `rest:${server.url}` });
+  t.after(async () => far.close());
+  for (const change of [
+    async () => far.tag({ snapshots: ["latest"], add: ["x"] }),
+    async () => far.rewrite({ snapshots: ["latest"], exclude: ["a.txt"], forget: true }),
+    async () => far.forget({ retention: { keepLast: 1 } }),
+    async () => far.prune(),
+  ])
+    await assert.rejects(change, {
+      code: "permission",
+      message: /^nothing may be removed from .*, so nothing was changed there: .*append-only/,
+      hint: /where removals are allowed/,
+    });
+  assert.deepEqual(files(), before);
+});
+
+test("a new snapshot goes again when the one whose place it takes may not be removed", async (t) => {
+  const scene = await backupScene(t, "local");
+  const { repository } = scene;
+  const [first, second] = await twoSnapshots(scene);
+  const { storage } = (repository as OpenedRepository).access;
+  const remove = storage.remove.bind(storage);
+  storage.remove = async (kind, name, call) => {
+    if (name === first) throw new CairnError("permission", "another user's");
+    return remove(kind, name, call);
+  };
+  await assert.rejects(repository.tag({ snapshots: [first], add: ["x"] }), {
+    code: "permission",
+    message: /another user/,
+  });
+  assert.deepEqual(
+    (await repository.list()).snapshots.map(({ snapshot_id: id }) => id),
+    [first, second],
+  );
 });

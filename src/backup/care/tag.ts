@@ -31,7 +31,7 @@ export async function tagBackups(access: OpenRepository, options: TagBackupsOpti
     const { changed, unchanged } = changesIn(await read(), options, edit);
     return done({ tagged: changed.map((each) => publicChange(each, null)), unchanged });
   }
-  access.repository.requireRemovals();
+  await access.repository.tryRemoval();
   return access.locked(true, options, async (lock) => {
     const listing = await read();
     const { changed, unchanged } = changesIn(listing, options, edit);

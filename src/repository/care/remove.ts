@@ -1,5 +1,5 @@
 import { append } from "../../append.ts";
-import { CairnError, reworded, throwIfAborted } from "../../errors.ts";
+import { CairnError, reworded, throwIfAborted, toCairnError } from "../../errors.ts";
 import { failpoint } from "../../failpoint.ts";
 import type { IndexBlob } from "../../formats/restic/pack-header.ts";
 import { plural } from "../../formats/sizes.ts";
@@ -53,7 +53,7 @@ export async function removeSnapshots(
   ids: Iterable<string>,
   options: LockCall & { confirm?: () => Promise<void> } = {},
 ): Promise<number> {
-  repository.requireRemovals();
+  await repository.tryRemoval();
   const { confirm, ...waiting } = options;
   return withLock(repository, { ...waiting, exclusive: true }, async () => {
     await confirm?.();
@@ -94,7 +94,12 @@ export async function replaceSnapshots(
       throwIfAborted(signal);
       const id = made ?? (await repository.saveSnapshot(snapshot));
       failpoint("replace.snapshot-written");
-      await removeFile(repository, "snapshots", old);
+      await removeFile(repository, "snapshots", old).catch(async (error: unknown) => {
+        // Others' files may have to stay where our own may go. Any other failure may have removed it all the same.
+        if (made === null && toCairnError(error).code === "permission")
+          await removeFile(repository, "snapshots", id).catch(() => undefined);
+        throw error;
+      });
       ids.push(id);
       failpoint("replace.snapshot-removed");
     }
@@ -118,7 +123,7 @@ export async function previewSweep(repository: Repository, options: SweepOptions
  * is whole and the next run finishes it.
  */
 export async function runSweep(repository: Repository, options: SweepOptions): Promise<SweepResult> {
-  repository.requireRemovals();
+  await repository.tryRemoval();
   const total: SweepResult = {
     removedPacks: 0,
     repackedPacks: 0,

@@ -292,6 +292,13 @@ test("a trial of conditions that fails for a moment is made again when it is nee
   await assert.rejects(open(), coded("not_found", /bucket/));
 });
 
+test("that nothing may be removed is told also of what is not there", async () => {
+  const { server, storage } = await pair();
+  await assert.rejects(storage.remove("snapshots", NAME), coded("not_found"));
+  server.fail("DELETE", errorReply(403, "AccessDenied", "no"));
+  await assert.rejects(storage.remove("snapshots", NAME), coded("permission"));
+});
+
 test("a location is opened with what the environment says", async () => {
   const { server } = await pair();
   const env = {

@@ -144,10 +144,11 @@ export class S3Storage implements Storage {
   async remove(kind: FileKind, name: string, call?: StorageCall): Promise<void> {
     const key = this.#key(kind, name);
     const doing = `cannot remove ${labelOf(kind, name)}`;
-    // S3 calls the removal of what is not there a success. Who is stopped while a lock is looked at takes it away all the same.
-    if ((await this.#size(key, { doing, signal: kind === "locks" ? undefined : signalOf(call) })) === null)
-      throw new CairnError("not_found", `${doing} at ${this.location}: it is not there`);
+    // Who is stopped while a lock is looked at takes it away all the same.
+    const size = await this.#size(key, { doing, signal: kind === "locks" ? undefined : signalOf(call) });
+    // S3 calls the removal of what is not there a success; whether it may be removed is told of that, too.
     await this.#requests.send({ method: "DELETE", key, doing, signal: signalOfWrite(kind, call) });
+    if (size === null) throw new CairnError("not_found", `${doing} at ${this.location}: it is not there`);
   }
 
   async sync(): Promise<void> {}
