@@ -49,6 +49,23 @@ export function groupName(gid: number): string {
   return groupNames().get(gid) ?? "";
 }
 
+/** The users in a group, by number, as far as the machine's own files name them. */
+export function membersOf(gid: number): number[] {
+  const [people, all] = ["/etc/passwd", "/etc/group"].map((file) => {
+    try {
+      return readFileSync(file, "utf8")
+        .split("\n")
+        .map((line) => line.split(":"));
+    } catch {
+      return [];
+    }
+  });
+  const named = new Set(all!.flatMap((fields) => (fields[2] === String(gid) ? (fields[3] ?? "").split(",") : [])));
+  return people!.flatMap(([name = "", , uid, primary]) =>
+    primary === String(gid) || named.has(name) ? [Number(uid)] : [],
+  );
+}
+
 const FIRST_PERSON = 1000;
 const NOBODY = 65534;
 

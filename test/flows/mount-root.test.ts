@@ -6,7 +6,7 @@ import { test } from "node:test";
 import { buildCommand, cairn, cairnOk, SCRATCH } from "../fixtures/command.ts";
 import { readFolder } from "../fixtures/folder-state.ts";
 import { heldPlace } from "../fixtures/held-place.ts";
-import { loopFileSystem } from "../fixtures/loop-file-system.ts";
+import { loopFileSystem, ORDINARY_USER } from "../fixtures/loop-file-system.ts";
 import { juicefsVolume } from "../fixtures/juicefs.ts";
 import { makeFirst } from "../fixtures/two-states.ts";
 
@@ -89,6 +89,30 @@ test("a workspace or fork that lies in another mount than its control directory 
     assert.equal((cairnOk(["-C", kept, "history"]).data["save_points"] as unknown[]).length, 1);
     assert.deepEqual(fs.readdirSync(kept), ["file"]);
   }
+});
+
+test("save points do not lie in what another user has put at a mount's root, where everybody may write", (t) => {
+  const disk = loopFileSystem(t, "ext4");
+  if (disk === null) return;
+  fs.chmodSync(disk.root, 0o1777);
+  const [theirs, folder] = [path.join(disk.root, ".cairn-control"), path.join(disk.root, "work")];
+  for (const each of [theirs, folder]) fs.mkdirSync(each);
+  fs.chownSync(theirs, ORDINARY_USER, ORDINARY_USER);
+  fs.writeFileSync(path.join(folder, "file"), "one");
+  const { control_directory: control } = cairnOk(["init", folder]).data["workspace"] as { control_directory: string };
+  assert.ok(!control.startsWith(disk.root), control);
+  assert.deepEqual(fs.readdirSync(theirs), []);
+  // Root's own is safe there.
+  fs.chownSync(theirs, 0, 0);
+  const second = path.join(disk.root, "second");
+  fs.mkdirSync(second);
+  fs.writeFileSync(path.join(second, "file"), "one");
+  cairnOk(["save", second]);
+  const [id] = fs.readdirSync(theirs).filter((name) => /^[0-9a-f]{32}$/.test(name));
+  fs.renameSync(path.join(theirs, id!), path.join(theirs, "moved"));
+  const gone = cairn(["save", second]).error;
+  assert.equal(gone?.code, "not_found");
+  assert.ok(gone.message.includes(path.join(theirs, id!)), gone.message);
 });
 
 test("a folder whose points were never read is relocated onto another file system", async (t) => {

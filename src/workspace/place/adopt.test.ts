@@ -1,6 +1,7 @@
 import assert from "node:assert/strict";
 import { spawnSync } from "node:child_process";
 import {
+  chmodSync,
   chownSync,
   existsSync,
   lchownSync,
@@ -208,6 +209,50 @@ test(
       assert.equal(findWorkspace(folder)?.control.root, found.control.root, `theirs is ${owned}`);
       chownSync(owned, 0, 0);
     }
+  },
+);
+
+test(
+  "a place is not chosen where another user may rename it, and one that was asked for is warned of",
+  { skip: process.geteuid?.() === 0 ? false : "needs root to give something away" },
+  (context) => {
+    const directory = scratch(context);
+    const [folder, state] = [join(directory, "ws"), join(directory, "state")];
+    mkdirSync(state);
+    const where = (): string => chooseControlDirectory(folder, { id: newControlId() }).where;
+    const open = (mode: number): void => chmodSync(state, mode);
+    assert.equal(where(), "user-state");
+    open(0o777);
+    assert.notEqual(where(), "user-state");
+    assert.match(controlWarnings(join(state, "x"), folder).at(-1) ?? "", /everybody may rename what lies in .*state$/);
+    open(0o1777);
+    assert.equal(where(), "user-state", "the sticky bit");
+    mkdirSync(join(state, "cairn"));
+    chownSync(join(state, "cairn"), 65534, 65534);
+    assert.notEqual(where(), "user-state", "the owner in a sticky folder");
+    chownSync(folder, 65534, 65534);
+    assert.equal(where(), "user-state", "who owns the folder may decide about it");
+  },
+);
+
+test(
+  "a known folder whose control directory became another user's is not adopted anew",
+  { skip: process.geteuid?.() === 0 ? false : "needs root to give something away" },
+  async (context) => {
+    const directory = scratch(context);
+    const [folder, other] = [join(directory, "ws"), join(directory, "other")];
+    const root = join(directory, "control");
+    mkdirSync(other);
+    await adopt(folder, { controlDirectory: root });
+    const theirs = await adopt(other, { controlDirectory: join(directory, "theirs") });
+    renameSync(root, join(directory, "moved"));
+    renameSync(theirs.found.control.root, root);
+    for (const each of [root, join(root, "cairn.json")]) chownSync(each, 65534, 65534);
+    await assert.rejects(adopt(folder), (error: CairnError) => {
+      assert.equal(error.code, "not_found");
+      assert.ok(error.message.includes(root) && error.hint?.includes("cairn release"), error.message);
+      return true;
+    });
   },
 );
 

@@ -41,7 +41,7 @@ import {
   workspaceAt,
   workspaceOnceOf,
 } from "./find-workspace.ts";
-import { isTrusted } from "./owners.ts";
+import { isTrusted, whoMayMove } from "./owners.ts";
 import {
   finishReleases,
   leftReleases,
@@ -67,9 +67,9 @@ export interface ChooseOptions {
 }
 
 /**
- * Chooses the control directory of a folder (its real path): as told; else under the user's state directory when that is
- * on the folder's file system and not inside; else at the root of its mount when that can be written and locked; else
- * under the state directory all the same. Makes nothing. Throws `refused` when `controlDirectory` would lie inside.
+ * Chooses the control directory of a folder (its real path), where no other user may rename it: as told; else under the state
+ * directory when on the folder's file system, not inside; else at its mount's root when that can be written and locked; else
+ * under the state directory. Makes nothing. Throws `refused`: `controlDirectory` would lie inside, or no place is left.
  */
 export function chooseControlDirectory(folder: RawPath, options: ChooseOptions): ChosenControl {
   const { id, controlDirectory: given } = options;
@@ -84,16 +84,26 @@ export function chooseControlDirectory(folder: RawPath, options: ChooseOptions):
     return { root: given, where: "given", reason: "it was asked for" };
   }
   const state = join(userStateDirectory(), "control", id);
+  const others = whoMayMove(state, folder);
   const inside = isAtOrBelow(state, rawBytes(folder));
   const sameDevice = statSync(existingAncestor(state)).dev === statSync(folder).dev;
-  if (sameDevice && !inside)
+  if (sameDevice && !inside && others === null)
     return { root: state, where: "user-state", reason: "your state directory is on the same file system" };
   const mount = mountRootOf(folder);
-  if (mount !== null) {
-    const root = join(mount, MOUNT_CONTROL, id);
+  const root = mount === null ? null : join(mount, MOUNT_CONTROL, id);
+  // What lies on an overlay is lost with its container, and who else may write here is in that too.
+  if (root !== null && (whoMayMove(root, folder) === null || filesystemKind(existingAncestor(state)).overlay))
     return { root, where: "mount-root", reason: `it is on the folder's own file system, mounted at ${mount}` };
-  }
-  const reason = "the folder's file system has no place outside it that can be written and locked";
+  if (others !== null)
+    throw new CairnError(
+      "refused",
+      `refused to keep the save points of ${printablePath(folder)} in ${state}: ${others}`,
+      {
+        hint: "name a place that only you may write to with --control-dir",
+      },
+    );
+  const reason =
+    "the folder's file system has no place outside it that can be written and locked, and that nobody else may rename";
   return { root: state, where: "user-state", reason };
 }
 
@@ -104,6 +114,7 @@ function mountRootOf(folder: RawPath): string | null {
   if (point === undefined || point.equals(rawBytes(folder))) return null;
   const text = point.toString("utf8");
   const control = join(text, MOUNT_CONTROL);
+  if (existsSync(control) && !isTrusted(control, rawBytes(folder))) return null;
   const fits = Buffer.from(text, "utf8").equals(point) && isWritable(existingAncestor(control)) && isLockable(control);
   return fits ? text : null;
 }
@@ -149,7 +160,11 @@ export function controlWarnings(root: string, folder: RawPath): string[] {
   const meaning = filesystemKind(existingAncestor(root)).overlay
     ? "on an overlay: they are lost with the container; use --control-dir on a volume"
     : whatMayGo(root, folder);
-  return meaning === null ? [] : [`the save points lie in ${root}, ${meaning}`];
+  const others = whoMayMove(root, folder);
+  return [
+    ...(meaning === null ? [] : [`the save points lie in ${root}, ${meaning}`]),
+    ...(others === null ? [] : [`the save points lie in ${root}, and ${others}`]),
+  ];
 }
 
 export interface AdoptFolderOptions {

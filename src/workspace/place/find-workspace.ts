@@ -260,6 +260,13 @@ function keptByRegistry(folder: Buffer): FoundWorkspace | null {
       { hint: `${wayWithout(control, "them")}; or forget the folder with: cairn release ${shellPath(folder)}` },
     );
   const workspace = requireReadable(listed, (each) => each.id === registration.workspace_id);
+  const isOther = controlFile.id !== registration.control_id || !isTrusted(control.root, folder);
+  if (workspace === null && isOther)
+    throw new CairnError(
+      "not_found",
+      `${printablePath(folder)} is kept in ${control.root}, where another control directory lies now`,
+      { hint: waysWithoutControl(folder) },
+    );
   // Somebody with another registry may have relocated or released it.
   if (workspace === null || !pathIs(workspace, folder)) return null;
   return found({ control, controlFile, workspace }, folder);
@@ -285,9 +292,11 @@ function controlIsMissing(folder: Buffer, registration: Registration): CairnErro
       hint: `put that back from a copy, or ${forgets}`,
     });
   }
-  return new CairnError("not_found", `${kept}, which is not there`, {
-    hint: `mount or restore that folder; where it was moved: ${movedControlLine(folder, folder)}; or ${forgets}`,
-  });
+  return new CairnError("not_found", `${kept}, which is not there`, { hint: waysWithoutControl(folder) });
+}
+
+function waysWithoutControl(folder: Buffer): string {
+  return `mount or restore that folder; where it was moved: ${movedControlLine(folder, folder)}; or forget the folder with: cairn release ${shellPath(folder)}`;
 }
 
 /** The workspace whose folder is exactly this real path. */

@@ -1,8 +1,21 @@
-import { accessSync, closeSync, constants, fstatSync, lstatSync, openSync, statSync, unlinkSync } from "node:fs";
+import {
+  accessSync,
+  closeSync,
+  constants,
+  fstatSync,
+  lstatSync,
+  openSync,
+  readFileSync,
+  realpathSync,
+  statSync,
+  unlinkSync,
+} from "node:fs";
 import { dirname, join } from "node:path";
 import { CairnError, reworded, toCairnError } from "../../errors.ts";
 import { temporaryName } from "../../fs/durable.ts";
-import { printablePath, shellPath } from "../../fs/safe-path.ts";
+import { printablePath, rawBytes, type RawPath, shellPath } from "../../fs/safe-path.ts";
+import { membersOf } from "../../fs/users.ts";
+import { existingAncestor } from "./room.ts";
 import type { ControlPaths } from "./control-layout.ts";
 
 /** Users and the control directories, records and caches that belong to them, and what root writes into another user's. */
@@ -32,6 +45,35 @@ export function isTrusted(control: string, folder: Buffer): boolean {
   // The owner of a link chose what it leads to.
   const owners = [ownerOf(control, lstatSync)?.uid, ownerOf(control)?.uid];
   return owners.every((owner) => owner !== undefined && trusted.includes(owner));
+}
+
+/**
+ * Says who may rename what lies above a control directory, which need not be there yet, and so lose a folder's history: anybody
+ * but root, this user and the folder's owner; null where nobody may.
+ */
+export function whoMayMove(control: string, folder: RawPath): string | null {
+  const trusted = [0, process.geteuid?.(), ownerOf(rawBytes(folder))?.uid, unmappedUser()];
+  const isOther = (uid: number): boolean => !trusted.includes(uid);
+  for (let at = realpathSync(existingAncestor(dirname(control))); ; at = dirname(at)) {
+    const { uid, gid, mode } = statSync(at);
+    if (isOther(uid)) return `the user ${uid}, to whom ${at} belongs, may rename what lies in it`;
+    // With the sticky bit only the owner of what lies there, who was asked before, and the folder's own.
+    const isSticky = (mode & 0o1000) !== 0;
+    if (!isSticky && (mode & 0o002) !== 0) return `everybody may rename what lies in ${at}`;
+    if (!isSticky && (mode & 0o020) !== 0 && membersOf(gid).some(isOther))
+      return `the group ${gid} may rename what lies in ${at}`;
+    if (at === dirname(at)) return null;
+  }
+}
+
+/** The user as whom a user namespace shows everybody outside, the real root too; undefined where all are shown. */
+function unmappedUser(): number | undefined {
+  try {
+    const isWhole = /^\s*0\s+0\s+4294967295\s*$/.test(readFileSync("/proc/self/uid_map", "latin1"));
+    return isWhole ? undefined : Number(readFileSync("/proc/sys/kernel/overflowuid", "latin1"));
+  } catch {
+    return undefined;
+  }
 }
 
 /** Throws `permission` for a control directory that this user may not enter: a second one must not be begun beside it. */
