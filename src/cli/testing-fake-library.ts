@@ -128,6 +128,7 @@ const STATUS: StatusResult = {
   workspace: REF,
   clean: false,
   changes: { added: 1, modified: 0, removed: 2 },
+  not_kept: { count: 0, paths: [] },
   head: ID_A,
   head_incomplete: null,
   latest: ID_A,

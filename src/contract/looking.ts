@@ -31,6 +31,7 @@ import {
   Incomplete,
   ListedEntry,
   NamedPath,
+  NotKept,
   PathInput,
   pointId,
   SavePoint,
@@ -60,6 +61,7 @@ export const StatusResult = object({
   workspace: WorkspaceRef,
   clean: flag(),
   changes: Changes,
+  not_kept: NotKept,
   head: orNull(pointId()),
   head_incomplete: orNull(
     about(Incomplete, "what could not be recorded when head was saved; null when head is complete"),
@@ -94,7 +96,10 @@ export const status = verb({
 
 export const DiffEntry = object({
   ...NamedPath.entries,
-  change: oneOf(["added", "removed", "modified", "renamed"]),
+  change: oneOf(
+    ["added", "removed", "modified", "renamed", "not_kept"],
+    "`not_kept`: the folder has it, and a rule leaves it out now",
+  ),
   kind: EntryKind,
   aspects: rows(Aspect, "what differs; empty for added and removed"),
   from_path: opt(text()),

@@ -31,6 +31,7 @@ import {
   LeftOut,
   LeftOutReason,
   NamedPath,
+  NotKept,
   PathInput,
   pointId,
   SavePoint,
@@ -78,10 +79,7 @@ export const SaveResult = object({
   read_bytes: number(),
   duration_ms: duration(),
   left_out: rows(LeftOut, "what the point does not hold; exit 10 when `complete` is false"),
-  not_kept: object({
-    count: number("entries that head has and the folder too, and that a rule leaves out now; not counted as removed"),
-    paths: rows(NamedPath, "the first 100, without what lies below them"),
-  }),
+  not_kept: NotKept,
 });
 export type SaveResult = Of<typeof SaveResult>;
 

@@ -218,6 +218,12 @@ export const Changes = object(
 );
 export type Changes = Of<typeof Changes>;
 
+export const NotKept = object({
+  count: number("entries that head has and the folder too, and that a rule leaves out now; not counted as removed"),
+  paths: rows(NamedPath, "the first 100, without what lies below them"),
+});
+export type NotKept = Of<typeof NotKept>;
+
 export const WorkspaceRef = object({
   name: text(),
   path: text("absolute"),

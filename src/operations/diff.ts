@@ -5,7 +5,7 @@ import { CairnError, throwIfAborted, toCairnError } from "../errors.ts";
 import type { LosslessField } from "../formats/records/manifest.ts";
 import type { TreeNode } from "../formats/restic/tree.ts";
 import { displayPath, isAtOrBelow, normalizeTyped } from "../fs/safe-path.ts";
-import { type Difference, exactDifferences, withoutMovedTimes } from "../workspace/points/tree-diff.ts";
+import { type Difference, exactDifferences, isHidden, withoutMovedTimes } from "../workspace/points/tree-diff.ts";
 import { folderSide, HeldComparison, heldSide } from "../workspace/points/compare-held.ts";
 import { kindOf } from "../workspace/points/listed-entry.ts";
 import { differencesByInodes } from "../workspace/save/differences-by-inodes.ts";
@@ -45,7 +45,7 @@ async function diffReading(
   return {
     from: from.descriptor.save_point_id,
     to: to?.descriptor.save_point_id ?? null,
-    entries: entriesOf(wanted),
+    entries: entriesOf(wanted, to === null ? (each) => isHidden(each, workspace.root) : () => false),
   };
 }
 
@@ -131,10 +131,10 @@ function mustExist(path: Uint8Array, before: TreeSource, after: TreeSource): voi
 }
 
 /** Pairs what went with what came: a file with the same content and size elsewhere was renamed. */
-function entriesOf(differences: readonly Difference[]): DiffEntry[] {
+function entriesOf(differences: readonly Difference[], isLeftOut: (each: Difference) => boolean): DiffEntry[] {
   const gone = new Map<string, Difference[]>();
   for (const difference of differences) {
-    if (difference.after !== null || !isRenamable(difference.before!)) continue;
+    if (difference.after !== null || !isRenamable(difference.before!) || isLeftOut(difference)) continue;
     const key = contentKey(difference.before!);
     gone.set(key, [...(gone.get(key) ?? []), difference]);
   }
@@ -149,7 +149,7 @@ function entriesOf(differences: readonly Difference[]): DiffEntry[] {
     entries.push({ path, entry: renamed(difference, from) });
   }
   for (const difference of differences)
-    if (!paired.has(difference)) entries.push({ path: difference.path, entry: plain(difference) });
+    if (!paired.has(difference)) entries.push({ path: difference.path, entry: plain(difference, isLeftOut) });
   return entries.sort((a, b) => Buffer.compare(a.path, b.path)).map(({ entry }) => entry);
 }
 
@@ -175,10 +175,12 @@ function renamed(difference: Difference, from: Difference): DiffEntry {
   };
 }
 
-function plain({ path, before, after, aspects }: Difference): DiffEntry {
+function plain(difference: Difference, isLeftOut: (each: Difference) => boolean): DiffEntry {
+  const { path, before, after, aspects } = difference;
+  const gone = isLeftOut(difference) ? "not_kept" : "removed";
   return {
     ...displayPath(path),
-    change: before === null ? "added" : after === null ? "removed" : "modified",
+    change: before === null ? "added" : after === null ? gone : "modified",
     kind: kindOf((after ?? before)!),
     aspects,
     ...(before?.type === "file" ? { size_before: before.size } : {}),

@@ -251,10 +251,16 @@ test("what a new rule leaves out is said as not kept any more, apart from what w
   await client.save();
   writeFileSync(join(folder, ".cairnignore"), "modules/\n");
   rmSync(join(folder, "gone"));
+  const hidden = { count: 4, paths: [{ path: "modules" }] };
+  const status = await client.status();
+  assert.deepEqual([status.changes, status.not_kept], [{ added: 1, modified: 0, removed: 1 }, hidden]);
+  const differing = (await client.diff("head")).entries.map(({ change, path }) => `${change} ${path}`);
+  const below = ["", "/deep", "/deep/one", "/two"].map((each) => `not_kept modules${each}`);
+  assert.deepEqual(differing, ["added .cairnignore", "removed gone", ...below]);
   const warnings: string[] = [];
   const saved = await client.save({ onWarning: (each) => void warnings.push(each) });
   assert.deepEqual(saved.changes, { added: 1, modified: 0, removed: 1 });
-  assert.deepEqual(saved.not_kept, { count: 4, paths: [{ path: "modules" }] });
+  assert.deepEqual(saved.not_kept, hidden);
   assert.match(warnings.join(), /^4 entries not kept any more, since a rule leaves them out: "modules"; /);
   writeFileSync(join(folder, "kept"), "other");
   assert.deepEqual((await client.save()).not_kept, { count: 0, paths: [] });

@@ -38,12 +38,13 @@ export async function status(
   const state = workspace.state();
   const head = workspace.byId(state.head);
   const latest = workspace.points.latest();
-  const { ignored, changes } = await lookBesideHead(workspace, { ...options, head });
+  const { ignored, changes, notKept } = await lookBesideHead(workspace, { ...options, head });
   const { bytes } = await workspace.engine.storeFacts();
   return {
     workspace: workspaceRef(workspace.found),
-    clean: changes.added + changes.modified + changes.removed === 0,
+    clean: changes.added + changes.modified + changes.removed + notKept.count === 0,
     changes,
+    not_kept: { count: notKept.count, paths: notKept.paths.map((path) => displayPath(path)) },
     head: state.head,
     head_incomplete: head === null ? null : incompleteOf(head),
     latest: latest?.descriptor.save_point_id ?? null,

@@ -136,6 +136,8 @@ test("a save of a snapshot counts nothing where an ignore file may have a part",
   fs.writeFileSync(path.join(folder, "d0/new"), "new\n");
   assert.deepEqual((await client.save()).changes, { added: 1, modified: 0, removed: 0 });
   fs.writeFileSync(path.join(folder, "d0/.cairnignore"), "new\n");
+  const { changes, not_kept: hidden } = await client.status();
+  assert.deepEqual([changes.added, changes.removed, hidden], [1, 0, { count: 1, paths: [{ path: "d0/new" }] }]);
   assert.equal((await client.save()).changes, null);
   fs.rmSync(path.join(folder, "d0/.cairnignore"));
   assert.equal((await client.save()).changes, null);

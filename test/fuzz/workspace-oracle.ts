@@ -212,7 +212,8 @@ export function wrongChanges(listed: readonly DiffEntry[], from: Entries, to: En
     else said.set(name, change);
   };
   for (const entry of listed) {
-    if (entry.change !== "renamed") add(rawPath(entry), { change: entry.change, aspects: entry.aspects });
+    if (entry.change === "not_kept") wrong.push(`${JSON.stringify(entry.path)} is hidden by a rule`);
+    else if (entry.change !== "renamed") add(rawPath(entry), { change: entry.change, aspects: entry.aspects });
     else {
       add(
         rawPath({

@@ -4,14 +4,16 @@ import type { DiffEntry } from "../../contract/index.ts";
 import { formatBytes, formatCount, plural, printable, shownPath } from "./format.ts";
 import type { Style } from "./style.ts";
 
-const SIGNS = { added: "A", removed: "D", modified: "M", renamed: "R" } as const;
+const SIGNS = { added: "A", removed: "D", modified: "M", renamed: "R", not_kept: "I" } as const;
 
 /** One line of an entry: `M src/a.ts (content, mode) 1.2 KiB → 1.3 KiB`. */
 export function renderEntryLine(entry: DiffEntry, style: Style): string {
-  const colours = { added: style.green, removed: style.red, modified: style.yellow, renamed: style.cyan };
+  const { green: added, red: removed, yellow: modified, cyan: renamed } = style;
+  const colours = { added, removed, modified, renamed, not_kept: modified };
   const slash = entry.kind === "directory" ? "/" : "";
   const from = entry.from_path === undefined ? "" : `${printable(entry.from_path)}${slash} → `;
-  const aspects = entry.aspects.length === 0 ? "" : style.dim(` (${entry.aspects.join(", ")})`);
+  const notes = entry.change === "not_kept" ? ["a rule leaves it out"] : entry.aspects;
+  const aspects = notes.length === 0 ? "" : style.dim(` (${notes.join(", ")})`);
   return `${colours[entry.change](SIGNS[entry.change])} ${from}${shownPath(entry.path)}${slash}${aspects}${describeSizes(entry, style)}`;
 }
 
@@ -25,10 +27,12 @@ function describeSizes(entry: DiffEntry, style: Style): string {
 }
 
 export function renderSummary(entries: readonly DiffEntry[]): string {
-  const counts = { added: 0, removed: 0, modified: 0, renamed: 0 };
+  const counts = { added: 0, removed: 0, modified: 0, renamed: 0, not_kept: 0 };
   for (const entry of entries) counts[entry.change]++;
   const parts = Object.entries(counts).filter(([, count]) => count > 0);
-  const words = parts.map(([change, count]) => `${formatCount(count)} ${change}`);
+  const words = parts.map(
+    ([change, count]) => `${formatCount(count)} ${change === "not_kept" ? "not kept any more" : change}`,
+  );
   return entries.length === 0 ? "no difference" : `${plural(entries.length, "entry")}: ${words.join(", ")}`;
 }
 

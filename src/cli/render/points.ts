@@ -40,10 +40,13 @@ export function renderSave(view: SaveView): string {
   const counts = result.changes === null ? "changes not counted" : formatCounts(result.changes);
   const { count } = result.not_kept;
   const hidden = count === 0 ? "" : `${plural(count, "entry")} not kept any more`;
-  const changed = result.unchanged ? "nothing changed" : [counts, hidden].filter((each) => each !== "").join(", ");
+  const changed =
+    result.unchanged || (counts === "nothing" && hidden === "")
+      ? "nothing changed"
+      : [counts, hidden].filter((each) => each !== "").join(", ");
   const facts =
     result.entries === null || result.bytes === null
-      ? `held whole by ${result.effective_engine} in ${formatDuration(result.duration_ms)}; read and counted when something needs it`
+      ? `${result.changes === null ? "" : `${changed} · `}held whole by ${result.effective_engine} in ${formatDuration(result.duration_ms)}; read when something needs it`
       : result.entries === 0 && result.changes !== null && result.changes.removed === 0
         ? `the folder is empty · stored ${formatBytes(result.bytes_stored)} in ${formatDuration(result.duration_ms)}`
         : `${changed} · ${plural(result.entries, "entry")}, ${formatBytes(result.bytes)} in all · stored ${formatBytes(result.bytes_stored)} in ${formatDuration(result.duration_ms)}`;

@@ -31,6 +31,11 @@ async function fakeStatus(changed: Partial<StatusResult>): Promise<string> {
 test("status tells clean, changed, never saved and gone back", async () => {
   assert.match(await fakeStatus({}), /^state +changed since the last save point: 1 added, 2 removed$/m);
   assert.match(await fakeStatus({ clean: true }), /^state +clean$/m);
+  const none = { added: 0, modified: 0, removed: 0 };
+  assert.match(
+    await fakeStatus({ changes: none, not_kept: { count: 3, paths: [] } }),
+    /^state +changed since the last save point: 3 entries not kept any more$/m,
+  );
   assert.match(
     await fakeStatus({ head: null, latest: null, last_save_at: null }),
     /^state +never saved; save it: cairn save$/m,
@@ -278,6 +283,10 @@ test("an entry of a diff is one line", () => {
   assert.equal(
     renderEntryLine({ change: "modified", kind: "directory", path: "", aspects: ["mode", "owner"] }, PLAIN),
     "M ./ (mode, owner)",
+  );
+  assert.equal(
+    renderEntryLine({ change: "not_kept", kind: "directory", path: "modules", aspects: [] }, PLAIN),
+    "I modules/ (a rule leaves it out)",
   );
 });
 

@@ -83,7 +83,11 @@ function describeState(view: StatusView): string {
   if (status.clean && status.head_incomplete !== null)
     return style.yellow("unchanged since the last save point, which is incomplete");
   if (status.clean) return style.green("clean");
-  return style.yellow(`changed since the last save point: ${formatCounts(status.changes)}`);
+  const { changes, not_kept: hidden } = status;
+  const isChanged = changes.added + changes.modified + changes.removed > 0;
+  const counts = isChanged || hidden.count === 0 ? [formatCounts(changes)] : [];
+  if (hidden.count > 0) counts.push(`${plural(hidden.count, "entry")} not kept any more`);
+  return style.yellow(`changed since the last save point: ${counts.join(", ")}`);
 }
 
 /** Names the point of the last backup, and what is not in it. */

@@ -326,21 +326,21 @@ export interface NotKept {
   paths: Uint8Array[];
 }
 
-/** Lists what `after` lacks of `before` and the folder has. */
+/** Lists what is gone by the differences of two states, in pre-order, and lies in the folder all the same. */
 export async function missingButThere(
-  before: TreeSource,
-  after: TreeSource,
+  differences: Iterable<Difference>,
   { root }: { root: Uint8Array },
   signal: AbortSignal | undefined,
 ): Promise<NotKept> {
   const pace = newPacer(signal);
   const found: NotKept = { count: 0, paths: [] };
   let above: Uint8Array | null = null;
-  for (const { path, after: now } of diffTrees(before, after)) {
+  for (const difference of differences) {
     await pace();
+    const { path, after: now } = difference;
     if (now !== null) continue;
     const isBelow = above !== null && isAtOrBelow(path, above);
-    if (!isBelow && fs.lstatSync(joinRaw(root, path), { throwIfNoEntry: false }) === undefined) continue;
+    if (!isBelow && !isHidden(difference, root)) continue;
     found.count++;
     if (isBelow) continue;
     above = path;
@@ -350,3 +350,18 @@ export async function missingButThere(
 }
 
 const SHOWN_NOT_KEPT = 100;
+
+/** Tells of an entry that is gone if it lies in the folder all the same. */
+export function isHidden({ path, after }: Difference, root: Uint8Array): boolean {
+  if (after !== null) return false;
+  const place = joinRaw(root, path);
+  try {
+    if (fs.lstatSync(place, { throwIfNoEntry: false }) === undefined) return false;
+    const parent = place.subarray(0, place.lastIndexOf(0x2f));
+    // By a link in a folder's place another entry of that name may be found.
+    return fs.realpathSync.native(parent, "buffer").equals(parent);
+  } catch {
+    // Nothing is found by a path that is longer than the system takes.
+    return false;
+  }
+}

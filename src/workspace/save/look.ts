@@ -16,7 +16,7 @@ import { stageRequest } from "./record-point.ts";
 import { type LeftOutEntry, leftOutOf } from "../points/left-out.ts";
 import { differencesByInodes, type InodesCall } from "./differences-by-inodes.ts";
 import { folderSide, HeldComparison, heldSide } from "../points/compare-held.ts";
-import { countDifferences, countOf } from "../points/tree-diff.ts";
+import { countDifferences, countOf, diffTrees, missingButThere, type NotKept } from "../points/tree-diff.ts";
 import type { Workspace, WorkspaceCall } from "../workspace.ts";
 import { EXCHANGE_JOURNAL, isIntentPending } from "../journals.ts";
 
@@ -79,6 +79,8 @@ export interface HeadCall extends WorkspaceCall {
 /** Counts of what the folder and head differ by, and what was found in the folder on the way. */
 export interface BesideHead {
   changes: ChangeCounts;
+  /** what head has and the folder too, and a rule leaves out now: not counted as removed */
+  notKept: NotKept;
   /** paths in latin1 that ignore rules hide */
   ignored: readonly string[];
   leftOut: LeftOutEntry[];
@@ -93,11 +95,16 @@ export async function lookBesideHead(workspace: Workspace, call: HeadCall): Prom
       : ((await besideByInodes(workspace, head, own)) ?? (await lookBesideHeld(workspace, head, own)));
   if (beside !== null) return beside;
   const looked = await lookAtWorkspace(workspace, { ...own, byTimes: true }, head);
-  return { ...found(looked.scan), changes: await changesSinceHead(workspace, looked, call) };
+  const changes = await changesSinceHead(workspace, looked, call);
+  const mayHide = head?.sealed === true && changes.removed > 0 && looked.scan.notes.ignoredCount > 0;
+  if (!mayHide) return found(looked.scan, changes);
+  const differences = diffTrees(await workspace.source(head), presentSource(looked.scan));
+  return found(looked.scan, changes, await missingButThere(differences, workspace, call.signal));
 }
 
-function found(scan: LookedAt["scan"]): Omit<BesideHead, "changes"> {
-  return { ignored: scan.notes.ignored, leftOut: leftOutOf(scan) };
+function found(scan: LookedAt["scan"], counts: ChangeCounts, notKept: NotKept = { count: 0, paths: [] }): BesideHead {
+  const changes = { ...counts, removed: counts.removed - notKept.count };
+  return { changes, notKept, ignored: scan.notes.ignored, leftOut: leftOutOf(scan) };
 }
 
 /** Counts what {@link differencesByInodes} lists, with the folder's own change; null where it says nothing. */
@@ -116,7 +123,7 @@ export async function countByInodes(
 async function besideByInodes(workspace: Workspace, head: Point, call: WorkspaceCall): Promise<BesideHead | null> {
   requireFolder(workspace);
   const changes = await countByInodes(workspace, { from: head, to: null }, call);
-  return changes === null ? null : { changes, ignored: [], leftOut: [] };
+  return changes === null ? null : { changes, notKept: { count: 0, paths: [] }, ignored: [], leftOut: [] };
 }
 
 /** {@link lookBesideHead} by the tree that head holds; null where head is sealed, or its tree does not tell. */
@@ -128,8 +135,10 @@ export async function lookBesideHeld(
   const held = heldSide(workspace, head, call);
   if (held === null) return null;
   const compared = await HeldComparison.of(workspace, held, folderSide(lookRequest(workspace, call, head)));
-  const counts = countOf(await compared.differences({ exactly: false, signal: call.signal }));
-  return { ...found(compared.scan), changes: countRoot(counts, rootOfPoint(head), rootOfFolder(workspace.root)) };
+  const differences = await compared.differences({ exactly: false, signal: call.signal });
+  const counts = countRoot(countOf(differences), rootOfPoint(head), rootOfFolder(workspace.root));
+  const mayHide = counts.removed > 0 && compared.scan.notes.ignoredCount > 0;
+  return found(compared.scan, counts, await missingButThere(mayHide ? differences : [], workspace, call.signal));
 }
 
 /** Counts what the folder has that head has not, and the other way round. */

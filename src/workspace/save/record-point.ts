@@ -12,7 +12,7 @@ import { writeState } from "../place/control-directory.ts";
 import type { Point } from "../points/point-files.ts";
 import type { ForwardTarget } from "../../repository/transfer/forward.ts";
 import { countRoot, rootOfContent, rootOfPoint } from "../points/root-changes.ts";
-import { countDifferences, missingButThere, type NotKept } from "../points/tree-diff.ts";
+import { countDifferences, diffTrees, missingButThere, type NotKept } from "../points/tree-diff.ts";
 import { isUnchanged, pointFacts, sealedStateOf } from "../points/describe.ts";
 import { neverPart, requireMountsKnown } from "../place/registry.ts";
 import type { Unwanted } from "./unwanted.ts";
@@ -129,7 +129,8 @@ async function whatIsHidden(
 ): Promise<NotKept | null> {
   if (head === null || changes.removed === 0 || staged.scan.notes.ignoredCount === 0) return null;
   const source = await workspace.source(head);
-  const found = await missingButThere(source, await workspace.engine.source(staged.content), workspace, signal);
+  const present = await workspace.engine.source(staged.content);
+  const found = await missingButThere(diffTrees(source, present), workspace, signal);
   return found.count === 0 ? null : found;
 }
 

@@ -56,7 +56,7 @@ async function renderDiff(
 }
 
 function isWorthReading(entry: DiffEntry): boolean {
-  if (entry.kind !== "file" || entry.change === "renamed") return false;
+  if (entry.kind !== "file" || entry.change === "renamed" || entry.change === "not_kept") return false;
   if (entry.change === "modified" && (!entry.aspects.includes("content") || entry.aspects.includes("type")))
     return false;
   return (entry.size_before ?? 0) <= TEXT_SIZE_LIMIT && (entry.size_after ?? 0) <= TEXT_SIZE_LIMIT;

@@ -202,7 +202,8 @@ export function stateClauses({ clause, holds }: EngineClauses): void {
       assert.deepEqual(Object.fromEntries([...seen, ...paths]), expected, what);
       const counts = { added: 0, modified: 0, removed: 0 };
       for (const entry of entries) {
-        if (entry.change !== "renamed") counts[entry.change]++;
+        assert.notEqual(entry.change, "not_kept");
+        if (entry.change !== "renamed") counts[entry.change as keyof typeof counts]++;
         else {
           counts.added++;
           counts.removed++;
