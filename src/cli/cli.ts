@@ -154,7 +154,7 @@ async function jsonData(outcome: Outcome): Promise<unknown> {
 const ANSWERS = new Set(
   "history why status diff show view store inspect workspaces engine completion __complete run".split(" "),
 );
-const ANSWERS_OF_BACKUP = new Set("list find diff stats show cat key".split(" "));
+const ANSWERS_OF_BACKUP = new Set("use list find diff stats show cat key".split(" "));
 
 /** Tells whether the text of a command is printed: with `-q` only errors are, but for what somebody asks for. */
 function isAnswered({ name, globals }: Parsed & { kind: "call" }): boolean {

@@ -1,7 +1,8 @@
-import { BackupRetention } from "../contract/looking.ts";
+import { BackupRetention, type Retention } from "../contract/looking.ts";
 import type { Context } from "./context.ts";
 import { type Input, usage } from "./input.ts";
 import { VerbOptions } from "./options.ts";
+import { formatBytes } from "./render/format.ts";
 
 /** The rules that keep something, in restic's words. */
 const RULES = new VerbOptions(BackupRetention.entries, {
@@ -18,4 +19,17 @@ export function readKeepRules(context: Context, input: Input): BackupRetention {
     if (typeof count === "number" && count < 0)
       throw usage(`a count must not be negative: ${count}`, "`unlimited` keeps all");
   return rules;
+}
+
+/** Rules as options of the command line, but for the dashes: `keep-last 5, keep-undo 20, keep-undo within 30d`. */
+export function describeRules(retention: Retention): string {
+  const { keepUndo, keepTags, maxBytes, ...plain } = retention;
+  const words = Object.entries(plain).map(
+    ([key, value]) => `${key.replace(/[A-Z]/g, (letter) => `-${letter.toLowerCase()}`)} ${value}`,
+  );
+  for (const tag of keepTags ?? []) words.push(`keep-tag ${tag || "''"}`);
+  if (keepUndo?.count !== undefined) words.push(`keep-undo ${keepUndo.count}`);
+  if (keepUndo?.within !== undefined) words.push(`keep-undo-within ${keepUndo.within}`);
+  if (maxBytes !== undefined) words.push(`max-size ${formatBytes(maxBytes)}`);
+  return words.join(", ");
 }

@@ -12,6 +12,7 @@ import type { SavePointId } from "../ids.ts";
 /** Options of each verb beside those that all have; they may grow. */
 export const BACKUP_OPTIONS: Record<string, string> = {
   init: "",
+  use: "--keep-last --keep-within --keep-hourly --keep-daily --keep-weekly --keep-monthly --keep-yearly --keep-within-hourly --keep-within-daily --keep-within-weekly --keep-within-monthly --keep-within-yearly --keep-tag --none --allow",
   create:
     "-m,--message --exclude --exclude-file --exclude-caches --exclude-if-present --exclude-larger-than --no-save -t,--tag --host --reread --cross-mounts --allow --skip-if-unchanged --dry-run --stdin --stdin-from-command --stdin-filename",
   list: "--host --path -t,--tag --latest",
@@ -38,6 +39,8 @@ export const BACKUP_OPTIONS: Record<string, string> = {
 export const WRONG_BACKUPS: [string, RegExp][] = [
   ["backup nope", /unknown command|wants a verb/],
   ["backup list", /which repository/],
+  ["backup use --none -r x", /nothing else/],
+  ["backup use --keep-daily 7", /no repository is kept/],
   ["backup list -r x --connections 0", /at least 1/],
   ["backup list -r x --limit-upload fast", /wants a size/],
   ["backup list -r x --latest 0", /at least 1/],
@@ -90,6 +93,7 @@ export const WRONG_BACKUPS: [string, RegExp][] = [
 /** Pinned like those of the other commands: they may grow, no name in them may go. */
 export const BACKUP_DATA_KEYS: Record<string, string> = {
   "backup init -r x": "location repository_id version",
+  "backup use -r x": "workspace kept",
   "backup create -r x":
     "location repository_id version snapshot save_point_id parent unchanged dry_run added incomplete left_out duration_ms",
   "backup list -r x": "location repository_id version snapshots damaged",
@@ -130,6 +134,7 @@ export const BACKUP_OBJECT_KEYS = {
   forget_group: "hostname paths tags snapshots",
   forget_decision: "snapshot_id created_at keep reasons",
   repository_key: "key_id created_at hostname username current",
+  kept_repository: "repository password_file password_command age_identity retention",
   proof: "state_digest metadata_equal receipt",
   transferred: "data_blobs tree_blobs bytes stored_bytes packs",
 } as const;

@@ -308,6 +308,8 @@ export function fakeLibrary(overrides: Overrides = {}, created = false): FakeLib
 const CLIENT_ANSWERS: Record<string, unknown> = {
   createBackup: CREATED,
   restoreBackup: { ...RESTORED, ...IN_PLACE },
+  backupRepository: null,
+  setBackupRepository: null,
   save: SAVED,
   restore: RESTORED,
   planRestore: PLAN,

@@ -9,6 +9,7 @@ import {
   seal,
 } from "./care.ts";
 import {
+  BackupRetention,
   CleanupPlan,
   CleanupResult,
   DiffResult,
@@ -27,6 +28,7 @@ import {
   BackupStats,
   FindInBackupsResult,
   ForgetBackupsResult,
+  KeptPlace,
   PruneBackupsResult,
   RepairBackupsResult,
   RepositoryKeys,
@@ -138,6 +140,10 @@ export const COMMAND_DATA: Readonly<Record<string, AnySchema>> = {
   __complete: object({ candidates: rows(anything()) }),
   "receipt verify": VerifyReceiptResult,
   "backup init": RepositoryInfo,
+  "backup use": object({
+    workspace: WorkspaceRef,
+    kept: orNull(object({ ...KeptPlace.entries, retention: orNull(object(inSnakeCase(BackupRetention.entries))) })),
+  }),
   "backup list": BackupList,
   "backup create": CreateBackupResult,
   "backup create --stdin": StreamBackupResult,

@@ -2,7 +2,15 @@ import type { ControlId } from "../ids.ts";
 import * as care from "./care.ts";
 import * as looking from "./looking.ts";
 import * as points from "./points.ts";
-import { createBackup, initRepository, openRepository, restoreBackup, verifyReceipt } from "./repositories.ts";
+import {
+  backupRepository,
+  createBackup,
+  initRepository,
+  openRepository,
+  restoreBackup,
+  setBackupRepository,
+  verifyReceipt,
+} from "./repositories.ts";
 import { custom, place } from "./schema.ts";
 import { arg, type Methods, verb } from "./verb.ts";
 import type { Conversion, EngineReason, EngineType, WorkspaceRef } from "./words.ts";
@@ -51,6 +59,8 @@ export const CLIENT_VERBS = {
   runCleanup: looking.runCleanup,
   createBackup,
   restoreBackup,
+  backupRepository,
+  setBackupRepository,
   run: points.run,
   doctor: care.doctor,
   store: care.store,

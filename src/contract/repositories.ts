@@ -13,6 +13,7 @@ import {
   place,
   rows,
   some,
+  strict,
   text,
 } from "./schema.ts";
 import { BackupRetention } from "./looking.ts";
@@ -46,7 +47,16 @@ import {
   VerifyReceiptResult,
 } from "./snapshots.ts";
 import { arg, type Methods, verb } from "./verb.ts";
-import { Aspect, CallOptions, EntryKind, ListedEntry, NamedPath, PathInput, throwOnDamage } from "./words.ts";
+import {
+  Aspect,
+  CallOptions,
+  EntryKind,
+  ListedEntry,
+  NamedPath,
+  PathInput,
+  throwOnDamage,
+  WorkspaceCallOptions,
+} from "./words.ts";
 
 /** Verbs of an open repository. A snapshot is an id, a unique prefix or `latest`; one of a save point also that point's id. */
 
@@ -607,4 +617,41 @@ export const verifyReceipt = verb({
   options: VerifyReceiptOptions,
   output: VerifyReceiptResult,
   errors: ["damaged", "conflict"],
+});
+
+/** The members of a kept repository but for its rules. */
+export const KeptPlace = object({
+  repository: text("where it lies; never with a password in it"),
+  password_file: orNull(text("absolute")),
+  password_command: orNull(text("run by the shell, in the folder that the call is made in")),
+  age_identity: orNull(text("absolute; opens a password file that age encrypted")),
+});
+export const KeptRepository = object(
+  { ...KeptPlace.entries, retention: orNull(about(BackupRetention, "of a `forget` without rules; null: none")) },
+  "the repository that a workspace is backed up into, and where its password comes from",
+);
+export type KeptRepository = Of<typeof KeptRepository>;
+export const KeptRepositoryEdit = strict(
+  {
+    repository: opt(place("another one; what was kept with the former goes")),
+    passwordFile: opt(orNull(place())),
+    passwordCommand: opt(orNull(text())),
+    ageIdentity: opt(orNull(place())),
+    retention: opt(orNull(BackupRetention)),
+  },
+  "an absent member stays as it is, null takes it away",
+);
+export type KeptRepositoryEdit = Of<typeof KeptRepositoryEdit>;
+export const backupRepository = verb({
+  about: "The repository that was kept for a workspace; null where none is. One that another user kept is `refused`.",
+  options: WorkspaceCallOptions,
+  output: orNull(KeptRepository),
+  errors: ["refused"],
+});
+export const setBackupRepository = verb({
+  about: "Keeps a repository for the backups of a workspace, never its password; null takes it away.",
+  takes: [arg("kept", orNull(KeptRepositoryEdit))],
+  options: WorkspaceCallOptions,
+  output: orNull(KeptRepository),
+  errors: ["usage"],
 });

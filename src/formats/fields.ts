@@ -57,6 +57,10 @@ export class Fields {
     return this.#get(key) === text;
   }
 
+  isNull(key: string): boolean {
+    return this.#get(key) === null;
+  }
+
   text(key: string, max = 1 << 20): string {
     const value = this.#get(key);
     if (typeof value !== "string" || value.length > max) throw this.wrong(key, `a text of at most ${max} characters`);

@@ -5,13 +5,16 @@ import path from "node:path";
 import { test } from "node:test";
 import { buildCommand, ROOT, SCRATCH } from "../fixtures/command.ts";
 
-/** The crontab of the docs, with the places of this test: what cron hands to the shell, and in which environment. */
-function crontab(places: Readonly<Record<string, string>>): { line: string; env: Record<string, string> } {
-  let text = /```crontab\n([^`]*)```/.exec(fs.readFileSync(path.join(ROOT, "docs/backups.md"), "utf8"))?.[1] ?? "";
-  for (const [named, here] of Object.entries(places)) {
-    assert.ok(text.includes(named), named);
-    text = text.replaceAll(named, here);
-  }
+/** A block of the docs, with the places of this test. */
+function block(beginning: string, places: Readonly<Record<string, string>>): string {
+  const docs = fs.readFileSync(path.join(ROOT, "docs/backups.md"), "utf8");
+  let text = docs.split("```").find((each) => each.startsWith(beginning)) ?? "";
+  for (const [named, here] of Object.entries(places)) text = text.replaceAll(named, here);
+  return text.slice(text.indexOf("\n") + 1);
+}
+
+/** What cron hands to the shell, and in which environment. */
+function crontab(text: string): { line: string; env: Record<string, string> } {
   const env: Record<string, string> = { SHELL: "/bin/sh", PATH: "/usr/bin:/bin" };
   for (const [, name = "", value = ""] of text.matchAll(/^(\w+)=(.*)$/gm)) env[name] = value;
   const [, line = ""] = /^(?:\S+\s+){5}(.*)$/m.exec(text.replaceAll(/^\w+=.*\n/gm, "")) ?? [];
@@ -26,23 +29,32 @@ test("the nightly line of the docs backs a home directory up under cron, says no
   fs.writeFileSync(path.join(home, "letter"), "dear Ben");
   fs.writeFileSync(at("password"), "p\n", { mode: 0o600 });
   fs.writeFileSync(at("bin/cairn"), `#!/bin/sh\nexec ${process.execPath} ${buildCommand()} "$@"\n`, { mode: 0o755 });
-  const { line, env } = crontab({
+  const places = {
     "/usr/local/bin": at("bin"),
     "/srv/backups": at("backups"),
     "/root/.cairn-password": at("password"),
     "/home/ann": home,
-  });
+  };
+  const { line, env } = crontab(block("crontab\n", places));
   const run = (words: string): [number | null, string] => {
     const ran = spawnSync("/bin/sh", ["-c", words], { env: { ...env, HOME: home }, cwd: "/", encoding: "utf8" });
     return [ran.status, ran.stdout + ran.stderr];
   };
+  const unset = run(line);
+  assert.equal(unset[0], 2);
+  assert.match(unset[1], /which repository/);
+  for (const each of block("sh\ncairn backup init -r", places).trim().split("\n")) assert.equal(run(each)[0], 0, each);
+  assert.deepEqual(run(line), [0, ""]);
+  for (const name of ["Dan", "Cleo"]) {
+    fs.writeFileSync(path.join(home, "letter"), `dear ${name}`);
+    assert.deepEqual(run(line), [0, ""]);
+  }
+  // Of one day the newest is kept, and the oldest of all.
+  const listed = run(`cairn -C ${home} backup list --json`)[1];
+  assert.equal((JSON.parse(listed) as { data: { snapshots: unknown[] } }).data.snapshots.length, 2);
+  assert.equal(run(`cairn -q -C ${home} backup show latest:letter`)[1], "dear Cleo");
+  fs.renameSync(at("backups"), at("away"));
   const [status, said] = run(line);
   assert.equal(status, 3, said);
   assert.match(said, /no repository/);
-  assert.equal(run(line.replace(/backup create .*/, "backup init"))[0], 0);
-  assert.deepEqual(run(line), [0, ""]);
-  fs.writeFileSync(path.join(home, "letter"), "dear Cleo");
-  assert.deepEqual(run(line), [0, ""]);
-  const [, shown] = run(line.replace(/backup create .*/, "backup show latest:letter"));
-  assert.equal(shown, "dear Cleo");
 });

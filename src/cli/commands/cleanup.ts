@@ -8,7 +8,7 @@ import type { Context } from "../context.ts";
 import { checkSpan, usage } from "../input.ts";
 import { EXIT_PARTLY } from "../envelope.ts";
 import type { Input } from "../input.ts";
-import { KEEP_OPTIONS, readKeepRules } from "../keep-rules.ts";
+import { describeRules, KEEP_OPTIONS, readKeepRules } from "../keep-rules.ts";
 import { VerbOptions } from "../options.ts";
 import { formatBytes } from "../render/format.ts";
 import { shortener } from "../shorten.ts";
@@ -169,17 +169,4 @@ function describePolicy(policy: PolicyResult): string {
   const rules = policy.retention === null ? "none: everything is kept" : describeRules(policy.retention);
   const quota = policy.quota_bytes === null ? "20 % of the file system" : formatBytes(policy.quota_bytes);
   return `policy: ${rules}; quota: ${quota}; held trees: ${policy.kept_trees ?? KEPT_TREES}`;
-}
-
-/** As options of the command line, but for the dashes: `keep-last 5, keep-undo 20, keep-undo within 30d`. */
-function describeRules(retention: Retention): string {
-  const { keepUndo, keepTags, maxBytes, ...plain } = retention;
-  const words = Object.entries(plain).map(
-    ([key, value]) => `${key.replace(/[A-Z]/g, (letter) => `-${letter.toLowerCase()}`)} ${value}`,
-  );
-  for (const tag of keepTags ?? []) words.push(`keep-tag ${tag || "''"}`);
-  if (keepUndo?.count !== undefined) words.push(`keep-undo ${keepUndo.count}`);
-  if (keepUndo?.within !== undefined) words.push(`keep-undo-within ${keepUndo.within}`);
-  if (maxBytes !== undefined) words.push(`max-size ${formatBytes(maxBytes)}`);
-  return words.join(", ");
 }

@@ -124,7 +124,8 @@ export function checkRules(rules: RetentionRules): void {
   checkRetention(new Fields(storedRetention(rules), "retention"));
 }
 
-function checkRetention(fields: Fields): void {
+/** Throws `damaged`, naming the member, where stored rules have a value that none can have. */
+export function checkRetention(fields: Fields): void {
   for (const key of COUNTS) if (!fields.isText(key, "unlimited")) fields.optionalInteger(key);
   fields.optionalInteger("max_bytes");
   for (const key of SPANS) checkSpan(fields, key);

@@ -10,6 +10,7 @@ import {
   decodeWorkspace,
 } from "../../formats/records/control.ts";
 import { type JsonObject, parseJson } from "../../formats/fields.ts";
+import { decodeKeptRepository } from "../../formats/records/kept-repository.ts";
 import { decodeManifest } from "../../formats/records/manifest.ts";
 import { decodeOriginal } from "../../formats/restic/original.ts";
 import { decodePartial } from "../../formats/records/partial.ts";
@@ -49,6 +50,7 @@ const FORMATS: Record<string, RecordFormat> = {
   },
   "cairn.original": { name: "kept-original", file: /^original\.json$/, check: decodeOriginal },
   "cairn.backups": { name: "backup-notes", file: /^backups\.json$/, check: decodeBackups },
+  "cairn.kept-repository": { name: "kept-repository", file: /^repository\.json$/, check: decodeKeptRepository },
   "cairn.policy": { name: "policy", file: /^policy\.json$/, check: decodePolicy },
   "cairn.registration": { name: "registration", file: /^[0-9a-f]{64}\.json$/, check: decodeRegistration },
   "cairn.manifest": { name: "save-point-manifest", file: /^manifest\.json$/, check: decodeManifest },

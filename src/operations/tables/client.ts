@@ -8,6 +8,7 @@ import { orThrown, seal, verifyAll } from "../verify.ts";
 import { currentReasons, doctor, setEngine } from "../engine.ts";
 import { closeView, fork, listViews, restoreTo, view } from "../fork.ts";
 import { history, why } from "../history.ts";
+import { backupRepository, setBackupRepository } from "../kept-repository.ts";
 import { pin, tag, unpin } from "../marks.ts";
 import { publicPoint, shortIds } from "../public-point.ts";
 import { restore, restoreLatest, undo } from "../restore.ts";
@@ -93,6 +94,8 @@ export const CLIENT_ROWS: ClientRows = {
   },
   createBackup: { needs: "nothing", run: createBackup },
   restoreBackup: { needs: "nothing", run: restoreBackup },
+  backupRepository: { run: ({ workspace }) => backupRepository(workspace) },
+  setBackupRepository: { run: ({ workspace }, edit, options) => setBackupRepository(workspace, edit, options) },
   run: {
     needs: "nothing",
     run: ({ client, within }, command, options) =>

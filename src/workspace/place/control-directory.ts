@@ -43,6 +43,11 @@ import {
   type WorkspacePaths,
   workspacePaths,
 } from "./control-layout.ts";
+import {
+  decodeKeptRepository,
+  encodeKeptRepository,
+  type KeptRepositoryFile,
+} from "../../formats/records/kept-repository.ts";
 import { decodePolicy, encodePolicy, NO_POLICY, type PolicyFile } from "../../formats/records/policy.ts";
 import { decodeView, encodeView, type ViewFile } from "../../formats/records/view.ts";
 import { makeFolder } from "../../fs/make-folder.ts";
@@ -459,6 +464,18 @@ export function readPolicy(control: ControlPaths): PolicyFile {
 /** Replaces the policy durably. For the holder of the control directory's lock. */
 export function writePolicy(control: ControlPaths, policy: PolicyFile): void {
   durableWrite(control.policy, encodePolicy(policy));
+}
+
+/** The repository that was kept for a workspace, null where there is none. Throws `damaged`, `newer_version`. */
+export function readKeptRepository(paths: WorkspacePaths): KeptRepositoryFile | null {
+  const hint = "keep it again: cairn backup use -r REPOSITORY";
+  return readRecord(paths.repository, decodeKeptRepository, { maxBytes: 1 << 20, hint });
+}
+
+/** Keeps a repository durably, or none. For the holder of the control directory's lock. */
+export function writeKeptRepository(paths: WorkspacePaths, kept: KeptRepositoryFile | null): void {
+  if (kept === null) durableRemove(paths.repository);
+  else durableWrite(paths.repository, encodeKeptRepository(kept));
 }
 
 /** The leases of open views are `<id>.json` beside the folder `<id>`. */

@@ -91,6 +91,8 @@ export interface WorkspacePaths {
   readonly original: string;
   /** The last backup into each repository; for information only. */
   readonly backups: string;
+  /** The repository that it is backed up into, where one was kept. */
+  readonly repository: string;
   /** Numbers and ids of all points; made again when missing. */
   readonly catalog: string;
   /** Facts about the engines for its folder. */
@@ -114,6 +116,7 @@ export function workspacePaths(control: ControlPaths, name: string): WorkspacePa
     holds: join(root, "holds-trees"),
     original: join(root, "original.json"),
     backups: join(root, "backups.json"),
+    repository: join(root, "repository.json"),
     catalog: join(control.cache, `points-${directory}`),
     engines: join(control.cache, `engines-${directory}.json`),
     wanted: join(control.cache, `wanted-${directory}`),

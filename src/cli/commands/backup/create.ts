@@ -92,16 +92,21 @@ export const command: CommandDefinition = {
       const client = kept ?? (await context.openOrAdopt(folder, saving.allow, repository));
       return client.createBackup(repository, options);
     };
-    return whileOpening(context, input, async (repository) => {
-      const result = await backUp(repository).catch((error: unknown) => {
-        throw leadingOn(context, error, point);
-      });
-      return {
-        data: result,
-        exitStatus: result.incomplete === null ? 0 : EXIT_PARTLY,
-        text: () => [render(context, result), ...renderLacking(context, result)].join("\n"),
-      };
-    });
+    return whileOpening(
+      context,
+      input,
+      async (repository) => {
+        const result = await backUp(repository).catch((error: unknown) => {
+          throw leadingOn(context, error, point);
+        });
+        return {
+          data: result,
+          exitStatus: result.incomplete === null ? 0 : EXIT_PARTLY,
+          text: () => [render(context, result), ...renderLacking(context, result)].join("\n"),
+        };
+      },
+      { folder },
+    );
   },
 };
 

@@ -1,13 +1,15 @@
+import { hostname } from "node:os";
 import { append } from "../../../append.ts";
 import type { ForgetBackupsResult, ForgetGroup, SnapshotGrouping } from "../../../contract/index.ts";
 import type { CommandDefinition } from "../../command.ts";
 import type { Context } from "../../context.ts";
+import type { Input } from "../../input.ts";
 import { usage } from "../../input.ts";
 import { KEEP_OPTIONS, readKeepRules } from "../../keep-rules.ts";
 import { formatMoment, plural, printable } from "../../render/format.ts";
 import { FILTER_OPTIONS, readChoice } from "./list.ts";
 import { renderPrune } from "./prune.ts";
-import { REPOSITORY_OPTIONS, withRepository } from "./repository.ts";
+import { keptRepository, REPOSITORY_OPTIONS, withRepository } from "./repository.ts";
 import { ForgetBackupsOptions } from "../../../contract/repositories.ts";
 import { pick } from "../../../contract/schema.ts";
 import { VerbOptions } from "../../options.ts";
@@ -35,16 +37,15 @@ export const command: CommandDefinition = {
   async run(context, input) {
     const snapshots = input.rest(0);
     const rules = readKeepRules(context, input);
-    const retention = Object.keys(rules).length === 0 ? null : rules;
-    if (snapshots.length > 0 && retention !== null) throw usage("forget wants snapshots or rules, not both");
-    if (snapshots.length === 0 && retention === null)
-      throw usage("forget wants snapshots or a rule", "for example --keep-last 10 --keep-daily 30");
+    const isRuled = Object.keys(rules).length > 0;
+    if (snapshots.length > 0 && isRuled) throw usage("forget wants snapshots or rules, not both");
     const options: ForgetBackupsOptions = {
       ...context.callOptions(),
       ...readChoice(context, input),
       ...OPTIONS.read(context, input),
     };
-    if (retention !== null) options.retention = retention;
+    if (isRuled) options.retention = rules;
+    else if (snapshots.length === 0) Object.assign(options, await keptRules(context, input, options));
     const groupBy = input.text("groupBy");
     if (groupBy !== undefined) options.groupBy = readGrouping(groupBy);
     return withRepository(context, input, async (repository) => {
@@ -53,6 +54,25 @@ export const command: CommandDefinition = {
     });
   },
 };
+
+/** The rules that were kept for the folder. They are for its own snapshots: others in the repository have rules of their own. */
+async function keptRules(
+  context: Context,
+  input: Input,
+  { hosts = [], paths = [] }: ForgetBackupsOptions,
+): Promise<ForgetBackupsOptions> {
+  const kept = await keptRepository(context, input);
+  if (kept === null || kept.retention === null)
+    throw usage(
+      "forget wants snapshots or a rule",
+      "for example --keep-last 10 --keep-daily 30; `cairn backup use --keep-daily 30` keeps rules for a folder",
+    );
+  return {
+    retention: kept.retention,
+    hosts: hosts.length > 0 ? hosts : [hostname()],
+    paths: paths.length > 0 ? paths : [kept.folder],
+  };
+}
 
 const GROUPINGS: readonly SnapshotGrouping[] = ["host", "paths", "tags"];
 

@@ -13,6 +13,7 @@ export const command: CommandDefinition = {
   ],
   verbs: {
     init: { summary: "make an empty repository", load: () => import("./init.ts") },
+    use: { summary: "keep a repository for a folder, so that no line has to name it", load: () => import("./use.ts") },
     create: { summary: "put a save point, a folder or a stream into a repository", load: () => import("./create.ts") },
     list: { summary: "list the snapshots of a repository", load: () => import("./list.ts") },
     verify: { summary: "read a repository and prove it whole", load: () => import("./verify.ts") },

@@ -1,7 +1,7 @@
 import type { InitRepositoryOptions } from "../../../contract/index.ts";
 import type { CommandDefinition } from "../../command.ts";
 import { printable } from "../../render/format.ts";
-import { isRemote, REPOSITORY_OPTIONS, repositoryOptions } from "./repository.ts";
+import { isRemote, namedOptions, REPOSITORY_OPTIONS } from "./repository.ts";
 
 export const command: CommandDefinition = {
   name: "backup init",
@@ -15,7 +15,7 @@ export const command: CommandDefinition = {
   ],
   async run(context, input) {
     const library = await context.library();
-    const options: InitRepositoryOptions = repositoryOptions(context, input, { twice: true }).options;
+    const options: InitRepositoryOptions = namedOptions(context, input, { twice: true }).options;
     // One that is there may have been made so.
     if (isRemote(options.repository)) context.requireText(options.repository);
     // Inside a workspace restic cuts large files there as the workspace does.

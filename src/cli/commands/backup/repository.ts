@@ -1,16 +1,23 @@
-import type { BackupRepository, CallOptions, RepositoryOptions, TransferLimits } from "../../../contract/index.ts";
+import type {
+  BackupRepository,
+  CallOptions,
+  KeptRepository,
+  RepositoryOptions,
+  TransferLimits,
+} from "../../../contract/index.ts";
 import { CairnError } from "../../../errors.ts";
 import type { Context } from "../../context.ts";
 import type { OptionDefinition } from "../../definitions.ts";
 import type { Input } from "../../input.ts";
 import { usage } from "../../input.ts";
 import { readPassword } from "../../password.ts";
+import { printable } from "../../render/format.ts";
 
 /** Options with which every verb finds its repository and opens it. */
 export const REPOSITORY_OPTIONS: readonly OptionDefinition[] = [
   {
     flags: "-r, --repo <repository>",
-    text: "/path, sftp:user@host:/path, s3:https://host/bucket, rest:https://host/ (also CAIRN_REPOSITORY)",
+    text: "/path, sftp:user@host:/path, s3:https://host/bucket, rest:https://host/ (also CAIRN_REPOSITORY); default: what `backup use` keeps for the folder",
   },
   { flags: "--password-file <file>", text: "the file that holds its password (also CAIRN_PASSWORD_FILE)" },
   { flags: "--password-command <command>", text: "the command that prints its password (also CAIRN_PASSWORD_COMMAND)" },
@@ -33,14 +40,48 @@ export interface NamedOptions {
   former: () => string | null;
 }
 
-export function repositoryOptions(context: Context, input: Input, asked: { twice?: boolean } = {}): NamedOptions {
+/** The repository of a line: the one that it or the environment names, else the one that was kept for the folder. */
+export async function repositoryOptions(context: Context, input: Input, folder?: string): Promise<NamedOptions> {
+  const kept = await keptRepository(context, input, folder);
+  const { json, quiet } = context.globals;
+  if (kept !== null && !json && !quiet)
+    context.diagnose(`the repository is ${printable(kept.repository)}, which is kept for ${printable(kept.folder)}`);
+  return namedOptions(context, input, kept === null ? {} : { kept });
+}
+
+/** Options for a repository that is named, or that was kept; a password source on the line takes the place of the kept one. */
+export function namedOptions(
+  context: Context,
+  input: Input,
+  { kept, twice }: { kept?: KeptRepository; twice?: boolean } = {},
+): NamedOptions {
+  const [file, command] = [input.text("passwordFile"), input.text("passwordCommand")];
+  const isNamed = file !== undefined || command !== undefined;
   return optionsFor(context, input, {
-    repository: locationOf(context, input),
-    file: input.text("passwordFile"),
-    command: input.text("passwordCommand"),
+    repository: input.text("repo") === undefined && kept !== undefined ? kept.repository : locationOf(context, input),
+    file: isNamed ? file : (kept?.password_file ?? undefined),
+    command: isNamed ? command : (kept?.password_command ?? undefined),
+    identity: kept?.age_identity ?? undefined,
     variable: "PASSWORD",
-    ...asked,
+    ...(twice === undefined ? {} : { twice }),
   });
+}
+
+/** The repository that was kept for a folder, where neither the line nor the environment names one; null without one. */
+export async function keptRepository(
+  context: Context,
+  input: Input,
+  folder?: string,
+): Promise<(KeptRepository & { folder: string }) | null> {
+  if (nameOf(context, input) !== undefined) return null;
+  try {
+    const client = await context.open(folder);
+    const kept = await client.backupRepository(context.callOptions());
+    return kept === null ? null : { ...kept, folder: client.workspacePath() };
+  } catch (error) {
+    if (error instanceof CairnError && (error.code === "not_a_workspace" || error.code === "not_found")) return null;
+    throw error;
+  }
 }
 
 /** Opens it. What was made with what an earlier version took its password for still opens, with a warning. */
@@ -70,6 +111,8 @@ interface NamedRepository {
   /** File in which its password is looked for. */
   file: string | undefined;
   command: string | undefined;
+  /** A file of identities of age, where the line names none. */
+  identity?: string | undefined;
   variable: string;
   twice?: boolean;
 }
@@ -78,7 +121,8 @@ interface NamedRepository {
 function optionsFor(context: Context, input: Input, { repository, ...asked }: NamedRepository): NamedOptions {
   const { env, cwd, signal, progress } = context;
   const limits = limitsOf(input);
-  for (const file of [asked.file, input.text("ageIdentity")]) if (file !== undefined) context.place(file);
+  const identity = input.text("ageIdentity") ?? asked.identity;
+  for (const file of [asked.file, identity]) if (file !== undefined) context.place(file);
   let former: string | null = null;
   const options: RepositoryOptions & CallOptions = {
     ...context.callOptions(),
@@ -88,7 +132,7 @@ function optionsFor(context: Context, input: Input, { repository, ...asked }: Na
     password: async () => {
       progress.finish();
       const question = `password of ${withoutSecret(repository)}`;
-      const given = await readPassword({ ...asked, identity: input.text("ageIdentity"), env, cwd, question, signal });
+      const given = await readPassword({ ...asked, identity, env, cwd, question, signal });
       former = given.former;
       return given.bytes;
     },
@@ -109,12 +153,19 @@ function limitsOf(input: Input): TransferLimits | null {
   return Object.keys(limits).length === 0 ? null : limits;
 }
 
-function locationOf(context: Context, input: Input): string {
-  const { env } = context;
+/** The name that the line or the environment gives a repository. */
+function nameOf({ env }: Context, input: Input): string | undefined {
   const named = PREFIXES.map((prefix) => env[`${prefix}REPOSITORY`]).find((value) => (value ?? "") !== "");
-  const location = input.text("repo") ?? named;
+  return input.text("repo") ?? named;
+}
+
+export function locationOf(context: Context, input: Input): string {
+  const location = nameOf(context, input);
   if (location === undefined || location === "")
-    throw usage("which repository? name one with -r", "-r /srv/backups, or the variable CAIRN_REPOSITORY");
+    throw usage(
+      "which repository? name one with -r",
+      "-r /srv/backups, or the variable CAIRN_REPOSITORY; `cairn backup use -r /srv/backups` keeps one for a folder",
+    );
   return absolute(context, location);
 }
 
@@ -148,17 +199,17 @@ export async function withRepository<T>(
   work: (repository: BackupRepository) => Promise<T>,
   soon?: RepositoryOptions["soon"],
 ): Promise<T> {
-  return whileOpening(context, input, async (opening) => work(await opening), soon);
+  return whileOpening(context, input, async (opening) => work(await opening), { soon });
 }
 
-/** Opens a repository beside work that begins while the password's key is derived. */
+/** Opens a repository beside work that begins while the password's key is derived. `folder`: the one that it may be kept for. */
 export async function whileOpening<T>(
   context: Context,
   input: Input,
   work: (opening: Promise<BackupRepository>) => Promise<T>,
-  soon?: RepositoryOptions["soon"],
+  { soon, folder }: Pick<RepositoryOptions, "soon"> & { folder?: string | undefined } = {},
 ): Promise<T> {
-  const named = repositoryOptions(context, input);
+  const named = await repositoryOptions(context, input, folder);
   if (soon !== undefined) named.options.soon = soon;
   const opening = openNamed(context, named);
   // It may fail before it is waited for.

@@ -32,7 +32,7 @@ export const command: CommandDefinition = {
     const [snapshot, path = ""] = splitTarget(input);
     if (snapshot === "") throw usage("which snapshot? name it before the colon: latest:PATH");
     const options: ShowBackupOptions = { ...context.callOptions(), ...readFilter(context, input) };
-    const repository = await openNamed(context, repositoryOptions(context, input));
+    const repository = await openNamed(context, await repositoryOptions(context, input));
     let isReadLater = false;
     try {
       const shown = await repository.show(snapshot, path, options);

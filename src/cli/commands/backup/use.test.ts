@@ -1,0 +1,40 @@
+import assert from "node:assert/strict";
+import { test } from "node:test";
+import { argsOf, fakeLibrary, ROOT } from "../../testing-fake-library.ts";
+import { runFake } from "../../testing-run.ts";
+
+const KEPT = {
+  repository: "/srv/backups",
+  password_file: "/root/.password",
+  password_command: null,
+  age_identity: null,
+  retention: { keepDaily: 7, keepTags: ["release"] },
+};
+
+test("people are told which repository was kept for the folder, but with -q, with --json and when one is named", async () => {
+  const told = async (...words: string[]): Promise<string> =>
+    (await runFake(["backup", "list", ...words], { fake: fakeLibrary({ backupRepository: () => KEPT }) })).stderr;
+  assert.equal(await told(), `cairn: the repository is /srv/backups, which is kept for ${ROOT}\n`);
+  for (const words of [["-q"], ["--json"], ["-r", "x"]]) assert.equal(await told(...words), "", words.join(" "));
+});
+
+test("backup use says what is kept, and where the password comes from", async () => {
+  const shown = async (kept: object | null): Promise<string[]> =>
+    (await runFake(["backup", "use"], { fake: fakeLibrary({ backupRepository: () => kept }) })).stdout.split("\n");
+  const head = `${ROOT} is backed up into /srv/backups`;
+  const forget = "  forget: keep-daily 7, keep-tag release";
+  assert.deepEqual(await shown(KEPT), [head, "  password: in the file /root/.password", forget, ""]);
+  const command = { ...KEPT, password_file: null, password_command: "pass show b" };
+  assert.deepEqual((await shown(command))[1], "  password: printed by pass show b");
+  const age = { ...KEPT, age_identity: "/root/key" };
+  assert.deepEqual((await shown(age))[1], "  password: in the file /root/.password, opened with /root/key");
+  const asked = await shown({ ...KEPT, password_file: null, retention: null });
+  assert.match(asked[1]!, /asked for, or from CAIRN_PASSWORD/);
+  assert.match(asked[2]!, /no rules/);
+  assert.deepEqual(await shown(null), [`no repository is kept for ${ROOT}`, ""]);
+});
+
+test("backup use adopts a folder with the guards that are overridden", async () => {
+  const { fake } = await runFake(["backup", "use", "/srv/new", "-r", "x", "--allow", "nested"]);
+  assert.deepEqual((argsOf(fake, "setBackupRepository")[0] as { repository: string }).repository, `${ROOT}/x`);
+});

@@ -1,0 +1,98 @@
+import { AdoptOptions } from "../../../contract/care.ts";
+import type { Client, KeptRepository, KeptRepositoryEdit } from "../../../contract/index.ts";
+import { pick } from "../../../contract/schema.ts";
+import { storedRetention } from "../../../formats/records/policy.ts";
+import type { CommandDefinition, Outcome } from "../../command.ts";
+import type { Context } from "../../context.ts";
+import { type Input, usage } from "../../input.ts";
+import { describeRules, KEEP_OPTIONS, readKeepRules } from "../../keep-rules.ts";
+import { guards, VerbOptions } from "../../options.ts";
+import { printable } from "../../render/format.ts";
+import { locationOf, namedOptions, openNamed, REPOSITORY_OPTIONS } from "./repository.ts";
+
+const OPTIONS = new VerbOptions(pick(AdoptOptions, "allow"), { allow: guards("home", "nested", "git") });
+
+export const command: CommandDefinition = {
+  name: "backup use",
+  arguments: [{ name: "[dir]", text: "the folder; default: the current one", completes: "folders" }],
+  options: [
+    ...REPOSITORY_OPTIONS,
+    ...KEEP_OPTIONS,
+    { flags: "--none", text: "keep no repository for the folder any more" },
+    ...OPTIONS.definitions,
+  ],
+  examples: [
+    {
+      line: "cairn backup use -r /srv/backups --password-file ~/.backup-password",
+      text: "from then on `cairn backup create` here needs no more words",
+    },
+    {
+      line: "cairn backup use --keep-daily 14 --keep-weekly 8",
+      text: "rules of a `cairn backup forget` here that names none; nothing is removed now",
+    },
+    { line: "cairn backup use", text: "what is kept for the folder" },
+  ],
+  async run(context, input) {
+    const folder = input.argument(0);
+    const edit = readEdit(context, input);
+    const isChange = Object.keys(edit).length > 0;
+    if (input.flag("none")) {
+      if (isChange) throw usage("--none takes away what is kept: give nothing else with it");
+      const client = await context.open(folder);
+      return shown(context, client, await client.setBackupRepository(null, context.callOptions()));
+    }
+    if (isChange) return keep(context, input, edit);
+    const client = await context.open(folder);
+    return shown(context, client, await client.backupRepository(context.callOptions()));
+  },
+};
+
+function readEdit(context: Context, input: Input): KeptRepositoryEdit {
+  const edit: KeptRepositoryEdit = {};
+  const [file, line, identity] = [input.text("passwordFile"), input.text("passwordCommand"), input.text("ageIdentity")];
+  if (input.text("repo") !== undefined) edit.repository = locationOf(context, input);
+  if (file !== undefined) edit.passwordFile = context.place(file);
+  if (line !== undefined) edit.passwordCommand = line;
+  if (identity !== undefined) edit.ageIdentity = context.place(identity);
+  const rules = readKeepRules(context, input);
+  if (Object.keys(rules).length > 0) edit.retention = rules;
+  return edit;
+}
+
+/** Opens the repository as a backup would, before anything is kept: what is wrong with it would be found at night. */
+async function keep(context: Context, input: Input, edit: KeptRepositoryEdit): Promise<Outcome> {
+  const folder = input.argument(0);
+  const former = edit.repository === undefined ? await context.open(folder) : null;
+  const kept = (await former?.backupRepository(context.callOptions())) ?? undefined;
+  if (former !== null && kept === undefined)
+    throw usage("no repository is kept for this folder yet", "name one: cairn backup use -r REPOSITORY");
+  const opening = openNamed(context, namedOptions(context, input, kept === undefined ? {} : { kept }));
+  const repository = await opening;
+  await repository.close();
+  const client = former ?? (await context.openOrAdopt(folder, OPTIONS.read(context, input).allow, opening));
+  return shown(context, client, await client.setBackupRepository(edit, context.callOptions()));
+}
+
+function shown({ style }: Context, { workspace }: Client, kept: KeptRepository | null): Outcome {
+  const retention = kept === null || kept.retention === null ? null : storedRetention(kept.retention);
+  return {
+    data: { workspace, kept: kept === null ? null : { ...kept, retention } },
+    text() {
+      const folder = printable(workspace.path);
+      if (kept === null) return `no repository is kept for ${folder}`;
+      const rules = kept.retention === null ? "no rules: `backup forget` wants some" : describeRules(kept.retention);
+      return [
+        `${folder} is backed up into ${style.bold(printable(kept.repository))}`,
+        `  password: ${passwordFrom(kept)}`,
+        `  forget: ${printable(rules)}`,
+      ].join("\n");
+    },
+  };
+}
+
+function passwordFrom({ password_file: file, password_command: line, age_identity: identity }: KeptRepository): string {
+  const opened = identity === null ? "" : `, opened with ${printable(identity)}`;
+  if (file !== null) return `in the file ${printable(file)}${opened}`;
+  if (line !== null) return `printed by ${printable(line)}`;
+  return "asked for, or from CAIRN_PASSWORD, CAIRN_PASSWORD_FILE or CAIRN_PASSWORD_COMMAND";
+}

@@ -1,0 +1,171 @@
+import assert from "node:assert/strict";
+import fs from "node:fs";
+import os from "node:os";
+import path from "node:path";
+import { test } from "node:test";
+import { hasCode } from "../../src/operations/testing-folder.ts";
+import { cairn, cairnOk, type Outcome, SCRATCH } from "../fixtures/command.ts";
+import { whyNoOrdinaryUser } from "../fixtures/ordinary-user.ts";
+import { newRepository, type TestRepository } from "../fixtures/repository.ts";
+import { clientOf, newFolder } from "../fixtures/work.ts";
+
+interface Kept {
+  folder: string;
+  place: TestRepository;
+  /** A command in the folder, with no word of the repository. */
+  here(...words: string[]): Outcome;
+  file: string;
+}
+
+/** A folder for which a repository is kept. */
+async function keptFor(name: string, ...words: string[]): Promise<Kept> {
+  const place = await newRepository(`${name}-repository`);
+  const folder = newFolder(name);
+  fs.writeFileSync(path.join(folder, "letter"), "dear Ben");
+  cairnOk(["backup", "use", ...place.options, ...words], { cwd: folder });
+  const { controlDirectory } = await clientOf(folder);
+  const file = path.join(controlDirectory, "workspaces/main/repository.json");
+  return { folder, place, file, here: (...line) => cairnOk(line, { cwd: folder }) };
+}
+
+test("every backup verb takes the repository that is kept for the folder when none is named", async () => {
+  const { folder, place, here, file } = await keptFor("kept");
+  const data = here("backup", "create").data as { location: string; snapshot: { snapshot_id: string } };
+  assert.equal(data.location, place.location);
+  for (const verb of [
+    "list",
+    "verify",
+    "stats",
+    "prune",
+    "unlock",
+    "show latest",
+    "cat config",
+    "key list",
+    "find letter",
+  ])
+    assert.equal(here("backup", ...verb.split(" ")).data["location"], place.location, verb);
+  const to = path.join(SCRATCH, "kept-back");
+  here("backup", "restore", "latest", "--to", to);
+  assert.equal(fs.readFileSync(path.join(to, "letter"), "utf8"), "dear Ben");
+  // Of a folder that is named, from elsewhere, and from below.
+  fs.mkdirSync(path.join(folder, "below"));
+  assert.equal(cairnOk(["backup", "create", folder], { cwd: SCRATCH }).data["location"], place.location);
+  assert.equal(cairnOk(["-C", folder, "backup", "list"], { cwd: SCRATCH }).data["location"], place.location);
+  assert.equal(cairnOk(["backup", "list"], { cwd: path.join(folder, "below") }).data["location"], place.location);
+  const text = fs.readFileSync(file, "utf8");
+  assert.equal(fs.statSync(file).mode & 0o777, 0o600);
+  assert.ok(!text.includes(fs.readFileSync(place.passwordFile, "utf8").trim()));
+  assert.equal(cairnOk(["inspect", file]).data["format"], "kept-repository");
+});
+
+test("a repository that is named or in the environment wins over the kept one", async () => {
+  const { folder, here, place } = await keptFor("named");
+  const other = await newRepository("other");
+  assert.equal(here("backup", "list", ...other.options).data["location"], other.location);
+  const env = { RESTIC_REPOSITORY: other.location, RESTIC_PASSWORD_FILE: other.passwordFile };
+  assert.equal(cairnOk(["backup", "list"], { cwd: folder, env }).data["location"], other.location);
+  // A password in the environment is of the repository there, and the kept one goes with its own.
+  const password = { RESTIC_PASSWORD: "of another" };
+  assert.equal(cairnOk(["backup", "list"], { cwd: folder, env: password }).data["location"], place.location);
+});
+
+test("backup use shows what is kept, changes a part of it, and takes it away", async () => {
+  const { folder, place, here } = await keptFor("shown", "--keep-daily", "7", "--keep-tag", "release");
+  const retention = { keep_daily: 7, keep_tags: ["release"] };
+  const kept = {
+    repository: place.location,
+    password_file: place.passwordFile,
+    password_command: null,
+    age_identity: null,
+    retention,
+  };
+  assert.deepEqual(here("backup", "use").data["kept"], kept);
+  const command = `cat ${place.passwordFile}`;
+  const byCommand = { ...kept, password_file: null, password_command: command };
+  assert.deepEqual(here("backup", "use", "--password-command", command).data["kept"], byCommand);
+  const ruled = { ...byCommand, retention: { keep_last: 3 } };
+  assert.deepEqual(here("backup", "use", "--keep-last", "3").data["kept"], ruled);
+  assert.deepEqual(here("backup", "use", "-r", place.location, "--password-file", place.passwordFile).data["kept"], {
+    ...kept,
+    retention: null,
+  });
+  assert.equal(here("backup", "use", "--none").data["kept"], null);
+  assert.equal(here("backup", "use").data["kept"], null);
+  const without = cairn(["backup", "list"], { cwd: folder });
+  assert.equal(without.status, 2);
+  assert.match(without.error?.message ?? "", /which repository/);
+});
+
+test("backup use keeps nothing that cannot be opened, and no password in an address", async () => {
+  const { folder, here, place } = await keptFor("refused");
+  const wrong = cairn(["backup", "use", "-r", place.location, "--password-command", "echo wrong"], { cwd: folder });
+  assert.equal(wrong.error?.code, "wrong_password");
+  const absent = cairn(["backup", "use", "-r", `${place.location}-not`, "--password-file", place.passwordFile], {
+    cwd: folder,
+  });
+  assert.equal(absent.error?.code, "not_found");
+  assert.equal((here("backup", "use").data["kept"] as { repository: string }).repository, place.location);
+  const client = await clientOf(folder);
+  const keeping = client.setBackupRepository({ repository: "rest:https://me:secret@host/" });
+  await assert.rejects(keeping, (error) => hasCode("usage")(error) && !String(error).includes("secret"));
+  const both = client.setBackupRepository({ passwordFile: "/a", passwordCommand: "b" });
+  await assert.rejects(both, hasCode("usage"));
+  const none = await clientOf(newFolder());
+  await assert.rejects(none.setBackupRepository({ retention: { keepLast: 1 } }), hasCode("usage"));
+});
+
+test("forget takes the kept rules, for snapshots of the folder on this host only", async () => {
+  const { folder, place, here } = await keptFor("forget", "--keep-last", "1");
+  const ids = (): string[] =>
+    (here("backup", "list").data["snapshots"] as { snapshot_id: string }[]).map((each) => each.snapshot_id);
+  const other = newFolder("not-ours");
+  for (const content of ["one", "two"]) {
+    for (const each of [folder, other]) {
+      fs.writeFileSync(path.join(each, "letter"), content);
+      cairnOk(["backup", "create", ...place.options], { cwd: each });
+    }
+    cairnOk(["backup", "create", ...place.options, "--host", "elsewhere"], { cwd: folder });
+  }
+  assert.equal(ids().length, 6);
+  const groups = here("backup", "forget", "--dry-run").data["groups"] as { hostname: string; paths: string[] }[];
+  assert.deepEqual(
+    groups.map(({ hostname, paths }) => [hostname, paths]),
+    [[os.hostname(), [folder]]],
+  );
+  here("backup", "forget", "--prune");
+  assert.equal(ids().length, 5);
+  // Rules that are named are for all, as without a kept repository.
+  here("backup", "forget", "--keep-last", "1");
+  assert.equal(ids().length, 3);
+  const unruled = await keptFor("unruled");
+  const refused = cairn(["backup", "forget"], { cwd: unruled.folder });
+  assert.equal(refused.status, 2);
+});
+
+test(
+  "what another user kept is not run with the rights of this one",
+  { skip: whyNoOrdinaryUser() ?? false },
+  async () => {
+    const { folder, place, file } = await keptFor("others");
+    const proof = path.join(SCRATCH, "others-ran");
+    const record = JSON.parse(fs.readFileSync(file, "utf8")) as object;
+    fs.writeFileSync(
+      file,
+      `${JSON.stringify({ ...record, password_file: null, password_command: `touch ${proof}` })}\n`,
+    );
+    fs.chownSync(file, 65534, 65534);
+    for (const line of [
+      ["backup", "list"],
+      ["backup", "create"],
+      ["backup", "use"],
+      ["backup", "use", "--keep-last", "1"],
+    ]) {
+      const refused = cairn(line, { cwd: folder });
+      assert.equal(refused.error?.code, "refused", line.join(" "));
+    }
+    assert.ok(!fs.existsSync(proof));
+    assert.equal(cairnOk(["backup", "list", ...place.options], { cwd: folder }).status, 0);
+    cairnOk(["backup", "use", ...place.options], { cwd: folder });
+    assert.equal(cairnOk(["backup", "list"], { cwd: folder }).data["location"], place.location);
+  },
+);
