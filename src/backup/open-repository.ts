@@ -253,8 +253,13 @@ function storageOptions({ env, signal, limits }: RepositoryOptions): OpenStorage
 
 /** The calls of a storage that a call of the library makes. */
 function storageCall({ signal, onWarning }: Pick<LockCall, "signal" | "onWarning">): StorageCall {
+  const told = new Set<string>();
   return {
     signal,
+    onWrong: (message) => {
+      if (!told.has(message)) onWarning?.(message);
+      told.add(message);
+    },
     onRetry: ({ delayMs, error }) => {
       onWarning?.(`${error.message}; again in ${Math.ceil(delayMs / 1000)} s`);
     },

@@ -58,7 +58,9 @@ export class Session implements SnapshotListing {
   }
 
   get near(): NearPacks {
-    this.#near ??= this.area?.near(this.access, this.index) ?? nearPacks(this.access);
+    if (this.#near !== null) return this.#near;
+    this.#near = this.area?.near(this.access, this.index) ?? nearPacks(this.access);
+    this.#near.compareWith(this.index, this.access.repository.keys);
     return this.#near;
   }
 

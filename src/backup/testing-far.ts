@@ -11,7 +11,8 @@ import { DATA_BLOB } from "../repository/index/blob-index.ts";
 import { BlobSource } from "../repository/blob-source.ts";
 import { PackedBlobs } from "../repository/packs/packed-blobs.ts";
 import { CountingStorage } from "../repository/storage/testing-counting.ts";
-import { FaultyStorage } from "../repository/storage/testing-faulty.ts";
+import { RetryingStorage } from "../repository/storage/retrying.ts";
+import { type Fault, FaultyStorage } from "../repository/storage/testing-faulty.ts";
 import type { StorageFactory } from "../repository/storage/location.ts";
 import type { BackupRepository, CairnLibrary, RepositoryOptions } from "../contract/index.ts";
 import { Library } from "../operations/library.ts";
@@ -31,13 +32,16 @@ export interface BackupScene extends TestFolder {
   place: string;
 }
 
-/** What was opened last as `faulty:/path`, which fails as it is told, and as `far:/path`. */
+/** What was opened last as `faulty:/path`, which fails as it is told (`retried:`: and is asked again), and as `far:/path`. */
 export const opened: { faulty: FaultyStorage | null; far: CountingStorage | null } = { faulty: null, far: null };
+/** Faults of each `faulty:` and `retried:` that is opened. */
+export const faults: Fault[] = [];
 
 const storages: StorageFactory = async (location, options = {}) => {
-  if (location.startsWith("faulty:")) {
-    opened.faulty = new FaultyStorage(await openStorage(location.slice("faulty:".length), options));
-    return opened.faulty;
+  const [scheme, path = ""] = location.split(":");
+  if (scheme === "faulty" || scheme === "retried") {
+    opened.faulty = new FaultyStorage(await openStorage(path, options), faults);
+    return scheme === "faulty" ? opened.faulty : new RetryingStorage(opened.faulty);
   }
   if (!location.startsWith("far:")) return openStorage(location, options);
   const near = await openStorage(location.slice("far:".length), options);
@@ -47,7 +51,10 @@ const storages: StorageFactory = async (location, options = {}) => {
   return far;
 };
 
-export async function backupScene(context: TestContext, scheme: "local" | "far" | "faulty"): Promise<BackupScene> {
+export async function backupScene(
+  context: TestContext,
+  scheme: "local" | "far" | "faulty" | "retried",
+): Promise<BackupScene> {
   const at = await testFolder(context, { "a.txt": "a\n", "deep/b.txt": "b\n" });
   const cache = process.env["XDG_CACHE_HOME"];
   context.after(() => {

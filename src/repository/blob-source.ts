@@ -67,6 +67,7 @@ export class BlobSource {
     this.#far = packs instanceof NearPacks && !packs.isLocal ? packs : null;
     this.#reader = new BlobReader({ keys: options.keys, openPack: (pack) => packs.open(pack) });
     this.#ends = options.sizes;
+    this.#far?.compareWith(options.index, options.keys);
   }
 
   get index(): BlobIndex {

@@ -189,7 +189,9 @@ export class Repository {
     const found =
       "keys" in options ? null : await findKey(storage, options.password, { names: keyFiles, right: opensConfig });
     const keys = "keys" in options ? options.keys : found!.keys;
-    const plain = openedOrNull(keys, sealed);
+    const isRight = (bytes: Uint8Array): boolean => openedOrNull(keys, bytes) !== null;
+    const plain =
+      openedOrNull(keys, sealed) ?? openedOrNull(keys, await storage.load("config", "config", undefined, { isRight }));
     if (plain === null)
       throw new CairnError("damaged", `the config of ${storage.location} does not open with the repository's key`, {
         hint: "put the file config back from a copy of the repository",

@@ -99,7 +99,7 @@ export class PackCopier {
       }
       return true;
     });
-    if (isCopied !== true) return false;
+    if (!isCopied) return false;
     await this.#saveClosed();
     return true;
   }

@@ -276,16 +276,19 @@ export class BlobIndex {
 
   /** Counts the index files that list this pack. */
   listings(packId: Uint8Array): number {
+    return this.#table.packRefs[this.numberOf(packId)] ?? 0;
+  }
+
+  /** Number of a pack in the table; -1 where it is in none. */
+  numberOf(packId: Uint8Array): number {
     this.#packNumbers ??= packNumbersOf(this.#table);
-    const number = this.#packNumbers.get(keyOf(packId));
-    return number === undefined ? 0 : this.#table.packRefs[number]!;
+    return this.#packNumbers.get(keyOf(packId)) ?? -1;
   }
 
   /** Says that so many index files that listed this pack are gone. */
   unlist(packId: Uint8Array, times = 1): void {
-    this.#packNumbers ??= packNumbersOf(this.#table);
-    const number = this.#packNumbers.get(keyOf(packId));
-    if (number !== undefined) this.#table.packRefs[number] = Math.max(0, this.#table.packRefs[number]! - times);
+    const number = this.numberOf(packId);
+    if (number >= 0) this.#table.packRefs[number] = Math.max(0, this.#table.packRefs[number]! - times);
   }
 
   /** Says that an index file of this process, with so many blobs, is in the table already. */

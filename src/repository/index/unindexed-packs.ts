@@ -58,7 +58,7 @@ export async function damagedOf(
       verifier
         .verify({ descriptor, size, id: Buffer.from(name, "hex") })
         .every(({ kind }) => kind !== "name" && kind !== "size");
-    if ((await near.reading({ pack: name, offset: 0, length: size }, isWhole, signal)) !== true) damaged.push(name);
+    if (!(await near.reading({ pack: name, offset: 0, length: size }, isWhole, signal))) damaged.push(name);
   }
   return damaged;
 }

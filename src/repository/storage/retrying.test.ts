@@ -1,4 +1,5 @@
 import assert from "node:assert/strict";
+import { createHash } from "node:crypto";
 import { existsSync, mkdtempSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
@@ -171,6 +172,23 @@ test("retrying storage waits as long as the storage asks for", async () => {
   const storage = new RetryingStorage(busy, { sleep: async (ms) => void pauses.push(ms), random: () => 0 });
   assert.deepEqual(await storage.list("data"), []);
   assert.deepEqual(pauses, [7000]);
+});
+
+test("retrying storage says io where bytes come otherwise each time, and gives those that come again", async () => {
+  const bytes = Buffer.from("as it was written");
+  const name = createHash("sha256").update(bytes).digest("hex");
+  const [one, two, three] = ["as it Was", "as It was", "As it was"].map((text) => Buffer.from(text));
+  const told: string[] = [];
+  const loadAs = async (...comes: (Buffer | undefined)[]): Promise<Uint8Array> => {
+    const inner = Object.assign(new MemoryStorage(), { load: async () => comes.shift()! });
+    return new RetryingStorage(inner).load("index", name, undefined, { onWrong: (message) => void told.push(message) });
+  };
+  await assert.rejects(loadAs(one, two, three), { code: "io", message: /came with other bytes each of 3 times/ });
+  assert.deepEqual(told, []);
+  assert.equal(await loadAs(one, two, bytes), bytes);
+  assert.match(told.pop()!, /right when it was asked for again/);
+  assert.equal(await loadAs(one, two, one), one);
+  assert.match(told.pop()!, /is wrong there/);
 });
 
 test("retrying storage takes a late success for one", async () => {

@@ -1,7 +1,10 @@
 import { existsSync } from "node:fs";
 import { setTimeout as sleepFor } from "node:timers/promises";
+import { sha256 } from "../../crypto/hash.ts";
 import { CairnError, reworded } from "../../errors.ts";
+import { objectIdOf } from "../../ids.ts";
 import {
+  type ByteRange,
   isCutOff,
   labelOf,
   type FileKind,
@@ -37,6 +40,8 @@ export interface RetryOptions {
 }
 
 const GRACE_MS = 10_000;
+/** Bytes that are not what was written are asked for so often in all, before that counts. */
+const MOST_LOADS = 3;
 
 /** Time by `now` at which nobody waits any longer for a call whose caller has stopped; null before the stop. */
 interface Grace {
@@ -62,9 +67,9 @@ interface Work<T, Call extends StorageCall> {
 }
 
 /**
- * Makes calls again that failed with a `retryable` error (`io`, `busy`), after pauses that double, or last
- * `retryAfterMs` of the error's details; every other error is final. An attempt that failed may have done its work: a
- * file gone at its second removal, and a `config` with our own bytes, count as success.
+ * Makes calls again that failed with a `retryable` error (`io`, `busy`), after pauses that double, or last `retryAfterMs` of its details.
+ * Late success counts: a file gone at its second removal, a `config` with our own bytes. What `isRight` denies of a load is loaded twice
+ * more: `io` where it is otherwise each time, else it is returned.
  */
 export class RetryingStorage extends WrappedStorage {
   readonly #options: RetryOptions;
@@ -114,6 +119,26 @@ export class RetryingStorage extends WrappedStorage {
       { operation: "saveFile", kind, name, call: options },
       { run: (call) => this.inner.saveFile(kind, name, temporaryPath, call), late: wasTaken },
     );
+  }
+
+  override async load(kind: FileKind, name: string, range?: ByteRange, call?: StorageCall): Promise<Uint8Array> {
+    const hasName = range === undefined && kind !== "config" ? isNamed(name) : undefined;
+    const isRight = call?.isRight ?? hasName;
+    const what = `${labelOf(kind, name)} at ${this.location}`;
+    const wrong: Uint8Array[] = [];
+    for (;;) {
+      const bytes = await super.load(kind, name, range, call);
+      if (isRight?.(bytes) !== false) {
+        if (wrong.length > 0)
+          call?.onWrong?.(`${what} came with other bytes than were written, and right when it was asked for again`);
+        return bytes;
+      }
+      const cameBefore = wrong.some((before) => Buffer.compare(before, bytes) === 0);
+      if (wrong.push(bytes) < MOST_LOADS) continue;
+      if (!cameBefore) throw otherwiseEachTime(what);
+      call?.onWrong?.(`${what} is wrong there, and was not changed on its way: the same bytes came again`);
+      return bytes;
+    }
   }
 
   protected override through<T, Call extends StorageCall>(asked: AskedCall<Call>, run: RunCall<T, Call>): Promise<T> {
@@ -249,6 +274,21 @@ function problemOf({ cause, code, message, details }: CairnError): string {
   if (cause instanceof Error) return cause.message;
   const status = details?.["httpStatus"];
   return typeof status === "number" ? `${code} ${status}` : message;
+}
+
+/** Compares a file with the digest that is its name. */
+function isNamed(name: string): (bytes: Uint8Array) => boolean {
+  return (bytes) => objectIdOf(sha256(bytes)) === name;
+}
+
+function otherwiseEachTime(what: string): CairnError {
+  return new CairnError(
+    "io",
+    `${what} came with other bytes each of ${MOST_LOADS} times, and with none that were written`,
+    {
+      hint: "something between here and there changes bytes, or this machine's memory does; nothing is said against the repository",
+    },
+  );
 }
 
 function givenUp(error: CairnError, attempts: number, spentMs: number): CairnError {

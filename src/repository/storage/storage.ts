@@ -71,6 +71,13 @@ export interface StorageCall {
   signal?: AbortSignal | undefined;
   /** Told before a pause, so that a long one does not look like a hang; of several for one problem at a time only before the first. */
   onRetry?: ((event: RetryEvent) => void) | undefined;
+  /**
+   * Tells of loaded bytes whether they are what was written. Where others come from far away they are asked for twice more, since
+   * the way here may have changed them. Absent: a whole file is compared with its name, a part of one with nothing.
+   */
+  isRight?: ((bytes: Uint8Array) => boolean) | undefined;
+  /** Told where bytes were not what was written: on the way here, or in the repository. */
+  onWrong?: ((message: string) => void) | undefined;
 }
 
 /** Gives the signal of a call that begins now; a signal that fired before does not end it. */

@@ -13,11 +13,11 @@ import {
 
 /**
  * Kinds of fault. A list that is truncated or lost does not name files that are there.
- * - `flip`: one bit of a loaded file is wrong · `truncate`: its second half is missing · `lose`: a saved file is gone,
+ * - `flip`, `flip_last`: one bit in the middle, or of the last byte, of what is loaded is wrong · `truncate`: its second half is missing · `lose`: a saved file is gone,
  *   a loaded one is `not_found` · `fail`, `no_space`: the call does nothing and fails with `io`, `no_space`
  * - `late_success`: the call does its work and then fails with `io` · `delay`: it takes a tenth of a second more
  */
-export type FaultKind = "flip" | "truncate" | "lose" | "fail" | "no_space" | "late_success" | "delay";
+export type FaultKind = "flip" | "flip_last" | "truncate" | "lose" | "fail" | "no_space" | "late_success" | "delay";
 
 export interface Fault {
   readonly operation: StorageOperation;
@@ -28,12 +28,15 @@ export interface Fault {
   readonly after?: number;
   /** Number of times that it strikes; default once. */
   readonly times?: number;
+  /** True: it strikes a load of the same bytes only when that is made for the first time. */
+  readonly firstOfEach?: boolean;
 }
 
 interface Armed {
   readonly rule: Fault;
   skip: number;
   left: number;
+  readonly struck: Set<string>;
 }
 
 /** A storage that fails as told; everything else goes through. */
@@ -53,7 +56,7 @@ export class FaultyStorage implements Storage {
   }
 
   arm(fault: Fault): void {
-    this.#faults.push({ rule: fault, skip: fault.after ?? 0, left: fault.times ?? 1 });
+    this.#faults.push({ rule: fault, skip: fault.after ?? 0, left: fault.times ?? 1, struck: new Set() });
   }
 
   disarm(): void {
@@ -76,7 +79,7 @@ export class FaultyStorage implements Storage {
   }
 
   async load(kind: FileKind, name: string, range?: ByteRange, call?: StorageCall): Promise<Uint8Array> {
-    const fault = await this.#strike("load", kind, name);
+    const fault = await this.#strike("load", kind, name, range);
     if (fault === "lose") throw new CairnError("not_found", `no ${labelOf(kind, name)} (a fault of the test)`);
     const bytes = await this.#inner.load(kind, name, range, call);
     late(fault);
@@ -109,7 +112,12 @@ export class FaultyStorage implements Storage {
     faults.forEach(late);
   }
 
-  async #strike(operation: StorageOperation, kind: FileKind, name: string): Promise<FaultKind | null> {
+  async #strike(
+    operation: StorageOperation,
+    kind: FileKind,
+    name: string,
+    range?: ByteRange,
+  ): Promise<FaultKind | null> {
     const call = `${operation} ${kind}`;
     this.calls.set(call, (this.calls.get(call) ?? 0) + 1);
     for (const armed of this.#faults) {
@@ -121,6 +129,9 @@ export class FaultyStorage implements Storage {
         armed.skip--;
         continue;
       }
+      const which = `${kind} ${name} ${range?.offset} ${range?.length}`;
+      if (rule.firstOfEach === true && armed.struck.has(which)) continue;
+      armed.struck.add(which);
       armed.left--;
       if (rule.fault === "fail") throw new CairnError("io", `${operation} of ${kind} failed (a fault of the test)`);
       if (rule.fault === "no_space")
@@ -138,8 +149,8 @@ function late(fault: FaultKind | null): void {
 
 function damage(bytes: Uint8Array, fault: FaultKind | null): Uint8Array {
   if (fault === "truncate") return bytes.subarray(0, bytes.length >> 1);
-  if (fault !== "flip" || bytes.length === 0) return bytes;
+  if ((fault !== "flip" && fault !== "flip_last") || bytes.length === 0) return bytes;
   const copy = Uint8Array.from(bytes);
-  copy[copy.length >> 1]! ^= 1;
+  copy[fault === "flip" ? copy.length >> 1 : copy.length - 1]! ^= 1;
   return copy;
 }

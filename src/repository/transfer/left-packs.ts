@@ -1,7 +1,7 @@
 import type { MasterKeys } from "../../crypto/seal.ts";
-import { objectIdOf } from "../../ids.ts";
 import type { BlobIndex } from "../index/blob-index.ts";
-import { type BlobPlace, BlobReader } from "../packs/blob-reader.ts";
+import { EntriesByPack } from "../index/entries-by-pack.ts";
+import { BlobReader } from "../packs/blob-reader.ts";
 import type { ByteRange } from "../storage/storage.ts";
 import { openRegular } from "../../fs/regular-file.ts";
 
@@ -17,7 +17,7 @@ export interface LeftPacksOptions {
 /** Packs, whole or in part, that somebody had fetched who did not come to the end. Only blobs count that are proven to be what the index says. */
 export class LeftPacks {
   readonly #options: LeftPacksOptions;
-  #places: ReadonlyMap<string, BlobPlace[]> | null = null;
+  #entries: EntriesByPack | null = null;
 
   constructor(options: LeftPacksOptions) {
     this.#options = options;
@@ -25,10 +25,11 @@ export class LeftPacks {
 
   /** Moves a pack to a path, and returns where in it there are sound blobs, in their order; none where it is not there. */
   take(pack: string, to: string): ByteRange[] {
-    const { names, take, keys } = this.#options;
+    const { names, take, keys, index } = this.#options;
     if (!names.has(pack) || !take(pack, to)) return [];
-    this.#places ??= this.#find();
-    const places = this.#places.get(pack)?.toSorted((a, b) => a.offset - b.offset) ?? [];
+    this.#entries ??= new EntriesByPack(index);
+    const places = Array.from(this.#entries.of(pack), (entry) => ({ ...index.place(entry), id: index.idOf(entry) }));
+    places.sort((a, b) => a.offset - b.offset);
     const sound: ByteRange[] = [];
     const reader = new BlobReader({ keys, openPack: () => openRegular(to) });
     try {
@@ -38,23 +39,5 @@ export class LeftPacks {
       reader.close();
     }
     return sound;
-  }
-
-  /** Finds what lies in all the packs that are there, in one go through the index. */
-  #find(): ReadonlyMap<string, BlobPlace[]> {
-    const { index, names } = this.#options;
-    const { table } = index;
-    const byName = new Map<string, BlobPlace[]>();
-    const byNumber = new Map<number, BlobPlace[]>();
-    for (let number = 0; number < table.packCount; number++) {
-      const name = objectIdOf(table.packId(number));
-      if (!names.has(name)) continue;
-      const places: BlobPlace[] = [];
-      byName.set(name, places);
-      byNumber.set(number, places);
-    }
-    for (let entry = 0; entry < table.count; entry++)
-      byNumber.get(table.packOf[entry]!)?.push({ ...index.place(entry), id: index.idOf(entry) });
-    return byName;
   }
 }

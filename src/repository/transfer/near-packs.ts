@@ -1,14 +1,17 @@
 import { append } from "../../append.ts";
 import { closeSync, openSync, rmSync, writeSync } from "node:fs";
 import { dirname, join } from "node:path";
+import { BlobOpener, type MasterKeys } from "../../crypto/seal.ts";
 import { CairnError, toCairnError } from "../../errors.ts";
 import { failpoint } from "../../failpoint.ts";
 import { throwIfRanOut } from "../../fs/linux/errno.ts";
 import { makeFolder } from "../../fs/make-folder.ts";
 import { openRegular } from "../../fs/regular-file.ts";
 import { objectIdOf } from "../../ids.ts";
+import { arenaOver } from "../../native.ts";
 import { newPacer } from "../../pacer.ts";
 import type { BlobIndex } from "../index/blob-index.ts";
+import { EntriesByPack } from "../index/entries-by-pack.ts";
 import type { LeftPacks } from "./left-packs.ts";
 import { concurrently } from "../storage/concurrently.ts";
 import type { ByteRange, PackSizes, Storage } from "../storage/storage.ts";
@@ -39,6 +42,8 @@ const CONNECTIONS = 16;
 const MAX_RANGE = 8 * 1024 * 1024;
 /** So much of a pack that is read by itself is asked for before more is. */
 const TURN = 32 * 1024 * 1024;
+/** So often a reader that is not content is given a pack that comes from far away. */
+const MOST_READINGS = 3;
 /** Unwanted bytes of a pack that cost less than a second request. */
 const REMOTE_GAP = 256 * 1024;
 
@@ -54,6 +59,8 @@ export class NearPacks implements PackFiles {
   /** Ranges that were fetched of each pack. */
   readonly #here = new Map<string, ByteRange[]>();
   readonly #left: LeftPacks | null;
+  /** Says what blobs are in what comes, and opens them; null: nobody has told. */
+  #blobs: { readonly index: BlobIndex; readonly opener: BlobOpener; entries: EntriesByPack | null } | null = null;
 
   /** `directory`: where fetched packs lie; made when it is needed, removed by whoever owns it. `left`: where one is looked for first. */
   constructor(storage: Storage, directory: string, left: LeftPacks | null = null) {
@@ -69,6 +76,11 @@ export class NearPacks implements PackFiles {
     return this.#isLocal;
   }
 
+  /** From now on the MAC of each blob that the index has now is looked at as it comes from far away, and what is wrong is asked for again. */
+  compareWith(index: BlobIndex, keys: MasterKeys): void {
+    if (!this.#isLocal) this.#blobs = { index, opener: new BlobOpener(keys), entries: null };
+  }
+
   open(pack: string): number {
     return openPackIn(this.folder, pack, this.#storage.location);
   }
@@ -82,7 +94,7 @@ export class NearPacks implements PackFiles {
     const queue: WantedRange[] = [];
     for (const range of wanted) {
       if (this.has(range)) options.onRange?.(range);
-      else append(queue, cut(range));
+      else append(queue, this.#cut(range));
     }
     const pace = newPacer(options.signal);
     await concurrently(queue.length, CONNECTIONS, async (at) => {
@@ -94,18 +106,23 @@ export class NearPacks implements PackFiles {
   }
 
   /**
-   * Hands `read` a descriptor of a pack that is near as far as this range reaches; closes it and drops what was fetched. Null,
-   * and nothing is read, when the pack is not there or ends before the range.
+   * Hands `read` a descriptor of a pack that is near as far as this range reaches; closes it and drops what was fetched. False,
+   * and nothing is read, when the pack is not there or ends before the range. `read` says whether what it reads is sound; what
+   * came from far away and is not comes twice more.
    */
-  async reading<T>(range: WantedRange, read: (descriptor: number) => T, signal?: AbortSignal): Promise<T | null> {
-    let descriptor = -1;
-    try {
-      descriptor = await this.#openedWith(range, signal);
-      return descriptor < 0 ? null : read(descriptor);
-    } finally {
-      if (descriptor >= 0) closeSync(descriptor);
-      this.drop(range.pack);
+  async reading(range: WantedRange, read: (descriptor: number) => boolean, signal?: AbortSignal): Promise<boolean> {
+    for (let left = this.#isLocal ? 1 : MOST_READINGS; left > 0; left--) {
+      let descriptor = -1;
+      try {
+        descriptor = await this.#openedWith(range, signal);
+        if (descriptor < 0) return false;
+        if (read(descriptor)) return true;
+      } finally {
+        if (descriptor >= 0) closeSync(descriptor);
+        this.drop(range.pack);
+      }
     }
+    return false;
   }
 
   /** Removes what was fetched of a pack. */
@@ -167,7 +184,8 @@ export class NearPacks implements PackFiles {
   async #bring({ pack, offset, length }: WantedRange): Promise<void> {
     let bytes: Uint8Array;
     try {
-      bytes = await this.#storage.load("data", pack, { offset, length });
+      const isRight = this.#blobs === null ? {} : { isRight: this.#judgeOf(pack, offset) };
+      bytes = await this.#storage.load("data", pack, { offset, length }, isRight);
     } catch (error) {
       if (error instanceof CairnError && error.code === "not_found") throw missing(pack, error, this.#storage.location);
       throw error;
@@ -189,6 +207,43 @@ export class NearPacks implements PackFiles {
     }
     addRange(here, { offset, length });
     failpoint("near-packs.brought");
+  }
+
+  /** Pieces that end where a blob does. */
+  #cut({ pack, offset, length }: WantedRange): WantedRange[] {
+    const parts: WantedRange[] = [];
+    const end = offset + length;
+    for (let at = offset; at < end;) {
+      let to = Math.min(end, at + MAX_RANGE);
+      if (to < end)
+        for (const blob of this.#placesIn(pack))
+          if (blob.offset < to && blob.end > to) to = Math.min(end, blob.offset > at ? blob.offset : blob.end);
+      parts.push({ pack, offset: at, length: to - at });
+      at = to;
+    }
+    return parts;
+  }
+
+  /** Tells of bytes of a pack from an offset on whether all blobs that lie whole in them carry the right MAC. */
+  #judgeOf(pack: string, from: number): (bytes: Uint8Array) => boolean {
+    return (bytes) => {
+      const sealed = arenaOver(bytes);
+      for (const { offset, end } of this.#placesIn(pack))
+        if (offset >= from && end <= from + bytes.length)
+          if (!this.#blobs!.opener.verify(sealed, offset - from, end - offset)) return false;
+      return true;
+    };
+  }
+
+  *#placesIn(pack: string): Generator<{ offset: number; end: number }> {
+    if (this.#blobs === null) return;
+    const { index } = this.#blobs;
+    const { offsetOf, lengthOf } = index.table;
+    this.#blobs.entries ??= new EntriesByPack(index);
+    for (const entry of this.#blobs.entries.of(pack)) {
+      const offset = offsetOf[entry]!;
+      yield { offset, end: offset + lengthOf[entry]! };
+    }
   }
 
   #placeFor(pack: string): string {
@@ -264,13 +319,6 @@ export function lostEntries(index: BlobIndex, stored: PackSizes): (entry: number
       .others(entry)
       .every(({ pack, offset, length }) => offset + length > (stored.get(objectIdOf(pack)) ?? 0));
   };
-}
-
-function cut({ pack, offset, length }: WantedRange): WantedRange[] {
-  const parts: WantedRange[] = [];
-  for (let done = 0; done < length; done += MAX_RANGE)
-    parts.push({ pack, offset: offset + done, length: Math.min(MAX_RANGE, length - done) });
-  return parts;
 }
 
 /** Joins what lies close together in one pack; ranges come sorted. */

@@ -129,6 +129,7 @@ interface MoveHere {
 async function moveHere({ from, to, plan, options, uploader, told }: MoveHere): Promise<void> {
   const { directory, near, signal } = options;
   const { entries } = plan;
+  near.compareWith(from.index, from.repository.keys);
   const mover = new BlobMover({
     from: { keys: from.repository.keys, index: from.index, packs: near },
     to: { keys: to.repository.keys, version: to.repository.version },

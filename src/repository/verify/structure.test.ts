@@ -334,7 +334,8 @@ describe("repair of the index", () => {
     await withRepository(async (fixture) => {
       await new TestArchive(fixture).save(randomFiles(1, 100, "a"));
       const { name, bytes } = await largest(fixture);
-      const storage = new FaultyStorage(fixture.storage, [{ operation: "load", kind: "data", fault: "truncate" }]);
+      const fault = { operation: "load", kind: "data", fault: "truncate", times: 9 } as const;
+      const storage = new FaultyStorage(fixture.storage, [fault]);
       await assert.rejects(loadPackHeader(fixture.repository.over(storage), name, bytes.length), { code: "damaged" });
     });
   });
