@@ -64,7 +64,7 @@ export class CairnBackupStore implements Store {
 
   /** From the point that is there. */
   create(): Command {
-    return this.command("create");
+    return this.command("create", "--no-save");
   }
 
   verify(): Command {

@@ -4,9 +4,10 @@ import { availableParallelism, cpus, tmpdir, totalmem } from "node:os";
 import path from "node:path";
 import { parseArgs } from "node:util";
 import { Bench, type BenchCase } from "./bench.ts";
-import { CASES, ENGINE_CASES, REPOSITORY_CASES } from "./cases/index.ts";
+import { CASES, ENGINE_CASES, REPOSITORY_CASES, SHOWN_CASES } from "./cases/index.ts";
 import { dataSet } from "./data/data-sets.ts";
 import { peerStores } from "./peer-stores.ts";
+import { writeReport } from "./report.ts";
 import { isInstalled } from "./stores.ts";
 import { type Result, resultLines } from "./result.ts";
 
@@ -17,6 +18,7 @@ const GROUPS: Readonly<Record<string, readonly BenchCase[]>> = {
   "save-points": CASES,
   engines: ENGINE_CASES,
   repository: REPOSITORY_CASES,
+  shown: SHOWN_CASES,
 };
 
 const USAGE = `npm run bench -- ${Object.keys(GROUPS).join(" | ")} [options]
@@ -28,12 +30,14 @@ rustic and kopia, on the same data in one run and holds the medians against the 
   repository          backups in repositories: local, and on real S3 and SFTP servers of this machine, behind lines of
                       0, 20 and 100 ms (in a network namespace with netem as root, else through a proxy that waits), and one of
                       100 Mbit/s
+  shown               what docs/benchmarks.md shows; with --docs it is written anew, and its charts
 
   -n, --repeats N     measurements of each (default 5)
   --only CASE         one case; may be given again: ${ALL_CASES.map((one) => one.name).join(", ")}
   --data NAME         small, tree, big or all (default all)
   --quick             a twentieth of the data and 2 repeats: whether it runs, not how fast it is
   --json FILE         also write the samples and bars as JSON
+  --docs              also write docs/benchmarks.md and its charts, of the full data
   --keep              leave the stores in place
   --reuse             begin with the stores that --keep left, where a case does not need new ones
 
@@ -49,6 +53,7 @@ const { values, positionals } = parseArgs({
     data: { type: "string", default: "all" },
     quick: { type: "boolean", default: false },
     json: { type: "string" },
+    docs: { type: "boolean", default: false },
     keep: { type: "boolean", default: false },
     reuse: { type: "boolean", default: false },
     help: { type: "boolean", short: "h", default: false },
@@ -140,6 +145,7 @@ async function main(): Promise<void> {
   try {
     const results = await runCases(bench, chosenCases());
     printBars(results);
+    if (values.docs && !values.quick) writeReport({ results, environment: facts });
     if (values.json !== undefined) {
       writeFileSync(values.json, `${JSON.stringify({ environment: facts, quick: values.quick, results }, null, 2)}\n`);
     }

@@ -1,6 +1,6 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
-import { ratioBars, resultLines } from "./result.ts";
+import { newestBar, ratioBars, resultLines } from "./result.ts";
 
 test("a contender that no bar is about is shown with its ratio, and Cairn's other ways of doing it are not", () => {
   const samples = { cairn: [100, 120, 110], "cairn, from a point": [50], restic: [200], "rustic 0.11.4": [440] };
@@ -15,4 +15,12 @@ test("a contender that no bar is about is shown with its ratio, and Cairn's othe
   assert.match(shown, /cairn \/ restic +0\.550 +bar ≤ 0\.500: FALLS SHORT/);
   assert.match(shown, /cairn \/ rustic 0\.11\.4 +0\.250 +no bar/);
   assert.doesNotMatch(shown, /cairn \/ cairn|cairn \/ restic +0\.550 +no bar/);
+});
+
+test("the bar is of the faster of the newest restic and rustic, and none where neither was measured", () => {
+  const samples = { cairn: [30], "cairn, cold": [80], restic: [10], "restic 0.18.1": [120], "rustic 0.11.4": [100] };
+  const bar = { what: "cairn / rustic 0.11.4, the faster", value: 0.3, limit: 0.33, unit: "ratio" };
+  assert.deepEqual(newestBar(samples, 0.33), [bar]);
+  assert.equal(newestBar(samples, 0.33, "cairn, cold")[0]?.value, 0.8);
+  assert.deepEqual(newestBar({ cairn: [30], restic: [10] }, 0.33), []);
 });

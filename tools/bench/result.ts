@@ -43,29 +43,39 @@ export function ratioBars(
   });
 }
 
+/** The programs that publish the newest form of what Cairn does; others are measured beside them. */
+const NEWEST = /^(?:restic \d|rustic )/;
+
+/** The bar of Cairn's median, or of another contender's, against that of the faster of the newest restic and rustic; none where neither was measured. */
+export function newestBar(samples: Readonly<Record<string, readonly number[]>>, limit: number, own = "cairn"): Bar[] {
+  const newest = Object.entries(samples).filter(([name]) => NEWEST.test(name));
+  const mine = samples[own];
+  if (newest.length === 0 || mine === undefined) return [];
+  const [name, theirs] = newest.reduce((a, b) => (median(b[1]) < median(a[1]) ? b : a));
+  return [{ what: `${own} / ${name}, the faster`, value: median(mine) / median(theirs), limit, unit: "ratio" }];
+}
+
 export function limitBar(what: string, value: number, limit: number, unit: Unit): Bar {
   return { what, value, limit, unit };
 }
 
-/** Columns of a contender's name. */
-const NAMES = 21;
-
 /** The lines that a person reads. */
 export function resultLines(result: Result): string[] {
   const title = result.data === undefined ? result.case : `${result.case}, ${result.data}`;
+  const bare = ratiosWithoutBar(result);
+  const names = [...Object.keys(result.samples), ...[...bare, ...result.bars].map(({ what }) => what)];
+  const width = Math.max(...names.map(({ length }) => length));
   const rows = Object.entries(result.samples).map(([name, samples]) => {
     const range =
       samples.length > 1
-        ? `  (${show(Math.min(...samples), result.unit)} … ${show(Math.max(...samples), result.unit)}, n=${samples.length})`
+        ? `  (${shown(Math.min(...samples), result.unit)} … ${shown(Math.max(...samples), result.unit)}, n=${samples.length})`
         : "";
-    return `  ${name.padEnd(NAMES)} ${show(median(samples), result.unit).padStart(11)}${range}`;
+    return `  ${name.padEnd(width)} ${shown(median(samples), result.unit).padStart(11)}${range}`;
   });
-  const ratios = ratiosWithoutBar(result).map(
-    ({ what, value }) => `  ${what.padEnd(NAMES)} ${show(value, "ratio").padStart(11)}  no bar`,
-  );
+  const ratios = bare.map(({ what, value }) => `  ${what.padEnd(width)} ${shown(value, "ratio").padStart(11)}  no bar`);
   const bars = result.bars.map((bar) => {
     const verdict = bar.value <= bar.limit ? "pass" : "FALLS SHORT";
-    return `  ${bar.what.padEnd(NAMES)} ${show(bar.value, bar.unit).padStart(11)}  bar ≤ ${show(bar.limit, bar.unit)}: ${verdict}`;
+    return `  ${bar.what.padEnd(width)} ${shown(bar.value, bar.unit).padStart(11)}  bar ≤ ${shown(bar.limit, bar.unit)}: ${verdict}`;
   });
   return [
     title,
@@ -88,7 +98,8 @@ function ratiosWithoutBar({ samples, bars }: Result): { what: string; value: num
     .filter(({ what }) => !bars.some((bar) => bar.what === what));
 }
 
-function show(value: number, unit: "ratio" | Unit): string {
+/** A value as a person reads it. */
+export function shown(value: number, unit: "ratio" | Unit): string {
   if (unit === "ratio") return value.toFixed(3);
   if (unit === "count") return String(value);
   if (unit === "bytes") return `${(value / 1e6).toFixed(1)} MB`;

@@ -1,14 +1,7 @@
 import { type DataCase, samplesOf } from "../bench.ts";
-import { type DataName, warm } from "../data/data-sets.ts";
+import { warm } from "../data/data-sets.ts";
 import { type Contender, alternate, runCommand } from "../measure.ts";
-import { ratioBars } from "../result.ts";
 import type { Store } from "../stores.ts";
-
-const BARS: Record<DataName, Record<string, number>> = {
-  small: { restic: 0.37 },
-  tree: { restic: 0.45 },
-  big: { restic: 0.55 },
-};
 
 export const backupFirst: DataCase = {
   name: "backup-first",
@@ -44,9 +37,11 @@ export const backupFirst: DataCase = {
       data: data.name,
       unit: "ms",
       samples,
-      bars: ratioBars(samples, BARS[data.name]),
-      meaning: `The first backup of ${data.what} into an empty repository. "cairn" is the whole, \`cairn backup create --save\`: a first point and its backup, content written twice; the bar is about it.`,
-      notes: ['"from a point": `cairn backup create` of a point that was saved before; the folder is not read'],
+      bars: [],
+      meaning: `The first backup of ${data.what} into an empty repository. "cairn" is the whole, \`cairn backup create\`: a first point and its backup, content written twice.`,
+      notes: [
+        '"from a point": `cairn backup create --no-save` of a point that was saved before; the folder is not read',
+      ],
     };
   },
 };

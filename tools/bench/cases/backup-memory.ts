@@ -3,7 +3,7 @@ import { type Command, peakMemory } from "../measure.ts";
 import { RestoreTarget } from "../restore-target.ts";
 import { limitBar, median } from "../result.ts";
 
-const BAR_MB = 300;
+const BAR_MB = 160;
 
 export const backupMemory: DataCase = {
   name: "backup-memory",

@@ -4,9 +4,9 @@ import { type DataCase, samplesOf } from "../bench.ts";
 import type { DataName } from "../data/data-sets.ts";
 import { LoopVolume } from "../loop-volume.ts";
 import { alternate, runCommand } from "../measure.ts";
-import { ratioBars } from "../result.ts";
+import { newestBar } from "../result.ts";
 
-const BARS: Record<DataName, number> = { small: 0.36, tree: 0.42, big: 0.63 };
+const BARS: Record<DataName, number> = { small: 0.5, tree: 0.5, big: 0.7 };
 
 export const fullRestore: DataCase = {
   name: "full-restore",
@@ -42,7 +42,7 @@ export const fullRestore: DataCase = {
         data: data.name,
         unit: "ms",
         samples,
-        bars: ratioBars(samples, { restic: BARS[data.name] }),
+        bars: newestBar(samples, BARS[data.name]),
         meaning: `${data.what} written into an empty folder, with exact times, modes and owners.`,
         notes: asRoot ? [] : ["not root: on the scratch folder's own file system instead of a fresh one"],
       };

@@ -1,9 +1,8 @@
 import type { DataCase } from "../bench.ts";
-import type { DataName } from "../data/data-sets.ts";
 import { peakMemory } from "../measure.ts";
 import { limitBar, median } from "../result.ts";
 
-const BARS_MB: Record<DataName, number> = { small: 250, tree: 300, big: 250 };
+const BAR_MB = 160;
 
 export const memory: DataCase = {
   name: "memory",
@@ -24,7 +23,7 @@ export const memory: DataCase = {
       data: data.name,
       unit: "bytes",
       samples,
-      bars: [limitBar("cairn", median(samples["cairn"] ?? []), BARS_MB[data.name] * 1e6, "bytes")],
+      bars: [limitBar("cairn", median(samples["cairn"] ?? []), BAR_MB * 1e6, "bytes")],
       meaning:
         "The most memory that all processes of a first save held at once (resident, sampled every 10 ms, in runs of its own).",
       notes: [],

@@ -26,7 +26,7 @@ export const onePercent: DataCase = {
       data: data.name,
       unit: "ms",
       samples,
-      bars: ratioBars(samples, { git: 0.7 }),
+      bars: ratioBars(samples, { git: 0.6 }),
       meaning: "A point after one file in a hundred was edited; all programs save the same edits.",
       notes: [],
     };

@@ -8,7 +8,7 @@ export const command: CommandDefinition = {
   options: REPOSITORY_OPTIONS,
   examples: [
     { line: "cairn backup init -r /srv/backups", text: "make an empty repository in restic's format" },
-    { line: "cairn backup create -r /srv/backups", text: "put the save point that the folder stands at into it" },
+    { line: "cairn backup create -r /srv/backups", text: "save the folder, and put that save point into it" },
     { line: "cairn backup list -r /srv/backups", text: "what there is" },
   ],
   verbs: {
