@@ -1,5 +1,5 @@
 import { existsSync } from "node:fs";
-import { CairnError } from "../errors.ts";
+import { CairnError, toCairnError } from "../errors.ts";
 import { displayPath, normalizeTyped } from "../fs/safe-path.ts";
 import { newPacer } from "../pacer.ts";
 import { treePlace } from "../workspace/points/held-trees.ts";
@@ -17,6 +17,7 @@ import type {
   SavePoint,
   WhyOptions,
   WhyResult,
+  WorkspaceCallOptions,
 } from "../contract/index.ts";
 import { PathChanges } from "./path-changes.ts";
 import { publicPoint } from "./public-point.ts";
@@ -36,9 +37,7 @@ export async function history(workspace: Workspace, limit: number, options: Hist
     to: moment(options, "until"),
   };
   const list = async (): Promise<Found> => find(workspace, asked);
-  // Every point may be asked what it has there.
-  if (path !== null) await ensureSealed(workspace, options);
-  const found = await (path === null ? list() : workspace.engine.reading(list, options));
+  const found = await (path === null ? list() : sealingIfNeeded(workspace, list, options));
   const { last_restore: last, head } = workspace.state();
   const undo = last === null ? undefined : workspace.points.ids().get(last.undo_id);
   const undoPoint = undo === undefined ? null : workspace.points.readOrNull(undo);
@@ -64,10 +63,28 @@ export async function why(workspace: Workspace, path: PathInput, options: WhyOpt
   if (raw.length === 0)
     throw new CairnError("usage", "the path is the whole workspace", { hint: "see `cairn history`, or name a path" });
   const asked = { ...options, limit: options.limit ?? 0, all: true, path: raw, from: null, to: null };
-  await ensureSealed(workspace, options);
-  const found = await workspace.engine.reading(async () => find(workspace, asked), options);
+  const found = await sealingIfNeeded(workspace, async () => find(workspace, asked), options);
   const changes = found.points.map((point, at) => ({ save_point: publicPoint(point), ...found.changes[at]! }));
   return { ...displayPath(raw), changes, damaged: found.damaged, truncated: found.truncated };
+}
+
+/**
+ * Lists by the trees that points hold. Where these do not tell what was changed at the path, any point may be asked that: all are
+ * sealed, which is done once.
+ */
+async function sealingIfNeeded(
+  workspace: Workspace,
+  list: () => Promise<Found>,
+  call: WorkspaceCallOptions,
+): Promise<Found> {
+  try {
+    return await workspace.engine.reading(list, call);
+  } catch (error) {
+    if (toCairnError(error).details?.["unsealed"] === undefined) throw error;
+    await ensureSealed(workspace, call);
+    workspace.points.refresh();
+    return workspace.engine.reading(list, call);
+  }
 }
 
 function moment(options: HistoryOptions, name: "since" | "until"): number | null {
@@ -103,7 +120,8 @@ async function find(workspace: Workspace, asked: Asked): Promise<Found> {
   if (!Number.isInteger(limit) || limit < 0)
     throw new CairnError("usage", `the limit is to be a whole number, and 0 for all; found ${limit}`);
   const isFiltered = [asked.grep, asked.tag, path, asked.from, asked.to].some((each) => (each ?? null) !== null);
-  const changes = path === null ? null : new PathChanges(workspace, path, { withUndo: asked.all });
+  const changes =
+    path === null ? null : new PathChanges(workspace, path, { signal: asked.signal, withUndo: asked.all });
   const found: Found = { points: [], changes: [], damaged: [], truncated: false };
   const pace = newPacer(asked.signal);
   for (const list of pages(workspace, asked, isFiltered ? PAGE : limit)) {

@@ -1,50 +1,63 @@
 import type { EntryChange } from "../contract/looking.ts";
 import { nodeOfSlice, sliceTree } from "../formats/restic/tree-slices.ts";
 import type { TreeNode } from "../formats/restic/tree.ts";
+import { isAtOrBelow, joinRaw } from "../fs/safe-path.ts";
 import type { SavePointId } from "../ids.ts";
+import { newPacer } from "../pacer.ts";
 import type { TreeSource } from "../repository/trees/tree-source.ts";
+import { heldNode } from "../workspace/points/held-file.ts";
+import { heldTreeOf, treePlace } from "../workspace/points/held-trees.ts";
 import { kindOf } from "../workspace/points/listed-entry.ts";
 import type { Point } from "../workspace/points/point-files.ts";
-import { differences } from "../workspace/points/tree-diff.ts";
-import type { Workspace } from "../workspace/workspace.ts";
+import { hasContent, sameContent } from "../workspace/points/same-content.ts";
+import { type DiffAspect, differences } from "../workspace/points/tree-diff.ts";
+import { differencesByInodes } from "../workspace/save/differences-by-inodes.ts";
+import { neverRead, type Workspace, type WorkspaceCall } from "../workspace/workspace.ts";
 
-/** A point as far as it matters here. */
-interface Seen {
-  parent: SavePointId | null;
-  undo: boolean;
-  node: TreeNode | null;
+interface PathCall extends WorkspaceCall {
+  /** A point may follow an undo point; otherwise the save before that is looked at. */
+  withUndo: boolean;
 }
 
-/** Compares one path from point to point. Only the folders on the way to it are read, each state of them once. */
+interface Entry {
+  point: Point;
+  node: TreeNode;
+}
+
+/**
+ * Compares one path from point to point. Of points that are sealed only the folders on the way to it are read, each state of them
+ * once; of others the entry itself, in the tree that they hold.
+ */
 export class PathChanges {
   readonly #workspace: Workspace;
+  readonly #path: Uint8Array;
   readonly #names: readonly Uint8Array[];
-  readonly #withUndo: boolean;
-  readonly #seen = new Map<number, Seen>();
+  readonly #call: PathCall;
+  readonly #points = new Map<number, Point | null>();
+  readonly #nodes = new Map<number, TreeNode | null>();
   /** The entry that a folder leads to, by its depth and reference. */
   readonly #known = new Map<string, TreeNode | null>();
   readonly #sequences: ReadonlyMap<SavePointId, number>;
 
-  /** `withUndo`: a point may follow an undo point; otherwise the save before that is looked at. */
-  constructor(workspace: Workspace, path: Uint8Array, { withUndo }: { withUndo: boolean }) {
+  constructor(workspace: Workspace, path: Uint8Array, call: PathCall) {
     this.#workspace = workspace;
+    this.#path = path;
     const names = Buffer.from(path).toString("latin1").split("/");
     this.#names = names.map((name) => Buffer.from(name, "latin1"));
-    this.#withUndo = withUndo;
+    this.#call = call;
     this.#sequences = workspace.points.ids();
   }
 
-  /** Says what a point changed at the path; null where nothing. */
+  /** Says what a point changed at the path; null where nothing. Throws with `unsealed` in its details where only a seal tells. */
   async of(point: Point): Promise<EntryChange | null> {
-    const { node: now } = await this.#look(point);
-    const was = (await this.#before(point.sequence, point.descriptor.parent_id))?.node ?? null;
+    const before = this.#before(point.sequence, point.descriptor.parent_id);
+    const now = await this.#node(point);
+    const was = before === null ? null : await this.#node(before);
     const node = now ?? was;
     if (node === null) return null;
-    const aspects = now === null || was === null ? [] : differences(was, now);
-    // A folder's entry is the same, whatever lies below it.
-    const isDeep = now?.type === "dir" && was?.type === "dir" && !isSame(now.subtree!, was.subtree!);
-    if (isDeep && !aspects.includes("content")) aspects.unshift("content");
-    if (now !== null && was !== null && aspects.length === 0) return null;
+    const isBoth = before !== null && now !== null && was !== null;
+    const aspects = isBoth ? await this.#differences({ point: before, node: was }, { point, node: now }) : [];
+    if (isBoth && aspects.length === 0) return null;
     return {
       change: was === null ? "added" : now === null ? "removed" : "modified",
       kind: kindOf(node),
@@ -54,37 +67,73 @@ export class PathChanges {
     };
   }
 
-  /**
-   * The point that another follows: its parent, since the point before it in number may be what a restore put away, or
-   * the newest older one where that is gone, since a cleanup adds no files.
-   */
-  async #before(sequence: number, parent: SavePointId | null): Promise<Seen | null> {
+  /** A folder's entry is the same, whatever lies below it: that is the content then. */
+  async #differences(from: Entry, to: Entry): Promise<DiffAspect[]> {
+    const aspects = differences(from.node, to.node);
+    if (from.node.type === "dir" && to.node.type === "dir") {
+      if (!aspects.includes("content") && (await this.#differBelow(from, to))) aspects.unshift("content");
+      return aspects;
+    }
+    const isOpen = aspects.includes("content") && !(from.point.sealed && to.point.sealed);
+    return isOpen && (await this.#haveSameContent(from, to)) ? aspects.filter((each) => each !== "content") : aspects;
+  }
+
+  async #differBelow(from: Entry, to: Entry): Promise<boolean> {
+    if (from.point.sealed && to.point.sealed) return !isSame(from.node.subtree!, to.node.subtree!);
+    const ends = { from: from.point, to: to.point };
+    const all = await differencesByInodes(this.#workspace, ends, { ...this.#call, exactly: false });
+    if (all === null) throw neverRead(to.point.sealed ? from.point : to.point);
+    return all.some(({ path }) => path.length > this.#path.length && isAtOrBelow(path, this.#path));
+  }
+
+  async #haveSameContent(from: Entry, to: Entry): Promise<boolean> {
+    if (from.node.type !== "file" || to.node.type !== "file" || from.node.size !== to.node.size) return false;
+    const pace = newPacer(this.#call.signal);
+    const [one, other] = [from, to].map(({ point }) => this.#place(point)) as [Buffer | null, Buffer | null];
+    if (one !== null && other !== null) return sameContent(one, other, pace);
+    const stored = one === null ? from : to;
+    const source = await this.#workspace.source(stored.point);
+    return hasContent((one ?? other)!, source.content(stored.node), pace);
+  }
+
+  /** Returns where the path lies in a point's tree; null for a point without one. */
+  #place(point: Point): Buffer | null {
+    const { points } = this.#workspace;
+    if (point.sealed && heldTreeOf(points, point) === null) return null;
+    return joinRaw(Buffer.from(treePlace(points, point)), this.#path);
+  }
+
+  // Its parent, since the point before it in number may be what a restore put away, or the newest older one where that
+  // is gone, since a cleanup adds no files.
+  #before(sequence: number, parent: SavePointId | null): Point | null {
     if (parent === null) return null;
     const known = this.#sequences.get(parent);
     const older = this.#workspace.points.sequences().filter((each) => each < sequence);
     for (const each of known === undefined ? older.toReversed() : [known]) {
-      const seen = await this.#read(each);
-      if (seen === null) continue;
-      return seen.undo && !this.#withUndo ? this.#before(each, seen.parent) : seen;
+      const point = this.#read(each);
+      if (point === null) continue;
+      const { undo, parent_id: before } = point.descriptor;
+      return undo && !this.#call.withUndo ? this.#before(each, before) : point;
     }
     return null;
   }
 
-  async #read(sequence: number): Promise<Seen | null> {
-    const seen = this.#seen.get(sequence);
-    if (seen !== undefined) return seen;
-    const point = this.#workspace.points.readOrNull(sequence);
-    return point === null ? null : this.#look(point);
+  #read(sequence: number): Point | null {
+    let point = this.#points.get(sequence);
+    if (point === undefined) this.#points.set(sequence, (point = this.#workspace.points.readOrNull(sequence)));
+    return point;
   }
 
-  async #look(point: Point): Promise<Seen> {
-    let seen = this.#seen.get(point.sequence);
-    if (seen !== undefined) return seen;
-    const source = await this.#workspace.source(point);
-    const { parent_id: parent, undo } = point.descriptor;
-    seen = { parent, undo, node: this.#find(source, source.root, 0) };
-    this.#seen.set(point.sequence, seen);
-    return seen;
+  async #node(point: Point): Promise<TreeNode | null> {
+    let node = this.#nodes.get(point.sequence);
+    if (node !== undefined) return node;
+    if (point.sealed) {
+      const source = await this.#workspace.source(point);
+      node = this.#find(source, source.root, 0);
+    } else node = heldNode(this.#workspace.points, point, this.#path);
+    if (node === undefined) throw neverRead(point);
+    this.#nodes.set(point.sequence, node);
+    return node;
   }
 
   #find(source: TreeSource, directory: Uint8Array, depth: number): TreeNode | null {

@@ -1,8 +1,7 @@
-import { statSync } from "node:fs";
 import { CairnError, toCairnError } from "../errors.ts";
 import { workspaceIn } from "../workspace/place/find-workspace.ts";
 import { allPoints } from "../workspace/points/points.ts";
-import { ensureSealed, sealAll, type SealProblem, unsealed } from "../workspace/points/seal.ts";
+import { ensureSealed, sealAll, type SealProblem, unsealed, wantedAt } from "../workspace/points/seal.ts";
 import { verifyAll as verifyEverything, type VerifyInput } from "../workspace/care/verify.ts";
 import { Workspace, type WorkspaceCall, type WorkspaceParts } from "../workspace/workspace.ts";
 import type { VerifyResult } from "../contract/looking.ts";
@@ -70,12 +69,11 @@ const LOOK_MS = 20;
  * waits for that.
  */
 export async function sealNewest(workspace: Workspace, call: WorkspaceCall): Promise<void> {
-  const { wanted } = workspace.found.paths;
   const newest = new Set(workspace.points.sequences().slice(-IDLE_POINTS));
   const stop = new AbortController();
-  const before = statSync(wanted, { throwIfNoEntry: false })?.mtimeMs;
+  const before = wantedAt(workspace);
   const timer = setInterval(() => {
-    if (statSync(wanted, { throwIfNoEntry: false })?.mtimeMs !== before) stop.abort();
+    if (wantedAt(workspace) !== before) stop.abort();
   }, LOOK_MS);
   const signal = call.signal === undefined ? stop.signal : AbortSignal.any([call.signal, stop.signal]);
   try {

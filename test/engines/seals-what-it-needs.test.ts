@@ -71,6 +71,70 @@ for (const [kind, engine] of ENGINES) {
     assert.deepEqual(unread, await look());
   });
 
+  test(`history and why of a path of ${engine} say without a seal what they say with one`, async (t) => {
+    const place = await heldPlace(t, { kind, engine, fill: makeFirst });
+    if (place === null) return;
+    const { client, folder } = place;
+    // A file with several names is told by all of them, in a seal.
+    fs.rmSync(path.join(folder, "other/linked-2"));
+    const { save_point_id: first } = await client.save();
+    const paths = new Set(["nowhere", "moded/time/below", ...readFolder(folder).keys()]);
+    const save = async (): Promise<void> => {
+      await client.save();
+      for (const each of readFolder(folder).keys()) paths.add(each);
+    };
+    makeUntold(place);
+    fs.rmSync(path.join(folder, ".cairnignore"));
+    await save();
+    fs.renameSync(path.join(folder, "renamed"), path.join(folder, "was-file"));
+    fs.writeFileSync(path.join(folder, "other/linked-2"), "");
+    makeSecond(folder);
+    fs.rmSync(path.join(folder, "other/linked-3"));
+    await save();
+    makeUnsaved(folder);
+    await client.restore({ target: first, method: "entries" });
+    await save();
+    const folders = [
+      "goes",
+      "goes/deep",
+      "moded",
+      "other",
+      "same",
+      "unsaved-dir",
+      "unsaved-dir/deep",
+      "was-dir",
+      "was-file",
+      "was-file/new",
+    ];
+    const entries = [...paths].filter((each) => !["", ...folders].includes(each));
+    const told = async (of: readonly string[]): Promise<unknown> => {
+      const all: unknown[] = [];
+      for (const each of of) {
+        const { changes } = await client.why(each);
+        const { save_points: points } = await client.history(undefined, 0, { path: each });
+        all.push([
+          each,
+          changes.map(({ save_point: point, ...change }) => [point.save_point_id, change]),
+          points.map((point) => point.save_point_id),
+        ]);
+      }
+      return all;
+    };
+    const ofEntries = await told(entries);
+    const byInodes = engine === "btrfs-snapshot" ? await told(folders) : null;
+    assert.deepEqual((await sealed(client)).filter(Boolean), []);
+    // One that is sealed, with its tree and without.
+    await client.show((await client.history(undefined, 0, { all: true })).save_points[2]!.save_point_id);
+    assert.deepEqual(await told(entries), ofEntries);
+    await removeHeldTree(treeOf(client, 3));
+    assert.deepEqual(await told(entries), ofEntries);
+    assert.deepEqual(await sealed(client), [false, false, true, false, false]);
+    const last = await told(folders);
+    assert.deepEqual(await sealed(client), [true, true, true, true, true]);
+    assert.deepEqual(await told(entries), ofEntries);
+    if (byInodes !== null) assert.deepEqual(last, byInodes);
+  });
+
   test(`a verb that needs the content of a point of ${engine} seals that one alone`, async (t) => {
     const place = await heldPlace(t, { kind, engine, fill: makeFirst });
     if (place === null) return;
@@ -184,6 +248,24 @@ for (const [kind, engine] of ENGINES)
     await client.restore({ target: restored.undo_id!, method: "entries" });
     assertFolder(folder, second, "from the store");
   });
+
+test("a save does not wait until verify --all has sealed every point", async (t) => {
+  const place = await btrfsPlace(t, makeFirst);
+  if (place === null) return;
+  const { client, folder } = place;
+  for (let i = 0; i < 20; i++) {
+    fs.writeFileSync(path.join(folder, "turn"), `${i}\n`);
+    await client.save();
+  }
+  const verified = client.verifyAll();
+  const first = path.join(path.dirname(treeOf(client, 1)), "seal.json");
+  while (!fs.existsSync(first)) await sleep(5);
+  fs.writeFileSync(path.join(folder, "turn"), "saved meanwhile\n");
+  await client.save();
+  assert.equal((await sealed(client))[19], false);
+  const { problems, checked } = await verified;
+  assert.deepEqual([problems, checked.points], [[], 20]);
+});
 
 for (const [kind, engine] of ENGINES)
   test(`a name that comes back is linked to a file whose inode was touched: ${engine}`, async (t) => {

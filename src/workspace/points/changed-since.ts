@@ -208,3 +208,15 @@ class Entries {
 }
 
 const EMPTY = new Uint8Array(0);
+
+/** The entry at a place, as a node with no other's content; null where there is none, undefined where a scan has to tell. */
+export function nodeAt(place: Buffer): TreeNode | null | undefined {
+  const slash = place.lastIndexOf("/");
+  using entries = new Entries(place.subarray(0, slash));
+  try {
+    return entries.node(latin1(place.subarray(slash + 1)))?.node ?? null;
+  } catch (error) {
+    if (error instanceof Unclear) return undefined;
+    throw error;
+  }
+}

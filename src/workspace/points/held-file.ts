@@ -1,8 +1,10 @@
 import fs from "node:fs";
+import type { TreeNode } from "../../formats/restic/tree.ts";
 import { IGNORE_FILE, IgnoreRules, MAX_IGNORE_FILE_BYTES } from "../../fs/ignore.ts";
 import { joinRaw } from "../../fs/safe-path.ts";
 import { readRegular } from "../../fs/regular-file.ts";
-import { heldTreeProblem, isAsMade, treePlace } from "./held-trees.ts";
+import { nodeAt } from "./changed-since.ts";
+import { heldAt, heldTreeProblem, isAsMade, treePlace } from "./held-trees.ts";
 import { type Point, rulesToReadBy } from "./point-files.ts";
 import type { Points } from "./points.ts";
 
@@ -17,7 +19,7 @@ export function openHeldFile(points: Points, point: Point, where: Uint8Array): n
   if (problem !== null) throw problem;
   const tree = Buffer.from(treePlace(points, point));
   try {
-    if (!isPart(tree, point, where)) return null;
+    if (isPart(tree, point, where) !== true) return null;
     const fd = fs.openSync(joinRaw(tree, where), READ);
     if (fs.fstatSync(fd).isFile()) return fd;
     fs.closeSync(fd);
@@ -29,23 +31,43 @@ export function openHeldFile(points: Points, point: Point, where: Uint8Array): n
   }
 }
 
-/** Tells if a path of the tree surely belongs to the point, as it was made. */
-function isPart(tree: Buffer, point: Point, where: Uint8Array): boolean {
+/**
+ * The entry of a point that is not sealed, in the tree that it holds; null where nothing lies there. A file's content is one
+ * that no other entry has. Undefined where only a seal tells: of what ignore rules may hide, of hard links, and where something was
+ * changed since the tree was made. Throws `damaged` where the tree is gone or was changed as a whole.
+ */
+export function heldNode(points: Points, point: Point, where: Uint8Array): TreeNode | null | undefined {
+  const problem = heldTreeProblem(points, point);
+  if (problem !== null) throw problem;
+  if (heldAt(points, point).heldAt === undefined) return undefined;
+  const tree = Buffer.from(treePlace(points, point));
+  try {
+    const isThere = isPart(tree, point, where);
+    return isThere === true ? nodeAt(joinRaw(tree, where)) : isThere;
+  } catch (error) {
+    if (typeof (error as NodeJS.ErrnoException).code === "string") return undefined;
+    throw error;
+  }
+}
+
+/** Tells if a path of the tree surely belongs to the point, as it was made; null where nothing lies there, undefined where that is not sure. */
+function isPart(tree: Buffer, point: Point, where: Uint8Array): true | null | undefined {
   const { descriptor } = point;
   const names = Buffer.from(where).toString("latin1").split("/");
   const recorded = rulesToReadBy(descriptor);
   let rules = recorded === null ? IgnoreRules.fromExcludes(descriptor.rules.exclude) : IgnoreRules.fromRecord(recorded);
   let directory = "";
-  if (!isAsMade(point, tree)) return false;
+  if (!isAsMade(point, tree)) return undefined;
   for (const [at, name] of names.entries()) {
     const file = rules.needsFiles ? ignoreFileOf(tree, directory) : null;
-    if (file !== null && file.length > MAX_IGNORE_FILE_BYTES) return false;
+    if (file !== null && file.length > MAX_IGNORE_FILE_BYTES) return undefined;
     rules = IgnoreRules.enterDirectory(rules, directory, file);
     directory = directory === "" ? name : `${directory}/${name}`;
     const place = joinRaw(tree, Buffer.from(directory, "latin1"));
-    const isDirectory = fs.lstatSync(place).isDirectory();
-    if (isDirectory !== at < names.length - 1 || !isAsMade(point, place) || rules.ignores(name, isDirectory))
-      return false;
+    const facts = fs.lstatSync(place, { throwIfNoEntry: false });
+    if (facts === undefined) return null;
+    if (!isAsMade(point, place) || rules.ignores(name, facts.isDirectory())) return undefined;
+    if (!facts.isDirectory() && at < names.length - 1) return null;
   }
   return true;
 }

@@ -26,6 +26,23 @@ export async function sameContent(a: Buffer, b: Buffer, pace: Pacer): Promise<bo
   }
 }
 
+/** Tells if a file has some content, which comes in pieces of any length; false too where it cannot be read. */
+export async function hasContent(place: Buffer, content: Iterable<Uint8Array>, pace: Pacer): Promise<boolean> {
+  try {
+    return await reading(place, async (fd) => {
+      for (const piece of content) {
+        const own = Buffer.allocUnsafe(piece.length);
+        if (readFully(fd, own) < piece.length || Buffer.compare(own, piece) !== 0) return false;
+        await pace();
+      }
+      return readFully(fd, Buffer.allocUnsafe(1)) === 0;
+    });
+  } catch (error) {
+    if (isOfSystem(error)) return false;
+    throw error;
+  }
+}
+
 /** The SHA-256 of a file; null where it cannot be read. */
 export async function contentOf(place: Buffer, pace: Pacer): Promise<Uint8Array | null> {
   try {
@@ -66,11 +83,18 @@ async function reading<T>(place: Buffer, work: (fd: number) => Promise<T>): Prom
 function* piecesOf(fd: number): Generator<Uint8Array> {
   for (;;) {
     const piece = Buffer.allocUnsafe(PIECE);
-    let length = 0;
-    for (let n = -1; n !== 0 && length < PIECE; length += n) n = fs.readSync(fd, piece, length, PIECE - length, null);
+    const length = readFully(fd, piece);
     if (length > 0) yield piece.subarray(0, length);
     if (length < PIECE) return;
   }
+}
+
+/** Fills a buffer from where the file was last read; the bytes that there were. */
+function readFully(fd: number, into: Buffer): number {
+  let length = 0;
+  for (let n = -1; n !== 0 && length < into.length; length += n)
+    n = fs.readSync(fd, into, length, into.length - length, null);
+  return length;
 }
 
 function isOfSystem(error: unknown): boolean {

@@ -1,5 +1,6 @@
 import { append } from "../../append.ts";
 import { existsSync, rmSync, statSync } from "node:fs";
+import { setTimeout as sleep } from "node:timers/promises";
 import { CairnError, cannotBeWritten, toCairnError } from "../../errors.ts";
 import { plural } from "../../formats/sizes.ts";
 import { printablePath, shellPath } from "../../fs/safe-path.ts";
@@ -59,7 +60,7 @@ export interface SealedPoints {
 export async function sealPoints(
   workspace: Workspace,
   call: SealCall,
-  sequences: readonly number[],
+  sequences: Iterable<number>,
 ): Promise<SealedPoints> {
   const done: SealedPoints = { sealed: 0, problems: [] };
   const inPart: Point[] = [];
@@ -112,7 +113,7 @@ export function whatIsHeldOnly(
 
 /**
  * For calls that need the digests or contents of points: seals them under the lock, when there is anything; absent: all that
- * are not. Where there is no room for that, or nothing may be written, the call goes on with what is sealed: it may be the one
+ * are not. Whoever waits for the lock gets it between two of them. Where there is no room for that, or nothing may be written, the call goes on with what is sealed: it may be the one
  * that makes room, or that gets out what a file system still gives.
  */
 export async function ensureSealed(
@@ -120,17 +121,43 @@ export async function ensureSealed(
   call: SealCall,
   sequences: readonly number[] = unsealed(workspace),
 ): Promise<SealedPoints> {
-  if (sequences.length === 0) return { sealed: 0, problems: [] };
+  const done: SealedPoints = { sealed: 0, problems: [] };
+  const left = [...sequences];
   try {
-    workspace.engine.prepare();
-    using _lock = await workspace.lock("seal", call);
-    return await sealPoints(workspace, call, sequences);
+    while (left.length > 0) {
+      workspace.engine.prepare();
+      {
+        using _lock = await workspace.lock("seal", call);
+        const { sealed, problems } = await sealPoints(workspace, call, untilWanted(workspace, left));
+        done.sealed += sealed;
+        append(done.problems, problems);
+      }
+      if (left.length > 0) await sleep(MAKE_WAY_MS);
+    }
   } catch (error) {
     const problem = toCairnError(error);
     if (!cannotBeWritten(problem)) throw problem;
     call.onWarning?.(`not every point could be sealed: ${problem.message}`);
-    return { sealed: 0, problems: [{ id: null, problem }] };
+    done.problems.push({ id: null, problem });
   }
+  return done;
+}
+
+/** Whoever waits for a lock looks again within less. */
+const MAKE_WAY_MS = 100;
+
+/** Takes points off a list, as long as nobody begins to wait for the lock. */
+function* untilWanted(workspace: Workspace, left: number[]): Generator<number> {
+  const before = wantedAt(workspace);
+  for (let next = left.shift(); next !== undefined; next = left.shift()) {
+    yield next;
+    if (wantedAt(workspace) !== before) return;
+  }
+}
+
+/** When somebody last began to wait for the workspace's lock, in milliseconds since 1970. */
+export function wantedAt({ found }: Workspace): number | undefined {
+  return statSync(found.paths.wanted, { throwIfNoEntry: false })?.mtimeMs;
 }
 
 /** So far back a call that is about something else looks for trees to remove. */
