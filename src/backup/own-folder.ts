@@ -25,7 +25,7 @@ interface Wanted {
 }
 
 /** Real path of the folder that a repository is; null where it lies elsewhere than on this machine. */
-function ownFolder({ storage }: OpenRepository): Buffer | null {
+export function ownFolder({ storage }: OpenRepository): Buffer | null {
   const config = storage.localPath?.("config", "config");
   return config === undefined ? null : realPathOf(dirname(config));
 }

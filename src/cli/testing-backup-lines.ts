@@ -99,7 +99,7 @@ export const BACKUP_DATA_KEYS: Record<string, string> = {
   "backup list -r x": "location repository_id version snapshots damaged",
   "backup verify -r x": "location repository_id version checked read_data restored problems duration_ms",
   "backup restore latest --to y -r x":
-    "location repository_id version snapshot_id created_at hostname save_point_id target dry_run entries bytes kept_bytes left_out proof read_again read_from untold_files duration_ms",
+    "location repository_id version snapshot_id created_at hostname save_point_id target dry_run entries bytes kept_bytes overwritten left_out proof read_again read_from untold_files duration_ms",
   "backup restore latest --in-place -r x":
     "location repository_id version snapshot_id created_at hostname target dry_run stored_bytes restored_to undo_id changes left_out unlinked method proof read_again read_from untold_files duration_ms",
   "backup forget -r x --keep-last 1":
@@ -256,6 +256,7 @@ export const REPOSITORY_ANSWERS: Record<string, unknown> = {
     entries: 3,
     bytes: 100,
     kept_bytes: 0,
+    overwritten: null,
     left_out: [],
     proof: { state_digest: "a".repeat(64), metadata_equal: true, receipt: "/tmp/cairn-fake/receipt.json" },
     read_again: true,

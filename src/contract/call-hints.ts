@@ -60,8 +60,9 @@ const OPTIONS: readonly (readonly [string, string])[] = [
   ["`--lock-timeout 1m`", "`lockTimeoutMs`"],
   ["--no-prove or --prove-from", "`prove: false` or `proveFrom`"],
   ["--no-prove", "`prove: false`"],
+  ["--overwrite if-changed", '`overwrite: "if-changed"`'],
   ["--exclude PATTERN", "`exclude`"],
-  ["`?--(to|exclude|receipt|name|save|plan)\\b`?", "`$1`"],
+  ["`?--(to|overwrite|exclude|receipt|name|save|plan)\\b`?", "`$1`"],
   ["--path-b64", "its bytes"],
 ];
 

@@ -438,7 +438,7 @@ export const REPOSITORY_VERBS = {
     errors: ["not_found", "ambiguous"],
   }),
   restore: verb({
-    about: "Writes a snapshot into an absent or empty folder.",
+    about: "Writes a snapshot into an absent or empty folder; with `overwrite` over what is there.",
     takes: [arg("snapshot", snapshot()), arg("to", place("the folder"))],
     options: RestoreBackupOptions,
     output: RestoreBackupResult,

@@ -287,7 +287,18 @@ const restoring = {
   sparse: opt(flag("make holes of zeros, in files of which the snapshot does not say where holes were")),
   dryRun: dryRun("only say what would be written"),
 };
-export const RestoreBackupOptions = object({ ...CallOptions.entries, ...restoring });
+export const Overwrite = oneOf(
+  ["never", "if-changed", "always"],
+  "what becomes of entries that are there and no directories: `never` they stay, `if-changed` they are replaced where size, times, mode (for root owners, too) or a link's target differ, `always` they are replaced",
+);
+export type Overwrite = Of<typeof Overwrite>;
+export const RestoreBackupOptions = object({
+  ...CallOptions.entries,
+  ...restoring,
+  overwrite: opt(
+    about(Overwrite, "write into a folder that is not empty, too: what the snapshot does not have stays as it is"),
+  ),
+});
 export type RestoreBackupOptions = Of<typeof RestoreBackupOptions>;
 export const RestoreProof = object(
   {
@@ -322,6 +333,16 @@ export const RestoreBackupResult = object({
   entries: number(),
   bytes: number(),
   kept_bytes: number("of these, what a killed restore of the same had written"),
+  overwritten: orNull(
+    object(
+      {
+        written: number("new ones and those that took the place of others"),
+        left: number("they were there, and `never` leaves them"),
+        unchanged: number("they were there as the snapshot has them"),
+      },
+      "counts of entries but directories; null where the target was absent or empty",
+    ),
+  ),
   left_out: rows(LeftOut, "not empty: exit 10"),
   ...proven,
   duration_ms: duration(),

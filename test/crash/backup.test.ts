@@ -185,6 +185,66 @@ test("a restore that is killed leaves no folder or a whole one, and the next one
   }
 });
 
+test("a restore over a folder that is killed leaves each file as it was or as it is to be, and the next one finishes it", async () => {
+  const folder = newFolder("over-folder");
+  makeFirst(folder);
+  const place = await newRepository("put-over");
+  backup(place, "create", "-C", folder);
+  const wanted = walkDigests(folder).state;
+  const parent = newFolder("targets");
+  const pristine = path.join(parent, "pristine");
+  backup(place, "restore", "latest", "--to", pristine, "--no-prove");
+  // Every other file is another one, which is kept as it is or replaced whole.
+  const files = filesBelow(pristine);
+  const older = (file: string): string => `mine: ${file}\n`;
+  const targetOf = (name: string): string => {
+    const target = path.join(parent, name);
+    fs.cpSync(pristine, target, { recursive: true, verbatimSymlinks: true, filter: (from) => !from.endsWith("/pipe") });
+    for (const [i, file] of files.entries()) if (i % 2 === 0) fs.writeFileSync(path.join(target, file), older(file));
+    fs.writeFileSync(path.join(target, "only mine"), "mine\n");
+    return target;
+  };
+  const args = (target: string): string[] => [
+    "backup",
+    "restore",
+    "latest",
+    "--to",
+    target,
+    "--overwrite",
+    "always",
+    ...place.options,
+  ];
+  const names = passesOf(args(targetOf("traced")));
+  assert.ok(names.includes("restore-over.placed"));
+  for (const pass of chosenPasses(names, 5)) {
+    const target = targetOf(`target-${pass}`);
+    const killed = killAt(args(target), pass);
+    for (const file of files) {
+      const now = fs.readFileSync(path.join(target, file));
+      const is = [fs.readFileSync(path.join(pristine, file)), Buffer.from(older(file))].some((each) =>
+        each.equals(now),
+      );
+      assert.ok(is, `${file}, killed at ${pass} (${killed})`);
+    }
+    const left = fs.readdirSync(target).filter((name) => !fs.existsSync(path.join(pristine, name)));
+    assert.deepEqual(
+      left.filter((name) => !name.startsWith(".cairn-partial-")),
+      ["only mine"],
+    );
+    cairnOk(args(target));
+    fs.rmSync(path.join(target, "only mine"));
+    assert.equal(walkDigests(target).state, wanted, `killed at ${pass} (${killed})`);
+  }
+});
+
+/** Ordinary files, as paths from the folder on. */
+function filesBelow(folder: string): string[] {
+  const entries = fs.readdirSync(folder, { recursive: true, withFileTypes: true });
+  return entries
+    .filter((entry) => entry.isFile())
+    .map(({ parentPath, name }) => path.relative(folder, path.join(parentPath, name)));
+}
+
 test("a change of password that is killed leaves a repository that both open, and is repeated", async () => {
   const place = await newRepository("passwd");
   const fresh = repositoryPlace("passwd-new");

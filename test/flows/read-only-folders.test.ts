@@ -65,6 +65,29 @@ describe("an ordinary user's read-only folders", { skip: whyNoOrdinaryUser() ?? 
     return { ...made, first, states };
   }
 
+  test("take what a backup puts over them, and have their modes again", () => {
+    const { options, folder, write, at } = newCase();
+    write("mod/v1/go.mod", "module one\n");
+    write("mod/v1/deep/file", "deep\n");
+    for (const name of ["mod/v1/deep", "mod/v1", "mod"]) fs.chmodSync(at(name), 0o500);
+    const [target, repository, password] = ["target", "repository", "password"].map((name) => `${folder}-${name}`);
+    for (const each of [target!, repository!]) fs.mkdirSync(each);
+    fs.writeFileSync(password!, "p\n");
+    fs.writeFileSync(path.join(target!, "mine"), "mine\n");
+    execFileSync("chown", [`${ORDINARY_USER}`, target!, repository!, password!]);
+    const to = ["-r", repository!, "--password-file", password!];
+    cairnOk(["backup", "init", ...to], options);
+    cairnOk(["backup", "create", ...to, "."], options);
+    const state = readFolder(at("mod"));
+    for (const how of ["never", "if-changed", "always"]) {
+      cairnOk(["backup", "restore", "latest", ...to, "--to", target!, "--overwrite", how], options);
+      assertFolder(path.join(target!, "mod"), state, how);
+      // Of what is replaced next its folders are closed.
+      fs.writeFileSync(path.join(target!, "mod/v1/go.mod"), "other\n");
+    }
+    assert.deepEqual(fs.readdirSync(target!).toSorted(), ["mine", "mod"]);
+  });
+
   test("come back whole, and a restore is undone and done again", () => {
     const { options, folder, first, states } = twoStates();
     for (const [args, state] of [

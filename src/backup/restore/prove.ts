@@ -28,7 +28,9 @@ export interface ReadBack {
 }
 
 /** The options that decide whether a restore gets a proof and a receipt. */
-type Asked = Pick<RestoreBackupOptions, "jobs" | "receipt" | "prove" | "proveFrom"> & { keepPresent?: boolean };
+type Asked = Pick<RestoreBackupOptions, "jobs" | "receipt" | "prove" | "proveFrom" | "overwrite"> & {
+  keepPresent?: boolean;
+};
 
 /** Asks before anything is read whether the proof and the receipt that are wanted can be. Throws `usage`. */
 export function checkProof(asked: Asked, target: Buffer): void {
@@ -43,6 +45,8 @@ export function checkProof(asked: Asked, target: Buffer): void {
   if (asked.prove === false) throw noReceipt("what was not read again gets no receipt", "leave out --no-prove");
   if (asked.keepPresent === true)
     throw noReceipt("a folder that keeps more gets no receipt", "leave out --keep-present");
+  if (asked.overwrite !== undefined)
+    throw noReceipt("a folder that may keep more gets no receipt", "leave out --overwrite");
   requireReceiptPlace(asked.receipt, target);
 }
 

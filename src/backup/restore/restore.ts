@@ -4,10 +4,11 @@ import type { ProofSource, RestoreBackupOptions, RestoreBackupResult, RestorePro
 import type { LeftOut } from "../../contract/words.ts";
 import { failpoint } from "../../failpoint.ts";
 import { flushing } from "../../fs/linux/flush.ts";
-import { type DeadPartial, requireFree } from "../../workspace/new-folder/new-folder.ts";
+import { type DeadPartial, type NewFolder, requireFree } from "../../workspace/new-folder/new-folder.ts";
 import { realPathOf } from "../../workspace/place/find-workspace.ts";
 import { checkLocation } from "../../workspace/place/guards.ts";
 import { requireRoom } from "../../workspace/place/room.ts";
+import { publicLeftOut } from "../../workspace/points/left-out.ts";
 import { snapshotContent, withoutOthersDigests } from "../content.ts";
 import type { OpenRepository } from "../open-repository.ts";
 import { requireOutside } from "../own-folder.ts";
@@ -24,17 +25,20 @@ import {
   signed,
   warnUnproven,
 } from "./prove.ts";
+import { hasEntries, type OverFolder, planOver } from "./over-target.ts";
 import { beginRestore, bytesIn, restoredContent, setRoot, settleEarlier, settleOthers } from "./unfinished-restore.ts";
 import { SnapshotWriter, type WriterParts, type Written } from "./write-snapshot.ts";
 
 /**
- * Writes a snapshot into an absent or empty folder and reads it again. Far packs are fetched into a {@link FetchArea},
+ * Writes a snapshot into an absent or empty folder and reads it again; with `overwrite` over one with something in it. Far packs are fetched into a {@link FetchArea},
  * and files written as their content comes; where no digest will be compared, each piece is compared with its id.
  * - The restore is recorded in the user's state directory, and a folder beside the target is filled.
  * - All is flushed; for a proof it is read again and its state digest compared.
  * - The folder gets the target's name ● (at the root of a mount its entries move in); the receipt is signed and kept.
  * - A kill before ● leaves a folder that the next restore of the same goes on with and any other removes; after it one
  * without a receipt.
+ * - Over a folder with something in it the folder that is filled lies in the target, and is removed once its entries have
+ * been renamed to their places ●, each for itself.
  */
 export async function restoreBackup(
   access: OpenRepository,
@@ -46,7 +50,8 @@ export async function restoreBackup(
   requireOutside(access, target);
   checkProof(options, target);
   const left = settleEarlier(target, options.onWarning);
-  requireFree(target, left);
+  const isOver = options.overwrite !== undefined && hasEntries(target, left);
+  if (!isOver) requireFree(target, left, "name a folder that is absent or empty, or say --overwrite if-changed");
   checkLocation(target, { allow: ["home", "nested", "git"] });
   const area = options.dryRun === true ? undefined : asked.asStored === true ? "own" : "shared";
   return reading(access, { ...options, area }, async (session) => {
@@ -58,13 +63,20 @@ export async function restoreBackup(
     const isWhole = as === whole && paths === null;
     const content = isWhole ? await withoutOthersDigests(session, { listed, content: as }, options) : as;
     checkReceiptOf(options, { listed, content, isWhole });
-    const isProven = isToBeProven(options, isWhole);
-    const recorded = paths === null ? (content.manifest?.stateDigest ?? null) : null;
+    const isProven = isToBeProven(options, isWhole && !isOver);
+    const recorded = paths === null && !isOver ? (content.manifest?.stateDigest ?? null) : null;
     // A piece with a right seal is another one than it should be next to never: a digest of the whole tells of it, too.
     const comparesPieces = !isProven || recorded === null;
-    const parts = { access, session, listed, content, paths, comparesPieces, recorded, isProven, options, target };
-    const restore = new SnapshotRestore(parts, started);
-    return options.dryRun === true ? restore.planned() : restore.run(left);
+    const parts = { access, session, listed, content, paths, chosen: paths, options, target };
+    const over = isOver ? await planOver(parts) : null;
+    const toWrite = over === null ? paths : over.paths;
+    const more = { over: over?.folder ?? null, paths: toWrite, comparesPieces, recorded, isProven };
+    const restore = new SnapshotRestore({ ...parts, ...more }, started);
+    try {
+      return await (options.dryRun === true ? restore.planned() : restore.run(left));
+    } finally {
+      over?.folder.close();
+    }
   });
 }
 
@@ -72,6 +84,8 @@ interface RestoreParts extends WriterParts {
   access: OpenRepository;
   target: Buffer;
   isProven: boolean;
+  /** Null where the target is absent or empty. */
+  over: OverFolder | null;
   /** The state digest of the whole; null where only parts are written, or none is recorded. */
   recorded: string | null;
 }
@@ -91,15 +105,20 @@ class SnapshotRestore {
   }
 
   async planned(): Promise<RestoreBackupResult> {
+    const { over } = this.#parts;
     this.#requireRoom(this.#writer.bytesOf(await this.#writer.plan()));
-    return this.#result({ ...(await this.#writer.counted()), keptBytes: 0, leftOut: [], ...NOT_READ });
+    const counted = await this.#writer.counted();
+    if (over !== null) over.counts.written = counted.entries - counted.directories;
+    const leftOut = (over?.leftOut ?? []).map(publicLeftOut);
+    return this.#result({ ...counted, keptBytes: 0, leftOut, ...NOT_READ });
   }
 
   async run(dead: readonly DeadPartial[]): Promise<RestoreBackupResult> {
-    const { access, session, listed, content, paths, target, options } = this.#parts;
+    const { access, session, listed, content, over, target, options } = this.#parts;
     const { onWarning, signal } = options;
     const folder = content.part?.path;
-    const named = restoredContent(access.repository.id, listed.id, { paths: this.#writer.paths, folder });
+    const isOver = over !== null;
+    const named = restoredContent(access.repository.id, listed.id, { paths: this.#writer.paths, folder, isOver });
     const left = settleOthers(dead, named, onWarning);
     const there = await bytesIn(left, signal);
     const plan = this.#writer.isAllAtHand(target, there) ? null : await this.#writer.plan();
@@ -108,22 +127,18 @@ class SnapshotRestore {
       this.#requireRoom(needed);
       await session.area?.requireRoom(plan.storedBytes, { folder: target, bytes: needed });
     }
-    const { partial, resumes } = beginRestore({ target, content: named, left }, onWarning);
+    const { partial, resumes } = beginRestore({ target, content: named, left, isOver }, onWarning);
     try {
       const { written, leftOut, proof, from, untold } = await this.#flushedAndProven(partial.staging, async () => {
         const all = await this.#writer.write(plan, partial.staging, resumes);
         // Where the whole will not be proven, trees are read once more to compare with.
-        if (!this.#parts.isProven || !isComparedByEntry(this.#parts, all.leftOut)) session.readNoMore();
+        const readsMore = isOver || (this.#parts.isProven && isComparedByEntry(this.#parts, all.leftOut));
+        if (!readsMore) session.readNoMore();
         failpoint("restore-backup.written");
         return all;
       });
       failpoint("restore-backup.proven");
-      const root = paths === null ? content.node : null;
-      // Where it is moved in, the folder that was filled is not the one that stays, and has to stay open.
-      const notSet = partial.movesIn ? [] : setRoot(partial.staging, root);
-      partial.commit(root?.mode);
-      append(leftOut, partial.movesIn ? setRoot(target, root) : notSet);
-      partial.end();
+      await this.#putInPlace(partial, leftOut);
       failpoint("restore-backup.committed");
       const to = target.toString("utf8");
       if (proof === null) warnUnproven(options);
@@ -134,6 +149,22 @@ class SnapshotRestore {
       partial.abandon(onWarning);
       throw error;
     }
+  }
+
+  /** Adds to `leftOut` what stays, or could not be set. */
+  async #putInPlace(partial: NewFolder, leftOut: LeftOut[]): Promise<void> {
+    const { content, over, chosen, target, options } = this.#parts;
+    if (over !== null) {
+      await flushing(target, async () => over.place(partial.staging));
+      append(leftOut, over.leftOut.map(publicLeftOut));
+      return partial.abandon(options.onWarning);
+    }
+    const root = chosen === null ? content.node : null;
+    // Where it is moved in, the folder that was filled is not the one that stays, and has to stay open.
+    const notSet = partial.movesIn ? [] : setRoot(partial.staging, root);
+    partial.commit(root?.mode);
+    append(leftOut, partial.movesIn ? setRoot(target, root) : notSet);
+    partial.end();
   }
 
   /** The disk is waited for before it is read; what is read from memory is read while that takes it. */
@@ -162,7 +193,7 @@ class SnapshotRestore {
     from: ProofSource | null;
     untold: number | null;
   }): RestoreBackupResult {
-    const { access, listed, target, options } = this.#parts;
+    const { access, listed, over, target, options } = this.#parts;
     return {
       ...access.info,
       ...restoredSnapshot(listed),
@@ -172,6 +203,7 @@ class SnapshotRestore {
       entries: of.entries,
       bytes: of.bytes,
       kept_bytes: of.keptBytes,
+      overwritten: over === null ? null : { ...over.counts },
       left_out: of.leftOut,
       proof: of.proof,
       read_again: of.untold === 0,

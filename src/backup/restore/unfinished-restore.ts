@@ -41,15 +41,18 @@ function records(): ReturnType<typeof controlPaths> {
 }
 
 /**
- * Returns a word that names what a restore writes; `paths` null: everything, `folder` absent: of the whole snapshot.
+ * Returns a word that names what a restore writes; `paths` null: everything, `folder` absent: of the whole snapshot, `isOver`:
+ * over what the target has.
  */
 export function restoredContent(
   repository: string,
   snapshot: string,
-  { paths, folder }: { paths: readonly Uint8Array[] | null; folder: Uint8Array | undefined },
+  { paths, folder, isOver }: { paths: readonly Uint8Array[] | null; folder: Uint8Array | undefined; isOver: boolean },
 ): string {
   const base64 = (path: Uint8Array): string => Buffer.from(path).toString("base64");
   const words = [repository, snapshot, (paths ?? []).map(base64), ...(folder === undefined ? [] : [base64(folder)])];
+  // Without paths that would be the word of what is filled beside a target.
+  if (isOver) words.push("over");
   return createHash("sha256").update(JSON.stringify(words)).digest("hex");
 }
 
@@ -77,7 +80,7 @@ export async function bytesIn(left: DeadPartial | null, signal: AbortSignal | un
  * moved into a mount's root, which somebody else could then not finish. `left`: what it goes on with, if that can be had.
  */
 export function beginRestore(
-  { target, content, left }: { target: Buffer; content: string; left: DeadPartial | null },
+  { target, content, left, isOver }: { target: Buffer; content: string; left: DeadPartial | null; isOver: boolean },
   onWarning: ((message: string) => void) | undefined,
 ): { partial: NewFolder; resumes: boolean } {
   if (left !== null) {
@@ -88,7 +91,8 @@ export function beginRestore(
   const unrecorded = (why: CairnError): void => onWarning?.(notRecorded(target, why));
   const partial = NewFolder.begin(records(), "restore", target, {
     content,
-    ...(isMountRoot(target) ? {} : { unrecorded }),
+    inside: isOver,
+    ...(isOver || isMountRoot(target) ? {} : { unrecorded }),
   });
   partial.noteMade();
   return { partial, resumes: false };

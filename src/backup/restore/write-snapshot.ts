@@ -26,6 +26,8 @@ export interface WriterParts {
   readonly content: SnapshotContent;
   /** Raw paths below the root; null: everything. */
   readonly paths: readonly Uint8Array[] | null;
+  /** Raw paths that were chosen, of which others may be there already; null: everything. */
+  readonly chosen: readonly Uint8Array[] | null;
   /** True where each piece is compared with its id as it is written, since no digest will be. */
   readonly comparesPieces: boolean;
   readonly options: RestoreBackupOptions;
@@ -51,12 +53,12 @@ export class SnapshotWriter {
   }
 
   /** Counts entries and the bytes of their content, none of trees that cannot be read. */
-  async counted(): Promise<{ entries: number; bytes: number }> {
+  async counted(): Promise<{ entries: number; directories: number; bytes: number }> {
     const { content, options, session } = this.#parts;
     const { reader } = session;
     const chosen = this.paths === null ? null : new PathSelection(this.paths);
     const pace = newPacer(options.signal);
-    const counted = { entries: 0, bytes: 0 };
+    const counted = { entries: 0, directories: 0, bytes: 0 };
     const linked = new Map<string, TreeNode>();
     const walk = async (tree: Uint8Array, path: string): Promise<void> => {
       await pace();
@@ -65,6 +67,7 @@ export class SnapshotWriter {
         const part = chosen?.of(Buffer.from(own, "latin1")) ?? "whole";
         if (part === "no") continue;
         counted.entries++;
+        if (node.type === "dir") counted.directories++;
         // Of several names of one file the first brings its content.
         const group = linkedInode(node);
         const other = group === null ? undefined : linked.get(group);
@@ -112,8 +115,8 @@ export class SnapshotWriter {
    * there, of which only that is missing: what it needs is fetched before it is written.
    */
   async write(plan: TransferPlan | null, folder: Buffer, resumes: boolean): Promise<Written> {
-    const { paths } = this.#parts;
-    const { manifest, manifestDamage } = this.#parts.content;
+    const { chosen, content } = this.#parts;
+    const { manifest, manifestDamage } = content;
     const first = await this.#fetchAndWrite(plan, folder, resumes);
     let written = first;
     while (written.damaged.length > 0 && (await this.#fetchOthers(written))) {
@@ -126,7 +129,7 @@ export class SnapshotWriter {
       ...(manifestDamage === null ? [] : [withoutManifest(manifestDamage)]),
       ...written.damaged.map(({ path, detail }) => ({ ...displayPath(path), reason: "damaged" as const, detail })),
       ...written.notSet.map(notSetEntry).map(publicLeftOut),
-      ...lackingIn(manifest, paths).map(publicLeftOut),
+      ...lackingIn(manifest, chosen).map(publicLeftOut),
     ];
     return { written, leftOut };
   }

@@ -27,22 +27,28 @@ const PREFIX = ".cairn-partial-";
 const MAX_RECORD_BYTES = 1 << 20;
 const HINT = `remove that file, and the folder ${PREFIX}… that it was written for`;
 
-/** Throws `already_exists` unless a path (its real path) is absent or an empty folder, but for what a file system has at its own root and for unfinished folders that are known. */
-export function requireFree(target: Buffer, besides: readonly DeadPartial[] = []): void {
+/** Throws `already_exists` unless a path (its real path) is absent or free. */
+export function requireFree(
+  target: Buffer,
+  besides: readonly DeadPartial[] = [],
+  hint = "name a folder that is absent or empty",
+): void {
   const facts = fs.lstatSync(target, { throwIfNoEntry: false });
-  if (facts === undefined) return;
-  if (facts.isDirectory()) {
-    const names = fs.readdirSync(target);
-    if (names.length === 0) return;
-    const left = besides.map(({ record }) => Buffer.from(rawPath(record.staging)).subarray(target.length + 1));
-    const own = [...ownEntries(target), ...left.map((name) => name.toString("utf8"))];
-    if (names.every((name) => own.includes(name))) return;
-  }
+  if (facts === undefined || (facts.isDirectory() && isFree(target, besides))) return;
   throw new CairnError(
     "already_exists",
     `${printablePath(target)} is ${facts.isDirectory() ? "not empty" : "there already"}`,
-    { hint: "name a folder that is absent or empty" },
+    { hint },
   );
+}
+
+/** True for a folder that is empty but for what a file system has at its own root and for unfinished folders that are known. */
+export function isFree(target: Buffer, besides: readonly DeadPartial[]): boolean {
+  const names = fs.readdirSync(target);
+  if (names.length === 0) return true;
+  const left = besides.map(({ record }) => Buffer.from(rawPath(record.staging)).subarray(target.length + 1));
+  const own = [...ownEntries(target), ...left.map((name) => name.toString("utf8"))];
+  return names.every((name) => own.includes(name));
 }
 
 /** True for a folder that is there and at which a file system is mounted. */
@@ -68,6 +74,8 @@ function staysThere(purpose: PartialFile["purpose"], target: Buffer): boolean {
 export interface BeginOptions {
   /** what is being written, for {@link NewFolder.takeOver} */
   content?: string | undefined;
+  /** it is made in the target, which keeps what it has, and what is written is put there entry by entry */
+  inside?: boolean;
   /**
    * For what is written elsewhere only: true, or whom to tell why, when it may go on where the control directory is read-only
    * or full. Then a kill leaves the unfinished folder beside its place.
@@ -120,7 +128,7 @@ export class NewFolder {
     const { content } = options;
     const folder = NewFolder.#of(control, purpose, {
       target,
-      inside: staysThere(purpose, target) ? "/" : "",
+      inside: options.inside === true || staysThere(purpose, target) ? "/" : "",
       content,
     });
     const { staging } = folder;
@@ -299,6 +307,8 @@ export class NewFolder {
     if (this.#record.moving === true) return this.letGo();
     try {
       if (!this.#removed()) onWarning?.(`${otherFolder(this.staging)}: it stays`);
+      // No power cut brings it back once nothing tells of it.
+      if (this.#isRecorded) fsyncDirectory(parentOf(this.staging));
       this.end();
     } catch {
       // The next command does it, since it is recorded; why this one fails is known already.

@@ -23,15 +23,22 @@ import { RestoreBackupOptions } from "../../../contract/snapshots.ts";
 import { pick } from "../../../contract/schema.ts";
 import { VerbOptions } from "../../options.ts";
 
-const OPTIONS = new VerbOptions(pick(RestoreBackupOptions, "proveFrom", "receipt", "jobs", "sparse", "dryRun"), {
-  proveFrom: {
-    flags: "--prove-from <where>",
-    text: "as --prove, from disk, the default, or memory: faster, and says nothing of the disk",
+const OPTIONS = new VerbOptions(
+  pick(RestoreBackupOptions, "proveFrom", "receipt", "jobs", "sparse", "overwrite", "dryRun"),
+  {
+    proveFrom: {
+      flags: "--prove-from <where>",
+      text: "as --prove, from disk, the default, or memory: faster, and says nothing of the disk",
+    },
+    receipt: "--receipt <file>",
+    jobs: "--jobs <n>",
+    overwrite: {
+      flags: "--overwrite <when>",
+      text: "--to a folder that is not empty, too: entries that are there stay (never), are replaced where size, times, mode or target differ (if-changed), or always; nothing else in it is touched",
+    },
+    dryRun: { text: "only say how much would be written, in place what would change" },
   },
-  receipt: "--receipt <file>",
-  jobs: "--jobs <n>",
-  dryRun: { text: "only say how much would be written, in place what would change" },
-});
+);
 
 export const command: CommandDefinition = {
   name: "backup restore",
@@ -45,7 +52,7 @@ export const command: CommandDefinition = {
   options: [
     ...REPOSITORY_OPTIONS,
     ...FILTER_OPTIONS.map((option) => ({ ...option, text: `latest: ${option.text}` })),
-    { flags: "--to <dir>", text: "the absent or empty folder to write into" },
+    { flags: "--to <dir>", text: "the folder to write into: absent or empty, unless --overwrite is given" },
     { flags: "--in-place", text: "make the workspace's folder equal to it, saved first; `cairn undo` takes it back" },
     { flags: "--keep-present", text: "in place: let entries stay that the snapshot does not have" },
     { flags: "--no-prove", text: "do not read again what was written" },
@@ -83,6 +90,8 @@ export const command: CommandDefinition = {
     if (isInPlace && to !== undefined) throw usage("--to DIR and --in-place exclude each other");
     if (!isInPlace && (to ?? "") === "")
       throw usage("backup restore wants a folder to write into: --to DIR, or --in-place");
+    if (isInPlace && input.text("overwrite") !== undefined)
+      throw usage("--overwrite goes with --to DIR", "in place what differs is replaced; --keep-present keeps the rest");
     if (input.flag("keepPresent") && !isInPlace) throw usage("--keep-present works with --in-place only");
     const [snapshot, subfolder] = splitSnapshot(input.required(0));
     const paths = [...input.rest(1), ...input.list("pathB64").map((text) => parseBase64(text, "--path-b64"))];
@@ -193,9 +202,13 @@ function patternsOf(input: Input): Pick<RestoreBackupOptions, "include" | "exclu
 }
 
 function render({ style }: Context, result: RestoreBackupResult): string[] {
+  const { overwritten } = result;
+  const over =
+    overwritten === null ? [] : [`  ${formatCounts({ ...overwritten })}; nothing else in the folder was touched`];
   if (result.dry_run)
     return [
       `would write ${plural(result.entries, "entry")}, ${formatBytes(result.bytes)} into ${printable(result.target)}`,
+      ...over,
     ];
   const lines = [
     `${style.green("restored")} ${nameOf(result)} into ${printable(result.target)}`,
@@ -203,7 +216,7 @@ function render({ style }: Context, result: RestoreBackupResult): string[] {
   ];
   if (result.kept_bytes > 0)
     lines.push(`  ${formatBytes(result.kept_bytes)} of it had been written before, by a restore that was killed`);
-  return [...lines, ...renderProof({ style }, result)];
+  return [...lines, ...over, ...renderProof({ style }, result)];
 }
 
 function renderProof(

@@ -1,0 +1,78 @@
+import { lstatSync } from "node:fs";
+import { losslessByPath } from "../../archive/write/exact-nodes.ts";
+import type { RestoreBackupOptions } from "../../contract/snapshots.ts";
+import { CairnError } from "../../errors.ts";
+import { PathSelection } from "../../fs/path-selection.ts";
+import { isAtOrBelow, printablePath } from "../../fs/safe-path.ts";
+import type { BlobSource } from "../../repository/blob-source.ts";
+import { type DeadPartial, isFree } from "../../workspace/new-folder/new-folder.ts";
+import { OverFolder } from "../../workspace/new-folder/over-folder.ts";
+import { findWorkspace } from "../../workspace/place/find-workspace.ts";
+import { nodesOrNull, type SnapshotContent } from "../content.ts";
+import type { OpenRepository } from "../open-repository.ts";
+import { ownFolder } from "../own-folder.ts";
+import { entryAt } from "../paths.ts";
+import type { Session } from "../session.ts";
+
+export type { OverFolder } from "../../workspace/new-folder/over-folder.ts";
+
+interface OverParts {
+  access: OpenRepository;
+  session: Session;
+  content: SnapshotContent;
+  /** raw paths; null: everything */
+  chosen: readonly Uint8Array[] | null;
+  options: RestoreBackupOptions;
+  target: Buffer;
+}
+
+/** Compares a target that has something in it with what was chosen, and warns where its own state is kept by no undo. */
+export async function planOver(parts: OverParts): Promise<{ folder: OverFolder; paths: readonly Uint8Array[] | null }> {
+  const { access, session, content, target, options } = parts;
+  const { root, only, manifest } = content;
+  const { signal, overwrite = "never" } = options;
+  await session.bring([root]);
+  const folder = new OverFolder({
+    target,
+    root,
+    nodes: async (tree) => nodesOrNull(session.reader, tree),
+    lossless: losslessByPath(manifest?.lossless ?? []),
+    chosen: parts.chosen ?? (only === null ? null : [only]),
+    overwrite,
+    signal,
+  });
+  try {
+    const paths = await folder.plan();
+    await requireNotOver(access, target, { reader: session.reader, content, paths });
+    const workspace = overwrite === "never" || options.dryRun === true ? null : findWorkspace(target);
+    if (workspace !== null)
+      options.onWarning?.(
+        `${printablePath(workspace.folder)} is a workspace, and no undo brings back what is overwritten in it: \`cairn save\` first, or --in-place, keep that`,
+      );
+    return { folder, paths };
+  } catch (error) {
+    folder.close();
+    throw error;
+  }
+}
+
+/** Tells if a target (its real path) is a folder with something in it, unfinished restores aside. */
+export function hasEntries(target: Buffer, left: readonly DeadPartial[]): boolean {
+  return lstatSync(target, { throwIfNoEntry: false })?.isDirectory() === true && !isFree(target, left);
+}
+
+/** Throws `refused` where what is put over a folder (its real path) would come into the repository's own. `paths` null: everything. */
+async function requireNotOver(
+  access: OpenRepository,
+  folder: Buffer,
+  what: { reader: BlobSource; content: SnapshotContent; paths: readonly Uint8Array[] | null },
+): Promise<void> {
+  const own = ownFolder(access);
+  if (own === null || !isAtOrBelow(own, folder)) return;
+  const path = own.subarray(folder.length + 1);
+  if (what.paths !== null && new PathSelection(what.paths).of(path) === "no") return;
+  if ((await entryAt(what.reader, what.content, path).catch(() => null)) === null) return;
+  throw new CairnError("refused", `the repository ${printablePath(own)} lies in the folder, and would be overwritten`, {
+    hint: "name only other paths, or another folder",
+  });
+}

@@ -1,0 +1,176 @@
+import assert from "node:assert/strict";
+import {
+  linkSync,
+  lstatSync,
+  mkdirSync,
+  readdirSync,
+  readFileSync,
+  renameSync,
+  rmSync,
+  symlinkSync,
+  utimesSync,
+  writeFileSync,
+} from "node:fs";
+import { join } from "node:path";
+import { test } from "node:test";
+import { walkDigests } from "../../workspace/store/testing-walk.ts";
+import type { RestoreBackupOptions, RestoreBackupResult } from "../../contract/index.ts";
+import { backupScene, type BackupScene } from "../testing-far.ts";
+
+/** Restores over a folder with something in it. */
+
+interface Over extends BackupScene {
+  target: string;
+  restored(options: RestoreBackupOptions): Promise<RestoreBackupResult>;
+  text(name: string): string;
+}
+
+/** A backup of a folder, and a folder beside it that is as it was, but for what a test changes. */
+async function scene(t: Parameters<typeof backupScene>[0], scheme: "local" | "far" = "local"): Promise<Over> {
+  const at = await backupScene(t, scheme);
+  symlinkSync("a.txt", join(at.folder, "link"));
+  await at.client.createBackup(at.repository, { save: true });
+  const target = join(at.root, "target");
+  await at.repository.restore("latest", target, { prove: false });
+  return {
+    ...at,
+    target,
+    restored: async (options) => at.repository.restore("latest", target, options),
+    text: (name) => readFileSync(join(target, name), "utf8"),
+  };
+}
+
+const OLD = new Date("2020-01-02T03:04:05Z");
+
+test("a folder that is not empty is refused, with the option that takes it", async (t) => {
+  const { repository, target } = await scene(t);
+  await assert.rejects(repository.restore("latest", target), {
+    code: "already_exists",
+    hint: /absent or empty, or say --overwrite if-changed/,
+  });
+  writeFileSync(join(target, "file"), "");
+  await assert.rejects(repository.restore("latest", join(target, "file"), { overwrite: "always" }), {
+    code: "already_exists",
+  });
+});
+
+test("`never` writes only what is not there", async (t) => {
+  const { target, restored, text } = await scene(t);
+  writeFileSync(join(target, "a.txt"), "mine\n");
+  rmSync(join(target, "many/7"));
+  rmSync(join(target, "deep"), { recursive: true });
+  writeFileSync(join(target, "more"), "more\n");
+  const { overwritten, left_out: leftOut, proof } = await restored({ overwrite: "never" });
+  assert.deepEqual(overwritten, { written: 2, left: 51, unchanged: 0 });
+  assert.deepEqual([leftOut, proof], [[], null]);
+  assert.deepEqual([text("a.txt"), text("more"), text("deep/b.txt")], ["mine\n", "more\n", "b\n"]);
+  assert.equal(text("many/7"), "file 7\n".repeat(7));
+  assert.deepEqual(readdirSync(target).toSorted(), ["a.txt", "deep", "link", "many", "more"]);
+});
+
+test("`if-changed` writes what differs in size, time, mode or target, and no more", async (t) => {
+  const { folder, target, restored } = await scene(t);
+  const before = lstatSync(join(target, "many/9")).ino;
+  writeFileSync(join(target, "a.txt"), "b\n");
+  utimesSync(join(target, "many/7"), OLD, OLD);
+  rmSync(join(target, "link"));
+  symlinkSync("other", join(target, "link"));
+  const digest = walkDigests(folder).state;
+  assert.equal((await restored({ overwrite: "if-changed", dryRun: true })).overwritten?.written, 3);
+  assert.notEqual(walkDigests(target).state, digest);
+  const { overwritten } = await restored({ overwrite: "if-changed" });
+  assert.deepEqual(overwritten, { written: 3, left: 0, unchanged: 50 });
+  assert.equal(walkDigests(target).state, digest);
+  assert.equal(lstatSync(join(target, "many/9")).ino, before);
+  const again = await restored({ overwrite: "if-changed", prove: true });
+  assert.deepEqual(again.overwritten, { written: 0, left: 0, unchanged: 53 });
+});
+
+test("`always` writes all, also what is alike by size and time, and proves it where that is asked for", async (t) => {
+  const { folder, target, restored } = await scene(t, "far");
+  const { mtime } = lstatSync(join(target, "a.txt"));
+  writeFileSync(join(target, "a.txt"), "?\n");
+  utimesSync(join(target, "a.txt"), mtime, mtime);
+  const { overwritten, read_again: isRead } = await restored({ overwrite: "always", prove: true });
+  assert.deepEqual([overwritten, isRead], [{ written: 53, left: 0, unchanged: 0 }, true]);
+  assert.equal(walkDigests(target).state, walkDigests(folder).state);
+});
+
+test("only chosen paths are put over a folder", async (t) => {
+  const { target, restored, text } = await scene(t);
+  for (const name of ["a.txt", "deep/b.txt", "many/7"]) writeFileSync(join(target, name), "mine\n");
+  const { overwritten } = await restored({ overwrite: "always", paths: ["deep"], include: ["7"] });
+  assert.deepEqual(overwritten, { written: 2, left: 0, unchanged: 0 });
+  assert.deepEqual([text("a.txt"), text("deep/b.txt")], ["mine\n", "b\n"]);
+});
+
+test("a directory gives way to nothing else, nor the other way round, and the rest is written", async (t) => {
+  const { root, target, restored, text } = await scene(t);
+  rmSync(join(target, "a.txt"));
+  mkdirSync(join(target, "a.txt/mine"), { recursive: true });
+  rmSync(join(target, "deep"), { recursive: true });
+  mkdirSync(join(root, "outside"));
+  symlinkSync(join(root, "outside"), join(target, "deep"));
+  rmSync(join(target, "many/7"));
+  for (const overwrite of ["never", "if-changed", "always"] as const) {
+    const { left_out: leftOut } = await restored({ overwrite });
+    assert.deepEqual(
+      leftOut.map(({ path, reason }) => [path, reason]),
+      [
+        ["a.txt", "keep_present"],
+        ["deep", "keep_present"],
+      ],
+    );
+  }
+  assert.equal(text("many/7"), "file 7\n".repeat(7));
+  assert.deepEqual([readdirSync(join(target, "a.txt")), readdirSync(join(root, "outside"))], [["mine"], []]);
+});
+
+test("names of one file are written together where one of them is, and the others stay with the file they are of", async (t) => {
+  const at = await backupScene(t, "local");
+  linkSync(join(at.folder, "a.txt"), join(at.folder, "deep/other"));
+  await at.client.createBackup(at.repository, { save: true });
+  const target = join(at.root, "target");
+  await at.repository.restore("latest", target, { prove: false });
+  rmSync(join(target, "deep/other"));
+  linkSync(join(target, "a.txt"), join(target, "beside"));
+  const { overwritten } = await at.repository.restore("latest", target, { overwrite: "if-changed" });
+  assert.deepEqual(overwritten, { written: 2, left: 0, unchanged: 51 });
+  const [one, other, beside] = ["a.txt", "deep/other", "beside"].map((name) => lstatSync(join(target, name)));
+  assert.deepEqual([one!.ino, one!.nlink, beside!.nlink], [other!.ino, 2, 1]);
+});
+
+test("directories of the snapshot get its modes and times, and the target keeps its own", async (t) => {
+  const { folder, target, restored } = await scene(t);
+  utimesSync(join(target, "many"), OLD, OLD);
+  const { mode } = lstatSync(target);
+  await restored({ overwrite: "if-changed" });
+  assert.equal(lstatSync(join(target, "many")).mtimeMs, lstatSync(join(folder, "many")).mtimeMs);
+  assert.equal(lstatSync(target).mode, mode);
+});
+
+test("a restore over a workspace warns, and one over a folder with the repository in it is refused where it would change that", async (t) => {
+  const at = await scene(t);
+  const warnings: string[] = [];
+  at.write("a.txt", "later\n");
+  await at.repository.restore("latest", at.folder, { overwrite: "always", onWarning: (text) => warnings.push(text) });
+  assert.match(warnings.join(), /is a workspace, and no undo brings back/);
+  assert.equal(readFileSync(join(at.folder, "a.txt"), "utf8"), "a\n");
+  // The repository comes to lie where the snapshot has a folder.
+  await at.repository.close();
+  const place = join(at.target, "deep");
+  rmSync(place, { recursive: true });
+  renameSync(at.place, place);
+  const repository = await at.library.openRepository({ ...at.options, repository: place });
+  t.after(async () => repository.close());
+  await assert.rejects(repository.restore("latest", at.target, { overwrite: "always" }), {
+    code: "refused",
+    message: /lies in the folder, and would be overwritten/,
+  });
+  await repository.restore("latest", at.target, { overwrite: "always", paths: ["many"] });
+});
+
+test("a folder that may keep more gets no receipt", async (t) => {
+  const { root, restored } = await scene(t);
+  await assert.rejects(restored({ overwrite: "always", receipt: join(root, "receipt") }), { code: "usage" });
+});

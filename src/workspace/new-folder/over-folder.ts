@@ -1,0 +1,334 @@
+import fs from "node:fs";
+import { append } from "../../append.ts";
+import { exactNode, firstOfGroup, type LosslessByPath } from "../../archive/write/exact-nodes.ts";
+import { NodeWriter } from "../../archive/write/node-writer.ts";
+import type { Overwrite } from "../../contract/snapshots.ts";
+import { toCairnError } from "../../errors.ts";
+import { failpoint } from "../../failpoint.ts";
+import { joinPath, latin1 } from "../../formats/bytes.ts";
+import { linkedInode, type NodeType, type TreeNode } from "../../formats/restic/tree.ts";
+import { EACCES, EBUSY, EEXIST, EISDIR, ENOENT, EPERM, errnoName, EXDEV } from "../../fs/linux/errno.ts";
+import { type OpenPlace, renameToFree } from "../../fs/linux/exchange-folders.ts";
+import { openBelow } from "../../fs/linux/open-below.ts";
+import {
+  ATTRIBUTE_MOUNT_ROOT,
+  newStatBuffer,
+  openDirectory,
+  putName,
+  signedWide,
+  STAT,
+  syscallError,
+  syscalls,
+  TYPE,
+  wide,
+} from "../../fs/linux/syscalls.ts";
+import { letOwnerIn, letOwnerWrite, undoOwnerWrites } from "../../fs/owner-writes.ts";
+import { PathSelection } from "../../fs/path-selection.ts";
+import { quotedPath } from "../../fs/safe-path.ts";
+import { newArena } from "../../native.ts";
+import { newPacer } from "../../pacer.ts";
+import { type LeftOutEntry, notSetEntry } from "../points/left-out.ts";
+
+/** A state that is put over a folder with something in it. */
+export interface Over {
+  /** real path of the folder */
+  target: Buffer;
+  /** the state's tree */
+  root: Uint8Array;
+  /** the entries of a tree; null where it is damaged, which whoever writes it tells of */
+  nodes(tree: Uint8Array): Promise<TreeNode[] | null>;
+  lossless: LosslessByPath;
+  /** raw paths; null: everything */
+  chosen: readonly Uint8Array[] | null;
+  overwrite: Overwrite;
+  signal?: AbortSignal | undefined;
+}
+
+const NOTHING = new Uint8Array(0);
+const DIRECTORY = fs.constants.O_RDONLY | fs.constants.O_DIRECTORY | fs.constants.O_NOFOLLOW;
+const KINDS: Partial<Record<NodeType, number>> = {
+  file: TYPE.FILE,
+  symlink: TYPE.LINK,
+  fifo: TYPE.PIPE,
+  socket: TYPE.SOCKET,
+};
+const MOUNTED = "another file system is mounted there, and what is there stays";
+const IS_DIRECTORY = "a directory stands in its place";
+const IS_NONE = "what stands in its place is no directory, so that nothing below it is restored";
+
+/**
+ * Puts a state over a folder: what has to be written is written into a folder in it, and each entry then takes its place by
+ * a rename. A kill leaves each entry as it was or as it is to be. What the state does not have stays, and no directory gives
+ * way to what is none, nor the other way round: that is listed.
+ */
+export class OverFolder {
+  /** Entries that stay and were to be written, and those of which something could not be set. */
+  readonly leftOut: LeftOutEntry[] = [];
+  readonly counts = { written: 0, left: 0, unchanged: 0 };
+  readonly #over: Over;
+  readonly #chosen: PathSelection | null;
+  readonly #sys = syscalls();
+  readonly #target: number;
+  readonly #device: string;
+  readonly #name = newArena(1024);
+  readonly #path = newArena(8192);
+  readonly #stat = newStatBuffer();
+  /** Names of one file that are there as they were saved; written with the others where one of them is. */
+  readonly #groups = new Map<string, { unchanged: Uint8Array[]; isWritten: boolean }>();
+  /** Entries that stay though they were to be written, and folders that were made; paths in latin1. */
+  readonly #kept = new Set<string>();
+  readonly #made = new Set<string>();
+  /** Raw paths, each with all below it; null: everything. */
+  #planned: Uint8Array[] | null = null;
+
+  constructor(over: Over) {
+    this.#over = over;
+    this.#chosen = over.chosen === null ? null : new PathSelection(over.chosen);
+    this.#target = openDirectory(over.target);
+    this.#sys.fstat(this.#target, this.#stat);
+    this.#device = this.#deviceFound();
+  }
+
+  /** Compares the folder with the state. Returns what has to be written: raw paths, each with all below it; null: everything. */
+  async plan(): Promise<readonly Uint8Array[] | null> {
+    const { found, isWhole } = await this.#planDirectory(this.#over.root, NOTHING, newPacer(this.#over.signal));
+    this.#planned = isWhole ? null : found;
+    for (const { unchanged, isWritten } of this.#groups.values())
+      if (isWritten && this.#planned !== null) {
+        append(this.#planned, unchanged);
+        this.counts.unchanged -= unchanged.length;
+      }
+    return this.#planned;
+  }
+
+  async #planDirectory(
+    tree: Uint8Array,
+    path: Uint8Array,
+    pace: () => Promise<void>,
+  ): Promise<{ found: Uint8Array[]; isWhole: boolean }> {
+    await pace();
+    const found: Uint8Array[] = [];
+    const nodes = await this.#over.nodes(tree);
+    if (nodes === null) return { found, isWhole: true };
+    let isWhole = (this.#chosen?.of(path) ?? "whole") === "whole";
+    const below: TreeNode[] = [];
+    this.#inTarget(path, (fd) => {
+      for (const node of nodes) {
+        const own = joinPath(path, node.name);
+        const wanted = this.#wanted(own, node);
+        const is = wanted === "no" ? "left" : this.#look(fd, { node, own, isWhole: wanted === "whole" });
+        if (is === "below") below.push(node);
+        else if (is === "write") found.push(own);
+        else isWhole = false;
+      }
+    });
+    for (const { name, subtree } of below) {
+      const own = joinPath(path, name);
+      const inside = await this.#planDirectory(subtree!, own, pace);
+      if (inside.isWhole) found.push(own);
+      else append(found, inside.found);
+      isWhole &&= inside.isWhole;
+    }
+    return { found, isWhole };
+  }
+
+  #wanted(path: Uint8Array, { type }: TreeNode): "whole" | "part" | "no" {
+    const wanted = this.#chosen?.of(path) ?? "whole";
+    return wanted === "part" && type !== "dir" ? "no" : wanted;
+  }
+
+  /** Decides on one entry; `isWhole`: it is chosen itself. */
+  #look(fd: number, what: { node: TreeNode; own: Uint8Array; isWhole: boolean }): "write" | "below" | "left" {
+    const { node: stored, own, isWhole } = what;
+    const isDirectory = stored.type === "dir";
+    const there = fd < 0 ? ENOENT : this.#statOf(fd, stored.name);
+    if (there === ENOENT) {
+      if (isDirectory && !isWhole) return "below";
+      if (!isDirectory) this.#grouped(stored, own, true);
+      return "write";
+    }
+    if (there < 0) throw syscallError(there, `cannot look at ${quotedPath(own)}`);
+    const { words } = this.#stat;
+    if ((words[STAT.ATTRIBUTES]! & ATTRIBUTE_MOUNT_ROOT) !== 0 || this.#deviceFound() !== this.#device)
+      return this.#stays(own, "mounted", MOUNTED);
+    const isDirectoryThere = kindOf(words) === TYPE.DIRECTORY;
+    if (isDirectory !== isDirectoryThere) return this.#stays(own, "keep_present", isDirectory ? IS_NONE : IS_DIRECTORY);
+    if (isDirectory) return "below";
+    const { overwrite, lossless } = this.#over;
+    if (overwrite === "never") {
+      this.counts.left++;
+      return "left";
+    }
+    const node = exactNode(stored, lossless.get(latin1(own)));
+    const isSame = overwrite === "if-changed" && this.#isAsSaved(fd, node);
+    this.#grouped(node, own, !isSame);
+    if (!isSame) return "write";
+    this.counts.unchanged++;
+    return "left";
+  }
+
+  #stays(path: Uint8Array, reason: LeftOutEntry["reason"], detail: string): "left" {
+    this.#kept.add(latin1(path));
+    this.leftOut.push({ path, reason, detail });
+    return "left";
+  }
+
+  #grouped(node: TreeNode, path: Uint8Array, isWritten: boolean): void {
+    const group = firstOfGroup(this.#over.lossless.get(latin1(path))) ?? linkedInode(node);
+    if (group === null) return;
+    const known = this.#groups.get(group) ?? { unchanged: [], isWritten: false };
+    if (isWritten) known.isWritten = true;
+    else known.unchanged.push(path);
+    this.#groups.set(group, known);
+  }
+
+  /** Tells by what `#stat` has found whether an entry need not be read; devices are made anew. */
+  #isAsSaved(fd: number, node: TreeNode): boolean {
+    const { words } = this.#stat;
+    const isRoot = process.geteuid?.() === 0;
+    return (
+      kindOf(words) === KINDS[node.type] &&
+      signedWide(words, STAT.MTIME) === node.mtimeSec &&
+      words[STAT.MTIME_NS] === node.mtimeNs &&
+      (!isRoot || (words[STAT.UID] === node.uid && words[STAT.GID] === node.gid)) &&
+      (node.type === "symlink" ? this.#leadsTo(fd, node) : (words[STAT.MODE]! & 0o7777) === node.mode) &&
+      (node.type !== "file" || wide(words, STAT.SIZE) === node.size)
+    );
+  }
+
+  #leadsTo(fd: number, { name, linktarget = NOTHING }: TreeNode): boolean {
+    putName(this.#name, 0, name);
+    const length = this.#sys.readlink(fd, this.#name, 0, this.#path);
+    return length >= 0 && Buffer.compare(this.#path.bytes.subarray(0, length), linktarget) === 0;
+  }
+
+  #statOf(fd: number, name: Uint8Array): number {
+    putName(this.#name, 0, name);
+    return this.#sys.stat(fd, this.#name, 0, this.#stat);
+  }
+
+  #deviceFound(): string {
+    return `${this.#stat.words[STAT.DEV_MAJOR]}:${this.#stat.words[STAT.DEV_MINOR]}`;
+  }
+
+  /** Works with a directory of the target, with -1 where there is none. No link is followed. */
+  #inTarget(path: Uint8Array, work: (fd: number) => void): void {
+    const fd = openBelow(this.#sys, this.#target, path, DIRECTORY, this.#path);
+    if (fd < 0 && fd !== ENOENT) throw syscallError(fd, `cannot open the directory ${quotedPath(path)}`);
+    try {
+      work(Math.max(fd, -1));
+    } finally {
+      if (fd >= 0) this.#sys.close(fd);
+    }
+  }
+
+  /**
+   * Moves what was written out of the folder in which it was, to its places, and gives the state's directories their own
+   * metadata; that of the target itself stays. It is not stopped: half of it is neither the old state nor the new one.
+   */
+  async place(staging: Buffer): Promise<void> {
+    const from = openDirectory(staging);
+    try {
+      const planned = this.#planned === null ? null : new PathSelection(this.#planned);
+      await this.#placeDirectory({ tree: this.#over.root, path: NOTHING, from, planned, writer: new NodeWriter() });
+    } finally {
+      this.#sys.close(from);
+    }
+  }
+
+  async #placeDirectory(at: Placing): Promise<void> {
+    const { path, planned, writer } = at;
+    const nodes = (await this.#over.nodes(at.tree)) ?? [];
+    const below: TreeNode[] = [];
+    this.#inTarget(path, (fd) => {
+      if (fd < 0) return;
+      const staged = openBelow(this.#sys, at.from, path, DIRECTORY, this.#path);
+      const { mode } = fs.fstatSync(fd);
+      try {
+        letOwnerWrite(fd);
+        for (const node of nodes) {
+          const own = joinPath(path, node.name);
+          if (this.#wanted(own, node) === "no" || this.#kept.has(latin1(own))) continue;
+          const isPlanned = staged >= 0 && (planned?.of(own) ?? "whole") !== "no";
+          const entry = { staged, own, name: node.name };
+          if (node.type === "dir") {
+            if (!isPlanned || this.#hasFolder(fd, entry, writer)) below.push(node);
+          } else if (isPlanned) this.#placeEntry(fd, entry);
+          failpoint("restore-over.placed");
+        }
+      } finally {
+        undoOwnerWrites(fd, mode);
+        if (staged >= 0) this.#sys.close(staged);
+      }
+    });
+    for (const stored of below) {
+      const own = joinPath(path, stored.name);
+      await this.#placeDirectory({ ...at, tree: stored.subtree!, path: own });
+      const node = exactNode(stored, this.#over.lossless.get(latin1(own)));
+      if (this.#wanted(own, node) === "whole" || this.#made.has(latin1(own)))
+        this.#inTarget(own, (fd) => fd >= 0 && writer.finishDirectory(fd, node, own));
+      append(this.leftOut, writer.notSet.splice(0).map(notSetEntry));
+    }
+  }
+
+  /** Makes a directory where the target has none; false where there is no folder that entries can be put into. */
+  #hasFolder(fd: number, { staged, own, name }: Staged, writer: NodeWriter): boolean {
+    // Its own mode may keep its owner out of it, who moves what is in it.
+    if (this.#statOf(staged, name) < 0) return false;
+    letOwnerIn(this.#sys, { fd: staged, name: this.#name, at: 0 });
+    if (this.#statOf(fd, name) === 0) {
+      if (kindOf(this.#stat.words) === TYPE.DIRECTORY) return true;
+      this.#stays(own, "keep_present", IS_NONE);
+      return false;
+    }
+    try {
+      writer.directory(fd, { name, path: own });
+    } catch (error) {
+      const errno = toCairnError(error).details?.["errno"];
+      if (errno !== "EACCES" && errno !== "EPERM") throw error;
+      this.#stays(own, "not_permitted", `it could not be made: ${errno}`);
+      return false;
+    }
+    this.#made.add(latin1(own));
+    return true;
+  }
+
+  #placeEntry(fd: number, { staged, own, name }: Staged): void {
+    putName(this.#name, 0, name);
+    const [from, to] = [staged, fd].map((each) => ({ fd: each, name: this.#name })) as [OpenPlace, OpenPlace];
+    const isFree = this.#over.overwrite === "never";
+    const result = isFree ? renameToFree(from, to) : this.#sys.rename(from.fd, from.name, 0, to.fd, to.name, 0, 0);
+    if (result === 0) this.counts.written++;
+    else if (isFree && result === EEXIST) this.counts.left++;
+    else if (result === EISDIR) this.#stays(own, "keep_present", IS_DIRECTORY);
+    else if (result === EBUSY || result === EXDEV) this.#stays(own, "mounted", MOUNTED);
+    else if (result === EACCES || result === EPERM)
+      this.#stays(own, "not_permitted", `it could not be put in place: ${errnoName(-result)}`);
+    // What could not be written is listed already.
+    else if (result !== ENOENT) throw syscallError(result, `cannot put ${quotedPath(own)} in place`);
+  }
+
+  close(): void {
+    this.#sys.close(this.#target);
+  }
+}
+
+interface Placing {
+  tree: Uint8Array;
+  path: Uint8Array;
+  /** descriptor of the folder in which it was written */
+  from: number;
+  planned: PathSelection | null;
+  writer: NodeWriter;
+}
+
+interface Staged {
+  /** descriptor of the directory in which it was written */
+  staged: number;
+  own: Uint8Array;
+  name: Uint8Array;
+}
+
+function kindOf(words: Uint32Array): number {
+  return (words[STAT.MODE]! >>> 12) & 15;
+}
