@@ -18,7 +18,7 @@ export const BACKUP_OPTIONS: Record<string, string> = {
   list: "--host --path -t,--tag --latest",
   verify: "--quick --subset --restore-check --scratch --all",
   restore:
-    "--host --path -t,--tag --to --in-place --keep-present --no-prove --prove --prove-from --receipt --include --exclude --iinclude --iexclude --sparse --jobs --path-b64 --dry-run",
+    "--host --path -t,--tag --to --in-place --keep-present --no-prove --overwrite --prove --prove-from --receipt --include --exclude --iinclude --iexclude --sparse --jobs --path-b64 --dry-run",
   forget:
     "--host --path -t,--tag --keep-last --keep-within --keep-hourly --keep-daily --keep-weekly --keep-monthly --keep-yearly --keep-within-hourly --keep-within-daily --keep-within-weekly --keep-within-monthly --keep-within-yearly --keep-tag --group-by --prune --dry-run",
   tag: "--host --path -t,--tag --add --remove --set --dry-run",
@@ -60,6 +60,7 @@ export const WRONG_BACKUPS: [string, RegExp][] = [
   ["backup restore :src -r x --to y", /which snapshot/],
   ["backup restore latest -r x --to y --in-place", /exclude each other/],
   ["backup restore latest -r x --to y --keep-present", /--in-place/],
+  ["backup restore latest -r x --in-place --overwrite always", /--to DIR/],
   ["receipt show x", /unknown command 'show'/],
   ["backup forget -r x", /wants snapshots or a rule/],
   ["backup forget 1a2b --keep-last 1 -r x", /not both/],
