@@ -11,7 +11,7 @@ import type { PackedBlobs } from "../repository/packs/packed-blobs.ts";
 import type { ListedSnapshot } from "../repository/repository.ts";
 import { StreamCutter } from "../repository/packs/stream-cutter.ts";
 import type { StreamBackupResult, StreamBackupOptions, TransferredSize } from "../contract/index.ts";
-import { checkSnapshotTags, newestOfSame, publicSnapshot } from "./snapshots.ts";
+import { checkSnapshotTags, newestOfSame, publicSnapshot, timeAfter } from "./snapshots.ts";
 import { adding, type Session } from "./session.ts";
 import { madeSnapshot, type SnapshotOrigin } from "./made-snapshot.ts";
 import type { OpenRepository } from "./open-repository.ts";
@@ -140,7 +140,7 @@ class StreamBackup {
     const { session, options } = this.#parts;
     await session.lock!.recheck();
     const snapshot = madeSnapshot({
-      time: new Date(this.#started).toISOString(),
+      time: timeAfter(new Date(this.#started).toISOString(), parent, options.onWarning),
       tree: objectIdOf(made.tree),
       origin,
       parent,

@@ -20,7 +20,7 @@ import { neverRead, type Workspace } from "../workspace/workspace.ts";
 import type { CallOptions, CreateBackupOptions, CreateBackupResult, TransferredSize } from "../contract/index.ts";
 import { incompleteOf } from "../workspace/points/left-out.ts";
 import { looksEmpty } from "./own-folder.ts";
-import { checkSnapshotTags, newestOfSame, pointTag, publicSnapshot } from "./snapshots.ts";
+import { checkSnapshotTags, newestOfSame, pointOf, pointTag, publicSnapshot, timeAfter } from "./snapshots.ts";
 import { adding, type Session } from "./session.ts";
 import { addedBy, keepKnownTrees, madeSnapshot, readKnownTrees, type SnapshotOrigin } from "./made-snapshot.ts";
 import { callOf, type OpenRepository } from "./open-repository.ts";
@@ -244,10 +244,13 @@ class BackupOfPoint {
   }
 
   async #snapshot(origin: SnapshotOrigin, parent: ListedSnapshot | null, added: TransferredSize): Promise<Snapshot> {
-    const { point, options, started } = this.#parts;
+    const { point, options, started, workspace } = this.#parts;
     const { descriptor } = point;
+    const before = parent === null ? null : workspace.byId(pointOf(parent.snapshot));
+    const isNewer = before === null ? options.save === true : before.sequence < point.sequence;
+    const { created_at: at } = descriptor;
     return madeSnapshot({
-      time: descriptor.created_at,
+      time: isNewer ? timeAfter(at, parent, options.onWarning) : at,
       tree: this.#tree,
       origin,
       parent,

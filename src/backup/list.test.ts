@@ -2,7 +2,7 @@ import assert from "node:assert/strict";
 import { test } from "node:test";
 import type { ObjectId } from "../ids.ts";
 import type { ListedSnapshot, SnapshotListing } from "../repository/repository.ts";
-import { chosenSnapshot } from "./snapshots.ts";
+import { chosenSnapshot, inOrder } from "./snapshots.ts";
 
 const HOUR_MS = 3_600_000;
 
@@ -32,4 +32,37 @@ test("the latest snapshot is warned of when a wrong clock has dated it in the fu
   // Another machine's clock, or its zone, may be a few hours ahead.
   assert.deepEqual(warningsOf(listingOf(-48, 3)), ["2", []]);
   assert.deepEqual(warningsOf(listingOf(-48, 50_000), "2222"), ["2", []]);
+});
+
+/** Snapshots of so many hours from now, and the one that each was made after. */
+function chainOf(...of: { hour: number; end?: number; parent?: number }[]): ListedSnapshot[] {
+  const at = (hour: number): string => new Date(Date.now() + hour * HOUR_MS).toISOString();
+  return listingOf(...of.map(({ hour }) => hour)).snapshots.map(({ id, snapshot }, i) => {
+    const { end, parent } = of[i]!;
+    const ends = end === undefined ? {} : { summary: { backup_end: at(end) } };
+    const above = parent === undefined ? {} : { parent: String(parent).repeat(64) as ObjectId };
+    return { id, snapshot: { ...snapshot, ...ends, ...above } };
+  });
+}
+
+test("a snapshot that a wrong clock has dated in the future is older than what was made after it, or where it was uploaded", () => {
+  const order = (...of: Parameters<typeof chainOf>): string =>
+    inOrder(chainOf(...of))
+      .map(({ id }) => id[0])
+      .join("");
+  // Of three in the future the second was made after the first; the fourth and fifth came once the clock was right.
+  assert.equal(
+    order(
+      { hour: -50 },
+      { hour: 90_000 },
+      { hour: 80_000, parent: 2 },
+      { hour: -30, parent: 3 },
+      { hour: -20, parent: 4 },
+    ),
+    "12345",
+  );
+  assert.equal(order({ hour: -50 }, { hour: 90_000, end: -40 }, { hour: -30 }), "123");
+  assert.equal(order({ hour: -50 }, { hour: 90_000 }, { hour: -30 }), "132", "nothing tells");
+  // An older state that was uploaded later stays where its date has it.
+  assert.equal(order({ hour: -50, end: -49 }, { hour: -80, end: -30, parent: 1 }), "21");
 });

@@ -98,18 +98,76 @@ export function restoredSnapshot({ id, snapshot }: ListedSnapshot): RestoredSnap
   return { snapshot_id: id, created_at: snapshot.time, hostname: snapshot.hostname };
 }
 
-/** Oldest first; of equal times by id, so that the order is always the same. */
-export function byTime(a: ListedSnapshot, b: ListedSnapshot): number {
-  const differences = [Date.parse(a.snapshot.time) - Date.parse(b.snapshot.time), uploadedAt(a) - uploadedAt(b)];
-  return differences.find((each) => each !== 0) ?? (a.id < b.id ? -1 : 1);
+/** Tells of a time, in milliseconds, that a wrong clock gave. Another machine's clock, or its zone, may be some hours ahead. */
+export function isFuture(time: number): boolean {
+  return time > Date.now() + DAY_MS;
 }
 
-/** When a snapshot was uploaded; 0 of a rewritten one: while the one is there that has all, that one is the newer. */
+/** The snapshots, oldest first; of equal times by id, so that the order is always the same. */
+export function inOrder(snapshots: readonly ListedSnapshot[]): ListedSnapshot[] {
+  const moments = momentsOf(snapshots);
+  const byTime = (a: ListedSnapshot, b: ListedSnapshot): number => {
+    const differences = [moments.get(a.id)! - moments.get(b.id)!, uploadedAt(a) - uploadedAt(b)];
+    return differences.find((each) => each !== 0) ?? (a.id < b.id ? -1 : 1);
+  };
+  return snapshots.toSorted(byTime);
+}
+
+/**
+ * Gives the time of each snapshot by its id, in milliseconds. One that is dated in the future has the time of its upload, or
+ * comes just before the first that names it as its parent; where neither is known it stays in the future.
+ */
+export function momentsOf(snapshots: readonly ListedSnapshot[]): Map<string, number> {
+  const moments = new Map<string, number>();
+  const wrong = new Map<string, ListedSnapshot>();
+  for (const listed of snapshots) {
+    const { id, snapshot } = listed;
+    const time = Date.parse(snapshot.time);
+    moments.set(id, isFuture(time) && uploadedAt(listed) > 0 ? uploadedAt(listed) : time);
+    if (isFuture(moments.get(id)!)) wrong.set(id, listed).set(snapshot.original ?? id, listed);
+  }
+  for (const { id, snapshot } of wrong.size === 0 ? [] : snapshots) {
+    let later = moments.get(id)!;
+    for (let above = wrong.get(snapshot.parent ?? ""); above !== undefined;) {
+      if (isFuture(later) || moments.get(above.id)! < later) break;
+      moments.set(above.id, --later);
+      above = wrong.get(above.snapshot.parent ?? "");
+    }
+  }
+  return moments;
+}
+
+/** When a snapshot was uploaded; 0 where no clock tells, and of a rewritten one: while the one is there that has all, that one is the newer. */
 export function uploadedAt({ snapshot }: ListedSnapshot): number {
   if (snapshot.original !== undefined && snapshot.tags?.includes(REWRITTEN) === true) return 0;
   const end = snapshot.summary?.["backup_end"];
   const at = typeof end === "string" ? Date.parse(end) : Number.NaN;
-  return Number.isFinite(at) ? at : Date.parse(snapshot.time);
+  const known = Number.isFinite(at) ? at : Date.parse(snapshot.time);
+  return isFuture(known) ? 0 : known;
+}
+
+/**
+ * Gives the time of a state that was made after its parent's: never an older one, where a clock was set back since. A parent
+ * that is dated far in the future is warned of, and its time is not gone by.
+ */
+export function timeAfter(time: string, parent: ListedSnapshot | null, onWarning: CallOptions["onWarning"]): string {
+  if (parent === null) return time;
+  const least = Date.parse(parent.snapshot.time) + 1;
+  if (Date.parse(time) >= least) return time;
+  if (!isFuture(least)) return new Date(least).toISOString();
+  if (uploadedAt(parent) === 0) warnOfDates([parent], onWarning);
+  return time;
+}
+
+/** Warns of snapshots that a wrong clock has dated in the future. Other programs take the last of them for the latest. */
+function warnOfDates(snapshots: readonly ListedSnapshot[], onWarning: CallOptions["onWarning"]): void {
+  const wrong = snapshots.filter(({ snapshot }) => isFuture(Date.parse(snapshot.time)));
+  const [first] = wrong;
+  if (first === undefined) return;
+  const isOne = wrong.length === 1;
+  onWarning?.(
+    `${shortNames(wrong.map(({ id }) => id))} ${isOne ? "is" : "are"} dated in the future (${first.snapshot.time}) by a clock that was wrong: ${isOne ? "it counts" : "they count"} as older than what is known to be made later, but other programs take ${isOne ? "it" : "one of them"} for the latest`,
+  );
 }
 
 /** The newest snapshot of the same host and paths, whoever made it. */
@@ -120,7 +178,7 @@ export function newestOfSame(
   const same = snapshots.filter(
     ({ snapshot }) => snapshot.hostname === hostname && snapshot.paths.join("\0") === paths.join("\0"),
   );
-  return same.toSorted(byTime).at(-1) ?? null;
+  return inOrder(same).at(-1) ?? null;
 }
 
 /**
@@ -141,7 +199,7 @@ export function findSnapshot(listing: SnapshotListing, word: string): ListedSnap
 
 /** As `findSnapshot`, but one that cannot be read is found by its id. */
 function findSnapshotFile({ snapshots, damaged }: SnapshotListing, word: string): ListedSnapshot | DamagedFile {
-  const sorted = snapshots.toSorted(byTime);
+  const sorted = inOrder(snapshots);
   if (word === "latest" && damaged.length > 0) throw latestUnknown(damaged);
   const newest = sorted.at(-1);
   if (newest === undefined && damaged.length === 0)
@@ -211,6 +269,7 @@ export async function listBackups(access: OpenRepository, options: ListBackupsOp
   const listing = await access.repository.listSnapshots(options.signal);
   const chosen = chosenSnapshots(listing, options);
   warnOfNone(listing, chosen, options);
+  warnOfDates(chosen, options.onWarning);
   const shown = options.latest === undefined ? chosen : newestOfEach(chosen, options.latest);
   return {
     ...access.info,
@@ -238,7 +297,7 @@ export function chosenSnapshots(listing: SnapshotListing, choice: SnapshotChoice
   const { snapshots: words = [] } = choice;
   if (words.length === 0) return takenBy(listing, choice);
   const ids = new Set(words.map((word) => findSnapshot(listingOf(word, listing, choice), word).id));
-  return listing.snapshots.filter(({ id }) => ids.has(id)).sort(byTime);
+  return inOrder(listing.snapshots).filter(({ id }) => ids.has(id));
 }
 
 /** Chooses snapshots to be written anew: `usage` for one that is named beside a filter that does not take it. */
@@ -293,7 +352,7 @@ export function warnOfNone(
 }
 
 function takenBy({ snapshots }: SnapshotListing, filter: SnapshotFilter): ListedSnapshot[] {
-  return snapshots.filter(({ snapshot }) => isChosen(snapshot, filter)).sort(byTime);
+  return inOrder(snapshots).filter(({ snapshot }) => isChosen(snapshot, filter));
 }
 
 /** In which a word names a snapshot: `latest` is of those that the filter takes. */
@@ -328,9 +387,9 @@ export function warnOfFuture(
   { id, snapshot }: ListedSnapshot,
   onWarning: CallOptions["onWarning"],
 ): void {
-  const now = Date.now();
-  if (Date.parse(snapshot.time) <= now + DAY_MS) return;
-  const newest = all.findLast((each) => Date.parse(each.snapshot.time) <= now);
+  const moments = momentsOf(all);
+  if (!isFuture(moments.get(id)!)) return;
+  const newest = all.findLast((each) => !isFuture(moments.get(each.id)!));
   const other = newest === undefined ? "" : `, and ${newest.id.slice(0, 8)} is the newest of the past`;
   onWarning?.(
     `snapshot ${id.slice(0, 8)} counts as the latest because its date lies in the future: ${snapshot.time}${other}`,

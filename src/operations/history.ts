@@ -124,13 +124,18 @@ async function find(workspace: Workspace, asked: Asked): Promise<Found> {
     path === null ? null : new PathChanges(workspace, path, { signal: asked.signal, withUndo: asked.all });
   const found: Found = { points: [], changes: [], damaged: [], truncated: false };
   const pace = newPacer(asked.signal);
+  const now = Date.now();
+  let after: number | null = null;
   for (const list of pages(workspace, asked, isFiltered ? PAGE : limit)) {
     await pace();
     for (const { id, problem } of list.damaged)
       found.damaged.push({ save_point_id: id, detail: problem.message, hint: problem.hint ?? "see `cairn doctor`" });
     for (const point of list.points) {
       if (isFiltered) await pace();
-      if (isFiltered && !fits(point, asked)) continue;
+      const time = Date.parse(point.descriptor.created_at);
+      if (time <= now) after = time;
+      // One that a wrong clock has dated in the future was made before the one after it.
+      if (isFiltered && !fits(point, asked, after ?? time)) continue;
       const change = (await changes?.of(point)) ?? null;
       if (changes !== null && change === null) continue;
       found.points.push(point);
@@ -159,9 +164,8 @@ function* pages(workspace: Workspace, { all }: Asked, limit: number): Generator<
   }
 }
 
-function fits({ descriptor, tags }: Point, { grep, tag, from, to }: Asked): boolean {
+function fits({ descriptor, tags }: Point, { grep, tag, from, to }: Asked, time: number): boolean {
   if (tag !== undefined && !tags.includes(tag)) return false;
-  const time = Date.parse(descriptor.created_at);
   if ((from !== null && time < from) || (to !== null && time > to)) return false;
   if (grep === undefined) return true;
   const text = [descriptor.message, ...tags, JSON.stringify(descriptor.cause)].join("\n").toLowerCase();

@@ -64,6 +64,69 @@ test("a repository that is append-only by its config takes backups, and nothing 
   assert.equal((await repository.list()).snapshots.length, 3);
 });
 
+/** Puts another time into the repository's only snapshot, as a wrong clock would have made it. Its new id. */
+async function redated(at: BackupScene, time: string): Promise<string> {
+  const { access } = at.repository as unknown as OpenedRepository;
+  const [only] = (await at.repository.list()).snapshots;
+  const { original: _none, ...old } = await access.repository.loadSnapshot(only!.snapshot_id as never);
+  const id = await access.repository.saveSnapshot({ ...old, time, summary: { ...old.summary, backup_end: time } });
+  await access.storage.remove("snapshots", only!.snapshot_id);
+  return id;
+}
+
+test("a snapshot that a wrong clock has dated in the future gives way to the next one", async (t) => {
+  const at = await backupScene(t, "local");
+  const { client, repository, root } = at;
+  await client.createBackup(repository, { save: true });
+  const wrong = await redated(at, "2099-01-01T00:00:00.000Z");
+  at.write("a.txt", "later\n");
+  const warnings: string[] = [];
+  const onWarning = (message: string): void => void warnings.push(message);
+  const { snapshot } = await client.createBackup(repository, { save: true, onWarning });
+  const { snapshots } = await repository.list({ onWarning });
+  assert.deepEqual(
+    snapshots.map(({ snapshot_id: id }) => id),
+    [wrong, snapshot!.snapshot_id],
+  );
+  assert.equal(
+    warnings.filter((each) => /^snapshot .{8} is dated in the future \(2099/.test(each)).length,
+    2,
+    warnings.join("\n"),
+  );
+  assert.equal((await repository.restore("latest", join(root, "back"))).snapshot_id, snapshot!.snapshot_id);
+  const { removed } = await repository.forget({ retention: { keepLast: 1 } });
+  assert.deepEqual(removed, [wrong]);
+});
+
+test("a snapshot of the future of which nothing is known stays, and takes no other's place", async (t) => {
+  const at = await backupScene(t, "local");
+  const ids = await rounds(at, 3);
+  const { access } = at.repository as unknown as OpenedRepository;
+  const { parent: _none, ...old } = await access.repository.loadSnapshot(ids[0] as never);
+  const time = "2099-01-01T00:00:00.000Z";
+  const wrong = await access.repository.saveSnapshot({ ...old, time, summary: { ...old.summary, backup_end: time } });
+  const { groups, removed } = await at.repository.forget({ retention: { keepLast: 1 } });
+  assert.deepEqual(removed.toSorted(), ids.slice(0, 2).toSorted());
+  assert.deepEqual(
+    groups[0]!.snapshots.flatMap(({ snapshot_id: id, reasons }) => (id === wrong ? reasons : [])),
+    ["dated in the future"],
+  );
+});
+
+test("a snapshot is not older than the one that it was made after when the clock was set back", async (t) => {
+  const at = await backupScene(t, "local");
+  const { client, repository } = at;
+  await client.createBackup(repository, { save: true });
+  const hour = Date.now() + 3_600_000;
+  const ahead = await redated(at, new Date(hour).toISOString());
+  at.write("a.txt", "later\n");
+  const { snapshot, parent } = await client.createBackup(repository, { save: true });
+  assert.deepEqual([parent, snapshot!.created_at], [ahead, new Date(hour + 1).toISOString()]);
+  // An older state stays what it is.
+  const older = await client.createBackup(repository, { point: "head~1" });
+  assert.ok(older.snapshot!.created_at < new Date().toISOString());
+});
+
 for (const scheme of firstOf(["far", "local"] as const, 1)) {
   test(`what rules keep stays whole on a ${scheme} storage, and what only the others needed is freed`, async (t) => {
     const at = await backupScene(t, scheme);

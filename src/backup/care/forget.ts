@@ -13,11 +13,13 @@ import type {
   SnapshotGrouping,
 } from "../../contract/index.ts";
 import {
-  byTime,
   isChosen,
   ownTags,
   removalHint,
   removedSnapshots,
+  inOrder,
+  isFuture,
+  momentsOf,
   uploadedAt,
   warnOfNone,
   warnOfUnreadable,
@@ -142,6 +144,7 @@ function keepingLastUpload(
   sorted: readonly ListedSnapshot[],
   decisions: readonly RetentionDecision[],
 ): readonly RetentionDecision[] {
+  if (sorted.length === 0) return decisions;
   const keeps = new Set<string>(decisions.flatMap(({ id, keep }) => (keep ? id : [])));
   const last = sorted.reduce((late, each) => (uploadedAt(each) >= uploadedAt(late) ? each : late));
   const isHeld = sorted.some(({ id, snapshot }) => keeps.has(id) && snapshot.tree === last.snapshot.tree);
@@ -184,22 +187,26 @@ function decide(listing: SnapshotListing, options: ForgetBackupsOptions): Decisi
   const grouping = options.groupBy ?? GROUPING;
   const chosen = snapshots.filter(({ snapshot }) => isChosen(snapshot, options));
   warnOfNone(listing, chosen, options);
+  const moments = momentsOf(snapshots);
   const groups = groupsOf(chosen, grouping).map((group) => {
-    const sorted = group.toSorted(byTime);
+    // Whether those are newer or older than others is not known: they stay, and take no other's place.
+    const [dated, undated] = [false, true].map((is) => group.filter(({ id }) => isFuture(moments.get(id)!) === is));
     const decided = applyRetention(
-      sorted.map(({ id, snapshot }, sequence) => ({
+      dated!.map(({ id, snapshot }, sequence) => ({
         id,
         sequence,
-        time: Date.parse(snapshot.time),
+        time: moments.get(id)!,
         tags: ownTags(snapshot),
         undo: false,
       })),
       retention,
       Date.now(),
     );
-    const decisions = keepingLastUpload(sorted, decided);
+    const future = undated!.map(({ id }) => ({ id, keep: true, reasons: ["dated in the future"] }));
+    const decisions = [...future, ...keepingLastUpload(dated!, decided)];
     const result = groupResult(group, grouping, decisions);
-    if (decisions.every(({ keep }) => !keep)) throw keepsNothing(result);
+    if (dated!.length > 0 && decisions.every(({ id, keep }) => !keep || isFuture(moments.get(id)!)))
+      throw keepsNothing(result);
     return result;
   });
   return { groups, unreadable: [] };
@@ -230,7 +237,7 @@ function keyOf({ snapshot }: ListedSnapshot, grouping: readonly SnapshotGrouping
 
 function groupsOf(snapshots: readonly ListedSnapshot[], grouping: readonly SnapshotGrouping[]): ListedSnapshot[][] {
   const groups = new Map<string, ListedSnapshot[]>();
-  for (const listed of snapshots.toSorted(byTime)) {
+  for (const listed of inOrder(snapshots)) {
     const key = keyOf(listed, grouping);
     const group = groups.get(key);
     if (group === undefined) groups.set(key, [listed]);

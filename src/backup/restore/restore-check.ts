@@ -16,7 +16,7 @@ import type {
   VerifyBackupResult,
 } from "../../contract/index.ts";
 import { verifyRepository } from "../care/verify.ts";
-import { byTime, chosenSnapshots, warnOfFuture } from "../snapshots.ts";
+import { chosenSnapshots, inOrder, warnOfFuture } from "../snapshots.ts";
 import { callOf, type OpenRepository } from "../open-repository.ts";
 import { restoreBackup } from "./restore.ts";
 import { restoredDatabases } from "./restored-databases.ts";
@@ -57,7 +57,7 @@ async function checkByRestoring(
   const restored: RestoredForCheck[] = [];
   const problems: BackupProblem[] = [];
   const chosen = chosenSnapshots(listing, { snapshots: words });
-  if (words[0] === "latest") warnOfFuture(listing.snapshots.toSorted(byTime), chosen.at(-1)!, options.onWarning);
+  if (words[0] === "latest") warnOfFuture(inOrder(listing.snapshots), chosen.at(-1)!, options.onWarning);
   for (const { id } of chosen) {
     const scratch = newWorkDirectory(parent);
     try {

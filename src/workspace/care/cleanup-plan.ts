@@ -12,7 +12,14 @@ import { isReleased, listLeases, listWorkspaces, readRecord, writeRecord } from 
 import type { ControlPaths } from "../place/control-layout.ts";
 import type { Point } from "../points/point-files.ts";
 import { allPoints } from "../points/points.ts";
-import { applyRetention, isKeptByTag, type RetentionDecision, RULELESS } from "./retention.ts";
+import {
+  applyRetention,
+  believedTimes,
+  isKeptByTag,
+  type RetentionDecision,
+  type RetentionPoint,
+  RULELESS,
+} from "./retention.ts";
 import type { Workspace, WorkspaceCall } from "../workspace.ts";
 
 /** Plans which points a cleanup removes, and says which ones must stay. */
@@ -132,13 +139,7 @@ function decideByRules(
   rules: RetentionRules,
   protections: ReadonlyMap<SavePointId, readonly Protection[]>,
 ): RetentionDecision[] {
-  const seen = points.map(({ descriptor, sequence, tags }) => ({
-    id: descriptor.save_point_id,
-    sequence,
-    time: Date.parse(descriptor.created_at),
-    tags,
-    undo: descriptor.undo,
-  }));
+  const seen = points.map((point) => ({ ...datedPoint(point), tags: point.tags, undo: point.descriptor.undo }));
   return applyRetention(seen, rules, Date.now()).map((decision) => {
     const protectedBy = protections.get(decision.id as SavePointId);
     if (protectedBy === undefined) return decision;
@@ -146,12 +147,14 @@ function decideByRules(
   });
 }
 
+function datedPoint({ descriptor, sequence }: Point): Pick<RetentionPoint, "id" | "sequence" | "time"> {
+  return { id: descriptor.save_point_id, sequence, time: Date.parse(descriptor.created_at) };
+}
+
 const YOUNG = "under a day old";
 
 function keepYoung(points: readonly Point[], decisions: readonly RetentionDecision[]): void {
-  const times = new Map<string, number>(
-    points.map(({ descriptor }) => [descriptor.save_point_id, Date.parse(descriptor.created_at)]),
-  );
+  const times = believedTimes(points.map(datedPoint), Date.now());
   for (const decision of decisions) {
     if (decision.keep || times.get(decision.id)! < Date.now() - DAY_MS) continue;
     decision.keep = true;
@@ -203,17 +206,18 @@ async function dropForSize(
   },
 ): Promise<void> {
   const young = Date.now() - DAY_MS;
+  const times = believedTimes(points.map(datedPoint), Date.now());
   const decisionOf = new Map(more.decisions.map((decision) => [decision.id, decision]));
   for (const { descriptor } of points) {
     const decision = decisionOf.get(descriptor.save_point_id)!;
-    if (decision.reasons[0] === RULELESS && Date.parse(descriptor.created_at) >= young) decision.reasons = [YOUNG];
+    if (decision.reasons[0] === RULELESS && times.get(descriptor.save_point_id)! >= young) decision.reasons = [YOUNG];
   }
   // Newest first, as listed.
   const candidates = points.filter(({ descriptor }) => {
-    const { save_point_id: id, created_at } = descriptor;
+    const { save_point_id: id } = descriptor;
     const { keep, reasons } = decisionOf.get(id)!;
     if (!keep || isKeptByTag(reasons)) return false;
-    return !more.protections.has(id) && !descriptor.undo && Date.parse(created_at) < young;
+    return !more.protections.has(id) && !descriptor.undo && times.get(id)! < young;
   });
   const leaving = more.decisions.filter(({ keep }) => !keep).map(({ id }) => id as SavePointId);
   const asked = new Set([...leaving, ...candidates.map(({ descriptor }) => descriptor.save_point_id)]);

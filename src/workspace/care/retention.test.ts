@@ -102,6 +102,19 @@ test("keep-within counts from the newest point that is not in the future", () =>
   assert.equal(kept(list, { keepWithin: "1h" }), "de");
 });
 
+test("a point that a wrong clock has dated in the future has the time of the one after it", () => {
+  const list = points([
+    "2026-10-01T08:00:00Z",
+    "2031-01-01T08:00:00Z",
+    "2031-01-01T09:00:00Z",
+    "2026-10-02T08:00:00Z",
+    "2026-10-03T08:00:00Z",
+  ]);
+  assert.equal(kept(list, { keepDaily: 3 }), "ade");
+  assert.equal(kept(list, { keepYearly: 1 }), "e");
+  assert.equal(kept(list, { keepWithin: "12h" }), "e");
+});
+
 test("the newest of each period of a span is kept when a rule says so, from the newest point that is not in the future", () => {
   const list = points([
     "2025-06-01T08:00:00Z",

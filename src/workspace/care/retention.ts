@@ -135,7 +135,10 @@ export function applyRetention(
   rules: RetentionRules,
   now: number,
 ): RetentionDecision[] {
-  const sorted = points.toSorted((a, b) => b.sequence - a.sequence);
+  const times = believedTimes(points, now);
+  const sorted = points
+    .map((point) => ({ ...point, time: times.get(point.id)! }))
+    .toSorted((a, b) => b.sequence - a.sequence);
   const ordinary = sorted.filter(({ undo }) => !undo);
   const undo = undoReasons(sorted, rules, latestOf(sorted, now));
   const kept = ordinaryReasons(ordinary, rules, latestOf(ordinary, now));
@@ -147,6 +150,21 @@ export function applyRetention(
     if (reasons.length > 0) return { id: point.id, keep: true, reasons };
     return { id: point.id, keep: false, reasons: [point.undo ? "undo point, beyond keep-undo" : "no rule keeps it"] };
   });
+}
+
+/** Gives the time of each point by its id. One that a wrong clock has dated in the future was made before the point after it, whose time it gets. */
+export function believedTimes(
+  points: readonly Pick<RetentionPoint, "id" | "sequence" | "time">[],
+  now: number,
+): Map<string, number> {
+  let after: number | null = null;
+  const newestFirst = points.toSorted((a, b) => b.sequence - a.sequence);
+  return new Map(
+    newestFirst.map(({ id, time }) => {
+      if (time <= now) after = time;
+      return [id, after ?? time];
+    }),
+  );
 }
 
 /** Tells whether a tag is among what keeps a point: neither age nor size drops it then. */
