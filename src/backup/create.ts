@@ -32,7 +32,7 @@ export interface Forwarding {
   started: number;
   /** Its index gets what was forwarded with `packs.finish()`. */
   session: Session;
-  /** Null where what the store holds cannot be passed on as it is: version 1 knows no compression. */
+  /** Null where what the store holds is compressed anew on its way. */
   packs: ForwardedPacks | null;
 }
 
@@ -56,7 +56,7 @@ export async function forwarding<T>(
     const { index, lock } = session;
     const stillHeld = async (): Promise<void> => lock!.recheck();
     const directory = access.workDirectory();
-    const packs = repository.version === 1 ? null : new ForwardedPacks({ repository, index, directory, stillHeld });
+    const packs = ForwardedPacks.orNull({ repository, index, directory, stillHeld });
     try {
       return await work({ started, session, packs });
     } catch (error) {

@@ -64,6 +64,7 @@ export class OpenRepository {
   }
 
   static async open(open: StorageFactory, options: RepositoryOptions): Promise<OpenRepository> {
+    checkPackSize(options);
     const opened = await open(options.repository, storageOptions(options));
     const storage = opened.localPath === undefined ? new CachedStorage(opened) : opened;
     try {
@@ -95,6 +96,7 @@ export class OpenRepository {
     options: InitRepositoryOptions,
     chunkerPolynomial: string,
   ): Promise<OpenRepository> {
+    checkPackSize(options);
     const password = await passwordOf(options);
     throwIfAborted(options.signal);
     const storage = await open(options.repository, { ...storageOptions(options), create: true });
@@ -113,13 +115,15 @@ export class OpenRepository {
     }
   }
 
-  static over({ env, onWarning }: RepositoryOptions, storage: Storage, repository: Repository): OpenRepository {
+  static over(options: RepositoryOptions, storage: Storage, repository: Repository): OpenRepository {
+    const { env, onWarning, compression, packSize } = options;
     const places = [userStateDirectory(), userCacheDirectory(env)];
     warnRootOfPlaces(places, "with HOME, XDG_STATE_HOME and XDG_CACHE_HOME of root's own (sudo -H)", onWarning);
     const cache = join(userCacheDirectory(env), "repositories", repository.id);
     const { keyName } = repository;
     // The signal that it was opened with ends with that.
     const within = repository.over(new CallStorage(storage, storageCall({ onWarning })));
+    within.style = { version: repository.version, compression, packSize };
     const shared = { storage, onWarning, places, keyName, work: null, calls: 0, isClosed: false, isRootWarned: false };
     return new OpenRepository(within, cache, shared);
   }
@@ -244,6 +248,13 @@ export function callOf({ signal, onProgress, onWarning, lockTimeoutMs }: CallOpt
 /** Returns how a call waits for locks. */
 export function lockCall({ signal, lockTimeoutMs, onWarning }: CallOptions): LockCall {
   return { waitMs: lockTimeoutMs ?? LOCK_WAIT_MS, signal, onWarning };
+}
+
+/** Throws `usage` for a size that restic does not take. */
+function checkPackSize({ packSize }: RepositoryOptions): void {
+  const isSize =
+    packSize === undefined || (Number.isSafeInteger(packSize) && packSize >= 4 << 20 && packSize <= 128 << 20);
+  if (!isSize) throw new CairnError("usage", `a pack is to have 4 to 128 MiB; found ${packSize} bytes`);
 }
 
 function storageOptions({ env, signal, limits }: RepositoryOptions): OpenStorageOptions {

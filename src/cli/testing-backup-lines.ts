@@ -14,7 +14,7 @@ export const BACKUP_OPTIONS: Record<string, string> = {
   init: "",
   use: "--keep-last --keep-within --keep-hourly --keep-daily --keep-weekly --keep-monthly --keep-yearly --keep-within-hourly --keep-within-daily --keep-within-weekly --keep-within-monthly --keep-within-yearly --keep-tag --none --allow",
   create:
-    "-m,--message --exclude --exclude-file --exclude-caches --exclude-if-present --exclude-larger-than --no-save -t,--tag --host --reread --cross-mounts --allow --skip-if-unchanged --dry-run --stdin --stdin-from-command --stdin-filename",
+    "-m,--message --exclude --exclude-file --exclude-caches --exclude-if-present --exclude-larger-than --no-save -t,--tag --host --reread --cross-mounts --allow --skip-if-unchanged --dry-run --compression --pack-size --stdin --stdin-from-command --stdin-filename",
   list: "--host --path -t,--tag --latest",
   verify: "--quick --subset --restore-check --scratch --all",
   restore:
@@ -22,8 +22,8 @@ export const BACKUP_OPTIONS: Record<string, string> = {
   forget:
     "--host --path -t,--tag --keep-last --keep-within --keep-hourly --keep-daily --keep-weekly --keep-monthly --keep-yearly --keep-within-hourly --keep-within-daily --keep-within-weekly --keep-within-monthly --keep-within-yearly --keep-tag --group-by --prune --dry-run",
   tag: "--host --path -t,--tag --add --remove --set --dry-run",
-  prune: "--max-unused --dry-run",
-  copy: "--host --path -t,--tag --to-repo --to-password-file --to-password-command --dry-run",
+  prune: "--max-unused --dry-run --pack-size",
+  copy: "--host --path -t,--tag --to-repo --to-password-file --to-password-command --dry-run --compression --pack-size",
   find: "--host --path -t,--tag -i,--ignore-case --blob --tree --pack -n,--limit",
   diff: "--metadata",
   stats: "--host --path -t,--tag",

@@ -80,6 +80,11 @@ const password = (phrase: string) =>
     { about: phrase },
   );
 type Environment = Readonly<Record<string, string | undefined>>;
+export const Compression = oneOf(
+  ["auto", "off", "fastest", "better", "max"],
+  "of what is stored new: `auto`, `fastest`: as a workspace holds it; `better`, `max`: smaller, and slower; `off`: not at all",
+);
+export type Compression = Of<typeof Compression>;
 export const RepositoryOptions = object(
   {
     ...CallOptions.entries,
@@ -96,6 +101,8 @@ export const RepositoryOptions = object(
       ),
     ),
     limits: opt(TransferLimits),
+    compression: opt(Compression),
+    packSize: opt(number("bytes at which a new pack is closed, 4 to 128 MiB; default 16 MiB")),
     soon: opt(
       oneOf(["verify", "restore"], "the first call that will be made: its threads start while the key is derived"),
     ),

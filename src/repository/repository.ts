@@ -18,6 +18,7 @@ import { decodeSnapshot, encodeSnapshot, type Snapshot } from "../formats/restic
 import { objectIdOf, parseObjectId, type ObjectId } from "../ids.ts";
 import { giveBack } from "../native.ts";
 import { newPacer } from "../pacer.ts";
+import type { PackStyle } from "./packs/pack-style.ts";
 import { IndexText } from "./index/index-text.ts";
 import { ListedFiles } from "./listed-files.ts";
 import { formatPolynomial, isUsable, randomPolynomial } from "./packs/polynomial.ts";
@@ -92,6 +93,8 @@ export class Repository {
   readonly chunkerPolynomial: string;
   /** Name of the key file that it was made with, or that a password opened it with; null where it was opened by its keys. */
   readonly keyName: string | null;
+  /** Form of the packs that this process makes. */
+  style: PackStyle;
   readonly #config: RepositoryConfig;
 
   private constructor(storage: Storage, keys: MasterKeys, config: RepositoryConfig, keyName: string | null = null) {
@@ -101,12 +104,15 @@ export class Repository {
     this.id = config.id;
     this.version = config.version === 1 ? 1 : 2;
     this.chunkerPolynomial = config.chunker_polynomial;
+    this.style = { version: this.version };
     this.#config = config;
   }
 
   /** Returns this repository by way of another storage of its files, e.g. one that ends with a signal. */
   over(storage: Storage): Repository {
-    return new Repository(storage, this.keys, this.#config, this.keyName);
+    const repository = new Repository(storage, this.keys, this.#config, this.keyName);
+    repository.style = this.style;
+    return repository;
   }
 
   /** To be called before anything but locks is removed. `refused` where the repository's config forbids that. */

@@ -9,6 +9,7 @@ import { type Arena, giveBack, newArena } from "../../native.ts";
 import { BlobDecoder, placeProblem } from "../packs/blob-decoder.ts";
 import { NearPacks, type WantedRange } from "../transfer/near-packs.ts";
 import { readAt } from "../packs/pack-read.ts";
+import { writerOptions } from "../packs/pack-style.ts";
 import { type FinishedPack, PackWriter } from "../packs/pack-writer.ts";
 import type { Repository } from "../repository.ts";
 
@@ -131,7 +132,7 @@ export class PackCopier {
 
   #ready(): Tools {
     if (this.#tools !== null) return this.#tools;
-    const { storage, keys } = this.#repository;
+    const { storage, keys, style } = this.#repository;
     const directory = this.#work === undefined ? storage.temporaryDirectory : join(this.#work(), "packs");
     if (directory === undefined)
       throw new CairnError("internal", "a far repository's packs are copied in a work directory");
@@ -141,7 +142,13 @@ export class PackCopier {
       throw toCairnError(error, "cannot make the folder for new packs");
     }
     const writer = (type: BlobType): PackWriter =>
-      new PackWriter({ type, keys, directory, onPack: (pack) => void this.#closed.push(pack) });
+      new PackWriter({
+        type,
+        keys,
+        directory,
+        onPack: (pack) => void this.#closed.push(pack),
+        ...writerOptions(style, type),
+      });
     return (this.#tools = {
       near: new NearPacks(storage, storage.localPath === undefined ? directory : ""),
       writers: { data: writer("data"), tree: writer("tree") },

@@ -3,6 +3,7 @@ import { makeFolder } from "../../fs/make-folder.ts";
 import { objectIdOf } from "../../ids.ts";
 import { type Arena, arenaOver } from "../../native.ts";
 import type { BlobIndex } from "../index/blob-index.ts";
+import { writerOptions } from "./pack-style.ts";
 import { PackUploader, type PackUploaderOptions } from "./pack-uploader.ts";
 import { PackWriter } from "./pack-writer.ts";
 
@@ -24,8 +25,7 @@ export class PackedBlobs {
         type,
         keys: repository.keys,
         directory,
-        // Version 1 knows no compression.
-        ...(repository.version === 1 ? { level: 0 } : {}),
+        ...writerOptions(repository.style, type),
         onPack: (pack) => void uploader.add(pack),
       });
     this.#uploader = uploader;

@@ -2,18 +2,19 @@ import { closeSync } from "node:fs";
 import type { MasterKeys } from "../../crypto/seal.ts";
 import { SEAL_OVERHEAD } from "../../crypto/seal.ts";
 import { CairnError, toCairnError } from "../../errors.ts";
+import type { BlobType } from "../../formats/restic/pack-header.ts";
 import { objectIdOf } from "../../ids.ts";
 import { type Arena, newArena } from "../../native.ts";
 import { BlobDecoder, placeProblem } from "../packs/blob-decoder.ts";
 import { type BlobIndex, TREE_BLOB } from "../index/blob-index.ts";
 import type { PackFiles } from "./near-packs.ts";
 import { readSectors } from "../packs/pack-read.ts";
+import { isCompressedAnew, type PackStyle, writerOptions } from "../packs/pack-style.ts";
 import { type FinishedPack, PackWriter } from "../packs/pack-writer.ts";
 
 export interface BlobMoverOptions {
   from: { keys: MasterKeys; index: BlobIndex; packs: PackFiles };
-  /** Version 1 knows no compression: there everything is stored as it is. */
-  to: { keys: MasterKeys; version: 1 | 2 };
+  to: { keys: MasterKeys; style: PackStyle };
   /** Folder of unfinished packs; must exist. */
   directory: string;
   /** Called synchronously; the file is the receiver's from then on. */
@@ -29,12 +30,13 @@ const IV_LENGTH = SEAL_OVERHEAD / 2;
 
 /**
  * Takes blobs out of one repository's packs into packs for another: opened with the one's keys, decompressed and
- * compared with their ids, and what was stored sealed with the other's keys. Nothing is cut or compressed anew. What is
- * damaged is taken from another pack that has it and is here. Synchronous, one per thread.
+ * compared with their ids, and what was stored sealed with the other's keys. Nothing is cut anew, nor compressed unless the
+ * other's style wants it. What is damaged is taken from another pack that has it and is here. Synchronous, one per thread.
  */
 export class BlobMover {
   readonly #options: BlobMoverOptions;
   readonly #decoder: BlobDecoder;
+  readonly #isCompressedAnew: boolean;
   readonly #writers: readonly [data: PackWriter, tree: PackWriter];
   #window = newArena(WINDOW);
   #frame = { arena: this.#window, offset: 0, length: 0, plainLength: 0 };
@@ -45,9 +47,16 @@ export class BlobMover {
     this.#options = options;
     this.#decoder = new BlobDecoder(options.from.keys);
     const { directory, onPack, to } = options;
-    const level = to.version === 1 ? { level: 0 } : {};
-    const common = { keys: to.keys, directory, onPack: (pack: FinishedPack) => onPack(pack), ...level };
-    this.#writers = [new PackWriter({ ...common, type: "data" }), new PackWriter({ ...common, type: "tree" })];
+    const writer = (type: BlobType): PackWriter =>
+      new PackWriter({
+        type,
+        keys: to.keys,
+        directory,
+        onPack: (pack) => onPack(pack),
+        ...writerOptions(to.style, type),
+      });
+    this.#writers = [writer("data"), writer("tree")];
+    this.#isCompressedAnew = isCompressedAnew(to.style);
   }
 
   /**
@@ -146,7 +155,7 @@ export class BlobMover {
     const writer = this.#writers[table.typeOf(entry) === TREE_BLOB ? 1 : 0];
     const id = table.ids.subarray(entry * 32, entry * 32 + 32);
     const { arena, offset, length } = this.#decoder;
-    if (this.#frame.plainLength > 0 && this.#options.to.version !== 1) writer.addStored(id, 0, this.#frame);
+    if (this.#frame.plainLength > 0 && !this.#isCompressedAnew) writer.addStored(id, 0, this.#frame);
     else writer.add(id, arena, offset, length);
   }
 

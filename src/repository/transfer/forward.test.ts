@@ -26,6 +26,7 @@ function scene(t: TestContext, more: { directory?: string; index?: BlobIndex } =
   const control = new Int32Array(new SharedArrayBuffer(FORWARD_WORDS * 4));
   const task: ForwardTask = {
     keys: { encrypt: randomBytes(32), macK: randomBytes(16), macR: randomBytes(16) },
+    style: { version: 2 },
     index: (more.index ?? new BlobIndex()).shared,
     directory: more.directory ?? directory,
     control: control.buffer as SharedArrayBuffer,

@@ -1,5 +1,6 @@
 import type { MasterKeys } from "../../crypto/seal.ts";
 import { BlobIndex, blobTypeOf, type SharedIndex } from "../index/blob-index.ts";
+import { type PackStyle, writerOptions } from "../packs/pack-style.ts";
 import { type FinishedPack, type PackTail, PackWriter, type StoredBytes } from "../packs/pack-writer.ts";
 
 /**
@@ -17,6 +18,7 @@ export interface ForwardTarget {
 /** A task that every thread that forwards gets. */
 export interface ForwardTask {
   keys: MasterKeys;
+  style: PackStyle;
   /** Index of the other repository; it grows meanwhile, so that a blob may go there twice. */
   index: SharedIndex;
   /** where unfinished packs lie; there already */
@@ -56,12 +58,12 @@ export class BlobForwarder {
   }
 
   #newWriter(type: BlobKind): PackWriter {
-    const { keys, directory } = this.#task;
+    const { keys, directory, style } = this.#task;
     const onPack = (pack: FinishedPack): void => {
       Atomics.add(this.#control, F.WAITING, 1);
       this.#tell(pack);
     };
-    return new PackWriter({ type, keys, directory, onPack });
+    return new PackWriter({ type, keys, directory, onPack, ...writerOptions(style, type) });
   }
 
   /** A blob as it was stored, unless the other repository has it. */

@@ -3,6 +3,7 @@ import { join } from "node:path";
 import { plainBytesOf } from "../../formats/restic/pack-header.ts";
 import { F, FORWARD_WORDS, type ForwardTarget, type ForwardTask } from "./forward.ts";
 import { makeFolder } from "../../fs/make-folder.ts";
+import { isCompressedAnew } from "../packs/pack-style.ts";
 import { PackUploader, type PackUploaderOptions } from "../packs/pack-uploader.ts";
 import type { FinishedPack } from "../packs/pack-writer.ts";
 import { clearAway } from "../../fs/remove-all.ts";
@@ -16,6 +17,11 @@ export interface ForwardedSize {
   packs: number;
   /** Bytes of the packs. */
   packBytes: number;
+}
+
+export interface ForwardedPacksOptions extends PackUploaderOptions {
+  /** Below it are unfinished packs, on the repository's own file system where it is local; made when absent. */
+  directory: string;
 }
 
 export const NOTHING_FORWARDED: Readonly<ForwardedSize> = {
@@ -39,8 +45,7 @@ export class ForwardedPacks implements ForwardTarget {
   #ending: Promise<void> | null = null;
   #failure: { readonly error: unknown } | null = null;
 
-  /** `directory`: below it are unfinished packs, on the repository's own file system where it is local; made when absent. */
-  constructor(options: PackUploaderOptions & { directory: string }) {
+  constructor(options: ForwardedPacksOptions) {
     const { repository, index } = options;
     makeFolder(options.directory);
     const directory = mkdtempSync(join(options.directory, "forwarded-"));
@@ -48,10 +53,16 @@ export class ForwardedPacks implements ForwardTarget {
     this.#control = new Int32Array(new SharedArrayBuffer(FORWARD_WORDS * 4));
     this.task = {
       keys: repository.keys,
+      style: repository.style,
       index: index.shared,
       directory,
       control: this.#control.buffer as SharedArrayBuffer,
     };
+  }
+
+  /** Null where nothing is taken as the save stores it. */
+  static orNull(options: ForwardedPacksOptions): ForwardedPacks | null {
+    return isCompressedAnew(options.repository.style) ? null : new ForwardedPacks(options);
   }
 
   onPack(pack: FinishedPack): void {

@@ -16,7 +16,7 @@ test("threads are had for other work when transfers wait for a server that does 
   await saves.save(root);
   const { repository, index, paths } = saves.store;
   const { promise: silence, reject: cut } = Promise.withResolvers<void>();
-  const far = { keys: repository.keys, version: 2, storage: { location: "far" } };
+  const far = { keys: repository.keys, style: { version: 2 }, storage: { location: "far" } };
   const job: MoveJob = {
     from: { repository, index },
     to: { repository: far as unknown as MoveJob["to"]["repository"], index },

@@ -20,7 +20,7 @@ async function moveBy(threads: readonly Thread<TransferWork>[], job: MoveJob): P
   const control = new Int32Array(new SharedArrayBuffer(CONTROL_WORDS * 4));
   const task: TransferTask = {
     from: { keys: from.repository.keys, index: from.index.shared, packs: job.packs },
-    to: { keys: to.repository.keys, version: to.repository.version },
+    to: { keys: to.repository.keys, style: to.repository.style },
     directory: job.directory,
     entries: shared(entries),
     groups: shared(groupsOf(entries, from.index.table.packOf)),

@@ -1,6 +1,7 @@
 import type { MasterKeys } from "../../crypto/seal.ts";
 import type { KindOfWork } from "../../threads/worker-thread.ts";
 import type { SharedIndex } from "../index/blob-index.ts";
+import type { PackStyle } from "../packs/pack-style.ts";
 import type { FinishedPack } from "../packs/pack-writer.ts";
 
 /** Work of threads that move blobs into packs for another repository. */
@@ -14,7 +15,7 @@ export const TRANSFER = "transfer" as KindOfWork<TransferWork>;
 /** A task that every thread that moves blobs into packs for another repository gets. */
 export interface TransferTask {
   from: { keys: MasterKeys; index: SharedIndex; packs: string };
-  to: { keys: MasterKeys; version: 1 | 2 };
+  to: { keys: MasterKeys; style: PackStyle };
   /** where unfinished packs go; there already */
   directory: string;
   /** entries of the source's index, by pack and offset */

@@ -132,7 +132,7 @@ async function moveHere({ from, to, plan, options, uploader, told }: MoveHere): 
   near.compareWith(from.index, from.repository.keys);
   const mover = new BlobMover({
     from: { keys: from.repository.keys, index: from.index, packs: near },
-    to: { keys: to.repository.keys, version: to.repository.version },
+    to: { keys: to.repository.keys, style: to.repository.style },
     directory,
     onPack: (pack) => void uploader.add(pack),
     onElsewhere: options.onElsewhere,

@@ -17,7 +17,7 @@ import { kebab, usage } from "../../input.ts";
 import { formatBytes, formatDuration, plural, printable, shellQuote } from "../../render/format.ts";
 import { renderLeftOut } from "../../render/points.ts";
 import { renderIncomplete } from "../../render/status.ts";
-import { REPOSITORY_OPTIONS, whileOpening, withRepository } from "./repository.ts";
+import { PACK_OPTIONS, REPOSITORY_OPTIONS, whileOpening, withRepository } from "./repository.ts";
 import { CreateBackupOptions } from "../../../contract/snapshots.ts";
 import { omit, pick } from "../../../contract/schema.ts";
 import { guards, VerbOptions } from "../../options.ts";
@@ -50,6 +50,7 @@ export const command: CommandDefinition = {
   ],
   options: [
     ...REPOSITORY_OPTIONS,
+    ...PACK_OPTIONS,
     ...FIRST.definitions,
     EXCLUDE_FILE_OPTION,
     ...OPTIONS.definitions,

@@ -3,7 +3,7 @@ import type { CommandDefinition } from "../../command.ts";
 import type { Context } from "../../context.ts";
 import { usage } from "../../input.ts";
 import { formatBytes, formatDuration, plural } from "../../render/format.ts";
-import { REPOSITORY_OPTIONS, withRepository } from "./repository.ts";
+import { PACK_SIZE_OPTION, REPOSITORY_OPTIONS, withRepository } from "./repository.ts";
 import { PruneBackupsOptions } from "../../../contract/repositories.ts";
 import { pick } from "../../../contract/schema.ts";
 import { VerbOptions } from "../../options.ts";
@@ -14,6 +14,7 @@ export const command: CommandDefinition = {
   name: "backup prune",
   options: [
     ...REPOSITORY_OPTIONS,
+    PACK_SIZE_OPTION,
     { flags: "--max-unused <percent>", text: "how much of a pack may be unused before it is written anew; default 5" },
     ...OPTIONS.definitions,
   ],

@@ -1,3 +1,4 @@
+import { Compression } from "../../../contract/repositories.ts";
 import type {
   BackupRepository,
   CallOptions,
@@ -25,6 +26,21 @@ export const REPOSITORY_OPTIONS: readonly OptionDefinition[] = [
   { flags: "--limit-upload <rate>", text: "bytes a second to it, e.g. 5MiB" },
   { flags: "--limit-download <rate>", text: "bytes a second from it" },
   { flags: "--connections <n>", text: "calls under way at once" },
+];
+
+export const PACK_SIZE_OPTION: OptionDefinition = {
+  flags: "--pack-size <MiB>",
+  text: "size of new packs, 4 to 128; default 16 (also RESTIC_PACK_SIZE)",
+};
+
+/** Options of verbs that make packs of what is new. */
+export const PACK_OPTIONS: readonly OptionDefinition[] = [
+  {
+    flags: "--compression <how>",
+    text: "of what is new there: auto, fastest: as the workspace holds it; better; max; off (also RESTIC_COMPRESSION)",
+    values: Compression.options,
+  },
+  PACK_SIZE_OPTION,
 ];
 
 /** Hint where files of snapshots are damaged. */
@@ -127,6 +143,7 @@ function optionsFor(context: Context, input: Input, { repository, ...asked }: Na
   const options: RepositoryOptions & CallOptions = {
     ...context.callOptions(),
     ...(limits === null ? {} : { limits }),
+    ...packStyle(env, input),
     repository,
     env,
     password: async () => {
@@ -138,6 +155,31 @@ function optionsFor(context: Context, input: Input, { repository, ...asked }: Na
     },
   };
   return { options, former: () => former };
+}
+
+/** As the line says, or the environment. */
+function packStyle(env: Context["env"], input: Input): Pick<RepositoryOptions, "compression" | "packSize"> {
+  const style: Pick<RepositoryOptions, "compression" | "packSize"> = {};
+  const [how, ofHow] = given(env, input.text("compression"), "COMPRESSION");
+  if (how !== undefined) {
+    style.compression = Compression.options.find((each) => each === how);
+    if (style.compression === undefined)
+      throw usage(`${ofHow} knows ${Compression.options.join(", ")}; found ${JSON.stringify(how)}`);
+  }
+  const [size, ofSize] = given(env, input.text("packSize"), "PACK_SIZE");
+  if (size !== undefined) {
+    const count = /^\d{1,3}$/.test(size) ? Number(size) : 0;
+    if (count < 4 || count > 128) throw usage(`${ofSize} wants 4 to 128, in MiB; found ${JSON.stringify(size)}`);
+    style.packSize = count * 1024 * 1024;
+  }
+  return style;
+}
+
+/** A value of the line, else of the environment, and what it is called there. */
+function given(env: Context["env"], value: string | undefined, variable: string): [string | undefined, string] {
+  if (value !== undefined) return [value, `--${variable.toLowerCase().replace("_", "-")}`];
+  const name = PREFIXES.map((prefix) => `${prefix}${variable}`).find((each) => (env[each] ?? "") !== "");
+  return name === undefined ? [undefined, variable] : [env[name], name];
 }
 
 function limitsOf(input: Input): TransferLimits | null {

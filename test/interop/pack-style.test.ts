@@ -1,0 +1,106 @@
+import assert from "node:assert/strict";
+import { randomBytes } from "node:crypto";
+import fs from "node:fs";
+import path from "node:path";
+import { test } from "node:test";
+import { cairn, cairnOk, SCRATCH } from "../fixtures/command.ts";
+import { filesOf, newRepository, noRestic, restic, type TestRepository } from "../fixtures/repository.ts";
+import { newFolder } from "../fixtures/work.ts";
+
+const MIB = 1024 * 1024;
+
+function sizesOf(place: TestRepository): number[] {
+  return filesOf(place, "data").map((name) => fs.statSync(path.join(place.location, "data", name)).size);
+}
+
+/** Bytes of all packs; restic has read every one of them. */
+function checkedSize(place: TestRepository): number {
+  restic(place, "check", "--read-data");
+  return sizesOf(place).reduce((sum, size) => sum + size, 0);
+}
+
+/** A folder that can be compressed well, by a high level better than by a low one. */
+function textFolder(name: string): string {
+  const folder = newFolder(name);
+  for (let file = 0; file < 40; file++) {
+    const lines = Array.from(
+      { length: 2000 },
+      (_, i) => `line ${(i * 7919 + file * 104729) % 3571} of ${(i * i) % 977}`,
+    );
+    fs.writeFileSync(path.join(folder, `text-${file}`), lines.join("\n"));
+  }
+  return folder;
+}
+
+test(
+  "a backup is compressed as it was asked for, of a new point, of an old one and of a stream, and restic reads each",
+  { skip: noRestic },
+  async () => {
+    const folder = textFolder("compressed");
+    const stream = ["--stdin-from-command", "--", "sh", "-c", "cat text-*"];
+    const size = async (how: string, words: readonly string[], env: Record<string, string> = {}): Promise<number> => {
+      const place = await newRepository(`compressed-${how}`);
+      const style = how in { env: 1, auto: 1 } ? [] : ["--compression", how];
+      cairnOk(["backup", "create", ...place.options, ...style, ...words], { cwd: folder, env });
+      return checkedSize(place);
+    };
+    const saved: number[] = [];
+    for (const words of [[], ["--no-save"], stream]) {
+      const [auto, fastest] = [await size("auto", words), await size("fastest", words)];
+      const [off, better, max] = [await size("off", words), await size("better", words), await size("max", words)];
+      const sizes = `${words[0] ?? ""}: off ${off}, auto ${auto}, better ${better}, max ${max}`;
+      assert.ok(off > 2 * auto && auto > better && better > max, sizes);
+      assert.ok(Math.abs(fastest - auto) < auto / 50, sizes);
+      saved.push(max);
+    }
+    const byVariable = await size("env", [], { RESTIC_COMPRESSION: "max" });
+    assert.ok(Math.abs(byVariable - saved[0]!) < byVariable / 50, `${byVariable}, ${saved[0]}`);
+  },
+);
+
+test(
+  "packs have the size that was asked for, in a backup and a copy, and restic reads them",
+  { skip: noRestic },
+  async () => {
+    const folder = newFolder("sized");
+    for (let file = 0; file < 26; file++) fs.writeFileSync(path.join(folder, `random-${file}`), randomBytes(MIB));
+    const large = (place: TestRepository): number => sizesOf(place).filter((size) => size > 5.5 * MIB).length;
+    const create = async (
+      name: string,
+      words: readonly string[],
+      env: Record<string, string> = {},
+    ): Promise<TestRepository> => {
+      const place = await newRepository(name);
+      cairnOk(["backup", "create", ...place.options, ...words], { cwd: folder, env });
+      restic(place, "check", "--read-data");
+      return place;
+    };
+    const usual = await create("usual", []);
+    assert.ok(large(usual) > 0);
+    // As it is saved, by threads, by another compression, and by the variable.
+    const small = ["--pack-size", "4"];
+    for (const words of [small, [...small, "--no-save"], [...small, "--compression", "off"]])
+      assert.equal(large(await create("small", words)), 0, words.join(" "));
+    assert.equal(large(await create("variable", [], { CAIRN_PACK_SIZE: "4" })), 0);
+    const wide = await create("wide", ["--pack-size", "128"]);
+    assert.ok(Math.max(...sizesOf(wide)) > 24 * MIB);
+    const target = await newRepository("copied");
+    const to = ["--to-repo", target.location, "--to-password-file", target.passwordFile];
+    cairnOk(["backup", "copy", ...usual.options, ...to, ...small]);
+    restic(target, "check", "--read-data");
+    assert.equal(large(target), 0);
+  },
+);
+
+test("a compression or a pack size that restic does not take is refused before anything is opened", async () => {
+  const line = ["backup", "create", "-r", path.join(SCRATCH, "nowhere")];
+  for (const words of [
+    ["--compression", "9"],
+    ["--pack-size", "3"],
+    ["--pack-size", "129"],
+    ["--pack-size", "16MiB"],
+  ])
+    assert.equal(cairn([...line, ...words]).error?.code, "usage", words.join(" "));
+  const refused = cairn(line, { env: { RESTIC_PACK_SIZE: "2" } }).error;
+  assert.deepEqual([refused?.code, /RESTIC_PACK_SIZE wants 4 to 128/.test(refused?.message ?? "")], ["usage", true]);
+});
