@@ -157,11 +157,11 @@ export class Context {
   /**
    * The client of the chosen folder, else of the nearest workspace at or above the current folder. Throws `not_a_workspace`.
    */
-  async open(positional?: string): Promise<Client> {
+  async open(positional?: string, more: { released?: boolean } = {}): Promise<Client> {
     const library = await this.library();
     const chosen = this.chosenFolder(positional) ?? (await library.find(this.cwd, this.callOptions()));
     try {
-      return this.#hold(await library.open(chosen ?? this.cwd, this.openOptions()));
+      return this.#hold(await library.open(chosen ?? this.cwd, { ...this.openOptions(), ...more }));
     } catch (error) {
       const isNone = chosen === null && this.globals.controlDirectory === undefined;
       if (!isNone || !(error instanceof CairnError) || error.code !== "not_a_workspace") throw error;

@@ -342,7 +342,7 @@ const CLIENT_ANSWERS: Record<string, unknown> = {
   seal: { sealed: 2 },
   policy: { retention: null, quota_bytes: null, kept_trees: null },
   setPolicy: { retention: { keepLast: 5 }, quota_bytes: null, kept_trees: null },
-  release: { workspace: REF, points_deleted: 0, bytes_freed: 0, complete: true },
+  release: { workspace: REF, points_deleted: 0, points_kept: 0, bytes_freed: 0, complete: true },
 };
 
 function walking(fake: FakeLibrary) {

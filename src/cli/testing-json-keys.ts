@@ -37,7 +37,7 @@ export const DATA_KEYS: Record<string, string> = {
   "inspect x": "path format version bytes content",
   workspaces: "workspaces",
   "relocate a b": "workspace from",
-  "release d": "workspace points_deleted bytes_freed complete",
+  "release d": "workspace points_deleted points_kept bytes_freed complete",
   engine: "path engine engine_reasons",
   "engine set copy": "path engine engine_reasons",
   seal: "sealed",

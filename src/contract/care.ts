@@ -126,15 +126,19 @@ export const InitOptions = object({
   allow: allow("override a guard; later saves are not refused for where the folder lies"),
 });
 export type InitOptions = Of<typeof InitOptions>;
-export const OpenOptions = object({
+const ControlOptions = object({
   ...CallOptions.entries,
   controlDirectory: opt(place("where the control directory is, or shall be")),
 });
+export const OpenOptions = object({
+  ...ControlOptions.entries,
+  released: opt(flag("take up again a folder that was released, where its points are found")),
+});
 export type OpenOptions = Of<typeof OpenOptions>;
-export const AdoptOptions = object({ ...InitOptions.entries, ...OpenOptions.entries });
+export const AdoptOptions = object({ ...InitOptions.entries, ...ControlOptions.entries });
 export type AdoptOptions = Of<typeof AdoptOptions>;
 export const RelocateOptions = object({
-  ...OpenOptions.entries,
+  ...ControlOptions.entries,
   allow: allow("override a guard of the new place: `home`, `nested`, `git`"),
 });
 export type RelocateOptions = Of<typeof RelocateOptions>;
@@ -207,6 +211,7 @@ export type ReleaseOptions = Of<typeof ReleaseOptions>;
 export const ReleaseResult = object({
   workspace: WorkspaceRef,
   points_deleted: number("0 when they were kept"),
+  points_kept: number("points that stay in the control directory"),
   bytes_freed: number("of the store; what a clone took up is known to the file system alone"),
   complete: flag("false: something of the points is left in a store that stays; a warning says why"),
 });

@@ -8,7 +8,7 @@ import { hasCode, testFolder } from "./testing-folder.ts";
 const ENTRY = new URL("../cli/entry.ts", import.meta.url).pathname;
 
 /** What the command says. */
-function cairn(words: readonly string[]): { status: number | null; stderr: string } {
+function cairn(words: readonly string[]): { status: number | null; stdout: string; stderr: string } {
   return spawnSync(process.execPath, [ENTRY, ...words], { encoding: "utf8" });
 }
 
@@ -38,6 +38,33 @@ test("a folder with a control directory that was named is taken up again from th
   const again = await library.adopt(folder, { controlDirectory });
   assert.equal(again.workspace.id, client.workspace.id);
   assert.equal((await again.history()).save_points.length, 1);
+});
+
+test("a folder that was released can be released once more, with its points", async (t) => {
+  const { client, library, folder, root } = await testFolder(t, { a: "one" });
+  await assert.rejects(library.open(join(root), { released: true }), hasCode("not_a_workspace"));
+  await client.save();
+  assert.equal((await client.release()).points_kept, 1);
+  const again = cairn(["release", folder, "--delete-points"]);
+  assert.equal(again.status, 0, again.stderr);
+  assert.equal(existsSync(client.controlDirectory), false);
+  // Elsewhere it is found by the line that the first release has printed.
+  const controlDirectory = join(root, "control");
+  await (await library.adopt(folder, { controlDirectory })).save();
+  assert.equal(cairn(["release", folder]).status, 0);
+  assert.equal(cairn(["release", folder, "--delete-points"]).status, 3);
+  assert.equal(cairn(["release", folder, "--delete-points", "--control-dir", controlDirectory]).status, 0);
+  assert.deepEqual([existsSync(controlDirectory), readFileSync(join(folder, "a"), "utf8")], [false, "one"]);
+  const self = join(root, "self");
+  await (await library.init(self)).release();
+  assert.equal(cairn(["release", self, "--delete-points"]).status, 0);
+  assert.deepEqual(readdirSync(self), ["main"]);
+});
+
+test("of a workspace without save points a release does not say that they stay", async (t) => {
+  const { client, folder } = await testFolder(t, { a: "one" });
+  assert.match(cairn(["release", folder]).stdout, /it had no save points$/m);
+  assert.equal(existsSync(client.controlDirectory), true);
 });
 
 test("a self-contained workspace is released and taken up again by init, or goes whole", async (t) => {

@@ -1,9 +1,10 @@
 import { existsSync } from "node:fs";
-import { CairnError } from "../errors.ts";
+import { join } from "node:path";
+import { CairnError, toCairnError } from "../errors.ts";
 import { NO_POLICY } from "../formats/records/policy.ts";
-import { type Adopted, adoptFolder, checkPlainName, initSelfContained } from "../workspace/place/adopt.ts";
+import { type Adopted, adoptFolder, checkPlainName, initSelfContained, wasKept } from "../workspace/place/adopt.ts";
 import { writePolicy } from "../workspace/place/control-directory.ts";
-import type { ControlPaths } from "../workspace/place/control-layout.ts";
+import { type ControlPaths, MAIN_WORKSPACE } from "../workspace/place/control-layout.ts";
 import { isPlainOnBtrfs, requireConvertible } from "../workspace/place/convert.ts";
 import {
   findWorkspace,
@@ -61,10 +62,12 @@ export async function adopt(hand: LibraryHand, path: string, options: AdoptOptio
 
 /** Opens a workspace, a self-contained root or a control directory. */
 export async function open(hand: LibraryHand, path: string, options: OpenOptions): Promise<Client> {
+  const released = options.released === true ? await takenUpAgain(path, options) : null;
   const found =
-    options.controlDirectory === undefined
+    released ??
+    (options.controlDirectory === undefined
       ? findWorkspace(path, { exact: true })
-      : openControlDirectory(options.controlDirectory, path);
+      : openControlDirectory(options.controlDirectory, path));
   if (found === null) {
     const isThere = existsSync(path);
     const gone = tellOfGone();
@@ -82,6 +85,33 @@ export async function open(hand: LibraryHand, path: string, options: OpenOptions
     );
   }
   return hand.opened(found);
+}
+
+/** Null for a folder that was not released, or whose points are not found. */
+async function takenUpAgain(
+  path: string,
+  { controlDirectory, lockTimeoutMs, signal }: OpenOptions,
+): Promise<FoundWorkspace | null> {
+  if (findWorkspace(path, { exact: true }) !== null) return null;
+  for (const folder of [path, join(path, MAIN_WORKSPACE)]) {
+    if (!existsSync(folder)) continue;
+    try {
+      const adopted = await adoptFolder(folder, {
+        engine: "copy",
+        controlDirectory,
+        lockTimeoutMs,
+        signal,
+        populate: async () => undefined,
+        guard(real, chosen) {
+          if (chosen === null || !wasKept(real, chosen)) throw new CairnError("not_a_workspace", "it was never kept");
+        },
+      });
+      return adopted.found;
+    } catch (error) {
+      if (toCairnError(error).code !== "not_a_workspace") throw error;
+    }
+  }
+  return null;
 }
 
 export async function openOrInit(hand: LibraryHand, path: string, options: InitOptions): Promise<Client> {

@@ -17,11 +17,11 @@ export const command: CommandDefinition = {
     { line: "cairn release ~/project --delete-points", text: "remove everything that Cairn holds of it" },
   ],
   async run(context, input) {
-    const client = await openOrForget(context, input.required(0));
+    const client = await openOrForget(context, input.required(0), input.flag("deletePoints"));
     if (client === null) {
       const path = context.chosenFolder(input.required(0)) ?? "";
       return {
-        data: { workspace: null, points_deleted: 0, bytes_freed: 0, complete: true },
+        data: { workspace: null, points_deleted: 0, points_kept: 0, bytes_freed: 0, complete: true },
         text: () =>
           `${context.style.green("forgot")} ${printable(path)}; no save points of it are found where they were kept`,
       };
@@ -35,9 +35,12 @@ export const command: CommandDefinition = {
         const released = `${context.style.green("released")} ${printable(path)}`;
         if (input.flag("deletePoints"))
           return `${released}; ${plural(result.points_deleted, "point")} deleted, ${formatBytes(result.bytes_freed)} freed in the store`;
+        if (result.points_kept === 0) return `${released}; it had no save points`;
         // By itself an adoption looks only where it would make a control directory.
-        const again = `cairn init ${printable(shellQuote(path))} --control-dir ${printable(shellQuote(control))}`;
-        return `${released}; its points stay in ${printable(control)}\n  take them up again: ${context.style.cyan(again)}`;
+        const [folder, place] = [path, control].map((each) => printable(shellQuote(each)));
+        const again = `cairn init ${folder} --control-dir ${place}`;
+        const remove = `cairn release ${folder} --control-dir ${place} --delete-points`;
+        return `${released}; its points stay in ${printable(control)}\n  take them up again: ${context.style.cyan(again)}\n  remove them:        ${context.style.cyan(remove)}`;
       },
     };
   },
@@ -46,9 +49,9 @@ export const command: CommandDefinition = {
 const GONE: ReadonlySet<string> = new Set(["not_found", "not_a_workspace"]);
 
 /** Null: its points were gone, and the folder is forgotten now. */
-async function openOrForget(context: Context, folder: string): Promise<Client | null> {
+async function openOrForget(context: Context, folder: string, released: boolean): Promise<Client | null> {
   try {
-    return await context.open(folder);
+    return await context.open(folder, { released });
   } catch (error) {
     const path = context.chosenFolder(folder);
     const isGone = error instanceof CairnError && GONE.has(error.code) && path !== undefined;

@@ -107,7 +107,7 @@ test("init wants an absent or empty folder", async (context) => {
   mkdirSync(join(directory, "disk", "lost+found"), { recursive: true });
   assert.equal((await initSelfContained(join(directory, "disk"), OPTIONS)).created, true);
   await assert.rejects(
-    initSelfContained(join(directory, "fresh"), {
+    initSelfContained(join(directory, "fresh/with/parents"), {
       ...OPTIONS,
       populate: async () => {
         throw new Error("no");

@@ -262,8 +262,25 @@ function unregistered(
   folder: Buffer,
   chosen: ChosenControl,
 ): { left: ControlPaths | null; warnings: readonly string[] } {
-  const isGiven = chosen.where === "given";
   const warnings: string[] = [];
+  for (const { control, workspace } of onceKept(folder, chosen, warnings)) {
+    if (isReleased(workspace)) takeUpAgain(control, workspace, folder);
+    return { left: control, warnings };
+  }
+  return { left: null, warnings };
+}
+
+/** Tells if a folder that is not registered was kept, as far as the place where it would be kept now tells. */
+export function wasKept(folder: Buffer, chosen: ChosenControl): boolean {
+  return onceKept(folder, chosen, []).next().done !== true;
+}
+
+function* onceKept(
+  folder: Buffer,
+  chosen: ChosenControl,
+  warnings: string[],
+): Generator<{ control: ControlPaths; workspace: PlacedWorkspace }> {
+  const isGiven = chosen.where === "given";
   for (const control of isGiven ? [controlPaths(chosen.root)] : controlsFor(folder, chosen)) {
     if (!existsSync(control.file)) continue;
     let workspace: PlacedWorkspace | null;
@@ -274,11 +291,8 @@ function unregistered(
       warnings.push(`whether the folder was kept in ${control.root} cannot be told: ${toCairnError(error).message}`);
       continue;
     }
-    if (workspace === null) continue;
-    if (isReleased(workspace)) takeUpAgain(control, workspace, folder);
-    return { left: control, warnings };
+    if (workspace !== null) yield { control, workspace };
   }
-  return { left: null, warnings };
 }
 
 function controlsFor(folder: Buffer, chosen: ChosenControl): ControlPaths[] {
@@ -361,6 +375,7 @@ export async function initSelfContained(path: string, options: InitFolderOptions
   }
   await finishReleasesIfIdle();
   const reason = "it lies beside the workspace";
+  const there = existingAncestor(root).toString();
   const isNew = durableMkdir(root, { mode: 0o755 });
   try {
     options.guard?.(Buffer.from(root), { root: control.root, where: "given", reason });
@@ -383,7 +398,7 @@ export async function initSelfContained(path: string, options: InitFolderOptions
   } catch (error) {
     const winner = made();
     if (winner !== null) return { found: winner, created: false, reason, warnings: [] };
-    if (isNew) removeIfEmpty(root);
+    if (isNew) removeIfEmpty(root, there);
     throw toCairnError(error);
   }
 }
@@ -432,10 +447,10 @@ function requireFree(root: string): void {
   });
 }
 
-function removeIfEmpty(root: string): void {
-  for (const directory of [join(root, MAIN_WORKSPACE), root]) {
+function removeIfEmpty(root: string, there: string): void {
+  for (let made = join(root, MAIN_WORKSPACE); made.length > there.length; made = dirname(made)) {
     try {
-      rmdirSync(directory);
+      rmdirSync(made);
     } catch {
       // Somebody else has put something there.
     }

@@ -48,10 +48,16 @@ export async function release(workspace: Workspace, options: ReleaseOptions): Pr
   else await recoverPartials(workspace, options);
   // Recovery takes it too, and after the workspace's.
   using _control = await acquireLock(found.control.lock, locking);
-  const released = { workspace: workspaceRef(found), points_deleted: 0, bytes_freed: 0, complete: true };
+  const released = {
+    workspace: workspaceRef(found),
+    points_deleted: 0,
+    points_kept: 0,
+    bytes_freed: 0,
+    complete: true,
+  };
   if (options.deletePoints !== true) {
     retireWorkspace(found);
-    return released;
+    return { ...released, points_kept: workspace.points.committed().length };
   }
   requireIdle(found);
   return { ...released, ...(await deletePoints(workspace, options)) };
@@ -83,7 +89,10 @@ function requireIdle({ control, workspace }: FoundWorkspace): void {
     });
 }
 
-async function deletePoints(workspace: Workspace, options: ReleaseOptions): Promise<Omit<ReleaseResult, "workspace">> {
+async function deletePoints(
+  workspace: Workspace,
+  options: ReleaseOptions,
+): Promise<Omit<ReleaseResult, "workspace" | "points_kept">> {
   const { found, engine, points } = workspace;
   const count = points.committed().length;
   const { bytes, foreign } = isClosedForGood(found)
