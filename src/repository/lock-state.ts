@@ -105,7 +105,8 @@ async function readLock(repository: Repository, name: string): Promise<LockFile 
 }
 
 function isDead(repository: Repository, id: string, lock: LockFile | null): boolean {
-  if (lock === null) return isLeftover(repository, id);
+  // After it was read again; there a living one is never seen in part.
+  if (lock === null) return repository.storage.isStore === true || isLeftover(repository, id);
   const placedAt = Date.parse(lock.time);
   if (Number.isFinite(placedAt) && Date.now() - placedAt > STALE_MS) return true;
   if (lock.pid <= 0) return false;

@@ -197,6 +197,10 @@ describe("locks", () => {
         (error) => busy(error) && /unlock --remove-all/.test((error as CairnError).hint ?? ""),
       );
       assert.deepEqual([await removeDeadLocks(repository), (await storage.list("locks")).length], [0, 1]);
+      // In a control directory's store it is what a crash left.
+      Object.assign(storage, { isStore: true });
+      await (await acquireLock(repository, { exclusive: true })).release();
+      assert.deepEqual(await storage.list("locks"), []);
     });
   });
 

@@ -80,3 +80,21 @@ test("a save that has lost its lock makes no point and takes no claim of another
   assert.equal(fs.readFileSync(path.join(folder, "a"), "utf8"), "five");
   assert.equal(cairn(["doctor", "-C", folder]).status, 0);
 });
+
+test("a lock of the store that a crash left empty keeps nothing waiting, and doctor removes it", async () => {
+  const folder = newFolder("empty-lock");
+  fs.writeFileSync(path.join(folder, "file"), "one");
+  const client = await clientOf(folder);
+  const { save_point_id: id } = await client.save();
+  const locks = path.join(client.controlDirectory, "store/locks");
+  const leave = (): void => fs.writeFileSync(path.join(locks, "ab".repeat(32)), "");
+  for (const args of [["save"], ["restore", id], ["verify"], ["doctor", "--repair"]]) {
+    fs.appendFileSync(path.join(folder, "file"), "more");
+    leave();
+    cairnOk([...args, "-C", folder]);
+    assert.deepEqual(fs.readdirSync(locks), [], args.join(" "));
+  }
+  leave();
+  const { findings } = cairnOk(["doctor", "-C", folder]).data as { findings: { kind: string }[] };
+  assert.ok(findings.some(({ kind }) => kind === "lock"));
+});

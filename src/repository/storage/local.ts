@@ -41,6 +41,7 @@ export interface LocalStorageOptions {
   temporaryDirectory: string;
   /** True: what this user may not use is told with the line that opens it; of a store those tell who know what it lies in. */
   tellsWhatOpens?: boolean;
+  isStore?: boolean;
 }
 
 let counter = 0;
@@ -52,6 +53,7 @@ let counter = 0;
 export class LocalStorage implements Storage {
   readonly location: string;
   readonly temporaryDirectory: string;
+  readonly isStore: boolean;
   readonly #unsyncedFiles = new Map<FileKind, Set<string>>();
   readonly #unsyncedDirectories = new Map<FileKind, Set<string>>();
   readonly #tellsWhatOpens: boolean;
@@ -61,6 +63,7 @@ export class LocalStorage implements Storage {
   constructor(root: string, options: LocalStorageOptions) {
     this.location = root;
     this.temporaryDirectory = options.temporaryDirectory;
+    this.isStore = options.isStore === true;
     this.#tellsWhatOpens = options.tellsWhatOpens === true;
   }
 

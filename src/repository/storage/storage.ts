@@ -118,6 +118,8 @@ export interface Storage {
   readonly location: string;
   /** A folder of this machine from which `saveFile` only renames; absent where there is none. */
   readonly temporaryDirectory?: string;
+  /** True: a control directory's store. Whoever writes there renames, so that no file is ever seen in part. */
+  readonly isStore?: boolean;
   save(kind: FileKind, name: string, bytes: Uint8Array, options?: SaveOptions): Promise<void>;
   /** Takes over the file at `temporaryPath` (same file system preferred): it is gone from there afterwards. */
   saveFile(kind: FileKind, name: string, temporaryPath: string, options?: SaveOptions): Promise<void>;

@@ -49,7 +49,7 @@ export async function storePolynomial(paths: StorePaths): Promise<string> {
 
 /** The store's files, whether or not it can be opened. */
 export function embeddedStorage(paths: StorePaths): Storage {
-  return new LocalStorage(paths.repository, { temporaryDirectory: paths.temporary });
+  return new LocalStorage(paths.repository, { temporaryDirectory: paths.temporary, isStore: true });
 }
 
 const LOST = "run `cairn doctor` to see what is missing and what can be mended";
@@ -71,7 +71,8 @@ export class EmbeddedStore {
   }
 
   static async open(paths: StorePaths, signal?: AbortSignal): Promise<EmbeddedStore> {
-    const storage = new LocalStorage(paths.repository, { temporaryDirectory: newWorkDirectory(paths.temporary) });
+    const temporaryDirectory = newWorkDirectory(paths.temporary);
+    const storage = new LocalStorage(paths.repository, { temporaryDirectory, isStore: true });
     const repository = await openRepository(paths, storage).catch((error: unknown) => {
       const failed = toCairnError(error);
       if (failed.code !== "not_found" && failed.code !== "damaged") throw error;
