@@ -180,7 +180,8 @@ export class RestoreJournal {
   /** The intent first: alone it would say that nothing was touched. Steps alone say nothing, and the next restore removes them. */
   end(): void {
     durableRemove(this.#intent);
-    durableRemove(this.#steps);
+    // Becomes durable with the next intent at the latest.
+    fs.rmSync(this.#steps, { force: true });
   }
 }
 

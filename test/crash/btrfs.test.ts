@@ -3,11 +3,11 @@ import { execFileSync } from "node:child_process";
 import fs from "node:fs";
 import path from "node:path";
 import { test } from "node:test";
-import { cairn, cairnOk, startCairn } from "../fixtures/command.ts";
+import { cairn, cairnOk, SCRATCH, startCairn } from "../fixtures/command.ts";
 import { removeFolder } from "../fixtures/engine-clauses.ts";
 import { assertFolder, differencesOf, readFolder } from "../fixtures/folder-state.ts";
 import { assertHeldTidy, heldPlace, makeHoldable, subvolumesOf, treeOf } from "../fixtures/held-place.ts";
-import type { LoopFileSystem } from "../fixtures/loop-file-system.ts";
+import { type LoopFileSystem, loopFileSystem } from "../fixtures/loop-file-system.ts";
 import { makeFirst, makeUnsaved } from "../fixtures/two-states.ts";
 import { cairnLibrary, pauseFile } from "../fixtures/work.ts";
 
@@ -191,6 +191,33 @@ test("a point is there when the power fails right after it was answered, and so 
   assert.equal(history(folder).points.length, 4);
   assert.deepEqual((await client.verifyAll()).problems, []);
   assertHeldTidy(place, "after all");
+});
+
+test("nothing of a restore's own lies in the folder when the power fails right after it was answered", (t) => {
+  const volume = loopFileSystem(t, "btrfs");
+  if (volume === null) return;
+  for (const kept of ["elsewhere", "on the same file system"]) {
+    const folder = path.join(volume.root, kept.replaceAll(" ", "-"));
+    execFileSync("btrfs", ["-q", "subvolume", "create", folder]);
+    makeFirst(folder);
+    const control = kept === "elsewhere" ? SCRATCH : volume.root;
+    cairnOk(["init", folder, "--engine", "copy", "--control-dir", path.join(control, "control-of-restores")]);
+    const id = saved(folder);
+    makeUnsaved(folder);
+    cairnOk(["restore", id, "-C", folder]);
+    const wanted = readFolder(folder);
+    volume.cutPower();
+    assertFolder(folder, wanted, kept);
+    cairnOk(["undo", "-C", folder]);
+    volume.cutPower();
+    const own = fs.readdirSync(folder).filter((name) => name.startsWith(".cairn"));
+    assert.deepEqual(own, [], `${kept}, undone`);
+    assert.deepEqual(cairnOk(["status", folder]).data["recovered"], [], kept);
+    assert.ok(cairn(["restore", id, "-C", folder], { failpoint: "restore.staging-removed" }).killed);
+    volume.cutPower();
+    cairnOk(["save", folder]);
+    assertFolder(folder, wanted, `${kept}, recovered`);
+  }
 });
 
 test("a claim becomes a point when its tree is the one that was announced, and nothing when it is another", async (t) => {

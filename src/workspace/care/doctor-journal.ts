@@ -123,7 +123,7 @@ function moveStaging(staging: string, place: string): void {
   }
 }
 
-/** Staging folders of a restore that was finished while the folder was not mounted. */
+/** Staging folders of a restore that was finished while the folder was not mounted, or by an earlier version before the power failed. */
 function* strandedFindings({ root, found }: Workspace): Iterable<StoreFinding> {
   const journals = journalText(found.paths.journal);
   for (const name of namesIn(root.toString("utf8"))) {
@@ -135,7 +135,7 @@ function* strandedFindings({ root, found }: Workspace): Iterable<StoreFinding> {
       severity: "info",
       detail: fs.existsSync(joinRaw(place, "names"))
         ? `${shown} keeps what was changed while a restore took it away, so that no save point has it; remove it when it is not needed`
-        : `${shown} is what an interrupted restore left there while nothing, or something else, was mounted; what was there before is in the save point that was made before it; remove it when it is not needed`,
+        : `${shown} is what a restore left there when the power failed, or something else was mounted; what was there before is in the save point that was made before it; remove it when it is not needed`,
     };
   }
 }

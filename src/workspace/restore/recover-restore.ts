@@ -11,7 +11,7 @@ import { failpoint } from "../../failpoint.ts";
 import type { NotSet } from "../../archive/write/node-writer.ts";
 import { isFolderThere, writeState } from "../place/control-directory.ts";
 import { setRoot } from "../points/root-changes.ts";
-import { flushUnlessOrdered, removeStaging, rootBefore, stagingNow } from "./staging.ts";
+import { flushUnlessOrdered, removeStaging, rootBefore, stagingNow, syncRemoval } from "./staging.ts";
 import { RestoreJournal } from "../journals.ts";
 import { eachApart, finishApart, recovering } from "./apart.ts";
 import type { Step } from "./steps.ts";
@@ -53,6 +53,7 @@ export async function finishRestore(
   const atLast = removeStaging(workspace, intent, { root, keepsTimes, made, onWarning: call.onWarning });
   const notSet = intent.root === null ? [] : (atLast ?? atFirst);
   failpoint("restore.staging-removed");
+  syncRemoval(workspace, intent);
   workspace.requireLock();
   journal.end();
   return notSet;
@@ -66,6 +67,7 @@ export function takeBackRestore(
 ): void {
   if (!workspace.isStillLocked) return;
   removeStaging(workspace, intent, { root: rootBefore(workspace, intent), keepsTimes: true, made, onWarning });
+  syncRemoval(workspace, intent);
   journal.end();
 }
 

@@ -6,6 +6,7 @@ import type { NotSet } from "../../archive/write/node-writer.ts";
 import { CairnError } from "../../errors.ts";
 import type { DescriptorContent } from "../../formats/records/descriptor.ts";
 import type { RestoreFile } from "../../formats/records/restore.ts";
+import { fsyncDirectory } from "../../fs/durable.ts";
 import { type MadeFolder, otherFolder, removeAll } from "../../fs/remove-all.ts";
 import { makeFolder, makeOneFolder } from "../../fs/make-folder.ts";
 import { filesystemKind, onSameMount } from "../../fs/linux/mounts.ts";
@@ -94,10 +95,19 @@ export async function flushUnlessOrdered(
   place: Parameters<typeof flushFileSystem>[0],
   { hasContent }: { hasContent: boolean },
 ): Promise<void> {
+  if (hasContent || !isOrdered(workspace, workspace.root)) await flushFileSystem(place);
+}
+
+/** Makes it durable that the staging directory is gone, before the journal that leads to it ends. */
+export function syncRemoval(workspace: Workspace, { staging }: RestoreFile): void {
+  const parent = path.dirname(staging);
+  // It may have been in the folder, and have gone with it.
+  if (fs.existsSync(parent) && !isOrdered(workspace, parent)) fsyncDirectory(parent);
+}
+
+function isOrdered(workspace: Workspace, place: string | Buffer): boolean {
   const { journal } = workspace.found.paths;
-  const isOrdered =
-    fs.statSync(workspace.root).dev === fs.statSync(journal).dev && ONE_JOURNAL.has(filesystemKind(journal).name);
-  if (hasContent || !isOrdered) await flushFileSystem(place);
+  return fs.statSync(place).dev === fs.statSync(journal).dev && ONE_JOURNAL.has(filesystemKind(journal).name);
 }
 
 /** File systems with one journal: what is synced in the control directory is never durable before what was renamed earlier. */
