@@ -207,7 +207,7 @@ const WORDS: Readonly<Record<string, string>> = {
 const WORDS_OF_BACKUP: Readonly<Record<string, string>> = {
   snapshots: "backup list",
   ls: "backup show -R SNAPSHOT",
-  dump: "backup show SNAPSHOT:FILE",
+  dump: "backup show SNAPSHOT:PATH",
 };
 /** Verbs that are proposed for a misspelt word: they only look, or only add. */
 const HARMLESS = new Set(

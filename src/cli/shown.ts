@@ -1,3 +1,7 @@
+import { closeSync, fsyncSync, openSync, rmSync } from "node:fs";
+import { dirname, join } from "node:path";
+import { toCairnError } from "../errors.ts";
+import { durableRename, temporaryName, writeAll } from "../fs/durable.ts";
 import type { ListedEntry, NamedPath, PathInput } from "../contract/index.ts";
 import type { Outcome } from "./command.ts";
 import type { Context } from "./context.ts";
@@ -71,6 +75,32 @@ export function contentOutcome(
     content: content(),
     contentData: (bytes) => ({ ...shown, content_b64: Buffer.from(bytes).toString("base64") }),
   };
+}
+
+/** Writes content into a file, which gets its name (absolute) when all of it is on the disk. */
+export async function writtenTo(
+  target: string,
+  content: AsyncIterable<Uint8Array>,
+): Promise<{ target: string; bytes: number }> {
+  const temporary = join(dirname(target), temporaryName());
+  let bytes = 0;
+  try {
+    const file = openSync(temporary, "wx", 0o666);
+    try {
+      for await (const piece of content) {
+        writeAll(file, piece);
+        bytes += piece.length;
+      }
+      fsyncSync(file);
+    } finally {
+      closeSync(file);
+    }
+    durableRename(temporary, target);
+  } catch (error) {
+    rmSync(temporary, { force: true });
+    throw toCairnError(error, `write ${target}`);
+  }
+  return { target, bytes };
 }
 
 /** More are more than one string of the platform holds. */

@@ -213,7 +213,7 @@ test("an unknown word is answered with what begins like it, does the same, or on
     ["find", "`cairn backup find` does that in a repository"],
     ["stauts", "did you mean `cairn status`?"],
     ["backup lst", "did you mean `cairn backup list`?"],
-    ["backup dump", "`cairn backup show SNAPSHOT:FILE` does that"],
+    ["backup dump", "`cairn backup show SNAPSHOT:PATH` does that"],
   ] as const) {
     const { stderr, status } = await runFake(line.split(" "));
     assert.equal(status, 2);

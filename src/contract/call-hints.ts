@@ -61,6 +61,7 @@ const OPTIONS: readonly (readonly [string, string])[] = [
   ["--no-prove or --prove-from", "`prove: false` or `proveFrom`"],
   ["--no-prove", "`prove: false`"],
   ["--overwrite if-changed", '`overwrite: "if-changed"`'],
+  ["writes them with --archive tar", '`read` gives them with `archive: "tar"`'],
   ["--exclude PATTERN", "`exclude`"],
   ["`?--(to|overwrite|exclude|receipt|name|save|plan)\\b`?", "`$1`"],
   ["--path-b64", "its bytes"],

@@ -158,6 +158,7 @@ export const COMMAND_DATA: Readonly<Record<string, AnySchema>> = {
   "backup diff": DiffBackupsResult,
   "backup show": ShowBackupResult,
   "backup show SNAPSHOT:FILE": object({ ...ShowBackupResult.entries, ...content }),
+  "backup show --target": object({ ...ShowBackupResult.entries, target: text("the file, absolute"), bytes: number() }),
   "backup stats": BackupStats,
   "backup cat": CatBackupResult,
   "backup rewrite": RewriteBackupsResult,

@@ -387,6 +387,13 @@ export type DiffBackupsResult = Of<typeof DiffBackupsResult>;
 
 export const ShowBackupOptions = object({ ...CallOptions.entries, ...SnapshotFilter.entries });
 export type ShowBackupOptions = Of<typeof ShowBackupOptions>;
+export const ReadBackupOptions = object({
+  ...ShowBackupOptions.entries,
+  archive: opt(
+    oneOf(["tar"], "an archive of all at and below the path, instead of a file's bytes: `tar` in pax format"),
+  ),
+});
+export type ReadBackupOptions = Of<typeof ReadBackupOptions>;
 export const ShowBackupResult = object({
   ...RepositoryInfo.entries,
   ...NamedPath.entries,
@@ -556,9 +563,10 @@ export const REPOSITORY_VERBS = {
     errors: lookErrors,
   }),
   read: verb({
-    about: "Reads a file, each piece as it was saved; a shared lock is held meanwhile.",
+    about:
+      "Reads a file, each piece as it was saved, or a folder as an archive; a shared lock is held meanwhile. An archive that ends in an error has no end.",
     takes: [arg("snapshot", snapshot()), arg("path", PathInput)],
-    options: ShowBackupOptions,
+    options: ReadBackupOptions,
     output: custom<Uint8Array>("Uint8Array", "bytes", (value) => value instanceof Uint8Array),
     how: "stream",
     errors: [...lookErrors, "conflict"],

@@ -10,7 +10,7 @@ import { findNode } from "../workspace/restore/plan.ts";
 import { withSealed } from "../workspace/points/seal.ts";
 import type { Workspace } from "../workspace/workspace.ts";
 import type { ListedEntry, PathInput, ShowResult, WorkspaceCallOptions } from "../contract/index.ts";
-import { kindOf, listedEntry, entriesBelow } from "../workspace/points/listed-entry.ts";
+import { kindOf, listedEntry, nodesBelow } from "../workspace/points/listed-entry.ts";
 import { publicPoint } from "./public-point.ts";
 
 const PIECE = 1024 * 1024;
@@ -63,7 +63,9 @@ export async function* walk(
   const list = async (tree: Uint8Array): Promise<TreeNode[]> => unlessMoved(workspace, () => source.list(tree));
   const node = where.length === 0 ? null : await unlessMoved(workspace, () => mustFind(source, where, target));
   if (node !== null && node.type !== "dir") yield listedEntry(node, where);
-  else yield* entriesBelow({ nodes: await list(node?.subtree ?? source.root), path: where, signal }, list);
+  else
+    for await (const each of nodesBelow({ nodes: await list(node?.subtree ?? source.root), path: where, signal }, list))
+      yield listedEntry(each.node, each.path);
 }
 
 function mustFind(source: TreeSource, path: Uint8Array, target: string): TreeNode {

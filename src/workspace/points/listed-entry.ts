@@ -24,10 +24,10 @@ export function kindOf(node: TreeNode): EntryKind {
 }
 
 /** Everything below a folder, one after the other, each folder before what is in it: no more is held than the folders on the way. */
-export async function* entriesBelow(
+export async function* nodesBelow(
   { nodes, path, signal }: { nodes: readonly TreeNode[]; path: Uint8Array; signal: AbortSignal | undefined },
   list: (tree: Uint8Array) => Promise<readonly TreeNode[]>,
-): AsyncGenerator<ListedEntry> {
+): AsyncGenerator<{ node: TreeNode; path: Buffer }> {
   const pace = newPacer(signal);
   const folders = [{ nodes, path, at: 0 }];
   for (let folder = folders.at(-1); folder !== undefined; folder = folders.at(-1)) {
@@ -38,7 +38,7 @@ export async function* entriesBelow(
     }
     await pace();
     const own = joinPath(folder.path, node.name);
-    yield listedEntry(node, own);
+    yield { node, path: own };
     if (node.subtree !== undefined) folders.push({ nodes: await list(node.subtree), path: own, at: 0 });
   }
 }

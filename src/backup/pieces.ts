@@ -1,0 +1,51 @@
+import { objectIdOf } from "../ids.ts";
+import { newPacer } from "../pacer.ts";
+import { BlobSource } from "../repository/blob-source.ts";
+import { type BlobIndex, DATA_BLOB } from "../repository/index/blob-index.ts";
+import type { WantedRange } from "../repository/transfer/near-packs.ts";
+import { readBlob } from "./content.ts";
+import type { Session } from "./session.ts";
+
+/** So much of a file far away is brought at once, and lies here. */
+const WINDOW_BYTES = 32 * 1024 * 1024;
+
+/** Reads blobs of content one after the other, each proven. `content`: their ids, 32 bytes each. */
+export async function* pieces(
+  { access, near, index, onElsewhere }: Session,
+  content: Uint8Array,
+  signal: AbortSignal | undefined,
+): AsyncGenerator<Uint8Array> {
+  const { keys } = access.repository;
+  const pace = newPacer(signal);
+  for (let at = 0; at < content.length;) {
+    const window = windowFrom(index, content, at);
+    // It holds packs open, and those of a window go with it.
+    const reader = new BlobSource({ keys, index, packs: near, signal, onElsewhere });
+    try {
+      // What is not there is met when it is read.
+      await near.fetch(window.ranges, { signal, lenient: true });
+      for (; at < window.end; at += 32) {
+        await pace();
+        yield await readBlob(reader, content.subarray(at, at + 32), DATA_BLOB);
+      }
+    } finally {
+      reader.close();
+      for (const { pack } of window.ranges) near.drop(pack);
+    }
+  }
+}
+
+/** The blobs of a content that come next, up to `end` among its ids; of one that the index lacks nothing is brought. */
+function windowFrom(index: BlobIndex, ids: Uint8Array, from: number): { ranges: WantedRange[]; end: number } {
+  const ranges: WantedRange[] = [];
+  let bytes = 0;
+  let end = from;
+  for (; end < ids.length && bytes < WINDOW_BYTES; end += 32) {
+    const entry = index.lookup(ids, end, DATA_BLOB);
+    if (entry < 0) continue;
+    const { pack, offset, length } = index.place(entry);
+    ranges.push({ pack: objectIdOf(pack), offset, length });
+    bytes += length;
+  }
+  return { ranges, end };
+}

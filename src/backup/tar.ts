@@ -1,0 +1,138 @@
+import { exactNode, losslessByPath } from "../archive/write/exact-nodes.ts";
+import type { CallOptions } from "../contract/words.ts";
+import { CairnError } from "../errors.ts";
+import { latin1 } from "../formats/bytes.ts";
+import type { TreeNode } from "../formats/restic/tree.ts";
+import { plural } from "../formats/sizes.ts";
+import { TAR_END, tarHeader, TarLinks, tarPadding } from "../formats/tar.ts";
+import { quotedPath } from "../fs/safe-path.ts";
+import { nodesBelow } from "../workspace/points/listed-entry.ts";
+import { readNodes, savedNodes, type SnapshotContent } from "./content.ts";
+import { pieces } from "./pieces.ts";
+import type { Session } from "./session.ts";
+
+/** Files of which the content is fetched at once are as many, or hold as much. */
+const BATCH_FILES = 1000;
+const BATCH_BYTES = 32 * 1024 * 1024;
+/** All that is handed over at once is as long at least. */
+const PIECE_BYTES = 256 * 1024;
+const NOTHING = new Uint8Array(0);
+
+interface FoundPlace {
+  saved: SnapshotContent;
+  /** raw, from the root of what was saved on */
+  path: Uint8Array;
+  /** null for all that was saved */
+  node: TreeNode | null;
+}
+
+interface Entry {
+  header: Uint8Array;
+  path: Uint8Array;
+  node: TreeNode;
+  /** ids of its content; empty for what is another name of a file */
+  content: Uint8Array;
+}
+
+/**
+ * Hands over a tar archive of what is at a path and below it, with names from the root of what was saved on. Sockets are left
+ * out, which is a warning. Throws `damaged` where something cannot be read; the archive then lacks its end.
+ */
+export async function handTar(
+  session: Session,
+  found: FoundPlace,
+  { signal, onWarning, hand }: CallOptions & { hand: (piece: Uint8Array) => Promise<void> },
+): Promise<void> {
+  const lossless = losslessByPath(found.saved.manifest?.lossless ?? []);
+  const links = new TarLinks();
+  const writing = new TarWriting(session, signal, hand);
+  const sockets: Uint8Array[] = [];
+  for await (const each of entriesOf(session, found, signal)) {
+    const { path } = each;
+    const node = exactNode(each.node, lossless.get(latin1(path)));
+    const linkTo = links.before(path, node);
+    const header = tarHeader(path, node, linkTo);
+    if (header === null) sockets.push(path);
+    else await writing.add({ header, path, node, content: linkTo === null ? (node.content ?? NOTHING) : NOTHING });
+  }
+  await writing.end();
+  if (sockets.length > 0)
+    onWarning?.(
+      `not in the archive, since tar knows no sockets: ${plural(sockets.length, "entry")}, as ${quotedPath(sockets[0]!)}`,
+    );
+}
+
+async function* entriesOf(
+  session: Session,
+  { saved, path, node }: FoundPlace,
+  signal: AbortSignal | undefined,
+): AsyncGenerator<{ path: Uint8Array; node: TreeNode }> {
+  if (node !== null) yield { path, node };
+  if (node !== null && node.subtree === undefined) return;
+  await session.bring([node?.subtree ?? saved.root]);
+  const list = async (tree: Uint8Array): Promise<TreeNode[]> => readNodes(session.reader, tree);
+  const nodes = node === null ? await savedNodes(session.reader, saved) : await list(node.subtree!);
+  yield* nodesBelow({ nodes, path, signal }, list);
+}
+
+class TarWriting {
+  readonly #session: Session;
+  readonly #signal: AbortSignal | undefined;
+  readonly #hand: (piece: Uint8Array) => Promise<void>;
+  #batch: Entry[] = [];
+  #batchBytes = 0;
+  #ready: Uint8Array[] = [];
+  #readyBytes = 0;
+
+  constructor(session: Session, signal: AbortSignal | undefined, hand: (piece: Uint8Array) => Promise<void>) {
+    this.#session = session;
+    this.#signal = signal;
+    this.#hand = hand;
+  }
+
+  async add(entry: Entry): Promise<void> {
+    this.#batch.push(entry);
+    this.#batchBytes += entry.content.length === 0 ? 0 : entry.node.size;
+    if (this.#batch.length >= BATCH_FILES || this.#batchBytes >= BATCH_BYTES) await this.#writeBatch();
+  }
+
+  async end(): Promise<void> {
+    await this.#writeBatch();
+    await this.#put(TAR_END);
+    if (this.#readyBytes > 0) await this.#hand(Buffer.concat(this.#ready));
+  }
+
+  async #writeBatch(): Promise<void> {
+    const batch = this.#batch;
+    [this.#batch, this.#batchBytes] = [[], 0];
+    const contents = pieces(this.#session, Buffer.concat(batch.map(({ content }) => content)), this.#signal);
+    try {
+      for (const { header, path, node, content } of batch) {
+        await this.#put(header);
+        if (content.length === 0) continue;
+        let size = 0;
+        for (let at = 0; at < content.length; at += 32) {
+          const { value } = await contents.next();
+          size += value!.length;
+          // Nothing more fits where its header says that the next entry begins.
+          if (size > node.size) break;
+          await this.#put(value!);
+        }
+        if (size !== node.size)
+          throw new CairnError("damaged", `${quotedPath(path)} had ${node.size} bytes, and the snapshot has others`);
+        await this.#put(tarPadding(size));
+      }
+    } finally {
+      await contents.return(undefined);
+    }
+  }
+
+  async #put(bytes: Uint8Array): Promise<void> {
+    this.#ready.push(bytes);
+    this.#readyBytes += bytes.length;
+    if (this.#readyBytes < PIECE_BYTES) return;
+    const whole = Buffer.concat(this.#ready);
+    [this.#ready, this.#readyBytes] = [[], 0];
+    await this.#hand(whole);
+  }
+}
