@@ -217,6 +217,16 @@ test("a receipt is signed over what was proven, and any change of it shows", asy
   assert.equal((await library.verifyReceipt(next.proof!.receipt!)).receipt["previous"], first.sha256);
   const other = Buffer.alloc(32, 1).toString("base64");
   await assert.rejects(library.verifyReceipt(file, { key: other }), hasCode("conflict"));
+  const warnings: string[] = [];
+  const onWarning = (message: string): void => void warnings.push(message);
+  assert.equal((await library.verifyReceipt(file, { onWarning })).trusted, true);
+  assert.deepEqual(warnings, []);
+  const state = process.env["XDG_STATE_HOME"];
+  t.after(() => (process.env["XDG_STATE_HOME"] = state));
+  process.env["XDG_STATE_HOME"] = join(root, "another-user");
+  assert.equal((await library.verifyReceipt(file, { onWarning })).trusted, false);
+  assert.match(warnings.join("\n"), /receipt\.json is signed by a key that nothing here knows/);
+  process.env["XDG_STATE_HOME"] = state;
   const text = readFileSync(file, "utf8");
   const body = JSON.parse(text) as { body_b64: string };
   const changed = Buffer.from(body.body_b64, "base64").toString().replace(proof!.state_digest, "0".repeat(64));

@@ -69,6 +69,30 @@ test("a repository that is named or in the environment wins over the kept one", 
   assert.equal(cairnOk(["backup", "list"], { cwd: folder, env: password }).data["location"], place.location);
 });
 
+test("a repository is named by a file in the environment, as by restic", async () => {
+  const { folder, place } = await keptFor("by-file");
+  const other = await newRepository("by-file-other");
+  const file = path.join(SCRATCH, "repository-name");
+  fs.writeFileSync(file, `\n${other.location}\n`);
+  const env = { RESTIC_REPOSITORY_FILE: file, RESTIC_PASSWORD_FILE: other.passwordFile };
+  assert.equal(cairnOk(["backup", "list"], { cwd: folder, env }).data["location"], other.location);
+  assert.equal(cairnOk(["backup", "list", ...place.options], { cwd: folder, env }).data["location"], place.location);
+  fs.writeFileSync(file, "\n");
+  assert.match(cairn(["backup", "list"], { cwd: folder, env }).error!.message, /repository-name names no repository/);
+  fs.rmSync(file);
+  assert.equal(cairn(["backup", "list"], { cwd: folder, env }).error!.code, "not_found");
+});
+
+test("a repository on another machine is no folder here when it is named without a scheme", () => {
+  const cwd = newFolder("elsewhere");
+  const { status, error } = cairn(["backup", "init", "-r", "user@host:/srv/b"], { cwd, env: { CAIRN_PASSWORD: "x" } });
+  assert.deepEqual(
+    [status, error!.hint],
+    [2, "sftp:user@host:/srv/b; a folder of that name here begins with ./ or local:"],
+  );
+  assert.deepEqual(fs.readdirSync(cwd), []);
+});
+
 test("backup use shows what is kept, changes a part of it, and takes it away", async () => {
   const { folder, place, here } = await keptFor("shown", "--keep-daily", "7", "--keep-tag", "release");
   const retention = { keep_daily: 7, keep_tags: ["release"] };

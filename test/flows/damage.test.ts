@@ -163,6 +163,14 @@ const DAMAGES: Damage[] = [
     hurt: (at: Scene) => putPipe(path.join(at.control, name)),
     harmless: true,
   })),
+  {
+    name: "a link in a circle in place of store-password",
+    hurt: ({ control }) => {
+      fs.rmSync(path.join(control, "store-password"));
+      fs.symlinkSync("store-password", path.join(control, "store-password"));
+    },
+    harmless: true,
+  },
   { name: "a pipe in place of the store's config", hurt: (at) => putPipe(store(at, "config")), names: /config/ },
   {
     name: "pipes in place of the index files",

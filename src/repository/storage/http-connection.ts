@@ -164,6 +164,24 @@ interface Sent {
   answered(): boolean;
 }
 
+/** A secret of fewer characters may be part of a word. */
+const SHORT = 8;
+const IN_WORD = /[\p{L}\p{N}]/u;
+
+/** A server's text with `***` in place of secrets: of a short one only where it is no part of a word. */
+export function withoutSecrets(text: string, secrets: readonly string[]): string {
+  return secrets
+    .filter((secret) => secret !== "")
+    .reduce(
+      (shown, secret) =>
+        shown.replaceAll(secret, (found, at: number, all: string) => {
+          const beside = all.charAt(at - 1) + all.charAt(at + secret.length);
+          return secret.length < SHORT && IN_WORD.test(beside) ? found : "***";
+        }),
+      text,
+    );
+}
+
 function secureContext(caFile: string | undefined): SecureContext {
   if (caFile === undefined)
     return createSecureContext({ ca: [...getCACertificates("default"), ...getCACertificates("system")] });

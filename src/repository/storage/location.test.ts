@@ -1,7 +1,7 @@
 import assert from "node:assert/strict";
 import test from "node:test";
 import { CairnError } from "../../errors.ts";
-import { splitLocation } from "./location.ts";
+import { splitLocation, unknownScheme } from "./location.ts";
 
 test("splitLocation takes a path for local when it has no scheme", () => {
   assert.deepEqual(splitLocation("/srv/backups"), { scheme: "local", rest: "/srv/backups" });
@@ -28,4 +28,12 @@ test("splitLocation says usage when another machine is named without a scheme", 
     assert.throws(() => splitLocation(location), { code: "usage", hint: new RegExp(`sftp:${location}`) });
   assert.deepEqual(splitLocation("./user@host:b"), { scheme: "local", rest: "./user@host:b" });
   assert.deepEqual(splitLocation("dir/user@host"), { scheme: "local", rest: "dir/user@host" });
+});
+
+test("a service that restic has a storage for is named with a way round", () => {
+  const hint = (scheme: string): string => unknownScheme(scheme, ["local", "s3"]).hint!;
+  for (const scheme of ["b2", "gs", "swift"]) assert.match(hint(scheme), /s3:https:\/\/.*, or what rclone reaches/);
+  for (const scheme of ["azure", "rclone", "webdav"])
+    assert.match(hint(scheme), /^what rclone reaches is served with `rclone serve restic .*rest:http:\/\/127/);
+  assert.match(hint("http"), /^a server of restic's protocol is rest:http:/);
 });

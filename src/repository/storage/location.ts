@@ -48,11 +48,22 @@ export function splitLocation(location: string): SplitLocation {
   });
 }
 
+/** Ways to some services that restic has a storage for. */
+const BY_S3: Readonly<Record<string, string>> = {
+  b2: "Backblaze B2 speaks S3: s3:https://s3.REGION.backblazeb2.com/BUCKET/PATH",
+  gs: "Google Cloud Storage speaks S3: s3:https://storage.googleapis.com/BUCKET/PATH with an HMAC key",
+  swift: "many services with Swift speak S3 too: s3:https://HOST/BUCKET/PATH",
+};
+const BY_RCLONE =
+  "what rclone reaches is served with `rclone serve restic REMOTE:PATH`, and named rest:http://127.0.0.1:8080/";
+
 /** The error for a scheme that nobody serves. `known` are those that are served. */
 export function unknownScheme(scheme: string, known: readonly string[]): CairnError {
   const isWeb = scheme === "http" || scheme === "https";
-  const web = `a server of restic's protocol is rest:${scheme}://…, one of S3's s3:${scheme}://…; `;
+  const way = isWeb
+    ? `a server of restic's protocol is rest:${scheme}://…, one of S3's s3:${scheme}://…`
+    : [...(Object.hasOwn(BY_S3, scheme) ? [BY_S3[scheme]!] : []), BY_RCLONE].join(", or ");
   return new CairnError("usage", `no storage is known by ${JSON.stringify(`${scheme}:`)}`, {
-    hint: `${isWeb ? web : ""}a path, or one of ${known.map((name) => `${name}:`).join(", ")}; a path with a colon begins with ./ or local:`,
+    hint: `${way}; else a path, or one of ${known.map((name) => `${name}:`).join(", ")}; a path with a colon begins with ./ or local:`,
   });
 }

@@ -50,7 +50,8 @@ export async function examineAccess(control: string): Promise<StoreFinding[]> {
 
 function modeFindings(paths: StorePaths): StoreFinding[] {
   return [paths.keyFile, paths.passwordFile].flatMap((file): StoreFinding[] => {
-    const mode = fs.statSync(file, { throwIfNoEntry: false })?.mode ?? 0;
+    const facts = fs.lstatSync(file, { throwIfNoEntry: false });
+    const mode = facts?.isFile() === true ? facts.mode : 0;
     if ((mode & 0o077) === 0) return [];
     return [
       {
@@ -76,8 +77,12 @@ function readKeys({ keyFile }: StorePaths): Found {
   } catch (error) {
     const known = toCairnError(error);
     if (known.code === "permission") throw known;
-    return { keys: null, problem: `${keyFile}: ${known.message}` };
+    return { keys: null, problem: problemOf(keyFile, known) };
   }
+}
+
+function problemOf(file: string, { message }: CairnError): string {
+  return message.includes(file) ? message : `${file}: ${message}`;
 }
 
 interface FoundPassword extends Found {
@@ -90,7 +95,7 @@ async function readPassword(storage: Storage, { passwordFile }: StorePaths): Pro
     password = readRegular(passwordFile).toString("utf8").trimEnd();
     if (password === "") throw new CairnError("damaged", "it is empty");
   } catch (error) {
-    return { password: null, keys: null, problem: `${passwordFile}: ${toCairnError(error).message}` };
+    return { password: null, keys: null, problem: problemOf(passwordFile, toCairnError(error)) };
   }
   try {
     return { password, keys: await keysFromPassword(storage, password), problem: null };

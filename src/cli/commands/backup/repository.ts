@@ -1,3 +1,4 @@
+import { resolve } from "node:path";
 import { Compression } from "../../../contract/repositories.ts";
 import type {
   BackupRepository,
@@ -6,7 +7,9 @@ import type {
   RepositoryOptions,
   TransferLimits,
 } from "../../../contract/index.ts";
-import { CairnError } from "../../../errors.ts";
+import { CairnError, toCairnError } from "../../../errors.ts";
+import { readRegular } from "../../../fs/regular-file.ts";
+import { splitLocation } from "../../../repository/storage/location.ts";
 import type { Context } from "../../context.ts";
 import type { OptionDefinition } from "../../definitions.ts";
 import type { Input } from "../../input.ts";
@@ -48,6 +51,7 @@ export const UNREADABLE_HINT =
   "`cairn backup recover` finds what it held, and `cairn backup forget ID` removes a snapshot whose file cannot be read";
 
 const PREFIXES = ["CAIRN_", "RESTIC_"];
+const MAX_NAME_BYTES = 64 << 10;
 
 /** A repository that a line or the environment names, and how its password is asked for. */
 export interface NamedOptions {
@@ -196,9 +200,28 @@ function limitsOf(input: Input): TransferLimits | null {
 }
 
 /** The name that the line or the environment gives a repository. */
-function nameOf({ env }: Context, input: Input): string | undefined {
-  const named = PREFIXES.map((prefix) => env[`${prefix}REPOSITORY`]).find((value) => (value ?? "") !== "");
-  return input.text("repo") ?? named;
+function nameOf({ env, cwd }: Context, input: Input): string | undefined {
+  const option = input.text("repo");
+  if (option !== undefined) return option;
+  for (const prefix of PREFIXES) {
+    const [name, file] = [env[`${prefix}REPOSITORY`], env[`${prefix}REPOSITORY_FILE`]];
+    if (name !== undefined && name !== "") return name;
+    if (file !== undefined && file !== "") return nameIn(resolve(cwd, file));
+  }
+  return undefined;
+}
+
+/** The name in a file, without white space at its ends, as restic takes it. */
+function nameIn(file: string): string {
+  let bytes: Buffer;
+  try {
+    bytes = readRegular(file, { named: true, limit: MAX_NAME_BYTES });
+  } catch (error) {
+    throw toCairnError(error, `reading the repository's name in ${printable(file)}`);
+  }
+  const name = bytes.toString("utf8").trim();
+  if (name === "") throw usage(`${printable(file)} names no repository`, "one line with what -r takes");
+  return name;
 }
 
 export function locationOf(context: Context, input: Input): string {
@@ -213,8 +236,8 @@ export function locationOf(context: Context, input: Input): string {
 
 /** A relative path is one from the current folder. */
 function absolute(context: Context, location: string): string {
-  if (location.startsWith("local:")) return context.place(location.slice("local:".length));
-  return isRemote(location) ? location : context.place(location);
+  const { scheme, rest } = splitLocation(location);
+  return scheme === "local" ? context.place(rest) : location;
 }
 
 /** Tells whether a location that is not `local:` begins with a scheme. */

@@ -27,7 +27,7 @@ export const command: CommandDefinition = {
         return [
           trusted
             ? `${context.style.green("signed")} by a key that is known here: ${result.public_key}`
-            : `${context.style.yellow("self-signed")}: by the key that it brings along, ${result.public_key}; name the right one with --key`,
+            : `${context.style.yellow("self-signed")}: by the key that it brings along, ${result.public_key}`,
           `  snapshot ${said("snapshot_id").slice(0, 8)} of repository ${said("repository_id").slice(0, 8)} was restored into ${said("target")}`,
           `  on ${said("host")} at ${said("made_at")}, read again${from} and found equal: state digest ${said("state_digest")}`,
         ].join("\n");

@@ -1,7 +1,7 @@
 import { STATUS_CODES, type IncomingMessage } from "node:http";
 import { CairnError, type ErrorCode } from "../../../errors.ts";
 import { FULL_HINT } from "../storage.ts";
-import { HttpConnection, type HttpBody, type HttpConnectionOptions } from "../http-connection.ts";
+import { HttpConnection, type HttpBody, type HttpConnectionOptions, withoutSecrets } from "../http-connection.ts";
 
 export interface RestOptions extends HttpConnectionOptions {
   /** Instead of those in the address. */
@@ -120,9 +120,11 @@ export class RestConnection {
     } catch {
       return "";
     }
-    let line = (text.slice(0, REASON_BYTES).split("\n")[0] ?? "").replaceAll(/[^\x20-\x7e]/g, "?").slice(0, 200);
-    for (const secret of this.#secrets) if (secret !== "") line = line.replaceAll(secret, "***");
-    return line.trim();
+    const [line = ""] = text.slice(0, REASON_BYTES).split("\n");
+    return withoutSecrets(line, this.#secrets)
+      .replaceAll(/[^\x20-\x7e]/g, "?")
+      .slice(0, 200)
+      .trim();
   }
 }
 

@@ -14,6 +14,7 @@ import { RepositoryServer, type RepositoryServerOptions } from "../../../api/rep
 import { TlsFiles } from "../../../api/repository-server/tls-files.ts";
 import { CairnError } from "../../../errors.ts";
 import { CallStorage } from "../call-storage.ts";
+import { withoutSecrets } from "../http-connection.ts";
 import { RestStorage } from "./rest.ts";
 import { RetryingStorage } from "../retrying.ts";
 import { storageContract } from "../storage.contract.ts";
@@ -280,6 +281,11 @@ describe("a server that misbehaves", () => {
       assert.equal((error as CairnError).details?.["retryAfterMs"], 7000);
       return true;
     });
+  });
+
+  test("a short secret is no part of a word, and a long one is hidden wherever it stands", () => {
+    const text = "not known, no=no; xs3cret-tokenx";
+    assert.equal(withoutSecrets(text, ["no", "", "s3cret-token"]), "not known, ***=***; x***x");
   });
 
   test("answers that are cut are errors", async () => {

@@ -2,6 +2,7 @@ import { STATUS_CODES, type IncomingHttpHeaders } from "node:http";
 import { CairnError, type ErrorCode } from "../../../errors.ts";
 import type { S3Addressing } from "./location.ts";
 import { parseXml, textOf } from "./xml.ts";
+import { withoutSecrets } from "../http-connection.ts";
 import { FULL_HINT } from "../storage.ts";
 
 /** A server's answer; a long body is cut. */
@@ -92,10 +93,7 @@ export function failureOf(answer: S3Answer): S3Failure {
   }
   return {
     code: /^[A-Za-z0-9.]{1,64}$/.test(code) ? code : "",
-    message: message
-      .replaceAll(/[^\x20-\x7e]/g, "?")
-      .slice(0, 200)
-      .trim(),
+    message: message.replaceAll(/[^\x20-\x7e]/g, "?").trim(),
     region: typeof region === "string" && /^[a-z0-9-]{1,40}$/.test(region) ? region : null,
   };
 }
@@ -133,8 +131,8 @@ export function errorOfAnswer(answer: S3Answer, context: FailureContext): CairnE
   const said = [`${answer.status} ${STATUS_CODES[answer.status] ?? ""}`.trim(), failure.code].filter(
     (part) => part !== "",
   );
-  let message = failure.code === "SignatureDoesNotMatch" ? "" : failure.message;
-  for (const secret of context.secrets) message = message.replaceAll(secret, "***");
+  const message =
+    failure.code === "SignatureDoesNotMatch" ? "" : withoutSecrets(failure.message, context.secrets).slice(0, 200);
   const text = `${where}: the server answered ${said.join(" ")}${message === "" ? "" : ` (${message})`}`;
   const isByHost = context.addressing === "host" && /^(?:InvalidBucketName|NoSuchBucket)$/.test(failure.code);
   const hints = [hint, isByHost ? BY_PATH_HINT : undefined].filter((each) => each !== undefined);

@@ -238,6 +238,8 @@ describe("errors", () => {
     const { server, storage } = await pair();
     server.fail("GET", errorReply(400, "InvalidRequest", `token ${KEY.sessionToken} of ${KEY.secretAccessKey}`));
     await assert.rejects(storage.load("data", NAME), coded("unsupported", /token \*\*\* of \*\*\*/));
+    server.fail("GET", errorReply(400, "InvalidRequest", `${"-".repeat(198)}${KEY.sessionToken}`));
+    await assert.rejects(storage.load("data", NAME), coded("unsupported", /\(-{198}\*\*\)/));
     const wrong = await storageAt(server, { credentials: { ...KEY, secretAccessKey: "another" } });
     await assert.rejects(wrong.load("data", NAME), coded("permission", /SignatureDoesNotMatch/));
     assert.equal(storage.location, `s3:${server.address}/${PLACE}`);
