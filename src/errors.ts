@@ -98,6 +98,11 @@ const MODEL_HINT =
   "run the program without `--permission`: Node's permission model makes no write durable, whatever it allows";
 const FULL_HINT = "free some space there (or let the user have more of it), then try again";
 
+/** True of the error of a mount whose program has ended, as of a FUSE file system: it is still there, and nothing in it is. */
+export function isMountDead(error: unknown): boolean {
+  return (error as { code?: unknown } | null)?.code === "ENOTCONN";
+}
+
 /** Gives the advice on a system error, where its name alone tells. */
 export function hintOfErrno(name: string): string | undefined {
   if (codeOfErrno(name) === "no_space") return FULL_HINT;

@@ -1,5 +1,5 @@
 import { readdirSync } from "node:fs";
-import { toCairnError } from "../errors.ts";
+import { isMountDead, toCairnError } from "../errors.ts";
 
 /** Names in a directory; none where it cannot be listed, for whoever can do without. */
 export function namesIn(directory: string): string[] {
@@ -15,7 +15,7 @@ export function namesIfThere(directory: string): string[] {
   try {
     return readdirSync(directory);
   } catch (error) {
-    if ((error as NodeJS.ErrnoException).code === "ENOENT") return [];
+    if ((error as NodeJS.ErrnoException).code === "ENOENT" || isMountDead(error)) return [];
     throw toCairnError(error, `list ${directory}`);
   }
 }

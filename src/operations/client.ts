@@ -1,3 +1,4 @@
+import { existsSync } from "node:fs";
 import { CairnError } from "../errors.ts";
 import type {
   CallOptions,
@@ -24,6 +25,7 @@ import { unlessNotOwn } from "../workspace/place/owners.ts";
 import { recoverAcknowledged } from "../workspace/save/look.ts";
 import { readControl } from "../workspace/place/control-directory.ts";
 import { withSealed } from "../workspace/points/seal.ts";
+import { unlessFolderIsGone } from "../workspace/restore/missing-folder.ts";
 import { Removals } from "../workspace/points/held-trees.ts";
 import { Workspace, type WorkspaceParts } from "../workspace/workspace.ts";
 import { IdleSealer } from "./idle-sealer.ts";
@@ -191,13 +193,20 @@ export class CairnClient {
   }
 
   async #inWorkspace<T>(name: string | undefined, work: (workspace: Workspace) => Promise<T>): Promise<T> {
+    const wasThere = existsSync(this.#options.found.folder);
     try {
       await using workspace = this.#open(name);
       await recoverAcknowledged(workspace);
       return await work(workspace);
     } catch (error) {
-      throw unlessNotOwn(this.#options.found.control, unlessControlIsGone(this.#options.found, error));
+      throw unlessNotOwn(this.#options.found.control, this.#unlessGone(error, wasThere));
     }
+  }
+
+  #unlessGone(error: unknown, wasThere: boolean): unknown {
+    const { found } = this.#options;
+    const known = unlessControlIsGone(found, error);
+    return wasThere ? unlessFolderIsGone(found, known) : known;
   }
 
   #open(name: string | undefined): Workspace {
@@ -206,12 +215,13 @@ export class CairnClient {
 
   async *#stream(name: string | undefined, row: WorkspaceRow, given: unknown[]): AsyncGenerator<unknown> {
     using _call = await this.#begin();
+    const wasThere = existsSync(this.#options.found.folder);
     try {
       await using workspace = this.#open(name);
       await recoverAcknowledged(workspace);
       yield* row.run({ workspace, parts: this.#options.parts, unsealed: [] }, ...given) as AsyncIterable<unknown>;
     } catch (error) {
-      throw unlessControlIsGone(this.#options.found, error);
+      throw this.#unlessGone(error, wasThere);
     }
   }
 

@@ -1,9 +1,9 @@
-import { statSync } from "node:fs";
 import { throwIfAborted, toCairnError } from "../errors.ts";
 import { rawPath } from "../formats/records/record.ts";
 import type { Registration } from "../formats/records/registration.ts";
 import { displayPath } from "../fs/safe-path.ts";
 import {
+  isFolderThere,
   isReleased,
   listWorkspaces as listIn,
   type PlacedWorkspace,
@@ -84,7 +84,7 @@ async function describe(
 
 /** The path identifies; only a folder that is another workspace's by now is not this one's. */
 function isPresent(workspace: PlacedWorkspace, folder: Buffer): boolean {
-  if (statSync(folder, { throwIfNoEntry: false })?.isDirectory() !== true) return false;
+  if (!isFolderThere(folder)) return false;
   try {
     const registration = readRegistration(folder);
     return registration === null || registration.workspace_id === workspace.id;
@@ -125,7 +125,7 @@ function lost(registration: Registration): WorkspaceInfo {
     id: registration.workspace_id,
     engine: "copy",
     control_directory: controlOf(registration),
-    present: statSync(folder, { throwIfNoEntry: false })?.isDirectory() === true,
+    present: isFolderThere(folder),
     points: 0,
     store_bytes: 0,
     last_save_at: null,

@@ -3,12 +3,13 @@ import { execFileSync, spawnSync } from "node:child_process";
 import fs from "node:fs";
 import path from "node:path";
 import { test } from "node:test";
-import { buildCommand, cairn, cairnOk, SCRATCH } from "../fixtures/command.ts";
+import { buildCommand, cairn, cairnOk, type Outcome, SCRATCH, startCairn } from "../fixtures/command.ts";
 import { readFolder } from "../fixtures/folder-state.ts";
 import { heldPlace } from "../fixtures/held-place.ts";
 import { loopFileSystem, ORDINARY_USER } from "../fixtures/loop-file-system.ts";
 import { juicefsVolume } from "../fixtures/juicefs.ts";
 import { makeFirst } from "../fixtures/two-states.ts";
+import { pauseFile } from "../fixtures/work.ts";
 
 const isRoot = process.geteuid?.() === 0;
 const skip = isRoot && spawnSync("mkfs.ext4", ["-V"]).error === undefined ? false : "needs root and mkfs.ext4";
@@ -145,3 +146,48 @@ test("the line that a release prints takes the points up again also where they l
   cairnOk(line.split(" "));
   assert.equal((cairnOk(["-C", fork, "history"]).data["save_points"] as unknown[]).length, 1);
 });
+
+test("a folder whose mount has gone is told in one way, before a call and during it, and with a mount whose program has ended", async (t) => {
+  const disk = loopFileSystem(t, "ext4");
+  if (disk === null) return;
+  const folder = path.join(disk.root, "work");
+  fs.mkdirSync(folder);
+  fs.writeFileSync(path.join(folder, "file"), "one");
+  cairnOk(["init", folder, "--control-dir", path.join(SCRATCH, "control-of-gone")]);
+  const first = cairnOk(["save", folder]).data["save_point"] as { save_point_id: string };
+  fs.writeFileSync(path.join(folder, "file"), "two");
+  const requireGone = (done: Outcome, when: string): void => {
+    assert.deepEqual([done.status, done.error?.code], [3, "not_found"], `${when}: ${done.error?.message}`);
+    assert.equal(done.error?.message, `the folder ${folder} is not there`, when);
+  };
+  const pause = pauseFile();
+  const restoring = startCairn(["restore", first.save_point_id, "-C", folder], {
+    failpoint: `restore.committed@${pause}`,
+  });
+  await restoring.paused;
+  execFileSync("umount", ["-l", disk.root]);
+  fs.rmSync(pause);
+  requireGone(await restoring.ended, "during a restore");
+  for (const command of ["save", "status", "diff"])
+    requireGone(cairn([command, "-C", folder]), `${command}, unmounted`);
+  if (!mountDead(disk.root)) return t.diagnostic("no FUSE here");
+  try {
+    for (const command of ["save", "status", "diff"]) requireGone(cairn([command, "-C", folder]), `${command}, dead`);
+    cairnOk(["workspaces"]);
+  } finally {
+    execFileSync("umount", [disk.root]);
+  }
+  disk.remount();
+  cairnOk(["save", folder]);
+  assert.equal(fs.readFileSync(path.join(folder, "file"), "utf8"), "one");
+});
+
+/** Mounts a FUSE file system whose program has ended; false where there is none. */
+function mountDead(place: string): boolean {
+  if (!fs.existsSync("/dev/fuse")) return false;
+  const fd = fs.openSync("/dev/fuse", "r+");
+  const how = ["-i", "-t", "fuse", "-o", "fd=3,rootmode=40000,user_id=0,group_id=0", "none", place];
+  const mounted = spawnSync("mount", how, { stdio: ["ignore", "ignore", "ignore", fd] });
+  fs.closeSync(fd);
+  return mounted.status === 0;
+}

@@ -1,6 +1,6 @@
 import { existsSync, mkdirSync, readdirSync, realpathSync, renameSync, statSync } from "node:fs";
 import { basename, dirname, join } from "node:path";
-import { CairnError, toCairnError } from "../../errors.ts";
+import { CairnError, isMountDead, toCairnError } from "../../errors.ts";
 import { failpoint } from "../../failpoint.ts";
 import {
   type ControlFile,
@@ -396,9 +396,14 @@ export function writeWorkspace(control: ControlPaths, workspace: PlacedWorkspace
   durableWrite(workspacePaths(control, workspace.name).file, encodeWorkspace(workspace));
 }
 
-/** False for anything but a folder, and where something above it is none. Throws where it cannot be known. */
+/** False for anything but a folder, and where something above it is none or a mount's program has ended. Throws where it cannot be known. */
 export function isFolderThere(folder: Buffer): boolean {
-  return statSync(folder, { throwIfNoEntry: false })?.isDirectory() === true;
+  try {
+    return statSync(folder, { throwIfNoEntry: false })?.isDirectory() === true;
+  } catch (error) {
+    if (isMountDead(error)) return false;
+    throw error;
+  }
 }
 
 /** Records the directory at the folder's path as the workspace's folder. For the holder of the workspace's lock. */

@@ -1,7 +1,7 @@
 import { existsSync, realpathSync, statSync } from "node:fs";
 import { basename, dirname, join } from "node:path";
 import type { WorkspaceRef } from "../../contract/words.ts";
-import { CairnError, type ErrorCode, reworded, toCairnError } from "../../errors.ts";
+import { CairnError, type ErrorCode, isMountDead, reworded, toCairnError } from "../../errors.ts";
 import type { ControlFile } from "../../formats/records/control.ts";
 import { rawPath } from "../../formats/records/record.ts";
 import type { Registration } from "../../formats/records/registration.ts";
@@ -56,8 +56,8 @@ export function realPathOf(path: RawPath): Buffer {
   try {
     return realpathSync.native(bytes, "buffer");
   } catch (error) {
-    const name = (error as NodeJS.ErrnoException).code;
-    if (name !== "ENOENT") throw toCairnError(error, `resolve ${printablePath(bytes)}`);
+    if ((error as NodeJS.ErrnoException).code !== "ENOENT" && !isMountDead(error))
+      throw toCairnError(error, `resolve ${printablePath(bytes)}`);
   }
   const absolute = bytes[0] === 0x2f ? bytes : Buffer.concat([Buffer.from(`${process.cwd()}/`), bytes]);
   const slash = absolute.lastIndexOf(0x2f);
@@ -468,9 +468,9 @@ export function unlessControlIsGone(then: FoundWorkspace, error: unknown): unkno
   if (!SEEN_WITHOUT_CONTROL.includes(toCairnError(error).code)) return error;
   try {
     if (statSync(then.control.file, { throwIfNoEntry: false }) !== undefined) return error;
-  } catch {
+  } catch (unknown) {
     // A file system that does not answer is there.
-    return error;
+    if (!isMountDead(unknown)) return error;
   }
   return reworded(controlGone(then), { cause: error });
 }

@@ -1,7 +1,7 @@
 import { accessSync, constants, existsSync, readdirSync, realpathSync, statSync } from "node:fs";
 import { basename } from "node:path";
 import type { GuardName } from "../../contract/words.ts";
-import { CairnError, toCairnError } from "../../errors.ts";
+import { CairnError, isMountDead, toCairnError } from "../../errors.ts";
 import { rawPath } from "../../formats/records/record.ts";
 import { formatBytes } from "../../formats/sizes.ts";
 import { freeSpace, mountOf } from "../../fs/linux/mounts.ts";
@@ -48,7 +48,7 @@ export function realFolder(path: RawPath): Buffer {
     return real;
   } catch (error) {
     const shown = printablePath(rawBytes(path));
-    if ((error as NodeJS.ErrnoException).code === "ENOENT")
+    if ((error as NodeJS.ErrnoException).code === "ENOENT" || isMountDead(error))
       throw new CairnError("not_found", `${shown} is not there`, {
         cause: error,
         // Node gives arguments and the current folder as text, in which such bytes are lost.

@@ -1,6 +1,6 @@
 import fs from "node:fs";
 import path from "node:path";
-import { CairnError } from "../../errors.ts";
+import { CairnError, reworded, toCairnError } from "../../errors.ts";
 import { fsyncDirectory, temporaryName } from "../../fs/durable.ts";
 import { moveToFree, parentOf } from "../../fs/linux/exchange-folders.ts";
 import { makeFolder, makeOneFolder } from "../../fs/make-folder.ts";
@@ -36,10 +36,21 @@ import { makePrivate } from "../../fs/owner-writes.ts";
 
 /** Throws `not_found` with the way back. */
 export function requireFolder({ found }: Workspace): void {
-  if (isFolderThere(found.folder)) return;
-  throw new CairnError("not_found", `the folder ${printablePath(found.folder)} is not there`, {
+  if (!isFolderThere(found.folder)) throw folderIsMissing(found);
+}
+
+function folderIsMissing(found: FoundWorkspace): CairnError {
+  return new CairnError("not_found", `the folder ${printablePath(found.folder)} is not there`, {
     hint: waysBack(found),
   });
+}
+
+/** A failure of work in a folder that was there before; another one where the system failed since it has gone, as when it was unmounted. */
+export function unlessFolderIsGone(found: FoundWorkspace, error: unknown): unknown {
+  const known = toCairnError(error);
+  const errno = known.details?.["errno"] ?? (known.cause as NodeJS.ErrnoException | undefined)?.code;
+  if (!["not_found", "io"].includes(known.code) || errno === undefined || fs.existsSync(found.folder)) return error;
+  return reworded(folderIsMissing(found), { cause: error });
 }
 
 /** Says what to do about a folder that is not there. */
