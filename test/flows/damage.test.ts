@@ -7,6 +7,7 @@ import { BlobIndex, type BlobType, DATA_BLOB, TREE_BLOB } from "../../src/reposi
 import { BlobSource } from "../../src/repository/blob-source.ts";
 import { NearPacks } from "../../src/repository/transfer/near-packs.ts";
 import { hex } from "../../src/formats/bytes.ts";
+import type { TreeNode } from "../../src/formats/restic/tree.ts";
 import { lookIntoRepository } from "../../src/workspace/store/embedded-store.ts";
 import { walkDigests } from "../../src/workspace/store/testing-walk.ts";
 import type { CairnError } from "../../src/errors.ts";
@@ -260,17 +261,20 @@ test("a save is told as done when another workspace's points cannot be listed to
   assert.match(done.stdout, new RegExp(`saved ${saved?.save_point_id}`));
 });
 
-/** Changes a byte of what the store has of an entry at the top of a point: a file's first blob, or a directory's tree. */
+/** Changes a byte of what the store has of an entry of a point: a file's first blob, or a directory's tree. */
 async function hurtEntry({ control, id }: { control: string; id: string }, name: string): Promise<void> {
   const repository = await lookIntoRepository(path.join(control, "store"));
   const index = await BlobIndex.load(repository, null);
   const blobs = new BlobSource({ keys: repository.keys, index, packs: new NearPacks(repository.storage, "") });
   const { content } = pointOf(control, id);
-  const nodes = await blobs.listTree(Buffer.from(content.tree, "hex"));
+  let node: TreeNode | undefined;
+  for (const part of name.split("/")) {
+    const nodes = await blobs.listTree(node?.subtree ?? Buffer.from(content.tree, "hex"));
+    node = nodes.find((each) => Buffer.from(each.name).toString() === part)!;
+  }
   blobs.close();
-  const node = nodes.find((each) => Buffer.from(each.name).toString() === name)!;
   const [blob, type]: [Uint8Array, BlobType] =
-    node.type === "dir" ? [node.subtree!, TREE_BLOB] : [node.content!.subarray(0, 32), DATA_BLOB];
+    node!.type === "dir" ? [node!.subtree!, TREE_BLOB] : [node!.content!.subarray(0, 32), DATA_BLOB];
   const { pack, offset } = index.place(index.lookup(blob, 0, type));
   const file = path.join(control, "store/data", hex(pack).slice(0, 2), hex(pack));
   flip(file, (offset + 20) / fs.statSync(file).size);
@@ -320,4 +324,34 @@ test("a restore over damage gives back the rest, leaves what is there, lists eac
   const undone = await client.undo();
   assert.deepEqual(undone.left_out, []);
   assert.equal((await client.planRestore({ target: second.save_point_id })).entries.length, 0);
+});
+
+test("a restore that gives nothing back, as all of it is damaged, makes no point and leaves undo its target", async () => {
+  const folder = newFolder("damage");
+  const client = await clientOf(folder);
+  fs.mkdirSync(path.join(folder, "deep"));
+  const bad = path.join(folder, "deep/bad");
+  fs.writeFileSync(bad, "first\n".repeat(3000));
+  fs.writeFileSync(path.join(folder, "good"), "first\n");
+  const { save_point_id: id } = await client.save();
+  fs.writeFileSync(path.join(folder, "good"), "work\n");
+  const { undo_id: undo } = await client.restore({ target: "head" });
+  await hurtEntry({ control: client.controlDirectory, id }, "deep/bad");
+  fs.rmSync(bad);
+  const ids = async (): Promise<string[]> =>
+    (await client.history(undefined, 0, { all: true })).save_points.map((point) => point.save_point_id);
+  const before = await ids();
+  for (const paths of [undefined, ["deep/bad"]]) {
+    const done = await client.restore({ target: "head", ...(paths === undefined ? {} : { paths }) });
+    assert.deepEqual([done.undo_id, done.left_out.map(({ reason }) => reason)], [null, ["damaged"]]);
+    assert.deepEqual(await ids(), before);
+  }
+  // A kill on the way leaves it made, or gone, and undo as it was.
+  const killed: string[] = [];
+  for (const failpoint of ["restore.staged", "point-removed", "restore.undo-point-gone"])
+    if (cairn(["restore", id, "-C", folder], { failpoint }).killed) killed.push(failpoint);
+  assert.deepEqual(killed, ["restore.staged", "point-removed", "restore.undo-point-gone"]);
+  assert.equal((await client.undo()).restored_to, undo);
+  assert.equal(fs.readFileSync(path.join(folder, "good"), "utf8"), "work\n");
+  assert.equal((await client.doctor({ repair: true })).findings.filter(({ repaired }) => repaired === false).length, 0);
 });

@@ -41,5 +41,5 @@ function hintFor({ findings }: DoctorResult, repair: string): string {
   if (left.some(({ kind }) => kind === "key"))
     return "without its keys nothing of the store can be read: put store-key or store-password back from a copy, or begin anew with `cairn release FOLDER --delete-points`";
   if (left.every(({ kind }) => kind === "folder")) return "the finding says how the folder comes back";
-  return "what is still in the folder, or comes back by `cairn backup restore latest --in-place`, is stored again by the next save, and heals the points; those that stay damaged go with `cairn cleanup --only POINT…`, all at once";
+  return "what is still in the folder, or comes back by `cairn backup restore latest --in-place`, is stored again by the next save, and heals the points; those that stay damaged go with `cairn cleanup --only POINT…`, all at once, head after another `cairn save`";
 }

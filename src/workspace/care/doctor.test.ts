@@ -308,6 +308,12 @@ void describe("doctor", () => {
       repaired.findings.some(({ detail }) => detail.includes("dir/both")),
       JSON.stringify(repaired.findings),
     );
+    // What is left is lost: no repair is offered once more, neither now nor after another look.
+    for (const verified of [false, true]) {
+      if (verified) assert.match((await of.client.verifyAll()).problems[0]!.hint, /^`cairn doctor` says/);
+      const left = await of.client.doctor();
+      assert.ok(left.findings.length > 0 && left.findings.every(({ repair }) => repair === undefined));
+    }
     await of.client.save({ reread: true });
     await of.client.verifyAll();
     assertWell(await of.client.doctor());

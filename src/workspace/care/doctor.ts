@@ -157,7 +157,11 @@ class Doctor {
       })),
       known: knownIds(control),
       nameless: lists.flatMap(({ damaged }) => damaged).filter(({ id }) => id === null).length,
-      recordedDamage: sealed.filter(({ verification }) => verification?.ok === false).length,
+      recordedDamage: sealed.flatMap(({ descriptor, verification }) =>
+        verification?.ok === false
+          ? [{ id: descriptor.save_point_id, paths: verification.problems.map(({ path }) => path ?? "") }]
+          : [],
+      ),
       signal: this.#input.signal,
       onProgress: (progress) =>
         this.#input.onProgress?.({ phase: this.#input.repair === true ? "repairing" : "verifying", ...progress }),

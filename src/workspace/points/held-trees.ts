@@ -216,7 +216,7 @@ export function heldTreeProblem(points: Points, point: Point): CairnError | null
   if (fs.lstatSync(tree, { throwIfNoEntry: false }) === undefined) {
     const others = treeOwner(points, point) === point.sequence ? "" : " together with others";
     return new CairnError("damaged", `${tree}: the tree that ${who} held${others} is gone`, {
-      hint: `it was never sealed, so nothing else has its content: remove the point with \`cairn cleanup --only ${descriptor.save_point_id.slice(0, 8)}\``,
+      hint: `it was never sealed, so nothing else has its content; to remove the point: cairn save, so that it is not head, then \`cairn cleanup --only ${descriptor.save_point_id.slice(0, 8)}\``,
     });
   }
   const reason = whyChanged(tree, point);

@@ -7,7 +7,7 @@ import { isAsRecorded } from "../points/describe.ts";
 import { heldTreeOf } from "../points/held-trees.ts";
 import { savedNodesOf } from "./kept-displaced.ts";
 import { type AppliedSteps, leftOutAfter, leftOutBefore, notThere, StepRunner } from "./apply.ts";
-import { RestoreJournal } from "../journals.ts";
+import { FOLDER_JOURNAL, isIntentPending, RestoreJournal } from "../journals.ts";
 import { writeState } from "../place/control-directory.ts";
 import { finishRestore, takeBackRestore } from "./recover-restore.ts";
 import {
@@ -48,7 +48,14 @@ export async function restoreInPlace(workspace: Workspace, input: RestoreInput):
   // Not while reading: to take what the store has lost out of its index, a save needs the store for itself.
   const present = await savePresent(workspace, input, (staged) => isAsRecorded(input.target, staged));
   if (present.isSpared === true) return nothingToDo(workspace, input);
-  return workspace.engine.reading(async () => restoreReading(workspace, input, present), input);
+  const restored = await workspace.engine.reading(async () => restoreReading(workspace, input, present), input);
+  if (restored.undoId === null) {
+    const { sequence, descriptor } = present.point;
+    workspace.points.remove(sequence);
+    failpoint("restore.undo-point-gone");
+    await workspace.engine.discard([descriptor.save_point_id]);
+  }
+  return restored;
 }
 
 /** The folder is as the target has it already: only head moves, and what an undo brings back stays what it was. */
@@ -57,7 +64,31 @@ export function nothingToDo(workspace: Workspace, { target, paths }: RestoreInpu
   const head = workspace.standsAt(target.descriptor.save_point_id);
   workspace.requireLock();
   if (paths === null && state.head !== head) writeState(workspace.found.paths, { ...state, head });
-  return { undoId: null, changes: { created: 0, updated: 0, deleted: 0, metadata: 0 }, leftOut: [], unlinked: [] };
+  return NOTHING;
+}
+
+const NOTHING: Restored = {
+  undoId: null,
+  changes: { created: 0, updated: 0, deleted: 0, metadata: 0 },
+  leftOut: [],
+  unlinked: [],
+};
+
+/** Lists what is known not to become as the target has it, before anything is changed. */
+function leftOutOf({ paths }: RestoreInput, planned: PlannedRestore, staged: StagedRestore): LeftOutEntry[] {
+  const { plan, scan, manifest, damaged } = planned;
+  const lacking = [...lackingIn(manifest, paths), ...damaged, ...staged.damaged];
+  return leftOutBefore(plan, scan, { paths, lacking, notSet: staged.notSet });
+}
+
+/** Tells if all that was to change is damaged, but for times of directories: then nothing is changed, and nothing is to be undone. */
+function isAllDamaged({ found }: Workspace, { plan, damaged }: PlannedRestore, staged: StagedRestore): boolean {
+  return (
+    !isIntentPending(found.paths.journal, FOLDER_JOURNAL) &&
+    damaged.length + staged.damaged.length > 0 &&
+    staged.steps.every(({ op }) => op === "dirmeta") &&
+    plan.every(({ after, aspects }) => after?.type !== "dir" || aspects.every((each) => each === "times"))
+  );
 }
 
 async function restoreReading(workspace: Workspace, input: RestoreInput, present: Saved): Promise<Restored> {
@@ -68,8 +99,9 @@ async function restoreReading(workspace: Workspace, input: RestoreInput, present
 export async function restorePlanned(
   workspace: Workspace,
   input: RestoreInput,
-  { plan, links, target, manifest, damaged, scan, undo }: PlannedRestore,
+  planned: PlannedRestore,
 ): Promise<Restored> {
+  const { plan, links, target, manifest, scan, undo } = planned;
   const { intent, changesRoot } = intentOf(workspace, input, undo);
   const { staging, undo_id: undoId } = intent;
   const journal = new RestoreJournal(workspace.found.paths.journal);
@@ -100,12 +132,12 @@ export async function restorePlanned(
     await flushUnlessOrdered(workspace, staging, { hasContent: staged.steps.some((step) => step.op === "put") });
     throwIfAborted(input.signal);
     failpoint("restore.staged");
-    leftOut = leftOutBefore(plan, scan, {
-      paths: input.paths,
-      lacking: [...lackingIn(manifest, input.paths), ...damaged, ...staged.damaged],
-      notSet: staged.notSet,
-    });
+    leftOut = leftOutOf(input, planned, staged);
     workspace.requireLock();
+    if (!changesRoot && isAllDamaged(workspace, planned, staged)) {
+      takeBackRestore(workspace, { intent, journal, made }, input);
+      return { ...NOTHING, leftOut };
+    }
     journal.commit({ steps: staged.steps, leftOut });
   } catch (error) {
     takeBackRestore(workspace, { intent, journal, made }, input);
@@ -113,13 +145,12 @@ export async function restorePlanned(
   }
   failpoint("restore.committed");
   const finder = new RecordFinder(scan);
-  const hidesIgnored = (where: Uint8Array): boolean => finder.hidesIgnored(where);
   const placed = new PlacedFiles(plan, manifest);
   const runner = new StepRunner({
     root: workspace.root,
     staging,
     resuming: false,
-    hidesIgnored,
+    hidesIgnored: (where) => finder.hidesIgnored(where),
     // What is cloned was not compared with what is stored.
     ...(held === null ? { onPlaced: (step, stat) => placed.add(step, stat) } : {}),
   });

@@ -8,7 +8,7 @@ import type { EmbeddedStore } from "./embedded-store.ts";
 
 const TAG = "cairn:";
 const DAMAGED_HINT =
-  "nothing was removed; `cairn doctor --repair` mends what can be, and points that stay damaged (`cairn verify --all` names them) go all at once: `cairn cleanup --only POINT…`";
+  "nothing was removed; `cairn doctor --repair` mends what can be, and points that stay damaged (`cairn verify --all` names them) go all at once, but for head: `cairn cleanup --only POINT…`";
 
 /** Points whose share of the store is asked for together. */
 export type HeldGroup = readonly { id: string; content: PointContent }[];

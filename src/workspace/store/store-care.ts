@@ -76,8 +76,8 @@ export interface ExamineRequest {
   known(id: string): boolean;
   /** points whose descriptor cannot be read, and whose id nobody remembers: snapshots may be theirs */
   nameless: number;
-  /** points in which the last verification found damage */
-  recordedDamage: number;
+  /** points in which the last verification found damage, with its paths; "" where it names none */
+  recordedDamage: readonly { id: string; paths: readonly string[] }[];
   signal?: AbortSignal | undefined;
   onProgress?: ((progress: { done: number; total?: number; bytes: number }) => void) | undefined;
 }

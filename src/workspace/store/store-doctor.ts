@@ -55,7 +55,7 @@ export async function examineStore(store: EmbeddedStore, request: ExamineRequest
   return [
     ...packFindings(store, report, mending),
     ...lostFindings(request, report, mending),
-    ...recordedFindings(request, mending),
+    ...recordedFindings(store, request, { report, mending }),
     ...snapshotFindings(store, request, { snapshots, damaged, report }),
     ...(await lockFindings(repository)),
     ...cacheFindings(store),
@@ -149,12 +149,31 @@ function* lostFindings(
   }
 }
 
-/** Damage inside of packs, which only a full read sees. */
-function* recordedFindings({ recordedDamage: count }: ExamineRequest, mending: Mending): Iterable<StoreFinding> {
+/** Damage that only a full read sees, but for paths that are named as lost already. Without a damaged pack there is nothing to mend. */
+function* recordedFindings(
+  { paths }: EmbeddedStore,
+  { recordedDamage }: ExamineRequest,
+  { report, mending }: { report: Structure; mending: Mending },
+): Iterable<StoreFinding> {
+  const lost = new Set(
+    report.problems.flatMap(({ consequences }) =>
+      (consequences ?? []).map(({ root, path }) => `${root} ${Buffer.from(path).toString("utf8")}`),
+    ),
+  );
+  const count = recordedDamage.filter((each) => each.paths.some((path) => !lost.has(`${each.id} ${path}`))).length;
   if (count === 0) return;
   const detail = `the last verification found damage in ${count} save ${count === 1 ? "point" : "points"}`;
-  const repair = `everything is read; ${MEND_INDEX}`;
-  yield { kind: "content", severity: "damage", detail, key: "recorded", repair, mend: mending.mend };
+  const severity = "damage";
+  if (notedPacks(paths).length > 0)
+    yield {
+      kind: "content",
+      severity,
+      detail,
+      key: "recorded",
+      ...mending,
+      repair: `everything is read; ${MEND_INDEX}`,
+    };
+  else yield { kind: "content", severity, detail: `${detail}; \`cairn verify --all\` names it`, key: "recorded" };
 }
 
 /** Points without a snapshot, snapshots that cannot be read, and those without a point. */

@@ -20,8 +20,7 @@ import { notePacks, storePaths } from "./store-files.ts";
 
 const LOCK_WAIT_MS = 10_000;
 const MAX_PROBLEMS = 10_000;
-const MEND =
-  "run `cairn doctor --repair`; content that is still in the folder is stored again by the next save with --reread";
+const MEND = "`cairn doctor` says what can be mended, and how the rest comes back";
 const MEND_INDEX = "run `cairn doctor --repair`: the index is written again from the packs";
 const MEND_SNAPSHOT = "run `cairn doctor --repair`: the snapshot is written again, nothing is lost with it";
 const MEND_FACTS = "the files can be given back; `cairn doctor --repair` mends what it can";
