@@ -42,3 +42,28 @@ export function throttled<T extends { done: number; total?: number }>(
     report(value);
   };
 }
+
+/** Longest time between two reports of what stands still: whoever waits sees that it goes on. */
+const STILL_MS = 1000;
+
+/**
+ * Tells a callback what `look` returns: at once, then about ten times a second while that changes, else every second. Returns what
+ * ends it, which tells it once more.
+ */
+export function keepTelling<T>(report: ((value: T) => void) | undefined, look: () => T): () => void {
+  if (report === undefined) return () => undefined;
+  let [before, at] = ["", 0];
+  const tell = (): void => {
+    const value = look();
+    const text = JSON.stringify(value);
+    if (text === before && performance.now() - at < STILL_MS) return;
+    [before, at] = [text, performance.now()];
+    report(value);
+  };
+  tell();
+  const timer = setInterval(tell, PROGRESS_MS);
+  return () => {
+    clearInterval(timer);
+    tell();
+  };
+}

@@ -4,10 +4,9 @@ import { moveByThreads } from "../repository/transfer/move-by-threads.ts";
 import type { PointContent, StoredContent } from "../workspace/store/engine.ts";
 import { CairnError, throwIfAborted } from "../errors.ts";
 import { failpoint } from "../failpoint.ts";
-import { displayPath, printablePath } from "../fs/safe-path.ts";
+import { printablePath } from "../fs/safe-path.ts";
 import type { Snapshot } from "../formats/restic/snapshot.ts";
 import type { ObjectId } from "../ids.ts";
-import { throttled } from "../pacer.ts";
 import { ForwardedPacks } from "../repository/transfer/forwarded-packs.ts";
 import type { RepositoryLock } from "../repository/locks.ts";
 import { NearPacks } from "../repository/transfer/near-packs.ts";
@@ -25,6 +24,7 @@ import { adding, type Session } from "./session.ts";
 import { addedBy, keepKnownTrees, madeSnapshot, readKnownTrees, type SnapshotOrigin } from "./made-snapshot.ts";
 import { callOf, type OpenRepository } from "./open-repository.ts";
 import { nameOf, readNodes } from "./content.ts";
+import { fileUnderWay, Uploading } from "./uploading.ts";
 
 /** A backup's session that takes what a save before it stores anew. */
 export interface Forwarding {
@@ -87,13 +87,15 @@ export async function createBackup(
   const point = chosenPoint(workspace, options.point);
   if (!point.sealed) throw neverRead(point);
   if (options.save === true) warnOfNothing(workspace, point, options.onWarning);
+  const uploading = new Uploading(options.onProgress);
   return workspace.engine.reading(async () => {
     const stored = await workspace.engine.stored(point.descriptor.content as unknown as PointContent);
     const run = async (session: Session): Promise<CreateBackupResult> =>
-      new BackupOfPoint({ session, point, stored, options, started, workspace }).run(forwarded);
+      new BackupOfPoint({ session, point, stored, options, started, workspace, uploading }).run(forwarded);
     if (forwarded === undefined) return adding(access, options, run);
-    await forwarded.packs?.finish();
-    return run(forwarded.session);
+    const { packs, session } = forwarded;
+    if (packs !== null) await uploading.finish(packs);
+    return run(session);
   }, options);
 }
 
@@ -126,6 +128,7 @@ interface BackupParts {
   options: CreateBackupOptions;
   /** Milliseconds since 1970. */
   started: number;
+  uploading: Uploading;
 }
 
 class BackupOfPoint {
@@ -138,7 +141,7 @@ class BackupOfPoint {
   }
 
   async run(forwarded?: Forwarded): Promise<CreateBackupResult> {
-    const { session, options, stored } = this.#parts;
+    const { session, options, stored, uploading } = this.#parts;
     const { access, index, snapshots, lock } = session;
     failpoint("backup.locked");
     const origin = await this.#origin();
@@ -159,6 +162,7 @@ class BackupOfPoint {
     throwIfAborted(options.signal);
     const id = await access.repository.saveSnapshot(snapshot);
     failpoint("backup.snapshot-written");
+    uploading.saved();
     noteBackup(this.#parts.workspace.found.paths, {
       repository_id: access.repository.id,
       location: access.location,
@@ -219,10 +223,9 @@ class BackupOfPoint {
   }
 
   async #transfer(plan: TransferPlan, lock: RepositoryLock): Promise<TransferResult> {
-    const { session, stored, options } = this.#parts;
+    const { session, stored, options, uploading } = this.#parts;
     const { access, index } = session;
     if (plan.entries.length === 0) return { packs: 0, indexes: 0, packBytes: 0 };
-    const report = throttled(options.onProgress);
     const packs = stored.index.table.packOf;
     return runTransfer(
       { repository: stored.repository, index: stored.index },
@@ -235,10 +238,7 @@ class BackupOfPoint {
         uploads: { stillHeld: async () => lock.recheck() },
         onElsewhere: stored.onElsewhere,
         signal: options.signal,
-        onProgress: ({ done, total, bytes, totalBytes }) => {
-          const current = fileUnderWay(plan, packs, done);
-          report({ phase: "uploading", done, total, bytes, total_bytes: totalBytes, ...current });
-        },
+        onProgress: uploading.told((blobs) => fileUnderWay(plan, packs, blobs)),
       },
     );
   }
@@ -284,15 +284,4 @@ class BackupOfPoint {
       duration_ms: Date.now() - started,
     };
   }
-}
-
-/** Returns the file that a transfer is at, for people: data comes first, pack by pack. */
-function fileUnderWay(
-  { entries, dataBlobs, files }: TransferPlan,
-  packOf: Uint32Array,
-  done: number,
-): { current?: string } {
-  const entry = dataBlobs === 0 ? undefined : entries[Math.min(done, dataBlobs - 1)];
-  const file = entry === undefined ? undefined : files.get(packOf[entry]!);
-  return file === undefined ? {} : { current: `/${displayPath(Buffer.from(file, "latin1")).path}` };
 }

@@ -1,5 +1,6 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
+import type { Progress } from "../contract/index.ts";
 import { describeProgress, makeProgress } from "./progress.ts";
 import type { ProgressMode, ProgressReporter } from "./progress.ts";
 
@@ -48,7 +49,7 @@ test("bytes are told with how many there are and how many a second", () => {
     wait(2000);
     reporter.report({ phase: "restoring", done: 0, total: 1, bytes: 3 << 20, total_bytes: 4 << 20 });
     assert.match(written(), terminal ? /restoring 0 of 1, 3 MiB of 4/ : /restoring 0 of 1, 3 MiB of 4 MiB, 1 MiB\/s/);
-    if (terminal) assert.match(written(), /█{7}░{13} {2}37 % {2}restoring/);
+    if (terminal) assert.match(written(), /█{3}░{7} {2}37 % {2}0:04 restoring/);
   }
 });
 
@@ -59,10 +60,35 @@ test("a bar appears after a moment, is redrawn at most ten times a second and is
   wait(300);
   for (let i = 0; i < 50; i++) reporter.report(STEP);
   assert.equal(written().split("\r").length, 2);
-  assert.match(written(), /█████░{15} {2}25 % {2}storing/);
+  assert.match(written(), /██░{8} {2}25 % {2}0:00 storing/);
   assert.ok(written().length < 80);
   reporter.finish();
   assert.ok(written().endsWith("\r\u001b[2K"));
+});
+
+test("what is sent is told by its bytes, and is whole only with the last of all", () => {
+  const step = { phase: "uploading", done: 300, total: 301, bytes: 4 << 20, total_bytes: 8 << 20 } as const;
+  assert.equal(describeProgress(step), "uploading 4 MiB of 8 MiB");
+  assert.equal(describeProgress({ ...step, bytes: 0 }), "uploading 0 B of 8 MiB");
+  const { reporter, written, wait } = watch("auto", true);
+  const shows = (progress: Progress, words: RegExp): void => {
+    wait(3_723_000);
+    reporter.report(progress);
+    assert.match(written().split("\r").at(-1)!, words);
+  };
+  shows(step, / 50 % {2}1:02:03 uploading/);
+  shows({ ...step, bytes: 8 << 20 }, / 99 % /);
+  shows({ ...step, bytes: 8 << 20, done: 301 }, /100 % /);
+});
+
+test("plain lines end with the end of what they have begun to tell of", () => {
+  const { reporter, written, wait } = watch("plain", false);
+  const end = { ...STEP, done: STEP.total };
+  reporter.report(end);
+  wait(2000);
+  reporter.report(STEP);
+  for (let i = 0; i < 3; i++) reporter.report(end);
+  assert.equal(written(), `0:02 ${describeProgress(STEP)}\n0:02 ${describeProgress(end)}\n`);
 });
 
 test("nothing is written when the work was short", () => {
@@ -84,7 +110,7 @@ test("a pipe or a terminal gets plain lines when asked, and a pipe nothing else"
     wait(2000);
     reporter.report(STEP);
     reporter.report(STEP);
-    assert.equal(written(), mode === "auto" ? "" : `${describeProgress(STEP)}\n`);
+    assert.equal(written(), mode === "auto" ? "" : `0:02 ${describeProgress(STEP)}\n`);
   }
 });
 

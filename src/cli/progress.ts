@@ -72,21 +72,28 @@ function jsonLines(sink: ProgressSink): Shown {
 }
 
 function plainLines(sink: ProgressSink, clock: () => number): Shown {
-  let last = clock();
+  const began = clock();
+  let last = began;
+  /** The phase that was told of last and has not come to its end. */
+  let open: string | null = null;
   const rate = makeRate(clock);
   return {
     report(progress) {
       const speed = rate(progress);
-      if (clock() - last < LINE_EVERY_MS) return;
+      const { phase, done, total } = progress;
+      const isEnd = total !== undefined && done >= total;
+      if (clock() - last < LINE_EVERY_MS && !(isEnd && open === phase)) return;
       last = clock();
-      sink.write(`${describeProgress(progress, speed)}\n`);
+      open = isEnd ? null : phase;
+      sink.write(`${elapsed(last - began)} ${describeProgress(progress, speed)}\n`);
     },
     finish() {},
   };
 }
 
 function bars(sink: ProgressSink, clock: () => number): Shown {
-  let next = clock() + QUIET_START_MS;
+  const began = clock();
+  let next = began + QUIET_START_MS;
   let shown = false;
   const rate = makeRate(clock);
   return {
@@ -96,7 +103,8 @@ function bars(sink: ProgressSink, clock: () => number): Shown {
       next = clock() + BAR_EVERY_MS;
       shown = true;
       const room = Math.max(20, sink.columns - 1);
-      sink.write(`\r\u001b[2K${(drawBar(progress) + describeProgress(progress, speed)).slice(0, room)}`);
+      const line = `${drawBar(progress, sink.columns)}${elapsed(clock() - began)} ${describeProgress(progress, speed)}`;
+      sink.write(`\r\u001b[2K${line.slice(0, room)}`);
     },
     finish() {
       if (shown) sink.write("\r\u001b[2K");
@@ -117,28 +125,45 @@ function makeRate(clock: () => number): (progress: Progress) => number | null {
   };
 }
 
-const BAR_WIDTH = 20;
-
-function drawBar(progress: Progress): string {
+/** A line of 80 columns has room for what is sent and how long that takes. */
+function drawBar(progress: Progress, columns: number): string {
+  const width = columns < 100 ? 10 : 20;
+  const isEnd = progress.total !== undefined && progress.done >= progress.total;
   const parts = [
-    [progress.done, progress.total],
+    [progress.done, isOfBytes(progress) ? 0 : progress.total],
     [progress.bytes, progress.total_bytes],
   ].flatMap(([done = 0, total = 0]) => (total > 0 ? [Math.min(1, Math.max(0, done / total))] : []));
-  if (progress.total === undefined || parts.length === 0) return "";
+  if ((progress.total === undefined && !isOfBytes(progress)) || parts.length === 0) return "";
   // Entries and bytes count alike: one large file moves the bar, and so do many small ones.
-  const part = parts.reduce((sum, each) => sum + each, 0) / parts.length;
-  const full = Math.floor(part * BAR_WIDTH);
-  return `${"█".repeat(full)}${"░".repeat(BAR_WIDTH - full)} ${String(Math.floor(part * 100)).padStart(3)} %  `;
+  const part = Math.min(isEnd ? 1 : 0.99, parts.reduce((sum, each) => sum + each, 0) / parts.length);
+  const full = Math.floor(part * width);
+  return `${"█".repeat(full)}${"░".repeat(width - full)} ${String(Math.floor(part * 100)).padStart(3)} %  `;
 }
 
-/** `storing 1,200 of 5,000, 31 MiB, 12 MiB/s  src/a.ts` */
+/** True of what goes over a line: there the bytes alone count. */
+function isOfBytes({ phase, total_bytes = 0 }: Progress): boolean {
+  return (phase === "uploading" || phase === "downloading") && total_bytes > 0;
+}
+
+/** `0:42`, `1:02:03` since the command began. */
+function elapsed(ms: number): string {
+  const seconds = Math.floor(ms / 1000);
+  const parts = [Math.floor(seconds / 3600), Math.floor(seconds / 60) % 60, seconds % 60];
+  if (parts[0] === 0) parts.shift();
+  return parts.map((part, at) => (at === 0 ? String(part) : String(part).padStart(2, "0"))).join(":");
+}
+
+/** `storing 1,200 of 5,000, 31 MiB, 12 MiB/s  src/a.ts`; of what is sent or fetched its bytes alone, once they are known. */
 export function describeProgress(progress: Progress, bytesPerSecond: number | null = null): string {
   let text: string = progress.phase;
-  if (progress.done > 0 || progress.total !== undefined || (progress.bytes ?? 0) > 0)
-    text += ` ${formatCount(progress.done)}`;
-  if (progress.total !== undefined) text += ` of ${formatCount(progress.total)}`;
-  if (progress.bytes !== undefined && progress.bytes > 0) {
-    text += `, ${formatBytes(progress.bytes)}`;
+  const isLine = isOfBytes(progress);
+  if (!isLine) {
+    if (progress.done > 0 || progress.total !== undefined || (progress.bytes ?? 0) > 0)
+      text += ` ${formatCount(progress.done)}`;
+    if (progress.total !== undefined) text += ` of ${formatCount(progress.total)}`;
+  }
+  if (progress.bytes !== undefined && (progress.bytes > 0 || isLine)) {
+    text += `${isLine ? "" : ","} ${formatBytes(progress.bytes)}`;
     if (progress.total_bytes !== undefined && progress.total_bytes >= progress.bytes)
       text += ` of ${formatBytes(progress.total_bytes)}`;
     if (bytesPerSecond !== null) text += `, ${formatBytes(bytesPerSecond)}/s`;

@@ -90,9 +90,11 @@ export type ProgressPhase = Of<typeof ProgressPhase>;
 export const Progress = object(
   {
     phase: ProgressPhase,
-    done: number("entries; points in a cleanup, trees in `trees`; never falls within a phase"),
+    done: number(
+      "entries; points in a cleanup, trees in `trees`, blobs in `uploading`, where a backup's snapshot counts as one more; never falls within a phase",
+    ),
     total: opt(number("absent while it is not known")),
-    bytes: opt(number("bytes handled in this phase")),
+    bytes: opt(number("bytes handled in this phase; in `uploading` those that have reached the repository")),
     total_bytes: opt(number("absent while it is not known")),
     current: opt(text("what is being worked on: a path, a point, the owner of a lock")),
   },

@@ -402,7 +402,7 @@ class Scan {
     if (forward === undefined) return;
     for (const thread of this.#threads)
       thread.onEvent = (event) => {
-        forward.onPack(event.forwarded);
+        forward.onPack(event.forwarded, this.#current());
       };
   }
 

@@ -152,8 +152,14 @@ async function move(planned: TransferPlan, { source, target, index, options }: B
     uploads: { stillHeld: async () => target.lock!.recheck() },
     onElsewhere: source.onElsewhere,
     signal: options.signal,
-    onProgress: ({ done, total, bytes, totalBytes }) =>
-      options.onProgress?.({ phase: "uploading", done, total, bytes, total_bytes: totalBytes }),
+    onProgress: ({ total, totalBytes, arrived: { blobs: done, bytes } }) =>
+      options.onProgress?.({
+        phase: "uploading",
+        done,
+        total,
+        bytes: Math.min(bytes, totalBytes),
+        total_bytes: totalBytes,
+      }),
   });
   return addedBy(planned, transfer);
 }

@@ -1,5 +1,6 @@
 import { CairnError } from "../../errors.ts";
 import { failpoint } from "../../failpoint.ts";
+import { EMPTY_PACK_SIZE } from "../../formats/restic/pack-header.ts";
 import { objectIdOf } from "../../ids.ts";
 import type { BlobIndex } from "../index/blob-index.ts";
 import type { FinishedPack } from "./pack-writer.ts";
@@ -24,6 +25,12 @@ export interface PackUploaderOptions {
   indexEveryMs?: number;
 }
 
+/** Blobs, and their sealed bytes. */
+export interface BlobCounts {
+  blobs: number;
+  bytes: number;
+}
+
 const CONNECTIONS = 4;
 const PACKS_PER_INDEX = 64;
 const INDEX_EVERY_MS = 30_000;
@@ -46,15 +53,27 @@ export class PackUploader {
   indexes = 0;
   /** Bytes of packs that have arrived. */
   bytes = 0;
+  /** In the packs that were handed over. */
+  readonly added: BlobCounts = { blobs: 0, bytes: 0 };
+  readonly #acknowledged: BlobCounts = { blobs: 0, bytes: 0 };
+  /** Bytes of packs on their way that have reached the other machine. */
+  readonly #sent = new Map<FinishedPack, number>();
 
   constructor(options: PackUploaderOptions) {
     this.#options = options;
     this.#slots = new Slots(options.connections ?? CONNECTIONS);
   }
 
+  /** In the packs that the storage has acknowledged, with the bytes of others that have reached it. */
+  get arrived(): Readonly<BlobCounts> {
+    const { blobs, bytes } = this.#acknowledged;
+    return { blobs, bytes: [...this.#sent.values()].reduce((sum, sent) => sum + sent, bytes) };
+  }
+
   /** Begins an upload; resolves when it has ended, however it did. See `settle`. */
   add(pack: FinishedPack): Promise<void> {
     this.#unindexed.push(pack);
+    count(this.added, pack);
     const upload = this.#slots.run(async () => this.#upload(pack));
     this.#pending.add(upload);
     return upload.then(() => void this.#pending.delete(upload));
@@ -65,11 +84,15 @@ export class PackUploader {
     if (this.#failure !== null) return;
     const { storage } = this.#options.repository;
     try {
-      await storage.saveFile("data", objectIdOf(pack.id), pack.path, { durable: false });
+      const onSent = (bytes: number): void => void this.#sent.set(pack, Math.min(bytes, blobBytes(pack)));
+      await storage.saveFile("data", objectIdOf(pack.id), pack.path, { durable: false, onSent });
       this.packs++;
       this.bytes += pack.size;
+      count(this.#acknowledged, pack);
     } catch (error) {
       this.#failure ??= { error };
+    } finally {
+      this.#sent.delete(pack);
     }
   }
 
@@ -119,4 +142,13 @@ export class PackUploader {
   #check(): void {
     if (this.#failure !== null) throw this.#failure.error;
   }
+}
+
+function blobBytes({ size, header }: FinishedPack): number {
+  return size - header.length - EMPTY_PACK_SIZE;
+}
+
+function count(counts: BlobCounts, pack: FinishedPack): void {
+  counts.blobs += pack.blobs;
+  counts.bytes += blobBytes(pack);
 }

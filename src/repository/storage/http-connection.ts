@@ -1,9 +1,13 @@
 import { createReadStream } from "node:fs";
 import { Agent as PlainAgent, request as plainRequest, type ClientRequest, type IncomingMessage } from "node:http";
 import { Agent as SecureAgent, request as secureRequest } from "node:https";
+import type { Socket } from "node:net";
 import { pipeline } from "node:stream/promises";
 import { createSecureContext, getCACertificates, type SecureContext } from "node:tls";
 import { CairnError, reworded, throwIfAborted, toCairnError } from "../../errors.ts";
+import { ioctl } from "../../fs/linux/reflink.ts";
+import { newArena } from "../../native.ts";
+import type { SaveOptions } from "./storage.ts";
 import { readRegular } from "../../fs/regular-file.ts";
 
 export interface HttpConnectionOptions {
@@ -16,7 +20,12 @@ export interface HttpConnectionOptions {
 }
 
 /** The bytes of a request's body: in memory, or `size` bytes from the beginning of a file. */
-export type HttpBody = Uint8Array | { readonly file: string; readonly size: number };
+export type HttpBody = Uint8Array | FileBody;
+
+interface FileBody extends Pick<SaveOptions, "onSent"> {
+  readonly file: string;
+  readonly size: number;
+}
 
 export interface HttpRequest {
   readonly method: "GET" | "HEAD" | "POST" | "PUT" | "DELETE";
@@ -35,6 +44,8 @@ const SILENCE_MS = 120_000;
 /** Shorter than most servers keep one, so that they seldom end it at the moment when we ask. */
 const IDLE_MS = 15_000;
 const CHUNK_BYTES = 256 << 10;
+const SENT_EVERY_MS = 200;
+const TIOCOUTQ = 0x5411;
 const VOUCHERS_HINT =
   "name a PEM file with the certificates that vouch for the server in RESTIC_CACERT (for a bucket also AWS_CA_BUNDLE, which goes first)";
 
@@ -199,7 +210,14 @@ function secureContext(caFile: string | undefined): SecureContext {
   throw new CairnError("usage", `${caFile} has no certificate in PEM form`);
 }
 
-async function sendFile(sent: ClientRequest, body: { file: string; size: number }): Promise<void> {
+/** Bytes that lie in the kernel and have not reached the other side of a connection. */
+function unsentIn(socket: Socket | null): number {
+  const { fd = -1 } = (socket as unknown as { _handle?: { fd?: number } } | null)?._handle ?? {};
+  const answer = newArena(4);
+  return fd >= 0 && ioctl(fd, TIOCOUTQ, answer.address) >= 0 ? new Int32Array(answer.bytes.buffer)[0]! : 0;
+}
+
+async function sendFile(sent: ClientRequest, body: FileBody): Promise<void> {
   if (body.size === 0) {
     sent.end();
     return;
@@ -209,6 +227,9 @@ async function sendFile(sent: ClientRequest, body: { file: string; size: number 
   let unreadable: unknown;
   file.on("data", (chunk) => (count += chunk.length));
   file.on("error", (error) => (unreadable ??= error));
+  const tell = (): void => body.onSent?.(Math.max(0, count - sent.writableLength - unsentIn(sent.socket)));
+  const timer = body.onSent && setInterval(tell, SENT_EVERY_MS);
+  sent.once("close", () => clearInterval(timer));
   try {
     await pipeline(file, sent, { end: false });
   } catch (error) {

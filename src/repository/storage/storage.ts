@@ -88,6 +88,11 @@ export function signalOf(call: StorageCall | undefined): AbortSignal | undefined
 export interface SaveOptions extends StorageCall {
   /** False: the bytes may still be lost in a power cut until `sync` of that kind returns. Default true. */
   durable?: boolean;
+  /**
+   * Told now and then how many bytes of a file that `saveFile` sends have reached the other machine; it begins anew where the call is
+   * made again. Nothing is told by storages of this machine.
+   */
+  onSent?: ((bytes: number) => void) | undefined;
 }
 
 /** Bytes `offset` to `offset + length` of a file; both in bytes. */

@@ -1,4 +1,4 @@
-import type { MasterKeys } from "../../crypto/seal.ts";
+import { type MasterKeys, SEAL_OVERHEAD } from "../../crypto/seal.ts";
 import { BlobIndex, blobTypeOf, type SharedIndex } from "../index/blob-index.ts";
 import { type PackStyle, writerOptions } from "../packs/pack-style.ts";
 import { type FinishedPack, type PackTail, PackWriter, type StoredBytes } from "../packs/pack-writer.ts";
@@ -9,8 +9,8 @@ import { type FinishedPack, type PackTail, PackWriter, type StoredBytes } from "
  */
 export interface ForwardTarget {
   readonly task: ForwardTask;
-  /** Takes over a pack that a thread has finished. Never throws. */
-  onPack(pack: FinishedPack): void;
+  /** Takes over a pack that a thread has finished; `current`: about where in the folder its content is from. Never throws. */
+  onPack(pack: FinishedPack, current: string): void;
   /** Called once nothing more comes. Never throws. */
   onEnd(): void;
 }
@@ -32,8 +32,11 @@ export const F = {
   /** packs that are finished and have not arrived; whoever takes them counts down */
   WAITING: 0,
   STOP: 1,
+  /** blobs that found no room, and KiB of them */
+  LEFT: 2,
+  LEFT_KIB: 3,
 } as const;
-export const FORWARD_WORDS = 2;
+export const FORWARD_WORDS = 4;
 
 /** While so many packs wait no other is begun: they take room on a disk. */
 const MOST_WAITING = 8;
@@ -48,6 +51,8 @@ export class BlobForwarder {
   readonly #control: Int32Array;
   readonly #writers: Readonly<Record<BlobKind, PackWriter>>;
   #failed = false;
+  /** bytes */
+  #uncounted = 0;
 
   constructor(task: ForwardTask, tell: (pack: FinishedPack) => void) {
     this.#task = task;
@@ -70,9 +75,16 @@ export class BlobForwarder {
   add(type: BlobKind, id: Uint8Array, idOffset: number, stored: StoredBytes): void {
     if (this.#failed) return;
     const writer = this.#writers[type];
-    if (writer.isEmpty && !this.#hasRoom()) return;
     if (this.#index.lookup(id, idOffset, blobTypeOf(type)) >= 0) return;
-    this.#attempt(() => writer.addStored(id, idOffset, stored));
+    if (writer.isEmpty && !this.#hasRoom()) this.#leave(stored.length);
+    else this.#attempt(() => writer.addStored(id, idOffset, stored));
+  }
+
+  #leave(bytes: number): void {
+    Atomics.add(this.#control, F.LEFT, 1);
+    this.#uncounted += bytes + SEAL_OVERHEAD;
+    Atomics.add(this.#control, F.LEFT_KIB, Math.floor(this.#uncounted / 1024));
+    this.#uncounted %= 1024;
   }
 
   #hasRoom(): boolean {

@@ -60,7 +60,7 @@ async function scene(t: TestContext): Promise<Scene> {
     packs,
     directory,
     pack() {
-      const forwarder = new BlobForwarder(packs.task, (pack) => packs.onPack(pack));
+      const forwarder = new BlobForwarder(packs.task, (pack) => packs.onPack(pack, "folder"));
       const blob = noiseBlob(made++, 100);
       const stored = { arena: arenaOver(blob), offset: 0, length: blob.length, plainLength: 0 };
       forwarder.add("data", sha256(blob), 0, stored);

@@ -4,7 +4,7 @@ import { plainBytesOf } from "../../formats/restic/pack-header.ts";
 import { F, FORWARD_WORDS, type ForwardTarget, type ForwardTask } from "./forward.ts";
 import { makeFolder } from "../../fs/make-folder.ts";
 import { isCompressedAnew } from "../packs/pack-style.ts";
-import { PackUploader, type PackUploaderOptions } from "../packs/pack-uploader.ts";
+import { type BlobCounts, PackUploader, type PackUploaderOptions } from "../packs/pack-uploader.ts";
 import type { FinishedPack } from "../packs/pack-writer.ts";
 import { clearAway } from "../../fs/remove-all.ts";
 
@@ -41,6 +41,8 @@ export class ForwardedPacks implements ForwardTarget {
   readonly size: ForwardedSize = { ...NOTHING_FORWARDED };
   readonly #control: Int32Array;
   readonly #uploader: PackUploader;
+  /** With where in the folder their content is from, the first first. */
+  readonly #underWay = new Map<FinishedPack, string>();
   #indexing: Promise<void> | null = null;
   #ending: Promise<void> | null = null;
   #failure: { readonly error: unknown } | null = null;
@@ -65,17 +67,27 @@ export class ForwardedPacks implements ForwardTarget {
     return isCompressedAnew(options.repository.style) ? null : new ForwardedPacks(options);
   }
 
-  onPack(pack: FinishedPack): void {
+  onPack(pack: FinishedPack, current: string): void {
     const { size } = this;
+    this.#underWay.set(pack, current);
     if (pack.type === "data") size.dataBlobs += pack.blobs;
     else size.treeBlobs += pack.blobs;
     size.plainBytes += plainBytesOf(pack.header);
     size.packs++;
     size.packBytes += pack.size;
     void this.#uploader.add(pack).then(() => {
+      this.#underWay.delete(pack);
       Atomics.sub(this.#control, F.WAITING, 1);
       if (this.#ending === null) this.#indexing ??= this.#indexIfDue();
     });
+  }
+
+  /** The part that has reached the repository, of all that it lacked when it came by; what found no room follows later. */
+  get arrived(): { done: Readonly<BlobCounts>; total: Readonly<BlobCounts>; current: string | null } {
+    const { added, arrived } = this.#uploader;
+    const left = { blobs: this.#control[F.LEFT]!, bytes: this.#control[F.LEFT_KIB]! * 1024 };
+    const total = { blobs: added.blobs + left.blobs, bytes: added.bytes + left.bytes };
+    return { done: arrived, total, current: this.#underWay.values().next().value ?? null };
   }
 
   async #indexIfDue(): Promise<void> {

@@ -2,11 +2,11 @@ import { throwIfAborted, toCairnError } from "../../errors.ts";
 import { failpoint } from "../../failpoint.ts";
 import { makeFolder } from "../../fs/make-folder.ts";
 import { objectIdOf } from "../../ids.ts";
-import { newPacer } from "../../pacer.ts";
+import { keepTelling, newPacer } from "../../pacer.ts";
 import { BlobMover } from "./blob-mover.ts";
 import type { BlobIndex } from "../index/blob-index.ts";
 import { addWanted, type NearPacks, type WantedRange } from "./near-packs.ts";
-import { PackUploader, type PackUploaderOptions } from "../packs/pack-uploader.ts";
+import { type BlobCounts, PackUploader, type PackUploaderOptions } from "../packs/pack-uploader.ts";
 import type { FinishedPack } from "../packs/pack-writer.ts";
 import type { Repository } from "../repository.ts";
 import type { TransferPlan } from "./transfer-plan.ts";
@@ -17,13 +17,14 @@ export interface TransferSide {
   readonly index: BlobIndex;
 }
 
+/** Blobs and their sealed bytes in the source: moved into packs, and all of them. */
 export interface TransferProgress {
-  /** Blobs. */
   done: number;
   total: number;
-  /** Sealed bytes of the source. */
   bytes: number;
   totalBytes: number;
+  /** See `PackUploader`; its bytes are those of the target. */
+  arrived: Readonly<BlobCounts>;
 }
 
 /** Blobs to be moved by somebody else: all of them, out of local packs. */
@@ -88,8 +89,14 @@ export async function runTransfer(
   if (entries.length === 0) return { packs: 0, indexes: 0, packBytes: 0 };
   makeFolder(directory);
   const uploader = new PackUploader({ ...to, ...options.uploads });
-  const told = (done: number, bytes: number): void =>
-    onProgress?.({ done, total: entries.length, bytes, totalBytes: plan.storedBytes });
+  const moved: BlobCounts = { blobs: 0, bytes: 0 };
+  const totals = { total: entries.length, totalBytes: plan.storedBytes };
+  const toldLast = keepTelling(onProgress, () => ({
+    done: moved.blobs,
+    bytes: Math.min(moved.bytes, plan.storedBytes),
+    ...totals,
+    arrived: uploader.arrived,
+  }));
   try {
     failpoint("transfer.begin");
     if (options.move !== undefined && near.isLocal && plan.storedBytes >= MANY_BYTES) {
@@ -103,15 +110,17 @@ export async function runTransfer(
         onElsewhere: options.onElsewhere,
         onPack: async (pack) => uploader.add(pack),
         onMoved: async (blobs, bytes) => {
-          told(blobs, Math.min(bytes, plan.storedBytes));
+          Object.assign(moved, { blobs, bytes });
           await uploader.indexIfDue();
         },
       });
-    } else await moveHere({ from, to, plan, options, uploader, told });
+    } else await moveHere({ from, to, plan, options, uploader, moved });
     await uploader.checkpoint();
   } catch (error) {
     await uploader.abort();
     throw error;
+  } finally {
+    toldLast();
   }
   return { packs: uploader.packs, indexes: uploader.indexes, packBytes: uploader.bytes };
 }
@@ -122,11 +131,11 @@ interface MoveHere {
   plan: TransferPlan;
   options: TransferOptions;
   uploader: PackUploader;
-  told: (done: number, bytes: number) => void;
+  moved: BlobCounts;
 }
 
 /** On this thread, from packs that are brought a few at a time where they are not local. */
-async function moveHere({ from, to, plan, options, uploader, told }: MoveHere): Promise<void> {
+async function moveHere({ from, to, plan, options, uploader, moved }: MoveHere): Promise<void> {
   const { directory, near, signal } = options;
   const { entries } = plan;
   near.compareWith(from.index, from.repository.keys);
@@ -139,7 +148,6 @@ async function moveHere({ from, to, plan, options, uploader, told }: MoveHere): 
   });
   const pace = newPacer(signal);
   try {
-    let bytes = 0;
     let fetched = 0;
     let fetchedPacks = new Set<string>();
     let broughtFor = -1;
@@ -159,9 +167,9 @@ async function moveHere({ from, to, plan, options, uploader, told }: MoveHere): 
         for (const pack of await bringPlaces(from.index, near, { entry: entries[at]!, signal })) fetchedPacks.add(pack);
         continue;
       }
-      for (; at < next; at++) bytes += from.index.table.lengthOf[entries[at]!]!;
+      for (; at < next; at++) moved.bytes += from.index.table.lengthOf[entries[at]!]!;
+      moved.blobs = at;
       await uploader.settle();
-      told(at, bytes);
     }
     mover.finish();
   } catch (error) {

@@ -314,6 +314,24 @@ describe("a server that misbehaves", () => {
     assert.ok(process.memoryUsage().arrayBuffers < before + (16 << 20));
   });
 
+  test("bytes of a file count as sent once they have reached the other machine, whatever waits here", async () => {
+    const bytes = randomBytes(16 << 20);
+    const path = join(root, "large");
+    writeFileSync(path, bytes);
+    const [asked, told] = [Promise.withResolvers<IncomingMessage>(), Promise.withResolvers<number>()];
+    answer = (request, response) => {
+      request.pause();
+      asked.resolve(request);
+      request.on("end", () => response.end());
+    };
+    const saving = storage.saveFile("data", nameOf(bytes), path, { onSent: (sent) => told.resolve(sent) });
+    const request = await asked.promise;
+    const sent = await told.promise;
+    assert.ok(sent < 1 << 20, `${sent} of ${bytes.length} bytes have arrived where nothing is read`);
+    request.resume();
+    await saving;
+  });
+
   test("silence is an error, before the answer and within it", async () => {
     const impatient = new RestStorage(storage.location, { silenceMs: 300 });
     answer = () => undefined;

@@ -70,7 +70,7 @@ export class RestStorage implements Storage {
     pathOf(kind, name);
     try {
       const { size } = statSync(temporaryPath);
-      await this.#save(kind, name, { body: { file: temporaryPath, size }, size, signal });
+      await this.#save(kind, name, { body: { file: temporaryPath, size, onSent: options?.onSent }, size, signal });
       unlinkSync(temporaryPath);
     } catch (error) {
       throw toCairnError(error, `cannot take ${labelOf(kind, name)} over`);

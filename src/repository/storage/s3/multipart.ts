@@ -2,10 +2,11 @@ import { createHash, type Hash } from "node:crypto";
 import { open, type FileHandle } from "node:fs/promises";
 import { CairnError, toCairnError } from "../../../errors.ts";
 import { failpoint } from "../../../failpoint.ts";
+import type { SaveOptions } from "../storage.ts";
 import type { S3Requests } from "./requests.ts";
 import { escapeXml, parseXml, textOf } from "./xml.ts";
 
-export interface MultipartFile {
+export interface MultipartFile extends Pick<SaveOptions, "onSent"> {
   readonly key: string;
   readonly file: string;
   /** Bytes. */
@@ -76,6 +77,7 @@ async function sendParts(requests: S3Requests, upload: Upload): Promise<string[]
   const whole = createHash("sha256");
   const under = new Set<Promise<void>>();
   const failures: unknown[] = [];
+  let arrived = 0;
   const handle = await openFile(upload);
   try {
     for (let at = 0; at < upload.size; at += upload.partSize) {
@@ -84,7 +86,10 @@ async function sendParts(requests: S3Requests, upload: Upload): Promise<string[]
       const bytes = await readPart(handle, upload, { at, whole });
       const number = at / upload.partSize + 1;
       const sent: Promise<void> = sendPart(requests, upload, { number, bytes })
-        .then((tag) => void (tags[number - 1] = tag))
+        .then((tag) => {
+          tags[number - 1] = tag;
+          upload.onSent?.((arrived += bytes.length));
+        })
         .catch((error: unknown) => void failures.push(error))
         .finally(() => under.delete(sent));
       under.add(sent);

@@ -92,9 +92,12 @@ export class S3Storage implements Storage {
       if (kind === "config") await this.#saveConfig(key, { bytes: readRegular(temporaryPath), doing, call: options });
       else if (size > this.#multipart.above) {
         const { partSize } = this.#multipart;
-        const file = { key, file: temporaryPath, size, sha256: name, doing, signal };
+        const file = { key, file: temporaryPath, size, sha256: name, doing, signal, onSent: options?.onSent };
         await uploadInParts(this.#requests, file, { partSize, contentMd5: this.#contentMd5 });
-      } else await this.#put({ key, body: { file: temporaryPath, size }, sha256: name, doing, signal });
+      } else {
+        const body = { file: temporaryPath, size, onSent: options?.onSent };
+        await this.#put({ key, body, sha256: name, doing, signal });
+      }
       unlinkSync(temporaryPath);
     } catch (error) {
       throw toCairnError(error, doing);

@@ -2,7 +2,7 @@ import { CairnError } from "../../../errors.ts";
 import { concurrently } from "../concurrently.ts";
 import { FSYNC, isDirectory, type SftpHandle, type SftpSession } from "./session.ts";
 import { SFTP_STATUS, statusOf } from "./wire.ts";
-import type { ByteRange } from "../storage.ts";
+import type { ByteRange, SaveOptions } from "../storage.ts";
 
 /** Work that takes several SFTP requests. */
 
@@ -33,15 +33,17 @@ export function sourceOf(bytes: Uint8Array): ByteSource {
 export async function writeAll(
   session: SftpSession,
   handle: SftpHandle,
-  from: { source: ByteSource; paced: Paced },
+  from: { source: ByteSource; paced: Paced } & Pick<SaveOptions, "onSent">,
 ): Promise<void> {
-  const { source, paced } = from;
+  const { source, paced, onSent } = from;
+  let arrived = 0;
   const piece = session.writeSize;
   await concurrently(Math.ceil(source.size / piece), PIECES, async (index) => {
     const position = index * piece;
     const length = Math.min(piece, source.size - position);
     await paced(length);
     await session.write(handle, await source.read(position, length), position);
+    onSent?.((arrived += length));
   });
 }
 

@@ -271,7 +271,7 @@ export class SftpStorage implements Storage {
         handle = await this.#create(session, kind, { temporary, shared });
         if (shared) await openToGroup(session, temporary, SHARED_FILE);
         failpoint("sftp.created");
-        await writeAll(session, handle, { source, paced });
+        await writeAll(session, handle, { source, paced, onSent: options.onSent });
         failpoint("sftp.written");
         if (durable) await session.sync(handle);
         else {
