@@ -175,6 +175,9 @@ async function usageError(
     const instead = await insteadOf(/'([^']*)'/.exec(first)?.[1] ?? "", definition);
     return usage(first, instead === null ? help : `${instead}${instead.endsWith("?") ? "" : ";"} ${help}`);
   }
+  const other = OPTIONS_OF_RESTIC[/unknown option '(--[a-z-]+)/.exec(first)?.[1] ?? ""];
+  const own = [...(definition?.options ?? []), ...GLOBAL_OPTIONS].flatMap(({ flags }) => flags.split(/[ ,]+/));
+  if (other !== undefined && own.includes(other.split(/[ ,]/)[0]!)) return usage(first, `${other} does that; ${help}`);
   const suggestion = more
     .join(" ")
     .trim()
@@ -208,6 +211,18 @@ const WORDS_OF_BACKUP: Readonly<Record<string, string>> = {
   snapshots: "backup list",
   ls: "backup show -R SNAPSHOT",
   dump: "backup show SNAPSHOT:PATH",
+  mount: "backup show -R SNAPSHOT",
+  check: "backup verify",
+  backup: "backup create",
+};
+/** Options of restic, with those that do the same here. */
+const OPTIONS_OF_RESTIC: Readonly<Record<string, string>> = {
+  "--target": "--to DIR",
+  "--delete": "--in-place",
+  "--force": "--reread",
+  "--from-repo": "--to-repo REPOSITORY beside -r",
+  "--read-data-subset": "--subset PART",
+  "--retry-lock": "--lock-timeout TIME",
 };
 /** Verbs that are proposed for a misspelt word: they only look, or only add. */
 const HARMLESS = new Set(

@@ -214,6 +214,10 @@ test("an unknown word is answered with what begins like it, does the same, or on
     ["stauts", "did you mean `cairn status`?"],
     ["backup lst", "did you mean `cairn backup list`?"],
     ["backup dump", "`cairn backup show SNAPSHOT:PATH` does that"],
+    ["backup check", "`cairn backup verify` does that"],
+    ["backup restore latest --target x", "--to DIR does that"],
+    ["backup create --force", "--reread does that"],
+    ["backup copy --from-repo=x", "--to-repo REPOSITORY beside -r does that"],
   ] as const) {
     const { stderr, status } = await runFake(line.split(" "));
     assert.equal(status, 2);

@@ -83,6 +83,18 @@ test("a repository is named by a file in the environment, as by restic", async (
   assert.equal(cairn(["backup", "list"], { cwd: folder, env }).error!.code, "not_found");
 });
 
+test("the host of a snapshot is that of the environment when none is named", async () => {
+  const { folder } = await keptFor("host");
+  const made = (...words: string[]): unknown => {
+    const env = { RESTIC_HOST: "of-the-environment" };
+    const data = cairnOk(["backup", "create", ...words], { cwd: folder, env }).data as {
+      snapshot: { hostname: string };
+    };
+    return data.snapshot.hostname;
+  };
+  assert.deepEqual([made(), made("--host", "named")], ["of-the-environment", "named"]);
+});
+
 test("a repository on another machine is no folder here when it is named without a scheme", () => {
   const cwd = newFolder("elsewhere");
   const { status, error } = cairn(["backup", "init", "-r", "user@host:/srv/b"], { cwd, env: { CAIRN_PASSWORD: "x" } });

@@ -17,7 +17,7 @@ import { kebab, usage } from "../../input.ts";
 import { formatBytes, formatDuration, plural, printable, shellQuote } from "../../render/format.ts";
 import { renderLeftOut } from "../../render/points.ts";
 import { renderIncomplete } from "../../render/status.ts";
-import { PACK_OPTIONS, REPOSITORY_OPTIONS, whileOpening, withRepository } from "./repository.ts";
+import { given, PACK_OPTIONS, REPOSITORY_OPTIONS, whileOpening, withRepository } from "./repository.ts";
 import { CreateBackupOptions } from "../../../contract/snapshots.ts";
 import { omit, pick } from "../../../contract/schema.ts";
 import { guards, VerbOptions } from "../../options.ts";
@@ -35,7 +35,7 @@ const FIRST = new VerbOptions(
 const OPTIONS = new VerbOptions(pick(CreateBackupOptions, "save", "tags", "hostname", "skipIfUnchanged", "dryRun"), {
   save: { flags: "--no-save", text: "head as it is; says how far the folder has moved on from it", value: false },
   tags: "-t, --tag <tags>",
-  hostname: "--host <name>",
+  hostname: { flags: "--host <name>", text: "in place of this machine's name (also RESTIC_HOST)" },
   dryRun: { text: "only say what would be transferred; the folder is saved first all the same" },
 });
 
@@ -186,8 +186,14 @@ function leadingOn(context: Context, error: unknown, point: string | undefined):
 
 /** Reads the options that a point and a stream share. */
 function ofSnapshot(context: Context, input: Input): StreamBackupOptions {
-  const { tags = [], ...given } = OPTIONS.read(context, input);
-  return { ...context.callOptions(), ...given, tags: tags.flatMap(splitTags) };
+  const { tags = [], ...options } = OPTIONS.read(context, input);
+  const [hostname] = given(context.env, options.hostname, "HOST");
+  return {
+    ...context.callOptions(),
+    ...options,
+    ...(hostname === undefined ? {} : { hostname }),
+    tags: tags.flatMap(splitTags),
+  };
 }
 
 async function runStream(context: Context, input: Input): Promise<Outcome> {

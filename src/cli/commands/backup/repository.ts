@@ -179,8 +179,8 @@ function packStyle(env: Context["env"], input: Input): Pick<RepositoryOptions, "
   return style;
 }
 
-/** A value of the line, else of the environment, and what it is called there. */
-function given(env: Context["env"], value: string | undefined, variable: string): [string | undefined, string] {
+/** A value of the line, else of the environment (`CAIRN_…`, then `RESTIC_…`), and what it is called there. */
+export function given(env: Context["env"], value: string | undefined, variable: string): [string | undefined, string] {
   if (value !== undefined) return [value, `--${variable.toLowerCase().replace("_", "-")}`];
   const name = PREFIXES.map((prefix) => `${prefix}${variable}`).find((each) => (env[each] ?? "") !== "");
   return name === undefined ? [undefined, variable] : [env[name], name];
