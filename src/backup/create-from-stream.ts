@@ -14,7 +14,7 @@ import type { StreamBackupResult, StreamBackupOptions, TransferredSize } from ".
 import { checkSnapshotTags, newestOfSame, publicSnapshot, timeAfter } from "./snapshots.ts";
 import { adding, type Session } from "./session.ts";
 import { madeSnapshot, type SnapshotOrigin } from "./made-snapshot.ts";
-import type { OpenRepository } from "./open-repository.ts";
+import { checkJobs, type OpenRepository } from "./open-repository.ts";
 import { snapshotContent } from "./content.ts";
 import { streamPath, streamSnapshot, type StreamSnapshot } from "./stream-snapshot.ts";
 
@@ -31,6 +31,7 @@ export async function createFromStream(
   options: StreamBackupOptions,
 ): Promise<StreamBackupResult> {
   checkSnapshotTags(options.tags ?? []);
+  checkJobs(options);
   const components = streamPath(options.filename ?? "stdin");
   return adding(access, options, async (session) => {
     session.index.beginSession();
@@ -58,7 +59,7 @@ class StreamBackup {
 
   constructor(parts: StreamParts) {
     this.#parts = parts;
-    this.#target = parts.session.packedBlobs();
+    this.#target = parts.session.packedBlobs(parts.options.jobs);
   }
 
   async run(): Promise<StreamBackupResult> {

@@ -16,7 +16,7 @@ import { NOTHING_TO_MOVE, planTransfer, type TransferPlan } from "../repository/
 import { noteBackup } from "../workspace/place/backup-notes.ts";
 import type { Point } from "../workspace/points/point-files.ts";
 import { neverRead, type Workspace } from "../workspace/workspace.ts";
-import type { CallOptions, CreateBackupOptions, CreateBackupResult, TransferredSize } from "../contract/index.ts";
+import type { CreateBackupOptions, CreateBackupResult, TransferredSize } from "../contract/index.ts";
 import { incompleteOf } from "../workspace/points/left-out.ts";
 import { looksEmpty } from "./own-folder.ts";
 import { checkSnapshotTags, newestOfSame, pointOf, pointTag, publicSnapshot, timeAfter } from "./snapshots.ts";
@@ -47,7 +47,7 @@ interface Forwarded extends Forwarding {
  */
 export async function forwarding<T>(
   access: OpenRepository,
-  options: CallOptions,
+  options: CreateBackupOptions,
   work: (to: Forwarding) => Promise<T>,
 ): Promise<T> {
   const started = Date.now();
@@ -56,7 +56,7 @@ export async function forwarding<T>(
     const { index, lock } = session;
     const stillHeld = async (): Promise<void> => lock!.recheck();
     const directory = access.workDirectory();
-    const packs = ForwardedPacks.orNull({ repository, index, directory, stillHeld });
+    const packs = ForwardedPacks.orNull({ repository, index, directory, stillHeld, connections: options.jobs });
     try {
       return await work({ started, session, packs });
     } catch (error) {
@@ -235,6 +235,7 @@ class BackupOfPoint {
         directory: join(access.workDirectory(), "packs"),
         near: new NearPacks(stored.repository.storage, ""),
         move: moveByThreads,
+        jobs: options.jobs,
         uploads: { stillHeld: async () => lock.recheck() },
         onElsewhere: stored.onElsewhere,
         signal: options.signal,

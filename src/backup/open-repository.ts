@@ -245,6 +245,14 @@ export function callOf({ signal, onProgress, onWarning, lockTimeoutMs }: CallOpt
   return { signal, onProgress, onWarning, lockTimeoutMs };
 }
 
+const MOST_JOBS = 64;
+
+/** Throws `usage` for what is no number of jobs. */
+export function checkJobs({ jobs }: { jobs?: number | undefined }): void {
+  if (jobs === undefined || (Number.isInteger(jobs) && jobs >= 1 && jobs <= MOST_JOBS)) return;
+  throw new CairnError("usage", `not a number of jobs: ${jobs}`, { hint: `1 to ${MOST_JOBS}` });
+}
+
 /** Returns how a call waits for locks. */
 export function lockCall({ signal, lockTimeoutMs, onWarning }: CallOptions): LockCall {
   return { waitMs: lockTimeoutMs ?? LOCK_WAIT_MS, signal, onWarning };

@@ -81,12 +81,12 @@ export class Session implements SnapshotListing {
   }
 
   /** For new blobs; the index is kept in step. Null where this call only reads. */
-  packedBlobs(): PackedBlobs | null {
+  packedBlobs(connections?: number): PackedBlobs | null {
     const { access, index, lock } = this;
     if (lock === null) return null;
     const directory = join(access.workDirectory(), "packs");
     const { repository } = access;
-    return new PackedBlobs({ repository, index, directory, stillHeld: async () => lock.recheck() });
+    return new PackedBlobs({ repository, index, directory, connections, stillHeld: async () => lock.recheck() });
   }
 
   close(): void {

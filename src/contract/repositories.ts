@@ -68,7 +68,9 @@ const snapshot = () => text("a snapshot: id, prefix, `latest`, or a save point's
 export const TransferLimits = object({
   uploadRate: opt(number("bytes a second to the storage")),
   downloadRate: opt(number("bytes a second from it")),
-  connections: opt(number("calls under way at once")),
+  connections: opt(
+    number("calls under way at once; more than 5 to a server of `rest:`, than 16 to one of `s3:`, only so"),
+  ),
 });
 export type TransferLimits = Of<typeof TransferLimits>;
 type Password = string | Uint8Array | (() => Promise<string | Uint8Array>);
@@ -178,6 +180,7 @@ export const VerifyBackupOptions = object({
   subset: opt(
     object({ part: number(), of: number() }, "of the packs only part n of m; all m parts together are all packs"),
   ),
+  jobs: opt(number("packs that come from far away at once, 1 to 64, and threads, 8 of them at most; default 16 and 2")),
   throwOnDamage: throwOnDamage(),
 });
 export type VerifyBackupOptions = Of<typeof VerifyBackupOptions>;

@@ -85,6 +85,7 @@ const ofSnapshot = {
   tags: opt(list(text(), "tags of the snapshot, comma between")),
   hostname: opt(text("recorded as the host's name; default: where the point was made")),
   skipIfUnchanged: opt(flag("no snapshot when the newest one of the same host and path holds the same")),
+  jobs: opt(number("packs on their way at once, 1 to 64, and threads, 8 of them at most; default 4 and 2")),
   dryRun: dryRun("only say what would be transferred"),
 };
 export const CreateBackupOptions = object({

@@ -1,5 +1,5 @@
 import { createBackup as putPoint, type Forwarding, forwarding } from "../backup/create.ts";
-import { callOf, type OpenRepository } from "../backup/open-repository.ts";
+import { callOf, checkJobs, type OpenRepository } from "../backup/open-repository.ts";
 import { withoutOwn } from "../backup/own-folder.ts";
 import { restoreBackupInPlace } from "../backup/restore/restore-in-place.ts";
 import { checkSnapshotTags } from "../backup/snapshots.ts";
@@ -30,6 +30,7 @@ export async function createBackup(
   const { workspaceName: name, save, point } = options;
   if (save === true && point !== undefined)
     throw new CairnError("usage", "a point is named, so `save` has nothing to save");
+  checkJobs(options);
   const isSaved = save !== false && point === undefined;
   if (isSaved && into instanceof Promise) await within(name, async (workspace) => prepareSave(workspace));
   return accessOf("createBackup", await into).during(options, async (access) => {

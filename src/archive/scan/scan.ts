@@ -135,7 +135,10 @@ export async function scan(wanted: ScanOptions): Promise<ScanResult> {
   if (options.cache !== null && options.cache.records <= INLINE_ENTRIES && !threadsAreWarm()) {
     const more: Thread<ScanWork>[] = [];
     const takeMore = async (): Promise<Thread<ScanWork>[]> => {
-      append(more, await takeThreads({ kind: SCAN, count: options.jobs, signal: options.signal }));
+      append(
+        more,
+        await takeThreads({ kind: SCAN, count: options.jobs ?? options.store?.forward?.jobs, signal: options.signal }),
+      );
       return more;
     };
     try {
@@ -148,7 +151,11 @@ export async function scan(wanted: ScanOptions): Promise<ScanResult> {
     }
   }
   for (;;) {
-    const threads = await takeThreads({ kind: SCAN, count: options.jobs, signal: options.signal });
+    const threads = await takeThreads({
+      kind: SCAN,
+      count: options.jobs ?? options.store?.forward?.jobs,
+      signal: options.signal,
+    });
     let drafting: ScanResult["draft"] = null;
     try {
       const result = await new Scan(options, threads, { capacity, takeMore: null }).run();

@@ -20,7 +20,7 @@ import {
 import { type DigestFinding, type ProvenDigests, provenPointDigests } from "./verify-digests.ts";
 import type { BackupProblem, VerifyBackupOptions, VerifyBackupResult } from "../../contract/index.ts";
 import { chosenSnapshots } from "../snapshots.ts";
-import type { OpenRepository } from "../open-repository.ts";
+import { checkJobs, type OpenRepository } from "../open-repository.ts";
 import { nearPacks } from "../session.ts";
 
 /**
@@ -32,6 +32,7 @@ export async function verifyRepository(
   options: VerifyBackupOptions,
 ): Promise<Omit<VerifyBackupResult, "restored" | "duration_ms">> {
   const { subset, quick, snapshots } = options;
+  checkJobs(options);
   if (subset !== undefined && !(subset.part >= 1 && subset.part <= subset.of && Number.isSafeInteger(subset.of)))
     throw new CairnError("usage", `part ${subset.part} of ${subset.of} is none`);
   if (quick === true && subset !== undefined)
@@ -76,7 +77,7 @@ async function readRepository(
   options: VerifyBackupOptions,
   chosen: ReadonlySet<string> | undefined,
 ): Promise<ReadRepository> {
-  const { subset, quick, signal, onProgress } = options;
+  const { subset, quick, jobs, signal, onProgress } = options;
   const near = nearPacks(access);
   const { keys } = access.repository;
   const stop = new AbortController();
@@ -85,7 +86,7 @@ async function readRepository(
     const total_bytes = packs.reduce((sum, { size }) => sum + size, 0);
     const told = ({ packs: done, bytes }: ProvenSoFar): void =>
       onProgress?.({ phase: "verifying", done, total: packs.length, bytes, total_bytes });
-    return provePacks({ keys, index, near, packs, signal: stopped, onProgress: onProgress && told });
+    return provePacks({ keys, index, near, packs, jobs, signal: stopped, onProgress: onProgress && told });
   };
   const isChosen = chosen === undefined ? undefined : ({ id }: ListedSnapshot) => chosen.has(id);
   const structure = await access.asStored(async () =>

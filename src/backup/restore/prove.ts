@@ -10,14 +10,12 @@ import type { ListedSnapshot } from "../../repository/repository.ts";
 import { unlessOthersWrote } from "../../workspace/place/owners.ts";
 import { userStateDirectory } from "../../workspace/place/registry.ts";
 import type { SnapshotContent } from "../content.ts";
-import type { OpenRepository } from "../open-repository.ts";
+import { checkJobs, type OpenRepository } from "../open-repository.ts";
 import { reading, type Session } from "../session.ts";
 import { pointOf } from "../snapshots.ts";
 import { type Compared, compareWritten } from "./compare.ts";
 import { requireReceiptPlace, writeReceipt } from "./receipt.ts";
 import type { Written } from "./write-snapshot.ts";
-
-const MAX_JOBS = 64;
 
 /** A folder that was restored, and the snapshot that it should be. */
 export interface ReadBack {
@@ -34,9 +32,7 @@ type Asked = Pick<RestoreBackupOptions, "jobs" | "receipt" | "prove" | "proveFro
 
 /** Asks before anything is read whether the proof and the receipt that are wanted can be. Throws `usage`. */
 export function checkProof(asked: Asked, target: Buffer): void {
-  const { jobs } = asked;
-  if (jobs !== undefined && !(Number.isInteger(jobs) && jobs >= 1 && jobs <= MAX_JOBS))
-    throw new CairnError("usage", `not a number of threads: ${jobs}`, { hint: `1 to ${MAX_JOBS}` });
+  checkJobs(asked);
   if (asked.prove === false && asked.proveFrom !== undefined)
     throw new CairnError("usage", `what is not read again is not read from ${asked.proveFrom}`, {
       hint: "leave out --no-prove or --prove-from",

@@ -8,13 +8,7 @@ import { makeFolder } from "../../fs/make-folder.ts";
 import { removeAll } from "../../fs/remove-all.ts";
 import { displayPath } from "../../fs/safe-path.ts";
 import { newWorkDirectory, removeDeadWorkDirectories } from "../../fs/work-directory.ts";
-import type {
-  BackupProblem,
-  CallOptions,
-  RestoredForCheck,
-  VerifyBackupOptions,
-  VerifyBackupResult,
-} from "../../contract/index.ts";
+import type { BackupProblem, RestoredForCheck, VerifyBackupOptions, VerifyBackupResult } from "../../contract/index.ts";
 import { verifyRepository } from "../care/verify.ts";
 import { chosenSnapshots, inOrder, warnOfFuture } from "../snapshots.ts";
 import { callOf, type OpenRepository } from "../open-repository.ts";
@@ -74,7 +68,7 @@ async function checkByRestoring(
 async function checkOne(
   access: OpenRepository,
   { id, scratch }: { id: string; scratch: string },
-  options: CallOptions,
+  options: VerifyBackupOptions,
 ): Promise<{ restored: RestoredForCheck; problems: BackupProblem[] }> {
   const restored: RestoredForCheck = { snapshot_id: id, entries: 0, bytes: 0, state_digest: null, databases: 0 };
   const { signal } = options;
@@ -84,7 +78,7 @@ async function checkOne(
     result = await restoreBackup(
       access,
       { snapshot: id, to: join(scratch, "restored"), asStored: true },
-      callOf(options),
+      { ...callOf(options), jobs: options.jobs },
     );
   } catch (error) {
     if (!(error instanceof CairnError) || error.code !== "damaged") throw error;

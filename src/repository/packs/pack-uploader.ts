@@ -18,7 +18,7 @@ export interface PackUploaderOptions {
    */
   stillHeld?: (() => Promise<void>) | undefined;
   /** Uploads at once; default 4. */
-  connections?: number;
+  connections?: number | undefined;
   /** An index is written at the latest after so many packs; default 64. */
   packsPerIndex?: number;
   /** … and at the latest so long after the last one, in milliseconds; default 30 000. */

@@ -39,7 +39,7 @@ export interface HttpRequest {
   readonly signal?: AbortSignal | undefined;
 }
 
-const CONNECTIONS = 5;
+export const CONNECTIONS = 5;
 const SILENCE_MS = 120_000;
 /** Shorter than most servers keep one, so that they seldom end it at the moment when we ask. */
 const IDLE_MS = 15_000;

@@ -27,6 +27,7 @@ function scene(t: TestContext, more: { directory?: string; index?: BlobIndex } =
   const task: ForwardTask = {
     keys: { encrypt: randomBytes(32), macK: randomBytes(16), macR: randomBytes(16) },
     style: { version: 2 },
+    mostWaiting: 8,
     index: (more.index ?? new BlobIndex()).shared,
     directory: more.directory ?? directory,
     control: control.buffer as SharedArrayBuffer,

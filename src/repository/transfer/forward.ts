@@ -9,6 +9,8 @@ import { type FinishedPack, type PackTail, PackWriter, type StoredBytes } from "
  */
 export interface ForwardTarget {
   readonly task: ForwardTask;
+  /** Threads of the save; default as many as any operation has. */
+  readonly jobs: number | undefined;
   /** Takes over a pack that a thread has finished; `current`: about where in the folder its content is from. Never throws. */
   onPack(pack: FinishedPack, current: string): void;
   /** Called once nothing more comes. Never throws. */
@@ -19,6 +21,8 @@ export interface ForwardTarget {
 export interface ForwardTask {
   keys: MasterKeys;
   style: PackStyle;
+  /** While so many packs wait no other is begun: they take room on a disk. */
+  mostWaiting: number;
   /** Index of the other repository; it grows meanwhile, so that a blob may go there twice. */
   index: SharedIndex;
   /** where unfinished packs lie; there already */
@@ -37,9 +41,6 @@ export const F = {
   LEFT_KIB: 3,
 } as const;
 export const FORWARD_WORDS = 4;
-
-/** While so many packs wait no other is begun: they take room on a disk. */
-const MOST_WAITING = 8;
 
 type BlobKind = "data" | "tree";
 
@@ -88,7 +89,7 @@ export class BlobForwarder {
   }
 
   #hasRoom(): boolean {
-    return Atomics.load(this.#control, F.STOP) === 0 && Atomics.load(this.#control, F.WAITING) < MOST_WAITING;
+    return Atomics.load(this.#control, F.STOP) === 0 && Atomics.load(this.#control, F.WAITING) < this.#task.mostWaiting;
   }
 
   /** The unfinished packs, for another thread's `finish`. */

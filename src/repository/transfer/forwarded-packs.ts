@@ -2,6 +2,7 @@ import { mkdtempSync } from "node:fs";
 import { join } from "node:path";
 import { plainBytesOf } from "../../formats/restic/pack-header.ts";
 import { F, FORWARD_WORDS, type ForwardTarget, type ForwardTask } from "./forward.ts";
+import { mostWaiting } from "./transfer-task.ts";
 import { makeFolder } from "../../fs/make-folder.ts";
 import { isCompressedAnew } from "../packs/pack-style.ts";
 import { type BlobCounts, PackUploader, type PackUploaderOptions } from "../packs/pack-uploader.ts";
@@ -19,6 +20,7 @@ export interface ForwardedSize {
   packBytes: number;
 }
 
+/** As many threads forward as packs are uploaded at once, where that is said. */
 export interface ForwardedPacksOptions extends PackUploaderOptions {
   /** Below it are unfinished packs, on the repository's own file system where it is local; made when absent. */
   directory: string;
@@ -38,6 +40,7 @@ export const NOTHING_FORWARDED: Readonly<ForwardedSize> = {
  */
 export class ForwardedPacks implements ForwardTarget {
   readonly task: ForwardTask;
+  readonly jobs: number | undefined;
   readonly size: ForwardedSize = { ...NOTHING_FORWARDED };
   readonly #control: Int32Array;
   readonly #uploader: PackUploader;
@@ -51,11 +54,13 @@ export class ForwardedPacks implements ForwardTarget {
     const { repository, index } = options;
     makeFolder(options.directory);
     const directory = mkdtempSync(join(options.directory, "forwarded-"));
+    this.jobs = options.connections;
     this.#uploader = new PackUploader(options);
     this.#control = new Int32Array(new SharedArrayBuffer(FORWARD_WORDS * 4));
     this.task = {
       keys: repository.keys,
       style: repository.style,
+      mostWaiting: mostWaiting(options.connections),
       index: index.shared,
       directory,
       control: this.#control.buffer as SharedArrayBuffer,

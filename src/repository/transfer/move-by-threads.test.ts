@@ -24,6 +24,7 @@ test("threads are had for other work when transfers wait for a server that does 
     packs: path.join(paths.repository, "data"),
     directory: temporaryFolder(t),
     signal: undefined,
+    jobs: undefined,
     onPack: async () => undefined,
     onMoved: async () => silence,
   };

@@ -3,7 +3,7 @@ import type { MoveBlobs, MoveJob } from "./transfer.ts";
 import { trimMemory } from "../../native.ts";
 import type { Thread } from "../../threads/worker-thread.ts";
 import { firstFailure, withThreads } from "../../threads/threads.ts";
-import { CONTROL_WORDS, T, TRANSFER, type TransferTask, type TransferWork } from "./transfer-task.ts";
+import { CONTROL_WORDS, mostWaiting, T, TRANSFER, type TransferTask, type TransferWork } from "./transfer-task.ts";
 
 const PROGRESS_MS = 50;
 
@@ -12,7 +12,9 @@ export const moveByThreads: MoveBlobs = async (job) => {
   // A backup often follows the save of what it transfers.
   trimMemory();
   const isFar = job.to.repository.storage.localPath === undefined;
-  await withThreads({ kind: TRANSFER, isFar, signal: job.signal }, async (threads) => moveBy(threads, job));
+  await withThreads({ kind: TRANSFER, count: job.jobs, isFar, signal: job.signal }, async (threads) =>
+    moveBy(threads, job),
+  );
 };
 
 async function moveBy(threads: readonly Thread<TransferWork>[], job: MoveJob): Promise<void> {
@@ -22,6 +24,7 @@ async function moveBy(threads: readonly Thread<TransferWork>[], job: MoveJob): P
     from: { keys: from.repository.keys, index: from.index.shared, packs: job.packs },
     to: { keys: to.repository.keys, style: to.repository.style },
     directory: job.directory,
+    mostWaiting: mostWaiting(job.jobs),
     entries: shared(entries),
     groups: shared(groupsOf(entries, from.index.table.packOf)),
     control: control.buffer as SharedArrayBuffer,

@@ -29,6 +29,8 @@ export interface WantedRange extends ByteRange {
 
 export interface FetchOptions {
   signal?: AbortSignal | undefined;
+  /** Ranges asked for at once; default 16. */
+  atOnce?: number | undefined;
   /** True: a pack that is not there is passed over, and whoever reads it meets that. */
   lenient?: boolean;
   /** A range, or a piece of one, that is there now or was passed over. They come in any order. */
@@ -97,7 +99,7 @@ export class NearPacks implements PackFiles {
       else append(queue, this.#cut(range));
     }
     const pace = newPacer(options.signal);
-    await concurrently(queue.length, CONNECTIONS, async (at) => {
+    await concurrently(queue.length, options.atOnce ?? CONNECTIONS, async (at) => {
       const range = queue[at]!;
       await pace();
       await this.#bringMissing(range, options.lenient === true);

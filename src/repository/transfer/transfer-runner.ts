@@ -2,7 +2,7 @@ import { CairnError } from "../../errors.ts";
 import { BlobIndex } from "../index/blob-index.ts";
 import { BlobMover } from "./blob-mover.ts";
 import { packFolder } from "./near-packs.ts";
-import { MOST_WAITING, T, type TransferEvent, type TransferTask, type TransferWork } from "./transfer-task.ts";
+import { T, type TransferEvent, type TransferTask, type TransferWork } from "./transfer-task.ts";
 
 const WAIT_MS = 20;
 
@@ -51,7 +51,7 @@ export class TransferRunner {
     ) {
       const own = entries.subarray(0, groups[group + 1]!);
       for (let at = groups[group]!; at < own.length;) {
-        waitForRoom(control);
+        waitForRoom(control, task.mostWaiting);
         const next = mover.moveSome(own, at);
         let bytes = 0;
         for (const entry of own.subarray(at, next)) bytes += table.lengthOf[entry]!;
@@ -64,11 +64,11 @@ export class TransferRunner {
 }
 
 /** While too many packs wait to be taken away. Throws `interrupted` once the transfer is stopped. */
-function waitForRoom(control: Int32Array): void {
+function waitForRoom(control: Int32Array, most: number): void {
   for (;;) {
     if (Atomics.load(control, T.STOP) !== 0) throw new CairnError("interrupted", "the transfer was stopped");
     const waiting = Atomics.load(control, T.WAITING);
-    if (waiting < MOST_WAITING) return;
+    if (waiting < most) return;
     Atomics.wait(control, T.WAITING, waiting, WAIT_MS);
   }
 }

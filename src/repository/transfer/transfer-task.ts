@@ -18,6 +18,8 @@ export interface TransferTask {
   to: { keys: MasterKeys; style: PackStyle };
   /** where unfinished packs go; there already */
   directory: string;
+  /** See `mostWaiting`. */
+  mostWaiting: number;
   /** entries of the source's index, by pack and offset */
   entries: SharedArrayBuffer;
   /** where each group of entries begins, and where the last one ends; a group is of one pack */
@@ -38,8 +40,10 @@ export const T = {
 } as const;
 export const CONTROL_WORDS = 5;
 
-/** Finished packs that wait to be taken away, at most about so many: they take room on a disk. */
-export const MOST_WAITING = 8;
+/** Finished packs that wait to be taken away, at most about so many: they take room on a disk. `jobs`: uploads at once. */
+export function mostWaiting(jobs = 4): number {
+  return Math.max(8, 2 * jobs);
+}
 
 /**
  * A pack that a thread has finished: the file is the main thread's from then on; or the name of one of the source that is

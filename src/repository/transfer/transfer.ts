@@ -37,6 +37,8 @@ export interface MoveJob {
   readonly packs: string;
   readonly directory: string;
   readonly signal: AbortSignal | undefined;
+  /** Threads, and packs on their way at once; see `TransferOptions`. */
+  readonly jobs: number | undefined;
   /** Takes a finished pack away; resolves when it has arrived. */
   onPack(pack: FinishedPack): Promise<void>;
   /** See `TransferOptions`. */
@@ -54,6 +56,8 @@ export interface TransferOptions {
   directory: string;
   /** The source's packs as local files. */
   near: NearPacks;
+  /** Threads, and uploads at once; default as many as any operation has, and 4. */
+  jobs?: number | undefined;
   uploads?: Pick<PackUploaderOptions, "connections" | "packsPerIndex" | "indexEveryMs" | "stillHeld">;
   /** Told of each pack of the source that is damaged or missing, and of which something is read from others; several times. */
   onElsewhere?: ((pack: string) => void) | undefined;
@@ -88,7 +92,7 @@ export async function runTransfer(
   const { entries } = plan;
   if (entries.length === 0) return { packs: 0, indexes: 0, packBytes: 0 };
   makeFolder(directory);
-  const uploader = new PackUploader({ ...to, ...options.uploads });
+  const uploader = new PackUploader({ ...to, connections: options.jobs, ...options.uploads });
   const moved: BlobCounts = { blobs: 0, bytes: 0 };
   const totals = { total: entries.length, totalBytes: plan.storedBytes };
   const toldLast = keepTelling(onProgress, () => ({
@@ -107,6 +111,7 @@ export async function runTransfer(
         packs: near.folder,
         directory,
         signal,
+        jobs: options.jobs,
         onElsewhere: options.onElsewhere,
         onPack: async (pack) => uploader.add(pack),
         onMoved: async (blobs, bytes) => {

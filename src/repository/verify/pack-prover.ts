@@ -4,7 +4,7 @@ import { objectIdOf } from "../../ids.ts";
 import { firstFailure, withThreads } from "../../threads/threads.ts";
 import type { Thread } from "../../threads/worker-thread.ts";
 import type { BlobIndex } from "../index/blob-index.ts";
-import type { NearPacks, WantedRange } from "../transfer/near-packs.ts";
+import type { FetchOptions, NearPacks, WantedRange } from "../transfer/near-packs.ts";
 import type { StoredFile } from "../storage/storage.ts";
 import { CONTROL_WORDS, type PackReport, V, VERIFY, type VerifyTask, type VerifyWork } from "./verify-task.ts";
 
@@ -123,6 +123,8 @@ export interface PacksToProve extends Omit<PackProverOptions, "folder" | "proven
   readonly near: NearPacks;
   /** Those that the index lists. */
   readonly packs: readonly StoredFile[];
+  /** Threads, and packs that are brought at once; default as many as any operation has, and as many as come at once. */
+  readonly jobs?: number | undefined;
 }
 
 export interface ProvenPacks extends ProvenSoFar {
@@ -161,13 +163,13 @@ async function proveOnce(
   options: PacksToProve,
   proven: Uint8Array,
 ): Promise<ProvenSoFar & { reports: readonly PackReport[] }> {
-  const { near, packs: all, index, signal, onProgress } = options;
+  const { near, packs: all, index, jobs, signal, onProgress } = options;
   const numbers = new Map<string, number>();
   for (let pack = 0; pack < index.packCount; pack++) numbers.set(objectIdOf(index.table.packId(pack)), pack);
   const reports: PackReport[] = [];
   let [packs, blobs, bytes] = [0, 0, 0];
   const bring = async (batch: readonly StoredFile[]): Promise<StoredFile[]> => {
-    const lost = await bringPacks(batch, near, signal);
+    const lost = await bringPacks(batch, near, { atOnce: jobs, signal });
     for (const [name, message] of lost)
       reports.push({ pack: numbers.get(name)!, kind: "unreadable", message, blobs: [] });
     return batch.filter(({ name }) => !lost.has(name));
@@ -180,7 +182,7 @@ async function proveOnce(
     coming.catch(() => undefined);
     if (here.length === 0) continue;
     throwIfAborted(signal);
-    const found = await withThreads({ kind: VERIFY, signal }, async (threads) => {
+    const found = await withThreads({ kind: VERIFY, count: jobs, signal }, async (threads) => {
       const told = (done: ProvenSoFar): void =>
         onProgress?.({ packs: packs + done.packs, blobs: blobs + done.blobs, bytes: bytes + done.bytes });
       const prover = new PackProver(threads, {
@@ -234,15 +236,15 @@ function batchesOf(packs: readonly StoredFile[]): StoredFile[][] {
 async function bringPacks(
   packs: readonly StoredFile[],
   near: NearPacks,
-  signal: AbortSignal | undefined,
+  how: FetchOptions,
 ): Promise<Map<string, string>> {
   const lost = new Map<string, string>();
   const range = ({ name, size }: StoredFile): WantedRange => ({ pack: name, offset: 0, length: size });
   /** The reason why these are not all here. */
   const fetch = async (wanted: readonly StoredFile[]): Promise<string | null> => {
-    throwIfAborted(signal);
+    throwIfAborted(how.signal);
     try {
-      await near.fetch(wanted.map(range), { signal });
+      await near.fetch(wanted.map(range), how);
       return null;
     } catch (error) {
       if (!(error instanceof CairnError) || error.code !== "damaged") throw error;

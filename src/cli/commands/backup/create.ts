@@ -24,7 +24,7 @@ import { guards, VerbOptions } from "../../options.ts";
 
 /** Options that only a save takes. */
 const FIRST = new VerbOptions(
-  omit(CreateBackupOptions, "point", "save", "tags", "hostname", "skipIfUnchanged", "dryRun"),
+  omit(CreateBackupOptions, "point", "save", "tags", "hostname", "skipIfUnchanged", "jobs", "dryRun"),
   {
     message: "-m, --message <text>",
     exclude: "--exclude <pattern>",
@@ -32,12 +32,16 @@ const FIRST = new VerbOptions(
     allow: guards("home", "nested", "git", "space"),
   },
 );
-const OPTIONS = new VerbOptions(pick(CreateBackupOptions, "save", "tags", "hostname", "skipIfUnchanged", "dryRun"), {
-  save: { flags: "--no-save", text: "head as it is; says how far the folder has moved on from it", value: false },
-  tags: "-t, --tag <tags>",
-  hostname: { flags: "--host <name>", text: "in place of this machine's name (also RESTIC_HOST)" },
-  dryRun: { text: "only say what would be transferred; the folder is saved first all the same" },
-});
+const OPTIONS = new VerbOptions(
+  pick(CreateBackupOptions, "save", "tags", "hostname", "skipIfUnchanged", "jobs", "dryRun"),
+  {
+    save: { flags: "--no-save", text: "head as it is; says how far the folder has moved on from it", value: false },
+    tags: "-t, --tag <tags>",
+    hostname: { flags: "--host <name>", text: "in place of this machine's name (also RESTIC_HOST)" },
+    jobs: "--jobs <n>",
+    dryRun: { text: "only say what would be transferred; the folder is saved first all the same" },
+  },
+);
 
 export const command: CommandDefinition = {
   name: "backup create",

@@ -28,7 +28,7 @@ export const REPOSITORY_OPTIONS: readonly OptionDefinition[] = [
   { flags: "--age-identity <file>", text: "opens a password file that age encrypted (also CAIRN_AGE_IDENTITY)" },
   { flags: "--limit-upload <rate>", text: "bytes a second to it, e.g. 5MiB" },
   { flags: "--limit-download <rate>", text: "bytes a second from it" },
-  { flags: "--connections <n>", text: "calls under way at once" },
+  { flags: "--connections <n>", text: "calls under way at once; default 5 (rest:), 16 (s3:)" },
 ];
 
 export const PACK_SIZE_OPTION: OptionDefinition = {
@@ -192,7 +192,7 @@ function limitsOf(input: Input): TransferLimits | null {
   const connections = input.count("connections");
   const named = { "--limit-upload": up, "--limit-download": down, "--connections": connections };
   for (const [option, value] of Object.entries(named))
-    if (value !== undefined && value < 1) throw usage(`${option} is at least 1`, "without it there is no such limit");
+    if (value !== undefined && value < 1) throw usage(`${option} is at least 1`, "leave it out for the default");
   if (up !== undefined) limits.uploadRate = up;
   if (down !== undefined) limits.downloadRate = down;
   if (connections !== undefined) limits.connections = connections;

@@ -11,7 +11,8 @@ import { VerifyBackupOptions } from "../../../contract/repositories.ts";
 import { pick } from "../../../contract/schema.ts";
 import { VerbOptions } from "../../options.ts";
 
-const OPTIONS = new VerbOptions(pick(VerifyBackupOptions, "quick", "restoreCheck", "scratch"), {
+const OPTIONS = new VerbOptions(pick(VerifyBackupOptions, "quick", "restoreCheck", "scratch", "jobs"), {
+  jobs: "--jobs <n>",
   scratch: "--scratch <dir>",
 });
 

@@ -15,7 +15,7 @@ import { TlsFiles } from "../../../api/repository-server/tls-files.ts";
 import { CairnError } from "../../../errors.ts";
 import { CallStorage } from "../call-storage.ts";
 import { withoutSecrets } from "../http-connection.ts";
-import { RestStorage } from "./rest.ts";
+import { openRestStorage, RestStorage } from "./rest.ts";
 import { RetryingStorage } from "../retrying.ts";
 import { storageContract } from "../storage.contract.ts";
 
@@ -172,6 +172,31 @@ test("an append-only server lets nothing but locks go and takes new files", asyn
   await assert.rejects(storage.remove("config", "config"), coded("permission", /append-only/));
   await storage.remove("locks", nameOf(bytes));
   assert.equal(await storage.exists("locks", nameOf(bytes)), false);
+});
+
+test("as many requests are under way as connections are allowed, five at least", async (t) => {
+  for (const [calls, expected] of [
+    [9, 9],
+    [2, 5],
+    [undefined, 5],
+  ] as const) {
+    const waiting: ServerResponse[] = [];
+    const server = createServer((_request, response) => void waiting.push(response));
+    await new Promise<void>((done) => void server.listen(0, "127.0.0.1", done));
+    t.after(() => server.close());
+    const address = `http://127.0.0.1:${(server.address() as AddressInfo).port}/`;
+    const storage = await openRestStorage(address, { env: {}, limits: { calls } });
+    const asked = Array.from({ length: 12 }, async () => storage.exists("config", "config"));
+    await eventually("as many requests", () => waiting.length === expected);
+    // No further one comes before one of them is answered.
+    for (let answered = 0; answered < 12; answered++) {
+      await eventually("a request", () => waiting.length > 0);
+      assert.ok(waiting.length <= expected);
+      waiting.shift()!.writeHead(200, { "content-length": "0" }).end();
+    }
+    await Promise.all(asked);
+    await storage.close();
+  }
 });
 
 test("a caller that stops interrupts what is under way, but nothing that decides, and what comes is done", async () => {

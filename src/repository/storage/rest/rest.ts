@@ -3,7 +3,7 @@ import { statSync, unlinkSync } from "node:fs";
 import { resolve } from "node:path";
 import { CairnError, toCairnError } from "../../../errors.ts";
 import type { OpenStorageOptions } from "../location.ts";
-import type { HttpBody } from "../http-connection.ts";
+import { CONNECTIONS, type HttpBody } from "../http-connection.ts";
 import { parseRestAddress, RestConnection, type RestOptions } from "./rest-connection.ts";
 import {
   decides,
@@ -219,7 +219,8 @@ export async function openRestStorage(address: string, options: OpenStorageOptio
   if (given.user === "" && user !== undefined) settings.user = user;
   if (given.password === "" && password !== undefined) settings.password = password;
   if (caFile !== undefined) settings.caFile = resolve(options.cwd ?? process.cwd(), caFile);
-  const { create, signal } = options;
+  const { create, signal, limits } = options;
+  if (limits?.calls !== undefined) settings.connections = Math.max(CONNECTIONS, limits.calls);
   return create === true ? RestStorage.create(address, settings, { signal }) : new RestStorage(address, settings);
 }
 

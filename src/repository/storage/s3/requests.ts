@@ -39,7 +39,7 @@ const EMPTY_SHA256 = createHash("sha256").digest("hex");
 const SMALL_ANSWER = 64 << 10;
 /** An answer up to this long gets its memory at once; a longer one as it comes. */
 const AT_ONCE = 64 << 20;
-const CONNECTIONS = 16;
+export const CONNECTIONS = 16;
 
 /** Signed requests to one bucket. Answers are read whole, within bounds; errors are CairnErrors without secrets. */
 export class S3Requests {

@@ -9,7 +9,7 @@ import type { S3Answer } from "./errors.ts";
 import { listObjects, listUploads } from "./list.ts";
 import { defaultAddressing, parseS3Location, type S3Addressing, type S3Place } from "./location.ts";
 import { abortUpload, md5Of, uploadInParts } from "./multipart.ts";
-import { S3Requests, type S3Request } from "./requests.ts";
+import { CONNECTIONS, S3Requests, type S3Request } from "./requests.ts";
 import {
   isFileName,
   labelOf,
@@ -296,7 +296,9 @@ export async function openS3Storage(rest: string, options: OpenStorageOptions = 
   const settings = anonymous ? { credentials: null, region: findS3Region(env) } : findS3Settings(env);
   const bundle = env["AWS_CA_BUNDLE"] || env["RESTIC_CACERT"] || undefined;
   const caFile = bundle === undefined ? undefined : resolve(options.cwd ?? process.cwd(), bundle);
-  const storage = await S3Storage.open({ place, ...settings, addressing, caFile });
+  const calls = options.limits?.calls;
+  const connections = calls === undefined ? undefined : Math.max(CONNECTIONS, calls);
+  const storage = await S3Storage.open({ place, ...settings, addressing, caFile, connections });
   if (options.create !== true) return storage;
   try {
     await storage.conditionalWrites({ signal: options.signal }).catch(unlessItMayPass);
