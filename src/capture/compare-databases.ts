@@ -1,0 +1,155 @@
+import { DatabaseSync } from "node:sqlite";
+
+/** A table, index, view or trigger that differs; `sql` is null where the database has none of that name. */
+export interface SchemaDifference {
+  type: string;
+  name: string;
+  sqlBefore: string | null;
+  sqlAfter: string | null;
+}
+
+/** A row that differs, its values as SQL literals by column; null where the database has none with that key. */
+export interface RowDifference {
+  before: Record<string, string> | null;
+  after: Record<string, string> | null;
+}
+
+/** What differs between the rows of one table that both databases have. */
+export interface TableDifference {
+  name: string;
+  /** columns by which rows are the same row; `rowid` where the table has no key of its own */
+  key: string[];
+  added: number;
+  removed: number;
+  changed: number;
+  /** the first of each kind, by key */
+  rows: RowDifference[];
+  /** why the rows were not compared */
+  problem?: string;
+}
+
+export interface DatabaseDifferences {
+  schema: SchemaDifference[];
+  tables: TableDifference[];
+}
+
+/**
+ * Compares two databases that are nobody's: what is defined, and the rows of tables by their keys. `limit`: rows that are
+ * listed of each kind and table; all are counted. Virtual tables are compared by the tables that hold them. Throws what
+ * SQLite says of a file that is no database, or damaged.
+ */
+export function compareDatabases(before: string, after: string, limit: number): DatabaseDifferences {
+  const database = new DatabaseSync(":memory:");
+  try {
+    database.exec("PRAGMA cell_size_check = ON; PRAGMA trusted_schema = OFF");
+    database.prepare("ATTACH ? AS a").run(before);
+    database.prepare("ATTACH ? AS b").run(after);
+    const [old, now] = [definitions(database, "a"), definitions(database, "b")];
+    const schema: SchemaDifference[] = [];
+    for (const key of new Set([...old.keys(), ...now.keys()])) {
+      const [sqlBefore, sqlAfter] = [old.get(key)?.sql ?? null, now.get(key)?.sql ?? null];
+      const { type, name } = (now.get(key) ?? old.get(key))!;
+      if (sqlBefore !== sqlAfter) schema.push({ type, name, sqlBefore, sqlAfter });
+    }
+    const tables: TableDifference[] = [];
+    for (const [key, { type, name, sql }] of now) {
+      if (type !== "table" || !old.has(key) || /^\s*CREATE\s+VIRTUAL\b/i.test(sql)) continue;
+      const found = compareTable(database, name, limit);
+      if (found.added + found.removed + found.changed > 0 || found.problem !== undefined) tables.push(found);
+    }
+    return { schema, tables };
+  } finally {
+    database.close();
+  }
+}
+
+interface Definition {
+  type: string;
+  name: string;
+  sql: string;
+}
+
+/** By type and name, in the order in which the database has them; without what SQLite makes of itself. */
+function definitions(database: DatabaseSync, of: "a" | "b"): Map<string, Definition> {
+  const rows = database.prepare(
+    `SELECT type, name, sql FROM ${of}.sqlite_schema WHERE sql IS NOT NULL AND name NOT LIKE 'sqlite\\_%' ESCAPE '\\' ORDER BY rowid`,
+  );
+  const all = rows.all() as unknown as Definition[];
+  return new Map(all.map((each) => [`${each.type} ${each.name}`, each]));
+}
+
+function compareTable(database: DatabaseSync, name: string, limit: number): TableDifference {
+  const [old, now] = [columnsOf(database, "a", name), columnsOf(database, "b", name)];
+  const key = now.key.length > 0 ? now.key : [rowidOf(now)];
+  const found: TableDifference = { name, key, added: 0, removed: 0, changed: 0, rows: [] };
+  if (String(old.key) !== String(now.key)) return { ...found, problem: "its key is another one" };
+  if (key.includes("")) return { ...found, problem: "it has neither a key nor a rowid" };
+  try {
+    const shared = now.all.filter((column) => old.all.includes(column) && !key.includes(column));
+    const same = key.map((column) => `x.${quoted(column)} IS y.${quoted(column)}`).join(" AND ");
+    const differs = shared
+      .map((column) => `x.${quoted(column)} IS NOT y.${quoted(column)} COLLATE BINARY`)
+      .join(" OR ");
+    const table = quoted(name);
+    const order = key.map((column) => `x.${quoted(column)}`).join(", ");
+    const missing = (here: string, there: string): string =>
+      `FROM ${here}.${table} x WHERE NOT EXISTS (SELECT 1 FROM ${there}.${table} y WHERE ${same})`;
+    const pair = `FROM a.${table} x JOIN b.${table} y ON ${same} WHERE ${differs}`;
+    const ask = (what: string, from: string): Record<string, string>[] =>
+      database.prepare(`SELECT ${what} ${from} ORDER BY ${order} LIMIT ${limit}`).all() as Record<string, string>[];
+    found.added = count(database, missing("b", "a"));
+    found.removed = count(database, missing("a", "b"));
+    if (differs !== "") found.changed = count(database, pair);
+    const whole = (columns: readonly string[]): string =>
+      columns.map((each) => `quote(x.${quoted(each)}) AS ${quoted(each)}`).join(", ");
+    const [keyed, added] = [[...key, ...shared], [...new Set([...key, ...now.all])]];
+    const both = keyed.flatMap((each, i) => [`quote(x.${quoted(each)}) AS x${i}`, `quote(y.${quoted(each)}) AS y${i}`]);
+    for (const row of ask(whole(added), missing("b", "a"))) found.rows.push({ before: null, after: { ...row } });
+    for (const row of ask(whole([...new Set([...key, ...old.all])]), missing("a", "b")))
+      found.rows.push({ before: { ...row }, after: null });
+    for (const row of differs === "" ? [] : ask(both.join(", "), pair)) {
+      const side = (letter: string): Record<string, string> =>
+        Object.fromEntries(keyed.map((each, i) => [each, row[`${letter}${i}`]!]));
+      found.rows.push({ before: side("x"), after: side("y") });
+    }
+    return found;
+  } catch (error) {
+    // A collation or a function of the program that it belongs to is not known here.
+    return { ...found, problem: error instanceof Error ? error.message : String(error) };
+  }
+}
+
+function count(database: DatabaseSync, from: string): number {
+  return Number((database.prepare(`SELECT count(*) AS n ${from}`).get() as { n: number }).n);
+}
+
+interface Columns {
+  /** with those that are computed */
+  taken: string[];
+  all: string[];
+  key: string[];
+}
+
+function columnsOf(database: DatabaseSync, of: "a" | "b", table: string): Columns {
+  const rows = database.prepare("SELECT name, pk, hidden FROM pragma_table_xinfo(?, ?)").all(table, of) as {
+    name: string;
+    pk: number;
+    hidden: number;
+  }[];
+  const key = rows.filter(({ pk }) => pk > 0).toSorted((a, b) => a.pk - b.pk);
+  return {
+    taken: rows.map(({ name }) => name),
+    all: rows.filter(({ hidden }) => hidden === 0).map(({ name }) => name),
+    key: key.map(({ name }) => name),
+  };
+}
+
+/** A name of the rowid that no column has taken; empty where all are. */
+function rowidOf({ taken }: Columns): string {
+  const names = new Set(taken.map((name) => name.toLowerCase()));
+  return ["rowid", "_rowid_", "oid"].find((name) => !names.has(name)) ?? "";
+}
+
+function quoted(name: string): string {
+  return `"${name.replaceAll('"', '""')}"`;
+}
