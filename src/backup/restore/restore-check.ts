@@ -1,7 +1,7 @@
 import { append } from "../../append.ts";
 import { mkdirSync } from "node:fs";
 import { join, resolve } from "node:path";
-import { DatabaseChecker } from "../../capture/check-database.ts";
+import { DatabaseProcess } from "../../capture/database-process.ts";
 import { CairnError, toCairnError } from "../../errors.ts";
 import { failpoint } from "../../failpoint.ts";
 import { makeFolder } from "../../fs/make-folder.ts";
@@ -105,7 +105,7 @@ async function checkDatabases(
 ): Promise<{ databases: number; problems: BackupProblem[] }> {
   const aside = join(scratch, "database");
   mkdirSync(aside, { mode: 0o700 });
-  const checker = new DatabaseChecker();
+  const checker = new DatabaseProcess();
   const problems: BackupProblem[] = [];
   let databases = 0;
   try {

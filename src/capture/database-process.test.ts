@@ -4,11 +4,11 @@ import os from "node:os";
 import path from "node:path";
 import { DatabaseSync } from "node:sqlite";
 import { test, type TestContext } from "node:test";
-import { DatabaseChecker } from "./check-database.ts";
+import { DatabaseProcess } from "./database-process.ts";
 
-function scene(t: TestContext): { checker: DatabaseChecker; at: (name: string) => string } {
+function scene(t: TestContext): { checker: DatabaseProcess; at: (name: string) => string } {
   const folder = fs.mkdtempSync(path.join(os.tmpdir(), "cairn-check-"));
-  const checker = new DatabaseChecker();
+  const checker = new DatabaseProcess();
   t.after(async () => {
     await checker.close();
     fs.rmSync(folder, { recursive: true });

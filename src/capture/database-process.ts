@@ -3,6 +3,7 @@ import fs from "node:fs";
 import { fileURLToPath } from "node:url";
 import { CairnError, throwIfAborted, toCairnError } from "../errors.ts";
 import { withPipes } from "../fs/child-pipes.ts";
+import type { DatabaseDifferences } from "./compare-databases.ts";
 
 const MAGIC = Buffer.from("SQLite format 3\0", "latin1");
 
@@ -12,27 +13,50 @@ export function isDatabase(fd: number): boolean {
   return fs.readSync(fd, head, 0, head.length, 0) === head.length && head.equals(MAGIC);
 }
 
-/** Has SQLite check databases, one after the other, in a process that can be ended at any moment. To be closed. */
-export class DatabaseChecker {
+/** One thing to do with databases that are nobody's. The files may be changed by it, as by any program that opens them. */
+export type DatabaseRequest =
+  | { kind: "check"; path: string }
+  | { kind: "compare"; before: string; after: string; limit: number };
+
+/** `problem`: what SQLite said. */
+export type DatabaseAnswer = { value: unknown } | { problem: string };
+
+/** Has SQLite work on databases, one request after the other, in a process that can be ended at any moment. To be closed. */
+export class DatabaseProcess {
   #child: ChildProcess | null = null;
 
   /**
-   * Opens a database that is nobody's, with the journal that lies beside it, and has SQLite check all of it. What is wrong
-   * with it; empty when nothing is. The files may be changed by that, as by any program that opens them. Throws
-   * `interrupted`, and `io` when the process cannot be started.
+   * Opens a database, with the journal that lies beside it, and has SQLite check all of it. What is wrong with it; empty
+   * when nothing is. Throws `interrupted`, and `io` when the process cannot be started.
    */
   async check(path: string, signal?: AbortSignal): Promise<string[]> {
+    const answer = await this.#ask({ kind: "check", path }, signal);
+    // What cannot be opened at all is no less wrong.
+    return "problem" in answer ? [answer.problem] : (answer.value as string[]);
+  }
+
+  /** Compares two databases, as `compareDatabases` does. Throws `damaged` with what SQLite says, `interrupted`, `io`. */
+  async compare(
+    request: Omit<Extract<DatabaseRequest, { kind: "compare" }>, "kind">,
+    signal?: AbortSignal,
+  ): Promise<DatabaseDifferences> {
+    const answer = await this.#ask({ kind: "compare", ...request }, signal);
+    if ("problem" in answer) throw new CairnError("damaged", `the databases cannot be compared: ${answer.problem}`);
+    return answer.value as DatabaseDifferences;
+  }
+
+  async #ask(request: DatabaseRequest, signal: AbortSignal | undefined): Promise<DatabaseAnswer> {
     throwIfAborted(signal);
     const child = (this.#child ??= this.#started());
-    const { promise, resolve, reject } = Promise.withResolvers<string[]>();
+    const { promise, resolve, reject } = Promise.withResolvers<DatabaseAnswer>();
     const stop = (): void => reject(new CairnError("interrupted", "stopped by the caller", { cause: signal?.reason }));
-    const failed = (error: Error): void => reject(toCairnError(error, "starting a process that checks a database"));
-    const heard = (lines: unknown): void => resolve(lines as string[]);
-    const ended = (): void => resolve(["the check ended without a word"]);
+    const failed = (error: Error): void => reject(toCairnError(error, "starting a process that reads a database"));
+    const heard = (answer: unknown): void => resolve(answer as DatabaseAnswer);
+    const ended = (): void => resolve({ problem: "SQLite's process ended without a word" });
     signal?.addEventListener("abort", stop, { once: true });
     child.on("message", heard).on("exit", ended).on("error", failed);
     // One that cannot be told has ended, which is heard of.
-    child.send(path, () => undefined);
+    child.send(request, () => undefined);
     try {
       return await promise;
     } catch (error) {
@@ -47,7 +71,7 @@ export class DatabaseChecker {
   /** It is given nothing of our environment that it does not need: there may be passwords in that. */
   #started(): ChildProcess {
     const { LD_LIBRARY_PATH, TMPDIR } = process.env;
-    const program = fileURLToPath(new URL("./check-database-worker.ts", import.meta.url));
+    const program = fileURLToPath(new URL("./database-worker.ts", import.meta.url));
     const child = fork(program, {
       env: { LD_LIBRARY_PATH, TMPDIR },
       execArgv: ["--disable-warning=ExperimentalWarning"],
@@ -58,7 +82,7 @@ export class DatabaseChecker {
     child.on("exit", () => {
       if (this.#child === child) this.#child = null;
     });
-    return withPipes(child, "a process that checks a database");
+    return withPipes(child, "a process that reads a database");
   }
 
   /** Ends the process, whatever it does; resolves when it touches nothing any more. */
