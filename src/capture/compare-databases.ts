@@ -14,7 +14,7 @@ export interface RowDifference {
   after: Record<string, string> | null;
 }
 
-/** What differs between the rows of one table that both databases have. */
+/** The rows that differ of one table that both databases have. */
 export interface TableDifference {
   name: string;
   /** columns by which rows are the same row; `rowid` where the table has no key of its own */

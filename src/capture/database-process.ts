@@ -13,9 +13,10 @@ export function isDatabase(fd: number): boolean {
   return fs.readSync(fd, head, 0, head.length, 0) === head.length && head.equals(MAGIC);
 }
 
-/** One thing to do with databases that are nobody's. The files may be changed by it, as by any program that opens them. */
+/** One thing to do. Databases that are checked or compared are nobody's: their files may be changed by it, as by any program that opens them. */
 export type DatabaseRequest =
   | { kind: "check"; path: string }
+  | { kind: "copy"; from: string; to: string }
   | { kind: "compare"; before: string; after: string; limit: number };
 
 /** `problem`: what SQLite said. */
@@ -43,6 +44,12 @@ export class DatabaseProcess {
     const answer = await this.#ask({ kind: "compare", ...request }, signal);
     if ("problem" in answer) throw new CairnError("damaged", `the databases cannot be compared: ${answer.problem}`);
     return answer.value as DatabaseDifferences;
+  }
+
+  /** Copies a database that may be in use, as of one moment, by SQLite's online backup. Throws `io` with what SQLite says, `interrupted`. */
+  async copy(from: string, to: string, signal?: AbortSignal): Promise<void> {
+    const answer = await this.#ask({ kind: "copy", from, to }, signal);
+    if ("problem" in answer) throw new CairnError("io", `${from} cannot be copied: ${answer.problem}`);
   }
 
   async #ask(request: DatabaseRequest, signal: AbortSignal | undefined): Promise<DatabaseAnswer> {

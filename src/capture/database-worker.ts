@@ -1,13 +1,22 @@
-import { DatabaseSync } from "node:sqlite";
+import { backup, DatabaseSync } from "node:sqlite";
 import { compareDatabases } from "./compare-databases.ts";
 import type { DatabaseAnswer, DatabaseRequest } from "./database-process.ts";
 
-// SQLite reads a whole database in one call, which only the end of its process can stop.
-process.on("message", (request: DatabaseRequest) => process.send!(answerTo(request)));
+const BUSY_MS = 5000;
 
-function answerTo(request: DatabaseRequest): DatabaseAnswer {
+// SQLite reads a whole database in one call, which only the end of its process can stop.
+process.on("message", (request: DatabaseRequest) => void answerTo(request).then((answer) => process.send!(answer)));
+
+async function answerTo(request: DatabaseRequest): Promise<DatabaseAnswer> {
   try {
-    return { value: request.kind === "check" ? wrongWith(request.path) : differencesOf(request) };
+    switch (request.kind) {
+      case "check":
+        return { value: wrongWith(request.path) };
+      case "copy":
+        return { value: await copy(request.from, request.to) };
+      case "compare":
+        return { value: compareDatabases(request.before, request.after, request.limit) };
+    }
   } catch (error) {
     return { problem: error instanceof Error ? error.message : String(error) };
   }
@@ -24,6 +33,11 @@ function wrongWith(path: string): string[] {
   }
 }
 
-function differencesOf({ before, after, limit }: Extract<DatabaseRequest, { kind: "compare" }>): unknown {
-  return compareDatabases(before, after, limit);
+async function copy(from: string, to: string): Promise<void> {
+  const source = new DatabaseSync(from, { readOnly: true, timeout: BUSY_MS });
+  try {
+    await backup(source, to);
+  } finally {
+    source.close();
+  }
 }

@@ -323,6 +323,7 @@ const CLIENT_ANSWERS: Record<string, unknown> = {
   resolve: POINT,
   status: STATUS,
   diff: DIFF,
+  diffDatabase: { path: "app.db", from: ID_A, to: null, schema: [], tables: [] },
   show: { save_point: POINT, kind: "directory", path: "", entries: [LISTED] },
   verify: VERIFIED,
   verifyAll: VERIFIED,

@@ -13,6 +13,7 @@ export const DATA_KEYS: Record<string, string> = {
   status:
     "workspace clean changes not_kept head head_incomplete latest detached engine engine_reasons degraded holders ignored store recovered last_save_at last_backup last_proof_at",
   diff: "from to entries",
+  "diff --sql app.db": "path from to schema tables",
   "restore head": RESTORE_KEYS,
   "restore head --plan": "plan",
   undo: RESTORE_KEYS,

@@ -43,6 +43,7 @@ export const CLIENT_VERBS = {
   resolve: looking.resolve,
   status: looking.status,
   diff: looking.diff,
+  diffDatabase: looking.diffDatabase,
   show: looking.show,
   walk: looking.walk,
   read: looking.read,

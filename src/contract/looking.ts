@@ -16,6 +16,7 @@ import {
   span,
   strict,
   text,
+  texts,
 } from "./schema.ts";
 import { arg, verb } from "./verb.ts";
 import {
@@ -122,6 +123,47 @@ export const diff = verb({
   options: DiffOptions,
   output: DiffResult,
   errors: ["not_found", "ambiguous", "damaged"],
+});
+
+const Row = orNull(texts());
+export const DiffDatabaseResult = object({
+  ...NamedPath.entries,
+  from: pointId(),
+  to: orNull(pointId("null: the folder as it is now")),
+  schema: rows(
+    object({
+      type: oneOf(["table", "index", "view", "trigger"]),
+      name: text(),
+      sql_before: orNull(text()),
+      sql_after: orNull(text()),
+    }),
+    "what is defined otherwise",
+  ),
+  tables: rows(
+    object({
+      name: text(),
+      key: list(text(), "the columns by which rows are the same row; `rowid` where it has no key"),
+      added: number(),
+      removed: number(),
+      changed: number(),
+      rows: rows(object({ before: Row, after: Row }), "the first of each kind, by column as SQL literals"),
+      problem: opt(text("why its rows were not compared")),
+    }),
+    "of both, whose rows differ",
+  ),
+});
+export type DiffDatabaseResult = Of<typeof DiffDatabaseResult>;
+export const DiffDatabaseOptions = object({
+  ...WorkspaceCallOptions.entries,
+  limit: opt(count("rows that are listed of each kind and table, default 10; all are counted")),
+});
+export type DiffDatabaseOptions = Of<typeof DiffDatabaseOptions>;
+export const diffDatabase = verb({
+  about: "Compares a SQLite database in two save points, or in one and the folder as it is now: tables and their rows.",
+  takes: [arg("path", PathInput), arg("a", target()), arg("b", opt(orNull(target())))],
+  options: DiffDatabaseOptions,
+  output: DiffDatabaseResult,
+  errors: ["not_found", "ambiguous", "damaged", "io"],
 });
 
 export const ShowResult = object({

@@ -121,6 +121,10 @@ export const strict = <E extends v.ObjectEntries>(entries: E, phrase?: string) =
 export const record = (phrase?: string) =>
   noted(v.record(v.string(), v.unknown(), "an object"), { about: phrase, prints: "Record<string, unknown>" });
 
+/** Texts by names that are not known before. */
+export const texts = (phrase?: string) =>
+  noted(v.record(v.string(), v.string(), "an object"), { about: phrase, prints: "Record<string, string>" });
+
 export function pick<E extends Entries, K extends keyof E>(
   of: { readonly entries: E },
   ...names: readonly K[]

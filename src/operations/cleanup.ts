@@ -64,6 +64,11 @@ function publicPlan({ plan, decisions, protectedByHistory }: CleanupFacts): Omit
   };
 }
 
+/** The name of the workspace that a plan is about. */
+export function workspaceOfPlan(control: ControlPaths, planId: string): string {
+  return loadPlan(control, planId).workspace_name;
+}
+
 /** Removes exactly what a plan lists. Throws `stale_plan`, `not_found` for a plan that ran already. */
 export async function runCleanup(workspace: Workspace, planId: string, options: CallOptions): Promise<CleanupResult> {
   const { control } = workspace.found;

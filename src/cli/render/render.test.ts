@@ -11,6 +11,7 @@ import type {
 } from "../../contract/index.ts";
 import { fakeLibrary, ID_A, ID_B, POINT, REASONS, RESTORED } from "../testing-fake-library.ts";
 import { renderCleanupPlan, renderCleanupResult, renderDoctor, renderRun } from "./care.ts";
+import { renderDatabaseDiff } from "./database.ts";
 import { decodeText, renderEntryLine, renderTextDiff } from "./diff.ts";
 import { renderPoint } from "./listing.ts";
 import { formatInstant } from "./format.ts";
@@ -405,5 +406,39 @@ test("run says when the state after the command was not saved", () => {
   assert.equal(
     renderRun(result, shorten, PLAIN),
     "SIGTERM after 1.5 s; before it: 1a2b3c4d; the state after it was not saved",
+  );
+});
+
+test("a comparison of databases has a line for each definition, table and row", () => {
+  const rows = [
+    { before: null, after: { id: "4", name: "'mug'" } },
+    { before: { id: "3", name: "'cup'" }, after: null },
+    { before: { id: "2", name: "'ink'" }, after: { id: "2", name: "'a\u001bb'" } },
+  ];
+  const text = renderDatabaseDiff(
+    {
+      path: "app.db",
+      from: ID_A,
+      to: null,
+      schema: [{ type: "index", name: "i", sql_before: null, sql_after: "CREATE INDEX i ON t (a)" }],
+      tables: [
+        { name: "item", key: ["id"], added: 1, removed: 1, changed: 3, rows },
+        { name: "odd", key: ["a"], added: 0, removed: 0, changed: 0, rows: [], problem: "its key is another one" },
+      ],
+    },
+    PLAIN,
+  );
+  assert.deepEqual(text.split("\n"), [
+    "A index i",
+    "  + CREATE INDEX i ON t (a)",
+    "item: 1 added, 1 removed, 3 changed (2 rows not shown)",
+    "  + id=4 name='mug'",
+    "  - id=3 name='cup'",
+    "  ~ id=2  name: 'ink' → 'a\\u001bb'",
+    "odd: its rows are not compared: its key is another one",
+  ]);
+  assert.match(
+    renderDatabaseDiff({ path: "app.db", from: ID_A, to: null, schema: [], tables: [] }, PLAIN),
+    /^app\.db: no difference$/,
   );
 });

@@ -1,7 +1,7 @@
 import { release } from "../../workspace/place/release.ts";
 import { createBackup, restoreBackup } from "../backup.ts";
-import { loadPlan } from "../../workspace/care/cleanup-plan.ts";
-import { policy, previewCleanup, runCleanup, setPolicy } from "../cleanup.ts";
+import { policy, previewCleanup, runCleanup, setPolicy, workspaceOfPlan } from "../cleanup.ts";
+import { diffDatabase } from "../databases/diff-database.ts";
 import { diff } from "../diff.ts";
 import { verifyPoint } from "../../workspace/care/verify.ts";
 import { orThrown, seal, verifyAll } from "../verify.ts";
@@ -51,6 +51,7 @@ export const CLIENT_ROWS: ClientRows = {
       status(workspace, { ...options, unsealed }, await currentReasons(workspace.found, options)),
   },
   diff: { seals: true, reads: true, run: ({ workspace }, a, b, options) => diff(workspace, a, b ?? null, options) },
+  diffDatabase: { run: ({ workspace }, path, a, b, options) => diffDatabase(workspace, path, [a, b ?? null], options) },
   show: {
     seals: true,
     reads: true,
@@ -90,7 +91,7 @@ export const CLIENT_ROWS: ClientRows = {
   runCleanup: {
     needs: "nothing",
     run: ({ control, within }, planId, options) =>
-      within(loadPlan(control(), planId).workspace_name, async (workspace) => runCleanup(workspace, planId, options)),
+      within(workspaceOfPlan(control(), planId), async (workspace) => runCleanup(workspace, planId, options)),
   },
   createBackup: { needs: "nothing", run: createBackup },
   restoreBackup: { needs: "nothing", run: restoreBackup },

@@ -1,6 +1,7 @@
 import type { Client, DiffEntry, DiffOptions, DiffResult, PathInput } from "../../../contract/index.ts";
 import type { CommandDefinition } from "../../command.ts";
 import type { Context } from "../../context.ts";
+import { usage } from "../../input.ts";
 
 export const command: CommandDefinition = {
   name: "diff",
@@ -11,19 +12,38 @@ export const command: CommandDefinition = {
   options: [
     { flags: "--stat", text: "only which entries differ, and in what" },
     { flags: "--path <path>", text: "only this path; may be repeated", repeat: true },
+    {
+      flags: "--sql <database>",
+      text: "the tables and rows of a SQLite database that differ; of the folder's, as of now, also while it is in use",
+    },
+    { flags: "--limit <count>", text: "with --sql: rows shown of each kind and table (default 10)" },
     { flags: "--path-b64 <base64>", text: "the same, for a name that is not UTF-8; may be repeated", repeat: true },
   ],
   examples: [
     { line: "cairn diff", text: "what changed since the last save point" },
     { line: "cairn diff head~1 head --stat", text: "between the point before head and head" },
+    { line: "cairn diff --sql app.db head~1", text: "which rows of a database changed since then" },
     { line: "cairn diff 1a2b3c4d --path src", text: "one folder, from then until now" },
   ],
   async run(context, input) {
     const client = await context.open();
+    const [from, to] = [input.argument(0) ?? "head", input.argument(1) ?? null];
+    const database = input.text("sql");
+    const limit = input.count("limit");
+    if (database !== undefined) {
+      const [path] = context.workspacePaths(client, [database], []);
+      const found = await client.diffDatabase(path!, from, to, {
+        ...context.callOptions(),
+        ...(limit === undefined ? {} : { limit }),
+      });
+      const { renderDatabaseDiff } = await import("../../render/database.ts");
+      return { data: found, paged: true, text: () => renderDatabaseDiff(found, context.style) };
+    }
+    if (limit !== undefined) throw usage("--limit goes with --sql");
     const options: DiffOptions = context.callOptions();
     const paths = context.workspacePaths(client, input.list("path"), input.list("pathB64"));
     if (paths.length > 0 && !paths.includes("")) options.paths = paths;
-    const result = await client.diff(input.argument(0) ?? "head", input.argument(1) ?? null, options);
+    const result = await client.diff(from, to, options);
     return { data: result, paged: true, text: () => renderDiff(context, client, { result, stat: input.flag("stat") }) };
   },
 };
