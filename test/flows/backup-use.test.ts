@@ -170,6 +170,15 @@ test("forget takes the kept rules, for snapshots of the folder on this host only
   );
   here("backup", "forget", "--prune");
   assert.equal(ids().length, 5);
+  // The host is called there as a backup calls it.
+  const env = { RESTIC_HOST: "elsewhere" };
+  const there = cairnOk(["backup", "forget", "--dry-run"], { cwd: folder, env }).data["groups"] as {
+    hostname: string;
+  }[];
+  assert.deepEqual(
+    there.map(({ hostname }) => hostname),
+    ["elsewhere"],
+  );
   // Rules that are named are for all, as without a kept repository.
   here("backup", "forget", "--keep-last", "1");
   assert.equal(ids().length, 3);

@@ -9,7 +9,7 @@ import { KEEP_OPTIONS, readKeepRules } from "../../keep-rules.ts";
 import { formatMoment, plural, printable } from "../../render/format.ts";
 import { FILTER_OPTIONS, readChoice } from "./list.ts";
 import { renderPrune } from "./prune.ts";
-import { keptRepository, REPOSITORY_OPTIONS, withRepository } from "./repository.ts";
+import { given, keptRepository, REPOSITORY_OPTIONS, withRepository } from "./repository.ts";
 import { ForgetBackupsOptions } from "../../../contract/repositories.ts";
 import { pick } from "../../../contract/schema.ts";
 import { VerbOptions } from "../../options.ts";
@@ -69,7 +69,7 @@ async function keptRules(
     );
   return {
     retention: kept.retention,
-    hosts: hosts.length > 0 ? hosts : [hostname()],
+    hosts: hosts.length > 0 ? hosts : [given(context.env, undefined, "HOST")[0] ?? hostname()],
     paths: paths.length > 0 ? paths : [kept.folder],
   };
 }
