@@ -2,7 +2,7 @@ import assert from "node:assert/strict";
 import { test } from "node:test";
 import type { ObjectId } from "../ids.ts";
 import type { ListedSnapshot, SnapshotListing } from "../repository/repository.ts";
-import { chosenSnapshot, inOrder } from "./snapshots.ts";
+import { chosenSnapshot, inOrder, publicSnapshot } from "./snapshots.ts";
 
 const HOUR_MS = 3_600_000;
 
@@ -65,4 +65,11 @@ test("a snapshot that a wrong clock has dated in the future is older than what w
   assert.equal(order({ hour: -50 }, { hour: 90_000 }, { hour: -30 }), "132", "nothing tells");
   // An older state that was uploaded later stays where its date has it.
   assert.equal(order({ hour: -50, end: -49 }, { hour: -80, end: -30, parent: 1 }), "21");
+});
+
+test("a snapshot tells what it added where its writer says, Cairn or restic since 0.17", () => {
+  const [{ id, snapshot }] = listingOf(-1).snapshots as [ListedSnapshot];
+  const summary = { data_added: 100, data_added_packed: 40, total_bytes_processed: 1000 };
+  assert.equal(publicSnapshot({ id, snapshot: { ...snapshot, summary } }).bytes_stored, 40);
+  assert.equal(publicSnapshot({ id, snapshot }).bytes_stored, null);
 });

@@ -91,6 +91,7 @@ export function publicSnapshot({ id, snapshot }: ListedSnapshot): BackupSnapshot
     save_point_id: pointOf(snapshot),
     files: count(summary["total_files_processed"]),
     bytes: count(summary["total_bytes_processed"]),
+    bytes_stored: count(summary["data_added_packed"]),
   };
 }
 

@@ -127,7 +127,7 @@ export const BACKUP_DATA_KEYS: Record<string, string> = {
 
 export const BACKUP_OBJECT_KEYS = {
   snapshot:
-    "snapshot_id created_at uploaded_at hostname username paths tags tree parent program_version save_point_id files bytes",
+    "snapshot_id created_at uploaded_at hostname username paths tags tree parent program_version save_point_id files bytes bytes_stored",
   backup_checked: "snapshots trees packs blobs bytes digests",
   backup_problem: "kind object detail severity losses",
   found_in_backup: "snapshot_id created_at path kind size modified_at | path_b64",
@@ -158,6 +158,7 @@ const SNAPSHOT: BackupSnapshot = {
   save_point_id: null,
   files: 3,
   bytes: 100,
+  bytes_stored: 40,
 };
 
 export const CREATED: CreateBackupResult = {

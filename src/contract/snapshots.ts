@@ -43,6 +43,7 @@ export const BackupSnapshot = object({
   save_point_id: orNull(pointId("null where it was not made of a save point")),
   files: orNull(number("files in it, with those of `/.cairn`; null where its writer does not say")),
   bytes: orNull(number()),
+  bytes_stored: orNull(number("what it added to the repository; null where its writer does not say")),
 });
 export type BackupSnapshot = Of<typeof BackupSnapshot>;
 

@@ -4,7 +4,7 @@ import {
   firstLine,
   formatAge,
   formatInstant,
-  formatMoment,
+  formatMinute,
   formatBytes,
   formatCount,
   formatCounts,
@@ -125,12 +125,10 @@ test("columns are aligned whatever the letters' widths and colours", async () =>
   );
 });
 
-test("moments are told by their age within a day, else by date and time", () => {
+test("lists tell the date and time of a moment, with its age where that lies ahead by more than a day", () => {
   const now = Date.parse("2026-11-20T12:00:00Z");
-  assert.equal(formatMoment("2026-11-20T09:00:00Z", now), "3 hours ago");
-  assert.equal(formatMoment("2026-11-20T12:05:00Z", now), "in 5 minutes");
-  const past = "2019-03-04T05:06:07Z";
-  assert.equal(formatMoment(past, now), formatInstant(past).slice(0, 16));
-  assert.match(formatMoment("2031-01-02T00:00:00Z", now), /^203\d-\d\d-\d\d \d\d:\d\d \(in 4 years\)$/);
-  assert.equal(formatMoment("nonsense", now), "nonsense");
+  for (const near of ["2019-03-04T05:06:07Z", "2026-11-20T11:59:58Z", "2026-11-20T12:05:00Z"])
+    assert.equal(formatMinute(near, now), formatInstant(near).slice(0, 16));
+  assert.match(formatMinute("2031-01-02T00:00:00Z", now), /^203\d-\d\d-\d\d \d\d:\d\d \(in 4 years\)$/);
+  assert.equal(formatMinute("nonsense", now), "nonsense");
 });

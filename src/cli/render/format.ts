@@ -47,13 +47,7 @@ export function formatInstant(instant: string): string {
 
 const DAY_MS = 86_400_000;
 
-/** When something was made, for lists: its age within a day, else local time to the minute; `2031-01-02 10:11 (in 4 years)`. */
-export function formatMoment(instant: string, now: number): string {
-  const age = Math.abs(now - Date.parse(instant));
-  return Number.isNaN(age) || age < DAY_MS ? formatAge(instant, now) : formatMinute(instant, now);
-}
-
-/** When something was made, as a target may be given: local time to the minute; `2031-01-02 10:11 (in 4 years)`. */
+/** When something was made, for lists and as a target may be given: local time to the minute; `2031-01-02 10:11 (in 4 years)`. */
 export function formatMinute(instant: string, now: number): string {
   const age = now - Date.parse(instant);
   if (Number.isNaN(age)) return instant;

@@ -3,7 +3,7 @@ import { CairnError } from "../../../errors.ts";
 import type { CommandDefinition, Outcome } from "../../command.ts";
 import type { Context } from "../../context.ts";
 import { usage } from "../../input.ts";
-import { formatMoment, formatBytes, plural, printable } from "../../render/format.ts";
+import { formatMinute, formatBytes, plural, printable } from "../../render/format.ts";
 import { renderTable } from "../../render/table.ts";
 import { FILTER_OPTIONS, readChoice } from "./list.ts";
 import { REPOSITORY_OPTIONS, withRepository } from "./repository.ts";
@@ -69,7 +69,7 @@ async function render({ style }: Context, { found, truncated, damaged }: FindInB
   const now = Date.now();
   const rows = found.map((hit) => [
     style.bold(hit.snapshot_id.slice(0, 8)),
-    formatMoment(hit.created_at, now),
+    formatMinute(hit.created_at, now),
     hit.size === null ? "" : formatBytes(hit.size),
     printable(hit.path) + (hit.kind === "directory" && hit.path !== "/" ? "/" : ""),
   ]);

@@ -6,7 +6,7 @@ import type { Context } from "../../context.ts";
 import type { Input } from "../../input.ts";
 import { usage } from "../../input.ts";
 import { KEEP_OPTIONS, readKeepRules } from "../../keep-rules.ts";
-import { formatMoment, plural, printable } from "../../render/format.ts";
+import { formatMinute, plural, printable } from "../../render/format.ts";
 import { FILTER_OPTIONS, readChoice } from "./list.ts";
 import { renderPrune } from "./prune.ts";
 import { given, keptRepository, REPOSITORY_OPTIONS, withRepository } from "./repository.ts";
@@ -94,7 +94,7 @@ function render(context: Context, result: ForgetBackupsResult): string {
     style.bold(titleOf(group)),
     ...group.snapshots.map(({ snapshot_id: id, created_at: at, keep, reasons }) => {
       const word = keep ? style.green("keep") : style.red("drop");
-      return `  ${word} ${id.slice(0, 8)}  ${formatMoment(at, now)}  ${style.dim(printable(reasons.join(", ")))}`;
+      return `  ${word} ${id.slice(0, 8)}  ${formatMinute(at, now)}  ${style.dim(printable(reasons.join(", ")))}`;
     }),
   ]);
   if (result.unreadable.length > 0) lines.push(style.bold("cannot be read"));

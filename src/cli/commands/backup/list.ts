@@ -6,7 +6,7 @@ import type { Context } from "../../context.ts";
 import type { OptionDefinition } from "../../definitions.ts";
 import type { Input } from "../../input.ts";
 import { usage } from "../../input.ts";
-import { formatMoment, formatBytes, plural, printable } from "../../render/format.ts";
+import { formatMinute, formatBytes, plural, printable } from "../../render/format.ts";
 import type { Style } from "../../render/style.ts";
 import { renderTable } from "../../render/table.ts";
 import { REPOSITORY_OPTIONS, withRepository } from "./repository.ts";
@@ -68,13 +68,14 @@ export function readFilter(context: Context, input: Input): Pick<ListBackupsOpti
   return { hosts: input.list("host"), paths: input.list("path").map((path) => context.absolute(path)), tags };
 }
 
-/** Returns a snapshot's row in a list; its size is the fourth cell. */
+/** Returns a snapshot's row in a list; the fourth cell is its size, the fifth what it added. */
 export function rowOf(snapshot: BackupSnapshot, style: Style, now: number): string[] {
   return [
     style.bold(snapshot.snapshot_id.slice(0, 8)),
-    formatMoment(snapshot.created_at, now),
+    formatMinute(snapshot.created_at, now),
     printable(snapshot.hostname),
     snapshot.bytes === null ? "" : formatBytes(snapshot.bytes),
+    snapshot.bytes_stored === null ? "" : `+${formatBytes(snapshot.bytes_stored)}`,
     snapshot.tags.length === 0 ? "" : printable(snapshot.tags.join(",")),
     printable(snapshot.paths.join(" ")),
   ];
@@ -87,7 +88,7 @@ async function render(context: Context, list: BackupList): Promise<string> {
   if (list.snapshots.length === 0) lines.push("no snapshots");
   else {
     const rows = list.snapshots.map((snapshot) => rowOf(snapshot, style, now));
-    append(lines, await renderTable(rows, [3]));
+    append(lines, await renderTable(rows, [3, 4]));
     lines.push(style.dim(plural(list.snapshots.length, "snapshot")));
   }
   for (const { snapshot_id: id, detail } of list.damaged)

@@ -102,5 +102,5 @@ async function render(context: Context, shown: ShowBackupResult): Promise<string
 
 /** Returns the head of a snapshot that is shown whole. */
 async function snapshotLines({ style }: Context, { path, snapshot }: ShowBackupResult): Promise<string[]> {
-  return path === "" ? [...(await renderTable([rowOf(snapshot, style, Date.now())], [3])), ""] : [];
+  return path === "" ? [...(await renderTable([rowOf(snapshot, style, Date.now())], [3, 4])), ""] : [];
 }

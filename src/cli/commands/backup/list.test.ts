@@ -1,0 +1,13 @@
+import assert from "node:assert/strict";
+import { test } from "node:test";
+import { CREATED } from "../../testing-backup-lines.ts";
+import { PLAIN } from "../../render/style.ts";
+import { rowOf } from "./list.ts";
+
+test("a snapshot's row tells its size and what it added, as far as its writer says", () => {
+  const snapshot = { ...CREATED.snapshot!, bytes: 5 << 20, bytes_stored: 2 << 20 };
+  const cells = (row: typeof snapshot | { bytes_stored: null }): string[] =>
+    rowOf({ ...snapshot, ...row }, PLAIN, Date.now()).slice(3, 5);
+  assert.deepEqual(cells(snapshot), ["5 MiB", "+2 MiB"]);
+  assert.deepEqual(cells({ bytes_stored: null }), ["5 MiB", ""]);
+});
