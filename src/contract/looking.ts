@@ -230,6 +230,7 @@ export const EntryChange = object({
   aspects: rows(Aspect, "what differs, `content` also where it is below a folder; empty for added and removed"),
   size_before: opt(number()),
   size_after: opt(number()),
+  back_to: opt(pointId("the point that had it so before, times too: a restore or undo brought it back")),
 });
 export type EntryChange = Of<typeof EntryChange>;
 export const WhyOptions = object({

@@ -63,7 +63,17 @@ export async function why(workspace: Workspace, path: PathInput, options: WhyOpt
   if (raw.length === 0)
     throw new CairnError("usage", "the path is the whole workspace", { hint: "see `cairn history`, or name a path" });
   const asked = { ...options, limit: options.limit ?? 0, all: true, path: raw, from: null, to: null };
-  const found = await sealingIfNeeded(workspace, async () => find(workspace, asked), options);
+  const list = async (): Promise<Found> => {
+    const changes = new PathChanges(workspace, raw, { signal: options.signal, withUndo: true });
+    const found = await find(workspace, asked, changes);
+    for (const [at, change] of found.changes.entries()) {
+      // The one before is what was changed.
+      const same = await changes.sameAs(found.points[at]!, found.points.slice(at + 2));
+      if (same !== undefined) change.back_to = same.descriptor.save_point_id;
+    }
+    return found;
+  };
+  const found = await sealingIfNeeded(workspace, list, options);
   const changes = found.points.map((point, at) => ({ save_point: publicPoint(point), ...found.changes[at]! }));
   return { ...displayPath(raw), changes, damaged: found.damaged, truncated: found.truncated };
 }
@@ -115,13 +125,13 @@ interface Found {
   truncated: boolean;
 }
 
-async function find(workspace: Workspace, asked: Asked): Promise<Found> {
+async function find(workspace: Workspace, asked: Asked, by?: PathChanges): Promise<Found> {
   const { limit, path } = asked;
   if (!Number.isInteger(limit) || limit < 0)
     throw new CairnError("usage", `the limit is to be a whole number, and 0 for all; found ${limit}`);
   const isFiltered = [asked.grep, asked.tag, path, asked.from, asked.to].some((each) => (each ?? null) !== null);
-  const changes =
-    path === null ? null : new PathChanges(workspace, path, { signal: asked.signal, withUndo: asked.all });
+  const call = { signal: asked.signal, withUndo: asked.all };
+  const changes = by ?? (path === null ? null : new PathChanges(workspace, path, call));
   const found: Found = { points: [], changes: [], damaged: [], truncated: false };
   const pace = newPacer(asked.signal);
   const now = Date.now();
@@ -146,6 +156,7 @@ async function find(workspace: Workspace, asked: Asked): Promise<Found> {
   }
   if (limit > 0 && found.points.length > limit) {
     found.points.length = limit;
+    found.changes.splice(limit);
     found.truncated = true;
   }
   return found;

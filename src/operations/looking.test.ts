@@ -221,6 +221,34 @@ test("why lists what each point did to a path, also what a restore has put away"
   assert.deepEqual(await changed(), ["back", "mode", "", "created"]);
 });
 
+test("why says of what a restore or undo brought back as which point it is", async (t) => {
+  const { client, write } = await testFolder(t, { f: "one" });
+  const ids: string[] = [];
+  const save = async (): Promise<void> => void ids.push((await client.save()).save_point_id);
+  await save();
+  write("f", "two");
+  await save();
+  await client.restore({ target: ids[0]!, paths: ["f"] });
+  await save();
+  await client.undo();
+  await save();
+  // The same content, written anew.
+  write("f", "one");
+  await save();
+  const back = (await client.why("f")).changes.map(({ save_point: point, change, back_to: to }) => [
+    ids.indexOf(point.save_point_id),
+    change,
+    to === undefined ? null : ids.indexOf(to),
+  ]);
+  assert.deepEqual(back, [
+    [4, "modified", null],
+    [3, "modified", 1],
+    [2, "modified", 0],
+    [1, "modified", null],
+    [0, "added", null],
+  ]);
+});
+
 test("a point's folders are listed and its files read, as they were", async (t) => {
   const { client, write } = await testFolder(t, { "src/a": "one", "src/deep/b": "two" });
   await client.save();

@@ -67,6 +67,22 @@ export class PathChanges {
     };
   }
 
+  /** Returns the newest of some points that has at the path what another has, its times too; a folder that needs a seal is not compared. */
+  async sameAs(point: Point, others: readonly Point[]): Promise<Point | undefined> {
+    const node = await this.#node(point);
+    const pace = newPacer(this.#call.signal);
+    for (const other of node === null ? [] : others) {
+      await pace();
+      const was = await this.#node(other);
+      if (was === null || was.type !== node!.type || was.size !== node!.size) continue;
+      if (was.mtimeSec !== node!.mtimeSec || was.mtimeNs !== node!.mtimeNs) continue;
+      if (was.type === "dir" && !(point.sealed && other.sealed)) continue;
+      const differing = await this.#differences({ point: other, node: was }, { point, node: node! });
+      if (differing.length === 0) return other;
+    }
+    return undefined;
+  }
+
   /** A folder's entry is the same, whatever lies below it: that is the content then. */
   async #differences(from: Entry, to: Entry): Promise<DiffAspect[]> {
     const aspects = differences(from.node, to.node);

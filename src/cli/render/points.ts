@@ -142,7 +142,10 @@ export async function renderWhy(
   const rows = changes.map(({ save_point: point, ...change }) => [
     style.bold(shorten(point.save_point_id)),
     style.dim(formatMinute(point.created_at, now)),
-    describeChange(change, style),
+    [
+      describeChange(change, style),
+      ...(change.back_to === undefined ? [] : [style.dim(`back as in ${shorten(change.back_to)}`)]),
+    ].join("  "),
     [
       ...(point.message === "" ? [] : [firstLine(point.message)]),
       // What an undo point says of itself is its cause.

@@ -170,6 +170,7 @@ test("why says what happened to a path and what led to it", async () => {
     change(restored, { aspects: ["content", "mode", "times"], size_before: 3, size_after: 2048 }),
     change(tool, { aspects: ["mode", "times"], size_before: 3, size_after: 3 }),
     change(tool, { aspects: ["times"], size_before: 3, size_after: 3 }),
+    change({ message: "back" }, { aspects: ["content"], size_before: 3, size_after: 4, back_to: ID_B }),
     change({ message: "made" }, { change: "added", size_after: 3 }),
   ];
   const text = await renderWhy({ path: "a", changes, damaged: [], truncated: true }, { shorten, style: PLAIN, now });
@@ -180,6 +181,7 @@ test("why says what happened to a path and what led to it", async () => {
       "modified, mode 3 B → 2 KiB  before restore of 5f6e7d8c",
       "mode  (tool_call bash)",
       "times  (tool_call bash)",
+      "modified 3 B → 4 B  back as in 5f6e7d8c  back",
       "added 3 B  made",
       "… there are more (-n 0 lists all)",
     ],

@@ -31,7 +31,9 @@ export const command: CommandDefinition = {
       paged: true,
       async text() {
         const { renderWhy } = await import("../../render/points.ts");
-        const ids = result.changes.map(({ save_point: point }) => point.save_point_id);
+        const ids = result.changes.flatMap(({ save_point: point, back_to: back }) =>
+          [point.save_point_id, back ?? []].flat(),
+        );
         return renderWhy(result, { shorten: await shortener(client, ids), style: context.style, now: Date.now() });
       },
     };
