@@ -1,15 +1,6 @@
 import assert from "node:assert/strict";
 import { randomBytes } from "node:crypto";
-import {
-  chmodSync,
-  existsSync,
-  readFileSync,
-  renameSync,
-  statSync,
-  symlinkSync,
-  truncateSync,
-  writeFileSync,
-} from "node:fs";
+import { chmodSync, readFileSync, statSync, truncateSync, writeFileSync } from "node:fs";
 import { basename, join } from "node:path";
 import { test } from "node:test";
 import { walkDigests } from "../workspace/store/testing-walk.ts";
@@ -20,6 +11,7 @@ import { resticCheck } from "../repository/test-archive.ts";
 import type { OpenedRepository } from "../operations/opened-repository.ts";
 import { backupScene, type BackupScene, opened, spoil, storedTwice } from "./testing-far.ts";
 import { firstOf } from "../../test/fixtures/long.ts";
+import { wornOut } from "../../test/fixtures/worn-file.ts";
 
 const WAYS = ["first blob", "lost"] as const;
 
@@ -117,32 +109,28 @@ for (const scheme of firstOf(["far", "local"] as const, 1)) {
 }
 
 test("a sector that cannot be read costs a restore what lies in it, and nothing where another pack has that", async (t) => {
-  // Its first page is nobody's memory, which reads as a bad sector does: EIO, from the system itself.
-  if (!existsSync("/proc/self/mem")) return t.skip("there is no /proc/self/mem");
   const at = await backupScene(t, "local");
   const { repository, root, folder } = at;
   at.write("random", randomBytes(100_000).toString("hex"));
   const sets = await storedTwice(at);
-  const wearOut = (file: string): void => {
-    renameSync(file, `${file}-kept`);
-    symlinkSync("/proc/self/mem", file);
-  };
   const [first, second] = sets.map((files) =>
     files.toSorted((a, b) => statSync(a).size - statSync(b).size).at(-1)!,
   ) as [string, string];
   for (const file of [first, second]) {
-    wearOut(file);
+    const giveBack = wornOut(file);
+    if (giveBack === null) return t.skip("nothing can be mounted");
     const { proof } = await repository.restore("latest", join(root, basename(file)));
     assert.equal(proof?.state_digest, walkDigests(folder).state);
-    renameSync(`${file}-kept`, file);
+    giveBack();
   }
-  for (const file of [first, second]) wearOut(file);
+  const worn = [first, second].map((file) => wornOut(file)!);
   const { left_out } = await repository.restore("latest", join(root, "both"));
   assert.ok(left_out.some(({ path, detail }) => path === "random" && /a sector of it cannot be read/.test(detail!)));
   assert.ok(left_out.every(({ reason }) => reason === "damaged"));
   const other = await at.library.initRepository({ ...at.options, repository: `local:${root}/other` });
   await assert.rejects(repository.copyTo(other), { code: "damaged", message: /[0-9a-f]{12}/ });
   await other.close();
+  for (const giveBack of worn) giveBack();
 });
 
 test("trees of a pack that a far repository has lost come with their neighbours from another", async (t) => {
