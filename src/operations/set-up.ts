@@ -1,4 +1,4 @@
-import { existsSync } from "node:fs";
+import { existsSync, statSync } from "node:fs";
 import { join } from "node:path";
 import { CairnError, toCairnError } from "../errors.ts";
 import { NO_POLICY } from "../formats/records/policy.ts";
@@ -16,7 +16,7 @@ import {
 } from "../workspace/place/find-workspace.ts";
 import { checkLocation, realFolder } from "../workspace/place/guards.ts";
 import { relocate } from "../workspace/place/relocate.ts";
-import { shellPath } from "../fs/safe-path.ts";
+import { printablePath, shellPath } from "../fs/safe-path.ts";
 import { createEmbeddedStore } from "../workspace/store/embedded-store.ts";
 import { storePaths } from "../workspace/store/store-files.ts";
 import type { WorkspaceParts } from "../workspace/workspace.ts";
@@ -70,6 +70,13 @@ export async function open(hand: LibraryHand, path: string, options: OpenOptions
       : openControlDirectory(options.controlDirectory, path));
   if (found === null) {
     const isThere = existsSync(path);
+    const moved =
+      statSync(path, { throwIfNoEntry: false })?.isDirectory() === true ? movedHere(realFolder(path)) : null;
+    if (moved !== null && options.controlDirectory === undefined)
+      throw new CairnError("not_a_workspace", `${path} was kept at ${printablePath(moved.from)}, and was renamed`, {
+        hint: `its save points follow it with the next save: cairn save ${shellPath(realFolder(path))}`,
+        details: { moved_from: printablePath(moved.from) },
+      });
     const gone = tellOfGone();
     const more = gone === null ? "" : `; ${gone}`;
     throw new CairnError(

@@ -150,6 +150,19 @@ test("backup use keeps nothing that cannot be opened, and no password in an addr
   await assert.rejects(none.setBackupRepository({ retention: { keepLast: 1 } }), hasCode("usage"));
 });
 
+test("what is kept for a folder follows it with the next backup when it was renamed", async () => {
+  const { folder, place } = await keptFor("renamed");
+  cairnOk(["backup", "create", folder]);
+  const now = `${folder}-now`;
+  fs.renameSync(folder, now);
+  const looked = cairn(["status"], { cwd: now });
+  assert.equal(looked.error?.code, "not_a_workspace");
+  const done = cairnOk(["backup", "create"], { cwd: now });
+  assert.equal(done.data["location"], place.location);
+  assert.match(done.warnings.join("\n"), /its save points have followed it/);
+  assert.equal(cairnOk(["backup", "list"], { cwd: now }).data["location"], place.location);
+});
+
 test("forget takes the kept rules, for snapshots of the folder on this host only", async () => {
   const { folder, place, here } = await keptFor("forget", "--keep-last", "1");
   const ids = (): string[] =>

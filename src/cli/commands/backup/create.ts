@@ -110,7 +110,7 @@ export const command: CommandDefinition = {
           text: () => [render(context, result), ...renderLacking(context, result)].join("\n"),
         };
       },
-      { folder },
+      { folder, saves: isSaved },
     );
   },
 };

@@ -60,9 +60,17 @@ export interface NamedOptions {
   former: () => string | null;
 }
 
+/** Folder whose kept repository counts. */
+interface ForFolder {
+  /** Default: the chosen one, else the nearest workspace. */
+  folder?: string | undefined;
+  /** It is saved: a folder that was renamed is followed. */
+  saves?: boolean;
+}
+
 /** The repository of a line: the one that it or the environment names, else the one that was kept for the folder. */
-export async function repositoryOptions(context: Context, input: Input, folder?: string): Promise<NamedOptions> {
-  const kept = await keptRepository(context, input, folder);
+export async function repositoryOptions(context: Context, input: Input, of: ForFolder = {}): Promise<NamedOptions> {
+  const kept = await keptRepository(context, input, of);
   const { json, quiet } = context.globals;
   if (kept !== null && !json && !quiet)
     context.diagnose(`the repository is ${printable(kept.repository)}, which is kept for ${printable(kept.folder)}`);
@@ -91,11 +99,16 @@ export function namedOptions(
 export async function keptRepository(
   context: Context,
   input: Input,
-  folder?: string,
+  { folder, saves = false }: ForFolder = {},
 ): Promise<(KeptRepository & { folder: string }) | null> {
   if (nameOf(context, input) !== undefined) return null;
   try {
-    const client = await context.open(folder);
+    const client = await context.open(folder).catch(async (error: unknown) => {
+      // Its save points follow it, and what is kept with them.
+      const isRenamed = error instanceof CairnError && error.details?.["moved_from"] !== undefined;
+      if (!saves || !isRenamed) throw error;
+      return context.openOrAdopt(folder);
+    });
     const kept = await client.backupRepository(context.callOptions());
     return kept === null ? null : { ...kept, folder: client.workspacePath() };
   } catch (error) {
@@ -272,9 +285,9 @@ export async function whileOpening<T>(
   context: Context,
   input: Input,
   work: (opening: Promise<BackupRepository>) => Promise<T>,
-  { soon, folder }: Pick<RepositoryOptions, "soon"> & { folder?: string | undefined } = {},
+  { soon, ...of }: Pick<RepositoryOptions, "soon"> & ForFolder = {},
 ): Promise<T> {
-  const named = await repositoryOptions(context, input, folder);
+  const named = await repositoryOptions(context, input, of);
   if (soon !== undefined) named.options.soon = soon;
   const opening = openNamed(context, named);
   // It may fail before it is waited for.
