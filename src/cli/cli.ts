@@ -9,7 +9,7 @@ import { asksForJson, commandNameOf, parse, understoodName } from "./program.ts"
 import type { Parsed } from "./program.ts";
 import { makeProgress } from "./progress.ts";
 import { printable } from "./render/format.ts";
-import { makeStyle, wantsColour } from "./render/style.ts";
+import { inLocale, makeStyle, wantsColour } from "./render/style.ts";
 
 /** A place for output. A write after the reader has gone is dropped, and `closed` becomes true. */
 export interface OutputSink {
@@ -51,7 +51,7 @@ export async function runCli(input: CliInput): Promise<number> {
 
 async function print(input: CliInput, parsed: Parsed & { kind: "print" }): Promise<number> {
   const envelope = { command: parsed.name, exitStatus: 0, data: { text: parsed.text }, warnings: [], error: null };
-  await input.stdout.write(parsed.json ? printEnvelope(makeEnvelope(envelope)) : parsed.text);
+  await input.stdout.write(parsed.json ? printEnvelope(makeEnvelope(envelope)) : inLocale(input.env)(parsed.text));
   return 0;
 }
 
@@ -123,7 +123,7 @@ function asInterrupted(error: unknown): CairnError {
 function makeContext(input: CliInput, globals: Globals): Context {
   const { stdout, stderr, env } = input;
   const sink = {
-    write: (text: string) => void stderr.write(text),
+    write: (text: string) => void stderr.write(inLocale(env)(text)),
     isTerminal: stderr.isTerminal && env["TERM"] !== "dumb",
     columns: stderr.columns,
   };
@@ -172,7 +172,8 @@ async function printOutcome(input: CliInput, context: Context, outcome: Outcome)
       await input.stdout.write(piece);
     }
   }
-  const text = (await outcome.text?.()) ?? "";
+  const given = (await outcome.text?.()) ?? "";
+  const text = outcome.verbatim === true ? given : inLocale(env)(given);
   if (text !== "") {
     const whole = text.endsWith("\n") ? text : `${text}\n`;
     if ((await pager?.showInPager(whole, env, setCommandRunning)) !== true) await input.stdout.write(whole);
@@ -193,7 +194,7 @@ async function fail(input: CliInput, failing: FailingCall, error: CairnError): P
       printEnvelope(makeEnvelope({ command, exitStatus: error.exitStatus, data: null, warnings, error })),
     );
   } else {
-    await explain(input, error);
+    await explain(input, error, failing.command);
   }
   return error.exitStatus;
 }
@@ -209,13 +210,22 @@ const STOPPED = "nothing is left half done; `cairn status` says where things sta
 const STOPPED_BACKUP =
   "it can be run again, and what was stored is used; `cairn backup list` shows which snapshots are there";
 
-async function explain(input: CliInput, error: CairnError): Promise<void> {
+const LOOKS_OF_BACKUP = new Set("list find diff stats show cat verify".split(" "));
+const STOPPED_LOOK = "it only looked: nothing was changed";
+
+function stoppedHint(name: string): string {
+  const [command = "", verb = ""] = name.split(" ");
+  if (command !== "backup") return STOPPED;
+  return LOOKS_OF_BACKUP.has(verb) ? STOPPED_LOOK : STOPPED_BACKUP;
+}
+
+async function explain(input: CliInput, error: CairnError, command: string | null = null): Promise<void> {
   const style = makeStyle(wantsColour(input.stderr.isTerminal, input.env, !input.argv.includes("--no-color")));
   let text = `cairn: ${style.red(printable(error.message))}\n`;
   if (error.code === "interrupted" && error.hint === undefined)
-    text += `  ${commandNameOf(input.argv) === "backup" ? STOPPED_BACKUP : STOPPED}\n`;
+    text += `  ${stoppedHint(command ?? commandNameOf(input.argv) ?? "")}\n`;
   if (error.hint !== undefined) text += `  ${printable(error.hint)}\n`;
   if (error.code === "internal" && (input.env["CAIRN_DEBUG"] ?? "") !== "")
     text += `${error.cause instanceof Error ? error.cause.stack : error.stack}\n`;
-  await input.stderr.write(text);
+  await input.stderr.write(inLocale(input.env)(text));
 }

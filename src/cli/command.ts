@@ -32,6 +32,8 @@ export interface Outcome {
   contentData?: (content: Uint8Array) => unknown;
   /** Long text for reading, or content that is such: goes through `$PAGER` on a terminal. */
   paged?: boolean;
+  /** The text has lines of files in it, whose characters are theirs. */
+  verbatim?: boolean;
   /** Default 0, or the error's. */
   exitStatus?: number;
   /** A failure beside the data, e.g. damage that was found. */

@@ -193,10 +193,12 @@ test("a backup command that is stopped says what holds for a repository", async 
   assert.match(save.stderr, /`cairn status`/);
   const library = fakeLibrary();
   library.library.openRepository = stopped;
-  const list = await runFake(["-q", "backup", "list", "-r", "/srv/backups"], { fake: library });
-  assert.equal(list.status, 130);
-  assert.match(list.stderr, /what was stored is used; `cairn backup list` shows which snapshots are there/);
-  assert.doesNotMatch(list.stderr, /cairn status/);
+  const create = await runFake(["-q", "backup", "copy", "-r", "/srv/a", "--to-repo", "/srv/b"], { fake: library });
+  assert.equal(create.status, 130);
+  assert.match(create.stderr, /what was stored is used; `cairn backup list` shows which snapshots are there/);
+  assert.doesNotMatch(create.stderr, /cairn status/);
+  const list = await runFake(["backup", "list", "-r", "/srv/backups"], { fake: library });
+  assert.match(list.stderr, /^ {2}it only looked: nothing was changed$/m);
 });
 
 test("limits of a copy are those of both repositories", async () => {
@@ -228,4 +230,19 @@ test("long text goes through the pager on a terminal only", async () => {
   assert.match((await runFake(["history"], { env })).stdout, /1a2b3c4d/);
   const missing = { PAGER: "no-such-pager-here", PATH: process.env["PATH"] };
   assert.match((await runFake(["history"], { terminal: true, env: missing })).stdout, /1a2b3c4d/);
+});
+
+test("in the C locale Cairn's own characters are ASCII, and JSON stays as it is", async () => {
+  const C = { env: { LC_ALL: "", LC_CTYPE: "POSIX", LANG: "de_DE.UTF-8" } };
+  const [plain, ascii] = [await runFake(["save"]), await runFake(["save"], C)];
+  assert.match(plain.stdout, / · /);
+  assert.match(ascii.stdout, / - /);
+  for (const words of [["history"], ["status"], ["diff", "--stat"], ["save", "--help"], ["cleanup", "x"], ["nope"]]) {
+    const { stdout, stderr } = await runFake(words, { env: { LC_ALL: "C" } });
+    assert.match(stdout + stderr, /^[\0-\x7f]+$/, words.join(" "));
+  }
+  assert.equal(
+    (await runFake(["--json", "save", "--help"], C)).stdout,
+    (await runFake(["--json", "save", "--help"])).stdout,
+  );
 });

@@ -302,4 +302,6 @@ test("it does not start without a word on who may use it, a folder, or what fits
   const open = cairn(["serve-repository", "--path", root, "--no-auth", "--listen", "0.0.0.0:0", "--check"]);
   assert.equal(open.status, 0, open.stdout);
   assert.match(open.warnings.join(), /everybody/);
+  const check = [buildCommand(), "serve-repository", "--path", root, "--no-auth", "--listen", "127.0.0.1:0", "--check"];
+  assert.match(spawnSync(process.execPath, check, { encoding: "utf8" }).stdout, /^would serve /);
 });

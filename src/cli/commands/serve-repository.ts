@@ -69,7 +69,7 @@ export const command: CommandDefinition = {
     const outcome: Outcome = {
       data,
       text: () =>
-        `serving ${printable(root)} at ${context.style.cyan(data.repository)}${appendOnly ? ", append-only" : ""}`,
+        `${input.flag("check") ? "would serve" : "serving"} ${printable(root)} at ${context.style.cyan(data.repository)}${appendOnly ? ", append-only" : ""}`,
     };
     if (input.flag("check")) {
       await server.stop();

@@ -47,18 +47,19 @@ const NOTHING = new Uint8Array(0);
 // A text this different is not worth reading as a diff, and the search for the shortest one would take minutes.
 const PATCH_TIMEOUT_MS = 1000;
 
-/** A unified diff of two texts; null when one of them is no text or they differ too much. */
+/** A unified diff of two texts; null when they differ too much. Of what is no text a line says that it differs, as git's does. */
 export function renderTextDiff(diff: TextDiff, style: Style): string | null {
   const before = decodeText(diff.before ?? NOTHING);
   const after = decodeText(diff.after ?? NOTHING);
-  if (before === null || after === null) return null;
-  const name = printable(diff.entry.path);
   const oldName = diff.before === null ? "/dev/null" : `a/${printable(diff.entry.from_path ?? diff.entry.path)}`;
-  const newName = diff.after === null ? "/dev/null" : `b/${name}`;
+  const newName = diff.after === null ? "/dev/null" : `b/${printable(diff.entry.path)}`;
+  if (before === null || after === null) return style.bold(`Binary files ${oldName} and ${newName} differ`);
   const options = { context: 3, timeout: PATCH_TIMEOUT_MS };
   const patch = structuredPatch("a", "b", before, after, undefined, undefined, options);
   if (patch === undefined) return null;
-  const lines = [style.bold(`--- ${oldName}`), style.bold(`+++ ${newName}`)];
+  // Without a tab patch takes what follows a blank for a time.
+  const [old, now] = [oldName, newName].map((name) => (name.includes(" ") ? `${name}\t` : name));
+  const lines = [style.bold(`--- ${old}`), style.bold(`+++ ${now}`)];
   for (const hunk of patch.hunks) {
     // An empty side begins before its first line.
     const [oldStart, newStart] = [

@@ -313,7 +313,10 @@ test("bytes are text only when they are UTF-8 without NUL", () => {
   assert.equal(decodeText(Buffer.from("é")), "é");
   assert.equal(decodeText(Buffer.from([0x61, 0])), null);
   assert.equal(decodeText(Buffer.from([0xff])), null);
-  assert.equal(renderTextDiff({ entry: FILE, before: Buffer.from([0]), after: Buffer.from("x") }, PLAIN), null);
+  const binary = renderTextDiff({ entry: FILE, before: Buffer.from([0]), after: Buffer.from("x") }, PLAIN);
+  assert.equal(binary, "Binary files a/a and b/a differ");
+  const odd = renderTextDiff({ entry: { ...FILE, path: "a b" }, before: null, after: Buffer.from("x\n") }, PLAIN);
+  assert.equal(odd, "--- /dev/null\n+++ b/a b\t\n@@ -0,0 +1,1 @@\n+x");
 });
 
 test("a cleanup plan says what goes and why, and how to do it", () => {

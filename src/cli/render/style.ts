@@ -17,6 +17,16 @@ export function makeStyle(coloured: boolean): Style {
 
 export const PLAIN = makeStyle(false);
 
+/** Cairn's own characters beyond ASCII. */
+const ASCII: Record<string, string> = { "·": "-", "→": "->", "…": "...", "–": "-", "█": "#", "░": ".", "␍": "^M" };
+
+/** Returns what gives text the characters of the locale: ASCII for Cairn's own ones where that is C or POSIX; JSON stays as it is. */
+export function inLocale(env: Record<string, string | undefined>): (text: string) => string {
+  const locale = [env["LC_ALL"], env["LC_CTYPE"], env["LANG"]].find((each) => each !== undefined && each !== "");
+  if (locale !== "C" && locale !== "POSIX") return (text) => text;
+  return (text) => (text.startsWith("{") ? text : text.replaceAll(/[·→…–█░␍]/g, (each) => ASCII[each]!));
+}
+
 /** Colour only on a terminal, never with NO_COLOR (https://no-color.org: any non-empty value) or a dumb one; elsewhere too with FORCE_COLOR. */
 export function wantsColour(isTerminal: boolean, env: Record<string, string | undefined>, option: boolean): boolean {
   if (!option || (env["NO_COLOR"] ?? "") !== "") return false;

@@ -2,6 +2,7 @@ import type { Client, DiffEntry, DiffOptions, DiffResult, PathInput } from "../.
 import type { CommandDefinition } from "../../command.ts";
 import type { Context } from "../../context.ts";
 import { usage } from "../../input.ts";
+import { inLocale } from "../../render/style.ts";
 
 export const command: CommandDefinition = {
   name: "diff",
@@ -44,7 +45,8 @@ export const command: CommandDefinition = {
     const paths = context.workspacePaths(client, input.list("path"), input.list("pathB64"));
     if (paths.length > 0 && !paths.includes("")) options.paths = paths;
     const result = await client.diff(from, to, options);
-    return { data: result, paged: true, text: () => renderDiff(context, client, { result, stat: input.flag("stat") }) };
+    const text = async (): Promise<string> => renderDiff(context, client, { result, stat: input.flag("stat") });
+    return { data: result, paged: true, verbatim: true, text };
   },
 };
 
@@ -59,10 +61,11 @@ async function renderDiff(
 ): Promise<string> {
   const { renderEntryLine, renderSummary, renderTextDiff } = await import("../../render/diff.ts");
   const { result } = view;
+  const shown = inLocale(context.env);
   const lines: string[] = [];
   let compared = 0;
   for (const entry of result.entries) {
-    lines.push(renderEntryLine(entry, context.style));
+    lines.push(shown(renderEntryLine(entry, context.style)));
     if (view.stat || !isWorthReading(entry) || compared >= TEXT_DIFF_LIMIT) continue;
     compared++;
     const before = entry.change === "added" ? null : await readWhole(client, result.from, pathBefore(entry));
@@ -71,7 +74,7 @@ async function renderDiff(
     if (text !== null) lines.push(text, "");
   }
   if (compared >= TEXT_DIFF_LIMIT)
-    lines.push(`… texts of the first ${TEXT_DIFF_LIMIT} files are shown; --path shows others`);
+    lines.push(shown(`… texts of the first ${TEXT_DIFF_LIMIT} files are shown; --path shows others`));
   return [...lines, renderSummary(result.entries)].join("\n");
 }
 
