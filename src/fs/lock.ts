@@ -170,6 +170,8 @@ function kernelLock(attempt: Attempt, descriptor: number, writable: boolean): Lo
     release: () => {
       try {
         if (writable && !owner.shared) ftruncateSync(descriptor, 0);
+      } catch (error) {
+        throw toCairnError(error, `unlock ${path}`);
       } finally {
         releaseKernelLock(descriptor);
         closeSync(descriptor);

@@ -26,10 +26,14 @@ export function openRegular(path: RawPath, { flags = O_RDONLY, named = false }: 
     if (code === "ENXIO") throw irregular(path, named, "a pipe, socket or device");
     throw error;
   }
-  const facts = fstatSync(descriptor);
-  if (facts.isFile()) return descriptor;
-  closeSync(descriptor);
-  throw irregular(path, named, facts.isDirectory() ? "a folder" : "a pipe, socket or device");
+  try {
+    const facts = fstatSync(descriptor);
+    if (facts.isFile()) return descriptor;
+    throw irregular(path, named, facts.isDirectory() ? "a folder" : "a pipe, socket or device");
+  } catch (error) {
+    closeSync(descriptor);
+    throw withPath(error, path);
+  }
 }
 
 /** The names by which a shell hands something over, `<(command)` or stdin: a pipe that has a writer. */
@@ -45,6 +49,8 @@ export function readRegular(path: RawPath, options: RegularFileOptions & { limit
     if (size <= limit) return readFileSync(descriptor);
     const message = `${printablePath(path)} has ${size} bytes where at most ${limit} are expected`;
     throw new CairnError(named ? "usage" : "damaged", message);
+  } catch (error) {
+    throw withPath(error, path);
   } finally {
     closeSync(descriptor);
   }
@@ -59,9 +65,18 @@ export function writeRegular(
   const descriptor = openRegular(path, { flags });
   try {
     writeFileSync(descriptor, content);
+  } catch (error) {
+    throw withPath(error, path);
   } finally {
     closeSync(descriptor);
   }
+}
+
+/** A failure on a descriptor, which the system tells without a path. */
+function withPath(error: unknown, path: RawPath): unknown {
+  const failed = error as NodeJS.ErrnoException;
+  if (failed.syscall !== undefined && failed.path === undefined) failed.message += ` '${printablePath(path)}'`;
+  return error;
 }
 
 function irregular(path: RawPath, named: boolean, found: string): CairnError {

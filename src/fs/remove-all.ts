@@ -46,6 +46,10 @@ function inParent<T>(place: RawPath, work: (parent: number, name: Buffer) => T):
   const fd = fs.openSync(parent, fs.constants.O_RDONLY | fs.constants.O_DIRECTORY);
   try {
     return work(fd, nameOf(path));
+  } catch (error) {
+    // It is of a name somewhere below.
+    (error as Error).message += `, in the removal of ${printablePath(path)}`;
+    throw error;
   } finally {
     fs.closeSync(fd);
   }

@@ -1,7 +1,7 @@
 import fs from "node:fs";
 import { CairnError } from "../../errors.ts";
 import type { NodeAttribute, NodeMetadata, TreeNode } from "../../formats/restic/tree.ts";
-import { EPERM, isNotHeld } from "../../fs/linux/errno.ts";
+import { EIO, EPERM, isNotHeld } from "../../fs/linux/errno.ts";
 import { isShadow } from "../../fs/linux/shadow-attributes.ts";
 import { quotedPath } from "../../fs/safe-path.ts";
 import {
@@ -39,6 +39,7 @@ const VALUE_BYTES = 128 * 1024;
 const ATTRIBUTE_NAME_BYTES = 255;
 const ATTRIBUTE_BYTES = 64 * 1024;
 const REFUSED = "the system refuses it";
+export const DISK_FAILED = "the disk could not take it (EIO)";
 const DIRECTORY = fs.constants.O_RDONLY | fs.constants.O_DIRECTORY | fs.constants.O_NOFOLLOW;
 const SETUID = 0o4000;
 const SETGID = 0o2000;
@@ -63,6 +64,8 @@ export class NodeWriter {
   readonly #inherits: boolean;
   readonly #newBits: number;
   readonly #sparse: boolean;
+  /** True once the disk failed while metadata of an entry was set. */
+  #diskFailed = false;
 
   /**
    * `within`: a descriptor of the one directory in and below which all is made; it tells what new entries inherit.
@@ -233,7 +236,7 @@ export class NodeWriter {
     const others = node.uid !== this.#uid || node.gid !== this.#gid;
     if ((others || this.#inherits) && this.#mayOwn) {
       const result = this.sys.fchown(fd, node.uid, node.gid);
-      if (result < 0) {
+      if (!this.#isSet(result)) {
         aspects.push("owner");
         detail = errnoName(-result);
       }
@@ -242,12 +245,11 @@ export class NodeWriter {
     const mode = this.#modeOf(node);
     const given =
       aspects.length > 0 && this.sys.fstat(fd, this.#stat) >= 0 ? modeFor(this.#stat.words, node, mode) : mode;
-    if ((given !== made && this.sys.fchmod(fd, given) < 0) || given !== mode) aspects.push("mode");
+    if ((given !== made && !this.#isSet(this.sys.fchmod(fd, given))) || given !== mode) aspects.push("mode");
     // The other way round for an entry that was there before and could not be written to.
     if (attributes.length > 0) attributes = this.#setAttributes(fd, attributes);
     if (attributes.length > 0) aspects.push("xattrs");
-    const times = this.sys.utimens(fd, this.#noName, 0, node.mtimeSec, node.mtimeNs);
-    if (times < 0) aspects.push("times");
+    if (!this.#isSet(this.sys.utimens(fd, this.#noName, 0, node.mtimeSec, node.mtimeNs))) aspects.push("times");
     if (aspects.length > 0 && this.sys.fstat(fd, this.#stat) >= 0)
       aspects = whatDiffers(this.#stat.words, { ...node, mode }, aspects);
     if (aspects.length > 0) this.#note(path, aspects, detail === "" ? (whyNotSet(attributes) ?? REFUSED) : detail);
@@ -271,7 +273,7 @@ export class NodeWriter {
       if (isShadow(name)) return false;
       putName(this.#name, 0, name);
       this.#value.bytes.set(value);
-      return this.sys.fsetxattr(fd, this.#name, 0, this.#value, 0, value.length) < 0;
+      return !this.#isSet(this.sys.fsetxattr(fd, this.#name, 0, this.#value, 0, value.length));
     });
   }
 
@@ -300,7 +302,13 @@ export class NodeWriter {
   }
 
   #note(path: Uint8Array, aspects: NotSet["aspects"], detail: string): void {
-    this.notSet.push({ path: Uint8Array.from(path), aspects, detail });
+    this.notSet.push({ path: Uint8Array.from(path), aspects, detail: this.#diskFailed ? DISK_FAILED : detail });
+    this.#diskFailed = false;
+  }
+
+  #isSet(result: number): boolean {
+    if (result === EIO) this.#diskFailed = true;
+    return result >= 0;
   }
 
   /** Makes a directory with room to work in; its own metadata is set when its content is complete. */
@@ -358,7 +366,7 @@ export class NodeWriter {
   metadataByName(dirfd: number, node: NodeMetadata, place: { name: Uint8Array; path: Uint8Array }): void {
     putName(this.#name, 0, place.name);
     let aspects: NotSet["aspects"] = [];
-    if (this.#mayOwn && this.sys.lchown(dirfd, this.#name, 0, node.uid, node.gid) < 0) aspects.push("owner");
+    if (this.#mayOwn && !this.#isSet(this.sys.lchown(dirfd, this.#name, 0, node.uid, node.gid))) aspects.push("owner");
     if (
       this.#inherits &&
       node.type !== "symlink" &&
@@ -370,15 +378,16 @@ export class NodeWriter {
     }
     const set = (attribute: NodeAttribute): boolean =>
       whyImpossible(attribute) === null &&
-      (isShadow(attribute.name) || this.sys.lsetxattr(dirfd, this.#name, 0, attribute.name, attribute.value) >= 0);
+      (isShadow(attribute.name) ||
+        this.#isSet(this.sys.lsetxattr(dirfd, this.#name, 0, attribute.name, attribute.value)));
     const refused = node.xattrs.filter((attribute) => !set(attribute));
     const mode = this.#modeOf(node);
     const isOther = aspects.length > 0 && this.sys.stat(dirfd, this.#name, 0, this.#stat) >= 0;
     const given = isOther ? modeFor(this.#stat.words, node, mode) : mode;
-    if (node.type !== "symlink" && (this.sys.chmod(dirfd, this.#name, 0, given) < 0 || given !== mode))
+    if (node.type !== "symlink" && (!this.#isSet(this.sys.chmod(dirfd, this.#name, 0, given)) || given !== mode))
       aspects.push("mode");
     if (!refused.every(set)) aspects.push("xattrs");
-    if (this.sys.utimens(dirfd, this.#name, 0, node.mtimeSec, node.mtimeNs) < 0) aspects.push("times");
+    if (!this.#isSet(this.sys.utimens(dirfd, this.#name, 0, node.mtimeSec, node.mtimeNs))) aspects.push("times");
     if (aspects.length > 0 && this.sys.stat(dirfd, this.#name, 0, this.#stat) >= 0)
       aspects = whatDiffers(this.#stat.words, { ...node, mode }, aspects);
     if (aspects.length > 0) this.#note(place.path, aspects, whyNotSet(refused) ?? REFUSED);

@@ -11,6 +11,7 @@ export const EBADF = -errno.EBADF;
 export const EBUSY = -errno.EBUSY;
 export const EEXIST = -errno.EEXIST;
 export const EINVAL = -errno.EINVAL;
+export const EIO = -errno.EIO;
 export const EISDIR = -errno.EISDIR;
 export const ELOOP = -errno.ELOOP;
 export const ENAMETOOLONG = -errno.ENAMETOOLONG;

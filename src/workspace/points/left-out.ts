@@ -10,7 +10,7 @@ import { rawPath } from "../../formats/records/record.ts";
 import { PathSelection } from "../../fs/path-selection.ts";
 import type { ScanResult } from "../../archive/scan/scan.ts";
 import type { TornEntry } from "../../archive/scan/task.ts";
-import type { NotSet } from "../../archive/write/node-writer.ts";
+import { DISK_FAILED, type NotSet } from "../../archive/write/node-writer.ts";
 
 /** Entries that a point or a restore does not have as they are or were, with the reason of each. */
 
@@ -26,7 +26,8 @@ export interface LeftOutEntry {
     | "keep_present"
     | "taken_out"
     | "changed_since"
-    | "not_permitted";
+    | "not_permitted"
+    | "io_error";
   detail: string;
   aspects?: string[];
 }
@@ -136,7 +137,7 @@ export function warnOfDamaged(
 }
 
 export function notSetEntry({ path, aspects, detail }: NotSet): LeftOutEntry {
-  return { path, reason: "not_permitted", detail, aspects };
+  return { path, reason: detail === DISK_FAILED ? "io_error" : "not_permitted", detail, aspects };
 }
 
 export function publicLeftOut({ path, reason, detail, aspects }: LeftOutEntry): LeftOut {

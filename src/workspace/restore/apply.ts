@@ -1,10 +1,11 @@
 import { append } from "../../append.ts";
 import { CairnError, codeOfErrno, toCairnError } from "../../errors.ts";
 import { failpoint } from "../../failpoint.ts";
-import { NodeWriter, type NotSet, whyNotHeld } from "../../archive/write/node-writer.ts";
+import { DISK_FAILED, NodeWriter, type NotSet, whyNotHeld } from "../../archive/write/node-writer.ts";
 import type { Identity } from "../../archive/scan/find-record.ts";
 import { latin1 } from "../../formats/bytes.ts";
 import {
+  EIO,
   EACCES,
   EEXIST,
   EINVAL,
@@ -357,7 +358,8 @@ export class StepRunner {
 
   #noteAttributes(path: Uint8Array, refused: number): void {
     if (refused === 0) return;
-    const detail = `an attribute that is to go cannot be removed: ${errnoName(-refused)}`;
+    const why = `an attribute that is to go cannot be removed: ${errnoName(-refused)}`;
+    const detail = refused === EIO ? DISK_FAILED : why;
     this.#done.notSet.push({ path, aspects: ["xattrs"], detail });
   }
 
