@@ -5,7 +5,7 @@ import { CairnError, throwIfAborted, toCairnError } from "../errors.ts";
 import { failpoint } from "../failpoint.ts";
 import { objectIdOf } from "../ids.ts";
 import { arenaOver, type Arena } from "../native.ts";
-import { newPacer, throttled } from "../pacer.ts";
+import { keepTelling, newPacer } from "../pacer.ts";
 import { blobTypeOf } from "../repository/index/blob-index.ts";
 import type { PackedBlobs } from "../repository/packs/packed-blobs.ts";
 import type { ListedSnapshot } from "../repository/repository.ts";
@@ -66,8 +66,18 @@ class StreamBackup {
     const { options, components, session } = this.#parts;
     const origin = this.#origin();
     const parent = newestOfSame(session.snapshots, origin);
+    const cutter = new StreamCutter({
+      polynomial: session.access.repository.chunkerPolynomial,
+      onPiece: (id, plain, offset, length) => this.#store("data", id, plain, offset, length),
+    });
+    const current = components.at(-1)!.toString("utf8");
+    let [bytes, isThere] = [0, false];
+    const toldLast = keepTelling(options.onProgress, () => {
+      bytes = Math.max(bytes, cutter.size - (isThere ? 0 : (this.#target?.waiting ?? 0)));
+      return { phase: "uploading" as const, done: cutter.pieces, bytes, current };
+    });
     try {
-      const cut = await this.#cut();
+      const cut = await this.#cut(cutter, current);
       failpoint("stream.read");
       const hasNew = this.#added.data_blobs > 0;
       const file = { components, uid: origin.uid, gid: origin.gid, at: this.#started };
@@ -77,12 +87,15 @@ class StreamBackup {
       for (const { id, type, bytes } of isSkipped ? [] : made.blobs)
         this.#store(type, id, arenaOver(bytes), 0, bytes.length);
       await this.#target?.finish();
+      isThere = true;
       const isWritten = !isSkipped && this.#target !== null;
       const snapshot = isWritten ? await this.#commit(origin, parent, made) : null;
       return this.#result({ parent, unchanged, snapshot });
     } catch (error) {
       await this.#target?.abort();
       throw error;
+    } finally {
+      toldLast();
     }
   }
 
@@ -94,29 +107,18 @@ class StreamBackup {
   }
 
   /** Throws `refused` when nothing comes: then whatever should have written has most likely failed. */
-  async #cut(): Promise<ReturnType<StreamCutter["finish"]>> {
-    const { session, content, options, components } = this.#parts;
-    const cutter = new StreamCutter({
-      polynomial: session.access.repository.chunkerPolynomial,
-      onPiece: (id, plain, offset, length) => this.#store("data", id, plain, offset, length),
-    });
-    const report = throttled(options.onProgress);
-    const current = components.at(-1)!.toString("utf8");
+  async #cut(cutter: StreamCutter, name: string): Promise<ReturnType<StreamCutter["finish"]>> {
+    const { content, options } = this.#parts;
     const pace = newPacer(options.signal);
     for await (const bytes of stoppable(content, options.signal)) {
       cutter.write(bytes);
       await this.#target?.settle();
-      report({ phase: "uploading", done: cutter.pieces, bytes: cutter.size, current });
       await pace();
     }
     if (cutter.size > 0) return cutter.finish();
-    throw new CairnError(
-      "refused",
-      `nothing came for ${JSON.stringify(current)}: no snapshot was made of an empty file`,
-      {
-        hint: "check whether the command that writes it has failed",
-      },
-    );
+    throw new CairnError("refused", `nothing came for ${JSON.stringify(name)}: no snapshot was made of an empty file`, {
+      hint: "check whether the command that writes it has failed",
+    });
   }
 
   #store(type: ExtraBlob["type"], id: Uint8Array, plain: Arena, offset: number, length: number): void {

@@ -39,3 +39,30 @@ for (const save of [true, false])
     assert.ok(last.bytes === last.total_bytes && last.bytes! > 3_000_000, JSON.stringify(last));
     assert.equal(last.total, slow.total);
   });
+
+test("the progress of a stream waits for what has not reached the repository", async (t) => {
+  const { repository } = await backupScene(t, "far");
+  const content = randomBytes(20_000_000);
+  const told = Promise.withResolvers<void>();
+  const far = opened.far!;
+  const saveFile = far.saveFile.bind(far);
+  far.saveFile = async (...given) => {
+    await told.promise;
+    await saveFile(...given);
+  };
+  let hasEnded = false;
+  async function* stream(): AsyncGenerator<Uint8Array> {
+    for (let at = 0; at < content.length; at += 1_000_000) yield content.subarray(at, at + 1_000_000);
+    hasEnded = true;
+  }
+  let [waiting, last] = [-1, -1];
+  const onProgress = ({ bytes = 0 }: Progress): void => {
+    last = bytes;
+    if (!hasEnded || waiting >= 0) return;
+    waiting = bytes;
+    told.resolve();
+  };
+  await repository.createFromStream(stream(), { onProgress });
+  assert.ok(waiting >= 0 && waiting < 4_000_000, `${waiting} bytes`);
+  assert.equal(last, content.length);
+});

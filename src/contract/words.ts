@@ -94,7 +94,11 @@ export const Progress = object(
       "entries; points in a cleanup, trees in `trees`, blobs in `uploading`, where a backup's snapshot counts as one more; never falls within a phase",
     ),
     total: opt(number("absent while it is not known")),
-    bytes: opt(number("bytes handled in this phase; in `uploading` those that have reached the repository")),
+    bytes: opt(
+      number(
+        "bytes handled in this phase; in `uploading` those that have reached the repository, of a stream about those",
+      ),
+    ),
     total_bytes: opt(number("absent while it is not known")),
     current: opt(text("what is being worked on: a path, a point, the owner of a lock")),
   },

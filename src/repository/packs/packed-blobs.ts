@@ -42,6 +42,11 @@ export class PackedBlobs {
     return this.#uploader.bytes;
   }
 
+  /** About so many sealed bytes have not reached the repository. */
+  get waiting(): number {
+    return this.#writers.data.storedBytes + this.#writers.tree.storedBytes - this.#uploader.arrived.bytes;
+  }
+
   /** `length` ≥ 1 bytes at `offset`, copied, under their id. */
   add(type: BlobType, id: Uint8Array, plain: Arena, offset: number, length: number): void {
     this.#writers[type].add(id, plain, offset, length);
