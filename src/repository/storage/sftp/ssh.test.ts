@@ -5,6 +5,7 @@ import { createServer, type AddressInfo, type Server } from "node:net";
 import { join } from "node:path";
 import { after, test, type TestContext } from "node:test";
 import { makeKey, sshServer, startSshServer, type SshServer } from "../../../../test/fixtures/ssh-server.ts";
+import type { CairnError } from "../../../errors.ts";
 import { RetryingStorage } from "../retrying.ts";
 import { SftpSession } from "./session.ts";
 import { openSftpStorage } from "./sftp.ts";
@@ -64,7 +65,7 @@ test("a key that the server does not know is permission, and is not tried again"
   assert.equal(readFileSync(counted, "utf8"), "x\n");
 });
 
-test("an agent's key is used", async (t) => {
+test("an agent's key is used, and nothing is said of it once the agent has ended", async (t) => {
   const server = sharedServer(t);
   if (server === null) return;
   const SSH_AUTH_SOCK = join(server.folder, "agent");
@@ -80,6 +81,14 @@ test("an agent's key is used", async (t) => {
   await assert.rejects(listBy(server, command, env), { code: "permission" });
   assert.equal(spawnSync("ssh-add", ["-q", join(server.home, ".ssh/id_ed25519")], { env }).status, 0);
   assert.deepEqual(await listBy(server, command, env), []);
+  const ended = new Promise((resolve) => agent.once("exit", resolve));
+  agent.kill("SIGKILL");
+  await ended;
+  await assert.rejects(listBy(server, command, env), (error: CairnError) => {
+    assert.equal(error.code, "permission");
+    assert.doesNotMatch(error.message, /agent/);
+    return true;
+  });
 });
 
 test("without ssh an error says so, with what to install", async (t) => {
