@@ -1,3 +1,4 @@
+import { Sha256Stream } from "../../crypto/hash.ts";
 import { hashAt } from "../../crypto/primitives.ts";
 import { BlobOpener, SEAL_OVERHEAD } from "../../crypto/seal.ts";
 import type { MasterKeys } from "../../crypto/seal.ts";
@@ -9,6 +10,9 @@ const IV_LENGTH = SEAL_OVERHEAD / 2;
 const ID_LENGTH = 32;
 /** Beyond this an arena is given back after use, so that one huge blob does not stay in memory. */
 const KEEP = 16 * 1024 * 1024;
+const LEAST = 1024 * 1024;
+const OTHER_LENGTH = "it does not decompress to its stated length";
+const OTHER_CONTENT = "its content has another SHA-256";
 
 /** Says why a stated place cannot be one, or null. Checked before any memory is reserved for it. */
 export function placeProblem(length: number, uncompressedLength: number): string | null {
@@ -34,7 +38,7 @@ export class BlobDecoder {
   readonly #opener: BlobOpener;
   readonly #decompressor = new Decompressor();
   readonly #digest = newArena(ID_LENGTH);
-  #plain = newArena(1024 * 1024);
+  #plain = newArena(LEAST);
   #arena: Arena;
   offset = 0;
   length = 0;
@@ -71,9 +75,38 @@ export class BlobDecoder {
 
   /** Decodes what `storedProblem` has accepted and says why it is not the blob of this id; without one that is not compared. */
   contentProblem(sealed: Arena, at: number, lengths: StoredLengths, id: Uint8Array | undefined): string | null {
-    if (!this.#decode(sealed, at, lengths.length, lengths.uncompressedLength))
-      return "it does not decompress to its stated length";
-    return id === undefined || this.#matches(id) ? null : "its content has another SHA-256";
+    if (!this.#decode(sealed, at, lengths.length, lengths.uncompressedLength)) return OTHER_LENGTH;
+    return id === undefined || this.#matches(id) ? null : OTHER_CONTENT;
+  }
+
+  /**
+   * Says what `contentProblem` does, and leaves no plaintext: what is large is not decoded as a whole where that can be
+   * avoided.
+   */
+  proofProblem(sealed: Arena, at: number, lengths: StoredLengths, id: Uint8Array): string | null {
+    if (lengths.uncompressedLength <= KEEP) return this.contentProblem(sealed, at, lengths, id);
+    const stored = this.#opener.decrypt(sealed, at, lengths.length, sealed, at + IV_LENGTH);
+    const hash = new Sha256Stream();
+    const isDone = this.#decompressor.decompressInPieces(sealed, at + IV_LENGTH, stored, {
+      window: this.#plain,
+      expected: lengths.uncompressedLength,
+      each: (piece) => hash.update(piece),
+    });
+    if (isDone) return Buffer.compare(hash.digest(), id) === 0 ? null : OTHER_CONTENT;
+    return this.#decompress(sealed, at + IV_LENGTH, stored, lengths.uncompressedLength)
+      ? this.#matches(id)
+        ? null
+        : OTHER_CONTENT
+      : OTHER_LENGTH;
+  }
+
+  /** The plaintext that was decoded last, where it is large: it is the caller's then. Null: it is to be copied. */
+  handOver(): Uint8Array | null {
+    if (this.#arena !== this.#plain || this.length <= KEEP) return null;
+    const plain = this.#plain.bytes.subarray(0, this.length);
+    this.#plain = this.#arena = newArena(LEAST);
+    this.length = 0;
+    return plain;
   }
 
   /** Decrypts in place and decompresses. False when the zstd frame is broken or of another length. */
@@ -85,15 +118,19 @@ export class BlobDecoder {
       this.length = stored;
       return true;
     }
-    if (uncompressedLength > this.#plain.bytes.length) {
+    return this.#decompress(sealed, at + IV_LENGTH, stored, uncompressedLength);
+  }
+
+  #decompress(from: Arena, at: number, stored: number, uncompressedLength: number): boolean {
+    const room = this.#plain.bytes.length;
+    if (uncompressedLength > room) {
+      if (uncompressedLength > KEEP && !this.#decompressor.canHold(from, at, stored, uncompressedLength)) return false;
       this.#plain = newArena(uncompressedLength);
-    } else if (this.#plain.bytes.length > KEEP && uncompressedLength <= KEEP) {
-      this.#plain = newArena(1024 * 1024 > uncompressedLength ? 1024 * 1024 : uncompressedLength);
-    }
+    } else if (room > KEEP && uncompressedLength <= KEEP) this.#plain = newArena(Math.max(LEAST, uncompressedLength));
     this.#arena = this.#plain;
     this.offset = 0;
     this.length = uncompressedLength;
-    return this.#decompressor.decompress(sealed, at + IV_LENGTH, stored, this.#plain, 0, uncompressedLength);
+    return this.#decompressor.decompress(from, at, stored, this.#plain, 0, uncompressedLength);
   }
 
   #matches(id: Uint8Array): boolean {

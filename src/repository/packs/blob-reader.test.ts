@@ -3,6 +3,8 @@ import { closeSync, openSync, readFileSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { test } from "node:test";
 import { CairnError } from "../../errors.ts";
+import { newArena } from "../../native.ts";
+import { BlobDecoder } from "./blob-decoder.ts";
 import { BlobReader } from "./blob-reader.ts";
 import { readPackHeader } from "./pack-read.ts";
 import { PackVerifier } from "../verify/pack-verifier.ts";
@@ -233,3 +235,57 @@ test("a header is refused when the keys are others", () => {
 });
 
 /** Run in a process without native calls: checks the pack in argv, then writes one of its own. */
+
+test("a blob that claims to be much larger than it can be is refused, and no memory is taken for it", () => {
+  using scratch = testPacks();
+  const places = fillPacks(scratch, MIXED);
+  const reader = scratch.reader();
+  const taken = (): number => process.memoryUsage().arrayBuffers;
+  const before = taken();
+  const most = 1024 * 1024 * 1024;
+  const { offset, pack, id } = places[2]!;
+  for (const [place, reason] of [
+    [{ ...places[0]!, uncompressedLength: most }, /does not decompress/],
+    [{ ...places[2]!, uncompressedLength: most }, /does not decompress/],
+    [{ offset, pack, id, length: most, uncompressedLength: most }, /ends before it/],
+    [{ offset, pack, id, length: most, uncompressedLength: 0 }, /ends before it/],
+  ] as const)
+    assert.throws(() => reader.view(place), { code: "damaged", message: reason });
+  assert.ok(taken() - before < 64 * 1024 * 1024);
+  assert.ok(MIXED[2]!.equals(reader.view(places[2]!)));
+  reader.close();
+});
+
+test("a large blob is handed over without a copy, and is proven without being held", () => {
+  using scratch = testPacks();
+  const large = textBlob(7, 20_000_000);
+  const [place, small] = fillPacks(scratch, [large, MIXED[0]!]) as [NamedPlace, NamedPlace];
+  const reader = scratch.reader();
+  reader.view(place);
+  const own = reader.handOver()!;
+  assert.equal(reader.handOver(), null);
+  assert.ok(MIXED[0]!.equals(reader.view(small)));
+  assert.equal(reader.handOver(), null, "what is small is copied");
+  assert.ok(large.equals(own));
+  reader.close();
+  const [file] = scratch.packs;
+  const sealed = newArena(file!.size);
+  const pristine = readFileSync(file!.path);
+  const problemOf = (wrong: Partial<NamedPlace>, cut = 0): string | null => {
+    sealed.bytes.set(pristine);
+    const decoder = new BlobDecoder(scratch.keys);
+    const problem = decoder.proofProblem(
+      sealed,
+      place.offset,
+      { ...place, length: place.length - cut, ...wrong },
+      wrong.id ?? place.id,
+    );
+    if (problem === null) assert.ok(decoder.arena.bytes.length < 2_000_000);
+    return problem;
+  };
+  assert.equal(problemOf({}), null);
+  assert.match(problemOf({ id: small.id })!, /another SHA-256/);
+  for (const length of [large.length - 1, large.length + 1])
+    assert.match(problemOf({ uncompressedLength: length })!, /stated length/);
+  assert.match(problemOf({}, 1000)!, /stated length/);
+});

@@ -1,8 +1,8 @@
 import { hex } from "../../formats/bytes.ts";
-import { closeSync } from "node:fs";
+import { closeSync, fstatSync } from "node:fs";
 import type { MasterKeys } from "../../crypto/seal.ts";
 import { CairnError } from "../../errors.ts";
-import { newArena } from "../../native.ts";
+import { giveBack, newArena } from "../../native.ts";
 import type { Arena } from "../../native.ts";
 import { BlobDecoder, placeProblem } from "./blob-decoder.ts";
 import { readSectors } from "./pack-read.ts";
@@ -70,6 +70,11 @@ export class BlobReader {
     return arena.bytes.subarray(offset, offset + length);
   }
 
+  /** See `BlobDecoder`. */
+  handOver(): Uint8Array | null {
+    return this.#decoder.handOver();
+  }
+
   /**
    * Reads many blobs of one pack, sorted by offset, joining neighbours into reads of up to 1 MiB.
    * `each` gets every plaintext in order; it is valid during the call only. A damaged blob goes to
@@ -116,9 +121,12 @@ export class BlobReader {
   /** Reads a blob's bytes and returns how many there were; -1 where the disk cannot read some of them. */
   #fill(place: BlobPlace, length: number): number {
     if (!(place.offset >= 0)) throw damage(place, "its offset is out of bounds");
-    if (length > this.#sealed.bytes.length) this.#sealed = newArena(length);
-    else if (this.#sealed.bytes.length > 16 * WINDOW) this.#sealed = newArena(Math.max(WINDOW, length));
-    return readSectors(this.#descriptor(place.pack), place.offset, length, this.#sealed, 0);
+    const descriptor = this.#descriptor(place.pack);
+    const room = this.#sealed.bytes.length;
+    // No memory is taken for more than there is.
+    if (length > room && place.offset + length > fstatSync(descriptor).size) return 0;
+    if (length > room || room > 16 * WINDOW) this.#sealed = newArena(Math.max(WINDOW, length));
+    return readSectors(descriptor, place.offset, length, this.#sealed, 0);
   }
 
   #descriptor(pack: Uint8Array): number {
@@ -145,8 +153,10 @@ export class BlobReader {
     }
   }
 
-  /** Closes all packs. The reader may be used again. */
+  /** Closes all packs, and gives back what a large blob took. The reader may be used again. */
   close(): void {
+    const large = this.#decoder.handOver();
+    if (large !== null) giveBack(large);
     for (const descriptor of this.#open.values()) closeSync(descriptor);
     this.#open.clear();
     this.#lastDescriptor = -1;

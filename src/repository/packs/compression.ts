@@ -1,6 +1,6 @@
 import { constants } from "node:zlib";
 import { CairnError } from "../../errors.ts";
-import { bindNative } from "../../native.ts";
+import { bindNative, bindNativeLater, newArena } from "../../native.ts";
 import type { Arena, NativeFunction } from "../../native.ts";
 
 /** zstd level; 0 stores everything as it is. */
@@ -22,6 +22,9 @@ const SIGNATURES = {
   // Declared signed: an error is a small negative number, so no second call asks ZSTD_isError.
   compress:
     "int64_t ZSTD_compress2(uint64_t context, uint64_t target, uint64_t room, uint64_t source, uint64_t length)",
+  streamDecompress:
+    "int64_t ZSTD_decompressStream_simpleArgs(uint64_t context, uint64_t target, uint64_t room, uint64_t done, uint64_t source, uint64_t length, uint64_t read)",
+  resetDecompressor: "int64_t ZSTD_DCtx_reset(uint64_t context, int what)",
   decompress:
     "int64_t ZSTD_decompressDCtx(uint64_t context, uint64_t target, uint64_t room, uint64_t source, uint64_t length)",
 } as const;
@@ -41,6 +44,10 @@ function zstdCalls(): Calls {
   ) as Calls;
   return bound;
 }
+
+const mostOf = bindNativeLater("int64_t ZSTD_decompressBound(uint64_t source, uint64_t length)");
+/** ZSTD_reset_session_only */
+const SESSION = 1;
 
 const released = new FinalizationRegistry<() => void>((release) => release());
 
@@ -120,5 +127,48 @@ export class Decompressor {
         length,
       ) === expected
     );
+  }
+
+  /** Tells whether compressed data can be as much as stated, by what its own frames say; no memory is taken for it. */
+  canHold(source: Arena, offset: number, length: number, expected: number): boolean {
+    const most = mostOf()?.(source.address + offset, length) ?? expected;
+    return most >= expected;
+  }
+
+  /**
+   * Decompresses piece by piece into all of `window`, and hands each to `each`. False as above, and where the data cannot be
+   * decompressed in little memory.
+   */
+  decompressInPieces(
+    source: Arena,
+    offset: number,
+    length: number,
+    { window, expected, each }: { window: Arena; expected: number; each: (piece: Uint8Array) => void },
+  ): boolean {
+    const places = newArena(16);
+    const [done, read] = [0, 8].map((at) => new BigUint64Array(places.bytes.buffer, places.bytes.byteOffset + at, 1));
+    const { streamDecompress, resetDecompressor } = this.#calls;
+    const room = window.bytes.length;
+    resetDecompressor(this.#context, SESSION);
+    for (let left = expected; ;) {
+      done![0] = 0n;
+      const before = read![0];
+      const state = streamDecompress(
+        this.#context,
+        window.address,
+        room,
+        places.address,
+        source.address + offset,
+        length,
+        places.address + 8,
+      );
+      const count = Number(done![0]);
+      left -= count;
+      if (state < 0 || left < 0) return false;
+      each(window.bytes.subarray(0, count));
+      if (state === 0) return left === 0 && Number(read![0]) === length;
+      // More is wanted than there is.
+      if (count < room && read![0] === before) return false;
+    }
   }
 }

@@ -23,7 +23,7 @@ export interface PackToVerify {
   readonly size: number;
   /** 32 bytes: the name it should have. */
   readonly id: Uint8Array;
-  /** Called for every healthy blob in file order; the plaintext is valid during the call only. */
+  /** Called for every healthy blob in file order; the plaintext is valid during the call only, and there only of blobs up to 16 MiB. */
   onBlob?(blob: IndexBlob, arena: Arena, offset: number, length: number): void;
 }
 
@@ -120,7 +120,7 @@ export class PackVerifier {
     for (let index = from; index < to; index++) {
       const blob = blobs[index]!;
       const reason =
-        reasons[index - from] ?? this.#decoder.contentProblem(this.#window, blob.offset - start, blob, blob.id);
+        reasons[index - from] ?? this.#decoder.proofProblem(this.#window, blob.offset - start, blob, blob.id);
       if (reason !== null) problems.push({ kind: "blob", message: reason, blob });
       else pack.onBlob?.(blob, this.#decoder.arena, this.#decoder.offset, this.#decoder.length);
     }
