@@ -5,7 +5,7 @@ import { CairnError, toCairnError } from "../errors.ts";
 import { compareBytes, hex } from "../formats/bytes.ts";
 import { decodeManifest, type Manifest } from "../formats/records/manifest.ts";
 import type { Snapshot } from "../formats/restic/snapshot.ts";
-import { decodeTree, type TreeNode } from "../formats/restic/tree.ts";
+import { decodeTree, nodeNamed, type TreeNode, type TreeNodes } from "../formats/restic/tree.ts";
 import { objectIdOf } from "../ids.ts";
 import { blobTypeName, DATA_BLOB, TREE_BLOB } from "../repository/index/blob-index.ts";
 import { BlobSource } from "../repository/blob-source.ts";
@@ -72,7 +72,7 @@ export async function savedEntry(
   for (let left = parts.length; left > 0; left--) {
     const level = await readNodes(reader, tree);
     const isTop = left === parts.length;
-    const [node, ...others] = isTop ? level.filter((each) => nameOf(each) !== ".cairn") : level;
+    const [node, ...others] = isTop ? [...level].filter((each) => nameOf(each) !== ".cairn") : level;
     if (node === undefined || others.length > 0) return null;
     const part = parts.at(-left)!;
     // In a path of text nothing tells which bytes that are no UTF-8 were.
@@ -115,7 +115,7 @@ export async function withoutOthersDigests<T extends Pick<SnapshotContent, "root
 /** The manifest that lies in a topmost tree; null where there is none. */
 async function manifestIn(
   reader: BlobSource,
-  top: readonly TreeNode[],
+  top: TreeNodes,
 ): Promise<Pick<SnapshotContent, "manifest" | "manifestDamage"> | null> {
   const folder = top.find((node) => nameOf(node) === ".cairn")?.subtree;
   if (folder === undefined) return null;
@@ -141,12 +141,17 @@ export async function readNodes(
   reader: BlobSource,
   tree: Uint8Array,
   stack: readonly Uint8Array[] = [],
-): Promise<TreeNode[]> {
+): Promise<TreeNodes> {
   return decodeTree(await readBlob(reader, tree, TREE_BLOB, stack));
 }
 
+/** The node of a raw name in a tree; nothing else of it is kept. Errors as above. */
+export async function nodeIn(reader: BlobSource, tree: Uint8Array, name: Uint8Array): Promise<TreeNode | undefined> {
+  return nodeNamed(decodeTree(await reader.viewTree(entryOf(reader, tree, TREE_BLOB))), name);
+}
+
 /** The nodes of a tree; null where it is damaged. */
-export async function nodesOrNull(reader: BlobSource, tree: Uint8Array): Promise<TreeNode[] | null> {
+export async function nodesOrNull(reader: BlobSource, tree: Uint8Array): Promise<TreeNodes | null> {
   try {
     return await readNodes(reader, tree);
   } catch (error) {
@@ -160,9 +165,9 @@ export async function savedNodes(
   reader: BlobSource,
   { root, only }: Pick<SnapshotContent, "root" | "only">,
   stack: readonly Uint8Array[] = [],
-): Promise<TreeNode[]> {
+): Promise<TreeNodes> {
   const nodes = await readNodes(reader, root, stack);
-  return only === null ? nodes : nodes.filter(({ name }) => compareBytes(name, only) === 0);
+  return only === null ? nodes : [...nodes].filter(({ name }) => compareBytes(name, only) === 0);
 }
 
 /** A blob's plaintext by its id; `damaged` where the repository lacks it. `stack`: see `readNodes`. */
@@ -172,16 +177,18 @@ export async function readBlob(
   type: typeof DATA_BLOB | typeof TREE_BLOB,
   stack: readonly Uint8Array[] = [],
 ): Promise<Uint8Array> {
-  const { index } = reader;
-  const entry = index.lookup(id, 0, type);
-  if (entry < 0) {
-    throw new CairnError("damaged", `the repository has no ${blobTypeName(type)} blob ${objectIdOf(id).slice(0, 12)}`, {
-      hint: "`cairn backup verify` says what that costs",
-      details: { blob: objectIdOf(id) },
-    });
-  }
+  const entry = entryOf(reader, id, type);
   if (type === DATA_BLOB) return reader.readBlob(entry);
-  return reader.readTree(entry, () => treesAhead(stack, (each) => index.lookup(each, 0, TREE_BLOB)));
+  return reader.readTree(entry, () => treesAhead(stack, (each) => reader.index.lookup(each, 0, TREE_BLOB)));
+}
+
+function entryOf({ index }: BlobSource, id: Uint8Array, type: typeof DATA_BLOB | typeof TREE_BLOB): number {
+  const entry = index.lookup(id, 0, type);
+  if (entry >= 0) return entry;
+  throw new CairnError("damaged", `the repository has no ${blobTypeName(type)} blob ${objectIdOf(id).slice(0, 12)}`, {
+    hint: "`cairn backup verify` says what that costs",
+    details: { blob: objectIdOf(id) },
+  });
 }
 
 export function nameOf({ name }: Pick<TreeNode, "name">): string {

@@ -204,7 +204,7 @@ class BackupOfPoint {
     return planTransfer(stored.index, session.index, {
       roots: [stored.snapshotTree],
       known: beside === undefined ? undefined : Buffer.from(beside, "hex"),
-      readTree: stored.blobs.readTree,
+      readTree: stored.blobs.viewTree,
       signal: options.signal,
       onTree: (done) => options.onProgress?.({ phase: "planning", done }),
     });
@@ -215,7 +215,7 @@ class BackupOfPoint {
     const { stored, point } = this.#parts;
     const { entries, bytes } = point.descriptor;
     const folder = (await readNodes(stored.blobs, stored.snapshotTree)).find((node) => nameOf(node) === ".cairn");
-    const own = folder?.subtree === undefined ? [] : await readNodes(stored.blobs, folder.subtree);
+    const own = folder?.subtree === undefined ? [] : [...(await readNodes(stored.blobs, folder.subtree))];
     return {
       files: entries.files + own.length,
       bytes: own.reduce((sum, { size }) => sum + size, bytes),

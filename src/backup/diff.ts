@@ -1,16 +1,17 @@
 import { append } from "../append.ts";
-import type { TreeNode } from "../formats/restic/tree.ts";
+import { pairsByName, type TreeNode, type TreeNodes } from "../formats/restic/tree.ts";
 import { displayPath, rawBytes } from "../fs/safe-path.ts";
 import { newPacer, type Pacer } from "../pacer.ts";
 import { differences } from "../workspace/points/tree-diff.ts";
 import type { ListedSnapshot } from "../repository/repository.ts";
 import type { DiffBackupsEntry, DiffBackupsOptions, DiffBackupsResult, PathInput } from "../contract/index.ts";
 import type { BlobSource } from "../repository/blob-source.ts";
+import { pathIn } from "../repository/trees/walk-trees.ts";
 import { kindOf } from "../workspace/points/listed-entry.ts";
 import { findSnapshot, warnOfUnreadable } from "./snapshots.ts";
 import { reading } from "./session.ts";
 import type { OpenRepository } from "./open-repository.ts";
-import { nameOf, savedEntry, savedNodes, snapshotContent, type SnapshotContent } from "./content.ts";
+import { savedEntry, savedNodes, snapshotContent, type SnapshotContent } from "./content.ts";
 import { contentOf } from "./paths.ts";
 
 const LIMIT = 100_000;
@@ -69,11 +70,13 @@ async function folderLike(
     const found = await savedEntry(reader, { tree, paths: [parts.slice(from).join("/")] }, { byName: true });
     if (found !== null) sides.push(found);
   }
-  const names = new Set((await savedNodes(reader, ours)).map(nameOf));
+  const names = await savedNodes(reader, ours);
   let best = content;
   let most = -1;
   for (const side of [...sides, content]) {
-    const shared = (await savedNodes(reader, side)).filter((node) => names.has(nameOf(node))).length;
+    let shared = 0;
+    for (const { before, after } of pairsByName(names, await savedNodes(reader, side)))
+      if (before !== null && after !== null) shared++;
     if (shared > most) [best, most] = [side, shared];
   }
   return best;
@@ -105,35 +108,33 @@ class DiffWalk {
   async #trees(from: Side | undefined, to: Side | undefined, path: string): Promise<void> {
     if (this.entries.length > LIMIT) return;
     await this.#pace();
-    const before = await this.#byName(from);
-    const after = await this.#byName(to);
-    const names = [...new Set([...before.keys(), ...after.keys()])].toSorted();
-    for (const name of names.toReversed())
-      append(this.#stack, unequalRoots(below(before.get(name)), below(after.get(name))));
-    for (const name of names) {
-      const own = path === "" ? name : `${path}/${name}`;
-      const [a, b] = [before.get(name), after.get(name)];
+    const before = await this.#nodes(from);
+    const after = await this.#nodes(to);
+    const roots: Uint8Array[][] = [];
+    for (const pair of pairsByName(before, after)) roots.push(unequalRoots(below(pair.before), below(pair.after)));
+    append(this.#stack, roots.toReversed().flat());
+    for (const { before: a, after: b } of pairsByName(before, after)) {
+      const own = pathIn(path, (a ?? b)!.name);
       this.#compare(own, a, b);
       if (unequalRoots(below(a), below(b)).length > 0) await this.#trees(below(a), below(b), own);
     }
   }
 
-  async #byName(side: Side | undefined): Promise<Map<string, TreeNode>> {
-    if (side === undefined) return new Map();
+  async #nodes(side: Side | undefined): Promise<TreeNodes> {
+    if (side === undefined) return [];
     this.#stack.pop();
-    const nodes = await savedNodes(this.#reader, side, this.#stack);
-    return new Map(nodes.map((node) => [nameOf(node), node]));
+    return savedNodes(this.#reader, side, this.#stack);
   }
 
-  #compare(path: string, a: TreeNode | undefined, b: TreeNode | undefined): void {
+  #compare(path: string, a: TreeNode | null, b: TreeNode | null): void {
     const shown = displayPath(Buffer.from(path, "latin1"));
     const sizes = {
       ...(a?.type === "file" ? { size_before: a.size } : {}),
       ...(b?.type === "file" ? { size_after: b.size } : {}),
     };
     const kind = kindOf(b ?? a!);
-    const change = a === undefined ? "added" : b === undefined ? "removed" : "modified";
-    const differ = a === undefined || b === undefined ? [] : differences(a, b);
+    const change = a === null ? "added" : b === null ? "removed" : "modified";
+    const differ = a === null || b === null ? [] : differences(a, b);
     const aspects = differ.filter((each) => each !== "links" || this.#byLinks);
     if (change !== "modified" || aspects.length > 0) this.entries.push({ ...shown, change, kind, aspects, ...sizes });
   }
@@ -145,6 +146,6 @@ function unequalRoots(from: Side | undefined, to: Side | undefined): Uint8Array[
   return [to, from].flatMap((side) => (side === undefined ? [] : [side.root]));
 }
 
-function below(node: TreeNode | undefined): Side | undefined {
+function below(node: TreeNode | null): Side | undefined {
   return node?.subtree === undefined ? undefined : { root: node.subtree, only: null };
 }

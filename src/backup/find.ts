@@ -113,12 +113,12 @@ class FindWalk {
           this.#damaged.push({ ...displayPath(Buffer.from(`/${at.path}`, "latin1")), detail: message });
           return this.#found(at, []);
         },
-        done: (at, nodes, inside) => {
+        done: (at, nodes) => {
           const hits: Hit[] = [];
-          for (const node of nodes) {
+          for (const [node, inside] of nodes) {
             const own = `/${pathIn(at.path, node.name)}`;
             if (this.#fits(node, own)) hits.push(hitOf(node, own));
-            append(hits, inside.get(node) ?? []);
+            append(hits, inside ?? []);
           }
           return this.#found(at, hits);
         },

@@ -16,7 +16,7 @@ import type { BlobSource } from "../repository/blob-source.ts";
 import type { ListedSnapshot } from "../repository/repository.ts";
 import { lackingIn } from "../workspace/points/left-out.ts";
 import { kindOf } from "../workspace/points/listed-entry.ts";
-import { nameOf, readNodes, savedNodes, type SnapshotContent } from "./content.ts";
+import { nameOf, nodeIn, savedNodes, type SnapshotContent } from "./content.ts";
 
 const SLASH = 0x2f;
 const ROOT = Buffer.from("/");
@@ -188,8 +188,8 @@ export async function entryAt(
   let tree: Uint8Array | undefined = root;
   let found: TreeNode | null = null;
   for (const name of latin1(path).split("/")) {
-    const nodes: TreeNode[] = tree === undefined ? [] : await readNodes(reader, tree);
-    const node = nodes.find((each) => nameOf(each) === name);
+    const node: TreeNode | undefined =
+      tree === undefined ? undefined : await nodeIn(reader, tree, Buffer.from(name, "latin1"));
     if (node === undefined)
       throw new CairnError("not_found", `${quotedPath(path)} is not in ${where}`, {
         hint: "`cairn backup find` looks for a name in all snapshots",
@@ -233,14 +233,16 @@ async function folderAt(
 ): Promise<TreeNode> {
   const names = latin1(path).split("/");
   const snapshot = id.slice(0, 8);
-  let nodes = await savedNodes(reader, content);
+  let tree = content.root;
   for (let depth = 1; ; depth++) {
-    const node = nodes.find((each) => nameOf(each) === names[depth - 1]);
-    if (node === undefined) throw notThere(path, { snapshot, manifest: content.manifest });
+    const name = Buffer.from(names[depth - 1]!, "latin1");
+    const node = await nodeIn(reader, tree, name);
+    const isSaved = depth > 1 || content.only === null || name.equals(content.only);
+    if (node === undefined || !isSaved) throw notThere(path, { snapshot, manifest: content.manifest });
     const at = Buffer.from(names.slice(0, depth).join("/"), "latin1");
     if (node.type !== "dir") throw noFolder(at, node, snapshot);
     if (depth === names.length) return node;
-    nodes = await readNodes(reader, node.subtree!);
+    tree = node.subtree!;
   }
 }
 

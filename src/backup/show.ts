@@ -1,6 +1,6 @@
 import { CairnError } from "../errors.ts";
 import { joinPath } from "../formats/bytes.ts";
-import type { TreeNode } from "../formats/restic/tree.ts";
+import type { TreeNode, TreeNodes } from "../formats/restic/tree.ts";
 import { displayPath, quotedPath } from "../fs/safe-path.ts";
 import type { ListedSnapshot } from "../repository/repository.ts";
 import type {
@@ -33,14 +33,14 @@ export async function showBackup(
 ): Promise<ShowBackupResult> {
   return readingAt(access, { place, options }, async (session, { snapshot, saved, path, node }) => {
     const listed = await nodesAt(session, saved, node);
-    const entries = listed.map((each) => listedEntry(each, each === node ? path : joinPath(path, each.name)));
+    const entries = Array.from(listed, (each) => listedEntry(each, each === node ? path : joinPath(path, each.name)));
     const kind = node === null ? "directory" : kindOf(node);
     return { ...access.info, snapshot: publicSnapshot(snapshot), ...displayPath(path), kind, entries };
   });
 }
 
 /** A directory's entries, or the one entry itself; those of what was saved where that is null. */
-async function nodesAt({ reader }: Session, saved: SnapshotContent, node: TreeNode | null): Promise<TreeNode[]> {
+async function nodesAt({ reader }: Session, saved: SnapshotContent, node: TreeNode | null): Promise<TreeNodes> {
   if (node === null) return savedNodes(reader, saved);
   return node.type === "dir" ? readNodes(reader, node.subtree!) : [node];
 }

@@ -100,7 +100,7 @@ class SelectionWalk {
         async (id) => readNodes(this.#reader, id),
         {
           known: ({ id }) => this.#known.get(latin1(id)),
-          done: ({ id }, nodes, inside) => this.#sizesOf(id, nodes, inside),
+          done: ({ id }, nodes) => this.#sizesOf(id, nodes),
         },
         this.#signal,
       );
@@ -110,17 +110,16 @@ class SelectionWalk {
     return { snapshots: snapshots.length, files, bytes, ...this.#counts };
   }
 
-  #sizesOf(id: Uint8Array, nodes: readonly TreeNode[], inside: ReadonlyMap<TreeNode, Sizes>): Sizes {
+  #sizesOf(id: Uint8Array, nodes: Iterable<readonly [TreeNode, Sizes | undefined]>): Sizes {
     const sizes: Sizes = { files: 0, bytes: 0, linked: null };
     const linked: LinkedFiles = { own: [], below: [] };
-    for (const node of nodes) {
+    for (const [node, below] of nodes) {
       const { type, size, content } = node;
       const inode = linkedInode(node);
       if (type === "file") sizes.files++;
       if (type === "file" && inode === null) sizes.bytes += size;
       else if (type === "file") linked.own.push([inode!, size]);
       for (let at = 0; content !== undefined && at < content.length; at += 32) this.#blob(content, at, DATA_BLOB);
-      const below = inside.get(node);
       if (below === undefined) continue;
       sizes.files += below.files;
       sizes.bytes += below.bytes;

@@ -2,7 +2,7 @@ import { exactNode, losslessByPath } from "../archive/write/exact-nodes.ts";
 import type { CallOptions } from "../contract/words.ts";
 import { CairnError } from "../errors.ts";
 import { latin1 } from "../formats/bytes.ts";
-import type { TreeNode } from "../formats/restic/tree.ts";
+import type { TreeNode, TreeNodes } from "../formats/restic/tree.ts";
 import { plural } from "../formats/sizes.ts";
 import { TAR_END, tarHeader, TarLinks, tarPadding } from "../formats/tar.ts";
 import { quotedPath } from "../fs/safe-path.ts";
@@ -70,7 +70,7 @@ async function* entriesOf(
   if (node !== null) yield { path, node };
   if (node !== null && node.subtree === undefined) return;
   await session.bring([node?.subtree ?? saved.root]);
-  const list = async (tree: Uint8Array): Promise<TreeNode[]> => readNodes(session.reader, tree);
+  const list = async (tree: Uint8Array): Promise<TreeNodes> => readNodes(session.reader, tree);
   const nodes = node === null ? await savedNodes(session.reader, saved) : await list(node.subtree!);
   yield* nodesBelow({ nodes, path, signal }, list);
 }

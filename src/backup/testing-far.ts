@@ -120,7 +120,7 @@ async function rewritten(
     add("tree", encodeTree(nodes.map((node) => (nameOf(node) === name ? { ...node, ...part } : node))));
   try {
     const snapshot = await repository.loadSnapshot(snapshotId);
-    const top = await readNodes(reader, Buffer.from(snapshot.tree, "hex"));
+    const top = [...(await readNodes(reader, Buffer.from(snapshot.tree, "hex")))];
     const tree = objectIdOf(await change({ reader, top, add, put }));
     await blobs.finish();
     return await repository.saveSnapshot({ ...snapshot, tree });
@@ -136,7 +136,7 @@ export async function withManifest(
   change: (manifest: string) => string,
 ): Promise<string> {
   return rewritten(opened, snapshotId, async ({ reader, top, add, put }) => {
-    const own = await readNodes(reader, top.find((node) => nameOf(node) === ".cairn")!.subtree!);
+    const own = [...(await readNodes(reader, top.find((node) => nameOf(node) === ".cairn")!.subtree!))];
     const before = await readBlob(reader, own[0]!.content!, DATA_BLOB);
     const bytes = Buffer.from(change(Buffer.from(before).toString("utf8")));
     const subtree = put(own, "manifest.json", { content: add("data", bytes), size: bytes.length });
@@ -155,7 +155,7 @@ export async function withNode(
     const changed = async (nodes: TreeNode[], [name = "", ...below]: string[]): Promise<Uint8Array> => {
       const node = nodes.find((each) => nameOf(each) === name)!;
       if (below.length === 0) return rewriting.put(nodes, name, await change(node, rewriting));
-      const inside = await readNodes(rewriting.reader, node.subtree!);
+      const inside = [...(await readNodes(rewriting.reader, node.subtree!))];
       return rewriting.put(nodes, name, { subtree: await changed(inside, below) });
     };
     return changed(rewriting.top, path.split("/"));
@@ -174,7 +174,7 @@ export async function withTreeOfItself(
   const id = sha256(Buffer.from(`another content than that of ${path}`));
   const snapshot = await withNode(opened, snapshotId, path, async ({ subtree }, { reader, add }) => {
     const inside = await readNodes(reader, subtree!);
-    const around = inside.map((node) => (node.subtree === undefined ? node : { ...node, subtree: id }));
+    const around = Array.from(inside, (node) => (node.subtree === undefined ? node : { ...node, subtree: id }));
     return { subtree: add("tree", encodeTree(around), id) };
   });
   return { snapshot, tree: objectIdOf(id) };

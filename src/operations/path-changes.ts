@@ -1,6 +1,6 @@
 import type { EntryChange } from "../contract/looking.ts";
 import { nodeOfSlice, sliceTree } from "../formats/restic/tree-slices.ts";
-import type { TreeNode } from "../formats/restic/tree.ts";
+import { nodeNamed, ReadNodes, type TreeNode } from "../formats/restic/tree.ts";
 import { isAtOrBelow, joinRaw } from "../fs/safe-path.ts";
 import type { SavePointId } from "../ids.ts";
 import { newPacer } from "../pacer.ts";
@@ -171,16 +171,9 @@ function isSame(a: Uint8Array, b: Uint8Array): boolean {
 /** The entry of a name; of a large folder only a few entries are decoded. */
 function entryOf(source: TreeSource, directory: Uint8Array, name: Uint8Array): TreeNode | null {
   const slices = source.raw === undefined ? null : sliceTree(source.raw(directory));
-  if (slices === null) return source.list(directory).find((node) => isSame(node.name, name)) ?? null;
-  let low = 0;
-  let high = slices.starts.length - 1;
-  while (low < high) {
-    const middle = (low + high) >>> 1;
-    const node = nodeOfSlice(slices, middle);
-    const order = Buffer.compare(node.name, name);
-    if (order === 0) return node;
-    if (order < 0) low = middle + 1;
-    else high = middle;
-  }
-  return null;
+  const nodes =
+    slices === null
+      ? source.list(directory)
+      : new ReadNodes(slices.starts.length - 1, (index) => nodeOfSlice(slices, index));
+  return nodeNamed(nodes, name) ?? null;
 }

@@ -2,7 +2,7 @@ import fs from "node:fs";
 import type { TreeSource } from "../repository/trees/tree-source.ts";
 import { CairnError, throwIfAborted, toCairnError } from "../errors.ts";
 import { joinPath } from "../formats/bytes.ts";
-import type { TreeNode } from "../formats/restic/tree.ts";
+import type { TreeNode, TreeNodes } from "../formats/restic/tree.ts";
 import { displayPath, joinRaw, normalizeTyped } from "../fs/safe-path.ts";
 import { newPacer } from "../pacer.ts";
 import { openHeldFile } from "../workspace/points/held-file.ts";
@@ -60,7 +60,7 @@ export async function* walk(
   const { signal } = options;
   const where = normalizeTyped(path);
   const source = await withSealed(workspace, options, async () => workspace.source(workspace.resolve(target)));
-  const list = async (tree: Uint8Array): Promise<TreeNode[]> => unlessMoved(workspace, () => source.list(tree));
+  const list = async (tree: Uint8Array): Promise<TreeNodes> => unlessMoved(workspace, () => source.list(tree));
   const node = where.length === 0 ? null : await unlessMoved(workspace, () => mustFind(source, where, target));
   if (node !== null && node.type !== "dir") yield listedEntry(node, where);
   else

@@ -89,12 +89,17 @@ export class BlobSource {
     }
   }
 
-  /** Returns a fresh copy of an entry's plaintext; otherwise like `view`. */
+  /** Returns an entry's plaintext in memory of its own; otherwise like `view`. */
   read(entry: number): Uint8Array {
-    return new Uint8Array(this.view(entry));
+    return this.own(this.view(entry));
   }
 
-  /** Returns a fresh copy of the blob with this id. Throws `damaged` also where the index does not know it. */
+  /** Returns what was viewed last in memory of its own, without copying what is large. */
+  own(plain: Uint8Array): Uint8Array {
+    return this.#reader.handOver() ?? new Uint8Array(plain);
+  }
+
+  /** Returns the blob with this id likewise. Throws `damaged` also where the index does not know it. */
   readId(id: Uint8Array, type: BlobType): Uint8Array {
     const entry = this.#index.lookup(id, 0, type);
     if (entry >= 0) return this.read(entry);
@@ -105,9 +110,9 @@ export class BlobSource {
     return new CairnError("damaged", `the index does not know blob ${objectIdOf(id).slice(0, 12)}`);
   }
 
-  /** A tree's plaintext, a fresh copy. Far packs of trees are brought whole, since the neighbours of a tree follow. */
+  /** A tree's plaintext in memory of its own. Far packs of trees are brought whole, since the neighbours of a tree follow. */
   readonly readTree: ReadTree = (entry, next) =>
-    this.#far === null ? this.read(entry) : this.#brought(entry, next).then((plain) => new Uint8Array(plain));
+    this.#far === null ? this.read(entry) : this.#brought(entry, next).then((plain) => this.own(plain));
 
   /** Returns a tree's plaintext where it was decoded, good until the next call. */
   readonly viewTree: ReadTree = (entry, next) => (this.#far === null ? this.view(entry) : this.#brought(entry, next));
@@ -124,9 +129,9 @@ export class BlobSource {
     return read instanceof Uint8Array ? decodeTree(read) : read.then(decodeTree);
   };
 
-  /** Any blob's plaintext, a fresh copy; of a far pack nothing else is brought. */
+  /** Any blob's plaintext in memory of its own; of a far pack nothing else is brought. */
   async readBlob(entry: number): Promise<Uint8Array> {
-    return this.#far === null ? this.read(entry) : new Uint8Array(await this.#brought(entry, null));
+    return this.#far === null ? this.read(entry) : this.own(await this.#brought(entry, null));
   }
 
   /**
@@ -201,7 +206,7 @@ export class BlobSource {
     return unsound;
   }
 
-  /** Closes all packs. The source may be used again. */
+  /** Closes all packs, and gives back what a large blob took. The source may be used again. */
   close(): void {
     this.#reader.close();
   }

@@ -148,7 +148,7 @@ void describe("a folder that others write to all the time", () => {
       const source = presentSource(saved);
       assert.deepEqual(notedPaths(saved.notes.torn), ["file"]);
       assert.deepEqual(
-        source.list(source.root).map(({ xattrs }) => xattrs.map(({ name }) => Buffer.from(name).toString())),
+        Array.from(source.list(source.root), ({ xattrs }) => xattrs.map(({ name }) => Buffer.from(name).toString())),
         [["user.b"]],
       );
     });

@@ -1,8 +1,8 @@
 import { CairnError } from "../../errors.ts";
-import type { TreeNode } from "../../formats/restic/tree.ts";
+import { type NodePair, ReadNodes, type TreeNode } from "../../formats/restic/tree.ts";
 import { C, D, DIRECTORY_FLAG, DIRECTORY_WORDS, FLAG, R, RECORD_WORDS, type ScanTable } from "../cache/scan-table.ts";
 import { TYPE } from "../../fs/linux/syscalls.ts";
-import type { NodePair, TreeSource } from "../../repository/trees/tree-source.ts";
+import type { TreeSource } from "../../repository/trees/tree-source.ts";
 import { linkKey, nodeOfRecord } from "./record-node.ts";
 import type { ScanResult } from "./scan.ts";
 import { compareNames } from "./summary.ts";
@@ -15,7 +15,7 @@ export function presentSource(result: ScanResult): TreeSource {
     list: (reference) => {
       const place = directories.at(reference);
       if (place === null) throw new CairnError("internal", "the scan has no such directory");
-      return place.records.map((record) => directories.node(place, record));
+      return new ReadNodes(place.records.length, (i) => directories.node(place, place.records[i]!));
     },
     content: () => {
       throw new CairnError("internal", "a scan holds no content");

@@ -10,7 +10,7 @@ import { arenaOver, newArena } from "../../native.ts";
 import { BlobIndex, DATA_BLOB, TREE_BLOB } from "../../repository/index/blob-index.ts";
 import { BlobSource, type BlobSourceOptions } from "../../repository/blob-source.ts";
 import { packFolder } from "../../repository/transfer/near-packs.ts";
-import { decodeTree, linkedInode, type TreeNode } from "../../formats/restic/tree.ts";
+import { decodeTree, linkedInode, type TreeNode, type TreeNodes } from "../../formats/restic/tree.ts";
 import type { BlobTable } from "../../repository/index/blob-table.ts";
 import { WORTH_SHARING, workOf } from "../../threads/shared-work.ts";
 import { HeldFiles } from "./held-files.ts";
@@ -42,12 +42,17 @@ const RUN = 256;
 
 /** A file that one thread writes, all of it. */
 interface WholeFile {
-  path: Uint8Array;
-  node: TreeNode;
   /** which of its tree's nodes it is */
   at: number;
   /** of the index, for the one blob that is all of it; -1: several, or with holes */
   entry: number;
+  size: number;
+}
+
+/** Files of a directory that are written together. */
+interface FilesOf extends Omit<FilesJob, "nodes"> {
+  nodes: TreeNodes;
+  files: WholeFile[];
 }
 
 /** The part of a thread that writes trees. */
@@ -98,7 +103,7 @@ export class TreeWriter {
   readonly #path = newArena(8192);
   readonly #target: number;
   #out = newOutcome();
-  #partsOf: { tree: Uint8Array; nodes: TreeNode[] } | null = null;
+  #partsOf: { tree: Uint8Array; nodes: TreeNodes } | null = null;
 
   constructor(task: WriteTask, told: Pick<BlobSourceOptions, "onElsewhere" | "onUnsound">) {
     this.#task = task;
@@ -143,10 +148,8 @@ export class TreeWriter {
       const fd = this.#open(path);
       try {
         // Whoever gave them away has found them in the index.
-        const fileAt = (at: number): WholeFile =>
-          this.#wholeFile({ ...this.#exact(joinPath(path, nodes[at]!.name), nodes[at]!), at })!;
-        const files = Array.from(job.nodes, fileAt);
-        this.#writeFiles(fd, { path, tree, files }, share);
+        const files = Array.from(job.nodes, (at) => this.#wholeFile(this.#nodeAt({ path, nodes }, at), at)!);
+        this.#writeFiles(fd, { path, tree, nodes, files }, share);
       } finally {
         this.#nodes.sys.close(fd);
       }
@@ -181,7 +184,7 @@ export class TreeWriter {
   }
 
   /** Packs that files of a directory still wait for, also those that are not wanted; what the caller writes later is left out. */
-  #onTheirWay(nodes: readonly TreeNode[]): number[] {
+  #onTheirWay(nodes: TreeNodes): number[] {
     const { here } = this.#task;
     if (here === null) return [];
     const packs = new Set<number>();
@@ -198,12 +201,14 @@ export class TreeWriter {
     return [...packs];
   }
 
-  #directory(job: DirectoryJob, nodes: readonly TreeNode[], share: Share): DirectoryJob[] {
+  #directory(job: DirectoryJob, nodes: TreeNodes, share: Share): DirectoryJob[] {
     const fd = this.#open(job.path);
     const children: DirectoryJob[] = [];
     try {
       const files: WholeFile[] = [];
-      for (const [at, stored] of nodes.entries()) {
+      for (let at = 0; at < nodes.length; at++) {
+        if (at % RUN === 0) this.#checkStop();
+        const stored = nodes.at(at)!;
         const path = joinPath(job.path, stored.name);
         const wanted = job.whole ? "whole" : this.#wanted(path, stored);
         if (wanted === "no") continue;
@@ -216,7 +221,7 @@ export class TreeWriter {
           const { content: _content, ...own } = node;
           children.push({ path, tree: node.subtree!, node: own, whole: wanted === "whole" });
         } else if (node.type === "file")
-          this.#nodes.holds(path, "type", () => this.#file(fd, { node, path, at }, files));
+          this.#nodes.holds(path, "type", () => this.#file(fd, { node, path }, { at, files }));
         else if (group !== null) this.#out.linked.push({ path, node, group });
         else if (node.type !== "irregular") {
           this.#left?.clear(fd, node.name);
@@ -225,7 +230,7 @@ export class TreeWriter {
       }
       // Read in the order of the packs, in large reads.
       files.sort(byPlace(this.#index.table));
-      const isShared = this.#writeFiles(fd, { ...job, files }, share);
+      const isShared = this.#writeFiles(fd, { ...job, nodes, files }, share);
       if (job.node !== null) this.#finishDirectory(fd, { path: job.path, node: job.node }, isShared);
     } finally {
       this.#nodes.sys.close(fd);
@@ -245,6 +250,11 @@ export class TreeWriter {
     return size === node.size
       ? { path, node, group, claimed: null }
       : { path, node: { ...node, size }, group, claimed: node.size };
+  }
+
+  #nodeAt({ path, nodes }: Pick<FilesOf, "path" | "nodes">, at: number): Exact {
+    const node = nodes.at(at)!;
+    return this.#exact(joinPath(path, node.name), node);
   }
 
   /**
@@ -275,7 +285,7 @@ export class TreeWriter {
     else this.#nodes.finishDirectory(fd, node, path);
   }
 
-  #tree(job: Pick<DirectoryJob, "path" | "tree">): TreeNode[] {
+  #tree(job: Pick<DirectoryJob, "path" | "tree">): TreeNodes {
     const entry = this.#index.lookup(job.tree, 0, TREE_BLOB);
     try {
       if (entry < 0) throw notInStore("tree", job.tree);
@@ -287,8 +297,8 @@ export class TreeWriter {
     }
   }
 
-  /** Writes a file, or adds one that is written as a whole to `whole`, for later. */
-  #file(fd: number, file: Omit<WholeFile, "entry">, whole: WholeFile[]): void {
+  /** Writes a file, or adds one that is written as a whole to `files`, for later. */
+  #file(fd: number, file: LargeFile, { at, files }: { at: number; files: WholeFile[] }): void {
     const { node, path } = file;
     const content = node.content ?? EMPTY;
     const place = { name: node.name, path };
@@ -326,17 +336,18 @@ export class TreeWriter {
       this.#out.large.push({ path, node, isLeft });
       return;
     }
-    const one = this.#wholeFile(file);
+    const one = this.#wholeFile(file, at);
     if (one === null) this.#out.damaged.push({ path, detail: notInStore("blob", content).message });
-    else whole.push(one);
+    else files.push(one);
   }
 
   /** Null where the one blob that it is of is not in the store. */
-  #wholeFile({ node, path, at }: Omit<WholeFile, "entry">): WholeFile | null {
+  #wholeFile({ node, path }: LargeFile, at: number): WholeFile | null {
     const content = node.content!;
-    if (content.length > 32 || this.#task.holes.has(latin1(path))) return { node, path, at, entry: -1 };
+    const { size } = node;
+    if (content.length > 32 || this.#task.holes.has(latin1(path))) return { at, entry: -1, size };
     const entry = this.#index.lookup(content, 0, DATA_BLOB);
-    return entry < 0 ? null : { node, path, at, entry };
+    return entry < 0 ? null : { at, entry, size };
   }
 
   /** A file of several blobs, or with holes, on this thread alone. */
@@ -379,7 +390,7 @@ export class TreeWriter {
   }
 
   /** Writes files of a directory, half of what is left by another thread whenever one waits. True where that was so. */
-  #writeFiles(fd: number, what: { path: Uint8Array; tree: Uint8Array; files: WholeFile[] }, share: Share): boolean {
+  #writeFiles(fd: number, what: FilesOf, share: Share): boolean {
     const { path, tree, files } = what;
     let work = workOfAll(files);
     let isShared = false;
@@ -398,9 +409,10 @@ export class TreeWriter {
       }
       const to = runEnd(this.#index.table, files, from);
       const run = files.slice(from, to);
-      const { node, path: first, entry } = run[0]!;
-      if (entry < 0) this.#nodes.holds(first, "type", () => this.#whole(fd, node, first));
-      else this.#writePack(fd, run);
+      const nodes = run.map(({ at }) => this.#nodeAt(what, at));
+      const { node, path: first } = nodes[0]!;
+      if (run[0]!.entry < 0) this.#nodes.holds(first, "type", () => this.#whole(fd, node, first));
+      else this.#writePack(fd, nodes, run);
       work -= workOfAll(run);
       from = to;
     }
@@ -408,8 +420,8 @@ export class TreeWriter {
   }
 
   /** Files of one blob each, all of one pack. */
-  #writePack(fd: number, files: readonly WholeFile[]): void {
-    const entries = files.map(({ entry }) => entry);
+  #writePack(fd: number, files: readonly LargeFile[], of: readonly WholeFile[]): void {
+    const entries = of.map(({ entry }) => entry);
     this.#blobs.readWindow(entries, {
       compares: (i) => this.#compares(files[i]!.node),
       each: (i, arena, offset, length) => {
@@ -531,10 +543,10 @@ function runEnd({ packOf }: BlobTable, files: readonly WholeFile[], from: number
 /** From where on the files take half as long as those from `from` on, which take `work`; one stays. */
 function halfOf(files: readonly WholeFile[], from: number, work: number): number {
   let half = files.length;
-  for (let given = 0; half > from + 1 && given < work / 2;) given += workOf(1, files[--half]!.node.size);
+  for (let given = 0; half > from + 1 && given < work / 2;) given += workOf(1, files[--half]!.size);
   return half;
 }
 
 function workOfAll(files: readonly WholeFile[]): number {
-  return files.reduce((sum, { node }) => sum + workOf(1, node.size), 0);
+  return files.reduce((sum, { size }) => sum + workOf(1, size), 0);
 }

@@ -132,7 +132,7 @@ async function plan(
 ): Promise<TransferPlan> {
   return planTransfer(source.index, index, {
     roots: snapshots.map(({ snapshot }) => Buffer.from(snapshot.tree, "hex")),
-    readTree: source.reader.readTree,
+    readTree: source.reader.viewTree,
     ...careful,
     signal: options.signal,
     onTree: (done) => options.onProgress?.({ phase: "planning", done }),

@@ -61,7 +61,7 @@ async function gather(session: Session, options: RecoverBackupsOptions): Promise
         const nodes = await readNodes(reader, root);
         if (tree === null || nodes.length === 0) continue;
         whole.set(objectIdOf(tree), lost.length);
-        newest = nodes.reduce((time, { mtimeSec }) => Math.max(time, mtimeSec), newest);
+        for (const { mtimeSec } of nodes) newest = Math.max(newest, mtimeSec);
       } catch (error) {
         unreadable.push(unreadableTree(root, error));
       }
@@ -142,7 +142,7 @@ async function lostRoots(
   const roots = new Map<ObjectId, Uint8Array>();
   for (const entry of readable.filter((each) => !below.has(each))) {
     const root = Uint8Array.from(index.idOf(entry));
-    const nodes = await readNodes(reader, root);
+    const nodes = [...(await readNodes(reader, root))];
     // What restic, or a call before that was killed, has gathered is not gathered once more.
     for (const tree of nodes.length > 0 && nodes.every(isGathered) ? nodes.map(({ subtree }) => subtree!) : [root])
       if (!live.has(index.lookup(tree, 0, TREE_BLOB))) roots.set(objectIdOf(tree), Uint8Array.from(tree));

@@ -78,7 +78,7 @@ export class TopTrees {
     if (snapshot.paths.length === 1 && lost.some(({ path }) => componentsOf(path).length <= depth)) {
       // In a snapshot of a save point that is its folder, or one above it. Other programs may have laid it out otherwise.
       const nodes = await readNodes(reader, mended.tree);
-      const isRecordsAlone = mayBeOurs && nodes.some((node) => nameOf(node) === ".cairn");
+      const isRecordsAlone = mayBeOurs && nodes.find((node) => nameOf(node) === ".cairn") !== undefined;
       return nodes.length === 0 || isRecordsAlone ? null : mended.tree;
     }
     if (!mayBeOurs) return mended.tree;
@@ -106,8 +106,8 @@ export class TopTrees {
       const piece = manifest.subarray(at, at + PIECE);
       pieces.push(this.#add("data", sha256(piece), piece));
     }
-    const withNode = (nodes: readonly TreeNode[], node: TreeNode): Uint8Array => {
-      const others = nodes.filter((each) => nameOf(each) !== nameOf(node));
+    const withNode = (nodes: Iterable<TreeNode>, node: TreeNode): Uint8Array => {
+      const others = [...nodes].filter((each) => nameOf(each) !== nameOf(node));
       const bytes = encodeTree([...others, node].toSorted((a, b) => compareBytes(a.name, b.name)));
       return this.#add("tree", sha256(bytes), bytes);
     };

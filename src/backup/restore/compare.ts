@@ -5,7 +5,7 @@ import { exactNode, losslessByPath } from "../../archive/write/exact-nodes.ts";
 import type { LeftOut } from "../../contract/words.ts";
 import { Sha256Stream } from "../../crypto/hash.ts";
 import { compareBytes, joinPath, latin1 } from "../../formats/bytes.ts";
-import { linkedInode, type TreeNode } from "../../formats/restic/tree.ts";
+import { linkedInode, pairsByName, type TreeNode } from "../../formats/restic/tree.ts";
 import { openBelow } from "../../fs/linux/open-below.ts";
 import { syscalls } from "../../fs/linux/syscalls.ts";
 import { PathSelection } from "../../fs/path-selection.ts";
@@ -100,17 +100,11 @@ class Comparison {
     if (this.#lost.chosenAt(path) !== null) return;
     const wanted = await nodesOrNull(this.#reader, tree);
     if (wanted === null) return void this.#result.wrong.push(path);
-    const present = new Map(this.#present.list(there).map((node) => [latin1(node.name), node]));
-    for (const node of wanted) {
-      const own = joinPath(path, node.name);
-      const now = present.get(latin1(node.name)) ?? null;
-      if (this.#chosen?.of(own) === "no") continue;
-      present.delete(latin1(node.name));
-      if (this.#lost.chosenAt(own) === null) await this.#entry(own, node, now);
-    }
-    for (const { name } of present.values()) {
-      const own = joinPath(path, name);
-      if (!this.#mayBe(own)) this.#result.wrong.push(own);
+    for (const { before, after } of pairsByName(wanted, this.#present.list(there))) {
+      const own = joinPath(path, (before ?? after)!.name);
+      if (before !== null && this.#chosen?.of(own) !== "no") {
+        if (this.#lost.chosenAt(own) === null) await this.#entry(own, before, after);
+      } else if (after !== null && !this.#mayBe(own)) this.#result.wrong.push(own);
     }
   }
 

@@ -96,7 +96,7 @@ export class SnapshotWriter {
       roots: [content.root],
       only: paths === null ? undefined : new PathSelection(paths),
       lenient: true,
-      readTree: reader.readTree,
+      readTree: reader.viewTree,
       signal: options.signal,
       onTree: (done) => options.onProgress?.({ phase: "planning", done }),
     });
@@ -115,8 +115,10 @@ export class SnapshotWriter {
    * there, of which only that is missing: what it needs is fetched before it is written.
    */
   async write(plan: TransferPlan | null, folder: Buffer, resumes: boolean): Promise<Written> {
-    const { chosen, content } = this.#parts;
+    const { chosen, content, session } = this.#parts;
     const { manifest, manifestDamage } = content;
+    // The threads read trees for themselves.
+    session.reader.close();
     const first = await this.#fetchAndWrite(plan, folder, resumes);
     let written = first;
     while (written.damaged.length > 0 && (await this.#fetchOthers(written))) {

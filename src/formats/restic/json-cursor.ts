@@ -52,20 +52,6 @@ export class JsonCursor {
     return value;
   }
 
-  /** An unsigned 64-bit integer, or -1n. */
-  bigInteger(): bigint {
-    const b = this.bytes;
-    const start = this.position;
-    let p = start;
-    while (p - start < 21 && b[p]! >= 48 && b[p]! <= 57) p++;
-    const digits = p - start;
-    if (digits === 0 || digits > 20 || (digits > 1 && b[start] === 48)) return -1n;
-    const value = BigInt(Buffer.from(b.buffer, b.byteOffset + start, digits).toString("latin1"));
-    if (value > 0xffffffffffffffffn) return -1n;
-    this.position = p;
-    return value;
-  }
-
   /**
    * Steps over the rest of a string whose opening quote has been passed. Returns the end of its
    * content (from `start`), or -1 when it does not end or holds a control character.

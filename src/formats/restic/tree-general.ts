@@ -6,13 +6,13 @@ import { jsonElements, jsonMembers, jsonText } from "./json-scan.ts";
 import {
   goModeOf,
   isEntryName,
-  isSorted,
   NODE_TYPES,
   unixModeOf,
   type ForeignNode,
   type NodeAttribute,
   type NodeType,
   type TreeNode,
+  type TreeNodes,
 } from "./tree-node.ts";
 
 /** Reads any valid JSON that is a restic tree, whoever wrote it, and says what is wrong with the rest. */
@@ -177,14 +177,13 @@ function readNode(source: string, index: number): TreeNode {
 }
 
 /** The nodes of any valid encoding, sorted by name; throws `damaged`. */
-export function decodeGeneralTree(bytes: Uint8Array): TreeNode[] {
+export function decodeGeneralTree(bytes: Uint8Array): TreeNodes {
   const members = jsonMembers(jsonText(bytes, "tree"));
   const source = members?.get("nodes");
   const elements = source === "null" ? [] : source === undefined ? null : jsonElements(source);
   if (elements === null) throw damaged("no list of nodes");
-  const nodes = elements.map(readNode);
-  if (isSorted(nodes)) return nodes;
-  nodes.sort((a, b) => compareBytes(a.name, b.name));
-  if (!isSorted(nodes)) throw damaged("two nodes have the same name");
+  const nodes = elements.map(readNode).sort((a, b) => compareBytes(a.name, b.name));
+  if (nodes.some(({ name }, i) => i > 0 && compareBytes(nodes[i - 1]!.name, name) === 0))
+    throw damaged("two nodes have the same name");
   return nodes;
 }

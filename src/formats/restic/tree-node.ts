@@ -149,16 +149,23 @@ export function nodeTypeOf(stMode: number): NodeType {
   }
 }
 
-/** True when `name` can be an entry of a directory. */
-export function isEntryName(name: Uint8Array): boolean {
-  const n = name.length;
+/** True when a name can be an entry of a directory: these bytes, or those from `start` to `end` of them. */
+export function isEntryName(bytes: Uint8Array, start = 0, end: number = bytes.length): boolean {
+  const n = end - start;
   if (n === 0) return false;
-  for (let i = 0; i < n; i++) if (name[i] === 0x2f || name[i] === 0) return false;
-  return !(name[0] === 0x2e && (n === 1 || (n === 2 && name[1] === 0x2e)));
+  for (let i = start; i < end; i++) if (bytes[i] === 0x2f || bytes[i] === 0) return false;
+  return !(bytes[start] === 0x2e && (n === 1 || (n === 2 && bytes[start + 1] === 0x2e)));
 }
 
-/** True when names are in strictly rising byte order. */
-export function isSorted(nodes: readonly TreeNode[]): boolean {
-  for (let i = 1; i < nodes.length; i++) if (compareBytes(nodes[i - 1]!.name, nodes[i]!.name) >= 0) return false;
-  return true;
+/** Nodes of a tree, sorted by raw name, each made when it is asked for: of a large tree none is kept. An array of nodes is one, too. */
+export interface TreeNodes extends Iterable<TreeNode> {
+  readonly length: number;
+  at(index: number): TreeNode | undefined;
+  find(fits: (node: TreeNode) => boolean): TreeNode | undefined;
+}
+
+/** One name in two states. */
+export interface NodePair {
+  before: TreeNode | null;
+  after: TreeNode | null;
 }

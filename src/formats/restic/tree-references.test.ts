@@ -38,12 +38,12 @@ test("references are the ids that the nodes of a tree name when it is plain and 
     const what = `${count} entries, odd ${odd}`;
     assert.deepEqual(
       Buffer.from(references.subtrees),
-      Buffer.concat(nodes.map(({ subtree }) => subtree ?? new Uint8Array(0))),
+      Buffer.concat(Array.from(nodes, ({ subtree }) => subtree ?? new Uint8Array(0))),
       what,
     );
     assert.deepEqual(
       Buffer.from(references.blobs),
-      Buffer.concat(nodes.map(({ content }) => content ?? new Uint8Array(0))),
+      Buffer.concat(Array.from(nodes, ({ content }) => content ?? new Uint8Array(0))),
       what,
     );
   }

@@ -1,4 +1,4 @@
-import { PlainTreeCursor } from "./plain-tree.ts";
+import { TreeCursor } from "./tree-cursor.ts";
 import { decodeTree } from "./tree.ts";
 
 /** Ids back to back in memory that is used again. */
@@ -35,23 +35,23 @@ export class TreeReferences {
   subtrees: Uint8Array = new Uint8Array(0);
   /** Ids of its files' blobs, likewise. */
   blobs: Uint8Array = new Uint8Array(0);
-  readonly #cursor = new PlainTreeCursor();
+  readonly #cursor = new TreeCursor();
   readonly #subtrees = new IdList();
   readonly #blobs = new IdList();
 
   /** Reads a tree's plaintext. Throws `damaged` as `decodeTree` does. */
   read(tree: Uint8Array): void {
-    if (!this.#readPlain(tree)) this.#readAny(tree);
+    if (!this.#readUsual(tree)) this.#readAny(tree);
     this.subtrees = this.#subtrees.view();
     this.blobs = this.#blobs.view();
   }
 
-  #readPlain(tree: Uint8Array): boolean {
+  #readUsual(tree: Uint8Array): boolean {
     const cursor = this.#cursor;
     this.#clear();
     cursor.open(tree);
-    while (cursor.next()) (cursor.kind === "directory" ? this.#subtrees : this.#blobs).add(cursor.ids, cursor.idCount);
-    return cursor.plain;
+    while (cursor.next()) (cursor.type === "dir" ? this.#subtrees : this.#blobs).add(cursor.ids, cursor.idCount);
+    return cursor.usual;
   }
 
   #readAny(tree: Uint8Array): void {

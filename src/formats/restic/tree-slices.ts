@@ -51,7 +51,7 @@ function closingQuote(bytes: Uint8Array, from: number): number {
 
 /** One node of a cut tree. */
 export function nodeOfSlice({ bytes, starts }: TreeSlices, index: number): TreeNode {
-  return decodeTree(Buffer.concat([HEAD, bytes.subarray(starts[index]!, starts[index + 1]! - 1), TAIL]))[0]!;
+  return decodeTree(Buffer.concat([HEAD, bytes.subarray(starts[index]!, starts[index + 1]! - 1), TAIL])).at(0)!;
 }
 
 /** True when two nodes are the same bytes. */

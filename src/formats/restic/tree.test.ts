@@ -6,10 +6,20 @@ import { CairnError } from "../../errors.ts";
 import { ByteWriter, compareBytes } from "../bytes.ts";
 import { MAX_SECONDS, MIN_SECONDS } from "./go-time.ts";
 import { everyCutIsDamage, everyFlipIsDamageOrDecodes, nonsenseIsDamage } from "../hostile.contract.ts";
-import { decodeUsualTree } from "./tree-decode.ts";
 import { decodeGeneralTree } from "./tree-general.ts";
 import { NODE_TYPES } from "./tree-node.ts";
-import { appendNode, beginTree, decodeTree, endTree, isEntryName, nodeTypeOf, type TreeNode } from "./tree.ts";
+import {
+  appendNode,
+  beginTree,
+  decodeTree as decodeNodes,
+  decodeUsualTree as decodeUsualNodes,
+  endTree,
+  isEntryName,
+  nodeNamed,
+  nodeTypeOf,
+  pairsByName,
+  type TreeNode,
+} from "./tree.ts";
 
 const GOLDEN = new URL("../../../test/vectors/restic/", import.meta.url);
 const golden = readFileSync(new URL("odd.tree.json", GOLDEN));
@@ -36,6 +46,13 @@ function encode(nodes: readonly TreeNode[]): Uint8Array {
   for (const node of nodes) appendNode(w, node);
   endTree(w);
   return w.view();
+}
+
+const decodeTree = (bytes: Uint8Array): TreeNode[] => [...decodeNodes(bytes)];
+
+function decodeUsualTree(bytes: Uint8Array): TreeNode[] | null {
+  const nodes = decodeUsualNodes(bytes);
+  return nodes === null ? null : [...nodes];
 }
 
 /** A node as plain values, so that views and buffers compare by content. */
@@ -93,7 +110,7 @@ test("a tree of restic's is written again with the same bytes by both decoders",
   const expected = golden.toString("utf8").replaceAll("\\ufffd", "\ufffd");
   assert.notEqual(decodeUsualTree(golden), null);
   assert.equal(Buffer.from(encode(decodeUsualTree(golden)!)).toString("utf8"), expected);
-  assert.equal(Buffer.from(encode(decodeGeneralTree(golden))).toString("utf8"), expected);
+  assert.equal(Buffer.from(encode([...decodeGeneralTree(golden)])).toString("utf8"), expected);
 });
 
 test("a canonical node has exactly these bytes", () => {
@@ -172,7 +189,7 @@ test("any canonical tree decodes to its nodes, by both decoders, and encodes to 
       assert.notEqual(usual, null);
       const wanted = nodes.map(plain);
       assert.deepEqual(usual!.map(plain), wanted);
-      assert.deepEqual(decodeGeneralTree(encoded).map(plain), wanted);
+      assert.deepEqual([...decodeGeneralTree(encoded)].map(plain), wanted);
       assert.deepEqual(Buffer.from(encode(usual!)), Buffer.from(encoded));
     }),
     { numRuns: 300 },
@@ -280,9 +297,61 @@ test("both decoders agree about damaged canonical bytes wherever the fast one an
       changed[i] = value;
       const usual = decodeUsualTree(changed);
       if (usual !== null)
-        assert.deepEqual(usual.map(plain), decodeGeneralTree(changed).map(plain), `byte ${i} = ${value}`);
+        assert.deepEqual(usual.map(plain), [...decodeGeneralTree(changed)].map(plain), `byte ${i} = ${value}`);
     }
   }
+});
+
+/** Of all kinds, with more bytes than are decoded at once. */
+function largeTree(count: number): TreeNode[] {
+  return Array.from({ length: count }, (_, i) => {
+    const name = Buffer.from(`${i % 7 === 0 ? "ä" : "e"}-${String(i).padStart(6, "0")}`);
+    const common = node({ name, inode: BigInt(i), deviceId: 1n, mtimeSec: i, user: `u${i % 3}`, links: 1 });
+    if (i % 5 === 0) return { ...common, type: "dir" as const, links: 0, subtree: new Uint8Array(32).fill(i) };
+    if (i % 5 === 1)
+      return { ...common, type: "symlink" as const, linktarget: Buffer.from(i % 2 ? "t" : "\xff", "latin1") };
+    const xattrs = i % 4 === 0 ? [{ name: Buffer.from("user.a"), value: Buffer.from("v") }] : [];
+    return { ...common, xattrs, content: new Uint8Array(32 * (i % 3)).fill(i) };
+  }).toSorted((a, b) => compareBytes(a.name, b.name));
+}
+
+test("a large tree is never held as nodes: each is made when it is asked for, and belongs to whoever asked", () => {
+  const wanted = largeTree(3000);
+  const bytes = Uint8Array.from(encode(wanted));
+  const nodes = decodeNodes(bytes);
+  assert.ok(!Array.isArray(nodes));
+  assert.deepEqual(Array.from(nodes, plain), wanted.map(plain));
+  assert.deepEqual(
+    [nodes.at(2999), nodes.at(0)].map((each) => plain(each!)),
+    [wanted[2999]!, wanted[0]!].map(plain),
+  );
+  assert.equal(nodes.at(3000), undefined);
+  assert.notEqual(nodes.at(5), nodes.at(5));
+  const kept = nodes.at(7)!;
+  bytes.fill(0);
+  assert.deepEqual(plain(kept), plain(wanted[7]!));
+});
+
+test("a node is found by its name, and two trees are gone through by their names, with few nodes at once", () => {
+  const all = largeTree(3000);
+  const [before, after] = [all.filter((_, i) => i % 3 > 0), all.filter((_, i) => i % 3 < 2)].map((nodes) =>
+    decodeNodes(Uint8Array.from(encode(nodes))),
+  );
+  for (const [i, { name }] of all.entries())
+    assert.deepEqual(nodeNamed(before!, name)?.name, i % 3 > 0 ? Uint8Array.from(name) : undefined);
+  assert.equal(nodeNamed(before!, Buffer.from("zz")), undefined);
+  const pairs = Array.from(pairsByName(before!, after!), (pair) => [pair.before?.mtimeSec, pair.after?.mtimeSec]);
+  const sides = ({ mtimeSec }: TreeNode, i: number): (number | undefined)[] => [
+    i % 3 > 0 ? mtimeSec : undefined,
+    i % 3 < 2 ? mtimeSec : undefined,
+  ];
+  assert.deepEqual(pairs, all.map(sides));
+});
+
+test("a large tree with damage in its last node is refused before any node is seen", () => {
+  const bytes = Buffer.from(encode(largeTree(3000)));
+  bytes.write("x", bytes.lastIndexOf('"type"'));
+  assert.throws(() => decodeNodes(bytes), { code: "damaged" });
 });
 
 test("nodeTypeOf knows the file types of Unix", () => {

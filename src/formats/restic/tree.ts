@@ -1,19 +1,86 @@
-import { ByteWriter } from "../bytes.ts";
-import { decodeUsualTree } from "./tree-decode.ts";
+import { ByteWriter, compareBytes } from "../bytes.ts";
+import { TreeCursor } from "./tree-cursor.ts";
 import { decodeGeneralTree } from "./tree-general.ts";
 import { appendNode, beginTree, endTree } from "./tree-encode.ts";
-import type { TreeNode } from "./tree-node.ts";
+import type { NodePair, TreeNode, TreeNodes } from "./tree-node.ts";
 
 export { appendNode, beginTree, endTree } from "./tree-encode.ts";
 export { canBeOne, goModeOf, isEntryName, linkedInode, nodeTypeOf, unixModeOf } from "./tree-node.ts";
-export type { ForeignNode, NodeAttribute, NodeMetadata, NodeType, TreeNode } from "./tree-node.ts";
+export type { ForeignNode, NodeAttribute, NodeMetadata, NodePair, NodeType, TreeNode, TreeNodes } from "./tree-node.ts";
+
+/** Bytes of a tree up to which all its nodes are made at once. */
+const SMALL = 256 * 1024;
+
+/** Nodes that are made one by one, by `read` and their place in the order of names. */
+export class ReadNodes implements TreeNodes {
+  readonly length: number;
+  readonly #read: (index: number) => TreeNode;
+
+  constructor(length: number, read: (index: number) => TreeNode) {
+    this.length = length;
+    this.#read = read;
+  }
+
+  at(index: number): TreeNode | undefined {
+    return index < this.length ? this.#read(index) : undefined;
+  }
+
+  find(fits: (node: TreeNode) => boolean): TreeNode | undefined {
+    for (const node of this) if (fits(node)) return node;
+    return undefined;
+  }
+
+  *[Symbol.iterator](): Generator<TreeNode> {
+    for (let i = 0; i < this.length; i++) yield this.#read(i);
+  }
+}
 
 /**
- * The nodes of a restic tree blob, sorted by raw name, whoever wrote it. They own their bytes.
- * Throws `damaged` for what is no tree, a name that no directory can hold, or a name that occurs twice.
+ * The nodes of a restic tree blob, sorted by raw name, whoever wrote it. They own their bytes, but a large tree is to be left
+ * as it is while they are read. Throws `damaged` for what is no tree, a name that no directory can hold, or one that occurs twice.
  */
-export function decodeTree(bytes: Uint8Array): TreeNode[] {
+export function decodeTree(bytes: Uint8Array): TreeNodes {
   return decodeUsualTree(bytes) ?? decodeGeneralTree(bytes);
+}
+
+/** The nodes of a tree in restic's own encoding; null when it is encoded in any other way. */
+export function decodeUsualTree(bytes: Uint8Array): TreeNodes | null {
+  const cursor = new TreeCursor();
+  const nodes: TreeNode[] = [];
+  const starts: number[] = [];
+  cursor.open(bytes);
+  while (cursor.next()) {
+    if (bytes.length <= SMALL) nodes.push(cursor.node());
+    else starts.push(cursor.entryStart);
+  }
+  if (!cursor.usual) return null;
+  return bytes.length <= SMALL ? nodes : new ReadNodes(starts.length, (i) => cursor.read(starts[i]!));
+}
+
+/** The node of a raw name; a few nodes are read for it. */
+export function nodeNamed(nodes: TreeNodes, name: Uint8Array): TreeNode | undefined {
+  let [low, high] = [0, nodes.length];
+  while (low < high) {
+    const middle = (low + high) >>> 1;
+    const node = nodes.at(middle)!;
+    const order = compareBytes(node.name, name);
+    if (order === 0) return node;
+    if (order < 0) low = middle + 1;
+    else high = middle;
+  }
+  return undefined;
+}
+
+/** The nodes of two trees by their names, each null where its tree has none of that name. */
+export function* pairsByName(before: TreeNodes, after: TreeNodes): Generator<NodePair> {
+  let [i, j] = [0, 0];
+  let [old, now] = [before.at(0), after.at(0)];
+  while (old !== undefined || now !== undefined) {
+    const order = old === undefined ? 1 : now === undefined ? -1 : compareBytes(old.name, now.name);
+    yield { before: order <= 0 ? old! : null, after: order >= 0 ? now! : null };
+    if (order <= 0) old = before.at(++i);
+    if (order >= 0) now = after.at(++j);
+  }
 }
 
 /** The bytes of a tree of these nodes, which come sorted by raw name. For the few trees of which that is all there is. */

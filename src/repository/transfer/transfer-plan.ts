@@ -1,7 +1,7 @@
 import { CairnError } from "../../errors.ts";
 import { latin1 } from "../../formats/bytes.ts";
-import { PlainTreeCursor } from "../../formats/restic/plain-tree.ts";
-import { decodeTree, type TreeNode } from "../../formats/restic/tree.ts";
+import { TreeCursor } from "../../formats/restic/tree-cursor.ts";
+import { decodeTree, type TreeNodes } from "../../formats/restic/tree.ts";
 import type { PathSelection } from "../../fs/path-selection.ts";
 import { objectIdOf } from "../../ids.ts";
 import { newPacer } from "../../pacer.ts";
@@ -24,6 +24,7 @@ export interface PlanTransferOptions {
   seen?: EntrySet | undefined;
   /** Content of the source that its storage has lost: `damaged` where the target lacks it. */
   isLost?: ((entry: number) => boolean) | undefined;
+  /** Gives trees that are used until it is called again. */
   readTree: ReadTree;
   signal?: AbortSignal | undefined;
   onTree?: ((trees: number) => void) | undefined;
@@ -95,7 +96,7 @@ class TransferWalk {
   readonly #partial = new Set<number>();
   readonly #wanted: number[] = [];
   readonly #files = new Map<number, string>();
-  readonly #cursor = new PlainTreeCursor();
+  readonly #cursor = new TreeCursor();
   #trees = 0;
   #repeatedBytes = 0;
 
@@ -128,7 +129,8 @@ class TransferWalk {
   }
 
   async #directory(entry: number, step: Step, stack: Step[]): Promise<void> {
-    let nodes: TreeNode[];
+    let nodes: TreeNodes;
+    const beside = step.beside === null ? null : await this.#besides(step.beside);
     try {
       const bytes = await this.#bytes(entry, stack);
       if (step.beside === null && !step.isPartial && this.#plain(bytes, step, stack)) return;
@@ -136,7 +138,6 @@ class TransferWalk {
     } catch (error) {
       return this.#passOver(error);
     }
-    const beside = step.beside === null ? null : await this.#besides(step.beside);
     for (const { name, subtree, content } of nodes) {
       const wanted = step.isPartial ? this.#options.only!.of(Buffer.from(pathIn(step, name), "latin1")) : "whole";
       if (wanted === "no" || (wanted === "part" && subtree === undefined)) continue;
@@ -155,15 +156,15 @@ class TransferWalk {
   /** Goes through a tree without making nodes of it; false when it has entries for which that does not do: all are gone through again. */
   #plain(tree: Uint8Array, step: Step, stack: Step[]): boolean {
     const cursor = this.#cursor;
-    const name = (): Uint8Array => tree.subarray(cursor.nameStart, cursor.nameEnd);
+    const name = (): Uint8Array => cursor.names.subarray(cursor.nameStart, cursor.nameEnd);
     const file = { step, name };
     cursor.open(tree);
     while (cursor.next()) {
-      if (cursor.kind === "directory")
+      if (cursor.type === "dir")
         stack.push({ tree: cursor.ids.slice(0, 32), beside: null, path: pathIn(step, name()), isPartial: false });
       else for (let id = 0; id < cursor.idCount; id++) this.#data(cursor.ids, id * 32, file);
     }
-    return cursor.plain;
+    return cursor.usual;
   }
 
   /** `of`: the file that names the blob; its path is made where it is needed, which for most files it is not. */

@@ -2,7 +2,7 @@ import { sha256 } from "../../crypto/hash.ts";
 import { CairnError, toCairnError } from "../../errors.ts";
 import { joinPath, latin1 } from "../../formats/bytes.ts";
 import { TAKEN_OUT } from "../../formats/records/manifest.ts";
-import { decodeTree, encodeTree, type TreeNode } from "../../formats/restic/tree.ts";
+import { decodeTree, encodeTree, type TreeNode, type TreeNodes } from "../../formats/restic/tree.ts";
 import { objectIdOf, type ObjectId } from "../../ids.ts";
 import { newPacer, type Pacer } from "../../pacer.ts";
 import { type BlobIndex, DATA_BLOB, TREE_BLOB } from "../index/blob-index.ts";
@@ -133,7 +133,7 @@ export class TreeMender {
   }
 
   /** The nodes; or why whoever wrote the tree wrote none, which no other copy of it would change. */
-  async #nodes(entry: number): Promise<TreeNode[] | string> {
+  async #nodes(entry: number): Promise<TreeNodes | string> {
     const { readTree } = this.#options;
     let bytes: Uint8Array;
     try {

@@ -1,17 +1,11 @@
-import type { TreeNode } from "../../formats/restic/tree.ts";
-
-/** One name in two states. */
-export interface NodePair {
-  before: TreeNode | null;
-  after: TreeNode | null;
-}
+import type { NodePair, TreeNode, TreeNodes } from "../../formats/restic/tree.ts";
 
 /** A state, readable: directories by reference, files by node. Synchronous, for one thread. */
 export interface TreeSource {
   /** Reference (32 bytes) of the root directory; equal references are equal directories. */
   readonly root: Uint8Array;
   /** The entries of a directory in raw name order. */
-  list(directory: Uint8Array): TreeNode[];
+  list(directory: Uint8Array): TreeNodes;
   /** A directory as the bytes of a tree blob, where that is what holds it. */
   raw?(directory: Uint8Array): Uint8Array;
   /**

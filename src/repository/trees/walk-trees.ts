@@ -1,16 +1,13 @@
 import { type CairnError, toCairnError, tellsOfDamage } from "../../errors.ts";
 import { latin1 } from "../../formats/bytes.ts";
-import type { TreeNode } from "../../formats/restic/tree.ts";
+import type { TreeNode, TreeNodes } from "../../formats/restic/tree.ts";
 import { newPacer } from "../../pacer.ts";
 
 /**
  * The nodes of a tree by its id; `damaged` for one that cannot be read. `next`: trees that will be read after it, soonest first,
  * for those who bring packs from far away.
  */
-export type ListTree = (
-  id: Uint8Array,
-  next?: () => Iterable<Uint8Array>,
-) => readonly TreeNode[] | Promise<readonly TreeNode[]>;
+export type ListTree = (id: Uint8Array, next?: () => Iterable<Uint8Array>) => TreeNodes | Promise<TreeNodes>;
 
 /** A tree on the way of a walk. */
 export interface TreeAt {
@@ -26,15 +23,18 @@ export interface TreeVisitor<R> {
   enters?(node: TreeNode, path: string): boolean;
   /** The result of a tree that is damaged; absent: that is thrown. */
   unread?(tree: TreeAt, error: CairnError): R;
-  /** The result of a tree when all below it is done: `below` has those of the nodes that were gone into. */
-  done(tree: TreeAt, nodes: readonly TreeNode[], below: ReadonlyMap<TreeNode, R>): R;
+  /** The result of a tree when all below it is done, from its nodes, each with the result of its tree where that was gone into. */
+  done(tree: TreeAt, nodes: Iterable<NodeAndBelow<R>>): R;
 }
 
+type NodeAndBelow<R> = readonly [TreeNode, R | undefined];
+
 interface Frame<R> extends TreeAt {
-  readonly nodes: readonly TreeNode[];
-  /** Those that are gone into. */
-  readonly folders: readonly TreeNode[];
-  readonly below: Map<TreeNode, R>;
+  readonly nodes: TreeNodes;
+  /** Places of those nodes that are gone into. */
+  readonly folders: readonly number[];
+  /** Their results, as far as they are done. */
+  readonly below: R[];
 }
 
 /**
@@ -50,15 +50,15 @@ export async function walkTrees<R extends {} | null>(
   const pace = newPacer(signal);
   const open: Frame<R>[] = [];
   const ahead = function* (): Generator<Uint8Array> {
-    for (const { folders, below } of open.toReversed())
-      for (let at = below.size + 1; at < folders.length; at++) yield folders[at]!.subtree!;
+    for (const { nodes, folders, below } of open.toReversed())
+      for (let at = below.length + 1; at < folders.length; at++) yield nodes.at(folders[at]!)!.subtree!;
   };
   /** Undefined where it is open now. */
   const enter = async (id: Uint8Array, path: string): Promise<R | undefined> => {
     await pace();
     const known = visitor.known?.({ id, path });
     if (known !== undefined) return known;
-    let nodes: readonly TreeNode[];
+    let nodes: TreeNodes;
     try {
       nodes = await list(id, ahead);
     } catch (error) {
@@ -66,25 +66,35 @@ export async function walkTrees<R extends {} | null>(
       if (!tellsOfDamage(known) || visitor.unread === undefined) throw known;
       return visitor.unread({ id, path }, known);
     }
-    const isEntered = (node: TreeNode): boolean =>
-      node.subtree !== undefined && visitor.enters?.(node, pathIn(path, node.name)) !== false;
-    open.push({ id, path, nodes, folders: nodes.filter(isEntered), below: new Map() });
+    const folders: number[] = [];
+    let at = 0;
+    for (const node of nodes) {
+      const isEntered = node.subtree !== undefined && visitor.enters?.(node, pathIn(path, node.name)) !== false;
+      if (isEntered) folders.push(at);
+      at++;
+    }
+    open.push({ id, path, nodes, folders, below: [] });
     return undefined;
   };
   let result = (await enter(root, "")) as R | undefined;
   for (let top = open.at(-1); top !== undefined; top = open.at(-1)) {
-    const folder = top.folders[top.below.size];
-    if (folder !== undefined) {
-      const known = (await enter(folder.subtree!, pathIn(top.path, folder.name))) as R | undefined;
-      if (known !== undefined) top.below.set(folder, known);
+    const at = top.folders[top.below.length];
+    if (at !== undefined) {
+      const { name, subtree } = top.nodes.at(at)!;
+      const known = (await enter(subtree!, pathIn(top.path, name))) as R | undefined;
+      if (known !== undefined) top.below.push(known);
       continue;
     }
     open.pop();
-    result = visitor.done(top, top.nodes, top.below);
-    const above = open.at(-1);
-    above?.below.set(above.folders[above.below.size]!, result);
+    result = visitor.done(top, withBelow(top));
+    open.at(-1)?.below.push(result);
   }
   return result!;
+}
+
+function* withBelow<R>({ nodes, folders, below }: Frame<R>): Generator<NodeAndBelow<R>> {
+  let [at, folder] = [0, 0];
+  for (const node of nodes) yield [node, folders[folder] === at++ ? below[folder++] : undefined];
 }
 
 /** The path of an entry of a directory, both from the root of a walk, in latin1. */

@@ -68,7 +68,7 @@ export class DamageFinder {
       {
         known: ({ id }) => (except !== null && Buffer.compare(id, except) === 0 ? NONE : this.#known(id)),
         unread: (at, error) => this.#unread(at, error),
-        done: ({ id }, nodes, below) => this.#remember(id, this.#of(nodes, below)),
+        done: ({ id }, nodes) => this.#remember(id, this.#of(nodes)),
       },
       this.#options.signal,
     );
@@ -95,7 +95,7 @@ export class DamageFinder {
     return damages;
   }
 
-  #of(nodes: readonly TreeNode[], below: ReadonlyMap<TreeNode, Damages>): Damages {
+  #of(nodes: Iterable<readonly [TreeNode, Damages | undefined]>): Damages {
     const list: Damage[] = [];
     const named = new Set<string>();
     let more = 0;
@@ -105,13 +105,12 @@ export class DamageFinder {
       named.add(toBlame);
       list.push(damage);
     };
-    for (const node of nodes) {
+    for (const [node, inside] of nodes) {
       const path = latin1(node.name);
       if (node.type === "irregular")
         add({ path, kind: "tree", object: "", detail: "the tree has an entry of a type that no save point records" });
       const problem = this.#fileProblem(node);
       if (problem !== null) add({ path, kind: "content", ...problem });
-      const inside = below.get(node);
       if (inside === undefined) continue;
       more += inside.more;
       for (const each of inside.list) add({ ...each, path: each.path === "" ? path : `${path}/${each.path}` });

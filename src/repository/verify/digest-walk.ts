@@ -1,17 +1,21 @@
 import { throwIfAborted, toCairnError } from "../../errors.ts";
 import { comparePaths, compareBytes, latin1 } from "../../formats/bytes.ts";
-import { PlainTreeCursor } from "../../formats/restic/plain-tree.ts";
-import { decodeTree, linkedInode, type TreeNode } from "../../formats/restic/tree.ts";
+import { TreeCursor } from "../../formats/restic/tree-cursor.ts";
+import { decodeTree, linkedInode, type TreeNode, type TreeNodes } from "../../formats/restic/tree.ts";
 import { type BlobIndex, DATA_BLOB, TREE_BLOB } from "../index/blob-index.ts";
 import type { BlobSource } from "../blob-source.ts";
 import { walkTrees } from "../trees/walk-trees.ts";
 import { NodeDigester, type NodeFacts } from "./node-digests.ts";
-import { NOTHING, PlainDigester, type PlainNode } from "./plain-digests.ts";
+import { isPlain, NOTHING, PlainDigester, type PlainNode } from "./plain-digests.ts";
 import type { FolderFacts } from "./folder-facts.ts";
 
 /** Marks of a tree whose digests cannot be told. */
 const UNREADABLE = -1;
 const UNHASHED = -2;
+
+const EMPTY = new Uint8Array(0);
+/** Bytes of a tree from which on its encoded entries are not kept where they need not wait for others. */
+const LARGE = 1024 * 1024;
 
 /** Milliseconds that the event loop may wait. */
 const SLICE_MS = 20;
@@ -43,7 +47,7 @@ interface Frame {
   entry: number;
   path: string;
   /** where its digests come from: all its nodes, or what was encoded of plain ones already */
-  content: TreeNode[] | PlainNode;
+  content: TreeNodes | PlainNode;
   /** ids of its subtrees back to back, and their names */
   subtrees: Uint8Array;
   names: string[];
@@ -65,7 +69,7 @@ export class DigestWalk {
   readonly #options: DigestWalkOptions;
   readonly #digester = new NodeDigester();
   readonly #plainDigester = new PlainDigester();
-  readonly #cursor = new PlainTreeCursor();
+  readonly #cursor = new TreeCursor();
   /** A byte for each entry of the index; of a tree also all that it names is needed. */
   readonly needed: Uint8Array;
   readonly #packSeen: Uint8Array;
@@ -133,7 +137,7 @@ export class DigestWalk {
         },
         unread: spoil,
         done: (_, nodes) => {
-          for (const node of nodes) this.#needContent(node);
+          for (const [node] of nodes) this.#needContent(node);
           return null;
         },
       },
@@ -173,7 +177,7 @@ export class DigestWalk {
       const bytes = this.#blobs.view(entry);
       const place = { entry, path, remember };
       const frame =
-        (remember ? this.#plain(bytes, place) : null) ?? this.#general(nodesOf(Uint8Array.from(bytes), only), place);
+        (remember ? this.#plain(bytes, place) : null) ?? this.#general(nodesOf(this.#blobs.own(bytes), only), place);
       if (frame.names.length === 0) return this.#finish(frame);
       stack.push(frame);
       return null;
@@ -195,12 +199,13 @@ export class DigestWalk {
     const names: string[] = [];
     let files = 0;
     let bytes = 0;
-    this.#plainDigester.begin();
+    this.#plainDigester.begin(tree.length > LARGE ? this.#countFlat(tree) : 0);
     cursor.open(tree);
     while (cursor.next()) {
       let hash: Uint8Array | null = cursor.ids;
-      if (cursor.kind === "directory") names.push(latin1(tree.subarray(cursor.nameStart, cursor.nameEnd)));
-      else if (cursor.kind === "file") {
+      if (!isPlain(cursor)) return null;
+      if (cursor.type === "dir") names.push(latin1(cursor.names.subarray(cursor.nameStart, cursor.nameEnd)));
+      else if (cursor.type === "file") {
         files++;
         bytes += cursor.size;
         this.#needBlobs(cursor.ids, cursor.idCount * 32, cursor.size);
@@ -210,17 +215,29 @@ export class DigestWalk {
       }
       this.#plainDigester.add(cursor, hash);
     }
-    if (!cursor.plain) return null;
+    if (!cursor.usual) return null;
     const { node, subtrees } = this.#plainDigester.end();
     return { ...place, content: node, subtrees, names, children: [], files, bytes };
   }
 
-  #general(nodes: TreeNode[], place: Pick<Frame, "entry" | "path" | "remember">): Frame {
-    const directories = nodes.filter((node) => node.subtree !== undefined);
-    const subtrees = Buffer.concat(directories.map((node) => node.subtree!));
-    const names = directories.map((node) => latin1(node.name));
-    const frame: Frame = { ...place, content: nodes, subtrees, names, children: [], files: 0, bytes: 0 };
-    for (const node of nodes) if (node.type === "file") this.#file(frame, node);
+  /** Counts the entries of a tree; 0 where there are directories among them. */
+  #countFlat(tree: Uint8Array): number {
+    const cursor = this.#cursor;
+    let count = 0;
+    for (cursor.open(tree); cursor.next(); count++) if (cursor.type === "dir") return 0;
+    return cursor.usual ? count : 0;
+  }
+
+  #general(nodes: TreeNodes, place: Pick<Frame, "entry" | "path" | "remember">): Frame {
+    const subtrees: Uint8Array[] = [];
+    const frame: Frame = { ...place, content: nodes, subtrees: EMPTY, names: [], children: [], files: 0, bytes: 0 };
+    for (const node of nodes) {
+      if (node.type === "file") this.#file(frame, node);
+      if (node.subtree === undefined) continue;
+      subtrees.push(node.subtree);
+      frame.names.push(latin1(node.name));
+    }
+    frame.subtrees = Buffer.concat(subtrees);
     return frame;
   }
 
@@ -237,8 +254,8 @@ export class DigestWalk {
     if ((node.content?.length ?? 0) > 32) this.#chunkedFile(node.content!, node.size, pathOf(frame.path, node.name));
   }
 
-  #chunkedHash(cursor: PlainTreeCursor, directory: string): Uint8Array | null {
-    const name = cursor.bytes.subarray(cursor.nameStart, cursor.nameEnd);
+  #chunkedHash(cursor: TreeCursor, directory: string): Uint8Array | null {
+    const name = cursor.names.subarray(cursor.nameStart, cursor.nameEnd);
     return this.#chunkedFile(cursor.ids.subarray(0, cursor.idCount * 32), cursor.size, pathOf(directory, name));
   }
 
@@ -308,9 +325,10 @@ export class DigestWalk {
     const child = (n: number): Uint8Array =>
       this.#digests.subarray(frame.children[n]! * 64, frame.children[n]! * 64 + 64);
     const { content } = frame;
-    const digest = Array.isArray(content)
-      ? this.#digester.digest(content, this.#facts(frame, child))
-      : this.#plainDigester.digest(content, child);
+    const digest =
+      "gaps" in content
+        ? this.#plainDigester.digest(content, child)
+        : this.#digester.digest(content, this.#facts(frame, child));
     if (digest === null) return UNHASHED;
     const slot = this.#newSlot();
     this.#digests.set(digest, slot * 64);
@@ -352,9 +370,9 @@ export class DigestWalk {
   }
 }
 
-function nodesOf(tree: Uint8Array, only: Uint8Array | null): TreeNode[] {
+function nodesOf(tree: Uint8Array, only: Uint8Array | null): TreeNodes {
   const nodes = decodeTree(tree);
-  return only === null ? nodes : nodes.filter(({ name }) => compareBytes(name, only) === 0);
+  return only === null ? nodes : [...nodes].filter(({ name }) => compareBytes(name, only) === 0);
 }
 
 function pathOf(parent: string, name: Uint8Array): string {

@@ -54,10 +54,11 @@ export function factsOf(manifest: Manifest): FolderFacts {
 }
 
 function manifestBytes(blobs: BlobSource, snapshotTree: Uint8Array): Uint8Array | null {
-  const nodes = (tree: Uint8Array): TreeNode[] => decodeTree(blobs.readId(tree, TREE_BLOB));
-  const folder = nodes(snapshotTree).find((node) => latin1(node.name) === ".cairn")?.subtree;
+  const entry = (tree: Uint8Array, name: string): TreeNode | undefined =>
+    decodeTree(blobs.readId(tree, TREE_BLOB)).find((node) => latin1(node.name) === name);
+  const folder = entry(snapshotTree, ".cairn")?.subtree;
   if (folder === undefined) return null;
-  const content = nodes(folder).find((node) => latin1(node.name) === "manifest.json")?.content;
+  const content = entry(folder, "manifest.json")?.content;
   if (content === undefined) return null;
   const pieces: Uint8Array[] = [];
   for (let at = 0; at < content.length; at += 32) pieces.push(blobs.readId(content.subarray(at, at + 32), DATA_BLOB));

@@ -9,7 +9,7 @@ import {
   type DigestEntry,
 } from "../../formats/digest.ts";
 import type { LosslessField } from "../../formats/records/manifest.ts";
-import type { NodeType, TreeNode } from "../../formats/restic/tree.ts";
+import type { NodeType, TreeNode, TreeNodes } from "../../formats/restic/tree.ts";
 import { newArena } from "../../native.ts";
 
 /** Digests of one directory from the nodes of its tree. */
@@ -45,7 +45,7 @@ export class NodeDigester {
   readonly #result = newArena(64);
 
   /** State digest and metadata digest, 64 bytes, valid until the next call; null when a file's hash is not known. */
-  digest(nodes: readonly TreeNode[], facts: NodeFacts): Uint8Array | null {
+  digest(nodes: TreeNodes, facts: NodeFacts): Uint8Array | null {
     const state = this.#state.writer;
     const meta = this.#meta.writer;
     state.reset();

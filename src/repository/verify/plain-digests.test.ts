@@ -2,10 +2,10 @@ import assert from "node:assert/strict";
 import { createHash } from "node:crypto";
 import { test } from "node:test";
 import { ByteWriter } from "../../formats/bytes.ts";
-import { PlainTreeCursor } from "../../formats/restic/plain-tree.ts";
+import { TreeCursor } from "../../formats/restic/tree-cursor.ts";
 import { appendNode, beginTree, endTree, type TreeNode } from "../../formats/restic/tree.ts";
 import { NodeDigester } from "./node-digests.ts";
-import { NOTHING, PlainDigester } from "./plain-digests.ts";
+import { isPlain, NOTHING, PlainDigester } from "./plain-digests.ts";
 
 function hash(text: string): Uint8Array {
   return createHash("sha256").update(text).digest();
@@ -29,25 +29,27 @@ function nodes(count: number): TreeNode[] {
 test("both ways to the digests of a directory give the same when its entries are plain", () => {
   const plain = new PlainDigester();
   const general = new NodeDigester();
-  const cursor = new PlainTreeCursor();
-  for (const count of [0, 1, 2, 7, 300]) {
-    const entries = nodes(count).filter((node) => count !== 2 || node.type !== "dir");
+  const cursor = new TreeCursor();
+  // The last ones are hashed as they come.
+  for (const [count, isFlat] of [[0], [1], [2, true], [7], [300], [2, true], [500, true]] as const) {
+    const entries = nodes(count).filter((node) => isFlat !== true || node.type !== "dir");
     const writer = new ByteWriter();
     beginTree(writer);
     for (const node of entries) appendNode(writer, node);
     endTree(writer);
     const child = (n: number): Uint8Array => Buffer.concat([hash(`state ${n}`), hash(`meta ${n}`)]);
     const whole = (ids: Uint8Array): Uint8Array => createHash("sha256").update(ids).digest();
-    plain.begin();
+    plain.begin(isFlat === true ? entries.length : 0);
     cursor.open(writer.copy());
     while (cursor.next()) {
+      assert.ok(isPlain(cursor));
       const ids = cursor.ids.subarray(0, cursor.idCount * 32);
       plain.add(
         cursor,
-        cursor.kind !== "file" || cursor.idCount === 1 ? ids : cursor.idCount === 0 ? NOTHING : whole(ids),
+        cursor.type !== "file" || cursor.idCount === 1 ? ids : cursor.idCount === 0 ? NOTHING : whole(ids),
       );
     }
-    assert.ok(cursor.plain);
+    assert.ok(cursor.usual);
     const { node, subtrees } = plain.end();
     assert.deepEqual(Buffer.from(subtrees), Buffer.concat(entries.flatMap((entry) => entry.subtree ?? [])));
     const facts = {

@@ -1,8 +1,8 @@
 import { HashedWriter } from "./hashed-writer.ts";
-import { sha256 } from "../../crypto/hash.ts";
+import { sha256, Sha256Stream } from "../../crypto/hash.ts";
 import { ByteWriter, put32, put64 } from "../../formats/bytes.ts";
 import { beginMetadataNode, beginStateNode } from "../../formats/digest.ts";
-import type { PlainTreeCursor } from "../../formats/restic/plain-tree.ts";
+import type { TreeCursor } from "../../formats/restic/tree-cursor.ts";
 import { newArena } from "../../native.ts";
 
 /** The bytes of both digests of a directory, with gaps where the digests of its children go. */
@@ -11,6 +11,8 @@ export interface PlainNode {
   meta: Uint8Array;
   /** for each child the offset of its gap in `state`, then in `meta` */
   gaps: number[];
+  /** the two are the digests */
+  isHashed: boolean;
 }
 
 /** Hash of an empty file. */
@@ -18,8 +20,16 @@ export const NOTHING = sha256(new Uint8Array(0));
 const F = 0x66;
 const D = 0x64;
 const L = 0x6c;
+/** Tells whether an entry is one of which this makes the digests: a file without other names, a directory or a link, without attributes. */
+export function isPlain({ type, hasOtherNames, xattrs }: TreeCursor): boolean {
+  if (xattrs.length > 0) return false;
+  return type === "file" ? !hasOtherNames : type === "dir" || type === "symlink";
+}
+
 /** Sizes of the parts of an entry that are always there, with room to spare. */
 const ROOM = 128;
+/** Entries that are hashed as they come are so many bytes at a time. */
+const PART = 64 * 1024;
 
 /**
  * Encodes directories of plain entries for both digests straight from the bytes of their trees: the same bytes as
@@ -29,30 +39,33 @@ export class PlainDigester {
   readonly #state = new HashedWriter();
   readonly #meta = new HashedWriter();
   readonly #result = newArena(64);
+  /** Hashes for both digests, of entries that are hashed as they come; null where those are kept. */
+  #hashes: [Sha256Stream, Sha256Stream] | null = null;
   #count = 0;
   #gaps: number[] = [];
   #subtrees = new Uint8Array(32 * 64);
 
-  begin(): void {
+  /** `count`: number of entries that will be added, none of which is a directory; they are not kept then. Else 0. */
+  begin(count = 0): void {
+    this.#hashes = count === 0 ? null : [new Sha256Stream(), new Sha256Stream()];
     this.#count = 0;
     this.#gaps = [];
     this.#state.writer.reset();
     this.#meta.writer.reset();
-    beginStateNode(this.#state.writer, 0);
-    beginMetadataNode(this.#meta.writer, 0);
+    beginStateNode(this.#state.writer, count);
+    beginMetadataNode(this.#meta.writer, count);
   }
 
   /** Appends the entry at which the cursor stands. `hash`: of a file's whole content, 32 bytes at its start. */
-  add(cursor: PlainTreeCursor, hash: Uint8Array): void {
+  add(cursor: TreeCursor, hash: Uint8Array): void {
     const state = this.#state.writer;
     const meta = this.#meta.writer;
-    const variable =
-      cursor.nameEnd - cursor.nameStart + (cursor.kind === "link" ? cursor.targetEnd - cursor.targetStart : 0);
+    const variable = cursor.nameEnd - cursor.nameStart + cursor.targetEnd - cursor.targetStart;
     state.reserve(ROOM + variable);
     meta.reserve(ROOM + variable);
     const start = state.length;
-    if (cursor.kind === "file") addFile(state, cursor, hash);
-    else if (cursor.kind === "link") addLink(state, cursor);
+    if (cursor.type === "file") addFile(state, cursor, hash);
+    else if (cursor.type === "symlink") addLink(state, cursor);
     else {
       this.#subtree(cursor.ids);
       addHead(state, D, cursor);
@@ -70,6 +83,14 @@ export class PlainDigester {
     to[p++] = 0;
     meta.length = p;
     this.#count++;
+    if (this.#hashes !== null && meta.length > PART) this.#hashPart(this.#hashes);
+  }
+
+  #hashPart([ofState, ofMeta]: [Sha256Stream, Sha256Stream]): void {
+    ofState.update(this.#state.writer.view());
+    ofMeta.update(this.#meta.writer.view());
+    this.#state.writer.reset();
+    this.#meta.writer.reset();
   }
 
   #subtree(ids: Uint8Array): void {
@@ -85,19 +106,30 @@ export class PlainDigester {
   /** Returns what was encoded; copied where it has to wait for children, else valid until the next `begin`. */
   end(): { node: PlainNode; subtrees: Uint8Array } {
     const gaps = this.#gaps;
+    const hashes = this.#hashes;
+    if (hashes !== null) {
+      this.#hashPart(hashes);
+      const [state, meta] = hashes.map((each) => each.digest());
+      return { node: { state: state!, meta: meta!, gaps, isHashed: true }, subtrees: NOTHING.subarray(32) };
+    }
     put32(this.#state.writer.bytes, STATE_COUNT, this.#count);
     put32(this.#meta.writer.bytes, META_COUNT, this.#count);
     const view = (writer: ByteWriter): Uint8Array => (gaps.length === 0 ? writer.view() : writer.copy());
     return {
-      node: { state: view(this.#state.writer), meta: view(this.#meta.writer), gaps },
+      node: { state: view(this.#state.writer), meta: view(this.#meta.writer), gaps, isHashed: false },
       subtrees: this.#subtrees.slice(0, gaps.length * 16),
     };
   }
 
   /** State digest and metadata digest, 64 bytes, valid until the next call. `child`: the same of the n-th child. */
   digest(node: PlainNode, child: (n: number) => Uint8Array): Uint8Array {
-    const { gaps, state, meta } = node;
+    const { gaps, state, meta, isHashed } = node;
     const result = this.#result;
+    if (isHashed) {
+      result.bytes.set(state, 0);
+      result.bytes.set(meta, 32);
+      return result.bytes;
+    }
     if (gaps.length === 0) {
       this.#state.hash(result, 0);
       this.#meta.hash(result, 32);
@@ -125,17 +157,17 @@ function countOffset(begin: (writer: ByteWriter, count: number) => void): number
 }
 
 /** Type, name, mode. */
-function addHead(w: ByteWriter, type: number, cursor: PlainTreeCursor): void {
+function addHead(w: ByteWriter, type: number, cursor: TreeCursor): void {
   const b = w.bytes;
-  const { nameStart, nameEnd, bytes } = cursor;
+  const { nameStart, nameEnd, names } = cursor;
   let p = w.length;
   b[p++] = type;
   p = put32(b, p, nameEnd - nameStart);
-  for (let i = nameStart; i < nameEnd; i++) b[p++] = bytes[i]!;
+  for (let i = nameStart; i < nameEnd; i++) b[p++] = names[i]!;
   w.length = put32(b, p, cursor.mode);
 }
 
-function addFile(w: ByteWriter, cursor: PlainTreeCursor, hash: Uint8Array): void {
+function addFile(w: ByteWriter, cursor: TreeCursor, hash: Uint8Array): void {
   addHead(w, F, cursor);
   const b = w.bytes;
   let p = put64(b, w.length, cursor.size);
@@ -143,11 +175,11 @@ function addFile(w: ByteWriter, cursor: PlainTreeCursor, hash: Uint8Array): void
   w.length = p;
 }
 
-function addLink(w: ByteWriter, cursor: PlainTreeCursor): void {
+function addLink(w: ByteWriter, cursor: TreeCursor): void {
   addHead(w, L, cursor);
   const b = w.bytes;
-  const { targetStart, targetEnd, bytes } = cursor;
+  const { targetStart, targetEnd, targets } = cursor;
   let p = put32(b, w.length, targetEnd - targetStart);
-  for (let i = targetStart; i < targetEnd; i++) b[p++] = bytes[i]!;
+  for (let i = targetStart; i < targetEnd; i++) b[p++] = targets[i]!;
   w.length = p;
 }

@@ -6,7 +6,7 @@ import type { Overwrite } from "../../contract/snapshots.ts";
 import { toCairnError } from "../../errors.ts";
 import { failpoint } from "../../failpoint.ts";
 import { joinPath, latin1 } from "../../formats/bytes.ts";
-import { linkedInode, type NodeType, type TreeNode } from "../../formats/restic/tree.ts";
+import { linkedInode, type NodeType, type TreeNode, type TreeNodes } from "../../formats/restic/tree.ts";
 import { EACCES, EBUSY, EEXIST, EISDIR, ENOENT, EPERM, errnoName, EXDEV } from "../../fs/linux/errno.ts";
 import { type OpenPlace, renameToFree } from "../../fs/linux/exchange-folders.ts";
 import { openBelow } from "../../fs/linux/open-below.ts";
@@ -36,7 +36,7 @@ export interface Over {
   /** the state's tree */
   root: Uint8Array;
   /** the entries of a tree; null where it is damaged, which whoever writes it tells of */
-  nodes(tree: Uint8Array): Promise<TreeNode[] | null>;
+  nodes(tree: Uint8Array): Promise<TreeNodes | null>;
   lossless: LosslessByPath;
   /** raw paths; null: everything */
   chosen: readonly Uint8Array[] | null;

@@ -234,7 +234,7 @@ async function topNames(workspace: Workspace): Promise<Uint8Array[]> {
   const tree = treePlace(workspace.points, point);
   if (!point.sealed && existsSync(tree)) return readdirSync(tree, { encoding: "buffer" });
   const source = await workspace.source(point);
-  return source.list(source.root).map(({ name }) => name);
+  return Array.from(source.list(source.root), ({ name }) => name);
 }
 
 /** True when at least half of the names that the last point has at the top are in the folder. */

@@ -1,7 +1,7 @@
 import type { EntryKind } from "../../contract/words.ts";
 import type { ListedEntry } from "../../contract/index.ts";
 import { joinPath } from "../../formats/bytes.ts";
-import type { TreeNode } from "../../formats/restic/tree.ts";
+import type { TreeNode, TreeNodes } from "../../formats/restic/tree.ts";
 import { displayPath } from "../../fs/safe-path.ts";
 import { newPacer } from "../../pacer.ts";
 
@@ -25,13 +25,13 @@ export function kindOf(node: TreeNode): EntryKind {
 
 /** Everything below a folder, one after the other, each folder before what is in it: no more is held than the folders on the way. */
 export async function* nodesBelow(
-  { nodes, path, signal }: { nodes: readonly TreeNode[]; path: Uint8Array; signal: AbortSignal | undefined },
-  list: (tree: Uint8Array) => Promise<readonly TreeNode[]>,
+  { nodes, path, signal }: { nodes: TreeNodes; path: Uint8Array; signal: AbortSignal | undefined },
+  list: (tree: Uint8Array) => Promise<TreeNodes>,
 ): AsyncGenerator<{ node: TreeNode; path: Buffer }> {
   const pace = newPacer(signal);
   const folders = [{ nodes, path, at: 0 }];
   for (let folder = folders.at(-1); folder !== undefined; folder = folders.at(-1)) {
-    const node = folder.nodes[folder.at++];
+    const node = folder.nodes.at(folder.at++);
     if (node === undefined) {
       folders.pop();
       continue;

@@ -45,7 +45,9 @@ test("what is below a directory that is gone comes right after it, before its ne
 
 /** One directory with so many pipes, and how often it was listed. */
 function wide(count: number): TreeSource & { lists: number } {
-  const entries = Array.from({ length: count }, (_, i) => node("file", { name: Buffer.from(`f${i}`) }));
+  const entries = Array.from({ length: count }, (_, i) =>
+    node("file", { name: Buffer.from(`f${String(i).padStart(4, "0")}`) }),
+  );
   const source = {
     root: EMPTY,
     lists: 0,
@@ -61,7 +63,11 @@ function wide(count: number): TreeSource & { lists: number } {
 test("a directory is listed a few times when thousands of its entries have what nodes cannot say", () => {
   const [before, after] = [wide(3000), wide(3000)];
   const fields = (value: string) =>
-    before.list(EMPTY).map(({ name }) => ({ path: name, field: "hard_link" as const, value: Buffer.from(value) }));
+    Array.from(before.list(EMPTY), ({ name }) => ({
+      path: name,
+      field: "hard_link" as const,
+      value: Buffer.from(value),
+    }));
   const found = [...exactDifferences(before, after, { before: fields("a"), after: fields("b") })];
   assert.equal(found.length, 3000);
   assert.ok(before.lists + after.lists < 10, `${before.lists + after.lists}`);

@@ -2,7 +2,7 @@ import type { TreeSource } from "../../repository/trees/tree-source.ts";
 import { comparePaths, joinPath } from "../../formats/bytes.ts";
 import { nodeOfSlice, sameSlice, sliceTree, type TreeSlices } from "../../formats/restic/tree-slices.ts";
 import { isShadow } from "../../fs/linux/shadow-attributes.ts";
-import type { TreeNode } from "../../formats/restic/tree.ts";
+import { nodeNamed, pairsByName, type TreeNode, type TreeNodes } from "../../formats/restic/tree.ts";
 import { linkGroupNumber } from "../../archive/scan/link-groups.ts";
 import { exactNode, type LosslessByPath, losslessByPath } from "../../archive/write/exact-nodes.ts";
 import type { LosslessField } from "../../formats/records/manifest.ts";
@@ -97,14 +97,10 @@ function* pairsOf(sources: Sides<TreeSource>, references: Sides<Uint8Array | nul
       return;
     }
   }
-  const old = before === null ? [] : sources.before.list(before);
-  const now = after === null ? [] : sources.after.list(after);
-  let i = 0;
-  let j = 0;
-  while (i < old.length || j < now.length) {
-    const order = i === old.length ? 1 : j === now.length ? -1 : Buffer.compare(old[i]!.name, now[j]!.name);
-    yield { before: order <= 0 ? old[i++]! : null, after: order >= 0 ? now[j++]! : null };
-  }
+  yield* pairsByName(
+    before === null ? [] : sources.before.list(before),
+    after === null ? [] : sources.after.list(after),
+  );
 }
 
 function* differingSlices(a: TreeSlices, b: TreeSlices): Generator<Sides<TreeNode | null>> {
@@ -159,8 +155,8 @@ export function findNode(source: TreeSource, path: Uint8Array): TreeNode | null 
 /** Finds the nodes of many paths: each directory is listed once. */
 export class NodeFinder {
   readonly #source: TreeSource;
-  /** By name in latin1, of directories by their references in latin1. */
-  readonly #directories = new Map<string, ReadonlyMap<string, TreeNode>>();
+  /** Entries by the references of their directories, in latin1. */
+  readonly #directories = new Map<string, TreeNodes>();
 
   constructor(source: TreeSource) {
     this.#source = source;
@@ -171,18 +167,17 @@ export class NodeFinder {
     let node: TreeNode | null = null;
     for (const name of Buffer.from(path).toString("latin1").split("/")) {
       if (directory === undefined) return null;
-      node = this.#entries(directory).get(name) ?? null;
+      node = nodeNamed(this.#entries(directory), Buffer.from(name, "latin1")) ?? null;
       directory = node?.type === "dir" ? node.subtree : undefined;
     }
     return node;
   }
 
-  #entries(directory: Uint8Array): ReadonlyMap<string, TreeNode> {
+  #entries(directory: Uint8Array): TreeNodes {
     const key = Buffer.from(directory).toString("latin1");
     let entries = this.#directories.get(key);
     if (entries === undefined) {
-      const listed = this.#source.list(directory);
-      entries = new Map(listed.map((node) => [Buffer.from(node.name).toString("latin1"), node]));
+      entries = this.#source.list(directory);
       this.#directories.set(key, entries);
     }
     return entries;

@@ -7,7 +7,7 @@ import { STAGING_PREFIX } from "../../archive/scan/task.ts";
 import { CairnError, toCairnError } from "../../errors.ts";
 import { failpoint } from "../../failpoint.ts";
 import { latin1 } from "../../formats/bytes.ts";
-import type { TreeNode } from "../../formats/restic/tree.ts";
+import { nodeNamed, type TreeNode } from "../../formats/restic/tree.ts";
 import { durableMkdir, durableWrite, fsyncDirectory } from "../../fs/durable.ts";
 import { displayPath, joinRaw, printablePath } from "../../fs/safe-path.ts";
 import type { SavePointId } from "../../ids.ts";
@@ -51,13 +51,13 @@ export async function keepWrittenTo(
   const scan = await workspace.engine.lookAt(staging, { ...rest, unread: !undo.sealed });
   const finder = new RecordFinder(scan);
   const present = presentSource(scan);
-  const there = new Map(present.list(present.root).map((node) => [latin1(node.name), node]));
+  const there = present.list(present.root);
   const saved = restore.saved ?? savedNodes(new NodeFinder(await sourceOf(workspace, undo)), displaced);
   const isHeld = undo.sealed ? null : heldContents(workspace, undo);
   const written: Displaced[] = [];
   for (const each of displaced) {
     const { path: where, name } = each;
-    const now = there.get(name);
+    const now = nodeNamed(there, Buffer.from(name, "latin1"));
     const was = saved.get(latin1(where));
     // It is not there where it was kept in its place.
     if (now === undefined) {

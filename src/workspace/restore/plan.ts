@@ -212,11 +212,12 @@ class Selection {
 
   /** Tells if a directory holds nothing but what is selected. */
   #isOnlyTheWay(path: Uint8Array, { subtree }: TreeNode): boolean {
-    return this.#present.list(subtree!).every((node) => {
+    const other = this.#present.list(subtree!).find((node) => {
       const inside = Buffer.concat([path, SLASH, node.name]);
-      if (this.#chosen.chosenAt(inside) !== null) return true;
-      return node.type === "dir" && this.#chosen.leadsOn(inside) && this.#isOnlyTheWay(inside, node);
+      if (this.#chosen.chosenAt(inside) !== null) return false;
+      return !(node.type === "dir" && this.#chosen.leadsOn(inside) && this.#isOnlyTheWay(inside, node));
     });
+    return other === undefined;
   }
 
   #leadsToTarget(path: Uint8Array): boolean {

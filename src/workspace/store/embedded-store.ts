@@ -6,7 +6,7 @@ import { CairnError, reworded, toCairnError } from "../../errors.ts";
 import { failpoint } from "../../failpoint.ts";
 import { decodeMasterKeys, encodeMasterKeys } from "../../formats/restic/key-file.ts";
 import { formerPassword, passwordOfFile } from "../../formats/restic/password-bytes.ts";
-import { decodeTree, type TreeNode } from "../../formats/restic/tree.ts";
+import { decodeTree, type TreeNode, type TreeNodes } from "../../formats/restic/tree.ts";
 import { durableWrite } from "../../fs/durable.ts";
 import { newWorkDirectory } from "../../fs/work-directory.ts";
 import { BlobIndex } from "../../repository/index/blob-index.ts";
@@ -166,7 +166,7 @@ export class EmbeddedStore {
     if (this.#isCurrent()) notePacks(this.paths, [pack], false);
   };
 
-  tree(id: Uint8Array): TreeNode[] {
+  tree(id: Uint8Array): TreeNodes {
     return decodeTree(this.read(id, "tree"));
   }
 

@@ -77,10 +77,7 @@ void describe("the copy engine", () => {
     const store = await engine.store();
     let tree: Uint8Array = Buffer.from(content.snapshot_tree, "hex");
     assert.deepEqual(
-      store
-        .tree(tree)
-        .map((node) => Buffer.from(node.name).toString())
-        .toSorted(),
+      Array.from(store.tree(tree), (node) => Buffer.from(node.name).toString()).toSorted(),
       [".cairn", root.split("/")[1]].toSorted(),
     );
     for (const part of root.split("/").slice(1)) {

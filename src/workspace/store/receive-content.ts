@@ -64,7 +64,7 @@ async function move(request: ReceiveRequest, only: PathSelection | null, more: R
   const plan = await planTransfer(from.index, store.index, {
     roots: [tree],
     ...(only === null ? {} : { only, leading: false }),
-    readTree: from.blobs.readTree,
+    readTree: from.blobs.viewTree,
     signal,
   });
   const { packBytes } = await runTransfer(from, { repository: store.repository, index: store.index }, plan, {

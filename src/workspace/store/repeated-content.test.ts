@@ -19,7 +19,7 @@ test("a hole's pieces, which are all the same, are read once where a file is wri
   const saved = await store.save(root);
   const source = store.store.source(saved.tree);
   const reading = t.mock.method(store.store, "read");
-  const node = source.list(saved.tree)[0]!;
+  const node = source.list(saved.tree).at(0)!;
   reading.mock.resetCalls();
   let pieces = 0;
   const parts = Array.from(source.content(node), (piece) => {

@@ -405,7 +405,7 @@ void describe("damage is named with the points and paths it hurts", () => {
     scene.write("dir/big", randomBytes(9_000_000));
     await scene.save("point");
     const store = await scene.store();
-    const node = store.tree(store.tree(scene.points[0]!.tree)[0]!.subtree!)[0]!;
+    const node = store.tree(store.tree(scene.points[0]!.tree).at(0)!.subtree!).at(0)!;
     const { file, offset } = await placeOf(scene, store.read(node.content!.subarray(32, 64), "data"));
     flip(file, offset + 100);
     assert.deepEqual(lines(await scene.verify({ deep: true })), ["- pack -", "point content dir/big"]);
