@@ -52,6 +52,31 @@ test("a backup that a storage fails in any step of is repeated, and everything i
   assert.deepEqual((await repository.verify()).problems, []);
 });
 
+test("a backup of several folders that a storage fails in any step of is repeated, and everything is there", async (t) => {
+  const { repository, folder, write, root } = await backupScene(t, "faulty");
+  const paths = [join(folder, "many"), join(folder, "deep"), join(folder, "a.txt")];
+  for (const [i, fault] of UPLOADS.entries()) {
+    write("a.txt", `round ${i}\n`);
+    write("many/large", randomBytes(12 << 20).toString("latin1"));
+    opened.faulty!.arm(fault);
+    const wanted = fault.fault === "no_space" ? "no_space" : "io";
+    await assert.rejects(repository.createFromPaths(paths), hasCode(wanted), JSON.stringify(fault));
+    opened.faulty!.disarm();
+    // One that was written late is there, and is no failure of the next.
+    const { snapshot } = await repository.createFromPaths(paths);
+    assert.deepEqual(snapshot!.paths, paths.toSorted());
+  }
+  assert.deepEqual(
+    (await repository.verify()).problems.filter(({ severity }) => severity === "damage"),
+    [],
+  );
+  await repository.restore("latest", join(root, "restored"), { subfolder: folder });
+  for (const name of ["many", "deep"])
+    assert.equal(walkDigests(join(root, "restored", name)).state, walkDigests(join(folder, name)).state);
+  const signal = AbortSignal.abort();
+  await assert.rejects(repository.createFromPaths(paths, { signal }), hasCode("interrupted"));
+});
+
 test("a pack that is read wrongly is never restored as if it were right", async (t) => {
   const { client, repository, root } = await backupScene(t, "faulty");
   await client.createBackup(repository, { save: true });

@@ -14,7 +14,7 @@ export const BACKUP_OPTIONS: Record<string, string> = {
   init: "",
   use: "--keep-last --keep-within --keep-hourly --keep-daily --keep-weekly --keep-monthly --keep-yearly --keep-within-hourly --keep-within-daily --keep-within-weekly --keep-within-monthly --keep-within-yearly --keep-tag --none --allow",
   create:
-    "-m,--message --exclude --exclude-file --exclude-caches --exclude-if-present --exclude-larger-than --no-save -t,--tag --host --reread --cross-mounts --allow --skip-if-unchanged --jobs --dry-run --compression --pack-size --stdin --stdin-from-command --stdin-filename",
+    "-m,--message --exclude --exclude-file --exclude-caches --exclude-if-present --exclude-larger-than --no-save -t,--tag --host --reread --cross-mounts --allow --skip-if-unchanged --jobs --dry-run --compression --pack-size --files-from --stdin --stdin-from-command --stdin-filename",
   list: "--host --path -t,--tag --latest",
   verify: "--quick --subset --restore-check --scratch --jobs --all",
   restore:
@@ -45,7 +45,8 @@ export const WRONG_BACKUPS: [string, RegExp][] = [
   ["backup list -r x --limit-upload fast", /wants a size/],
   ["backup list -r x --latest 0", /at least 1/],
   ["backup create -m text --no-save -r x", /--message is of the save/],
-  ["backup create a b -r x", /one POINT/],
+  ["backup create a b -m c -r x", /goes with one only/],
+  ["backup create --files-from /dev/null -r x", /a regular file is wanted/],
   ["backup create ./a --stdin -r x", /no POINT/],
   ["backup create --stdin --stdin-from-command -r x", /exclude each other/],
   ["backup create --stdin head -r x", /no POINT/],

@@ -54,6 +54,7 @@ import {
 import {
   BackupList,
   CreateBackupResult,
+  PathsBackupResult,
   RecoverBackupsResult,
   RepairSnapshotsResult,
   RepositoryInfo,
@@ -148,6 +149,7 @@ export const COMMAND_DATA: Readonly<Record<string, AnySchema>> = {
   }),
   "backup list": BackupList,
   "backup create": CreateBackupResult,
+  "backup create A B": PathsBackupResult,
   "backup create --stdin": StreamBackupResult,
   "backup verify": VerifyBackupResult,
   "backup restore": RestoreBackupResult,

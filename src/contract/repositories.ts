@@ -37,6 +37,8 @@ import {
   RewriteBackupsResult,
   SnapshotChoice,
   SnapshotFilter,
+  PathsBackupOptions,
+  PathsBackupResult,
   StreamBackupOptions,
   StreamBackupResult,
   TagBackupsOptions,
@@ -425,6 +427,14 @@ const lookErrors = ["not_found", "ambiguous", "damaged"] as const;
 
 export const REPOSITORY_VERBS = {
   list: verb({ about: "Lists snapshots, oldest first.", options: ListBackupsOptions, output: BackupList }),
+  createFromPaths: verb({
+    about:
+      "Backs up several folders and files (absolute paths) as one snapshot. It makes no save point and reads them itself; what is as it was in the last call for the same is not read.",
+    takes: [arg("paths", some(text()))],
+    options: PathsBackupOptions,
+    output: PathsBackupResult,
+    errors: ["usage", "not_found", "refused", "no_space"],
+  }),
   createFromStream: verb({
     about: "Makes a snapshot of one file that comes piece by piece; without one when the stream fails.",
     takes: [

@@ -113,6 +113,15 @@ export const StreamBackupOptions = object({
   filename: opt(text("name or path of the one file in the snapshot; default `stdin`")),
 });
 export type StreamBackupOptions = Of<typeof StreamBackupOptions>;
+export const PathsBackupOptions = object({
+  ...CallOptions.entries,
+  ...pick(SaveOptions, "exclude", "reread", "crossMounts"),
+  tags: ofSnapshot.tags,
+  hostname: opt(text("recorded as the host's name; default: this machine's")),
+  skipIfUnchanged: ofSnapshot.skipIfUnchanged,
+  jobs: ofSnapshot.jobs,
+});
+export type PathsBackupOptions = Of<typeof PathsBackupOptions>;
 export const TransferredSize = object({
   data_blobs: number(),
   tree_blobs: number(),
@@ -138,6 +147,13 @@ export const CreateBackupResult = object({
 });
 export type CreateBackupResult = Of<typeof CreateBackupResult>;
 const nothing = () => custom<null>("null", "null", (value) => value === null);
+/** Several folders and files are no save point. */
+export const PathsBackupResult = object({
+  ...created,
+  save_point_id: nothing(),
+  incomplete: orNull(about(Incomplete, "what could not be read, and what is not there; exit 10")),
+});
+export type PathsBackupResult = Of<typeof PathsBackupResult>;
 /** A stream is no save point. */
 export const StreamBackupResult = object({ ...created, save_point_id: nothing(), incomplete: nothing() });
 export type StreamBackupResult = Of<typeof StreamBackupResult>;

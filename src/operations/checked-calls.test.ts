@@ -238,6 +238,7 @@ const SAMPLES: readonly unknown[] = [
   "copy",
   {},
   [],
+  ["/nowhere"],
   { target: "head" },
   { repository: "/nowhere", password: "x" },
   { recipients: [], file: "/nowhere" },

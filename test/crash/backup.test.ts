@@ -185,6 +185,26 @@ test("a restore that is killed leaves no folder or a whole one, and the next one
   }
 });
 
+test("a backup of several folders that is killed leaves no snapshot or a whole one, and the next one is whole", async () => {
+  const [folder, other] = [newFolder("several"), newFolder("several")];
+  makeFirst(folder);
+  fs.writeFileSync(path.join(other, "file"), "other\n");
+  const traced = await newRepository("several-traced");
+  const args = (place: TestRepository): string[] => ["backup", "create", folder, other, ...place.options];
+  const names = passesOf(args(traced));
+  assert.ok(names.includes("paths.scanned") && names.includes("backup.transferred"));
+  const wanted = walkDigests(folder).state;
+  for (const pass of chosenPasses(names, 4)) {
+    const place = await newRepository("several-killed");
+    const killed = killAt(args(place), pass);
+    backup(place, "verify");
+    cairnOk(args(place));
+    const target = path.join(newFolder("several-back"), "back");
+    backup(place, "restore", "latest", "--to", target, "--prove");
+    assert.equal(walkDigests(path.join(target, folder)).state, wanted, `killed at ${pass} (${killed})`);
+  }
+});
+
 test("a restore over a folder that is killed leaves each file as it was or as it is to be, and the next one finishes it", async () => {
   const folder = newFolder("over-folder");
   makeFirst(folder);

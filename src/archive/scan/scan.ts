@@ -399,17 +399,19 @@ class Scan {
   #sinkTask(): StoreSinkTask | null {
     const { store } = this.#options;
     if (store === undefined) return null;
-    const { keys, index, directory, level, forward } = store;
-    return { keys, index: index.shared, directory, level, forward: forward?.task ?? null };
+    const { keys, index, directory, level, forward, taker } = store;
+    const given = taker === undefined ? null : { style: taker.style, waiting: taker.waiting };
+    return { keys, index: index.shared, directory, level, forward: forward?.task ?? null, taker: given };
   }
 
   /** Until the scan ends. */
   #passForwardedOn(): void {
-    const forward = this.#options.store?.forward;
-    if (forward === undefined) return;
+    const { forward, taker } = this.#options.store ?? {};
+    if (forward === undefined && taker === undefined) return;
     for (const thread of this.#threads)
       thread.onEvent = (event) => {
-        forward.onPack(event.forwarded, this.#current());
+        if ("stored" in event) taker?.onPack(event.stored);
+        else forward?.onPack(event.forwarded, this.#current());
       };
   }
 

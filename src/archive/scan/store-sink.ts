@@ -1,7 +1,9 @@
+import { isMainThread } from "node:worker_threads";
 import type { MasterKeys } from "../../crypto/seal.ts";
 import { type Arena, arenaOver } from "../../native.ts";
 import { BlobIndex, DATA_BLOB, type SharedIndex, TREE_BLOB } from "../../repository/index/blob-index.ts";
 import type { CompressionLevel } from "../../repository/packs/compression.ts";
+import { type PackStyle, writerOptions } from "../../repository/packs/pack-style.ts";
 import { BlobForwarder, type ForwardTarget, type ForwardTask } from "../../repository/transfer/forward.ts";
 import { type FinishedPack, type PackTail, PackWriter } from "../../repository/packs/pack-writer.ts";
 import type { ContentSink } from "./task.ts";
@@ -15,6 +17,16 @@ export interface ScanStore {
   level: CompressionLevel;
   /** where everything new goes too */
   forward?: ForwardTarget | undefined;
+  /** takes each pack once it is finished, in a form of its own; absent: the scan's result has all of them */
+  taker?: PackTaker | undefined;
+}
+
+/** Whoever takes packs from a scan while it goes on. */
+export interface PackTaker {
+  readonly style: PackStyle;
+  /** one word: packs that were handed over and are still to be taken in; beyond a few threads wait */
+  readonly waiting: SharedArrayBuffer;
+  onPack(pack: FinishedPack): void;
 }
 
 export interface StoreSinkTask {
@@ -25,6 +37,7 @@ export interface StoreSinkTask {
   level: CompressionLevel;
   /** where everything new goes too */
   forward: ForwardTask | null;
+  taker: Pick<PackTaker, "style" | "waiting"> | null;
 }
 
 /** Packs of one thread: complete ones, and at most one unfinished pack of each type. */
@@ -35,10 +48,11 @@ export interface ThreadPacks {
   forwardTails: PackTail[];
 }
 
-/** A thread has finished a pack for the other repository: the file is the main thread's from then on. */
-export interface ForwardEvent {
-  forwarded: FinishedPack;
-}
+/** A thread has finished a pack for the other repository, or for a taker: the file is the main thread's from then on. */
+export type ForwardEvent = { forwarded: FinishedPack } | { stored: FinishedPack };
+
+/** A thread waits while so many of the packs that a taker was given are not taken in. */
+const MOST_WAITING = 8;
 
 /** Unfinished packs of other threads. */
 export type OtherTails = Pick<ThreadPacks, "tails" | "forwardTails">;
@@ -60,9 +74,11 @@ export class StoreSink implements ContentSink {
   #tree: PackWriter | undefined;
   #packs: FinishedPack[] = [];
   readonly #forwarder: BlobForwarder | null;
+  readonly #tell: ((event: ForwardEvent) => void) | undefined;
 
-  /** `tell`: wanted where it forwards */
+  /** `tell`: wanted where it forwards, or has a taker */
   constructor(task: StoreSinkTask, tell?: (event: ForwardEvent) => void) {
+    this.#tell = tell;
     this.#index = BlobIndex.fromShared(task.index);
     this.#task = task;
     this.#forwarder =
@@ -80,16 +96,26 @@ export class StoreSink implements ContentSink {
   }
 
   #newWriter(type: "data" | "tree"): PackWriter {
-    const { keys, directory, level } = this.#task;
+    const { keys, directory, level, taker } = this.#task;
     const forwarder = this.#forwarder;
     return new PackWriter({
       type,
       keys,
       directory,
-      level,
-      onPack: (pack) => void this.#packs.push(pack),
+      ...(taker === null ? { level } : writerOptions(taker.style, type)),
+      onPack: (pack) => (taker === null ? void this.#packs.push(pack) : this.#handOver(pack, taker.waiting)),
       ...(forwarder === null ? {} : { onStored: (id, idOffset, stored) => forwarder.add(type, id, idOffset, stored) }),
     });
+  }
+
+  #handOver(pack: FinishedPack, shared: SharedArrayBuffer): void {
+    const waiting = new Int32Array(shared);
+    Atomics.add(waiting, 0, 1);
+    this.#tell?.({ stored: pack });
+    // The main thread is who takes them in.
+    if (isMainThread) return;
+    for (let count = Atomics.load(waiting, 0); count > MOST_WAITING; count = Atomics.load(waiting, 0))
+      Atomics.wait(waiting, 0, count);
   }
 
   known(id: Uint8Array, offset: number): boolean {

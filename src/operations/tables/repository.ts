@@ -1,5 +1,6 @@
 import { addAgeKey } from "../../backup/age-password.ts";
 import { catBackup } from "../../backup/cat.ts";
+import { createFromPaths } from "../../backup/create-from-paths.ts";
 import { createFromStream } from "../../backup/create-from-stream.ts";
 import { diffBackups } from "../../backup/diff.ts";
 import { findInBackups } from "../../backup/find.ts";
@@ -14,6 +15,7 @@ import { checkCommand, processOutput } from "../run.ts";
 /** Verbs of a repository but for those that look after it. */
 export const REPOSITORY_ROWS = {
   list: listBackups,
+  createFromPaths,
   createFromStream,
   createFromCommand(access, command, options) {
     checkCommand(command);

@@ -5,7 +5,7 @@ import { type Arena, arenaOver } from "../../native.ts";
 import type { BlobIndex } from "../index/blob-index.ts";
 import { writerOptions } from "./pack-style.ts";
 import { PackUploader, type PackUploaderOptions } from "./pack-uploader.ts";
-import { PackWriter } from "./pack-writer.ts";
+import { type FinishedPack, PackWriter } from "./pack-writer.ts";
 
 /** New blobs on their way into a repository: packed as they come, uploaded, and made known by an index. */
 export class PackedBlobs {
@@ -58,6 +58,11 @@ export class PackedBlobs {
     if (this.#added.has(key) || this.#index.entryOf({ id, type }) >= 0) return;
     this.#added.add(key);
     this.add(type, id, arenaOver(Uint8Array.from(bytes)), 0, bytes.length);
+  }
+
+  /** Takes a pack that somebody else has written of blobs that the index lacks; resolves when it is uploaded, or has failed. */
+  async take(pack: FinishedPack): Promise<void> {
+    await this.#uploader.add(pack);
   }
 
   /** Waits until more may be added. */

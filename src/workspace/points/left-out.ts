@@ -20,6 +20,7 @@ export interface LeftOutEntry {
     | "unreadable"
     | "damaged"
     | "changing"
+    | "vanished"
     | "excluded"
     | "mounted"
     | "not_saved"

@@ -43,7 +43,7 @@ export async function receiveContent(request: ReceiveRequest, more: ReceiveWith)
     manifest: encoded(manifest),
     adoptedAt: more.adoptedAt,
   });
-  const sink = new StoreSink({ ...more.target, index: more.store.index.shared, forward: null });
+  const sink = new StoreSink({ ...more.target, index: more.store.index.shared, forward: null, taker: null });
   const { packs } = sink.finish([...survey.blobs, ...built.blobs]);
   return {
     packs,

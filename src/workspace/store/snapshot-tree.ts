@@ -1,6 +1,6 @@
 import fs from "node:fs";
 import { sha256 } from "../../crypto/hash.ts";
-import { ByteWriter } from "../../formats/bytes.ts";
+import { ByteWriter, latin1 } from "../../formats/bytes.ts";
 import { appendNode, beginTree, endTree, type TreeNode } from "../../formats/restic/tree.ts";
 import { decodeManifest, type Manifest } from "../../formats/records/manifest.ts";
 import { groupName, userName } from "../../fs/users.ts";
@@ -56,15 +56,37 @@ export interface TreesAboveInput {
 
 /** The trees above any node, with the manifest beside it or beside what it is in. */
 export function treesAbove(input: TreesAboveInput): SnapshotTrees {
-  const { components, leaf, recordedAt } = input;
+  const { components, leaf, recordedAt, above } = input;
   const blobs: ExtraBlob[] = [];
-  let node = leaf;
-  for (let depth = components.length - 1; depth > 0; depth--) {
-    const path = components.slice(0, depth);
-    node = directoryNode(path.at(-1)!, addTree(blobs, [node]), input.above(path));
-  }
   const records = recordsNode(recordedAt, manifestTree(input, blobs));
-  return { blobs, tree: addTree(blobs, [node, records]) };
+  const leaves = [
+    { components, node: leaf },
+    { components: [records.name], node: records },
+  ];
+  return { blobs, tree: treeOver(blobs, leaves, above) };
+}
+
+/** A node at a place in a snapshot: the components of its absolute path. */
+export interface Leaf {
+  components: readonly Uint8Array[];
+  node: TreeNode;
+}
+
+/** Adds the trees above nodes, none of which lies below another; returns the id of the topmost. */
+export function treeOver(
+  blobs: ExtraBlob[],
+  leaves: readonly Leaf[],
+  above: (path: readonly Buffer[], inside: readonly Leaf[]) => RootMetadata,
+  depth = 0,
+): Uint8Array {
+  const byName = Map.groupBy(leaves, ({ components }) => latin1(components[depth]!));
+  const nodes = [...byName.values()].map((inside) => {
+    const { components, node } = inside[0]!;
+    if (components.length === depth + 1) return node;
+    const path = components.slice(0, depth + 1).map((part) => Buffer.from(part));
+    return directoryNode(path[depth]!, treeOver(blobs, inside, above, depth + 1), above(path, inside));
+  });
+  return addTree(blobs, nodes);
 }
 
 /** The manifest of a snapshot's topmost tree; null where it has none. */
@@ -82,7 +104,7 @@ export function readManifest(store: EmbeddedStore, snapshotRoot: Uint8Array): Ma
   return decodeManifest(Buffer.concat(parts));
 }
 
-function splitPath(path: Uint8Array): Buffer[] {
+export function splitPath(path: Uint8Array): Buffer[] {
   return Buffer.from(path)
     .toString("latin1")
     .split("/")

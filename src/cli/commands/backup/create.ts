@@ -3,6 +3,7 @@ import { basename } from "node:path";
 import type {
   BackupRepository,
   CreateBackupResult,
+  PathsBackupResult,
   StreamBackupOptions,
   StreamBackupResult,
 } from "../../../contract/index.ts";
@@ -13,6 +14,7 @@ import type { Context } from "../../context.ts";
 import type { Input } from "../../input.ts";
 import { EXIT_PARTLY } from "../../envelope.ts";
 import { EXCLUDE_FILE_OPTION, readExcludes } from "../../exclude-files.ts";
+import { pathsFrom } from "../../files-from.ts";
 import { kebab, usage } from "../../input.ts";
 import { formatBytes, formatDuration, plural, printable, shellQuote } from "../../render/format.ts";
 import { renderLeftOut } from "../../render/points.ts";
@@ -58,6 +60,11 @@ export const command: CommandDefinition = {
     ...FIRST.definitions,
     EXCLUDE_FILE_OPTION,
     ...OPTIONS.definitions,
+    {
+      flags: "--files-from <file>",
+      text: "a file of folders and files to back up, one a line, with patterns as restic's (-: stdin); may be repeated",
+      repeat: true,
+    },
     { flags: "--stdin", text: "what comes on stdin as one file, instead of a save point" },
     { flags: "--stdin-from-command", text: "what a command writes; no snapshot when it fails" },
     { flags: "--stdin-filename <name>", text: "the file's name in the snapshot (default stdin)" },
@@ -70,6 +77,10 @@ export const command: CommandDefinition = {
       line: "cairn backup create -r /srv/backups --stdin-filename db.sql --stdin-from-command -- pg_dump shop",
       text: "a database, without a file in between",
     },
+    {
+      line: "cairn backup create -r /srv/backups /etc /home/ann/papers",
+      text: "several folders as one snapshot, read as they are, without a save point",
+    },
     { line: "tar c /etc | cairn backup create -r /srv/backups --stdin --stdin-filename etc.tar", text: "a stream" },
   ],
   async run(context, input) {
@@ -77,11 +88,7 @@ export const command: CommandDefinition = {
     if (input.text("stdinFilename") !== undefined)
       throw usage("--stdin-filename works with --stdin or --stdin-from-command only");
     const [word, extra] = input.rest(0);
-    if (extra !== undefined)
-      throw usage(
-        "backup create wants one POINT or one folder at most",
-        "each folder is a snapshot of its own, by a call of its own; or name the folder around them, and --exclude the rest",
-      );
+    if (extra !== undefined || input.list("filesFrom").length > 0) return runPaths(context, input);
     const folder = word === undefined ? undefined : await folderOf(context, word);
     const point = folder === undefined ? word : undefined;
     const isSaved = point === undefined && !input.denied("save");
@@ -206,6 +213,7 @@ async function runStream(context: Context, input: Input): Promise<Outcome> {
   if (isCommand && input.flag("stdin")) throw usage("--stdin and --stdin-from-command exclude each other");
   if (
     input.denied("save") ||
+    input.list("filesFrom").length > 0 ||
     input.list("excludeFile").length > 0 ||
     Object.keys(readSaving(context, input)).length > 0 ||
     (!isCommand && words.length > 0)
@@ -225,6 +233,29 @@ async function runStream(context: Context, input: Input): Promise<Outcome> {
   });
 }
 
+/** Several folders and files, of which no save point is made. */
+async function runPaths(context: Context, input: Input): Promise<Outcome> {
+  const { message, allow, exclude, reread, crossMounts, ...others } = readSaving(context, input);
+  const [other] = Object.entries({ message, allow, ...others }).find(([, value]) => value !== undefined) ?? [];
+  const given = ofSnapshot(context, input);
+  if (other !== undefined || input.denied("save") || given.dryRun === true)
+    throw usage(
+      `several folders are no save point: ${other === undefined ? (given.dryRun === true ? "--dry-run" : "--no-save") : `--${kebab(other)}`} goes with one only`,
+    );
+  const listed = await Promise.all(input.list("filesFrom").map(async (file) => pathsFrom(context, file)));
+  const paths = [...input.rest(0).map((word) => context.absolute(word)), ...listed.flat()];
+  if (paths.length === 0) throw usage("--files-from names no folder and no file that is there");
+  const { dryRun: _dryRun, ...options } = { ...given, exclude, reread, crossMounts };
+  return withRepository(context, input, async (repository) => {
+    const result = await repository.createFromPaths(paths, options);
+    return {
+      data: result,
+      exitStatus: result.incomplete === null ? 0 : EXIT_PARTLY,
+      text: () => [render(context, result), ...renderLacking(context, result)].join("\n"),
+    };
+  });
+}
+
 /** Opens stdin. Node has no stream of folders and block devices: its stdin ends at once, as if they were empty. */
 function openStdin(): AsyncIterable<Uint8Array> {
   const kind = fstatSync(0);
@@ -233,20 +264,28 @@ function openStdin(): AsyncIterable<Uint8Array> {
 }
 
 /** Shows what the point could not record: one list, whether a save has just left it out or an earlier one. */
-function renderLacking({ style }: Context, { incomplete, left_out: leftOut }: CreateBackupResult): string[] {
+function renderLacking(
+  { style }: Context,
+  { incomplete, left_out: leftOut }: Pick<CreateBackupResult, "incomplete" | "left_out">,
+): string[] {
   const others =
     incomplete === null ? leftOut : leftOut.filter(({ reason }) => reason === "mounted" || reason === "excluded");
   return [...renderIncomplete(incomplete, style), ...renderLeftOut(others, style)];
 }
 
-function render(context: Context, result: CreateBackupResult | StreamBackupResult): string {
+function namesOf(paths: readonly string[]): string {
+  const more = paths.length > 3 ? ` and ${paths.length - 3} more` : "";
+  return `${paths.slice(0, 3).map(printable).join(", ")}${more}`;
+}
+
+function render(context: Context, result: CreateBackupResult | PathsBackupResult | StreamBackupResult): string {
   const { style } = context;
   const { added, snapshot } = result;
   const blobs = plural(added.data_blobs + added.tree_blobs, "blob");
   const size = `${blobs}, ${formatBytes(added.bytes)}${added.packs === 0 ? "" : ` in ${formatBytes(added.stored_bytes)}`}`;
   if (result.dry_run) return `would transfer ${size}; nothing was written there`;
   const what =
-    result.save_point_id === null ? printable(snapshot?.paths[0] ?? "") : `point ${result.save_point_id.slice(0, 8)}`;
+    result.save_point_id === null ? namesOf(snapshot?.paths ?? []) : `point ${result.save_point_id.slice(0, 8)}`;
   if (snapshot === null) return `unchanged since snapshot ${result.parent?.slice(0, 8) ?? ""}: no snapshot was made`;
   return [
     `${style.green("snapshot")} ${style.bold(snapshot.snapshot_id.slice(0, 8))} of ${what} in ${printable(result.location)}`,

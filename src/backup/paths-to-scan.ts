@@ -1,0 +1,77 @@
+import { lstatSync, type Stats, statSync } from "node:fs";
+import { isAbsolute } from "node:path";
+import { CairnError } from "../errors.ts";
+import type { IgnoreRecord } from "../fs/ignore.ts";
+import { patternOfPath } from "../fs/ignore-pattern.ts";
+import { nameOf, parentOf } from "../fs/linux/exchange-folders.ts";
+import { isAtOrBelow, joinRaw } from "../fs/safe-path.ts";
+import { realPathOf } from "../workspace/place/find-workspace.ts";
+import { checkLocation } from "../workspace/place/guards.ts";
+import type { LeftOutEntry } from "../workspace/points/left-out.ts";
+
+/** A folder that is scanned: all of it where `names` is null, else only those entries directly in it. */
+export interface PartToScan {
+  folder: Buffer;
+  names: readonly Buffer[] | null;
+  /** rules that leave out all but the names; null: those of the folder count */
+  rules: IgnoreRecord | null;
+}
+
+/**
+ * The folders and files that paths (absolute) mean, none below another: a folder by its real path, of a link to anything else
+ * the link itself. Paths that are not there are listed. Throws `not_found` where none is, `usage`, `refused` by the guards.
+ */
+export function partsToScan(paths: readonly string[]): {
+  parts: PartToScan[];
+  missing: LeftOutEntry[];
+  /** where all of them lie, as text and in order: the paths of a snapshot of them */
+  places: string[];
+} {
+  const missing: LeftOutEntry[] = [];
+  const folders: Buffer[] = [];
+  const others: Buffer[] = [];
+  for (const path of paths) {
+    if (!isAbsolute(path)) throw new CairnError("usage", `not an absolute path: ${JSON.stringify(path)}`);
+    const kind = lookAt(path);
+    if (kind === null) missing.push({ path: Buffer.from(path), reason: "vanished", detail: "it is not there" });
+    else {
+      const place = kind.isDirectory() ? realPathOf(path) : realPlace(path);
+      checkLocation(place, { allow: ["home", "nested", "git"] });
+      (kind.isDirectory() ? folders : others).push(place);
+    }
+  }
+  if (folders.length + others.length === 0)
+    throw new CairnError("not_found", `${missing.length === 1 ? paths[0] : "none of these paths"} is there`);
+  const topmost = folders.filter(
+    (each, i) => !folders.some((other, j) => isAtOrBelow(each, other) && (!other.equals(each) || j < i)),
+  );
+  const byParent = new Map<string, Buffer[]>();
+  for (const place of others) {
+    if (topmost.some((folder) => isAtOrBelow(place, folder))) continue;
+    const parent = parentOf(place).toString("latin1");
+    byParent.set(parent, [...(byParent.get(parent) ?? []), nameOf(place)]);
+  }
+  const parts: PartToScan[] = topmost.map((folder) => ({ folder, names: null, rules: null }));
+  for (const [parent, names] of byParent)
+    parts.push({ folder: Buffer.from(parent, "latin1"), names, rules: onlyThese(names) });
+  const all = [...folders, ...others].map((place) => place.toString("utf8"));
+  const places = new Set([...all, ...missing.map(({ path }) => Buffer.from(path).toString("utf8"))]);
+  return { parts, missing, places: [...places].toSorted() };
+}
+
+function lookAt(path: string): Stats | null {
+  const found = statSync(path, { throwIfNoEntry: false });
+  // A link that leads nowhere is kept, too.
+  return found ?? lstatSync(path, { throwIfNoEntry: false }) ?? null;
+}
+
+/** The real path of what an entry lies in, with its name. */
+function realPlace(path: string): Buffer {
+  const place = Buffer.from(path.replace(/(?<=.)\/+$/, ""));
+  return joinRaw(realPathOf(parentOf(place)), nameOf(place));
+}
+
+/** Rules that leave out everything in a folder but entries of these names. */
+function onlyThese(names: readonly Buffer[]): IgnoreRecord {
+  return { excludes: ["/*", ...names.map((name) => `!/${patternOfPath(name)}`)], files: [] };
+}

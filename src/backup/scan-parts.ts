@@ -1,0 +1,180 @@
+import { createHash } from "node:crypto";
+import { join } from "node:path";
+import { append } from "../append.ts";
+import { loadStatCache, writeStatCache } from "../archive/cache/stat-cache.ts";
+import { presentSource } from "../archive/scan/present-source.ts";
+import { scan, type ScanOptions, type ScanResult } from "../archive/scan/scan.ts";
+import { modeWithoutList, rootMetadata } from "../archive/write/root-metadata.ts";
+import type { PathsBackupOptions, TransferredSize } from "../contract/snapshots.ts";
+import { type CairnError, toCairnError } from "../errors.ts";
+import { latin1 } from "../formats/bytes.ts";
+import { plainBytesOf } from "../formats/restic/pack-header.ts";
+import { makeFolder } from "../fs/make-folder.ts";
+import type { FinishedPack } from "../repository/packs/pack-writer.ts";
+import type { PackedBlobs } from "../repository/packs/packed-blobs.ts";
+import { neverPart } from "../workspace/place/registry.ts";
+import { leftOutOf, type LeftOutEntry } from "../workspace/points/left-out.ts";
+import { givenPatterns } from "../workspace/save/given-patterns.ts";
+import { directoryNode, type Leaf, splitPath } from "../workspace/store/snapshot-tree.ts";
+import { withoutOwn } from "./own-folder.ts";
+import type { PartToScan } from "./paths-to-scan.ts";
+import type { Session } from "./session.ts";
+
+/** Below the folder of a repository's caches: what the last scan of each folder found. */
+const FOLDER = "scanned";
+/** Says of no index that it has all; each id is looked up then. */
+const NO_EPOCH = Buffer.alloc(16);
+
+/** Folders that were read into a repository. */
+export interface ScannedParts {
+  leaves: Leaf[];
+  leftOut: LeftOutEntry[];
+  files: number;
+  bytes: number;
+}
+
+export interface ScanPartsOptions {
+  session: Session;
+  target: PackedBlobs;
+  added: TransferredSize;
+  options: PathsBackupOptions;
+}
+
+/**
+ * Reads folders one after the other into a repository: what it lacks is packed and uploaded as it comes, and counted in
+ * `added`. What a folder has as in the last scan of it is not read, and looked up in the index all the same.
+ */
+export async function scanParts(parts: readonly PartToScan[], into: ScanPartsOptions): Promise<ScannedParts> {
+  const all: ScannedParts = { leaves: [], leftOut: [], files: 0, bytes: 0 };
+  const taking = new PackTaking(into);
+  let [done, bytes] = [0, 0];
+  for (const part of parts) {
+    const cache = join(into.session.access.cache, FOLDER, nameOfCache(part));
+    const result = await scan({
+      ...scanOptions(part, into),
+      cache: into.options.reread === true ? null : loadStatCache(cache),
+      store: { ...taking.store, taker: taking },
+      signal: taking.signal,
+      onProgress: (now) => {
+        if (now.phase === "scanning")
+          into.options.onProgress?.({ ...now, done: done + now.done, bytes: bytes + (now.bytes ?? 0) });
+      },
+    }).catch((error: unknown) => {
+      throw taking.failure ?? error;
+    });
+    done += result.notes.files;
+    bytes += result.notes.bytesRead;
+    await taking.settled();
+    add(all, part, result);
+    keep(cache, result);
+  }
+  return all;
+}
+
+function scanOptions({ folder, rules }: PartToScan, { session, options }: ScanPartsOptions): ScanOptions {
+  const { onWarning, crossMounts } = options;
+  const exclude = rules === null ? withoutOwn(session.access, folder, options) : [];
+  return {
+    root: folder,
+    cache: null,
+    excludes: givenPatterns(folder, exclude, onWarning),
+    rules,
+    skip: neverPart(folder, { crossMounts }),
+    crossMounts: crossMounts ?? false,
+    reread: options.reread ?? false,
+    jobs: options.jobs,
+    // Whether the repository still has what was there last time is asked of its index.
+    distrust: true,
+    chunkerPolynomial: session.access.repository.chunkerPolynomial,
+  };
+}
+
+function nameOfCache({ folder, names }: PartToScan): string {
+  const words = [folder, ...(names ?? [])].map((each) => each.toString("base64"));
+  return createHash("sha256").update(words.join(" ")).digest("hex").slice(0, 32);
+}
+
+function keep(place: string, { table, old, tree }: ScanResult): void {
+  try {
+    makeFolder(join(place, ".."));
+    writeStatCache(place, table, old, { tree, epoch: NO_EPOCH });
+  } catch {
+    // Without it everything is read again.
+  }
+}
+
+function add(all: ScannedParts, { folder, names }: PartToScan, result: ScanResult): void {
+  const components = splitPath(folder);
+  const { entries, bytes } = result.summarise();
+  all.files += entries.files;
+  all.bytes += bytes;
+  const lead = folder.length === 1 ? folder : Buffer.concat([folder, Buffer.from("/")]);
+  for (const left of leftOutOf(result)) all.leftOut.push({ ...left, path: Buffer.concat([lead, left.path]) });
+  if (names === null) {
+    const root = rootMetadata(folder);
+    const node = directoryNode(components.at(-1)!, result.tree, { ...root, mode: modeWithoutList(root) });
+    all.leaves.push({ components, node });
+    return;
+  }
+  const found = presentSource(result).list(result.tree);
+  append(
+    all.leaves,
+    found.map((node) => ({ components: [...components, node.name], node })),
+  );
+  const left = new Set(all.leftOut.map(({ path }) => latin1(path)));
+  const there = new Set(found.map(({ name }) => latin1(name)));
+  for (const name of names) {
+    const path = Buffer.concat([lead, name]);
+    if (!there.has(latin1(name)) && !left.has(latin1(path)))
+      all.leftOut.push({ path, reason: "vanished", detail: "it went while others were read" });
+  }
+}
+
+/** Takes the packs of scans to a repository; the first that cannot be taken there ends them. */
+class PackTaking {
+  readonly style: Session["access"]["repository"]["style"];
+  readonly waiting = new SharedArrayBuffer(4);
+  readonly store: Pick<NonNullable<ScanOptions["store"]>, "keys" | "index" | "directory" | "level">;
+  readonly signal: AbortSignal;
+  failure: CairnError | null = null;
+  readonly #into: ScanPartsOptions;
+  readonly #stop = new AbortController();
+  #pending: Promise<void> = Promise.resolve();
+
+  constructor(into: ScanPartsOptions) {
+    const { session, options } = into;
+    const { repository } = session.access;
+    const directory = join(session.access.workDirectory(), "packs");
+    makeFolder(directory);
+    this.#into = into;
+    this.style = repository.style;
+    this.store = { keys: repository.keys, index: session.index, directory, level: 1 };
+    this.signal =
+      options.signal === undefined ? this.#stop.signal : AbortSignal.any([this.#stop.signal, options.signal]);
+  }
+
+  onPack(pack: FinishedPack): void {
+    const { target, added } = this.#into;
+    added[pack.type === "data" ? "data_blobs" : "tree_blobs"] += pack.blobs;
+    added.bytes += plainBytesOf(pack.header);
+    const taken = target.take(pack).then(() => {
+      const waiting = new Int32Array(this.waiting);
+      Atomics.sub(waiting, 0, 1);
+      Atomics.notify(waiting, 0);
+    });
+    this.#pending = Promise.all([this.#pending, taken]).then(async () => {
+      try {
+        if (this.failure === null) await target.settle();
+      } catch (error) {
+        this.failure ??= toCairnError(error);
+        this.#stop.abort();
+      }
+    });
+  }
+
+  /** Throws what the upload of any pack has failed with. */
+  async settled(): Promise<void> {
+    await this.#pending;
+    if (this.failure !== null) throw this.failure;
+  }
+}
