@@ -116,7 +116,7 @@ function add(all: ScannedParts, { folder, names }: PartToScan, result: ScanResul
     all.leaves.push({ components, node });
     return;
   }
-  const found = presentSource(result).list(result.tree);
+  const found = [...presentSource(result).list(result.tree)];
   append(
     all.leaves,
     found.map((node) => ({ components: [...components, node.name], node })),
