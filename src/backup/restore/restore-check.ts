@@ -1,7 +1,7 @@
 import { append } from "../../append.ts";
 import { mkdirSync } from "node:fs";
 import { join, resolve } from "node:path";
-import { DatabaseProcess } from "../../capture/database-process.ts";
+import { DatabaseProcess } from "../../capture/sqlite/database-process.ts";
 import { CairnError, toCairnError } from "../../errors.ts";
 import { failpoint } from "../../failpoint.ts";
 import { makeFolder } from "../../fs/make-folder.ts";

@@ -1,6 +1,6 @@
 import fs from "node:fs";
 import { join } from "node:path";
-import { isDatabase } from "../../capture/database-process.ts";
+import { isDatabase } from "../../capture/sqlite/header.ts";
 import { joinPath } from "../../formats/bytes.ts";
 import { ENOENT } from "../../fs/linux/errno.ts";
 import { DirectoryListing } from "../../fs/listing.ts";

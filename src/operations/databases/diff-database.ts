@@ -1,7 +1,7 @@
 import { createWriteStream, rmSync } from "node:fs";
 import { join } from "node:path";
 import { pipeline } from "node:stream/promises";
-import { DatabaseProcess } from "../../capture/database-process.ts";
+import { DatabaseProcess } from "../../capture/sqlite/database-process.ts";
 import { toCairnError } from "../../errors.ts";
 import { makeFolder } from "../../fs/make-folder.ts";
 import { removeAll } from "../../fs/remove-all.ts";
@@ -30,9 +30,12 @@ export async function diffDatabase(
     const place = async (point: Point, folder: string): Promise<string> =>
       placeDatabase(workspace, { point, path: normalizeTyped(path), folder }, options);
     const before = await place(from, places.before);
-    const after = to === null ? join(places.after, NAME) : await place(to, places.after);
-    if (to === null) await sqlite.copy(joinRaw(workspace.root, normalizeTyped(path)).toString("utf8"), after, signal);
-    const { schema, tables } = await sqlite.compare({ before, after, limit }, signal);
+    const after = to === null ? join(places.after, "image") : await place(to, places.after);
+    if (to === null) {
+      const present = { path: joinRaw(workspace.root, normalizeTyped(path)), stage: places.after };
+      await sqlite.do("capture", { ...present, checkpoint: false, integrityCheck: false }, { signal });
+    }
+    const { schema, tables } = await sqlite.do("compare", { before, after, limit }, { signal });
     return {
       ...displayPath(normalizeTyped(path)),
       from: from.descriptor.save_point_id,

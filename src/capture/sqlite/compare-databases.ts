@@ -1,4 +1,5 @@
 import { DatabaseSync } from "node:sqlite";
+import { sqliteError } from "./image.ts";
 
 /** A table, index, view or trigger that differs; `sql` is null where the database has none of that name. */
 export interface SchemaDifference {
@@ -35,10 +36,18 @@ export interface DatabaseDifferences {
 
 /**
  * Compares two databases that are nobody's: what is defined, and the rows of tables by their keys. `limit`: rows that are
- * listed of each kind and table; all are counted. Virtual tables are compared by the tables that hold them. Throws what
- * SQLite says of a file that is no database, or damaged.
+ * listed of each kind and table; all are counted. Virtual tables are compared by the tables that hold them. Throws
+ * `damaged` for a file that is no database, or damaged.
  */
-export function compareDatabases(before: string, after: string, limit: number): DatabaseDifferences {
+export function compareDatabases(request: { before: string; after: string; limit: number }): DatabaseDifferences {
+  try {
+    return compared(request);
+  } catch (error) {
+    throw sqliteError(error, "the databases cannot be compared");
+  }
+}
+
+function compared({ before, after, limit }: Parameters<typeof compareDatabases>[0]): DatabaseDifferences {
   const database = new DatabaseSync(":memory:");
   try {
     database.exec("PRAGMA cell_size_check = ON; PRAGMA trusted_schema = OFF");

@@ -14,7 +14,7 @@ function scene(t: TestContext, first: string, second: string): { a: string; b: s
   run(a, first);
   copyFileSync(a, b);
   run(b, second);
-  return { a, b, found: compareDatabases(a, b, 2) };
+  return { a, b, found: compareDatabases({ before: a, after: b, limit: 2 }) };
 }
 
 function run(file: string, sql: string): void {
@@ -80,7 +80,7 @@ test("a table whose key is another one, or whose collation is not known here, is
 test("a file that is no database is an error", (t) => {
   const { a, b } = scene(t, "CREATE TABLE t (a)", "");
   writeFileSync(b, "no database".repeat(500));
-  assert.throws(() => compareDatabases(a, b, 1), /not a database/);
+  assert.throws(() => compareDatabases({ before: a, after: b, limit: 1 }), /not a database/);
 });
 
 const SQLDIFF = spawnSync("sqldiff", ["--help"]).error === undefined ? false : "sqldiff is not installed";

@@ -1,0 +1,319 @@
+import assert from "node:assert/strict";
+import { createHash } from "node:crypto";
+import fs from "node:fs";
+import os from "node:os";
+import path from "node:path";
+import { DatabaseSync } from "node:sqlite";
+import { type TestContext, test } from "node:test";
+import { LONG } from "../../../test/fixtures/long.ts";
+import type { Captured } from "./captured.ts";
+import { HEADER_BYTES, LOCK_BYTE_OFFSET, parseHeader } from "./header.ts";
+import { DatabaseProcess } from "./database-process.ts";
+import { databaseUrl, problemsOf } from "./image.ts";
+import { commit, type JournalMode, makeDatabase, stateAfter, stateOf, Writer } from "./testing-writer.ts";
+
+const CAPTURES = LONG ? 1000 : 200;
+
+interface Scene {
+  folder: string;
+  at(name: string): string;
+  /** Captures into a folder of its own; where the image lies. */
+  capture(
+    file: string,
+    options?: { checkpoint?: boolean; integrityCheck?: boolean },
+  ): Promise<Captured & { image: string }>;
+}
+
+function scene(t: TestContext): Scene {
+  const folder = fs.mkdtempSync(path.join(os.tmpdir(), "cairn-capture-"));
+  const helper = new DatabaseProcess();
+  t.after(async () => {
+    await helper.close();
+    fs.rmSync(folder, { recursive: true });
+  });
+  let count = 0;
+  return {
+    folder,
+    at: (name) => path.join(folder, name),
+    async capture(file, { checkpoint = true, integrityCheck = false } = {}) {
+      const stage = path.join(folder, `stage-${count++}`);
+      fs.mkdirSync(stage);
+      const captured = await helper.do("capture", { path: Buffer.from(file), stage, checkpoint, integrityCheck });
+      return { ...captured, image: path.join(stage, "image") };
+    },
+  };
+}
+
+function inImage<T>(image: string, read: (database: DatabaseSync) => T): T {
+  const database = new DatabaseSync(databaseUrl(Buffer.from(image), "image"), { readOnly: true });
+  try {
+    return read(database);
+  } finally {
+    database.close();
+  }
+}
+
+/** The number of commits in an image, all of whose rows are as they were after these. */
+function commitsIn(image: string): number {
+  return inImage(image, (database) => {
+    assert.deepEqual(problemsOf(database, true), []);
+    const { one, two } = stateOf(database);
+    const commits = Math.max(...one);
+    assert.deepEqual({ one, two }, { one: stateAfter(commits), two: stateAfter(commits) });
+    return commits;
+  });
+}
+
+const WAYS: readonly { name: string; mode: JournalMode; checkpoint: boolean; method: string }[] = [
+  { name: "pinned on an empty log", mode: "wal", checkpoint: true, method: "pinned" },
+  { name: "by SQLite's backup", mode: "wal", checkpoint: false, method: "backup" },
+  { name: "under a shared lock", mode: "delete", checkpoint: true, method: "pinned" },
+];
+
+for (const { name, mode, checkpoint, method } of WAYS) {
+  test(`an image is the state after one commit when another process commits without a pause: ${name}`, async (t) => {
+    const { at, capture } = scene(t);
+    makeDatabase(at("db"), mode);
+    const writer = await Writer.start(t, at("db"));
+    const methods = new Map<string, number>();
+    for (let i = 0; i < CAPTURES; i++) {
+      const before = await writer.commits();
+      const captured = await capture(at("db"), { checkpoint });
+      const after = await writer.commits();
+      assert.equal(captured.label, "transaction-consistent");
+      methods.set(captured.method, (methods.get(captured.method) ?? 0) + 1);
+      const commits = commitsIn(captured.image);
+      assert.ok(commits >= before && commits <= after + 1, `${commits} of ${before} to ${after}`);
+      fs.rmSync(path.dirname(captured.image), { recursive: true });
+    }
+    t.diagnostic(JSON.stringify([...methods]));
+    assert.ok((methods.get(method) ?? 0) > 0, JSON.stringify([...methods]));
+    const made = await writer.commits();
+    assert.ok(made > CAPTURES, `only ${made} commits were made meanwhile`);
+    await writer.stop();
+    const database = new DatabaseSync(at("db"));
+    assert.deepEqual(problemsOf(database, true), []);
+    database.close();
+    assert.deepEqual(fs.readdirSync(path.dirname(at("db"))), ["db"]);
+  });
+}
+
+test("an image has the bytes of the database, for every page size and journal mode, when nobody writes", async (t) => {
+  const { at, capture } = scene(t);
+  for (const mode of ["wal", "delete"] as const) {
+    for (let pageSize = 512; pageSize <= 65_536; pageSize *= 2) {
+      const file = at(`${mode}-${pageSize}`);
+      makeDatabase(file, mode, pageSize);
+      const database = new DatabaseSync(file);
+      for (let n = 1; n <= 50; n++) commit(database, n);
+      const captured = await capture(file, { integrityCheck: true });
+      const bytes = fs.readFileSync(file);
+      assert.equal(Buffer.compare(fs.readFileSync(captured.image), bytes), 0, file);
+      database.close();
+      assert.equal(captured.sha256, createHash("sha256").update(bytes).digest("hex"));
+      assert.deepEqual(
+        [captured.method, captured.page_size, captured.pages, captured.problems],
+        ["pinned", pageSize, bytes.length / pageSize, []],
+      );
+      assert.deepEqual(
+        captured.statistics?.tables,
+        ["one", "two"].map((name) => ({ name, rows: 40 })),
+      );
+    }
+  }
+});
+
+test("the page at 1 GiB is zeros in the image and no part of its hash when a database is larger", async (t) => {
+  const { at, capture } = scene(t);
+  const file = at("large");
+  makeLarge(file);
+  const fd = fs.openSync(file, "r+");
+  // SQLite never writes there, so anything may lie on the disk.
+  fs.writeSync(fd, Buffer.alloc(PAGE, "?"), 0, PAGE, LOCK_BYTE_OFFSET);
+  fs.closeSync(fd);
+  const captured = await capture(file);
+  assert.deepEqual([captured.method, captured.bytes], ["pinned", fs.statSync(file).size]);
+  const at1GiB = Buffer.alloc(PAGE);
+  const image = fs.openSync(captured.image, "r");
+  fs.readSync(image, at1GiB, 0, PAGE, LOCK_BYTE_OFFSET);
+  fs.closeSync(image);
+  assert.ok(at1GiB.equals(Buffer.alloc(PAGE)));
+  const content = inImage(
+    captured.image,
+    (database) => database.prepare("SELECT content FROM large").get()!["content"],
+  );
+  assert.ok(Buffer.from(content as Uint8Array).equals(LARGE_CONTENT));
+  const hash = createHash("sha256");
+  const whole = fs.openSync(captured.image, "r");
+  const room = Buffer.alloc(PAGE * 64);
+  for (let at = 0; at < captured.bytes;) {
+    const end = at < LOCK_BYTE_OFFSET ? LOCK_BYTE_OFFSET : captured.bytes;
+    const length = fs.readSync(whole, room, 0, Math.min(room.length, end - at), at);
+    hash.update(room.subarray(0, length));
+    at += length + (at + length === LOCK_BYTE_OFFSET ? PAGE : 0);
+  }
+  fs.closeSync(whole);
+  assert.equal(captured.sha256, hash.digest("hex"));
+});
+
+const PAGE = 65_536;
+const LARGE_CONTENT = Buffer.alloc(PAGE * 6, "content around the page that has none. ");
+
+/** A database of 1.1 GiB that takes up some pages: all others are free, and those around 1 GiB are taken first. */
+function makeLarge(file: string): void {
+  const small = new DatabaseSync(file);
+  small.exec(`PRAGMA page_size = ${PAGE}; PRAGMA secure_delete = OFF; CREATE TABLE large (content)`);
+  small.close();
+  const lock = LOCK_BYTE_OFFSET / PAGE + 1;
+  const last = Math.floor(lock * 1.1);
+  const leaves = Array.from({ length: last - 4 }, (_, i) => i + 5)
+    .filter((page) => page !== lock)
+    .toSorted((a, b) => Math.abs(a - lock) - Math.abs(b - lock));
+  const most = PAGE / 4 - 8;
+  const fd = fs.openSync(file, "r+");
+  const trunk = (page: number, next: number, listed: readonly number[]): void => {
+    const bytes = Buffer.alloc(PAGE);
+    for (const [i, value] of [next, listed.length, ...listed].entries()) bytes.writeUInt32BE(value, i * 4);
+    fs.writeSync(fd, bytes, 0, PAGE, (page - 1) * PAGE);
+  };
+  trunk(3, 4, leaves.slice(0, most));
+  trunk(4, 0, leaves.slice(most));
+  const header = Buffer.alloc(12);
+  for (const [i, value] of [last, 3, leaves.length + 2].entries()) header.writeUInt32BE(value, i * 4);
+  fs.writeSync(fd, header, 0, 12, 28);
+  fs.ftruncateSync(fd, last * PAGE);
+  fs.closeSync(fd);
+  const database = new DatabaseSync(file);
+  database.prepare("INSERT INTO large VALUES (?)").run(LARGE_CONTENT);
+  assert.deepEqual(problemsOf(database, false), []);
+  database.close();
+}
+
+test("a database whose log a reader keeps from being cut is captured by SQLite's backup", async (t) => {
+  const { at, capture } = scene(t);
+  makeDatabase(at("db"), "wal");
+  const writer = new DatabaseSync(at("db"));
+  commit(writer, 1);
+  const reader = new DatabaseSync(at("db"));
+  reader.exec("BEGIN; SELECT * FROM one");
+  commit(writer, 2);
+  const captured = await capture(at("db"));
+  assert.deepEqual(
+    [captured.label, captured.method, commitsIn(captured.image)],
+    ["transaction-consistent", "backup", 2],
+  );
+  assert.ok(captured.wal_bytes_before > 0 && captured.wal_bytes_after > 0);
+  reader.close();
+  writer.close();
+});
+
+test("without a checkpoint neither the database nor its log changes", async (t) => {
+  const { at, capture } = scene(t);
+  makeDatabase(at("db"), "wal");
+  const writer = new DatabaseSync(at("db"));
+  for (let n = 1; n <= 9; n++) commit(writer, n);
+  const looks = (): Buffer[] => ["db", "db-wal"].map((name) => fs.readFileSync(at(name)));
+  const before = looks();
+  const captured = await capture(at("db"), { checkpoint: false });
+  assert.deepEqual(looks(), before);
+  assert.deepEqual([captured.method, commitsIn(captured.image)], ["backup", 9]);
+  fs.cpSync(at("db"), at("left"));
+  fs.cpSync(at("db-wal"), at("left-wal"));
+  const left = await capture(at("left"), { checkpoint: false });
+  assert.deepEqual([left.label, left.method, left.sidecars], ["crash-consistent", "copy", ["-wal"]]);
+  assert.ok(!fs.existsSync(at("left-shm")));
+  writer.close();
+});
+
+test("a database that is locked for one process alone is copied and said to be when the wait is over", async (t) => {
+  const { at, capture } = scene(t);
+  for (const mode of ["wal", "delete"] as const) {
+    makeDatabase(at(mode), mode);
+    const holder = new DatabaseSync(at(mode));
+    holder.exec("PRAGMA locking_mode = EXCLUSIVE");
+    commit(holder, 1);
+    holder.exec("BEGIN EXCLUSIVE");
+    const captured = await capture(at(mode));
+    assert.deepEqual([captured.label, captured.method], ["crash-consistent", "copy"]);
+    assert.match(captured.reason ?? "", /locked for itself alone/);
+    holder.exec("COMMIT");
+    commit(holder, 2);
+    holder.close();
+    const copy = new DatabaseSync(captured.image);
+    assert.deepEqual(stateOf(copy).two, stateAfter(1));
+    copy.close();
+  }
+});
+
+test("a hot journal that a killed writer left is rolled back by a capture, and copied along without a checkpoint", async (t) => {
+  const { at, capture } = scene(t);
+  makeDatabase(at("db"), "delete");
+  leaveHotJournal(at("db"));
+  for (const name of ["db", "db-journal"]) fs.cpSync(at(name), at(name.replace("db", "other")));
+  const copied = await capture(at("db"), { checkpoint: false });
+  assert.deepEqual([copied.label, copied.sidecars], ["crash-consistent", ["-journal"]]);
+  assert.ok(fs.statSync(at("db-journal")).size > 0);
+  const captured = await capture(at("other"));
+  assert.deepEqual(
+    [captured.label, captured.method, commitsIn(captured.image)],
+    ["transaction-consistent", "pinned", 0],
+  );
+  assert.ok(!fs.existsSync(at("other-journal")));
+});
+
+/** Pages of a transaction that has not ended lie in the file, and what they were in the journal. */
+function leaveHotJournal(file: string): void {
+  const copies = [file, `${file}-journal`];
+  const database = new DatabaseSync(file);
+  database.exec(
+    "PRAGMA cache_size = 2; PRAGMA cache_spill = 1; BEGIN IMMEDIATE; UPDATE one SET n = 7, padding = hex(randomblob(900))",
+  );
+  const bytes = copies.map((each) => fs.readFileSync(each));
+  database.exec("ROLLBACK");
+  database.close();
+  for (const [i, each] of copies.entries()) fs.writeFileSync(each, bytes[i]!);
+}
+
+test("what is damaged, encrypted or no database is copied as it is and said to be", async (t) => {
+  const { at, capture } = scene(t);
+  fs.writeFileSync(at("encrypted"), Buffer.from(Array.from({ length: 9000 }, (_, i) => (i * i * 31) & 0xff)));
+  fs.writeFileSync(at("empty"), "");
+  makeDatabase(at("schema"), "delete");
+  makeDatabase(at("page"), "delete");
+  for (const [name, from] of [
+    ["schema", HEADER_BYTES],
+    ["page", 4096],
+  ] as const) {
+    const fd = fs.openSync(at(name), "r+");
+    fs.writeSync(fd, Buffer.alloc(600, 0xee), 0, 600, from);
+    fs.closeSync(fd);
+  }
+  for (const name of ["encrypted", "empty", "schema", "page"]) {
+    const captured = await capture(at(name));
+    assert.deepEqual([captured.label, captured.method], ["crash-consistent", "copy"], name);
+    assert.ok(fs.readFileSync(captured.image).equals(fs.readFileSync(at(name))));
+    assert.match(
+      captured.reason ?? "",
+      name === "encrypted" || name === "empty" ? /does not begin/ : /SQLite cannot read/,
+    );
+  }
+});
+
+test("a warning names the version when an SQLite before 3.51.3 wrote a database with a log", async (t) => {
+  const { at, capture } = scene(t);
+  makeDatabase(at("db"), "wal");
+  const fd = fs.openSync(at("db"), "r+");
+  fs.writeSync(fd, Buffer.from([0x00, 0x2e, 0x53, 0x81]), 0, 4, 96);
+  fs.closeSync(fd);
+  assert.match((await capture(at("db"))).warnings.join(), /SQLite 3\.36\.33/);
+});
+
+test("a header is none when its page size is none that SQLite has", () => {
+  const bytes = Buffer.alloc(HEADER_BYTES);
+  bytes.write("SQLite format 3\0", "latin1");
+  const sizes = [1, 512, 513, 4096, 32_768, 256, 0].map((size) => {
+    bytes.writeUInt16BE(size, 16);
+    return parseHeader(bytes)?.page_size ?? null;
+  });
+  assert.deepEqual(sizes, [65_536, 512, null, 4096, 32_768, null, null]);
+});

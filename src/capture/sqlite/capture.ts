@@ -1,0 +1,236 @@
+import fs from "node:fs";
+import { backup, type DatabaseSync } from "node:sqlite";
+import { setTimeout as sleep } from "node:timers/promises";
+import { failpoint } from "../../failpoint.ts";
+import { openRegular } from "../../fs/regular-file.ts";
+import type { Captured, CaptureRequest, Method } from "./captured.ts";
+import { type DatabaseHeader, HEADER_BYTES, readHeader, SAFE_WAL_VERSION } from "./header.ts";
+import {
+  ask,
+  clearLockPage,
+  copyBytes,
+  hashOf,
+  MOST_PATH_BYTES,
+  openDatabase,
+  problemsOf,
+  statisticsOf,
+} from "./image.ts";
+import { plainCopy, sizeOf } from "./plain-copy.ts";
+
+/** Milliseconds that a lock is waited for, between two tries, and for which a checkpoint may keep a writer waiting. */
+const WAIT_MS = 3_000;
+const PAUSE_MS = 100;
+const CHECKPOINT_WAIT_MS = 20;
+const TRIES = 20;
+/** Pages that a backup copies between two turns. */
+const BACKUP_PAGES = 4_096;
+
+const BEGIN = "BEGIN; SELECT count(*) FROM sqlite_schema";
+const TOO_LONG = `SQLite opens no path of more than ${MOST_PATH_BYTES} bytes`;
+const BUSY = 5;
+const LOCKED = 6;
+
+/** Makes an image of a database, or a plain copy of what SQLite cannot open. Throws the system's errors. */
+export async function capture(request: CaptureRequest): Promise<Captured> {
+  // Open until every connection is closed: closing any descriptor of the file gives up all locks on it.
+  const fd = openRegular(Buffer.from(request.path), { named: true });
+  try {
+    const header = readHeader(fd);
+    const reason = whyNotOpened(request.path, header) ?? whyOnlyCopied(request, header!);
+    if (reason !== null) return await plainCopy(fd, request, { header, reason });
+    try {
+      return await consistentImage(fd, request, header!);
+    } catch (error) {
+      if ((error as { code?: unknown }).code !== "ERR_SQLITE_ERROR") throw error;
+      return await plainCopy(fd, request, { header, reason: whatFailed(error) });
+    }
+  } finally {
+    fs.closeSync(fd);
+  }
+}
+
+/** Tells why SQLite is not to open a file, in a sentence for people; null where it can be. */
+export function whyNotOpened(path: Uint8Array, header: DatabaseHeader | null): string | null {
+  if (header === null) return "it does not begin as a SQLite database does: it may be encrypted, or damaged";
+  if (path.length > MOST_PATH_BYTES) return TOO_LONG;
+  const bytes = Buffer.from(path);
+  for (const [place, what] of [
+    [bytes, "it"],
+    [bytes.subarray(0, bytes.lastIndexOf("/") + 1), "its folder"],
+  ] as const) {
+    try {
+      fs.accessSync(place, fs.constants.W_OK);
+    } catch {
+      return `this user may not write to ${what}, as SQLite has to for its locks`;
+    }
+  }
+  return null;
+}
+
+/** Without an index of the log SQLite would make one, and whoever closes the database last writes the log back. */
+function whyOnlyCopied({ path, checkpoint }: CaptureRequest, { journal_mode }: DatabaseHeader): string | null {
+  if (checkpoint || journal_mode !== "wal" || sizeOf(path, "-wal") === null || sizeOf(path, "-shm") !== null)
+    return null;
+  return "nobody has it open, and SQLite would write its log back";
+}
+
+function whatFailed(error: unknown): string {
+  const { errcode = 0, message } = error as { errcode?: number; message: string };
+  const code = errcode & 0xff;
+  if (code === BUSY || code === LOCKED) return "another process has it locked for itself alone";
+  return `SQLite cannot read it: ${message}`;
+}
+
+/** The way an image came to be, before it was looked into. */
+interface Made {
+  method: Method;
+  heldMs: number;
+  warnings: string[];
+}
+
+async function consistentImage(
+  fd: number,
+  request: CaptureRequest,
+  { journal_mode: journalMode }: DatabaseHeader,
+): Promise<Captured> {
+  const { path, stage } = request;
+  const walBefore = sizeOf(path, "-wal") ?? 0;
+  const image = fs.openSync(`${stage}/image`, "wx+", 0o600);
+  try {
+    // Who only reads leaves an empty log behind where there was none.
+    const isRead = !request.checkpoint && (journalMode !== "wal" || sizeOf(path, "-wal") !== null);
+    const database = openDatabase(path, isRead ? "ro" : "rw", WAIT_MS);
+    let made: Made;
+    let walAfter: number;
+    try {
+      failpoint("database.opened");
+      made = await makeImage(database, { fd, image }, request);
+      walAfter = sizeOf(path, "-wal") ?? 0;
+    } finally {
+      database.close();
+    }
+    failpoint("database.released");
+    const facts = await lookInto(image, request);
+    failpoint("database.staged");
+    const { heldMs: held_ms, method, warnings } = made;
+    return {
+      ...facts,
+      label: "transaction-consistent",
+      method,
+      reason: null,
+      held_ms,
+      wal_bytes_before: walBefore,
+      wal_bytes_after: walAfter,
+      warnings: [...warnings, ...warningsOf(readHeader(image)!)],
+      sidecars: [],
+    };
+  } finally {
+    fs.closeSync(image);
+  }
+}
+
+async function makeImage(
+  database: DatabaseSync,
+  files: { fd: number; image: number },
+  request: CaptureRequest,
+): Promise<Made> {
+  const { path, checkpoint, stage } = request;
+  database.exec("SELECT count(*) FROM sqlite_schema");
+  const isWal = database.prepare("PRAGMA journal_mode").get()?.["journal_mode"] === "wal";
+  const warnings: string[] = [];
+  if (!isWal || (checkpoint && (await isPinnedOnEmptyWal(database, path)))) {
+    if (!isWal) database.exec(BEGIN);
+    const started = performance.now();
+    failpoint("database.pinned");
+    const isWhole = await readPinned(database, files, path);
+    database.exec("ROLLBACK");
+    const heldMs = performance.now() - started;
+    if (isWhole) return { method: "pinned", heldMs: Math.round(heldMs), warnings };
+    warnings.push("the file was changed under a lock: a program writes to it that does not keep SQLite's locks");
+  }
+  const started = performance.now();
+  database.exec(BEGIN);
+  fs.ftruncateSync(files.image);
+  await backup(database, `${stage}/image`, { rate: BACKUP_PAGES });
+  failpoint("database.backed-up");
+  database.exec("ROLLBACK");
+  return { method: "backup", heldMs: Math.round(performance.now() - started), warnings };
+}
+
+/**
+ * Begins a transaction that sees nothing but the file itself. While it lasts, no checkpoint of anybody can write to the file:
+ * what is committed meanwhile stays in the log. False, and no transaction, where the log never is empty.
+ */
+async function isPinnedOnEmptyWal(database: DatabaseSync, path: Uint8Array): Promise<boolean> {
+  database.exec(`PRAGMA busy_timeout = ${CHECKPOINT_WAIT_MS}`);
+  try {
+    for (let tries = 0; tries < TRIES; tries++) {
+      if (tries > 0) await sleep(PAUSE_MS);
+      // Most of the log without keeping a writer waiting; the rest, and cutting it, does.
+      database.exec("PRAGMA wal_checkpoint(PASSIVE)");
+      failpoint("database.checkpointed");
+      try {
+        database.exec(`PRAGMA wal_checkpoint(TRUNCATE); ${BEGIN}`);
+        if ((sizeOf(path, "-wal") ?? 0) === 0) return true;
+      } catch (error) {
+        if ((error as { errcode?: number }).errcode !== BUSY) throw error;
+      }
+      if (database.isTransaction) database.exec("ROLLBACK");
+    }
+    return false;
+  } finally {
+    database.exec(`PRAGMA busy_timeout = ${WAIT_MS}`);
+  }
+}
+
+/** Reads all pages under the transaction's lock; false where the file did not stay as it was, or is not the one that SQLite opened. */
+async function readPinned(
+  database: DatabaseSync,
+  { fd, image }: { fd: number; image: number },
+  path: Uint8Array,
+): Promise<boolean> {
+  const before = fs.fstatSync(fd, { bigint: true });
+  const named = fs.statSync(Buffer.from(path), { bigint: true });
+  const header = headOf(fd);
+  const pageSize = ask(database, "PRAGMA page_size");
+  const bytes = ask(database, "PRAGMA page_count") * pageSize;
+  if (named.ino !== before.ino || named.dev !== before.dev || before.size < BigInt(bytes)) return false;
+  await copyBytes(fd, image, bytes);
+  failpoint("database.read");
+  const after = fs.fstatSync(fd, { bigint: true });
+  const isSame = after.size === before.size && after.mtimeNs === before.mtimeNs && after.nlink === before.nlink;
+  return isSame && headOf(fd).equals(header);
+}
+
+function headOf(fd: number): Buffer {
+  const bytes = Buffer.alloc(HEADER_BYTES);
+  fs.readSync(fd, bytes, 0, HEADER_BYTES, 0);
+  return bytes;
+}
+
+/** Finishes an image, which is nobody's, and reads what it holds. Throws SQLite's error where it cannot be read. */
+async function lookInto(
+  image: number,
+  { stage, integrityCheck }: CaptureRequest,
+): Promise<Pick<Captured, "bytes" | "page_size" | "pages" | "sha256" | "statistics" | "problems">> {
+  const database = openDatabase(Buffer.from(`${stage}/image`), "image");
+  try {
+    const [page_size, pages] = [ask(database, "PRAGMA page_size"), ask(database, "PRAGMA page_count")];
+    clearLockPage(image, page_size);
+    fs.fsyncSync(image);
+    const sha256 = await hashOf(image, page_size);
+    const statistics = statisticsOf(database);
+    const problems = integrityCheck ? problemsOf(database, true) : null;
+    return { bytes: fs.fstatSync(image).size, page_size, pages, sha256, statistics, problems };
+  } finally {
+    database.close();
+  }
+}
+
+function warningsOf({ journal_mode, written_by: version }: DatabaseHeader): string[] {
+  if (journal_mode !== "wal" || version === 0 || version >= SAFE_WAL_VERSION) return [];
+  const words = `${Math.floor(version / 1e6)}.${Math.floor(version / 1e3) % 1e3}.${version % 1e3}`;
+  return [
+    `SQLite ${words} wrote it last; before 3.51.3 two connections can damage a database when its write-ahead log begins anew`,
+  ];
+}

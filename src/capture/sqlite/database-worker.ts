@@ -1,0 +1,41 @@
+import { rmSync } from "node:fs";
+import { toCairnError } from "../../errors.ts";
+import { capture } from "./capture.ts";
+import { compareDatabases } from "./compare-databases.ts";
+import { find } from "./find.ts";
+import { check } from "./image.ts";
+import { stage, writeThrough } from "./restore.ts";
+
+/** Things that this process does, one after the other. */
+const WORKS = { capture, check, compare: compareDatabases, find, stage, writeThrough };
+export type Works = typeof WORKS;
+
+/** A piece of work, and the folder in which it may leave something unfinished. */
+export interface Order {
+  work: keyof Works;
+  request: never;
+  scratch: string | null;
+}
+export type Report = { answer: unknown } | { error: { code: string; message: string; hint?: string } };
+
+let scratch: string | null = null;
+
+process.on("message", (order: Order) => {
+  scratch = order.scratch;
+  void perform(order).then((report) => process.send!(report, () => undefined));
+});
+
+// Nobody is left who would take away what is not finished.
+process.on("disconnect", () => {
+  if (scratch !== null) rmSync(scratch, { recursive: true, force: true });
+  process.exit();
+});
+
+async function perform({ work, request }: Order): Promise<Report> {
+  try {
+    return { answer: await WORKS[work](request) };
+  } catch (error) {
+    const { code, message, hint } = toCairnError(error);
+    return { error: { code, message, ...(hint === undefined ? {} : { hint }) } };
+  }
+}

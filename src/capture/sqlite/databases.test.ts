@@ -1,0 +1,387 @@
+import assert from "node:assert/strict";
+import { type ChildProcess, fork, spawnSync } from "node:child_process";
+import { once } from "node:events";
+import fs from "node:fs";
+import os from "node:os";
+import path from "node:path";
+import { DatabaseSync } from "node:sqlite";
+import { type TestContext, test } from "node:test";
+import { eventually } from "../../../test/fixtures/eventually.ts";
+import { asOrdinaryUser } from "../../../test/fixtures/loop-file-system.ts";
+import { CairnError } from "../../errors.ts";
+import { captureDatabase, listDatabases, restoreDatabase } from "./databases.ts";
+import { openDatabase, problemsOf } from "./image.ts";
+import { plainCopy } from "./plain-copy.ts";
+import { commit, type JournalMode, makeDatabase, stateAfter, stateOf, Writer } from "./testing-writer.ts";
+
+function scene(t: TestContext): { folder: string; at: (name: string) => string } {
+  const folder = fs.mkdtempSync(path.join(os.tmpdir(), "cairn-databases-"));
+  t.after(() => fs.rmSync(folder, { recursive: true }));
+  return { folder, at: (name) => path.join(folder, name) };
+}
+
+/** A database after so many commits, closed. */
+function makeAfter(file: string, commits: number, mode: JournalMode = "wal"): void {
+  makeDatabase(file, mode);
+  const database = new DatabaseSync(file);
+  for (let n = 1; n <= commits; n++) commit(database, n);
+  database.close();
+}
+
+function commitsOf(file: string): number {
+  const database = new DatabaseSync(file);
+  try {
+    assert.deepEqual(problemsOf(database, true), []);
+    const { one, two } = stateOf(database);
+    assert.deepEqual(one, two);
+    assert.deepEqual(one, stateAfter(Math.max(...one)));
+    return Math.max(...one);
+  } finally {
+    database.close();
+  }
+}
+
+/** A database that was not closed: its last commits lie in the log only. */
+function makeUnclosed(t: TestContext, file: string, commits: number): void {
+  const source = `${file}.source`;
+  makeDatabase(source, "wal");
+  const database = new DatabaseSync(source);
+  for (let n = 1; n <= commits; n++) commit(database, n);
+  for (const ending of ["", "-wal", "-shm"]) fs.copyFileSync(`${source}${ending}`, `${file}${ending}`);
+  database.close();
+  fs.rmSync(source);
+}
+
+function codeOf(code: string, message: RegExp): (error: unknown) => boolean {
+  return (error) => {
+    assert.ok(error instanceof CairnError && error.code === code, String(error));
+    assert.match(error.message, message);
+    return true;
+  };
+}
+
+/** Has another process try to write to a database without waiting; what it says. */
+function othersWrite(file: string): string {
+  const script = `const { DatabaseSync } = require("node:sqlite");
+    try { new DatabaseSync(process.argv[1]).exec("BEGIN IMMEDIATE; ROLLBACK"); console.log("written"); }
+    catch (error) { console.log(error.message); }`;
+  const args = ["--disable-warning=ExperimentalWarning", "-e", script, file];
+  return spawnSync(process.execPath, args, { encoding: "utf8" }).stdout.trim();
+}
+
+test("locks that this process has on a database are there after it was captured, listed and refused a restore", async (t) => {
+  const { at, folder } = scene(t);
+  for (const mode of ["wal", "delete"] as const) {
+    makeAfter(at(mode), 3, mode);
+    const own = new DatabaseSync(at(mode));
+    own.exec("BEGIN IMMEDIATE; UPDATE one SET n = 99");
+    assert.match(othersWrite(at(mode)), /locked/);
+    const captured = await captureDatabase(at(mode), { to: at(`${mode}.image`) });
+    assert.equal(captured.method, "pinned");
+    const { databases } = await listDatabases(folder);
+    const found = databases.find(({ path: name }) => name === mode)!;
+    assert.deepEqual(
+      found.holders.map(({ pid }) => pid),
+      [process.pid],
+    );
+    await assert.rejects(restoreDatabase(at(`${mode}.image`), { to: at(mode) }), codeOf("refused", /is open in/));
+    assert.match(othersWrite(at(mode)), /locked/);
+    own.exec("ROLLBACK");
+    assert.equal(othersWrite(at(mode)), "written");
+    own.close();
+    assert.equal(commitsOf(at(`${mode}.image`)), 3);
+  }
+});
+
+test("a list has each database with its log, its holders and the label that a capture would have", async (t) => {
+  const { at, folder } = scene(t);
+  fs.mkdirSync(at("deep/er"), { recursive: true });
+  makeAfter(at("deep/er/a"), 2);
+  makeAfter(at("b"), 2, "delete");
+  fs.writeFileSync(at("none"), "SQLite format 3, says a text");
+  fs.symlinkSync("b", at("link"));
+  const writer = await Writer.start(t, at("deep/er/a"));
+  const { databases, unread } = await listDatabases(folder);
+  assert.deepEqual(unread, []);
+  assert.deepEqual(
+    databases.map(({ path: name, journal_mode, label, page_size, holders }) => [
+      name,
+      journal_mode,
+      label,
+      page_size,
+      holders.map(({ pid }) => pid),
+    ]),
+    [
+      ["b", "rollback", "transaction-consistent", 4096, []],
+      ["deep/er/a", "wal", "transaction-consistent", 4096, [writer.child.pid]],
+    ],
+  );
+  assert.ok(databases[1]!.wal_bytes > 0);
+  const alone = await listDatabases(at("deep/er/a"));
+  assert.deepEqual(
+    alone.databases.map(({ path: name, holders }) => [name, holders.length]),
+    [["", 1]],
+  );
+  await writer.stop();
+});
+
+test("a capture makes one file, never over another unless told, and nothing is left beside it", async (t) => {
+  const { at, folder } = scene(t);
+  makeAfter(at("db"), 5);
+  fs.chmodSync(at("db"), 0o640);
+  await captureDatabase(at("db"), { to: at("image") });
+  await assert.rejects(captureDatabase(at("db"), { to: at("image") }), codeOf("already_exists", /image exists/));
+  fs.writeFileSync(at("image-wal"), "");
+  const overwriting = { to: at("image"), overwrite: true };
+  await assert.rejects(captureDatabase(at("db"), overwriting), codeOf("already_exists", /image-wal exists/));
+  fs.rmSync(at("image-wal"));
+  await captureDatabase(at("db"), overwriting);
+  assert.equal(fs.statSync(at("image")).mode & 0o777, 0o640);
+  assert.deepEqual(fs.readdirSync(folder).toSorted(), ["db", "image"]);
+});
+
+test("a log without its database is not captured, and no database is made beside it", async (t) => {
+  const { at, folder } = scene(t);
+  makeUnclosed(t, at("db"), 3);
+  fs.rmSync(at("db"));
+  await assert.rejects(captureDatabase(at("db"), { to: at("image") }), codeOf("not_found", /db is not there/));
+  assert.deepEqual(fs.readdirSync(folder).toSorted(), ["db-shm", "db-wal"]);
+  const log = await captureDatabase(at("db-wal"), { to: at("image") });
+  assert.deepEqual([log.label, log.method], ["crash-consistent", "copy"]);
+});
+
+test("a file that changes at each look while it is copied is said to be torn", async (t) => {
+  const { at } = scene(t);
+  makeAfter(at("db"), 1, "delete");
+  fs.mkdirSync(at("stage"));
+  const fd = fs.openSync(at("db"), "r+");
+  const copied = plainCopy(fd, { path: Buffer.from(at("db")), stage: at("stage") }, { header: null, reason: "locked" });
+  let isDone = false;
+  void copied.finally(() => (isDone = true));
+  for (let n = 0; !isDone; n++) {
+    fs.writeSync(fd, Buffer.from([n & 0xff]), 0, 1, 9000);
+    await new Promise((resolve) => setImmediate(resolve));
+  }
+  fs.closeSync(fd);
+  assert.equal((await copied).label, "torn-possible");
+  assert.match((await copied).reason ?? "", /locked; and it was changed/);
+});
+
+const notRoot = process.getuid?.() === 0 ? {} : { skip: "needs root to become another user" };
+
+test("a database that this user may not write to is copied as a plain file", notRoot, (t) => {
+  const { at, folder } = scene(t);
+  fs.chmodSync(folder, 0o755);
+  makeAfter(at("db"), 1);
+  fs.chmodSync(at("db"), 0o644);
+  const imports = { capture: new URL("capture.ts", import.meta.url).href, fs: "node:fs" };
+  const stage = fs.mkdtempSync(path.join(os.tmpdir(), "cairn-stage-"));
+  t.after(() => fs.rmSync(stage, { recursive: true }));
+  fs.chmodSync(stage, 0o777);
+  const request = `{ path: Buffer.from(${JSON.stringify(at("db"))}), stage: ${JSON.stringify(stage)}, checkpoint: true, integrityCheck: false }`;
+  const captured = asOrdinaryUser(imports, `return capture.capture(${request})`) as Record<string, unknown>;
+  assert.deepEqual([captured["label"], captured["method"]], ["crash-consistent", "copy"]);
+  assert.match(String(captured["reason"]), /may not write to it/);
+  assert.deepEqual(fs.readdirSync(folder), ["db"]);
+});
+
+test("a restored database is the image, and the old one is kept with its sidecars under their names", async (t) => {
+  const { at, folder } = scene(t);
+  makeAfter(at("image"), 7);
+  makeUnclosed(t, at("db"), 4);
+  fs.chmodSync(at("db"), 0o664);
+  const old = ["db", "db-shm", "db-wal"].map((name) => fs.readFileSync(at(name)));
+  const restored = await restoreDatabase(at("image"), { to: at("db"), integrityCheck: true });
+  assert.ok(fs.readFileSync(at("db")).equals(fs.readFileSync(at("image"))));
+  assert.equal(fs.statSync(at("db")).mode & 0o777, 0o664);
+  const kept = restored.kept!;
+  assert.deepEqual(fs.readdirSync(kept), ["db", "db-shm", "db-wal"]);
+  assert.deepEqual(
+    ["db", "db-shm", "db-wal"].map((name) => fs.readFileSync(path.join(kept, name))),
+    old,
+  );
+  assert.deepEqual(fs.readdirSync(folder).toSorted(), ["db", path.basename(kept), "image"]);
+  assert.deepEqual([commitsOf(at("db")), commitsOf(path.join(kept, "db"))], [7, 4]);
+  const elsewhere = await restoreDatabase(at("image"), { to: at("new") });
+  assert.deepEqual([elsewhere.kept, commitsOf(at("new"))], [null, 7]);
+});
+
+test("the log beside a plain copy is applied when it is restored", async (t) => {
+  const { at } = scene(t);
+  makeUnclosed(t, at("copy"), 6);
+  const restored = await restoreDatabase(at("copy"), { to: at("db") });
+  assert.deepEqual([restored.recovered, fs.existsSync(at("db-wal")), commitsOf(at("db"))], [true, false, 6]);
+  assert.ok(fs.statSync(at("copy-wal")).size > 0);
+});
+
+test("an image that is damaged, cut, none, or not what was recorded leaves the old database as it was", async (t) => {
+  const { at, folder } = scene(t);
+  makeAfter(at("image"), 7);
+  makeUnclosed(t, at("db"), 4);
+  const looks = (): unknown => fs.readdirSync(folder).map((name) => [name, fs.readFileSync(at(name), "latin1")]);
+  const bytes = fs.readFileSync(at("image"));
+  const { statistics, sha256 } = await restoreDatabase(at("image"), { to: at("elsewhere") });
+  fs.writeFileSync(
+    at("damaged"),
+    Buffer.concat([bytes.subarray(0, 4096), Buffer.alloc(4096, 1), bytes.subarray(8192)]),
+  );
+  fs.writeFileSync(at("cut"), bytes.subarray(0, bytes.length - 4096));
+  fs.writeFileSync(at("text"), "no database");
+  const before = looks();
+  const to = at("db");
+  await assert.rejects(restoreDatabase(at("damaged"), { to }), codeOf("damaged", /damaged/));
+  await assert.rejects(restoreDatabase(at("cut"), { to }), codeOf("damaged", /./));
+  await assert.rejects(restoreDatabase(at("text"), { to }), codeOf("usage", /does not begin/));
+  const other = { ...statistics, user_version: 3 };
+  await assert.rejects(
+    restoreDatabase(at("image"), { to, expected: { statistics: other } }),
+    codeOf("damaged", /schema and the rows/),
+  );
+  await assert.rejects(
+    restoreDatabase(at("image"), { to, expected: { sha256: "0".repeat(64) } }),
+    codeOf("damaged", /SHA-256/),
+  );
+  assert.deepEqual(looks(), before);
+  assert.ok((await restoreDatabase(at("image"), { to, expected: { statistics, sha256 } })).kept !== null);
+});
+
+test("programs that have a database open go on with the restored content when it is written through SQLite", async (t) => {
+  const { at } = scene(t);
+  for (const mode of ["wal", "delete"] as const) {
+    makeAfter(at(`${mode}.image`), 9, mode === "wal" ? "delete" : "wal");
+    makeAfter(at(mode), 2, mode);
+    const open = new DatabaseSync(at(mode));
+    const prepared = open.prepare("SELECT max(n) AS n FROM two");
+    assert.equal(prepared.get()!["n"], 2);
+    const to = at(mode);
+    await assert.rejects(restoreDatabase(at(`${mode}.image`), { to }), codeOf("refused", /is open in/));
+    const restored = await restoreDatabase(at(`${mode}.image`), { to, throughSqlite: true });
+    assert.deepEqual([restored.through_sqlite, restored.kept], [true, null]);
+    assert.equal(prepared.get()!["n"], 9);
+    commit(open, 10);
+    open.close();
+    assert.equal(commitsOf(at(mode)), 10);
+  }
+});
+
+test("a restore through SQLite says so when a database in WAL mode would need another page size", async (t) => {
+  const { at } = scene(t);
+  makeDatabase(at("image"), "delete", 1024);
+  makeAfter(at("db"), 2);
+  const open = new DatabaseSync(at("db"));
+  commit(open, 3);
+  const options = { to: at("db"), throughSqlite: true };
+  await assert.rejects(restoreDatabase(at("image"), options), codeOf("conflict", /another page size/));
+  open.close();
+  assert.equal(commitsOf(at("db")), 3);
+});
+
+test("a database in use is restored through SQLite again and again while its writer goes on", async (t) => {
+  const { at } = scene(t);
+  makeAfter(at("image"), 0);
+  makeAfter(at("db"), 0);
+  const writer = await Writer.start(t, at("db"));
+  for (let i = 0; i < 5; i++) {
+    const before = await writer.commits();
+    await restoreDatabase(at("image"), { to: at("db"), throughSqlite: true });
+    await eventually("the writer goes on", async () => (await writer.commits()) > before + 50);
+  }
+  await writer.stop();
+  const database = openDatabase(Buffer.from(at("db")), "rw");
+  assert.deepEqual(problemsOf(database, true), []);
+  const { one, two } = stateOf(database);
+  assert.deepEqual(one, two);
+  database.close();
+});
+
+const WORKER_STEPS = "opened checkpointed pinned read released staged".split(" ");
+
+test("a helper that is killed at any step leaves the database usable and nothing beside the image", async (t) => {
+  const { at, folder } = scene(t);
+  makeAfter(at("db"), 1);
+  const open = new DatabaseSync(at("db"));
+  commit(open, 2);
+  t.after(() => delete process.env["CAIRN_FAILPOINT"]);
+  for (const [i, step] of WORKER_STEPS.entries()) {
+    process.env["CAIRN_FAILPOINT"] = `database.${step}`;
+    await assert.rejects(captureDatabase(at("db"), { to: at("image") }), codeOf("io", /ended without an answer/));
+    assert.deepEqual(fs.readdirSync(folder).toSorted(), ["db", "db-shm", "db-wal"], step);
+    commit(open, i + 3);
+    assert.equal(open.prepare("PRAGMA wal_checkpoint(TRUNCATE)").get()!["busy"], 0, step);
+    assert.equal(othersWrite(at("db")), "written");
+  }
+  delete process.env["CAIRN_FAILPOINT"];
+  assert.equal((await captureDatabase(at("db"), { to: at("image") })).method, "pinned");
+  open.close();
+  assert.equal(commitsOf(at("image")), WORKER_STEPS.length + 2);
+});
+
+/** Runs a call in a process of its own. */
+function callElsewhere(call: string, failpoint: string): ChildProcess {
+  const module = JSON.stringify(new URL("databases.ts", import.meta.url).href);
+  const script = `import(${module}).then((databases) => databases.${call}).then(() => process.send("done"))`;
+  const file = path.join(os.tmpdir(), `cairn-call-${process.pid}-${Math.round(performance.now() * 1000)}.mjs`);
+  fs.writeFileSync(file, script);
+  const child = fork(file, {
+    execArgv: ["--disable-warning=ExperimentalWarning"],
+    env: { ...process.env, CAIRN_FAILPOINT: failpoint },
+    stdio: ["ignore", "ignore", "pipe", "ipc"],
+  });
+  child.once("exit", () => fs.rmSync(file));
+  return child;
+}
+
+test("a helper whose parent was killed takes away what is not finished and lets the database go", async (t) => {
+  const { at, folder } = scene(t);
+  makeAfter(at("db"), 1);
+  const open = new DatabaseSync(at("db"));
+  commit(open, 2);
+  for (const step of [...WORKER_STEPS, "backed-up"]) {
+    fs.writeFileSync(at("pause"), "");
+    const options = JSON.stringify({ to: at("image"), checkpoint: step !== "backed-up" });
+    const child = callElsewhere(
+      `captureDatabase(${JSON.stringify(at("db"))}, ${options})`,
+      `database.${step}@${at("pause")}`,
+    );
+    const said = await once(child.stderr!, "data");
+    assert.match(String(said[0]), new RegExp(`failpoint database.${step}`));
+    child.kill("SIGKILL");
+    await once(child, "exit");
+    fs.rmSync(at("pause"));
+    await eventually(
+      `nothing is left after ${step}`,
+      () => fs.readdirSync(folder).toSorted().join() === "db,db-shm,db-wal",
+    );
+    commit(open, 3);
+    await eventually("no lock is left", () => open.prepare("PRAGMA wal_checkpoint(TRUNCATE)").get()!["busy"] === 0);
+  }
+  open.close();
+});
+
+test("a restore that is killed at any step is the old or the new database, with its log, after the next one has begun", async (t) => {
+  const { at, folder } = scene(t);
+  makeAfter(at("image"), 7);
+  const steps = ["staged", "begun", "set-aside", "set-aside:2", "set-aside:3", "exchanged"];
+  for (const step of steps) {
+    makeUnclosed(t, at("db"), 4);
+    const call = `restoreDatabase(${JSON.stringify(at("image"))}, ${JSON.stringify({ to: at("db") })})`;
+    const child = callElsewhere(call, `database-restore.${step}`);
+    await once(child, "exit");
+    assert.equal(child.signalCode, "SIGKILL", step);
+    await eventually("the helper has ended", () => !fs.readdirSync(folder).some((name) => name.endsWith(".database")));
+    const wanted = step === "exchanged" ? 7 : 4;
+    const captured = await captureDatabase(at("db"), { to: at("after") });
+    assert.equal(captured.label, "transaction-consistent", step);
+    assert.equal(commitsOf(at("after")), wanted, step);
+    assert.equal(commitsOf(at("db")), wanted, step);
+    const kept = fs.readdirSync(folder).filter((name) => name.startsWith("db.before-"));
+    assert.equal(kept.length, step === "exchanged" ? 1 : 0, step);
+    if (kept.length > 0) assert.equal(commitsOf(at(`${kept[0]}/db`)), 4);
+    assert.deepEqual(
+      fs.readdirSync(folder).filter((name) => name.startsWith(".")),
+      [],
+      step,
+    );
+    for (const name of fs.readdirSync(folder)) if (name !== "image") fs.rmSync(at(name), { recursive: true });
+  }
+});

@@ -1,0 +1,219 @@
+import { chmodSync, chownSync, lstatSync, mkdirSync, realpathSync, renameSync, rmSync, statSync } from "node:fs";
+import path from "node:path";
+import { CairnError, toCairnError } from "../../errors.ts";
+import { failpoint } from "../../failpoint.ts";
+import { fsyncDirectory, giveFreeName, temporaryName } from "../../fs/durable.ts";
+import { findHolders, type Holder, WHY_UNKNOWN } from "../../fs/linux/holders.ts";
+import { displayPath, type DisplayedPath, printablePath, shellPath } from "../../fs/safe-path.ts";
+import { removeLeftovers } from "../../fs/work-directory.ts";
+import type { Captured } from "./captured.ts";
+import { exchange, holdersOf, recoverExchange } from "./exchange.ts";
+import type { FoundDatabase } from "./find.ts";
+import { SIDECARS } from "./header.ts";
+import { DatabaseProcess } from "./database-process.ts";
+import type { Staged, StageRequest } from "./restore.ts";
+
+interface Call {
+  signal?: AbortSignal | undefined;
+  onWarning?: ((message: string) => void) | undefined;
+}
+
+/** Folders of unfinished images end so. */
+const STAGE = ".database";
+const HOLDERS_BUDGET_MS = 2_000;
+
+/** A database in a folder, with the processes that have it or a sidecar of it open. */
+export type ListedDatabase = Omit<FoundDatabase, "path"> &
+  DisplayedPath & { holders: Pick<Holder, "pid" | "command">[] };
+
+/** Databases at or below a path, and what could not be looked at. */
+export interface DatabaseListing {
+  databases: ListedDatabase[];
+  unread: (DisplayedPath & { detail: string })[];
+}
+
+/** Lists the databases at or below a path. Nothing is written, and SQLite opens none. Throws `not_found`. */
+export async function listDatabases(place: string, { signal, onWarning }: Call = {}): Promise<DatabaseListing> {
+  const root = realPath(place);
+  const folder = statSync(root).isDirectory() ? root : path.dirname(root);
+  const above = folder === root ? "" : path.basename(root);
+  const { databases, unread } = await inProcess(async (sqlite) => sqlite.do("find", Buffer.from(root), { signal }));
+  const { holders, unknown } = findHolders(folder, { budgetMs: HOLDERS_BUDGET_MS, includeSelf: true });
+  if (databases.length > 0)
+    for (const reason of unknown) onWarning?.(`who has a database open: ${WHY_UNKNOWN[reason]}`);
+  const byPath = new Map<string, Map<number, string>>();
+  for (const { path: held, pid, command } of holders) {
+    const key = held.toString("latin1").replace(/-(?:wal|shm|journal)$/, "");
+    byPath.set(key, (byPath.get(key) ?? new Map<number, string>()).set(pid, command));
+  }
+  const listed = databases.map(({ path: below, ...found }) => {
+    const key = Buffer.from(below.length === 0 ? Buffer.from(above) : below).toString("latin1");
+    const pids = byPath.get(key) ?? [];
+    return { ...displayPath(below), ...found, holders: Array.from(pids, ([pid, command]) => ({ pid, command })) };
+  });
+  return { databases: listed, unread: unread.map(({ path: below, detail }) => ({ ...displayPath(below), detail })) };
+}
+
+export interface CaptureOptions extends Call {
+  /** The image's path. */
+  to: string;
+  /** False: nothing is written to the database, its log neither. */
+  checkpoint?: boolean | undefined;
+  /** Have SQLite check all of the image. */
+  integrityCheck?: boolean | undefined;
+  /** Replace what is at the image's place. */
+  overwrite?: boolean | undefined;
+}
+
+/**
+ * Writes an image of a database to a file, which has its name when it is whole and durable. Throws `not_found`,
+ * `already_exists` where the name is taken.
+ */
+export async function captureDatabase(
+  place: string,
+  options: CaptureOptions,
+): Promise<Omit<Captured, "warnings"> & { path: string; duration_ms: number }> {
+  const started = performance.now();
+  recoverExchange(path.resolve(place));
+  const source = realPath(place);
+  const { checkpoint = true, integrityCheck = false, overwrite = false, signal } = options;
+  const to = path.resolve(options.to);
+  refuseTaken(to, overwrite);
+  return staged(path.dirname(to), async (sqlite, stage) => {
+    const request = { path: Buffer.from(source), stage, checkpoint, integrityCheck };
+    const { warnings, ...captured } = await sqlite.do("capture", request, { signal, scratch: stage });
+    failpoint("database-capture.staged");
+    refuseTaken(to, overwrite);
+    for (const ending of [...captured.sidecars, ""]) {
+      chmodSync(`${stage}/image${ending}`, statSync(source).mode & 0o666);
+      if (overwrite) renameSync(`${stage}/image${ending}`, `${to}${ending}`);
+      else giveFreeName(`${stage}/image${ending}`, `${to}${ending}`);
+      failpoint("database-capture.named");
+    }
+    fsyncDirectory(path.dirname(to));
+    for (const warning of warnings) options.onWarning?.(warning);
+    return { path: to, ...captured, duration_ms: Math.round(performance.now() - started) };
+  });
+}
+
+/** A log that lies there already would be applied to the image. */
+function refuseTaken(to: string, overwrite: boolean): void {
+  const taken = [...(overwrite ? [] : [""]), ...SIDECARS].map((ending) => `${to}${ending}`).find(isThere);
+  if (taken === undefined) return;
+  const isImage = taken === to;
+  throw new CairnError("already_exists", `${printablePath(taken)} exists`, {
+    hint: isImage ? "name another file, or replace it with --overwrite" : "name another file, or remove it first",
+  });
+}
+
+function isThere(place: string): boolean {
+  return lstatSync(place, { throwIfNoEntry: false }) !== undefined;
+}
+
+export interface RestoreOptions extends Call {
+  /** The database's path. */
+  to: string;
+  /** Have SQLite check all of it, not only its structure. */
+  integrityCheck?: boolean | undefined;
+  /** Facts that its capture answered. */
+  expected?: StageRequest["expected"];
+  /** Write into the database that is there, so that whoever has it open sees the restored content. */
+  throughSqlite?: boolean | undefined;
+}
+
+/** A database that was restored, as it was proven before it got its place. */
+export interface RestoredDatabaseFile extends Staged {
+  path: string;
+  through_sqlite: boolean;
+  duration_ms: number;
+  /** Folder in which the old database lies with its sidecars; null where there was none, or it was written into. */
+  kept: string | null;
+}
+
+/**
+ * Puts an image in the place of a database once it is proven; the old one is kept beside it. Throws `refused` where a
+ * process has it open, `damaged` where the image is; all is as it was then.
+ */
+export async function restoreDatabase(image: string, options: RestoreOptions): Promise<RestoredDatabaseFile> {
+  const started = performance.now();
+  const { throughSqlite = false, integrityCheck = false, expected, signal, onWarning } = options;
+  const target = isThere(options.to) ? realPath(options.to) : path.resolve(options.to);
+  recoverExchange(target);
+  const old = statSync(target, { throwIfNoEntry: false });
+  if (old !== undefined && !old.isFile()) throw new CairnError("usage", `${printablePath(target)} is no regular file`);
+  if (throughSqlite && old === undefined)
+    throw new CairnError("not_found", `${printablePath(target)} is not there to be written through SQLite`, {
+      hint: "leave --through-sqlite out",
+    });
+  return staged(path.dirname(target), async (sqlite, stage) => {
+    const request = { image: Buffer.from(realPath(image)), stage, integrityCheck, ...(expected && { expected }) };
+    const proven = await sqlite.do("stage", request, { signal, scratch: stage });
+    failpoint("database-restore.staged");
+    let kept: string | null = null;
+    if (throughSqlite) {
+      const through = { stage, target: Buffer.from(target) };
+      await sqlite.do("writeThrough", through, { signal, scratch: stage });
+    } else {
+      for (const reason of holdersOf(target).unknown) onWarning?.(`who has the database open: ${reason}`);
+      giveLooks(`${stage}/image`, old ?? statSync(image), old !== undefined, onWarning);
+      kept = exchange(`${stage}/image`, target);
+    }
+    const duration_ms = Math.round(performance.now() - started);
+    return { path: target, through_sqlite: throughSqlite, kept, ...proven, duration_ms };
+  });
+}
+
+/** The database's users may go on to read and write it. */
+function giveLooks(
+  file: string,
+  { mode, uid, gid }: { mode: number; uid: number; gid: number },
+  wasThere: boolean,
+  onWarning: Call["onWarning"],
+): void {
+  chmodSync(file, mode & 0o777);
+  if (!wasThere) return;
+  try {
+    chownSync(file, uid, gid);
+  } catch {
+    onWarning?.("the restored database belongs to this user, and not to the old one's owner: a right is missing");
+  }
+}
+
+/** Gives work an empty folder beside where its result will lie, and a process; both are gone when it ends. */
+async function staged<T>(folder: string, work: (sqlite: DatabaseProcess, stage: string) => Promise<T>): Promise<T> {
+  const stage = path.join(folder, `${temporaryName()}${STAGE}`);
+  try {
+    removeLeftovers(folder, { ownEndingIn: STAGE });
+    mkdirSync(stage, { mode: 0o700 });
+  } catch (error) {
+    throw toCairnError(error, `make a folder for what is not finished in ${printablePath(folder)}`);
+  }
+  try {
+    return await inProcess(async (sqlite) => work(sqlite, stage));
+  } finally {
+    rmSync(stage, { recursive: true, force: true });
+  }
+}
+
+async function inProcess<T>(work: (sqlite: DatabaseProcess) => Promise<T>): Promise<T> {
+  const sqlite = new DatabaseProcess();
+  try {
+    return await work(sqlite);
+  } finally {
+    await sqlite.close();
+  }
+}
+
+/** The path without links: SQLite looks for sidecars beside the file itself. */
+function realPath(place: string): string {
+  try {
+    return realpathSync.native(place);
+  } catch (error) {
+    const log = SIDECARS.find((ending) => isThere(`${place}${ending}`));
+    const hint =
+      log === undefined ? {} : { hint: `only ${shellPath(`${place}${log}`)} is there, which is nothing without it` };
+    throw (error as NodeJS.ErrnoException).code === "ENOENT"
+      ? new CairnError("not_found", `${printablePath(place)} is not there`, { cause: error, ...hint })
+      : toCairnError(error, `look for ${printablePath(place)}`);
+  }
+}

@@ -1,0 +1,64 @@
+import fs from "node:fs";
+import { openRegular } from "../../fs/regular-file.ts";
+import { whyNotOpened } from "./capture.ts";
+import type { Label } from "./captured.ts";
+import { type DatabaseHeader, readHeader } from "./header.ts";
+import { sizeOf } from "./plain-copy.ts";
+
+export interface FoundDatabase extends DatabaseHeader {
+  /** Raw path below the folder; empty where a database was named itself. */
+  path: Uint8Array;
+  bytes: number;
+  wal_bytes: number;
+  label: Label;
+  reason: string | null;
+}
+
+/** Databases at or below a path, and what could not be looked at. */
+export interface Finds {
+  databases: FoundDatabase[];
+  unread: { path: Uint8Array; detail: string }[];
+}
+
+/** Looks at every regular file at or below a path, with SQLite at none; links are not followed. */
+export function find(root: Uint8Array): Finds {
+  const finds: Finds = { databases: [], unread: [] };
+  const waiting: Buffer[] = [Buffer.alloc(0)];
+  for (let relative = waiting.pop(); relative !== undefined; relative = waiting.pop()) {
+    const path = relative.length === 0 ? Buffer.from(root) : Buffer.concat([root, SLASH, relative]);
+    try {
+      const facts = fs.lstatSync(path);
+      if (facts.isFile()) lookAt(finds, { path, relative, bytes: facts.size });
+      if (!facts.isDirectory()) continue;
+      const names = fs.readdirSync(path, "buffer").toSorted((a, b) => Buffer.compare(b, a));
+      for (const name of names) waiting.push(relative.length === 0 ? name : Buffer.concat([relative, SLASH, name]));
+    } catch (error) {
+      // What has gone meanwhile is not there.
+      if ((error as NodeJS.ErrnoException).code === "ENOENT" && relative.length > 0) continue;
+      finds.unread.push({ path: relative, detail: (error as Error).message });
+    }
+  }
+  return finds;
+}
+
+const SLASH = Buffer.from("/");
+
+function lookAt(finds: Finds, { path, relative, bytes }: { path: Buffer; relative: Buffer; bytes: number }): void {
+  const fd = openRegular(path);
+  let header: DatabaseHeader | null;
+  try {
+    header = readHeader(fd);
+  } finally {
+    fs.closeSync(fd);
+  }
+  if (header === null) return;
+  const reason = whyNotOpened(path, header);
+  finds.databases.push({
+    ...header,
+    path: relative,
+    bytes,
+    wal_bytes: sizeOf(path, "-wal") ?? 0,
+    label: reason === null ? "transaction-consistent" : "crash-consistent",
+    reason,
+  });
+}

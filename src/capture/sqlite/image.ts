@@ -1,0 +1,138 @@
+import { createHash, type Hash } from "node:crypto";
+import fs from "node:fs";
+import { DatabaseSync } from "node:sqlite";
+import { setImmediate as turn } from "node:timers/promises";
+import { CairnError } from "../../errors.ts";
+import { lockPage } from "./header.ts";
+
+/** Counts of what a database holds, as it is compared after a restore. */
+export interface Statistics {
+  /** Tables that have rows of their own, by name. */
+  tables: { name: string; rows: number }[];
+  /** SHA-256 of the statements that make the schema. */
+  schema_sha256: string;
+  user_version: number;
+  application_id: number;
+}
+
+/** Ways in which a connection opens a file: `rw` and `ro` with locks, `image` for a file that is nobody's and that nothing is made beside. */
+export type OpenMode = "rw" | "ro" | "image";
+
+/** SQLite's own limit, less the longest ending of a sidecar. */
+export const MOST_PATH_BYTES = 512 - "-journal".length - 1;
+
+const CHUNK = 1 << 20;
+const ZEROS = Buffer.alloc(CHUNK);
+
+/** The address by which SQLite opens an existing file and makes none. */
+export function databaseUrl(path: Uint8Array, mode: OpenMode): URL {
+  const escaped = Array.from(path, (byte) => {
+    const letter = String.fromCharCode(byte);
+    return /[\w/.-]/.test(letter) ? letter : `%${byte.toString(16).padStart(2, "0")}`;
+  });
+  return new URL(
+    `file://${escaped.join("")}?mode=${mode === "rw" ? "rw" : "ro"}${mode === "image" ? "&immutable=1" : ""}`,
+  );
+}
+
+/** Opens a database that is there. What its schema names is not trusted. Throws SQLite's error. */
+export function openDatabase(path: Uint8Array, mode: OpenMode, waitMs = 0): DatabaseSync {
+  const database = new DatabaseSync(databaseUrl(path, mode), { readOnly: mode !== "rw", timeout: waitMs });
+  database.exec("PRAGMA trusted_schema = OFF; PRAGMA cell_size_check = ON");
+  return database;
+}
+
+/** An error of SQLite as `damaged`; any other as it is. */
+export function sqliteError(error: unknown, doing: string): unknown {
+  if ((error as { code?: unknown }).code !== "ERR_SQLITE_ERROR") return error;
+  return new CairnError("damaged", `${doing}: ${(error as Error).message}`, { cause: error });
+}
+
+/** One number that SQLite answers. */
+export function ask(database: DatabaseSync, statement: string): number {
+  return Number(Object.values(database.prepare(statement).get() ?? {})[0]);
+}
+
+/** Counts what an open database holds. Throws SQLite's error. */
+export function statisticsOf(database: DatabaseSync): Statistics {
+  const schema = database.prepare("SELECT type, name, tbl_name, sql FROM sqlite_schema ORDER BY type, name").all();
+  const named = database.prepare("SELECT name FROM sqlite_schema WHERE type = 'table' AND rootpage > 0 ORDER BY name");
+  const tables = named.all().map(({ name }) => {
+    const quoted = `"${String(name).replaceAll('"', '""')}"`;
+    return { name: String(name), rows: ask(database, `SELECT count(*) FROM ${quoted}`) };
+  });
+  return {
+    tables,
+    schema_sha256: createHash("sha256")
+      .update(JSON.stringify(schema.map((row) => Object.values(row))))
+      .digest("hex"),
+    user_version: ask(database, "PRAGMA user_version"),
+    application_id: ask(database, "PRAGMA application_id"),
+  };
+}
+
+/** Lists what SQLite finds wrong with an open database; empty when nothing is. */
+export function problemsOf(database: DatabaseSync, full: boolean): string[] {
+  const rows = database.prepare(full ? "PRAGMA integrity_check" : "PRAGMA quick_check").all();
+  const lines = rows.map((row) => String(Object.values(row)[0]));
+  return lines.length === 1 && lines[0] === "ok" ? [] : lines;
+}
+
+/** Copies the first bytes of an open file into an empty one; zeros become holes. Another task gets its turn after each piece. */
+export async function copyBytes(from: number, to: number, bytes: number): Promise<void> {
+  const room = Buffer.allocUnsafe(Math.min(CHUNK, Math.max(bytes, 1)));
+  for (let at = 0; at < bytes;) {
+    const length = fs.readSync(from, room, 0, Math.min(room.length, bytes - at), at);
+    if (length === 0) throw new Error(`the file ends at ${at} of ${bytes} bytes`);
+    const isHole = room.subarray(0, length).equals(ZEROS.subarray(0, length));
+    for (let done = 0; done < length && !isHole;) done += fs.writeSync(to, room, done, length - done, at + done);
+    at += length;
+    await turn();
+  }
+  fs.ftruncateSync(to, bytes);
+}
+
+/** Writes zeros where the page without content lies: what is there on a disk says nothing. */
+export function clearLockPage(fd: number, pageSize: number): void {
+  const page = lockPage(pageSize, fs.fstatSync(fd).size);
+  if (page !== null) fs.writeSync(fd, Buffer.alloc(page.to - page.from), 0, page.to - page.from, page.from);
+}
+
+/** SHA-256 of an open file's bytes; of a database without the page at the lock byte, where a page size is given. */
+export async function hashOf(fd: number, pageSize: number | null): Promise<string> {
+  const { size } = fs.fstatSync(fd);
+  const hash = createHash("sha256");
+  const gap = pageSize === null ? null : lockPage(pageSize, size);
+  await hashRange(fd, hash, { from: 0, to: gap?.from ?? size });
+  if (gap !== null) await hashRange(fd, hash, { from: gap.to, to: size });
+  return hash.digest("hex");
+}
+
+async function hashRange(fd: number, hash: Hash, { from, to }: { from: number; to: number }): Promise<void> {
+  const room = Buffer.allocUnsafe(CHUNK);
+  for (let at = from; at < to;) {
+    const length = fs.readSync(fd, room, 0, Math.min(CHUNK, to - at), at);
+    if (length === 0) return;
+    hash.update(room.subarray(0, length));
+    at += length;
+    await turn();
+  }
+}
+
+/**
+ * Opens a database that is nobody's, with the journal that lies beside it, and has SQLite check all of it. The files may be
+ * changed by that, as by any program that opens them. What is wrong with it; empty when nothing is.
+ */
+export function check(path: Uint8Array): string[] {
+  try {
+    const database = openDatabase(path, "rw");
+    try {
+      return problemsOf(database, true);
+    } finally {
+      database.close();
+    }
+  } catch (error) {
+    // What cannot be opened at all is no less wrong.
+    return [error instanceof Error ? error.message : String(error)];
+  }
+}

@@ -1,0 +1,117 @@
+import fs from "node:fs";
+import { openRegular } from "../../fs/regular-file.ts";
+import type { Captured, CaptureRequest } from "./captured.ts";
+import { type DatabaseHeader, type SIDECARS } from "./header.ts";
+import { clearLockPage, copyBytes, hashOf } from "./image.ts";
+
+/** Files of a database that a copy takes along; the index of a log is made anew. */
+const COPIED = ["", "-wal", "-journal"] as const;
+const TRIES = 3;
+
+/** Size of a sidecar of a database; null where there is none. */
+export function sizeOf(path: Uint8Array, ending: (typeof SIDECARS)[number]): number | null {
+  return fs.statSync(beside(path, ending), { throwIfNoEntry: false })?.size ?? null;
+}
+
+/** The path of a database with an ending. */
+export function beside(path: Uint8Array, ending: string): Buffer {
+  return Buffer.concat([path, Buffer.from(ending)]);
+}
+
+/**
+ * Copies a file with its sidecars, without SQLite: `fd` is the file, open. Crash-consistent where two looks at sizes, times
+ * and all bytes found the same, torn-possible where none of some tries did.
+ */
+export async function plainCopy(
+  fd: number,
+  { path, stage }: Pick<CaptureRequest, "path" | "stage">,
+  { header, reason }: { header: DatabaseHeader | null; reason: string },
+): Promise<Captured> {
+  const walBefore = sizeOf(path, "-wal") ?? 0;
+  const pageSize = header?.page_size ?? null;
+  let copied = await copyOnce(fd, path, { stage, pageSize });
+  for (let tries = 1; !copied.isSame && tries < TRIES; tries++) copied = await copyOnce(fd, path, { stage, pageSize });
+  const { isSame, bytes, sha256, sidecars } = copied;
+  return {
+    label: isSame ? "crash-consistent" : "torn-possible",
+    method: "copy",
+    reason: isSame ? reason : `${reason}; and it was changed while it was copied`,
+    bytes,
+    page_size: header?.page_size ?? null,
+    pages: header === null ? null : (header.pages ?? Math.floor(bytes / header.page_size)),
+    sha256,
+    held_ms: 0,
+    wal_bytes_before: walBefore,
+    wal_bytes_after: sizeOf(path, "-wal") ?? 0,
+    statistics: null,
+    problems: null,
+    warnings: [],
+    sidecars,
+  };
+}
+
+type Copied = Pick<Captured, "bytes" | "sha256" | "sidecars"> & { isSame: boolean };
+
+async function copyOnce(
+  fd: number,
+  path: Uint8Array,
+  { stage, pageSize }: { stage: string; pageSize: number | null },
+): Promise<Copied> {
+  for (const ending of COPIED) fs.rmSync(`${stage}/image${ending}`, { force: true });
+  const before = looksOf(path);
+  const sources: { ending: (typeof COPIED)[number]; from: number; sha256: string }[] = [];
+  try {
+    for (const ending of COPIED) {
+      const from = ending === "" ? fd : openSidecar(path, ending);
+      if (from === null) continue;
+      sources.push({ ending, from, sha256: "" });
+      const gap = ending === "" ? pageSize : null;
+      sources.at(-1)!.sha256 = await copyFile(from, `${stage}/image${ending}`, gap);
+    }
+    let isSame = true;
+    for (const { ending, from, sha256 } of sources)
+      isSame &&= (await hashOf(from, ending === "" ? pageSize : null)) === sha256;
+    return {
+      isSame: isSame && looksOf(path) === before,
+      bytes: fs.statSync(`${stage}/image`).size,
+      sha256: sources[0]!.sha256,
+      sidecars: sources.flatMap(({ ending }) => (ending === "" ? [] : [ending])),
+    };
+  } finally {
+    for (const { from } of sources) if (from !== fd) fs.closeSync(from);
+  }
+}
+
+function openSidecar(path: Uint8Array, ending: string): number | null {
+  try {
+    return openRegular(beside(path, ending));
+  } catch (error) {
+    if ((error as NodeJS.ErrnoException).code === "ENOENT") return null;
+    throw error;
+  }
+}
+
+/** Copies an open file, flushed, and returns the hash of what was written. */
+async function copyFile(from: number, to: string, pageSize: number | null): Promise<string> {
+  const fd = fs.openSync(to, "wx+", 0o600);
+  try {
+    await copyBytes(from, fd, fs.fstatSync(from).size).catch((error: unknown) => {
+      // It was cut meanwhile, which the second look tells.
+      if ((error as NodeJS.ErrnoException).code !== undefined) throw error;
+    });
+    if (pageSize !== null) clearLockPage(fd, pageSize);
+    fs.fsyncSync(fd);
+    return await hashOf(fd, pageSize);
+  } finally {
+    fs.closeSync(fd);
+  }
+}
+
+/** Sizes and times of a database's files. */
+function looksOf(path: Uint8Array): string {
+  const looks = COPIED.map((ending) => {
+    const facts = fs.statSync(beside(path, ending), { bigint: true, throwIfNoEntry: false });
+    return facts === undefined ? "-" : [facts.ino, facts.size, facts.mtimeNs, facts.ctimeNs].join();
+  });
+  return looks.join(" ");
+}

@@ -1,0 +1,154 @@
+import fs from "node:fs";
+import { backup } from "node:sqlite";
+import { setTimeout as sleep } from "node:timers/promises";
+import { isDeepStrictEqual } from "node:util";
+import { CairnError } from "../../errors.ts";
+import { failpoint } from "../../failpoint.ts";
+import { openRegular } from "../../fs/regular-file.ts";
+import { printablePath } from "../../fs/safe-path.ts";
+import { readHeader } from "./header.ts";
+import {
+  ask,
+  databaseUrl,
+  hashOf,
+  openDatabase,
+  problemsOf,
+  sqliteError,
+  type Statistics,
+  statisticsOf,
+} from "./image.ts";
+import { plainCopy } from "./plain-copy.ts";
+
+export interface StageRequest {
+  /** Absolute raw path of the image. */
+  image: Uint8Array;
+  /** An empty folder for the database, which is called `image` there. */
+  stage: string;
+  /** Have SQLite check all of it, not only its structure. */
+  integrityCheck: boolean;
+  /** Facts that were recorded when it was captured. */
+  expected?: { sha256?: string; statistics?: Statistics };
+}
+
+export interface Staged {
+  bytes: number;
+  page_size: number;
+  pages: number;
+  /** Hash of what was written, read again. */
+  sha256: string;
+  statistics: Statistics;
+  /** True where the log or the journal beside the image was applied first. */
+  recovered: boolean;
+}
+
+/** Milliseconds between two tries to write into a database that is being written to, and how many there are. */
+const PAUSE_MS = 100;
+const TRIES = 100;
+const ALL_PAGES = 0x7fff_ffff;
+/** Busy, locked, and what Node makes of either before the first page. */
+const BUSY = new Set([5, 6, 0]);
+
+/**
+ * Copies an image, applies the log or journal beside it, and proves the result: as it was read, as recorded, and found
+ * whole by SQLite. Throws `damaged` where it is not, `usage` for what is no database, `conflict` while it is written to.
+ */
+export async function stage({ image, stage: folder, integrityCheck, expected = {} }: StageRequest): Promise<Staged> {
+  const shown = printablePath(image);
+  const fd = openRegular(Buffer.from(image), { named: true });
+  let copied: Awaited<ReturnType<typeof plainCopy>>;
+  try {
+    const header = readHeader(fd);
+    if (header === null) throw new CairnError("usage", `${shown} does not begin as a SQLite database does`);
+    copied = await plainCopy(fd, { path: image, stage: folder }, { header, reason: "" });
+  } finally {
+    fs.closeSync(fd);
+  }
+  if (copied.label === "torn-possible")
+    throw new CairnError("conflict", `${shown} was changed while it was read`, {
+      hint: "capture a live database first, and restore the image",
+    });
+  if (expected.sha256 !== undefined && expected.sha256 !== copied.sha256)
+    throw new CairnError("damaged", `${shown} has the SHA-256 ${copied.sha256}, and ${expected.sha256} is recorded`);
+  const file = Buffer.from(`${folder}/image`);
+  const recovered = copied.sidecars.length > 0;
+  try {
+    if (recovered) applyLog(file);
+    const database = openDatabase(file, "image");
+    try {
+      const [page_size, pages] = [ask(database, "PRAGMA page_size"), ask(database, "PRAGMA page_count")];
+      const { bytes, sha256 } = await finished(file, page_size);
+      if (bytes < page_size * pages)
+        throw new CairnError("damaged", `${shown} has ${bytes} of ${page_size * pages} bytes`);
+      const problems = problemsOf(database, integrityCheck);
+      if (problems.length > 0)
+        throw new CairnError("damaged", `SQLite finds ${shown} damaged: ${problems.slice(0, 3).join("; ")}`);
+      const statistics = statisticsOf(database);
+      if (expected.statistics !== undefined && !isDeepStrictEqual(statistics, expected.statistics))
+        throw new CairnError("damaged", `${shown} does not have the schema and the rows that are recorded`);
+      return { bytes, page_size, pages, sha256, statistics, recovered };
+    } finally {
+      database.close();
+    }
+  } catch (error) {
+    throw sqliteError(error, `SQLite cannot read ${shown}`);
+  }
+}
+
+/** As any program does that opens a database after a crash; who closes it last removes the sidecars. */
+function applyLog(file: Buffer): void {
+  const database = openDatabase(file, "rw");
+  try {
+    database.exec("SELECT count(*) FROM sqlite_schema; PRAGMA wal_checkpoint(TRUNCATE)");
+  } finally {
+    database.close();
+  }
+}
+
+async function finished(file: Buffer, pageSize: number): Promise<{ bytes: number; sha256: string }> {
+  const fd = openRegular(file, { flags: fs.constants.O_RDWR });
+  try {
+    fs.fsyncSync(fd);
+    return { bytes: fs.fstatSync(fd).size, sha256: await hashOf(fd, pageSize) };
+  } finally {
+    fs.closeSync(fd);
+  }
+}
+
+/**
+ * Writes a staged image into a database that others have open, in one transaction of SQLite: they see all of it or nothing.
+ * Throws `busy` while another keeps writing, `conflict` where SQLite cannot change the page size.
+ */
+export async function writeThrough({ stage: folder, target }: { stage: string; target: Uint8Array }): Promise<void> {
+  const shown = printablePath(target);
+  const source = openDatabase(Buffer.from(`${folder}/image`), "image");
+  try {
+    for (let tries = 0; ; tries++) {
+      try {
+        failpoint("database.write-through");
+        await backup(source, databaseUrl(target, "rw"), { rate: ALL_PAGES });
+        return;
+      } catch (error) {
+        const code = ((error as { errcode?: number }).errcode ?? 0) & 0xff;
+        if (code === READ_ONLY)
+          throw new CairnError(
+            "conflict",
+            `SQLite cannot give ${shown} another page size in WAL mode: ${ask(source, "PRAGMA page_size")} is wanted`,
+            {
+              hint: "end the programs that have it open, and restore without --through-sqlite",
+              cause: error,
+            },
+          );
+        if (!BUSY.has(code)) throw sqliteError(error, `write ${shown} through SQLite`);
+        if (tries >= TRIES)
+          throw new CairnError("busy", `${shown} is being written to by another process, which did not end in time`, {
+            cause: error,
+          });
+        await sleep(PAUSE_MS);
+      }
+    }
+  } finally {
+    source.close();
+  }
+}
+
+const READ_ONLY = 8;
