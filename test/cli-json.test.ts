@@ -1,6 +1,7 @@
 import assert from "node:assert/strict";
 import { mkdirSync, readFileSync, renameSync, symlinkSync, writeFileSync } from "node:fs";
 import path from "node:path";
+import { DatabaseSync } from "node:sqlite";
 import { after, test } from "node:test";
 import { isDeepStrictEqual } from "node:util";
 import * as v from "valibot";
@@ -33,7 +34,7 @@ interface Expected {
 }
 
 /** Their commands have two words. */
-const GROUPS = new Set(["backup", "receipt"]);
+const GROUPS = new Set(["backup", "receipt", "database"]);
 
 /** Runs a command and holds its envelope against the contract. */
 // oxlint-disable-next-line typescript/no-explicit-any -- what was printed is looked at as it is
@@ -274,6 +275,16 @@ test("pin, unpin, tag, store, inspect, workspaces, engine and seal print what th
   run("completion fish");
   run("serve-repository --path . --listen 127.0.0.1:0 --no-auth --check");
   ran.add("__complete");
+});
+
+test("the commands of databases print what they promise", () => {
+  new DatabaseSync(path.join(SCRATCH, "db")).exec("CREATE TABLE t (a); INSERT INTO t VALUES (1)");
+  const at = (name: string): string => path.join(SCRATCH, name);
+  const listed = run(`database list ${at("db")}`, { pinned: "database list d" }).data;
+  checkAll(listed["databases"], "database", 1);
+  const captured = run(`database capture ${at("db")} --to ${at("image")}`, { pinned: "database capture db --to f" });
+  check(captured.data["statistics"], "database_statistics");
+  run(`database restore ${at("image")} --to ${at("new")}`, { pinned: "database restore f --to db" });
 });
 
 test("cleanup prints what it promises", () => {

@@ -159,7 +159,8 @@ const ANSWERS_OF_BACKUP = new Set("use list find diff stats show cat key".split(
 /** Tells whether the text of a command is printed: with `-q` only errors are, but for what somebody asks for. */
 function isAnswered({ name, globals }: Parsed & { kind: "call" }): boolean {
   const [command = "", verb = ""] = name.split(" ");
-  return !globals.quiet || ANSWERS.has(command) || (command === "backup" && ANSWERS_OF_BACKUP.has(verb));
+  if (!globals.quiet || ANSWERS.has(command)) return true;
+  return command === "backup" ? ANSWERS_OF_BACKUP.has(verb) : command === "database" && verb === "list";
 }
 
 async function printOutcome(input: CliInput, context: Context, outcome: Outcome): Promise<void> {

@@ -40,6 +40,38 @@ export const REF: WorkspaceRef = {
   control_directory: "/tmp/cairn-fake/control",
 };
 
+const STATISTICS = {
+  tables: [{ name: "t", rows: 2 }],
+  schema_sha256: "a".repeat(64),
+  user_version: 0,
+  application_id: 0,
+};
+const IMAGE = { path: "/tmp/cairn-fake/f", bytes: 4096, page_size: 4096, pages: 1, sha256: "b".repeat(64) };
+const DATABASE_ANSWERS = {
+  listDatabases: { databases: [], unread: [] },
+  captureDatabase: {
+    ...IMAGE,
+    label: "transaction-consistent",
+    method: "pinned",
+    reason: null,
+    held_ms: 1,
+    wal_bytes_before: 0,
+    wal_bytes_after: 0,
+    statistics: STATISTICS,
+    problems: null,
+    sidecars: [],
+    duration_ms: 1,
+  },
+  restoreDatabase: {
+    ...IMAGE,
+    kept: null,
+    through_sqlite: false,
+    recovered: false,
+    statistics: STATISTICS,
+    duration_ms: 1,
+  },
+};
+
 export const REASONS: EngineReason[] = [
   { engine: "btrfs-snapshot", chosen: false, reason: "not btrfs" },
   { engine: "copy", chosen: true, reason: "works everywhere" },
@@ -289,6 +321,7 @@ export function fakeLibrary(overrides: Overrides = {}, created = false): FakeLib
     initRepository: repository,
     openRepository: repository,
     verifyReceipt: RECEIPT,
+    ...DATABASE_ANSWERS,
     detectEngine: { path: ROOT, engine: "copy", engine_reasons: REASONS },
     validateEngine: undefined,
     init: client,

@@ -44,6 +44,11 @@ export const DATA_KEYS: Record<string, string> = {
   seal: "sealed",
   "serve-repository --path /tmp --listen 127.0.0.1:0 --no-auth --check":
     "url repository path append_only private_repositories authentication tls",
+  "database list d": "databases unread",
+  "database capture db --to f":
+    "path label method reason bytes page_size pages sha256 held_ms wal_bytes_before wal_bytes_after statistics problems sidecars duration_ms",
+  "database restore f --to db":
+    "path kept through_sqlite recovered bytes page_size pages sha256 statistics duration_ms",
   "completion fish": "shell script",
   "__complete points": "candidates",
   ...BACKUP_DATA_KEYS,
@@ -51,6 +56,9 @@ export const DATA_KEYS: Record<string, string> = {
 
 /** Objects inside the data: keys that are always there, then those that may be, after a bar. */
 export const OBJECT_KEYS = {
+  database:
+    "path bytes page_size pages journal_mode wal_bytes change_counter user_version application_id written_by holders label reason | path_b64",
+  database_statistics: "tables schema_sha256 user_version application_id",
   workspace: "name path id engine control_directory | path_b64",
   save_point: POINT_KEYS,
   changes: "added modified removed",

@@ -54,6 +54,7 @@ const OPTIONS: readonly (readonly [string, string])[] = [
   ["--host, --path and --tag", "`hosts`, `paths` and `tags`"],
   ["--add, --remove or --set; --set '' takes", "`add`, `remove` or `set`; an empty `set` takes"],
   ["--password-(?:file|command) [^,;]+(?:, --password-command COMMAND)?", "`password`"],
+  ["--through-sqlite", "`throughSqlite`"],
   ["--control-dir", "`controlDirectory`"],
   ["--allow (\\w+)", '`allow: ["$1"]`'],
   ["`--no-save`", "`save: false`"],

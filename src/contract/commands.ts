@@ -8,6 +8,7 @@ import {
   WorkspaceInfo,
   seal,
 } from "./care.ts";
+import { CaptureDatabaseResult, DatabaseList, RestoreDatabaseResult } from "./databases.ts";
 import {
   BackupRetention,
   CleanupPlan,
@@ -141,6 +142,9 @@ export const COMMAND_DATA: Readonly<Record<string, AnySchema>> = {
   "serve-repository --hash-password": object({ htpasswd_line: text() }),
   completion: object({ shell: text(), script: text() }),
   __complete: object({ candidates: rows(anything()) }),
+  "database list": DatabaseList,
+  "database capture": CaptureDatabaseResult,
+  "database restore": RestoreDatabaseResult,
   "receipt verify": VerifyReceiptResult,
   "backup init": RepositoryInfo,
   "backup use": object({

@@ -1,5 +1,6 @@
 import type { ControlId } from "../ids.ts";
 import * as care from "./care.ts";
+import * as databases from "./databases.ts";
 import * as looking from "./looking.ts";
 import * as points from "./points.ts";
 import {
@@ -21,6 +22,7 @@ import type { Conversion, EngineReason, EngineType, WorkspaceRef } from "./words
  * and without a leading `./`; the root is "". A list that chooses names something: an empty one is `usage`.
  */
 export type * from "./care.ts";
+export type * from "./databases.ts";
 export type * from "./looking.ts";
 export type * from "./points.ts";
 export type * from "./repositories.ts";
@@ -144,6 +146,9 @@ export const LIBRARY_VERBS = {
   listWorkspaces: care.listWorkspaces,
   relocate: care.relocate,
   forget: care.forgetFolder,
+  listDatabases: databases.listDatabases,
+  captureDatabase: databases.captureDatabase,
+  restoreDatabase: databases.restoreDatabase,
 };
 
 export interface CairnLibrary extends Methods<typeof LIBRARY_VERBS> {}

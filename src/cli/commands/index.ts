@@ -66,6 +66,11 @@ export const COMMANDS: Readonly<Record<string, CommandEntry>> = {
     summary: "check the signed record of a restore",
     load: () => import("./receipt/index.ts"),
   },
+  database: {
+    group: BACKUPS,
+    summary: "copy and give back SQLite databases that are in use",
+    load: () => import("./database/index.ts"),
+  },
   "serve-repository": {
     group: BACKUPS,
     summary: "let other machines keep their repositories here",

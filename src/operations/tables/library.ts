@@ -1,5 +1,6 @@
 import { OpenRepository } from "../../backup/open-repository.ts";
 import { verifyReceipt } from "../../backup/restore/receipt.ts";
+import { captureDatabase, listDatabases, restoreDatabase } from "../../capture/sqlite/databases.ts";
 import { findWorkspace } from "../../workspace/place/find-workspace.ts";
 import { forget } from "../../workspace/place/release.ts";
 import { relocate } from "../../workspace/place/relocate.ts";
@@ -33,4 +34,7 @@ export const LIBRARY_ROWS = {
   relocate: ({ parts }, from, to, options) => relocate(parts, { from, to, options }),
   inspect: (_hand, file, options) => inspect(file, options),
   forget: (_hand, path, options) => forget(path, options),
+  listDatabases: (_hand, path, options) => listDatabases(path, options),
+  captureDatabase: (_hand, path, options) => captureDatabase(path, options),
+  restoreDatabase: (_hand, image, options) => restoreDatabase(image, options),
 } satisfies Partial<LibraryRows>;

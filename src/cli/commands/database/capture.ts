@@ -1,0 +1,63 @@
+import { CairnError } from "../../../errors.ts";
+import { CaptureDatabaseOptions, type CaptureDatabaseResult } from "../../../contract/databases.ts";
+import { pick } from "../../../contract/schema.ts";
+import type { CommandDefinition, Outcome } from "../../command.ts";
+import type { Context } from "../../context.ts";
+import { usage } from "../../input.ts";
+import { VerbOptions } from "../../options.ts";
+import { formatBytes, formatCount, formatDuration, plural, printable } from "../../render/format.ts";
+
+const OPTIONS = new VerbOptions(pick(CaptureDatabaseOptions, "to", "checkpoint", "overwrite", "integrityCheck"), {
+  to: "--to <file>",
+  checkpoint: {
+    flags: "--no-checkpoint",
+    text: "write nothing to the database, its log neither, and use SQLite's backup",
+    value: false,
+  },
+});
+
+export const command: CommandDefinition = {
+  name: "database capture",
+  arguments: [{ name: "<database>", text: "a SQLite database, which may be in use", completes: "files" }],
+  options: OPTIONS.definitions,
+  examples: [
+    { line: "cairn database capture app.db --to /srv/app.db", text: "one file that holds all that was committed" },
+    { line: "cairn database capture app.db --to new.db --no-checkpoint", text: "without a write to app.db" },
+  ],
+  async run(context, input) {
+    const { to, ...options } = OPTIONS.read(context, input);
+    if (to === undefined) throw usage("database capture wants --to FILE");
+    const library = await context.library();
+    const source = context.absolute(input.required(0));
+    const result = await library.captureDatabase(source, { ...context.callOptions(), ...options, to });
+    const outcome: Outcome = { data: result, text: () => render(context, result, source) };
+    const { problems } = result;
+    if (problems !== null && problems.length > 0)
+      outcome.error = new CairnError("damaged", `SQLite finds ${source} damaged: ${problems.slice(0, 3).join("; ")}`, {
+        hint: "the image is as the database was; `.recover` of the program sqlite3 saves what can be read",
+      });
+    return outcome;
+  },
+};
+
+function render({ style }: Context, result: CaptureDatabaseResult, source: string): string {
+  const { label, method, reason, statistics } = result;
+  const colour = label === "transaction-consistent" ? style.green : style.yellow;
+  const lines = [
+    `captured ${printable(source)} → ${printable(result.path)}: ${colour(label)}${reason === null ? "" : `, since ${printable(reason)}`}`,
+    `  ${formatBytes(result.bytes)} in ${formatDuration(result.duration_ms)}, SHA-256 ${result.sha256}`,
+  ];
+  if (method !== "copy")
+    lines.push(
+      `  ${method === "pinned" ? "read under a lock" : "by SQLite's backup, under a lock"} of ${formatDuration(result.held_ms)}; log ${formatBytes(result.wal_bytes_before)} before, ${formatBytes(result.wal_bytes_after)} after`,
+    );
+  if (result.sidecars.length > 0)
+    lines.push(`  with ${result.sidecars.map((ending) => printable(`${result.path}${ending}`)).join(", ")}`);
+  if (statistics !== null) {
+    const total = statistics.tables.reduce((sum, { rows }) => sum + rows, 0);
+    lines.push(
+      `  ${plural(statistics.tables.length, "table")}, ${formatCount(total)} rows${result.problems === null ? "" : "; checked by SQLite"}`,
+    );
+  }
+  return lines.join("\n");
+}

@@ -1,0 +1,43 @@
+import type { DatabaseInfo, DatabaseList } from "../../../contract/index.ts";
+import type { CommandDefinition } from "../../command.ts";
+import type { Context } from "../../context.ts";
+import { EXIT_PARTLY } from "../../envelope.ts";
+import { formatBytes, printable } from "../../render/format.ts";
+import { renderTable } from "../../render/table.ts";
+
+export const command: CommandDefinition = {
+  name: "database list",
+  arguments: [{ name: "[folder]", text: "where to look; default: the current folder", completes: "folders" }],
+  examples: [
+    {
+      line: "cairn database list ~/.mozilla",
+      text: "with the size of each log, who has it open, and what a copy would be",
+    },
+  ],
+  async run(context, input) {
+    const library = await context.library();
+    const folder = context.chosenFolder(input.argument(0)) ?? context.cwd;
+    const result = await library.listDatabases(folder, context.callOptions());
+    for (const { path, detail } of result.unread) context.note(`${path === "" ? folder : path}: ${detail}`);
+    const exitStatus = result.unread.length > 0 ? EXIT_PARTLY : 0;
+    return { data: result, paged: true, exitStatus, text: () => render(context, result, folder) };
+  },
+};
+
+async function render({ style }: Context, { databases }: DatabaseList, folder: string): Promise<string> {
+  if (databases.length === 0) return `no SQLite database is in ${printable(folder)}`;
+  const rows = databases.map((database) => [
+    style.bold(printable(database.path === "" ? folder : database.path)),
+    formatBytes(database.bytes),
+    journalOf(database),
+    database.holders.map(({ command, pid }) => `${printable(command)} (${pid})`).join(", ") || "not open",
+    database.reason === null
+      ? style.green(database.label)
+      : style.yellow(`${database.label}: ${printable(database.reason)}`),
+  ]);
+  return (await renderTable(rows, [1])).join("\n");
+}
+
+function journalOf({ journal_mode: mode, wal_bytes: bytes }: DatabaseInfo): string {
+  return mode === "wal" ? `log of ${formatBytes(bytes)}` : "rollback journal";
+}
