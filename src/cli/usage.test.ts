@@ -49,7 +49,7 @@ test("the options of every command are these", async () => {
       fork: "--name --standalone --allow",
       history: "-n,--limit --all --since --until --grep --tag --path-b64",
       why: "-n,--limit --path-b64",
-      diff: "--stat --path --path-b64",
+      diff: "--stat --path --path-b64 --sql --limit",
       show: "-R,--recursive --path-b64",
       view: "--list --close",
       tag: "-r,--remove",
