@@ -236,7 +236,7 @@ test("points whose trees are lost go when all of them are asked for, and none wh
   const { client, points } = at;
   await assert.rejects(client.previewCleanup({ only: [lost[0]!.save_point_id] }), {
     code: "damaged",
-    hint: /all at once: `cairn cleanup --only/,
+    hint: /all at once, but for head: `cairn cleanup --only/,
   });
   const plan = await client.previewCleanup({ only: idsOf(lost) });
   assert.deepEqual((await client.runCleanup(plan.plan_id)).removed.toSorted(), idsOf(lost));

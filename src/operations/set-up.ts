@@ -34,7 +34,7 @@ import {
   requireEngine,
 } from "./engine.ts";
 import type { LibraryHand } from "./tables/row.ts";
-import { ownPolynomial, tellOfGone } from "../workspace/place/registry.ts";
+import { leftReleases, ownPolynomial, tellOfGone } from "../workspace/place/registry.ts";
 
 /** Makes a self-contained workspace. */
 export async function init(hand: LibraryHand, path: string, options: InitOptions): Promise<Client> {
@@ -101,7 +101,9 @@ async function takenUpAgain(
 ): Promise<FoundWorkspace | null> {
   if (findWorkspace(path, { exact: true }) !== null) return null;
   for (const folder of [path, join(path, MAIN_WORKSPACE)]) {
-    if (!existsSync(folder)) continue;
+    // A release that was killed while it removed the points is finished by whoever forgets the folder.
+    const isRemoved = leftReleases().some((left) => left.folder.equals(realPathOf(folder)));
+    if (!existsSync(folder) || isRemoved) continue;
     try {
       const adopted = await adoptFolder(folder, {
         engine: "copy",
