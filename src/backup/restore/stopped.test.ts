@@ -186,7 +186,7 @@ test("a snapshot is told when the caller stops before its answer, and removed on
     (await repository.list()).snapshots.map((snapshot) => snapshot.snapshot_id),
     [ids[1]],
   );
-  await inRepository(at, at.stoppedAt(of("DELETE", "snapshots")), async (stopped, signal) => {
+  await inRepository(at, at.stoppedAt(of("DELETE", `snapshots/${ids[1]}`)), async (stopped, signal) => {
     assert.deepEqual((await stopped.forget({ snapshots: [ids[1]!], signal })).removed, [ids[1]]);
     assert.ok(signal.aborted);
   });

@@ -54,14 +54,17 @@ export function isTrusted(control: string, folder: Buffer): boolean {
 export function whoMayMove(control: string, folder: RawPath): string | null {
   const trusted = [0, process.geteuid?.(), ownerOf(rawBytes(folder))?.uid, unmappedUser()];
   const isOther = (uid: number): boolean => !trusted.includes(uid);
-  for (let at = realpathSync(existingAncestor(dirname(control))); ; at = dirname(at)) {
-    const { uid, gid, mode } = statSync(at);
-    if (isOther(uid)) return `the user ${uid}, to whom ${at} belongs, may rename what lies in it`;
+  const real = realpathSync.native(existingAncestor(dirname(control)), "buffer");
+  for (let at = real.toString("latin1"); ; at = dirname(at)) {
+    const place = Buffer.from(at, "latin1");
+    const { uid, gid, mode } = statSync(place);
+    const shown = printablePath(place);
+    if (isOther(uid)) return `the user ${uid}, to whom ${shown} belongs, may rename what lies in it`;
     // With the sticky bit only the owner of what lies there, who was asked before, and the folder's own.
     const isSticky = (mode & 0o1000) !== 0;
-    if (!isSticky && (mode & 0o002) !== 0) return `everybody may rename what lies in ${at}`;
+    if (!isSticky && (mode & 0o002) !== 0) return `everybody may rename what lies in ${shown}`;
     if (!isSticky && (mode & 0o020) !== 0 && membersOf(gid).some(isOther))
-      return `the group ${gid} may rename what lies in ${at}`;
+      return `the group ${gid} may rename what lies in ${shown}`;
     if (at === dirname(at)) return null;
   }
 }
