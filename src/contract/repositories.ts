@@ -654,6 +654,7 @@ export const KeptPlace = object({
   password_command: orNull(text("run by the shell, in the folder that the call is made in")),
   age_identity: orNull(text("absolute; opens a password file that age encrypted")),
 });
+export type KeptPlace = Of<typeof KeptPlace>;
 export const KeptRepository = object(
   { ...KeptPlace.entries, retention: orNull(about(BackupRetention, "of a `forget` without rules; null: none")) },
   "the repository that a workspace is backed up into, and where its password comes from",

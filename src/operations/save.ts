@@ -20,8 +20,12 @@ export async function save(workspace: Workspace, options: SaveOptions): Promise<
     options.onWarning?.(
       `${plural(count, "entry")} not kept any more, since a rule leaves them out: ${quotedPath(paths[0]!)}${paths.length > 1 ? " and others" : ""}; they are in the save points before this one`,
     );
+  const point = publicPoint(saved.point);
+  const changed = Object.values(saved.changes ?? { unknown: 1 }).reduce((sum, each) => sum + each, count);
   return {
-    ...publicPoint(saved.point),
+    ...point,
+    // A held point was written before its tree was compared.
+    unchanged: point.unchanged || (!saved.point.sealed && changed === 0),
     made: saved.made,
     changes: saved.changes,
     read_bytes: saved.readBytes,
