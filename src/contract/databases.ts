@@ -9,7 +9,10 @@ const Process = object({ ...pick(Holder, "pid", "command") });
 
 export const DatabaseStatistics = object(
   {
-    tables: rows(object({ name: text(), rows: number() }), "those that have rows of their own, by name"),
+    tables: rows(
+      object({ name: text(), rows: orNull(number("null where its key needs a collation of its own program")) }),
+      "those that have rows of their own, by name",
+    ),
     schema_sha256: text("of the statements that make the schema"),
     user_version: number(),
     application_id: number(),

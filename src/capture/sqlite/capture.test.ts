@@ -9,7 +9,7 @@ import { LONG } from "../../../test/fixtures/long.ts";
 import type { Captured } from "./captured.ts";
 import { HEADER_BYTES, LOCK_BYTE_OFFSET, parseHeader } from "./header.ts";
 import { DatabaseProcess } from "./database-process.ts";
-import { databaseUrl, problemsOf } from "./image.ts";
+import { databaseUrl, checked } from "./image.ts";
 import { commit, type JournalMode, makeDatabase, stateAfter, stateOf, Writer } from "./testing-writer.ts";
 
 const CAPTURES = LONG ? 1000 : 200;
@@ -56,7 +56,7 @@ function inImage<T>(image: string, read: (database: DatabaseSync) => T): T {
 /** The number of commits in an image, all of whose rows are as they were after these. */
 function commitsIn(image: string): number {
   return inImage(image, (database) => {
-    assert.deepEqual(problemsOf(database, true), []);
+    assert.deepEqual(checked(database, true).problems, []);
     const { one, two } = stateOf(database);
     const commits = Math.max(...one);
     assert.deepEqual({ one, two }, { one: stateAfter(commits), two: stateAfter(commits) });
@@ -92,7 +92,7 @@ for (const { name, mode, checkpoint, method } of WAYS) {
     assert.ok(made > CAPTURES, `only ${made} commits were made meanwhile`);
     await writer.stop();
     const database = new DatabaseSync(at("db"));
-    assert.deepEqual(problemsOf(database, true), []);
+    assert.deepEqual(checked(database, true).problems, []);
     database.close();
     assert.deepEqual(fs.readdirSync(path.dirname(at("db"))), ["db"]);
   });
@@ -185,7 +185,7 @@ function makeLarge(file: string): void {
   fs.closeSync(fd);
   const database = new DatabaseSync(file);
   database.prepare("INSERT INTO large VALUES (?)").run(LARGE_CONTENT);
-  assert.deepEqual(problemsOf(database, false), []);
+  assert.deepEqual(checked(database, false).problems, []);
   database.close();
 }
 
@@ -297,6 +297,29 @@ test("what is damaged, encrypted or no database is copied as it is and said to b
       name === "encrypted" || name === "empty" ? /does not begin/ : /SQLite cannot read/,
     );
   }
+});
+
+test("tables that need a collation or a function of their own program are captured, not counted and said not to be checked", async (t) => {
+  const { at, capture } = scene(t);
+  const own = new DatabaseSync(at("db"));
+  own.enableDefensive(false);
+  own.function("own", { deterministic: true }, (value) => value);
+  own.exec(`PRAGMA writable_schema = ON; CREATE TABLE plain (a); INSERT INTO plain VALUES (1);
+    CREATE TABLE computed (a); INSERT INTO computed VALUES (1), (2); CREATE INDEX i ON computed (own(a));
+    CREATE TABLE ordered (a TEXT COLLATE NOCASE PRIMARY KEY) WITHOUT ROWID;
+    UPDATE sqlite_schema SET sql = replace(sql, 'NOCASE', 'OWNCASE')`);
+  own.close();
+  const captured = await capture(at("db"), { integrityCheck: true });
+  assert.deepEqual([captured.label, captured.problems], ["transaction-consistent", []]);
+  assert.deepEqual(
+    captured.statistics?.tables.map(({ name, rows }) => [name, rows]),
+    [
+      ["computed", 2],
+      ["ordered", null],
+      ["plain", 1],
+    ],
+  );
+  assert.match(captured.warnings.join(), /cannot check computed, ordered:/);
 });
 
 test("a warning names the version when an SQLite before 3.51.3 wrote a database with a log", async (t) => {

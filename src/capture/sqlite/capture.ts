@@ -7,13 +7,14 @@ import type { Captured, CaptureRequest, Method } from "./captured.ts";
 import { type DatabaseHeader, HEADER_BYTES, readHeader, SAFE_WAL_VERSION } from "./header.ts";
 import {
   ask,
+  checked,
   clearLockPage,
   copyBytes,
   hashOf,
   MOST_PATH_BYTES,
   openDatabase,
-  problemsOf,
   statisticsOf,
+  warningOf,
 } from "./image.ts";
 import { plainCopy, sizeOf } from "./plain-copy.ts";
 
@@ -121,7 +122,7 @@ async function consistentImage(
       held_ms,
       wal_bytes_before: walBefore,
       wal_bytes_after: walAfter,
-      warnings: [...warnings, ...warningsOf(readHeader(image)!)],
+      warnings: [...warnings, ...facts.warnings, ...warningsOf(readHeader(image)!)],
       sidecars: [],
     };
   } finally {
@@ -212,7 +213,7 @@ function headOf(fd: number): Buffer {
 async function lookInto(
   image: number,
   { stage, integrityCheck }: CaptureRequest,
-): Promise<Pick<Captured, "bytes" | "page_size" | "pages" | "sha256" | "statistics" | "problems">> {
+): Promise<Pick<Captured, "bytes" | "page_size" | "pages" | "sha256" | "statistics" | "problems" | "warnings">> {
   const database = openDatabase(Buffer.from(`${stage}/image`), "image");
   try {
     const [page_size, pages] = [ask(database, "PRAGMA page_size"), ask(database, "PRAGMA page_count")];
@@ -220,8 +221,10 @@ async function lookInto(
     fs.fsyncSync(image);
     const sha256 = await hashOf(image, page_size);
     const statistics = statisticsOf(database);
-    const problems = integrityCheck ? problemsOf(database, true) : null;
-    return { bytes: fs.fstatSync(image).size, page_size, pages, sha256, statistics, problems };
+    const check = integrityCheck ? checked(database, true) : null;
+    const problems = check?.problems ?? null;
+    const warnings = warningOf(check?.unchecked ?? []);
+    return { bytes: fs.fstatSync(image).size, page_size, pages, sha256, statistics, problems, warnings };
   } finally {
     database.close();
   }

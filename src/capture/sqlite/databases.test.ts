@@ -10,7 +10,7 @@ import { eventually } from "../../../test/fixtures/eventually.ts";
 import { asOrdinaryUser } from "../../../test/fixtures/loop-file-system.ts";
 import { CairnError } from "../../errors.ts";
 import { captureDatabase, listDatabases, restoreDatabase } from "./databases.ts";
-import { openDatabase, problemsOf } from "./image.ts";
+import { openDatabase, checked } from "./image.ts";
 import { plainCopy } from "./plain-copy.ts";
 import { commit, type JournalMode, makeDatabase, stateAfter, stateOf, Writer } from "./testing-writer.ts";
 
@@ -31,7 +31,7 @@ function makeAfter(file: string, commits: number, mode: JournalMode = "wal"): vo
 function commitsOf(file: string): number {
   const database = new DatabaseSync(file);
   try {
-    assert.deepEqual(problemsOf(database, true), []);
+    assert.deepEqual(checked(database, true).problems, []);
     const { one, two } = stateOf(database);
     assert.deepEqual(one, two);
     assert.deepEqual(one, stateAfter(Math.max(...one)));
@@ -288,7 +288,7 @@ test("a database in use is restored through SQLite again and again while its wri
   }
   await writer.stop();
   const database = openDatabase(Buffer.from(at("db")), "rw");
-  assert.deepEqual(problemsOf(database, true), []);
+  assert.deepEqual(checked(database, true).problems, []);
   const { one, two } = stateOf(database);
   assert.deepEqual(one, two);
   database.close();
@@ -310,6 +310,11 @@ test("a helper that is killed at any step leaves the database usable and nothing
     assert.equal(open.prepare("PRAGMA wal_checkpoint(TRUNCATE)").get()!["busy"], 0, step);
     assert.equal(othersWrite(at("db")), "written");
   }
+  process.env["CAIRN_FAILPOINT"] = "database.write-through";
+  makeAfter(at("other"), 30);
+  const through = restoreDatabase(at("other"), { to: at("db"), throughSqlite: true });
+  await assert.rejects(through, codeOf("io", /ended without an answer/));
+  assert.deepEqual(fs.readdirSync(folder).toSorted(), ["db", "db-shm", "db-wal", "other"]);
   delete process.env["CAIRN_FAILPOINT"];
   assert.equal((await captureDatabase(at("db"), { to: at("image") })).method, "pinned");
   open.close();
@@ -356,6 +361,20 @@ test("a helper whose parent was killed takes away what is not finished and lets 
     await eventually("no lock is left", () => open.prepare("PRAGMA wal_checkpoint(TRUNCATE)").get()!["busy"] === 0);
   }
   open.close();
+});
+
+test("a capture that is killed before its image has its name leaves nothing, and after it the whole image", async (t) => {
+  const { at, folder } = scene(t);
+  makeAfter(at("db"), 5);
+  for (const [step, left] of [
+    ["staged", "db"],
+    ["named", "db,image"],
+  ] as const) {
+    const call = `captureDatabase(${JSON.stringify(at("db"))}, ${JSON.stringify({ to: at("image") })})`;
+    await once(callElsewhere(call, `database-capture.${step}`), "exit");
+    await eventually(`${left} is left`, () => fs.readdirSync(folder).toSorted().join() === left);
+  }
+  assert.equal(commitsOf(at("image")), 5);
 });
 
 test("a restore that is killed at any step is the old or the new database, with its log, after the next one has begun", async (t) => {

@@ -122,7 +122,7 @@ export interface RestoreOptions extends Call {
 }
 
 /** A database that was restored, as it was proven before it got its place. */
-export interface RestoredDatabaseFile extends Staged {
+export interface RestoredDatabaseFile extends Omit<Staged, "warnings"> {
   path: string;
   through_sqlite: boolean;
   duration_ms: number;
@@ -147,7 +147,8 @@ export async function restoreDatabase(image: string, options: RestoreOptions): P
     });
   return staged(path.dirname(target), async (sqlite, stage) => {
     const request = { image: Buffer.from(realPath(image)), stage, integrityCheck, ...(expected && { expected }) };
-    const proven = await sqlite.do("stage", request, { signal, scratch: stage });
+    const { warnings, ...proven } = await sqlite.do("stage", request, { signal, scratch: stage });
+    for (const warning of warnings) onWarning?.(warning);
     failpoint("database-restore.staged");
     let kept: string | null = null;
     if (throughSqlite) {

@@ -20,16 +20,23 @@ export interface Finds {
   unread: { path: Uint8Array; detail: string }[];
 }
 
-/** Looks at every regular file at or below a path, with SQLite at none; links are not followed. */
-export function find(root: Uint8Array): Finds {
+/**
+ * Looks at every regular file at or below a path, with SQLite at none. Links are not followed, and other file systems not
+ * entered, but for subvolumes of the same kind.
+ */
+export function find(place: Uint8Array): Finds {
+  const root = Buffer.from(place);
   const finds: Finds = { databases: [], unread: [] };
+  const { dev } = fs.statSync(root);
+  const isElsewhere = (path: Buffer, facts: fs.Stats): boolean =>
+    facts.dev !== dev && [path, root].some((each) => fs.statfsSync(each).type !== BTRFS);
   const waiting: Buffer[] = [Buffer.alloc(0)];
   for (let relative = waiting.pop(); relative !== undefined; relative = waiting.pop()) {
-    const path = relative.length === 0 ? Buffer.from(root) : Buffer.concat([root, SLASH, relative]);
+    const path = relative.length === 0 ? root : Buffer.concat([root, SLASH, relative]);
     try {
       const facts = fs.lstatSync(path);
       if (facts.isFile()) lookAt(finds, { path, relative, bytes: facts.size });
-      if (!facts.isDirectory()) continue;
+      if (!facts.isDirectory() || isElsewhere(path, facts)) continue;
       const names = fs.readdirSync(path, "buffer").toSorted((a, b) => Buffer.compare(b, a));
       for (const name of names) waiting.push(relative.length === 0 ? name : Buffer.concat([relative, SLASH, name]));
     } catch (error) {
@@ -42,6 +49,7 @@ export function find(root: Uint8Array): Finds {
 }
 
 const SLASH = Buffer.from("/");
+const BTRFS = 0x9123683e;
 
 function lookAt(finds: Finds, { path, relative, bytes }: { path: Buffer; relative: Buffer; bytes: number }): void {
   const fd = openRegular(path);

@@ -2,13 +2,18 @@ import { createHash, type Hash } from "node:crypto";
 import fs from "node:fs";
 import { DatabaseSync } from "node:sqlite";
 import { setImmediate as turn } from "node:timers/promises";
+import { append } from "../../append.ts";
 import { CairnError } from "../../errors.ts";
+import { listedNames } from "../../fs/safe-path.ts";
 import { lockPage } from "./header.ts";
 
 /** Counts of what a database holds, as it is compared after a restore. */
 export interface Statistics {
   /** Tables that have rows of their own, by name. */
-  tables: { name: string; rows: number }[];
+  tables: {
+    name: string;
+    /** Null where its key needs a collation that only its own program has. */ rows: number | null;
+  }[];
   /** SHA-256 of the statements that make the schema. */
   schema_sha256: string;
   user_version: number;
@@ -56,11 +61,10 @@ export function ask(database: DatabaseSync, statement: string): number {
 /** Counts what an open database holds. Throws SQLite's error. */
 export function statisticsOf(database: DatabaseSync): Statistics {
   const schema = database.prepare("SELECT type, name, tbl_name, sql FROM sqlite_schema ORDER BY type, name").all();
-  const named = database.prepare("SELECT name FROM sqlite_schema WHERE type = 'table' AND rootpage > 0 ORDER BY name");
-  const tables = named.all().map(({ name }) => {
-    const quoted = `"${String(name).replaceAll('"', '""')}"`;
-    return { name: String(name), rows: ask(database, `SELECT count(*) FROM ${quoted}`) };
-  });
+  const tables = tablesOf(database).map((name) => ({
+    name,
+    rows: orUnknown(() => ask(database, `SELECT count(*) FROM ${quoted(name)}`)),
+  }));
   return {
     tables,
     schema_sha256: createHash("sha256")
@@ -71,11 +75,54 @@ export function statisticsOf(database: DatabaseSync): Statistics {
   };
 }
 
-/** Lists what SQLite finds wrong with an open database; empty when nothing is. */
-export function problemsOf(database: DatabaseSync, full: boolean): string[] {
-  const rows = database.prepare(full ? "PRAGMA integrity_check" : "PRAGMA quick_check").all();
-  const lines = rows.map((row) => String(Object.values(row)[0]));
-  return lines.length === 1 && lines[0] === "ok" ? [] : lines;
+function tablesOf(database: DatabaseSync): string[] {
+  const named = database.prepare("SELECT name FROM sqlite_schema WHERE type = 'table' AND rootpage > 0 ORDER BY name");
+  return named.all().map(({ name }) => String(name));
+}
+
+function quoted(name: string): string {
+  return `"${name.replaceAll('"', '""')}"`;
+}
+
+/** Null where a collation or a function is wanted that only the database's own program has. Throws other errors of SQLite. */
+function orUnknown<T>(look: () => T): T | null {
+  try {
+    return look();
+  } catch (error) {
+    if (/no such collation|(?:unknown|no such) (?:function|module)/.test((error as Error).message)) return null;
+    throw error;
+  }
+}
+
+/**
+ * Has SQLite check an open database, all of it or only its structure: what is wrong, and which tables it cannot check,
+ * since their indexes or conditions need what only the database's own program has.
+ */
+export function checked(database: DatabaseSync, full: boolean): { problems: string[]; unchecked: string[] } {
+  const pragma = full ? "integrity_check" : "quick_check";
+  const linesOf = (statement: string): string[] | null =>
+    orUnknown(() => {
+      const lines = database
+        .prepare(statement)
+        .all()
+        .map((row) => String(Object.values(row)[0]));
+      return lines.length === 1 && lines[0] === "ok" ? [] : lines;
+    });
+  const whole = linesOf(`PRAGMA ${pragma}`);
+  if (whole !== null) return { problems: whole, unchecked: [] };
+  const found: { problems: string[]; unchecked: string[] } = { problems: [], unchecked: [] };
+  for (const name of tablesOf(database)) {
+    const lines = linesOf(`PRAGMA ${pragma}(${quoted(name)})`);
+    if (lines === null) found.unchecked.push(name);
+    else append(found.problems, lines);
+  }
+  return found;
+}
+
+/** Says which tables were not checked; none where all were. */
+export function warningOf(unchecked: readonly string[]): string[] {
+  if (unchecked.length === 0) return [];
+  return [`SQLite cannot check ${listedNames(unchecked)}: functions or collations of its own program are wanted`];
 }
 
 /** Copies the first bytes of an open file into an empty one; zeros become holes. Another task gets its turn after each piece. */
@@ -127,7 +174,7 @@ export function check(path: Uint8Array): string[] {
   try {
     const database = openDatabase(path, "rw");
     try {
-      return problemsOf(database, true);
+      return checked(database, true).problems;
     } finally {
       database.close();
     }

@@ -9,13 +9,14 @@ import { printablePath } from "../../fs/safe-path.ts";
 import { readHeader } from "./header.ts";
 import {
   ask,
+  checked,
   databaseUrl,
   hashOf,
   openDatabase,
-  problemsOf,
   sqliteError,
   type Statistics,
   statisticsOf,
+  warningOf,
 } from "./image.ts";
 import { plainCopy } from "./plain-copy.ts";
 
@@ -39,6 +40,7 @@ export interface Staged {
   statistics: Statistics;
   /** True where the log or the journal beside the image was applied first. */
   recovered: boolean;
+  warnings: string[];
 }
 
 /** Milliseconds between two tries to write into a database that is being written to, and how many there are. */
@@ -76,16 +78,16 @@ export async function stage({ image, stage: folder, integrityCheck, expected = {
     const database = openDatabase(file, "image");
     try {
       const [page_size, pages] = [ask(database, "PRAGMA page_size"), ask(database, "PRAGMA page_count")];
-      const { bytes, sha256 } = await finished(file, page_size);
+      const { bytes, sha256 } = recovered ? await finished(file, page_size) : copied;
       if (bytes < page_size * pages)
         throw new CairnError("damaged", `${shown} has ${bytes} of ${page_size * pages} bytes`);
-      const problems = problemsOf(database, integrityCheck);
+      const { problems, unchecked } = checked(database, integrityCheck);
       if (problems.length > 0)
         throw new CairnError("damaged", `SQLite finds ${shown} damaged: ${problems.slice(0, 3).join("; ")}`);
       const statistics = statisticsOf(database);
       if (expected.statistics !== undefined && !isDeepStrictEqual(statistics, expected.statistics))
         throw new CairnError("damaged", `${shown} does not have the schema and the rows that are recorded`);
-      return { bytes, page_size, pages, sha256, statistics, recovered };
+      return { bytes, page_size, pages, sha256, statistics, recovered, warnings: warningOf(unchecked) };
     } finally {
       database.close();
     }

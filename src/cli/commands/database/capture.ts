@@ -54,7 +54,7 @@ function render({ style }: Context, result: CaptureDatabaseResult, source: strin
   if (result.sidecars.length > 0)
     lines.push(`  with ${result.sidecars.map((ending) => printable(`${result.path}${ending}`)).join(", ")}`);
   if (statistics !== null) {
-    const total = statistics.tables.reduce((sum, { rows }) => sum + rows, 0);
+    const total = statistics.tables.reduce((sum, { rows }) => sum + (rows ?? 0), 0);
     lines.push(
       `  ${plural(statistics.tables.length, "table")}, ${formatCount(total)} rows${result.problems === null ? "" : "; checked by SQLite"}`,
     );
