@@ -242,6 +242,7 @@ const SAMPLES: readonly unknown[] = [
   { target: "head" },
   { repository: "/nowhere", password: "x" },
   { recipients: [], file: "/nowhere" },
+  { to: "/nowhere" },
   { what: "index" },
   { exclude: ["a"] },
   (async function* nothing() {})(),
