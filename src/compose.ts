@@ -1,4 +1,5 @@
 import { resolve } from "node:path";
+import { LiveDatabases } from "./capture/sqlite/live-databases.ts";
 import { PointStore } from "./workspace/store/point-store.ts";
 import { btrfsHolder } from "./clones/btrfs-holder.ts";
 import { juicefsHolder } from "./clones/juicefs-holder.ts";
@@ -17,7 +18,12 @@ import type { EngineFactory } from "./workspace/workspace.ts";
 
 /** Makes the engine that holds the points of a workspace. No other place names concrete ones. */
 const engineFor: EngineFactory = (found, options) =>
-  new PointStore({ control: found.control.root, holder: holderFor(found.controlFile.engine), ...options });
+  new PointStore({
+    control: found.control.root,
+    holder: holderFor(found.controlFile.engine),
+    databases: new LiveDatabases(),
+    ...options,
+  });
 
 function holderFor(engine: string): TreeHolder | null {
   if (engine === "btrfs-snapshot") return btrfsHolder();

@@ -68,6 +68,12 @@ export const SaveOptions = object({
   ),
   excludeLargerThan: opt(size("leave out larger files (100M, 2GiB)")),
   crossMounts: opt(flag("go into other file systems mounted inside")),
+  databases: opt(
+    oneOf(
+      ["auto", "copy"],
+      "SQLite databases that are in use: `auto` captures them, `copy` takes their files as they are",
+    ),
+  ),
   allow: allow("override a guard"),
 });
 export type SaveOptions = Of<typeof SaveOptions>;

@@ -102,6 +102,7 @@ export const CreateBackupOptions = object({
     "excludeLargerThan",
     "reread",
     "crossMounts",
+    "databases",
     "allow",
   ),
   ...ofSnapshot,

@@ -60,12 +60,12 @@ async function saveAndBackUp(
   access: OpenRepository,
   options: CreateBackupOptions,
 ): Promise<CreateBackupResult> {
-  const { workspaceName: name, message, reread, crossMounts, allow, dryRun } = options;
+  const { workspaceName: name, message, reread, crossMounts, databases, allow, dryRun } = options;
   const both = async (to?: Forwarding): Promise<CreateBackupResult> =>
     within(name, async (workspace) => {
       const forward = to?.packs ?? undefined;
       const exclude = withoutOwn(access, workspace.root, options);
-      const asked = { message, exclude, ...unwantedOf(options), reread, crossMounts, allow };
+      const asked = { message, exclude, ...unwantedOf(options), reread, crossMounts, databases, allow };
       const input = { ...callOf(options), ...asked, skipUnchanged: true, forward };
       const { point, scan, leftOut } = await saveWorkspace(workspace, input);
       const saved = { ...options, point: point.descriptor.save_point_id };

@@ -49,6 +49,10 @@ export const FLAG = {
   CHUNKED: 16,
   /** it may have extended attributes that could not be read; TORN, too */
   UNREAD: 32,
+  /** begins as a SQLite database does */
+  DATABASE: 64,
+  /** a database, or its log or journal, read while there was more in these than in its own file: read again next time */
+  LIVE: 128,
 } as const;
 
 /** Word offsets in a directory. */

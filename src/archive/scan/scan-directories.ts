@@ -4,6 +4,7 @@ import { C, D, DIRECTORY_FLAG, DIRECTORY_WORDS, FLAG, R, RECORD_WORDS, type Scan
 import { ATTRIBUTE_MOUNT_ROOT, STAT, TYPE, wide } from "../../fs/linux/syscalls.ts";
 import { type Arena, arenaOver } from "../../native.ts";
 import { compareName, nameAt, type Names, putNames, SharedPart } from "./directory-parts.ts";
+import { sidecarOf } from "./databases.ts";
 import { DirectoryRules } from "./directory-rules.ts";
 import { ReadAhead } from "./read-ahead.ts";
 import { EntryReader } from "./read-entry.ts";
@@ -294,7 +295,7 @@ class DirectoryScanner {
     if (words[base + R.NLINK]! > 1) words[base + R.DEVICE] = deviceWord(stat.words);
     const type = words[base + R.MODE]! >>> 12;
     const flags = words[base + R.NAME_FLAGS]! >>> 16;
-    if (flags & (FLAG.OMITTED | FLAG.TORN)) return false;
+    if (flags & (FLAG.OMITTED | FLAG.TORN | FLAG.LIVE)) return false;
     if (!task.trustAttributeTimes && !this.#reader.sameAttributes(fd, names, name, oldRecord)) return false;
     if (type === TYPE.DIRECTORY) return !this.#isForeignMount(type);
     if (type !== TYPE.FILE) return true;
@@ -443,8 +444,15 @@ class DirectoryScanner {
       table.records[base + R.MODE] = 0;
       return;
     }
+    const sidecar = type === TYPE.FILE ? this.#sidecar(fd, directory, record) : null;
+    if (sidecar === "index") {
+      if (opened !== undefined) thread.sys.close(opened);
+      table.records[base + R.MODE] = 0;
+      return;
+    }
     if (thread.task.untilDifferent && !this.#mayBeSame(oldRecord)) thread.endAtDifference();
-    this.#reader.read({ dirfd: fd, names: arena, name, record, directory, oldRecord, opened });
+    const content = sidecar === "captured" ? ({ content: "empty", isLive: true } as const) : {};
+    this.#reader.read({ dirfd: fd, names: arena, name, record, directory, oldRecord, opened, ...content });
     if (table.records[base + R.MODE]! >>> 12 === TYPE.DIRECTORY) {
       const was = oldRecord >= 0 && old!.records[oldRecord * RECORD_WORDS + R.MODE]! >>> 12 === TYPE.DIRECTORY;
       table.records[base + R.SUB] = this.#thread.addDirectory(
@@ -455,6 +463,24 @@ class DirectoryScanner {
     } else if (table.records[base + R.NLINK]! > 1) {
       table.addDirectoryFlag(directory, DIRECTORY_FLAG.LINKED);
     }
+  }
+
+  /**
+   * Tells what a file, which `thread.stat` describes, is to a database beside it: the index of its log, which SQLite makes anew
+   * and no state has; or its log or journal, which a capture of it stands for. Null for other files.
+   */
+  #sidecar(fd: number, directory: number, record: number): "index" | "captured" | null {
+    const { stat, task, table } = this.#thread;
+    const name = table.recordName(record);
+    const ending = sidecarOf(name);
+    if (ending === null) return null;
+    const isEmpty = wide(stat.words, STAT.SIZE) === 0;
+    if (ending !== "-shm" && (!task.capturesDatabases || isEmpty)) return null;
+    const of = Buffer.from(name.subarray(0, name.length - ending.length));
+    if (!this.#reader.databases.isOneThere(fd, of)) return null;
+    if (ending === "-shm") return "index";
+    this.#thread.noteDatabase(directory, of);
+    return "captured";
   }
 
   /** False where what `thread.stat` holds says, without anything being read, that an entry is not recorded as it was. */

@@ -3,6 +3,7 @@ import type { KindOfWork } from "../../threads/worker-thread.ts";
 import type { LinkGroups } from "./record-node.ts";
 import { draftStatCache, type StatCacheDraft } from "../cache/stat-cache.ts";
 import { buildTrees } from "./build-trees.ts";
+import { type CapturedDatabase, readCaptured } from "./read-captured.ts";
 import { scanDirectories } from "./scan-directories.ts";
 import { ScanThread } from "./scan-thread.ts";
 import {
@@ -16,13 +17,14 @@ import {
 import type { ScanNotes, ScanTask } from "./task.ts";
 
 /**
- * Requests of the main thread, in this order: `again` for what was queued meanwhile, any number of times, its reply the
- * notes of all so far; `tail` to the one thread that kept its own, `draft` to one that did not; `abort` may come at any
+ * Requests of the main thread, in this order: `again` for what was queued meanwhile and `captured` for a database, any
+ * number of times, their reply the notes of all so far; `tail` to the one thread that kept its own, `draft` to one that did not; `abort` may come at any
  * time.
  */
 export type ScanRequest =
   | { kind: "scan"; task: ScanTask; thread: number; store: StoreSinkTask | null }
   | { kind: "again" }
+  | { kind: "captured"; database: CapturedDatabase }
   | { kind: "trees"; groups: LinkGroups; keepTails: boolean }
   | { kind: "tail"; tails: OtherTails; blobs: ExtraBlob[] }
   | { kind: "draft"; temporary: string }
@@ -68,6 +70,9 @@ export class ScanRunner {
       case "again":
         this.#thread!.notes.moved = [];
         scanDirectories(this.#thread!);
+        return { kind: "scanned", notes: this.#thread!.notes };
+      case "captured":
+        readCaptured(this.#thread!, request.database);
         return { kind: "scanned", notes: this.#thread!.notes };
       case "trees":
         buildTrees(this.#thread!, request.groups);

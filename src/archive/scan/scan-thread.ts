@@ -233,6 +233,11 @@ export class ScanThread {
     this.notes.torn.push({ path: Uint8Array.from(path), reason, ...(aspects === undefined ? {} : { aspects }) });
   }
 
+  /** A database of a directory is in use, and what was read of it is not what it holds. */
+  noteDatabase(directory: number, name: Uint8Array): void {
+    if (this.task.capturesDatabases) this.notes.databases.push({ directory, name: Uint8Array.from(name) });
+  }
+
   noteIgnored(path: Uint8Array): void {
     this.notes.ignoredCount++;
     if (this.notes.ignored.length < 20) this.notes.ignored.push(Buffer.from(path).toString("latin1"));

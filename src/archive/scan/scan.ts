@@ -1,4 +1,4 @@
-import { comparePaths } from "../../formats/bytes.ts";
+import { comparePaths, joinPath } from "../../formats/bytes.ts";
 import { append } from "../../append.ts";
 import fs from "node:fs";
 import { throwIfAborted } from "../../errors.ts";
@@ -19,10 +19,11 @@ import type { FinishedPack, PackTail } from "../../repository/packs/pack-writer.
 import type { LinkGroup, LinkGroups } from "./record-node.ts";
 import { findLinkGroups, settleNames } from "./link-groups.ts";
 import { omitBelow, type ChangeCounts, countChanges, type ScanSummary, summarise } from "./summary.ts";
-import { chunkMemories } from "./read-entry.ts";
+import { chunkMemories } from "./large-files.ts";
 import type { Thread } from "../../threads/worker-thread.ts";
 import { firstFailure, giveBackThreads, takeThreads, threadsAreWarm, warmThreads } from "../../threads/threads.ts";
 import type { ExtraBlob, ScanStore, StoreSinkTask } from "./store-sink.ts";
+import type { DatabaseCapture } from "./databases.ts";
 import type { ScanMemory } from "./scan-memory.ts";
 import {
   INLINE_BYTES,
@@ -34,7 +35,15 @@ import {
   type ScanRequest,
   type ScanWork,
 } from "./scan-runner.ts";
-import { FoundDifference, LIST_AGAIN, MOVED_REASON, newScanNotes, type ScanNotes, type ScanTask } from "./task.ts";
+import {
+  FoundDifference,
+  LIST_AGAIN,
+  MOVED_REASON,
+  newScanNotes,
+  type ScanNotes,
+  type ScanTask,
+  type TornEntry,
+} from "./task.ts";
 import { clearAway } from "../../fs/remove-all.ts";
 
 /** Without a previous scan nothing is known; with one, about twice as much is expected at most. */
@@ -42,6 +51,9 @@ const FIRST_CAPACITY = 2 ** 20;
 const MARGIN = 4096;
 const GROWTH = 8;
 const PROGRESS_MS = 100;
+/** So often a database is read under a lock that somebody does not keep. */
+const TRIES = 2;
+const BROKEN_LOCK = "it was changed under a lock: a program writes to it that does not keep SQLite's locks";
 /** So many times directories are listed again in which something was renamed while they were read. */
 const AGAIN = 3;
 const SLASH = Buffer.from("/");
@@ -94,6 +106,8 @@ export interface ScanOptions extends GivenTask {
   written?: ScanTable | null;
   /** where new content goes; absent: only look */
   store?: ScanStore;
+  /** captures databases that are in use, or lie in a held tree as they were; absent: they are files like any */
+  databases?: { capture: DatabaseCapture; areHeld: boolean } | undefined;
   /** where a thread may write this scan's stat cache meanwhile, for the caller to finish or remove */
   draft?: string;
   /** Further blobs to be stored with the trees, made from the finished scan. */
@@ -235,6 +249,7 @@ class Scan {
       untilDifferent: options.untilDifferent ?? false,
       unread: options.unread ?? null,
       crossMounts: options.crossMounts ?? false,
+      capturesDatabases: options.databases !== undefined && options.store !== undefined,
       readLimit: takeMore === null ? Number.MAX_SAFE_INTEGER : INLINE_BYTES,
       chunkerPolynomial: options.chunkerPolynomial,
       ...chunkMemories(threads.length),
@@ -360,7 +375,10 @@ class Scan {
       if (this.#table.control[C.PENDING]! > 0) append(replies, await this.#goOn(store));
       const parts = replies.flatMap((reply) => (reply.kind === "scanned" ? [reply.notes] : []));
       const moved = [...new Set(parts.flatMap((notes) => notes.moved))];
-      if (moved.length === 0 || round === AGAIN) return this.#merged(parts, moved);
+      if (moved.length === 0 || round === AGAIN) {
+        const captured = await this.#captured(parts);
+        return this.#merged(captured, moved);
+      }
       for (const directory of moved) {
         this.#table.clearDirectoryFlags(directory, DIRECTORY_FLAG.MOVED);
         this.#table.addJob(directory, 0, LIST_AGAIN);
@@ -371,6 +389,57 @@ class Scan {
   }
 
   #foundMoved = false;
+
+  /** Has databases that are in use captured, and read once more by one thread; the notes of all with what came of that. */
+  async #captured(parts: ScanNotes[]): Promise<ScanNotes[]> {
+    const { databases, store } = this.#options;
+    const noted = new Map(parts.flatMap((notes) => notes.databases).map((each) => [this.#pathOf(each), each]));
+    if (databases === undefined || store === undefined || noted.size === 0) return parts;
+    const captured: ScanNotes["captured"] = [];
+    try {
+      for (const [path, database] of noted)
+        append(captured, await this.#capture(Buffer.from(path, "latin1"), database, { ...databases, store }));
+    } finally {
+      await databases.capture.close();
+    }
+    const isCaptured = ({ path }: TornEntry): boolean => captured.some((each) => comparePaths(each.path, path) === 0);
+    const isTorn = ({ label }: { label: string }): boolean => label === "torn-possible";
+    const all = parts.map((notes) => ({ ...notes, torn: notes.torn.filter((torn) => !isCaptured(torn)) }));
+    all[0]!.captured = captured.filter((each) => !isTorn(each));
+    append(
+      all[0]!.torn,
+      captured.filter(isTorn).map(({ path, reason }) => ({ path, reason: reason! })),
+    );
+    return all;
+  }
+
+  /** Captures one database; nothing where it is none any more. Its own file is read while it is held, or an image of it. */
+  async #capture(
+    path: Buffer,
+    { directory, name }: ScanNotes["databases"][number],
+    { capture, areHeld, store }: NonNullable<ScanOptions["databases"]> & { store: ScanStore },
+  ): Promise<ScanNotes["captured"]> {
+    const { root, signal } = this.#options;
+    const full = Buffer.concat([root, SLASH, path]);
+    for (let tries = 1; ; tries++) {
+      const how = areHeld ? "held" : tries > 1 ? "image" : "own";
+      const held = await capture.hold(full, { signal, how, scratch: store.directory });
+      let isWhole = true;
+      try {
+        const given = held === null ? null : { image: held.image, sidecars: held.sidecars };
+        await this.#threads[FINISHING]!.ask({ kind: "captured", database: { directory, name, held: given } });
+      } finally {
+        isWhole = (await held?.release()) ?? true;
+      }
+      if (held === null) return [];
+      if (isWhole) return [{ path, label: held.label, reason: held.reason }];
+      if (tries === TRIES) return [{ path, label: "torn-possible", reason: BROKEN_LOCK }];
+    }
+  }
+
+  #pathOf({ directory, name }: ScanNotes["databases"][number]): string {
+    return joinPath(this.#table.directoryPath(directory), name).toString("latin1");
+  }
 
   /** Adds up what the threads noticed, and directories that did not hold still to the end. */
   #merged(parts: readonly ScanNotes[], moved: readonly number[]): ScanNotes {
@@ -490,6 +559,7 @@ function mergeNotes(parts: readonly ScanNotes[]): ScanNotes {
     all.ignoredCount += part.ignoredCount;
     append(all.ignored, part.ignored);
     append(all.torn, part.torn);
+    append(all.captured, part.captured);
     append(all.ignoreFiles, part.ignoreFiles);
   }
   all.omitted = parts.flatMap(({ omitted }) => omitted).sort((a, b) => comparePaths(a.path, b.path));

@@ -1,9 +1,9 @@
 import { isUtf8 } from "node:buffer";
-import { joinPath } from "../../formats/bytes.ts";
+import { joinPath, latin1 } from "../../formats/bytes.ts";
 import { C, D, DIRECTORY_FLAG, DIRECTORY_WORDS, FLAG, R, RECORD_WORDS, type ScanTable } from "../cache/scan-table.ts";
 import type { ConsistencyLabel } from "../../formats/records/descriptor.ts";
 import type { LosslessField } from "../../formats/records/manifest.ts";
-import { recordPath } from "../../formats/records/record.ts";
+import { rawPath, recordPath } from "../../formats/records/record.ts";
 import { IGNORE_FILE, MAX_IGNORE_FILE_BYTES } from "../../fs/ignore.ts";
 import { signedWide, TYPE, wide } from "../../fs/linux/syscalls.ts";
 import { linkKey, type LinkGroups, recordExtras } from "./record-node.ts";
@@ -25,6 +25,8 @@ export interface ScanSummary {
   hashes: { path: Uint8Array; sha256: Uint8Array; size: number }[];
   /** what a node cannot say: raw link targets and attribute names, links of non-files, far times */
   lossless: LosslessField[];
+  /** SQLite databases; live: with more in their log or journal */
+  databases: { path: Uint8Array; isLive: boolean }[];
 }
 
 interface Visited {
@@ -92,6 +94,7 @@ export function summarise(table: ScanTable, old: ScanTable | null, groups: LinkG
     holes: [],
     hashes: [],
     lossless: [],
+    databases: [],
   };
   const { entries } = summary;
   const visit = (entry: Visited): void => {
@@ -104,6 +107,7 @@ export function summarise(table: ScanTable, old: ScanTable | null, groups: LinkG
       const size = wide(from.records, base + R.SIZE);
       summary.bytes += size;
       const flags = from.recordFlags(record);
+      if (flags & FLAG.DATABASE) summary.databases.push({ path: path(), isLive: (flags & FLAG.LIVE) !== 0 });
       if (flags & FLAG.EXTRAS) noteExtras(summary, from, { record, path, size, chunked: (flags & FLAG.CHUNKED) !== 0 });
     } else if (type === TYPE.DIRECTORY) entries.directories++;
     else if (type === TYPE.LINK) entries.links++;
@@ -127,7 +131,7 @@ export function summarise(table: ScanTable, old: ScanTable | null, groups: LinkG
 function isOrdinaryFile(words: Uint32Array, base: number): boolean {
   return (
     words[base + R.MODE]! >>> 12 === TYPE.FILE &&
-    ((words[base + R.NAME_FLAGS]! >>> 16) & (FLAG.EXTRAS | FLAG.OMITTED)) === 0 &&
+    ((words[base + R.NAME_FLAGS]! >>> 16) & (FLAG.EXTRAS | FLAG.OMITTED | FLAG.DATABASE)) === 0 &&
     words[base + R.MTIME + 1] === 0
   );
 }
@@ -359,8 +363,13 @@ export function omitBelow(table: ScanTable): void {
 export const RULES_NOT_APPLIED = "rules-not-applied";
 const LONG = `it has more than ${MAX_IGNORE_FILE_BYTES} bytes, so what it may hide is saved too`;
 
-/** Returns labels for entries that were not whole and at rest when they were read, or do not count as what they are. */
-export function labelsOf({ torn, longRules }: Pick<ScanNotes, "torn" | "longRules">): ConsistencyLabel[] {
+/** Returns labels for entries that were not whole and at rest when they were read, or do not count as what they are, and for databases. */
+export function labelsOf(
+  { torn, longRules, captured }: Pick<ScanNotes, "torn" | "longRules" | "captured">,
+  { databases }: Pick<ScanSummary, "databases">,
+): ConsistencyLabel[] {
+  const said = new Map(captured.map((each) => [latin1(each.path), each]));
+  const isTorn = new Set(torn.map(({ path }) => latin1(path)));
   return [
     ...torn.map(({ path, reason, aspects }) => ({
       ...recordPath(path),
@@ -373,5 +382,19 @@ export function labelsOf({ torn, longRules }: Pick<ScanNotes, "torn" | "longRule
       label: RULES_NOT_APPLIED,
       reason: LONG,
     })),
+    ...databases.flatMap(({ path, isLive }) => {
+      if (isTorn.has(latin1(path))) return [];
+      const { label, reason } = said.get(latin1(path)) ?? (isLive ? WITH_LOG : AT_REST);
+      return [{ ...recordPath(path), label, ...(reason === null ? {} : { reason }) }];
+    }),
   ];
+}
+
+const AT_REST = { label: "transaction-consistent", reason: null };
+const WITH_LOG = { label: "crash-consistent", reason: "SQLite applies the log or journal beside it when it opens it" };
+
+/** Joins labels that were given before a tree was read with those that reading it gives to other entries. */
+export function withLabels(known: readonly ConsistencyLabel[], read: readonly ConsistencyLabel[]): ConsistencyLabel[] {
+  const isKnown = new Set(known.map((label) => latin1(rawPath(label))));
+  return [...known, ...read.filter((label) => !isKnown.has(latin1(rawPath(label))))];
 }

@@ -70,6 +70,8 @@ export interface ScanTask {
   rings: ReturnType<typeof newChunkMemory>[];
   chunkJobs: SharedArrayBuffer[];
   chunkerPolynomial: string;
+  /** somebody captures databases that are in use, which are noted; false: they are files like any */
+  capturesDatabases: boolean;
   /** content beyond this is not meant for this thread: what is left then waits for others */
   readLimit: number;
   /** directories on other file systems: descend (true) or list and leave out */
@@ -106,6 +108,9 @@ export interface TornEntry {
   aspects?: readonly "xattrs"[];
 }
 
+/** Trust that a copy of a database deserves. */
+export type DatabaseLabel = "transaction-consistent" | "crash-consistent" | "torn-possible";
+
 /** Notes of one thread; added up by the caller. */
 export interface ScanNotes {
   files: number;
@@ -122,6 +127,10 @@ export interface ScanNotes {
   torn: TornEntry[];
   /** numbers of directories that are to be listed again */
   moved: number[];
+  /** databases that are in use, by their directory's number, to be captured */
+  databases: { directory: number; name: Uint8Array }[];
+  /** databases that were captured, or could not be: with the reason why not */
+  captured: { path: Uint8Array; label: DatabaseLabel; reason: string | null }[];
   /** all of them: a restore keeps out of them */
   mounts: Uint8Array[];
   ignoreFiles: { path: Uint8Array; text: Uint8Array }[];
@@ -141,6 +150,8 @@ export function newScanNotes(): ScanNotes {
     omitted: [],
     torn: [],
     moved: [],
+    databases: [],
+    captured: [],
     mounts: [],
     ignoreFiles: [],
     longRules: [],

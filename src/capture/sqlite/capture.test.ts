@@ -7,7 +7,7 @@ import { DatabaseSync } from "node:sqlite";
 import { type TestContext, test } from "node:test";
 import { LONG } from "../../../test/fixtures/long.ts";
 import type { Captured } from "./captured.ts";
-import { HEADER_BYTES, LOCK_BYTE_OFFSET, parseHeader } from "./header.ts";
+import { HEADER_BYTES, LOCK_BYTE_OFFSET, parseHeader } from "../../formats/sqlite-header.ts";
 import { DatabaseProcess } from "./database-process.ts";
 import { databaseUrl, checked } from "./image.ts";
 import { commit, type JournalMode, makeDatabase, stateAfter, stateOf, Writer } from "./testing-writer.ts";

@@ -4,7 +4,8 @@ import { setTimeout as sleep } from "node:timers/promises";
 import { failpoint } from "../../failpoint.ts";
 import { openRegular } from "../../fs/regular-file.ts";
 import type { Captured, CaptureRequest, Method } from "./captured.ts";
-import { type DatabaseHeader, HEADER_BYTES, readHeader, SAFE_WAL_VERSION } from "./header.ts";
+import { type DatabaseHeader, HEADER_BYTES, SAFE_WAL_VERSION } from "../../formats/sqlite-header.ts";
+import { readHeader } from "./header.ts";
 import {
   ask,
   checked,
@@ -16,7 +17,7 @@ import {
   statisticsOf,
   warningOf,
 } from "./image.ts";
-import { plainCopy, sizeOf } from "./plain-copy.ts";
+import { beside, plainCopy, sizeOf } from "./plain-copy.ts";
 
 /** Milliseconds that a lock is waited for, between two tries, and for which a checkpoint may keep a writer waiting. */
 const WAIT_MS = 3_000;
@@ -48,6 +49,117 @@ export async function capture(request: CaptureRequest): Promise<Captured> {
   } finally {
     fs.closeSync(fd);
   }
+}
+
+/** A request to make a database that is in use readable for another process. */
+export interface HoldRequest extends Pick<CaptureRequest, "path" | "stage"> {
+  /** `own`: its own file may do; `image`: an image is wanted; `held`: it lies in a tree that nobody changes. */
+  how: "own" | "image" | "held";
+}
+
+/** A database that can be read: its own file until it is released, or the image in the request's folder. */
+export type Held = Pick<Captured, "label" | "reason" | "sidecars"> & { isImage: boolean };
+
+/** A database on which a transaction is kept open: nobody changes its file meanwhile. */
+let pinned: { database: DatabaseSync; fd: number; path: Uint8Array; looks: string } | null = null;
+
+/** Pins a database until {@link release}, or makes an image of it; null where it is none. Throws the system's errors. */
+export async function hold(request: HoldRequest): Promise<Held | null> {
+  const { path, how } = request;
+  const fd = openRegular(Buffer.from(path), { named: true });
+  try {
+    const header = readHeader(fd);
+    if (header === null) return null;
+    if (how === "held") return recovered(request);
+    const reason = whyNotOpened(path, header);
+    if (reason !== null) return heldCopy(await plainCopy(fd, request, { header, reason }));
+    try {
+      return await pinOrImage(fd, request);
+    } catch (error) {
+      if ((error as { code?: unknown }).code !== "ERR_SQLITE_ERROR") throw error;
+      return heldCopy(await plainCopy(fd, request, { header, reason: whatFailed(error) }));
+    }
+  } finally {
+    // Closing it gives up all locks of this process on the file.
+    if (pinned?.fd !== fd) fs.closeSync(fd);
+  }
+}
+
+function heldCopy({ label, reason, sidecars }: Captured): Held {
+  return { isImage: true, label, reason, sidecars };
+}
+
+/**
+ * Has SQLite recover a copy of a database and of what lies beside it, all of one moment, and check it. That is what whoever
+ * opens them gets; the files themselves stay as they are.
+ */
+function recovered({ path, stage }: HoldRequest): Held {
+  const sidecars = (["-wal", "-journal"] as const).filter((ending) => (sizeOf(path, ending) ?? 0) > 0);
+  for (const ending of ["", ...sidecars])
+    fs.copyFileSync(beside(path, ending), `${stage}/image${ending}`, fs.constants.COPYFILE_FICLONE);
+  fs.chmodSync(`${stage}/image`, 0o600);
+  const own = { isImage: false, sidecars };
+  try {
+    const database = openDatabase(Buffer.from(`${stage}/image`), "rw");
+    try {
+      const { problems } = checked(database, false);
+      if (problems.length === 0) return { ...own, label: "transaction-consistent", reason: null };
+      return { ...own, label: "crash-consistent", reason: `SQLite finds it damaged: ${problems[0]!}` };
+    } finally {
+      database.close();
+    }
+  } catch (error) {
+    if ((error as { code?: unknown }).code !== "ERR_SQLITE_ERROR") throw error;
+    return { ...own, label: "crash-consistent", reason: whatFailed(error) };
+  }
+}
+
+async function pinOrImage(fd: number, { path, stage, how }: HoldRequest): Promise<Held> {
+  const held = { label: "transaction-consistent", reason: null, sidecars: [] } as const;
+  const database = openDatabase(path, "rw", WAIT_MS);
+  try {
+    if (how === "own" && isInWalMode(database) && (await isPinnedOnEmptyWal(database, path))) {
+      pinned = { database, fd, path, looks: looksOf(fd, path) };
+      failpoint("database.pinned");
+      return { ...held, sidecars: [], isImage: false };
+    }
+    const image = fs.openSync(`${stage}/image`, "wx+", 0o600);
+    try {
+      await makeImage(database, { fd, image }, { path, stage, checkpoint: false });
+      clearLockPage(image, ask(database, "PRAGMA page_size"));
+    } finally {
+      fs.closeSync(image);
+    }
+    return { ...held, sidecars: [], isImage: true };
+  } finally {
+    if (pinned?.database !== database) database.close();
+  }
+}
+
+/** Ends what {@link hold} began; false where the file is not as it was then. */
+export function release(): boolean {
+  if (pinned === null) return true;
+  const { database, fd, path, looks } = pinned;
+  pinned = null;
+  try {
+    const isWhole = looksOf(fd, path) === looks;
+    database.close();
+    return isWhole;
+  } finally {
+    fs.closeSync(fd);
+  }
+}
+
+/** Inode, size, time of change and header of a database's file: what a writer changes that does not keep SQLite's locks. */
+function looksOf(fd: number, path: Uint8Array): string {
+  const { dev, ino, size, mtimeNs } = fs.fstatSync(fd, { bigint: true });
+  const named = fs.statSync(Buffer.from(path), { bigint: true, throwIfNoEntry: false });
+  return [dev, ino, size, mtimeNs, named?.dev, named?.ino, headOf(fd).toString("hex")].join();
+}
+
+function isInWalMode(database: DatabaseSync): boolean {
+  database.exec("SELECT count(*) FROM sqlite_schema");
+  return database.prepare("PRAGMA journal_mode").get()?.["journal_mode"] === "wal";
 }
 
 /** Tells why SQLite is not to open a file, in a sentence for people; null where it can be. */
@@ -133,11 +245,9 @@ async function consistentImage(
 async function makeImage(
   database: DatabaseSync,
   files: { fd: number; image: number },
-  request: CaptureRequest,
+  { path, checkpoint, stage }: Pick<CaptureRequest, "path" | "checkpoint" | "stage">,
 ): Promise<Made> {
-  const { path, checkpoint, stage } = request;
-  database.exec("SELECT count(*) FROM sqlite_schema");
-  const isWal = database.prepare("PRAGMA journal_mode").get()?.["journal_mode"] === "wal";
+  const isWal = isInWalMode(database);
   const warnings: string[] = [];
   if (!isWal || (checkpoint && (await isPinnedOnEmptyWal(database, path)))) {
     if (!isWal) database.exec(BEGIN);

@@ -1,4 +1,4 @@
-import type { SIDECARS } from "./header.ts";
+import type { SIDECARS } from "../../formats/sqlite-header.ts";
 import type { Statistics } from "./image.ts";
 
 /** `pinned`: read while a lock kept the file as it was; `backup`: by SQLite's backup; `copy`: copied as a plain file. */

@@ -9,7 +9,7 @@ import { removeLeftovers } from "../../fs/work-directory.ts";
 import type { Captured } from "./captured.ts";
 import { exchange, holdersOf, recoverExchange } from "./exchange.ts";
 import type { FoundDatabase } from "./find.ts";
-import { SIDECARS } from "./header.ts";
+import { SIDECARS } from "../../formats/sqlite-header.ts";
 import { DatabaseProcess } from "./database-process.ts";
 import type { Staged, StageRequest } from "./restore.ts";
 

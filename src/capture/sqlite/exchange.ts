@@ -8,7 +8,7 @@ import { findHolders, type Holder, WHY_UNKNOWN } from "../../fs/linux/holders.ts
 import { pidIsAlive, thisProcess } from "../../fs/lock-owner.ts";
 import { namesIfThere } from "../../fs/names-in.ts";
 import { listedNames, printablePath, shellPath } from "../../fs/safe-path.ts";
-import { SIDECARS } from "./header.ts";
+import { SIDECARS } from "../../formats/sqlite-header.ts";
 
 /**
  * A database and its sidecars give way to another one. The old files go into a folder beside them, the database first; then

@@ -2,7 +2,8 @@ import fs from "node:fs";
 import { openRegular } from "../../fs/regular-file.ts";
 import { whyNotOpened } from "./capture.ts";
 import type { Label } from "./captured.ts";
-import { type DatabaseHeader, readHeader } from "./header.ts";
+import { type DatabaseHeader } from "../../formats/sqlite-header.ts";
+import { readHeader } from "./header.ts";
 import { sizeOf } from "./plain-copy.ts";
 
 export interface FoundDatabase extends DatabaseHeader {

@@ -1,29 +1,5 @@
 import fs from "node:fs";
-
-/** Layout of SQLite's database files, as far as a capture needs it: https://www.sqlite.org/fileformat.html */
-
-const MAGIC = Buffer.from("SQLite format 3\0", "latin1");
-/** Bytes of the header at the start of the first page. */
-export const HEADER_BYTES = 100;
-/** Offset of the bytes that SQLite locks and never writes; the page that they lie in has no content. */
-export const LOCK_BYTE_OFFSET = 0x4000_0000;
-/** Endings of the files that belong to a database: write-ahead log, its index, rollback journal. */
-export const SIDECARS = ["-wal", "-shm", "-journal"] as const;
-/** The first version without an error by which two connections could damage a database when its log began anew. */
-export const SAFE_WAL_VERSION = 3_051_003;
-
-export interface DatabaseHeader {
-  /** Bytes, a power of two from 512 to 65536. */
-  page_size: number;
-  /** By the header; null where a program that did not keep it wrote last. */
-  pages: number | null;
-  journal_mode: "wal" | "rollback";
-  change_counter: number;
-  user_version: number;
-  application_id: number;
-  /** Version of the SQLite that wrote last, as 3051003 for 3.51.3. */
-  written_by: number;
-}
+import { type DatabaseHeader, HEADER_BYTES, MAGIC, parseHeader } from "../../formats/sqlite-header.ts";
 
 /** True for an open file that begins as SQLite's databases do. */
 export function isDatabase(fd: number): boolean {
@@ -35,28 +11,4 @@ export function isDatabase(fd: number): boolean {
 export function readHeader(fd: number): DatabaseHeader | null {
   const bytes = Buffer.alloc(HEADER_BYTES);
   return fs.readSync(fd, bytes, 0, HEADER_BYTES, 0) === HEADER_BYTES ? parseHeader(bytes) : null;
-}
-
-/** The facts of a header; null where it is none. */
-export function parseHeader(bytes: Buffer): DatabaseHeader | null {
-  if (bytes.length < HEADER_BYTES || !bytes.subarray(0, MAGIC.length).equals(MAGIC)) return null;
-  const stored = bytes.readUInt16BE(16);
-  const pageSize = stored === 1 ? 65_536 : stored;
-  if (pageSize < 512 || (pageSize & (pageSize - 1)) !== 0) return null;
-  const counter = bytes.readUInt32BE(24);
-  const pages = bytes.readUInt32BE(28);
-  return {
-    page_size: pageSize,
-    pages: pages > 0 && counter === bytes.readUInt32BE(92) ? pages : null,
-    journal_mode: bytes[18] === 2 || bytes[19] === 2 ? "wal" : "rollback",
-    change_counter: counter,
-    user_version: bytes.readInt32BE(60),
-    application_id: bytes.readInt32BE(68),
-    written_by: bytes.readUInt32BE(96),
-  };
-}
-
-/** The place of the page without content in a file of so many bytes; null where it is smaller. */
-export function lockPage(pageSize: number, bytes: number): { from: number; to: number } | null {
-  return bytes > LOCK_BYTE_OFFSET ? { from: LOCK_BYTE_OFFSET, to: LOCK_BYTE_OFFSET + pageSize } : null;
 }

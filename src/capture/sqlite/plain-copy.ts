@@ -1,7 +1,7 @@
 import fs from "node:fs";
 import { openRegular } from "../../fs/regular-file.ts";
 import type { Captured, CaptureRequest } from "./captured.ts";
-import { type DatabaseHeader, type SIDECARS } from "./header.ts";
+import { type DatabaseHeader, type SIDECARS } from "../../formats/sqlite-header.ts";
 import { clearLockPage, copyBytes, hashOf } from "./image.ts";
 
 /** Files of a database that a copy takes along; the index of a log is made anew. */

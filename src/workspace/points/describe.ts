@@ -1,6 +1,6 @@
 import { joinPath } from "../../formats/bytes.ts";
 import { listedNames, printablePath } from "../../fs/safe-path.ts";
-import { labelsOf } from "../../archive/scan/summary.ts";
+import { labelsOf, withLabels } from "../../archive/scan/summary.ts";
 import type { StagedContent } from "../store/engine.ts";
 import type { RootMetadata } from "../../archive/write/root-metadata.ts";
 import { type Cause, type Descriptor, omittedOf } from "../../formats/records/descriptor.ts";
@@ -96,7 +96,7 @@ export function sealedStateOf(
     bytes: summary.bytes,
     bytes_stored: bytesStored,
     unchanged: more.unchanged,
-    labels: labelsOf(notes),
+    labels: labelsOf(notes, summary),
     ...omittedOf(notes.omitted),
     rules: {
       ignore_file: more.rules === null,
@@ -129,7 +129,7 @@ export function sealOf(
     ...read,
     // What the capture found out cannot be seen in the tree.
     complete: descriptor.complete && read.complete,
-    labels: [...descriptor.labels, ...read.labels],
+    labels: withLabels(descriptor.labels, read.labels),
   };
 }
 

@@ -67,6 +67,7 @@ export async function takeInFolder(workspace: Workspace, input: TakeInInput): Pr
       root: input.folder,
       recordedRoot: workspace.found.recordedFolder ?? workspace.root,
       skip: [],
+      databases: "copy",
       passing: true,
     });
     return {

@@ -330,6 +330,7 @@ async function stageBy(
       root: Buffer.from(treePlace(workspace.points, point)),
       recordedRoot: workspace.found.recordedFolder ?? workspace.root,
       labels: descriptor.labels,
+      databases: "held",
       ...heldAt(workspace.points, point),
     });
     requireAsMade(workspace.points, point, staged);

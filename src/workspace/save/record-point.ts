@@ -28,6 +28,7 @@ export interface SaveInput extends WorkspaceCall, Unwanted {
   reread?: boolean | undefined;
   exclude?: readonly string[] | undefined;
   crossMounts?: boolean | undefined;
+  databases?: "auto" | "copy" | undefined;
   allow?: readonly GuardName[] | undefined;
   /** a repository that gets what is stored anew too, where the folder is read */
   forward?: ForwardTarget | undefined;
@@ -148,6 +149,7 @@ export function stageRequest(
     rules: more.rules,
     skip: neverPart(workspace.root, input),
     reread: input.reread ?? false,
+    databases: input.databases ?? "auto",
     crossMounts: input.crossMounts ?? false,
     head: more.head === null ? null : headContent(more.head),
     pointId: more.id,
@@ -160,8 +162,8 @@ export function stageRequest(
 }
 
 function headContent({ descriptor }: Point): HeadContent {
-  const { content, entries, bytes, complete, metadata_digest: metadataDigest } = descriptor;
-  return { content: content as unknown as PointContent, entries, bytes, complete, metadataDigest };
+  const { content, entries, bytes, complete, metadata_digest: metadataDigest, labels } = descriptor;
+  return { content: content as unknown as PointContent, entries, bytes, complete, metadataDigest, labels };
 }
 
 /** Counts against head, null where head was never read or cannot be any more: by the previous scan where that was head's state, else by comparing trees. */

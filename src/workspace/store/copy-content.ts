@@ -4,7 +4,7 @@ import { encodeManifest } from "../../formats/records/manifest.ts";
 import { rawPath } from "../../formats/records/record.ts";
 import type { HeadContent, PointContent, StageRequest } from "./engine.ts";
 import { type RootMetadata, recordedRoot } from "../../archive/write/root-metadata.ts";
-import { labelsOf, type ScanSummary } from "../../archive/scan/summary.ts";
+import { labelsOf, type ScanSummary, withLabels } from "../../archive/scan/summary.ts";
 import type { ScanResult } from "../../archive/scan/scan.ts";
 
 /** Content of a point in the store, by which it is found again; part of its descriptor. */
@@ -37,6 +37,16 @@ export function sameAsHead({ head }: StageRequest, scanned: ScanResult, root: Ro
   return keys.every((key) => was[key] === now[key]) ? head : null;
 }
 
+/** Counts of a folder that is just as head has it. */
+export function summaryOfHead({ entries, bytes, labels }: HeadContent): ScanSummary {
+  const databases = labels.flatMap((label) =>
+    DATABASE_LABELS.has(label.label) ? [{ path: rawPath(label), isLive: label.label === "crash-consistent" }] : [],
+  );
+  return { entries, bytes, holes: [], hashes: [], lossless: [], databases };
+}
+
+const DATABASE_LABELS: ReadonlySet<string> = new Set(["transaction-consistent", "crash-consistent"]);
+
 /** `known`: what was said of the tree's entries before it was read. */
 export function manifestOf(
   result: ScanResult,
@@ -45,7 +55,7 @@ export function manifestOf(
 ): Uint8Array {
   const writer = new ByteWriter(4096);
   const { notes } = result;
-  const labels = [...known, ...labelsOf(notes)];
+  const labels = withLabels(known, labelsOf(notes, summary));
   encodeManifest(writer, {
     stateDigest: hex(result.state),
     metadataDigest: hex(result.meta),

@@ -27,6 +27,7 @@ export interface HeadContent {
   complete: boolean;
   /** hex; null until sealed. Trees do not hold all that it covers */
   metadataDigest: string | null;
+  labels: readonly ConsistencyLabel[];
 }
 
 /** A save's request to the store. */
@@ -48,6 +49,8 @@ export interface StageRequest {
   clonedFrom?: ClonedFrom;
   /** what was found out of its entries when it was taken, and cannot be seen in it */
   labels?: readonly ConsistencyLabel[];
+  /** Databases that are in use are captured (`auto`); those of a held tree lie there as they were; else they are files like any. */
+  databases: "auto" | "held" | "copy";
   crossMounts: boolean;
   /** The folder is there for this one reading alone: no stat cache is kept of it. */
   passing?: boolean;

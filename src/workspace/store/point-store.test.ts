@@ -30,6 +30,7 @@ function request(root: string, head: HeadContent | null): StageRequest {
     rules: null,
     skip: [],
     reread: false,
+    databases: "copy",
     crossMounts: false,
     head,
     pointId: String(++points).padStart(32, "0"),
@@ -64,6 +65,7 @@ function headOf(staged: StagedContent): HeadContent {
     bytes: summary.bytes,
     complete: true,
     metadataDigest: Buffer.from(scan.meta).toString("hex"),
+    labels: [],
   };
 }
 

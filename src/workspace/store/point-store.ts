@@ -39,7 +39,7 @@ import type { TreeHolder } from "../../clones/holder.ts";
 import { dropLostFirst, dropLostPacks, holdsContent } from "./lost-content.ts";
 import { KeptScan, type WrittenFile } from "./kept-scan.ts";
 import { recordedRoot, rootMetadata } from "../../archive/write/root-metadata.ts";
-import { type CopyContent, manifestOf, sameAsHead } from "./copy-content.ts";
+import { type CopyContent, manifestOf, sameAsHead, summaryOfHead } from "./copy-content.ts";
 import { EmbeddedStore } from "./embedded-store.ts";
 import { keepStoreBytes, keptStoreBytes, notePacks, storePaths } from "./store-files.ts";
 import { depthTag, liesAt } from "./point-remains.ts";
@@ -56,6 +56,8 @@ export interface PointStoreOptions {
   /** zstd level of new content */
   level?: 1 | 3;
   holder?: TreeHolder | null;
+  /** gives images of databases that are in use */
+  databases?: NonNullable<ScanOptions["databases"]>["capture"];
 }
 
 const CLOCK_TICK_MS = 10;
@@ -142,7 +144,7 @@ export class PointStore {
           store.index.lookup(Buffer.from((same.content as CopyContent).snapshot_tree, "hex"), 0) >= 0 &&
           liesAt(store, same.content as CopyContent, request.recordedRoot ?? request.root)
         ) {
-          summary = { entries: same.entries, bytes: same.bytes, holes: [], hashes: [], lossless: [] };
+          summary = summaryOfHead(same);
           top = Buffer.from((same.content as CopyContent).snapshot_tree, "hex");
           return [];
         }
@@ -409,12 +411,18 @@ export class PointStore {
       reread: request.reread,
       ...(request.heldAt === undefined ? {} : { heldAt: request.heldAt }),
       ...(request.clonedFrom === undefined ? {} : { clonedFrom: request.clonedFrom }),
+      databases: this.#databases(request),
       crossMounts: request.crossMounts,
       distrust: cache !== null && !this.#kept.vouches(store, cache),
       chunkerPolynomial: store.repository.chunkerPolynomial,
       ...(request.signal === undefined ? {} : { signal: request.signal }),
       onProgress: request.onProgress,
     };
+  }
+
+  #databases({ databases: how }: StageRequest): ScanOptions["databases"] {
+    const { databases: capture } = this.#options;
+    return capture === undefined || how === "copy" ? undefined : { capture, areHeld: how === "held" };
   }
 
   #snapshot(

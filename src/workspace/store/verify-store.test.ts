@@ -59,6 +59,7 @@ class Scene {
       excludes: [],
       rules: null,
       reread: false,
+      databases: "copy",
       crossMounts: false,
       skip: [],
       head: null,

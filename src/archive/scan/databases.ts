@@ -1,0 +1,105 @@
+import fs from "node:fs";
+import { HEADER_BYTES, parseHeader, SIDECARS } from "../../formats/sqlite-header.ts";
+import { STAT, TYPE, wide } from "../../fs/linux/syscalls.ts";
+import { type Arena, newArena } from "../../native.ts";
+import type { ScanThread } from "./scan-thread.ts";
+import type { DatabaseLabel } from "./task.ts";
+
+/** An ending of a file that belongs to a SQLite database. */
+export type Sidecar = (typeof SIDECARS)[number];
+
+/** A port of the scan: it makes SQLite databases readable that are in use. */
+export interface DatabaseCapture {
+  /**
+   * Makes a database that is in use readable, one at a time; null where it is none any more.
+   */
+  hold(path: Uint8Array, call: HoldCall): Promise<HeldDatabase | null>;
+  /** After the last one. */
+  close(): Promise<void>;
+}
+
+interface HoldCall {
+  signal?: AbortSignal | undefined;
+  /** its own file may do, or did not stay as it was, or lies in a held tree that nobody changes */
+  how: "own" | "image" | "held";
+  /** a folder in which an image may lie until it is released */
+  scratch: string;
+}
+
+/** A database that can be read. */
+export interface HeldDatabase {
+  /** an image of it, to be read in its place; null: its own file, which nobody changes until it is released */
+  image: string | null;
+  /** endings of files beside what is read that belong to it; else there is nothing in the log and the journal */
+  sidecars: readonly Sidecar[];
+  label: DatabaseLabel;
+  /** why it is no more than a copy of files; else null */
+  reason: string | null;
+  /** Gives it back, and the image; false where it was changed meanwhile. */
+  release(): Promise<boolean>;
+}
+
+/** Endings of files that hold what a database's own file does not have yet, or not any more. */
+const HOLDING = ["-wal", "-journal"] as const;
+const MOST_ENDING = 8;
+const OPEN_FLAGS = fs.constants.O_RDONLY | fs.constants.O_NOFOLLOW | fs.constants.O_NONBLOCK;
+
+/** The ending of a sidecar's name, raw and whole; null for other names. */
+export function sidecarOf(name: Uint8Array): Sidecar | null {
+  // Nearly every name ends otherwise.
+  const last = name[name.length - 1];
+  if (last !== 0x6c && last !== 0x6d) return null;
+  const end = Buffer.from(name.subarray(-MOST_ENDING)).toString("latin1");
+  return SIDECARS.find((ending) => name.length > ending.length && end.endsWith(ending)) ?? null;
+}
+
+/** Looks at the entries of held directories that are, or belong to, SQLite databases. */
+export class DatabaseLook {
+  readonly #thread: ScanThread;
+  readonly #names: Arena = newArena(512);
+  readonly #head: Arena = newArena(HEADER_BYTES);
+
+  constructor(thread: ScanThread) {
+    this.#thread = thread;
+  }
+
+  /** True for an open file that begins as a database does; the beginning may be known already. */
+  isOne(fd: number, known?: Uint8Array): boolean {
+    let head = known;
+    if (head === undefined) {
+      if (this.#thread.sys.read(fd, this.#head, 0, HEADER_BYTES, 0) < HEADER_BYTES) return false;
+      head = this.#head.bytes.subarray(0, HEADER_BYTES);
+    }
+    return head[0] === 0x53 && parseHeader(Buffer.from(head.buffer, head.byteOffset, head.length)) !== null;
+  }
+
+  /** True where an entry of a held directory begins as a database does. */
+  isOneThere(dirfd: number, name: Uint8Array): boolean {
+    const { sys } = this.#thread;
+    const fd = sys.open(dirfd, this.#names, this.#put(name, ""), OPEN_FLAGS, 0);
+    if (fd < 0) return false;
+    try {
+      return this.isOne(fd);
+    } finally {
+      sys.close(fd);
+    }
+  }
+
+  /** True where the log or journal of an entry holds something. Uses the thread's second stat buffer. */
+  isLive(dirfd: number, name: Uint8Array): boolean {
+    const { sys, stat2 } = this.#thread;
+    return HOLDING.some(
+      (ending) =>
+        sys.stat(dirfd, this.#names, this.#put(name, ending), stat2) === 0 &&
+        stat2.words[STAT.MODE]! >>> 12 === TYPE.FILE &&
+        wide(stat2.words, STAT.SIZE) > 0,
+    );
+  }
+
+  #put(name: Uint8Array, ending: string): number {
+    const { bytes } = this.#names;
+    bytes.set(name);
+    bytes.set(Buffer.from(`${ending}\0`, "latin1"), name.length);
+    return 0;
+  }
+}

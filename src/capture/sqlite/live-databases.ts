@@ -1,0 +1,60 @@
+import { mkdirSync, rmSync } from "node:fs";
+import path from "node:path";
+import { temporaryName } from "../../fs/durable.ts";
+import type { Held, HoldRequest } from "./capture.ts";
+import type { DatabaseProcess } from "./database-process.ts";
+
+/** A database that can be read, and the image of it, where its own file will not do. */
+interface HeldDatabase extends Omit<Held, "isImage"> {
+  image: string | null;
+  release: () => Promise<boolean>;
+}
+
+/** Makes databases that are in use readable for a scan, by a process of its own. */
+export class LiveDatabases {
+  #sqlite: DatabaseProcess | null = null;
+
+  /** As the scan's port has it. `scratch`: a folder for images. */
+  async hold(
+    database: Uint8Array,
+    { signal, how, scratch }: { signal?: AbortSignal | undefined; how: HoldRequest["how"]; scratch: string },
+  ): Promise<HeldDatabase | null> {
+    const sqlite = (this.#sqlite ??= await newProcess());
+    const stage = path.join(scratch, temporaryName());
+    mkdirSync(stage, { mode: 0o700 });
+    const clear = (): void => rmSync(stage, { recursive: true, force: true });
+    try {
+      const request = { path: database, stage, how };
+      const held = await sqlite.do("hold", request, { signal, scratch: stage });
+      if (held === null) {
+        clear();
+        return null;
+      }
+      const { isImage, ...facts } = held;
+      const release = async (): Promise<boolean> => {
+        try {
+          return await sqlite.do("release", undefined);
+        } finally {
+          clear();
+        }
+      };
+      return { ...facts, image: isImage ? path.join(stage, "image") : null, release };
+    } catch (error) {
+      clear();
+      throw error;
+    }
+  }
+
+  /** Ends the process. */
+  async close(): Promise<void> {
+    const sqlite = this.#sqlite;
+    this.#sqlite = null;
+    await sqlite?.close();
+  }
+}
+
+/** Most saves find no database that is in use, and load nothing for it. */
+async function newProcess(): Promise<DatabaseProcess> {
+  const { DatabaseProcess: Process } = await import("./database-process.ts");
+  return new Process();
+}

@@ -1,0 +1,58 @@
+import assert from "node:assert/strict";
+import { readdirSync, readFileSync, statSync } from "node:fs";
+import { join } from "node:path";
+import { DatabaseSync } from "node:sqlite";
+import { test, type TestContext } from "node:test";
+import { type JournalMode, makeDatabase, stateAfter, stateOf, Writer } from "../../capture/sqlite/testing-writer.ts";
+import { testFolder } from "../testing-folder.ts";
+
+/** What a restored database holds: of which commit it is. Asserts that it is whole, and all of one commit. */
+function commitOf(file: string): number {
+  const database = new DatabaseSync(file);
+  try {
+    assert.equal(database.prepare("PRAGMA integrity_check").get()!["integrity_check"], "ok");
+    const { one, two } = stateOf(database);
+    assert.deepEqual(one, two);
+    const newest = Math.max(...one);
+    assert.deepEqual(one, stateAfter(newest));
+    return newest;
+  } finally {
+    database.close();
+  }
+}
+
+async function scene(t: TestContext, mode: JournalMode) {
+  const made = await testFolder(t, { "notes.txt": "one" });
+  const file = join(made.folder, "app.db");
+  makeDatabase(file, mode);
+  return { ...made, file, writer: await Writer.start(t, file) };
+}
+
+for (const mode of ["wal", "delete"] as const)
+  test(`a point holds a database of one transaction when a program writes to it, journal mode ${mode}`, async (t) => {
+    const { client, root, writer } = await scene(t, mode);
+    for (let i = 0; i < 5; i++) {
+      const before = await writer.commits();
+      const point = await client.save();
+      const after = await writer.commits();
+      assert.equal(point.complete, true);
+      assert.deepEqual(point.labels, [{ path: "app.db", label: "transaction-consistent" }]);
+      const back = join(root, `back-${i}`);
+      await client.restore({ target: point.save_point_id, to: back });
+      const held = commitOf(join(back, "app.db"));
+      assert.ok(before <= held && held <= after + 1, `${before} <= ${held} <= ${after}`);
+    }
+    await writer.stop();
+  });
+
+test("a save of a database at rest reads nothing when nobody has written to it since", async (t) => {
+  const { client, folder, writer } = await scene(t, "wal");
+  await client.save();
+  await writer.stop();
+  await client.save();
+  const again = await client.save();
+  assert.equal(again.unchanged, true);
+  assert.deepEqual(again.labels, [{ path: "app.db", label: "transaction-consistent" }]);
+  assert.deepEqual(readdirSync(folder).toSorted(), ["app.db", "notes.txt"]);
+  assert.ok(statSync(join(folder, "app.db")).size > 0 && readFileSync(join(folder, "notes.txt"), "utf8") === "one");
+});
