@@ -105,6 +105,9 @@ const method = {
       "`exchange`: whole trees change places, also where it cannot be known who has them open; `entries`: entry by entry",
     ),
   ),
+  throughSqlite: opt(
+    flag("write into SQLite databases that a process has open, so that it sees the content; else they are refused"),
+  ),
 };
 export const MethodOption = object(method);
 export type MethodOption = Of<typeof MethodOption>;

@@ -3,6 +3,7 @@ import { readdirSync, readFileSync, statSync } from "node:fs";
 import { join } from "node:path";
 import { DatabaseSync } from "node:sqlite";
 import { test, type TestContext } from "node:test";
+import type { CairnError } from "../../errors.ts";
 import { type JournalMode, makeDatabase, stateAfter, stateOf, Writer } from "../../capture/sqlite/testing-writer.ts";
 import { testFolder } from "../testing-folder.ts";
 
@@ -55,4 +56,50 @@ test("a save of a database at rest reads nothing when nobody has written to it s
   assert.deepEqual(again.labels, [{ path: "app.db", label: "transaction-consistent" }]);
   assert.deepEqual(readdirSync(folder).toSorted(), ["app.db", "notes.txt"]);
   assert.ok(statSync(join(folder, "app.db")).size > 0 && readFileSync(join(folder, "notes.txt"), "utf8") === "one");
+});
+
+/** Two states of a database that this process has open, the older one saved. */
+async function openScene(t: TestContext) {
+  const made = await testFolder(t, { "notes.txt": "one" });
+  const file = join(made.folder, "app.db");
+  makeDatabase(file, "wal");
+  const writer = await Writer.start(t, file);
+  const saved = await made.client.save();
+  const then = await writer.commits();
+  while ((await writer.commits()) <= then);
+  made.write("notes.txt", "two");
+  return { ...made, file, writer, saved };
+}
+
+test("a restore is refused with the process's name when a database is open that it would replace", async (t) => {
+  const { client, folder, file, writer, saved } = await openScene(t);
+  const { pid } = writer.child;
+  await assert.rejects(client.restore({ target: saved.save_point_id }), (error: CairnError) => {
+    assert.equal(error.code, "refused");
+    assert.match(error.message, new RegExp(`^the SQLite database app\\.db is open in \\S+ \\(pid ${pid}\\)`));
+    assert.match(error.hint ?? "", /throughSqlite/);
+    return true;
+  });
+  assert.equal(readFileSync(join(folder, "notes.txt"), "utf8"), "two");
+  await writer.stop();
+  await client.restore({ target: saved.save_point_id });
+  assert.equal(readFileSync(join(folder, "notes.txt"), "utf8"), "one");
+  commitOf(file);
+});
+
+test("a program goes on with the restored content when a restore writes it through SQLite", async (t) => {
+  const { client, root, folder, writer, saved } = await openScene(t);
+  await client.restore({ target: saved.save_point_id, to: join(root, "there") });
+  const held = commitOf(join(root, "there", "app.db"));
+  const database = new DatabaseSync(join(folder, "app.db"), { timeout: 10_000 });
+  writer.child.kill("SIGSTOP");
+  const { left_out } = await client.restore({ target: saved.save_point_id, throughSqlite: true });
+  assert.deepEqual(left_out, []);
+  assert.equal(Math.max(...stateOf(database).one), held);
+  assert.equal(readFileSync(join(folder, "notes.txt"), "utf8"), "one");
+  database.close();
+  writer.child.kill("SIGCONT");
+  const before = await writer.commits();
+  while ((await writer.commits()) <= before);
+  await writer.stop();
 });

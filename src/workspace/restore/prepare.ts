@@ -43,6 +43,8 @@ export interface RestoreInput extends WorkspaceCall {
   /** the paths are known to be in the target or the folder */
   pathsAreThere?: boolean;
   kind: "restore" | "undo";
+  /** databases that a process has open get their content through SQLite; else they keep the restore from beginning */
+  throughSqlite?: boolean | undefined;
   cause?: Cause | undefined;
 }
 

@@ -21,6 +21,7 @@ import {
 } from "./prepare.ts";
 import { flushUnlessOrdered, makeStaging } from "./staging.ts";
 import { lackingIn, type LeftOutEntry } from "../points/left-out.ts";
+import { besidesOpenDatabases } from "./open-databases.ts";
 import { PlacedFiles } from "./placed-files.ts";
 import { changedDirectories } from "./plan.ts";
 import { type StagedRestore, stageRestore } from "./stage.ts";
@@ -99,9 +100,11 @@ async function restoreReading(workspace: Workspace, input: RestoreInput, present
 export async function restorePlanned(
   workspace: Workspace,
   input: RestoreInput,
-  planned: PlannedRestore,
+  whole: PlannedRestore,
 ): Promise<Restored> {
-  const { plan, links, target, manifest, scan, undo } = planned;
+  const plan = await besidesOpenDatabases(workspace, input, whole);
+  const planned = { ...whole, plan };
+  const { links, target, manifest, scan, undo } = planned;
   const { intent, changesRoot } = intentOf(workspace, input, undo);
   const { staging, undo_id: undoId } = intent;
   const journal = new RestoreJournal(workspace.found.paths.journal);

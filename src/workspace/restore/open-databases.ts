@@ -1,0 +1,119 @@
+import fs from "node:fs";
+import path from "node:path";
+import { CairnError, toCairnError } from "../../errors.ts";
+import { failpoint } from "../../failpoint.ts";
+import { joinPath, latin1 } from "../../formats/bytes.ts";
+import { HEADER_BYTES, parseHeader, SIDECARS } from "../../formats/sqlite-header.ts";
+import { findHolders, type Holder } from "../../fs/linux/holders.ts";
+import { openRegular } from "../../fs/regular-file.ts";
+import { printablePath } from "../../fs/safe-path.ts";
+import { newWorkDirectory } from "../../fs/work-directory.ts";
+import type { Workspace } from "../workspace.ts";
+import { findNode, type PlannedEntry } from "./plan.ts";
+import type { PlannedRestore, RestoreInput } from "./prepare.ts";
+
+/** Endings of the files that hold what a database does; of all that belong to it. */
+const HOLDING = ["", "-wal", "-journal"];
+const ENDINGS = ["", ...SIDECARS];
+const HOLDERS_BUDGET_MS = 2_000;
+/** The least page; every database is a multiple of it. */
+const LEAST_PAGE = 512;
+
+/**
+ * Takes databases out of a plan that a process has open, this one too: that would go on with the file that it has, and its log
+ * would damage the new one. Throws `refused` unless they are to be written through SQLite, which is done here, each in one
+ * transaction: after a kill the others are as they were, and the undo point has them all.
+ */
+export async function besidesOpenDatabases(
+  workspace: Workspace,
+  input: RestoreInput,
+  { plan, target }: Pick<PlannedRestore, "plan" | "target">,
+): Promise<PlannedEntry[]> {
+  const open = openDatabases(workspace.root, plan);
+  if (open.length === 0) return [...plan];
+  for (const { place, holder } of open) {
+    const isGone = findNode(target, place)?.type !== "file";
+    if (input.throughSqlite !== true || isGone) throw isOpen(place, holder, isGone);
+  }
+  const { restoreDatabase } = await import("../../capture/sqlite/databases.ts");
+  const scratch = newWorkDirectory(workspace.found.control.temporary);
+  fs.mkdirSync(scratch, { recursive: true, mode: 0o700 });
+  try {
+    for (const [i, { place }] of open.entries()) {
+      const image = path.join(scratch, String(i));
+      for (const ending of HOLDING) {
+        const node = findNode(target, besideIt(place, ending));
+        if (node?.type === "file") writePieces(`${image}${ending}`, target.content(node));
+      }
+      const to = Buffer.from(joinPath(workspace.root, place)).toString();
+      await restoreDatabase(image, { to, throughSqlite: true, signal: input.signal, onWarning: input.onWarning });
+      failpoint("restore.through-sqlite");
+    }
+  } finally {
+    fs.rmSync(scratch, { recursive: true, force: true });
+  }
+  const done = new Set(open.flatMap(({ place }) => ENDINGS.map((ending) => latin1(besideIt(place, ending)))));
+  return plan.filter((entry) => !done.has(latin1(entry.path)));
+}
+
+function isOpen(place: Uint8Array, { command, pid }: Holder, isGone: boolean): CairnError {
+  const what = isGone ? "and the point does not have it" : "which would go on with the file that it has";
+  return new CairnError(
+    "refused",
+    `the SQLite database ${printablePath(place)} is open in ${command} (pid ${pid}), ${what}; nothing was changed`,
+    {
+      hint: `end it first${isGone ? "" : ", or write the content through SQLite, so that it sees it: --through-sqlite"}`,
+      details: { holders: [{ command, pid }], path: printablePath(place) },
+    },
+  );
+}
+
+function openDatabases(root: Buffer, plan: readonly PlannedEntry[]): { place: Uint8Array; holder: Holder }[] {
+  const replaced = new Map(plan.flatMap((entry) => databaseOf(entry) ?? []).map((place) => [latin1(place), place]));
+  if (replaced.size === 0) return [];
+  const { holders } = findHolders(root, { budgetMs: HOLDERS_BUDGET_MS, includeSelf: true });
+  const byPath = new Map<string, Holder>(holders.map((holder) => [latin1(holder.path), holder]));
+  return [...replaced].flatMap(([own, place]) => {
+    const holder = ENDINGS.map((ending) => byPath.get(`${own}${ending}`)).find((each) => each !== undefined);
+    return holder !== undefined && isDatabase(joinPath(root, place), holder) ? [{ place, holder }] : [];
+  });
+}
+
+/** The database that an entry may be, or belong to, that a restore replaces or removes. */
+function databaseOf({ path: place, before, action }: PlannedEntry): Uint8Array | null {
+  if (before?.type !== "file" || (action !== "update" && action !== "delete")) return null;
+  const ending = SIDECARS.find((each) => latin1(place).endsWith(each));
+  if (ending !== undefined) return place.subarray(0, place.length - ending.length);
+  const size = Number(before.size ?? 0);
+  return size > 0 && size % LEAST_PAGE === 0 ? place : null;
+}
+
+function besideIt(place: Uint8Array, ending: string): Buffer {
+  return Buffer.concat([place, Buffer.from(ending)]);
+}
+
+function writePieces(place: string, pieces: Iterable<Uint8Array>): void {
+  const fd = fs.openSync(place, "wx", 0o600);
+  try {
+    for (const piece of pieces) for (let at = 0; at < piece.length;) at += fs.writeSync(fd, piece, at);
+  } finally {
+    fs.closeSync(fd);
+  }
+}
+
+/** Of a file that this process has open nothing is read: closing it would give up the locks on it. */
+function isDatabase(place: Uint8Array, { pid }: Holder): boolean {
+  if (pid === process.pid) return SIDECARS.some((ending) => fs.existsSync(Buffer.concat([place, Buffer.from(ending)])));
+  try {
+    const fd = openRegular(Buffer.from(place));
+    try {
+      const head = Buffer.alloc(HEADER_BYTES);
+      return fs.readSync(fd, head, 0, HEADER_BYTES, 0) === HEADER_BYTES && parseHeader(head) !== null;
+    } finally {
+      fs.closeSync(fd);
+    }
+  } catch (error) {
+    if (toCairnError(error).code === "not_found") return false;
+    throw error;
+  }
+}
