@@ -42,9 +42,9 @@ test("the options of every command are these", async () => {
   assert.deepEqual(
     sorted(options),
     sorted({
-      save: "-m,--message -t,--tag --cause --exclude --exclude-file --exclude-caches --exclude-if-present --exclude-larger-than --skip-unchanged --refuse-detached --reread --cross-mounts --allow",
-      restore: "--plan --to --allow --method --keep-present --path-b64",
-      undo: "--plan --method",
+      save: "-m,--message -t,--tag --cause --exclude --exclude-file --exclude-caches --exclude-if-present --exclude-larger-than --skip-unchanged --refuse-detached --reread --cross-mounts --databases --allow",
+      restore: "--plan --to --allow --method --through-sqlite --keep-present --path-b64",
+      undo: "--plan --method --through-sqlite",
       run: "-m,--message -t,--tag",
       fork: "--name --standalone --allow",
       history: "-n,--limit --all --since --until --grep --tag --path-b64",

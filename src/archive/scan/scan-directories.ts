@@ -451,7 +451,7 @@ class DirectoryScanner {
       return;
     }
     if (thread.task.untilDifferent && !this.#mayBeSame(oldRecord)) thread.endAtDifference();
-    const content = sidecar === "captured" ? ({ content: "empty", isLive: true } as const) : {};
+    const content = sidecar === null ? {} : ({ content: "empty", isLive: sidecar === "captured" } as const);
     this.#reader.read({ dirfd: fd, names: arena, name, record, directory, oldRecord, opened, ...content });
     if (table.records[base + R.MODE]! >>> 12 === TYPE.DIRECTORY) {
       const was = oldRecord >= 0 && old!.records[oldRecord * RECORD_WORDS + R.MODE]! >>> 12 === TYPE.DIRECTORY;
@@ -467,20 +467,20 @@ class DirectoryScanner {
 
   /**
    * Tells what a file, which `thread.stat` describes, is to a database beside it: the index of its log, which SQLite makes anew
-   * and no state has; or its log or journal, which a capture of it stands for. Null for other files.
+   * and no state has; or its log or journal, which a capture of it stands for, or which is empty. Null for other files.
    */
-  #sidecar(fd: number, directory: number, record: number): "index" | "captured" | null {
+  #sidecar(fd: number, directory: number, record: number): "index" | "captured" | "empty" | null {
     const { stat, task, table } = this.#thread;
     const name = table.recordName(record);
     const ending = sidecarOf(name);
     if (ending === null) return null;
+    if (ending !== "-shm" && !task.capturesDatabases) return null;
     const isEmpty = wide(stat.words, STAT.SIZE) === 0;
-    if (ending !== "-shm" && (!task.capturesDatabases || isEmpty)) return null;
     const of = Buffer.from(name.subarray(0, name.length - ending.length));
     if (!this.#reader.databases.isOneThere(fd, of)) return null;
     if (ending === "-shm") return "index";
-    this.#thread.noteDatabase(directory, of);
-    return "captured";
+    if (!isEmpty) this.#thread.noteDatabase(directory, of);
+    return isEmpty ? "empty" : "captured";
   }
 
   /** False where what `thread.stat` holds says, without anything being read, that an entry is not recorded as it was. */

@@ -4,7 +4,14 @@ import { join } from "node:path";
 import { DatabaseSync } from "node:sqlite";
 import { test, type TestContext } from "node:test";
 import type { CairnError } from "../../errors.ts";
-import { type JournalMode, makeDatabase, stateAfter, stateOf, Writer } from "../../capture/sqlite/testing-writer.ts";
+import {
+  commit,
+  type JournalMode,
+  makeDatabase,
+  stateAfter,
+  stateOf,
+  Writer,
+} from "../../capture/sqlite/testing-writer.ts";
 import { testFolder } from "../testing-folder.ts";
 
 /** What a restored database holds: of which commit it is. Asserts that it is whole, and all of one commit. */
@@ -77,7 +84,7 @@ test("a restore is refused with the process's name when a database is open that 
   await assert.rejects(client.restore({ target: saved.save_point_id }), (error: CairnError) => {
     assert.equal(error.code, "refused");
     assert.match(error.message, new RegExp(`^the SQLite database app\\.db is open in \\S+ \\(pid ${pid}\\)`));
-    assert.match(error.hint ?? "", /throughSqlite/);
+    assert.match(error.hint ?? "", /--through-sqlite/);
     return true;
   });
   assert.equal(readFileSync(join(folder, "notes.txt"), "utf8"), "two");
@@ -88,18 +95,21 @@ test("a restore is refused with the process's name when a database is open that 
 });
 
 test("a program goes on with the restored content when a restore writes it through SQLite", async (t) => {
-  const { client, root, folder, writer, saved } = await openScene(t);
-  await client.restore({ target: saved.save_point_id, to: join(root, "there") });
-  const held = commitOf(join(root, "there", "app.db"));
-  const database = new DatabaseSync(join(folder, "app.db"), { timeout: 10_000 });
-  writer.child.kill("SIGSTOP");
-  const { left_out } = await client.restore({ target: saved.save_point_id, throughSqlite: true });
+  const { client, folder, write } = await testFolder(t, { "notes.txt": "one" });
+  makeDatabase(join(folder, "app.db"), "wal");
+  const database = new DatabaseSync(join(folder, "app.db"));
+  t.after(() => database.close());
+  commit(database, 1);
+  const { save_point_id: target } = await client.save();
+  commit(database, 2);
+  write("notes.txt", "two");
+  await assert.rejects(client.restore({ target }), { code: "refused" });
+  const { left_out } = await client.restore({ target, throughSqlite: true });
   assert.deepEqual(left_out, []);
-  assert.equal(Math.max(...stateOf(database).one), held);
+  assert.deepEqual(stateOf(database).one, stateAfter(1));
   assert.equal(readFileSync(join(folder, "notes.txt"), "utf8"), "one");
-  database.close();
-  writer.child.kill("SIGCONT");
-  const before = await writer.commits();
-  while ((await writer.commits()) <= before);
-  await writer.stop();
+  commit(database, 3);
+  await client.undo({ throughSqlite: true });
+  assert.deepEqual(stateOf(database).one, stateAfter(2));
+  assert.equal(database.prepare("PRAGMA integrity_check").get()!["integrity_check"], "ok");
 });

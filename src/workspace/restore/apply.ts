@@ -27,6 +27,7 @@ import { HeldDirectories, sameIdentity, throughDescriptor } from "./held-directo
 import { nodeOfMetadata, type Step, type StepMetadata } from "./steps.ts";
 import { HOLDS_WHAT_STAYS, IN_ANOTHER, type PlannedEntry } from "./plan.ts";
 import { type LeftOutEntry, leftOutOf, notSetEntry } from "../points/left-out.ts";
+import { withoutMovedTimes } from "../points/tree-diff.ts";
 import type { ScanResult } from "../../archive/scan/scan.ts";
 import fs from "node:fs";
 
@@ -447,4 +448,12 @@ export function notThere(leftOut: readonly LeftOutEntry[]): PathSelection {
 
 function pathsOf(entries: readonly { path: Uint8Array }[]): Set<string> {
   return new Set(entries.map(({ path }) => latin1(path)));
+}
+
+/** Counts the directories that stay and were given metadata, as the plan lists them. */
+export function changedDirectories(plan: readonly PlannedEntry[], kept: readonly { path: Uint8Array }[]): number {
+  const stayed = new Set(kept.map(({ path }) => latin1(path)));
+  return withoutMovedTimes(plan).filter(
+    ({ action, after, path }) => action === "metadata" && after?.type === "dir" && !stayed.has(latin1(path)),
+  ).length;
 }

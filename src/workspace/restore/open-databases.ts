@@ -101,7 +101,7 @@ function writePieces(place: string, pieces: Iterable<Uint8Array>): void {
   }
 }
 
-/** Of a file that this process has open nothing is read: closing it would give up the locks on it. */
+/** Reads nothing of a file that this process has open: closing it would give up the locks on it. */
 function isDatabase(place: Uint8Array, { pid }: Holder): boolean {
   if (pid === process.pid) return SIDECARS.some((ending) => fs.existsSync(Buffer.concat([place, Buffer.from(ending)])));
   try {

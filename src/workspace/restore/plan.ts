@@ -18,7 +18,6 @@ import {
   findNode,
   NodeFinder,
   type OnDamagedDirectory,
-  withoutMovedTimes,
 } from "../points/tree-diff.ts";
 
 export { findNode } from "../points/tree-diff.ts";
@@ -314,14 +313,6 @@ function plan(difference: Difference, finder: RecordFinder): PlannedEntry {
 function losesAttributes(before: TreeNode, after: TreeNode): boolean {
   if (after.type === "dir" || after.type === "file") return false;
   return before.xattrs.some(({ name }) => !after.xattrs.some((each) => Buffer.compare(each.name, name) === 0));
-}
-
-/** Counts the directories that stay and were given metadata, as the plan lists them. */
-export function changedDirectories(plan: readonly PlannedEntry[], kept: readonly { path: Uint8Array }[]): number {
-  const stayed = new Set(kept.map(({ path }) => latin1(path)));
-  return withoutMovedTimes(plan).filter(
-    ({ action, after, path }) => action === "metadata" && after?.type === "dir" && !stayed.has(latin1(path)),
-  ).length;
 }
 
 /** A member of a group that is right where it is, with its node in the target. */

@@ -6,7 +6,7 @@ import type { SavePointId } from "../../ids.ts";
 import { isAsRecorded } from "../points/describe.ts";
 import { heldTreeOf } from "../points/held-trees.ts";
 import { savedNodesOf } from "./kept-displaced.ts";
-import { type AppliedSteps, leftOutAfter, leftOutBefore, notThere, StepRunner } from "./apply.ts";
+import { type AppliedSteps, changedDirectories, leftOutAfter, leftOutBefore, notThere, StepRunner } from "./apply.ts";
 import { FOLDER_JOURNAL, isIntentPending, RestoreJournal } from "../journals.ts";
 import { writeState } from "../place/control-directory.ts";
 import { finishRestore, takeBackRestore } from "./recover-restore.ts";
@@ -21,9 +21,8 @@ import {
 } from "./prepare.ts";
 import { flushUnlessOrdered, makeStaging } from "./staging.ts";
 import { lackingIn, type LeftOutEntry } from "../points/left-out.ts";
-import { besidesOpenDatabases } from "./open-databases.ts";
 import { PlacedFiles } from "./placed-files.ts";
-import { changedDirectories } from "./plan.ts";
+import { besidesOpenDatabases } from "./open-databases.ts";
 import { type StagedRestore, stageRestore } from "./stage.ts";
 import { RecordFinder } from "../../archive/scan/find-record.ts";
 import type { Workspace } from "../workspace.ts";
@@ -100,11 +99,13 @@ async function restoreReading(workspace: Workspace, input: RestoreInput, present
 export async function restorePlanned(
   workspace: Workspace,
   input: RestoreInput,
-  whole: PlannedRestore,
+  planned: PlannedRestore,
 ): Promise<Restored> {
-  const plan = await besidesOpenDatabases(workspace, input, whole);
-  const planned = { ...whole, plan };
-  const { links, target, manifest, scan, undo } = planned;
+  return changeFolder(workspace, input, { ...planned, plan: await besidesOpenDatabases(workspace, input, planned) });
+}
+
+async function changeFolder(workspace: Workspace, input: RestoreInput, planned: PlannedRestore): Promise<Restored> {
+  const { plan, links, target, manifest, scan, undo } = planned;
   const { intent, changesRoot } = intentOf(workspace, input, undo);
   const { staging, undo_id: undoId } = intent;
   const journal = new RestoreJournal(workspace.found.paths.journal);
