@@ -60,6 +60,8 @@ export interface CloneTreeResult {
   omitted: { path: Uint8Array; reason: string }[];
   /** files that changed again while they were cloned once more; they are there */
   torn: Uint8Array[];
+  /** files with something in them that are called as logs and journals of SQLite databases are */
+  logs: Uint8Array[];
   /** other file systems, left out */
   mounts: Uint8Array[];
   /** what the system refused to set; the entry is there */
@@ -78,9 +80,16 @@ export interface CloneOutcome extends CloneTreeResult {
   isUnsure: boolean;
 }
 
+/** Nearly every name has another last letter. */
+function isLogName(bytes: Uint8Array, name: number): boolean {
+  const end = bytes.indexOf(0, name);
+  if (bytes[end - 1] !== 0x6c) return false;
+  return /-(?:wal|journal)$/.test(Buffer.from(bytes.subarray(Math.max(name, end - 8), end)).toString("latin1"));
+}
+
 export function newOutcome(): CloneOutcome {
   const counts = { entries: 0, files: 0, bytes: 0, cloned: 0, copied: 0, fragmented: 0, linked: 0 };
-  const lists = { omitted: [], torn: [], mounts: [], notSet: [], origins: [], closed: [], gone: [] };
+  const lists = { omitted: [], torn: [], logs: [], mounts: [], notSet: [], origins: [], closed: [], gone: [] };
   return { ...counts, ...lists, refusal: null, isUnsure: false };
 }
 
@@ -255,6 +264,7 @@ export class EntryCloner {
       const known = sys.fstat(from, this.#after);
       const settled = known >= 0 && sameContentStat(before, this.#after.words);
       if (settled) this.madeFrom(to, before);
+      if (size > 0 && isLogName(names.bytes, name)) this.out.logs.push(this.pathOf(pair.path, names, name));
       this.#count(size, how);
       return settled;
     } finally {

@@ -35,6 +35,7 @@ export async function cloneSettled(
       degraded: degradationsOf(result),
       apart: result.mounts,
       torn: result.torn,
+      logs: result.logs,
       origins: result.origins,
       result,
     };

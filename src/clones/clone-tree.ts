@@ -196,7 +196,7 @@ function merge(outcomes: readonly CloneOutcome[]): CloneOutcome {
     for (const count of ["entries", "files", "bytes", "cloned", "copied", "fragmented", "linked"] as const)
       all[count] += each[count];
     all.refusal ??= each.refusal;
-    for (const list of ["omitted", "torn", "mounts", "notSet", "origins", "closed", "gone"] as const)
+    for (const list of ["omitted", "torn", "logs", "mounts", "notSet", "origins", "closed", "gone"] as const)
       for (const entry of each[list]) (all[list] as unknown[]).push(entry);
     all.isUnsure ||= each.isUnsure;
   }

@@ -1,4 +1,5 @@
 import fs from "node:fs";
+import { append } from "../../append.ts";
 import { crc32 } from "node:zlib";
 import { readDisposable } from "../../fs/disposable-file.ts";
 import { signedWide, STAT, type StatBuffer, type Syscalls, TYPE } from "../../fs/linux/syscall-abi.ts";
@@ -51,6 +52,18 @@ export class OriginList {
   take(): Uint32Array {
     return this.#words.slice(0, this.#count * RECORD_WORDS);
   }
+}
+
+/** Records but for those of some entries of the clone, by their inodes, which are not what they were cloned from any more. */
+export function originsBeside(parts: readonly Uint32Array[], inodes: ReadonlySet<bigint>): Uint32Array[] {
+  return parts.map((part) => {
+    const kept: number[] = [];
+    for (let base = 0; base < part.length; base += RECORD_WORDS) {
+      const inode = BigInt(part[base + O.CLONE]!) | (BigInt(part[base + O.CLONE + 1]!) << 32n);
+      if (!inodes.has(inode)) append(kept, [...part.subarray(base, base + RECORD_WORDS)]);
+    }
+    return Uint32Array.from(kept);
+  });
 }
 
 /** Writes records to a new file. Not synced: what is cut off is found out, and is none. */

@@ -66,7 +66,8 @@ let pinned: { database: DatabaseSync; fd: number; path: Uint8Array; looks: strin
 /** Pins a database until {@link release}, or makes an image of it; null where it is none. Throws the system's errors. */
 export async function hold(request: HoldRequest): Promise<Held | null> {
   const { path, how } = request;
-  const fd = openRegular(Buffer.from(path), { named: true });
+  const fd = openIfThere(path);
+  if (fd === null) return null;
   try {
     const header = readHeader(fd);
     if (header === null) return null;
@@ -82,6 +83,15 @@ export async function hold(request: HoldRequest): Promise<Held | null> {
   } finally {
     // Closing it gives up all locks of this process on the file.
     if (pinned?.fd !== fd) fs.closeSync(fd);
+  }
+}
+
+function openIfThere(path: Uint8Array): number | null {
+  try {
+    return openRegular(Buffer.from(path));
+  } catch (error) {
+    if ((error as NodeJS.ErrnoException).code === "ENOENT") return null;
+    throw error;
   }
 }
 

@@ -60,8 +60,10 @@ export class Writer {
     this.child = child;
   }
 
-  static async start(context: TestContext, file: string): Promise<Writer> {
-    const child = fork(fileURLToPath(import.meta.url), [file], { execArgv: ["--disable-warning=ExperimentalWarning"] });
+  static async start(context: TestContext, file: string, synchronous: "OFF" | "FULL" = "OFF"): Promise<Writer> {
+    const child = fork(fileURLToPath(import.meta.url), [file, synchronous], {
+      execArgv: ["--disable-warning=ExperimentalWarning"],
+    });
     context.after(() => child.kill("SIGKILL"));
     await once(child, "message");
     return new Writer(child);
@@ -82,9 +84,9 @@ export class Writer {
   }
 }
 
-async function writeOn(file: string): Promise<void> {
+async function writeOn(file: string, synchronous: string): Promise<void> {
   const database = new DatabaseSync(file, { timeout: 60_000 });
-  database.exec("PRAGMA synchronous = OFF; PRAGMA wal_autocheckpoint = 100");
+  database.exec(`PRAGMA synchronous = ${synchronous}; PRAGMA wal_autocheckpoint = 100`);
   let n = 0;
   let isStopped = false;
   process.on("message", (asked) => {
@@ -101,4 +103,4 @@ async function writeOn(file: string): Promise<void> {
   process.disconnect();
 }
 
-if (import.meta.main) await writeOn(process.argv[2]!);
+if (import.meta.main) await writeOn(process.argv[2]!, process.argv[3]!);

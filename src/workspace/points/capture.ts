@@ -7,13 +7,13 @@ import { CairnError, toCairnError } from "../../errors.ts";
 import { failpoint } from "../../failpoint.ts";
 import type { WorkspaceState } from "../../formats/records/control.ts";
 import type { Descriptor } from "../../formats/records/descriptor.ts";
-import { recordPath } from "../../formats/records/record.ts";
 import { mountsInside, readMounts, whyMountsUnknown } from "../../fs/linux/mounts.ts";
 import { writeOrigins } from "../../archive/cache/origins.ts";
 import { listedNames, printablePath } from "../../fs/safe-path.ts";
 import { newSavePointId, type SavePointId } from "../../ids.ts";
 import { writeState, writeStateInOrder } from "../place/control-directory.ts";
 import { noRules, type Point } from "./point-files.ts";
+import { CHANGED, labelled, withDatabases } from "./cloned-databases.ts";
 import { removeHeldTrees } from "./held-trees.ts";
 import { type Saved, type SaveInput } from "../save/record-point.ts";
 import type { Workspace } from "../workspace.ts";
@@ -99,13 +99,14 @@ export async function holdPoint(workspace: Workspace, input: SaveInput, request:
   };
   try {
     const { temporary } = workspace.found.control;
-    const captured = await holder.capture(from, tree, { signal: input.signal, temporary, announce });
+    const cloned = await holder.capture(from, tree, { signal: input.signal, temporary, announce });
+    const { captured, labels } = await withDatabases(workspace, input, { from, tree, cloned });
     failpoint("capture.held");
     const partial = whyPartial(captured);
     if (partial !== null) throw new CairnError("unsupported", partial);
     const known = captured.announced === true ? announced : undefined;
     workspace.requireLock();
-    const point = points.commit(known ?? describe(Buffer.from(tree), captured), {
+    const point = points.commit(known ?? labelled(describe(Buffer.from(tree), captured), { captured, labels }), {
       keepClaim: true,
       announced: known !== undefined,
     });
@@ -152,8 +153,6 @@ function keepOrigins(file: string, { origins }: Captured): void {
     // Then everything is read when the point is sealed.
   }
 }
-
-const CHANGED = "it was changed while it was cloned";
 
 /** Says why a tree cannot be held for this save; null where it can. */
 export function whyNotHeld(workspace: Workspace, input: SaveInput): string | null {
@@ -204,12 +203,12 @@ function describeHeld(
     content: { tree: "", snapshot_tree: "", snapshot: null, root, held },
     state_digest: null,
     metadata_digest: null,
-    complete: captured.torn.length === 0,
+    complete: true,
     entries: { files: 0, directories: 0, links: 0, other: 0 },
     bytes: 0,
     bytes_stored: 0,
     unchanged: false,
-    labels: captured.torn.map((path) => ({ ...recordPath(path), label: "torn-possible", reason: CHANGED })),
+    labels: [],
     omitted: [],
     omitted_count: 0,
     rules: undo

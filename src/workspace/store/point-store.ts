@@ -57,7 +57,7 @@ export interface PointStoreOptions {
   level?: 1 | 3;
   holder?: TreeHolder | null;
   /** gives images of databases that are in use */
-  databases?: NonNullable<ScanOptions["databases"]>["capture"];
+  databases?: NonNullable<ScanOptions["databases"]>["capture"] | null;
 }
 
 const CLOCK_TICK_MS = 10;
@@ -70,6 +70,8 @@ export class PointStore {
   readonly type = "copy";
   /** Holds whole trees for this workspace's points, where its file system can; null where points go into the store at once. */
   readonly holder: TreeHolder | null;
+  /** Gives databases that are in use as they are after some transaction; null where nothing does. */
+  readonly databases: NonNullable<PointStoreOptions["databases"]> | null;
   readonly #options: PointStoreOptions;
   #store: Promise<EmbeddedStore> | undefined;
   readonly #kept: KeptScan;
@@ -78,6 +80,7 @@ export class PointStore {
   constructor(options: PointStoreOptions) {
     this.#options = options;
     this.holder = options.holder ?? null;
+    this.databases = options.databases ?? null;
     this.#kept = new KeptScan(options.statCache);
   }
 
@@ -421,8 +424,8 @@ export class PointStore {
   }
 
   #databases({ databases: how }: StageRequest): ScanOptions["databases"] {
-    const { databases: capture } = this.#options;
-    return capture === undefined || how === "copy" ? undefined : { capture, areHeld: how === "held" };
+    const { databases: capture } = this;
+    return capture === null || how === "copy" ? undefined : { capture, areHeld: how === "held" };
   }
 
   #snapshot(

@@ -1,0 +1,187 @@
+import fs from "node:fs";
+import { originsBeside } from "../../archive/cache/origins.ts";
+import type { DatabaseCapture } from "../../archive/scan/databases.ts";
+import type { Captured } from "../../clones/holder.ts";
+import { toCairnError } from "../../errors.ts";
+import { failpoint } from "../../failpoint.ts";
+import { joinPath, latin1 } from "../../formats/bytes.ts";
+import type { ConsistencyLabel, Descriptor } from "../../formats/records/descriptor.ts";
+import { HEADER_BYTES, parseHeader, SIDECARS } from "../../formats/sqlite-header.ts";
+import { recordPath } from "../../formats/records/record.ts";
+import { cloneAnswer, cloneFile } from "../../fs/linux/reflink.ts";
+import { openRegular } from "../../fs/regular-file.ts";
+import { newWorkDirectory } from "../../fs/work-directory.ts";
+import type { SaveInput } from "../save/record-point.ts";
+import type { Workspace } from "../workspace.ts";
+
+/** Endings of the files in which a database may have more than in its own. */
+const LOGS = ["-wal", "-journal"] as const;
+const TRIES = 2;
+
+interface ClonedDatabases {
+  captured: Captured;
+  labels: ConsistencyLabel[];
+}
+
+/** A tree that is of no one moment has databases that were in use as they are after some transaction. */
+export async function withDatabases(
+  { engine, found }: Workspace,
+  { databases, signal }: Pick<SaveInput, "databases" | "signal">,
+  { from, tree, cloned }: { from: Buffer; tree: string; cloned: Captured },
+): Promise<ClonedDatabases> {
+  if (engine.holder?.atomic === true) return labelSnapshot(cloned, Buffer.from(tree));
+  const isAny = cloned.torn.length + (cloned.logs ?? []).length > 0;
+  if (!isAny || databases === "copy" || engine.databases === null) return { captured: cloned, labels: [] };
+  const scratch = newWorkDirectory(found.control.temporary);
+  fs.mkdirSync(scratch, { recursive: true, mode: 0o700 });
+  try {
+    const made = { captured: cloned, root: from, tree: Buffer.from(tree) };
+    return await putDatabases(made, { capture: engine.databases, scratch, signal });
+  } finally {
+    fs.rmSync(scratch, { recursive: true, force: true });
+  }
+}
+
+/** Reason of a label of what was changed while its clone was made. */
+export const CHANGED = "it was changed while it was cloned";
+
+/** A descriptor with what is said of entries that are not as they were, and of databases. */
+export function labelled(descriptor: Descriptor, { captured, labels }: ClonedDatabases): Descriptor {
+  const torn = captured.torn.map((path) => ({ ...recordPath(path), label: "torn-possible", reason: CHANGED }));
+  const all: ConsistencyLabel[] = [...torn, ...labels];
+  return { ...descriptor, complete: all.every(({ label }) => label !== "torn-possible"), labels: all };
+}
+
+/**
+ * Puts databases that were in use when a tree was cloned entry by entry into the clone as they are after some transaction: their
+ * own files while they are pinned, or images of them; logs and journals become empty. The clone is nobody's yet.
+ */
+async function putDatabases(
+  { captured, root, tree }: { captured: Captured; root: Buffer; tree: Buffer },
+  { capture, scratch, signal }: { capture: DatabaseCapture; scratch: string; signal?: AbortSignal | undefined },
+): Promise<ClonedDatabases> {
+  const { databases, torn } = databasesIn(captured, tree);
+  const labels: ConsistencyLabel[] = [];
+  const put: Put = { inodes: new Set(), tree };
+  try {
+    for (const place of databases) {
+      for (let tries = 1; ; tries++) {
+        const how = tries === 1 ? "own" : "image";
+        const held = await capture.hold(joinPath(root, place), { signal, how, scratch });
+        if (held === null) {
+          labels.push({ ...recordPath(place), label: "torn-possible", reason: "it went while it was cloned" });
+          break;
+        }
+        let isWhole = true;
+        try {
+          putContent(place, held.image ?? Buffer.from(joinPath(root, place)), put);
+          for (const ending of LOGS) {
+            const log = Buffer.concat([place, Buffer.from(ending)]);
+            const content = held.sidecars.includes(ending) ? `${held.image}${ending}` : null;
+            if (isFile(joinPath(tree, log))) putContent(log, content, put);
+          }
+        } finally {
+          isWhole = await held.release();
+        }
+        failpoint("capture.database-put");
+        if (!isWhole && tries < TRIES) continue;
+        const { label, reason } = isWhole ? held : { label: "torn-possible", reason: "it was changed under a lock" };
+        labels.push({ ...recordPath(place), label, ...(reason === null ? {} : { reason }) });
+        break;
+      }
+    }
+  } finally {
+    await capture.close();
+  }
+  return {
+    captured: {
+      ...captured,
+      torn,
+      ...(captured.origins === undefined ? {} : { origins: originsBeside(captured.origins, put.inodes) }),
+    },
+    labels,
+  };
+}
+
+/**
+ * Says of databases that were written to while a snapshot was made that it has what a crash would have left: what SQLite had
+ * flushed is in it, in SQLite's order, and the rest may be missing.
+ */
+function labelSnapshot(captured: Captured, tree: Buffer): ClonedDatabases {
+  const { databases, torn } = databasesIn(captured, tree);
+  const labels = databases.map((place) => ({
+    ...recordPath(place),
+    label: "crash-consistent",
+    reason: "it was written to while the snapshot was made, which has what a crash would have left",
+  }));
+  return { captured: { ...captured, torn }, labels };
+}
+
+/** Databases in a tree that were written to when it was made, or have something in their logs; and what else is torn. */
+function databasesIn({ torn, logs = [] }: Captured, tree: Buffer): { databases: Buffer[]; torn: Uint8Array[] } {
+  const databases = new Map<string, Buffer>();
+  const others: Uint8Array[] = [];
+  for (const place of [...torn, ...logs]) {
+    const ending = SIDECARS.find((each) => latin1(place).endsWith(each)) ?? "";
+    const own = Buffer.from(place.subarray(0, place.length - ending.length));
+    if (isDatabase(joinPath(tree, own))) databases.set(latin1(own), own);
+    else if (torn.includes(place)) others.push(place);
+  }
+  return { databases: [...databases.values()], torn: others };
+}
+
+function isDatabase(place: Uint8Array): boolean {
+  if (!isFile(place)) return false;
+  const fd = openRegular(Buffer.from(place));
+  try {
+    const head = Buffer.alloc(HEADER_BYTES);
+    return fs.readSync(fd, head, 0, HEADER_BYTES, 0) === HEADER_BYTES && parseHeader(head) !== null;
+  } finally {
+    fs.closeSync(fd);
+  }
+}
+
+interface Put {
+  /** of files that are not what they were cloned from any more */
+  inodes: Set<bigint>;
+  tree: Buffer;
+}
+
+/** Gives a file of the clone another content, durably, and its times back; null: none. */
+function putContent(place: Buffer, content: string | Buffer | null, { inodes, tree }: Put): void {
+  const full = Buffer.from(joinPath(tree, place));
+  const { mode, atime, mtime, ino } = fs.statSync(full, { bigint: false });
+  inodes.add(BigInt(ino));
+  fs.chmodSync(full, mode | 0o600);
+  const to = openRegular(full, { flags: fs.constants.O_RDWR });
+  try {
+    fs.ftruncateSync(to);
+    if (content !== null) copyInto(to, content);
+    fs.futimesSync(to, atime, mtime);
+    fs.fchmodSync(to, mode & 0o7777);
+    fs.fsyncSync(to);
+  } finally {
+    fs.closeSync(to);
+  }
+}
+
+function copyInto(to: number, content: string | Buffer): void {
+  const from = openRegular(content);
+  try {
+    if (cloneAnswer(cloneFile(from, to)) === "cloned") return;
+    const room = Buffer.allocUnsafe(1 << 20);
+    for (let at = 0, length = 0; (length = fs.readSync(from, room, 0, room.length, at)) > 0; at += length)
+      for (let done = 0; done < length;) done += fs.writeSync(to, room, done, length - done, at + done);
+  } finally {
+    fs.closeSync(from);
+  }
+}
+
+function isFile(place: Uint8Array): boolean {
+  try {
+    return fs.lstatSync(Buffer.from(place)).isFile();
+  } catch (error) {
+    if (toCairnError(error).code === "not_found") return false;
+    throw error;
+  }
+}

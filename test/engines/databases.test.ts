@@ -1,0 +1,62 @@
+import assert from "node:assert/strict";
+import path from "node:path";
+import { DatabaseSync } from "node:sqlite";
+import { test } from "node:test";
+import { isDeepStrictEqual } from "node:util";
+import { makeDatabase, stateAfter, stateOf, Writer } from "../../src/capture/sqlite/testing-writer.ts";
+import { type HeldKind, heldPlace, type HoldingEngine } from "../fixtures/held-place.ts";
+
+/** Databases in use, in points that hold whole trees. */
+
+/** The number of commits that a database has. Asserts that it is whole, and all of one commit. */
+function commitsIn(file: string): number {
+  const database = new DatabaseSync(file);
+  try {
+    assert.equal(database.prepare("PRAGMA integrity_check").get()!["integrity_check"], "ok");
+    const { one, two } = stateOf(database);
+    assert.deepEqual(one, two);
+    const newest = Math.max(...one);
+    assert.deepEqual(one, stateAfter(newest));
+    return newest;
+  } finally {
+    database.close();
+  }
+}
+
+const PLACES: readonly [HeldKind, HoldingEngine][] = [
+  ["xfs", "reflink-copy"],
+  ["btrfs", "btrfs-snapshot"],
+];
+for (const [kind, engine] of PLACES)
+  for (const mode of ["wal", "delete"] as const)
+    test(`points of ${engine} have a database of one transaction when a program writes to it, journal mode ${mode}`, async (t) => {
+      const fill = (folder: string): void => makeDatabase(path.join(folder, "app.db"), mode);
+      const place = await heldPlace(t, { kind, engine, fill });
+      if (place === null) return;
+      const { client, folder, volume } = place;
+      // A snapshot has what was flushed, as a crash leaves it.
+      const writer = await Writer.start(t, path.join(folder, "app.db"), engine === "btrfs-snapshot" ? "FULL" : "OFF");
+      for (let i = 0; i < 5; i++) {
+        const before = await writer.commits();
+        const { save_point_id: target, effective_engine, degraded } = await client.save();
+        const after = await writer.commits();
+        assert.deepEqual([effective_engine, degraded], [engine, []]);
+        const held = path.join(volume.root, `held-${i}`);
+        await client.fork(target, held);
+        const sealed = path.join(volume.root, `sealed-${i}`);
+        await client.seal();
+        const { labels, complete } = (await client.show(target)).save_point;
+        const said = labels.map(({ path: where, label }) => [where, label]);
+        const wanted = [["app.db", "transaction-consistent"]];
+        if (engine === "btrfs-snapshot") wanted.push(["app.db", "crash-consistent"]);
+        assert.ok(said.length === 1 && wanted.some((each) => isDeepStrictEqual(each, said[0])), JSON.stringify(labels));
+        assert.equal(complete, true);
+        await client.restore({ target, to: sealed });
+        for (const back of [held, sealed]) {
+          const commits = commitsIn(path.join(back, "app.db"));
+          assert.ok(before <= commits && commits <= after + 1, `${before} <= ${commits} <= ${after}`);
+        }
+      }
+      await writer.stop();
+      assert.deepEqual((await client.verifyAll()).problems, []);
+    });
