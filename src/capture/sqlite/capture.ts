@@ -22,6 +22,7 @@ import { beside, plainCopy, sizeOf } from "./plain-copy.ts";
 /** Milliseconds that a lock is waited for, between two tries, and for which a checkpoint may keep a writer waiting. */
 const WAIT_MS = 3_000;
 const PAUSE_MS = 100;
+const FIRST_PAUSE_MS = 2;
 const CHECKPOINT_WAIT_MS = 20;
 const TRIES = 20;
 /** Pages that a backup copies between two turns. */
@@ -286,7 +287,7 @@ async function isPinnedOnEmptyWal(database: DatabaseSync, path: Uint8Array): Pro
   database.exec(`PRAGMA busy_timeout = ${CHECKPOINT_WAIT_MS}`);
   try {
     for (let tries = 0; tries < TRIES; tries++) {
-      if (tries > 0) await sleep(PAUSE_MS);
+      if (tries > 0) await sleep(Math.min(PAUSE_MS, FIRST_PAUSE_MS * 2 ** tries));
       // Most of the log without keeping a writer waiting; the rest, and cutting it, does.
       database.exec("PRAGMA wal_checkpoint(PASSIVE)");
       failpoint("database.checkpointed");

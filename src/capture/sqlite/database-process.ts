@@ -12,6 +12,7 @@ const CALLED = "a process that reads databases";
  */
 export class DatabaseProcess {
   #child: ChildProcess | null = null;
+  #rest: NodeJS.Timeout | undefined;
 
   /**
    * Has a piece of work done; `scratch` is a folder that is removed when this process ends meanwhile. Throws what the work
@@ -23,7 +24,10 @@ export class DatabaseProcess {
     { signal, scratch = null }: { signal?: AbortSignal | undefined; scratch?: string | null } = {},
   ): Promise<Awaited<ReturnType<Works[W]>>> {
     throwIfAborted(signal);
+    clearTimeout(this.#rest);
     const child = (this.#child ??= this.#started());
+    child.ref();
+    child.channel?.ref();
     const { promise, resolve, reject } = Promise.withResolvers<Report>();
     const stop = (): void => reject(new CairnError("interrupted", "stopped by the caller", { cause: signal?.reason }));
     const failed = (error: Error): void => reject(toCairnError(error, `starting ${CALLED}`));
@@ -74,6 +78,14 @@ export class DatabaseProcess {
       if (this.#child === child) this.#child = null;
     });
     return withPipes(child, CALLED);
+  }
+
+  /** Keeps nobody waiting for the process from now on, and ends it when it is not used for so long. */
+  rest(idleMs: number): void {
+    this.#child?.unref();
+    this.#child?.channel?.unref();
+    clearTimeout(this.#rest);
+    this.#rest = setTimeout(() => void this.close(), idleMs).unref();
   }
 
   /** Ends the process, whatever it does; resolves when it touches nothing any more. */

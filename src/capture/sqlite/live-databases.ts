@@ -4,6 +4,8 @@ import { temporaryName } from "../../fs/durable.ts";
 import type { Held, HoldRequest } from "./capture.ts";
 import type { DatabaseProcess } from "./database-process.ts";
 
+const IDLE_MS = 10_000;
+
 /** A database that can be read, and the image of it, where its own file will not do. */
 interface HeldDatabase extends Omit<Held, "isImage"> {
   image: string | null;
@@ -45,11 +47,9 @@ export class LiveDatabases {
     }
   }
 
-  /** Ends the process. */
+  /** Lets the process wait for the next call for a while: to start one takes longer than most captures. */
   async close(): Promise<void> {
-    const sqlite = this.#sqlite;
-    this.#sqlite = null;
-    await sqlite?.close();
+    this.#sqlite?.rest(IDLE_MS);
   }
 }
 
