@@ -22,6 +22,8 @@ const FETCHED_BYTES = 8 * 1024 * 1024;
 const LEAST_HOLE = 64 * 1024;
 const SEEK_DATA = 3;
 const SEEK_HOLE = 4;
+/** Bytes of a chunk of a database: a multiple of every size of its pages. */
+const PAGES_BYTES = 64 * 1024;
 const SLOTS = 64;
 const SLOT_WORDS = 12;
 /** Words of a chunk queue: published, taken, then slots {state, offset, length, id 8 words}. */
@@ -224,6 +226,12 @@ export class RingReading {
   advance(length: number, isHole: boolean): void {
     this.end += length;
     if (!isHole) this.#zerosFrom = this.end;
+  }
+
+  /** Where the next chunk of a database ends, whose pages change one by one and keep their places; -1: there is not enough yet. */
+  pagesCut(eof: boolean): number {
+    if (this.end - this.start >= PAGES_BYTES) return this.start + PAGES_BYTES;
+    return eof && this.end > this.start ? this.end : -1;
   }
 
   publish(cut: number): void {

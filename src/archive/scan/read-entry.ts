@@ -470,6 +470,7 @@ export class EntryReader {
     const whole = new Sha256Stream();
     const ring = this.queues.ring(thread.thread);
     const from = new HoleAwareReading(thread.sys, file);
+    const isPaged = this.databases.isOne(file.fd);
     for (;;) {
       thread.checkStop();
       reading.makeRoom(READ_BYTES);
@@ -484,7 +485,7 @@ export class EntryReader {
       // A file that grows without end is cut off at what it was; the caller sees that it changed.
       const eof = n === 0 || from.position >= file.size + 64 * READ_BYTES;
       for (;;) {
-        const cut = chunker.cut(reading.given, reading.end, eof);
+        const cut = isPaged ? reading.pagesCut(eof) : chunker.cut(reading.given, reading.end, eof);
         reading.given = cut < 0 ? reading.end : cut;
         if (cut < 0) break;
         reading.publish(cut);

@@ -1,4 +1,5 @@
 import assert from "node:assert/strict";
+import { randomBytes } from "node:crypto";
 import { readdirSync, readFileSync, statSync } from "node:fs";
 import { join } from "node:path";
 import { DatabaseSync } from "node:sqlite";
@@ -112,4 +113,19 @@ test("a program goes on with the restored content when a restore writes it throu
   await client.undo({ throughSqlite: true });
   assert.deepEqual(stateOf(database).one, stateAfter(2));
   assert.equal(database.prepare("PRAGMA integrity_check").get()!["integrity_check"], "ok");
+});
+
+test("a save stores some pages of a database anew when some were changed", async (t) => {
+  const { client, folder } = await testFolder(t);
+  const database = new DatabaseSync(join(folder, "app.db"));
+  t.after(() => database.close());
+  database.exec("CREATE TABLE t (id INTEGER PRIMARY KEY, content BLOB)");
+  const insert = database.prepare("INSERT INTO t VALUES (?, ?)");
+  for (let id = 0; id < 2000; id++) insert.run(id, randomBytes(3000));
+  await client.save();
+  const update = database.prepare("UPDATE t SET content = ? WHERE id = ?");
+  // Of those that lie far apart each has a chunk of its own where they are cut by content, of about a MiB.
+  for (const id of [10, 700, 1400, 1990]) update.run(randomBytes(3000), id);
+  const { bytes_stored: stored } = await client.save();
+  assert.ok(stored < 5 * 80_000, String(stored));
 });
