@@ -228,7 +228,7 @@ export class RingReading {
     if (!isHole) this.#zerosFrom = this.end;
   }
 
-  /** Where the next chunk of a database ends, whose pages change one by one and keep their places; -1: there is not enough yet. */
+  /** The end of the next chunk of a database, whose pages change one by one and keep their places; -1: there is not enough yet. */
   pagesCut(eof: boolean): number {
     if (this.end - this.start >= PAGES_BYTES) return this.start + PAGES_BYTES;
     return eof && this.end > this.start ? this.end : -1;
