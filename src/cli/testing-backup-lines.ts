@@ -139,7 +139,7 @@ export const BACKUP_OBJECT_KEYS = {
   forget_decision: "snapshot_id created_at keep reasons",
   repository_key: "key_id created_at hostname username current",
   kept_repository: "repository password_file password_command age_identity retention",
-  proof: "state_digest metadata_equal receipt",
+  proof: "state_digest metadata_equal databases receipt",
   transferred: "data_blobs tree_blobs bytes stored_bytes packs",
 } as const;
 

@@ -21,6 +21,23 @@ export const DatabaseStatistics = object(
 );
 export type DatabaseStatistics = Of<typeof DatabaseStatistics>;
 
+export const DatabaseProof = object(
+  {
+    ...NamedPath.entries,
+    bytes: number(),
+    page_size: orNull(number("null where it was not opened")),
+    pages: orNull(number()),
+    sha256: text("of the file, without the page at 1 GiB that SQLite locks and never writes"),
+    check: orNull(oneOf(["quick_check", "integrity_check"], "SQLite's; null where more than its file belongs to it")),
+    problems: rows(text(), "what SQLite finds wrong with it, which is as it was saved"),
+    statistics: orNull(DatabaseStatistics),
+    label: orNull(text("of the save point: what can be relied on; null where none was given")),
+    duration_ms: number(),
+  },
+  "a SQLite database as it was read back",
+);
+export type DatabaseProof = Of<typeof DatabaseProof>;
+
 export const DatabaseInfo = object({
   ...NamedPath.entries,
   bytes: number(),

@@ -16,6 +16,7 @@ import {
   strict,
   text,
 } from "./schema.ts";
+import { DatabaseProof } from "./databases.ts";
 import { BackupRetention } from "./looking.ts";
 import {
   BackupList,
@@ -170,7 +171,7 @@ export const RestoredForCheck = object({
   entries: number(),
   bytes: number(),
   state_digest: orNull(text("what was read back, and is what was saved; null where it was not proven")),
-  databases: number("SQLite databases in it"),
+  databases: rows(DatabaseProof, "SQLite databases in it"),
 });
 export type RestoredForCheck = Of<typeof RestoredForCheck>;
 export const VerifyBackupOptions = object({

@@ -17,6 +17,7 @@ import {
   some,
   text,
 } from "./schema.ts";
+import { DatabaseProof } from "./databases.ts";
 import { RestoreResult, SaveOptions } from "./points.ts";
 import { CallOptions, Incomplete, LeftOut, NamedPath, PathInput, pointId, WorkspaceCallOptions } from "./words.ts";
 
@@ -323,6 +324,7 @@ export const RestoreProof = object(
   {
     state_digest: text(),
     metadata_equal: flag("true when owners, times and attributes are those that were saved, too"),
+    databases: rows(DatabaseProof, "SQLite databases in it"),
     receipt: orNull(text("the file, absolute; null where the snapshot records no digest to sign for")),
   },
   "what was read back is the state that was saved",

@@ -14,7 +14,8 @@ import { checkJobs, type OpenRepository } from "../open-repository.ts";
 import { reading, type Session } from "../session.ts";
 import { pointOf } from "../snapshots.ts";
 import { type Compared, compareWritten } from "./compare.ts";
-import { requireReceiptPlace, writeReceipt } from "./receipt.ts";
+import { proveDatabases } from "./prove-databases.ts";
+import { receiptRow, requireReceiptPlace, writeReceipt } from "./receipt.ts";
 import type { Written } from "./write-snapshot.ts";
 
 /** A folder that was restored, and the snapshot that it should be. */
@@ -77,7 +78,7 @@ interface FoundAgain {
   found: ScanResult;
   state: string;
   /** Null where the state is another one than was recorded, and where none was. */
-  proof: Omit<RestoreProof, "receipt"> | null;
+  proof: Omit<RestoreProof, "receipt" | "databases"> | null;
   from: ProofSource;
   /** Entries that are there and could not be read: the digests lack them. */
   notRead: LeftOut[];
@@ -168,7 +169,7 @@ export async function proveNewFolder(what: Filled, folder: Buffer, { written, le
   const isCompared = isComparedByEntry(what, leftOut);
   const again = await readBack(what, folder, { recorded, rules: NO_RULES, skip: [] });
   const { found, proof, from, notRead } = again;
-  if (proof !== null) return { proof, from, untold: 0 };
+  if (proof !== null) return { proof: await withDatabases(what, folder, { found, proof }), from, untold: 0 };
   append(leftOut, notRead);
   const { omitted } = found.notes;
   const wrongly = omitted.find((each) => !isRefusal(each));
@@ -244,7 +245,8 @@ export async function proveInPlace(what: FilledInPlace): Promise<ProvenInPlace> 
   const { found, state, proof, from, notRead } = await readBack(what, folder, { ...what.left, recorded });
   // A digest says nothing of what could not be read, and that may be something else than the snapshot has.
   if (proof !== null && notRead.length === 0) {
-    const shown = await signed(what, proof, { from, leftOut, target: folder.toString("utf8") });
+    const looked = await withDatabases(what, folder, { found, proof });
+    const shown = await signed(what, looked, { from, leftOut, target: folder.toString("utf8") });
     return { proof: shown, leftOut, from, untold: 0, isEqual: true };
   }
   warnUnproven(options);
@@ -278,6 +280,15 @@ export async function proveInPlace(what: FilledInPlace): Promise<ProvenInPlace> 
 
 const WRITTEN_TO = "something wrote to it meanwhile, or its disk does not keep what it is given";
 
+async function withDatabases(
+  { content, options }: ReadBack,
+  folder: Buffer,
+  { found, proof }: { found: ScanResult; proof: Omit<RestoreProof, "receipt" | "databases"> },
+): Promise<Omit<RestoreProof, "receipt">> {
+  const databases = await proveDatabases(folder, found, { ...options, labels: content.manifest?.labels ?? [] });
+  return { ...proof, databases };
+}
+
 /** A proof with its receipt; without one where the snapshot lacks something of what it was made of: that is not proven whole. */
 export async function signed(
   { access, listed, content, options }: ReadBack,
@@ -296,6 +307,7 @@ export async function signed(
         metadata_equal: proof.metadata_equal,
         read_from: more.from,
         left_out: more.leftOut.length,
+        databases: proof.databases.map(receiptRow),
         target: more.target,
       },
       options.receipt,

@@ -1,7 +1,10 @@
 import assert from "node:assert/strict";
-import { existsSync, mkdirSync, readFileSync, symlinkSync, writeFileSync } from "node:fs";
+import { createHash } from "node:crypto";
+import { existsSync, mkdirSync, readdirSync, readFileSync, symlinkSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
+import { DatabaseSync } from "node:sqlite";
 import { test } from "node:test";
+import { verifyReceipt } from "./receipt.ts";
 import { CairnError } from "../../errors.ts";
 import { backupScene } from "../testing-far.ts";
 
@@ -59,4 +62,26 @@ test("nothing is restored when a receipt is wanted of what gets none", async (t)
   assert.deepEqual([existsSync(target), existsSync(receipt)], [false, false]);
   const { proof } = await client.restoreBackup(repository, "latest", { receipt });
   assert.deepEqual([proof?.receipt, existsSync(receipt)], [receipt, true]);
+});
+
+test("a receipt says of each database what SQLite found when it was read back", async (t) => {
+  const { client, repository, folder, root } = await backupScene(t, "local");
+  const database = new DatabaseSync(join(folder, "app.db"));
+  database.exec("CREATE TABLE t (a INTEGER); INSERT INTO t VALUES (1), (2), (3)");
+  database.close();
+  await client.createBackup(repository, { save: true });
+  const receipt = join(root, "receipt.json");
+  const { proof } = await repository.restore("latest", join(root, "restored"), { receipt });
+  const bytes = readFileSync(join(root, "restored/app.db"));
+  const sha256 = createHash("sha256").update(bytes).digest("hex");
+  const [shown] = proof!.databases;
+  assert.deepEqual(
+    [shown?.path, shown?.pages, shown?.sha256, shown?.check, shown?.problems, shown?.label],
+    ["app.db", bytes.length / 4096, sha256, "quick_check", [], "transaction-consistent"],
+  );
+  assert.deepEqual(shown?.statistics?.tables, [{ name: "t", rows: 3 }]);
+  const { receipt: body } = await verifyReceipt(receipt, {});
+  const [signed] = (body as unknown as { databases: Record<string, unknown>[] }).databases;
+  assert.deepEqual([signed?.["path"], signed?.["sha256"], signed?.["rows"]], ["app.db", sha256, 3]);
+  assert.deepEqual(readdirSync(join(root, "restored")).toSorted(), readdirSync(folder).toSorted());
 });

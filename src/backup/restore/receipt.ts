@@ -5,7 +5,13 @@ import { dirname, join, resolve } from "node:path";
 import { isSignedBy, newSigningKey, signBytes, type SigningKey, signingKeyOf } from "../../crypto/sign.ts";
 import { CairnError, toCairnError } from "../../errors.ts";
 import { PROGRAM } from "../../formats/program.ts";
-import { decodeReceipt, encodeReceipt, encodeReceiptBody, type ReceiptBody } from "../../formats/records/receipt.ts";
+import {
+  decodeReceipt,
+  encodeReceipt,
+  encodeReceiptBody,
+  type ReceiptBody,
+  type ReceiptDatabase,
+} from "../../formats/records/receipt.ts";
 import { durableMkdir, durableWrite, readSmallFile } from "../../fs/durable.ts";
 import { acquireLock } from "../../fs/lock.ts";
 import { isAtOrBelow } from "../../fs/safe-path.ts";
@@ -13,6 +19,7 @@ import { readRegular } from "../../fs/regular-file.ts";
 import { realPathOf } from "../../workspace/place/find-workspace.ts";
 import { readRecord } from "../../workspace/place/control-directory.ts";
 import { userStateDirectory } from "../../workspace/place/registry.ts";
+import type { DatabaseProof } from "../../contract/databases.ts";
 import type { VerifyReceiptOptions, VerifyReceiptResult } from "../../contract/snapshots.ts";
 
 const MAX_BYTES = 1 << 20;
@@ -33,6 +40,23 @@ function ownKey(): SigningKey {
   const key = newSigningKey();
   durableWrite(keyFile(), Buffer.from(`${Buffer.from(key.secret).toString("base64")}\n`), { mode: 0o600 });
   return key;
+}
+
+/** Shortens what is known of a database to what a receipt says. */
+export function receiptRow({ statistics, problems, ...proof }: DatabaseProof): ReceiptDatabase {
+  const { path, path_b64, pages, sha256: image, check, label, duration_ms } = proof;
+  return {
+    path,
+    ...(path_b64 === undefined ? {} : { path_b64 }),
+    pages,
+    sha256: image,
+    check,
+    problems: problems.length,
+    schema_sha256: statistics?.schema_sha256 ?? null,
+    rows: statistics === null ? null : statistics.tables.reduce((sum, { rows }) => sum + (rows ?? 0), 0),
+    label,
+    duration_ms,
+  };
 }
 
 /** Signs what was proven and keeps it, behind the receipt before it. Returns its path. */

@@ -39,14 +39,14 @@ for (const scheme of firstOf(["far", "local"] as const, 1)) {
     const { snapshots } = await repository.list();
     const sound = await repository.verify({ restoreCheck: true, scratch: join(root, "scratch") });
     assert.deepEqual([sound.problems, sound.restored.length], [[], 1]);
-    assert.deepEqual([sound.restored[0]?.state_digest, sound.restored[0]?.databases], [wanted, 1]);
+    assert.deepEqual([sound.restored[0]?.state_digest, sound.restored[0]?.databases.length], [wanted, 1]);
     await client.createBackup(repository, { save: true });
     const broken = await repository.verify({ restoreCheck: true, scratch: join(root, "scratch") });
     assert.deepEqual(
       broken.problems.map(({ kind, severity, losses }) => [kind, severity, losses.map(({ path }) => path)]),
       [["database_damaged", "damage", ["deep/broken.db"]]],
     );
-    assert.equal(broken.restored[0]?.databases, 2);
+    assert.equal(broken.restored[0]?.databases.length, 2);
     // What was asked for by name is restored, not the newest.
     const named = await repository.verify({ snapshots: [snapshots[0]!.snapshot_id], quick: true, restoreCheck: true });
     assert.deepEqual([named.problems, named.restored[0]?.snapshot_id], [[], snapshots[0]!.snapshot_id]);
@@ -77,7 +77,7 @@ test("a database is checked with its log, and those after it are too, when SQLit
     problems.map(({ kind, losses }) => [kind, losses[0]?.path]),
     [["database_damaged", "app.db-z"]],
   );
-  assert.equal(restored[0]?.databases, 2);
+  assert.equal(restored[0]?.databases.length, 2);
 });
 
 test("a database is checked when its path is longer than any program takes", async (t) => {
@@ -100,7 +100,7 @@ test("a database is checked when its path is longer than any program takes", asy
     problems.map(({ kind, losses }) => [kind, losses[0]?.path]),
     [["database_damaged", [...names, "broken.db"].join("/")]],
   );
-  assert.equal(restored[0]?.databases, 2);
+  assert.equal(restored[0]?.databases.length, 2);
   assert.deepEqual(readdirSync(join(root, "scratch")), []);
 });
 

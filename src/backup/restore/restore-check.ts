@@ -9,6 +9,7 @@ import { removeAll } from "../../fs/remove-all.ts";
 import { displayPath } from "../../fs/safe-path.ts";
 import { newWorkDirectory, removeDeadWorkDirectories } from "../../fs/work-directory.ts";
 import type { BackupProblem, RestoredForCheck, VerifyBackupOptions, VerifyBackupResult } from "../../contract/index.ts";
+import type { DatabaseProof } from "../../contract/databases.ts";
 import { verifyRepository } from "../care/verify.ts";
 import { chosenSnapshots, inOrder, warnOfFuture } from "../snapshots.ts";
 import { callOf, type OpenRepository } from "../open-repository.ts";
@@ -70,7 +71,7 @@ async function checkOne(
   { id, scratch }: { id: string; scratch: string },
   options: VerifyBackupOptions,
 ): Promise<{ restored: RestoredForCheck; problems: BackupProblem[] }> {
-  const restored: RestoredForCheck = { snapshot_id: id, entries: 0, bytes: 0, state_digest: null, databases: 0 };
+  const restored: RestoredForCheck = { snapshot_id: id, entries: 0, bytes: 0, state_digest: null, databases: [] };
   const { signal } = options;
   let result: Awaited<ReturnType<typeof restoreBackup>>;
   mkdirSync(scratch, { mode: 0o700 });
@@ -93,27 +94,29 @@ async function checkOne(
     .map(({ detail, path, path_b64 }) =>
       problem(id, "restore_incomplete", { detail, path: path_b64 === undefined ? { path } : { path, path_b64 } }),
     );
-  const checked = await checkDatabases(id, scratch, signal);
+  const known = result.proof?.databases ?? [];
+  const checked = await checkDatabases({ id, scratch, known }, signal);
   restored.databases = checked.databases;
   return { restored, problems: [...problems, ...checked.problems] };
 }
 
 async function checkDatabases(
-  id: string,
-  scratch: string,
+  { id, scratch, known }: { id: string; scratch: string; known: readonly DatabaseProof[] },
   signal: AbortSignal | undefined,
-): Promise<{ databases: number; problems: BackupProblem[] }> {
+): Promise<{ databases: DatabaseProof[]; problems: BackupProblem[] }> {
   const aside = join(scratch, "database");
   mkdirSync(aside, { mode: 0o700 });
   const checker = new DatabaseProcess();
   const problems: BackupProblem[] = [];
-  let databases = 0;
+  const databases: DatabaseProof[] = [];
   try {
     for await (const { path, file } of restoredDatabases(Buffer.from(join(scratch, "restored")), aside, signal)) {
-      databases++;
-      const wrong = await checker.check(file, signal);
-      if (wrong.length === 0) continue;
-      const detail = `SQLite finds it damaged: ${wrong.slice(0, 3).join("; ")}`;
+      const proof = await checker.prove({ path: Buffer.from(file), own: true }, signal);
+      const shown = displayPath(path);
+      const label = known.find((each) => each.path === shown.path && each.path_b64 === shown.path_b64)?.label ?? null;
+      databases.push({ ...shown, ...proof, label });
+      if (proof.problems.length === 0) continue;
+      const detail = `SQLite finds it damaged: ${proof.problems.slice(0, 3).join("; ")}`;
       problems.push(problem(id, "database_damaged", { detail, path: displayPath(path) }));
     }
   } finally {

@@ -2,6 +2,7 @@ import { type ChildProcess, fork } from "node:child_process";
 import { fileURLToPath } from "node:url";
 import { CairnError, type ErrorCode, throwIfAborted, toCairnError } from "../../errors.ts";
 import { withPipes } from "../../fs/child-pipes.ts";
+import type { DatabaseProof, ProveRequest } from "./image.ts";
 import type { Report, Works } from "./database-worker.ts";
 
 const CALLED = "a process that reads databases";
@@ -51,14 +52,15 @@ export class DatabaseProcess {
     }
   }
 
-  /** Has SQLite check all of a database that is nobody's; the files may be changed by that. What is wrong with it, or nothing. */
-  async check(path: string, signal?: AbortSignal): Promise<string[]> {
+  /** Has SQLite check a database. One at which the process itself ends has a problem, and no facts. */
+  async prove(request: ProveRequest, signal?: AbortSignal): Promise<DatabaseProof> {
     try {
-      return await this.do("check", Buffer.from(path), { signal });
+      return await this.do("prove", request, { signal });
     } catch (error) {
-      if (error instanceof CairnError && error.message.endsWith("without an answer"))
-        return ["the check ended without a word"];
-      throw error;
+      if (!(error instanceof CairnError) || !error.message.endsWith("without an answer")) throw error;
+      const none = { bytes: 0, page_size: null, pages: null, sha256: "", statistics: null, duration_ms: 0 };
+      const check = request.own ? "integrity_check" : "quick_check";
+      return { ...none, check, problems: ["the check ended without a word"] };
     }
   }
 

@@ -4,6 +4,7 @@ import { DatabaseSync } from "node:sqlite";
 import { setImmediate as turn } from "node:timers/promises";
 import { append } from "../../append.ts";
 import { CairnError } from "../../errors.ts";
+import { openRegular } from "../../fs/regular-file.ts";
 import { listedNames } from "../../fs/safe-path.ts";
 import { lockPage } from "../../formats/sqlite-header.ts";
 
@@ -166,20 +167,57 @@ async function hashRange(fd: number, hash: Hash, { from, to }: { from: number; t
   }
 }
 
-/**
- * Opens a database that is nobody's, with the journal that lies beside it, and has SQLite check all of it. The files may be
- * changed by that, as by any program that opens them. What is wrong with it; empty when nothing is.
- */
-export function check(path: Uint8Array): string[] {
+/** Facts of a database, as SQLite finds it. */
+export interface DatabaseProof {
+  bytes: number;
+  /** Null where it cannot be opened. */
+  page_size: number | null;
+  pages: number | null;
+  /** Hash of the file, without the page at the lock byte. */
+  sha256: string;
+  check: "quick_check" | "integrity_check";
+  /** Things that are wrong with it; empty when nothing is. */
+  problems: string[];
+  statistics: Statistics | null;
+  duration_ms: number;
+}
+
+export interface ProveRequest {
+  path: Uint8Array;
+  /** It is nobody's: the log or journal beside it is applied first, all of it is checked, and the files may be changed by that. */
+  own: boolean;
+}
+
+/** Has SQLite check a database that nobody writes to, counts what is in it, and hashes its file. */
+export async function prove({ path, own }: ProveRequest): Promise<DatabaseProof> {
+  const started = performance.now();
+  const found: Pick<DatabaseProof, "page_size" | "pages" | "problems" | "statistics"> = {
+    page_size: null,
+    pages: null,
+    problems: [],
+    statistics: null,
+  };
   try {
-    const database = openDatabase(path, "rw");
+    const database = openDatabase(path, own ? "rw" : "image");
     try {
-      return checked(database, true).problems;
+      found.problems = checked(database, own).problems;
+      found.page_size = ask(database, "PRAGMA page_size");
+      found.pages = ask(database, "PRAGMA page_count");
+      if (found.problems.length === 0) found.statistics = statisticsOf(database);
     } finally {
       database.close();
     }
   } catch (error) {
     // What cannot be opened at all is no less wrong.
-    return [error instanceof Error ? error.message : String(error)];
+    found.problems = [error instanceof Error ? error.message : String(error)];
+  }
+  const fd = openRegular(Buffer.from(path));
+  try {
+    const sha256 = await hashOf(fd, found.page_size);
+    const check = own ? "integrity_check" : "quick_check";
+    const duration_ms = Math.round(performance.now() - started);
+    return { bytes: fs.fstatSync(fd).size, ...found, sha256, check, duration_ms };
+  } finally {
+    fs.closeSync(fd);
   }
 }

@@ -25,12 +25,29 @@ export interface ReceiptBody {
   read_from?: "disk" | "memory";
   /** Entries whose owner, mode or attributes could not be set; none is missing or has other content. */
   left_out: number;
+  /** SQLite databases of it, each as SQLite found it when it was read back. Absent in older ones, which did not look. */
+  databases?: ReceiptDatabase[];
   host: string;
   /** The folder that it was restored into. */
   target: string;
   program: string;
   /** SHA-256 of the receipt file before this one, of the same key; null for the first. */
   previous: string | null;
+}
+
+export interface ReceiptDatabase {
+  path: string;
+  path_b64?: string;
+  pages: number | null;
+  sha256: string;
+  check: string | null;
+  /** Number of things that are wrong with it, as they were when it was saved. */
+  problems: number;
+  /** SHA-256 of the statements that make the schema, and the rows of all tables together; null where it was not opened. */
+  schema_sha256: string | null;
+  rows: number | null;
+  label: string | null;
+  duration_ms: number;
 }
 
 export interface SignedReceipt {
@@ -61,6 +78,13 @@ export function decodeReceiptBody(bytes: Uint8Array): ReceiptBody {
   const from = fields.optionalText("read_from") ?? "disk";
   if (from !== "disk" && from !== "memory") throw fields.wrong("read_from", "disk or memory");
   fields.integer("left_out");
+  if (fields.has("databases"))
+    fields.list("databases", (element, label) => {
+      const each = new Fields(element, label);
+      each.text("path");
+      each.hex("sha256", 64);
+      each.integer("problems");
+    });
   fields.text("host");
   fields.text("target");
   fields.text("program");

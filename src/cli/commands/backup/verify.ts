@@ -120,7 +120,7 @@ function renderRestored({
   databases,
 }: RestoredForCheck): string {
   const proven = digest === null ? "not proven" : `state digest ${digest.slice(0, 12)}`;
-  return `snapshot ${id.slice(0, 8)} restored: ${plural(entries, "entry")}, ${formatBytes(bytes)}, ${proven}, ${plural(databases, "database")} checked`;
+  return `snapshot ${id.slice(0, 8)} restored: ${plural(entries, "entry")}, ${formatBytes(bytes)}, ${proven}, ${plural(databases.length, "database")} checked`;
 }
 
 function renderProblem({ style }: Context, problem: BackupProblem): string[] {
