@@ -194,20 +194,24 @@ test("a restore stores again what lay in packs that are missing before it replac
 });
 
 test("a restore, undo or restoreLatest that changes nothing makes no point and moves no undo target", async (t) => {
-  const { client, write, folder } = await testFolder(t, { a: "one" });
+  const { client, write, folder } = await testFolder(t, { a: "none", b: "same" });
+  const older = await client.save();
+  write("a", "one");
   const first = await client.save();
   write("a", "an afternoon's work");
   const real = await client.restore({ target: "head" });
   assert.notEqual(real.undo_id, null);
-  const points = async (): Promise<number> => (await client.history()).save_points.length;
+  const points = async (): Promise<number> => (await client.history(undefined, 0, { all: true })).save_points.length;
   const before = await points();
   for (const call of [
-    client.restore({ target: "head" }),
-    client.restoreLatest(),
-    client.restore({ target: first.save_point_id }),
+    async () => client.restore({ target: "head" }),
+    async () => client.restoreLatest(),
+    async () => client.restore({ target: first.save_point_id }),
+    // The folder is not as that point has it, and what is asked for is.
+    async () => client.restore({ target: older.save_point_id, paths: ["b"] }),
   ]) {
     // oxlint-disable-next-line no-await-in-loop
-    const { undo_id: undoId, changes } = await call;
+    const { undo_id: undoId, changes } = await call();
     assert.deepEqual([undoId, changes], [null, { created: 0, updated: 0, deleted: 0, metadata: 0 }]);
   }
   assert.equal(await points(), before);

@@ -114,6 +114,7 @@ test("a restore in a subvolume inside that was killed before its commit, and who
   const state = readFolder(folder);
   for (const failpoint of ["restore.intent", "restore.staging-made", "restore.staged"]) {
     fs.writeFileSync(file, "not saved\n");
+    fs.writeFileSync(path.join(folder, "same/kept.txt"), "not saved\n");
     assert.ok(cairn(["-C", folder, "restore", "head"], { failpoint }).killed);
     for (const each of [inner, folder]) removeFolder(volume, each);
     const { findings } = cairn(["-C", folder, "doctor", "--repair"]).data as {

@@ -92,7 +92,18 @@ function isAllDamaged({ found }: Workspace, { plan, damaged }: PlannedRestore, s
 }
 
 async function restoreReading(workspace: Workspace, input: RestoreInput, present: Saved): Promise<Restored> {
-  return restorePlanned(workspace, input, await planOf(workspace, input, present));
+  const planned = await planOf(workspace, input, present);
+  if (isChanging(workspace, input, planned)) return restorePlanned(workspace, input, planned);
+  const { plan, scan, manifest, damaged } = planned;
+  const lacking = [...lackingIn(manifest, input.paths), ...damaged];
+  const leftOut = leftOutBefore(plan, scan, { paths: input.paths, lacking, notSet: [] });
+  return { ...nothingToDo(workspace, input), leftOut };
+}
+
+/** True where a restore changes something, or has a folder to finish that was made for it. */
+function isChanging(workspace: Workspace, input: RestoreInput, { plan, undo }: PlannedRestore): boolean {
+  if (isIntentPending(workspace.found.paths.journal, FOLDER_JOURNAL)) return true;
+  return plan.some(({ action }) => action !== "keep") || intentOf(workspace, input, undo).changesRoot;
 }
 
 /** Changes the folder as it was planned. For the holder of the workspace's lock. */
