@@ -84,13 +84,16 @@ export interface DurableWriteOptions {
   stagedIn?: string;
 }
 
+/** The bytes of a file, at once or in pieces. */
+type Content = Uint8Array | Iterable<Uint8Array>;
+
 /** Makes a file that must not be there, with these permissions whatever the umask, and has its content flushed before it is closed. */
-export function writeNewFile(path: string, bytes: Uint8Array, mode: number, flush = fsyncSync): void {
+export function writeNewFile(path: string, content: Content, mode: number, flush = fsyncSync): void {
   const flags = constants.O_WRONLY | constants.O_CREAT | constants.O_EXCL | constants.O_NOFOLLOW;
   const descriptor = openSync(path, flags, mode);
   try {
     fchmodSync(descriptor, mode);
-    writeAll(descriptor, bytes);
+    for (const bytes of content instanceof Uint8Array ? [content] : content) writeAll(descriptor, bytes);
     flush(descriptor);
   } finally {
     closeSync(descriptor);
@@ -130,11 +133,11 @@ function claimName(temporary: string, path: string): void {
  * Replaces or creates a file so that after a crash it holds either all of the old or all of the new bytes,
  * and is durable when this returns: temporary file beside it, write, fsync, rename, fsync of the directory.
  */
-export function durableWrite(path: string, bytes: Uint8Array, options: DurableWriteOptions = {}): void {
+export function durableWrite(path: string, content: Content, options: DurableWriteOptions = {}): void {
   const directory = dirname(path);
   const temporary = join(options.stagedIn ?? directory, temporaryName());
   try {
-    writeNewFile(temporary, bytes, options.mode ?? 0o600);
+    writeNewFile(temporary, content, options.mode ?? 0o600);
     failpoint("durable-staged");
     giveName(temporary, path, options.exclusive === true);
   } catch (error) {

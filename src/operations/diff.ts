@@ -39,9 +39,9 @@ async function diffReading(
   const paths = options.paths?.map(normalizeTyped) ?? [];
   const all = await differencesOf(workspace, options, { from, to, paths });
   const ownRoot = rootDifference(rootOfPoint(from), to === null ? rootOfFolder(workspace.root) : rootOfPoint(to));
-  const wanted = withoutMovedTimes(ownRoot === null ? all : [ownRoot, ...all]).filter(
-    ({ path }) => paths.length === 0 || paths.some((each) => isAtOrBelow(path, each) || each.length === 0),
-  );
+  const wanted = withoutMovedTimes(ownRoot === null ? all : [ownRoot, ...all])
+    .filter(({ path }) => paths.length === 0 || paths.some((each) => isAtOrBelow(path, each) || each.length === 0))
+    .toArray();
   return {
     from: from.descriptor.save_point_id,
     to: to?.descriptor.save_point_id ?? null,

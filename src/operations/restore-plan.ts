@@ -71,7 +71,7 @@ export async function planTo(
   }, options);
   const { paths } = what;
   const ownRoot = paths === null ? plannedRoot(workspace, target) : [];
-  const published = [...ownRoot, ...withoutMovedTimes(entries)].map(publicEntry);
+  const published = [...ownRoot.map(publicEntry), ...withoutMovedTimes(entries).map(publicEntry)];
   const lacking = [...lackingIn(manifest, paths), ...damaged];
   const leftOut = leftOutBefore(entries, scan, { paths, lacking, notSet: [] });
   return {

@@ -11,7 +11,7 @@ import { isSavePointId, type SavePointId } from "../ids.ts";
 import { ownerBesidesUs } from "./place/owners.ts";
 import { readRecord } from "./place/control-directory.ts";
 import type { LeftOutEntry } from "./points/left-out.ts";
-import { decodeSteps, encodeSteps, type Step, type StepsFile } from "./restore/steps.ts";
+import { decodeSteps, encodeSteps, type Steps, type StepsFile } from "./restore/steps.ts";
 import type { Workspace } from "./workspace.ts";
 
 /**
@@ -170,7 +170,7 @@ export class RestoreJournal {
   }
 
   /** Throws `damaged`, `newer_version`. */
-  read(): { intent: RestoreFile; steps: Step[] | null; leftOut: LeftOutEntry[] } | null {
+  read(): { intent: RestoreFile; steps: Steps | null; leftOut: LeftOutEntry[] } | null {
     const intent = this.intent();
     if (intent === null) return null;
     const found = readRecord(this.#steps, decodeSteps, { maxBytes: MAX_STEPS_BYTES, hint: HINT });

@@ -15,6 +15,8 @@ import { linkKey, type LinkGroups, nodeOfRecord } from "./record-node.ts";
 import type { ScanThread } from "./scan-thread.ts";
 
 const BATCH = 16;
+/** Entries of a directory that are encoded before what is hashed as it comes is let go. */
+const PART = 4096;
 const DIGEST_TYPE: Record<number, DigestEntry["type"]> = {
   [TYPE.FILE]: "f",
   [TYPE.DIRECTORY]: "d",
@@ -121,8 +123,11 @@ class TreeBuilder {
     beginStateNode(this.#state.writer, present);
     beginMetadataNode(this.#meta.writer, present);
     for (let record = first; record < end; record++) {
-      record = this.#plain.append(from, { first: record, end }, this.#writers);
+      record = this.#plain.append(from, { first: record, end: Math.min(end, record + PART) }, this.#writers);
       if (record < end && this.#isPresent(from, record, flags)) this.#entry(from, record, flags);
+      this.#state.letGo();
+      this.#meta.letGo();
+      if (this.#thread.sink === null) this.#tree.letGo();
     }
     endTree(this.#tree.writer);
     const at = base * 4;
@@ -141,10 +146,8 @@ class TreeBuilder {
   }
 
   #finish(encoder: HashedWriter, at: number, store = false): void {
-    const arena = encoder.arena();
-    const length = encoder.writer.length;
-    this.#thread.hash(arena, 0, length, this.#digests, at);
-    if (store) this.#thread.sink?.tree(this.#digests.bytes, at, arena, 0, length);
+    encoder.hash(this.#digests, at);
+    if (store) this.#thread.sink?.tree(this.#digests.bytes, at, encoder.arena(), 0, encoder.writer.length);
     encoder.writer.reset();
   }
 

@@ -1,5 +1,7 @@
 import { D, DIRECTORY_FLAG, DIRECTORY_WORDS, FLAG, R, RECORD_WORDS, type ScanTable } from "../cache/scan-table.ts";
 import { signedWide, TYPE, wide } from "../../fs/linux/syscalls.ts";
+import type { TreeNode } from "../../formats/restic/tree.ts";
+import { nodeOfRecord } from "./record-node.ts";
 import type { ScanResult } from "./scan.ts";
 
 /** Words that lstat gave of an entry when it was saved: enough to see whether it is still that entry, unchanged. */
@@ -38,6 +40,13 @@ export class RecordFinder {
     const slash = bytes.lastIndexOf(47);
     const directory = this.directory(slash < 0 ? bytes.subarray(0, 0) : bytes.subarray(0, slash));
     return directory === null ? null : this.#entry(directory, bytes.subarray(slash + 1));
+  }
+
+  /** Returns the node of an entry, without other names of it and what lies below it; null for what is not part of the state. */
+  nodeOf(path: Uint8Array): TreeNode | null {
+    const found = this.find(path);
+    if (found === null || (found.flags & FLAG.OMITTED) !== 0) return null;
+    return nodeOfRecord(found.table, found.record, { group: undefined, subtree: null });
   }
 
   /** True for what is there and could not be read: a file, or a directory that could not be listed. */

@@ -108,11 +108,17 @@ function differingRecords(
   sides: { now: ScannedDirectories; was: ScannedDirectories },
   own: Uint8Array,
   theirs: Uint8Array,
-): NodePair[] | undefined {
+): Iterable<NodePair> | undefined {
   const a = sides.now.at(own);
   const b = sides.was.at(theirs);
-  if (a === null || b === null) return undefined;
-  const pairs: NodePair[] = [];
+  return a === null || b === null ? undefined : differingOf(sides, a, b);
+}
+
+function* differingOf(
+  sides: { now: ScannedDirectories; was: ScannedDirectories },
+  a: Place,
+  b: Place,
+): Generator<NodePair> {
   let i = 0;
   let j = 0;
   while (i < a.records.length || j < b.records.length) {
@@ -120,15 +126,14 @@ function differingRecords(
     const y = b.records[j];
     const order = x === undefined ? 1 : y === undefined ? -1 : compareNames(a.from, x, b.from, y);
     if (order !== 0 || !saySame({ table: a.from, record: x! }, { table: b.from, record: y! })) {
-      pairs.push({
+      yield {
         before: order <= 0 ? sides.now.node(a, x!) : null,
         after: order >= 0 ? sides.was.node(b, y!) : null,
-      });
+      };
     }
     if (order <= 0) i++;
     if (order >= 0) j++;
   }
-  return pairs;
 }
 
 /** True when two records surely describe the same state: of two plain files that agree in everything a state holds. */

@@ -22,6 +22,9 @@ export interface WrittenFile {
   chunks: Uint8Array | null;
 }
 
+/** As many as a restore has put in place: read twice, in any order. */
+export type WrittenFiles = Iterable<WrittenFile> & { readonly length: number };
+
 /** An entry's extras with one value have so many bytes beside it. */
 const EXTRA_BYTES = 9;
 /** Whole seconds: whether a file was changed since cannot be told there. */
@@ -34,10 +37,22 @@ const NO_KEY = { tree: new Uint8Array(32), epoch: new Uint8Array(16) };
  * inode. Not those that somebody could have written to within the tick of the clock in which they got their place, with
  * no time telling.
  */
-export function keepWrittenFiles(file: string, all: readonly WrittenFile[]): void {
-  const written = all.filter(({ stat }) => tellsChanges(stat)).sort((a, b) => inodeOf(a.stat) - inodeOf(b.stat));
-  const table = tableFor(written);
-  for (const [record, { stat, sha256, chunks }] of written.entries()) {
+export function keepWrittenFiles(file: string, all: WrittenFiles): void {
+  const inodes: number[] = [];
+  let extras = 0;
+  for (const { stat, chunks } of all) {
+    if (!tellsChanges(stat)) continue;
+    inodes.push(inodeOf(stat));
+    if (chunks !== null) extras += chunks.length + EXTRA_BYTES;
+  }
+  const table = tableFor(inodes.length, extras);
+  const records = new Uint32Array(inodes.length);
+  const ordered = Uint32Array.from(inodes.keys()).sort((a, b) => inodes[a]! - inodes[b]!);
+  for (const [record, i] of ordered.entries()) records[i] = record;
+  let i = 0;
+  for (const { stat, sha256, chunks } of all) {
+    if (!tellsChanges(stat)) continue;
+    const record = records[i++]!;
     fillRecord(table.records, record * RECORD_WORDS, stat);
     table.recordBytes.set(sha256, (record * RECORD_WORDS + R.HASH) * 4);
     if (chunks === null) continue;
@@ -81,22 +96,21 @@ function inodeOf(words: Uint32Array, at: number = STAT.INO): number {
   return words[at + 1]! * 4294967296 + words[at]!;
 }
 
-function tableFor(written: readonly WrittenFile[]): ScanTable {
-  const extras = written.reduce((sum, { chunks }) => sum + (chunks === null ? 0 : chunks.length + EXTRA_BYTES), 0);
-  const capacity = { records: written.length, directories: 1, names: 0, extras };
+function tableFor(written: number, extras: number): ScanTable {
+  const capacity = { records: written, directories: 1, names: 0, extras };
   const memory = (words: number): SharedArrayBuffer => new SharedArrayBuffer(words * 4);
   const table = new ScanTable({
     capacity,
     control: memory(C.WORDS),
     directories: memory(DIRECTORY_WORDS),
-    records: memory(written.length * RECORD_WORDS),
+    records: memory(written * RECORD_WORDS),
     names: memory(0),
     extras: new SharedArrayBuffer(extras),
     jobs: memory(1),
     touched: memory(0),
   });
   table.takeDirectory();
-  table.directories[D.FIRST] = table.takeRecords(written.length);
-  table.directories[D.COUNT] = written.length;
+  table.directories[D.FIRST] = table.takeRecords(written);
+  table.directories[D.COUNT] = written;
   return table;
 }

@@ -133,7 +133,7 @@ function receiptOf(bytes: Uint8Array): Inspected | null {
 function stepsOf(bytes: Uint8Array): JsonObject {
   try {
     const { steps, leftOut } = decodeSteps(bytes);
-    return { left_out: leftOut.map(shown), steps: steps.map(shown) };
+    return { left_out: leftOut.map(shown), steps: Array.from(steps, shown) };
   } catch (error) {
     const { code, message, hint } = toCairnError(error);
     throw new CairnError(

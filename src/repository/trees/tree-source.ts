@@ -12,7 +12,7 @@ export interface TreeSource {
    * The entries by which a directory of this state differs from one of another, by name, each null where its state has
    * none; undefined where nothing cheaper than listing both is known. What is equal may be among them.
    */
-  differing?(other: TreeSource, own: Uint8Array, theirs: Uint8Array): NodePair[] | undefined;
+  differing?(other: TreeSource, own: Uint8Array, theirs: Uint8Array): Iterable<NodePair> | undefined;
   /** The content of a file node in order, in pieces that are valid until the next. */
   content(node: TreeNode): Iterable<Uint8Array>;
 }

@@ -278,12 +278,11 @@ function key(path: Uint8Array): string {
  * Leaves out directories whose only difference is their times when something directly inside came or went:
  * that is what moved them.
  */
-export function withoutMovedTimes<T extends Difference>(all: readonly T[]): T[] {
+export function* withoutMovedTimes<T extends Difference>(all: Iterable<T> & { readonly length: number }): Generator<T> {
   const moved = new Set<string>();
   for (const { path, before, after } of all) if (before === null || after === null) moved.add(parentKey(path));
-  return all.filter(
-    (difference) => !isTimesOnly(difference) || !moved.has(Buffer.from(difference.path).toString("latin1")),
-  );
+  for (const difference of all)
+    if (!isTimesOnly(difference) || !moved.has(Buffer.from(difference.path).toString("latin1"))) yield difference;
 }
 
 function isTimesOnly({ after, aspects }: Difference): boolean {

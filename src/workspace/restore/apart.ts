@@ -12,7 +12,7 @@ import type { Workspace, WorkspaceCall } from "../workspace.ts";
 import { type AppliedSteps, StepRunner } from "./apply.ts";
 import { HeldDirectories, throughDescriptor } from "./held-directories.ts";
 import { keepWrittenTo } from "./kept-displaced.ts";
-import type { Step } from "./steps.ts";
+import type { Step, Steps } from "./steps.ts";
 import { isFolderThere } from "../place/control-directory.ts";
 
 /** Finishes restores of earlier versions, which changed other mounts and subvolumes inside the folder too. */
@@ -30,14 +30,16 @@ export async function finishApart(
   workspace: Workspace,
   call: WorkspaceCall,
   intent: RestoreFile,
-  steps: readonly Step[],
-): Promise<{ rest: readonly Step[]; kept: AppliedSteps["kept"] }> {
+  steps: Steps,
+): Promise<{ rest: Steps; kept: AppliedSteps["kept"] }> {
   let rest = steps;
   const kept: AppliedSteps["kept"] = [];
   await eachApart(workspace.root, intent, steps, async (staging, where) => {
     const isOwn = (step: Step): boolean => step.path.length > where.length && isAtOrBelow(step.path, where);
-    const own = rest.filter(isOwn);
-    rest = rest.filter((step) => !isOwn(step));
+    const own = Iterator.from(rest).filter(isOwn).toArray();
+    rest = Iterator.from(rest)
+      .filter((step) => !isOwn(step))
+      .toArray();
     if (staging === null) return void append(kept, notDone(workspace.root, own));
     append(kept, new StepRunner({ ...recovering(workspace), staging }).run(own).kept);
     await keepWrittenTo(workspace, call, { undoId: intent.undo_id, staging, steps: own });
@@ -51,7 +53,7 @@ export async function finishApart(
 export async function eachApart(
   root: Buffer,
   { apart = [], staging }: RestoreFile,
-  steps: readonly Step[],
+  steps: Steps,
   work: (staging: string | null, where: Buffer) => unknown,
 ): Promise<void> {
   if (apart.length === 0 || !isFolderThere(root)) return;
@@ -84,9 +86,9 @@ function openOrNull(held: HeldDirectories, place: Uint8Array): number | null {
 }
 
 /** A place's directory when the steps are done: they say so where they change it. */
-function factsAfter(place: PlaceApart, steps: readonly Step[]): DirectoryFacts {
+function factsAfter(place: PlaceApart, steps: Steps): DirectoryFacts {
   const where = Buffer.from(rawPath(place));
-  const step = steps.find((each) => each.op === "dirmeta" && where.equals(each.path));
+  const step = Iterator.from(steps).find((each) => each.op === "dirmeta" && where.equals(each.path));
   if (step?.op !== "dirmeta") return place;
   const { mode, uid, gid, mtimeSec, mtimeNs } = step.metadata;
   return { mode, uid, gid, mtime_sec: mtimeSec, mtime_ns: mtimeNs };

@@ -24,8 +24,8 @@ import { openDirectory, putName } from "../../fs/linux/syscalls.ts";
 import { RENAME } from "../../fs/linux/syscall-abi.ts";
 import { type Arena, newArena } from "../../native.ts";
 import { HeldDirectories, sameIdentity, throughDescriptor } from "./held-directories.ts";
-import { nodeOfMetadata, type Step, type StepMetadata } from "./steps.ts";
-import { HOLDS_WHAT_STAYS, IN_ANOTHER, type PlannedEntry } from "./plan.ts";
+import { nodeOfMetadata, type Step, type StepMetadata, type Steps } from "./steps.ts";
+import { HOLDS_WHAT_STAYS, IN_ANOTHER, type Plan } from "./plan.ts";
 import { type LeftOutEntry, leftOutOf, notSetEntry } from "../points/left-out.ts";
 import { withoutMovedTimes } from "../points/tree-diff.ts";
 import type { ScanResult } from "../../archive/scan/scan.ts";
@@ -91,7 +91,7 @@ export class StepRunner {
     this.#staging = openDirectory(options.staging);
   }
 
-  run(steps: readonly Step[]): AppliedSteps {
+  run(steps: Steps): AppliedSteps {
     for (const { op, path } of steps) if (op === "mkdir") this.#coming.add(latin1(path));
     try {
       for (const step of steps) {
@@ -401,18 +401,19 @@ function isOldOrDone(now: Identity, { old, metadata }: Extract<Step, { op: "meta
  * not make or set (`notSet`).
  */
 export function leftOutBefore(
-  plan: readonly PlannedEntry[],
+  plan: Plan,
   scan: ScanResult,
   more: { paths: readonly Uint8Array[] | null; lacking: readonly LeftOutEntry[]; notSet: readonly NotSet[] },
 ): LeftOutEntry[] {
-  const kept = plan
+  const kept = Iterator.from(plan)
     .filter(({ action }) => action === "keep")
     .map(({ path, reason, detail, before, after, aspects }) => ({
       path,
       reason: reason ?? ("not_saved" as const),
       detail: detail ?? "",
       ...(reason === "unreadable" && before?.type === "dir" && after?.type === "dir" ? { aspects } : {}),
-    }));
+    }))
+    .toArray();
   const listed = pathsOf(kept);
   const asked = new PathSelection(more.paths ?? [""]);
   const untouched = leftOutOf(scan).filter(
@@ -451,9 +452,10 @@ function pathsOf(entries: readonly { path: Uint8Array }[]): Set<string> {
 }
 
 /** Counts the directories that stay and were given metadata, as the plan lists them. */
-export function changedDirectories(plan: readonly PlannedEntry[], kept: readonly { path: Uint8Array }[]): number {
+export function changedDirectories(plan: Plan, kept: readonly { path: Uint8Array }[]): number {
   const stayed = new Set(kept.map(({ path }) => latin1(path)));
-  return withoutMovedTimes(plan).filter(
-    ({ action, after, path }) => action === "metadata" && after?.type === "dir" && !stayed.has(latin1(path)),
-  ).length;
+  let count = 0;
+  for (const { action, after, path } of withoutMovedTimes(plan))
+    if (action === "metadata" && after?.type === "dir" && !stayed.has(latin1(path))) count++;
+  return count;
 }

@@ -6,20 +6,19 @@ import { presentSource } from "../../archive/scan/present-source.ts";
 import { STAGING_PREFIX } from "../../archive/scan/task.ts";
 import { CairnError, toCairnError } from "../../errors.ts";
 import { failpoint } from "../../failpoint.ts";
-import { latin1 } from "../../formats/bytes.ts";
-import { nodeNamed, type TreeNode } from "../../formats/restic/tree.ts";
+import type { TreeNode } from "../../formats/restic/tree.ts";
 import { durableMkdir, durableWrite, fsyncDirectory } from "../../fs/durable.ts";
 import { displayPath, joinRaw, printablePath } from "../../fs/safe-path.ts";
 import type { SavePointId } from "../../ids.ts";
 import { newKeptPlace } from "../place/control-layout.ts";
 import { displacedName, stagedName } from "./apply.ts";
-import type { Step } from "./steps.ts";
+import type { Steps } from "./steps.ts";
 import { newPacer } from "../../pacer.ts";
 import type { TreeSource } from "../../repository/trees/tree-source.ts";
 import { heldTreeProblem, isAsMade, treePlace } from "../points/held-trees.ts";
 import type { Point } from "../points/point-files.ts";
 import { sameContent } from "../points/same-content.ts";
-import { type DiffAspect, type Difference, differences, NodeFinder } from "../points/tree-diff.ts";
+import { type DiffAspect, differences, NodeFinder } from "../points/tree-diff.ts";
 import type { Workspace, WorkspaceCall } from "../workspace.ts";
 
 /** An entry that a restore displaced: where it was, and its name in the staging directory. */
@@ -28,8 +27,8 @@ interface Displaced {
   name: string;
 }
 
-/** Nodes of the undo point by path in latin1: at least those of everything that is displaced. */
-export type SavedNodes = ReadonlyMap<string, TreeNode>;
+/** Returns the node that the undo point has at a path: at least those of everything that is displaced. */
+export type SavedNodes = (path: Uint8Array) => TreeNode | null | undefined;
 
 /**
  * Looks at what a restore displaced before it is deleted. What is not as the undo point has it, since somebody wrote to it
@@ -38,35 +37,35 @@ export type SavedNodes = ReadonlyMap<string, TreeNode>;
 export async function keepWrittenTo(
   workspace: Workspace,
   call: WorkspaceCall,
-  restore: { undoId: SavePointId; staging: string; steps: readonly Step[]; saved?: SavedNodes | undefined },
+  restore: { undoId: SavePointId; staging: string; steps: Steps; saved?: SavedNodes | undefined },
 ): Promise<void> {
   const staging = Buffer.from(restore.staging);
-  const displaced = displacedBy(restore.steps, staging);
   const undo = workspace.points.byId(restore.undoId);
-  if (displaced.length === 0 || undo === null) return;
+  if (undo === null || displacedBy(restore.steps, staging).next().done === true) return;
   if (!undo.sealed && heldTreeProblem(workspace.points, undo) !== null)
-    return keepAside(workspace, displaced, { staging, onWarning: call.onWarning });
+    return keepAside(workspace, [...displacedBy(restore.steps, staging)], { staging, onWarning: call.onWarning });
   // Contents are read again, or asked for where they lie: a mapping need not move any time.
   const { signal: _ignored, ...rest } = call;
   const scan = await workspace.engine.lookAt(staging, { ...rest, unread: !undo.sealed });
   const finder = new RecordFinder(scan);
-  const present = presentSource(scan);
-  const there = present.list(present.root);
-  const saved = restore.saved ?? savedNodes(new NodeFinder(await sourceOf(workspace, undo)), displaced);
+  const saved = restore.saved ?? nodesOf(await sourceOf(workspace, undo));
   const isHeld = undo.sealed ? null : heldContents(workspace, undo);
   const written: Displaced[] = [];
-  for (const each of displaced) {
+  for (const each of displacedBy(restore.steps, staging)) {
     const { path: where, name } = each;
-    const now = nodeNamed(there, Buffer.from(name, "latin1"));
-    const was = saved.get(latin1(where));
+    const now = finder.nodeOf(Buffer.from(name));
+    const was = saved(where);
     // It is not there where it was kept in its place.
-    if (now === undefined) {
+    if (now === null) {
       if (inodeOf(joinRaw(staging, name)) !== undefined) written.push(each);
       continue;
     }
     // Being linked less follows from the displacement itself. What inodes stand for is compared as what it is.
     const isOther = (aspect: DiffAspect): boolean => aspect !== "links" && (isHeld === null || aspect !== "content");
-    if (finder.isUnread(Buffer.from(name)) || (was !== undefined && differences(was, now).some(isOther)))
+    if (
+      finder.isUnread(Buffer.from(name)) ||
+      (was !== undefined && was !== null && differences(was, now).some(isOther))
+    )
       written.push(each);
     else if (isHeld !== null && was?.type === "file" && !(await isHeld(where, joinRaw(staging, name))))
       written.push(each);
@@ -90,34 +89,23 @@ function heldContents({ points }: Workspace, undo: Point): (where: Uint8Array, f
   };
 }
 
-function displacedBy(steps: readonly Step[], staging: Buffer): Displaced[] {
-  return steps.flatMap((step): Displaced[] => {
-    if (step.op === "remove") return [{ path: step.path, name: displacedName(step.kept) }];
-    if (step.op !== "put" || step.old === null) return [];
+function* displacedBy(steps: Steps, staging: Buffer): Generator<Displaced> {
+  for (const step of steps) {
+    if (step.op === "remove") yield { path: step.path, name: displacedName(step.kept) };
+    if (step.op !== "put" || step.old === null) continue;
     const name = stagedName(step.staged);
     // Where the old entry was kept, the new one still lies there: nothing was displaced.
-    return inodeOf(joinRaw(staging, name)) === step.inode ? [] : [{ path: step.path, name }];
-  });
+    if (inodeOf(joinRaw(staging, name)) !== step.inode) yield { path: step.path, name };
+  }
 }
 
 function inodeOf(place: Buffer): string | undefined {
   return fs.lstatSync(place, { bigint: true, throwIfNoEntry: false })?.ino.toString();
 }
 
-function savedNodes(finder: NodeFinder, displaced: readonly Displaced[]): SavedNodes {
-  const nodes = new Map<string, TreeNode>();
-  for (const { path: where } of displaced) {
-    const node = finder.at(where);
-    if (node !== null) nodes.set(latin1(where), node);
-  }
-  return nodes;
-}
-
-/** Nodes of the undo point where the plan changes something. */
-export function savedNodesOf(plan: readonly Difference[]): SavedNodes {
-  const nodes = new Map<string, TreeNode>();
-  for (const { path: where, before } of plan) if (before !== null) nodes.set(latin1(where), before);
-  return nodes;
+function nodesOf(source: TreeSource): SavedNodes {
+  const finder = new NodeFinder(source);
+  return (where) => finder.at(where);
 }
 
 /** Killed before an entry is moved it is looked at again by the next command; after that it lies there, with its path. */

@@ -9,7 +9,8 @@ import { openRegular } from "../../fs/regular-file.ts";
 import { printablePath } from "../../fs/safe-path.ts";
 import { newWorkDirectory } from "../../fs/work-directory.ts";
 import type { Workspace } from "../workspace.ts";
-import { findNode, type PlannedEntry } from "./plan.ts";
+import { PackedList } from "./packed-list.ts";
+import { findNode, type Plan, type PlannedEntry } from "./plan.ts";
 import type { PlannedRestore, RestoreInput } from "./prepare.ts";
 
 /** Endings of the files that hold what a database does; of all that belong to it. */
@@ -28,9 +29,9 @@ export async function besidesOpenDatabases(
   workspace: Workspace,
   input: RestoreInput,
   { plan, target }: Pick<PlannedRestore, "plan" | "target">,
-): Promise<PlannedEntry[]> {
+): Promise<Plan> {
   const open = openDatabases(workspace.root, plan);
-  if (open.length === 0) return [...plan];
+  if (open.length === 0) return plan;
   for (const { place, holder } of open) {
     const isGone = findNode(target, place)?.type !== "file";
     if (input.throughSqlite !== true || isGone) throw isOpen(place, holder, isGone);
@@ -53,7 +54,9 @@ export async function besidesOpenDatabases(
     fs.rmSync(scratch, { recursive: true, force: true });
   }
   const done = new Set(open.flatMap(({ place }) => ENDINGS.map((ending) => latin1(besideIt(place, ending)))));
-  return plan.filter((entry) => !done.has(latin1(entry.path)));
+  const others = new PackedList<PlannedEntry>();
+  for (const entry of plan) if (!done.has(latin1(entry.path))) others.push(entry);
+  return others;
 }
 
 function isOpen(place: Uint8Array, { command, pid }: Holder, isGone: boolean): CairnError {
@@ -68,8 +71,12 @@ function isOpen(place: Uint8Array, { command, pid }: Holder, isGone: boolean): C
   );
 }
 
-function openDatabases(root: Buffer, plan: readonly PlannedEntry[]): { place: Uint8Array; holder: Holder }[] {
-  const replaced = new Map(plan.flatMap((entry) => databaseOf(entry) ?? []).map((place) => [latin1(place), place]));
+function openDatabases(root: Buffer, plan: Plan): { place: Uint8Array; holder: Holder }[] {
+  const replaced = new Map<string, Uint8Array>();
+  for (const entry of plan) {
+    const place = databaseOf(entry);
+    if (place !== null) replaced.set(latin1(place), place);
+  }
   if (replaced.size === 0) return [];
   const { holders } = findHolders(root, { budgetMs: HOLDERS_BUDGET_MS, includeSelf: true });
   const byPath = new Map<string, Holder>(holders.map((holder) => [latin1(holder.path), holder]));

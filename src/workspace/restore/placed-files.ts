@@ -2,7 +2,8 @@ import type { WrittenFile } from "../../archive/scan/written-files.ts";
 import { latin1 } from "../../formats/bytes.ts";
 import type { Manifest } from "../../formats/records/manifest.ts";
 import { signedWide, STAT, wide } from "../../fs/linux/syscalls.ts";
-import type { PlannedEntry } from "./plan.ts";
+import { inOrder, PackedList } from "./packed-list.ts";
+import type { Plan, PlannedEntry } from "./plan.ts";
 import type { Step } from "./steps.ts";
 
 /** Bytes of an id. */
@@ -10,18 +11,18 @@ const ID = 32;
 
 /** Collects the files that a restore puts in place, so that the next look at the folder need not read them. */
 export class PlacedFiles {
-  readonly files: WrittenFile[] = [];
-  readonly #planned = new Map<string, PlannedEntry["after"]>();
+  readonly files = new PackedList<WrittenFile>();
+  readonly #planned: ReturnType<typeof inOrder<PlannedEntry>>;
   readonly #hashes: ReadonlyMap<string, Uint8Array>;
 
-  constructor(plan: readonly PlannedEntry[], manifest: Manifest | null) {
-    for (const { path, after } of plan) if (after?.type === "file") this.#planned.set(latin1(path), after);
+  constructor(plan: Plan, manifest: Manifest | null) {
+    this.#planned = inOrder(plan);
     this.#hashes = new Map(manifest?.fileHashes.map(({ path, sha256 }) => [latin1(path), sha256]));
   }
 
   /** Takes a file as it is right after it got its place, by the words of its stat result, where it is what was staged. */
   add({ path, inode }: Extract<Step, { op: "put" }>, stat: Uint32Array): void {
-    const node = this.#planned.get(latin1(path));
+    const node = this.#planned((entry) => Buffer.compare(entry.path, path) === 0)?.after;
     // Who has another name of it may have it open for writing.
     if (node?.content === undefined || node.inode !== 0n || stat[STAT.NLINK] !== 1) return;
     const isStaged =

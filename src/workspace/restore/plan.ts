@@ -10,6 +10,7 @@ import { PathSelection } from "../../fs/path-selection.ts";
 import { isAtOrBelow, quotedPath } from "../../fs/safe-path.ts";
 import { newPacer } from "../../pacer.ts";
 import type { LeftOutEntry } from "../points/left-out.ts";
+import { inOrder, type Listed, PackedList } from "./packed-list.ts";
 import {
   type Difference,
   differences,
@@ -30,6 +31,9 @@ export interface PlannedEntry extends Difference {
   reason?: LeftOutEntry["reason"];
   detail?: string;
 }
+
+/** The entries that a restore changes or keeps, in raw pre-order. */
+export type Plan = Listed<PlannedEntry>;
 
 export interface PlanInput {
   /** the folder as it was just saved (or only looked at) */
@@ -69,11 +73,11 @@ export interface PlanInput {
  * Compares the present with the target and says what is to be done, in raw pre-order. Pure: nothing is touched.
  * What the undo point does not hold whole is kept.
  */
-export async function planRestore(input: PlanInput): Promise<PlannedEntry[]> {
+export async function planRestore(input: PlanInput): Promise<Plan> {
   const pace = newPacer(input.signal);
   const finder = new RecordFinder(input.scan);
   const mounts = new PathSelection(input.scan.notes.mounts);
-  const entries: PlannedEntry[] = [];
+  const entries = new PackedList<PlannedEntry>();
   const selection = input.paths === null ? null : new Selection(input.paths, input);
   const unknown = new PathSelection((input.omitted ?? []).map(({ path }) => path));
   const takenOut = new PathSelection(
@@ -82,14 +86,14 @@ export async function planRestore(input: PlanInput): Promise<PlannedEntry[]> {
   const partial = new Set((input.partial ?? []).map(({ path }) => latin1(path)));
   const unseen = new PathSelection(input.leftOutMounts ?? []);
   const never = new PathSelection(input.never ?? []);
-  const inside = new PathSelection([]);
+  const inside: Uint8Array[] = [];
   const planEntry = (difference: Difference): PlannedEntry => {
     if (never.chosenAt(difference.path) !== null) return kept(difference, "not_saved", OF_CONTROL);
     if (difference.after === null && unseen.chosenAt(difference.path) !== null)
       return kept(difference, "mounted", MOUNTED_THEN);
     if (mounts.chosenAt(difference.path) !== null) return kept(difference, "mounted", MOUNTED_NOW);
     if (input.isInside?.(directoryOf(difference)) === true) {
-      if (difference.before !== null) inside.add(difference.path);
+      if (difference.before !== null) inside.push(difference.path);
       return kept(difference, "mounted", IN_ANOTHER);
     }
     if (difference.after === null && takenOut.chosenAt(difference.path) !== null)
@@ -121,11 +125,15 @@ export async function planRestore(input: PlanInput): Promise<PlannedEntry[]> {
         [input.present, input.target].every((side) => findNode(side, path) === null)
       )
         throw lacksPath(path, whyLeftOut(input, path, { never, unseen, mounts }));
+  if (inside.length === 0) return entries;
   // A directory stays with what is mounted in it.
-  return entries.map((entry) => {
+  const held = new PathSelection(inside);
+  const all = new PackedList<PlannedEntry>();
+  for (const entry of entries) {
     const goes = entry.before?.type === "dir" && entry.after?.type !== "dir" && entry.action !== "keep";
-    return goes && inside.leadsOn(entry.path) ? kept(entry, "mounted", HOLDS_WHAT_STAYS) : entry;
-  });
+    all.push(goes && held.leadsOn(entry.path) ? kept(entry, "mounted", HOLDS_WHAT_STAYS) : entry);
+  }
+  return all;
 }
 
 /** The directory that an entry is or lies in. */
@@ -315,6 +323,12 @@ function losesAttributes(before: TreeNode, after: TreeNode): boolean {
   return before.xattrs.some(({ name }) => !after.xattrs.some((each) => Buffer.compare(each.name, name) === 0));
 }
 
+/** Nodes of the undo point where the plan changes something, for who asks in the order of its steps. */
+export function savedNodesOf(plan: Plan): (path: Uint8Array) => TreeNode | null | undefined {
+  const planned = inOrder(plan);
+  return (where) => planned(({ path: each }) => Buffer.compare(each, where) === 0)?.before;
+}
+
 /** A member of a group that is right where it is, with its node in the target. */
 export interface Anchor {
   path: Uint8Array;
@@ -334,13 +348,14 @@ export interface RestoreLinks {
  * that only lack being linked too. `unasked`: what differs of other paths than the chosen ones.
  */
 export function linksOf(restore: {
-  plan: readonly PlannedEntry[];
+  plan: Plan;
   unasked: readonly Difference[];
   target: TreeSource;
   source: TreeSource;
   scan: ScanResult;
 }): RestoreLinks {
-  const put = restore.plan.filter(({ after, action }) => groupOf(after) !== 0n && PUTS.has(action));
+  const isPut = ({ after, action }: PlannedEntry): boolean => groupOf(after) !== 0n && PUTS.has(action);
+  const put = Iterator.from(restore.plan).filter(isPut).toArray();
   const wanted = new Set(put.map(({ after }) => groupOf(after)));
   if (wanted.size === 0) return { anchors: new Map(), apart: [] };
   const anchors = unchangedMembers(restore, wanted);
@@ -371,10 +386,10 @@ function unchangedMembers(
   wanted: ReadonlySet<bigint>,
 ): Map<bigint, Anchor> {
   const anchors = new Map<bigint, Anchor>();
-  const changed = new Set(plan.map(({ path: where }) => Buffer.from(where).toString("latin1")));
+  const changed = new Set(Iterator.from(plan).map(({ path: where }) => latin1(where)));
   const nodes = { is: new NodeFinder(source), should: new NodeFinder(target) };
   for (const [, group] of scan.groups) {
-    if (!wanted.has(group.inode) || changed.has(Buffer.from(group.first).toString("latin1"))) continue;
+    if (!wanted.has(group.inode) || changed.has(latin1(group.first))) continue;
     const is = nodes.is.at(group.first);
     const should = nodes.should.at(group.first);
     if (is !== null && should !== null && differences(is, should).length === 0)

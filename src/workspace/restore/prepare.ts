@@ -9,15 +9,7 @@ import { beforeRestore, type Point, rulesOf } from "../points/point-files.ts";
 import { type RecordOptions, recordPoint, type Saved } from "../save/record-point.ts";
 import type { Workspace, WorkspaceCall } from "../workspace.ts";
 import { FOLDER_JOURNAL, isIntentPending } from "../journals.ts";
-import {
-  groupOf,
-  linksOf,
-  type PlanInput,
-  type PlannedEntry,
-  planRestore,
-  requirePaths,
-  type RestoreLinks,
-} from "./plan.ts";
+import { groupOf, linksOf, type PlanInput, type Plan, planRestore, requirePaths, type RestoreLinks } from "./plan.ts";
 import { presentAndPrevious } from "../../archive/scan/present-source.ts";
 import type { TreeSource } from "../../repository/trees/tree-source.ts";
 import { recordPath } from "../../formats/records/record.ts";
@@ -196,7 +188,7 @@ export async function requireAnywhere(
 
 /** A restore as it is planned, before anything is changed. */
 export interface PlannedRestore {
-  plan: PlannedEntry[];
+  plan: Plan;
   links: RestoreLinks;
   target: TreeSource;
   manifest: Manifest | null;

@@ -14,7 +14,7 @@ import { setRoot } from "../points/root-changes.ts";
 import { flushUnlessOrdered, removeStaging, rootBefore, stagingNow, syncRemoval } from "./staging.ts";
 import { RestoreJournal } from "../journals.ts";
 import { eachApart, finishApart, recovering } from "./apart.ts";
-import type { Step } from "./steps.ts";
+import type { Steps } from "./steps.ts";
 import type { Workspace, WorkspaceCall } from "../workspace.ts";
 import fs from "node:fs";
 
@@ -29,7 +29,7 @@ interface Restoring {
 export async function finishRestore(
   workspace: Workspace,
   call: WorkspaceCall,
-  restore: Restoring & { steps: readonly Step[]; saved?: SavedNodes },
+  restore: Restoring & { steps: Steps; saved?: SavedNodes },
 ): Promise<NotSet[]> {
   const { intent, steps, journal, saved, made } = restore;
   const { undo_id: undoId, staging } = intent;
@@ -47,7 +47,7 @@ export async function finishRestore(
   });
   failpoint("restore.recorded");
   keepAnnounced(workspace);
-  const isRootKept = steps.every((step) => Buffer.from(step.path).includes(0x2f));
+  const isRootKept = Iterator.from(steps).every((step) => step.path.includes(0x2f));
   const root = intent.root ?? rootBefore(workspace, intent);
   const keepsTimes = intent.root !== null || isRootKept;
   const atLast = removeStaging(workspace, intent, { root, keepsTimes, made, onWarning: call.onWarning });

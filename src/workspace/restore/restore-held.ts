@@ -14,7 +14,8 @@ import { isSameRoot, rootOfFolder, rootOfPoint } from "../points/root-changes.ts
 import type { Difference } from "../points/tree-diff.ts";
 import { stageRequest } from "../save/record-point.ts";
 import { neverRead, type Workspace } from "../workspace.ts";
-import { groupOf, linksOf, type PlannedEntry, planRestore } from "./plan.ts";
+import { PackedList } from "./packed-list.ts";
+import { groupOf, linksOf, type Plan, type PlannedEntry, planRestore } from "./plan.ts";
 import { type PlannedRestore, type RestoreInput, unknownIn } from "./prepare.ts";
 
 /**
@@ -83,7 +84,7 @@ function isWhole({ scan, firstScan }: HeldComparison): boolean {
 }
 
 /** Tells if to read what has changed takes less than to clone the folder, where that goes from entry to entry. */
-function isSoonerRead({ engine, found }: Workspace, scan: ScanResult, plan: readonly PlannedEntry[]): boolean {
+function isSoonerRead({ engine, found }: Workspace, scan: ScanResult, plan: Plan): boolean {
   if (engine.holder?.atomic === true) return false;
   const { entries, bytes } = scan.summarise();
   const count = entries.files + entries.directories + entries.links + entries.other;
@@ -93,27 +94,28 @@ function isSoonerRead({ engine, found }: Workspace, scan: ScanResult, plan: read
 }
 
 /** Counts what the present and the target have in files that differ. */
-function bytesOf(plan: readonly PlannedEntry[]): number {
-  return plan.reduce(
+function bytesOf(plan: Plan): number {
+  return Iterator.from(plan).reduce(
     (sum, { before, after }) =>
       sum + (before?.type === "file" ? before.size : 0) + (after?.type === "file" ? after.size : 0),
     0,
   );
 }
 
-/** Parts what differs from files of which only the inodes say that they may. */
+/** Takes out files of which only the inodes say that they may differ; `same` are those of them that have several names. */
 async function withoutSame(
-  all: readonly PlannedEntry[],
+  all: Plan,
   compared: HeldComparison,
   { signal }: RestoreInput,
-): Promise<{ plan: PlannedEntry[]; same: PlannedEntry[] }> {
+): Promise<{ plan: Plan; same: PlannedEntry[] }> {
   const pace = newPacer(signal);
-  const plan: PlannedEntry[] = [];
+  const plan = new PackedList<PlannedEntry>();
   const same: PlannedEntry[] = [];
   for (const entry of all) {
     const isOpen = entry.action === "update" && entry.aspects.length === 1 && entry.aspects[0] === "content";
     const isSame = isOpen && (await compared.hasSameContent(entry, pace));
-    (isSame ? same : plan).push(entry);
+    if (!isSame) plan.push(entry);
+    else if (groupOf(entry.after) !== 0n) same.push(entry);
   }
   return { plan, same };
 }

@@ -5,7 +5,7 @@ import { MadeFolder } from "../../fs/remove-all.ts";
 import type { SavePointId } from "../../ids.ts";
 import { isAsRecorded } from "../points/describe.ts";
 import { heldTreeOf } from "../points/held-trees.ts";
-import { savedNodesOf } from "./kept-displaced.ts";
+import { savedNodesOf } from "./plan.ts";
 import { type AppliedSteps, changedDirectories, leftOutAfter, leftOutBefore, notThere, StepRunner } from "./apply.ts";
 import { FOLDER_JOURNAL, isIntentPending, RestoreJournal } from "../journals.ts";
 import { writeState } from "../place/control-directory.ts";
@@ -86,8 +86,10 @@ function isAllDamaged({ found }: Workspace, { plan, damaged }: PlannedRestore, s
   return (
     !isIntentPending(found.paths.journal, FOLDER_JOURNAL) &&
     damaged.length + staged.damaged.length > 0 &&
-    staged.steps.every(({ op }) => op === "dirmeta") &&
-    plan.every(({ after, aspects }) => after?.type !== "dir" || aspects.every((each) => each === "times"))
+    Iterator.from(staged.steps).every(({ op }) => op === "dirmeta") &&
+    Iterator.from(plan).every(
+      ({ after, aspects }) => after?.type !== "dir" || aspects.every((each) => each === "times"),
+    )
   );
 }
 
@@ -103,7 +105,7 @@ async function restoreReading(workspace: Workspace, input: RestoreInput, present
 /** True where a restore changes something, or has a folder to finish that was made for it. */
 function isChanging(workspace: Workspace, input: RestoreInput, { plan, undo }: PlannedRestore): boolean {
   if (isIntentPending(workspace.found.paths.journal, FOLDER_JOURNAL)) return true;
-  return plan.some(({ action }) => action !== "keep") || intentOf(workspace, input, undo).changesRoot;
+  return Iterator.from(plan).some(({ action }) => action !== "keep") || intentOf(workspace, input, undo).changesRoot;
 }
 
 /** Changes the folder as it was planned. For the holder of the workspace's lock. */
@@ -144,7 +146,9 @@ async function changeFolder(workspace: Workspace, input: RestoreInput, planned: 
       signal: input.signal,
       onProgress: (progress) => input.onProgress?.({ phase: "restoring", ...progress }),
     });
-    await flushUnlessOrdered(workspace, staging, { hasContent: staged.steps.some((step) => step.op === "put") });
+    await flushUnlessOrdered(workspace, staging, {
+      hasContent: Iterator.from(staged.steps).some((step) => step.op === "put"),
+    });
     throwIfAborted(input.signal);
     failpoint("restore.staged");
     leftOut = leftOutOf(input, planned, staged);

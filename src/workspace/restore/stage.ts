@@ -15,12 +15,13 @@ import type { LeftOutEntry } from "../points/left-out.ts";
 import { newPacer, type Pacer } from "../../pacer.ts";
 import { HeldDirectories } from "./held-directories.ts";
 import type { Progress } from "../../contract/words.ts";
-import type { Anchor, PlannedEntry } from "./plan.ts";
+import { PackedList } from "./packed-list.ts";
+import type { Anchor, Plan, PlannedEntry } from "./plan.ts";
 import { stagedName } from "./apply.ts";
-import { metadataOf, type Step } from "./steps.ts";
+import { metadataOf, type Step, type StepMetadata, type Steps } from "./steps.ts";
 
 export interface StageInput {
-  plan: readonly PlannedEntry[];
+  plan: Plan;
   target: TreeSource;
   /** the target's held tree, where it has one: what is in it is not read from the store */
   held: HeldTree | null;
@@ -40,7 +41,7 @@ export interface StageInput {
 
 /** The steps that put what was staged in place, and what of it is not as it should be, or could not be made at all. */
 export interface StagedRestore {
-  steps: Step[];
+  steps: Steps;
   notSet: readonly NotSet[];
   /** files whose content is damaged in the store */
   damaged: readonly LeftOutEntry[];
@@ -75,6 +76,12 @@ class Stager {
   /** The first of each group, of each content where that is not one. */
   readonly #groups = new Map<bigint, Member[]>();
   readonly #damaged: LeftOutEntry[] = [];
+  /** by path in latin1, as those below: directories of the target, with what they get */
+  readonly #planned = new Map<string, StepMetadata>();
+  /** directories that go */
+  readonly #leaving = new Set<string>();
+  /** directories in which something comes or goes */
+  readonly #changed = new Set<string>();
   readonly #pace: Pacer;
   /** the target's tree; null where it has none */
   readonly #held: HeldFiles | null;
@@ -97,15 +104,15 @@ class Stager {
 
   async run(): Promise<StagedRestore> {
     const { plan } = this.#input;
-    const done: PlannedEntry[] = [];
     let stays: Uint8Array | null = null;
-    const removals: Step[] = [];
+    const steps = new PackedList<Step>();
     const removedDirectories: Step[] = [];
     const directories: Step[] = [];
-    const puts: Step[] = [];
-    const metadata: Step[] = [];
-    for (const [i, entry] of plan.entries()) {
-      this.#report(i);
+    const puts = new PackedList<Step>();
+    const metadata = new PackedList<Step>();
+    let i = -1;
+    for (const entry of plan) {
+      this.#report(++i);
       await this.#pace();
       const { before, after, path: where, old, action } = entry;
       if (action === "keep" || (stays !== null && isAtOrBelow(where, stays))) continue;
@@ -121,14 +128,15 @@ class Stager {
         }
         puts.push(put);
       }
-      done.push(entry);
+      this.#noteDirectories(entry);
       if (wasDirectory && !isDirectory && old !== null) removedDirectories.push({ op: "rmdir", path: where, old });
       if (before !== null && !wasDirectory && (after === null || isDirectory) && old !== null)
-        removals.push({ op: "remove", path: where, old, kept: this.#count++ });
+        steps.push({ op: "remove", path: where, old, kept: this.#count++ });
       if (isDirectory && !wasDirectory) directories.push({ op: "mkdir", path: where });
     }
-    const times = this.#directoryTimes(done);
-    const steps = [...removals, ...removedDirectories.reverse(), ...directories, ...puts, ...metadata, ...times];
+    for (const step of [...removedDirectories.reverse(), ...directories]) steps.push(step);
+    for (const list of [puts, metadata]) steps.append(list);
+    for (const step of this.#directoryTimes()) steps.push(step);
     return { steps, notSet: this.#writer.notSet, damaged: this.#damaged };
   }
 
@@ -144,7 +152,7 @@ class Stager {
     const now = performance.now();
     if (onProgress === undefined || now < this.#reportAt) return;
     this.#reportAt = now + PROGRESS_MS;
-    this.#totalBytes ??= plan.reduce((sum, { after, action }) => sum + writtenBytes(after, action), 0);
+    this.#totalBytes ??= Iterator.from(plan).reduce((sum, { after, action }) => sum + writtenBytes(after, action), 0);
     onProgress({ done, total: plan.length, bytes: this.#bytes, total_bytes: this.#totalBytes });
   }
 
@@ -255,36 +263,28 @@ class Stager {
     }
   }
 
-  /** Every directory of the target of which what was `planned` changes entries or metadata, deepest first: its times are set last. */
-  #directoryTimes(planned: readonly PlannedEntry[]): Step[] {
-    const finder = this.#finder;
-    const wanted = new Map<string, Step>();
-    const leaving = new Set(
-      planned
-        .filter(({ before, after }) => before?.type === "dir" && after?.type !== "dir")
-        .map(({ path: where }) => key(where)),
-    );
-    for (const { path: where, before, after } of planned) {
-      if (after?.type === "dir")
-        wanted.set(key(where), {
-          op: "dirmeta",
-          path: where,
-          metadata: metadataOf(after, before?.type === "dir" ? before : null),
-        });
+  /** Takes note of a directory that comes, goes or gets metadata, and of the one in which an entry comes or goes. */
+  #noteDirectories({ path: where, before, after, action }: PlannedEntry): void {
+    if (after?.type === "dir") this.#planned.set(key(where), metadataOf(after, before?.type === "dir" ? before : null));
+    else if (before?.type === "dir") this.#leaving.add(key(where));
+    if (action !== "metadata") this.#changed.add(key(where.subarray(0, Math.max(where.lastIndexOf(47), 0))));
+  }
+
+  /** Every directory of the target of which what was planned changes entries or metadata, deepest first: its times are set last. */
+  #directoryTimes(): Step[] {
+    for (const parent of this.#changed) {
+      if (parent === "" || this.#planned.has(parent) || this.#leaving.has(parent)) continue;
+      const node = this.#unchangedDirectory(Buffer.from(parent, "latin1"));
+      if (node !== null) this.#planned.set(parent, metadataOf(node, null));
     }
-    for (const { path: where, action } of planned) {
-      if (action === "metadata") continue;
-      const parent = where.subarray(0, Math.max(Buffer.from(where).lastIndexOf(47), 0));
-      if (parent.length === 0 || wanted.has(key(parent)) || leaving.has(key(parent))) continue;
-      const node = this.#unchangedDirectory(finder, parent);
-      if (node !== null) wanted.set(key(parent), { op: "dirmeta", path: parent, metadata: metadataOf(node, null) });
-    }
-    return [...wanted.values()].sort((a, b) => Buffer.compare(b.path, a.path));
+    return [...this.#planned]
+      .map(([where, metadata]): Step => ({ op: "dirmeta", path: Buffer.from(where, "latin1"), metadata }))
+      .sort((a, b) => Buffer.compare(b.path, a.path));
   }
 
   /** A directory that is equal in both states, from its record: only its times move by what happens inside. */
-  #unchangedDirectory(finder: RecordFinder, where: Uint8Array): NodeMetadata | null {
-    const record = finder.find(where);
+  #unchangedDirectory(where: Uint8Array): NodeMetadata | null {
+    const record = this.#finder.find(where);
     if (record === null) return null;
     const old = identityOf(record);
     if ((old.mode & 0xf000) !== 0x4000) return null;

@@ -35,7 +35,7 @@ const STEPS: Record<Step["op"], object> = {
 };
 
 function fileOf(step: object): Uint8Array {
-  const whole = Buffer.from(encodeSteps({ steps: [], leftOut: [] })).toString();
+  const whole = Buffer.concat([...encodeSteps({ steps: [], leftOut: [] })]).toString();
   const lines = `${whole.slice(0, whole.indexOf("\n") + 1)}${JSON.stringify(step)}\n`;
   const end = { op: "end", sha256: Buffer.from(sha256(Buffer.from(lines))).toString("hex") };
   return Buffer.from(`${lines}${JSON.stringify(end)}\n`);
@@ -44,9 +44,9 @@ function fileOf(step: object): Uint8Array {
 test("steps are read as they were written", () => {
   const steps = Object.entries(STEPS).map(([op, rest]) => ({ op, path: at, ...rest }) as Step);
   const leftOut = [{ path: Buffer.alloc(0), reason: "mounted", detail: "why" } as const];
-  const read = decodeSteps(encodeSteps({ steps, leftOut }));
+  const read = decodeSteps(Buffer.concat([...encodeSteps({ steps, leftOut })]));
   assert.deepEqual(
-    read.steps.map((step) => ({ ...step, path: Buffer.from(step.path) })),
+    Array.from(read.steps, (step) => ({ ...step, path: Buffer.from(step.path) })),
     steps,
   );
   assert.deepEqual(read.leftOut, leftOut);

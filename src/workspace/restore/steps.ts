@@ -1,11 +1,12 @@
 import type { NodeMetadata, NodeType } from "../../formats/restic/tree.ts";
 import type { Identity } from "../../archive/scan/find-record.ts";
-import { sha256 } from "../../crypto/hash.ts";
+import { sha256, Sha256Stream } from "../../crypto/hash.ts";
 import { CairnError } from "../../errors.ts";
 import { Fields, parseJson } from "../../formats/fields.ts";
 import { decodeRecord, encodeRecord } from "../../formats/records/record.ts";
 import { splitRaw } from "../../fs/safe-path.ts";
 import type { LeftOutEntry } from "../points/left-out.ts";
+import { type Listed, PackedList } from "./packed-list.ts";
 
 /** Metadata to be set on an entry whose content is right. */
 export interface StepMetadata extends Omit<NodeMetadata, "xattrs"> {
@@ -25,6 +26,8 @@ export type Step =
   | { op: "put"; path: Uint8Array; staged: number; inode: string; old: Identity | null }
   | { op: "meta"; path: Uint8Array; old: Identity; metadata: StepMetadata }
   | { op: "dirmeta"; path: Uint8Array; metadata: StepMetadata };
+
+export type Steps = Listed<Step>;
 
 export function metadataOf(node: NodeMetadata, before: NodeMetadata | null): StepMetadata {
   const base64 = (bytes: Uint8Array): string => Buffer.from(bytes).toString("base64");
@@ -49,7 +52,7 @@ export function nodeOfMetadata({ dropXattrs: _dropXattrs, xattrs, ...metadata }:
 
 /** Steps that are done to the workspace, and entries that are known beforehand not to become as the target has them. */
 export interface StepsFile {
-  steps: readonly Step[];
+  steps: Steps;
   leftOut: readonly LeftOutEntry[];
 }
 
@@ -58,37 +61,50 @@ const VERSION = 1;
 
 /**
  * Lines of JSON: format and version, what is left out, the steps in order, and one that ends them with the SHA-256 of all
- * before it.
+ * before it. A piece is good for as long as it is wanted.
  */
-export function encodeSteps({ steps, leftOut }: StepsFile): Uint8Array {
+export function* encodeSteps({ steps, leftOut }: StepsFile): Generator<Uint8Array> {
   const left = leftOut.map((each) => ({ op: LEFT_OUT, ...each }));
-  const lines = [...left, ...steps].map(
-    (each) => `${JSON.stringify({ ...each, path: Buffer.from(each.path).toString("base64") })}\n`,
-  );
-  const all = Buffer.concat([encodeRecord({}, FORMAT, VERSION), Buffer.from(lines.join(""))]);
-  return Buffer.concat([all, Buffer.from(endLine(all))]);
+  const hash = new Sha256Stream();
+  let lines = Buffer.from(encodeRecord({}, FORMAT, VERSION)).toString("latin1");
+  const written = (): Uint8Array => {
+    const bytes = Buffer.from(lines);
+    hash.update(bytes);
+    lines = "";
+    return bytes;
+  };
+  for (const list of [left, steps])
+    for (const each of list) {
+      lines += `${JSON.stringify({ ...each, path: Buffer.from(each.path).toString("base64") })}\n`;
+      if (lines.length > PIECE) yield written();
+    }
+  yield written();
+  yield Buffer.from(endLine(hash.digest()));
 }
+
+const PIECE = 64 << 10;
 
 const LEFT_OUT = "left_out";
 
-function endLine(lines: Uint8Array): string {
-  return `${JSON.stringify({ op: "end", sha256: Buffer.from(sha256(lines)).toString("hex") })}\n`;
+function endLine(digest: Uint8Array): string {
+  return `${JSON.stringify({ op: "end", sha256: Buffer.from(digest).toString("hex") })}\n`;
 }
 
 /** Throws `damaged` for anything but what was written, whole, and `newer_version`. */
-export function decodeSteps(bytes: Uint8Array): { steps: Step[]; leftOut: LeftOutEntry[] } {
-  const steps: Step[] = [];
+export function decodeSteps(bytes: Uint8Array): { steps: Steps; leftOut: LeftOutEntry[] } {
+  const steps = new PackedList<Step>();
   const leftOut: LeftOutEntry[] = [];
   const text = Buffer.from(bytes.buffer, bytes.byteOffset, bytes.byteLength);
   // A file from before there were versions begins with its first step.
   const head = text.subarray(0, 6).toString("latin1") === '{"op":' ? 0 : text.indexOf(10) + 1;
   if (head > 0 || text.length === 0) decodeRecord(text.subarray(0, head), FORMAT, VERSION);
   const lines = text.subarray(0, text.lastIndexOf(10, -2) + 1);
-  if (text.subarray(lines.length).toString("latin1") !== endLine(lines))
+  if (text.subarray(lines.length).toString("latin1") !== endLine(sha256(lines)))
     throw new CairnError("damaged", "the steps of a restore are not what was written");
-  for (const line of lines.toString("utf8", head).split("\n")) {
-    if (line === "") continue;
-    const step = parseJson(Buffer.from(line), "a step of a restore");
+  for (let at = head, end: number; at < lines.length; at = end + 1) {
+    end = lines.indexOf(10, at);
+    if (end === at) continue;
+    const step = parseJson(lines.subarray(at, end), "a step of a restore");
     const fields = new Fields(step, "a step of a restore");
     const op = fields.text("op");
     const path = pathOf(fields, op === LEFT_OUT || op === "dirmeta");

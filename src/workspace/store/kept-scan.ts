@@ -11,12 +11,12 @@ import {
 } from "../../archive/cache/stat-cache.ts";
 import { makeFolder } from "../../fs/make-folder.ts";
 import type { ScanResult } from "../../archive/scan/scan.ts";
-import { keepWrittenFiles, loadWrittenFiles, type WrittenFile } from "../../archive/scan/written-files.ts";
+import { keepWrittenFiles, loadWrittenFiles, type WrittenFiles } from "../../archive/scan/written-files.ts";
 import { cacheBasisHolds, dropCacheBasis, writeCacheBasis } from "./cache-basis.ts";
 import { takeSeed } from "./cache-seed.ts";
 import type { EmbeddedStore } from "./embedded-store.ts";
 
-export type { WrittenFile } from "../../archive/scan/written-files.ts";
+export type { WrittenFiles } from "../../archive/scan/written-files.ts";
 
 /** Keeps what the last scan of a workspace found in a file for the next one, with what it relies on in the store. */
 export class KeptScan {
@@ -38,7 +38,7 @@ export class KeptScan {
   }
 
   /** Keeps what was written into the folder for the next scan, which keeps it as its own. */
-  noteWritten(files: readonly WrittenFile[]): void {
+  noteWritten(files: WrittenFiles): void {
     try {
       keepWrittenFiles(this.#written, files);
     } catch {

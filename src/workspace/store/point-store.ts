@@ -37,7 +37,7 @@ import type { ScanSummary } from "../../archive/scan/summary.ts";
 import { leaveSeed } from "./cache-seed.ts";
 import type { TreeHolder } from "../../clones/holder.ts";
 import { dropLostFirst, dropLostPacks, holdsContent } from "./lost-content.ts";
-import { KeptScan, type WrittenFile } from "./kept-scan.ts";
+import { KeptScan, type WrittenFiles } from "./kept-scan.ts";
 import { recordedRoot, rootMetadata } from "../../archive/write/root-metadata.ts";
 import { type CopyContent, manifestOf, sameAsHead, summaryOfHead } from "./copy-content.ts";
 import { EmbeddedStore } from "./embedded-store.ts";
@@ -96,7 +96,7 @@ export class PointStore {
   }
 
   /** Says what was just written into the folder of content that is stored, so that nothing reads it again. */
-  noteWritten(files: readonly WrittenFile[]): void {
+  noteWritten(files: WrittenFiles): void {
     if (files.length > 0) this.#kept.noteWritten(files);
   }
 

@@ -1,0 +1,53 @@
+import assert from "node:assert/strict";
+import { test } from "node:test";
+import { inOrder, PackedList } from "./packed-list.ts";
+
+interface Item {
+  path: Uint8Array;
+  group: bigint;
+  old: { inode: string } | null;
+}
+
+function itemAt(i: number): Item {
+  // As names of a scan are: a view into shared memory.
+  const shared = new Uint8Array(new SharedArrayBuffer(8));
+  shared.set(Buffer.from(String(i).padStart(8, "0")));
+  return { path: shared.subarray(), group: BigInt(i) << 40n, old: i % 3 === 0 ? null : { inode: String(i) } };
+}
+
+function textsOf(list: Iterable<Item>): string[] {
+  return Array.from(list, ({ path, group, old }) => `${Buffer.from(path).toString()} ${group} ${old?.inode}`);
+}
+
+test("a packed list has what was pushed, in order, however often it is read", () => {
+  for (const count of [0, 1, 511, 512, 513, 2000]) {
+    const items = Array.from({ length: count }, (_, i) => itemAt(i));
+    const list = new PackedList<Item>();
+    for (const item of items) list.push(item);
+    assert.equal(list.length, count);
+    for (let round = 0; round < 2; round++) assert.deepEqual(textsOf(list), textsOf(items));
+  }
+});
+
+test("a packed list has another one's items after its own when that is appended", () => {
+  for (const [own, others] of [
+    [3, 4],
+    [700, 5],
+    [5, 700],
+    [700, 1300],
+  ] as const) {
+    const [list, other] = [new PackedList<Item>(), new PackedList<Item>()];
+    for (let i = 0; i < own; i++) list.push(itemAt(i));
+    for (let i = own; i < own + others; i++) other.push(itemAt(i));
+    list.append(other);
+    list.push(itemAt(own + others));
+    assert.equal(list.length, own + others + 1);
+    assert.deepEqual(textsOf(list), textsOf(Array.from({ length: own + others + 1 }, (_, i) => itemAt(i))));
+  }
+});
+
+test("items are found in the order of the list, from its beginning again at its end, and undefined for none", () => {
+  const find = inOrder([1, 2, 3, 4]);
+  const found = [2, 4, 1, 3, 3, 9, 2].map((wanted) => find((each) => each === wanted));
+  assert.deepEqual(found, [2, 4, 1, 3, 3, undefined, 2]);
+});
