@@ -4,7 +4,10 @@ import { linkSync, readdirSync } from "node:fs";
 import { join } from "node:path";
 import { test } from "node:test";
 import type { PathChoice, Progress } from "../contract/index.ts";
+import { encodeTree, type TreeNode } from "../formats/restic/tree.ts";
 import { hasCode } from "../operations/testing-folder.ts";
+import type { BlobSource } from "../repository/blob-source.ts";
+import { chosenPaths } from "./paths.ts";
 import { backupScene } from "./testing-far.ts";
 
 const FILES = {
@@ -99,4 +102,25 @@ test("any number of threads restores the same, and what is no number of threads 
     assert.equal(proof?.metadata_equal, true);
   }
   await assert.rejects(repository.restore("latest", join(root, "none"), { jobs: 0 }), hasCode("usage"));
+});
+
+test("the choosing of paths stops on a signal while it looks through one large folder", async () => {
+  const made = { mode: 0o644, mtimeSec: 1, mtimeNs: 0, uid: 0, gid: 0, user: "", group: "", inode: 0n, deviceId: 0n };
+  const file = {
+    ...made,
+    type: "file",
+    links: 1,
+    size: 0,
+    xattrs: [],
+    device: 0n,
+    content: new Uint8Array(0),
+  } as const;
+  const nodeAt = (i: number): TreeNode => ({ ...file, name: Buffer.from(`file ${100_000 + i}`) });
+  const tree = encodeTree(Array.from({ length: 60_000 }, (_, i) => nodeAt(i)));
+  const reader = { index: { lookup: () => 0 }, readTree: async () => tree } as unknown as BlobSource;
+  const saved = { root: Buffer.alloc(32), only: null, node: null };
+  const stop = new AbortController();
+  setImmediate(() => stop.abort());
+  const choice = { include: ["none like this"], savedPaths: ["/saved"], signal: stop.signal };
+  await assert.rejects(chosenPaths(reader, saved, choice), hasCode("interrupted"));
 });

@@ -147,8 +147,8 @@ class ChoosingWalk {
     const { named, include, exclude } = this.#by;
     const found: string[] = [];
     let isWhole = chosen;
-    await this.#by.pace();
     for (const node of await savedNodes(this.#reader, saved)) {
+      await this.#by.pace();
       const own = path === "" ? nameOf(node) : `${path}/${nameOf(node)}`;
       if (exclude.some((fits) => fits(`/${own}`))) {
         isWhole = false;

@@ -61,8 +61,8 @@ export class SnapshotWriter {
     const counted = { entries: 0, directories: 0, bytes: 0 };
     const linked = new Map<string, TreeNode>();
     const walk = async (tree: Uint8Array, path: string): Promise<void> => {
-      await pace();
       for (const node of (await nodesOrNull(reader, tree)) ?? []) {
+        await pace();
         const own = path === "" ? nameOf(node) : `${path}/${nameOf(node)}`;
         const part = chosen?.of(Buffer.from(own, "latin1")) ?? "whole";
         if (part === "no") continue;

@@ -29,6 +29,9 @@ export interface TreeVisitor<R> {
 
 type NodeAndBelow<R> = readonly [TreeNode, R | undefined];
 
+/** Nodes that are looked at before signals and other callers are let in. */
+const MANY = 1024;
+
 interface Frame<R> extends TreeAt {
   readonly nodes: TreeNodes;
   /** Places of those nodes that are gone into. */
@@ -69,6 +72,7 @@ export async function walkTrees<R extends {} | null>(
     const folders: number[] = [];
     let at = 0;
     for (const node of nodes) {
+      if (at % MANY === 0) await pace();
       const isEntered = node.subtree !== undefined && visitor.enters?.(node, pathIn(path, node.name)) !== false;
       if (isEntered) folders.push(at);
       at++;
