@@ -26,6 +26,9 @@ import { callOf, type OpenRepository } from "./open-repository.ts";
 import { nameOf, readNodes } from "./content.ts";
 import { fileUnderWay, Uploading } from "./uploading.ts";
 
+/** An answer but for what only the save point tells. */
+export type BackedUp = Omit<CreateBackupResult, "secrets">;
+
 /** A backup's session that takes what a save before it stores anew. */
 export interface Forwarding {
   /** When it began, milliseconds since 1970. */
@@ -81,7 +84,7 @@ export async function createBackup(
   access: OpenRepository,
   options: CreateBackupOptions,
   forwarded?: Forwarded,
-): Promise<CreateBackupResult> {
+): Promise<BackedUp> {
   const started = forwarded?.started ?? Date.now();
   checkSnapshotTags(options.tags ?? []);
   const point = chosenPoint(workspace, options.point);
@@ -90,7 +93,7 @@ export async function createBackup(
   const uploading = new Uploading(options.onProgress);
   return workspace.engine.reading(async () => {
     const stored = await workspace.engine.stored(point.descriptor.content as unknown as PointContent);
-    const run = async (session: Session): Promise<CreateBackupResult> =>
+    const run = async (session: Session): Promise<BackedUp> =>
       new BackupOfPoint({ session, point, stored, options, started, workspace, uploading }).run(forwarded);
     if (forwarded === undefined) return adding(access, options, run);
     const { packs, session } = forwarded;
@@ -140,7 +143,7 @@ class BackupOfPoint {
     this.#tree = Buffer.from(parts.stored.snapshotTree).toString("hex") as ObjectId;
   }
 
-  async run(forwarded?: Forwarded): Promise<CreateBackupResult> {
+  async run(forwarded?: Forwarded): Promise<BackedUp> {
     const { session, options, stored, uploading } = this.#parts;
     const { access, index, snapshots, lock } = session;
     failpoint("backup.locked");
@@ -269,7 +272,7 @@ class BackupOfPoint {
     snapshot: ListedSnapshot | null;
     parent: string | null;
     unchanged: boolean;
-  }): CreateBackupResult {
+  }): BackedUp {
     const { session, point, options, started } = this.#parts;
     const { added, snapshot, parent, unchanged } = of;
     return {

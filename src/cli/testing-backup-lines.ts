@@ -14,7 +14,7 @@ export const BACKUP_OPTIONS: Record<string, string> = {
   init: "",
   use: "--keep-last --keep-within --keep-hourly --keep-daily --keep-weekly --keep-monthly --keep-yearly --keep-within-hourly --keep-within-daily --keep-within-weekly --keep-within-monthly --keep-within-yearly --keep-tag --none --allow",
   create:
-    "-m,--message --exclude --exclude-file --exclude-caches --exclude-if-present --exclude-larger-than --no-save -t,--tag --host --reread --cross-mounts --databases --allow --skip-if-unchanged --jobs --dry-run --compression --pack-size --files-from --stdin --stdin-from-command --stdin-filename",
+    "-m,--message --exclude --exclude-file --exclude-caches --exclude-if-present --exclude-larger-than --no-save -t,--tag --host --reread --cross-mounts --databases --no-secrets --allow --skip-if-unchanged --jobs --dry-run --compression --pack-size --files-from --stdin --stdin-from-command --stdin-filename",
   list: "--host --path -t,--tag --latest",
   verify: "--quick --subset --restore-check --scratch --jobs --all",
   restore:
@@ -99,7 +99,7 @@ export const BACKUP_DATA_KEYS: Record<string, string> = {
   "backup init -r x": "location repository_id version",
   "backup use -r x": "workspace kept",
   "backup create -r x":
-    "location repository_id version snapshot save_point_id parent unchanged dry_run added incomplete left_out duration_ms",
+    "location repository_id version snapshot save_point_id parent unchanged dry_run added incomplete left_out duration_ms secrets",
   "backup list -r x": "location repository_id version snapshots damaged",
   "backup verify -r x": "location repository_id version checked read_data restored problems duration_ms",
   "backup restore latest --to y -r x":
@@ -172,6 +172,7 @@ export const CREATED: CreateBackupResult = {
   added: { data_blobs: 1, tree_blobs: 2, bytes: 100, stored_bytes: 90, packs: 2 },
   incomplete: null,
   left_out: [],
+  secrets: [],
   duration_ms: 12,
 };
 

@@ -108,6 +108,7 @@ export const SAVED: SaveResult = {
   ...POINT,
   changes: { added: 3, modified: 1, removed: 0 },
   made: true,
+  secrets: [],
   read_bytes: 4321,
   not_kept: { count: 0, paths: [] },
   duration_ms: 42,

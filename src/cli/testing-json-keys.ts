@@ -7,7 +7,7 @@ export const POINT_KEYS =
 const RESTORE_KEYS = "restored_to undo_id changes left_out unlinked method duration_ms";
 export const DATA_KEYS: Record<string, string> = {
   "init d": "workspace engine_reasons adopted",
-  save: "save_point made changes read_bytes duration_ms left_out not_kept",
+  save: "save_point made changes read_bytes duration_ms left_out not_kept secrets",
   history: "save_points undo head latest damaged truncated",
   "why a.txt": "path changes damaged truncated",
   status:

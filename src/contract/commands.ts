@@ -88,7 +88,7 @@ export const COMMAND_DATA: Readonly<Record<string, AnySchema>> = {
   }),
   save: object({
     ...point.entries,
-    ...pick(SaveResult, "made", "changes", "read_bytes", "duration_ms", "left_out", "not_kept"),
+    ...pick(SaveResult, "made", "changes", "read_bytes", "duration_ms", "left_out", "not_kept", "secrets"),
   }),
   history: HistoryResult,
   why: WhyResult,

@@ -74,9 +74,17 @@ export const SaveOptions = object({
       "SQLite databases that are in use: `auto` captures them, `copy` takes their files as they are",
     ),
   ),
+  secrets: opt(flag("false: files that look like credentials are left out")),
   allow: allow("override a guard"),
 });
 export type SaveOptions = Of<typeof SaveOptions>;
+
+export const Secrets = orNull(
+  rows(
+    object({ ...NamedPath.entries, kind: text() }),
+    "files of the point that look like credentials, by their names; null until it is sealed",
+  ),
+);
 
 export const SaveResult = object({
   ...SavePoint.entries,
@@ -86,6 +94,7 @@ export const SaveResult = object({
   duration_ms: duration(),
   left_out: rows(LeftOut, "what the point does not hold; exit 10 when `complete` is false"),
   not_kept: NotKept,
+  secrets: Secrets,
 });
 export type SaveResult = Of<typeof SaveResult>;
 

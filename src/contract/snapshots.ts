@@ -18,7 +18,7 @@ import {
   text,
 } from "./schema.ts";
 import { DatabaseProof } from "./databases.ts";
-import { RestoreResult, SaveOptions } from "./points.ts";
+import { RestoreResult, SaveOptions, Secrets } from "./points.ts";
 import { CallOptions, Incomplete, LeftOut, NamedPath, PathInput, pointId, WorkspaceCallOptions } from "./words.ts";
 
 /** Snapshots of a repository: which ones are meant, what a backup makes, what takes the place of others. */
@@ -104,6 +104,7 @@ export const CreateBackupOptions = object({
     "reread",
     "crossMounts",
     "databases",
+    "secrets",
     "allow",
   ),
   ...ofSnapshot,
@@ -146,6 +147,7 @@ export const CreateBackupResult = object({
   ...created,
   save_point_id: pointId(),
   incomplete: orNull(about(Incomplete, "what the save point lacks of the folder; exit 10")),
+  secrets: Secrets,
 });
 export type CreateBackupResult = Of<typeof CreateBackupResult>;
 const nothing = () => custom<null>("null", "null", (value) => value === null);

@@ -26,8 +26,8 @@ export type EngineType = Of<typeof EngineType>;
 export const IntegrityState = oneOf(["verified", "unverified", "damaged", "unknown"], "what the last `verify` found");
 export type IntegrityState = Of<typeof IntegrityState>;
 export const Consistency = oneOf(
-  ["transaction-consistent", "crash-consistent", "torn-possible", "rules-not-applied"],
-  "consistency of an entry that was live; `rules-not-applied`: an ignore file of more than 1 MiB in a clone, which hides nothing",
+  ["transaction-consistent", "crash-consistent", "torn-possible", "rules-not-applied", "credentials"],
+  "consistency of an entry that was live; `credentials`: by its name it is a file with some; `rules-not-applied`: an ignore file of more than 1 MiB in a clone, which hides nothing",
 );
 export type Consistency = Of<typeof Consistency>;
 export const EntryKind = oneOf(["file", "directory", "symlink", "fifo", "socket", "chardev", "blockdev"]);

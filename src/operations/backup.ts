@@ -1,4 +1,4 @@
-import { createBackup as putPoint, type Forwarding, forwarding } from "../backup/create.ts";
+import { type BackedUp, createBackup as putPoint, type Forwarding, forwarding } from "../backup/create.ts";
 import { callOf, checkJobs, type OpenRepository } from "../backup/open-repository.ts";
 import { withoutOwn } from "../backup/own-folder.ts";
 import { restoreBackupInPlace } from "../backup/restore/restore-in-place.ts";
@@ -18,6 +18,8 @@ import { lookBesideHead } from "../workspace/save/look.ts";
 import { isFolderThere } from "../workspace/place/control-directory.ts";
 import type { Workspace } from "../workspace/workspace.ts";
 import { unwantedOf } from "../workspace/save/unwanted.ts";
+import { secretsOf } from "./public-point.ts";
+import type { SavePointId } from "../ids.ts";
 import { accessOf } from "./opened-repository.ts";
 import type { Opened } from "./tables/row.ts";
 
@@ -37,12 +39,18 @@ export async function createBackup(
     if (!isSaved)
       return within(name, async (workspace) => {
         if (point === undefined) await warnOfUnsaved(workspace, options);
-        return withSealed(workspace, options, async () => putPoint(workspace, access, options));
+        const result = await withSealed(workspace, options, async () => putPoint(workspace, access, options));
+        return { ...result, secrets: secretsIn(workspace, result) };
       });
     // Before anything is saved.
     checkSnapshotTags(options.tags ?? []);
     return saveAndBackUp(within, access, options);
   });
+}
+
+function secretsIn(workspace: Workspace, { save_point_id: id }: BackedUp): CreateBackupResult["secrets"] {
+  const point = workspace.byId(id as SavePointId);
+  return point === null ? null : secretsOf(point);
 }
 
 /** Says how far the folder has moved on from head. */
@@ -60,19 +68,19 @@ async function saveAndBackUp(
   access: OpenRepository,
   options: CreateBackupOptions,
 ): Promise<CreateBackupResult> {
-  const { workspaceName: name, message, reread, crossMounts, databases, allow, dryRun } = options;
+  const { workspaceName: name, message, reread, crossMounts, databases, secrets, allow, dryRun } = options;
   const both = async (to?: Forwarding): Promise<CreateBackupResult> =>
     within(name, async (workspace) => {
       const forward = to?.packs ?? undefined;
       const exclude = withoutOwn(access, workspace.root, options);
-      const asked = { message, exclude, ...unwantedOf(options), reread, crossMounts, databases, allow };
+      const asked = { message, exclude, ...unwantedOf(options), reread, crossMounts, databases, secrets, allow };
       const input = { ...callOf(options), ...asked, skipUnchanged: true, forward };
       const { point, scan, leftOut } = await saveWorkspace(workspace, input);
       const saved = { ...options, point: point.descriptor.save_point_id };
       const forwarded = to && { ...to, isNewPoint: scan !== undefined };
       const call = { ...options, forward: forward && { point: saved.point, to: forward } };
       const result = await withSealed(workspace, call, async () => putPoint(workspace, access, saved, forwarded));
-      return { ...result, left_out: leftOut.map(publicLeftOut) };
+      return { ...result, left_out: leftOut.map(publicLeftOut), secrets: secretsIn(workspace, result) };
     });
   return dryRun === true ? both() : forwarding(access, options, both);
 }

@@ -1,4 +1,6 @@
 import type { Point } from "../workspace/points/point-files.ts";
+import { CREDENTIALS } from "../archive/scan/summary.ts";
+import type { SaveResult } from "../contract/points.ts";
 import type { Degradation, EngineType } from "../workspace/store/engine.ts";
 import type { CallOptions, IntegrityState, SavePoint } from "../contract/words.ts";
 import type { SavePointId } from "../ids.ts";
@@ -36,6 +38,14 @@ export function publicPoint(point: Point): SavePoint {
     effective_engine: descriptor.effective_engine as EngineType,
     degraded: descriptor.degraded.map(degradationOf),
   };
+}
+
+/** Files of a point that look like credentials, as its labels say; null until it is sealed. */
+export function secretsOf({ sealed, descriptor: { labels } }: Point): SaveResult["secrets"] {
+  if (!sealed) return null;
+  return labels.flatMap(({ path, path_b64, label, reason }) =>
+    label === CREDENTIALS ? [{ path, ...(path_b64 === undefined ? {} : { path_b64 }), kind: String(reason) }] : [],
+  );
 }
 
 function integrityOf(point: Point): IntegrityState {

@@ -92,6 +92,7 @@ function pointOf(saved: SaveResult): SavePoint {
     duration_ms: _duration,
     left_out: _left,
     not_kept: _notKept,
+    secrets: _secrets,
     ...point
   } = saved;
   return point;

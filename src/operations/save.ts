@@ -1,10 +1,12 @@
-import { displayPath, quotedPath } from "../fs/safe-path.ts";
+import { secretKind } from "../fs/secret-names.ts";
+import { rawPath } from "../formats/records/record.ts";
+import { displayPath, listedNames, quotedPath } from "../fs/safe-path.ts";
 import { plural } from "../formats/sizes.ts";
 import { publicLeftOut } from "../workspace/points/left-out.ts";
-import { saveWorkspace } from "../workspace/save/save.ts";
+import { type SavedOrHead, saveWorkspace } from "../workspace/save/save.ts";
 import type { Workspace } from "../workspace/workspace.ts";
 import type { SaveOptions, SaveResult } from "../contract/points.ts";
-import { publicPoint } from "./public-point.ts";
+import { publicPoint, secretsOf } from "./public-point.ts";
 import { checkTags } from "../formats/restic/snapshot.ts";
 import { CairnError } from "../errors.ts";
 import type { Cause } from "../contract/words.ts";
@@ -22,6 +24,7 @@ export async function save(workspace: Workspace, options: SaveOptions): Promise<
     );
   const point = publicPoint(saved.point);
   const changed = Object.values(saved.changes ?? { unknown: 1 }).reduce((sum, each) => sum + each, count);
+  warnOfSecrets(workspace, options, saved);
   return {
     ...point,
     // A held point was written before its tree was compared.
@@ -32,7 +35,26 @@ export async function save(workspace: Workspace, options: SaveOptions): Promise<
     duration_ms: Math.round(performance.now() - started),
     left_out: saved.leftOut.map(publicLeftOut),
     not_kept: { count, paths: paths.map((path) => displayPath(path)) },
+    secrets: secretsOf(saved.point),
   };
+}
+
+/** Names files that look like credentials and are in no point before, or were left out for that. */
+function warnOfSecrets(workspace: Workspace, { secrets, onWarning }: SaveOptions, { point, made }: SavedOrHead): void {
+  const { parent_id: parent, rules } = point.descriptor;
+  if (secrets === false) {
+    const left = rules.ignored_sample.map((each) => rawPath(each)).filter((path) => secretKind(path) !== null);
+    if (made && left.length > 0)
+      onWarning?.(`left out, as they look like credentials: ${listedNames(left.map(quotedPath))}`);
+    return;
+  }
+  const before = workspace.byId(parent);
+  const known = new Set((before === null ? [] : (secretsOf(before) ?? [])).map(({ path }) => path));
+  const added = (made ? (secretsOf(point) ?? []) : []).filter(({ path }) => !known.has(path));
+  if (added.length > 0)
+    onWarning?.(
+      `${plural(added.length, "file")} in it ${added.length === 1 ? "looks" : "look"} like credentials: ${listedNames(added.map(({ path }) => path))}; the store is encrypted; --no-secrets leaves them out`,
+    );
 }
 
 const MAX_CAUSE_BYTES = 64 * 1024;

@@ -53,6 +53,8 @@ export const FLAG = {
   DATABASE: 64,
   /** a database, or its log or journal, read while there was more in these than in its own file: read again next time */
   LIVE: 128,
+  /** its name may be that of a file with credentials */
+  SECRET: 256,
 } as const;
 
 /** Word offsets in a directory. */

@@ -11,7 +11,7 @@ import { openRegular } from "../../fs/regular-file.ts";
  * It is disposable: a file that does not check out is ignored, which only costs a re-read.
  * Layout: docs/formats/stat-cache.md.
  */
-const MAGIC = "CAIRNSC2";
+const MAGIC = "CAIRNSC3";
 const HEADER = 256;
 const AT = { COUNTS: 8, CRC: 32, TREE: 64, EPOCH: 96, FLAGS: 112 } as const;
 /** Set where attributes and holes were looked at; an older build without native calls did not. */

@@ -7,6 +7,7 @@ import { cloneAnswer, cloneFile, takeOverNoCow } from "../../fs/linux/reflink.ts
 import { HEADER_BYTES } from "../../formats/sqlite-header.ts";
 import { C, EXTRA, FLAG, R, RECORD_WORDS } from "../cache/scan-table.ts";
 import { sameContentStat, STAT, type StatBuffer, TYPE, wide } from "../../fs/linux/syscalls.ts";
+import { maySecret } from "../../fs/secret-names.ts";
 import { type Arena, arenaOver, newArena } from "../../native.ts";
 import { Chunker } from "../../repository/packs/chunker.ts";
 import { DatabaseLook } from "./databases.ts";
@@ -98,6 +99,7 @@ export class EntryReader {
     this.#flags = 0;
     fillRecord(table.records, base, stat.words);
     const type = (stat.words[STAT.MODE]! >>> 12) & 15;
+    if (type === TYPE.FILE && maySecret(table.recordName(record))) this.#flags |= FLAG.SECRET;
     if (type === TYPE.FILE && entry.content === "empty") this.#leaveEmpty(entry);
     else if (type === TYPE.FILE && (this.#leftUnread(entry) || this.#takenOnTrust(entry))) this.#ownAttributes(entry);
     else if (type === TYPE.FILE) this.#readFile(entry);

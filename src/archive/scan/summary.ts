@@ -4,6 +4,7 @@ import { C, D, DIRECTORY_FLAG, DIRECTORY_WORDS, FLAG, R, RECORD_WORDS, type Scan
 import type { ConsistencyLabel } from "../../formats/records/descriptor.ts";
 import type { LosslessField } from "../../formats/records/manifest.ts";
 import { rawPath, recordPath } from "../../formats/records/record.ts";
+import { secretKind } from "../../fs/secret-names.ts";
 import { IGNORE_FILE, MAX_IGNORE_FILE_BYTES } from "../../fs/ignore.ts";
 import { signedWide, TYPE, wide } from "../../fs/linux/syscalls.ts";
 import { linkKey, type LinkGroups, recordExtras } from "./record-node.ts";
@@ -27,6 +28,8 @@ export interface ScanSummary {
   lossless: LosslessField[];
   /** SQLite databases; live: with more in their log or journal */
   databases: { path: Uint8Array; isLive: boolean }[];
+  /** files that look like credentials, by their names */
+  secrets: { path: Uint8Array; kind: string }[];
 }
 
 interface Visited {
@@ -95,6 +98,7 @@ export function summarise(table: ScanTable, old: ScanTable | null, groups: LinkG
     hashes: [],
     lossless: [],
     databases: [],
+    secrets: [],
   };
   const { entries } = summary;
   const visit = (entry: Visited): void => {
@@ -108,6 +112,8 @@ export function summarise(table: ScanTable, old: ScanTable | null, groups: LinkG
       summary.bytes += size;
       const flags = from.recordFlags(record);
       if (flags & FLAG.DATABASE) summary.databases.push({ path: path(), isLive: (flags & FLAG.LIVE) !== 0 });
+      const kind = flags & FLAG.SECRET ? secretKind(path()) : null;
+      if (kind !== null) summary.secrets.push({ path: path(), kind });
       if (flags & FLAG.EXTRAS) noteExtras(summary, from, { record, path, size, chunked: (flags & FLAG.CHUNKED) !== 0 });
     } else if (type === TYPE.DIRECTORY) entries.directories++;
     else if (type === TYPE.LINK) entries.links++;
@@ -131,7 +137,7 @@ export function summarise(table: ScanTable, old: ScanTable | null, groups: LinkG
 function isOrdinaryFile(words: Uint32Array, base: number): boolean {
   return (
     words[base + R.MODE]! >>> 12 === TYPE.FILE &&
-    ((words[base + R.NAME_FLAGS]! >>> 16) & (FLAG.EXTRAS | FLAG.OMITTED | FLAG.DATABASE)) === 0 &&
+    ((words[base + R.NAME_FLAGS]! >>> 16) & (FLAG.EXTRAS | FLAG.OMITTED | FLAG.DATABASE | FLAG.SECRET)) === 0 &&
     words[base + R.MTIME + 1] === 0
   );
 }
@@ -359,6 +365,9 @@ export function omitBelow(table: ScanTable): void {
   }
 }
 
+/** Label of a file that looks like credentials. */
+export const CREDENTIALS = "credentials";
+
 /** Label of an ignore file that hides nothing, though it lies there. */
 export const RULES_NOT_APPLIED = "rules-not-applied";
 const LONG = `it has more than ${MAX_IGNORE_FILE_BYTES} bytes, so what it may hide is saved too`;
@@ -366,7 +375,7 @@ const LONG = `it has more than ${MAX_IGNORE_FILE_BYTES} bytes, so what it may hi
 /** Returns labels for entries that were not whole and at rest when they were read, or do not count as what they are, and for databases. */
 export function labelsOf(
   { torn, longRules, captured }: Pick<ScanNotes, "torn" | "longRules" | "captured">,
-  { databases }: Pick<ScanSummary, "databases">,
+  { databases, secrets }: Pick<ScanSummary, "databases" | "secrets">,
 ): ConsistencyLabel[] {
   const said = new Map(captured.map((each) => [latin1(each.path), each]));
   const isTorn = new Set(torn.map(({ path }) => latin1(path)));
@@ -387,6 +396,7 @@ export function labelsOf(
       const { label, reason } = said.get(latin1(path)) ?? (isLive ? WITH_LOG : AT_REST);
       return [{ ...recordPath(path), label, ...(reason === null ? {} : { reason }) }];
     }),
+    ...secrets.map(({ path, kind }) => ({ ...recordPath(path), label: CREDENTIALS, reason: kind })),
   ];
 }
 

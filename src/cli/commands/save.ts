@@ -16,6 +16,7 @@ const OPTIONS = new VerbOptions(SaveOptions.entries, {
   exclude: "--exclude <pattern>",
   excludeIfPresent: "--exclude-if-present <name[:header]>",
   onDetached: { flags: "--refuse-detached", text: "fail when the folder stands at an older point", value: "refuse" },
+  secrets: { flags: "--no-secrets", text: "leave out files that look like credentials", value: false },
   allow: guards("home", "nested", "git", "space"),
 });
 
@@ -40,9 +41,9 @@ export const command: CommandDefinition = {
     const options = readOptions(context, input);
     const client = await context.openOrAdopt(input.argument(0), options.allow);
     const result = await client.save(options);
-    const { made, changes, read_bytes, duration_ms, left_out, not_kept, ...savePoint } = result;
+    const { made, changes, read_bytes, duration_ms, left_out, not_kept, secrets, ...savePoint } = result;
     return {
-      data: { save_point: savePoint, made, changes, read_bytes, duration_ms, left_out, not_kept },
+      data: { save_point: savePoint, made, changes, read_bytes, duration_ms, left_out, not_kept, secrets },
       exitStatus: result.complete || left_out.length === 0 ? 0 : EXIT_PARTLY,
       async text() {
         const { renderSave } = await import("../render/points.ts");

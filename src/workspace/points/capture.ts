@@ -157,6 +157,7 @@ function keepOrigins(file: string, { origins }: Captured): void {
 /** Says why a tree cannot be held for this save; null where it can. */
 export function whyNotHeld(workspace: Workspace, input: SaveInput): string | null {
   if (input.skipUnchanged === true && input.reread === true) return "every file is read to find out what changed";
+  if (input.secrets === false) return "files that look like credentials are left out, and a held tree would have them";
   if (input.crossMounts === true) return "other file systems that are mounted inside cannot be held with it";
   const mounts = readMounts();
   const unknown = workspace.engine.holder?.atomic === true ? whyMountsUnknown(mounts) : null;

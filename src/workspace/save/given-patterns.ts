@@ -1,6 +1,8 @@
 import { lstatSync, realpathSync } from "node:fs";
 import { CairnError } from "../../errors.ts";
 import { refuseBorgPattern } from "../../fs/borg-pattern.ts";
+import { SECRET_PATTERNS } from "../../fs/secret-names.ts";
+import type { SaveInput } from "./record-point.ts";
 
 const MEANS_SOMETHING = /[*?[\\]/;
 
@@ -40,6 +42,11 @@ export function givenPatterns(
       throw new CairnError("usage", `${pattern} is the folder itself: nothing would be left to save`);
     return `${negation}${below}`;
   });
+}
+
+/** All patterns of a save, as they are recorded; those that are given decide over those for credentials. Throws as {@link givenPatterns} does. */
+export function patternsOf(folder: Buffer, { exclude = [], secrets, onWarning }: SaveInput): string[] {
+  return [...(secrets === false ? SECRET_PATTERNS : []), ...givenPatterns(folder, exclude, onWarning)];
 }
 
 /** The part of a pattern after the folder's path, by whatever links; null where the pattern is of no path in it. */

@@ -29,6 +29,8 @@ export interface SaveInput extends WorkspaceCall, Unwanted {
   exclude?: readonly string[] | undefined;
   crossMounts?: boolean | undefined;
   databases?: "auto" | "copy" | undefined;
+  /** false: what looks like credentials is left out */
+  secrets?: boolean | undefined;
   allow?: readonly GuardName[] | undefined;
   /** a repository that gets what is stored anew too, where the folder is read */
   forward?: ForwardTarget | undefined;

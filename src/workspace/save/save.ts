@@ -4,7 +4,7 @@ import { CairnError, toCairnError } from "../../errors.ts";
 import { failpoint } from "../../failpoint.ts";
 import { printablePath } from "../../fs/safe-path.ts";
 import { capturePoint, whyNotHeld } from "../points/capture.ts";
-import { givenPatterns } from "./given-patterns.ts";
+import { patternsOf } from "./given-patterns.ts";
 import { treePlace, whyTreeIsNotThePoint } from "../points/held-trees.ts";
 import { countByInodes, lookBesideHeld, lookUntilDifferent } from "./look.ts";
 import { requireFolder } from "../restore/missing-folder.ts";
@@ -42,7 +42,7 @@ const ATTEMPTS = 3;
 export async function saveWorkspace(workspace: Workspace, given: SaveInput): Promise<SavedOrHead> {
   requireFolder(workspace);
   const kinds = unwantedKinds(given);
-  const exclude = givenPatterns(workspace.root, given.exclude ?? [], given.onWarning);
+  const exclude = patternsOf(workspace.root, given);
   const input: SaveInput = { ...given, exclude };
   prepareSave(workspace);
   using _lock = await workspace.lock("save", input);

@@ -4,7 +4,7 @@ import { encodeManifest } from "../../formats/records/manifest.ts";
 import { rawPath } from "../../formats/records/record.ts";
 import type { HeadContent, PointContent, StageRequest } from "./engine.ts";
 import { type RootMetadata, recordedRoot } from "../../archive/write/root-metadata.ts";
-import { labelsOf, type ScanSummary, withLabels } from "../../archive/scan/summary.ts";
+import { CREDENTIALS, labelsOf, type ScanSummary, withLabels } from "../../archive/scan/summary.ts";
 import type { ScanResult } from "../../archive/scan/scan.ts";
 
 /** Content of a point in the store, by which it is found again; part of its descriptor. */
@@ -42,7 +42,10 @@ export function summaryOfHead({ entries, bytes, labels }: HeadContent): ScanSumm
   const databases = labels.flatMap((label) =>
     DATABASE_LABELS.has(label.label) ? [{ path: rawPath(label), isLive: label.label === "crash-consistent" }] : [],
   );
-  return { entries, bytes, holes: [], hashes: [], lossless: [], databases };
+  const secrets = labels.flatMap((label) =>
+    label.label === CREDENTIALS ? [{ path: rawPath(label), kind: String(label["reason"]) }] : [],
+  );
+  return { entries, bytes, holes: [], hashes: [], lossless: [], databases, secrets };
 }
 
 const DATABASE_LABELS: ReadonlySet<string> = new Set(["transaction-consistent", "crash-consistent"]);
