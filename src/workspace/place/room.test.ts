@@ -25,7 +25,7 @@ test("a save and a restore leave the same share of a small file system to others
       (error) =>
         error instanceof CairnError &&
         error.details?.["needed_bytes"] === most + 1 &&
-        / free; .* on it$/.test(error.message),
+        / lacks 1 B: it has .* free; .* on it$/.test(error.message),
     );
 });
 

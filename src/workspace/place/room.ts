@@ -41,7 +41,7 @@ export function requireRoom(place: RawPath, bytes: number, { hint, guard }: { hi
   const needed = bytes === 0 ? "" : `${formatBytes(bytes)} are needed, and `;
   throw new CairnError(
     "no_space",
-    `the file system of ${printablePath(place)} has ${formatBytes(freeBytes)} free; ${needed}${formatBytes(reserveBytes)} are left to others on it`,
+    `the file system of ${printablePath(place)} lacks ${formatBytes(bytes + reserveBytes - freeBytes)}: it has ${formatBytes(freeBytes)} free; ${needed}${formatBytes(reserveBytes)} are left to others on it`,
     {
       hint,
       details: {
