@@ -5,6 +5,7 @@ import { loadStatCache, writeStatCache } from "../archive/cache/stat-cache.ts";
 import { presentSource } from "../archive/scan/present-source.ts";
 import { scan, type ScanOptions, type ScanResult } from "../archive/scan/scan.ts";
 import { modeWithoutList, rootMetadata } from "../archive/write/root-metadata.ts";
+import { LiveDatabases } from "../capture/sqlite/live-databases.ts";
 import type { PathsBackupOptions, TransferredSize } from "../contract/snapshots.ts";
 import { type CairnError, toCairnError } from "../errors.ts";
 import { latin1 } from "../formats/bytes.ts";
@@ -81,6 +82,7 @@ function scanOptions({ folder, rules }: PartToScan, { session, options }: ScanPa
     rules,
     skip: neverPart(folder, { crossMounts }),
     crossMounts: crossMounts ?? false,
+    databases: options.databases === "copy" ? undefined : { capture: new LiveDatabases(), areHeld: false },
     reread: options.reread ?? false,
     jobs: options.jobs,
     // Whether the repository still has what was there last time is asked of its index.

@@ -118,7 +118,7 @@ export const StreamBackupOptions = object({
 export type StreamBackupOptions = Of<typeof StreamBackupOptions>;
 export const PathsBackupOptions = object({
   ...CallOptions.entries,
-  ...pick(SaveOptions, "exclude", "reread", "crossMounts"),
+  ...pick(SaveOptions, "exclude", "reread", "crossMounts", "databases"),
   tags: ofSnapshot.tags,
   hostname: opt(text("recorded as the host's name; default: this machine's")),
   skipIfUnchanged: ofSnapshot.skipIfUnchanged,

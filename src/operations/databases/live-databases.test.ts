@@ -129,3 +129,17 @@ test("a save stores some pages of a database anew when some were changed", async
   const { bytes_stored: stored } = await client.save();
   assert.ok(stored < 5 * 80_000, String(stored));
 });
+
+test("a snapshot of several folders has a database of one transaction when a program writes to it", async (t) => {
+  const { library, root, folder, writer } = await scene(t, "wal");
+  const repository = await library.initRepository({ repository: join(root, "repository"), password: "x" });
+  t.after(async () => repository.close());
+  const before = await writer.commits();
+  const { snapshot, left_out: left } = await repository.createFromPaths([folder, join(root, "state")]);
+  const after = await writer.commits();
+  assert.deepEqual(left, []);
+  await repository.restore(snapshot!.snapshot_id, join(root, "back"), { subfolder: folder });
+  const held = commitOf(join(root, "back", "app.db"));
+  assert.ok(before <= held && held <= after + 1, `${before} <= ${held} <= ${after}`);
+  await writer.stop();
+});

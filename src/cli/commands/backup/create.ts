@@ -236,7 +236,7 @@ async function runStream(context: Context, input: Input): Promise<Outcome> {
 
 /** Several folders and files, of which no save point is made. */
 async function runPaths(context: Context, input: Input): Promise<Outcome> {
-  const { message, allow, exclude, reread, crossMounts, ...others } = readSaving(context, input);
+  const { message, allow, exclude, reread, crossMounts, databases, ...others } = readSaving(context, input);
   const [other] = Object.entries({ message, allow, ...others }).find(([, value]) => value !== undefined) ?? [];
   const given = ofSnapshot(context, input);
   if (other !== undefined || input.denied("save") || given.dryRun === true)
@@ -246,7 +246,7 @@ async function runPaths(context: Context, input: Input): Promise<Outcome> {
   const listed = await Promise.all(input.list("filesFrom").map(async (file) => pathsFrom(context, file)));
   const paths = [...input.rest(0).map((word) => context.absolute(word)), ...listed.flat()];
   if (paths.length === 0) throw usage("--files-from names no folder and no file that is there");
-  const { dryRun: _dryRun, ...options } = { ...given, exclude, reread, crossMounts };
+  const { dryRun: _dryRun, ...options } = { ...given, exclude, reread, crossMounts, databases };
   return withRepository(context, input, async (repository) => {
     const result = await repository.createFromPaths(paths, options);
     return {
