@@ -5,7 +5,7 @@ import type { CallOptions, CatBackupResult } from "../contract/index.ts";
 import { findSnapshot } from "./snapshots.ts";
 import { within } from "./session.ts";
 import type { OpenRepository } from "./open-repository.ts";
-import { readBlob } from "./content.ts";
+import { readBlob } from "./nodes.ts";
 import { objectIdOf } from "../ids.ts";
 
 const KINDS = ["config", "snapshot", "index", "key", "lock", "tree", "blob"];

@@ -1,17 +1,17 @@
 import type { CallOptions } from "../contract/index.ts";
 import { DigestWalk } from "../repository/verify/digest-walk.ts";
-import { factsOf } from "../repository/verify/folder-facts.ts";
-import { CairnError, toCairnError } from "../errors.ts";
+import { factsOf, type FolderFacts } from "../repository/verify/folder-facts.ts";
+import { CairnError } from "../errors.ts";
 import { compareBytes, hex } from "../formats/bytes.ts";
 import { decodeManifest, type Manifest } from "../formats/records/manifest.ts";
 import type { Snapshot } from "../formats/restic/snapshot.ts";
-import { decodeTree, nodeNamed, type TreeNode, type TreeNodes } from "../formats/restic/tree.ts";
-import { objectIdOf } from "../ids.ts";
-import { blobTypeName, DATA_BLOB, TREE_BLOB } from "../repository/index/blob-index.ts";
+import type { TreeNode, TreeNodes } from "../formats/restic/tree.ts";
+import { DATA_BLOB } from "../repository/index/blob-index.ts";
 import { BlobSource } from "../repository/blob-source.ts";
-import { treesAhead } from "../repository/trees/live.ts";
 import { packsToProve } from "../repository/transfer/near-packs.ts";
 import type { ListedSnapshot } from "../repository/repository.ts";
+import { PlacedDatabases } from "./databases/placed-databases.ts";
+import { nameOf, nodesOrNull, readBlob, readNodes } from "./nodes.ts";
 import type { Session } from "./session.ts";
 import { isMadeByUs } from "./snapshots.ts";
 
@@ -29,6 +29,8 @@ export interface SnapshotContent {
   readonly manifest: Manifest | null;
   /** Error for which it cannot be read: entries are there, but not what only it says of them. */
   readonly manifestDamage: CairnError | null;
+  /** Databases that lie elsewhere in the snapshot; `root` is a tree with their entries then. */
+  readonly placed?: PlacedDatabases;
   /** Path of a folder in what was saved, raw: from there on, and whole. Absent: all that was saved. */
   readonly part?: { readonly path: Uint8Array; readonly whole: Uint8Array };
 }
@@ -40,11 +42,17 @@ type ToldBy = Pick<Snapshot, "tree" | "paths" | "tags" | "program_version" | "or
 export async function snapshotContent(reader: BlobSource, snapshot: ToldBy): Promise<SnapshotContent> {
   const top = Buffer.from(snapshot.tree, "hex");
   const other = { root: top, only: null, node: null, manifest: null, manifestDamage: null };
-  const found = await manifestIn(reader, await readNodes(reader, top));
+  const records = (await readNodes(reader, top)).find((node) => nameOf(node) === ".cairn")?.subtree;
+  const found = records === undefined ? null : await manifestIn(reader, records);
   if (found === null || snapshot.paths.length !== 1 || !mayHaveManifest(snapshot)) return other;
   const byName = !isMadeByUs(snapshot);
   const saved = await savedEntry(reader, snapshot, { byName });
-  if (saved !== null) return { ...saved, ...found };
+  if (saved !== null) {
+    const folder = await databasesIn(reader, records!);
+    if (folder === undefined) return { ...saved, ...found };
+    const placed = await PlacedDatabases.read(reader, { folder, root: saved.root });
+    return { ...saved, ...found, root: placed.root, placed };
+  }
   if (byName) return other;
   throw new CairnError("damaged", `tree ${snapshot.tree.slice(0, 12)} does not lead to ${snapshot.paths[0]}`);
 }
@@ -89,7 +97,7 @@ export async function savedEntry(
  * Content whose digests are those of its tree. A program that rewrites a snapshot of ours (`restic rewrite`) takes its manifest along
  * though the tree becomes another one: then there are no digests, and it counts as incomplete.
  */
-export async function withoutOthersDigests<T extends Pick<SnapshotContent, "root" | "only" | "manifest">>(
+export async function withoutOthersDigests<T extends Pick<SnapshotContent, "root" | "only" | "manifest" | "placed">>(
   session: Session,
   { listed, content }: { listed: ListedSnapshot; content: T },
   { signal, onWarning }: CallOptions,
@@ -97,13 +105,13 @@ export async function withoutOthersDigests<T extends Pick<SnapshotContent, "root
   const { original } = listed.snapshot;
   const { manifest } = content;
   if (original === undefined || manifest === null) return content;
-  await session.bring([content.root]);
+  await session.bring([storedRoot(content)]);
   const { index, near } = session;
   const { keys } = session.access.repository;
   const blobs = new BlobSource({ keys, index, packs: packsToProve(near.folder), compares: false });
   try {
     const walk = new DigestWalk({ blobs, onPack: () => undefined, signal });
-    const { state } = await walk.folder(content.root, factsOf(manifest), content.only);
+    const { state } = await walk.folder(storedRoot(content), factsOfContent({ ...content, manifest }), content.only);
     if ((state === null ? null : hex(state)) === manifest.stateDigest) return content;
   } finally {
     blobs.close();
@@ -112,13 +120,30 @@ export async function withoutOthersDigests<T extends Pick<SnapshotContent, "root
   return { ...content, manifest: { ...manifest, stateDigest: null, metadataDigest: null, complete: false } };
 }
 
-/** The manifest that lies in a topmost tree; null where there is none. */
+/** The tree of what was saved as the repository has it, without the entries of databases that lie elsewhere. */
+export function storedRoot({ root, placed }: Pick<SnapshotContent, "root" | "placed">): Uint8Array {
+  return placed?.storedTree(root) ?? root;
+}
+
+/** Facts of the saved folder by which its stored tree has the digests of the whole. */
+export function factsOfContent({
+  placed,
+  manifest,
+}: Pick<SnapshotContent, "placed"> & { manifest: Manifest }): FolderFacts {
+  const facts = factsOf(manifest);
+  return placed?.facts(facts) ?? facts;
+}
+
+/** The folder of databases in `/.cairn`; none where it cannot be read, which the manifest tells of. */
+async function databasesIn(reader: BlobSource, records: Uint8Array): Promise<Uint8Array | undefined> {
+  return (await nodesOrNull(reader, records))?.find((node) => nameOf(node) === "databases")?.subtree;
+}
+
+/** The manifest in `/.cairn`; null where there is none. */
 async function manifestIn(
   reader: BlobSource,
-  top: TreeNodes,
+  folder: Uint8Array,
 ): Promise<Pick<SnapshotContent, "manifest" | "manifestDamage"> | null> {
-  const folder = top.find((node) => nameOf(node) === ".cairn")?.subtree;
-  if (folder === undefined) return null;
   try {
     const file = (await readNodes(reader, folder)).find((node) => nameOf(node) === "manifest.json");
     if (file?.content === undefined) return null;
@@ -133,33 +158,6 @@ async function manifestIn(
   }
 }
 
-/**
- * The nodes of a tree; `damaged` when it is not there or not what was written. `stack`: trees that will be read after it,
- * from the last one on; far away they are brought with it.
- */
-export async function readNodes(
-  reader: BlobSource,
-  tree: Uint8Array,
-  stack: readonly Uint8Array[] = [],
-): Promise<TreeNodes> {
-  return decodeTree(await readBlob(reader, tree, TREE_BLOB, stack));
-}
-
-/** The node of a raw name in a tree; nothing else of it is kept. Errors as above. */
-export async function nodeIn(reader: BlobSource, tree: Uint8Array, name: Uint8Array): Promise<TreeNode | undefined> {
-  return nodeNamed(decodeTree(await reader.viewTree(entryOf(reader, tree, TREE_BLOB))), name);
-}
-
-/** The nodes of a tree; null where it is damaged. */
-export async function nodesOrNull(reader: BlobSource, tree: Uint8Array): Promise<TreeNodes | null> {
-  try {
-    return await readNodes(reader, tree);
-  } catch (error) {
-    if (toCairnError(error).code === "damaged") return null;
-    throw error;
-  }
-}
-
 /** The entries of what was saved; `damaged` as above. */
 export async function savedNodes(
   reader: BlobSource,
@@ -168,29 +166,4 @@ export async function savedNodes(
 ): Promise<TreeNodes> {
   const nodes = await readNodes(reader, root, stack);
   return only === null ? nodes : [...nodes].filter(({ name }) => compareBytes(name, only) === 0);
-}
-
-/** A blob's plaintext by its id; `damaged` where the repository lacks it. `stack`: see `readNodes`. */
-export async function readBlob(
-  reader: BlobSource,
-  id: Uint8Array,
-  type: typeof DATA_BLOB | typeof TREE_BLOB,
-  stack: readonly Uint8Array[] = [],
-): Promise<Uint8Array> {
-  const entry = entryOf(reader, id, type);
-  if (type === DATA_BLOB) return reader.readBlob(entry);
-  return reader.readTree(entry, () => treesAhead(stack, (each) => reader.index.lookup(each, 0, TREE_BLOB)));
-}
-
-function entryOf({ index }: BlobSource, id: Uint8Array, type: typeof DATA_BLOB | typeof TREE_BLOB): number {
-  const entry = index.lookup(id, 0, type);
-  if (entry >= 0) return entry;
-  throw new CairnError("damaged", `the repository has no ${blobTypeName(type)} blob ${objectIdOf(id).slice(0, 12)}`, {
-    hint: "`cairn backup verify` says what that costs",
-    details: { blob: objectIdOf(id) },
-  });
-}
-
-export function nameOf({ name }: Pick<TreeNode, "name">): string {
-  return Buffer.from(name.buffer, name.byteOffset, name.byteLength).toString("latin1");
 }

@@ -21,9 +21,16 @@ import { incompleteOf } from "../workspace/points/left-out.ts";
 import { looksEmpty } from "./own-folder.ts";
 import { checkSnapshotTags, newestOfSame, pointOf, pointTag, publicSnapshot, timeAfter } from "./snapshots.ts";
 import { adding, type Session } from "./session.ts";
-import { addedBy, keepKnownTrees, madeSnapshot, readKnownTrees, type SnapshotOrigin } from "./made-snapshot.ts";
+import {
+  addedBy,
+  keepKnownTrees,
+  madeSnapshot,
+  ownRecords,
+  readKnownTrees,
+  type SnapshotOrigin,
+} from "./made-snapshot.ts";
 import { callOf, type OpenRepository } from "./open-repository.ts";
-import { nameOf, readNodes } from "./content.ts";
+import { PagedContent } from "./databases/page-databases.ts";
 import { fileUnderWay, Uploading } from "./uploading.ts";
 
 /** An answer but for what only the save point tells. */
@@ -136,7 +143,9 @@ interface BackupParts {
 
 class BackupOfPoint {
   readonly #parts: BackupParts;
-  readonly #tree: ObjectId;
+  #tree: ObjectId;
+  /** Null where no database is stored page by page. */
+  #paged: PagedContent | null = null;
 
   constructor(parts: BackupParts) {
     this.#parts = parts;
@@ -144,11 +153,23 @@ class BackupOfPoint {
   }
 
   async run(forwarded?: Forwarded): Promise<BackedUp> {
-    const { session, options, stored, uploading } = this.#parts;
+    try {
+      return await this.#run(forwarded);
+    } catch (error) {
+      await this.#paged?.abort();
+      throw error;
+    }
+  }
+
+  async #run(forwarded?: Forwarded): Promise<BackedUp> {
+    const { session, options, stored, uploading, workspace } = this.#parts;
     const { access, index, snapshots, lock } = session;
     failpoint("backup.locked");
     const origin = await this.#origin();
     const parent = newestOfSame(snapshots, origin);
+    const { signal, jobs } = options;
+    this.#paged = await PagedContent.make({ session, workspace, stored, paths: origin.paths, parent, signal, jobs });
+    this.#tree = this.#paged?.tree ?? this.#tree;
     const unchanged = parent?.snapshot.tree === this.#tree;
     const known = readKnownTrees(access.cache, index);
     // The save has just looked up or stored all that its new point needs: the store's index lists it.
@@ -157,8 +178,13 @@ class BackupOfPoint {
     const size = forwarded?.packs?.size;
     const done = { parent: parent?.id ?? null, unchanged };
     if (lock === null || (unchanged && options.skipIfUnchanged === true && plan.entries.length === 0))
-      return this.#result({ ...done, added: addedBy(plan, null, size), snapshot: null });
-    const added = addedBy(plan, await this.#transfer(plan, lock), size);
+      return this.#result({ ...done, added: this.#withPages(addedBy(plan, null, size)), snapshot: null });
+    const transferred = addedBy(plan, await this.#transfer(plan, lock), size);
+    if (this.#paged !== null) {
+      await this.#paged.finish();
+      failpoint("backup.pages-written");
+    }
+    const added = this.#withPages(transferred);
     await lock.recheck();
     const snapshot = await this.#snapshot(origin, parent, added);
     failpoint("backup.transferred");
@@ -174,7 +200,8 @@ class BackupOfPoint {
       at: new Date().toISOString(),
     });
     known.delete(this.#tree);
-    keepKnownTrees(access.cache, index, [this.#tree, ...known]);
+    // Of a tree without databases the store has nothing to compare with.
+    keepKnownTrees(access.cache, index, [...(this.#paged === null ? [this.#tree] : []), ...known]);
     return this.#result({ ...done, added, snapshot: { id, snapshot } });
   }
 
@@ -204,25 +231,40 @@ class BackupOfPoint {
   async #plan(known: ReadonlySet<string>, parent: ListedSnapshot | null): Promise<TransferPlan> {
     const { session, stored, options } = this.#parts;
     const beside = [this.#tree, parent?.snapshot.tree, ...known].find((tree) => tree !== undefined && known.has(tree));
-    return planTransfer(stored.index, session.index, {
+    const trees = this.#paged?.trees;
+    const plan = await planTransfer(stored.index, session.index, {
       roots: [stored.snapshotTree],
       known: beside === undefined ? undefined : Buffer.from(beside, "hex"),
-      readTree: stored.blobs.viewTree,
+      readTree: trees?.readTree(stored.blobs) ?? stored.blobs.viewTree,
       signal: options.signal,
       onTree: (done) => options.onProgress?.({ phase: "planning", done }),
     });
+    return trees?.withoutReplaced(plan, stored.index) ?? plan;
+  }
+
+  #withPages(added: TransferredSize): TransferredSize {
+    const pages = this.#paged?.added;
+    if (pages === undefined) return added;
+    return {
+      data_blobs: added.data_blobs + pages.data_blobs,
+      tree_blobs: added.tree_blobs + pages.tree_blobs,
+      bytes: added.bytes + pages.bytes,
+      stored_bytes: added.stored_bytes + pages.stored_bytes,
+      packs: added.packs + pages.packs,
+    };
   }
 
   /** The counts of the snapshot, with its own records. */
   async #totals(): Promise<{ files: number; bytes: number }> {
     const { stored, point } = this.#parts;
     const { entries, bytes } = point.descriptor;
-    const folder = (await readNodes(stored.blobs, stored.snapshotTree)).find((node) => nameOf(node) === ".cairn");
-    const own = folder?.subtree === undefined ? [] : [...(await readNodes(stored.blobs, folder.subtree))];
-    return {
-      files: entries.files + own.length,
-      bytes: own.reduce((sum, { size }) => sum + size, bytes),
-    };
+    if (this.#paged !== null) {
+      const { databases, trees } = this.#paged;
+      const away = databases.reduce((sum, { pages, pageSize }) => sum + pages * pageSize, 0);
+      return { files: entries.files - databases.length + trees.own.files, bytes: bytes - away + trees.own.bytes };
+    }
+    const own = await ownRecords(stored);
+    return { files: entries.files + own.files, bytes: bytes + own.bytes };
   }
 
   async #transfer(plan: TransferPlan, lock: RepositoryLock): Promise<TransferResult> {
@@ -284,6 +326,7 @@ class BackupOfPoint {
       dry_run: options.dryRun === true,
       added,
       incomplete: incompleteOf(point),
+      databases: this.#paged?.shown ?? [],
       left_out: [],
       duration_ms: Date.now() - started,
     };

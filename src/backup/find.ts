@@ -14,7 +14,7 @@ import { reading } from "./session.ts";
 import { blobsLike, oneOf } from "./cat.ts";
 import { pathMatcher } from "./paths.ts";
 import type { OpenRepository } from "./open-repository.ts";
-import { readNodes } from "./content.ts";
+import { readNodes } from "./nodes.ts";
 
 const LIMIT = 10_000;
 

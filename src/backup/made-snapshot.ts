@@ -11,6 +11,8 @@ import { NOTHING_FORWARDED, type ForwardedSize } from "../repository/transfer/fo
 import type { ListedSnapshot } from "../repository/repository.ts";
 import type { TransferResult } from "../repository/transfer/transfer.ts";
 import type { TransferPlan } from "../repository/transfer/transfer-plan.ts";
+import type { StoredContent } from "../workspace/store/engine.ts";
+import { nameOf, readNodes } from "./nodes.ts";
 
 const NAME = "known-trees.json";
 const MOST = 1000;
@@ -61,6 +63,16 @@ export function madeSnapshot(parts: SnapshotParts): Snapshot {
       total_bytes_processed: parts.bytes,
     },
   };
+}
+
+/** Files of a point's snapshot that are its own records, in `/.cairn`, and their bytes. */
+export async function ownRecords({
+  blobs,
+  snapshotTree,
+}: Pick<StoredContent, "blobs" | "snapshotTree">): Promise<{ files: number; bytes: number }> {
+  const folder = (await readNodes(blobs, snapshotTree)).find((node) => nameOf(node) === ".cairn");
+  const own = folder?.subtree === undefined ? [] : [...(await readNodes(blobs, folder.subtree))];
+  return { files: own.length, bytes: own.reduce((sum, { size }) => sum + size, 0) };
 }
 
 /** The size of what a transfer has brought, or would bring (null), with what was forwarded before it. */

@@ -11,7 +11,7 @@ import { realPathOf } from "../workspace/place/find-workspace.ts";
 import { givenPatterns } from "../workspace/save/given-patterns.ts";
 import type { CreateBackupOptions } from "../contract/index.ts";
 import type { OpenRepository } from "./open-repository.ts";
-import type { SnapshotContent } from "./content.ts";
+import { type SnapshotContent, storedRoot } from "./content.ts";
 import type { ContentElsewhere } from "../workspace/store/engine.ts";
 import { isEmptyFolder } from "../clones/as-made.ts";
 import type { ListedSnapshot } from "../repository/repository.ts";
@@ -103,7 +103,7 @@ async function isLeftOut(
   { from, content, listed }: Wanted,
   signal: AbortSignal | undefined,
 ): Promise<boolean> {
-  const { ignoreFiles } = await surveyTree(from, content.root, { only: null, signal });
+  const { ignoreFiles } = await surveyTree(from, storedRoot(content), { only: null, signal });
   const record = rulesOfTask({ excludes: listed.snapshot.excludes ?? [], rules: null }).record(ignoreFiles);
   return isIgnored(IgnoreRules.fromRecord(record), path, () => null);
 }

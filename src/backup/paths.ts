@@ -16,7 +16,8 @@ import type { BlobSource } from "../repository/blob-source.ts";
 import type { ListedSnapshot } from "../repository/repository.ts";
 import { lackingIn } from "../workspace/points/left-out.ts";
 import { kindOf } from "../workspace/points/listed-entry.ts";
-import { nameOf, nodeIn, savedNodes, type SnapshotContent } from "./content.ts";
+import { savedNodes, type SnapshotContent } from "./content.ts";
+import { nameOf, nodeIn } from "./nodes.ts";
 
 const SLASH = 0x2f;
 const ROOT = Buffer.from("/");

@@ -3,11 +3,25 @@ import { newPacer } from "../pacer.ts";
 import { BlobSource } from "../repository/blob-source.ts";
 import { type BlobIndex, DATA_BLOB } from "../repository/index/blob-index.ts";
 import type { WantedRange } from "../repository/transfer/near-packs.ts";
-import { readBlob } from "./content.ts";
+import { readBlob } from "./nodes.ts";
+import type { PlacedDatabases } from "./databases/placed-databases.ts";
+import { DatabasePages } from "./databases/stored-database.ts";
 import type { Session } from "./session.ts";
 
 /** So much of a file far away is brought at once, and lies here. */
 const WINDOW_BYTES = 32 * 1024 * 1024;
+
+/** Reads a file's content in pieces, each proven. `content`: ids of its blobs, 32 bytes each, or what stands for a database. */
+export async function* piecesOf(
+  session: Session,
+  { content, placed }: { content: Uint8Array; placed: PlacedDatabases | undefined },
+  signal: AbortSignal | undefined,
+): AsyncGenerator<Uint8Array> {
+  const database = placed?.of(content);
+  if (database === undefined) return yield* pieces(session, content, signal);
+  const pages = await DatabasePages.open(session.reader, database);
+  yield* pages.read(session.near, { signal, drops: true });
+}
 
 /** Reads blobs of content one after the other, each proven. `content`: their ids, 32 bytes each. */
 export async function* pieces(

@@ -77,7 +77,8 @@ export class Session implements SnapshotListing {
    */
   async bring(roots: readonly Uint8Array[]): Promise<void> {
     const { signal } = this.#options;
-    if (!this.near.isLocal) await new LiveSet(this.index).mark(roots, this.reader.viewTree, { signal });
+    const far = this.near.isLocal ? [] : roots.filter((root) => this.reader.lent(root) === undefined);
+    if (far.length > 0) await new LiveSet(this.index).mark(far, this.reader.viewTree, { signal });
   }
 
   /** For new blobs; the index is kept in step. Null where this call only reads. */

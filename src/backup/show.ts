@@ -12,12 +12,13 @@ import type {
 } from "../contract/index.ts";
 import { kindOf, listedEntry, nodesBelow } from "../workspace/points/listed-entry.ts";
 import { entryAt, pathBelow } from "./paths.ts";
-import { pieces } from "./pieces.ts";
+import { piecesOf } from "./pieces.ts";
 import { chosenSnapshot, publicSnapshot, warnOfUnreadable } from "./snapshots.ts";
 import { reading, type Session } from "./session.ts";
 import { handTar } from "./tar.ts";
 import type { OpenRepository } from "./open-repository.ts";
-import { readNodes, savedNodes, snapshotContent, type SnapshotContent } from "./content.ts";
+import { savedNodes, snapshotContent, type SnapshotContent } from "./content.ts";
+import { readNodes } from "./nodes.ts";
 
 /** A place in a snapshot. */
 interface Place {
@@ -69,7 +70,7 @@ export async function readFromBackup(
 ): Promise<void> {
   return readingAt(access, { place, options }, async (session, found) => {
     if (archive !== undefined) return handTar(session, found, { ...options, hand });
-    const { path, node } = found;
+    const { path, node, saved } = found;
     const name = quotedPath(path);
     if (node?.type !== "file")
       throw new CairnError("conflict", `${name} is not a file`, {
@@ -77,7 +78,7 @@ export async function readFromBackup(
       });
     let size = 0;
     const content = node.content ?? new Uint8Array(0);
-    for await (const piece of pieces(session, content, options.signal)) {
+    for await (const piece of piecesOf(session, { content, placed: saved.placed }, options.signal)) {
       size += piece.length;
       await hand(piece);
     }

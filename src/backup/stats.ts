@@ -12,7 +12,7 @@ import type { BackupSelection, BackupStats, BackupStatsOptions } from "../contra
 import { chosenSnapshots, warnOfUnreadable } from "./snapshots.ts";
 import { reading } from "./session.ts";
 import type { OpenRepository } from "./open-repository.ts";
-import { readNodes } from "./content.ts";
+import { readNodes } from "./nodes.ts";
 
 /**
  * Counts what a repository holds by its index; no pack is read and no lock taken. With snapshots or a filter it counts

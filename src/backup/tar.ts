@@ -7,8 +7,10 @@ import { plural } from "../formats/sizes.ts";
 import { TAR_END, tarHeader, TarLinks, tarPadding } from "../formats/tar.ts";
 import { quotedPath } from "../fs/safe-path.ts";
 import { nodesBelow } from "../workspace/points/listed-entry.ts";
-import { readNodes, savedNodes, type SnapshotContent } from "./content.ts";
-import { pieces } from "./pieces.ts";
+import { savedNodes, type SnapshotContent } from "./content.ts";
+import { readNodes } from "./nodes.ts";
+import type { PlacedDatabases } from "./databases/placed-databases.ts";
+import { pieces, piecesOf } from "./pieces.ts";
 import type { Session } from "./session.ts";
 
 /** Files of which the content is fetched at once are as many, or hold as much. */
@@ -45,7 +47,7 @@ export async function handTar(
 ): Promise<void> {
   const lossless = losslessByPath(found.saved.manifest?.lossless ?? []);
   const links = new TarLinks();
-  const writing = new TarWriting(session, signal, hand);
+  const writing = new TarWriting(session, { placed: found.saved.placed, signal }, hand);
   const sockets: Uint8Array[] = [];
   for await (const each of entriesOf(session, found, signal)) {
     const { path } = each;
@@ -77,16 +79,20 @@ async function* entriesOf(
 
 class TarWriting {
   readonly #session: Session;
-  readonly #signal: AbortSignal | undefined;
+  readonly #of: { placed: PlacedDatabases | undefined; signal: AbortSignal | undefined };
   readonly #hand: (piece: Uint8Array) => Promise<void>;
   #batch: Entry[] = [];
   #batchBytes = 0;
   #ready: Uint8Array[] = [];
   #readyBytes = 0;
 
-  constructor(session: Session, signal: AbortSignal | undefined, hand: (piece: Uint8Array) => Promise<void>) {
+  constructor(
+    session: Session,
+    of: { placed: PlacedDatabases | undefined; signal: AbortSignal | undefined },
+    hand: (piece: Uint8Array) => Promise<void>,
+  ) {
     this.#session = session;
-    this.#signal = signal;
+    this.#of = of;
     this.#hand = hand;
   }
 
@@ -105,18 +111,24 @@ class TarWriting {
   async #writeBatch(): Promise<void> {
     const batch = this.#batch;
     [this.#batch, this.#batchBytes] = [[], 0];
-    const contents = pieces(this.#session, Buffer.concat(batch.map(({ content }) => content)), this.#signal);
+    const { placed, signal } = this.#of;
+    const isDatabase = ({ content }: Entry): boolean => placed?.of(content) !== undefined;
+    const ids = batch.flatMap((each) => (isDatabase(each) ? [] : [each.content]));
+    const contents = pieces(this.#session, Buffer.concat(ids), signal);
     try {
-      for (const { header, path, node, content } of batch) {
+      for (const each of batch) {
+        const { header, path, node, content } = each;
         await this.#put(header);
         if (content.length === 0) continue;
+        const own = isDatabase(each) ? piecesOf(this.#session, { content, placed }, signal) : contents;
         let size = 0;
-        for (let at = 0; at < content.length; at += 32) {
-          const { value } = await contents.next();
-          size += value!.length;
+        for (let left = isDatabase(each) ? Infinity : content.length / 32; left > 0; left--) {
+          const { value, done } = await own.next();
+          if (done === true) break;
+          size += value.length;
           // Nothing more fits where its header says that the next entry begins.
           if (size > node.size) break;
-          await this.#put(value!);
+          await this.#put(value);
         }
         if (size !== node.size)
           throw new CairnError("damaged", `${quotedPath(path)} had ${node.size} bytes, and the snapshot has others`);

@@ -18,7 +18,7 @@ import type { BackupRepository, CairnLibrary, RepositoryOptions } from "../contr
 import { Library } from "../operations/library.ts";
 import { testFolder, type TestFolder } from "../operations/testing-folder.ts";
 import type { OpenedRepository } from "../operations/opened-repository.ts";
-import { nameOf, readBlob, readNodes } from "./content.ts";
+import { nameOf, readBlob, readNodes } from "./nodes.ts";
 import { makeRepository } from "./testing-repository.ts";
 import { nearPacks } from "./session.ts";
 

@@ -99,7 +99,7 @@ export const BACKUP_DATA_KEYS: Record<string, string> = {
   "backup init -r x": "location repository_id version",
   "backup use -r x": "workspace kept",
   "backup create -r x":
-    "location repository_id version snapshot save_point_id parent unchanged dry_run added incomplete left_out duration_ms secrets",
+    "location repository_id version snapshot save_point_id parent unchanged dry_run added incomplete left_out duration_ms secrets databases",
   "backup list -r x": "location repository_id version snapshots damaged",
   "backup verify -r x": "location repository_id version checked read_data restored problems duration_ms",
   "backup restore latest --to y -r x":
@@ -171,6 +171,7 @@ export const CREATED: CreateBackupResult = {
   dry_run: false,
   added: { data_blobs: 1, tree_blobs: 2, bytes: 100, stored_bytes: 90, packs: 2 },
   incomplete: null,
+  databases: [],
   left_out: [],
   secrets: [],
   duration_ms: 12,

@@ -133,6 +133,16 @@ export const TransferredSize = object({
   packs: number(),
 });
 export type TransferredSize = Of<typeof TransferredSize>;
+export const DatabaseInBackup = object({
+  path: text(),
+  path_b64: opt(text("raw bytes of a path that is not UTF-8")),
+  page_size: number("bytes"),
+  pages: number(),
+  changed_pages: number("pages that the parent does not have"),
+  stored: oneOf(["base", "delta", "same"], "all of it, changed pages, or nothing"),
+  reason: orNull(text("why all of it was stored though the parent has the database")),
+});
+export type DatabaseInBackup = Of<typeof DatabaseInBackup>;
 const created = {
   ...RepositoryInfo.entries,
   snapshot: orNull(about(BackupSnapshot, "null in a dry run, and when nothing changed and none was made")),
@@ -148,6 +158,7 @@ export const CreateBackupResult = object({
   save_point_id: pointId(),
   incomplete: orNull(about(Incomplete, "what the save point lacks of the folder; exit 10")),
   secrets: Secrets,
+  databases: rows(DatabaseInBackup, "SQLite databases of more than 64 MiB, which are stored page by page"),
 });
 export type CreateBackupResult = Of<typeof CreateBackupResult>;
 const nothing = () => custom<null>("null", "null", (value) => value === null);

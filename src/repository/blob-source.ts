@@ -59,6 +59,8 @@ export class BlobSource {
   /** Far packs that are not there, by name, with what was said of them. */
   readonly #missing = new Map<string, CairnError>();
   #ends: ReadonlyMap<string, number> | undefined;
+  /** Trees that are in no pack, by id. */
+  readonly #lent = new Map<string, Uint8Array>();
 
   constructor(options: BlobSourceOptions) {
     const { packs } = options;
@@ -77,6 +79,16 @@ export class BlobSource {
   /** Returns what was read so far from other places than those of the index, by entry. */
   get elsewhere(): ReadonlyMap<number, Elsewhere> {
     return this.#elsewhere;
+  }
+
+  /** Has `listTree` and whoever asks `lent` find a tree that is in no pack. */
+  lend(id: string, tree: Uint8Array): void {
+    this.#lent.set(id, tree);
+  }
+
+  /** The bytes of such a tree. */
+  lent(id: Uint8Array): Uint8Array | undefined {
+    return this.#lent.size === 0 ? undefined : this.#lent.get(objectIdOf(id));
   }
 
   /** A blob's plaintext out of packs that are here, where it was decoded: good until the next call. */
@@ -120,6 +132,8 @@ export class BlobSource {
   /** The nodes of a tree by its id; see `walkTrees`. */
   readonly listTree: ListTree = (id, next) => {
     const entryOf = (tree: Uint8Array): number => this.#index.lookup(tree, 0, TREE_BLOB);
+    const lent = this.lent(id);
+    if (lent !== undefined) return decodeTree(lent);
     const entry = entryOf(id);
     if (entry < 0) throw this.#unknown(id);
     const ahead = function* (): Generator<number> {

@@ -26,6 +26,8 @@ const SEEK_HOLE = 4;
 const PAGES_BYTES = 64 * 1024;
 const SLOTS = 64;
 const SLOT_WORDS = 12;
+/** Word of a slot: 1 where its chunk is only stored here. */
+const STAYS = 11;
 /** Words of a chunk queue: published, taken, then slots {state, offset, length, id 8 words}. */
 const HEAD = 4;
 const READY = 1;
@@ -77,7 +79,7 @@ export class ChunkQueues {
     // Its id was known when it was published.
     if (Atomics.load(queue, slot) === DONE) return true;
     Atomics.store(queue, slot, TAKEN);
-    const id = this.store(this.#rings[owner]!, queue[slot + 1]!, queue[slot + 2]!);
+    const id = this.store(this.#rings[owner]!, queue[slot + 1]!, queue[slot + 2]!, queue[slot + STAYS] === 1);
     const words = new Int32Array(id.buffer, id.byteOffset, 8);
     for (let i = 0; i < 8; i++) queue[slot + 3 + i] = words[i]!;
     Atomics.store(queue, slot, DONE);
@@ -85,10 +87,10 @@ export class ChunkQueues {
     return true;
   }
 
-  /** Hashes a chunk and hands it to the sink; its id, valid until the next call. */
-  store(ring: Arena, offset: number, length: number): Uint8Array {
+  /** Hashes a chunk and hands it to the sink; its id, valid until the next call. `stays`: it is not sent elsewhere. */
+  store(ring: Arena, offset: number, length: number, stays = false): Uint8Array {
     this.#thread.hash(ring, offset, length, this.#id, 0);
-    this.#thread.sink?.data(this.#id.bytes, 0, ring, offset, length);
+    this.#thread.sink?.data(this.#id.bytes, 0, ring, offset, length, stays);
     return this.#id.bytes;
   }
 }
@@ -195,6 +197,8 @@ export class RingReading {
   end = CHUNK_DATA_START;
   /** up to here the chunker has seen the bytes */
   given = CHUNK_DATA_START;
+  /** what is read is only stored here */
+  stays = false;
   /** from here to the end are zeros of holes */
   #zerosFrom = CHUNK_DATA_START;
   /** ids of chunks that are a hole's, by their length: there are many of one length */
@@ -241,6 +245,7 @@ export class RingReading {
     const slot = HEAD + (sequence % SLOTS) * SLOT_WORDS;
     this.#queue[slot + 1] = this.start;
     this.#queue[slot + 2] = cut - this.start;
+    this.#queue[slot + STAYS] = this.stays ? 1 : 0;
     if (zeros !== null) this.#id(slot).set(zeros);
     Atomics.store(this.#queue, slot, zeros === null ? READY : DONE);
     Atomics.store(this.#queue, 0, sequence + 1);

@@ -1,4 +1,5 @@
 import { append } from "../../append.ts";
+import { PAGED_ABOVE } from "../../formats/sqlite-pages.ts";
 import { Sha256Stream } from "../../crypto/hash.ts";
 import fs from "node:fs";
 import { EINVAL, ELOOP, ENOENT, EPERM, faultOfEntry, HAS_NO_ATTRIBUTE } from "../../fs/linux/errno.ts";
@@ -473,6 +474,8 @@ export class EntryReader {
     const ring = this.queues.ring(thread.thread);
     const from = new HoleAwareReading(thread.sys, file);
     const isPaged = this.databases.isOne(file.fd);
+    // A backup takes of one that was there before only what changed of it.
+    reading.stays = isPaged && file.size > PAGED_ABOVE && thread.old !== null;
     for (;;) {
       thread.checkStop();
       reading.makeRoom(READ_BYTES);

@@ -74,6 +74,8 @@ export class StoreSink implements ContentSink {
   #tree: PackWriter | undefined;
   #packs: FinishedPack[] = [];
   readonly #forwarder: BlobForwarder | null;
+  /** True while something is stored that is not forwarded. */
+  #stays = false;
   readonly #tell: ((event: ForwardEvent) => void) | undefined;
 
   /** `tell`: wanted where it forwards, or has a taker */
@@ -104,7 +106,9 @@ export class StoreSink implements ContentSink {
       directory,
       ...(taker === null ? { level } : writerOptions(taker.style, type)),
       onPack: (pack) => (taker === null ? void this.#packs.push(pack) : this.#handOver(pack, taker.waiting)),
-      ...(forwarder === null ? {} : { onStored: (id, idOffset, stored) => forwarder.add(type, id, idOffset, stored) }),
+      ...(forwarder === null
+        ? {}
+        : { onStored: (id, idOffset, stored) => this.#stays || forwarder.add(type, id, idOffset, stored) }),
     });
   }
 
@@ -122,8 +126,11 @@ export class StoreSink implements ContentSink {
     return this.#index.lookup(id, offset) >= 0;
   }
 
-  data(id: Uint8Array, offset: number, plain: Arena, start: number, length: number): void {
-    if (this.#index.claim(id, offset, DATA_BLOB)) this.#dataWriter().add(id, plain, start, length, offset);
+  data(id: Uint8Array, offset: number, plain: Arena, start: number, length: number, stays = false): void {
+    if (!this.#index.claim(id, offset, DATA_BLOB)) return;
+    this.#stays = stays;
+    this.#dataWriter().add(id, plain, start, length, offset);
+    this.#stays = false;
   }
 
   tree(id: Uint8Array, offset: number, plain: Arena, start: number, length: number): void {

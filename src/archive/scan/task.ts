@@ -96,8 +96,8 @@ export class FoundDifference extends CairnError {
 export interface ContentSink {
   /** True when the id is stored already (or is being stored by another thread). */
   known(id: Uint8Array, offset: number): boolean;
-  /** Takes the content unless it is known. */
-  data(id: Uint8Array, offset: number, plain: Arena, start: number, length: number): void;
+  /** Takes the content unless it is known. `stays`: it is not forwarded. */
+  data(id: Uint8Array, offset: number, plain: Arena, start: number, length: number, stays?: boolean): void;
   tree(id: Uint8Array, offset: number, plain: Arena, start: number, length: number): void;
 }
 

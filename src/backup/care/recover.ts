@@ -17,7 +17,7 @@ import type { RecoverBackupsOptions, RecoverBackupsResult } from "../../contract
 import type { Session } from "../session.ts";
 import { RECOVERED } from "../snapshots.ts";
 import type { OpenRepository } from "../open-repository.ts";
-import { nameOf, readNodes } from "../content.ts";
+import { nameOf, readNodes } from "../nodes.ts";
 import { mending } from "./known-losses.ts";
 
 /** The path that the snapshot says it was made of, as restic's does. */

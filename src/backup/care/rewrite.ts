@@ -13,7 +13,7 @@ import { latin1 } from "../../formats/bytes.ts";
 import { PROGRAM } from "../../formats/program.ts";
 import { plural } from "../../formats/sizes.ts";
 import { encodeSnapshot, type Snapshot } from "../../formats/restic/snapshot.ts";
-import { displayPath } from "../../fs/safe-path.ts";
+import { displayPath, isAtOrBelow, printablePath } from "../../fs/safe-path.ts";
 import { objectIdOf, type ObjectId } from "../../ids.ts";
 import type { PackedBlobs } from "../../repository/packs/packed-blobs.ts";
 import { removeSnapshots } from "../../repository/care/remove.ts";
@@ -197,12 +197,39 @@ class SnapshotRewriter {
       this.#options.onProgress?.({ phase, done, total: snapshots.length });
       const mender = await this.#menderOf(listed.snapshot);
       const mended = await mender.mend(Buffer.from(listed.snapshot.tree, "hex"));
-      if (mended.lost.length > 0) broken.push({ listed, mended });
+      const why = await this.#whyNot(listed, mended.lost);
+      if (why !== null) this.#leave(listed.id, why);
+      else if (mended.lost.length > 0) broken.push({ listed, mended });
       await this.#blobs?.settle();
     }
     takesOut?.requireOneWay();
     await requireLost(this.#session, new Set([...this.#menders.values()].flatMap(({ missing }) => [...missing])));
     return broken;
+  }
+
+  /** Says of a snapshot that its rewriting would take a database that is stored page by page, of which only that is known here. */
+  async #whyNot({ snapshot }: ListedSnapshot, lost: readonly LostEntry[]): Promise<CairnError | null> {
+    const { takesOut } = this.#rewriting;
+    const content = await snapshotContent(this.#session.reader, snapshot).catch((error: unknown) => {
+      if (toCairnError(error).code === "damaged") return null;
+      throw error;
+    });
+    const placed = content?.placed;
+    if (placed === undefined) return null;
+    const gone = lost.map(({ path }) => Buffer.from(path));
+    const goes = (path: string): boolean =>
+      takesOut !== null && (takesOut.fits(`/${path}`) || takesOut.fitsWhole(`${snapshot.paths[0]!}/${path}`));
+    const found = placed.below(placed.root).find(({ path }) => {
+      const whole = Buffer.from(`${snapshot.paths[0]!.slice(1)}/${latin1(path)}`, "latin1");
+      return goes(latin1(path)) || gone.some((each) => isAtOrBelow(whole, each));
+    });
+    const isLost = gone.some((each) => isAtOrBelow(each, Buffer.from(".cairn/databases")));
+    if (found === undefined && !isLost) return null;
+    const which = found === undefined ? "a database" : `database ${printablePath(found.path)}`;
+    return new CairnError(
+      "unsupported",
+      `${which} is stored page by page, and cannot be taken out of it: forget the snapshot`,
+    );
   }
 
   /** One for all snapshots whose trees begin alike: each tree is read once by it. */

@@ -13,10 +13,17 @@ import type { ListedSnapshot } from "../../repository/repository.ts";
 import { packsToProve } from "../../repository/transfer/near-packs.ts";
 import type { LostEntry, MendedTree } from "../../repository/trees/tree-mender.ts";
 import { DigestWalk } from "../../repository/verify/digest-walk.ts";
-import { factsOf } from "../../repository/verify/folder-facts.ts";
 import { manifestNode, recordsNode } from "../../workspace/store/snapshot-tree.ts";
 import { countEntry } from "../../workspace/store/survey-tree.ts";
-import { mayHaveManifest, nameOf, readNodes, savedEntry, snapshotContent } from "../content.ts";
+import {
+  factsOfContent,
+  mayHaveManifest,
+  savedEntry,
+  snapshotContent,
+  type SnapshotContent,
+  storedRoot,
+} from "../content.ts";
+import { nameOf, readNodes } from "../nodes.ts";
 import type { Session } from "../session.ts";
 
 /** Files up to this size are one blob. */
@@ -87,14 +94,15 @@ export class TopTrees {
       .filter(({ path }) => [".cairn", ".cairn/manifest.json"].includes(latin1(path)))
       .map((each) => ({ ...each, detail: `${each.detail}, with what only it says of entries, such as their holes` }));
     const below = [...records, ...lost.map((each) => ({ ...each, path: withoutFirst(each.path, depth) }))];
-    let content: { manifest: Manifest | null; root: Uint8Array } | null = null;
+    let content: Pick<SnapshotContent, "manifest" | "root" | "placed"> | null = null;
     if (records.length === 0) content = await snapshotContent(reader, snapshot);
     else if (snapshot.paths.length === 1) {
       const saved = await savedEntry(reader, snapshot);
       content = saved && { manifest: LOST_MANIFEST, root: saved.root };
     }
     if (content === null || content.manifest === null || below.length === 0) return mended.tree;
-    const bytes = await repairedManifest(walk, { reader, manifest: content.manifest, lost: below, root: content.root });
+    const { manifest } = content;
+    const bytes = await repairedManifest(walk, { reader, content: { ...content, manifest }, lost: below });
     return this.#withManifest(mended.tree, bytes, snapshot);
   }
 
@@ -156,21 +164,17 @@ const LOST_MANIFEST: Manifest = {
 
 interface RepairedContent {
   reader: BlobSource;
-  /** Manifest of a snapshot that lacks something; entries are lost relative to its folder. */
-  manifest: Manifest;
+  /** Manifest of a snapshot that lacks something, and the folder's tree as it is now; entries are lost relative to that. */
+  content: Pick<SnapshotContent, "root" | "placed"> & { manifest: Manifest };
   lost: readonly LostEntry[];
-  /** The folder's tree as it is now. */
-  root: Uint8Array;
 }
 
 /**
  * Makes a manifest that is true of a folder without what was lost or taken out: digests and counts are those of what is
  * left, what is lost is listed as omitted, and it is not complete, so that no receipt is ever given for it.
  */
-async function repairedManifest(
-  walk: DigestWalk,
-  { reader, manifest, lost, root }: RepairedContent,
-): Promise<Uint8Array> {
+async function repairedManifest(walk: DigestWalk, { reader, content, lost }: RepairedContent): Promise<Uint8Array> {
+  const { manifest, root } = content;
   const gone = lost.map(({ path }) => latin1(path));
   const files = new Set(gone);
   const isGone = (path: Uint8Array): boolean => {
@@ -203,7 +207,7 @@ async function repairedManifest(
     // An entry whose first name is gone is on its own.
     lossless: kept(manifest.lossless).filter(({ field, value }) => field !== "hard_link" || !isGone(value)),
   };
-  const { state, meta } = await walk.folder(root, factsOf(left));
+  const { state, meta } = await walk.folder(storedRoot(content), factsOfContent({ ...content, manifest: left }));
   const writer = new ByteWriter(4096);
   encodeManifest(writer, { ...left, stateDigest: state && hex(state), metadataDigest: meta && hex(meta) });
   return writer.copy();

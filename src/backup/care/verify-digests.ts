@@ -1,12 +1,13 @@
 import { DigestWalk } from "../../repository/verify/digest-walk.ts";
-import { readFacts } from "../../repository/verify/folder-facts.ts";
 import { CairnError } from "../../errors.ts";
 import type { Structure } from "../../repository/verify/structure.ts";
 import { type NearPacks, packsToProve } from "../../repository/transfer/near-packs.ts";
 import { BlobSource } from "../../repository/blob-source.ts";
 import type { VerifyBackupOptions } from "../../contract/index.ts";
+import type { PlacedDatabases } from "../databases/placed-databases.ts";
+import { DatabasePages } from "../databases/stored-database.ts";
 import type { OpenRepository } from "../open-repository.ts";
-import { snapshotContent } from "../content.ts";
+import { factsOfContent, snapshotContent, storedRoot } from "../content.ts";
 
 export interface DigestsToProve {
   access: OpenRepository;
@@ -18,12 +19,15 @@ export interface DigestsToProve {
 /**
  * Finding about the digest of a save point's snapshot. `unknown`: it cannot be told here, which alone is no damage.
  * `unread`: something on the way to it cannot be read or understood; often a blob or a tree is named for that already.
+ * `database`: one that is stored page by page is not what it was.
  */
 export interface DigestFinding {
   snapshot: string;
-  kind: "proven" | "wrong" | "unknown" | "unread";
+  kind: "proven" | "wrong" | "unknown" | "unread" | "database";
   /** Empty where it is proven. */
   detail: string;
+  /** Raw path of a database. */
+  path?: Uint8Array;
 }
 
 export interface ProvenDigests {
@@ -43,17 +47,27 @@ export async function provenPointDigests(what: DigestsToProve): Promise<ProvenDi
   const blobs = new BlobSource({ keys: access.repository.keys, index, packs: packsToProve(near.folder) });
   const walk = new DigestWalk({ blobs, onPack: () => undefined, signal: options.signal });
   const findings: DigestFinding[] = [];
+  const proven = new Map<string, Set<number>>();
   let isWhole = true;
   try {
-    for (const { label, tree } of structure.roots) {
+    for (const { label } of structure.roots) {
       const id = label.replace(/^snapshot /, "");
       try {
         const snapshot = await access.repository.loadSnapshot(id);
         const content = await snapshotContent(reader, snapshot);
         if (content.manifestDamage !== null) throw content.manifestDamage;
-        const recorded = content.manifest?.stateDigest ?? null;
-        if (recorded === null) continue;
-        const { state } = await walk.folder(content.root, readFacts(blobs, tree), content.only);
+        const { placed } = content;
+        if (placed !== undefined)
+          for (const found of await databaseFindings({ reader, near, placed, proven }, options))
+            findings.push({ snapshot: id, kind: "database", ...found });
+        const { manifest } = content;
+        const recorded = manifest?.stateDigest ?? null;
+        if (manifest === null || recorded === null) continue;
+        const { state } = await walk.folder(
+          storedRoot(content),
+          factsOfContent({ ...content, manifest }),
+          content.only,
+        );
         const finding = compared(state, recorded);
         // Another program made it of one of ours, which is no damage; a copy says the same of itself.
         if (finding.kind === "wrong" && snapshot.original !== undefined) {
@@ -76,6 +90,30 @@ export async function provenPointDigests(what: DigestsToProve): Promise<ProvenDi
     blobs.close();
   }
   return { findings, followed: isWhole && !walk.suspicious ? walk.needed : null };
+}
+
+/** Opens databases, and unless that is to be quick reads their pages. */
+async function databaseFindings(
+  of: { reader: BlobSource; near: NearPacks; placed: PlacedDatabases; proven: Map<string, Set<number>> },
+  { quick, signal }: VerifyBackupOptions,
+): Promise<Pick<DigestFinding, "detail" | "path">[]> {
+  const { reader, near, placed, proven } = of;
+  const findings: Pick<DigestFinding, "detail" | "path">[] = placed.damaged.map(({ name, error }) => ({
+    detail: `.cairn/databases/${name} cannot be restored: ${error.message}`,
+  }));
+  for (const { path, database } of placed.below(placed.root)) {
+    try {
+      const pages = await DatabasePages.open(reader, database);
+      const damaged = quick === true ? [] : await pages.prove(near, proven, signal);
+      if (damaged.length === 0) continue;
+      const shown = `${damaged.slice(0, 10).join(", ")}${damaged.length > 10 ? ", …" : ""}`;
+      findings.push({ path, detail: `${damaged.length} of its pages are damaged: ${shown}` });
+    } catch (error) {
+      if (!(error instanceof CairnError) || error.code !== "damaged") throw error;
+      findings.push({ path, detail: error.message });
+    }
+  }
+  return findings;
 }
 
 function compared(state: Uint8Array | null, recorded: string): Pick<DigestFinding, "kind" | "detail"> {

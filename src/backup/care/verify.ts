@@ -169,13 +169,27 @@ function publicProblem({ kind, object, detail, severity, consequences }: CheckPr
 
 /** Returns digests as problems; one that cannot be read only where nothing else says what that costs the snapshot. */
 function digestProblems(findings: readonly DigestFinding[], costly: ReadonlySet<string>): BackupProblem[] {
-  return findings
-    .filter(({ kind, snapshot }) => kind === "wrong" || (kind !== "proven" && !costly.has(snapshot)))
+  const databases = findings.flatMap(({ kind, snapshot, detail, path }) =>
+    kind === "database"
+      ? {
+          kind: "database_damaged",
+          object: snapshot,
+          detail,
+          severity: "damage" as const,
+          losses: [{ snapshot_id: snapshot, ...displayPath(path ?? "") }],
+        }
+      : [],
+  );
+  const digests = findings
+    .filter(
+      ({ kind, snapshot }) => kind === "wrong" || (!["proven", "database"].includes(kind) && !costly.has(snapshot)),
+    )
     .map(({ kind, snapshot, detail }) => ({
       kind: kind === "wrong" ? "digest_wrong" : "digest_unverified",
       object: snapshot,
       detail: kind === "wrong" ? detail : `its state digest was not verified: ${detail}`,
-      severity: kind === "unknown" ? "note" : "damage",
+      severity: kind === "unknown" ? ("note" as const) : ("damage" as const),
       losses: kind === "unknown" ? [] : [{ snapshot_id: snapshot, path: "" }],
     }));
+  return [...databases, ...digests];
 }

@@ -14,7 +14,8 @@ import { newArena } from "../../native.ts";
 import { newPacer, type Pacer } from "../../pacer.ts";
 import { DATA_BLOB } from "../../repository/index/blob-index.ts";
 import type { BlobSource } from "../../repository/blob-source.ts";
-import { nodesOrNull, type SnapshotContent } from "../content.ts";
+import { type SnapshotContent } from "../content.ts";
+import { nodesOrNull } from "../nodes.ts";
 
 const { O_DIRECTORY, O_NOFOLLOW, O_NONBLOCK, O_RDONLY } = fs.constants;
 const WINDOW = 1024 * 1024;
@@ -24,7 +25,7 @@ export interface Written {
   /** where it was written */
   folder: Buffer;
   signal: AbortSignal | undefined;
-  content: Pick<SnapshotContent, "root" | "manifest">;
+  content: Pick<SnapshotContent, "root" | "manifest" | "placed">;
   /** raw paths; null: everything */
   chosen: readonly Uint8Array[] | null;
   /** lost, or listed as they are, with all below; raw paths */
@@ -73,6 +74,7 @@ class Comparison {
   constructor(reader: BlobSource, found: ScanResult, written: Written) {
     const { content, chosen, lost, notSet } = written;
     const { omitted } = found.notes;
+    content.placed?.lendTo(reader);
     this.#reader = reader;
     this.#written = written;
     this.#chosen = chosen === null ? null : new PathSelection(chosen);

@@ -11,6 +11,7 @@ import { planRestore } from "../../workspace/restore/plan.ts";
 import { lookBeforeRestore } from "../../workspace/save/look.ts";
 import { surveyTree } from "../../workspace/store/survey-tree.ts";
 import type { Workspace, WorkspaceCall } from "../../workspace/workspace.ts";
+import { storedRoot } from "../content.ts";
 import type { WantedInPlace } from "./wanted-in-place.ts";
 import { unknownIn } from "../../workspace/restore/prepare.ts";
 
@@ -24,7 +25,7 @@ export async function planInPlace(
   const { signal } = call;
   const { blobs } = from;
   // All trees are at hand after this, wherever they lay.
-  const { ignoreFiles } = await surveyTree(from, content.root, { only: null, signal });
+  const { ignoreFiles } = await surveyTree(from, storedRoot(content), { only: null, signal });
   const rules = rulesOfTask({ excludes: listed.snapshot.excludes ?? [], rules: null }).record(ignoreFiles);
   const crossMounts = content.manifest.mounts?.entered ?? false;
   const scan = await lookBeforeRestore(workspace, call, { ...rules, crossMounts });
@@ -33,7 +34,7 @@ export async function planInPlace(
     scan,
     target: {
       root: content.root,
-      list: (directory) => decodeTree(blobs.readId(directory, TREE_BLOB)),
+      list: (directory) => decodeTree(blobs.lent(directory) ?? blobs.readId(directory, TREE_BLOB)),
       *content({ content: ids = new Uint8Array(0) }) {
         for (let at = 0; at < ids.length; at += 32) yield blobs.readId(ids.subarray(at, at + 32), DATA_BLOB);
       },

@@ -1,10 +1,14 @@
 import type { RootMetadata } from "../../archive/write/root-metadata.ts";
+import { CairnError } from "../../errors.ts";
 import type { TreeNode } from "../../formats/restic/tree.ts";
+import { quotedPath } from "../../fs/safe-path.ts";
 import type { Point } from "../../workspace/points/point-files.ts";
 import { receivePoint } from "../../workspace/points/receive.ts";
 import type { PointContent } from "../../workspace/store/engine.ts";
 import type { Workspace, WorkspaceCall } from "../../workspace/workspace.ts";
 import type { OpenRepository } from "../open-repository.ts";
+import { storedRoot } from "../content.ts";
+import { chosenDatabases } from "../databases/write-databases.ts";
 import { pointOf } from "../snapshots.ts";
 import type { WantedInPlace } from "./wanted-in-place.ts";
 
@@ -41,12 +45,18 @@ async function knownPoint(
   { wanted: { listed, content, chosen }, call }: Receiving,
 ): Promise<Point | null> {
   const tree = Buffer.from(content.root).toString("hex");
+  // Trees without databases are none of a point's.
+  const isOf = ({ descriptor }: Point): boolean =>
+    content.placed === undefined
+      ? descriptor.content.tree === tree
+      : descriptor.state_digest === content.manifest.stateDigest &&
+        descriptor.metadata_digest === content.manifest.metadataDigest;
   const id = pointOf(listed.snapshot);
   const own = id === null ? null : workspace.byId(id);
   const latest = workspace.points.latest();
   const isReceived = latest?.descriptor.cause["snapshot_id"] === listed.id && chosen.paths === null;
   for (const point of [own, isReceived ? latest : null]) {
-    if (point?.descriptor.content.tree !== tree || point.descriptor.metadata_digest === null) continue;
+    if (point === null || !isOf(point) || point.descriptor.metadata_digest === null) continue;
     if (await workspace.engine.holds(point.descriptor.content as unknown as PointContent, call)) return point;
   }
   return null;
@@ -54,12 +64,19 @@ async function knownPoint(
 
 async function receive(workspace: Workspace, access: OpenRepository, { wanted, call }: Receiving): Promise<Point> {
   const { listed, content, chosen, from } = wanted;
+  const [database] = chosenDatabases(content, chosen.paths);
+  if (database !== undefined)
+    throw new CairnError(
+      "refused",
+      `snapshot ${listed.id.slice(0, 8)} has ${quotedPath(database.path)} page by page, and no save point here is the same: it is not restored in place`,
+      { hint: "restore it into a folder of its own with --to, and copy from there" },
+    );
   const part = chosen.paths === null ? "" : "parts of ";
   return receivePoint(workspace, {
     ...call,
     content: {
       from,
-      tree: content.root,
+      tree: storedRoot(content),
       rootMetadata: rootOf(content.node),
       manifest: content.manifest,
       paths: chosen.paths,

@@ -1,13 +1,11 @@
 import { holesByPath, losslessByPath } from "../../archive/write/exact-nodes.ts";
 import { writeTree, type WriteTreeResult } from "../../archive/write/write-tree.ts";
-import type { RestoreBackupOptions } from "../../contract/snapshots.ts";
-import type { LeftOut } from "../../contract/words.ts";
+import type { LeftOut, RestoreBackupOptions } from "../../contract/index.ts";
 import { CairnError } from "../../errors.ts";
-import { canBeOne, linkedInode, type TreeNode } from "../../formats/restic/tree.ts";
 import { PathSelection } from "../../fs/path-selection.ts";
 import { displayPath, quotedPath } from "../../fs/safe-path.ts";
 import { objectIdOf } from "../../ids.ts";
-import { newPacer, throttled } from "../../pacer.ts";
+import { throttled } from "../../pacer.ts";
 import { BlobIndex, DATA_BLOB } from "../../repository/index/blob-index.ts";
 import type { ListedSnapshot } from "../../repository/repository.ts";
 import { addWanted, type WantedRange } from "../../repository/transfer/near-packs.ts";
@@ -16,8 +14,10 @@ import { planTransfer, type TransferPlan } from "../../repository/transfer/trans
 import { hasRoom } from "../../workspace/place/room.ts";
 import { lackingIn, notSetEntry, publicLeftOut } from "../../workspace/points/left-out.ts";
 import { publicSnapshot } from "../snapshots.ts";
-import { nameOf, nodesOrNull, type SnapshotContent } from "../content.ts";
+import { type SnapshotContent, storedRoot } from "../content.ts";
+import { chosenDatabases, writeDatabases } from "../databases/write-databases.ts";
 import type { Session } from "../session.ts";
+import { type CountedEntries, countEntries } from "./count-entries.ts";
 
 /** The part of a snapshot that is written. */
 export interface WriterParts {
@@ -52,33 +52,14 @@ export class SnapshotWriter {
     return paths ?? (content.only === null ? null : [content.only]);
   }
 
+  get #databases(): ReturnType<typeof chosenDatabases> {
+    return chosenDatabases(this.#parts.content, this.paths);
+  }
+
   /** Counts entries and the bytes of their content, none of trees that cannot be read. */
-  async counted(): Promise<{ entries: number; directories: number; bytes: number }> {
+  async counted(): Promise<CountedEntries> {
     const { content, options, session } = this.#parts;
-    const { reader } = session;
-    const chosen = this.paths === null ? null : new PathSelection(this.paths);
-    const pace = newPacer(options.signal);
-    const counted = { entries: 0, directories: 0, bytes: 0 };
-    const linked = new Map<string, TreeNode>();
-    const walk = async (tree: Uint8Array, path: string): Promise<void> => {
-      for (const node of (await nodesOrNull(reader, tree)) ?? []) {
-        await pace();
-        const own = path === "" ? nameOf(node) : `${path}/${nameOf(node)}`;
-        const part = chosen?.of(Buffer.from(own, "latin1")) ?? "whole";
-        if (part === "no") continue;
-        counted.entries++;
-        if (node.type === "dir") counted.directories++;
-        // Of several names of one file the first brings its content.
-        const group = linkedInode(node);
-        const other = group === null ? undefined : linked.get(group);
-        const isKnown = other !== undefined && canBeOne(other, node);
-        if (group !== null) linked.set(group, node);
-        if (node.type === "file" && !isKnown) counted.bytes += node.size;
-        if (node.subtree !== undefined) await walk(node.subtree, own);
-      }
-    };
-    await walk(content.root, "");
-    return counted;
+    return countEntries(session.reader, { root: content.root, paths: this.paths, signal: options.signal });
   }
 
   /** True where nothing has to be planned: all packs are here, and there is room even if no content is in it twice. */
@@ -93,7 +74,7 @@ export class SnapshotWriter {
     const { session, content, options } = this.#parts;
     const { index, reader } = session;
     return planTransfer(index, new BlobIndex(), {
-      roots: [content.root],
+      roots: [storedRoot(content)],
       only: paths === null ? undefined : new PathSelection(paths),
       lenient: true,
       readTree: reader.viewTree,
@@ -105,9 +86,10 @@ export class SnapshotWriter {
   /** The bytes that are written of it at least. Where holes are written, content that repeats itself is one. */
   bytesOf({ plainBytes, repeatedBytes }: TransferPlan): number {
     const { content, options } = this.#parts;
-    if (options.sparse === true) return plainBytes;
+    const databases = this.#databases.reduce((sum, { database }) => sum + database.manifest.node.size, 0);
+    if (options.sparse === true) return plainBytes + databases;
     const holes = (content.manifest?.holeMaps ?? []).flatMap((map) => map.holes.map(([, length]) => length));
-    return plainBytes + Math.max(0, repeatedBytes - holes.reduce((sum, length) => sum + length, 0));
+    return plainBytes + databases + Math.max(0, repeatedBytes - holes.reduce((sum, length) => sum + length, 0));
   }
 
   /**
@@ -127,8 +109,21 @@ export class SnapshotWriter {
     }
     const whole = written.damaged.find(({ path }) => path.length === 0);
     if (whole !== undefined) throw this.#nothingOf(whole.detail);
+    const databases = await writeDatabases(session, this.#databases, { folder, options: this.#parts.options });
+    written = {
+      ...written,
+      entries: written.entries + databases.entries,
+      bytes: written.bytes + databases.bytes,
+      damaged: [...written.damaged, ...databases.damaged],
+      notSet: [...written.notSet, ...databases.notSet],
+    };
     const leftOut: LeftOut[] = [
       ...(manifestDamage === null ? [] : [withoutManifest(manifestDamage)]),
+      ...(chosen === null ? (content.placed?.damaged ?? []) : []).map(({ name, error }) => ({
+        path: `.cairn/databases/${name}`,
+        reason: "damaged" as const,
+        detail: `a database cannot be restored: ${error.message}`,
+      })),
       ...written.damaged.map(({ path, detail }) => ({ ...displayPath(path), reason: "damaged" as const, detail })),
       ...written.notSet.map(notSetEntry).map(publicLeftOut),
       ...lackingIn(manifest, chosen).map(publicLeftOut),
@@ -182,7 +177,7 @@ export class SnapshotWriter {
       index,
       packs: near.folder,
       target: folder,
-      tree: content.root,
+      tree: storedRoot(content),
       paths: this.paths,
       resumes,
       comparesPieces,

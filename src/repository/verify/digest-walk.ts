@@ -177,7 +177,8 @@ export class DigestWalk {
       const bytes = this.#blobs.view(entry);
       const place = { entry, path, remember };
       const frame =
-        (remember ? this.#plain(bytes, place) : null) ?? this.#general(nodesOf(this.#blobs.own(bytes), only), place);
+        (remember ? this.#plain(bytes, place) : null) ??
+        this.#general(this.#withAdded(nodesOf(this.#blobs.own(bytes), only), path), place);
       if (frame.names.length === 0) return this.#finish(frame);
       stack.push(frame);
       return null;
@@ -228,6 +229,12 @@ export class DigestWalk {
     return cursor.usual ? count : 0;
   }
 
+  #withAdded(nodes: TreeNodes, path: string): TreeNodes {
+    const added = this.#folder.added?.get(path);
+    if (added === undefined) return nodes;
+    return [...nodes, ...added].toSorted((a, b) => compareBytes(a.name, b.name));
+  }
+
   #general(nodes: TreeNodes, place: Pick<Frame, "entry" | "path" | "remember">): Frame {
     const subtrees: Uint8Array[] = [];
     const frame: Frame = { ...place, content: nodes, subtrees: EMPTY, names: [], children: [], files: 0, bytes: 0 };
@@ -244,7 +251,7 @@ export class DigestWalk {
   #file(frame: Frame, node: TreeNode): void {
     frame.files++;
     frame.bytes += node.size;
-    this.#needContent(node);
+    if (this.#folder.added?.get(frame.path)?.includes(node) !== true) this.#needContent(node);
     const group = linkedInode(node);
     if (group !== null) {
       const path = Buffer.from(pathOf(frame.path, node.name), "latin1");

@@ -15,6 +15,8 @@ export interface FolderFacts {
   overrides: ReadonlyMap<string, LosslessField[]>;
   /** Directories above an override: what their trees say is not all there is to say, so no digest of theirs is shared. */
   special: ReadonlySet<string>;
+  /** Files that the trees lack, by the path of their directory, which is `special`; the content of each is its SHA-256. */
+  added?: ReadonlyMap<string, readonly TreeNode[]>;
 }
 
 export const NO_FACTS: FolderFacts = {

@@ -279,6 +279,11 @@ function namesOf(paths: readonly string[]): string {
   return `${paths.slice(0, 3).map(printable).join(", ")}${more}`;
 }
 
+/** Says why all of a database that was stored before has been stored once more. */
+function databaseLine({ path, reason }: CreateBackupResult["databases"][number]): string[] {
+  return reason === null ? [] : [`  ${printable(path)} was stored whole: ${reason}`];
+}
+
 function render(context: Context, result: CreateBackupResult | PathsBackupResult | StreamBackupResult): string {
   const { style } = context;
   const { added, snapshot } = result;
@@ -291,5 +296,6 @@ function render(context: Context, result: CreateBackupResult | PathsBackupResult
   return [
     `${style.green("snapshot")} ${style.bold(snapshot.snapshot_id.slice(0, 8))} of ${what} in ${printable(result.location)}`,
     `  ${added.packs === 0 ? "everything was there already" : `added ${size}`}, ${formatDuration(result.duration_ms)}`,
+    ...("databases" in result ? result.databases.flatMap(databaseLine) : []),
   ].join("\n");
 }

@@ -1,0 +1,172 @@
+import type { DatabaseInBackup, TransferredSize } from "../../contract/snapshots.ts";
+import { CairnError } from "../../errors.ts";
+import { hex, latin1 } from "../../formats/bytes.ts";
+import { PROGRAM } from "../../formats/program.ts";
+import { displayPath } from "../../fs/safe-path.ts";
+import type { ObjectId } from "../../ids.ts";
+import type { PackedBlobs } from "../../repository/packs/packed-blobs.ts";
+import type { ListedSnapshot } from "../../repository/repository.ts";
+import type { Point } from "../../workspace/points/point-files.ts";
+import type { PointContent, StoredContent } from "../../workspace/store/engine.ts";
+import type { Workspace } from "../../workspace/workspace.ts";
+import { snapshotContent } from "../content.ts";
+import { nameOf, readNodes } from "../nodes.ts";
+import type { Session } from "../session.ts";
+import { pointOf } from "../snapshots.ts";
+import { type BeforeDatabase, largeDatabases, type PagedDatabase, type StoreBlob, storePages } from "./page-store.ts";
+import { PagedTrees } from "./paged-trees.ts";
+import type { PlacedDatabase } from "./placed-databases.ts";
+
+interface PagingParts {
+  session: Session;
+  workspace: Workspace;
+  stored: StoredContent;
+  /** Paths of the snapshot that is being made. */
+  paths: readonly string[];
+  parent: ListedSnapshot | null;
+  signal: AbortSignal | undefined;
+  jobs: number | undefined;
+}
+
+/** Large databases of a point on their way into a repository, page by page, and the trees of the snapshot without them. */
+export class PagedContent {
+  readonly trees: PagedTrees;
+  readonly databases: readonly PagedDatabase[];
+  /** Size of all that was stored anew; `finish` completes it. */
+  readonly added: TransferredSize = { data_blobs: 0, tree_blobs: 0, bytes: 0, stored_bytes: 0, packs: 0 };
+  readonly #blobs: PackedBlobs | null;
+
+  private constructor(
+    trees: PagedTrees,
+    { databases, added, blobs }: { databases: PagedDatabase[]; added: TransferredSize; blobs: PackedBlobs | null },
+  ) {
+    this.trees = trees;
+    this.databases = databases;
+    this.added = added;
+    this.#blobs = blobs;
+  }
+
+  /** Null where the point has no such database. What was stored before a failure is in no snapshot. */
+  static async make(parts: PagingParts): Promise<PagedContent | null> {
+    const { session, stored, paths, signal, jobs } = parts;
+    const { root, manifest } = await pointContent(stored, paths);
+    const found = await largeDatabases(stored.blobs, root, manifest?.fileHashes ?? []);
+    if (found.length === 0) return null;
+    const blobs = session.packedBlobs(jobs);
+    const added: TransferredSize = { data_blobs: 0, tree_blobs: 0, bytes: 0, stored_bytes: 0, packs: 0 };
+    const seen = new Set<string>();
+    const store: StoreBlob = async (type, id, bytes) => {
+      const key = `${type} ${hex(id)}`;
+      if (seen.has(key) || session.index.entryOf({ id: id as never, type }) >= 0) return;
+      seen.add(key);
+      added[type === "tree" ? "tree_blobs" : "data_blobs"]++;
+      added.bytes += bytes.length;
+      if (blobs === null) added.stored_bytes += bytes.length;
+      blobs?.addNew(type, id, bytes);
+      await blobs?.settle();
+    };
+    try {
+      const before = await beforeOf(parts);
+      const databases: PagedDatabase[] = [];
+      for (const database of found) {
+        const known = before.get(latin1(database.path)) ?? null;
+        const paged = await storePages(stored.blobs, database, { before: known, store, signal });
+        if (paged !== null) databases.push(paged);
+      }
+      const top = stored.snapshotTree;
+      const lead = await leadTo(stored, paths);
+      const trees = await PagedTrees.make(stored.blobs, { top, lead, databases }, store);
+      return new PagedContent(trees, { databases, added, blobs });
+    } catch (error) {
+      await blobs?.abort();
+      throw error;
+    }
+  }
+
+  /** Id of the snapshot's topmost tree. */
+  get tree(): ObjectId {
+    return hex(this.trees.tree) as ObjectId;
+  }
+
+  /** All that was stored anew is durable and indexed then. */
+  async finish(): Promise<void> {
+    if (this.#blobs === null) return;
+    await this.#blobs.finish();
+    this.added.stored_bytes = this.#blobs.bytes;
+    this.added.packs = this.#blobs.packs;
+  }
+
+  async abort(): Promise<void> {
+    await this.#blobs?.abort();
+  }
+
+  /** As results have them. */
+  get shown(): DatabaseInBackup[] {
+    return this.databases.map(({ path, pages, pageSize, changed, stored, reason }) => ({
+      ...displayPath(path),
+      page_size: pageSize,
+      pages,
+      changed_pages: changed,
+      stored,
+      reason,
+    }));
+  }
+}
+
+async function pointContent(stored: StoredContent, paths: readonly string[]): ReturnType<typeof snapshotContent> {
+  const tree = hex(stored.snapshotTree) as ObjectId;
+  return snapshotContent(stored.blobs, { tree, paths: [...paths], program_version: PROGRAM });
+}
+
+/** Names of the folders that lead to what was saved. */
+async function leadTo({ blobs, snapshotTree }: StoredContent, [path = ""]: readonly string[]): Promise<string[]> {
+  const names: string[] = [];
+  let tree = snapshotTree;
+  for (let left = path.split("/").filter((part) => part !== "").length; left > 0; left--) {
+    const node = [...(await readNodes(blobs, tree))].find((each) => names.length > 0 || nameOf(each) !== ".cairn")!;
+    names.push(nameOf(node));
+    tree = node.subtree!;
+  }
+  return names;
+}
+
+/** The databases of the snapshot before, by their paths. */
+async function beforeOf({ session, workspace, parent }: PagingParts): Promise<Map<string, BeforeDatabase>> {
+  const known = new Map<string, BeforeDatabase>();
+  if (parent === null) return known;
+  const { reader } = session;
+  const placed = await orNull(async () => (await snapshotContent(reader, parent.snapshot)).placed);
+  const all = placed?.below(placed.root) ?? [];
+  const id = pointOf(parent.snapshot);
+  const point = all.length === 0 || id === null ? null : workspace.byId(id);
+  const content = point === null ? null : await contentsOf(workspace, point, { all, paths: parent.snapshot.paths });
+  for (const { path, database } of all)
+    known.set(latin1(path), { stored: database, reader, content: content?.get(latin1(path)) ?? null });
+  return known;
+}
+
+/** The contents in the store of databases of an older point that are the same as those of its snapshot. */
+async function contentsOf(
+  workspace: Workspace,
+  { descriptor }: Point,
+  { all, paths }: { all: readonly PlacedDatabase[]; paths: readonly string[] },
+): Promise<Map<string, Uint8Array> | null> {
+  return orNull(async () => {
+    const stored = await workspace.engine.stored(descriptor.content as unknown as PointContent);
+    const { root, manifest } = await pointContent(stored, paths);
+    const wanted = new Map(all.map(({ path, database }) => [latin1(path), database.manifest.sha256]));
+    const same = (manifest?.fileHashes ?? []).filter(({ path, sha256 }) => wanted.get(latin1(path)) === hex(sha256));
+    const found = await largeDatabases(stored.blobs, root, same);
+    return new Map(found.map(({ path, node }) => [latin1(path), node.content!]));
+  });
+}
+
+/** Returns null for what is gone or damaged: then nothing is compared with it, and more is read or stored. */
+async function orNull<T>(read: () => Promise<T>): Promise<T | null> {
+  try {
+    return await read();
+  } catch (error) {
+    if (error instanceof CairnError && (error.code === "damaged" || error.code === "not_found")) return null;
+    throw error;
+  }
+}

@@ -1,0 +1,292 @@
+import assert from "node:assert/strict";
+import { randomBytes } from "node:crypto";
+import { cpSync, existsSync, linkSync, mkdirSync, readFileSync, rmSync, statSync, writeFileSync } from "node:fs";
+import { join } from "node:path";
+import { DatabaseSync } from "node:sqlite";
+import { test, type TestContext } from "node:test";
+import { walkDigests } from "../../workspace/store/testing-walk.ts";
+import { openLibrary } from "../../compose.ts";
+import type { BackupRepository } from "../../contract/index.ts";
+import { randomFrom } from "../../workspace/store/testing-edits.ts";
+import { backupScene, damageBlob, nodeAt } from "../testing-far.ts";
+import { makeRepository } from "../testing-repository.ts";
+import { PAGED } from "./page-store.ts";
+
+const FIRST = PAGED.above;
+
+/** A workspace with a database that is large as far as this test goes. */
+async function databaseScene(t: TestContext, scheme: "local" | "far" = "local") {
+  PAGED.above = 0;
+  t.after(() => (PAGED.above = FIRST));
+  const scene = await backupScene(t, scheme);
+  mkdirSync(join(scene.folder, "data"));
+  const file = join(scene.folder, "data", "app.db");
+  const change = (work: (database: DatabaseSync) => void): void => {
+    const database = new DatabaseSync(file);
+    work(database);
+    database.close();
+  };
+  change((database) => {
+    database.exec("CREATE TABLE t (id INTEGER PRIMARY KEY, content BLOB)");
+    const insert = database.prepare("INSERT INTO t VALUES (?, ?)");
+    for (let id = 0; id < 400; id++) insert.run(id, randomBytes(3000));
+  });
+  const update = (ids: number[]): void =>
+    change((database) => {
+      const row = database.prepare("UPDATE t SET content = ? WHERE id = ?");
+      for (const id of ids) row.run(randomBytes(3000), id);
+    });
+  return { ...scene, file, change, update };
+}
+
+for (const scheme of ["local", "far"] as const)
+  test(`a database on a ${scheme} storage is stored by its changed pages, and comes back the same`, async (t) => {
+    const { client, repository, root, folder, file, update } = await databaseScene(t, scheme);
+    const first = await client.createBackup(repository, { save: true });
+    assert.deepEqual(
+      first.databases.map(({ path, stored, reason, page_size: size }) => [path, stored, reason, size]),
+      [["data/app.db", "base", null, 4096]],
+    );
+    const images = [readFileSync(file)];
+    const states = [walkDigests(folder).state];
+    for (const ids of [[7, 300], [8]]) {
+      update(ids);
+      const { databases, added } = await client.createBackup(repository, { save: true });
+      assert.equal(databases[0]!.stored, "delta");
+      assert.ok(databases[0]!.changed_pages < 8, JSON.stringify(databases));
+      assert.ok(added.bytes < 80_000 + 3 * 65_536, JSON.stringify(added));
+      images.push(readFileSync(file));
+      states.push(walkDigests(folder).state);
+    }
+    const same = await client.createBackup(repository, { save: true });
+    assert.deepEqual([same.unchanged, same.databases[0]!.stored, same.added.data_blobs], [true, "same", 0]);
+    const { problems, checked } = await repository.verify();
+    assert.deepEqual([problems, checked.digests], [[], 4]);
+    const { snapshots } = await repository.list();
+    for (const [n, { snapshot_id: id }] of snapshots.slice(0, 3).entries()) {
+      const target = join(root, `restored-${n}`);
+      const { proof, left_out: leftOut } = await repository.restore(id, target);
+      assert.deepEqual([leftOut, proof?.state_digest, proof?.metadata_equal], [[], states[n], true]);
+      assert.ok(readFileSync(join(target, "data/app.db")).equals(images[n]!));
+    }
+    const part = join(root, "part");
+    const { left_out: leftOut } = await repository.restore("latest", part, { paths: ["data/app.db"], prove: true });
+    assert.deepEqual(leftOut, []);
+    assert.ok(readFileSync(join(part, "data/app.db")).equals(images[2]!));
+    assert.ok(!existsSync(join(part, "many")));
+    assert.equal(statSync(join(part, "data/app.db")).mtimeMs, statSync(file).mtimeMs);
+  });
+
+test("a database that became another one is stored whole, and the answer says why", async (t) => {
+  const { client, repository, root, change, file } = await databaseScene(t);
+  const create = async () => (await client.createBackup(repository, { save: true })).databases[0]!;
+  assert.deepEqual([(await create()).stored, (await create()).stored], ["base", "same"]);
+  change((database) => database.exec("DELETE FROM t WHERE id % 3 = 0; VACUUM"));
+  const vacuumed = await create();
+  assert.equal(vacuumed.stored, "base");
+  assert.match(vacuumed.reason!, /of \d+ pages changed, as VACUUM does/);
+  change((database) => database.exec("PRAGMA page_size = 8192; VACUUM"));
+  const { stored, reason, page_size: size } = await create();
+  assert.deepEqual([stored, reason, size], ["base", "its pages have 8192 bytes now, and had 4096", 8192]);
+  const image = readFileSync(file);
+  const target = join(root, "restored");
+  await repository.restore("latest", target);
+  assert.ok(readFileSync(join(target, "data/app.db")).equals(image));
+});
+
+test("a database with something in its journal, and one with several names, stay plain files", async (t) => {
+  const { client, repository, folder, root, file } = await databaseScene(t);
+  linkSync(file, join(folder, "other name"));
+  writeFileSync(join(folder, "deep", "b.db"), readFileSync(file));
+  writeFileSync(join(folder, "deep", "b.db-journal"), "no journal");
+  const { databases } = await client.createBackup(repository, { save: true, databases: "copy" });
+  assert.deepEqual(databases, []);
+  const { proof } = await repository.restore("latest", join(root, "restored"));
+  assert.equal(proof?.state_digest, walkDigests(folder).state);
+});
+
+test("a flipped byte in any file of a database is found, and costs the database alone", async (t) => {
+  const at = await databaseScene(t);
+  const { client, repository, root, update } = at;
+  await client.createBackup(repository, { save: true });
+  update([5, 200]);
+  const { snapshot } = await client.createBackup(repository, { save: true });
+  const [name] = (await nodesIn(repository, "/.cairn/databases")).map((node) => node.name);
+  const files = (await nodesIn(repository, `/.cairn/databases/${name!}`)).map((node) => node.name);
+  assert.deepEqual(files, ["base", "delta-0001", "hashes", "hashes-0001", "manifest.json", "map"]);
+  const whole = join(root, "whole");
+  cpSync(at.place, whole, { recursive: true });
+  for (const file of files) {
+    const { content } = await nodeAt(repository, "latest", `/.cairn/databases/${name!}/${file}`);
+    await damageBlob(at, content!.at(-1)!);
+    const target = join(root, `without ${file}`);
+    const { left_out: left, proof } = await repository.restore("latest", target);
+    assert.equal(proof, null, file);
+    assert.deepEqual(
+      left.map(({ path, reason }) => [path, reason]),
+      [[file === "manifest.json" ? `.cairn/databases/${name!}` : "data/app.db", "damaged"]],
+    );
+    if (["base", "delta-0001"].includes(file)) assert.match(left[0]!.detail, /database data\/app\.db: page \d+/);
+    assert.ok(!existsSync(join(target, "data/app.db")) && existsSync(join(target, "many/7")));
+    const { problems } = await repository.verify();
+    const found = problems.find(({ kind }) => kind === "database_damaged");
+    assert.equal(found?.losses[0]?.snapshot_id, snapshot!.snapshot_id, JSON.stringify(problems));
+    rmSync(at.place, { recursive: true });
+    cpSync(whole, at.place, { recursive: true });
+  }
+});
+
+test("a database is listed, compared and read at its own path, and found where it is stored", async (t) => {
+  const { client, repository, file, update } = await databaseScene(t);
+  const first = await client.createBackup(repository, { save: true });
+  update([9]);
+  await client.createBackup(repository, { save: true });
+  const { entries } = await repository.show("latest", "data");
+  assert.deepEqual(
+    entries.map(({ path, size }) => [path, size]),
+    [["data/app.db", statSync(file).size]],
+  );
+  const { found } = await repository.find("app.db*");
+  assert.match(found[0]!.path, /^\/\.cairn\/databases\/app\.db-[0-9a-f]{16}$/);
+  const { entries: changes } = await repository.diff(first.snapshot!.snapshot_id, "latest");
+  assert.deepEqual(
+    changes.filter(({ aspects }) => aspects.includes("content")).map(({ path }) => path),
+    ["data/app.db"],
+  );
+  const parts: Uint8Array[] = [];
+  for await (const part of repository.read("latest", "data/app.db")) parts.push(part);
+  assert.ok(Buffer.concat(parts).equals(readFileSync(file)));
+});
+
+test("a snapshot with such a database comes back in place while its point is there, and is refused else", async (t) => {
+  const { client, repository, folder, file, update } = await databaseScene(t);
+  const { snapshot, save_point_id: point } = await client.createBackup(repository, { save: true });
+  const image = readFileSync(file);
+  update([1]);
+  await client.save();
+  const { proof } = await client.restoreBackup(repository, snapshot!.snapshot_id);
+  assert.equal(proof?.state_digest, walkDigests(folder).state);
+  assert.ok(readFileSync(file).equals(image));
+  assert.ok(point.length > 0);
+});
+
+test("what takes entries out of snapshots leaves alone one whose database would go", async (t) => {
+  const { client, repository } = await databaseScene(t);
+  await client.createBackup(repository, { save: true });
+  for (const pattern of ["app.db", "data"]) {
+    const { rewritten, unreadable } = await repository.rewrite({ exclude: [pattern] });
+    assert.deepEqual(rewritten, []);
+    assert.match(unreadable[0]!.reason, /database data\/app\.db is stored page by page/);
+  }
+  const { rewritten } = await repository.rewrite({ exclude: ["a.txt"] });
+  assert.equal(rewritten.length, 1);
+  const { problems, checked } = await repository.verify();
+  assert.deepEqual([problems, checked.digests], [[], 2]);
+});
+
+test("each of many generations is rebuilt exactly after others were forgotten and pruned", async (t) => {
+  const { client, repository, root, folder } = await databaseScene(t);
+  const seed = Number(process.env["CAIRN_FUZZ_SEED"] ?? Math.floor(Math.random() * 2 ** 31));
+  const random = randomFrom(seed);
+  const below = (n: number): number => Math.floor(random() * n);
+  const file = join(folder, "pages.db");
+  const pageSize = 1024;
+  const header = Buffer.alloc(pageSize);
+  header.write("SQLite format 3\0", "latin1");
+  header.writeUInt16BE(pageSize, 16);
+  let image = Buffer.concat([header, randomBytes(900 * pageSize)]);
+  const states: { id: string; state: string }[] = [];
+  const kinds = new Set<string>();
+  for (let generation = 0; generation < 40; generation++) {
+    writeFileSync(file, image);
+    const { snapshot, databases } = await client.createBackup(repository, { save: true, databases: "copy" });
+    kinds.add(databases.find(({ path }) => path === "pages.db")!.stored);
+    states.push({ id: snapshot!.snapshot_id, state: walkDigests(folder).state });
+    for (let edit = 1 + below(30); edit > 0; edit--)
+      randomBytes(pageSize).copy(image, (1 + below(image.length / pageSize - 1)) * pageSize);
+    if (below(4) === 0) image = Buffer.concat([image, randomBytes((1 + below(90)) * pageSize)]);
+    if (below(5) === 0) image = image.subarray(0, (700 + below(100)) * pageSize);
+  }
+  assert.deepEqual(kinds, new Set(["base", "delta"]));
+  // Half of them go, some with the base that others go by.
+  const gone = states.filter((_, n) => n === 0 || below(2) === 0).map(({ id }) => id);
+  await repository.forget({ snapshots: gone });
+  await repository.prune();
+  const left = states.filter(({ id }) => !gone.includes(id));
+  for (const { id, state } of left) {
+    const target = join(root, id);
+    const { proof } = await repository.restore(id, target);
+    assert.equal(proof?.state_digest, state, `CAIRN_FUZZ_SEED=${seed}`);
+    rmSync(target, { recursive: true });
+  }
+  const { problems, checked } = await repository.verify();
+  assert.deepEqual([problems, checked.digests], [[], left.length]);
+});
+
+test("a database comes back over an older one, below a folder that was chosen, and from a copy", async (t) => {
+  const { client, repository, root, file, update } = await databaseScene(t);
+  await client.createBackup(repository, { save: true });
+  const old = join(root, "old");
+  await repository.restore("latest", old);
+  update([11]);
+  await client.createBackup(repository, { save: true });
+  const image = readFileSync(file);
+  const over = await repository.restore("latest", old, { overwrite: "if-changed" });
+  assert.deepEqual([over.left_out, over.overwritten?.written], [[], 1], JSON.stringify(over));
+  assert.ok(readFileSync(join(old, "data/app.db")).equals(image));
+  const below = join(root, "below");
+  const part = await repository.restore("latest", below, { subfolder: "data", prove: true });
+  assert.deepEqual([part.left_out, part.entries], [[], 1]);
+  assert.ok(readFileSync(join(below, "app.db")).equals(image));
+  const location = join(root, "copies");
+  await makeRepository({ repository: location, password: "p" });
+  const copies = await (await openLibrary()).openRepository({ repository: location, password: "p" });
+  t.after(async () => copies.close());
+  await repository.copyTo(copies, { snapshots: ["latest"] });
+  const { proof } = await copies.restore("latest", join(root, "of a copy"));
+  assert.equal(proof?.metadata_equal, true);
+  assert.ok(readFileSync(join(root, "of a copy", "data/app.db")).equals(image));
+});
+
+test("a dry run says what a backup would store of a database, and stores nothing", async (t) => {
+  const { client, repository, update } = await databaseScene(t);
+  await client.createBackup(repository, { save: true });
+  update([2]);
+  await client.save();
+  const { databases, added, snapshot } = await client.createBackup(repository, { dryRun: true });
+  assert.deepEqual([databases[0]!.stored, snapshot], ["delta", null]);
+  assert.ok(added.bytes > 4096 && added.stored_bytes > 0);
+  assert.equal((await repository.list()).snapshots.length, 1);
+});
+
+test("a database is stored alike by any number of workers", async (t) => {
+  const { client, repository, root, update } = await databaseScene(t);
+  const library = await openLibrary();
+  const password = "p";
+  const others = await Promise.all(
+    [1, 3].map(async (jobs) => {
+      const location = join(root, `by-${jobs}`);
+      await makeRepository({ repository: location, password });
+      return { jobs, repository: await library.openRepository({ repository: location, password }) };
+    }),
+  );
+  t.after(async () => Promise.all(others.map(async (each) => each.repository.close())));
+  const trees: Set<string>[] = [];
+  for (let round = 0; round < 2; round++) {
+    await client.createBackup(repository, { save: true });
+    const made = await Promise.all(
+      others.map(async (each) => (await client.createBackup(each.repository, { jobs: each.jobs })).snapshot!.tree),
+    );
+    trees.push(new Set(made));
+    update([3, 100]);
+  }
+  assert.deepEqual(
+    trees.map(({ size }) => size),
+    [1, 1],
+  );
+});
+
+async function nodesIn(repository: BackupRepository, path: string): Promise<{ name: string }[]> {
+  const { subtree } = await nodeAt(repository, "latest", path);
+  return ((await repository.cat("tree", subtree!)).content as { nodes: { name: string }[] }).nodes;
+}

@@ -1,0 +1,415 @@
+import { sha256 } from "../../crypto/hash.ts";
+import { CairnError } from "../../errors.ts";
+import { compareBytes, hex, latin1 } from "../../formats/bytes.ts";
+import type { FileHash } from "../../formats/records/manifest.ts";
+import type { TreeNode, TreeNodes } from "../../formats/restic/tree.ts";
+import { LOCK_BYTE_OFFSET, parseHeader } from "../../formats/sqlite-header.ts";
+import {
+  encodeMap,
+  encodePagesManifest,
+  hashesName,
+  MANIFEST_NAME,
+  MAP_NAME,
+  NO_FILE,
+  PAGE_HASH_BYTES,
+  PAGED_ABOVE,
+  type PageFile,
+  type PageRun,
+  pagesName,
+} from "../../formats/sqlite-pages.ts";
+import { newPacer, type Pacer } from "../../pacer.ts";
+import type { BlobSource } from "../../repository/blob-source.ts";
+import { DATA_BLOB } from "../../repository/index/blob-index.ts";
+import { nameOf, readBlob, readNodes } from "../nodes.ts";
+import { blobStarts, DatabasePages, pageHash, type StoredDatabase } from "./stored-database.ts";
+
+/** Databases above this size are stored page by page; a test lowers it. */
+export const PAGED = { above: PAGED_ABOVE };
+const MOST_DELTAS = 30;
+const FULL = `it had ${MOST_DELTAS} files of changed pages`;
+/** Bytes of a blob of changed pages, and of other files that are made. */
+const PIECE = 1024 * 1024;
+/** Bytes of the blobs of a database in a store. */
+const CUT = 64 * 1024;
+const OTHER_SIDECARS = ["-wal", "-journal"];
+
+/** A database in a repository, and the way it came there. */
+export interface PagedDatabase {
+  path: Uint8Array;
+  pages: number;
+  pageSize: number;
+  /** Pages that the snapshot before does not have. */
+  changed: number;
+  /** `base`: all of it was stored; `delta`: changed pages; `same`: nothing. */
+  stored: "base" | "delta" | "same";
+  /** Reason for a new base where a snapshot before has the database; else null. */
+  reason: string | null;
+  name: string;
+  /** Files of its folder. */
+  files: ReadonlyMap<string, FileContent>;
+}
+
+export interface FileContent {
+  size: number;
+  /** Ids of its blobs. */
+  content: Uint8Array;
+}
+
+/** A database of a point. */
+export interface PointDatabase extends FileHash {
+  node: TreeNode;
+  pageSize: number;
+}
+
+/** A database as an older snapshot holds it. */
+export interface BeforeDatabase {
+  stored: StoredDatabase;
+  reader: BlobSource;
+  /** Ids of its content in the store, where the point of that snapshot is there; else null. */
+  content: Uint8Array | null;
+}
+
+/** Takes a new blob. */
+export type StoreBlob = (type: "data" | "tree", id: Uint8Array, bytes: Uint8Array) => Promise<void>;
+
+/** The name of a database's folder: the same for the same path, and one that any file system takes. */
+export function folderName(path: Uint8Array): string {
+  const base = latin1(path)
+    .split("/")
+    .at(-1)!
+    .replaceAll(/[^A-Za-z0-9._-]/g, "_");
+  return `${base.slice(0, 80)}-${hex(sha256(path)).slice(0, 16)}`;
+}
+
+/** Finds the databases of a point that are stored page by page, among the files of several blobs that its manifest lists. */
+export async function largeDatabases(
+  blobs: BlobSource,
+  root: Uint8Array,
+  files: readonly FileHash[],
+): Promise<PointDatabase[]> {
+  const found: PointDatabase[] = [];
+  const folders = new Map<string, TreeNodes | null>();
+  for (const file of files) {
+    if (file.size <= PAGED.above) continue;
+    const parts = latin1(file.path).split("/");
+    const name = parts.pop()!;
+    const folder = parts.join("/");
+    let nodes = folders.get(folder);
+    if (nodes === undefined) folders.set(folder, (nodes = await nodesBelow(blobs, root, parts)));
+    const named = (each: string): TreeNode | undefined => nodes?.find((node) => nameOf(node) === each);
+    const node = named(name);
+    if (node?.content === undefined || node.links > 1 || node.size !== file.size) continue;
+    // Databases are cut every 64 KiB, but one that was saved before they were.
+    const starts = blobStarts(blobs, node.content);
+    if (starts.some((start, at) => start !== Math.min(at * CUT, node.size))) continue;
+    // What belongs to it is in there, and no plain file would be whole without it.
+    if (OTHER_SIDECARS.some((ending) => (named(`${name}${ending}`)?.size ?? 0) > 0)) continue;
+    const first = Buffer.from(await readBlob(blobs, node.content.subarray(0, 32), DATA_BLOB));
+    const pageSize = parseHeader(first)?.page_size;
+    if (pageSize !== undefined && node.size % pageSize === 0) found.push({ ...file, node, pageSize });
+  }
+  return found;
+}
+
+async function nodesBelow(blobs: BlobSource, root: Uint8Array, parts: readonly string[]): Promise<TreeNodes | null> {
+  let nodes = await readNodes(blobs, root);
+  for (const part of parts) {
+    const tree = nodes.find((node) => nameOf(node) === part)?.subtree;
+    if (tree === undefined) return null;
+    nodes = await readNodes(blobs, tree);
+  }
+  return nodes;
+}
+
+/** Stores what is new of a database. Null where it is to stay a plain file: there is something where SQLite has nothing. */
+export async function storePages(
+  blobs: BlobSource,
+  database: PointDatabase,
+  { before, store, signal }: { before: BeforeDatabase | null; store: StoreBlob; signal?: AbortSignal | undefined },
+): Promise<PagedDatabase | null> {
+  return new PageStore(blobs, database, { store, pace: newPacer(signal) }).run(before);
+}
+
+class PageStore {
+  readonly #blobs: BlobSource;
+  readonly #database: PointDatabase;
+  readonly #store: StoreBlob;
+  readonly #pace: Pacer;
+  readonly #pages: number;
+  readonly #hashes: Uint8Array;
+  /** The page that SQLite locks and never writes; -1 where there is none. */
+  readonly #lockPage: number;
+
+  constructor(blobs: BlobSource, database: PointDatabase, { store, pace }: { store: StoreBlob; pace: Pacer }) {
+    const { node, pageSize } = database;
+    this.#blobs = blobs;
+    this.#database = database;
+    this.#store = store;
+    this.#pace = pace;
+    this.#pages = node.size / pageSize;
+    this.#hashes = new Uint8Array(this.#pages * PAGE_HASH_BYTES);
+    this.#lockPage = node.size > LOCK_BYTE_OFFSET ? LOCK_BYTE_OFFSET / pageSize : -1;
+  }
+
+  async run(before: BeforeDatabase | null): Promise<PagedDatabase | null> {
+    const known = before === null ? null : await this.#known(before);
+    const reason = typeof known === "string" ? known : null;
+    if (known === null || typeof known === "string") return this.#base(reason);
+    const { pages, content } = known;
+    if (pages.manifest.sha256 === hex(this.#database.sha256)) return this.#same(before!.stored);
+    const old = pages.hashes();
+    const unread = this.#unchanged(content);
+    const { files } = pages.manifest;
+    const stale = files.reduce((sum, file) => sum + file.pages, 0) - this.#pages;
+    const isFull = files.length > MOST_DELTAS;
+    const isWorth = (changed: number): boolean => !isFull && Math.max(stale, 0) + changed <= this.#pages / 2;
+    const most = unread.reduce((sum, isSame, blob) => (isSame ? sum : sum + this.#pagesOf(blob).count), 0);
+    const delta = new DeltaPages(this.#store);
+    // What may turn out not to be worth it is counted first, and read once more.
+    const first = await this.#scan({ old, unread, delta: isWorth(most) ? delta : null });
+    if (first === null) return null;
+    if (!isWorth(first.length)) return this.#base(isFull ? FULL : rebaseReason(first.length, this.#pages), true);
+    if (!isWorth(most)) await this.#scan({ old, unread, delta });
+    return this.#delta(before!.stored, pages, { changed: first, delta });
+  }
+
+  /** Opens the database of the snapshot before; returns a text where that does not do. */
+  async #known({
+    stored,
+    reader,
+    content,
+  }: BeforeDatabase): Promise<{ pages: DatabasePages; content: Uint8Array | null } | string> {
+    if (stored.manifest.pageSize !== this.#database.pageSize)
+      return `its pages have ${this.#database.pageSize} bytes now, and had ${stored.manifest.pageSize}`;
+    try {
+      return { pages: await DatabasePages.open(reader, stored), content };
+    } catch (error) {
+      if (error instanceof CairnError && error.code === "damaged")
+        return `the snapshot before is damaged: ${error.message}`;
+      throw error;
+    }
+  }
+
+  /** For each blob, 1 where it is the one that was there before. */
+  #unchanged(before: Uint8Array | null): Uint8Array {
+    const { content = new Uint8Array(0) } = this.#database.node;
+    const same = new Uint8Array(content.length / 32);
+    if (before === null) return same;
+    const [now, then] = [blobStarts(this.#blobs, content), blobStarts(this.#blobs, before)];
+    for (let blob = 0; blob < same.length && now[blob] === then[blob]; blob++)
+      same[blob] =
+        compareBytes(content.subarray(blob * 32, blob * 32 + 32), before.subarray(blob * 32, blob * 32 + 32)) === 0
+          ? 1
+          : 0;
+    return same;
+  }
+
+  #starts: Float64Array | null = null;
+
+  #pagesOf(blob: number): { first: number; count: number } {
+    this.#starts ??= blobStarts(this.#blobs, this.#database.node.content!);
+    const { pageSize } = this.#database;
+    const first = this.#starts[blob]! / pageSize;
+    return { first, count: this.#starts[blob + 1]! / pageSize - first };
+  }
+
+  /** Hashes all pages but those of blobs that are the same, and gives those that changed to the delta; null where the locked page is not empty. */
+  async #scan({
+    old,
+    unread,
+    delta,
+  }: {
+    old: Uint8Array;
+    unread: Uint8Array;
+    delta: DeltaPages | null;
+  }): Promise<number[] | null> {
+    const { node, pageSize } = this.#database;
+    const changed: number[] = [];
+    const content = node.content!;
+    for (let blob = 0; blob * 32 < content.length; blob++) {
+      const { first, count } = this.#pagesOf(blob);
+      const at = first * PAGE_HASH_BYTES;
+      if (unread[blob] === 1) {
+        this.#hashes.set(old.subarray(at, at + count * PAGE_HASH_BYTES), at);
+        continue;
+      }
+      await this.#pace();
+      const bytes = await readBlob(this.#blobs, content.subarray(blob * 32, blob * 32 + 32), DATA_BLOB);
+      for (let i = 0; i < count; i++) {
+        const page = bytes.subarray(i * pageSize, (i + 1) * pageSize);
+        if (first + i === this.#lockPage) {
+          if (page.some((byte) => byte !== 0)) return null;
+          continue;
+        }
+        const hash = pageHash(page);
+        const hashAt = (first + i) * PAGE_HASH_BYTES;
+        this.#hashes.set(hash, hashAt);
+        if (compareBytes(hash, old.subarray(hashAt, hashAt + PAGE_HASH_BYTES)) === 0) continue;
+        changed.push(first + i);
+        await delta?.add(page, hash);
+      }
+    }
+    return changed;
+  }
+
+  /** All of it, by the blobs that the point has; `isHashed`: all hashes are known. */
+  async #base(reason: string | null, isHashed = false): Promise<PagedDatabase | null> {
+    const { node } = this.#database;
+    const none = new Uint8Array(0);
+    if (!isHashed && (await this.#scan({ old: none, unread: none, delta: null })) === null) return null;
+    const runs: PageRun[] = [{ count: this.#pages, file: 1, at: 0 }];
+    if (this.#lockPage >= 0) {
+      const after = this.#pages - this.#lockPage - 1;
+      runs[0]!.count = this.#lockPage;
+      runs.push({ count: 1, file: NO_FILE, at: 0 });
+      if (after > 0) runs.push({ count: after, file: 1, at: this.#lockPage + 1 });
+    }
+    const name = pagesName(1);
+    const pageFile = { name, pages: this.#pages, hashes: hex(sha256(this.#hashes)) };
+    const hashes = await this.#file(this.#hashes);
+    const files = new Map([
+      [name, { size: node.size, content: node.content! }],
+      [hashesName(name), hashes],
+    ]);
+    return this.#made(files, [pageFile], { runs, changed: this.#pages, stored: "base", reason });
+  }
+
+  async #delta(
+    { files }: StoredDatabase,
+    { manifest, runs }: DatabasePages,
+    { changed, delta }: { changed: readonly number[]; delta: DeltaPages },
+  ): Promise<PagedDatabase> {
+    const pageFiles = [...manifest.files];
+    const all = new Map<string, FileContent>();
+    for (const each of pageFiles)
+      for (const file of [each.name, hashesName(each.name)]) all.set(file, contentOf(files.get(file)));
+    // A database that only became shorter has no new pages.
+    if (changed.length > 0) {
+      const name = pagesName(pageFiles.length + 1);
+      const made = await delta.end();
+      pageFiles.push({ name, pages: changed.length, hashes: hex(sha256(made.hashes)) });
+      all.set(name, made.pages);
+      all.set(hashesName(name), await this.#file(made.hashes));
+    }
+    const merged = this.#merged(runs, changed, pageFiles.length);
+    return this.#made(all, pageFiles, { runs: merged, changed: changed.length, stored: "delta", reason: null });
+  }
+
+  #same({ manifest, files }: StoredDatabase): Promise<PagedDatabase> {
+    const all = new Map<string, FileContent>();
+    for (const [name, node] of files) if (name !== MANIFEST_NAME) all.set(name, contentOf(node));
+    return this.#made(all, manifest.files, { map: manifest.map, changed: 0, stored: "same", reason: null });
+  }
+
+  /** The runs of the map before, with those of the changed pages over them. */
+  #merged(before: readonly PageRun[], changed: readonly number[], file: number): PageRun[] {
+    const runs: PageRun[] = [];
+    const add = (run: PageRun): void => {
+      const last = runs.at(-1);
+      const follows = last?.file === run.file && (run.file === NO_FILE || last.at + last.count === run.at);
+      if (follows) last.count += run.count;
+      else if (run.count > 0) runs.push({ ...run });
+    };
+    let [page, next] = [0, 0];
+    const addTo = (end: number, run: PageRun | null): void => {
+      while (page < end) {
+        const until = Math.min(end, changed[next] ?? Infinity);
+        if (until > page && run !== null) add({ ...run, count: until - page, at: run.file === NO_FILE ? 0 : run.at });
+        if (run !== null && run.file !== NO_FILE) run.at += until - page;
+        if (run === null && until > page) add({ count: until - page, file: NO_FILE, at: 0 });
+        page = until;
+        if (page === end) return;
+        add({ count: 1, file, at: next });
+        if (run !== null && run.file !== NO_FILE) run.at++;
+        [page, next] = [page + 1, next + 1];
+      }
+    };
+    for (const run of before) addTo(Math.min(this.#pages, page + run.count), { ...run });
+    // Pages that came at the end have all changed, but for the one that SQLite locks.
+    addTo(this.#pages, null);
+    return runs;
+  }
+
+  /** With its map and its manifest. */
+  async #made(
+    files: Map<string, FileContent>,
+    pageFiles: PageFile[],
+    of: Pick<PagedDatabase, "changed" | "stored" | "reason"> & ({ runs: PageRun[] } | { map: string }),
+  ): Promise<PagedDatabase> {
+    const { path, pageSize, node } = this.#database;
+    let map: string;
+    if ("map" in of) map = of.map;
+    else {
+      const bytes = encodeMap(of.runs);
+      map = hex(sha256(bytes));
+      files.set(MAP_NAME, await this.#file(bytes));
+    }
+    const whole = {
+      path,
+      pageSize,
+      pages: this.#pages,
+      sha256: hex(this.#database.sha256),
+      map,
+      files: pageFiles,
+      node,
+    };
+    files.set(MANIFEST_NAME, await this.#file(encodePagesManifest(whole, sha256)));
+    const { changed, stored, reason } = of;
+    return { path, pages: this.#pages, pageSize, changed, stored, reason, name: folderName(path), files };
+  }
+
+  async #file(bytes: Uint8Array): Promise<FileContent> {
+    const ids: Uint8Array[] = [];
+    for (let at = 0; at < bytes.length; at += PIECE) {
+      const piece = bytes.subarray(at, at + PIECE);
+      ids.push(sha256(piece));
+      await this.#store("data", ids.at(-1)!, piece);
+    }
+    return { size: bytes.length, content: Buffer.concat(ids) };
+  }
+}
+
+/** Changed pages on their way into blobs. */
+class DeltaPages {
+  readonly #store: StoreBlob;
+  readonly #piece = Buffer.alloc(PIECE);
+  readonly #ids: Uint8Array[] = [];
+  readonly #hashes: Uint8Array[] = [];
+  #filled = 0;
+  #size = 0;
+
+  constructor(store: StoreBlob) {
+    this.#store = store;
+  }
+
+  async add(page: Uint8Array, hash: Uint8Array): Promise<void> {
+    this.#piece.set(page, this.#filled);
+    this.#filled += page.length;
+    this.#size += page.length;
+    this.#hashes.push(Uint8Array.from(hash));
+    if (this.#filled === PIECE) await this.#flush();
+  }
+
+  async end(): Promise<{ pages: FileContent; hashes: Uint8Array }> {
+    if (this.#filled > 0) await this.#flush();
+    return { pages: { size: this.#size, content: Buffer.concat(this.#ids) }, hashes: Buffer.concat(this.#hashes) };
+  }
+
+  async #flush(): Promise<void> {
+    const piece = this.#piece.subarray(0, this.#filled);
+    const id = sha256(piece);
+    this.#ids.push(id);
+    await this.#store("data", id, piece);
+    this.#filled = 0;
+  }
+}
+
+function contentOf(node: TreeNode | undefined): FileContent {
+  if (node?.content === undefined) throw new CairnError("damaged", "a database of the snapshot before lacks a file");
+  return { size: node.size, content: node.content };
+}
+
+function rebaseReason(changed: number, pages: number): string {
+  if (changed <= pages / 2) return "with these changes more pages would be out of date than half of those in use";
+  return `${changed} of ${pages} pages changed, as VACUUM does`;
+}

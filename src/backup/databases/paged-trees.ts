@@ -1,0 +1,123 @@
+import { sha256 } from "../../crypto/hash.ts";
+import { compareBytes, hex, latin1 } from "../../formats/bytes.ts";
+import { decodeTree, encodeTree, type TreeNode } from "../../formats/restic/tree.ts";
+import type { BlobSource } from "../../repository/blob-source.ts";
+import type { BlobIndex } from "../../repository/index/blob-index.ts";
+import { TREE_BLOB } from "../../repository/index/blob-index.ts";
+import type { TransferPlan } from "../../repository/transfer/transfer-plan.ts";
+import type { ReadTree } from "../../repository/trees/live.ts";
+import { directoryNode, fileNode } from "../../workspace/store/snapshot-tree.ts";
+import { nameOf, readNodes } from "../nodes.ts";
+import type { PagedDatabase, StoreBlob } from "./page-store.ts";
+
+const PRIVATE = { mode: 0o700, uid: 0, gid: 0, mtimeNs: 0 };
+
+/**
+ * The trees of a point's snapshot as a repository gets them: without the entries of databases, which lie below
+ * `/.cairn/databases` instead.
+ */
+export class PagedTrees {
+  /** Id of the topmost one. */
+  readonly tree: Uint8Array;
+  /** Files in `/.cairn`, and their bytes. */
+  readonly own: { files: number; bytes: number };
+  /** The point's trees that have entries of databases, by id, with the names of those that bring nothing. */
+  readonly #replaced: ReadonlyMap<string, ReadonlySet<string>>;
+
+  private constructor(tree: Uint8Array, own: PagedTrees["own"], replaced: Map<string, ReadonlySet<string>>) {
+    this.tree = tree;
+    this.own = own;
+    this.#replaced = replaced;
+  }
+
+  /** Makes them. `top`: the snapshot's tree; `lead`: names of the folders from there to the one that was saved. */
+  static async make(
+    blobs: BlobSource,
+    { top, lead, databases }: { top: Uint8Array; lead: readonly string[]; databases: readonly PagedDatabase[] },
+    store: StoreBlob,
+  ): Promise<PagedTrees> {
+    const replaced = new Map<string, Set<string>>();
+    const own = { files: 0, bytes: 0 };
+    const add = async (nodes: Iterable<TreeNode>): Promise<Uint8Array> => {
+      const bytes = encodeTree([...nodes].toSorted((a, b) => compareBytes(a.name, b.name)));
+      const id = sha256(bytes);
+      await store("tree", id, bytes);
+      return id;
+    };
+    const folder = async (mtimeSec: number): Promise<TreeNode> => {
+      const nodes: TreeNode[] = [];
+      for (const { name, files } of databases) {
+        const inside = [...files].map(([file, content]) =>
+          fileNode(Buffer.from(file), { ...PRIVATE, mode: 0o600, mtimeSec }, content),
+        );
+        own.files += inside.length;
+        own.bytes += inside.reduce((sum, { size }) => sum + size, 0);
+        nodes.push(directoryNode(Buffer.from(name), await add(inside), { ...PRIVATE, mtimeSec }));
+      }
+      return directoryNode(Buffer.from("databases"), await add(nodes), { ...PRIVATE, mtimeSec });
+    };
+    const records = async (node: TreeNode): Promise<TreeNode> => {
+      const others = [...(await readNodes(blobs, node.subtree!))];
+      own.files += others.length;
+      own.bytes += others.reduce((sum, { size }) => sum + size, 0);
+      return { ...node, subtree: await add([...others, await folder(node.mtimeSec)]) };
+    };
+    const without = async (tree: Uint8Array, gone: readonly Gone[], depth: number): Promise<Uint8Array> => {
+      const byName = Map.groupBy(gone, ({ parts }) => parts[depth]!);
+      const nodes: TreeNode[] = [];
+      const dropped = new Set<string>();
+      for (const node of await readNodes(blobs, tree)) {
+        const inside = byName.get(nameOf(node));
+        if (depth === 0 && nameOf(node) === ".cairn") nodes.push(await records(node));
+        else if (inside === undefined) nodes.push(node);
+        else if (inside[0]!.parts.length > depth + 1)
+          nodes.push({ ...node, subtree: await without(node.subtree!, inside, depth + 1) });
+        else if (!inside[0]!.isBase) dropped.add(nameOf(node));
+      }
+      // The same tree may lie elsewhere too, and bring something there.
+      const before = replaced.get(hex(tree));
+      replaced.set(
+        hex(tree),
+        before === undefined ? dropped : new Set([...before].filter((name) => dropped.has(name))),
+      );
+      return add(nodes);
+    };
+    const gone = databases.map(({ path, stored }) => ({
+      parts: [...lead, ...latin1(path).split("/")],
+      isBase: stored === "base",
+    }));
+    return new PagedTrees(await without(top, gone, 0), own, replaced);
+  }
+
+  /** Gives a store's trees to a plan, without the entries whose content is not to come. */
+  readTree({ index, viewTree }: BlobSource): ReadTree {
+    const replaced = (bytes: Uint8Array, names: ReadonlySet<string>): Uint8Array =>
+      encodeTree([...decodeTree(bytes)].filter((node) => !names.has(nameOf(node))));
+    return (entry, next) => {
+      const names = this.#replaced.get(hex(index.idOf(entry)));
+      const bytes = viewTree(entry, next);
+      if (names === undefined || names.size === 0) return bytes;
+      return bytes instanceof Uint8Array ? replaced(bytes, names) : bytes.then((plain) => replaced(plain, names));
+    };
+  }
+
+  /** A plan without the trees that the snapshot has others for. */
+  withoutReplaced(plan: TransferPlan, index: BlobIndex): TransferPlan {
+    const isReplaced = (entry: number): boolean =>
+      index.table.typeOf(entry) === TREE_BLOB && this.#replaced.has(hex(index.idOf(entry)));
+    const gone = plan.entries.filter(isReplaced);
+    const sum = (of: (entry: number) => number): number => gone.reduce((total, entry) => total + of(entry), 0);
+    return {
+      ...plan,
+      entries: plan.entries.filter((entry) => !isReplaced(entry)),
+      treeBlobs: plan.treeBlobs - gone.length,
+      storedBytes: plan.storedBytes - sum((entry) => index.table.lengthOf[entry]!),
+      plainBytes: plan.plainBytes - sum((entry) => index.table.plainLengthOf(entry)),
+    };
+  }
+}
+
+interface Gone {
+  parts: readonly string[];
+  isBase: boolean;
+}

@@ -1,0 +1,146 @@
+import { sha256 } from "../../crypto/hash.ts";
+import { CairnError } from "../../errors.ts";
+import { compareBytes, hex, latin1 } from "../../formats/bytes.ts";
+import { encodeTree, isEntryName, type TreeNode } from "../../formats/restic/tree.ts";
+import { displayPath } from "../../fs/safe-path.ts";
+import type { BlobSource } from "../../repository/blob-source.ts";
+import type { FolderFacts } from "../../repository/verify/folder-facts.ts";
+import { nameOf, nodeIn, readNodes } from "../nodes.ts";
+import { readDatabase, type StoredDatabase } from "./stored-database.ts";
+
+/** A database and where it belongs, by a path from a folder on. */
+export interface PlacedDatabase {
+  path: Uint8Array;
+  database: StoredDatabase;
+}
+
+interface LentTree {
+  bytes: Uint8Array;
+  /** The tree of the folder as the snapshot has it. */
+  stored: Uint8Array;
+  databases: readonly PlacedDatabase[];
+}
+
+/**
+ * The trees of a snapshot with the entries of databases that lie elsewhere in it. They are in no pack; the content that an
+ * entry names is no blob, but the SHA-256 of the whole database.
+ */
+export class PlacedDatabases {
+  /** The root with all of them. */
+  readonly root: Uint8Array;
+  /** Databases that cannot be read, by the names of their folders below `/.cairn/databases`. */
+  readonly damaged: readonly { name: string; error: CairnError }[];
+  readonly #trees: ReadonlyMap<string, LentTree>;
+  readonly #byContent: ReadonlyMap<string, StoredDatabase>;
+
+  private constructor(root: Uint8Array, trees: Map<string, LentTree>, damaged: { name: string; error: CairnError }[]) {
+    this.root = root;
+    this.damaged = damaged;
+    this.#trees = trees;
+    const all = trees.get(hex(root))?.databases ?? [];
+    this.#byContent = new Map(all.map(({ database }) => [database.manifest.sha256, database]));
+  }
+
+  /** Reads those below a snapshot's `/.cairn/databases`. `root`: of the folder that was saved. */
+  static async read(
+    reader: BlobSource,
+    { folder, root }: { folder: Uint8Array; root: Uint8Array },
+  ): Promise<PlacedDatabases> {
+    const damaged: { name: string; error: CairnError }[] = [];
+    const trees = new Map<string, LentTree>();
+    const given = new Map<string, { name: string; database: StoredDatabase }>();
+    const leave = (name: string, error: unknown): void => {
+      if (!(error instanceof CairnError) || !["damaged", "newer_version"].includes(error.code)) throw error;
+      damaged.push({ name, error });
+    };
+    for (const node of await readNodes(reader, folder)) {
+      const name = nameOf(node);
+      try {
+        const database = await readDatabase(reader, node.subtree ?? new Uint8Array(32));
+        await requirePlace(reader, root, database.manifest.path);
+        given.set(latin1(database.manifest.path), { name, database });
+      } catch (error) {
+        leave(name, error);
+      }
+    }
+    const databases = [...given.values()].map(({ database }) => ({ path: database.manifest.path, database }));
+    const top = databases.length === 0 ? root : await insert(reader, trees, { tree: root, databases });
+    const placed = new PlacedDatabases(top, trees, damaged);
+    placed.lendTo(reader);
+    return placed;
+  }
+
+  /** Has a reader give these trees. */
+  lendTo(reader: BlobSource): void {
+    for (const [id, { bytes }] of this.#trees) reader.lend(id, bytes);
+  }
+
+  /** The tree that the snapshot has in the place of one of these, or of itself. */
+  storedTree(tree: Uint8Array): Uint8Array {
+    return this.#trees.get(hex(tree))?.stored ?? tree;
+  }
+
+  /** The databases below one of these trees. */
+  below(tree: Uint8Array): readonly PlacedDatabase[] {
+    return this.#trees.get(hex(tree))?.databases ?? [];
+  }
+
+  /** The database that an entry's content stands for. */
+  of(content: Uint8Array): StoredDatabase | undefined {
+    return this.#byContent.get(hex(content));
+  }
+
+  /** Facts of the saved folder, with the entries that its trees lack. */
+  facts(facts: FolderFacts): FolderFacts {
+    const added = new Map<string, TreeNode[]>();
+    const special = new Set(facts.special);
+    for (const { path, database } of this.below(this.root)) {
+      const parts = latin1(path).split("/");
+      const folder = parts.slice(0, -1).join("/");
+      added.set(folder, [...(added.get(folder) ?? []), nodeFor(database, parts.at(-1)!)]);
+      for (let n = 0; n < parts.length; n++) special.add(parts.slice(0, n).join("/"));
+    }
+    return { ...facts, special, added };
+  }
+}
+
+/** Throws `damaged` for a place that is none: no link is followed to it, and nothing else lies there. */
+async function requirePlace(reader: BlobSource, root: Uint8Array, path: Uint8Array): Promise<void> {
+  const parts = latin1(path).split("/");
+  let tree = root;
+  for (const [n, name] of parts.entries()) {
+    const node: TreeNode | undefined = await nodeIn(reader, tree, Buffer.from(name, "latin1"));
+    const isFree = node === undefined && isEntryName(Buffer.from(name, "latin1"));
+    if (n === parts.length - 1 ? isFree : node?.subtree !== undefined) tree = node?.subtree ?? tree;
+    else
+      throw new CairnError("damaged", `the place of database ${displayPath(path).path} in the snapshot is none for it`);
+  }
+}
+
+async function insert(
+  reader: BlobSource,
+  trees: Map<string, LentTree>,
+  { tree, databases }: { tree: Uint8Array; databases: readonly PlacedDatabase[] },
+): Promise<Uint8Array> {
+  const byName = Map.groupBy(databases, ({ path }) => latin1(path).split("/")[0]!);
+  const nodes: TreeNode[] = [];
+  for (const node of await readNodes(reader, tree)) {
+    const inside = byName.get(nameOf(node));
+    if (inside === undefined) {
+      nodes.push(node);
+      continue;
+    }
+    const below = inside.map(({ path, database }) => ({ path: path.subarray(node.name.length + 1), database }));
+    nodes.push({ ...node, subtree: await insert(reader, trees, { tree: node.subtree!, databases: below }) });
+    byName.delete(nameOf(node));
+  }
+  for (const [name, [placed]] of byName) nodes.push(nodeFor(placed!.database, name));
+  const bytes = encodeTree(nodes.toSorted((a, b) => compareBytes(a.name, b.name)));
+  const id = sha256(bytes);
+  trees.set(hex(id), { bytes, stored: tree, databases });
+  return id;
+}
+
+function nodeFor({ manifest }: StoredDatabase, name: string): TreeNode {
+  return { ...manifest.node, name: Buffer.from(name, "latin1"), content: Buffer.from(manifest.sha256, "hex") };
+}

@@ -1,0 +1,345 @@
+import { sha256 } from "../../crypto/hash.ts";
+import { CairnError } from "../../errors.ts";
+import { compareBytes, hex } from "../../formats/bytes.ts";
+import {
+  decodeMap,
+  decodePagesManifest,
+  hashesName,
+  MANIFEST_NAME,
+  MAP_NAME,
+  NO_FILE,
+  PAGE_HASH_BYTES,
+  type PageRun,
+  type PagesManifest,
+} from "../../formats/sqlite-pages.ts";
+import type { TreeNode } from "../../formats/restic/tree.ts";
+import { displayPath } from "../../fs/safe-path.ts";
+import { objectIdOf } from "../../ids.ts";
+import { newPacer } from "../../pacer.ts";
+import type { BlobSource } from "../../repository/blob-source.ts";
+import { DATA_BLOB } from "../../repository/index/blob-index.ts";
+import { addWanted, type NearPacks, type WantedRange } from "../../repository/transfer/near-packs.ts";
+import { nameOf, readBlob, readNodes } from "../nodes.ts";
+
+/** So much of a database is read before it is handed on. */
+const PIECE = 1024 * 1024;
+/** For so many pieces packs are brought from far away at once. */
+const PIECES_AHEAD = 32;
+const PAGES_AHEAD = 8192;
+const MOST_SMALL = 2 ** 31;
+
+/** A database as a snapshot holds it. */
+export interface StoredDatabase {
+  manifest: PagesManifest;
+  /** Files of its folder by name. */
+  files: ReadonlyMap<string, TreeNode>;
+}
+
+/** The hash that is kept of a page. */
+export function pageHash(page: Uint8Array): Uint8Array {
+  return sha256(page).subarray(0, PAGE_HASH_BYTES);
+}
+
+/** Reads what a folder below `/.cairn/databases` says of its database. Throws `damaged`, `newer_version`. */
+export async function readDatabase(reader: BlobSource, folder: Uint8Array): Promise<StoredDatabase> {
+  const files = new Map([...(await readNodes(reader, folder))].map((node) => [nameOf(node), node]));
+  const manifest = decodePagesManifest(await wholeFile(reader, files.get(MANIFEST_NAME), MANIFEST_NAME), sha256);
+  return { manifest, files };
+}
+
+/** The content of a small file; `damaged` where it is not there, or not of the digest that it should have. */
+async function wholeFile(
+  reader: BlobSource,
+  node: TreeNode | undefined,
+  name: string,
+  digest?: string,
+): Promise<Uint8Array> {
+  const content = node?.content;
+  if (content === undefined || node!.size > MOST_SMALL)
+    throw new CairnError("damaged", `there is no file ${name} of it`);
+  const parts: Uint8Array[] = [];
+  for (let at = 0; at < content.length; at += 32)
+    parts.push(await readBlob(reader, content.subarray(at, at + 32), DATA_BLOB));
+  const bytes = Buffer.concat(parts);
+  if (digest !== undefined && hex(sha256(bytes)) !== digest)
+    throw new CairnError("damaged", `its file ${name} has another digest than its manifest says`);
+  return bytes;
+}
+
+/** A place of pages in one of the files. */
+interface PlaceOfPages {
+  page: number;
+  count: number;
+  file: OpenPages | null;
+  at: number;
+}
+
+/** Map and hashes of a database, which have the digests that its manifest says, and what is needed to read its pages. */
+export class DatabasePages {
+  readonly manifest: PagesManifest;
+  readonly runs: readonly PageRun[];
+  readonly #reader: BlobSource;
+  readonly #files: readonly OpenPages[];
+
+  private constructor(reader: BlobSource, manifest: PagesManifest, runs: PageRun[], files: OpenPages[]) {
+    this.#reader = reader;
+    this.manifest = manifest;
+    this.runs = runs;
+    this.#files = files;
+  }
+
+  /** Throws `damaged`, naming the database. */
+  static async open(reader: BlobSource, { manifest, files }: StoredDatabase): Promise<DatabasePages> {
+    try {
+      const map = await wholeFile(reader, files.get(MAP_NAME), MAP_NAME, manifest.map);
+      const open: OpenPages[] = [];
+      for (const { name, pages, hashes } of manifest.files) {
+        const known = await wholeFile(reader, files.get(hashesName(name)), hashesName(name), hashes);
+        if (known.length !== pages * PAGE_HASH_BYTES)
+          throw new CairnError("damaged", `its file ${hashesName(name)} is not of ${pages} pages`);
+        open.push(new OpenPages(reader, manifest.pageSize, { name, node: files.get(name), hashes: known }));
+      }
+      return new DatabasePages(reader, manifest, decodeMap(map, manifest), open);
+    } catch (error) {
+      throw ofDatabase(manifest, error);
+    }
+  }
+
+  /** The hashes of all pages, in their order; those of pages that lie in no file are zeros. */
+  hashes(): Uint8Array {
+    const all = new Uint8Array(this.manifest.pages * PAGE_HASH_BYTES);
+    let page = 0;
+    for (const { count, file, at } of this.runs) {
+      if (file !== NO_FILE) {
+        const { hashes } = this.#files[file - 1]!;
+        all.set(hashes.subarray(at * PAGE_HASH_BYTES, (at + count) * PAGE_HASH_BYTES), page * PAGE_HASH_BYTES);
+      }
+      page += count;
+    }
+    return all;
+  }
+
+  /**
+   * Reads the database from its beginning to its end in pieces, each page of which has the hash that is recorded. Throws
+   * `damaged`, naming database and page. `near`: where packs that are far away are brought; `drops`: they go again.
+   */
+  async *read(
+    near: NearPacks,
+    { signal, drops = false }: { signal?: AbortSignal | undefined; drops?: boolean },
+  ): AsyncGenerator<Uint8Array> {
+    let batch: PlaceOfPages[][] = [];
+    for (const piece of this.#pieces()) {
+      batch.push(piece);
+      if (batch.length < PIECES_AHEAD) continue;
+      yield* this.#readBatch(batch, near, { signal, drops });
+      batch = [];
+    }
+    yield* this.#readBatch(batch, near, { signal, drops });
+  }
+
+  /**
+   * Reads all pages of its files, but of files that are in `proven` already: pages that are not what their hashes say, by
+   * the file's content. Returns numbers of pages of the database, from 1 on, that are among them.
+   */
+  async prove(near: NearPacks, proven: Map<string, Set<number>>, signal: AbortSignal | undefined): Promise<number[]> {
+    const pace = newPacer(signal);
+    for (const file of this.#files) {
+      if (proven.has(file.key)) continue;
+      const bad = new Set<number>();
+      for (let at = 0; at < file.pages; at += PAGES_AHEAD) {
+        const count = Math.min(PAGES_AHEAD, file.pages - at);
+        const ranges = near.isLocal ? [] : this.#ranges([{ page: 0, count, file, at }]);
+        await near.fetch(ranges, { lenient: true, signal });
+        for (let page = at; page < at + count; page++) {
+          await pace();
+          if (!(await file.hasSound(page))) bad.add(page);
+        }
+        if (ranges.length === 0) continue;
+        this.#reader.close();
+        for (const { pack } of ranges) near.drop(pack);
+      }
+      proven.set(file.key, bad);
+    }
+    const damaged: number[] = [];
+    let page = 1;
+    for (const { count, file, at } of this.runs) {
+      const bad = file === NO_FILE ? undefined : proven.get(this.#files[file - 1]!.key);
+      for (const each of bad ?? []) if (each >= at && each < at + count) damaged.push(page + each - at);
+      page += count;
+    }
+    return damaged.toSorted((a, b) => a - b);
+  }
+
+  async *#readBatch(
+    batch: readonly PlaceOfPages[][],
+    near: NearPacks,
+    { signal, drops }: { signal: AbortSignal | undefined; drops: boolean },
+  ): AsyncGenerator<Uint8Array> {
+    const ranges = near.isLocal ? [] : this.#ranges(batch.flat());
+    await near.fetch(ranges, { lenient: true, signal });
+    try {
+      for (const places of batch) {
+        const pages = places.reduce((sum, { count }) => sum + count, 0);
+        const bytes = Buffer.alloc(pages * this.manifest.pageSize);
+        let at = 0;
+        for (const place of places) {
+          await this.#fill(place, bytes, at);
+          at += place.count * this.manifest.pageSize;
+        }
+        yield bytes;
+      }
+    } finally {
+      if (drops) {
+        this.#reader.close();
+        for (const { pack } of ranges) near.drop(pack);
+      }
+    }
+  }
+
+  async #fill({ page, count, file, at }: PlaceOfPages, bytes: Buffer, from: number): Promise<void> {
+    if (file === null) return;
+    const { pageSize } = this.manifest;
+    for (let i = 0; i < count; i++) {
+      try {
+        const content = await file.page(at + i);
+        if (!file.isSound(at + i, content)) throw new CairnError("damaged", "it has another hash than is recorded");
+        bytes.set(content, from + i * pageSize);
+      } catch (error) {
+        throw ofDatabase(this.manifest, error, `page ${page + i + 1} (page ${at + i + 1} of its file ${file.name}): `);
+      }
+    }
+  }
+
+  *#pieces(): Generator<PlaceOfPages[]> {
+    const most = PIECE / this.manifest.pageSize;
+    let piece: PlaceOfPages[] = [];
+    let [page, filled] = [0, 0];
+    for (const run of this.runs) {
+      for (let done = 0; done < run.count;) {
+        const count = Math.min(run.count - done, most - filled);
+        const file = run.file === NO_FILE ? null : this.#files[run.file - 1]!;
+        piece.push({ page, count, file, at: run.at + done });
+        [done, page, filled] = [done + count, page + count, filled + count];
+        if (filled < most) continue;
+        yield piece;
+        [piece, filled] = [[], 0];
+      }
+    }
+    if (filled > 0) yield piece;
+  }
+
+  #ranges(places: readonly PlaceOfPages[]): WantedRange[] {
+    const entries = new Set(places.flatMap(({ file, at, count }) => (file === null ? [] : file.entries(at, count))));
+    const { index } = this.#reader;
+    const all = [...entries].map((entry) => index.place(entry));
+    const ranges: WantedRange[] = [];
+    for (const { pack, offset, length } of all.toSorted(
+      (a, b) => Buffer.compare(a.pack, b.pack) || a.offset - b.offset,
+    ))
+      addWanted(ranges, { pack: objectIdOf(pack), offset, length });
+    return ranges;
+  }
+}
+
+/** A file of pages, the last blob of which is kept: pages are wanted in rising order. */
+class OpenPages {
+  readonly name: string;
+  readonly hashes: Uint8Array;
+  readonly #reader: BlobSource;
+  readonly #pageSize: number;
+  readonly #content: Uint8Array;
+  /** Offsets at which blobs begin, and the end of the last one; a blob that the index lacks has no length. */
+  readonly #starts: Float64Array;
+  #blob = -1;
+  #bytes: Uint8Array = new Uint8Array(0);
+
+  constructor(
+    reader: BlobSource,
+    pageSize: number,
+    { name, node, hashes }: { name: string; node: TreeNode | undefined; hashes: Uint8Array },
+  ) {
+    if (node?.content === undefined) throw new CairnError("damaged", `there is no file ${name} of it`);
+    this.name = name;
+    this.hashes = hashes;
+    this.#reader = reader;
+    this.#pageSize = pageSize;
+    this.#content = node.content;
+    this.#starts = blobStarts(reader, node.content);
+  }
+
+  get pages(): number {
+    return this.hashes.length / PAGE_HASH_BYTES;
+  }
+
+  /** Tells files with other pages or other hashes apart. */
+  get key(): string {
+    return hex(sha256(Buffer.concat([sha256(this.hashes), this.#content])));
+  }
+
+  async hasSound(at: number): Promise<boolean> {
+    try {
+      return this.isSound(at, await this.page(at));
+    } catch (error) {
+      if (error instanceof CairnError && error.code === "damaged") return false;
+      throw error;
+    }
+  }
+
+  entries(at: number, count: number): number[] {
+    const found: number[] = [];
+    const end = (at + count) * this.#pageSize;
+    for (let blob = this.#blobAt(at * this.#pageSize); blob >= 0 && this.#starts[blob]! < end; blob++) {
+      const entry = this.#reader.index.lookup(this.#content, blob * 32, DATA_BLOB);
+      if (entry >= 0) found.push(entry);
+    }
+    return found;
+  }
+
+  /** A page's bytes, good until the next call. */
+  async page(at: number): Promise<Uint8Array> {
+    const from = at * this.#pageSize;
+    const blob = this.#blobAt(from);
+    if (blob !== this.#blob) {
+      if (blob < 0) throw new CairnError("damaged", "its file ends before it");
+      this.#bytes = await readBlob(this.#reader, this.#content.subarray(blob * 32, blob * 32 + 32), DATA_BLOB);
+      this.#blob = blob;
+    }
+    const start = from - this.#starts[blob]!;
+    if (start + this.#pageSize > this.#bytes.length) throw new CairnError("damaged", "its file is cut within it");
+    return this.#bytes.subarray(start, start + this.#pageSize);
+  }
+
+  isSound(at: number, page: Uint8Array): boolean {
+    return compareBytes(pageHash(page), this.hashes.subarray(at * PAGE_HASH_BYTES, (at + 1) * PAGE_HASH_BYTES)) === 0;
+  }
+
+  /** The blob that has this byte; -1 where none has. */
+  #blobAt(byte: number): number {
+    const starts = this.#starts;
+    const count = starts.length - 1;
+    if (this.#blob >= 0 && byte >= starts[this.#blob]! && byte < starts[this.#blob + 1]!) return this.#blob;
+    let [low, high] = [0, count];
+    while (low < high) {
+      const middle = (low + high) >>> 1;
+      if (starts[middle + 1]! <= byte) low = middle + 1;
+      else high = middle;
+    }
+    return low < count ? low : -1;
+  }
+}
+
+/** Returns the offsets at which the blobs of a content begin, then its length. */
+export function blobStarts({ index }: BlobSource, content: Uint8Array): Float64Array {
+  const starts = new Float64Array(content.length / 32 + 1);
+  for (let i = 0; i < starts.length - 1; i++) {
+    const entry = index.lookup(content, i * 32, DATA_BLOB);
+    starts[i + 1] = starts[i]! + (entry < 0 ? 0 : index.table.plainLengthOf(entry));
+  }
+  return starts;
+}
+
+function ofDatabase({ path }: PagesManifest, error: unknown, where = ""): unknown {
+  if (!(error instanceof CairnError) || error.code !== "damaged") return error;
+  const message = `database ${displayPath(path).path}: ${where}${error.message}`;
+  return new CairnError("damaged", message, { hint: error.hint, details: error.details, cause: error });
+}

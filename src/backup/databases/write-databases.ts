@@ -1,0 +1,126 @@
+import fs from "node:fs";
+import { append } from "../../append.ts";
+import { NodeWriter, type NotSet } from "../../archive/write/node-writer.ts";
+import { setDirectory } from "../../archive/write/root-metadata.ts";
+import type { RestoreBackupOptions } from "../../contract/snapshots.ts";
+import { CairnError, toCairnError } from "../../errors.ts";
+import { failpoint } from "../../failpoint.ts";
+import { openBelow } from "../../fs/linux/open-below.ts";
+import { newStatBuffer, putName, signedWide, STAT, syscallError, syscalls } from "../../fs/linux/syscalls.ts";
+import { PathSelection } from "../../fs/path-selection.ts";
+import { quotedPath } from "../../fs/safe-path.ts";
+import { arenaOver, newArena } from "../../native.ts";
+import type { SnapshotContent } from "../content.ts";
+import type { Session } from "../session.ts";
+import type { PlacedDatabase } from "./placed-databases.ts";
+import { DatabasePages } from "./stored-database.ts";
+
+const DIRECTORY = fs.constants.O_RDONLY | fs.constants.O_DIRECTORY | fs.constants.O_NOFOLLOW;
+
+export interface WrittenDatabases {
+  entries: number;
+  bytes: number;
+  notSet: NotSet[];
+  damaged: { path: Uint8Array; detail: string }[];
+}
+
+/** The databases of a snapshot's part that were chosen. `paths`: raw; null: everything. */
+export function chosenDatabases(
+  { root, placed }: Pick<SnapshotContent, "root" | "placed">,
+  paths: readonly Uint8Array[] | null,
+): readonly PlacedDatabase[] {
+  const all = placed?.below(root) ?? [];
+  if (paths === null) return all;
+  const chosen = new PathSelection(paths);
+  return all.filter(({ path }) => chosen.of(path) === "whole");
+}
+
+/**
+ * Writes databases into a new folder that has all else already. Each page is compared with its hash before the file gets its
+ * name; one with a page that is not sound is left out, and the others are written.
+ */
+export async function writeDatabases(
+  session: Session,
+  databases: readonly PlacedDatabase[],
+  { folder, options }: { folder: Buffer; options: Pick<RestoreBackupOptions, "sparse" | "signal" | "onProgress"> },
+): Promise<WrittenDatabases> {
+  const written: WrittenDatabases = { entries: 0, bytes: 0, notSet: [], damaged: [] };
+  const root = fs.openSync(folder, DIRECTORY);
+  try {
+    for (const placed of databases) {
+      try {
+        await writeOne(session, root, { placed, written, options });
+        written.entries++;
+        written.bytes += placed.database.manifest.node.size;
+      } catch (error) {
+        const known = toCairnError(error);
+        if (known.code !== "damaged") throw known;
+        written.damaged.push({ path: placed.path, detail: known.message });
+      }
+    }
+  } finally {
+    fs.closeSync(root);
+  }
+  return written;
+}
+
+async function writeOne(
+  session: Session,
+  root: number,
+  {
+    placed,
+    written,
+    options,
+  }: {
+    placed: PlacedDatabase;
+    written: WrittenDatabases;
+    options: Pick<RestoreBackupOptions, "sparse" | "signal" | "onProgress">;
+  },
+): Promise<void> {
+  const { path, database } = placed;
+  const { node } = database.manifest;
+  const at = path.lastIndexOf(0x2f);
+  const [above, name] = [path.subarray(0, Math.max(at, 0)), path.subarray(at + 1)];
+  const pages = await DatabasePages.open(session.reader, database);
+  const sys = syscalls();
+  const stat = newStatBuffer();
+  const names = newArena(4096);
+  const directory = openBelow(sys, root, above, DIRECTORY, names);
+  if (directory < 0) throw new CairnError("damaged", `the folder of database ${quotedPath(path)} is not there`);
+  try {
+    sys.fstat(directory, stat);
+    const { words } = stat;
+    const times = { mtime_sec: signedWide(words, STAT.MTIME), mtime_ns: words[STAT.MTIME_NS]! };
+    const facts = { mode: words[STAT.MODE]! & 0o7777, uid: words[STAT.UID]!, gid: words[STAT.GID]! };
+    const writer = new NodeWriter({ within: directory, sparse: options.sparse === true });
+    // It has this name until all of its pages are there; a restore that was killed may have left it.
+    const temporary = Buffer.from(`.cairn-database-${database.manifest.sha256.slice(0, 16)}`);
+    writer.remove(directory, temporary);
+    const place = { name: temporary, path };
+    const fd = writer.create(directory, place);
+    try {
+      let position = 0;
+      for await (const piece of pages.read(session.near, { signal: options.signal })) {
+        writer.write(fd, arenaOver(piece), { offset: 0, length: piece.length, position, path });
+        position += piece.length;
+        options.onProgress?.({ phase: "restoring", done: written.entries, bytes: written.bytes + position });
+      }
+      if (options.sparse === true) writer.setSize(fd, node.size, path);
+      writer.finishFile(fd, node, path);
+    } catch (error) {
+      writer.remove(directory, temporary);
+      throw error;
+    } finally {
+      sys.close(fd);
+    }
+    failpoint("restore-backup.database-written");
+    const end = putName(names, 0, temporary);
+    putName(names, end, name);
+    const renamed = sys.rename(directory, names, 0, directory, names, end, 0);
+    if (renamed < 0) throw syscallError(renamed, `cannot give ${quotedPath(path)} its name`);
+    append(written.notSet, writer.notSet);
+    append(written.notSet, setDirectory(directory, { ...facts, ...times }, { path: above }));
+  } finally {
+    sys.close(directory);
+  }
+}

@@ -1,0 +1,62 @@
+import { CairnError, toCairnError } from "../errors.ts";
+import { decodeTree, nodeNamed, type TreeNode, type TreeNodes } from "../formats/restic/tree.ts";
+import { objectIdOf } from "../ids.ts";
+import type { BlobSource } from "../repository/blob-source.ts";
+import { blobTypeName, DATA_BLOB, TREE_BLOB } from "../repository/index/blob-index.ts";
+import { treesAhead } from "../repository/trees/live.ts";
+
+/**
+ * The nodes of a tree; `damaged` when it is not there or not what was written. `stack`: trees that will be read after it,
+ * from the last one on; far away they are brought with it.
+ */
+export async function readNodes(
+  reader: BlobSource,
+  tree: Uint8Array,
+  stack: readonly Uint8Array[] = [],
+): Promise<TreeNodes> {
+  return decodeTree(await readBlob(reader, tree, TREE_BLOB, stack));
+}
+
+/** The node of a raw name in a tree; nothing else of it is kept. Errors as above. */
+export async function nodeIn(reader: BlobSource, tree: Uint8Array, name: Uint8Array): Promise<TreeNode | undefined> {
+  const bytes = reader.lent(tree) ?? (await reader.viewTree(entryOf(reader, tree, TREE_BLOB)));
+  return nodeNamed(decodeTree(bytes), name);
+}
+
+/** The nodes of a tree; null where it is damaged. */
+export async function nodesOrNull(reader: BlobSource, tree: Uint8Array): Promise<TreeNodes | null> {
+  try {
+    return await readNodes(reader, tree);
+  } catch (error) {
+    if (toCairnError(error).code === "damaged") return null;
+    throw error;
+  }
+}
+
+/** A blob's plaintext by its id; `damaged` where the repository lacks it. `stack`: see `readNodes`. */
+export async function readBlob(
+  reader: BlobSource,
+  id: Uint8Array,
+  type: typeof DATA_BLOB | typeof TREE_BLOB,
+  stack: readonly Uint8Array[] = [],
+): Promise<Uint8Array> {
+  const lent = type === TREE_BLOB ? reader.lent(id) : undefined;
+  if (lent !== undefined) return lent;
+  const entry = entryOf(reader, id, type);
+  if (type === DATA_BLOB) return reader.readBlob(entry);
+  return reader.readTree(entry, () => treesAhead(stack, (each) => reader.index.lookup(each, 0, TREE_BLOB)));
+}
+
+function entryOf({ index }: BlobSource, id: Uint8Array, type: typeof DATA_BLOB | typeof TREE_BLOB): number {
+  const entry = index.lookup(id, 0, type);
+  if (entry >= 0) return entry;
+  throw new CairnError("damaged", `the repository has no ${blobTypeName(type)} blob ${objectIdOf(id).slice(0, 12)}`, {
+    hint: "`cairn backup verify` says what that costs",
+    details: { blob: objectIdOf(id) },
+  });
+}
+
+/** A node's name in latin1. */
+export function nameOf({ name }: Pick<TreeNode, "name">): string {
+  return Buffer.from(name.buffer, name.byteOffset, name.byteLength).toString("latin1");
+}

@@ -1,0 +1,97 @@
+import assert from "node:assert/strict";
+import { test } from "node:test";
+import { sha256 } from "../crypto/hash.ts";
+import { CairnError } from "../errors.ts";
+import {
+  decodeMap,
+  decodePagesManifest,
+  encodeMap,
+  encodePagesManifest,
+  type PageRun,
+  type PagesManifest,
+} from "./sqlite-pages.ts";
+
+const FILES = [
+  { name: "base", pages: 1000, hashes: "ab".repeat(32) },
+  { name: "delta-0001", pages: 7, hashes: "cd".repeat(32) },
+];
+const RUNS: PageRun[] = [
+  { count: 300, file: 1, at: 0 },
+  { count: 2, file: 2, at: 5 },
+  { count: 1, file: 0, at: 0 },
+  { count: 3, file: 2, at: 1 },
+  { count: 690, file: 1, at: 310 },
+];
+const MANIFEST: PagesManifest = {
+  path: Buffer.from("a/caf\xe9.db", "latin1"),
+  pageSize: 4096,
+  pages: 996,
+  sha256: "01".repeat(32),
+  map: "02".repeat(32),
+  files: FILES,
+  node: {
+    name: Buffer.from("caf\xe9.db", "latin1"),
+    type: "file",
+    mode: 0o640,
+    mtimeSec: 1_700_000_000,
+    mtimeNs: 123_456_789,
+    uid: 1000,
+    gid: 100,
+    user: "u",
+    group: "g",
+    inode: 2n ** 60n + 1n,
+    deviceId: 5n,
+    links: 1,
+    size: 996 * 4096,
+    xattrs: [],
+    device: 0n,
+    content: new Uint8Array(0),
+  },
+};
+
+const isDamage = (error: unknown): boolean => error instanceof CairnError && error.code === "damaged";
+
+test("a map is read as it was written, and short", () => {
+  const bytes = encodeMap(RUNS);
+  assert.deepEqual(decodeMap(bytes, { pages: 996, files: FILES }), RUNS);
+  assert.ok(bytes.length < RUNS.length * 5);
+});
+
+test("a map that leads out of its files, ends too soon or goes on too long is damaged", () => {
+  const bytes = encodeMap(RUNS);
+  for (let end = 0; end < bytes.length; end++)
+    assert.throws(() => decodeMap(bytes.subarray(0, end), { pages: 996, files: FILES }), isDamage);
+  for (const wrong of [
+    { count: 1001, file: 1, at: 0 },
+    { count: 1, file: 1, at: 1000 },
+    { count: 1, file: 3, at: 0 },
+    { count: 0, file: 1, at: 0 },
+  ])
+    assert.throws(() => decodeMap(encodeMap([wrong]), { pages: Math.max(1, wrong.count), files: FILES }), isDamage);
+  assert.throws(() => decodeMap(Buffer.concat([bytes, bytes]), { pages: 996, files: FILES }), isDamage);
+  assert.throws(() => decodeMap(Buffer.alloc(20, 0xff), { pages: 996, files: FILES }), isDamage);
+});
+
+test("a manifest is read as it was written, and each flipped or missing byte of it is damage", () => {
+  const bytes = Buffer.from(encodePagesManifest(MANIFEST, sha256));
+  const read = decodePagesManifest(bytes, sha256);
+  assert.ok(Buffer.from(read.path).equals(MANIFEST.path));
+  assert.deepEqual({ ...read, path: 0, node: 0 }, { ...MANIFEST, path: 0, node: 0 });
+  assert.deepEqual([read.node.mtimeNs, read.node.mode, read.node.inode], [123_456_789, 0o640, 2n ** 60n + 1n]);
+  for (let at = 0; at < bytes.length; at++) {
+    const flipped = Buffer.from(bytes);
+    flipped[at]! ^= 1;
+    assert.throws(() => decodePagesManifest(flipped, sha256), isDamage, String(at));
+    assert.throws(() => decodePagesManifest(bytes.subarray(0, at), sha256), isDamage, String(at));
+  }
+});
+
+test("a manifest for newer readers is refused as that", () => {
+  const [line] = Buffer.from(encodePagesManifest(MANIFEST, sha256)).toString("latin1").split("\n");
+  const newer = Buffer.from(`${line!.replace('"minimum_reader":1', '"minimum_reader":2')}\n`, "latin1");
+  const bytes = Buffer.concat([newer, Buffer.from(`${Buffer.from(sha256(newer)).toString("hex")}\n`)]);
+  assert.throws(
+    () => decodePagesManifest(bytes, sha256),
+    (error) => error instanceof CairnError && error.code === "newer_version",
+  );
+});

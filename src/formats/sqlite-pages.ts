@@ -1,0 +1,168 @@
+import { CairnError } from "../errors.ts";
+import { ByteReader, ByteWriter, hex } from "./bytes.ts";
+import { Fields } from "./fields.ts";
+import {
+  checkPath,
+  checkVersion,
+  decodeRecord,
+  encodeRecord,
+  rawPath,
+  type RecordedPath,
+  recordPath,
+} from "./records/record.ts";
+import { decodeTree, encodeTree, type TreeNode } from "./restic/tree.ts";
+
+/** Layout of a large SQLite database in a snapshot: docs/formats/sqlite-pages.md. */
+
+const FORMAT = "cairn.sqlite-pages";
+const VERSION = 1;
+/** Databases of more bytes are stored page by page. */
+export const PAGED_ABOVE = 64 * 1024 * 1024;
+/** Bytes of SHA-256 that are kept of a page. */
+export const PAGE_HASH_BYTES = 16;
+export const MANIFEST_NAME = "manifest.json";
+export const MAP_NAME = "map";
+/** In a run: the page is zeros, and lies in no file. */
+export const NO_FILE = 0;
+
+/** A file of pages, and the digest of the file of their hashes. */
+export interface PageFile {
+  name: string;
+  pages: number;
+  /** SHA-256 of the file of its pages' hashes, hex. */
+  hashes: string;
+}
+
+/** Pages that follow each other in the database and in a file. */
+export interface PageRun {
+  count: number;
+  /** {@link NO_FILE}, or the place of the file in the manifest's list from 1 on. */
+  file: number;
+  /** First page in the file, from 0 on. */
+  at: number;
+}
+
+/** The manifest of a database in a snapshot. */
+export interface PagesManifest {
+  /** From the folder that was saved on, raw. */
+  path: Uint8Array;
+  pageSize: number;
+  pages: number;
+  /** SHA-256 of the whole database, and of the map; hex. */
+  sha256: string;
+  map: string;
+  files: PageFile[];
+  /** The entry as its folder's tree would have it, without content. */
+  node: TreeNode;
+}
+
+/** Name of a database's n-th file of pages, from 1 on. */
+export function pagesName(n: number): string {
+  return n === 1 ? "base" : `delta-${String(n - 1).padStart(4, "0")}`;
+}
+
+/** Name of the file of hashes of a file of pages. */
+export function hashesName(name: string): string {
+  return name === "base" ? "hashes" : name.replace("delta", "hashes");
+}
+
+/** The manifest's bytes: a line of JSON, and one with the SHA-256 of that, which `sha256` computes. */
+export function encodePagesManifest(manifest: PagesManifest, sha256: (bytes: Uint8Array) => Uint8Array): Uint8Array {
+  const { path, pageSize, pages, files, node } = manifest;
+  const value = {
+    minimum_reader: VERSION,
+    ...recordPath(path),
+    page_size: pageSize,
+    pages,
+    sha256: manifest.sha256,
+    map: manifest.map,
+    files: files.map((file) => ({ name: file.name, pages: file.pages, hashes: file.hashes })),
+    node_b64: Buffer.from(encodeTree([{ ...node, content: new Uint8Array(0) }])).toString("base64"),
+  };
+  const line = encodeRecord(value, FORMAT, VERSION);
+  return Buffer.concat([line, Buffer.from(`${hex(sha256(line))}\n`)]);
+}
+
+/** Reads it. Throws `damaged`, or `newer_version`. */
+export function decodePagesManifest(bytes: Uint8Array, sha256: (bytes: Uint8Array) => Uint8Array): PagesManifest {
+  const end = bytes.indexOf(0x0a) + 1;
+  const line = bytes.subarray(0, end);
+  if (Buffer.from(bytes.subarray(end)).toString("latin1") !== `${hex(sha256(line))}\n`)
+    throw new CairnError("damaged", `${FORMAT}: the manifest has another digest than it says`);
+  const { fields, value } = decodeRecord(line, FORMAT, Number.MAX_SAFE_INTEGER);
+  checkVersion(fields, "minimum_reader", VERSION);
+  checkPath(fields);
+  const node = decodeTree(fields.base64("node_b64")).at(0);
+  if (node?.type !== "file") throw fields.wrong("node_b64", "a tree of one file");
+  const manifest = {
+    path: rawPath(value as unknown as RecordedPath),
+    pageSize: fields.integer("page_size", 65_536, 512),
+    pages: fields.integer("pages", 0xffff_fffe, 1),
+    sha256: fields.hex("sha256", 64),
+    map: fields.hex("map", 64),
+    files: fields.list("files", readFile, 10_000),
+    node,
+  };
+  if (node.size !== manifest.pageSize * manifest.pages) throw fields.wrong("node_b64", "of that many pages");
+  return manifest;
+}
+
+function readFile(element: unknown, label: string): PageFile {
+  const fields = new Fields(element, label);
+  const name = fields.text("name", 20);
+  if (!/^(?:base|delta-\d{4,})$/.test(name)) throw fields.wrong("name", "base or delta-NNNN");
+  return { name, pages: fields.integer("pages", 0xffff_fffe), hashes: fields.hex("hashes", 64) };
+}
+
+/** A map's bytes: of each run its length, its file, and how far from the end of the last run in that file it begins. */
+export function encodeMap(runs: Iterable<PageRun>): Uint8Array {
+  const w = new ByteWriter(4096);
+  const ends: number[] = [];
+  for (const { count, file, at } of runs) {
+    appendVarint(w, count);
+    appendVarint(w, file);
+    if (file === NO_FILE) continue;
+    const far = at - (ends[file] ?? 0);
+    appendVarint(w, far < 0 ? -2 * far - 1 : 2 * far);
+    ends[file] = at + count;
+  }
+  return w.copy();
+}
+
+/** Reads a map of so many pages in these files. Throws `damaged`. */
+export function decodeMap(bytes: Uint8Array, { pages, files }: Pick<PagesManifest, "pages" | "files">): PageRun[] {
+  const reader = new ByteReader(bytes, "map of a database");
+  const runs: PageRun[] = [];
+  const ends: number[] = [];
+  let left = pages;
+  while (reader.remaining > 0) {
+    const count = readVarint(reader);
+    const file = readVarint(reader);
+    const far = file === NO_FILE ? 0 : readVarint(reader);
+    const at = file === NO_FILE ? 0 : (ends[file] ?? 0) + (far % 2 === 1 ? -(far + 1) / 2 : far / 2);
+    const room = file === NO_FILE ? count : (files[file - 1]?.pages ?? 0) - at;
+    if (count === 0 || count > left || at < 0 || count > room)
+      throw new CairnError("damaged", `map of a database: run ${runs.length} is not within its file`);
+    ends[file] = at + count;
+    left -= count;
+    runs.push({ count, file, at });
+  }
+  if (left > 0) throw new CairnError("damaged", `map of a database: it ends ${left} pages too soon`);
+  return runs;
+}
+
+function appendVarint(w: ByteWriter, value: number): void {
+  let rest = value;
+  for (; rest >= 128; rest = Math.floor(rest / 128)) w.u8((rest % 128) + 128);
+  w.u8(rest);
+}
+
+function readVarint(reader: ByteReader): number {
+  let value = 0;
+  for (let scale = 1; scale < 2 ** 49; scale *= 128) {
+    const byte = reader.u8();
+    value += (byte % 128) * scale;
+    if (byte < 128) return value;
+  }
+  throw new CairnError("damaged", "map of a database: a number is too long");
+}
