@@ -14,7 +14,7 @@ export const BACKUP_OPTIONS: Record<string, string> = {
   init: "",
   use: "--keep-last --keep-within --keep-hourly --keep-daily --keep-weekly --keep-monthly --keep-yearly --keep-within-hourly --keep-within-daily --keep-within-weekly --keep-within-monthly --keep-within-yearly --keep-tag --none --allow",
   create:
-    "-m,--message --exclude --exclude-file --exclude-caches --exclude-if-present --exclude-larger-than --no-save -t,--tag --host --reread --cross-mounts --databases --no-secrets --allow --skip-if-unchanged --jobs --dry-run --compression --pack-size --files-from --stdin --stdin-from-command --stdin-filename",
+    "-m,--message --exclude --exclude-file --exclude-caches --exclude-if-present --exclude-larger-than --no-save -t,--tag --host --reread --cross-mounts --databases --with --no-secrets --allow --skip-if-unchanged --jobs --dry-run --compression --pack-size --files-from --stdin --stdin-from-command --stdin-filename",
   list: "--host --path -t,--tag --latest",
   verify: "--quick --subset --restore-check --scratch --jobs --all",
   restore:

@@ -42,7 +42,7 @@ test("the options of every command are these", async () => {
   assert.deepEqual(
     sorted(options),
     sorted({
-      save: "-m,--message -t,--tag --cause --exclude --exclude-file --exclude-caches --exclude-if-present --exclude-larger-than --skip-unchanged --refuse-detached --reread --cross-mounts --databases --no-secrets --allow",
+      save: "-m,--message -t,--tag --cause --exclude --exclude-file --exclude-caches --exclude-if-present --exclude-larger-than --skip-unchanged --refuse-detached --reread --cross-mounts --databases --with --no-secrets --allow",
       restore: "--plan --to --allow --method --through-sqlite --keep-present --path-b64",
       undo: "--plan --method --through-sqlite",
       run: "-m,--message -t,--tag",

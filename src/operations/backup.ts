@@ -73,7 +73,17 @@ async function saveAndBackUp(
     within(name, async (workspace) => {
       const forward = to?.packs ?? undefined;
       const exclude = withoutOwn(access, workspace.root, options);
-      const asked = { message, exclude, ...unwantedOf(options), reread, crossMounts, databases, secrets, allow };
+      const asked = {
+        message,
+        exclude,
+        ...unwantedOf(options),
+        reread,
+        crossMounts,
+        databases,
+        secrets,
+        allow,
+        with: options.with,
+      };
       const input = { ...callOf(options), ...asked, skipUnchanged: true, forward };
       const { point, scan, leftOut } = await saveWorkspace(workspace, input);
       const saved = { ...options, point: point.descriptor.save_point_id };

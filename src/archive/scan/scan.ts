@@ -107,7 +107,7 @@ export interface ScanOptions extends GivenTask {
   /** where new content goes; absent: only look */
   store?: ScanStore;
   /** captures databases that are in use, or lie in a held tree as they were; absent: they are files like any */
-  databases?: { capture: DatabaseCapture; areHeld: boolean } | undefined;
+  databases?: { capture: DatabaseCapture; areHeld: boolean; always?: readonly Uint8Array[] } | undefined;
   /** where a thread may write this scan's stat cache meanwhile, for the caller to finish or remove */
   draft?: string;
   /** Further blobs to be stored with the trees, made from the finished scan. */
@@ -393,7 +393,9 @@ class Scan {
   /** Has databases that are in use captured, and read once more by one thread; the notes of all with what came of that. */
   async #captured(parts: ScanNotes[]): Promise<ScanNotes[]> {
     const { databases, store } = this.#options;
-    const noted = new Map(parts.flatMap((notes) => notes.databases).map((each) => [this.#pathOf(each), each]));
+    const asked = (databases?.always ?? []).flatMap((path) => this.#placeOf(Buffer.from(path)) ?? []);
+    const all = [...parts.flatMap((notes) => notes.databases), ...asked];
+    const noted = new Map(all.map((each) => [this.#pathOf(each), each]));
     if (databases === undefined || store === undefined || noted.size === 0) return parts;
     const captured: ScanNotes["captured"] = [];
     try {
@@ -404,13 +406,13 @@ class Scan {
     }
     const isCaptured = ({ path }: TornEntry): boolean => captured.some((each) => comparePaths(each.path, path) === 0);
     const isTorn = ({ label }: { label: string }): boolean => label === "torn-possible";
-    const all = parts.map((notes) => ({ ...notes, torn: notes.torn.filter((torn) => !isCaptured(torn)) }));
-    all[0]!.captured = captured.filter((each) => !isTorn(each));
+    const done = parts.map((notes) => ({ ...notes, torn: notes.torn.filter((torn) => !isCaptured(torn)) }));
+    done[0]!.captured = captured.filter((each) => !isTorn(each));
     append(
-      all[0]!.torn,
+      done[0]!.torn,
       captured.filter(isTorn).map(({ path, reason }) => ({ path, reason: reason! })),
     );
-    return all;
+    return done;
   }
 
   /** Captures one database; nothing where it is none any more. Its own file is read while it is held, or an image of it. */
@@ -435,6 +437,19 @@ class Scan {
       if (isWhole) return [{ path, label: held.label, reason: held.reason }];
       if (tries === TRIES) return [{ path, label: "torn-possible", reason: BROKEN_LOCK }];
     }
+  }
+
+  /** The directory and name of a path; null where its directory is as it was, and nothing of it is read. */
+  #placeOf(path: Buffer): ScanNotes["databases"][number] | null {
+    const slash = path.lastIndexOf(0x2f);
+    const wanted = path.subarray(0, Math.max(slash, 0));
+    const { control, directories } = this.#table;
+    for (let directory = 0; directory < control[C.DIRECTORIES]!; directory++) {
+      if (comparePaths(this.#table.directoryPath(directory), wanted) !== 0) continue;
+      const isSame = (directories[directory * DIRECTORY_WORDS + D.FLAGS]! & DIRECTORY_FLAG.SAME) !== 0;
+      return isSame ? null : { directory, name: path.subarray(slash + 1) };
+    }
+    return null;
   }
 
   #pathOf({ directory, name }: ScanNotes["databases"][number]): string {

@@ -16,6 +16,7 @@ const OPTIONS = new VerbOptions(SaveOptions.entries, {
   exclude: "--exclude <pattern>",
   excludeIfPresent: "--exclude-if-present <name[:header]>",
   onDetached: { flags: "--refuse-detached", text: "fail when the folder stands at an older point", value: "refuse" },
+  with: "--with <db=folder>",
   secrets: { flags: "--no-secrets", text: "leave out files that look like credentials", value: false },
   allow: guards("home", "nested", "git", "space"),
 });

@@ -1,9 +1,10 @@
 import assert from "node:assert/strict";
 import { randomBytes } from "node:crypto";
-import { readdirSync, readFileSync, statSync } from "node:fs";
+import { readdirSync, readFileSync, rmSync, statSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { DatabaseSync } from "node:sqlite";
 import { test, type TestContext } from "node:test";
+import { LiveDatabases } from "../../capture/sqlite/live-databases.ts";
 import type { CairnError } from "../../errors.ts";
 import {
   commit,
@@ -142,4 +143,64 @@ test("a snapshot of several folders has a database of one transaction when a pro
   const held = commitOf(join(root, "back", "app.db"));
   assert.ok(before <= held && held <= after + 1, `${before} <= ${held} <= ${after}`);
   await writer.stop();
+});
+
+/** A database whose rows name files beside it, and what another program does right after it was captured. */
+async function attachedScene(t: TestContext, meanwhile: (of: { database: DatabaseSync; folder: string }) => void) {
+  const made = await testFolder(t, { "files/one": "1", "files/two": "2" });
+  const database = new DatabaseSync(join(made.folder, "mail.db"));
+  t.after(() => database.close());
+  database.exec("PRAGMA journal_mode = wal; CREATE TABLE t (file TEXT); INSERT INTO t VALUES ('one'), ('two')");
+  const hold = LiveDatabases.prototype.hold;
+  let isFirst = true;
+  t.mock.method(
+    LiveDatabases.prototype,
+    "hold",
+    async function (this: LiveDatabases, ...given: Parameters<typeof hold>) {
+      const held = await hold.apply(this, given);
+      if (isFirst) meanwhile({ database, folder: made.folder });
+      isFirst = false;
+      return held;
+    },
+  );
+  return made;
+}
+
+function filesNamed(file: string): unknown[] {
+  const database = new DatabaseSync(file);
+  try {
+    return database
+      .prepare("SELECT file FROM t ORDER BY file")
+      .all()
+      .map((row) => row["file"]);
+  } finally {
+    database.close();
+  }
+}
+
+test("files that a database names are read after it, so that none is missing that came meanwhile", async (t) => {
+  const { client, root } = await attachedScene(t, ({ database, folder }) => {
+    writeFileSync(join(folder, "files/three"), "3");
+    database.exec("INSERT INTO t VALUES ('three')");
+  });
+  const point = await client.save({ with: ["mail.db=files"] });
+  assert.deepEqual([point.complete, point.left_out], [true, []]);
+  await client.restore({ target: point.save_point_id, to: join(root, "back") });
+  assert.deepEqual(filesNamed(join(root, "back/mail.db")), ["one", "two"]);
+  assert.deepEqual(readdirSync(join(root, "back/files")).toSorted(), ["one", "three", "two"]);
+});
+
+test("a file is listed that was there when its database was captured and is gone before it is read", async (t) => {
+  const { client } = await attachedScene(t, ({ folder }) => rmSync(join(folder, "files/two")));
+  const { complete, left_out: left } = await client.save({ with: ["mail.db=files"] });
+  assert.deepEqual([complete, left.map(({ path, reason }) => [path, reason])], [false, [["files/two", "changing"]]]);
+  assert.match(left[0]!.detail ?? "", /was there when mail\.db was captured, and was removed before it was read/);
+});
+
+test("a save refuses attachments of what is no database, or is not there", async (t) => {
+  const { client } = await testFolder(t, { "files/one": "1", "text.db": "no database" });
+  await assert.rejects(client.save({ with: ["text.db=files"] }), { code: "usage" });
+  await assert.rejects(client.save({ with: ["mail.db"] }), { code: "usage" });
+  await assert.rejects(client.save({ with: ["text.db=nothing"] }), { code: "not_found" });
+  assert.equal(await client.hasSavePoints(), false);
 });

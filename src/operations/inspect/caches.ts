@@ -11,7 +11,7 @@ import type { Inspected } from "./inspected.ts";
 
 export const STAT_CACHE_MAGIC = "CAIRNSC";
 export const ORIGINS_MAGIC = "CAIRNOR";
-const VERSIONS = { "stat cache": 2, "index cache": INDEX_CACHE_VERSION, origins: 1 } as const;
+const VERSIONS = { "stat cache": 3, "index cache": INDEX_CACHE_VERSION, origins: 1 } as const;
 const SAMPLE = 1000;
 const HINT = "it is a cache: remove it, and it is made again";
 const ORIGINS_HINT = "it can be removed: the point's tree is read when it is sealed";

@@ -158,6 +158,8 @@ function keepOrigins(file: string, { origins }: Captured): void {
 export function whyNotHeld(workspace: Workspace, input: SaveInput): string | null {
   if (input.skipUnchanged === true && input.reread === true) return "every file is read to find out what changed";
   if (input.secrets === false) return "files that look like credentials are left out, and a held tree would have them";
+  if ((input.with ?? []).length > 0 && workspace.engine.holder?.atomic !== true)
+    return "files that a database names are read after it, and a tree that is cloned entry by entry has any order";
   if (input.crossMounts === true) return "other file systems that are mounted inside cannot be held with it";
   const mounts = readMounts();
   const unknown = workspace.engine.holder?.atomic === true ? whyMountsUnknown(mounts) : null;

@@ -1,7 +1,9 @@
 import { lstatSync, realpathSync } from "node:fs";
 import { CairnError } from "../../errors.ts";
 import { refuseBorgPattern } from "../../fs/borg-pattern.ts";
+import { normalizeTyped } from "../../fs/safe-path.ts";
 import { SECRET_PATTERNS } from "../../fs/secret-names.ts";
+import type { Attachments } from "../store/engine.ts";
 import type { SaveInput } from "./record-point.ts";
 
 const MEANS_SOMETHING = /[*?[\\]/;
@@ -75,4 +77,16 @@ function realPathIfThere(path: string): Buffer | null {
   } catch {
     return null;
   }
+}
+
+/** Reads DATABASE=FOLDER, both below the folder that is saved. Throws `usage`. */
+export function attachmentsOf(given: readonly string[] | undefined): Attachments[] {
+  return (given ?? []).map((text) => {
+    const at = text.lastIndexOf("=");
+    if (at <= 0 || at === text.length - 1)
+      throw new CairnError("usage", `--with ${JSON.stringify(text)} names no two`, {
+        hint: "a database and the folder of the files that its rows name: --with mail.db=attachments",
+      });
+    return { database: normalizeTyped(text.slice(0, at)), folder: normalizeTyped(text.slice(at + 1)) };
+  });
 }

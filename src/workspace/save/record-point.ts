@@ -1,6 +1,13 @@
 import { type ChangeCounts } from "../../archive/scan/summary.ts";
 import { mayDifferInLinks } from "../../archive/scan/link-groups.ts";
-import type { Degradation, HeadContent, PointContent, StagedContent, StageRequest } from "../store/engine.ts";
+import type {
+  Attachments,
+  Degradation,
+  HeadContent,
+  PointContent,
+  StagedContent,
+  StageRequest,
+} from "../store/engine.ts";
 import type { GuardName } from "../../contract/words.ts";
 import { toCairnError } from "../../errors.ts";
 import { failpoint } from "../../failpoint.ts";
@@ -29,6 +36,10 @@ export interface SaveInput extends WorkspaceCall, Unwanted {
   exclude?: readonly string[] | undefined;
   crossMounts?: boolean | undefined;
   databases?: "auto" | "copy" | undefined;
+  /** DATABASE=FOLDER: files of the folder are named by rows of the database */
+  with?: readonly string[] | undefined;
+  /** what that says */
+  attachments?: readonly Attachments[];
   /** false: what looks like credentials is left out */
   secrets?: boolean | undefined;
   allow?: readonly GuardName[] | undefined;
@@ -152,6 +163,7 @@ export function stageRequest(
     skip: neverPart(workspace.root, input),
     reread: input.reread ?? false,
     databases: input.databases ?? "auto",
+    attachments: input.attachments ?? [],
     crossMounts: input.crossMounts ?? false,
     head: more.head === null ? null : headContent(more.head),
     pointId: more.id,

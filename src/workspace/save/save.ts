@@ -4,7 +4,7 @@ import { CairnError, toCairnError } from "../../errors.ts";
 import { failpoint } from "../../failpoint.ts";
 import { printablePath } from "../../fs/safe-path.ts";
 import { capturePoint, whyNotHeld } from "../points/capture.ts";
-import { patternsOf } from "./given-patterns.ts";
+import { attachmentsOf, patternsOf } from "./given-patterns.ts";
 import { treePlace, whyTreeIsNotThePoint } from "../points/held-trees.ts";
 import { countByInodes, lookBesideHeld, lookUntilDifferent } from "./look.ts";
 import { requireFolder } from "../restore/missing-folder.ts";
@@ -43,7 +43,7 @@ export async function saveWorkspace(workspace: Workspace, given: SaveInput): Pro
   requireFolder(workspace);
   const kinds = unwantedKinds(given);
   const exclude = patternsOf(workspace.root, given);
-  const input: SaveInput = { ...given, exclude };
+  const input: SaveInput = { ...given, exclude, attachments: attachmentsOf(given.with) };
   prepareSave(workspace);
   using _lock = await workspace.lock("save", input);
   await recoverWorkspace(workspace, input);

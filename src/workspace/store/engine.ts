@@ -30,6 +30,12 @@ export interface HeadContent {
   labels: readonly ConsistencyLabel[];
 }
 
+/** A database whose rows name files of a folder: raw paths below the root. */
+export interface Attachments {
+  database: Uint8Array;
+  folder: Uint8Array;
+}
+
 /** A save's request to the store. */
 export interface StageRequest {
   /** the folder's absolute path, raw bytes */
@@ -51,6 +57,8 @@ export interface StageRequest {
   labels?: readonly ConsistencyLabel[];
   /** Databases that are in use are captured (`auto`); those of a held tree lie there as they were; else they are files like any. */
   databases: "auto" | "held" | "copy";
+  /** databases that are captured before anything is read */
+  attachments?: readonly Attachments[];
   crossMounts: boolean;
   /** The folder is there for this one reading alone: no stat cache is kept of it. */
   passing?: boolean;

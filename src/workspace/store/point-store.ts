@@ -33,7 +33,6 @@ import { ScanMemory } from "../../archive/scan/scan-memory.ts";
 import { discardDraft, prepareScan, scan, type ScanOptions, type ScanResult } from "../../archive/scan/scan.ts";
 import type { Snapshot } from "../../formats/restic/snapshot.ts";
 import type { FinishedPack } from "../../repository/packs/pack-writer.ts";
-import type { ScanSummary } from "../../archive/scan/summary.ts";
 import { leaveSeed } from "./cache-seed.ts";
 import type { TreeHolder } from "../../clones/holder.ts";
 import { dropLostFirst, dropLostPacks, holdsContent } from "./lost-content.ts";
@@ -43,6 +42,7 @@ import { type CopyContent, manifestOf, sameAsHead, summaryOfHead } from "./copy-
 import { EmbeddedStore } from "./embedded-store.ts";
 import { keepStoreBytes, keptStoreBytes, notePacks, storePaths } from "./store-files.ts";
 import { depthTag, liesAt } from "./point-remains.ts";
+import { type CapturedFirst, captureFirst } from "./attachments.ts";
 import { receiveContent } from "./receive-content.ts";
 import { readManifest, snapshotTree } from "./snapshot-tree.ts";
 import { writeContent } from "./write-content.ts";
@@ -134,13 +134,17 @@ export class PointStore {
   ): Promise<StagedContent> {
     const { store, cache, lock } = held;
     const root = rootMetadata(request.root);
-    let summary: ScanSummary | undefined;
+    let summary: StagedContent["summary"] | undefined;
     let top: Uint8Array | undefined;
+    const first = await this.#capturedFirst(request, store);
+    const scanning = this.#scanOptions(request, store, cache);
     const result = await scan({
-      ...this.#scanOptions(request, store, cache),
+      ...scanning,
+      ...(first === null ? {} : { databases: { capture: first.capture, areHeld: false, always: first.databases } }),
       store: { ...this.#target(store), forward: request.forward },
       ...(request.passing === true ? {} : { draft: this.#kept.draftPlace() }),
       finish: (scanned) => {
+        first?.noteMissing(scanned);
         const same = cache === null || this.#kept.vouches(store, cache) ? sameAsHead(request, scanned, root) : null;
         if (
           same !== null &&
@@ -163,6 +167,8 @@ export class PointStore {
         top = built.tree;
         return built.blobs;
       },
+    }).finally(async () => {
+      await first?.capture.close();
     });
     failpoint("stage.scanned");
     let snapshot: ObjectId;
@@ -421,6 +427,14 @@ export class PointStore {
       ...(request.signal === undefined ? {} : { signal: request.signal }),
       onProgress: request.onProgress,
     };
+  }
+
+  async #capturedFirst(
+    { attachments = [], databases, root, signal }: StageRequest,
+    store: EmbeddedStore,
+  ): Promise<CapturedFirst | null> {
+    if (attachments.length === 0 || databases !== "auto" || this.databases === null) return null;
+    return captureFirst(this.databases, attachments, { root, scratch: workDirectoryOf(store), signal });
   }
 
   #databases({ databases: how }: StageRequest): ScanOptions["databases"] {

@@ -31,6 +31,7 @@ const FIRST = new VerbOptions(
     message: "-m, --message <text>",
     exclude: "--exclude <pattern>",
     excludeIfPresent: "--exclude-if-present <name[:header]>",
+    with: "--with <db=folder>",
     secrets: { flags: "--no-secrets", text: "leave out files that look like credentials", value: false },
     allow: guards("home", "nested", "git", "space"),
   },
