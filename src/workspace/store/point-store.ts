@@ -138,14 +138,14 @@ export class PointStore {
     let top: Uint8Array | undefined;
     const first = await this.#capturedFirst(request, store);
     const scanning = this.#scanOptions(request, store, cache);
-    const result = await scan({
+    const scanned = scan({
       ...scanning,
       ...(first === null ? {} : { databases: { capture: first.capture, areHeld: false, always: first.databases } }),
       store: { ...this.#target(store), forward: request.forward },
       ...(request.passing === true ? {} : { draft: this.#kept.draftPlace() }),
-      finish: (scanned) => {
-        first?.noteMissing(scanned);
-        const same = cache === null || this.#kept.vouches(store, cache) ? sameAsHead(request, scanned, root) : null;
+      finish: (done) => {
+        first?.noteMissing(done);
+        const same = cache === null || this.#kept.vouches(store, cache) ? sameAsHead(request, done, root) : null;
         if (
           same !== null &&
           store.index.lookup(Buffer.from((same.content as CopyContent).snapshot_tree, "hex"), 0) >= 0 &&
@@ -155,11 +155,11 @@ export class PointStore {
           top = Buffer.from((same.content as CopyContent).snapshot_tree, "hex");
           return [];
         }
-        summary = scanned.summarise();
-        const manifest = manifestOf(scanned, summary, request);
+        summary = done.summarise();
+        const manifest = manifestOf(done, summary, request);
         const built = snapshotTree({
           path: request.recordedRoot ?? request.root,
-          tree: scanned.tree,
+          tree: done.tree,
           root,
           manifest,
           adoptedAt: this.#options.adoptedAt,
@@ -167,9 +167,13 @@ export class PointStore {
         top = built.tree;
         return built.blobs;
       },
-    }).finally(async () => {
-      await first?.capture.close();
     });
+    let result: ScanResult;
+    try {
+      result = await scanned;
+    } finally {
+      await first?.capture.close();
+    }
     failpoint("stage.scanned");
     let snapshot: ObjectId;
     try {
