@@ -12,20 +12,22 @@ import {
 } from "./sqlite-pages.ts";
 
 const FILES = [
-  { name: "base", pages: 1000, hashes: "ab".repeat(32) },
+  { name: "base", pages: 300_000, hashes: "ab".repeat(32) },
   { name: "delta-0001", pages: 7, hashes: "cd".repeat(32) },
 ];
 const RUNS: PageRun[] = [
-  { count: 300, file: 1, at: 0 },
+  { count: 262_142, file: 1, at: 0 },
   { count: 2, file: 2, at: 5 },
+  // The page that SQLite locks.
   { count: 1, file: 0, at: 0 },
   { count: 3, file: 2, at: 1 },
-  { count: 690, file: 1, at: 310 },
+  { count: 690, file: 1, at: 262_148 },
 ];
+const PAGES = 262_838;
 const MANIFEST: PagesManifest = {
   path: Buffer.from("a/caf\xe9.db", "latin1"),
   pageSize: 4096,
-  pages: 996,
+  pages: PAGES,
   sha256: "01".repeat(32),
   map: "02".repeat(32),
   files: FILES,
@@ -42,34 +44,35 @@ const MANIFEST: PagesManifest = {
     inode: 2n ** 60n + 1n,
     deviceId: 5n,
     links: 1,
-    size: 996 * 4096,
+    size: PAGES * 4096,
     xattrs: [],
     device: 0n,
     content: new Uint8Array(0),
   },
 };
 
+const OF = { pages: PAGES, pageSize: 4096, files: FILES };
 const isDamage = (error: unknown): boolean => error instanceof CairnError && error.code === "damaged";
 
 test("a map is read as it was written, and short", () => {
   const bytes = encodeMap(RUNS);
-  assert.deepEqual(decodeMap(bytes, { pages: 996, files: FILES }), RUNS);
+  assert.deepEqual(decodeMap(bytes, OF), RUNS);
   assert.ok(bytes.length < RUNS.length * 5);
 });
 
 test("a map that leads out of its files, ends too soon or goes on too long is damaged", () => {
   const bytes = encodeMap(RUNS);
-  for (let end = 0; end < bytes.length; end++)
-    assert.throws(() => decodeMap(bytes.subarray(0, end), { pages: 996, files: FILES }), isDamage);
+  for (let end = 0; end < bytes.length; end++) assert.throws(() => decodeMap(bytes.subarray(0, end), OF), isDamage);
   for (const wrong of [
-    { count: 1001, file: 1, at: 0 },
-    { count: 1, file: 1, at: 1000 },
+    { count: 300_001, file: 1, at: 0 },
+    { count: 1, file: 1, at: 300_000 },
     { count: 1, file: 3, at: 0 },
     { count: 0, file: 1, at: 0 },
+    { count: 1, file: 0, at: 0 },
   ])
-    assert.throws(() => decodeMap(encodeMap([wrong]), { pages: Math.max(1, wrong.count), files: FILES }), isDamage);
-  assert.throws(() => decodeMap(Buffer.concat([bytes, bytes]), { pages: 996, files: FILES }), isDamage);
-  assert.throws(() => decodeMap(Buffer.alloc(20, 0xff), { pages: 996, files: FILES }), isDamage);
+    assert.throws(() => decodeMap(encodeMap([wrong]), { ...OF, pages: Math.max(1, wrong.count) }), isDamage);
+  assert.throws(() => decodeMap(Buffer.concat([bytes, bytes]), OF), isDamage);
+  assert.throws(() => decodeMap(Buffer.alloc(20, 0xff), OF), isDamage);
 });
 
 test("a manifest is read as it was written, and each flipped or missing byte of it is damage", () => {

@@ -10,6 +10,7 @@ import {
   type RecordedPath,
   recordPath,
 } from "./records/record.ts";
+import { LOCK_BYTE_OFFSET } from "./sqlite-header.ts";
 import { decodeTree, encodeTree, type TreeNode } from "./restic/tree.ts";
 
 /** Layout of a large SQLite database in a snapshot: docs/formats/sqlite-pages.md. */
@@ -130,7 +131,10 @@ export function encodeMap(runs: Iterable<PageRun>): Uint8Array {
 }
 
 /** Reads a map of so many pages in these files. Throws `damaged`. */
-export function decodeMap(bytes: Uint8Array, { pages, files }: Pick<PagesManifest, "pages" | "files">): PageRun[] {
+export function decodeMap(
+  bytes: Uint8Array,
+  { pages, pageSize, files }: Pick<PagesManifest, "pages" | "pageSize" | "files">,
+): PageRun[] {
   const reader = new ByteReader(bytes, "map of a database");
   const runs: PageRun[] = [];
   const ends: number[] = [];
@@ -140,7 +144,8 @@ export function decodeMap(bytes: Uint8Array, { pages, files }: Pick<PagesManifes
     const file = readVarint(reader);
     const far = file === NO_FILE ? 0 : readVarint(reader);
     const at = file === NO_FILE ? 0 : (ends[file] ?? 0) + (far % 2 === 1 ? -(far + 1) / 2 : far / 2);
-    const room = file === NO_FILE ? count : (files[file - 1]?.pages ?? 0) - at;
+    const isLocked = pages - left === LOCK_BYTE_OFFSET / pageSize;
+    const room = file === NO_FILE ? Number(isLocked) : (files[file - 1]?.pages ?? 0) - at;
     if (count === 0 || count > left || at < 0 || count > room)
       throw new CairnError("damaged", `map of a database: run ${runs.length} is not within its file`);
     ends[file] = at + count;
