@@ -1,6 +1,18 @@
 import assert from "node:assert/strict";
 import { randomBytes } from "node:crypto";
-import { cpSync, existsSync, linkSync, mkdirSync, readFileSync, rmSync, statSync, writeFileSync } from "node:fs";
+import {
+  closeSync,
+  cpSync,
+  existsSync,
+  linkSync,
+  mkdirSync,
+  openSync,
+  readFileSync,
+  rmSync,
+  statSync,
+  writeFileSync,
+  writeSync,
+} from "node:fs";
 import { join } from "node:path";
 import { DatabaseSync } from "node:sqlite";
 import { test, type TestContext } from "node:test";
@@ -8,6 +20,7 @@ import { walkDigests } from "../../workspace/store/testing-walk.ts";
 import { openLibrary } from "../../compose.ts";
 import type { BackupRepository } from "../../contract/index.ts";
 import { randomFrom } from "../../workspace/store/testing-edits.ts";
+import { hasCode } from "../../operations/testing-folder.ts";
 import { backupScene, damageBlob, nodeAt } from "../testing-far.ts";
 import { makeRepository } from "../testing-repository.ts";
 import { PAGED } from "./page-store.ts";
@@ -159,15 +172,21 @@ test("a database is listed, compared and read at its own path, and found where i
 });
 
 test("a snapshot with such a database comes back in place while its point is there, and is refused else", async (t) => {
-  const { client, repository, folder, file, update } = await databaseScene(t);
-  const { snapshot, save_point_id: point } = await client.createBackup(repository, { save: true });
+  const { client, library, repository, root, folder, file, update } = await databaseScene(t);
+  const { snapshot } = await client.createBackup(repository, { save: true });
   const image = readFileSync(file);
   update([1]);
   await client.save();
   const { proof } = await client.restoreBackup(repository, snapshot!.snapshot_id);
   assert.equal(proof?.state_digest, walkDigests(folder).state);
   assert.ok(readFileSync(file).equals(image));
-  assert.ok(point.length > 0);
+  const other = join(root, "other");
+  mkdirSync(other);
+  writeFileSync(join(other, "here"), "stays");
+  const elsewhere = await library.adopt(other);
+  await assert.rejects(elsewhere.restoreBackup(repository, snapshot!.snapshot_id), hasCode("refused"));
+  const { left_out: left } = await elsewhere.restoreBackup(repository, snapshot!.snapshot_id, { paths: ["many"] });
+  assert.deepEqual([left, existsSync(join(other, "many/7")), existsSync(join(other, "here"))], [[], true, true]);
 });
 
 test("what takes entries out of snapshots leaves alone one whose database would go", async (t) => {
@@ -197,7 +216,7 @@ test("each of many generations is rebuilt exactly after others were forgotten an
   let image = Buffer.concat([header, randomBytes(900 * pageSize)]);
   const states: { id: string; state: string }[] = [];
   const kinds = new Set<string>();
-  for (let generation = 0; generation < 40; generation++) {
+  for (let generation = 0; generation < 24; generation++) {
     writeFileSync(file, image);
     const { snapshot, databases } = await client.createBackup(repository, { save: true, databases: "copy" });
     kinds.add(databases.find(({ path }) => path === "pages.db")!.stored);
@@ -221,6 +240,26 @@ test("each of many generations is rebuilt exactly after others were forgotten an
   }
   const { problems, checked } = await repository.verify();
   assert.deepEqual([problems, checked.digests], [[], left.length]);
+});
+
+test("all of a database is stored again when it has 30 files of changed pages", async (t) => {
+  const { client, repository, folder } = await databaseScene(t);
+  const image = Buffer.concat([Buffer.alloc(1024), randomBytes(1023 * 1024)]);
+  image.write("SQLite format 3\0", "latin1");
+  image.writeUInt16BE(1024, 16);
+  const kinds: string[] = [];
+  for (let round = 0; round < 32; round++) {
+    image.write(`round ${round}`, 5000);
+    writeFileSync(join(folder, "pages.db"), image);
+    const { databases } = await client.createBackup(repository, { save: true, databases: "copy" });
+    const { stored, reason } = databases.find(({ path }) => path === "pages.db")!;
+    kinds.push(reason === null ? stored : `${stored}: ${reason}`);
+  }
+  assert.deepEqual(kinds, [
+    "base",
+    ...Array.from({ length: 30 }, () => "delta"),
+    "base: it had 30 files of changed pages",
+  ]);
 });
 
 test("a database comes back over an older one, below a folder that was chosen, and from a copy", async (t) => {
@@ -257,6 +296,35 @@ test("a dry run says what a backup would store of a database, and stores nothing
   assert.deepEqual([databases[0]!.stored, snapshot], ["delta", null]);
   assert.ok(added.bytes > 4096 && added.stored_bytes > 0);
   assert.equal((await repository.list()).snapshots.length, 1);
+});
+
+test("the page that SQLite locks is in no delta, and a database with something in it stays a plain file", async (t) => {
+  const { client, repository, root, folder } = await backupScene(t, "local");
+  const file = join(folder, "beyond.db");
+  const pageSize = 65_536;
+  const head = Buffer.alloc(pageSize);
+  head.write("SQLite format 3\0", "latin1");
+  head.writeUInt16BE(1, 16);
+  const put = (page: number, bytes: Buffer): void => {
+    const fd = openSync(file, "a+");
+    closeSync(fd);
+    const open = openSync(file, "r+");
+    writeSync(open, bytes, 0, bytes.length, page * pageSize);
+    closeSync(open);
+  };
+  const locked = 0x4000_0000 / pageSize;
+  const create = async () => client.createBackup(repository, { save: true, databases: "copy" });
+  put(0, head);
+  put(locked - 1, randomBytes(pageSize));
+  assert.equal((await create()).databases[0]!.stored, "base");
+  // It grows over the locked page.
+  put(locked + 1, randomBytes(pageSize));
+  const { databases } = await create();
+  assert.deepEqual([databases[0]!.stored, databases[0]!.changed_pages], ["delta", 1]);
+  const { proof } = await repository.restore("latest", join(root, "restored"), { sparse: true, proveFrom: "memory" });
+  assert.equal(proof?.state_digest, walkDigests(folder).state);
+  put(locked, randomBytes(100));
+  assert.deepEqual((await create()).databases, []);
 });
 
 test("a database is stored alike by any number of workers", async (t) => {
