@@ -143,9 +143,12 @@ export class DatabasePages {
    */
   async prove(near: NearPacks, proven: Map<string, Set<number>>, signal: AbortSignal | undefined): Promise<number[]> {
     const pace = newPacer(signal);
+    const found: Set<number>[] = [];
     for (const file of this.#files) {
-      if (proven.has(file.key)) continue;
-      const bad = new Set<number>();
+      const { key } = file;
+      const bad = proven.get(key) ?? new Set<number>();
+      found.push(bad);
+      if (proven.has(key)) continue;
       for (let at = 0; at < file.pages; at += PAGES_AHEAD) {
         const count = Math.min(PAGES_AHEAD, file.pages - at);
         const ranges = near.isLocal ? [] : this.#ranges([{ page: 0, count, file, at }]);
@@ -158,13 +161,12 @@ export class DatabasePages {
         this.#reader.close();
         for (const { pack } of ranges) near.drop(pack);
       }
-      proven.set(file.key, bad);
+      proven.set(key, bad);
     }
     const damaged: number[] = [];
     let page = 1;
     for (const { count, file, at } of this.runs) {
-      const bad = file === NO_FILE ? undefined : proven.get(this.#files[file - 1]!.key);
-      for (const each of bad ?? []) if (each >= at && each < at + count) damaged.push(page + each - at);
+      for (const each of found[file - 1] ?? []) if (each >= at && each < at + count) damaged.push(page + each - at);
       page += count;
     }
     return damaged.toSorted((a, b) => a - b);
