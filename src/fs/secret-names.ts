@@ -36,9 +36,39 @@ function oneOf(names: readonly string[]): RegExp {
   return new RegExp(`^(?:${sources.join("|")})$`);
 }
 
-/** True where a name may be one of them, whatever folder it lies in. */
-export function maySecret(name: Uint8Array): boolean {
-  return LAST_NAMES.test(Buffer.from(name.buffer, name.byteOffset, name.length).toString("latin1"));
+/** True where a name, some bytes of many, may be one of them, whatever folder it lies in. A first save asks this of every file. */
+export function maySecret(names: Uint8Array, at: number, length: number): boolean {
+  if (!isWorthReading(names, at, length)) return false;
+  return LAST_NAMES.test(Buffer.from(names.buffer, names.byteOffset + at, length).toString("latin1"));
+}
+
+/** By a few bytes, as most names are none of these. */
+function isWorthReading(names: Uint8Array, at: number, length: number): boolean {
+  const first = names[at];
+  // .env, id_…
+  if (first === 0x2e || (first === 0x69 && names[at + 1] === 0x64)) return true;
+  const end = at + length;
+  const isStem = first === 0x63 || first === 0x61 || first === 0x6f || first === 0x68;
+  switch (names[end - 1]) {
+    // .pem, .key, .ppk, .p12, .pfx, .jks, .kdbx; credentials
+    case 0x6d:
+    case 0x79:
+    case 0x6b:
+    case 0x32:
+    case 0x78:
+    case 0x73:
+      return names[end - 4] === 0x2e || names[end - 5] === 0x2e || isStem;
+    // .keystore
+    case 0x65:
+      return names[end - 9] === 0x2e;
+    // client_secret….json, auth.json, oauth_creds.json; config; hosts.yml
+    case 0x6e:
+    case 0x67:
+    case 0x6c:
+      return isStem;
+    default:
+      return false;
+  }
 }
 
 /** The kind of secret that a file at a raw path looks like; null where it looks like none. */

@@ -2,7 +2,7 @@ import assert from "node:assert/strict";
 import { join } from "node:path";
 import { test } from "node:test";
 import { existsSync } from "node:fs";
-import { secretKind } from "../fs/secret-names.ts";
+import { maySecret, SECRET_PATTERNS, secretKind } from "../fs/secret-names.ts";
 import { backupScene } from "../backup/testing-far.ts";
 import { testFolder } from "./testing-folder.ts";
 
@@ -61,6 +61,10 @@ test("a file looks like credentials by its name and the folder that it lies in",
   const looks = (path: string): boolean => secretKind(Buffer.from(path)) !== null;
   for (const path of ["id_rsa", "a/id_rsa", ".env.local", "x/.aws/credentials", "client_secret_1.json", "a.p12"])
     assert.ok(looks(path), path);
+  for (const pattern of SECRET_PATTERNS.filter((each) => !each.startsWith("!"))) {
+    const name = Buffer.from(pattern.slice(pattern.lastIndexOf("/") + 1).replaceAll("*", "x"));
+    assert.ok(maySecret(Buffer.concat([Buffer.from("a"), name]), 1, name.length), pattern);
+  }
   for (const path of ["id_rsa.pub", ".env.example", "credentials", "config.json", "environment", "a.keynote", "pem"])
     assert.ok(!looks(path), path);
 });

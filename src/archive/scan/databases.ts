@@ -46,9 +46,6 @@ const OPEN_FLAGS = fs.constants.O_RDONLY | fs.constants.O_NOFOLLOW | fs.constant
 
 /** The ending of a sidecar's name, raw and whole; null for other names. */
 export function sidecarOf(name: Uint8Array): Sidecar | null {
-  // Nearly every name ends otherwise.
-  const last = name[name.length - 1];
-  if (last !== 0x6c && last !== 0x6d) return null;
   const end = Buffer.from(name.subarray(-MOST_ENDING)).toString("latin1");
   return SIDECARS.find((ending) => name.length > ending.length && end.endsWith(ending)) ?? null;
 }

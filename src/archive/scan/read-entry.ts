@@ -40,6 +40,8 @@ import { writtenRecord } from "./written-files.ts";
 const YOUNG_SECONDS = 60;
 /** Few young files are settled (written back) before they are read, so that they need no second reading. */
 const SETTLE_LIMIT = 64;
+/** The first byte of a SQLite database. */
+const FIRST_OF_MAGIC = 0x53;
 const OPEN_FLAGS = fs.constants.O_RDONLY | fs.constants.O_NOFOLLOW | fs.constants.O_NONBLOCK;
 const O_NOATIME = fs.constants.O_NOATIME ?? 0;
 /** A file without a name, in the directory that is given; Linux only. */
@@ -100,7 +102,8 @@ export class EntryReader {
     this.#flags = 0;
     fillRecord(table.records, base, stat.words);
     const type = (stat.words[STAT.MODE]! >>> 12) & 15;
-    if (type === TYPE.FILE && maySecret(table.recordName(record))) this.#flags |= FLAG.SECRET;
+    const [name, length] = [table.records[base]!, table.records[base + R.NAME_FLAGS]! & 0xffff];
+    if (type === TYPE.FILE && maySecret(table.names, name, length)) this.#flags |= FLAG.SECRET;
     if (type === TYPE.FILE && entry.content === "empty") this.#leaveEmpty(entry);
     else if (type === TYPE.FILE && (this.#leftUnread(entry) || this.#takenOnTrust(entry))) this.#ownAttributes(entry);
     else if (type === TYPE.FILE) this.#readFile(entry);
@@ -416,7 +419,7 @@ export class EntryReader {
   #noteDatabase(fd: number, { dirfd, record, directory, isLive }: EntryToRead): void {
     const { content, table } = this.#thread;
     const size = wide(table.records, record * RECORD_WORDS + R.SIZE);
-    if (size < HEADER_BYTES) return;
+    if (size < HEADER_BYTES || (size <= SINGLE_BLOB_LIMIT && content.bytes[0] !== FIRST_OF_MAGIC)) return;
     if (!this.databases.isOne(fd, size > SINGLE_BLOB_LIMIT ? undefined : content.bytes.subarray(0, HEADER_BYTES)))
       return;
     this.#flags |= FLAG.DATABASE;

@@ -25,6 +25,9 @@ const READINGS = 3;
 /** A listing longer than this is shared out among the threads in parts. */
 const PART = 1024;
 const DOT = 0x2e;
+/** Last bytes of `-wal` and `-journal`, and of `-shm`. */
+const LAST_OF_LOG = 0x6c;
+const LAST_OF_INDEX = 0x6d;
 const IGNORE_NAME = Buffer.from(`${IGNORE_FILE}\0`, "latin1");
 const DIRECTORY_MODE = TYPE.DIRECTORY << 12;
 
@@ -444,7 +447,9 @@ class DirectoryScanner {
       table.records[base + R.MODE] = 0;
       return;
     }
-    const sidecar = type === TYPE.FILE ? this.#sidecar(fd, directory, record) : null;
+    const last = arena.bytes[name + length - 1];
+    const maybe = type === TYPE.FILE && (last === LAST_OF_LOG || last === LAST_OF_INDEX);
+    const sidecar = maybe ? this.#sidecar(fd, directory, record) : null;
     if (sidecar === "index") {
       if (opened !== undefined) thread.sys.close(opened);
       table.records[base + R.MODE] = 0;
