@@ -117,7 +117,11 @@ test("the choosing of paths stops on a signal while it looks through one large f
   } as const;
   const nodeAt = (i: number): TreeNode => ({ ...file, name: Buffer.from(`file ${100_000 + i}`) });
   const tree = encodeTree(Array.from({ length: 60_000 }, (_, i) => nodeAt(i)));
-  const reader = { index: { lookup: () => 0 }, readTree: async () => tree } as unknown as BlobSource;
+  const reader = {
+    index: { lookup: () => 0 },
+    lent: () => undefined,
+    readTree: async () => tree,
+  } as unknown as BlobSource;
   const saved = { root: Buffer.alloc(32), only: null, node: null };
   const stop = new AbortController();
   setImmediate(() => stop.abort());

@@ -84,7 +84,7 @@ export function attachmentsOf(given: readonly string[] | undefined): Attachments
   return (given ?? []).map((text) => {
     const at = text.lastIndexOf("=");
     if (at <= 0 || at === text.length - 1)
-      throw new CairnError("usage", `--with ${JSON.stringify(text)} names no two`, {
+      throw new CairnError("usage", `--with ${JSON.stringify(text)} is not DATABASE=FOLDER`, {
         hint: "a database and the folder of the files that its rows name: --with mail.db=attachments",
       });
     return { database: normalizeTyped(text.slice(0, at)), folder: normalizeTyped(text.slice(at + 1)) };
