@@ -4,20 +4,21 @@ import { availableParallelism, cpus, tmpdir, totalmem } from "node:os";
 import path from "node:path";
 import { parseArgs } from "node:util";
 import { Bench, type BenchCase } from "./bench.ts";
-import { CASES, ENGINE_CASES, REPOSITORY_CASES, SHOWN_CASES } from "./cases/index.ts";
+import { CASES, ENGINE_CASES, REPOSITORY_CASES, SHOWN_CASES, SQLITE_CASES } from "./cases/index.ts";
 import { dataSet } from "./data/data-sets.ts";
 import { peerStores } from "./peer-stores.ts";
 import { writeReport } from "./report.ts";
 import { isInstalled } from "./stores.ts";
 import { type Result, resultLines } from "./result.ts";
 
-const ALL_CASES = [...CASES, ...ENGINE_CASES, ...REPOSITORY_CASES];
+const ALL_CASES = [...CASES, ...ENGINE_CASES, ...REPOSITORY_CASES, ...SQLITE_CASES];
 
 /** By the word that names them. */
 const GROUPS: Readonly<Record<string, readonly BenchCase[]>> = {
   "save-points": CASES,
   engines: ENGINE_CASES,
   repository: REPOSITORY_CASES,
+  sqlite: SQLITE_CASES,
   shown: SHOWN_CASES,
 };
 
@@ -30,6 +31,7 @@ rustic and kopia, on the same data in one run and holds the medians against the 
   repository          backups in repositories: local, and on real S3 and SFTP servers of this machine, behind lines of
                       0, 20 and 100 ms (in a network namespace with netem as root, else through a proxy that waits), and one of
                       100 Mbit/s
+  sqlite              a database of 1 GiB that is open, of which 1 % changed; needs the sqlite3 program
   shown               what docs/benchmarks.md shows; with --docs it is written anew, and its charts
 
   -n, --repeats N     measurements of each (default 5)

@@ -19,6 +19,7 @@ import { manyPoints } from "./many-points.ts";
 import { memory } from "./memory.ts";
 import { onePercent } from "./one-percent.ts";
 import { restoreChanges } from "./restore-changes.ts";
+import { sqliteClustered, sqliteRandom } from "./sqlite.ts";
 import { startUp } from "./start-up.ts";
 import { storeSize } from "./store-size.ts";
 import { unchanged } from "./unchanged.ts";
@@ -56,6 +57,9 @@ export const REPOSITORY_CASES: readonly BenchCase[] = [
   backupMany,
   backupWide,
 ];
+
+/** Live databases in backups. */
+export const SQLITE_CASES: readonly BenchCase[] = [sqliteRandom, sqliteClustered];
 
 /** What docs/benchmarks.md shows: each has a bar against the newest programs that do the same. */
 export const SHOWN_CASES: readonly BenchCase[] = [
