@@ -19,15 +19,26 @@ const FORMAT = "cairn.sqlite-pages";
 const VERSION = 1;
 /** Databases of more bytes are stored page by page. */
 export const PAGED_ABOVE = 64 * 1024 * 1024;
+/** Bytes of the blobs that a database is cut into in a store: a multiple of every size of its pages. */
+export const DATABASE_BLOB_BYTES = 64 * 1024;
 /** Bytes of SHA-256 that are kept of a page. */
 export const PAGE_HASH_BYTES = 16;
+/** Files of the folder of a file of pages. */
+export const PAGES_NAME = "pages";
+export const HASHES_NAME = "hashes";
 export const MANIFEST_NAME = "manifest.json";
 export const MAP_NAME = "map";
 /** In a run: the page is zeros, and lies in no file. */
 export const NO_FILE = 0;
 
+/** Tells whether a file of these many blobs of a store may be a database that backups store page by page. */
+export function mayBePaged(size: number, blobs: number): boolean {
+  return size > PAGED_ABOVE && blobs === Math.ceil(size / DATABASE_BLOB_BYTES);
+}
+
 /** A file of pages, and the digest of the file of their hashes. */
 export interface PageFile {
+  /** of the folder of both */
   name: string;
   pages: number;
   /** SHA-256 of the file of its pages' hashes, hex. */
@@ -57,14 +68,9 @@ export interface PagesManifest {
   node: TreeNode;
 }
 
-/** Name of a database's n-th file of pages, from 1 on. */
+/** Name of the folder of a database's n-th file of pages, from 1 on. */
 export function pagesName(n: number): string {
   return n === 1 ? "base" : `delta-${String(n - 1).padStart(4, "0")}`;
-}
-
-/** Name of the file of hashes of a file of pages. */
-export function hashesName(name: string): string {
-  return name === "base" ? "hashes" : name.replace("delta", "hashes");
 }
 
 /** The manifest's bytes: a line of JSON, and one with the SHA-256 of that, which `sha256` computes. */

@@ -34,13 +34,20 @@ test(
        INSERT INTO t SELECT id, 'row ' || id, zeroblob(2000) || hex(randomblob(500)) FROM n`,
     );
     assert.ok(fs.statSync(database).size > 64 * 1024 * 1024);
+    const sizes: number[] = [];
     const stored = (): string[] => {
-      const { databases } = backup(place, "create", "-C", folder).data as { databases: { stored: string }[] };
+      const { databases, added } = backup(place, "create", "-C", folder).data as {
+        databases: { stored: string }[];
+        added: { tree_blobs: number; bytes: number };
+      };
+      sizes.push(added.bytes);
       return databases.map((each) => each.stored);
     };
     assert.deepEqual(stored(), ["base"]);
     write("UPDATE t SET text = 'changed' WHERE id % 1000 = 7");
     assert.deepEqual(stored(), ["delta"]);
+    // 23 pages: the list of the blobs of all others, 32 bytes each in hex, is not stored again.
+    assert.ok(sizes.at(-1)! < 23 * 4096 + 1100 * 64, String(sizes));
     write("DELETE FROM t WHERE id BETWEEN 500 AND 700", "INSERT INTO t (text) VALUES ('more')");
     assert.deepEqual(stored(), ["delta"]);
     restic(place, "check", "--read-data");
@@ -59,7 +66,7 @@ test(
     // The script finds what is wrong, too.
     fs.rmSync(path.join(rebuilt, "data/large.db"));
     const [name] = fs.readdirSync(path.join(target, ".cairn/databases"));
-    const base = fs.openSync(path.join(target, ".cairn/databases", name!, "base"), "r+");
+    const base = fs.openSync(path.join(target, ".cairn/databases", name!, "base/pages"), "r+");
     fs.writeSync(base, "x", 40_000_000);
     fs.closeSync(base);
     assert.match(String(run().stderr), /AssertionError/);

@@ -7,6 +7,7 @@ import {
   type DigestEntry,
 } from "../../formats/digest.ts";
 import { appendNode, beginTree, endTree } from "../../formats/restic/tree.ts";
+import { mayBePaged } from "../../formats/sqlite-pages.ts";
 import { C, D, DIRECTORY_FLAG, DIRECTORY_WORDS, FLAG, R, RECORD_WORDS, type ScanTable } from "../cache/scan-table.ts";
 import { TYPE } from "../../fs/linux/syscalls.ts";
 import { type Arena, arenaOver } from "../../native.ts";
@@ -53,6 +54,8 @@ class TreeBuilder {
   readonly #newOfOld: ReadonlyMap<number, number>;
   readonly #plain = new PlainFiles();
   readonly #writers: NodeWriters;
+  /** True where a backup has another tree in the place of this one, without the many blobs of a database. */
+  #stays = false;
 
   constructor(thread: ScanThread, groups: LinkGroups) {
     this.#thread = thread;
@@ -119,6 +122,7 @@ class TreeBuilder {
     const end = first + table.directories[base + D.COUNT]!;
     let present = 0;
     for (let record = first; record < end; record++) if (this.#isPresent(from, record, flags)) present++;
+    this.#stays = false;
     beginTree(this.#tree.writer);
     beginStateNode(this.#state.writer, present);
     beginMetadataNode(this.#meta.writer, present);
@@ -147,7 +151,7 @@ class TreeBuilder {
 
   #finish(encoder: HashedWriter, at: number, store = false): void {
     encoder.hash(this.#digests, at);
-    if (store) this.#thread.sink?.tree(this.#digests.bytes, at, encoder.arena(), 0, encoder.writer.length);
+    if (store) this.#thread.sink?.tree(this.#digests.bytes, at, encoder.arena(), 0, encoder.writer.length, this.#stays);
     encoder.writer.reset();
   }
 
@@ -181,6 +185,7 @@ class TreeBuilder {
     else if (type === TYPE.LINK) entry.target = node.linktarget!;
     else if (type === TYPE.DIRECTORY) entry.node = bytes.subarray((child + D.STATE) * 4, (child + D.STATE + 8) * 4);
     appendNode(this.#tree.writer, node);
+    if (node.content !== undefined && mayBePaged(node.size, node.content.length / 32)) this.#stays = true;
     appendStateEntry(this.#state.writer, entry);
     if (group !== undefined) entry.linkedTo = group.first;
     if (type === TYPE.DIRECTORY) entry.node = bytes.subarray((child + D.META) * 4, (child + D.META + 8) * 4);

@@ -1,4 +1,5 @@
 import { Sha256Stream } from "../../crypto/hash.ts";
+import { DATABASE_BLOB_BYTES } from "../../formats/sqlite-pages.ts";
 import { ENXIO } from "../../fs/linux/errno.ts";
 import { fetchPages } from "../../fs/linux/flush.ts";
 import type { Syscalls } from "../../fs/linux/syscalls.ts";
@@ -22,8 +23,6 @@ const FETCHED_BYTES = 8 * 1024 * 1024;
 const LEAST_HOLE = 64 * 1024;
 const SEEK_DATA = 3;
 const SEEK_HOLE = 4;
-/** Bytes of a chunk of a database: a multiple of every size of its pages. */
-const PAGES_BYTES = 64 * 1024;
 const SLOTS = 64;
 const SLOT_WORDS = 12;
 /** Word of a slot: 1 where its chunk is only stored here. */
@@ -234,7 +233,7 @@ export class RingReading {
 
   /** The end of the next chunk of a database, whose pages change one by one and keep their places; -1: there is not enough yet. */
   pagesCut(eof: boolean): number {
-    if (this.end - this.start >= PAGES_BYTES) return this.start + PAGES_BYTES;
+    if (this.end - this.start >= DATABASE_BLOB_BYTES) return this.start + DATABASE_BLOB_BYTES;
     return eof && this.end > this.start ? this.end : -1;
   }
 

@@ -133,8 +133,11 @@ export class StoreSink implements ContentSink {
     this.#stays = false;
   }
 
-  tree(id: Uint8Array, offset: number, plain: Arena, start: number, length: number): void {
-    if (this.#index.claim(id, offset, TREE_BLOB)) this.#treeWriter().add(id, plain, start, length, offset);
+  tree(id: Uint8Array, offset: number, plain: Arena, start: number, length: number, stays = false): void {
+    if (!this.#index.claim(id, offset, TREE_BLOB)) return;
+    this.#stays = stays;
+    this.#treeWriter().add(id, plain, start, length, offset);
+    this.#stays = false;
   }
 
   /** Hands over what is complete, and the unfinished packs as tails unless they stay for `finish`. */

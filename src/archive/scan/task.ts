@@ -96,9 +96,9 @@ export class FoundDifference extends CairnError {
 export interface ContentSink {
   /** True when the id is stored already (or is being stored by another thread). */
   known(id: Uint8Array, offset: number): boolean;
-  /** Takes the content unless it is known. `stays`: it is not forwarded. */
+  /** Both take the content unless it is known. `stays`: it is not forwarded. */
   data(id: Uint8Array, offset: number, plain: Arena, start: number, length: number, stays?: boolean): void;
-  tree(id: Uint8Array, offset: number, plain: Arena, start: number, length: number): void;
+  tree(id: Uint8Array, offset: number, plain: Arena, start: number, length: number, stays?: boolean): void;
 }
 
 /** An entry that was not read whole and at rest; `aspects`: what is missing, where it was at rest. */

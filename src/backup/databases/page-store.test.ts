@@ -125,25 +125,39 @@ test("a flipped byte in any file of a database is found, and costs the database 
   update([5, 200]);
   const { snapshot } = await client.createBackup(repository, { save: true });
   const [name] = (await nodesIn(repository, "/.cairn/databases")).map((node) => node.name);
-  const files = (await nodesIn(repository, `/.cairn/databases/${name!}`)).map((node) => node.name);
-  assert.deepEqual(files, ["base", "delta-0001", "hashes", "hashes-0001", "manifest.json", "map"]);
+  const files: string[] = [];
+  for (const node of await nodesIn(repository, `/.cairn/databases/${name!}`)) {
+    const inside = node.type === "dir" ? await nodesIn(repository, `/.cairn/databases/${name!}/${node.name}`) : [];
+    files.push(...(node.type === "dir" ? inside.map((each) => `${node.name}/${each.name}`) : [node.name]));
+  }
+  assert.deepEqual(files, [
+    "base/hashes",
+    "base/pages",
+    "delta-0001/hashes",
+    "delta-0001/pages",
+    "manifest.json",
+    "map",
+  ]);
   const whole = join(root, "whole");
   cpSync(at.place, whole, { recursive: true });
   for (const file of files) {
     const { content } = await nodeAt(repository, "latest", `/.cairn/databases/${name!}/${file}`);
     await damageBlob(at, content!.at(-1)!);
-    const target = join(root, `without ${file}`);
+    const target = join(root, `without ${file.replace("/", " ")}`);
     const { left_out: left, proof } = await repository.restore("latest", target);
     assert.equal(proof, null, file);
     assert.deepEqual(
       left.map(({ path, reason }) => [path, reason]),
       [[file === "manifest.json" ? `.cairn/databases/${name!}` : "data/app.db", "damaged"]],
     );
-    if (["base", "delta-0001"].includes(file)) assert.match(left[0]!.detail, /database data\/app\.db: page \d+/);
+    if (file.endsWith("pages")) assert.match(left[0]!.detail, /database data\/app\.db: page \d+/);
     assert.ok(!existsSync(join(target, "data/app.db")) && existsSync(join(target, "many/7")));
     const { problems } = await repository.verify();
-    const found = problems.find(({ kind }) => kind === "database_damaged");
-    assert.equal(found?.losses[0]?.snapshot_id, snapshot!.snapshot_id, JSON.stringify(problems));
+    const found = problems.filter(({ kind }) => kind === "database_damaged").flatMap(({ losses }) => losses);
+    assert.ok(
+      found.some(({ snapshot_id: id }) => id === snapshot!.snapshot_id),
+      JSON.stringify(problems),
+    );
     rmSync(at.place, { recursive: true });
     cpSync(whole, at.place, { recursive: true });
   }
@@ -354,7 +368,7 @@ test("a database is stored alike by any number of workers", async (t) => {
   );
 });
 
-async function nodesIn(repository: BackupRepository, path: string): Promise<{ name: string }[]> {
+async function nodesIn(repository: BackupRepository, path: string): Promise<{ name: string; type: string }[]> {
   const { subtree } = await nodeAt(repository, "latest", path);
-  return ((await repository.cat("tree", subtree!)).content as { nodes: { name: string }[] }).nodes;
+  return ((await repository.cat("tree", subtree!)).content as { nodes: { name: string; type: string }[] }).nodes;
 }

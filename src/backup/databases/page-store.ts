@@ -5,9 +5,10 @@ import type { FileHash } from "../../formats/records/manifest.ts";
 import type { TreeNode, TreeNodes } from "../../formats/restic/tree.ts";
 import { LOCK_BYTE_OFFSET, parseHeader } from "../../formats/sqlite-header.ts";
 import {
+  DATABASE_BLOB_BYTES,
   encodeMap,
   encodePagesManifest,
-  hashesName,
+  HASHES_NAME,
   MANIFEST_NAME,
   MAP_NAME,
   NO_FILE,
@@ -15,6 +16,7 @@ import {
   PAGED_ABOVE,
   type PageFile,
   type PageRun,
+  PAGES_NAME,
   pagesName,
 } from "../../formats/sqlite-pages.ts";
 import { newPacer, type Pacer } from "../../pacer.ts";
@@ -29,8 +31,6 @@ const MOST_DELTAS = 30;
 const FULL = `it had ${MOST_DELTAS} files of changed pages`;
 /** Bytes of a blob of changed pages, and of other files that are made. */
 const PIECE = 1024 * 1024;
-/** Bytes of the blobs of a database in a store. */
-const CUT = 64 * 1024;
 const OTHER_SIDECARS = ["-wal", "-journal"];
 
 /** A database in a repository, and the way it came there. */
@@ -47,6 +47,16 @@ export interface PagedDatabase {
   name: string;
   /** Files of its folder. */
   files: ReadonlyMap<string, FileContent>;
+  folders: readonly PagesFolder[];
+}
+
+/** A file of pages with that of their hashes, in a folder that no later snapshot changes: none stores its tree again. */
+export interface PagesFolder {
+  name: string;
+  pages: FileContent;
+  hashes: FileContent;
+  /** The folder as the snapshot before has it; null for a new one. */
+  kept: TreeNode | null;
 }
 
 export interface FileContent {
@@ -101,7 +111,7 @@ export async function largeDatabases(
     if (node?.content === undefined || node.links > 1 || node.size !== file.size) continue;
     // Databases are cut every 64 KiB, but one that was saved before they were.
     const starts = blobStarts(blobs, node.content);
-    if (starts.some((start, at) => start !== Math.min(at * CUT, node.size))) continue;
+    if (starts.some((start, at) => start !== Math.min(at * DATABASE_BLOB_BYTES, node.size))) continue;
     // What belongs to it is in there, and no plain file would be whole without it.
     if (OTHER_SIDECARS.some((ending) => (named(`${name}${ending}`)?.size ?? 0) > 0)) continue;
     const first = Buffer.from(await readBlob(blobs, node.content.subarray(0, 32), DATA_BLOB));
@@ -266,39 +276,33 @@ class PageStore {
     }
     const name = pagesName(1);
     const pageFile = { name, pages: this.#pages, hashes: hex(sha256(this.#hashes)) };
-    const hashes = await this.#file(this.#hashes);
-    const files = new Map([
-      [name, { size: node.size, content: node.content! }],
-      [hashesName(name), hashes],
-    ]);
-    return this.#made(files, [pageFile], { runs, changed: this.#pages, stored: "base", reason });
+    const pages = { size: node.size, content: node.content! };
+    const folder = { name, pages, hashes: await this.#file(this.#hashes), kept: null };
+    return this.#made([folder], [pageFile], { runs, changed: this.#pages, stored: "base", reason });
   }
 
   async #delta(
-    { files }: StoredDatabase,
+    before: StoredDatabase,
     { manifest, runs }: DatabasePages,
     { changed, delta }: { changed: readonly number[]; delta: DeltaPages },
   ): Promise<PagedDatabase> {
     const pageFiles = [...manifest.files];
-    const all = new Map<string, FileContent>();
-    for (const each of pageFiles)
-      for (const file of [each.name, hashesName(each.name)]) all.set(file, contentOf(files.get(file)));
+    const folders = keptFolders(before);
     // A database that only became shorter has no new pages.
     if (changed.length > 0) {
       const name = pagesName(pageFiles.length + 1);
       const made = await delta.end();
       pageFiles.push({ name, pages: changed.length, hashes: hex(sha256(made.hashes)) });
-      all.set(name, made.pages);
-      all.set(hashesName(name), await this.#file(made.hashes));
+      folders.push({ name, pages: made.pages, hashes: await this.#file(made.hashes), kept: null });
     }
     const merged = this.#merged(runs, changed, pageFiles.length);
-    return this.#made(all, pageFiles, { runs: merged, changed: changed.length, stored: "delta", reason: null });
+    return this.#made(folders, pageFiles, { runs: merged, changed: changed.length, stored: "delta", reason: null });
   }
 
-  #same({ manifest, files }: StoredDatabase): Promise<PagedDatabase> {
-    const all = new Map<string, FileContent>();
-    for (const [name, node] of files) if (name !== MANIFEST_NAME) all.set(name, contentOf(node));
-    return this.#made(all, manifest.files, { map: manifest.map, changed: 0, stored: "same", reason: null });
+  #same(before: StoredDatabase): Promise<PagedDatabase> {
+    const { manifest, files } = before;
+    const map = { digest: manifest.map, file: contentOf(files.get(MAP_NAME)) };
+    return this.#made(keptFolders(before), manifest.files, { map, changed: 0, stored: "same", reason: null });
   }
 
   /** The runs of the map before, with those of the changed pages over them. */
@@ -332,30 +336,33 @@ class PageStore {
 
   /** With its map and its manifest. */
   async #made(
-    files: Map<string, FileContent>,
+    folders: PagesFolder[],
     pageFiles: PageFile[],
-    of: Pick<PagedDatabase, "changed" | "stored" | "reason"> & ({ runs: PageRun[] } | { map: string }),
+    of: Pick<PagedDatabase, "changed" | "stored" | "reason"> &
+      ({ runs: PageRun[] } | { map: { digest: string; file: FileContent } }),
   ): Promise<PagedDatabase> {
     const { path, pageSize, node } = this.#database;
-    let map: string;
-    if ("map" in of) map = of.map;
-    else {
-      const bytes = encodeMap(of.runs);
-      map = hex(sha256(bytes));
-      files.set(MAP_NAME, await this.#file(bytes));
-    }
+    const map = "map" in of ? of.map : await this.#map(of.runs);
     const whole = {
       path,
       pageSize,
       pages: this.#pages,
       sha256: hex(this.#database.sha256),
-      map,
+      map: map.digest,
       files: pageFiles,
       node,
     };
-    files.set(MANIFEST_NAME, await this.#file(encodePagesManifest(whole, sha256)));
+    const files = new Map([
+      [MANIFEST_NAME, await this.#file(encodePagesManifest(whole, sha256))],
+      [MAP_NAME, map.file],
+    ]);
     const { changed, stored, reason } = of;
-    return { path, pages: this.#pages, pageSize, changed, stored, reason, name: folderName(path), files };
+    return { path, pages: this.#pages, pageSize, changed, stored, reason, name: folderName(path), files, folders };
+  }
+
+  async #map(runs: PageRun[]): Promise<{ digest: string; file: FileContent }> {
+    const bytes = encodeMap(runs);
+    return { digest: hex(sha256(bytes)), file: await this.#file(bytes) };
   }
 
   async #file(bytes: Uint8Array): Promise<FileContent> {
@@ -402,6 +409,16 @@ class DeltaPages {
     await this.#store("data", id, piece);
     this.#filled = 0;
   }
+}
+
+/** The folders of pages of a database in the snapshot before. */
+function keptFolders({ manifest, files, folders }: StoredDatabase): PagesFolder[] {
+  return manifest.files.map(({ name }) => ({
+    name,
+    pages: contentOf(files.get(`${name}/${PAGES_NAME}`)),
+    hashes: contentOf(files.get(`${name}/${HASHES_NAME}`)),
+    kept: folders.get(name)!,
+  }));
 }
 
 function contentOf(node: TreeNode | undefined): FileContent {

@@ -1,6 +1,7 @@
 import { sha256 } from "../../crypto/hash.ts";
 import { compareBytes, hex, latin1 } from "../../formats/bytes.ts";
 import { decodeTree, encodeTree, type TreeNode } from "../../formats/restic/tree.ts";
+import { HASHES_NAME, PAGES_NAME } from "../../formats/sqlite-pages.ts";
 import type { BlobSource } from "../../repository/blob-source.ts";
 import type { BlobIndex } from "../../repository/index/blob-index.ts";
 import { TREE_BLOB } from "../../repository/index/blob-index.ts";
@@ -8,7 +9,7 @@ import type { TransferPlan } from "../../repository/transfer/transfer-plan.ts";
 import type { ReadTree } from "../../repository/trees/live.ts";
 import { directoryNode, fileNode } from "../../workspace/store/snapshot-tree.ts";
 import { nameOf, readNodes } from "../nodes.ts";
-import type { PagedDatabase, StoreBlob } from "./page-store.ts";
+import type { FileContent, PagedDatabase, StoreBlob } from "./page-store.ts";
 
 const PRIVATE = { mode: 0o700, uid: 0, gid: 0, mtimeNs: 0 };
 
@@ -46,12 +47,17 @@ export class PagedTrees {
     };
     const folder = async (mtimeSec: number): Promise<TreeNode> => {
       const nodes: TreeNode[] = [];
-      for (const { name, files } of databases) {
-        const inside = [...files].map(([file, content]) =>
-          fileNode(Buffer.from(file), { ...PRIVATE, mode: 0o600, mtimeSec }, content),
-        );
-        own.files += inside.length;
-        own.bytes += inside.reduce((sum, { size }) => sum + size, 0);
+      const file = (name: string, content: FileContent): TreeNode => {
+        own.files++;
+        own.bytes += content.size;
+        return fileNode(Buffer.from(name), { ...PRIVATE, mode: 0o600, mtimeSec }, content);
+      };
+      for (const { name, files, folders } of databases) {
+        const inside = [...files].map(([each, content]) => file(each, content));
+        for (const { name: of, pages, hashes, kept } of folders) {
+          const both = [file(PAGES_NAME, pages), file(HASHES_NAME, hashes)];
+          inside.push(kept ?? directoryNode(Buffer.from(of), await add(both), { ...PRIVATE, mtimeSec }));
+        }
         nodes.push(directoryNode(Buffer.from(name), await add(inside), { ...PRIVATE, mtimeSec }));
       }
       return directoryNode(Buffer.from("databases"), await add(nodes), { ...PRIVATE, mtimeSec });

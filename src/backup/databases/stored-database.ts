@@ -4,12 +4,13 @@ import { compareBytes, hex } from "../../formats/bytes.ts";
 import {
   decodeMap,
   decodePagesManifest,
-  hashesName,
+  HASHES_NAME,
   MANIFEST_NAME,
   MAP_NAME,
   NO_FILE,
   PAGE_HASH_BYTES,
   type PageRun,
+  PAGES_NAME,
   type PagesManifest,
 } from "../../formats/sqlite-pages.ts";
 import type { TreeNode } from "../../formats/restic/tree.ts";
@@ -31,8 +32,10 @@ const MOST_SMALL = 2 ** 31;
 /** A database as a snapshot holds it. */
 export interface StoredDatabase {
   manifest: PagesManifest;
-  /** Files of its folder by name. */
+  /** Files of its folder by name, and those of the folders in it: `base/pages`. */
   files: ReadonlyMap<string, TreeNode>;
+  /** Those folders by name. */
+  folders: ReadonlyMap<string, TreeNode>;
 }
 
 /** The hash that is kept of a page. */
@@ -42,9 +45,16 @@ export function pageHash(page: Uint8Array): Uint8Array {
 
 /** Reads what a folder below `/.cairn/databases` says of its database. Throws `damaged`, `newer_version`. */
 export async function readDatabase(reader: BlobSource, folder: Uint8Array): Promise<StoredDatabase> {
-  const files = new Map([...(await readNodes(reader, folder))].map((node) => [nameOf(node), node]));
+  const files = new Map<string, TreeNode>();
+  const folders = new Map<string, TreeNode>();
+  for (const node of await readNodes(reader, folder)) (node.type === "dir" ? folders : files).set(nameOf(node), node);
   const manifest = decodePagesManifest(await wholeFile(reader, files.get(MANIFEST_NAME), MANIFEST_NAME), sha256);
-  return { manifest, files };
+  for (const { name } of manifest.files) {
+    const { subtree } = folders.get(name) ?? {};
+    if (subtree === undefined) throw new CairnError("damaged", `there is no folder ${name} of it`);
+    for (const node of await readNodes(reader, subtree)) files.set(`${name}/${nameOf(node)}`, node);
+  }
+  return { manifest, files, folders };
 }
 
 /** The content of a small file; `damaged` where it is not there, or not of the digest that it should have. */
@@ -94,10 +104,11 @@ export class DatabasePages {
       const map = await wholeFile(reader, files.get(MAP_NAME), MAP_NAME, manifest.map);
       const open: OpenPages[] = [];
       for (const { name, pages, hashes } of manifest.files) {
-        const known = await wholeFile(reader, files.get(hashesName(name)), hashesName(name), hashes);
+        const [ofPages, ofHashes] = [`${name}/${PAGES_NAME}`, `${name}/${HASHES_NAME}`];
+        const known = await wholeFile(reader, files.get(ofHashes), ofHashes, hashes);
         if (known.length !== pages * PAGE_HASH_BYTES)
-          throw new CairnError("damaged", `its file ${hashesName(name)} is not of ${pages} pages`);
-        open.push(new OpenPages(reader, manifest.pageSize, { name, node: files.get(name), hashes: known }));
+          throw new CairnError("damaged", `its file ${ofHashes} is not of ${pages} pages`);
+        open.push(new OpenPages(reader, manifest.pageSize, { name: ofPages, node: files.get(ofPages), hashes: known }));
       }
       return new DatabasePages(reader, manifest, decodeMap(map, manifest), open);
     } catch (error) {
