@@ -55,7 +55,7 @@ export function newestBar(samples: Readonly<Record<string, readonly number[]>>, 
   return [{ what: `${own} / ${name}, the faster`, value: median(mine) / median(theirs), limit, unit: "ratio" }];
 }
 
-export function limitBar(what: string, value: number, limit: number, unit: Unit): Bar {
+export function limitBar(what: string, value: number, limit: number, unit: Bar["unit"]): Bar {
   return { what, value, limit, unit };
 }
 

@@ -7,7 +7,7 @@ import type { Bench, OwnCase } from "../bench.ts";
 import { Random } from "../data/generator.ts";
 import { runCommand, timeCommand } from "../measure.ts";
 import { peerStores } from "../peer-stores.ts";
-import { median, type Result } from "../result.ts";
+import { limitBar, median, ratioBars, type Result, shown } from "../result.ts";
 import { ResticStore } from "../stores.ts";
 import { bytesBelow } from "./store-size.ts";
 
@@ -72,21 +72,19 @@ function runWith(bench: Bench, spread: Spread): Result {
       stored.restic.push(bytesBelow(restic.repository) - held[1]);
       stored.pages.push(compressedChanges(former, copy));
     }
-    const of = (name: string): number => median(samples[name] ?? []);
     const [own, others, pages] = [median(stored.cairn), median(stored.restic), median(stored.pages)];
-    const ratio = (what: string, value: number, limit: number) => ({ what, value, limit, unit: "ratio" as const });
     return {
       case: `sqlite-${spread}`,
       unit: "ms",
       samples,
       bars: [
-        ratio("cairn / (.backup and restic)", of("cairn") / of(".backup and restic"), 0.35),
-        ratio("stored: cairn / compressed changed pages", own / pages, 1.15),
-        ratio("stored: cairn / restic", own / others, 0.15),
+        ...ratioBars(samples, { ".backup and restic": 0.35 }),
+        limitBar("stored: cairn / compressed changed pages", own / pages, 1.15, "ratio"),
+        limitBar("stored: cairn / restic", own / others, 0.15, "ratio"),
       ],
       meaning: `A backup of a database that is open, of ${(statSync(file).size / 2 ** 20).toFixed(0)} MiB, after 1 % of its pages changed (${spread}).`,
       notes: [
-        `stored: cairn ${megabytes(own)}, ${restic.name} ${megabytes(others)}; the changed pages compressed: ${megabytes(pages)}`,
+        `stored: cairn ${shown(own, "bytes")}, ${restic.name} ${shown(others, "bytes")}; the changed pages compressed: ${shown(pages, "bytes")}`,
       ],
     };
   } finally {
@@ -132,8 +130,4 @@ function compressedChanges(before: string, after: string): number {
     if (!page.equals(old.subarray(at, at + PAGE))) changed.push(page);
   }
   return zstdCompressSync(Buffer.concat(changed)).length;
-}
-
-function megabytes(bytes: number): string {
-  return `${(bytes / 1e6).toFixed(2)} MB`;
 }
