@@ -8,6 +8,7 @@ import { joinPath, latin1 } from "../formats/bytes.ts";
 import type { Manifest } from "../formats/records/manifest.ts";
 import { rawPath as pathOfRecord, recordPath } from "../formats/records/record.ts";
 import type { TreeNode } from "../formats/restic/tree.ts";
+import { SIDECARS } from "../formats/sqlite-header.ts";
 import { refuseBorgPattern } from "../fs/borg-pattern.ts";
 import { PathSelection } from "../fs/path-selection.ts";
 import { isAtOrBelow, normalizeTyped, printablePath, quotedPath, rawBytes, shellQuote } from "../fs/safe-path.ts";
@@ -65,6 +66,7 @@ export async function chosenPaths(
       if (!isWhole || !(error instanceof CairnError) || error.code !== "not_found") throw error;
       throw reworded(error, { hint: `a whole path begins with a slash: ${printablePath(whole)}` });
     });
+  for (const path of paths.slice()) append(paths, await sidecarsIn(reader, saved, path));
   const base = latin1(baseOf(saved, savedPaths));
   const fits = (given: PathPattern): Fits => {
     const pattern = fitting(given);
@@ -80,6 +82,17 @@ export async function chosenPaths(
   if (isWhole) return { paths: null, byPattern: true };
   if (chosen.length === 0) throw new CairnError("not_found", "nothing in the snapshot fits these patterns");
   return { paths: chosen.map(rawPath), byPattern: true };
+}
+
+/** The files of a snapshot that belong to a database: without its log it lacks what was committed last. */
+async function sidecarsIn(reader: BlobSource, saved: Whole, path: Uint8Array): Promise<Buffer[]> {
+  const found: Buffer[] = [];
+  for (const ending of SIDECARS) {
+    const beside = Buffer.concat([path, Buffer.from(ending)]);
+    const node = await entryAt(reader, saved, beside).catch(() => null);
+    if (node?.type === "file") found.push(beside);
+  }
+  return found;
 }
 
 /** The raw path below what was saved of one that is typed from there on, or as a whole. Throws `usage`. */

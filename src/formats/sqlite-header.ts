@@ -8,6 +8,17 @@ export const HEADER_BYTES = 100;
 export const LOCK_BYTE_OFFSET = 0x4000_0000;
 /** Endings of the files that belong to a database: write-ahead log, its index, rollback journal. */
 export const SIDECARS = ["-wal", "-shm", "-journal"] as const;
+const WAL_MAGICS = ["377f0682", "377f0683"];
+const JOURNAL_MAGIC = "d9d505f920a163d7";
+/** Bytes of a log by which SQLite knows it. */
+export const LOG_MAGIC_BYTES = 8;
+
+/** Tells whether a `-wal` or `-journal` that begins so is one that SQLite applies to the database beside it. */
+export function isLog(bytes: Buffer): boolean {
+  const start = bytes.toString("hex", 0, LOG_MAGIC_BYTES);
+  return start === JOURNAL_MAGIC || WAL_MAGICS.includes(start.slice(0, 8));
+}
+
 /** The first version without an error by which two connections could damage a database when its log began anew. */
 export const SAFE_WAL_VERSION = 3_051_003;
 

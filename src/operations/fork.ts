@@ -7,6 +7,7 @@ import type { Workspace, WorkspaceParts } from "../workspace/workspace.ts";
 import type { ForkOptions, ForkResult, RestoreOptions, RestoreResult, ViewLease } from "../contract/points.ts";
 import { CairnError } from "../errors.ts";
 import { normalizeTyped } from "../fs/safe-path.ts";
+import { withSidecars } from "../workspace/restore/open-databases.ts";
 import { restoreTo as writeElsewhere } from "../workspace/new-folder/write-point.ts";
 import { isAbsolute } from "node:path";
 import { publicPoint } from "./public-point.ts";
@@ -59,7 +60,8 @@ export async function restoreTo(
     throw new CairnError("usage", `the folder to restore into must be an absolute path, not ${options.to}`);
   await recoverPartials(workspace, options);
   const point = workspace.resolve(options.target);
-  const paths = options.paths === undefined ? null : options.paths.map(normalizeTyped);
+  const typed = options.paths === undefined ? null : options.paths.map(normalizeTyped);
+  const paths = withSidecars(null, point.descriptor, typed);
   const written = await writeElsewhere(workspace, { ...options, point, to: options.to, paths });
   warnOfDamaged(workspace, point, { ...options, leftOut: written.leftOut });
   return {

@@ -13,6 +13,7 @@ import { rootDifference, rootOfFolder, rootOfPoint } from "../workspace/points/r
 import { withoutMovedTimes } from "../workspace/points/tree-diff.ts";
 import { kindOf } from "../workspace/points/listed-entry.ts";
 import { holdersOf } from "./status.ts";
+import { withSidecars } from "../workspace/restore/open-databases.ts";
 import { unknownIn } from "../workspace/restore/prepare.ts";
 import { CairnError } from "../errors.ts";
 import { requireFolder } from "../workspace/restore/missing-folder.ts";
@@ -21,9 +22,10 @@ import { requireFolder } from "../workspace/restore/missing-folder.ts";
 export async function planRestore(workspace: Workspace, options: RestoreOptions): Promise<RestorePlan> {
   await recoverIfIdle(workspace, options);
   const paths = options.paths === undefined ? null : options.paths.map(normalizeTyped);
+  const target = workspace.resolve(options.target);
   return planTo(workspace, options, {
-    target: workspace.resolve(options.target),
-    paths,
+    target,
+    paths: withSidecars(workspace.root, target.descriptor, paths),
     keepPresent: options.keepPresent ?? false,
   });
 }

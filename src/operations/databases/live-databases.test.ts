@@ -1,10 +1,11 @@
 import assert from "node:assert/strict";
 import { randomBytes } from "node:crypto";
-import { readdirSync, readFileSync, rmSync, statSync, writeFileSync } from "node:fs";
+import { existsSync, readdirSync, readFileSync, rmSync, statSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { DatabaseSync } from "node:sqlite";
 import { test, type TestContext } from "node:test";
 import { LiveDatabases } from "../../capture/sqlite/live-databases.ts";
+import { makeRepository } from "../../backup/testing-repository.ts";
 import type { CairnError } from "../../errors.ts";
 import {
   commit,
@@ -203,4 +204,74 @@ test("a save refuses attachments of what is no database, or is not there", async
   await assert.rejects(client.save({ with: ["mail.db"] }), { code: "usage" });
   await assert.rejects(client.save({ with: ["text.db=nothing"] }), { code: "not_found" });
   assert.equal(await client.hasSavePoints(), false);
+});
+
+/** A saved database that is gone, and beside it the log that a program which was killed has left. */
+async function logLeft(t: TestContext) {
+  const made = await testFolder(t, { "notes.txt": "one" });
+  const [file, log] = [join(made.folder, "app.db"), join(made.folder, "app.db-wal")];
+  makeDatabase(file, "wal");
+  const { save_point_id: target } = await made.client.save();
+  const database = new DatabaseSync(file);
+  commit(database, 1);
+  const left = readFileSync(log);
+  database.close();
+  rmSync(file);
+  writeFileSync(log, left);
+  assert.ok(left.length > 0);
+  return { ...made, file, log, left, target };
+}
+
+test("a restore of a database alone takes away the log of another that lies beside it, and undo brings that back", async (t) => {
+  const { client, file, log, left, target } = await logLeft(t);
+  const { entries } = await client.planRestore({ target, paths: ["app.db"] });
+  assert.deepEqual(
+    entries.map(({ path, action }) => [path, action]),
+    [
+      ["app.db", "create"],
+      ["app.db-wal", "delete"],
+    ],
+  );
+  await client.restore({ target, paths: ["app.db"] });
+  assert.equal(existsSync(log), false);
+  assert.equal(commitOf(file), 0);
+  rmSync(file);
+  writeFileSync(log, left);
+  await client.restore({ target, paths: ["app.db"] });
+  await client.undo();
+  assert.deepEqual([existsSync(file), readFileSync(log).equals(left)], [false, true]);
+});
+
+test("a restore is refused when a log that it leaves in place would damage the database", async (t) => {
+  const { client, file, log, left, target } = await logLeft(t);
+  await assert.rejects(client.restore({ target, keepPresent: true }), (error: CairnError) => {
+    assert.equal(error.code, "refused");
+    assert.match(error.message, /^app\.db-wal holds changes to the database that is there now/);
+    return true;
+  });
+  assert.deepEqual([existsSync(file), readFileSync(log).equals(left)], [false, true]);
+  rmSync(log);
+  await client.restore({ target, keepPresent: true });
+  assert.equal(commitOf(file), 0);
+});
+
+test("a snapshot over a folder leaves a database out whose place has the log of another", async (t) => {
+  const { client, library, folder, file, log, target, root } = await logLeft(t);
+  const place = { repository: join(root, "repository"), password: "x" };
+  await makeRepository(place);
+  const repository = await library.openRepository(place);
+  t.after(() => repository.close());
+  await client.createBackup(repository, { point: target });
+  const put = async (): Promise<string[][]> => {
+    const { left_out: left } = await repository.restore("latest", folder, { overwrite: "always" });
+    return left.map(({ path, reason }) => [path, reason]);
+  };
+  assert.deepEqual(await put(), [["app.db", "keep_present"]]);
+  assert.equal(existsSync(file), false);
+  rmSync(log);
+  assert.deepEqual(await put(), []);
+  assert.equal(commitOf(file), 0);
+  const alone = join(root, "alone");
+  await client.restore({ target, paths: ["app.db"], to: alone });
+  assert.deepEqual(readdirSync(alone), ["app.db"]);
 });

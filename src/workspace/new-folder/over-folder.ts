@@ -28,6 +28,7 @@ import { quotedPath } from "../../fs/safe-path.ts";
 import { newArena } from "../../native.ts";
 import { newPacer } from "../../pacer.ts";
 import { type LeftOutEntry, notSetEntry } from "../points/left-out.ts";
+import { logBeside, mayBeDatabase } from "../restore/open-databases.ts";
 
 /** A state that is put over a folder with something in it. */
 export interface Over {
@@ -53,6 +54,8 @@ const KINDS: Partial<Record<NodeType, number>> = {
   socket: TYPE.SOCKET,
 };
 const MOUNTED = "another file system is mounted there, and what is there stays";
+const BESIDE_LOG =
+  "a log of SQLite lies beside it, which would damage the database that was to come: move the log away, then restore it again";
 const IS_DIRECTORY = "a directory stands in its place";
 const IS_NONE = "what stands in its place is no directory, so that nothing below it is restored";
 
@@ -78,6 +81,8 @@ export class OverFolder {
   /** Entries that stay though they were to be written, and folders that were made; paths in latin1. */
   readonly #kept = new Set<string>();
   readonly #made = new Set<string>();
+  /** Entries that the state has in the directory that is looked at. */
+  #nodes: TreeNodes = [];
   /** Raw paths, each with all below it; null: everything. */
   #planned: Uint8Array[] | null = null;
 
@@ -113,6 +118,7 @@ export class OverFolder {
     let isWhole = (this.#chosen?.of(path) ?? "whole") === "whole";
     const below: TreeNode[] = [];
     this.#inTarget(path, (fd) => {
+      this.#nodes = nodes;
       for (const node of nodes) {
         const own = joinPath(path, node.name);
         const wanted = this.#wanted(own, node);
@@ -144,6 +150,7 @@ export class OverFolder {
     const there = fd < 0 ? ENOENT : this.#statOf(fd, stored.name);
     if (there === ENOENT) {
       if (isDirectory && !isWhole) return "below";
+      if (this.#isBesideLog(stored, own)) return this.#stays(own, "keep_present", BESIDE_LOG);
       if (!isDirectory) this.#grouped(stored, own, true);
       return "write";
     }
@@ -161,10 +168,22 @@ export class OverFolder {
     }
     const node = exactNode(stored, lossless.get(latin1(own)));
     const isSame = overwrite === "if-changed" && this.#isAsSaved(fd, node);
+    if (!isSame && this.#isBesideLog(stored, own)) return this.#stays(own, "keep_present", BESIDE_LOG);
     this.#grouped(node, own, !isSame);
     if (!isSame) return "write";
     this.counts.unchanged++;
     return "left";
+  }
+
+  /** Tells if a file would come to lie beside a log of SQLite that stays. */
+  #isBesideLog(node: TreeNode, own: Uint8Array): boolean {
+    if (node.type !== "file" || !mayBeDatabase(node)) return false;
+    const ending = logBeside(joinPath(this.#over.target, own));
+    if (ending === null) return false;
+    const name = Buffer.concat([node.name, Buffer.from(ending)]);
+    const log = Iterator.from(this.#nodes).find((each) => Buffer.compare(each.name, name) === 0);
+    const isReplaced = log?.type === "file" && this.#over.overwrite !== "never";
+    return !isReplaced || this.#wanted(Buffer.concat([own, Buffer.from(ending)]), log) === "no";
   }
 
   #stays(path: Uint8Array, reason: LeftOutEntry["reason"], detail: string): "left" {

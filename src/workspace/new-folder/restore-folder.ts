@@ -10,7 +10,7 @@ import { displayPath, printablePath } from "../../fs/safe-path.ts";
 import type { SavePointId } from "../../ids.ts";
 import { givingBack } from "../restore/missing-folder.ts";
 import { restoreByExchange } from "../restore/exchange.ts";
-import { nothingToDo, type Restored, restoreInPlace, restorePlanned } from "../restore/restore.ts";
+import { nothingToDo, type Restored, restoreInPlace, restorePlanned, withSidecars } from "../restore/restore.ts";
 import { treePlace } from "../points/held-trees.ts";
 import type { Point } from "../points/point-files.ts";
 import { sealPoint, sealPoints } from "../points/seal.ts";
@@ -36,9 +36,13 @@ export async function restoreLocked(
 async function restoreFolder(
   workspace: Workspace,
   started: number,
-  input: RestoreInput & MethodOption,
+  asked: RestoreInput & MethodOption,
 ): Promise<RestoreResult> {
   requireWritable(workspace);
+  // An undo has the paths of what it takes back.
+  const paths =
+    asked.kind === "undo" ? asked.paths : withSidecars(workspace.root, asked.target.descriptor, asked.paths);
+  const input = { ...asked, paths };
   if (
     input.method !== "entries" &&
     whyNotWhole(workspace, input) === null &&

@@ -3,7 +3,10 @@ import path from "node:path";
 import { CairnError, toCairnError } from "../../errors.ts";
 import { failpoint } from "../../failpoint.ts";
 import { joinPath, latin1 } from "../../formats/bytes.ts";
-import { HEADER_BYTES, parseHeader, SIDECARS } from "../../formats/sqlite-header.ts";
+import type { Descriptor } from "../../formats/records/descriptor.ts";
+import type { TreeNode } from "../../formats/restic/tree.ts";
+import { rawPath } from "../../formats/records/record.ts";
+import { HEADER_BYTES, isLog, LOG_MAGIC_BYTES, parseHeader, SIDECARS } from "../../formats/sqlite-header.ts";
 import { findHolders, type Holder } from "../../fs/linux/holders.ts";
 import { openRegular } from "../../fs/regular-file.ts";
 import { printablePath } from "../../fs/safe-path.ts";
@@ -16,6 +19,8 @@ import type { PlannedRestore, RestoreInput } from "./prepare.ts";
 /** Endings of the files that hold what a database does; of all that belong to it. */
 const HOLDING = ["", "-wal", "-journal"];
 const ENDINGS = ["", ...SIDECARS];
+const LOGS = ["-wal", "-journal"];
+const DATABASE_LABELS: ReadonlySet<string> = new Set(["transaction-consistent", "crash-consistent", "torn-possible"]);
 const HOLDERS_BUDGET_MS = 2_000;
 /** The least page; every database is a multiple of it. */
 const LEAST_PAGE = 512;
@@ -91,8 +96,72 @@ function databaseOf({ path: place, before, action }: PlannedEntry): Uint8Array |
   if (before?.type !== "file" || (action !== "update" && action !== "delete")) return null;
   const ending = SIDECARS.find((each) => latin1(place).endsWith(each));
   if (ending !== undefined) return place.subarray(0, place.length - ending.length);
-  const size = Number(before.size ?? 0);
-  return size > 0 && size % LEAST_PAGE === 0 ? place : null;
+  return mayBeDatabase(before) ? place : null;
+}
+
+/**
+ * Adds what belongs to the databases among the chosen paths: a database without its log lacks what was committed last, and
+ * SQLite would apply another's to it. `root`: of the folder in which they are replaced.
+ */
+export function withSidecars(
+  root: Buffer | null,
+  { labels }: Pick<Descriptor, "labels">,
+  paths: readonly Uint8Array[] | null,
+): readonly Uint8Array[] | null {
+  if (paths === null) return null;
+  const known = new Set(labels.flatMap((each) => (DATABASE_LABELS.has(each.label) ? [latin1(rawPath(each))] : [])));
+  return paths.flatMap((place) =>
+    known.has(latin1(place)) || (root !== null && logBeside(joinPath(root, place)) !== null)
+      ? [place, ...SIDECARS.map((ending) => besideIt(place, ending))]
+      : [place],
+  );
+}
+
+/** Throws `refused` where a database would come to lie beside a log that the plan leaves there and the target does not have. */
+export function requireNoLogsLeft(root: Buffer, { plan, target }: Pick<PlannedRestore, "plan" | "target">): void {
+  let planned: Set<string> | null = null;
+  for (const { path: place, action, after } of plan) {
+    if ((action !== "create" && action !== "update") || after?.type !== "file" || !mayBeDatabase(after)) continue;
+    const ending = logBeside(joinPath(root, place));
+    if (ending === null) continue;
+    planned ??= new Set(Iterator.from(plan).flatMap((each) => (each.action === "keep" ? [] : [latin1(each.path)])));
+    const log = besideIt(place, ending);
+    if (planned.has(latin1(log)) || findNode(target, log)?.type === "file") continue;
+    throw new CairnError(
+      "refused",
+      `${printablePath(log)} holds changes to the database that is there now, would damage the one that the point has, and is to stay; nothing was changed`,
+      {
+        hint: "move it away first; ignore rules that hide it, and --keep-present, are what lets it stay",
+        details: { path: printablePath(log) },
+      },
+    );
+  }
+}
+
+/** The ending of a file beside this place that SQLite would apply to a database here; null where none is. */
+export function logBeside(place: Uint8Array): string | null {
+  return LOGS.find((ending) => startsAsLog(besideIt(place, ending))) ?? null;
+}
+
+function startsAsLog(place: Buffer): boolean {
+  // As a rule none is there.
+  if (!fs.existsSync(place)) return false;
+  try {
+    const fd = openRegular(place);
+    try {
+      const head = Buffer.alloc(LOG_MAGIC_BYTES);
+      return fs.readSync(fd, head, 0, head.length, 0) === head.length && isLog(head);
+    } finally {
+      fs.closeSync(fd);
+    }
+  } catch {
+    // What cannot be read SQLite, run by the same user, does not apply.
+    return false;
+  }
+}
+
+export function mayBeDatabase({ size }: Pick<TreeNode, "size">): boolean {
+  return size > 0 && size % LEAST_PAGE === 0;
 }
 
 function besideIt(place: Uint8Array, ending: string): Buffer {

@@ -6,6 +6,7 @@ import { CairnError } from "../../errors.ts";
 import { latin1 } from "../../formats/bytes.ts";
 import { TAKEN_OUT } from "../../formats/records/manifest.ts";
 import type { TreeNode } from "../../formats/restic/tree.ts";
+import { SIDECARS } from "../../formats/sqlite-header.ts";
 import { PathSelection } from "../../fs/path-selection.ts";
 import { isAtOrBelow, quotedPath } from "../../fs/safe-path.ts";
 import { newPacer } from "../../pacer.ts";
@@ -238,8 +239,16 @@ class Selection {
 
   /** Paths at and below which nothing differs. */
   unseen(): Uint8Array[] {
-    return this.#paths.filter((path) => !this.#seen.has(Buffer.from(path).toString("latin1")));
+    return this.#paths.filter((path) => !this.#seen.has(latin1(path)) && !isSidecar(path, this.#paths));
   }
+}
+
+/** Tells if a path belongs to a database among the paths: not each database has each such file. */
+export function isSidecar(path: Uint8Array, paths: readonly Uint8Array[]): boolean {
+  const ending = SIDECARS.find((each) => latin1(path).endsWith(each));
+  if (ending === undefined) return false;
+  const database = path.subarray(0, path.length - ending.length);
+  return paths.some((each) => Buffer.compare(each, database) === 0);
 }
 
 /**
@@ -257,7 +266,7 @@ export function requirePaths(
   ]);
   const nodes = new NodeFinder(target);
   for (const path of paths)
-    if (isThere?.(path) === false && told.chosenAt(path) === null && nodes.at(path) === null)
+    if (isThere?.(path) === false && !isSidecar(path, paths) && told.chosenAt(path) === null && nodes.at(path) === null)
       throw lacksPath(path, null);
 }
 

@@ -22,10 +22,12 @@ import {
 import { flushUnlessOrdered, makeStaging } from "./staging.ts";
 import { lackingIn, type LeftOutEntry } from "../points/left-out.ts";
 import { PlacedFiles } from "./placed-files.ts";
-import { besidesOpenDatabases } from "./open-databases.ts";
+import { besidesOpenDatabases, requireNoLogsLeft } from "./open-databases.ts";
 import { type StagedRestore, stageRestore } from "./stage.ts";
 import { RecordFinder } from "../../archive/scan/find-record.ts";
 import type { Workspace } from "../workspace.ts";
+
+export { withSidecars } from "./open-databases.ts";
 
 export interface Restored {
   /** null: nothing had to change, so no point was made of the present */
@@ -114,6 +116,7 @@ export async function restorePlanned(
   input: RestoreInput,
   planned: PlannedRestore,
 ): Promise<Restored> {
+  requireNoLogsLeft(workspace.root, planned);
   return changeFolder(workspace, input, { ...planned, plan: await besidesOpenDatabases(workspace, input, planned) });
 }
 
