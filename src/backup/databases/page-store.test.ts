@@ -1,12 +1,14 @@
 import assert from "node:assert/strict";
 import { randomBytes } from "node:crypto";
 import {
+  chmodSync,
   closeSync,
   cpSync,
   existsSync,
   linkSync,
   mkdirSync,
   openSync,
+  readdirSync,
   readFileSync,
   rmSync,
   statSync,
@@ -16,10 +18,12 @@ import {
 import { join } from "node:path";
 import { DatabaseSync } from "node:sqlite";
 import { test, type TestContext } from "node:test";
+import { fileURLToPath } from "node:url";
 import { walkDigests } from "../../workspace/store/testing-walk.ts";
 import { openLibrary } from "../../compose.ts";
 import type { BackupRepository } from "../../contract/index.ts";
-import { randomFrom } from "../../workspace/store/testing-edits.ts";
+import { randomFrom, setAttribute } from "../../workspace/store/testing-edits.ts";
+import { rightsCount, runWithoutCapabilities } from "../../workspace/store/testing-rights.ts";
 import { hasCode } from "../../operations/testing-folder.ts";
 import { backupScene, damageBlob, nodeAt } from "../testing-far.ts";
 import { makeRepository } from "../testing-repository.ts";
@@ -89,6 +93,54 @@ for (const scheme of ["local", "far"] as const)
     assert.ok(!existsSync(join(part, "many")));
     assert.equal(statSync(join(part, "data/app.db")).mtimeMs, statSync(file).mtimeMs);
   });
+
+test("a database is stored whole again when the repository has lost pages of the snapshot before", async (t) => {
+  const { client, repository, root, place, update, file } = await databaseScene(t);
+  await client.createBackup(repository, { save: true });
+  const data = join(place, "data");
+  for (const each of readdirSync(data, { recursive: true, encoding: "utf8" }))
+    if (statSync(join(data, each)).size > 200_000) rmSync(join(data, each));
+  update([3]);
+  const { databases } = await client.createBackup(repository, { save: true });
+  assert.deepEqual(
+    databases.map(({ stored, reason }) => [stored, reason]),
+    [["base", "the repository lacks pages of the snapshot before"]],
+  );
+  const { left_out: left } = await repository.restore("latest", join(root, "restored"));
+  assert.deepEqual(left, []);
+  assert.ok(readFileSync(join(root, "restored", "data/app.db")).equals(readFileSync(file)));
+});
+
+test("a database has the attributes back whose names are no UTF-8", async (t) => {
+  const { client, repository, root, file } = await databaseScene(t);
+  const name = Buffer.from("user.\xff\xfe", "latin1");
+  if (!setAttribute(file, name, "v")) return t.skip("the file system has no attributes");
+  await client.createBackup(repository, { save: true });
+  const { proof, left_out: left } = await repository.restore("latest", join(root, "restored"));
+  assert.deepEqual([left, proof?.metadata_equal], [[], true]);
+});
+
+test("a database comes back in a folder that its owner may not write to", async (t) => {
+  if (!rightsCount()) {
+    const isRun = runWithoutCapabilities(fileURLToPath(import.meta.url), "its owner may not write to");
+    if (!isRun) t.skip("setpriv is missing");
+    return;
+  }
+  const { client, repository, root, folder, file } = await databaseScene(t);
+  const restored = join(root, "restored", "data");
+  chmodSync(file, 0o444);
+  chmodSync(join(folder, "data"), 0o555);
+  try {
+    const { databases } = await client.createBackup(repository, { save: true });
+    assert.equal(databases.length, 1);
+    const { proof, left_out: left } = await repository.restore("latest", join(root, "restored"));
+    assert.deepEqual([left, proof?.metadata_equal, statSync(restored).mode & 0o777], [[], true, 0o555]);
+    chmodSync(restored, 0o755);
+  } finally {
+    // What removes it is not root.
+    chmodSync(join(folder, "data"), 0o755);
+  }
+});
 
 test("a database that became another one is stored whole, and the answer says why", async (t) => {
   const { client, repository, root, change, file } = await databaseScene(t);

@@ -192,7 +192,8 @@ class PageStore {
     if (stored.manifest.pageSize !== this.#database.pageSize)
       return `its pages have ${this.#database.pageSize} bytes now, and had ${stored.manifest.pageSize}`;
     try {
-      return { pages: await DatabasePages.open(reader, stored), content };
+      const pages = await DatabasePages.open(reader, stored);
+      return pages.isWhole ? { pages, content } : "the repository lacks pages of the snapshot before";
     } catch (error) {
       if (error instanceof CairnError && error.code === "damaged")
         return `the snapshot before is damaged: ${error.message}`;

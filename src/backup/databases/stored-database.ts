@@ -116,6 +116,11 @@ export class DatabasePages {
     }
   }
 
+  /** False where the repository lacks pages of it by its index. */
+  get isWhole(): boolean {
+    return this.#files.every((file) => file.isWhole);
+  }
+
   /** The hashes of all pages, in their order; those of pages that lie in no file are zeros. */
   hashes(): Uint8Array {
     const all = new Uint8Array(this.manifest.pages * PAGE_HASH_BYTES);
@@ -282,6 +287,10 @@ class OpenPages {
 
   get pages(): number {
     return this.hashes.length / PAGE_HASH_BYTES;
+  }
+
+  get isWhole(): boolean {
+    return this.#starts.at(-1) === this.pages * this.#pageSize;
   }
 
   /** Tells files with other pages or other hashes apart. */

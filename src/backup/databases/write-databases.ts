@@ -1,12 +1,17 @@
 import fs from "node:fs";
 import { append } from "../../append.ts";
+import { exactNode, type LosslessByPath } from "../../archive/write/exact-nodes.ts";
 import { NodeWriter, type NotSet } from "../../archive/write/node-writer.ts";
 import { setDirectory } from "../../archive/write/root-metadata.ts";
 import type { RestoreBackupOptions } from "../../contract/snapshots.ts";
 import { CairnError, toCairnError } from "../../errors.ts";
+import { latin1 } from "../../formats/bytes.ts";
+import type { TreeNode } from "../../formats/restic/tree.ts";
 import { failpoint } from "../../failpoint.ts";
+import { errnoName } from "../../fs/linux/errno.ts";
 import { openBelow } from "../../fs/linux/open-below.ts";
 import { newStatBuffer, putName, signedWide, STAT, syscallError, syscalls } from "../../fs/linux/syscalls.ts";
+import { letOwnerWrite } from "../../fs/owner-writes.ts";
 import { PathSelection } from "../../fs/path-selection.ts";
 import { quotedPath } from "../../fs/safe-path.ts";
 import { arenaOver, newArena } from "../../native.ts";
@@ -16,6 +21,10 @@ import type { PlacedDatabase } from "./placed-databases.ts";
 import { DatabasePages } from "./stored-database.ts";
 
 const DIRECTORY = fs.constants.O_RDONLY | fs.constants.O_DIRECTORY | fs.constants.O_NOFOLLOW;
+
+interface Writing {
+  options: Pick<RestoreBackupOptions, "sparse" | "signal" | "onProgress">;
+}
 
 export interface WrittenDatabases {
   entries: number;
@@ -42,14 +51,15 @@ export function chosenDatabases(
 export async function writeDatabases(
   session: Session,
   databases: readonly PlacedDatabase[],
-  { folder, options }: { folder: Buffer; options: Pick<RestoreBackupOptions, "sparse" | "signal" | "onProgress"> },
+  { folder, lossless, options }: { folder: Buffer; lossless: LosslessByPath } & Writing,
 ): Promise<WrittenDatabases> {
   const written: WrittenDatabases = { entries: 0, bytes: 0, notSet: [], damaged: [] };
   const root = fs.openSync(folder, DIRECTORY);
   try {
     for (const placed of databases) {
       try {
-        await writeOne(session, root, { placed, written, options });
+        const node = exactNode(placed.database.manifest.node, lossless.get(latin1(placed.path)));
+        await writeOne(session, root, { placed, node, written, options });
         written.entries++;
         written.bytes += placed.database.manifest.node.size;
       } catch (error) {
@@ -67,18 +77,9 @@ export async function writeDatabases(
 async function writeOne(
   session: Session,
   root: number,
-  {
-    placed,
-    written,
-    options,
-  }: {
-    placed: PlacedDatabase;
-    written: WrittenDatabases;
-    options: Pick<RestoreBackupOptions, "sparse" | "signal" | "onProgress">;
-  },
+  { placed, node, written, options }: { placed: PlacedDatabase; node: TreeNode; written: WrittenDatabases } & Writing,
 ): Promise<void> {
   const { path, database } = placed;
-  const { node } = database.manifest;
   const at = path.lastIndexOf(0x2f);
   const [above, name] = [path.subarray(0, Math.max(at, 0)), path.subarray(at + 1)];
   const pages = await DatabasePages.open(session.reader, database);
@@ -86,12 +87,17 @@ async function writeOne(
   const stat = newStatBuffer();
   const names = newArena(4096);
   const directory = openBelow(sys, root, above, DIRECTORY, names);
-  if (directory < 0) throw new CairnError("damaged", `the folder of database ${quotedPath(path)} is not there`);
+  if (directory < 0)
+    throw new CairnError("damaged", `the folder of database ${quotedPath(path)}: ${errnoName(-directory)}`);
   try {
     sys.fstat(directory, stat);
     const { words } = stat;
     const times = { mtime_sec: signedWide(words, STAT.MTIME), mtime_ns: words[STAT.MTIME_NS]! };
-    const facts = { mode: words[STAT.MODE]! & 0o7777, uid: words[STAT.UID]!, gid: words[STAT.GID]! };
+    const facts = { mode: words[STAT.MODE]! & 0o7777, uid: words[STAT.UID]!, gid: words[STAT.GID]!, ...times };
+    // It has its own mode already.
+    letOwnerWrite(directory);
+    using finished = new DisposableStack();
+    finished.defer(() => append(written.notSet, setDirectory(directory, facts, { path: above })));
     const writer = new NodeWriter({ within: directory, sparse: options.sparse === true });
     // It has this name until all of its pages are there; a restore that was killed may have left it.
     const temporary = Buffer.from(`.cairn-database-${database.manifest.sha256.slice(0, 16)}`);
@@ -119,7 +125,6 @@ async function writeOne(
     const renamed = sys.rename(directory, names, 0, directory, names, end, 0);
     if (renamed < 0) throw syscallError(renamed, `cannot give ${quotedPath(path)} its name`);
     append(written.notSet, writer.notSet);
-    append(written.notSet, setDirectory(directory, { ...facts, ...times }, { path: above }));
   } finally {
     sys.close(directory);
   }

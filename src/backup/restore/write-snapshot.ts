@@ -109,7 +109,12 @@ export class SnapshotWriter {
     }
     const whole = written.damaged.find(({ path }) => path.length === 0);
     if (whole !== undefined) throw this.#nothingOf(whole.detail);
-    const databases = await writeDatabases(session, this.#databases, { folder, options: this.#parts.options });
+    const lossless = losslessByPath(manifest?.lossless ?? []);
+    const databases = await writeDatabases(session, this.#databases, {
+      folder,
+      lossless,
+      options: this.#parts.options,
+    });
     written = {
       ...written,
       entries: written.entries + databases.entries,

@@ -23,12 +23,12 @@ export function makeNode(at: string | Uint8Array, type: number, device: [number,
 }
 
 /** Sets an extended attribute of a path without following a link; true when the file system takes it. */
-export function setAttribute(at: string | Uint8Array, name: string, value: string | Uint8Array): boolean {
+export function setAttribute(at: string | Uint8Array, name: string | Uint8Array, value: string | Uint8Array): boolean {
   const bytes = Buffer.from(at as string);
   const slash = bytes.lastIndexOf("/");
   const parent = openDirectory(bytes.subarray(0, Math.max(slash, 1)));
   putName(PATHS, 0, bytes.subarray(slash + 1));
-  const result = syscalls().lsetxattr(parent, PATHS, 0, Buffer.from(name), Buffer.from(value as string));
+  const result = syscalls().lsetxattr(parent, PATHS, 0, Buffer.from(name as string), Buffer.from(value as string));
   fs.closeSync(parent);
   return result === 0;
 }
