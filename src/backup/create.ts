@@ -177,7 +177,8 @@ class BackupOfPoint {
     const plan = isThere ? NOTHING_TO_MOVE : await this.#plan(known, parent);
     const size = forwarded?.packs?.size;
     const done = { parent: parent?.id ?? null, unchanged };
-    if (lock === null || (unchanged && options.skipIfUnchanged === true && plan.entries.length === 0))
+    const isSkipped = unchanged && options.skipIfUnchanged === true;
+    if (lock === null || (isSkipped && plan.entries.length === 0 && this.#paged?.hasNew !== true))
       return this.#result({ ...done, added: this.#withPages(addedBy(plan, null, size)), snapshot: null });
     const transferred = addedBy(plan, await this.#transfer(plan, lock), size);
     if (this.#paged !== null) {

@@ -23,6 +23,8 @@ export const PAGED_ABOVE = 64 * 1024 * 1024;
 export const DATABASE_BLOB_BYTES = 64 * 1024;
 /** Bytes of SHA-256 that are kept of a page. */
 export const PAGE_HASH_BYTES = 16;
+/** Databases of more pages are plain files: the hashes of all pages are held at once. */
+export const MOST_PAGES = 2 ** 27;
 /** Files of the folder of a file of pages. */
 export const PAGES_NAME = "pages";
 export const HASHES_NAME = "hashes";

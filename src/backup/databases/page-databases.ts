@@ -83,6 +83,11 @@ export class PagedContent {
     }
   }
 
+  /** True where something has to be stored of them or of the trees, also only anew. */
+  get hasNew(): boolean {
+    return this.added.data_blobs + this.added.tree_blobs > 0;
+  }
+
   /** Id of the snapshot's topmost tree. */
   get tree(): ObjectId {
     return hex(this.trees.tree) as ObjectId;

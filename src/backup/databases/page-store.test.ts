@@ -25,7 +25,7 @@ import type { BackupRepository } from "../../contract/index.ts";
 import { randomFrom, setAttribute } from "../../workspace/store/testing-edits.ts";
 import { rightsCount, runWithoutCapabilities } from "../../workspace/store/testing-rights.ts";
 import { hasCode } from "../../operations/testing-folder.ts";
-import { backupScene, damageBlob, nodeAt } from "../testing-far.ts";
+import { backupScene, damageBlob, nodeAt, packWith } from "../testing-far.ts";
 import { makeRepository } from "../testing-repository.ts";
 import { PAGED } from "./page-store.ts";
 
@@ -140,6 +140,38 @@ test("a database comes back in a folder that its owner may not write to", async 
     // What removes it is not root.
     chmodSync(join(folder, "data"), 0o755);
   }
+});
+
+test("a restore of a database stops when it is told to, and leaves nothing", async (t) => {
+  const { client, repository, root, change } = await databaseScene(t);
+  change((database) =>
+    database.exec(`WITH RECURSIVE n(id) AS (SELECT 1 UNION ALL SELECT id + 1 FROM n WHERE id < 20000)
+      INSERT INTO t (content) SELECT randomblob(2000) FROM n`),
+  );
+  await client.createBackup(repository, { save: true });
+  const stop = new AbortController();
+  let [told, last] = [0, 0];
+  const onProgress = ({ bytes = 0 }: { bytes?: number }): void => {
+    if (bytes > 4 * 2 ** 20 && told++ === 0) stop.abort();
+    last = bytes;
+  };
+  const target = join(root, "restored");
+  const restored = repository.restore("latest", target, { signal: stop.signal, onProgress, prove: false });
+  await assert.rejects(restored, hasCode("interrupted"));
+  assert.deepEqual([told > 0, last < 30 * 2 ** 20, existsSync(target)], [true, true, false]);
+});
+
+test("what a backup heals of a database is written also when nothing has changed", async (t) => {
+  const at = await databaseScene(t);
+  const { client, repository, root } = at;
+  await client.createBackup(repository, { save: true });
+  const [name] = (await nodesIn(repository, "/.cairn/databases")).map((node) => node.name);
+  const { content } = await nodeAt(repository, "latest", `/.cairn/databases/${name!}/map`);
+  rmSync(await packWith(at, content![0]!));
+  const again = await client.createBackup(repository, { save: true, skipIfUnchanged: true });
+  assert.equal(again.added.packs > 0, true);
+  const { left_out: left } = await repository.restore("latest", join(root, "restored"));
+  assert.deepEqual(left, []);
 });
 
 test("a database that became another one is stored whole, and the answer says why", async (t) => {

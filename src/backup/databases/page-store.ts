@@ -11,6 +11,7 @@ import {
   HASHES_NAME,
   MANIFEST_NAME,
   MAP_NAME,
+  MOST_PAGES,
   NO_FILE,
   PAGE_HASH_BYTES,
   PAGED_ABOVE,
@@ -116,7 +117,8 @@ export async function largeDatabases(
     if (OTHER_SIDECARS.some((ending) => (named(`${name}${ending}`)?.size ?? 0) > 0)) continue;
     const first = Buffer.from(await readBlob(blobs, node.content.subarray(0, 32), DATA_BLOB));
     const pageSize = parseHeader(first)?.page_size;
-    if (pageSize !== undefined && node.size % pageSize === 0) found.push({ ...file, node, pageSize });
+    if (pageSize === undefined || node.size / pageSize > MOST_PAGES) continue;
+    if (node.size % pageSize === 0) found.push({ ...file, node, pageSize });
   }
   return found;
 }

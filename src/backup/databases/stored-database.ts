@@ -7,6 +7,7 @@ import {
   HASHES_NAME,
   MANIFEST_NAME,
   MAP_NAME,
+  MOST_PAGES,
   NO_FILE,
   PAGE_HASH_BYTES,
   type PageRun,
@@ -16,7 +17,7 @@ import {
 import type { TreeNode } from "../../formats/restic/tree.ts";
 import { displayPath } from "../../fs/safe-path.ts";
 import { objectIdOf } from "../../ids.ts";
-import { newPacer } from "../../pacer.ts";
+import { newPacer, type Pacer } from "../../pacer.ts";
 import type { BlobSource } from "../../repository/blob-source.ts";
 import { DATA_BLOB } from "../../repository/index/blob-index.ts";
 import { addWanted, type NearPacks, type WantedRange } from "../../repository/transfer/near-packs.ts";
@@ -27,7 +28,6 @@ const PIECE = 1024 * 1024;
 /** For so many pieces packs are brought from far away at once. */
 const PIECES_AHEAD = 32;
 const PAGES_AHEAD = 8192;
-const MOST_SMALL = 2 ** 31;
 
 /** A database as a snapshot holds it. */
 export interface StoredDatabase {
@@ -65,7 +65,7 @@ async function wholeFile(
   digest?: string,
 ): Promise<Uint8Array> {
   const content = node?.content;
-  if (content === undefined || node!.size > MOST_SMALL)
+  if (content === undefined || node!.size > MOST_PAGES * PAGE_HASH_BYTES)
     throw new CairnError("damaged", `there is no file ${name} of it`);
   const parts: Uint8Array[] = [];
   for (let at = 0; at < content.length; at += 32)
@@ -143,14 +143,15 @@ export class DatabasePages {
     near: NearPacks,
     { signal, drops = false }: { signal?: AbortSignal | undefined; drops?: boolean },
   ): AsyncGenerator<Uint8Array> {
+    const pace = newPacer(signal);
     let batch: PlaceOfPages[][] = [];
     for (const piece of this.#pieces()) {
       batch.push(piece);
       if (batch.length < PIECES_AHEAD) continue;
-      yield* this.#readBatch(batch, near, { signal, drops });
+      yield* this.#readBatch(batch, near, { signal, drops, pace });
       batch = [];
     }
-    yield* this.#readBatch(batch, near, { signal, drops });
+    yield* this.#readBatch(batch, near, { signal, drops, pace });
   }
 
   /**
@@ -191,12 +192,13 @@ export class DatabasePages {
   async *#readBatch(
     batch: readonly PlaceOfPages[][],
     near: NearPacks,
-    { signal, drops }: { signal: AbortSignal | undefined; drops: boolean },
+    { signal, drops, pace }: { signal: AbortSignal | undefined; drops: boolean; pace: Pacer },
   ): AsyncGenerator<Uint8Array> {
     const ranges = near.isLocal ? [] : this.#ranges(batch.flat());
     await near.fetch(ranges, { lenient: true, signal });
     try {
       for (const places of batch) {
+        await pace();
         const pages = places.reduce((sum, { count }) => sum + count, 0);
         const bytes = Buffer.alloc(pages * this.manifest.pageSize);
         let at = 0;

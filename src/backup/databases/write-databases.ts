@@ -106,7 +106,7 @@ async function writeOne(
     const fd = writer.create(directory, place);
     try {
       let position = 0;
-      for await (const piece of pages.read(session.near, { signal: options.signal })) {
+      for await (const piece of pages.read(session.near, { signal: options.signal, drops: true })) {
         writer.write(fd, arenaOver(piece), { offset: 0, length: piece.length, position, path });
         position += piece.length;
         options.onProgress?.({ phase: "restoring", done: written.entries, bytes: written.bytes + position });
