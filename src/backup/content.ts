@@ -50,7 +50,11 @@ export async function snapshotContent(reader: BlobSource, snapshot: ToldBy): Pro
   if (saved !== null) {
     const folder = await databasesIn(reader, records!);
     if (folder === undefined) return { ...saved, ...found };
-    const placed = await PlacedDatabases.read(reader, { folder, root: saved.root });
+    const placed = await PlacedDatabases.read(reader, {
+      folder,
+      root: saved.root,
+      hashes: found.manifest?.fileHashes ?? [],
+    });
     return { ...saved, ...found, root: placed.root, placed };
   }
   if (byName) return other;

@@ -49,6 +49,7 @@ export async function handTar(
   const links = new TarLinks();
   const writing = new TarWriting(session, { placed: found.saved.placed, signal }, hand);
   const sockets: Uint8Array[] = [];
+  for (const { error } of found.saved.placed?.damaged ?? []) throw error;
   for await (const each of entriesOf(session, found, signal)) {
     const { path } = each;
     const node = exactNode(each.node, lossless.get(latin1(path)));

@@ -215,11 +215,10 @@ class SnapshotRewriter {
       throw error;
     });
     const placed = content?.placed;
-    if (placed === undefined) return null;
     const gone = lost.map(({ path }) => Buffer.from(path));
     const goes = (path: string): boolean =>
       takesOut !== null && (takesOut.fits(`/${path}`) || takesOut.fitsWhole(`${snapshot.paths[0]!}/${path}`));
-    const found = placed.below(placed.root).find(({ path }) => {
+    const found = placed?.below(placed.root).find(({ path }) => {
       const whole = Buffer.from(`${snapshot.paths[0]!.slice(1)}/${latin1(path)}`, "latin1");
       return goes(latin1(path)) || gone.some((each) => isAtOrBelow(whole, each));
     });

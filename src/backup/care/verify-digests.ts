@@ -4,7 +4,7 @@ import type { Structure } from "../../repository/verify/structure.ts";
 import { type NearPacks, packsToProve } from "../../repository/transfer/near-packs.ts";
 import { BlobSource } from "../../repository/blob-source.ts";
 import type { VerifyBackupOptions } from "../../contract/index.ts";
-import type { PlacedDatabases } from "../databases/placed-databases.ts";
+import { isUnreadable, type PlacedDatabases } from "../databases/placed-databases.ts";
 import { DatabasePages } from "../databases/stored-database.ts";
 import type { OpenRepository } from "../open-repository.ts";
 import { factsOfContent, snapshotContent, storedRoot } from "../content.ts";
@@ -110,8 +110,8 @@ async function databaseFindings(
       const shown = `${damaged.slice(0, 10).join(", ")}${damaged.length > 10 ? ", …" : ""}`;
       findings.push({ path, detail: `${damaged.length} of its pages are damaged: ${shown}` });
     } catch (error) {
-      if (!(error instanceof CairnError) || error.code !== "damaged") throw error;
-      findings.push({ path, detail: error.message });
+      if (!isUnreadable(error)) throw error;
+      findings.push({ path, detail: (error as CairnError).message });
     }
   }
   return findings;

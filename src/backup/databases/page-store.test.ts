@@ -232,10 +232,19 @@ test("a flipped byte in any file of a database is found, and costs the database 
     assert.equal(proof, null, file);
     assert.deepEqual(
       left.map(({ path, reason }) => [path, reason]),
-      [[file === "manifest.json" ? `.cairn/databases/${name!}` : "data/app.db", "damaged"]],
+      [["data/app.db", "damaged"]],
     );
     if (file.endsWith("pages")) assert.match(left[0]!.detail, /database data\/app\.db: page \d+/);
     assert.ok(!existsSync(join(target, "data/app.db")) && existsSync(join(target, "many/7")));
+    const alone = await repository.restore("latest", join(root, `alone ${file.replace("/", " ")}`), {
+      paths: ["data"],
+    });
+    assert.deepEqual([alone.left_out.map(({ path }) => path), alone.proof], [["data/app.db"], null]);
+    const { entries } = await repository.show("latest", "data");
+    assert.deepEqual(
+      entries.map(({ path }) => path),
+      ["data/app.db"],
+    );
     const { problems } = await repository.verify();
     const found = problems.filter(({ kind }) => kind === "database_damaged").flatMap(({ losses }) => losses);
     assert.ok(
@@ -245,6 +254,23 @@ test("a flipped byte in any file of a database is found, and costs the database 
     rmSync(at.place, { recursive: true });
     cpSync(whole, at.place, { recursive: true });
   }
+});
+
+test("databases whose folders' tree is lost are left out by name, and no repair takes them out of the snapshot", async (t) => {
+  const at = await databaseScene(t);
+  const { client, repository, root } = at;
+  await client.createBackup(repository, { save: true });
+  const { subtree } = await nodeAt(repository, "latest", "/.cairn/databases");
+  await damageBlob(at, subtree!);
+  const { left_out: left } = await repository.restore("latest", join(root, "restored"));
+  assert.deepEqual(
+    left.filter(({ reason }) => reason === "damaged").map(({ path }) => path),
+    ["data/app.db"],
+  );
+  await repository.repair({ what: "packs" });
+  const { repaired, unreadable } = await repository.repairSnapshots({ forget: true });
+  assert.deepEqual(repaired, []);
+  assert.match(unreadable[0]!.reason, /is stored page by page/);
 });
 
 test("a database is listed, compared and read at its own path, and found where it is stored", async (t) => {

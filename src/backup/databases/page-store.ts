@@ -24,7 +24,7 @@ import { newPacer, type Pacer } from "../../pacer.ts";
 import type { BlobSource } from "../../repository/blob-source.ts";
 import { DATA_BLOB } from "../../repository/index/blob-index.ts";
 import { nameOf, readBlob, readNodes } from "../nodes.ts";
-import { blobStarts, DatabasePages, pageHash, type StoredDatabase } from "./stored-database.ts";
+import { blobStarts, DatabasePages, folderName, pageHash, type StoredDatabase } from "./stored-database.ts";
 
 /** Databases above this size are stored page by page; a test lowers it. */
 export const PAGED = { above: PAGED_ABOVE };
@@ -82,15 +82,6 @@ export interface BeforeDatabase {
 
 /** Takes a new blob. */
 export type StoreBlob = (type: "data" | "tree", id: Uint8Array, bytes: Uint8Array) => Promise<void>;
-
-/** The name of a database's folder: the same for the same path, and one that any file system takes. */
-export function folderName(path: Uint8Array): string {
-  const base = latin1(path)
-    .split("/")
-    .at(-1)!
-    .replaceAll(/[^A-Za-z0-9._-]/g, "_");
-  return `${base.slice(0, 80)}-${hex(sha256(path)).slice(0, 16)}`;
-}
 
 /** Finds the databases of a point that are stored page by page, among the files of several blobs that its manifest lists. */
 export async function largeDatabases(
@@ -191,6 +182,7 @@ class PageStore {
     reader,
     content,
   }: BeforeDatabase): Promise<{ pages: DatabasePages; content: Uint8Array | null } | string> {
+    if (stored.error !== undefined) return `the snapshot before cannot be read: ${stored.error.message}`;
     if (stored.manifest.pageSize !== this.#database.pageSize)
       return `its pages have ${this.#database.pageSize} bytes now, and had ${stored.manifest.pageSize}`;
     try {

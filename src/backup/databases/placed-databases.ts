@@ -1,12 +1,16 @@
 import { sha256 } from "../../crypto/hash.ts";
 import { CairnError } from "../../errors.ts";
 import { compareBytes, hex, latin1 } from "../../formats/bytes.ts";
+import type { FileHash } from "../../formats/records/manifest.ts";
 import { encodeTree, isEntryName, type TreeNode } from "../../formats/restic/tree.ts";
 import { displayPath } from "../../fs/safe-path.ts";
 import type { BlobSource } from "../../repository/blob-source.ts";
 import type { FolderFacts } from "../../repository/verify/folder-facts.ts";
+import { fileNode } from "../../workspace/store/snapshot-tree.ts";
 import { nameOf, nodeIn, readNodes } from "../nodes.ts";
-import { readDatabase, type StoredDatabase } from "./stored-database.ts";
+import { folderName, readDatabase, type StoredDatabase } from "./stored-database.ts";
+
+const NOTHING = new Uint8Array(0);
 
 /** A database and where it belongs, by a path from a folder on. */
 export interface PlacedDatabase {
@@ -28,7 +32,7 @@ interface LentTree {
 export class PlacedDatabases {
   /** The root with all of them. */
   readonly root: Uint8Array;
-  /** Databases that cannot be read, by the names of their folders below `/.cairn/databases`. */
+  /** Databases that cannot be read and whose paths are not known, by the names of their folders below `/.cairn/databases`. */
   readonly damaged: readonly { name: string; error: CairnError }[];
   readonly #trees: ReadonlyMap<string, LentTree>;
   readonly #byContent: ReadonlyMap<string, StoredDatabase>;
@@ -41,29 +45,49 @@ export class PlacedDatabases {
     this.#byContent = new Map(all.map(({ database }) => [database.manifest.sha256, database]));
   }
 
-  /** Reads those below a snapshot's `/.cairn/databases`. `root`: of the folder that was saved. */
+  /**
+   * Reads those below a snapshot's `/.cairn/databases`. `root`: of the folder that was saved; `hashes`: of its manifest. One that
+   * cannot be read lies at its path all the same, and what opens it says why.
+   */
   static async read(
     reader: BlobSource,
-    { folder, root }: { folder: Uint8Array; root: Uint8Array },
+    { folder, root, hashes }: { folder: Uint8Array; root: Uint8Array; hashes: readonly FileHash[] },
   ): Promise<PlacedDatabases> {
     const damaged: { name: string; error: CairnError }[] = [];
     const trees = new Map<string, LentTree>();
-    const given = new Map<string, { name: string; database: StoredDatabase }>();
-    const leave = (name: string, error: unknown): void => {
-      if (!(error instanceof CairnError) || !["damaged", "newer_version"].includes(error.code)) throw error;
-      damaged.push({ name, error });
+    const given = new Map<string, StoredDatabase>();
+    /** `name`: of its folder; null: of any. */
+    const leave = async (name: string | null, error: unknown): Promise<void> => {
+      if (!isUnreadable(error)) throw error;
+      let isKnown = false;
+      for (const hash of hashes) {
+        if (name !== null && folderName(hash.path) !== name) continue;
+        if (given.has(latin1(hash.path)) || !(await isFree(reader, root, hash.path))) continue;
+        given.set(latin1(hash.path), unreadable(hash, error as CairnError));
+        isKnown = true;
+      }
+      if (!isKnown) damaged.push({ name: name ?? "", error: error as CairnError });
     };
-    for (const node of await readNodes(reader, folder)) {
-      const name = nameOf(node);
+    const read = async (node: TreeNode): Promise<void> => {
       try {
         const database = await readDatabase(reader, node.subtree ?? new Uint8Array(32));
-        await requirePlace(reader, root, database.manifest.path);
-        given.set(latin1(database.manifest.path), { name, database });
+        const { path } = database.manifest;
+        if (!(await isFree(reader, root, path)))
+          throw new CairnError(
+            "damaged",
+            `the place of database ${displayPath(path).path} in the snapshot is none for it`,
+          );
+        given.set(latin1(path), database);
       } catch (error) {
-        leave(name, error);
+        await leave(nameOf(node), error);
       }
+    };
+    try {
+      for (const node of await readNodes(reader, folder)) await read(node);
+    } catch (error) {
+      await leave(null, error);
     }
-    const databases = [...given.values()].map(({ database }) => ({ path: database.manifest.path, database }));
+    const databases = [...given.values()].map((database) => ({ path: database.manifest.path, database }));
     const top = databases.length === 0 ? root : await insert(reader, trees, { tree: root, databases });
     const placed = new PlacedDatabases(top, trees, damaged);
     placed.lendTo(reader);
@@ -104,17 +128,30 @@ export class PlacedDatabases {
   }
 }
 
-/** Throws `damaged` for a place that is none: no link is followed to it, and nothing else lies there. */
-async function requirePlace(reader: BlobSource, root: Uint8Array, path: Uint8Array): Promise<void> {
+/** True of the error of a database that is left out, while all else is there. */
+export function isUnreadable(error: unknown): boolean {
+  return error instanceof CairnError && (error.code === "damaged" || error.code === "newer_version");
+}
+
+/** Stands for a database that cannot be read: a file of which only size and digest are known. */
+function unreadable({ path, size, sha256: digest }: FileHash, error: CairnError): StoredDatabase {
+  const name = Buffer.from(latin1(path).split("/").at(-1)!, "latin1");
+  const node = fileNode(name, { mode: 0o600, uid: 0, gid: 0, mtimeSec: 0, mtimeNs: 0 }, { size, content: NOTHING });
+  const manifest = { path, pageSize: 0, pages: 0, sha256: hex(digest), map: "", files: [], node };
+  return { manifest, files: new Map(), folders: new Map(), error };
+}
+
+/** Tells if a path leads to a place for a database: no link is followed to it, and nothing else lies there. */
+async function isFree(reader: BlobSource, root: Uint8Array, path: Uint8Array): Promise<boolean> {
   const parts = latin1(path).split("/");
   let tree = root;
   for (const [n, name] of parts.entries()) {
     const node: TreeNode | undefined = await nodeIn(reader, tree, Buffer.from(name, "latin1"));
-    const isFree = node === undefined && isEntryName(Buffer.from(name, "latin1"));
-    if (n === parts.length - 1 ? isFree : node?.subtree !== undefined) tree = node?.subtree ?? tree;
-    else
-      throw new CairnError("damaged", `the place of database ${displayPath(path).path} in the snapshot is none for it`);
+    if (n === parts.length - 1) return node === undefined && isEntryName(Buffer.from(name, "latin1"));
+    if (node?.subtree === undefined) return false;
+    tree = node.subtree;
   }
+  return false;
 }
 
 async function insert(

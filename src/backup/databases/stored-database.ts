@@ -1,6 +1,6 @@
 import { sha256 } from "../../crypto/hash.ts";
 import { CairnError } from "../../errors.ts";
-import { compareBytes, hex } from "../../formats/bytes.ts";
+import { compareBytes, hex, latin1 } from "../../formats/bytes.ts";
 import {
   decodeMap,
   decodePagesManifest,
@@ -36,6 +36,17 @@ export interface StoredDatabase {
   files: ReadonlyMap<string, TreeNode>;
   /** Those folders by name. */
   folders: ReadonlyMap<string, TreeNode>;
+  /** Reason for which it cannot be read; its manifest has then only path, size and digest. */
+  error?: CairnError;
+}
+
+/** The name of a database's folder: the same for the same path, and one that any file system takes. */
+export function folderName(path: Uint8Array): string {
+  const base = latin1(path)
+    .split("/")
+    .at(-1)!
+    .replaceAll(/[^A-Za-z0-9._-]/g, "_");
+  return `${base.slice(0, 80)}-${hex(sha256(path)).slice(0, 16)}`;
 }
 
 /** The hash that is kept of a page. */
@@ -98,9 +109,10 @@ export class DatabasePages {
     this.#files = files;
   }
 
-  /** Throws `damaged`, naming the database. */
-  static async open(reader: BlobSource, { manifest, files }: StoredDatabase): Promise<DatabasePages> {
+  /** Throws `damaged`, naming the database, or `newer_version`. */
+  static async open(reader: BlobSource, { manifest, files, error: why }: StoredDatabase): Promise<DatabasePages> {
     try {
+      if (why !== undefined) throw why;
       const map = await wholeFile(reader, files.get(MAP_NAME), MAP_NAME, manifest.map);
       const open: OpenPages[] = [];
       for (const { name, pages, hashes } of manifest.files) {

@@ -17,7 +17,7 @@ import { quotedPath } from "../../fs/safe-path.ts";
 import { arenaOver, newArena } from "../../native.ts";
 import type { SnapshotContent } from "../content.ts";
 import type { Session } from "../session.ts";
-import type { PlacedDatabase } from "./placed-databases.ts";
+import { isUnreadable, type PlacedDatabase } from "./placed-databases.ts";
 import { DatabasePages } from "./stored-database.ts";
 
 const DIRECTORY = fs.constants.O_RDONLY | fs.constants.O_DIRECTORY | fs.constants.O_NOFOLLOW;
@@ -64,7 +64,7 @@ export async function writeDatabases(
         written.bytes += placed.database.manifest.node.size;
       } catch (error) {
         const known = toCairnError(error);
-        if (known.code !== "damaged") throw known;
+        if (!isUnreadable(known)) throw known;
         written.damaged.push({ path: placed.path, detail: known.message });
       }
     }

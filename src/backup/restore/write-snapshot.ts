@@ -124,7 +124,7 @@ export class SnapshotWriter {
     };
     const leftOut: LeftOut[] = [
       ...(manifestDamage === null ? [] : [withoutManifest(manifestDamage)]),
-      ...(chosen === null ? (content.placed?.damaged ?? []) : []).map(({ name, error }) => ({
+      ...(content.placed?.damaged ?? []).map(({ name, error }) => ({
         path: `.cairn/databases/${name}`,
         reason: "damaged" as const,
         detail: `a database cannot be restored: ${error.message}`,
@@ -211,6 +211,6 @@ export class SnapshotWriter {
 }
 
 function withoutManifest(damage: CairnError): LeftOut {
-  const detail = `the snapshot's manifest cannot be read, so holes are filled and nothing is proven: ${damage.message}`;
+  const detail = `the snapshot's manifest cannot be read, so holes are filled, nothing is proven, and it may have had databases above 64 MiB that are not there: ${damage.message}`;
   return { path: "", reason: "damaged", detail };
 }
