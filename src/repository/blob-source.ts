@@ -86,6 +86,11 @@ export class BlobSource {
     this.#lent.set(id, tree);
   }
 
+  /** Forgets one. */
+  takeBack(id: string): void {
+    this.#lent.delete(id);
+  }
+
   /** The bytes of such a tree. */
   lent(id: Uint8Array): Uint8Array | undefined {
     return this.#lent.size === 0 ? undefined : this.#lent.get(objectIdOf(id));

@@ -215,6 +215,7 @@ class SnapshotRewriter {
       throw error;
     });
     const placed = content?.placed;
+    placed?.takeBackFrom(this.#session.reader);
     const gone = lost.map(({ path }) => Buffer.from(path));
     const goes = (path: string): boolean =>
       takesOut !== null && (takesOut.fits(`/${path}`) || takesOut.fitsWhole(`${snapshot.paths[0]!}/${path}`));
@@ -253,7 +254,8 @@ class SnapshotRewriter {
   /** The number of directories that lead to what was saved; null in snapshots of other programs, where all of it counts. */
   async #depthAbove(snapshot: Snapshot): Promise<number | null> {
     try {
-      const { manifest, manifestDamage, only } = await snapshotContent(this.#session.reader, snapshot);
+      const { manifest, manifestDamage, only, placed } = await snapshotContent(this.#session.reader, snapshot);
+      placed?.takeBackFrom(this.#session.reader);
       if (manifest === null && manifestDamage === null) return null;
       return depthOf(snapshot) - (only === null ? 0 : 1);
     } catch (error) {

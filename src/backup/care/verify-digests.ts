@@ -57,6 +57,7 @@ export async function provenPointDigests(what: DigestsToProve): Promise<ProvenDi
         const content = await snapshotContent(reader, snapshot);
         if (content.manifestDamage !== null) throw content.manifestDamage;
         const { placed } = content;
+        placed?.takeBackFrom(reader);
         if (placed !== undefined)
           for (const found of await databaseFindings({ reader, near, placed, proven }, options))
             findings.push({ snapshot: id, kind: "database", ...found });

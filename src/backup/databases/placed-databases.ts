@@ -99,6 +99,11 @@ export class PlacedDatabases {
     for (const [id, { bytes }] of this.#trees) reader.lend(id, bytes);
   }
 
+  /** Has a reader forget them, which reads one snapshot after the other. */
+  takeBackFrom(reader: BlobSource): void {
+    for (const id of this.#trees.keys()) reader.takeBack(id);
+  }
+
   /** The tree that the snapshot has in the place of one of these, or of itself. */
   storedTree(tree: Uint8Array): Uint8Array {
     return this.#trees.get(hex(tree))?.stored ?? tree;
