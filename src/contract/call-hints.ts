@@ -55,6 +55,7 @@ const OPTIONS: readonly (readonly [string, string])[] = [
   ["--add, --remove or --set; --set '' takes", "`add`, `remove` or `set`; an empty `set` takes"],
   ["--password-(?:file|command) [^,;]+(?:, --password-command COMMAND)?", "`password`"],
   ["--through-sqlite", "`throughSqlite`"],
+  ["--keep-present", "`keepPresent`"],
   ["--with ([^=\\s]+)=(\\S+)", '`with: ["$1=$2"]`'],
   ["--control-dir", "`controlDirectory`"],
   ["--allow (\\w+)", '`allow: ["$1"]`'],
