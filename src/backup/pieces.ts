@@ -20,7 +20,7 @@ export async function* piecesOf(
   const database = placed?.of(content);
   if (database === undefined) return yield* pieces(session, content, signal);
   const pages = await DatabasePages.open(session.reader, database);
-  yield* pages.read(session.near, { signal, drops: true });
+  yield* pages.read(session.near, signal);
 }
 
 /** Reads blobs of content one after the other, each proven. `content`: their ids, 32 bytes each. */

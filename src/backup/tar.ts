@@ -49,7 +49,8 @@ export async function handTar(
   const links = new TarLinks();
   const writing = new TarWriting(session, { placed: found.saved.placed, signal }, hand);
   const sockets: Uint8Array[] = [];
-  for (const { error } of found.saved.placed?.damaged ?? []) throw error;
+  const [unplaced] = found.saved.placed?.damaged ?? [];
+  if (unplaced !== undefined) throw unplaced.error;
   for await (const each of entriesOf(session, found, signal)) {
     const { path } = each;
     const node = exactNode(each.node, lossless.get(latin1(path)));

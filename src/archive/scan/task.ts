@@ -96,7 +96,7 @@ export class FoundDifference extends CairnError {
 export interface ContentSink {
   /** True when the id is stored already (or is being stored by another thread). */
   known(id: Uint8Array, offset: number): boolean;
-  /** Both take the content unless it is known. `stays`: it is not forwarded. */
+  /** `data` and `tree` take a blob unless it is known. `stays`: it is not forwarded. */
   data(id: Uint8Array, offset: number, plain: Arena, start: number, length: number, stays?: boolean): void;
   tree(id: Uint8Array, offset: number, plain: Arena, start: number, length: number, stays?: boolean): void;
 }

@@ -93,7 +93,7 @@ export async function provenPointDigests(what: DigestsToProve): Promise<ProvenDi
   return { findings, followed: isWhole && !walk.suspicious ? walk.needed : null };
 }
 
-/** Opens databases, and unless only a part of the packs is to be read reads their pages. */
+/** Opens databases, and reads their pages unless only a part of the packs is to be read. */
 async function databaseFindings(
   of: { reader: BlobSource; near: NearPacks; placed: PlacedDatabases; proven: Map<string, Set<number>> },
   { subset, signal }: VerifyBackupOptions,
@@ -105,14 +105,13 @@ async function databaseFindings(
   for (const { path, database } of placed.below(placed.root)) {
     try {
       const pages = await DatabasePages.open(reader, database);
-      // A part of the packs is read where a part was asked for.
-      const damaged = subset !== undefined ? [] : await pages.prove(near, proven, signal);
+      const damaged = subset === undefined ? await pages.prove(near, proven, signal) : [];
       if (damaged.length === 0) continue;
       const shown = `${damaged.slice(0, 10).join(", ")}${damaged.length > 10 ? ", …" : ""}`;
       findings.push({ path, detail: `${damaged.length} of its pages are damaged: ${shown}` });
     } catch (error) {
       if (!isUnreadable(error)) throw error;
-      findings.push({ path, detail: (error as CairnError).message });
+      findings.push({ path, detail: error.message });
     }
   }
   return findings;

@@ -3,7 +3,7 @@ import { CairnError } from "../../errors.ts";
 import { compareBytes, hex, latin1 } from "../../formats/bytes.ts";
 import type { FileHash } from "../../formats/records/manifest.ts";
 import type { TreeNode, TreeNodes } from "../../formats/restic/tree.ts";
-import { LOCK_BYTE_OFFSET, parseHeader } from "../../formats/sqlite-header.ts";
+import { LOCK_BYTE_OFFSET, LOGS, parseHeader } from "../../formats/sqlite-header.ts";
 import {
   DATABASE_BLOB_BYTES,
   encodeMap,
@@ -32,7 +32,6 @@ const MOST_DELTAS = 30;
 const FULL = `it had ${MOST_DELTAS} files of changed pages`;
 /** Bytes of a blob of changed pages, and of other files that are made. */
 const PIECE = 1024 * 1024;
-const OTHER_SIDECARS = ["-wal", "-journal"];
 
 /** A database in a repository, and the way it came there. */
 export interface PagedDatabase {
@@ -105,7 +104,7 @@ export async function largeDatabases(
     const starts = blobStarts(blobs, node.content);
     if (starts.some((start, at) => start !== Math.min(at * DATABASE_BLOB_BYTES, node.size))) continue;
     // What belongs to it is in there, and no plain file would be whole without it.
-    if (OTHER_SIDECARS.some((ending) => (named(`${name}${ending}`)?.size ?? 0) > 0)) continue;
+    if (LOGS.some((ending) => (named(`${name}${ending}`)?.size ?? 0) > 0)) continue;
     const first = Buffer.from(await readBlob(blobs, node.content.subarray(0, 32), DATA_BLOB));
     const pageSize = parseHeader(first)?.page_size;
     if (pageSize === undefined || node.size / pageSize > MOST_PAGES) continue;
@@ -158,11 +157,11 @@ class PageStore {
     const known = before === null ? null : await this.#known(before);
     const reason = typeof known === "string" ? known : null;
     if (known === null || typeof known === "string") return this.#base(reason);
-    const { pages, content } = known;
-    if (pages.manifest.sha256 === hex(this.#database.sha256)) return this.#same(before!.stored);
-    const old = pages.hashes();
+    const { stored, content } = before!;
+    if (known.manifest.sha256 === hex(this.#database.sha256)) return this.#same(stored);
+    const old = known.hashes();
     const unread = this.#unchanged(content);
-    const { files } = pages.manifest;
+    const { files } = known.manifest;
     const stale = files.reduce((sum, file) => sum + file.pages, 0) - this.#pages;
     const isFull = files.length > MOST_DELTAS;
     const isWorth = (changed: number): boolean => !isFull && Math.max(stale, 0) + changed <= this.#pages / 2;
@@ -173,21 +172,17 @@ class PageStore {
     if (first === null) return null;
     if (!isWorth(first.length)) return this.#base(isFull ? FULL : rebaseReason(first.length, this.#pages), true);
     if (!isWorth(most)) await this.#scan({ old, unread, delta });
-    return this.#delta(before!.stored, pages, { changed: first, delta });
+    return this.#delta(stored, known, { changed: first, delta });
   }
 
   /** Opens the database of the snapshot before; returns a text where that does not do. */
-  async #known({
-    stored,
-    reader,
-    content,
-  }: BeforeDatabase): Promise<{ pages: DatabasePages; content: Uint8Array | null } | string> {
+  async #known({ stored, reader }: BeforeDatabase): Promise<DatabasePages | string> {
     if (stored.error !== undefined) return `the snapshot before cannot be read: ${stored.error.message}`;
     if (stored.manifest.pageSize !== this.#database.pageSize)
       return `its pages have ${this.#database.pageSize} bytes now, and had ${stored.manifest.pageSize}`;
     try {
       const pages = await DatabasePages.open(reader, stored);
-      return pages.isWhole ? { pages, content } : "the repository lacks pages of the snapshot before";
+      return pages.isWhole ? pages : "the repository lacks pages of the snapshot before";
     } catch (error) {
       if (error instanceof CairnError && error.code === "damaged")
         return `the snapshot before is damaged: ${error.message}`;

@@ -63,10 +63,10 @@ export class PlacedDatabases {
       for (const hash of hashes) {
         if (name !== null && folderName(hash.path) !== name) continue;
         if (given.has(latin1(hash.path)) || !(await isFree(reader, root, hash.path))) continue;
-        given.set(latin1(hash.path), unreadable(hash, error as CairnError));
+        given.set(latin1(hash.path), unreadable(hash, error));
         isKnown = true;
       }
-      if (!isKnown) damaged.push({ name: name ?? "", error: error as CairnError });
+      if (!isKnown) damaged.push({ name: name ?? "", error });
     };
     const read = async (node: TreeNode): Promise<void> => {
       try {
@@ -134,7 +134,7 @@ export class PlacedDatabases {
 }
 
 /** True of the error of a database that is left out, while all else is there. */
-export function isUnreadable(error: unknown): boolean {
+export function isUnreadable(error: unknown): error is CairnError {
   return error instanceof CairnError && (error.code === "damaged" || error.code === "newer_version");
 }
 

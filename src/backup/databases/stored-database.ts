@@ -149,21 +149,18 @@ export class DatabasePages {
 
   /**
    * Reads the database from its beginning to its end in pieces, each page of which has the hash that is recorded. Throws
-   * `damaged`, naming database and page. `near`: where packs that are far away are brought; `drops`: they go again.
+   * `damaged`, naming database and page. `near`: where packs that are far away are brought, and go again.
    */
-  async *read(
-    near: NearPacks,
-    { signal, drops = false }: { signal?: AbortSignal | undefined; drops?: boolean },
-  ): AsyncGenerator<Uint8Array> {
+  async *read(near: NearPacks, signal: AbortSignal | undefined): AsyncGenerator<Uint8Array> {
     const pace = newPacer(signal);
     let batch: PlaceOfPages[][] = [];
     for (const piece of this.#pieces()) {
       batch.push(piece);
       if (batch.length < PIECES_AHEAD) continue;
-      yield* this.#readBatch(batch, near, { signal, drops, pace });
+      yield* this.#readBatch(batch, near, { signal, pace });
       batch = [];
     }
-    yield* this.#readBatch(batch, near, { signal, drops, pace });
+    yield* this.#readBatch(batch, near, { signal, pace });
   }
 
   /**
@@ -204,7 +201,7 @@ export class DatabasePages {
   async *#readBatch(
     batch: readonly PlaceOfPages[][],
     near: NearPacks,
-    { signal, drops, pace }: { signal: AbortSignal | undefined; drops: boolean; pace: Pacer },
+    { signal, pace }: { signal: AbortSignal | undefined; pace: Pacer },
   ): AsyncGenerator<Uint8Array> {
     const ranges = near.isLocal ? [] : this.#ranges(batch.flat());
     await near.fetch(ranges, { lenient: true, signal });
@@ -221,10 +218,8 @@ export class DatabasePages {
         yield bytes;
       }
     } finally {
-      if (drops) {
-        this.#reader.close();
-        for (const { pack } of ranges) near.drop(pack);
-      }
+      if (ranges.length > 0) this.#reader.close();
+      for (const { pack } of ranges) near.drop(pack);
     }
   }
 

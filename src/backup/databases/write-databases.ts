@@ -4,7 +4,7 @@ import { exactNode, type LosslessByPath } from "../../archive/write/exact-nodes.
 import { NodeWriter, type NotSet } from "../../archive/write/node-writer.ts";
 import { setDirectory } from "../../archive/write/root-metadata.ts";
 import type { RestoreBackupOptions } from "../../contract/snapshots.ts";
-import { CairnError, toCairnError } from "../../errors.ts";
+import { CairnError } from "../../errors.ts";
 import { latin1 } from "../../formats/bytes.ts";
 import type { TreeNode } from "../../formats/restic/tree.ts";
 import { failpoint } from "../../failpoint.ts";
@@ -22,9 +22,7 @@ import { DatabasePages } from "./stored-database.ts";
 
 const DIRECTORY = fs.constants.O_RDONLY | fs.constants.O_DIRECTORY | fs.constants.O_NOFOLLOW;
 
-interface Writing {
-  options: Pick<RestoreBackupOptions, "sparse" | "signal" | "onProgress">;
-}
+type WriteOptions = Pick<RestoreBackupOptions, "sparse" | "signal" | "onProgress">;
 
 export interface WrittenDatabases {
   entries: number;
@@ -51,7 +49,7 @@ export function chosenDatabases(
 export async function writeDatabases(
   session: Session,
   databases: readonly PlacedDatabase[],
-  { folder, lossless, options }: { folder: Buffer; lossless: LosslessByPath } & Writing,
+  { folder, lossless, options }: { folder: Buffer; lossless: LosslessByPath; options: WriteOptions },
 ): Promise<WrittenDatabases> {
   const written: WrittenDatabases = { entries: 0, bytes: 0, notSet: [], damaged: [] };
   const root = fs.openSync(folder, DIRECTORY);
@@ -63,9 +61,8 @@ export async function writeDatabases(
         written.entries++;
         written.bytes += placed.database.manifest.node.size;
       } catch (error) {
-        const known = toCairnError(error);
-        if (!isUnreadable(known)) throw known;
-        written.damaged.push({ path: placed.path, detail: known.message });
+        if (!isUnreadable(error)) throw error;
+        written.damaged.push({ path: placed.path, detail: error.message });
       }
     }
   } finally {
@@ -77,7 +74,12 @@ export async function writeDatabases(
 async function writeOne(
   session: Session,
   root: number,
-  { placed, node, written, options }: { placed: PlacedDatabase; node: TreeNode; written: WrittenDatabases } & Writing,
+  {
+    placed,
+    node,
+    written,
+    options,
+  }: { placed: PlacedDatabase; node: TreeNode; written: WrittenDatabases; options: WriteOptions },
 ): Promise<void> {
   const { path, database } = placed;
   const at = path.lastIndexOf(0x2f);
@@ -106,7 +108,7 @@ async function writeOne(
     const fd = writer.create(directory, place);
     try {
       let position = 0;
-      for await (const piece of pages.read(session.near, { signal: options.signal, drops: true })) {
+      for await (const piece of pages.read(session.near, options.signal)) {
         writer.write(fd, arenaOver(piece), { offset: 0, length: piece.length, position, path });
         position += piece.length;
         options.onProgress?.({ phase: "restoring", done: written.entries, bytes: written.bytes + position });
