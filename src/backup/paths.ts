@@ -8,7 +8,7 @@ import { joinPath, latin1 } from "../formats/bytes.ts";
 import type { Manifest } from "../formats/records/manifest.ts";
 import { rawPath as pathOfRecord, recordPath } from "../formats/records/record.ts";
 import type { TreeNode } from "../formats/restic/tree.ts";
-import { SIDECARS } from "../formats/sqlite-header.ts";
+import { beside, SIDECARS } from "../formats/sqlite-header.ts";
 import { refuseBorgPattern } from "../fs/borg-pattern.ts";
 import { PathSelection } from "../fs/path-selection.ts";
 import { isAtOrBelow, normalizeTyped, printablePath, quotedPath, rawBytes, shellQuote } from "../fs/safe-path.ts";
@@ -88,9 +88,9 @@ export async function chosenPaths(
 async function sidecarsIn(reader: BlobSource, saved: Whole, path: Uint8Array): Promise<Buffer[]> {
   const found: Buffer[] = [];
   for (const ending of SIDECARS) {
-    const beside = Buffer.concat([path, Buffer.from(ending)]);
-    const node = await entryAt(reader, saved, beside).catch(() => null);
-    if (node?.type === "file") found.push(beside);
+    const place = beside(path, ending);
+    const node = await entryAt(reader, saved, place).catch(() => null);
+    if (node?.type === "file") found.push(place);
   }
   return found;
 }

@@ -1,3 +1,5 @@
+import { latin1 } from "./bytes.ts";
+
 /** Layout of SQLite's database files, as far as a capture needs it: https://www.sqlite.org/fileformat.html */
 
 /** Bytes that each begins with. */
@@ -8,17 +10,8 @@ export const HEADER_BYTES = 100;
 export const LOCK_BYTE_OFFSET = 0x4000_0000;
 /** Endings of the files that belong to a database: write-ahead log, its index, rollback journal. */
 export const SIDECARS = ["-wal", "-shm", "-journal"] as const;
-const WAL_MAGICS = ["377f0682", "377f0683"];
-const JOURNAL_MAGIC = "d9d505f920a163d7";
-/** Bytes of a log by which SQLite knows it. */
-export const LOG_MAGIC_BYTES = 8;
-
-/** Tells whether a `-wal` or `-journal` that begins so is one that SQLite applies to the database beside it. */
-export function isLog(bytes: Buffer): boolean {
-  const start = bytes.toString("hex", 0, LOG_MAGIC_BYTES);
-  return start === JOURNAL_MAGIC || WAL_MAGICS.includes(start.slice(0, 8));
-}
-
+/** Endings of those that hold what its own file does not have yet, or not any more. The index of a log is made anew. */
+export const LOGS = ["-wal", "-journal"] as const;
 /** The first version without an error by which two connections could damage a database when its log began anew. */
 export const SAFE_WAL_VERSION = 3_051_003;
 
@@ -52,6 +45,26 @@ export function parseHeader(bytes: Buffer): DatabaseHeader | null {
     application_id: bytes.readInt32BE(68),
     written_by: bytes.readUInt32BE(96),
   };
+}
+
+/** Bytes of a log by which SQLite knows it. */
+export const LOG_MAGIC_BYTES = 8;
+const LOG_MAGIC = /^(?:377f068[23]|d9d505f920a163d7)/;
+
+/** True for the beginning of a `-wal` or `-journal` that SQLite applies to the database beside it. */
+export function isLog(bytes: Buffer): boolean {
+  return bytes.length >= LOG_MAGIC_BYTES && LOG_MAGIC.test(bytes.toString("hex", 0, LOG_MAGIC_BYTES));
+}
+
+/** The path of a file that belongs to a database. */
+export function beside(database: Uint8Array, ending: string): Buffer {
+  return Buffer.concat([database, Buffer.from(ending)]);
+}
+
+/** The path of the database that a file belongs to by its name; null where it is named otherwise. */
+export function besideWhich(path: Uint8Array): Uint8Array | null {
+  const ending = SIDECARS.find((each) => latin1(path).endsWith(each));
+  return ending === undefined ? null : path.subarray(0, path.length - ending.length);
 }
 
 /** The place of the page without content in a file of so many bytes; null where it is smaller. */

@@ -1,5 +1,5 @@
 import fs from "node:fs";
-import { HEADER_BYTES, parseHeader, SIDECARS } from "../../formats/sqlite-header.ts";
+import { HEADER_BYTES, LOGS, parseHeader, SIDECARS } from "../../formats/sqlite-header.ts";
 import { STAT, TYPE, wide } from "../../fs/linux/syscalls.ts";
 import { type Arena, newArena } from "../../native.ts";
 import type { ScanThread } from "./scan-thread.ts";
@@ -39,8 +39,6 @@ export interface HeldDatabase {
   release(): Promise<boolean>;
 }
 
-/** Endings of files that hold what a database's own file does not have yet, or not any more. */
-const HOLDING = ["-wal", "-journal"] as const;
 const MOST_ENDING = 8;
 const OPEN_FLAGS = fs.constants.O_RDONLY | fs.constants.O_NOFOLLOW | fs.constants.O_NONBLOCK;
 
@@ -85,7 +83,7 @@ export class DatabaseLook {
   /** True where the log or journal of an entry holds something. Uses the thread's second stat buffer. */
   isLive(dirfd: number, name: Uint8Array): boolean {
     const { sys, stat2 } = this.#thread;
-    return HOLDING.some(
+    return LOGS.some(
       (ending) =>
         sys.stat(dirfd, this.#names, this.#put(name, ending), stat2) === 0 &&
         stat2.words[STAT.MODE]! >>> 12 === TYPE.FILE &&

@@ -1,5 +1,6 @@
 import fs from "node:fs";
 import { compareBytes } from "../../formats/bytes.ts";
+import { beside, LOGS } from "../../formats/sqlite-header.ts";
 import { openRegular } from "../../fs/regular-file.ts";
 import { arenaOver } from "../../native.ts";
 import { D, DIRECTORY_WORDS, R, RECORD_WORDS } from "../cache/scan-table.ts";
@@ -22,8 +23,8 @@ export function readCaptured(thread: ScanThread, { directory, name, held }: Capt
   const reader = new EntryReader(thread);
   const names = arenaOver(table.names);
   try {
-    for (const ending of ["", "-wal", "-journal"] as const) {
-      const record = recordOf(thread, directory, Buffer.concat([name, Buffer.from(ending)]));
+    for (const ending of ["", ...LOGS] as const) {
+      const record = recordOf(thread, directory, beside(name, ending));
       if (record < 0) continue;
       const at = table.records[record * RECORD_WORDS]!;
       const content = contentOf(held, ending);

@@ -2,6 +2,7 @@ import fs from "node:fs";
 import { join } from "node:path";
 import { isDatabase } from "../../capture/sqlite/header.ts";
 import { joinPath } from "../../formats/bytes.ts";
+import { beside, LOGS } from "../../formats/sqlite-header.ts";
 import { ENOENT } from "../../fs/linux/errno.ts";
 import { DirectoryListing } from "../../fs/listing.ts";
 import { openBelow } from "../../fs/linux/open-below.ts";
@@ -22,8 +23,6 @@ export interface RestoredDatabase {
 const DIRECTORY = fs.constants.O_RDONLY | fs.constants.O_DIRECTORY | fs.constants.O_NOFOLLOW;
 const NAME = "database";
 const MAX_NAME_BYTES = 255;
-/** Endings of files that SQLite looks for beside a database; the index of a write-ahead log is made anew. */
-const BESIDE = ["-wal", "-journal"];
 
 /**
  * Finds the databases in a folder that nobody needs any more, however deep, and moves each for the time of one step
@@ -110,8 +109,8 @@ class DatabaseWalk {
   /** Moves a database aside, with its journal; where it lies then. */
   takeOut(name: Buffer): string {
     this.#move(name, NAME);
-    for (const ending of BESIDE) {
-      const journal = Buffer.concat([name, Buffer.from(ending)]);
+    for (const ending of LOGS) {
+      const journal = beside(name, ending);
       if (journal.length > MAX_NAME_BYTES || this.#typeOf(journal) !== TYPE.FILE) continue;
       this.#chmod(journal, 0o600);
       this.#move(journal, `${NAME}${ending}`);

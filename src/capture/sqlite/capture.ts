@@ -4,7 +4,7 @@ import { setTimeout as sleep } from "node:timers/promises";
 import { failpoint } from "../../failpoint.ts";
 import { openRegular } from "../../fs/regular-file.ts";
 import type { Captured, CaptureRequest, Method } from "./captured.ts";
-import { type DatabaseHeader, HEADER_BYTES, SAFE_WAL_VERSION } from "../../formats/sqlite-header.ts";
+import { beside, type DatabaseHeader, HEADER_BYTES, LOGS, SAFE_WAL_VERSION } from "../../formats/sqlite-header.ts";
 import { readHeader } from "./header.ts";
 import {
   ask,
@@ -17,7 +17,7 @@ import {
   statisticsOf,
   warningOf,
 } from "./image.ts";
-import { beside, plainCopy, sizeOf } from "./plain-copy.ts";
+import { plainCopy, sizeOf } from "./plain-copy.ts";
 
 /** Milliseconds that a lock is waited for, between two tries, and for which a checkpoint may keep a writer waiting. */
 const WAIT_MS = 3_000;
@@ -105,7 +105,7 @@ function heldCopy({ label, reason, sidecars }: Captured): Held {
  * opens them gets; the files themselves stay as they are.
  */
 function recovered({ path, stage }: HoldRequest): Held {
-  const sidecars = (["-wal", "-journal"] as const).filter((ending) => (sizeOf(path, ending) ?? 0) > 0);
+  const sidecars = LOGS.filter((ending) => (sizeOf(path, ending) ?? 0) > 0);
   for (const ending of ["", ...sidecars])
     fs.copyFileSync(beside(path, ending), `${stage}/image${ending}`, fs.constants.COPYFILE_FICLONE);
   fs.chmodSync(`${stage}/image`, 0o600);

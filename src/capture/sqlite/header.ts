@@ -1,5 +1,12 @@
 import fs from "node:fs";
-import { type DatabaseHeader, HEADER_BYTES, MAGIC, parseHeader } from "../../formats/sqlite-header.ts";
+import {
+  type DatabaseHeader,
+  HEADER_BYTES,
+  isLog,
+  LOG_MAGIC_BYTES,
+  MAGIC,
+  parseHeader,
+} from "../../formats/sqlite-header.ts";
 
 /** True for an open file that begins as SQLite's databases do. */
 export function isDatabase(fd: number): boolean {
@@ -11,4 +18,10 @@ export function isDatabase(fd: number): boolean {
 export function readHeader(fd: number): DatabaseHeader | null {
   const bytes = Buffer.alloc(HEADER_BYTES);
   return fs.readSync(fd, bytes, 0, HEADER_BYTES, 0) === HEADER_BYTES ? parseHeader(bytes) : null;
+}
+
+/** True for an open file that begins as a log does which SQLite applies to the database beside it. */
+export function beginsAsLog(fd: number): boolean {
+  const bytes = Buffer.alloc(LOG_MAGIC_BYTES);
+  return fs.readSync(fd, bytes, 0, LOG_MAGIC_BYTES, 0) === LOG_MAGIC_BYTES && isLog(bytes);
 }

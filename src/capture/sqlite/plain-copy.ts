@@ -1,21 +1,16 @@
 import fs from "node:fs";
 import { openRegular } from "../../fs/regular-file.ts";
 import type { Captured, CaptureRequest } from "./captured.ts";
-import { type DatabaseHeader, type SIDECARS } from "../../formats/sqlite-header.ts";
+import { beside, type DatabaseHeader, LOGS, type SIDECARS } from "../../formats/sqlite-header.ts";
 import { clearLockPage, copyBytes, hashOf } from "./image.ts";
 
-/** Files of a database that a copy takes along; the index of a log is made anew. */
-const COPIED = ["", "-wal", "-journal"] as const;
+/** Endings of the files of a database that a copy takes along. */
+const COPIED = ["", ...LOGS] as const;
 const TRIES = 3;
 
 /** Size of a sidecar of a database; null where there is none. */
 export function sizeOf(path: Uint8Array, ending: (typeof SIDECARS)[number]): number | null {
   return fs.statSync(beside(path, ending), { throwIfNoEntry: false })?.size ?? null;
-}
-
-/** The path of a database with an ending. */
-export function beside(path: Uint8Array, ending: string): Buffer {
-  return Buffer.concat([path, Buffer.from(ending)]);
 }
 
 /**

@@ -3,6 +3,7 @@ import { join } from "node:path";
 import { pipeline } from "node:stream/promises";
 import { DatabaseProcess } from "../../capture/sqlite/database-process.ts";
 import { toCairnError } from "../../errors.ts";
+import { beside, LOGS } from "../../formats/sqlite-header.ts";
 import { makeFolder } from "../../fs/make-folder.ts";
 import { removeAll } from "../../fs/remove-all.ts";
 import { displayPath, joinRaw, normalizeTyped } from "../../fs/safe-path.ts";
@@ -64,13 +65,10 @@ async function placeDatabase(
   options: WorkspaceCallOptions,
 ): Promise<string> {
   const target = point.descriptor.save_point_id;
-  for (const ending of ["", "-wal", "-journal"]) {
+  for (const ending of ["", ...LOGS]) {
     const place = join(folder, `${NAME}${ending}`);
     try {
-      await pipeline(
-        read(workspace, target, Buffer.concat([path, Buffer.from(ending)]), options),
-        createWriteStream(place, { flags: "wx" }),
-      );
+      await pipeline(read(workspace, target, beside(path, ending), options), createWriteStream(place, { flags: "wx" }));
     } catch (error) {
       if (ending === "" || toCairnError(error).code !== "not_found") throw error;
       // The point has no journal of it.

@@ -7,6 +7,7 @@ import { toCairnError } from "../../errors.ts";
 import { failpoint } from "../../failpoint.ts";
 import { joinPath, latin1 } from "../../formats/bytes.ts";
 import { linkedInode, type NodeType, type TreeNode, type TreeNodes } from "../../formats/restic/tree.ts";
+import { beside } from "../../formats/sqlite-header.ts";
 import { EACCES, EBUSY, EEXIST, EISDIR, ENOENT, EPERM, errnoName, EXDEV } from "../../fs/linux/errno.ts";
 import { type OpenPlace, renameToFree } from "../../fs/linux/exchange-folders.ts";
 import { openBelow } from "../../fs/linux/open-below.ts";
@@ -28,7 +29,7 @@ import { quotedPath } from "../../fs/safe-path.ts";
 import { newArena } from "../../native.ts";
 import { newPacer } from "../../pacer.ts";
 import { type LeftOutEntry, notSetEntry } from "../points/left-out.ts";
-import { logBeside, mayBeDatabase } from "../restore/open-databases.ts";
+import { logsBeside, mayBeDatabase } from "../restore/open-databases.ts";
 
 /** A state that is put over a folder with something in it. */
 export interface Over {
@@ -43,6 +44,13 @@ export interface Over {
   chosen: readonly Uint8Array[] | null;
   overwrite: Overwrite;
   signal?: AbortSignal | undefined;
+}
+
+/** An entry of the state, all of its directory, and its path. */
+interface Looked {
+  node: TreeNode;
+  nodes: TreeNodes;
+  own: Uint8Array;
 }
 
 const NOTHING = new Uint8Array(0);
@@ -81,8 +89,6 @@ export class OverFolder {
   /** Entries that stay though they were to be written, and folders that were made; paths in latin1. */
   readonly #kept = new Set<string>();
   readonly #made = new Set<string>();
-  /** Entries that the state has in the directory that is looked at. */
-  #nodes: TreeNodes = [];
   /** Raw paths, each with all below it; null: everything. */
   #planned: Uint8Array[] | null = null;
 
@@ -118,11 +124,10 @@ export class OverFolder {
     let isWhole = (this.#chosen?.of(path) ?? "whole") === "whole";
     const below: TreeNode[] = [];
     this.#inTarget(path, (fd) => {
-      this.#nodes = nodes;
       for (const node of nodes) {
         const own = joinPath(path, node.name);
         const wanted = this.#wanted(own, node);
-        const is = wanted === "no" ? "left" : this.#look(fd, { node, own, isWhole: wanted === "whole" });
+        const is = wanted === "no" ? "left" : this.#look(fd, { node, nodes, own, isWhole: wanted === "whole" });
         if (is === "below") below.push(node);
         else if (is === "write") found.push(own);
         else isWhole = false;
@@ -143,14 +148,14 @@ export class OverFolder {
     return wanted === "part" && type !== "dir" ? "no" : wanted;
   }
 
-  /** Decides on one entry; `isWhole`: it is chosen itself. */
-  #look(fd: number, what: { node: TreeNode; own: Uint8Array; isWhole: boolean }): "write" | "below" | "left" {
+  /** Decides on one of a directory's `nodes`; `isWhole`: it is chosen itself. */
+  #look(fd: number, what: Looked & { isWhole: boolean }): "write" | "below" | "left" {
     const { node: stored, own, isWhole } = what;
     const isDirectory = stored.type === "dir";
     const there = fd < 0 ? ENOENT : this.#statOf(fd, stored.name);
     if (there === ENOENT) {
       if (isDirectory && !isWhole) return "below";
-      if (this.#isBesideLog(stored, own)) return this.#stays(own, "keep_present", BESIDE_LOG);
+      if (this.#isBesideLog(what)) return this.#stays(own, "keep_present", BESIDE_LOG);
       if (!isDirectory) this.#grouped(stored, own, true);
       return "write";
     }
@@ -168,7 +173,7 @@ export class OverFolder {
     }
     const node = exactNode(stored, lossless.get(latin1(own)));
     const isSame = overwrite === "if-changed" && this.#isAsSaved(fd, node);
-    if (!isSame && this.#isBesideLog(stored, own)) return this.#stays(own, "keep_present", BESIDE_LOG);
+    if (!isSame && this.#isBesideLog(what)) return this.#stays(own, "keep_present", BESIDE_LOG);
     this.#grouped(node, own, !isSame);
     if (!isSame) return "write";
     this.counts.unchanged++;
@@ -176,14 +181,14 @@ export class OverFolder {
   }
 
   /** Tells if a file would come to lie beside a log of SQLite that stays. */
-  #isBesideLog(node: TreeNode, own: Uint8Array): boolean {
+  #isBesideLog({ node, nodes, own }: Looked): boolean {
     if (node.type !== "file" || !mayBeDatabase(node)) return false;
-    const ending = logBeside(joinPath(this.#over.target, own));
-    if (ending === null) return false;
-    const name = Buffer.concat([node.name, Buffer.from(ending)]);
-    const log = Iterator.from(this.#nodes).find((each) => Buffer.compare(each.name, name) === 0);
-    const isReplaced = log?.type === "file" && this.#over.overwrite !== "never";
-    return !isReplaced || this.#wanted(Buffer.concat([own, Buffer.from(ending)]), log) === "no";
+    return logsBeside(joinPath(this.#over.target, own)).some((ending) => {
+      const name = beside(node.name, ending);
+      const log = Iterator.from(nodes).find((each) => Buffer.compare(each.name, name) === 0);
+      const isReplaced = log?.type === "file" && this.#over.overwrite !== "never";
+      return !isReplaced || this.#wanted(beside(own, ending), log) === "no";
+    });
   }
 
   #stays(path: Uint8Array, reason: LeftOutEntry["reason"], detail: string): "left" {

@@ -1,12 +1,13 @@
 import fs from "node:fs";
 import { originsBeside } from "../../archive/cache/origins.ts";
+import { readHeader } from "../../capture/sqlite/header.ts";
 import type { DatabaseCapture } from "../../archive/scan/databases.ts";
 import type { Captured } from "../../clones/holder.ts";
 import { toCairnError } from "../../errors.ts";
 import { failpoint } from "../../failpoint.ts";
 import { joinPath, latin1 } from "../../formats/bytes.ts";
 import type { ConsistencyLabel, Descriptor } from "../../formats/records/descriptor.ts";
-import { HEADER_BYTES, parseHeader, SIDECARS } from "../../formats/sqlite-header.ts";
+import { besideWhich, LOGS } from "../../formats/sqlite-header.ts";
 import { recordPath } from "../../formats/records/record.ts";
 import { cloneAnswer, cloneFile } from "../../fs/linux/reflink.ts";
 import { openRegular } from "../../fs/regular-file.ts";
@@ -14,8 +15,6 @@ import { newWorkDirectory } from "../../fs/work-directory.ts";
 import type { SaveInput } from "../save/record-point.ts";
 import type { Workspace } from "../workspace.ts";
 
-/** Endings of the files in which a database may have more than in its own. */
-const LOGS = ["-wal", "-journal"] as const;
 const TRIES = 2;
 
 interface ClonedDatabases {
@@ -122,8 +121,7 @@ function databasesIn({ torn, logs = [] }: Captured, tree: Buffer): { databases: 
   const databases = new Map<string, Buffer>();
   const others: Uint8Array[] = [];
   for (const place of [...torn, ...logs]) {
-    const ending = SIDECARS.find((each) => latin1(place).endsWith(each)) ?? "";
-    const own = Buffer.from(place.subarray(0, place.length - ending.length));
+    const own = Buffer.from(besideWhich(place) ?? place);
     if (isDatabase(joinPath(tree, own))) databases.set(latin1(own), own);
     else if (torn.includes(place)) others.push(place);
   }
@@ -134,8 +132,7 @@ function isDatabase(place: Uint8Array): boolean {
   if (!isFile(place)) return false;
   const fd = openRegular(Buffer.from(place));
   try {
-    const head = Buffer.alloc(HEADER_BYTES);
-    return fs.readSync(fd, head, 0, HEADER_BYTES, 0) === HEADER_BYTES && parseHeader(head) !== null;
+    return readHeader(fd) !== null;
   } finally {
     fs.closeSync(fd);
   }

@@ -1,12 +1,13 @@
 import fs from "node:fs";
 import path from "node:path";
+import { beginsAsLog, readHeader } from "../../capture/sqlite/header.ts";
 import { CairnError, toCairnError } from "../../errors.ts";
 import { failpoint } from "../../failpoint.ts";
 import { joinPath, latin1 } from "../../formats/bytes.ts";
 import type { Descriptor } from "../../formats/records/descriptor.ts";
 import type { TreeNode } from "../../formats/restic/tree.ts";
 import { rawPath } from "../../formats/records/record.ts";
-import { HEADER_BYTES, isLog, LOG_MAGIC_BYTES, parseHeader, SIDECARS } from "../../formats/sqlite-header.ts";
+import { beside, besideWhich, LOGS, SIDECARS } from "../../formats/sqlite-header.ts";
 import { findHolders, type Holder } from "../../fs/linux/holders.ts";
 import { openRegular } from "../../fs/regular-file.ts";
 import { printablePath } from "../../fs/safe-path.ts";
@@ -17,9 +18,8 @@ import { findNode, type Plan, type PlannedEntry } from "./plan.ts";
 import type { PlannedRestore, RestoreInput } from "./prepare.ts";
 
 /** Endings of the files that hold what a database does; of all that belong to it. */
-const HOLDING = ["", "-wal", "-journal"];
+const HOLDING = ["", ...LOGS];
 const ENDINGS = ["", ...SIDECARS];
-const LOGS = ["-wal", "-journal"];
 const DATABASE_LABELS: ReadonlySet<string> = new Set(["transaction-consistent", "crash-consistent", "torn-possible"]);
 const HOLDERS_BUDGET_MS = 2_000;
 /** The least page; every database is a multiple of it. */
@@ -48,7 +48,7 @@ export async function besidesOpenDatabases(
     for (const [i, { place }] of open.entries()) {
       const image = path.join(scratch, String(i));
       for (const ending of HOLDING) {
-        const node = findNode(target, besideIt(place, ending));
+        const node = findNode(target, beside(place, ending));
         if (node?.type === "file") writePieces(`${image}${ending}`, target.content(node));
       }
       const to = Buffer.from(joinPath(workspace.root, place)).toString();
@@ -58,7 +58,7 @@ export async function besidesOpenDatabases(
   } finally {
     fs.rmSync(scratch, { recursive: true, force: true });
   }
-  const done = new Set(open.flatMap(({ place }) => ENDINGS.map((ending) => latin1(besideIt(place, ending)))));
+  const done = new Set(open.flatMap(({ place }) => ENDINGS.map((ending) => latin1(beside(place, ending)))));
   const others = new PackedList<PlannedEntry>();
   for (const entry of plan) if (!done.has(latin1(entry.path))) others.push(entry);
   return others;
@@ -94,9 +94,7 @@ function openDatabases(root: Buffer, plan: Plan): { place: Uint8Array; holder: H
 /** The database that an entry may be, or belong to, that a restore replaces or removes. */
 function databaseOf({ path: place, before, action }: PlannedEntry): Uint8Array | null {
   if (before?.type !== "file" || (action !== "update" && action !== "delete")) return null;
-  const ending = SIDECARS.find((each) => latin1(place).endsWith(each));
-  if (ending !== undefined) return place.subarray(0, place.length - ending.length);
-  return mayBeDatabase(before) ? place : null;
+  return besideWhich(place) ?? (mayBeDatabase(before) ? place : null);
 }
 
 /**
@@ -111,8 +109,8 @@ export function withSidecars(
   if (paths === null) return null;
   const known = new Set(labels.flatMap((each) => (DATABASE_LABELS.has(each.label) ? [latin1(rawPath(each))] : [])));
   return paths.flatMap((place) =>
-    known.has(latin1(place)) || (root !== null && logBeside(joinPath(root, place)) !== null)
-      ? [place, ...SIDECARS.map((ending) => besideIt(place, ending))]
+    known.has(latin1(place)) || (root !== null && logsBeside(joinPath(root, place)).length > 0)
+      ? [place, ...SIDECARS.map((ending) => beside(place, ending))]
       : [place],
   );
 }
@@ -122,11 +120,11 @@ export function requireNoLogsLeft(root: Buffer, { plan, target }: Pick<PlannedRe
   let planned: Set<string> | null = null;
   for (const { path: place, action, after } of plan) {
     if ((action !== "create" && action !== "update") || after?.type !== "file" || !mayBeDatabase(after)) continue;
-    const ending = logBeside(joinPath(root, place));
-    if (ending === null) continue;
+    const logs = logsBeside(joinPath(root, place)).map((ending) => beside(place, ending));
+    if (logs.length === 0) continue;
     planned ??= new Set(Iterator.from(plan).flatMap((each) => (each.action === "keep" ? [] : [latin1(each.path)])));
-    const log = besideIt(place, ending);
-    if (planned.has(latin1(log)) || findNode(target, log)?.type === "file") continue;
+    const log = logs.find((each) => !planned!.has(latin1(each)) && findNode(target, each)?.type !== "file");
+    if (log === undefined) continue;
     throw new CairnError(
       "refused",
       `${printablePath(log)} holds changes to the database that is there now, would damage the one that the point has, and is to stay; nothing was changed`,
@@ -138,34 +136,24 @@ export function requireNoLogsLeft(root: Buffer, { plan, target }: Pick<PlannedRe
   }
 }
 
-/** The ending of a file beside this place that SQLite would apply to a database here; null where none is. */
-export function logBeside(place: Uint8Array): string | null {
-  return LOGS.find((ending) => startsAsLog(besideIt(place, ending))) ?? null;
+/** Endings of the files beside this place that SQLite would apply to a database here. */
+export function logsBeside(place: Uint8Array): string[] {
+  return LOGS.filter((ending) => startsAsLog(beside(place, ending)));
 }
 
 function startsAsLog(place: Buffer): boolean {
   // As a rule none is there.
   if (!fs.existsSync(place)) return false;
   try {
-    const fd = openRegular(place);
-    try {
-      const head = Buffer.alloc(LOG_MAGIC_BYTES);
-      return fs.readSync(fd, head, 0, head.length, 0) === head.length && isLog(head);
-    } finally {
-      fs.closeSync(fd);
-    }
+    return inFile(place, beginsAsLog);
   } catch {
-    // What cannot be read SQLite, run by the same user, does not apply.
+    // SQLite, run by the same user, cannot read it either.
     return false;
   }
 }
 
 export function mayBeDatabase({ size }: Pick<TreeNode, "size">): boolean {
   return size > 0 && size % LEAST_PAGE === 0;
-}
-
-function besideIt(place: Uint8Array, ending: string): Buffer {
-  return Buffer.concat([place, Buffer.from(ending)]);
 }
 
 function writePieces(place: string, pieces: Iterable<Uint8Array>): void {
@@ -179,17 +167,20 @@ function writePieces(place: string, pieces: Iterable<Uint8Array>): void {
 
 /** Reads nothing of a file that this process has open: closing it would give up the locks on it. */
 function isDatabase(place: Uint8Array, { pid }: Holder): boolean {
-  if (pid === process.pid) return SIDECARS.some((ending) => fs.existsSync(Buffer.concat([place, Buffer.from(ending)])));
+  if (pid === process.pid) return SIDECARS.some((ending) => fs.existsSync(beside(place, ending)));
   try {
-    const fd = openRegular(Buffer.from(place));
-    try {
-      const head = Buffer.alloc(HEADER_BYTES);
-      return fs.readSync(fd, head, 0, HEADER_BYTES, 0) === HEADER_BYTES && parseHeader(head) !== null;
-    } finally {
-      fs.closeSync(fd);
-    }
+    return inFile(place, readHeader) !== null;
   } catch (error) {
     if (toCairnError(error).code === "not_found") return false;
     throw error;
+  }
+}
+
+function inFile<T>(place: Uint8Array, read: (fd: number) => T): T {
+  const fd = openRegular(Buffer.from(place));
+  try {
+    return read(fd);
+  } finally {
+    fs.closeSync(fd);
   }
 }

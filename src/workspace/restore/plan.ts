@@ -6,7 +6,7 @@ import { CairnError } from "../../errors.ts";
 import { latin1 } from "../../formats/bytes.ts";
 import { TAKEN_OUT } from "../../formats/records/manifest.ts";
 import type { TreeNode } from "../../formats/restic/tree.ts";
-import { SIDECARS } from "../../formats/sqlite-header.ts";
+import { besideWhich } from "../../formats/sqlite-header.ts";
 import { PathSelection } from "../../fs/path-selection.ts";
 import { isAtOrBelow, quotedPath } from "../../fs/safe-path.ts";
 import { newPacer } from "../../pacer.ts";
@@ -245,10 +245,8 @@ class Selection {
 
 /** Tells if a path belongs to a database among the paths: not each database has each such file. */
 export function isSidecar(path: Uint8Array, paths: readonly Uint8Array[]): boolean {
-  const ending = SIDECARS.find((each) => latin1(path).endsWith(each));
-  if (ending === undefined) return false;
-  const database = path.subarray(0, path.length - ending.length);
-  return paths.some((each) => Buffer.compare(each, database) === 0);
+  const database = besideWhich(path);
+  return database !== null && paths.some((each) => Buffer.compare(each, database) === 0);
 }
 
 /**
