@@ -106,3 +106,27 @@ test("a clone is told to lack attributes when those of its source cannot be read
       );
     }
 });
+
+void describe("databases in use", () => {
+  test("a database that was changed after the clone was begun is told of, though no journal is there any more", (t) => {
+    const volume = loopFileSystem(t, "xfs");
+    if (volume === null) return;
+    const [from, to] = ["from", "to"].map((name) => path.join(volume.root, name)) as [string, string];
+    for (const folder of [from, to]) fs.mkdirSync(folder);
+    const at = (name: string): string => path.join(from, name);
+    const page = Buffer.alloc(1024);
+    page.write("SQLite format 3\0", "latin1");
+    fs.writeFileSync(at("old.db"), page);
+    // Until the clock of the file system has gone on.
+    while (fs.statSync(to, { bigint: true }).ctimeNs <= fs.statSync(at("old.db"), { bigint: true }).ctimeNs)
+      fs.chmodSync(to, 0o755);
+    const clones = clonesOf(from, to);
+    fs.writeFileSync(at("new.db"), page);
+    fs.writeFileSync(at("other"), Buffer.alloc(1024, "x"));
+    fs.writeFileSync(at("cut.db-journal"), "");
+    clones.clone("old.db", "new.db", "other", "cut.db-journal", "gone.db-journal");
+    const { logs, torn } = clones.end();
+    const told = [logs, torn].map((paths) => paths.map((each) => Buffer.from(each).toString()));
+    assert.deepEqual(told, [["new.db", "cut.db-journal", "gone.db-journal"], []]);
+  });
+});

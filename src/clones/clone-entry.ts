@@ -1,6 +1,7 @@
 import fs from "node:fs";
 import { CairnError } from "../errors.ts";
 import { joinPath } from "../formats/bytes.ts";
+import { MAGIC } from "../formats/sqlite-header.ts";
 import { ELOOP, ENOENT, ENXIO, EPERM, faultOfEntry, HAS_NO_ATTRIBUTE, isNotHeld } from "../fs/linux/errno.ts";
 import { DIRECTORY, openBelow } from "../fs/linux/open-below.ts";
 import { OriginList } from "../archive/cache/origins.ts";
@@ -37,6 +38,8 @@ const READ = fs.constants.O_RDONLY | fs.constants.O_NOFOLLOW | fs.constants.O_NO
 const CREATE = fs.constants.O_RDWR | fs.constants.O_CREAT | fs.constants.O_EXCL | fs.constants.O_NOFOLLOW;
 const O_NOATIME = fs.constants.O_NOATIME ?? 0;
 const PIECE = 1024 * 1024;
+/** Databases are so many bytes, or a multiple of them. */
+const SMALLEST_PAGE = 512;
 const SEEK_DATA = 3;
 const SEEK_HOLE = 4;
 
@@ -60,7 +63,10 @@ export interface CloneTreeResult {
   omitted: { path: Uint8Array; reason: string }[];
   /** files that changed again while they were cloned once more; they are there */
   torn: Uint8Array[];
-  /** files with something in them that are called as logs and journals of SQLite databases are */
+  /**
+   * logs and journals of SQLite databases, by their names, that have something in them or had until just now; and databases
+   * that were changed after the clone was begun: their journal may have come and gone unseen
+   */
   logs: Uint8Array[];
   /** other file systems, left out */
   mounts: Uint8Array[];
@@ -116,6 +122,8 @@ export class EntryCloner {
   readonly #stat: StatBuffer = newStatBuffer();
   readonly #after: StatBuffer = newStatBuffer();
   readonly #made: StatBuffer = newStatBuffer();
+  /** the target before this thread listed anything: what is changed from then on has no earlier time */
+  readonly #began: StatBuffer = newStatBuffer();
   readonly #origins: OriginList | null;
   readonly #list: Arena = newArena(64 * 1024);
   readonly #value: Arena = newArena(128 * 1024);
@@ -133,6 +141,7 @@ export class EntryCloner {
     this.#pool = shared.pool;
     this.#links = shared.links;
     this.#target = shared.target;
+    this.sys.fstat(this.#target, this.#began);
     this.#origins = task.origins ? new OriginList() : null;
   }
 
@@ -189,8 +198,11 @@ export class EntryCloner {
 
   omit(pair: DirectoryPair, names: Arena, name: number, result: number): void {
     const path = this.pathOf(pair.path, names, name);
-    if (result === ENOENT) this.gone.add(nameOf(path));
-    else this.out.omitted.push({ path, reason: faultOfEntry(result) });
+    if (result === ENOENT) {
+      this.gone.add(nameOf(path));
+      // Its database may have been cloned before the transaction ended.
+      if (isLogName(names.bytes, name)) this.out.logs.push(path);
+    } else this.out.omitted.push({ path, reason: faultOfEntry(result) });
   }
 
   /** A file with several names: made once, then linked. */
@@ -264,12 +276,26 @@ export class EntryCloner {
       const known = sys.fstat(from, this.#after);
       const settled = known >= 0 && sameContentStat(before, this.#after.words);
       if (settled) this.madeFrom(to, before);
-      if (size > 0 && isLogName(names.bytes, name)) this.out.logs.push(this.pathOf(pair.path, names, name));
+      if (this.#tellsOfUse(from, names, name)) this.out.logs.push(this.pathOf(pair.path, names, name));
       this.#count(size, how);
       return settled;
     } finally {
       sys.close(to);
     }
+  }
+
+  /** True for an open file that is the log of a database in use, or a database that may be in the middle of a transaction. */
+  #tellsOfUse(from: number, names: Arena, name: number): boolean {
+    const { words } = this.#stat;
+    const size = wide(words, STAT.SIZE);
+    const isLog = isLogName(names.bytes, name);
+    if (isLog && size > 0) return true;
+    const later = signedWide(words, STAT.CTIME) - signedWide(this.#began.words, STAT.CTIME);
+    if (later < 0 || (later === 0 && words[STAT.CTIME_NS]! < this.#began.words[STAT.CTIME_NS]!)) return false;
+    if (isLog) return true;
+    if (size === 0 || size % SMALLEST_PAGE !== 0) return false;
+    const read = this.sys.read(from, this.#value, 0, MAGIC.length, 0);
+    return read === MAGIC.length && MAGIC.equals(this.#value.bytes.subarray(0, MAGIC.length));
   }
 
   /** Notes why a file is copied that was to be cloned. Throws where no file could be. */

@@ -352,7 +352,7 @@ export class EntryReader {
         if (!isWhole && attempt === 1) this.#torn(record, directory);
         if (isWhole || attempt === 1) {
           if (young) this.#flags |= FLAG.YOUNG;
-          this.#noteDatabase(clone < 0 ? fd : clone, entry);
+          this.#noteDatabase(clone < 0 ? fd : clone, fd, entry);
           this.#lacks(this.#attributes(fd), record, directory);
           this.#holes(clone < 0 ? fd : clone, stat);
           return;
@@ -416,8 +416,8 @@ export class EntryReader {
   }
 
   /** Marks what was just read as a database, where it is one, and has it captured where it is in use. */
-  #noteDatabase(fd: number, { dirfd, record, directory, isLive }: EntryToRead): void {
-    const { content, table } = this.#thread;
+  #noteDatabase(fd: number, source: number, { dirfd, record, directory, isLive }: EntryToRead): void {
+    const { content, table, sys, stat2 } = this.#thread;
     const size = wide(table.records, record * RECORD_WORDS + R.SIZE);
     if (size < HEADER_BYTES || (size <= SINGLE_BLOB_LIMIT && content.bytes[0] !== FIRST_OF_MAGIC)) return;
     if (!this.databases.isOne(fd, size > SINGLE_BLOB_LIMIT ? undefined : content.bytes.subarray(0, HEADER_BYTES)))
@@ -426,6 +426,13 @@ export class EntryReader {
     const name = table.recordName(record);
     const live = isLive ?? this.databases.isLive(dirfd, name);
     if (live) this.#flags |= FLAG.LIVE;
+    // A transaction that was under way when it was read may have ended before its journal was looked for.
+    else if (
+      isLive === undefined &&
+      sys.fstat(source, stat2) === 0 &&
+      !hasWords(table.records, record * RECORD_WORDS, stat2.words, CTIME_WORDS)
+    )
+      this.#torn(record, directory);
     if (isLive === undefined && (live || (this.#flags & FLAG.TORN) !== 0)) this.#thread.noteDatabase(directory, name);
   }
 

@@ -116,7 +116,7 @@ function labelSnapshot(captured: Captured, tree: Buffer): ClonedDatabases {
   return { captured: { ...captured, torn }, labels };
 }
 
-/** Databases in a tree that were written to when it was made, or have something in their logs; and what else is torn. */
+/** Databases in a tree that may have been written to when it was made; and what else is torn. */
 function databasesIn({ torn, logs = [] }: Captured, tree: Buffer): { databases: Buffer[]; torn: Uint8Array[] } {
   const databases = new Map<string, Buffer>();
   const others: Uint8Array[] = [];
