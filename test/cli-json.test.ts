@@ -34,7 +34,7 @@ interface Expected {
 }
 
 /** Their commands have two words. */
-const GROUPS = new Set(["backup", "receipt", "database"]);
+const GROUPS = new Set(["backup", "receipt", "database", "service"]);
 
 /** Runs a command and holds its envelope against the contract. */
 // oxlint-disable-next-line typescript/no-explicit-any -- what was printed is looked at as it is
@@ -273,6 +273,11 @@ test("pin, unpin, tag, store, inspect, workspaces, engine and seal print what th
   checkAll(run("engine set copy").data["engine_reasons"], "engine_reason", 4);
   assert.equal(run("seal").data["sealed"], 0);
   run("completion fish");
+  run("service install --print");
+  for (const verb of ["uninstall", "status", "reload", "unregister .", "recover ."])
+    run(`service ${verb}`, { status: 3 });
+  write("bad.toml", "[backend]\ntype = 1\n");
+  run("daemon --config bad.toml", { status: 2 });
   run("serve-repository --path . --listen 127.0.0.1:0 --no-auth --check");
   ran.add("__complete");
 });

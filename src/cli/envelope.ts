@@ -1,4 +1,5 @@
-import type { CairnError, ErrorCode } from "../errors.ts";
+import type { CairnError } from "../errors.ts";
+import { describeError, type ErrorRecord } from "../contract/error-record.ts";
 import { printable } from "./render/format.ts";
 
 const SCHEMA_VERSION = 1;
@@ -12,16 +13,7 @@ export interface Envelope {
   ok: boolean;
   data: unknown;
   warnings: string[];
-  error: EnvelopeError | null;
-}
-
-export interface EnvelopeError {
-  code: ErrorCode;
-  message: string;
-  hint: string | null;
-  retryable: boolean;
-  /** Machine-readable facts, where there are some, e.g. the holder of a lock. */
-  details?: Record<string, unknown>;
+  error: ErrorRecord | null;
 }
 
 export interface EnvelopeInput {
@@ -41,17 +33,6 @@ export function makeEnvelope(input: EnvelopeInput): Envelope {
     warnings: [...input.warnings],
     error: input.error === null ? null : describeError(input.error),
   };
-}
-
-function describeError(error: CairnError): EnvelopeError {
-  const described: EnvelopeError = {
-    code: error.code,
-    message: error.message,
-    hint: error.hint ?? null,
-    retryable: error.retryable,
-  };
-  if (error.details !== undefined) described.details = error.details;
-  return described;
 }
 
 /** One line. Big integers, which no consumer of JSON expects, become strings. */

@@ -57,7 +57,10 @@ export interface Captured {
   apart: readonly Uint8Array[];
   /** Raw paths of files that were changed while they were held. */
   torn: readonly Uint8Array[];
-  /** Raw paths of what may be the log or journal of a SQLite database, and has something in it; where the tree is of no one moment. */
+  /**
+   * Raw paths of logs and journals of SQLite databases that have something in them or had until just now, and of databases that
+   * were changed meanwhile; where the tree is of no one moment.
+   */
   logs?: readonly Uint8Array[];
   /** True when it is what was announced last: whole, of one moment, all by this holder's own means. */
   announced?: boolean;

@@ -146,6 +146,7 @@ export type RelocateOptions = Of<typeof RelocateOptions>;
 export const EngineOptions = object({
   ...CallOptions.entries,
   allow: allow("`holders`: convert although open files cannot be known"),
+  plain: opt(flag("with `reflink-copy`: a subvolume is made a plain folder in place")),
 });
 export type EngineOptions = Of<typeof EngineOptions>;
 export const EngineResult = object({

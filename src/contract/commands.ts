@@ -8,6 +8,7 @@ import {
   WorkspaceInfo,
   seal,
 } from "./care.ts";
+import { DAEMON_DATA } from "./daemon.ts";
 import { CaptureDatabaseResult, DatabaseList, RestoreDatabaseResult } from "./databases.ts";
 import {
   BackupRetention,
@@ -140,6 +141,7 @@ export const COMMAND_DATA: Readonly<Record<string, AnySchema>> = {
     tls: flag(),
   }),
   "serve-repository --hash-password": object({ htpasswd_line: text() }),
+  ...DAEMON_DATA,
   completion: object({ shell: text(), script: text() }),
   __complete: object({ candidates: rows(anything()) }),
   "database list": DatabaseList,

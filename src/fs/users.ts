@@ -49,6 +49,12 @@ export function groupName(gid: number): string {
   return groupNames().get(gid) ?? "";
 }
 
+/** The number of a group by its name; null when this machine's own file has none. */
+export function groupId(name: string): number | null {
+  for (const [gid, each] of groupNames()) if (each === name) return gid;
+  return null;
+}
+
 /** The users in a group, by number, as far as the machine's own files name them. */
 export function membersOf(gid: number): number[] {
   const [people, all] = ["/etc/passwd", "/etc/group"].map((file) => {

@@ -26,7 +26,7 @@ import {
   writeControl,
 } from "../workspace/place/control-directory.ts";
 import { chooseControlDirectory } from "../workspace/place/adopt.ts";
-import { convertFolder, isPlainOnBtrfs } from "../workspace/place/convert.ts";
+import { convertFolder, type ConvertTo, isToConvert } from "../workspace/place/convert.ts";
 import { findWorkspace, type FoundWorkspace, realPathOf } from "../workspace/place/find-workspace.ts";
 import { recoverWorkspace } from "../workspace/care/recovery.ts";
 import { existingAncestor } from "../workspace/place/room.ts";
@@ -263,20 +263,23 @@ export function rememberReasons(found: FoundWorkspace, engine: EngineType, reaso
 
 /**
  * Changes how the control directory's further points hold content; the ones that there are stay what they are. For
- * btrfs-snapshot a plain folder on btrfs is made a subvolume in place.
+ * btrfs-snapshot a plain folder on btrfs is made a subvolume in place; with `plain` that is taken back.
  * Throws `unsupported` when the engine does not work there, and what {@link convert} throws.
  */
 export async function setEngine(workspace: Workspace, type: EngineType, options: EngineOptions): Promise<EngineResult> {
   const { found, root } = workspace;
   const path = root.toString("utf8");
-  const toConvert = (): boolean => type === "btrfs-snapshot" && isPlainOnBtrfs(root);
+  const to = options.plain === true ? "plain" : "subvolume";
+  if (to === "plain" && type !== "reflink-copy")
+    throw new CairnError("usage", `a plain folder on btrfs is kept by reflink-copy, and not by ${type}`);
+  const toConvert = (): boolean => (to === "plain" || type === "btrfs-snapshot") && isToConvert(root, to);
   const controlDirectory = found.control.root;
   if (!toConvert()) await requireEngine(path, type, { controlDirectory, signal: options.signal });
   using _lock = await workspace.lock("engine", options);
   await recoverWorkspace(workspace, options);
   const before = (readControl(found.control) ?? found.controlFile).engine;
   // It may have been one conversion that was finished just now.
-  const conversion = toConvert() ? await convert(workspace, options) : null;
+  const conversion = toConvert() ? await convert(workspace, options, to) : null;
   if (conversion === null)
     writeControl(found.control, { ...(readControl(found.control) ?? found.controlFile), engine: type });
   // It is done; no signal makes a failure of it any more.
@@ -301,10 +304,14 @@ export interface ConvertOptions extends CallOptions {
   allow?: readonly GuardName[] | undefined;
 }
 
-/** Makes the folder a subvolume in place. For the holder of the workspace's lock. */
-export async function convert(workspace: Workspace, options: ConvertOptions): Promise<Conversion> {
+/** Makes the folder a subvolume in place, or a plain one again. For the holder of the workspace's lock. */
+export async function convert(
+  workspace: Workspace,
+  options: ConvertOptions,
+  to: ConvertTo = "subvolume",
+): Promise<Conversion> {
   const started = performance.now();
-  const { original, entries, bytes } = await convertFolder(workspace, options);
+  const { original, entries, bytes } = await convertFolder(workspace, options, to);
   const { path, path_b64: raw } = displayPath(original);
   return {
     original: path,

@@ -10,6 +10,7 @@ import { guards, VerbOptions } from "../options.ts";
 const ENGINES = EngineType.options;
 const OPTIONS = new VerbOptions(EngineOptions.entries, {
   allow: { ...guards("holders"), text: "set: holders: convert the folder although open files cannot be known" },
+  plain: { flags: "--plain", text: "set reflink-copy: make a subvolume a plain folder again, in place" },
 });
 
 export const command: CommandDefinition = {
@@ -40,6 +41,7 @@ export const command: CommandDefinition = {
     const words = input.rest(0);
     if (words[0] === "set") return set(context, words.slice(1), OPTIONS.read(context, input));
     if (input.list("allow").length > 0) throw usage("--allow works with engine set only");
+    if (input.flag("plain")) throw usage("--plain works with engine set only");
     const [folder, ...more] = words[0] === "show" ? words.slice(1) : words;
     if (more.length > 0) throw usage("engine wants one folder: cairn engine [show] [DIR]");
     const library = await context.library();

@@ -76,6 +76,16 @@ export const COMMANDS: Readonly<Record<string, CommandEntry>> = {
     summary: "let other machines keep their repositories here",
     load: () => import("./serve-repository.ts"),
   },
+  daemon: {
+    group: SETUP,
+    summary: "serve the workspaces of this machine to its programs",
+    load: () => import("./daemon.ts"),
+  },
+  service: {
+    group: SETUP,
+    summary: "install the daemon, and see what it serves",
+    load: () => import("./service/index.ts"),
+  },
   init: { group: SETUP, summary: "begin to keep a folder", load: () => import("./init.ts") },
   workspaces: { group: SETUP, summary: "list the folders that are kept", load: () => import("./workspaces.ts") },
   relocate: { group: SETUP, summary: "tell Cairn that a folder has moved", load: () => import("./relocate.ts") },

@@ -8,6 +8,7 @@ import type { CommandDefinition, Outcome } from "../command.ts";
 import type { Context } from "../context.ts";
 import { usage } from "../input.ts";
 import type { Input } from "../input.ts";
+import { aborted } from "../process-signal.ts";
 import { printable } from "../render/format.ts";
 
 const LISTEN = "127.0.0.1:8000";
@@ -180,9 +181,4 @@ async function newPassword(context: Context, user: string): Promise<string> {
     if (text.includes("\n") || text.length > MAX_PASSWORD_LENGTH) break;
   }
   return text.split(/\r?\n/)[0] ?? "";
-}
-
-function aborted(signal: AbortSignal): Promise<void> {
-  if (signal.aborted) return Promise.resolve();
-  return new Promise((done) => signal.addEventListener("abort", () => done(), { once: true }));
 }

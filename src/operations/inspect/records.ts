@@ -14,6 +14,7 @@ import { decodeKeptRepository } from "../../formats/records/kept-repository.ts";
 import { decodeManifest } from "../../formats/records/manifest.ts";
 import { decodeOriginal } from "../../formats/restic/original.ts";
 import { decodePartial } from "../../formats/records/partial.ts";
+import { decodeDaemonState } from "../../formats/records/daemon-state.ts";
 import { decodePolicy } from "../../formats/records/policy.ts";
 import { decodeReceipt } from "../../formats/records/receipt.ts";
 import { decodeRegistration } from "../../formats/records/registration.ts";
@@ -51,6 +52,7 @@ const FORMATS: Record<string, RecordFormat> = {
   "cairn.original": { name: "kept-original", file: /^original\.json$/, check: decodeOriginal },
   "cairn.backups": { name: "backup-notes", file: /^backups\.json$/, check: decodeBackups },
   "cairn.kept-repository": { name: "kept-repository", file: /^repository\.json$/, check: decodeKeptRepository },
+  "cairn.daemon-state": { name: "daemon-state", file: /^state(?:\.previous)?\.json$/, check: decodeDaemonState },
   "cairn.policy": { name: "policy", file: /^policy\.json$/, check: decodePolicy },
   "cairn.registration": { name: "registration", file: /^[0-9a-f]{64}\.json$/, check: decodeRegistration },
   "cairn.manifest": { name: "save-point-manifest", file: /^manifest\.json$/, check: decodeManifest },

@@ -155,7 +155,7 @@ function* folderFindings(workspace: Workspace): Iterable<StoreFinding> {
       mend: () => recordFolder(found),
     };
   for (const place of originalsBeside(workspace)) {
-    const detail = `${printablePath(place)} is a folder as it was before its conversion to a subvolume; remove it when it is not needed`;
+    const detail = `${printablePath(place)} is a folder as it was before its conversion; remove it when it is not needed`;
     yield { kind: "original", severity: "info", detail };
   }
 }

@@ -38,11 +38,14 @@ import { filesystemKind, isMountPoint, mountsInside, readMounts } from "../../fs
 import { checkSpace } from "./guards.ts";
 import { controlDirectoriesInside } from "./registry.ts";
 
+/** The form that a folder is given: a subvolume, which snapshots hold, or a plain directory again. */
+export type ConvertTo = "subvolume" | "plain";
+
 /**
- * Makes a plain directory on btrfs a subvolume in place. A change's time (ctime) cannot be set by anybody, so none goes
+ * Makes a plain directory on btrfs a subvolume in place, or a subvolume a plain directory. A change's time (ctime) cannot be set by anybody, so none goes
  * unseen; the folder is the whole original or the whole copy at every instant.
- * - Intent: a link in the journal directory names the copy; an empty subvolume beside the folder, which only its owner
- * may enter.
+ * - Intent: a link in the journal directory names the copy; an empty subvolume or directory beside the folder, which only
+ * its owner may enter.
  * - Every entry is cloned into it with all its metadata; both are read and compared.
  * - Commit ●: folder and copy change places in one call. A kill before it removes the copy.
  * - The original, now beside, is searched for what was written since; if there is any, the two change places again.
@@ -67,15 +70,23 @@ function writeIntent(journal: string, { name, uuid, since, made }: ConvertIntent
   writeIntentLink(journal, CONVERT_JOURNAL, ["cairn.convert.1", name, uuid, since, made]);
 }
 
-const ENGINE = "btrfs-snapshot";
+/** The engine for a folder of a form; points that another one has made stay what they are. */
+const engineOf = (root: Buffer): string => (isSubvolume(root) ? "btrfs-snapshot" : "reflink-copy");
+
+/** Tells a folder from others at its path: its subvolume's UUID, or in as many digits the inode of a plain directory. */
+function identityAt(place: Buffer): string {
+  if (isSubvolume(place)) return subvolumeUuid(place);
+  return fs.lstatSync(place, { bigint: true }).ino.toString(16).padStart(NOT_MADE.length, "0");
+}
+
 /** Longer than the time in which the file system's clock stands still. */
 const TICK_MS = 20;
 
 /** For the holder of the workspace's lock. Throws what the checks throw, and `conflict` when somebody writes meanwhile. */
-export async function convertFolder(workspace: Workspace, input: ConvertInput): Promise<Converted> {
+export async function convertFolder(workspace: Workspace, input: ConvertInput, to: ConvertTo): Promise<Converted> {
   const { root, found } = workspace;
   const { journal } = found.paths;
-  await requireConvertible(root, { place: found.control.root, allow: input.allow, signal: input.signal });
+  await requireConvertible(root, { place: found.control.root, allow: input.allow, signal: input.signal, to });
   const name = `${PREFIX}${randomBytes(8).toString("hex")}`;
   const aside = joinRaw(parentOf(root), name);
   let intent: ConvertIntent = { name, uuid: NOT_MADE, since: 0n, made: 0n };
@@ -84,10 +95,11 @@ export async function convertFolder(workspace: Workspace, input: ConvertInput): 
   let copied: ClonedTree;
   let facts: string;
   try {
-    await makeSubvolume(aside);
+    if (to === "subvolume") await makeSubvolume(aside);
+    else fs.mkdirSync(aside, { mode: 0o700 });
     makePrivate(aside);
     failpoint("convert.made");
-    intent = { ...intent, uuid: subvolumeUuid(aside), since: await momentNow() };
+    intent = { ...intent, uuid: identityAt(aside), since: await momentNow() };
     writeIntent(journal, intent);
     failpoint("convert.begun");
     copied = await copyAside(root, aside, input);
@@ -231,7 +243,7 @@ async function takeBack({ root, found }: Workspace, { name, uuid, made }: Conver
   const aside = joinRaw(parentOf(root), name);
   let kept: Buffer | null = null;
   if (isThere(aside)) {
-    const isOurs = isSubvolume(aside) && (uuid === NOT_MADE || subvolumeUuid(aside) === uuid);
+    const isOurs = uuid === NOT_MADE ? isEmptyOrSubvolume(aside) : identityAt(aside) === uuid;
     const isWrittenTo = async (): Promise<boolean> =>
       fs.lstatSync(aside, { bigint: true }).mtimeNs >= made || (await changedAfter(aside, made)) !== null;
     if (!isOurs || (made > 0n && (await isWrittenTo()))) kept = aside;
@@ -242,12 +254,18 @@ async function takeBack({ root, found }: Workspace, { name, uuid, made }: Conver
   return kept;
 }
 
+/** Before its identity is recorded a copy has nothing in it. */
+function isEmptyOrSubvolume(aside: Buffer): boolean {
+  return isSubvolume(aside) || fs.readdirSync(aside).length === 0;
+}
+
 /** From the exchange to the end. */
 async function recordConverted({ root, found }: Workspace): Promise<void> {
   // The exchange must be on the disk before anything says that it took place.
   await commitFileSystem(parentOf(root));
   const controlFile = readControl(found.control) ?? found.controlFile;
-  if (controlFile.engine !== ENGINE) writeControl(found.control, { ...controlFile, engine: ENGINE });
+  const engine = engineOf(root);
+  if (controlFile.engine !== engine) writeControl(found.control, { ...controlFile, engine });
   failpoint("convert.engine-set");
   recordFolder(found);
   failpoint("convert.recorded");
@@ -260,15 +278,15 @@ export async function recoverConversion(workspace: Workspace): Promise<Recovery 
   const intent = readConvertIntent(found.paths.journal);
   if (intent === null) return endOfOriginal(workspace);
   const aside = joinRaw(parentOf(root), intent.name);
-  const isExchanged = isThere(root) && isSubvolume(root) && subvolumeUuid(root) === intent.uuid;
+  const isExchanged = isThere(root) && identityAt(root) === intent.uuid;
   // Where somebody took the original away, the folder is what there is.
   if (isExchanged && (!isThere(aside) || (await changedInOriginal(aside, intent)) === null)) {
     await recordConverted(workspace);
-    const detail = "the folder's conversion to a subvolume was interrupted and has been finished";
+    const detail = "the folder's conversion was interrupted and has been finished";
     return done("completed", isThere(aside) ? `${detail}; ${staysIn(aside)}` : detail);
   }
   const kept = isExchanged ? await exchangeBack(workspace, intent) : await takeBack(workspace, intent);
-  const detail = "the folder's conversion to a subvolume was interrupted and has been taken back";
+  const detail = "the folder's conversion was interrupted and has been taken back";
   return done("rolled_back", kept === null ? detail : `${detail}; ${printablePath(kept)} was written to and stays`);
 }
 
@@ -345,6 +363,8 @@ export interface ConvertChecks {
   place: string;
   allow?: readonly GuardName[] | undefined;
   signal?: AbortSignal | undefined;
+  /** Default `subvolume`. */
+  to?: ConvertTo;
 }
 
 const HOLDERS_BUDGET_MS = 2000;
@@ -352,6 +372,11 @@ const HOLDERS_BUDGET_MS = 2000;
 /** True for a folder that lies on btrfs and is no subvolume: what a conversion is for. */
 export function isPlainOnBtrfs(folder: Buffer): boolean {
   return filesystemKind(folder).name === "btrfs" && !isSubvolume(folder);
+}
+
+/** True where a conversion to a form has something to do: else the folder has it already, or lies on no btrfs. */
+export function isToConvert(folder: Buffer, to: ConvertTo): boolean {
+  return to === "plain" ? isSubvolume(folder) : isPlainOnBtrfs(folder);
 }
 
 /**
@@ -362,7 +387,8 @@ export async function requireConvertible(folder: Buffer, checks: ConvertChecks):
   requirePlace(folder);
   requireRights(folder);
   checkSpace(parentOf(folder).toString("utf8"), 0, { allow: checks.allow });
-  const answer = await probeNewSubvolume({ folder, place: checks.place, signal: checks.signal });
+  const { to = "subvolume", place, signal } = checks;
+  const answer = to === "plain" ? null : await probeNewSubvolume({ folder, place, signal });
   if (answer !== null)
     throw new CairnError("unsupported", `${shown(folder)} cannot be held by snapshots: ${answer.reason}`, {
       hint: answer.hint ?? "keep it with another engine: `cairn engine show` says which work there",

@@ -1,0 +1,133 @@
+import { CLIENT_VERBS, type Client } from "../../contract/index.ts";
+import type { AdoptOptions, EngineOptions } from "../../contract/care.ts";
+import type { Entries, Notes } from "../../contract/schema.ts";
+import type { Verb } from "../../contract/verb.ts";
+import type { CallOptions } from "../../contract/words.ts";
+import type { Daemon } from "../../daemon/daemon.ts";
+import type { Peer } from "../../daemon/peer.ts";
+import { CairnError } from "../../errors.ts";
+
+/** Members of a request's body: the workspace's path, the verb's arguments by their names, and its options. */
+export type Body = Readonly<Record<string, unknown>>;
+
+/** A call's progress and warnings, and each answer of a verb that gives several. */
+export interface Told extends CallOptions {
+  onItem(item: unknown): void;
+}
+
+/**
+ * Verbs that only look: any number of them go on at once, and beside one that changes something.
+ */
+const LOOKS = new Set(
+  "history why latestSavePoint hasSavePoints resolve status diff diffDatabase show walk read verify planRestore planUndo shortIds policy store seal doctor previewCleanup".split(
+    " ",
+  ),
+);
+
+/**
+ * Verbs that a daemon does for a caller. Others run a program, hold a password, or write to a place that the caller names,
+ * which they may have no right to: they are for the caller's own process.
+ */
+const SERVED = new Set([
+  ..."save restore undo restoreLatest verifyAll pin unpin tag runCleanup setPolicy".split(" "),
+  ...LOOKS,
+]);
+
+/** True for a verb of a workspace that the daemon does. */
+export function isServed(name: string, options: Body | undefined): boolean {
+  return SERVED.has(name) && Object.keys(options ?? {}).every((each) => !isPlaceOf(name, each));
+}
+
+function isPlaceOf(name: string, option: string): boolean {
+  const { options } = CLIENT_VERBS[name as keyof typeof CLIENT_VERBS] as Verb;
+  const schema = (options?.entries as Entries | undefined)?.[option] as (Notes & { wrapped?: Notes }) | undefined;
+  return (schema?.wrapped ?? schema)?.as === "place";
+}
+
+/** Carries a call out. Throws `usage` for what no verb takes, `permission`, and what the verb throws. */
+export async function answer(
+  daemon: Daemon,
+  peer: Peer,
+  call: { name: string; body: Body; told: Told },
+): Promise<unknown> {
+  const { name, body } = call;
+  const { onItem: _item, ...told } = call.told;
+  switch (name) {
+    case "daemon":
+      return daemon.status(peer);
+    case "at": {
+      const served = daemon.at(peer, pathOf(body, "path"));
+      if (served === null) return null;
+      return daemon.withClient(peer, { path: served.path, changes: false }, async (client) => referenceTo(client));
+    }
+    case "register": {
+      const options = { ...(body["options"] as AdoptOptions | undefined), ...told };
+      const { client, created } = await daemon.register(peer, pathOf(body, "path"), options);
+      return { ...referenceTo(client), created };
+    }
+    case "unregister":
+      return daemon.unregister(peer, pathOf(body, "path"), told);
+    case "recover":
+      return daemon.recover(peer, pathOf(body, "path"), { ...(body["options"] as EngineOptions | undefined), ...told });
+    case "list":
+      return daemon.list(peer, told);
+    case "reload":
+      requireOperator(peer);
+      return daemon.reload();
+    case "reconcile":
+      requireOperator(peer);
+      await daemon.reconcile();
+      return daemon.status(peer);
+    default:
+      return callClient(daemon, peer, call);
+  }
+}
+
+function requireOperator({ uid }: Peer): void {
+  if (uid !== 0 && uid !== process.geteuid?.())
+    throw new CairnError("permission", "only root and the daemon's own user may ask for that");
+}
+
+function referenceTo(client: Client): object {
+  const { workspace, repoId, engineReasons } = client;
+  return { workspace, control_id: repoId, created: false, engine_reasons: engineReasons };
+}
+
+async function callClient(
+  daemon: Daemon,
+  peer: Peer,
+  { name, body, told }: { name: string; body: Body; told: Told },
+): Promise<unknown> {
+  const verb = Object.hasOwn(CLIENT_VERBS, name)
+    ? (CLIENT_VERBS[name as keyof typeof CLIENT_VERBS] as Verb)
+    : undefined;
+  const options = body["options"] as Body | undefined;
+  if (verb === undefined) throw new CairnError("usage", `there is no call ${JSON.stringify(name)}`);
+  if (!isServed(name, options))
+    throw new CairnError("unsupported", `the daemon does not do ${name} for its callers`, {
+      hint: "it runs a program, or writes to a place of the caller's choice: call the library or the command for that",
+      details: { served: false },
+    });
+  const known = new Set(["workspace", "options", ...verb.takes.map((each) => each.name)]);
+  const unknown = Object.keys(body).find((each) => !known.has(each));
+  if (unknown !== undefined) throw new CairnError("usage", `${name} knows no member ${JSON.stringify(unknown)}`);
+  // One control directory may keep folders of several users.
+  if (body["workspaceName"] !== undefined || options?.["workspaceName"] !== undefined)
+    throw new CairnError("usage", "workspaceName: a workspace is named by its path");
+  const { onItem, ...call } = told;
+  const given = verb.takes.map((each) => body[each.name]);
+  if (verb.options !== null) given.push({ ...options, ...call });
+  return daemon.withClient(peer, { path: pathOf(body, "workspace"), changes: !LOOKS.has(name) }, async (client) => {
+    const method = (client as unknown as Record<string, (...given: unknown[]) => unknown>)[name]!;
+    const answered = method.apply(client satisfies Client, given);
+    if (verb.how !== "stream") return answered;
+    for await (const item of answered as AsyncIterable<unknown>) onItem(item);
+    return null;
+  });
+}
+
+function pathOf(body: Body, member: string): string {
+  const path = body[member];
+  if (typeof path === "string" && path.startsWith("/") && !path.includes("\0")) return path;
+  throw new CairnError("usage", `${member} is to be an absolute path`);
+}

@@ -1,0 +1,251 @@
+import { chmodSync, chownSync, rmSync } from "node:fs";
+import { createServer, type IncomingMessage, type Server, type ServerResponse } from "node:http";
+import { connect, type Socket } from "node:net";
+import { dirname } from "node:path";
+import { describeError } from "../../contract/error-record.ts";
+import { fromWire, toWire } from "../../contract/wire.ts";
+import type { Daemon } from "../../daemon/daemon.ts";
+import { CairnError, ERROR_TABLE, toCairnError } from "../../errors.ts";
+import { durableMkdir } from "../../fs/durable.ts";
+import { groupId } from "../../fs/users.ts";
+import { printablePath } from "../../fs/safe-path.ts";
+import { answer, type Body } from "./calls.ts";
+import { peerOf } from "./peer-credentials.ts";
+
+export interface SocketOptions {
+  path: string;
+  /** Its members may connect too; null: the daemon's user alone. */
+  group: string | null;
+  connections: number;
+  /** Most bytes of a request's body. */
+  requestBytes: number;
+  /** Most calls at once; more are refused as `busy`. */
+  calls: number;
+  /** Milliseconds that `stop` gives to calls under way. Default 10 000. */
+  graceMs?: number;
+  log: (message: string) => void;
+}
+
+const VERSION = 1;
+const MAX_HEAD_BYTES = 16 << 10;
+/** Milliseconds for a request's head and body. */
+const REQUEST_MS = 20_000;
+const LINES = "application/x-ndjson";
+/** Bytes of answers that may wait for a slow reader. */
+const MAX_WAITING = 64 << 20;
+
+/** HTTP on a Unix socket: `POST /v1/<verb>`, a JSON object each way, or lines of JSON where the caller accepts those. */
+export class SocketServer {
+  readonly #daemon: Daemon;
+  readonly #options: SocketOptions;
+  readonly #server: Server;
+  readonly #sockets = new Set<Socket>();
+  readonly #stopped = new AbortController();
+  #calls = 0;
+
+  private constructor(daemon: Daemon, options: SocketOptions) {
+    this.#daemon = daemon;
+    this.#options = options;
+    this.#server = createServer({
+      maxHeaderSize: MAX_HEAD_BYTES,
+      headersTimeout: REQUEST_MS,
+      requestTimeout: REQUEST_MS,
+      connectionsCheckingInterval: 5_000,
+      keepAliveTimeout: 0,
+    });
+    this.#server.maxConnections = options.connections;
+    this.#server.on("connection", (socket: Socket) => {
+      this.#sockets.add(socket);
+      socket.once("close", () => this.#sockets.delete(socket));
+    });
+    this.#server.on("request", (request, response) => void this.#serve(request, response));
+  }
+
+  /** Listens. A socket that a killed daemon left is removed. Throws `busy` where somebody answers on it. */
+  static async start(daemon: Daemon, options: SocketOptions): Promise<SocketServer> {
+    const server = new SocketServer(daemon, options);
+    const { path, group } = options;
+    durableMkdir(dirname(path), { mode: 0o755 });
+    if (await isAnswered(path)) throw new CairnError("busy", `another program listens on ${printablePath(path)}`);
+    rmSync(path, { force: true });
+    // Between its birth and its rights nobody else may connect.
+    const mask = process.umask(0o177);
+    try {
+      await server.#listen();
+    } finally {
+      process.umask(mask);
+    }
+    if (group !== null) {
+      chownSync(path, process.geteuid?.() ?? 0, requireGroup(group));
+      chmodSync(path, 0o660);
+    }
+    return server;
+  }
+
+  async #listen(): Promise<void> {
+    const { promise, resolve, reject } = Promise.withResolvers<void>();
+    this.#server.once("error", reject);
+    this.#server.listen({ path: this.#options.path }, resolve);
+    try {
+      await promise;
+    } catch (error) {
+      throw toCairnError(error, `listen on ${printablePath(this.#options.path)}`);
+    }
+    this.#server.off("error", reject);
+    this.#server.on("error", (error) => this.#options.log(`the socket: ${error.message}`));
+  }
+
+  /** Accepts nothing more, lets calls end, and stops those that take too long. */
+  async stop(): Promise<void> {
+    const closed = new Promise<void>((done) => this.#server.close(() => done()));
+    this.#server.closeIdleConnections();
+    const late = setTimeout(() => this.#stopped.abort(new Error("the daemon stops")), this.#options.graceMs ?? 10_000);
+    const gone = setTimeout(
+      () => this.#sockets.forEach((socket) => socket.destroy()),
+      (this.#options.graceMs ?? 10_000) + 1_000,
+    );
+    await closed;
+    clearTimeout(late);
+    clearTimeout(gone);
+  }
+
+  async #serve(request: IncomingMessage, response: ServerResponse): Promise<void> {
+    const { socket } = request;
+    request.on("error", () => undefined);
+    response.on("error", () => undefined);
+    const reply = new Reply(response, request.headers.accept === LINES);
+    const gone = new AbortController();
+    const leave = (): void => gone.abort(new Error("the caller went away"));
+    socket.once("close", leave);
+    const signal = AbortSignal.any([gone.signal, this.#stopped.signal]);
+    this.#calls++;
+    try {
+      if (this.#calls > this.#options.calls)
+        throw new CairnError("busy", `${this.#options.calls} calls are under way; try again soon`);
+      const peer = peerOf(socket);
+      const { name, body } = await this.#read(request);
+      const told = {
+        signal,
+        onWarning: (message: string) => reply.warn(message),
+        onProgress: (progress: unknown) => reply.line({ progress }),
+        onItem: (item: unknown) => reply.item(item),
+      };
+      reply.end(await answer(this.#daemon, peer, { name, body, told }));
+    } catch (error) {
+      const failed = toCairnError(error);
+      if (failed.code === "internal") this.#options.log(`${request.url}: ${failed.stack ?? failed.message}`);
+      reply.fail(failed);
+      // What is left of a body that was refused is not read.
+      if (!request.complete) socket.end();
+    } finally {
+      this.#calls--;
+      socket.off("close", leave);
+    }
+  }
+
+  async #read(request: IncomingMessage): Promise<{ name: string; body: Body }> {
+    const { headers, method, url = "" } = request;
+    // A web page can reach a program that forwards to this socket, and sends these.
+    if (headers.origin !== undefined || headers["sec-fetch-site"] !== undefined)
+      throw new CairnError("permission", "this socket is not for web pages");
+    const [, name] = /^\/v1\/([A-Za-z]{1,40})$/.exec(url) ?? [];
+    if (name === undefined) throw new CairnError("not_found", "calls are POST /v1/<verb>");
+    if (method !== "POST") throw new CairnError("usage", `${method} is not known here; calls are POST /v1/<verb>`);
+    const pieces: Buffer[] = [];
+    let bytes = 0;
+    for await (const piece of request as AsyncIterable<Buffer>) {
+      bytes += piece.length;
+      if (bytes > this.#options.requestBytes)
+        throw new CairnError("usage", `a request has at most ${this.#options.requestBytes} bytes`);
+      pieces.push(piece);
+    }
+    return { name, body: parsed(Buffer.concat(pieces).toString("utf8")) };
+  }
+}
+
+function parsed(text: string): Body {
+  let value: unknown;
+  try {
+    value = text === "" ? {} : fromWire(text);
+  } catch {
+    throw new CairnError("usage", "the request is not JSON");
+  }
+  const { options } = (value ?? {}) as { options?: unknown };
+  if (isObject(value) && (options === undefined || isObject(options))) return value;
+  throw new CairnError("usage", "the request is to be a JSON object, and its options too");
+}
+
+function isObject(value: unknown): value is Body {
+  return typeof value === "object" && value !== null && !Array.isArray(value);
+}
+
+async function isAnswered(path: string): Promise<boolean> {
+  return new Promise((resolve) => {
+    const probe = connect({ path }, () => {
+      probe.destroy();
+      resolve(true);
+    });
+    probe.on("error", () => resolve(false));
+  });
+}
+
+function requireGroup(name: string): number {
+  const gid = groupId(name);
+  if (gid !== null) return gid;
+  throw new CairnError("not_found", `there is no group ${JSON.stringify(name)} on this machine`, {
+    hint: `make it: groupadd --system ${name}; or leave socket.group out of the configuration`,
+  });
+}
+
+/** An answer in one object, or in lines as it comes. */
+class Reply {
+  readonly #response: ServerResponse;
+  readonly #inLines: boolean;
+  readonly #warnings: string[] = [];
+  readonly #items: unknown[] = [];
+
+  constructor(response: ServerResponse, inLines: boolean) {
+    this.#response = response;
+    this.#inLines = inLines;
+    response.setHeader("x-content-type-options", "nosniff");
+  }
+
+  /** A line for callers that take lines; others miss it. */
+  line(value: unknown): void {
+    if (!this.#inLines || this.#response.destroyed) return;
+    if (!this.#response.headersSent) this.#response.writeHead(200, { "content-type": LINES });
+    if (this.#response.writableLength > MAX_WAITING) return void this.#response.destroy();
+    this.#response.write(`${toWire(value)}\n`);
+  }
+
+  warn(message: string): void {
+    if (this.#inLines) this.line({ warning: message });
+    else this.#warnings.push(message);
+  }
+
+  item(item: unknown): void {
+    if (this.#inLines) this.line({ item });
+    else this.#items.push(item);
+  }
+
+  end(answered: unknown): void {
+    const data = this.#items.length > 0 ? this.#items : (answered ?? null);
+    this.#finish(200, { ok: true, data, error: null });
+  }
+
+  fail(error: CairnError): void {
+    this.#finish(ERROR_TABLE[error.code].http, { ok: false, data: null, error: describeError(error) });
+  }
+
+  #finish(status: number, members: object): void {
+    const response = this.#response;
+    if (response.destroyed) return;
+    const text = `${toWire({ schema_version: VERSION, ...members, warnings: this.#warnings })}\n`;
+    if (!response.headersSent)
+      response.writeHead(status, {
+        "content-type": this.#inLines ? LINES : "application/json",
+        "content-length": Buffer.byteLength(text),
+      });
+    response.end(text);
+  }
+}

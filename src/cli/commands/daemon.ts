@@ -1,0 +1,62 @@
+import { SocketServer } from "../../api/socket/server.ts";
+import { Daemon } from "../../daemon/daemon.ts";
+import { notify } from "../../daemon/notify.ts";
+import { daemonPlaces } from "../../daemon/places.ts";
+import { toCairnError } from "../../errors.ts";
+import type { CommandDefinition } from "../command.ts";
+import { openOwnLibrary } from "../library.ts";
+import { aborted } from "../process-signal.ts";
+import { printable } from "../render/format.ts";
+
+export const command: CommandDefinition = {
+  name: "daemon",
+  options: [
+    { flags: "--state-dir <dir>", text: "where its state lies (/var/lib/cairn for root)" },
+    { flags: "--socket <file>", text: "the socket that it listens on (/run/cairn/cairn.sock for root)" },
+    { flags: "--config <file>", text: "its configuration (/etc/cairn/config.toml for root)" },
+  ],
+  examples: [
+    { line: "cairn daemon", text: "serve this user's workspaces until Ctrl-C; as root, those of all users" },
+    { line: "kill -HUP PID", text: "read the configuration again" },
+  ],
+  async run(context, input) {
+    const [state, socket, config] = (["stateDir", "socket", "config"] as const).map((name) => {
+      const given = input.text(name);
+      return given === undefined ? undefined : context.place(given);
+    });
+    const places = daemonPlaces({ state, socket, config });
+    const log = (message: string): void => context.diagnose(printable(message));
+    const daemon = await Daemon.start({ places, openLibrary: openOwnLibrary, log });
+    const { group, connections, request_bytes: requestBytes, calls } = daemon.config.socket;
+    const limits = { group, connections, requestBytes, calls };
+    let server: SocketServer;
+    try {
+      server = await SocketServer.start(daemon, { path: places.socket, ...limits, log });
+    } catch (error) {
+      await daemon.stop();
+      throw error;
+    }
+    // Elsewhere it ends the process.
+    process.removeAllListeners("SIGHUP");
+    process.on("SIGHUP", () => {
+      try {
+        daemon.reload();
+      } catch (error) {
+        log(toCairnError(error).message);
+      }
+    });
+    notify("READY=1");
+    const reconciled = daemon.reconcile().catch((error: unknown) => log(toCairnError(error).message));
+    return {
+      data: { socket: places.socket, state_directory: places.state, config: places.config },
+      text: () => `serving on ${context.style.cyan(printable(places.socket))}; state in ${printable(places.state)}`,
+      async afterwards() {
+        await aborted(context.signal);
+        notify("STOPPING=1");
+        await server.stop();
+        await reconciled;
+        await daemon.stop();
+      },
+    };
+  },
+};

@@ -1,0 +1,55 @@
+import { EngineOptions } from "../../../contract/care.ts";
+import type { Conversion } from "../../../contract/index.ts";
+import type { ServedWorkspace } from "../../../formats/records/daemon-state.ts";
+import type { CommandDefinition } from "../../command.ts";
+import { guards, VerbOptions } from "../../options.ts";
+import { plural, printable } from "../../render/format.ts";
+import { askDaemon } from "./status.ts";
+
+const OPTIONS = new VerbOptions(EngineOptions.entries, { allow: guards("holders") });
+const FOLDER = { name: "<dir>", text: "the workspace", completes: "folders" } as const;
+
+export const unregister: CommandDefinition = {
+  name: "service unregister",
+  arguments: [FOLDER],
+  examples: [{ line: "cairn service unregister ~/project", text: "its points stay; `cairn init` takes them up again" }],
+  async run(context, input) {
+    const path = context.absolute(input.required(0));
+    const served = (await askDaemon("unregister", { path })) as ServedWorkspace;
+    const { path: folder, control_directory } = served;
+    return {
+      data: { path: folder, control_directory },
+      text: () =>
+        `${context.style.green("unregistered")} ${printable(folder)}; its points stay in ${printable(control_directory)}`,
+    };
+  },
+};
+
+export const recover: CommandDefinition = {
+  name: "service recover",
+  arguments: [FOLDER],
+  options: OPTIONS.definitions,
+  examples: [
+    {
+      line: "cairn service recover ~/project",
+      text: "a plain folder again, compared with what it was; its points stay as they are",
+    },
+  ],
+  async run(context, input) {
+    const path = context.absolute(input.required(0));
+    const options = OPTIONS.read(context, input);
+    const done = (await askDaemon("recover", { path, options })) as ServedWorkspace & Conversion;
+    const { entries, original, control_directory } = done;
+    return {
+      data: { path: done.path, entries, original, control_directory },
+      text: () =>
+        [
+          `${context.style.green("recovered")} ${printable(done.path)}: ${plural(entries, "entry")} copied and compared`,
+          ...(original === ""
+            ? []
+            : [`  the subvolume that it was stays in ${printable(original)}; remove it when you do not need it`]),
+          `  its points stay in ${printable(control_directory)}`,
+        ].join("\n"),
+    };
+  },
+};

@@ -1,0 +1,34 @@
+import type { CommandDefinition } from "../../command.ts";
+import { usage } from "../../input.ts";
+
+export const command: CommandDefinition = {
+  name: "service",
+  arguments: [{ name: "<verb>", text: "what to do" }],
+  examples: [
+    { line: "cairn service install", text: "have systemd run the daemon: as root for all users, else for this one" },
+    { line: "cairn service status", text: "what the daemon serves, and how each workspace is" },
+  ],
+  verbs: {
+    install: { summary: "have systemd run the daemon", load: () => import("./install.ts") },
+    uninstall: {
+      summary: "end the daemon and remove its unit; its state and all points stay",
+      load: async () => ({ command: (await import("./install.ts")).uninstall }),
+    },
+    status: { summary: "what the daemon serves, and how each workspace is", load: () => import("./status.ts") },
+    reload: {
+      summary: "have the daemon read its configuration again",
+      load: async () => ({ command: (await import("./status.ts")).reload }),
+    },
+    unregister: {
+      summary: "have the daemon serve a folder no longer; its points stay",
+      load: async () => ({ command: (await import("./folder.ts")).unregister }),
+    },
+    recover: {
+      summary: "make a workspace a plain folder again",
+      load: async () => ({ command: (await import("./folder.ts")).recover }),
+    },
+  },
+  async run() {
+    throw usage("cairn service wants a verb", "`cairn service --help` lists them");
+  },
+};

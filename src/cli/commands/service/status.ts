@@ -1,0 +1,78 @@
+import type { DaemonStatus } from "../../../contract/daemon.ts";
+import { CairnError } from "../../../errors.ts";
+import type { CommandDefinition } from "../../command.ts";
+import { Connection, NoDaemon } from "../../remote/connection.ts";
+import { socketsToAsk } from "../../remote/served-library.ts";
+import { formatAge, formatBytes, plural, printable } from "../../render/format.ts";
+import { renderTable } from "../../render/table.ts";
+import type { Style } from "../../render/style.ts";
+
+/** The answer of the first daemon that is there. Throws `not_found` where none is. */
+export async function askDaemon(name: string, members: Record<string, unknown> = {}): Promise<unknown> {
+  let refused: NoDaemon | undefined;
+  for (const socket of socketsToAsk()) {
+    const connection = new Connection(socket);
+    try {
+      return await connection.call(name, members);
+    } catch (error) {
+      if (!(error instanceof NoDaemon)) throw error;
+      refused = error;
+    } finally {
+      connection.close();
+    }
+  }
+  if (refused?.code === "permission") throw refused;
+  throw new CairnError("not_found", "no daemon runs here", {
+    hint: "start one: `cairn service install`, or `cairn daemon` in the foreground",
+    cause: refused,
+  });
+}
+
+export const command: CommandDefinition = {
+  name: "service status",
+  options: [{ flags: "--check", text: "look at every workspace anew first" }],
+  examples: [{ line: "cairn service status", text: "backend, state, each workspace, and when points are removed" }],
+  async run(context, input) {
+    const status = (await askDaemon(input.flag("check") ? "reconcile" : "daemon")) as DaemonStatus;
+    return { data: status, paged: true, text: () => render(status, context.style) };
+  },
+};
+
+export const reload: CommandDefinition = {
+  name: "service reload",
+  examples: [
+    { line: "cairn service reload", text: "one that does not parse is refused with its line, and changes nothing" },
+  ],
+  async run() {
+    await askDaemon("reload");
+    return { data: { reloaded: true }, text: () => "the configuration was read again" };
+  },
+};
+
+async function render(status: DaemonStatus, style: Style): Promise<string> {
+  const { backend, retention, workspaces } = status;
+  const now = Date.now();
+  const cleaned = retention.cleanup_at === null ? "never" : formatAge(retention.cleanup_at, now);
+  const lines = [
+    `daemon     pid ${status.pid}, since ${formatAge(status.started_at, now)}, on ${printable(status.socket)}`,
+    `backend    ${backend.type} (${backend.selection_method}): ${printable(backend.reason)}`,
+    `state      ${printable(status.state_file)}; configuration ${printable(status.config_file)}`,
+    `cleanup    last ${cleaned}, ${plural(retention.removed, "point")} removed; next ${retention.next_at ?? "never"}`,
+  ];
+  if (backend.warning !== null) lines.push(style.yellow(`           ${printable(backend.warning)}`));
+  for (const failed of retention.failed) lines.push(style.yellow(`           ${printable(failed)}`));
+  if (status.unclean_shutdown !== null)
+    lines.push(style.yellow(`unclean    the daemon before this one was killed: ${printable(status.unclean_shutdown)}`));
+  for (const { mount, free_bytes: free, total_bytes: total } of status.file_systems)
+    lines.push(`disk       ${printable(mount)}: ${formatBytes(free)} of ${formatBytes(total)} free`);
+  for (const advice of status.advice) lines.push(style.yellow(`advice     ${printable(advice)}`));
+  const rows = workspaces.map(({ health, points, path, detail, remedy }) => [
+    health === "ok" ? style.green("ok") : style.red(health.replace("_", " ")),
+    plural(points, "point"),
+    [printable(path), ...[detail, remedy].flatMap((each) => (each === null ? [] : [printable(each)]))].join(
+      "\n           ",
+    ),
+  ]);
+  if (rows.length === 0) lines.push("no workspace that is yours; `cairn save DIR` begins with one");
+  return [...lines, ...(await renderTable(rows, [1]))].join("\n");
+}

@@ -1,0 +1,187 @@
+import { existsSync, realpathSync } from "node:fs";
+import {
+  type CairnLibrary,
+  type CallOptions,
+  CLIENT_VERBS,
+  type Client,
+  type EngineReason,
+  LIBRARY_VERBS,
+  type WorkspaceInfo,
+  type WorkspaceRef,
+} from "../../contract/index.ts";
+import type { Verb } from "../../contract/verb.ts";
+import { SYSTEM_SOCKET, userSocket } from "../../daemon/places.ts";
+import { CairnError } from "../../errors.ts";
+import { absolutePath } from "../../fs/users.ts";
+import type { ControlId } from "../../ids.ts";
+import { Connection, type Members, NoDaemon } from "./connection.ts";
+
+/** A workspace as a daemon names it. */
+export interface Reference {
+  workspace: WorkspaceRef;
+  control_id: ControlId;
+  created: boolean;
+  engine_reasons: EngineReason[];
+}
+
+type AnyMethod = (...given: unknown[]) => unknown;
+type Local = () => Promise<CairnLibrary>;
+
+/** Sockets on which a daemon may answer, the user's own first. `CAIRN_SOCKET` names another; `none`: no daemon is asked. */
+export function socketsToAsk(env = process.env): string[] {
+  if (env["CAIRN_SOCKET"] === "none") return [];
+  const named = absolutePath(env, "CAIRN_SOCKET");
+  const all = named === null ? [userSocket(env), SYSTEM_SOCKET] : [named];
+  return all.filter((each) => each !== null && existsSync(each)) as string[];
+}
+
+/** The library, with what a daemon serves done by the daemon, and all else here. */
+export function servedLibrary(sockets: readonly string[], local: Local): CairnLibrary {
+  const connections = sockets.map((each) => new Connection(each));
+  const own = new Served(connections, local);
+  const methods: Record<string, AnyMethod> = {};
+  for (const name of Object.keys(LIBRARY_VERBS)) {
+    methods[name] = async (...given) => {
+      const whole = (own as unknown as Record<string, AnyMethod>)[name];
+      if (whole !== undefined) return whole.apply(own, given);
+      return ((await local()) as unknown as Record<string, AnyMethod>)[name]!(...given);
+    };
+  }
+  return methods as unknown as CairnLibrary;
+}
+
+/** Verbs of the library that a daemon is asked about. */
+class Served implements Pick<CairnLibrary, "find" | "open" | "openOrAdopt" | "adopt" | "listWorkspaces"> {
+  readonly #connections: Connection[];
+  readonly #local: Local;
+
+  constructor(connections: Connection[], local: Local) {
+    this.#connections = connections;
+    this.#local = local;
+  }
+
+  /** The first daemon that serves a path, and its workspace there. */
+  async #at(path: string, options: CallOptions): Promise<{ connection: Connection; found: Reference } | null> {
+    for (const connection of this.#connections.slice()) {
+      try {
+        const found = (await connection.call("at", { path }, options)) as Reference | null;
+        if (found !== null) return { connection, found };
+      } catch (error) {
+        if (!(error instanceof NoDaemon)) throw error;
+        this.#connections.splice(this.#connections.indexOf(connection), 1);
+      }
+    }
+    return null;
+  }
+
+  async find(...given: Parameters<CairnLibrary["find"]>): Promise<string | null> {
+    const [path, options = {}] = given;
+    const served = await this.#at(path, options as CallOptions);
+    return served?.found.workspace.path ?? (await this.#local()).find(...given);
+  }
+
+  async open(...given: Parameters<CairnLibrary["open"]>): Promise<Client> {
+    const [path, options = {}] = given;
+    const served = options.controlDirectory === undefined ? await this.#at(path, options) : null;
+    if (served !== null && isSamePlace(served.found.workspace.path, path)) return this.#client(served);
+    return (await this.#local()).open(...given);
+  }
+
+  async openOrAdopt(...given: Parameters<CairnLibrary["openOrAdopt"]>): Promise<Client> {
+    const [path, options = {}] = given;
+    if (options.controlDirectory !== undefined) return (await this.#local()).openOrAdopt(...given);
+    const served = await this.#at(path, options);
+    if (served !== null && isSamePlace(served.found.workspace.path, path)) return this.#client(served);
+    const [connection] = this.#connections;
+    const local = await this.#local();
+    const known = await local.find(path);
+    if (connection === undefined || (known !== null && isSamePlace(known, path))) return local.openOrAdopt(...given);
+    const found = (await connection.call("register", { path, options }, options)) as Reference;
+    return this.#client({ connection, found });
+  }
+
+  async adopt(...given: Parameters<CairnLibrary["adopt"]>): Promise<Client> {
+    const [path, options = {}] = given;
+    const client = await this.openOrAdopt(path, options);
+    if (client.created) return client;
+    throw new CairnError("already_exists", `${path} is a workspace already`, { hint: "see `cairn status`" });
+  }
+
+  async listWorkspaces(...given: Parameters<CairnLibrary["listWorkspaces"]>): Promise<WorkspaceInfo[]> {
+    const infos = new Map<string, WorkspaceInfo>();
+    for (const each of await (await this.#local()).listWorkspaces(...given)) infos.set(`${each.id} ${each.path}`, each);
+    for (const connection of this.#connections) {
+      try {
+        const served = (await connection.call("list", {}, given[0])) as WorkspaceInfo[];
+        for (const each of served) infos.set(`${each.id} ${each.path}`, each);
+      } catch (error) {
+        if (!(error instanceof NoDaemon)) throw error;
+      }
+    }
+    return [...infos.values()].sort((a, b) => (a.path < b.path ? -1 : Number(a.path > b.path)));
+  }
+
+  #client({ connection, found }: { connection: Connection; found: Reference }): Client {
+    return remoteClient(connection, found, this.#local);
+  }
+}
+
+function isSamePlace(served: string, asked: string): boolean {
+  try {
+    return served === asked || served === realpathSync.native(asked);
+  } catch {
+    return false;
+  }
+}
+
+/** A client whose verbs a daemon does, but for those that it leaves to its callers. */
+function remoteClient(connection: Connection, found: Reference, local: Local): Client {
+  const { workspace } = found;
+  const { path } = workspace;
+  let here: Promise<Client> | undefined;
+  const inPlace = async (): Promise<Client> =>
+    (here ??= (async () => (await local()).open(path, { controlDirectory: workspace.control_directory }))());
+  const methods: Record<string, AnyMethod> = {};
+  for (const [name, verb] of Object.entries(CLIENT_VERBS as Readonly<Record<string, Verb>>)) {
+    const members = (given: readonly unknown[]): Members => ({
+      workspace: path,
+      ...Object.fromEntries(verb.takes.map((each, i) => [each.name, given[i]])),
+      ...(verb.options === null ? {} : { options: given[verb.takes.length] ?? {} }),
+    });
+    const options = (given: readonly unknown[]): CallOptions => (given[verb.takes.length] ?? {}) as CallOptions;
+    methods[name] =
+      verb.how === "stream"
+        ? (...given) => connection.stream(name, members(given), options(given))
+        : async (...given) => {
+            try {
+              return await connection.call(name, members(given), options(given));
+            } catch (error) {
+              const isOurs = error instanceof CairnError && error.details?.["served"] === false;
+              if (!isOurs) throw error;
+              return ((await inPlace()) as unknown as Record<string, AnyMethod>)[name]!(...given);
+            }
+          };
+  }
+  const facts: Omit<Client, keyof typeof CLIENT_VERBS> & Pick<Client, "workspacePath" | "sealWhenIdle"> = {
+    repoRoot: path,
+    repoId: found.control_id,
+    engineType: workspace.engine,
+    controlDirectory: workspace.control_directory,
+    workspace,
+    created: found.created,
+    engineReasons: found.engine_reasons,
+    followedFrom: null,
+    conversion: null,
+    workspacePath: () => path,
+    // The daemon seals by itself.
+    sealWhenIdle: () => undefined,
+    async close() {
+      connection.close();
+      await (await here)?.close();
+    },
+    async [Symbol.asyncDispose]() {
+      await this.close();
+    },
+  };
+  return Object.assign(methods, facts) as unknown as Client;
+}

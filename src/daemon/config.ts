@@ -1,0 +1,180 @@
+import { parse, TomlError } from "smol-toml";
+import { Retention as RetentionSchema, type Retention } from "../contract/looking.ts";
+import { checkValue, refuseUnknown } from "../contract/schema.ts";
+import { CairnError } from "../errors.ts";
+import { BACKENDS, type BackendType } from "../formats/records/daemon-state.ts";
+import { readSmallFile } from "../fs/durable.ts";
+import { printablePath } from "../fs/safe-path.ts";
+import { checkRetention } from "../workspace/care/retention.ts";
+
+/** Settings of a daemon, with their defaults. Sizes are bytes, times milliseconds. */
+export interface DaemonConfig {
+  backend: {
+    /** Null: as the state says, else as is detected. */
+    type: BackendType | null;
+    /** The folder below which workspaces lie with `btrfs-base`. */
+    data_root: string | null;
+  };
+  loop: {
+    /** The least of both is the image's size. */
+    bytes: number;
+    percent_of_disk: number;
+  };
+  socket: {
+    /** Members of this group may connect; null: the daemon's own alone. */
+    group: string | null;
+    connections: number;
+    request_bytes: number;
+    calls: number;
+  };
+  retention: {
+    /** Keep rules of workspaces that have none of their own; null: all points are kept. */
+    keep: Retention | null;
+    every_ms: number;
+  };
+}
+
+const MAX_CONFIG_BYTES = 1 << 20;
+const GIB = 1 << 30;
+
+const DEFAULTS: DaemonConfig = {
+  backend: { type: null, data_root: null },
+  loop: { bytes: 30 * GIB, percent_of_disk: 50 },
+  socket: { group: null, connections: 256, request_bytes: 1 << 20, calls: 64 },
+  retention: { keep: null, every_ms: 60 * 60_000 },
+};
+
+type Reader = (value: unknown) => unknown;
+
+/** Reads the settings; the defaults without a file. Throws `usage` with the file, the line and what is wrong. */
+export function readConfig(path: string): DaemonConfig {
+  const bytes = readSmallFile(path, MAX_CONFIG_BYTES, true);
+  return bytes === null ? DEFAULTS : parseConfig(bytes.toString("utf8"), path);
+}
+
+/** The settings in a text. Throws `usage`. */
+export function parseConfig(text: string, path: string): DaemonConfig {
+  let tables: Record<string, unknown>;
+  try {
+    tables = parse(text);
+  } catch (error) {
+    if (!(error instanceof TomlError)) throw error;
+    const [problem = ""] = error.message.split("\n");
+    throw wrong(path, error.line, problem.replace(/^Invalid TOML document: /, ""));
+  }
+  const config = structuredClone(DEFAULTS) as unknown as Record<string, Record<string, unknown>>;
+  for (const [table, members] of Object.entries(tables)) {
+    const known = READERS[table];
+    const at = (key?: string): number => lineOf(text, table, key);
+    if (known === undefined) throw wrong(path, at(), `there is no table [${table}]; known: ${names(READERS)}`);
+    if (!isTable(members)) throw wrong(path, at(), `[${table}] is to be a table`);
+    for (const [key, value] of Object.entries(members)) {
+      const reader = known[key];
+      if (reader === undefined)
+        throw wrong(path, at(key), `[${table}] has no key ${JSON.stringify(key)}; known: ${names(known)}`);
+      try {
+        Object.assign(config[table]!, reader(value) as object);
+      } catch (error) {
+        if (error instanceof CairnError) throw wrong(path, at(key), `${key}: ${error.message}`);
+        throw error;
+      }
+    }
+  }
+  return config as unknown as DaemonConfig;
+}
+
+const READERS: Readonly<Record<string, Readonly<Record<string, Reader>>>> = {
+  backend: {
+    type: (value) => ({ type: oneOf(value, BACKENDS) }),
+    data_root: (value) => ({ data_root: absolute(value) }),
+  },
+  loop: {
+    size: (value) => ({ bytes: size(value) }),
+    percent_of_disk: (value) => ({ percent_of_disk: whole(value, 1, 100) }),
+  },
+  socket: {
+    group: (value) => ({ group: text(value) }),
+    connections: (value) => ({ connections: whole(value, 1, 10_000) }),
+    request_size: (value) => ({ request_bytes: size(value) }),
+    calls: (value) => ({ calls: whole(value, 1, 10_000) }),
+  },
+  retention: {
+    keep: (value) => ({ keep: keepRules(value) }),
+    every: (value) => ({ every_ms: span(value) }),
+  },
+};
+
+function isTable(value: unknown): value is Record<string, unknown> {
+  return typeof value === "object" && value !== null && !Array.isArray(value) && !(value instanceof Date);
+}
+
+function refuse(wanted: string): never {
+  throw new CairnError("usage", `is to be ${wanted}`);
+}
+
+function text(value: unknown): string {
+  return typeof value === "string" && value !== "" ? value : refuse("a text");
+}
+
+function oneOf<const V extends readonly string[]>(value: unknown, values: V): V[number] {
+  return values.includes(value as string) ? (value as V[number]) : refuse(`one of ${values.join(", ")}`);
+}
+
+function absolute(value: unknown): string {
+  return typeof value === "string" && value.startsWith("/") ? value : refuse("an absolute path");
+}
+
+function whole(value: unknown, least: number, most: number): number {
+  const fits = typeof value === "number" && Number.isInteger(value) && value >= least && value <= most;
+  return fits ? value : refuse(`a whole number from ${least} to ${most}`);
+}
+
+const UNITS: Readonly<Record<string, number>> = { "": 1, K: 1 << 10, M: 1 << 20, G: 1 << 30, T: 2 ** 40 };
+const SPANS: Readonly<Record<string, number>> = { s: 1000, m: 60_000, h: 3_600_000, d: 86_400_000 };
+
+function size(value: unknown): number {
+  const found = /^([0-9]+)\s*([KMGT]?)(?:i?B)?$/.exec(String(value));
+  const bytes = found === null ? Number.NaN : Number(found[1]) * UNITS[found[2]!]!;
+  return Number.isSafeInteger(bytes) && bytes > 0 ? bytes : refuse('a size such as "30GiB"');
+}
+
+function span(value: unknown): number {
+  const found = /^([0-9]{1,6})([smhd])$/.exec(String(value));
+  const ms = found === null ? 0 : Number(found[1]) * SPANS[found[2]!]!;
+  // Timers know no more than some 24 days.
+  return ms >= 1000 && ms < 2 ** 31 ? ms : refuse('a time from "1s" to "24d"');
+}
+
+/** The rules by the names of the policy, in snake_case and with or without `keep_`. Throws `usage`. */
+function keepRules(value: unknown): Retention {
+  if (!isTable(value) || Object.keys(value).length === 0) refuse("a table of rules, as { last = 20 }");
+  const rules = Object.fromEntries(
+    Object.entries(value).map(([key, given]) => {
+      const name = key.startsWith("max_") || key.startsWith("keep_") ? key : `keep_${key}`;
+      return [name.replaceAll(/_([a-z])/g, (_, letter: string) => letter.toUpperCase()), given];
+    }),
+  );
+  refuseUnknown(RetentionSchema, rules, "keep");
+  const checked = checkValue(RetentionSchema, rules, "keep");
+  checkRetention(checked);
+  return checked;
+}
+
+/** The line of a key or a table, from 1; the first where it is written in another way. */
+function lineOf(whole: string, table: string, key: string | undefined): number {
+  const lines = whole.split("\n");
+  const start = lines.findIndex((line) => line.trim().startsWith(`[${table}]`));
+  if (key === undefined || start < 0) return Math.max(start, 0) + 1;
+  const at = lines.findIndex((line, i) => i > start && line.trim().startsWith(key));
+  return (at < 0 ? start : at) + 1;
+}
+
+function names(of: object): string {
+  return Object.keys(of).join(", ");
+}
+
+function wrong(path: string, line: number, problem: string): CairnError {
+  return new CairnError("usage", `${printablePath(path)}, line ${line}: ${problem}`, {
+    hint: "nothing was changed; mend the file and start or reload again",
+  });
+}

@@ -1,0 +1,334 @@
+import { CairnError, toCairnError } from "../errors.ts";
+import type { CairnLibrary, CallOptions, Client, Conversion, WorkspaceInfo } from "../contract/index.ts";
+import type { DaemonStatus } from "../contract/daemon.ts";
+import type { AdoptOptions, EngineOptions } from "../contract/care.ts";
+import { failpoint } from "../failpoint.ts";
+import type { ServedWorkspace } from "../formats/records/daemon-state.ts";
+import { rawPath, recordPath } from "../formats/records/record.ts";
+import { isSubvolume, subvolumeUuid } from "../fs/linux/btrfs.ts";
+import { displayPath, printablePath } from "../fs/safe-path.ts";
+import { realPathOf } from "../workspace/place/find-workspace.ts";
+import { type DaemonConfig, readConfig } from "./config.ts";
+import { type Decision, decideBackend, probeDataRoot, stateOf } from "./decide-backend.ts";
+import { type Instance, takeInstance } from "./instance.ts";
+import { type Peer, requireMayWrite, requireOwner } from "./peer.ts";
+import type { DaemonPlaces } from "./places.ts";
+import { registeredWorkspaces, requireServable } from "./reconcile.ts";
+import { Retainer } from "./retainer.ts";
+import { folderOf, KeptState } from "./kept-state.ts";
+import { adviceOn, fileSystemsOf, type Health, lookAfter, WELL } from "./health.ts";
+import { Turns } from "./turns.ts";
+
+/** Milliseconds without a call after which points are sealed. */
+const SEAL_AFTER_MS = 5_000;
+
+/** Answer for a folder that was plain already. */
+const NOT_CONVERTED: Conversion = { original: "", entries: 0, bytes: 0, duration_ms: 0 };
+
+export interface DaemonOptions {
+  places: DaemonPlaces;
+  openLibrary: () => Promise<CairnLibrary>;
+  /** A line for the operator's log. */
+  log: (message: string) => void;
+}
+
+/** Many workspaces of one host: which they are, who may act on them, and what is done for them by itself. */
+export class Daemon {
+  readonly #options: DaemonOptions;
+  readonly #kept: KeptState;
+  readonly #turns = new Turns();
+  readonly #retainer: Retainer;
+  /** Open clients by the id of their workspace. */
+  readonly #clients = new Map<string, Promise<Client>>();
+  readonly #health = new Map<string, Health>();
+  readonly #startedAt = new Date().toISOString();
+  #library!: CairnLibrary;
+  #config: DaemonConfig;
+  #instance!: Instance;
+  #decision!: Decision;
+  #reconciling: Promise<void> = Promise.resolve();
+  #isStopping = false;
+
+  private constructor(options: DaemonOptions, config: DaemonConfig) {
+    this.#options = options;
+    this.#config = config;
+    this.#kept = new KeptState(options.places.state);
+    this.#retainer = new Retainer(async (rules) => this.#cleanUp(rules));
+  }
+
+  /**
+   * Takes the state directory, decides what is served, and is ready for calls. Throws `usage` for a configuration that does
+   * not parse, `busy` where another daemon is there, `newer_version`, and `unsupported` naming all that cannot be served.
+   */
+  static async start(options: DaemonOptions): Promise<Daemon> {
+    const { places } = options;
+    const daemon = new Daemon(options, readConfig(places.config));
+    daemon.#instance = await takeInstance(places.state);
+    try {
+      await daemon.#begin();
+      return daemon;
+    } catch (error) {
+      daemon.#instance[Symbol.dispose]();
+      throw error;
+    }
+  }
+
+  async #begin(): Promise<void> {
+    const { places, log } = this.#options;
+    const { killed } = this.#instance;
+    if (killed !== null) log(`unclean shutdown: the daemon before this one was killed, ${killed}`);
+    // The daemon of all users has records of its own, and none of root's.
+    if (places.isSystem) process.env["XDG_STATE_HOME"] = places.state;
+    const loaded = this.#kept.load();
+    for (const note of loaded.notes) log(note);
+    const { data_root: configured } = this.#config.backend;
+    const probe = probeDataRoot(configured ?? loaded.state?.paths.data_root ?? null);
+    const decision = decideBackend(this.#config, loaded.state, probe);
+    log(`backend ${decision.type} (${decision.method}): ${decision.reason}`);
+    if (decision.warning !== null) log(decision.warning);
+    requireServable(decision, loaded.state, { places, uuid: probe.uuid });
+    this.#decision = decision;
+    this.#library = await this.#options.openLibrary();
+    this.#kept.begin(stateOf(decision, loaded.state, probe));
+    failpoint("daemon.decided");
+    this.#retainer.start(this.#config.retention, this.#kept.state.schedules.cleanup_at);
+  }
+
+  get config(): DaemonConfig {
+    return this.#config;
+  }
+
+  /** Reads the configuration again. Throws `usage` for one that does not parse, and goes on with the old one then. */
+  reload(): void {
+    const { places, log } = this.#options;
+    const config = readConfig(places.config);
+    const { type } = config.backend;
+    if (type !== null && type !== this.#decision.type)
+      log(`backend.type = "${type}" counts from the next start on; ${this.#decision.type} is served until then`);
+    this.#config = config;
+    this.#retainer.start(config.retention, this.#kept.state.schedules.cleanup_at);
+    log("the configuration was read again");
+  }
+
+  /** Ends what goes on, and keeps the state. Calls that are under way are the caller's to wait for. */
+  async stop(): Promise<void> {
+    this.#isStopping = true;
+    await this.#retainer.stop();
+    await this.#reconciling;
+    const clients = await Promise.allSettled(this.#clients.values());
+    await Promise.allSettled(
+      clients.map(async (each) => (each.status === "fulfilled" ? each.value.close() : undefined)),
+    );
+    try {
+      this.#kept.save();
+    } catch (error) {
+      this.#options.log(`the state is as it was saved before: ${toCairnError(error).message}`);
+    }
+    this.#instance[Symbol.dispose]();
+  }
+
+  /** The workspace at or above a path that this peer may act on; null where none is served there. */
+  at(peer: Peer, path: string): ServedWorkspace | null {
+    const served = this.#kept.at(realPathOf(path));
+    if (served !== null) requireMayWrite(peer, folderOf(served));
+    return served;
+  }
+
+  #require(peer: Peer, path: string): ServedWorkspace {
+    const served = this.at(peer, path);
+    if (served !== null) return served;
+    throw new CairnError("not_a_workspace", `this daemon serves no workspace at or above ${printablePath(path)}`, {
+      hint: "save the folder once: `cairn save DIR`",
+    });
+  }
+
+  /** The client of a workspace that is served, for one call at a time where the call changes something. */
+  async withClient<T>(
+    peer: Peer,
+    { path, changes }: { path: string; changes: boolean },
+    work: (client: Client) => Promise<T>,
+  ): Promise<T> {
+    const served = this.#require(peer, path);
+    const whole = async (): Promise<T> => work(await this.#client(served));
+    return changes ? this.#turns.take(served.id, whole) : whole();
+  }
+
+  #client(served: ServedWorkspace): Promise<Client> {
+    const open = this.#clients.get(served.id);
+    if (open !== undefined) return open;
+    const made = this.#library.open(served.path, { controlDirectory: served.control_directory });
+    this.#clients.set(served.id, made);
+    made.then(
+      (client) => client.sealWhenIdle({ idleMs: SEAL_AFTER_MS, onWarning: (message) => this.#options.log(message) }),
+      () => this.#clients.delete(served.id),
+    );
+    return made;
+  }
+
+  /**
+   * Opens a folder, or makes it a workspace, and lists it in the state: the folder's own record first, then the state. A
+   * kill in between leaves a record without an entry, which the next start lists. Throws `permission` where the peer does
+   * not own a folder that is to be made one.
+   */
+  async register(peer: Peer, path: string, options: AdoptOptions): Promise<{ client: Client; created: boolean }> {
+    const known = this.at(peer, path);
+    if (known !== null && folderOf(known).equals(realPathOf(path)))
+      return { client: await this.#client(known), created: false };
+    const folder = realPathOf(path);
+    requireOwner(peer, folder);
+    return this.#turns.take(folder.toString("latin1"), async () => {
+      const client = await this.#library.openOrAdopt(folder.toString("utf8"), this.#adoptOptions(options));
+      failpoint("daemon.adopted");
+      const served = this.#entry(client);
+      this.#kept.change({ workspaces: [...this.#kept.state.workspaces.filter(({ id }) => id !== served.id), served] });
+      this.#clients.set(served.id, Promise.resolve(client));
+      return { client, created: client.created };
+    });
+  }
+
+  /** With a btrfs backend a folder becomes a subvolume; below the data root nothing less will do. */
+  #adoptOptions(options: AdoptOptions): AdoptOptions {
+    if (options.engineType !== undefined || this.#decision.type === "plain") return options;
+    return { ...options, engineType: "btrfs-snapshot" };
+  }
+
+  #entry(client: Client): ServedWorkspace {
+    const { id, path, path_b64: encoded, control_directory } = client.workspace;
+    const folder = encoded === undefined ? Buffer.from(path) : Buffer.from(encoded, "base64");
+    return {
+      ...recordPath(folder),
+      id,
+      registered_at: new Date().toISOString(),
+      origin_backend: this.#decision.type,
+      control_directory,
+      subvolume_uuid: isSubvolume(folder) ? subvolumeUuid(folder) : null,
+      points: 0,
+    };
+  }
+
+  /** Workspaces that a peer may act on, as the library lists them. */
+  async list(peer: Peer, options: CallOptions): Promise<WorkspaceInfo[]> {
+    const mine = new Set(this.#kept.state.workspaces.filter((each) => isFor(peer, each)).map(({ id }) => id));
+    return (await this.#library.listWorkspaces(options)).filter(({ id }) => mine.has(id));
+  }
+
+  /** Serves a folder no longer; its points stay where they are. */
+  async unregister(peer: Peer, path: string, options: CallOptions): Promise<ServedWorkspace> {
+    const served = this.#require(peer, path);
+    requireOwner(peer, folderOf(served));
+    return this.#turns.take(served.id, async () => {
+      const client = await this.#client(served);
+      await client.release(options);
+      failpoint("daemon.released");
+      this.#forget(served);
+      return served;
+    });
+  }
+
+  /**
+   * Makes a workspace a plain folder again and serves it no longer: a copy of its subvolume, compared and exchanged with it.
+   * The subvolume stays beside it, and its points where they are. Throws `refused`, `conflict`; all is as it was then.
+   */
+  async recover(peer: Peer, path: string, options: EngineOptions): Promise<ServedWorkspace & Conversion> {
+    const served = this.#require(peer, path);
+    requireOwner(peer, folderOf(served));
+    return this.#turns.take(served.id, async () => {
+      const client = await this.#client(served);
+      const { conversion } = await client.setEngine("reflink-copy", { ...options, plain: true });
+      failpoint("daemon.recovered");
+      await client.release();
+      this.#forget(served);
+      return { ...served, ...(conversion ?? NOT_CONVERTED) };
+    });
+  }
+
+  #forget(served: ServedWorkspace): void {
+    const client = this.#clients.get(served.id);
+    this.#clients.delete(served.id);
+    this.#health.delete(served.id);
+    void client?.then(async (each) => each.close()).catch(() => undefined);
+    this.#kept.change({ workspaces: this.#kept.state.workspaces.filter(({ id }) => id !== served.id) });
+  }
+
+  /** Compares what the state lists with what is there, both ways. One sick workspace stops no other. */
+  async reconcile(): Promise<void> {
+    const next = this.#reconciling.then(async () => this.#reconcile());
+    this.#reconciling = next.catch(() => undefined);
+    return next;
+  }
+
+  async #reconcile(): Promise<void> {
+    const found = registeredWorkspaces(new Set(this.#kept.state.workspaces.map(({ id }) => id)));
+    for (const { entry } of found)
+      this.#options.log(`${printablePath(rawPath(entry))} has records and was not listed in the state; it is now`);
+    if (found.length > 0) {
+      const added = found.map(({ entry }) => ({ ...entry, origin_backend: this.#decision.type }));
+      this.#kept.change({ workspaces: [...this.#kept.state.workspaces, ...added] });
+    }
+    for (const served of this.#kept.state.workspaces) {
+      if (this.#isStopping) return;
+      const client = (): Promise<Client> => this.#client(served);
+      this.#health.set(served.id, await lookAfter(served, client));
+    }
+  }
+
+  async #cleanUp(rules: DaemonConfig["retention"]["keep"]): Promise<{ removed: number; failed: string[] }> {
+    let removed = 0;
+    const failed: string[] = [];
+    for (const served of this.#kept.state.workspaces) {
+      if (this.#isStopping) break;
+      try {
+        removed += await this.#turns.take(served.id, async () => this.#cleanUpOne(served, rules));
+      } catch (error) {
+        failed.push(`${served.path}: ${toCairnError(error).message}`);
+      }
+    }
+    this.#kept.change({ schedules: { ...this.#kept.state.schedules, cleanup_at: new Date().toISOString() } });
+    return { removed, failed };
+  }
+
+  async #cleanUpOne(served: ServedWorkspace, rules: DaemonConfig["retention"]["keep"]): Promise<number> {
+    const client = await this.#client(served);
+    const { retention } = await client.policy();
+    const wanted = retention ?? rules;
+    if (wanted === null) return 0;
+    const plan = await client.previewCleanup({ retention: wanted });
+    if (plan.reclaimable_save_points.length === 0) return 0;
+    const { removed } = await client.runCleanup(plan.plan_id);
+    this.#options.log(`${served.path}: ${removed.length} points removed by the keep rules`);
+    return removed.length;
+  }
+
+  status(peer: Peer): DaemonStatus {
+    const { places } = this.#options;
+    const mine = this.#kept.state.workspaces.filter((each) => isFor(peer, each));
+    const workspaces = mine.map((each) => ({
+      ...each,
+      ...(this.#health.get(each.id) ?? WELL),
+      ...displayPath(folderOf(each)),
+    }));
+    const fileSystems = fileSystemsOf(mine);
+    return {
+      pid: process.pid,
+      started_at: this.#startedAt,
+      unclean_shutdown: this.#instance.killed,
+      backend: { ...this.#kept.state.backend, reason: this.#decision.reason, warning: this.#decision.warning },
+      state_file: this.#kept.path,
+      config_file: places.config,
+      socket: places.socket,
+      workspaces,
+      retention: { cleanup_at: this.#kept.state.schedules.cleanup_at, ...this.#retainer.facts() },
+      file_systems: fileSystems,
+      advice: adviceOn(workspaces, fileSystems),
+    };
+  }
+}
+
+function isFor(peer: Peer, served: ServedWorkspace): boolean {
+  try {
+    requireMayWrite(peer, folderOf(served));
+    return true;
+  } catch {
+    return false;
+  }
+}

@@ -1,0 +1,93 @@
+import { statSync } from "node:fs";
+import type { BackendType, DaemonState, SelectionMethod } from "../formats/records/daemon-state.ts";
+import { filesystemKind, filesystemUuid } from "../fs/linux/mounts.ts";
+import type { DaemonConfig } from "./config.ts";
+
+/** The file system at a data root; nulls where none is named, or nothing is there. */
+export interface Probe {
+  kind: string | null;
+  uuid: string | null;
+}
+
+/** Looks at a data root. */
+export function probeDataRoot(place: string | null): Probe {
+  if (place === null || statSync(place, { throwIfNoEntry: false }) === undefined) return { kind: null, uuid: null };
+  return { kind: filesystemKind(place).name, uuid: filesystemUuid(place) };
+}
+
+/** The backend of a start, and why it is that one. */
+export interface Decision {
+  type: BackendType;
+  method: SelectionMethod;
+  dataRoot: string | null;
+  reason: string;
+  /** Null: nothing that its operator has to know. */
+  warning: string | null;
+}
+
+/**
+ * Chooses the backend: the configuration wins, else what the state says is kept, and only without a state is it detected.
+ * Depends on nothing but its arguments.
+ */
+export function decideBackend(
+  { backend }: Pick<DaemonConfig, "backend">,
+  state: DaemonState | null,
+  probe: Probe,
+): Decision {
+  const persisted = state?.backend ?? null;
+  const dataRoot = backend.data_root ?? state?.paths.data_root ?? null;
+  if (backend.type !== null) {
+    const differs = persisted !== null && persisted.type !== backend.type;
+    return {
+      type: backend.type,
+      method: "config-override",
+      dataRoot,
+      reason: `the configuration says backend.type = "${backend.type}"`,
+      warning: differs
+        ? `the state says ${persisted.type}, and the configuration ${backend.type}, which is used from now on; workspaces of ${persisted.type} stay what they are`
+        : null,
+    };
+  }
+  if (persisted !== null)
+    return {
+      type: persisted.type,
+      method: "persisted",
+      dataRoot,
+      reason: `the state says ${persisted.type} since ${persisted.selected_at}`,
+      warning: null,
+    };
+  if (probe.kind === "btrfs")
+    return {
+      type: "btrfs-base",
+      method: "auto-detect",
+      dataRoot,
+      reason: `${dataRoot} lies on btrfs`,
+      warning: null,
+    };
+  return {
+    type: "plain",
+    method: "auto-detect",
+    dataRoot: null,
+    reason: dataRoot === null ? "no backend and no data_root are configured" : `${dataRoot} does not lie on btrfs`,
+    warning: null,
+  };
+}
+
+/** The state after a decision: what was kept, with the backend that was chosen. */
+export function stateOf(decision: Decision, before: DaemonState | null, probe: Probe): DaemonState {
+  const isKept = before?.backend.type === decision.type;
+  const backend = {
+    type: decision.type,
+    selection_method: decision.method,
+    selected_at: isKept ? before.backend.selected_at : new Date().toISOString(),
+    filesystem_uuid:
+      (isKept ? before.backend.filesystem_uuid : null) ?? (decision.type === "plain" ? null : probe.uuid),
+  };
+  return {
+    ...before,
+    backend: { ...before?.backend, ...backend },
+    paths: { loop_image: null, ...before?.paths, data_root: decision.dataRoot },
+    workspaces: before?.workspaces ?? [],
+    schedules: before?.schedules ?? { cleanup_at: null },
+  };
+}

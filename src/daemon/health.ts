@@ -1,0 +1,102 @@
+import { statSync } from "node:fs";
+import type { Client } from "../contract/index.ts";
+import { toCairnError } from "../errors.ts";
+import type { ServedWorkspace } from "../formats/records/daemon-state.ts";
+import { freeSpace, mountOf } from "../fs/linux/mounts.ts";
+import { plural } from "../formats/sizes.ts";
+import { printablePath } from "../fs/safe-path.ts";
+import { folderOf } from "./kept-state.ts";
+
+/** State of a workspace when it was looked at last. Nothing is changed or removed for it. */
+export interface Health {
+  health: "ok" | "folder_gone" | "control_gone" | "points_missing" | "failing";
+  detail: string | null;
+  /** Something that would help, as a command or in words. */
+  remedy: string | null;
+  /** Points whose content is not there now, by their ids. They count again once it is back. */
+  missing: string[];
+}
+
+export const WELL: Health = { health: "ok", detail: null, remedy: null, missing: [] };
+
+/** Looks at a workspace, and counts its points. */
+export async function lookAfter(served: ServedWorkspace, open: () => Promise<Client>): Promise<Health> {
+  const folder = folderOf(served);
+  const shown = printablePath(folder);
+  if (!isThere(served.control_directory))
+    return {
+      ...WELL,
+      health: "control_gone",
+      detail: `its points lie in ${served.control_directory}, which is not there`,
+      remedy: "mount what it lies on, or give it back from a backup; it counts again then",
+    };
+  try {
+    const client = await open();
+    const { save_points: points, damaged } = await client.history(undefined, 0, { all: true });
+    served.points = points.length + damaged.length;
+    if (!isThere(folder))
+      return {
+        ...WELL,
+        health: "folder_gone",
+        detail: `${shown} is not there`,
+        remedy: `cairn -C ${shown} restore latest`,
+      };
+    const missing = points.flatMap((each) => (each.integrity_state === "damaged" ? [each.save_point_id] : []));
+    if (missing.length === 0) return WELL;
+    return {
+      health: "points_missing",
+      detail: `the content of ${missing.length} of ${served.points} points is not there`,
+      remedy: `cairn -C ${shown} doctor`,
+      missing,
+    };
+  } catch (error) {
+    const { message, hint } = toCairnError(error);
+    return { ...WELL, health: "failing", detail: message, remedy: hint ?? null };
+  }
+}
+
+function isThere(place: string | Buffer): boolean {
+  return statSync(place, { throwIfNoEntry: false }) !== undefined;
+}
+
+/** Room of a file system, in bytes. */
+export interface FileSystemFacts {
+  mount: string;
+  type: string;
+  total_bytes: number;
+  free_bytes: number;
+}
+
+/** The file systems on which workspaces and their points lie; one that cannot be asked is left out. */
+export function fileSystemsOf(workspaces: readonly ServedWorkspace[]): FileSystemFacts[] {
+  const found = new Map<number, FileSystemFacts>();
+  for (const served of workspaces)
+    for (const place of [folderOf(served), Buffer.from(served.control_directory)]) {
+      const device = statSync(place, { throwIfNoEntry: false })?.dev;
+      if (device === undefined || found.has(device)) continue;
+      const mount = mountOf(place);
+      const { totalBytes, freeBytes } = freeSpace(place);
+      const [shown, type] = mount === null ? [printablePath(place), ""] : [printablePath(mount.mountPoint), mount.type];
+      found.set(device, { mount: shown, type, total_bytes: totalBytes, free_bytes: freeBytes });
+    }
+  // Each subvolume has a device of its own.
+  return [...new Map([...found.values()].map((each) => [each.mount, each])).values()];
+}
+
+/** Below so small a part of it a file system is nearly full. */
+const LITTLE = 0.1;
+
+/** Sentences on what wants to be looked at; none where all is well. */
+export function adviceOn(
+  workspaces: readonly (ServedWorkspace & Health)[],
+  systems: readonly FileSystemFacts[],
+): string[] {
+  const full = systems.filter(({ free_bytes: free, total_bytes: total }) => free < total * LITTLE);
+  const sick = workspaces.filter(({ health }) => health !== "ok");
+  return [
+    ...full.map(({ mount }) => `${mount} is nearly full: remove points with \`cairn cleanup\`, or have more room made`),
+    ...(sick.length === 0
+      ? []
+      : [`${plural(sick.length, "workspace")} cannot do all that they should: each says what would help`]),
+  ];
+}

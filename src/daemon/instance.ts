@@ -1,0 +1,35 @@
+import { join } from "node:path";
+import { CairnError } from "../errors.ts";
+import { durableMkdir } from "../fs/durable.ts";
+import { acquireLock, type Lock } from "../fs/lock.ts";
+import { describeOwner } from "../fs/lock-owner.ts";
+import { readOwner } from "../fs/owner-files.ts";
+import { printablePath } from "../fs/safe-path.ts";
+
+/** The one daemon of a state directory. */
+export interface Instance extends Disposable {
+  /** The daemon that was killed and left its lock, in words; null after an orderly end. */
+  killed: string | null;
+}
+
+/**
+ * Takes the state directory for this process, and makes it where it is missing. What an orderly end removes of the lock's record is there after a kill, which
+ * is told once. Throws `busy` where another daemon has it.
+ */
+export async function takeInstance(state: string): Promise<Instance> {
+  durableMkdir(state);
+  const path = join(state, "daemon.lock");
+  const left = readOwner(path);
+  let lock: Lock;
+  try {
+    lock = await acquireLock(path, { timeoutMs: 0, purpose: "daemon" });
+  } catch (error) {
+    if (!(error instanceof CairnError) || error.code !== "busy") throw error;
+    throw new CairnError("busy", `another daemon serves ${printablePath(state)}: ${describeOwner(readOwner(path))}`, {
+      hint: "nothing was changed; end that one first, or name another state directory in CAIRN_STATE_DIR",
+      cause: error,
+    });
+  }
+  const killed = left === null || left.released === true ? null : describeOwner(left);
+  return { killed, [Symbol.dispose]: () => lock.release() };
+}

@@ -1,0 +1,69 @@
+import type { DaemonState, ServedWorkspace } from "../formats/records/daemon-state.ts";
+import { rawPath } from "../formats/records/record.ts";
+import { type LoadedState, StateFile } from "./state-file.ts";
+
+/** The state in memory and on disk, which are the same after each change. */
+export class KeptState {
+  readonly #file: StateFile;
+  #state: DaemonState | null = null;
+  /** Entries by their paths, in latin1. */
+  #byPath = new Map<string, ServedWorkspace>();
+
+  constructor(directory: string) {
+    this.#file = new StateFile(directory);
+  }
+
+  get path(): string {
+    return this.#file.path;
+  }
+
+  get state(): DaemonState {
+    return this.#state!;
+  }
+
+  load(): LoadedState {
+    return this.#file.load();
+  }
+
+  /** Goes on from this state, which is saved. Throws what the system says. */
+  begin(state: DaemonState): void {
+    this.#set(state);
+    this.save();
+  }
+
+  #set(state: DaemonState): void {
+    this.#state = state;
+    this.#byPath = new Map(state.workspaces.map((each) => [folderOf(each).toString("latin1"), each]));
+  }
+
+  /** Saves it with what was counted since. Throws what the system says. */
+  save(): void {
+    this.#file.save(this.state);
+  }
+
+  /** Changes it, durably. Throws what the system says; nothing has changed then. */
+  change(changes: Partial<DaemonState>): void {
+    const before = this.state;
+    this.#set({ ...before, ...changes });
+    try {
+      this.save();
+    } catch (error) {
+      this.#set(before);
+      throw error;
+    }
+  }
+
+  /** The workspace at or above a real path; null where there is none. */
+  at(place: Buffer): ServedWorkspace | null {
+    for (let at = place.toString("latin1"); ; at = at.slice(0, Math.max(at.lastIndexOf("/"), 0)) || "/") {
+      const served = this.#byPath.get(at);
+      if (served !== undefined) return served;
+      if (at === "/") return null;
+    }
+  }
+}
+
+/** The folder of a workspace, raw. */
+export function folderOf(served: ServedWorkspace): Buffer {
+  return Buffer.from(rawPath(served));
+}

@@ -1,0 +1,72 @@
+import { existsSync } from "node:fs";
+import { CairnError } from "../errors.ts";
+import type { DaemonState, ServedWorkspace } from "../formats/records/daemon-state.ts";
+import { rawPath } from "../formats/records/record.ts";
+import { plural } from "../formats/sizes.ts";
+import { isSubvolume, subvolumeUuid } from "../fs/linux/btrfs.ts";
+import { printablePath } from "../fs/safe-path.ts";
+import { controlOf, listRegistered } from "../workspace/place/registry.ts";
+import type { Decision } from "./decide-backend.ts";
+import type { DaemonPlaces } from "./places.ts";
+
+/** Folders that have records on this machine and are none of these, by their ids. */
+export function registeredWorkspaces(known: ReadonlySet<string>): { entry: Omit<ServedWorkspace, "origin_backend"> }[] {
+  return listRegistered().flatMap(({ registration }) => {
+    if (registration === null || known.has(registration.workspace_id)) return [];
+    const { path, path_b64, workspace_id: id, registered_at } = registration;
+    const folder = Buffer.from(rawPath(registration));
+    const subvolume_uuid = existsSync(folder) && isSubvolume(folder) ? subvolumeUuid(folder) : null;
+    const entry = { path, ...(path_b64 === undefined ? {} : { path_b64 }), id, registered_at, subvolume_uuid };
+    return [{ entry: { ...entry, control_directory: controlOf(registration), points: 0 } }];
+  });
+}
+
+/**
+ * Throws `unsupported` where a backend that the state or the configuration names cannot be served: nothing is detected or
+ * made in its place. The message names all that is affected.
+ */
+export function requireServable(
+  decision: Decision,
+  state: DaemonState | null,
+  { places, uuid }: { places: DaemonPlaces; uuid: string | null },
+): void {
+  const problem = whyNotServed(decision, state, uuid);
+  if (problem === null) return;
+  const affected = (state?.workspaces ?? []).filter(({ origin_backend: origin }) => origin === decision.type);
+  const lines = affected.map(
+    (each) => `  ${each.id.slice(0, 8)}  ${printablePath(rawPath(each))}: ${plural(each.points, "point")}`,
+  );
+  const whole = [
+    `the backend ${decision.type} cannot be served: ${problem.what}`,
+    `${decision.method === "config-override" ? "configured by" : "configuration, where nothing else is said,"} backend.type in ${places.config}; state ${places.state}/state.json`,
+    affected.length === 0 ? "no workspace is affected" : `affected: ${plural(affected.length, "workspace")}`,
+    ...lines,
+  ];
+  throw new CairnError("unsupported", whole.join("\n"), {
+    hint: `nothing was changed, detected or made anew; ${problem.help}`,
+    details: { backend: decision.type, workspaces: affected.map(({ id, path, points }) => ({ id, path, points })) },
+  });
+}
+
+function whyNotServed(
+  { type, dataRoot }: Decision,
+  state: DaemonState | null,
+  uuid: string | null,
+): { what: string; help: string } | null {
+  if (type === "plain") return null;
+  if (type === "btrfs-loop") return { what: "it is not there yet in this version", help: "choose btrfs-base or plain" };
+  if (dataRoot === null)
+    return { what: "backend.data_root is not set", help: "name the folder on btrfs below which workspaces lie" };
+  const wanted = state?.backend.type === type ? state.backend.filesystem_uuid : null;
+  if (uuid === null)
+    return {
+      what: `${dataRoot} is not there, or lies on no file system that has an id`,
+      help: `mount the file system${wanted === null ? "" : ` ${wanted}`} there and start again`,
+    };
+  if (wanted !== null && uuid !== wanted)
+    return {
+      what: `${dataRoot} lies on the file system ${uuid}, and the workspaces on ${wanted}`,
+      help: `mount ${wanted} there and start again`,
+    };
+  return null;
+}

@@ -1,0 +1,96 @@
+import { Fields } from "../fields.ts";
+import { checkPath, decodeRecord, type RecordedPath } from "./record.ts";
+
+/** State of a daemon: its backend and the folders that it serves. Layout: docs/formats/daemon-state.md. */
+const FORMAT = "cairn.daemon-state";
+const VERSION = 1;
+
+/**
+ * `btrfs-base`: folders are subvolumes of a btrfs, where they lie; `btrfs-loop`: they are moved into a btrfs in an image
+ * file; `plain`: the engine of each is what its place offers.
+ */
+export const BACKENDS = ["btrfs-base", "btrfs-loop", "plain"] as const;
+export type BackendType = (typeof BACKENDS)[number];
+export type SelectionMethod = "config-override" | "persisted" | "auto-detect";
+
+export interface DaemonState {
+  backend: {
+    type: BackendType;
+    selection_method: SelectionMethod;
+    /** When it was chosen. */
+    selected_at: string;
+    /** UUID of the file system below `data_root`; null for `plain`. */
+    filesystem_uuid: string | null;
+  };
+  paths: {
+    /** The folder below which workspaces lie with a btrfs backend; null for `plain`. */
+    data_root: string | null;
+    loop_image: LoopImage | null;
+  };
+  workspaces: ServedWorkspace[];
+  schedules: {
+    /** When points were removed by the keep rules last; null: never. */
+    cleanup_at: string | null;
+  };
+}
+
+export interface LoopImage {
+  path: string;
+  bytes: number;
+  /** The device when it was mounted last; only to be read by people. */
+  last_device: string | null;
+}
+
+export interface ServedWorkspace extends RecordedPath {
+  id: string;
+  registered_at: string;
+  origin_backend: BackendType;
+  control_directory: string;
+  /** UUID of the folder's subvolume when it was registered; null for a plain folder. */
+  subvolume_uuid: string | null;
+  /** Points when they were last counted. */
+  points: number;
+}
+
+/** Encodes it to be read by people too, one member a line. */
+export function encodeDaemonState(state: DaemonState): Uint8Array {
+  const { format: _format, version: _version, ...members } = state as DaemonState & Record<string, unknown>;
+  return Buffer.from(`${JSON.stringify({ format: FORMAT, version: VERSION, ...members }, null, 2)}\n`, "utf8");
+}
+
+/** Members that a later writer added are kept, at any depth. Throws `damaged` naming the field, or `newer_version`. */
+export function decodeDaemonState(bytes: Uint8Array): DaemonState {
+  const { value, fields } = decodeRecord(bytes, FORMAT, VERSION);
+  const backend = fields.object("backend");
+  oneOf(backend, "type", BACKENDS);
+  oneOf(backend, "selection_method", ["config-override", "persisted", "auto-detect"]);
+  backend.time("selected_at");
+  if (!backend.isNull("filesystem_uuid")) backend.text("filesystem_uuid", 100);
+  const paths = fields.object("paths");
+  if (!paths.isNull("data_root")) paths.text("data_root");
+  const image = paths.objectOrNull("loop_image");
+  if (image !== null) {
+    image.text("path");
+    image.integer("bytes");
+    if (!image.isNull("last_device")) image.text("last_device", 200);
+  }
+  fields.list("workspaces", checkWorkspace, 1 << 20);
+  const schedules = fields.object("schedules");
+  if (!schedules.isNull("cleanup_at")) schedules.time("cleanup_at");
+  return value as unknown as DaemonState;
+}
+
+function checkWorkspace(element: unknown, label: string): void {
+  const fields = new Fields(element, label);
+  checkPath(fields);
+  fields.hex("id", 32);
+  fields.time("registered_at");
+  oneOf(fields, "origin_backend", BACKENDS);
+  fields.text("control_directory");
+  if (!fields.isNull("subvolume_uuid")) fields.text("subvolume_uuid", 100);
+  fields.integer("points");
+}
+
+function oneOf(fields: Fields, key: string, values: readonly string[]): void {
+  if (!values.includes(fields.text(key, 100))) throw fields.wrong(key, `one of ${values.join(", ")}`);
+}

@@ -1,0 +1,260 @@
+import assert from "node:assert/strict";
+import { execFileSync } from "node:child_process";
+import fs from "node:fs";
+import path from "node:path";
+import { test, type TestContext } from "node:test";
+import type { SaveResult } from "../../src/contract/points.ts";
+import type { HistoryResult } from "../../src/contract/looking.ts";
+import { cairn, cairnOk } from "../fixtures/command.ts";
+import { TestDaemon } from "../fixtures/daemon.ts";
+import { type LoopFileSystem, loopFileSystem } from "../fixtures/loop-file-system.ts";
+
+/** The daemon's six scenarios, each with its opposite, on a real btrfs. */
+
+interface Place {
+  daemon: TestDaemon;
+  volume: LoopFileSystem;
+  folder: string;
+}
+
+/** A daemon over a btrfs with one workspace that has two points, of the contents `one` and `two`. */
+async function place(t: TestContext): Promise<(Place & { points: string[] }) | null> {
+  const volume = loopFileSystem(t, "btrfs");
+  if (volume === null) return null;
+  const daemon = new TestDaemon(t);
+  daemon.configure(`[backend]\ndata_root = "${volume.root}"\n`);
+  await daemon.start();
+  const folder = path.join(volume.root, "ws");
+  execFileSync("btrfs", ["-q", "subvolume", "create", folder]);
+  await daemon.call("register", { path: folder });
+  const points: string[] = [];
+  for (const content of ["one", "two"]) {
+    fs.writeFileSync(path.join(folder, "a"), content);
+    points.push(
+      ((await daemon.call("save", { workspace: folder, options: { message: content } })) as SaveResult).save_point_id,
+    );
+  }
+  return { daemon, volume, folder, points };
+}
+
+async function historyOf({ daemon, folder }: Place): Promise<HistoryResult["save_points"]> {
+  return ((await daemon.call("history", { workspace: folder })) as HistoryResult).save_points;
+}
+
+test("a daemon that starts again serves the workspaces of before, and detects nothing", async (t) => {
+  const here = await place(t);
+  if (here === null) return;
+  const { daemon, folder, points } = here;
+  const before = await historyOf(here);
+  const selected = daemon.stateNow().backend;
+  assert.equal(await daemon.stop(), 0);
+  await daemon.start();
+  assert.match(daemon.log, /backend btrfs-base \(persisted\)/);
+  assert.doesNotMatch(daemon.log, /unclean/);
+  assert.deepEqual({ ...daemon.stateNow().backend, selection_method: "" }, { ...selected, selection_method: "" });
+  const after = await historyOf(here);
+  assert.deepEqual(after, before);
+  assert.deepEqual(
+    after.map(({ message }) => message),
+    ["two", "one"],
+  );
+  await daemon.call("restore", { workspace: folder, options: { target: points[0] } });
+  assert.equal(fs.readFileSync(path.join(folder, "a"), "utf8"), "one");
+  const other = cairnOk(["-C", folder, "history"], daemon.asked).data["save_points"] as { message: string }[];
+  assert.deepEqual(
+    other.map(({ message }) => message),
+    ["two", "one"],
+  );
+});
+
+test("a daemon refuses to start when its device is lost, names all that is affected, and serves all when it is back", async (t) => {
+  const here = await place(t);
+  if (here === null) return;
+  const { daemon, folder, volume } = here;
+  await daemon.reconciled();
+  await daemon.stop();
+  const file = path.join(daemon.state, "state.json");
+  const before = fs.readFileSync(file);
+  const [served] = daemon.stateNow().workspaces;
+  execFileSync("umount", [volume.root]);
+  const { status, error } = await daemon.refused();
+  assert.notEqual(status, 0);
+  assert.equal(error.code, "unsupported");
+  for (const named of ["btrfs-base", "backend.type", daemon.config, file, served!.id.slice(0, 8), folder, "2 points"])
+    assert.ok(error.message.includes(named), `${named} in ${error.message}`);
+  assert.match(error.hint, /mount the file system|mount .* there/);
+  assert.deepEqual(fs.readFileSync(file), before, "the state stays byte for byte");
+  assert.deepEqual(fs.readdirSync(volume.root), [], "nothing is made where the device was");
+  volume.remount();
+  await daemon.start();
+  assert.doesNotMatch(daemon.log, /unclean/, "a start that failed is no crash");
+  assert.equal((await historyOf(here)).length, 2);
+});
+
+test("a daemon takes no other file system at the data root for the one of its state", async (t) => {
+  const here = await place(t);
+  const other = here === null ? null : loopFileSystem(t, "btrfs");
+  if (here === null || other === null) return;
+  await here.daemon.stop();
+  here.daemon.configure(`[backend]\ndata_root = "${other.root}"\n`);
+  const { error } = await here.daemon.refused();
+  assert.equal(error.code, "unsupported");
+  assert.match(error.message, /lies on the file system/);
+  here.daemon.configure(`[backend]\ntype = "plain"\n`);
+  await here.daemon.start();
+  assert.match(here.daemon.log, /the state says btrfs-base, and the configuration plain/);
+  assert.equal((await here.daemon.status()).workspaces[0]!.origin_backend, "btrfs-base");
+  assert.equal((await historyOf(here)).length, 2);
+});
+
+test("a kill is told once, a stop is not, and a second daemon is refused while the first serves", async (t) => {
+  const here = await place(t);
+  if (here === null) return;
+  const { daemon } = here;
+  const second = await daemon.refused();
+  assert.equal(second.error.code, "busy");
+  assert.match(second.error.message, new RegExp(`pid ${daemon.pid}`));
+  assert.equal((await historyOf(here)).length, 2);
+  await daemon.kill();
+  await daemon.start();
+  assert.match(daemon.log, /unclean shutdown/);
+  assert.match((await daemon.status()).unclean_shutdown!, /^pid \d+/);
+  assert.equal((await historyOf(here)).length, 2);
+  await daemon.stop();
+  await daemon.start();
+  assert.doesNotMatch(daemon.log, /unclean/);
+  assert.equal((await daemon.status()).unclean_shutdown, null);
+});
+
+test("a point whose snapshot is lost is kept and refused, the others work, and it counts again once it is back", async (t) => {
+  const here = await place(t);
+  if (here === null) return;
+  const { daemon, folder, volume, points } = here;
+  const control = daemon.stateNow().workspaces[0]!.control_directory;
+  const tree = fs.globSync(`${control}/workspaces/*/points/0000000001/tree`)[0]!;
+  const away = path.join(volume.root, "away");
+  execFileSync("btrfs", ["property", "set", tree, "ro", "false"]);
+  fs.renameSync(tree, away);
+  const lost = (await daemon.reconciled()).workspaces[0]!;
+  assert.equal(lost.health, "points_missing");
+  assert.deepEqual(lost.missing, [points[0]]);
+  assert.equal(lost.points, 2);
+  await assert.rejects(daemon.call("restore", { workspace: folder, options: { target: points[0] } }), {
+    code: "damaged",
+  });
+  await daemon.call("restore", { workspace: folder, options: { target: points[1] } });
+  assert.equal(fs.readFileSync(path.join(folder, "a"), "utf8"), "two");
+  fs.renameSync(away, tree);
+  execFileSync("btrfs", ["property", "set", tree, "ro", "true"]);
+  assert.equal((await daemon.reconciled()).workspaces[0]!.health, "ok");
+  await daemon.call("restore", { workspace: folder, options: { target: points[0] } });
+  assert.equal(fs.readFileSync(path.join(folder, "a"), "utf8"), "one");
+});
+
+test("a workspace whose folder is gone stops no other, and is served again once it is back", async (t) => {
+  const here = await place(t);
+  if (here === null) return;
+  const { daemon, folder, volume } = here;
+  const other = path.join(volume.root, "other");
+  execFileSync("btrfs", ["-q", "subvolume", "create", other]);
+  await daemon.call("register", { path: other });
+  fs.renameSync(folder, `${folder}-away`);
+  const seen = (await daemon.reconciled()).workspaces.map(({ path: at, health }) => [path.basename(at), health]);
+  assert.deepEqual(seen.toSorted(), [
+    ["other", "ok"],
+    ["ws", "folder_gone"],
+  ]);
+  await daemon.call("save", { workspace: other });
+  await daemon.kill();
+  await daemon.start();
+  await daemon.call("save", { workspace: other });
+  fs.renameSync(`${folder}-away`, folder);
+  assert.ok((await daemon.reconciled()).workspaces.every(({ health }) => health === "ok"));
+  assert.equal((await historyOf(here)).length, 2);
+});
+
+test("a state file that is cut, empty or gone is set aside, and every workspace is served", async (t) => {
+  const here = await place(t);
+  if (here === null) return;
+  const { daemon } = here;
+  const file = path.join(daemon.state, "state.json");
+  const whole = async (context: string): Promise<void> => {
+    await daemon.start();
+    assert.equal((await daemon.reconciled()).workspaces.length, 1, context);
+    assert.equal((await historyOf(here)).length, 2, context);
+    await daemon.stop();
+  };
+  await daemon.stop();
+  const bytes = fs.readFileSync(file);
+  for (const damage of [bytes.subarray(0, bytes.length / 2), Buffer.alloc(0), Buffer.from("{}\n")]) {
+    fs.writeFileSync(file, damage);
+    await whole(`${damage.length} bytes`);
+    assert.ok(fs.readdirSync(daemon.state).some((name) => name.startsWith("state.json.damaged-")));
+  }
+  for (const name of fs.readdirSync(daemon.state))
+    if (name.startsWith("state.")) fs.rmSync(path.join(daemon.state, name));
+  await whole("no state at all");
+  const newer = JSON.parse(fs.readFileSync(file, "utf8")) as Record<string, unknown>;
+  fs.writeFileSync(file, JSON.stringify({ ...newer, later: { kept: 1 } }));
+  await whole("a member of a later writer");
+  assert.deepEqual((JSON.parse(fs.readFileSync(file, "utf8")) as Record<string, unknown>)["later"], { kept: 1 });
+  fs.writeFileSync(file, JSON.stringify({ ...newer, version: 2 }));
+  assert.equal((await daemon.refused()).error.code, "newer_version");
+  assert.equal((JSON.parse(fs.readFileSync(file, "utf8")) as Record<string, unknown>)["version"], 2);
+});
+
+test("a configuration that does not parse stops a start and a reload, with its line", async (t) => {
+  const daemon = new TestDaemon(t);
+  daemon.configure("[backend]\ntype = plain\n");
+  const { status, error } = await daemon.refused();
+  assert.equal(status, 2);
+  assert.match(error.message, /config\.toml, line 2/);
+  daemon.configure('[backend]\ntype = "plain"\n[retention]\nkeep = { last = 2 }\n');
+  await daemon.start();
+  daemon.configure("[retention]\nkeep = { lats = 3 }\n");
+  await assert.rejects(daemon.call("reload"), { code: "usage", message: /line 2: keep/ });
+  assert.ok((await daemon.status()).retention.next_at !== null);
+});
+
+test("a call that is not right is refused, and nothing is changed", async (t) => {
+  const here = await place(t);
+  if (here === null) return;
+  const { daemon, folder } = here;
+  const call = (name: string, members: Record<string, unknown>): Promise<unknown> => daemon.call(name, members);
+  await assert.rejects(call("restore", { workspace: folder, options: { target: "../x" } }), { code: "invalid_id" });
+  await assert.rejects(call("pin", { workspace: folder, target: "../../etc" }), { code: "invalid_id" });
+  await assert.rejects(call("save", { workspace: "ws" }), { code: "usage" });
+  await assert.rejects(call("save", { workspace: "/nowhere" }), { code: "not_a_workspace" });
+  await assert.rejects(call("save", { workspace: folder, options: { mesage: "x" } }), { code: "usage" });
+  await assert.rejects(call("save", { workspace: folder, more: 1 }), { code: "usage" });
+  await assert.rejects(call("save", { workspace: folder, options: { workspaceName: "other" } }), { code: "usage" });
+  await assert.rejects(call("run", { workspace: folder, command: ["id"] }), { code: "unsupported" });
+  await assert.rejects(call("restore", { workspace: folder, options: { target: "latest", to: "/etc/x" } }), {
+    code: "unsupported",
+  });
+  await assert.rejects(call("constructor", { workspace: folder }), { code: "usage" });
+  await assert.rejects(call("save", { workspace: folder, options: { message: "x".repeat(2 << 20) } }), {
+    code: "usage",
+  });
+  assert.equal((await historyOf(here)).length, 2);
+  const done = cairn(["-C", folder, "run", "--", "true"], daemon.asked);
+  assert.equal(done.status, 0, done.stderr);
+});
+
+test("a workspace that is recovered is a plain folder of the same content, and can be taken up again with its points", async (t) => {
+  const here = await place(t);
+  if (here === null) return;
+  const { daemon, folder } = here;
+  fs.symlinkSync("a", path.join(folder, "link"));
+  const done = cairnOk(["service", "recover", folder, "--allow", "holders"], daemon.asked).data;
+  assert.equal(done["entries"], 2);
+  assert.equal(fs.readFileSync(path.join(folder, "a"), "utf8"), "two");
+  assert.equal(fs.readFileSync(path.join(done["original"] as string, "a"), "utf8"), "two");
+  assert.throws(() => execFileSync("btrfs", ["subvolume", "show", folder], { stdio: "pipe" }));
+  assert.deepEqual((await daemon.status()).workspaces, []);
+  await assert.rejects(daemon.call("history", { workspace: folder }), { code: "not_a_workspace" });
+  const control = done["control_directory"] as string;
+  assert.ok(fs.globSync(`${control}/workspaces/*/points/0000000002/descriptor.json`).length === 1, "its points stay");
+  await daemon.call("register", { path: folder, options: { allow: ["holders"] } });
+  assert.equal((await historyOf(here)).length, 2);
+});
