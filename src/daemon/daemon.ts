@@ -19,9 +19,6 @@ import { folderOf, KeptState } from "./kept-state.ts";
 import { adviceOn, fileSystemsOf, type Health, lookAfter, WELL } from "./health.ts";
 import { Turns } from "./turns.ts";
 
-/** Milliseconds without a call after which points are sealed. */
-const SEAL_AFTER_MS = 5_000;
-
 /** Answer for a folder that was plain already. */
 const NOT_CONVERTED: Conversion = { original: "", entries: 0, bytes: 0, duration_ms: 0 };
 
@@ -158,10 +155,7 @@ export class Daemon {
     if (open !== undefined) return open;
     const made = this.#library.open(served.path, { controlDirectory: served.control_directory });
     this.#clients.set(served.id, made);
-    made.then(
-      (client) => client.sealWhenIdle({ idleMs: SEAL_AFTER_MS, onWarning: (message) => this.#options.log(message) }),
-      () => this.#clients.delete(served.id),
-    );
+    made.catch(() => this.#clients.delete(served.id));
     return made;
   }
 

@@ -122,6 +122,53 @@ test("a conversion that is killed at any step, and its recovery too, leaves the 
   failed--;
 });
 
+test("a subvolume that is made plain and killed at any step is the old folder or the new one, whole, with all its points", async (t) => {
+  const volume = loopFileSystem(t, "btrfs");
+  if (volume === null) return;
+  failed++;
+  const library = await cairnLibrary();
+  const commandOf = (folder: string): string[] => ["engine", "set", "reflink-copy", folder, "--plain", ...ALLOW];
+  const fresh = async (number: number): Promise<{ folder: string; client: Client }> => {
+    const folder = path.join(volume.root, `ws-${number}`);
+    execFileSync("btrfs", ["-q", "subvolume", "create", folder]);
+    makeFirst(folder);
+    fillOddly(folder);
+    const client = await library.adopt(folder, { engineType: "btrfs-snapshot" });
+    await client.save();
+    return { folder, client };
+  };
+  const removeOld = (state: FolderState, where: string): void => {
+    const [original, ...more] = besides(volume);
+    assert.deepEqual(more, [], where);
+    const place = path.join(volume.root, original!);
+    assertFolder(place, state, `${where}: the original`);
+    execFileSync("btrfs", ["-q", "subvolume", "delete", place]);
+  };
+  const traced = await fresh(0);
+  const names = passesOf(commandOf(traced.folder));
+  assert.equal(isSubvolume(traced.folder), false);
+  removeOld(readFolder(traced.folder), "traced");
+  await forget(traced.client, traced.folder);
+  for (const pass of chosenPasses(names)) {
+    const { folder, client } = await fresh(pass);
+    const state = readFolder(folder);
+    const where = `killed at ${killAt(commandOf(folder), pass)}`;
+    assertFolder(folder, state, where);
+    const isPlain = !isSubvolume(folder);
+    if (pass % 2 === 0) killAt(["status", folder], 1 + Math.floor(random() * 8));
+    await client.save();
+    assertFolder(folder, state, where);
+    assert.equal(isSubvolume(folder), !isPlain, where);
+    assert.equal(client.engineType, isPlain ? "reflink-copy" : "btrfs-snapshot", where);
+    await client.seal();
+    assert.deepEqual((await client.verifyAll()).problems, [], where);
+    if (isPlain) removeOld(state, where);
+    assertDone(volume, client, folder, where);
+    await forget(client, folder);
+  }
+  failed--;
+});
+
 test("an adoption that converts and is killed at any step leaves a workspace or none, and the folder whole", async (t) => {
   const volume = loopFileSystem(t, "btrfs");
   if (volume === null) return;

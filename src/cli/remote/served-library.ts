@@ -173,7 +173,7 @@ function remoteClient(connection: Connection, found: Reference, local: Local): C
     followedFrom: null,
     conversion: null,
     workspacePath: () => path,
-    // The daemon seals by itself.
+    // A daemon seals what is asked for alone: with many workspaces the rest would keep it busy for hours.
     sealWhenIdle: () => undefined,
     async close() {
       connection.close();

@@ -1,0 +1,144 @@
+import assert from "node:assert/strict";
+import { execFileSync } from "node:child_process";
+import fs from "node:fs";
+import path from "node:path";
+import { after, test } from "node:test";
+import { setTimeout as sleep } from "node:timers/promises";
+import type { HistoryResult } from "../../src/contract/looking.ts";
+import type { SaveResult } from "../../src/contract/points.ts";
+import { toCairnError } from "../../src/errors.ts";
+import { TestDaemon } from "../fixtures/daemon.ts";
+import { LONG } from "../fixtures/long.ts";
+import { type LoopFileSystem, loopFileSystem } from "../fixtures/loop-file-system.ts";
+import { chosenPasses, random, SEED } from "./rounds.ts";
+
+/** The daemon when it is killed: every registration and every point that a caller was told of is there afterwards. */
+
+let failed = 0;
+after(() => {
+  if (failed > 0) process.stderr.write(`daemon.test.ts: repeat with CAIRN_TEST_SEED=${SEED}\n`);
+});
+
+/** What callers were told of: points by folder. A folder without a workspace is not in it. */
+type Told = Map<string, Set<string>>;
+
+function newFolder(volume: LoopFileSystem, name: string): string {
+  const folder = path.join(volume.root, name);
+  execFileSync("btrfs", ["-q", "subvolume", "create", folder]);
+  return folder;
+}
+
+async function register(daemon: TestDaemon, folder: string, told: Told): Promise<void> {
+  await daemon.call("register", { path: folder });
+  if (!told.has(folder)) told.set(folder, new Set());
+}
+
+async function save(daemon: TestDaemon, folder: string, told: Told): Promise<void> {
+  fs.writeFileSync(path.join(folder, "a"), String(told.get(folder)!.size));
+  const { save_point_id: id } = (await daemon.call("save", { workspace: folder })) as SaveResult;
+  told.get(folder)!.add(id);
+}
+
+/** A call of a daemon that was killed has no answer; any other failure is one of the test. */
+async function unlessKilled(work: Promise<unknown>): Promise<void> {
+  try {
+    await work;
+  } catch (error) {
+    const { code, message } = toCairnError(error);
+    assert.ok(code === "io" || (code === "not_found" && message.startsWith("no daemon")), `${code}: ${message}`);
+  }
+}
+
+async function assertAllThere(daemon: TestDaemon, told: Told, where: string): Promise<void> {
+  const { workspaces } = await daemon.reconciled();
+  const served = new Map(workspaces.map((each) => [each.path, each.health]));
+  assert.equal(served.size, workspaces.length, `${where}: none is listed twice`);
+  for (const [folder, points] of told) {
+    assert.equal(served.get(folder), "ok", `${where}: ${folder}`);
+    const { save_points: found, damaged } = (await daemon.call("history", { workspace: folder })) as HistoryResult;
+    const ids = new Set<string>(found.map(({ save_point_id: id }) => id));
+    assert.deepEqual([[...points].filter((id) => !ids.has(id)), damaged], [[], []], `${where}: ${folder}`);
+  }
+}
+
+test("a daemon that is killed at any step of its work has all that it told of, and lists nothing twice", async (t) => {
+  const volume = loopFileSystem(t, "btrfs");
+  if (volume === null) return;
+  failed++;
+  const daemon = new TestDaemon(t);
+  daemon.configure(`[backend]\ndata_root = "${volume.root}"\n`);
+  let number = 0;
+  const told: Told = new Map();
+  const work = async (): Promise<void> => {
+    const [kept, goes] = [newFolder(volume, `kept-${number}`), newFolder(volume, `goes-${number++}`)];
+    for (const folder of [kept, goes]) await register(daemon, folder, told);
+    await save(daemon, kept, told);
+    await save(daemon, goes, told);
+    // From here on it may be served or not.
+    told.delete(goes);
+    await daemon.call("unregister", { path: goes });
+    await save(daemon, kept, told);
+  };
+  await daemon.start({ CAIRN_FAILPOINT: "trace" });
+  await work();
+  await daemon.stop();
+  const names = [...daemon.log.matchAll(/^failpoint (\S+)$/gm)].map(([, name]) => name!);
+  for (const name of [
+    "daemon-state.previous-kept",
+    "daemon-state.saved",
+    "daemon.decided",
+    "daemon.adopted",
+    "daemon.released",
+  ])
+    assert.ok(names.includes(name), `${name} in ${names.join(" ")}`);
+  const own = [...new Set(names)]
+    .filter((name) => name.startsWith("daemon"))
+    .map((name) => ({ CAIRN_FAILPOINT: name }));
+  const sampled = chosenPasses(names).map((pass) => ({ CAIRN_FAILPOINT: `#${pass}` }));
+  for (const env of [...own, ...sampled]) {
+    const where = `killed at ${env.CAIRN_FAILPOINT}`;
+    const started = await daemon.start(env).then(
+      () => true,
+      () => false,
+    );
+    if (started) await unlessKilled(work());
+    await daemon.kill();
+    await daemon.start();
+    await assertAllThere(daemon, told, where);
+    await daemon.stop();
+  }
+  failed--;
+});
+
+test("a daemon that is killed again and again at any moment has all that it told of", async (t) => {
+  const volume = loopFileSystem(t, "btrfs", { size: 2 ** 31 });
+  if (volume === null) return;
+  failed++;
+  const daemon = new TestDaemon(t);
+  daemon.configure(`[backend]\ndata_root = "${volume.root}"\n`);
+  const told: Told = new Map();
+  const kills = LONG ? 1000 : 12;
+  let points = 0;
+  for (let kill = 0; kill < kills; kill++) {
+    await daemon.start();
+    const clients = Array.from({ length: 4 }, async (_, client) => {
+      for (let i = 0; ; i++) {
+        const folder =
+          i === 0 && told.size < 40
+            ? newFolder(volume, `ws-${kill}-${client}`)
+            : [...told.keys()][(kill + client * 7 + i) % told.size]!;
+        await register(daemon, folder, told);
+        await save(daemon, folder, told);
+      }
+    }).map(unlessKilled);
+    await sleep(random() * 300);
+    await daemon.kill();
+    await Promise.all(clients);
+    await daemon.start();
+    await assertAllThere(daemon, told, `kill ${kill}`);
+    points = [...told.values()].reduce((sum, each) => sum + each.size, 0);
+    await daemon.kill();
+  }
+  t.diagnostic(`${kills} kills, ${told.size} workspaces, ${points} points`);
+  failed--;
+});
