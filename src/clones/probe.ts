@@ -5,7 +5,7 @@ import path from "node:path";
 import { throwIfAborted, toCairnError } from "../errors.ts";
 import { destroySubvolume, isSubvolume, makeSubvolume } from "../fs/linux/btrfs.ts";
 import { temporaryName } from "../fs/durable.ts";
-import { removeLeftovers } from "../fs/work-directory.ts";
+import { PROBE, removeLeftovers } from "../fs/work-directory.ts";
 import { filesystemKind, mountOf, readMounts, whyMountsUnknown } from "../fs/linux/mounts.ts";
 import { cloneTo } from "../fs/linux/reflink.ts";
 import { clearAway } from "../fs/remove-all.ts";
@@ -240,9 +240,6 @@ async function probeJuicefs({ place, signal }: Probe): Promise<ProbeAnswer> {
     }
   });
 }
-
-/** Ends the names of what probes make. */
-const PROBE = "-probe";
 
 /**
  * Removes what killed probes left in a place, or at its mount's root, where one was before there was a folder for

@@ -5,7 +5,8 @@ import os from "node:os";
 import path from "node:path";
 import { test } from "node:test";
 import { whyProcStays, withoutProc } from "../../test/fixtures/without-proc.ts";
-import { deadWorkDirectories, newWorkDirectory } from "./work-directory.ts";
+import { temporaryName } from "./durable.ts";
+import { deadWorkDirectories, newWorkDirectory, PROBE, removeLeftovers } from "./work-directory.ts";
 
 test("a work directory is dead when its process is, and another container's only when it is old", (t) => {
   const parent = fs.mkdtempSync(path.join(os.tmpdir(), "cairn-work-"));
@@ -56,3 +57,12 @@ return work.deadWorkDirectories(${JSON.stringify(parent)}).map((each) => each ==
     assert.deepEqual(withoutProc(imports, body), [true]);
   },
 );
+
+test("the holder of a lock leaves what somebody tries out without it, and removes the rest", (t) => {
+  const folder = fs.mkdtempSync(path.join(os.tmpdir(), "cairn-leftovers-"));
+  t.after(() => fs.rmSync(folder, { recursive: true }));
+  const [tried, left] = [`${temporaryName()}${PROBE}`, temporaryName()];
+  for (const name of [tried, left]) fs.mkdirSync(path.join(folder, name));
+  assert.deepEqual(removeLeftovers(folder, { exclusive: true }), [left]);
+  assert.deepEqual(fs.readdirSync(folder), [tried]);
+});

@@ -105,6 +105,9 @@ function writerIsGone(name: string): boolean {
 // A writer on another host or in another pid namespace cannot be asked, so what is young is left alone.
 const YOUNG_MS = 3_600_000;
 
+/** Ends the names of what somebody tries out, who holds no lock. */
+export const PROBE = "-probe";
+
 export interface RemoveLeftoversOptions {
   /** True: the caller holds the lock that every writer here holds, so whatever is left is nobody's. */
   exclusive?: boolean;
@@ -124,7 +127,7 @@ export function removeLeftovers(directory: string, options: RemoveLeftoversOptio
     if (!name.startsWith(TEMPORARY_PREFIX)) continue;
     const place = path.join(directory, name);
     if (end !== undefined && !(name.endsWith(end) && isOwn(place))) continue;
-    if (options.exclusive !== true && !isAbandoned(place, name)) continue;
+    if ((options.exclusive !== true || name.endsWith(PROBE)) && !isAbandoned(place, name)) continue;
     try {
       removeAll(place);
       removed.push(name);
