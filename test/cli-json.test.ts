@@ -269,6 +269,7 @@ test("pin, unpin, tag, store, inspect, workspaces, engine and seal print what th
   const { repository } = run("store").data;
   assert.equal(run(`inspect ${repository}/config`, { pinned: "inspect x" }).data["format"], "restic-config");
   checkAll(run("workspaces").data["workspaces"], "workspace_info", 2);
+  assert.ok(run("workspaces --points").data["save_points"].length > 0);
   checkAll(run("engine").data["engine_reasons"], "engine_reason", 4);
   checkAll(run("engine set copy").data["engine_reasons"], "engine_reason", 4);
   assert.equal(run("seal").data["sealed"], 0);

@@ -37,6 +37,7 @@ export const DATA_KEYS: Record<string, string> = {
   "tag head x": "save_point",
   "inspect x": "path format version bytes content",
   workspaces: "workspaces",
+  "workspaces --points": "save_points",
   "relocate a b": "workspace from",
   "release d": "workspace points_deleted points_kept bytes_freed complete",
   engine: "path engine engine_reasons",

@@ -42,7 +42,7 @@ test("the options of every command are these", async () => {
   assert.deepEqual(
     sorted(options),
     sorted({
-      save: "-m,--message -t,--tag --cause --exclude --exclude-file --exclude-caches --exclude-if-present --exclude-larger-than --skip-unchanged --refuse-detached --reread --cross-mounts --databases --with --no-secrets --allow",
+      save: "-m,--message -t,--tag --id --cause --exclude --exclude-file --exclude-caches --exclude-if-present --exclude-larger-than --skip-unchanged --refuse-detached --reread --cross-mounts --databases --with --no-secrets --allow",
       restore: "--plan --to --allow --method --through-sqlite --keep-present --path-b64",
       undo: "--plan --method --through-sqlite",
       run: "-m,--message -t,--tag",
@@ -54,7 +54,7 @@ test("the options of every command are these", async () => {
       view: "--list --close",
       tag: "-r,--remove",
       cleanup:
-        "--plan --run --only --keep-last --keep-within --keep-hourly --keep-daily --keep-weekly --keep-monthly --keep-yearly --keep-within-hourly --keep-within-daily --keep-within-weekly --keep-within-monthly --keep-within-yearly --keep-tag --keep-undo --keep-undo-within --max-size --max-age --set-policy --clear-policy --quota --keep-trees",
+        "--plan --run --only --anywhere --force --keep-last --keep-within --keep-hourly --keep-daily --keep-weekly --keep-monthly --keep-yearly --keep-within-hourly --keep-within-daily --keep-within-weekly --keep-within-monthly --keep-within-yearly --keep-tag --keep-undo --keep-undo-within --max-size --max-age --set-policy --clear-policy --quota --keep-trees",
       verify: "--all --deep",
       doctor: "--repair --break-locks",
       inspect: "--password-file",
@@ -64,6 +64,7 @@ test("the options of every command are these", async () => {
         "--path --listen --htpasswd --no-auth --private-repositories --append-only --tls-cert --tls-key --max-file-size --max-connections --check --hash-password",
       daemon: "--state-dir --socket --config",
       init: "--name --engine --self-contained --quota --allow",
+      workspaces: "--points",
       relocate: "--allow",
       release: "--delete-points",
       engine: "--allow --plain",

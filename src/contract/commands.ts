@@ -124,6 +124,9 @@ export const COMMAND_DATA: Readonly<Record<string, AnySchema>> = {
   tag: point,
   inspect: InspectResult,
   workspaces: object({ workspaces: rows(WorkspaceInfo) }),
+  "workspaces --points": object({
+    save_points: rows(object({ workspace: text("its folder, absolute"), ...SavePoint.entries })),
+  }),
   relocate: RelocateResult,
   release: object({
     ...ReleaseResult.entries,

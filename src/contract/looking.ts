@@ -44,7 +44,7 @@ import {
 /** Verbs that look at a workspace and its points, prove them, and remove points. */
 
 const target = () =>
-  text("a save point: id, unique prefix, `latest`, `head`, `head~N` or a time such as `2 hours ago`");
+  text("a save point: id, unique prefix, `latest`, `head`, `head~N`, a tag of its own or a time such as `2 hours ago`");
 
 // --------------------------------------------------------------------------------- status, diff, show
 

@@ -42,7 +42,7 @@ import {
 /** Verbs that make points, go back to them and mark them. A target is an id, a unique prefix, `latest`, `head`, `head~N` or a time. */
 
 const target = () =>
-  text("a save point: id, unique prefix, `latest`, `head`, `head~N` or a time such as `2 hours ago`");
+  text("a save point: id, unique prefix, `latest`, `head`, `head~N`, a tag of its own or a time such as `2 hours ago`");
 const left = () => rows(LeftOut, "what was left out; not empty: exit 10");
 const duration = () => number("milliseconds");
 
@@ -52,6 +52,7 @@ export const SaveOptions = object({
   ...WorkspaceCallOptions.entries,
   message: opt(message("what this state is")),
   tags: opt(list(text(), "a tag")),
+  id: opt(text("an id of your own for the point, a word: a tag that no other point of the workspace has")),
   cause: opt(about(Cause, 'what led to it, for example {"kind":"tool_call","tool":"bash"}; default {"kind":"person"}')),
   onDetached: opt(
     oneOf(["continue", "refuse"], "`refuse`: fail with `detached` when the folder stands at an older point"),

@@ -15,6 +15,8 @@ import type { Cause } from "../contract/words.ts";
 export async function save(workspace: Workspace, options: SaveOptions): Promise<SaveResult> {
   const started = performance.now();
   checkTags(options.tags ?? []);
+  if (options.id !== undefined && options.skipUnchanged === true)
+    throw new CairnError("usage", "a point that is not made can get no id: give id or skipUnchanged");
   const cause = options.cause === undefined ? {} : { cause: checkedCause(options.cause) };
   const saved = await saveWorkspace(workspace, { ...options, ...cause });
   const { count, paths } = saved.notKept ?? { count: 0, paths: [] };

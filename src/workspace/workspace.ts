@@ -16,7 +16,7 @@ import type { Progress } from "../contract/words.ts";
 import { warnRoot } from "./place/owners.ts";
 import { lockingOf } from "./place/registry.ts";
 import { Removals } from "./points/held-trees.ts";
-import { resolveTarget } from "./points/targets.ts";
+import { requireOwnId, resolveTarget } from "./points/targets.ts";
 
 /** Makes the engine that a workspace's points are held by; called once per operation. */
 export type EngineFactory = (found: FoundWorkspace, options: { statCache: string; adoptedAt: number }) => PointStore;
@@ -114,6 +114,11 @@ export class Workspace {
 
   resolve(target: string): Point {
     return resolveTarget(this.points, target, this.state().head);
+  }
+
+  /** Throws `invalid_id` for what can be no id of a caller's choice, `already_exists` for one that a point has. */
+  requireOwnId(id: string): void {
+    requireOwnId(this.points, id);
   }
 
   byId(id: SavePointId | null): Point | null {

@@ -258,3 +258,39 @@ test("a workspace that is recovered is a plain folder of the same content, and c
   await daemon.call("register", { path: folder, options: { allow: ["holders"] } });
   assert.equal((await historyOf(here)).length, 2);
 });
+
+test("points of several workspaces are named by ids of their makers, listed together, and removed without their workspace", async (t) => {
+  const here = await place(t);
+  if (here === null) return;
+  const { daemon, folder, volume } = here;
+  const other = path.join(volume.root, "other");
+  execFileSync("btrfs", ["-q", "subvolume", "create", other]);
+  const run = (...args: string[]): ReturnType<typeof cairn> => cairn(args, daemon.asked);
+  assert.equal(run("save", other, "--id", "step-1").status, 0);
+  assert.equal(run("save", other, "--id", "step-1").error?.code, "already_exists");
+  for (const id of ["../x", "abcd", "latest", "yesterday", "a b", "-x"])
+    assert.equal(run("save", other, `--id=${id}`).error?.code, "invalid_id", id);
+  assert.equal(run("save", folder, "--id", "step-1").status, 0, "another workspace has ids of its own");
+  fs.writeFileSync(path.join(folder, "a"), "three");
+  assert.equal(run("-C", folder, "restore", "step-1").status, 0);
+  assert.equal(fs.readFileSync(path.join(folder, "a"), "utf8"), "two");
+  const listed = run("workspaces", "--points").data["save_points"] as {
+    workspace: string;
+    save_point_id: string;
+    tags: string[];
+  }[];
+  assert.deepEqual(
+    listed
+      .filter(({ tags }) => tags.includes("step-1"))
+      .map(({ workspace }) => workspace)
+      .toSorted(),
+    [other, folder].toSorted(),
+  );
+  const { save_point_id: id } = listed.find((each) => each.workspace === other)!;
+  assert.equal(run("-C", other, "pin", id).status, 0);
+  assert.equal(run("cleanup", "--only", "--anywhere", "step-1").error?.code, "ambiguous");
+  assert.equal(run("cleanup", "--only", "--anywhere", id).error?.code, "refused", "it is pinned");
+  assert.equal(run("-C", other, "save").status, 0, "so that it is not head");
+  assert.deepEqual(run("cleanup", "--only", "--anywhere", "--force", id).data["removed"], [id]);
+  assert.equal(run("cleanup", "--only", "--anywhere", id).error?.code, "not_found");
+});

@@ -1,6 +1,7 @@
+import { append } from "../../append.ts";
 import { CairnError } from "../../errors.ts";
 import { KEPT_TREES, storedRetention } from "../../formats/records/policy.ts";
-import type { CleanupOptions, CleanupPlan, Client, PolicyResult } from "../../contract/index.ts";
+import type { CleanupOptions, CleanupPlan, CleanupResult, Client, PolicyResult } from "../../contract/index.ts";
 import { PolicyEdit, Retention } from "../../contract/looking.ts";
 import { pick } from "../../contract/schema.ts";
 import type { CommandDefinition, Outcome } from "../command.ts";
@@ -35,6 +36,8 @@ export const command: CommandDefinition = {
     { flags: "--plan", text: "say what would be removed and why, remove nothing" },
     { flags: "--run <id>", text: "do what a plan says; refused when its facts have changed" },
     { flags: "--only", text: "remove exactly the named points, e.g. because a secret was saved" },
+    { flags: "--anywhere", text: "with --only: whichever workspaces the points lie in" },
+    { flags: "--force", text: "with --only: pinned points too" },
     ...KEEP_OPTIONS,
     { flags: "--keep-undo <count>", text: "so many points of restores and undos (default 20)" },
     { flags: "--keep-undo-within <span>", text: "and those of this span (default 30d)" },
@@ -50,12 +53,17 @@ export const command: CommandDefinition = {
     { line: "cairn cleanup --keep-last 50 --keep-daily 30 --plan", text: "look first" },
     { line: "cairn cleanup --keep-last 50 --keep-daily 30", text: "do it" },
     { line: "cairn cleanup --only 1a2b3c4d 5f6e7d8c", text: "these points, whatever the rules say" },
+    {
+      line: "cairn cleanup --only --anywhere --force 1a2b3c4d",
+      text: "without naming its workspace, and though it is pinned",
+    },
     { line: "cairn cleanup --keep-within 90d --set-policy", text: "remember the rules; nothing is removed now" },
   ],
   async run(context, input) {
     const retention = readRetention(context, input);
     const points = input.rest(0);
     checkTogether(input, retention, points);
+    if (input.flag("anywhere")) return removeAnywhere(context, points, input);
     const client = await context.open();
     const runId = input.text("run");
     if (runId !== undefined) return runPlan(context, client, runId);
@@ -63,6 +71,7 @@ export const command: CommandDefinition = {
     const options: CleanupOptions = context.callOptions();
     if (retention !== null) options.retention = retention;
     if (input.flag("only")) options.only = points;
+    if (input.flag("force") && !input.flag("plan")) await unpinAll(context, client, points);
     const plan = await client.previewCleanup(options);
     // Without any rule on the line the user has only asked: show, do not remove.
     const dryRun = input.flag("plan") || (retention === null && !input.flag("only"));
@@ -84,6 +93,8 @@ function checkTogether(input: Input, retention: Retention | null, points: readon
   const only = input.flag("only");
   const policy = input.flag("setPolicy") || input.flag("clearPolicy");
   if (only !== points.length > 0) throw usage("cleanup names points with --only: cairn cleanup --only POINT…");
+  if (!only && (input.flag("anywhere") || input.flag("force"))) throw usage("--anywhere and --force belong to --only");
+  if (input.flag("anywhere") && input.flag("plan")) throw usage("--anywhere and --plan exclude each other");
   if (only && retention !== null) throw usage("--only and retention rules exclude each other");
   const others = only || retention !== null || input.flag("plan") || policy;
   if (input.text("run") !== undefined && others)
@@ -99,6 +110,28 @@ function checkTogether(input: Input, retention: Retention | null, points: readon
   if (input.flag("clearPolicy") && retention !== null) throw usage("--clear-policy takes no rules");
 }
 
+/** A pin is somebody's word: with --force it is taken away first. */
+async function unpinAll(context: Context, client: Client, points: readonly string[]): Promise<void> {
+  for (const point of points) await client.unpin(point, context.callOptions());
+}
+
+/** Removes points from whichever workspaces have them, each workspace by a plan of its own. */
+async function removeAnywhere(context: Context, points: readonly string[], input: Input): Promise<Outcome> {
+  const { workspacesOf } = await import("../points-of-all.ts");
+  const library = await context.library();
+  const result: CleanupResult = { removed: [], bytes_freed: 0, complete: true };
+  for (const [folder, only] of await workspacesOf(context, points)) {
+    await using client = await library.open(folder, context.openOptions());
+    if (input.flag("force")) await unpinAll(context, client, only);
+    const plan = await client.previewCleanup({ ...context.callOptions(), only });
+    const { removed, bytes_freed: freed, complete } = await client.runCleanup(plan.plan_id, context.callOptions());
+    append(result.removed, removed);
+    result.bytes_freed += freed;
+    result.complete &&= complete;
+  }
+  return cleanedUp(context, result);
+}
+
 /** The rules on the line; null when there are none. */
 function readRetention(context: Context, input: Input): Retention | null {
   const retention: Retention = { ...readKeepRules(context, input), ...LIMITS.read(context, input) };
@@ -110,7 +143,10 @@ function readRetention(context: Context, input: Input): Retention | null {
 }
 
 async function runPlan(context: Context, client: Client, planId: string): Promise<Outcome> {
-  const result = await client.runCleanup(planId, context.callOptions());
+  return cleanedUp(context, await client.runCleanup(planId, context.callOptions()));
+}
+
+function cleanedUp(context: Context, result: CleanupResult): Outcome {
   return {
     data: result,
     exitStatus: result.complete ? 0 : EXIT_PARTLY,

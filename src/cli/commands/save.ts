@@ -12,6 +12,7 @@ import { shortener } from "../shorten.ts";
 const OPTIONS = new VerbOptions(SaveOptions.entries, {
   message: "-m, --message <text>",
   tags: "-t, --tag <tag>",
+  id: "--id <id>",
   cause: "--cause <json>",
   exclude: "--exclude <pattern>",
   excludeIfPresent: "--exclude-if-present <name[:header]>",

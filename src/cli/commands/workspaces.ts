@@ -1,17 +1,20 @@
 import type { WorkspaceInfo } from "../../contract/index.ts";
-import type { CommandDefinition } from "../command.ts";
+import type { CommandDefinition, Outcome } from "../command.ts";
 import type { Context } from "../context.ts";
 import { formatAge, formatBytes, plural, printable } from "../render/format.ts";
 import { renderTable } from "../render/table.ts";
+import { type PointOf, pointsOfAll } from "../points-of-all.ts";
 
 export const command: CommandDefinition = {
   name: "workspaces",
+  options: [{ flags: "--points", text: "list the save points of all of them, newest first" }],
   examples: [
     { line: "cairn workspaces", text: "every folder that this user keeps or has opened; missing ones are marked" },
   ],
-  async run(context) {
+  async run(context, input) {
     const library = await context.library();
     const workspaces = await library.listWorkspaces(context.callOptions());
+    if (input.flag("points")) return listPoints(context, await pointsOfAll(context, workspaces));
     return { data: { workspaces }, paged: true, text: () => render(context, workspaces) };
   },
 };
@@ -37,4 +40,23 @@ async function render(context: Context, workspaces: readonly WorkspaceInfo[]): P
       ),
     );
   return lines.join("\n");
+}
+
+function listPoints(context: Context, points: readonly PointOf[]): Outcome {
+  return {
+    data: { save_points: points.map(({ workspace, point }) => ({ workspace, ...point })) },
+    paged: true,
+    text: async () => {
+      const now = Date.now();
+      const rows = points.map(({ workspace, point }) => [
+        context.style.bold(point.save_point_id.slice(0, 8)),
+        formatAge(point.created_at, now),
+        printable(workspace),
+        [point.message.split("\n")[0]!, ...point.tags.map((tag) => `[${tag}]`), ...(point.pinned ? ["pinned"] : [])]
+          .map(printable)
+          .join("  "),
+      ]);
+      return rows.length === 0 ? "nothing has been saved yet" : (await renderTable(rows, [])).join("\n");
+    },
+  };
 }

@@ -4,8 +4,8 @@ import type { Point } from "./point-files.ts";
 import type { DamagedPoint, Points } from "./points.ts";
 
 /**
- * Resolves what a person means by a target: an id or a unique prefix, `latest`, `head`, `head~N` (also `HEAD`, `@`, `^`), or a
- * time, which means the newest saved point that is not after it.
+ * Resolves what a person means by a target: an id or a unique prefix, `latest`, `head`, `head~N` (also `HEAD`, `@`, `^`), a
+ * time, which means the newest saved point that is not after it, or a tag that one point alone has.
  */
 
 const MAX_CANDIDATES = 20;
@@ -139,6 +139,31 @@ function byPrefix(points: Points, prefix: string): Point {
   return only;
 }
 
+/** Points that have a tag; damaged ones tell none. */
+function taggedWith(points: Points, tag: string): Point[] {
+  return points.list().points.filter(({ tags }) => tags.includes(tag));
+}
+
+const OWN_ID = /^[A-Za-z0-9][A-Za-z0-9._-]{0,99}$/;
+
+/**
+ * Checks an id of a caller's choice for a new point: one word that means nothing else as a target, and that no point has as a
+ * tag. Throws `invalid_id`, `already_exists`.
+ */
+export function requireOwnId(points: Points, id: string): void {
+  const means = /^[0-9a-f]+$/i.test(id) || /^(?:latest|head)$/i.test(id) || momentOf(id, Date.now()) !== null;
+  if (!OWN_ID.test(id) || means)
+    throw new CairnError("invalid_id", `not an id for a save point: ${JSON.stringify(id.slice(0, 80))}`, {
+      hint: "letters, digits, dots, dashes and underscores, at most 100, that are no number, time, latest or head",
+    });
+  const [taken] = taggedWith(points, id);
+  if (taken === undefined) return;
+  const { save_point_id } = taken.descriptor;
+  throw new CairnError("already_exists", `the save point ${save_point_id.slice(0, 8)} has the id ${id} already`, {
+    details: { save_point_id },
+  });
+}
+
 /**
  * The point that a target means. `head` is the workspace's head, null when nothing was saved; `now` in ms since 1970.
  * Throws `not_found`, `ambiguous` (lists the candidates), `invalid_id`, `damaged`.
@@ -160,7 +185,14 @@ export function resolveTarget(points: Points, target: string, head: SavePointId 
   }
   const moment = momentOf(target, now);
   if (moment !== null) return notAfter(points, moment);
+  const tagged = taggedWith(points, target);
+  if (tagged.length === 1) return tagged[0]!;
+  if (tagged.length > 1)
+    throw new CairnError("ambiguous", `${tagged.length} save points have the tag ${JSON.stringify(target)}`, {
+      hint: "use an id; `cairn history` has them",
+      details: { candidates: tagged.slice(0, MAX_CANDIDATES).map(candidate) },
+    });
   throw new CairnError("invalid_id", `not a save point: ${JSON.stringify(target.slice(0, 80))}`, {
-    hint: 'use an id, a prefix of one, latest, head, head~N or a time (yesterday, "2 hours ago", 2026-11-23 14:00); a path comes beside it: restore head PATH, show head:PATH, diff --path PATH',
+    hint: 'use an id, a prefix of one, latest, head, head~N, a tag of its own or a time (yesterday, "2 hours ago", 2026-11-23 14:00); a path comes beside it: restore head PATH, show head:PATH, diff --path PATH',
   });
 }

@@ -29,6 +29,8 @@ import { type LeftOutEntry, leftOutOf } from "../points/left-out.ts";
 export interface SaveInput extends WorkspaceCall, Unwanted {
   message?: string | undefined;
   tags?: readonly string[] | undefined;
+  /** a tag that no other point has */
+  id?: string | undefined;
   cause?: Cause | undefined;
   onDetached?: "continue" | "refuse" | undefined;
   skipUnchanged?: boolean | undefined;

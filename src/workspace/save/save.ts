@@ -43,12 +43,14 @@ export async function saveWorkspace(workspace: Workspace, given: SaveInput): Pro
   requireFolder(workspace);
   const kinds = unwantedKinds(given);
   const exclude = patternsOf(workspace.root, given);
-  const input: SaveInput = { ...given, exclude, attachments: attachmentsOf(given.with) };
+  const tags = given.id === undefined ? given.tags : [given.id, ...(given.tags ?? [])];
+  const input: SaveInput = { ...given, tags, exclude, attachments: attachmentsOf(given.with) };
   prepareSave(workspace);
   using _lock = await workspace.lock("save", input);
   await recoverWorkspace(workspace, input);
   requireFolder(workspace);
   acceptOtherFolder(workspace, input);
+  if (input.id !== undefined) workspace.requireOwnId(input.id);
   if (input.onDetached === "refuse") refuseDetached(workspace, workspace.byId(workspace.state().head));
   return kinds === null ? await savePresent(workspace, input) : await saveWithout(workspace, input, kinds);
 }

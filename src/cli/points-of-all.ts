@@ -1,0 +1,78 @@
+import type { Client, SavePoint, WorkspaceInfo } from "../contract/index.ts";
+import { CairnError, toCairnError } from "../errors.ts";
+import type { Context } from "./context.ts";
+import { printable } from "./render/format.ts";
+
+/** Points by themselves, without the workspace being named. */
+
+export interface PointOf {
+  /** the workspace's folder */
+  workspace: string;
+  point: SavePoint;
+}
+
+/** The save points of workspaces, newest first; one that cannot be read is told of. */
+export async function pointsOfAll(context: Context, workspaces: readonly WorkspaceInfo[]): Promise<PointOf[]> {
+  const all: PointOf[] = [];
+  await inEach(context, workspaces, async (client, { path }) => {
+    const { save_points: points } = await client.history(undefined, 0, { ...context.callOptions(), all: true });
+    for (const point of points) all.push({ workspace: path, point });
+  });
+  return all.sort(
+    (a, b) => Number(a.point.created_at < b.point.created_at) - Number(a.point.created_at > b.point.created_at),
+  );
+}
+
+/**
+ * The workspaces that points lie in, and which of them each has. Throws `not_found` for a point that none has, `ambiguous` for
+ * one that several have.
+ */
+export async function workspacesOf(context: Context, targets: readonly string[]): Promise<Map<string, string[]>> {
+  const workspaces = await (await context.library()).listWorkspaces(context.callOptions());
+  const found = new Map<string, string[]>(targets.map((target) => [target, []]));
+  await inEach(context, workspaces, async (client, { path }) => {
+    for (const target of targets)
+      try {
+        await client.resolve(target, context.callOptions());
+        found.get(target)!.push(path);
+      } catch (error) {
+        const { code } = toCairnError(error);
+        if (code === "ambiguous") found.get(target)!.push(path, path);
+        else if (code !== "not_found" && code !== "invalid_id") throw error;
+      }
+  });
+  const byFolder = new Map<string, string[]>();
+  for (const [target, paths] of found) {
+    const [path] = paths;
+    if (path === undefined)
+      throw new CairnError("not_found", `no workspace has the save point ${target}`, {
+        hint: "`cairn workspaces --points` lists all of them",
+      });
+    if (paths.length > 1)
+      throw new CairnError(
+        "ambiguous",
+        `${target} is a save point of ${[...new Set(paths)].map(printable).join(" and ")}`,
+        {
+          hint: "use more digits, or name the workspace with -C",
+        },
+      );
+    byFolder.set(path, [...(byFolder.get(path) ?? []), target]);
+  }
+  return byFolder;
+}
+
+async function inEach(
+  context: Context,
+  workspaces: readonly WorkspaceInfo[],
+  work: (client: Client, workspace: WorkspaceInfo) => Promise<void>,
+): Promise<void> {
+  const library = await context.library();
+  for (const workspace of workspaces) {
+    try {
+      await using client = await library.open(workspace.path, context.openOptions());
+      await work(client, workspace);
+    } catch (error) {
+      context.note(`${workspace.path}: ${toCairnError(error).message}`);
+    }
+  }
+}
