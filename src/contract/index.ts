@@ -33,6 +33,7 @@ export type * from "./words.ts";
 export const CLIENT_VERBS = {
   workspacePath: care.workspacePath,
   save: points.save,
+  importTree: points.importTree,
   restore: points.restore,
   planRestore: points.planRestore,
   undo: points.undo,

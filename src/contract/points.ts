@@ -12,6 +12,7 @@ import {
   oneOf,
   opt,
   orNull,
+  pick,
   place,
   record,
   rows,
@@ -112,6 +113,21 @@ export const save = verb({
   options: SaveOptions,
   output: SaveResult,
   errors: ["busy", "no_space", "refused", "detached", "interrupted"],
+});
+
+export const ImportOptions = object({
+  ...WorkspaceCallOptions.entries,
+  ...pick(SaveOptions, "message", "tags", "id", "cause"),
+  createdAt: opt(text("when the tree was made, in UTC, as 2026-11-23T14:00:00Z; default: now")),
+});
+export type ImportOptions = Of<typeof ImportOptions>;
+export const importTree = verb({
+  about:
+    "Makes a save point of another folder's tree, as of a snapshot that another program made; that stays as it is.",
+  takes: [arg("tree", place("a folder on the workspace's file system"))],
+  options: ImportOptions,
+  output: SavePoint,
+  errors: ["not_found", "unsupported", "already_exists"],
 });
 
 // ---------------------------------------------------------------------------------------- restore, undo

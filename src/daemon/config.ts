@@ -27,6 +27,12 @@ export interface DaemonConfig {
     request_bytes: number;
     calls: number;
   };
+  migrate: {
+    /** The state directory of ws-ckpt; null: where that daemon had it, for the daemon of all users. */
+    state: string | null;
+    /** Its folder with live subvolumes and snapshots; null: as its state says. */
+    data_root: string | null;
+  };
   retention: {
     /** Keep rules of workspaces that have none of their own; null: all points are kept. */
     keep: Retention | null;
@@ -41,6 +47,7 @@ const DEFAULTS: DaemonConfig = {
   backend: { type: null, data_root: null },
   loop: { bytes: 30 * GIB, percent_of_disk: 50 },
   socket: { group: null, connections: 256, request_bytes: 1 << 20, calls: 64 },
+  migrate: { state: null, data_root: null },
   retention: { keep: null, every_ms: 60 * 60_000 },
 };
 
@@ -97,6 +104,10 @@ const READERS: Readonly<Record<string, Readonly<Record<string, Reader>>>> = {
     connections: (value) => ({ connections: whole(value, 1, 10_000) }),
     request_size: (value) => ({ request_bytes: size(value) }),
     calls: (value) => ({ calls: whole(value, 1, 10_000) }),
+  },
+  migrate: {
+    state: (value) => ({ state: absolute(value) }),
+    data_root: (value) => ({ data_root: absolute(value) }),
   },
   retention: {
     keep: (value) => ({ keep: keepRules(value) }),

@@ -4,18 +4,18 @@ import type { DaemonStatus } from "../contract/daemon.ts";
 import type { AdoptOptions, EngineOptions } from "../contract/care.ts";
 import { failpoint } from "../failpoint.ts";
 import type { ServedWorkspace } from "../formats/records/daemon-state.ts";
-import { rawPath, recordPath } from "../formats/records/record.ts";
-import { isSubvolume, subvolumeUuid } from "../fs/linux/btrfs.ts";
+import { rawPath } from "../formats/records/record.ts";
 import { displayPath, printablePath } from "../fs/safe-path.ts";
 import { realPathOf } from "../workspace/place/find-workspace.ts";
 import { type DaemonConfig, readConfig } from "./config.ts";
 import { type Decision, decideBackend, probeDataRoot, stateOf } from "./decide-backend.ts";
 import { type Instance, takeInstance } from "./instance.ts";
+import { migrateOld } from "./migrate-ws-ckpt.ts";
 import { type Peer, requireMayWrite, requireOwner } from "./peer.ts";
 import type { DaemonPlaces } from "./places.ts";
 import { registeredWorkspaces, requireServable } from "./reconcile.ts";
 import { Retainer } from "./retainer.ts";
-import { folderOf, KeptState } from "./kept-state.ts";
+import { entryOf, folderOf, KeptState } from "./kept-state.ts";
 import { adviceOn, fileSystemsOf, type Health, lookAfter, WELL } from "./health.ts";
 import { Turns } from "./turns.ts";
 
@@ -88,7 +88,20 @@ export class Daemon {
     this.#library = await this.#options.openLibrary();
     this.#kept.begin(stateOf(decision, loaded.state, probe));
     failpoint("daemon.decided");
+    await this.#migrate();
     this.#retainer.start(this.#config.retention, this.#kept.state.schedules.cleanup_at);
+  }
+
+  /** Takes over what an older daemon has left, before anything is served. */
+  async #migrate(): Promise<void> {
+    const { places, log } = this.#options;
+    const { state, data_root: dataRoot } = this.#config.migrate;
+    if (state === null && dataRoot === null && !places.isSystem) return;
+    const self = { pid: process.pid, uid: process.geteuid?.() ?? 0, gid: process.getegid?.() ?? 0 };
+    await migrateOld(
+      { state: state ?? "/var/lib/ws-ckpt", dataRoot },
+      { log, register: async (folder) => (await this.register(self, folder, {})).client },
+    );
   }
 
   get config(): DaemonConfig {
@@ -173,7 +186,7 @@ export class Daemon {
     return this.#turns.take(folder.toString("latin1"), async () => {
       const client = await this.#library.openOrAdopt(folder.toString("utf8"), this.#adoptOptions(options));
       failpoint("daemon.adopted");
-      const served = this.#entry(client);
+      const served = entryOf(client.workspace, this.#decision.type);
       this.#kept.change({ workspaces: [...this.#kept.state.workspaces.filter(({ id }) => id !== served.id), served] });
       this.#clients.set(served.id, Promise.resolve(client));
       return { client, created: client.created };
@@ -184,20 +197,6 @@ export class Daemon {
   #adoptOptions(options: AdoptOptions): AdoptOptions {
     if (options.engineType !== undefined || this.#decision.type === "plain") return options;
     return { ...options, engineType: "btrfs-snapshot" };
-  }
-
-  #entry(client: Client): ServedWorkspace {
-    const { id, path, path_b64: encoded, control_directory } = client.workspace;
-    const folder = encoded === undefined ? Buffer.from(path) : Buffer.from(encoded, "base64");
-    return {
-      ...recordPath(folder),
-      id,
-      registered_at: new Date().toISOString(),
-      origin_backend: this.#decision.type,
-      control_directory,
-      subvolume_uuid: isSubvolume(folder) ? subvolumeUuid(folder) : null,
-      points: 0,
-    };
   }
 
   /** Workspaces that a peer may act on, as the library lists them. */

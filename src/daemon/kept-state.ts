@@ -1,5 +1,7 @@
-import type { DaemonState, ServedWorkspace } from "../formats/records/daemon-state.ts";
-import { rawPath } from "../formats/records/record.ts";
+import type { WorkspaceRef } from "../contract/words.ts";
+import type { BackendType, DaemonState, ServedWorkspace } from "../formats/records/daemon-state.ts";
+import { rawPath, recordPath } from "../formats/records/record.ts";
+import { isSubvolume, subvolumeUuid } from "../fs/linux/btrfs.ts";
 import { type LoadedState, StateFile } from "./state-file.ts";
 
 /** The state in memory and on disk, which are the same after each change. */
@@ -66,4 +68,21 @@ export class KeptState {
 /** The folder of a workspace, raw. */
 export function folderOf(served: ServedWorkspace): Buffer {
   return Buffer.from(rawPath(served));
+}
+
+/** The entry of a workspace that is served from now on. */
+export function entryOf(
+  { id, path, path_b64: raw, control_directory }: WorkspaceRef,
+  backend: BackendType,
+): ServedWorkspace {
+  const folder = raw === undefined ? Buffer.from(path) : Buffer.from(raw, "base64");
+  return {
+    ...recordPath(folder),
+    id,
+    registered_at: new Date().toISOString(),
+    origin_backend: backend,
+    control_directory,
+    subvolume_uuid: isSubvolume(folder) ? subvolumeUuid(folder) : null,
+    points: 0,
+  };
 }

@@ -1,15 +1,19 @@
 import { secretKind } from "../fs/secret-names.ts";
 import { rawPath } from "../formats/records/record.ts";
-import { displayPath, listedNames, quotedPath } from "../fs/safe-path.ts";
+import { displayPath, listedNames, printablePath, quotedPath } from "../fs/safe-path.ts";
 import { plural } from "../formats/sizes.ts";
 import { publicLeftOut } from "../workspace/points/left-out.ts";
 import { type SavedOrHead, saveWorkspace } from "../workspace/save/save.ts";
 import type { Workspace } from "../workspace/workspace.ts";
-import type { SaveOptions, SaveResult } from "../contract/points.ts";
+import type { ImportOptions, SaveOptions, SaveResult } from "../contract/points.ts";
 import { publicPoint, secretsOf } from "./public-point.ts";
 import { checkTags } from "../formats/restic/snapshot.ts";
 import { CairnError } from "../errors.ts";
-import type { Cause } from "../contract/words.ts";
+import type { Cause, SavePoint } from "../contract/words.ts";
+import { lstatSync } from "node:fs";
+import { recoverWorkspace } from "../workspace/care/recovery.ts";
+import { realPathOf } from "../workspace/place/find-workspace.ts";
+import { capturePoint } from "../workspace/points/capture.ts";
 
 /** Saves the folder as it is. Throws `usage` for a cause or a tag that is none. */
 export async function save(workspace: Workspace, options: SaveOptions): Promise<SaveResult> {
@@ -76,4 +80,30 @@ function checkedCause(cause: Cause): Cause {
   if (typeof value !== "object" || value === null || Array.isArray(value)) throw wrong("it is no object");
   if (typeof value.kind !== "string" || value.kind === "") throw wrong("it has no `kind`");
   return value;
+}
+
+/** Makes a point of another folder's tree, which stays as it is. Throws `unsupported` where the engine holds no trees, or not that one. */
+export async function importTree(workspace: Workspace, tree: string, options: ImportOptions): Promise<SavePoint> {
+  const { createdAt, id, tags = [] } = options;
+  checkTags(tags);
+  if (createdAt !== undefined && !(new Date(createdAt).getTime() > 0 && createdAt.endsWith("Z")))
+    throw new CairnError("usage", `createdAt is to be a time in UTC, as 2026-11-23T14:00:00Z; found ${createdAt}`);
+  const from = realPathOf(tree);
+  if (lstatSync(from, { throwIfNoEntry: false })?.isDirectory() !== true)
+    throw new CairnError("not_found", `there is no folder ${printablePath(from)}`);
+  const { holder } = workspace.engine;
+  if (holder === null) throw cannotHold(workspace, "its engine holds no trees");
+  using _lock = await workspace.lock("import", options);
+  await recoverWorkspace(workspace, options);
+  if (id !== undefined) workspace.requireOwnId(id);
+  const input = { ...options, tags: id === undefined ? tags : [id, ...tags] };
+  const held = await capturePoint(workspace, input, holder, from);
+  if ("what" in held) throw cannotHold(workspace, held.reason);
+  return publicPoint(held.point);
+}
+
+function cannotHold({ root }: Workspace, reason: string): CairnError {
+  return new CairnError("unsupported", `${printablePath(root)} can take over no tree: ${reason}`, {
+    hint: "an engine that makes clones can: `cairn engine show` says which work there",
+  });
 }

@@ -15,13 +15,14 @@ import { restore, restoreLatest, undo } from "../restore.ts";
 import { planRestore, planUndo } from "../restore-plan.ts";
 import type { ClientRows } from "./row.ts";
 import { run } from "../run.ts";
-import { save } from "../save.ts";
+import { importTree, save } from "../save.ts";
 import { read, show, walk } from "../show.ts";
 import { status, store } from "../status.ts";
 
 /** Verbs of a client, each with what it needs. */
 export const CLIENT_ROWS: ClientRows = {
   save: { run: ({ workspace }, options) => save(workspace, options) },
+  importTree: { run: ({ workspace }, tree, options) => importTree(workspace, tree, options) },
   restore: {
     seals: ({ to }) => to !== undefined,
     run: ({ workspace }, { to, ...options }) =>

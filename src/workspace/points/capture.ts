@@ -21,8 +21,8 @@ import { ownInside } from "../place/registry.ts";
 import { pointFacts } from "./describe.ts";
 
 /**
- * Makes a point whose tree is held as it is: nothing is read, sealing follows later. For the owner of the workspace's
- * lock. Where the tree cannot be held this time, that is returned: then the store takes the content, and the point says
+ * Makes a point whose tree is held as it is, the folder's or another one's: nothing is read, sealing follows later. For the
+ * owner of the workspace's lock. Where the tree cannot be held this time, that is returned: then the store takes the content, and the point says
  * so.
  * - Intent: the sequence number is claimed. Stage: the tree, beside where the descriptor will be.
  * - Commit ●: the descriptor gets its name, or the tree is made that was announced. Record: head moves.
@@ -31,12 +31,12 @@ export async function capturePoint(
   workspace: Workspace,
   input: SaveInput,
   holder: TreeHolder,
+  from: Buffer = workspace.root,
 ): Promise<Saved | Degradation> {
-  const { root } = workspace;
   const id = newSavePointId();
   let held: HeldPoint;
   try {
-    held = await holdPoint(workspace, input, { holder, from: root, id, undo: false });
+    held = await holdPoint(workspace, input, { holder, from, id, undo: false });
   } catch (error) {
     const failed = toCairnError(error);
     if (failed.code !== "unsupported" && failed.code !== "permission") throw error;
@@ -93,7 +93,8 @@ export async function holdPoint(workspace: Workspace, input: SaveInput, request:
     describeHeld(workspace, input, { ...request, sequence, head, tree: place, captured, at, lastChange });
   let announced: Descriptor | undefined;
   const announce = (lastChange: number): void => {
-    announced = describe(from, WHOLE, lastChange);
+    // What was written last to another tree says nothing of the folder.
+    announced = describe(from, WHOLE, from === workspace.root || request.undo ? lastChange : undefined);
     points.announce(announced);
     failpoint("capture.announced");
   };
@@ -176,7 +177,7 @@ export function whyNotHeld(workspace: Workspace, input: SaveInput): string | nul
 /** The descriptor of a point whose tree is held and not read. */
 function describeHeld(
   workspace: Workspace,
-  input: Pick<SaveInput, "message" | "tags" | "cause" | "exclude">,
+  input: Pick<SaveInput, "message" | "tags" | "cause" | "createdAt" | "exclude">,
   more: {
     id: Descriptor["save_point_id"];
     undo: boolean;

@@ -39,7 +39,12 @@ export function isAsRecorded(point: Point, { scan, content }: StagedContent): bo
 /** The part of a descriptor that does not depend on what holds the content: ids, place in the history, cause. */
 export function pointFacts(
   workspace: Workspace,
-  input: { message?: string | undefined; tags?: readonly string[] | undefined; cause?: Cause | undefined },
+  input: {
+    message?: string | undefined;
+    tags?: readonly string[] | undefined;
+    cause?: Cause | undefined;
+    createdAt?: string | undefined;
+  },
   { id, sequence, head }: { id: SavePointId; sequence: number; head: Point | null },
 ): Pick<
   Descriptor,
@@ -62,7 +67,7 @@ export function pointFacts(
     workspace_id: workspace.found.workspace.id,
     workspace_name: workspace.found.workspace.name,
     sequence,
-    created_at: new Date().toISOString(),
+    created_at: input.createdAt ?? new Date().toISOString(),
     message: input.message ?? "",
     tags: [...new Set(input.tags ?? [])],
     parent_id: head?.descriptor.save_point_id ?? null,

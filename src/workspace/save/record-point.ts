@@ -32,6 +32,8 @@ export interface SaveInput extends WorkspaceCall, Unwanted {
   /** a tag that no other point has */
   id?: string | undefined;
   cause?: Cause | undefined;
+  /** when its tree was made, where that was another time than now */
+  createdAt?: string | undefined;
   onDetached?: "continue" | "refuse" | undefined;
   skipUnchanged?: boolean | undefined;
   reread?: boolean | undefined;
