@@ -1,22 +1,30 @@
 import { CairnError, toCairnError } from "../errors.ts";
-import type { CairnLibrary, CallOptions, Client, Conversion, WorkspaceInfo } from "../contract/index.ts";
+import type {
+  AdoptOptions,
+  CairnLibrary,
+  CallOptions,
+  Client,
+  Conversion,
+  EngineOptions,
+  WorkspaceInfo,
+} from "../contract/index.ts";
 import type { DaemonStatus } from "../contract/daemon.ts";
-import type { AdoptOptions, EngineOptions } from "../contract/care.ts";
 import { failpoint } from "../failpoint.ts";
-import type { ServedWorkspace } from "../formats/records/daemon-state.ts";
-import { rawPath } from "../formats/records/record.ts";
-import { displayPath, printablePath } from "../fs/safe-path.ts";
+import type { FolderMove, ServedWorkspace } from "../formats/records/daemon-state.ts";
+import { displayPath, isAtOrBelow, printablePath } from "../fs/safe-path.ts";
 import { realPathOf } from "../workspace/place/find-workspace.ts";
 import { type DaemonConfig, readConfig } from "./config.ts";
-import { type Decision, decideBackend, probeDataRoot, stateOf } from "./decide-backend.ts";
+import type { Decision } from "./decide-backend.ts";
+import { bootstrap } from "./bootstrap.ts";
+import { Moves } from "./moves.ts";
 import { type Instance, takeInstance } from "./instance.ts";
 import { migrateOld } from "./migrate-ws-ckpt.ts";
 import { type Peer, requireMayWrite, requireOwner } from "./peer.ts";
 import type { DaemonPlaces } from "./places.ts";
-import { registeredWorkspaces, requireServable } from "./reconcile.ts";
+import { registeredWorkspaces } from "./reconcile.ts";
 import { Retainer } from "./retainer.ts";
 import { entryOf, folderOf, KeptState } from "./kept-state.ts";
-import { adviceOn, fileSystemsOf, type Health, lookAfter, WELL } from "./health.ts";
+import { adviceOn, fileSystemsOf, type Health, lookAfter, pointsOf, WELL } from "./health.ts";
 import { Turns } from "./turns.ts";
 
 /** Answer for a folder that was plain already. */
@@ -33,6 +41,7 @@ export interface DaemonOptions {
 export class Daemon {
   readonly #options: DaemonOptions;
   readonly #kept: KeptState;
+  readonly #moves: Moves;
   readonly #turns = new Turns();
   readonly #retainer: Retainer;
   /** Open clients by the id of their workspace. */
@@ -50,6 +59,7 @@ export class Daemon {
     this.#options = options;
     this.#config = config;
     this.#kept = new KeptState(options.places.state);
+    this.#moves = new Moves(this.#kept);
     this.#retainer = new Retainer(async (rules) => this.#cleanUp(rules));
   }
 
@@ -76,18 +86,9 @@ export class Daemon {
     if (killed !== null) log(`unclean shutdown: the daemon before this one was killed, ${killed}`);
     // The daemon of all users has records of its own, and none of root's.
     if (places.isSystem) process.env["XDG_STATE_HOME"] = places.state;
-    const loaded = this.#kept.load();
-    for (const note of loaded.notes) log(note);
-    const { data_root: configured } = this.#config.backend;
-    const probe = probeDataRoot(configured ?? loaded.state?.paths.data_root ?? null);
-    const decision = decideBackend(this.#config, loaded.state, probe);
-    log(`backend ${decision.type} (${decision.method}): ${decision.reason}`);
-    if (decision.warning !== null) log(decision.warning);
-    requireServable(decision, loaded.state, { places, uuid: probe.uuid });
-    this.#decision = decision;
+    this.#decision = bootstrap(this.#kept, { config: this.#config, places, log });
     this.#library = await this.#options.openLibrary();
-    this.#kept.begin(stateOf(decision, loaded.state, probe));
-    failpoint("daemon.decided");
+    for (const move of this.#moves.left) await this.#finish(move);
     await this.#migrate();
     this.#retainer.start(this.#config.retention, this.#kept.state.schedules.cleanup_at);
   }
@@ -102,6 +103,18 @@ export class Daemon {
       { state: state ?? "/var/lib/ws-ckpt", dataRoot },
       { log, register: async (folder) => (await this.register(self, folder, {})).client },
     );
+  }
+
+  /** Ends what a kill has left of a move. */
+  async #finish(move: FolderMove): Promise<void> {
+    const how = await this.#moves.finish(move);
+    this.#options.log(`the move of ${printablePath(move.path)} was interrupted, and is ${how}`);
+    if (how === "moved" && !move.back) await this.#serve(move.target, {}, move);
+    else if (how === "moved") {
+      const served = this.#kept.at(Buffer.from(move.target));
+      if (served !== null) await this.#giveUp(served);
+    }
+    this.#moves.end(move);
   }
 
   get config(): DaemonConfig {
@@ -184,13 +197,28 @@ export class Daemon {
     const folder = realPathOf(path);
     requireOwner(peer, folder);
     return this.#turns.take(folder.toString("latin1"), async () => {
-      const client = await this.#library.openOrAdopt(folder.toString("utf8"), this.#adoptOptions(options));
-      failpoint("daemon.adopted");
-      const served = entryOf(client.workspace, this.#decision.type);
-      this.#kept.change({ workspaces: [...this.#kept.state.workspaces.filter(({ id }) => id !== served.id), served] });
-      this.#clients.set(served.id, Promise.resolve(client));
-      return { client, created: client.created };
+      const { type, dataRoot } = this.#decision;
+      const place = folder.toString("utf8");
+      if (type !== "btrfs-loop" || isAtOrBelow(folder, Buffer.from(dataRoot!))) return this.#serve(place, options);
+      const move = await this.#moves.onto(place, dataRoot!, options);
+      const done = await this.#serve(move.target, options, move);
+      this.#moves.end(move);
+      options.onWarning?.(
+        `${place} is a link to ${move.target} now; it lies as it was in ${move.aside}: remove that when you do not need it`,
+      );
+      return done;
     });
+  }
+
+  /** Opens a folder or adopts it, and lists it. */
+  async #serve(place: string, options: AdoptOptions, move?: FolderMove): Promise<{ client: Client; created: boolean }> {
+    const client = await this.#library.openOrAdopt(place, this.#adoptOptions(options));
+    failpoint("daemon.adopted");
+    const link = move === undefined ? {} : { link: move.path };
+    const served = { ...entryOf(client.workspace, this.#decision.type), ...link };
+    this.#kept.change({ workspaces: [...this.#kept.state.workspaces.filter(({ id }) => id !== served.id), served] });
+    this.#clients.set(served.id, Promise.resolve(client));
+    return { client, created: client.created };
   }
 
   /** With a btrfs backend a folder becomes a subvolume; below the data root nothing less will do. */
@@ -206,14 +234,11 @@ export class Daemon {
   }
 
   /** Serves a folder no longer; its points stay where they are. */
-  async unregister(peer: Peer, path: string, options: CallOptions): Promise<ServedWorkspace> {
+  async unregister(peer: Peer, path: string): Promise<ServedWorkspace> {
     const served = this.#require(peer, path);
     requireOwner(peer, folderOf(served));
     return this.#turns.take(served.id, async () => {
-      const client = await this.#client(served);
-      await client.release(options);
-      failpoint("daemon.released");
-      this.#forget(served);
+      await this.#giveUp(served);
       return served;
     });
   }
@@ -226,13 +251,25 @@ export class Daemon {
     const served = this.#require(peer, path);
     requireOwner(peer, folderOf(served));
     return this.#turns.take(served.id, async () => {
+      if (served.link !== undefined) {
+        const move = await this.#moves.back(served.link, served.path, options);
+        await this.#giveUp(served);
+        this.#moves.end(move);
+        return { ...served, ...NOT_CONVERTED, path: served.link, original: served.path };
+      }
       const client = await this.#client(served);
       const { conversion } = await client.setEngine("reflink-copy", { ...options, plain: true });
       failpoint("daemon.recovered");
-      await client.release();
-      this.#forget(served);
+      await this.#giveUp(served);
       return { ...served, ...(conversion ?? NOT_CONVERTED) };
     });
+  }
+
+  /** Stops keeping a workspace and serving it. Its points stay. */
+  async #giveUp(served: ServedWorkspace): Promise<void> {
+    await (await this.#client(served)).release();
+    failpoint("daemon.released");
+    this.#forget(served);
   }
 
   #forget(served: ServedWorkspace): void {
@@ -253,11 +290,13 @@ export class Daemon {
   async #reconcile(): Promise<void> {
     const found = registeredWorkspaces(new Set(this.#kept.state.workspaces.map(({ id }) => id)));
     for (const { entry } of found)
-      this.#options.log(`${printablePath(rawPath(entry))} has records and was not listed in the state; it is now`);
+      this.#options.log(`${printablePath(entry.path)} has records and was not listed in the state; it is now`);
     if (found.length > 0) {
       const added = found.map(({ entry }) => ({ ...entry, origin_backend: this.#decision.type }));
       this.#kept.change({ workspaces: [...this.#kept.state.workspaces, ...added] });
     }
+    for (const link of this.#moves.linkAgain())
+      this.#options.log(`${printablePath(link)} was gone and is a link again`);
     for (const served of this.#kept.state.workspaces) {
       if (this.#isStopping) return;
       const client = (): Promise<Client> => this.#client(served);
@@ -297,6 +336,7 @@ export class Daemon {
     const mine = this.#kept.state.workspaces.filter((each) => isFor(peer, each));
     const workspaces = mine.map((each) => ({
       ...each,
+      points: pointsOf(each) ?? each.points,
       ...(this.#health.get(each.id) ?? WELL),
       ...displayPath(folderOf(each)),
     }));

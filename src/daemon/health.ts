@@ -1,4 +1,5 @@
-import { statSync } from "node:fs";
+import { readdirSync, statSync } from "node:fs";
+import { join } from "node:path";
 import type { Client } from "../contract/index.ts";
 import { toCairnError } from "../errors.ts";
 import type { ServedWorkspace } from "../formats/records/daemon-state.ts";
@@ -18,6 +19,21 @@ export interface Health {
 }
 
 export const WELL: Health = { health: "ok", detail: null, remedy: null, missing: [] };
+
+/** Counts the points of a workspace by their directories; null where nobody can tell now. */
+export function pointsOf({ control_directory: control }: ServedWorkspace): number | null {
+  try {
+    const folders = readdirSync(join(control, "workspaces"));
+    return folders.reduce(
+      (sum, each) => sum + readdirSync(join(control, "workspaces", each, "points")).filter(isPoint).length,
+      0,
+    );
+  } catch {
+    return null;
+  }
+}
+
+const isPoint = (name: string): boolean => /^\d{10}$/.test(name);
 
 /** Looks at a workspace, and counts its points. */
 export async function lookAfter(served: ServedWorkspace, open: () => Promise<Client>): Promise<Health> {

@@ -17,7 +17,8 @@ export interface Instance extends Disposable {
  * is told once. Throws `busy` where another daemon has it.
  */
 export async function takeInstance(state: string): Promise<Instance> {
-  durableMkdir(state);
+  // Users go through it to what is mounted below.
+  durableMkdir(state, { mode: process.geteuid?.() === 0 ? 0o711 : 0o700 });
   const path = join(state, "daemon.lock");
   const left = readOwner(path);
   let lock: Lock;

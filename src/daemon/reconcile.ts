@@ -54,7 +54,7 @@ function whyNotServed(
   uuid: string | null,
 ): { what: string; help: string } | null {
   if (type === "plain") return null;
-  if (type === "btrfs-loop") return { what: "it is not there yet in this version", help: "choose btrfs-base or plain" };
+  if (type === "btrfs-loop") return whyNoImage(state);
   if (dataRoot === null)
     return { what: "backend.data_root is not set", help: "name the folder on btrfs below which workspaces lie" };
   const wanted = state?.backend.type === type ? state.backend.filesystem_uuid : null;
@@ -69,4 +69,12 @@ function whyNotServed(
       help: `mount ${wanted} there and start again`,
     };
   return null;
+}
+
+/** The image that the state names is never made anew: it has the only copy of its workspaces. */
+function whyNoImage(state: DaemonState | null): { what: string; help: string } | null {
+  const image = state?.paths.loop_image ?? null;
+  if (process.geteuid?.() !== 0) return { what: "only root mounts an image", help: "run the daemon as root" };
+  if (image === null || existsSync(image.path)) return null;
+  return { what: `its image ${image.path} is not there`, help: "put it back at its place and start again" };
 }

@@ -22,6 +22,7 @@ export function unitText(places: DaemonPlaces, program: readonly string[]): stri
   const own = places.isSystem
     ? [
         "StateDirectory=cairn",
+        "StateDirectoryMode=0711",
         "RuntimeDirectory=cairn",
         "ConfigurationDirectory=cairn",
         "NoNewPrivileges=yes",

@@ -66,7 +66,7 @@ export async function answer(
       return { ...referenceTo(client), created };
     }
     case "unregister":
-      return daemon.unregister(peer, pathOf(body, "path"), told);
+      return daemon.unregister(peer, pathOf(body, "path"));
     case "recover":
       return daemon.recover(peer, pathOf(body, "path"), { ...(body["options"] as EngineOptions | undefined), ...told });
     case "list":

@@ -28,6 +28,8 @@ export interface DaemonState {
     loop_image: LoopImage | null;
   };
   workspaces: ServedWorkspace[];
+  /** Folders that are being moved onto the image, or back; absent: none. */
+  moves?: FolderMove[];
   schedules: {
     /** When points were removed by the keep rules last; null: never. */
     cleanup_at: string | null;
@@ -41,6 +43,15 @@ export interface LoopImage {
   last_device: string | null;
 }
 
+/** A folder whose path becomes a link to the target, or the other way round. Texts: such a path is UTF-8. */
+export interface FolderMove {
+  path: string;
+  target: string;
+  /** Beside the path: the link or the copy before they change places, the original after it. */
+  aside: string;
+  back: boolean;
+}
+
 export interface ServedWorkspace extends RecordedPath {
   id: string;
   registered_at: string;
@@ -50,6 +61,8 @@ export interface ServedWorkspace extends RecordedPath {
   subvolume_uuid: string | null;
   /** Points when they were last counted. */
   points: number;
+  /** The path that is a link to the folder, where it was moved onto the image. */
+  link?: string;
 }
 
 /** Encodes it to be read by people too, one member a line. */
@@ -75,6 +88,12 @@ export function decodeDaemonState(bytes: Uint8Array): DaemonState {
     if (!image.isNull("last_device")) image.text("last_device", 200);
   }
   fields.list("workspaces", checkWorkspace, 1 << 20);
+  if (fields.has("moves"))
+    fields.list("moves", (element, label) => {
+      const move = new Fields(element, label);
+      for (const key of ["path", "target", "aside"]) move.text(key);
+      move.boolean("back");
+    });
   const schedules = fields.object("schedules");
   if (!schedules.isNull("cleanup_at")) schedules.time("cleanup_at");
   return value as unknown as DaemonState;
@@ -89,6 +108,7 @@ function checkWorkspace(element: unknown, label: string): void {
   fields.text("control_directory");
   if (!fields.isNull("subvolume_uuid")) fields.text("subvolume_uuid", 100);
   fields.integer("points");
+  fields.optionalText("link");
 }
 
 function oneOf(fields: Fields, key: string, values: readonly string[]): void {

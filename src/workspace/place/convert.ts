@@ -132,7 +132,7 @@ export async function convertFolder(workspace: Workspace, input: ConvertInput, t
 }
 
 /** A moment (ns since 1970) that is after all that was changed before the call, and before all that is changed after it. */
-async function momentNow(): Promise<bigint> {
+export async function momentNow(): Promise<bigint> {
   await sleep(TICK_MS);
   const now = BigInt(Date.now()) * 1_000_000n;
   await sleep(TICK_MS);
@@ -158,7 +158,7 @@ async function copyAside(root: Buffer, aside: Buffer, input: ConvertInput): Prom
  * Reads two folders from end to end and throws `conflict` unless they hold the same: both digests, every extended attribute,
  * and the facts of their roots.
  */
-async function requireSameTrees(one: Buffer, other: Buffer, call: WorkspaceCall): Promise<void> {
+export async function requireSameTrees(one: Buffer, other: Buffer, call: WorkspaceCall): Promise<void> {
   const chunkerPolynomial = formatPolynomial(randomPolynomial());
   const read = async (root: Buffer): Promise<ScanResult> => {
     call.onProgress?.({ phase: "verifying", done: 0 });

@@ -1,0 +1,147 @@
+import { spawnSync } from "node:child_process";
+import {
+  closeSync,
+  constants,
+  existsSync,
+  ftruncateSync,
+  fsyncSync,
+  openSync,
+  readFileSync,
+  renameSync,
+  rmSync,
+  statSync,
+} from "node:fs";
+import { basename, dirname, join } from "node:path";
+import { CairnError } from "../errors.ts";
+import { failpoint } from "../failpoint.ts";
+import type { LoopImage } from "../formats/records/daemon-state.ts";
+import { durableMkdir, fsyncDirectory } from "../fs/durable.ts";
+import { filesystemKind, freeSpace, mountOf } from "../fs/linux/mounts.ts";
+import { openRegular } from "../fs/regular-file.ts";
+import { printablePath } from "../fs/safe-path.ts";
+import type { DaemonConfig } from "./config.ts";
+
+/**
+ * A btrfs in a file of the state directory, for machines that have none. The image is made under another name, formatted and
+ * flushed, and renamed: the rename is the commit. A kill before it leaves a file that the next start makes anew, a kill after it
+ * an image that the next start mounts.
+ */
+
+const IMAGE = "btrfs.img";
+const UNFINISHED = "btrfs.img.unfinished";
+/** The least that mkfs.btrfs takes, with some room. */
+const LEAST_BYTES = 256 << 20;
+
+/** The image's place and that of its mount, by the state directory. */
+export function loopPlaces(state: string): { image: string; mount: string } {
+  return { image: join(state, IMAGE), mount: join(state, "btrfs") };
+}
+
+/**
+ * Mounts the image, and makes it where none is known. One that is smaller than the configuration says is grown; none is ever
+ * shrunk. Throws `unsupported` naming what is in the way, `no_space`.
+ */
+export function mountImage(state: string, known: LoopImage | null, { loop }: Pick<DaemonConfig, "loop">): LoopImage {
+  const { image, mount } = loopPlaces(state);
+  durableMkdir(mount, { mode: 0o755 });
+  const disk = freeSpace(state);
+  const wanted = Math.floor(Math.min(loop.bytes, (disk.totalBytes * loop.percent_of_disk) / 100) / 4096) * 4096;
+  if (known === null && !existsSync(image)) makeImage(state, wanted);
+  const mounted = mountOf(mount);
+  let device = mounted?.mountPoint.toString("utf8") === mount ? mounted.source : null;
+  if (device !== null && backingFile(device) !== image)
+    throw new CairnError("unsupported", `${device} is mounted at ${mount}, which is not ${printablePath(image)}`, {
+      hint: "unmount it, and start again",
+    });
+  device ??= attach(image, mount);
+  const bytes = statSync(image).size;
+  if (bytes >= wanted && bytes === (known?.bytes ?? bytes)) return { path: image, bytes, last_device: device };
+  grow(image, { device, mount, bytes: Math.max(bytes, wanted) });
+  return { path: image, bytes: Math.max(bytes, wanted), last_device: device };
+}
+
+function makeImage(state: string, bytes: number): void {
+  const [unfinished, image] = [join(state, UNFINISHED), join(state, IMAGE)];
+  if (bytes < LEAST_BYTES)
+    throw new CairnError(
+      "no_space",
+      `an image of ${bytes} bytes is too small for btrfs, and loop.size and loop.percent_of_disk allow no more`,
+    );
+  rmSync(unfinished, { force: true });
+  const fd = openSync(unfinished, "wx", 0o600);
+  try {
+    ftruncateSync(fd, bytes);
+    fsyncSync(fd);
+  } finally {
+    closeSync(fd);
+  }
+  failpoint("daemon-loop.allocated");
+  run("mkfs.btrfs", ["-q", unfinished]);
+  const made = openRegular(unfinished, { flags: constants.O_RDWR });
+  fsyncSync(made);
+  closeSync(made);
+  failpoint("daemon-loop.formatted");
+  renameSync(unfinished, image);
+  fsyncDirectory(state);
+  failpoint("daemon-loop.named");
+}
+
+/** Mounts an image through a loop device that goes when it is unmounted; past the page cache where that can be. */
+function attach(image: string, mount: string): string {
+  const known = run("losetup", ["--noheadings", "--output", "NAME", "--associated", image])
+    .trim()
+    .split("\n")[0]!
+    .trim();
+  const device = known === "" ? run("losetup", ["--find", "--show", image]).trim() : known;
+  // Not every file system below does it; then the page cache has all twice.
+  spawnSync("losetup", ["--direct-io=on", device], { env: withSbin() });
+  failpoint("daemon-loop.attached");
+  run("mount", ["-t", "btrfs", device, mount]);
+  // It goes with its last mount from now on.
+  run("losetup", ["--detach", device]);
+  if (filesystemKind(mount).name !== "btrfs")
+    throw new CairnError("unsupported", `${printablePath(image)} was mounted at ${mount} and is no btrfs`);
+  return device;
+}
+
+function grow(image: string, { device, mount, bytes }: { device: string; mount: string; bytes: number }): void {
+  if (statSync(image).size < bytes) {
+    const fd = openRegular(image, { flags: constants.O_RDWR });
+    try {
+      ftruncateSync(fd, bytes);
+      fsyncSync(fd);
+    } finally {
+      closeSync(fd);
+    }
+  }
+  failpoint("daemon-loop.grown");
+  run("losetup", ["--set-capacity", device]);
+  run("btrfs", ["filesystem", "resize", "max", mount]);
+}
+
+/** The file behind a loop device; null for other devices. */
+function backingFile(device: string): string | null {
+  try {
+    return readFileSync(join("/sys/block", basename(device), "loop/backing_file"), "utf8").trimEnd();
+  } catch {
+    return null;
+  }
+}
+
+function withSbin(): NodeJS.ProcessEnv {
+  return { ...process.env, PATH: `${process.env["PATH"] ?? ""}:/usr/sbin:/sbin`, LC_ALL: "C" };
+}
+
+/** Output of a program of the system. Throws `unsupported` with what it complained of. */
+export function run(program: string, args: readonly string[]): string {
+  const done = spawnSync(program, args, { env: withSbin(), encoding: "utf8", maxBuffer: 64 << 20 });
+  if (done.status === 0) return done.stdout;
+  const missing = (done.error as NodeJS.ErrnoException | undefined)?.code === "ENOENT";
+  throw new CairnError(
+    "unsupported",
+    `${program}: ${missing ? "it is not installed" : done.stderr.trim() || String(done.error)}`,
+    {
+      hint: missing ? "btrfs-loop needs btrfs-progs and util-linux" : `it was called for ${dirname(args.at(-1) ?? "")}`,
+    },
+  );
+}

@@ -1,0 +1,58 @@
+import { failpoint } from "../failpoint.ts";
+import type { FolderMove } from "../formats/records/daemon-state.ts";
+import type { KeptState } from "./kept-state.ts";
+import { finishMove, linkAgain, type MoveCall, moveFolder, planMove, planMoveBack } from "./move-folder.ts";
+
+/** Moves of folders onto the image and back, of which the state knows until they have ended. */
+export class Moves {
+  readonly #kept: KeptState;
+
+  constructor(kept: KeptState) {
+    this.#kept = kept;
+  }
+
+  /** Moves that a kill has left. */
+  get left(): readonly FolderMove[] {
+    return this.#kept.state.moves ?? [];
+  }
+
+  /** Moves a folder (its real path) onto a mount; to be ended once the workspace is listed. */
+  async onto(folder: string, mount: string, options: MoveCall): Promise<FolderMove> {
+    return this.#carryOut(planMove(folder, mount), options);
+  }
+
+  /** Moves a folder back to the path that is a link to it. */
+  async back(link: string, target: string, options: MoveCall): Promise<FolderMove> {
+    const move = await this.#carryOut(planMoveBack(link, target), options);
+    await finishMove(move);
+    return move;
+  }
+
+  async #carryOut(move: FolderMove, options: MoveCall): Promise<FolderMove> {
+    this.#kept.change({ moves: [...this.left, move] });
+    failpoint("daemon-move.intent");
+    try {
+      await moveFolder(move, options);
+      return move;
+    } catch (error) {
+      this.end(move);
+      throw error;
+    }
+  }
+
+  /** Goes on with one that a kill has left. */
+  async finish(move: FolderMove): Promise<"moved" | "taken back"> {
+    return finishMove(move);
+  }
+
+  end({ aside }: FolderMove): void {
+    this.#kept.change({ moves: this.left.filter((each) => each.aside !== aside) });
+  }
+
+  /** Makes links that are gone again; returns them. */
+  linkAgain(): string[] {
+    return this.#kept.state.workspaces.flatMap(({ link, path }) =>
+      link !== undefined && linkAgain(link, path) ? [link] : [],
+    );
+  }
+}

@@ -1,0 +1,176 @@
+import assert from "node:assert/strict";
+import { execFileSync, spawn, spawnSync } from "node:child_process";
+import fs from "node:fs";
+import path from "node:path";
+import { test, type TestContext } from "node:test";
+import type { HistoryResult } from "../../src/contract/looking.ts";
+import { newFolder } from "../fixtures/work.ts";
+import { TestDaemon } from "../fixtures/daemon.ts";
+import { assertFolder, readFolder } from "../fixtures/folder-state.ts";
+import { makeLoopFileSystem } from "../fixtures/loop-file-system.ts";
+import { fillOddly } from "../fixtures/odd-entries.ts";
+import { makeFirst } from "../fixtures/two-states.ts";
+
+/** Workspaces on a btrfs in an image, of a daemon on a machine that has none. */
+
+const ALLOW = { options: { allow: ["holders"] } };
+
+/** Null where no image can be mounted: the test is skipped. */
+function loopDaemon(t: TestContext, size = "512MiB"): TestDaemon | null {
+  const made = makeLoopFileSystem("btrfs");
+  if ("reason" in made) {
+    t.skip(made.reason);
+    return null;
+  }
+  made.close();
+  const daemon = new TestDaemon(t);
+  daemon.configure(`[backend]\ntype = "btrfs-loop"\n[loop]\nsize = "${size}"\n`);
+  t.after(async () => {
+    await daemon.kill();
+    spawnSync("umount", ["-l", path.join(daemon.state, "btrfs")]);
+  });
+  return daemon;
+}
+
+function filled(name: string): string {
+  const folder = newFolder(name);
+  makeFirst(folder);
+  fillOddly(folder);
+  return folder;
+}
+
+async function history(daemon: TestDaemon, folder: string): Promise<HistoryResult["save_points"]> {
+  return ((await daemon.call("history", { workspace: folder })) as HistoryResult).save_points;
+}
+
+test("a folder is moved onto the image and back, equal at its path at any time, and nothing of it is removed", async (t) => {
+  const daemon = loopDaemon(t);
+  if (daemon === null) return;
+  await daemon.start();
+  const folder = filled("moved");
+  const state = readFolder(folder);
+  await daemon.call("register", { path: folder, ...ALLOW });
+  assert.ok(fs.lstatSync(folder).isSymbolicLink());
+  const target = fs.readlinkSync(folder);
+  assertFolder(target, state, "on the image");
+  const beside = fs.readdirSync(path.dirname(folder)).filter((name) => name.startsWith(".cairn-original-"));
+  assert.equal(beside.length, 1);
+  const original = path.join(path.dirname(folder), beside[0]!);
+  assertFolder(original, state, "the original");
+  await daemon.call("save", { workspace: folder, options: { message: "one" } });
+  fs.writeFileSync(path.join(folder, "more"), "more");
+  await daemon.call("save", { workspace: folder });
+  await daemon.call("restore", { workspace: folder, options: { target: "head~1" } });
+  assertFolder(target, state, "restored");
+  // Another start mounts it again.
+  await daemon.stop();
+  execFileSync("umount", [path.join(daemon.state, "btrfs")]);
+  await daemon.start();
+  assert.equal((await history(daemon, folder)).length, 2);
+  fs.rmSync(folder);
+  await daemon.reconciled();
+  assert.equal(fs.readlinkSync(folder), target, "the link is made again");
+  const done = (await daemon.call("recover", { path: folder, ...ALLOW })) as { original: string };
+  assert.equal(done.original, target);
+  assert.ok(fs.lstatSync(folder).isDirectory());
+  assertFolder(folder, state, "back again");
+  assertFolder(target, state, "and still on the image");
+  assert.deepEqual((await daemon.status()).workspaces, []);
+  assert.deepEqual(daemon.stateNow().moves, []);
+  fs.rmSync(original, { recursive: true });
+});
+
+test("an image that is gone is not made anew, and one that is to be larger is grown while it is in use", async (t) => {
+  const daemon = loopDaemon(t);
+  if (daemon === null) return;
+  await daemon.start();
+  const folder = filled("kept");
+  await daemon.call("register", { path: folder, ...ALLOW });
+  await daemon.call("save", { workspace: folder });
+  await daemon.reconciled();
+  await daemon.stop();
+  const mount = path.join(daemon.state, "btrfs");
+  const image = path.join(daemon.state, "btrfs.img");
+  daemon.configure('[loop]\nsize = "768MiB"\n');
+  await daemon.start();
+  const { bsize, blocks } = fs.statfsSync(mount);
+  assert.equal(bsize * blocks, 768 << 20);
+  assert.equal(daemon.stateNow().paths.loop_image!.bytes, 768 << 20);
+  assert.equal((await history(daemon, folder)).length, 1);
+  await daemon.stop();
+  daemon.configure('[loop]\nsize = "300MiB"\n');
+  await daemon.start();
+  assert.equal(fs.statSync(image).size, 768 << 20, "it is never shrunk");
+  await daemon.stop();
+  execFileSync("umount", [mount]);
+  fs.renameSync(image, `${image}.away`);
+  const { error } = await daemon.refused();
+  assert.equal(error.code, "unsupported");
+  for (const said of ["btrfs-loop", image, "state.json", path.basename(fs.readlinkSync(folder)), "1 point"])
+    assert.ok(error.message.includes(said), `${said} in ${error.message}`);
+  assert.equal(fs.existsSync(image), false);
+  fs.renameSync(`${image}.away`, image);
+  await daemon.start();
+  assert.equal((await history(daemon, folder)).length, 1);
+});
+
+test("a folder that is written to while it is moved, or that somebody works in, stays where it is", async (t) => {
+  const daemon = loopDaemon(t);
+  if (daemon === null) return;
+  await daemon.start();
+  const folder = filled("busy");
+  const holder = spawn("sleep", ["100"], { cwd: folder });
+  try {
+    await assert.rejects(daemon.call("register", { path: folder, ...ALLOW }), { code: "refused", message: /sleep/ });
+  } finally {
+    holder.kill();
+  }
+  assert.ok(fs.lstatSync(folder).isDirectory());
+  assert.deepEqual([daemon.stateNow().moves, fs.readdirSync(path.join(daemon.state, "btrfs"))], [[], []]);
+});
+
+test("a move, the way back and a first start that are killed at any step leave the folder whole at its path", async (t) => {
+  const daemon = loopDaemon(t);
+  if (daemon === null) return;
+  for (const failpoint of [
+    "daemon-loop.allocated",
+    "daemon-loop.formatted",
+    "daemon-loop.named",
+    "daemon-loop.attached",
+  ])
+    await assert.rejects(daemon.start({ CAIRN_FAILPOINT: failpoint }), failpoint);
+  await daemon.start();
+  await daemon.stop();
+  const steps = ["intent", "made", "copied", "compared", "exchanged"].map((step) => `daemon-move.${step}`);
+  for (const failpoint of [...steps, "daemon.adopted"]) {
+    const folder = filled(failpoint.replace(".", "-"));
+    const state = readFolder(folder);
+    await daemon.start({ CAIRN_FAILPOINT: failpoint });
+    await assert.rejects(daemon.call("register", { path: folder, ...ALLOW }), failpoint);
+    await daemon.ended();
+    assertFolder(fs.realpathSync(folder), state, `killed at ${failpoint}`);
+    await daemon.start();
+    assertFolder(fs.realpathSync(folder), state, `killed at ${failpoint}, started again`);
+    assert.deepEqual(daemon.stateNow().moves, []);
+    const isMoved = fs.lstatSync(folder).isSymbolicLink();
+    assert.equal(isMoved, ["daemon-move.exchanged", "daemon.adopted"].includes(failpoint), failpoint);
+    await daemon.call("register", { path: folder, ...ALLOW });
+    await daemon.call("save", { workspace: folder });
+    assert.equal((await history(daemon, folder)).length, 1);
+    const target = fs.readlinkSync(folder);
+    await daemon.stop();
+    for (const back of [...steps, "daemon.released"]) {
+      const where = `${failpoint}, then back and killed at ${back}`;
+      if (!fs.lstatSync(folder).isSymbolicLink()) break;
+      await daemon.start({ CAIRN_FAILPOINT: back });
+      await assert.rejects(daemon.call("recover", { path: folder, ...ALLOW }), where);
+      await daemon.ended();
+      assertFolder(fs.realpathSync(folder), state, where);
+      await daemon.start();
+      assertFolder(fs.realpathSync(folder), state, `${where}, started again`);
+      assert.deepEqual(daemon.stateNow().moves, [], where);
+      assertFolder(target, state, `${where}: on the image`);
+      await daemon.stop();
+    }
+  }
+});
