@@ -299,8 +299,8 @@ export class Daemon {
       this.#options.log(`${printablePath(link)} was gone and is a link again`);
     for (const served of this.#kept.state.workspaces) {
       if (this.#isStopping) return;
-      const client = (): Promise<Client> => this.#client(served);
-      this.#health.set(served.id, await lookAfter(served, client));
+      const hand = { open: async () => this.#client(served), log: this.#options.log };
+      this.#health.set(served.id, await this.#turns.take(served.id, async () => lookAfter(served, hand)));
     }
   }
 

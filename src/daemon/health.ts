@@ -23,20 +23,51 @@ export const WELL: Health = { health: "ok", detail: null, remedy: null, missing:
 /** Counts the points of a workspace by their directories; null where nobody can tell now. */
 export function pointsOf({ control_directory: control }: ServedWorkspace): number | null {
   try {
-    const folders = readdirSync(join(control, "workspaces"));
-    return folders.reduce(
-      (sum, each) => sum + readdirSync(join(control, "workspaces", each, "points")).filter(isPoint).length,
-      0,
-    );
+    return foldersOfPoints(control).length;
   } catch {
     return null;
   }
 }
 
-const isPoint = (name: string): boolean => /^\d{10}$/.test(name);
+function foldersOfPoints(control: string): string[] {
+  const workspaces = join(control, "workspaces");
+  return readdirSync(workspaces).flatMap((each) => {
+    const points = join(workspaces, each, "points");
+    return readdirSync(points).flatMap((name) => (/^\d{10}$/.test(name) ? [join(points, name)] : []));
+  });
+}
+
+/**
+ * Makes points of trees whose record was lost: pinned, since nobody knows any more what they were for. One that is a point already
+ * is passed over. Returns how many were made.
+ */
+async function recoverTrees({ control_directory: control }: ServedWorkspace, client: Client): Promise<number> {
+  const { damaged, save_points: points } = await client.history(undefined, 0, { all: true });
+  if (damaged.length === 0) return 0;
+  const known = new Set(points.map(({ cause }) => (cause.kind === RECOVERED ? cause["tree"] : null)));
+  let made = 0;
+  for (const folder of foldersOfPoints(control)) {
+    const [tree, record] = [join(folder, "tree"), join(folder, "descriptor.json")];
+    const isLost = damaged.some(({ detail }) => detail.startsWith(`${record} is not there`));
+    if (!isLost || known.has(tree) || isThere(record) || !isThere(tree)) continue;
+    const { save_point_id: id } = await client.importTree(tree, {
+      message: "recovered: its record was lost",
+      cause: { kind: RECOVERED, tree },
+      createdAt: statSync(tree).ctime.toISOString(),
+    });
+    await client.pin(id);
+    made++;
+  }
+  return made;
+}
+
+const RECOVERED = "recovered";
 
 /** Looks at a workspace, and counts its points. */
-export async function lookAfter(served: ServedWorkspace, open: () => Promise<Client>): Promise<Health> {
+export async function lookAfter(
+  served: ServedWorkspace,
+  { open, log }: { open: () => Promise<Client>; log: (message: string) => void },
+): Promise<Health> {
   const folder = folderOf(served);
   const shown = printablePath(folder);
   if (!isThere(served.control_directory))
@@ -48,6 +79,8 @@ export async function lookAfter(served: ServedWorkspace, open: () => Promise<Cli
     };
   try {
     const client = await open();
+    const recovered = await recoverTrees(served, client);
+    if (recovered > 0) log(`${shown}: ${plural(recovered, "point")} recovered, whose record was lost; pinned`);
     const { save_points: points, damaged } = await client.history(undefined, 0, { all: true });
     served.points = points.length + damaged.length;
     if (!isThere(folder))

@@ -122,7 +122,7 @@ function grow(image: string, { device, mount, bytes }: { device: string; mount: 
 /** The file behind a loop device; null for other devices. */
 function backingFile(device: string): string | null {
   try {
-    return readFileSync(join("/sys/block", basename(device), "loop/backing_file"), "utf8").trimEnd();
+    return readFileSync(`/sys/block/${basename(device)}/loop/backing_file`, "utf8").trimEnd();
   } catch {
     return null;
   }

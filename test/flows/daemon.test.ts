@@ -7,7 +7,8 @@ import type { SaveResult } from "../../src/contract/points.ts";
 import type { HistoryResult } from "../../src/contract/looking.ts";
 import { cairn, cairnOk } from "../fixtures/command.ts";
 import { TestDaemon } from "../fixtures/daemon.ts";
-import { type LoopFileSystem, loopFileSystem } from "../fixtures/loop-file-system.ts";
+import { type LoopFileSystem, loopFileSystem, ORDINARY_USER } from "../fixtures/loop-file-system.ts";
+import { installForOrdinaryUser, whyNoOrdinaryUser } from "../fixtures/ordinary-user.ts";
 
 /** The daemon's six scenarios, each with its opposite, on a real btrfs. */
 
@@ -148,6 +149,29 @@ test("a point whose snapshot is lost is kept and refused, the others work, and i
   execFileSync("btrfs", ["property", "set", tree, "ro", "true"]);
   assert.equal((await daemon.reconciled()).workspaces[0]!.health, "ok");
   await daemon.call("restore", { workspace: folder, options: { target: points[0] } });
+  assert.equal(fs.readFileSync(path.join(folder, "a"), "utf8"), "one");
+});
+
+test("a snapshot whose record is lost becomes a point once, pinned, and is listed", async (t) => {
+  const here = await place(t);
+  if (here === null) return;
+  const { daemon, folder, points } = here;
+  const control = daemon.stateNow().workspaces[0]!.control_directory;
+  fs.rmSync(fs.globSync(`${control}/workspaces/*/points/0000000001/descriptor.json`)[0]!);
+  for (let look = 0; look < 2; look++) {
+    await daemon.reconciled();
+    const found = await historyOf(here);
+    assert.deepEqual(
+      found.map(({ pinned, cause }) => [pinned, cause.kind]),
+      [
+        [true, "recovered"],
+        [false, "person"],
+      ],
+    );
+    assert.equal(found[1]!.save_point_id, points[1]);
+  }
+  assert.match(daemon.log, /1 point recovered/);
+  await daemon.call("restore", { workspace: folder, options: { target: (await historyOf(here))[0]!.save_point_id } });
   assert.equal(fs.readFileSync(path.join(folder, "a"), "utf8"), "one");
 });
 
@@ -293,4 +317,71 @@ test("points of several workspaces are named by ids of their makers, listed toge
   assert.equal(run("-C", other, "save").status, 0, "so that it is not head");
   assert.deepEqual(run("cleanup", "--only", "--anywhere", "--force", id).data["removed"], [id]);
   assert.equal(run("cleanup", "--only", "--anywhere", id).error?.code, "not_found");
+});
+
+test(
+  "callers act on what they may write to, and nobody else's daemon lets them in",
+  { skip: whyNoOrdinaryUser() ?? false },
+  async (t) => {
+    const here = await place(t);
+    if (here === null) return;
+    const { daemon, folder, volume } = here;
+    const user = installForOrdinaryUser();
+    t.after(() => user.remove());
+    const own = path.join(volume.root, "own");
+    execFileSync("btrfs", ["-q", "subvolume", "create", own]);
+    fs.chownSync(own, ORDINARY_USER, ORDINARY_USER);
+    fs.chmodSync(own, 0o700);
+    fs.chmodSync(daemon.folder, 0o755);
+    fs.chmodSync(path.dirname(daemon.folder), 0o711);
+    fs.chmodSync(daemon.state, 0o711);
+    const options = user.optionsIn("/");
+    const run = (...args: string[]): ReturnType<typeof cairn> =>
+      cairn(args, { ...options, own: true, env: { ...options.env, CAIRN_SOCKET: daemon.socket } });
+    const closed = run("service", "status");
+    assert.equal(closed.error?.code, "permission", "the socket is the daemon's own user's without a group");
+    fs.chmodSync(daemon.socket, 0o666);
+    assert.equal(run("-C", folder, "history").error?.code, "permission");
+    assert.equal(run("save", folder).error?.code, "permission");
+    assert.equal(run("service", "unregister", folder).error?.code, "permission");
+    assert.deepEqual(run("service", "status").data["workspaces"] as unknown[], [], "others' workspaces are not listed");
+    assert.equal(run("service", "status", "--check").error?.code, "permission");
+    assert.equal(run("service", "reload").error?.code, "permission");
+    fs.writeFileSync(path.join(own, "a"), "mine");
+    assert.equal(run("save", own).status, 0);
+    assert.equal((run("service", "status").data["workspaces"] as unknown[]).length, 1);
+    fs.writeFileSync(path.join(own, "a"), "other");
+    assert.equal(run("-C", own, "restore", "head").status, 0);
+    assert.equal(fs.readFileSync(path.join(own, "a"), "utf8"), "mine");
+    assert.equal(fs.statSync(path.join(own, "a")).uid, ORDINARY_USER);
+    assert.equal(run("-C", own, "restore", "head", "--to", "/root/evil").error?.code, "permission");
+    assert.equal(fs.existsSync("/root/evil"), false);
+  },
+);
+
+test("a state that cannot be saved fails the call that changed it, and the daemon goes on", async (t) => {
+  const here = await place(t);
+  if (here === null) return;
+  const { daemon, volume } = here;
+  const small = new TestDaemon(t);
+  fs.mkdirSync(small.state);
+  execFileSync("mount", ["-t", "tmpfs", "-o", "size=64k", "tmpfs", small.state]);
+  t.after(() => execFileSync("umount", ["-l", small.state]));
+  small.configure(`[backend]\ndata_root = "${volume.root}"\n`);
+  await daemon.stop();
+  await small.start();
+  const folder = path.join(volume.root, "late");
+  execFileSync("btrfs", ["-q", "subvolume", "create", folder]);
+  const before = fs.readFileSync(path.join(small.state, "state.json"));
+  const filler = path.join(small.state, "filler");
+  assert.throws(() => fs.writeFileSync(filler, Buffer.alloc(1 << 20)), { code: "ENOSPC" });
+  await assert.rejects(small.call("register", { path: folder }), { code: "no_space" });
+  assert.deepEqual(fs.readFileSync(path.join(small.state, "state.json")), before);
+  assert.deepEqual((await small.status()).workspaces, []);
+  fs.rmSync(filler);
+  await small.call("register", { path: folder });
+  await small.call("save", { workspace: folder });
+  await small.kill();
+  await small.start();
+  assert.equal((await small.status()).workspaces[0]!.path, folder);
 });
