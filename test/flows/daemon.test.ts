@@ -348,6 +348,7 @@ test(
     assert.equal(run("service", "status", "--check").error?.code, "permission");
     assert.equal(run("service", "reload").error?.code, "permission");
     fs.writeFileSync(path.join(own, "a"), "mine");
+    fs.chownSync(path.join(own, "a"), ORDINARY_USER, ORDINARY_USER);
     assert.equal(run("save", own).status, 0);
     assert.equal((run("service", "status").data["workspaces"] as unknown[]).length, 1);
     fs.writeFileSync(path.join(own, "a"), "other");
