@@ -14,7 +14,6 @@ import type { FolderMove, ServedWorkspace } from "../formats/records/daemon-stat
 import { displayPath, isAtOrBelow, printablePath } from "../fs/safe-path.ts";
 import { realPathOf } from "../workspace/place/find-workspace.ts";
 import { type DaemonConfig, readConfig } from "./config.ts";
-import type { Decision } from "./decide-backend.ts";
 import { bootstrap } from "./bootstrap.ts";
 import { Moves } from "./moves.ts";
 import { type Instance, takeInstance } from "./instance.ts";
@@ -23,6 +22,7 @@ import { type Peer, requireMayWrite, requireOwner } from "./peer.ts";
 import type { DaemonPlaces } from "./places.ts";
 import { registeredWorkspaces } from "./reconcile.ts";
 import { Retainer } from "./retainer.ts";
+import { FreezeWindows } from "./freeze.ts";
 import { entryOf, folderOf, KeptState } from "./kept-state.ts";
 import { adviceOn, fileSystemsOf, type Health, lookAfter, pointsOf, WELL } from "./health.ts";
 import { Turns } from "./turns.ts";
@@ -44,6 +44,7 @@ export class Daemon {
   readonly #moves: Moves;
   readonly #turns = new Turns();
   readonly #retainer: Retainer;
+  readonly freezes = new FreezeWindows();
   /** Open clients by the id of their workspace. */
   readonly #clients = new Map<string, Promise<Client>>();
   readonly #health = new Map<string, Health>();
@@ -51,7 +52,7 @@ export class Daemon {
   #library!: CairnLibrary;
   #config: DaemonConfig;
   #instance!: Instance;
-  #decision!: Decision;
+  #decision!: ReturnType<typeof bootstrap>;
   #reconciling: Promise<void> = Promise.resolve();
   #isStopping = false;
 
@@ -131,6 +132,11 @@ export class Daemon {
     this.#config = config;
     this.#retainer.start(config.retention, this.#kept.state.schedules.cleanup_at);
     log("the configuration was read again");
+  }
+
+  /** Lets go of connections that wait for what may never come. */
+  release(): void {
+    this.freezes.close();
   }
 
   /** Ends what goes on, and keeps the state. Calls that are under way are the caller's to wait for. */

@@ -6,6 +6,8 @@ import { test, type TestContext } from "node:test";
 import type { SaveResult } from "../../src/contract/points.ts";
 import type { HistoryResult } from "../../src/contract/looking.ts";
 import { cairn, cairnOk } from "../fixtures/command.ts";
+import { Connection } from "../../src/cli/remote/connection.ts";
+import { eventually } from "../fixtures/eventually.ts";
 import { TestDaemon } from "../fixtures/daemon.ts";
 import { type LoopFileSystem, loopFileSystem, ORDINARY_USER } from "../fixtures/loop-file-system.ts";
 import { installForOrdinaryUser, whyNoOrdinaryUser } from "../fixtures/ordinary-user.ts";
@@ -385,4 +387,39 @@ test("a state that cannot be saved fails the call that changed it, and the daemo
   await small.kill();
   await small.start();
   assert.equal((await small.status()).workspaces[0]!.path, folder);
+});
+
+test("an application that offers it stands still while it is saved", async (t) => {
+  const here = await place(t);
+  if (here === null) return;
+  const { daemon, folder } = here;
+  const application = new Connection(daemon.socket);
+  t.after(() => application.close());
+  const file = path.join(folder, "state");
+  fs.writeFileSync(file, "half");
+  const seen: string[] = [];
+  const offered = (async () => {
+    for await (const line of application.stream("freezeOffer", { workspace: folder })) {
+      const { freeze } = line as { freeze?: string };
+      fs.writeFileSync(file, freeze === undefined ? "half" : "whole");
+      seen.push(freeze === undefined ? "thaw" : "freeze");
+      if (freeze !== undefined) await daemon.call("frozen", { token: freeze });
+    }
+  })();
+  // Until the offer has arrived.
+  await eventually("the application is asked", async () => {
+    const { token, frozen } = (await daemon.call("freezeBegin", { workspace: folder })) as {
+      token: string;
+      frozen: number;
+    };
+    await daemon.call("freezeEnd", { token });
+    return frozen === 1;
+  });
+  const { save_point_id: id } = (await daemon.call("save", { workspace: folder })) as SaveResult;
+  await eventually("it is told of the end", () => seen.length === 4);
+  assert.deepEqual(seen, ["freeze", "thaw", "freeze", "thaw"]);
+  await daemon.call("restore", { workspace: folder, options: { target: id } });
+  assert.equal(fs.readFileSync(file, "utf8"), "whole");
+  assert.equal(await daemon.stop(), 0);
+  await offered;
 });

@@ -6,6 +6,7 @@ import type { CallOptions } from "../../contract/words.ts";
 import type { Daemon } from "../../daemon/daemon.ts";
 import type { Peer } from "../../daemon/peer.ts";
 import { CairnError } from "../../errors.ts";
+import type { ServedWorkspace } from "../../formats/records/daemon-state.ts";
 
 /** Members of a request's body: the workspace's path, the verb's arguments by their names, and its options. */
 export type Body = Readonly<Record<string, unknown>>;
@@ -67,6 +68,17 @@ export async function answer(
     }
     case "unregister":
       return daemon.unregister(peer, pathOf(body, "path"));
+    case "freezeOffer":
+      return daemon.freezes.offer(requireServed(daemon, peer, body).id, {
+        tell: call.told.onItem,
+        signal: told.signal!,
+      });
+    case "freezeBegin":
+      return daemon.freezes.begin(requireServed(daemon, peer, body).id);
+    case "frozen":
+      return daemon.freezes.frozen(String(body["token"]));
+    case "freezeEnd":
+      return daemon.freezes.end(String(body["token"]));
     case "recover":
       return daemon.recover(peer, pathOf(body, "path"), { ...(body["options"] as EngineOptions | undefined), ...told });
     case "list":
@@ -81,6 +93,14 @@ export async function answer(
     default:
       return callClient(daemon, peer, call);
   }
+}
+
+function requireServed(daemon: Daemon, peer: Peer, body: Body): ServedWorkspace {
+  const served = daemon.at(peer, pathOf(body, "workspace"));
+  if (served !== null) return served;
+  throw new CairnError("not_a_workspace", "this daemon serves no workspace there", {
+    hint: "save the folder once: `cairn save DIR`",
+  });
 }
 
 function requireOperator({ uid }: Peer): void {
@@ -119,7 +139,11 @@ async function callClient(
   if (verb.options !== null) given.push({ ...options, ...call });
   return daemon.withClient(peer, { path: pathOf(body, "workspace"), changes: !LOOKS.has(name) }, async (client) => {
     const method = (client as unknown as Record<string, (...given: unknown[]) => unknown>)[name]!;
-    const answered = method.apply(client satisfies Client, given);
+    const carryOut = (): unknown => method.apply(client satisfies Client, given);
+    const { id } = client.workspace;
+    if (name === "save" && daemon.freezes.isOffered(id))
+      return daemon.freezes.during(id, async () => carryOut(), told.onWarning);
+    const answered = carryOut();
     if (verb.how !== "stream") return answered;
     for await (const item of answered as AsyncIterable<unknown>) onItem(item);
     return null;

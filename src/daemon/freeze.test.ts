@@ -1,0 +1,46 @@
+import assert from "node:assert/strict";
+import { test } from "node:test";
+import { type FreezeLine, FreezeWindows } from "./freeze.ts";
+
+test("an application that does not answer is waited for no longer than is told, and warned of", async () => {
+  const windows = new FreezeWindows({ answerMs: 1 });
+  const [told, warnings]: [FreezeLine[], string[]] = [[], []];
+  const gone = new AbortController();
+  const offer = windows.offer("w", { tell: (line) => told.push(line), signal: gone.signal });
+  assert.equal(
+    await windows.during(
+      "w",
+      async () => "done",
+      (message) => warnings.push(message),
+    ),
+    "done",
+  );
+  assert.deepEqual(
+    told.map((line) => Object.keys(line)[0]),
+    ["freeze", "thaw"],
+  );
+  assert.match(warnings.join(), /1 of 1 applications .* did not answer/);
+  gone.abort();
+  await offer;
+  assert.equal(windows.isOffered("w"), false);
+});
+
+test("a window ends by itself, and work that takes longer is warned of", async () => {
+  const windows = new FreezeWindows({ watchdogMs: 1 });
+  const warnings: string[] = [];
+  const thawed = Promise.withResolvers<void>();
+  const tell = (line: FreezeLine): void => {
+    if ("freeze" in line) windows.frozen(line.freeze);
+    else thawed.resolve();
+  };
+  const offer = windows.offer("w", { tell, signal: new AbortController().signal });
+  await windows.during(
+    "w",
+    () => thawed.promise,
+    (message) => warnings.push(message),
+  );
+  assert.match(warnings.join(), /went on before it was done/);
+  assert.throws(() => windows.end("none"), { code: "not_found" });
+  windows.close();
+  await offer;
+});
