@@ -1,6 +1,7 @@
 import assert from "node:assert/strict";
 import { execFileSync } from "node:child_process";
 import fs from "node:fs";
+import { request } from "node:http";
 import path from "node:path";
 import { test, type TestContext } from "node:test";
 import type { SaveResult } from "../../src/contract/points.ts";
@@ -422,4 +423,64 @@ test("an application that offers it stands still while it is saved", async (t) =
   assert.equal(fs.readFileSync(file, "utf8"), "whole");
   assert.equal(await daemon.stop(), 0);
   await offered;
+});
+
+interface Answered {
+  status: number;
+  body: { ok: boolean; error: { code: string } | null; data: unknown };
+}
+
+/** A request as any HTTP client sends it. */
+function ask(
+  daemon: TestDaemon,
+  at: { path: string; method?: string; headers?: Record<string, string>; body?: string },
+): Promise<Answered> {
+  const { promise, resolve, reject } = Promise.withResolvers<Answered>();
+  const { path: name, method = "POST", headers = {}, body = "" } = at;
+  const call = request({ socketPath: daemon.socket, path: name, method, headers }, (response) => {
+    let text = "";
+    response.setEncoding("utf8").on("data", (piece: string) => (text += piece));
+    response.on("end", () => resolve({ status: response.statusCode!, body: JSON.parse(text) as Answered["body"] }));
+  });
+  call.on("error", reject);
+  call.end(body);
+  return promise;
+}
+
+test("requests that are no calls are refused with a status and a code, and too many at once too", async (t) => {
+  const daemon = new TestDaemon(t);
+  daemon.configure('[socket]\ncalls = 2\nconnections = 20\nrequest_size = "10K"\n');
+  await daemon.start();
+  for (const [at, status, code] of [
+    [{ path: "/v1/daemon", method: "GET" }, 400, "usage"],
+    [{ path: "/v2/daemon" }, 404, "not_found"],
+    [{ path: "/v1/daemon/../x" }, 404, "not_found"],
+    [{ path: "/v1/nothing", body: "{}" }, 400, "usage"],
+    [{ path: "/v1/toString", body: "{}" }, 400, "usage"],
+    [{ path: "/v1/at", body: "[]" }, 400, "usage"],
+    [{ path: "/v1/at", body: "{" }, 400, "usage"],
+    [{ path: "/v1/at", body: '{"path": "relative"}' }, 400, "usage"],
+    [{ path: "/v1/at", body: '{"path": {"$b64": "L3RtcA=="}}' }, 400, "usage"],
+    [{ path: "/v1/save", body: '{"workspace": "/tmp", "options": 3}' }, 400, "usage"],
+    [{ path: "/v1/at", body: JSON.stringify({ path: "/".repeat(20_000) }) }, 400, "usage"],
+    [{ path: "/v1/daemon", headers: { origin: "http://evil" } }, 403, "permission"],
+  ] as const) {
+    const { status: found, body } = await ask(daemon, at);
+    assert.deepEqual([found, body.ok, body.error?.code], [status, false, code], JSON.stringify(at).slice(0, 200));
+  }
+  const { status, body } = await ask(daemon, { path: "/v1/daemon" });
+  assert.deepEqual([status, body.ok], [200, true]);
+  // Offers are calls that last.
+  const folder = path.join(daemon.folder, "ws");
+  fs.mkdirSync(folder);
+  await daemon.call("register", { path: folder });
+  const [one, other] = [new Connection(daemon.socket), new Connection(daemon.socket)];
+  const offers = [one, other].map(async (each) => each.call("freezeOffer", { workspace: folder }));
+  await eventually(
+    "both are under way",
+    async () => (await ask(daemon, { path: "/v1/daemon" })).body.error?.code === "busy",
+  );
+  for (const each of [one, other]) each.close();
+  await Promise.allSettled(offers);
+  await eventually("they have ended", async () => (await ask(daemon, { path: "/v1/daemon" })).status === 200);
 });

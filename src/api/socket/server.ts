@@ -134,9 +134,12 @@ export class SocketServer {
     } catch (error) {
       const failed = toCairnError(error);
       if (failed.code === "internal") this.#options.log(`${request.url}: ${failed.stack ?? failed.message}`);
+      // What is left of a body that was refused is dropped, for as long as a request may take.
+      if (!request.complete) {
+        response.shouldKeepAlive = false;
+        request.resume();
+      }
       reply.fail(failed);
-      // What is left of a body that was refused is not read.
-      if (!request.complete) socket.end();
     } finally {
       this.#calls--;
       socket.off("close", leave);
