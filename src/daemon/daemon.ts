@@ -12,13 +12,13 @@ import type { DaemonStatus } from "../contract/daemon.ts";
 import { failpoint } from "../failpoint.ts";
 import type { FolderMove, ServedWorkspace } from "../formats/records/daemon-state.ts";
 import { displayPath, isAtOrBelow, printablePath } from "../fs/safe-path.ts";
-import { realPathOf } from "../workspace/place/find-workspace.ts";
+import { findWorkspace, realPathOf } from "../workspace/place/find-workspace.ts";
 import { type DaemonConfig, readConfig } from "./config.ts";
 import { bootstrap } from "./bootstrap.ts";
 import { Moves } from "./moves.ts";
 import { type Instance, takeInstance } from "./instance.ts";
 import { migrateOld } from "./migrate-ws-ckpt.ts";
-import { type Peer, requireMayWrite, requireOwner } from "./peer.ts";
+import { type Peer, requireOwner, requireRootsOwn, type Right, rightOn } from "./peer.ts";
 import type { DaemonPlaces } from "./places.ts";
 import { registeredWorkspaces } from "./reconcile.ts";
 import { Retainer } from "./retainer.ts";
@@ -110,7 +110,7 @@ export class Daemon {
   async #finish(move: FolderMove): Promise<void> {
     const how = await this.#moves.finish(move);
     this.#options.log(`the move of ${printablePath(move.path)} was interrupted, and is ${how}`);
-    if (how === "moved" && !move.back) await this.#serve(move.target, {}, move);
+    if (how === "moved" && !move.back) await this.#serve(move.target, {}, { move });
     else if (how === "moved") {
       const served = this.#kept.at(Buffer.from(move.target));
       if (served !== null) await this.#giveUp(served);
@@ -159,7 +159,7 @@ export class Daemon {
   /** The workspace at or above a path that this peer may act on; null where none is served there. */
   at(peer: Peer, path: string): ServedWorkspace | null {
     const served = this.#kept.at(realPathOf(path));
-    if (served !== null) requireMayWrite(peer, folderOf(served));
+    if (served !== null) rightOn(peer, folderOf(served), served.owner_uid);
     return served;
   }
 
@@ -175,10 +175,12 @@ export class Daemon {
   async withClient<T>(
     peer: Peer,
     { path, changes }: { path: string; changes: boolean },
-    work: (client: Client) => Promise<T>,
+    work: (client: Client, right: Right) => Promise<T>,
   ): Promise<T> {
     const served = this.#require(peer, path);
-    const whole = async (): Promise<T> => work(await this.#client(served));
+    // Asked when it is done, too: it may have waited for its turn for long.
+    const whole = async (): Promise<T> =>
+      work(await this.#client(served), rightOn(peer, folderOf(served), served.owner_uid));
     return changes ? this.#turns.take(served.id, whole) : whole();
   }
 
@@ -202,12 +204,18 @@ export class Daemon {
       return { client: await this.#client(known), created: false };
     const folder = realPathOf(path);
     requireOwner(peer, folder);
+    const isForOther = peer.uid !== 0 && process.geteuid?.() === 0;
+    const kept = isForOther ? findWorkspace(folder, { exact: true }) : null;
+    if (kept !== null) requireRootsOwn(kept.control.root, folder);
+    if (isForOther && options.controlDirectory !== undefined)
+      throw new CairnError("permission", "only root names a control directory to root's daemon");
     return this.#turns.take(folder.toString("latin1"), async () => {
       const { type, dataRoot } = this.#decision;
       const place = folder.toString("utf8");
-      if (type !== "btrfs-loop" || isAtOrBelow(folder, Buffer.from(dataRoot!))) return this.#serve(place, options);
+      if (type !== "btrfs-loop" || isAtOrBelow(folder, Buffer.from(dataRoot!)))
+        return this.#serve(place, options, { isForOther });
       const move = await this.#moves.onto(place, dataRoot!, options);
-      const done = await this.#serve(move.target, options, move);
+      const done = await this.#serve(move.target, options, { move, isForOther });
       this.#moves.end(move);
       options.onWarning?.(
         `${place} is a link to ${move.target} now; it lies as it was in ${move.aside}: remove that when you do not need it`,
@@ -217,8 +225,18 @@ export class Daemon {
   }
 
   /** Opens a folder or adopts it, and lists it. */
-  async #serve(place: string, options: AdoptOptions, move?: FolderMove): Promise<{ client: Client; created: boolean }> {
+  async #serve(
+    place: string,
+    options: AdoptOptions,
+    { move, isForOther = false }: { move?: FolderMove; isForOther?: boolean },
+  ): Promise<{ client: Client; created: boolean }> {
     const client = await this.#library.openOrAdopt(place, this.#adoptOptions(options));
+    try {
+      if (isForOther) requireRootsOwn(client.controlDirectory, Buffer.from(place));
+    } catch (error) {
+      if (client.created) await client.release({ deletePoints: true });
+      throw error;
+    }
     failpoint("daemon.adopted");
     const link = move === undefined ? {} : { link: move.path };
     const served = { ...entryOf(client.workspace, this.#decision.type), ...link };
@@ -242,7 +260,7 @@ export class Daemon {
   /** Serves a folder no longer; its points stay where they are. */
   async unregister(peer: Peer, path: string): Promise<ServedWorkspace> {
     const served = this.#require(peer, path);
-    requireOwner(peer, folderOf(served));
+    if (rightOn(peer, folderOf(served), served.owner_uid) !== "owner") requireOwner(peer, folderOf(served));
     return this.#turns.take(served.id, async () => {
       await this.#giveUp(served);
       return served;
@@ -255,7 +273,7 @@ export class Daemon {
    */
   async recover(peer: Peer, path: string, options: EngineOptions): Promise<ServedWorkspace & Conversion> {
     const served = this.#require(peer, path);
-    requireOwner(peer, folderOf(served));
+    if (rightOn(peer, folderOf(served), served.owner_uid) !== "owner") requireOwner(peer, folderOf(served));
     return this.#turns.take(served.id, async () => {
       if (served.link !== undefined) {
         const move = await this.#moves.back(served.link, served.path, options);
@@ -310,13 +328,13 @@ export class Daemon {
     }
   }
 
-  async #cleanUp(rules: DaemonConfig["retention"]["keep"]): Promise<{ removed: number; failed: string[] }> {
+  async #cleanUp(rules: () => DaemonConfig["retention"]["keep"]): Promise<{ removed: number; failed: string[] }> {
     let removed = 0;
     const failed: string[] = [];
     for (const served of this.#kept.state.workspaces) {
       if (this.#isStopping) break;
       try {
-        removed += await this.#turns.take(served.id, async () => this.#cleanUpOne(served, rules));
+        removed += await this.#turns.take(served.id, async () => this.#cleanUpOne(served, rules()));
       } catch (error) {
         failed.push(`${served.path}: ${toCairnError(error).message}`);
       }
@@ -365,7 +383,7 @@ export class Daemon {
 
 function isFor(peer: Peer, served: ServedWorkspace): boolean {
   try {
-    requireMayWrite(peer, folderOf(served));
+    rightOn(peer, folderOf(served), served.owner_uid);
     return true;
   } catch {
     return false;

@@ -104,8 +104,17 @@ export async function lookAfter(
   }
 }
 
+/** False for what cannot be looked at, too: a mount may be dead. */
 function isThere(place: string | Buffer): boolean {
-  return statSync(place, { throwIfNoEntry: false }) !== undefined;
+  return deviceOf(place) !== undefined;
+}
+
+function deviceOf(place: string | Buffer): number | undefined {
+  try {
+    return statSync(place).dev;
+  } catch {
+    return undefined;
+  }
 }
 
 /** Room of a file system, in bytes. */
@@ -121,7 +130,7 @@ export function fileSystemsOf(workspaces: readonly ServedWorkspace[]): FileSyste
   const found = new Map<number, FileSystemFacts>();
   for (const served of workspaces)
     for (const place of [folderOf(served), Buffer.from(served.control_directory)]) {
-      const device = statSync(place, { throwIfNoEntry: false })?.dev;
+      const device = deviceOf(place);
       if (device === undefined || found.has(device)) continue;
       const mount = mountOf(place);
       const { totalBytes, freeBytes } = freeSpace(place);

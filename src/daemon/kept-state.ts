@@ -1,3 +1,4 @@
+import { lstatSync } from "node:fs";
 import type { WorkspaceRef } from "../contract/words.ts";
 import type { BackendType, DaemonState, ServedWorkspace } from "../formats/records/daemon-state.ts";
 import { rawPath, recordPath } from "../formats/records/record.ts";
@@ -82,6 +83,7 @@ export function entryOf(
     registered_at: new Date().toISOString(),
     origin_backend: backend,
     control_directory,
+    owner_uid: lstatSync(folder).uid,
     subvolume_uuid: isSubvolume(folder) ? subvolumeUuid(folder) : null,
     points: 0,
   };

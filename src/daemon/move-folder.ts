@@ -113,12 +113,8 @@ async function takeBack(move: FolderMove): Promise<void> {
 
 /** Makes a link that is gone again; true when it did. Something else at its place stays. */
 export function linkAgain(link: string, target: string): boolean {
-  if (
-    lstatSync(link, { throwIfNoEntry: false }) !== undefined ||
-    lstatSync(target, { throwIfNoEntry: false }) === undefined
-  )
-    return false;
   try {
+    if (lstatSync(link, { throwIfNoEntry: false }) !== undefined || !lstatSync(target).isDirectory()) return false;
     symlinkSync(target, link);
     return true;
   } catch {

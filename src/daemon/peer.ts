@@ -1,6 +1,7 @@
-import { type Stats, statSync } from "node:fs";
+import { lstatSync, realpathSync, statSync } from "node:fs";
 import { dirname } from "node:path";
 import { CairnError } from "../errors.ts";
+import { attributesOf } from "../fs/linux/own-attributes.ts";
 import { membersOf } from "../fs/users.ts";
 import { printablePath } from "../fs/safe-path.ts";
 
@@ -13,17 +14,51 @@ export interface Peer {
 
 const [READ, WRITE, SEARCH] = [4, 2, 1];
 
-/** Throws `permission` for a caller who neither owns a folder nor may write to it; root may act on all. */
-export function requireMayWrite(peer: Peer, folder: Buffer): void {
-  if (peer.uid === 0) return;
-  const facts = statSync(folder, { throwIfNoEntry: false });
-  // A folder that is gone has no owner; its nearest parent has one.
-  const isAllowed =
-    facts === undefined
-      ? mayDo(peer, statSync(existingParent(folder)), WRITE | SEARCH)
-      : facts.uid === peer.uid || (mayDo(peer, facts, READ | WRITE | SEARCH) && mayReach(peer, folder));
-  if (!isAllowed) throw notAllowed(peer, folder, "may not write to it");
+/** `owner`: the folder's own user, root, and whoever runs the daemon; `writer`: may write to the folder. */
+export type Right = "owner" | "writer";
+
+/**
+ * The right of a caller on a workspace, whose folder belonged to this user when it was registered (undefined: to nobody who is
+ * known). The folder at the path decides with that: of one that another user has put there, and of one that is gone, nobody
+ * gets points who did not have them. Throws `permission`.
+ */
+export function rightOn(peer: Peer, folder: Buffer, owner: number | undefined): Right {
+  if (peer.uid === 0 || peer.uid === process.geteuid?.()) return "owner";
+  const facts = lstatSync(folder, { throwIfNoEntry: false });
+  if (facts !== undefined && facts.uid !== owner)
+    throw notAllowed(peer, folder, `is not its owner's any more: it belongs to user ${facts.uid}`);
+  if (peer.uid === owner) return "owner";
+  if (
+    facts !== undefined &&
+    facts.isDirectory() &&
+    mayDo(peer, folder, READ | WRITE | SEARCH) &&
+    mayReach(peer, folder)
+  )
+    return "writer";
+  throw notAllowed(peer, folder, "may not write to it");
 }
+
+/**
+ * Throws `permission` for a control directory that somebody besides root could have made or may exchange: what it says root
+ * would restore for a caller, with any owner and mode.
+ */
+export function requireRootsOwn(control: string, folder: Buffer): void {
+  for (let at = realpathSync.native(control); ; at = dirname(at)) {
+    const { uid, mode } = lstatSync(at);
+    const isOpen = (mode & 0o022) !== 0 && (mode & STICKY) === 0;
+    if (uid !== 0 || isOpen)
+      throw new CairnError(
+        "permission",
+        `${printablePath(folder)} is kept in ${printablePath(control)}, where ${isOpen ? "others than root" : `user ${uid}`} may change what lies in ${printablePath(at)}`,
+        {
+          hint: "the daemon of root opens for others only what it has made itself: use the command there, without the daemon",
+        },
+      );
+    if (at === "/") return;
+  }
+}
+
+const STICKY = 0o1000;
 
 /** Throws `permission` for a caller who does not own a folder; root may act on all. */
 export function requireOwner(peer: Peer, folder: Buffer): void {
@@ -37,25 +72,31 @@ function notAllowed({ uid }: Peer, folder: Buffer, why: string): CairnError {
   });
 }
 
-function existingParent(path: Buffer): Buffer {
-  for (let at = path.toString("latin1"); at !== "/";) {
-    at = dirname(at);
-    if (statSync(Buffer.from(at, "latin1"), { throwIfNoEntry: false }) !== undefined) return Buffer.from(at, "latin1");
-  }
-  return Buffer.from("/");
-}
-
 /** True where every folder above a path lets the peer through. */
 function mayReach(peer: Peer, path: Buffer): boolean {
   for (let at = dirname(path.toString("latin1")); ; at = dirname(at)) {
-    if (!mayDo(peer, statSync(Buffer.from(at, "latin1")), SEARCH)) return false;
+    if (!mayDo(peer, Buffer.from(at, "latin1"), SEARCH)) return false;
     if (at === "/") return true;
   }
 }
 
-/** By the permission bits; an access list that gives more than they show is not asked. */
-function mayDo(peer: Peer, { uid, gid, mode }: Stats, wanted: number): boolean {
+/** By the permission bits. Where an access list stands behind them they do not say what somebody may: then nobody may. */
+function mayDo(peer: Peer, folder: Buffer, wanted: number): boolean {
+  const { uid, gid, mode } = statSync(folder);
   const shift = uid === peer.uid ? 6 : isInGroup(peer, gid) ? 3 : 0;
+  return ((mode >> shift) & wanted) === wanted && !attributesOf(folder).some((each) => each.startsWith(ACCESS_LIST));
+}
+
+const ACCESS_LIST = "system.posix_acl_access=";
+
+/** True where the bits of an entry that a point recorded let a peer do something with it. */
+export function mayByBits(
+  peer: Peer,
+  { uid, gid, mode }: { uid: number; gid: number; mode: number },
+  isFolder: boolean,
+): boolean {
+  const shift = uid === peer.uid ? 6 : isInGroup(peer, gid) ? 3 : 0;
+  const wanted = isFolder ? SEARCH : READ;
   return ((mode >> shift) & wanted) === wanted;
 }
 

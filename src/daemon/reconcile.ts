@@ -1,4 +1,4 @@
-import { existsSync } from "node:fs";
+import { existsSync, lstatSync } from "node:fs";
 import { CairnError } from "../errors.ts";
 import type { DaemonState, ServedWorkspace } from "../formats/records/daemon-state.ts";
 import { rawPath } from "../formats/records/record.ts";
@@ -15,8 +15,16 @@ export function registeredWorkspaces(known: ReadonlySet<string>): { entry: Omit<
     if (registration === null || known.has(registration.workspace_id)) return [];
     const { path, path_b64, workspace_id: id, registered_at } = registration;
     const folder = Buffer.from(rawPath(registration));
-    const subvolume_uuid = existsSync(folder) && isSubvolume(folder) ? subvolumeUuid(folder) : null;
-    const entry = { path, ...(path_b64 === undefined ? {} : { path_b64 }), id, registered_at, subvolume_uuid };
+    const facts = lstatSync(folder, { throwIfNoEntry: false });
+    const subvolume_uuid = facts?.isDirectory() === true && isSubvolume(folder) ? subvolumeUuid(folder) : null;
+    const entry = {
+      path,
+      ...(path_b64 === undefined ? {} : { path_b64 }),
+      id,
+      registered_at,
+      subvolume_uuid,
+      ...(facts === undefined ? {} : { owner_uid: facts.uid }),
+    };
     return [{ entry: { ...entry, control_directory: controlOf(registration), points: 0 } }];
   });
 }

@@ -3,7 +3,11 @@ import type { TreeSource } from "../repository/trees/tree-source.ts";
 import { CairnError, throwIfAborted, toCairnError } from "../errors.ts";
 import { joinPath } from "../formats/bytes.ts";
 import type { TreeNode, TreeNodes } from "../formats/restic/tree.ts";
-import { displayPath, joinRaw, normalizeTyped } from "../fs/safe-path.ts";
+import { ELOOP, ENOTDIR } from "../fs/linux/errno.ts";
+import { openBelow } from "../fs/linux/open-below.ts";
+import { inDirectory, syscallError, syscalls } from "../fs/linux/syscalls.ts";
+import { displayPath, normalizeTyped } from "../fs/safe-path.ts";
+import { newArena } from "../native.ts";
 import { newPacer } from "../pacer.ts";
 import { openHeldFile } from "../workspace/points/held-file.ts";
 import { findNode } from "../workspace/restore/plan.ts";
@@ -133,15 +137,20 @@ async function* readPresent(
   path: Uint8Array,
   options: WorkspaceCallOptions,
 ): AsyncGenerator<Uint8Array> {
-  const absolute = joinRaw(workspace.root, path);
-  let fd: number;
-  try {
-    if (!fs.lstatSync(absolute).isFile()) throw notAFile(path);
-    fd = fs.openSync(absolute, fs.constants.O_RDONLY | fs.constants.O_NOFOLLOW | fs.constants.O_NONBLOCK);
-  } catch (error) {
-    throw toCairnError(error, `read ${displayPath(path).path}`);
-  }
+  const fd = openPresent(workspace.root, path);
   yield* piecesOf(fd, options);
+}
+
+const READ = fs.constants.O_RDONLY | fs.constants.O_NOFOLLOW | fs.constants.O_NONBLOCK;
+
+/** Opens a file of the folder; through no link, since root may read for somebody whose folder it is. */
+function openPresent(root: Buffer, path: Uint8Array): number {
+  const fd = inDirectory(root, (held) => openBelow(syscalls(), held, path, READ, newArena(4096)));
+  if (fd === ELOOP || fd === ENOTDIR) throw notAFile(path);
+  if (fd < 0) throw syscallError(fd, `read ${displayPath(path).path}`);
+  if (fs.fstatSync(fd).isFile()) return fd;
+  fs.closeSync(fd);
+  throw notAFile(path);
 }
 
 /** The content of an open file, which is closed at the end. */

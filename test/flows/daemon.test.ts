@@ -425,6 +425,100 @@ test("an application that offers it stands still while it is saved", async (t) =
   await offered;
 });
 
+test(
+  "root's daemon gives a caller nothing that they could not have themselves",
+  { skip: whyNoOrdinaryUser() ?? false },
+  async (t) => {
+    const here = await place(t);
+    if (here === null) return;
+    const { daemon, volume } = here;
+    const user = installForOrdinaryUser();
+    t.after(() => user.remove());
+    for (const each of [path.dirname(daemon.folder), daemon.folder]) fs.chmodSync(each, 0o755);
+    fs.chmodSync(daemon.socket, 0o666);
+    const { prefix, node } = user.optionsIn("/");
+    const script = `const [socketPath, path, body] = process.argv.slice(1);
+require("http").request({ socketPath, path, method: "POST" }, (r) => { let s = ""; r.on("data", (d) => (s += d)); r.on("end", () => console.log(s)); }).end(body);`;
+    const call = (name: string, members: object): Answered["body"] => {
+      const [program, ...rest] = [
+        ...prefix!,
+        node!,
+        "-e",
+        script,
+        daemon.socket,
+        `/v1/${name}`,
+        JSON.stringify(members),
+      ];
+      return JSON.parse(execFileSync(program!, rest, { encoding: "utf8" })) as Answered["body"];
+    };
+    const codeOf = (name: string, members: object): string | undefined => call(name, members).error?.code;
+    const make = (name: string, owner = ORDINARY_USER): string => {
+      const folder = path.join(volume.root, name);
+      execFileSync("btrfs", ["-q", "subvolume", "create", folder]);
+      fs.chownSync(folder, owner, owner);
+      return folder;
+    };
+    const own = make("mine");
+    fs.mkdirSync(path.join(own, "closed"), { mode: 0o700 });
+    for (const [name, mode] of [
+      ["secret", 0o600],
+      ["open", 0o644],
+      ["closed/inner", 0o644],
+    ] as const) {
+      fs.writeFileSync(path.join(own, name), name);
+      fs.chmodSync(path.join(own, name), mode);
+    }
+    fs.symlinkSync("/etc", path.join(own, "etc"));
+    assert.equal(call("register", { path: own }).ok, true);
+    assert.equal(call("save", { workspace: own }).ok, true);
+    const read = (target: string | null, name: string): string | undefined =>
+      codeOf("read", { workspace: own, target, path: name });
+    assert.equal(read("latest", "open"), undefined);
+    for (const name of ["secret", "closed/inner"]) assert.equal(read("latest", name), "permission", name);
+    assert.equal(read(null, "open"), "unsupported");
+    assert.notEqual(read("latest", "etc/passwd"), undefined, "a link leads nowhere");
+    // Also root reads through no link in a folder.
+    await assert.rejects(daemon.call("read", { workspace: own, target: null, path: "etc/passwd" }), {
+      code: "conflict",
+    });
+    // A control directory that is theirs says what they like.
+    const crafted = make("crafted");
+    fs.rmdirSync(crafted);
+    cairnOk(["init", crafted, "--self-contained"]);
+    execFileSync("chown", ["-R", `${ORDINARY_USER}:${ORDINARY_USER}`, crafted]);
+    for (const each of [crafted, path.join(crafted, "main")])
+      assert.equal(codeOf("register", { path: each }), "permission", each);
+    const [control] = daemon.stateNow().workspaces.map((each) => each.control_directory);
+    assert.equal(codeOf("register", { path: make("joins"), options: { controlDirectory: control } }), "permission");
+    // Points stay with whoever had the folder.
+    const private_ = make("private", 0);
+    fs.writeFileSync(path.join(private_, "key"), "key");
+    await daemon.call("register", { path: private_ });
+    await daemon.call("save", { workspace: private_ });
+    fs.renameSync(private_, `${private_}-away`);
+    assert.equal(codeOf("history", { workspace: private_ }), "permission", "it is gone");
+    fs.mkdirSync(private_);
+    fs.chownSync(private_, ORDINARY_USER, ORDINARY_USER);
+    for (const name of ["history", "save", "unregister"])
+      assert.equal(
+        codeOf(name, { workspace: private_, path: private_, ...(name === "unregister" ? {} : { path: undefined }) }),
+        "permission",
+        name,
+      );
+    assert.equal((await daemon.status()).workspaces.length, 3);
+    // Who may write to a folder that is not theirs saves it, and gets no content of it.
+    const shared = make("shared", 0);
+    fs.chmodSync(shared, 0o777);
+    fs.writeFileSync(path.join(shared, "a"), "a");
+    await daemon.call("register", { path: shared });
+    assert.equal(codeOf("save", { workspace: shared }), undefined);
+    assert.equal(codeOf("read", { workspace: shared, target: "latest", path: "a" }), "permission");
+    assert.equal(codeOf("setPolicy", { workspace: shared, policy: {} }), "permission");
+    execFileSync("setfacl", ["-m", `u:${ORDINARY_USER}:---`, shared]);
+    assert.equal(codeOf("save", { workspace: shared }), "permission", "an access list stands behind the bits");
+  },
+);
+
 interface Answered {
   status: number;
   body: { ok: boolean; error: { code: string } | null; data: unknown };

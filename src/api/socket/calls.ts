@@ -4,7 +4,7 @@ import type { Entries, Notes } from "../../contract/schema.ts";
 import type { Verb } from "../../contract/verb.ts";
 import type { CallOptions } from "../../contract/words.ts";
 import type { Daemon } from "../../daemon/daemon.ts";
-import type { Peer } from "../../daemon/peer.ts";
+import { mayByBits, type Peer } from "../../daemon/peer.ts";
 import { CairnError } from "../../errors.ts";
 import type { ServedWorkspace } from "../../formats/records/daemon-state.ts";
 
@@ -33,6 +33,13 @@ const SERVED = new Set([
   ..."save restore undo restoreLatest verifyAll pin unpin tag runCleanup setPolicy".split(" "),
   ...LOOKS,
 ]);
+
+/** Verbs for those who may write to a folder that is not theirs: they get no content, and remove no points. */
+const FOR_WRITERS = new Set(
+  "save restore undo restoreLatest planRestore planUndo history why latestSavePoint hasSavePoints resolve status diff show walk verify shortIds".split(
+    " ",
+  ),
+);
 
 /** True for a verb of a workspace that the daemon does. */
 export function isServed(name: string, options: Body | undefined): boolean {
@@ -95,6 +102,45 @@ export async function answer(
   }
 }
 
+/**
+ * Things that go by paths into the folder while they last, by which its owner could lead root elsewhere, and content of files
+ * that the caller can read themselves or perhaps may not. Throws `unsupported`.
+ */
+function refuseForOthers(name: string, body: Body, options: Body | undefined): void {
+  const isOwnWork = name === "diffDatabase" || (name === "read" && (body["target"] ?? null) === null);
+  if (!isOwnWork && options?.["with"] === undefined && options?.["throughSqlite"] !== true) return;
+  throw new CairnError("unsupported", "the daemon reads and opens nothing in the folder of another user by its path", {
+    hint: "read the file itself; without `with` and `throughSqlite` a save or a restore is done",
+    details: { served: false },
+  });
+}
+
+/**
+ * The id of the point. Throws `permission` where the bits that it recorded do not let a caller read a file, or through a folder
+ * above it.
+ */
+async function requireMayRead(peer: Peer, client: Client, { target, path }: Body): Promise<string> {
+  const { save_point_id: id } = await client.resolve(String(target));
+  const names = Buffer.from(path as Uint8Array | string)
+    .toString("latin1")
+    .split("/")
+    .filter((each) => each !== "" && each !== ".");
+  for (const end of names.keys()) {
+    const at = Buffer.from(names.slice(0, end + 1).join("/"), "latin1");
+    const above = await client.show(id, Buffer.from(names.slice(0, end).join("/"), "latin1"));
+    const entry = above.entries.find((each) => rawPathOf(each).equals(at));
+    if (entry !== undefined && mayByBits(peer, entry, end < names.length - 1)) continue;
+    // Nothing is there, which is told as ever.
+    if (entry === undefined) return id;
+    throw new CairnError("permission", `${entry.path} of the point is not for user ${peer.uid} to read`);
+  }
+  return id;
+}
+
+function rawPathOf({ path, path_b64: raw }: { path: string; path_b64?: string | undefined }): Buffer {
+  return raw === undefined ? Buffer.from(path) : Buffer.from(raw, "base64");
+}
+
 function requireServed(daemon: Daemon, peer: Peer, body: Body): ServedWorkspace {
   const served = daemon.at(peer, pathOf(body, "workspace"));
   if (served !== null) return served;
@@ -137,17 +183,30 @@ async function callClient(
   const { onItem, ...call } = told;
   const given = verb.takes.map((each) => body[each.name]);
   if (verb.options !== null) given.push({ ...options, ...call });
-  return daemon.withClient(peer, { path: pathOf(body, "workspace"), changes: !LOOKS.has(name) }, async (client) => {
-    const method = (client as unknown as Record<string, (...given: unknown[]) => unknown>)[name]!;
-    const carryOut = (): unknown => method.apply(client satisfies Client, given);
-    const { id } = client.workspace;
-    if (name === "save" && daemon.freezes.isOffered(id))
-      return daemon.freezes.during(id, async () => carryOut(), told.onWarning);
-    const answered = carryOut();
-    if (verb.how !== "stream") return answered;
-    for await (const item of answered as AsyncIterable<unknown>) onItem(item);
-    return null;
-  });
+  const isOther = peer.uid !== 0 && peer.uid !== process.geteuid?.();
+  if (isOther) refuseForOthers(name, body, options);
+  return daemon.withClient(
+    peer,
+    { path: pathOf(body, "workspace"), changes: !LOOKS.has(name) },
+    async (client, right) => {
+      if (right !== "owner" && !FOR_WRITERS.has(name))
+        throw new CairnError("permission", `${name} is for the owner of the folder and for root`);
+      // Of one point: a later one may have another file at the path.
+      if (isOther && name === "read") given[0] = await requireMayRead(peer, client, body);
+      const method = (client as unknown as Record<string, (...given: unknown[]) => unknown>)[name]!;
+      // Whoever owns the folder could lead SQLite to another database while it is opened, which a snapshot needs not.
+      if (name === "save" && isOther && client.engineType !== "btrfs-snapshot")
+        Object.assign(given.at(-1) as object, { databases: "copy" });
+      const carryOut = (): unknown => method.apply(client satisfies Client, given);
+      const { id } = client.workspace;
+      if (name === "save" && daemon.freezes.isOffered(id))
+        return daemon.freezes.during(id, async () => carryOut(), told.onWarning);
+      const answered = carryOut();
+      if (verb.how !== "stream") return answered;
+      for await (const item of answered as AsyncIterable<unknown>) onItem(item);
+      return null;
+    },
+  );
 }
 
 function pathOf(body: Body, member: string): string {

@@ -1,4 +1,4 @@
-import { existsSync, realpathSync } from "node:fs";
+import { createReadStream, existsSync, realpathSync } from "node:fs";
 import {
   type CairnLibrary,
   type CallOptions,
@@ -11,7 +11,7 @@ import {
 } from "../../contract/index.ts";
 import type { Verb } from "../../contract/verb.ts";
 import { SYSTEM_SOCKET, userSocket } from "../../daemon/places.ts";
-import { CairnError } from "../../errors.ts";
+import { CairnError, toCairnError } from "../../errors.ts";
 import { absolutePath } from "../../fs/users.ts";
 import type { ControlId } from "../../ids.ts";
 import { Connection, type Members, NoDaemon } from "./connection.ts";
@@ -126,6 +126,16 @@ class Served implements Pick<CairnLibrary, "find" | "open" | "openOrAdopt" | "ad
   }
 }
 
+/** The folder is this user's to read: no daemon does it for them. */
+async function* readHere(folder: string, given: readonly unknown[]): AsyncGenerator<Uint8Array> {
+  const where = Buffer.from(given[1] as string | Uint8Array);
+  try {
+    yield* createReadStream(Buffer.concat([Buffer.from(`${folder}/`), where]), { highWaterMark: 1 << 20 });
+  } catch (error) {
+    throw toCairnError(error, `read ${where.toString("utf8")}`);
+  }
+}
+
 function isSamePlace(served: string, asked: string): boolean {
   try {
     return served === asked || served === realpathSync.native(asked);
@@ -151,7 +161,10 @@ function remoteClient(connection: Connection, found: Reference, local: Local): C
     const options = (given: readonly unknown[]): CallOptions => (given[verb.takes.length] ?? {}) as CallOptions;
     methods[name] =
       verb.how === "stream"
-        ? (...given) => connection.stream(name, members(given), options(given))
+        ? name === "read"
+          ? (...given) =>
+              given[0] === null ? readHere(path, given) : connection.stream(name, members(given), options(given))
+          : (...given) => connection.stream(name, members(given), options(given))
         : async (...given) => {
             try {
               return await connection.call(name, members(given), options(given));

@@ -57,6 +57,8 @@ export interface ServedWorkspace extends RecordedPath {
   registered_at: string;
   origin_backend: BackendType;
   control_directory: string;
+  /** The folder's owner when it was registered; absent: not known, so that root alone may act on it. */
+  owner_uid?: number;
   /** UUID of the folder's subvolume when it was registered; null for a plain folder. */
   subvolume_uuid: string | null;
   /** Points when they were last counted. */
@@ -109,6 +111,7 @@ function checkWorkspace(element: unknown, label: string): void {
   if (!fields.isNull("subvolume_uuid")) fields.text("subvolume_uuid", 100);
   fields.integer("points");
   fields.optionalText("link");
+  if (fields.has("owner_uid")) fields.integer("owner_uid", 2 ** 32 - 1);
 }
 
 function oneOf(fields: Fields, key: string, values: readonly string[]): void {
