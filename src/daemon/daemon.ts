@@ -1,3 +1,4 @@
+import { lstatSync, realpathSync } from "node:fs";
 import { CairnError, toCairnError } from "../errors.ts";
 import type {
   AdoptOptions,
@@ -26,6 +27,9 @@ import { FreezeWindows } from "./freeze.ts";
 import { entryOf, folderOf, KeptState } from "./kept-state.ts";
 import { adviceOn, fileSystemsOf, type Health, lookAfter, pointsOf, WELL } from "./health.ts";
 import { Turns } from "./turns.ts";
+
+/** Errors of a workspace of which nothing is left to be released. */
+const GONE: ReadonlySet<string> = new Set(["not_found", "not_a_workspace"]);
 
 /** Answer for a folder that was plain already. */
 const NOT_CONVERTED: Conversion = { original: "", entries: 0, bytes: 0, duration_ms: 0 };
@@ -72,6 +76,8 @@ export class Daemon {
     const { places } = options;
     const daemon = new Daemon(options, readConfig(places.config));
     daemon.#instance = await takeInstance(places.state);
+    // What the kernel says of mounts and loop devices has no links in it.
+    places.state = realpathSync.native(places.state);
     try {
       await daemon.#begin();
       return daemon;
@@ -106,16 +112,22 @@ export class Daemon {
     );
   }
 
-  /** Ends what a kill has left of a move. */
+  /** Ends what a kill has left of a move; one that cannot be ended now is tried again at the next start, and stops nothing. */
   async #finish(move: FolderMove): Promise<void> {
-    const how = await this.#moves.finish(move);
-    this.#options.log(`the move of ${printablePath(move.path)} was interrupted, and is ${how}`);
-    if (how === "moved" && !move.back) await this.#serve(move.target, {}, { move });
-    else if (how === "moved") {
-      const served = this.#kept.at(Buffer.from(move.target));
-      if (served !== null) await this.#giveUp(served);
+    const { path, target, aside, back } = move;
+    const shown = `the move of ${printablePath(path)} (${printablePath(target)}, ${printablePath(aside)})`;
+    try {
+      const how = await this.#moves.finish(move);
+      const served = this.#kept.at(Buffer.from(target));
+      if (how === "moved" && back && served !== null) await this.#giveUp(served);
+      else if (how === "moved" && !back) await this.#serve(target, {}, { link: path });
+      this.#moves.end(move);
+      const said =
+        how === "unknown" ? "nobody can tell any more how far it had got, so all of it stays" : `the folder is ${how}`;
+      this.#options.log(`${shown} was interrupted: ${said}`);
+    } catch (error) {
+      this.#options.log(`${shown} was interrupted and cannot be ended yet: ${toCairnError(error).message}`);
     }
-    this.#moves.end(move);
   }
 
   get config(): DaemonConfig {
@@ -212,23 +224,25 @@ export class Daemon {
     return this.#turns.take(folder.toString("latin1"), async () => {
       const { type, dataRoot } = this.#decision;
       const place = folder.toString("utf8");
-      if (type !== "btrfs-loop" || isAtOrBelow(folder, Buffer.from(dataRoot!)))
-        return this.#serve(place, options, { isForOther });
+      if (type !== "btrfs-loop") return this.#serve(place, options, { isForOther });
+      if (isAtOrBelow(folder, Buffer.from(dataRoot!)))
+        return this.#serve(place, options, { isForOther, ...linkTo(path, place) });
       const move = await this.#moves.onto(place, dataRoot!, options);
-      const done = await this.#serve(move.target, options, { move, isForOther });
-      this.#moves.end(move);
       options.onWarning?.(
         `${place} is a link to ${move.target} now; it lies as it was in ${move.aside}: remove that when you do not need it`,
       );
+      // It has taken place, whatever the caller does now: what fails here is done again by the next start.
+      const done = await this.#serve(move.target, { ...options, signal: undefined }, { link: place, isForOther });
+      this.#moves.end(move);
       return done;
     });
   }
 
-  /** Opens a folder or adopts it, and lists it. */
+  /** Opens a folder or adopts it, and lists it. `link`: the path that is a link to it. */
   async #serve(
     place: string,
     options: AdoptOptions,
-    { move, isForOther = false }: { move?: FolderMove; isForOther?: boolean },
+    { link, isForOther = false }: { link?: string | undefined; isForOther?: boolean },
   ): Promise<{ client: Client; created: boolean }> {
     const client = await this.#library.openOrAdopt(place, this.#adoptOptions(options));
     try {
@@ -238,8 +252,9 @@ export class Daemon {
       throw error;
     }
     failpoint("daemon.adopted");
-    const link = move === undefined ? {} : { link: move.path };
-    const served = { ...entryOf(client.workspace, this.#decision.type), ...link };
+    const own = entryOf(client.workspace, this.#decision.type);
+    const known = this.#kept.state.workspaces.find(({ id }) => id === own.id)?.link;
+    const served = { ...own, ...((link ?? known) === undefined ? {} : { link: link ?? known! }) };
     this.#kept.change({ workspaces: [...this.#kept.state.workspaces.filter(({ id }) => id !== served.id), served] });
     this.#clients.set(served.id, Promise.resolve(client));
     return { client, created: client.created };
@@ -275,6 +290,16 @@ export class Daemon {
     const served = this.#require(peer, path);
     if (rightOn(peer, folderOf(served), served.owner_uid) !== "owner") requireOwner(peer, folderOf(served));
     return this.#turns.take(served.id, async () => {
+      const isOnImage =
+        this.#decision.type === "btrfs-loop" && isAtOrBelow(folderOf(served), Buffer.from(this.#decision.dataRoot!));
+      if (isOnImage && served.link === undefined)
+        throw new CairnError(
+          "refused",
+          `${printablePath(folderOf(served))} lies on the image, and no link to it is known`,
+          {
+            hint: "register it by the path that is the link, and recover that",
+          },
+        );
       if (served.link !== undefined) {
         const move = await this.#moves.back(served.link, served.path, options);
         await this.#giveUp(served);
@@ -291,7 +316,15 @@ export class Daemon {
 
   /** Stops keeping a workspace and serving it. Its points stay. */
   async #giveUp(served: ServedWorkspace): Promise<void> {
-    await (await this.#client(served)).release();
+    try {
+      await (await this.#client(served)).release();
+    } catch (error) {
+      const { code, message } = toCairnError(error);
+      if (!GONE.has(code)) throw error;
+      this.#options.log(
+        `${printablePath(folderOf(served))} is not served any more, and was not kept any more: ${message}`,
+      );
+    }
     failpoint("daemon.released");
     this.#forget(served);
   }
@@ -379,6 +412,11 @@ export class Daemon {
       advice: adviceOn(workspaces, fileSystems),
     };
   }
+}
+
+/** The path itself, where it is a link to the folder. */
+function linkTo(path: string, folder: string): { link?: string } {
+  return lstatSync(path, { throwIfNoEntry: false })?.isSymbolicLink() === true && path !== folder ? { link: path } : {};
 }
 
 function isFor(peer: Peer, served: ServedWorkspace): boolean {

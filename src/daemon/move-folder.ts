@@ -12,7 +12,13 @@ import { commitFileSystem, makeSubvolume } from "../fs/linux/btrfs.ts";
 import { exchangePlaces } from "../fs/linux/exchange-folders.ts";
 import { removeAll } from "../fs/remove-all.ts";
 import { printablePath } from "../fs/safe-path.ts";
-import { momentNow, requireNoHolders, requireSameTrees } from "../workspace/place/convert.ts";
+import {
+  changedInOriginal,
+  momentNow,
+  requireNoHolders,
+  requireSameTrees,
+  rootFacts,
+} from "../workspace/place/convert.ts";
 import { run } from "./loop-image.ts";
 
 /**
@@ -33,13 +39,28 @@ export interface MoveCall {
 /** The plan of a move of a folder (its real path) onto the mount. */
 export function planMove(folder: string, mount: string): FolderMove {
   const id = randomBytes(8).toString("hex");
-  const target = join(mount, `${basename(folder).slice(0, 100)}-${id.slice(0, 8)}`);
-  return { path: folder, target, aside: join(dirname(folder), `.cairn-original-${id}`), back: false };
+  const name = basename(folder)
+    .replaceAll(/[^A-Za-z0-9._-]/g, "_")
+    .slice(0, 60);
+  const inode = lstatSync(folder, { bigint: true }).ino.toString();
+  return {
+    path: folder,
+    target: join(mount, `${name}-${id}`),
+    aside: join(dirname(folder), `.cairn-original-${id}`),
+    back: false,
+    inode,
+  };
 }
 
 /** The plan of the way back: the folder's path is a link to the target. */
 export function planMoveBack(path: string, target: string): FolderMove {
-  return { path, target, aside: join(dirname(path), `.cairn-original-${randomBytes(8).toString("hex")}`), back: true };
+  return {
+    path,
+    target,
+    aside: join(dirname(path), `.cairn-original-${randomBytes(8).toString("hex")}`),
+    back: true,
+    inode: "",
+  };
 }
 
 /** Carries a move out whose intent is recorded. Throws `refused`, `conflict` and what the copy meets; all is as it was then. */
@@ -51,6 +72,7 @@ export async function moveFolder(move: FolderMove, call: MoveCall): Promise<void
   ];
   const [source, copy] = move.back ? [target, aside] : [path, target];
   requireNoHolders(source, call.allow);
+  let isToKeep = false;
   try {
     if (move.back) mkdirSync(aside, { mode: 0o700 });
     else await makeSubvolume(target);
@@ -63,52 +85,67 @@ export async function moveFolder(move: FolderMove, call: MoveCall): Promise<void
     await commitFileSystem(target);
     failpoint("daemon-move.compared");
     requireNoHolders(source, call.allow);
+    const made = await momentNow();
+    const facts = rootFacts(source);
     exchangePlaces(path, aside);
     failpoint("daemon-move.exchanged");
     const displaced = move.back ? target : aside;
-    const changed = await changedAfter(displaced, since);
+    const changed =
+      rootFacts(displaced) === facts ? await changedInOriginal(displaced, { since, made: 0n }) : Buffer.alloc(0);
     if (changed === null) return fsyncDirectory(dirname(move.path));
     exchangePlaces(path, aside);
+    const isWritten = lstatSync(copy, { bigint: true }).mtimeNs >= made || (await changedAfter(copy, made)) !== null;
+    const kept = isWritten ? `; what was written meanwhile lies in ${printablePath(copy)}` : "";
+    const what = changed.length === 0 ? "the folder itself" : printablePath(changed);
+    if (isWritten && !move.back) unlinkSync(move.aside);
+    if (isWritten) isToKeep = true;
     throw new CairnError(
       "conflict",
-      `${printablePath(source)} was written to while it was moved (${printablePath(changed)})`,
+      `${printablePath(source)} was written to while it was moved (${what}): it is as it was${kept}`,
       {
-        hint: "it is as it was; try again when nobody writes into it",
+        hint: "try again when nobody writes into it",
       },
     );
   } catch (error) {
-    await takeBack(move);
+    if (!isToKeep) await takeBack(move);
     throw toCairnError(error, `move ${printablePath(move.path)}`);
   }
 }
 
-/** True where the path and what lay beside it have changed places. */
-export function isMoved({ path, target, back }: FolderMove): boolean {
-  const facts = lstatSync(path, { throwIfNoEntry: false });
-  if (facts === undefined) return false;
-  const isLink = facts.isSymbolicLink() && readlinkSync(path) === target;
-  return back ? facts.isDirectory() : isLink;
-}
-
-/** Finishes a move that was killed after its commit, or removes what one left that was killed before. */
-export async function finishMove(move: FolderMove): Promise<"moved" | "taken back"> {
-  if (!isMoved(move)) {
-    await takeBack(move);
-    return "taken back";
+/**
+ * The state of a move: `moved` where path and what lies beside it have changed places, `not moved` where that is sure, and
+ * `unknown` where somebody has changed what would tell.
+ */
+function stateOf({ path, target, aside, back, inode }: FolderMove): "moved" | "not moved" | "unknown" {
+  const [at, beside] = [path, aside].map((each) => lstatSync(each, { throwIfNoEntry: false, bigint: true }));
+  const leads = (place: string, facts: typeof at): boolean =>
+    facts?.isSymbolicLink() === true && readlinkSync(place) === target;
+  if (back) {
+    if (leads(path, at)) return "not moved";
+    return at?.isDirectory() === true && (beside === undefined || leads(aside, beside)) ? "moved" : "unknown";
   }
-  if (move.back && lstatSync(move.aside, { throwIfNoEntry: false })?.isSymbolicLink() === true) unlinkSync(move.aside);
-  return "moved";
+  if (leads(path, at) || beside?.isDirectory() === true) return "moved";
+  const isOriginal = at?.isDirectory() === true && at.ino.toString() === inode;
+  return isOriginal && (beside === undefined || leads(aside, beside)) ? "not moved" : "unknown";
 }
 
-/** Removes the copy, which nobody has seen. What lies at the path stays. */
+/** Finishes a move that was killed after its commit, or removes what one left that was killed before; what is not sure stays. */
+export async function finishMove(move: FolderMove): Promise<"moved" | "not moved" | "unknown"> {
+  const state = stateOf(move);
+  if (state === "not moved") await takeBack(move);
+  if (state === "moved" && move.back && lstatSync(move.aside, { throwIfNoEntry: false }) !== undefined)
+    unlinkSync(move.aside);
+  return state;
+}
+
+/** Removes the copy, which nobody has seen: only where it is sure that the path still is what it was. */
 async function takeBack(move: FolderMove): Promise<void> {
-  if (isMoved(move)) return;
+  if (stateOf(move) !== "not moved") return;
   const { aside, target, back } = move;
-  const facts = lstatSync(aside, { throwIfNoEntry: false });
-  if (back && facts?.isDirectory() === true) removeAll(aside);
-  if (back) return;
-  if (facts?.isSymbolicLink() === true && readlinkSync(aside) === target) unlinkSync(aside);
-  if (lstatSync(target, { throwIfNoEntry: false }) !== undefined) await removeHeldTree(Buffer.from(target));
+  const isAside = lstatSync(aside, { throwIfNoEntry: false }) !== undefined;
+  if (isAside && back) removeAll(aside);
+  else if (isAside) unlinkSync(aside);
+  if (!back && lstatSync(target, { throwIfNoEntry: false }) !== undefined) await removeHeldTree(Buffer.from(target));
 }
 
 /** Makes a link that is gone again; true when it did. Something else at its place stays. */

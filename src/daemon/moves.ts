@@ -41,7 +41,7 @@ export class Moves {
   }
 
   /** Goes on with one that a kill has left. */
-  async finish(move: FolderMove): Promise<"moved" | "taken back"> {
+  async finish(move: FolderMove): Promise<"moved" | "not moved" | "unknown"> {
     return finishMove(move);
   }
 

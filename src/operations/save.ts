@@ -14,6 +14,7 @@ import { lstatSync } from "node:fs";
 import { recoverWorkspace } from "../workspace/care/recovery.ts";
 import { realPathOf } from "../workspace/place/find-workspace.ts";
 import { capturePoint } from "../workspace/points/capture.ts";
+import { isImported } from "../workspace/points/points.ts";
 
 /** Saves the folder as it is. Throws `usage` for a cause or a tag that is none. */
 export async function save(workspace: Workspace, options: SaveOptions): Promise<SaveResult> {
@@ -96,8 +97,13 @@ export async function importTree(workspace: Workspace, tree: string, options: Im
   using _lock = await workspace.lock("import", options);
   await recoverWorkspace(workspace, options);
   if (id !== undefined) workspace.requireOwnId(id);
-  const input = { ...options, tags: id === undefined ? tags : [id, ...tags] };
-  const held = await capturePoint(workspace, input, holder, from);
+  const cause = { kind: "import", ...options.cause, imported: true };
+  const input = { ...options, cause, tags: id === undefined ? tags : [id, ...tags] };
+  const head = workspace.byId(workspace.state().head);
+  // Of what others made the newest is where the folder stands; a save is nearer to it than any of them.
+  const movesHead =
+    head === null || (isImported(head) && head.descriptor.created_at <= (createdAt ?? new Date().toISOString()));
+  const held = await capturePoint(workspace, input, holder, { from, movesHead });
   if ("what" in held) throw cannotHold(workspace, held.reason);
   return publicPoint(held.point);
 }

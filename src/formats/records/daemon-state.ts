@@ -50,6 +50,8 @@ export interface FolderMove {
   /** Beside the path: the link or the copy before they change places, the original after it. */
   aside: string;
   back: boolean;
+  /** The folder's inode before it was moved, as text; empty for the way back. */
+  inode: string;
 }
 
 export interface ServedWorkspace extends RecordedPath {
@@ -93,7 +95,7 @@ export function decodeDaemonState(bytes: Uint8Array): DaemonState {
   if (fields.has("moves"))
     fields.list("moves", (element, label) => {
       const move = new Fields(element, label);
-      for (const key of ["path", "target", "aside"]) move.text(key);
+      for (const key of ["path", "target", "aside", "inode"]) move.text(key);
       move.boolean("back");
     });
   const schedules = fields.object("schedules");

@@ -189,7 +189,7 @@ export async function requireSameTrees(one: Buffer, other: Buffer, call: Workspa
 }
 
 /** Mode, owner, time and extended attributes of a folder itself, which no tree holds. */
-function rootFacts(folder: Buffer): string {
+export function rootFacts(folder: Buffer): string {
   const { mode, uid, gid, mtimeNs } = fs.lstatSync(folder, { bigint: true });
   return JSON.stringify([mode, uid, gid, mtimeNs].map(String).concat(attributesOf(folder)));
 }
@@ -224,7 +224,10 @@ function asFailure(root: Buffer, error: unknown): CairnError {
 }
 
 /** A path of the displaced original that is not in the copy as it is, empty for the folder itself; null where all is. */
-async function changedInOriginal(aside: Buffer, { since, made }: ConvertIntent): Promise<Buffer | null> {
+export async function changedInOriginal(
+  aside: Buffer,
+  { since, made }: Pick<ConvertIntent, "since" | "made">,
+): Promise<Buffer | null> {
   const { mtimeNs, ctimeNs } = fs.lstatSync(aside, { bigint: true });
   // The exchange itself gave it a change time; an earlier one means that the clock was set back, and tells nothing.
   if (mtimeNs >= since || ctimeNs < made) return Buffer.alloc(0);

@@ -31,7 +31,7 @@ export async function capturePoint(
   workspace: Workspace,
   input: SaveInput,
   holder: TreeHolder,
-  from: Buffer = workspace.root,
+  { from = workspace.root, movesHead = true }: { from?: Buffer; movesHead?: boolean } = {},
 ): Promise<Saved | Degradation> {
   const id = newSavePointId();
   let held: HeldPoint;
@@ -44,7 +44,7 @@ export async function capturePoint(
   }
   const { point, captured } = held;
   failpoint("save.committed");
-  held.changeState({ head: id });
+  if (movesHead) held.changeState({ head: id });
   failpoint("save.head-moved");
   settleHeld(workspace, held);
   return {

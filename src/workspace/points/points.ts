@@ -382,15 +382,22 @@ export class Points {
     return committed.filter((sequence) => rows.get(sequence)?.kind !== "u");
   }
 
-  /** The newest point that no restore or undo made; null when there is none. A damaged one is passed over. */
+  /**
+   * The newest point that no restore or undo made; null when there is none. A damaged one is passed over, and one of another
+   * program's tree for those that were saved: it may have been taken over late.
+   */
   latest(): Point | null {
+    let imported: Point | null = null;
     for (const [at, sequence] of this.sequences().toReversed().entries()) {
+      if (imported !== null && at >= DIRECT_READS) break;
       if (at >= DIRECT_READS && this.#catalog.rows().get(sequence)?.kind === "u") continue;
       const read = this.#tryRead(sequence);
       if (read === null || "problem" in read) continue;
-      if (kindOf(read.descriptor) === "s") return read;
+      if (kindOf(read.descriptor) !== "s") continue;
+      if (!isImported(read)) return read;
+      imported ??= read;
     }
-    return null;
+    return imported;
   }
 
   /** Removes a point durably: it is gone when its directory loses its name. False when there was none. */
@@ -516,4 +523,9 @@ const OF_A_CLAIM = /^(intent|origins|tree(-coming|-going)?)$/;
 /** Only what a save leaves before its commit; anything else in the directory is not ours to remove. */
 function isUnfinished(root: string): boolean {
   return readdirSync(root).every((name) => name.startsWith(TEMPORARY_PREFIX) || name === "intent");
+}
+
+/** True for a point of a tree that another program made, or whose record was lost. */
+export function isImported({ descriptor }: Pick<Point, "descriptor">): boolean {
+  return descriptor.cause["imported"] === true;
 }

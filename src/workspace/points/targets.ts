@@ -1,7 +1,7 @@
 import { CairnError } from "../../errors.ts";
 import type { SavePointId } from "../../ids.ts";
 import type { Point } from "./point-files.ts";
-import type { DamagedPoint, Points } from "./points.ts";
+import { type DamagedPoint, isImported, type Points } from "./points.ts";
 
 /**
  * Resolves what a person means by a target: an id or a unique prefix, `latest`, `head`, `head~N` (also `HEAD`, `@`, `^`), a
@@ -97,10 +97,17 @@ function validTime(time: number): number | null {
 /** The newest point that was saved at that instant or before. */
 function notAfter(points: Points, moment: number): Point {
   const saved = points.saved().toReversed();
+  let imported: Point | null = null;
   for (const sequence of saved) {
     const point = points.read(sequence);
-    if (Date.parse(point.descriptor.created_at) <= moment) return point;
+    const { created_at: at } = point.descriptor;
+    if (Date.parse(at) > moment) continue;
+    // One that was taken over late stands before what it is older than.
+    const before: string = imported?.descriptor.created_at ?? "";
+    if (!isImported(point)) return at >= before ? point : imported!;
+    if (at > before) imported = point;
   }
+  if (imported !== null) return imported;
   const oldest = saved.length === 0 ? null : points.read(saved.at(-1)!).descriptor;
   throw new CairnError("not_found", `nothing had been saved by ${localTime(moment)}`, {
     hint:
