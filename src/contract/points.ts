@@ -119,6 +119,7 @@ export const ImportOptions = object({
   ...WorkspaceCallOptions.entries,
   ...pick(SaveOptions, "message", "tags", "id", "cause"),
   createdAt: opt(text("when the tree was made, in UTC, as 2026-11-23T14:00:00Z; default: now")),
+  pinned: opt(flag("no cleanup removes it")),
 });
 export type ImportOptions = Of<typeof ImportOptions>;
 export const importTree = verb({

@@ -11,12 +11,12 @@ import type {
 } from "../contract/index.ts";
 import type { DaemonStatus } from "../contract/daemon.ts";
 import { failpoint } from "../failpoint.ts";
-import type { FolderMove, ServedWorkspace } from "../formats/records/daemon-state.ts";
+import type { DaemonState, FolderMove, ServedWorkspace } from "../formats/records/daemon-state.ts";
 import { displayPath, isAtOrBelow, printablePath } from "../fs/safe-path.ts";
 import { findWorkspace, realPathOf } from "../workspace/place/find-workspace.ts";
 import { type DaemonConfig, readConfig } from "./config.ts";
 import { bootstrap } from "./bootstrap.ts";
-import { Moves } from "./moves.ts";
+import { Moves, requireMovable } from "./moves.ts";
 import { type Instance, takeInstance } from "./instance.ts";
 import { migrateOld } from "./migrate-ws-ckpt.ts";
 import { type Peer, requireOwner, requireRootsOwn, type Right, rightOn } from "./peer.ts";
@@ -27,6 +27,9 @@ import { FreezeWindows } from "./freeze.ts";
 import { entryOf, folderOf, KeptState } from "./kept-state.ts";
 import { adviceOn, fileSystemsOf, type Health, lookAfter, pointsOf, WELL } from "./health.ts";
 import { Turns } from "./turns.ts";
+
+/** Milliseconds that a cleanup waits for a workspace. */
+const PATIENCE_MS = 60_000;
 
 /** Errors of a workspace of which nothing is left to be released. */
 const GONE: ReadonlySet<string> = new Set(["not_found", "not_a_workspace"]);
@@ -105,10 +108,19 @@ export class Daemon {
     const { places, log } = this.#options;
     const { state, data_root: dataRoot } = this.#config.migrate;
     if (state === null && dataRoot === null && !places.isSystem) return;
-    const self = { pid: process.pid, uid: process.geteuid?.() ?? 0, gid: process.getegid?.() ?? 0 };
+    const migrated = (): NonNullable<DaemonState["migrated"]> => this.#kept.state.migrated ?? [];
     await migrateOld(
       { state: state ?? "/var/lib/ws-ckpt", dataRoot },
-      { log, register: async (folder) => (await this.register(self, folder, {})).client },
+      {
+        log,
+        // Where it lies: its snapshots are on the same file system.
+        register: async (folder) => (await this.#serve(folder, { engineType: "btrfs-snapshot" }, {})).client,
+        taken: (id) => migrated().find((each) => each.id === id)?.snapshots ?? [],
+        note: (id, snapshots) =>
+          this.#kept.change({
+            migrated: [...migrated().filter((each) => each.id !== id), { id, snapshots: [...snapshots] }],
+          }),
+      },
     );
   }
 
@@ -168,10 +180,15 @@ export class Daemon {
     this.#instance[Symbol.dispose]();
   }
 
-  /** The workspace at or above a path that this peer may act on; null where none is served there. */
+  /**
+   * The workspace at or above a path that this peer may act on; null where none is served there. Throws `permission` for the
+   * folder itself where they may not: one above is nothing to them then.
+   */
   at(peer: Peer, path: string): ServedWorkspace | null {
-    const served = this.#kept.at(realPathOf(path));
-    if (served !== null) rightOn(peer, folderOf(served), served.owner_uid);
+    const place = realPathOf(path);
+    const served = this.#kept.at(place);
+    if (served === null || (!folderOf(served).equals(place) && !isFor(peer, served))) return null;
+    rightOn(peer, folderOf(served), served.owner_uid);
     return served;
   }
 
@@ -186,14 +203,14 @@ export class Daemon {
   /** The client of a workspace that is served, for one call at a time where the call changes something. */
   async withClient<T>(
     peer: Peer,
-    { path, changes }: { path: string; changes: boolean },
+    { path, changes, signal }: { path: string; changes: boolean; signal?: AbortSignal | undefined },
     work: (client: Client, right: Right) => Promise<T>,
   ): Promise<T> {
     const served = this.#require(peer, path);
     // Asked when it is done, too: it may have waited for its turn for long.
     const whole = async (): Promise<T> =>
       work(await this.#client(served), rightOn(peer, folderOf(served), served.owner_uid));
-    return changes ? this.#turns.take(served.id, whole) : whole();
+    return changes ? this.#turns.take(served.id, whole, signal) : whole();
   }
 
   #client(served: ServedWorkspace): Promise<Client> {
@@ -222,11 +239,20 @@ export class Daemon {
     if (isForOther && options.controlDirectory !== undefined)
       throw new CairnError("permission", "only root names a control directory to root's daemon");
     return this.#turns.take(folder.toString("latin1"), async () => {
+      // Somebody else may have asked for it at the same time.
+      const again = this.at(peer, path);
+      if (again !== null && folderOf(again).equals(realPathOf(path)))
+        return { client: await this.#client(again), created: false };
       const { type, dataRoot } = this.#decision;
       const place = folder.toString("utf8");
       if (type !== "btrfs-loop") return this.#serve(place, options, { isForOther });
       if (isAtOrBelow(folder, Buffer.from(dataRoot!)))
         return this.#serve(place, options, { isForOther, ...linkTo(path, place) });
+      if (isForOther)
+        throw new CairnError("permission", "only root moves a folder onto the image", {
+          hint: "ask root for it once: cairn init DIR; from then on it is yours to save",
+        });
+      await requireMovable(folder, options);
       const move = await this.#moves.onto(place, dataRoot!, options);
       options.onWarning?.(
         `${place} is a link to ${move.target} now; it lies as it was in ${move.aside}: remove that when you do not need it`,
@@ -300,7 +326,8 @@ export class Daemon {
             hint: "register it by the path that is the link, and recover that",
           },
         );
-      if (served.link !== undefined) {
+      if (served.link !== undefined && isOnImage) {
+        if (peer.uid !== 0) throw new CairnError("permission", "only root takes a folder back from the image");
         const move = await this.#moves.back(served.link, served.path, options);
         await this.#giveUp(served);
         this.#moves.end(move);
@@ -357,7 +384,7 @@ export class Daemon {
     for (const served of this.#kept.state.workspaces) {
       if (this.#isStopping) return;
       const hand = { open: async () => this.#client(served), log: this.#options.log };
-      this.#health.set(served.id, await this.#turns.take(served.id, async () => lookAfter(served, hand)));
+      this.#health.set(served.id, await lookAfter(served, hand));
     }
   }
 
@@ -367,7 +394,9 @@ export class Daemon {
     for (const served of this.#kept.state.workspaces) {
       if (this.#isStopping) break;
       try {
-        removed += await this.#turns.take(served.id, async () => this.#cleanUpOne(served, rules()));
+        // One that is busy for long is cleaned up the next time, and keeps no other waiting.
+        const patience = AbortSignal.timeout(PATIENCE_MS);
+        removed += await this.#turns.take(served.id, async () => this.#cleanUpOne(served, rules(), patience), patience);
       } catch (error) {
         failed.push(`${served.path}: ${toCairnError(error).message}`);
       }
@@ -376,12 +405,16 @@ export class Daemon {
     return { removed, failed };
   }
 
-  async #cleanUpOne(served: ServedWorkspace, rules: DaemonConfig["retention"]["keep"]): Promise<number> {
+  async #cleanUpOne(
+    served: ServedWorkspace,
+    rules: DaemonConfig["retention"]["keep"],
+    signal: AbortSignal,
+  ): Promise<number> {
     const client = await this.#client(served);
     const { retention } = await client.policy();
     const wanted = retention ?? rules;
     if (wanted === null) return 0;
-    const plan = await client.previewCleanup({ retention: wanted });
+    const plan = await client.previewCleanup({ retention: wanted, signal });
     if (plan.reclaimable_save_points.length === 0) return 0;
     const { removed } = await client.runCleanup(plan.plan_id);
     this.#options.log(`${served.path}: ${removed.length} points removed by the keep rules`);
@@ -397,7 +430,7 @@ export class Daemon {
       ...(this.#health.get(each.id) ?? WELL),
       ...displayPath(folderOf(each)),
     }));
-    const fileSystems = fileSystemsOf(mine);
+    const fileSystems = fileSystemsOf(mine, places.state);
     return {
       pid: process.pid,
       started_at: this.#startedAt,

@@ -35,7 +35,8 @@ export function decideBackend(
   probe: Probe,
 ): Decision {
   const persisted = state?.backend ?? null;
-  const dataRoot = backend.data_root ?? state?.paths.data_root ?? null;
+  const isKept = backend.type === null || backend.type === persisted?.type;
+  const dataRoot = backend.data_root ?? (isKept ? (state?.paths.data_root ?? null) : null);
   if (backend.type !== null) {
     const differs = persisted !== null && persisted.type !== backend.type;
     return {

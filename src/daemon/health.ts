@@ -50,12 +50,12 @@ async function recoverTrees({ control_directory: control }: ServedWorkspace, cli
     const [tree, record] = [join(folder, "tree"), join(folder, "descriptor.json")];
     const isLost = damaged.some(({ detail }) => detail.startsWith(`${record} is not there`));
     if (!isLost || known.has(tree) || isThere(record) || !isThere(tree)) continue;
-    const { save_point_id: id } = await client.importTree(tree, {
+    await client.importTree(tree, {
       message: "recovered: its record was lost",
       cause: { kind: RECOVERED, tree },
       createdAt: statSync(tree).ctime.toISOString(),
+      pinned: true,
     });
-    await client.pin(id);
     made++;
   }
   return made;
@@ -125,18 +125,18 @@ export interface FileSystemFacts {
   free_bytes: number;
 }
 
-/** The file systems on which workspaces and their points lie; one that cannot be asked is left out. */
-export function fileSystemsOf(workspaces: readonly ServedWorkspace[]): FileSystemFacts[] {
+/** The file systems on which workspaces, their points and the state lie; one that cannot be asked is left out. */
+export function fileSystemsOf(workspaces: readonly ServedWorkspace[], state: string): FileSystemFacts[] {
   const found = new Map<number, FileSystemFacts>();
-  for (const served of workspaces)
-    for (const place of [folderOf(served), Buffer.from(served.control_directory)]) {
-      const device = deviceOf(place);
-      if (device === undefined || found.has(device)) continue;
-      const mount = mountOf(place);
-      const { totalBytes, freeBytes } = freeSpace(place);
-      const [shown, type] = mount === null ? [printablePath(place), ""] : [printablePath(mount.mountPoint), mount.type];
-      found.set(device, { mount: shown, type, total_bytes: totalBytes, free_bytes: freeBytes });
-    }
+  const places = workspaces.flatMap((served) => [folderOf(served), Buffer.from(served.control_directory)]);
+  for (const place of [...places, Buffer.from(state)]) {
+    const device = deviceOf(place);
+    if (device === undefined || found.has(device)) continue;
+    const mount = mountOf(place);
+    const { totalBytes, freeBytes } = freeSpace(place);
+    const [shown, type] = mount === null ? [printablePath(place), ""] : [printablePath(mount.mountPoint), mount.type];
+    found.set(device, { mount: shown, type, total_bytes: totalBytes, free_bytes: freeBytes });
+  }
   // Each subvolume has a device of its own.
   return [...new Map([...found.values()].map((each) => [each.mount, each])).values()];
 }

@@ -3,7 +3,6 @@ import {
   closeSync,
   constants,
   existsSync,
-  ftruncateSync,
   fsyncSync,
   openSync,
   readFileSync,
@@ -17,6 +16,7 @@ import { failpoint } from "../failpoint.ts";
 import type { LoopImage } from "../formats/records/daemon-state.ts";
 import { durableMkdir, fsyncDirectory } from "../fs/durable.ts";
 import { filesystemKind, freeSpace, mountOf } from "../fs/linux/mounts.ts";
+import { formatBytes } from "../formats/sizes.ts";
 import { openRegular } from "../fs/regular-file.ts";
 import { printablePath } from "../fs/safe-path.ts";
 import type { DaemonConfig } from "./config.ts";
@@ -29,6 +29,8 @@ import type { DaemonConfig } from "./config.ts";
 
 const IMAGE = "btrfs.img";
 const UNFINISHED = "btrfs.img.unfinished";
+/** The image takes no more of what is free. */
+const PART_OF_FREE = 0.8;
 /** The least that mkfs.btrfs takes, with some room. */
 const LEAST_BYTES = 256 << 20;
 
@@ -45,7 +47,10 @@ export function mountImage(state: string, known: LoopImage | null, { loop }: Pic
   const { image, mount } = loopPlaces(state);
   durableMkdir(mount, { mode: 0o755 });
   const disk = freeSpace(state);
-  const wanted = Math.floor(Math.min(loop.bytes, (disk.totalBytes * loop.percent_of_disk) / 100) / 4096) * 4096;
+  const most = Math.min(loop.bytes, (disk.totalBytes * loop.percent_of_disk) / 100);
+  const has = statSync(image, { throwIfNoEntry: false })?.size ?? 0;
+  // All of it is taken at once: what the image promises the disk has.
+  const wanted = Math.floor(Math.min(most, has + disk.freeBytes * PART_OF_FREE) / 4096) * 4096;
   if (known === null && !existsSync(image)) makeImage(state, wanted);
   const mounted = mountOf(mount);
   let device = mounted?.mountPoint.toString("utf8") === mount ? mounted.source : null;
@@ -69,14 +74,10 @@ function makeImage(state: string, bytes: number): void {
     );
   rmSync(unfinished, { force: true });
   const fd = openSync(unfinished, "wx", 0o600);
-  try {
-    ftruncateSync(fd, bytes);
-    fsyncSync(fd);
-  } finally {
-    closeSync(fd);
-  }
+  closeSync(fd);
+  allocate(unfinished, bytes);
   failpoint("daemon-loop.allocated");
-  run("mkfs.btrfs", ["-q", unfinished]);
+  run("mkfs.btrfs", ["-q", "--nodiscard", unfinished]);
   const made = openRegular(unfinished, { flags: constants.O_RDWR });
   fsyncSync(made);
   closeSync(made);
@@ -96,27 +97,52 @@ function attach(image: string, mount: string): string {
   // Not every file system below does it; then the page cache has all twice.
   spawnSync("losetup", ["--direct-io=on", device], { env: withSbin() });
   failpoint("daemon-loop.attached");
-  run("mount", ["-t", "btrfs", device, mount]);
+  run("mount", ["-t", "btrfs", "-o", "nodiscard", device, mount]);
   // It goes with its last mount from now on.
   run("losetup", ["--detach", device]);
+  if (!isSeenByHost(mount)) {
+    run("umount", [mount]);
+    throw new CairnError("unsupported", `${mount} would be mounted for this process alone: it has mounts of its own`, {
+      hint: "run the daemon without settings that give it a mount namespace, as PrivateTmp= or ProtectSystem= in a unit",
+    });
+  }
   if (filesystemKind(mount).name !== "btrfs")
     throw new CairnError("unsupported", `${printablePath(image)} was mounted at ${mount} and is no btrfs`);
   return device;
 }
 
-function grow(image: string, { device, mount, bytes }: { device: string; mount: string; bytes: number }): void {
-  if (statSync(image).size < bytes) {
-    const fd = openRegular(image, { flags: constants.O_RDWR });
-    try {
-      ftruncateSync(fd, bytes);
-      fsyncSync(fd);
-    } finally {
-      closeSync(fd);
-    }
+/** Takes the room of a file on the disk; nothing is given back where that fails. */
+function allocate(file: string, bytes: number): void {
+  try {
+    run("fallocate", ["--length", String(bytes), file]);
+  } catch (error) {
+    rmSync(file, { force: true });
+    throw new CairnError(
+      "no_space",
+      `there is no room for an image of ${formatBytes(bytes)}: ${(error as Error).message}`,
+      {
+        hint: "give it less: loop.size, loop.percent_of_disk",
+        cause: error,
+      },
+    );
   }
+}
+
+function grow(image: string, { device, mount, bytes }: { device: string; mount: string; bytes: number }): void {
+  // One that cannot grow stays as large as it is.
+  if (statSync(image).size < bytes) run("fallocate", ["--length", String(bytes), image]);
   failpoint("daemon-loop.grown");
   run("losetup", ["--set-capacity", device]);
   run("btrfs", ["filesystem", "resize", "max", mount]);
+}
+
+/** True where the first process has the mount too, or nobody can tell. */
+function isSeenByHost(mount: string): boolean {
+  try {
+    return readFileSync(`/proc/1/mountinfo`, "utf8").includes(` ${mount} `);
+  } catch {
+    return true;
+  }
 }
 
 /** The file behind a loop device; null for other devices. */

@@ -1,6 +1,6 @@
 import { lstatSync, readdirSync } from "node:fs";
 import { join } from "node:path";
-import type { Client, SavePoint } from "../contract/index.ts";
+import type { Client } from "../contract/index.ts";
 import { CairnError, toCairnError } from "../errors.ts";
 import { failpoint } from "../failpoint.ts";
 import { parseJson } from "../formats/fields.ts";
@@ -29,6 +29,10 @@ export interface OldPlaces {
 export interface Migration {
   /** Opens a folder as a workspace that the daemon serves. */
   register(folder: string): Promise<Client>;
+  /** Snapshots of an old workspace that were taken over: what its user has removed since is not brought back. */
+  taken(id: string): readonly string[];
+  /** Notes them, durably. */
+  note(id: string, names: readonly string[]): void;
   log(message: string): void;
 }
 
@@ -72,25 +76,22 @@ export async function migrateOld(places: OldPlaces, migration: Migration): Promi
       const client = await migration.register(live);
       failpoint("daemon-migration.registered");
       done.workspaces++;
-      const known = await importedInto(client);
-      const isUnfinished = snapshots.some(([name]) => !known.has(name));
+      const taken = new Set([...migration.taken(id), ...(await importedInto(client))]);
       for (const [name, snapshot] of snapshots) {
-        const point = known.get(name);
-        // A kill may have come between a point and its pin. Later on a missing pin is somebody's wish.
-        if (point !== undefined && isUnfinished && snapshot.pinned && !point.pinned)
-          await client.pin(point.save_point_id);
-        if (point !== undefined) continue;
+        if (taken.has(name)) continue;
         const tree = join(dataRoot, "snapshots", id, name);
         try {
           if (!isFolder(tree))
             throw new CairnError("not_found", `${tree} is not there; it is looked for at each start`);
           await take(client, { id, name, tree, snapshot });
+          taken.add(name);
           done.points++;
           failpoint("daemon-migration.imported");
         } catch (error) {
           problem(`the snapshot ${JSON.stringify(name)} of ${id}`, error);
         }
       }
+      migration.note(id, [...taken]);
     } catch (error) {
       problem(`the workspace ${id}`, error);
     }
@@ -189,21 +190,19 @@ async function take(client: Client, { id, name, tree, snapshot }: Taken): Promis
     listed: isListed,
     ...(metadata === undefined ? {} : { metadata }),
   };
-  const point = await client.importTree(tree, {
+  await client.importTree(tree, {
     message,
     tags: [name],
     cause,
+    pinned,
     ...(createdAt === undefined ? {} : { createdAt }),
   });
-  if (pinned) await client.pin(point.save_point_id);
 }
 
-/** Points that were snapshots of the old daemon, by their names there. */
-async function importedInto(client: Client): Promise<Map<string, SavePoint>> {
+/** Names of snapshots that are points of a workspace. */
+async function importedInto(client: Client): Promise<string[]> {
   const { save_points: points } = await client.history(undefined, 0);
-  return new Map(
-    points.flatMap((each) => (each.cause.kind === "ws-ckpt" ? [[String(each.cause["snapshot"]), each]] : [])),
-  );
+  return points.flatMap(({ cause }) => (cause.kind === "ws-ckpt" ? [String(cause["snapshot"])] : []));
 }
 
 function namesOf(folder: string): string[] {

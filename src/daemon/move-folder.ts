@@ -1,14 +1,17 @@
 import { randomBytes } from "node:crypto";
-import { lstatSync, mkdirSync, readlinkSync, symlinkSync, unlinkSync } from "node:fs";
+import { spawn } from "node:child_process";
+import { once } from "node:events";
+import { closeSync, lstatSync, mkdirSync, readlinkSync, symlinkSync, unlinkSync } from "node:fs";
 import { basename, dirname, join } from "node:path";
 import { changedAfter } from "../clones/walk-entries.ts";
 import { removeHeldTree } from "../clones/remove-held.ts";
 import type { GuardName } from "../contract/words.ts";
-import { CairnError, toCairnError } from "../errors.ts";
+import { CairnError, throwIfAborted, toCairnError } from "../errors.ts";
 import { failpoint } from "../failpoint.ts";
 import type { FolderMove } from "../formats/records/daemon-state.ts";
 import { fsyncDirectory } from "../fs/durable.ts";
 import { commitFileSystem, makeSubvolume } from "../fs/linux/btrfs.ts";
+import { openDirectory } from "../fs/linux/syscalls.ts";
 import { exchangePlaces } from "../fs/linux/exchange-folders.ts";
 import { removeAll } from "../fs/remove-all.ts";
 import { printablePath } from "../fs/safe-path.ts";
@@ -19,7 +22,6 @@ import {
   requireSameTrees,
   rootFacts,
 } from "../workspace/place/convert.ts";
-import { run } from "./loop-image.ts";
 
 /**
  * Moves a folder onto the btrfs of the image, and its path becomes a link; or back. Steps of both:
@@ -71,6 +73,15 @@ export async function moveFolder(move: FolderMove, call: MoveCall): Promise<void
     Buffer,
   ];
   const [source, copy] = move.back ? [target, aside] : [path, target];
+  const at = lstatSync(path, { throwIfNoEntry: false });
+  if (move.back && !(at?.isSymbolicLink() === true && readlinkSync(path) === move.target))
+    throw new CairnError(
+      "refused",
+      `${printablePath(path)} is no link to ${printablePath(target)} any more, and stays`,
+      {
+        hint: "move what lies there away, and make the link again",
+      },
+    );
   requireNoHolders(source, call.allow);
   let isToKeep = false;
   try {
@@ -78,7 +89,7 @@ export async function moveFolder(move: FolderMove, call: MoveCall): Promise<void
     else await makeSubvolume(target);
     failpoint("daemon-move.made");
     const since = await momentNow();
-    run("cp", ["-a", "--reflink=auto", "--", `${source.toString("utf8")}/.`, copy.toString("utf8")]);
+    await copyInto(source, copy, call.signal);
     if (!move.back) symlinkSync(move.target, move.aside);
     failpoint("daemon-move.copied");
     await requireSameTrees(source, copy, { signal: call.signal });
@@ -109,6 +120,28 @@ export async function moveFolder(move: FolderMove, call: MoveCall): Promise<void
   } catch (error) {
     if (!isToKeep) await takeBack(move);
     throw toCairnError(error, `move ${printablePath(move.path)}`);
+  }
+}
+
+/** Copies all that is in a folder; both are held, so that nobody leads the copy elsewhere by a link. Throws `io` with what cp said. */
+async function copyInto(from: Buffer, to: Buffer, signal: AbortSignal | undefined): Promise<void> {
+  const held = [from, to].map((place) => openDirectory(place));
+  try {
+    const [source, target] = held.map((fd) => `/proc/${process.pid}/fd/${fd}/`) as [string, string];
+    const child = spawn("cp", ["-a", "--reflink=auto", "--", `${source}.`, target], {
+      stdio: ["ignore", "ignore", "pipe"],
+      ...(signal === undefined ? {} : { signal }),
+    });
+    let said = "";
+    child.stderr.setEncoding("utf8").on("data", (text: string) => (said = (said + text).slice(0, 4000)));
+    const [status] = (await once(child, "close")) as [number | null];
+    throwIfAborted(signal);
+    if (status !== 0) throw new CairnError("io", `cp: ${said.trim()}`);
+  } catch (error) {
+    throwIfAborted(signal);
+    throw error;
+  } finally {
+    for (const fd of held) closeSync(fd);
   }
 }
 

@@ -1,7 +1,15 @@
 import { failpoint } from "../failpoint.ts";
 import type { FolderMove } from "../formats/records/daemon-state.ts";
 import type { KeptState } from "./kept-state.ts";
+import { requireConvertible } from "../workspace/place/convert.ts";
+import { checkLocation } from "../workspace/place/guards.ts";
 import { finishMove, linkAgain, type MoveCall, moveFolder, planMove, planMoveBack } from "./move-folder.ts";
+
+/** Throws `refused` and others for a folder that nobody adopts, and for what a copy does not have or leaves behind. Changes nothing. */
+export async function requireMovable(folder: Buffer, { allow, signal }: MoveCall): Promise<void> {
+  checkLocation(folder, { allow });
+  await requireConvertible(folder, { place: folder.toString("utf8"), allow, signal, to: "plain" });
+}
 
 /** Moves of folders onto the image and back, of which the state knows until they have ended. */
 export class Moves {

@@ -6,7 +6,7 @@ import { plural } from "../formats/sizes.ts";
 import { isSubvolume, subvolumeUuid } from "../fs/linux/btrfs.ts";
 import { printablePath } from "../fs/safe-path.ts";
 import { controlOf, listRegistered } from "../workspace/place/registry.ts";
-import type { Decision } from "./decide-backend.ts";
+import type { Decision, Probe } from "./decide-backend.ts";
 import type { DaemonPlaces } from "./places.ts";
 
 /** Folders that have records on this machine and are none of these, by their ids. */
@@ -36,9 +36,9 @@ export function registeredWorkspaces(known: ReadonlySet<string>): { entry: Omit<
 export function requireServable(
   decision: Decision,
   state: DaemonState | null,
-  { places, uuid }: { places: DaemonPlaces; uuid: string | null },
+  { places, probe }: { places: DaemonPlaces; probe: Probe },
 ): void {
-  const problem = whyNotServed(decision, state, uuid);
+  const problem = whyNotServed(decision, state, probe);
   if (problem === null) return;
   const affected = (state?.workspaces ?? []).filter(({ origin_backend: origin }) => origin === decision.type);
   const lines = affected.map(
@@ -59,10 +59,11 @@ export function requireServable(
 function whyNotServed(
   { type, dataRoot }: Decision,
   state: DaemonState | null,
-  uuid: string | null,
+  { kind, uuid }: Probe,
 ): { what: string; help: string } | null {
   if (type === "plain") return null;
-  if (type === "btrfs-loop") return whyNoImage(state);
+  // Before it is mounted.
+  if (type === "btrfs-loop" && (dataRoot === null || kind !== "btrfs")) return whyNoImage(state);
   if (dataRoot === null)
     return { what: "backend.data_root is not set", help: "name the folder on btrfs below which workspaces lie" };
   const wanted = state?.backend.type === type ? state.backend.filesystem_uuid : null;
@@ -70,6 +71,11 @@ function whyNotServed(
     return {
       what: `${dataRoot} is not there, or lies on no file system that has an id`,
       help: `mount the file system${wanted === null ? "" : ` ${wanted}`} there and start again`,
+    };
+  if (kind !== "btrfs")
+    return {
+      what: `${dataRoot} lies on ${kind}`,
+      help: `mount the btrfs${wanted === null ? "" : ` ${wanted}`} there and start again`,
     };
   if (wanted !== null && uuid !== wanted)
     return {
@@ -85,4 +91,34 @@ function whyNoImage(state: DaemonState | null): { what: string; help: string } |
   if (process.geteuid?.() !== 0) return { what: "only root mounts an image", help: "run the daemon as root" };
   if (image === null || existsSync(image.path)) return null;
   return { what: `its image ${image.path} is not there`, help: "put it back at its place and start again" };
+}
+
+/**
+ * Throws `damaged` where a state is lost of which there are traces: a backend that is detected then may be another one. For a
+ * start whose configuration names none.
+ */
+export function requireNothingLost({ state, config }: DaemonPlaces, image: string): void {
+  const hasImage = existsSync(image);
+  const records = listRegistered().length;
+  if (!hasImage && records === 0) return;
+  const traces = [
+    ...(hasImage ? [`the image ${image}`] : []),
+    ...(records > 0 ? [`records of ${plural(records, "folder")}`] : []),
+  ];
+  throw new CairnError("damaged", `the state in ${state} cannot be read, and there is ${traces.join(" and ")}`, {
+    hint: `say in ${config} which backend it was: backend.type, and for btrfs-base backend.data_root; the workspaces are listed anew then`,
+  });
+}
+
+/** Throws `unsupported` where folders are known that lie below the image's mount: a new image would take its place. */
+export function requireNoneBelow(mount: string, { config }: DaemonPlaces): void {
+  const below = listRegistered().filter(({ registration }) => registration?.path.startsWith(`${mount}/`) === true);
+  if (below.length === 0) return;
+  throw new CairnError(
+    "unsupported",
+    `the image below ${mount} is not there, and ${plural(below.length, "folder")} lie on it`,
+    {
+      hint: `put it back at its place and start again; nothing was made (backend.type in ${config})`,
+    },
+  );
 }

@@ -1,16 +1,42 @@
+import { CairnError, throwIfAborted } from "../errors.ts";
+
+/** Most works that wait for their turn on one thing. */
+const MOST_WAITING = 32;
+
 /** Work on one thing in the order in which it was asked for, and on different things at once. */
 export class Turns {
   readonly #last = new Map<string, Promise<unknown>>();
+  readonly #waiting = new Map<string, number>();
 
-  /** Does the work when all that was asked for before it has ended, however it did. */
-  take<T>(key: string, work: () => Promise<T>): Promise<T> {
+  /**
+   * Does the work when all that was asked for before it has ended, however it did. Throws `busy` where too much waits already,
+   * and `interrupted` without doing it where the signal has fired by then.
+   */
+  async take<T>(key: string, work: () => Promise<T>, signal?: AbortSignal): Promise<T> {
+    const waiting = this.#waiting.get(key) ?? 0;
+    if (waiting >= MOST_WAITING)
+      throw new CairnError("busy", `${waiting} calls wait for this workspace already`, {
+        hint: "try again when some have ended",
+      });
+    this.#waiting.set(key, waiting + 1);
+    const begin = async (): Promise<T> => {
+      this.#leave(key);
+      throwIfAborted(signal);
+      return work();
+    };
     const before = this.#last.get(key) ?? Promise.resolve();
-    const done = before.then(work, work);
+    const done = before.then(begin, begin);
     const settled = done.catch(() => undefined);
     this.#last.set(key, settled);
     void settled.then(() => {
       if (this.#last.get(key) === settled) this.#last.delete(key);
     });
     return done;
+  }
+
+  #leave(key: string): void {
+    const left = (this.#waiting.get(key) ?? 1) - 1;
+    if (left > 0) this.#waiting.set(key, left);
+    else this.#waiting.delete(key);
   }
 }

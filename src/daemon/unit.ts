@@ -17,7 +17,10 @@ export interface InstalledUnit {
   started: boolean;
 }
 
-/** The unit's text. A system daemon acts for every user on any folder, so its file system stays as it is. */
+/**
+ * The unit's text. A system daemon acts for every user on any folder and mounts its image for all: no setting is in it that gives
+ * it mounts or devices of its own, as most of the others do.
+ */
 export function unitText(places: DaemonPlaces, program: readonly string[]): string {
   const own = places.isSystem
     ? [
@@ -26,11 +29,6 @@ export function unitText(places: DaemonPlaces, program: readonly string[]): stri
         "RuntimeDirectory=cairn",
         "ConfigurationDirectory=cairn",
         "NoNewPrivileges=yes",
-        "ProtectClock=yes",
-        "ProtectHostname=yes",
-        "ProtectKernelLogs=yes",
-        "ProtectKernelModules=yes",
-        "ProtectControlGroups=yes",
         "RestrictAddressFamilies=AF_UNIX",
         "RestrictRealtime=yes",
         "LockPersonality=yes",

@@ -126,7 +126,7 @@ test("a folder that is written to while it is moved, or that somebody works in, 
     holder.kill();
   }
   assert.ok(fs.lstatSync(folder).isDirectory());
-  assert.deepEqual([daemon.stateNow().moves, fs.readdirSync(path.join(daemon.state, "btrfs"))], [[], []]);
+  assert.deepEqual([daemon.stateNow().moves ?? [], fs.readdirSync(path.join(daemon.state, "btrfs"))], [[], []]);
 });
 
 test("a move, the way back and a first start that are killed at any step leave the folder whole at its path", async (t) => {
@@ -173,4 +173,66 @@ test("a move, the way back and a first start that are killed at any step leave t
       await daemon.stop();
     }
   }
+});
+
+test("a folder whose link was renamed while its move was not ended keeps its content, and stops no start", async (t) => {
+  const daemon = loopDaemon(t);
+  if (daemon === null) return;
+  const folder = filled("renamed");
+  await daemon.start({ CAIRN_FAILPOINT: "daemon.adopted" });
+  await assert.rejects(daemon.call("register", { path: folder, ...ALLOW }));
+  await daemon.ended();
+  const target = fs.readlinkSync(folder);
+  fs.writeFileSync(path.join(folder, "since"), "work");
+  fs.rmSync(daemon.stateNow().moves![0]!.aside, { recursive: true });
+  fs.renameSync(folder, `${folder}-2`);
+  await daemon.start();
+  assert.match(daemon.log, /nobody can tell any more/);
+  assert.equal(fs.readFileSync(path.join(target, "since"), "utf8"), "work");
+});
+
+test("what is guarded is not moved, and a link that somebody has replaced is not taken back over", async (t) => {
+  const daemon = loopDaemon(t);
+  if (daemon === null) return;
+  await daemon.start();
+  const folder = filled("guarded");
+  const repository = path.join(folder, ".git");
+  fs.mkdirSync(repository);
+  await assert.rejects(daemon.call("register", { path: repository, ...ALLOW }), { code: "refused" });
+  assert.ok(fs.lstatSync(repository).isDirectory());
+  const other = filled("replaced");
+  await daemon.call("register", { path: other, ...ALLOW });
+  const target = fs.readlinkSync(other);
+  fs.rmSync(other);
+  fs.mkdirSync(other);
+  fs.writeFileSync(path.join(other, "new"), "new");
+  await assert.rejects(daemon.call("recover", { path: target, ...ALLOW }), { code: "refused", message: /no link/ });
+  assert.equal(fs.readFileSync(path.join(other, "new"), "utf8"), "new");
+});
+
+test("a state that is lost is not guessed where there are traces of it", async (t) => {
+  const daemon = loopDaemon(t);
+  if (daemon === null) return;
+  await daemon.start();
+  const folder = filled("traces");
+  await daemon.call("register", { path: folder, ...ALLOW });
+  await daemon.call("save", { workspace: folder });
+  await daemon.stop();
+  const config = fs.readFileSync(daemon.config, "utf8");
+  daemon.configure("");
+  for (const name of ["state.json", "state.previous.json"]) fs.writeFileSync(path.join(daemon.state, name), "cut");
+  const { error } = await daemon.refused();
+  assert.equal(error.code, "damaged");
+  assert.match(error.message, /btrfs\.img and records of 1 folder/);
+  daemon.configure(config);
+  // Its image is away, and records lie below its mount.
+  execFileSync("umount", [path.join(daemon.state, "btrfs")]);
+  const image = path.join(daemon.state, "btrfs.img");
+  fs.renameSync(image, `${image}.away`);
+  assert.equal((await daemon.refused()).error.code, "unsupported");
+  assert.equal(fs.existsSync(image), false);
+  fs.renameSync(`${image}.away`, image);
+  await daemon.start();
+  assert.equal((await daemon.reconciled()).workspaces.length, 1);
+  assert.equal((await history(daemon, folder)).length, 1);
 });

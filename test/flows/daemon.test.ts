@@ -173,6 +173,13 @@ test("a snapshot whose record is lost becomes a point once, pinned, and is liste
     );
     assert.equal(found[1]!.save_point_id, points[1]);
   }
+  // It is neither what the folder stands at, nor the latest.
+  for (const target of ["latest", "head"])
+    assert.equal(
+      ((await daemon.call("resolve", { workspace: folder, target })) as { save_point_id: string }).save_point_id,
+      points[1],
+      target,
+    );
   assert.match(daemon.log, /1 point recovered/);
   await daemon.call("restore", { workspace: folder, options: { target: (await historyOf(here))[0]!.save_point_id } });
   assert.equal(fs.readFileSync(path.join(folder, "a"), "utf8"), "one");
@@ -228,6 +235,27 @@ test("a state file that is cut, empty or gone is set aside, and every workspace 
   fs.writeFileSync(file, JSON.stringify({ ...newer, version: 2 }));
   assert.equal((await daemon.refused()).error.code, "newer_version");
   assert.equal((JSON.parse(fs.readFileSync(file, "utf8")) as Record<string, unknown>)["version"], 2);
+});
+
+test("btrfs-base is begun on btrfs alone, and a state directory may be reached through a link", async (t) => {
+  const volume = loopFileSystem(t, "btrfs");
+  if (volume === null) return;
+  const daemon = new TestDaemon(t);
+  daemon.configure(`[backend]\ntype = "btrfs-base"\ndata_root = "${daemon.folder}"\n`);
+  const { error } = await daemon.refused();
+  assert.equal(error.code, "unsupported");
+  assert.match(error.message, /lies on (?!btrfs)\w+/);
+  assert.equal(fs.existsSync(path.join(daemon.state, "state.json")), false);
+  fs.rmSync(daemon.state, { recursive: true, force: true });
+  const real = path.join(daemon.folder, "real");
+  fs.mkdirSync(real);
+  fs.symlinkSync(real, daemon.state);
+  daemon.configure(`[backend]\ntype = "btrfs-base"\ndata_root = "${volume.root}"\n`);
+  for (let start = 0; start < 2; start++) {
+    await daemon.start();
+    assert.equal((await daemon.status()).backend.type, "btrfs-base");
+    await daemon.stop();
+  }
 });
 
 test("a configuration that does not parse stops a start and a reload, with its line", async (t) => {
@@ -438,7 +466,7 @@ test(
     fs.chmodSync(daemon.socket, 0o666);
     const { prefix, node } = user.optionsIn("/");
     const script = `const [socketPath, path, body] = process.argv.slice(1);
-require("http").request({ socketPath, path, method: "POST" }, (r) => { let s = ""; r.on("data", (d) => (s += d)); r.on("end", () => console.log(s)); }).end(body);`;
+require("http").request({ socketPath, path, method: "POST", headers: { accept: "application/x-ndjson" } }, (r) => { let s = ""; r.on("data", (d) => (s += d)); r.on("end", () => console.log(s)); }).end(body);`;
     const call = (name: string, members: object): Answered["body"] => {
       const [program, ...rest] = [
         ...prefix!,
@@ -449,7 +477,8 @@ require("http").request({ socketPath, path, method: "POST" }, (r) => { let s = "
         `/v1/${name}`,
         JSON.stringify(members),
       ];
-      return JSON.parse(execFileSync(program!, rest, { encoding: "utf8" })) as Answered["body"];
+      const lines = execFileSync(program!, rest, { encoding: "utf8" }).trim().split("\n");
+      return JSON.parse(lines.at(-1)!) as Answered["body"];
     };
     const codeOf = (name: string, members: object): string | undefined => call(name, members).error?.code;
     const make = (name: string, owner = ORDINARY_USER): string => {
@@ -564,17 +593,22 @@ test("requests that are no calls are refused with a status and a code, and too m
   }
   const { status, body } = await ask(daemon, { path: "/v1/daemon" });
   assert.deepEqual([status, body.ok], [200, true]);
-  // Offers are calls that last.
+  // What takes long is counted: a save whose application is asked and does not answer.
   const folder = path.join(daemon.folder, "ws");
   fs.mkdirSync(folder);
   await daemon.call("register", { path: folder });
-  const [one, other] = [new Connection(daemon.socket), new Connection(daemon.socket)];
-  const offers = [one, other].map(async (each) => each.call("freezeOffer", { workspace: folder }));
-  await eventually(
-    "both are under way",
-    async () => (await ask(daemon, { path: "/v1/daemon" })).body.error?.code === "busy",
+  assert.equal(
+    (await ask(daemon, { path: "/v1/walk", body: JSON.stringify({ workspace: folder, target: "latest" }) })).body.error
+      ?.code,
+    "not_found",
   );
-  for (const each of [one, other]) each.close();
-  await Promise.allSettled(offers);
-  await eventually("they have ended", async () => (await ask(daemon, { path: "/v1/daemon" })).status === 200);
+  const connections = Array.from({ length: 40 }, () => new Connection(daemon.socket));
+  const offers = connections.map(async (each) => each.call("freezeOffer", { workspace: folder }));
+  const failures = Promise.allSettled(offers);
+  await eventually(
+    "offers are no calls under way",
+    async () => (await ask(daemon, { path: "/v1/daemon" })).status === 200,
+  );
+  for (const each of connections) each.close();
+  await failures;
 });

@@ -13,14 +13,15 @@ export type Body = Readonly<Record<string, unknown>>;
 
 /** A call's progress and warnings, and each answer of a verb that gives several. */
 export interface Told extends CallOptions {
-  onItem(item: unknown): void;
+  /** Resolves when the caller has room for the next. Throws `usage` where they take no lines. */
+  onItem(item: unknown): Promise<void>;
 }
 
 /**
  * Verbs that only look: any number of them go on at once, and beside one that changes something.
  */
 const LOOKS = new Set(
-  "history why latestSavePoint hasSavePoints resolve status diff diffDatabase show walk read verify planRestore planUndo shortIds policy store seal doctor previewCleanup".split(
+  "history why latestSavePoint hasSavePoints resolve status diff diffDatabase show walk read verify planRestore planUndo shortIds policy store seal doctor previewCleanup verifyAll".split(
     " ",
   ),
 );
@@ -29,10 +30,7 @@ const LOOKS = new Set(
  * Verbs that a daemon does for a caller. Others run a program, hold a password, or write to a place that the caller names,
  * which they may have no right to: they are for the caller's own process.
  */
-const SERVED = new Set([
-  ..."save restore undo restoreLatest verifyAll pin unpin tag runCleanup setPolicy".split(" "),
-  ...LOOKS,
-]);
+const SERVED = new Set([..."save restore undo restoreLatest pin unpin tag runCleanup setPolicy".split(" "), ...LOOKS]);
 
 /** Verbs for those who may write to a folder that is not theirs: they get no content, and remove no points. */
 const FOR_WRITERS = new Set(
@@ -40,6 +38,11 @@ const FOR_WRITERS = new Set(
     " ",
   ),
 );
+
+/** True for a call that lasts as long as its caller likes. */
+export function isLasting(name: string): boolean {
+  return name === "freezeOffer";
+}
 
 /** True for a verb of a workspace that the daemon does. */
 export function isServed(name: string, options: Body | undefined): boolean {
@@ -77,7 +80,7 @@ export async function answer(
       return daemon.unregister(peer, pathOf(body, "path"));
     case "freezeOffer":
       return daemon.freezes.offer(requireServed(daemon, peer, body).id, {
-        tell: call.told.onItem,
+        tell: (line) => void call.told.onItem(line).catch(() => undefined),
         signal: told.signal!,
       });
     case "freezeBegin":
@@ -187,7 +190,7 @@ async function callClient(
   if (isOther) refuseForOthers(name, body, options);
   return daemon.withClient(
     peer,
-    { path: pathOf(body, "workspace"), changes: !LOOKS.has(name) },
+    { path: pathOf(body, "workspace"), changes: !LOOKS.has(name), signal: told.signal },
     async (client, right) => {
       if (right !== "owner" && !FOR_WRITERS.has(name))
         throw new CairnError("permission", `${name} is for the owner of the folder and for root`);
@@ -203,7 +206,7 @@ async function callClient(
         return daemon.freezes.during(id, async () => carryOut(), told.onWarning);
       const answered = carryOut();
       if (verb.how !== "stream") return answered;
-      for await (const item of answered as AsyncIterable<unknown>) onItem(item);
+      for await (const item of answered as AsyncIterable<unknown>) await onItem(item);
       return null;
     },
   );

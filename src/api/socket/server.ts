@@ -5,11 +5,12 @@ import { dirname } from "node:path";
 import { describeError } from "../../contract/error-record.ts";
 import { fromWire, toWire } from "../../contract/wire.ts";
 import type { Daemon } from "../../daemon/daemon.ts";
+import type { Peer } from "../../daemon/peer.ts";
 import { CairnError, ERROR_TABLE, toCairnError } from "../../errors.ts";
 import { durableMkdir } from "../../fs/durable.ts";
 import { groupId } from "../../fs/users.ts";
 import { printablePath } from "../../fs/safe-path.ts";
-import { answer, type Body } from "./calls.ts";
+import { answer, type Body, isLasting } from "./calls.ts";
 import { peerOf } from "./peer-credentials.ts";
 
 export interface SocketOptions {
@@ -31,17 +32,25 @@ const MAX_HEAD_BYTES = 16 << 10;
 /** Milliseconds for a request's head and body. */
 const REQUEST_MS = 20_000;
 const LINES = "application/x-ndjson";
-/** Bytes of answers that may wait for a slow reader. */
-const MAX_WAITING = 64 << 20;
+/** Bytes of progress and warnings that may wait for a slow reader. */
+const MAX_WAITING = 8 << 20;
+/** Milliseconds for which a connection may have no call, and a reader may take nothing. */
+const IDLE_MS = 30_000;
+const SILENCE_MS = 60_000;
+/** One user has at most this part of connections and calls; so many more are kept for root. */
+const SHARE = 4;
+const FOR_ROOT = 16;
 
 /** HTTP on a Unix socket: `POST /v1/<verb>`, a JSON object each way, or lines of JSON where the caller accepts those. */
 export class SocketServer {
   readonly #daemon: Daemon;
   readonly #options: SocketOptions;
   readonly #server: Server;
-  readonly #sockets = new Set<Socket>();
+  /** The user at the other end of each connection. */
+  readonly #peers = new Map<Socket, Peer>();
   readonly #stopped = new AbortController();
-  #calls = 0;
+  /** Calls under way, by the user who makes them. */
+  readonly #calls = new Map<number, number>();
 
   private constructor(daemon: Daemon, options: SocketOptions) {
     this.#daemon = daemon;
@@ -51,13 +60,10 @@ export class SocketServer {
       headersTimeout: REQUEST_MS,
       requestTimeout: REQUEST_MS,
       connectionsCheckingInterval: 5_000,
-      keepAliveTimeout: 0,
+      keepAliveTimeout: IDLE_MS,
     });
-    this.#server.maxConnections = options.connections;
-    this.#server.on("connection", (socket: Socket) => {
-      this.#sockets.add(socket);
-      socket.once("close", () => this.#sockets.delete(socket));
-    });
+    this.#server.maxConnections = options.connections + FOR_ROOT;
+    this.#server.on("connection", (socket: Socket) => this.#welcome(socket));
     this.#server.on("request", (request, response) => void this.#serve(request, response));
   }
 
@@ -82,6 +88,22 @@ export class SocketServer {
     return server;
   }
 
+  /** Nobody but root and the daemon's own user takes more than a share of what there is. */
+  #welcome(socket: Socket): void {
+    try {
+      const peer = peerOf(socket);
+      const isOther = peer.uid !== 0 && peer.uid !== process.geteuid?.();
+      const own = [...this.#peers.values()].filter(({ uid }) => uid === peer.uid).length;
+      const { connections } = this.#options;
+      if (isOther && (own >= Math.ceil(connections / SHARE) || this.#peers.size >= connections))
+        return void socket.destroy();
+      this.#peers.set(socket, peer);
+      socket.once("close", () => this.#peers.delete(socket));
+    } catch {
+      socket.destroy();
+    }
+  }
+
   async #listen(): Promise<void> {
     const { promise, resolve, reject } = Promise.withResolvers<void>();
     this.#server.once("error", reject);
@@ -101,7 +123,7 @@ export class SocketServer {
     this.#server.closeIdleConnections();
     const late = setTimeout(() => this.#stopped.abort(new Error("the daemon stops")), this.#options.graceMs ?? 10_000);
     const gone = setTimeout(
-      () => this.#sockets.forEach((socket) => socket.destroy()),
+      () => [...this.#peers.keys()].forEach((socket) => socket.destroy()),
       (this.#options.graceMs ?? 10_000) + 1_000,
     );
     await closed;
@@ -118,12 +140,15 @@ export class SocketServer {
     const leave = (): void => gone.abort(new Error("the caller went away"));
     socket.once("close", leave);
     const signal = AbortSignal.any([gone.signal, this.#stopped.signal]);
-    this.#calls++;
+    const peer = this.#peers.get(socket);
+    if (peer === undefined) return void socket.destroy();
+    let isCounted = false;
     try {
-      if (this.#calls > this.#options.calls)
-        throw new CairnError("busy", `${this.#options.calls} calls are under way; try again soon`);
-      const peer = peerOf(socket);
+      isCounted = this.#begin(peer);
       const { name, body } = await this.#read(request);
+      if (isLasting(name)) isCounted = this.#end(peer);
+      // From here on something may have been begun, which the caller sees.
+      reply.open();
       const told = {
         signal,
         onWarning: (message: string) => reply.warn(message),
@@ -141,9 +166,29 @@ export class SocketServer {
       }
       reply.fail(failed);
     } finally {
-      this.#calls--;
+      if (isCounted) this.#end(peer);
       socket.off("close", leave);
     }
+  }
+
+  #begin({ uid }: Peer): true {
+    const all = [...this.#calls.values()].reduce((sum, each) => sum + each, 0);
+    const own = this.#calls.get(uid) ?? 0;
+    const { calls } = this.#options;
+    const isRoot = uid === 0 || uid === process.geteuid?.();
+    if (isRoot ? all >= calls + FOR_ROOT : all >= calls || own >= Math.ceil(calls / SHARE))
+      throw new CairnError("busy", `${own} calls of yours and ${all} in all are under way`, {
+        hint: "try again when one of them has ended",
+      });
+    this.#calls.set(uid, own + 1);
+    return true;
+  }
+
+  #end({ uid }: Peer): false {
+    const left = (this.#calls.get(uid) ?? 1) - 1;
+    if (left > 0) this.#calls.set(uid, left);
+    else this.#calls.delete(uid);
+    return false;
   }
 
   async #read(request: IncomingMessage): Promise<{ name: string; body: Body }> {
@@ -205,7 +250,6 @@ class Reply {
   readonly #response: ServerResponse;
   readonly #inLines: boolean;
   readonly #warnings: string[] = [];
-  readonly #items: unknown[] = [];
 
   constructor(response: ServerResponse, inLines: boolean) {
     this.#response = response;
@@ -216,7 +260,7 @@ class Reply {
   /** A line for callers that take lines; others miss it. */
   line(value: unknown): void {
     if (!this.#inLines || this.#response.destroyed) return;
-    if (!this.#response.headersSent) this.#response.writeHead(200, { "content-type": LINES });
+    this.open();
     if (this.#response.writableLength > MAX_WAITING) return void this.#response.destroy();
     this.#response.write(`${toWire(value)}\n`);
   }
@@ -226,14 +270,32 @@ class Reply {
     else this.#warnings.push(message);
   }
 
-  item(item: unknown): void {
-    if (this.#inLines) this.line({ item });
-    else this.#items.push(item);
+  /** Resolves when the reader has taken most of what was written; one that takes nothing for long loses the connection. */
+  async item(item: unknown): Promise<void> {
+    const response = this.#response;
+    if (!this.#inLines)
+      throw new CairnError("usage", "this call gives its answer in pieces", { hint: `ask with Accept: ${LINES}` });
+    if (response.destroyed) throw new CairnError("interrupted", "the caller went away");
+    const wire = item instanceof Uint8Array ? `{"$b64":"${Buffer.from(item).toString("base64")}"}` : toWire(item);
+    this.open();
+    if (response.write(`{"item":${wire}}\n`)) return;
+    const silence = setTimeout(() => response.destroy(), SILENCE_MS);
+    await new Promise<void>((done) => {
+      response.once("drain", done);
+      response.once("close", done);
+    });
+    clearTimeout(silence);
+  }
+
+  /** The head of an answer in lines goes out: the call was taken. */
+  open(): void {
+    if (!this.#inLines || this.#response.destroyed || this.#response.headersSent) return;
+    this.#response.writeHead(200, { "content-type": LINES });
+    this.#response.flushHeaders();
   }
 
   end(answered: unknown): void {
-    const data = this.#items.length > 0 ? this.#items : (answered ?? null);
-    this.#finish(200, { ok: true, data, error: null });
+    this.#finish(200, { ok: true, data: answered ?? null, error: null });
   }
 
   fail(error: CairnError): void {

@@ -48,8 +48,10 @@ export class Connection {
 
   async *#lines(name: string, members: Members, { signal }: CallOptions): AsyncGenerator<Line> {
     let isWhole = false;
+    let isTaken = false;
     try {
       const response = await this.#post(name, toWire(withoutOurs(members)), signal);
+      isTaken = true;
       for await (const text of createInterface({ input: response, crlfDelay: Infinity })) {
         const line = fromWire(text) as Line;
         if ("ok" in line) {
@@ -61,17 +63,23 @@ export class Connection {
     } catch (error) {
       if (signal?.aborted === true) throw new CairnError("interrupted", "stopped by the caller", { cause: error });
       if (error instanceof CairnError) throw error;
-      throw this.#gone(error);
+      throw this.#gone(error, isTaken);
     }
-    if (!isWhole) throw this.#gone(undefined);
+    if (!isWhole) throw this.#gone(undefined, true);
   }
 
-  #gone(cause: unknown): CairnError {
+  /** `isTaken`: the daemon has begun with the call. */
+  #gone(cause: unknown, isTaken: boolean): CairnError {
     const { code } = (cause ?? {}) as NodeJS.ErrnoException;
     if (code === "ENOENT" || code === "ECONNREFUSED")
       return new NoDaemon("not_found", `no daemon answers on ${printablePath(this.socket)}`, { cause });
     if (code === "EACCES")
       return new NoDaemon("permission", `you may not connect to ${printablePath(this.socket)}`, { cause });
+    if (!isTaken)
+      return new CairnError("busy", `the daemon on ${printablePath(this.socket)} takes no more callers now`, {
+        hint: "nothing was begun; try again soon",
+        cause,
+      });
     return new CairnError("io", `the daemon on ${printablePath(this.socket)} went away before it answered`, {
       hint: "what it had begun is whole or is taken back when it starts again: look with `cairn status`",
       cause,

@@ -1,5 +1,6 @@
 import { createReadStream, existsSync, realpathSync } from "node:fs";
 import {
+  type AdoptOptions,
   type CairnLibrary,
   type CallOptions,
   CLIENT_VERBS,
@@ -76,8 +77,11 @@ class Served implements Pick<CairnLibrary, "find" | "open" | "openOrAdopt" | "ad
 
   async find(...given: Parameters<CairnLibrary["find"]>): Promise<string | null> {
     const [path, options = {}] = given;
-    const served = await this.#at(path, options as CallOptions);
-    return served?.found.workspace.path ?? (await this.#local()).find(...given);
+    const served = (await this.#at(path, options as CallOptions))?.found.workspace.path ?? null;
+    if (served !== null && isSamePlace(served, path)) return served;
+    // The nearer one counts, whoever keeps it.
+    const own = await (await this.#local()).find(...given);
+    return own === null || (served !== null && served.length > own.length) ? served : own;
   }
 
   async open(...given: Parameters<CairnLibrary["open"]>): Promise<Client> {
@@ -96,6 +100,7 @@ class Served implements Pick<CairnLibrary, "find" | "open" | "openOrAdopt" | "ad
     const local = await this.#local();
     const known = await local.find(path);
     if (connection === undefined || (known !== null && isSamePlace(known, path))) return local.openOrAdopt(...given);
+    await refuseOwnInside(local, path, options);
     const found = (await connection.call("register", { path, options }, options)) as Reference;
     return this.#client({ connection, found });
   }
@@ -134,6 +139,22 @@ async function* readHere(folder: string, given: readonly unknown[]): AsyncGenera
   } catch (error) {
     throw toCairnError(error, `read ${where.toString("utf8")}`);
   }
+}
+
+/** A daemon does not know what its callers keep themselves. Throws `refused` where a folder has such workspaces in it. */
+async function refuseOwnInside(
+  local: CairnLibrary,
+  folder: string,
+  { allow = [], signal }: AdoptOptions,
+): Promise<void> {
+  if (allow.includes("nested")) return;
+  const own = await local.listWorkspaces(signal === undefined ? {} : { signal });
+  const inside = own.find(({ path, present }) => present && path.startsWith(`${folder}/`));
+  if (inside === undefined) return;
+  throw new CairnError("refused", `${folder} is not kept: ${inside.path} lies in it, which you keep yourself`, {
+    hint: "keep both with --allow nested",
+    details: { guard: "nested" },
+  });
 }
 
 function isSamePlace(served: string, asked: string): boolean {

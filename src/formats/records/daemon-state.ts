@@ -30,6 +30,8 @@ export interface DaemonState {
   workspaces: ServedWorkspace[];
   /** Folders that are being moved onto the image, or back; absent: none. */
   moves?: FolderMove[];
+  /** Snapshots that were taken over from ws-ckpt, by their workspace there; absent: none. */
+  migrated?: { id: string; snapshots: string[] }[];
   schedules: {
     /** When points were removed by the keep rules last; null: never. */
     cleanup_at: string | null;
@@ -97,6 +99,12 @@ export function decodeDaemonState(bytes: Uint8Array): DaemonState {
       const move = new Fields(element, label);
       for (const key of ["path", "target", "aside", "inode"]) move.text(key);
       move.boolean("back");
+    });
+  if (fields.has("migrated"))
+    fields.list("migrated", (element, label) => {
+      const migrated = new Fields(element, label);
+      migrated.text("id", 100);
+      migrated.texts("snapshots");
     });
   const schedules = fields.object("schedules");
   if (!schedules.isNull("cleanup_at")) schedules.time("cleanup_at");

@@ -99,6 +99,8 @@ export async function holdPoint(workspace: Workspace, input: SaveInput, request:
     failpoint("capture.announced");
   };
   try {
+    // Before there is a point, so that no kill leaves one without it.
+    if (input.pinned === true) points.writePin(sequence, { at, reason: "" });
     const { temporary } = workspace.found.control;
     const cloned = await holder.capture(from, tree, { signal: input.signal, temporary, announce });
     const { captured, labels } = await withDatabases(workspace, input, { from, tree, cloned });

@@ -518,11 +518,13 @@ export function allPoints(control: ControlPaths): WorkspacePoints[] {
 }
 
 /** Names that may lie beside a save's intent when it is killed, or while what is left of it is removed. */
-const OF_A_CLAIM = /^(intent|origins|tree(-coming|-going)?)$/;
+const OF_A_CLAIM = /^(intent|origins|pin\.json|tree(-coming|-going)?)$/;
 
 /** Only what a save leaves before its commit; anything else in the directory is not ours to remove. */
 function isUnfinished(root: string): boolean {
-  return readdirSync(root).every((name) => name.startsWith(TEMPORARY_PREFIX) || name === "intent");
+  return readdirSync(root).every(
+    (name) => name.startsWith(TEMPORARY_PREFIX) || name === "intent" || name === "pin.json",
+  );
 }
 
 /** True for a point of a tree that another program made, or whose record was lost. */

@@ -34,6 +34,8 @@ export interface SaveInput extends WorkspaceCall, Unwanted {
   cause?: Cause | undefined;
   /** when its tree was made, where that was another time than now */
   createdAt?: string | undefined;
+  /** it is pinned from its beginning */
+  pinned?: boolean | undefined;
   onDetached?: "continue" | "refuse" | undefined;
   skipUnchanged?: boolean | undefined;
   reread?: boolean | undefined;
