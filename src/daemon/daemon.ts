@@ -278,10 +278,17 @@ export class Daemon {
       throw error;
     }
     failpoint("daemon.adopted");
-    const own = entryOf(client.workspace, this.#decision.type);
-    const known = this.#kept.state.workspaces.find(({ id }) => id === own.id)?.link;
-    const served = { ...own, ...((link ?? known) === undefined ? {} : { link: link ?? known! }) };
-    this.#kept.change({ workspaces: [...this.#kept.state.workspaces.filter(({ id }) => id !== served.id), served] });
+    const entry = entryOf(client.workspace, this.#decision.type);
+    const others = this.#kept.state.workspaces.filter(({ id }) => id !== entry.id);
+    const known = this.#kept.state.workspaces.find(({ id }) => id === entry.id);
+    const linked = link ?? known?.link;
+    const served: ServedWorkspace = {
+      ...entry,
+      registered_at: known?.registered_at ?? entry.registered_at,
+      points: known?.points ?? 0,
+      ...(linked === undefined ? {} : { link: linked }),
+    };
+    this.#kept.change({ workspaces: [...others, served] });
     this.#clients.set(served.id, Promise.resolve(client));
     return { client, created: client.created };
   }

@@ -1,7 +1,7 @@
 import { randomBytes } from "node:crypto";
 import { spawn } from "node:child_process";
 import { once } from "node:events";
-import { closeSync, lstatSync, mkdirSync, readlinkSync, symlinkSync, unlinkSync } from "node:fs";
+import { closeSync, lstatSync, readlinkSync, unlinkSync } from "node:fs";
 import { basename, dirname, join } from "node:path";
 import { changedAfter } from "../clones/walk-entries.ts";
 import { removeHeldTree } from "../clones/remove-held.ts";
@@ -12,8 +12,7 @@ import type { FolderMove } from "../formats/records/daemon-state.ts";
 import { fsyncDirectory } from "../fs/durable.ts";
 import { commitFileSystem, makeSubvolume } from "../fs/linux/btrfs.ts";
 import { openDirectory } from "../fs/linux/syscalls.ts";
-import { exchangePlaces } from "../fs/linux/exchange-folders.ts";
-import { removeAll } from "../fs/remove-all.ts";
+import { exchangePlaces, linkInPlace, makeInPlace } from "../fs/linux/exchange-folders.ts";
 import { printablePath } from "../fs/safe-path.ts";
 import {
   changedInOriginal,
@@ -85,12 +84,12 @@ export async function moveFolder(move: FolderMove, call: MoveCall): Promise<void
   requireNoHolders(source, call.allow);
   let isToKeep = false;
   try {
-    if (move.back) mkdirSync(aside, { mode: 0o700 });
+    if (move.back) makeInPlace(aside);
     else await makeSubvolume(target);
     failpoint("daemon-move.made");
     const since = await momentNow();
     await copyInto(source, copy, call.signal);
-    if (!move.back) symlinkSync(move.target, move.aside);
+    if (!move.back) linkInPlace(aside, target);
     failpoint("daemon-move.copied");
     await requireSameTrees(source, copy, { signal: call.signal });
     await commitFileSystem(target);
@@ -176,7 +175,7 @@ async function takeBack(move: FolderMove): Promise<void> {
   if (stateOf(move) !== "not moved") return;
   const { aside, target, back } = move;
   const isAside = lstatSync(aside, { throwIfNoEntry: false }) !== undefined;
-  if (isAside && back) removeAll(aside);
+  if (isAside && back) await removeHeldTree(Buffer.from(aside));
   else if (isAside) unlinkSync(aside);
   if (!back && lstatSync(target, { throwIfNoEntry: false }) !== undefined) await removeHeldTree(Buffer.from(target));
 }
@@ -185,7 +184,8 @@ async function takeBack(move: FolderMove): Promise<void> {
 export function linkAgain(link: string, target: string): boolean {
   try {
     if (lstatSync(link, { throwIfNoEntry: false }) !== undefined || !lstatSync(target).isDirectory()) return false;
-    symlinkSync(target, link);
+    // Through no link that another user has put above it since.
+    linkInPlace(Buffer.from(link), Buffer.from(target));
     return true;
   } catch {
     return false;

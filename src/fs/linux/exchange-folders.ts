@@ -62,6 +62,23 @@ export function setModeInPlace(folder: Buffer, mode: number): void {
   if (result < 0) throw syscallError(result, `change the mode of ${printablePath(folder)}`);
 }
 
+/** Makes a link at a free name (absolute raw path). Throws what the errno means, `already_exists` where the name is taken. */
+export function linkInPlace(place: Buffer, target: Buffer): void {
+  const [name, to] = [newArena(512), newArena(4096)];
+  putName(name, 0, nameOf(place));
+  putName(to, 0, target);
+  const result = inParentOf(place, (fd) => syscalls().symlink(to, 0, fd, name, 0));
+  if (result < 0) throw syscallError(result, `make the link ${printablePath(place)}`);
+}
+
+/** Makes a directory that only its owner may enter, at a free name (absolute raw path). Throws what the errno means. */
+export function makeInPlace(place: Buffer): void {
+  const name = newArena(512);
+  putName(name, 0, nameOf(place));
+  const result = inParentOf(place, (fd) => syscalls().mkdir(fd, name, 0, 0o700));
+  if (result < 0) throw syscallError(result, `make the folder ${printablePath(place)}`);
+}
+
 function inPlaces(one: Buffer, other: Buffer, work: (one: OpenPlace, other: OpenPlace) => number): number {
   const names = [one, other].map((place) => {
     const name = newArena(512);
