@@ -12,15 +12,19 @@ export interface PointOf {
 }
 
 /** The save points of workspaces, newest first; one that cannot be read is told of. */
-export async function pointsOfAll(context: Context, workspaces: readonly WorkspaceInfo[]): Promise<PointOf[]> {
+export async function pointsOfAll(
+  context: Context,
+  workspaces: readonly WorkspaceInfo[],
+): Promise<{ points: PointOf[]; isComplete: boolean }> {
   const all: PointOf[] = [];
-  await inEach(context, workspaces, async (client, { path }) => {
+  const isComplete = await inEach(context, workspaces, async (client, { path }) => {
     const { save_points: points } = await client.history(undefined, 0, { ...context.callOptions(), all: true });
     for (const point of points) all.push({ workspace: path, point });
   });
-  return all.sort(
+  const points = all.sort(
     (a, b) => Number(a.point.created_at < b.point.created_at) - Number(a.point.created_at > b.point.created_at),
   );
+  return { points, isComplete };
 }
 
 /**
@@ -30,7 +34,7 @@ export async function pointsOfAll(context: Context, workspaces: readonly Workspa
 export async function workspacesOf(context: Context, targets: readonly string[]): Promise<Map<string, string[]>> {
   const workspaces = await (await context.library()).listWorkspaces(context.callOptions());
   const found = new Map<string, string[]>(targets.map((target) => [target, []]));
-  await inEach(context, workspaces, async (client, { path }) => {
+  const isComplete = await inEach(context, workspaces, async (client, { path }) => {
     for (const target of targets)
       try {
         await client.resolve(target, context.callOptions());
@@ -56,23 +60,37 @@ export async function workspacesOf(context: Context, targets: readonly string[])
           hint: "use more digits, or name the workspace with -C",
         },
       );
+    if (!isComplete && !/^[0-9a-f]{32}$/i.test(target))
+      throw new CairnError(
+        "incomplete",
+        `not every workspace could be read: ${target} may be a save point of another one, too`,
+        {
+          hint: "name it by its whole id, or its workspace with -C",
+        },
+      );
     byFolder.set(path, [...(byFolder.get(path) ?? []), target]);
   }
   return byFolder;
 }
 
+/** False where one could not be opened or read, which is told of. */
 async function inEach(
   context: Context,
   workspaces: readonly WorkspaceInfo[],
   work: (client: Client, workspace: WorkspaceInfo) => Promise<void>,
-): Promise<void> {
+): Promise<boolean> {
   const library = await context.library();
+  let isComplete = true;
   for (const workspace of workspaces) {
     try {
       await using client = await library.open(workspace.path, context.openOptions());
       await work(client, workspace);
     } catch (error) {
-      context.note(`${workspace.path}: ${toCairnError(error).message}`);
+      const failed = toCairnError(error);
+      if (failed.code === "interrupted") throw failed;
+      isComplete = false;
+      context.note(`${workspace.path}: ${failed.message}`);
     }
   }
+  return isComplete;
 }

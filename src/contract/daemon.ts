@@ -60,7 +60,7 @@ export const DAEMON_DATA = {
   "service uninstall": object({ unit: text(), commands: rows(text()) }),
   "service status": DaemonStatus,
   "service reload": object({ reloaded: flag() }),
-  "service unregister": object(pick(ServedWorkspace, "path", "control_directory")),
+  "service unregister": object({ path: text(), control_directory: orNull(text("null: it was not kept any more")) }),
   "service recover": object({
     ...pick(ServedWorkspace, "path", "control_directory"),
     ...pick(Conversion, "original", "entries"),

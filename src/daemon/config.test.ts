@@ -32,6 +32,10 @@ test("what is wrong in a configuration is named with its line", () => {
     ['[retention]\nkeep = { last = "many" }\n', 2, /keep/],
     ['[retention]\nkeep = { within = "soon" }\n', 2, /keep/],
     ['[backend]\ndata_root = "data"\n', 2, /an absolute path/],
+    ["[constructor]\n", 1, /no table/],
+    ["[socket]\nvalueOf = 1\n", 2, /no key/],
+    ['[loop]\nsize = ["30GiB"]\n', 2, /size: is to be/],
+    ["[retention]\nkeep = { last = 0 }\n", 2, /at least the last/],
     ['[backend]\ntype = "plain"\ntype = "plain"\n', 3, /./],
   ] as const)
     assert.throws(

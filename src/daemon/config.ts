@@ -71,12 +71,12 @@ export function parseConfig(text: string, path: string): DaemonConfig {
   }
   const config = structuredClone(DEFAULTS) as unknown as Record<string, Record<string, unknown>>;
   for (const [table, members] of Object.entries(tables)) {
-    const known = READERS[table];
+    const known = Object.hasOwn(READERS, table) ? READERS[table] : undefined;
     const at = (key?: string): number => lineOf(text, table, key);
     if (known === undefined) throw wrong(path, at(), `there is no table [${table}]; known: ${names(READERS)}`);
     if (!isTable(members)) throw wrong(path, at(), `[${table}] is to be a table`);
     for (const [key, value] of Object.entries(members)) {
-      const reader = known[key];
+      const reader = Object.hasOwn(known, key) ? known[key] : undefined;
       if (reader === undefined)
         throw wrong(path, at(key), `[${table}] has no key ${JSON.stringify(key)}; known: ${names(known)}`);
       try {
@@ -144,13 +144,13 @@ const UNITS: Readonly<Record<string, number>> = { "": 1, K: 1 << 10, M: 1 << 20,
 const SPANS: Readonly<Record<string, number>> = { s: 1000, m: 60_000, h: 3_600_000, d: 86_400_000 };
 
 function size(value: unknown): number {
-  const found = /^([0-9]+)\s*([KMGT]?)(?:i?B)?$/.exec(String(value));
+  const found = /^([0-9]+)\s*([KMGT]?)(?:i?B)?$/.exec(typeof value === "number" ? String(value) : text(value));
   const bytes = found === null ? Number.NaN : Number(found[1]) * UNITS[found[2]!]!;
   return Number.isSafeInteger(bytes) && bytes > 0 ? bytes : refuse('a size such as "30GiB"');
 }
 
 function span(value: unknown): number {
-  const found = /^([0-9]{1,6})([smhd])$/.exec(String(value));
+  const found = /^([0-9]{1,6})([smhd])$/.exec(text(value));
   const ms = found === null ? 0 : Number(found[1]) * SPANS[found[2]!]!;
   // Timers know no more than some 24 days.
   return ms >= 1000 && ms < 2 ** 31 ? ms : refuse('a time from "1s" to "24d"');
@@ -168,6 +168,7 @@ function keepRules(value: unknown): Retention {
   refuseUnknown(RetentionSchema, rules, "keep");
   const checked = checkValue(RetentionSchema, rules, "keep");
   checkRetention(checked);
+  if (typeof checked.keepLast === "number" && checked.keepLast < 1) refuse("rules that keep at least the last point");
   return checked;
 }
 

@@ -7,6 +7,8 @@ import type {
   Client,
   Conversion,
   EngineOptions,
+  ReleaseOptions,
+  ReleaseResult,
   WorkspaceInfo,
 } from "../contract/index.ts";
 import type { DaemonStatus } from "../contract/daemon.ts";
@@ -159,7 +161,7 @@ export class Daemon {
   }
 
   /** Lets go of connections that wait for what may never come. */
-  release(): void {
+  letGo(): void {
     this.freezes.close();
   }
 
@@ -305,14 +307,25 @@ export class Daemon {
     return (await this.#library.listWorkspaces(options)).filter(({ id }) => mine.has(id));
   }
 
-  /** Serves a folder no longer; its points stay where they are. */
-  async unregister(peer: Peer, path: string): Promise<ServedWorkspace> {
+  /** The workspace whose folder this is; one above it is not meant. For its owner. */
+  #requireOwn(peer: Peer, path: string): ServedWorkspace {
     const served = this.#require(peer, path);
+    if (!folderOf(served).equals(realPathOf(path)))
+      throw new CairnError(
+        "not_a_workspace",
+        `${printablePath(path)} is no workspace; ${printablePath(folderOf(served))} above it is one`,
+        {
+          hint: "name that, if it is meant",
+        },
+      );
     if (rightOn(peer, folderOf(served), served.owner_uid) !== "owner") requireOwner(peer, folderOf(served));
-    return this.#turns.take(served.id, async () => {
-      await this.#giveUp(served);
-      return served;
-    });
+    return served;
+  }
+
+  /** Serves a folder no longer, and keeps it no longer. Null: nothing of it was left to be released. */
+  async release(peer: Peer, path: string, options: ReleaseOptions): Promise<ReleaseResult | null> {
+    const served = this.#requireOwn(peer, path);
+    return this.#turns.take(served.id, async () => this.#giveUp(served, options), options.signal);
   }
 
   /**
@@ -320,8 +333,7 @@ export class Daemon {
    * The subvolume stays beside it, and its points where they are. Throws `refused`, `conflict`; all is as it was then.
    */
   async recover(peer: Peer, path: string, options: EngineOptions): Promise<ServedWorkspace & Conversion> {
-    const served = this.#require(peer, path);
-    if (rightOn(peer, folderOf(served), served.owner_uid) !== "owner") requireOwner(peer, folderOf(served));
+    const served = this.#requireOwn(peer, path);
     return this.#turns.take(served.id, async () => {
       const isOnImage =
         this.#decision.type === "btrfs-loop" && isAtOrBelow(folderOf(served), Buffer.from(this.#decision.dataRoot!));
@@ -348,10 +360,11 @@ export class Daemon {
     });
   }
 
-  /** Stops keeping a workspace and serving it. Its points stay. */
-  async #giveUp(served: ServedWorkspace): Promise<void> {
+  /** Stops keeping a workspace and serving it; null where it was not kept any more. */
+  async #giveUp(served: ServedWorkspace, options: ReleaseOptions = {}): Promise<ReleaseResult | null> {
+    let result: ReleaseResult | null = null;
     try {
-      await (await this.#client(served)).release();
+      result = await (await this.#client(served)).release(options);
     } catch (error) {
       const { code, message } = toCairnError(error);
       if (!GONE.has(code)) throw error;
@@ -361,6 +374,7 @@ export class Daemon {
     }
     failpoint("daemon.released");
     this.#forget(served);
+    return result;
   }
 
   #forget(served: ServedWorkspace): void {
@@ -437,6 +451,7 @@ export class Daemon {
       ...(this.#health.get(each.id) ?? WELL),
       ...displayPath(folderOf(each)),
     }));
+    const facts = this.#retainer.facts();
     const fileSystems = fileSystemsOf(mine, places.state);
     return {
       pid: process.pid,
@@ -447,7 +462,11 @@ export class Daemon {
       config_file: places.config,
       socket: places.socket,
       workspaces,
-      retention: { cleanup_at: this.#kept.state.schedules.cleanup_at, ...this.#retainer.facts() },
+      retention: {
+        cleanup_at: this.#kept.state.schedules.cleanup_at,
+        ...facts,
+        failed: facts.failed.filter((each) => workspaces.some(({ path }) => each.startsWith(`${path}: `))),
+      },
       file_systems: fileSystems,
       advice: adviceOn(workspaces, fileSystems),
     };

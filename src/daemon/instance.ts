@@ -1,3 +1,4 @@
+import { chmodSync } from "node:fs";
 import { join } from "node:path";
 import { CairnError } from "../errors.ts";
 import { durableMkdir } from "../fs/durable.ts";
@@ -18,7 +19,8 @@ export interface Instance extends Disposable {
  */
 export async function takeInstance(state: string): Promise<Instance> {
   // Users go through it to what is mounted below.
-  durableMkdir(state, { mode: process.geteuid?.() === 0 ? 0o711 : 0o700 });
+  const mode = process.geteuid?.() === 0 ? 0o711 : 0o700;
+  if (durableMkdir(state, { mode })) chmodSync(state, mode);
   const path = join(state, "daemon.lock");
   const left = readOwner(path);
   let lock: Lock;

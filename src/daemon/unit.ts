@@ -45,7 +45,8 @@ Type=notify
 ExecStart=${program.map(quoted).join(" ")} daemon
 ExecReload=/bin/kill -HUP $MAINPID
 Restart=on-failure
-RestartPreventExitStatus=2
+RestartPreventExitStatus=2 3 5 7
+TimeoutStartSec=infinity
 TimeoutStopSec=20
 ${own.join("\n")}
 

@@ -84,7 +84,7 @@ test("a daemon that is killed at any step of its work has all that it told of, a
     await save(daemon, goes, told);
     // From here on it may be served or not.
     told.delete(goes);
-    await daemon.call("unregister", { path: goes });
+    await daemon.call("release", { workspace: goes });
     await save(daemon, kept, told);
   };
   await daemon.start({ CAIRN_FAILPOINT: "trace" });

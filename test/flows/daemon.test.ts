@@ -258,6 +258,41 @@ test("btrfs-base is begun on btrfs alone, and a state directory may be reached t
   }
 });
 
+test("the command runs programs and releases folders that a daemon serves, and goes by the nearer workspace", async (t) => {
+  const here = await place(t);
+  if (here === null) return;
+  const { daemon, folder, volume } = here;
+  const run = (args: string[], cwd = "/"): ReturnType<typeof cairn> => cairn(args, { ...daemon.asked, cwd, own: true });
+  const ran = run(["-C", folder, "run", "--", "sh", "-c", `echo three > ${folder}/a`]);
+  assert.equal(ran.status, 0, ran.stderr);
+  assert.deepEqual(
+    (await historyOf(here)).slice(0, 2).map(({ cause }) => [cause.kind, cause["phase"]]),
+    [
+      ["command", "after"],
+      ["command", "before"],
+    ],
+  );
+  // One below that its user keeps without the daemon.
+  const inner = path.join(folder, "inner");
+  fs.mkdirSync(inner);
+  cairnOk(["init", inner, "--allow", "nested"]);
+  assert.equal((run(["status"], inner).data["workspace"] as { path: string }).path, inner);
+  assert.equal((run(["status"], folder).data["workspace"] as { path: string }).path, folder);
+  assert.equal(run(["service", "unregister", path.join(folder, "inner", "x")]).error?.code, "not_a_workspace");
+  const outer = path.join(volume.root, "outer");
+  fs.mkdirSync(path.join(outer, "mine"), { recursive: true });
+  cairnOk(["init", path.join(outer, "mine")]);
+  assert.equal(run(["save", outer]).error?.code, "refused");
+  assert.equal(run(["release", folder]).status, 0);
+  assert.deepEqual((await daemon.status()).workspaces, []);
+  const other = new TestDaemon(t);
+  other.configure("");
+  fs.mkdirSync(path.dirname(other.socket));
+  fs.writeFileSync(other.socket, "precious");
+  assert.equal((await other.refused()).error.code, "already_exists");
+  assert.equal(fs.readFileSync(other.socket, "utf8"), "precious");
+});
+
 test("a configuration that does not parse stops a start and a reload, with its line", async (t) => {
   const daemon = new TestDaemon(t);
   daemon.configure("[backend]\ntype = plain\n");
@@ -346,6 +381,12 @@ test("points of several workspaces are named by ids of their makers, listed toge
   assert.equal(run("cleanup", "--only", "--anywhere", "step-1").error?.code, "ambiguous");
   assert.equal(run("cleanup", "--only", "--anywhere", id).error?.code, "refused", "it is pinned");
   assert.equal(run("-C", other, "save").status, 0, "so that it is not head");
+  assert.equal(
+    run("cleanup", "--only", "--force", id, "latest~99", "-C", other).status,
+    2,
+    "nothing is unpinned for what fails",
+  );
+  assert.equal(run("cleanup", "--only", "--anywhere", id).error?.code, "refused", "it is pinned still");
   assert.deepEqual(run("cleanup", "--only", "--anywhere", "--force", id).data["removed"], [id]);
   assert.equal(run("cleanup", "--only", "--anywhere", id).error?.code, "not_found");
 });
@@ -528,7 +569,7 @@ require("http").request({ socketPath, path, method: "POST", headers: { accept: "
     assert.equal(codeOf("history", { workspace: private_ }), "permission", "it is gone");
     fs.mkdirSync(private_);
     fs.chownSync(private_, ORDINARY_USER, ORDINARY_USER);
-    for (const name of ["history", "save", "unregister"])
+    for (const name of ["history", "save", "release"])
       assert.equal(
         codeOf(name, { workspace: private_, path: private_, ...(name === "unregister" ? {} : { path: undefined }) }),
         "permission",

@@ -1,5 +1,5 @@
 import { CLIENT_VERBS, type Client } from "../../contract/index.ts";
-import type { AdoptOptions, EngineOptions } from "../../contract/care.ts";
+import type { AdoptOptions, EngineOptions, ReleaseOptions } from "../../contract/care.ts";
 import type { Entries, Notes } from "../../contract/schema.ts";
 import type { Verb } from "../../contract/verb.ts";
 import type { CallOptions } from "../../contract/words.ts";
@@ -76,8 +76,11 @@ export async function answer(
       const { client, created } = await daemon.register(peer, pathOf(body, "path"), options);
       return { ...referenceTo(client), created };
     }
-    case "unregister":
-      return daemon.unregister(peer, pathOf(body, "path"));
+    case "release":
+      return daemon.release(peer, pathOf(body, "workspace"), {
+        ...(body["options"] as ReleaseOptions | undefined),
+        ...told,
+      });
     case "freezeOffer":
       return daemon.freezes.offer(requireServed(daemon, peer, body).id, {
         tell: (line) => void call.told.onItem(line).catch(() => undefined),
@@ -86,9 +89,9 @@ export async function answer(
     case "freezeBegin":
       return daemon.freezes.begin(requireServed(daemon, peer, body).id);
     case "frozen":
-      return daemon.freezes.frozen(String(body["token"]));
+      return daemon.freezes.frozen(tokenOf(body));
     case "freezeEnd":
-      return daemon.freezes.end(String(body["token"]));
+      return daemon.freezes.end(tokenOf(body));
     case "recover":
       return daemon.recover(peer, pathOf(body, "path"), { ...(body["options"] as EngineOptions | undefined), ...told });
     case "list":
@@ -158,8 +161,15 @@ function requireOperator({ uid }: Peer): void {
 }
 
 function referenceTo(client: Client): object {
-  const { workspace, repoId, engineReasons } = client;
-  return { workspace, control_id: repoId, created: false, engine_reasons: engineReasons };
+  const { workspace, repoId, engineReasons, followedFrom, conversion } = client;
+  return {
+    workspace,
+    control_id: repoId,
+    created: false,
+    engine_reasons: engineReasons,
+    followed_from: followedFrom,
+    conversion,
+  };
 }
 
 async function callClient(
@@ -171,7 +181,11 @@ async function callClient(
     ? (CLIENT_VERBS[name as keyof typeof CLIENT_VERBS] as Verb)
     : undefined;
   const options = body["options"] as Body | undefined;
-  if (verb === undefined) throw new CairnError("usage", `there is no call ${JSON.stringify(name)}`);
+  if (verb === undefined)
+    throw new CairnError("usage", `there is no call ${JSON.stringify(name)}`, {
+      hint: "where the caller is newer than the daemon, start the daemon again",
+      details: { served: false },
+    });
   if (!isServed(name, options))
     throw new CairnError("unsupported", `the daemon does not do ${name} for its callers`, {
       hint: "it runs a program, or writes to a place of the caller's choice: call the library or the command for that",
@@ -210,6 +224,11 @@ async function callClient(
       return null;
     },
   );
+}
+
+function tokenOf({ token }: Body): string {
+  if (typeof token === "string") return token;
+  throw new CairnError("usage", "token is to be a text");
 }
 
 function pathOf(body: Body, member: string): string {

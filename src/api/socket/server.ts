@@ -1,4 +1,4 @@
-import { chmodSync, chownSync, rmSync } from "node:fs";
+import { chmodSync, chownSync, lstatSync, rmSync } from "node:fs";
 import { createServer, type IncomingMessage, type Server, type ServerResponse } from "node:http";
 import { connect, type Socket } from "node:net";
 import { dirname } from "node:path";
@@ -71,8 +71,14 @@ export class SocketServer {
   static async start(daemon: Daemon, options: SocketOptions): Promise<SocketServer> {
     const server = new SocketServer(daemon, options);
     const { path, group } = options;
-    durableMkdir(dirname(path), { mode: 0o755 });
+    // Whatever mask a hardened root has: those whom the socket lets in have to reach it.
+    if (durableMkdir(dirname(path), { mode: 0o755 })) chmodSync(dirname(path), 0o755);
     if (await isAnswered(path)) throw new CairnError("busy", `another program listens on ${printablePath(path)}`);
+    const left = lstatSync(path, { throwIfNoEntry: false });
+    if (left?.isSocket() === false)
+      throw new CairnError("already_exists", `${printablePath(path)} is there, and is no socket`, {
+        hint: "name another place for the socket",
+      });
     rmSync(path, { force: true });
     // Between its birth and its rights nobody else may connect.
     const mask = process.umask(0o177);

@@ -71,7 +71,8 @@ export const command: CommandDefinition = {
     const options: CleanupOptions = context.callOptions();
     if (retention !== null) options.retention = retention;
     if (input.flag("only")) options.only = points;
-    if (input.flag("force") && !input.flag("plan")) await unpinAll(context, client, points);
+    if (input.flag("force") && !input.flag("plan"))
+      return cleanedUp(context, await removeForced(context, client, points));
     const plan = await client.previewCleanup(options);
     // Without any rule on the line the user has only asked: show, do not remove.
     const dryRun = input.flag("plan") || (retention === null && !input.flag("only"));
@@ -110,9 +111,23 @@ function checkTogether(input: Input, retention: Retention | null, points: readon
   if (input.flag("clearPolicy") && retention !== null) throw usage("--clear-policy takes no rules");
 }
 
-/** A pin is somebody's word: with --force it is taken away first. */
-async function unpinAll(context: Context, client: Client, points: readonly string[]): Promise<void> {
-  for (const point of points) await client.unpin(point, context.callOptions());
+/** A pin is somebody's word: it is taken away right before the removal, and given back where that fails. */
+async function removeForced(context: Context, client: Client, points: readonly string[]): Promise<CleanupResult> {
+  const calls = context.callOptions();
+  const pinned: string[] = [];
+  const only: string[] = [];
+  for (const point of points) {
+    const { save_point_id: id, pinned: isPinned } = await client.resolve(point, calls);
+    only.push(id);
+    if (isPinned) pinned.push(id);
+  }
+  try {
+    for (const id of pinned) await client.unpin(id, calls);
+    return await client.runCleanup((await client.previewCleanup({ ...calls, only })).plan_id, calls);
+  } catch (error) {
+    for (const id of pinned) await client.pin(id).catch(() => undefined);
+    throw error;
+  }
 }
 
 /** Removes points from whichever workspaces have them, each workspace by a plan of its own. */
@@ -122,9 +137,11 @@ async function removeAnywhere(context: Context, points: readonly string[], input
   const result: CleanupResult = { removed: [], bytes_freed: 0, complete: true };
   for (const [folder, only] of await workspacesOf(context, points)) {
     await using client = await library.open(folder, context.openOptions());
-    if (input.flag("force")) await unpinAll(context, client, only);
-    const plan = await client.previewCleanup({ ...context.callOptions(), only });
-    const { removed, bytes_freed: freed, complete } = await client.runCleanup(plan.plan_id, context.callOptions());
+    const calls = context.callOptions();
+    const done = input.flag("force")
+      ? await removeForced(context, client, only)
+      : await client.runCleanup((await client.previewCleanup({ ...calls, only })).plan_id, calls);
+    const { removed, bytes_freed: freed, complete } = done;
     append(result.removed, removed);
     result.bytes_freed += freed;
     result.complete &&= complete;

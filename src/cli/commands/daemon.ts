@@ -53,7 +53,7 @@ export const command: CommandDefinition = {
       async afterwards() {
         await aborted(context.signal);
         notify("STOPPING=1");
-        daemon.release();
+        daemon.letGo();
         await server.stop();
         await reconciled;
         await daemon.stop();

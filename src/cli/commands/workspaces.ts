@@ -1,6 +1,7 @@
 import type { WorkspaceInfo } from "../../contract/index.ts";
 import type { CommandDefinition, Outcome } from "../command.ts";
 import type { Context } from "../context.ts";
+import { EXIT_PARTLY } from "../envelope.ts";
 import { formatAge, formatBytes, plural, printable } from "../render/format.ts";
 import { renderTable } from "../render/table.ts";
 import { type PointOf, pointsOfAll } from "../points-of-all.ts";
@@ -42,8 +43,12 @@ async function render(context: Context, workspaces: readonly WorkspaceInfo[]): P
   return lines.join("\n");
 }
 
-function listPoints(context: Context, points: readonly PointOf[]): Outcome {
+function listPoints(
+  context: Context,
+  { points, isComplete }: { points: readonly PointOf[]; isComplete: boolean },
+): Outcome {
   return {
+    exitStatus: isComplete ? 0 : EXIT_PARTLY,
     data: { save_points: points.map(({ workspace, point }) => ({ workspace, ...point })) },
     paged: true,
     text: async () => {

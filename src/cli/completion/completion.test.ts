@@ -63,7 +63,7 @@ test(
     assert.deepEqual(await offered(["cairn", "-C", "x", "--progress", "p"]), ["plain"]);
     assert.deepEqual(await offered(["cairn", "save", "--progress", "p"]), ["plain"]);
     assert.deepEqual(await offered(["cairn", "restore", "--allow", ""]), ["space"]);
-    assert.deepEqual(await offered(["cairn", "save", "--allow", ""]), ["home", "nested", "git", "space"]);
+    assert.deepEqual(await offered(["cairn", "save", "--allow", ""]), ["home", "nested", "git", "space", "holders"]);
     assert.deepEqual(await offered(["cairn", "backup", "restore", "--prove-from", ""]), ["disk", "memory"]);
   },
 );

@@ -5,8 +5,12 @@ import {
   type CallOptions,
   CLIENT_VERBS,
   type Client,
+  type Conversion,
   type EngineReason,
   LIBRARY_VERBS,
+  type RunOptions,
+  type SaveOptions,
+  type SaveResult,
   type WorkspaceInfo,
   type WorkspaceRef,
 } from "../../contract/index.ts";
@@ -23,6 +27,8 @@ export interface Reference {
   control_id: ControlId;
   created: boolean;
   engine_reasons: EngineReason[];
+  followed_from: string | null;
+  conversion: Conversion | null;
 }
 
 type AnyMethod = (...given: unknown[]) => unknown;
@@ -171,7 +177,22 @@ function remoteClient(connection: Connection, found: Reference, local: Local): C
   const { path } = workspace;
   let here: Promise<Client> | undefined;
   const inPlace = async (): Promise<Client> =>
-    (here ??= (async () => (await local()).open(path, { controlDirectory: workspace.control_directory }))());
+    (here ??= (async () => {
+      try {
+        return await (await local()).open(path, { controlDirectory: workspace.control_directory });
+      } catch (error) {
+        const failed = toCairnError(error);
+        if (failed.code !== "permission") throw failed;
+        throw new CairnError(
+          "permission",
+          `root's daemon keeps the points of ${path}, and does not do this for its callers`,
+          {
+            hint: "have root do it; or have the daemon stop keeping it: cairn release, and keep it yourself",
+            cause: error,
+          },
+        );
+      }
+    })());
   const methods: Record<string, AnyMethod> = {};
   for (const [name, verb] of Object.entries(CLIENT_VERBS as Readonly<Record<string, Verb>>)) {
     const members = (given: readonly unknown[]): Members => ({
@@ -196,6 +217,13 @@ function remoteClient(connection: Connection, found: Reference, local: Local): C
             }
           };
   }
+  // The program is the caller's, and what lies before and after it the daemon's.
+  methods["run"] = async (command, options) => {
+    const { run } = await import("../../operations/run.ts");
+    const save = async (saving: SaveOptions): Promise<SaveResult> =>
+      (await connection.call("save", { workspace: path, options: saving }, saving)) as SaveResult;
+    return run(command as string[], (options ?? {}) as RunOptions, { save, root: path });
+  };
   const facts: Omit<Client, keyof typeof CLIENT_VERBS> & Pick<Client, "workspacePath" | "sealWhenIdle"> = {
     repoRoot: path,
     repoId: found.control_id,
@@ -204,8 +232,8 @@ function remoteClient(connection: Connection, found: Reference, local: Local): C
     workspace,
     created: found.created,
     engineReasons: found.engine_reasons,
-    followedFrom: null,
-    conversion: null,
+    followedFrom: found.followed_from,
+    conversion: found.conversion,
     workspacePath: () => path,
     // A daemon seals what is asked for alone: with many workspaces the rest would keep it busy for hours.
     sealWhenIdle: () => undefined,

@@ -1,5 +1,5 @@
 import { EngineOptions } from "../../../contract/care.ts";
-import type { Conversion } from "../../../contract/index.ts";
+import type { Conversion, ReleaseResult } from "../../../contract/index.ts";
 import type { ServedWorkspace } from "../../../formats/records/daemon-state.ts";
 import type { CommandDefinition } from "../../command.ts";
 import { guards, VerbOptions } from "../../options.ts";
@@ -15,12 +15,12 @@ export const unregister: CommandDefinition = {
   examples: [{ line: "cairn service unregister ~/project", text: "its points stay; `cairn init` takes them up again" }],
   async run(context, input) {
     const path = context.absolute(input.required(0));
-    const served = (await askDaemon("unregister", { path })) as ServedWorkspace;
-    const { path: folder, control_directory } = served;
+    const released = (await askDaemon("release", { workspace: path })) as ReleaseResult | null;
+    const control = released?.workspace.control_directory ?? null;
     return {
-      data: { path: folder, control_directory },
+      data: { path, control_directory: control },
       text: () =>
-        `${context.style.green("unregistered")} ${printable(folder)}; its points stay in ${printable(control_directory)}`,
+        `${context.style.green("unregistered")} ${printable(path)}; ${control === null ? "it was not kept any more" : `its points stay in ${printable(control)}`}`,
     };
   },
 };
