@@ -278,7 +278,8 @@ test("pin, unpin, tag, store, inspect, workspaces, engine and seal print what th
   for (const verb of ["uninstall", "status", "reload", "unregister .", "recover ."])
     run(`service ${verb}`, { status: 3 });
   write("bad.toml", "[backend]\ntype = 1\n");
-  run("daemon --config bad.toml", { status: 2 });
+  run("daemon --config bad.toml --check", { status: 2 });
+  run("daemon --config none.toml --check");
   run("serve-repository --path . --listen 127.0.0.1:0 --no-auth --check");
   ran.add("__complete");
 });

@@ -307,6 +307,7 @@ export function fakeLibrary(overrides: Overrides = {}, created = false): FakeLib
       yield Buffer.from(target === null ? "new\ntext\n" : "old\ntext\n");
     },
     walk: walking(fake),
+    [Symbol.asyncDispose]: async () => undefined,
     close: async () => {
       fake.closed++;
       fake.closing?.();

@@ -45,14 +45,8 @@ export const DATA_KEYS: Record<string, string> = {
   seal: "sealed",
   "serve-repository --path /tmp --listen 127.0.0.1:0 --no-auth --check":
     "url repository path append_only private_repositories authentication tls",
-  daemon: "socket state_directory config",
+  "daemon --check": "socket state_directory config",
   "service install --print": "unit commands started text",
-  "service uninstall": "unit commands",
-  "service status":
-    "pid started_at unclean_shutdown backend state_file config_file socket workspaces retention file_systems advice",
-  "service reload": "reloaded",
-  "service unregister d": "path control_directory",
-  "service recover d": "path original entries control_directory",
   "database list d": "databases unread",
   "database capture db --to f":
     "path label method reason bytes page_size pages sha256 held_ms wal_bytes_before wal_bytes_after statistics problems sidecars duration_ms",
@@ -62,6 +56,16 @@ export const DATA_KEYS: Record<string, string> = {
   "__complete points": "candidates",
   ...BACKUP_DATA_KEYS,
 };
+
+/** The keys of lines that ask a daemon, or systemd. */
+export const DAEMON_KEYS = {
+  "service uninstall": "unit commands",
+  "service status":
+    "pid started_at unclean_shutdown backend state_file config_file socket workspaces retention file_systems advice",
+  "service reload": "reloaded",
+  "service unregister d": "path control_directory",
+  "service recover d": "path original entries control_directory",
+} as const;
 
 /** Objects inside the data: keys that are always there, then those that may be, after a bar. */
 export const OBJECT_KEYS = {

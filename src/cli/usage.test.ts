@@ -62,7 +62,7 @@ test("the options of every command are these", async () => {
         "-r,--repo --password-file --password-command --age-identity --limit-upload --limit-download --connections",
       "serve-repository":
         "--path --listen --htpasswd --no-auth --private-repositories --append-only --tls-cert --tls-key --max-file-size --max-connections --check --hash-password",
-      daemon: "--state-dir --socket --config",
+      daemon: "--state-dir --socket --config --check",
       init: "--name --engine --self-contained --quota --allow",
       workspaces: "--points",
       relocate: "--allow",

@@ -1,4 +1,5 @@
 import { SocketServer } from "../../api/socket/server.ts";
+import { readConfig } from "../../daemon/config.ts";
 import { Daemon } from "../../daemon/daemon.ts";
 import { notify } from "../../daemon/notify.ts";
 import { daemonPlaces } from "../../daemon/places.ts";
@@ -14,6 +15,7 @@ export const command: CommandDefinition = {
     { flags: "--state-dir <dir>", text: "where its state lies (/var/lib/cairn for root)" },
     { flags: "--socket <file>", text: "the socket that it listens on (/run/cairn/cairn.sock for root)" },
     { flags: "--config <file>", text: "its configuration (/etc/cairn/config.toml for root)" },
+    { flags: "--check", text: "only read the configuration, and say where it would serve" },
   ],
   examples: [
     { line: "cairn daemon", text: "serve this user's workspaces until Ctrl-C; as root, those of all users" },
@@ -25,6 +27,11 @@ export const command: CommandDefinition = {
       return given === undefined ? undefined : context.place(given);
     });
     const places = daemonPlaces({ state, socket, config });
+    const data = { socket: places.socket, state_directory: places.state, config: places.config };
+    if (input.flag("check")) {
+      readConfig(places.config);
+      return { data, text: () => `would serve on ${printable(places.socket)}; state in ${printable(places.state)}` };
+    }
     const log = (message: string): void => context.diagnose(printable(message));
     const daemon = await Daemon.start({ places, openLibrary: openOwnLibrary, log });
     const { group, connections, request_bytes: requestBytes, calls } = daemon.config.socket;
@@ -48,7 +55,7 @@ export const command: CommandDefinition = {
     notify("READY=1");
     const reconciled = daemon.reconcile().catch((error: unknown) => log(toCairnError(error).message));
     return {
-      data: { socket: places.socket, state_directory: places.state, config: places.config },
+      data: { ...data, state_directory: places.state },
       text: () => `serving on ${context.style.cyan(printable(places.socket))}; state in ${printable(places.state)}`,
       async afterwards() {
         await aborted(context.signal);
