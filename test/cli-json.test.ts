@@ -8,6 +8,7 @@ import * as v from "valibot";
 import { COMMANDS } from "../src/cli/commands/index.ts";
 import { COMMAND_DATA } from "../src/contract/commands.ts";
 import { DATA_KEYS, OBJECT_KEYS } from "../src/cli/testing-json-keys.ts";
+import { makeParts, writeZip } from "../src/bundle/testing-bundle.ts";
 import { cairn, ROOT, SCRATCH, type Outcome } from "./fixtures/command.ts";
 
 /** The real command with `--json`, command by command in one workspace: what it prints is what docs/json.md promises. */
@@ -34,7 +35,7 @@ interface Expected {
 }
 
 /** Their commands have two words. */
-const GROUPS = new Set(["backup", "receipt", "database", "service"]);
+const GROUPS = new Set(["backup", "receipt", "database", "service", "bundle"]);
 
 /** Runs a command and holds its envelope against the contract. */
 // oxlint-disable-next-line typescript/no-explicit-any -- what was printed is looked at as it is
@@ -264,7 +265,7 @@ test("run prints what it promises and passes the exit status on", () => {
   run("run --json -- true", { pinned: "run -- true" });
 });
 
-test("pin, unpin, tag, store, inspect, workspaces, engine and seal print what they promise", () => {
+test("pin, unpin, tag, store, inspect, workspaces, engine and seal print what they promise", async () => {
   for (const line of ["pin head", "unpin head", "tag head x"]) check(run(line).data["save_point"], "save_point");
   const { repository } = run("store").data;
   assert.equal(run(`inspect ${repository}/config`, { pinned: "inspect x" }).data["format"], "restic-config");
@@ -274,6 +275,11 @@ test("pin, unpin, tag, store, inspect, workspaces, engine and seal print what th
   checkAll(run("engine set copy").data["engine_reasons"], "engine_reason", 4);
   assert.equal(run("seal").data["sealed"], 0);
   run("completion fish");
+  await writeZip(path.join(WORK, "b.ovpack"), makeParts("C", { name: "docs", content: { "a.md": "a" } }));
+  run("bundle inspect b.ovpack");
+  run("bundle verify b.ovpack");
+  run("bundle diff b.ovpack b.ovpack");
+  run("bundle extract b.ovpack out");
   run("service install --print");
   for (const verb of ["uninstall", "status", "reload", "unregister .", "recover ."])
     run(`service ${verb}`, { status: 3 });

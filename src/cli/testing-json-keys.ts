@@ -47,6 +47,11 @@ export const DATA_KEYS: Record<string, string> = {
     "url repository path append_only private_repositories authentication tls",
   "daemon --check": "socket state_directory config",
   "service install --print": "unit commands started text",
+  "bundle inspect b":
+    "layout name uri scope scopes content_sha256 files directories bytes index_records has_vectors entries",
+  "bundle verify b": "layout content_sha256 files bytes index_records duration_ms",
+  "bundle diff a b": "added removed changed",
+  "bundle extract b d": "path files directories bytes",
   "database list d": "databases unread",
   "database capture db --to f":
     "path label method reason bytes page_size pages sha256 held_ms wal_bytes_before wal_bytes_after statistics problems sidecars duration_ms",

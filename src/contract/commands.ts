@@ -8,6 +8,7 @@ import {
   WorkspaceInfo,
   seal,
 } from "./care.ts";
+import { BUNDLE_DATA } from "./bundles.ts";
 import { DAEMON_DATA } from "./daemon.ts";
 import { CaptureDatabaseResult, DatabaseList, RestoreDatabaseResult } from "./databases.ts";
 import {
@@ -145,6 +146,7 @@ export const COMMAND_DATA: Readonly<Record<string, AnySchema>> = {
   }),
   "serve-repository --hash-password": object({ htpasswd_line: text() }),
   ...DAEMON_DATA,
+  ...BUNDLE_DATA,
   completion: object({ shell: text(), script: text() }),
   __complete: object({ candidates: rows(anything()) }),
   "database list": DatabaseList,

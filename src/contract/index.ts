@@ -1,4 +1,5 @@
 import type { ControlId } from "../ids.ts";
+import * as bundles from "./bundles.ts";
 import * as care from "./care.ts";
 import * as databases from "./databases.ts";
 import * as looking from "./looking.ts";
@@ -21,6 +22,7 @@ import type { Conversion, EngineReason, EngineType, WorkspaceRef } from "./words
  * camelCase. Sizes are bytes, durations milliseconds, instants ISO 8601 in UTC. Paths are relative to the workspace's root
  * and without a leading `./`; the root is "". A list that chooses names something: an empty one is `usage`.
  */
+export type * from "./bundles.ts";
 export type * from "./care.ts";
 export type * from "./databases.ts";
 export type * from "./looking.ts";
@@ -147,6 +149,10 @@ export const LIBRARY_VERBS = {
   listWorkspaces: care.listWorkspaces,
   relocate: care.relocate,
   forget: care.forgetFolder,
+  inspectBundle: bundles.inspectBundle,
+  verifyBundle: bundles.verifyBundle,
+  diffBundles: bundles.diffBundles,
+  extractBundle: bundles.extractBundle,
   listDatabases: databases.listDatabases,
   captureDatabase: databases.captureDatabase,
   restoreDatabase: databases.restoreDatabase,

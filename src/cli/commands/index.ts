@@ -71,6 +71,11 @@ export const COMMANDS: Readonly<Record<string, CommandEntry>> = {
     summary: "copy and give back SQLite databases that are in use",
     load: () => import("./database/index.ts"),
   },
+  bundle: {
+    group: BACKUPS,
+    summary: "look into bundles of context stores, prove and unpack them",
+    load: () => import("./bundle/index.ts"),
+  },
   "serve-repository": {
     group: BACKUPS,
     summary: "let other machines keep their repositories here",

@@ -6,6 +6,7 @@ import { forget } from "../../workspace/place/release.ts";
 import { relocate } from "../../workspace/place/relocate.ts";
 import { storePolynomial } from "../../workspace/store/embedded-store.ts";
 import { storePaths } from "../../workspace/store/store-files.ts";
+import { diffBundles, extractBundle, inspectBundle, verifyBundle } from "../bundles.ts";
 import { detectEngine, requireEngine } from "../engine.ts";
 import { inspect } from "../inspect.ts";
 import { OpenedRepository } from "../opened-repository.ts";
@@ -34,6 +35,10 @@ export const LIBRARY_ROWS = {
   relocate: ({ parts }, from, to, options) => relocate(parts, { from, to, options }),
   inspect: (_hand, file, options) => inspect(file, options),
   forget: (_hand, path, options) => forget(path, options),
+  inspectBundle: (_hand, path) => inspectBundle(path),
+  verifyBundle: (_hand, path, options) => verifyBundle(path, options),
+  diffBundles: (_hand, a, b) => diffBundles(a, b),
+  extractBundle: (_hand, path, to, options) => extractBundle(path, to, options),
   listDatabases: (_hand, path, options) => listDatabases(path, options),
   captureDatabase: (_hand, path, options) => captureDatabase(path, options),
   restoreDatabase: (_hand, image, options) => restoreDatabase(image, options),

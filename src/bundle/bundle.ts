@@ -1,0 +1,336 @@
+import { createHash, type Hash } from "node:crypto";
+import { throwIfAborted } from "../errors.ts";
+import {
+  badBundle,
+  contentHash,
+  decodeManifest,
+  DENSE,
+  type FileEntry,
+  type Manifest,
+  MANIFEST_A,
+  MANIFEST_BC,
+  RECORDS,
+} from "../formats/ovpack/manifest.ts";
+import { fromLayoutA } from "../formats/ovpack/member-path.ts";
+import { type Member, ZipFile } from "./zip-file.ts";
+
+/** Told how far a check is, in bytes of content. */
+export interface BundleCall {
+  signal?: AbortSignal | undefined;
+  onBytes?: ((done: number) => void) | undefined;
+}
+
+/** Most paths of each kind that an error lists. */
+const MOST_LISTED = 100;
+const MAX_MANIFEST_BYTES = 256 << 20;
+const MAX_LINE = 16 << 20;
+
+/** An open bundle, whose manifest was read and compared with the members of the zip: nothing of the content was read. */
+export class Bundle implements AsyncDisposable {
+  readonly manifest: Manifest;
+  readonly #zip: ZipFile;
+  /** Members of the content by the path that an entry has. */
+  readonly #content: ReadonlyMap<string, Member>;
+  readonly #index: ReadonlyMap<string, Member>;
+
+  private constructor(zip: ZipFile, manifest: Manifest, parts: Pick<Parts, "content" | "index">) {
+    this.#zip = zip;
+    this.manifest = manifest;
+    this.#content = parts.content;
+    this.#index = parts.index;
+  }
+
+  /** Throws `damaged` with the facts of what does not fit, `newer_version`, `unsupported`, `not_found`. */
+  static async open(path: string): Promise<Bundle> {
+    const zip = await ZipFile.open(path);
+    try {
+      const { where, root, member } = manifestOf(zip.members);
+      if (member.size > MAX_MANIFEST_BYTES) throw badBundle("the manifest is too large", { actual: member.size });
+      const manifest = decodeManifest(await all(zip.read(member)), where);
+      if (manifest.root.name !== root)
+        throw badBundle(`the manifest is of ${manifest.root.name}, and lies in ${root}`, {
+          field: "root.name",
+          expected: root,
+          actual: manifest.root.name,
+        });
+      const parts = partsOf(zip.members, root, manifest);
+      compare(manifest, parts);
+      return new Bundle(zip, manifest, parts);
+    } catch (error) {
+      await zip[Symbol.asyncDispose]();
+      throw error;
+    }
+  }
+
+  /** The content of a file; its hash is the caller's to check, its length is checked here. */
+  read({ path }: FileEntry): AsyncIterable<Buffer> {
+    return this.#zip.read(this.#content.get(path)!);
+  }
+
+  /** Reads all that is in it and compares it with what the manifest says. Throws `damaged` at the first thing that differs. */
+  async verify({ signal, onBytes }: BundleCall = {}): Promise<{ files: number; bytes: number; records: number }> {
+    const { files, content_sha256: expected, records, dense } = this.manifest;
+    const actual = contentHash(files);
+    if (actual !== expected)
+      throw badBundle("the hash over all files is another one", { field: "content_sha256", expected, actual });
+    let bytes = 0;
+    for (const file of files) {
+      throwIfAborted(signal);
+      const hash = createHash("sha256");
+      for await (const piece of this.read(file)) {
+        hash.update(piece);
+        bytes += piece.length;
+        throwIfAborted(signal);
+      }
+      onBytes?.(bytes);
+      const found = hash.digest("hex");
+      if (found !== file.sha256)
+        throw badBundle(`${file.path} is not what was packed`, {
+          path: file.path,
+          field: "sha256",
+          expected: file.sha256,
+          actual: found,
+        });
+    }
+    const vectors = records === null ? [] : await this.#checkRecords(signal);
+    if (dense !== null) await this.#checkDense(vectors, signal);
+    return { files: files.length, bytes, records: records?.count ?? 0 };
+  }
+
+  /** Places of the vectors that the records name, in floats. */
+  async #checkRecords(signal: AbortSignal | undefined): Promise<{ offset: number; dimensions: number }[]> {
+    const { records, dense, files, directories } = this.manifest;
+    const kinds = new Map([...files, ...directories].map(({ path, kind }) => [path, kind]));
+    const hash = createHash("sha256");
+    const vectors: { offset: number; dimensions: number }[] = [];
+    let count = 0;
+    for await (const line of linesOf(this.#zip.read(this.#index.get(RECORDS)!), hash)) {
+      throwIfAborted(signal);
+      const at = { path: RECORDS, index: count, line: count + 1 };
+      const vector = checkRecord(line, { kinds, at });
+      if (vector !== null) vectors.push(vector);
+      count++;
+    }
+    if (count !== records!.count)
+      throw badBundle("there are not as many index records as the manifest says", {
+        path: RECORDS,
+        expected: records!.count,
+        actual: count,
+      });
+    const actual = hash.digest("hex");
+    if (actual !== records!.sha256)
+      throw badBundle("the index records are not what was packed", {
+        path: RECORDS,
+        field: "sha256",
+        expected: records!.sha256,
+        actual,
+      });
+    if (vectors.length > 0 && dense === null)
+      throw badBundle("records name vectors, and there are none", { field: "index.dense" });
+    if (vectors.length > 0 && vectors.length !== count)
+      throw badBundle("some records have vectors, and some have none", { expected: count, actual: vectors.length });
+    return vectors;
+  }
+
+  async #checkDense(
+    vectors: readonly { offset: number; dimensions: number }[],
+    signal: AbortSignal | undefined,
+  ): Promise<void> {
+    const { count, dimensions, sha256 } = this.manifest.dense!;
+    if (vectors.length !== count)
+      throw badBundle("there are not as many vectors as the manifest says", {
+        path: DENSE,
+        expected: count,
+        actual: vectors.length,
+      });
+    const offsets = vectors.map(({ offset }) => offset).toSorted((a, b) => a - b);
+    const wrong = vectors.find((each) => each.dimensions !== dimensions);
+    if (wrong !== undefined)
+      throw badBundle("a vector has another length", {
+        path: DENSE,
+        field: "dimensions",
+        expected: dimensions,
+        actual: wrong.dimensions,
+      });
+    for (const [i, offset] of offsets.entries())
+      if (offset !== i * dimensions)
+        throw badBundle("vectors do not lie one after the other, each used once", {
+          path: DENSE,
+          index: i,
+          expected: i * dimensions,
+          actual: offset,
+        });
+    const member = this.#index.get(DENSE)!;
+    if (member.size !== count * dimensions * 4)
+      throw badBundle("the vectors are cut", { path: DENSE, expected: count * dimensions * 4, actual: member.size });
+    const hash = createHash("sha256");
+    for await (const piece of this.#zip.read(member)) {
+      throwIfAborted(signal);
+      hash.update(piece);
+    }
+    const actual = hash.digest("hex");
+    if (actual !== sha256)
+      throw badBundle("the vectors are not what was packed", {
+        path: DENSE,
+        field: "sha256",
+        expected: sha256,
+        actual,
+      });
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    await this.#zip[Symbol.asyncDispose]();
+  }
+}
+
+interface FoundManifest {
+  where: "A" | "BC";
+  root: string;
+  member: Member;
+}
+
+/** The one manifest, which tells the layout by its place. */
+function manifestOf(members: readonly Member[]): FoundManifest {
+  const found = members.flatMap((member): FoundManifest[] => {
+    const slash = member.path.indexOf("/");
+    const [root, below] = [member.path.slice(0, Math.max(slash, 0)), member.path.slice(slash + 1)];
+    if (member.isDirectory || slash < 0) return [];
+    if (below === MANIFEST_A) return [{ where: "A", root, member }];
+    return below === MANIFEST_BC ? [{ where: "BC", root, member }] : [];
+  });
+  const [only, ...more] = found;
+  if (only === undefined)
+    throw badBundle("there is no manifest in it: it is no bundle, or one of format version 1", { field: "manifest" });
+  if (more.length > 0) throw badBundle("there is more than one manifest in it", { path: more[0]!.member.path });
+  return only;
+}
+
+interface Parts {
+  content: Map<string, Member>;
+  directories: Set<string>;
+  index: Map<string, Member>;
+}
+
+/** Sorts the members by what they are. Throws `damaged` for one that lies outside of root and layout. */
+function partsOf(members: readonly Member[], root: string, { layout }: Manifest): Parts {
+  const parts: Parts = { content: new Map(), directories: new Set([""]), index: new Map() };
+  const files = "files";
+  for (const member of members) {
+    const { path, isDirectory } = member;
+    if (path !== root && !path.startsWith(`${root}/`))
+      throw badBundle(`${path} lies beside the root ${root}`, { path });
+    const below = path.slice(root.length + 1);
+    if (below === "") {
+      if (!isDirectory) throw badBundle(`the root ${root} is a file`, { path });
+      continue;
+    }
+    if (layout === "A") {
+      if (below === MANIFEST_A) continue;
+      add(parts, fromLayoutA(below), member);
+    } else if (below === "_ovpack" || below.startsWith("_ovpack/")) {
+      if (!isDirectory && ![MANIFEST_BC, RECORDS, DENSE].includes(below))
+        throw badBundle(`${path} is nothing that a bundle has`, { path });
+      if (!isDirectory) parts.index.set(below, member);
+    } else if (below === files && isDirectory) continue;
+    else if (below.startsWith(`${files}/`)) add(parts, below.slice(files.length + 1), member);
+    else throw badBundle(`${path} lies outside of the bundle's files`, { path });
+  }
+  return parts;
+}
+
+function add(parts: Parts, path: string, member: Member): void {
+  if (parts.content.has(path) || parts.directories.has(path)) throw badBundle(`two members are ${path}`, { path });
+  if (member.isDirectory) parts.directories.add(path);
+  else parts.content.set(path, member);
+}
+
+/** Compares the manifest's entries with the members, both ways. */
+function compare(manifest: Manifest, { content, directories, index }: Parts): void {
+  const files = new Map(manifest.files.map((each) => [each.path, each]));
+  const listed = new Set(manifest.directories.map(({ path }) => path));
+  const lists = {
+    missing_files: [...files.keys()].filter((path) => !content.has(path)),
+    unexpected_files: [...content.keys()].filter((path) => !files.has(path)),
+    missing_directories: [...listed].filter((path) => !directories.has(path)),
+    unexpected_directories: [...directories].filter((path) => !listed.has(path)),
+  };
+  const differing = Object.entries(lists).filter(([, paths]) => paths.length > 0);
+  if (differing.length > 0) {
+    const details = Object.fromEntries(
+      differing.map(([name, paths]) => [name, paths.toSorted().slice(0, MOST_LISTED)]),
+    );
+    throw badBundle(
+      `the manifest does not list what is in the zip: ${differing.map(([name, paths]) => `${name.replace("_", " ")} ${paths.length}`).join(", ")}`,
+      details,
+    );
+  }
+  for (const [path, { size }] of files) {
+    const { size: actual } = content.get(path)!;
+    if (actual !== size)
+      throw badBundle(`${path} has ${actual} bytes, and the manifest says ${size}`, {
+        path,
+        field: "size",
+        expected: size,
+        actual,
+      });
+  }
+  for (const [place, wanted] of [
+    [RECORDS, manifest.records],
+    [DENSE, manifest.dense],
+  ] as const) {
+    if (wanted !== null && !index.has(place)) throw badBundle(`${place} is missing`, { path: place });
+    if (wanted === null && index.has(place))
+      throw badBundle(`${place} is there, and the manifest does not say so`, { path: place });
+  }
+}
+
+/** The place of a record's vector; null where it names none. Throws `damaged`. */
+function checkRecord(
+  line: string,
+  { kinds, at }: { kinds: ReadonlyMap<string, string>; at: Record<string, unknown> },
+): { offset: number; dimensions: number } | null {
+  let record: unknown;
+  try {
+    record = JSON.parse(line);
+  } catch {
+    record = null;
+  }
+  if (typeof record !== "object" || record === null || Array.isArray(record))
+    throw badBundle("an index record is no JSON object", at);
+  const { record_id: id, path, kind, level, text, scalars, vector } = record as Record<string, unknown>;
+  const wrong = (field: string): never => {
+    throw badBundle(`an index record has a wrong ${field}`, { ...at, field });
+  };
+  if (typeof id !== "string" || id === "") wrong("record_id");
+  if (typeof path !== "string" || !kinds.has(path)) wrong("path");
+  if (kind !== kinds.get(path as string)) wrong("kind");
+  if (!Number.isInteger(level)) wrong("level");
+  if (text !== undefined && text !== null && typeof text !== "string") wrong("text");
+  if (scalars !== undefined && scalars !== null && (typeof scalars !== "object" || Array.isArray(scalars)))
+    wrong("scalars");
+  if (vector === undefined || vector === null) return null;
+  const { dense } = vector as { dense?: { offset?: unknown; dimensions?: unknown } };
+  if (!Number.isSafeInteger(dense?.offset) || !Number.isSafeInteger(dense?.dimensions)) wrong("vector");
+  return dense as { offset: number; dimensions: number };
+}
+
+/** Lines that end with a line feed alone: other characters that end lines elsewhere belong to a record. */
+async function* linesOf(pieces: AsyncIterable<Buffer>, hash: Hash): AsyncGenerator<string> {
+  let rest: Buffer = Buffer.alloc(0);
+  for await (const piece of pieces) {
+    hash.update(piece);
+    rest = rest.length === 0 ? piece : Buffer.concat([rest, piece]);
+    for (let end = rest.indexOf(10); end >= 0; end = rest.indexOf(10)) {
+      yield rest.toString("utf8", 0, end);
+      rest = rest.subarray(end + 1);
+    }
+    if (rest.length > MAX_LINE) throw badBundle("an index record is too long", { path: RECORDS, actual: rest.length });
+  }
+  if (rest.length > 0) yield rest.toString("utf8");
+}
+
+async function all(pieces: AsyncIterable<Buffer>): Promise<Buffer> {
+  const found: Buffer[] = [];
+  for await (const piece of pieces) found.push(piece);
+  return Buffer.concat(found);
+}

@@ -1,0 +1,201 @@
+import fs from "node:fs";
+import type { Readable } from "node:stream";
+import yauzl from "yauzl";
+import { CairnError, toCairnError } from "../errors.ts";
+import { checkMemberPath } from "../formats/ovpack/member-path.ts";
+import { badBundle } from "../formats/ovpack/manifest.ts";
+import { openRegular } from "../fs/regular-file.ts";
+import { printablePath } from "../fs/safe-path.ts";
+
+/** Bounds of what is read: more is refused before anything is unpacked. */
+export interface ZipBounds {
+  members: number;
+  /** Of all content, and of each part against what it takes in the file. */
+  bytes: number;
+  ratio: number;
+}
+
+export const BOUNDS: ZipBounds = { members: 2_000_000, bytes: 2 ** 42, ratio: 2_000 };
+/** Below so many bytes a part may be as dense as it likes: a page of spaces is no bomb. */
+const SMALL = 1 << 20;
+
+/** A member of a zip whose headers were compared. */
+export interface Member {
+  /** Without the slash at the end of a directory's. */
+  path: string;
+  isDirectory: boolean;
+  size: number;
+  entry: yauzl.Entry;
+}
+
+const STORED = 0;
+const DEFLATED = 8;
+const ENCRYPTED = 1;
+const UTF8 = 1 << 11;
+const LOCAL_BYTES = 30;
+const LOCAL_MAGIC = 0x04034b50;
+const LINK = 0o120_000;
+const TYPE = 0o170_000;
+
+/** An open zip, of which every member was looked at: names, kinds, sizes, and that no two parts of the file overlap. */
+export class ZipFile implements AsyncDisposable {
+  readonly members: readonly Member[];
+  readonly #zip: yauzl.ZipFile;
+
+  private constructor(zip: yauzl.ZipFile, members: readonly Member[]) {
+    this.#zip = zip;
+    this.members = members;
+  }
+
+  /** Throws `damaged` with the member's path for what is no zip, hostile or cut; `not_found`. */
+  static async open(path: string, bounds: ZipBounds = BOUNDS): Promise<ZipFile> {
+    let fd: number;
+    try {
+      fd = openRegular(path, { named: true });
+    } catch (error) {
+      throw toCairnError(error, `read ${printablePath(path)}`);
+    }
+    let zip: yauzl.ZipFile;
+    try {
+      zip = await fromFd(fd);
+    } catch (error) {
+      fs.closeSync(fd);
+      throw badBundle(`${printablePath(path)} is no zip that can be read: ${(error as Error).message}`);
+    }
+    try {
+      return new ZipFile(zip, await look(zip, { fd, bounds }));
+    } catch (error) {
+      zip.close();
+      throw error instanceof CairnError ? error : badBundle((error as Error).message);
+    }
+  }
+
+  /** The content of a member in pieces, unpacked as it is read. Throws `damaged` where it is not what the headers say. */
+  async *read({ entry, path }: Member): AsyncGenerator<Buffer> {
+    try {
+      const stream = await new Promise<Readable>((resolve, reject) => {
+        this.#zip.openReadStream(entry, (error, made) => (error === null ? resolve(made) : reject(error)));
+      });
+      for await (const piece of stream) yield piece as Buffer;
+    } catch (error) {
+      const { code, message } = error as NodeJS.ErrnoException;
+      // What unpacking finds has a code of zlib or none; a disk that fails has its own.
+      if (code === undefined || code.startsWith("Z_"))
+        throw badBundle(`${path} cannot be unpacked: ${message}`, { path });
+      throw error;
+    }
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    this.#zip.close();
+  }
+}
+
+function fromFd(fd: number): Promise<yauzl.ZipFile> {
+  return new Promise((resolve, reject) => {
+    yauzl.fromFd(
+      fd,
+      { lazyEntries: true, autoClose: false, decodeStrings: false, validateEntrySizes: true },
+      (error, zip) => (error === null ? resolve(zip) : reject(error)),
+    );
+  });
+}
+
+async function look(zip: yauzl.ZipFile, { fd, bounds }: { fd: number; bounds: ZipBounds }): Promise<Member[]> {
+  if (zip.entryCount > bounds.members)
+    throw badBundle(`the zip has ${zip.entryCount} members; at most ${bounds.members} are read`);
+  const members: Member[] = [];
+  const seen = new Set<string>();
+  const parts: { from: number; to: number }[] = [];
+  let bytes = 0;
+  for await (const entry of entriesOf(zip)) {
+    const member = memberOf(entry);
+    const { path } = member;
+    if (seen.has(path)) throw badBundle(`${path} is in the zip twice`, { path });
+    seen.add(path);
+    bytes += member.size;
+    if (bytes > bounds.bytes) throw badBundle(`the zip unpacks to more than ${bounds.bytes} bytes`, { path });
+    if (member.size > SMALL && member.size > entry.compressedSize * bounds.ratio)
+      throw badBundle(`${path} unpacks to ${member.size} bytes from ${entry.compressedSize}`, { path });
+    parts.push(localPart(fd, entry, path));
+    members.push(member);
+  }
+  parts.sort((a, b) => a.from - b.from);
+  for (const [i, part] of parts.entries())
+    if (i > 0 && part.from < parts[i - 1]!.to)
+      throw badBundle("two members of the zip share bytes", { actual: part.from });
+  // A directory that is a file as well.
+  for (const { path } of members)
+    for (let end = path.lastIndexOf("/"); end > 0; end = path.lastIndexOf("/", end - 1)) {
+      const above = path.slice(0, end);
+      if (seen.has(above) && members.some((each) => each.path === above && !each.isDirectory))
+        throw badBundle(`${above} is a file, and ${path} lies in it`, { path });
+      if (seen.has(above)) break;
+    }
+  return members;
+}
+
+async function* entriesOf(zip: yauzl.ZipFile): AsyncGenerator<yauzl.Entry> {
+  for (;;) {
+    const next = await new Promise<yauzl.Entry | null>((resolve, reject) => {
+      const done = (): void => {
+        zip.off("entry", found);
+        zip.off("end", ended);
+        zip.off("error", failed);
+      };
+      const found = (entry: yauzl.Entry): void => (done(), resolve(entry));
+      const ended = (): void => (done(), resolve(null));
+      const failed = (error: Error): void => (done(), reject(error));
+      zip.on("entry", found).on("end", ended).on("error", failed);
+      zip.readEntry();
+    });
+    if (next === null) return;
+    yield next;
+  }
+}
+
+function memberOf(entry: yauzl.Entry): Member {
+  const raw = entry.fileName as unknown as Buffer;
+  const name = nameOf(raw, entry.generalPurposeBitFlag);
+  const isDirectory = name.endsWith("/");
+  const path = isDirectory ? name.slice(0, -1) : name;
+  checkMemberPath(path);
+  const isMarked = (entry.generalPurposeBitFlag & ENCRYPTED) !== 0;
+  if (isMarked) throw badBundle(`${path} is encrypted`, { path });
+  const { compressionMethod: method } = entry;
+  if (method !== STORED && method !== DEFLATED) throw badBundle(`${path} is packed by the method ${method}`, { path });
+  if (((entry.externalFileAttributes >>> 16) & TYPE) === LINK) throw badBundle(`${path} is a link`, { path });
+  if (isDirectory && entry.uncompressedSize > 0) throw badBundle(`${path} is a directory with content`, { path });
+  return { path, isDirectory, size: entry.uncompressedSize, entry };
+}
+
+/** Names are UTF-8 where the flag says so, and ASCII else: what other programs read differently is refused. */
+function nameOf(raw: Buffer, flags: number): string {
+  const name = raw.toString("utf8");
+  const shown = JSON.stringify(name.slice(0, 200));
+  if (!Buffer.from(name, "utf8").equals(raw)) throw badBundle(`the name ${shown} is not UTF-8`, { path: name });
+  if ((flags & UTF8) === 0 && raw.some((byte) => byte > 0x7e))
+    throw badBundle(`the name ${shown} is not said to be UTF-8`, { path: name });
+  return name;
+}
+
+/** The bytes of a member in the file. Throws `damaged` where its own header does not say what the zip's list says. */
+function localPart(fd: number, entry: yauzl.Entry, path: string): { from: number; to: number } {
+  const from = entry.relativeOffsetOfLocalHeader;
+  const head = Buffer.alloc(LOCAL_BYTES);
+  if (fs.readSync(fd, head, 0, LOCAL_BYTES, from) < LOCAL_BYTES || head.readUInt32LE(0) !== LOCAL_MAGIC)
+    throw badBundle(`${path} is not where the zip's list says`, { path });
+  const raw = entry.fileName as unknown as Buffer;
+  const name = Buffer.alloc(head.readUInt16LE(26));
+  fs.readSync(fd, name, 0, name.length, from + LOCAL_BYTES);
+  // A size that follows the content is not in the header.
+  const hasSizes = (head.readUInt16LE(6) & 8) === 0;
+  const [packed, size] = [head.readUInt32LE(18), head.readUInt32LE(22)];
+  const isSize = (own: number, listed: number): boolean => own === listed || own === 0xffff_ffff;
+  const isSame =
+    name.equals(raw) &&
+    head.readUInt16LE(8) === entry.compressionMethod &&
+    (!hasSizes || (isSize(packed, entry.compressedSize) && isSize(size, entry.uncompressedSize)));
+  if (!isSame) throw badBundle(`the header of ${path} does not say what the zip's list says`, { path });
+  return { from, to: from + LOCAL_BYTES + name.length + head.readUInt16LE(28) + entry.compressedSize };
+}

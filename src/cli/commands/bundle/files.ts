@@ -1,0 +1,103 @@
+import type { CommandDefinition } from "../../command.ts";
+import { formatBytes, plural, printable } from "../../render/format.ts";
+import { renderTable } from "../../render/table.ts";
+
+const BUNDLE = { name: "<bundle>", text: "the file", completes: "files" } as const;
+
+export const inspect: CommandDefinition = {
+  name: "bundle inspect",
+  arguments: [BUNDLE],
+  examples: [{ line: "cairn bundle inspect docs.ovpack", text: "its root, its layout and every entry" }],
+  async run(context, input) {
+    const info = await (
+      await context.library()
+    ).inspectBundle(context.absolute(input.required(0)), context.callOptions());
+    return {
+      data: info,
+      paged: true,
+      async text() {
+        const { style } = context;
+        const rows = info.entries.flatMap(({ path, kind, size }) =>
+          path === ""
+            ? []
+            : [[kind === "file" ? formatBytes(size) : "", printable(kind === "file" ? path : `${path}/`)]],
+        );
+        return [
+          `${style.bold(printable(info.uri))}  layout ${info.layout}, ${plural(info.files, "file")}, ${formatBytes(info.bytes)}`,
+          `content ${info.content_sha256}`,
+          `index   ${plural(info.index_records, "record")}${info.has_vectors ? " with vectors" : ""}`,
+          ...(await renderTable(rows, [0])),
+        ].join("\n");
+      },
+    };
+  },
+};
+
+export const verify: CommandDefinition = {
+  name: "bundle verify",
+  arguments: [BUNDLE],
+  examples: [
+    { line: "cairn bundle verify docs.ovpack", text: "exit 6 and the first thing that is wrong, where something is" },
+  ],
+  async run(context, input) {
+    const result = await (
+      await context.library()
+    ).verifyBundle(context.absolute(input.required(0)), context.callOptions());
+    return {
+      data: result,
+      text: () =>
+        `${context.style.green("whole")}: ${plural(result.files, "file")}, ${formatBytes(result.bytes)}, ${plural(result.index_records, "index record")}, layout ${result.layout}\n  content ${result.content_sha256}`,
+    };
+  },
+};
+
+export const diff: CommandDefinition = {
+  name: "bundle diff",
+  arguments: [
+    { name: "<a>", text: "a bundle", completes: "files" },
+    { name: "<b>", text: "another", completes: "files" },
+  ],
+  examples: [
+    { line: "cairn bundle diff old.ovpack new.ovpack", text: "by their manifests: what came, went and changed" },
+  ],
+  async run(context, input) {
+    const [a, b] = [context.absolute(input.required(0)), context.absolute(input.required(1))];
+    const result = await (await context.library()).diffBundles(a, b, context.callOptions());
+    return {
+      data: result,
+      paged: true,
+      text() {
+        const { style } = context;
+        const lines = [
+          ...result.added.map((path) => style.green(`+ ${printable(path)}`)),
+          ...result.removed.map((path) => style.red(`- ${printable(path)}`)),
+          ...result.changed.map((path) => style.yellow(`M ${printable(path)}`)),
+        ];
+        return lines.length === 0 ? "the same content" : lines.join("\n");
+      },
+    };
+  },
+};
+
+export const extract: CommandDefinition = {
+  name: "bundle extract",
+  arguments: [
+    BUNDLE,
+    { name: "<folder>", text: "absent or empty", completes: "folders" },
+    { name: "[path...]", text: "only these, and what lies below them" },
+  ],
+  examples: [{ line: "cairn bundle extract docs.ovpack docs guides", text: "one folder of it" }],
+  async run(context, input) {
+    const paths = input.rest(2);
+    const library = await context.library();
+    const result = await library.extractBundle(context.absolute(input.required(0)), context.place(input.required(1)), {
+      ...context.callOptions(),
+      ...(paths.length === 0 ? {} : { paths }),
+    });
+    return {
+      data: result,
+      text: () =>
+        `${context.style.green("extracted")} ${plural(result.files, "file")}, ${formatBytes(result.bytes)}, into ${printable(result.path)}`,
+    };
+  },
+};

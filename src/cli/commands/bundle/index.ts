@@ -1,0 +1,26 @@
+import type { CommandDefinition } from "../../command.ts";
+import { usage } from "../../input.ts";
+
+export const command: CommandDefinition = {
+  name: "bundle",
+  arguments: [{ name: "<verb>", text: "what to do" }],
+  examples: [
+    { line: "cairn bundle verify docs.ovpack", text: "is everything in it what was packed" },
+    { line: "cairn bundle extract docs.ovpack docs", text: "into a folder, once all of it was checked" },
+  ],
+  verbs: {
+    inspect: { summary: "what is in a bundle", load: async () => ({ command: (await import("./files.ts")).inspect }) },
+    verify: {
+      summary: "read all of a bundle and prove it whole",
+      load: async () => ({ command: (await import("./files.ts")).verify }),
+    },
+    diff: { summary: "compare two bundles", load: async () => ({ command: (await import("./files.ts")).diff }) },
+    extract: {
+      summary: "write what is in a bundle into a folder",
+      load: async () => ({ command: (await import("./files.ts")).extract }),
+    },
+  },
+  async run() {
+    throw usage("cairn bundle wants a verb", "`cairn bundle --help` lists them");
+  },
+};

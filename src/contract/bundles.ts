@@ -1,0 +1,87 @@
+import { flag, list, number, object, type Of, oneOf, opt, place, rows, text } from "./schema.ts";
+import { arg, verb } from "./verb.ts";
+import { CallOptions } from "./words.ts";
+
+/** Verbs of bundles as files: no store is needed. */
+
+const bundle = () => arg("path", place("a bundle"));
+const errors = ["damaged", "newer_version", "not_found", "unsupported"] as const;
+
+export const BundleInfo = object({
+  layout: oneOf(["A", "B", "C"], "how the zip is laid out, by where its manifest lies"),
+  name: text("of the root"),
+  uri: text(),
+  scope: text(),
+  scopes: rows(text(), "of a backup"),
+  content_sha256: text("64 hex digits"),
+  files: number(),
+  directories: number("the root too"),
+  bytes: number("sum of the files' sizes"),
+  index_records: number("0 for layout A"),
+  has_vectors: flag(),
+  entries: rows(object({ path: text(), kind: oneOf(["file", "directory"]), size: number() }), "by path"),
+});
+export type BundleInfo = Of<typeof BundleInfo>;
+export const inspectBundle = verb({
+  about: "Says what is in a bundle by its manifest, which is compared with the zip; no content is read.",
+  takes: [bundle()],
+  options: CallOptions,
+  output: BundleInfo,
+  errors,
+});
+
+export const VerifyBundleFileResult = object({
+  layout: oneOf(["A", "B", "C"]),
+  content_sha256: text(),
+  files: number(),
+  bytes: number(),
+  index_records: number(),
+  duration_ms: number(),
+});
+export type VerifyBundleFileResult = Of<typeof VerifyBundleFileResult>;
+export const verifyBundle = verb({
+  about: "Reads all that is in a bundle and compares it with its manifest.",
+  takes: [bundle()],
+  options: CallOptions,
+  output: VerifyBundleFileResult,
+  errors,
+});
+
+export const DiffBundleFilesResult = object({ added: rows(text()), removed: rows(text()), changed: rows(text()) });
+export type DiffBundleFilesResult = Of<typeof DiffBundleFilesResult>;
+export const diffBundles = verb({
+  about: "Compares two bundles by their manifests.",
+  takes: [arg("a", place("a bundle")), arg("b", place("a bundle"))],
+  options: CallOptions,
+  output: DiffBundleFilesResult,
+  errors,
+});
+
+export const ExtractBundleOptions = object({
+  ...CallOptions.entries,
+  paths: opt(list(text(), "only these paths of the bundle, and what lies below them")),
+});
+export type ExtractBundleOptions = Of<typeof ExtractBundleOptions>;
+export const ExtractBundleResult = object({
+  path: text("absolute"),
+  files: number(),
+  directories: number(),
+  bytes: number(),
+});
+export type ExtractBundleResult = Of<typeof ExtractBundleResult>;
+export const extractBundle = verb({
+  about:
+    "Writes what is in a bundle into a folder that is absent or empty, once all of it was checked; whole or not at all.",
+  takes: [bundle(), arg("to", place("the folder"))],
+  options: ExtractBundleOptions,
+  output: ExtractBundleResult,
+  errors: [...errors, "already_exists"],
+});
+
+/** The `data` of the commands. */
+export const BUNDLE_DATA = {
+  "bundle inspect": BundleInfo,
+  "bundle verify": VerifyBundleFileResult,
+  "bundle diff": DiffBundleFilesResult,
+  "bundle extract": ExtractBundleResult,
+};

@@ -1,0 +1,50 @@
+import { CairnError } from "../../errors.ts";
+
+/** Paths inside a bundle: what no program that unpacks one may be led by. */
+
+const DRIVE = /^[A-Za-z]:/;
+// oxlint-disable-next-line no-control-regex -- these are what is looked for
+const CONTROL = /[\u0000-\u001f\u007f]/;
+const MOST_BYTES = 4096;
+
+export function isSha256(value: unknown): value is string {
+  return typeof value === "string" && /^[0-9a-fA-F]{64}$/.test(value);
+}
+
+/** Throws `damaged` for a path that leads out of its root, or is written in a way that programs read differently. */
+export function checkMemberPath(path: string, details: Record<string, unknown> = { path }): void {
+  const why = whyUnsafe(path);
+  if (why !== null)
+    throw new CairnError("damaged", `the path ${JSON.stringify(path.slice(0, 200))} ${why}`, { details });
+}
+
+function whyUnsafe(path: string): string | null {
+  if (path === "") return "is empty";
+  if (Buffer.byteLength(path) > MOST_BYTES) return "is too long";
+  if (!path.isWellFormed()) return "is no Unicode";
+  if (path.includes("\\")) return "has a backslash";
+  if (path.startsWith("/")) return "is absolute";
+  if (DRIVE.test(path)) return "names a drive";
+  if (CONTROL.test(path)) return "has a control character";
+  const names = path.split("/");
+  if (names.some((name) => name === ".." || name === ".")) return "has . or .. in it";
+  if (names.includes("")) return "has an empty name in it";
+  if (names.some((name) => Buffer.byteLength(name) > 255)) return "has a name of more than 255 bytes";
+  return null;
+}
+
+/** The path of layout A's member for a path: a dot at the beginning of a name is written `_._`. */
+export function toLayoutA(path: string): string {
+  return path
+    .split("/")
+    .map((name) => (name.startsWith(".") ? `_._${name.slice(1)}` : name))
+    .join("/");
+}
+
+/** The path that a member of layout A stands for. */
+export function fromLayoutA(path: string): string {
+  return path
+    .split("/")
+    .map((name) => (name.startsWith("_._") ? `.${name.slice(3)}` : name))
+    .join("/");
+}
