@@ -3,11 +3,12 @@ import { mkdtempSync, realpathSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { test } from "node:test";
+import { LIBRARY_VERBS } from "./contract/index.ts";
 import * as cairn from "./index.ts";
 
 // Names that programs rely on: they may grow, none may go.
 const EXPORTS =
-  "CairnError ERROR_TABLE adopt detectEngine find forget init initRepository inspect listWorkspaces open openOrAdopt openOrInit openRepository relocate validateEngine verifyReceipt";
+  "CairnError ERROR_TABLE adopt captureDatabase detectEngine diffBundles extractBundle find forget init initRepository inspect inspectBundle listDatabases listWorkspaces open openOrAdopt openOrInit openRepository relocate restoreDatabase validateEngine verifyBundle verifyReceipt";
 const CLIENT = [
   "repoRoot repoId engineType controlDirectory workspace created engineReasons workspacePath",
   "save restore planRestore undo planUndo restoreLatest history latestSavePoint hasSavePoints resolve status diff show read",
@@ -16,7 +17,11 @@ const CLIENT = [
   .join(" ")
   .split(" ");
 
-test("the root export has its names", () => {
+test("the root export has its names, and every verb of the library", () => {
+  assert.deepEqual(
+    Object.keys(LIBRARY_VERBS).filter((name) => !(name in cairn)),
+    [],
+  );
   assert.deepEqual(Object.keys(cairn).toSorted(), EXPORTS.split(" "));
 });
 

@@ -77,7 +77,10 @@ class Scripts {
     if (known !== undefined) return known;
     const exports = {};
     const body = this.#compile(name).runInThisContext() as Body;
-    body((required) => this.load(required.slice("./".length)), exports, this.#base);
+    // Packages that are no modules ask for Node's own.
+    const require: Load = (asked) =>
+      asked.startsWith("./") ? this.load(asked.slice("./".length)) : process.getBuiltinModule(asked);
+    body(require, exports, this.#base);
     // No two scripts require each other: nobody needs what is not whole yet, or has failed.
     this.#exports.set(name, exports);
     return exports;

@@ -115,6 +115,8 @@ async function bundle(stage: string): Promise<void> {
     entryPoints: entryPoints(),
     outdir: stage,
     entryNames: "[name]",
+    // Packages that are no modules ask for Node's own so.
+    banner: { js: "const require = (name) => process.getBuiltinModule(name);" },
     plugins: [scriptsInstead(scripts.names), workersBesideChunks],
   });
   takeBuiltinsDirectly(stage);

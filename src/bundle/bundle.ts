@@ -2,7 +2,7 @@ import { createHash, type Hash } from "node:crypto";
 import { throwIfAborted } from "../errors.ts";
 import {
   badBundle,
-  contentHash,
+  byCodePoint,
   decodeManifest,
   DENSE,
   type FileEntry,
@@ -333,4 +333,14 @@ async function all(pieces: AsyncIterable<Buffer>): Promise<Buffer> {
   const found: Buffer[] = [];
   for await (const piece of pieces) found.push(piece);
   return Buffer.concat(found);
+}
+
+/** Hash of all content: of the sorted files' paths, hashes and sizes as compact JSON. */
+export function contentHash(files: readonly FileEntry[]): string {
+  const hash = createHash("sha256");
+  const sorted = files.toSorted((a, b) => byCodePoint(a.path, b.path));
+  hash.update("[");
+  for (const [i, { path, sha256, size }] of sorted.entries())
+    hash.update(`${i === 0 ? "" : ","}${JSON.stringify({ path, sha256, size })}`);
+  return hash.update("]").digest("hex");
 }

@@ -4,7 +4,6 @@ import { pipeline } from "node:stream/promises";
 import yazl from "yazl";
 import {
   byCodePoint,
-  contentHash,
   DENSE,
   type FileEntry,
   KIND,
@@ -14,6 +13,7 @@ import {
   RECORDS,
   VERSIONS,
 } from "../formats/ovpack/manifest.ts";
+import { contentHash } from "./bundle.ts";
 import { toLayoutA } from "../formats/ovpack/member-path.ts";
 
 /** Bundles as other programs write them, for tests, which may spoil any part. Test only. */

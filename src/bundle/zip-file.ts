@@ -10,7 +10,7 @@ import { printablePath } from "../fs/safe-path.ts";
 /** Bounds of what is read: more is refused before anything is unpacked. */
 export interface ZipBounds {
   members: number;
-  /** Of all content, and of each part against what it takes in the file. */
+  /** Sum of all content; `ratio`: that of a part against what it takes in the file. */
   bytes: number;
   ratio: number;
 }

@@ -33,6 +33,7 @@ const COMMANDS: readonly (readonly [string, string])[] = [
   ["backup key passwd", "changePassword()"],
   ["backup key list", "keys()"],
   ["backup key", "addKey()"],
+  ["bundle inspect", "inspectBundle()"],
   ["backup create", "createBackup()"],
   [`backup restore ${WORD} ${WORD} --to DIR`, 'restore("$1", folder, { paths: ["$2"] })'],
   [`backup show ([^\\s:\`]+):${WORD}`, 'show("$1", "$2")'],

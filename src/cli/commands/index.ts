@@ -73,7 +73,7 @@ export const COMMANDS: Readonly<Record<string, CommandEntry>> = {
   },
   bundle: {
     group: BACKUPS,
-    summary: "look into bundles of context stores, prove and unpack them",
+    summary: "prove bundles of context stores, and unpack them",
     load: () => import("./bundle/index.ts"),
   },
   "serve-repository": {

@@ -1,4 +1,3 @@
-import { createHash } from "node:crypto";
 import { CairnError } from "../../errors.ts";
 import { type JsonObject, parseJson } from "../fields.ts";
 import { checkMemberPath, isSha256 } from "./member-path.ts";
@@ -39,7 +38,7 @@ export interface IndexFile {
 export interface Manifest {
   layout: Layout;
   root: { name: string; uri: string; scope: string; package_type?: string; user_id?: string };
-  /** Of a backup: the scopes that it has. */
+  /** Scopes of a backup; empty for others. */
   scopes: string[];
   files: FileEntry[];
   directories: DirectoryEntry[];
@@ -169,14 +168,4 @@ function wrong(field: string, expected: string, actual: unknown): CairnError {
 /** Orders paths by code points, as UTF-8 has them; UTF-16 has another order beyond U+FFFF. */
 export function byCodePoint(a: string, b: string): number {
   return Buffer.compare(Buffer.from(a), Buffer.from(b));
-}
-
-/** Hash of all content: of the sorted files' paths, hashes and sizes as compact JSON. */
-export function contentHash(files: readonly FileEntry[]): string {
-  const hash = createHash("sha256");
-  const sorted = files.toSorted((a, b) => byCodePoint(a.path, b.path));
-  hash.update("[");
-  for (const [i, { path, sha256, size }] of sorted.entries())
-    hash.update(`${i === 0 ? "" : ","}${JSON.stringify({ path, sha256, size })}`);
-  return hash.update("]").digest("hex");
 }

@@ -6,7 +6,7 @@ import { forget } from "../../workspace/place/release.ts";
 import { relocate } from "../../workspace/place/relocate.ts";
 import { storePolynomial } from "../../workspace/store/embedded-store.ts";
 import { storePaths } from "../../workspace/store/store-files.ts";
-import { diffBundles, extractBundle, inspectBundle, verifyBundle } from "../bundles.ts";
+import { diffBundles, extractBundle, inspectBundle, verifyBundle } from "../inspect/bundles.ts";
 import { detectEngine, requireEngine } from "../engine.ts";
 import { inspect } from "../inspect.ts";
 import { OpenedRepository } from "../opened-repository.ts";

@@ -1,15 +1,15 @@
 import { resolve } from "node:path";
-import { Bundle } from "../bundle/bundle.ts";
-import { diffBundles as difference, extractBundle as extract } from "../bundle/extract.ts";
+import { Bundle } from "../../bundle/bundle.ts";
+import { diffBundles as difference, extractBundle as extract } from "../../bundle/extract.ts";
 import type {
   BundleInfo,
   DiffBundleFilesResult,
   ExtractBundleOptions,
   ExtractBundleResult,
   VerifyBundleFileResult,
-} from "../contract/bundles.ts";
-import type { CallOptions } from "../contract/words.ts";
-import { byCodePoint } from "../formats/ovpack/manifest.ts";
+} from "../../contract/bundles.ts";
+import type { CallOptions } from "../../contract/words.ts";
+import { byCodePoint } from "../../formats/ovpack/manifest.ts";
 
 export async function inspectBundle(path: string): Promise<BundleInfo> {
   await using bundle = await Bundle.open(path);
