@@ -72,6 +72,23 @@ const DATABASE_ANSWERS = {
   },
 };
 
+const BUNDLE = { layout: "A", content_sha256: "b".repeat(64), files: 1, bytes: 5, index_records: 1 };
+const BUNDLE_ANSWERS = {
+  inspectBundle: {
+    ...BUNDLE,
+    name: "b",
+    uri: "viking://resources/b",
+    scope: "resources",
+    scopes: ["resources"],
+    directories: 1,
+    has_vectors: false,
+    entries: [{ path: "a.md", kind: "file", size: 5 }],
+  },
+  verifyBundle: { ...BUNDLE, duration_ms: 1 },
+  diffBundles: { added: [], removed: ["a.md"], changed: [] },
+  extractBundle: { path: "/tmp/cairn-fake/d", files: 1, directories: 1, bytes: 5 },
+};
+
 export const REASONS: EngineReason[] = [
   { engine: "btrfs-snapshot", chosen: false, reason: "not btrfs" },
   { engine: "copy", chosen: true, reason: "works everywhere" },
@@ -324,6 +341,7 @@ export function fakeLibrary(overrides: Overrides = {}, created = false): FakeLib
     openRepository: repository,
     verifyReceipt: RECEIPT,
     ...DATABASE_ANSWERS,
+    ...BUNDLE_ANSWERS,
     detectEngine: { path: ROOT, engine: "copy", engine_reasons: REASONS },
     validateEngine: undefined,
     init: client,
