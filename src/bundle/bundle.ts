@@ -1,4 +1,5 @@
 import { createHash, type Hash } from "node:crypto";
+import { buffer } from "node:stream/consumers";
 import { throwIfAborted } from "../errors.ts";
 import {
   badBundle,
@@ -9,6 +10,7 @@ import {
   type Manifest,
   MANIFEST_A,
   MANIFEST_BC,
+  MAX_MANIFEST_BYTES,
   RECORDS,
 } from "../formats/ovpack/manifest.ts";
 import { fromLayoutA } from "../formats/ovpack/member-path.ts";
@@ -22,7 +24,6 @@ export interface BundleCall {
 
 /** Most paths of each kind that an error lists. */
 const MOST_LISTED = 100;
-const MAX_MANIFEST_BYTES = 256 << 20;
 const MAX_LINE = 16 << 20;
 
 /** An open bundle, whose manifest was read and compared with the members of the zip: nothing of the content was read. */
@@ -46,7 +47,7 @@ export class Bundle implements AsyncDisposable {
     try {
       const { where, root, member } = manifestOf(zip.members);
       if (member.size > MAX_MANIFEST_BYTES) throw badBundle("the manifest is too large", { actual: member.size });
-      const manifest = decodeManifest(await all(zip.read(member)), where);
+      const manifest = decodeManifest(await buffer(zip.read(member)), where);
       if (manifest.root.name !== root)
         throw badBundle(`the manifest is of ${manifest.root.name}, and lies in ${root}`, {
           field: "root.name",
@@ -76,14 +77,9 @@ export class Bundle implements AsyncDisposable {
     let bytes = 0;
     for (const file of files) {
       throwIfAborted(signal);
-      const hash = createHash("sha256");
-      for await (const piece of this.read(file)) {
-        hash.update(piece);
-        bytes += piece.length;
-        throwIfAborted(signal);
-      }
+      const found = await hashOf(this.read(file), signal);
+      bytes += file.size;
       onBytes?.(bytes);
-      const found = hash.digest("hex");
       if (found !== file.sha256)
         throw badBundle(`${file.path} is not what was packed`, {
           path: file.path,
@@ -163,12 +159,7 @@ export class Bundle implements AsyncDisposable {
     const member = this.#index.get(DENSE)!;
     if (member.size !== count * dimensions * 4)
       throw badBundle("the vectors are cut", { path: DENSE, expected: count * dimensions * 4, actual: member.size });
-    const hash = createHash("sha256");
-    for await (const piece of this.#zip.read(member)) {
-      throwIfAborted(signal);
-      hash.update(piece);
-    }
-    const actual = hash.digest("hex");
+    const actual = await hashOf(this.#zip.read(member), signal);
     if (actual !== sha256)
       throw badBundle("the vectors are not what was packed", {
         path: DENSE,
@@ -214,7 +205,6 @@ interface Parts {
 /** Sorts the members by what they are. Throws `damaged` for one that lies outside of root and layout. */
 function partsOf(members: readonly Member[], root: string, { layout }: Manifest): Parts {
   const parts: Parts = { content: new Map(), directories: new Set([""]), index: new Map() };
-  const files = "files";
   for (const member of members) {
     const { path, isDirectory } = member;
     if (path !== root && !path.startsWith(`${root}/`))
@@ -231,8 +221,8 @@ function partsOf(members: readonly Member[], root: string, { layout }: Manifest)
       if (!isDirectory && ![MANIFEST_BC, RECORDS, DENSE].includes(below))
         throw badBundle(`${path} is nothing that a bundle has`, { path });
       if (!isDirectory) parts.index.set(below, member);
-    } else if (below === files && isDirectory) continue;
-    else if (below.startsWith(`${files}/`)) add(parts, below.slice(files.length + 1), member);
+    } else if (below === "files" && isDirectory) continue;
+    else if (below.startsWith("files/")) add(parts, below.slice("files/".length), member);
     else throw badBundle(`${path} lies outside of the bundle's files`, { path });
   }
   return parts;
@@ -314,6 +304,15 @@ function checkRecord(
   return dense as { offset: number; dimensions: number };
 }
 
+async function hashOf(pieces: AsyncIterable<Buffer>, signal: AbortSignal | undefined): Promise<string> {
+  const hash = createHash("sha256");
+  for await (const piece of pieces) {
+    throwIfAborted(signal);
+    hash.update(piece);
+  }
+  return hash.digest("hex");
+}
+
 /** Lines that end with a line feed alone: other characters that end lines elsewhere belong to a record. */
 async function* linesOf(pieces: AsyncIterable<Buffer>, hash: Hash): AsyncGenerator<string> {
   let rest: Buffer = Buffer.alloc(0);
@@ -327,12 +326,6 @@ async function* linesOf(pieces: AsyncIterable<Buffer>, hash: Hash): AsyncGenerat
     if (rest.length > MAX_LINE) throw badBundle("an index record is too long", { path: RECORDS, actual: rest.length });
   }
   if (rest.length > 0) yield rest.toString("utf8");
-}
-
-async function all(pieces: AsyncIterable<Buffer>): Promise<Buffer> {
-  const found: Buffer[] = [];
-  for await (const piece of pieces) found.push(piece);
-  return Buffer.concat(found);
 }
 
 /** Hash of all content: of the sorted files' paths, hashes and sizes as compact JSON. */

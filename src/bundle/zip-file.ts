@@ -124,13 +124,11 @@ async function look(zip: yauzl.ZipFile, { fd, bounds }: { fd: number; bounds: Zi
   for (const [i, part] of parts.entries())
     if (i > 0 && part.from < parts[i - 1]!.to)
       throw badBundle("two members of the zip share bytes", { actual: part.from });
-  // A directory that is a file as well.
+  const files = new Set(members.flatMap(({ path, isDirectory }) => (isDirectory ? [] : [path])));
   for (const { path } of members)
     for (let end = path.lastIndexOf("/"); end > 0; end = path.lastIndexOf("/", end - 1)) {
       const above = path.slice(0, end);
-      if (seen.has(above) && members.some((each) => each.path === above && !each.isDirectory))
-        throw badBundle(`${above} is a file, and ${path} lies in it`, { path });
-      if (seen.has(above)) break;
+      if (files.has(above)) throw badBundle(`${above} is a file, and ${path} lies in it`, { path });
     }
   return members;
 }

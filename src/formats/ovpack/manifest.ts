@@ -14,7 +14,7 @@ export const MANIFEST_BC = "_ovpack/manifest.json";
 export const RECORDS = "_ovpack/index_records.jsonl";
 export const DENSE = "_ovpack/dense.f32";
 export const VERSIONS: Readonly<Record<Layout, number>> = { A: 2, B: 2, C: 3 };
-const MAX_MANIFEST_BYTES = 256 << 20;
+export const MAX_MANIFEST_BYTES = 256 << 20;
 
 export interface FileEntry {
   kind: "file";
