@@ -1,7 +1,7 @@
 import type { CairnError } from "../errors.ts";
 import type { Context } from "./context.ts";
 import type { ArgumentDefinition, OptionDefinition, VerbTable } from "./definitions.ts";
-import type { Input } from "./input.ts";
+import { type Input, usage } from "./input.ts";
 
 export interface Example {
   line: string;
@@ -40,4 +40,16 @@ export interface Outcome {
   error?: CairnError;
   /** Work that goes on after all that was printed, e.g. a server until it is stopped. Its failure is told on stderr. */
   afterwards?: () => Promise<void>;
+}
+
+/** A command that is called with one of its verbs; without any it throws `usage`. */
+export function group(definition: Omit<CommandDefinition, "arguments" | "run">): CommandDefinition {
+  const { name } = definition;
+  return {
+    ...definition,
+    arguments: [{ name: "<verb>", text: "what to do" }],
+    async run() {
+      throw usage(`cairn ${name} wants a verb`, `\`cairn ${name} --help\` lists them`);
+    },
+  };
 }

@@ -1,10 +1,8 @@
-import type { CommandDefinition } from "../../command.ts";
-import { usage } from "../../input.ts";
+import { group } from "../../command.ts";
 import { REPOSITORY_OPTIONS } from "./repository.ts";
 
-export const command: CommandDefinition = {
+export const command = group({
   name: "backup",
-  arguments: [{ name: "<verb>", text: "what to do" }],
   options: REPOSITORY_OPTIONS,
   examples: [
     { line: "cairn backup init -r /srv/backups", text: "make an empty repository in restic's format" },
@@ -33,7 +31,4 @@ export const command: CommandDefinition = {
     key: { summary: "list, add, remove or change the passwords that open it", load: () => import("./key.ts") },
     unlock: { summary: "remove locks that processes left", load: () => import("./unlock.ts") },
   },
-  async run() {
-    throw usage("cairn backup wants a verb", "`cairn backup --help` lists them");
-  },
-};
+});

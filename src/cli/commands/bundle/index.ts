@@ -1,9 +1,7 @@
-import type { CommandDefinition } from "../../command.ts";
-import { usage } from "../../input.ts";
+import { group } from "../../command.ts";
 
-export const command: CommandDefinition = {
+export const command = group({
   name: "bundle",
-  arguments: [{ name: "<verb>", text: "what to do" }],
   examples: [
     { line: "cairn bundle verify docs.ovpack", text: "is everything in it what was packed" },
     { line: "cairn bundle extract docs.ovpack docs", text: "into a folder, once all of it was checked" },
@@ -20,7 +18,4 @@ export const command: CommandDefinition = {
       load: async () => ({ command: (await import("./files.ts")).extract }),
     },
   },
-  async run() {
-    throw usage("cairn bundle wants a verb", "`cairn bundle --help` lists them");
-  },
-};
+});

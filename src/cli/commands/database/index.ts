@@ -1,9 +1,7 @@
-import type { CommandDefinition } from "../../command.ts";
-import { usage } from "../../input.ts";
+import { group } from "../../command.ts";
 
-export const command: CommandDefinition = {
+export const command = group({
   name: "database",
-  arguments: [{ name: "<verb>", text: "what to do" }],
   examples: [
     { line: "cairn database list", text: "which SQLite databases are here, and who has them open" },
     { line: "cairn database capture app.db --to app-copy.db", text: "a consistent copy while programs go on writing" },
@@ -14,7 +12,4 @@ export const command: CommandDefinition = {
     capture: { summary: "copy a database that is being written to", load: () => import("./capture.ts") },
     restore: { summary: "put a captured database in its place", load: () => import("./restore.ts") },
   },
-  async run() {
-    throw usage("cairn database wants a verb", "`cairn database --help` lists them");
-  },
-};
+});

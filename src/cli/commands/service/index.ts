@@ -1,9 +1,7 @@
-import type { CommandDefinition } from "../../command.ts";
-import { usage } from "../../input.ts";
+import { group } from "../../command.ts";
 
-export const command: CommandDefinition = {
+export const command = group({
   name: "service",
-  arguments: [{ name: "<verb>", text: "what to do" }],
   examples: [
     { line: "cairn service install", text: "have systemd run the daemon: as root for all users, else for this one" },
     { line: "cairn service status", text: "what the daemon serves, and how each workspace is" },
@@ -28,7 +26,4 @@ export const command: CommandDefinition = {
       load: async () => ({ command: (await import("./folder.ts")).recover }),
     },
   },
-  async run() {
-    throw usage("cairn service wants a verb", "`cairn service --help` lists them");
-  },
-};
+});
