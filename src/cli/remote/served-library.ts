@@ -201,22 +201,22 @@ function remoteClient(connection: Connection, found: Reference, local: Local): C
       ...(verb.options === null ? {} : { options: given[verb.takes.length] ?? {} }),
     });
     const options = (given: readonly unknown[]): CallOptions => (given[verb.takes.length] ?? {}) as CallOptions;
-    methods[name] =
-      verb.how === "stream"
-        ? name === "read"
-          ? (...given) =>
-              given[0] === null ? readHere(path, given) : connection.stream(name, members(given), options(given))
-          : (...given) => connection.stream(name, members(given), options(given))
-        : async (...given) => {
-            try {
-              return await connection.call(name, members(given), options(given));
-            } catch (error) {
-              const isOurs = error instanceof CairnError && error.details?.["served"] === false;
-              if (!isOurs) throw error;
-              return ((await inPlace()) as unknown as Record<string, AnyMethod>)[name]!(...given);
-            }
-          };
+    if (verb.how === "stream") {
+      methods[name] = (...given) => connection.stream(name, members(given), options(given));
+      continue;
+    }
+    methods[name] = async (...given) => {
+      try {
+        return await connection.call(name, members(given), options(given));
+      } catch (error) {
+        const isOurs = error instanceof CairnError && error.details?.["served"] === false;
+        if (!isOurs) throw error;
+        return ((await inPlace()) as unknown as Record<string, AnyMethod>)[name]!(...given);
+      }
+    };
   }
+  const { read } = methods;
+  methods["read"] = (...given) => (given[0] === null ? readHere(path, given) : read!(...given));
   // The program is the caller's, and what lies before and after it the daemon's.
   methods["run"] = async (command, options) => {
     const { run } = await import("../../operations/run.ts");
