@@ -1,6 +1,6 @@
 import { readdirSync, statSync } from "node:fs";
 import { join } from "node:path";
-import type { Client } from "../contract/index.ts";
+import type { Client, HistoryResult } from "../contract/index.ts";
 import { toCairnError } from "../errors.ts";
 import type { ServedWorkspace } from "../formats/records/daemon-state.ts";
 import { freeSpace, mountOf } from "../fs/linux/mounts.ts";
@@ -41,8 +41,11 @@ function foldersOfPoints(control: string): string[] {
  * Makes points of trees whose record was lost: pinned, since nobody knows any more what they were for. One that is a point already
  * is passed over. Returns how many were made.
  */
-async function recoverTrees({ control_directory: control }: ServedWorkspace, client: Client): Promise<number> {
-  const { damaged, save_points: points } = await client.history(undefined, 0, { all: true });
+async function recoverTrees(
+  { control_directory: control }: ServedWorkspace,
+  client: Client,
+  { damaged, save_points: points }: HistoryResult,
+): Promise<number> {
   if (damaged.length === 0) return 0;
   const known = new Set(points.map(({ cause }) => (cause.kind === RECOVERED ? cause["tree"] : null)));
   let made = 0;
@@ -79,9 +82,11 @@ export async function lookAfter(
     };
   try {
     const client = await open();
-    const recovered = await recoverTrees(served, client);
+    const history = async (): Promise<HistoryResult> => client.history(undefined, 0, { all: true });
+    const found = await history();
+    const recovered = await recoverTrees(served, client, found);
     if (recovered > 0) log(`${shown}: ${plural(recovered, "point")} recovered, whose record was lost; pinned`);
-    const { save_points: points, damaged } = await client.history(undefined, 0, { all: true });
+    const { save_points: points, damaged } = recovered > 0 ? await history() : found;
     served.points = points.length + damaged.length;
     if (!isThere(folder))
       return {
