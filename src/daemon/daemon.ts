@@ -194,7 +194,8 @@ export class Daemon {
     return served;
   }
 
-  #require(peer: Peer, path: string): ServedWorkspace {
+  /** As `at` gives it. Throws `not_a_workspace` too, where none is served. */
+  require(peer: Peer, path: string): ServedWorkspace {
     const served = this.at(peer, path);
     if (served !== null) return served;
     throw new CairnError("not_a_workspace", `this daemon serves no workspace at or above ${printablePath(path)}`, {
@@ -208,7 +209,7 @@ export class Daemon {
     { path, changes, signal }: { path: string; changes: boolean; signal?: AbortSignal | undefined },
     work: (client: Client, right: Right) => Promise<T>,
   ): Promise<T> {
-    const served = this.#require(peer, path);
+    const served = this.require(peer, path);
     // Asked when it is done, too: it may have waited for its turn for long.
     const whole = async (): Promise<T> =>
       work(await this.#client(served), rightOn(peer, folderOf(served), served.owner_uid));
@@ -230,10 +231,14 @@ export class Daemon {
    * not own a folder that is to be made one.
    */
   async register(peer: Peer, path: string, options: AdoptOptions): Promise<{ client: Client; created: boolean }> {
-    const known = this.at(peer, path);
-    if (known !== null && folderOf(known).equals(realPathOf(path)))
-      return { client: await this.#client(known), created: false };
     const folder = realPathOf(path);
+    const opened = async (): Promise<{ client: Client; created: boolean } | null> => {
+      const known = this.at(peer, path);
+      if (known === null || !folderOf(known).equals(folder)) return null;
+      return { client: await this.#client(known), created: false };
+    };
+    const open = await opened();
+    if (open !== null) return open;
     requireOwner(peer, folder);
     const isForOther = peer.uid !== 0 && process.geteuid?.() === 0;
     const kept = isForOther ? findWorkspace(folder, { exact: true }) : null;
@@ -242,9 +247,8 @@ export class Daemon {
       throw new CairnError("permission", "only root names a control directory to root's daemon");
     return this.#turns.take(folder.toString("latin1"), async () => {
       // Somebody else may have asked for it at the same time.
-      const again = this.at(peer, path);
-      if (again !== null && folderOf(again).equals(realPathOf(path)))
-        return { client: await this.#client(again), created: false };
+      const again = await opened();
+      if (again !== null) return again;
       const { type, dataRoot } = this.#decision;
       const place = folder.toString("utf8");
       if (type !== "btrfs-loop") return this.#serve(place, options, { isForOther });
@@ -280,13 +284,14 @@ export class Daemon {
       throw error;
     }
     failpoint("daemon.adopted");
-    const entry = entryOf(client.workspace, this.#decision.type);
-    const others = this.#kept.state.workspaces.filter(({ id }) => id !== entry.id);
-    const known = this.#kept.state.workspaces.find(({ id }) => id === entry.id);
+    const { id, control_directory } = client.workspace;
+    const others = this.#kept.state.workspaces.filter((each) => each.id !== id);
+    const known = this.#kept.state.workspaces.find((each) => each.id === id);
     const linked = link ?? known?.link;
+    const registered_at = known?.registered_at ?? new Date().toISOString();
+    const facts = { id, registered_at, origin_backend: this.#decision.type, control_directory };
     const served: ServedWorkspace = {
-      ...entry,
-      registered_at: known?.registered_at ?? entry.registered_at,
+      ...entryOf(client.workspace, facts),
       points: known?.points ?? 0,
       ...(linked === undefined ? {} : { link: linked }),
     };
@@ -309,7 +314,7 @@ export class Daemon {
 
   /** The workspace whose folder this is; one above it is not meant. For its owner. */
   #requireOwn(peer: Peer, path: string): ServedWorkspace {
-    const served = this.#require(peer, path);
+    const served = this.require(peer, path);
     if (!folderOf(served).equals(realPathOf(path)))
       throw new CairnError(
         "not_a_workspace",
@@ -337,15 +342,13 @@ export class Daemon {
     return this.#turns.take(served.id, async () => {
       const isOnImage =
         this.#decision.type === "btrfs-loop" && isAtOrBelow(folderOf(served), Buffer.from(this.#decision.dataRoot!));
-      if (isOnImage && served.link === undefined)
-        throw new CairnError(
-          "refused",
-          `${printablePath(folderOf(served))} lies on the image, and no link to it is known`,
-          {
-            hint: "register it by the path that is the link, and recover that",
-          },
-        );
-      if (served.link !== undefined && isOnImage) {
+      if (isOnImage) {
+        if (served.link === undefined)
+          throw new CairnError(
+            "refused",
+            `${printablePath(folderOf(served))} lies on the image, and no link to it is known`,
+            { hint: "register it by the path that is the link, and recover that" },
+          );
         if (peer.uid !== 0) throw new CairnError("permission", "only root takes a folder back from the image");
         const move = await this.#moves.back(served.link, served.path, options);
         await this.#giveUp(served);
@@ -393,13 +396,11 @@ export class Daemon {
   }
 
   async #reconcile(): Promise<void> {
-    const found = registeredWorkspaces(new Set(this.#kept.state.workspaces.map(({ id }) => id)));
-    for (const { entry } of found)
-      this.#options.log(`${printablePath(entry.path)} has records and was not listed in the state; it is now`);
-    if (found.length > 0) {
-      const added = found.map(({ entry }) => ({ ...entry, origin_backend: this.#decision.type }));
-      this.#kept.change({ workspaces: [...this.#kept.state.workspaces, ...added] });
-    }
+    const { workspaces } = this.#kept.state;
+    const found = registeredWorkspaces(new Set(workspaces.map(({ id }) => id)), this.#decision.type);
+    for (const { path } of found)
+      this.#options.log(`${printablePath(path)} has records and was not listed in the state; it is now`);
+    if (found.length > 0) this.#kept.change({ workspaces: [...workspaces, ...found] });
     for (const link of this.#moves.linkAgain())
       this.#options.log(`${printablePath(link)} was gone and is a link again`);
     for (const served of this.#kept.state.workspaces) {

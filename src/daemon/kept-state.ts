@@ -1,7 +1,6 @@
 import { lstatSync } from "node:fs";
-import type { WorkspaceRef } from "../contract/words.ts";
-import type { BackendType, DaemonState, ServedWorkspace } from "../formats/records/daemon-state.ts";
-import { rawPath, recordPath } from "../formats/records/record.ts";
+import type { DaemonState, ServedWorkspace } from "../formats/records/daemon-state.ts";
+import { type RecordedPath, rawPath, recordPath } from "../formats/records/record.ts";
 import { isSubvolume, subvolumeUuid } from "../fs/linux/btrfs.ts";
 import { type LoadedState, StateFile } from "./state-file.ts";
 
@@ -71,20 +70,18 @@ export function folderOf(served: ServedWorkspace): Buffer {
   return Buffer.from(rawPath(served));
 }
 
-/** The entry of a workspace that is served from now on. */
+/** The entry of a folder that is served from now on, whether it is there or not. */
 export function entryOf(
-  { id, path, path_b64: raw, control_directory }: WorkspaceRef,
-  backend: BackendType,
+  recorded: RecordedPath,
+  facts: Pick<ServedWorkspace, "id" | "registered_at" | "origin_backend" | "control_directory">,
 ): ServedWorkspace {
-  const folder = raw === undefined ? Buffer.from(path) : Buffer.from(raw, "base64");
+  const folder = Buffer.from(rawPath(recorded));
+  const found = lstatSync(folder, { throwIfNoEntry: false });
   return {
     ...recordPath(folder),
-    id,
-    registered_at: new Date().toISOString(),
-    origin_backend: backend,
-    control_directory,
-    owner_uid: lstatSync(folder).uid,
-    subvolume_uuid: isSubvolume(folder) ? subvolumeUuid(folder) : null,
+    ...facts,
+    ...(found === undefined ? {} : { owner_uid: found.uid }),
+    subvolume_uuid: found?.isDirectory() === true && isSubvolume(folder) ? subvolumeUuid(folder) : null,
     points: 0,
   };
 }

@@ -12,6 +12,11 @@ export interface Peer {
   gid: number;
 }
 
+/** True for root and for whoever runs the daemon. */
+export function isOperator({ uid }: Peer): boolean {
+  return uid === 0 || uid === process.geteuid?.();
+}
+
 const [READ, WRITE, SEARCH] = [4, 2, 1];
 
 /** `owner`: the folder's own user, root, and whoever runs the daemon; `writer`: may write to the folder. */
@@ -23,7 +28,7 @@ export type Right = "owner" | "writer";
  * gets points who did not have them. Throws `permission`.
  */
 export function rightOn(peer: Peer, folder: Buffer, owner: number | undefined): Right {
-  if (peer.uid === 0 || peer.uid === process.geteuid?.()) return "owner";
+  if (isOperator(peer)) return "owner";
   const facts = lstatSync(folder, { throwIfNoEntry: false });
   if (facts !== undefined && facts.uid !== owner)
     throw notAllowed(peer, folder, `is not its owner's any more: it belongs to user ${facts.uid}`);
@@ -82,21 +87,24 @@ function mayReach(peer: Peer, path: Buffer): boolean {
 
 /** By the permission bits. Where an access list stands behind them they do not say what somebody may: then nobody may. */
 function mayDo(peer: Peer, folder: Buffer, wanted: number): boolean {
-  const { uid, gid, mode } = statSync(folder);
-  const shift = uid === peer.uid ? 6 : isInGroup(peer, gid) ? 3 : 0;
-  return ((mode >> shift) & wanted) === wanted && !attributesOf(folder).some((each) => each.startsWith(ACCESS_LIST));
+  return allows(statSync(folder), peer, wanted) && !attributesOf(folder).some((each) => each.startsWith(ACCESS_LIST));
 }
 
 const ACCESS_LIST = "system.posix_acl_access=";
 
 /** True where the bits of an entry that a point recorded let a peer do something with it. */
-export function mayByBits(
-  peer: Peer,
-  { uid, gid, mode }: { uid: number; gid: number; mode: number },
-  isFolder: boolean,
-): boolean {
+export function mayByBits(peer: Peer, entry: OwnedMode, isFolder: boolean): boolean {
+  return allows(entry, peer, isFolder ? SEARCH : READ);
+}
+
+interface OwnedMode {
+  uid: number;
+  gid: number;
+  mode: number;
+}
+
+function allows({ uid, gid, mode }: OwnedMode, peer: Peer, wanted: number): boolean {
   const shift = uid === peer.uid ? 6 : isInGroup(peer, gid) ? 3 : 0;
-  const wanted = isFolder ? SEARCH : READ;
   return ((mode >> shift) & wanted) === wanted;
 }
 

@@ -1,31 +1,22 @@
-import { existsSync, lstatSync } from "node:fs";
+import { existsSync } from "node:fs";
 import { CairnError } from "../errors.ts";
-import type { DaemonState, ServedWorkspace } from "../formats/records/daemon-state.ts";
+import type { BackendType, DaemonState, ServedWorkspace } from "../formats/records/daemon-state.ts";
 import { rawPath } from "../formats/records/record.ts";
 import { plural } from "../formats/sizes.ts";
-import { isSubvolume, subvolumeUuid } from "../fs/linux/btrfs.ts";
 import { printablePath } from "../fs/safe-path.ts";
 import { controlOf, listRegistered } from "../workspace/place/registry.ts";
 import type { Decision, Probe } from "./decide-backend.ts";
+import { entryOf } from "./kept-state.ts";
 import type { DaemonPlaces } from "./places.ts";
 
-/** Folders that have records on this machine and are none of these, by their ids. */
-export function registeredWorkspaces(known: ReadonlySet<string>): { entry: Omit<ServedWorkspace, "origin_backend"> }[] {
+/** Entries of folders that have records on this machine and are none of these, by their ids. */
+export function registeredWorkspaces(known: ReadonlySet<string>, backend: BackendType): ServedWorkspace[] {
   return listRegistered().flatMap(({ registration }) => {
     if (registration === null || known.has(registration.workspace_id)) return [];
-    const { path, path_b64, workspace_id: id, registered_at } = registration;
-    const folder = Buffer.from(rawPath(registration));
-    const facts = lstatSync(folder, { throwIfNoEntry: false });
-    const subvolume_uuid = facts?.isDirectory() === true && isSubvolume(folder) ? subvolumeUuid(folder) : null;
-    const entry = {
-      path,
-      ...(path_b64 === undefined ? {} : { path_b64 }),
-      id,
-      registered_at,
-      subvolume_uuid,
-      ...(facts === undefined ? {} : { owner_uid: facts.uid }),
-    };
-    return [{ entry: { ...entry, control_directory: controlOf(registration), points: 0 } }];
+    const { workspace_id: id, registered_at } = registration;
+    const control_directory = controlOf(registration);
+    const facts = { id, registered_at, origin_backend: backend, control_directory };
+    return [entryOf(registration, facts)];
   });
 }
 

@@ -4,9 +4,9 @@ import type { Entries, Notes } from "../../contract/schema.ts";
 import type { Verb } from "../../contract/verb.ts";
 import type { CallOptions } from "../../contract/words.ts";
 import type { Daemon } from "../../daemon/daemon.ts";
-import { mayByBits, type Peer } from "../../daemon/peer.ts";
+import { isOperator, mayByBits, type Peer } from "../../daemon/peer.ts";
 import { CairnError } from "../../errors.ts";
-import type { ServedWorkspace } from "../../formats/records/daemon-state.ts";
+import { rawPath } from "../../formats/records/record.ts";
 
 /** Members of a request's body: the workspace's path, the verb's arguments by their names, and its options. */
 export type Body = Readonly<Record<string, unknown>>;
@@ -82,12 +82,12 @@ export async function answer(
         ...told,
       });
     case "freezeOffer":
-      return daemon.freezes.offer(requireServed(daemon, peer, body).id, {
+      return daemon.freezes.offer(daemon.require(peer, pathOf(body, "workspace")).id, {
         tell: (line) => void call.told.onItem(line).catch(() => undefined),
         signal: told.signal!,
       });
     case "freezeBegin":
-      return daemon.freezes.begin(requireServed(daemon, peer, body).id);
+      return daemon.freezes.begin(daemon.require(peer, pathOf(body, "workspace")).id);
     case "frozen":
       return daemon.freezes.frozen(tokenOf(body));
     case "freezeEnd":
@@ -134,7 +134,7 @@ async function requireMayRead(peer: Peer, client: Client, { target, path }: Body
   for (const end of names.keys()) {
     const at = Buffer.from(names.slice(0, end + 1).join("/"), "latin1");
     const above = await client.show(id, Buffer.from(names.slice(0, end).join("/"), "latin1"));
-    const entry = above.entries.find((each) => rawPathOf(each).equals(at));
+    const entry = above.entries.find((each) => at.equals(rawPath(each)));
     if (entry !== undefined && mayByBits(peer, entry, end < names.length - 1)) continue;
     // Nothing is there, which is told as ever.
     if (entry === undefined) return id;
@@ -143,21 +143,8 @@ async function requireMayRead(peer: Peer, client: Client, { target, path }: Body
   return id;
 }
 
-function rawPathOf({ path, path_b64: raw }: { path: string; path_b64?: string | undefined }): Buffer {
-  return raw === undefined ? Buffer.from(path) : Buffer.from(raw, "base64");
-}
-
-function requireServed(daemon: Daemon, peer: Peer, body: Body): ServedWorkspace {
-  const served = daemon.at(peer, pathOf(body, "workspace"));
-  if (served !== null) return served;
-  throw new CairnError("not_a_workspace", "this daemon serves no workspace there", {
-    hint: "save the folder once: `cairn save DIR`",
-  });
-}
-
-function requireOperator({ uid }: Peer): void {
-  if (uid !== 0 && uid !== process.geteuid?.())
-    throw new CairnError("permission", "only root and the daemon's own user may ask for that");
+function requireOperator(peer: Peer): void {
+  if (!isOperator(peer)) throw new CairnError("permission", "only root and the daemon's own user may ask for that");
 }
 
 function referenceTo(client: Client): object {
@@ -200,7 +187,7 @@ async function callClient(
   const { onItem, ...call } = told;
   const given = verb.takes.map((each) => body[each.name]);
   if (verb.options !== null) given.push({ ...options, ...call });
-  const isOther = peer.uid !== 0 && peer.uid !== process.geteuid?.();
+  const isOther = !isOperator(peer);
   if (isOther) refuseForOthers(name, body, options);
   return daemon.withClient(
     peer,

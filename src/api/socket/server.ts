@@ -5,7 +5,7 @@ import { dirname } from "node:path";
 import { describeError } from "../../contract/error-record.ts";
 import { fromWire, toWire } from "../../contract/wire.ts";
 import type { Daemon } from "../../daemon/daemon.ts";
-import type { Peer } from "../../daemon/peer.ts";
+import { isOperator, type Peer } from "../../daemon/peer.ts";
 import { CairnError, ERROR_TABLE, toCairnError } from "../../errors.ts";
 import { durableMkdir } from "../../fs/durable.ts";
 import { groupId } from "../../fs/users.ts";
@@ -98,10 +98,9 @@ export class SocketServer {
   #welcome(socket: Socket): void {
     try {
       const peer = peerOf(socket);
-      const isOther = peer.uid !== 0 && peer.uid !== process.geteuid?.();
       const own = [...this.#peers.values()].filter(({ uid }) => uid === peer.uid).length;
       const { connections } = this.#options;
-      if (isOther && (own >= Math.ceil(connections / SHARE) || this.#peers.size >= connections))
+      if (!isOperator(peer) && (own >= Math.ceil(connections / SHARE) || this.#peers.size >= connections))
         return void socket.destroy();
       this.#peers.set(socket, peer);
       socket.once("close", () => this.#peers.delete(socket));
@@ -177,12 +176,12 @@ export class SocketServer {
     }
   }
 
-  #begin({ uid }: Peer): true {
+  #begin(peer: Peer): true {
+    const { uid } = peer;
     const all = [...this.#calls.values()].reduce((sum, each) => sum + each, 0);
     const own = this.#calls.get(uid) ?? 0;
     const { calls } = this.#options;
-    const isRoot = uid === 0 || uid === process.geteuid?.();
-    if (isRoot ? all >= calls + FOR_ROOT : all >= calls || own >= Math.ceil(calls / SHARE))
+    if (isOperator(peer) ? all >= calls + FOR_ROOT : all >= calls || own >= Math.ceil(calls / SHARE))
       throw new CairnError("busy", `${own} calls of yours and ${all} in all are under way`, {
         hint: "try again when one of them has ended",
       });
