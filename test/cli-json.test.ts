@@ -35,7 +35,7 @@ interface Expected {
 }
 
 /** Their commands have two words. */
-const GROUPS = new Set(["backup", "receipt", "database", "service", "bundle"]);
+const GROUPS = new Set(["backup", "receipt", "database", "service", "bundle", "context"]);
 
 /** Runs a command and holds its envelope against the contract. */
 // oxlint-disable-next-line typescript/no-explicit-any -- what was printed is looked at as it is
@@ -280,6 +280,7 @@ test("pin, unpin, tag, store, inspect, workspaces, engine and seal print what th
   run("bundle verify b.ovpack");
   run("bundle diff b.ovpack b.ovpack");
   run("bundle extract b.ovpack out");
+  run("bundle convert b.ovpack c.ovpack --layout B", { pinned: "bundle convert b c" });
   run("service install --print");
   for (const verb of ["uninstall", "status", "reload", "unregister .", "recover ."])
     run(`service ${verb}`, { status: 3 });
@@ -288,6 +289,25 @@ test("pin, unpin, tag, store, inspect, workspaces, engine and seal print what th
   run("daemon --config none.toml --check");
   run("serve-repository --path . --listen 127.0.0.1:0 --no-auth --check");
   ran.add("__complete");
+});
+
+test("the commands of context stores print what they promise", () => {
+  const at = (name: string): string => path.join(SCRATCH, name);
+  mkdirSync(at("docs"));
+  writeFileSync(path.join(at("docs"), "a.md"), "# Words\n");
+  run(`context init ${at("store")}`, { pinned: "context init d" });
+  const inStore = (line: string, pinned = line): void => void run(line, { cwd: at("store"), pinned });
+  inStore(`context add viking://resources/d ${at("docs")}`, "context add viking://resources/d d");
+  inStore("context ls");
+  inStore("context cat viking://resources/d/a.md");
+  inStore("context find words");
+  inStore("context check");
+  inStore("context reindex");
+  inStore(`bundle export viking://resources/d ${at("d.ovpack")}`, "bundle export viking://resources/d f");
+  inStore(`bundle backup ${at("all.ovpack")}`, "bundle backup f");
+  inStore("context rm viking://resources/d");
+  inStore(`bundle import ${at("d.ovpack")} viking://resources`, "bundle import b viking://resources");
+  inStore(`bundle restore ${at("all.ovpack")} --on-conflict overwrite`, "bundle restore b");
 });
 
 test("the commands of databases print what they promise", () => {

@@ -10,7 +10,16 @@ export interface Layer {
   readonly reason: string;
 }
 
-const ROOT_FILES = ["errors.ts", "ids.ts", "native.ts", "failpoint.ts", "pacer.ts", "append.ts", "web-assembly.ts"];
+const ROOT_FILES = [
+  "errors.ts",
+  "ids.ts",
+  "native.ts",
+  "failpoint.ts",
+  "pacer.ts",
+  "append.ts",
+  "concurrently.ts",
+  "web-assembly.ts",
+];
 const BELOW_WORKSPACE = [
   ...ROOT_FILES,
   "threads",
@@ -23,7 +32,7 @@ const BELOW_WORKSPACE = [
   "clones",
   "capture",
 ];
-const BELOW_OPERATIONS = [...BELOW_WORKSPACE, "workspace", "backup", "bundle"];
+const BELOW_OPERATIONS = [...BELOW_WORKSPACE, "workspace", "backup", "bundle", "context"];
 const BELOW_DAEMON = [...BELOW_OPERATIONS, "operations"];
 
 export const LAYERS: readonly Layer[] = [
@@ -33,6 +42,7 @@ export const LAYERS: readonly Layer[] = [
   { name: "failpoint.ts", may: ["errors.ts"], reason: "a step at any depth may be made to fail" },
   { name: "pacer.ts", may: ["errors.ts"], reason: "long work at any depth lets its caller stop it" },
   { name: "append.ts", may: [], reason: "lists are long at any depth" },
+  { name: "concurrently.ts", may: [], reason: "work at any depth may be done several at once" },
   { name: "web-assembly.ts", may: [], reason: "a kernel may serve any layer and knows none" },
   { name: "node-version.ts", may: [], reason: "a Node that is too old must be able to read it" },
   { name: "load-script.ts", may: [], reason: "it loads everything else of the command, and is built apart from it" },
@@ -94,6 +104,11 @@ export const LAYERS: readonly Layer[] = [
     reason: "a backup is made of save points and repositories; which calls there are is said above it",
   },
   { name: "bundle", may: [...ROOT_FILES, "formats", "fs"], reason: "a portable file must be readable without a store" },
+  {
+    name: "context",
+    may: [...ROOT_FILES, "formats", "fs", "bundle"],
+    reason: "a context store is files and an index; save points and backups take it as any folder",
+  },
   { name: "operations", may: BELOW_OPERATIONS, reason: "one file per verb: the table of contents of the product" },
   {
     name: "compose.ts",

@@ -8,6 +8,7 @@ import {
   writeFileSync,
   existsSync,
   chmodSync,
+  copyFileSync,
 } from "node:fs";
 import { execFileSync } from "node:child_process";
 import path from "node:path";
@@ -88,6 +89,8 @@ function thirdPartyNotices(inputs: Metafile["inputs"]): string {
   return `The files in this folder contain parts of these packages.\n\n${parts.join(`\n${"-".repeat(80)}\n\n`)}`;
 }
 
+const MODEL = "static-minilm-256.zst";
+
 const BUNDLED = {
   absWorkingDir: ROOT,
   chunkNames: "[name]-[hash]",
@@ -120,6 +123,8 @@ async function bundle(stage: string): Promise<void> {
     plugins: [scriptsInstead(scripts.names), workersBesideChunks],
   });
   takeBuiltinsDirectly(stage);
+  // The embedded model is found beside the file that has the code.
+  copyFileSync(path.join(ROOT, "src/context", MODEL), path.join(stage, MODEL));
   await makeRequired(stage);
   const inputs = { ...scripts.inputs, ...result.metafile.inputs };
   writeFileSync(path.join(stage, "THIRD-PARTY-LICENSES.txt"), thirdPartyNotices(inputs));

@@ -1,5 +1,6 @@
 import { createHash, type Hash } from "node:crypto";
 import { buffer } from "node:stream/consumers";
+import { concurrently } from "../concurrently.ts";
 import { throwIfAborted } from "../errors.ts";
 import {
   badBundle,
@@ -14,6 +15,7 @@ import {
   RECORDS,
 } from "../formats/ovpack/manifest.ts";
 import { fromLayoutA } from "../formats/ovpack/member-path.ts";
+import { checkRecord, decodeRecord, type IndexRecord, inlineRecords } from "../formats/ovpack/records.ts";
 import { type Member, ZipFile } from "./zip-file.ts";
 
 /** Told how far a check is, in bytes of content. */
@@ -25,6 +27,8 @@ export interface BundleCall {
 /** Most paths of each kind that an error lists. */
 const MOST_LISTED = 100;
 const MAX_LINE = 16 << 20;
+/** Members that are unpacked beside each other. */
+const AT_ONCE = 4;
 
 /** An open bundle, whose manifest was read and compared with the members of the zip: nothing of the content was read. */
 export class Bundle implements AsyncDisposable {
@@ -68,15 +72,33 @@ export class Bundle implements AsyncDisposable {
     return this.#zip.read(this.#content.get(path)!);
   }
 
+  /** Index records in their order, each checked against the entries. Throws `damaged` with the line. */
+  async *records(hash?: Hash): AsyncGenerator<IndexRecord> {
+    const { layout, files, directories, value } = this.manifest;
+    const kinds = new Map([...files, ...directories].map(({ path, kind }) => [path, kind]));
+    if (layout === "A") return yield* inlineRecords(value["vectors"], kinds);
+    let index = 0;
+    for await (const line of linesOf(this.#zip.read(this.#index.get(RECORDS)!), hash)) {
+      const at = { path: RECORDS, index, line: ++index };
+      yield checkRecord(decodeRecord(line, at), { kinds, at });
+    }
+  }
+
+  /** The bytes of all vectors, as they lie in the file; none where there are no vectors. */
+  dense(): AsyncIterable<Buffer> {
+    const member = this.#index.get(DENSE);
+    return member === undefined ? none() : this.#zip.read(member);
+  }
+
   /** Reads all that is in it and compares it with what the manifest says. Throws `damaged` at the first thing that differs. */
   async verify({ signal, onBytes }: BundleCall = {}): Promise<{ files: number; bytes: number; records: number }> {
-    const { files, content_sha256: expected, records, dense } = this.manifest;
+    const { files, content_sha256: expected, dense } = this.manifest;
     const actual = contentHash(files);
     if (actual !== expected)
       throw badBundle("the hash over all files is another one", { field: "content_sha256", expected, actual });
     let bytes = 0;
-    for (const file of files) {
-      throwIfAborted(signal);
+    await concurrently(files.length, AT_ONCE, async (index) => {
+      const file = files[index]!;
       const found = await hashOf(this.read(file), signal);
       bytes += file.size;
       onBytes?.(bytes);
@@ -87,45 +109,47 @@ export class Bundle implements AsyncDisposable {
           expected: file.sha256,
           actual: found,
         });
-    }
-    const vectors = records === null ? [] : await this.#checkRecords(signal);
+    });
+    const { count, vectors } = await this.#checkRecords(signal);
     if (dense !== null) await this.#checkDense(vectors, signal);
-    return { files: files.length, bytes, records: records?.count ?? 0 };
+    return { files: files.length, bytes, records: count };
   }
 
-  /** Places of the vectors that the records name, in floats. */
-  async #checkRecords(signal: AbortSignal | undefined): Promise<{ offset: number; dimensions: number }[]> {
-    const { records, dense, files, directories } = this.manifest;
-    const kinds = new Map([...files, ...directories].map(({ path, kind }) => [path, kind]));
+  /** Number of records, and the places of the vectors that they name, in floats. */
+  async #checkRecords(
+    signal: AbortSignal | undefined,
+  ): Promise<{ count: number; vectors: { offset: number; dimensions: number }[] }> {
+    const { records, dense } = this.manifest;
     const hash = createHash("sha256");
     const vectors: { offset: number; dimensions: number }[] = [];
-    let count = 0;
-    for await (const line of linesOf(this.#zip.read(this.#index.get(RECORDS)!), hash)) {
+    const ids = new Set<string>();
+    for await (const { record_id: id, vector } of this.records(hash)) {
       throwIfAborted(signal);
-      const at = { path: RECORDS, index: count, line: count + 1 };
-      const vector = checkRecord(line, { kinds, at });
-      if (vector !== null) vectors.push(vector);
-      count++;
+      const at = { path: RECORDS, index: ids.size };
+      if (ids.has(id)) throw badBundle(`two index records are ${id}`, { ...at, field: "record_id" });
+      ids.add(id);
+      if (vector !== undefined && vector !== null) vectors.push(vector.dense);
     }
-    if (count !== records!.count)
-      throw badBundle("there are not as many index records as the manifest says", {
-        path: RECORDS,
-        expected: records!.count,
-        actual: count,
-      });
-    const actual = hash.digest("hex");
-    if (actual !== records!.sha256)
-      throw badBundle("the index records are not what was packed", {
-        path: RECORDS,
-        field: "sha256",
-        expected: records!.sha256,
-        actual,
-      });
+    const count = ids.size;
+    if (records !== null) {
+      if (count !== records.count)
+        throw badBundle("there are not as many index records as the manifest says", {
+          path: RECORDS,
+          expected: records.count,
+          actual: count,
+        });
+      const actual = hash.digest("hex");
+      if (actual !== records.sha256)
+        throw badBundle("the index records are not what was packed", {
+          path: RECORDS,
+          field: "sha256",
+          expected: records.sha256,
+          actual,
+        });
+    }
     if (vectors.length > 0 && dense === null)
       throw badBundle("records name vectors, and there are none", { field: "index.dense" });
-    if (vectors.length > 0 && vectors.length !== count)
-      throw badBundle("some records have vectors, and some have none", { expected: count, actual: vectors.length });
-    return vectors;
+    return { count, vectors };
   }
 
   async #checkDense(
@@ -274,36 +298,6 @@ function compare(manifest: Manifest, { content, directories, index }: Parts): vo
   }
 }
 
-/** The place of a record's vector; null where it names none. Throws `damaged`. */
-function checkRecord(
-  line: string,
-  { kinds, at }: { kinds: ReadonlyMap<string, string>; at: Record<string, unknown> },
-): { offset: number; dimensions: number } | null {
-  let record: unknown;
-  try {
-    record = JSON.parse(line);
-  } catch {
-    record = null;
-  }
-  if (typeof record !== "object" || record === null || Array.isArray(record))
-    throw badBundle("an index record is no JSON object", at);
-  const { record_id: id, path, kind, level, text, scalars, vector } = record as Record<string, unknown>;
-  const wrong = (field: string): never => {
-    throw badBundle(`an index record has a wrong ${field}`, { ...at, field });
-  };
-  if (typeof id !== "string" || id === "") wrong("record_id");
-  if (typeof path !== "string" || !kinds.has(path)) wrong("path");
-  if (kind !== kinds.get(path as string)) wrong("kind");
-  if (!Number.isInteger(level)) wrong("level");
-  if (text !== undefined && text !== null && typeof text !== "string") wrong("text");
-  if (scalars !== undefined && scalars !== null && (typeof scalars !== "object" || Array.isArray(scalars)))
-    wrong("scalars");
-  if (vector === undefined || vector === null) return null;
-  const { dense } = vector as { dense?: { offset?: unknown; dimensions?: unknown } };
-  if (!Number.isSafeInteger(dense?.offset) || !Number.isSafeInteger(dense?.dimensions)) wrong("vector");
-  return dense as { offset: number; dimensions: number };
-}
-
 async function hashOf(pieces: AsyncIterable<Buffer>, signal: AbortSignal | undefined): Promise<string> {
   const hash = createHash("sha256");
   for await (const piece of pieces) {
@@ -313,19 +307,21 @@ async function hashOf(pieces: AsyncIterable<Buffer>, signal: AbortSignal | undef
   return hash.digest("hex");
 }
 
+async function* none(): AsyncGenerator<Buffer> {}
+
 /** Lines that end with a line feed alone: other characters that end lines elsewhere belong to a record. */
-async function* linesOf(pieces: AsyncIterable<Buffer>, hash: Hash): AsyncGenerator<string> {
+async function* linesOf(pieces: AsyncIterable<Buffer>, hash: Hash | undefined): AsyncGenerator<Buffer> {
   let rest: Buffer = Buffer.alloc(0);
   for await (const piece of pieces) {
-    hash.update(piece);
+    hash?.update(piece);
     rest = rest.length === 0 ? piece : Buffer.concat([rest, piece]);
     for (let end = rest.indexOf(10); end >= 0; end = rest.indexOf(10)) {
-      yield rest.toString("utf8", 0, end);
+      yield rest.subarray(0, end);
       rest = rest.subarray(end + 1);
     }
     if (rest.length > MAX_LINE) throw badBundle("an index record is too long", { path: RECORDS, actual: rest.length });
   }
-  if (rest.length > 0) yield rest.toString("utf8");
+  if (rest.length > 0) yield rest;
 }
 
 /** Hash of all content: of the sorted files' paths, hashes and sizes as compact JSON. */

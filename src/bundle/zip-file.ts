@@ -1,5 +1,6 @@
 import fs from "node:fs";
-import type { Readable } from "node:stream";
+import { promisify } from "node:util";
+import zlib from "node:zlib";
 import yauzl from "yauzl";
 import { CairnError, toCairnError } from "../errors.ts";
 import { checkMemberPath } from "../formats/ovpack/member-path.ts";
@@ -25,7 +26,11 @@ export interface Member {
   path: string;
   isDirectory: boolean;
   size: number;
-  entry: yauzl.Entry;
+  /** Place and length of the packed content in the file. */
+  at: number;
+  packedSize: number;
+  method: number;
+  crc: number;
 }
 
 const STORED = 0;
@@ -36,14 +41,20 @@ const LOCAL_BYTES = 30;
 const LOCAL_MAGIC = 0x04034b50;
 const LINK = 0o120_000;
 const TYPE = 0o170_000;
+/** Parts of at most so many bytes are unpacked in one call. */
+const WHOLE = 4 << 20;
+const PIECE = 1 << 20;
+const inflate = promisify<Buffer, zlib.ZlibOptions, Buffer | { buffer: Buffer; engine: zlib.Zlib }>(zlib.inflateRaw);
 
 /** An open zip, of which every member was looked at: names, kinds, sizes, and that no two parts of the file overlap. */
 export class ZipFile implements AsyncDisposable {
   readonly members: readonly Member[];
   readonly #zip: yauzl.ZipFile;
+  readonly #fd: number;
 
-  private constructor(zip: yauzl.ZipFile, members: readonly Member[]) {
+  private constructor(zip: yauzl.ZipFile, fd: number, members: readonly Member[]) {
     this.#zip = zip;
+    this.#fd = fd;
     this.members = members;
   }
 
@@ -63,7 +74,7 @@ export class ZipFile implements AsyncDisposable {
       throw badBundle(`${printablePath(path)} is no zip that can be read: ${(error as Error).message}`);
     }
     try {
-      return new ZipFile(zip, await look(zip, { fd, bounds }));
+      return new ZipFile(zip, fd, await look(zip, { fd, bounds }));
     } catch (error) {
       zip.close();
       throw error instanceof CairnError ? error : badBundle((error as Error).message);
@@ -71,24 +82,88 @@ export class ZipFile implements AsyncDisposable {
   }
 
   /** The content of a member in pieces, unpacked as it is read. Throws `damaged` where it is not what the headers say. */
-  async *read({ entry, path }: Member): AsyncGenerator<Buffer> {
+  async *read(member: Member): AsyncGenerator<Buffer> {
+    const { path, size, packedSize } = member;
+    let [done, crc] = [0, 0];
+    const isWhole = size <= WHOLE && packedSize <= WHOLE;
+    for await (const piece of isWhole ? this.#whole(member) : this.#pieces(member)) {
+      done += piece.length;
+      if (done > size) break;
+      crc = zlib.crc32(piece, crc);
+      yield piece;
+    }
+    if (done !== size)
+      throw badBundle(`${path} does not have the ${size} bytes that its header says`, { path, expected: size });
+    if (crc !== member.crc)
+      throw badBundle(`${path} is not what was packed`, { path, field: "crc32", expected: member.crc, actual: crc });
+  }
+
+  async *#whole(member: Member): AsyncGenerator<Buffer> {
+    const packed = this.#packed(member, member.at, member.packedSize);
+    if (member.method === STORED) return void (yield packed);
+    const options = { maxOutputLength: member.size + 1, info: true };
+    const { buffer, engine } = (await inflate(packed, options).catch((error: Error) => {
+      throw cannotUnpack(member, error);
+    })) as { buffer: Buffer; engine: zlib.Zlib };
+    requireUsed(member, engine);
+    yield buffer;
+  }
+
+  async *#pieces(member: Member): AsyncGenerator<Buffer> {
+    const end = member.at + member.packedSize;
+    if (member.method === STORED) {
+      for (let at = member.at; at < end; at += PIECE) yield this.#packed(member, at, Math.min(PIECE, end - at));
+      return;
+    }
+    const stream = zlib.createInflateRaw({ chunkSize: 256 << 10 });
+    let next = member.at;
+    const feed = (): void => {
+      try {
+        if (next >= end) return void stream.end();
+        const piece = this.#packed(member, next, Math.min(PIECE, end - next));
+        next += piece.length;
+        stream.write(piece, () => setImmediate(feed));
+      } catch (error) {
+        stream.destroy(error as Error);
+      }
+    };
+    feed();
     try {
-      const stream = await new Promise<Readable>((resolve, reject) => {
-        this.#zip.openReadStream(entry, (error, made) => (error === null ? resolve(made) : reject(error)));
-      });
       for await (const piece of stream) yield piece as Buffer;
     } catch (error) {
-      const { code, message } = error as NodeJS.ErrnoException;
-      // What unpacking finds has a code of zlib or none; a disk that fails has its own.
-      if (code === undefined || code.startsWith("Z_"))
-        throw badBundle(`${path} cannot be unpacked: ${message}`, { path });
-      throw error;
+      throw cannotUnpack(member, error as Error);
+    } finally {
+      stream.destroy();
     }
+    requireUsed(member, stream);
+  }
+
+  #packed({ path }: Member, from: number, length: number): Buffer {
+    const bytes = Buffer.allocUnsafe(length);
+    for (let done = 0; done < length;) {
+      const read = fs.readSync(this.#fd, bytes, done, length - done, from + done);
+      if (read === 0) throw badBundle(`the zip ends within ${path}`, { path });
+      done += read;
+    }
+    return bytes;
   }
 
   async [Symbol.asyncDispose](): Promise<void> {
     this.#zip.close();
   }
+}
+
+/** Damage has a code of zlib; a disk that fails has its own. */
+function cannotUnpack({ path }: Member, error: Error): Error {
+  const { code = "" } = error as NodeJS.ErrnoException;
+  if (!code.startsWith("Z_") && code !== "ERR_BUFFER_TOO_LARGE") return error;
+  return badBundle(`${path} cannot be unpacked: ${error.message}`, { path });
+}
+
+/** Bytes behind the end of what was unpacked would be seen by nobody. */
+function requireUsed({ path, packedSize }: Member, { bytesWritten }: zlib.Zlib): void {
+  if (bytesWritten !== packedSize)
+    throw badBundle(`${path} has bytes behind its end`, { path, expected: packedSize, actual: bytesWritten });
 }
 
 function fromFd(fd: number): Promise<yauzl.ZipFile> {
@@ -109,16 +184,17 @@ async function look(zip: yauzl.ZipFile, { fd, bounds }: { fd: number; bounds: Zi
   const parts: { from: number; to: number }[] = [];
   let bytes = 0;
   for await (const entry of entriesOf(zip)) {
-    const member = memberOf(entry);
-    const { path } = member;
+    const facts = memberOf(entry);
+    const { path } = facts;
     if (seen.has(path)) throw badBundle(`${path} is in the zip twice`, { path });
     seen.add(path);
-    bytes += member.size;
+    bytes += facts.size;
     if (bytes > bounds.bytes) throw badBundle(`the zip unpacks to more than ${bounds.bytes} bytes`, { path });
-    if (member.size > SMALL && member.size > entry.compressedSize * bounds.ratio)
-      throw badBundle(`${path} unpacks to ${member.size} bytes from ${entry.compressedSize}`, { path });
-    parts.push(localPart(fd, entry, path));
-    members.push(member);
+    if (facts.size > SMALL && facts.size > entry.compressedSize * bounds.ratio)
+      throw badBundle(`${path} unpacks to ${facts.size} bytes from ${entry.compressedSize}`, { path });
+    const part = localPart(fd, entry, path);
+    parts.push(part);
+    members.push({ ...facts, at: part.at });
   }
   parts.sort((a, b) => a.from - b.from);
   for (const [i, part] of parts.entries())
@@ -152,7 +228,7 @@ async function* entriesOf(zip: yauzl.ZipFile): AsyncGenerator<yauzl.Entry> {
   }
 }
 
-function memberOf(entry: yauzl.Entry): Member {
+function memberOf(entry: yauzl.Entry): Omit<Member, "at"> {
   const raw = entry.fileName as unknown as Buffer;
   const name = nameOf(raw, entry.generalPurposeBitFlag);
   const isDirectory = name.endsWith("/");
@@ -164,7 +240,10 @@ function memberOf(entry: yauzl.Entry): Member {
   if (method !== STORED && method !== DEFLATED) throw badBundle(`${path} is packed by the method ${method}`, { path });
   if (((entry.externalFileAttributes >>> 16) & TYPE) === LINK) throw badBundle(`${path} is a link`, { path });
   if (isDirectory && entry.uncompressedSize > 0) throw badBundle(`${path} is a directory with content`, { path });
-  return { path, isDirectory, size: entry.uncompressedSize, entry };
+  const { uncompressedSize: size, compressedSize: packedSize, crc32: crc } = entry;
+  if (method === STORED && size !== packedSize)
+    throw badBundle(`${path} is said to be stored, in ${packedSize} bytes for ${size}`, { path });
+  return { path, isDirectory, size, packedSize, method, crc };
 }
 
 /** Names are UTF-8 where the flag says so, and ASCII else: what other programs read differently is refused. */
@@ -178,7 +257,7 @@ function nameOf(raw: Buffer, flags: number): string {
 }
 
 /** The bytes of a member in the file. Throws `damaged` where its own header does not say what the zip's list says. */
-function localPart(fd: number, entry: yauzl.Entry, path: string): { from: number; to: number } {
+function localPart(fd: number, entry: yauzl.Entry, path: string): { from: number; at: number; to: number } {
   const from = entry.relativeOffsetOfLocalHeader;
   const head = Buffer.alloc(LOCAL_BYTES);
   if (fs.readSync(fd, head, 0, LOCAL_BYTES, from) < LOCAL_BYTES || head.readUInt32LE(0) !== LOCAL_MAGIC)
@@ -195,5 +274,6 @@ function localPart(fd: number, entry: yauzl.Entry, path: string): { from: number
     head.readUInt16LE(8) === entry.compressionMethod &&
     (!hasSizes || (isSize(packed, entry.compressedSize) && isSize(size, entry.uncompressedSize)));
   if (!isSame) throw badBundle(`the header of ${path} does not say what the zip's list says`, { path });
-  return { from, to: from + LOCAL_BYTES + name.length + head.readUInt16LE(28) + entry.compressedSize };
+  const at = from + LOCAL_BYTES + name.length + head.readUInt16LE(28);
+  return { from, at, to: at + entry.compressedSize };
 }

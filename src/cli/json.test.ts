@@ -33,7 +33,9 @@ test("nothing in JSON steers a terminal, and its values are the same", async () 
 /** A group's command has two words. */
 function commandOf(line: string): string {
   const words = line.split(" ");
-  return words.slice(0, ["backup", "receipt", "database", "service", "bundle"].includes(words[0]!) ? 2 : 1).join(" ");
+  return words
+    .slice(0, ["backup", "receipt", "database", "service", "bundle", "context"].includes(words[0]!) ? 2 : 1)
+    .join(" ");
 }
 
 test("every command has pinned keys", () => {

@@ -72,7 +72,21 @@ const DATABASE_ANSWERS = {
   },
 };
 
-const BUNDLE = { layout: "A", content_sha256: "b".repeat(64), files: 1, bytes: 5, index_records: 1 };
+const CONTENT = { content_sha256: "b".repeat(64), files: 1, bytes: 5, index_records: 1 };
+const BUNDLE = { layout: "A", ...CONTENT };
+const INDEXED = { indexed: 1, vectors: 1 };
+const PACKED = { ...CONTENT, path: "/tmp/cairn-fake/f", uri: "viking://resources/d" };
+const BROUGHT = {
+  uri: "viking://resources/d",
+  skipped: false,
+  dry_run: false,
+  files: 1,
+  directories: 1,
+  bytes: 5,
+  vectors_from: "model",
+  replaced: [],
+  ...INDEXED,
+};
 const BUNDLE_ANSWERS = {
   inspectBundle: {
     ...BUNDLE,
@@ -87,6 +101,31 @@ const BUNDLE_ANSWERS = {
   verifyBundle: { ...BUNDLE, duration_ms: 1 },
   diffBundles: { added: [], removed: ["a.md"], changed: [] },
   extractBundle: { path: "/tmp/cairn-fake/d", files: 1, directories: 1, bytes: 5 },
+  convertBundle: { ...BUNDLE, path: "/tmp/cairn-fake/c" },
+  exportBundle: PACKED,
+  backupContext: PACKED,
+  importBundle: BROUGHT,
+  restoreContext: BROUGHT,
+  initContext: { path: "/tmp/cairn-fake", embedding: "embedded", model: "m", dimensions: 256 },
+  addToContext: { uri: "viking://resources/d", files: 1, directories: 1, bytes: 5, ...INDEXED },
+  listContext: { entries: [{ uri: "viking://resources/d", kind: "directory", size: 0, abstract: "" }] },
+  readContext: { uri: "viking://resources/d/a.md", bytes: 5, content: "hello" },
+  findInContext: {
+    hits: [
+      { uri: "viking://resources/d/a.md", level: 2, context_type: "resource", name: "a.md", abstract: "a", score: 1 },
+    ],
+  },
+  removeFromContext: { uri: "viking://resources/d", files: 1 },
+  reindexContext: { added: 1, removed: 0, changed: 0, ...INDEXED },
+  checkContext: {
+    ok: true,
+    expected: 1,
+    indexed: 1,
+    missing_records: [],
+    missing_files: [],
+    stale: [],
+    missing_vectors: [],
+  },
 };
 
 export const REASONS: EngineReason[] = [

@@ -14,7 +14,7 @@ import { VERSION } from "../formats/program.ts";
 test("the commands are these", () => {
   assert.equal(
     Object.keys(COMMANDS).join(" "),
-    "save restore undo run fork history why status diff show view pin unpin tag cleanup verify seal doctor store inspect backup receipt database bundle serve-repository daemon service init workspaces relocate release engine completion __complete",
+    "save restore undo run fork history why status diff show view pin unpin tag cleanup verify seal doctor store inspect backup receipt database bundle context serve-repository daemon service init workspaces relocate release engine completion __complete",
   );
 });
 

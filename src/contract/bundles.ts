@@ -30,14 +30,15 @@ export const inspectBundle = verb({
   errors,
 });
 
-export const VerifyBundleFileResult = object({
+const facts = {
   layout: oneOf(["A", "B", "C"]),
   content_sha256: text(),
   files: number(),
   bytes: number(),
   index_records: number(),
-  duration_ms: number(),
-});
+};
+
+export const VerifyBundleFileResult = object({ ...facts, duration_ms: number() });
 export type VerifyBundleFileResult = Of<typeof VerifyBundleFileResult>;
 export const verifyBundle = verb({
   about: "Reads all that is in a bundle and compares it with its manifest.",
@@ -78,10 +79,27 @@ export const extractBundle = verb({
   errors: [...errors, "already_exists"],
 });
 
+export const ConvertBundleOptions = object({
+  ...CallOptions.entries,
+  layout: opt(oneOf(["A", "B", "C"], "how it is laid out; `C` unless told")),
+  withoutVectors: opt(flag("leave vectors out, which layout A cannot have")),
+});
+export type ConvertBundleOptions = Of<typeof ConvertBundleOptions>;
+export const ConvertBundleResult = object({ path: text("absolute"), ...facts });
+export type ConvertBundleResult = Of<typeof ConvertBundleResult>;
+export const convertBundle = verb({
+  about: "Writes what is in a bundle as a new one in another layout, once all of it was checked.",
+  takes: [bundle(), arg("to", place("a file that is not there"))],
+  options: ConvertBundleOptions,
+  output: ConvertBundleResult,
+  errors: [...errors, "already_exists"],
+});
+
 /** The `data` of the commands. */
 export const BUNDLE_DATA = {
   "bundle inspect": BundleInfo,
   "bundle verify": VerifyBundleFileResult,
   "bundle diff": DiffBundleFilesResult,
   "bundle extract": ExtractBundleResult,
+  "bundle convert": ConvertBundleResult,
 };

@@ -9,6 +9,7 @@ import {
   seal,
 } from "./care.ts";
 import { BUNDLE_DATA } from "./bundles.ts";
+import { CONTEXT_DATA } from "./context.ts";
 import { DAEMON_DATA } from "./daemon.ts";
 import { CaptureDatabaseResult, DatabaseList, RestoreDatabaseResult } from "./databases.ts";
 import {
@@ -147,6 +148,7 @@ export const COMMAND_DATA: Readonly<Record<string, AnySchema>> = {
   "serve-repository --hash-password": object({ htpasswd_line: text() }),
   ...DAEMON_DATA,
   ...BUNDLE_DATA,
+  ...CONTEXT_DATA,
   completion: object({ shell: text(), script: text() }),
   __complete: object({ candidates: rows(anything()) }),
   "database list": DatabaseList,

@@ -1,6 +1,7 @@
 import type { ControlId } from "../ids.ts";
 import * as bundles from "./bundles.ts";
 import * as care from "./care.ts";
+import { CONTEXT_VERBS } from "./context.ts";
 import * as databases from "./databases.ts";
 import * as looking from "./looking.ts";
 import * as points from "./points.ts";
@@ -24,6 +25,7 @@ import type { Conversion, EngineReason, EngineType, WorkspaceRef } from "./words
  */
 export type * from "./bundles.ts";
 export type * from "./care.ts";
+export type * from "./context.ts";
 export type * from "./databases.ts";
 export type * from "./looking.ts";
 export type * from "./points.ts";
@@ -153,6 +155,8 @@ export const LIBRARY_VERBS = {
   verifyBundle: bundles.verifyBundle,
   diffBundles: bundles.diffBundles,
   extractBundle: bundles.extractBundle,
+  convertBundle: bundles.convertBundle,
+  ...CONTEXT_VERBS,
   listDatabases: databases.listDatabases,
   captureDatabase: databases.captureDatabase,
   restoreDatabase: databases.restoreDatabase,

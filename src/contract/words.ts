@@ -83,6 +83,7 @@ export const ProgressPhase = oneOf([
   "compacting",
   "repairing",
   "rewriting",
+  "indexing",
   "uploading",
   "downloading",
 ]);

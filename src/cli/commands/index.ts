@@ -73,8 +73,13 @@ export const COMMANDS: Readonly<Record<string, CommandEntry>> = {
   },
   bundle: {
     group: BACKUPS,
-    summary: "prove bundles of context stores, and unpack them",
+    summary: "pack context stores as bundles, prove and unpack them",
     load: () => import("./bundle/index.ts"),
+  },
+  context: {
+    group: BACKUPS,
+    summary: "keep what agents know, and find it again",
+    load: () => import("./context/index.ts"),
   },
   "serve-repository": {
     group: BACKUPS,

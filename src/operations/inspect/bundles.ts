@@ -1,8 +1,11 @@
 import { resolve } from "node:path";
 import { Bundle } from "../../bundle/bundle.ts";
+import { convertBundle as convert } from "../../bundle/convert.ts";
 import { diffBundles as difference, extractBundle as extract } from "../../bundle/extract.ts";
 import type {
   BundleInfo,
+  ConvertBundleOptions,
+  ConvertBundleResult,
   DiffBundleFilesResult,
   ExtractBundleOptions,
   ExtractBundleResult,
@@ -67,4 +70,15 @@ export async function extractBundle(
   await using bundle = await Bundle.open(path);
   const { signal, paths } = options;
   return { path: resolve(to), ...(await extract(bundle, { to, paths, signal })) };
+}
+
+export async function convertBundle(
+  path: string,
+  to: string,
+  { signal, layout = "C", withoutVectors = false }: ConvertBundleOptions,
+): Promise<ConvertBundleResult> {
+  await using bundle = await Bundle.open(path);
+  const target = resolve(to);
+  const { records, ...facts } = await convert(bundle, { to: target, layout, withoutVectors, signal });
+  return { path: target, layout, ...facts, index_records: records };
 }

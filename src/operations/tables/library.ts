@@ -6,7 +6,8 @@ import { forget } from "../../workspace/place/release.ts";
 import { relocate } from "../../workspace/place/relocate.ts";
 import { storePolynomial } from "../../workspace/store/embedded-store.ts";
 import { storePaths } from "../../workspace/store/store-files.ts";
-import { diffBundles, extractBundle, inspectBundle, verifyBundle } from "../inspect/bundles.ts";
+import { convertBundle, diffBundles, extractBundle, inspectBundle, verifyBundle } from "../inspect/bundles.ts";
+import { CONTEXT_ROWS } from "./context.ts";
 import { detectEngine, requireEngine } from "../engine.ts";
 import { inspect } from "../inspect.ts";
 import { OpenedRepository } from "../opened-repository.ts";
@@ -39,6 +40,8 @@ export const LIBRARY_ROWS = {
   verifyBundle: (_hand, path, options) => verifyBundle(path, options),
   diffBundles: (_hand, a, b) => diffBundles(a, b),
   extractBundle: (_hand, path, to, options) => extractBundle(path, to, options),
+  convertBundle: (_hand, path, to, options) => convertBundle(path, to, options),
+  ...CONTEXT_ROWS,
   listDatabases: (_hand, path, options) => listDatabases(path, options),
   captureDatabase: (_hand, path, options) => captureDatabase(path, options),
   restoreDatabase: (_hand, image, options) => restoreDatabase(image, options),

@@ -1,4 +1,5 @@
 import type { CommandDefinition } from "../../command.ts";
+import type { Input } from "../../input.ts";
 import { formatBytes, plural, printable } from "../../render/format.ts";
 import { renderTable } from "../../render/table.ts";
 
@@ -98,6 +99,34 @@ export const extract: CommandDefinition = {
       data: result,
       text: () =>
         `${context.style.green("extracted")} ${plural(result.files, "file")}, ${formatBytes(result.bytes)}, into ${printable(result.path)}`,
+    };
+  },
+};
+
+export const LAYOUT = { flags: "--layout <name>", text: "A, B or C (default C)", values: ["A", "B", "C"] } as const;
+
+/** The schema says what is none. */
+export function chosenLayout(input: Input): { layout?: "A" | "B" | "C" } {
+  const layout = input.text("layout");
+  return layout === undefined ? {} : { layout: layout as "A" | "B" | "C" };
+}
+
+export const convert: CommandDefinition = {
+  name: "bundle convert",
+  arguments: [BUNDLE, { name: "<new>", text: "a file that is not there", completes: "files" }],
+  options: [LAYOUT, { flags: "--without-vectors", text: "leave vectors out, which layout A cannot have" }],
+  examples: [{ line: "cairn bundle convert docs.ovpack old.ovpack --layout B", text: "for OpenViking 0.3" }],
+  async run(context, input) {
+    const library = await context.library();
+    const result = await library.convertBundle(context.absolute(input.required(0)), context.place(input.required(1)), {
+      ...context.callOptions(),
+      ...chosenLayout(input),
+      withoutVectors: input.flag("withoutVectors"),
+    });
+    return {
+      data: result,
+      text: () =>
+        `${context.style.green("written")} ${printable(result.path)}: layout ${result.layout}, ${plural(result.files, "file")}, ${formatBytes(result.bytes)}\n  content ${result.content_sha256}`,
     };
   },
 };

@@ -1,0 +1,235 @@
+import { createHash } from "node:crypto";
+import { rmSync } from "node:fs";
+import { dirname, join } from "node:path";
+import { CairnError, throwIfAborted, toCairnError } from "../errors.ts";
+import { failpoint } from "../failpoint.ts";
+import type { JsonObject } from "../formats/fields.ts";
+import {
+  byCodePoint,
+  DENSE,
+  type FileEntry,
+  KIND,
+  type Layout,
+  MANIFEST_A,
+  MANIFEST_BC,
+  RECORDS,
+  VERSIONS,
+} from "../formats/ovpack/manifest.ts";
+import { checkMemberPath, toLayoutA } from "../formats/ovpack/member-path.ts";
+import { encodeRecord, type IndexRecord, sorted } from "../formats/ovpack/records.ts";
+import { fsyncDirectory, giveFreeName, temporaryName } from "../fs/durable.ts";
+import { printablePath } from "../fs/safe-path.ts";
+import { Bundle, type BundleCall, contentHash } from "./bundle.ts";
+import { pack, type Packed, ZipWriter } from "./zip-writer.ts";
+
+/** An entry that is to be packed. */
+export interface EntryToPack {
+  /** Empty: the root, which every bundle has. */
+  path: string;
+  /** Absent: a directory. */
+  file?: { size: number; read: () => AsyncIterable<Buffer> };
+  /** Members of its entry that this program does not know. */
+  more?: JsonObject;
+}
+
+export interface Vectors {
+  count: number;
+  dimensions: number;
+  /** Provider, model and settings that made them. */
+  embedding: JsonObject;
+  read: () => AsyncIterable<Buffer>;
+}
+
+export interface BundleContent {
+  layout: Layout;
+  /** `root`, `scopes`, and what else the manifest is to say. */
+  manifest: JsonObject & { root: { name: string } };
+  entries: readonly EntryToPack[];
+  records: () => AsyncIterable<IndexRecord> | Iterable<IndexRecord>;
+  vectors: Vectors | null;
+}
+
+/** Files of at most so many bytes are packed whole, several at once. */
+const WHOLE = 4 << 20;
+const AHEAD = 8;
+
+/**
+ * Makes a bundle. Steps: written below a temporary name beside the target; opened again and all of it checked; the name is the commit.
+ * Throws `already_exists`, `unsupported` for what the layout cannot say, `no_space`.
+ */
+export async function writeBundle(
+  to: string,
+  content: BundleContent,
+  call: BundleCall = {},
+): Promise<{ content_sha256: string; files: number; bytes: number; records: number }> {
+  requireSayable(content);
+  const staged = join(dirname(to), temporaryName());
+  try {
+    await write(staged, content, call);
+    failpoint("bundle-write.staged");
+    await using made = await Bundle.open(staged);
+    const facts = await made.verify({ signal: call.signal });
+    failpoint("bundle-write.verified");
+    giveFreeName(staged, to);
+    fsyncDirectory(dirname(to));
+    return { content_sha256: made.manifest.content_sha256, ...facts };
+  } catch (error) {
+    rmSync(staged, { force: true });
+    if ((error as NodeJS.ErrnoException).code === "EEXIST")
+      throw new CairnError("already_exists", `${printablePath(to)} is there`, { hint: "name a file that is not" });
+    throw toCairnError(error, `write ${printablePath(to)}`);
+  }
+}
+
+/** Layout A writes names in a way that not every name survives, and has no vectors. Refused by name before anything is written. */
+function requireSayable({ layout, entries, vectors }: BundleContent): void {
+  for (const { path } of entries) if (path !== "") checkMemberPath(path);
+  if (layout !== "A") return;
+  const cannot = (what: string, details: Record<string, unknown>, hint: string): never => {
+    throw new CairnError("unsupported", `layout A cannot say ${what}`, { hint, details });
+  };
+  if (vectors !== null) cannot("vectors", { field: "index.dense" }, "leave them out, or write layout B or C");
+  for (const { path } of entries) {
+    if (path.split("/").some((name) => name.startsWith("_._")))
+      cannot(`a name that begins with _._: ${path}`, { path }, "write layout B or C");
+    if (toLayoutA(path) === MANIFEST_A)
+      cannot(`the name of its own manifest: ${path}`, { path }, "write layout B or C");
+  }
+}
+
+async function write(staged: string, content: BundleContent, call: BundleCall): Promise<void> {
+  const { layout, manifest: base, vectors } = content;
+  const entries = content.entries.toSorted((a, b) => byCodePoint(a.path, b.path));
+  const root = base.root.name;
+  using zip = ZipWriter.create(staged);
+  zip.addDirectory(root);
+  const place = (path: string): string => (layout === "A" ? `${root}/${toLayoutA(path)}` : `${root}/files/${path}`);
+  if (layout !== "A") {
+    zip.addDirectory(`${root}/_ovpack`);
+    zip.addDirectory(`${root}/files`);
+  }
+  const listed = await writeEntries(zip, { entries, place }, call);
+  const manifest: JsonObject = {
+    ...base,
+    kind: KIND,
+    format_version: VERSIONS[layout],
+    entries: listed,
+    content_sha256: contentHash(listed.filter((each): each is FileEntry => each.kind === "file")),
+  };
+  if (layout === "A") manifest["vectors"] = await inlined(content.records());
+  else manifest["index"] = await writeIndex(zip, { root, content, vectors });
+  const where = `${root}/${layout === "A" ? MANIFEST_A : MANIFEST_BC}`;
+  zip.add(where, await pack(Buffer.from(JSON.stringify(sorted(manifest), null, 2))));
+  zip.finish();
+}
+
+type Listed = FileEntry | { kind: "directory"; path: string; size?: 0 };
+
+async function writeEntries(
+  zip: ZipWriter,
+  { entries, place }: { entries: readonly EntryToPack[]; place: (path: string) => string },
+  { signal, onBytes }: BundleCall,
+): Promise<Listed[]> {
+  const listed: Listed[] = [];
+  const ready: (Promise<{ bytes: Buffer; packed: Packed } | null> | null)[] = [];
+  const prepare = (at: number): void => {
+    const file = entries[at]?.file;
+    const whole = file === undefined || file.size > WHOLE ? null : readWhole(file.read());
+    // Its failure is met when its turn comes.
+    whole?.catch(() => undefined);
+    ready[at] = whole;
+  };
+  for (let at = 0; at < AHEAD; at++) prepare(at);
+  let done = 0;
+  for (const [at, { path, file, more = {} }] of entries.entries()) {
+    throwIfAborted(signal);
+    const whole = await ready[at];
+    ready[at] = null;
+    prepare(at + AHEAD);
+    if (file === undefined) {
+      if (path !== "") zip.addDirectory(place(path));
+      listed.push({ ...more, kind: "directory", path, ...(path === "" ? {} : { size: 0 }) });
+      continue;
+    }
+    const { size, sha256 } =
+      whole === null || whole === undefined ? await addLong(zip, place(path), file) : addWhole(zip, place(path), whole);
+    listed.push({ ...more, kind: "file", path, size, sha256 });
+    done += size;
+    onBytes?.(done);
+  }
+  return listed;
+}
+
+/** Null where it is longer than it was said to be. */
+async function readWhole(pieces: AsyncIterable<Buffer>): Promise<{ bytes: Buffer; packed: Packed } | null> {
+  const read: Buffer[] = [];
+  let length = 0;
+  for await (const piece of pieces) {
+    read.push(piece);
+    length += piece.length;
+    if (length > WHOLE) return null;
+  }
+  const bytes = read.length === 1 ? read[0]! : Buffer.concat(read);
+  return { bytes, packed: await pack(bytes) };
+}
+
+function addWhole(
+  zip: ZipWriter,
+  place: string,
+  { bytes, packed }: { bytes: Buffer; packed: Packed },
+): { size: number; sha256: string } {
+  zip.add(place, packed);
+  return { size: bytes.length, sha256: createHash("sha256").update(bytes).digest("hex") };
+}
+
+async function addLong(
+  zip: ZipWriter,
+  place: string,
+  { size: expected, read }: NonNullable<EntryToPack["file"]>,
+): Promise<{ size: number; sha256: string }> {
+  const hash = createHash("sha256");
+  let size = 0;
+  const hashed = (async function* () {
+    for await (const piece of read()) {
+      hash.update(piece);
+      size += piece.length;
+      yield piece;
+    }
+  })();
+  await zip.addPieces(place, hashed, expected);
+  return { size, sha256: hash.digest("hex") };
+}
+
+async function inlined(records: AsyncIterable<IndexRecord> | Iterable<IndexRecord>): Promise<JsonObject> {
+  const byPath = new Map<string, object[]>();
+  for await (const { record_id: _, kind: __, path, ...rest } of records)
+    byPath.set(path, [...(byPath.get(path) ?? []), rest]);
+  return Object.fromEntries(byPath);
+}
+
+async function writeIndex(
+  zip: ZipWriter,
+  { root, content, vectors }: { root: string; content: BundleContent; vectors: Vectors | null },
+): Promise<JsonObject> {
+  const index: JsonObject = {};
+  if (vectors !== null) {
+    const { count, dimensions, embedding } = vectors;
+    const { sha256 } = await addLong(zip, `${root}/${DENSE}`, { size: count * dimensions * 4, read: vectors.read });
+    index["dense"] = { path: DENSE, count, dtype: "float32", byte_order: "little", dimensions, sha256, embedding };
+  }
+  let count = 0;
+  const lines = (async function* () {
+    let batch: string[] = [];
+    for await (const record of content.records()) {
+      count++;
+      batch.push(encodeRecord(record));
+      if (batch.length < 1000) continue;
+      yield Buffer.from(batch.join(""));
+      batch = [];
+    }
+    if (batch.length > 0) yield Buffer.from(batch.join(""));
+  })();
+  const { sha256 } = await addLong(zip, `${root}/${RECORDS}`, { size: 0, read: () => lines });
+  index["records"] = { path: RECORDS, count, sha256 };
+  return index;
+}

@@ -1,0 +1,139 @@
+import type { ExportBundleResult, ImportBundleOptions, ImportBundleResult } from "../../../contract/context.ts";
+import type { CommandDefinition, Outcome } from "../../command.ts";
+import type { Context } from "../../context.ts";
+import { type Input, usage } from "../../input.ts";
+import { formatBytes, plural, printable } from "../../render/format.ts";
+import { chosenLayout, LAYOUT } from "./files.ts";
+
+const NEW = { name: "<new>", text: "a file that is not there", completes: "files" } as const;
+const BUNDLE = { name: "<bundle>", text: "the file", completes: "files" } as const;
+const VECTORS = { flags: "--vectors", text: "pack the vectors too, for a store that makes its own the same way" };
+
+export const exportSubtree: CommandDefinition = {
+  name: "bundle export",
+  arguments: [{ name: "<uri>", text: "viking://SCOPE/…, or a whole scope" }, NEW],
+  options: [LAYOUT, VECTORS],
+  examples: [{ line: "cairn bundle export viking://resources/docs docs.ovpack", text: "from the store here" }],
+  async run(context, input) {
+    const library = await context.library();
+    const target = context.place(input.required(1));
+    return packed(
+      context,
+      await library.exportBundle(storeOf(context), input.required(0), target, packing(context, input)),
+    );
+  },
+};
+
+export const backup: CommandDefinition = {
+  name: "bundle backup",
+  arguments: [NEW],
+  options: [LAYOUT, VECTORS],
+  examples: [{ line: "cairn bundle backup all.ovpack", text: "every scope of the store here" }],
+  async run(context, input) {
+    const library = await context.library();
+    const target = context.place(input.required(0));
+    return packed(context, await library.backupContext(storeOf(context), target, packing(context, input)));
+  },
+};
+
+const BRINGING = [
+  {
+    flags: "--on-conflict <how>",
+    text: "where something is there: fail (default), overwrite or skip",
+    values: ["fail", "overwrite", "skip"],
+  },
+  {
+    flags: "--vector-mode <how>",
+    text: "the bundle's vectors where they fit (auto, default), recompute, or require",
+    values: ["auto", "recompute", "require"],
+  },
+  { flags: "--path <path>", text: "only this path of the bundle, and what lies below it", repeat: true },
+  { flags: "-n, --dry-run", text: "check all of it, and say what would be done" },
+  // Inputs that OpenViking's commands had once.
+  { flags: "--force", text: "not taken any more: --on-conflict overwrite" },
+  { flags: "--vectorize", text: "not taken any more: --vector-mode" },
+];
+
+export const importSubtree: CommandDefinition = {
+  name: "bundle import",
+  arguments: [BUNDLE, { name: "<parent>", text: "where it goes: viking://SCOPE/…; viking:// for a whole scope" }],
+  options: BRINGING,
+  examples: [
+    { line: "cairn bundle import docs.ovpack viking://resources", text: "becomes viking://resources/docs" },
+    {
+      line: "cairn bundle import docs.ovpack viking://resources --on-conflict overwrite -n",
+      text: "what it would replace",
+    },
+  ],
+  async run(context, input) {
+    const library = await context.library();
+    const file = context.absolute(input.required(0));
+    return brought(
+      context,
+      await library.importBundle(storeOf(context), file, input.required(1), bringing(context, input)),
+    );
+  },
+};
+
+export const restore: CommandDefinition = {
+  name: "bundle restore",
+  arguments: [BUNDLE],
+  options: [...BRINGING, { flags: "--exact", text: "what only the store has goes; else it stays" }],
+  examples: [{ line: "cairn bundle restore all.ovpack", text: "into a new store" }],
+  async run(context, input) {
+    const library = await context.library();
+    const options = { ...bringing(context, input), exact: input.flag("exact") };
+    return brought(
+      context,
+      await library.restoreContext(storeOf(context), context.absolute(input.required(0)), options),
+    );
+  },
+};
+
+function storeOf(context: Context): string {
+  return context.chosenFolder() ?? context.cwd;
+}
+
+function packing(context: Context, input: Input): { includeVectors: boolean; layout?: "A" | "B" | "C" } {
+  return { ...context.callOptions(), ...chosenLayout(input), includeVectors: input.flag("vectors") };
+}
+
+function packed({ style }: Context, result: ExportBundleResult): Outcome {
+  return {
+    data: result,
+    text: () =>
+      `${style.green("packed")} ${printable(result.uri)}: ${plural(result.files, "file")}, ${formatBytes(result.bytes)}, ${plural(result.index_records, "index record")}, into ${printable(result.path)}\n  content ${result.content_sha256}`,
+  };
+}
+
+function bringing(context: Context, input: Input): ImportBundleOptions {
+  if (input.flag("force"))
+    throw usage("--force is not taken any more", "--on-conflict overwrite replaces what is there");
+  if (input.flag("vectorize"))
+    throw usage("--vectorize is not taken any more", "vectors are made always; --vector-mode says from what");
+  const [onConflict, vectorMode, paths] = [input.text("onConflict"), input.text("vectorMode"), input.list("path")];
+  return {
+    ...context.callOptions(),
+    ...(onConflict === undefined ? {} : { onConflict: onConflict as "fail" }),
+    ...(vectorMode === undefined ? {} : { vectorMode: vectorMode as "auto" }),
+    ...(paths.length === 0 ? {} : { paths }),
+    dryRun: input.flag("dryRun"),
+  };
+}
+
+function brought({ style }: Context, result: ImportBundleResult): Outcome {
+  const { uri, skipped, dry_run: isDry, files, bytes, vectors, vectors_from: from, replaced } = result;
+  const made =
+    from === "bundle" ? "its own vectors" : from === "none" ? "no vectors" : `${plural(vectors, "vector")} made`;
+  const what = `${plural(files, "file")}, ${formatBytes(bytes)}`;
+  const lines = skipped
+    ? [`${style.yellow("left")} ${printable(uri)} as it is: something is there`]
+    : isDry
+      ? [`would bring ${what} to ${style.bold(printable(uri))}, vectors from: ${from}`]
+      : [`${style.green("brought")} ${what} to ${style.bold(printable(uri))}, ${made}`];
+  return {
+    data: result,
+    text: () =>
+      [...lines, ...replaced.map((each) => `  ${isDry ? "would replace" : "replaced"} ${printable(each)}`)].join("\n"),
+  };
+}

@@ -1,0 +1,237 @@
+import type { CheckContextResult, InitContextOptions } from "../../../contract/context.ts";
+import { CairnError } from "../../../errors.ts";
+import type { CommandDefinition } from "../../command.ts";
+import type { Context } from "../../context.ts";
+import type { Input } from "../../input.ts";
+import { formatBytes, plural, printable } from "../../render/format.ts";
+import { renderTable } from "../../render/table.ts";
+
+const URI = { name: "<uri>", text: "viking://SCOPE/…" } as const;
+const UNDER = { flags: "--under <uri>", text: "only at or below this place" };
+
+/** The folder that `-C` names, else the current one. */
+function storeOf(context: Context): string {
+  return context.chosenFolder() ?? context.cwd;
+}
+
+export const init: CommandDefinition = {
+  name: "context init",
+  arguments: [{ name: "[folder]", text: "default: the current folder", completes: "folders" }],
+  options: [
+    {
+      flags: "--embedding <provider>",
+      text: "embedded (default: a model in this program, English), openai (an endpoint), or none (words alone)",
+      values: ["embedded", "openai", "none"],
+    },
+    { flags: "--model <name>", text: "of an endpoint" },
+    { flags: "--base-url <url>", text: "of an endpoint, up to and with /v1; its key is read from CAIRN_EMBEDDING_KEY" },
+    { flags: "--dimensions <count>", text: "length of an endpoint's vectors (default: it is asked)" },
+  ],
+  examples: [
+    { line: "cairn context init knowledge", text: "with the model in this program" },
+    {
+      line: "cairn context init knowledge --embedding openai --model nomic-embed-text --base-url http://127.0.0.1:11434/v1",
+      text: "with a server of models on this machine",
+    },
+  ],
+  async run(context, input) {
+    const library = await context.library();
+    const folder = context.chosenFolder(input.argument(0)) ?? context.cwd;
+    const [embedding, model, baseUrl, dimensions] = [
+      input.text("embedding"),
+      input.text("model"),
+      input.text("baseUrl"),
+      input.count("dimensions"),
+    ];
+    const options: InitContextOptions = {
+      ...context.callOptions(),
+      ...(embedding === undefined ? {} : { embedding: embedding as "none" }),
+      ...(model === undefined ? {} : { model }),
+      ...(baseUrl === undefined ? {} : { baseUrl }),
+      ...(dimensions === undefined ? {} : { dimensions }),
+    };
+    const info = await library.initContext(folder, options);
+    const how = info.embedding === "none" ? "words alone" : `vectors of ${info.dimensions} numbers by ${info.model}`;
+    return {
+      data: info,
+      text: () => `${context.style.green("made")} a context store of ${printable(info.path)}: ${how}`,
+    };
+  },
+};
+
+export const add: CommandDefinition = {
+  name: "context add",
+  arguments: [URI, { name: "<path>", text: "a file or folder", completes: "files" }],
+  options: [
+    { flags: "--overwrite", text: "put it in the place of what is there" },
+    { flags: "--abstract <text>", text: "short text of a folder, its level 0" },
+  ],
+  examples: [{ line: "cairn context add viking://resources/docs ./docs", text: "becomes viking://resources/docs" }],
+  async run(context, input) {
+    const library = await context.library();
+    const abstract = input.text("abstract");
+    const result = await library.addToContext(storeOf(context), input.required(0), context.place(input.required(1)), {
+      ...context.callOptions(),
+      overwrite: input.flag("overwrite"),
+      ...(abstract === undefined ? {} : { abstract }),
+    });
+    return {
+      data: result,
+      text: () =>
+        `${context.style.green("added")} ${printable(result.uri)}: ${plural(result.files, "file")}, ${formatBytes(result.bytes)}, ${plural(result.indexed, "index record")}`,
+    };
+  },
+};
+
+export const ls: CommandDefinition = {
+  name: "context ls",
+  arguments: [{ name: "[uri]", text: "default: viking://" }],
+  options: [
+    { flags: "-r, --recursive", text: "what lies further below too" },
+    { flags: "-a, --all", text: "hidden files too: abstracts and overviews" },
+  ],
+  examples: [{ line: "cairn context ls viking://resources", text: "with the abstract of each" }],
+  async run(context, input) {
+    const library = await context.library();
+    const result = await library.listContext(storeOf(context), input.argument(0) ?? "viking://", {
+      ...context.callOptions(),
+      recursive: input.flag("recursive"),
+      all: input.flag("all"),
+    });
+    return {
+      data: result,
+      paged: true,
+      async text() {
+        if (result.entries.length === 0) return "nothing lies there";
+        const lines = result.entries.map(({ uri, kind, size, abstract }) => [
+          kind === "file" ? formatBytes(size) : "",
+          printable(kind === "file" ? uri : `${uri}/`),
+          context.style.dim(printable(abstract.slice(0, 80))),
+        ]);
+        return (await renderTable(lines, [0])).join("\n");
+      },
+    };
+  },
+};
+
+export const cat: CommandDefinition = {
+  name: "context cat",
+  arguments: [URI],
+  options: [{ flags: "--level <count>", text: "of a directory: 0 its abstract, 1 its overview" }],
+  examples: [{ line: "cairn context cat viking://resources/docs --level 0", text: "what a directory is about" }],
+  async run(context, input) {
+    const library = await context.library();
+    const level = input.count("level");
+    const result = await library.readContext(storeOf(context), input.required(0), {
+      ...context.callOptions(),
+      ...(level === undefined ? {} : { level }),
+    });
+    const { content, content_b64: encoded } = result;
+    const bytes = encoded === undefined ? Buffer.from(content) : Buffer.from(encoded, "base64");
+    return { data: result, content: once(bytes), contentData: () => result };
+  },
+};
+
+async function* once(bytes: Uint8Array): AsyncGenerator<Uint8Array> {
+  yield bytes;
+}
+
+export const find: CommandDefinition = {
+  name: "context find",
+  arguments: [{ name: "<query>", text: "words, or a question" }],
+  options: [
+    UNDER,
+    { flags: "-n, --limit <count>", text: "most that are given (default 10)" },
+    { flags: "--mode <how>", text: "both (default), semantic or words", values: ["both", "semantic", "words"] },
+  ],
+  examples: [{ line: 'cairn context find "who may sign in" --under viking://resources/docs', text: "best first" }],
+  async run(context, input) {
+    const library = await context.library();
+    const [under, limit, mode] = [input.text("under"), input.count("limit"), input.text("mode")];
+    const result = await library.findInContext(storeOf(context), input.required(0), {
+      ...context.callOptions(),
+      ...(under === undefined ? {} : { under }),
+      ...(limit === undefined ? {} : { limit }),
+      ...(mode === undefined ? {} : { mode: mode as "both" }),
+    });
+    return {
+      data: result,
+      text() {
+        if (result.hits.length === 0) return "nothing was found";
+        const { style } = context;
+        const lines = result.hits.map(({ uri, level, abstract }) => {
+          const of = ["  (abstract)", "  (overview)", ""][level];
+          return `${style.bold(printable(uri))}${style.dim(of ?? "")}\n  ${printable(abstract.slice(0, 160))}`;
+        });
+        return lines.join("\n");
+      },
+    };
+  },
+};
+
+export const rm: CommandDefinition = {
+  name: "context rm",
+  arguments: [URI],
+  examples: [{ line: "cairn context rm viking://resources/docs/old", text: "with all below it" }],
+  async run(context, input) {
+    const library = await context.library();
+    const result = await library.removeFromContext(storeOf(context), input.required(0), context.callOptions());
+    return { data: result, text: () => `removed ${printable(result.uri)}: ${plural(result.files, "file")}` };
+  },
+};
+
+function below(context: Context, input: Input): { under?: string } {
+  const under = input.text("under");
+  return { ...context.callOptions(), ...(under === undefined ? {} : { under }) };
+}
+
+export const reindex: CommandDefinition = {
+  name: "context reindex",
+  options: [UNDER, { flags: "--all", text: "read every file again, changed or not" }],
+  examples: [{ line: "cairn context reindex", text: "after files were changed by hand" }],
+  async run(context, input) {
+    const library = await context.library();
+    const result = await library.reindexContext(storeOf(context), { ...below(context, input), all: input.flag("all") });
+    const { added, removed, changed, vectors } = result;
+    return {
+      data: result,
+      text: () => `index: ${added} added, ${changed} changed, ${removed} removed, ${plural(vectors, "vector")} made`,
+    };
+  },
+};
+
+export const check: CommandDefinition = {
+  name: "context check",
+  options: [UNDER],
+  examples: [{ line: "cairn context check", text: "exit 6 where files and index differ" }],
+  async run(context, input) {
+    const library = await context.library();
+    const result = await library.checkContext(storeOf(context), below(context, input));
+    const hint = "make the index what the files are: cairn context reindex";
+    return {
+      data: result,
+      text: () => report(context, result),
+      ...(result.ok ? {} : { error: new CairnError("damaged", "files and index differ", { hint }) }),
+    };
+  },
+};
+
+const MOST_NAMED = 10;
+
+function report({ style }: Context, result: CheckContextResult): string {
+  const { ok, expected, missing_records, missing_files, stale, missing_vectors } = result;
+  if (ok) return `${style.green("whole")}: ${plural(expected, "record")}`;
+  const named = (what: string, all: readonly { uri: string; level: number }[]): string[] =>
+    all.length === 0
+      ? []
+      : [
+          ...all.slice(0, MOST_NAMED).map(({ uri, level }) => `${style.yellow(what)} ${printable(uri)} level ${level}`),
+          ...(all.length > MOST_NAMED ? [`  and ${all.length - MOST_NAMED} more (--json lists all)`] : []),
+        ];
+  return [
+    ...named("not indexed", missing_records),
+    ...named("no file", missing_files),
+    ...named("changed", stale),
+    ...named("no vector", missing_vectors),
+  ].join("\n");
+}

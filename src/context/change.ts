@@ -1,0 +1,147 @@
+import { existsSync, lstatSync, mkdirSync, readdirSync, renameSync, rmdirSync } from "node:fs";
+import { dirname, join } from "node:path";
+import { CairnError } from "../errors.ts";
+import { failpoint } from "../failpoint.ts";
+import { parseJson } from "../formats/fields.ts";
+import { durableWrite, fsyncDirectory } from "../fs/durable.ts";
+import { flushFileSystem } from "../fs/linux/flush.ts";
+import { readRegular } from "../fs/regular-file.ts";
+import { removeAll } from "../fs/remove-all.ts";
+
+/**
+ * One change of a store's files and index. Steps: files are staged below `change/new`; `plan.json` is the commit; places that
+ * are replaced move to `change/old`, staged ones to their place; the index is renewed; `change` goes. A kill before the
+ * commit leaves the old state, one after it a plan that the next opening carries out: each step may be done twice.
+ */
+export interface Plan {
+  /** Places that go, with all below them, before anything new comes; out of the index too. */
+  replaced: string[];
+  /** Rows of the index that come, as lines of `change/records.jsonl`. */
+  hasRecords: boolean;
+}
+
+export class ChangePlace {
+  readonly #folder: string;
+  readonly #root: string;
+
+  constructor(folder: string, control: string) {
+    this.#folder = folder;
+    this.#root = join(control, "change");
+  }
+
+  /** Place at which a file or directory is staged. */
+  staged(path: string): string {
+    return join(this.#root, "new", path);
+  }
+
+  get records(): string {
+    return join(this.#root, "records.jsonl");
+  }
+
+  get vectors(): string {
+    return join(this.#root, "dense.f32");
+  }
+
+  get #plan(): string {
+    return join(this.#root, "plan.json");
+  }
+
+  get isThere(): boolean {
+    return existsSync(this.#root);
+  }
+
+  /** An empty place for a new change. */
+  begin(): void {
+    this.discard();
+    mkdirSync(join(this.#root, "new"), { recursive: true });
+    mkdirSync(join(this.#root, "old"));
+  }
+
+  /** Leaves the store as it is. */
+  discard(): void {
+    if (existsSync(this.#plan)) throw new CairnError("internal", "a change that was decided cannot be left");
+    removeAll(this.#root);
+  }
+
+  /** Decides it: from here on it is carried out, by whoever opens the store next if not by this call. */
+  async commit(plan: Plan, renew: (plan: Plan) => void): Promise<void> {
+    await flushFileSystem(this.#root);
+    failpoint("context-change.staged");
+    durableWrite(this.#plan, Buffer.from(JSON.stringify(plan)));
+    failpoint("context-change.decided");
+    this.#carryOut(plan, renew);
+  }
+
+  /** Carries out a change that was decided and not finished, and forgets one that was not decided. True where one was carried out. */
+  recover(renew: (plan: Plan) => void): boolean {
+    if (!existsSync(this.#root)) return false;
+    if (!existsSync(this.#plan)) {
+      removeAll(this.#root);
+      return false;
+    }
+    const plan = parseJson(readRegular(this.#plan), this.#plan) as Plan;
+    this.#carryOut(plan, renew);
+    return true;
+  }
+
+  #carryOut(plan: Plan, renew: (plan: Plan) => void): void {
+    for (const [index, path] of plan.replaced.entries()) this.#putAway(path, join(this.#root, "old", String(index)));
+    failpoint("context-change.put-away");
+    const touched = new Set<string>();
+    this.#place("", touched);
+    for (const path of plan.replaced) touched.add(dirname(join(this.#folder, path)));
+    for (const folder of touched) if (existsSync(folder)) fsyncDirectory(folder);
+    failpoint("context-change.placed");
+    renew(plan);
+    failpoint("context-change.renewed");
+    // The plan goes with its directory's name: half a removal is no plan.
+    const done = `${this.#root}.done`;
+    removeAll(done);
+    renameSync(this.#root, done);
+    fsyncDirectory(dirname(this.#root));
+    failpoint("context-change.closed");
+    removeAll(done);
+  }
+
+  /** Once: what is at the place afterwards is new. */
+  #putAway(path: string, old: string): void {
+    if (existsSync(old)) return;
+    // Another kind of mark than the thing itself, for a place that had nothing.
+    const place = join(this.#folder, path);
+    if (lstatSync(place, { throwIfNoEntry: false }) === undefined) mkdirSync(old);
+    else renameSync(place, old);
+  }
+
+  /** Moves what is staged to its place: a directory whole where nothing is there, else what is in it; a file over a file. */
+  #place(path: string, touched: Set<string>): void {
+    const from = join(this.#root, "new", path);
+    for (const { name, isDirectory } of entriesOf(from)) {
+      const at = path === "" ? name : `${path}/${name}`;
+      const target = join(this.#folder, at);
+      const there = lstatSync(target, { throwIfNoEntry: false });
+      if (there !== undefined && isDirectory && there.isDirectory()) {
+        this.#place(at, touched);
+        rmdirSync(join(from, name));
+        continue;
+      }
+      if (there !== undefined && isDirectory !== there.isDirectory()) this.#putAside(target);
+      renameSync(join(from, name), target);
+      touched.add(dirname(target));
+      failpoint("context-change.moved");
+    }
+  }
+
+  /** A file where a directory comes, or the other way round. */
+  #putAside(target: string): void {
+    const aside = join(this.#root, "old", `aside-${readdirSync(join(this.#root, "old")).length}`);
+    renameSync(target, aside);
+  }
+}
+
+function entriesOf(folder: string): { name: string; isDirectory: boolean }[] {
+  if (!existsSync(folder)) return [];
+  return readdirSync(folder, { withFileTypes: true }).map((entry) => ({
+    name: entry.name,
+    isDirectory: entry.isDirectory(),
+  }));
+}

@@ -1,0 +1,106 @@
+import { NO_FILE, type ContextStore } from "./store.ts";
+import type { IndexRow } from "./index-database.ts";
+import { entriesOf, type Level, levelOf } from "./tree.ts";
+import { toUri } from "./uri.ts";
+
+/** Something that is on one side only, or not the same on both. */
+export interface Difference {
+  uri: string;
+  level: number;
+}
+
+/** Comparison of files and index. */
+export interface Consistency {
+  ok: boolean;
+  /** Levels that the files have, and records of them. */
+  expected: number;
+  indexed: number;
+  /** Files without a record. */
+  missing_records: Difference[];
+  /** Records without a file. */
+  missing_files: Difference[];
+  /** Files that changed since their record was made, or were not read yet. */
+  stale: Difference[];
+  missing_vectors: Difference[];
+}
+
+const key = (path: string, level: number): string => `${level} ${path}`;
+
+/** Compares the files below a path with the index of them. */
+export function compareWithIndex(
+  { folder, index }: ContextStore,
+  path: string,
+): {
+  expected: number;
+  rows: number;
+  missing: Level[];
+  orphaned: IndexRow[];
+  stale: IndexRow[];
+  unembedded: IndexRow[];
+} {
+  const rows = new Map<string, IndexRow>();
+  for (const row of index.rows(path)) rows.set(key(row.path, row.level), row);
+  const missing: Level[] = [];
+  const stale: IndexRow[] = [];
+  const directories = new Set<string>();
+  let expected = 0;
+  const seen = new Set<string>();
+  for (const { path: at, isDirectory, source } of entriesOf(folder, path)) {
+    if (isDirectory) {
+      directories.add(at);
+      continue;
+    }
+    const level = levelOf(at);
+    if (level === null || !(level.path === path || level.path.startsWith(path === "" ? "" : `${path}/`))) continue;
+    expected++;
+    const name = key(level.path, level.level);
+    seen.add(name);
+    const row = rows.get(name);
+    if (row === undefined) missing.push(level);
+    else if (row.source !== source) stale.push(row);
+  }
+  const others = [...rows].flatMap(([name, row]) => (seen.has(name) ? [] : [row]));
+  // A bundle may have brought a directory's text without a file of it.
+  const isBrought = (row: IndexRow): boolean => row.source === NO_FILE && directories.has(row.path);
+  const unembedded = index.dimensions === null ? [] : [...rows.values()].filter((row) => !row.hasVector);
+  return { expected, rows: rows.size, missing, orphaned: others.filter((row) => !isBrought(row)), stale, unembedded };
+}
+
+/** Says what is missing on either side, by name. */
+export function checkConsistency(store: ContextStore, path: string): Consistency {
+  const { expected, rows, missing, orphaned, stale, unembedded } = compareWithIndex(store, path);
+  const named = (all: readonly { path: string; level: number }[]): Difference[] =>
+    all.map(({ path: at, level }) => ({ uri: toUri(at), level }));
+  return {
+    ok: missing.length + orphaned.length + stale.length + unembedded.length === 0,
+    expected,
+    indexed: rows,
+    missing_records: named(missing),
+    missing_files: named(orphaned),
+    stale: named(stale),
+    missing_vectors: named(unembedded),
+  };
+}
+
+/** Makes the index what the files are; `all`: every file is read again. Words and vectors follow by `fill`. */
+export function reindex(
+  store: ContextStore,
+  path: string,
+  { all = false }: { all?: boolean },
+): { added: number; removed: number; changed: number } {
+  const { missing, orphaned, stale, unembedded } = compareWithIndex(store, path);
+  const now = new Date().toISOString();
+  const { index } = store;
+  return index.transaction(() => {
+    for (const { file: _, ...row } of missing) index.put(row, now);
+    index.remove(orphaned.map(({ id }) => id));
+    const changed = all ? [...index.rows(path)] : [...stale, ...unembedded];
+    // An abstract that came with a bundle stays; one that was taken from the file is taken again.
+    for (const { id } of changed) index.markStale(id);
+    return {
+      added: missing.length,
+      removed: orphaned.length,
+      changed: all ? changed.length - missing.length : stale.length,
+    };
+  });
+}

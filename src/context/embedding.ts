@@ -1,0 +1,37 @@
+import { type JsonObject } from "../formats/fields.ts";
+
+/** Makers of vectors. */
+
+export interface EmbeddingConfig {
+  /** `embedded`: a model inside of this program's packages; `openai`: an endpoint that speaks as OpenAI's does; `none`: words alone. */
+  provider: "embedded" | "openai" | "none";
+  model: string;
+  /** Length of a vector; 0 without any. */
+  dimensions: number;
+  /** Address of an endpoint, up to and with `/v1`. */
+  base_url?: string;
+}
+
+export interface Embedder extends AsyncDisposable {
+  /** A vector of length 1 for each text. Throws `io` (may be tried again), `permission`. */
+  embed(texts: readonly string[], signal?: AbortSignal): Promise<Float32Array[]>;
+}
+
+export const EMBEDDED_MODEL = "all-minilm-l6-v2-static";
+export const EMBEDDED_DIMENSIONS = 256;
+/** The variable that has an endpoint's key: it is written down nowhere. */
+export const KEY_VARIABLE = "CAIRN_EMBEDDING_KEY";
+
+/** Settings that two vectors must share to be compared, as bundles have them. */
+export function embeddingFacts({ provider, model, dimensions }: EmbeddingConfig): JsonObject {
+  return { provider: provider === "embedded" ? "cairn" : provider, model, input: "text", dimensions };
+}
+
+/** The vector with length 1; one of zeros stays as it is. */
+export function normalized(vector: Float32Array): Float32Array {
+  let sum = 0;
+  for (const each of vector) sum += each * each;
+  if (sum === 0) return vector;
+  const factor = 1 / Math.sqrt(sum);
+  return vector.map((each) => each * factor);
+}

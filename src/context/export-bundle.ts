@@ -1,0 +1,203 @@
+import { closeSync, readSync } from "node:fs";
+import type { BundleCall } from "../bundle/bundle.ts";
+import { type BundleContent, type EntryToPack, type Vectors, writeBundle } from "../bundle/write.ts";
+import { CairnError, toCairnError } from "../errors.ts";
+import type { JsonObject } from "../formats/fields.ts";
+import type { Layout } from "../formats/ovpack/manifest.ts";
+import { type IndexRecord, recordId } from "../formats/ovpack/records.ts";
+import { openRegular, readRegular } from "../fs/regular-file.ts";
+import { printablePath } from "../fs/safe-path.ts";
+import { checkConsistency } from "./consistency.ts";
+import { embeddingFacts } from "./embedding.ts";
+import { BACKUP_NAME, BACKUP_TYPE } from "./import-bundle.ts";
+import type { IndexRow } from "./index-database.ts";
+import type { ContextStore } from "./store.ts";
+import { entryAt, fileOf, treeOf } from "./tree.ts";
+import { isControlName, isSession, nameOf, parseUri, scopeOf, SCOPES, toUri } from "./uri.ts";
+
+export interface ExportOptions extends BundleCall {
+  to: string;
+  layout?: Layout | undefined;
+  includeVectors?: boolean | undefined;
+}
+
+type Written = Awaited<ReturnType<typeof writeBundle>>;
+
+/** Writes a subtree, or the whole of a scope, as a new bundle. Throws `not_found`, `usage`, `already_exists`. */
+export async function exportBundle(
+  store: ContextStore,
+  { uri, ...options }: ExportOptions & { uri: string },
+): Promise<Written> {
+  const root = parseUri(uri);
+  if (root === "")
+    throw new CairnError("usage", "the whole of a store is no subtree", {
+      hint: "to pack all of it: cairn bundle backup FILE",
+      details: { uri },
+    });
+  if (isControlName(root)) throw new CairnError("usage", `${toUri(root)} is a control file`, { details: { uri } });
+  store.placeOf(root);
+  const entry = entryAt(store.folder, root);
+  if (entry === null)
+    throw new CairnError("not_found", `there is no ${toUri(root)}`, { details: { resource: toUri(root) } });
+  if (!entry.isDirectory)
+    throw new CairnError("usage", `${toUri(root)} is a file`, {
+      hint: "export the directory that it lies in",
+      details: { uri },
+    });
+  const manifest = {
+    root: { name: nameOf(root), uri: toUri(root), scope: scopeOf(root), ...owner(root) },
+  };
+  return await pack(store, { root, of: [root], manifest }, options);
+}
+
+/** Writes all scopes as a bundle that only a restore takes. */
+export async function backupStore(store: ContextStore, options: ExportOptions): Promise<Written> {
+  const { layout = "C" } = options;
+  // Scopes that OpenViking of a layout has by itself; others are there where the store has something in them.
+  const own = layout === "C" ? ["resources", "user"] : SCOPES;
+  const scopes = SCOPES.filter((scope) => own.includes(scope) || entryAt(store.folder, scope) !== null);
+  const manifest = {
+    root: { name: BACKUP_NAME, uri: toUri(""), scope: "root", package_type: BACKUP_TYPE },
+    scopes,
+  };
+  return await pack(store, { root: "", of: scopes, manifest }, options);
+}
+
+/** Layout C says to whom something of a user belongs. */
+function owner(path: string): { user_id?: string } {
+  const [scope, user] = path.split("/");
+  return scope === "user" && user !== undefined ? { user_id: user } : {};
+}
+
+interface ToPack {
+  root: string;
+  /** Subtrees that go into it. */
+  of: readonly string[];
+  manifest: BundleContent["manifest"];
+}
+
+async function pack(store: ContextStore, { root, of, manifest }: ToPack, options: ExportOptions): Promise<Written> {
+  const { to, layout = "C", includeVectors = false, ...call } = options;
+  if (includeVectors) {
+    if (store.embedding.provider === "none")
+      throw new CairnError("usage", "the store has no vectors", { details: { field: "include_vectors" } });
+    await store.writing(async () => store.fill(call), call);
+    await requireWhole(store, of);
+  }
+  const isC = layout === "C";
+  const below = (path: string): string => (root === "" ? path : path.slice(root.length + 1));
+  const entries: EntryToPack[] = root === "" ? [{ path: "" }] : [];
+  const packed = new Set<string>();
+  for (const path of of) {
+    if (root === "" && entryAt(store.folder, path) === null) entries.push({ path });
+    for (const entry of treeOf(store.folder, path)) {
+      if (isControlName(entry.path)) continue;
+      packed.add(entry.path);
+      const more: JsonObject = isC ? owner(entry.path) : {};
+      const place = store.placeOf(entry.path);
+      const file = entry.isDirectory ? {} : { file: { size: entry.size, read: () => piecesOf(place) } };
+      entries.push({ path: below(entry.path), more, ...file });
+    }
+  }
+  const rows = function* (): Generator<IndexRow> {
+    for (const path of of)
+      for (const row of store.index.rows(path)) if (packed.has(row.path) && !isSession(row.path)) yield row;
+  };
+  const { dimensions } = store.index;
+  const records = (): Iterable<IndexRecord> =>
+    recordsOf(store, rows(), { below, vectors: includeVectors ? dimensions : null, isC });
+  const base = isC ? manifest : { ...manifest, root: { ...manifest.root, user_id: undefined } };
+  const vectors = includeVectors ? vectorsOf(store, rows) : null;
+  return await writeBundle(to, { layout, manifest: base, entries, records, vectors }, call);
+}
+
+/** A snapshot of vectors has them all. Throws `usage` with what is missing. */
+async function requireWhole(store: ContextStore, of: readonly string[]): Promise<void> {
+  for (const path of of) {
+    const report = checkConsistency(store, path);
+    if (!report.ok)
+      throw new CairnError("usage", "the index is not whole, so its vectors are not packed", {
+        hint: "make it whole first: cairn context reindex",
+        details: { ...report },
+      });
+  }
+}
+
+function* recordsOf(
+  { folder }: ContextStore,
+  rows: Iterable<IndexRow>,
+  { below, vectors, isC }: { below: (path: string) => string; vectors: number | null; isC: boolean },
+): Generator<IndexRecord> {
+  let count = 0;
+  for (const row of rows) {
+    const { path, level, isDirectory, type, contextType, name, description, tags, abstract } = row;
+    const text = isDirectory ? textOf(folder, row) : "";
+    yield {
+      record_id: recordId(count),
+      path: below(path),
+      kind: isDirectory ? "directory" : "file",
+      level,
+      ...(text === "" ? {} : { text }),
+      scalars: {
+        ...(type === null ? {} : { type }),
+        context_type: contextType,
+        level,
+        name,
+        ...(description === null ? {} : { description }),
+        ...(tags === null ? {} : { tags }),
+        abstract,
+      },
+      ...(isC ? owner(path) : {}),
+      ...(vectors === null ? {} : { vector: { dense: { offset: count * vectors, dimensions: vectors } } }),
+    };
+    count++;
+  }
+}
+
+/** A directory's abstract or overview whole. */
+function textOf(folder: string, { path, level, text, abstract }: IndexRow): string {
+  try {
+    return readRegular(`${folder}/${fileOf(path, level)}`, { limit: 1 << 20 }).toString("utf8");
+  } catch {
+    return text ?? abstract;
+  }
+}
+
+function vectorsOf(store: ContextStore, rows: () => Iterable<IndexRow>): Vectors | null {
+  let count = 0;
+  for (const _ of rows()) count++;
+  if (count === 0) return null;
+  const read = async function* (): AsyncGenerator<Buffer> {
+    let batch: Float32Array[] = [];
+    const bytes = (): Buffer => Buffer.concat(batch.map((each) => Buffer.from(each.buffer)));
+    for (const { id } of rows()) {
+      batch.push(store.index.vector(id)!);
+      if (batch.length < 1000) continue;
+      yield bytes();
+      batch = [];
+    }
+    yield bytes();
+  };
+  return { count, dimensions: store.embedding.dimensions, embedding: embeddingFacts(store.embedding), read };
+}
+
+const PIECE = 1 << 20;
+
+async function* piecesOf(place: string): AsyncGenerator<Buffer> {
+  let fd: number;
+  try {
+    fd = openRegular(place);
+  } catch (error) {
+    throw toCairnError(error, `read ${printablePath(place)}`);
+  }
+  try {
+    for (;;) {
+      const piece = Buffer.allocUnsafe(PIECE);
+      const length = readSync(fd, piece, 0, PIECE, null);
+      if (length === 0) return;
+      yield piece.subarray(0, length);
+    }
+  } finally {
+    closeSync(fd);
+  }
+}

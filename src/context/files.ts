@@ -1,0 +1,178 @@
+import { copyFileSync, lstatSync, mkdirSync, writeFileSync } from "node:fs";
+import { dirname, join } from "node:path";
+import { CairnError, toCairnError } from "../errors.ts";
+import { readRegular } from "../fs/regular-file.ts";
+import { printablePath } from "../fs/safe-path.ts";
+import { type StagedRow, stageRecords } from "./staged-records.ts";
+import type { ContextStore, StoreCall } from "./store.ts";
+import { ABSTRACT, entriesOf, entryAt, levelOf, OVERVIEW, type TreeEntry, treeOf } from "./tree.ts";
+import { invalidUri, isControlName, joined, parseUri, toUri } from "./uri.ts";
+
+/** Files of a store: put in, listed, read, taken out. */
+
+export interface AddOptions extends StoreCall {
+  /** A file or a folder; or bytes, of a file. */
+  from: string | Buffer;
+  /** False: `already_exists` where something is there. */
+  overwrite?: boolean | undefined;
+  /** Short text of a directory, which becomes its level 0. */
+  abstract?: string | undefined;
+}
+
+export interface Added {
+  uri: string;
+  files: number;
+  directories: number;
+  bytes: number;
+}
+
+/** Puts a file or a folder's content at a place. All or nothing. */
+export async function addFiles(store: ContextStore, uri: string, options: AddOptions): Promise<Added> {
+  const { from, overwrite = false, abstract, signal } = options;
+  const root = changeable(uri);
+  const source = typeof from === "string" ? sourceOf(from) : null;
+  if (abstract !== undefined && source?.isDirectory !== true)
+    throw new CairnError("usage", "an abstract is given to a directory", {
+      hint: `to give ${toUri(root)} one, add a folder`,
+    });
+  return await store.writing(async (changes) => {
+    const there = lstatSync(store.placeOf(root), { throwIfNoEntry: false });
+    if (there !== undefined && !overwrite)
+      throw new CairnError("already_exists", `${toUri(root)} is there`, {
+        hint: "to put this in its place: --overwrite",
+        details: { resource: toUri(root) },
+      });
+    changes.begin();
+    const added: Added = { uri: toUri(root), files: 0, directories: 0, bytes: 0 };
+    const rows: StagedRow[] = [];
+    const stage = (path: string, write: ((place: string) => void) | null, size: number): void => {
+      signal?.throwIfAborted();
+      if (isControlName(path)) throw invalidUri(toUri(path), "is a control file");
+      parseUri(toUri(path));
+      const place = changes.staged(path);
+      mkdirSync(write === null ? place : dirname(place), { recursive: true });
+      write?.(place);
+      added[write === null ? "directories" : "files"]++;
+      added.bytes += size;
+      const level = write === null ? null : levelOf(path);
+      if (level !== null) rows.push(level);
+    };
+    try {
+      if (source === null) stage(root, (place) => writeFileSync(place, from), from.length);
+      else
+        for (const { path, isDirectory, size } of source.entries()) {
+          const write = (place: string): void =>
+            copyFileSync(path === "" ? (from as string) : join(from as string, path), place);
+          stage(joined(root, path), isDirectory ? null : write, size);
+        }
+      if (abstract !== undefined)
+        stage(joined(root, ABSTRACT), (place) => writeFileSync(place, abstract), Buffer.byteLength(abstract));
+      stageRecords(
+        changes,
+        rows.map(({ path, level, isDirectory, contextType, name }) => ({
+          path,
+          level,
+          isDirectory,
+          contextType,
+          name,
+        })),
+      );
+    } catch (error) {
+      changes.discard();
+      throw toCairnError(error, `add to ${toUri(root)}`);
+    }
+    await store.commit(changes, { replaced: there === undefined ? [] : [root], hasRecords: true });
+    return added;
+  }, options);
+}
+
+function sourceOf(from: string): { isDirectory: boolean; entries: () => Iterable<TreeEntry> } {
+  const facts = lstatSync(from, { throwIfNoEntry: false });
+  if (facts === undefined) throw new CairnError("not_found", `there is no ${printablePath(from)}`);
+  if (facts.isDirectory()) return { isDirectory: true, entries: () => treeOf(from, "") };
+  if (!facts.isFile()) throw new CairnError("unsupported", `${printablePath(from)} is neither a file nor a folder`);
+  return { isDirectory: false, entries: () => [{ path: "", isDirectory: false, size: facts.size, source: "" }] };
+}
+
+/** A place below a scope, which somebody may change. */
+function changeable(uri: string): string {
+  const path = parseUri(uri);
+  if (!path.includes("/")) throw invalidUri(uri, "is no place below a scope");
+  return path;
+}
+
+/** Takes a file or directory out, with all below it. Throws `not_found`. */
+export async function removeFiles(
+  store: ContextStore,
+  uri: string,
+  call: StoreCall = {},
+): Promise<{ uri: string; files: number }> {
+  const root = changeable(uri);
+  return await store.writing(async (changes) => {
+    store.placeOf(root);
+    const entries = [...treeOf(store.folder, root)];
+    if (entries.length === 0)
+      throw new CairnError("not_found", `there is no ${toUri(root)}`, { details: { resource: toUri(root) } });
+    changes.begin();
+    await store.commit(changes, { replaced: [root], hasRecords: false });
+    return { uri: toUri(root), files: entries.filter(({ isDirectory }) => !isDirectory).length };
+  }, call);
+}
+
+export interface Listed {
+  uri: string;
+  kind: "file" | "directory";
+  size: number;
+  /** Empty where there is none. */
+  abstract: string;
+}
+
+/** Lists a directory; `recursive`: and below. The names of levels and other hidden ones only where `all`. */
+export function listFiles(
+  store: ContextStore,
+  uri: string,
+  { recursive = false, all = false }: { recursive?: boolean | undefined; all?: boolean | undefined },
+): Listed[] {
+  const root = parseUri(uri);
+  store.placeOf(root);
+  const entries = [...entriesOf(store.folder, root)];
+  if (root !== "" && entries.length === 0)
+    throw new CairnError("not_found", `there is no ${toUri(root)}`, { details: { resource: toUri(root) } });
+  const abstracts = new Map<string, string>();
+  for (const { path, level, abstract } of store.index.rows(root)) if (level !== 1) abstracts.set(path, abstract);
+  const isShown = ({ path }: TreeEntry): boolean => {
+    const below = path.slice(root === "" ? 0 : root.length + 1);
+    if (path === root) return entries.length === 1 && !entries[0]!.isDirectory;
+    return (recursive || !below.includes("/")) && (all || !below.split("/").some((name) => name.startsWith(".")));
+  };
+  return entries.filter(isShown).map(({ path, isDirectory, size }) => ({
+    uri: toUri(path),
+    kind: isDirectory ? "directory" : "file",
+    size,
+    abstract: abstracts.get(path) ?? "",
+  }));
+}
+
+const MOST_READ = 1 << 30;
+
+/** The content of a file; of a directory the text of a level: 0 its abstract, 1 its overview. */
+export function readFiles(store: ContextStore, uri: string, { level }: { level?: number | undefined } = {}): Buffer {
+  const path = parseUri(uri);
+  const entry = entryAt(store.folder, path);
+  store.placeOf(path);
+  if (entry === null)
+    throw new CairnError("not_found", `there is no ${toUri(path)}`, { details: { resource: toUri(path) } });
+  if (!entry.isDirectory && level !== undefined && level !== 2)
+    throw new CairnError("usage", `${toUri(path)} is a file: its content is level 2`);
+  if (entry.isDirectory && level === undefined)
+    throw new CairnError("usage", `${toUri(path)} is a directory`, {
+      hint: "its abstract: --level 0; its overview: --level 1",
+    });
+  if (!entry.isDirectory) return readRegular(store.placeOf(path), { limit: MOST_READ });
+  const file = joined(path, level === 0 ? ABSTRACT : OVERVIEW);
+  if (entryAt(store.folder, file) === null)
+    throw new CairnError("not_found", `${toUri(path)} has no ${level === 0 ? "abstract" : "overview"}`, {
+      details: { resource: toUri(path) },
+    });
+  return readRegular(store.placeOf(file), { limit: MOST_READ });
+}

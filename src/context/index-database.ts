@@ -1,0 +1,328 @@
+import { createRequire } from "node:module";
+import { DatabaseSync, type SQLInputValue } from "node:sqlite";
+import { CairnError } from "../errors.ts";
+
+/** A level of an entry as the index knows it. */
+export interface IndexRow {
+  id: number;
+  /** Path of the file or directory, without `viking://`. */
+  path: string;
+  /** 0 and 1: a directory's abstract and overview; 2: a file. */
+  level: number;
+  isDirectory: boolean;
+  type: string | null;
+  contextType: string;
+  name: string;
+  description: string | null;
+  tags: string | null;
+  abstract: string;
+  /** Text that its vector is made of; null until its file was read. */
+  text: string | null;
+  /** Length and time of the file that `text` was read from, by which a later change is seen; null until then. */
+  source: string | null;
+  createdAt: string;
+  updatedAt: string;
+  activeCount: number;
+  hasVector: boolean;
+}
+
+/** A row as it is put in; words and vector follow when its file was read. */
+export type NewRow = Pick<IndexRow, "path" | "level" | "isDirectory" | "contextType" | "name"> &
+  Partial<Pick<IndexRow, "type" | "description" | "tags" | "abstract" | "text">>;
+
+/** Words of a file for the search by words. */
+export interface ReadRow {
+  id: number;
+  abstract: string;
+  text: string;
+  body: string;
+  source: string;
+}
+
+export interface Hit {
+  id: number;
+  /** Rank of words: lower is better; of vectors: cosine similarity. */
+  score: number;
+}
+
+const VERSION = 1;
+const BUSY_MS = 10_000;
+
+/** The index of a context store: records, their words (FTS5) and their vectors (sqlite-vec). */
+export class ContextIndex implements Disposable {
+  readonly #db: DatabaseSync;
+  readonly #statements = new Map<string, ReturnType<DatabaseSync["prepare"]>>();
+  /** Length of a vector; null where there are none. */
+  readonly dimensions: number | null;
+
+  private constructor(db: DatabaseSync, dimensions: number | null) {
+    this.#db = db;
+    this.dimensions = dimensions;
+  }
+
+  /** Opens the database, or makes it. Throws `newer_version`, `damaged`, `unsupported` where vectors cannot be had on this machine. */
+  static open(path: string, dimensions: number | null): ContextIndex {
+    const db = new DatabaseSync(path, { allowExtension: dimensions !== null, timeout: BUSY_MS });
+    try {
+      if (dimensions !== null) loadVectors(db);
+      db.exec("PRAGMA journal_mode = WAL; PRAGMA synchronous = NORMAL; PRAGMA foreign_keys = ON");
+      const { user_version: version } = db.prepare("PRAGMA user_version").get() as { user_version: number };
+      if (version > VERSION)
+        throw new CairnError("newer_version", `${path} is of a newer version`, { hint: "use a newer Cairn" });
+      if (version === 0) db.exec(schema(dimensions));
+      return new ContextIndex(db, dimensions);
+    } catch (error) {
+      db.close();
+      throw toDamage(error, path);
+    }
+  }
+
+  [Symbol.dispose](): void {
+    this.#db.close();
+  }
+
+  /** All or nothing. */
+  transaction<T>(work: () => T): T {
+    this.#db.exec("BEGIN IMMEDIATE");
+    try {
+      const result = work();
+      this.#db.exec("COMMIT");
+      return result;
+    } catch (error) {
+      if (this.#db.isTransaction) this.#db.exec("ROLLBACK");
+      throw error;
+    }
+  }
+
+  /** Puts a row in the place of the one with its path and level, which loses words and vector. */
+  put(row: NewRow, now: string): number {
+    const old = this.#get("SELECT id, created_at FROM records WHERE path = ? AND level = ?", row.path, row.level);
+    if (old !== undefined) this.#forget([old["id"] as number]);
+    const { lastInsertRowid } = this.#run(
+      `INSERT INTO records (path, level, is_directory, type, context_type, name, description, tags, abstract, text, created_at, updated_at)
+       VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)`,
+      row.path,
+      row.level,
+      row.isDirectory ? 1 : 0,
+      row.type ?? null,
+      row.contextType,
+      row.name,
+      row.description ?? null,
+      row.tags ?? null,
+      row.abstract ?? "",
+      row.text ?? null,
+      (old?.["created_at"] as string | undefined) ?? now,
+      now,
+    );
+    return Number(lastInsertRowid);
+  }
+
+  /** Adds the words of a row whose file was read. */
+  setWords({ id, abstract, text, body, source }: ReadRow): void {
+    const { name = "", tags } = (this.#get("SELECT name, tags FROM records WHERE id = ?", id) ?? {}) as {
+      name?: string;
+      tags?: string | null;
+    };
+    this.#run("UPDATE records SET abstract = ?, text = ?, source = ? WHERE id = ?", abstract, text, source, id);
+    this.#run("DELETE FROM words WHERE rowid = ?", id);
+    this.#run(
+      "INSERT INTO words (rowid, name, abstract, body) VALUES (?, ?, ?, ?)",
+      id,
+      `${name} ${tags ?? ""}`,
+      abstract,
+      body,
+    );
+  }
+
+  setVector(id: number, vector: Float32Array): void {
+    this.#run("DELETE FROM vectors WHERE rowid = ?", BigInt(id));
+    this.#run("INSERT INTO vectors (rowid, embedding) VALUES (?, ?)", BigInt(id), bytesOf(vector));
+    this.#run("UPDATE records SET has_vector = 1 WHERE id = ?", id);
+  }
+
+  /** Takes a place, and all below it, out of the index. */
+  removeWithin(path: string): number {
+    const ids = this.#all(`SELECT id FROM records WHERE ${WITHIN}`, ...within(path)).map(({ id }) => id as number);
+    this.#forget(ids);
+    return ids.length;
+  }
+
+  remove(ids: readonly number[]): void {
+    this.#forget(ids);
+  }
+
+  #forget(ids: readonly number[]): void {
+    for (const id of ids) {
+      this.#run("DELETE FROM words WHERE rowid = ?", id);
+      if (this.dimensions !== null) this.#run("DELETE FROM vectors WHERE rowid = ?", BigInt(id));
+      this.#run("DELETE FROM records WHERE id = ?", id);
+    }
+  }
+
+  /** The file behind a row changed: it is to be read again. */
+  markStale(id: number): void {
+    this.#run("UPDATE records SET source = NULL, has_vector = 0 WHERE id = ?", id);
+  }
+
+  /** Rows of a place and all below it, by path and level. */
+  *rows(path: string): Generator<IndexRow> {
+    const sql = `SELECT * FROM records WHERE ${WITHIN} ORDER BY path, level`;
+    for (const row of this.#statement(sql).iterate(...within(path))) yield rowOf(row);
+  }
+
+  row(id: number): IndexRow | null {
+    const found = this.#get("SELECT * FROM records WHERE id = ?", id);
+    return found === undefined ? null : rowOf(found);
+  }
+
+  /** Rows whose file was not read yet, or that have no vector though there are some; in the order that they came in. */
+  pending(limit: number): IndexRow[] {
+    const lacks = this.dimensions === null ? "source IS NULL" : "source IS NULL OR has_vector = 0";
+    return this.#all(`SELECT * FROM records WHERE ${lacks} ORDER BY id LIMIT ?`, limit).map(rowOf);
+  }
+
+  vector(id: number): Float32Array | null {
+    const found = this.#get("SELECT embedding FROM vectors WHERE rowid = ?", BigInt(id));
+    if (found === undefined) return null;
+    const bytes = Uint8Array.from(found["embedding"] as Uint8Array);
+    return new Float32Array(bytes.buffer);
+  }
+
+  /** Counts a use of what a search found. */
+  countUse(ids: readonly number[]): void {
+    for (const id of ids) this.#run("UPDATE records SET active_count = active_count + 1 WHERE id = ?", id);
+  }
+
+  /** Rows in which some of the words are, best first. */
+  searchWords(query: string, path: string, limit: number): Hit[] {
+    const words = query.match(/[\p{L}\p{N}_]+/gu) ?? [];
+    if (words.length === 0) return [];
+    const match = words
+      .slice(0, 64)
+      .map((word) => `"${word}"`)
+      .join(" OR ");
+    const sql = `SELECT rowid AS id, bm25(words, 4.0, 2.0, 1.0) AS score FROM words WHERE words MATCH ?
+      AND rowid IN (SELECT id FROM records WHERE ${WITHIN}) ORDER BY score LIMIT ?`;
+    return this.#all(sql, match, ...within(path), limit) as unknown as Hit[];
+  }
+
+  /** Rows whose vectors are nearest, best first. */
+  searchVectors(vector: Float32Array, path: string, limit: number): Hit[] {
+    const where = path === "" ? "" : `AND rowid IN (SELECT id FROM records WHERE ${WITHIN})`;
+    const sql = `SELECT rowid AS id, 1 - distance AS score FROM vectors WHERE embedding MATCH ? AND k = ? ${where} ORDER BY distance`;
+    return this.#all(sql, bytesOf(vector), limit, ...(path === "" ? [] : within(path))) as unknown as Hit[];
+  }
+
+  /** Brings everything into the one file, for whoever copies it. */
+  checkpoint(): void {
+    this.#db.exec("PRAGMA wal_checkpoint(TRUNCATE)");
+  }
+
+  #statement(sql: string): ReturnType<DatabaseSync["prepare"]> {
+    const known = this.#statements.get(sql);
+    if (known !== undefined) return known;
+    const made = this.#db.prepare(sql);
+    this.#statements.set(sql, made);
+    return made;
+  }
+
+  #run(sql: string, ...values: SQLInputValue[]): { lastInsertRowid: number | bigint } {
+    return this.#statement(sql).run(...values);
+  }
+
+  #get(sql: string, ...values: SQLInputValue[]): Record<string, unknown> | undefined {
+    return this.#statement(sql).get(...values);
+  }
+
+  #all(sql: string, ...values: SQLInputValue[]): Record<string, unknown>[] {
+    return this.#statement(sql).all(...values);
+  }
+}
+
+/** A place and what lies below it: names sort right behind `PATH/`, up to the character after the slash. */
+const WITHIN = "(path = ? OR (path >= ? AND path < ?))";
+
+function within(path: string): [string, string, string] {
+  return path === "" ? ["", "", "\u{10ffff}"] : [path, `${path}/`, `${path}0`];
+}
+
+function schema(dimensions: number | null): string {
+  const vectors =
+    dimensions === null
+      ? ""
+      : `CREATE VIRTUAL TABLE vectors USING vec0(embedding float[${dimensions}] distance_metric=cosine);`;
+  return `BEGIN IMMEDIATE;
+    CREATE TABLE records (
+      id INTEGER PRIMARY KEY AUTOINCREMENT,
+      path TEXT NOT NULL,
+      level INTEGER NOT NULL,
+      is_directory INTEGER NOT NULL,
+      type TEXT,
+      context_type TEXT NOT NULL,
+      name TEXT NOT NULL,
+      description TEXT,
+      tags TEXT,
+      abstract TEXT NOT NULL,
+      text TEXT,
+      source TEXT,
+      created_at TEXT NOT NULL,
+      updated_at TEXT NOT NULL,
+      active_count INTEGER NOT NULL DEFAULT 0,
+      has_vector INTEGER NOT NULL DEFAULT 0,
+      UNIQUE (path, level)
+    );
+    CREATE INDEX unfinished ON records (id) WHERE source IS NULL OR has_vector = 0;
+    CREATE VIRTUAL TABLE words USING fts5(name, abstract, body, content = '', contentless_delete = 1, tokenize = 'porter unicode61');
+    ${vectors}
+    PRAGMA user_version = ${VERSION};
+    COMMIT;`;
+}
+
+function rowOf(row: Record<string, unknown>): IndexRow {
+  return {
+    id: row["id"] as number,
+    path: row["path"] as string,
+    level: row["level"] as number,
+    isDirectory: row["is_directory"] === 1,
+    type: row["type"] as string | null,
+    contextType: row["context_type"] as string,
+    name: row["name"] as string,
+    description: row["description"] as string | null,
+    tags: row["tags"] as string | null,
+    abstract: row["abstract"] as string,
+    text: row["text"] as string | null,
+    source: row["source"] as string | null,
+    createdAt: row["created_at"] as string,
+    updatedAt: row["updated_at"] as string,
+    activeCount: row["active_count"] as number,
+    hasVector: row["has_vector"] === 1,
+  };
+}
+
+function bytesOf(vector: Float32Array): Uint8Array {
+  return new Uint8Array(vector.buffer, vector.byteOffset, vector.byteLength);
+}
+
+function loadVectors(db: DatabaseSync): void {
+  try {
+    // Loaded only where there are vectors; the package has a library for each platform that it knows.
+    const { load } = createRequire(import.meta.url)("sqlite-vec") as { load: (db: DatabaseSync) => void };
+    load(db);
+  } catch (error) {
+    throw new CairnError("unsupported", "vectors cannot be had on this machine: sqlite-vec was not loaded", {
+      hint: "a store without vectors is searched by words: cairn context init --embedding none",
+      cause: error,
+    });
+  }
+}
+
+const DAMAGED = new Set([11, 26]);
+
+function toDamage(error: unknown, path: string): unknown {
+  const { errcode } = error as { errcode?: number };
+  if (errcode === undefined || !DAMAGED.has(errcode & 0xff)) return error;
+  return new CairnError("damaged", `${path} is no whole index: ${(error as Error).message}`, {
+    hint: "move it away and make it anew: cairn context reindex",
+    cause: error,
+  });
+}

@@ -1,0 +1,223 @@
+import { randomUUID } from "node:crypto";
+import { existsSync, lstatSync, mkdirSync, realpathSync } from "node:fs";
+import { dirname, join, resolve } from "node:path";
+import { CairnError, toCairnError } from "../errors.ts";
+import { Fields, parseJson } from "../formats/fields.ts";
+import { durableWrite } from "../fs/durable.ts";
+import { acquireLock } from "../fs/lock.ts";
+import { readRegular } from "../fs/regular-file.ts";
+import { printablePath, shellPath } from "../fs/safe-path.ts";
+import { ChangePlace, type Plan } from "./change.ts";
+import { EMBEDDED_DIMENSIONS, EMBEDDED_MODEL, type Embedder, type EmbeddingConfig } from "./embedding.ts";
+import { ContextIndex, type IndexRow } from "./index-database.ts";
+import { openEmbedder } from "./open-embedder.ts";
+import { readStagedRecords } from "./staged-records.ts";
+import { excerptOf, fileOf, readHead, textToEmbed } from "./tree.ts";
+import { nameOf, toUri } from "./uri.ts";
+
+export const CONTROL = ".context";
+const VERSION = 1;
+/** Rows that are read and given vectors in one transaction. */
+const BATCH = 256;
+const LOCK_MS = 30_000;
+/** Source of a row whose text came in a bundle's records. */
+export const NO_FILE = "none";
+
+export interface StoreCall {
+  signal?: AbortSignal | undefined;
+  onProgress?: ((done: number) => void) | undefined;
+}
+
+/** A context store: files below a folder, an index beside them, one writer at a time. */
+export class ContextStore implements AsyncDisposable {
+  readonly folder: string;
+  readonly embedding: EmbeddingConfig;
+  readonly index: ContextIndex;
+  readonly #control: string;
+  #embedder: Embedder | null | undefined;
+
+  private constructor(folder: string, embedding: EmbeddingConfig) {
+    this.folder = folder;
+    this.embedding = embedding;
+    this.#control = join(folder, CONTROL);
+    this.index = ContextIndex.open(
+      join(this.#control, "index.db"),
+      embedding.dimensions === 0 ? null : embedding.dimensions,
+    );
+  }
+
+  /** Makes a store of a folder, which is made too where it is absent. Throws `already_exists`. */
+  static async init(folder: string, embedding: EmbeddingConfig): Promise<ContextStore> {
+    const root = resolve(folder);
+    try {
+      mkdirSync(root, { recursive: true });
+      mkdirSync(join(root, CONTROL), { mode: 0o700 });
+    } catch (error) {
+      if ((error as NodeJS.ErrnoException).code !== "EEXIST")
+        throw toCairnError(error, `make a context store of ${printablePath(root)}`);
+    }
+    const file = join(root, CONTROL, "store.json");
+    const text = `${JSON.stringify({ version: VERSION, id: randomUUID(), embedding }, null, 2)}\n`;
+    try {
+      durableWrite(file, Buffer.from(text), { exclusive: true, mode: 0o644 });
+    } catch (error) {
+      if (error instanceof CairnError && error.code === "already_exists")
+        throw new CairnError("already_exists", `${printablePath(root)} is a context store already`);
+      throw error;
+    }
+    return await ContextStore.open(root);
+  }
+
+  /** The store whose folder is at or above a place; a change that was decided is carried out first. Throws `not_found`, `damaged`, `newer_version`. */
+  static async open(place: string): Promise<ContextStore> {
+    const folder = folderAbove(place);
+    const store = new ContextStore(folder, readConfig(join(folder, CONTROL, "store.json")));
+    try {
+      if (store.#changes.isThere) await store.writing(async () => undefined);
+      return store;
+    } catch (error) {
+      await store[Symbol.asyncDispose]();
+      throw error;
+    }
+  }
+
+  get #changes(): ChangePlace {
+    return new ChangePlace(this.folder, this.#control);
+  }
+
+  /** Does what changes the store while nobody else does. */
+  async writing<T>(work: (change: ChangePlace) => Promise<T>, { signal }: StoreCall = {}): Promise<T> {
+    const options = {
+      timeoutMs: LOCK_MS,
+      purpose: "change the context store",
+      ...(signal === undefined ? {} : { signal }),
+    };
+    await using _lock = await acquireLock(join(this.#control, "lock"), options);
+    const changes = this.#changes;
+    changes.recover((plan) => this.#renew(plan, changes));
+    return await work(changes);
+  }
+
+  /** Carries a staged change out, of which the index becomes part. */
+  async commit(changes: ChangePlace, plan: Plan): Promise<void> {
+    await changes.commit(plan, (decided) => this.#renew(decided, changes));
+  }
+
+  #renew(plan: Plan, changes: ChangePlace): void {
+    const now = new Date().toISOString();
+    this.index.transaction(() => {
+      for (const path of plan.replaced) this.index.removeWithin(path);
+      if (!plan.hasRecords) return;
+      for (const { vector, ...row } of readStagedRecords(changes)) {
+        const id = this.index.put(row, now);
+        if (vector !== undefined) this.index.setVector(id, vector);
+      }
+    });
+  }
+
+  /** Reads the files of rows that are new or changed, for words and vectors. `done` counts rows. */
+  async fill({ signal, onProgress }: StoreCall = {}): Promise<{ indexed: number; vectors: number }> {
+    let [indexed, vectors] = [0, 0];
+    for (let rows = this.index.pending(BATCH); rows.length > 0; rows = this.index.pending(BATCH)) {
+      signal?.throwIfAborted();
+      const read = rows.map((row) => this.#read(row));
+      const wanting = read.filter((each) => each !== null && !each.row.hasVector);
+      const embedder = await this.embedder();
+      const made =
+        embedder === null
+          ? []
+          : await embedder.embed(
+              wanting.map((each) => each!.text),
+              signal,
+            );
+      this.index.transaction(() => {
+        for (const each of read) if (each !== null) this.index.setWords({ ...each, id: each.row.id });
+        for (const [at, vector] of made.entries()) this.index.setVector(wanting[at]!.row.id, vector);
+        this.index.remove(rows.filter((_, at) => read[at] === null).map(({ id }) => id));
+      });
+      indexed += rows.length;
+      vectors += made.length;
+      onProgress?.(indexed);
+    }
+    return { indexed, vectors };
+  }
+
+  /** Null where the file has gone. */
+  #read(row: IndexRow): { row: IndexRow; abstract: string; text: string; body: string; source: string } | null {
+    const head = readHead(join(this.folder, fileOf(row.path, row.level)));
+    // A bundle may have a directory's text in its records alone.
+    const own = row.isDirectory ? row.text || row.abstract : "";
+    if (head === null && own === "") return null;
+    const { body, source } = head ?? { body: own, source: NO_FILE };
+    const abstract = row.abstract === "" ? excerptOf(body) : row.abstract;
+    return { row, abstract, text: textToEmbed({ name: nameOf(row.path), abstract, body }), body, source };
+  }
+
+  /** Null where the store has no vectors. */
+  async embedder(): Promise<Embedder | null> {
+    this.#embedder ??= await openEmbedder(this.embedding);
+    return this.#embedder;
+  }
+
+  /** The file or directory of a path, which no link on its way leads out of the store. Throws `refused`. */
+  placeOf(path: string): string {
+    const names = path.split("/");
+    for (let end = 1; end < names.length; end++) {
+      const above = join(this.folder, ...names.slice(0, end));
+      const facts = lstatSync(above, { throwIfNoEntry: false });
+      if (facts === undefined) break;
+      if (facts.isSymbolicLink())
+        throw new CairnError("refused", `${printablePath(above)} is a link`, {
+          hint: "a context store has files and directories alone",
+          details: { path },
+        });
+      if (!facts.isDirectory())
+        throw new CairnError("conflict", `${toUri(names.slice(0, end).join("/"))} is a file`, {
+          details: { resource: toUri(path) },
+        });
+    }
+    return join(this.folder, path);
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    this.index[Symbol.dispose]();
+    await this.#embedder?.[Symbol.asyncDispose]();
+  }
+}
+
+function folderAbove(place: string): string {
+  let at: string;
+  try {
+    at = realpathSync(place);
+  } catch (error) {
+    throw toCairnError(error, `open ${printablePath(place)}`);
+  }
+  for (; ; at = dirname(at)) {
+    if (existsSync(join(at, CONTROL, "store.json"))) return at;
+    if (dirname(at) === at) break;
+  }
+  throw new CairnError("not_found", `${printablePath(place)} is no context store, nor in one`, {
+    hint: `make one: cairn context init ${shellPath(place)}`,
+  });
+}
+
+const PROVIDERS = ["embedded", "openai", "none"] as const;
+
+function readConfig(file: string): EmbeddingConfig {
+  const fields = new Fields(parseJson(readRegular(file), file), file);
+  const version = fields.integer("version");
+  if (version > VERSION)
+    throw new CairnError("newer_version", `${file} is of version ${version}`, { hint: "use a newer Cairn" });
+  const embedding = fields.object("embedding");
+  const provider = PROVIDERS.find((each) => embedding.isText("provider", each));
+  if (provider === undefined) throw embedding.wrong("provider", `one of ${PROVIDERS.join(", ")}`);
+  const base_url = embedding.optionalText("base_url");
+  const [model, dimensions] = [embedding.text("model"), embedding.integer("dimensions", 1 << 16)];
+  return { provider, model, dimensions, ...(base_url === undefined ? {} : { base_url }) };
+}
+
+export const EMBEDDED: EmbeddingConfig = {
+  provider: "embedded",
+  model: EMBEDDED_MODEL,
+  dimensions: EMBEDDED_DIMENSIONS,
+};

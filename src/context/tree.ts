@@ -1,0 +1,148 @@
+import { closeSync, type Dirent, fstatSync, lstatSync, readdirSync, readSync } from "node:fs";
+import { join } from "node:path";
+import { CairnError, toCairnError } from "../errors.ts";
+import { checkMemberPath } from "../formats/ovpack/member-path.ts";
+import { byCodePoint } from "../formats/ovpack/manifest.ts";
+import { openRegular } from "../fs/regular-file.ts";
+import { printablePath } from "../fs/safe-path.ts";
+import { contextTypeOf, isSession, joined, nameOf, SCOPES } from "./uri.ts";
+
+/** Files of a context store, and what of them is indexed. */
+
+export interface TreeEntry {
+  /** Path below the store's folder. */
+  path: string;
+  isDirectory: boolean;
+  size: number;
+  /** Length and time, by which a change is seen. */
+  source: string;
+}
+
+export const ABSTRACT = ".abstract.md";
+export const OVERVIEW = ".overview.md";
+
+/** The folder's own entry and all below it, directories before what is in them, by code point. Throws `unsupported` for what is neither file nor directory. */
+export function* treeOf(folder: string, path: string): Generator<TreeEntry> {
+  const found = entryAt(folder, path);
+  if (found === null) return;
+  yield found;
+  if (found.isDirectory) yield* below(folder, path);
+}
+
+/** A place and all below it; at the root all scopes, which are all that a store has. */
+export function* entriesOf(folder: string, path: string): Generator<TreeEntry> {
+  for (const at of path === "" ? SCOPES : [path]) yield* treeOf(folder, at);
+}
+
+function* below(folder: string, path: string): Generator<TreeEntry> {
+  let names: Dirent[];
+  try {
+    names = readdirSync(join(folder, path), { withFileTypes: true });
+  } catch (error) {
+    throw toCairnError(error, `list ${printablePath(join(folder, path))}`);
+  }
+  for (const { name } of names.toSorted((a, b) => byCodePoint(a.name, b.name))) {
+    const at = joined(path, name);
+    if (name.includes("\ufffd") && lstatSync(join(folder, at), { throwIfNoEntry: false }) === undefined)
+      throw new CairnError("unsupported", `a name in ${printablePath(join(folder, path))} is not UTF-8`);
+    const entry = entryAt(folder, at);
+    if (entry === null) continue;
+    checkMemberPath(at);
+    yield entry;
+    if (entry.isDirectory) yield* below(folder, at);
+  }
+}
+
+/** Null where nothing is there. */
+export function entryAt(folder: string, path: string): TreeEntry | null {
+  const facts = lstatSync(join(folder, path), { throwIfNoEntry: false, bigint: true });
+  if (facts === undefined) return null;
+  if (!facts.isDirectory() && !facts.isFile())
+    throw new CairnError("unsupported", `${printablePath(join(folder, path))} is neither a file nor a directory`, {
+      hint: "a context store has files and directories alone",
+      details: { path },
+    });
+  const isDirectory = facts.isDirectory();
+  return { path, isDirectory, size: isDirectory ? 0 : Number(facts.size), source: `${facts.size}:${facts.mtimeNs}` };
+}
+
+/** A level of an entry that belongs into the index, and the file that its text is read from. */
+export interface Level {
+  path: string;
+  level: number;
+  isDirectory: boolean;
+  file: string;
+  contextType: string;
+  name: string;
+}
+
+/** The level that a file stands for: its directory's abstract or overview, or its own content; null for what is not indexed. */
+export function levelOf(path: string): Level | null {
+  if (isSession(path) || !path.includes("/")) return null;
+  const name = nameOf(path);
+  const level = name === ABSTRACT ? 0 : name === OVERVIEW ? 1 : 2;
+  if (level === 2 && name.startsWith(".")) return null;
+  const of = level === 2 ? path : path.slice(0, -name.length - 1);
+  return { path: of, level, isDirectory: level < 2, file: path, contextType: contextTypeOf(of), name: nameOf(of) };
+}
+
+/** The file that a row's text comes from. */
+export function fileOf(path: string, level: number): string {
+  return level === 2 ? path : joined(path, level === 0 ? ABSTRACT : OVERVIEW);
+}
+
+/** Bytes of a file that are read for the search by words. */
+const HEAD = 64 << 10;
+const ABSTRACT_LENGTH = 256;
+const TEXT_LENGTH = 2000;
+
+export interface ReadText {
+  /** Empty for what is no text. */
+  body: string;
+  source: string;
+}
+
+/** The beginning of a file as text; null where it is not there. */
+export function readHead(place: string): ReadText | null {
+  let fd: number;
+  try {
+    fd = openRegular(place);
+  } catch (error) {
+    if ((error as NodeJS.ErrnoException).code === "ENOENT") return null;
+    throw toCairnError(error, `read ${printablePath(place)}`);
+  }
+  try {
+    const facts = fstatSync(fd, { bigint: true });
+    const bytes = Buffer.alloc(Math.min(Number(facts.size), HEAD));
+    const length = readSync(fd, bytes, 0, bytes.length, 0);
+    return { body: textOf(bytes.subarray(0, length)), source: `${facts.size}:${facts.mtimeNs}` };
+  } finally {
+    closeSync(fd);
+  }
+}
+
+function textOf(bytes: Buffer): string {
+  // The last character may be cut.
+  const text = bytes.toString("utf8").replace(/\ufffd{1,3}$/, "");
+  return text.includes("\0") || text.includes("\ufffd") ? "" : text;
+}
+
+/** An abstract from a text's beginning, for a file that has none: its first heading and paragraph. */
+export function excerptOf(body: string): string {
+  const lines = body.split("\n").map((line) => line.replace(/^[#>*\-\s]+/, "").trim());
+  const text = lines.filter((line) => line !== "" && !/^[-=`~]{3,}$/.test(line)).join(" ");
+  return cut(text, ABSTRACT_LENGTH);
+}
+
+/** The text that a vector is made of. */
+export function textToEmbed({ name, abstract, body }: { name: string; abstract: string; body: string }): string {
+  const words = name.replace(/\.[A-Za-z0-9]{1,5}$/, "").replaceAll(/[_\-.]+/g, " ");
+  const head = body.startsWith(abstract) ? "" : abstract;
+  return cut([words, head, body].filter((part) => part !== "").join("\n"), TEXT_LENGTH);
+}
+
+function cut(text: string, length: number): string {
+  if (text.length <= length) return text;
+  const end = text.lastIndexOf(" ", length);
+  return text.slice(0, end > length / 2 ? end : length).toWellFormed();
+}

@@ -1,0 +1,112 @@
+import { CairnError } from "../errors.ts";
+import { checkMemberPath } from "../formats/ovpack/member-path.ts";
+
+/** Places of a context store: `viking://SCOPE/…`; inside the program their path without `viking://`, empty for the root. */
+
+export const SCHEME = "viking://";
+export const SCOPES = ["resources", "user", "agent", "session"] as const;
+export type Scope = (typeof SCOPES)[number];
+
+/** Scopes whose directories have a meaning by their depth and kind. */
+const STRUCTURED: ReadonlySet<string> = new Set(["user", "agent", "session"]);
+const KINDS: ReadonlySet<string> = new Set(["memories", "resources", "skills", "sessions"]);
+const CONTEXT_TYPES: Readonly<Record<string, string>> = { memories: "memory", skills: "skill" };
+
+/** Derived and control files, which no bundle carries and none may bring. */
+const CONTROL_NAMES: ReadonlySet<string> = new Set([
+  ".relations.json",
+  ".path.ovlock",
+  ".redirect.json",
+  ".sync_log.json",
+]);
+const LOCKS = ".exact.ovlock.";
+const WATCHES = /^resources\/\.watch_tasks\.json(?:\.bak|\.tmp)?$/;
+
+export function invalidUri(uri: string, why: string, details: Record<string, unknown> = {}): CairnError {
+  return new CairnError("usage", `${JSON.stringify(uri.slice(0, 300))} ${why}`, {
+    hint: `for example viking://resources/docs; scopes are ${SCOPES.join(", ")}`,
+    details: { uri, ...details },
+  });
+}
+
+/** The path of a URI. Throws `usage`. */
+export function parseUri(uri: string): string {
+  const text = uri.trim();
+  if (!text.startsWith(SCHEME)) throw invalidUri(uri, `is no place of a context store: it begins with ${SCHEME}`);
+  const path = text.slice(SCHEME.length).replace(/\/+$/, "");
+  if (path === "") return "";
+  try {
+    checkMemberPath(path);
+  } catch (error) {
+    throw invalidUri(uri, `is no place of a context store: ${(error as Error).message}`);
+  }
+  if (!SCOPES.includes(scopeOf(path) as Scope)) throw invalidUri(uri, "names a scope that there is not");
+  return path;
+}
+
+export function toUri(path: string): string {
+  return `${SCHEME}${path}`;
+}
+
+/** The scope of a path; empty for the root. */
+export function scopeOf(path: string): string {
+  return path.split("/", 1)[0]!;
+}
+
+export function depthOf(path: string): number {
+  return path === "" ? 0 : path.split("/").length;
+}
+
+export function nameOf(path: string): string {
+  return path.slice(path.lastIndexOf("/") + 1);
+}
+
+export function isWithin(path: string, root: string): boolean {
+  return root === "" || path === root || path.startsWith(`${root}/`);
+}
+
+export function joined(root: string, below: string): string {
+  if (root === "" || below === "") return root + below;
+  return `${root}/${below}`;
+}
+
+/** Sessions are files only: nothing of them is indexed. */
+export function isSession(path: string): boolean {
+  const [scope, , kind] = path.split("/");
+  return scope === "session" || (scope === "user" && kind === "sessions");
+}
+
+/** The kind of directory that a path of a structured scope lies in, by the first name of its own that is one. */
+function kindOf(path: string): string {
+  return (
+    path
+      .split("/")
+      .slice(1, 3)
+      .find((name) => KINDS.has(name)) ?? ""
+  );
+}
+
+export function contextTypeOf(path: string): string {
+  return scopeOf(path) === "resources" ? "resource" : (CONTEXT_TYPES[kindOf(path)] ?? "resource");
+}
+
+export function isControlName(path: string): boolean {
+  const name = nameOf(path);
+  return CONTROL_NAMES.has(name) || name.startsWith(LOCKS) || WATCHES.test(path);
+}
+
+/** Throws `usage` where what was at one place may not come to lie at the other: of other scope, depth or kind. */
+export function requireCompatible(source: string, target: string): void {
+  const no = (why: string): never => {
+    throw new CairnError("usage", `a bundle of ${toUri(source)} cannot become ${toUri(target)}: ${why}`, {
+      hint: "import it where it came from, or below a place of the same kind",
+      details: { source: toUri(source), target: toUri(target) },
+    });
+  };
+  const scope = scopeOf(source);
+  if (!SCOPES.includes(scope as Scope)) no(`the scope ${JSON.stringify(scope)} is not known`);
+  if (scope !== scopeOf(target)) no("it is another scope");
+  if (!STRUCTURED.has(scope)) return;
+  if (depthOf(source) !== depthOf(target)) no(`what lies in ${toUri(scope)} keeps its depth`);
+  if (kindOf(source) !== kindOf(target)) no("it is another kind of thing");
+}

@@ -1,0 +1,297 @@
+import { flag, list, number, object, type Of, oneOf, opt, place, rows, text, count } from "./schema.ts";
+import { arg, verb } from "./verb.ts";
+import { CallOptions } from "./words.ts";
+
+/** Verbs of context stores, and of bundles that go in and out of them. */
+
+const store = () => arg("store", place("a context store, or a folder in one"));
+const at = () => arg("uri", text("viking://SCOPE/…"));
+const errors = ["not_found", "usage", "busy"] as const;
+
+export const EmbeddingProvider = oneOf(
+  ["embedded", "openai", "none"],
+  "`embedded`: a model in this program; `openai`: an endpoint that speaks as OpenAI's does; `none`: search by words alone",
+);
+export type EmbeddingProvider = Of<typeof EmbeddingProvider>;
+
+export const InitContextOptions = object({
+  ...CallOptions.entries,
+  embedding: opt(EmbeddingProvider),
+  model: opt(text("of an endpoint")),
+  baseUrl: opt(text("of an endpoint, up to and with `/v1`; its key is read from CAIRN_EMBEDDING_KEY")),
+  dimensions: opt(count("length of an endpoint's vectors; asked of it unless told")),
+});
+export type InitContextOptions = Of<typeof InitContextOptions>;
+export const ContextInfo = object({
+  path: text("absolute"),
+  embedding: EmbeddingProvider,
+  model: text(),
+  dimensions: number("0 without vectors"),
+});
+export type ContextInfo = Of<typeof ContextInfo>;
+export const initContext = verb({
+  about: "Makes a context store of a folder, which is made too where it is absent.",
+  takes: [arg("folder", place())],
+  options: InitContextOptions,
+  output: ContextInfo,
+  errors: ["already_exists", "usage"],
+});
+
+const indexed = { indexed: number("records whose file was read"), vectors: number("vectors that were made") };
+
+export const AddToContextOptions = object({
+  ...CallOptions.entries,
+  overwrite: opt(flag("put it in the place of what is there")),
+  abstract: opt(text("short text of a folder, its level 0")),
+});
+export type AddToContextOptions = Of<typeof AddToContextOptions>;
+export const AddToContextResult = object({
+  uri: text(),
+  files: number(),
+  directories: number(),
+  bytes: number(),
+  ...indexed,
+});
+export type AddToContextResult = Of<typeof AddToContextResult>;
+export const addToContext = verb({
+  about: "Puts a file, or a folder with all in it, into a context store, and indexes it.",
+  takes: [store(), at(), arg("from", place("a file or folder"))],
+  options: AddToContextOptions,
+  output: AddToContextResult,
+  errors: [...errors, "already_exists"],
+});
+
+export const ListContextOptions = object({
+  ...CallOptions.entries,
+  recursive: opt(flag("what lies further below too")),
+  all: opt(flag("hidden files too: abstracts and overviews")),
+});
+export type ListContextOptions = Of<typeof ListContextOptions>;
+export const ContextEntry = object({
+  uri: text(),
+  kind: oneOf(["file", "directory"]),
+  size: number(),
+  abstract: text("empty where there is none"),
+});
+export type ContextEntry = Of<typeof ContextEntry>;
+export const ListContextResult = object({ entries: rows(ContextEntry) });
+export type ListContextResult = Of<typeof ListContextResult>;
+export const listContext = verb({
+  about: "Lists what lies at a place of a context store, with its abstracts.",
+  takes: [store(), at()],
+  options: ListContextOptions,
+  output: ListContextResult,
+  errors,
+});
+
+export const ReadContextOptions = object({
+  ...CallOptions.entries,
+  level: opt(count("of a directory: 0 its abstract, 1 its overview")),
+});
+export type ReadContextOptions = Of<typeof ReadContextOptions>;
+export const ReadContextResult = object({
+  uri: text(),
+  bytes: number(),
+  content: text("as UTF-8"),
+  content_b64: opt(text("the exact bytes in base64, where they are not UTF-8")),
+});
+export type ReadContextResult = Of<typeof ReadContextResult>;
+export const readContext = verb({
+  about: "Reads a file of a context store, or a level of a directory.",
+  takes: [store(), at()],
+  options: ReadContextOptions,
+  output: ReadContextResult,
+  errors,
+});
+
+export const FindInContextOptions = object({
+  ...CallOptions.entries,
+  under: opt(text("only at or below this place")),
+  limit: opt(count("most that are given; 10 unless told")),
+  mode: opt(oneOf(["both", "semantic", "words"], "how it looks")),
+});
+export type FindInContextOptions = Of<typeof FindInContextOptions>;
+export const ContextHit = object({
+  uri: text(),
+  level: number("0 an abstract, 1 an overview, 2 a file"),
+  context_type: text(),
+  name: text(),
+  abstract: text(),
+  score: number("higher is better; comparable within one answer"),
+});
+export type ContextHit = Of<typeof ContextHit>;
+export const FindInContextResult = object({ hits: rows(ContextHit, "best first") });
+export type FindInContextResult = Of<typeof FindInContextResult>;
+export const findInContext = verb({
+  about: "Finds files and directories of a context store by meaning and by words.",
+  takes: [store(), arg("query", text())],
+  options: FindInContextOptions,
+  output: FindInContextResult,
+  errors,
+});
+
+export const RemoveFromContextResult = object({ uri: text(), files: number() });
+export type RemoveFromContextResult = Of<typeof RemoveFromContextResult>;
+export const removeFromContext = verb({
+  about: "Takes a file or directory out of a context store, with all below it.",
+  takes: [store(), at()],
+  options: CallOptions,
+  output: RemoveFromContextResult,
+  errors,
+});
+
+const under = { under: opt(text("only at or below this place")) };
+export const ReindexContextOptions = object({
+  ...CallOptions.entries,
+  ...under,
+  all: opt(flag("read every file again, changed or not")),
+});
+export type ReindexContextOptions = Of<typeof ReindexContextOptions>;
+export const ReindexContextResult = object({
+  added: number("records that were missing"),
+  removed: number("records without a file"),
+  changed: number("records whose file changed"),
+  ...indexed,
+});
+export type ReindexContextResult = Of<typeof ReindexContextResult>;
+export const reindexContext = verb({
+  about: "Makes the index of a context store what its files are.",
+  takes: [store()],
+  options: ReindexContextOptions,
+  output: ReindexContextResult,
+  errors,
+});
+
+const ContextDifference = object({ uri: text(), level: number() });
+export const CheckContextOptions = object({ ...CallOptions.entries, ...under });
+export type CheckContextOptions = Of<typeof CheckContextOptions>;
+export const CheckContextResult = object({
+  ok: flag(),
+  expected: number("records that the files ask for"),
+  indexed: number("records that there are"),
+  missing_records: rows(ContextDifference, "files without a record"),
+  missing_files: rows(ContextDifference, "records without a file"),
+  stale: rows(ContextDifference, "files that changed since they were indexed"),
+  missing_vectors: rows(ContextDifference),
+});
+export type CheckContextResult = Of<typeof CheckContextResult>;
+export const checkContext = verb({
+  about: "Compares a context store's files with its index and names what is missing on either side.",
+  takes: [store()],
+  options: CheckContextOptions,
+  output: CheckContextResult,
+  errors,
+});
+
+const Layout = oneOf(["A", "B", "C"], "how the bundle is laid out; `C` unless told");
+export const ExportBundleOptions = object({
+  ...CallOptions.entries,
+  layout: opt(Layout),
+  includeVectors: opt(flag("pack the vectors too")),
+});
+export type ExportBundleOptions = Of<typeof ExportBundleOptions>;
+export const ExportBundleResult = object({
+  path: text("absolute"),
+  uri: text(),
+  content_sha256: text(),
+  files: number(),
+  bytes: number(),
+  index_records: number(),
+});
+export type ExportBundleResult = Of<typeof ExportBundleResult>;
+const exportErrors = [...errors, "already_exists", "unsupported"] as const;
+export const exportBundle = verb({
+  about:
+    "Packs a subtree of a context store, or a whole scope, as a bundle, which is read again before it has its name.",
+  takes: [store(), at(), arg("to", place("a file that is not there"))],
+  options: ExportBundleOptions,
+  output: ExportBundleResult,
+  errors: exportErrors,
+});
+export const backupContext = verb({
+  about: "Packs all scopes of a context store as a bundle that only a restore takes.",
+  takes: [store(), arg("to", place("a file that is not there"))],
+  options: ExportBundleOptions,
+  output: ExportBundleResult,
+  errors: exportErrors,
+});
+
+const bringing = {
+  onConflict: opt(
+    oneOf(["fail", "overwrite", "skip"], "what is done where something is there already; `fail` unless told"),
+  ),
+  vectorMode: opt(
+    oneOf(
+      ["auto", "recompute", "require"],
+      "`auto`: the bundle's vectors where they fit; `recompute`: made anew; `require`: the bundle's or none",
+    ),
+  ),
+  paths: opt(list(text(), "only these paths of the bundle, and what lies below them")),
+  dryRun: opt(flag("check all of it, and say what would be done")),
+};
+export const ImportBundleOptions = object({ ...CallOptions.entries, ...bringing });
+export type ImportBundleOptions = Of<typeof ImportBundleOptions>;
+export const ImportBundleResult = object({
+  uri: text("where it lies now"),
+  skipped: flag("something was there, and it was left"),
+  dry_run: flag(),
+  files: number(),
+  directories: number(),
+  bytes: number(),
+  vectors_from: oneOf(["bundle", "model", "none"]),
+  replaced: rows(text(), "places that were there"),
+  ...indexed,
+});
+export type ImportBundleResult = Of<typeof ImportBundleResult>;
+const importErrors = [...errors, "already_exists", "damaged", "newer_version", "unsupported"] as const;
+export const importBundle = verb({
+  about: "Brings a bundle in below a place of a context store. All of it is checked before anything is written.",
+  takes: [store(), arg("path", place("a bundle")), arg("parent", text("viking://SCOPE/…"))],
+  options: ImportBundleOptions,
+  output: ImportBundleResult,
+  errors: importErrors,
+});
+export const RestoreContextOptions = object({
+  ...CallOptions.entries,
+  ...bringing,
+  exact: opt(flag("what only the store has goes; else it stays")),
+});
+export type RestoreContextOptions = Of<typeof RestoreContextOptions>;
+export const restoreContext = verb({
+  about: "Brings all scopes of a backup back into a context store. All of it is checked before anything is written.",
+  takes: [store(), arg("path", place("a bundle"))],
+  options: RestoreContextOptions,
+  output: ImportBundleResult,
+  errors: importErrors,
+});
+
+export const CONTEXT_VERBS = {
+  initContext,
+  addToContext,
+  listContext,
+  readContext,
+  findInContext,
+  removeFromContext,
+  reindexContext,
+  checkContext,
+  exportBundle,
+  importBundle,
+  backupContext,
+  restoreContext,
+};
+
+/** The `data` of the commands. */
+export const CONTEXT_DATA = {
+  "context init": ContextInfo,
+  "context add": AddToContextResult,
+  "context ls": ListContextResult,
+  "context cat": ReadContextResult,
+  "context find": FindInContextResult,
+  "context rm": RemoveFromContextResult,
+  "context reindex": ReindexContextResult,
+  "context check": CheckContextResult,
+  "bundle export": ExportBundleResult,
+  "bundle backup": ExportBundleResult,
+  "bundle import": ImportBundleResult,
+  "bundle restore": ImportBundleResult,
+};

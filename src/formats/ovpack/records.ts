@@ -1,0 +1,93 @@
+import { type JsonObject, parseJson } from "../fields.ts";
+import { badBundle, isObject } from "./manifest.ts";
+
+/** Index records of a bundle: docs/formats/ovpack.md. */
+
+export interface IndexRecord {
+  record_id: string;
+  path: string;
+  kind: "file" | "directory";
+  /** 0 an abstract, 1 an overview, 2 the content. */
+  level: number;
+  text?: string | null;
+  scalars?: JsonObject | null;
+  /** Layout C: to whom it belongs, below `viking://user/`. */
+  user_id?: string;
+  /** Place of its vector, in floats. */
+  vector?: { dense: { offset: number; dimensions: number } } | null;
+}
+
+/** Facts of a record that a target takes over; everything else is made anew there. */
+export const CARRIED_SCALARS = ["type", "context_type", "level", "name", "description", "tags", "abstract"] as const;
+
+/** Throws `damaged` with `at` and the field that is wrong. */
+export function checkRecord(
+  value: unknown,
+  { kinds, at }: { kinds: ReadonlyMap<string, string>; at: Record<string, unknown> },
+): IndexRecord {
+  if (!isObject(value)) throw badBundle("an index record is no JSON object", at);
+  const { record_id: id, path, kind, level, text, scalars, vector } = value;
+  const wrong = (field: string): never => {
+    throw badBundle(`an index record has a wrong ${field}`, { ...at, field });
+  };
+  if (typeof id !== "string" || id === "") wrong("record_id");
+  if (typeof path !== "string" || !kinds.has(path)) wrong("path");
+  if (kind !== kinds.get(path as string)) wrong("kind");
+  if (!Number.isInteger(level) || (level as number) < 0 || (level as number) > 2) wrong("level");
+  if (text !== undefined && text !== null && typeof text !== "string") wrong("text");
+  if (scalars !== undefined && scalars !== null && !isObject(scalars)) wrong("scalars");
+  if (vector !== undefined && vector !== null) {
+    const { dense } = vector as { dense?: { offset?: unknown; dimensions?: unknown } };
+    if (!Number.isSafeInteger(dense?.offset) || !Number.isSafeInteger(dense?.dimensions)) wrong("vector");
+  }
+  return value as unknown as IndexRecord;
+}
+
+/** Characters that end a line for some readers of text, though not of records. */
+const LINE_ENDS = /[\u0085\u2028\u2029]/g;
+
+/** One line of the file of records, with its end. */
+export function encodeRecord(record: object): string {
+  const line = JSON.stringify(sorted(record));
+  return `${line.replace(LINE_ENDS, (each) => `\\u${each.charCodeAt(0).toString(16).padStart(4, "0")}`)}\n`;
+}
+
+export function decodeRecord(line: Uint8Array, at: Record<string, unknown>): unknown {
+  try {
+    return parseJson(line, "an index record");
+  } catch {
+    throw badBundle("an index record is no JSON object", at);
+  }
+}
+
+/** The records that layout A has in its manifest, by path. Throws `damaged`. */
+export function inlineRecords(vectors: unknown, kinds: ReadonlyMap<string, string>): IndexRecord[] {
+  if (vectors === undefined || vectors === null) return [];
+  if (!isObject(vectors)) throw badBundle("the manifest's vectors are no object", { field: "vectors" });
+  const records: IndexRecord[] = [];
+  for (const [path, listed] of Object.entries(vectors)) {
+    const field = `vectors[${JSON.stringify(path)}]`;
+    if (!Array.isArray(listed)) throw badBundle(`${field} is no list`, { path, field });
+    for (const [index, value] of (listed as unknown[]).entries()) {
+      const at = { path, index, field };
+      if (!isObject(value)) throw badBundle(`${field} has something that is no object`, at);
+      const numbered = { ...value, record_id: recordId(records.length), path, kind: kinds.get(path) };
+      records.push(checkRecord(numbered, { kinds, at }));
+    }
+  }
+  return records;
+}
+
+/** The name of the record at a place, from 0. */
+export function recordId(index: number): string {
+  return `r${String(index + 1).padStart(6, "0")}`;
+}
+
+/** A value whose objects have their members in the order of their names, at every depth. */
+export function sorted(value: unknown): unknown {
+  if (Array.isArray(value)) return value.map(sorted);
+  if (!isObject(value)) return value;
+  const names = Object.keys(value).toSorted((a, b) => Buffer.compare(Buffer.from(a), Buffer.from(b)));
+  // A member called __proto__ is one like any other.
+  return Object.fromEntries(names.map((name) => [name, sorted(value[name])]));
+}
