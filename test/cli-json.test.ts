@@ -305,6 +305,7 @@ test("the commands of context stores print what they promise", () => {
   inStore("context reindex");
   inStore(`bundle export viking://resources/d ${at("d.ovpack")}`, "bundle export viking://resources/d f");
   inStore(`bundle backup ${at("all.ovpack")}`, "bundle backup f");
+  inStore("serve-context --listen 127.0.0.1:0 --no-auth --check");
   inStore("context rm viking://resources/d");
   inStore(`bundle import ${at("d.ovpack")} viking://resources`, "bundle import b viking://resources");
   inStore(`bundle restore ${at("all.ovpack")} --on-conflict overwrite`, "bundle restore b");

@@ -142,6 +142,12 @@ export const PACKAGE_HOMES: readonly { name: string; home: RegExp; reason: strin
     home: /^api\/repository-server\/bcrypt-worker\.ts$/,
     reason: "a guess costs tens of milliseconds, which a thread of its own takes",
   },
+  {
+    name: "@fastify/busboy",
+    home: /^api\/context-server\/uploads\.ts$/,
+    reason: "one place takes files out of forms",
+  },
+  { name: "sqlite-vec", home: /^context\//, reason: "only an index has vectors" },
   { name: "valibot", home: /^contract\//, reason: "schemas are written in the words of one file" },
   { name: "commander", home: /^cli\//, reason: "the library must not load a command line parser" },
   { name: "string-width", home: /^cli\//, reason: "only the terminal has columns" },

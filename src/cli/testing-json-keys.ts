@@ -43,6 +43,7 @@ export const DATA_KEYS: Record<string, string> = {
   engine: "path engine engine_reasons",
   "engine set copy": "path engine engine_reasons",
   seal: "sealed",
+  "serve-context --listen 127.0.0.1:0 --no-auth --check": "url path authentication layout",
   "serve-repository --path /tmp --listen 127.0.0.1:0 --no-auth --check":
     "url repository path append_only private_repositories authentication tls",
   "daemon --check": "socket state_directory config",

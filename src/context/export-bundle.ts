@@ -81,7 +81,7 @@ async function pack(store: ContextStore, { root, of, manifest }: ToPack, options
   if (includeVectors) {
     if (store.embedding.provider === "none")
       throw new CairnError("usage", "the store has no vectors", { details: { field: "include_vectors" } });
-    await store.writing(async () => store.fill(call), call);
+    await store.fill({ signal: call.signal });
     await requireWhole(store, of);
   }
   const isC = layout === "C";

@@ -1,7 +1,7 @@
 import { randomUUID } from "node:crypto";
 import { existsSync, lstatSync, mkdirSync, realpathSync } from "node:fs";
 import { dirname, join, resolve } from "node:path";
-import { CairnError, toCairnError } from "../errors.ts";
+import { CairnError, throwIfAborted, toCairnError } from "../errors.ts";
 import { Fields, parseJson } from "../formats/fields.ts";
 import { durableWrite } from "../fs/durable.ts";
 import { acquireLock } from "../fs/lock.ts";
@@ -115,31 +115,38 @@ export class ContextStore implements AsyncDisposable {
     });
   }
 
-  /** Reads the files of rows that are new or changed, for words and vectors. `done` counts rows. */
+  /** Reads the files of rows that are new or changed, for words and vectors. `done` counts rows. Other changes may come between. */
   async fill({ signal, onProgress }: StoreCall = {}): Promise<{ indexed: number; vectors: number }> {
-    let [indexed, vectors] = [0, 0];
-    for (let rows = this.index.pending(BATCH); rows.length > 0; rows = this.index.pending(BATCH)) {
-      signal?.throwIfAborted();
-      const read = rows.map((row) => this.#read(row));
-      const wanting = read.filter((each) => each !== null && !each.row.hasVector);
-      const embedder = await this.embedder();
-      const made =
-        embedder === null
-          ? []
-          : await embedder.embed(
-              wanting.map((each) => each!.text),
-              signal,
-            );
-      this.index.transaction(() => {
-        for (const each of read) if (each !== null) this.index.setWords({ ...each, id: each.row.id });
-        for (const [at, vector] of made.entries()) this.index.setVector(wanting[at]!.row.id, vector);
-        this.index.remove(rows.filter((_, at) => read[at] === null).map(({ id }) => id));
-      });
-      indexed += rows.length;
-      vectors += made.length;
-      onProgress?.(indexed);
+    const done = { indexed: 0, vectors: 0 };
+    for (;;) {
+      throwIfAborted(signal);
+      const batch = await this.writing(async () => this.#fillBatch(signal), { signal });
+      if (batch.indexed === 0) return done;
+      done.indexed += batch.indexed;
+      done.vectors += batch.vectors;
+      onProgress?.(done.indexed);
     }
-    return { indexed, vectors };
+  }
+
+  async #fillBatch(signal: AbortSignal | undefined): Promise<{ indexed: number; vectors: number }> {
+    const rows = this.index.pending(BATCH);
+    if (rows.length === 0) return { indexed: 0, vectors: 0 };
+    const read = rows.map((row) => this.#read(row));
+    const wanting = read.filter((each) => each !== null && !each.row.hasVector);
+    const embedder = await this.embedder();
+    const made =
+      embedder === null
+        ? []
+        : await embedder.embed(
+            wanting.map((each) => each!.text),
+            signal,
+          );
+    this.index.transaction(() => {
+      for (const each of read) if (each !== null) this.index.setWords({ ...each, id: each.row.id });
+      for (const [at, vector] of made.entries()) this.index.setVector(wanting[at]!.row.id, vector);
+      this.index.remove(rows.filter((_, at) => read[at] === null).map(({ id }) => id));
+    });
+    return { indexed: rows.length, vectors: made.length };
   }
 
   /** Null where the file has gone. */

@@ -25,7 +25,7 @@ const WATCHES = /^resources\/\.watch_tasks\.json(?:\.bak|\.tmp)?$/;
 export function invalidUri(uri: string, why: string, details: Record<string, unknown> = {}): CairnError {
   return new CairnError("usage", `${JSON.stringify(uri.slice(0, 300))} ${why}`, {
     hint: `for example viking://resources/docs; scopes are ${SCOPES.join(", ")}`,
-    details: { uri, ...details },
+    details: { uri, reason: why, ...details },
   });
 }
 

@@ -136,6 +136,12 @@ export const COMMAND_DATA: Readonly<Record<string, AnySchema>> = {
   }),
   engine: EngineResult,
   seal: seal.output,
+  "serve-context": object({
+    url: text("`unix:PATH` for a socket"),
+    path: text("of the store"),
+    authentication: oneOf(["none", "api-key"]),
+    layout: oneOf(["A", "B", "C"], "of the bundles that it gives"),
+  }),
   "serve-repository": object({
     url: text(),
     repository: text("as a client names it; USER stands for the user's name"),

@@ -2,6 +2,7 @@ import { createServer as createPlain, type IncomingMessage, type Server, type Se
 import { createServer as createSecure, Server as SecureServer } from "node:https";
 import type { AddressInfo, Socket } from "node:net";
 import { CairnError, ERROR_TABLE, toCairnError } from "../../errors.ts";
+import { listen } from "../listen.ts";
 import type { Credentials } from "./credentials.ts";
 import { refusal, RequestHandler, type Reply, type ServedFolder } from "./requests.ts";
 import type { TlsFiles } from "./tls-files.ts";
@@ -121,21 +122,7 @@ export class RepositoryServer {
 
   async #listen(): Promise<void> {
     const { host, port } = this.#options;
-    const { promise, resolve, reject } = Promise.withResolvers<void>();
-    this.#server.once("error", reject);
-    this.#server.listen({ host, port }, resolve);
-    try {
-      await promise;
-    } catch (error) {
-      const { code } = error as NodeJS.ErrnoException;
-      if (code === "EADDRINUSE")
-        throw new CairnError("busy", `another program listens on ${host}:${port}`, { cause: error });
-      if (code === "EADDRNOTAVAIL" || code === "ENOTFOUND" || code === "EAI_AGAIN")
-        throw new CairnError("usage", `${host} is no address of this machine`, { cause: error });
-      throw toCairnError(error, `listen on ${host}:${port}`);
-    }
-    this.#server.off("error", reject);
-    this.#server.on("error", (error) => this.#tell(`the server: ${error.message}`));
+    await listen(this.#server, { host, port }, (error) => this.#tell(`the server: ${error.message}`));
   }
 
   async #serve(request: IncomingMessage, response: ServerResponse, wantsContinue: boolean): Promise<void> {

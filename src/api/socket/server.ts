@@ -1,6 +1,6 @@
-import { chmodSync, chownSync, lstatSync, rmSync } from "node:fs";
+import { chmodSync, chownSync } from "node:fs";
 import { createServer, type IncomingMessage, type Server, type ServerResponse } from "node:http";
-import { connect, type Socket } from "node:net";
+import type { Socket } from "node:net";
 import { dirname } from "node:path";
 import { describeError } from "../../contract/error-record.ts";
 import { fromWire, toWire } from "../../contract/wire.ts";
@@ -9,7 +9,7 @@ import { isOperator, type Peer } from "../../daemon/peer.ts";
 import { CairnError, ERROR_TABLE, toCairnError } from "../../errors.ts";
 import { durableMkdir } from "../../fs/durable.ts";
 import { groupId } from "../../fs/users.ts";
-import { printablePath } from "../../fs/safe-path.ts";
+import { listenAlone } from "../listen.ts";
 import { answer, type Body, isLasting } from "./calls.ts";
 import { peerOf } from "./peer-credentials.ts";
 
@@ -73,20 +73,7 @@ export class SocketServer {
     const { path, group } = options;
     // Whatever mask a hardened root has: those whom the socket lets in have to reach it.
     if (durableMkdir(dirname(path), { mode: 0o755 })) chmodSync(dirname(path), 0o755);
-    if (await isAnswered(path)) throw new CairnError("busy", `another program listens on ${printablePath(path)}`);
-    const left = lstatSync(path, { throwIfNoEntry: false });
-    if (left?.isSocket() === false)
-      throw new CairnError("already_exists", `${printablePath(path)} is there, and is no socket`, {
-        hint: "name another place for the socket",
-      });
-    rmSync(path, { force: true });
-    // Between its birth and its rights nobody else may connect.
-    const mask = process.umask(0o177);
-    try {
-      await server.#listen();
-    } finally {
-      process.umask(mask);
-    }
+    await listenAlone(server.#server, path, (error) => options.log(`the socket: ${error.message}`));
     if (group !== null) {
       chownSync(path, process.geteuid?.() ?? 0, requireGroup(group));
       chmodSync(path, 0o660);
@@ -107,19 +94,6 @@ export class SocketServer {
     } catch {
       socket.destroy();
     }
-  }
-
-  async #listen(): Promise<void> {
-    const { promise, resolve, reject } = Promise.withResolvers<void>();
-    this.#server.once("error", reject);
-    this.#server.listen({ path: this.#options.path }, resolve);
-    try {
-      await promise;
-    } catch (error) {
-      throw toCairnError(error, `listen on ${printablePath(this.#options.path)}`);
-    }
-    this.#server.off("error", reject);
-    this.#server.on("error", (error) => this.#options.log(`the socket: ${error.message}`));
   }
 
   /** Accepts nothing more, lets calls end, and stops those that take too long. */
@@ -230,16 +204,6 @@ function parsed(text: string): Body {
 
 function isObject(value: unknown): value is Body {
   return typeof value === "object" && value !== null && !Array.isArray(value);
-}
-
-async function isAnswered(path: string): Promise<boolean> {
-  return new Promise((resolve) => {
-    const probe = connect({ path }, () => {
-      probe.destroy();
-      resolve(true);
-    });
-    probe.on("error", () => resolve(false));
-  });
 }
 
 function requireGroup(name: string): number {

@@ -81,6 +81,11 @@ export const COMMANDS: Readonly<Record<string, CommandEntry>> = {
     summary: "keep what agents know, and find it again",
     load: () => import("./context/index.ts"),
   },
+  "serve-context": {
+    group: BACKUPS,
+    summary: "let OpenViking's clients use a context store here",
+    load: () => import("./serve-context.ts"),
+  },
   "serve-repository": {
     group: BACKUPS,
     summary: "let other machines keep their repositories here",

@@ -1,5 +1,6 @@
 import { existsSync, realpathSync, statSync } from "node:fs";
 import { join } from "node:path";
+import { isLoopback, parseListen } from "../../api/listen.ts";
 import { Credentials, htpasswdLine } from "../../api/repository-server/credentials.ts";
 import { RepositoryServer } from "../../api/repository-server/server.ts";
 import { TlsFiles } from "../../api/repository-server/tls-files.ts";
@@ -128,22 +129,6 @@ function servedFolder(path: string): string {
     throw new CairnError("not_found", `there is no folder ${path}`, { hint: `make it first: mkdir -m 700 ${path}` });
   }
   throw new CairnError("not_found", `${path} is no folder`);
-}
-
-function parseListen(text: string): { host: string; port: number } {
-  const match = /^(?:\[([0-9a-fA-F:.]+)\]|([^:[\]/\s]+)):(\d{1,5})$/.exec(text);
-  const port = Number(match?.[3]);
-  const host = match?.[1] ?? match?.[2];
-  if (host === undefined || port > 65_535)
-    throw usage(
-      `--listen wants HOST:PORT, found ${JSON.stringify(text)}`,
-      "for example 127.0.0.1:8000, 0.0.0.0:8000 for every address of this machine, or [::1]:8000",
-    );
-  return { host, port };
-}
-
-function isLoopback(host: string): boolean {
-  return host === "localhost" || host === "::1" || host.startsWith("127.");
 }
 
 function readTls(context: Context, input: Input): TlsFiles | undefined {

@@ -68,7 +68,7 @@ export async function fillIndex(
   { signal, onProgress }: CallOptions,
 ): Promise<{ indexed: number; vectors: number }> {
   const told = (done: number): void => onProgress?.({ phase: "indexing", done });
-  return await store.writing(async () => store.fill({ signal, onProgress: told }), { signal });
+  return await store.fill({ signal, onProgress: told });
 }
 
 export async function addToContext(

@@ -1,0 +1,56 @@
+import type { ValidationError } from "../../contract/context-http.ts";
+import { type CairnError, type ErrorCode, toCairnError } from "../../errors.ts";
+
+/** Answers and errors in the shapes of OpenViking's servers. */
+
+export interface Answer {
+  status: number;
+  body: Record<string, unknown>;
+  /** Not the client's fault: it is told to whoever runs the server. */
+  problem?: CairnError;
+}
+
+export function ok(result: unknown): Answer {
+  return { status: 200, body: { status: "ok", result, error: null, telemetry: null } };
+}
+
+export function failed(status: number, code: string, message: string, details: Record<string, unknown> = {}): Answer {
+  return { status, body: { status: "error", result: null, error: { code, message, details }, telemetry: null } };
+}
+
+export function invalid(errors: readonly ValidationError[]): Answer {
+  const text = errors.map(({ loc, message }) => `${loc.join(".")}: ${message}`).join("; ");
+  return failed(400, "INVALID_ARGUMENT", `Invalid request parameters: ${text}`, { validation_errors: errors });
+}
+
+/** Codes of errors for whom the request is to blame. */
+const CODES: Partial<Record<ErrorCode, readonly [number, string]>> = {
+  usage: [400, "INVALID_ARGUMENT"],
+  damaged: [400, "INVALID_ARGUMENT"],
+  newer_version: [400, "INVALID_ARGUMENT"],
+  unsupported: [400, "INVALID_ARGUMENT"],
+  not_found: [404, "NOT_FOUND"],
+  already_exists: [409, "CONFLICT"],
+  conflict: [409, "CONFLICT"],
+  permission: [403, "PERMISSION_DENIED"],
+  refused: [403, "PERMISSION_DENIED"],
+};
+const FAULTS: Partial<Record<ErrorCode, readonly [number, string]>> = {
+  busy: [503, "UNAVAILABLE"],
+  no_space: [507, "RESOURCE_EXHAUSTED"],
+  interrupted: [503, "UNAVAILABLE"],
+};
+
+export function answerTo(thrown: unknown): Answer {
+  const error = toCairnError(thrown);
+  // Hints speak of commands, which a client of this server does not have.
+  const { code, message, details = {} } = error;
+  const own = CODES[code];
+  // Clients make their own errors of these two from the details.
+  if (code === "usage" && details["uri"] !== undefined && details["reason"] !== undefined)
+    return failed(400, "INVALID_URI", message, details);
+  const more = code === "not_found" && details["resource"] !== undefined ? { type: "resource" } : {};
+  if (own !== undefined) return failed(own[0], own[1], message, { ...details, ...more });
+  const [status, name] = FAULTS[code] ?? [500, "INTERNAL"];
+  return { ...failed(status, name, name === "INTERNAL" ? "it failed here" : message), problem: error };
+}

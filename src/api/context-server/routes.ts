@@ -1,0 +1,236 @@
+import { createReadStream, rmSync, statSync } from "node:fs";
+import type { IncomingMessage } from "node:http";
+import type { Readable } from "node:stream";
+import { Bundle } from "../../bundle/bundle.ts";
+import { checkConsistency, type Difference } from "../../context/consistency.ts";
+import { backupStore, exportBundle } from "../../context/export-bundle.ts";
+import { importBundle, type ImportOptions, restoreBackup } from "../../context/import-bundle.ts";
+import type { ContextStore } from "../../context/store.ts";
+import { joined, nameOf, parseUri, toUri } from "../../context/uri.ts";
+import {
+  checkRequest,
+  ConsistencyRequest,
+  PackBackupRequest,
+  PackExportRequest,
+  PackImportRequest,
+  PackRestoreRequest,
+  WaitRequest,
+} from "../../contract/context-http.ts";
+import type { AnySchema, Of } from "../../contract/schema.ts";
+import { CairnError, toCairnError } from "../../errors.ts";
+import type { Layout } from "../../formats/ovpack/manifest.ts";
+import { type Answer, failed, invalid, ok } from "./answers.ts";
+import { Uploads } from "./uploads.ts";
+
+/** A file as the answer. */
+export interface FileAnswer {
+  file: Readable;
+  name: string;
+  size: number;
+}
+
+export interface RouteOptions {
+  store: ContextStore;
+  layout: Layout;
+  uploadBytes: number;
+  onProblem: (message: string) => void;
+}
+
+type Route = (request: IncomingMessage, signal: AbortSignal) => Promise<Answer | FileAnswer>;
+
+const MAX_BODY = 1 << 20;
+const MOST_LISTED = 20;
+const MOST_WAIT_S = 3600;
+
+/** The endpoints of one store. */
+export class Routes implements AsyncDisposable {
+  readonly #store: ContextStore;
+  readonly #layout: Layout;
+  readonly #uploads: Uploads;
+  readonly #onProblem: (message: string) => void;
+  readonly #stopped = new AbortController();
+  /** Reading of what imports brought into the index. */
+  #filling: Promise<void> = Promise.resolve();
+  #isFilling = false;
+  /** Something came since the reading began. */
+  #isAsked = false;
+  #processed = 0;
+  #errors: string[] = [];
+
+  constructor({ store, layout, uploadBytes, onProblem }: RouteOptions) {
+    this.#store = store;
+    this.#layout = layout;
+    this.#uploads = new Uploads(uploadBytes);
+    this.#onProblem = onProblem;
+    this.#fill();
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    this.#stopped.abort(new CairnError("interrupted", "the server stops"));
+    await this.#filling;
+    this.#uploads[Symbol.dispose]();
+  }
+
+  /** Null for a path that there is not. */
+  find(path: string): { method: "GET" | "POST"; run: Route } | null {
+    return this.#table[path] ?? null;
+  }
+
+  readonly #table: Readonly<Record<string, { method: "GET" | "POST"; run: Route }>> = {
+    "/api/v1/system/status": { method: "GET", run: async () => ok({ initialized: true, user: "default" }) },
+    "/api/v1/observer/system": {
+      method: "GET",
+      run: async () => ok({ is_healthy: this.#errors.length === 0, errors: this.#errors, components: {} }),
+    },
+    "/api/v1/resources/temp_upload": {
+      method: "POST",
+      run: async (request) => ok({ temp_file_id: await this.#uploads.receive(request) }),
+    },
+    "/api/v1/pack/export": this.#posted(PackExportRequest, async ({ uri, include_vectors: includeVectors }, signal) => {
+      const name = nameOf(parseUri(uri));
+      return this.#packed(`${name === "" ? "export" : name}.ovpack`, (to) =>
+        exportBundle(this.#store, { uri, to, layout: this.#layout, includeVectors, signal }),
+      );
+    }),
+    "/api/v1/pack/backup": this.#posted(
+      PackBackupRequest,
+      async ({ include_vectors: includeVectors }, signal) =>
+        this.#packed("openviking-backup.ovpack", (to) =>
+          backupStore(this.#store, { to, layout: this.#layout, includeVectors, signal }),
+        ),
+      {},
+    ),
+    "/api/v1/pack/import": this.#posted(PackImportRequest, async ({ parent, ...body }, signal) =>
+      this.#brought(body, signal, (bundle, options) => importBundle(this.#store, bundle, { ...options, parent })),
+    ),
+    "/api/v1/pack/restore": this.#posted(PackRestoreRequest, async (body, signal) =>
+      this.#brought(body, signal, (bundle, options) => restoreBackup(this.#store, bundle, options)),
+    ),
+    "/api/v1/system/consistency": this.#posted(ConsistencyRequest, async ({ uri }) => this.#consistency(uri)),
+    "/api/v1/system/wait": this.#posted(WaitRequest, async ({ timeout }, signal) =>
+      this.#wait(timeout ?? null, signal),
+    ),
+  };
+
+  /** `absent`: the body where none is sent. */
+  #posted<S extends AnySchema>(
+    schema: S,
+    run: (body: Of<S>, signal: AbortSignal) => Promise<Answer | FileAnswer>,
+    absent?: object,
+  ): { method: "POST"; run: Route } {
+    return {
+      method: "POST",
+      run: async (request, signal) => {
+        const text = await bodyOf(request);
+        let body: unknown = absent;
+        if (text !== "") {
+          try {
+            body = JSON.parse(text);
+          } catch {
+            return invalid([{ loc: ["body"], message: "JSON decode error", type: "json_invalid" }]);
+          }
+        }
+        if (body === undefined) return invalid([{ loc: ["body"], message: "Field required", type: "missing" }]);
+        const checked = checkRequest(schema, body);
+        return "errors" in checked ? invalid(checked.errors) : await run(checked.value, signal);
+      },
+    };
+  }
+
+  async #packed(name: string, make: (to: string) => Promise<unknown>): Promise<FileAnswer> {
+    const to = this.#uploads.place();
+    await make(to);
+    const { size } = statSync(to);
+    const file = createReadStream(to);
+    // Its bytes stay for whoever has it open.
+    file.once("open", () => rmSync(to, { force: true }));
+    return { file, name, size };
+  }
+
+  async #brought(
+    body: Pick<Of<typeof PackRestoreRequest>, "temp_file_id" | "on_conflict" | "vector_mode">,
+    signal: AbortSignal,
+    bring: (bundle: Bundle, options: ImportOptions) => Promise<{ uri: string; skipped: boolean }>,
+  ): Promise<Answer> {
+    const path = this.#uploads.find(body.temp_file_id);
+    await using bundle = await Bundle.open(path);
+    const onConflict = body.on_conflict ?? "fail";
+    const { uri } = await bring(bundle, { onConflict, vectorMode: body.vector_mode ?? "auto", signal });
+    this.#uploads.remove(body.temp_file_id);
+    this.#fill();
+    return ok({ uri });
+  }
+
+  /** Reads into the index what is not there yet; the client may wait for it. */
+  #fill(): void {
+    this.#isAsked = true;
+    if (this.#isFilling) return;
+    this.#isFilling = true;
+    const { signal } = this.#stopped;
+    const work = async (): Promise<void> => {
+      try {
+        while (this.#isAsked) {
+          this.#isAsked = false;
+          const { indexed } = await this.#store.fill({ signal });
+          this.#processed += indexed;
+        }
+      } catch (error) {
+        if (signal.aborted) return;
+        const { message } = toCairnError(error);
+        this.#errors = [...this.#errors.slice(-9), message];
+        this.#onProblem(`the index: ${message}`);
+      } finally {
+        this.#isFilling = false;
+      }
+    };
+    this.#filling = work();
+  }
+
+  #consistency(uri: string): Answer {
+    const root = parseUri(uri);
+    const { ok: isWhole, expected, ...lists } = checkConsistency(this.#store, root);
+    const missing = [...lists.missing_records, ...lists.missing_vectors];
+    return ok({
+      ok: isWhole,
+      expected_count: expected,
+      missing_record_count: missing.length,
+      missing_records: missing.slice(0, MOST_LISTED).map((each) => named(each, root)),
+      missing_records_truncated: missing.length > MOST_LISTED,
+      missing_file_count: lists.missing_files.length,
+      missing_files: lists.missing_files.slice(0, MOST_LISTED).map((each) => named(each, root)),
+      stale_count: lists.stale.length,
+      stale: lists.stale.slice(0, MOST_LISTED).map((each) => named(each, root)),
+    });
+  }
+
+  async #wait(timeout: number | null, signal: AbortSignal): Promise<Answer> {
+    const limit = AbortSignal.timeout(Math.min(Math.max(timeout ?? MOST_WAIT_S, 0), MOST_WAIT_S) * 1000);
+    const ended = new Promise<"late">((resolve) => {
+      for (const each of [limit, signal]) each.addEventListener("abort", () => resolve("late"), { once: true });
+    });
+    this.#fill();
+    if ((await Promise.race([this.#filling, ended])) === "late")
+      return failed(504, "DEADLINE_EXCEEDED", "the index is not whole yet", { timeout });
+    const errors = this.#errors.map((message) => ({ message }));
+    const queue = { processed: this.#processed, requeue_count: 0, error_count: errors.length, errors };
+    [this.#processed, this.#errors] = [0, []];
+    return ok({ Embedding: queue, Semantic: { processed: 0, requeue_count: 0, error_count: 0, errors: [] } });
+  }
+}
+
+function named({ uri, level }: Difference, root: string): Record<string, unknown> {
+  const whole = parseUri(uri);
+  const path = whole === root ? "" : root === "" ? whole : whole.slice(root.length + 1);
+  return { uri: toUri(joined(root, path)), path, level, key: `${path === "" ? "." : path}#level=${level}` };
+}
+
+async function bodyOf(request: IncomingMessage): Promise<string> {
+  const pieces: Buffer[] = [];
+  let length = 0;
+  for await (const piece of request.iterator({ destroyOnReturn: false })) {
+    length += (piece as Buffer).length;
+    if (length > MAX_BODY) throw new CairnError("usage", `a request may have ${MAX_BODY} bytes here`);
+    pieces.push(piece as Buffer);
+  }
+  return Buffer.concat(pieces).toString("utf8").trim();
+}

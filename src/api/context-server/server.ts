@@ -1,0 +1,173 @@
+import { createHash, timingSafeEqual } from "node:crypto";
+import { createServer, type IncomingMessage, type Server, type ServerResponse } from "node:http";
+import type { AddressInfo, Socket } from "node:net";
+import { pipeline } from "node:stream/promises";
+import { type Address, listen, listenAlone } from "../listen.ts";
+import { type Answer, answerTo, failed } from "./answers.ts";
+import { type FileAnswer, type RouteOptions, Routes } from "./routes.ts";
+
+export interface ContextServerOptions extends RouteOptions {
+  address: Address;
+  /** Null: nobody is asked for one. */
+  apiKey: string | null;
+  version: string;
+  /** Time that `stop` gives to requests under way. Default 10 s. */
+  graceMs?: number;
+}
+
+const MAX_HEAD_BYTES = 16 << 10;
+const HEAD_MS = 20_000;
+/** A connection on which nothing moves for so long is ended. */
+const SILENCE_MS = 120_000;
+const CONNECTIONS = 200;
+const MAX_UNWANTED_BYTES = 64 << 20;
+
+/** Serves a context store to OpenViking's clients; it listens once `start` is done. */
+export class ContextServer {
+  readonly #options: ContextServerOptions;
+  readonly #server: Server;
+  readonly #routes: Routes;
+  readonly #sockets = new Set<Socket>();
+  readonly #key: Buffer | null;
+
+  private constructor(options: ContextServerOptions) {
+    this.#options = options;
+    this.#key = options.apiKey === null ? null : digest(options.apiKey);
+    this.#routes = new Routes(options);
+    // A large file over a slow line may take as long as it likes while it moves.
+    this.#server = createServer({ maxHeaderSize: MAX_HEAD_BYTES, headersTimeout: HEAD_MS, requestTimeout: 0 });
+    this.#server.maxConnections = CONNECTIONS;
+    this.#server.setTimeout(SILENCE_MS, (socket) => socket.destroy());
+    this.#server.on("connection", (socket: Socket) => {
+      this.#sockets.add(socket);
+      socket.once("close", () => this.#sockets.delete(socket));
+    });
+    this.#server.on("request", (request, response) => void this.#serve(request, response));
+  }
+
+  /** Listens. Throws `busy` for an address that is taken. */
+  static async start(options: ContextServerOptions): Promise<ContextServer> {
+    const server = new ContextServer(options);
+    const onProblem = (error: Error): void => options.onProblem(`the server: ${error.message}`);
+    try {
+      const { address } = options;
+      if ("path" in address) await listenAlone(server.#server, address.path, onProblem);
+      else await listen(server.#server, address, onProblem);
+    } catch (error) {
+      await server.#routes[Symbol.asyncDispose]();
+      throw error;
+    }
+    return server;
+  }
+
+  /** The address as a client needs it. */
+  get url(): string {
+    const { address } = this.#options;
+    if ("path" in address) return `unix:${address.path}`;
+    const { address: host, family, port } = this.#server.address() as AddressInfo;
+    return `http://${family === "IPv6" ? `[${host}]` : host}:${port}`;
+  }
+
+  /** Accepts nothing more, lets requests end, and cuts off those that take too long. */
+  async stop(): Promise<void> {
+    const closed = new Promise<void>((done) => this.#server.close(() => done()));
+    this.#server.closeIdleConnections();
+    const late = setTimeout(
+      () => [...this.#sockets].forEach((socket) => socket.destroy()),
+      this.#options.graceMs ?? 10_000,
+    );
+    await closed;
+    clearTimeout(late);
+    await this.#routes[Symbol.asyncDispose]();
+  }
+
+  async #serve(request: IncomingMessage, response: ServerResponse): Promise<void> {
+    request.on("error", () => undefined);
+    response.on("error", () => undefined);
+    const gone = new AbortController();
+    const leave = (): void => gone.abort(new Error("the client went away"));
+    response.once("close", leave);
+    try {
+      const answer = await this.#answer(request, gone.signal);
+      if ("file" in answer) await sendFile(response, answer);
+      else send(response, answer);
+      discardRest(request);
+    } catch (error) {
+      // The head is out: all that can be said is that the rest is missing.
+      if (!gone.signal.aborted) this.#options.onProblem(`${request.url}: ${(error as Error).message}`);
+      request.socket.destroy();
+    }
+  }
+
+  async #answer(request: IncomingMessage, signal: AbortSignal): Promise<Answer | FileAnswer> {
+    try {
+      const path = new URL(request.url ?? "/", "http://cairn").pathname;
+      // OpenViking's clients send neither; a web page that reaches for a server on this machine does.
+      if (request.headers.origin !== undefined || request.headers["sec-fetch-site"] !== undefined)
+        return failed(403, "PERMISSION_DENIED", "this server is not for web pages");
+      if (path === "/health" || path === "/ready") return this.#health(path);
+      if (!this.#isAllowed(request))
+        return failed(401, "UNAUTHENTICATED", "an API key is wanted, in X-API-Key or as a bearer token");
+      const route = this.#routes.find(path);
+      if (route === null) return failed(404, "NOT_FOUND", "Not Found");
+      if (request.method !== route.method) return failed(405, "UNKNOWN", "Method Not Allowed");
+      return await route.run(request, signal);
+    } catch (error) {
+      const answer = answerTo(error);
+      if (answer.problem !== undefined && !signal.aborted)
+        this.#options.onProblem(`${request.method} ${request.url}: ${answer.problem.message}`);
+      return answer;
+    }
+  }
+
+  #health(path: string): Answer {
+    if (path === "/ready") return { status: 200, body: { status: "ready", checks: {} } };
+    const auth = this.#key === null ? "dev" : "api_key";
+    return { status: 200, body: { status: "ok", healthy: true, version: this.#options.version, auth_mode: auth } };
+  }
+
+  #isAllowed({ headers }: IncomingMessage): boolean {
+    if (this.#key === null) return true;
+    const bearer = /^Bearer +(.+)$/i.exec(headers.authorization ?? "")?.[1];
+    const given = headers["x-api-key"] ?? bearer;
+    return typeof given === "string" && timingSafeEqual(digest(given), this.#key);
+  }
+}
+
+/** Hash of a key: all have one length. */
+function digest(text: string): Buffer {
+  return createHash("sha256").update(text).digest();
+}
+
+function send(response: ServerResponse, { status, body }: Answer): void {
+  if (response.destroyed) return;
+  const text = Buffer.from(JSON.stringify(body));
+  response.writeHead(status, {
+    "content-type": "application/json",
+    "content-length": text.length,
+    "x-content-type-options": "nosniff",
+  });
+  response.end(text);
+}
+
+async function sendFile(response: ServerResponse, { file, name, size }: FileAnswer): Promise<void> {
+  const plain = name.replaceAll(/[^\w.-]/g, "_");
+  response.writeHead(200, {
+    "content-type": "application/zip",
+    "content-length": size,
+    "content-disposition": `attachment; filename="${plain}"; filename*=UTF-8''${encodeURIComponent(name)}`,
+  });
+  await pipeline(file, response);
+}
+
+/** Reads what is left of a body that was refused; more than a bounded part of it costs its connection. */
+function discardRest(request: IncomingMessage): void {
+  const { socket } = request;
+  if (request.complete || socket.destroyed) return;
+  let unwanted = 0;
+  request.on("data", (piece: Buffer) => {
+    unwanted += piece.length;
+    if (unwanted > MAX_UNWANTED_BYTES) socket.destroy();
+  });
+  request.resume();
+}

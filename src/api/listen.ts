@@ -1,0 +1,74 @@
+import { lstatSync, rmSync } from "node:fs";
+import type { Server } from "node:net";
+import { connect } from "node:net";
+import { CairnError, toCairnError } from "../errors.ts";
+import { printablePath } from "../fs/safe-path.ts";
+
+/** A TCP address, or the path of a Unix socket. */
+export type Address = { host: string; port: number } | { path: string };
+
+/** Listens; later errors of the server go to `onProblem`. Throws `busy` for an address that is taken, `usage` for one that is not this machine's. */
+export async function listen(server: Server, address: Address, onProblem: (error: Error) => void): Promise<void> {
+  const { promise, resolve, reject } = Promise.withResolvers<void>();
+  server.once("error", reject);
+  server.listen(address, resolve);
+  try {
+    await promise;
+  } catch (error) {
+    const { code } = error as NodeJS.ErrnoException;
+    if ("path" in address) throw toCairnError(error, `listen on ${printablePath(address.path)}`);
+    const { host, port } = address;
+    if (code === "EADDRINUSE")
+      throw new CairnError("busy", `another program listens on ${host}:${port}`, { cause: error });
+    if (code === "EADDRNOTAVAIL" || code === "ENOTFOUND" || code === "EAI_AGAIN")
+      throw new CairnError("usage", `${host} is no address of this machine`, { cause: error });
+    throw toCairnError(error, `listen on ${host}:${port}`);
+  }
+  server.off("error", reject);
+  server.on("error", onProblem);
+}
+
+/** Listens on a Unix socket that its user alone may connect to. One that a killed program left is removed. Throws `busy` where somebody answers on it. */
+export async function listenAlone(server: Server, path: string, onProblem: (error: Error) => void): Promise<void> {
+  if (await isAnswered(path)) throw new CairnError("busy", `another program listens on ${printablePath(path)}`);
+  const left = lstatSync(path, { throwIfNoEntry: false });
+  if (left?.isSocket() === false)
+    throw new CairnError("already_exists", `${printablePath(path)} is there, and is no socket`, {
+      hint: "name another place for the socket",
+    });
+  rmSync(path, { force: true });
+  // Between its birth and its rights nobody else may connect.
+  const mask = process.umask(0o177);
+  try {
+    await listen(server, { path }, onProblem);
+  } finally {
+    process.umask(mask);
+  }
+}
+
+function isAnswered(path: string): Promise<boolean> {
+  return new Promise((resolve) => {
+    const socket = connect({ path });
+    socket.once("connect", () => {
+      socket.destroy();
+      resolve(true);
+    });
+    socket.once("error", () => resolve(false));
+  });
+}
+
+/** The address that `HOST:PORT` or `[IPv6]:PORT` names. Throws `usage`. */
+export function parseListen(text: string): { host: string; port: number } {
+  const match = /^(?:\[([0-9a-fA-F:.]+)\]|([^:[\]/\s]+)):(\d{1,5})$/.exec(text);
+  const port = Number(match?.[3]);
+  const host = match?.[1] ?? match?.[2];
+  if (host === undefined || port > 65_535)
+    throw new CairnError("usage", `--listen wants HOST:PORT, found ${JSON.stringify(text)}`, {
+      hint: "for example 127.0.0.1:8000, 0.0.0.0:8000 for every address of this machine, or [::1]:8000",
+    });
+  return { host, port };
+}
+
+export function isLoopback(host: string): boolean {
+  return host === "localhost" || host === "::1" || host.startsWith("127.");
+}

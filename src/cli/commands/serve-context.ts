@@ -1,0 +1,104 @@
+import { ContextServer } from "../../api/context-server/server.ts";
+import { isLoopback, parseListen } from "../../api/listen.ts";
+import { ContextStore } from "../../context/store.ts";
+import { readRegular } from "../../fs/regular-file.ts";
+import type { CommandDefinition, Outcome } from "../command.ts";
+import type { Context } from "../context.ts";
+import { type Input, usage } from "../input.ts";
+import { aborted } from "../process-signal.ts";
+import { printable } from "../render/format.ts";
+import { chosenLayout, LAYOUT } from "./bundle/files.ts";
+import { VERSION } from "../../formats/program.ts";
+
+const LISTEN = "127.0.0.1:1933";
+const KEY_VARIABLE = "CAIRN_CONTEXT_KEY";
+const UPLOAD_BYTES = 2 ** 30;
+
+export const command: CommandDefinition = {
+  name: "serve-context",
+  options: [
+    { flags: "--listen <address>", text: `HOST:PORT; port 0 takes a free one (default ${LISTEN})` },
+    { flags: "--socket <path>", text: "a Unix socket instead, for this user alone" },
+    { flags: "--api-key-file <file>", text: `the key that clients send (default: ${KEY_VARIABLE} in the environment)` },
+    { flags: "--no-auth", text: "everybody who reaches the address may use it" },
+    { flags: "--max-file-size <size>", text: "largest bundle that is taken (default 1GiB)" },
+    LAYOUT,
+    { flags: "--check", text: "only say whether it could start with these options" },
+  ],
+  examples: [
+    { line: "cairn -C knowledge serve-context --no-auth", text: "for this machine alone, on port 1933" },
+    { line: "cairn -C knowledge serve-context --socket /run/user/1000/context.sock", text: "for this user alone" },
+    { line: "cairn -C knowledge serve-context --api-key-file key --layout B", text: "for clients of OpenViking 0.3" },
+  ],
+  async run(context, input) {
+    const address = addressOf(context, input);
+    const apiKey = keyOf(context, input, "path" in address);
+    const { layout = "C" } = chosenLayout(input);
+    const store = await ContextStore.open(context.chosenFolder() ?? context.cwd);
+    try {
+      const server = await ContextServer.start({
+        store,
+        address,
+        apiKey,
+        layout,
+        version: VERSION,
+        uploadBytes: input.size("maxFileSize") ?? UPLOAD_BYTES,
+        onProblem: (message) => context.diagnose(printable(message)),
+      });
+      const data = {
+        url: server.url,
+        path: store.folder,
+        authentication: apiKey === null ? "none" : "api-key",
+        layout,
+      };
+      const verb = input.flag("check") ? "would serve" : "serving";
+      const outcome: Outcome = {
+        data,
+        text: () => `${verb} ${printable(store.folder)} at ${context.style.cyan(data.url)}`,
+      };
+      const stop = async (): Promise<void> => {
+        await server.stop();
+        await store[Symbol.asyncDispose]();
+      };
+      if (input.flag("check")) {
+        await stop();
+        return outcome;
+      }
+      return {
+        ...outcome,
+        async afterwards() {
+          await aborted(context.signal);
+          await stop();
+        },
+      };
+    } catch (error) {
+      await store[Symbol.asyncDispose]();
+      throw error;
+    }
+  },
+};
+
+function addressOf(context: Context, input: Input): { host: string; port: number } | { path: string } {
+  const [socket, address] = [input.text("socket"), input.text("listen")];
+  if (socket === undefined) return parseListen(address ?? LISTEN);
+  if (address !== undefined) throw usage("--socket and --listen exclude each other");
+  return { path: context.place(socket) };
+}
+
+function keyOf(context: Context, input: Input, isSocket: boolean): string | null {
+  const file = input.text("apiKeyFile");
+  const open = input.denied("auth");
+  if (open && file !== undefined) throw usage("--api-key-file and --no-auth exclude each other");
+  if (open) {
+    const { host } = isSocket ? { host: "localhost" } : parseListen(input.text("listen") ?? LISTEN);
+    if (!isLoopback(host)) context.note(`everybody who reaches ${host} may read, write and remove here`);
+    return null;
+  }
+  const key =
+    file === undefined
+      ? context.env[KEY_VARIABLE]
+      : readRegular(context.absolute(file), { named: true, limit: 4096 }).toString("utf8").trim();
+  if (key !== undefined && key !== "") return key;
+  if (isSocket) return null;
+  throw usage(`who may use it? give --api-key-file FILE or ${KEY_VARIABLE}, or say --no-auth`);
+}
