@@ -166,10 +166,47 @@ function requireUsed({ path, packedSize }: Member, { bytesWritten }: zlib.Zlib):
     throw badBundle(`${path} has bytes behind its end`, { path, expected: packedSize, actual: bytesWritten });
 }
 
+/** Gives the zip's list, which is read in small steps, out of a large piece of the file. */
+class ListReader extends yauzl.RandomAccessReader {
+  readonly #fd: number;
+  #piece = Buffer.alloc(0);
+  #from = 0;
+
+  constructor(fd: number) {
+    super();
+    this.#fd = fd;
+  }
+
+  override read(
+    into: Buffer,
+    offset: number,
+    length: number,
+    position: number,
+    callback: (error: Error | null, read?: number) => void,
+  ): void {
+    try {
+      if (position < this.#from || position + length > this.#from + this.#piece.length) {
+        const piece = Buffer.allocUnsafe(Math.max(length, PIECE));
+        this.#piece = piece.subarray(0, fs.readSync(this.#fd, piece, 0, piece.length, position));
+        this.#from = position;
+      }
+      callback(null, this.#piece.copy(into, offset, position - this.#from, position - this.#from + length));
+    } catch (error) {
+      callback(error as Error);
+    }
+  }
+
+  override close(callback: (error: Error | null) => void): void {
+    fs.closeSync(this.#fd);
+    callback(null);
+  }
+}
+
 function fromFd(fd: number): Promise<yauzl.ZipFile> {
   return new Promise((resolve, reject) => {
-    yauzl.fromFd(
-      fd,
+    yauzl.fromRandomAccessReader(
+      new ListReader(fd),
+      fs.fstatSync(fd).size,
       { lazyEntries: true, autoClose: false, decodeStrings: false, validateEntrySizes: true },
       (error, zip) => (error === null ? resolve(zip) : reject(error)),
     );

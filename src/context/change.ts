@@ -1,12 +1,23 @@
-import { existsSync, lstatSync, mkdirSync, readdirSync, renameSync, rmdirSync } from "node:fs";
+import {
+  accessSync,
+  constants,
+  existsSync,
+  lstatSync,
+  mkdirSync,
+  readdirSync,
+  renameSync,
+  rmdirSync,
+  statSync,
+} from "node:fs";
 import { dirname, join } from "node:path";
-import { CairnError } from "../errors.ts";
+import { CairnError, toCairnError } from "../errors.ts";
 import { failpoint } from "../failpoint.ts";
 import { parseJson } from "../formats/fields.ts";
 import { durableWrite, fsyncDirectory } from "../fs/durable.ts";
 import { flushFileSystem } from "../fs/linux/flush.ts";
 import { readRegular } from "../fs/regular-file.ts";
 import { removeAll } from "../fs/remove-all.ts";
+import { printablePath } from "../fs/safe-path.ts";
 
 /**
  * One change of a store's files and index. Steps: files are staged below `change/new`; `plan.json` is the commit; places that
@@ -46,8 +57,9 @@ export class ChangePlace {
     return join(this.#root, "plan.json");
   }
 
-  get isThere(): boolean {
-    return existsSync(this.#root);
+  /** A change waits to be carried out. */
+  get isDecided(): boolean {
+    return existsSync(this.#plan);
   }
 
   /** An empty place for a new change. */
@@ -59,12 +71,14 @@ export class ChangePlace {
 
   /** Leaves the store as it is. */
   discard(): void {
-    if (existsSync(this.#plan)) throw new CairnError("internal", "a change that was decided cannot be left");
+    if (this.isDecided) throw new CairnError("internal", "a change that was decided cannot be left");
     removeAll(this.#root);
   }
 
   /** Decides it: from here on it is carried out, by whoever opens the store next if not by this call. */
   async commit(plan: Plan, renew: (plan: Plan) => void): Promise<void> {
+    for (const path of plan.replaced) this.#requireMovable(dirname(join(this.#folder, path)));
+    this.#requirePlaceable("");
     await flushFileSystem(this.#root);
     failpoint("context-change.staged");
     durableWrite(this.#plan, Buffer.from(JSON.stringify(plan)));
@@ -75,7 +89,7 @@ export class ChangePlace {
   /** Carries out a change that was decided and not finished, and forgets one that was not decided. True where one was carried out. */
   recover(renew: (plan: Plan) => void): boolean {
     if (!existsSync(this.#root)) return false;
-    if (!existsSync(this.#plan)) {
+    if (!this.isDecided) {
       removeAll(this.#root);
       return false;
     }
@@ -124,17 +138,35 @@ export class ChangePlace {
         rmdirSync(join(from, name));
         continue;
       }
-      if (there !== undefined && isDirectory !== there.isDirectory()) this.#putAside(target);
       renameSync(join(from, name), target);
       touched.add(dirname(target));
       failpoint("context-change.moved");
     }
   }
 
-  /** A file where a directory comes, or the other way round. */
-  #putAside(target: string): void {
-    const aside = join(this.#root, "old", `aside-${readdirSync(join(this.#root, "old")).length}`);
-    renameSync(target, aside);
+  /** Sees to it that no move of a decided change fails: same file system, and the right to write. */
+  #requirePlaceable(path: string): void {
+    const names = entriesOf(join(this.#root, "new", path));
+    const folder = join(this.#folder, path);
+    for (const { name, isDirectory } of names) {
+      const there = lstatSync(join(folder, name), { throwIfNoEntry: false });
+      if (isDirectory && there?.isDirectory() === true) this.#requirePlaceable(join(path, name));
+      else this.#requireMovable(folder);
+    }
+  }
+
+  #requireMovable(folder: string): void {
+    const facts = statSync(folder, { throwIfNoEntry: false });
+    if (facts === undefined) return;
+    if (facts.dev !== statSync(this.#root).dev)
+      throw new CairnError("unsupported", `${printablePath(folder)} is another file system than the store's own`, {
+        hint: "a context store lies on one file system",
+      });
+    try {
+      accessSync(folder, constants.W_OK);
+    } catch (error) {
+      throw toCairnError(error, `write in ${printablePath(folder)}`);
+    }
   }
 }
 

@@ -1,11 +1,21 @@
-import { copyFileSync, lstatSync, mkdirSync, writeFileSync } from "node:fs";
+import { copyFileSync, lstatSync, mkdirSync, realpathSync, writeFileSync } from "node:fs";
 import { dirname, join } from "node:path";
 import { CairnError, toCairnError } from "../errors.ts";
 import { readRegular } from "../fs/regular-file.ts";
-import { printablePath } from "../fs/safe-path.ts";
+import { isAtOrBelow, printablePath } from "../fs/safe-path.ts";
 import { type StagedRow, stageRecords } from "./staged-records.ts";
 import type { ContextStore, StoreCall } from "./store.ts";
-import { ABSTRACT, entriesOf, entryAt, levelOf, OVERVIEW, type TreeEntry, treeOf } from "./tree.ts";
+import {
+  ABSTRACT,
+  childrenOf,
+  entriesOf,
+  entryAt,
+  factsAt,
+  levelOf,
+  OVERVIEW,
+  type TreeEntry,
+  treeOf,
+} from "./tree.ts";
 import { invalidUri, isControlName, joined, parseUri, toUri } from "./uri.ts";
 
 /** Files of a store: put in, listed, read, taken out. */
@@ -31,12 +41,14 @@ export async function addFiles(store: ContextStore, uri: string, options: AddOpt
   const { from, overwrite = false, abstract, signal } = options;
   const root = changeable(uri);
   const source = typeof from === "string" ? sourceOf(from) : null;
+  if (typeof from === "string" && isAtOrBelow(store.folder, realpathSync(from)))
+    throw new CairnError("usage", `${printablePath(from)} has the store itself in it`);
   if (abstract !== undefined && source?.isDirectory !== true)
     throw new CairnError("usage", "an abstract is given to a directory", {
       hint: `to give ${toUri(root)} one, add a folder`,
     });
   return await store.writing(async (changes) => {
-    const there = lstatSync(store.placeOf(root), { throwIfNoEntry: false });
+    const there = factsAt(store.placeOf(root));
     if (there !== undefined && !overwrite)
       throw new CairnError("already_exists", `${toUri(root)} is there`, {
         hint: "to put this in its place: --overwrite",
@@ -135,15 +147,15 @@ export function listFiles(
 ): Listed[] {
   const root = parseUri(uri);
   store.placeOf(root);
-  const entries = [...entriesOf(store.folder, root)];
+  const entries = recursive ? [...entriesOf(store.folder, root)] : [...childrenOf(store.folder, root)];
   if (root !== "" && entries.length === 0)
     throw new CairnError("not_found", `there is no ${toUri(root)}`, { details: { resource: toUri(root) } });
   const abstracts = new Map<string, string>();
   for (const { path, level, abstract } of store.index.rows(root)) if (level !== 1) abstracts.set(path, abstract);
   const isShown = ({ path }: TreeEntry): boolean => {
     const below = path.slice(root === "" ? 0 : root.length + 1);
-    if (path === root) return entries.length === 1 && !entries[0]!.isDirectory;
-    return (recursive || !below.includes("/")) && (all || !below.split("/").some((name) => name.startsWith(".")));
+    if (path === root) return !entries[0]!.isDirectory;
+    return all || !below.split("/").some((name) => name.startsWith("."));
   };
   return entries.filter(isShown).map(({ path, isDirectory, size }) => ({
     uri: toUri(path),

@@ -1,4 +1,5 @@
-import { readdirSync, statSync } from "node:fs";
+import { readdirSync } from "node:fs";
+import { join } from "node:path";
 import type { Bundle, BundleCall } from "../bundle/bundle.ts";
 import { unpack } from "../bundle/extract.ts";
 import { CairnError } from "../errors.ts";
@@ -7,7 +8,7 @@ import type { IndexRecord } from "../formats/ovpack/records.ts";
 import { embeddingFacts } from "./embedding.ts";
 import { type StagedRow, stageRecords, stageVectors } from "./staged-records.ts";
 import type { ContextStore } from "./store.ts";
-import { levelOf } from "./tree.ts";
+import { factsAt, levelOf } from "./tree.ts";
 import {
   isControlName,
   isSession,
@@ -201,7 +202,8 @@ async function bring(store: ContextStore, bundle: Bundle, options: Bring): Promi
         throw error;
       }
       const isReplaced = options.exact || paths !== undefined;
-      await store.commit(changes, { replaced: isReplaced ? there : [], hasRecords: true });
+      const replaced = isReplaced ? there : clashing(store, { root, files, directories });
+      await store.commit(changes, { replaced, hasRecords: true });
     });
   }, options);
 }
@@ -212,10 +214,26 @@ function rootsOf(bundle: Bundle, { root, paths }: Bring): string[] {
   return root === "" ? bundle.manifest.scopes : [root];
 }
 
+/** Places that are a file where a directory comes, or the other way round. */
+function clashing(
+  store: ContextStore,
+  { root, files, directories }: Pick<Manifest, "files" | "directories"> & { root: string },
+): string[] {
+  const isOther = (path: string, isDirectory: boolean): boolean => {
+    const there = factsAt(join(store.folder, path));
+    return there !== undefined && (isDirectory ? !there.isDirectory() : !there.isFile());
+  };
+  const places = [
+    ...files.map(({ path }) => ({ path: joined(root, path), isDirectory: false })),
+    ...directories.map(({ path }) => ({ path: joined(root, path), isDirectory: true })),
+  ];
+  return places.flatMap(({ path, isDirectory }) => (path !== "" && isOther(path, isDirectory) ? [path] : []));
+}
+
 /** An empty directory is in nobody's way. Throws `conflict` for a parent that is a file. */
 function isTaken(store: ContextStore, path: string): boolean {
   const place = store.placeOf(path);
-  const facts = statSync(place, { throwIfNoEntry: false });
+  const facts = factsAt(place);
   return facts !== undefined && (!facts.isDirectory() || readdirSync(place).length > 0);
 }
 

@@ -65,7 +65,7 @@ export class ContextIndex implements Disposable {
     const db = new DatabaseSync(path, { allowExtension: dimensions !== null, timeout: BUSY_MS });
     try {
       if (dimensions !== null) loadVectors(db);
-      db.exec("PRAGMA journal_mode = WAL; PRAGMA synchronous = NORMAL; PRAGMA foreign_keys = ON");
+      db.exec("PRAGMA journal_mode = WAL; PRAGMA synchronous = FULL; PRAGMA foreign_keys = ON");
       const { user_version: version } = db.prepare("PRAGMA user_version").get() as { user_version: number };
       if (version > VERSION)
         throw new CairnError("newer_version", `${path} is of a newer version`, { hint: "use a newer Cairn" });
@@ -117,24 +117,26 @@ export class ContextIndex implements Disposable {
     return Number(lastInsertRowid);
   }
 
-  /** Adds the words of a row whose file was read. */
+  /** Adds the words of a row whose file was read; nothing for a row that has gone. */
   setWords({ id, abstract, text, body, source }: ReadRow): void {
-    const { name = "", tags } = (this.#get("SELECT name, tags FROM records WHERE id = ?", id) ?? {}) as {
-      name?: string;
-      tags?: string | null;
-    };
+    const row = this.#get("SELECT name, tags FROM records WHERE id = ?", id) as
+      | { name: string; tags: string | null }
+      | undefined;
+    if (row === undefined) return;
     this.#run("UPDATE records SET abstract = ?, text = ?, source = ? WHERE id = ?", abstract, text, source, id);
     this.#run("DELETE FROM words WHERE rowid = ?", id);
     this.#run(
       "INSERT INTO words (rowid, name, abstract, body) VALUES (?, ?, ?, ?)",
       id,
-      `${name} ${tags ?? ""}`,
+      `${row.name} ${row.tags ?? ""}`,
       abstract,
       body,
     );
   }
 
+  /** Nothing for a row that has gone. */
   setVector(id: number, vector: Float32Array): void {
+    if (this.#get("SELECT 1 FROM records WHERE id = ?", id) === undefined) return;
     this.#run("DELETE FROM vectors WHERE rowid = ?", BigInt(id));
     this.#run("INSERT INTO vectors (rowid, embedding) VALUES (?, ?)", BigInt(id), bytesOf(vector));
     this.#run("UPDATE records SET has_vector = 1 WHERE id = ?", id);
@@ -167,7 +169,8 @@ export class ContextIndex implements Disposable {
   /** Rows of a place and all below it, by path and level. */
   *rows(path: string): Generator<IndexRow> {
     const sql = `SELECT * FROM records WHERE ${WITHIN} ORDER BY path, level`;
-    for (const row of this.#statement(sql).iterate(...within(path))) yield rowOf(row);
+    // A statement of its own: somebody else may go through rows meanwhile.
+    for (const row of this.#db.prepare(sql).iterate(...within(path))) yield rowOf(row);
   }
 
   row(id: number): IndexRow | null {
@@ -194,8 +197,7 @@ export class ContextIndex implements Disposable {
   }
 
   /** Rows in which some of the words are, best first. */
-  searchWords(query: string, path: string, limit: number): Hit[] {
-    const words = query.match(/[\p{L}\p{N}_]+/gu) ?? [];
+  searchWords(words: readonly string[], path: string, limit: number): Hit[] {
     if (words.length === 0) return [];
     const match = words
       .slice(0, 64)
@@ -211,11 +213,6 @@ export class ContextIndex implements Disposable {
     const where = path === "" ? "" : `AND rowid IN (SELECT id FROM records WHERE ${WITHIN})`;
     const sql = `SELECT rowid AS id, 1 - distance AS score FROM vectors WHERE embedding MATCH ? AND k = ? ${where} ORDER BY distance`;
     return this.#all(sql, bytesOf(vector), limit, ...(path === "" ? [] : within(path))) as unknown as Hit[];
-  }
-
-  /** Brings everything into the one file, for whoever copies it. */
-  checkpoint(): void {
-    this.#db.exec("PRAGMA wal_checkpoint(TRUNCATE)");
   }
 
   #statement(sql: string): ReturnType<DatabaseSync["prepare"]> {

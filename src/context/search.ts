@@ -24,9 +24,15 @@ export interface Found {
 }
 
 const MOST = 1000;
-/** Ranks of both searches are joined by their reciprocals, as reciprocal rank fusion does. */
-const RANK_OFFSET = 60;
 const DEPTH = 50;
+/** Weight of words at which they count half as much as they can, against a cosine. */
+const HALF = 4;
+/** Words that say nothing about what is looked for. */
+const COMMON = new Set(
+  "a an and are as at be but by can do does for from had has have how i if in is it its me my no not of on or our so that the their them there they this to was we what when where which who why will with you your".split(
+    " ",
+  ),
+);
 
 /** Finds records by their words, by their vectors, or by both. Best first. */
 export async function find(store: ContextStore, query: string, options: SearchOptions = {}): Promise<Found[]> {
@@ -44,7 +50,8 @@ export async function find(store: ContextStore, query: string, options: SearchOp
   if (mode === "semantic" && store.index.dimensions === null)
     throw new CairnError("usage", "the store has no vectors", { hint: "search it by words" });
   const depth = mode === "both" ? Math.max(limit, DEPTH) : limit;
-  const words = mode === "semantic" ? [] : store.index.searchWords(query, path, depth);
+  const asked = wordsOf(query);
+  const words = mode === "semantic" ? [] : store.index.searchWords(asked, path, depth);
   let vectors: Hit[] = [];
   if (mode !== "words" && store.index.dimensions !== null) {
     const embedder = await store.embedder();
@@ -53,7 +60,7 @@ export async function find(store: ContextStore, query: string, options: SearchOp
   }
   const hits =
     mode === "both"
-      ? fused(words, vectors)
+      ? joined(words, vectors, asked.length)
       : mode === "words"
         ? words.map(({ id, score }) => ({ id, score: -score }))
         : vectors;
@@ -67,9 +74,19 @@ export async function find(store: ContextStore, query: string, options: SearchOp
   });
 }
 
-function fused(words: readonly Hit[], vectors: readonly Hit[]): Hit[] {
-  const scores = new Map<number, number>();
-  for (const hits of [words, vectors])
-    for (const [rank, { id }] of hits.entries()) scores.set(id, (scores.get(id) ?? 0) + 1 / (RANK_OFFSET + rank + 1));
+/** The words of a query that say something; all where none does. */
+function wordsOf(query: string): string[] {
+  const words = query.match(/[\p{L}\p{N}_]+/gu) ?? [];
+  const telling = words.filter((word) => !COMMON.has(word.toLowerCase()));
+  return telling.length > 0 ? telling : words;
+}
+
+/** A cosine, and up to 1 more for words by their weight: ranks alone would count a word that is everywhere as much as a name. */
+function joined(words: readonly Hit[], vectors: readonly Hit[], asked: number): Hit[] {
+  const scores = new Map<number, number>(vectors.map(({ id, score }) => [id, score]));
+  for (const { id, score } of words) {
+    const weight = -score / asked;
+    scores.set(id, (scores.get(id) ?? 0) + weight / (weight + HALF));
+  }
   return [...scores].map(([id, score]) => ({ id, score })).toSorted((a, b) => b.score - a.score || a.id - b.id);
 }

@@ -1,5 +1,5 @@
 import { randomUUID } from "node:crypto";
-import { existsSync, lstatSync, mkdirSync, realpathSync } from "node:fs";
+import { existsSync, mkdirSync, realpathSync } from "node:fs";
 import { dirname, join, resolve } from "node:path";
 import { CairnError, throwIfAborted, toCairnError } from "../errors.ts";
 import { Fields, parseJson } from "../formats/fields.ts";
@@ -12,7 +12,7 @@ import { EMBEDDED_DIMENSIONS, EMBEDDED_MODEL, type Embedder, type EmbeddingConfi
 import { ContextIndex, type IndexRow } from "./index-database.ts";
 import { openEmbedder } from "./open-embedder.ts";
 import { readStagedRecords } from "./staged-records.ts";
-import { excerptOf, fileOf, readHead, textToEmbed } from "./tree.ts";
+import { excerptOf, factsAt, fileOf, readHead, textToEmbed } from "./tree.ts";
 import { nameOf, toUri } from "./uri.ts";
 
 export const CONTROL = ".context";
@@ -73,7 +73,7 @@ export class ContextStore implements AsyncDisposable {
     const folder = folderAbove(place);
     const store = new ContextStore(folder, readConfig(join(folder, CONTROL, "store.json")));
     try {
-      if (store.#changes.isThere) await store.writing(async () => undefined);
+      if (store.#changes.isDecided) await store.writing(async () => undefined);
       return store;
     } catch (error) {
       await store[Symbol.asyncDispose]();
@@ -120,7 +120,7 @@ export class ContextStore implements AsyncDisposable {
     const done = { indexed: 0, vectors: 0 };
     for (;;) {
       throwIfAborted(signal);
-      const batch = await this.writing(async () => this.#fillBatch(signal), { signal });
+      const batch = await this.#fillBatch(signal);
       if (batch.indexed === 0) return done;
       done.indexed += batch.indexed;
       done.vectors += batch.vectors;
@@ -128,6 +128,7 @@ export class ContextStore implements AsyncDisposable {
     }
   }
 
+  /** No lock is held meanwhile: a row that changes has another id, and is read again. */
   async #fillBatch(signal: AbortSignal | undefined): Promise<{ indexed: number; vectors: number }> {
     const rows = this.index.pending(BATCH);
     if (rows.length === 0) return { indexed: 0, vectors: 0 };
@@ -171,7 +172,7 @@ export class ContextStore implements AsyncDisposable {
     const names = path.split("/");
     for (let end = 1; end < names.length; end++) {
       const above = join(this.folder, ...names.slice(0, end));
-      const facts = lstatSync(above, { throwIfNoEntry: false });
+      const facts = factsAt(above);
       if (facts === undefined) break;
       if (facts.isSymbolicLink())
         throw new CairnError("refused", `${printablePath(above)} is a link`, {

@@ -1,4 +1,4 @@
-import { closeSync, type Dirent, fstatSync, lstatSync, readdirSync, readSync } from "node:fs";
+import { type BigIntStats, closeSync, type Dirent, fstatSync, lstatSync, readdirSync, readSync } from "node:fs";
 import { join } from "node:path";
 import { CairnError, toCairnError } from "../errors.ts";
 import { checkMemberPath } from "../formats/ovpack/member-path.ts";
@@ -29,12 +29,26 @@ export function* treeOf(folder: string, path: string): Generator<TreeEntry> {
   if (found.isDirectory) yield* below(folder, path);
 }
 
+/** A place and what lies in it; at the root all scopes that are there. */
+export function* childrenOf(folder: string, path: string): Generator<TreeEntry> {
+  if (path === "") {
+    for (const scope of SCOPES) {
+      const entry = entryAt(folder, scope);
+      if (entry !== null) yield entry;
+    }
+    return;
+  }
+  const found = entryAt(folder, path);
+  if (found !== null) yield found;
+  if (found?.isDirectory === true) yield* below(folder, path, false);
+}
+
 /** A place and all below it; at the root all scopes, which are all that a store has. */
 export function* entriesOf(folder: string, path: string): Generator<TreeEntry> {
   for (const at of path === "" ? SCOPES : [path]) yield* treeOf(folder, at);
 }
 
-function* below(folder: string, path: string): Generator<TreeEntry> {
+function* below(folder: string, path: string, isDeep = true): Generator<TreeEntry> {
   let names: Dirent[];
   try {
     names = readdirSync(join(folder, path), { withFileTypes: true });
@@ -49,13 +63,23 @@ function* below(folder: string, path: string): Generator<TreeEntry> {
     if (entry === null) continue;
     checkMemberPath(at);
     yield entry;
-    if (entry.isDirectory) yield* below(folder, at);
+    if (isDeep && entry.isDirectory) yield* below(folder, at);
+  }
+}
+
+/** Undefined where nothing is, also where a file is in the place of a folder above it. */
+export function factsAt(place: string): BigIntStats | undefined {
+  try {
+    return lstatSync(place, { throwIfNoEntry: false, bigint: true });
+  } catch (error) {
+    if ((error as NodeJS.ErrnoException).code === "ENOTDIR") return undefined;
+    throw toCairnError(error, `look at ${printablePath(place)}`);
   }
 }
 
 /** Null where nothing is there. */
 export function entryAt(folder: string, path: string): TreeEntry | null {
-  const facts = lstatSync(join(folder, path), { throwIfNoEntry: false, bigint: true });
+  const facts = factsAt(join(folder, path));
   if (facts === undefined) return null;
   if (!facts.isDirectory() && !facts.isFile())
     throw new CairnError("unsupported", `${printablePath(join(folder, path))} is neither a file nor a directory`, {

@@ -1,0 +1,693 @@
+import assert from "node:assert/strict";
+import fs from "node:fs";
+import path from "node:path";
+import { after, describe, test } from "node:test";
+import { Bundle } from "../bundle/bundle.ts";
+import { listOf, type Made, writeZip } from "../bundle/testing-bundle.ts";
+import type { CairnError } from "../errors.ts";
+import { backupStore, exportBundle } from "./export-bundle.ts";
+import { readFiles } from "./files.ts";
+import type { ContextStore } from "./store.ts";
+import {
+  backupParts,
+  type ForeignParts,
+  foreignParts,
+  importFile,
+  mendHash,
+  restoreFile,
+  Scratch,
+  stateOf,
+} from "./testing-store.ts";
+
+/** Behaviours that bundles have since their second format, of OpenViking's description of it, and what each refuses. */
+
+const scratch = new Scratch();
+after(() => scratch[Symbol.dispose]());
+
+const read = (store: ContextStore, at: string): string => readFiles(store, `viking://${at}`).toString("utf8");
+const isThere = (store: ContextStore, at: string): boolean => fs.existsSync(path.join(store.folder, at));
+
+/** Fails as it should, with the store as it was. */
+async function refused(
+  store: ContextStore,
+  act: () => Promise<unknown>,
+  { code, details = {} }: { code: string; details?: Record<string, unknown> },
+): Promise<void> {
+  const before = stateOf(store);
+  await assert.rejects(act(), (error: CairnError) => {
+    assert.equal(error.code, code, error.message);
+    for (const [name, value] of Object.entries(details))
+      assert.deepEqual(error.details?.[name], value, JSON.stringify(error.details));
+    return true;
+  });
+  assert.deepEqual(stateOf(store), before);
+}
+
+describe("an import", () => {
+  test("keeps the name of the bundle's root below the parent", async () => {
+    await using store = await scratch.store();
+    const { uri } = await importFile(store, await scratch.bundle({}), { parent: "viking://resources/imported/" });
+    assert.equal(uri, "viking://resources/imported/docs");
+    assert.equal(read(store, "resources/imported/docs/a.md"), "alpha");
+  });
+
+  test("makes parents that are missing, and none where it is refused", async () => {
+    await using store = await scratch.store();
+    await importFile(store, await scratch.bundle({}), { parent: "viking://resources/a/b/c" });
+    assert.ok(isThere(store, "resources/a/b/c/docs"));
+    const wrong = await scratch.bundle({ uri: "viking://user/alice/memories" });
+    await refused(store, () => importFile(store, wrong, { parent: "viking://resources/d/e" }), { code: "usage" });
+    assert.ok(!isThere(store, "resources/d"));
+  });
+
+  test("takes what is in a parent that is a file for a conflict", async () => {
+    await using store = await scratch.store({ "resources/file": "x" });
+    const file = await scratch.bundle({});
+    await refused(store, () => importFile(store, file, { parent: "viking://resources/file" }), { code: "conflict" });
+  });
+
+  const others: [string, ForeignParts, string][] = [
+    ["resources do not become memories", { uri: "viking://resources/docs" }, "viking://user/alice/memories"],
+    ["resources do not become a user's resources", { uri: "viking://resources/docs" }, "viking://user/alice/resources"],
+    ["memories do not become resources", { uri: "viking://user/alice/memories" }, "viking://resources/x"],
+    ["a session does not become resources", { uri: "viking://session/s1" }, "viking://resources"],
+    ["a session does not nest in a session", { uri: "viking://session/s1" }, "viking://session/s0"],
+    [
+      "a user's session does not become a memory",
+      { uri: "viking://user/alice/sessions/s1" },
+      "viking://user/alice/memories",
+    ],
+    [
+      "a user's memories do not go deeper",
+      { uri: "viking://user/alice/memories/tea" },
+      "viking://user/alice/memories/deep",
+    ],
+    [
+      "an agent's skills do not become memories",
+      { uri: "viking://agent/default/skills/x" },
+      "viking://agent/default/memories",
+    ],
+    ["a whole scope goes nowhere but to the root", { uri: "viking://resources" }, "viking://resources/x"],
+    ["a subtree does not go to the root", { uri: "viking://resources/docs" }, "viking://"],
+    ["a backup is not imported", backupParts({ "resources/a": "a" }), "viking://"],
+    ["a parent of an unknown scope is none", {}, "viking://temp/x"],
+    ["a parent that leads out is none", {}, "viking://resources/../user"],
+    ["a parent that is no URI is none", {}, "resources"],
+  ];
+  for (const [name, parts, parent] of others)
+    test(name, async () => {
+      await using store = await scratch.store({ "resources/a": "a" });
+      const file = await scratch.bundle(parts);
+      await refused(store, () => importFile(store, file, { parent }), { code: "usage" });
+    });
+
+  test("takes memories of one user to another, at the same depth", async () => {
+    await using store = await scratch.store();
+    const file = await scratch.bundle({ uri: "viking://user/alice/memories" });
+    const { uri } = await importFile(store, file, { parent: "viking://user/bob" });
+    assert.equal(uri, "viking://user/bob/memories");
+    assert.equal([...store.index.rows("")][0]!.contextType, "memory");
+  });
+
+  test("takes a whole scope to the root", async () => {
+    await using store = await scratch.store();
+    const { uri } = await importFile(store, await scratch.bundle({ uri: "viking://resources" }), {
+      parent: "viking://",
+    });
+    assert.equal(uri, "viking://resources");
+    assert.equal(read(store, "resources/a.md"), "alpha");
+  });
+
+  test("brings a session's files and indexes none of them", async () => {
+    await using store = await scratch.store();
+    const records = [{ record_id: "r1", path: "", kind: "directory", level: 0, text: "of a session" }];
+    const file = await scratch.bundle({
+      uri: "viking://session/s1",
+      content: { "messages.jsonl": "{}", ".meta.json": "{}", ".done": "" },
+      records,
+    });
+    await importFile(store, file, { parent: "viking://session" });
+    assert.ok(isThere(store, "session/s1/.meta.json") && isThere(store, "session/s1/.done"));
+    assert.deepEqual([...store.index.rows("")], []);
+  });
+
+  test("brings a user's directory called tasks, and hidden files", async () => {
+    await using store = await scratch.store();
+    await importFile(store, await scratch.bundle({ content: { tasks: null, "tasks/x": "x", ".env": "y" } }), {
+      parent: "viking://resources",
+    });
+    assert.deepEqual([read(store, "resources/docs/tasks/x"), read(store, "resources/docs/.env")], ["x", "y"]);
+  });
+
+  test("takes over what records tell, and makes times and counts anew", async () => {
+    await using store = await scratch.store();
+    const scalars = {
+      type: "note",
+      name: "Alpha",
+      description: "d",
+      tags: "t1,t2",
+      abstract: "of alpha",
+      context_type: "memory",
+      created_at: "1999-01-01",
+      active_count: 7,
+      uri: "viking://user/x",
+    };
+    const records = [{ record_id: "r1", path: "a.md", kind: "file", level: 2, scalars }];
+    await importFile(store, await scratch.bundle({ records }), { parent: "viking://resources" });
+    const [row] = [...store.index.rows("")];
+    assert.deepEqual(
+      [row!.type, row!.name, row!.description, row!.tags, row!.abstract],
+      ["note", "Alpha", "d", "t1,t2", "of alpha"],
+    );
+    assert.deepEqual([row!.contextType, row!.activeCount, row!.path], ["resource", 0, "resources/docs/a.md"]);
+    assert.ok(row!.createdAt > "2020");
+  });
+
+  test("ignores members that it does not know", async () => {
+    await using store = await scratch.store();
+    const made = foreignParts({
+      records: [{ record_id: "r1", path: "a.md", kind: "file", level: 2, later: 1, scalars: { md5: "x" } }],
+    });
+    Object.assign(made.manifest, { later: { a: 1 } });
+    Object.assign(made.manifest["root"] as object, { user_id: "alice" });
+    const to = scratch.place("later.ovpack");
+    await writeZip(to, made);
+    await importFile(store, to, { parent: "viking://resources" });
+    assert.equal([...store.index.rows("")].length, 1);
+  });
+
+  test("indexes files that have no record, and the abstracts that lie among them", async () => {
+    await using store = await scratch.store();
+    await importFile(
+      store,
+      await scratch.bundle({ content: { "a.md": "# Alpha", ".abstract.md": "About alpha", ".overview.md": "More" } }),
+      { parent: "viking://resources" },
+    );
+    await store.fill();
+    assert.deepEqual(
+      [...store.index.rows("")].map(({ path: at, level, abstract }) => [at, level, abstract]),
+      [
+        ["resources/docs", 0, "About alpha"],
+        ["resources/docs", 1, "More"],
+        ["resources/docs/a.md", 2, "Alpha"],
+      ],
+    );
+  });
+});
+
+describe("a conflict", () => {
+  test("is refused unless told otherwise, with the place that is taken", async () => {
+    await using store = await scratch.store({ "resources/docs/mine.md": "mine" });
+    const file = await scratch.bundle({});
+    await refused(store, () => importFile(store, file, { parent: "viking://resources" }), {
+      code: "already_exists",
+      details: { resource: "viking://resources/docs" },
+    });
+  });
+
+  test("is settled by replacing the root whole", async () => {
+    await using store = await scratch.store({ "resources/docs/mine.md": "mine", "resources/other.md": "other" });
+    await importFile(store, await scratch.bundle({}), { parent: "viking://resources", onConflict: "overwrite" });
+    assert.ok(!isThere(store, "resources/docs/mine.md"));
+    assert.deepEqual([read(store, "resources/docs/a.md"), read(store, "resources/other.md")], ["alpha", "other"]);
+    assert.deepEqual([...store.index.rows("")].map(({ path: at }) => at).toSorted(), [
+      "resources/docs/a.md",
+      "resources/other.md",
+    ]);
+  });
+
+  test("is settled by leaving what is there", async () => {
+    await using store = await scratch.store({ "resources/docs/mine.md": "mine" });
+    const before = stateOf(store);
+    const { skipped, uri } = await importFile(store, await scratch.bundle({}), {
+      parent: "viking://resources",
+      onConflict: "skip",
+    });
+    assert.deepEqual([skipped, uri], [true, "viking://resources/docs"]);
+    assert.deepEqual(stateOf(store), before);
+  });
+
+  test("is not settled before all of the bundle was checked, by leaving it neither", async () => {
+    await using store = await scratch.store({ "resources/docs/mine.md": "mine" });
+    const file = await spoilt(({ members }) => void members.set("docs/files/a.md", Buffer.from("Alpha")));
+    for (const onConflict of ["skip", "overwrite", "fail"] as const)
+      await refused(store, () => importFile(store, file, { parent: "viking://resources", onConflict }), {
+        code: "damaged",
+      });
+  });
+
+  test("is none where an empty directory lies", async () => {
+    await using store = await scratch.store({ "resources/other.md": "x" });
+    fs.mkdirSync(path.join(store.folder, "resources/docs"));
+    await importFile(store, await scratch.bundle({}), { parent: "viking://resources" });
+    assert.equal(read(store, "resources/docs/a.md"), "alpha");
+  });
+});
+
+async function spoilt(spoil: (made: Made) => void, parts: ForeignParts = {}): Promise<string> {
+  const made = foreignParts(parts);
+  spoil(made);
+  const to = scratch.place("spoilt.ovpack");
+  await writeZip(to, made);
+  return to;
+}
+
+const entriesOf = ({ manifest }: Made): Record<string, unknown>[] => manifest["entries"] as Record<string, unknown>[];
+
+describe("damage is refused before anything is written", () => {
+  const cases: [string, (made: Made) => void, Record<string, unknown>][] = [
+    ["no manifest", (made) => (made.manifestPath = "docs/files/manifest.json"), { field: "manifest" }],
+    ["another kind", ({ manifest }) => (manifest["kind"] = "other"), { field: "kind" }],
+    ["no root", ({ manifest }) => delete manifest["root"], { field: "root" }],
+    [
+      "a root of another name",
+      ({ manifest }) => ((manifest["root"] as { name: string }).name = "other"),
+      { field: "root.name" },
+    ],
+    [
+      "a root whose URI has another name",
+      ({ manifest }) => ((manifest["root"] as { uri: string }).uri = "viking://resources/other"),
+      { field: "root.name" },
+    ],
+    ["no entries", ({ manifest }) => delete manifest["entries"], { field: "entries" }],
+    [
+      "a file that is not listed",
+      ({ members }) => members.set("docs/files/more.md", Buffer.from("x")),
+      { unexpected_files: ["more.md"] },
+    ],
+    ["a file that is missing", ({ members }) => members.delete("docs/files/a.md"), { missing_files: ["a.md"] }],
+    [
+      "a directory that is not listed",
+      ({ members }) => members.set("docs/files/d", null),
+      { unexpected_directories: ["d"] },
+    ],
+    [
+      "a directory that is missing",
+      (made) => entriesOf(made).push({ kind: "directory", path: "d" }),
+      { missing_directories: ["d"] },
+    ],
+    [
+      "a size that differs",
+      (made) => {
+        entriesOf(made)[1]!["size"] = 4;
+        mendHash(made.manifest);
+      },
+      { path: "a.md", field: "size", expected: 4, actual: 5 },
+    ],
+    [
+      "a hash that differs",
+      (made) => {
+        entriesOf(made)[1]!["sha256"] = "0".repeat(64);
+        mendHash(made.manifest);
+      },
+      { path: "a.md", field: "sha256" },
+    ],
+    [
+      "a hash over all that differs",
+      ({ manifest }) => (manifest["content_sha256"] = "0".repeat(64)),
+      { field: "content_sha256" },
+    ],
+    ["an entry twice", (made) => entriesOf(made).push({ ...entriesOf(made)[1]! }), { path: "a.md" }],
+    ["a member beside the root", ({ members }) => members.set("other/x", Buffer.from("x")), { path: "other/x" }],
+    ["a member beside the files", ({ members }) => members.set("docs/x", Buffer.from("x")), { path: "docs/x" }],
+    [
+      "a control file",
+      (made) => {
+        made.members.set("docs/files/.relations.json", Buffer.from(""));
+        entriesOf(made).push({ kind: "file", path: ".relations.json", size: 0, sha256: EMPTY });
+        mendHash(made.manifest);
+      },
+      { path: ".relations.json" },
+    ],
+    [
+      "no records",
+      ({ manifest }) => delete (manifest["index"] as { records?: object }).records,
+      { field: "index.records" },
+    ],
+    [
+      "records that are cut",
+      ({ manifest }) => ((manifest["index"] as { records: { count: number } }).records.count = 1),
+      { expected: 1, actual: 0 },
+    ],
+  ];
+  for (const [name, spoil, details] of cases)
+    test(name, async () => {
+      await using store = await scratch.store({ "resources/docs/mine.md": "mine" });
+      const file = await spoilt(spoil);
+      await refused(store, () => importFile(store, file, { parent: "viking://resources", onConflict: "overwrite" }), {
+        code: "damaged",
+        details,
+      });
+    });
+
+  test("an old format", async () => {
+    await using store = await scratch.store();
+    const file = await spoilt(({ manifest }) => (manifest["format_version"] = 1));
+    await refused(store, () => importFile(store, file, { parent: "viking://resources" }), { code: "unsupported" });
+  });
+
+  test("a newer format", async () => {
+    await using store = await scratch.store();
+    const file = await spoilt(({ manifest }) => (manifest["format_version"] = 9));
+    await refused(store, () => importFile(store, file, { parent: "viking://resources" }), {
+      code: "newer_version",
+      details: { actual: 9 },
+    });
+  });
+});
+
+const EMPTY = "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855";
+
+describe("a backup", () => {
+  const files = {
+    "resources/docs/a.md": "alpha",
+    "user/alice/memories/tea.md": "green",
+    "session/s1/m.jsonl": "{}",
+    "agent/x/skills/y": "z",
+  };
+
+  test("has every scope that has something, and comes back into an empty store", async () => {
+    await using store = await scratch.store(files);
+    const to = scratch.place("backup.ovpack");
+    await backupStore(store, { to });
+    await using bundle = await Bundle.open(to);
+    assert.deepEqual(bundle.manifest.scopes, ["resources", "user", "agent", "session"]);
+    assert.deepEqual(bundle.manifest.root, {
+      name: "openviking-backup",
+      package_type: "backup",
+      scope: "root",
+      uri: "viking://",
+    });
+    await using other = await scratch.store();
+    const { uri } = await restoreFile(other, to);
+    await other.fill();
+    assert.equal(uri, "viking://");
+    for (const [at, text] of Object.entries(files)) assert.equal(read(other, at), text);
+    assert.equal([...other.index.rows("")].length, [...store.index.rows("")].length);
+  });
+
+  test("has the scopes that OpenViking 0.4 has even where they are empty", async () => {
+    await using store = await scratch.store();
+    const to = scratch.place("empty.ovpack");
+    await backupStore(store, { to });
+    await using bundle = await Bundle.open(to);
+    assert.deepEqual(
+      [bundle.manifest.scopes, bundle.manifest.directories.map((each) => each.path)],
+      [
+        ["resources", "user"],
+        ["", "resources", "user"],
+      ],
+    );
+    await using other = await scratch.store();
+    await restoreFile(other, to);
+  });
+
+  test("is restored by writing into what is there; what only the store has stays", async () => {
+    await using store = await scratch.store({
+      "resources/docs/a.md": "old",
+      "resources/mine.md": "mine",
+      "session/s9/m": "m",
+    });
+    const file = await scratch.bundle(backupParts({ "resources/docs/a.md": "new" }));
+    await refused(store, () => restoreFile(store, file), {
+      code: "already_exists",
+      details: { resource: "viking://resources" },
+    });
+    await restoreFile(store, file, { onConflict: "overwrite" });
+    assert.deepEqual(
+      [read(store, "resources/docs/a.md"), read(store, "resources/mine.md"), read(store, "session/s9/m")],
+      ["new", "mine", "m"],
+    );
+  });
+
+  test("is restored exactly where that is asked for; scopes that it does not have stay", async () => {
+    await using store = await scratch.store({ "resources/mine.md": "mine", "session/s9/m": "m" });
+    const file = await scratch.bundle(backupParts({ "resources/docs/a.md": "new" }));
+    await restoreFile(store, file, { onConflict: "overwrite", exact: true });
+    assert.ok(!isThere(store, "resources/mine.md") && isThere(store, "session/s9/m"));
+    assert.deepEqual(
+      [...store.index.rows("")].map(({ path: at }) => at),
+      ["resources/docs/a.md"],
+    );
+  });
+
+  test("is left where something is there and that is asked for", async () => {
+    await using store = await scratch.store({ "resources/mine.md": "mine" });
+    const before = stateOf(store);
+    const { skipped } = await restoreFile(store, await scratch.bundle(backupParts({ "user/a/memories/x": "x" }, {})), {
+      onConflict: "skip",
+    });
+    assert.equal(skipped, false);
+    const again = await restoreFile(store, await scratch.bundle(backupParts({ "user/a/memories/x": "y" })), {
+      onConflict: "skip",
+    });
+    assert.equal(again.skipped, true);
+    assert.equal(read(store, "user/a/memories/x"), "x");
+    assert.equal(stateOf(store)["resources/mine.md"], before["resources/mine.md"]);
+  });
+
+  test("puts a directory in the place of a file, and a file in that of a directory", async () => {
+    await using store = await scratch.store({ "resources/a": "file", "resources/b/c": "deep" });
+    await restoreFile(store, await scratch.bundle(backupParts({ "resources/a/x": "x", "resources/b": "file" })), {
+      onConflict: "overwrite",
+    });
+    await store.fill();
+    assert.deepEqual([read(store, "resources/a/x"), read(store, "resources/b")], ["x", "file"]);
+    assert.deepEqual(
+      [...store.index.rows("")].map(({ path: at }) => at),
+      ["resources/a/x", "resources/b"],
+    );
+  });
+
+  const broken: [string, ForeignParts, string][] = [
+    ["an ordinary bundle is not restored", {}, "usage"],
+    ["a scope that is not there", backupParts({ "resources/a": "a" }, { scopes: ["resources", "user"] }), "damaged"],
+    [
+      "a scope that is not said",
+      backupParts({ "resources/a": "a", "user/x": "x" }, { scopes: ["resources"] }),
+      "damaged",
+    ],
+    ["a scope twice", backupParts({ "resources/a": "a" }, { scopes: ["resources", "resources"] }), "damaged"],
+    ["a root that is no scope", backupParts({ "other/a": "a" }), "damaged"],
+    ["a scope that is a file", backupParts({ resources: "a" }), "damaged"],
+  ];
+  for (const [name, parts, code] of broken)
+    test(`is refused: ${name}`, async () => {
+      await using store = await scratch.store({ "resources/mine.md": "mine" });
+      const file = await scratch.bundle(parts);
+      await refused(store, () => restoreFile(store, file, { onConflict: "overwrite" }), { code });
+    });
+});
+
+describe("single paths and plans", () => {
+  const content = { d: null, "d/one.md": "one", "d/two.md": "two", "three.md": "three" };
+
+  test("a path of a bundle is brought alone, with the directories above it", async () => {
+    await using store = await scratch.store({ "resources/docs/d/mine.md": "mine" });
+    const done = await importFile(store, await scratch.bundle({ content }), {
+      parent: "viking://resources",
+      paths: ["d/one.md"],
+    });
+    assert.deepEqual(
+      [done.files, read(store, "resources/docs/d/one.md"), read(store, "resources/docs/d/mine.md")],
+      [1, "one", "mine"],
+    );
+    assert.ok(!isThere(store, "resources/docs/three.md"));
+  });
+
+  test("a path that is there is a conflict at that path, and is replaced alone", async () => {
+    await using store = await scratch.store({ "resources/docs/d/one.md": "mine", "resources/docs/d/two.md": "mine" });
+    const file = await scratch.bundle({ content });
+    const options = { parent: "viking://resources", paths: ["d/one.md"] };
+    await refused(store, () => importFile(store, file, options), {
+      code: "already_exists",
+      details: { resource: "viking://resources/docs/d/one.md" },
+    });
+    await importFile(store, file, { ...options, onConflict: "overwrite" });
+    assert.deepEqual([read(store, "resources/docs/d/one.md"), read(store, "resources/docs/d/two.md")], ["one", "mine"]);
+  });
+
+  test("a path that is not in it is refused by name", async () => {
+    await using store = await scratch.store();
+    const file = await scratch.bundle({ content });
+    await refused(store, () => importFile(store, file, { parent: "viking://resources", paths: ["none"] }), {
+      code: "not_found",
+      details: { path: "none" },
+    });
+  });
+
+  test("a dry run checks all, says what would be done, and does nothing", async () => {
+    await using store = await scratch.store({ "resources/docs/mine.md": "mine" });
+    const before = stateOf(store);
+    const options = { parent: "viking://resources", dryRun: true, onConflict: "overwrite" } as const;
+    const { files, replaced } = await importFile(store, await scratch.bundle({ content }), options);
+    assert.deepEqual([files, replaced, stateOf(store)], [3, ["viking://resources/docs"], before]);
+    const damaged = await spoilt(({ members }) => void members.set("docs/files/a.md", Buffer.from("Alpha")));
+    await refused(store, () => importFile(store, damaged, options), { code: "damaged" });
+  });
+});
+
+describe("vectors", () => {
+  const embedding = { provider: "cairn", model: "all-minilm-l6-v2-static", input: "text", dimensions: 256 };
+  const vector = Array.from({ length: 256 }, (_, i) => (i === 7 ? 1 : 0));
+  const records = [
+    { record_id: "r1", path: "a.md", kind: "file", level: 2, vector: { dense: { offset: 0, dimensions: 256 } } },
+  ];
+  const fitting = { records, vectors: [vector], embedding };
+
+  test("of a bundle are used where they were made as the store makes its own", async () => {
+    await using store = await scratch.store();
+    const done = await importFile(store, await scratch.bundle(fitting), {
+      parent: "viking://resources",
+      vectorMode: "require",
+    });
+    assert.equal(done.vectors, "bundle");
+    await store.fill();
+    const [row] = [...store.index.rows("")];
+    assert.deepEqual([...store.index.vector(row!.id)!], vector);
+  });
+
+  test("are made anew where others made them, or that is asked for", async () => {
+    await using store = await scratch.store();
+    const other = await scratch.bundle({ ...fitting, embedding: { ...embedding, model: "other" } });
+    assert.equal((await importFile(store, other, { parent: "viking://resources/a" })).vectors, "model");
+    const own = await scratch.bundle(fitting);
+    assert.equal(
+      (await importFile(store, own, { parent: "viking://resources/b", vectorMode: "recompute" })).vectors,
+      "model",
+    );
+    await store.fill();
+    for (const row of store.index.rows("")) assert.notDeepEqual([...store.index.vector(row.id)!], vector);
+  });
+
+  test("that are required and do not fit are refused with the reason", async () => {
+    await using store = await scratch.store();
+    const cases: [ForeignParts, string][] = [
+      [{}, "it has none"],
+      [{ ...fitting, embedding: { ...embedding, model: "other" } }, "another model made them"],
+      [{ ...fitting, embedding: { ...embedding, query_param: "q" } }, "another query_param made them"],
+      [
+        {
+          ...fitting,
+          content: { "a.md": "a", "b.md": "b" },
+          records: [...records, { record_id: "r2", path: "b.md", kind: "file", level: 2 }],
+        },
+        "some are missing",
+      ],
+    ];
+    for (const [parts, reason] of cases) {
+      const file = await scratch.bundle(parts);
+      await refused(store, () => importFile(store, file, { parent: "viking://resources", vectorMode: "require" }), {
+        code: "usage",
+        details: { reason },
+      });
+    }
+  });
+
+  test("are exported whole or not at all", async () => {
+    await using store = await scratch.store({ "resources/docs/a.md": "alpha", "resources/docs/b.md": "beta" });
+    const to = scratch.place("vectors.ovpack");
+    await exportBundle(store, { uri: "viking://resources/docs", to, includeVectors: true });
+    await using bundle = await Bundle.open(to);
+    assert.equal(bundle.manifest.dense?.count, 2);
+    fs.writeFileSync(path.join(store.folder, "resources/docs/c.md"), "not indexed");
+    await refused(
+      store,
+      () => exportBundle(store, { uri: "viking://resources/docs", to: scratch.place("x"), includeVectors: true }),
+      { code: "usage" },
+    );
+  });
+
+  test("are none in a store that searches by words alone", async () => {
+    await using store = await scratch.store({}, { provider: "none", model: "", dimensions: 0 });
+    const done = await importFile(store, await scratch.bundle(fitting), { parent: "viking://resources" });
+    assert.equal(done.vectors, "none");
+    const file = await scratch.bundle(fitting);
+    await refused(store, () => importFile(store, file, { parent: "viking://resources/x", vectorMode: "require" }), {
+      code: "usage",
+    });
+  });
+});
+
+describe("an export", () => {
+  test("leaves control files out, and has abstracts and hidden files", async () => {
+    await using store = await scratch.store({
+      "resources/docs/a.md": "a",
+      "resources/docs/.abstract.md": "about",
+      "resources/docs/.env": "e",
+    });
+    fs.writeFileSync(path.join(store.folder, "resources/docs/.relations.json"), "{}");
+    const to = scratch.place("out.ovpack");
+    await exportBundle(store, { uri: "viking://resources/docs", to });
+    await using bundle = await Bundle.open(to);
+    assert.deepEqual(
+      bundle.manifest.files.map((each) => each.path),
+      [".abstract.md", ".env", "a.md"],
+    );
+    const records = await listOf(bundle.records());
+    assert.deepEqual(
+      records.map(({ path: at, level, text }) => [at, level, text]),
+      [
+        ["", 0, "about"],
+        ["a.md", 2, undefined],
+      ],
+    );
+  });
+
+  test("says in layout C to whom something of a user belongs, and in B not", async () => {
+    await using store = await scratch.store({ "user/alice/memories/tea.md": "green" });
+    for (const [layout, owner] of [
+      ["C", "alice"],
+      ["B", undefined],
+    ] as const) {
+      const to = scratch.place("owned.ovpack");
+      await exportBundle(store, { uri: "viking://user/alice/memories", to, layout });
+      await using bundle = await Bundle.open(to);
+      const [record] = await listOf(bundle.records());
+      assert.deepEqual([bundle.manifest.root.user_id, record!.user_id], [owner, owner]);
+    }
+  });
+
+  test("has a session's files and no record", async () => {
+    await using store = await scratch.store({ "session/s1/.abstract.md": "a", "session/s1/m.jsonl": "{}" });
+    const to = scratch.place("session.ovpack");
+    const made = await exportBundle(store, { uri: "viking://session/s1", to });
+    assert.deepEqual([made.files, made.records], [2, 0]);
+  });
+
+  test("of equal content has equal bytes, also after an import elsewhere", async () => {
+    await using store = await scratch.store({
+      "resources/docs/b.md": "b",
+      "resources/docs/a/ü.md": "ü",
+      "resources/docs/a.md": "a",
+    });
+    const [one, other] = [scratch.place("one"), scratch.place("other")];
+    await exportBundle(store, { uri: "viking://resources/docs", to: one, includeVectors: true });
+    await using second = await scratch.store();
+    await importFile(second, one, { parent: "viking://resources" });
+    await second.fill();
+    await exportBundle(second, { uri: "viking://resources/docs", to: other, includeVectors: true });
+    assert.ok(fs.readFileSync(one).equals(fs.readFileSync(other)));
+  });
+
+  test("is refused of what is no directory of a scope", async () => {
+    await using store = await scratch.store({ "resources/docs/a.md": "a" });
+    const to = scratch.place("none.ovpack");
+    for (const [uri, code] of [
+      ["viking://", "usage"],
+      ["viking://resources/none", "not_found"],
+      ["viking://resources/docs/a.md", "usage"],
+      ["viking://queue", "usage"],
+    ] as const)
+      await refused(store, () => exportBundle(store, { uri, to }), { code });
+    fs.symlinkSync("/etc", path.join(store.folder, "resources/docs/link"));
+    await refused(store, () => exportBundle(store, { uri: "viking://resources/docs", to }), {
+      code: "unsupported",
+      details: { path: "resources/docs/link" },
+    });
+    await refused(store, () => exportBundle(store, { uri: "viking://resources/docs/link/ssh", to }), {
+      code: "refused",
+    });
+    assert.ok(!fs.existsSync(to));
+  });
+});

@@ -1,0 +1,220 @@
+import assert from "node:assert/strict";
+import fs from "node:fs";
+import path from "node:path";
+import { after, test } from "node:test";
+import { checkConsistency, reindex } from "./consistency.ts";
+import { openModel } from "./embedded-model.ts";
+import { addFiles, listFiles, readFiles, removeFiles } from "./files.ts";
+import { find } from "./search.ts";
+import { ContextStore, EMBEDDED } from "./store.ts";
+import { PAIRS } from "./testing-pairs.ts";
+import { Scratch, stateOf } from "./testing-store.ts";
+
+const scratch = new Scratch();
+after(() => scratch[Symbol.dispose]());
+
+const pathsOf = (store: ContextStore): string[] => [...store.index.rows("")].map((row) => row.path);
+
+test("a folder that is added is listed, read, found and taken out again", async () => {
+  await using store = await scratch.store();
+  const from = scratch.place("docs");
+  fs.mkdirSync(path.join(from, "deep"), { recursive: true });
+  fs.writeFileSync(path.join(from, "a.md"), "# Alpha\n\nThe first letter.\n");
+  fs.writeFileSync(path.join(from, "deep/data.bin"), Buffer.from([0, 255, 1, 254]));
+  const added = await addFiles(store, "viking://resources/docs", { from, abstract: "Letters" });
+  assert.deepEqual(added, { uri: "viking://resources/docs", files: 3, directories: 2, bytes: 38 });
+  await store.fill();
+  assert.deepEqual(
+    listFiles(store, "viking://resources/docs", { recursive: true }).map(({ uri, abstract }) => [uri, abstract]),
+    [
+      ["viking://resources/docs/a.md", "Alpha The first letter."],
+      ["viking://resources/docs/deep", ""],
+      ["viking://resources/docs/deep/data.bin", ""],
+    ],
+  );
+  assert.deepEqual(
+    listFiles(store, "viking://resources", {}).map(({ uri, abstract }) => [uri, abstract]),
+    [["viking://resources/docs", "Letters"]],
+  );
+  assert.deepEqual(readFiles(store, "viking://resources/docs/deep/data.bin"), Buffer.from([0, 255, 1, 254]));
+  assert.equal(readFiles(store, "viking://resources/docs", { level: 0 }).toString(), "Letters");
+  assert.throws(() => readFiles(store, "viking://resources/docs", { level: 1 }), { code: "not_found" });
+  assert.throws(() => readFiles(store, "viking://resources/docs"), { code: "usage" });
+  const [hit] = await find(store, "letter");
+  assert.equal(hit!.uri, "viking://resources/docs/a.md");
+  await removeFiles(store, "viking://resources/docs/deep");
+  assert.deepEqual(pathsOf(store), ["resources/docs", "resources/docs/a.md"]);
+  assert.equal(checkConsistency(store, "").ok, true);
+  await assert.rejects(removeFiles(store, "viking://resources/docs/deep"), { code: "not_found" });
+});
+
+test("adding replaces nothing unless told, and then all that was there", async () => {
+  await using store = await scratch.store({ "resources/a": "one" });
+  const before = stateOf(store);
+  await assert.rejects(addFiles(store, "viking://resources/a", { from: Buffer.from("two") }), {
+    code: "already_exists",
+  });
+  assert.deepEqual(stateOf(store), before);
+  await addFiles(store, "viking://resources/a", { from: Buffer.from("two"), overwrite: true });
+  assert.equal(readFiles(store, "viking://resources/a").toString(), "two");
+});
+
+test("what is no file, no folder or the store itself is not added", async () => {
+  await using store = await scratch.store({ "resources/a": "one" });
+  const before = stateOf(store);
+  const from = scratch.place("links");
+  fs.mkdirSync(from);
+  fs.symlinkSync("/etc/passwd", path.join(from, "link"));
+  fs.writeFileSync(path.join(from, "a"), "a");
+  const refused = async (uri: string, source: string, code: string): Promise<void> => {
+    await assert.rejects(addFiles(store, uri, { from: source }), { code });
+    assert.deepEqual(stateOf(store), before);
+  };
+  await refused("viking://resources/x", from, "unsupported");
+  await refused("viking://resources/x", store.folder, "usage");
+  await refused("viking://resources/x", path.join(from, "none"), "not_found");
+  await refused("viking://resources", path.join(from, "a"), "usage");
+  await refused("viking://resources/.relations.json", path.join(from, "a"), "usage");
+});
+
+test("a link that lies in a store leads no change out of it", async () => {
+  await using store = await scratch.store({ "resources/a": "one" });
+  const outside = scratch.place("outside");
+  fs.mkdirSync(outside);
+  fs.symlinkSync(outside, path.join(store.folder, "resources/link"));
+  await assert.rejects(addFiles(store, "viking://resources/link/x", { from: Buffer.from("x") }), { code: "refused" });
+  await assert.rejects(removeFiles(store, "viking://resources/link/x"), { code: "refused" });
+  assert.deepEqual(fs.readdirSync(outside), []);
+});
+
+test("files that were changed by hand are named by the check and settled by a new index", async () => {
+  await using store = await scratch.store({
+    "resources/a.md": "one",
+    "resources/b.md": "two",
+    "user/x/memories/c.md": "three",
+  });
+  fs.writeFileSync(path.join(store.folder, "resources/a.md"), "something else");
+  fs.rmSync(path.join(store.folder, "resources/b.md"));
+  fs.writeFileSync(path.join(store.folder, "resources/new.md"), "new");
+  const report = checkConsistency(store, "");
+  assert.deepEqual(
+    [report.ok, report.missing_records, report.missing_files, report.stale],
+    [
+      false,
+      [{ uri: "viking://resources/new.md", level: 2 }],
+      [{ uri: "viking://resources/b.md", level: 2 }],
+      [{ uri: "viking://resources/a.md", level: 2 }],
+    ],
+  );
+  assert.equal(checkConsistency(store, "user").ok, true);
+  assert.deepEqual(reindex(store, "", {}), { added: 1, removed: 1, changed: 1 });
+  await store.fill();
+  assert.equal(checkConsistency(store, "").ok, true);
+  assert.equal((await find(store, "something else", { mode: "words" }))[0]!.uri, "viking://resources/a.md");
+});
+
+test("an index that was lost is made again from the files", async () => {
+  const { folder } = await scratch.store({ "resources/a.md": "one" });
+  for (const name of ["index.db", "index.db-wal", "index.db-shm"])
+    fs.rmSync(path.join(folder, ".context", name), { force: true });
+  await using store = await ContextStore.open(path.join(folder, "resources"));
+  assert.equal(checkConsistency(store, "").missing_records.length, 1);
+  reindex(store, "", {});
+  await store.fill();
+  assert.equal(checkConsistency(store, "").ok, true);
+});
+
+test("two programs that change a store take turns", async () => {
+  await using store = await scratch.store();
+  await using other = await ContextStore.open(store.folder);
+  const adding = Array.from({ length: 20 }, (_, i) =>
+    addFiles(i % 2 === 0 ? store : other, `viking://resources/f${i}`, { from: Buffer.from(`text ${i}`) }),
+  );
+  await Promise.all([...adding, store.fill(), other.fill()]);
+  await store.fill();
+  assert.equal(checkConsistency(store, "").ok, true);
+  assert.equal(pathsOf(other).length, 20);
+});
+
+test("a store is found from a folder in it, and is made once", async () => {
+  const { folder } = await scratch.store();
+  await assert.rejects(ContextStore.init(folder, EMBEDDED), { code: "already_exists" });
+  await assert.rejects(ContextStore.open(scratch.root), { code: "not_found" });
+});
+
+test("a store of a newer version, and one whose file is damaged, are refused", async () => {
+  const { folder } = await scratch.store();
+  const file = path.join(folder, ".context/store.json");
+  const text = fs.readFileSync(file, "utf8");
+  fs.writeFileSync(file, text.replace('"version": 1', '"version": 9'));
+  await assert.rejects(ContextStore.open(folder), { code: "newer_version" });
+  fs.writeFileSync(file, text.replace("embedded", "other"));
+  await assert.rejects(ContextStore.open(folder), { code: "damaged" });
+});
+
+/** How many of the questions have their text among the first. */
+async function recall(store: ContextStore, mode: "both" | "semantic" | "words", first: number): Promise<number> {
+  let found = 0;
+  for (const [i, [, question]] of PAIRS.entries()) {
+    const hits = await find(store, question, { mode, limit: first });
+    if (hits.some(({ uri }) => uri === `viking://resources/${i}.md`)) found++;
+  }
+  return found / PAIRS.length;
+}
+
+test("questions find the texts that they mean, as an exact search of all vectors does", async (t) => {
+  const files = Object.fromEntries(PAIRS.map(([text], i) => [`resources/${i}.md`, text]));
+  await using store = await scratch.store(files);
+  const model = openModel();
+  const rows = [...store.index.rows("")];
+  let same = 0;
+  for (const [, question] of PAIRS) {
+    const [asked] = await model.embed([question]);
+    const near = rows
+      .map(({ id, path: at }) => ({
+        at,
+        score: store.index.vector(id)!.reduce((sum, each, k) => sum + each * asked![k]!, 0),
+      }))
+      .toSorted((a, b) => b.score - a.score);
+    const exact = new Set(near.slice(0, 5).map(({ at }) => `viking://${at}`));
+    const hits = await find(store, question, { mode: "semantic", limit: 5 });
+    same += hits.filter(({ uri }) => exact.has(uri)).length / 5 / PAIRS.length;
+  }
+  const [semantic, words, both] = [
+    await recall(store, "semantic", 5),
+    await recall(store, "words", 5),
+    await recall(store, "both", 5),
+  ];
+  t.diagnostic(
+    `recall@5 against exact search ${same.toFixed(3)}; of the labels: semantic ${semantic}, words ${words}, both ${both}`,
+  );
+  assert.ok(same > 0.999);
+  assert.ok(semantic >= 0.9, "by meaning");
+  assert.ok(both >= 0.9, "by both");
+});
+
+test("a search stays at or below a place, and gives no more than was asked for", async () => {
+  await using store = await scratch.store({
+    "resources/a/x.md": "tea",
+    "resources/ab/x.md": "tea",
+    "user/u/memories/x.md": "tea",
+  });
+  const under = async (uri: string): Promise<string[]> =>
+    (await find(store, "tea", { under: uri })).map((each) => each.uri).toSorted();
+  assert.deepEqual(await under("viking://resources/a"), ["viking://resources/a/x.md"]);
+  assert.equal((await under("viking://resources")).length, 2);
+  assert.equal((await find(store, "tea", { limit: 1 })).length, 1);
+  await assert.rejects(find(store, " "), { code: "usage" });
+  await assert.rejects(find(store, "tea", { limit: 0 }), { code: "usage" });
+  assert.deepEqual(await find(store, '"; -- NEAR( *', { mode: "words" }), []);
+});
+
+test("a store without vectors is searched by words", async () => {
+  await using store = await scratch.store(
+    { "resources/a.md": "green tea" },
+    { provider: "none", model: "", dimensions: 0 },
+  );
+  assert.equal((await find(store, "tea"))[0]!.uri, "viking://resources/a.md");
+  await assert.rejects(find(store, "tea", { mode: "semantic" }), { code: "usage" });
+  assert.equal(checkConsistency(store, "").ok, true);
+});
