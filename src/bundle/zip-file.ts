@@ -46,6 +46,11 @@ const WHOLE = 4 << 20;
 const PIECE = 1 << 20;
 const inflate = promisify<Buffer, zlib.ZlibOptions, Buffer | { buffer: Buffer; engine: zlib.Zlib }>(zlib.inflateRaw);
 
+/** Damage of the zip itself, of which there may be no more to say. */
+function badZip(message: string, details: Record<string, unknown> = {}): CairnError {
+  return badBundle(message, { field: "zip", ...details });
+}
+
 /** An open zip, of which every member was looked at: names, kinds, sizes, and that no two parts of the file overlap. */
 export class ZipFile implements AsyncDisposable {
   readonly members: readonly Member[];
@@ -71,13 +76,13 @@ export class ZipFile implements AsyncDisposable {
       zip = await fromFd(fd);
     } catch (error) {
       fs.closeSync(fd);
-      throw badBundle(`${printablePath(path)} is no zip that can be read: ${(error as Error).message}`);
+      throw badZip(`${printablePath(path)} is no zip that can be read: ${(error as Error).message}`);
     }
     try {
       return new ZipFile(zip, fd, await look(zip, { fd, bounds }));
     } catch (error) {
       zip.close();
-      throw error instanceof CairnError ? error : badBundle((error as Error).message);
+      throw error instanceof CairnError ? error : badZip((error as Error).message);
     }
   }
 
@@ -93,9 +98,9 @@ export class ZipFile implements AsyncDisposable {
       yield piece;
     }
     if (done !== size)
-      throw badBundle(`${path} does not have the ${size} bytes that its header says`, { path, expected: size });
+      throw badZip(`${path} does not have the ${size} bytes that its header says`, { path, expected: size });
     if (crc !== member.crc)
-      throw badBundle(`${path} is not what was packed`, { path, field: "crc32", expected: member.crc, actual: crc });
+      throw badZip(`${path} is not what was packed`, { path, field: "crc32", expected: member.crc, actual: crc });
   }
 
   async *#whole(member: Member): AsyncGenerator<Buffer> {
@@ -142,7 +147,7 @@ export class ZipFile implements AsyncDisposable {
     const bytes = Buffer.allocUnsafe(length);
     for (let done = 0; done < length;) {
       const read = fs.readSync(this.#fd, bytes, done, length - done, from + done);
-      if (read === 0) throw badBundle(`the zip ends within ${path}`, { path });
+      if (read === 0) throw badZip(`the zip ends within ${path}`, { path });
       done += read;
     }
     return bytes;
@@ -157,13 +162,13 @@ export class ZipFile implements AsyncDisposable {
 function cannotUnpack({ path }: Member, error: Error): Error {
   const { code = "" } = error as NodeJS.ErrnoException;
   if (!code.startsWith("Z_") && code !== "ERR_BUFFER_TOO_LARGE") return error;
-  return badBundle(`${path} cannot be unpacked: ${error.message}`, { path });
+  return badZip(`${path} cannot be unpacked: ${error.message}`, { path });
 }
 
 /** Bytes behind the end of what was unpacked would be seen by nobody. */
 function requireUsed({ path, packedSize }: Member, { bytesWritten }: zlib.Zlib): void {
   if (bytesWritten !== packedSize)
-    throw badBundle(`${path} has bytes behind its end`, { path, expected: packedSize, actual: bytesWritten });
+    throw badZip(`${path} has bytes behind its end`, { path, expected: packedSize, actual: bytesWritten });
 }
 
 /** Gives the zip's list, which is read in small steps, out of a large piece of the file. */
@@ -215,7 +220,7 @@ function fromFd(fd: number): Promise<yauzl.ZipFile> {
 
 async function look(zip: yauzl.ZipFile, { fd, bounds }: { fd: number; bounds: ZipBounds }): Promise<Member[]> {
   if (zip.entryCount > bounds.members)
-    throw badBundle(`the zip has ${zip.entryCount} members; at most ${bounds.members} are read`);
+    throw badZip(`the zip has ${zip.entryCount} members; at most ${bounds.members} are read`);
   const members: Member[] = [];
   const seen = new Set<string>();
   const parts: { from: number; to: number }[] = [];
@@ -223,12 +228,12 @@ async function look(zip: yauzl.ZipFile, { fd, bounds }: { fd: number; bounds: Zi
   for await (const entry of entriesOf(zip)) {
     const facts = memberOf(entry);
     const { path } = facts;
-    if (seen.has(path)) throw badBundle(`${path} is in the zip twice`, { path });
+    if (seen.has(path)) throw badZip(`${path} is in the zip twice`, { path });
     seen.add(path);
     bytes += facts.size;
-    if (bytes > bounds.bytes) throw badBundle(`the zip unpacks to more than ${bounds.bytes} bytes`, { path });
+    if (bytes > bounds.bytes) throw badZip(`the zip unpacks to more than ${bounds.bytes} bytes`, { path });
     if (facts.size > SMALL && facts.size > entry.compressedSize * bounds.ratio)
-      throw badBundle(`${path} unpacks to ${facts.size} bytes from ${entry.compressedSize}`, { path });
+      throw badZip(`${path} unpacks to ${facts.size} bytes from ${entry.compressedSize}`, { path });
     const part = localPart(fd, entry, path);
     parts.push(part);
     members.push({ ...facts, at: part.at });
@@ -236,12 +241,12 @@ async function look(zip: yauzl.ZipFile, { fd, bounds }: { fd: number; bounds: Zi
   parts.sort((a, b) => a.from - b.from);
   for (const [i, part] of parts.entries())
     if (i > 0 && part.from < parts[i - 1]!.to)
-      throw badBundle("two members of the zip share bytes", { actual: part.from });
+      throw badZip("two members of the zip share bytes", { actual: part.from });
   const files = new Set(members.flatMap(({ path, isDirectory }) => (isDirectory ? [] : [path])));
   for (const { path } of members)
     for (let end = path.lastIndexOf("/"); end > 0; end = path.lastIndexOf("/", end - 1)) {
       const above = path.slice(0, end);
-      if (files.has(above)) throw badBundle(`${above} is a file, and ${path} lies in it`, { path });
+      if (files.has(above)) throw badZip(`${above} is a file, and ${path} lies in it`, { path });
     }
   return members;
 }
@@ -272,14 +277,14 @@ function memberOf(entry: yauzl.Entry): Omit<Member, "at"> {
   const path = isDirectory ? name.slice(0, -1) : name;
   checkMemberPath(path);
   const isMarked = (entry.generalPurposeBitFlag & ENCRYPTED) !== 0;
-  if (isMarked) throw badBundle(`${path} is encrypted`, { path });
+  if (isMarked) throw badZip(`${path} is encrypted`, { path });
   const { compressionMethod: method } = entry;
-  if (method !== STORED && method !== DEFLATED) throw badBundle(`${path} is packed by the method ${method}`, { path });
-  if (((entry.externalFileAttributes >>> 16) & TYPE) === LINK) throw badBundle(`${path} is a link`, { path });
-  if (isDirectory && entry.uncompressedSize > 0) throw badBundle(`${path} is a directory with content`, { path });
+  if (method !== STORED && method !== DEFLATED) throw badZip(`${path} is packed by the method ${method}`, { path });
+  if (((entry.externalFileAttributes >>> 16) & TYPE) === LINK) throw badZip(`${path} is a link`, { path });
+  if (isDirectory && entry.uncompressedSize > 0) throw badZip(`${path} is a directory with content`, { path });
   const { uncompressedSize: size, compressedSize: packedSize, crc32: crc } = entry;
   if (method === STORED && size !== packedSize)
-    throw badBundle(`${path} is said to be stored, in ${packedSize} bytes for ${size}`, { path });
+    throw badZip(`${path} is said to be stored, in ${packedSize} bytes for ${size}`, { path });
   return { path, isDirectory, size, packedSize, method, crc };
 }
 
@@ -287,9 +292,9 @@ function memberOf(entry: yauzl.Entry): Omit<Member, "at"> {
 function nameOf(raw: Buffer, flags: number): string {
   const name = raw.toString("utf8");
   const shown = JSON.stringify(name.slice(0, 200));
-  if (!Buffer.from(name, "utf8").equals(raw)) throw badBundle(`the name ${shown} is not UTF-8`, { path: name });
+  if (!Buffer.from(name, "utf8").equals(raw)) throw badZip(`the name ${shown} is not UTF-8`, { path: name });
   if ((flags & UTF8) === 0 && raw.some((byte) => byte > 0x7e))
-    throw badBundle(`the name ${shown} is not said to be UTF-8`, { path: name });
+    throw badZip(`the name ${shown} is not said to be UTF-8`, { path: name });
   return name;
 }
 
@@ -298,7 +303,7 @@ function localPart(fd: number, entry: yauzl.Entry, path: string): { from: number
   const from = entry.relativeOffsetOfLocalHeader;
   const head = Buffer.alloc(LOCAL_BYTES);
   if (fs.readSync(fd, head, 0, LOCAL_BYTES, from) < LOCAL_BYTES || head.readUInt32LE(0) !== LOCAL_MAGIC)
-    throw badBundle(`${path} is not where the zip's list says`, { path });
+    throw badZip(`${path} is not where the zip's list says`, { path });
   const raw = entry.fileName as unknown as Buffer;
   const name = Buffer.alloc(head.readUInt16LE(26));
   fs.readSync(fd, name, 0, name.length, from + LOCAL_BYTES);
@@ -310,7 +315,7 @@ function localPart(fd: number, entry: yauzl.Entry, path: string): { from: number
     name.equals(raw) &&
     head.readUInt16LE(8) === entry.compressionMethod &&
     (!hasSizes || (isSize(packed, entry.compressedSize) && isSize(size, entry.uncompressedSize)));
-  if (!isSame) throw badBundle(`the header of ${path} does not say what the zip's list says`, { path });
+  if (!isSame) throw badZip(`the header of ${path} does not say what the zip's list says`, { path });
   const at = from + LOCAL_BYTES + name.length + head.readUInt16LE(28);
   return { from, at, to: at + entry.compressedSize };
 }

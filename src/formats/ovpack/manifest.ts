@@ -89,6 +89,7 @@ function layoutOf(version: unknown, where: "A" | "BC"): Layout {
   if (version === 1)
     throw new CairnError("unsupported", "the bundle is of format version 1, which nothing in it proves", {
       hint: "export it again with a newer program, where it is trusted",
+      details: { field: "format_version", actual: 1 },
     });
   if (where === "A" && version === VERSIONS.A) return "A";
   if (where === "BC" && version === VERSIONS.B) return "B";
