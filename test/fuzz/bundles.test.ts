@@ -72,8 +72,10 @@ function changeValue(value: Record<string, unknown> | unknown[]): void {
   const inner = value[key] as unknown;
   if (typeof inner === "object" && inner !== null && random() < 0.8) return changeValue(inner as unknown[]);
   const how = random();
-  if (how < 0.25) Array.isArray(value) ? value.splice(Number(key), 1) : delete value[key];
-  else if (how < 0.35 && Array.isArray(value)) value.push(inner);
+  if (how < 0.25) {
+    if (Array.isArray(value)) value.splice(Number(key), 1);
+    else delete value[key];
+  } else if (how < 0.35 && Array.isArray(value)) value.push(inner);
   else (value as Record<string, unknown>)[key] = pick(ODD);
 }
 
