@@ -27,6 +27,9 @@ export interface BundleCall {
 /** Most paths of each kind that an error lists. */
 const MOST_LISTED = 100;
 const MAX_LINE = 16 << 20;
+/** Bytes that a manifest may have for each member; in layout A the records are in it too. */
+const MANIFEST_BYTES = { A: 64 << 10, BC: 16 << 10 } as const;
+const LEVELS = 3;
 /** Members that are unpacked beside each other. */
 const AT_ONCE = 4;
 
@@ -50,7 +53,9 @@ export class Bundle implements AsyncDisposable {
     const zip = await ZipFile.open(path);
     try {
       const { where, root, member } = manifestOf(zip.members);
-      if (member.size > MAX_MANIFEST_BYTES) throw badBundle("the manifest is too large", { actual: member.size });
+      const limit = Math.min(MAX_MANIFEST_BYTES, (1 << 20) + zip.members.length * MANIFEST_BYTES[where]);
+      if (member.size > limit)
+        throw badBundle("the manifest is too large for so few members", { field: "manifest", actual: member.size });
       const manifest = decodeManifest(await buffer(zip.read(member)), where);
       if (manifest.root.name !== root)
         throw badBundle(`the manifest is of ${manifest.root.name}, and lies in ${root}`, {
@@ -123,9 +128,21 @@ export class Bundle implements AsyncDisposable {
     const hash = createHash("sha256");
     const vectors: { offset: number; dimensions: number }[] = [];
     const ids = new Set<string>();
-    for await (const { record_id: id, vector } of this.records(hash)) {
+    const levels = new Set<string>();
+    const { files, directories } = this.manifest;
+    const most = (files.length + directories.length) * LEVELS;
+    if (records !== null && records.count > most)
+      throw badBundle("there are more index records than entries have levels", {
+        path: RECORDS,
+        field: "index.records.count",
+        actual: records.count,
+      });
+    for await (const { record_id: id, path, level, vector } of this.records(hash)) {
       throwIfAborted(signal);
       const at = { path: RECORDS, index: ids.size };
+      if (levels.size >= most) throw badBundle("there are more index records than entries have levels", at);
+      if (levels.has(`${level} ${path}`)) throw badBundle(`two index records are level ${level} of ${path}`, at);
+      levels.add(`${level} ${path}`);
       if (ids.has(id)) throw badBundle(`two index records are ${id}`, { ...at, field: "record_id" });
       ids.add(id);
       if (vector !== undefined && vector !== null) vectors.push(vector.dense);

@@ -18,7 +18,7 @@ export async function extractBundle(
 ): Promise<{ files: number; directories: number; bytes: number }> {
   const target = resolve(to);
   requireFree(target);
-  const { files, directories } = chosen(bundle, paths);
+  const { files, directories } = chosenEntries(bundle, paths);
   await bundle.verify(call);
   const staged = join(dirname(target), temporaryName());
   mkdirSync(staged, { mode: 0o755 });
@@ -45,20 +45,21 @@ function requireFree(target: string): void {
 }
 
 /** The entries at or below some paths; all without any. Throws `not_found` for a path that is not in it. */
-function chosen(
-  bundle: Bundle,
+export function chosenEntries(
+  { manifest: { files, directories } }: Bundle,
   paths: readonly string[] | undefined,
 ): Pick<Bundle["manifest"], "files" | "directories"> {
-  const { files, directories } = bundle.manifest;
   if (paths === undefined) return { files, directories };
-  const isIn = (path: string): boolean => paths.some((each) => each === path || path.startsWith(`${each}/`));
+  const known = new Set([...files, ...directories].map(({ path }) => path));
   for (const path of paths)
-    if (![...files, ...directories].some((each) => each.path === path))
-      throw new CairnError("not_found", `there is no ${path} in the bundle`, {
+    if (path === "" || !known.has(path))
+      throw new CairnError("not_found", `there is no ${JSON.stringify(path)} in the bundle`, {
         hint: "`cairn bundle inspect` lists what is in it",
         details: { path },
       });
-  return { files: files.filter(({ path }) => isIn(path)), directories: directories.filter(({ path }) => isIn(path)) };
+  const isIn = ({ path }: { path: string }): boolean =>
+    paths.some((each) => each === path || path.startsWith(`${each}/`));
+  return { files: files.filter(isIn), directories: directories.filter(isIn) };
 }
 
 /** Files that are written beside each other. */

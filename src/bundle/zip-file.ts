@@ -36,6 +36,7 @@ export interface Member {
 const STORED = 0;
 const DEFLATED = 8;
 const ENCRYPTED = 1;
+const FACTS_FOLLOW = 1 << 3;
 const UTF8 = 1 << 11;
 const LOCAL_BYTES = 30;
 const LOCAL_MAGIC = 0x04034b50;
@@ -106,7 +107,7 @@ export class ZipFile implements AsyncDisposable {
   async *#whole(member: Member): AsyncGenerator<Buffer> {
     const packed = this.#packed(member, member.at, member.packedSize);
     if (member.method === STORED) return void (yield packed);
-    const options = { maxOutputLength: member.size + 1, info: true };
+    const options = { maxOutputLength: member.size + 1, chunkSize: Math.max(64, member.size + 1), info: true };
     const { buffer, engine } = (await inflate(packed, options).catch((error: Error) => {
       throw cannotUnpack(member, error);
     })) as { buffer: Buffer; engine: zlib.Zlib };
@@ -124,6 +125,7 @@ export class ZipFile implements AsyncDisposable {
     let next = member.at;
     const feed = (): void => {
       try {
+        if (stream.destroyed) return;
         if (next >= end) return void stream.end();
         const piece = this.#packed(member, next, Math.min(PIECE, end - next));
         next += piece.length;
@@ -242,12 +244,6 @@ async function look(zip: yauzl.ZipFile, { fd, bounds }: { fd: number; bounds: Zi
   for (const [i, part] of parts.entries())
     if (i > 0 && part.from < parts[i - 1]!.to)
       throw badZip("two members of the zip share bytes", { actual: part.from });
-  const files = new Set(members.flatMap(({ path, isDirectory }) => (isDirectory ? [] : [path])));
-  for (const { path } of members)
-    for (let end = path.lastIndexOf("/"); end > 0; end = path.lastIndexOf("/", end - 1)) {
-      const above = path.slice(0, end);
-      if (files.has(above)) throw badZip(`${above} is a file, and ${path} lies in it`, { path });
-    }
   return members;
 }
 
@@ -307,15 +303,35 @@ function localPart(fd: number, entry: yauzl.Entry, path: string): { from: number
   const raw = entry.fileName as unknown as Buffer;
   const name = Buffer.alloc(head.readUInt16LE(26));
   fs.readSync(fd, name, 0, name.length, from + LOCAL_BYTES);
-  // A size that follows the content is not in the header.
-  const hasSizes = (head.readUInt16LE(6) & 8) === 0;
-  const [packed, size] = [head.readUInt32LE(18), head.readUInt32LE(22)];
-  const isSize = (own: number, listed: number): boolean => own === listed || own === 0xffff_ffff;
+  const extra = Buffer.alloc(head.readUInt16LE(28));
+  fs.readSync(fd, extra, 0, extra.length, from + LOCAL_BYTES + name.length);
+  const { size, packedSize, crc } = localFacts(head, extra);
+  const isListed = size === entry.uncompressedSize && packedSize === entry.compressedSize && crc === entry.crc32;
+  // Where they follow the content, the header may have none of them.
+  const isLater = (head.readUInt16LE(6) & FACTS_FOLLOW) !== 0 && size === 0 && packedSize === 0 && crc === 0;
   const isSame =
     name.equals(raw) &&
+    head.readUInt16LE(6) === entry.generalPurposeBitFlag &&
     head.readUInt16LE(8) === entry.compressionMethod &&
-    (!hasSizes || (isSize(packed, entry.compressedSize) && isSize(size, entry.uncompressedSize)));
+    (isListed || isLater);
   if (!isSame) throw badZip(`the header of ${path} does not say what the zip's list says`, { path });
-  const at = from + LOCAL_BYTES + name.length + head.readUInt16LE(28);
+  const at = from + LOCAL_BYTES + name.length + extra.length;
   return { from, at, to: at + entry.compressedSize };
+}
+
+/** Sizes and checksum in a member's own header; those of more than 32 bits lie in its extra field. */
+function localFacts(head: Buffer, extra: Buffer): { size: number; packedSize: number; crc: number } {
+  let [size, packedSize] = [head.readUInt32LE(22), head.readUInt32LE(18)];
+  for (let at = 0; at + 4 <= extra.length; at += 4 + extra.readUInt16LE(at + 2)) {
+    if (extra.readUInt16LE(at) !== 1) continue;
+    let next = at + 4;
+    for (const isSize of [true, false]) {
+      if ((isSize ? size : packedSize) !== 0xffff_ffff || next + 8 > extra.length) continue;
+      const long = Number(extra.readBigUInt64LE(next));
+      if (isSize) size = long;
+      else packedSize = long;
+      next += 8;
+    }
+  }
+  return { size, packedSize, crc: head.readUInt32LE(14) };
 }

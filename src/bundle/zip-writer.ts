@@ -1,4 +1,6 @@
 import { closeSync, fsyncSync, openSync, writeSync } from "node:fs";
+import { Readable } from "node:stream";
+import { pipeline } from "node:stream/promises";
 import { promisify } from "node:util";
 import zlib from "node:zlib";
 import { CairnError, toCairnError } from "../errors.ts";
@@ -25,14 +27,16 @@ const deflate = promisify<Buffer, zlib.ZlibOptions, Buffer>(zlib.deflateRaw);
 /** Deflates content, or leaves it as it is where that gains nothing. */
 export async function pack(bytes: Buffer): Promise<Packed> {
   const crc = zlib.crc32(bytes);
-  const packed = bytes.length === 0 ? bytes : await deflate(bytes, { level: LEVEL });
+  // One piece of output: each further one would cost a turn through the pool of threads.
+  const chunkSize = Math.max(64, bytes.length + (bytes.length >> 8) + 64);
+  const packed = bytes.length === 0 ? bytes : await deflate(bytes, { level: LEVEL, chunkSize });
   return packed.length < bytes.length
     ? { method: DEFLATED, data: packed, size: bytes.length, crc }
     : { method: STORED, data: bytes, size: bytes.length, crc };
 }
 
 interface Listed {
-  name: Buffer;
+  name: string;
   isDirectory: boolean;
   at: number;
   method: number;
@@ -111,7 +115,7 @@ export class ZipWriter implements Disposable {
 
   #begin(path: string, method: number): Listed {
     const isDirectory = path.endsWith("/");
-    return { name: Buffer.from(path), isDirectory, at: this.#at, method, packedSize: 0, size: 0, crc: 0 };
+    return { name: path, isDirectory, at: this.#at, method, packedSize: 0, size: 0, crc: 0 };
   }
 
   async *#counted(
@@ -144,23 +148,15 @@ export class ZipWriter implements Disposable {
 
 async function* deflated(pieces: AsyncIterable<Buffer>): AsyncGenerator<Buffer> {
   const stream = zlib.createDeflateRaw({ level: LEVEL, chunkSize: 256 << 10 });
-  let failure: Error | undefined;
-  const fed = (async () => {
-    try {
-      for await (const piece of pieces)
-        if (!stream.write(piece)) await new Promise((resolve) => stream.once("drain", resolve));
-      stream.end();
-    } catch (error) {
-      failure = error as Error;
-      stream.destroy(failure);
-    }
-  })();
+  const fed = pipeline(Readable.from(pieces), stream);
+  // It is met where the output is read.
+  fed.catch(() => undefined);
   try {
     for await (const piece of stream) yield piece as Buffer;
-  } catch (error) {
-    throw failure ?? error;
+    await fed;
+  } finally {
+    stream.destroy();
   }
-  await fed;
 }
 
 function flagsOf(name: Buffer): number {
@@ -172,7 +168,8 @@ function clamped(size: number): number {
 }
 
 /** `isLong`: sizes have eight bytes each, whether they need them or not. */
-function localHeader({ name, method, packedSize, size, crc }: Listed, isLong = false): Buffer {
+function localHeader({ name: path, method, packedSize, size, crc }: Listed, isLong = false): Buffer {
+  const name = Buffer.from(path);
   const head = Buffer.alloc(30 + name.length + (isLong ? 20 : 0));
   head.writeUInt32LE(0x04034b50, 0);
   head.writeUInt16LE(isLong ? 45 : 20, 4);
@@ -189,7 +186,8 @@ function localHeader({ name, method, packedSize, size, crc }: Listed, isLong = f
   return head;
 }
 
-function listHeader({ name, isDirectory, at, method, packedSize, size, crc }: Listed): Buffer {
+function listHeader({ name: path, isDirectory, at, method, packedSize, size, crc }: Listed): Buffer {
+  const name = Buffer.from(path);
   const long = [size, packedSize, at].filter((each) => each >= MOST_32);
   const extra = long.length === 0 ? Buffer.alloc(0) : extraOf(long);
   const head = Buffer.alloc(46 + name.length + extra.length);

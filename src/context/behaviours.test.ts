@@ -169,7 +169,7 @@ describe("an import", () => {
       records: [{ record_id: "r1", path: "a.md", kind: "file", level: 2, later: 1, scalars: { md5: "x" } }],
     });
     Object.assign(made.manifest, { later: { a: 1 } });
-    Object.assign(made.manifest["root"] as object, { user_id: "alice" });
+    Object.assign(made.manifest["root"] as object, { later: "alice" });
     const to = scratch.place("later.ovpack");
     await writeZip(to, made);
     await importFile(store, to, { parent: "viking://resources" });

@@ -1,14 +1,4 @@
-import {
-  accessSync,
-  constants,
-  existsSync,
-  lstatSync,
-  mkdirSync,
-  readdirSync,
-  renameSync,
-  rmdirSync,
-  statSync,
-} from "node:fs";
+import { accessSync, constants, existsSync, mkdirSync, readdirSync, renameSync, rmdirSync, statSync } from "node:fs";
 import { dirname, join } from "node:path";
 import { CairnError, toCairnError } from "../errors.ts";
 import { failpoint } from "../failpoint.ts";
@@ -18,6 +8,7 @@ import { flushFileSystem } from "../fs/linux/flush.ts";
 import { readRegular } from "../fs/regular-file.ts";
 import { removeAll } from "../fs/remove-all.ts";
 import { printablePath } from "../fs/safe-path.ts";
+import { factsAt } from "./tree.ts";
 
 /**
  * One change of a store's files and index. Steps: files are staged below `change/new`; `plan.json` is the commit; places that
@@ -53,6 +44,11 @@ export class ChangePlace {
     return join(this.#root, "dense.f32");
   }
 
+  /** A change that is over, until it is removed. */
+  get #done(): string {
+    return `${this.#root}.done`;
+  }
+
   get #plan(): string {
     return join(this.#root, "plan.json");
   }
@@ -77,95 +73,87 @@ export class ChangePlace {
 
   /** Decides it: from here on it is carried out, by whoever opens the store next if not by this call. */
   async commit(plan: Plan, renew: (plan: Plan) => void): Promise<void> {
-    for (const path of plan.replaced) this.#requireMovable(dirname(join(this.#folder, path)));
+    for (const path of plan.replaced) this.#requireMovable(path);
     this.#requirePlaceable("");
     await flushFileSystem(this.#root);
     failpoint("context-change.staged");
     durableWrite(this.#plan, Buffer.from(JSON.stringify(plan)));
     failpoint("context-change.decided");
-    this.#carryOut(plan, renew);
+    await this.#carryOut(plan, renew);
   }
 
-  /** Carries out a change that was decided and not finished, and forgets one that was not decided. True where one was carried out. */
-  recover(renew: (plan: Plan) => void): boolean {
-    if (!existsSync(this.#root)) return false;
-    if (!this.isDecided) {
-      removeAll(this.#root);
-      return false;
-    }
-    const plan = parseJson(readRegular(this.#plan), this.#plan) as Plan;
-    this.#carryOut(plan, renew);
-    return true;
+  /** Carries out a change that was decided and not finished, and forgets one that was not decided. */
+  async recover(renew: (plan: Plan) => void): Promise<void> {
+    removeAll(this.#done);
+    if (this.isDecided) await this.#carryOut(parseJson(readRegular(this.#plan), this.#plan) as Plan, renew);
+    else removeAll(this.#root);
   }
 
-  #carryOut(plan: Plan, renew: (plan: Plan) => void): void {
+  async #carryOut(plan: Plan, renew: (plan: Plan) => void): Promise<void> {
     for (const [index, path] of plan.replaced.entries()) this.#putAway(path, join(this.#root, "old", String(index)));
     failpoint("context-change.put-away");
-    const touched = new Set<string>();
-    this.#place("", touched);
-    for (const path of plan.replaced) touched.add(dirname(join(this.#folder, path)));
-    for (const folder of touched) if (existsSync(folder)) fsyncDirectory(folder);
+    this.#place("");
+    await flushFileSystem(this.#folder);
     failpoint("context-change.placed");
     renew(plan);
     failpoint("context-change.renewed");
     // The plan goes with its directory's name: half a removal is no plan.
-    const done = `${this.#root}.done`;
-    removeAll(done);
-    renameSync(this.#root, done);
+    renameSync(this.#root, this.#done);
     fsyncDirectory(dirname(this.#root));
     failpoint("context-change.closed");
-    removeAll(done);
+    removeAll(this.#done);
   }
 
   /** Once: what is at the place afterwards is new. */
   #putAway(path: string, old: string): void {
-    if (existsSync(old)) return;
-    // Another kind of mark than the thing itself, for a place that had nothing.
+    if (factsAt(old) !== undefined) return;
+    // An empty directory is the mark of a place that had nothing.
     const place = join(this.#folder, path);
-    if (lstatSync(place, { throwIfNoEntry: false }) === undefined) mkdirSync(old);
+    if (factsAt(place) === undefined) mkdirSync(old);
     else renameSync(place, old);
   }
 
   /** Moves what is staged to its place: a directory whole where nothing is there, else what is in it; a file over a file. */
-  #place(path: string, touched: Set<string>): void {
+  #place(path: string): void {
     const from = join(this.#root, "new", path);
     for (const { name, isDirectory } of entriesOf(from)) {
-      const at = path === "" ? name : `${path}/${name}`;
+      const at = join(path, name);
       const target = join(this.#folder, at);
-      const there = lstatSync(target, { throwIfNoEntry: false });
-      if (there !== undefined && isDirectory && there.isDirectory()) {
-        this.#place(at, touched);
+      if (isDirectory && factsAt(target)?.isDirectory() === true) {
+        this.#place(at);
         rmdirSync(join(from, name));
         continue;
       }
       renameSync(join(from, name), target);
-      touched.add(dirname(target));
       failpoint("context-change.moved");
     }
   }
 
   /** Sees to it that no move of a decided change fails: same file system, and the right to write. */
   #requirePlaceable(path: string): void {
-    const names = entriesOf(join(this.#root, "new", path));
-    const folder = join(this.#folder, path);
-    for (const { name, isDirectory } of names) {
-      const there = lstatSync(join(folder, name), { throwIfNoEntry: false });
-      if (isDirectory && there?.isDirectory() === true) this.#requirePlaceable(join(path, name));
-      else this.#requireMovable(folder);
+    for (const { name, isDirectory } of entriesOf(join(this.#root, "new", path))) {
+      const at = join(path, name);
+      if (isDirectory && factsAt(join(this.#folder, at))?.isDirectory() === true) this.#requirePlaceable(at);
+      else this.#requireMovable(at);
     }
   }
 
-  #requireMovable(folder: string): void {
-    const facts = statSync(folder, { throwIfNoEntry: false });
-    if (facts === undefined) return;
-    if (facts.dev !== statSync(this.#root).dev)
-      throw new CairnError("unsupported", `${printablePath(folder)} is another file system than the store's own`, {
-        hint: "a context store lies on one file system",
-      });
-    try {
-      accessSync(folder, constants.W_OK);
-    } catch (error) {
-      throw toCairnError(error, `write in ${printablePath(folder)}`);
+  /** A directory that moves is written to as well: its way to the folder above changes. */
+  #requireMovable(path: string): void {
+    const own = statSync(this.#root).dev;
+    for (const place of [dirname(join(this.#folder, path)), join(this.#folder, path)]) {
+      const facts = factsAt(place);
+      if (facts === undefined) continue;
+      if (Number(facts.dev) !== own)
+        throw new CairnError("unsupported", `${printablePath(place)} is another file system than the store's own`, {
+          hint: "a context store lies on one file system",
+        });
+      if (!facts.isDirectory()) continue;
+      try {
+        accessSync(place, constants.W_OK);
+      } catch (error) {
+        throw toCairnError(error, `write in ${printablePath(place)}`);
+      }
     }
   }
 }

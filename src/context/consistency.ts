@@ -94,13 +94,7 @@ export function reindex(
   return index.transaction(() => {
     for (const { file: _, ...row } of missing) index.put(row, now);
     index.remove(orphaned.map(({ id }) => id));
-    const changed = all ? [...index.rows(path)] : [...stale, ...unembedded];
-    // An abstract that came with a bundle stays; one that was taken from the file is taken again.
-    for (const { id } of changed) index.markStale(id);
-    return {
-      added: missing.length,
-      removed: orphaned.length,
-      changed: all ? changed.length - missing.length : stale.length,
-    };
+    for (const { id } of all ? [...index.rows(path)] : [...stale, ...unembedded]) index.markStale(id);
+    return { added: missing.length, removed: orphaned.length, changed: stale.length };
   });
 }

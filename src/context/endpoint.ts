@@ -1,6 +1,7 @@
 import { CairnError } from "../errors.ts";
 import { type Embedder, type EmbeddingConfig, KEY_VARIABLE, normalized } from "./embedding.ts";
 
+const OPENAI = "https://api.openai.com/v1";
 const TIMEOUT_MS = 60_000;
 const TRIES = 3;
 /** Texts in one request. */
@@ -35,9 +36,10 @@ export class Endpoint implements Embedder {
   }
 
   async #request(input: readonly string[], signal: AbortSignal | undefined): Promise<Float32Array[]> {
-    const { base_url: base = "https://api.openai.com/v1", model, dimensions } = this.#config;
-    const url = `${base.replace(/\/+$/, "")}/embeddings`;
-    const key = process.env[KEY_VARIABLE] ?? process.env["OPENAI_API_KEY"];
+    const { base_url: base, model, dimensions } = this.#config;
+    const url = `${(base ?? OPENAI).replace(/\/+$/, "")}/embeddings`;
+    // A key of OpenAI's goes to nobody else.
+    const key = process.env[KEY_VARIABLE] ?? (base === undefined ? process.env["OPENAI_API_KEY"] : undefined);
     const limit = AbortSignal.timeout(TIMEOUT_MS);
     let response: Response;
     let body: { data?: { index?: number; embedding?: unknown }[]; error?: { message?: string } };

@@ -1,4 +1,4 @@
-import { closeSync, readSync } from "node:fs";
+import { closeSync, fstatSync, readSync } from "node:fs";
 import type { BundleCall } from "../bundle/bundle.ts";
 import { type BundleContent, type EntryToPack, type Vectors, writeBundle } from "../bundle/write.ts";
 import { CairnError, toCairnError } from "../errors.ts";
@@ -7,13 +7,13 @@ import type { Layout } from "../formats/ovpack/manifest.ts";
 import { type IndexRecord, recordId } from "../formats/ovpack/records.ts";
 import { openRegular, readRegular } from "../fs/regular-file.ts";
 import { printablePath } from "../fs/safe-path.ts";
-import { checkConsistency } from "./consistency.ts";
+import { checkConsistency, type Consistency } from "./consistency.ts";
 import { embeddingFacts } from "./embedding.ts";
 import { BACKUP_NAME, BACKUP_TYPE } from "./import-bundle.ts";
 import type { IndexRow } from "./index-database.ts";
 import type { ContextStore } from "./store.ts";
 import { entryAt, fileOf, treeOf } from "./tree.ts";
-import { isControlName, isSession, nameOf, parseUri, scopeOf, SCOPES, toUri } from "./uri.ts";
+import { isControlName, isSession, nameOf, ownerOf, parseUri, scopeOf, SCOPES, toUri } from "./uri.ts";
 
 export interface ExportOptions extends BundleCall {
   to: string;
@@ -45,7 +45,7 @@ export async function exportBundle(
       details: { uri },
     });
   const manifest = {
-    root: { name: nameOf(root), uri: toUri(root), scope: scopeOf(root), ...owner(root) },
+    root: { name: nameOf(root), uri: toUri(root), scope: scopeOf(root), ...owner(root, true) },
   };
   return await pack(store, { root, of: [root], manifest }, options);
 }
@@ -64,9 +64,9 @@ export async function backupStore(store: ContextStore, options: ExportOptions): 
 }
 
 /** Layout C says to whom something of a user belongs. */
-function owner(path: string): { user_id?: string } {
-  const [scope, user] = path.split("/");
-  return scope === "user" && user !== undefined ? { user_id: user } : {};
+function owner(path: string, isDirectory: boolean): { user_id?: string } {
+  const user = ownerOf(path, isDirectory);
+  return user === "" ? {} : { user_id: user };
 }
 
 interface ToPack {
@@ -77,23 +77,29 @@ interface ToPack {
 }
 
 async function pack(store: ContextStore, { root, of, manifest }: ToPack, options: ExportOptions): Promise<Written> {
-  const { to, layout = "C", includeVectors = false, ...call } = options;
+  const { to: _, layout: __, includeVectors = false, ...call } = options;
   if (includeVectors) {
     if (store.embedding.provider === "none")
       throw new CairnError("usage", "the store has no vectors", { details: { field: "include_vectors" } });
     await store.fill({ signal: call.signal });
-    await requireWhole(store, of);
   }
+  return await store.reading(async () => packHeld(store, { root, of, manifest }, options), call);
+}
+
+/** While nobody changes the store. */
+async function packHeld(store: ContextStore, { root, of, manifest }: ToPack, options: ExportOptions): Promise<Written> {
+  const { to, layout = "C", includeVectors = false, ...call } = options;
+  if (includeVectors) requireWhole(store, of);
   const isC = layout === "C";
   const below = (path: string): string => (root === "" ? path : path.slice(root.length + 1));
   const entries: EntryToPack[] = root === "" ? [{ path: "" }] : [];
-  const packed = new Set<string>();
+  const packed = new Map<string, boolean>();
   for (const path of of) {
     if (root === "" && entryAt(store.folder, path) === null) entries.push({ path });
     for (const entry of treeOf(store.folder, path)) {
       if (isControlName(entry.path)) continue;
-      packed.add(entry.path);
-      const more: JsonObject = isC ? owner(entry.path) : {};
+      packed.set(entry.path, entry.isDirectory);
+      const more: JsonObject = isC ? owner(entry.path, entry.isDirectory) : {};
       const place = store.placeOf(entry.path);
       const file = entry.isDirectory ? {} : { file: { size: entry.size, read: () => piecesOf(place) } };
       entries.push({ path: below(entry.path), more, ...file });
@@ -101,7 +107,8 @@ async function pack(store: ContextStore, { root, of, manifest }: ToPack, options
   }
   const rows = function* (): Generator<IndexRow> {
     for (const path of of)
-      for (const row of store.index.rows(path)) if (packed.has(row.path) && !isSession(row.path)) yield row;
+      for (const row of store.index.rows(path))
+        if (packed.get(row.path) === row.isDirectory && !isSession(row.path)) yield row;
   };
   const { dimensions } = store.index;
   const records = (): Iterable<IndexRecord> =>
@@ -112,15 +119,22 @@ async function pack(store: ContextStore, { root, of, manifest }: ToPack, options
 }
 
 /** A snapshot of vectors has them all. Throws `usage` with what is missing. */
-async function requireWhole(store: ContextStore, of: readonly string[]): Promise<void> {
+function requireWhole(store: ContextStore, of: readonly string[]): void {
   for (const path of of) {
     const report = checkConsistency(store, path);
     if (!report.ok)
       throw new CairnError("usage", "the index is not whole, so its vectors are not packed", {
         hint: "make it whole first: cairn context reindex",
-        details: { ...report },
+        details: { expected: report.expected, indexed: report.indexed, ...firstOf(report) },
       });
   }
+}
+
+const MOST_NAMED = 20;
+
+function firstOf({ missing_records, missing_files, stale, missing_vectors }: Consistency): object {
+  const all = { missing_records, missing_files, stale, missing_vectors };
+  return Object.fromEntries(Object.entries(all).map(([name, each]) => [name, each.slice(0, MOST_NAMED)]));
 }
 
 function* recordsOf(
@@ -147,7 +161,7 @@ function* recordsOf(
         ...(tags === null ? {} : { tags }),
         abstract,
       },
-      ...(isC ? owner(path) : {}),
+      ...(isC ? owner(path, isDirectory) : {}),
       ...(vectors === null ? {} : { vector: { dense: { offset: count * vectors, dimensions: vectors } } }),
     };
     count++;
@@ -155,11 +169,11 @@ function* recordsOf(
 }
 
 /** A directory's abstract or overview whole. */
-function textOf(folder: string, { path, level, text, abstract }: IndexRow): string {
+function textOf(folder: string, { path, level, text }: IndexRow): string {
   try {
     return readRegular(`${folder}/${fileOf(path, level)}`, { limit: 1 << 20 }).toString("utf8");
   } catch {
-    return text ?? abstract;
+    return text ?? "";
   }
 }
 
@@ -183,6 +197,7 @@ function vectorsOf(store: ContextStore, rows: () => Iterable<IndexRow>): Vectors
 
 const PIECE = 1 << 20;
 
+/** The bytes of a file to its end, wherever that is by then. */
 async function* piecesOf(place: string): AsyncGenerator<Buffer> {
   let fd: number;
   try {
@@ -191,11 +206,14 @@ async function* piecesOf(place: string): AsyncGenerator<Buffer> {
     throw toCairnError(error, `read ${printablePath(place)}`);
   }
   try {
+    let left = fstatSync(fd).size;
     for (;;) {
-      const piece = Buffer.allocUnsafe(PIECE);
-      const length = readSync(fd, piece, 0, PIECE, null);
-      if (length === 0) return;
-      yield piece.subarray(0, length);
+      // One byte more than there was tells whether it has grown.
+      const piece = Buffer.allocUnsafe(Math.min(PIECE, Math.max(left, 0) + 1));
+      const length = readSync(fd, piece, 0, piece.length, null);
+      if (length > 0) yield piece.subarray(0, length);
+      if (length < piece.length) return;
+      left -= length;
     }
   } finally {
     closeSync(fd);

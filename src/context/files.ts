@@ -3,7 +3,7 @@ import { dirname, join } from "node:path";
 import { CairnError, toCairnError } from "../errors.ts";
 import { readRegular } from "../fs/regular-file.ts";
 import { isAtOrBelow, printablePath } from "../fs/safe-path.ts";
-import { type StagedRow, stageRecords } from "./staged-records.ts";
+import { rowOf, type StagedRow, stageRecords } from "./staged-records.ts";
 import type { ContextStore, StoreCall } from "./store.ts";
 import {
   ABSTRACT,
@@ -67,7 +67,7 @@ export async function addFiles(store: ContextStore, uri: string, options: AddOpt
       added[write === null ? "directories" : "files"]++;
       added.bytes += size;
       const level = write === null ? null : levelOf(path);
-      if (level !== null) rows.push(level);
+      if (level !== null) rows.push(rowOf(level));
     };
     try {
       if (source === null) stage(root, (place) => writeFileSync(place, from), from.length);
@@ -79,16 +79,7 @@ export async function addFiles(store: ContextStore, uri: string, options: AddOpt
         }
       if (abstract !== undefined)
         stage(joined(root, ABSTRACT), (place) => writeFileSync(place, abstract), Buffer.byteLength(abstract));
-      stageRecords(
-        changes,
-        rows.map(({ path, level, isDirectory, contextType, name }) => ({
-          path,
-          level,
-          isDirectory,
-          contextType,
-          name,
-        })),
-      );
+      await stageRecords(changes, rows);
     } catch (error) {
       changes.discard();
       throw toCairnError(error, `add to ${toUri(root)}`);

@@ -1,22 +1,24 @@
 import { readdirSync } from "node:fs";
 import { join } from "node:path";
 import type { Bundle, BundleCall } from "../bundle/bundle.ts";
-import { unpack } from "../bundle/extract.ts";
+import { chosenEntries, unpack } from "../bundle/extract.ts";
 import { CairnError } from "../errors.ts";
 import { badBundle, isObject, type Manifest } from "../formats/ovpack/manifest.ts";
 import type { IndexRecord } from "../formats/ovpack/records.ts";
 import { embeddingFacts } from "./embedding.ts";
-import { type StagedRow, stageRecords, stageVectors } from "./staged-records.ts";
+import { rowOf, type StagedRow, stageRecords, stageVectors } from "./staged-records.ts";
 import type { ContextStore } from "./store.ts";
-import { factsAt, levelOf } from "./tree.ts";
+import { ABSTRACT, factsAt, levelOf, OVERVIEW } from "./tree.ts";
 import {
+  contextTypeOf,
   isControlName,
   isSession,
-  isWithin,
   joined,
   nameOf,
+  ownerOf,
   parseUri,
   requireCompatible,
+  scopeOf,
   SCOPES,
   toUri,
 } from "./uri.ts";
@@ -73,6 +75,7 @@ export async function restoreBackup(
       hint: "bring it in with: cairn bundle import FILE PARENT",
       details: { root: manifest.root.name },
     });
+  requireOwn(manifest, "");
   requireScopes(manifest);
   requireImportable(manifest, (path) => path);
   await bundle.verify(options);
@@ -123,9 +126,29 @@ function importRoot(manifest: Manifest, parent: string): string {
         details: { root: name, parent: toUri(parent) },
       },
     );
+  requireOwn(manifest, source);
   const target = joined(parent, name);
   requireCompatible(source, target);
   return target;
+}
+
+/** Facts that follow from where something lies are the ones that do. */
+function requireOwn({ root, value }: Manifest, source: string): void {
+  const scope = source === "" ? "root" : scopeOf(source);
+  if (root.scope !== scope)
+    throw badBundle(`the bundle of ${root.uri} is said to be of the scope ${root.scope}`, {
+      field: "root.scope",
+      expected: scope,
+      actual: root.scope,
+    });
+  const require = (user: unknown, path: string, isDirectory: boolean, field: string): void => {
+    const owner = ownerOf(joined(source, path), isDirectory);
+    if (user !== undefined && user !== null && user !== owner)
+      throw badBundle(`${field} is not the user that it belongs to`, { path, field, expected: owner, actual: user });
+  };
+  require(root.user_id, "", true, "root.user_id");
+  for (const [index, { path, kind, user_id: user }] of (value["entries"] as Record<string, unknown>[]).entries())
+    require(user, path as string, kind === "directory", `entries[${index}].user_id`);
 }
 
 /** The scopes that a backup says it has, and those that it has, are the same. */
@@ -148,9 +171,11 @@ function requireScopes({ scopes, files, directories }: Manifest): void {
 
 /** Control files are made by a store for itself. */
 function requireImportable({ files, directories }: Manifest, target: (path: string) => string): void {
-  for (const { path } of [...files, ...directories]) {
+  for (const { path, kind } of [...files, ...directories]) {
     const place = target(path);
     if (place === "") continue;
+    if (kind === "directory" && (nameOf(path) === ABSTRACT || nameOf(path) === OVERVIEW))
+      throw badBundle(`${path} is a directory, and a level's file by its name`, { path });
     if (isControlName(place)) throw badBundle(`${path} is a control file, which no bundle brings`, { path });
     // A path within bounds in the bundle may be beyond them below its parent.
     parseUri(toUri(place));
@@ -166,7 +191,7 @@ interface Bring extends ImportOptions {
 
 async function bring(store: ContextStore, bundle: Bundle, options: Bring): Promise<Imported> {
   const { root, paths, onConflict = "fail", dryRun = false } = options;
-  const { files, directories } = chosen(bundle, paths);
+  const { files, directories } = chosenEntries(bundle, paths);
   const vectors = vectorsOf(store, bundle, options);
   const bytes = files.reduce((sum, { size }) => sum + size, 0);
   const facts = { uri: toUri(root), files: files.length, directories: directories.length, bytes, vectors };
@@ -196,7 +221,7 @@ async function bring(store: ContextStore, bundle: Bundle, options: Bring): Promi
           ...(options.signal === undefined ? {} : { signal: options.signal }),
         });
         if (vectors === "bundle") await stageVectors(changes, bundle.dense());
-        stageRecords(changes, await rowsOf(bundle, { root, files, directories, isCarried: vectors === "bundle" }));
+        await stageRecords(changes, rowsOf(bundle, { root, files, directories, isCarried: vectors === "bundle" }));
       } catch (error) {
         changes.discard();
         throw error;
@@ -227,6 +252,7 @@ function clashing(
     ...files.map(({ path }) => ({ path: joined(root, path), isDirectory: false })),
     ...directories.map(({ path }) => ({ path: joined(root, path), isDirectory: true })),
   ];
+  // What lies below a file that goes is not there: only the first is told.
   return places.flatMap(({ path, isDirectory }) => (path !== "" && isOther(path, isDirectory) ? [path] : []));
 }
 
@@ -235,24 +261,6 @@ function isTaken(store: ContextStore, path: string): boolean {
   const place = store.placeOf(path);
   const facts = factsAt(place);
   return facts !== undefined && (!facts.isDirectory() || readdirSync(place).length > 0);
-}
-
-/** Entries at or below some paths, and the directories that they lie in; all without any. Throws `not_found`. */
-function chosen({ manifest }: Bundle, paths: readonly string[] | undefined): Pick<Manifest, "files" | "directories"> {
-  const { files, directories } = manifest;
-  if (paths === undefined) return { files, directories };
-  for (const path of paths)
-    if (![...files, ...directories].some((each) => each.path === path))
-      throw new CairnError("not_found", `there is no ${path} in the bundle`, {
-        hint: "`cairn bundle inspect` lists what is in it",
-        details: { path },
-      });
-  const isIn = (path: string): boolean => paths.some((each) => isWithin(path, each));
-  const isAbove = (path: string): boolean => paths.some((each) => isWithin(each, path));
-  return {
-    files: files.filter(({ path }) => isIn(path)),
-    directories: directories.filter(({ path }) => isIn(path) || isAbove(path)),
-  };
 }
 
 /** Vectors of a bundle are used where they were made as this store makes its own. Throws `usage` where they are required and do not fit. */
@@ -278,6 +286,7 @@ function vectorsOf(
 function whyNotCarried({ embedding }: ContextStore, { dense, value }: Manifest): string | null {
   if (dense === null) return "it has none";
   if (embedding.provider === "none") return "the store has no vectors";
+  if (dense.dimensions !== embedding.dimensions) return "they have another length";
   const index = value["index"] as { dense?: { embedding?: unknown } };
   const made = index.dense?.embedding;
   if (!isObject(made)) return "it does not say what made them";
@@ -287,8 +296,8 @@ function whyNotCarried({ embedding }: ContextStore, { dense, value }: Manifest):
   return other === undefined ? null : `another ${other} made them`;
 }
 
-/** Rows of the index for entries of a bundle: what its records tell, and a row for each file that has none. */
-async function rowsOf(
+/** Rows of the index for entries of a bundle: what its records tell, then a row for each file that has none. */
+async function* rowsOf(
   bundle: Bundle,
   {
     root,
@@ -296,45 +305,49 @@ async function rowsOf(
     directories,
     isCarried,
   }: Pick<Manifest, "files" | "directories"> & { root: string; isCarried: boolean },
-): Promise<StagedRow[]> {
-  const wanted = new Set([...files, ...directories].map(({ path }) => path));
-  const rows = new Map<string, StagedRow>();
-  for (const { path } of files) {
-    const level = levelOf(joined(root, path));
-    if (level !== null) rows.set(`${level.level} ${level.path}`, rowOf(level));
-  }
+): AsyncGenerator<StagedRow> {
+  const levels = new Map(
+    files.flatMap(({ path }) => {
+      const level = levelOf(joined(root, path));
+      return level === null ? [] : [[keyOf(level), level] as const];
+    }),
+  );
+  const wanted = new Set(directories.map(({ path }) => path));
   for await (const record of bundle.records()) {
     const path = joined(root, record.path);
-    if (!wanted.has(record.path) || path === "" || isSession(path) || !path.includes("/")) continue;
-    const key = `${record.level} ${path}`;
-    const isDirectory = record.kind === "directory";
-    // A file has its content alone, and a hidden one is not indexed.
-    if (isDirectory ? record.level > 1 : !rows.has(key)) continue;
-    rows.set(key, {
+    const key = keyOf({ path, level: record.level });
+    const hasFile = levels.has(key);
+    const isOfDirectory = record.kind === "directory" && record.level < 2 && wanted.has(record.path);
+    if (path === "" || isSession(path) || !(hasFile || isOfDirectory)) continue;
+    levels.delete(key);
+    // The file of a level has its text.
+    const text = hasFile || typeof record.text !== "string" || record.text === "" ? {} : { text: record.text };
+    yield {
       ...toldBy(record, path),
+      ...text,
       ...(isCarried && record.vector ? { vectorAt: record.vector.dense } : {}),
-    });
+    };
   }
-  return [...rows.values()];
+  for (const level of levels.values()) yield rowOf(level);
 }
 
-function rowOf({ path, level, isDirectory, contextType, name }: NonNullable<ReturnType<typeof levelOf>>): StagedRow {
-  return { path, level, isDirectory, contextType, name };
-}
+const keyOf = ({ path, level }: { path: string; level: number }): string => `${level} ${path}`;
 
-function toldBy({ level, kind, text, scalars }: IndexRecord, path: string): StagedRow {
+function toldBy({ level, kind, scalars }: IndexRecord, path: string): StagedRow {
   const told = (name: string): { [key: string]: string } => {
     const value = scalars?.[name];
     return typeof value === "string" && value !== "" ? { [name]: value } : {};
   };
-  const own = levelOf(kind === "directory" ? joined(path, level === 0 ? ".abstract.md" : ".overview.md") : path)!;
   return {
-    ...rowOf({ ...own, level }),
+    path,
+    level,
+    isDirectory: kind === "directory",
+    contextType: contextTypeOf(path),
+    name: nameOf(path),
     ...told("name"),
     ...told("type"),
     ...told("description"),
     ...told("tags"),
     ...told("abstract"),
-    ...(typeof text === "string" && text !== "" ? { text } : {}),
   };
 }

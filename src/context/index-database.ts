@@ -16,10 +16,14 @@ export interface IndexRow {
   description: string | null;
   tags: string | null;
   abstract: string;
-  /** Text that its vector is made of; null until its file was read. */
+  /** The abstract came with it; else it is taken from the file. */
+  isOwnAbstract: boolean;
+  /** A directory's text that came without a file of it. */
   text: string | null;
-  /** Length and time of the file that `text` was read from, by which a later change is seen; null until then. */
+  /** Length and time of the file when it was read, by which a later change is seen; null until then. */
   source: string | null;
+  /** Digest of what was read; null until then. */
+  digest: string | null;
   createdAt: string;
   updatedAt: string;
   activeCount: number;
@@ -34,9 +38,10 @@ export type NewRow = Pick<IndexRow, "path" | "level" | "isDirectory" | "contextT
 export interface ReadRow {
   id: number;
   abstract: string;
-  text: string;
+  isOwnAbstract: boolean;
   body: string;
   source: string;
+  digest: string;
 }
 
 export interface Hit {
@@ -99,8 +104,8 @@ export class ContextIndex implements Disposable {
     const old = this.#get("SELECT id, created_at FROM records WHERE path = ? AND level = ?", row.path, row.level);
     if (old !== undefined) this.#forget([old["id"] as number]);
     const { lastInsertRowid } = this.#run(
-      `INSERT INTO records (path, level, is_directory, type, context_type, name, description, tags, abstract, text, created_at, updated_at)
-       VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)`,
+      `INSERT INTO records (path, level, is_directory, type, context_type, name, description, tags, abstract, own_abstract, text, created_at, updated_at)
+       VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)`,
       row.path,
       row.level,
       row.isDirectory ? 1 : 0,
@@ -110,6 +115,7 @@ export class ContextIndex implements Disposable {
       row.description ?? null,
       row.tags ?? null,
       row.abstract ?? "",
+      row.abstract === undefined || row.abstract === "" ? 0 : 1,
       row.text ?? null,
       (old?.["created_at"] as string | undefined) ?? now,
       now,
@@ -118,12 +124,13 @@ export class ContextIndex implements Disposable {
   }
 
   /** Adds the words of a row whose file was read; nothing for a row that has gone. */
-  setWords({ id, abstract, text, body, source }: ReadRow): void {
+  setWords({ id, abstract, isOwnAbstract, body, source, digest }: ReadRow): void {
     const row = this.#get("SELECT name, tags FROM records WHERE id = ?", id) as
       | { name: string; tags: string | null }
       | undefined;
     if (row === undefined) return;
-    this.#run("UPDATE records SET abstract = ?, text = ?, source = ? WHERE id = ?", abstract, text, source, id);
+    const sql = "UPDATE records SET abstract = ?, own_abstract = ?, source = ?, digest = ? WHERE id = ?";
+    this.#run(sql, abstract, isOwnAbstract ? 1 : 0, source, digest, id);
     this.#run("DELETE FROM words WHERE rowid = ?", id);
     this.#run(
       "INSERT INTO words (rowid, name, abstract, body) VALUES (?, ?, ?, ?)",
@@ -149,6 +156,12 @@ export class ContextIndex implements Disposable {
     return ids.length;
   }
 
+  /** Takes one level of a place out. */
+  removeLevel(path: string, level: number): void {
+    const found = this.#get("SELECT id FROM records WHERE path = ? AND level = ?", path, level);
+    if (found !== undefined) this.#forget([found["id"] as number]);
+  }
+
   remove(ids: readonly number[]): void {
     this.#forget(ids);
   }
@@ -161,7 +174,7 @@ export class ContextIndex implements Disposable {
     }
   }
 
-  /** The file behind a row changed: it is to be read again. */
+  /** The file behind a row is to be read again. */
   markStale(id: number): void {
     this.#run("UPDATE records SET source = NULL, has_vector = 0 WHERE id = ?", id);
   }
@@ -260,8 +273,10 @@ function schema(dimensions: number | null): string {
       description TEXT,
       tags TEXT,
       abstract TEXT NOT NULL,
+      own_abstract INTEGER NOT NULL DEFAULT 0,
       text TEXT,
       source TEXT,
+      digest TEXT,
       created_at TEXT NOT NULL,
       updated_at TEXT NOT NULL,
       active_count INTEGER NOT NULL DEFAULT 0,
@@ -287,8 +302,10 @@ function rowOf(row: Record<string, unknown>): IndexRow {
     description: row["description"] as string | null,
     tags: row["tags"] as string | null,
     abstract: row["abstract"] as string,
+    isOwnAbstract: row["own_abstract"] === 1,
     text: row["text"] as string | null,
     source: row["source"] as string | null,
+    digest: row["digest"] as string | null,
     createdAt: row["created_at"] as string,
     updatedAt: row["updated_at"] as string,
     activeCount: row["active_count"] as number,

@@ -1,4 +1,4 @@
-import { randomUUID } from "node:crypto";
+import { hash, randomUUID } from "node:crypto";
 import { existsSync, mkdirSync, realpathSync } from "node:fs";
 import { dirname, join, resolve } from "node:path";
 import { CairnError, throwIfAborted, toCairnError } from "../errors.ts";
@@ -9,10 +9,10 @@ import { readRegular } from "../fs/regular-file.ts";
 import { printablePath, shellPath } from "../fs/safe-path.ts";
 import { ChangePlace, type Plan } from "./change.ts";
 import { EMBEDDED_DIMENSIONS, EMBEDDED_MODEL, type Embedder, type EmbeddingConfig } from "./embedding.ts";
-import { ContextIndex, type IndexRow } from "./index-database.ts";
+import { ContextIndex, type IndexRow, type ReadRow } from "./index-database.ts";
 import { openEmbedder } from "./open-embedder.ts";
 import { readStagedRecords } from "./staged-records.ts";
-import { excerptOf, factsAt, fileOf, readHead, textToEmbed } from "./tree.ts";
+import { excerptOf, factsAt, fileOf, levelOf, readHead, textToEmbed } from "./tree.ts";
 import { nameOf, toUri } from "./uri.ts";
 
 export const CONTROL = ".context";
@@ -74,11 +74,10 @@ export class ContextStore implements AsyncDisposable {
     const store = new ContextStore(folder, readConfig(join(folder, CONTROL, "store.json")));
     try {
       if (store.#changes.isDecided) await store.writing(async () => undefined);
-      return store;
-    } catch (error) {
-      await store[Symbol.asyncDispose]();
-      throw error;
+    } catch {
+      // Whoever reads can go on; whoever writes meets it again.
     }
+    return store;
   }
 
   get #changes(): ChangePlace {
@@ -94,8 +93,33 @@ export class ContextStore implements AsyncDisposable {
     };
     await using _lock = await acquireLock(join(this.#control, "lock"), options);
     const changes = this.#changes;
-    changes.recover((plan) => this.#renew(plan, changes));
+    await changes.recover((plan) => this.#renewAgain(plan, changes));
     return await work(changes);
+  }
+
+  /** Does what reads files and index together while nobody changes the store. */
+  async reading<T>(work: () => Promise<T>, { signal }: StoreCall = {}): Promise<T> {
+    for (;;) {
+      if (this.#changes.isDecided) await this.writing(async () => undefined, { signal });
+      const options = {
+        timeoutMs: LOCK_MS,
+        purpose: "read the context store",
+        shared: true,
+        ...(signal === undefined ? {} : { signal }),
+      };
+      await using _lock = await acquireLock(join(this.#control, "lock"), options);
+      if (!this.#changes.isDecided) return await work();
+    }
+  }
+
+  /** The index follows from the files: where it cannot be renewed now, `check` tells what it lacks. */
+  #renewAgain(plan: Plan, changes: ChangePlace): void {
+    try {
+      this.#renew(plan, changes);
+    } catch (error) {
+      const { code } = toCairnError(error);
+      if (code === "no_space" || code === "busy") throw error;
+    }
   }
 
   /** Carries a staged change out, of which the index becomes part. */
@@ -106,7 +130,12 @@ export class ContextStore implements AsyncDisposable {
   #renew(plan: Plan, changes: ChangePlace): void {
     const now = new Date().toISOString();
     this.index.transaction(() => {
-      for (const path of plan.replaced) this.index.removeWithin(path);
+      for (const path of plan.replaced) {
+        this.index.removeWithin(path);
+        // A file of a level has its row at its directory.
+        const level = levelOf(path);
+        if (level !== null && level.level < 2) this.index.removeLevel(level.path, level.level);
+      }
       if (!plan.hasRecords) return;
       for (const { vector, ...row } of readStagedRecords(changes)) {
         const id = this.index.put(row, now);
@@ -151,14 +180,18 @@ export class ContextStore implements AsyncDisposable {
   }
 
   /** Null where the file has gone. */
-  #read(row: IndexRow): { row: IndexRow; abstract: string; text: string; body: string; source: string } | null {
+  #read(row: IndexRow): (Omit<ReadRow, "id"> & { row: IndexRow; text: string }) | null {
     const head = readHead(join(this.folder, fileOf(row.path, row.level)));
     // A bundle may have a directory's text in its records alone.
-    const own = row.isDirectory ? row.text || row.abstract : "";
+    const own = row.isDirectory ? (row.text ?? row.abstract) : "";
     if (head === null && own === "") return null;
     const { body, source } = head ?? { body: own, source: NO_FILE };
-    const abstract = row.abstract === "" ? excerptOf(body) : row.abstract;
-    return { row, abstract, text: textToEmbed({ name: nameOf(row.path), abstract, body }), body, source };
+    const digest = hash("sha256", body);
+    // An abstract that came with the file is of what the file was.
+    const isOwnAbstract = row.isOwnAbstract && (row.digest === null || row.digest === digest);
+    const abstract = isOwnAbstract ? row.abstract : excerptOf(body);
+    const text = textToEmbed({ name: nameOf(row.path), abstract, body });
+    return { row, abstract, isOwnAbstract, text, body, source, digest };
   }
 
   /** Null where the store has no vectors. */

@@ -87,7 +87,11 @@ export function entryAt(folder: string, path: string): TreeEntry | null {
       details: { path },
     });
   const isDirectory = facts.isDirectory();
-  return { path, isDirectory, size: isDirectory ? 0 : Number(facts.size), source: `${facts.size}:${facts.mtimeNs}` };
+  return { path, isDirectory, size: isDirectory ? 0 : Number(facts.size), source: sourceOf(facts) };
+}
+
+function sourceOf({ size, mtimeNs }: BigIntStats): string {
+  return `${size}:${mtimeNs}`;
 }
 
 /** A level of an entry that belongs into the index, and the file that its text is read from. */
@@ -126,20 +130,20 @@ export interface ReadText {
   source: string;
 }
 
-/** The beginning of a file as text; null where it is not there. */
+/** The beginning of a file as text; null where none is there. What cannot be read has no text, and keeps no other file from being indexed. */
 export function readHead(place: string): ReadText | null {
   let fd: number;
   try {
     fd = openRegular(place);
-  } catch (error) {
-    if ((error as NodeJS.ErrnoException).code === "ENOENT") return null;
-    throw toCairnError(error, `read ${printablePath(place)}`);
+  } catch {
+    const facts = factsAt(place);
+    return facts?.isFile() === true ? { body: "", source: sourceOf(facts) } : null;
   }
   try {
     const facts = fstatSync(fd, { bigint: true });
     const bytes = Buffer.alloc(Math.min(Number(facts.size), HEAD));
     const length = readSync(fd, bytes, 0, bytes.length, 0);
-    return { body: textOf(bytes.subarray(0, length)), source: `${facts.size}:${facts.mtimeNs}` };
+    return { body: textOf(bytes.subarray(0, length)), source: sourceOf(facts) };
   } finally {
     closeSync(fd);
   }

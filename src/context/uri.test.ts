@@ -3,7 +3,7 @@ import { test } from "node:test";
 import { contextTypeOf, isControlName, isSession, parseUri, requireCompatible, toUri } from "./uri.ts";
 
 test("a place is read with or without a slash at its end, and is nothing but a place", () => {
-  assert.equal(parseUri(" viking://resources/docs/ "), "resources/docs");
+  assert.equal(parseUri("viking://resources/docs/"), "resources/docs");
   assert.equal(parseUri("viking://"), "");
   assert.equal(toUri(""), "viking://");
   for (const wrong of [
@@ -11,6 +11,7 @@ test("a place is read with or without a slash at its end, and is nothing but a p
     "viking://other/x",
     "viking://resources/../user",
     "viking://resources//x",
+    " viking://resources/x",
     "http://x",
   ])
     assert.throws(() => parseUri(wrong), { code: "usage" });

@@ -31,9 +31,8 @@ export function invalidUri(uri: string, why: string, details: Record<string, unk
 
 /** The path of a URI. Throws `usage`. */
 export function parseUri(uri: string): string {
-  const text = uri.trim();
-  if (!text.startsWith(SCHEME)) throw invalidUri(uri, `is no place of a context store: it begins with ${SCHEME}`);
-  const path = text.slice(SCHEME.length).replace(/\/+$/, "");
+  if (!uri.startsWith(SCHEME)) throw invalidUri(uri, `is no place of a context store: it begins with ${SCHEME}`);
+  const path = uri.slice(SCHEME.length).replace(/\/+$/, "");
   if (path === "") return "";
   try {
     checkMemberPath(path);
@@ -76,18 +75,21 @@ export function isSession(path: string): boolean {
   return scope === "session" || (scope === "user" && kind === "sessions");
 }
 
-/** The kind of directory that a path of a structured scope lies in, by the first name of its own that is one. */
+/** The kind of directory that a path of a structured scope lies in: the name below a user, or below an agent. */
 function kindOf(path: string): string {
-  return (
-    path
-      .split("/")
-      .slice(1, 3)
-      .find((name) => KINDS.has(name)) ?? ""
-  );
+  const [scope, first = "", second = ""] = path.split("/");
+  if (scope === "user") return second;
+  return scope === "agent" && !KINDS.has(first) ? second : first;
+}
+
+/** The user to whom a place belongs; empty where it is nobody's. */
+export function ownerOf(path: string, isDirectory: boolean): string {
+  const [scope, user = "", below] = path.split("/");
+  return scope === "user" && (isDirectory || below !== undefined) ? user : "";
 }
 
 export function contextTypeOf(path: string): string {
-  return scopeOf(path) === "resources" ? "resource" : (CONTEXT_TYPES[kindOf(path)] ?? "resource");
+  return (STRUCTURED.has(scopeOf(path)) ? CONTEXT_TYPES[kindOf(path)] : undefined) ?? "resource";
 }
 
 export function isControlName(path: string): boolean {
@@ -108,5 +110,5 @@ export function requireCompatible(source: string, target: string): void {
   if (scope !== scopeOf(target)) no("it is another scope");
   if (!STRUCTURED.has(scope)) return;
   if (depthOf(source) !== depthOf(target)) no(`what lies in ${toUri(scope)} keeps its depth`);
-  if (kindOf(source) !== kindOf(target)) no("it is another kind of thing");
+  if (scope !== "session" && kindOf(source) !== kindOf(target)) no("it is another kind of thing");
 }

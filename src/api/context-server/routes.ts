@@ -1,11 +1,13 @@
 import { createReadStream, rmSync, statSync } from "node:fs";
 import type { IncomingMessage } from "node:http";
+import { join } from "node:path";
 import type { Readable } from "node:stream";
 import { Bundle } from "../../bundle/bundle.ts";
 import { checkConsistency, type Difference } from "../../context/consistency.ts";
 import { backupStore, exportBundle } from "../../context/export-bundle.ts";
 import { importBundle, type ImportOptions, restoreBackup } from "../../context/import-bundle.ts";
-import type { ContextStore } from "../../context/store.ts";
+import { CONTROL, type ContextStore } from "../../context/store.ts";
+import { entryAt } from "../../context/tree.ts";
 import { joined, nameOf, parseUri, toUri } from "../../context/uri.ts";
 import {
   checkRequest,
@@ -60,7 +62,7 @@ export class Routes implements AsyncDisposable {
   constructor({ store, layout, uploadBytes, onProblem }: RouteOptions) {
     this.#store = store;
     this.#layout = layout;
-    this.#uploads = new Uploads(uploadBytes);
+    this.#uploads = new Uploads(join(store.folder, CONTROL, "uploads"), uploadBytes);
     this.#onProblem = onProblem;
     this.#fill();
   }
@@ -188,6 +190,11 @@ export class Routes implements AsyncDisposable {
 
   #consistency(uri: string): Answer {
     const root = parseUri(uri);
+    const entry = root === "" ? null : entryAt(this.#store.folder, root);
+    if (root !== "" && entry === null)
+      throw new CairnError("not_found", `there is no ${toUri(root)}`, { details: { resource: toUri(root) } });
+    if (entry?.isDirectory === false)
+      throw new CairnError("usage", `${toUri(root)} is a file`, { details: { resource: toUri(root) } });
     const { ok: isWhole, expected, ...lists } = checkConsistency(this.#store, root);
     const missing = [...lists.missing_records, ...lists.missing_vectors];
     return ok({

@@ -4,6 +4,7 @@ import { request } from "node:http";
 import { connect } from "node:net";
 import path from "node:path";
 import { after, test } from "node:test";
+import { setTimeout as sleep } from "node:timers/promises";
 import { Bundle } from "../../bundle/bundle.ts";
 import { backupParts, Scratch, stateOf } from "../../context/testing-store.ts";
 import type { ContextStore } from "../../context/store.ts";
@@ -270,4 +271,40 @@ test("forms that are none, too long or cut short are refused, and leave nothing"
     });
   });
   assert.equal((await post(served, "/api/v1/system/wait", { timeout: 5 })).status, 200);
+  const uploads = path.join(served.store.folder, ".context/uploads");
+  const left = (): string[] => fs.readdirSync(path.join(uploads, fs.readdirSync(uploads)[0]!));
+  await eventually(() => left().length === 0);
+});
+
+/** Waits for the server to see what a client did. */
+async function eventually(isSo: () => boolean): Promise<void> {
+  for (let tried = 0; tried < 500 && !isSo(); tried++) await sleep(10);
+  assert.ok(isSo());
+}
+
+test("uploads that nobody imports give way to new ones, and those of a program that is no more go", async () => {
+  const left = async (served: Served): Promise<string> => {
+    const folder = path.join(served.store.folder, ".context/uploads/4000000-x");
+    fs.mkdirSync(folder, { recursive: true });
+    return folder;
+  };
+  await using served = await serve();
+  const ids: string[] = [];
+  for (let i = 0; i < 20; i++) ids.push(await uploaded(served, await scratch.bundle({})));
+  const importing = async (id: string): Promise<number> =>
+    (await post(served, "/api/v1/pack/import", { temp_file_id: id, parent: "viking://resources", on_conflict: "skip" }))
+      .status;
+  assert.deepEqual([await importing(ids[0]!), await importing(ids[19]!)], [403, 200]);
+  const folder = await left(served);
+  const second = await ContextServer.start({
+    store: served.store,
+    layout: "C",
+    uploadBytes: 1,
+    address: { path: scratch.place("s") },
+    apiKey: null,
+    version: "0",
+    onProblem: () => undefined,
+  });
+  assert.ok(!fs.existsSync(folder));
+  await second.stop();
 });

@@ -85,10 +85,13 @@ export class ContextServer {
     request.on("error", () => undefined);
     response.on("error", () => undefined);
     const gone = new AbortController();
-    const leave = (): void => gone.abort(new Error("the client went away"));
-    response.once("close", leave);
+    response.once("close", () => gone.abort(new Error("the client went away")));
+    const { socket } = request;
+    // Once all has come, silence is ours.
+    request.once("end", () => socket.setTimeout(0));
     try {
       const answer = await this.#answer(request, gone.signal);
+      socket.setTimeout(SILENCE_MS);
       if ("file" in answer) await sendFile(response, answer);
       else send(response, answer);
       discardRest(request);
@@ -101,7 +104,7 @@ export class ContextServer {
 
   async #answer(request: IncomingMessage, signal: AbortSignal): Promise<Answer | FileAnswer> {
     try {
-      const path = new URL(request.url ?? "/", "http://cairn").pathname;
+      const path = (request.url ?? "/").split("?", 1)[0]!;
       // OpenViking's clients send neither; a web page that reaches for a server on this machine does.
       if (request.headers.origin !== undefined || request.headers["sec-fetch-site"] !== undefined)
         return failed(403, "PERMISSION_DENIED", "this server is not for web pages");

@@ -1,21 +1,30 @@
 import { randomBytes } from "node:crypto";
-import { createWriteStream, mkdtempSync, rmSync, statSync } from "node:fs";
+import { createWriteStream, mkdirSync, readdirSync, rmSync } from "node:fs";
+import { once } from "node:events";
 import type { IncomingMessage } from "node:http";
-import { tmpdir } from "node:os";
 import { join } from "node:path";
-import { pipeline } from "node:stream/promises";
+import { finished } from "node:stream/promises";
 import { Busboy } from "@fastify/busboy";
-import { CairnError } from "../../errors.ts";
+import { CairnError, toCairnError } from "../../errors.ts";
 
-/** Files that clients sent, in a folder of this process's own, until they are imported or too old. */
+const MOST = 16;
+const KEPT_MS = 12 * 3_600_000;
+
+/** Files that clients sent, in a folder of this process's own beside the store's index, until they are imported or too old. */
 export class Uploads implements Disposable {
-  readonly #folder = mkdtempSync(join(tmpdir(), "cairn-context-"));
+  readonly #folder: string;
   readonly #limit: number;
+  /** When each came, the oldest first. */
   readonly #received = new Map<string, number>();
   #coming = 0;
 
-  /** `limit`: most bytes of a file. */
-  constructor(limit: number) {
+  /** `limit`: most bytes of a file. What programs left that are no more is removed. */
+  constructor(parent: string, limit: number) {
+    mkdirSync(parent, { recursive: true, mode: 0o700 });
+    for (const name of readdirSync(parent))
+      if (!isRunning(Number(name.split("-", 1)[0]))) rmSync(join(parent, name), { recursive: true, force: true });
+    this.#folder = join(parent, `${process.pid}-${randomBytes(8).toString("hex")}`);
+    mkdirSync(this.#folder, { mode: 0o700 });
     this.#limit = limit;
   }
 
@@ -28,59 +37,66 @@ export class Uploads implements Disposable {
     return join(this.#folder, `made_${randomBytes(16).toString("hex")}.ovpack`);
   }
 
-  /** Takes the part `file` of a form. Answers its id. Throws `usage` for what is no such form, or too long. */
+  /** Takes the part `file` of a form. Answers its id. Throws `usage` for what is no such form, or too long; `no_space`. */
   async receive(request: IncomingMessage): Promise<string> {
-    this.#sweep();
-    if (this.#received.size + this.#coming >= MOST)
-      throw new CairnError("busy", `${MOST} files wait to be imported; import them, or wait until they are too old`);
+    this.#sweep(MOST - 1);
+    if (this.#coming >= MOST) throw new CairnError("busy", `${MOST} files are coming already`);
     this.#coming++;
+    const id = `upload_${randomBytes(16).toString("hex")}.ovpack`;
     try {
-      return await this.#receive(request);
+      await this.#write(request, join(this.#folder, id));
+    } catch (error) {
+      rmSync(join(this.#folder, id), { force: true });
+      throw error;
     } finally {
       this.#coming--;
-    }
-  }
-
-  async #receive(request: IncomingMessage): Promise<string> {
-    const type = request.headers["content-type"];
-    if (type === undefined || !/^multipart\/form-data;/i.test(type))
-      throw new CairnError("usage", "a form is wanted (multipart/form-data) with a part `file`", {
-        details: { field: "file" },
-      });
-    const id = `upload_${randomBytes(16).toString("hex")}.ovpack`;
-    const place = join(this.#folder, id);
-    let written: Promise<void> | undefined;
-    let isCut = false;
-    try {
-      const limits = { files: 1, fields: 20, fieldSize: 4096, fileSize: this.#limit, parts: 21 };
-      const form = new Busboy({ headers: { ...request.headers, "content-type": type }, limits });
-      form.on("file", (name, file) => {
-        if (name !== "file" || written !== undefined) return void file.resume();
-        file.on("limit", () => (isCut = true));
-        written = pipeline(file, createWriteStream(place, { flags: "wx", mode: 0o600 }));
-        written.catch(() => undefined);
-      });
-      await pipeline(request, form);
-      await written;
-    } catch (error) {
-      rmSync(place, { force: true });
-      const { code } = error as NodeJS.ErrnoException;
-      if (code === "ENOSPC" || code === "EDQUOT") throw error;
-      throw new CairnError("usage", `the form cannot be read: ${(error as Error).message}`, { cause: error });
-    }
-    if (written === undefined)
-      throw new CairnError("usage", "the form has no part `file`", { details: { field: "file" } });
-    if (isCut) {
-      rmSync(place, { force: true });
-      throw new CairnError("usage", `a file may have ${this.#limit} bytes here`, { details: { limit: this.#limit } });
     }
     this.#received.set(id, Date.now());
     return id;
   }
 
+  async #write(request: IncomingMessage, place: string): Promise<void> {
+    const type = request.headers["content-type"];
+    if (type === undefined || !/^multipart\/form-data;/i.test(type))
+      throw new CairnError("usage", "a form is wanted (multipart/form-data) with a part `file`", {
+        details: { field: "file" },
+      });
+    const limits = { files: 1, fields: 20, fieldSize: 4096, fileSize: this.#limit, parts: 21 };
+    const form = openForm(request, type, limits);
+    let out: ReturnType<typeof createWriteStream> | undefined;
+    let isCut = false;
+    const failed = new Promise<never>((_, reject) => {
+      form.once("error", (error) => reject(unreadable(error as Error)));
+      form.on("file", (name, file) => {
+        if (name !== "file" || out !== undefined) return void file.resume();
+        out = createWriteStream(place, { flags: "wx", mode: 0o600 });
+        file.once("limit", () => (isCut = true));
+        file.once("error", (error) => reject(unreadable(error)));
+        out.once("error", (error) => reject(toCairnError(error, "take the file")));
+        file.pipe(out);
+      });
+    });
+    failed.catch(() => undefined);
+    try {
+      for await (const piece of request.iterator({ destroyOnReturn: false }))
+        if (!form.write(piece)) await Promise.race([once(form, "drain"), failed]);
+      form.end();
+      await Promise.race([once(form, "finish"), failed]);
+      if (out !== undefined) await Promise.race([finished(out), failed]);
+    } catch (error) {
+      throw error instanceof CairnError ? error : unreadable(error as Error);
+    } finally {
+      form.destroy();
+      out?.destroy();
+    }
+    if (out === undefined) throw new CairnError("usage", "the form has no part `file`", { details: { field: "file" } });
+    if (isCut)
+      throw new CairnError("usage", `a file may have ${this.#limit} bytes here`, { details: { limit: this.#limit } });
+  }
+
   /** Throws `permission` for an id that was not given, or is too old. */
   find(id: string): string {
-    this.#sweep();
+    this.#sweep(MOST);
     if (!this.#received.has(id))
       throw new CairnError("permission", "there is no such upload", { details: { temp_file_id: id } });
     return join(this.#folder, id);
@@ -91,13 +107,30 @@ export class Uploads implements Disposable {
     rmSync(join(this.#folder, id), { force: true });
   }
 
-  #sweep(): void {
+  /** Takes away what is too old, and the oldest where there are too many. */
+  #sweep(most: number): void {
     const now = Date.now();
-    for (const [id, at] of this.#received)
-      if (now - at > KEPT_MS || statSync(join(this.#folder, id), { throwIfNoEntry: false }) === undefined)
-        this.remove(id);
+    for (const [id, at] of this.#received) if (now - at > KEPT_MS || this.#received.size > most) this.remove(id);
   }
 }
 
-const MOST = 64;
-const KEPT_MS = 12 * 3_600_000;
+function openForm(request: IncomingMessage, type: string, limits: object): InstanceType<typeof Busboy> {
+  try {
+    return new Busboy({ headers: { ...request.headers, "content-type": type }, limits });
+  } catch (error) {
+    throw unreadable(error as Error);
+  }
+}
+
+function unreadable(error: Error): CairnError {
+  return new CairnError("usage", `the form cannot be read: ${error.message}`, { cause: error });
+}
+
+function isRunning(pid: number): boolean {
+  try {
+    process.kill(pid, 0);
+    return true;
+  } catch (error) {
+    return (error as NodeJS.ErrnoException).code === "EPERM";
+  }
+}

@@ -136,6 +136,12 @@ function entriesOf(value: unknown): Pick<Manifest, "files" | "directories"> {
     else files.push({ kind, path, size: size as number, sha256: sha256.toLowerCase() });
   }
   if (!seen.has("")) throw badBundle("the root is not listed", { field: "entries" });
+  const listed = new Set(directories.map(({ path }) => path));
+  for (const { path } of [...files, ...directories]) {
+    const above = path.slice(0, Math.max(path.lastIndexOf("/"), 0));
+    if (!listed.has(above))
+      throw badBundle(`${path} is listed, and the directory ${above} is not`, { path, field: "entries" });
+  }
   return { files, directories };
 }
 

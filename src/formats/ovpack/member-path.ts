@@ -6,6 +6,7 @@ const DRIVE = /^[A-Za-z]:/;
 // oxlint-disable-next-line no-control-regex -- these are what is looked for
 const CONTROL = /[\u0000-\u001f\u007f]/;
 const MOST_BYTES = 4096;
+const MOST_NAMES = 256;
 
 export function isSha256(value: unknown): value is string {
   return typeof value === "string" && /^[0-9a-fA-F]{64}$/.test(value);
@@ -28,6 +29,7 @@ function whyUnsafe(path: string): string | null {
   if (CONTROL.test(path)) return "has a control character";
   const names = path.split("/");
   if (names.some((name) => name === ".." || name === ".")) return "has . or .. in it";
+  if (names.length > MOST_NAMES) return `has more than ${MOST_NAMES} names`;
   if (names.includes("")) return "has an empty name in it";
   if (names.some((name) => Buffer.byteLength(name) > 255)) return "has a name of more than 255 bytes";
   return null;

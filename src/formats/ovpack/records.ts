@@ -83,11 +83,14 @@ export function recordId(index: number): string {
   return `r${String(index + 1).padStart(6, "0")}`;
 }
 
+const MOST_NESTED = 200;
+
 /** A value whose objects have their members in the order of their names, at every depth. */
-export function sorted(value: unknown): unknown {
-  if (Array.isArray(value)) return value.map(sorted);
+export function sorted(value: unknown, depth = 0): unknown {
+  if (depth > MOST_NESTED) throw badBundle("the manifest is nested too deeply", { field: "manifest" });
+  if (Array.isArray(value)) return value.map((each) => sorted(each, depth + 1));
   if (!isObject(value)) return value;
   const names = Object.keys(value).toSorted((a, b) => Buffer.compare(Buffer.from(a), Buffer.from(b)));
   // A member called __proto__ is one like any other.
-  return Object.fromEntries(names.map((name) => [name, sorted(value[name])]));
+  return Object.fromEntries(names.map((name) => [name, sorted(value[name], depth + 1)]));
 }

@@ -1,0 +1,287 @@
+import assert from "node:assert/strict";
+import fs from "node:fs";
+import path from "node:path";
+import { after, test } from "node:test";
+import { Bundle } from "../bundle/bundle.ts";
+import { listOf, type Made, writeZip } from "../bundle/testing-bundle.ts";
+import type { CairnError } from "../errors.ts";
+import { checkConsistency, reindex } from "./consistency.ts";
+import { exportBundle } from "./export-bundle.ts";
+import { addFiles, readFiles, removeFiles } from "./files.ts";
+import { find } from "./search.ts";
+import { ContextStore } from "./store.ts";
+import {
+  backupParts,
+  type ForeignParts,
+  foreignParts,
+  importFile,
+  restoreFile,
+  Scratch,
+  stateOf,
+} from "./testing-store.ts";
+
+/** Bundles that are made to harm, and stores in which something lies that none makes. */
+
+const scratch = new Scratch();
+after(() => scratch[Symbol.dispose]());
+
+async function made(parts: ForeignParts, spoil: (made: Made) => void = () => undefined): Promise<string> {
+  const all = foreignParts(parts);
+  spoil(all);
+  const to = scratch.place("made.ovpack");
+  await writeZip(to, all);
+  return to;
+}
+
+async function refused(file: string, field: Record<string, unknown>, parent = "viking://resources"): Promise<void> {
+  await using store = await scratch.store();
+  const before = stateOf(store);
+  await assert.rejects(importFile(store, file, { parent }), (error: CairnError) => {
+    assert.equal(error.code, "damaged", error.message);
+    for (const [name, value] of Object.entries(field))
+      assert.deepEqual(error.details?.[name], value, JSON.stringify(error.details));
+    return true;
+  });
+  assert.deepEqual(stateOf(store), before);
+}
+
+test("a manifest that is large for what the zip has is not parsed", async () => {
+  const file = await made({}, ({ manifest }) => void (manifest["x"] = Array.from({ length: 3 << 20 }, () => 0)));
+  await refused(file, { field: "manifest" });
+});
+
+test("more records than entries have levels, and two of one level, are refused", async () => {
+  const record = (id: number, level: number): object => ({ record_id: `r${id}`, path: "a.md", kind: "file", level });
+  await refused(await made({ records: Array.from({ length: 7 }, (_, i) => record(i, 2)) }), {
+    field: "index.records.count",
+  });
+  await refused(await made({ records: [record(1, 2), record(2, 2)] }), { index: 1 });
+});
+
+test("a path with very many names is refused", async () => {
+  const deep = Array.from({ length: 300 }, () => "d").join("/");
+  await refused(await made({ content: { [deep]: "x" } }), { path: `docs/files/${deep}` });
+});
+
+test("an entry whose directory is not listed, and names that layout A writes alike, are refused", async () => {
+  await refused(await made({ content: { "d/x": "x" } }), { path: "d/x" });
+  await refused(await made({ layout: "A", content: { ".d": "x", "_._d": null, "_._d/x": "x" } }), {
+    unexpected_files: [".d/x"],
+  });
+});
+
+test("facts that contradict where a bundle lies are refused", async () => {
+  await refused(await made({ scope: "user" }), { field: "root.scope" });
+  const foreign = await made(
+    { uri: "viking://user/alice/memories" },
+    ({ manifest }) => void ((manifest["root"] as { user_id?: string }).user_id = "bob"),
+  );
+  await refused(foreign, { field: "root.user_id" }, "viking://user/alice");
+  const entry = await made(
+    {},
+    ({ manifest }) => void ((manifest["entries"] as { user_id?: string }[])[1]!.user_id = "alice"),
+  );
+  await refused(entry, { field: "entries[1].user_id" });
+});
+
+test("a directory with the name of a level is refused", async () => {
+  await refused(await made({ content: { ".abstract.md": null } }), { path: ".abstract.md" });
+});
+
+test("a manifest that is nested very deeply is refused where it is written again", async () => {
+  let nested: unknown = 1;
+  for (let i = 0; i < 400; i++) nested = [nested];
+  const file = await made({}, ({ manifest }) => void (manifest["x"] = nested));
+  await using bundle = await Bundle.open(file);
+  const { convertBundle } = await import("../bundle/convert.ts");
+  await assert.rejects(convertBundle(bundle, { to: scratch.place(), layout: "B" }), { code: "damaged" });
+});
+
+/** A zip with one byte of the first local header of a file set. */
+async function withLocal(change: (head: Buffer, at: number) => void): Promise<string> {
+  const file = await made({});
+  const bytes = fs.readFileSync(file);
+  const at = bytes.indexOf("docs/files/a.md") - 30;
+  change(bytes, at);
+  fs.writeFileSync(file, bytes);
+  return file;
+}
+
+test("a header of a member that says something else than the zip's list is refused", async () => {
+  const cases: ((bytes: Buffer, at: number) => void)[] = [
+    (bytes, at) => void bytes.writeUInt16LE(bytes.readUInt16LE(at + 6) | 1, at + 6),
+    (bytes, at) => void bytes.writeUInt16LE(8 - bytes.readUInt16LE(at + 8), at + 8),
+    (bytes, at) => void bytes.writeUInt32LE((bytes.readUInt32LE(at + 14) ^ 1) >>> 0, at + 14),
+    (bytes, at) => void bytes.writeUInt32LE(0xffff_ffff, at + 18),
+    (bytes, at) => void bytes.writeUInt32LE(bytes.readUInt32LE(at + 22) + 1, at + 22),
+    (bytes, at) => void bytes.write("b", at + 30 + 11),
+  ];
+  for (const change of cases) await refused(await withLocal(change), { path: "docs/files/a.md" });
+});
+
+const embedding = { provider: "cairn", model: "all-minilm-l6-v2-static", input: "text", dimensions: 256 };
+const recordWith = (dimensions: number): object => ({
+  record_id: "r1",
+  path: "a.md",
+  kind: "file",
+  level: 2,
+  vector: { dense: { offset: 0, dimensions } },
+});
+
+test("vectors of another length than is said, and those that no search can compare, are made anew", async () => {
+  await using store = await scratch.store();
+  const short = await made({ records: [recordWith(3)], vectors: [[1, 0, 0]], embedding });
+  assert.equal((await importFile(store, short, { parent: "viking://resources/a" })).vectors, "model");
+  for (const [name, value] of [
+    ["nan", Number.NaN],
+    ["zero", 0],
+  ] as const) {
+    const vector = Array.from({ length: 256 }, () => value);
+    const file = await made({ records: [recordWith(256)], vectors: [vector], embedding });
+    assert.equal((await importFile(store, file, { parent: `viking://resources/${name}` })).vectors, "bundle");
+  }
+  await store.fill();
+  const hits = await find(store, "alpha", { mode: "semantic" });
+  assert.equal(hits.length, 3);
+  assert.ok(hits.every(({ score }) => Number.isFinite(score)));
+});
+
+test("a directory's long text that only a record carries stays as it came", async () => {
+  await using store = await scratch.store();
+  const text = "long text ".repeat(300_000);
+  const records = [{ record_id: "r1", path: "", kind: "directory", level: 0, text, scalars: { abstract: "short" } }];
+  await importFile(store, await made({ records }), { parent: "viking://resources" });
+  await store.fill();
+  reindex(store, "", { all: true });
+  await store.fill();
+  const to = scratch.place("again.ovpack");
+  await exportBundle(store, { uri: "viking://resources/docs", to });
+  await using bundle = await Bundle.open(to);
+  const [first] = await listOf(bundle.records());
+  assert.deepEqual([first!.text, first!.scalars?.["abstract"]], [text, "short"]);
+  assert.equal(checkConsistency(store, "").ok, true);
+});
+
+test("an abstract that came with a file stays until the file changes", async () => {
+  await using store = await scratch.store();
+  const records = [{ record_id: "r1", path: "a.md", kind: "file", level: 2, scalars: { abstract: "told" } }];
+  await importFile(store, await made({ records }), { parent: "viking://resources" });
+  await store.fill();
+  const abstract = (): string => [...store.index.rows("")][0]!.abstract;
+  const file = path.join(store.folder, "resources/docs/a.md");
+  fs.utimesSync(file, 1, 1);
+  reindex(store, "", { all: true });
+  await store.fill();
+  assert.equal(abstract(), "told");
+  fs.writeFileSync(file, "# New words");
+  reindex(store, "", {});
+  await store.fill();
+  assert.equal(abstract(), "New words");
+});
+
+test("single paths leave what is told of the directories above them", async () => {
+  await using store = await scratch.store({ "resources/docs/.abstract.md": "mine", "resources/docs/b.md": "b" });
+  const records = [
+    { record_id: "r1", path: "", kind: "directory", level: 0, text: "theirs", scalars: { abstract: "theirs" } },
+  ];
+  await importFile(store, await made({ records }), { parent: "viking://resources", paths: ["a.md"] });
+  await store.fill();
+  assert.deepEqual([...store.index.rows("")].map((row) => [row.level, row.abstract]).toSorted(), [
+    [0, "mine"],
+    [2, "alpha"],
+    [2, "b"],
+  ]);
+  await assert.rejects(importFile(store, await made({}), { parent: "viking://resources", paths: [""] }), {
+    code: "not_found",
+  });
+});
+
+test("the file of a level that is taken out takes its record along", async () => {
+  await using store = await scratch.store({ "resources/docs/.abstract.md": "zebra", "resources/docs/b.md": "b" });
+  await removeFiles(store, "viking://resources/docs/.abstract.md");
+  assert.deepEqual(await find(store, "zebra", { mode: "words" }), []);
+  assert.equal(checkConsistency(store, "").ok, true);
+});
+
+test("what a record tells of a whole scope is taken over", async () => {
+  await using store = await scratch.store();
+  const records = [
+    { record_id: "r1", path: "resources", kind: "directory", level: 0, text: "All", scalars: { abstract: "All" } },
+  ];
+  await restoreFile(store, await made(backupParts({ "resources/a": "a" }, { records })));
+  assert.deepEqual(
+    [...store.index.rows("")].map((row) => [row.path, row.level]),
+    [
+      ["resources", 0],
+      ["resources/a", 2],
+    ],
+  );
+});
+
+test("what lies in a store and is no file keeps nothing else from being indexed", async () => {
+  await using store = await scratch.store();
+  await addFiles(store, "viking://resources/a.md", { from: Buffer.from("one") });
+  fs.rmSync(path.join(store.folder, "resources/a.md"));
+  fs.symlinkSync("/etc/passwd", path.join(store.folder, "resources/a.md"));
+  await addFiles(store, "viking://resources/b.md", { from: Buffer.from("two") });
+  await store.fill();
+  assert.equal((await find(store, "two"))[0]!.uri, "viking://resources/b.md");
+});
+
+test("whoever reads waits for no import, and an export for the change under way", async () => {
+  await using store = await scratch.store({ "resources/docs/a.md": "alpha" });
+  const { promise: held, resolve: release } = Promise.withResolvers<void>();
+  const { promise: begun, resolve: begin } = Promise.withResolvers<void>();
+  const changing = store.writing(async (changes) => {
+    changes.begin();
+    begin();
+    await held;
+    changes.discard();
+  });
+  await begun;
+  await using other = await ContextStore.open(store.folder);
+  assert.equal(readFiles(other, "viking://resources/docs/a.md").toString(), "alpha");
+  let isDone = false;
+  const exporting = exportBundle(other, { uri: "viking://resources/docs", to: scratch.place() }).then(
+    () => (isDone = true),
+  );
+  await new Promise((resolve) => setTimeout(resolve, 50));
+  assert.equal(isDone, false);
+  release();
+  await Promise.all([changing, exporting]);
+});
+
+test("several exports at once, beside a check, give the same", async () => {
+  const files = Object.fromEntries(Array.from({ length: 300 }, (_, i) => [`resources/docs/${i}.md`, `text ${i}`]));
+  await using store = await scratch.store();
+  const from = scratch.place("many");
+  fs.mkdirSync(from);
+  for (const [name, text] of Object.entries(files)) fs.writeFileSync(path.join(from, path.basename(name)), text);
+  await addFiles(store, "viking://resources/docs", { from });
+  await store.fill();
+  const to = [scratch.place(), scratch.place(), scratch.place()];
+  await Promise.all([
+    ...to.map((each) => exportBundle(store, { uri: "viking://resources/docs", to: each })),
+    (async () => checkConsistency(store, ""))(),
+  ]);
+  const [first, ...rest] = to.map((each) => fs.readFileSync(each));
+  assert.ok(rest.every((each) => each.equals(first!)));
+});
+
+test("a change that cannot be carried out keeps nobody from reading, and is told to whoever writes", async () => {
+  const { folder } = await scratch.store({ "resources/a.md": "alpha" });
+  const change = path.join(folder, ".context/change");
+  fs.mkdirSync(path.join(change, "new/resources/a.md/x"), { recursive: true });
+  fs.mkdirSync(path.join(change, "old"));
+  fs.writeFileSync(path.join(change, "plan.json"), JSON.stringify({ replaced: [], hasRecords: false }));
+  await using store = await ContextStore.open(folder);
+  assert.equal(readFiles(store, "viking://resources/a.md").toString(), "alpha");
+  await assert.rejects(addFiles(store, "viking://resources/b.md", { from: Buffer.from("b") }));
+});
+
+test("what is replaced may be a link that leads nowhere", async () => {
+  await using store = await scratch.store({ "resources/b.md": "b" });
+  fs.symlinkSync("/nowhere", path.join(store.folder, "resources/l.md"));
+  await addFiles(store, "viking://resources/l.md", { from: Buffer.from("new"), overwrite: true });
+  assert.equal(readFiles(store, "viking://resources/l.md").toString(), "new");
+});
