@@ -4,14 +4,14 @@ import { availableParallelism, cpus, tmpdir, totalmem } from "node:os";
 import path from "node:path";
 import { parseArgs } from "node:util";
 import { Bench, type BenchCase } from "./bench.ts";
-import { CASES, ENGINE_CASES, REPOSITORY_CASES, SHOWN_CASES, SQLITE_CASES } from "./cases/index.ts";
+import { BUNDLE_CASES, CASES, ENGINE_CASES, REPOSITORY_CASES, SHOWN_CASES, SQLITE_CASES } from "./cases/index.ts";
 import { dataSet } from "./data/data-sets.ts";
 import { peerStores } from "./peer-stores.ts";
 import { writeReport } from "./report.ts";
 import { isInstalled } from "./stores.ts";
 import { type Result, resultLines } from "./result.ts";
 
-const ALL_CASES = [...CASES, ...ENGINE_CASES, ...REPOSITORY_CASES, ...SQLITE_CASES];
+const ALL_CASES = [...CASES, ...ENGINE_CASES, ...REPOSITORY_CASES, ...SQLITE_CASES, ...BUNDLE_CASES];
 
 /** By the word that names them. */
 const GROUPS: Readonly<Record<string, readonly BenchCase[]>> = {
@@ -19,6 +19,7 @@ const GROUPS: Readonly<Record<string, readonly BenchCase[]>> = {
   engines: ENGINE_CASES,
   repository: REPOSITORY_CASES,
   sqlite: SQLITE_CASES,
+  bundles: BUNDLE_CASES,
   shown: SHOWN_CASES,
 };
 
@@ -32,6 +33,7 @@ rustic and kopia, on the same data in one run and holds the medians against the 
                       0, 20 and 100 ms (in a network namespace with netem as root, else through a proxy that waits), and one of
                       100 Mbit/s
   sqlite              a database of 1 GiB that is open, of which 1 % changed; needs the sqlite3 program
+  bundles             a subtree of a context store as a bundle of 1 GiB; with OpenViking where it is installed
   shown               what docs/benchmarks.md shows; with --docs it is written anew, and its charts
 
   -n, --repeats N     measurements of each (default 5)

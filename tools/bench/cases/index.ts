@@ -1,3 +1,4 @@
+import { bundles } from "./bundles.ts";
 import type { BenchCase } from "../bench.ts";
 import { backupS3, backupSftp } from "./backup-far.ts";
 import { backupFirstHeld } from "./backup-first-held.ts";
@@ -60,6 +61,9 @@ export const REPOSITORY_CASES: readonly BenchCase[] = [
 
 /** Live databases in backups. */
 export const SQLITE_CASES: readonly BenchCase[] = [sqliteRandom, sqliteClustered];
+
+/** Context stores as bundles. */
+export const BUNDLE_CASES: readonly BenchCase[] = [bundles];
 
 /** What docs/benchmarks.md shows: each has a bar against the newest programs that do the same. */
 export const SHOWN_CASES: readonly BenchCase[] = [
