@@ -10,16 +10,7 @@ export interface Layer {
   readonly reason: string;
 }
 
-const ROOT_FILES = [
-  "errors.ts",
-  "ids.ts",
-  "native.ts",
-  "failpoint.ts",
-  "pacer.ts",
-  "append.ts",
-  "concurrently.ts",
-  "web-assembly.ts",
-];
+const ROOT_FILES = ["errors.ts", "ids.ts", "native.ts", "failpoint.ts", "pacer.ts", "append.ts", "web-assembly.ts"];
 const BELOW_WORKSPACE = [
   ...ROOT_FILES,
   "threads",
@@ -42,7 +33,6 @@ export const LAYERS: readonly Layer[] = [
   { name: "failpoint.ts", may: ["errors.ts"], reason: "a step at any depth may be made to fail" },
   { name: "pacer.ts", may: ["errors.ts"], reason: "long work at any depth lets its caller stop it" },
   { name: "append.ts", may: [], reason: "lists are long at any depth" },
-  { name: "concurrently.ts", may: [], reason: "work at any depth may be done several at once" },
   { name: "web-assembly.ts", may: [], reason: "a kernel may serve any layer and knows none" },
   { name: "node-version.ts", may: [], reason: "a Node that is too old must be able to read it" },
   { name: "load-script.ts", may: [], reason: "it loads everything else of the command, and is built apart from it" },

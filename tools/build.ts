@@ -89,7 +89,7 @@ function thirdPartyNotices(inputs: Metafile["inputs"]): string {
   return `The files in this folder contain parts of these packages.\n\n${parts.join(`\n${"-".repeat(80)}\n\n`)}`;
 }
 
-const MODEL = "static-minilm-256.zst";
+const MODEL_FILES = ["static-minilm-256.zst", "LICENSE-model.txt"];
 
 const BUNDLED = {
   absWorkingDir: ROOT,
@@ -124,7 +124,7 @@ async function bundle(stage: string): Promise<void> {
   });
   takeBuiltinsDirectly(stage);
   // The embedded model is found beside the file that has the code.
-  copyFileSync(path.join(ROOT, "src/context", MODEL), path.join(stage, MODEL));
+  for (const name of MODEL_FILES) copyFileSync(path.join(ROOT, "src/context", name), path.join(stage, name));
   await makeRequired(stage);
   const inputs = { ...scripts.inputs, ...result.metafile.inputs };
   writeFileSync(path.join(stage, "THIRD-PARTY-LICENSES.txt"), thirdPartyNotices(inputs));

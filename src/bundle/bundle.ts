@@ -1,7 +1,7 @@
 import { createHash, type Hash } from "node:crypto";
 import { buffer } from "node:stream/consumers";
-import { concurrently } from "../concurrently.ts";
 import { throwIfAborted } from "../errors.ts";
+import { newPacer } from "../pacer.ts";
 import {
   badBundle,
   byCodePoint,
@@ -30,8 +30,6 @@ const MAX_LINE = 16 << 20;
 /** Bytes that a manifest may have for each member; in layout A the records are in it too. */
 const MANIFEST_BYTES = { A: 64 << 10, BC: 16 << 10 } as const;
 const LEVELS = 3;
-/** Members that are unpacked beside each other. */
-const AT_ONCE = 4;
 
 /** An open bundle, whose manifest was read and compared with the members of the zip: nothing of the content was read. */
 export class Bundle implements AsyncDisposable {
@@ -102,8 +100,9 @@ export class Bundle implements AsyncDisposable {
     if (actual !== expected)
       throw badBundle("the hash over all files is another one", { field: "content_sha256", expected, actual });
     let bytes = 0;
-    await concurrently(files.length, AT_ONCE, async (index) => {
-      const file = files[index]!;
+    const pace = newPacer(signal);
+    for (const file of files) {
+      await pace();
       const found = await hashOf(this.read(file), signal);
       bytes += file.size;
       onBytes?.(bytes);
@@ -114,7 +113,7 @@ export class Bundle implements AsyncDisposable {
           expected: file.sha256,
           actual: found,
         });
-    });
+    }
     const { count, vectors } = await this.#checkRecords(signal);
     if (dense !== null) await this.#checkDense(vectors, signal);
     return { files: files.length, bytes, records: count };

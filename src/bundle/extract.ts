@@ -1,8 +1,8 @@
 import { createHash } from "node:crypto";
 import { closeSync, lstatSync, mkdirSync, openSync, readdirSync, renameSync, rmdirSync } from "node:fs";
 import { dirname, join, resolve } from "node:path";
-import { concurrently } from "../concurrently.ts";
-import { CairnError, throwIfAborted, toCairnError } from "../errors.ts";
+import { CairnError, toCairnError } from "../errors.ts";
+import { newPacer } from "../pacer.ts";
 import { failpoint } from "../failpoint.ts";
 import { badBundle, byCodePoint, type DirectoryEntry, type FileEntry } from "../formats/ovpack/manifest.ts";
 import { fsyncDirectory, temporaryName, writeAll } from "../fs/durable.ts";
@@ -62,9 +62,6 @@ export function chosenEntries(
   return { files: files.filter(isIn), directories: directories.filter(isIn) };
 }
 
-/** Files that are written beside each other. */
-const AT_ONCE = 4;
-
 /** Writes entries to new places, whose folders are made; each file is compared with its hash once more. The caller flushes. Answers the bytes. */
 export async function unpack(
   bundle: Bundle,
@@ -83,16 +80,16 @@ export async function unpack(
   };
   for (const { path } of directories) makeFolder(place(path));
   let bytes = 0;
-  await concurrently(files.length, AT_ONCE, async (index) => {
-    throwIfAborted(signal);
-    const file = files[index]!;
+  const pace = newPacer(signal);
+  for (const file of files) {
+    await pace();
     const target = place(file.path);
     makeFolder(dirname(target));
     await writeFile(bundle, file, target);
     bytes += file.size;
     onBytes?.(bytes);
     failpoint("bundle-extract.file-written");
-  });
+  }
   return bytes;
 }
 

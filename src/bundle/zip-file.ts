@@ -1,5 +1,4 @@
 import fs from "node:fs";
-import { promisify } from "node:util";
 import zlib from "node:zlib";
 import yauzl from "yauzl";
 import { CairnError, toCairnError } from "../errors.ts";
@@ -45,7 +44,6 @@ const TYPE = 0o170_000;
 /** Parts of at most so many bytes are unpacked in one call. */
 const WHOLE = 4 << 20;
 const PIECE = 1 << 20;
-const inflate = promisify<Buffer, zlib.ZlibOptions, Buffer | { buffer: Buffer; engine: zlib.Zlib }>(zlib.inflateRaw);
 
 /** Damage of the zip itself, of which there may be no more to say. */
 function badZip(message: string, details: Record<string, unknown> = {}): CairnError {
@@ -92,7 +90,7 @@ export class ZipFile implements AsyncDisposable {
     const { path, size, packedSize } = member;
     let [done, crc] = [0, 0];
     const isWhole = size <= WHOLE && packedSize <= WHOLE;
-    for await (const piece of isWhole ? this.#whole(member) : this.#pieces(member)) {
+    for await (const piece of isWhole ? [this.#whole(member)] : this.#pieces(member)) {
       done += piece.length;
       if (done > size) break;
       crc = zlib.crc32(piece, crc);
@@ -104,15 +102,22 @@ export class ZipFile implements AsyncDisposable {
       throw badZip(`${path} is not what was packed`, { path, field: "crc32", expected: member.crc, actual: crc });
   }
 
-  async *#whole(member: Member): AsyncGenerator<Buffer> {
+  /** At once: a turn through the pool of threads costs more than unpacking. Whoever reads many pauses between them. */
+  #whole(member: Member): Buffer {
     const packed = this.#packed(member, member.at, member.packedSize);
-    if (member.method === STORED) return void (yield packed);
-    const options = { maxOutputLength: member.size + 1, chunkSize: Math.max(64, member.size + 1), info: true };
-    const { buffer, engine } = (await inflate(packed, options).catch((error: Error) => {
-      throw cannotUnpack(member, error);
-    })) as { buffer: Buffer; engine: zlib.Zlib };
-    requireUsed(member, engine);
-    yield buffer;
+    if (member.method === STORED) return packed;
+    const most = member.size + 1;
+    try {
+      const { buffer, engine } = zlib.inflateRawSync(packed, {
+        maxOutputLength: most,
+        chunkSize: Math.max(64, most),
+        info: true,
+      }) as unknown as { buffer: Buffer; engine: zlib.Zlib };
+      requireUsed(member, engine);
+      return buffer;
+    } catch (error) {
+      throw cannotUnpack(member, error as Error);
+    }
   }
 
   async *#pieces(member: Member): AsyncGenerator<Buffer> {
@@ -162,6 +167,7 @@ export class ZipFile implements AsyncDisposable {
 
 /** Damage has a code of zlib; a disk that fails has its own. */
 function cannotUnpack({ path }: Member, error: Error): Error {
+  if (error instanceof CairnError) return error;
   const { code = "" } = error as NodeJS.ErrnoException;
   if (!code.startsWith("Z_") && code !== "ERR_BUFFER_TOO_LARGE") return error;
   return badZip(`${path} cannot be unpacked: ${error.message}`, { path });

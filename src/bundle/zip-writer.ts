@@ -21,7 +21,7 @@ const UTF8 = 1 << 11;
 const DATE = 0x21;
 const MADE_BY_UNIX = 3 << 8;
 const MOST_32 = 0xffff_ffff;
-const LEVEL = 6;
+const LEVEL = 5;
 const deflate = promisify<Buffer, zlib.ZlibOptions, Buffer>(zlib.deflateRaw);
 
 /** Deflates content, or leaves it as it is where that gains nothing. */

@@ -12,7 +12,7 @@ const TABLE = "static-minilm-256.zst";
 const CJK = "\\u3400-\\u4dbf\\u4e00-\\u9fff\\uf900-\\ufaff";
 const WORDS = new RegExp(`[${CJK}]|(?:(?![${CJK}])[\\p{L}\\p{N}])+|[^\\s\\p{L}\\p{N}]`, "gu");
 const LONGEST_WORD = 100;
-const MOST_KNOWN = 50_000;
+const MOST_KNOWN = 20_000;
 
 class StaticModel implements Embedder {
   readonly #numbers: Int8Array;

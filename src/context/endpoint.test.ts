@@ -8,7 +8,12 @@ import { find } from "./search.ts";
 import { Scratch } from "./testing-store.ts";
 
 const scratch = new Scratch();
-after(() => scratch[Symbol.dispose]());
+const servers: Server[] = [];
+after(() => {
+  scratch[Symbol.dispose]();
+  for (const server of servers) server.closeAllConnections();
+  for (const server of servers) server.close();
+});
 
 type Asked = { model: string; input: string[]; key: string | undefined };
 
@@ -27,6 +32,7 @@ async function serve(
       response.writeHead(given.status, { "content-type": "application/json" }).end(JSON.stringify(given.body));
     })();
   });
+  servers.push(server);
   await new Promise<void>((done) => server.listen(0, "127.0.0.1", done));
   return { server, base: `http://127.0.0.1:${(server.address() as AddressInfo).port}/v1`, asked };
 }

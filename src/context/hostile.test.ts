@@ -228,7 +228,7 @@ test("what lies in a store and is no file keeps nothing else from being indexed"
   assert.equal((await find(store, "two"))[0]!.uri, "viking://resources/b.md");
 });
 
-test("whoever reads waits for no import, and an export for the change under way", async () => {
+test("whoever reads waits for no import, and an export for the change under way", async (t) => {
   await using store = await scratch.store({ "resources/docs/a.md": "alpha" });
   const { promise: held, resolve: release } = Promise.withResolvers<void>();
   const { promise: begun, resolve: begin } = Promise.withResolvers<void>();
@@ -239,6 +239,7 @@ test("whoever reads waits for no import, and an export for the change under way"
     changes.discard();
   });
   await begun;
+  t.after(() => release());
   await using other = await ContextStore.open(store.folder);
   assert.equal(readFiles(other, "viking://resources/docs/a.md").toString(), "alpha");
   let isDone = false;

@@ -39,7 +39,8 @@ export interface ReadRow {
   id: number;
   abstract: string;
   isOwnAbstract: boolean;
-  body: string;
+  /** UTF-8. */
+  words: Buffer;
   source: string;
   digest: string;
 }
@@ -124,7 +125,7 @@ export class ContextIndex implements Disposable {
   }
 
   /** Adds the words of a row whose file was read; nothing for a row that has gone. */
-  setWords({ id, abstract, isOwnAbstract, body, source, digest }: ReadRow): void {
+  setWords({ id, abstract, isOwnAbstract, words, source, digest }: ReadRow): void {
     const row = this.#get("SELECT name, tags FROM records WHERE id = ?", id) as
       | { name: string; tags: string | null }
       | undefined;
@@ -132,13 +133,8 @@ export class ContextIndex implements Disposable {
     const sql = "UPDATE records SET abstract = ?, own_abstract = ?, source = ?, digest = ? WHERE id = ?";
     this.#run(sql, abstract, isOwnAbstract ? 1 : 0, source, digest, id);
     this.#run("DELETE FROM words WHERE rowid = ?", id);
-    this.#run(
-      "INSERT INTO words (rowid, name, abstract, body) VALUES (?, ?, ?, ?)",
-      id,
-      `${row.name} ${row.tags ?? ""}`,
-      abstract,
-      body,
-    );
+    const insert = "INSERT INTO words (rowid, name, abstract, body) VALUES (?, ?, ?, CAST(? AS TEXT))";
+    this.#run(insert, id, `${row.name} ${row.tags ?? ""}`, abstract, words);
   }
 
   /** Nothing for a row that has gone. */

@@ -1,4 +1,4 @@
-import { hash, randomUUID } from "node:crypto";
+import { randomUUID } from "node:crypto";
 import { existsSync, mkdirSync, realpathSync } from "node:fs";
 import { dirname, join, resolve } from "node:path";
 import { CairnError, throwIfAborted, toCairnError } from "../errors.ts";
@@ -12,13 +12,13 @@ import { EMBEDDED_DIMENSIONS, EMBEDDED_MODEL, type Embedder, type EmbeddingConfi
 import { ContextIndex, type IndexRow, type ReadRow } from "./index-database.ts";
 import { openEmbedder } from "./open-embedder.ts";
 import { readStagedRecords } from "./staged-records.ts";
-import { excerptOf, factsAt, fileOf, levelOf, readHead, textToEmbed } from "./tree.ts";
+import { beginningOf, excerptOf, factsAt, fileOf, levelOf, readHead, textToEmbed } from "./tree.ts";
 import { nameOf, toUri } from "./uri.ts";
 
 export const CONTROL = ".context";
 const VERSION = 1;
 /** Rows that are read and given vectors in one transaction. */
-const BATCH = 256;
+const BATCH = 64;
 const LOCK_MS = 30_000;
 /** Source of a row whose text came in a bundle's records. */
 export const NO_FILE = "none";
@@ -185,13 +185,18 @@ export class ContextStore implements AsyncDisposable {
     // A bundle may have a directory's text in its records alone.
     const own = row.isDirectory ? (row.text ?? row.abstract) : "";
     if (head === null && own === "") return null;
-    const { body, source } = head ?? { body: own, source: NO_FILE };
-    const digest = hash("sha256", body);
+    const given = Buffer.from(own);
+    const { words, body, source, digest } = head ?? {
+      words: given,
+      body: beginningOf(given),
+      source: NO_FILE,
+      digest: "",
+    };
     // An abstract that came with the file is of what the file was.
     const isOwnAbstract = row.isOwnAbstract && (row.digest === null || row.digest === digest);
     const abstract = isOwnAbstract ? row.abstract : excerptOf(body);
     const text = textToEmbed({ name: nameOf(row.path), abstract, body });
-    return { row, abstract, isOwnAbstract, text, body, source, digest };
+    return { row, abstract, isOwnAbstract, text, words, source, digest };
   }
 
   /** Null where the store has no vectors. */

@@ -1,3 +1,5 @@
+import { isUtf8 } from "node:buffer";
+import { hash } from "node:crypto";
 import { type BigIntStats, closeSync, type Dirent, fstatSync, lstatSync, readdirSync, readSync } from "node:fs";
 import { join } from "node:path";
 import { CairnError, toCairnError } from "../errors.ts";
@@ -123,11 +125,16 @@ export function fileOf(path: string, level: number): string {
 const HEAD = 64 << 10;
 const ABSTRACT_LENGTH = 256;
 const TEXT_LENGTH = 2000;
+/** Bytes of a text that abstracts and vectors are made of. */
+const BEGINNING = 8192;
 
 export interface ReadText {
-  /** Empty for what is no text. */
+  /** For the search by words: UTF-8; empty for what is no text. */
+  words: Buffer;
+  /** Its beginning. */
   body: string;
   source: string;
+  digest: string;
 }
 
 /** The beginning of a file as text; null where none is there. What cannot be read has no text, and keeps no other file from being indexed. */
@@ -137,22 +144,33 @@ export function readHead(place: string): ReadText | null {
     fd = openRegular(place);
   } catch {
     const facts = factsAt(place);
-    return facts?.isFile() === true ? { body: "", source: sourceOf(facts) } : null;
+    return facts?.isFile() === true ? { words: NO_WORDS, body: "", source: sourceOf(facts), digest: "" } : null;
   }
   try {
     const facts = fstatSync(fd, { bigint: true });
     const bytes = Buffer.alloc(Math.min(Number(facts.size), HEAD));
     const length = readSync(fd, bytes, 0, bytes.length, 0);
-    return { body: textOf(bytes.subarray(0, length)), source: sourceOf(facts) };
+    const head = bytes.subarray(0, length);
+    const words = textIn(head);
+    return { words, body: beginningOf(words), source: sourceOf(facts), digest: hash("sha256", head) };
   } finally {
     closeSync(fd);
   }
 }
 
-function textOf(bytes: Buffer): string {
-  // The last character may be cut.
-  const text = bytes.toString("utf8").replace(/\ufffd{1,3}$/, "");
-  return text.includes("\0") || text.includes("\ufffd") ? "" : text;
+const NO_WORDS = Buffer.alloc(0);
+
+/** The bytes without a character that was cut at their end; none of what is no text. */
+function textIn(bytes: Buffer): Buffer {
+  if (bytes.includes(0)) return NO_WORDS;
+  for (let end = bytes.length; end >= Math.max(0, bytes.length - 3); end--)
+    if (isUtf8(bytes.subarray(0, end))) return bytes.subarray(0, end);
+  return NO_WORDS;
+}
+
+/** The beginning of a text, as much as abstracts and vectors are made of. */
+export function beginningOf(words: Buffer): string {
+  return words.toString("utf8", 0, BEGINNING).replace(/\ufffd+$/, "");
 }
 
 /** An abstract from a text's beginning, for a file that has none: its first heading and paragraph. */

@@ -522,7 +522,7 @@ export class EntryReader {
     this.#lacks(this.#pathAttributes(dirfd, names, name), record, directory);
   }
 
-  /** Says of an entry whose attributes could not all be read (`error`: 0, or minus errno) that those are missing. */
+  /** Says of an entry whose attributes could not all be read (`error`: 0, or minus errno) that those are missing. Left out, it would take all below it along. */
   #lacks(error: number, record: number, directory: number): void {
     if (error === 0) return;
     this.#flags |= FLAG.TORN | FLAG.UNREAD;

@@ -54,7 +54,7 @@ const PROGRESS_MS = 100;
 /** So often a database is read under a lock that somebody does not keep. */
 const TRIES = 2;
 const BROKEN_LOCK = "it was changed under a lock: a program writes to it that does not keep SQLite's locks";
-/** So many times directories are listed again in which something was renamed while they were read. */
+/** So many times directories are listed again in which something was renamed while they were read: a file that got another name between listing and look would be in no point. */
 const AGAIN = 3;
 const SLASH = Buffer.from("/");
 /** The thread that takes the others' unfinished packs in. */

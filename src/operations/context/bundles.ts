@@ -16,6 +16,7 @@ import type {
   ImportBundleResult,
   RestoreContextOptions,
 } from "../../contract/context.ts";
+import { throttled } from "../../pacer.ts";
 import { fillIndex } from "./stores.ts";
 
 export async function exportBundle(
@@ -42,7 +43,8 @@ async function packed(
 ): Promise<ExportBundleResult> {
   const { uri, layout, includeVectors, signal, onProgress } = options;
   let done = 0;
-  const onBytes = (bytes: number): void => onProgress?.({ phase: "storing", done: ++done, bytes });
+  const tell = throttled(onProgress);
+  const onBytes = (bytes: number): void => tell({ phase: "storing", done: ++done, bytes });
   await using store = await ContextStore.open(place);
   const target = resolve(to);
   const wanted = { to: target, layout, includeVectors, signal, onBytes };
@@ -81,7 +83,8 @@ async function brought(
 ): Promise<ImportBundleResult> {
   const { onConflict, vectorMode, paths, dryRun = false, signal, onProgress } = options;
   let done = 0;
-  const onBytes = (bytes: number): void => onProgress?.({ phase: "verifying", done: ++done, bytes });
+  const tell = throttled(onProgress);
+  const onBytes = (bytes: number): void => tell({ phase: "verifying", done: ++done, bytes });
   await using store = await ContextStore.open(place);
   await using bundle = await Bundle.open(path);
   const { vectors: from, ...imported } = await bring(store, bundle, {

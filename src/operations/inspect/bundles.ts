@@ -12,6 +12,7 @@ import type {
   VerifyBundleFileResult,
 } from "../../contract/bundles.ts";
 import type { CallOptions } from "../../contract/words.ts";
+import { throttled } from "../../pacer.ts";
 import { byCodePoint } from "../../formats/ovpack/manifest.ts";
 
 export async function inspectBundle(path: string): Promise<BundleInfo> {
@@ -43,8 +44,8 @@ export async function verifyBundle(path: string, { signal, onProgress }: CallOpt
   await using bundle = await Bundle.open(path);
   const { layout, content_sha256, files: listed } = bundle.manifest;
   let done = 0;
-  const onBytes = (bytes: number): void =>
-    onProgress?.({ phase: "verifying", done: ++done, total: listed.length, bytes });
+  const tell = throttled(onProgress);
+  const onBytes = (bytes: number): void => tell({ phase: "verifying", done: ++done, total: listed.length, bytes });
   const { files, bytes, records } = await bundle.verify({ signal, onBytes });
   return {
     layout,

@@ -10,7 +10,7 @@ import type { LockCall } from "../locks.ts";
 import { type NearPacks, nearPacksIn } from "../transfer/near-packs.ts";
 import { SMALL_PACK, type WorkDirectory } from "./pack-copy.ts";
 import type { DamagedFile, Repository } from "../repository.ts";
-import { concurrently } from "../../concurrently.ts";
+import { concurrently } from "../storage/concurrently.ts";
 import { type PackSizes, packSizes } from "../storage/storage.ts";
 import { strikeNamed } from "../index/unindexed-packs.ts";
 import { headerToDrop, packSizeOf } from "../packs/pack-read.ts";

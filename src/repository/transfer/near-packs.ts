@@ -13,7 +13,7 @@ import { newPacer } from "../../pacer.ts";
 import type { BlobIndex } from "../index/blob-index.ts";
 import { EntriesByPack } from "../index/entries-by-pack.ts";
 import type { LeftPacks } from "./left-packs.ts";
-import { concurrently } from "../../concurrently.ts";
+import { concurrently } from "../storage/concurrently.ts";
 import type { ByteRange, PackSizes, Storage } from "../storage/storage.ts";
 
 /** Opens packs by their names (64 hex digits) for reading. `damaged` for one that is not there. */

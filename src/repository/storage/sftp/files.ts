@@ -1,5 +1,5 @@
 import { CairnError } from "../../../errors.ts";
-import { concurrently } from "../../../concurrently.ts";
+import { concurrently } from "../concurrently.ts";
 import { FSYNC, isDirectory, type SftpHandle, type SftpSession } from "./session.ts";
 import { SFTP_STATUS, statusOf } from "./wire.ts";
 import type { ByteRange, SaveOptions } from "../storage.ts";

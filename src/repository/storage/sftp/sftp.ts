@@ -21,7 +21,7 @@ import {
 import { parseSftpLocation, printSftpLocation } from "./location.ts";
 import { type Connect, SftpPool } from "./pool.ts";
 import { FSYNC, isDirectory, isFile, POSIX_RENAME, type SftpFacts, type SftpHandle, SftpSession } from "./session.ts";
-import { concurrently } from "../../../concurrently.ts";
+import { concurrently } from "../concurrently.ts";
 import { SFTP_STATUS, statusOf } from "./wire.ts";
 import type { OpenStorageOptions } from "../location.ts";
 import {
