@@ -181,6 +181,38 @@ function readNear(control: ControlPaths): NearControl | null {
   return { control, controlFile, listed: listWorkspaces(control) };
 }
 
+/** Control directories as they were last read, by their root. A search goes through all of a mount's, of which few have changed. */
+const lastRead = new Map<string, { files: readonly string[]; stamp: string; near: NearControl }>();
+const MOST_KNOWN = 10_000;
+
+/** Reads one as {@link readNear} does, unless its files are those that were read last. */
+function readNearAgain(root: string): NearControl | null {
+  const known = lastRead.get(root);
+  if (known !== undefined && stampOf(known.files) === known.stamp) return known.near;
+  lastRead.delete(root);
+  const control = controlPaths(root);
+  const first = readNear(control);
+  if (first === null || first.controlFile === null || first.listed.some((each) => each.workspace === null))
+    return first;
+  const records = first.listed.map(({ name }) => workspacePaths(control, name).file);
+  const files = [control.file, control.workspaces, ...records];
+  // Read once more after it: what changes from then on has another stamp.
+  const stamp = stampOf(files);
+  const near = readNear(control);
+  if (near !== null && lastRead.size < MOST_KNOWN) lastRead.set(root, { files, stamp, near });
+  return near;
+}
+
+/** Inode and time of each file that was read; records are replaced, never written over. */
+function stampOf(files: readonly string[]): string {
+  let stamp = "";
+  for (const file of files) {
+    const facts = statSync(file, { bigint: true, throwIfNoEntry: false });
+    stamp += `${facts?.ino}:${facts?.ctimeNs} `;
+  }
+  return stamp;
+}
+
 /** Throws `damaged` where the control directory of that workspace has lost its file. */
 function foundNear({ control, controlFile }: NearControl, workspace: PlacedWorkspace, folder: Buffer): FoundWorkspace {
   if (controlFile === null) throw fileIsMissing(control);
@@ -234,7 +266,7 @@ class Lookup {
     const controls = namesIn(directory).flatMap((id) => {
       if (!/^[0-9a-f]{32}$/.test(id)) return [];
       try {
-        return readNear(controlPaths(join(directory, id))) ?? [];
+        return readNearAgain(`${directory}/${id}`) ?? [];
       } catch {
         // Another user's cannot be read, and a damaged one of this user's is met through the registry.
         return [];
