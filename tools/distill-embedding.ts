@@ -102,7 +102,7 @@ function directions(matrix: Float64Array[]): Float64Array[] {
 }
 
 const vectors = vectorsOfParts();
-const used = vectors.map((_, id) => id).filter((id) => id >= FIRST_PART || id === 100);
+const used = vectors.map((_, id) => id).slice(FIRST_PART);
 const mean = new Float64Array(WIDTH);
 for (const id of used) for (let k = 0; k < WIDTH; k++) mean[k]! += vectors[id]![k]! / used.length;
 const covariance = Array.from({ length: WIDTH }, () => new Float64Array(WIDTH));
