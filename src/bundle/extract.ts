@@ -47,9 +47,11 @@ function requireFree(target: string): void {
 /** The entries at or below some paths; all without any. Throws `not_found` for a path that is not in it. */
 export function chosenEntries(
   { manifest: { files, directories } }: Bundle,
-  paths: readonly string[] | undefined,
+  given: readonly string[] | undefined,
 ): Pick<Bundle["manifest"], "files" | "directories"> {
-  if (paths === undefined) return { files, directories };
+  if (given === undefined) return { files, directories };
+  // `inspect` shows directories with a slash.
+  const paths = given.map((path) => path.replace(/\/+$/, ""));
   const known = new Set([...files, ...directories].map(({ path }) => path));
   for (const path of paths)
     if (path === "" || !known.has(path))

@@ -88,7 +88,8 @@ function requireSayable({ layout, entries, vectors }: BundleContent): void {
   const cannot = (what: string, details: Record<string, unknown>, hint: string): never => {
     throw new CairnError("unsupported", `layout A cannot say ${what}`, { hint, details });
   };
-  if (vectors !== null) cannot("vectors", { field: "index.dense" }, "leave them out, or write layout B or C");
+  if (vectors !== null)
+    cannot("vectors", { field: "index.dense" }, "leave them out (--without-vectors), or write layout B or C");
   for (const { path } of entries) {
     if (path.split("/").some((name) => name.startsWith("_._")))
       cannot(`a name that begins with _._: ${path}`, { path }, "write layout B or C");

@@ -4,6 +4,7 @@ import yauzl from "yauzl";
 import { CairnError, toCairnError } from "../errors.ts";
 import { checkMemberPath } from "../formats/ovpack/member-path.ts";
 import { badBundle } from "../formats/ovpack/manifest.ts";
+import { newPacer } from "../pacer.ts";
 import { openRegular } from "../fs/regular-file.ts";
 import { printablePath } from "../fs/safe-path.ts";
 
@@ -68,7 +69,9 @@ export class ZipFile implements AsyncDisposable {
     try {
       fd = openRegular(path, { named: true });
     } catch (error) {
-      throw toCairnError(error, `read ${printablePath(path)}`);
+      const failed = toCairnError(error, `read ${printablePath(path)}`);
+      if (failed.code === "not_found") throw new CairnError("not_found", `there is no ${printablePath(path)}`);
+      throw failed;
     }
     let zip: yauzl.ZipFile;
     try {
@@ -233,7 +236,9 @@ async function look(zip: yauzl.ZipFile, { fd, bounds }: { fd: number; bounds: Zi
   const seen = new Set<string>();
   const parts: { from: number; to: number }[] = [];
   let bytes = 0;
+  const pace = newPacer(undefined);
   for await (const entry of entriesOf(zip)) {
+    await pace();
     const facts = memberOf(entry);
     const { path } = facts;
     if (seen.has(path)) throw badZip(`${path} is in the zip twice`, { path });

@@ -43,6 +43,13 @@ export class Input {
     return typeof value === "string" ? value : undefined;
   }
 
+  /** One of a few words. Throws `usage` that names them. */
+  choice<const T extends string>(name: string, values: readonly T[]): T | undefined {
+    const value = this.text(name);
+    if (value === undefined || values.includes(value as T)) return value as T | undefined;
+    throw usage(`--${kebab(name)} is to be one of ${values.join(", ")}; found ${JSON.stringify(value)}`);
+  }
+
   list(name: string): string[] {
     const value = this.#options[name];
     return Array.isArray(value) ? value.map(String) : [];

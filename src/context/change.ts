@@ -74,7 +74,7 @@ export class ChangePlace {
   /** Decides it: from here on it is carried out, by whoever opens the store next if not by this call. */
   async commit(plan: Plan, renew: (plan: Plan) => void): Promise<void> {
     for (const path of plan.replaced) this.#requireMovable(path);
-    this.#requirePlaceable("");
+    this.#requirePlaceable("", new Set(plan.replaced));
     await flushFileSystem(this.#root);
     failpoint("context-change.staged");
     durableWrite(this.#plan, Buffer.from(JSON.stringify(plan)));
@@ -130,11 +130,19 @@ export class ChangePlace {
   }
 
   /** Sees to it that no move of a decided change fails: same file system, and the right to write. */
-  #requirePlaceable(path: string): void {
+  #requirePlaceable(path: string, replaced: ReadonlySet<string>): void {
     for (const { name, isDirectory } of entriesOf(join(this.#root, "new", path))) {
       const at = join(path, name);
-      if (isDirectory && factsAt(join(this.#folder, at))?.isDirectory() === true) this.#requirePlaceable(at);
-      else this.#requireMovable(at);
+      const there = replaced.has(at) ? undefined : factsAt(join(this.#folder, at));
+      if (isDirectory && there?.isDirectory() === true) {
+        this.#requirePlaceable(at, replaced);
+        continue;
+      }
+      if (there !== undefined && (isDirectory || there.isDirectory()))
+        throw new CairnError("conflict", `${printablePath(join(this.#folder, at))} is of another kind`, {
+          details: { path: at },
+        });
+      this.#requireMovable(at);
     }
   }
 

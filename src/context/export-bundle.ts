@@ -1,4 +1,5 @@
 import { closeSync, fstatSync, readSync } from "node:fs";
+import { join, resolve } from "node:path";
 import type { BundleCall } from "../bundle/bundle.ts";
 import { type BundleContent, type EntryToPack, type Vectors, writeBundle } from "../bundle/write.ts";
 import { CairnError, toCairnError } from "../errors.ts";
@@ -6,7 +7,7 @@ import type { JsonObject } from "../formats/fields.ts";
 import type { Layout } from "../formats/ovpack/manifest.ts";
 import { type IndexRecord, recordId } from "../formats/ovpack/records.ts";
 import { openRegular, readRegular } from "../fs/regular-file.ts";
-import { printablePath } from "../fs/safe-path.ts";
+import { isAtOrBelow, printablePath } from "../fs/safe-path.ts";
 import { checkConsistency, type Consistency } from "./consistency.ts";
 import { embeddingFacts } from "./embedding.ts";
 import { BACKUP_NAME, BACKUP_TYPE } from "./import-bundle.ts";
@@ -77,10 +78,17 @@ interface ToPack {
 }
 
 async function pack(store: ContextStore, { root, of, manifest }: ToPack, options: ExportOptions): Promise<Written> {
+  if (SCOPES.some((scope) => isAtOrBelow(resolve(options.to), join(store.folder, scope))))
+    throw new CairnError("usage", `${printablePath(options.to)} would lie among the files that are packed`, {
+      hint: "name a place outside of the store",
+    });
   const { to: _, layout: __, includeVectors = false, ...call } = options;
   if (includeVectors) {
     if (store.embedding.provider === "none")
-      throw new CairnError("usage", "the store has no vectors", { details: { field: "include_vectors" } });
+      throw new CairnError("usage", "the store has no vectors", {
+        hint: "it was made to be searched by words alone; pack it without them",
+        details: { field: "include_vectors" },
+      });
     await store.fill({ signal: call.signal });
   }
   return await store.reading(async () => packHeld(store, { root, of, manifest }, options), call);

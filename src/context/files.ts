@@ -167,6 +167,8 @@ export function readFiles(store: ContextStore, uri: string, { level }: { level?:
     throw new CairnError("not_found", `there is no ${toUri(path)}`, { details: { resource: toUri(path) } });
   if (!entry.isDirectory && level !== undefined && level !== 2)
     throw new CairnError("usage", `${toUri(path)} is a file: its content is level 2`);
+  if (entry.isDirectory && level !== undefined && level !== 0 && level !== 1)
+    throw new CairnError("usage", `the level of a directory is 0 or 1; found ${level}`);
   if (entry.isDirectory && level === undefined)
     throw new CairnError("usage", `${toUri(path)} is a directory`, {
       hint: "its abstract: --level 0; its overview: --level 1",

@@ -1,6 +1,7 @@
 import assert from "node:assert/strict";
 import fs from "node:fs";
 import path from "node:path";
+import { DatabaseSync } from "node:sqlite";
 import { after, test } from "node:test";
 import { Bundle } from "../bundle/bundle.ts";
 import { listOf, type Made, writeZip } from "../bundle/testing-bundle.ts";
@@ -285,4 +286,48 @@ test("what is replaced may be a link that leads nowhere", async () => {
   fs.symlinkSync("/nowhere", path.join(store.folder, "resources/l.md"));
   await addFiles(store, "viking://resources/l.md", { from: Buffer.from("new"), overwrite: true });
   assert.equal(readFiles(store, "viking://resources/l.md").toString(), "new");
+});
+
+test("a single file does not come over a directory, be it empty, unless that is told", async () => {
+  await using store = await scratch.store();
+  fs.mkdirSync(path.join(store.folder, "resources/docs/a.md"), { recursive: true });
+  await importFile(store, await made({}), { parent: "viking://resources", paths: ["a.md"] });
+  assert.equal(readFiles(store, "viking://resources/docs/a.md").toString(), "alpha");
+  await addFiles(store, "viking://resources/b.md", { from: Buffer.from("b") });
+});
+
+test("rows of a decided change wait for an index that somebody else holds", async () => {
+  const { folder } = await scratch.store({ "resources/a.md": "alpha" });
+  const change = path.join(folder, ".context/change");
+  fs.mkdirSync(path.join(change, "new/resources"), { recursive: true });
+  fs.mkdirSync(path.join(change, "old"));
+  fs.writeFileSync(path.join(change, "new/resources/b.md"), "b");
+  const row = {
+    path: "resources/b.md",
+    level: 2,
+    isDirectory: false,
+    contextType: "resource",
+    name: "b.md",
+    tags: "kept",
+  };
+  fs.writeFileSync(path.join(change, "records.jsonl"), `${JSON.stringify(row)}\n`);
+  fs.writeFileSync(path.join(change, "plan.json"), JSON.stringify({ replaced: [], hasRecords: true }));
+  const other = new DatabaseSync(path.join(folder, ".context/index.db"));
+  other.exec("BEGIN IMMEDIATE");
+  await using reader = await ContextStore.open(folder);
+  assert.equal([...reader.index.rows("")].length, 1);
+  other.exec("ROLLBACK");
+  other.close();
+  await using store = await ContextStore.open(folder);
+  assert.equal([...store.index.rows("")].find((each) => each.path === "resources/b.md")?.tags, "kept");
+});
+
+test("an export goes on while another connection writes into the index", async () => {
+  await using store = await scratch.store({ "resources/docs/a.md": "alpha", "resources/docs/b.md": "beta" });
+  await using other = await ContextStore.open(store.folder);
+  const rows = store.index.rows("");
+  rows.next();
+  await find(other, "alpha", { mode: "words" });
+  store.index.transaction(() => store.index.countUse([1]));
+  assert.equal([...rows].length, 1);
 });

@@ -46,6 +46,7 @@ export interface Imported {
   vectors: "bundle" | "model" | "none";
   /** Places that were there, and are replaced or written into. */
   replaced: string[];
+  is_merged: boolean;
 }
 
 export const BACKUP_NAME = "openviking-backup";
@@ -194,7 +195,14 @@ async function bring(store: ContextStore, bundle: Bundle, options: Bring): Promi
   const { files, directories } = chosenEntries(bundle, paths);
   const vectors = vectorsOf(store, bundle, options);
   const bytes = files.reduce((sum, { size }) => sum + size, 0);
-  const facts = { uri: toUri(root), files: files.length, directories: directories.length, bytes, vectors };
+  const facts = {
+    uri: toUri(paths?.length === 1 ? joined(root, paths[0]!.replace(/\/+$/, "")) : root),
+    files: files.length,
+    directories: directories.length,
+    bytes,
+    vectors,
+    is_merged: !options.exact && paths === undefined,
+  };
   const run = async (write: (roots: string[]) => Promise<void>): Promise<Imported> => {
     const there = rootsOf(bundle, options).filter((path) => isTaken(store, path));
     const replaced = there.map(toUri);
@@ -226,8 +234,9 @@ async function bring(store: ContextStore, bundle: Bundle, options: Bring): Promi
         changes.discard();
         throw error;
       }
+      const clashes = clashing(store, { root, files, directories });
       const isReplaced = options.exact || paths !== undefined;
-      const replaced = isReplaced ? there : clashing(store, { root, files, directories });
+      const replaced = isReplaced ? [...new Set([...there, ...clashes])] : clashes;
       await store.commit(changes, { replaced, hasRecords: true });
     });
   }, options);
@@ -235,7 +244,7 @@ async function bring(store: ContextStore, bundle: Bundle, options: Bring): Promi
 
 /** Places at which something may be in the way. */
 function rootsOf(bundle: Bundle, { root, paths }: Bring): string[] {
-  if (paths !== undefined) return paths.map((path) => joined(root, path));
+  if (paths !== undefined) return paths.map((path) => joined(root, path.replace(/\/+$/, "")));
   return root === "" ? bundle.manifest.scopes : [root];
 }
 

@@ -53,6 +53,8 @@ export interface Hit {
 
 const VERSION = 1;
 const BUSY_MS = 10_000;
+/** Rows that are read at once. */
+const PAGE = 500;
 
 /** The index of a context store: records, their words (FTS5) and their vectors (sqlite-vec). */
 export class ContextIndex implements Disposable {
@@ -89,14 +91,14 @@ export class ContextIndex implements Disposable {
 
   /** All or nothing. */
   transaction<T>(work: () => T): T {
-    this.#db.exec("BEGIN IMMEDIATE");
     try {
+      this.#db.exec("BEGIN IMMEDIATE");
       const result = work();
       this.#db.exec("COMMIT");
       return result;
     } catch (error) {
       if (this.#db.isTransaction) this.#db.exec("ROLLBACK");
-      throw error;
+      throw toFailure(error);
     }
   }
 
@@ -175,11 +177,17 @@ export class ContextIndex implements Disposable {
     this.#run("UPDATE records SET source = NULL, has_vector = 0 WHERE id = ?", id);
   }
 
-  /** Rows of a place and all below it, by path and level. */
+  /** Rows of a place and all below it, by path and level; a page at a time, so that no reading stands open between two of them. */
   *rows(path: string): Generator<IndexRow> {
-    const sql = `SELECT * FROM records WHERE ${WITHIN} ORDER BY path, level`;
-    // A statement of its own: somebody else may go through rows meanwhile.
-    for (const row of this.#db.prepare(sql).iterate(...within(path))) yield rowOf(row);
+    const sql = `SELECT * FROM records WHERE ${WITHIN} AND (path, level) > (?, ?) ORDER BY path, level LIMIT ${PAGE}`;
+    let last: [string, number] = ["", -1];
+    for (;;) {
+      const page = this.#all(sql, ...within(path), ...last).map(rowOf);
+      yield* page;
+      const end = page.at(-1);
+      if (end === undefined || page.length < PAGE) return;
+      last = [end.path, end.level];
+    }
   }
 
   row(id: number): IndexRow | null {
@@ -326,6 +334,20 @@ function loadVectors(db: DatabaseSync): void {
   }
 }
 
+/** A failure of SQLite's by its own code: what may be tried again is told apart. */
+function toFailure(error: unknown): unknown {
+  const { errcode, message } = error as { errcode?: number; message: string };
+  if (errcode === undefined) return error;
+  const code = FAILURES[errcode & 0xff];
+  return code === undefined ? error : new CairnError(code, `the index: ${message}`, { cause: error });
+}
+
+const FAILURES: Readonly<Record<number, "busy" | "no_space" | "io">> = {
+  5: "busy",
+  6: "busy",
+  10: "io",
+  13: "no_space",
+};
 const DAMAGED = new Set([11, 26]);
 
 function toDamage(error: unknown, path: string): unknown {

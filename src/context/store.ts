@@ -19,7 +19,7 @@ export const CONTROL = ".context";
 const VERSION = 1;
 /** Rows that are read and given vectors in one transaction. */
 const BATCH = 64;
-const LOCK_MS = 30_000;
+const LOCK_MS = 10_000;
 /** Source of a row whose text came in a bundle's records. */
 export const NO_FILE = "none";
 
@@ -34,9 +34,12 @@ export class ContextStore implements AsyncDisposable {
   readonly embedding: EmbeddingConfig;
   readonly index: ContextIndex;
   readonly #control: string;
+  /** Milliseconds to wait for others. */
+  readonly #lockMs: number;
   #embedder: Embedder | null | undefined;
 
-  private constructor(folder: string, embedding: EmbeddingConfig) {
+  private constructor(folder: string, embedding: EmbeddingConfig, lockMs: number) {
+    this.#lockMs = lockMs;
     this.folder = folder;
     this.embedding = embedding;
     this.#control = join(folder, CONTROL);
@@ -62,16 +65,20 @@ export class ContextStore implements AsyncDisposable {
       durableWrite(file, Buffer.from(text), { exclusive: true, mode: 0o644 });
     } catch (error) {
       if (error instanceof CairnError && error.code === "already_exists")
-        throw new CairnError("already_exists", `${printablePath(root)} is a context store already`);
+        throw new CairnError("already_exists", `${printablePath(root)} is a context store already`, {
+          hint: "see `cairn context ls`; another folder makes another store",
+        });
       throw error;
     }
+    // Neither is part of what is known.
+    durableWrite(join(root, CONTROL, ".cairnignore"), Buffer.from("/uploads/\n/lock\n"), { mode: 0o644 });
     return await ContextStore.open(root);
   }
 
   /** The store whose folder is at or above a place; a change that was decided is carried out first. Throws `not_found`, `damaged`, `newer_version`. */
-  static async open(place: string): Promise<ContextStore> {
+  static async open(place: string, lockMs: number = LOCK_MS): Promise<ContextStore> {
     const folder = folderAbove(place);
-    const store = new ContextStore(folder, readConfig(join(folder, CONTROL, "store.json")));
+    const store = new ContextStore(folder, readConfig(join(folder, CONTROL, "store.json")), lockMs);
     try {
       if (store.#changes.isDecided) await store.writing(async () => undefined);
     } catch {
@@ -87,7 +94,7 @@ export class ContextStore implements AsyncDisposable {
   /** Does what changes the store while nobody else does. */
   async writing<T>(work: (change: ChangePlace) => Promise<T>, { signal }: StoreCall = {}): Promise<T> {
     const options = {
-      timeoutMs: LOCK_MS,
+      timeoutMs: this.#lockMs,
       purpose: "change the context store",
       ...(signal === undefined ? {} : { signal }),
     };
@@ -102,7 +109,7 @@ export class ContextStore implements AsyncDisposable {
     for (;;) {
       if (this.#changes.isDecided) await this.writing(async () => undefined, { signal });
       const options = {
-        timeoutMs: LOCK_MS,
+        timeoutMs: this.#lockMs,
         purpose: "read the context store",
         shared: true,
         ...(signal === undefined ? {} : { signal }),
@@ -118,7 +125,7 @@ export class ContextStore implements AsyncDisposable {
       this.#renew(plan, changes);
     } catch (error) {
       const { code } = toCairnError(error);
-      if (code === "no_space" || code === "busy") throw error;
+      if (code === "no_space" || code === "busy" || code === "io") throw error;
     }
   }
 

@@ -6,7 +6,7 @@ import { CairnError, toCairnError } from "../errors.ts";
 import { checkMemberPath } from "../formats/ovpack/member-path.ts";
 import { byCodePoint } from "../formats/ovpack/manifest.ts";
 import { openRegular } from "../fs/regular-file.ts";
-import { printablePath } from "../fs/safe-path.ts";
+import { printablePath, shellPath } from "../fs/safe-path.ts";
 import { contextTypeOf, isSession, joined, nameOf, SCOPES } from "./uri.ts";
 
 /** Files of a context store, and what of them is indexed. */
@@ -85,7 +85,7 @@ export function entryAt(folder: string, path: string): TreeEntry | null {
   if (facts === undefined) return null;
   if (!facts.isDirectory() && !facts.isFile())
     throw new CairnError("unsupported", `${printablePath(join(folder, path))} is neither a file nor a directory`, {
-      hint: "a context store has files and directories alone",
+      hint: `a context store has files and directories alone: rm ${shellPath(join(folder, path))}`,
       details: { path },
     });
   const isDirectory = facts.isDirectory();
@@ -121,6 +121,8 @@ export function fileOf(path: string, level: number): string {
   return level === 2 ? path : joined(path, level === 0 ? ABSTRACT : OVERVIEW);
 }
 
+/** Failures that are no fault of a file. */
+const OF_THE_MACHINE = new Set(["EMFILE", "ENFILE", "EIO", "ENOMEM"]);
 /** Bytes of a file that are read for the search by words. */
 const HEAD = 64 << 10;
 const ABSTRACT_LENGTH = 256;
@@ -142,9 +144,11 @@ export function readHead(place: string): ReadText | null {
   let fd: number;
   try {
     fd = openRegular(place);
-  } catch {
-    const facts = factsAt(place);
-    return facts?.isFile() === true ? { words: NO_WORDS, body: "", source: sourceOf(facts), digest: "" } : null;
+  } catch (error) {
+    const { code = "" } = error as NodeJS.ErrnoException;
+    if (OF_THE_MACHINE.has(code)) throw toCairnError(error, `read ${printablePath(place)}`);
+    // It counts as changed until it can be read.
+    return factsAt(place)?.isFile() === true ? { words: NO_WORDS, body: "", source: "unread", digest: "" } : null;
   }
   try {
     const facts = fstatSync(fd, { bigint: true });

@@ -240,6 +240,7 @@ export const ImportBundleResult = object({
   bytes: number(),
   vectors_from: oneOf(["bundle", "model", "none"]),
   replaced: rows(text(), "places that were there"),
+  is_merged: flag("they were written into, and what the bundle does not have stays; else they went whole"),
   ...indexed,
 });
 export type ImportBundleResult = Of<typeof ImportBundleResult>;

@@ -86,7 +86,7 @@ export class Routes implements AsyncDisposable {
     },
     "/api/v1/resources/temp_upload": {
       method: "POST",
-      run: async (request) => ok({ temp_file_id: await this.#uploads.receive(request) }),
+      run: async (request, signal) => ok({ temp_file_id: await this.#uploads.receive(request, signal) }),
     },
     "/api/v1/pack/export": this.#posted(PackExportRequest, async ({ uri, include_vectors: includeVectors }, signal) => {
       const name = nameOf(parseUri(uri));

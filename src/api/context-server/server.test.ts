@@ -286,6 +286,7 @@ test("uploads that nobody imports give way to new ones, and those of a program t
   const left = async (served: Served): Promise<string> => {
     const folder = path.join(served.store.folder, ".context/uploads/4000000-x");
     fs.mkdirSync(folder, { recursive: true });
+    fs.utimesSync(folder, 1, 1);
     return folder;
   };
   await using served = await serve();
@@ -307,4 +308,22 @@ test("uploads that nobody imports give way to new ones, and those of a program t
   });
   assert.ok(!fs.existsSync(folder));
   await second.stop();
+});
+
+test("a form without an end is given up, and a connection on which nothing comes is closed", async () => {
+  await using served = await serve();
+  const body = '--a\r\nContent-Disposition: form-data; name="file"; filename="x"\r\n--a--\r\n';
+  const response = await fetch(`${served.url}/api/v1/resources/temp_upload`, {
+    method: "POST",
+    headers: { "x-api-key": "secret", "content-type": "multipart/form-data; boundary=a" },
+    body,
+  });
+  assert.equal(response.status, 400);
+  const { port, hostname } = new URL(served.url);
+  const closed = await new Promise<boolean>((resolve) => {
+    const socket = connect(Number(port), hostname, () => socket.write("GET /health HTTP/1.1\r\nHost: x\r\n\r\n"));
+    const late = setTimeout(() => (resolve(false), socket.destroy()), 20_000);
+    socket.resume().once("close", () => (clearTimeout(late), resolve(true)));
+  });
+  assert.ok(closed);
 });

@@ -88,7 +88,9 @@ export class ContextServer {
     response.once("close", () => gone.abort(new Error("the client went away")));
     const { socket } = request;
     // Once all has come, silence is ours.
-    request.once("end", () => socket.setTimeout(0));
+    request.once("end", () => {
+      if (!response.writableEnded) socket.setTimeout(0);
+    });
     try {
       const answer = await this.#answer(request, gone.signal);
       socket.setTimeout(SILENCE_MS);

@@ -1,5 +1,5 @@
 import { randomBytes } from "node:crypto";
-import { createWriteStream, mkdirSync, readdirSync, rmSync } from "node:fs";
+import { createWriteStream, mkdirSync, readdirSync, rmSync, statSync } from "node:fs";
 import { once } from "node:events";
 import type { IncomingMessage } from "node:http";
 import { join } from "node:path";
@@ -9,6 +9,10 @@ import { CairnError, toCairnError } from "../../errors.ts";
 
 const MOST = 16;
 const KEPT_MS = 12 * 3_600_000;
+/** Time for what has come to be written. */
+const END_MS = 10_000;
+/** So long nothing has come for a program that is not seen here: another host's, perhaps. */
+const IDLE_MS = 3_600_000;
 
 /** Files that clients sent, in a folder of this process's own beside the store's index, until they are imported or too old. */
 export class Uploads implements Disposable {
@@ -22,7 +26,8 @@ export class Uploads implements Disposable {
   constructor(parent: string, limit: number) {
     mkdirSync(parent, { recursive: true, mode: 0o700 });
     for (const name of readdirSync(parent))
-      if (!isRunning(Number(name.split("-", 1)[0]))) rmSync(join(parent, name), { recursive: true, force: true });
+      if (!isRunning(Number(name.split("-", 1)[0])) && Date.now() - statSync(join(parent, name)).mtimeMs > IDLE_MS)
+        rmSync(join(parent, name), { recursive: true, force: true });
     this.#folder = join(parent, `${process.pid}-${randomBytes(8).toString("hex")}`);
     mkdirSync(this.#folder, { mode: 0o700 });
     this.#limit = limit;
@@ -34,17 +39,18 @@ export class Uploads implements Disposable {
 
   /** A name for a file of ours, which whoever makes it removes. */
   place(): string {
+    mkdirSync(this.#folder, { recursive: true, mode: 0o700 });
     return join(this.#folder, `made_${randomBytes(16).toString("hex")}.ovpack`);
   }
 
   /** Takes the part `file` of a form. Answers its id. Throws `usage` for what is no such form, or too long; `no_space`. */
-  async receive(request: IncomingMessage): Promise<string> {
+  async receive(request: IncomingMessage, signal: AbortSignal): Promise<string> {
     this.#sweep(MOST - 1);
     if (this.#coming >= MOST) throw new CairnError("busy", `${MOST} files are coming already`);
     this.#coming++;
     const id = `upload_${randomBytes(16).toString("hex")}.ovpack`;
     try {
-      await this.#write(request, join(this.#folder, id));
+      await this.#write(request, join(this.#folder, id), signal);
     } catch (error) {
       rmSync(join(this.#folder, id), { force: true });
       throw error;
@@ -55,7 +61,8 @@ export class Uploads implements Disposable {
     return id;
   }
 
-  async #write(request: IncomingMessage, place: string): Promise<void> {
+  async #write(request: IncomingMessage, place: string, signal: AbortSignal): Promise<void> {
+    mkdirSync(this.#folder, { recursive: true, mode: 0o700 });
     const type = request.headers["content-type"];
     if (type === undefined || !/^multipart\/form-data;/i.test(type))
       throw new CairnError("usage", "a form is wanted (multipart/form-data) with a part `file`", {
@@ -77,12 +84,23 @@ export class Uploads implements Disposable {
       });
     });
     failed.catch(() => undefined);
+    const gone = (of: AbortSignal): Promise<never> =>
+      new Promise((_, reject) => {
+        const leave = (): void => reject(unreadable(new Error("it has no end")));
+        if (of.aborted) leave();
+        else of.addEventListener("abort", leave, { once: true });
+      });
+    const left = gone(signal);
+    left.catch(() => undefined);
     try {
       for await (const piece of request.iterator({ destroyOnReturn: false }))
-        if (!form.write(piece)) await Promise.race([once(form, "drain"), failed]);
+        if (!form.write(piece)) await Promise.race([once(form, "drain"), failed, left]);
       form.end();
-      await Promise.race([once(form, "finish"), failed]);
-      if (out !== undefined) await Promise.race([finished(out), failed]);
+      // A part whose head has no end is waited for by the reader of forms, though nothing comes any more.
+      const late = gone(AbortSignal.timeout(END_MS));
+      late.catch(() => undefined);
+      await Promise.race([once(form, "finish"), failed, left, late]);
+      if (out !== undefined) await Promise.race([finished(out), failed, left, late]);
     } catch (error) {
       throw error instanceof CairnError ? error : unreadable(error as Error);
     } finally {

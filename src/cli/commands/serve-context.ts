@@ -12,6 +12,8 @@ import { VERSION } from "../../formats/program.ts";
 
 const LISTEN = "127.0.0.1:1933";
 const KEY_VARIABLE = "CAIRN_CONTEXT_KEY";
+/** A client would rather wait than be told that somebody else is at it. */
+const WAIT_MS = 60_000;
 const UPLOAD_BYTES = 2 ** 30;
 
 export const command: CommandDefinition = {
@@ -34,7 +36,7 @@ export const command: CommandDefinition = {
     const address = addressOf(context, input);
     const apiKey = keyOf(context, input, "path" in address);
     const { layout = "C" } = chosenLayout(input);
-    const store = await ContextStore.open(context.chosenFolder() ?? context.cwd);
+    const store = await ContextStore.open(context.chosenFolder() ?? context.cwd, WAIT_MS);
     try {
       const server = await ContextServer.start({
         store,

@@ -45,7 +45,7 @@ async function packed(
   let done = 0;
   const tell = throttled(onProgress);
   const onBytes = (bytes: number): void => tell({ phase: "storing", done: ++done, bytes });
-  await using store = await ContextStore.open(place);
+  await using store = await ContextStore.open(place, options.lockTimeoutMs);
   const target = resolve(to);
   const wanted = { to: target, layout, includeVectors, signal, onBytes };
   const { records, ...facts } =
@@ -85,7 +85,7 @@ async function brought(
   let done = 0;
   const tell = throttled(onProgress);
   const onBytes = (bytes: number): void => tell({ phase: "verifying", done: ++done, bytes });
-  await using store = await ContextStore.open(place);
+  await using store = await ContextStore.open(place, options.lockTimeoutMs);
   await using bundle = await Bundle.open(path);
   const { vectors: from, ...imported } = await bring(store, bundle, {
     onConflict,

@@ -78,7 +78,7 @@ export async function addToContext(
   options: AddToContextOptions,
 ): Promise<AddToContextResult> {
   const { overwrite, abstract, signal } = options;
-  await using store = await ContextStore.open(place);
+  await using store = await ContextStore.open(place, options.lockTimeoutMs);
   const added = await addFiles(store, uri, { from: resolve(from), overwrite, abstract, signal });
   return { ...added, ...(await fillIndex(store, options)) };
 }
@@ -86,18 +86,18 @@ export async function addToContext(
 export async function listContext(
   place: string,
   uri: string,
-  { recursive, all }: ListContextOptions,
+  { recursive, all, lockTimeoutMs }: ListContextOptions,
 ): Promise<ListContextResult> {
-  await using store = await ContextStore.open(place);
+  await using store = await ContextStore.open(place, lockTimeoutMs);
   return { entries: listFiles(store, uri, { recursive, all }) };
 }
 
 export async function readContext(
   place: string,
   uri: string,
-  { level }: ReadContextOptions,
+  { level, lockTimeoutMs }: ReadContextOptions,
 ): Promise<ReadContextResult> {
-  await using store = await ContextStore.open(place);
+  await using store = await ContextStore.open(place, lockTimeoutMs);
   const bytes = readFiles(store, uri, { level });
   const content = bytes.toString("utf8");
   const isText = Buffer.from(content, "utf8").equals(bytes);
@@ -112,34 +112,34 @@ export async function readContext(
 export async function findInContext(
   place: string,
   query: string,
-  { under, limit, mode, signal }: FindInContextOptions,
+  { under, limit, mode, signal, lockTimeoutMs }: FindInContextOptions,
 ): Promise<FindInContextResult> {
-  await using store = await ContextStore.open(place);
+  await using store = await ContextStore.open(place, lockTimeoutMs);
   return { hits: await find(store, query, { under, limit, mode, signal }) };
 }
 
 export async function removeFromContext(
   place: string,
   uri: string,
-  { signal }: CallOptions,
+  { signal, lockTimeoutMs }: CallOptions,
 ): Promise<RemoveFromContextResult> {
-  await using store = await ContextStore.open(place);
+  await using store = await ContextStore.open(place, lockTimeoutMs);
   return await removeFiles(store, uri, { signal });
 }
 
 export async function reindexContext(place: string, options: ReindexContextOptions): Promise<ReindexContextResult> {
   const { under = "viking://", all = false, signal } = options;
   const path = parseUri(under);
-  await using store = await ContextStore.open(place);
+  await using store = await ContextStore.open(place, options.lockTimeoutMs);
   const changed = await store.writing(async () => reindex(store, path, { all }), { signal });
   return { ...changed, ...(await fillIndex(store, options)) };
 }
 
 export async function checkContext(
   place: string,
-  { under = "viking://" }: CheckContextOptions,
+  { under = "viking://", lockTimeoutMs }: CheckContextOptions,
 ): Promise<CheckContextResult> {
   const path = parseUri(under);
-  await using store = await ContextStore.open(place);
+  await using store = await ContextStore.open(place, lockTimeoutMs);
   return checkConsistency(store, path);
 }

@@ -184,11 +184,12 @@ function readNear(control: ControlPaths): NearControl | null {
 /** Control directories as they were last read, by their root. A search goes through all of a mount's, of which few have changed. */
 const lastRead = new Map<string, { files: readonly string[]; stamp: string; near: NearControl }>();
 const MOST_KNOWN = 10_000;
+const SETTLED_MS = 3000;
 
 /** Reads one as {@link readNear} does, unless its files are those that were read last. */
 function readNearAgain(root: string): NearControl | null {
   const known = lastRead.get(root);
-  if (known !== undefined && stampOf(known.files) === known.stamp) return known.near;
+  if (known !== undefined && stampOf(known.files).text === known.stamp) return known.near;
   lastRead.delete(root);
   const control = controlPaths(root);
   const first = readNear(control);
@@ -199,18 +200,21 @@ function readNearAgain(root: string): NearControl | null {
   // Read once more after it: what changes from then on has another stamp.
   const stamp = stampOf(files);
   const near = readNear(control);
-  if (near !== null && lastRead.size < MOST_KNOWN) lastRead.set(root, { files, stamp, near });
+  // A name that is no workspace yet may become one, and a clock that is coarse tells two moments alike.
+  const isKnown = namesIn(control.workspaces).length === records.length && stamp.newest < Date.now() - SETTLED_MS;
+  if (near !== null && isKnown && lastRead.size < MOST_KNOWN) lastRead.set(root, { files, stamp: stamp.text, near });
   return near;
 }
 
 /** Inode and time of each file that was read; records are replaced, never written over. */
-function stampOf(files: readonly string[]): string {
-  let stamp = "";
+function stampOf(files: readonly string[]): { text: string; newest: number } {
+  let [text, newest] = ["", 0];
   for (const file of files) {
     const facts = statSync(file, { bigint: true, throwIfNoEntry: false });
-    stamp += `${facts?.ino}:${facts?.ctimeNs} `;
+    text += `${facts?.ino}:${facts?.ctimeNs} `;
+    newest = Math.max(newest, Number(facts?.ctimeMs ?? 0n));
   }
-  return stamp;
+  return { text, newest };
 }
 
 /** Throws `damaged` where the control directory of that workspace has lost its file. */

@@ -103,12 +103,12 @@ export const extract: CommandDefinition = {
   },
 };
 
-export const LAYOUT = { flags: "--layout <name>", text: "A, B or C (default C)", values: ["A", "B", "C"] } as const;
+const LAYOUTS = ["A", "B", "C"] as const;
+export const LAYOUT = { flags: "--layout <name>", text: "A, B or C (default C)", values: LAYOUTS };
 
-/** The schema says what is none. */
 export function chosenLayout(input: Input): { layout?: "A" | "B" | "C" } {
-  const layout = input.text("layout");
-  return layout === undefined ? {} : { layout: layout as "A" | "B" | "C" };
+  const layout = input.choice("layout", LAYOUTS);
+  return layout === undefined ? {} : { layout };
 }
 
 export const convert: CommandDefinition = {

@@ -36,16 +36,19 @@ export const backup: CommandDefinition = {
   },
 };
 
+const CONFLICTS = ["fail", "overwrite", "skip"] as const;
+const MODES = ["auto", "recompute", "require"] as const;
+
 const BRINGING = [
   {
     flags: "--on-conflict <how>",
     text: "where something is there: fail (default), overwrite or skip",
-    values: ["fail", "overwrite", "skip"],
+    values: CONFLICTS,
   },
   {
     flags: "--vector-mode <how>",
     text: "the bundle's vectors where they fit (auto, default), recompute, or require",
-    values: ["auto", "recompute", "require"],
+    values: MODES,
   },
   { flags: "--path <path>", text: "only this path of the bundle, and what lies below it", repeat: true },
   { flags: "-n, --dry-run", text: "check all of it, and say what would be done" },
@@ -111,18 +114,30 @@ function bringing(context: Context, input: Input): ImportBundleOptions {
     throw usage("--force is not taken any more", "--on-conflict overwrite replaces what is there");
   if (input.flag("vectorize"))
     throw usage("--vectorize is not taken any more", "vectors are made always; --vector-mode says from what");
-  const [onConflict, vectorMode, paths] = [input.text("onConflict"), input.text("vectorMode"), input.list("path")];
+  const onConflict = input.choice("onConflict", CONFLICTS);
+  const vectorMode = input.choice("vectorMode", MODES);
+  const paths = input.list("path");
   return {
     ...context.callOptions(),
-    ...(onConflict === undefined ? {} : { onConflict: onConflict as "fail" }),
-    ...(vectorMode === undefined ? {} : { vectorMode: vectorMode as "auto" }),
+    ...(onConflict === undefined ? {} : { onConflict }),
+    ...(vectorMode === undefined ? {} : { vectorMode }),
     ...(paths.length === 0 ? {} : { paths }),
     dryRun: input.flag("dryRun"),
   };
 }
 
 function brought({ style }: Context, result: ImportBundleResult): Outcome {
-  const { uri, skipped, dry_run: isDry, files, bytes, vectors, vectors_from: from, replaced } = result;
+  const {
+    uri,
+    skipped,
+    dry_run: isDry,
+    files,
+    bytes,
+    vectors,
+    vectors_from: from,
+    replaced,
+    is_merged: isMerged,
+  } = result;
   const made =
     from === "bundle" ? "its own vectors" : from === "none" ? "no vectors" : `${plural(vectors, "vector")} made`;
   const what = `${plural(files, "file")}, ${formatBytes(bytes)}`;
@@ -134,6 +149,12 @@ function brought({ style }: Context, result: ImportBundleResult): Outcome {
   return {
     data: result,
     text: () =>
-      [...lines, ...replaced.map((each) => `  ${isDry ? "would replace" : "replaced"} ${printable(each)}`)].join("\n"),
+      [
+        ...lines,
+        ...replaced.map(
+          (each) =>
+            `  ${isDry ? "would " : ""}${isMerged ? (isDry ? "write" : "wrote") + " into" : isDry ? "replace" : "replaced"} ${printable(each)}`,
+        ),
+      ].join("\n"),
   };
 }

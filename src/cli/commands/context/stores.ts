@@ -7,6 +7,8 @@ import { formatBytes, plural, printable } from "../../render/format.ts";
 import { renderTable } from "../../render/table.ts";
 
 const URI = { name: "<uri>", text: "viking://SCOPE/…" } as const;
+const PROVIDERS = ["embedded", "openai", "none"] as const;
+const SEARCHES = ["both", "semantic", "words"] as const;
 const UNDER = { flags: "--under <uri>", text: "only at or below this place" };
 
 /** The folder that `-C` names, else the current one. */
@@ -21,7 +23,7 @@ export const init: CommandDefinition = {
     {
       flags: "--embedding <provider>",
       text: "embedded (default: a model in this program, English), openai (an endpoint), or none (words alone)",
-      values: ["embedded", "openai", "none"],
+      values: PROVIDERS,
     },
     { flags: "--model <name>", text: "of an endpoint" },
     { flags: "--base-url <url>", text: "of an endpoint, up to and with /v1; its key is read from CAIRN_EMBEDDING_KEY" },
@@ -38,14 +40,14 @@ export const init: CommandDefinition = {
     const library = await context.library();
     const folder = context.chosenFolder(input.argument(0)) ?? context.cwd;
     const [embedding, model, baseUrl, dimensions] = [
-      input.text("embedding"),
+      input.choice("embedding", PROVIDERS),
       input.text("model"),
       input.text("baseUrl"),
       input.count("dimensions"),
     ];
     const options: InitContextOptions = {
       ...context.callOptions(),
-      ...(embedding === undefined ? {} : { embedding: embedding as "none" }),
+      ...(embedding === undefined ? {} : { embedding }),
       ...(model === undefined ? {} : { model }),
       ...(baseUrl === undefined ? {} : { baseUrl }),
       ...(dimensions === undefined ? {} : { dimensions }),
@@ -142,17 +144,17 @@ export const find: CommandDefinition = {
   options: [
     UNDER,
     { flags: "-n, --limit <count>", text: "most that are given (default 10)" },
-    { flags: "--mode <how>", text: "both (default), semantic or words", values: ["both", "semantic", "words"] },
+    { flags: "--mode <how>", text: "both (default), semantic or words", values: SEARCHES },
   ],
   examples: [{ line: 'cairn context find "who may sign in" --under viking://resources/docs', text: "best first" }],
   async run(context, input) {
     const library = await context.library();
-    const [under, limit, mode] = [input.text("under"), input.count("limit"), input.text("mode")];
+    const [under, limit, mode] = [input.text("under"), input.count("limit"), input.choice("mode", SEARCHES)];
     const result = await library.findInContext(storeOf(context), input.required(0), {
       ...context.callOptions(),
       ...(under === undefined ? {} : { under }),
       ...(limit === undefined ? {} : { limit }),
-      ...(mode === undefined ? {} : { mode: mode as "both" }),
+      ...(mode === undefined ? {} : { mode }),
     });
     return {
       data: result,
@@ -161,7 +163,8 @@ export const find: CommandDefinition = {
         const { style } = context;
         const lines = result.hits.map(({ uri, level, abstract }) => {
           const of = ["  (abstract)", "  (overview)", ""][level];
-          return `${style.bold(printable(uri))}${style.dim(of ?? "")}\n  ${printable(abstract.slice(0, 160))}`;
+          const text = abstract === "" ? "" : `\n  ${printable(abstract.slice(0, 160))}`;
+          return `${style.bold(printable(uri))}${style.dim(of ?? "")}${text}`;
         });
         return lines.join("\n");
       },
