@@ -36,6 +36,7 @@ export const {
   findInContext,
   forget,
   importBundle,
+  importDirectory,
   init,
   initContext,
   initRepository,

@@ -291,6 +291,16 @@ test("pin, unpin, tag, store, inspect, workspaces, engine and seal print what th
   ran.add("__complete");
 });
 
+test("export, import and clone print what they promise", () => {
+  const at = (name: string): string => path.join(SCRATCH, name);
+  run(`export head --to-dir ${at("exported")}`, { pinned: "export head --to-dir d" });
+  for (const verb of ["import", "clone"]) {
+    const { data } = run(`${verb} --from-dir ${at("exported")} ${at(verb)}`, { pinned: `${verb} --from-dir d n` });
+    check(data["workspace"], "workspace");
+    check(data["save_point"], "save_point");
+  }
+});
+
 test("the commands of context stores print what they promise", () => {
   const at = (name: string): string => path.join(SCRATCH, name);
   mkdirSync(at("docs"));
@@ -305,7 +315,8 @@ test("the commands of context stores print what they promise", () => {
   inStore("context reindex");
   inStore(`bundle export viking://resources/d ${at("d.ovpack")}`, "bundle export viking://resources/d f");
   inStore(`bundle backup ${at("all.ovpack")}`, "bundle backup f");
-  inStore("serve-context --listen 127.0.0.1:0 --no-auth --check");
+  const serving = "--listen 127.0.0.1:0 --no-auth --check";
+  inStore(`serve-context ${serving}`, `serve-context -C STORE ${serving}`);
   inStore("context rm viking://resources/d");
   inStore(`bundle import ${at("d.ovpack")} viking://resources`, "bundle import b viking://resources");
   inStore(`bundle restore ${at("all.ovpack")} --on-conflict overwrite`, "bundle restore b");

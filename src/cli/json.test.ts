@@ -1,6 +1,9 @@
 import assert from "node:assert/strict";
-import { readFileSync } from "node:fs";
-import { test } from "node:test";
+import { mkdtempSync, readFileSync, rmSync } from "node:fs";
+import { tmpdir } from "node:os";
+import path from "node:path";
+import { after, test } from "node:test";
+import { ContextStore, EMBEDDED } from "../context/store.ts";
 import { CairnError, ERROR_TABLE } from "../errors.ts";
 import type { ErrorCode } from "../errors.ts";
 import { COMMANDS } from "./commands/index.ts";
@@ -9,9 +12,13 @@ import { DATA_KEYS, POINT_KEYS } from "./testing-json-keys.ts";
 import { argsOf, failing, fakeLibrary, ID_A, REASONS, RESTORED, SAVED, SHOWN_FILE } from "./testing-fake-library.ts";
 import { runFake, runJson } from "./testing-run.ts";
 
+const STORE = mkdtempSync(path.join(tmpdir(), "cairn-json-"));
+after(() => rmSync(STORE, { recursive: true, force: true }));
+await (await ContextStore.init(STORE, EMBEDDED))[Symbol.asyncDispose]();
+
 for (const [line, keys] of Object.entries(DATA_KEYS)) {
   test(`${line} prints one envelope with its keys when asked for JSON`, async () => {
-    const { envelope, status, stderr } = await runJson(line.split(" "));
+    const { envelope, status, stderr } = await runJson(line.replace("STORE", STORE).split(" "));
     assert.deepEqual(Object.keys(envelope), ["schema_version", "command", "ok", "data", "warnings", "error"]);
     assert.deepEqual(Object.keys(envelope.data as object).toSorted(), keys.split(" ").toSorted());
     assert.deepEqual(

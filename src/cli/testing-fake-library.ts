@@ -85,6 +85,7 @@ const BROUGHT = {
   bytes: 5,
   vectors_from: "model",
   replaced: [],
+  is_merged: false,
   ...INDEXED,
 };
 const BUNDLE_ANSWERS = {
@@ -381,6 +382,14 @@ export function fakeLibrary(overrides: Overrides = {}, created = false): FakeLib
     verifyReceipt: RECEIPT,
     ...DATABASE_ANSWERS,
     ...BUNDLE_ANSWERS,
+    importDirectory: {
+      workspace: REF,
+      save_point: POINT,
+      state_digest: "a".repeat(64),
+      files: 1,
+      bytes: 5,
+      duration_ms: 1,
+    },
     detectEngine: { path: ROOT, engine: "copy", engine_reasons: REASONS },
     validateEngine: undefined,
     init: client,
@@ -420,6 +429,15 @@ const CLIENT_ANSWERS: Record<string, unknown> = {
   verify: VERIFIED,
   verifyAll: VERIFIED,
   fork: FORKED,
+  exportPoint: {
+    path: "/tmp/cairn-fake/d",
+    save_point_id: ID_A,
+    state_digest: "a".repeat(64),
+    files: 1,
+    entries: 1,
+    bytes: 5,
+    duration_ms: 1,
+  },
   view: LEASE,
   listViews: [LEASE],
   closeView: LEASE,

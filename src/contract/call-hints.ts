@@ -38,6 +38,8 @@ const COMMANDS: readonly (readonly [string, string])[] = [
   ["bundle import FILE PARENT", "importBundle(store, file, parent)"],
   ["bundle restore FILE", "restoreContext(store, file)"],
   ["context reindex", "reindexContext(store)"],
+  ["context ls", "listContext(store)"],
+  ["restore POINT --to DIR", "restore({ target, to })"],
   ["context init --embedding none", 'initContext(folder, { embedding: "none" })'],
   [`context init ${PATH}`, "initContext($1)"],
   ["backup create", "createBackup()"],

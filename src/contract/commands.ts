@@ -10,6 +10,7 @@ import {
 } from "./care.ts";
 import { BUNDLE_DATA } from "./bundles.ts";
 import { CONTEXT_DATA } from "./context.ts";
+import { ExportPointResult, ImportDirectoryResult } from "./export-directory.ts";
 import { DAEMON_DATA } from "./daemon.ts";
 import { CaptureDatabaseResult, DatabaseList, RestoreDatabaseResult } from "./databases.ts";
 import {
@@ -106,6 +107,9 @@ export const COMMAND_DATA: Readonly<Record<string, AnySchema>> = {
   "show POINT:FILE": object({ ...ShowResult.entries, ...content }),
   verify: VerifyResult,
   fork: ForkResult,
+  export: ExportPointResult,
+  import: ImportDirectoryResult,
+  clone: ImportDirectoryResult,
   cleanup: CleanupResult,
   "cleanup --plan": object({ plan: CleanupPlan }),
   "cleanup --set-policy": object({

@@ -3,6 +3,7 @@ import * as bundles from "./bundles.ts";
 import * as care from "./care.ts";
 import { CONTEXT_VERBS } from "./context.ts";
 import * as databases from "./databases.ts";
+import * as directories from "./export-directory.ts";
 import * as looking from "./looking.ts";
 import * as points from "./points.ts";
 import {
@@ -27,6 +28,7 @@ export type * from "./bundles.ts";
 export type * from "./care.ts";
 export type * from "./context.ts";
 export type * from "./databases.ts";
+export type * from "./export-directory.ts";
 export type * from "./looking.ts";
 export type * from "./points.ts";
 export type * from "./repositories.ts";
@@ -57,6 +59,7 @@ export const CLIENT_VERBS = {
   verify: looking.verify,
   verifyAll: looking.verifyAll,
   fork: points.fork,
+  exportPoint: directories.exportPoint,
   view: points.view,
   listViews: points.listViews,
   closeView: points.closeView,
@@ -157,6 +160,7 @@ export const LIBRARY_VERBS = {
   extractBundle: bundles.extractBundle,
   convertBundle: bundles.convertBundle,
   ...CONTEXT_VERBS,
+  importDirectory: directories.importDirectory,
   listDatabases: databases.listDatabases,
   captureDatabase: databases.captureDatabase,
   restoreDatabase: databases.restoreDatabase,

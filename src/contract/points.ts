@@ -42,7 +42,7 @@ import {
 
 /** Verbs that make points, go back to them and mark them. A target is an id, a unique prefix, `latest`, `head`, `head~N` or a time. */
 
-const target = () =>
+export const target = () =>
   text("a save point: id, unique prefix, `latest`, `head`, `head~N`, a tag of its own or a time such as `2 hours ago`");
 const left = () => rows(LeftOut, "what was left out; not empty: exit 10");
 const duration = () => number("milliseconds");

@@ -1,17 +1,15 @@
 import { randomBytes } from "node:crypto";
-import { spawn } from "node:child_process";
-import { once } from "node:events";
-import { closeSync, lstatSync, readlinkSync, unlinkSync } from "node:fs";
+import { lstatSync, readlinkSync, unlinkSync } from "node:fs";
 import { basename, dirname, join } from "node:path";
 import { changedAfter } from "../clones/walk-entries.ts";
 import { removeHeldTree } from "../clones/remove-held.ts";
 import type { GuardName } from "../contract/words.ts";
-import { CairnError, throwIfAborted, toCairnError } from "../errors.ts";
+import { CairnError, toCairnError } from "../errors.ts";
 import { failpoint } from "../failpoint.ts";
 import type { FolderMove } from "../formats/records/daemon-state.ts";
+import { copyInto } from "../fs/copy-folder.ts";
 import { fsyncDirectory } from "../fs/durable.ts";
 import { commitFileSystem, makeSubvolume } from "../fs/linux/btrfs.ts";
-import { openDirectory } from "../fs/linux/syscalls.ts";
 import { exchangePlaces, linkInPlace, makeInPlace } from "../fs/linux/exchange-folders.ts";
 import { printablePath } from "../fs/safe-path.ts";
 import {
@@ -119,28 +117,6 @@ export async function moveFolder(move: FolderMove, call: MoveCall): Promise<void
   } catch (error) {
     if (!isToKeep) await takeBack(move);
     throw toCairnError(error, `move ${printablePath(move.path)}`);
-  }
-}
-
-/** Copies all that is in a folder; both are held, so that nobody leads the copy elsewhere by a link. Throws `io` with what cp said. */
-async function copyInto(from: Buffer, to: Buffer, signal: AbortSignal | undefined): Promise<void> {
-  const held = [from, to].map((place) => openDirectory(place));
-  try {
-    const [source, target] = held.map((fd) => `/proc/${process.pid}/fd/${fd}/`) as [string, string];
-    const child = spawn("cp", ["-a", "--reflink=auto", "--", `${source}.`, target], {
-      stdio: ["ignore", "ignore", "pipe"],
-      ...(signal === undefined ? {} : { signal }),
-    });
-    let said = "";
-    child.stderr.setEncoding("utf8").on("data", (text: string) => (said = (said + text).slice(0, 4000)));
-    const [status] = (await once(child, "close")) as [number | null];
-    throwIfAborted(signal);
-    if (status !== 0) throw new CairnError("io", `cp: ${said.trim()}`);
-  } catch (error) {
-    throwIfAborted(signal);
-    throw error;
-  } finally {
-    for (const fd of held) closeSync(fd);
   }
 }
 

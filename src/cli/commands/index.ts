@@ -25,6 +25,21 @@ export const COMMANDS: Readonly<Record<string, CommandEntry>> = {
   undo: { group: POINTS, summary: "take the last restore or undo back", load: () => import("./undo.ts") },
   run: { group: POINTS, summary: "save, run a command, save", load: () => import("./run.ts") },
   fork: { group: POINTS, summary: "start a new workspace from a save point", load: () => import("./fork.ts") },
+  export: {
+    group: POINTS,
+    summary: "write a save point as a directory to be copied anywhere",
+    load: async () => ({ command: (await import("./export-directory.ts")).exportCommand }),
+  },
+  import: {
+    group: POINTS,
+    summary: "make a workspace of such a directory",
+    load: async () => ({ command: (await import("./export-directory.ts")).importCommand }),
+  },
+  clone: {
+    group: POINTS,
+    summary: "make one of its own of such a directory",
+    load: async () => ({ command: (await import("./export-directory.ts")).cloneCommand }),
+  },
   history: { group: LOOK, summary: "list the save points, newest first", load: () => import("./looking/history.ts") },
   why: {
     group: LOOK,

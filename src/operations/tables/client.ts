@@ -6,7 +6,7 @@ import { diff } from "../diff.ts";
 import { verifyPoint } from "../../workspace/care/verify.ts";
 import { orThrown, seal, verifyAll } from "../verify.ts";
 import { currentReasons, doctor, setEngine } from "../engine.ts";
-import { closeView, fork, listViews, restoreTo, view } from "../fork.ts";
+import { closeView, exportPoint, fork, listViews, restoreTo, view } from "../fork.ts";
 import { history, why } from "../history.ts";
 import { backupRepository, setBackupRepository } from "../kept-repository.ts";
 import { pin, tag, unpin } from "../marks.ts";
@@ -78,6 +78,7 @@ export const CLIENT_ROWS: ClientRows = {
     seals: true,
     run: ({ workspace, parts }, point, path, options) => fork(workspace, { point, path }, { ...options, parts }),
   },
+  exportPoint: { seals: true, run: ({ workspace }, point, to, options) => exportPoint(workspace, point, to, options) },
   view: { seals: true, run: ({ workspace }, target, options) => view(workspace, target, options) },
   listViews: { run: ({ workspace }) => listViews(workspace) },
   closeView: { run: ({ workspace }, id) => closeView(workspace, id) },

@@ -9,6 +9,7 @@ import { storePaths } from "../../workspace/store/store-files.ts";
 import { convertBundle, diffBundles, extractBundle, inspectBundle, verifyBundle } from "../inspect/bundles.ts";
 import { CONTEXT_ROWS } from "./context.ts";
 import { detectEngine, requireEngine } from "../engine.ts";
+import { importDirectory } from "../directories/import.ts";
 import { inspect } from "../inspect.ts";
 import { OpenedRepository } from "../opened-repository.ts";
 import type { LibraryRows } from "./row.ts";
@@ -42,6 +43,7 @@ export const LIBRARY_ROWS = {
   extractBundle: (_hand, path, to, options) => extractBundle(path, to, options),
   convertBundle: (_hand, path, to, options) => convertBundle(path, to, options),
   ...CONTEXT_ROWS,
+  importDirectory: (hand, from, folder, options) => importDirectory(hand, from, folder, options),
   listDatabases: (_hand, path, options) => listDatabases(path, options),
   captureDatabase: (_hand, path, options) => captureDatabase(path, options),
   restoreDatabase: (_hand, image, options) => restoreDatabase(image, options),

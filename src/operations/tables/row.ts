@@ -1,5 +1,5 @@
 import type { OpenRepository } from "../../backup/open-repository.ts";
-import type { Client, CLIENT_VERBS, LIBRARY_VERBS } from "../../contract/index.ts";
+import type { CairnLibrary, Client, CLIENT_VERBS, LIBRARY_VERBS } from "../../contract/index.ts";
 import type { REPOSITORY_VERBS } from "../../contract/repositories.ts";
 import type { Call, Method } from "../../contract/verb.ts";
 import type { Conversion } from "../../contract/words.ts";
@@ -66,6 +66,7 @@ export interface LibraryHand {
   readonly openStorage: StorageFactory;
   /** Makes the client of a workspace that was found or adopted. */
   opened(found: FoundWorkspace, created?: boolean, more?: HowOpened): Client;
+  openOrAdopt: CairnLibrary["openOrAdopt"];
 }
 
 /** Says what a call did to open a workspace. */

@@ -14,6 +14,7 @@ import { filesystemKind, isMountPoint, ownEntries } from "../../fs/linux/mounts.
 import { MadeFolder, otherFolder, removeAll, removeOnly } from "../../fs/remove-all.ts";
 import { printablePath, quotedPath } from "../../fs/safe-path.ts";
 import type { ControlPaths } from "../place/control-layout.ts";
+import { realPathOf } from "../place/find-workspace.ts";
 import { ownerBesidesUs } from "../place/owners.ts";
 import { readRecord, writeRecord } from "../place/control-directory.ts";
 
@@ -40,6 +41,14 @@ export function requireFree(
     `${printablePath(target)} is ${facts.isDirectory() ? "not empty" : "there already"}`,
     { hint },
   );
+}
+
+/** An absolute path of a folder that is absent or empty. */
+export function freeFolder(folder: string): string {
+  if (!path.isAbsolute(folder)) throw new CairnError("usage", `the folder must be an absolute path, not ${folder}`);
+  const real = realPathOf(folder);
+  requireFree(real);
+  return real.toString("utf8");
 }
 
 /** True for a folder that is empty but for what a file system has at its own root and for unfinished folders that are known. */

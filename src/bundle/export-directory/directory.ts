@@ -1,0 +1,152 @@
+import { createHash } from "node:crypto";
+import { closeSync, fstatSync, lstatSync, readdirSync, readlinkSync, readSync } from "node:fs";
+import { join } from "node:path";
+import { CairnError, toCairnError } from "../../errors.ts";
+import {
+  CONTENT,
+  decodeEnvelope,
+  type Envelope,
+  ENVELOPE,
+  type EnvelopeEntry,
+  type EnvelopeFile,
+} from "../../formats/envelope/envelope.ts";
+import { openRegular, readRegular } from "../../fs/regular-file.ts";
+import { printablePath } from "../../fs/safe-path.ts";
+import { newPacer, type Pacer } from "../../pacer.ts";
+
+/** An export directory: what lies in it, and whether it is what its envelope says. */
+
+export interface DirectoryCall {
+  signal?: AbortSignal | undefined;
+  onFile?: ((done: number) => void) | undefined;
+}
+
+const PIECE = 1 << 20;
+
+function placeOf(root: string, name: string): Buffer {
+  return Buffer.concat([Buffer.from(`${root}/`), Buffer.from(name, "latin1")]);
+}
+
+/** Everything below the content's folder, by name; files are read for their hashes. */
+export async function describeContent(
+  root: string,
+  { signal, onFile }: DirectoryCall,
+): Promise<Pick<Envelope, "files" | "entries">> {
+  const pace = newPacer(signal);
+  const [files, entries]: [EnvelopeFile[], EnvelopeEntry[]] = [[], []];
+  for (const { name, kind } of namesBelow(root, CONTENT)) {
+    await pace();
+    if (kind !== "file") {
+      const target = kind === "symlink" ? readlinkSync(placeOf(root, name), "latin1") : undefined;
+      entries.push({ name, kind, ...(target === undefined ? {} : { target }) });
+      continue;
+    }
+    files.push({ name, ...(await factsOf(root, name, pace)), role: "content" });
+    onFile?.(files.length);
+  }
+  return { files, entries };
+}
+
+function* namesBelow(root: string, name: string): Generator<{ name: string; kind: EnvelopeEntry["kind"] | "file" }> {
+  const names = readdirSync(placeOf(root, name), { encoding: "latin1" });
+  for (const each of names.toSorted()) {
+    const at = `${name}/${each}`;
+    const facts = lstatSync(placeOf(root, at));
+    const kind = facts.isFile()
+      ? "file"
+      : facts.isDirectory()
+        ? "directory"
+        : facts.isSymbolicLink()
+          ? "symlink"
+          : facts.isFIFO()
+            ? "fifo"
+            : facts.isSocket()
+              ? "socket"
+              : "device";
+    yield { name: at, kind };
+    if (kind === "directory") yield* namesBelow(root, at);
+  }
+}
+
+async function factsOf(root: string, name: string, pace: Pacer): Promise<Omit<EnvelopeFile, "name" | "role">> {
+  const fd = openRegular(placeOf(root, name));
+  try {
+    const { size, blocks } = fstatSync(fd);
+    const hash = createHash("sha256");
+    const piece = Buffer.allocUnsafe(Math.min(PIECE, size + 1));
+    for (;;) {
+      const length = readSync(fd, piece, 0, piece.length, null);
+      if (length === 0) break;
+      hash.update(piece.subarray(0, length));
+      await pace();
+    }
+    return { size, allocated: blocks * 512, sha256: hash.digest("hex") };
+  } finally {
+    closeSync(fd);
+  }
+}
+
+/**
+ * The envelope of a directory, all of whose files were read and compared with it. Throws `not_found` where there is no
+ * envelope, `damaged` with the name of what is missing, there too much, or another; `newer_version`.
+ */
+export async function verifyDirectory(root: string, { signal, onFile }: DirectoryCall = {}): Promise<Envelope> {
+  const envelope = readEnvelope(root);
+  const bad = (name: string, what: string, details: object = {}): CairnError => {
+    const shown = printablePath(Buffer.from(name, "latin1"));
+    return new CairnError("damaged", `${shown} of ${printablePath(root)} ${what}`, {
+      details: { path: shown, ...details },
+    });
+  };
+  const listed = new Map<string, EnvelopeFile | EnvelopeEntry>();
+  for (const each of [...envelope.files, ...envelope.entries]) {
+    if (!each.name.startsWith(`${CONTENT}/`)) throw bad(each.name, "lies beside the content");
+    if (listed.has(each.name)) throw bad(each.name, "is listed twice");
+    listed.set(each.name, each);
+  }
+  const pace = newPacer(signal);
+  let done = 0;
+  for (const { name, kind } of namesBelow(root, CONTENT)) {
+    await pace();
+    const wanted = listed.get(name);
+    if (wanted === undefined) throw bad(name, "is not listed in the envelope");
+    listed.delete(name);
+    if ("kind" in wanted ? wanted.kind !== kind : kind !== "file") throw bad(name, `is a ${kind} now`);
+    if ("kind" in wanted) {
+      if (wanted.target !== undefined && readlinkSync(placeOf(root, name), "latin1") !== wanted.target)
+        throw bad(name, "leads elsewhere");
+      continue;
+    }
+    const { size } = lstatSync(placeOf(root, name));
+    if (size !== wanted.size)
+      throw bad(name, `has ${size} bytes, and the envelope says ${wanted.size}`, {
+        field: "size",
+        expected: wanted.size,
+        actual: size,
+      });
+    const { sha256 } = await factsOf(root, name, pace);
+    if (sha256 !== wanted.sha256)
+      throw bad(name, "is not what was exported", { field: "sha256", expected: wanted.sha256, actual: sha256 });
+    onFile?.(++done);
+  }
+  const [missing] = listed.keys();
+  if (missing !== undefined) throw bad(missing, "is missing");
+  return envelope;
+}
+
+function readEnvelope(root: string): Envelope {
+  const file = join(root, ENVELOPE);
+  const facts = lstatSync(root, { throwIfNoEntry: false });
+  if (facts?.isDirectory() !== true) throw new CairnError("not_found", `there is no folder ${printablePath(root)}`);
+  let bytes: Buffer;
+  try {
+    bytes = readRegular(file, { limit: 1 << 30 });
+  } catch (error) {
+    const failed = toCairnError(error, `read ${printablePath(file)}`);
+    if (failed.code !== "not_found") throw failed;
+    throw new CairnError("not_found", `${printablePath(root)} is no snapshot directory: ${ENVELOPE} is missing`, {
+      hint: "it is written last: the export was not finished, or the copy of it was not",
+    });
+  }
+  return decodeEnvelope(bytes);
+}

@@ -1,0 +1,160 @@
+import assert from "node:assert/strict";
+import { spawn } from "node:child_process";
+import fs from "node:fs";
+import path from "node:path";
+import { test } from "node:test";
+import { buildCommand, cairn, cairnOk, SCRATCH } from "../fixtures/command.ts";
+import { chosenPasses, killAt, passesOf } from "../crash/rounds.ts";
+
+/** A state that travels as a directory: written, copied, proven, and made a workspace again. */
+
+let count = 0;
+const fresh = (name: string): string => path.join(SCRATCH, `${name}-${count++}`);
+
+/** A folder with what a plain copy loses easily, and a point of it. */
+function newWorkspace(): string {
+  const folder = fresh("folder");
+  fs.mkdirSync(path.join(folder, "deep/empty"), { recursive: true });
+  fs.writeFileSync(path.join(folder, "a.txt"), "alpha\n");
+  fs.linkSync(path.join(folder, "a.txt"), path.join(folder, "deep/hard"));
+  fs.symlinkSync("../a.txt", path.join(folder, "deep/link"));
+  fs.writeFileSync(Buffer.concat([Buffer.from(`${folder}/`), Buffer.from([0xff, 0x62])]), "no UTF-8");
+  fs.writeFileSync(path.join(folder, "sparse"), "");
+  fs.truncateSync(path.join(folder, "sparse"), 8 << 20);
+  fs.chmodSync(path.join(folder, "deep"), 0o700);
+  cairnOk(["save", folder, "-m", "first"]);
+  return folder;
+}
+
+function exported(): { folder: string; directory: string; digest: unknown } {
+  const folder = newWorkspace();
+  const directory = fresh("exported");
+  const { data } = cairnOk(["export", "head", "--to-dir", directory, "-C", folder]);
+  return { folder, directory, digest: data["state_digest"] };
+}
+
+test("an export is imported and cloned with the same state, also where it was copied", () => {
+  const { directory, digest } = exported();
+  const copy = fresh("copy");
+  fs.cpSync(directory, copy, { recursive: true, preserveTimestamps: true, verbatimSymlinks: true });
+  fs.chmodSync(path.join(copy, "content/deep"), 0o700);
+  for (const [verb, from] of [
+    ["import", directory],
+    ["clone", directory],
+    ["clone", copy],
+  ] as const) {
+    const to = fresh(verb);
+    const { data } = cairnOk([verb, "--from-dir", from, to]);
+    assert.equal(data["state_digest"], digest);
+    const { cause } = data["save_point"] as { cause: { kind: string; from?: { description: string } } };
+    assert.deepEqual(
+      [cause.kind, cause.from?.description],
+      verb === "import" ? ["import", "first"] : ["clone", undefined],
+    );
+    assert.equal(cairnOk(["status", "-C", to]).data["clean"], true);
+    if (from === copy) continue;
+    assert.equal(fs.statSync(path.join(to, "a.txt")).ino, fs.statSync(path.join(to, "deep/hard")).ino);
+    assert.ok(fs.statSync(path.join(to, "sparse")).blocks < 100);
+  }
+});
+
+test("a directory in which a byte is another, one is missing, or something is too much is refused by name", () => {
+  const { directory } = exported();
+  const refused = (code: string, name: RegExp): void => {
+    const to = fresh("refused");
+    const done = cairn(["clone", "--from-dir", directory, to]);
+    assert.equal(done.error?.code, code, done.stdout);
+    assert.match(done.error!.message, name);
+    assert.ok(!fs.existsSync(to));
+  };
+  const files = fs.readdirSync(path.join(directory, "content"), { recursive: true, encoding: "latin1" });
+  for (const name of files) {
+    const file = Buffer.from(path.join(directory, "content", name), "latin1");
+    if (!fs.lstatSync(file).isFile()) continue;
+    const bytes = fs.readFileSync(file);
+    const shown = new RegExp(
+      name.replace("\xff", ".*").replace("deep/hard", "a.txt|deep/hard").replace("a.txt", "a.txt|deep/hard"),
+    );
+    for (const spoilt of [bytes.subarray(0, -1), Buffer.from(bytes).fill(bytes[0]! ^ 1, 0, 1)]) {
+      fs.writeFileSync(file, spoilt);
+      refused("damaged", shown);
+    }
+    fs.writeFileSync(file, bytes);
+  }
+  const more = path.join(directory, "content/more");
+  fs.writeFileSync(more, "");
+  refused("damaged", /content\/more .* is not listed/);
+  fs.rmSync(more);
+  const link = path.join(directory, "content/deep/link");
+  fs.rmSync(link);
+  refused("damaged", /content\/deep\/link .* is missing/);
+  fs.symlinkSync("/etc/passwd", link);
+  refused("damaged", /leads elsewhere/);
+  fs.rmSync(link);
+  fs.symlinkSync("../a.txt", link);
+  fs.chmodSync(path.join(directory, "content/deep"), 0o755);
+  refused("damaged", /not the state that was exported/);
+  fs.chmodSync(path.join(directory, "content/deep"), 0o700);
+  cairnOk(["clone", "--from-dir", directory, fresh("whole")]);
+});
+
+test("an envelope that is missing, no JSON or of another version is told apart", () => {
+  const { directory } = exported();
+  const file = path.join(directory, "snapshot.json");
+  const text = fs.readFileSync(file, "utf8");
+  const refused = (code: string, message: RegExp): void => {
+    const done = cairn(["import", "--from-dir", directory, fresh("refused")]);
+    assert.equal(done.error?.code, code);
+    assert.match(done.error!.message, message);
+  };
+  fs.writeFileSync(file, text.slice(0, 100));
+  refused("damaged", /not valid JSON/);
+  fs.writeFileSync(file, text.replace('"version": 1', '"version": 2'));
+  refused("newer_version", /version 2/);
+  fs.writeFileSync(file, text.replace('"content/a.txt"', '"content/../../x"'));
+  refused("damaged", /within the directory/);
+  fs.rmSync(file);
+  refused("not_found", /no snapshot directory/);
+  assert.equal(cairn(["clone", fresh("x")]).error?.code, "usage");
+});
+
+test("of two exports to one place exactly one wins, and a place with something in it is left", async () => {
+  const folder = newWorkspace();
+  const to = fresh("raced");
+  const run = async (): Promise<number | null> => {
+    const child = spawn(process.execPath, [buildCommand(), "export", "head", "--to-dir", to, "-C", folder], {
+      stdio: "ignore",
+    });
+    return await new Promise((resolve) => child.once("exit", resolve));
+  };
+  const ended = await Promise.all([run(), run(), run()]);
+  assert.deepEqual(ended.toSorted(), [0, 4, 4]);
+  cairnOk(["clone", "--from-dir", to, fresh("clone")]);
+  assert.equal(cairn(["export", "head", "--to-dir", to, "-C", folder]).error?.code, "already_exists");
+  assert.deepEqual(
+    fs.readdirSync(path.dirname(to)).filter((name) => name.startsWith(".cairn-tmp")),
+    [],
+  );
+});
+
+test("an export and an import that are killed at any step leave nothing, or all of it", () => {
+  const folder = newWorkspace();
+  const line = (to: string): string[] => ["export", "head", "--to-dir", to, "-C", folder];
+  for (const pass of chosenPasses(passesOf(line(fresh("traced"))), 8)) {
+    const to = fresh("killed");
+    killAt(line(to), pass);
+    if (!fs.existsSync(to)) cairnOk(line(to));
+    cairnOk(["clone", "--from-dir", to, fresh("clone")]);
+  }
+  const { directory } = exported();
+  const importing = (to: string): string[] => ["import", "--from-dir", directory, to];
+  for (const pass of chosenPasses(passesOf(importing(fresh("traced"))), 8)) {
+    const to = fresh("killed");
+    killAt(importing(to), pass);
+    if (!fs.existsSync(to)) cairnOk(importing(to));
+    else {
+      cairnOk(["save", to]);
+      assert.equal(fs.readFileSync(path.join(to, "deep/hard"), "utf8"), "alpha\n");
+    }
+  }
+});
