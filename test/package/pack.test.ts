@@ -27,7 +27,7 @@ test(
     assert.ok(tarball !== undefined);
     const names = tarball.files.map((file) => file.path);
 
-    await t.test("nothing but code, types, man pages, docs and licences", () => {
+    await t.test("nothing but code, types, man pages, docs, licences and the embedded model", () => {
       for (const name of [
         "LICENSE",
         "README.md",
@@ -45,7 +45,7 @@ test(
       }
       const others = names.filter(
         (name) =>
-          !/^dist\/[\w.-]+\.c?js$|^dist\/types\/.*\.d\.ts$|^dist\/man\/[\w-]+\.1$|^dist\/THIRD-PARTY|^docs\/|^(?:LICENSE|(?:CHANGELOG|README|SECURITY)\.md|package\.json)$/.test(
+          !/^dist\/[\w.-]+\.c?js$|^dist\/types\/.*\.d\.ts$|^dist\/man\/[\w-]+\.1$|^dist\/(?:THIRD-PARTY|LICENSE-model|static-minilm)|^docs\/|^(?:LICENSE|(?:CHANGELOG|README|SECURITY)\.md|package\.json)$/.test(
             name,
           ),
       );
@@ -67,6 +67,18 @@ test(
       env,
     });
     assert.equal(installed.status, 0, installed.stderr);
+
+    await t.test("a context store is searched by meaning", () => {
+      const cairn = (...args: string[]): string => {
+        const done = clone.run(path.join(home, "node_modules/.bin/cairn"), args, { env, cwd: home });
+        assert.equal(done.status, 0, done.stderr);
+        return done.stdout;
+      };
+      writeFileSync(path.join(home, "bread.md"), "The sourdough starter is fed with flour and water.\n");
+      cairn("context", "init", "store");
+      cairn("-C", "store", "context", "add", "viking://resources/bread.md", path.join(home, "bread.md"));
+      assert.match(cairn("-C", "store", "context", "find", "leaven for baking", "--mode", "semantic"), /bread\.md/);
+    });
 
     await t.test("the command answers", () => {
       const outcome = clone.run(path.join(home, "node_modules/.bin/cairn"), ["--version"], { env, cwd: home });
