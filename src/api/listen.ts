@@ -1,4 +1,5 @@
 import { lstatSync, rmSync } from "node:fs";
+import type { IncomingMessage } from "node:http";
 import type { Server } from "node:net";
 import { connect } from "node:net";
 import { CairnError, toCairnError } from "../errors.ts";
@@ -55,6 +56,21 @@ function isAnswered(path: string): Promise<boolean> {
     });
     socket.once("error", () => resolve(false));
   });
+}
+
+/** Most bytes of an unwanted body that are read, so that its sender gets to see the answer. */
+const MAX_UNWANTED_BYTES = 64 << 20;
+
+/** Reads what is left of a body that was refused; more than a bounded part of it costs its connection. */
+export function discardRest(request: IncomingMessage): void {
+  const { socket } = request;
+  if (request.complete || socket.destroyed) return;
+  let unwanted = 0;
+  request.on("data", (chunk: Buffer) => {
+    unwanted += chunk.length;
+    if (unwanted > MAX_UNWANTED_BYTES) socket.destroy();
+  });
+  request.resume();
 }
 
 /** The address that `HOST:PORT` or `[IPv6]:PORT` names. Throws `usage`. */

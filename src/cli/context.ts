@@ -154,6 +154,11 @@ export class Context {
     return chosen === undefined ? undefined : this.absolute(chosen);
   }
 
+  /** The folder that `DIR` or `-C` names, else the current one. */
+  folder(positional?: string): string {
+    return this.chosenFolder(positional) ?? this.cwd;
+  }
+
   /**
    * The client of the chosen folder, else of the nearest workspace at or above the current folder. Throws `not_a_workspace`.
    */

@@ -2,7 +2,7 @@ import { createHash, timingSafeEqual } from "node:crypto";
 import { createServer, type IncomingMessage, type Server, type ServerResponse } from "node:http";
 import type { AddressInfo, Socket } from "node:net";
 import { pipeline } from "node:stream/promises";
-import { type Address, listen, listenAlone } from "../listen.ts";
+import { type Address, discardRest, listen, listenAlone } from "../listen.ts";
 import { type Answer, answerTo, failed } from "./answers.ts";
 import { type FileAnswer, type RouteOptions, Routes } from "./routes.ts";
 
@@ -20,7 +20,6 @@ const HEAD_MS = 20_000;
 /** A connection on which nothing moves for so long is ended. */
 const SILENCE_MS = 120_000;
 const CONNECTIONS = 200;
-const MAX_UNWANTED_BYTES = 64 << 20;
 
 /** Serves a context store to OpenViking's clients; it listens once `start` is done. */
 export class ContextServer {
@@ -163,16 +162,4 @@ async function sendFile(response: ServerResponse, { file, name, size }: FileAnsw
     "content-disposition": `attachment; filename="${plain}"; filename*=UTF-8''${encodeURIComponent(name)}`,
   });
   await pipeline(file, response);
-}
-
-/** Reads what is left of a body that was refused; more than a bounded part of it costs its connection. */
-function discardRest(request: IncomingMessage): void {
-  const { socket } = request;
-  if (request.complete || socket.destroyed) return;
-  let unwanted = 0;
-  request.on("data", (piece: Buffer) => {
-    unwanted += piece.length;
-    if (unwanted > MAX_UNWANTED_BYTES) socket.destroy();
-  });
-  request.resume();
 }

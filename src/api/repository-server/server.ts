@@ -2,7 +2,7 @@ import { createServer as createPlain, type IncomingMessage, type Server, type Se
 import { createServer as createSecure, Server as SecureServer } from "node:https";
 import type { AddressInfo, Socket } from "node:net";
 import { CairnError, ERROR_TABLE, toCairnError } from "../../errors.ts";
-import { listen } from "../listen.ts";
+import { discardRest, listen } from "../listen.ts";
 import type { Credentials } from "./credentials.ts";
 import { refusal, RequestHandler, type Reply, type ServedFolder } from "./requests.ts";
 import type { TlsFiles } from "./tls-files.ts";
@@ -32,7 +32,6 @@ export interface RepositoryServerOptions extends ServedFolder {
 const MAX_HEAD_BYTES = 16 << 10;
 const MAX_PIPELINED = 8;
 /** Most bytes that are read of an unwanted body, so that its sender gets to see the answer. */
-const MAX_UNWANTED_BYTES = 64 << 20;
 const TELL_EVERY_MS = 1000;
 
 /** A server of restic's REST protocol on a folder; it listens once `start` is done. */
@@ -216,18 +215,6 @@ async function send(request: IncomingMessage, response: ServerResponse, reply: R
     await reply.body(response);
     response.end();
   }
-}
-
-/** Reads what is left of a body that was refused; more than a bounded part of it costs its connection. */
-function discardRest(request: IncomingMessage): void {
-  const { socket } = request;
-  if (request.complete || socket.destroyed) return;
-  let unwanted = 0;
-  request.on("data", (chunk: Buffer) => {
-    unwanted += chunk.length;
-    if (unwanted > MAX_UNWANTED_BYTES) socket.destroy();
-  });
-  request.resume();
 }
 
 /** Answers bytes that are no HTTP with one line. */

@@ -45,10 +45,7 @@ export const command: CommandDefinition = {
     const [folder, ...more] = words[0] === "show" ? words.slice(1) : words;
     if (more.length > 0) throw usage("engine wants one folder: cairn engine [show] [DIR]");
     const library = await context.library();
-    return shown(
-      context,
-      await library.detectEngine(context.chosenFolder(folder) ?? context.cwd, context.callOptions()),
-    );
+    return shown(context, await library.detectEngine(context.folder(folder), context.callOptions()));
   },
 };
 

@@ -36,7 +36,7 @@ export const command: CommandDefinition = {
   async run(context, input) {
     const selfContained = input.flag("selfContained");
     const library = await context.library();
-    const folder = context.chosenFolder(input.argument(0)) ?? context.cwd;
+    const folder = context.folder(input.argument(0));
     const options = { ...context.openOptions(), ...OPTIONS.read(context, input) };
     if (selfContained && context.globals.controlDirectory !== undefined)
       throw usage("--self-contained and --control-dir exclude each other");

@@ -24,7 +24,7 @@ export const command: CommandDefinition = {
     const options: RunOptions = {
       ...context.callOptions(),
       ...withTags(OPTIONS.read(context, input)),
-      cwd: context.chosenFolder() ?? context.cwd,
+      cwd: context.folder(),
       // With --json stdout belongs to the one object.
       stdout: context.globals.json ? "stderr" : "inherit",
       onCommand(event, pid) {

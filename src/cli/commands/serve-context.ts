@@ -36,7 +36,7 @@ export const command: CommandDefinition = {
     const address = addressOf(context, input);
     const apiKey = keyOf(context, input, "path" in address);
     const { layout = "C" } = chosenLayout(input);
-    const store = await ContextStore.open(context.chosenFolder() ?? context.cwd, WAIT_MS);
+    const store = await ContextStore.open(context.folder(), WAIT_MS);
     try {
       const server = await ContextServer.start({
         store,

@@ -157,7 +157,7 @@ async function openedInPlace(
     return await context.open();
   } catch (error) {
     if (!(error instanceof CairnError) || error.code !== "not_a_workspace") throw error;
-    const folder = context.chosenFolder() ?? context.cwd;
+    const folder = context.folder();
     const named = shellPath(folder);
     if (!existsSync(folder))
       throw reworded(error, { hint: `make it first (mkdir -p ${named}), or restore with --to ${named} instead` });

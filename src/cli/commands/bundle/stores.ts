@@ -19,7 +19,7 @@ export const exportSubtree: CommandDefinition = {
     const target = context.place(input.required(1));
     return packed(
       context,
-      await library.exportBundle(storeOf(context), input.required(0), target, packing(context, input)),
+      await library.exportBundle(context.folder(), input.required(0), target, packing(context, input)),
     );
   },
 };
@@ -32,7 +32,7 @@ export const backup: CommandDefinition = {
   async run(context, input) {
     const library = await context.library();
     const target = context.place(input.required(0));
-    return packed(context, await library.backupContext(storeOf(context), target, packing(context, input)));
+    return packed(context, await library.backupContext(context.folder(), target, packing(context, input)));
   },
 };
 
@@ -73,7 +73,7 @@ export const importSubtree: CommandDefinition = {
     const file = context.absolute(input.required(0));
     return brought(
       context,
-      await library.importBundle(storeOf(context), file, input.required(1), bringing(context, input)),
+      await library.importBundle(context.folder(), file, input.required(1), bringing(context, input)),
     );
   },
 };
@@ -88,14 +88,10 @@ export const restore: CommandDefinition = {
     const options = { ...bringing(context, input), exact: input.flag("exact") };
     return brought(
       context,
-      await library.restoreContext(storeOf(context), context.absolute(input.required(0)), options),
+      await library.restoreContext(context.folder(), context.absolute(input.required(0)), options),
     );
   },
 };
-
-function storeOf(context: Context): string {
-  return context.chosenFolder() ?? context.cwd;
-}
 
 function packing(context: Context, input: Input): { includeVectors: boolean; layout?: "A" | "B" | "C" } {
   return { ...context.callOptions(), ...chosenLayout(input), includeVectors: input.flag("vectors") };

@@ -11,11 +11,6 @@ const PROVIDERS = ["embedded", "openai", "none"] as const;
 const SEARCHES = ["both", "semantic", "words"] as const;
 const UNDER = { flags: "--under <uri>", text: "only at or below this place" };
 
-/** The folder that `-C` names, else the current one. */
-function storeOf(context: Context): string {
-  return context.chosenFolder() ?? context.cwd;
-}
-
 export const init: CommandDefinition = {
   name: "context init",
   arguments: [{ name: "[folder]", text: "default: the current folder", completes: "folders" }],
@@ -38,7 +33,7 @@ export const init: CommandDefinition = {
   ],
   async run(context, input) {
     const library = await context.library();
-    const folder = context.chosenFolder(input.argument(0)) ?? context.cwd;
+    const folder = context.folder(input.argument(0));
     const [embedding, model, baseUrl, dimensions] = [
       input.choice("embedding", PROVIDERS),
       input.text("model"),
@@ -72,7 +67,7 @@ export const add: CommandDefinition = {
   async run(context, input) {
     const library = await context.library();
     const abstract = input.text("abstract");
-    const result = await library.addToContext(storeOf(context), input.required(0), context.place(input.required(1)), {
+    const result = await library.addToContext(context.folder(), input.required(0), context.place(input.required(1)), {
       ...context.callOptions(),
       overwrite: input.flag("overwrite"),
       ...(abstract === undefined ? {} : { abstract }),
@@ -95,7 +90,7 @@ export const ls: CommandDefinition = {
   examples: [{ line: "cairn context ls viking://resources", text: "with the abstract of each" }],
   async run(context, input) {
     const library = await context.library();
-    const result = await library.listContext(storeOf(context), input.argument(0) ?? "viking://", {
+    const result = await library.listContext(context.folder(), input.argument(0) ?? "viking://", {
       ...context.callOptions(),
       recursive: input.flag("recursive"),
       all: input.flag("all"),
@@ -124,7 +119,7 @@ export const cat: CommandDefinition = {
   async run(context, input) {
     const library = await context.library();
     const level = input.count("level");
-    const result = await library.readContext(storeOf(context), input.required(0), {
+    const result = await library.readContext(context.folder(), input.required(0), {
       ...context.callOptions(),
       ...(level === undefined ? {} : { level }),
     });
@@ -150,7 +145,7 @@ export const find: CommandDefinition = {
   async run(context, input) {
     const library = await context.library();
     const [under, limit, mode] = [input.text("under"), input.count("limit"), input.choice("mode", SEARCHES)];
-    const result = await library.findInContext(storeOf(context), input.required(0), {
+    const result = await library.findInContext(context.folder(), input.required(0), {
       ...context.callOptions(),
       ...(under === undefined ? {} : { under }),
       ...(limit === undefined ? {} : { limit }),
@@ -178,7 +173,7 @@ export const rm: CommandDefinition = {
   examples: [{ line: "cairn context rm viking://resources/docs/old", text: "with all below it" }],
   async run(context, input) {
     const library = await context.library();
-    const result = await library.removeFromContext(storeOf(context), input.required(0), context.callOptions());
+    const result = await library.removeFromContext(context.folder(), input.required(0), context.callOptions());
     return { data: result, text: () => `removed ${printable(result.uri)}: ${plural(result.files, "file")}` };
   },
 };
@@ -194,7 +189,7 @@ export const reindex: CommandDefinition = {
   examples: [{ line: "cairn context reindex", text: "after files were changed by hand" }],
   async run(context, input) {
     const library = await context.library();
-    const result = await library.reindexContext(storeOf(context), { ...below(context, input), all: input.flag("all") });
+    const result = await library.reindexContext(context.folder(), { ...below(context, input), all: input.flag("all") });
     const { added, removed, changed, vectors } = result;
     return {
       data: result,
@@ -209,7 +204,7 @@ export const check: CommandDefinition = {
   examples: [{ line: "cairn context check", text: "exit 6 where files and index differ" }],
   async run(context, input) {
     const library = await context.library();
-    const result = await library.checkContext(storeOf(context), below(context, input));
+    const result = await library.checkContext(context.folder(), below(context, input));
     const hint = "make the index what the files are: cairn context reindex";
     return {
       data: result,

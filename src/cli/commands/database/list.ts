@@ -16,7 +16,7 @@ export const command: CommandDefinition = {
   ],
   async run(context, input) {
     const library = await context.library();
-    const folder = context.chosenFolder(input.argument(0)) ?? context.cwd;
+    const folder = context.folder(input.argument(0));
     const result = await library.listDatabases(folder, context.callOptions());
     for (const { path, detail } of result.unread) context.note(`${path === "" ? folder : path}: ${detail}`);
     const exitStatus = result.unread.length > 0 ? EXIT_PARTLY : 0;
