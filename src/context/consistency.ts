@@ -1,7 +1,7 @@
 import { NO_FILE, type ContextStore } from "./store.ts";
 import type { IndexRow } from "./index-database.ts";
-import { entriesOf, type Level, levelOf } from "./tree.ts";
-import { toUri } from "./uri.ts";
+import { entriesOf, type Level, levelKey, levelOf } from "./tree.ts";
+import { isWithin, toUri } from "./uri.ts";
 
 /** Something that is on one side only, or not the same on both. */
 export interface Difference {
@@ -24,8 +24,6 @@ export interface Consistency {
   missing_vectors: Difference[];
 }
 
-const key = (path: string, level: number): string => `${level} ${path}`;
-
 /** Compares the files below a path with the index of them. */
 export function compareWithIndex(
   { folder, index }: ContextStore,
@@ -39,7 +37,7 @@ export function compareWithIndex(
   unembedded: IndexRow[];
 } {
   const rows = new Map<string, IndexRow>();
-  for (const row of index.rows(path)) rows.set(key(row.path, row.level), row);
+  for (const row of index.rows(path)) rows.set(levelKey(row), row);
   const missing: Level[] = [];
   const stale: IndexRow[] = [];
   const directories = new Set<string>();
@@ -51,9 +49,9 @@ export function compareWithIndex(
       continue;
     }
     const level = levelOf(at);
-    if (level === null || !(level.path === path || level.path.startsWith(path === "" ? "" : `${path}/`))) continue;
+    if (level === null || !isWithin(level.path, path)) continue;
     expected++;
-    const name = key(level.path, level.level);
+    const name = levelKey(level);
     seen.add(name);
     const row = rows.get(name);
     if (row === undefined) missing.push(level);

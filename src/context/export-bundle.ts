@@ -14,7 +14,7 @@ import { BACKUP_NAME, BACKUP_TYPE } from "./import-bundle.ts";
 import type { IndexRow } from "./index-database.ts";
 import type { ContextStore } from "./store.ts";
 import { entryAt, fileOf, treeOf } from "./tree.ts";
-import { isControlName, isSession, nameOf, ownerOf, parseUri, scopeOf, SCOPES, toUri } from "./uri.ts";
+import { isControlName, isSession, nameOf, noSuch, ownerOf, parseUri, scopeOf, SCOPES, toUri } from "./uri.ts";
 
 export interface ExportOptions extends BundleCall {
   to: string;
@@ -38,8 +38,7 @@ export async function exportBundle(
   if (isControlName(root)) throw new CairnError("usage", `${toUri(root)} is a control file`, { details: { uri } });
   store.placeOf(root);
   const entry = entryAt(store.folder, root);
-  if (entry === null)
-    throw new CairnError("not_found", `there is no ${toUri(root)}`, { details: { resource: toUri(root) } });
+  if (entry === null) throw noSuch(root);
   if (!entry.isDirectory)
     throw new CairnError("usage", `${toUri(root)} is a file`, {
       hint: "export the directory that it lies in",

@@ -5,18 +5,8 @@ import { readRegular } from "../fs/regular-file.ts";
 import { isAtOrBelow, printablePath } from "../fs/safe-path.ts";
 import { rowOf, type StagedRow, stageRecords } from "./staged-records.ts";
 import type { ContextStore, StoreCall } from "./store.ts";
-import {
-  ABSTRACT,
-  childrenOf,
-  entriesOf,
-  entryAt,
-  factsAt,
-  levelOf,
-  OVERVIEW,
-  type TreeEntry,
-  treeOf,
-} from "./tree.ts";
-import { invalidUri, isControlName, joined, parseUri, toUri } from "./uri.ts";
+import { ABSTRACT, childrenOf, entriesOf, entryAt, factsAt, fileOf, levelOf, type TreeEntry, treeOf } from "./tree.ts";
+import { invalidUri, isControlName, joined, noSuch, parseUri, toUri } from "./uri.ts";
 
 /** Files of a store: put in, listed, read, taken out. */
 
@@ -40,7 +30,7 @@ export interface Added {
 export async function addFiles(store: ContextStore, uri: string, options: AddOptions): Promise<Added> {
   const { from, overwrite = false, abstract, signal } = options;
   const root = changeable(uri);
-  const source = typeof from === "string" ? sourceOf(from) : null;
+  const source = typeof from === "string" ? filesToAdd(from) : null;
   if (typeof from === "string" && isAtOrBelow(store.folder, realpathSync(from)))
     throw new CairnError("usage", `${printablePath(from)} has the store itself in it`);
   if (abstract !== undefined && source?.isDirectory !== true)
@@ -89,7 +79,7 @@ export async function addFiles(store: ContextStore, uri: string, options: AddOpt
   }, options);
 }
 
-function sourceOf(from: string): { isDirectory: boolean; entries: () => Iterable<TreeEntry> } {
+function filesToAdd(from: string): { isDirectory: boolean; entries: () => Iterable<TreeEntry> } {
   const facts = lstatSync(from, { throwIfNoEntry: false });
   if (facts === undefined) throw new CairnError("not_found", `there is no ${printablePath(from)}`);
   if (facts.isDirectory()) return { isDirectory: true, entries: () => treeOf(from, "") };
@@ -114,8 +104,7 @@ export async function removeFiles(
   return await store.writing(async (changes) => {
     store.placeOf(root);
     const entries = [...treeOf(store.folder, root)];
-    if (entries.length === 0)
-      throw new CairnError("not_found", `there is no ${toUri(root)}`, { details: { resource: toUri(root) } });
+    if (entries.length === 0) throw noSuch(root);
     changes.begin();
     await store.commit(changes, { replaced: [root], hasRecords: false });
     return { uri: toUri(root), files: entries.filter(({ isDirectory }) => !isDirectory).length };
@@ -139,8 +128,7 @@ export function listFiles(
   const root = parseUri(uri);
   store.placeOf(root);
   const entries = recursive ? [...entriesOf(store.folder, root)] : [...childrenOf(store.folder, root)];
-  if (root !== "" && entries.length === 0)
-    throw new CairnError("not_found", `there is no ${toUri(root)}`, { details: { resource: toUri(root) } });
+  if (root !== "" && entries.length === 0) throw noSuch(root);
   const abstracts = new Map<string, string>();
   for (const { path, level, abstract } of store.index.rows(root)) if (level !== 1) abstracts.set(path, abstract);
   const isShown = ({ path }: TreeEntry): boolean => {
@@ -163,8 +151,7 @@ export function readFiles(store: ContextStore, uri: string, { level }: { level?:
   const path = parseUri(uri);
   const entry = entryAt(store.folder, path);
   store.placeOf(path);
-  if (entry === null)
-    throw new CairnError("not_found", `there is no ${toUri(path)}`, { details: { resource: toUri(path) } });
+  if (entry === null) throw noSuch(path);
   if (!entry.isDirectory && level !== undefined && level !== 2)
     throw new CairnError("usage", `${toUri(path)} is a file: its content is level 2`);
   if (entry.isDirectory && level !== undefined && level !== 0 && level !== 1)
@@ -174,7 +161,7 @@ export function readFiles(store: ContextStore, uri: string, { level }: { level?:
       hint: "its abstract: --level 0; its overview: --level 1",
     });
   if (!entry.isDirectory) return readRegular(store.placeOf(path), { limit: MOST_READ });
-  const file = joined(path, level === 0 ? ABSTRACT : OVERVIEW);
+  const file = fileOf(path, level!);
   if (entryAt(store.folder, file) === null)
     throw new CairnError("not_found", `${toUri(path)} has no ${level === 0 ? "abstract" : "overview"}`, {
       details: { resource: toUri(path) },

@@ -8,10 +8,11 @@ import type { IndexRecord } from "../formats/ovpack/records.ts";
 import { embeddingFacts } from "./embedding.ts";
 import { rowOf, type StagedRow, stageRecords, stageVectors } from "./staged-records.ts";
 import type { ContextStore } from "./store.ts";
-import { ABSTRACT, factsAt, levelOf, OVERVIEW } from "./tree.ts";
+import { ABSTRACT, factsAt, levelKey, levelOf, OVERVIEW } from "./tree.ts";
 import {
   contextTypeOf,
   isControlName,
+  isScope,
   isSession,
   joined,
   nameOf,
@@ -19,7 +20,6 @@ import {
   parseUri,
   requireCompatible,
   scopeOf,
-  SCOPES,
   toUri,
 } from "./uri.ts";
 
@@ -113,15 +113,15 @@ function importRoot(manifest: Manifest, parent: string): string {
       expected: nameOf(source),
       actual: name,
     });
-  const isScope = SCOPES.includes(source as (typeof SCOPES)[number]);
-  if (isScope !== (parent === ""))
+  const isWholeScope = isScope(source);
+  if (isWholeScope !== (parent === ""))
     throw new CairnError(
       "usage",
-      isScope
+      isWholeScope
         ? `a bundle of the whole of ${uri} goes to viking://`
         : `${uri} goes below a place of its scope, not to viking://`,
       {
-        hint: isScope
+        hint: isWholeScope
           ? "give viking:// as the parent"
           : `for example ${toUri(source.slice(0, source.lastIndexOf("/")))}`,
         details: { root: name, parent: toUri(parent) },
@@ -154,10 +154,8 @@ function requireOwn({ root, value }: Manifest, source: string): void {
 
 /** The scopes that a backup says it has, and those that it has, are the same. */
 function requireScopes({ scopes, files, directories }: Manifest): void {
-  const first = new Set(
-    [...files, ...directories].flatMap(({ path }) => (path === "" ? [] : [path.split("/", 1)[0]!])),
-  );
-  const unknown = [...first].filter((name) => !SCOPES.includes(name as (typeof SCOPES)[number]));
+  const first = new Set([...files, ...directories].flatMap(({ path }) => (path === "" ? [] : [scopeOf(path)])));
+  const unknown = [...first].filter((name) => !isScope(name));
   if (unknown.length > 0)
     throw badBundle(`the backup has roots that are no scopes: ${unknown.join(", ")}`, { roots: unknown });
   const had = [...first].filter((name) => directories.some(({ path }) => path === name));
@@ -318,13 +316,13 @@ async function* rowsOf(
   const levels = new Map(
     files.flatMap(({ path }) => {
       const level = levelOf(joined(root, path));
-      return level === null ? [] : [[keyOf(level), level] as const];
+      return level === null ? [] : [[levelKey(level), level] as const];
     }),
   );
   const wanted = new Set(directories.map(({ path }) => path));
   for await (const record of bundle.records()) {
     const path = joined(root, record.path);
-    const key = keyOf({ path, level: record.level });
+    const key = levelKey({ path, level: record.level });
     const hasFile = levels.has(key);
     const isOfDirectory = record.kind === "directory" && record.level < 2 && wanted.has(record.path);
     if (path === "" || isSession(path) || !(hasFile || isOfDirectory)) continue;
@@ -339,8 +337,6 @@ async function* rowsOf(
   }
   for (const level of levels.values()) yield rowOf(level);
 }
-
-const keyOf = ({ path, level }: { path: string; level: number }): string => `${level} ${path}`;
 
 function toldBy({ level, kind, scalars }: IndexRecord, path: string): StagedRow {
   const told = (name: string): { [key: string]: string } => {

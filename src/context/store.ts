@@ -93,28 +93,32 @@ export class ContextStore implements AsyncDisposable {
 
   /** Does what changes the store while nobody else does. */
   async writing<T>(work: (change: ChangePlace) => Promise<T>, { signal }: StoreCall = {}): Promise<T> {
-    const options = {
-      timeoutMs: this.#lockMs,
-      purpose: "change the context store",
-      ...(signal === undefined ? {} : { signal }),
-    };
-    await using _lock = await acquireLock(join(this.#control, "lock"), options);
+    await using _lock = await this.#lock({ purpose: "change the context store", signal });
     const changes = this.#changes;
     await changes.recover((plan) => this.#renewAgain(plan, changes));
     return await work(changes);
+  }
+
+  async #lock({
+    signal,
+    ...options
+  }: {
+    purpose: string;
+    shared?: boolean;
+    signal: AbortSignal | undefined;
+  }): Promise<Awaited<ReturnType<typeof acquireLock>>> {
+    return await acquireLock(join(this.#control, "lock"), {
+      ...options,
+      timeoutMs: this.#lockMs,
+      ...(signal === undefined ? {} : { signal }),
+    });
   }
 
   /** Does what reads files and index together while nobody changes the store. */
   async reading<T>(work: () => Promise<T>, { signal }: StoreCall = {}): Promise<T> {
     for (;;) {
       if (this.#changes.isDecided) await this.writing(async () => undefined, { signal });
-      const options = {
-        timeoutMs: this.#lockMs,
-        purpose: "read the context store",
-        shared: true,
-        ...(signal === undefined ? {} : { signal }),
-      };
-      await using _lock = await acquireLock(join(this.#control, "lock"), options);
+      await using _lock = await this.#lock({ purpose: "read the context store", shared: true, signal });
       if (!this.#changes.isDecided) return await work();
     }
   }

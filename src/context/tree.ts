@@ -116,6 +116,11 @@ export function levelOf(path: string): Level | null {
   return { path: of, level, isDirectory: level < 2, file: path, contextType: contextTypeOf(of), name: nameOf(of) };
 }
 
+/** One text for each level of each entry, to find it by. */
+export function levelKey({ path, level }: { path: string; level: number }): string {
+  return `${level} ${path}`;
+}
+
 /** The file that a row's text comes from. */
 export function fileOf(path: string, level: number): string {
   return level === 2 ? path : joined(path, level === 0 ? ABSTRACT : OVERVIEW);

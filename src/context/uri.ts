@@ -5,7 +5,6 @@ import { checkMemberPath } from "../formats/ovpack/member-path.ts";
 
 export const SCHEME = "viking://";
 export const SCOPES = ["resources", "user", "agent", "session"] as const;
-export type Scope = (typeof SCOPES)[number];
 
 /** Scopes whose directories have a meaning by their depth and kind. */
 const STRUCTURED: ReadonlySet<string> = new Set(["user", "agent", "session"]);
@@ -29,6 +28,14 @@ export function invalidUri(uri: string, why: string, details: Record<string, unk
   });
 }
 
+export function isScope(name: string): boolean {
+  return (SCOPES as readonly string[]).includes(name);
+}
+
+export function noSuch(path: string): CairnError {
+  return new CairnError("not_found", `there is no ${toUri(path)}`, { details: { resource: toUri(path) } });
+}
+
 /** The path of a URI. Throws `usage`. */
 export function parseUri(uri: string): string {
   if (!uri.startsWith(SCHEME)) throw invalidUri(uri, `is no place of a context store: it begins with ${SCHEME}`);
@@ -39,7 +46,7 @@ export function parseUri(uri: string): string {
   } catch (error) {
     throw invalidUri(uri, `is no place of a context store: ${(error as Error).message}`);
   }
-  if (!SCOPES.includes(scopeOf(path) as Scope)) throw invalidUri(uri, "names a scope that there is not");
+  if (!isScope(scopeOf(path))) throw invalidUri(uri, "names a scope that there is not");
   return path;
 }
 
@@ -50,10 +57,6 @@ export function toUri(path: string): string {
 /** The scope of a path; empty for the root. */
 export function scopeOf(path: string): string {
   return path.split("/", 1)[0]!;
-}
-
-export function depthOf(path: string): number {
-  return path === "" ? 0 : path.split("/").length;
 }
 
 export function nameOf(path: string): string {
@@ -106,9 +109,9 @@ export function requireCompatible(source: string, target: string): void {
     });
   };
   const scope = scopeOf(source);
-  if (!SCOPES.includes(scope as Scope)) no(`the scope ${JSON.stringify(scope)} is not known`);
+  if (!isScope(scope)) no(`the scope ${JSON.stringify(scope)} is not known`);
   if (scope !== scopeOf(target)) no("it is another scope");
   if (!STRUCTURED.has(scope)) return;
-  if (depthOf(source) !== depthOf(target)) no(`what lies in ${toUri(scope)} keeps its depth`);
+  if (source.split("/").length !== target.split("/").length) no(`what lies in ${toUri(scope)} keeps its depth`);
   if (scope !== "session" && kindOf(source) !== kindOf(target)) no("it is another kind of thing");
 }

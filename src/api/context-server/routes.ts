@@ -8,7 +8,7 @@ import { backupStore, exportBundle } from "../../context/export-bundle.ts";
 import { importBundle, type ImportOptions, restoreBackup } from "../../context/import-bundle.ts";
 import { CONTROL, type ContextStore } from "../../context/store.ts";
 import { entryAt } from "../../context/tree.ts";
-import { joined, nameOf, parseUri, toUri } from "../../context/uri.ts";
+import { joined, nameOf, noSuch, parseUri, toUri } from "../../context/uri.ts";
 import {
   checkRequest,
   ConsistencyRequest,
@@ -191,8 +191,7 @@ export class Routes implements AsyncDisposable {
   #consistency(uri: string): Answer {
     const root = parseUri(uri);
     const entry = root === "" ? null : entryAt(this.#store.folder, root);
-    if (root !== "" && entry === null)
-      throw new CairnError("not_found", `there is no ${toUri(root)}`, { details: { resource: toUri(root) } });
+    if (root !== "" && entry === null) throw noSuch(root);
     if (entry?.isDirectory === false)
       throw new CairnError("usage", `${toUri(root)} is a file`, { details: { resource: toUri(root) } });
     const { ok: isWhole, expected, ...lists } = checkConsistency(this.#store, root);
