@@ -44,11 +44,11 @@ function requireFree(target: string): void {
   });
 }
 
-/** The entries at or below some paths; all without any. Throws `not_found` for a path that is not in it. */
+/** The entries at or below some paths, and these paths without a slash at their end; all entries without any. Throws `not_found` for a path that is not in it. */
 export function chosenEntries(
   { manifest: { files, directories } }: Bundle,
   given: readonly string[] | undefined,
-): Pick<Bundle["manifest"], "files" | "directories"> {
+): Pick<Bundle["manifest"], "files" | "directories"> & { paths?: string[] } {
   if (given === undefined) return { files, directories };
   // `inspect` shows directories with a slash.
   const paths = given.map((path) => path.replace(/\/+$/, ""));
@@ -61,7 +61,7 @@ export function chosenEntries(
       });
   const isIn = ({ path }: { path: string }): boolean =>
     paths.some((each) => each === path || path.startsWith(`${each}/`));
-  return { files: files.filter(isIn), directories: directories.filter(isIn) };
+  return { files: files.filter(isIn), directories: directories.filter(isIn), paths };
 }
 
 /** Writes entries to new places, whose folders are made; each file is compared with its hash once more. The caller flushes. Answers the bytes. */

@@ -81,16 +81,15 @@ async function pack(store: ContextStore, { root, of, manifest }: ToPack, options
     throw new CairnError("usage", `${printablePath(options.to)} would lie among the files that are packed`, {
       hint: "name a place outside of the store",
     });
-  const { to: _, layout: __, includeVectors = false, ...call } = options;
-  if (includeVectors) {
+  if (options.includeVectors === true) {
     if (store.embedding.provider === "none")
       throw new CairnError("usage", "the store has no vectors", {
         hint: "it was made to be searched by words alone; pack it without them",
         details: { field: "include_vectors" },
       });
-    await store.fill({ signal: call.signal });
+    await store.fill({ signal: options.signal });
   }
-  return await store.reading(async () => packHeld(store, { root, of, manifest }, options), call);
+  return await store.reading(async () => packHeld(store, { root, of, manifest }, options), options);
 }
 
 /** While nobody changes the store. */

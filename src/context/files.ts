@@ -74,7 +74,7 @@ export async function addFiles(store: ContextStore, uri: string, options: AddOpt
       changes.discard();
       throw toCairnError(error, `add to ${toUri(root)}`);
     }
-    await store.commit(changes, { replaced: there === undefined ? [] : [root], hasRecords: true });
+    await store.commit({ replaced: there === undefined ? [] : [root], hasRecords: true });
     return added;
   }, options);
 }
@@ -106,7 +106,7 @@ export async function removeFiles(
     const entries = [...treeOf(store.folder, root)];
     if (entries.length === 0) throw noSuch(root);
     changes.begin();
-    await store.commit(changes, { replaced: [root], hasRecords: false });
+    await store.commit({ replaced: [root], hasRecords: false });
     return { uri: toUri(root), files: entries.filter(({ isDirectory }) => !isDirectory).length };
   }, call);
 }

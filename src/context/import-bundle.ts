@@ -189,20 +189,24 @@ interface Bring extends ImportOptions {
 }
 
 async function bring(store: ContextStore, bundle: Bundle, options: Bring): Promise<Imported> {
-  const { root, paths, onConflict = "fail", dryRun = false } = options;
-  const { files, directories } = chosenEntries(bundle, paths);
+  const { root, exact, onConflict = "fail", dryRun = false } = options;
+  const { files, directories, paths } = chosenEntries(bundle, options.paths);
+  const chosen = paths?.map((path) => joined(root, path));
+  // Places at which something may be in the way.
+  const roots = chosen ?? (root === "" ? bundle.manifest.scopes : [root]);
+  const isReplacing = exact || chosen !== undefined;
   const vectors = vectorsOf(store, bundle, options);
   const bytes = files.reduce((sum, { size }) => sum + size, 0);
   const facts = {
-    uri: toUri(paths?.length === 1 ? joined(root, paths[0]!.replace(/\/+$/, "")) : root),
+    uri: toUri(chosen?.length === 1 ? chosen[0]! : root),
     files: files.length,
     directories: directories.length,
     bytes,
     vectors,
-    is_merged: !options.exact && paths === undefined,
+    is_merged: !isReplacing,
   };
   const run = async (write: (roots: string[]) => Promise<void>): Promise<Imported> => {
-    const there = rootsOf(bundle, options).filter((path) => isTaken(store, path));
+    const there = roots.filter((path) => isTaken(store, path));
     const replaced = there.map(toUri);
     if (there.length > 0 && onConflict === "skip")
       return { ...facts, files: 0, directories: 0, bytes: 0, skipped: true, replaced: [] };
@@ -233,17 +237,10 @@ async function bring(store: ContextStore, bundle: Bundle, options: Bring): Promi
         throw error;
       }
       const clashes = clashing(store, { root, files, directories });
-      const isReplaced = options.exact || paths !== undefined;
-      const replaced = isReplaced ? [...new Set([...there, ...clashes])] : clashes;
-      await store.commit(changes, { replaced, hasRecords: true });
+      const replaced = isReplacing ? [...new Set([...there, ...clashes])] : clashes;
+      await store.commit({ replaced, hasRecords: true });
     });
   }, options);
-}
-
-/** Places at which something may be in the way. */
-function rootsOf(bundle: Bundle, { root, paths }: Bring): string[] {
-  if (paths !== undefined) return paths.map((path) => joined(root, path.replace(/\/+$/, "")));
-  return root === "" ? bundle.manifest.scopes : [root];
 }
 
 /** Places that are a file where a directory comes, or the other way round. */
@@ -259,7 +256,7 @@ function clashing(
     ...files.map(({ path }) => ({ path: joined(root, path), isDirectory: false })),
     ...directories.map(({ path }) => ({ path: joined(root, path), isDirectory: true })),
   ];
-  // What lies below a file that goes is not there: only the first is told.
+  // A place below such a file is absent, and is not among them.
   return places.flatMap(({ path, isDirectory }) => (path !== "" && isOther(path, isDirectory) ? [path] : []));
 }
 

@@ -34,6 +34,7 @@ export class ContextStore implements AsyncDisposable {
   readonly embedding: EmbeddingConfig;
   readonly index: ContextIndex;
   readonly #control: string;
+  readonly #changes: ChangePlace;
   /** Milliseconds to wait for others. */
   readonly #lockMs: number;
   #embedder: Embedder | null | undefined;
@@ -43,6 +44,7 @@ export class ContextStore implements AsyncDisposable {
     this.folder = folder;
     this.embedding = embedding;
     this.#control = join(folder, CONTROL);
+    this.#changes = new ChangePlace(folder, this.#control);
     this.index = ContextIndex.open(
       join(this.#control, "index.db"),
       embedding.dimensions === 0 ? null : embedding.dimensions,
@@ -87,16 +89,11 @@ export class ContextStore implements AsyncDisposable {
     return store;
   }
 
-  get #changes(): ChangePlace {
-    return new ChangePlace(this.folder, this.#control);
-  }
-
   /** Does what changes the store while nobody else does. */
   async writing<T>(work: (change: ChangePlace) => Promise<T>, { signal }: StoreCall = {}): Promise<T> {
     await using _lock = await this.#lock({ purpose: "change the context store", signal });
-    const changes = this.#changes;
-    await changes.recover((plan) => this.#renewAgain(plan, changes));
-    return await work(changes);
+    await this.#changes.recover((plan) => this.#renewAgain(plan));
+    return await work(this.#changes);
   }
 
   async #lock({
@@ -124,9 +121,9 @@ export class ContextStore implements AsyncDisposable {
   }
 
   /** The index follows from the files: where it cannot be renewed now, `check` tells what it lacks. */
-  #renewAgain(plan: Plan, changes: ChangePlace): void {
+  #renewAgain(plan: Plan): void {
     try {
-      this.#renew(plan, changes);
+      this.#renew(plan);
     } catch (error) {
       const { code } = toCairnError(error);
       if (code === "no_space" || code === "busy" || code === "io") throw error;
@@ -134,11 +131,11 @@ export class ContextStore implements AsyncDisposable {
   }
 
   /** Carries a staged change out, of which the index becomes part. */
-  async commit(changes: ChangePlace, plan: Plan): Promise<void> {
-    await changes.commit(plan, (decided) => this.#renew(decided, changes));
+  async commit(plan: Plan): Promise<void> {
+    await this.#changes.commit(plan, (decided) => this.#renew(decided));
   }
 
-  #renew(plan: Plan, changes: ChangePlace): void {
+  #renew(plan: Plan): void {
     const now = new Date().toISOString();
     this.index.transaction(() => {
       for (const path of plan.replaced) {
@@ -148,7 +145,7 @@ export class ContextStore implements AsyncDisposable {
         if (level !== null && level.level < 2) this.index.removeLevel(level.path, level.level);
       }
       if (!plan.hasRecords) return;
-      for (const { vector, ...row } of readStagedRecords(changes)) {
+      for (const { vector, ...row } of readStagedRecords(this.#changes)) {
         const id = this.index.put(row, now);
         if (vector !== undefined) this.index.setVector(id, vector);
       }
