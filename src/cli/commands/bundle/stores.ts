@@ -142,15 +142,7 @@ function brought({ style }: Context, result: ImportBundleResult): Outcome {
     : isDry
       ? [`would bring ${what} to ${style.bold(printable(uri))}, vectors from: ${from}`]
       : [`${style.green("brought")} ${what} to ${style.bold(printable(uri))}, ${made}`];
-  return {
-    data: result,
-    text: () =>
-      [
-        ...lines,
-        ...replaced.map(
-          (each) =>
-            `  ${isDry ? "would " : ""}${isMerged ? (isDry ? "write" : "wrote") + " into" : isDry ? "replace" : "replaced"} ${printable(each)}`,
-        ),
-      ].join("\n"),
-  };
+  const [would, did] = isMerged ? ["would write into", "wrote into"] : ["would replace", "replaced"];
+  const places = replaced.map((each) => `  ${isDry ? would : did} ${printable(each)}`);
+  return { data: result, text: () => [...lines, ...places].join("\n") };
 }
