@@ -5,10 +5,14 @@ import { allow, CallOptions, SavePoint, WorkspaceCallOptions, WorkspaceRef } fro
 
 /** Verbs of export directories: a state that travels by copying a directory alone. */
 
-export const ExportPointOptions = object({ ...WorkspaceCallOptions.entries, allow: allow("override a guard") });
+export const ExportPointOptions = object({
+  ...WorkspaceCallOptions.entries,
+  asTar: opt(flag("one tar file of the directory instead; the file is absent")),
+  allow: allow("override a guard"),
+});
 export type ExportPointOptions = Of<typeof ExportPointOptions>;
 export const ExportPointResult = object({
-  path: text("the directory, absolute"),
+  path: text("the directory or tar file, absolute"),
   save_point_id: text(),
   state_digest: text(),
   files: number(),
@@ -23,11 +27,12 @@ export const exportPoint = verb({
   takes: [arg("target", target()), arg("to", place("the directory, absolute"))],
   options: ExportPointOptions,
   output: ExportPointResult,
-  errors: ["already_exists", "incomplete", "no_space"],
+  errors: ["already_exists", "incomplete", "refused", "no_space"],
 });
 
 export const ImportDirectoryOptions = object({
   ...CallOptions.entries,
+  isTar: opt(flag("it is a tar file of the directory")),
   isClone: opt(flag("a workspace of its own, without a word of where it came from")),
   name: opt(text("of the new workspace; default: that of the exported one, of a clone the folder's")),
   allow: allow("override a guard"),

@@ -1,5 +1,6 @@
-import type { ChildProcess } from "node:child_process";
-import { CairnError } from "../errors.ts";
+import { type ChildProcess, spawn } from "node:child_process";
+import { once } from "node:events";
+import { CairnError, throwIfAborted } from "../errors.ts";
 
 /**
  * A child that was just started, with its pipes. Where no descriptors are left for them Node gives back one that has none,
@@ -12,4 +13,36 @@ export function withPipes<Child extends ChildProcess>(child: Child, program: str
   throw new CairnError("io", `${program} was not started: no descriptors are left for its input and output`, {
     hint: "let the process have more open files (`ulimit -n`), or have it do less at once",
   });
+}
+
+/** Runs one of the system's own programs to its end. Throws `io` or `no_space` with what it said, `not_found` with the hint where it is not installed. */
+export async function runTool(
+  program: string,
+  args: readonly string[],
+  { signal, missing }: { signal?: AbortSignal | undefined; missing?: string } = {},
+): Promise<void> {
+  try {
+    const child = withPipes(
+      spawn(program, args, {
+        env: { ...process.env, LC_ALL: "C" },
+        stdio: ["ignore", "ignore", "pipe"],
+        ...(signal === undefined ? {} : { signal }),
+      }),
+      program,
+    );
+    let said = "";
+    child.stderr.setEncoding("utf8").on("data", (text: string) => (said = (said + text).slice(0, 4000)));
+    const [status] = (await once(child, "close")) as [number | null];
+    throwIfAborted(signal);
+    if (status !== 0)
+      throw new CairnError(
+        /No space left|quota exceeded/i.test(said) ? "no_space" : "io",
+        `${program}: ${said.trim()}`,
+      );
+  } catch (error) {
+    throwIfAborted(signal);
+    if ((error as NodeJS.ErrnoException).code === "ENOENT")
+      throw new CairnError("not_found", `${program} is not installed`, missing === undefined ? {} : { hint: missing });
+    throw error;
+  }
 }

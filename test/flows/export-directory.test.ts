@@ -1,5 +1,5 @@
 import assert from "node:assert/strict";
-import { spawn } from "node:child_process";
+import { execFileSync, spawn } from "node:child_process";
 import fs from "node:fs";
 import path from "node:path";
 import { test } from "node:test";
@@ -56,6 +56,39 @@ test("an export is imported and cloned with the same state, also where it was co
     assert.equal(fs.statSync(path.join(to, "a.txt")).ino, fs.statSync(path.join(to, "deep/hard")).ino);
     assert.ok(fs.statSync(path.join(to, "sparse")).blocks < 100);
   }
+});
+
+test("a tar file of an export unpacks to the same directory, and comes back with the same state", () => {
+  const folder = newWorkspace();
+  const [tar, directory] = [fresh("tar"), fresh("unpacked")];
+  const { data } = cairnOk(["export", "head", "--to-tar", tar, "-C", folder]);
+  assert.ok(fs.statSync(tar).size < 1 << 20, "holes are not packed");
+  assert.equal(cairn(["export", "head", "--to-tar", tar, "-C", folder]).error?.code, "already_exists");
+  fs.mkdirSync(directory);
+  execFileSync("tar", ["-xpf", tar, "-C", directory]);
+  const made = fresh("made");
+  for (const [option, from] of [
+    ["--from-tar", tar],
+    ["--from-dir", directory],
+  ] as const)
+    assert.equal(cairnOk(["import", option, from, fresh("made")]).data["state_digest"], data["state_digest"]);
+  const bytes = fs.readFileSync(tar);
+  const at = bytes.indexOf("alpha\n");
+  for (const [spoilt, message] of [
+    [bytes.subarray(0, at + 3), /no whole tar file/],
+    [Buffer.from(bytes).fill("A", at, at + 1), /content\/a.txt .* is not what was exported/],
+    [Buffer.from("no tar"), /no whole tar file/],
+  ] as const) {
+    fs.writeFileSync(tar, spoilt);
+    const done = cairn(["import", "--from-tar", tar, made]);
+    assert.equal(done.error?.code, "damaged");
+    assert.match(done.error!.message, message);
+  }
+  assert.deepEqual(
+    fs.readdirSync(path.dirname(tar)).filter((name) => name.startsWith(".cairn-tmp")),
+    [],
+  );
+  assert.equal(cairn(["import", "--from-tar", tar, "--from-dir", directory, made]).error?.code, "usage");
 });
 
 test("a directory in which a byte is another, one is missing, or something is too much is refused by name", () => {
@@ -145,6 +178,13 @@ test("an export and an import that are killed at any step leave nothing, or all 
     killAt(line(to), pass);
     if (!fs.existsSync(to)) cairnOk(line(to));
     cairnOk(["clone", "--from-dir", to, fresh("clone")]);
+  }
+  const packing = (to: string): string[] => ["export", "head", "--to-tar", to, "-C", folder];
+  for (const pass of chosenPasses(passesOf(packing(fresh("traced"))), 4)) {
+    const to = fresh("killed");
+    killAt(packing(to), pass);
+    if (!fs.existsSync(to)) cairnOk(packing(to));
+    cairnOk(["clone", "--from-tar", to, fresh("clone")]);
   }
   const { directory } = exported();
   const importing = (to: string): string[] => ["import", "--from-dir", directory, to];

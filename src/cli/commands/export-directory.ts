@@ -5,20 +5,38 @@ import { type Input, usage } from "../input.ts";
 import { formatBytes, plural, printable, shellQuote } from "../render/format.ts";
 
 const NEW = { name: "<new>", text: "the new folder, absent or empty", completes: "folders" } as const;
-const FROM = { flags: "--from-dir <dir>", text: "an export directory" };
+const FROM = [
+  { flags: "--from-dir <dir>", text: "an export directory" },
+  { flags: "--from-tar <file>", text: "a tar file of one" },
+];
+
+/** Reads which of two options says the place; exactly one has to. */
+function placeOf(input: Input, way: "to" | "from", hint?: string): { place: string; isTar: boolean } {
+  const [directory, tar] = [input.text(`${way}Dir`), input.text(`${way}Tar`)];
+  const place = directory ?? tar ?? "";
+  if (place === "" || (directory !== undefined && tar !== undefined))
+    throw usage(`one of --${way}-dir and --${way}-tar names the place`, hint);
+  return { place, isTar: tar !== undefined };
+}
 
 export const exportCommand: CommandDefinition = {
   name: "export",
   arguments: [{ name: "<point>", text: "a save point", completes: "points" }],
-  options: [{ flags: "--to-dir <dir>", text: "the directory, absent or empty" }],
+  options: [
+    { flags: "--to-dir <dir>", text: "the directory, absent or empty" },
+    { flags: "--to-tar <file>", text: "one tar file of the directory instead" },
+  ],
   examples: [
     { line: "cairn export head --to-dir /mnt/share/app", text: "to be copied by rsync, or read by many at once" },
+    { line: "cairn export head --to-tar app.tar", text: "one file, which any tar unpacks to the same directory" },
   ],
   async run(context, input) {
-    const to = input.text("toDir");
-    if (to === undefined || to === "") throw usage("--to-dir names the directory; it is needed");
+    const { place, isTar } = placeOf(input, "to");
     const client = await context.open();
-    const result = await client.exportPoint(input.required(0), context.place(to), context.callOptions());
+    const result = await client.exportPoint(input.required(0), context.place(place), {
+      ...context.callOptions(),
+      asTar: isTar,
+    });
     return {
       data: result,
       text: () =>
@@ -30,7 +48,7 @@ export const exportCommand: CommandDefinition = {
 export const importCommand: CommandDefinition = {
   name: "import",
   arguments: [NEW],
-  options: [FROM, { flags: "--name <name>", text: "the new workspace's name; default: the exported one's" }],
+  options: [...FROM, { flags: "--name <name>", text: "the new workspace's name; default: the exported one's" }],
   examples: [
     { line: "cairn import --from-dir /mnt/share/app ~/app", text: "a workspace that knows where it came from" },
   ],
@@ -40,7 +58,7 @@ export const importCommand: CommandDefinition = {
 export const cloneCommand: CommandDefinition = {
   name: "clone",
   arguments: [NEW],
-  options: [FROM, { flags: "--name <name>", text: "the new workspace's name; default: the folder's" }],
+  options: [...FROM, { flags: "--name <name>", text: "the new workspace's name; default: the folder's" }],
   examples: [
     { line: "cairn clone --from-dir /mnt/golden ~/try", text: "a workspace of its own; the directory is only read" },
   ],
@@ -48,16 +66,12 @@ export const cloneCommand: CommandDefinition = {
 };
 
 async function made(context: Context, input: Input, isClone: boolean): Promise<Outcome> {
-  const from = input.text("fromDir");
-  if (from === undefined || from === "")
-    throw usage(
-      "--from-dir names the export directory; it is needed",
-      "a save point of this machine is forked: cairn fork",
-    );
+  const hint = "a save point of this machine is forked: cairn fork";
+  const { place, isTar } = placeOf(input, "from", hint);
   const name = input.text("name");
   const library = await context.library();
-  const options = { ...context.callOptions(), isClone, ...(name === undefined ? {} : { name }) };
-  const result = await library.importDirectory(context.absolute(from), context.place(input.required(0)), options);
+  const options = { ...context.callOptions(), isClone, isTar, ...(name === undefined ? {} : { name }) };
+  const result = await library.importDirectory(context.absolute(place), context.place(input.required(0)), options);
   return { data: result, text: () => said(context, result, isClone) };
 }
 

@@ -1,12 +1,20 @@
-import { chmodSync, mkdirSync, renameSync } from "node:fs";
-import { dirname, join } from "node:path";
+import { chmodSync, closeSync, fsyncSync, lstatSync, mkdirSync, renameSync, rmSync } from "node:fs";
+import { dirname, isAbsolute, join } from "node:path";
 import { describeContent } from "../../bundle/export-directory/directory.ts";
+import { packTar } from "../../bundle/export-directory/tar.ts";
 import type { ExportPointOptions, ExportPointResult } from "../../contract/export-directory.ts";
 import { CairnError, toCairnError } from "../../errors.ts";
 import { failpoint } from "../../failpoint.ts";
-import { CONTENT, type Envelope, ENVELOPE, encodeEnvelope } from "../../formats/envelope/envelope.ts";
+import {
+  CONTENT,
+  type Envelope,
+  ENVELOPE,
+  encodeEnvelope,
+  type EnvelopeEntry,
+} from "../../formats/envelope/envelope.ts";
 import { plural } from "../../formats/sizes.ts";
-import { durableWrite, fsyncDirectory, temporaryName } from "../../fs/durable.ts";
+import { durableWrite, fsyncDirectory, giveFreeName, temporaryName } from "../../fs/durable.ts";
+import { openRegular } from "../../fs/regular-file.ts";
 import { removeAll } from "../../fs/remove-all.ts";
 import { printablePath } from "../../fs/safe-path.ts";
 import { throttled } from "../../pacer.ts";
@@ -19,7 +27,8 @@ import { publicPoint } from "../public-point.ts";
 
 /**
  * Writes a point as an export directory. Steps: its content is written below a temporary name beside the directory; every
- * file is read again for its hash; the envelope is written; all of it is on the disk; the name is the commit.
+ * file is read again for its hash; the envelope is written; all of it is on the disk; the name is the commit. A tar file is
+ * packed from that directory, which goes then.
  */
 export async function exportPoint(
   workspace: Workspace,
@@ -28,7 +37,7 @@ export async function exportPoint(
   options: ExportPointOptions,
 ): Promise<ExportPointResult> {
   const started = performance.now();
-  const directory = freeFolder(to);
+  const directory = options.asTar === true ? freeFile(to) : freeFolder(to);
   await recoverPartials(workspace, options);
   const point = workspace.resolve(target);
   const stage = join(dirname(directory), temporaryName());
@@ -51,8 +60,11 @@ export async function exportPoint(
     const envelope: Envelope = { kind: "workspace", config, stateDigest: digest, ...content };
     durableWrite(join(stage, ENVELOPE), encodeEnvelope(envelope), { mode: 0o644 });
     failpoint("export-directory.described");
-    chmodSync(stage, 0o755);
-    renameSync(stage, directory);
+    if (options.asTar === true) await nameTar(stage, directory, content.entries, options.signal);
+    else {
+      chmodSync(stage, 0o755);
+      renameSync(stage, directory);
+    }
     fsyncDirectory(dirname(directory));
     return {
       path: directory,
@@ -70,4 +82,45 @@ export async function exportPoint(
     if (code === "ENOTEMPTY" || code === "EEXIST") requireFree(realPathOf(directory));
     throw toCairnError(error, `write ${printablePath(directory)}`);
   }
+}
+
+/** An absolute path of a file that is absent. */
+function freeFile(file: string): string {
+  if (!isAbsolute(file)) throw new CairnError("usage", `the file must be an absolute path, not ${file}`);
+  const real = realPathOf(file);
+  if (lstatSync(real, { throwIfNoEntry: false }) !== undefined)
+    throw new CairnError("already_exists", `${printablePath(real)} is there already`, {
+      hint: "name a file that is absent",
+    });
+  return real.toString("utf8");
+}
+
+/** Packs a directory into a file that gets its name when all of it is on the disk. */
+async function nameTar(
+  stage: string,
+  file: string,
+  entries: readonly EnvelopeEntry[],
+  signal: AbortSignal | undefined,
+): Promise<void> {
+  const socket = entries.find(({ kind }) => kind === "socket");
+  if (socket !== undefined)
+    throw new CairnError(
+      "refused",
+      `${printablePath(Buffer.from(socket.name, "latin1"))} is a socket, which a tar file does not hold`,
+      {
+        hint: "export into a directory: --to-dir",
+      },
+    );
+  const packed = join(dirname(file), temporaryName());
+  try {
+    await packTar(stage, packed, signal);
+    const fd = openRegular(packed);
+    fsyncSync(fd);
+    closeSync(fd);
+    failpoint("export-directory.packed");
+    giveFreeName(packed, file);
+  } finally {
+    rmSync(packed, { force: true });
+  }
+  removeAll(stage);
 }

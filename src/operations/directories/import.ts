@@ -1,10 +1,11 @@
 import { mkdirSync, renameSync } from "node:fs";
 import { dirname, join } from "node:path";
 import { verifyDirectory } from "../../bundle/export-directory/directory.ts";
+import { unpackTar } from "../../bundle/export-directory/tar.ts";
 import type { ImportDirectoryOptions, ImportDirectoryResult } from "../../contract/export-directory.ts";
 import { CairnError, toCairnError } from "../../errors.ts";
 import { failpoint } from "../../failpoint.ts";
-import { CONTENT } from "../../formats/envelope/envelope.ts";
+import { CONTENT, type Envelope } from "../../formats/envelope/envelope.ts";
 import { copyInto } from "../../fs/copy-folder.ts";
 import { fsyncDirectory, temporaryName } from "../../fs/durable.ts";
 import { flushFileSystem } from "../../fs/linux/flush.ts";
@@ -18,7 +19,7 @@ import type { LibraryHand } from "../tables/row.ts";
 
 /**
  * Makes a workspace of an export directory. Steps: every file is compared with the envelope; the content is copied below a
- * temporary name beside the new folder; the folder gets its name; it is adopted and saved, and that point's digest has to be the
+ * temporary name beside the new folder (a tar file is unpacked there first, and compared then); the folder gets its name; it is adopted and saved, and that point's digest has to be the
  * envelope's. A kill after the name leaves a folder with all of the content, that `cairn save` keeps.
  */
 export async function importDirectory(
@@ -30,27 +31,10 @@ export async function importDirectory(
   const started = performance.now();
   const { signal, isClone = false, allow, name } = options;
   const source = realPathOf(from);
-  const onFile = throttled(options.onProgress);
-  const { kind, config, stateDigest, files } = await verifyDirectory(source.toString("utf8"), {
-    signal,
-    onFile: (done) => onFile({ phase: "verifying", done }),
-  });
-  if (kind !== "workspace")
-    throw new CairnError("usage", `${printablePath(source)} is of a machine`, { hint: "this is for workspaces" });
   const target = freeFolder(folder);
   checkLocation(Buffer.from(target), { allow });
-  const stage = join(dirname(target), temporaryName());
-  mkdirSync(stage, { mode: 0o700 });
-  try {
-    await copyInto(Buffer.concat([source, Buffer.from(`/${CONTENT}`)]), Buffer.from(stage), signal);
-    await flushFileSystem(stage);
-    failpoint("import-directory.copied");
-    renameSync(stage, target);
-    fsyncDirectory(dirname(target));
-  } catch (error) {
-    removeAll(stage);
-    throw toCairnError(error, `copy ${printablePath(source)}`);
-  }
+  const envelope = await bring(source, target, options);
+  const { config, stateDigest, files } = envelope;
   failpoint("import-directory.named");
   const own = name ?? (isClone ? undefined : config.name);
   const { lockTimeoutMs, onWarning } = options;
@@ -90,4 +74,46 @@ export async function importDirectory(
     bytes: files.reduce((sum, { size }) => sum + size, 0),
     duration_ms: Math.round(performance.now() - started),
   };
+}
+
+/** Gives the content of a directory, or of its tar file, the name of a new folder. */
+async function bring(
+  source: Buffer,
+  target: string,
+  { isTar = false, signal, onProgress }: ImportDirectoryOptions,
+): Promise<Envelope> {
+  const stage = join(dirname(target), temporaryName());
+  const onFile = throttled(onProgress);
+  const verified = async (directory: string): Promise<Envelope> => {
+    const envelope = await verifyDirectory(directory, {
+      signal,
+      onFile: (done) => onFile({ phase: "verifying", done }),
+    });
+    if (envelope.kind !== "workspace")
+      throw new CairnError("usage", `${printablePath(source)} is of a machine`, {
+        hint: "`cairn vm clone --from-dir` makes a machine of it",
+      });
+    return envelope;
+  };
+  let envelope;
+  try {
+    if (isTar) {
+      mkdirSync(stage, { mode: 0o700 });
+      await unpackTar(source.toString("utf8"), stage, signal);
+      envelope = await verified(stage);
+    } else {
+      envelope = await verified(source.toString("utf8"));
+      mkdirSync(stage, { mode: 0o700 });
+      await copyInto(Buffer.concat([source, Buffer.from(`/${CONTENT}`)]), Buffer.from(stage), signal);
+    }
+    await flushFileSystem(stage);
+    failpoint("import-directory.copied");
+    renameSync(isTar ? join(stage, CONTENT) : stage, target);
+    fsyncDirectory(dirname(target));
+  } catch (error) {
+    removeAll(stage);
+    throw toCairnError(error, `copy ${printablePath(source)}`);
+  }
+  if (isTar) removeAll(stage);
+  return envelope;
 }

@@ -1,0 +1,30 @@
+import { CairnError } from "../../errors.ts";
+import { CONTENT, ENVELOPE } from "../../formats/envelope/envelope.ts";
+import { runTool } from "../../fs/child-pipes.ts";
+import { printablePath } from "../../fs/safe-path.ts";
+
+/** An export directory as one tar file, by GNU tar(1): PAX headers, holes in the PAX 1.0 way, attributes. The envelope comes last. */
+
+const ALL = ["--xattrs", "--xattrs-include=*", "--acls", "--numeric-owner"] as const;
+const MISSING = "install GNU tar";
+
+/** Writes all of a directory into a file, which is replaced. Throws `io`, `no_space`. */
+export async function packTar(directory: string, file: string, signal: AbortSignal | undefined): Promise<void> {
+  const form = ["--create", "--format=posix", "--sparse", "--sort=name", ...ALL];
+  const what = [`--file=${file}`, "--force-local", `--directory=${directory}`, CONTENT, ENVELOPE];
+  await runTool("tar", [...form, ...what], { signal, missing: MISSING });
+}
+
+/** Unpacks a file into an empty folder; what a directory does not have is not unpacked. Throws `damaged` for a file that is no whole tar of one, `no_space`. */
+export async function unpackTar(file: string, into: string, signal: AbortSignal | undefined): Promise<void> {
+  const form = ["--extract", "--preserve-permissions", "--delay-directory-restore", ...ALL];
+  const what = [`--file=${file}`, "--force-local", `--directory=${into}`, CONTENT, ENVELOPE];
+  try {
+    await runTool("tar", [...form, ...what], { signal, missing: MISSING });
+  } catch (error) {
+    if (!(error instanceof CairnError) || error.code !== "io") throw error;
+    throw new CairnError("damaged", `${printablePath(file)} is no whole tar file of an export directory`, {
+      cause: error,
+    });
+  }
+}
