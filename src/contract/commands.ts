@@ -10,6 +10,7 @@ import {
 } from "./care.ts";
 import { BUNDLE_DATA } from "./bundles.ts";
 import { CONTEXT_DATA } from "./context.ts";
+import { MACHINE_DATA } from "./machines.ts";
 import { ExportPointResult, ImportDirectoryResult } from "./export-directory.ts";
 import { DAEMON_DATA } from "./daemon.ts";
 import { CaptureDatabaseResult, DatabaseList, RestoreDatabaseResult } from "./databases.ts";
@@ -159,6 +160,7 @@ export const COMMAND_DATA: Readonly<Record<string, AnySchema>> = {
   ...DAEMON_DATA,
   ...BUNDLE_DATA,
   ...CONTEXT_DATA,
+  ...MACHINE_DATA,
   completion: object({ shell: text(), script: text() }),
   __complete: object({ candidates: rows(anything()) }),
   "database list": DatabaseList,

@@ -4,6 +4,7 @@ import * as care from "./care.ts";
 import { CONTEXT_VERBS } from "./context.ts";
 import * as databases from "./databases.ts";
 import * as directories from "./export-directory.ts";
+import { MACHINE_VERBS } from "./machines.ts";
 import * as looking from "./looking.ts";
 import * as points from "./points.ts";
 import {
@@ -30,6 +31,7 @@ export type * from "./context.ts";
 export type * from "./databases.ts";
 export type * from "./export-directory.ts";
 export type * from "./looking.ts";
+export type * from "./machines.ts";
 export type * from "./points.ts";
 export type * from "./repositories.ts";
 export type * from "./snapshots.ts";
@@ -160,6 +162,7 @@ export const LIBRARY_VERBS = {
   extractBundle: bundles.extractBundle,
   convertBundle: bundles.convertBundle,
   ...CONTEXT_VERBS,
+  ...MACHINE_VERBS,
   importDirectory: directories.importDirectory,
   listDatabases: databases.listDatabases,
   captureDatabase: databases.captureDatabase,

@@ -12,6 +12,7 @@ const LOOK = "Looking";
 const KEEP = "Keeping";
 const CARE = "Care";
 const BACKUPS = "Backups";
+const MACHINES = "Machines";
 const SETUP = "Setting up";
 
 /** Every command, in the order of the help. Only the one that is called gets loaded. */
@@ -105,6 +106,11 @@ export const COMMANDS: Readonly<Record<string, CommandEntry>> = {
     group: BACKUPS,
     summary: "let other machines keep their repositories here",
     load: () => import("./serve-repository.ts"),
+  },
+  vm: {
+    group: MACHINES,
+    summary: "virtual machines that are saved, cloned and restored while they run",
+    load: () => import("./vm/index.ts"),
   },
   daemon: {
     group: SETUP,

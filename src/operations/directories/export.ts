@@ -12,8 +12,9 @@ import {
   encodeEnvelope,
   type EnvelopeEntry,
 } from "../../formats/envelope/envelope.ts";
+import { blobsOf, decodeSaved, roleOf, type SavedMachine, SIDECAR } from "../../formats/machine/machine.ts";
 import { plural } from "../../formats/sizes.ts";
-import { durableWrite, fsyncDirectory, giveFreeName, temporaryName } from "../../fs/durable.ts";
+import { durableWrite, fsyncDirectory, giveFreeName, readSmallFile, temporaryName } from "../../fs/durable.ts";
 import { openRegular } from "../../fs/regular-file.ts";
 import { removeAll } from "../../fs/remove-all.ts";
 import { printablePath } from "../../fs/safe-path.ts";
@@ -56,8 +57,21 @@ export async function exportPoint(
     });
     const { save_point_id, payload_root_hash: digest, created_at, message, tags, cause } = publicPoint(point);
     const { id, name } = workspace.found.workspace;
-    const config = { id, name, description: message ?? "", save_point_id, created_at, tags, cause };
-    const envelope: Envelope = { kind: "workspace", config, stateDigest: digest, ...content };
+    const machine = machineIn(join(stage, CONTENT));
+    const common = { save_point_id, created_at, tags, cause };
+    const envelope: Envelope = {
+      kind: machine === null ? "workspace" : "vm",
+      config:
+        machine === null
+          ? { id, name, description: message ?? "", ...common }
+          : { ...configOf(machine), description: message ?? machine.description, ...common },
+      stateDigest: digest,
+      entries: content.entries,
+      files:
+        machine === null
+          ? content.files
+          : content.files.map((file) => ({ ...file, role: roleOf(file.name.slice(CONTENT.length + 1)) })),
+    };
     durableWrite(join(stage, ENVELOPE), encodeEnvelope(envelope), { mode: 0o644 });
     failpoint("export-directory.described");
     if (options.asTar === true) await nameTar(stage, directory, content.entries, options.signal);
@@ -82,6 +96,31 @@ export async function exportPoint(
     if (code === "ENOTEMPTY" || code === "EEXIST") requireFree(realPathOf(directory));
     throw toCairnError(error, `write ${printablePath(directory)}`);
   }
+}
+
+/** The machine whose saved state lies in a folder; null for any other folder. */
+function machineIn(folder: string): SavedMachine | null {
+  const bytes = readSmallFile(join(folder, SIDECAR), 4 << 20);
+  return bytes === null ? null : decodeSaved(bytes);
+}
+
+/** A machine in the words of an envelope. */
+function configOf({ id, name, image, hardware }: SavedMachine): Envelope["config"] {
+  const { cpus, memory, disks, nics } = hardware;
+  return {
+    id,
+    name,
+    image,
+    image_digest: disks[0]?.base ?? "",
+    image_type: "qcow2",
+    image_blob_ids: blobsOf(hardware),
+    hypervisor: "qemu",
+    cpu: cpus,
+    memory,
+    storage: disks.reduce((sum, { size }) => sum + size, 0),
+    nics: nics.length,
+    network: nics[0]?.network ?? "none",
+  };
 }
 
 /** An absolute path of a file that is absent. */

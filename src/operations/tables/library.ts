@@ -11,6 +11,7 @@ import { CONTEXT_ROWS } from "./context.ts";
 import { detectEngine, requireEngine } from "../engine.ts";
 import { importDirectory } from "../directories/import.ts";
 import { inspect } from "../inspect.ts";
+import { MACHINE_ROWS } from "./machines.ts";
 import { OpenedRepository } from "../opened-repository.ts";
 import type { LibraryRows } from "./row.ts";
 import { listWorkspaces } from "../workspaces.ts";
@@ -43,6 +44,7 @@ export const LIBRARY_ROWS = {
   extractBundle: (_hand, path, to, options) => extractBundle(path, to, options),
   convertBundle: (_hand, path, to, options) => convertBundle(path, to, options),
   ...CONTEXT_ROWS,
+  ...MACHINE_ROWS,
   importDirectory: (hand, from, folder, options) => importDirectory(hand, from, folder, options),
   listDatabases: (_hand, path, options) => listDatabases(path, options),
   captureDatabase: (_hand, path, options) => captureDatabase(path, options),

@@ -1,0 +1,182 @@
+import {
+  chmodSync,
+  closeSync,
+  existsSync,
+  fsyncSync,
+  lstatSync,
+  readdirSync,
+  readSync,
+  renameSync,
+  rmSync,
+} from "node:fs";
+import { join } from "node:path";
+import { CairnError } from "../../errors.ts";
+import { blobsOf, diskFile } from "../../formats/machine/machine.ts";
+import { runTool } from "../../fs/child-pipes.ts";
+import { fsyncDirectory, temporaryName } from "../../fs/durable.ts";
+import { digestOfFile } from "../../fs/file-digest.ts";
+import { acquireLock, type Lock } from "../../fs/lock.ts";
+import { openRegular } from "../../fs/regular-file.ts";
+import { printablePath } from "../../fs/safe-path.ts";
+import { newPacer } from "../../pacer.ts";
+import { programOf } from "./host.ts";
+import { blobFile, machinesIn } from "./machine.ts";
+
+/** Files that machines share: images, kernels, memory that clones map. Each lies once, by its digest, and never changes. */
+
+/** Copies files into a folder, with their holes; content is shared where the file system can, unless told not to. */
+export async function copyFiles(
+  files: readonly string[],
+  into: string,
+  { shared = true, signal }: { shared?: boolean; signal?: AbortSignal | undefined } = {},
+): Promise<void> {
+  if (files.length === 0) return;
+  const how = [`--reflink=${shared ? "auto" : "never"}`, "--sparse=auto", "--no-dereference"];
+  await runTool("cp", [...how, "--", ...files, into], { signal });
+}
+
+/** Keeps a copy of a file; its digest. Where it has to be a certain one, another is `damaged`. */
+export async function addBlob(
+  root: string,
+  file: string,
+  { digest, signal }: { digest?: string; signal?: AbortSignal | undefined } = {},
+): Promise<string> {
+  if (digest !== undefined && existsSync(blobFile(root, digest))) return digest;
+  return await keep(root, signal, digest, async (copy) => copyFiles([file], copy, { signal }));
+}
+
+/** Keeps a disk image in QEMU's own format, whatever of the two it has; its digest. Throws `refused` for one that needs other files. */
+export async function addImage(root: string, image: string, signal: AbortSignal | undefined): Promise<string> {
+  const header = readHeader(image);
+  const form = header === null ? "raw" : "qcow2";
+  if (header !== null) refuseOthers(header, image);
+  const args = ["convert", "-f", form, "-O", "qcow2", image];
+  return await keep(root, signal, undefined, async (copy) =>
+    runTool(programOf("qemu-img"), [...args, copy], { signal }),
+  );
+}
+
+async function keep(
+  root: string,
+  signal: AbortSignal | undefined,
+  wanted: string | undefined,
+  fill: (copy: string) => Promise<void>,
+): Promise<string> {
+  const copy = blobFile(root, temporaryName());
+  try {
+    await fill(copy);
+    const { sha256 } = await digestOfFile(copy, newPacer(signal));
+    if (wanted !== undefined && sha256 !== wanted)
+      throw new CairnError("damaged", `a file that is known as ${wanted} has another content`);
+    const fd = openRegular(copy);
+    fsyncSync(fd);
+    closeSync(fd);
+    // QEMU opens what it maps for writing, though nothing is written.
+    chmodSync(copy, 0o600);
+    renameSync(copy, blobFile(root, sha256));
+    fsyncDirectory(join(root, "blobs"));
+    return sha256;
+  } finally {
+    rmSync(copy, { force: true });
+  }
+}
+
+/** Keeps files that are added from being removed until a machine's record names them. */
+export async function shareBlobs(
+  root: string,
+  { signal, lockTimeoutMs }: { signal?: AbortSignal | undefined; lockTimeoutMs?: number | undefined },
+): Promise<Lock> {
+  const purpose = "vm files";
+  return await acquireLock(join(root, "blobs.lock"), { shared: true, purpose, signal, timeoutMs: lockTimeoutMs });
+}
+
+/** Removes what no machine of a folder needs; later, where somebody adds files. A machine that is not readable keeps everything. */
+export async function removeUnusedBlobs(root: string): Promise<void> {
+  let lock: Lock;
+  try {
+    lock = await acquireLock(join(root, "blobs.lock"), { purpose: "vm files", timeoutMs: 0 });
+  } catch (error) {
+    if (error instanceof CairnError && error.code === "busy") return;
+    throw error;
+  }
+  using _lock = lock;
+  const used = new Set<string>();
+  for (const machine of machinesIn(root)) {
+    const { hardware, mapped } = machine.read();
+    for (const each of [...blobsOf(hardware), ...(mapped === null ? [] : [mapped])]) used.add(each);
+  }
+  for (const name of readdirSync(join(root, "blobs")))
+    if (!used.has(name) && /^[0-9a-f]{64}$/.test(name)) rmSync(blobFile(root, name), { force: true });
+}
+
+interface DiskHeader {
+  size: number;
+  /** Offset of the name of the image below; 0: it names none. */
+  backing: bigint;
+  isEncrypted: boolean;
+  features: bigint;
+}
+
+const MAGIC = 0x51_46_49_fb;
+/** Feature of an image whose content is in another file. */
+const EXTERNAL_DATA = 4n;
+const KNOWN_FEATURES = 0b11111n;
+
+/** The header of a qcow2 image; null for any other file. Throws as `openRegular` does. */
+function readHeader(file: string): DiskHeader | null {
+  const fd = openRegular(file, { named: true });
+  try {
+    const bytes = Buffer.alloc(104);
+    readSync(fd, bytes, 0, bytes.length, 0);
+    if (bytes.readUInt32BE(0) !== MAGIC) return null;
+    return {
+      backing: bytes.readBigUInt64BE(8),
+      size: Number(bytes.readBigUInt64BE(24)),
+      isEncrypted: bytes.readUInt32BE(32) !== 0,
+      features: bytes.readUInt32BE(4) < 3 ? 0n : bytes.readBigUInt64BE(72),
+    };
+  } finally {
+    closeSync(fd);
+  }
+}
+
+/** Throws `refused` for an image that leads QEMU to another file, or that it cannot be given as it is. */
+function refuseOthers({ backing, isEncrypted, features }: DiskHeader, file: string): void {
+  const why =
+    backing !== 0n || (features & EXTERNAL_DATA) !== 0n
+      ? "names another file, which would be read"
+      : isEncrypted
+        ? "is encrypted"
+        : (features & ~KNOWN_FEATURES) !== 0n
+          ? "has features that are not known"
+          : null;
+  if (why === null) return;
+  throw new CairnError("refused", `${printablePath(file)} ${why}`, { hint: "convert it: qemu-img convert -O qcow2" });
+}
+
+/** Bytes that a guest sees of an image that was kept. */
+export function imageSize(root: string, digest: string): number {
+  return readHeader(blobFile(root, digest))!.size;
+}
+
+/** Makes an overlay, or a disk of its own, that names nothing in its header. */
+export async function newDisk(folder: string, index: number, size: number): Promise<void> {
+  await runTool(programOf("qemu-img"), ["create", "-q", "-f", "qcow2", join(folder, diskFile(index)), String(size)]);
+}
+
+/** Throws `damaged` or `refused` for an image that came from elsewhere and is not an overlay of this size that names no file. */
+export function checkDisk(file: string, size: number): void {
+  if (lstatSync(file, { throwIfNoEntry: false }) === undefined)
+    throw new CairnError("damaged", `${printablePath(file)} is missing`);
+  const header = readHeader(file);
+  if (header === null) throw new CairnError("damaged", `${printablePath(file)} is no qcow2 image`);
+  refuseOthers(header, file);
+  if (header.size !== size)
+    throw new CairnError("damaged", `${printablePath(file)} is a disk of ${header.size} bytes, and ${size} are said`);
+}
+
+/** Throws as `checkDisk` does for an image below an overlay. */
+export function checkBase(file: string): void {
+  const header = readHeader(file);
+  if (header !== null) refuseOthers(header, file);
+}

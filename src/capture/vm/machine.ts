@@ -1,0 +1,159 @@
+import { existsSync, readdirSync, readlinkSync, realpathSync } from "node:fs";
+import { join } from "node:path";
+import { CairnError } from "../../errors.ts";
+import { Fields, parseJson } from "../../formats/fields.ts";
+import {
+  decodeHardware,
+  decodeNames,
+  type Hardware,
+  isMachineName,
+  MACHINE_VERSION,
+  type MachineNames,
+  requireVersion,
+} from "../../formats/machine/machine.ts";
+import { durableWrite, readSmallFile } from "../../fs/durable.ts";
+import { makeFolder } from "../../fs/make-folder.ts";
+import { printablePath } from "../../fs/safe-path.ts";
+
+/** Machines of one folder: where each lies, and its record. */
+
+const RECORD = "machine.json";
+const RECORD_LIMIT = 4 << 20;
+
+/** State of a machine while no QEMU runs for it. */
+export type RestingState = "creating" | "created" | "stopped" | "error";
+const RESTING: readonly RestingState[] = ["creating", "created", "stopped", "error"];
+
+export interface MachineRecord extends MachineNames {
+  id: string;
+  createdAt: string;
+  state: RestingState;
+  /** Reason of the state `error`. */
+  error: string | null;
+  hardware: Hardware;
+  /** Keys of the states that were saved of it, oldest first. */
+  lineage: string[];
+  /** Generation that the guest is told, a UUID; another one makes it draw fresh randomness. */
+  generation: string;
+  /** SHA-256 of the file that is its memory, mapped privately; null: a file of its own. */
+  mapped: string | null;
+  /** A marker: another set of files is being put in the place of its own; whether it ran when that began. */
+  swapping: "running" | "resting" | null;
+  /** The guest still has the network devices of the machine that it was cloned from; their links are off. */
+  foreignNics: boolean;
+}
+
+/** Places of one machine. */
+export class Machine {
+  readonly root: string;
+  readonly name: string;
+
+  /** Throws `usage` for what no machine is called. */
+  constructor(root: string, name: string) {
+    if (!isMachineName(name))
+      throw new CairnError("usage", `${JSON.stringify(name.slice(0, 80))} is no name of a machine`, {
+        hint: "letters, digits, dots, dashes and underscores, 63 at most, a letter or digit first",
+      });
+    this.root = root;
+    this.name = name;
+  }
+
+  get folder(): string {
+    return join(this.root, this.name);
+  }
+
+  /** Files that QEMU has open; its own folder. */
+  get live(): string {
+    return join(this.folder, "live");
+  }
+
+  /** A full set of files that is not used yet. */
+  get next(): string {
+    return join(this.folder, "live.next");
+  }
+
+  /** The set that was replaced, until the new one is known to run. */
+  get old(): string {
+    return join(this.folder, "live.old");
+  }
+
+  /** The last saved state, a workspace. */
+  get saved(): string {
+    return join(this.folder, "saved");
+  }
+
+  get lock(): string {
+    return join(this.folder, "lock");
+  }
+
+  /** Throws `not_found` where there is no such machine, `damaged`, `newer_version`. */
+  read(): MachineRecord {
+    const bytes = readSmallFile(join(this.folder, RECORD), RECORD_LIMIT);
+    if (bytes !== null) return decodeRecord(bytes);
+    throw new CairnError("not_found", `there is no machine ${this.name} in ${printablePath(this.root)}`, {
+      hint: "see them all: cairn vm list",
+    });
+  }
+
+  write(record: MachineRecord): void {
+    durableWrite(join(this.folder, RECORD), encodeRecord(record));
+  }
+}
+
+/** Path of a content-addressed file, which machines share and never change. */
+export function blobFile(root: string, digest: string): string {
+  return join(root, "blobs", digest);
+}
+
+/** The real path of the folder of machines, which is made when it is absent. */
+export function machinesFolder(root: string): string {
+  makeFolder(join(root, "blobs"));
+  return realpathSync(root);
+}
+
+/** Every machine of a folder, by name; also one whose record is not whole. */
+export function machinesIn(root: string): Machine[] {
+  if (!existsSync(root)) return [];
+  const real = realpathSync(root);
+  return readdirSync(real)
+    .filter((name) => isMachineName(name) && existsSync(join(real, name, RECORD)))
+    .toSorted()
+    .map((name) => new Machine(real, name));
+}
+
+/** The process id of the QEMU that works in a folder; null when none does. */
+export function processIn(folder: string): number | null {
+  const text = readSmallFile(join(folder, "qemu.pid"), 64)?.toString("latin1").trim() ?? "";
+  if (!/^\d{1,10}$/.test(text)) return null;
+  try {
+    // A process that has got the number since works elsewhere.
+    return readlinkSync(`/proc/${text}/cwd`) === folder ? Number(text) : null;
+  } catch {
+    return null;
+  }
+}
+
+function encodeRecord({ createdAt, foreignNics, ...rest }: MachineRecord): Uint8Array {
+  const value = { version: MACHINE_VERSION, created_at: createdAt, ...rest, foreign_nics: foreignNics };
+  return Buffer.from(`${JSON.stringify(value, null, 1)}\n`);
+}
+
+function decodeRecord(bytes: Uint8Array): MachineRecord {
+  const fields = new Fields(parseJson(bytes, RECORD), RECORD);
+  requireVersion(fields);
+  const state = RESTING.find((each) => fields.isText("state", each));
+  if (state === undefined) throw fields.wrong("state", `one of ${RESTING.join(", ")}`);
+  return {
+    id: fields.hex("id", 32),
+    createdAt: fields.time("created_at"),
+    ...decodeNames(fields),
+    state,
+    error: fields.isNull("error") ? null : fields.text("error"),
+    hardware: decodeHardware(fields.object("hardware")),
+    lineage: fields.list("lineage", (value, label) => new Fields({ value }, label).hex("value", 32)),
+    generation: fields.text("generation", 36),
+    mapped: fields.hexOrNull("mapped", 64),
+    swapping: (["running", "resting"] as const).find((each) => fields.isText("swapping", each)) ?? null,
+    foreignNics: fields.boolean("foreign_nics"),
+  };
+}

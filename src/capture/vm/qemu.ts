@@ -1,0 +1,225 @@
+import { spawn } from "node:child_process";
+import { closeSync, openSync, rmSync } from "node:fs";
+import { join } from "node:path";
+import { setTimeout as sleep } from "node:timers/promises";
+import { CairnError } from "../../errors.ts";
+import { diskFile, type Hardware, MEMORY } from "../../formats/machine/machine.ts";
+import { readSmallFile } from "../../fs/durable.ts";
+import type { Host } from "./host.ts";
+import { type Machine, type MachineRecord, processIn } from "./machine.ts";
+import { Qmp } from "./qmp.ts";
+
+/** Processes of QEMU: how each is started, spoken to and ended. */
+
+const START_MS = 15_000;
+const END_MS = 10_000;
+/** Address of the first disk on the bus; each has its own, and so has each port of a network device. */
+const [FIRST_DISK, FIRST_PORT] = [3, 16];
+
+/** Devices with their addresses, and all else that a saved state depends on: equal lists take the same state. */
+export function devicesOf({ machine, cpu, cpus, memory, disks, nics }: Hardware): string[] {
+  return [
+    `machine ${machine}`,
+    `cpu ${cpu} ${cpus}`,
+    `memory ${memory}`,
+    "vmgenid",
+    "virtio-rng-pci addr=0x2",
+    ...disks.map(({ size }, i) => `virtio-blk-pci addr=${hex(FIRST_DISK + i)} size=${size}`),
+    ...nics.flatMap((_, i) => [`pcie-root-port addr=${hex(FIRST_PORT + i)}`, `virtio-net-pci bus=port${i}`]),
+  ];
+}
+
+const hex = (value: number): string => `0x${value.toString(16)}`;
+
+export interface Start {
+  /** Folder with its files; QEMU works there. */
+  folder: string;
+  /** It waits for a saved state, and runs nothing before it is told to. */
+  incoming: boolean;
+  /** SHA-256 of the file that is mapped privately; null: a file `memory` in the folder, shared. */
+  mapped: string | null;
+}
+
+/** The arguments of QEMU. Files are named relative to its folder, which is one level below the machine's. */
+function argumentsOf(machine: Machine, record: MachineRecord, { incoming, mapped }: Start): string[] {
+  const { hardware, generation } = record;
+  const { disks, nics, kernel, initrd, append } = hardware;
+  const blob = (digest: string): string => `../../blobs/${digest}`;
+  const memory = mapped === null ? `mem-path=${MEMORY},share=on` : `mem-path=${blob(mapped)},share=off`;
+  return [
+    ["-nodefaults", "-no-user-config", "-display", "none", "-name", `guest=${machine.name}`],
+    ["-machine", `${hardware.machine},accel=${hardware.accelerator},memory-backend=ram`],
+    ["-cpu", hardware.cpu, "-smp", String(hardware.cpus), "-m", `${hardware.memory / (1 << 20)}M`],
+    ["-object", `memory-backend-file,id=ram,size=${hardware.memory},${memory}`],
+    ["-rtc", "base=utc,clock=host", "-pidfile", "qemu.pid", "-qmp", "unix:qmp.sock,server=on,wait=off"],
+    ["-chardev", "socket,id=console,path=console.sock,server=on,wait=off,logfile=console.log"],
+    ["-serial", "chardev:console", "-device", `vmgenid,guid=${generation}`, "-device", "virtio-rng-pci,addr=0x2"],
+    kernel === null ? [] : ["-kernel", blob(kernel), "-append", append],
+    initrd === null ? [] : ["-initrd", blob(initrd)],
+    disks.flatMap(({ base }, i) => diskArguments(i, base === null ? null : blob(base))),
+    nics.flatMap((_, i) => nicArguments(hardware, i)),
+    incoming ? ["-S", "-incoming", "defer"] : [],
+  ].flat();
+}
+
+/** An overlay's own header names nothing: what lies below it is said here. */
+function diskArguments(index: number, base: string | null): string[] {
+  const node = (value: object): string[] => ["-blockdev", JSON.stringify(value)];
+  const below = base === null ? null : `base${index}`;
+  const file = (name: string, more: object): string[] => node({ driver: "file", filename: name, ...more });
+  const image = (name: string, more: object): string[] => node({ driver: "qcow2", "node-name": name, ...more });
+  const readOnly = { "read-only": true };
+  return [
+    below === null ? [] : file(base!, { "node-name": `basefile${index}`, ...readOnly }),
+    below === null ? [] : image(below, { file: `basefile${index}`, backing: null, ...readOnly }),
+    file(diskFile(index), { "node-name": `file${index}`, discard: "unmap" }),
+    image(`disk${index}`, { file: `file${index}`, backing: below, discard: "unmap" }),
+    ["-device", `virtio-blk-pci,id=blk${index},drive=disk${index},addr=${hex(FIRST_DISK + index)}`],
+  ].flat();
+}
+
+function nicArguments({ nics }: Hardware, index: number): string[] {
+  const { network, tap } = nics[index]!;
+  const { driver, ...rest } = nicDevice({ nics }, index);
+  const backend =
+    network === "tap" ? `tap,id=net${index},ifname=${tap},script=no,downscript=no` : `user,id=net${index}`;
+  const port = `pcie-root-port,id=port${index},chassis=${index + 1},addr=${hex(FIRST_PORT + index)}`;
+  const device = [driver, ...Object.entries(rest).map(([key, value]) => `${key}=${value}`)].join(",");
+  return ["-device", port, "-netdev", backend, "-device", device];
+}
+
+/** A network device as QEMU is told of it, at its start and later. */
+export function nicDevice(
+  { nics }: Pick<Hardware, "nics">,
+  index: number,
+): Record<string, string> & { driver: string } {
+  const { mac } = nics[index]!;
+  return { driver: "virtio-net-pci", id: `nic${index}`, bus: `port${index}`, netdev: `net${index}`, mac };
+}
+
+/** A process of QEMU that listens. */
+export interface Running {
+  pid: number;
+  qmp: Qmp;
+}
+
+/**
+ * Starts QEMU and waits until it can be spoken to. It goes on when this process ends. What it says is in `qemu.log` of its
+ * folder. Throws `io` with that when it ends at once.
+ */
+export async function startQemu(host: Host, machine: Machine, record: MachineRecord, start: Start): Promise<Running> {
+  const { folder } = start;
+  if (record.hardware.accelerator === "kvm" && host.accelerator !== "kvm")
+    throw new CairnError("unsupported", `${machine.name} needs KVM, which does not work here`);
+  for (const name of ["qemu.pid", "qmp.sock", "console.sock"]) rmSync(join(folder, name), { force: true });
+  const log = openSync(join(folder, "qemu.log"), "w", 0o600);
+  let gone = false;
+  let reason: Error | undefined;
+  const child = spawn(host.program, argumentsOf(machine, record, start), {
+    cwd: folder,
+    detached: true,
+    stdio: ["ignore", log, log],
+  });
+  closeSync(log);
+  child.once("exit", () => (gone = true)).once("error", (error) => ([gone, reason] = [true, error]));
+  child.unref();
+  try {
+    const isGone = (): boolean => gone;
+    // The kernel takes paths of 107 bytes at most; by the process any folder's is short.
+    const qmp = await Qmp.connect(`/proc/${child.pid}/cwd/qmp.sock`, { deadlineMs: START_MS, isGone });
+    return { pid: child.pid!, qmp };
+  } catch (error) {
+    child.kill("SIGKILL");
+    throw new CairnError("io", `QEMU did not start for ${machine.name}: ${saidIn(folder)}`, { cause: reason ?? error });
+  }
+}
+
+/** The last words of a folder's QEMU, in one line. */
+export function saidIn(folder: string): string {
+  const text =
+    readSmallFile(join(folder, "qemu.log"), 64 << 20)
+      ?.toString("utf8")
+      .trim() ?? "";
+  return text === "" ? "it said nothing" : text.slice(-2000).replaceAll("\n", "; ");
+}
+
+/** The QEMU that works in a folder; null when none does. */
+export async function runningIn(folder: string, deadlineMs = 5000): Promise<Running | null> {
+  const pid = processIn(folder);
+  if (pid === null) return null;
+  try {
+    return {
+      pid,
+      qmp: await Qmp.connect(`/proc/${pid}/cwd/qmp.sock`, { deadlineMs, isGone: () => processIn(folder) === null }),
+    };
+  } catch (error) {
+    if (processIn(folder) === null) return null;
+    throw error;
+  }
+}
+
+/** Ends the QEMU of a folder at once, and waits until it is gone. The guest is not asked. Throws `io`. */
+export async function endQemu(folder: string): Promise<void> {
+  const pid = processIn(folder);
+  if (pid === null) return;
+  try {
+    process.kill(pid, "SIGKILL");
+  } catch {
+    // It has just ended.
+  }
+  await waitUntilGone(folder, END_MS);
+  if (processIn(folder) !== null) throw new CairnError("io", `QEMU, process ${pid}, does not end`);
+}
+
+/** Waits for the end of a folder's QEMU; true when it came in time. */
+export async function waitUntilGone(folder: string, deadlineMs: number, signal?: AbortSignal): Promise<boolean> {
+  const end = performance.now() + deadlineMs;
+  while (processIn(folder) !== null) {
+    if (performance.now() > end) return false;
+    await sleep(5, undefined, signal === undefined ? {} : { signal });
+  }
+  return true;
+}
+
+/** Asks for the guest's state; QEMU's own word for it. */
+export async function statusOf(qmp: Qmp): Promise<string> {
+  const { status } = (await qmp.run("query-status")) as { status?: string };
+  return status ?? "unknown";
+}
+
+/** Lets the guest run. Throws `io` when it still waits for its state, or does not run after that. */
+export async function resume(qmp: Qmp): Promise<void> {
+  const before = await statusOf(qmp);
+  if (before === "running") return;
+  if (before === "inmigrate") throw new CairnError("io", "the machine still waits for its state");
+  await qmp.run("cont");
+  const after = await statusOf(qmp);
+  if (after !== "running") throw new CairnError("io", `the machine was told to run, and is ${after}`);
+}
+
+/** Waits for the end of a migration. Throws `io` when it fails, or does not end in time; an absent status is no success. */
+export async function migrated(qmp: Qmp, deadlineMs: number, onLate?: () => Promise<unknown>): Promise<void> {
+  const started = performance.now();
+  let late = onLate;
+  for (;;) {
+    const info = (await qmp.run("query-migrate")) as { status?: string; "error-desc"?: string };
+    if (info.status === "completed") return;
+    if (info.status === "failed" || info.status === "cancelled")
+      throw new CairnError("io", `QEMU could not move the machine's state: ${info["error-desc"] ?? info.status}`);
+    const passed = performance.now() - started;
+    if (passed > deadlineMs)
+      throw new CairnError("io", `QEMU did not move the machine's state within ${Math.round(deadlineMs / 1000)} s`);
+    if (late !== undefined && passed > deadlineMs / 4) {
+      await late();
+      late = undefined;
+    }
+    await sleep(2);
+  }
+}
+
+/** Says what is moved besides devices: all memory, or none that lies in a shared file. */
+export async function setMigration(qmp: Qmp, ignoreShared: boolean): Promise<void> {
+  const capabilities = [{ capability: "x-ignore-shared", state: ignoreShared }];
+  await qmp.run("migrate-set-capabilities", { capabilities });
+  await qmp.run("migrate-set-parameters", { "max-bandwidth": 2 ** 40, "downtime-limit": 50 });
+}

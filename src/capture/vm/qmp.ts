@@ -1,0 +1,159 @@
+import net from "node:net";
+import { setTimeout as sleep } from "node:timers/promises";
+import { CairnError, throwIfAborted } from "../../errors.ts";
+
+/** A client of QEMU's machine protocol: one JSON object a line, answers in the order of the commands, events between. */
+
+export interface QmpEvent {
+  event: string;
+  data?: Record<string, unknown>;
+}
+
+interface Waiting {
+  command: string;
+  resolve(value: unknown): void;
+  reject(error: CairnError): void;
+}
+
+/** Most that QEMU is believed to say in one line. */
+const LINE = 16 << 20;
+const ANSWER_MS = 10_000;
+
+/** A connection to one QEMU, which has one at a time. To be closed. */
+export class Qmp {
+  readonly #socket: net.Socket;
+  readonly #waiting: Waiting[] = [];
+  readonly #listeners = new Set<(event: QmpEvent) => void>();
+  #text = "";
+  #ended: CairnError | null = null;
+
+  private constructor(socket: net.Socket) {
+    this.#socket = socket;
+    socket.setEncoding("utf8");
+    socket.on("data", (text: string) => this.#heard(text));
+    socket.on("error", (error) => this.#end(new CairnError("io", `QEMU's socket: ${error.message}`, { cause: error })));
+    socket.on("close", () => this.#end(new CairnError("io", "QEMU ended, or closed its socket")));
+  }
+
+  /**
+   * Connects and agrees on the protocol. Until the deadline it tries again while nobody listens, or while somebody else is
+   * connected, unless `isGone` says that there is nobody to wait for. Throws `io`, `busy`.
+   */
+  static async connect(
+    path: string,
+    { deadlineMs, signal, isGone }: { deadlineMs: number; signal?: AbortSignal | undefined; isGone?: () => boolean },
+  ): Promise<Qmp> {
+    const end = performance.now() + deadlineMs;
+    for (;;) {
+      throwIfAborted(signal);
+      const socket = await connected(path);
+      if (socket !== null) {
+        const qmp = new Qmp(socket);
+        try {
+          // The greeting comes first; its answer is the first that is waited for.
+          await qmp.#answer("greeting", Math.max(1, end - performance.now()));
+          await qmp.run("qmp_capabilities");
+          return qmp;
+        } catch (error) {
+          qmp.close();
+          throw (error as CairnError).details?.["late"] === true
+            ? new CairnError("busy", "somebody else is connected to this machine's QEMU", { cause: error })
+            : error;
+        }
+      }
+      if (isGone?.() === true || performance.now() > end)
+        throw new CairnError("io", `nobody listens at ${path}, QEMU's socket`);
+      await sleep(2);
+    }
+  }
+
+  /** Has QEMU carry out a command; its answer. Throws `io` with its words, or when it says nothing in time. */
+  async run(command: string, given?: Record<string, unknown>, deadlineMs = ANSWER_MS): Promise<unknown> {
+    if (this.#ended !== null) throw this.#ended;
+    this.#socket.write(
+      `${JSON.stringify({ execute: command, ...(given === undefined ? {} : { arguments: given }) })}\n`,
+    );
+    return await this.#answer(command, deadlineMs);
+  }
+
+  /** Waits for an event; null when it did not come in time. Call it before the command that leads to it is sent. */
+  async event(fits: (event: QmpEvent) => boolean, deadlineMs: number): Promise<QmpEvent | null> {
+    const { promise, resolve } = Promise.withResolvers<QmpEvent | null>();
+    const listener = (event: QmpEvent): void => {
+      if (fits(event)) resolve(event);
+    };
+    this.#listeners.add(listener);
+    const timer = setTimeout(() => resolve(null), deadlineMs);
+    try {
+      return await promise;
+    } finally {
+      clearTimeout(timer);
+      this.#listeners.delete(listener);
+    }
+  }
+
+  close(): void {
+    this.#socket.destroy();
+  }
+
+  [Symbol.dispose](): void {
+    this.close();
+  }
+
+  async #answer(command: string, deadlineMs: number): Promise<unknown> {
+    const { promise, resolve, reject } = Promise.withResolvers<unknown>();
+    this.#waiting.push({ command, resolve, reject });
+    const late = new CairnError("io", `QEMU did not answer ${command} within ${Math.ceil(deadlineMs)} ms`, {
+      details: { late: true },
+    });
+    // Whatever it says later would be taken for the answer to the next.
+    const timer = setTimeout(() => this.#end(late), deadlineMs);
+    try {
+      return await promise;
+    } finally {
+      clearTimeout(timer);
+    }
+  }
+
+  #heard(text: string): void {
+    this.#text += text;
+    for (let end = this.#text.indexOf("\n"); end >= 0; end = this.#text.indexOf("\n")) {
+      const line = this.#text.slice(0, end);
+      this.#text = this.#text.slice(end + 1);
+      if (line.trim() !== "") this.#line(line);
+    }
+    if (this.#text.length > LINE) this.#end(new CairnError("io", "QEMU's socket: a line that does not end"));
+  }
+
+  #line(line: string): void {
+    let said: Record<string, unknown>;
+    try {
+      said = JSON.parse(line) as Record<string, unknown>;
+    } catch (error) {
+      this.#end(new CairnError("io", `QEMU's socket: no JSON: ${line.slice(0, 200)}`, { cause: error }));
+      return;
+    }
+    if (typeof said["event"] === "string") {
+      for (const listener of this.#listeners) listener(said as unknown as QmpEvent);
+      return;
+    }
+    const waiting = this.#waiting.shift();
+    if (waiting === undefined) return;
+    const error = said["error"] as { class?: string; desc?: string } | undefined;
+    if (error === undefined) waiting.resolve(said["return"] ?? said["QMP"]);
+    else waiting.reject(new CairnError("io", `QEMU, ${waiting.command}: ${error.desc ?? error.class ?? "failed"}`));
+  }
+
+  #end(reason: CairnError): void {
+    this.#ended ??= reason;
+    for (const { reject } of this.#waiting.splice(0)) reject(reason);
+    this.#socket.destroy();
+  }
+}
+
+async function connected(path: string): Promise<net.Socket | null> {
+  const { promise, resolve } = Promise.withResolvers<net.Socket | null>();
+  const socket = net.connect(path);
+  socket.once("connect", () => resolve(socket)).once("error", () => resolve(null));
+  return await promise;
+}

@@ -1,0 +1,53 @@
+import { once } from "node:events";
+import net from "node:net";
+import { CairnError } from "../../../errors.ts";
+import type { CommandDefinition } from "../../command.ts";
+import { MACHINES, machinesOf, NAME } from "./place.ts";
+
+/** Ctrl-]: what telnet and virsh leave by. */
+const LEAVE = 0x1d;
+
+export const command: CommandDefinition = {
+  name: "vm console",
+  arguments: [NAME],
+  options: [MACHINES],
+  examples: [{ line: "cairn vm console web", text: "leave it with Ctrl-]; the machine goes on" }],
+  async run(context, input) {
+    const library = await context.library();
+    const info = await library.inspectMachine(machinesOf(context, input), input.required(0), context.callOptions());
+    if (info.pid === null)
+      throw new CairnError("conflict", `${info.name} does not run`, {
+        hint: `what it said last is in ${info.console_log}`,
+      });
+    return {
+      data: { name: info.name, console_log: info.console_log },
+      text: () => "",
+      afterwards: async () => speak(`/proc/${info.pid}/cwd/console.sock`, context.signal),
+    };
+  },
+};
+
+/** Joins the terminal to a machine's console until either ends, or Ctrl-] is typed. */
+async function speak(path: string, signal: AbortSignal): Promise<void> {
+  const socket = net.connect({ path, signal });
+  const { stdin, stdout } = process;
+  await once(socket, "connect");
+  const terminal = stdin.isTTY ? stdin : null;
+  terminal?.setRawMode(true);
+  if (terminal !== null) process.stderr.write("connected; Ctrl-] leaves\r\n");
+  const typed = (bytes: Buffer): void => {
+    const at = terminal === null ? -1 : bytes.indexOf(LEAVE);
+    socket.write(at < 0 ? bytes : bytes.subarray(0, at));
+    if (at >= 0) socket.end();
+  };
+  stdin.on("data", typed);
+  socket.pipe(stdout, { end: false });
+  try {
+    await once(socket, "close");
+  } finally {
+    terminal?.setRawMode(false);
+    stdin.off("data", typed);
+    stdin.pause();
+    socket.destroy();
+  }
+}

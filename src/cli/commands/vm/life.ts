@@ -1,0 +1,167 @@
+import {
+  CreateMachineOptions,
+  type MachineInfo,
+  RemoveMachineOptions,
+  StopMachineOptions,
+} from "../../../contract/machines.ts";
+import type { CommandDefinition, Outcome } from "../../command.ts";
+import type { Context } from "../../context.ts";
+import { type Input, parseSize } from "../../input.ts";
+import { VerbOptions } from "../../options.ts";
+import { printable } from "../../render/format.ts";
+import { renderTable } from "../../render/table.ts";
+import { hardwareOf, MACHINES, machinesOf, NAME, shownState } from "./place.ts";
+
+const MADE = new VerbOptions(CreateMachineOptions.entries, {
+  start: null,
+  disks: null,
+  nics: { flags: "--nic <network>" },
+});
+const MADE_OPTIONS = [
+  ...MADE.definitions,
+  {
+    flags: "--disk <size>",
+    text: "a disk of this size; the first of them is the image's, where there is one; may be repeated",
+    repeat: true,
+  },
+  MACHINES,
+];
+
+function made(name: string, isStarted: boolean, line: string, text: string): CommandDefinition {
+  return {
+    name,
+    arguments: [NAME],
+    options: MADE_OPTIONS,
+    examples: [{ line, text }],
+    async run(context, input) {
+      const disks = input.list("disk").map((each) => parseSize(each, "--disk"));
+      const library = await context.library();
+      const info = await library.createMachine(machinesOf(context, input), input.required(0), {
+        ...context.callOptions(),
+        ...MADE.read(context, input),
+        ...(disks.length === 0 ? {} : { disks }),
+        start: isStarted,
+      });
+      return said(context, info, isStarted ? "made and booted" : "made");
+    },
+  };
+}
+
+export const create = made(
+  "vm create",
+  false,
+  "cairn vm create web --image debian.qcow2 --memory 1G",
+  "not booted yet",
+);
+export const run = made(
+  "vm run",
+  true,
+  'cairn vm run tiny --kernel vmlinuz --initrd initrd.gz --append "console=ttyS0"',
+  "a kernel without a disk",
+);
+
+function said(context: Context, info: MachineInfo, done: string): Outcome {
+  return {
+    data: info,
+    text: () => `${context.style.green(done)} ${printable(info.name)}: ${hardwareOf(info)}`,
+  };
+}
+
+export const start: CommandDefinition = {
+  name: "vm start",
+  arguments: [NAME],
+  options: [MACHINES],
+  examples: [{ line: "cairn vm start web", text: "from its disks; `cairn vm restore` brings its memory back" }],
+  async run(context, input) {
+    const library = await context.library();
+    const info = await library.startMachine(machinesOf(context, input), input.required(0), context.callOptions());
+    return said(context, info, "booted");
+  },
+};
+
+const STOPPED = new VerbOptions(StopMachineOptions.entries, { deadlineMs: "--deadline-ms <count>" });
+export const stop: CommandDefinition = {
+  name: "vm stop",
+  arguments: [NAME],
+  options: [...STOPPED.definitions, MACHINES],
+  examples: [{ line: "cairn vm stop web --force", text: "as if its plug was pulled" }],
+  async run(context, input) {
+    const library = await context.library();
+    const info = await library.stopMachine(machinesOf(context, input), input.required(0), {
+      ...context.callOptions(),
+      ...STOPPED.read(context, input),
+    });
+    return said(
+      context,
+      info,
+      info.obeyed || input.flag("force") ? "stopped" : "stopped, since its guest did not end,",
+    );
+  },
+};
+
+export const list: CommandDefinition = {
+  name: "vm list",
+  options: [MACHINES],
+  examples: [{ line: "cairn vm list", text: "with the state of each" }],
+  async run(context, input) {
+    const library = await context.library();
+    const result = await library.listMachines(machinesOf(context, input), context.callOptions());
+    return {
+      data: result,
+      async text() {
+        if (result.machines.length === 0) return "there are no machines";
+        const lines = result.machines.map((info) => [
+          printable(info.name),
+          shownState(info, context.style),
+          hardwareOf(info),
+          context.style.dim(printable(info.error ?? info.description)),
+        ]);
+        return (await renderTable(lines, [])).join("\n");
+      },
+    };
+  },
+};
+
+export const inspect: CommandDefinition = {
+  name: "vm inspect",
+  arguments: [NAME],
+  options: [MACHINES],
+  examples: [{ line: "cairn vm inspect web", text: "what it is made of, and where its states lie" }],
+  async run(context, input) {
+    const library = await context.library();
+    const info = await library.inspectMachine(machinesOf(context, input), input.required(0), context.callOptions());
+    return { data: info, text: () => shown(context, info) };
+  },
+};
+
+function shown({ style }: Context, info: MachineInfo): string {
+  const rows: [string, string][] = [
+    ["state", `${shownState(info, style)}${info.pid === null ? "" : `, process ${info.pid}`}`],
+    ...(info.error === null ? [] : ([["error", printable(info.error)]] as [string, string][])),
+    ["machine", `${hardwareOf(info)}; ${info.hypervisor}, ${info.cpu}, ${info.accelerator}`],
+    ...(info.image === "" ? [] : ([["image", printable(info.image)]] as [string, string][])),
+    [
+      "saved",
+      info.lineage.length === 0 ? "never" : `${info.lineage.length} times: cairn -C ${printable(info.saved)} history`,
+    ],
+    ["console", printable(info.console_log)],
+    ["made", info.created_at],
+  ];
+  return [style.bold(printable(info.name)), ...rows.map(([key, value]) => `  ${key.padEnd(8)} ${value}`)].join("\n");
+}
+
+const REMOVED = new VerbOptions(RemoveMachineOptions.entries);
+export const rm: CommandDefinition = {
+  name: "vm rm",
+  arguments: [NAME],
+  options: [...REMOVED.definitions, MACHINES],
+  examples: [{ line: "cairn vm rm web --delete-points", text: "with its saved states" }],
+  async run(context: Context, input: Input) {
+    const library = await context.library();
+    const result = await library.removeMachine(machinesOf(context, input), input.required(0), {
+      ...context.callOptions(),
+      ...REMOVED.read(context, input),
+    });
+    return { data: result, text: () => `${context.style.green("removed")} ${printable(result.name)}` };
+  },
+};

@@ -1,0 +1,39 @@
+import { join } from "node:path";
+import type { MachineInfo } from "../../../contract/machines.ts";
+import { absolutePath, homeDirectory } from "../../../fs/users.ts";
+import type { Context } from "../../context.ts";
+import type { OptionDefinition } from "../../definitions.ts";
+import type { Input } from "../../input.ts";
+import { formatBytes, plural, printable } from "../../render/format.ts";
+import type { Style } from "../../render/style.ts";
+
+export const NAME = { name: "<name>", text: "of the machine" } as const;
+
+export const MACHINES: OptionDefinition = {
+  flags: "--machines <folder>",
+  text: "where they lie (default: $CAIRN_MACHINES, else /var/lib/cairn/machines for root and ~/.local/share/cairn/machines for others)",
+};
+
+/** The folder of machines: that of the option, of the environment, or the one that the hierarchy standard and XDG say. */
+export function machinesOf(context: Context, input: Input): string {
+  const given = input.text("machines");
+  if (given !== undefined) return context.place(given);
+  const named = absolutePath(context.env, "CAIRN_MACHINES");
+  if (named !== null) return named;
+  if (process.geteuid?.() === 0) return "/var/lib/cairn/machines";
+  const data = absolutePath(context.env, "XDG_DATA_HOME") ?? join(homeDirectory(context.env), ".local/share");
+  return join(data, "cairn", "machines");
+}
+
+export function shownState({ state, operation }: MachineInfo, style: Style): string {
+  const word = state === "running" ? style.green(state) : state === "error" ? style.red(state) : state;
+  return operation === null ? word : `${word} (${operation})`;
+}
+
+/** A machine in a few words. */
+export function hardwareOf({ cpus, memory, disks, nics }: MachineInfo): string {
+  const parts = [plural(cpus, "cpu"), formatBytes(memory)];
+  if (disks.length > 0) parts.push(`${disks.map(({ size }) => formatBytes(size)).join(" + ")} disk`);
+  if (nics.length > 0) parts.push(nics.map(({ network, mac }) => `${printable(network)} ${mac}`).join(", "));
+  return parts.join(", ");
+}

@@ -1,0 +1,130 @@
+import {
+  type CloneMachineOptions,
+  ExportMachineOptions,
+  RestoreMachineOptions,
+  SaveMachineOptions,
+} from "../../../contract/machines.ts";
+import type { CommandDefinition } from "../../command.ts";
+import { usage } from "../../input.ts";
+import { VerbOptions, withTags } from "../../options.ts";
+import { formatBytes, plural, printable } from "../../render/format.ts";
+import { hardwareOf, MACHINES, machinesOf, NAME } from "./place.ts";
+
+const FROM = { flags: "--from-dir <dir>", text: "an export directory, in place of a save point" };
+
+const SAVED = new VerbOptions(SaveMachineOptions.entries, {
+  message: "-m, --message <text>",
+  tags: "-t, --tag <tag>",
+  cause: null,
+});
+export const save: CommandDefinition = {
+  name: "vm save",
+  arguments: [NAME],
+  options: [...SAVED.definitions, MACHINES],
+  examples: [
+    { line: 'cairn vm save web -m "before the upgrade"', text: "its guest is paused for a moment, and goes on" },
+  ],
+  async run(context, input) {
+    const library = await context.library();
+    const result = await library.saveMachine(machinesOf(context, input), input.required(0), {
+      ...context.callOptions(),
+      ...withTags(SAVED.read(context, input)),
+    });
+    const { name, save_point: point, paused_ms, has_memory } = result;
+    return {
+      data: result,
+      text: () =>
+        `${context.style.green("saved")} ${printable(name)} as ${point.save_point_id.slice(0, 8)}${has_memory ? `, paused for ${paused_ms} ms` : ", its disks; it does not run"}`,
+    };
+  },
+};
+
+export const exportState: CommandDefinition = {
+  name: "vm export",
+  arguments: [NAME],
+  options: [
+    ...new VerbOptions(ExportMachineOptions.entries).definitions,
+    { flags: "--to-dir <dir>", text: "the directory, absent or empty" },
+    MACHINES,
+  ],
+  examples: [{ line: "cairn vm export web --to-dir /mnt/golden/web", text: "to be cloned by many at once" }],
+  async run(context, input) {
+    const to = input.text("toDir");
+    if (to === undefined || to === "") throw usage("--to-dir names the directory; it is needed");
+    const library = await context.library();
+    const point = input.text("point");
+    const result = await library.exportMachine(machinesOf(context, input), input.required(0), context.place(to), {
+      ...context.callOptions(),
+      ...(point === undefined ? {} : { point }),
+    });
+    return {
+      data: result,
+      text: () =>
+        `${context.style.green("exported")} ${plural(result.files, "file")}, ${formatBytes(result.bytes)}, into ${printable(result.path)}`,
+    };
+  },
+};
+
+export const clone: CommandDefinition = {
+  name: "vm clone",
+  arguments: [
+    { name: "<source>", text: "MACHINE or MACHINE@POINT; with --from-dir the new machine's name" },
+    { name: "[name]", text: "of the new machine" },
+  ],
+  options: [FROM, MACHINES],
+  examples: [
+    { line: "cairn vm clone web web-2", text: "of the last saved state" },
+    { line: "cairn vm clone --from-dir /mnt/golden/web web-3", text: "of a directory, which is only read" },
+  ],
+  async run(context, input) {
+    const from = input.text("fromDir");
+    const [first, second] = [input.required(0), input.argument(1)];
+    if ((from === undefined) === (second === undefined))
+      throw usage(
+        "a save point or --from-dir is the source, and not both",
+        "`cairn vm clone MACHINE NEW`, or `cairn vm clone --from-dir DIR NEW`",
+      );
+    const source: CloneMachineOptions =
+      from === undefined ? { point: first } : { fromDirectory: context.absolute(from) };
+    const library = await context.library();
+    const result = await library.cloneMachine(machinesOf(context, input), second ?? first, {
+      ...context.callOptions(),
+      ...source,
+    });
+    return {
+      data: result,
+      text: () =>
+        `${context.style.green("cloned")} ${printable(result.name)}: ${hardwareOf(result)}${result.has_memory ? `; it could run after ${result.ready_ms} ms` : "; it is to be started"}`,
+    };
+  },
+};
+
+export const restore: CommandDefinition = {
+  name: "vm restore",
+  arguments: [NAME, { name: "[point]", text: "a save point of it; default: its latest" }],
+  options: [
+    FROM,
+    ...new VerbOptions(RestoreMachineOptions.entries, { point: null, fromDirectory: null }).definitions,
+    MACHINES,
+  ],
+  examples: [
+    { line: "cairn vm restore web", text: "to where it was saved last" },
+    { line: "cairn vm restore web --from-dir /mnt/backup/web", text: "a state of it that came from elsewhere" },
+  ],
+  async run(context, input) {
+    const [from, point] = [input.text("fromDir"), input.argument(1)];
+    const options: RestoreMachineOptions = {
+      ...context.callOptions(),
+      ...(from === undefined ? {} : { fromDirectory: context.absolute(from) }),
+      ...(point === undefined ? {} : { point }),
+      ...(input.flag("force") ? { force: true } : {}),
+    };
+    const library = await context.library();
+    const result = await library.restoreMachine(machinesOf(context, input), input.required(0), options);
+    return {
+      data: result,
+      text: () =>
+        `${context.style.green("restored")} ${printable(result.name)}${result.has_memory ? ", which goes on from there" : "; it is to be started"}`,
+    };
+  },
+};

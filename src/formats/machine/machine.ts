@@ -1,0 +1,174 @@
+import { CairnError } from "../../errors.ts";
+import { Fields, parseJson } from "../fields.ts";
+
+/** The description of a virtual machine: docs/formats/machine.md. */
+
+/** File that describes a saved machine, beside its memory and disks. */
+export const SIDECAR = "cairn-machine.json";
+export const MACHINE_VERSION = 1;
+
+export interface Disk {
+  /** Bytes that the guest sees. */
+  size: number;
+  /** SHA-256 of the image below its overlay; null: the overlay is all of it. */
+  base: string | null;
+}
+
+export interface Nic {
+  network: "user" | "tap";
+  /** Name of a tap that the user made. */
+  tap: string | null;
+  mac: string;
+}
+
+/** All by which a guest's state depends on the machine that it ran on. */
+export interface Hardware {
+  /** A versioned machine type of QEMU. */
+  machine: string;
+  accelerator: "kvm" | "tcg";
+  cpu: string;
+  cpus: number;
+  /** Bytes. */
+  memory: number;
+  /** SHA-256 of a kernel that is booted directly, and of its initramfs. */
+  kernel: string | null;
+  initrd: string | null;
+  append: string;
+  disks: Disk[];
+  nics: Nic[];
+}
+
+/** Words of its user. */
+export interface MachineNames {
+  name: string;
+  description: string;
+  /** Path of the image it was made from, as it was given. */
+  image: string;
+}
+
+/** A saved state of a machine. */
+export interface SavedMachine extends MachineNames {
+  /** Lineage key of this state. */
+  id: string;
+  /** Version of the QEMU that saved it. */
+  hypervisorVersion: string;
+  /** False: it was saved when it did not run, and has disks alone. */
+  hasMemory: boolean;
+  hardware: Hardware;
+  /** Devices with their addresses, as they were attached. */
+  devices: string[];
+}
+
+/** Names of a saved state's files. */
+export const MEMORY = "memory";
+export const DEVICES = "devices";
+export const BLOBS = "blobs";
+export const diskFile = (index: number): string => `disk-${index}.qcow2`;
+
+/** Every image, kernel and initramfs that a machine is made of, once. */
+export function blobsOf({ kernel, initrd, disks }: Hardware): string[] {
+  const all = [kernel, initrd, ...disks.map(({ base }) => base)];
+  return [...new Set(all.filter((each) => each !== null))];
+}
+
+/** Names of all files of a saved state but its description. */
+export function filesOf({ hardware, hasMemory }: SavedMachine): string[] {
+  return [
+    ...(hasMemory ? [MEMORY, DEVICES] : []),
+    ...hardware.disks.map((_, i) => diskFile(i)),
+    ...blobsOf(hardware).map((each) => `${BLOBS}/${each}`),
+  ];
+}
+
+/** The role of a saved state's file in an envelope. */
+export function roleOf(name: string): string {
+  if (name === MEMORY || name === DEVICES || name === SIDECAR) return name === SIDECAR ? "config" : name;
+  return name.startsWith(`${BLOBS}/`) ? "base" : name.startsWith("disk-") ? "disk" : "content";
+}
+
+const NAME = /^[A-Za-z0-9][A-Za-z0-9._-]{0,62}$/;
+const MAC = /^[0-9a-f]{2}(?::[0-9a-f]{2}){5}$/;
+const TAP = /^[A-Za-z0-9._-]{1,15}$/;
+
+/** True for what a machine may be called. */
+export const isMachineName = (name: string): boolean => NAME.test(name);
+
+/** Throws `damaged` with the field that is wrong. */
+export function decodeHardware(fields: Fields): Hardware {
+  const matching = (from: Fields, key: string, form: RegExp, wanted: string): string => {
+    const value = from.text(key, 4096);
+    if (!form.test(value)) throw from.wrong(key, wanted);
+    return value;
+  };
+  const machine = matching(fields, "machine", /^pc-q35-\d{1,2}\.\d{1,2}$/, "a versioned machine type, pc-q35-…");
+  const accelerator = (["kvm", "tcg"] as const).find((each) => fields.isText("accelerator", each));
+  if (accelerator === undefined) throw fields.wrong("accelerator", "kvm or tcg");
+  const memory = fields.integer("memory", 2 ** 43, 16 << 20);
+  if (memory % (1 << 20) !== 0) throw fields.wrong("memory", "whole MiB");
+  const few = <T>(key: string, read: (from: Fields) => T): T[] =>
+    fields.list(key, (value, label) => read(new Fields(value, label)), 8);
+  return {
+    machine,
+    accelerator,
+    cpu: matching(fields, "cpu", /^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$/, "the name of a processor"),
+    cpus: fields.integer("cpus", 255, 1),
+    memory,
+    kernel: fields.hexOrNull("kernel", 64),
+    initrd: fields.hexOrNull("initrd", 64),
+    append: matching(fields, "append", /^[^\0]{0,2048}$/, "a text of at most 2048 characters"),
+    disks: few("disks", (from) => ({
+      size: from.integer("size", 2 ** 46, 512),
+      base: from.hexOrNull("base", 64),
+    })),
+    nics: few("nics", (from) => {
+      const network = (["user", "tap"] as const).find((each) => from.isText("network", each));
+      if (network === undefined) throw from.wrong("network", "user or tap");
+      const tap = network === "tap" ? matching(from, "tap", TAP, "the name of a tap") : null;
+      return { network, tap, mac: matching(from, "mac", MAC, "six bytes in hex") };
+    }),
+  };
+}
+
+export function encodeSaved(saved: SavedMachine): Uint8Array {
+  const { hypervisorVersion, hasMemory, hardware, ...rest } = saved;
+  const value = {
+    version: MACHINE_VERSION,
+    hypervisor: "qemu",
+    hypervisor_version: hypervisorVersion,
+    has_memory: hasMemory,
+    ...rest,
+    hardware,
+  };
+  return Buffer.from(`${JSON.stringify(value, null, 1)}\n`);
+}
+
+/** Throws `damaged` with the field that is wrong, `newer_version` for any version but 1. */
+export function decodeSaved(bytes: Uint8Array): SavedMachine {
+  const fields = new Fields(parseJson(bytes, SIDECAR), SIDECAR);
+  requireVersion(fields);
+  if (!fields.isText("hypervisor", "qemu")) throw fields.wrong("hypervisor", "qemu");
+  return {
+    id: fields.hex("id", 32),
+    ...decodeNames(fields),
+    hypervisorVersion: fields.text("hypervisor_version", 64),
+    hasMemory: fields.boolean("has_memory"),
+    hardware: decodeHardware(fields.object("hardware")),
+    devices: fields.texts("devices"),
+  };
+}
+
+export function requireVersion(fields: Fields): void {
+  const version = fields.integer("version");
+  if (version === MACHINE_VERSION) return;
+  throw new CairnError(
+    "newer_version",
+    `${fields.what} is of version ${version}; this program knows ${MACHINE_VERSION}`,
+    { hint: "use a newer Cairn", details: { actual: version, expected: MACHINE_VERSION } },
+  );
+}
+
+export function decodeNames(fields: Fields): MachineNames {
+  const name = fields.text("name", 63);
+  if (!NAME.test(name)) throw fields.wrong("name", "the name of a machine");
+  return { name, description: fields.text("description", 1 << 16), image: fields.text("image", 1 << 16) };
+}

@@ -1,0 +1,131 @@
+import { type BigIntStats, lstatSync, realpathSync } from "node:fs";
+import { join } from "node:path";
+import { verifyDirectory } from "../../bundle/export-directory/directory.ts";
+import { readState } from "../../capture/vm/state.ts";
+import type { CallOptions } from "../../contract/words.ts";
+import { CairnError } from "../../errors.ts";
+import { CONTENT } from "../../formats/envelope/envelope.ts";
+import { type JsonObject, parseJson } from "../../formats/fields.ts";
+import { MEMORY, type SavedMachine } from "../../formats/machine/machine.ts";
+import { durableWrite, readSmallFile } from "../../fs/durable.ts";
+import { printablePath } from "../../fs/safe-path.ts";
+import { throttled } from "../../pacer.ts";
+
+/** A saved machine in an export directory, all of whose files are what the envelope says. */
+export interface CheckedState {
+  saved: SavedMachine;
+  /** Folder of the state's files. */
+  content: string;
+  /** SHA-256 of its memory; empty: it has none. */
+  memory: string;
+}
+
+/** A file that was changed so short before it was read may change again within the same tick of its clock. */
+const SETTLED_MS = 2000;
+const KEPT_DIRECTORIES = 64;
+
+/**
+ * Compares every file of an export directory with its envelope. A file that was compared before, and whose inode, size
+ * and times are those of then, is not read again: many machines are cloned from one directory. Throws as `verifyDirectory`
+ * and `readState` do.
+ */
+export async function checkedState(
+  root: string,
+  from: string,
+  { signal, onProgress }: CallOptions,
+): Promise<CheckedState> {
+  const directory = realOf(from);
+  const kept = new Verified(join(root, "verified.json"), directory);
+  const onFile = throttled(onProgress);
+  const { kind, config, files } = await verifyDirectory(directory, {
+    signal,
+    onFile: (done) => onFile({ phase: "verifying", done }),
+    known: kept,
+  });
+  if (kind !== "vm")
+    throw new CairnError("usage", `${printablePath(directory)} is of a workspace`, {
+      hint: "this is for machines: cairn clone --from-dir",
+    });
+  const content = join(directory, CONTENT);
+  const saved = readState(content);
+  if (saved.id !== config.id)
+    throw new CairnError(
+      "damaged",
+      `the envelope of ${printablePath(directory)} is of another state than its content`,
+      {
+        details: { field: "config.id", expected: config.id, actual: saved.id },
+      },
+    );
+  kept.keep();
+  return { saved, content, memory: files.find(({ name }) => name === `${CONTENT}/${MEMORY}`)?.sha256 ?? "" };
+}
+
+function realOf(from: string): string {
+  try {
+    return realpathSync(from);
+  } catch {
+    throw new CairnError("not_found", `there is no folder ${printablePath(from)}`);
+  }
+}
+
+/** Files of one directory that were read and found to have a digest, by what the file system said of them then. */
+class Verified {
+  readonly #file: string;
+  readonly #directory: string;
+  readonly #before: JsonObject;
+  readonly #all: JsonObject;
+  readonly #now: Record<string, string> = {};
+  #isNew = false;
+
+  constructor(file: string, directory: string) {
+    this.#file = file;
+    this.#directory = directory;
+    this.#all = readKept(file);
+    this.#before = (this.#all[directory] ?? {}) as JsonObject;
+  }
+
+  has(name: string, sha256: string): boolean {
+    const stamp = stampOf(this.#facts(name), sha256);
+    if (this.#before[name] !== stamp) return false;
+    this.#now[name] = stamp;
+    return true;
+  }
+
+  /** To be called before the file is read; what it gives is told once the file was found to be right. */
+  about(name: string, sha256: string): () => void {
+    const facts = this.#facts(name);
+    const changed = Math.max(Number(facts.mtimeMs), Number(facts.ctimeMs));
+    return () => {
+      if (Date.now() - changed < SETTLED_MS) return;
+      this.#now[name] = stampOf(facts, sha256);
+      this.#isNew = true;
+    };
+  }
+
+  keep(): void {
+    if (!this.#isNew) return;
+    const others = Object.entries(this.#all).filter(([name]) => name !== this.#directory);
+    const kept = Object.fromEntries([...others.slice(1 - KEPT_DIRECTORIES), [this.#directory, this.#now]]);
+    durableWrite(this.#file, Buffer.from(JSON.stringify(kept)));
+  }
+
+  #facts(name: string): BigIntStats {
+    return lstatSync(Buffer.concat([Buffer.from(`${this.#directory}/`), Buffer.from(name, "latin1")]), {
+      bigint: true,
+    });
+  }
+}
+
+function stampOf({ dev, ino, size, mtimeNs, ctimeNs }: BigIntStats, sha256: string): string {
+  return [dev, ino, size, mtimeNs, ctimeNs, sha256].join(" ");
+}
+
+function readKept(file: string): JsonObject {
+  try {
+    const bytes = readSmallFile(file, 16 << 20);
+    return bytes === null ? {} : (parseJson(bytes, file) as JsonObject);
+  } catch {
+    // What is not whole is read again.
+    return {};
+  }
+}

@@ -1,0 +1,135 @@
+import { existsSync, realpathSync } from "node:fs";
+import { join } from "node:path";
+import { hostOf } from "../../capture/vm/host.ts";
+import {
+  createMachine as create,
+  lookAt,
+  lookAtAll,
+  removeMachine as remove,
+  type Seen,
+  startMachine as start,
+  stopMachine as stop,
+  withMachine,
+} from "../../capture/vm/life.ts";
+import { Machine, machinesFolder, processIn } from "../../capture/vm/machine.ts";
+import type {
+  CreateMachineOptions,
+  ListMachinesResult,
+  MachineInfo,
+  RemoveMachineOptions,
+  StopMachineOptions,
+  StopMachineResult,
+} from "../../contract/machines.ts";
+import type { CallOptions } from "../../contract/words.ts";
+import { CairnError } from "../../errors.ts";
+import type { LibraryHand } from "../tables/row.ts";
+
+/** Verbs of a machine's life. */
+
+const STOP_MS = 30_000;
+
+export function infoOf({ machine, record, pid, operation }: Seen): MachineInfo {
+  const { id, state, error, description, image, hardware, lineage, createdAt } = record;
+  return {
+    name: machine.name,
+    id,
+    state: pid !== null && state !== "creating" ? "running" : state,
+    error: pid === null ? error : null,
+    operation,
+    pid,
+    description,
+    image,
+    hypervisor: `qemu ${hardware.machine}`,
+    accelerator: hardware.accelerator,
+    cpu: hardware.cpu,
+    cpus: hardware.cpus,
+    memory: hardware.memory,
+    disks: hardware.disks,
+    nics: hardware.nics.map(({ tap, mac }) => ({ network: tap ?? "user", mac })),
+    lineage,
+    saved: machine.saved,
+    console_log: join(machine.live, "console.log"),
+    created_at: createdAt,
+  };
+}
+
+/** Describes a machine to whoever works on it. */
+export function ownInfo(machine: Machine): MachineInfo {
+  return infoOf({ machine, record: machine.read(), pid: processIn(machine.live), operation: null });
+}
+
+export async function createMachine(root: string, name: string, options: CreateMachineOptions): Promise<MachineInfo> {
+  const { image, kernel, initrd, append, disks, nics, start: boot, ...rest } = options;
+  if (image === undefined && kernel === undefined)
+    throw new CairnError("usage", "a machine boots from a disk image or a kernel; one of them is needed");
+  if (kernel === undefined && (initrd !== undefined || append !== undefined))
+    throw new CairnError("usage", "an initramfs and a command line are those of a kernel, which is not given");
+  const folder = machinesFolder(root);
+  const sizes = disks ?? [];
+  await create(
+    folder,
+    await hostOf(folder),
+    {
+      name,
+      description: rest.description ?? "",
+      image: image ?? null,
+      disks: image !== undefined && sizes.length === 0 ? [null] : sizes,
+      kernel: kernel ?? null,
+      initrd: initrd ?? null,
+      append: append ?? "",
+      cpu: rest.cpu ?? "Nehalem",
+      cpus: rest.cpus ?? 1,
+      memory: rest.memory ?? 256 << 20,
+      nics: nics ?? [],
+    },
+    options,
+  );
+  if (boot === true) return await startMachine(folder, name, options);
+  return ownInfo(new Machine(folder, name));
+}
+
+export async function startMachine(root: string, name: string, options: CallOptions): Promise<MachineInfo> {
+  return await withMachine(root, name, "start", options, async (machine, record) => {
+    await start(await hostOf(machine.root), machine, record);
+    return ownInfo(machine);
+  });
+}
+
+export async function stopMachine(root: string, name: string, options: StopMachineOptions): Promise<StopMachineResult> {
+  const { force = false, deadlineMs = STOP_MS, signal } = options;
+  return await withMachine(root, name, "stop", options, async (machine) => {
+    const { obeyed } = await stop(machine, { force, deadlineMs, signal });
+    return { ...ownInfo(machine), obeyed };
+  });
+}
+
+export async function listMachines(root: string, { onWarning }: CallOptions): Promise<ListMachinesResult> {
+  return { machines: (await lookAtAll(root, onWarning)).map(infoOf) };
+}
+
+export async function inspectMachine(root: string, name: string): Promise<MachineInfo> {
+  return infoOf(await lookAt(new Machine(existsSync(root) ? realpathSync(root) : root, name)));
+}
+
+export async function removeMachine(
+  hand: LibraryHand,
+  root: string,
+  name: string,
+  options: RemoveMachineOptions,
+): Promise<{ name: string }> {
+  return await withMachine(root, name, "rm", options, async (machine) => {
+    const { force, deletePoints } = options;
+    if (force !== true && processIn(machine.live) !== null)
+      throw new CairnError("refused", `${name} runs`, { hint: `stop it, or remove it all the same: --force` });
+    if (existsSync(machine.saved)) {
+      if (deletePoints !== true)
+        throw new CairnError("refused", `${name} has saved states, which would go with it`, {
+          hint: "copy them away, or let them go: --delete-points",
+        });
+      const client = await hand.openOrAdopt(machine.saved);
+      await client.release({ deletePoints: true });
+    }
+    await remove(machine);
+    return { name };
+  });
+}

@@ -1,0 +1,268 @@
+import { existsSync, mkdirSync, realpathSync } from "node:fs";
+import { join } from "node:path";
+import { shareBlobs, removeUnusedBlobs } from "../../capture/vm/blobs.ts";
+import { hostOf } from "../../capture/vm/host.ts";
+import { makeMachine, newRecord, swapState, withMachine } from "../../capture/vm/life.ts";
+import { Machine, type MachineRecord, machinesFolder } from "../../capture/vm/machine.ts";
+import { resume, type Running, runningIn } from "../../capture/vm/qemu.ts";
+import {
+  bringState,
+  checkFits,
+  giveState,
+  loadState,
+  newGeneration,
+  newMac,
+  renewNics,
+  takeState,
+} from "../../capture/vm/state.ts";
+import { watched } from "../../capture/vm/watch.ts";
+import type { ExportPointResult } from "../../contract/export-directory.ts";
+import type { Client } from "../../contract/index.ts";
+import type {
+  CloneMachineOptions,
+  CloneMachineResult,
+  ExportMachineOptions,
+  RestoreMachineOptions,
+  RestoreMachineResult,
+  SaveMachineOptions,
+  SaveMachineResult,
+} from "../../contract/machines.ts";
+import type { CallOptions } from "../../contract/words.ts";
+import { CairnError } from "../../errors.ts";
+import { failpoint } from "../../failpoint.ts";
+import { temporaryName } from "../../fs/durable.ts";
+import { removeAll } from "../../fs/remove-all.ts";
+import type { LibraryHand } from "../tables/row.ts";
+import { type CheckedState, checkedState } from "./checked.ts";
+import { ownInfo } from "./life.ts";
+
+/** Verbs of a machine's states. A saved state is the content of a workspace beside the machine, and its points are the workspace's. */
+
+/**
+ * Saves a machine. Steps: its state is taken into a folder of its own; its key enters the lineage; the files take the place of
+ * those of the last state; the save point is the commit.
+ */
+export async function saveMachine(
+  hand: LibraryHand,
+  root: string,
+  name: string,
+  options: SaveMachineOptions,
+): Promise<SaveMachineResult> {
+  const started = performance.now();
+  const { signal, message, tags, cause } = options;
+  return await withMachine(root, name, "save", options, async (machine, record) => {
+    const host = await hostOf(machine.root);
+    const into = join(machine.folder, temporaryName());
+    mkdirSync(into, { mode: 0o700 });
+    const running = await runningIn(machine.live);
+    try {
+      const take = async () => takeState(host, machine, record, { running, into, signal });
+      const taken = running === null ? await take() : await watched(machine, take);
+      const { id, hasMemory } = taken.saved;
+      failpoint("vm-save.taken");
+      machine.write({ ...record, lineage: [...record.lineage, id] });
+      await giveState(machine, taken, into);
+      failpoint("vm-save.given");
+      const client = await stateClient(hand, machine, options);
+      const saved = await client.save({
+        ...callOf(options),
+        cause: cause ?? { kind: "person", machine: name },
+        ...(message === undefined ? {} : { message }),
+        ...(tags === undefined ? {} : { tags }),
+      });
+      const point = await client.resolve(saved.save_point_id);
+      await client.close();
+      return {
+        name,
+        state_id: id,
+        has_memory: hasMemory,
+        paused_ms: Math.round(taken.pausedMs * 10) / 10,
+        save_point: point,
+        duration_ms: Math.round(performance.now() - started),
+      };
+    } finally {
+      running?.qmp.close();
+      removeAll(into);
+    }
+  });
+}
+
+function callOf({ signal, onProgress }: CallOptions): CallOptions {
+  return { ...(signal === undefined ? {} : { signal }), ...(onProgress === undefined ? {} : { onProgress }) };
+}
+
+async function stateClient(hand: LibraryHand, machine: Machine, options: CallOptions): Promise<Client> {
+  if (!existsSync(machine.saved))
+    throw new CairnError("not_found", `${machine.name} has no saved state`, {
+      hint: `save one: cairn vm save ${machine.name}`,
+    });
+  const { onWarning } = options;
+  return await hand.openOrAdopt(machine.saved, {
+    name: "main",
+    ...callOf(options),
+    ...(onWarning === undefined ? {} : { onWarning }),
+  });
+}
+
+export async function exportMachine(
+  hand: LibraryHand,
+  root: string,
+  name: string,
+  to: string,
+  options: ExportMachineOptions,
+): Promise<ExportPointResult> {
+  const machine = new Machine(existsSync(root) ? realpathSync(root) : root, name);
+  machine.read();
+  const client = await stateClient(hand, machine, options);
+  try {
+    return await client.exportPoint(options.point ?? "latest", to, callOf(options));
+  } finally {
+    await client.close();
+  }
+}
+
+/** Does something with a state that is wholly checked: that of an export directory, or of a save point, which is written as one. */
+async function withState<T>(
+  hand: LibraryHand,
+  root: string,
+  { point, fromDirectory, ...options }: CloneMachineOptions,
+  work: (state: CheckedState) => Promise<T>,
+): Promise<T> {
+  if ((point === undefined) === (fromDirectory === undefined))
+    throw new CairnError("usage", "a save point or an export directory is named, and not both");
+  using _shared = await shareBlobs(root, options);
+  if (fromDirectory !== undefined) return await work(await checkedState(root, fromDirectory, options));
+  const [name, at] = point!.split("@", 2) as [string, string | undefined];
+  const to = join(root, temporaryName());
+  try {
+    await exportMachine(hand, root, name, to, { ...options, ...(at === undefined ? {} : { point: at }) });
+    return await work(await checkedState(root, to, options));
+  } finally {
+    removeAll(to);
+  }
+}
+
+/**
+ * Makes a machine of a saved state. Steps: all of the state is checked; the new machine's name; its files; the guest waits in
+ * a QEMU of its own; the record is the commit; the guest runs, and gets network devices of its own.
+ */
+export async function cloneMachine(
+  hand: LibraryHand,
+  root: string,
+  name: string,
+  options: CloneMachineOptions,
+): Promise<CloneMachineResult> {
+  const started = performance.now();
+  const folder = machinesFolder(root);
+  return await withState(hand, folder, options, async ({ saved, content, memory }) => {
+    const host = await hostOf(folder);
+    checkFits(host, saved);
+    const { hardware, hasMemory, description, image } = saved;
+    const nics = hardware.nics.map((nic) => ({ ...nic, mac: newMac() }));
+    const record: MachineRecord = {
+      ...newRecord({ name, description, image }, { ...hardware, nics }),
+      mapped: hasMemory ? memory : null,
+      foreignNics: hasMemory && nics.length > 0,
+    };
+    let running: Running | null = null;
+    const machine = new Machine(folder, name);
+    const made = await makeMachine(folder, record, options, async () => {
+      await bringState(machine, saved, { from: content, into: machine.live, memory, signal: options.signal });
+      failpoint("vm-clone.brought");
+      if (hasMemory) running = await loadState(host, machine, record, machine.live);
+      return { ...record, state: hasMemory ? "stopped" : "created" };
+    });
+    const readyMs = performance.now() - started;
+    await goOn(machine, made, running, options);
+    return { ...ownInfo(machine), ...times(started, readyMs), has_memory: hasMemory };
+  });
+}
+
+const times = (started: number, readyMs: number) => ({
+  ready_ms: Math.round(readyMs * 10) / 10,
+  duration_ms: Math.round(performance.now() - started),
+});
+
+/** Lets a guest run that has its state, as the machine that it is now. */
+async function goOn(
+  machine: Machine,
+  record: MachineRecord,
+  running: Running | null,
+  { onWarning }: CallOptions,
+): Promise<void> {
+  if (running === null) return;
+  using qmp = running.qmp;
+  await resume(qmp);
+  failpoint("vm-go-on.runs");
+  if (!record.foreignNics) return;
+  if (await renewNics(qmp, record.hardware)) machine.write({ ...record, foreignNics: false });
+  else
+    onWarning?.(
+      `the guest of ${machine.name} does not let go of its network devices, which keep their old addresses with their links off: boot it afresh, cairn vm stop and start`,
+    );
+}
+
+/**
+ * Brings a machine back to a saved state. Steps: all of the state is checked; a full set of files is staged beside its own;
+ * then `swapState`, whose commit is the record; the guest runs.
+ */
+export async function restoreMachine(
+  hand: LibraryHand,
+  root: string,
+  name: string,
+  options: RestoreMachineOptions,
+): Promise<RestoreMachineResult> {
+  const started = performance.now();
+  const { point, fromDirectory, force, signal, onWarning } = options;
+  if (point !== undefined && fromDirectory !== undefined)
+    throw new CairnError("usage", "a save point or an export directory is named, and not both");
+  if (force === true && fromDirectory === undefined)
+    throw new CairnError("usage", "only a directory can be of another machine: force is for those");
+  const result = await withMachine(root, name, "restore", options, async (machine, record) => {
+    const from = fromDirectory === undefined ? { point: `${name}@${point ?? "latest"}` } : { fromDirectory };
+    return await withState(hand, machine.root, { ...callOf(options), ...from }, async ({ saved, content, memory }) => {
+      const { hardware, hasMemory, id } = saved;
+      if (!record.lineage.includes(id)) {
+        if (force !== true)
+          throw new CairnError("refused", `the state ${id} was not saved of ${name}`, {
+            hint: "if it is to take this machine's place all the same: --force",
+            details: { state_id: id, lineage: record.lineage },
+          });
+        onWarning?.(`the state of another machine, ${saved.name}, takes the place of ${name}'s`);
+      }
+      const own = record.hardware.nics;
+      if (hardware.nics.length !== own.length)
+        throw new CairnError(
+          "refused",
+          `the state has ${hardware.nics.length} network devices, and ${name} has ${own.length}`,
+          {
+            details: { expected: own.length, actual: hardware.nics.length },
+          },
+        );
+      const host = await hostOf(machine.root);
+      checkFits(host, saved);
+      try {
+        const mapped = await bringState(machine, saved, { from: content, into: machine.next, memory, signal });
+        failpoint("vm-restore.staged");
+        const after: MachineRecord = {
+          ...record,
+          state: "stopped",
+          error: null,
+          hardware: { ...hardware, nics: own },
+          mapped,
+          generation: newGeneration(),
+          foreignNics: hasMemory && hardware.nics.some(({ mac }, i) => mac !== own[i]!.mac),
+        };
+        const load = async (): Promise<Running> => loadState(host, machine, after, machine.live);
+        const running = await watched(machine, async () => swapState(machine, record, after, hasMemory ? load : null));
+        const readyMs = performance.now() - started;
+        await goOn(machine, after, running, options);
+        return { ...ownInfo(machine), state_id: id, ...times(started, readyMs), has_memory: hasMemory };
+      } finally {
+        removeAll(machine.next);
+      }
+    });
+  });
+  await removeUnusedBlobs(realpathSync(root));
+  return result;
+}
