@@ -277,10 +277,9 @@ export async function lookAtAll(root: string, onWarning?: (message: string) => v
 }
 
 /**
- * Exchanges a machine's files for the full set that lies in `next`. Steps: a marker in the record; the guest is
- * paused; the sets exchange their names; the new state is loaded; the record is the commit; the guest runs; the old set goes.
- * A failure before the commit puts the old set back, and its guest goes on. A machine with a tap ends first, since a tap has
- * one user: it is left in the state `error` then.
+ * Exchanges a machine's files for the full set in `next`. Steps: a marker; the guest is paused; the sets exchange names; the
+ * state is loaded; the record is the commit; the old set goes. A failure before the commit puts the old set back, and its
+ * guest goes on. A machine with a tap, which has one user, ends first and is left in the state `error` then.
  */
 export async function swapState(
   machine: Machine,
