@@ -1,0 +1,274 @@
+import assert from "node:assert/strict";
+import { execFileSync, spawn } from "node:child_process";
+import fs from "node:fs";
+import path from "node:path";
+import { after, before, suite, test } from "node:test";
+import { buildCommand, cairn, cairnOk, SCRATCH } from "../fixtures/command.ts";
+import { eventually } from "../fixtures/eventually.ts";
+import { allocated, boot, type Count, endMachines, findGuest, Guest, MACHINES, vm } from "../fixtures/guest.ts";
+
+/** Virtual machines with a real guest: saved while they run, cloned by many, brought back. */
+
+const files = findGuest();
+const skip = "reason" in files ? files.reason : false;
+const GOLDEN = path.join(SCRATCH, "golden");
+let saved: Count;
+let a: Guest;
+
+const refused = (line: string[]): { code: string; message: string } => {
+  const { error, stdout } = cairn(["vm", ...line, "--machines", MACHINES]);
+  assert.ok(error !== null, stdout);
+  return error;
+};
+
+suite("virtual machines", { skip }, () => {
+  before(async () => {
+    if ("reason" in files) return;
+    a = await boot("a", files, ["--nic", "user"]);
+    await a.type("dd if=/dev/urandom of=/dev/vda bs=1M count=25 seek=1 conv=fsync 2>/dev/null; echo filled");
+    await eventually("the disk is filled", () => /^filled/m.test(a.said()));
+    saved = (await a.counted()).at(-1)!;
+    const result = vm("save", "a", "-m", "golden");
+    assert.equal(result["has_memory"], true);
+    vm("export", "a", "--to-dir", GOLDEN);
+  });
+  after(endMachines);
+
+  test("a machine goes on after it was saved, and a clone of it goes on from there as another", async () => {
+    const [last] = (await a.counted(2)).slice(-1);
+    assert.ok(last!.count > saved.count);
+    assert.equal(last!.token, saved.token);
+    const { has_memory, nics } = vm("clone", "a", "b") as { has_memory: boolean; nics: { mac: string }[] };
+    assert.equal(has_memory, true);
+    const b = new Guest("b");
+    const [first, ...more] = await b.counted(3);
+    assert.equal(first!.token, saved.token, "memory");
+    assert.ok(first!.count >= saved.count && first!.count <= saved.count + 3, `${first!.count} after ${saved.count}`);
+    const now = more.at(-1)!;
+    assert.equal(now.mac, nics[0]!.mac);
+    assert.notEqual(now.mac, last!.mac);
+    assert.ok(Math.abs(now.rtc - Date.now() / 1000) < 60, "its clock says the time of now");
+    await b.type("dmesg | grep 'virtual machine fork'");
+    await eventually("the kernel draws fresh randomness", () =>
+      b.said().includes("reseeded due to virtual machine fork"),
+    );
+    const uuids = new Set([...a.counts(), ...b.counts()].map(({ uuid }) => uuid));
+    assert.equal(uuids.size, a.counts().length + b.counts().length);
+  });
+
+  test("a clone is saved with the memory that it maps, and cloned again", async () => {
+    const b = new Guest("b");
+    const before = (await b.counted()).at(-1)!;
+    vm("save", "b");
+    vm("clone", "b@latest", "b2");
+    const [first] = await new Guest("b2").counted(2);
+    assert.equal(first!.token, saved.token);
+    assert.ok(first!.count >= before.count);
+    await b.counted();
+    vm("rm", "b2", "--force");
+  });
+
+  test("sixteen clones at once of a read-only directory have identities of their own", async () => {
+    execFileSync("chmod", ["-R", "a-w", GOLDEN]);
+    const names = Array.from({ length: 16 }, (_, i) => `many-${i}`);
+    const ended = names.map(async (name) => {
+      const line = ["vm", "clone", "--from-dir", GOLDEN, name, "--machines", MACHINES];
+      const child = spawn(process.execPath, [buildCommand(), ...line], { stdio: ["ignore", "ignore", "inherit"] });
+      return await new Promise((resolve) => child.once("exit", resolve));
+    });
+    assert.deepEqual(new Set(await Promise.all(ended)), new Set([0]));
+    execFileSync("chmod", ["-R", "u+w", GOLDEN]);
+    const uuids = new Set<string>();
+    for (const name of names) {
+      const counts = await new Guest(name).counted();
+      assert.equal(counts[0]!.token, saved.token);
+      for (const { uuid } of counts) assert.ok(!uuids.has(uuid), "no two draw the same");
+      for (const { uuid } of counts) uuids.add(uuid);
+    }
+    const { machines } = vm("list") as {
+      machines: { name: string; id: string; state: string; nics: { mac: string }[] }[];
+    };
+    const many = machines.filter(({ name }) => name.startsWith("many-"));
+    assert.ok(many.every(({ state }) => state === "running"));
+    for (const key of [many.map(({ id }) => id), many.map(({ nics }) => nics[0]!.mac)])
+      assert.equal(new Set(key).size, 16);
+    const generations = many.map(({ name }) => {
+      const { generation } = JSON.parse(fs.readFileSync(path.join(MACHINES, name, "machine.json"), "utf8")) as {
+        generation: string;
+      };
+      return generation;
+    });
+    assert.equal(new Set(generations).size, 16);
+    for (const name of names) vm("rm", name, "--force");
+  });
+
+  test("each file of a directory that is a byte shorter or has another bit is refused, and the machine runs on", async () => {
+    const pid = a.pid();
+    const names = fs.readdirSync(path.join(GOLDEN, "content"), { recursive: true, encoding: "utf8" });
+    for (const name of names) {
+      const file = path.join(GOLDEN, "content", name);
+      if (!fs.statSync(file).isFile()) continue;
+      const { size, mtime } = fs.statSync(file);
+      const fd = fs.openSync(file, "r+");
+      const last = Buffer.alloc(1);
+      fs.readSync(fd, last, 0, 1, size - 1);
+      const spoil: [() => void, () => void][] = [
+        [() => fs.ftruncateSync(fd, size - 1), () => void fs.writeSync(fd, last, 0, 1, size - 1)],
+        [
+          () => void fs.writeSync(fd, Buffer.of(last[0]! ^ 1), 0, 1, size - 1),
+          () => void fs.writeSync(fd, last, 0, 1, size - 1),
+        ],
+      ];
+      for (const [make, mend] of spoil) {
+        make();
+        // Times that are set back hide nothing.
+        fs.utimesSync(file, mtime, mtime);
+        for (const line of [
+          ["restore", "a"],
+          ["clone", "spoilt"],
+        ]) {
+          const error = refused([line[0]!, "--from-dir", GOLDEN, line[1]!]);
+          assert.equal(error.code, "damaged");
+          assert.match(error.message, new RegExp(`content/${name}`));
+        }
+        mend();
+      }
+      fs.closeSync(fd);
+    }
+    const envelope = path.join(GOLDEN, "snapshot.json");
+    const text = fs.readFileSync(envelope, "utf8");
+    fs.rmSync(envelope);
+    assert.equal(refused(["restore", "a", "--from-dir", GOLDEN]).code, "not_found");
+    fs.writeFileSync(envelope, text);
+    assert.equal(a.pid(), pid);
+    await a.counted();
+    assert.ok(!fs.existsSync(path.join(MACHINES, "spoilt")));
+  });
+
+  test("a restore brings memory and disk back; a state of another machine needs force, and its network its size", async () => {
+    const before = (await a.counted()).at(-1)!;
+    const mac = before.mac;
+    vm("restore", "a", "--from-dir", GOLDEN);
+    const [first, ...more] = await a.counted(3);
+    assert.ok(first!.count < before.count + 1 && first!.count >= saved.count);
+    assert.equal(more.at(-1)!.mac, mac);
+    assert.equal(refused(["restore", "b", "--from-dir", GOLDEN]).code, "refused");
+    const b = new Guest("b");
+    const own = (await b.counted()).at(-1)!.mac;
+    const forced = cairnOk(["vm", "restore", "b", "--from-dir", GOLDEN, "--force", "--machines", MACHINES]);
+    assert.match(forced.warnings.join(), /another machine/);
+    assert.equal((await b.counted(3)).at(-1)!.mac, own, "its identity stays");
+    const { lineage } = vm("inspect", "b") as { lineage: string[] };
+    assert.equal(
+      refused(["restore", "b", "--from-dir", GOLDEN]).code,
+      "refused",
+      "the foreign state is not of its lineage",
+    );
+    assert.equal(lineage.length, 1);
+    assert.equal(refused(["restore", "b", "--force"]).code, "usage");
+    assert.equal(refused(["restore", "b", "latest", "--from-dir", GOLDEN]).code, "usage");
+    vm("create", "plain", "--kernel", (files as { kernel: string }).kernel, "--disk", "10G");
+    const nics = refused(["restore", "plain", "--from-dir", GOLDEN, "--force"]);
+    assert.equal(nics.code, "refused");
+    assert.match(nics.message, /network devices/);
+    vm("restore", "a");
+    await a.counted();
+  });
+
+  test("a state that QEMU does not take puts the old set back, and its guest goes on", async () => {
+    const broken = path.join(SCRATCH, "broken");
+    fs.cpSync(GOLDEN, broken, { recursive: true });
+    const file = path.join(broken, "content/devices");
+    fs.truncateSync(file, Math.floor(fs.statSync(file).size / 2));
+    // Its envelope says that it is right.
+    const envelope = path.join(broken, "snapshot.json");
+    const value = JSON.parse(fs.readFileSync(envelope, "utf8")) as {
+      files: { name: string; size: number; sha256: string }[];
+    };
+    const listed = value.files.find(({ name }) => name === "content/devices")!;
+    listed.size = fs.statSync(file).size;
+    listed.sha256 = execFileSync("sha256sum", [file], { encoding: "utf8" }).split(" ")[0]!;
+    fs.writeFileSync(envelope, JSON.stringify(value));
+    const pid = a.pid();
+    const before = (await a.counted()).at(-1)!;
+    const error = refused(["restore", "a", "--from-dir", broken]);
+    assert.equal(error.code, "io");
+    assert.equal(a.pid(), pid);
+    assert.ok((await a.counted()).at(-1)!.count > before.count);
+    assert.equal(refused(["clone", "--from-dir", broken, "broken"]).code, "io");
+    assert.ok(!fs.existsSync(path.join(MACHINES, "broken")));
+    assert.deepEqual(
+      fs.readdirSync(a.folder).filter((name) => name.startsWith("live.") || name.startsWith(".")),
+      [],
+    );
+  });
+
+  test("a saved machine is in points and backups like any folder, and a machine is made of what a backup gives back", async () => {
+    const repository = path.join(SCRATCH, "repository");
+    const env = { CAIRN_PASSWORD: "secret" };
+    const folder = path.join(MACHINES, "a/saved");
+    const { data } = cairnOk(["history", "-C", folder]);
+    const [point] = data["save_points"] as { payload_root_hash: string; message: string }[];
+    assert.equal(point!.message, "golden");
+    cairnOk(["backup", "init", "-r", repository], { env });
+    cairnOk(["backup", "create", "-r", repository, "-C", folder], { env });
+    const back = path.join(SCRATCH, "back");
+    cairnOk(["backup", "restore", "latest", "-r", repository, "--to", back], { env });
+    const again = cairnOk(["save", back]).data["save_point"] as { payload_root_hash: string };
+    assert.equal(again.payload_root_hash, point!.payload_root_hash);
+    const directory = path.join(SCRATCH, "from-backup");
+    cairnOk(["export", "head", "--to-dir", directory, "-C", back]);
+    vm("clone", "--from-dir", directory, "from-backup");
+    const [first] = await new Guest("from-backup").counted();
+    assert.equal(first!.token, saved.token);
+    vm("rm", "from-backup", "--force");
+  });
+
+  test("an export of a disk of 10 GiB with 25 MiB in it moves those alone", () => {
+    const disk = path.join(GOLDEN, "content/disk-0.qcow2");
+    const { blocks } = fs.statSync(disk);
+    assert.ok(blocks * 512 < 30 << 20 && blocks * 512 > 25 << 20, `${blocks * 512} bytes`);
+    assert.ok(allocated(path.join(GOLDEN, "content")) < 256 << 20, "holes of memory are holes");
+  });
+
+  test("a machine stops, starts afresh, is saved at rest, and is removed only with its points", async () => {
+    vm(
+      "create",
+      "rest",
+      "--kernel",
+      (files as { kernel: string }).kernel,
+      "--initrd",
+      (files as { initrd: string }).initrd,
+      "--append",
+      "console=ttyS0",
+      "--disk",
+      "1M",
+    );
+    const rest = new Guest("rest");
+    assert.equal(vm("inspect", "rest")["state"], "created");
+    vm("start", "rest");
+    assert.equal(refused(["start", "rest"]).code, "conflict");
+    await rest.counted(2);
+    const stopped = vm("stop", "rest", "--deadline-ms", "100");
+    assert.deepEqual([stopped["state"], stopped["obeyed"]], ["stopped", false]);
+    assert.equal(vm("save", "rest")["has_memory"], false);
+    vm("clone", "rest", "rest-2");
+    assert.equal(vm("inspect", "rest-2")["state"], "created");
+    vm("start", "rest-2");
+    const [first] = await new Guest("rest-2").counted();
+    assert.notEqual(first!.disk, "none", "the disk came along");
+    await new Guest("rest-2").type("poweroff -f");
+    await eventually(
+      "a guest that ends leaves its machine stopped",
+      () => vm("inspect", "rest-2")["state"] === "stopped",
+    );
+    vm("rm", "rest-2");
+    vm("start", "rest");
+    assert.equal(vm("restore", "rest")["has_memory"], false);
+    assert.equal(vm("inspect", "rest")["state"], "stopped");
+    assert.equal(refused(["rm", "rest"]).code, "refused");
+    vm("rm", "rest", "--delete-points");
+    assert.equal(refused(["inspect", "rest"]).code, "not_found");
+    assert.equal(refused(["rm", "a", "--delete-points"]).code, "refused", "it runs");
+  });
+});
