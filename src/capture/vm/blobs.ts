@@ -20,7 +20,7 @@ import { openRegular } from "../../fs/regular-file.ts";
 import { printablePath } from "../../fs/safe-path.ts";
 import { newPacer } from "../../pacer.ts";
 import { programOf } from "./host.ts";
-import { blobFile, machinesIn } from "./machine.ts";
+import { blobFile, machinesIn, sharedFile } from "./machine.ts";
 
 /** Files that machines share: images, kernels, memory that clones map. Each lies once, by its digest, and never changes. */
 
@@ -74,7 +74,7 @@ async function keep(
     // QEMU opens what it maps for writing, though nothing is written.
     chmodSync(copy, 0o600);
     renameSync(copy, blobFile(root, sha256));
-    fsyncDirectory(join(root, "blobs"));
+    fsyncDirectory(sharedFile(root, "blobs"));
     return sha256;
   } finally {
     rmSync(copy, { force: true });
@@ -87,14 +87,14 @@ export async function shareBlobs(
   { signal, lockTimeoutMs }: { signal?: AbortSignal | undefined; lockTimeoutMs?: number | undefined },
 ): Promise<Lock> {
   const purpose = "vm files";
-  return await acquireLock(join(root, "blobs.lock"), { shared: true, purpose, signal, timeoutMs: lockTimeoutMs });
+  return await acquireLock(sharedFile(root, "blobs.lock"), { shared: true, purpose, signal, timeoutMs: lockTimeoutMs });
 }
 
 /** Removes what no machine of a folder needs; later, where somebody adds files. A machine that is not readable keeps everything. */
 export async function removeUnusedBlobs(root: string): Promise<void> {
   let lock: Lock;
   try {
-    lock = await acquireLock(join(root, "blobs.lock"), { purpose: "vm files", timeoutMs: 0 });
+    lock = await acquireLock(sharedFile(root, "blobs.lock"), { purpose: "vm files", timeoutMs: 0 });
   } catch (error) {
     if (error instanceof CairnError && error.code === "busy") return;
     throw error;
@@ -105,7 +105,7 @@ export async function removeUnusedBlobs(root: string): Promise<void> {
     const { hardware, mapped } = machine.read();
     for (const each of [...blobsOf(hardware), ...(mapped === null ? [] : [mapped])]) used.add(each);
   }
-  for (const name of readdirSync(join(root, "blobs")))
+  for (const name of readdirSync(sharedFile(root, "blobs")))
     if (!used.has(name) && /^[0-9a-f]{64}$/.test(name)) rmSync(blobFile(root, name), { force: true });
 }
 

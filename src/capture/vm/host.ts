@@ -6,6 +6,7 @@ import { CairnError } from "../../errors.ts";
 import { Fields, parseJson } from "../../formats/fields.ts";
 import { durableWrite, readSmallFile } from "../../fs/durable.ts";
 import { thisProcess } from "../../fs/lock-owner.ts";
+import { sharedFile } from "./machine.ts";
 
 /** The QEMU of this machine, and whether KVM works here. */
 
@@ -28,7 +29,7 @@ export async function hostOf(root: string): Promise<Host> {
   const program = programOf(PROGRAM);
   const { size, mtimeMs } = statSync(program);
   const stamp = `${program} ${size} ${mtimeMs} ${thisProcess().bootId}`;
-  const file = join(root, "host.json");
+  const file = sharedFile(root, "host.json");
   const known = readKept(file, stamp, program);
   if (known !== null) return known;
   const text = execFileSync(program, ["--version"], { encoding: "utf8" });

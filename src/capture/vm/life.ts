@@ -1,16 +1,16 @@
 import { randomBytes } from "node:crypto";
 import { existsSync, mkdirSync, readdirSync, realpathSync, renameSync, rmSync } from "node:fs";
 import { join } from "node:path";
-import { CairnError, toCairnError } from "../../errors.ts";
+import { CairnError } from "../../errors.ts";
 import { failpoint } from "../../failpoint.ts";
 import type { Hardware, MachineNames } from "../../formats/machine/machine.ts";
 import { fsyncDirectory, TEMPORARY_PREFIX } from "../../fs/durable.ts";
-import { acquireLock, lockHolder } from "../../fs/lock.ts";
+import { acquireLock, type Lock, lockHolder } from "../../fs/lock.ts";
 import { removeAll } from "../../fs/remove-all.ts";
 import { printablePath } from "../../fs/safe-path.ts";
 import { addBlob, addImage, imageSize, newDisk, removeUnusedBlobs, shareBlobs } from "./blobs.ts";
 import type { Host } from "./host.ts";
-import { Machine, machinesFolder, machinesIn, type MachineRecord, processIn } from "./machine.ts";
+import { Machine, machinesFolder, machinesIn, type MachineRecord, processIn, sharedFile } from "./machine.ts";
 import { endQemu, resume, runningIn, type Running, startQemu, statusOf, waitUntilGone } from "./qemu.ts";
 import { newGeneration, newMac } from "./state.ts";
 
@@ -82,22 +82,8 @@ export async function makeMachine(
   fill: (machine: Machine) => Promise<MachineRecord>,
 ): Promise<MachineRecord> {
   const machine = new Machine(machinesFolder(root), record.name);
+  using _lock = await claimName(machine, record, options);
   try {
-    mkdirSync(machine.folder, { mode: 0o700 });
-  } catch (error) {
-    if ((error as NodeJS.ErrnoException).code !== "EEXIST") throw toCairnError(error, `make ${machine.folder}`);
-    await settleUnfinished(machine);
-    throw new CairnError("already_exists", `there is a machine ${machine.name} already`, {
-      hint: "choose another name",
-    });
-  }
-  using _lock = await acquireLock(machine.lock, {
-    purpose: "vm create",
-    signal: options.signal,
-    timeoutMs: options.lockTimeoutMs,
-  });
-  try {
-    machine.write({ ...record, state: "creating" });
     failpoint("vm-create.begun");
     const made = await fill(machine);
     failpoint("vm-create.filled");
@@ -111,14 +97,31 @@ export async function makeMachine(
   }
 }
 
-/** Removes a folder that a killed command has begun to make a machine in, so that its name is free for the next. */
-async function settleUnfinished(machine: Machine): Promise<void> {
-  if (lockHolder(machine.lock) !== null) return;
-  if (!existsSync(join(machine.folder, "machine.json"))) removeAll(machine.folder);
-  else if (machine.read().state === "creating") {
+/** Takes a name for a machine that is being made, and its lock; what a killed command left of one goes. */
+async function claimName(
+  machine: Machine,
+  record: MachineRecord,
+  { signal, lockTimeoutMs }: OperationOptions,
+): Promise<Lock> {
+  // A folder without a lock or a record is seen by nobody who does not have this.
+  using _names = await acquireLock(sharedFile(machine.root, "names.lock"), {
+    purpose: "vm create",
+    signal,
+    timeoutMs: lockTimeoutMs,
+  });
+  if (existsSync(machine.folder)) {
+    const isUnfinished = !machine.exists() || machine.read().state === "creating";
+    if (!isUnfinished || lockHolder(machine.lock) !== null)
+      throw new CairnError("already_exists", `there is a machine ${machine.name} already`, {
+        hint: "choose another name",
+      });
     await endQemu(machine.live);
     removeAll(machine.folder);
   }
+  mkdirSync(machine.folder, { mode: 0o700 });
+  const lock = await acquireLock(machine.lock, { purpose: "vm create", signal, timeoutMs: 0 });
+  machine.write({ ...record, state: "creating" });
+  return lock;
 }
 
 export interface NewMachine extends Omit<MachineNames, "image"> {

@@ -86,6 +86,10 @@ export class Machine {
     return join(this.folder, "lock");
   }
 
+  exists(): boolean {
+    return existsSync(join(this.folder, RECORD));
+  }
+
   /** Throws `not_found` where there is no such machine, `damaged`, `newer_version`. */
   read(): MachineRecord {
     const bytes = readSmallFile(join(this.folder, RECORD), RECORD_LIMIT);
@@ -100,14 +104,22 @@ export class Machine {
   }
 }
 
+/** Folder of what machines share, below their folder; no machine has such a name. */
+export const SHARED = ".shared";
+
+/** Path of something that machines share: a lock, a cache. */
+export function sharedFile(root: string, name: string): string {
+  return join(root, SHARED, name);
+}
+
 /** Path of a content-addressed file, which machines share and never change. */
 export function blobFile(root: string, digest: string): string {
-  return join(root, "blobs", digest);
+  return sharedFile(root, join("blobs", digest));
 }
 
 /** The real path of the folder of machines, which is made when it is absent. */
 export function machinesFolder(root: string): string {
-  makeFolder(join(root, "blobs"));
+  makeFolder(join(root, SHARED, "blobs"));
   return realpathSync(root);
 }
 
@@ -115,10 +127,8 @@ export function machinesFolder(root: string): string {
 export function machinesIn(root: string): Machine[] {
   if (!existsSync(root)) return [];
   const real = realpathSync(root);
-  return readdirSync(real)
-    .filter((name) => isMachineName(name) && existsSync(join(real, name, RECORD)))
-    .toSorted()
-    .map((name) => new Machine(real, name));
+  const names = readdirSync(real).filter(isMachineName).toSorted();
+  return names.map((name) => new Machine(real, name)).filter((machine) => machine.exists());
 }
 
 /** The process id of the QEMU that works in a folder; null when none does. */

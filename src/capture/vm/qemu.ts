@@ -6,7 +6,7 @@ import { CairnError } from "../../errors.ts";
 import { diskFile, type Hardware, MEMORY } from "../../formats/machine/machine.ts";
 import { readSmallFile } from "../../fs/durable.ts";
 import type { Host } from "./host.ts";
-import { type Machine, type MachineRecord, processIn } from "./machine.ts";
+import { type Machine, type MachineRecord, processIn, SHARED } from "./machine.ts";
 import { Qmp } from "./qmp.ts";
 
 /** Processes of QEMU: how each is started, spoken to and ended. */
@@ -44,7 +44,7 @@ export interface Start {
 function argumentsOf(machine: Machine, record: MachineRecord, { incoming, mapped }: Start): string[] {
   const { hardware, generation } = record;
   const { disks, nics, kernel, initrd, append } = hardware;
-  const blob = (digest: string): string => `../../blobs/${digest}`;
+  const blob = (digest: string): string => `../../${SHARED}/blobs/${digest}`;
   const memory = mapped === null ? `mem-path=${MEMORY},share=on` : `mem-path=${blob(mapped)},share=off`;
   return [
     ["-nodefaults", "-no-user-config", "-display", "none", "-name", `guest=${machine.name}`],

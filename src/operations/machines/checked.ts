@@ -1,6 +1,7 @@
 import { type BigIntStats, lstatSync, realpathSync } from "node:fs";
 import { join } from "node:path";
 import { verifyDirectory } from "../../bundle/export-directory/directory.ts";
+import { sharedFile } from "../../capture/vm/machine.ts";
 import { readState } from "../../capture/vm/state.ts";
 import type { CallOptions } from "../../contract/words.ts";
 import { CairnError } from "../../errors.ts";
@@ -35,7 +36,7 @@ export async function checkedState(
   { signal, onProgress }: CallOptions,
 ): Promise<CheckedState> {
   const directory = realOf(from);
-  const kept = new Verified(join(root, "verified.json"), directory);
+  const kept = new Verified(sharedFile(root, "verified.json"), directory);
   const onFile = throttled(onProgress);
   const { kind, config, files } = await verifyDirectory(directory, {
     signal,

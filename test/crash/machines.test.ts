@@ -1,0 +1,99 @@
+import assert from "node:assert/strict";
+import fs from "node:fs";
+import path from "node:path";
+import { after, before, suite, test } from "node:test";
+import { cairn, SCRATCH } from "../fixtures/command.ts";
+import { eventually } from "../fixtures/eventually.ts";
+import { boot, endMachines, findGuest, Guest, MACHINES, vm } from "../fixtures/guest.ts";
+import { chosenPasses, killAt, passesOf } from "./rounds.ts";
+
+/** Commands on machines that are killed at their failpoints: no guest stays paused, and a machine is whole or is not there. */
+
+const files = findGuest();
+const GOLDEN = path.join(SCRATCH, "golden");
+let a: Guest;
+
+/** Nothing of what was begun is left beside a machine. */
+async function settled(name: string): Promise<void> {
+  await eventually("nobody works on it", () => vm("inspect", name)["operation"] === null);
+  const names = fs
+    .readdirSync(path.join(MACHINES, name))
+    .filter((each) => each.startsWith("live.") || each.startsWith("."));
+  assert.deepEqual(
+    names.filter((each) => each !== ".cairn"),
+    [],
+  );
+}
+
+suite("killed commands on machines", { skip: "reason" in files ? files.reason : false }, () => {
+  before(async () => {
+    if ("reason" in files) return;
+    a = await boot("a", files);
+    vm("save", "a");
+    vm("export", "a", "--to-dir", GOLDEN);
+  });
+  after(endMachines);
+
+  const line = (...words: string[]): string[] => ["vm", ...words, "--machines", MACHINES];
+
+  test("a save that is killed lets its guest go on, and leaves a state that is whole", async () => {
+    vm("clone", "a", "mapped");
+    for (const name of ["a", "mapped"]) {
+      const guest = new Guest(name);
+      for (const pass of chosenPasses(passesOf(line("save", name)), 8)) {
+        const at = killAt(line("save", name), pass);
+        // Nobody calls the machine before it counts again.
+        await guest.counted(2);
+        await settled(name);
+        const { data } = cairn(["verify", "--all", "-C", path.join(MACHINES, name, "saved")]);
+        assert.equal(data["integrity_state"] ?? "verified", "verified", `${at}`);
+      }
+      vm("save", name);
+      vm("clone", name, "proof");
+      await new Guest("proof").counted();
+      vm("rm", "proof", "--force");
+    }
+    vm("rm", "mapped", "--force", "--delete-points");
+  });
+
+  test("a restore that is killed leaves the old state or the new one, and the guest runs", async () => {
+    for (const pass of chosenPasses(passesOf(line("restore", "a", "--from-dir", GOLDEN)), 12)) {
+      killAt(line("restore", "a", "--from-dir", GOLDEN), pass);
+      await eventually("the machine runs", () => a.pid() !== null);
+      await a.counted(2);
+      await settled("a");
+      assert.equal(vm("inspect", "a")["state"], "running");
+    }
+  });
+
+  test("a clone, a new machine and a removal that are killed leave a machine or none", async () => {
+    for (const pass of chosenPasses(passesOf(line("clone", "--from-dir", GOLDEN, "traced")), 8)) {
+      killAt(line("clone", "--from-dir", GOLDEN, "killed"), pass);
+      const found = cairn(line("inspect", "killed"));
+      if (found.status === 0) {
+        assert.equal(found.data["state"], "running");
+        await new Guest("killed").counted();
+        vm("rm", "killed", "--force");
+      } else vm("clone", "--from-dir", GOLDEN, "killed");
+      cairn(line("rm", "killed", "--force"));
+      assert.ok(!fs.existsSync(path.join(MACHINES, "killed")));
+    }
+    const { kernel, initrd } = files as { kernel: string; initrd: string };
+    const creating = (name: string): string[] =>
+      line("create", name, "--kernel", kernel, "--initrd", initrd, "--disk", "1M");
+    for (const pass of chosenPasses(passesOf(creating("traced-2")), 6)) {
+      killAt(creating("made"), pass);
+      if (cairn(line("inspect", "made")).status !== 0) vm(...creating("made").slice(1, -2));
+      const removing = line("rm", "made");
+      for (let each = 1; killAt(removing, each) !== null; each++)
+        if (cairn(line("inspect", "made")).status !== 0) vm(...creating("made").slice(1, -2));
+    }
+    const { machines } = vm("list") as { machines: { name: string }[] };
+    assert.deepEqual(
+      machines.map(({ name }) => name),
+      ["a", "traced", "traced-2"],
+    );
+    const blobs = fs.readdirSync(path.join(MACHINES, ".shared/blobs"));
+    assert.ok(blobs.length <= 3 && blobs.every((name) => !name.startsWith(".")), blobs.join());
+  });
+});
