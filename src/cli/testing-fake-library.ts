@@ -332,6 +332,50 @@ export interface FakeLibrary {
   closing?: () => void;
 }
 
+const MACHINE = {
+  name: "m",
+  id: "a".repeat(32),
+  state: "running",
+  error: null,
+  operation: null,
+  pid: 7,
+  description: "",
+  image: "",
+  hypervisor: "qemu pc-q35-7.2",
+  accelerator: "tcg",
+  cpu: "Nehalem",
+  cpus: 1,
+  memory: 2 ** 28,
+  disks: [{ size: 2 ** 30, base: null }],
+  nics: [{ network: "user", mac: "52:54:00:00:00:01" }],
+  lineage: [],
+  saved: "/tmp/cairn-fake/m/saved",
+  console_log: "/tmp/cairn-fake/m/live/console.log",
+  created_at: "2026-01-01T00:00:00.000Z",
+};
+const EXPORTED = {
+  path: "/tmp/cairn-fake/d",
+  save_point_id: ID_A,
+  state_digest: "a".repeat(64),
+  files: 1,
+  entries: 1,
+  bytes: 5,
+  duration_ms: 1,
+};
+const STATE = { state_id: "b".repeat(32), has_memory: true, duration_ms: 1 };
+const MACHINE_ANSWERS = {
+  createMachine: MACHINE,
+  startMachine: MACHINE,
+  stopMachine: { ...MACHINE, obeyed: true },
+  listMachines: { machines: [MACHINE] },
+  inspectMachine: MACHINE,
+  removeMachine: { name: "m" },
+  saveMachine: { name: "m", ...STATE, paused_ms: 1, save_point: POINT },
+  exportMachine: EXPORTED,
+  cloneMachine: { ...MACHINE, ready_ms: 1, duration_ms: 1, has_memory: true },
+  restoreMachine: { ...MACHINE, ...STATE, ready_ms: 1 },
+};
+
 /** Answers by name; an override may answer differently, throw or wait. */
 export function fakeLibrary(overrides: Overrides = {}, created = false): FakeLibrary {
   const fake: FakeLibrary = { library: undefined as unknown as CairnLibrary, asked: [], closed: 0 };
@@ -382,6 +426,7 @@ export function fakeLibrary(overrides: Overrides = {}, created = false): FakeLib
     verifyReceipt: RECEIPT,
     ...DATABASE_ANSWERS,
     ...BUNDLE_ANSWERS,
+    ...MACHINE_ANSWERS,
     importDirectory: {
       workspace: REF,
       save_point: POINT,
@@ -429,15 +474,7 @@ const CLIENT_ANSWERS: Record<string, unknown> = {
   verify: VERIFIED,
   verifyAll: VERIFIED,
   fork: FORKED,
-  exportPoint: {
-    path: "/tmp/cairn-fake/d",
-    save_point_id: ID_A,
-    state_digest: "a".repeat(64),
-    files: 1,
-    entries: 1,
-    bytes: 5,
-    duration_ms: 1,
-  },
+  exportPoint: EXPORTED,
   view: LEASE,
   listViews: [LEASE],
   closeView: LEASE,

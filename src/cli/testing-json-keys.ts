@@ -1,5 +1,8 @@
 import { BACKUP_DATA_KEYS, BACKUP_OBJECT_KEYS } from "./testing-backup-lines.ts";
 
+const MACHINE =
+  "name id state error operation pid description image hypervisor accelerator cpu cpus memory disks nics lineage saved console_log created_at";
+
 /** These lists are a contract with everybody who reads the output: they may grow, no name in them may go. */
 
 export const POINT_KEYS =
@@ -70,6 +73,18 @@ export const DATA_KEYS: Record<string, string> = {
   "context rm viking://resources/d": "uri files",
   "context reindex": "added removed changed indexed vectors",
   "context check": "ok expected indexed missing_records missing_files stale missing_vectors",
+  "vm create m --kernel k": MACHINE,
+  "vm run m --kernel k": MACHINE,
+  "vm start m": MACHINE,
+  "vm stop m": `${MACHINE} obeyed`,
+  "vm list": "machines",
+  "vm inspect m": MACHINE,
+  "vm console m": "name console_log",
+  "vm rm m": "name",
+  "vm save m": "name state_id has_memory paused_ms save_point duration_ms",
+  "vm export m --to-dir d": "path save_point_id state_digest files entries bytes duration_ms",
+  "vm clone m n": `${MACHINE} ready_ms duration_ms has_memory`,
+  "vm restore m": `${MACHINE} state_id ready_ms duration_ms has_memory`,
   "database list d": "databases unread",
   "database capture db --to f":
     "path label method reason bytes page_size pages sha256 held_ms wal_bytes_before wal_bytes_after statistics problems sidecars duration_ms",

@@ -14,7 +14,7 @@ import { VERSION } from "../formats/program.ts";
 test("the commands are these", () => {
   assert.equal(
     Object.keys(COMMANDS).join(" "),
-    "save restore undo run fork export import clone history why status diff show view pin unpin tag cleanup verify seal doctor store inspect backup receipt database bundle context serve-context serve-repository daemon service init workspaces relocate release engine completion __complete",
+    "save restore undo run fork export import clone history why status diff show view pin unpin tag cleanup verify seal doctor store inspect backup receipt database bundle context serve-context serve-repository vm daemon service init workspaces relocate release engine completion __complete",
   );
 });
 
@@ -60,9 +60,9 @@ test("the options of every command are these", async () => {
       inspect: "--password-file",
       backup:
         "-r,--repo --password-file --password-command --age-identity --limit-upload --limit-download --connections",
-      export: "--to-dir",
-      import: "--from-dir --name",
-      clone: "--from-dir --name",
+      export: "--to-dir --to-tar",
+      import: "--from-dir --from-tar --name",
+      clone: "--from-dir --from-tar --name",
       "serve-context": "--listen --socket --api-key-file --no-auth --max-file-size --layout --check",
       "serve-repository":
         "--path --listen --htpasswd --no-auth --private-repositories --append-only --tls-cert --tls-key --max-file-size --max-connections --check --hash-password",

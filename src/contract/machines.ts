@@ -230,6 +230,7 @@ export const MACHINE_DATA = {
   "vm stop": StopMachineResult,
   "vm list": ListMachinesResult,
   "vm inspect": MachineInfo,
+  "vm console": object({ name: text(), console_log: text() }),
   "vm rm": object({ name: text() }),
   "vm save": SaveMachineResult,
   "vm export": ExportPointResult,

@@ -151,7 +151,9 @@ function refuseOthers({ backing, isEncrypted, features }: DiskHeader, file: stri
           ? "has features that are not known"
           : null;
   if (why === null) return;
-  throw new CairnError("refused", `${printablePath(file)} ${why}`, { hint: "convert it: qemu-img convert -O qcow2" });
+  throw new CairnError("refused", `${printablePath(file)} ${why}`, {
+    hint: "make an image of it that stands alone, by qemu-img convert",
+  });
 }
 
 /** Bytes that a guest sees of an image that was kept. */

@@ -109,7 +109,7 @@ export const COMMANDS: Readonly<Record<string, CommandEntry>> = {
   },
   vm: {
     group: MACHINES,
-    summary: "virtual machines that are saved, cloned and restored while they run",
+    summary: "save, clone and restore virtual machines",
     load: () => import("./vm/index.ts"),
   },
   daemon: {

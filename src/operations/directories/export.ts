@@ -147,7 +147,7 @@ async function nameTar(
       "refused",
       `${printablePath(Buffer.from(socket.name, "latin1"))} is a socket, which a tar file does not hold`,
       {
-        hint: "export into a directory: --to-dir",
+        hint: "export it as a directory instead",
       },
     );
   const packed = join(dirname(file), temporaryName());

@@ -120,7 +120,7 @@ export async function removeMachine(
   return await withMachine(root, name, "rm", options, async (machine) => {
     const { force, deletePoints } = options;
     if (force !== true && processIn(machine.live) !== null)
-      throw new CairnError("refused", `${name} runs`, { hint: `stop it, or remove it all the same: --force` });
+      throw new CairnError("refused", `${name} runs`, { hint: "stop it, or remove it all the same: --force" });
     if (existsSync(machine.saved)) {
       if (deletePoints !== true)
         throw new CairnError("refused", `${name} has saved states, which would go with it`, {

@@ -1,6 +1,6 @@
 import { once } from "node:events";
 import net from "node:net";
-import { CairnError } from "../../../errors.ts";
+import { CairnError, throwIfAborted } from "../../../errors.ts";
 import type { CommandDefinition } from "../../command.ts";
 import { MACHINES, machinesOf, NAME } from "./place.ts";
 
@@ -21,17 +21,22 @@ export const command: CommandDefinition = {
       });
     return {
       data: { name: info.name, console_log: info.console_log },
-      text: () => "",
-      afterwards: async () => speak(`/proc/${info.pid}/cwd/console.sock`, context.signal),
+      // A program reads the log, or opens the socket itself.
+      ...(context.globals.json
+        ? {}
+        : {
+            text: () => "",
+            afterwards: async () => speak(`/proc/${info.pid}/cwd/console.sock`, context.signal),
+          }),
     };
   },
 };
 
 /** Joins the terminal to a machine's console until either ends, or Ctrl-] is typed. */
 async function speak(path: string, signal: AbortSignal): Promise<void> {
-  const socket = net.connect({ path, signal });
+  const socket = net.connect(path);
   const { stdin, stdout } = process;
-  await once(socket, "connect");
+  await once(socket, "connect", { signal });
   const terminal = stdin.isTTY ? stdin : null;
   terminal?.setRawMode(true);
   if (terminal !== null) process.stderr.write("connected; Ctrl-] leaves\r\n");
@@ -43,7 +48,10 @@ async function speak(path: string, signal: AbortSignal): Promise<void> {
   stdin.on("data", typed);
   socket.pipe(stdout, { end: false });
   try {
-    await once(socket, "close");
+    await once(socket, "close", { signal });
+  } catch (error) {
+    throwIfAborted(signal);
+    throw error;
   } finally {
     terminal?.setRawMode(false);
     stdin.off("data", typed);
