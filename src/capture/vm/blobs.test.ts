@@ -1,0 +1,91 @@
+import assert from "node:assert/strict";
+import { execFileSync, spawnSync } from "node:child_process";
+import {
+  existsSync,
+  mkdirSync,
+  mkdtempSync,
+  readdirSync,
+  readFileSync,
+  rmSync,
+  truncateSync,
+  writeFileSync,
+} from "node:fs";
+import { tmpdir } from "node:os";
+import path from "node:path";
+import { after, test } from "node:test";
+import type { CairnError } from "../../errors.ts";
+import { addBlob, addImage, checkDisk, imageSize, newDisk, removeUnusedBlobs, shareBlobs } from "./blobs.ts";
+import { blobFile, machinesFolder } from "./machine.ts";
+
+const FOLDER = mkdtempSync(path.join(tmpdir(), "cairn-blobs-"));
+after(() => rmSync(FOLDER, { recursive: true, force: true }));
+const skip = spawnSync("qemu-img", ["--version"]).status === 0 ? false : "qemu-img is not installed";
+const root = machinesFolder(path.join(FOLDER, "machines"));
+const at = (name: string): string => path.join(FOLDER, name);
+const image = (...args: string[]): void => void execFileSync("qemu-img", args, { stdio: "ignore" });
+const refused = async (work: () => unknown, code: string, message: RegExp): Promise<void> => {
+  await assert.rejects(
+    async () => await work(),
+    (error: CairnError) => error.code === code && message.test(error.message),
+  );
+};
+
+test(
+  "an image is kept in QEMU's format by its digest, with its holes, whichever of the two it has",
+  { skip },
+  async () => {
+    writeFileSync(at("raw"), Buffer.alloc(1 << 20, 7));
+    truncateSync(at("raw"), 1 << 30);
+    const digest = await addImage(root, at("raw"), undefined);
+    assert.equal(imageSize(root, digest), 1 << 30);
+    assert.ok(readFileSync(blobFile(root, digest)).length < 4 << 20);
+    image("convert", "-O", "qcow2", at("raw"), at("own.qcow2"));
+    assert.equal(await addImage(root, at("own.qcow2"), undefined), digest, "equal content is kept once");
+  },
+);
+
+test(
+  "an image that leads to another file is refused, as a base and as a disk that came from elsewhere",
+  { skip },
+  async () => {
+    writeFileSync(at("secret"), "root:x:0:0\n".repeat(100));
+    image("create", "-f", "qcow2", "-b", at("secret"), "-F", "raw", at("backed.qcow2"));
+    image("create", "-f", "qcow2", "-o", `data_file=${at("data")}`, at("external.qcow2"), "1M");
+    for (const name of ["backed.qcow2", "external.qcow2"]) {
+      await refused(() => addImage(root, at(name), undefined), "refused", /names another file/);
+      await refused(() => checkDisk(at(name), 1 << 20), "refused", /names another file/);
+    }
+    const bytes = readFileSync(at("own.qcow2"));
+    bytes.writeUInt32BE(1, 32);
+    writeFileSync(at("encrypted.qcow2"), bytes);
+    await refused(() => addImage(root, at("encrypted.qcow2"), undefined), "refused", /encrypted/);
+    await refused(() => checkDisk(at("raw"), 1 << 30), "damaged", /no qcow2/);
+    await refused(() => checkDisk(at("own.qcow2"), 5), "damaged", /5 are said/);
+    await refused(() => checkDisk(at("none"), 5), "damaged", /missing/);
+    assert.deepEqual(
+      readdirSync(path.join(root, ".shared/blobs")).filter((name) => name.startsWith(".")),
+      [],
+    );
+    mkdirSync(at("disks"));
+    await newDisk(at("disks"), 0, 1 << 20);
+    checkDisk(at("disks/disk-0.qcow2"), 1 << 20);
+  },
+);
+
+test(
+  "a file is kept under a digest only when that is its own, and goes when no machine needs it",
+  { skip },
+  async () => {
+    writeFileSync(at("file"), "content");
+    const digest = await addBlob(root, at("file"));
+    await refused(() => addBlob(root, at("file"), { digest: "0".repeat(64) }), "damaged", /another content/);
+    assert.equal(await addBlob(root, at("gone"), { digest }), digest, "one that is there is not copied again");
+    {
+      using _shared = await shareBlobs(root, {});
+      await removeUnusedBlobs(root);
+      assert.ok(existsSync(blobFile(root, digest)), "somebody adds files");
+    }
+    await removeUnusedBlobs(root);
+    assert.ok(!existsSync(blobFile(root, digest)));
+  },
+);
