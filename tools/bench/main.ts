@@ -4,14 +4,22 @@ import { availableParallelism, cpus, tmpdir, totalmem } from "node:os";
 import path from "node:path";
 import { parseArgs } from "node:util";
 import { Bench, type BenchCase } from "./bench.ts";
-import { BUNDLE_CASES, CASES, ENGINE_CASES, REPOSITORY_CASES, SHOWN_CASES, SQLITE_CASES } from "./cases/index.ts";
+import {
+  BUNDLE_CASES,
+  CASES,
+  ENGINE_CASES,
+  MACHINE_CASES,
+  REPOSITORY_CASES,
+  SHOWN_CASES,
+  SQLITE_CASES,
+} from "./cases/index.ts";
 import { dataSet } from "./data/data-sets.ts";
 import { peerStores } from "./peer-stores.ts";
 import { writeReport } from "./report.ts";
 import { isInstalled } from "./stores.ts";
 import { type Result, resultLines } from "./result.ts";
 
-const ALL_CASES = [...CASES, ...ENGINE_CASES, ...REPOSITORY_CASES, ...SQLITE_CASES, ...BUNDLE_CASES];
+const ALL_CASES = [...CASES, ...ENGINE_CASES, ...REPOSITORY_CASES, ...SQLITE_CASES, ...BUNDLE_CASES, ...MACHINE_CASES];
 
 /** By the word that names them. */
 const GROUPS: Readonly<Record<string, readonly BenchCase[]>> = {
@@ -20,6 +28,7 @@ const GROUPS: Readonly<Record<string, readonly BenchCase[]>> = {
   repository: REPOSITORY_CASES,
   sqlite: SQLITE_CASES,
   bundles: BUNDLE_CASES,
+  machines: MACHINE_CASES,
   shown: SHOWN_CASES,
 };
 
@@ -34,6 +43,7 @@ rustic and kopia, on the same data in one run and holds the medians against the 
                       100 Mbit/s
   sqlite              a database of 1 GiB that is open, of which 1 % changed; needs the sqlite3 program
   bundles             a subtree of a context store as a bundle of 1 GiB; with OpenViking where it is installed
+  machines            virtual machines beside QEMU's own snapshots, and export directories beside cp
   shown               what docs/benchmarks.md shows; with --docs it is written anew, and its charts
 
   -n, --repeats N     measurements of each (default 5)

@@ -14,8 +14,10 @@ import { backupWide } from "./backup-wide.ts";
 import { engineLatency } from "./engine-latency.ts";
 import { reflinkClone, reflinkLarge } from "./reflink-clone.ts";
 import { snapshots } from "./snapshots.ts";
+import { exportDirectory } from "./export-directory.ts";
 import { firstSave } from "./first-save.ts";
 import { fullRestore } from "./full-restore.ts";
+import { machines } from "./machines.ts";
 import { manyPoints } from "./many-points.ts";
 import { memory } from "./memory.ts";
 import { onePercent } from "./one-percent.ts";
@@ -64,6 +66,9 @@ export const SQLITE_CASES: readonly BenchCase[] = [sqliteRandom, sqliteClustered
 
 /** Context stores as bundles. */
 export const BUNDLE_CASES: readonly BenchCase[] = [bundles];
+
+/** Machines and export directories. */
+export const MACHINE_CASES: readonly BenchCase[] = [machines, exportDirectory];
 
 /** What docs/benchmarks.md shows: each has a bar against the newest programs that do the same. */
 export const SHOWN_CASES: readonly BenchCase[] = [
