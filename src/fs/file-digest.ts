@@ -1,10 +1,13 @@
-import { createHash } from "node:crypto";
+import { createHash, hash } from "node:crypto";
 import { closeSync, fstatSync, readSync } from "node:fs";
 import type { Pacer } from "../pacer.ts";
 import { openRegular } from "./regular-file.ts";
 import type { RawPath } from "./safe-path.ts";
 
 const PIECE = 1 << 20;
+/** For files that are read between two waits. */
+const small = Buffer.allocUnsafe(PIECE);
+const oneShot = (bytes: Uint8Array): string => hash("sha256", bytes, "hex");
 
 export interface FileDigest {
   size: number;
@@ -18,15 +21,17 @@ export async function digestOfFile(file: RawPath, pace: Pacer): Promise<FileDige
   const fd = openRegular(file);
   try {
     const { size, blocks } = fstatSync(fd);
-    const hash = createHash("sha256");
-    const piece = Buffer.allocUnsafe(Math.min(PIECE, size + 1));
-    for (;;) {
-      const length = readSync(fd, piece, 0, piece.length, null);
-      if (length === 0) break;
-      hash.update(piece.subarray(0, length));
-      await pace();
+    const piece = size < PIECE ? small : Buffer.allocUnsafe(PIECE);
+    let length = readSync(fd, piece, 0, piece.length, null);
+    // One read tells of most files that they end there, and their digest is one call.
+    if (length < PIECE && length === size)
+      return { size, allocated: blocks * 512, sha256: oneShot(piece.subarray(0, length)) };
+    const running = createHash("sha256");
+    for (; length > 0; length = readSync(fd, piece, 0, piece.length, null)) {
+      running.update(piece.subarray(0, length));
+      if (piece !== small) await pace();
     }
-    return { size, allocated: blocks * 512, sha256: hash.digest("hex") };
+    return { size, allocated: blocks * 512, sha256: running.digest("hex") };
   } finally {
     closeSync(fd);
   }
