@@ -76,6 +76,7 @@ const OPTIONS: readonly (readonly [string, string])[] = [
   [String.raw`--level (\d)`, "`level: $1`"],
   ["--overwrite", "`overwrite`"],
   ["--delete-points", "`deletePoints`"],
+  ["--nic TAP", "`nics`"],
   ["--force\\b", "`force`"],
   ["--through-sqlite", "`throughSqlite`"],
   ["--keep-present", "`keepPresent`"],

@@ -170,7 +170,11 @@ const source = {
   point: opt(text("MACHINE or MACHINE@POINT: a saved state of a machine in the same folder")),
   fromDirectory: opt(place("an export directory; it or `point` is given, and not both")),
 };
-export const CloneMachineOptions = object({ ...CallOptions.entries, ...source });
+export const CloneMachineOptions = object({
+  ...CallOptions.entries,
+  ...source,
+  nics: opt(list(text(), "`user` or a tap for each network device, in place of the source's")),
+});
 export type CloneMachineOptions = Of<typeof CloneMachineOptions>;
 const brought = {
   ready_ms: number("from the call until the guest could run"),

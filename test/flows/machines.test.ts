@@ -1,5 +1,5 @@
 import assert from "node:assert/strict";
-import { execFileSync, spawn } from "node:child_process";
+import { execFileSync, spawn, spawnSync } from "node:child_process";
 import { createHash, randomBytes } from "node:crypto";
 import fs from "node:fs";
 import path from "node:path";
@@ -17,6 +17,12 @@ const IMAGE = path.join(SCRATCH, "image");
 const DATA = randomBytes(25 << 20);
 let saved: Count;
 let a: Guest;
+
+/** Why no tap can be made here; false where one can. */
+function noTap(): string | false {
+  if (process.geteuid?.() !== 0 || !fs.existsSync("/dev/net/tun")) return "needs root and /dev/net/tun";
+  return spawnSync("ip", ["-V"]).status === 0 ? false : "ip is not installed";
+}
 
 const refused = (line: string[]): { code: string; message: string } => {
   const { error, stdout } = cairn(["vm", ...line, "--machines", MACHINES]);
@@ -243,6 +249,29 @@ suite("virtual machines", { skip }, () => {
     const bytes = [`blobs/${base}`, "disk-0.qcow2"].map((name) => fs.statSync(path.join(content, name)).blocks * 512);
     assert.ok(bytes[0]! >= DATA.length && bytes[0]! + bytes[1]! < 30 << 20, bytes.join());
     assert.ok(allocated(path.join(GOLDEN, "content")) < 256 << 20, "holes of memory are holes");
+  });
+
+  test("a machine with a tap is cloned with another, saved and brought back", { skip: noTap() }, async () => {
+    const taps = ["cairntest0", "cairntest1"];
+    for (const tap of taps) execFileSync("ip", ["tuntap", "add", "dev", tap, "mode", "tap"]);
+    try {
+      const { kernel, initrd } = files as { kernel: string; initrd: string };
+      const tapped = await boot("tapped", { kernel, initrd }, ["--nic", taps[0]!]);
+      vm("save", "tapped");
+      assert.equal(refused(["clone", "tapped", "tapped-2", "--nic", "user"]).code, "usage");
+      assert.equal(refused(["clone", "tapped", "tapped-2"]).code, "io", "its tap is in use");
+      vm("clone", "tapped", "tapped-2", "--nic", taps[1]!);
+      const second = new Guest("tapped-2");
+      assert.notEqual((await second.counted(2)).at(-1)!.mac, (await tapped.counted()).at(-1)!.mac);
+      vm("save", "tapped-2");
+      for (const guest of [tapped, second]) {
+        vm("restore", guest.name);
+        await guest.counted();
+        vm("rm", guest.name, "--force", "--delete-points");
+      }
+    } finally {
+      for (const tap of taps) execFileSync("ip", ["tuntap", "del", "dev", tap, "mode", "tap"]);
+    }
   });
 
   test("a machine stops, starts afresh, is saved at rest, and is removed only with its points", async () => {

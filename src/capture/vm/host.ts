@@ -1,5 +1,5 @@
 import { execFile, execFileSync } from "node:child_process";
-import { mkdtempSync, rmSync, statSync, writeFileSync } from "node:fs";
+import { accessSync, constants, mkdtempSync, rmSync, statSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { delimiter, join } from "node:path";
 import { CairnError } from "../../errors.ts";
@@ -61,7 +61,12 @@ function readKept(file: string, stamp: string, program: string): Host | null {
 export function programOf(name: string): string {
   for (const folder of (process.env["PATH"] ?? "").split(delimiter)) {
     const file = join(folder, name);
-    if (folder !== "" && statSync(file, { throwIfNoEntry: false })?.isFile() === true) return file;
+    try {
+      accessSync(file, constants.X_OK);
+      if (folder !== "") return file;
+    } catch {
+      // Not there, or not for this user.
+    }
   }
   throw new CairnError("not_found", `${name} is not installed`, { hint: INSTALL });
 }

@@ -3,7 +3,7 @@ import { existsSync, mkdirSync, readdirSync, realpathSync, renameSync, rmSync } 
 import { join } from "node:path";
 import { CairnError } from "../../errors.ts";
 import { failpoint } from "../../failpoint.ts";
-import type { Hardware, MachineNames } from "../../formats/machine/machine.ts";
+import { type Hardware, isTapName, type MachineNames, type Nic } from "../../formats/machine/machine.ts";
 import { fsyncDirectory, TEMPORARY_PREFIX } from "../../fs/durable.ts";
 import { acquireLock, type Lock, lockHolder } from "../../fs/lock.ts";
 import { removeAll } from "../../fs/remove-all.ts";
@@ -139,6 +139,13 @@ export interface NewMachine extends Omit<MachineNames, "image"> {
   nics: readonly string[];
 }
 
+/** A network device with an address of its own: `user`, or the name of a tap. */
+export function newNic(network: string): Nic {
+  if (network === "user") return { network, tap: null, mac: newMac() };
+  if (isTapName(network)) return { network: "tap", tap: network, mac: newMac() };
+  throw new CairnError("usage", `${JSON.stringify(network.slice(0, 80))} is no name of a tap`);
+}
+
 /** The record of a machine that is not made yet. */
 export function newRecord(names: MachineNames, hardware: Hardware): MachineRecord {
   return {
@@ -178,9 +185,7 @@ export async function createMachine(
     kernel: await kept(kernel),
     initrd: await kept(initrd),
     disks: disks.map((size, i) => ({ size: size ?? least, base: i === 0 ? base : null })),
-    nics: nics.map((each) =>
-      each === "user" ? { network: "user", tap: null, mac: newMac() } : { network: "tap", tap: each, mac: newMac() },
-    ),
+    nics: nics.map(newNic),
   };
   const small = hardware.disks.find(({ size }, i) => size < 512 || (i === 0 && size < least));
   if (small !== undefined)

@@ -1,5 +1,5 @@
 import { randomBytes, randomUUID } from "node:crypto";
-import { existsSync, mkdirSync, readdirSync, renameSync, rmSync } from "node:fs";
+import { chmodSync, existsSync, mkdirSync, readdirSync, renameSync, rmSync } from "node:fs";
 import { join } from "node:path";
 import { CairnError } from "../../errors.ts";
 import { failpoint } from "../../failpoint.ts";
@@ -13,6 +13,7 @@ import {
   filesOf,
   type Hardware,
   MEMORY,
+  type Nic,
   type SavedMachine,
   SIDECAR,
 } from "../../formats/machine/machine.ts";
@@ -169,7 +170,10 @@ export async function giveState(machine: Machine, { saved }: Taken, from: string
   failpoint("vm-save.begun");
   for (const name of filesOf(saved)) {
     const [source, target] = [join(from, name), join(machine.saved, name)];
-    if (existsSync(source)) renameSync(source, target);
+    if (!existsSync(source)) continue;
+    // A guest's memory and disks have its secrets.
+    chmodSync(source, 0o600);
+    renameSync(source, target);
   }
   const wanted = new Set(filesOf(saved));
   const names = [MEMORY, DEVICES, ...readdirSync(join(machine.saved, BLOBS)).map((name) => `${BLOBS}/${name}`)];
@@ -221,23 +225,35 @@ export function checkFits(host: Host, saved: SavedMachine): void {
   });
 }
 
-/** Puts the files of a state into a folder of a machine, which QEMU can be started in; what is mapped as its memory. */
+export interface Bring {
+  from: string;
+  into: string;
+  /** SHA-256 of its memory. */
+  memory: string;
+  /** Network devices that the machine is to have. */
+  nics: readonly Nic[];
+  signal?: AbortSignal | undefined;
+}
+
+/** Puts the files of a state into a folder of a machine, which QEMU can be started in; the digest of what it is to map as its memory, or null. */
 export async function bringState(
   machine: Machine,
   saved: SavedMachine,
-  { from, into, memory, signal }: { from: string; into: string; memory: string; signal?: AbortSignal | undefined },
+  { from, into, memory, nics, signal }: Bring,
 ): Promise<string | null> {
   for (const digest of blobsOf(saved.hardware))
     await addBlob(machine.root, join(from, BLOBS, digest), { digest, signal });
   mkdirSync(into, { mode: 0o700 });
   const own = [...saved.hardware.disks.map((_, i) => diskFile(i)), ...(saved.hasMemory ? [DEVICES] : [])];
+  // A second QEMU, which mapped memory needs when it is saved, cannot have the same tap.
+  const isMapped = saved.hasMemory && nics.every(({ network }) => network === "user");
+  if (saved.hasMemory && !isMapped) own.push(MEMORY);
   await copyFiles(
     own.map((name) => join(from, name)),
     into,
     { signal },
   );
-  if (!saved.hasMemory) return null;
-  return await addBlob(machine.root, join(from, MEMORY), { digest: memory, signal });
+  return isMapped ? await addBlob(machine.root, join(from, MEMORY), { digest: memory, signal }) : null;
 }
 
 /** Starts QEMU with a state, and has it wait: it is whole and does not run. */

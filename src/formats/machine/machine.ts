@@ -90,6 +90,7 @@ const NAME = /^[A-Za-z0-9][A-Za-z0-9._-]{0,62}$/;
 const MAC = /^[0-9a-f]{2}(?::[0-9a-f]{2}){5}$/;
 const TAP = /^[A-Za-z0-9._-]{1,15}$/;
 
+export const isTapName = (name: string): boolean => TAP.test(name);
 /** True for what a machine may be called. */
 export const isMachineName = (name: string): boolean => NAME.test(name);
 

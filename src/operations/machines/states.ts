@@ -2,7 +2,7 @@ import { existsSync, mkdirSync, realpathSync } from "node:fs";
 import { join } from "node:path";
 import { shareBlobs, removeUnusedBlobs } from "../../capture/vm/blobs.ts";
 import { hostOf } from "../../capture/vm/host.ts";
-import { makeMachine, newRecord, swapState, withMachine } from "../../capture/vm/life.ts";
+import { makeMachine, newNic, newRecord, swapState, withMachine } from "../../capture/vm/life.ts";
 import { Machine, type MachineRecord, machinesFolder } from "../../capture/vm/machine.ts";
 import { resume, type Running, runningIn } from "../../capture/vm/qemu.ts";
 import {
@@ -11,7 +11,6 @@ import {
   giveState,
   loadState,
   newGeneration,
-  newMac,
   renewNics,
   takeState,
 } from "../../capture/vm/state.ts";
@@ -158,19 +157,29 @@ export async function cloneMachine(
     const host = await hostOf(folder);
     checkFits(host, saved);
     const { hardware, hasMemory, description, image } = saved;
-    const nics = hardware.nics.map((nic) => ({ ...nic, mac: newMac() }));
+    const networks = options.nics ?? hardware.nics.map(({ tap }) => tap ?? "user");
+    if (networks.length !== hardware.nics.length)
+      throw new CairnError(
+        "usage",
+        `the state has ${hardware.nics.length} network devices, and ${networks.length} are given`,
+      );
+    if (hasMemory && hardware.nics.some(({ tap }, i) => tap !== null && networks[i] === "user"))
+      throw new CairnError("usage", "a guest that has a tap goes on with a tap alone", {
+        hint: "name one for each: --nic TAP",
+      });
+    const nics = networks.map(newNic);
     const record: MachineRecord = {
       ...newRecord({ name, description, image }, { ...hardware, nics }),
-      mapped: hasMemory ? memory : null,
       foreignNics: hasMemory && nics.length > 0,
     };
     let running: Running | null = null;
     const machine = new Machine(folder, name);
     const made = await makeMachine(folder, record, options, async () => {
-      await bringState(machine, saved, { from: content, into: machine.live, memory, signal: options.signal });
+      const { signal } = options;
+      const mapped = await bringState(machine, saved, { from: content, into: machine.live, memory, nics, signal });
       failpoint("vm-clone.brought");
-      if (hasMemory) running = await loadState(host, machine, record, machine.live);
-      return { ...record, state: hasMemory ? "stopped" : "created" };
+      if (hasMemory) running = await loadState(host, machine, { ...record, mapped }, machine.live);
+      return { ...record, mapped, state: hasMemory ? "stopped" : "created" };
     });
     const readyMs = performance.now() - started;
     await goOn(machine, made, running, options);
@@ -242,7 +251,13 @@ export async function restoreMachine(
       const host = await hostOf(machine.root);
       checkFits(host, saved);
       try {
-        const mapped = await bringState(machine, saved, { from: content, into: machine.next, memory, signal });
+        const mapped = await bringState(machine, saved, {
+          from: content,
+          into: machine.next,
+          memory,
+          nics: own,
+          signal,
+        });
         failpoint("vm-restore.staged");
         const after: MachineRecord = {
           ...record,

@@ -1,5 +1,5 @@
 import {
-  type CloneMachineOptions,
+  CloneMachineOptions,
   ExportMachineOptions,
   RestoreMachineOptions,
   SaveMachineOptions,
@@ -65,13 +65,18 @@ export const exportState: CommandDefinition = {
   },
 };
 
+const CLONED = new VerbOptions(CloneMachineOptions.entries, {
+  point: null,
+  fromDirectory: null,
+  nics: { flags: "--nic <network>" },
+});
 export const clone: CommandDefinition = {
   name: "vm clone",
   arguments: [
     { name: "<source>", text: "MACHINE or MACHINE@POINT; with --from-dir the new machine's name" },
     { name: "[name]", text: "of the new machine" },
   ],
-  options: [FROM, MACHINES],
+  options: [FROM, ...CLONED.definitions, MACHINES],
   examples: [
     { line: "cairn vm clone web web-2", text: "of the last saved state" },
     { line: "cairn vm clone --from-dir /mnt/golden/web web-3", text: "of a directory, which is only read" },
@@ -90,6 +95,7 @@ export const clone: CommandDefinition = {
     const result = await library.cloneMachine(machinesOf(context, input), second ?? first, {
       ...context.callOptions(),
       ...source,
+      ...CLONED.read(context, input),
     });
     return {
       data: result,
