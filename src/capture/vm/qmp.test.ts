@@ -4,7 +4,7 @@ import net from "node:net";
 import { tmpdir } from "node:os";
 import path from "node:path";
 import { after, test } from "node:test";
-import { CairnError } from "../../errors.ts";
+import type { CairnError } from "../../errors.ts";
 import { migrated } from "./qemu.ts";
 import { Qmp } from "./qmp.ts";
 
