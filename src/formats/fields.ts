@@ -155,6 +155,18 @@ export class Fields {
     return this.#get(key) === null ? null : this.object(key);
   }
 
+  /** Throws `newer_version` for a file of any version but this one, with what was found. */
+  requireVersion(wanted: number): void {
+    const found = this.#get("version");
+    if (found === wanted) return;
+    if (found === undefined) throw this.wrong("version", String(wanted));
+    throw new CairnError(
+      "newer_version",
+      `${this.what} is of version ${JSON.stringify(found)}; this program knows ${wanted}`,
+      { hint: "use a newer Cairn", details: { actual: found, expected: wanted } },
+    );
+  }
+
   /** The members that nobody asked for: written again unchanged. Empty when there are none. */
   rest(): JsonObject {
     const asked = new Set(this.#asked);

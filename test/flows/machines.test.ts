@@ -1,6 +1,7 @@
 import assert from "node:assert/strict";
 import { execFileSync, spawn, spawnSync } from "node:child_process";
 import { createHash, randomBytes } from "node:crypto";
+import { once } from "node:events";
 import fs from "node:fs";
 import path from "node:path";
 import { after, before, suite, test } from "node:test";
@@ -251,6 +252,110 @@ suite("virtual machines", { skip }, () => {
     assert.ok(allocated(path.join(GOLDEN, "content")) < 256 << 20, "holes of memory are holes");
   });
 
+  test("a directory whose files are links or pipes, or of another size, is refused, whatever its envelope says", () => {
+    const victim = path.join(SCRATCH, "victim.qcow2");
+    execFileSync("qemu-img", ["create", "-q", "-f", "qcow2", victim, "10G"]);
+    type Envelope = {
+      files: { name: string; size: number; sha256: string }[];
+      entries: { name: string; kind: string; target_b64?: string }[];
+    };
+    const spoilt = (name: string, spoil: (file: string) => object | null): string => {
+      const directory = path.join(SCRATCH, `hostile-${name}`);
+      fs.cpSync(GOLDEN, directory, { recursive: true });
+      const [file, envelope] = [path.join(directory, "content", name), path.join(directory, "snapshot.json")];
+      const value = JSON.parse(fs.readFileSync(envelope, "utf8")) as Envelope;
+      fs.rmSync(file);
+      const entry = spoil(file);
+      const listed = value.files.find((each) => each.name === `content/${name}`)!;
+      if (entry === null) Object.assign(listed, { size: 0, sha256: createHash("sha256").digest("hex") });
+      else {
+        value.files.splice(value.files.indexOf(listed), 1);
+        value.entries.push({ name: `content/${name}`, kind: "symlink", ...entry });
+      }
+      fs.writeFileSync(envelope, JSON.stringify(value));
+      return directory;
+    };
+    const link = (file: string): object => {
+      fs.symlinkSync(victim, file);
+      return { target_b64: Buffer.from(victim).toString("base64") };
+    };
+    const pipe = (file: string): object => {
+      execFileSync("mkfifo", [file]);
+      return { kind: "fifo" };
+    };
+    const empty = (file: string): null => {
+      fs.writeFileSync(file, "");
+      return null;
+    };
+    for (const [name, spoil] of [
+      ["disk-0.qcow2", link],
+      ["memory", link],
+      ["devices", pipe],
+      ["memory", empty],
+    ] as const) {
+      const directory = spoilt(name, spoil);
+      const error = refused(["clone", "--from-dir", directory, "hostile"]);
+      assert.equal(error.code, "damaged", error.message);
+      assert.match(error.message, new RegExp(name));
+      fs.rmSync(directory, { recursive: true });
+    }
+    const outside = path.join(SCRATCH, "outside");
+    fs.mkdirSync(outside);
+    fs.copyFileSync(path.join(GOLDEN, "snapshot.json"), path.join(outside, "snapshot.json"));
+    fs.symlinkSync(path.join(GOLDEN, "content"), path.join(outside, "content"));
+    assert.equal(refused(["clone", "--from-dir", outside, "hostile"]).code, "damaged");
+    assert.ok(!fs.existsSync(path.join(MACHINES, "hostile")));
+  });
+
+  test("a new machine takes nobody's folder, and what no machine can have is a usage error", () => {
+    const kernel = ["--kernel", (files as { kernel: string }).kernel];
+    fs.mkdirSync(path.join(MACHINES, "documents"));
+    fs.writeFileSync(path.join(MACHINES, "documents/thesis"), "years");
+    assert.equal(refused(["create", "documents", ...kernel]).code, "already_exists");
+    assert.equal(refused(["clone", "a", "documents"]).code, "already_exists");
+    assert.equal(fs.readFileSync(path.join(MACHINES, "documents/thesis"), "utf8"), "years");
+    for (const wrong of [
+      ["--cpu", "Nehalem,+vmx"],
+      ["--memory", "1M"],
+      ["--memory", "100000000"],
+      ["--nic", "tap 0"],
+      ["--disk", "0"],
+    ])
+      assert.equal(refused(["create", "wrong", ...kernel, ...wrong]).code, "usage", wrong.join());
+    assert.equal(refused(["create", "../wrong", ...kernel]).code, "usage");
+    vm("create", "odd", ...kernel, "--disk", "1000000");
+    vm("save", "odd");
+    vm("clone", "odd", "odd-2");
+    for (const name of ["odd", "odd-2"]) vm("rm", name, "--delete-points");
+  });
+
+  test("a guest that was paused while its state moved goes on when QEMU answers too late", async () => {
+    const before = (await a.counted()).at(-1)!;
+    const line = ["vm", "save", "a", "--machines", MACHINES];
+    const gate = path.join(SCRATCH, "gate");
+    fs.writeFileSync(gate, "");
+    const child = spawn(process.execPath, [buildCommand(), ...line, "--json"], {
+      stdio: ["ignore", "pipe", "pipe"],
+      env: { ...process.env, CAIRN_FAILPOINT: `vm-save.moving@${gate}` },
+    });
+    let said = "";
+    child.stdout.on("data", (text) => (said += String(text)));
+    const waits = once(child.stderr, "data");
+    await waits;
+    process.kill(a.pid()!, "SIGSTOP");
+    fs.rmSync(gate);
+    await once(child, "exit");
+    assert.match(said, /did not answer/);
+    process.kill(a.pid()!, "SIGCONT");
+    await a.counted(2);
+    assert.ok(a.counts().at(-1)!.count > before.count);
+    vm("save", "a");
+    assert.deepEqual(
+      fs.readdirSync(path.join(a.folder, "live")).filter((name) => name.startsWith("stream")),
+      [],
+    );
+  });
+
   test("a machine with a tap is cloned with another, saved and brought back", { skip: noTap() }, async () => {
     const taps = ["cairntest0", "cairntest1"];
     for (const tap of taps) execFileSync("ip", ["tuntap", "add", "dev", tap, "mode", "tap"]);
@@ -259,7 +364,8 @@ suite("virtual machines", { skip }, () => {
       const tapped = await boot("tapped", { kernel, initrd }, ["--nic", taps[0]!]);
       vm("save", "tapped");
       assert.equal(refused(["clone", "tapped", "tapped-2", "--nic", "user"]).code, "usage");
-      assert.equal(refused(["clone", "tapped", "tapped-2"]).code, "io", "its tap is in use");
+      assert.equal(refused(["clone", "tapped", "tapped-2"]).code, "usage", "its tap is in use");
+      assert.equal(refused(["clone", "tapped", "tapped-2", "--nic", "cairnnone"]).code, "not_found");
       vm("clone", "tapped", "tapped-2", "--nic", taps[1]!);
       const second = new Guest("tapped-2");
       assert.notEqual((await second.counted(2)).at(-1)!.mac, (await tapped.counted()).at(-1)!.mac);

@@ -24,8 +24,8 @@ export interface DirectoryCall {
 /** Files that need not be read, since they were before and nothing has changed them. */
 export interface KnownFiles {
   has(name: string, sha256: string): boolean;
-  /** Takes note of a file that is about to be read; the function is called when it is right. */
-  about(name: string, sha256: string): () => void;
+  /** Takes note of a file that was read, and is right. */
+  isRight(name: string): void;
 }
 
 function placeOf(root: string, name: string): Buffer {
@@ -94,6 +94,8 @@ export async function verifyDirectory(
     if (listed.has(each.name)) throw bad(each.name, "is listed twice");
     listed.set(each.name, each);
   }
+  if (lstatSync(join(root, CONTENT), { throwIfNoEntry: false })?.isDirectory() !== true)
+    throw bad(CONTENT, "is missing, or is no folder");
   const pace = newPacer(signal);
   let done = 0;
   for (const { name, kind } of namesBelow(root, CONTENT)) {
@@ -116,11 +118,10 @@ export async function verifyDirectory(
       });
     onFile?.(++done);
     if (known?.has(name, wanted.sha256) === true) continue;
-    const isRight = known?.about(name, wanted.sha256);
     const { sha256 } = await digestOfFile(placeOf(root, name), pace);
     if (sha256 !== wanted.sha256)
       throw bad(name, "is not what was exported", { field: "sha256", expected: wanted.sha256, actual: sha256 });
-    isRight?.();
+    known?.isRight(name);
   }
   const [missing] = listed.keys();
   if (missing !== undefined) throw bad(missing, "is missing");

@@ -18,7 +18,7 @@ export async function packTar(directory: string, file: string, signal: AbortSign
 /** Unpacks a file into an empty folder; what a directory does not have is not unpacked. Throws `damaged` for a file that is no whole tar of one, `no_space`. */
 export async function unpackTar(file: string, into: string, signal: AbortSignal | undefined): Promise<void> {
   const form = ["--extract", "--preserve-permissions", "--delay-directory-restore", ...ALL];
-  const what = [`--file=${file}`, "--force-local", `--directory=${into}`, CONTENT, ENVELOPE];
+  const what = [`--file=${file}`, "--force-local", `--directory=${into}`];
   try {
     await runTool("tar", [...form, ...what], { signal, missing: MISSING });
   } catch (error) {

@@ -13,9 +13,10 @@ import { join } from "node:path";
 import { CairnError } from "../../errors.ts";
 import { blobsOf, diskFile } from "../../formats/machine/machine.ts";
 import { runTool } from "../../fs/child-pipes.ts";
-import { fsyncDirectory, temporaryName } from "../../fs/durable.ts";
+import { fsyncDirectory, TEMPORARY_PREFIX, temporaryName } from "../../fs/durable.ts";
 import { digestOfFile } from "../../fs/file-digest.ts";
 import { acquireLock, type Lock } from "../../fs/lock.ts";
+import { removeAll } from "../../fs/remove-all.ts";
 import { openRegular } from "../../fs/regular-file.ts";
 import { printablePath } from "../../fs/safe-path.ts";
 import { newPacer } from "../../pacer.ts";
@@ -47,7 +48,7 @@ export async function addBlob(
 
 /** Keeps a disk image in QEMU's own format, whatever of the two it has; its digest. Throws `refused` for one that needs other files. */
 export async function addImage(root: string, image: string, signal: AbortSignal | undefined): Promise<string> {
-  const header = readHeader(image);
+  const header = readHeader(image, true);
   const form = header === null ? "raw" : "qcow2";
   if (header !== null) refuseOthers(header, image);
   const args = ["convert", "-f", form, "-O", "qcow2", image];
@@ -100,10 +101,18 @@ export async function removeUnusedBlobs(root: string): Promise<void> {
     throw error;
   }
   using _lock = lock;
+  // A command that was killed left them: each that works on one holds the lock too.
+  for (const folder of [root, sharedFile(root, "blobs")])
+    for (const name of readdirSync(folder)) if (name.startsWith(TEMPORARY_PREFIX)) removeAll(join(folder, name));
   const used = new Set<string>();
   for (const machine of machinesIn(root)) {
-    const { hardware, mapped } = machine.read();
-    for (const each of [...blobsOf(hardware), ...(mapped === null ? [] : [mapped])]) used.add(each);
+    try {
+      const { hardware, mapped } = machine.read();
+      for (const each of [...blobsOf(hardware), ...(mapped === null ? [] : [mapped])]) used.add(each);
+    } catch {
+      // Nobody knows what it needs.
+      return;
+    }
   }
   for (const name of readdirSync(sharedFile(root, "blobs")))
     if (!used.has(name) && /^[0-9a-f]{64}$/.test(name)) rmSync(blobFile(root, name), { force: true });
@@ -122,9 +131,9 @@ const MAGIC = 0x51_46_49_fb;
 const EXTERNAL_DATA = 4n;
 const KNOWN_FEATURES = 0b11111n;
 
-/** The header of a qcow2 image; null for any other file. Throws as `openRegular` does. */
-function readHeader(file: string): DiskHeader | null {
-  const fd = openRegular(file, { named: true });
+/** The header of a qcow2 image; null for any other file. `named`: by a user. Throws as `openRegular` does. */
+function readHeader(file: string, named = false): DiskHeader | null {
+  const fd = openRegular(file, { named });
   try {
     const bytes = Buffer.alloc(104);
     readSync(fd, bytes, 0, bytes.length, 0);

@@ -1,18 +1,25 @@
 import { randomBytes } from "node:crypto";
-import { existsSync, mkdirSync, readdirSync, realpathSync, renameSync, rmSync } from "node:fs";
+import { existsSync, lstatSync, mkdirSync, readdirSync, realpathSync, renameSync, rmSync } from "node:fs";
 import { join } from "node:path";
 import { CairnError } from "../../errors.ts";
+import { Fields } from "../../formats/fields.ts";
 import { failpoint } from "../../failpoint.ts";
-import { type Hardware, isTapName, type MachineNames, type Nic } from "../../formats/machine/machine.ts";
-import { fsyncDirectory, TEMPORARY_PREFIX } from "../../fs/durable.ts";
+import {
+  decodeHardware,
+  type Hardware,
+  isTapName,
+  type MachineNames,
+  type Nic,
+} from "../../formats/machine/machine.ts";
+import { fsyncDirectory, TEMPORARY_PREFIX, temporaryName } from "../../fs/durable.ts";
 import { acquireLock, type Lock, lockHolder } from "../../fs/lock.ts";
 import { removeAll } from "../../fs/remove-all.ts";
-import { printablePath } from "../../fs/safe-path.ts";
 import { addBlob, addImage, imageSize, newDisk, removeUnusedBlobs, shareBlobs } from "./blobs.ts";
 import type { Host } from "./host.ts";
 import { Machine, machinesFolder, machinesIn, type MachineRecord, processIn, sharedFile } from "./machine.ts";
-import { endQemu, resume, runningIn, type Running, startQemu, statusOf, waitUntilGone } from "./qemu.ts";
-import { newGeneration, newMac } from "./state.ts";
+import { endQemu, MOVE_MS, orEnded, resume, runningIn, startQemu, statusOf, waitUntilGone } from "./qemu.ts";
+import type { Qmp } from "./qmp.ts";
+import { newGeneration, newMac, renewNics } from "./state.ts";
 
 /** The life of machines: each is changed by one operation at a time, and what a killed one left is settled by the next. */
 
@@ -29,21 +36,20 @@ export async function withMachine<T>(
   { signal, lockTimeoutMs }: OperationOptions,
   work: (machine: Machine, record: MachineRecord) => Promise<T>,
 ): Promise<T> {
-  const machine = new Machine(existsSync(root) ? realpathSync(root) : root, name);
+  const machine = Machine.in(root, name);
   machine.read();
   using _lock = await acquireLock(machine.lock, { purpose: `vm ${purpose}`, signal, timeoutMs: lockTimeoutMs });
   return await work(machine, await settle(machine));
 }
 
-/** Statuses of a guest that somebody stopped and did not start again. */
-const FROZEN = new Set(["paused", "postmigrate", "prelaunch", "finish-migrate"]);
+/** Statuses of a guest that somebody stopped and did not start again, or that QEMU stopped for want of room. */
+const FROZEN = new Set(["paused", "postmigrate", "prelaunch", "finish-migrate", "io-error"]);
 
 /** Ends what an operation that was killed has begun: nothing of it is left, or all of it. */
 async function settle(machine: Machine): Promise<MachineRecord> {
   let record = machine.read();
   if (record.state === "creating") {
-    await endQemu(machine.live);
-    removeAll(machine.folder);
+    await removeFolder(machine);
     throw new CairnError("not_found", `${machine.name} was never finished, and is removed`, { hint: "make it again" });
   }
   if (record.swapping !== null) record = await takeBack(machine, record);
@@ -52,14 +58,39 @@ async function settle(machine: Machine): Promise<MachineRecord> {
     await endQemu(leftover);
     removeAll(leftover);
   }
-  const running = await runningIn(machine.live);
-  if (running === null) return record;
-  using qmp = running.qmp;
+  using qmp = await runningIn(machine.live);
+  if (qmp === null) return record;
   const status = await statusOf(qmp);
-  if (FROZEN.has(status)) await resume(qmp);
-  if (status !== "inmigrate") return record;
+  if (status === "inmigrate") {
+    await endQemu(machine.live);
+    return failed(machine, record, "its state was never loaded");
+  }
+  try {
+    // Also one that runs: what moves its state would stop it in the end.
+    if (status === "running" || FROZEN.has(status)) await resume(qmp);
+    if (record.foreignNics) record = await ownNics(machine, record, qmp);
+  } catch (error) {
+    return { ...record, error: `its guest does not run, QEMU says ${status}: ${(error as Error).message}` };
+  }
+  return record;
+}
+
+/** Gives a clone's guest network devices of its own, which it may have to let go of first; the record of what it has then. */
+export async function ownNics(machine: Machine, record: MachineRecord, qmp: Qmp): Promise<MachineRecord> {
+  if (!(await renewNics(qmp, record.hardware))) return record;
+  const own: MachineRecord = { ...record, foreignNics: false };
+  machine.write(own);
+  return own;
+}
+
+/** Takes a machine's name away in one step, then all of it. Its QEMU has no time to write. */
+async function removeFolder(machine: Machine): Promise<void> {
   await endQemu(machine.live);
-  return failed(machine, record, "its state was never loaded");
+  const gone = join(machine.root, temporaryName());
+  renameSync(machine.folder, gone);
+  fsyncDirectory(machine.root);
+  failpoint("vm-rm.renamed");
+  removeAll(gone);
 }
 
 function temporariesOf(machine: Machine): string[] {
@@ -91,10 +122,26 @@ export async function makeMachine(
     fsyncDirectory(machine.root);
     return made;
   } catch (error) {
-    await endQemu(machine.live);
-    removeAll(machine.folder);
+    await removeFolder(machine);
     throw error;
   }
+}
+
+const taken = (machine: Machine): CairnError =>
+  new CairnError("already_exists", `there is a machine ${machine.name} already, or something else of that name`, {
+    hint: "choose another name",
+  });
+
+/** True for what a killed command left of a machine that it was making, and for nothing that anybody else did. */
+function isUnfinished(machine: Machine): boolean {
+  if (machine.exists()) return machine.read().state === "creating";
+  const own = (name: string): boolean => name === "lock" || name.startsWith(TEMPORARY_PREFIX);
+  return lstatSync(machine.folder).isDirectory() && readdirSync(machine.folder).every(own);
+}
+
+/** Throws `already_exists` where a name is taken, before much work is done for it. */
+export function requireFreeName(machine: Machine): void {
+  if (existsSync(machine.folder) && !isUnfinished(machine)) throw taken(machine);
 }
 
 /** Takes a name for a machine that is being made, and its lock; what a killed command left of one goes. */
@@ -110,13 +157,8 @@ async function claimName(
     timeoutMs: lockTimeoutMs,
   });
   if (existsSync(machine.folder)) {
-    const isUnfinished = !machine.exists() || machine.read().state === "creating";
-    if (!isUnfinished || lockHolder(machine.lock) !== null)
-      throw new CairnError("already_exists", `there is a machine ${machine.name} already`, {
-        hint: "choose another name",
-      });
-    await endQemu(machine.live);
-    removeAll(machine.folder);
+    if (!isUnfinished(machine) || lockHolder(machine.lock) !== null) throw taken(machine);
+    await removeFolder(machine);
   }
   mkdirSync(machine.folder, { mode: 0o700 });
   const lock = await acquireLock(machine.lock, { purpose: "vm create", signal, timeoutMs: 0 });
@@ -163,6 +205,17 @@ export function newRecord(names: MachineNames, hardware: Hardware): MachineRecor
   };
 }
 
+const SECTOR = 512;
+
+/** Throws `usage` for what no record can have: it could not be read again. */
+function requireHardware(hardware: Hardware): void {
+  try {
+    decodeHardware(new Fields(hardware, "the machine"));
+  } catch (error) {
+    throw new CairnError("usage", (error as Error).message);
+  }
+}
+
 /** Makes a machine of an image, a kernel, or both. Steps: its name and a record that says so; its files; the record that counts. */
 export async function createMachine(
   root: string,
@@ -173,6 +226,7 @@ export async function createMachine(
   const { name, description, image, disks, nics, kernel, initrd, ...rest } = given;
   const { signal } = options;
   const folder = machinesFolder(root);
+  requireFreeName(new Machine(folder, name));
   using _shared = await shareBlobs(folder, options);
   const kept = async (file: string | null): Promise<string | null> =>
     file === null ? null : addBlob(folder, realpathSync(file), { signal });
@@ -184,15 +238,17 @@ export async function createMachine(
     accelerator: host.accelerator,
     kernel: await kept(kernel),
     initrd: await kept(initrd),
-    disks: disks.map((size, i) => ({ size: size ?? least, base: i === 0 ? base : null })),
+    // QEMU counts in sectors.
+    disks: disks.map((size, i) => ({
+      size: Math.ceil((size ?? least) / SECTOR) * SECTOR,
+      base: i === 0 ? base : null,
+    })),
     nics: nics.map(newNic),
   };
-  const small = hardware.disks.find(({ size }, i) => size < 512 || (i === 0 && size < least));
+  requireHardware(hardware);
+  const small = hardware.disks.find(({ size }, i) => i === 0 && size < least);
   if (small !== undefined)
-    throw new CairnError(
-      "usage",
-      `a disk of ${small.size} bytes is too small${least > 0 ? ` for an image of ${least}` : ""}`,
-    );
+    throw new CairnError("usage", `a disk of ${small.size} bytes is too small for an image of ${least}`);
   const record = newRecord({ name, description, image: image ?? "" }, hardware);
   return await makeMachine(folder, record, options, async (machine) => {
     mkdirSync(machine.live, { mode: 0o700 });
@@ -209,14 +265,12 @@ export async function startMachine(host: Host, machine: Machine, record: Machine
       hint: "bring a saved state back: cairn vm restore",
     });
   rmSync(join(machine.live, "memory"), { force: true });
-  const { qmp } = await startQemu(host, machine, record, { folder: machine.live, incoming: false, mapped: null });
-  try {
-    await resume(qmp);
-    // A guest that has booted afresh has the devices that it is given now.
-    machine.write({ ...record, state: "stopped", mapped: null, foreignNics: false });
-  } finally {
-    qmp.close();
-  }
+  // A guest that boots afresh has the devices that it is given now, and whatever accelerator there is.
+  const { hardware } = record;
+  const fresh = { ...record, hardware: { ...hardware, accelerator: host.accelerator } };
+  using qmp = await startQemu(host, machine, fresh, { folder: machine.live, incoming: false, mapped: null });
+  await orEnded(machine.live, qmp, async () => resume(qmp));
+  machine.write({ ...fresh, state: "stopped", mapped: null, foreignNics: false });
 }
 
 /** Ends a machine: its guest is asked to, and after the deadline its power is taken, or at once. False: it did not run. */
@@ -224,9 +278,8 @@ export async function stopMachine(
   machine: Machine,
   { force, deadlineMs, signal }: { force: boolean; deadlineMs: number; signal?: AbortSignal | undefined },
 ): Promise<{ wasRunning: boolean; obeyed: boolean }> {
-  const running = await runningIn(machine.live);
-  if (running === null) return { wasRunning: false, obeyed: true };
-  using qmp = running.qmp;
+  using qmp = await runningIn(machine.live);
+  if (qmp === null) return { wasRunning: false, obeyed: true };
   if (!force) {
     await qmp.run("system_powerdown");
     if (await waitUntilGone(machine.live, deadlineMs, signal)) return { wasRunning: true, obeyed: true };
@@ -239,12 +292,10 @@ export async function stopMachine(
 
 /** Removes a machine that does not run, and what only it needed. */
 export async function removeMachine(machine: Machine): Promise<void> {
-  await endQemu(machine.live);
-  const record = machine.read();
-  machine.write({ ...record, state: "creating" });
+  // A maker of the same name waits, and finds it free.
+  using _names = await acquireLock(sharedFile(machine.root, "names.lock"), { purpose: "vm rm" });
   failpoint("vm-rm.begun");
-  removeAll(machine.folder);
-  fsyncDirectory(machine.root);
+  await removeFolder(machine);
   await removeUnusedBlobs(machine.root);
 }
 
@@ -265,8 +316,9 @@ export async function lookAt(machine: Machine): Promise<Seen> {
     using _lock = await acquireLock(machine.lock, { purpose: "vm list", timeoutMs: 0 });
     record = await settle(machine);
   } catch (error) {
-    if (!(error instanceof CairnError) || error.code !== "busy") throw error;
-    operation = lockHolder(machine.lock)?.purpose ?? "busy";
+    if (!(error instanceof CairnError) || error.code === "not_found") throw error;
+    // On a full disk no lock can be taken, and it is seen all the same.
+    operation = error.code === "busy" ? (lockHolder(machine.lock)?.purpose ?? "busy") : null;
   }
   return { machine, record, pid: processIn(machine.live), operation };
 }
@@ -293,16 +345,16 @@ export async function swapState(
   machine: Machine,
   before: MachineRecord,
   after: MachineRecord,
-  load: (() => Promise<Running>) | null,
-): Promise<Running | null> {
+  load: (() => Promise<Qmp>) | null,
+): Promise<Qmp | null> {
   const running = await runningIn(machine.live);
   const marked: MachineRecord = { ...before, swapping: running === null ? "resting" : "running" };
   machine.write(marked);
-  let loaded: Running | null = null;
+  let loaded: Qmp | null = null;
   try {
     failpoint("vm-restore.marked");
     if (running !== null) {
-      await running.qmp.run("stop");
+      await running.run("stop", undefined, MOVE_MS);
       const hasTap = before.hardware.nics.some(({ network }) => network === "tap");
       if (hasTap || load === null) await endQemu(machine.live);
     }
@@ -316,13 +368,13 @@ export async function swapState(
     failpoint("vm-restore.loaded");
     machine.write(after);
   } catch (error) {
-    loaded?.qmp.close();
-    running?.qmp.close();
+    loaded?.close();
+    running?.close();
     await takeBack(machine, marked);
     throw error;
   }
   failpoint("vm-restore.committed");
-  running?.qmp.close();
+  running?.close();
   await endQemu(machine.old);
   removeAll(machine.old);
   return loaded;
@@ -336,24 +388,11 @@ async function takeBack(machine: Machine, record: MachineRecord): Promise<Machin
     renameSync(machine.old, machine.live);
     fsyncDirectory(machine.folder);
   }
-  const running = await runningIn(machine.live);
-  if (running !== null) {
-    using qmp = running.qmp;
-    await resume(qmp);
-  } else if (record.swapping === "running") {
+  using running = await runningIn(machine.live);
+  if (running !== null) await resume(running);
+  else if (record.swapping === "running")
     return failed(machine, record, "a restore did not end, after the machine had; its disks are those of before");
-  }
   const back: MachineRecord = { ...record, swapping: null };
   machine.write(back);
   return back;
-}
-
-/** The path by which this process connects to the console of a machine. Throws `conflict` for one that does not run. */
-export function consoleOf(machine: Machine): string {
-  const pid = processIn(machine.live);
-  if (pid === null)
-    throw new CairnError("conflict", `${machine.name} does not run`, {
-      hint: `what it said last is in ${printablePath(join(machine.live, "console.log"))}`,
-    });
-  return `/proc/${pid}/cwd/console.sock`;
 }

@@ -1,4 +1,4 @@
-import { existsSync, readdirSync, readlinkSync, realpathSync } from "node:fs";
+import { existsSync, lstatSync, readdirSync, readlinkSync, realpathSync } from "node:fs";
 import { join } from "node:path";
 import { CairnError } from "../../errors.ts";
 import { Fields, parseJson } from "../../formats/fields.ts";
@@ -9,7 +9,6 @@ import {
   isMachineName,
   MACHINE_VERSION,
   type MachineNames,
-  requireVersion,
 } from "../../formats/machine/machine.ts";
 import { durableWrite, readSmallFile } from "../../fs/durable.ts";
 import { makeFolder } from "../../fs/make-folder.ts";
@@ -58,6 +57,11 @@ export class Machine {
     this.name = name;
   }
 
+  /** A machine of a folder, by the folder's real path where it is there. */
+  static in(root: string, name: string): Machine {
+    return new Machine(existsSync(root) ? realpathSync(root) : root, name);
+  }
+
   get folder(): string {
     return join(this.root, this.name);
   }
@@ -86,13 +90,16 @@ export class Machine {
     return join(this.folder, "lock");
   }
 
+  /** False also for a link to a folder: QEMU works by the paths of a machine that lies here. */
   exists(): boolean {
-    return existsSync(join(this.folder, RECORD));
+    return (
+      lstatSync(this.folder, { throwIfNoEntry: false })?.isDirectory() === true && existsSync(join(this.folder, RECORD))
+    );
   }
 
   /** Throws `not_found` where there is no such machine, `damaged`, `newer_version`. */
   read(): MachineRecord {
-    const bytes = readSmallFile(join(this.folder, RECORD), RECORD_LIMIT);
+    const bytes = this.exists() ? readSmallFile(join(this.folder, RECORD), RECORD_LIMIT) : null;
     if (bytes !== null) return decodeRecord(bytes);
     throw new CairnError("not_found", `there is no machine ${this.name} in ${printablePath(this.root)}`, {
       hint: "see them all: cairn vm list",
@@ -150,7 +157,7 @@ function encodeRecord({ createdAt, foreignNics, ...rest }: MachineRecord): Uint8
 
 function decodeRecord(bytes: Uint8Array): MachineRecord {
   const fields = new Fields(parseJson(bytes, RECORD), RECORD);
-  requireVersion(fields);
+  fields.requireVersion(MACHINE_VERSION);
   const state = RESTING.find((each) => fields.isText("state", each));
   if (state === undefined) throw fields.wrong("state", `one of ${RESTING.join(", ")}`);
   return {

@@ -1,8 +1,8 @@
 import { spawn } from "node:child_process";
-import { closeSync, openSync, rmSync } from "node:fs";
+import { closeSync, existsSync, openSync, rmSync } from "node:fs";
 import { join } from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
-import { CairnError } from "../../errors.ts";
+import { CairnError, throwIfAborted } from "../../errors.ts";
 import { diskFile, type Hardware, MEMORY } from "../../formats/machine/machine.ts";
 import { readSmallFile } from "../../fs/durable.ts";
 import type { Host } from "./host.ts";
@@ -13,6 +13,8 @@ import { Qmp } from "./qmp.ts";
 
 const START_MS = 15_000;
 const END_MS = 10_000;
+/** For whatever moves a state, and waits for disks. */
+export const MOVE_MS = 120_000;
 /** Address of the first disk on the bus; each has its own, and so has each port of a network device. */
 const [FIRST_DISK, FIRST_PORT] = [3, 16];
 
@@ -97,20 +99,19 @@ export function nicDevice(
   return { driver: "virtio-net-pci", id: `nic${index}`, bus: `port${index}`, netdev: `net${index}`, mac };
 }
 
-/** A process of QEMU that listens. */
-export interface Running {
-  pid: number;
-  qmp: Qmp;
-}
-
 /**
  * Starts QEMU and waits until it can be spoken to. It goes on when this process ends. What it says is in `qemu.log` of its
  * folder. Throws `io` with that when it ends at once.
  */
-export async function startQemu(host: Host, machine: Machine, record: MachineRecord, start: Start): Promise<Running> {
+export async function startQemu(host: Host, machine: Machine, record: MachineRecord, start: Start): Promise<Qmp> {
   const { folder } = start;
   if (record.hardware.accelerator === "kvm" && host.accelerator !== "kvm")
     throw new CairnError("unsupported", `${machine.name} needs KVM, which does not work here`);
+  const tap = record.hardware.nics.find(
+    (nic) => nic.tap !== null && !existsSync(`/sys/class/net/${nic.tap}/tun_flags`),
+  )?.tap;
+  if (tap !== undefined)
+    throw new CairnError("not_found", `there is no tap ${tap}`, { hint: "make it: ip tuntap add dev NAME mode tap" });
   for (const name of ["qemu.pid", "qmp.sock", "console.sock"]) rmSync(join(folder, name), { force: true });
   const log = openSync(join(folder, "qemu.log"), "w", 0o600);
   let gone = false;
@@ -126,8 +127,7 @@ export async function startQemu(host: Host, machine: Machine, record: MachineRec
   try {
     const isGone = (): boolean => gone;
     // The kernel takes paths of 107 bytes at most; by the process any folder's is short.
-    const qmp = await Qmp.connect(`/proc/${child.pid}/cwd/qmp.sock`, { deadlineMs: START_MS, isGone });
-    return { pid: child.pid!, qmp };
+    return await Qmp.connect(`/proc/${child.pid}/cwd/qmp.sock`, { deadlineMs: START_MS, isGone });
   } catch (error) {
     child.kill("SIGKILL");
     throw new CairnError("io", `QEMU did not start for ${machine.name}: ${saidIn(folder)}`, { cause: reason ?? error });
@@ -135,25 +135,39 @@ export async function startQemu(host: Host, machine: Machine, record: MachineRec
 }
 
 /** The last words of a folder's QEMU, in one line. */
-export function saidIn(folder: string): string {
-  const text =
-    readSmallFile(join(folder, "qemu.log"), 64 << 20)
-      ?.toString("utf8")
-      .trim() ?? "";
-  return text === "" ? "it said nothing" : text.slice(-2000).replaceAll("\n", "; ");
+function saidIn(folder: string): string {
+  try {
+    const text =
+      readSmallFile(join(folder, "qemu.log"), 64 << 20)
+        ?.toString("utf8")
+        .trim() ?? "";
+    return text === "" ? "it said nothing" : text.slice(-2000).replaceAll("\n", "; ");
+  } catch (error) {
+    return (error as Error).message;
+  }
 }
 
-/** The QEMU that works in a folder; null when none does. */
-export async function runningIn(folder: string, deadlineMs = 5000): Promise<Running | null> {
+/** Does some work with a QEMU, which ends when that fails; the error has QEMU's own words too. */
+export async function orEnded<T>(folder: string, qmp: Qmp, work: () => Promise<T>): Promise<T> {
+  try {
+    return await work();
+  } catch (error) {
+    qmp.close();
+    await endQemu(folder);
+    if (!(error instanceof CairnError) || error.code !== "io") throw error;
+    throw new CairnError("io", `${error.message}; QEMU: ${saidIn(folder)}`, { cause: error });
+  }
+}
+
+/** A connection to the QEMU that works in a folder; null when none does. Throws `io`, `busy`. */
+export async function runningIn(folder: string, deadlineMs = 5000): Promise<Qmp | null> {
   const pid = processIn(folder);
   if (pid === null) return null;
+  const isGone = (): boolean => processIn(folder) === null;
   try {
-    return {
-      pid,
-      qmp: await Qmp.connect(`/proc/${pid}/cwd/qmp.sock`, { deadlineMs, isGone: () => processIn(folder) === null }),
-    };
+    return await Qmp.connect(`/proc/${pid}/cwd/qmp.sock`, { deadlineMs, isGone });
   } catch (error) {
-    if (processIn(folder) === null) return null;
+    if (isGone()) return null;
     throw error;
   }
 }
@@ -176,7 +190,8 @@ export async function waitUntilGone(folder: string, deadlineMs: number, signal?:
   const end = performance.now() + deadlineMs;
   while (processIn(folder) !== null) {
     if (performance.now() > end) return false;
-    await sleep(5, undefined, signal === undefined ? {} : { signal });
+    throwIfAborted(signal);
+    await sleep(5);
   }
   return true;
 }
@@ -187,18 +202,37 @@ export async function statusOf(qmp: Qmp): Promise<string> {
   return status ?? "unknown";
 }
 
-/** Lets the guest run. Throws `io` when it still waits for its state, or does not run after that. */
+/**
+ * Lets the guest run; a state that is being moved stays. Throws `io` when it still waits for its state, or does not run after
+ * that.
+ */
 export async function resume(qmp: Qmp): Promise<void> {
-  const before = await statusOf(qmp);
-  if (before === "running") return;
-  if (before === "inmigrate") throw new CairnError("io", "the machine still waits for its state");
-  await qmp.run("cont");
+  if ((await statusOf(qmp)) === "inmigrate") throw new CairnError("io", "the machine still waits for its state");
+  await cancelMigration(qmp);
+  if ((await statusOf(qmp)) === "running") return;
+  await qmp.run("cont", undefined, MOVE_MS);
   const after = await statusOf(qmp);
   if (after !== "running") throw new CairnError("io", `the machine was told to run, and is ${after}`);
 }
 
+const UNDER_WAY = new Set(["setup", "active", "pre-switchover", "device", "cancelling", "wait-unplug"]);
+
+/** Ends what a command that was killed or has given up began to move: it would stop the guest when it is done. */
+async function cancelMigration(qmp: Qmp): Promise<void> {
+  const isUnderWay = async (): Promise<boolean> => {
+    const { status } = (await qmp.run("query-migrate")) as { status?: string };
+    return UNDER_WAY.has(status ?? "");
+  };
+  if (!(await isUnderWay())) return;
+  await qmp.run("migrate_cancel");
+  for (const end = performance.now() + END_MS; await isUnderWay();) {
+    if (performance.now() > end) throw new CairnError("io", "QEMU does not give up moving the machine's state");
+    await sleep(5);
+  }
+}
+
 /** Waits for the end of a migration. Throws `io` when it fails, or does not end in time; an absent status is no success. */
-export async function migrated(qmp: Qmp, deadlineMs: number, onLate?: () => Promise<unknown>): Promise<void> {
+export async function migrated(qmp: Qmp, deadlineMs = MOVE_MS, onLate?: () => Promise<unknown>): Promise<void> {
   const started = performance.now();
   let late = onLate;
   for (;;) {

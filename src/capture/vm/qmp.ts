@@ -23,7 +23,8 @@ const ANSWER_MS = 10_000;
 export class Qmp {
   readonly #socket: net.Socket;
   readonly #waiting: Waiting[] = [];
-  readonly #listeners = new Set<(event: QmpEvent) => void>();
+  /** Each is told of events, and null once there are no more. */
+  readonly #listeners = new Set<(event: QmpEvent | null) => void>();
   #text = "";
   #ended: CairnError | null = null;
 
@@ -76,19 +77,23 @@ export class Qmp {
     return await this.#answer(command, deadlineMs);
   }
 
-  /** Waits for an event; null when it did not come in time. Call it before the command that leads to it is sent. */
+  /** Tells of events until it is disposed of. */
+  listen(listener: (event: QmpEvent | null) => void): Disposable {
+    this.#listeners.add(listener);
+    return { [Symbol.dispose]: () => this.#listeners.delete(listener) };
+  }
+
+  /** Waits for an event; null when it did not come in time, or QEMU ended. Call it before the command that leads to it is sent. */
   async event(fits: (event: QmpEvent) => boolean, deadlineMs: number): Promise<QmpEvent | null> {
     const { promise, resolve } = Promise.withResolvers<QmpEvent | null>();
-    const listener = (event: QmpEvent): void => {
-      if (fits(event)) resolve(event);
-    };
-    this.#listeners.add(listener);
+    using _listening = this.listen((event) => {
+      if (event === null || fits(event)) resolve(event);
+    });
     const timer = setTimeout(() => resolve(null), deadlineMs);
     try {
       return await promise;
     } finally {
       clearTimeout(timer);
-      this.#listeners.delete(listener);
     }
   }
 
@@ -147,6 +152,7 @@ export class Qmp {
   #end(reason: CairnError): void {
     this.#ended ??= reason;
     for (const { reject } of this.#waiting.splice(0)) reject(reason);
+    for (const listener of this.#listeners) listener(null);
     this.#socket.destroy();
   }
 }

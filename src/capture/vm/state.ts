@@ -1,6 +1,17 @@
 import { randomBytes, randomUUID } from "node:crypto";
-import { chmodSync, existsSync, mkdirSync, readdirSync, renameSync, rmSync } from "node:fs";
-import { join } from "node:path";
+import {
+  chmodSync,
+  existsSync,
+  lstatSync,
+  mkdirSync,
+  readdirSync,
+  renameSync,
+  rmSync,
+  statfsSync,
+  statSync,
+} from "node:fs";
+import { basename, join } from "node:path";
+import { setTimeout as sleep } from "node:timers/promises";
 import { CairnError } from "../../errors.ts";
 import { failpoint } from "../../failpoint.ts";
 import {
@@ -20,6 +31,7 @@ import {
 import { durableWrite, fsyncDirectory } from "../../fs/durable.ts";
 import { flushFileSystem } from "../../fs/linux/flush.ts";
 import { readRegular } from "../../fs/regular-file.ts";
+import { removeAll } from "../../fs/remove-all.ts";
 import { printablePath } from "../../fs/safe-path.ts";
 import { addBlob, checkBase, checkDisk, copyFiles } from "./blobs.ts";
 import type { Host } from "./host.ts";
@@ -28,9 +40,10 @@ import {
   devicesOf,
   endQemu,
   migrated,
+  MOVE_MS,
   nicDevice,
+  orEnded,
   resume,
-  type Running,
   setMigration,
   startQemu,
   statusOf,
@@ -39,7 +52,6 @@ import type { Qmp } from "./qmp.ts";
 
 /** A machine's state: taken into a folder, and brought back from one. */
 
-const MOVE_MS = 120_000;
 const RELEASE_MS = 5000;
 
 export interface Taken {
@@ -48,34 +60,36 @@ export interface Taken {
   pausedMs: number;
 }
 
+interface Take {
+  qmp: Qmp | null;
+  /** An empty folder beside those of the machine. */
+  into: string;
+  signal?: AbortSignal | undefined;
+}
+
 /**
  * Takes the state of a machine into an empty folder. A guest that runs is paused while its devices, memory and disks are
- * copied, and runs again whatever happens. Its memory is copied as it lies in a shared file; memory that is mapped privately
- * is moved by QEMU while the guest runs, and made such a file afterwards.
+ * copied, and runs again whatever happens. Memory is copied as it lies in a shared file; what is mapped privately is moved by
+ * QEMU while the guest runs, and made such a file afterwards.
  */
-export async function takeState(
-  host: Host,
-  machine: Machine,
-  record: MachineRecord,
-  { running, into, signal }: { running: Running | null; into: string; signal?: AbortSignal | undefined },
-): Promise<Taken> {
+export async function takeState(host: Host, machine: Machine, record: MachineRecord, take: Take): Promise<Taken> {
   const { hardware, name, description, image } = record;
-  const disks = hardware.disks.map((_, i) => join(machine.live, diskFile(i)));
+  const { qmp, into, signal } = take;
   let pausedMs = 0;
-  if (running === null) await copyFiles(disks, into, { signal });
+  if (qmp === null) await copyFiles(disksOf(machine, hardware), into, { signal });
   else {
-    pausedMs = await (record.mapped === null
-      ? takeShared(machine, running.qmp, disks, into)
-      : takePrivate(machine, running.qmp, disks, into));
+    pausedMs = await pausedFor(machine, record, { ...take, qmp });
     failpoint("vm-save.resumed");
     if (record.mapped !== null) await makeShared(host, machine, record, into);
   }
   const kept = join(into, BLOBS);
   mkdirSync(kept);
-  const have = (digest: string): string => join(machine.saved, BLOBS, digest);
-  const missing = blobsOf(hardware).filter((each) => !existsSync(have(each)));
+  const sizeOf = (file: string): number | undefined => statSync(file, { throwIfNoEntry: false })?.size;
+  const missing = blobsOf(hardware)
+    .map((digest) => ({ blob: blobFile(machine.root, digest), have: join(machine.saved, BLOBS, digest) }))
+    .filter(({ blob, have }) => sizeOf(have) !== sizeOf(blob));
   await copyFiles(
-    missing.map((each) => blobFile(machine.root, each)),
+    missing.map(({ blob }) => blob),
     kept,
     { signal },
   );
@@ -85,78 +99,95 @@ export async function takeState(
     description,
     image,
     hypervisorVersion: host.version,
-    hasMemory: running !== null,
+    hasMemory: qmp !== null,
     hardware,
     devices: devicesOf(hardware),
   };
   return { saved, pausedMs };
 }
 
-/** Runs some work while the guest is paused; the milliseconds of the pause. */
-async function whilePaused(qmp: Qmp, pause: () => Promise<void>, work: () => Promise<void>): Promise<number> {
-  let since = 0;
-  const stopped = qmp.event(({ event }) => {
-    if (event !== "STOP") return false;
-    since ||= performance.now();
-    return true;
-  }, MOVE_MS * 2);
-  try {
-    await pause();
-    failpoint("vm-save.paused");
-    await work();
-  } finally {
-    await resume(qmp);
-  }
-  const until = performance.now();
-  await stopped;
-  return until - since;
-}
-
-async function takeShared(machine: Machine, qmp: Qmp, disks: string[], into: string): Promise<number> {
-  await setMigration(qmp, true);
-  const pause = async (): Promise<void> => {
-    await qmp.run("stop");
-    await qmp.run("migrate", { uri: `exec:cat > ${DEVICES}` });
-    await migrated(qmp, MOVE_MS);
-  };
-  // The disks are QEMU's no longer once its state has moved, until the guest runs again.
-  return await whilePaused(qmp, pause, async () => {
-    const memory = copyFiles([join(machine.live, MEMORY)], into, { shared: false });
-    await Promise.all([memory, copyFiles(disks, into)]);
-    renameSync(join(machine.live, DEVICES), join(into, DEVICES));
-  });
-}
-
+const disksOf = (machine: Machine, { disks }: Hardware): string[] =>
+  disks.map((_, i) => join(machine.live, diskFile(i)));
 const STREAM = "stream";
 
-async function takePrivate(machine: Machine, qmp: Qmp, disks: string[], into: string): Promise<number> {
-  await setMigration(qmp, false);
-  const pause = async (): Promise<void> => {
-    await qmp.run("migrate", { uri: `exec:cat > ${STREAM}` });
+/** Names a file for QEMU to write a state to. The name is given last: QEMU does not hear of a shell that fails at the end. */
+function toFile(folder: string, name: string): { uri: string } {
+  const file = `../${basename(folder)}/${name}`;
+  return { uri: `exec:cat > ${file}.part && mv ${file}.part ${file}` };
+}
+
+/** Moves the state of devices, and of memory unless that lies in a shared file, into a file. Throws `io`, `no_space`. */
+async function moveOut(qmp: Qmp, folder: string, isShared: boolean): Promise<void> {
+  const name = isShared ? DEVICES : STREAM;
+  await setMigration(qmp, isShared);
+  await qmp.run("migrate", toFile(folder, name), MOVE_MS);
+  failpoint("vm-save.moving");
+  try {
     // A guest that writes faster than is copied is paused after a while, so that it ends.
-    await migrated(qmp, MOVE_MS, async () => qmp.run("stop"));
-  };
-  const pausedMs = await whilePaused(qmp, pause, async () => copyFiles(disks, into));
-  renameSync(join(machine.live, STREAM), join(into, STREAM));
-  return pausedMs;
+    await migrated(qmp, MOVE_MS, async () => qmp.run("stop", undefined, MOVE_MS));
+    const end = performance.now() + RELEASE_MS;
+    while (!existsSync(join(folder, name))) {
+      if (performance.now() > end) throw new CairnError("io", "the machine's state was not written to its end");
+      await sleep(1);
+    }
+  } catch (error) {
+    const { bavail, bsize } = statfsSync(folder);
+    if (bavail * bsize > LITTLE) throw error;
+    throw new CairnError("no_space", `no room for the state of the machine in ${printablePath(folder)}`, {
+      cause: error,
+    });
+  }
+}
+
+/** Bytes of room with which a write that failed has failed for want of it. */
+const LITTLE = 16 << 20;
+
+/** Moves and copies all that has to be of one moment; the milliseconds in which the guest did not run. */
+async function pausedFor(
+  machine: Machine,
+  { hardware, mapped }: MachineRecord,
+  { qmp, into, signal }: Take & { qmp: Qmp },
+): Promise<number> {
+  const isShared = mapped === null;
+  let since = Number.NaN;
+  using _events = qmp.listen((event) => {
+    if (event?.event === "STOP" && Number.isNaN(since)) since = performance.now();
+  });
+  const within = AbortSignal.any([AbortSignal.timeout(MOVE_MS), ...(signal === undefined ? [] : [signal])]);
+  try {
+    if (isShared) {
+      since = performance.now();
+      await qmp.run("stop", undefined, MOVE_MS);
+    }
+    await moveOut(qmp, into, isShared);
+    failpoint("vm-save.paused");
+    // The disks are QEMU's no longer once its state has moved, until the guest runs again.
+    await Promise.all([
+      isShared ? copyFiles([join(machine.live, MEMORY)], into, { shared: false, signal: within }) : undefined,
+      copyFiles(disksOf(machine, hardware), into, { signal: within }),
+    ]);
+  } catch (error) {
+    // Where it cannot be told, the process beside tells it once this one gives the machine free.
+    await resume(qmp).catch(() => undefined);
+    throw error;
+  }
+  await resume(qmp);
+  return Number.isNaN(since) ? 0 : performance.now() - since;
 }
 
 /** Makes a file of memory of a stream: a second QEMU, whose memory is a shared file, takes it in and runs nothing. */
 async function makeShared(host: Host, machine: Machine, record: MachineRecord, folder: string): Promise<void> {
-  const { qmp } = await startQemu(host, machine, record, { folder, incoming: true, mapped: null });
-  try {
+  const qmp = await startQemu(host, machine, record, { folder, incoming: true, mapped: null });
+  await orEnded(folder, qmp, async () => {
     await setMigration(qmp, false);
-    await qmp.run("migrate-incoming", { uri: `exec:cat ${STREAM}` });
-    await migrated(qmp, MOVE_MS);
-    await setMigration(qmp, true);
-    await qmp.run("migrate", { uri: `exec:cat > ${DEVICES}` });
-    await migrated(qmp, MOVE_MS);
-  } finally {
-    qmp.close();
-    await endQemu(folder);
-    for (const name of [STREAM, "qemu.pid", "qemu.log", "qmp.sock", "console.sock", "console.log"])
-      rmSync(join(folder, name), { force: true });
-  }
+    await qmp.run("migrate-incoming", { uri: `exec:cat ${STREAM}` }, MOVE_MS);
+    await migrated(qmp);
+    await moveOut(qmp, folder, true);
+  });
+  qmp.close();
+  await endQemu(folder);
+  for (const name of [STREAM, "qemu.pid", "qemu.log", "qmp.sock", "console.sock", "console.log"])
+    rmSync(join(folder, name), { force: true });
 }
 
 /**
@@ -168,16 +199,17 @@ export async function giveState(machine: Machine, { saved }: Taken, from: string
   mkdirSync(join(machine.saved, BLOBS), { recursive: true });
   rmSync(join(machine.saved, SIDECAR), { force: true });
   failpoint("vm-save.begun");
-  for (const name of filesOf(saved)) {
-    const [source, target] = [join(from, name), join(machine.saved, name)];
-    if (!existsSync(source)) continue;
+  const wanted = filesOf(saved);
+  for (const name of wanted) {
+    const source = join(from, name);
+    // A blob that lies there already was not copied.
+    if (name.startsWith(`${BLOBS}/`) && !existsSync(source)) continue;
     // A guest's memory and disks have its secrets.
     chmodSync(source, 0o600);
-    renameSync(source, target);
+    renameSync(source, join(machine.saved, name));
   }
-  const wanted = new Set(filesOf(saved));
-  const names = [MEMORY, DEVICES, ...readdirSync(join(machine.saved, BLOBS)).map((name) => `${BLOBS}/${name}`)];
-  for (const name of names) if (!wanted.has(name)) rmSync(join(machine.saved, name), { force: true });
+  for (const name of readdirSync(machine.saved, { recursive: true, encoding: "utf8" }))
+    if (name !== BLOBS && !wanted.includes(name)) removeAll(join(machine.saved, name));
   failpoint("vm-save.moved");
   durableWrite(join(machine.saved, SIDECAR), encodeSaved(saved), { mode: 0o644 });
   fsyncDirectory(machine.saved);
@@ -195,14 +227,21 @@ export function readState(folder: string): SavedMachine {
     });
   }
   const saved = decodeSaved(bytes);
-  for (const name of filesOf(saved))
-    if (!existsSync(join(folder, name)))
-      throw new CairnError("damaged", `${printablePath(join(folder, name))} is missing`, { details: { path: name } });
-  for (const [i, { size, base }] of saved.hardware.disks.entries()) {
-    checkDisk(join(folder, diskFile(i)), size);
-    if (base !== null) checkBase(join(folder, BLOBS, base));
+  const wrong = (name: string, what: string): CairnError =>
+    new CairnError("damaged", `${printablePath(join(folder, name))} ${what}`, { details: { path: name } });
+  for (const name of filesOf(saved)) {
+    const facts = lstatSync(join(folder, name), { throwIfNoEntry: false });
+    if (facts?.isFile() !== true) throw wrong(name, facts === undefined ? "is missing" : "is no regular file");
+    if (name === MEMORY && facts.size !== saved.hardware.memory)
+      throw wrong(name, `has ${facts.size} bytes, and the machine ${saved.hardware.memory}`);
   }
+  checkDisks(folder, saved.hardware);
+  for (const { base } of saved.hardware.disks) if (base !== null) checkBase(join(folder, BLOBS, base));
   return saved;
+}
+
+function checkDisks(folder: string, { disks }: Hardware): void {
+  for (const [i, { size }] of disks.entries()) checkDisk(join(folder, diskFile(i)), size);
 }
 
 /** Throws `refused` with what differs where this QEMU is not one that can take a state. */
@@ -253,29 +292,26 @@ export async function bringState(
     into,
     { signal },
   );
+  // Whoever may write to the source may have exchanged one since it was looked at.
+  checkDisks(into, saved.hardware);
   return isMapped ? await addBlob(machine.root, join(from, MEMORY), { digest: memory, signal }) : null;
 }
 
 /** Starts QEMU with a state, and has it wait: it is whole and does not run. */
-export async function loadState(host: Host, machine: Machine, record: MachineRecord, folder: string): Promise<Running> {
-  const running = await startQemu(host, machine, record, { folder, incoming: true, mapped: record.mapped });
-  const { qmp } = running;
-  try {
+export async function loadState(host: Host, machine: Machine, record: MachineRecord, folder: string): Promise<Qmp> {
+  const qmp = await startQemu(host, machine, record, { folder, incoming: true, mapped: record.mapped });
+  await orEnded(folder, qmp, async () => {
     await setMigration(qmp, true);
-    await qmp.run("migrate-incoming", { uri: `exec:cat ${DEVICES}` });
-    await migrated(qmp, MOVE_MS);
+    await qmp.run("migrate-incoming", { uri: `exec:cat ${DEVICES}` }, MOVE_MS);
+    await migrated(qmp);
     const status = await statusOf(qmp);
     if (status !== "paused" && status !== "prelaunch")
       throw new CairnError("io", `the machine has its state, and is ${status}`);
     // What it had of another machine's network sends nothing.
     if (record.foreignNics)
       for (const i of record.hardware.nics.keys()) await qmp.run("set_link", { name: `nic${i}`, up: false });
-    return running;
-  } catch (error) {
-    qmp.close();
-    await endQemu(folder);
-    throw error;
-  }
+  });
+  return qmp;
 }
 
 /** Gives a running guest network devices with addresses of its own, once it lets the others go; false when it does not. */

@@ -4,8 +4,8 @@ import { withPipes } from "../../fs/child-pipes.ts";
 import type { Machine } from "./machine.ts";
 
 /**
- * Does some work during which a guest is paused. Beside it stands a process that settles the machine when this one is killed,
- * so that no guest stays paused unnoticed.
+ * Does some work during which a guest is paused. Beside it stands a process that settles the machine when the work fails or this
+ * process is killed, so that no guest stays paused unnoticed.
  */
 export async function watched<T>(machine: Machine, work: () => Promise<T>): Promise<T> {
   const program = fileURLToPath(new URL("./machine-worker.ts", import.meta.url));
@@ -22,10 +22,14 @@ export async function watched<T>(machine: Machine, work: () => Promise<T>): Prom
   child.on("error", () => undefined);
   child.unref();
   child.channel?.unref();
+  // One that is let go of without a word settles the machine once its lock is free.
+  const letGo = (): void => void (child.connected && child.disconnect());
   try {
-    return await work();
-  } finally {
-    // One that has just ended is told nothing.
-    if (child.connected) child.send("done", () => child.disconnect());
+    const done = await work();
+    if (child.connected) child.send("done", letGo);
+    return done;
+  } catch (error) {
+    letGo();
+    throw error;
   }
 }

@@ -1,4 +1,3 @@
-import { CairnError } from "../../errors.ts";
 import { Fields, type JsonObject, parseJson } from "../fields.ts";
 
 /** The envelope of an export directory: docs/formats/export-directory.md. */
@@ -66,16 +65,7 @@ export function encodeEnvelope({ kind, config, stateDigest, files, entries }: En
 /** Throws `damaged` with what is wrong, `newer_version` for any version but 1. */
 export function decodeEnvelope(bytes: Uint8Array): Envelope {
   const fields = new Fields(parseJson(bytes, ENVELOPE), ENVELOPE);
-  const version = fields.integer("version");
-  if (version !== ENVELOPE_VERSION)
-    throw new CairnError(
-      "newer_version",
-      `${ENVELOPE} is of version ${version}; this program knows ${ENVELOPE_VERSION}`,
-      {
-        hint: "use a newer Cairn",
-        details: { actual: version, expected: ENVELOPE_VERSION },
-      },
-    );
+  fields.requireVersion(ENVELOPE_VERSION);
   const kind = (["workspace", "vm"] as const).find((each) => fields.isText("kind", each));
   if (kind === undefined) throw fields.wrong("kind", "workspace or vm");
   const config = fields.object("config");
@@ -90,13 +80,15 @@ export function decodeEnvelope(bytes: Uint8Array): Envelope {
       role: file.text("role"),
     };
   });
-  const entries = fields.list("entries", (value, label): EnvelopeEntry => {
-    const entry = new Fields(value, label);
-    const what = ENTRY_KINDS.find((each) => entry.isText("kind", each));
-    if (what === undefined) throw entry.wrong("kind", `one of ${ENTRY_KINDS.join(", ")}`);
-    const target = what === "symlink" ? Buffer.from(entry.base64("target_b64")).toString("latin1") : undefined;
-    return { name: nameOf(entry), kind: what, ...(target === undefined ? {} : { target }) };
-  });
+  const entries = !fields.has("entries")
+    ? []
+    : fields.list("entries", (value, label): EnvelopeEntry => {
+        const entry = new Fields(value, label);
+        const what = ENTRY_KINDS.find((each) => entry.isText("kind", each));
+        if (what === undefined) throw entry.wrong("kind", `one of ${ENTRY_KINDS.join(", ")}`);
+        const target = what === "symlink" ? Buffer.from(entry.base64("target_b64")).toString("latin1") : undefined;
+        return { name: nameOf(entry), kind: what, ...(target === undefined ? {} : { target }) };
+      });
   return {
     kind,
     config: { ...config.rest(), id, name },

@@ -1,4 +1,3 @@
-import { CairnError } from "../../errors.ts";
 import { Fields, parseJson } from "../fields.ts";
 
 /** The description of a virtual machine: docs/formats/machine.md. */
@@ -146,7 +145,7 @@ export function encodeSaved(saved: SavedMachine): Uint8Array {
 /** Throws `damaged` with the field that is wrong, `newer_version` for any version but 1. */
 export function decodeSaved(bytes: Uint8Array): SavedMachine {
   const fields = new Fields(parseJson(bytes, SIDECAR), SIDECAR);
-  requireVersion(fields);
+  fields.requireVersion(MACHINE_VERSION);
   if (!fields.isText("hypervisor", "qemu")) throw fields.wrong("hypervisor", "qemu");
   return {
     id: fields.hex("id", 32),
@@ -156,16 +155,6 @@ export function decodeSaved(bytes: Uint8Array): SavedMachine {
     hardware: decodeHardware(fields.object("hardware")),
     devices: fields.texts("devices"),
   };
-}
-
-export function requireVersion(fields: Fields): void {
-  const version = fields.integer("version");
-  if (version === MACHINE_VERSION) return;
-  throw new CairnError(
-    "newer_version",
-    `${fields.what} is of version ${version}; this program knows ${MACHINE_VERSION}`,
-    { hint: "use a newer Cairn", details: { actual: version, expected: MACHINE_VERSION } },
-  );
 }
 
 export function decodeNames(fields: Fields): MachineNames {

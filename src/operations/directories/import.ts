@@ -34,7 +34,8 @@ export async function importDirectory(
   const target = freeFolder(folder);
   checkLocation(Buffer.from(target), { allow });
   const envelope = await bring(source, target, options);
-  const { config, stateDigest, files } = envelope;
+  const { config, files } = envelope;
+  const stateDigest = envelope.stateDigest!;
   failpoint("import-directory.named");
   const own = name ?? (isClone ? undefined : config.name);
   const { lockTimeoutMs, onWarning } = options;
@@ -51,7 +52,7 @@ export async function importDirectory(
     cause,
     ...(signal === undefined ? {} : { signal }),
   });
-  if (stateDigest === null || saved.payload_root_hash !== stateDigest) {
+  if (saved.payload_root_hash !== stateDigest) {
     await client.release({ deletePoints: true });
     removeAll(target);
     throw new CairnError(
@@ -93,6 +94,11 @@ async function bring(
       throw new CairnError("usage", `${printablePath(source)} is of a machine`, {
         hint: "`cairn vm clone --from-dir` makes a machine of it",
       });
+    if (envelope.stateDigest === null)
+      throw new CairnError(
+        "damaged",
+        `the envelope of ${printablePath(source)} has no state_digest, by which a copy is proven`,
+      );
     return envelope;
   };
   let envelope;

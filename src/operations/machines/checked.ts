@@ -7,7 +7,7 @@ import type { CallOptions } from "../../contract/words.ts";
 import { CairnError } from "../../errors.ts";
 import { CONTENT } from "../../formats/envelope/envelope.ts";
 import { type JsonObject, parseJson } from "../../formats/fields.ts";
-import { MEMORY, type SavedMachine } from "../../formats/machine/machine.ts";
+import { filesOf, MEMORY, type SavedMachine, SIDECAR } from "../../formats/machine/machine.ts";
 import { durableWrite, readSmallFile } from "../../fs/durable.ts";
 import { printablePath } from "../../fs/safe-path.ts";
 import { throttled } from "../../pacer.ts";
@@ -19,6 +19,8 @@ export interface CheckedState {
   content: string;
   /** SHA-256 of its memory; empty: it has none. */
   memory: string;
+  /** Throws `damaged` where a file is another than when it was compared: to be called once all was copied. */
+  requireUnchanged(): void;
 }
 
 /** A file that was changed so short before it was read may change again within the same tick of its clock. */
@@ -57,8 +59,16 @@ export async function checkedState(
         details: { field: "config.id", expected: config.id, actual: saved.id },
       },
     );
+  // What a state is made of is a file whose content was compared, and no link or pipe.
+  const compared = new Map(files.map(({ name, sha256 }) => [name, sha256]));
+  for (const name of [SIDECAR, ...filesOf(saved)])
+    if (!compared.has(`${CONTENT}/${name}`))
+      throw new CairnError("damaged", `${CONTENT}/${name} of ${printablePath(directory)} is not listed as a file`, {
+        details: { path: name },
+      });
   kept.keep();
-  return { saved, content, memory: files.find(({ name }) => name === `${CONTENT}/${MEMORY}`)?.sha256 ?? "" };
+  const memory = compared.get(`${CONTENT}/${MEMORY}`) ?? "";
+  return { saved, content, memory, requireUnchanged: () => kept.requireUnchanged() };
 }
 
 function realOf(from: string): string {
@@ -75,6 +85,8 @@ class Verified {
   readonly #directory: string;
   readonly #before: JsonObject;
   readonly #all: JsonObject;
+  /** Every file as it was looked at. */
+  readonly #seen: Record<string, { sha256: string; stamp: string }> = {};
   readonly #now: Record<string, string> = {};
   #isNew = false;
 
@@ -87,20 +99,24 @@ class Verified {
 
   has(name: string, sha256: string): boolean {
     const stamp = stampOf(this.#facts(name), sha256);
+    this.#seen[name] = { sha256, stamp };
     if (this.#before[name] !== stamp) return false;
     this.#now[name] = stamp;
     return true;
   }
 
-  /** To be called before the file is read; what it gives is told once the file was found to be right. */
-  about(name: string, sha256: string): () => void {
-    const facts = this.#facts(name);
-    const changed = Math.max(Number(facts.mtimeMs), Number(facts.ctimeMs));
-    return () => {
-      if (Date.now() - changed < SETTLED_MS) return;
-      this.#now[name] = stampOf(facts, sha256);
-      this.#isNew = true;
-    };
+  /** To be called when a file that was looked at was read and found to be right. */
+  isRight(name: string): void {
+    const { mtimeMs, ctimeMs } = this.#facts(name);
+    if (Date.now() - Math.max(Number(mtimeMs), Number(ctimeMs)) < SETTLED_MS) return;
+    this.#now[name] = this.#seen[name]!.stamp;
+    this.#isNew = true;
+  }
+
+  requireUnchanged(): void {
+    for (const [name, { sha256, stamp }] of Object.entries(this.#seen))
+      if (stampOf(this.#facts(name), sha256) !== stamp)
+        throw new CairnError("damaged", `${name} of ${printablePath(this.#directory)} changed while it was copied`);
   }
 
   keep(): void {

@@ -1,4 +1,4 @@
-import { existsSync, realpathSync } from "node:fs";
+import { existsSync } from "node:fs";
 import { join } from "node:path";
 import { hostOf } from "../../capture/vm/host.ts";
 import {
@@ -22,6 +22,7 @@ import type {
 } from "../../contract/machines.ts";
 import type { CallOptions } from "../../contract/words.ts";
 import { CairnError } from "../../errors.ts";
+import { withClient } from "./saved-workspace.ts";
 import type { LibraryHand } from "../tables/row.ts";
 
 /** Verbs of a machine's life. */
@@ -34,7 +35,7 @@ export function infoOf({ machine, record, pid, operation }: Seen): MachineInfo {
     name: machine.name,
     id,
     state: pid !== null && state !== "creating" ? "running" : state,
-    error: pid === null ? error : null,
+    error,
     operation,
     pid,
     description,
@@ -108,7 +109,7 @@ export async function listMachines(root: string, { onWarning }: CallOptions): Pr
 }
 
 export async function inspectMachine(root: string, name: string): Promise<MachineInfo> {
-  return infoOf(await lookAt(new Machine(existsSync(root) ? realpathSync(root) : root, name)));
+  return infoOf(await lookAt(Machine.in(root, name)));
 }
 
 export async function removeMachine(
@@ -126,8 +127,8 @@ export async function removeMachine(
         throw new CairnError("refused", `${name} has saved states, which would go with it`, {
           hint: "copy them away, or let them go: --delete-points",
         });
-      const client = await hand.openOrAdopt(machine.saved);
-      await client.release({ deletePoints: true });
+      await stop(machine, { force: true, deadlineMs: 0 });
+      await withClient(hand, machine, options, async (client) => client.release({ deletePoints: true }));
     }
     await remove(machine);
     return { name };

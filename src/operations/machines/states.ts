@@ -1,22 +1,22 @@
-import { existsSync, mkdirSync, realpathSync } from "node:fs";
+import { mkdirSync, realpathSync } from "node:fs";
 import { join } from "node:path";
 import { shareBlobs, removeUnusedBlobs } from "../../capture/vm/blobs.ts";
 import { hostOf } from "../../capture/vm/host.ts";
-import { makeMachine, newNic, newRecord, swapState, withMachine } from "../../capture/vm/life.ts";
-import { Machine, type MachineRecord, machinesFolder } from "../../capture/vm/machine.ts";
-import { resume, type Running, runningIn } from "../../capture/vm/qemu.ts";
 import {
-  bringState,
-  checkFits,
-  giveState,
-  loadState,
-  newGeneration,
-  renewNics,
-  takeState,
-} from "../../capture/vm/state.ts";
+  makeMachine,
+  newNic,
+  newRecord,
+  ownNics,
+  requireFreeName,
+  swapState,
+  withMachine,
+} from "../../capture/vm/life.ts";
+import { Machine, type MachineRecord, machinesFolder } from "../../capture/vm/machine.ts";
+import { resume, runningIn } from "../../capture/vm/qemu.ts";
+import type { Qmp } from "../../capture/vm/qmp.ts";
+import { bringState, checkFits, giveState, loadState, newGeneration, takeState } from "../../capture/vm/state.ts";
 import { watched } from "../../capture/vm/watch.ts";
 import type { ExportPointResult } from "../../contract/export-directory.ts";
-import type { Client } from "../../contract/index.ts";
 import type {
   CloneMachineOptions,
   CloneMachineResult,
@@ -34,6 +34,7 @@ import { removeAll } from "../../fs/remove-all.ts";
 import type { LibraryHand } from "../tables/row.ts";
 import { type CheckedState, checkedState } from "./checked.ts";
 import { ownInfo } from "./life.ts";
+import { callOf, withClient } from "./saved-workspace.ts";
 
 /** Verbs of a machine's states. A saved state is the content of a workspace beside the machine, and its points are the workspace's. */
 
@@ -53,24 +54,24 @@ export async function saveMachine(
     const host = await hostOf(machine.root);
     const into = join(machine.folder, temporaryName());
     mkdirSync(into, { mode: 0o700 });
-    const running = await runningIn(machine.live);
+    using qmp = await runningIn(machine.live);
     try {
-      const take = async () => takeState(host, machine, record, { running, into, signal });
-      const taken = running === null ? await take() : await watched(machine, take);
+      const take = async () => takeState(host, machine, record, { qmp, into, signal });
+      const taken = qmp === null ? await take() : await watched(machine, take);
       const { id, hasMemory } = taken.saved;
       failpoint("vm-save.taken");
       machine.write({ ...record, lineage: [...record.lineage, id] });
       await giveState(machine, taken, into);
       failpoint("vm-save.given");
-      const client = await stateClient(hand, machine, options);
-      const saved = await client.save({
-        ...callOf(options),
-        cause: cause ?? { kind: "person", machine: name },
-        ...(message === undefined ? {} : { message }),
-        ...(tags === undefined ? {} : { tags }),
+      const point = await withClient(hand, machine, options, async (client) => {
+        const saved = await client.save({
+          ...callOf(options),
+          cause: cause ?? { kind: "person", machine: name },
+          ...(message === undefined ? {} : { message }),
+          ...(tags === undefined ? {} : { tags }),
+        });
+        return await client.resolve(saved.save_point_id);
       });
-      const point = await client.resolve(saved.save_point_id);
-      await client.close();
       return {
         name,
         state_id: id,
@@ -80,26 +81,8 @@ export async function saveMachine(
         duration_ms: Math.round(performance.now() - started),
       };
     } finally {
-      running?.qmp.close();
       removeAll(into);
     }
-  });
-}
-
-function callOf({ signal, onProgress }: CallOptions): CallOptions {
-  return { ...(signal === undefined ? {} : { signal }), ...(onProgress === undefined ? {} : { onProgress }) };
-}
-
-async function stateClient(hand: LibraryHand, machine: Machine, options: CallOptions): Promise<Client> {
-  if (!existsSync(machine.saved))
-    throw new CairnError("not_found", `${machine.name} has no saved state`, {
-      hint: `save one: cairn vm save ${machine.name}`,
-    });
-  const { onWarning } = options;
-  return await hand.openOrAdopt(machine.saved, {
-    name: "main",
-    ...callOf(options),
-    ...(onWarning === undefined ? {} : { onWarning }),
   });
 }
 
@@ -110,31 +93,28 @@ export async function exportMachine(
   to: string,
   options: ExportMachineOptions,
 ): Promise<ExportPointResult> {
-  const machine = new Machine(existsSync(root) ? realpathSync(root) : root, name);
+  const machine = Machine.in(root, name);
   machine.read();
-  const client = await stateClient(hand, machine, options);
-  try {
-    return await client.exportPoint(options.point ?? "latest", to, callOf(options));
-  } finally {
-    await client.close();
-  }
+  const { point = "latest" } = options;
+  return await withClient(hand, machine, options, async (client) => client.exportPoint(point, to, callOf(options)));
 }
+
+/** A saved state: in an export directory, or a point of a machine. */
+type Source = { fromDirectory: string } | { machine: string; point: string };
 
 /** Does something with a state that is wholly checked: that of an export directory, or of a save point, which is written as one. */
 async function withState<T>(
   hand: LibraryHand,
   root: string,
-  { point, fromDirectory, ...options }: CloneMachineOptions,
+  source: Source,
+  options: CallOptions,
   work: (state: CheckedState) => Promise<T>,
 ): Promise<T> {
-  if ((point === undefined) === (fromDirectory === undefined))
-    throw new CairnError("usage", "a save point or an export directory is named, and not both");
   using _shared = await shareBlobs(root, options);
-  if (fromDirectory !== undefined) return await work(await checkedState(root, fromDirectory, options));
-  const [name, at] = point!.split("@", 2) as [string, string | undefined];
+  if ("fromDirectory" in source) return await work(await checkedState(root, source.fromDirectory, options));
   const to = join(root, temporaryName());
   try {
-    await exportMachine(hand, root, name, to, { ...options, ...(at === undefined ? {} : { point: at }) });
+    await exportMachine(hand, root, source.machine, to, { ...options, point: source.point });
     return await work(await checkedState(root, to, options));
   } finally {
     removeAll(to);
@@ -152,19 +132,28 @@ export async function cloneMachine(
   options: CloneMachineOptions,
 ): Promise<CloneMachineResult> {
   const started = performance.now();
+  const { point, fromDirectory, nics: given, ...call } = options;
+  if ((point === undefined) === (fromDirectory === undefined))
+    throw new CairnError("usage", "a save point or an export directory is named, and not both");
   const folder = machinesFolder(root);
-  return await withState(hand, folder, options, async ({ saved, content, memory }) => {
+  const machine = new Machine(folder, name);
+  requireFreeName(machine);
+  const [, from = "", at = "latest"] = /^([^@]*)(?:@(.*))?$/s.exec(point ?? "") ?? [];
+  const source = fromDirectory === undefined ? { machine: from, point: at } : { fromDirectory };
+  return await withState(hand, folder, source, call, async (state) => {
+    const { saved, content, memory } = state;
     const host = await hostOf(folder);
     checkFits(host, saved);
     const { hardware, hasMemory, description, image } = saved;
-    const networks = options.nics ?? hardware.nics.map(({ tap }) => tap ?? "user");
+    const networks = given ?? hardware.nics.map(() => "user");
     if (networks.length !== hardware.nics.length)
       throw new CairnError(
         "usage",
         `the state has ${hardware.nics.length} network devices, and ${networks.length} are given`,
       );
-    if (hasMemory && hardware.nics.some(({ tap }, i) => tap !== null && networks[i] === "user"))
-      throw new CairnError("usage", "a guest that has a tap goes on with a tap alone", {
+    // Another's tap is not taken because a directory says so; and QEMU cannot move a device from a tap to its user mode.
+    if (hardware.nics.some(({ tap }, i) => tap !== null && networks[i] === "user"))
+      throw new CairnError("usage", "a guest that has a tap goes on with a tap of its own", {
         hint: "name one for each: --nic TAP",
       });
     const nics = networks.map(newNic);
@@ -172,18 +161,20 @@ export async function cloneMachine(
       ...newRecord({ name, description, image }, { ...hardware, nics }),
       foreignNics: hasMemory && nics.length > 0,
     };
-    let running: Running | null = null;
-    const machine = new Machine(folder, name);
-    const made = await makeMachine(folder, record, options, async () => {
-      const { signal } = options;
-      const mapped = await bringState(machine, saved, { from: content, into: machine.live, memory, nics, signal });
-      failpoint("vm-clone.brought");
-      if (hasMemory) running = await loadState(host, machine, { ...record, mapped }, machine.live);
-      return { ...record, mapped, state: hasMemory ? "stopped" : "created" };
+    return await watched(machine, async () => {
+      let qmp: Qmp | null = null;
+      const made = await makeMachine(folder, record, options, async () => {
+        const { signal } = options;
+        const mapped = await bringState(machine, saved, { from: content, into: machine.live, memory, nics, signal });
+        state.requireUnchanged();
+        failpoint("vm-clone.brought");
+        if (hasMemory) qmp = await loadState(host, machine, { ...record, mapped }, machine.live);
+        return { ...record, mapped, state: hasMemory ? "stopped" : "created" };
+      });
+      const readyMs = performance.now() - started;
+      await goOn(machine, made, qmp, options);
+      return { ...ownInfo(machine), ...times(started, readyMs), has_memory: hasMemory };
     });
-    const readyMs = performance.now() - started;
-    await goOn(machine, made, running, options);
-    return { ...ownInfo(machine), ...times(started, readyMs), has_memory: hasMemory };
   });
 }
 
@@ -196,19 +187,18 @@ const times = (started: number, readyMs: number) => ({
 async function goOn(
   machine: Machine,
   record: MachineRecord,
-  running: Running | null,
+  loaded: Qmp | null,
   { onWarning }: CallOptions,
 ): Promise<void> {
-  if (running === null) return;
-  using qmp = running.qmp;
+  if (loaded === null) return;
+  using qmp = loaded;
+  failpoint("vm-go-on.waits");
   await resume(qmp);
   failpoint("vm-go-on.runs");
-  if (!record.foreignNics) return;
-  if (await renewNics(qmp, record.hardware)) machine.write({ ...record, foreignNics: false });
-  else
-    onWarning?.(
-      `the guest of ${machine.name} does not let go of its network devices, which keep their old addresses with their links off: boot it afresh, cairn vm stop and start`,
-    );
+  if (!record.foreignNics || !(await ownNics(machine, record, qmp)).foreignNics) return;
+  onWarning?.(
+    `the guest of ${machine.name} does not let go of its network devices, which keep their old addresses with their links off: boot it afresh, cairn vm stop and start`,
+  );
 }
 
 /**
@@ -228,8 +218,9 @@ export async function restoreMachine(
   if (force === true && fromDirectory === undefined)
     throw new CairnError("usage", "only a directory can be of another machine: force is for those");
   const result = await withMachine(root, name, "restore", options, async (machine, record) => {
-    const from = fromDirectory === undefined ? { point: `${name}@${point ?? "latest"}` } : { fromDirectory };
-    return await withState(hand, machine.root, { ...callOf(options), ...from }, async ({ saved, content, memory }) => {
+    const source = fromDirectory === undefined ? { machine: name, point: point ?? "latest" } : { fromDirectory };
+    return await withState(hand, machine.root, source, callOf(options), async (state) => {
+      const { saved, content, memory } = state;
       const { hardware, hasMemory, id } = saved;
       if (!record.lineage.includes(id)) {
         if (force !== true)
@@ -258,7 +249,9 @@ export async function restoreMachine(
           nics: own,
           signal,
         });
+        state.requireUnchanged();
         failpoint("vm-restore.staged");
+        const hasForeign = record.foreignNics || hardware.nics.some(({ mac }, i) => mac !== own[i]!.mac);
         const after: MachineRecord = {
           ...record,
           state: "stopped",
@@ -266,13 +259,15 @@ export async function restoreMachine(
           hardware: { ...hardware, nics: own },
           mapped,
           generation: newGeneration(),
-          foreignNics: hasMemory && hardware.nics.some(({ mac }, i) => mac !== own[i]!.mac),
+          foreignNics: hasMemory && hasForeign,
         };
-        const load = async (): Promise<Running> => loadState(host, machine, after, machine.live);
-        const running = await watched(machine, async () => swapState(machine, record, after, hasMemory ? load : null));
-        const readyMs = performance.now() - started;
-        await goOn(machine, after, running, options);
-        return { ...ownInfo(machine), state_id: id, ...times(started, readyMs), has_memory: hasMemory };
+        const load = async (): Promise<Qmp> => loadState(host, machine, after, machine.live);
+        return await watched(machine, async () => {
+          const qmp = await swapState(machine, record, after, hasMemory ? load : null);
+          const readyMs = performance.now() - started;
+          await goOn(machine, after, qmp, options);
+          return { ...ownInfo(machine), state_id: id, ...times(started, readyMs), has_memory: hasMemory };
+        });
       } finally {
         removeAll(machine.next);
       }

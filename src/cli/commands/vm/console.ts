@@ -36,7 +36,12 @@ export const command: CommandDefinition = {
 async function speak(path: string, signal: AbortSignal): Promise<void> {
   const socket = net.connect(path);
   const { stdin, stdout } = process;
-  await once(socket, "connect", { signal });
+  try {
+    await once(socket, "connect", { signal });
+  } catch (error) {
+    throwIfAborted(signal);
+    throw new CairnError("io", "the console of this machine does not answer", { cause: error });
+  }
   const terminal = stdin.isTTY ? stdin : null;
   terminal?.setRawMode(true);
   if (terminal !== null) process.stderr.write("connected; Ctrl-] leaves\r\n");
@@ -45,7 +50,8 @@ async function speak(path: string, signal: AbortSignal): Promise<void> {
     socket.write(at < 0 ? bytes : bytes.subarray(0, at));
     if (at >= 0) socket.end();
   };
-  stdin.on("data", typed);
+  const ended = (): void => void socket.end();
+  stdin.on("data", typed).once("end", ended);
   socket.pipe(stdout, { end: false });
   try {
     await once(socket, "close", { signal });
@@ -54,7 +60,7 @@ async function speak(path: string, signal: AbortSignal): Promise<void> {
     throw error;
   } finally {
     terminal?.setRawMode(false);
-    stdin.off("data", typed);
+    stdin.off("data", typed).off("end", ended);
     stdin.pause();
     socket.destroy();
   }

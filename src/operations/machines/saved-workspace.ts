@@ -1,0 +1,35 @@
+import { existsSync } from "node:fs";
+import type { Machine } from "../../capture/vm/machine.ts";
+import type { Client } from "../../contract/index.ts";
+import type { CallOptions } from "../../contract/words.ts";
+import { CairnError } from "../../errors.ts";
+import type { LibraryHand } from "../tables/row.ts";
+
+/** Members of a call that are handed on to the calls that it makes. */
+export function callOf({ signal, onProgress }: CallOptions): CallOptions {
+  return { ...(signal === undefined ? {} : { signal }), ...(onProgress === undefined ? {} : { onProgress }) };
+}
+
+/** Does something with the workspace of a machine's saved states. Throws `not_found` where there are none. */
+export async function withClient<T>(
+  hand: LibraryHand,
+  machine: Machine,
+  options: CallOptions,
+  work: (client: Client) => Promise<T>,
+): Promise<T> {
+  if (!existsSync(machine.saved))
+    throw new CairnError("not_found", `${machine.name} has no saved state`, {
+      hint: `save one: cairn vm save ${machine.name}`,
+    });
+  const { onWarning } = options;
+  const client = await hand.openOrAdopt(machine.saved, {
+    name: "main",
+    ...callOf(options),
+    ...(onWarning === undefined ? {} : { onWarning }),
+  });
+  try {
+    return await work(client);
+  } finally {
+    await client.close();
+  }
+}
