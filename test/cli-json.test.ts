@@ -322,6 +322,10 @@ test("the commands of context stores print what they promise", () => {
   inStore(`bundle restore ${at("all.ovpack")} --on-conflict overwrite`, "bundle restore b");
 });
 
+test("the MCP server prints what it promises when it is asked for JSON", () => {
+  run("mcp");
+});
+
 test("the commands of machines print what they promise", () => {
   run(`vm list --machines ${path.join(SCRATCH, "machines")}`, { pinned: "vm list" });
 });

@@ -139,6 +139,12 @@ export const PACKAGE_HOMES: readonly { name: string; home: RegExp; reason: strin
   },
   { name: "sqlite-vec", home: /^context\//, reason: "only an index has vectors" },
   { name: "valibot", home: /^contract\//, reason: "schemas are written in the words of one file" },
+  {
+    name: "@modelcontextprotocol/sdk",
+    home: /^api\/mcp\/server\.ts$/,
+    reason: "one file speaks the protocol; the tools are verbs",
+  },
+  { name: "@valibot/to-json-schema", home: /^contract\//, reason: "schemas are known in one folder" },
   { name: "commander", home: /^cli\//, reason: "the library must not load a command line parser" },
   { name: "string-width", home: /^cli\//, reason: "only the terminal has columns" },
   {

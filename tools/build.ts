@@ -229,7 +229,7 @@ function takeBuiltinsDirectly(stage: string): void {
     ): string => {
       const target = names === undefined ? (whole ?? main ?? "") : `{${names.replaceAll(/(\w+) as (\w+)/g, "$1: $2")}}`;
       taken.push(
-        `const ${target} = ${module === LAZY_BUILTIN ? LAZY_FUNCTIONS : `process.getBuiltinModule("${module}")`};\n`,
+        `const ${target} = ${module === LAZY_BUILTIN ? LAZY_FUNCTIONS : `globalThis.process.getBuiltinModule("${module}")`};\n`,
       );
       return "";
     };

@@ -13,9 +13,13 @@ const COMMENT_LINE = /^\s*(?:\/\*|\*|\/\/).*$/gm;
 const NOT_ASCII = /[^\0-\x7f]/gu;
 const DYNAMIC_IMPORT = /\bimport\("\.\/([\w.-]+)\.js"\)/g;
 
-/** Throws for a source file, by name, that exports a variable: those that import it would go on with its first value. */
+/**
+ * Throws for a source file, by name, that exports a variable: those that import it would go on with its first value. An enum or
+ * namespace as TypeScript prints it has its value when its file has run, which is before anybody imports it.
+ */
 export function checkConstantExports(source: string, file: string): void {
-  const variable = /^\s*export\s+(?:declare\s+)?(?:let|var)\s+([\w$]+)/m.exec(source);
+  const filled = source.replaceAll(/^export var ([\w$]+);\n\(function \(\1\) \{$/gm, "");
+  const variable = /^\s*export\s+(?:declare\s+)?(?:let|var)\s+([\w$]+)/m.exec(filled);
   if (variable !== null)
     throw new Error(`${file} exports the variable ${variable[1]}; export a function that tells it`);
 }

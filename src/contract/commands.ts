@@ -160,6 +160,7 @@ export const COMMAND_DATA: Readonly<Record<string, AnySchema>> = {
   ...DAEMON_DATA,
   ...BUNDLE_DATA,
   ...CONTEXT_DATA,
+  mcp: object({ path: text("of the folder whose save points are served") }),
   ...MACHINE_DATA,
   completion: object({ shell: text(), script: text() }),
   __complete: object({ candidates: rows(anything()) }),

@@ -107,6 +107,11 @@ export const COMMANDS: Readonly<Record<string, CommandEntry>> = {
     summary: "let other machines keep their repositories here",
     load: () => import("./serve-repository.ts"),
   },
+  mcp: {
+    group: SETUP,
+    summary: "serve a folder's save points to an agent as tools",
+    load: () => import("./mcp.ts"),
+  },
   vm: {
     group: MACHINES,
     summary: "save, clone and restore virtual machines",

@@ -1,0 +1,94 @@
+import { Server } from "@modelcontextprotocol/sdk/server/index.js";
+import { StdioServerTransport } from "@modelcontextprotocol/sdk/server/stdio.js";
+import type { Transport } from "@modelcontextprotocol/sdk/shared/transport.js";
+import { CallToolRequestSchema, ListToolsRequestSchema } from "@modelcontextprotocol/sdk/types.js";
+import { describeError } from "../../contract/error-record.ts";
+import type { Client } from "../../contract/index.ts";
+import { checkValue, object, refuseUnknown } from "../../contract/schema.ts";
+import type { CallOptions, Progress } from "../../contract/words.ts";
+import { CairnError, toCairnError } from "../../errors.ts";
+import { VERSION } from "../../formats/program.ts";
+import { describeTool, type Tool, TOOLS } from "./tools.ts";
+
+/** Gives the client of the folder that is kept; `adopts`: also of one that is not kept yet. */
+export type OpenWorkspace = (adopts: boolean) => Promise<Client>;
+
+const INSTRUCTIONS =
+  "Cairn keeps every state of the folder that you work in. Call save before and after what you do; when a change went wrong, restore goes back to a save point without losing anything, and undo takes that back.";
+
+/** Serves the tools over a transport until it closes. */
+export async function serveTools(transport: Transport, open: OpenWorkspace): Promise<void> {
+  const server = new Server(
+    { name: "cairn", title: "Cairn", version: VERSION },
+    { capabilities: { tools: {} }, instructions: INSTRUCTIONS },
+  );
+  server.setRequestHandler(ListToolsRequestSchema, () => ({
+    tools: Object.entries(TOOLS).map(([name, tool]) => describeTool(name, tool)) as never,
+  }));
+  server.setRequestHandler(CallToolRequestSchema, async ({ params }, { signal, sendNotification }) => {
+    const { name, arguments: given = {}, _meta } = params;
+    const token = _meta?.progressToken;
+    let told = 0;
+    const onProgress = ({ phase, done, total }: Progress): void => {
+      if (token === undefined) return;
+      told = Math.max(told + 1, done ?? 0);
+      const progress = {
+        progressToken: token,
+        progress: told,
+        message: phase,
+        ...(total === undefined ? {} : { total }),
+      };
+      void sendNotification({ method: "notifications/progress", params: progress }).catch(() => undefined);
+    };
+    const warnings: string[] = [];
+    try {
+      const { data, words } = await call(name, given, open, {
+        signal,
+        onProgress,
+        onWarning: (text) => void warnings.push(text),
+      });
+      return {
+        structuredContent: JSON.parse(JSON.stringify(data)) as Record<string, unknown>,
+        content: [words, ...warnings.map((text) => `warning: ${text}`)].map((text) => ({
+          type: "text" as const,
+          text,
+        })),
+      };
+    } catch (error) {
+      const record = describeError(toCairnError(error));
+      const advice = record.code === "not_a_workspace" ? "call save: it begins to keep the folder" : record.hint;
+      const hint = advice === null ? "" : `\n${advice}`;
+      return { isError: true, content: [{ type: "text" as const, text: `${record.code}: ${record.message}${hint}` }] };
+    }
+  });
+  const { promise, resolve } = Promise.withResolvers<void>();
+  server.onclose = resolve;
+  await server.connect(transport);
+  await promise;
+}
+
+async function call(
+  name: string,
+  given: Record<string, unknown>,
+  open: OpenWorkspace,
+  options: CallOptions,
+): ReturnType<Tool["run"]> {
+  const tool = Object.hasOwn(TOOLS, name) ? TOOLS[name] : undefined;
+  if (tool === undefined)
+    throw new CairnError("usage", `there is no tool ${JSON.stringify(name)}`, {
+      hint: `these are: ${Object.keys(TOOLS).join(", ")}`,
+    });
+  const schema = object(tool.takes);
+  refuseUnknown(schema, given, name);
+  const client = await open(tool.adopts === true);
+  return await tool.run(client, checkValue(schema, given, name), options);
+}
+
+/** Serves the tools on this process's input and output until the input ends or the signal fires. */
+export async function serveOnStdio(open: OpenWorkspace, signal: AbortSignal): Promise<void> {
+  const transport = new StdioServerTransport();
+  const stop = (): void => void transport.close();
+  signal.addEventListener("abort", stop, { once: true });
+  process.stdin.once("end", stop);
+  await serveTools(transport, open);
+}

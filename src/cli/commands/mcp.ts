@@ -1,0 +1,30 @@
+import type { Client } from "../../contract/index.ts";
+import type { CommandDefinition } from "../command.ts";
+
+export const command: CommandDefinition = {
+  name: "mcp",
+  examples: [
+    { line: "cairn -C ~/project mcp", text: "what an agent's runtime starts: tools to save, look and go back" },
+  ],
+  async run(context) {
+    const folder = context.folder();
+    const library = await context.library();
+    let client: Client | null = null;
+    const open = async (adopts: boolean): Promise<Client> =>
+      (client ??= await (adopts ? library.openOrAdopt(folder) : library.open(folder)));
+    return {
+      data: { path: folder },
+      // A program that asks for an envelope wants no second protocol behind it.
+      ...(context.globals.json
+        ? {}
+        : {
+            text: () => "",
+            async afterwards() {
+              const { serveOnStdio } = await import("../../api/mcp/server.ts");
+              await serveOnStdio(open, context.signal);
+              await client?.close();
+            },
+          }),
+    };
+  },
+};

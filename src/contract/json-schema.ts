@@ -1,0 +1,48 @@
+import { toJsonSchema } from "@valibot/to-json-schema";
+import type { AnySchema, Entries, Notes } from "./schema.ts";
+import { object } from "./schema.ts";
+
+/** JSON Schema of the contract's values, for descriptions of the service. */
+
+export type JsonSchema = Record<string, unknown>;
+
+/** Forms of values that only code can check, by how their type is printed; any other is an object. */
+const PRINTED: Readonly<Record<string, JsonSchema>> = {
+  string: { type: "string" },
+  "string | Uint8Array": { type: "string" },
+  Uint8Array: { type: "string", contentEncoding: "base64" },
+  SavePointId: { type: "string" },
+  WorkspaceId: { type: "string" },
+  ControlId: { type: "string" },
+  'number | "unlimited"': { anyOf: [{ type: "integer" }, { const: "unlimited" }] },
+};
+
+/** JSON Schema of a value, with the phrase of each part as its description. */
+export function jsonSchemaOf(schema: AnySchema): JsonSchema {
+  const { $schema: _dialect, ...rest } = toJsonSchema(schema as Parameters<typeof toJsonSchema>[0], {
+    errorMode: "ignore",
+    overrideSchema({ valibotSchema, jsonSchema }) {
+      const { about, as, prints } = valibotSchema as Notes;
+      const isPrinted = (valibotSchema as { type?: string }).type === "custom";
+      const form = isPrinted ? (PRINTED[prints ?? ""] ?? { type: "object" }) : jsonSchema;
+      return {
+        ...form,
+        ...(as === "count" || as === "size" ? { type: "integer" } : {}),
+        ...(about === undefined || about === "" ? {} : { description: about }),
+      } as typeof jsonSchema;
+    },
+  });
+  return rest as JsonSchema;
+}
+
+/** JSON Schema of an object with these members, but for what a process hands to another call of its own. */
+export function jsonSchemaOfMembers(entries: Entries): JsonSchema {
+  const isCarried = (schema: AnySchema): boolean => {
+    const { as, wrapped } = schema as Notes & { wrapped?: AnySchema };
+    return wrapped === undefined ? as !== "callback" && as !== "signal" : isCarried(wrapped);
+  };
+  return {
+    ...jsonSchemaOf(object(Object.fromEntries(Object.entries(entries).filter(([, each]) => isCarried(each))))),
+    additionalProperties: false,
+  };
+}

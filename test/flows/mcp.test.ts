@@ -1,0 +1,127 @@
+import assert from "node:assert/strict";
+import fs from "node:fs";
+import path from "node:path";
+import { after, test } from "node:test";
+import { Client } from "@modelcontextprotocol/sdk/client/index.js";
+import { StdioClientTransport } from "@modelcontextprotocol/sdk/client/stdio.js";
+import { buildCommand, cairnOk, SCRATCH } from "../fixtures/command.ts";
+
+/** The MCP server, driven by the client of the official SDK, which holds each result against the tool's own schema. */
+
+interface Result {
+  isError?: boolean;
+  structuredContent?: Record<string, unknown>;
+  content: { type: string; text: string }[];
+}
+
+const clients: Client[] = [];
+after(async () => {
+  for (const client of clients) await client.close();
+});
+
+async function serve(folder: string): Promise<Client> {
+  const transport = new StdioClientTransport({
+    command: process.execPath,
+    args: [buildCommand(), "mcp", "-C", folder],
+    env: Object.fromEntries(Object.entries(process.env).filter(([, value]) => value !== undefined)) as Record<
+      string,
+      string
+    >,
+  });
+  const client = new Client({ name: "cairn-test", version: "1" });
+  await client.connect(transport);
+  await client.listTools();
+  clients.push(client);
+  return client;
+}
+
+function newFolder(name: string): string {
+  const folder = path.join(SCRATCH, name);
+  fs.mkdirSync(folder);
+  fs.writeFileSync(path.join(folder, "a.txt"), "one\n");
+  return folder;
+}
+
+async function call(
+  client: Client,
+  name: string,
+  given: Record<string, unknown> = {},
+): Promise<Result & { words: string }> {
+  const result = (await client.callTool({ name, arguments: given })) as unknown as Result;
+  return { ...result, words: result.content.map(({ text }) => text).join("\n") };
+}
+
+test("an agent saves, looks, goes back and forward, and starts a second folder, by tools with typed answers", async () => {
+  const folder = newFolder("kept");
+  const file = path.join(folder, "a.txt");
+  const client = await serve(folder);
+  const before = await call(client, "status");
+  assert.equal(before.isError, true);
+  assert.match(before.words, /not_a_workspace.*\n.*call save/);
+  const first = await call(client, "save", { message: "first", cause: { kind: "tool_call", turn: 7 } });
+  assert.equal(first.structuredContent?.["made"], true);
+  fs.writeFileSync(file, "two\n");
+  fs.writeFileSync(path.join(folder, "b.bin"), Buffer.from([0, 1, 2]));
+  assert.match((await call(client, "status")).words, /added 1, changed 1, removed 0/);
+  assert.match((await call(client, "diff", { a: "head" })).words, /modified a\.txt\nadded b\.bin/);
+  const limited = await call(client, "diff", { a: "head", limit: 1 });
+  assert.equal(limited.structuredContent?.["more"], 1);
+  await call(client, "save");
+  assert.match((await call(client, "save")).words, /nothing had changed/);
+  const { save_points: points } = (await call(client, "history")).structuredContent as {
+    save_points: { cause: Record<string, unknown> }[];
+  };
+  assert.deepEqual(
+    points.map(({ cause }) => cause),
+    [
+      { kind: "tool_call", tool: "mcp" },
+      { kind: "tool_call", turn: 7 },
+    ],
+  );
+  const shown = await call(client, "show", { target: "head~1", path: "a.txt" });
+  assert.deepEqual([shown.words, shown.structuredContent?.["content"]], ["one\n", "one\n"]);
+  assert.match((await call(client, "show", { target: "head", path: "b.bin" })).words, /no text/);
+  assert.match((await call(client, "show", { target: "head" })).words, /file a\.txt\nfile b\.bin/);
+  assert.match((await call(client, "why", { path: "a.txt" })).words, /modified in .*\nadded in .* first/);
+  await call(client, "restore", { target: "head~1" });
+  assert.deepEqual(fs.readdirSync(folder), ["a.txt"]);
+  await call(client, "undo");
+  assert.equal(fs.readFileSync(file, "utf8"), "two\n");
+  const fork = path.join(SCRATCH, "second");
+  await call(client, "fork", { target: "head~1", path: fork });
+  assert.equal(fs.readFileSync(path.join(fork, "a.txt"), "utf8"), "one\n");
+  assert.equal(cairnOk(["status", "-C", folder]).data["clean"], true);
+});
+
+test("the tools remove no points, and what is not understood is told to the model", async () => {
+  const client = await serve(newFolder("capable"));
+  const { tools } = await client.listTools();
+  assert.deepEqual(
+    tools.map(({ name }) => name).toSorted(),
+    "diff fork history restore save show status undo why".split(" "),
+  );
+  for (const { name, inputSchema, outputSchema, description } of tools) {
+    assert.equal(inputSchema.additionalProperties, false, name);
+    assert.equal(outputSchema?.type, "object", name);
+    assert.ok(description!.length > 10, name);
+  }
+  await call(client, "save");
+  for (const [name, given, words] of [
+    ["cleanup", {}, /no tool "cleanup"/],
+    ["release", {}, /no tool/],
+    ["constructor", {}, /no tool/],
+    ["save", { mesage: "x" }, /did you mean message/],
+    ["save", { allow: ["home"] }, /knows no member "allow"/],
+    ["restore", { target: 7 }, /target is to be text/],
+    ["restore", { target: "latest", to: "/tmp/elsewhere" }, /knows no member "to"/],
+    ["restore", { target: "latest", paths: [] }, /names nothing/],
+    ["show", {}, /needs the member target/],
+    ["show", { target: "latest", path: "../../etc/passwd" }, /./],
+    ["fork", { target: "latest", path: "relative" }, /absolute/],
+  ] as const) {
+    const result = await call(client, name, given);
+    assert.equal(result.isError, true, `${name}: ${result.words}`);
+    assert.match(result.words, words);
+  }
+  await Promise.all(Array.from({ length: 8 }, async () => assert.ok((await call(client, "status")).isError !== true)));
+});
