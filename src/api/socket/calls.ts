@@ -30,7 +30,10 @@ const LOOKS = new Set(
  * Verbs that a daemon does for a caller. Others run a program, hold a password, or write to a place that the caller names,
  * which they may have no right to: they are for the caller's own process.
  */
-const SERVED = new Set([..."save restore undo restoreLatest pin unpin tag runCleanup setPolicy".split(" "), ...LOOKS]);
+export const SERVED: ReadonlySet<string> = new Set([
+  ..."save restore undo restoreLatest pin unpin tag runCleanup setPolicy".split(" "),
+  ...LOOKS,
+]);
 
 /** Verbs for those who may write to a folder that is not theirs: they get no content, and remove no points. */
 const FOR_WRITERS = new Set(
@@ -49,7 +52,7 @@ export function isServed(name: string, options: Body | undefined): boolean {
   return SERVED.has(name) && Object.keys(options ?? {}).every((each) => !isPlaceOf(name, each));
 }
 
-function isPlaceOf(name: string, option: string): boolean {
+export function isPlaceOf(name: string, option: string): boolean {
   const { options } = CLIENT_VERBS[name as keyof typeof CLIENT_VERBS] as Verb;
   const schema = (options?.entries as Entries | undefined)?.[option] as (Notes & { wrapped?: Notes }) | undefined;
   return (schema?.wrapped ?? schema)?.as === "place";

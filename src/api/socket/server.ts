@@ -32,6 +32,8 @@ const MAX_HEAD_BYTES = 16 << 10;
 /** Milliseconds for a request's head and body. */
 const REQUEST_MS = 20_000;
 const LINES = "application/x-ndjson";
+/** Path of the description of the calls, for `GET`. */
+const DOCUMENT = "/v1/openapi.json";
 /** Bytes of progress and warnings that may wait for a slow reader. */
 const MAX_WAITING = 8 << 20;
 /** Milliseconds for which a connection may have no call, and a reader may take nothing. */
@@ -124,6 +126,10 @@ export class SocketServer {
     let isCounted = false;
     try {
       isCounted = this.#begin(peer);
+      if (request.method === "GET" && request.url === DOCUMENT && !isOfPage(request)) {
+        const { openApi } = await import("./openapi.ts");
+        return void response.writeHead(200, { "content-type": "application/json" }).end(JSON.stringify(openApi()));
+      }
       const { name, body } = await this.#read(request);
       if (isLasting(name)) isCounted = this.#end(peer);
       // From here on something may have been begun, which the caller sees.
@@ -171,10 +177,8 @@ export class SocketServer {
   }
 
   async #read(request: IncomingMessage): Promise<{ name: string; body: Body }> {
-    const { headers, method, url = "" } = request;
-    // A web page can reach a program that forwards to this socket, and sends these.
-    if (headers.origin !== undefined || headers["sec-fetch-site"] !== undefined)
-      throw new CairnError("permission", "this socket is not for web pages");
+    const { method, url = "" } = request;
+    if (isOfPage(request)) throw new CairnError("permission", "this socket is not for web pages");
     const [, name] = /^\/v1\/([A-Za-z]{1,40})$/.exec(url) ?? [];
     if (name === undefined) throw new CairnError("not_found", "calls are POST /v1/<verb>");
     if (method !== "POST") throw new CairnError("usage", `${method} is not known here; calls are POST /v1/<verb>`);
@@ -188,6 +192,11 @@ export class SocketServer {
     }
     return { name, body: parsed(Buffer.concat(pieces).toString("utf8")) };
   }
+}
+
+/** True for a request that a web page makes, which can reach a program that forwards to this socket. */
+function isOfPage({ headers }: IncomingMessage): boolean {
+  return headers.origin !== undefined || headers["sec-fetch-site"] !== undefined;
 }
 
 function parsed(text: string): Body {

@@ -1,0 +1,99 @@
+import assert from "node:assert/strict";
+import fs from "node:fs";
+import http from "node:http";
+import path from "node:path";
+import { test } from "node:test";
+import { Ajv2020 } from "ajv/dist/2020.js";
+import { cairnOk, SCRATCH } from "../fixtures/command.ts";
+import { TestDaemon } from "../fixtures/daemon.ts";
+
+/** The daemon's own description of its calls, held against what it takes and answers. */
+
+interface Document {
+  openapi: string;
+  paths: Record<
+    string,
+    { post: { requestBody: { content: Content }; responses: Record<"200" | "default", { content: Content }> } }
+  >;
+  components: object;
+}
+type Content = Record<"application/json", { schema: object }>;
+
+async function ask(
+  socketPath: string,
+  method: string,
+  url: string,
+  body?: object,
+): Promise<{ status: number; value: Record<string, unknown> }> {
+  return await new Promise((resolve, reject) => {
+    const request = http.request({ socketPath, method, path: url }, (response) => {
+      let text = "";
+      response.setEncoding("utf8").on("data", (piece: string) => (text += piece));
+      response.on("end", () =>
+        resolve({ status: response.statusCode!, value: JSON.parse(text) as Record<string, unknown> }),
+      );
+    });
+    request.on("error", reject).end(body === undefined ? undefined : JSON.stringify(body));
+  });
+}
+
+test("each call that the daemon describes takes and answers what it says", async (t) => {
+  const daemon = await new TestDaemon(t).start();
+  const workspace = path.join(SCRATCH, "described");
+  fs.mkdirSync(workspace);
+  fs.writeFileSync(path.join(workspace, "a.txt"), "one\n");
+  cairnOk(["save", workspace], daemon.asked);
+  fs.writeFileSync(path.join(workspace, "a.txt"), "two\n");
+  const { status, value } = await ask(daemon.socket, "GET", "/v1/openapi.json");
+  assert.equal(status, 200);
+  const document = value as unknown as Document;
+  assert.equal(document.openapi, "3.1.0");
+  assert.deepEqual(
+    document,
+    JSON.parse(fs.readFileSync(path.resolve(import.meta.dirname, "../../docs/openapi.json"), "utf8")),
+  );
+  const ajv = new Ajv2020({ strict: false, allErrors: true });
+  ajv.addSchema({ $id: "cairn:/document", components: document.components });
+  const schemaOf = (content: Content): object =>
+    JSON.parse(
+      JSON.stringify(content["application/json"].schema).replaceAll("#/components", "cairn:/document#/components"),
+    ) as object;
+  const calls: Record<string, object> = {
+    save: { options: { message: "second", tags: ["a"] } },
+    history: {},
+    status: {},
+    latestSavePoint: {},
+    hasSavePoints: {},
+    resolve: { target: "head" },
+    diff: { a: "head~1", b: "head" },
+    show: { target: "head" },
+    why: { path: "a.txt" },
+    verify: { target: "head" },
+    pin: { target: "head" },
+    unpin: { target: "head" },
+    tag: { target: "head", edit: { add: ["b"] } },
+    planRestore: { options: { target: "head~1" } },
+    restore: { options: { target: "head~1" } },
+    undo: {},
+    policy: {},
+    store: {},
+    doctor: {},
+    previewCleanup: { options: { retention: { keepLast: 5 } } },
+    verifyAll: {},
+  };
+  for (const [name, members] of Object.entries(calls)) {
+    const operation = document.paths[`/v1/${name}`]?.post;
+    assert.ok(operation !== undefined, name);
+    const request = { workspace, ...members };
+    const takes = ajv.compile(schemaOf(operation.requestBody.content));
+    assert.ok(takes(request), `${name}: ${ajv.errorsText(takes.errors)}`);
+    assert.ok(!takes({ ...request, unknown: 1 }), name);
+    const answered = await ask(daemon.socket, "POST", `/v1/${name}`, request);
+    const gives = ajv.compile(schemaOf(operation.responses["200"].content));
+    assert.equal(answered.status, 200, `${name}: ${JSON.stringify(answered.value)}`);
+    assert.ok(gives(answered.value), `${name}: ${ajv.errorsText(gives.errors)}`);
+    const failed = await ask(daemon.socket, "POST", `/v1/${name}`, { workspace: "/nowhere", ...members });
+    const fails = ajv.compile(schemaOf(operation.responses.default.content));
+    assert.ok(fails(failed.value), `${name}: ${ajv.errorsText(fails.errors)}`);
+  }
+});
