@@ -23,7 +23,7 @@ const ERROR: JsonSchema = {
   },
 };
 
-/** What every answer has around its data. */
+/** Form that every answer has around its data. */
 function envelope(data: JsonSchema, error: JsonSchema, isOk: boolean): JsonSchema {
   return {
     type: "object",
