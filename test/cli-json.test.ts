@@ -35,7 +35,7 @@ interface Expected {
 }
 
 /** Their commands have two words. */
-const GROUPS = new Set(["backup", "receipt", "database", "service", "bundle", "context", "vm"]);
+const GROUPS = new Set(["backup", "receipt", "database", "service", "bundle", "context", "vm", "agent"]);
 
 /** Runs a command and holds its envelope against the contract. */
 // oxlint-disable-next-line typescript/no-explicit-any -- what was printed is looked at as it is
@@ -320,6 +320,11 @@ test("the commands of context stores print what they promise", () => {
   inStore("context rm viking://resources/d");
   inStore(`bundle import ${at("d.ovpack")} viking://resources`, "bundle import b viking://resources");
   inStore(`bundle restore ${at("all.ovpack")} --on-conflict overwrite`, "bundle restore b");
+});
+
+test("the commands of agents print what they promise", () => {
+  run("agent install claude-code --print");
+  run("agent remove gemini", { pinned: "agent remove claude-code" });
 });
 
 test("the MCP server prints what it promises when it is asked for JSON", () => {

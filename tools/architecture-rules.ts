@@ -144,6 +144,7 @@ export const PACKAGE_HOMES: readonly { name: string; home: RegExp; reason: strin
     home: /^api\/mcp\/server\.ts$/,
     reason: "one file speaks the protocol; the tools are verbs",
   },
+  { name: "jsonc-parser", home: /^cli\/commands\/agent\//, reason: "only other tools' files have comments in JSON" },
   { name: "@valibot/to-json-schema", home: /^contract\//, reason: "schemas are known in one folder" },
   { name: "commander", home: /^cli\//, reason: "the library must not load a command line parser" },
   { name: "string-width", home: /^cli\//, reason: "only the terminal has columns" },

@@ -102,6 +102,8 @@ const BUNDLED = {
   // Node 24 has it. What esbuild makes of it throws, in a loop, the error of an earlier round once more.
   supported: { using: true },
   external: EXTERNAL,
+  // Its form for Node asks for its parts in a way that no bundler sees.
+  alias: { "jsonc-parser": "jsonc-parser/lib/esm/main.js" },
   minifySyntax: true,
   legalComments: "none",
   metafile: true,

@@ -41,7 +41,10 @@ test("nothing in JSON steers a terminal, and its values are the same", async () 
 function commandOf(line: string): string {
   const words = line.split(" ");
   return words
-    .slice(0, ["backup", "receipt", "database", "service", "bundle", "context", "vm"].includes(words[0]!) ? 2 : 1)
+    .slice(
+      0,
+      ["backup", "receipt", "database", "service", "bundle", "context", "vm", "agent"].includes(words[0]!) ? 2 : 1,
+    )
     .join(" ");
 }
 

@@ -73,6 +73,8 @@ export const DATA_KEYS: Record<string, string> = {
   "context rm viking://resources/d": "uri files",
   "context reindex": "added removed changed indexed vectors",
   "context check": "ok expected indexed missing_records missing_files stale missing_vectors",
+  "agent install claude-code --print": "tool files",
+  "agent remove claude-code": "tool files",
   mcp: "path",
   "vm create m --kernel k": MACHINE,
   "vm run m --kernel k": MACHINE,

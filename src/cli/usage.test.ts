@@ -14,7 +14,7 @@ import { VERSION } from "../formats/program.ts";
 test("the commands are these", () => {
   assert.equal(
     Object.keys(COMMANDS).join(" "),
-    "save restore undo run fork export import clone history why status diff show view pin unpin tag cleanup verify seal doctor store inspect backup receipt database bundle context serve-context serve-repository mcp vm daemon service init workspaces relocate release engine completion __complete",
+    "save restore undo run fork export import clone history why status diff show view pin unpin tag cleanup verify seal doctor store inspect backup receipt database bundle context serve-context serve-repository agent mcp vm daemon service init workspaces relocate release engine completion __complete",
   );
 });
 

@@ -83,6 +83,11 @@ function inSnakeCase(entries: Entries): Entries {
   return Object.fromEntries(Object.entries(entries).map(([name, schema]) => [snake(name), schema]));
 }
 
+const AgentFiles = object({
+  tool: text(),
+  files: rows(object({ path: text("absolute"), changed: flag(), text: text("as it is now; empty: it is gone") })),
+});
+
 /** The `data` of each command with `--json`, by the line that it begins with. */
 export const COMMAND_DATA: Readonly<Record<string, AnySchema>> = {
   init: object({
@@ -160,6 +165,9 @@ export const COMMAND_DATA: Readonly<Record<string, AnySchema>> = {
   ...DAEMON_DATA,
   ...BUNDLE_DATA,
   ...CONTEXT_DATA,
+  "agent install": AgentFiles,
+  "agent remove": AgentFiles,
+  "agent hook": object({ save_point_id: orNull(text("null: nothing was saved")) }),
   mcp: object({ path: text("of the folder whose save points are served") }),
   ...MACHINE_DATA,
   completion: object({ shell: text(), script: text() }),

@@ -107,6 +107,11 @@ export const COMMANDS: Readonly<Record<string, CommandEntry>> = {
     summary: "let other machines keep their repositories here",
     load: () => import("./serve-repository.ts"),
   },
+  agent: {
+    group: SETUP,
+    summary: "have Claude Code, Codex, Gemini CLI or opencode save as they work",
+    load: () => import("./agent/index.ts"),
+  },
   mcp: {
     group: SETUP,
     summary: "serve a folder's save points to an agent as tools",

@@ -1,0 +1,213 @@
+import * as jsonc from "jsonc-parser";
+import { parse as parseToml } from "smol-toml";
+import { isDeepStrictEqual } from "node:util";
+import { CairnError } from "../../../errors.ts";
+
+// Node has the package whole as `default`, since its form for Node hides what it exports; the build has a module.
+const whole = (Reflect.get(jsonc, "default") ?? jsonc) as typeof jsonc;
+const { applyEdits, findNodeAtLocation, modify, parse, parseTree } = whole;
+
+/** One entry in a tool's file. */
+export type Edit =
+  /** A member of JSON. */
+  | { form: "member"; file: string; comments: boolean; path: readonly string[]; value: unknown }
+  /** An element of a list of JSON, at its end: some tools know the others by their places. */
+  | { form: "element"; file: string; comments: boolean; path: readonly string[]; value: unknown }
+  /** A table of TOML, at the end of the file. */
+  | { form: "table"; file: string; name: string; lines: readonly string[] }
+  /** A file of its own. */
+  | { form: "file"; file: string; text: string };
+
+/** Words by which an element, or a file, is known to be ours, whatever version wrote it. */
+export const MARK = "agent hook";
+/** The text of a file with an entry in it, as it is where it is in it already; `text` null: there is no file. Throws `refused`. */
+export function withEdit(edit: Edit, text: string | null): string {
+  switch (edit.form) {
+    case "file":
+      requireOwn(edit.file, text);
+      return edit.text;
+    case "table": {
+      const without = withoutEdit(edit, text) ?? "";
+      const block = [`[${edit.name}]`, ...edit.lines, ""].join("\n");
+      const wanted = `${without}${without === "" || without.endsWith("\n") ? "" : "\n"}${without.trim() === "" ? "" : "\n"}${block}`;
+      requireToml(edit.file, wanted);
+      return wanted;
+    }
+    case "member":
+    case "element": {
+      const before = text ?? "{}\n";
+      const root = requireJson(edit, before);
+      if (edit.form === "member")
+        return isDeepStrictEqual(at(root, edit.path), edit.value) ? before : set(before, edit.path, edit.value);
+      const list = at(root, edit.path);
+      if (list !== undefined && !Array.isArray(list)) throw odd(edit.file, edit.path);
+      const own = (list ?? []).findLastIndex(isOurs);
+      if (own >= 0)
+        return isDeepStrictEqual((list as unknown[])[own], edit.value)
+          ? before
+          : set(before, [...edit.path, own], edit.value);
+      if (list === undefined) return set(before, edit.path, [edit.value]);
+      return set(before, [...edit.path, -1], edit.value);
+    }
+  }
+}
+
+/** The text of a file without an entry; null: nothing is left of it. Throws `refused` for what is not understood. */
+export function withoutEdit(edit: Edit, text: string | null): string | null {
+  if (text === null) return null;
+  switch (edit.form) {
+    case "file":
+      requireOwn(edit.file, text);
+      return null;
+    case "table": {
+      requireToml(edit.file, text);
+      const lines = text.split("\n");
+      const first = lines.findIndex((line) => line.trim() === `[${edit.name}]`);
+      if (first < 0) {
+        const tables = parseToml(text) as Record<string, unknown>;
+        if (at(tables, edit.name.split(".")) !== undefined) throw odd(edit.file, edit.name.split("."));
+        return text;
+      }
+      const isOwn = (line: string): boolean => !/^\s*\[/.test(line) || line.trim().startsWith(`[${edit.name}.`);
+      const after = lines.findIndex((line, i) => i > first && !isOwn(line));
+      const begin = first > 0 && lines[first - 1]!.trim() === "" ? first - 1 : first;
+      const left = [...lines.slice(0, begin), ...(after < 0 ? [""] : lines.slice(after))].join("\n");
+      const [was, now] = [text, left].map((each) => parseToml(each) as Record<string, unknown>);
+      if (!isDeepStrictEqual(without(was!, edit.name.split(".")), without(now!, edit.name.split("."))))
+        throw odd(edit.file, edit.name.split("."));
+      return left.trim() === "" ? null : left;
+    }
+    case "member":
+    case "element": {
+      const root = requireJson(edit, text);
+      let left = text;
+      if (edit.form === "member") left = set(text, edit.path, undefined);
+      else {
+        const list = at(root, edit.path);
+        if (Array.isArray(list))
+          for (let i = list.length - 1; i >= 0; i--)
+            if (isOurs(list[i])) left = set(left, [...edit.path, i], undefined);
+      }
+      if (left !== text) left = withoutEmpty(left, edit.path);
+      return /^\s*\{\s*\}\s*$/.test(left) ? null : left;
+    }
+  }
+}
+
+/** Takes away what is empty now, from the inside out. */
+function withoutEmpty(text: string, path: readonly string[]): string {
+  let left = text;
+  for (let end = path.length; end > 0; end--) {
+    const here = at(parse(left) as unknown, path.slice(0, end));
+    if (here === undefined || (typeof here === "object" && here !== null && Object.keys(here).length === 0))
+      left = set(left, path.slice(0, end), undefined);
+    else break;
+  }
+  return left;
+}
+
+/** Changes one place; what lies beside it keeps each of its bytes. */
+function set(text: string, path: readonly (string | number)[], value: unknown): string {
+  const root = parseTree(text)!;
+  if (value === undefined) return cut(text, findNodeAtLocation(root, [...path]));
+  const edits = modify(text, [...path], value, { isArrayInsertion: path.at(-1) === -1 });
+  const [edit] = edits;
+  if (edit === undefined || edits.length > 1) return applyEdits(text, edits);
+  // Levels that are there already: what is put into them is indented so far.
+  let depth = path.findIndex((_, i) => findNodeAtLocation(root, path.slice(0, i + 1)) === undefined);
+  if (depth < 0) depth = path.length - 1;
+  const inner = UNIT.repeat(depth + 1);
+  const [, comma = "", core = "", last = ""] = /^(,?)([^]*?)(,?)$/.exec(edit.content.trim())!;
+  const isMember = core.startsWith('"') && edit.length === 0;
+  const pretty = JSON.stringify(JSON.parse(isMember ? `{${core}}` : core), null, UNIT);
+  const lines = (
+    isMember
+      ? pretty
+          .split("\n")
+          .slice(1, -1)
+          .map((line) => line.slice(UNIT.length))
+      : pretty.split("\n")
+  ).join(`\n${inner}`);
+  const isReplaced = edit.length > 0;
+  const isLineNext = /^,?[ \t]*\r?\n/.test(text.slice(edit.offset));
+  const content = isReplaced
+    ? lines
+    : `${comma}\n${inner}${lines}${last}${isLineNext || last !== "" ? "" : `\n${UNIT.repeat(depth)}`}`;
+  return applyEdits(text, [{ ...edit, content }]);
+}
+
+const UNIT = "  ";
+
+/** Takes a member or element out, with the comma that it brought. */
+function cut(text: string, node: jsonc.Node | undefined): string {
+  const item = node?.parent?.type === "property" ? node.parent : node;
+  const siblings = item?.parent?.children;
+  if (item === undefined || siblings === undefined) return text;
+  const place = siblings.indexOf(item);
+  const [before, after] = [siblings[place - 1], siblings[place + 1]];
+  const begin = before === undefined ? item.offset : before.offset + before.length;
+  const end = before === undefined && after !== undefined ? after.offset : item.offset + item.length;
+  return text.slice(0, begin) + text.slice(end);
+}
+
+function at(root: unknown, path: readonly string[]): unknown {
+  let here = root;
+  for (const name of path) {
+    if (typeof here !== "object" || here === null || !Object.hasOwn(here, name)) return undefined;
+    here = (here as Record<string, unknown>)[name];
+  }
+  return here;
+}
+
+function without(root: Record<string, unknown>, path: readonly string[]): Record<string, unknown> {
+  const [name, ...rest] = path;
+  const copy = { ...root };
+  const inner = copy[name!];
+  if (rest.length === 0) delete copy[name!];
+  else if (typeof inner === "object" && inner !== null) {
+    copy[name!] = without(inner as Record<string, unknown>, rest);
+    if (Object.keys(copy[name!] as object).length === 0) delete copy[name!];
+  }
+  return copy;
+}
+
+const isOurs = (value: unknown): boolean => JSON.stringify(value)?.includes(MARK) === true;
+
+function requireJson(
+  { file, comments, path }: Edit & { comments: boolean; path: readonly string[] },
+  text: string,
+): unknown {
+  const errors: jsonc.ParseError[] = [];
+  const root = parse(text, errors, { allowTrailingComma: comments, disallowComments: !comments }) as unknown;
+  if (errors.length > 0 || typeof root !== "object" || root === null || Array.isArray(root)) throw odd(file, []);
+  for (let end = 1; end < path.length; end++) {
+    const here = at(root, path.slice(0, end));
+    if (here !== undefined && (typeof here !== "object" || here === null || Array.isArray(here)))
+      throw odd(file, path.slice(0, end));
+  }
+  return root;
+}
+
+function requireToml(file: string, text: string): void {
+  try {
+    parseToml(text);
+  } catch (error) {
+    throw new CairnError(
+      "refused",
+      `${file} would not be valid TOML, or is not: ${(error as Error).message.split("\n")[0]}`,
+      { hint: "mend it first, or put the entry in by hand: --print shows it" },
+    );
+  }
+}
+
+function requireOwn(file: string, text: string | null): void {
+  if (text === null || text.includes(MARK)) return;
+  throw new CairnError("already_exists", `${file} is there, and is not ours`, { hint: "give it another name" });
+}
+
+function odd(file: string, path: readonly string[]): CairnError {
+  const what = path.length === 0 ? "is not what its tool reads as JSON" : `has ${path.join(".")} in another form`;
+  return new CairnError("refused", `${file} ${what}, so nothing is written`, {
+    hint: "mend it first, or put the entry in by hand: --print shows it",
+  });
+}

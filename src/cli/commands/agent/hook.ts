@@ -1,0 +1,92 @@
+import { isAbsolute } from "node:path";
+import type { CommandDefinition } from "../../command.ts";
+import type { Context } from "../../context.ts";
+import { AGENTS } from "./agents.ts";
+
+const LIMIT = 16 << 20;
+const WAIT_MS = 5000;
+/** Names of events that come before something, in every tool's words. */
+const BEFORE = /^(?:UserPromptSubmit|PreToolUse|Before|before$|prompt$)/;
+
+/** Facts that a tool tells a hook. */
+interface Told {
+  event: string;
+  session?: string;
+  turn?: string;
+  tool?: string;
+  cwd: string;
+}
+
+export const command: CommandDefinition = {
+  name: "agent hook",
+  arguments: [{ name: "<tool>", text: `${Object.keys(AGENTS).join(", ")}: who runs it` }],
+  options: [{ flags: "--verbose", text: "say what was done, or why it was not; tools take each word for a message" }],
+  examples: [{ line: "cairn agent hook claude-code", text: "run by the tool, with its facts on standard input" }],
+  async run(context, input) {
+    const tool = input.required(0);
+    let said: string;
+    let id: string | null = null;
+    try {
+      id = await saved(context, tool, toldBy(await read()));
+      said = id === null ? "the folder is no workspace, or nothing had changed" : `saved as ${id.slice(0, 8)}`;
+    } catch (error) {
+      // Whatever is wrong with a save is no reason for the agent's turn to fail.
+      said = (error as Error).message;
+    }
+    return { data: { save_point_id: id }, text: () => (input.flag("verbose") ? said : "") };
+  },
+};
+
+async function read(): Promise<string> {
+  const pieces: Buffer[] = [];
+  let bytes = 0;
+  const late = setTimeout(() => process.stdin.destroy(), WAIT_MS);
+  for await (const piece of process.stdin as AsyncIterable<Buffer>) {
+    pieces.push(piece);
+    if ((bytes += piece.length) > LIMIT) break;
+  }
+  clearTimeout(late);
+  return Buffer.concat(pieces).toString("utf8");
+}
+
+function toldBy(text: string): Told {
+  const facts = JSON.parse(text) as Record<string, unknown>;
+  const first = (...names: string[]): string | undefined =>
+    names
+      .map((name) => facts[name])
+      .find((each): each is string => typeof each === "string" && each !== "")
+      ?.slice(0, 256);
+  const [session, turn, tool] = [
+    first("session_id", "session"),
+    first("prompt_id", "turn_id", "turn"),
+    first("tool_name", "tool"),
+  ];
+  return {
+    event: first("hook_event_name", "event") ?? "",
+    cwd: typeof facts["cwd"] === "string" ? facts["cwd"] : "",
+    ...(session === undefined ? {} : { session }),
+    ...(turn === undefined ? {} : { turn }),
+    ...(tool === undefined ? {} : { tool }),
+  };
+}
+
+/** Saves the workspace in which the tool works; null where it works in none, or nothing had changed. */
+async function saved(context: Context, agent: string, { cwd, event, ...facts }: Told): Promise<string | null> {
+  if (!isAbsolute(cwd)) return null;
+  const library = await context.library();
+  const folder = await library.find(cwd);
+  if (folder === null) return null;
+  const options = { signal: context.signal, lockTimeoutMs: WAIT_MS };
+  const client = await library.open(folder, options);
+  try {
+    const { made, save_point_id } = await client.save({
+      ...options,
+      skipUnchanged: true,
+      message: `${BEFORE.test(event) ? "before" : "after"} ${facts.tool ?? "a turn"}`,
+      cause: { kind: "tool_call", agent, event, ...facts },
+    });
+    return made ? save_point_id : null;
+  } finally {
+    await client.close();
+  }
+}

@@ -1,0 +1,143 @@
+import { accessSync, constants, lstatSync, mkdirSync, realpathSync, rmSync, statSync } from "node:fs";
+import { delimiter, dirname, join, resolve } from "node:path";
+import { durableWrite, readSmallFile } from "../../../fs/durable.ts";
+import type { CommandDefinition } from "../../command.ts";
+import type { Context } from "../../context.ts";
+import { type Input, usage } from "../../input.ts";
+import { printable } from "../../render/format.ts";
+import { AGENTS, type AgentTool, type Scope } from "./agents.ts";
+import { type Edit, withEdit, withoutEdit } from "./edit.ts";
+
+const LIMIT = 64 << 20;
+const TOOL = { name: "<tool>", text: Object.keys(AGENTS).join(", ") };
+const USER = { flags: "--user", text: "for all of your projects; their folders have to be workspaces" };
+const EACH = ["tool", "turn"] as const;
+
+export const install: CommandDefinition = {
+  name: "agent install",
+  arguments: [TOOL],
+  options: [
+    USER,
+    {
+      flags: "--each <what>",
+      text: "tool (default: points before and after each tool call and turn) or turn",
+      values: EACH,
+    },
+    { flags: "--command <path>", text: "what the tool is to run (default: cairn, or where this one lies)" },
+    { flags: "--print", text: "show the files as they would be, and write nothing" },
+  ],
+  examples: [
+    {
+      line: "cairn -C ~/project agent install claude-code",
+      text: "hooks and the MCP server, in the project's own files",
+    },
+    { line: "cairn agent install codex --user --print", text: "what would be written" },
+  ],
+  async run(context, input) {
+    const tool = toolOf(input);
+    const scope = scopeOf(context, input);
+    if (scope.project !== null && !input.flag("print")) {
+      const client = await context.openOrAdopt();
+      await client.close();
+    }
+    const changes = changesOf(tool.edits(scope), withEdit);
+    if (!input.flag("print")) for (const change of changes) write(change);
+    return {
+      data: {
+        tool: input.required(0),
+        files: changes.map(({ file, text, before }) => ({ path: file, changed: text !== before, text: text ?? "" })),
+      },
+      text: () =>
+        input.flag("print")
+          ? changes.map(({ file, text }) => `${context.style.bold(printable(file))}\n${text ?? ""}`).join("\n")
+          : [`${context.style.green("installed")} for ${tool.title}`, ...shown(changes), `  ${tool.afterwards}`].join(
+              "\n",
+            ),
+    };
+  },
+};
+
+export const remove: CommandDefinition = {
+  name: "agent remove",
+  arguments: [TOOL],
+  options: [USER],
+  examples: [
+    { line: "cairn -C ~/project agent remove claude-code", text: "other entries stay as they are; so do the points" },
+  ],
+  async run(context, input) {
+    const tool = toolOf(input);
+    const changes = changesOf(tool.edits({ ...scopeOf(context, input), each: "tool" }), withoutEdit);
+    for (const change of changes) write(change);
+    return {
+      data: {
+        tool: input.required(0),
+        files: changes.map(({ file, text, before }) => ({ path: file, changed: text !== before, text: text ?? "" })),
+      },
+      text: () => [`${context.style.green("removed")} for ${tool.title}`, ...shown(changes)].join("\n"),
+    };
+  },
+};
+
+function toolOf(input: Input): AgentTool {
+  const name = input.required(0);
+  const tool = Object.hasOwn(AGENTS, name) ? AGENTS[name] : undefined;
+  if (tool === undefined)
+    throw usage(`${JSON.stringify(name)} is no tool that is known`, `these are: ${Object.keys(AGENTS).join(", ")}`);
+  return tool;
+}
+
+function scopeOf(context: Context, input: Input): Scope {
+  return {
+    project: input.flag("user") ? null : resolve(context.folder()),
+    env: context.env,
+    each: input.choice("each", EACH) ?? "tool",
+    command: [input.text("command") ?? ownCommand(context.env)],
+  };
+}
+
+/** `cairn` where a shell finds it, else the file that runs now. */
+function ownCommand(env: Context["env"]): string {
+  for (const folder of (env["PATH"] ?? "").split(delimiter)) {
+    try {
+      accessSync(join(folder, "cairn"), constants.X_OK);
+      return "cairn";
+    } catch {
+      // Not there.
+    }
+  }
+  return realpathSync(process.argv[1]!);
+}
+
+interface Change {
+  file: string;
+  before: string | null;
+  text: string | null;
+}
+
+/** Files as they would be with all edits, each of which is understood before any is written. */
+function changesOf(edits: readonly Edit[], apply: (edit: Edit, text: string | null) => string | null): Change[] {
+  const changes = new Map<string, Change>();
+  for (const edit of edits) {
+    const before = changes.get(edit.file)?.before ?? readSmallFile(edit.file, LIMIT, true)?.toString("utf8") ?? null;
+    const known = changes.get(edit.file);
+    changes.set(edit.file, { file: edit.file, before, text: apply(edit, known === undefined ? before : known.text) });
+  }
+  return [...changes.values()];
+}
+
+/** Writes one file whole, through a link to where it lies, with the mode that it has. */
+function write({ file, before, text }: Change): void {
+  if (text === before) return;
+  const isLink = lstatSync(file, { throwIfNoEntry: false })?.isSymbolicLink() === true;
+  const target = isLink ? realpathSync(file) : file;
+  if (text === null) return rmSync(target, { force: true });
+  mkdirSync(dirname(target), { recursive: true });
+  const mode = statSync(target, { throwIfNoEntry: false })?.mode ?? 0o644;
+  durableWrite(target, Buffer.from(text), { mode: mode & 0o777 });
+}
+
+const shown = (changes: readonly Change[]): string[] =>
+  changes.map(
+    ({ file, text, before }) =>
+      `  ${text === before ? "unchanged" : text === null ? "gone" : "written"}: ${printable(file)}`,
+  );

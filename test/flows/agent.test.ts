@@ -1,0 +1,283 @@
+import assert from "node:assert/strict";
+import { spawnSync } from "node:child_process";
+import fs from "node:fs";
+import path from "node:path";
+import { test } from "node:test";
+import { pathToFileURL } from "node:url";
+import { Client } from "@modelcontextprotocol/sdk/client/index.js";
+import { StdioClientTransport } from "@modelcontextprotocol/sdk/client/stdio.js";
+import { parse } from "smol-toml";
+import { buildCommand, cairn, cairnOk, SCRATCH } from "../fixtures/command.ts";
+
+/** Entries in other tools' files, in the forms that they document, and the hook that they run. */
+
+const COMMAND = buildCommand();
+let count = 0;
+
+/** A project with what a tool's user may have in its files already. */
+function newProject(files: Readonly<Record<string, string>> = {}): string {
+  const folder = path.join(SCRATCH, `project-${count++}`);
+  for (const [name, text] of Object.entries({ "a.txt": "one\n", ...files })) {
+    const file = path.join(folder, name);
+    fs.mkdirSync(path.dirname(file), { recursive: true });
+    fs.writeFileSync(file, text);
+  }
+  return folder;
+}
+
+const install = (folder: string, tool: string, ...more: string[]): Record<string, unknown> =>
+  cairnOk(["agent", "install", tool, "-C", folder, "--command", COMMAND, ...more]).data;
+const read = (folder: string, name: string): string => fs.readFileSync(path.join(folder, name), "utf8");
+// oxlint-disable-next-line typescript/no-explicit-any -- what was written is looked at as it is
+const json = (folder: string, name: string): Record<string, any> =>
+  JSON.parse(read(folder, name)) as Record<string, any>;
+
+const CLAUDE = {
+  ".mcp.json": `{\n  "mcpServers": {\n    "other": { "command": "other" }\n  }\n}\n`,
+  ".claude/settings.json": `{\n  "model": "x",\n  "hooks": {\n    "Stop": [\n      { "hooks": [{ "type": "command", "command": "notify-send done" }] }\n    ]\n  }\n}\n`,
+};
+const GEMINI = { ".gemini/settings.json": `{\n  // mine\n  "theme": "dark"\n}\n` };
+const OPENCODE = {
+  "opencode.jsonc": `{\n  // mine\n  "$schema": "https://opencode.ai/config.json",\n  "model": "x",\n}\n`,
+};
+const CODEX = { ".codex/config.toml": `model = "x" # mine\n\n[mcp_servers.other]\ncommand = "other"\n` };
+
+test("each tool's own files get the entries once, and taking them out gives back every byte", () => {
+  for (const [tool, files] of Object.entries({
+    "claude-code": CLAUDE,
+    codex: CODEX,
+    gemini: GEMINI,
+    opencode: OPENCODE,
+  })) {
+    for (const given of [files, {}] as Readonly<Record<string, string>>[]) {
+      const folder = newProject(given);
+      install(folder, tool);
+      const first = fs.readdirSync(folder, { recursive: true, encoding: "utf8" }).toSorted();
+      const texts = first
+        .filter((name) => fs.statSync(path.join(folder, name)).isFile())
+        .map((name) => read(folder, name));
+      const again = install(folder, tool) as { files: { changed: boolean }[] };
+      assert.ok(
+        again.files.every(({ changed }) => !changed),
+        `${tool} is idempotent`,
+      );
+      assert.deepEqual(
+        first.filter((name) => fs.statSync(path.join(folder, name)).isFile()).map((name) => read(folder, name)),
+        texts,
+      );
+      cairnOk(["agent", "remove", tool, "-C", folder]);
+      for (const [name, text] of Object.entries(given)) assert.equal(read(folder, name), text, `${tool}: ${name}`);
+      const left = fs
+        .readdirSync(folder, { recursive: true, encoding: "utf8" })
+        .filter((name) => fs.statSync(path.join(folder, name)).isFile());
+      assert.deepEqual(left.toSorted(), ["a.txt", ...Object.keys(given)].toSorted(), tool);
+      cairnOk(["agent", "remove", tool, "-C", folder]);
+    }
+  }
+});
+
+test("the entries have the members that the tools read, and a turn alone where that is asked for", () => {
+  const claude = newProject(CLAUDE);
+  install(claude, "claude-code");
+  const { hooks, model } = json(claude, ".claude/settings.json");
+  assert.equal(model, "x");
+  assert.deepEqual(Object.keys(hooks), ["Stop", "UserPromptSubmit", "PreToolUse", "PostToolUse"]);
+  assert.equal(hooks.Stop[0].hooks[0].command, "notify-send done");
+  const ours = { type: "command", command: `${COMMAND} agent hook claude-code`, timeout: 30 };
+  assert.deepEqual(hooks.Stop[1], { hooks: [ours] });
+  assert.deepEqual(hooks.PreToolUse, [{ matcher: "*", hooks: [ours] }]);
+  const { mcpServers } = json(claude, ".mcp.json");
+  assert.deepEqual(mcpServers, {
+    other: { command: "other" },
+    cairn: { type: "stdio", command: COMMAND, args: ["mcp"] },
+  });
+  const codex = newProject(CODEX);
+  install(codex, "codex", "--each", "turn");
+  assert.match(read(codex, ".codex/config.toml"), /^model = "x" # mine/);
+  const toml = JSON.parse(JSON.stringify(parse(read(codex, ".codex/config.toml")))) as {
+    mcp_servers: Record<string, unknown>;
+  };
+  assert.deepEqual(toml.mcp_servers, { other: { command: "other" }, cairn: { command: COMMAND, args: ["mcp"] } });
+  assert.deepEqual(Object.keys(json(codex, ".codex/hooks.json")["hooks"]), ["UserPromptSubmit", "Stop"]);
+  const gemini = newProject(GEMINI);
+  install(gemini, "gemini");
+  const text = read(gemini, ".gemini/settings.json");
+  assert.match(text, /\/\/ mine/);
+  const settings = JSON.parse(text.replace("// mine", "")) as Record<string, Record<string, unknown>>;
+  assert.deepEqual(settings["mcpServers"], { cairn: { command: COMMAND, args: ["mcp"] } });
+  assert.deepEqual(settings["hooks"]!["AfterTool"], [
+    { matcher: "*", hooks: [{ type: "command", command: `${COMMAND} agent hook gemini`, timeout: 30_000 }] },
+  ]);
+  const opencode = newProject(OPENCODE);
+  install(opencode, "opencode");
+  assert.match(read(opencode, "opencode.jsonc"), /"type": "local"/);
+  assert.ok(fs.existsSync(path.join(opencode, ".opencode/plugins/cairn.js")));
+  const home = path.join(SCRATCH, "home-of-user");
+  cairnOk(["agent", "install", "codex", "--user", "--command", COMMAND], {
+    env: { CODEX_HOME: path.join(home, "codex") },
+  });
+  assert.ok(fs.existsSync(path.join(home, "codex/hooks.json")));
+});
+
+test("a file that its tool would not read is left as it is, and --print writes nothing", () => {
+  for (const [tool, name, text] of [
+    ["claude-code", ".claude/settings.json", '{ "hooks": {}, // no comments here\n }'],
+    ["claude-code", ".mcp.json", '{ "mcpServers": [] }'],
+    ["codex", ".codex/hooks.json", '{ "hooks": { "Stop": {} } }'],
+    ["codex", ".codex/config.toml", 'mcp_servers = { cairn = { command = "x" } }\n'],
+    ["codex", ".codex/config.toml", "not toml"],
+    ["gemini", ".gemini/settings.json", '{ "hooks": { "BeforeAgent": [ 1, ], }, '],
+    ["opencode", ".opencode/plugins/cairn.js", "// somebody else's\n"],
+  ] as const) {
+    const folder = newProject({ [name]: text });
+    const { error } = cairn(["agent", "install", tool, "-C", folder, "--command", COMMAND]);
+    assert.ok(
+      error !== null && ["refused", "already_exists"].includes(error.code),
+      `${tool} ${text}: ${error?.message}`,
+    );
+    assert.equal(read(folder, name), text);
+  }
+  const folder = newProject();
+  const { files } = install(folder, "claude-code", "--print") as { files: { text: string }[] };
+  assert.match(files[1]!.text, /agent hook claude-code/);
+  assert.deepEqual(fs.readdirSync(folder), ["a.txt"]);
+  assert.equal(cairn(["agent", "install", "emacs", "-C", folder]).error?.code, "usage");
+});
+
+/** Facts as the tools gave them to a hook, but for the folder. */
+const FACTS = {
+  "claude-code": {
+    session_id: "bc402756",
+    transcript_path: "/x.jsonl",
+    prompt_id: "b2da4a6d",
+    permission_mode: "default",
+    hook_event_name: "PreToolUse",
+    tool_name: "Bash",
+    tool_input: { command: "echo hi" },
+    tool_use_id: "toolu_1",
+  },
+  codex: {
+    session_id: "01a216bf",
+    turn_id: "01a216bf-891b",
+    transcript_path: null,
+    hook_event_name: "PostToolUse",
+    model: "gpt-5",
+    tool_name: "Bash",
+    tool_input: { command: "echo hi" },
+    tool_use_id: "c1",
+    tool_response: "hi",
+  },
+  gemini: {
+    session_id: "d7b3f93e",
+    transcript_path: "/x",
+    hook_event_name: "AfterAgent",
+    timestamp: "2026-11-26T07:30:53.288Z",
+    prompt: "hello",
+    prompt_response: "done",
+    stop_hook_active: false,
+  },
+};
+
+function hook(tool: string, input: string): { status: number | null; stdout: string; stderr: string } {
+  const done = spawnSync(process.execPath, [COMMAND, "agent", "hook", tool], { input, encoding: "utf8" });
+  return { status: done.status, stdout: done.stdout, stderr: done.stderr };
+}
+
+test("a hook saves the folder with session, turn and tool as cause, says nothing, and never fails", () => {
+  const folder = newProject();
+  const inside = path.join(folder, "deep");
+  fs.mkdirSync(inside);
+  cairnOk(["save", folder]);
+  const silent = { status: 0, stdout: "", stderr: "" };
+  let turn = 0;
+  for (const [tool, facts] of Object.entries(FACTS)) {
+    fs.writeFileSync(path.join(folder, "a.txt"), `turn ${turn++}\n`);
+    assert.deepEqual(hook(tool, JSON.stringify({ ...facts, cwd: inside })), silent);
+    assert.deepEqual(hook(tool, JSON.stringify({ ...facts, cwd: inside })), silent, "nothing has changed");
+  }
+  const points = cairnOk(["history", "-C", folder]).data["save_points"] as {
+    message: string | null;
+    cause: Record<string, unknown>;
+  }[];
+  assert.deepEqual(
+    points.map(({ message, cause }) => [message, cause]),
+    [
+      ["after a turn", { kind: "tool_call", agent: "gemini", event: "AfterAgent", session: "d7b3f93e" }],
+      [
+        "after Bash",
+        {
+          kind: "tool_call",
+          agent: "codex",
+          event: "PostToolUse",
+          session: "01a216bf",
+          turn: "01a216bf-891b",
+          tool: "Bash",
+        },
+      ],
+      [
+        "before Bash",
+        {
+          kind: "tool_call",
+          agent: "claude-code",
+          event: "PreToolUse",
+          session: "bc402756",
+          turn: "b2da4a6d",
+          tool: "Bash",
+        },
+      ],
+      ["", { kind: "person" }],
+    ],
+  );
+  for (const input of [
+    "",
+    "no JSON",
+    "[]",
+    '{"cwd": 7}',
+    '{"cwd": "relative"}',
+    '{"cwd": "/nowhere/at/all"}',
+    JSON.stringify({ cwd: SCRATCH }),
+  ])
+    assert.deepEqual(hook("claude-code", input), silent, input);
+});
+
+test("opencode's plugin runs the hook at each of its events, and the MCP server starts as it is written down", async () => {
+  const folder = newProject();
+  install(folder, "opencode");
+  type Plugin = Record<string, (call: object, more?: object) => Promise<void>>;
+  const { Cairn } = (await import(pathToFileURL(path.join(folder, ".opencode/plugins/cairn.js")).href)) as {
+    Cairn: (on: object) => Promise<Plugin>;
+  };
+  const plugin = await Cairn({ directory: folder });
+  const change = (text: string): void => fs.writeFileSync(path.join(folder, "a.txt"), text);
+  await plugin["chat.message"]!({ sessionID: "ses_1" }, { message: { id: "msg_1" }, parts: [] });
+  change("two\n");
+  await plugin["tool.execute.before"]!({ tool: "bash", sessionID: "ses_1", callID: "c" }, { args: {} });
+  change("three\n");
+  await plugin["tool.execute.after"]!({ tool: "bash", sessionID: "ses_1", callID: "c", args: {} }, { output: "" });
+  const points = cairnOk(["history", "-C", folder]).data["save_points"] as { message: string }[];
+  assert.deepEqual(
+    points.map(({ message }) => message),
+    ["after bash", "before bash", "before a turn"],
+  );
+  const claude = newProject();
+  install(claude, "claude-code");
+  const { command, args } = json(claude, ".mcp.json")["mcpServers"].cairn as { command: string; args: string[] };
+  const env = Object.fromEntries(Object.entries(process.env).filter(([, value]) => value !== undefined)) as Record<
+    string,
+    string
+  >;
+  const client = new Client({ name: "test", version: "1" });
+  await client.connect(
+    new StdioClientTransport({
+      command,
+      args,
+      cwd: claude,
+      env: { ...env, PATH: `${path.dirname(process.execPath)}:${env["PATH"]}` },
+    }),
+  );
+  const saved = (await client.callTool({ name: "save", arguments: {} })) as unknown as {
+    structuredContent: { made: boolean };
+  };
+  assert.equal(saved.structuredContent.made, true);
+  await client.close();
+});
