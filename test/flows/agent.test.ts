@@ -29,8 +29,8 @@ const install = (folder: string, tool: string, ...more: string[]): Record<string
   cairnOk(["agent", "install", tool, "-C", folder, "--command", COMMAND, ...more]).data;
 const read = (folder: string, name: string): string => fs.readFileSync(path.join(folder, name), "utf8");
 // oxlint-disable-next-line typescript/no-explicit-any -- what was written is looked at as it is
-const json = (folder: string, name: string): Record<string, any> =>
-  JSON.parse(read(folder, name)) as Record<string, any>;
+type Loose = Record<string, any>;
+const json = (folder: string, name: string): Loose => JSON.parse(read(folder, name)) as Loose;
 
 const CLAUDE = {
   ".mcp.json": `{\n  "mcpServers": {\n    "other": { "command": "other" }\n  }\n}\n`,

@@ -109,7 +109,7 @@ export const COMMANDS: Readonly<Record<string, CommandEntry>> = {
   },
   agent: {
     group: SETUP,
-    summary: "have Claude Code, Codex, Gemini CLI or opencode save as they work",
+    summary: "have coding agents save as they work",
     load: () => import("./agent/index.ts"),
   },
   mcp: {
