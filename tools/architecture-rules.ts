@@ -117,6 +117,11 @@ export const LAYERS: readonly Layer[] = [
   },
   { name: "api", may: [...BELOW_DAEMON, "daemon"], reason: "HTTP and MCP are two skins of the same operations" },
   {
+    name: "client.ts",
+    may: [...BELOW_DAEMON, "node-version.ts", "daemon", "api"],
+    reason: "the package's client: what it exports is promised",
+  },
+  {
     name: "cli",
     may: [...BELOW_DAEMON, "compose.ts", "index.ts", "daemon", "api"],
     reason: "nothing may depend on how a terminal is spoken to",

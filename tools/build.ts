@@ -15,7 +15,7 @@ import path from "node:path";
 import { parseArgs } from "node:util";
 import { build, type BuildOptions, type Metafile, type Plugin } from "esbuild";
 import { manualPages } from "./command-pages.ts";
-import { contractDeclarations, libraryDeclarations } from "./print-declarations.ts";
+import { clientDeclarations, contractDeclarations, libraryDeclarations } from "./print-declarations.ts";
 import { checkAcyclic, checkConstantExports, scriptOf } from "./script-of.ts";
 
 /**
@@ -56,6 +56,7 @@ const workersBesideChunks: Plugin = {
 function entryPoints(): Record<string, string> {
   const entries: Record<string, string> = { cli: "src/cli/entry.ts" };
   if (existsSync(path.join(ROOT, "src/index.ts"))) entries["index"] = "src/index.ts";
+  if (existsSync(path.join(ROOT, "src/client.ts"))) entries["client"] = "src/client.ts";
   for (const file of readdirSync(path.join(ROOT, "src"), { recursive: true, encoding: "utf8" })) {
     if (!file.endsWith("-worker.ts")) continue;
     const name = path.basename(file, ".ts");
@@ -258,6 +259,10 @@ function declarations(stage: string): void {
     path.join(out, "index.d.ts"),
     libraryDeclarations(readFileSync(path.join(ROOT, "src/index.ts"), "utf8")),
   );
+  writeFileSync(
+    path.join(out, "client.d.ts"),
+    clientDeclarations(readFileSync(path.join(ROOT, "src/client.ts"), "utf8")),
+  );
   rmSync(emitted, { recursive: true });
 }
 
@@ -284,7 +289,7 @@ function moveIntoPlace(stage: string): void {
 }
 
 function isEntry(name: string): boolean {
-  return name === "cli.js" || /^index\.c?js$/.test(name) || name.endsWith("-worker.js");
+  return name === "cli.js" || name === "client.js" || /^index\.c?js$/.test(name) || name.endsWith("-worker.js");
 }
 
 /** What a killed build left behind. */

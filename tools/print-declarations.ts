@@ -142,3 +142,11 @@ export function libraryDeclarations(source: string): string {
   const text = `${others.join("\n")}\nimport type { CairnLibrary } from "./contract/index.ts";\n${verbs.join("")}`;
   return text.replaceAll('.ts";', '.js";');
 }
+
+/** The declarations of `src/client.ts`, of which `source` is the text. */
+export function clientDeclarations(source: string): string {
+  const others = source.split("\n").filter((line) => /^(?:\/\/\/|export \{|export type)/.test(line));
+  const [doc] = /\/\*\*(?:(?!\*\/)[^])*\*\/\n(?=export function connect\()/.exec(source)!;
+  const text = `${others.join("\n")}\nimport type { CairnLibrary } from "./contract/index.ts";\n${doc}export declare function connect(options?: { socket?: string }): CairnLibrary;\n`;
+  return text.replaceAll('.ts";', '.js";');
+}

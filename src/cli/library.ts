@@ -2,7 +2,7 @@ import type { CairnLibrary } from "../contract/index.ts";
 
 /** Loaded only when a command needs it, so that help and usage errors stay fast. A daemon that runs is asked first. */
 export async function openLibrary(): Promise<CairnLibrary> {
-  const { servedLibrary, socketsToAsk } = await import("./remote/served-library.ts");
+  const { servedLibrary, socketsToAsk } = await import("../api/client/served-library.ts");
   const sockets = socketsToAsk();
   return sockets.length === 0 ? openOwnLibrary() : servedLibrary(sockets, openOwnLibrary);
 }

@@ -8,7 +8,7 @@ import type { SaveResult } from "../../src/contract/points.ts";
 import type { HistoryResult } from "../../src/contract/looking.ts";
 import { cairn, cairnOk } from "../fixtures/command.ts";
 import { DAEMON_KEYS } from "../../src/cli/testing-json-keys.ts";
-import { Connection } from "../../src/cli/remote/connection.ts";
+import { Connection } from "../../src/api/client/connection.ts";
 import { eventually } from "../fixtures/eventually.ts";
 import { TestDaemon } from "../fixtures/daemon.ts";
 import { type LoopFileSystem, loopFileSystem, ORDINARY_USER } from "../fixtures/loop-file-system.ts";

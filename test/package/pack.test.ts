@@ -106,6 +106,7 @@ test(
     const uses = [
       ["--input-type=module", "--eval", 'console.log(typeof (await import("cairnstate")).openOrInit)'],
       ["--input-type=commonjs", "--eval", 'console.log(typeof require("cairnstate").openOrInit)'],
+      ["--input-type=module", "--eval", 'console.log(typeof (await import("cairnstate/client")).connect)'],
     ];
     await t.test("the library can be imported and required", () => {
       for (const use of uses) {
@@ -127,7 +128,7 @@ test(
 
     await t.test("the library's types are found under strict settings", () => {
       const program =
-        'import { openOrInit, type SavePoint } from "cairnstate";\nexport type P = SavePoint;\nconsole.log(typeof openOrInit);\n';
+        'import { openOrInit, type SavePoint } from "cairnstate";\nimport { connect } from "cairnstate/client";\nexport type P = SavePoint;\nconsole.log(typeof openOrInit);\nexport const made = async (): Promise<P> => (await connect({ socket: "/s" }).open("/a")).save();\n';
       writeFileSync(path.join(home, "use.ts"), program);
       const outcome = clone.run("node", ["use.ts"], { env, cwd: home });
       assert.equal(outcome.stdout.trim(), "function", outcome.stderr);

@@ -1,8 +1,8 @@
 import type { DaemonStatus } from "../../../contract/daemon.ts";
 import { CairnError } from "../../../errors.ts";
 import type { CommandDefinition } from "../../command.ts";
-import { Connection, NoDaemon } from "../../remote/connection.ts";
-import { socketsToAsk } from "../../remote/served-library.ts";
+import { Connection, NoDaemon } from "../../../api/client/connection.ts";
+import { socketsToAsk } from "../../../api/client/served-library.ts";
 import { formatAge, formatBytes, plural, printable } from "../../render/format.ts";
 import { renderTable } from "../../render/table.ts";
 import type { Style } from "../../render/style.ts";

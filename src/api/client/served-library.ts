@@ -239,7 +239,8 @@ function remoteClient(connection: Connection, found: Reference, local: Local): C
     sealWhenIdle: () => undefined,
     async close() {
       connection.close();
-      await (await here)?.close();
+      // One that was never opened is not closed.
+      await (await here?.catch(() => undefined))?.close();
     },
     async [Symbol.asyncDispose]() {
       await this.close();

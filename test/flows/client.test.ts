@@ -1,0 +1,38 @@
+import assert from "node:assert/strict";
+import fs from "node:fs";
+import path from "node:path";
+import { test } from "node:test";
+import { connect } from "../../src/client.ts";
+import { cairnOk, SCRATCH } from "../fixtures/command.ts";
+import { TestDaemon } from "../fixtures/daemon.ts";
+
+/** The package's client: the library's own calls, each done by a daemon. */
+
+test("a program saves, looks, reads and goes back by a daemon, with the library's calls and errors", async (t) => {
+  const daemon = await new TestDaemon(t).start();
+  const folder = path.join(SCRATCH, "by-client");
+  fs.mkdirSync(folder);
+  fs.writeFileSync(path.join(folder, "a.txt"), "one\n");
+  cairnOk(["save", folder], daemon.asked);
+  const library = connect({ socket: daemon.socket });
+  await using client = await library.open(folder);
+  fs.writeFileSync(path.join(folder, "a.txt"), "two\n");
+  const saved = await client.save({ message: "second" });
+  assert.ok(saved.made);
+  assert.equal((await client.history()).save_points.length, 2);
+  const pieces: Uint8Array[] = [];
+  for await (const piece of client.read("head~1", "a.txt")) pieces.push(piece);
+  assert.equal(Buffer.concat(pieces).toString(), "one\n");
+  await client.restore({ target: "head~1" });
+  assert.equal(fs.readFileSync(path.join(folder, "a.txt"), "utf8"), "one\n");
+  await assert.rejects(client.restore({ target: "never" }), { name: "CairnError", code: "invalid_id" });
+  const stopped = AbortSignal.abort(new Error("by me"));
+  await assert.rejects(client.save({ signal: stopped }), { code: "interrupted" });
+  await assert.rejects(client.fork("head", path.join(SCRATCH, "forked")), { code: "unsupported" });
+  await assert.rejects(library.open(path.join(SCRATCH)), { code: "unsupported" });
+  await assert.rejects(connect({ socket: path.join(SCRATCH, "none.sock") }).open(folder), { code: "unsupported" });
+  assert.deepEqual(
+    (await Promise.all(Array.from({ length: 10 }, async () => client.status()))).map(({ clean }) => clean),
+    Array(10).fill(true),
+  );
+});
