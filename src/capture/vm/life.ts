@@ -273,21 +273,21 @@ export async function startMachine(host: Host, machine: Machine, record: Machine
   machine.write({ ...fresh, state: "stopped", mapped: null, foreignNics: false });
 }
 
-/** Ends a machine: its guest is asked to, and after the deadline its power is taken, or at once. False: it did not run. */
+/** Ends a machine: its guest is asked to, and after the deadline its power is taken, or at once. False: its guest did not end by itself. */
 export async function stopMachine(
   machine: Machine,
   { force, deadlineMs, signal }: { force: boolean; deadlineMs: number; signal?: AbortSignal | undefined },
-): Promise<{ wasRunning: boolean; obeyed: boolean }> {
+): Promise<boolean> {
   using qmp = await runningIn(machine.live);
-  if (qmp === null) return { wasRunning: false, obeyed: true };
+  if (qmp === null) return true;
   if (!force) {
     await qmp.run("system_powerdown");
-    if (await waitUntilGone(machine.live, deadlineMs, signal)) return { wasRunning: true, obeyed: true };
+    if (await waitUntilGone(machine.live, deadlineMs, signal)) return true;
   }
   // What the guest has given to its disks is written before QEMU ends.
   if (processIn(machine.live) !== null) await qmp.run("quit").catch(() => undefined);
   if (!(await waitUntilGone(machine.live, 5000))) await endQemu(machine.live);
-  return { wasRunning: true, obeyed: false };
+  return false;
 }
 
 /** Removes a machine that does not run, and what only it needed. */

@@ -99,7 +99,7 @@ export async function startMachine(root: string, name: string, options: CallOpti
 export async function stopMachine(root: string, name: string, options: StopMachineOptions): Promise<StopMachineResult> {
   const { force = false, deadlineMs = STOP_MS, signal } = options;
   return await withMachine(root, name, "stop", options, async (machine) => {
-    const { obeyed } = await stop(machine, { force, deadlineMs, signal });
+    const obeyed = await stop(machine, { force, deadlineMs, signal });
     return { ...ownInfo(machine), obeyed };
   });
 }
