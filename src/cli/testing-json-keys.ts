@@ -87,7 +87,7 @@ export const DATA_KEYS: Record<string, string> = {
   "vm save m": "name state_id has_memory paused_ms save_point duration_ms",
   "vm export m --to-dir d": "path save_point_id state_digest files entries bytes duration_ms",
   "vm clone m n": `${MACHINE} ready_ms duration_ms has_memory`,
-  "vm restore m": `${MACHINE} state_id ready_ms duration_ms has_memory`,
+  "vm restore m latest": `${MACHINE} state_id ready_ms duration_ms has_memory`,
   "database list d": "databases unread",
   "database capture db --to f":
     "path label method reason bytes page_size pages sha256 held_ms wal_bytes_before wal_bytes_after statistics problems sidecars duration_ms",

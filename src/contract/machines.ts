@@ -193,8 +193,8 @@ export const cloneMachine = verb({
 
 export const RestoreMachineOptions = object({
   ...CallOptions.entries,
-  point: pointOption,
-  fromDirectory: opt(place("an export directory, in place of a save point")),
+  point: opt(text("a save point of the machine, e.g. `latest`")),
+  fromDirectory: opt(place("an export directory; it or `point` is given, and not both")),
   force: opt(flag("also a directory with the state of another machine")),
 });
 export type RestoreMachineOptions = Of<typeof RestoreMachineOptions>;

@@ -4,6 +4,7 @@ import { createHash, randomBytes } from "node:crypto";
 import { once } from "node:events";
 import fs from "node:fs";
 import path from "node:path";
+import { setTimeout as sleep } from "node:timers/promises";
 import { after, before, suite, test } from "node:test";
 import { buildCommand, cairn, cairnOk, SCRATCH } from "../fixtures/command.ts";
 import { eventually } from "../fixtures/eventually.ts";
@@ -184,12 +185,13 @@ suite("virtual machines", { skip }, () => {
     );
     assert.equal(lineage.length, 1);
     assert.equal(refused(["restore", "b", "--force"]).code, "usage");
+    assert.equal(refused(["restore", "b"]).code, "usage");
     assert.equal(refused(["restore", "b", "latest", "--from-dir", GOLDEN]).code, "usage");
     vm("create", "plain", "--kernel", (files as { kernel: string }).kernel, "--disk", "10G");
     const nics = refused(["restore", "plain", "--from-dir", GOLDEN, "--force"]);
     assert.equal(nics.code, "refused");
     assert.match(nics.message, /network devices/);
-    vm("restore", "a");
+    vm("restore", "a", "latest");
     await a.counted();
   });
 
@@ -314,6 +316,10 @@ suite("virtual machines", { skip }, () => {
     assert.equal(refused(["create", "documents", ...kernel]).code, "already_exists");
     assert.equal(refused(["clone", "a", "documents"]).code, "already_exists");
     assert.equal(fs.readFileSync(path.join(MACHINES, "documents/thesis"), "utf8"), "years");
+    assert.equal(refused(["create", "wrong", ...kernel, "--description", "x".repeat(70_000)]).code, "usage");
+    execFileSync("mkfifo", [path.join(SCRATCH, "pipe")]);
+    for (const odd of [path.join(SCRATCH, "pipe"), "/etc", "/nonexist"])
+      assert.ok(["usage", "not_found"].includes(refused(["create", "wrong", "--kernel", odd]).code), odd);
     for (const wrong of [
       ["--cpu", "Nehalem,+vmx"],
       ["--memory", "1M"],
@@ -349,6 +355,18 @@ suite("virtual machines", { skip }, () => {
     process.kill(a.pid()!, "SIGCONT");
     await a.counted(2);
     assert.ok(a.counts().at(-1)!.count > before.count);
+    // The same when the command is killed, and QEMU answers when nobody asks any more.
+    fs.writeFileSync(gate, "");
+    const killed = spawn(process.execPath, [buildCommand(), ...line], {
+      stdio: ["ignore", "ignore", "pipe"],
+      env: { ...process.env, CAIRN_FAILPOINT: `vm-save.paused@${gate}` },
+    });
+    await once(killed.stderr, "data");
+    process.kill(a.pid()!, "SIGSTOP");
+    killed.kill("SIGKILL");
+    await sleep(8000);
+    process.kill(a.pid()!, "SIGCONT");
+    await a.counted(2);
     vm("save", "a");
     assert.deepEqual(
       fs.readdirSync(path.join(a.folder, "live")).filter((name) => name.startsWith("stream")),
@@ -371,13 +389,21 @@ suite("virtual machines", { skip }, () => {
       assert.notEqual((await second.counted(2)).at(-1)!.mac, (await tapped.counted()).at(-1)!.mac);
       vm("save", "tapped-2");
       for (const guest of [tapped, second]) {
-        vm("restore", guest.name);
+        vm("restore", guest.name, "latest");
         await guest.counted();
         vm("rm", guest.name, "--force", "--delete-points");
       }
     } finally {
       for (const tap of taps) execFileSync("ip", ["tuntap", "del", "dev", tap, "mode", "tap"]);
     }
+  });
+
+  test("a machine whose QEMU does not answer is ended all the same", async () => {
+    const { kernel, initrd } = files as { kernel: string; initrd: string };
+    const deaf = await boot("deaf", { kernel, initrd });
+    process.kill(deaf.pid()!, "SIGSTOP");
+    assert.equal(vm("stop", "deaf", "--force")["state"], "stopped");
+    vm("rm", "deaf");
   });
 
   test("a machine stops, starts afresh, is saved at rest, and is removed only with its points", async () => {
@@ -413,7 +439,7 @@ suite("virtual machines", { skip }, () => {
     );
     vm("rm", "rest-2");
     vm("start", "rest");
-    assert.equal(vm("restore", "rest")["has_memory"], false);
+    assert.equal(vm("restore", "rest", "latest")["has_memory"], false);
     assert.equal(vm("inspect", "rest")["state"], "stopped");
     assert.equal(refused(["rm", "rest"]).code, "refused");
     vm("rm", "rest", "--delete-points");

@@ -43,6 +43,8 @@ export async function addBlob(
   { digest, signal }: { digest?: string; signal?: AbortSignal | undefined } = {},
 ): Promise<string> {
   if (digest !== undefined && existsSync(blobFile(root, digest))) return digest;
+  // Anything but a file would be waited for, or not be copied.
+  closeSync(openRegular(file, { named: digest === undefined }));
   return await keep(root, signal, digest, async (copy) => copyFiles([file], copy, { signal }));
 }
 
@@ -102,8 +104,8 @@ export async function removeUnusedBlobs(root: string): Promise<void> {
   }
   using _lock = lock;
   // A command that was killed left them: each that works on one holds the lock too.
-  for (const folder of [root, sharedFile(root, "blobs")])
-    for (const name of readdirSync(folder)) if (name.startsWith(TEMPORARY_PREFIX)) removeAll(join(folder, name));
+  for (const folder of [sharedFile(root, ""), sharedFile(root, "blobs")])
+    for (const name of readdirSync(folder)) if (name.startsWith(TEMPORARY_PREFIX)) clear(join(folder, name));
   const used = new Set<string>();
   for (const machine of machinesIn(root)) {
     try {
@@ -115,7 +117,16 @@ export async function removeUnusedBlobs(root: string): Promise<void> {
     }
   }
   for (const name of readdirSync(sharedFile(root, "blobs")))
-    if (!used.has(name) && /^[0-9a-f]{64}$/.test(name)) rmSync(blobFile(root, name), { force: true });
+    if (!used.has(name) && /^[0-9a-f]{64}$/.test(name)) clear(blobFile(root, name));
+}
+
+/** Removes what nobody needs; what cannot be removed stays for another time. */
+function clear(place: string): void {
+  try {
+    removeAll(place);
+  } catch {
+    // Of another user, perhaps.
+  }
 }
 
 interface DiskHeader {
@@ -189,5 +200,6 @@ export function checkDisk(file: string, size: number): void {
 /** Throws as `checkDisk` does for an image below an overlay. */
 export function checkBase(file: string): void {
   const header = readHeader(file);
-  if (header !== null) refuseOthers(header, file);
+  if (header === null) throw new CairnError("damaged", `${printablePath(file)} is no qcow2 image`);
+  refuseOthers(header, file);
 }

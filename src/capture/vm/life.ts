@@ -1,23 +1,28 @@
 import { randomBytes } from "node:crypto";
-import { existsSync, lstatSync, mkdirSync, readdirSync, realpathSync, renameSync, rmSync } from "node:fs";
+import { constants, existsSync, lstatSync, mkdirSync, readdirSync, realpathSync, renameSync, rmSync } from "node:fs";
+import { open } from "node:fs/promises";
 import { join } from "node:path";
-import { CairnError } from "../../errors.ts";
-import { Fields } from "../../formats/fields.ts";
+import { CairnError, toCairnError } from "../../errors.ts";
 import { failpoint } from "../../failpoint.ts";
-import {
-  decodeHardware,
-  type Hardware,
-  isTapName,
-  type MachineNames,
-  type Nic,
-} from "../../formats/machine/machine.ts";
-import { fsyncDirectory, TEMPORARY_PREFIX, temporaryName } from "../../fs/durable.ts";
+import { type Hardware, isTapName, type MachineNames, type Nic } from "../../formats/machine/machine.ts";
+import { fsyncDirectory, readSmallFile, TEMPORARY_PREFIX, temporaryName } from "../../fs/durable.ts";
 import { acquireLock, type Lock, lockHolder } from "../../fs/lock.ts";
+import { parseOwner } from "../../fs/lock-owner.ts";
 import { removeAll } from "../../fs/remove-all.ts";
+import { printablePath } from "../../fs/safe-path.ts";
 import { addBlob, addImage, imageSize, newDisk, removeUnusedBlobs, shareBlobs } from "./blobs.ts";
 import type { Host } from "./host.ts";
-import { Machine, machinesFolder, machinesIn, type MachineRecord, processIn, sharedFile } from "./machine.ts";
-import { endQemu, MOVE_MS, orEnded, resume, runningIn, startQemu, statusOf, waitUntilGone } from "./qemu.ts";
+import {
+  decodeRecord,
+  encodeRecord,
+  Machine,
+  machinesFolder,
+  machinesIn,
+  type MachineRecord,
+  processIn,
+  sharedFile,
+} from "./machine.ts";
+import { endQemu, MOVE_MS, orEnded, quitQemu, resume, runningIn, startQemu, statusOf, waitUntilGone } from "./qemu.ts";
 import type { Qmp } from "./qmp.ts";
 import { newGeneration, newMac, renewNics } from "./state.ts";
 
@@ -28,18 +33,25 @@ export interface OperationOptions {
   lockTimeoutMs?: number | undefined;
 }
 
-/** Does something with a machine that nobody else changes meanwhile. Throws `not_found`, `busy`. */
+/**
+ * Does something with a machine that nobody else changes meanwhile. `ends`: its QEMU is ended first, whether it answers or not.
+ * Throws `not_found`, `busy`.
+ */
 export async function withMachine<T>(
   root: string,
   name: string,
   purpose: string,
-  { signal, lockTimeoutMs }: OperationOptions,
+  { signal, lockTimeoutMs, ends = false }: OperationOptions & { ends?: boolean },
   work: (machine: Machine, record: MachineRecord) => Promise<T>,
 ): Promise<T> {
   const machine = Machine.in(root, name);
   machine.read();
   using _lock = await acquireLock(machine.lock, { purpose: `vm ${purpose}`, signal, timeoutMs: lockTimeoutMs });
-  return await work(machine, await settle(machine));
+  if (ends && machine.read().swapping === null) await quitQemu(machine.live);
+  await settle(machine);
+  const record = machine.read();
+  const renews = record.foreignNics && purpose !== "stop" && purpose !== "rm";
+  return await work(machine, renews ? await ownNics(machine, record) : record);
 }
 
 /** Statuses of a guest that somebody stopped and did not start again, or that QEMU stopped for want of room. */
@@ -58,26 +70,35 @@ async function settle(machine: Machine): Promise<MachineRecord> {
     await endQemu(leftover);
     removeAll(leftover);
   }
-  using qmp = await runningIn(machine.live);
-  if (qmp === null) return record;
-  const status = await statusOf(qmp);
-  if (status === "inmigrate") {
-    await endQemu(machine.live);
-    return failed(machine, record, "its state was never loaded");
-  }
+  let status = "";
   try {
+    using qmp = await runningIn(machine.live);
+    if (qmp === null) return record;
+    status = await statusOf(qmp);
+    if (status === "inmigrate") {
+      await endQemu(machine.live);
+      return failed(machine, record, "its state was never loaded");
+    }
     // Also one that runs: what moves its state would stop it in the end.
     if (status === "running" || FROZEN.has(status)) await resume(qmp);
-    if (record.foreignNics) record = await ownNics(machine, record, qmp);
+    return record;
   } catch (error) {
-    return { ...record, error: `its guest does not run, QEMU says ${status}: ${(error as Error).message}` };
+    return {
+      ...record,
+      error: `its guest may not run${status && `, QEMU says ${status}`}: ${(error as Error).message}`,
+    };
   }
-  return record;
 }
 
 /** Gives a clone's guest network devices of its own, which it may have to let go of first; the record of what it has then. */
-export async function ownNics(machine: Machine, record: MachineRecord, qmp: Qmp): Promise<MachineRecord> {
-  if (!(await renewNics(qmp, record.hardware))) return record;
+export async function ownNics(machine: Machine, record: MachineRecord): Promise<MachineRecord> {
+  try {
+    using qmp = await runningIn(machine.live);
+    if (qmp === null || !(await renewNics(qmp, record.hardware))) return record;
+  } catch {
+    // The links of those that it has are off, and the next operation tries again.
+    return record;
+  }
   const own: MachineRecord = { ...record, foreignNics: false };
   machine.write(own);
   return own;
@@ -86,7 +107,7 @@ export async function ownNics(machine: Machine, record: MachineRecord, qmp: Qmp)
 /** Takes a machine's name away in one step, then all of it. Its QEMU has no time to write. */
 async function removeFolder(machine: Machine): Promise<void> {
   await endQemu(machine.live);
-  const gone = join(machine.root, temporaryName());
+  const gone = sharedFile(machine.root, temporaryName());
   renameSync(machine.folder, gone);
   fsyncDirectory(machine.root);
   failpoint("vm-rm.renamed");
@@ -110,23 +131,40 @@ export async function makeMachine(
   root: string,
   record: MachineRecord,
   options: OperationOptions,
-  fill: (machine: Machine) => Promise<MachineRecord>,
+  { fill, goOn }: { fill(machine: Machine): Promise<MachineRecord>; goOn?(made: MachineRecord): Promise<void> },
 ): Promise<MachineRecord> {
   const machine = new Machine(machinesFolder(root), record.name);
+  requireReadable(record);
   using _lock = await claimName(machine, record, options);
+  let made: MachineRecord;
   try {
     failpoint("vm-create.begun");
-    const made = await fill(machine);
+    made = await fill(machine);
+    await flushFiles(machine.live);
     failpoint("vm-create.filled");
     machine.write(made);
     fsyncDirectory(machine.root);
-    return made;
   } catch (error) {
     await removeFolder(machine);
     throw error;
   }
+  await goOn?.(made);
+  return made;
 }
 
+/** Has the files of a folder on the disk. */
+export async function flushFiles(folder: string): Promise<void> {
+  const flush = async (name: string): Promise<void> => {
+    await using file = await open(join(folder, name), constants.O_RDONLY | constants.O_NOFOLLOW | constants.O_NONBLOCK);
+    await file.sync();
+  };
+  // Sockets have nothing to flush, and a pid or log is of this run alone.
+  const names = readdirSync(folder).filter((name) => /\.qcow2$|^(?:devices|memory)$/.test(name));
+  await Promise.all(names.map(flush));
+  fsyncDirectory(folder);
+}
+
+const isThere = (place: string): boolean => lstatSync(place, { throwIfNoEntry: false }) !== undefined;
 const taken = (machine: Machine): CairnError =>
   new CairnError("already_exists", `there is a machine ${machine.name} already, or something else of that name`, {
     hint: "choose another name",
@@ -135,13 +173,18 @@ const taken = (machine: Machine): CairnError =>
 /** True for what a killed command left of a machine that it was making, and for nothing that anybody else did. */
 function isUnfinished(machine: Machine): boolean {
   if (machine.exists()) return machine.read().state === "creating";
-  const own = (name: string): boolean => name === "lock" || name.startsWith(TEMPORARY_PREFIX);
-  return lstatSync(machine.folder).isDirectory() && readdirSync(machine.folder).every(own);
+  if (!lstatSync(machine.folder).isDirectory()) return false;
+  const own = (name: string): boolean => {
+    if (name.startsWith(TEMPORARY_PREFIX)) return true;
+    const bytes = name === "lock" ? readSmallFile(machine.lock, 1 << 16) : null;
+    return bytes !== null && (bytes.length === 0 || parseOwner(bytes) !== null);
+  };
+  return readdirSync(machine.folder).every(own);
 }
 
 /** Throws `already_exists` where a name is taken, before much work is done for it. */
 export function requireFreeName(machine: Machine): void {
-  if (existsSync(machine.folder) && !isUnfinished(machine)) throw taken(machine);
+  if (isThere(machine.folder) && !isUnfinished(machine)) throw taken(machine);
 }
 
 /** Takes a name for a machine that is being made, and its lock; what a killed command left of one goes. */
@@ -156,7 +199,7 @@ async function claimName(
     signal,
     timeoutMs: lockTimeoutMs,
   });
-  if (existsSync(machine.folder)) {
+  if (isThere(machine.folder)) {
     if (!isUnfinished(machine) || lockHolder(machine.lock) !== null) throw taken(machine);
     await removeFolder(machine);
   }
@@ -207,10 +250,10 @@ export function newRecord(names: MachineNames, hardware: Hardware): MachineRecor
 
 const SECTOR = 512;
 
-/** Throws `usage` for what no record can have: it could not be read again. */
-function requireHardware(hardware: Hardware): void {
+/** Throws `usage` for a record that could not be read again. */
+function requireReadable(record: MachineRecord): void {
   try {
-    decodeHardware(new Fields(hardware, "the machine"));
+    decodeRecord(encodeRecord(record), "the machine");
   } catch (error) {
     throw new CairnError("usage", (error as Error).message);
   }
@@ -229,8 +272,8 @@ export async function createMachine(
   requireFreeName(new Machine(folder, name));
   using _shared = await shareBlobs(folder, options);
   const kept = async (file: string | null): Promise<string | null> =>
-    file === null ? null : addBlob(folder, realpathSync(file), { signal });
-  const base = image === null ? null : await addImage(folder, realpathSync(image), signal);
+    file === null ? null : addBlob(folder, realFile(file), { signal });
+  const base = image === null ? null : await addImage(folder, realFile(image), signal);
   const least = base === null ? 0 : imageSize(folder, base);
   const hardware: Hardware = {
     ...rest,
@@ -245,16 +288,25 @@ export async function createMachine(
     })),
     nics: nics.map(newNic),
   };
-  requireHardware(hardware);
   const small = hardware.disks.find(({ size }, i) => i === 0 && size < least);
   if (small !== undefined)
     throw new CairnError("usage", `a disk of ${small.size} bytes is too small for an image of ${least}`);
   const record = newRecord({ name, description, image: image ?? "" }, hardware);
-  return await makeMachine(folder, record, options, async (machine) => {
-    mkdirSync(machine.live, { mode: 0o700 });
-    for (const [i, { size }] of hardware.disks.entries()) await newDisk(machine.live, i, size);
-    return record;
+  return await makeMachine(folder, record, options, {
+    async fill(machine) {
+      mkdirSync(machine.live, { mode: 0o700 });
+      for (const [i, { size }] of hardware.disks.entries()) await newDisk(machine.live, i, size);
+      return record;
+    },
   });
+}
+
+function realFile(file: string): string {
+  try {
+    return realpathSync(file);
+  } catch (error) {
+    throw toCairnError(error, `read ${printablePath(file)}`);
+  }
 }
 
 /** Boots a machine that does not run. Throws `conflict` for one that runs, `refused` for one in the state `error`. */
@@ -273,27 +325,25 @@ export async function startMachine(host: Host, machine: Machine, record: Machine
   machine.write({ ...fresh, state: "stopped", mapped: null, foreignNics: false });
 }
 
-/** Ends a machine: its guest is asked to, and after the deadline its power is taken, or at once. False: its guest did not end by itself. */
-export async function stopMachine(
-  machine: Machine,
-  { force, deadlineMs, signal }: { force: boolean; deadlineMs: number; signal?: AbortSignal | undefined },
-): Promise<boolean> {
+/** Ends a machine: its guest is asked to, and its power is taken after the deadline. False: its guest did not end by itself. */
+export async function stopMachine(machine: Machine, deadlineMs: number, signal?: AbortSignal): Promise<boolean> {
   using qmp = await runningIn(machine.live);
   if (qmp === null) return true;
-  if (!force) {
-    await qmp.run("system_powerdown");
-    if (await waitUntilGone(machine.live, deadlineMs, signal)) return true;
-  }
-  // What the guest has given to its disks is written before QEMU ends.
-  if (processIn(machine.live) !== null) await qmp.run("quit").catch(() => undefined);
-  if (!(await waitUntilGone(machine.live, 5000))) await endQemu(machine.live);
+  await qmp.run("system_powerdown");
+  if (await waitUntilGone(machine.live, deadlineMs, signal)) return true;
+  qmp.close();
+  await quitQemu(machine.live);
   return false;
 }
 
 /** Removes a machine that does not run, and what only it needed. */
-export async function removeMachine(machine: Machine): Promise<void> {
+export async function removeMachine(machine: Machine, { signal, lockTimeoutMs }: OperationOptions): Promise<void> {
   // A maker of the same name waits, and finds it free.
-  using _names = await acquireLock(sharedFile(machine.root, "names.lock"), { purpose: "vm rm" });
+  using _names = await acquireLock(sharedFile(machine.root, "names.lock"), {
+    purpose: "vm rm",
+    signal,
+    timeoutMs: lockTimeoutMs,
+  });
   failpoint("vm-rm.begun");
   await removeFolder(machine);
   await removeUnusedBlobs(machine.root);
@@ -349,9 +399,9 @@ export async function swapState(
 ): Promise<Qmp | null> {
   const running = await runningIn(machine.live);
   const marked: MachineRecord = { ...before, swapping: running === null ? "resting" : "running" };
-  machine.write(marked);
   let loaded: Qmp | null = null;
   try {
+    machine.write(marked);
     failpoint("vm-restore.marked");
     if (running !== null) {
       await running.run("stop", undefined, MOVE_MS);
@@ -375,8 +425,12 @@ export async function swapState(
   }
   failpoint("vm-restore.committed");
   running?.close();
-  await endQemu(machine.old);
-  removeAll(machine.old);
+  try {
+    await endQemu(machine.old);
+    removeAll(machine.old);
+  } catch {
+    // The next operation on the machine does it.
+  }
   return loaded;
 }
 
@@ -388,9 +442,14 @@ async function takeBack(machine: Machine, record: MachineRecord): Promise<Machin
     renameSync(machine.old, machine.live);
     fsyncDirectory(machine.folder);
   }
-  using running = await runningIn(machine.live);
-  if (running !== null) await resume(running);
-  else if (record.swapping === "running")
+  if (processIn(machine.live) !== null) {
+    try {
+      using running = await runningIn(machine.live);
+      if (running !== null) await resume(running);
+    } catch {
+      // One that does not answer now goes on with the next operation, or is ended by one.
+    }
+  } else if (record.swapping === "running")
     return failed(machine, record, "a restore did not end, after the machine had; its disks are those of before");
   const back: MachineRecord = { ...record, swapping: null };
   machine.write(back);

@@ -100,7 +100,7 @@ export class Machine {
   /** Throws `not_found` where there is no such machine, `damaged`, `newer_version`. */
   read(): MachineRecord {
     const bytes = this.exists() ? readSmallFile(join(this.folder, RECORD), RECORD_LIMIT) : null;
-    if (bytes !== null) return decodeRecord(bytes);
+    if (bytes !== null) return decodeRecord(bytes, `${RECORD} of ${this.name}`);
     throw new CairnError("not_found", `there is no machine ${this.name} in ${printablePath(this.root)}`, {
       hint: "see them all: cairn vm list",
     });
@@ -150,13 +150,14 @@ export function processIn(folder: string): number | null {
   }
 }
 
-function encodeRecord({ createdAt, foreignNics, ...rest }: MachineRecord): Uint8Array {
+export function encodeRecord({ createdAt, foreignNics, ...rest }: MachineRecord): Uint8Array {
   const value = { version: MACHINE_VERSION, created_at: createdAt, ...rest, foreign_nics: foreignNics };
   return Buffer.from(`${JSON.stringify(value, null, 1)}\n`);
 }
 
-function decodeRecord(bytes: Uint8Array): MachineRecord {
-  const fields = new Fields(parseJson(bytes, RECORD), RECORD);
+/** Throws `damaged`, `newer_version` with what is wrong in `what`. */
+export function decodeRecord(bytes: Uint8Array, what: string): MachineRecord {
+  const fields = new Fields(parseJson(bytes, what), what);
   fields.requireVersion(MACHINE_VERSION);
   const state = RESTING.find((each) => fields.isText("state", each));
   if (state === undefined) throw fields.wrong("state", `one of ${RESTING.join(", ")}`);

@@ -13,6 +13,7 @@ import { Qmp } from "./qmp.ts";
 
 const START_MS = 15_000;
 const END_MS = 10_000;
+const QUIT_MS = 2000;
 /** For whatever moves a state, and waits for disks. */
 export const MOVE_MS = 120_000;
 /** Address of the first disk on the bus; each has its own, and so has each port of a network device. */
@@ -183,6 +184,18 @@ export async function endQemu(folder: string): Promise<void> {
   }
   await waitUntilGone(folder, END_MS);
   if (processIn(folder) !== null) throw new CairnError("io", `QEMU, process ${pid}, does not end`);
+}
+
+/** Ends the QEMU of a folder; one that answers writes first what it holds of its disks. Throws `io`. */
+export async function quitQemu(folder: string): Promise<void> {
+  try {
+    using qmp = await runningIn(folder, QUIT_MS);
+    await qmp?.run("quit", undefined, QUIT_MS);
+    await waitUntilGone(folder, QUIT_MS);
+  } catch {
+    // It ends all the same.
+  }
+  await endQemu(folder);
 }
 
 /** Waits for the end of a folder's QEMU; true when it came in time. */

@@ -58,7 +58,9 @@ export class Qmp {
         } catch (error) {
           qmp.close();
           throw (error as CairnError).details?.["late"] === true
-            ? new CairnError("busy", "somebody else is connected to this machine's QEMU", { cause: error })
+            ? new CairnError("busy", "this machine's QEMU does not answer, or somebody else is connected to it", {
+                cause: error,
+              })
             : error;
         }
       }

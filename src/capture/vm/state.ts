@@ -53,6 +53,8 @@ import type { Qmp } from "./qmp.ts";
 /** A machine's state: taken into a folder, and brought back from one. */
 
 const RELEASE_MS = 5000;
+/** Longest that a guest waits for the copy of its memory and disks. */
+const COPY_MS = 300_000;
 
 export interface Taken {
   saved: SavedMachine;
@@ -100,6 +102,7 @@ export async function takeState(host: Host, machine: Machine, record: MachineRec
     image,
     hypervisorVersion: host.version,
     hasMemory: qmp !== null,
+    foreignNics: record.foreignNics,
     hardware,
     devices: devicesOf(hardware),
   };
@@ -153,7 +156,6 @@ async function pausedFor(
   using _events = qmp.listen((event) => {
     if (event?.event === "STOP" && Number.isNaN(since)) since = performance.now();
   });
-  const within = AbortSignal.any([AbortSignal.timeout(MOVE_MS), ...(signal === undefined ? [] : [signal])]);
   try {
     if (isShared) {
       since = performance.now();
@@ -161,11 +163,18 @@ async function pausedFor(
     }
     await moveOut(qmp, into, isShared);
     failpoint("vm-save.paused");
+    const late = AbortSignal.timeout(COPY_MS);
+    const within = AbortSignal.any([late, ...(signal === undefined ? [] : [signal])]);
     // The disks are QEMU's no longer once its state has moved, until the guest runs again.
-    await Promise.all([
-      isShared ? copyFiles([join(machine.live, MEMORY)], into, { shared: false, signal: within }) : undefined,
-      copyFiles(disksOf(machine, hardware), into, { signal: within }),
-    ]);
+    const copies = [copyFiles(disksOf(machine, hardware), into, { signal: within })];
+    if (isShared) copies.push(copyFiles([join(machine.live, MEMORY)], into, { shared: false, signal: within }));
+    await Promise.all(copies).catch((error: unknown) => {
+      if (!late.aborted || signal?.aborted === true) throw error;
+      throw new CairnError(
+        "io",
+        `the copy of the machine took longer than ${COPY_MS / 1000} s, in which its guest waited`,
+      );
+    });
   } catch (error) {
     // Where it cannot be told, the process beside tells it once this one gives the machine free.
     await resume(qmp).catch(() => undefined);
@@ -314,15 +323,24 @@ export async function loadState(host: Host, machine: Machine, record: MachineRec
   return qmp;
 }
 
-/** Gives a running guest network devices with addresses of its own, once it lets the others go; false when it does not. */
+/** Gives a running guest network devices with addresses of its own, once it lets go of those that it has; false when it does not. */
 export async function renewNics(qmp: Qmp, { nics }: Hardware): Promise<boolean> {
-  const gone = nics.map(async (_, i) =>
-    qmp.event(({ event, data }) => event === "DEVICE_DELETED" && data?.["device"] === `nic${i}`, RELEASE_MS),
+  const plugged = async (): Promise<Set<string>> => {
+    const found = (await qmp.run("qom-list", { path: "/machine/peripheral" })) as { name: string }[];
+    return new Set(found.map(({ name }) => name));
+  };
+  const names = [...nics.keys()].map((i) => `nic${i}`);
+  const before = await plugged();
+  const present = names.filter((name) => before.has(name));
+  const gone = present.map(async (name) =>
+    qmp.event(({ event, data }) => event === "DEVICE_DELETED" && data?.["device"] === name, RELEASE_MS),
   );
-  for (const i of nics.keys()) await qmp.run("device_del", { id: `nic${i}` });
-  if ((await Promise.all(gone)).includes(null)) return false;
-  for (const i of nics.keys()) await qmp.run("device_add", nicDevice({ nics }, i));
-  return true;
+  // One that was asked before is asked again, which it may take ill.
+  for (const name of present) await qmp.run("device_del", { id: name }).catch(() => undefined);
+  await Promise.all(gone);
+  const left = await plugged();
+  for (const [i, name] of names.entries()) if (!left.has(name)) await qmp.run("device_add", nicDevice({ nics }, i));
+  return present.every((name) => !left.has(name));
 }
 
 /** A fresh generation, by which a guest knows that it is another than it was. */

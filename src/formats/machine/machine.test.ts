@@ -11,6 +11,7 @@ const SAVED: SavedMachine = {
   image: "/images/debian.qcow2",
   hypervisorVersion: "7.2.22",
   hasMemory: true,
+  foreignNics: false,
   hardware: {
     machine: "pc-q35-7.2",
     accelerator: "tcg",

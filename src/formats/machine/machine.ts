@@ -53,6 +53,8 @@ export interface SavedMachine extends MachineNames {
   hypervisorVersion: string;
   /** False: it was saved when it did not run, and has disks alone. */
   hasMemory: boolean;
+  /** True: its guest had network devices with other addresses than these. */
+  foreignNics: boolean;
   hardware: Hardware;
   /** Devices with their addresses, as they were attached. */
   devices: string[];
@@ -130,12 +132,13 @@ export function decodeHardware(fields: Fields): Hardware {
 }
 
 export function encodeSaved(saved: SavedMachine): Uint8Array {
-  const { hypervisorVersion, hasMemory, hardware, ...rest } = saved;
+  const { hypervisorVersion, hasMemory, foreignNics, hardware, ...rest } = saved;
   const value = {
     version: MACHINE_VERSION,
     hypervisor: "qemu",
     hypervisor_version: hypervisorVersion,
     has_memory: hasMemory,
+    foreign_nics: foreignNics,
     ...rest,
     hardware,
   };
@@ -152,6 +155,7 @@ export function decodeSaved(bytes: Uint8Array): SavedMachine {
     ...decodeNames(fields),
     hypervisorVersion: fields.text("hypervisor_version", 64),
     hasMemory: fields.boolean("has_memory"),
+    foreignNics: fields.boolean("foreign_nics"),
     hardware: decodeHardware(fields.object("hardware")),
     devices: fields.texts("devices"),
   };

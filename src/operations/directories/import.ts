@@ -39,7 +39,7 @@ export async function importDirectory(
   failpoint("import-directory.named");
   const own = name ?? (isClone ? undefined : config.name);
   const { lockTimeoutMs, onWarning } = options;
-  const client = await hand.openOrAdopt(target, {
+  await using client = await hand.openOrAdopt(target, {
     ...(own === undefined ? {} : { name: own }),
     ...(allow === undefined ? {} : { allow }),
     ...(signal === undefined ? {} : { signal }),
@@ -66,7 +66,6 @@ export async function importDirectory(
   }
   const { workspace } = client;
   const point = await client.resolve(saved.save_point_id);
-  await client.close();
   return {
     workspace,
     save_point: point,

@@ -98,8 +98,8 @@ export async function startMachine(root: string, name: string, options: CallOpti
 
 export async function stopMachine(root: string, name: string, options: StopMachineOptions): Promise<StopMachineResult> {
   const { force = false, deadlineMs = STOP_MS, signal } = options;
-  return await withMachine(root, name, "stop", options, async (machine) => {
-    const obeyed = await stop(machine, { force, deadlineMs, signal });
+  return await withMachine(root, name, "stop", { ...options, ends: force }, async (machine) => {
+    const obeyed = !force && (await stop(machine, deadlineMs, signal));
     return { ...ownInfo(machine), obeyed };
   });
 }
@@ -118,19 +118,21 @@ export async function removeMachine(
   name: string,
   options: RemoveMachineOptions,
 ): Promise<{ name: string }> {
-  return await withMachine(root, name, "rm", options, async (machine) => {
-    const { force, deletePoints } = options;
-    if (force !== true && processIn(machine.live) !== null)
+  const { force = false, deletePoints = false } = options;
+  const refuse = (machine: Machine): void => {
+    if (!force && processIn(machine.live) !== null)
       throw new CairnError("refused", `${name} runs`, { hint: "stop it, or remove it all the same: --force" });
-    if (existsSync(machine.saved)) {
-      if (deletePoints !== true)
-        throw new CairnError("refused", `${name} has saved states, which would go with it`, {
-          hint: "copy them away, or let them go: --delete-points",
-        });
-      await stop(machine, { force: true, deadlineMs: 0 });
+    if (!deletePoints && existsSync(machine.saved))
+      throw new CairnError("refused", `${name} has saved states, which would go with it`, {
+        hint: "copy them away, or let them go: --delete-points",
+      });
+  };
+  refuse(Machine.in(root, name));
+  return await withMachine(root, name, "rm", { ...options, ends: force }, async (machine) => {
+    refuse(machine);
+    if (existsSync(machine.saved))
       await withClient(hand, machine, options, async (client) => client.release({ deletePoints: true }));
-    }
-    await remove(machine);
+    await remove(machine, options);
     return { name };
   });
 }

@@ -6,8 +6,13 @@ import { CairnError } from "../../errors.ts";
 import type { LibraryHand } from "../tables/row.ts";
 
 /** Members of a call that are handed on to the calls that it makes. */
-export function callOf({ signal, onProgress }: CallOptions): CallOptions {
-  return { ...(signal === undefined ? {} : { signal }), ...(onProgress === undefined ? {} : { onProgress }) };
+export function callOf({ signal, onProgress, onWarning, lockTimeoutMs }: CallOptions): CallOptions {
+  return {
+    ...(signal === undefined ? {} : { signal }),
+    ...(onProgress === undefined ? {} : { onProgress }),
+    ...(onWarning === undefined ? {} : { onWarning }),
+    ...(lockTimeoutMs === undefined ? {} : { lockTimeoutMs }),
+  };
 }
 
 /** Does something with the workspace of a machine's saved states. Throws `not_found` where there are none. */
@@ -21,12 +26,7 @@ export async function withClient<T>(
     throw new CairnError("not_found", `${machine.name} has no saved state`, {
       hint: `save one: cairn vm save ${machine.name}`,
     });
-  const { onWarning } = options;
-  const client = await hand.openOrAdopt(machine.saved, {
-    name: "main",
-    ...callOf(options),
-    ...(onWarning === undefined ? {} : { onWarning }),
-  });
+  const client = await hand.openOrAdopt(machine.saved, { name: "main", ...callOf(options) });
   try {
     return await work(client);
   } finally {

@@ -3,6 +3,7 @@ import { join } from "node:path";
 import { shareBlobs, removeUnusedBlobs } from "../../capture/vm/blobs.ts";
 import { hostOf } from "../../capture/vm/host.ts";
 import {
+  flushFiles,
   makeMachine,
   newNic,
   newRecord,
@@ -11,7 +12,7 @@ import {
   swapState,
   withMachine,
 } from "../../capture/vm/life.ts";
-import { Machine, type MachineRecord, machinesFolder } from "../../capture/vm/machine.ts";
+import { Machine, type MachineRecord, machinesFolder, sharedFile } from "../../capture/vm/machine.ts";
 import { resume, runningIn } from "../../capture/vm/qemu.ts";
 import type { Qmp } from "../../capture/vm/qmp.ts";
 import { bringState, checkFits, giveState, loadState, newGeneration, takeState } from "../../capture/vm/state.ts";
@@ -29,6 +30,7 @@ import type {
 import type { CallOptions } from "../../contract/words.ts";
 import { CairnError } from "../../errors.ts";
 import { failpoint } from "../../failpoint.ts";
+import type { SavedMachine } from "../../formats/machine/machine.ts";
 import { temporaryName } from "../../fs/durable.ts";
 import { removeAll } from "../../fs/remove-all.ts";
 import type { LibraryHand } from "../tables/row.ts";
@@ -112,13 +114,21 @@ async function withState<T>(
 ): Promise<T> {
   using _shared = await shareBlobs(root, options);
   if ("fromDirectory" in source) return await work(await checkedState(root, source.fromDirectory, options));
-  const to = join(root, temporaryName());
+  const to = sharedFile(root, temporaryName());
   try {
     await exportMachine(hand, root, source.machine, to, { ...options, point: source.point });
     return await work(await checkedState(root, to, options));
   } finally {
     removeAll(to);
   }
+}
+
+/** Throws `usage` for a guest with a tap that is to go on without: QEMU cannot move a device to its user mode, and another's tap is not taken because a directory says so. */
+function requireTaps({ hardware, hasMemory }: SavedMachine, networks: readonly string[]): void {
+  if (!hasMemory || !hardware.nics.some(({ tap }, i) => tap !== null && networks[i] === "user")) return;
+  throw new CairnError("usage", "a guest that has a tap goes on with a tap of its own", {
+    hint: "name one for each: --nic TAP",
+  });
 }
 
 /**
@@ -151,11 +161,7 @@ export async function cloneMachine(
         "usage",
         `the state has ${hardware.nics.length} network devices, and ${networks.length} are given`,
       );
-    // Another's tap is not taken because a directory says so; and QEMU cannot move a device from a tap to its user mode.
-    if (hardware.nics.some(({ tap }, i) => tap !== null && networks[i] === "user"))
-      throw new CairnError("usage", "a guest that has a tap goes on with a tap of its own", {
-        hint: "name one for each: --nic TAP",
-      });
+    requireTaps(saved, networks);
     const nics = networks.map(newNic);
     const record: MachineRecord = {
       ...newRecord({ name, description, image }, { ...hardware, nics }),
@@ -163,16 +169,21 @@ export async function cloneMachine(
     };
     return await watched(machine, async () => {
       let qmp: Qmp | null = null;
-      const made = await makeMachine(folder, record, options, async () => {
-        const { signal } = options;
-        const mapped = await bringState(machine, saved, { from: content, into: machine.live, memory, nics, signal });
-        state.requireUnchanged();
-        failpoint("vm-clone.brought");
-        if (hasMemory) qmp = await loadState(host, machine, { ...record, mapped }, machine.live);
-        return { ...record, mapped, state: hasMemory ? "stopped" : "created" };
+      let readyMs = 0;
+      await makeMachine(folder, record, options, {
+        async fill() {
+          const { signal } = options;
+          const mapped = await bringState(machine, saved, { from: content, into: machine.live, memory, nics, signal });
+          state.requireUnchanged();
+          failpoint("vm-clone.brought");
+          if (hasMemory) qmp = await loadState(host, machine, { ...record, mapped }, machine.live);
+          return { ...record, mapped, state: hasMemory ? "stopped" : "created" };
+        },
+        async goOn(made) {
+          readyMs = performance.now() - started;
+          await goOn(machine, made, qmp, options);
+        },
       });
-      const readyMs = performance.now() - started;
-      await goOn(machine, made, qmp, options);
       return { ...ownInfo(machine), ...times(started, readyMs), has_memory: hasMemory };
     });
   });
@@ -195,7 +206,8 @@ async function goOn(
   failpoint("vm-go-on.waits");
   await resume(qmp);
   failpoint("vm-go-on.runs");
-  if (!record.foreignNics || !(await ownNics(machine, record, qmp)).foreignNics) return;
+  qmp.close();
+  if (!record.foreignNics || !(await ownNics(machine, record)).foreignNics) return;
   onWarning?.(
     `the guest of ${machine.name} does not let go of its network devices, which keep their old addresses with their links off: boot it afresh, cairn vm stop and start`,
   );
@@ -213,12 +225,14 @@ export async function restoreMachine(
 ): Promise<RestoreMachineResult> {
   const started = performance.now();
   const { point, fromDirectory, force, signal, onWarning } = options;
-  if (point !== undefined && fromDirectory !== undefined)
-    throw new CairnError("usage", "a save point or an export directory is named, and not both");
+  if ((point === undefined) === (fromDirectory === undefined))
+    throw new CairnError("usage", "a save point or an export directory is named, and not both", {
+      hint: `the last that was saved: cairn vm restore ${name} latest`,
+    });
   if (force === true && fromDirectory === undefined)
     throw new CairnError("usage", "only a directory can be of another machine: force is for those");
   const result = await withMachine(root, name, "restore", options, async (machine, record) => {
-    const source = fromDirectory === undefined ? { machine: name, point: point ?? "latest" } : { fromDirectory };
+    const source = fromDirectory === undefined ? { machine: name, point: point! } : { fromDirectory };
     return await withState(hand, machine.root, source, callOf(options), async (state) => {
       const { saved, content, memory } = state;
       const { hardware, hasMemory, id } = saved;
@@ -241,6 +255,10 @@ export async function restoreMachine(
         );
       const host = await hostOf(machine.root);
       checkFits(host, saved);
+      requireTaps(
+        saved,
+        own.map(({ tap }) => tap ?? "user"),
+      );
       try {
         const mapped = await bringState(machine, saved, {
           from: content,
@@ -250,8 +268,9 @@ export async function restoreMachine(
           signal,
         });
         state.requireUnchanged();
+        await flushFiles(machine.next);
         failpoint("vm-restore.staged");
-        const hasForeign = record.foreignNics || hardware.nics.some(({ mac }, i) => mac !== own[i]!.mac);
+        const hasForeign = saved.foreignNics || hardware.nics.some(({ mac }, i) => mac !== own[i]!.mac);
         const after: MachineRecord = {
           ...record,
           state: "stopped",

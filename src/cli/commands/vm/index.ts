@@ -9,7 +9,7 @@ export const command = group({
     { line: "cairn vm run web --image debian.qcow2 --memory 1G --nic user", text: "a machine of a disk image, booted" },
     { line: 'cairn vm save web -m "before the upgrade"', text: "disks, memory and devices, while it runs" },
     { line: "cairn vm clone web web-2", text: "a second one that goes on from there" },
-    { line: "cairn vm restore web", text: "back to where it was saved" },
+    { line: "cairn vm restore web latest", text: "back to where it was saved" },
   ],
   verbs: {
     create: { summary: "make a machine", load: async () => ({ command: (await life()).create }) },

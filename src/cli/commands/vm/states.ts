@@ -107,14 +107,14 @@ export const clone: CommandDefinition = {
 
 export const restore: CommandDefinition = {
   name: "vm restore",
-  arguments: [NAME, { name: "[point]", text: "a save point of it; default: its latest" }],
+  arguments: [NAME, { name: "[point]", text: "a save point of it, e.g. latest; or --from-dir" }],
   options: [
     FROM,
     ...new VerbOptions(RestoreMachineOptions.entries, { point: null, fromDirectory: null }).definitions,
     MACHINES,
   ],
   examples: [
-    { line: "cairn vm restore web", text: "to where it was saved last" },
+    { line: "cairn vm restore web latest", text: "to where it was saved last" },
     { line: "cairn vm restore web --from-dir /mnt/backup/web", text: "a state of it that came from elsewhere" },
   ],
   async run(context, input) {
