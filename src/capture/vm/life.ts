@@ -126,7 +126,7 @@ function failed(machine: Machine, record: MachineRecord, why: string): MachineRe
   return broken;
 }
 
-/** Makes a new machine, whose files are made by `fill` in its folder `live`. Its record becomes valid last. Throws `already_exists`. */
+/** Makes a new machine, whose files `fill` makes in its folder `live` and has on the disk. Its record becomes valid last. Throws `already_exists`. */
 export async function makeMachine(
   root: string,
   record: MachineRecord,
@@ -140,7 +140,6 @@ export async function makeMachine(
   try {
     failpoint("vm-create.begun");
     made = await fill(machine);
-    await flushFiles(machine.live);
     failpoint("vm-create.filled");
     machine.write(made);
     fsyncDirectory(machine.root);
@@ -296,6 +295,7 @@ export async function createMachine(
     async fill(machine) {
       mkdirSync(machine.live, { mode: 0o700 });
       for (const [i, { size }] of hardware.disks.entries()) await newDisk(machine.live, i, size);
+      await flushFiles(machine.live);
       return record;
     },
   });

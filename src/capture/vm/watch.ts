@@ -4,32 +4,50 @@ import { withPipes } from "../../fs/child-pipes.ts";
 import type { Machine } from "./machine.ts";
 
 /**
- * Does some work during which a guest is paused. Beside it stands a process that settles the machine when the work fails or this
- * process is killed, so that no guest stays paused unnoticed.
+ * A process beside this one, which settles the machine when this one is killed, or lets it go without having said that all is
+ * done: so no guest stays paused unnoticed.
  */
-export async function watched<T>(machine: Machine, work: () => Promise<T>): Promise<T> {
-  const program = fileURLToPath(new URL("./machine-worker.ts", import.meta.url));
-  const child: ChildProcess = withPipes(
-    fork(program, [machine.root, machine.name], {
-      detached: true,
-      execArgv: ["--disable-warning=ExperimentalWarning"],
-      // A failpoint is for the process that is killed.
-      env: { PATH: process.env["PATH"] },
-      stdio: ["ignore", "ignore", "ignore", "ipc"],
-    }),
-    "a process that watches over a paused machine",
-  );
-  child.on("error", () => undefined);
-  child.unref();
-  child.channel?.unref();
-  // One that is let go of without a word settles the machine once its lock is free.
-  const letGo = (): void => void (child.connected && child.disconnect());
-  try {
-    const done = await work();
-    if (child.connected) child.send("done", letGo);
-    return done;
-  } catch (error) {
-    letGo();
-    throw error;
+export class Watcher {
+  readonly #child: ChildProcess;
+  #isDone = false;
+
+  constructor(machine: Machine) {
+    const program = fileURLToPath(new URL("./machine-worker.ts", import.meta.url));
+    this.#child = withPipes(
+      fork(program, [machine.root, machine.name], {
+        detached: true,
+        execArgv: ["--disable-warning=ExperimentalWarning"],
+        // A failpoint is for the process that is killed.
+        env: { PATH: process.env["PATH"] },
+        stdio: ["ignore", "ignore", "ignore", "ipc"],
+      }),
+      "a process that watches over a paused machine",
+    );
+    this.#child.on("error", () => undefined);
+    this.#child.unref();
+    this.#child.channel?.unref();
   }
+
+  /** To be called when the guest runs, or there is none. */
+  done(): void {
+    this.#isDone = true;
+    if (this.#child.connected) this.#child.send("done", () => this.#letGo());
+  }
+
+  /** Gives it up where `done` was not called: it settles the machine once its lock is free. */
+  [Symbol.dispose](): void {
+    if (!this.#isDone) this.#letGo();
+  }
+
+  #letGo(): void {
+    if (this.#child.connected) this.#child.disconnect();
+  }
+}
+
+/** Does some work during which a guest is paused. */
+export async function watched<T>(machine: Machine, work: () => Promise<T>): Promise<T> {
+  using watcher = new Watcher(machine);
+  const result = await work();
+  watcher.done();
+  return result;
 }

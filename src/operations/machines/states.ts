@@ -16,7 +16,7 @@ import { Machine, type MachineRecord, machinesFolder, sharedFile } from "../../c
 import { resume, runningIn } from "../../capture/vm/qemu.ts";
 import type { Qmp } from "../../capture/vm/qmp.ts";
 import { bringState, checkFits, giveState, loadState, newGeneration, takeState } from "../../capture/vm/state.ts";
-import { watched } from "../../capture/vm/watch.ts";
+import { watched, Watcher } from "../../capture/vm/watch.ts";
 import type { ExportPointResult } from "../../contract/export-directory.ts";
 import type {
   CloneMachineOptions,
@@ -167,25 +167,30 @@ export async function cloneMachine(
       ...newRecord({ name, description, image }, { ...hardware, nics }),
       foreignNics: hasMemory && nics.length > 0,
     };
-    return await watched(machine, async () => {
-      let qmp: Qmp | null = null;
-      let readyMs = 0;
-      await makeMachine(folder, record, options, {
-        async fill() {
-          const { signal } = options;
-          const mapped = await bringState(machine, saved, { from: content, into: machine.live, memory, nics, signal });
-          state.requireUnchanged();
-          failpoint("vm-clone.brought");
-          if (hasMemory) qmp = await loadState(host, machine, { ...record, mapped }, machine.live);
-          return { ...record, mapped, state: hasMemory ? "stopped" : "created" };
-        },
-        async goOn(made) {
-          readyMs = performance.now() - started;
-          await goOn(machine, made, qmp, options);
-        },
-      });
-      return { ...ownInfo(machine), ...times(started, readyMs), has_memory: hasMemory };
+    let qmp: Qmp | null = null;
+    let readyMs = 0;
+    using watchers = new DisposableStack();
+    let watcher: Watcher | null = null;
+    await makeMachine(folder, record, options, {
+      async fill() {
+        const { signal } = options;
+        const mapped = await bringState(machine, saved, { from: content, into: machine.live, memory, nics, signal });
+        state.requireUnchanged();
+        failpoint("vm-clone.brought");
+        const flushed = flushFiles(machine.live);
+        // QEMU starts while the process beside does.
+        const loading = hasMemory ? loadState(host, machine, { ...record, mapped }, machine.live) : null;
+        if (hasMemory) watcher = watchers.use(new Watcher(machine));
+        [qmp] = await Promise.all([loading, flushed]);
+        return { ...record, mapped, state: hasMemory ? "stopped" : "created" };
+      },
+      async goOn(made) {
+        readyMs = performance.now() - started;
+        await goOn(machine, made, qmp, options);
+        watcher?.done();
+      },
     });
+    return { ...ownInfo(machine), ...times(started, readyMs), has_memory: hasMemory };
   });
 }
 
