@@ -23,6 +23,7 @@ export const ServedWorkspace = object({
 });
 export const WorkspaceHealth = object({
   ...ServedWorkspace.entries,
+  last_point_at: orNull(text("when its newest point was made; null where there is none, or nobody can tell now")),
   health: oneOf(["ok", "folder_gone", "control_gone", "points_missing", "failing"]),
   detail: orNull(text()),
   remedy: orNull(text("what would help, as a command or in words")),

@@ -448,7 +448,7 @@ export class Daemon {
     const mine = this.#kept.state.workspaces.filter((each) => isFor(peer, each));
     const workspaces = mine.map((each) => ({
       ...each,
-      points: pointsOf(each) ?? each.points,
+      ...(pointsOf(each) ?? { points: each.points, last_point_at: null }),
       ...(this.#health.get(each.id) ?? WELL),
       ...displayPath(folderOf(each)),
     }));

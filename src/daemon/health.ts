@@ -1,5 +1,5 @@
 import { readdirSync, statSync } from "node:fs";
-import { join } from "node:path";
+import { basename, join } from "node:path";
 import type { Client, HistoryResult } from "../contract/index.ts";
 import { toCairnError } from "../errors.ts";
 import type { ServedWorkspace } from "../formats/records/daemon-state.ts";
@@ -20,10 +20,15 @@ export interface Health {
 
 export const WELL: Health = { health: "ok", detail: null, remedy: null, missing: [] };
 
-/** Counts the points of a workspace by their directories; null where nobody can tell now. */
-export function pointsOf({ control_directory: control }: ServedWorkspace): number | null {
+/** Counts the points of a workspace by their directories, and when the newest was made; null where nobody can tell now. */
+export function pointsOf({
+  control_directory: control,
+}: ServedWorkspace): { points: number; last_point_at: string | null } | null {
   try {
-    return foldersOfPoints(control).length;
+    const folders = foldersOfPoints(control);
+    const newest = folders.reduce((last, each) => (basename(each) > basename(last) ? each : last), "");
+    const made = newest === "" ? null : statSync(join(newest, "descriptor.json"), { throwIfNoEntry: false });
+    return { points: folders.length, last_point_at: made?.mtime.toISOString() ?? null };
   } catch {
     return null;
   }

@@ -97,3 +97,34 @@ test("each call that the daemon describes takes and answers what it says", async
     assert.ok(fails(failed.value), `${name}: ${ajv.errorsText(fails.errors)}`);
   }
 });
+
+test("the daemon's metrics say how its workspaces are, in the format that Prometheus reads", async (t) => {
+  const daemon = await new TestDaemon(t).start();
+  const workspace = path.join(SCRATCH, 'odd "name');
+  fs.mkdirSync(workspace);
+  const before = Date.now() / 1000 - 1;
+  cairnOk(["save", workspace], daemon.asked);
+  const text = await new Promise<string>((resolve, reject) => {
+    const request = http.get({ socketPath: daemon.socket, path: "/metrics" }, (response) => {
+      assert.match(response.headers["content-type"] ?? "", /^text\/plain; version=0\.0\.4/);
+      let all = "";
+      response
+        .setEncoding("utf8")
+        .on("data", (piece: string) => (all += piece))
+        .on("end", () => resolve(all));
+    });
+    request.on("error", reject);
+  });
+  for (const line of text.trimEnd().split("\n"))
+    assert.match(
+      line,
+      /^(?:# (?:HELP|TYPE) cairn_[a-z_]+ .+|cairn_[a-z_]+(?:\{[a-z]+="(?:[^"\\\n]|\\.)*"(?:,[a-z]+="(?:[^"\\\n]|\\.)*")*\})? -?[0-9.e+]+)$/,
+      line,
+    );
+  const label = workspace.replace('"', '\\"');
+  assert.ok(text.includes(`cairn_workspace_points{path="${label}"} 1\n`), text);
+  assert.ok(text.includes(`cairn_workspace_healthy{path="${label}"} 1\n`));
+  const [, made] = /^cairn_workspace_last_point_time_seconds\{.*\} (.*)$/m.exec(text)!;
+  assert.ok(Number(made) >= before && Number(made) <= Date.now() / 1000 + 1);
+  assert.equal((await ask(daemon.socket, "GET", "/v1/nothing")).status, 400);
+});

@@ -34,6 +34,7 @@ const REQUEST_MS = 20_000;
 const LINES = "application/x-ndjson";
 /** Path of the description of the calls, for `GET`. */
 const DOCUMENT = "/v1/openapi.json";
+const METRICS = "/metrics";
 /** Bytes of progress and warnings that may wait for a slow reader. */
 const MAX_WAITING = 8 << 20;
 /** Milliseconds for which a connection may have no call, and a reader may take nothing. */
@@ -126,10 +127,7 @@ export class SocketServer {
     let isCounted = false;
     try {
       isCounted = this.#begin(peer);
-      if (request.method === "GET" && request.url === DOCUMENT && !isOfPage(request)) {
-        const { openApi } = await import("./openapi.ts");
-        return void response.writeHead(200, { "content-type": "application/json" }).end(JSON.stringify(openApi()));
-      }
+      if (request.method === "GET" && !isOfPage(request) && (await this.#describe(request, response, peer))) return;
       const { name, body } = await this.#read(request);
       if (isLasting(name)) isCounted = this.#end(peer);
       // From here on something may have been begun, which the caller sees.
@@ -154,6 +152,20 @@ export class SocketServer {
       if (isCounted) this.#end(peer);
       socket.off("close", leave);
     }
+  }
+
+  /** Answers what is only read, by `GET`; false for anything else. */
+  async #describe({ url }: IncomingMessage, response: ServerResponse, peer: Peer): Promise<boolean> {
+    if (url === DOCUMENT) {
+      const { openApi } = await import("./openapi.ts");
+      response.writeHead(200, { "content-type": "application/json" }).end(JSON.stringify(openApi()));
+      return true;
+    }
+    if (url !== METRICS) return false;
+    const { metricsOf } = await import("./metrics.ts");
+    const text = metricsOf(this.#daemon.status(peer));
+    response.writeHead(200, { "content-type": "text/plain; version=0.0.4; charset=utf-8" }).end(text);
+    return true;
   }
 
   #begin(peer: Peer): true {
