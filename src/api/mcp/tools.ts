@@ -1,6 +1,6 @@
+import { isAbsolute } from "node:path";
 import { count, type Entries, flag, number, object, opt, pick, text } from "../../contract/schema.ts";
 import { jsonSchemaOf, jsonSchemaOfMembers, type JsonSchema } from "../../contract/json-schema.ts";
-import { isAbsolute } from "node:path";
 import { CairnError } from "../../errors.ts";
 import type { Client } from "../../contract/index.ts";
 import * as looking from "../../contract/looking.ts";
