@@ -32,6 +32,20 @@ const refused = (line: string[]): { code: string; message: string } => {
   return error;
 };
 
+/** Cuts the states of devices of a directory in half; its envelope says that they are right. */
+function breakDevices(directory: string): void {
+  const file = path.join(directory, "content/devices");
+  fs.truncateSync(file, Math.floor(fs.statSync(file).size / 2));
+  const envelope = path.join(directory, "snapshot.json");
+  const value = JSON.parse(fs.readFileSync(envelope, "utf8")) as {
+    files: { name: string; size: number; sha256: string }[];
+  };
+  const listed = value.files.find(({ name }) => name === "content/devices")!;
+  listed.size = fs.statSync(file).size;
+  listed.sha256 = execFileSync("sha256sum", [file], { encoding: "utf8" }).split(" ")[0]!;
+  fs.writeFileSync(envelope, JSON.stringify(value));
+}
+
 suite("virtual machines", { skip }, () => {
   before(async () => {
     if ("reason" in files) return;
@@ -198,17 +212,7 @@ suite("virtual machines", { skip }, () => {
   test("a state that QEMU does not take puts the old set back, and its guest goes on", async () => {
     const broken = path.join(SCRATCH, "broken");
     fs.cpSync(GOLDEN, broken, { recursive: true });
-    const file = path.join(broken, "content/devices");
-    fs.truncateSync(file, Math.floor(fs.statSync(file).size / 2));
-    // Its envelope says that it is right.
-    const envelope = path.join(broken, "snapshot.json");
-    const value = JSON.parse(fs.readFileSync(envelope, "utf8")) as {
-      files: { name: string; size: number; sha256: string }[];
-    };
-    const listed = value.files.find(({ name }) => name === "content/devices")!;
-    listed.size = fs.statSync(file).size;
-    listed.sha256 = execFileSync("sha256sum", [file], { encoding: "utf8" }).split(" ")[0]!;
-    fs.writeFileSync(envelope, JSON.stringify(value));
+    breakDevices(broken);
     const pid = a.pid();
     const before = (await a.counted()).at(-1)!;
     const error = refused(["restore", "a", "--from-dir", broken]);
@@ -388,6 +392,14 @@ suite("virtual machines", { skip }, () => {
       const second = new Guest("tapped-2");
       assert.notEqual((await second.counted(2)).at(-1)!.mac, (await tapped.counted()).at(-1)!.mac);
       vm("save", "tapped-2");
+      const broken = path.join(SCRATCH, "broken-tap");
+      vm("export", "tapped", "--to-dir", broken);
+      breakDevices(broken);
+      assert.equal(refused(["restore", "tapped", "--from-dir", broken]).code, "io");
+      const { state, error } = vm("inspect", "tapped");
+      assert.equal(state, "error", "a machine with a tap had ended by then");
+      assert.match(String(error), /a restore did not end/);
+      assert.equal(refused(["start", "tapped"]).code, "refused");
       for (const guest of [tapped, second]) {
         vm("restore", guest.name, "latest");
         await guest.counted();
