@@ -1,9 +1,8 @@
 import { spawn } from "node:child_process";
 import fs from "node:fs";
-import path from "node:path";
 import { stripVTControlCharacters } from "node:util";
 import { CairnError, type ErrorCode, throwIfAborted } from "../errors.ts";
-import { withPipes } from "../fs/child-pipes.ts";
+import { findProgram, withPipes } from "../fs/child-pipes.ts";
 import { printablePath } from "../fs/safe-path.ts";
 
 /** The one place that starts JuiceFS's own program. */
@@ -26,19 +25,9 @@ const MEANINGS: readonly (readonly [said: RegExp, code: ErrorCode])[] = [
   [/permission denied|operation not permitted/i, "permission"],
 ];
 
-/** The `juicefs` of a search path, null where there is none. Only absolute folders count: no workspace brings its own. */
-export function findJuicefs(searchPath: string = process.env["PATH"] ?? ""): string | null {
-  for (const folder of searchPath.split(path.delimiter)) {
-    if (!path.isAbsolute(folder)) continue;
-    const program = path.join(folder, "juicefs");
-    try {
-      fs.accessSync(program, fs.constants.X_OK);
-      if (fs.statSync(program).isFile()) return program;
-    } catch {
-      // Not this one.
-    }
-  }
-  return null;
+/** The `juicefs` of a search path, null where there is none. */
+export function findJuicefs(searchPath?: string): string | null {
+  return findProgram("juicefs", searchPath);
 }
 
 export interface JuicefsCall {

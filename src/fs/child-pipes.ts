@@ -1,5 +1,7 @@
 import { type ChildProcess, spawn } from "node:child_process";
 import { once } from "node:events";
+import { accessSync, constants, statSync } from "node:fs";
+import { delimiter, isAbsolute, join } from "node:path";
 import { CairnError, throwIfAborted } from "../errors.ts";
 
 /**
@@ -13,6 +15,21 @@ export function withPipes<Child extends ChildProcess>(child: Child, program: str
   throw new CairnError("io", `${program} was not started: no descriptors are left for its input and output`, {
     hint: "let the process have more open files (`ulimit -n`), or have it do less at once",
   });
+}
+
+/** A program of a search path; null where there is none. Only absolute folders count: no workspace brings its own. */
+export function findProgram(name: string, searchPath = process.env["PATH"] ?? ""): string | null {
+  for (const folder of searchPath.split(delimiter)) {
+    if (!isAbsolute(folder)) continue;
+    const program = join(folder, name);
+    try {
+      accessSync(program, constants.X_OK);
+      if (statSync(program).isFile()) return program;
+    } catch {
+      // Not this one.
+    }
+  }
+  return null;
 }
 
 /** Runs one of the system's own programs to its end. Throws `io` or `no_space` with what it said, `not_found` with the hint where it is not installed. */

@@ -18,7 +18,7 @@ import { CairnError, toCairnError } from "../errors.ts";
 import { failpoint } from "../failpoint.ts";
 import { movedToFree } from "./linux/exchange-folders.ts";
 import { isHeldInMetadata } from "./linux/reflink.ts";
-import { readRegular } from "./regular-file.ts";
+import { openRegular, readRegular } from "./regular-file.ts";
 import { printablePath, type RawPath } from "./safe-path.ts";
 
 /** Every temporary name begins with it: `.cairn-tmp-<pid>-<hex>`. */
@@ -70,6 +70,16 @@ export function fsyncDirectory(path: RawPath): void {
     }
   } catch (error) {
     throw toCairnError(error, `sync the directory ${printablePath(path)}`);
+  }
+}
+
+/** Makes the content of a regular file durable. Throws as `openRegular` does, and what the system says. */
+export function fsyncFile(path: string): void {
+  const descriptor = openRegular(path);
+  try {
+    fsyncSync(descriptor);
+  } finally {
+    closeSync(descriptor);
   }
 }
 

@@ -32,7 +32,16 @@ export interface Tool {
 }
 
 const LISTED = 200;
+const RECENT = 20;
 const CONTENT_BYTES = 256 << 10;
+
+/** Lines for a model, and how many more there are; `none` in their place where there is nothing. */
+function listed(lines: readonly string[], more: number, none: string): string {
+  return lines.length === 0 ? none : `${lines.join("\n")}${more === 0 ? "" : `\n… and ${more} more`}`;
+}
+
+const leftOut = (entries: readonly unknown[]): string =>
+  entries.length === 0 ? "" : `; ${plural(entries.length, "entry")} left out, see left_out`;
 
 /** A call's members that its options know, with the options of every call. */
 function optionsOf<T>(given: Given, names: readonly string[], options: CallOptions): T {
@@ -50,6 +59,7 @@ const TARGET = text(
   "a save point: its id or a unique prefix of it, `latest`, `head`, `head~N`, or a time such as `2 hours ago`",
 );
 const LIMIT = { limit: opt(count(`at most so many; ${LISTED} unless told`)) };
+const FEW = { limit: opt(count(`at most so many; ${RECENT} unless told`)) };
 const MORE = { more: number("how many are not listed") };
 const PATHS = points.RestoreOptions.entries.paths;
 
@@ -70,12 +80,10 @@ export const TOOLS: Readonly<Record<string, Tool>> = {
     async run(client, given, options) {
       const call = optionsOf<points.SaveOptions>(given, ["message", "tags", "cause"], options);
       const data = await client.save({ cause: { kind: "tool_call", tool: "mcp" }, ...call, skipUnchanged: true });
-      const left =
-        data.left_out.length === 0 ? "" : `; ${plural(data.left_out.length, "entry")} left out, see left_out`;
       return {
         data,
         words: data.made
-          ? `saved as ${shortId(data.save_point_id)}${left}`
+          ? `saved as ${shortId(data.save_point_id)}${leftOut(data.left_out)}`
           : `nothing had changed since ${shortId(data.save_point_id)}`,
       };
     },
@@ -85,18 +93,14 @@ export const TOOLS: Readonly<Record<string, Tool>> = {
     about: "Lists the save points, newest first.",
     takes: {
       ...pick(looking.HistoryOptions, "grep", "tag", "since", "until", "path", "all"),
-      limit: opt(count("at most so many; 20 unless told")),
+      ...FEW,
     },
     output: looking.HistoryResult,
     changes: false,
     async run(client, given, options) {
-      const { limit } = given;
+      const { limit = RECENT } = given;
       const names = ["grep", "tag", "since", "until", "path", "all"];
-      const data = await client.history(
-        undefined,
-        typeof limit === "number" ? limit : 20,
-        optionsOf(given, names, options),
-      );
+      const data = await client.history(undefined, limit as number, optionsOf(given, names, options));
       const lines = data.save_points.map(
         (point) => `${when(point)}${point.save_point_id === data.head ? "  <- the folder stands here" : ""}`,
       );
@@ -114,7 +118,7 @@ export const TOOLS: Readonly<Record<string, Tool>> = {
     changes: false,
     async run(client, _given, options) {
       const data = await client.status(options);
-      const { added, modified, removed } = data.changes as unknown as Record<"added" | "modified" | "removed", number>;
+      const { added, modified, removed } = data.changes;
       const words = data.clean ? "nothing has changed" : `added ${added}, changed ${modified}, removed ${removed}`;
       return {
         data,
@@ -138,10 +142,7 @@ export const TOOLS: Readonly<Record<string, Tool>> = {
       const lines = rows.map(
         ({ change, path, from_path }) => `${change} ${from_path === undefined ? "" : `${from_path} -> `}${path}`,
       );
-      return {
-        data: { ...rest, entries: rows, more },
-        words: lines.length === 0 ? "no differences" : `${lines.join("\n")}${more === 0 ? "" : `\n… and ${more} more`}`,
-      };
+      return { data: { ...rest, entries: rows, more }, words: listed(lines, more, "no differences") };
     },
   },
   show: {
@@ -166,7 +167,7 @@ export const TOOLS: Readonly<Record<string, Tool>> = {
       const shown = { ...rest, entries: rows, more };
       if (rest.kind !== "file") {
         const lines = rows.map((each) => `${each.kind} ${each.path}`);
-        return { data: shown, words: `${lines.join("\n")}${more === 0 ? "" : `\n… and ${more} more`}` };
+        return { data: shown, words: listed(lines, more, "") };
       }
       const content = await textOf(client, rest.save_point.save_point_id, path, options);
       if (content === null) return { data: shown, words: `${path} is no text; restore it to look at it` };
@@ -176,16 +177,16 @@ export const TOOLS: Readonly<Record<string, Tool>> = {
   why: {
     title: "What changed a path",
     about: "Lists the save points that changed a path, newest first, with what led to each.",
-    takes: { path: text("from the workspace's root"), limit: opt(count("at most so many; 20 unless told")) },
+    takes: { path: text("from the workspace's root"), ...FEW },
     output: looking.WhyResult,
     changes: false,
     async run(client, given, options) {
       const data = await client.why(given["path"] as string, {
-        limit: 20,
+        limit: RECENT,
         ...optionsOf<looking.WhyOptions>(given, ["limit"], options),
       });
       const lines = data.changes.map(({ change, save_point }) => `${change} in ${when(save_point)}`);
-      return { data, words: lines.length === 0 ? "no save point changed it" : lines.join("\n") };
+      return { data, words: listed(lines, 0, "no save point changed it") };
     },
   },
   restore: {
@@ -232,8 +233,7 @@ export const TOOLS: Readonly<Record<string, Tool>> = {
 function restored({ restored_to, changes, undo_id, left_out }: points.RestoreResult): string {
   const counts =
     changes === null ? "" : `: created ${changes.created}, changed ${changes.updated}, removed ${changes.deleted}`;
-  const left = left_out.length === 0 ? "" : `; ${plural(left_out.length, "entry")} left out, see left_out`;
-  return `the folder is as at ${shortId(restored_to)}${counts}${left}${undo_id === null ? "" : "; undo brings back what was there"}`;
+  return `the folder is as at ${shortId(restored_to)}${counts}${leftOut(left_out)}${undo_id === null ? "" : "; undo brings back what was there"}`;
 }
 
 async function textOf(

@@ -1,27 +1,17 @@
-import {
-  chmodSync,
-  closeSync,
-  existsSync,
-  fsyncSync,
-  lstatSync,
-  readdirSync,
-  readSync,
-  renameSync,
-  rmSync,
-} from "node:fs";
+import { chmodSync, closeSync, existsSync, lstatSync, readdirSync, readSync, renameSync, rmSync } from "node:fs";
 import { join } from "node:path";
 import { CairnError } from "../../errors.ts";
 import { blobsOf, diskFile } from "../../formats/machine/machine.ts";
 import { runTool } from "../../fs/child-pipes.ts";
-import { fsyncDirectory, TEMPORARY_PREFIX, temporaryName } from "../../fs/durable.ts";
+import { fsyncDirectory, fsyncFile, TEMPORARY_PREFIX, temporaryName } from "../../fs/durable.ts";
 import { digestOfFile } from "../../fs/file-digest.ts";
 import { acquireLock, type Lock } from "../../fs/lock.ts";
-import { removeAll } from "../../fs/remove-all.ts";
+import { clearAway } from "../../fs/remove-all.ts";
 import { openRegular } from "../../fs/regular-file.ts";
 import { printablePath } from "../../fs/safe-path.ts";
 import { newPacer } from "../../pacer.ts";
 import { programOf } from "./host.ts";
-import { blobFile, machinesIn, sharedFile } from "./machine.ts";
+import { blobFile, machinesIn, type OperationOptions, sharedFile } from "./machine.ts";
 
 /** Files that machines share: images, kernels, memory that clones map. Each lies once, by its digest, and never changes. */
 
@@ -71,9 +61,7 @@ async function keep(
     const { sha256 } = await digestOfFile(copy, newPacer(signal));
     if (wanted !== undefined && sha256 !== wanted)
       throw new CairnError("damaged", `a file that is known as ${wanted} has another content`);
-    const fd = openRegular(copy);
-    fsyncSync(fd);
-    closeSync(fd);
+    fsyncFile(copy);
     // QEMU opens what it maps for writing, though nothing is written.
     chmodSync(copy, 0o600);
     renameSync(copy, blobFile(root, sha256));
@@ -85,10 +73,7 @@ async function keep(
 }
 
 /** Keeps files that are added from being removed until a machine's record names them. */
-export async function shareBlobs(
-  root: string,
-  { signal, lockTimeoutMs }: { signal?: AbortSignal | undefined; lockTimeoutMs?: number | undefined },
-): Promise<Lock> {
+export async function shareBlobs(root: string, { signal, lockTimeoutMs }: OperationOptions): Promise<Lock> {
   const purpose = "vm files";
   return await acquireLock(sharedFile(root, "blobs.lock"), { shared: true, purpose, signal, timeoutMs: lockTimeoutMs });
 }
@@ -105,7 +90,7 @@ export async function removeUnusedBlobs(root: string): Promise<void> {
   using _lock = lock;
   // A command that was killed left them: each that works on one holds the lock too.
   for (const folder of [sharedFile(root, ""), sharedFile(root, "blobs")])
-    for (const name of readdirSync(folder)) if (name.startsWith(TEMPORARY_PREFIX)) clear(join(folder, name));
+    for (const name of readdirSync(folder)) if (name.startsWith(TEMPORARY_PREFIX)) clearAway(join(folder, name));
   const used = new Set<string>();
   for (const machine of machinesIn(root)) {
     try {
@@ -117,16 +102,7 @@ export async function removeUnusedBlobs(root: string): Promise<void> {
     }
   }
   for (const name of readdirSync(sharedFile(root, "blobs")))
-    if (!used.has(name) && /^[0-9a-f]{64}$/.test(name)) clear(blobFile(root, name));
-}
-
-/** Removes what nobody needs; what cannot be removed stays for another time. */
-function clear(place: string): void {
-  try {
-    removeAll(place);
-  } catch {
-    // Of another user, perhaps.
-  }
+    if (!used.has(name) && /^[0-9a-f]{64}$/.test(name)) clearAway(blobFile(root, name));
 }
 
 interface DiskHeader {
@@ -186,20 +162,19 @@ export async function newDisk(folder: string, index: number, size: number): Prom
   await runTool(programOf("qemu-img"), ["create", "-q", "-f", "qcow2", join(folder, diskFile(index)), String(size)]);
 }
 
-/** Throws `damaged` or `refused` for an image that came from elsewhere and is not an overlay of this size that names no file. */
-export function checkDisk(file: string, size: number): void {
+/** Throws `damaged` or `refused` for an image that came from elsewhere and is none, or leads to another file; its header. */
+export function checkImage(file: string): DiskHeader {
   if (lstatSync(file, { throwIfNoEntry: false }) === undefined)
     throw new CairnError("damaged", `${printablePath(file)} is missing`);
   const header = readHeader(file);
   if (header === null) throw new CairnError("damaged", `${printablePath(file)} is no qcow2 image`);
   refuseOthers(header, file);
-  if (header.size !== size)
-    throw new CairnError("damaged", `${printablePath(file)} is a disk of ${header.size} bytes, and ${size} are said`);
+  return header;
 }
 
-/** Throws as `checkDisk` does for an image below an overlay. */
-export function checkBase(file: string): void {
-  const header = readHeader(file);
-  if (header === null) throw new CairnError("damaged", `${printablePath(file)} is no qcow2 image`);
-  refuseOthers(header, file);
+/** Throws as `checkImage` does, and `damaged` for a disk of another size. */
+export function checkDisk(file: string, wanted: number): void {
+  const { size } = checkImage(file);
+  if (size !== wanted)
+    throw new CairnError("damaged", `${printablePath(file)} is a disk of ${size} bytes, and ${wanted} are said`);
 }

@@ -1,9 +1,10 @@
 import { execFile, execFileSync } from "node:child_process";
-import { accessSync, constants, mkdtempSync, rmSync, statSync, writeFileSync } from "node:fs";
+import { mkdtempSync, rmSync, statSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
-import { delimiter, join } from "node:path";
+import { join } from "node:path";
 import { CairnError } from "../../errors.ts";
 import { Fields, parseJson } from "../../formats/fields.ts";
+import { findProgram } from "../../fs/child-pipes.ts";
 import { durableWrite, readSmallFile } from "../../fs/durable.ts";
 import { thisProcess } from "../../fs/lock-owner.ts";
 import { sharedFile } from "./machine.ts";
@@ -22,8 +23,8 @@ const PROBE_MS = 3000;
 const INSTALL = "install QEMU: apt-get install qemu-system-x86 qemu-utils";
 
 /**
- * Looks at this machine's QEMU once: the answer is kept in the folder of machines until the program or the boot is another, since asking takes longer than a
- * clone. Throws `not_found` where QEMU is not installed.
+ * Looks at this machine's QEMU once: the answer is kept in the folder of machines until the program or the boot is another, since
+ * asking takes longer than a clone. Throws `not_found` where QEMU is not installed.
  */
 export async function hostOf(root: string): Promise<Host> {
   const program = programOf(PROGRAM);
@@ -59,15 +60,8 @@ function readKept(file: string, stamp: string, program: string): Host | null {
 
 /** The path of a program of QEMU. Throws `not_found`. */
 export function programOf(name: string): string {
-  for (const folder of (process.env["PATH"] ?? "").split(delimiter)) {
-    const file = join(folder, name);
-    try {
-      accessSync(file, constants.X_OK);
-      if (folder !== "") return file;
-    } catch {
-      // Not there, or not for this user.
-    }
-  }
+  const program = findProgram(name);
+  if (program !== null) return program;
   throw new CairnError("not_found", `${name} is not installed`, { hint: INSTALL });
 }
 

@@ -16,9 +16,9 @@ import {
   decodeRecord,
   encodeRecord,
   Machine,
-  machinesFolder,
   machinesIn,
   type MachineRecord,
+  type OperationOptions,
   processIn,
   sharedFile,
 } from "./machine.ts";
@@ -27,11 +27,6 @@ import type { Qmp } from "./qmp.ts";
 import { newGeneration, newMac, renewNics } from "./state.ts";
 
 /** The life of machines: each is changed by one operation at a time, and what a killed one left is settled by the next. */
-
-export interface OperationOptions {
-  signal?: AbortSignal | undefined;
-  lockTimeoutMs?: number | undefined;
-}
 
 /**
  * Does something with a machine that nobody else changes meanwhile. `ends`: its QEMU is ended first, whether it answers or not.
@@ -126,14 +121,14 @@ function failed(machine: Machine, record: MachineRecord, why: string): MachineRe
   return broken;
 }
 
-/** Makes a new machine, whose files `fill` makes in its folder `live` and has on the disk. Its record becomes valid last. Throws `already_exists`. */
+/** Makes a new machine in a folder of machines, whose files `fill` makes in its folder `live` and has on the disk. Its record becomes valid last. Throws `already_exists`. */
 export async function makeMachine(
   root: string,
   record: MachineRecord,
   options: OperationOptions,
   { fill, goOn }: { fill(machine: Machine): Promise<MachineRecord>; goOn?(made: MachineRecord): Promise<void> },
 ): Promise<MachineRecord> {
-  const machine = new Machine(machinesFolder(root), record.name);
+  const machine = new Machine(root, record.name);
   requireReadable(record);
   using _lock = await claimName(machine, record, options);
   let made: MachineRecord;
@@ -267,13 +262,12 @@ export async function createMachine(
 ): Promise<MachineRecord> {
   const { name, description, image, disks, nics, kernel, initrd, ...rest } = given;
   const { signal } = options;
-  const folder = machinesFolder(root);
-  requireFreeName(new Machine(folder, name));
-  using _shared = await shareBlobs(folder, options);
+  requireFreeName(new Machine(root, name));
+  using _shared = await shareBlobs(root, options);
   const kept = async (file: string | null): Promise<string | null> =>
-    file === null ? null : addBlob(folder, realFile(file), { signal });
-  const base = image === null ? null : await addImage(folder, realFile(image), signal);
-  const least = base === null ? 0 : imageSize(folder, base);
+    file === null ? null : addBlob(root, realFile(file), { signal });
+  const base = image === null ? null : await addImage(root, realFile(image), signal);
+  const least = base === null ? 0 : imageSize(root, base);
   const hardware: Hardware = {
     ...rest,
     machine: `pc-q35-${host.version.split(".").slice(0, 2).join(".")}`,
@@ -291,7 +285,7 @@ export async function createMachine(
   if (small !== undefined)
     throw new CairnError("usage", `a disk of ${small.size} bytes is too small for an image of ${least}`);
   const record = newRecord({ name, description, image: image ?? "" }, hardware);
-  return await makeMachine(folder, record, options, {
+  return await makeMachine(root, record, options, {
     async fill(machine) {
       mkdirSync(machine.live, { mode: 0o700 });
       for (const [i, { size }] of hardware.disks.entries()) await newDisk(machine.live, i, size);

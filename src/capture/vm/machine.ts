@@ -42,6 +42,11 @@ export interface MachineRecord extends MachineNames {
   foreignNics: boolean;
 }
 
+export interface OperationOptions {
+  signal?: AbortSignal | undefined;
+  lockTimeoutMs?: number | undefined;
+}
+
 /** Places of one machine. */
 export class Machine {
   readonly root: string;

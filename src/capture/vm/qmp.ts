@@ -1,6 +1,6 @@
 import net from "node:net";
 import { setTimeout as sleep } from "node:timers/promises";
-import { CairnError, throwIfAborted } from "../../errors.ts";
+import { CairnError } from "../../errors.ts";
 
 /** A client of QEMU's machine protocol: one JSON object a line, answers in the order of the commands, events between. */
 
@@ -42,11 +42,10 @@ export class Qmp {
    */
   static async connect(
     path: string,
-    { deadlineMs, signal, isGone }: { deadlineMs: number; signal?: AbortSignal | undefined; isGone?: () => boolean },
+    { deadlineMs, isGone }: { deadlineMs: number; isGone?: () => boolean },
   ): Promise<Qmp> {
     const end = performance.now() + deadlineMs;
     for (;;) {
-      throwIfAborted(signal);
       const socket = await connected(path);
       if (socket !== null) {
         const qmp = new Qmp(socket);

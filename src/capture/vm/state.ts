@@ -28,12 +28,11 @@ import {
   type SavedMachine,
   SIDECAR,
 } from "../../formats/machine/machine.ts";
-import { durableWrite, fsyncDirectory } from "../../fs/durable.ts";
+import { durableWrite, fsyncDirectory, readSmallFile } from "../../fs/durable.ts";
 import { flushFileSystem } from "../../fs/linux/flush.ts";
-import { readRegular } from "../../fs/regular-file.ts";
 import { removeAll } from "../../fs/remove-all.ts";
 import { printablePath } from "../../fs/safe-path.ts";
-import { addBlob, checkBase, checkDisk, copyFiles } from "./blobs.ts";
+import { addBlob, checkDisk, checkImage, copyFiles } from "./blobs.ts";
 import type { Host } from "./host.ts";
 import { blobFile, type Machine, type MachineRecord } from "./machine.ts";
 import {
@@ -224,18 +223,19 @@ export async function giveState(machine: Machine, { saved }: Taken, from: string
   fsyncDirectory(machine.saved);
 }
 
-/** The state that lies in a folder; its description was read, its disks lead nowhere. Throws `damaged`, `refused`, `newer_version`. */
+/** The description of the saved machine whose files lie in a folder; null for any other folder. Throws `damaged`, `newer_version`. */
+export function savedIn(folder: string): SavedMachine | null {
+  const bytes = readSmallFile(join(folder, SIDECAR), 4 << 20);
+  return bytes === null ? null : decodeSaved(bytes);
+}
+
+/** The state that lies in a folder; its files are there, its disks lead nowhere. Throws as `savedIn` does, `usage`, `refused`. */
 export function readState(folder: string): SavedMachine {
-  let bytes: Buffer;
-  try {
-    bytes = readRegular(join(folder, SIDECAR), { limit: 4 << 20 });
-  } catch (error) {
-    if ((error as NodeJS.ErrnoException).code !== "ENOENT") throw error;
+  const saved = savedIn(folder);
+  if (saved === null)
     throw new CairnError("usage", `${printablePath(folder)} holds no saved machine`, {
-      hint: `a folder of files is brought in by: cairn import --from-dir`,
+      hint: "a folder of files is brought in by: cairn import --from-dir",
     });
-  }
-  const saved = decodeSaved(bytes);
   const wrong = (name: string, what: string): CairnError =>
     new CairnError("damaged", `${printablePath(join(folder, name))} ${what}`, { details: { path: name } });
   for (const name of filesOf(saved)) {
@@ -245,7 +245,7 @@ export function readState(folder: string): SavedMachine {
       throw wrong(name, `has ${facts.size} bytes, and the machine ${saved.hardware.memory}`);
   }
   checkDisks(folder, saved.hardware);
-  for (const { base } of saved.hardware.disks) if (base !== null) checkBase(join(folder, BLOBS, base));
+  for (const { base } of saved.hardware.disks) if (base !== null) checkImage(join(folder, BLOBS, base));
   return saved;
 }
 
@@ -283,7 +283,10 @@ export interface Bring {
   signal?: AbortSignal | undefined;
 }
 
-/** Puts the files of a state into a folder of a machine, which QEMU can be started in; the digest of what it is to map as its memory, or null. */
+/**
+ * Puts the files of a state into a folder of a machine, which QEMU can be started in; the digest of what it is to map as its
+ * memory, or null.
+ */
 export async function bringState(
   machine: Machine,
   saved: SavedMachine,

@@ -1,4 +1,4 @@
-import type { ImportDirectoryResult } from "../../contract/export-directory.ts";
+import type { ExportPointResult, ImportDirectoryResult } from "../../contract/export-directory.ts";
 import type { CommandDefinition, Outcome } from "../command.ts";
 import type { Context } from "../context.ts";
 import { type Input, usage } from "../input.ts";
@@ -17,6 +17,11 @@ function placeOf(input: Input, way: "to" | "from", hint?: string): { place: stri
   if (place === "" || (directory !== undefined && tar !== undefined))
     throw usage(`one of --${way}-dir and --${way}-tar names the place`, hint);
   return { place, isTar: tar !== undefined };
+}
+
+/** A line for people about an export. */
+export function exported({ style }: Context, { files, bytes, path }: ExportPointResult): string {
+  return `${style.green("exported")} ${plural(files, "file")}, ${formatBytes(bytes)}, into ${printable(path)}`;
 }
 
 export const exportCommand: CommandDefinition = {
@@ -39,8 +44,7 @@ export const exportCommand: CommandDefinition = {
     });
     return {
       data: result,
-      text: () =>
-        `${context.style.green("exported")} ${plural(result.files, "file")}, ${formatBytes(result.bytes)}, into ${printable(result.path)}\n  state ${result.state_digest}`,
+      text: () => `${exported(context, result)}\n  state ${result.state_digest}`,
     };
   },
 };

@@ -5,7 +5,7 @@ import { Fields, type JsonObject, parseJson } from "../fields.ts";
 export const ENVELOPE = "snapshot.json";
 /** Folder of the content, below the directory. */
 export const CONTENT = "content";
-export const ENVELOPE_VERSION = 1;
+const ENVELOPE_VERSION = 1;
 
 export type Kind = "workspace" | "vm";
 

@@ -83,7 +83,8 @@ export function filesOf({ hardware, hasMemory }: SavedMachine): string[] {
 
 /** The role of a saved state's file in an envelope. */
 export function roleOf(name: string): string {
-  if (name === MEMORY || name === DEVICES || name === SIDECAR) return name === SIDECAR ? "config" : name;
+  if (name === MEMORY || name === DEVICES) return name;
+  if (name === SIDECAR) return "config";
   return name.startsWith(`${BLOBS}/`) ? "base" : name.startsWith("disk-") ? "disk" : "content";
 }
 
@@ -132,7 +133,7 @@ export function decodeHardware(fields: Fields): Hardware {
 }
 
 export function encodeSaved(saved: SavedMachine): Uint8Array {
-  const { hypervisorVersion, hasMemory, foreignNics, hardware, ...rest } = saved;
+  const { hypervisorVersion, hasMemory, foreignNics, ...rest } = saved;
   const value = {
     version: MACHINE_VERSION,
     hypervisor: "qemu",
@@ -140,7 +141,6 @@ export function encodeSaved(saved: SavedMachine): Uint8Array {
     has_memory: hasMemory,
     foreign_nics: foreignNics,
     ...rest,
-    hardware,
   };
   return Buffer.from(`${JSON.stringify(value, null, 1)}\n`);
 }

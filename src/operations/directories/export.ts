@@ -1,7 +1,8 @@
-import { chmodSync, closeSync, fsyncSync, lstatSync, mkdirSync, renameSync, rmSync } from "node:fs";
+import { chmodSync, lstatSync, mkdirSync, renameSync, rmSync } from "node:fs";
 import { dirname, isAbsolute, join } from "node:path";
 import { describeContent } from "../../bundle/export-directory/directory.ts";
 import { packTar } from "../../bundle/export-directory/tar.ts";
+import { savedIn } from "../../capture/vm/state.ts";
 import type { ExportPointOptions, ExportPointResult } from "../../contract/export-directory.ts";
 import { CairnError, toCairnError } from "../../errors.ts";
 import { failpoint } from "../../failpoint.ts";
@@ -12,10 +13,9 @@ import {
   encodeEnvelope,
   type EnvelopeEntry,
 } from "../../formats/envelope/envelope.ts";
-import { blobsOf, decodeSaved, roleOf, type SavedMachine, SIDECAR } from "../../formats/machine/machine.ts";
+import { blobsOf, roleOf, type SavedMachine } from "../../formats/machine/machine.ts";
 import { plural } from "../../formats/sizes.ts";
-import { durableWrite, fsyncDirectory, giveFreeName, readSmallFile, temporaryName } from "../../fs/durable.ts";
-import { openRegular } from "../../fs/regular-file.ts";
+import { durableWrite, fsyncDirectory, fsyncFile, giveFreeName, temporaryName } from "../../fs/durable.ts";
 import { removeAll } from "../../fs/remove-all.ts";
 import { printablePath } from "../../fs/safe-path.ts";
 import { throttled } from "../../pacer.ts";
@@ -57,7 +57,7 @@ export async function exportPoint(
     });
     const { save_point_id, payload_root_hash: digest, created_at, message, tags, cause } = publicPoint(point);
     const { id, name } = workspace.found.workspace;
-    const machine = machineIn(join(stage, CONTENT));
+    const machine = savedIn(join(stage, CONTENT));
     const common = { save_point_id, created_at, tags, cause };
     const envelope: Envelope = {
       kind: machine === null ? "workspace" : "vm",
@@ -96,12 +96,6 @@ export async function exportPoint(
     if (code === "ENOTEMPTY" || code === "EEXIST") requireFree(realPathOf(directory));
     throw toCairnError(error, `write ${printablePath(directory)}`);
   }
-}
-
-/** The machine whose saved state lies in a folder; null for any other folder. */
-function machineIn(folder: string): SavedMachine | null {
-  const bytes = readSmallFile(join(folder, SIDECAR), 4 << 20);
-  return bytes === null ? null : decodeSaved(bytes);
 }
 
 /** A machine in the words of an envelope. */
@@ -153,9 +147,7 @@ async function nameTar(
   const packed = join(dirname(file), temporaryName());
   try {
     await packTar(stage, packed, signal);
-    const fd = openRegular(packed);
-    fsyncSync(fd);
-    closeSync(fd);
+    fsyncFile(packed);
     failpoint("export-directory.packed");
     giveFreeName(packed, file);
   } finally {

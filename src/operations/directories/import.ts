@@ -18,9 +18,9 @@ import { checkLocation } from "../../workspace/place/guards.ts";
 import type { LibraryHand } from "../tables/row.ts";
 
 /**
- * Makes a workspace of an export directory. Steps: every file is compared with the envelope; the content is copied below a
- * temporary name beside the new folder (a tar file is unpacked there first, and compared then); the folder gets its name; it is adopted and saved, and that point's digest has to be the
- * envelope's. A kill after the name leaves a folder with all of the content, that `cairn save` keeps.
+ * Makes a workspace of an export directory. Steps: every file is compared with the envelope; the content is copied, or a tar file
+ * unpacked before that, below a temporary name; the new folder gets its name; it is adopted and saved, and that point's digest
+ * has to be the envelope's. A kill after the name leaves a folder with all of the content, that `cairn save` keeps.
  */
 export async function importDirectory(
   hand: LibraryHand,

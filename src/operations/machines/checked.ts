@@ -85,9 +85,8 @@ class Verified {
   readonly #directory: string;
   readonly #before: JsonObject;
   readonly #all: JsonObject;
-  /** Every file as it was looked at. */
-  readonly #seen: Record<string, { sha256: string; stamp: string }> = {};
-  readonly #now: Record<string, string> = {};
+  /** Every file as it was looked at; `isKept`: it need not be read the next time. */
+  readonly #seen: Record<string, { sha256: string; stamp: string; isKept: boolean }> = {};
   #isNew = false;
 
   constructor(file: string, directory: string) {
@@ -99,18 +98,16 @@ class Verified {
 
   has(name: string, sha256: string): boolean {
     const stamp = stampOf(this.#facts(name), sha256);
-    this.#seen[name] = { sha256, stamp };
-    if (this.#before[name] !== stamp) return false;
-    this.#now[name] = stamp;
-    return true;
+    const isKept = this.#before[name] === stamp;
+    this.#seen[name] = { sha256, stamp, isKept };
+    return isKept;
   }
 
   /** To be called when a file that was looked at was read and found to be right. */
   isRight(name: string): void {
     const { mtimeMs, ctimeMs } = this.#facts(name);
     if (Date.now() - Math.max(Number(mtimeMs), Number(ctimeMs)) < SETTLED_MS) return;
-    this.#now[name] = this.#seen[name]!.stamp;
-    this.#isNew = true;
+    this.#seen[name]!.isKept = this.#isNew = true;
   }
 
   requireUnchanged(): void {
@@ -122,7 +119,11 @@ class Verified {
   keep(): void {
     if (!this.#isNew) return;
     const others = Object.entries(this.#all).filter(([name]) => name !== this.#directory);
-    const kept = Object.fromEntries([...others.slice(1 - KEPT_DIRECTORIES), [this.#directory, this.#now]]);
+    const now = Object.entries(this.#seen).flatMap(([name, { stamp, isKept }]) => (isKept ? [[name, stamp]] : []));
+    const kept = Object.fromEntries([
+      ...others.slice(1 - KEPT_DIRECTORIES),
+      [this.#directory, Object.fromEntries(now)],
+    ]);
     durableWrite(this.#file, Buffer.from(JSON.stringify(kept)));
   }
 

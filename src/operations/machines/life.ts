@@ -29,7 +29,7 @@ import type { LibraryHand } from "../tables/row.ts";
 
 const STOP_MS = 30_000;
 
-export function infoOf({ machine, record, pid, operation }: Seen): MachineInfo {
+function infoOf({ machine, record, pid, operation }: Seen): MachineInfo {
   const { id, state, error, description, image, hardware, lineage, createdAt } = record;
   return {
     name: machine.name,

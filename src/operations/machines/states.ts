@@ -123,7 +123,10 @@ async function withState<T>(
   }
 }
 
-/** Throws `usage` for a guest with a tap that is to go on without: QEMU cannot move a device to its user mode, and another's tap is not taken because a directory says so. */
+/**
+ * Throws `usage` for a guest with a tap that is to go on without: QEMU cannot move a device to its user mode, and another's tap is
+ * not taken because a directory says so.
+ */
 function requireTaps({ hardware, hasMemory }: SavedMachine, networks: readonly string[]): void {
   if (!hasMemory || !hardware.nics.some(({ tap }, i) => tap !== null && networks[i] === "user")) return;
   throw new CairnError("usage", "a guest that has a tap goes on with a tap of its own", {

@@ -45,7 +45,7 @@ export const LIBRARY_ROWS = {
   convertBundle: (_hand, path, to, options) => convertBundle(path, to, options),
   ...CONTEXT_ROWS,
   ...MACHINE_ROWS,
-  importDirectory: (hand, from, folder, options) => importDirectory(hand, from, folder, options),
+  importDirectory,
   listDatabases: (_hand, path, options) => listDatabases(path, options),
   captureDatabase: (_hand, path, options) => captureDatabase(path, options),
   restoreDatabase: (_hand, image, options) => restoreDatabase(image, options),

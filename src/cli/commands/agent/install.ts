@@ -1,5 +1,6 @@
-import { accessSync, constants, lstatSync, mkdirSync, realpathSync, rmSync, statSync } from "node:fs";
-import { delimiter, dirname, join, resolve } from "node:path";
+import { lstatSync, mkdirSync, realpathSync, rmSync, statSync } from "node:fs";
+import { dirname, resolve } from "node:path";
+import { findProgram } from "../../../fs/child-pipes.ts";
 import { durableWrite, readSmallFile } from "../../../fs/durable.ts";
 import type { CommandDefinition } from "../../command.ts";
 import type { Context } from "../../context.ts";
@@ -43,10 +44,7 @@ export const install: CommandDefinition = {
     const changes = changesOf(tool.edits(scope), withEdit);
     if (!input.flag("print")) for (const change of changes) write(change);
     return {
-      data: {
-        tool: input.required(0),
-        files: changes.map(({ file, text, before }) => ({ path: file, changed: text !== before, text: text ?? "" })),
-      },
+      data: dataOf(input, changes),
       text: () =>
         input.flag("print")
           ? changes.map(({ file, text }) => `${context.style.bold(printable(file))}\n${text ?? ""}`).join("\n")
@@ -69,10 +67,7 @@ export const remove: CommandDefinition = {
     const changes = changesOf(tool.edits({ ...scopeOf(context, input), each: "tool" }), withoutEdit);
     for (const change of changes) write(change);
     return {
-      data: {
-        tool: input.required(0),
-        files: changes.map(({ file, text, before }) => ({ path: file, changed: text !== before, text: text ?? "" })),
-      },
+      data: dataOf(input, changes),
       text: () => [`${context.style.green("removed")} for ${tool.title}`, ...shown(changes)].join("\n"),
     };
   },
@@ -97,15 +92,7 @@ function scopeOf(context: Context, input: Input): Scope {
 
 /** `cairn` where a shell finds it, else the file that runs now. */
 function ownCommand(env: Context["env"]): string {
-  for (const folder of (env["PATH"] ?? "").split(delimiter)) {
-    try {
-      accessSync(join(folder, "cairn"), constants.X_OK);
-      return "cairn";
-    } catch {
-      // Not there.
-    }
-  }
-  return realpathSync(process.argv[1]!);
+  return findProgram("cairn", env["PATH"] ?? "") === null ? realpathSync(process.argv[1]!) : "cairn";
 }
 
 interface Change {
@@ -118,9 +105,13 @@ interface Change {
 function changesOf(edits: readonly Edit[], apply: (edit: Edit, text: string | null) => string | null): Change[] {
   const changes = new Map<string, Change>();
   for (const edit of edits) {
-    const before = changes.get(edit.file)?.before ?? readSmallFile(edit.file, LIMIT, true)?.toString("utf8") ?? null;
-    const known = changes.get(edit.file);
-    changes.set(edit.file, { file: edit.file, before, text: apply(edit, known === undefined ? before : known.text) });
+    const { file } = edit;
+    let change = changes.get(file);
+    if (change === undefined) {
+      const before = readSmallFile(file, LIMIT, true)?.toString("utf8") ?? null;
+      changes.set(file, (change = { file, before, text: before }));
+    }
+    change.text = apply(edit, change.text);
   }
   return [...changes.values()];
 }
@@ -135,6 +126,11 @@ function write({ file, before, text }: Change): void {
   const mode = statSync(target, { throwIfNoEntry: false })?.mode ?? 0o644;
   durableWrite(target, Buffer.from(text), { mode: mode & 0o777 });
 }
+
+const dataOf = (input: Input, changes: readonly Change[]) => ({
+  tool: input.required(0),
+  files: changes.map(({ file, text, before }) => ({ path: file, changed: text !== before, text: text ?? "" })),
+});
 
 const shown = (changes: readonly Change[]): string[] =>
   changes.map(

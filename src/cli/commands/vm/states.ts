@@ -7,7 +7,8 @@ import {
 import type { CommandDefinition } from "../../command.ts";
 import { usage } from "../../input.ts";
 import { VerbOptions, withTags } from "../../options.ts";
-import { formatBytes, plural, printable } from "../../render/format.ts";
+import { printable } from "../../render/format.ts";
+import { exported } from "../export-directory.ts";
 import { hardwareOf, MACHINES, machinesOf, NAME } from "./place.ts";
 
 const FROM = { flags: "--from-dir <dir>", text: "an export directory, in place of a save point" };
@@ -59,8 +60,7 @@ export const exportState: CommandDefinition = {
     });
     return {
       data: result,
-      text: () =>
-        `${context.style.green("exported")} ${plural(result.files, "file")}, ${formatBytes(result.bytes)}, into ${printable(result.path)}`,
+      text: () => exported(context, result),
     };
   },
 };
