@@ -282,7 +282,7 @@ test("pin, unpin, tag, store, inspect, workspaces, engine and seal print what th
   run("bundle extract b.ovpack out");
   run("bundle convert b.ovpack c.ovpack --layout B", { pinned: "bundle convert b c" });
   run("service install --print");
-  for (const verb of ["uninstall", "status", "reload", "unregister .", "recover ."])
+  for (const verb of ["uninstall", "status", "reload", "unregister .", "recover .", "token list"])
     run(`service ${verb}`, { status: 3 });
   write("bad.toml", "[backend]\ntype = 1\n");
   run("daemon --config bad.toml --check", { status: 2 });

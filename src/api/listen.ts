@@ -72,19 +72,3 @@ export function discardRest(request: IncomingMessage): void {
   });
   request.resume();
 }
-
-/** The address that `HOST:PORT` or `[IPv6]:PORT` names. Throws `usage`. */
-export function parseListen(text: string): { host: string; port: number } {
-  const match = /^(?:\[([0-9a-fA-F:.]+)\]|([^:[\]/\s]+)):(\d{1,5})$/.exec(text);
-  const port = Number(match?.[3]);
-  const host = match?.[1] ?? match?.[2];
-  if (host === undefined || port > 65_535)
-    throw new CairnError("usage", `--listen wants HOST:PORT, found ${JSON.stringify(text)}`, {
-      hint: "for example 127.0.0.1:8000, 0.0.0.0:8000 for every address of this machine, or [::1]:8000",
-    });
-  return { host, port };
-}
-
-export function isLoopback(host: string): boolean {
-  return host === "localhost" || host === "::1" || host.startsWith("127.");
-}

@@ -52,7 +52,7 @@ export const DATA_KEYS: Record<string, string> = {
   "serve-context -C STORE --listen 127.0.0.1:0 --no-auth --check": "url path authentication layout",
   "serve-repository --path /tmp --listen 127.0.0.1:0 --no-auth --check":
     "url repository path append_only private_repositories authentication tls",
-  "daemon --check": "socket state_directory config",
+  "daemon --check": "socket state_directory config url",
   "service install --print": "unit commands started text",
   "bundle inspect b":
     "layout name uri scope scopes content_sha256 files directories bytes index_records has_vectors entries",
@@ -104,6 +104,9 @@ export const DAEMON_KEYS = {
   "service status":
     "pid started_at unclean_shutdown backend state_file config_file socket workspaces retention file_systems advice",
   "service reload": "reloaded",
+  "service token create": "token_id name kind uid created_at expires_at workspaces token",
+  "service token list": "tokens",
+  "service token revoke x": "token_id name kind uid created_at expires_at workspaces",
   "service unregister d": "path control_directory",
   "service recover d": "path original entries control_directory",
 } as const;

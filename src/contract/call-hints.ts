@@ -37,6 +37,7 @@ const COMMANDS: readonly (readonly [string, string])[] = [
   ["bundle backup FILE", "backupContext(store, file)"],
   ["bundle import FILE PARENT", "importBundle(store, file, parent)"],
   ["bundle restore FILE", "restoreContext(store, file)"],
+  [`service token (?:create|list|revoke)(?: ID)?`, "tokenCreate, tokenList and tokenRevoke of the daemon"],
   ["context reindex", "reindexContext(store)"],
   ["context ls", "listContext(store)"],
   ["restore POINT --to DIR", "restore({ target, to })"],
@@ -58,6 +59,7 @@ const COMMANDS: readonly (readonly [string, string])[] = [
 
 /** Options and words that hints speak of by themselves. */
 const OPTIONS: readonly (readonly [string, string])[] = [
+  ["name each with --workspace DIR", "name each in `workspaces`"],
   ["and --set-policy: then", "and `setPolicy({ retention })`: then"],
   [`-C ${PATH} --control-dir ${PATH}`, "`open($1, { controlDirectory: $2 })`"],
   ["the next (?:cairn )?command (finishes|is)", "the next call $1"],

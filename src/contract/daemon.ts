@@ -1,5 +1,22 @@
-import { flag, number, object, type Of, oneOf, orNull, pick, rows, text } from "./schema.ts";
-import { Conversion } from "./words.ts";
+import { AdoptOptions, EngineOptions, ReleaseOptions, ReleaseResult, WorkspaceInfo } from "./care.ts";
+import {
+  anything,
+  flag,
+  number,
+  object,
+  type Of,
+  oneOf,
+  opt,
+  orNull,
+  pick,
+  place,
+  rows,
+  some,
+  span,
+  text,
+} from "./schema.ts";
+import { arg, verb } from "./verb.ts";
+import { CallOptions, controlId, Conversion, EngineReason, NamedPath, WorkspaceRef } from "./words.ts";
 
 /** The answers of the daemon about itself; those of the verbs are theirs. */
 
@@ -49,9 +66,124 @@ export const DaemonStatus = object({
 });
 export type DaemonStatus = Of<typeof DaemonStatus>;
 
+/** A workspace as a daemon names it. */
+export const Reference = object({
+  workspace: WorkspaceRef,
+  control_id: controlId(),
+  created: flag("true: this call made it a workspace"),
+  engine_reasons: rows(EngineReason),
+  followed_from: orNull(text()),
+  conversion: orNull(Conversion),
+});
+export type Reference = Of<typeof Reference>;
+
+export const TokenOptions = object({
+  ...CallOptions.entries,
+  kind: opt(
+    oneOf(["agent", "person"], "`agent` (default): it can lose nothing and weaken nothing; `person`: as its maker"),
+  ),
+  workspaces: opt(some(place(), "a folder to which it is narrowed; an agent's names one or more")),
+  expires: opt(span("how long it counts, from 1h to 366d; default 30d")),
+  name: opt(text("what it is for, at most 200 characters")),
+});
+export type TokenOptions = Of<typeof TokenOptions>;
+export const TokenInfo = object({
+  token_id: text("16 hex digits"),
+  name: text(),
+  kind: oneOf(["agent", "person"]),
+  uid: number("of the user for whom it acts"),
+  created_at: text(),
+  expires_at: text(),
+  workspaces: orNull(rows(NamedPath, "to which it is narrowed; null: all of the user's")),
+});
+export type TokenInfo = Of<typeof TokenInfo>;
+const TokenCreated = object({ ...TokenInfo.entries, token: text("what a request sends; it is told this once") });
+
+const folder = () => arg("workspace", place("the folder's absolute path"));
+const freezeToken = () => arg("token", text("of the line that told it"));
+/** Calls of a daemon beside the verbs: its own affairs. */
+export const DAEMON_CALLS = {
+  daemon: verb({ about: "How the daemon and its workspaces are.", output: DaemonStatus }),
+  at: verb({
+    about: "The workspace at or above a path; null where none is served.",
+    takes: [arg("path", place("absolute"))],
+    output: orNull(Reference),
+    errors: ["permission"],
+  }),
+  register: verb({
+    about: "Opens a folder, or makes it a workspace; it is served from now on.",
+    takes: [arg("path", place("absolute"))],
+    options: AdoptOptions,
+    output: Reference,
+    errors: ["permission", "refused"],
+  }),
+  release: verb({
+    about: "Serves a folder no longer, and keeps it no longer; null: it was not kept any more.",
+    takes: [folder()],
+    options: ReleaseOptions,
+    output: orNull(ReleaseResult),
+    errors: ["not_a_workspace", "permission"],
+  }),
+  recover: verb({
+    about: "Makes a workspace a plain folder again, and serves it no longer.",
+    takes: [arg("path", place("absolute"))],
+    options: EngineOptions,
+    output: object({ ...ServedWorkspace.entries, ...Conversion.entries }),
+    errors: ["refused", "conflict", "permission"],
+  }),
+  list: verb({ about: "Lists the workspaces on which the caller may act.", output: rows(WorkspaceInfo) }),
+  reload: verb({ about: "Reads the configuration again.", output: orNull(anything()), errors: ["permission"] }),
+  reconcile: verb({
+    about: "Looks at every workspace anew, and says how they are.",
+    output: DaemonStatus,
+    errors: ["permission"],
+  }),
+  tokenCreate: verb({
+    about: "Makes a token that acts for the caller; over the Unix socket alone, and not by a token.",
+    options: TokenOptions,
+    output: TokenCreated,
+    errors: ["permission", "not_a_workspace"],
+  }),
+  tokenList: verb({
+    about: "Lists the caller's tokens; to operators all.",
+    output: rows(TokenInfo),
+    errors: ["permission"],
+  }),
+  tokenRevoke: verb({
+    about: "From now on the token counts no more.",
+    takes: [arg("id", text())],
+    output: TokenInfo,
+    errors: ["not_found", "permission"],
+  }),
+  freezeOffer: verb({
+    about: "Offers to write nothing while the folder is saved; lines tell when.",
+    takes: [folder()],
+    output: object({ freeze: opt(text()), thaw: opt(text()) }),
+    how: "stream",
+    errors: ["not_a_workspace"],
+  }),
+  freezeBegin: verb({
+    about: "Has all who offered it write nothing, for a minute at most.",
+    takes: [folder()],
+    output: anything(),
+    errors: ["not_a_workspace"],
+  }),
+  frozen: verb({
+    about: "Tells that nothing is written from now on.",
+    takes: [freezeToken()],
+    output: orNull(anything()),
+  }),
+  freezeEnd: verb({ about: "Ends what `freezeBegin` began.", takes: [freezeToken()], output: orNull(anything()) }),
+};
+
 /** The `data` of the commands about the daemon. */
 export const DAEMON_DATA = {
-  daemon: object({ socket: text(), state_directory: text(), config: text() }),
+  daemon: object({
+    socket: text(),
+    state_directory: text(),
+    config: text(),
+    url: orNull(text("its address on TCP; null where it has none, and with `--check`")),
+  }),
   "service install": object({
     unit: orNull(text("its file; null with `--print`")),
     commands: rows(text(), "what systemd was told, or is to be told where none runs here"),
@@ -61,6 +193,9 @@ export const DAEMON_DATA = {
   "service uninstall": object({ unit: text(), commands: rows(text()) }),
   "service status": DaemonStatus,
   "service reload": object({ reloaded: flag() }),
+  "service token create": TokenCreated,
+  "service token list": object({ tokens: rows(TokenInfo) }),
+  "service token revoke": TokenInfo,
   "service unregister": object({ path: text(), control_directory: orNull(text("null: it was not kept any more")) }),
   "service recover": object({
     ...pick(ServedWorkspace, "path", "control_directory"),

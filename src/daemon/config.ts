@@ -5,7 +5,9 @@ import { CairnError } from "../errors.ts";
 import { BACKENDS, type BackendType } from "../formats/records/daemon-state.ts";
 import { readSmallFile } from "../fs/durable.ts";
 import { printablePath } from "../fs/safe-path.ts";
+import { userId } from "../fs/users.ts";
 import { checkRetention } from "../workspace/care/retention.ts";
+import { isLoopback, parseListen } from "./listen-address.ts";
 
 /** Settings of a daemon, with their defaults. Sizes are bytes, times milliseconds. */
 export interface DaemonConfig {
@@ -26,6 +28,15 @@ export interface DaemonConfig {
     connections: number;
     request_bytes: number;
     calls: number;
+    /** Ids of users whose calls count as an agent's. */
+    agents: readonly number[];
+  };
+  http: {
+    /** A TCP address, as `127.0.0.1:7777`; null: none. */
+    listen: string | null;
+    /** Files in PEM, both or none. */
+    certificate: string | null;
+    key: string | null;
   };
   migrate: {
     /** The state directory of ws-ckpt; null: where that daemon had it, for the daemon of all users. */
@@ -46,7 +57,8 @@ const GIB = 1 << 30;
 const DEFAULTS: DaemonConfig = {
   backend: { type: null, data_root: null },
   loop: { bytes: 30 * GIB, percent_of_disk: 50 },
-  socket: { group: null, connections: 256, request_bytes: 1 << 20, calls: 64 },
+  socket: { group: null, connections: 256, request_bytes: 1 << 20, calls: 64, agents: [] },
+  http: { listen: null, certificate: null, key: null },
   migrate: { state: null, data_root: null },
   retention: { keep: null, every_ms: 60 * 60_000 },
 };
@@ -87,7 +99,25 @@ export function parseConfig(text: string, path: string): DaemonConfig {
       }
     }
   }
+  const { http } = config as unknown as DaemonConfig;
+  const problem = problemOf(http);
+  if (problem !== null) throw wrong(path, lineOf(text, "http", problem[0]), problem[1]);
   return config as unknown as DaemonConfig;
+}
+
+/** The key of `[http]` that does not go with the others, and why not. */
+function problemOf({ listen, certificate, key }: DaemonConfig["http"]): [string, string] | null {
+  if ((certificate === null) !== (key === null))
+    return certificate === null
+      ? ["key", "key: a key goes with its certificate"]
+      : ["certificate", "certificate: it goes with its key"];
+  if (listen === null) return certificate === null ? null : ["certificate", "certificate: there is no `listen` for it"];
+  const { host } = parseListen(listen, "listen");
+  if (certificate !== null || isLoopback(host)) return null;
+  return [
+    "listen",
+    `listen: ${host} can be reached from other machines, where tokens and content would be read on the way: name certificate and key, or listen on 127.0.0.1`,
+  ];
 }
 
 const READERS: Readonly<Record<string, Readonly<Record<string, Reader>>>> = {
@@ -104,6 +134,12 @@ const READERS: Readonly<Record<string, Readonly<Record<string, Reader>>>> = {
     connections: (value) => ({ connections: whole(value, 1, 10_000) }),
     request_size: (value) => ({ request_bytes: size(value) }),
     calls: (value) => ({ calls: whole(value, 1, 10_000) }),
+    agents: (value) => ({ agents: users(value) }),
+  },
+  http: {
+    listen: (value) => ({ listen: address(value) }),
+    certificate: (value) => ({ certificate: absolute(value) }),
+    key: (value) => ({ key: absolute(value) }),
   },
   migrate: {
     state: (value) => ({ state: absolute(value) }),
@@ -133,6 +169,23 @@ function oneOf<const V extends readonly string[]>(value: unknown, values: V): V[
 
 function absolute(value: unknown): string {
   return typeof value === "string" && value.startsWith("/") ? value : refuse("an absolute path");
+}
+
+function address(value: unknown): string {
+  const given = text(value);
+  parseListen(given, "it");
+  return given;
+}
+
+/** Users by their names, or their numbers where nothing names them. */
+function users(value: unknown): number[] {
+  if (!Array.isArray(value)) refuse('a list of users, as ["builder"]');
+  return value.map((each: unknown) => {
+    const id = typeof each === "number" ? whole(each, 1, 2 ** 32 - 2) : userId(text(each));
+    if (id === null) refuse(`users of this machine; there is no ${String(each)}`);
+    if (id === 0 || id === process.geteuid?.()) refuse("users other than root and the daemon's own");
+    return id;
+  });
 }
 
 function whole(value: unknown, least: number, most: number): number {

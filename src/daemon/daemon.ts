@@ -13,6 +13,8 @@ import type {
 } from "../contract/index.ts";
 import type { DaemonStatus } from "../contract/daemon.ts";
 import { failpoint } from "../failpoint.ts";
+import { recordPath } from "../formats/records/record.ts";
+import type { TokenWorkspace } from "../formats/records/tokens.ts";
 import type { DaemonState, FolderMove, ServedWorkspace } from "../formats/records/daemon-state.ts";
 import { displayPath, isAtOrBelow, printablePath } from "../fs/safe-path.ts";
 import { findWorkspace, realPathOf } from "../workspace/place/find-workspace.ts";
@@ -21,13 +23,14 @@ import { bootstrap } from "./bootstrap.ts";
 import { Moves, requireMovable } from "./moves.ts";
 import { type Instance, takeInstance } from "./instance.ts";
 import { migrateOld } from "./migrate-ws-ckpt.ts";
-import { type Peer, requireOwner, requireRootsOwn, type Right, rightOn } from "./peer.ts";
+import { type Caller, requireOwner, requireRootsOwn, type Right, rightOn } from "./peer.ts";
 import type { DaemonPlaces } from "./places.ts";
 import { registeredWorkspaces } from "./reconcile.ts";
 import { Retainer } from "./retainer.ts";
 import { FreezeWindows } from "./freeze.ts";
 import { entryOf, folderOf, KeptState } from "./kept-state.ts";
 import { adviceOn, fileSystemsOf, type Health, lookAfter, pointsOf, WELL } from "./health.ts";
+import { Tokens } from "./tokens.ts";
 import { Turns } from "./turns.ts";
 
 /** Milliseconds that a cleanup waits for a workspace. */
@@ -54,10 +57,13 @@ export class Daemon {
   readonly #turns = new Turns();
   readonly #retainer: Retainer;
   readonly freezes = new FreezeWindows();
+  readonly #readAgain = new Set<(config: DaemonConfig) => void>();
   /** Open clients by the id of their workspace. */
   readonly #clients = new Map<string, Promise<Client>>();
   readonly #health = new Map<string, Health>();
   readonly #startedAt = new Date().toISOString();
+  /** Programs that act for a user. */
+  tokens!: Tokens;
   #library!: CairnLibrary;
   #config: DaemonConfig;
   #instance!: Instance;
@@ -99,6 +105,8 @@ export class Daemon {
     // The daemon of all users has records of its own, and none of root's.
     if (places.isSystem) process.env["XDG_STATE_HOME"] = places.state;
     this.#decision = bootstrap(this.#kept, { config: this.#config, places, log });
+    this.tokens = new Tokens(places.state);
+    for (const note of this.tokens.load()) log(note);
     this.#library = await this.#options.openLibrary();
     for (const move of this.#moves.left) await this.#finish(move);
     await this.#migrate();
@@ -148,6 +156,16 @@ export class Daemon {
     return this.#config;
   }
 
+  /** For what needs no workspace that is served. */
+  get library(): CairnLibrary {
+    return this.#library;
+  }
+
+  /** Called with each configuration that is read; where it throws, the one of before goes on. */
+  onReload(take: (config: DaemonConfig) => void): void {
+    this.#readAgain.add(take);
+  }
+
   /** Reads the configuration again. Throws `usage` for one that does not parse, and goes on with the old one then. */
   reload(): void {
     const { places, log } = this.#options;
@@ -155,6 +173,7 @@ export class Daemon {
     const { type } = config.backend;
     if (type !== null && type !== this.#decision.type)
       log(`backend.type = "${type}" counts from the next start on; ${this.#decision.type} is served until then`);
+    for (const take of this.#readAgain) take(config);
     this.#config = config;
     this.#retainer.start(config.retention, this.#kept.state.schedules.cleanup_at);
     log("the configuration was read again");
@@ -186,16 +205,16 @@ export class Daemon {
    * The workspace at or above a path that this peer may act on; null where none is served there. Throws `permission` for the
    * folder itself where they may not: one above is nothing to them then.
    */
-  at(peer: Peer, path: string): ServedWorkspace | null {
+  at(peer: Caller, path: string): ServedWorkspace | null {
     const place = realPathOf(path);
     const served = this.#kept.at(place);
     if (served === null || (!folderOf(served).equals(place) && !isFor(peer, served))) return null;
-    rightOn(peer, folderOf(served), served.owner_uid);
+    rightOn(peer, served);
     return served;
   }
 
   /** As `at` gives it. Throws `not_a_workspace` too, where none is served. */
-  require(peer: Peer, path: string): ServedWorkspace {
+  require(peer: Caller, path: string): ServedWorkspace {
     const served = this.at(peer, path);
     if (served !== null) return served;
     throw new CairnError("not_a_workspace", `this daemon serves no workspace at or above ${printablePath(path)}`, {
@@ -203,16 +222,21 @@ export class Daemon {
     });
   }
 
+  /** The workspace whose folder this is, by its id and path. Throws as `require` does; one above the folder is not meant. */
+  requireFolder(peer: Caller, path: string): TokenWorkspace {
+    const served = this.#requireOwn(peer, path);
+    return { id: served.id, ...recordPath(folderOf(served)) };
+  }
+
   /** The client of a workspace that is served, for one call at a time where the call changes something. */
   async withClient<T>(
-    peer: Peer,
+    peer: Caller,
     { path, changes, signal }: { path: string; changes: boolean; signal?: AbortSignal | undefined },
     work: (client: Client, right: Right) => Promise<T>,
   ): Promise<T> {
     const served = this.require(peer, path);
     // Asked when it is done, too: it may have waited for its turn for long.
-    const whole = async (): Promise<T> =>
-      work(await this.#client(served), rightOn(peer, folderOf(served), served.owner_uid));
+    const whole = async (): Promise<T> => work(await this.#client(served), rightOn(peer, served));
     return changes ? this.#turns.take(served.id, whole, signal) : whole();
   }
 
@@ -230,7 +254,7 @@ export class Daemon {
    * kill in between leaves a record without an entry, which the next start lists. Throws `permission` where the peer does
    * not own a folder that is to be made one.
    */
-  async register(peer: Peer, path: string, options: AdoptOptions): Promise<{ client: Client; created: boolean }> {
+  async register(peer: Caller, path: string, options: AdoptOptions): Promise<{ client: Client; created: boolean }> {
     const folder = realPathOf(path);
     const opened = async (): Promise<{ client: Client; created: boolean } | null> => {
       const known = this.at(peer, path);
@@ -239,6 +263,10 @@ export class Daemon {
     };
     const open = await opened();
     if (open !== null) return open;
+    if (peer.isAgent || peer.only !== null)
+      throw new CairnError("permission", `${printablePath(folder)} is no workspace yet, and a person makes it one`, {
+        hint: "have them save it once: `cairn save DIR`",
+      });
     requireOwner(peer, folder);
     const isForOther = peer.uid !== 0 && process.geteuid?.() === 0;
     const kept = isForOther ? findWorkspace(folder, { exact: true }) : null;
@@ -300,6 +328,24 @@ export class Daemon {
     return { client, created: client.created };
   }
 
+  /**
+   * Lists a fork, for the token too with which it was made: the fork itself, then the state, then the token. A kill after the
+   * first leaves a record that the next start lists, one after the second a fork that is its user's and not the token's.
+   */
+  async serveFork(caller: Caller, folder: string): Promise<void> {
+    failpoint("daemon.forked");
+    const { client } = await this.#serve(folder, {}, {});
+    failpoint("daemon.fork-served");
+    if (caller.token !== null && caller.only !== null)
+      this.tokens.addWorkspace(caller.token, { id: client.workspace.id, ...recordPath(Buffer.from(folder)) });
+  }
+
+  /** Goes on to serve a workspace at the place to which it was moved; nothing where it was not served. */
+  async serveMoved(from: string, to: string): Promise<void> {
+    const known = this.#kept.state.workspaces.find(({ path }) => path === from);
+    if (known !== undefined) await this.#serve(to, {}, {});
+  }
+
   /** With a btrfs backend a folder becomes a subvolume; below the data root nothing less will do. */
   #adoptOptions(options: AdoptOptions): AdoptOptions {
     if (options.engineType !== undefined || this.#decision.type === "plain") return options;
@@ -307,13 +353,13 @@ export class Daemon {
   }
 
   /** Workspaces that a peer may act on, as the library lists them. */
-  async list(peer: Peer, options: CallOptions): Promise<WorkspaceInfo[]> {
+  async list(peer: Caller, options: CallOptions): Promise<WorkspaceInfo[]> {
     const mine = new Set(this.#kept.state.workspaces.filter((each) => isFor(peer, each)).map(({ id }) => id));
     return (await this.#library.listWorkspaces(options)).filter(({ id }) => mine.has(id));
   }
 
   /** The workspace whose folder this is; one above it is not meant. For its owner. */
-  #requireOwn(peer: Peer, path: string): ServedWorkspace {
+  #requireOwn(peer: Caller, path: string): ServedWorkspace {
     const served = this.require(peer, path);
     if (!folderOf(served).equals(realPathOf(path)))
       throw new CairnError(
@@ -323,12 +369,12 @@ export class Daemon {
           hint: "name that, if it is meant",
         },
       );
-    if (rightOn(peer, folderOf(served), served.owner_uid) !== "owner") requireOwner(peer, folderOf(served));
+    if (rightOn(peer, served) !== "owner") requireOwner(peer, folderOf(served));
     return served;
   }
 
   /** Serves a folder no longer, and keeps it no longer. Null: nothing of it was left to be released. */
-  async release(peer: Peer, path: string, options: ReleaseOptions): Promise<ReleaseResult | null> {
+  async release(peer: Caller, path: string, options: ReleaseOptions): Promise<ReleaseResult | null> {
     const served = this.#requireOwn(peer, path);
     return this.#turns.take(served.id, async () => this.#giveUp(served, options), options.signal);
   }
@@ -337,7 +383,7 @@ export class Daemon {
    * Makes a workspace a plain folder again and serves it no longer: a copy of its subvolume, compared and exchanged with it.
    * The subvolume stays beside it, and its points where they are. Throws `refused`, `conflict`; all is as it was then.
    */
-  async recover(peer: Peer, path: string, options: EngineOptions): Promise<ServedWorkspace & Conversion> {
+  async recover(peer: Caller, path: string, options: EngineOptions): Promise<ServedWorkspace & Conversion> {
     const served = this.#requireOwn(peer, path);
     return this.#turns.take(served.id, async () => {
       const isOnImage =
@@ -443,7 +489,7 @@ export class Daemon {
     return removed.length;
   }
 
-  status(peer: Peer): DaemonStatus {
+  status(peer: Caller): DaemonStatus {
     const { places } = this.#options;
     const mine = this.#kept.state.workspaces.filter((each) => isFor(peer, each));
     const workspaces = mine.map((each) => ({
@@ -479,9 +525,9 @@ function linkTo(path: string, folder: string): { link?: string } {
   return lstatSync(path, { throwIfNoEntry: false })?.isSymbolicLink() === true && path !== folder ? { link: path } : {};
 }
 
-function isFor(peer: Peer, served: ServedWorkspace): boolean {
+function isFor(peer: Caller, served: ServedWorkspace): boolean {
   try {
-    rightOn(peer, folderOf(served), served.owner_uid);
+    rightOn(peer, served);
     return true;
   } catch {
     return false;

@@ -1,15 +1,32 @@
 import { lstatSync, realpathSync, statSync } from "node:fs";
 import { dirname } from "node:path";
 import { CairnError } from "../errors.ts";
+import type { ServedWorkspace } from "../formats/records/daemon-state.ts";
 import { attributesOf } from "../fs/linux/own-attributes.ts";
 import { membersOf } from "../fs/users.ts";
 import { printablePath } from "../fs/safe-path.ts";
+import { folderOf } from "./kept-state.ts";
 
 /** Whoever is at the other end of a connection, as the kernel knows them. */
 export interface Peer {
   pid: number;
   uid: number;
   gid: number;
+}
+
+/** Whoever makes a call: a user, and what narrows what they may do. */
+export interface Caller extends Peer {
+  /** An agent may do nothing by which something could be lost. */
+  isAgent: boolean;
+  /** Id of the token by which they call; null: the kernel named them. */
+  token: string | null;
+  /** Ids of the workspaces to which the token is narrowed; null: all of the user's. */
+  only: ReadonlySet<string> | null;
+}
+
+/** True for an operator whom nothing narrows: what the daemon's process may do, they may. */
+export function isWholeOperator(caller: Caller): boolean {
+  return isOperator(caller) && !caller.isAgent && caller.only === null;
 }
 
 /** True for root and for whoever runs the daemon. */
@@ -23,11 +40,17 @@ const [READ, WRITE, SEARCH] = [4, 2, 1];
 export type Right = "owner" | "writer";
 
 /**
- * The right of a caller on a workspace, whose folder belonged to this user when it was registered (undefined: to nobody who is
- * known). The folder at the path decides with that: of one that another user has put there, and of one that is gone, nobody
+ * The right of a caller on a workspace. Its owner is the user to whom the folder belonged when it was registered, as far as that
+ * is known. The folder at the path decides with that: of one that another user has put there, and of one that is gone, nobody
  * gets points who did not have them. Throws `permission`.
  */
-export function rightOn(peer: Peer, folder: Buffer, owner: number | undefined): Right {
+export function rightOn(peer: Caller, served: ServedWorkspace): Right {
+  const folder = folderOf(served);
+  const owner = served.owner_uid;
+  if (peer.only !== null && !peer.only.has(served.id))
+    throw new CairnError("permission", `${printablePath(folder)} is none of the workspaces of this token`, {
+      hint: "a token acts on the workspaces for which it was made, and on forks that were made with it",
+    });
   if (isOperator(peer)) return "owner";
   const facts = lstatSync(folder, { throwIfNoEntry: false });
   if (facts !== undefined && facts.uid !== owner)
@@ -64,6 +87,18 @@ export function requireRootsOwn(control: string, folder: Buffer): void {
 }
 
 const STICKY = 0o1000;
+
+/**
+ * Throws `permission` for a folder in which somebody besides root could put another thing at the place where root is about to
+ * make something for a caller.
+ */
+export function requireRootsPlace(folder: string): void {
+  const { mode } = lstatSync(folder);
+  if ((mode & 0o022) === 0) return requireRootsOwn(folder, Buffer.from(folder));
+  throw new CairnError("permission", `others than root may change what lies in ${printablePath(folder)}`, {
+    hint: "have a person fork it: `cairn fork POINT DIR`",
+  });
+}
 
 /** Throws `permission` for a caller who does not own a folder; root may act on all. */
 export function requireOwner(peer: Peer, folder: Buffer): void {

@@ -1,5 +1,5 @@
 import { renameSync } from "node:fs";
-import { join } from "node:path";
+import { dirname, join } from "node:path";
 import { CairnError, toCairnError } from "../errors.ts";
 import { failpoint } from "../failpoint.ts";
 import { type DaemonState, decodeDaemonState, encodeDaemonState } from "../formats/records/daemon-state.ts";
@@ -27,12 +27,10 @@ export interface LoadedState {
 export class StateFile {
   readonly path: string;
   readonly #previous: string;
-  readonly #directory: string;
   /** Bytes of the generation that lies on disk; null: none that can be read. */
   #current: Uint8Array | null = null;
 
   constructor(directory: string) {
-    this.#directory = directory;
     this.path = join(directory, NAME);
     this.#previous = join(directory, PREVIOUS);
   }
@@ -43,38 +41,17 @@ export class StateFile {
    */
   load(): LoadedState {
     const notes: string[] = [];
-    const own = this.#read(this.path, notes);
+    const own = readOrSetAside(this.path, MAX_STATE_BYTES, decodeDaemonState, notes);
     if (own !== null) {
       this.#current = own.bytes;
-      return { state: own.state, notes, isRebuilt: false };
+      return { state: own.value, notes, isRebuilt: false };
     }
-    const before = this.#read(this.#previous, notes);
+    const before = readOrSetAside(this.#previous, MAX_STATE_BYTES, decodeDaemonState, notes);
     if (before !== null) {
       notes.push(`the state is that of ${printablePath(this.#previous)}, the generation before the one that was lost`);
-      return { state: before.state, notes, isRebuilt: true };
+      return { state: before.value, notes, isRebuilt: true };
     }
     return { state: null, notes, isRebuilt: notes.length > 0 };
-  }
-
-  /** Null where there is none that can be read; a damaged one has another name then. */
-  #read(path: string, notes: string[]): { state: DaemonState; bytes: Uint8Array } | null {
-    try {
-      const bytes = readSmallFile(path, MAX_STATE_BYTES);
-      return bytes === null ? null : { state: decodeDaemonState(bytes), bytes };
-    } catch (error) {
-      const failed = toCairnError(error);
-      if (failed.code === "newer_version")
-        throw new CairnError("newer_version", `${printablePath(path)}: ${failed.message}`, {
-          hint: "it is left as it is; start the newer Cairn that wrote it",
-          cause: error,
-        });
-      if (failed.code !== "damaged") throw failed;
-      const aside = `${path}.damaged-${new Date().toISOString().replaceAll(/[:.]/g, "-")}`;
-      renameSync(path, aside);
-      fsyncDirectory(this.#directory);
-      notes.push(`${printablePath(path)} cannot be read (${failed.message}) and lies in ${printablePath(aside)} now`);
-      return null;
-    }
   }
 
   /** Replaces it, durably. Throws what the system says, and leaves it as it was then. */
@@ -86,5 +63,34 @@ export class StateFile {
     durableWrite(this.path, bytes);
     this.#current = bytes;
     failpoint("daemon-state.saved");
+  }
+}
+
+/**
+ * Reads a file of the daemon; null where there is none that can be read: a damaged one has another name then, and a note says
+ * so. Throws `newer_version`, and what the system says.
+ */
+export function readOrSetAside<T>(
+  path: string,
+  most: number,
+  decode: (bytes: Uint8Array) => T,
+  notes: string[],
+): { value: T; bytes: Uint8Array } | null {
+  try {
+    const bytes = readSmallFile(path, most);
+    return bytes === null ? null : { value: decode(bytes), bytes };
+  } catch (error) {
+    const failed = toCairnError(error);
+    if (failed.code === "newer_version")
+      throw new CairnError("newer_version", `${printablePath(path)}: ${failed.message}`, {
+        hint: "it is left as it is; start the newer Cairn that wrote it",
+        cause: error,
+      });
+    if (failed.code !== "damaged") throw failed;
+    const aside = `${path}.damaged-${new Date().toISOString().replaceAll(/[:.]/g, "-")}`;
+    renameSync(path, aside);
+    fsyncDirectory(dirname(path));
+    notes.push(`${printablePath(path)} cannot be read (${failed.message}) and lies in ${printablePath(aside)} now`);
+    return null;
   }
 }

@@ -29,7 +29,7 @@ export function unitText(places: DaemonPlaces, program: readonly string[]): stri
         "RuntimeDirectory=cairn",
         "ConfigurationDirectory=cairn",
         "NoNewPrivileges=yes",
-        "RestrictAddressFamilies=AF_UNIX",
+        "RestrictAddressFamilies=AF_UNIX AF_INET AF_INET6",
         "RestrictRealtime=yes",
         "LockPersonality=yes",
         "SystemCallArchitectures=native",

@@ -49,6 +49,12 @@ export function groupName(gid: number): string {
   return groupNames().get(gid) ?? "";
 }
 
+/** The number of a user by their name, as the machine's own file has it now; null when it has none. */
+export function userId(name: string): number | null {
+  for (const [uid, each] of load("/etc/passwd")) if (each === name) return uid;
+  return null;
+}
+
 /** The number of a group by its name; null when this machine's own file has none. */
 export function groupId(name: string): number | null {
   for (const [gid, each] of groupNames()) if (each === name) return gid;

@@ -10,7 +10,7 @@ import { eventually } from "../../../test/fixtures/eventually.ts";
 import { CairnError } from "../../errors.ts";
 import { Credentials, htpasswdLine } from "./credentials.ts";
 import { serve } from "./testing-server.ts";
-import { TlsFiles } from "./tls-files.ts";
+import { TlsFiles } from "../tls-files.ts";
 
 const noOpenssl = spawnSync("openssl", ["version"]).error === undefined ? false : "openssl is not installed";
 

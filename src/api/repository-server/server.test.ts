@@ -23,7 +23,7 @@ import { CairnError } from "../../errors.ts";
 import { TYPE } from "../../fs/linux/syscalls.ts";
 import { RepositoryServer } from "./server.ts";
 import { nameOf, serve } from "./testing-server.ts";
-import { TlsFiles } from "./tls-files.ts";
+import { TlsFiles } from "../tls-files.ts";
 
 test("the protocol's requests are answered as restic's document has them", async (t) => {
   const { ask, root } = await serve(t);

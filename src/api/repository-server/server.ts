@@ -5,7 +5,7 @@ import { CairnError, ERROR_TABLE, toCairnError } from "../../errors.ts";
 import { discardRest, listen } from "../listen.ts";
 import type { Credentials } from "./credentials.ts";
 import { refusal, RequestHandler, type Reply, type ServedFolder } from "./requests.ts";
-import type { TlsFiles } from "./tls-files.ts";
+import type { TlsFiles } from "../tls-files.ts";
 
 export interface RepositoryServerOptions extends ServedFolder {
   host: string;

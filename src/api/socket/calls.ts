@@ -1,12 +1,16 @@
-import { CLIENT_VERBS, type Client } from "../../contract/index.ts";
+import { lstatSync } from "node:fs";
+import { dirname } from "node:path";
 import type { AdoptOptions, EngineOptions, ReleaseOptions } from "../../contract/care.ts";
-import type { Entries, Notes } from "../../contract/schema.ts";
+import { type Reference, TokenOptions } from "../../contract/daemon.ts";
+import { type Client, type ForkResult, LIBRARY_VERBS } from "../../contract/index.ts";
+import { checkValue, type Notes, refuseUnknown } from "../../contract/schema.ts";
 import type { Verb } from "../../contract/verb.ts";
-import type { CallOptions } from "../../contract/words.ts";
+import type { CallOptions, WorkspaceRef } from "../../contract/words.ts";
 import type { Daemon } from "../../daemon/daemon.ts";
-import { isOperator, mayByBits, type Peer } from "../../daemon/peer.ts";
+import { type Caller, isOperator, mayByBits, type Peer, requireRootsPlace } from "../../daemon/peer.ts";
 import { CairnError } from "../../errors.ts";
 import { rawPath } from "../../formats/records/record.ts";
+import { callOf, isForWriters, isPlaceOf, looks, requireCapability } from "./capabilities.ts";
 
 /** Members of a request's body: the workspace's path, the verb's arguments by their names, and its options. */
 export type Body = Readonly<Record<string, unknown>>;
@@ -17,55 +21,20 @@ export interface Told extends CallOptions {
   onItem(item: unknown): Promise<void>;
 }
 
-/**
- * Verbs that only look: any number of them go on at once, and beside one that changes something.
- */
-const LOOKS = new Set(
-  "history why latestSavePoint hasSavePoints resolve status diff diffDatabase show walk read verify planRestore planUndo shortIds policy store seal doctor previewCleanup verifyAll".split(
-    " ",
-  ),
-);
-
-/**
- * Verbs that a daemon does for a caller. Others run a program, hold a password, or write to a place that the caller names,
- * which they may have no right to: they are for the caller's own process.
- */
-export const SERVED: ReadonlySet<string> = new Set([
-  ..."save restore undo restoreLatest pin unpin tag runCleanup setPolicy".split(" "),
-  ...LOOKS,
-]);
-
-/** Verbs for those who may write to a folder that is not theirs: they get no content, and remove no points. */
-const FOR_WRITERS = new Set(
-  "save restore undo restoreLatest planRestore planUndo history why latestSavePoint hasSavePoints resolve status diff show walk verify shortIds".split(
-    " ",
-  ),
-);
-
 /** True for a call that lasts as long as its caller likes. */
 export function isLasting(name: string): boolean {
   return name === "freezeOffer";
 }
 
-/** True for a verb of a workspace that the daemon does. */
-export function isServed(name: string, options: Body | undefined): boolean {
-  return SERVED.has(name) && Object.keys(options ?? {}).every((each) => !isPlaceOf(name, each));
-}
-
-export function isPlaceOf(name: string, option: string): boolean {
-  const { options } = CLIENT_VERBS[name as keyof typeof CLIENT_VERBS] as Verb;
-  const schema = (options?.entries as Entries | undefined)?.[option] as (Notes & { wrapped?: Notes }) | undefined;
-  return (schema?.wrapped ?? schema)?.as === "place";
-}
-
 /** Carries a call out. Throws `usage` for what no verb takes, `permission`, and what the verb throws. */
 export async function answer(
   daemon: Daemon,
-  peer: Peer,
+  peer: Caller,
   call: { name: string; body: Body; told: Told },
 ): Promise<unknown> {
   const { name, body } = call;
   const { onItem: _item, ...told } = call.told;
+  requireCapability(peer, name, body["options"] as Body | undefined);
   switch (name) {
     case "daemon":
       return daemon.status(peer);
@@ -92,36 +61,53 @@ export async function answer(
     case "freezeBegin":
       return daemon.freezes.begin(daemon.require(peer, pathOf(body, "workspace")).id);
     case "frozen":
-      return daemon.freezes.frozen(tokenOf(body));
+      return daemon.freezes.frozen(textOf(body, "token"));
     case "freezeEnd":
-      return daemon.freezes.end(tokenOf(body));
+      return daemon.freezes.end(textOf(body, "token"));
     case "recover":
       return daemon.recover(peer, pathOf(body, "path"), { ...(body["options"] as EngineOptions | undefined), ...told });
     case "list":
       return daemon.list(peer, told);
     case "reload":
-      requireOperator(peer);
       return daemon.reload();
     case "reconcile":
-      requireOperator(peer);
       await daemon.reconcile();
       return daemon.status(peer);
+    case "tokenCreate":
+      return createToken(daemon, peer, body);
+    case "tokenList":
+      return daemon.tokens.list(peer);
+    case "tokenRevoke":
+      return daemon.tokens.revoke(peer, textOf(body, "id"));
     default:
-      return callClient(daemon, peer, call);
+      return Object.hasOwn(LIBRARY_VERBS, name) ? callLibrary(daemon, name, call) : callClient(daemon, peer, call);
   }
 }
 
 /**
- * Things that go by paths into the folder while they last, by which its owner could lead root elsewhere, and content of files
- * that the caller can read themselves or perhaps may not. Throws `unsupported`.
+ * Things that go by paths into the folder while they last, by which whoever may write to it could lead the daemon elsewhere, and
+ * content of files that the caller can read themselves or perhaps may not. Throws `unsupported`.
  */
-function refuseForOthers(name: string, body: Body, options: Body | undefined): void {
+function refuseByPath(name: string, body: Body, options: Body | undefined): void {
   const isOwnWork = name === "diffDatabase" || (name === "read" && (body["target"] ?? null) === null);
   if (!isOwnWork && options?.["with"] === undefined && options?.["throughSqlite"] !== true) return;
-  throw new CairnError("unsupported", "the daemon reads and opens nothing in the folder of another user by its path", {
+  throw new CairnError("unsupported", "for agents and other users the daemon opens nothing in a folder by its path", {
     hint: "read the file itself; without `with` and `throughSqlite` a save or a restore is done",
     details: { served: false },
   });
+}
+
+/** Throws `permission` for a fork that an agent wants elsewhere than beside its workspace, under a name that begins with its name. */
+function requireBeside({ path, path_b64 }: WorkspaceRef, fork: string): void {
+  const rest = fork.startsWith(path) && path_b64 === undefined ? fork.slice(path.length) : "";
+  if (!/^[-.][^/]{1,100}$/.test(rest))
+    throw new CairnError(
+      "permission",
+      `an agent forks beside its workspace: ${path}-NAME, and not ${fork.slice(0, 200)}`,
+    );
+  if (lstatSync(fork, { throwIfNoEntry: false }) !== undefined)
+    throw new CairnError("already_exists", `${fork} is there already`, { hint: "name another" });
+  if (process.geteuid?.() === 0) requireRootsPlace(dirname(path));
 }
 
 /**
@@ -146,68 +132,78 @@ async function requireMayRead(peer: Peer, client: Client, { target, path }: Body
   return id;
 }
 
-function requireOperator(peer: Peer): void {
-  if (!isOperator(peer)) throw new CairnError("permission", "only root and the daemon's own user may ask for that");
-}
-
-function referenceTo(client: Client): object {
+function referenceTo(client: Client): Reference {
   const { workspace, repoId, engineReasons, followedFrom, conversion } = client;
   return {
     workspace,
     control_id: repoId,
     created: false,
-    engine_reasons: engineReasons,
+    engine_reasons: [...engineReasons],
     followed_from: followedFrom,
     conversion,
   };
 }
 
+/** The arguments of a call in their order, options last. Throws `usage` for members that it does not know, and places that are relative. */
+function givenTo(name: string, { takes, options: known }: Verb, body: Body, told: CallOptions): unknown[] {
+  const options = body["options"] as Body | undefined;
+  const members = new Set(["options", ...takes.map((each) => each.name)]);
+  const unknown = Object.keys(body).find((each) => !members.has(each));
+  if (unknown !== undefined) throw new CairnError("usage", `${name} knows no member ${JSON.stringify(unknown)}`);
+  for (const { name: each, schema } of takes) if ((schema as Notes).as === "place") pathOf(body, each);
+  for (const each of Object.keys(options ?? {})) if (isPlaceOf(name, each)) pathOf(options!, each);
+  const given = takes.map((each) => body[each.name]);
+  if (known !== null) given.push({ ...options, ...told });
+  return given;
+}
+
+type AnyCalls = Record<string, (...given: unknown[]) => unknown>;
+
+/** A verb that needs no workspace that is served. */
+async function callLibrary(daemon: Daemon, name: string, { body, told }: { body: Body; told: Told }): Promise<unknown> {
+  const { onItem: _item, ...call } = told;
+  const given = givenTo(name, callOf(name)!, body, call);
+  const answered = await (daemon.library as unknown as AnyCalls)[name]!(...given);
+  if (name === "relocate") await daemon.serveMoved(given[0] as string, given[1] as string);
+  return answered;
+}
+
+/** A verb of a workspace. */
 async function callClient(
   daemon: Daemon,
-  peer: Peer,
-  { name, body, told }: { name: string; body: Body; told: Told },
+  peer: Caller,
+  { name, body: whole, told }: { name: string; body: Body; told: Told },
 ): Promise<unknown> {
-  const verb = Object.hasOwn(CLIENT_VERBS, name)
-    ? (CLIENT_VERBS[name as keyof typeof CLIENT_VERBS] as Verb)
-    : undefined;
+  const { workspace: _path, ...body } = whole;
+  const verb = callOf(name)!;
   const options = body["options"] as Body | undefined;
-  if (verb === undefined)
-    throw new CairnError("usage", `there is no call ${JSON.stringify(name)}`, {
-      hint: "where the caller is newer than the daemon, start the daemon again",
-      details: { served: false },
-    });
-  if (!isServed(name, options))
-    throw new CairnError("unsupported", `the daemon does not do ${name} for its callers`, {
-      hint: "it runs a program, or writes to a place of the caller's choice: call the library or the command for that",
-      details: { served: false },
-    });
-  const known = new Set(["workspace", "options", ...verb.takes.map((each) => each.name)]);
-  const unknown = Object.keys(body).find((each) => !known.has(each));
-  if (unknown !== undefined) throw new CairnError("usage", `${name} knows no member ${JSON.stringify(unknown)}`);
   // One control directory may keep folders of several users.
   if (body["workspaceName"] !== undefined || options?.["workspaceName"] !== undefined)
     throw new CairnError("usage", "workspaceName: a workspace is named by its path");
   const { onItem, ...call } = told;
-  const given = verb.takes.map((each) => body[each.name]);
-  if (verb.options !== null) given.push({ ...options, ...call });
-  const isOther = !isOperator(peer);
-  if (isOther) refuseForOthers(name, body, options);
+  const given = givenTo(name, verb, body, call);
+  // Whoever may write to a folder could lead root elsewhere in it.
+  const isLed = !isOperator(peer) || (peer.isAgent && process.geteuid?.() === 0);
+  if (isLed || peer.isAgent) refuseByPath(name, body, options);
   return daemon.withClient(
     peer,
-    { path: pathOf(body, "workspace"), changes: !LOOKS.has(name), signal: told.signal },
+    { path: pathOf(whole, "workspace"), changes: !looks(name), signal: told.signal },
     async (client, right) => {
-      if (right !== "owner" && !FOR_WRITERS.has(name))
+      if (right !== "owner" && !isForWriters(name))
         throw new CairnError("permission", `${name} is for the owner of the folder and for root`);
       // Of one point: a later one may have another file at the path.
-      if (isOther && name === "read") given[0] = await requireMayRead(peer, client, body);
-      const method = (client as unknown as Record<string, (...given: unknown[]) => unknown>)[name]!;
+      if (!isOperator(peer) && name === "read") given[0] = await requireMayRead(peer, client, body);
+      if (peer.isAgent && name === "fork") requireBeside(client.workspace, given[1] as string);
+      const last = given.at(-1) as Record<string, unknown>;
+      if (peer.isAgent && name === "save") last["cause"] ??= { kind: "tool_call" };
       // Whoever owns the folder could lead SQLite to another database while it is opened, which a snapshot needs not.
-      if (name === "save" && isOther && client.engineType !== "btrfs-snapshot")
-        Object.assign(given.at(-1) as object, { databases: "copy" });
+      if (name === "save" && isLed && client.engineType !== "btrfs-snapshot") last["databases"] = "copy";
+      const method = (client as unknown as AnyCalls)[name]!;
       const carryOut = (): unknown => method.apply(client satisfies Client, given);
       const { id } = client.workspace;
       if (name === "save" && daemon.freezes.isOffered(id))
         return daemon.freezes.during(id, async () => carryOut(), told.onWarning);
+      if (name === "fork") return fork(daemon, peer, carryOut);
       const answered = carryOut();
       if (verb.how !== "stream") return answered;
       for await (const item of answered as AsyncIterable<unknown>) await onItem(item);
@@ -216,9 +212,25 @@ async function callClient(
   );
 }
 
-function tokenOf({ token }: Body): string {
-  if (typeof token === "string") return token;
-  throw new CairnError("usage", "token is to be a text");
+async function fork(daemon: Daemon, caller: Caller, carryOut: () => unknown): Promise<ForkResult> {
+  const forked = (await carryOut()) as ForkResult;
+  await daemon.serveFork(caller, forked.workspace.path);
+  return forked;
+}
+
+/** Throws `not_a_workspace` and `permission` for a folder on which its maker may not act. */
+function createToken(daemon: Daemon, maker: Caller, body: Body): object {
+  refuseUnknown(TokenOptions, body["options"] ?? {}, "options");
+  const options = checkValue(TokenOptions, body["options"] ?? {}, "options");
+  if ((options.name?.length ?? 0) > 200) throw new CairnError("usage", "name is to have at most 200 characters");
+  const named = options.workspaces?.map((path) => daemon.requireFolder(maker, pathOf({ path }, "path")));
+  return daemon.tokens.create(maker, options, named ?? null);
+}
+
+function textOf(body: Body, member: string): string {
+  const text = body[member];
+  if (typeof text === "string") return text;
+  throw new CairnError("usage", `${member} is to be a text`);
 }
 
 function pathOf(body: Body, member: string): string {

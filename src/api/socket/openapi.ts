@@ -1,10 +1,9 @@
-import { CLIENT_VERBS } from "../../contract/index.ts";
 import { jsonSchemaOf, jsonSchemaOfMembers, type JsonSchema } from "../../contract/json-schema.ts";
 import type { AnySchema } from "../../contract/schema.ts";
 import type { Verb } from "../../contract/verb.ts";
 import { ERROR_TABLE } from "../../errors.ts";
 import { VERSION } from "../../formats/program.ts";
-import { isPlaceOf, SERVED } from "./calls.ts";
+import { callOf, isOfWorkspace, servedCalls, whoMay } from "./capabilities.ts";
 
 /** The calls of the socket as OpenAPI 3.1, made of the schemas that check them. */
 
@@ -43,21 +42,20 @@ function requestOf(name: string, { takes, options }: Verb): JsonSchema {
   const members =
     options === null
       ? {}
-      : Object.fromEntries(
-          Object.entries(options.entries).filter(([each]) => each !== "workspaceName" && !isPlaceOf(name, each)),
-        );
+      : Object.fromEntries(Object.entries(options.entries).filter(([each]) => each !== "workspaceName"));
   const given = jsonSchemaOfMembers(members);
   const needsOptions = ((given["required"] as string[] | undefined) ?? []).length > 0;
+  const ofWorkspace = isOfWorkspace(name);
   return {
     type: "object",
     additionalProperties: false,
     required: [
-      "workspace",
+      ...(ofWorkspace ? ["workspace"] : []),
       ...takes.filter(({ schema }) => isNeeded(schema)).map((each) => each.name),
       ...(needsOptions ? ["options"] : []),
     ],
     properties: {
-      workspace: { type: "string", description: "the folder's absolute path" },
+      ...(ofWorkspace ? { workspace: { type: "string", description: "the folder's absolute path" } } : {}),
       ...Object.fromEntries(
         takes.filter((each) => each.name !== "workspaceName").map((each) => [each.name, jsonSchemaOf(each.schema)]),
       ),
@@ -78,6 +76,7 @@ function operationOf(name: string, verb: Verb): JsonSchema {
   return {
     operationId: name,
     summary: about,
+    description: whoMay(name),
     requestBody: { required: true, content: json(requestOf(name, verb)) },
     responses: {
       "200": {
@@ -96,18 +95,24 @@ function operationOf(name: string, verb: Verb): JsonSchema {
 
 /** The document, for `GET /v1/openapi.json` and docs/openapi.json. */
 export function openApi(): JsonSchema {
-  const verbs = Object.entries(CLIENT_VERBS as unknown as Record<string, Verb>).filter(([name]) => SERVED.has(name));
   return {
     openapi: "3.1.0",
     info: {
       title: "Cairn",
       version: VERSION,
       description:
-        "Calls of the daemon's socket. Each is `POST /v1/<verb>` with a JSON object; who connected, and what they may do, is the kernel's word.",
+        "Calls of the daemon. Each is `POST /v1/<verb>` with a JSON object. On the Unix socket the kernel says who calls; on TCP a token does, and may on the socket.",
       license: { name: "Apache-2.0", identifier: "Apache-2.0" },
     },
-    servers: [{ url: "http://localhost", description: "over the Unix socket" }],
-    paths: Object.fromEntries(verbs.map(([name, verb]) => [`/v1/${name}`, { post: operationOf(name, verb) }])),
-    components: { schemas: { Error: ERROR, Failure: envelope({ type: "null" }, ref("Error"), false) } },
+    servers: [
+      { url: "http://localhost", description: "over the Unix socket" },
+      { url: "https://localhost:7777", description: "over TCP, where `[http]` of the configuration names an address" },
+    ],
+    security: [{ token: [] }, {}],
+    paths: Object.fromEntries(servedCalls().map((name) => [`/v1/${name}`, { post: operationOf(name, callOf(name)!) }])),
+    components: {
+      securitySchemes: { token: { type: "http", scheme: "bearer", description: "`cairn service token create`" } },
+      schemas: { Error: ERROR, Failure: envelope({ type: "null" }, ref("Error"), false) },
+    },
   };
 }

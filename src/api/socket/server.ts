@@ -1,73 +1,47 @@
 import { chmodSync, chownSync } from "node:fs";
-import { createServer, type IncomingMessage, type Server, type ServerResponse } from "node:http";
+import { createServer, type Server } from "node:http";
 import type { Socket } from "node:net";
 import { dirname } from "node:path";
-import { describeError } from "../../contract/error-record.ts";
-import { fromWire, toWire } from "../../contract/wire.ts";
 import type { Daemon } from "../../daemon/daemon.ts";
 import { isOperator, type Peer } from "../../daemon/peer.ts";
-import { CairnError, ERROR_TABLE, toCairnError } from "../../errors.ts";
+import { CairnError } from "../../errors.ts";
 import { durableMkdir } from "../../fs/durable.ts";
 import { groupId } from "../../fs/users.ts";
 import { listenAlone } from "../listen.ts";
-import { answer, type Body, isLasting } from "./calls.ts";
+import { callerOf } from "./caller.ts";
+import { endServer, FOR_ROOT, type HandlerOptions, HTTP_LIMITS, RequestHandler, SHARE } from "./handler.ts";
 import { peerOf } from "./peer-credentials.ts";
 
-export interface SocketOptions {
+export interface SocketOptions extends HandlerOptions {
   path: string;
   /** Its members may connect too; null: the daemon's user alone. */
   group: string | null;
   connections: number;
-  /** Most bytes of a request's body. */
-  requestBytes: number;
-  /** Most calls at once; more are refused as `busy`. */
-  calls: number;
   /** Milliseconds that `stop` gives to calls under way. Default 10 000. */
   graceMs?: number;
-  log: (message: string) => void;
 }
 
-const VERSION = 1;
-const MAX_HEAD_BYTES = 16 << 10;
-/** Milliseconds for a request's head and body. */
-const REQUEST_MS = 20_000;
-const LINES = "application/x-ndjson";
-/** Path of the description of the calls, for `GET`. */
-const DOCUMENT = "/v1/openapi.json";
-const METRICS = "/metrics";
-/** Bytes of progress and warnings that may wait for a slow reader. */
-const MAX_WAITING = 8 << 20;
-/** Milliseconds for which a connection may have no call, and a reader may take nothing. */
-const IDLE_MS = 30_000;
-const SILENCE_MS = 60_000;
-/** One user has at most this part of connections and calls; so many more are kept for root. */
-const SHARE = 4;
-const FOR_ROOT = 16;
-
-/** HTTP on a Unix socket: `POST /v1/<verb>`, a JSON object each way, or lines of JSON where the caller accepts those. */
+/** The daemon's HTTP on a Unix socket, where the kernel says who calls. */
 export class SocketServer {
   readonly #daemon: Daemon;
+  readonly #handler: RequestHandler;
   readonly #options: SocketOptions;
   readonly #server: Server;
   /** The user at the other end of each connection. */
   readonly #peers = new Map<Socket, Peer>();
-  readonly #stopped = new AbortController();
-  /** Calls under way, by the user who makes them. */
-  readonly #calls = new Map<number, number>();
 
   private constructor(daemon: Daemon, options: SocketOptions) {
     this.#daemon = daemon;
+    this.#handler = new RequestHandler(daemon, options);
     this.#options = options;
-    this.#server = createServer({
-      maxHeaderSize: MAX_HEAD_BYTES,
-      headersTimeout: REQUEST_MS,
-      requestTimeout: REQUEST_MS,
-      connectionsCheckingInterval: 5_000,
-      keepAliveTimeout: IDLE_MS,
-    });
+    this.#server = createServer(HTTP_LIMITS);
     this.#server.maxConnections = options.connections + FOR_ROOT;
     this.#server.on("connection", (socket: Socket) => this.#welcome(socket));
-    this.#server.on("request", (request, response) => void this.#serve(request, response));
+    this.#server.on("request", (request, response) => {
+      const peer = this.#peers.get(request.socket);
+      if (peer === undefined) request.socket.destroy();
+      else void this.#handler.serve(request, response, () => callerOf(request, this.#daemon, peer));
+    });
   }
 
   /** Listens. A socket that a killed daemon left is removed. Throws `busy` where somebody answers on it. */
@@ -99,132 +73,12 @@ export class SocketServer {
     }
   }
 
-  /** Accepts nothing more, lets calls end, and stops those that take too long. */
-  async stop(): Promise<void> {
-    const closed = new Promise<void>((done) => this.#server.close(() => done()));
-    this.#server.closeIdleConnections();
-    const late = setTimeout(() => this.#stopped.abort(new Error("the daemon stops")), this.#options.graceMs ?? 10_000);
-    const gone = setTimeout(
-      () => [...this.#peers.keys()].forEach((socket) => socket.destroy()),
-      (this.#options.graceMs ?? 10_000) + 1_000,
-    );
-    await closed;
-    clearTimeout(late);
-    clearTimeout(gone);
+  stop(): Promise<void> {
+    return endServer(this.#server, this.#handler, {
+      sockets: () => this.#peers.keys(),
+      graceMs: this.#options.graceMs,
+    });
   }
-
-  async #serve(request: IncomingMessage, response: ServerResponse): Promise<void> {
-    const { socket } = request;
-    request.on("error", () => undefined);
-    response.on("error", () => undefined);
-    const reply = new Reply(response, request.headers.accept === LINES);
-    const gone = new AbortController();
-    const leave = (): void => gone.abort(new Error("the caller went away"));
-    socket.once("close", leave);
-    const signal = AbortSignal.any([gone.signal, this.#stopped.signal]);
-    const peer = this.#peers.get(socket);
-    if (peer === undefined) return void socket.destroy();
-    let isCounted = false;
-    try {
-      isCounted = this.#begin(peer);
-      if (request.method === "GET" && !isOfPage(request) && (await this.#describe(request, response, peer))) return;
-      const { name, body } = await this.#read(request);
-      if (isLasting(name)) isCounted = this.#end(peer);
-      // From here on something may have been begun, which the caller sees.
-      reply.open();
-      const told = {
-        signal,
-        onWarning: (message: string) => reply.warn(message),
-        onProgress: (progress: unknown) => reply.line({ progress }),
-        onItem: (item: unknown) => reply.item(item),
-      };
-      reply.end(await answer(this.#daemon, peer, { name, body, told }));
-    } catch (error) {
-      const failed = toCairnError(error);
-      if (failed.code === "internal") this.#options.log(`${request.url}: ${failed.stack ?? failed.message}`);
-      // What is left of a body that was refused is dropped, for as long as a request may take.
-      if (!request.complete) {
-        response.shouldKeepAlive = false;
-        request.resume();
-      }
-      reply.fail(failed);
-    } finally {
-      if (isCounted) this.#end(peer);
-      socket.off("close", leave);
-    }
-  }
-
-  /** Answers what is only read, by `GET`; false for anything else. */
-  async #describe({ url }: IncomingMessage, response: ServerResponse, peer: Peer): Promise<boolean> {
-    if (url === DOCUMENT) {
-      const { openApi } = await import("./openapi.ts");
-      response.writeHead(200, { "content-type": "application/json" }).end(JSON.stringify(openApi()));
-      return true;
-    }
-    if (url !== METRICS) return false;
-    const { metricsOf } = await import("./metrics.ts");
-    const text = metricsOf(this.#daemon.status(peer));
-    response.writeHead(200, { "content-type": "text/plain; version=0.0.4; charset=utf-8" }).end(text);
-    return true;
-  }
-
-  #begin(peer: Peer): true {
-    const { uid } = peer;
-    const all = [...this.#calls.values()].reduce((sum, each) => sum + each, 0);
-    const own = this.#calls.get(uid) ?? 0;
-    const { calls } = this.#options;
-    if (isOperator(peer) ? all >= calls + FOR_ROOT : all >= calls || own >= Math.ceil(calls / SHARE))
-      throw new CairnError("busy", `${own} calls of yours and ${all} in all are under way`, {
-        hint: "try again when one of them has ended",
-      });
-    this.#calls.set(uid, own + 1);
-    return true;
-  }
-
-  #end({ uid }: Peer): false {
-    const left = (this.#calls.get(uid) ?? 1) - 1;
-    if (left > 0) this.#calls.set(uid, left);
-    else this.#calls.delete(uid);
-    return false;
-  }
-
-  async #read(request: IncomingMessage): Promise<{ name: string; body: Body }> {
-    const { method, url = "" } = request;
-    if (isOfPage(request)) throw new CairnError("permission", "this socket is not for web pages");
-    const [, name] = /^\/v1\/([A-Za-z]{1,40})$/.exec(url) ?? [];
-    if (name === undefined) throw new CairnError("not_found", "calls are POST /v1/<verb>");
-    if (method !== "POST") throw new CairnError("usage", `${method} is not known here; calls are POST /v1/<verb>`);
-    const pieces: Buffer[] = [];
-    let bytes = 0;
-    for await (const piece of request as AsyncIterable<Buffer>) {
-      bytes += piece.length;
-      if (bytes > this.#options.requestBytes)
-        throw new CairnError("usage", `a request has at most ${this.#options.requestBytes} bytes`);
-      pieces.push(piece);
-    }
-    return { name, body: parsed(Buffer.concat(pieces).toString("utf8")) };
-  }
-}
-
-/** True for a request that a web page makes, which can reach a program that forwards to this socket. */
-function isOfPage({ headers }: IncomingMessage): boolean {
-  return headers.origin !== undefined || headers["sec-fetch-site"] !== undefined;
-}
-
-function parsed(text: string): Body {
-  let value: unknown;
-  try {
-    value = text === "" ? {} : fromWire(text);
-  } catch {
-    throw new CairnError("usage", "the request is not JSON");
-  }
-  const { options } = (value ?? {}) as { options?: unknown };
-  if (isObject(value) && (options === undefined || isObject(options))) return value;
-  throw new CairnError("usage", "the request is to be a JSON object, and its options too");
-}
-
-function isObject(value: unknown): value is Body {
-  return typeof value === "object" && value !== null && !Array.isArray(value);
 }
 
 function requireGroup(name: string): number {
@@ -233,74 +87,4 @@ function requireGroup(name: string): number {
   throw new CairnError("not_found", `there is no group ${JSON.stringify(name)} on this machine`, {
     hint: `make it: groupadd --system ${name}; or leave socket.group out of the configuration`,
   });
-}
-
-/** An answer in one object, or in lines as it comes. */
-class Reply {
-  readonly #response: ServerResponse;
-  readonly #inLines: boolean;
-  readonly #warnings: string[] = [];
-
-  constructor(response: ServerResponse, inLines: boolean) {
-    this.#response = response;
-    this.#inLines = inLines;
-    response.setHeader("x-content-type-options", "nosniff");
-  }
-
-  /** A line for callers that take lines; others miss it. */
-  line(value: unknown): void {
-    if (!this.#inLines || this.#response.destroyed) return;
-    this.open();
-    if (this.#response.writableLength > MAX_WAITING) return void this.#response.destroy();
-    this.#response.write(`${toWire(value)}\n`);
-  }
-
-  warn(message: string): void {
-    if (this.#inLines) this.line({ warning: message });
-    else this.#warnings.push(message);
-  }
-
-  /** Resolves when the reader has taken most of what was written; one that takes nothing for long loses the connection. */
-  async item(item: unknown): Promise<void> {
-    const response = this.#response;
-    if (!this.#inLines)
-      throw new CairnError("usage", "this call gives its answer in pieces", { hint: `ask with Accept: ${LINES}` });
-    if (response.destroyed) throw new CairnError("interrupted", "the caller went away");
-    const wire = item instanceof Uint8Array ? `{"$b64":"${Buffer.from(item).toString("base64")}"}` : toWire(item);
-    this.open();
-    if (response.write(`{"item":${wire}}\n`)) return;
-    const silence = setTimeout(() => response.destroy(), SILENCE_MS);
-    await new Promise<void>((done) => {
-      response.once("drain", done);
-      response.once("close", done);
-    });
-    clearTimeout(silence);
-  }
-
-  /** The head of an answer in lines goes out: the call was taken. */
-  open(): void {
-    if (!this.#inLines || this.#response.destroyed || this.#response.headersSent) return;
-    this.#response.writeHead(200, { "content-type": LINES });
-    this.#response.flushHeaders();
-  }
-
-  end(answered: unknown): void {
-    this.#finish(200, { ok: true, data: answered ?? null, error: null });
-  }
-
-  fail(error: CairnError): void {
-    this.#finish(ERROR_TABLE[error.code].http, { ok: false, data: null, error: describeError(error) });
-  }
-
-  #finish(status: number, members: object): void {
-    const response = this.#response;
-    if (response.destroyed) return;
-    const text = `${toWire({ schema_version: VERSION, ...members, warnings: this.#warnings })}\n`;
-    if (!response.headersSent)
-      response.writeHead(status, {
-        "content-type": this.#inLines ? LINES : "application/json",
-        "content-length": Buffer.byteLength(text),
-      });
-    response.end(text);
-  }
 }

@@ -1,4 +1,5 @@
 import { SocketServer } from "../../api/socket/server.ts";
+import { TcpServer } from "../../api/socket/tcp.ts";
 import { readConfig } from "../../daemon/config.ts";
 import { Daemon } from "../../daemon/daemon.ts";
 import { notify } from "../../daemon/notify.ts";
@@ -27,7 +28,7 @@ export const command: CommandDefinition = {
       return given === undefined ? undefined : context.place(given);
     });
     const places = daemonPlaces({ state, socket, config });
-    const data = { socket: places.socket, state_directory: places.state, config: places.config };
+    const data = { socket: places.socket, state_directory: places.state, config: places.config, url: null };
     if (input.flag("check")) {
       readConfig(places.config);
       return { data, text: () => `would serve on ${printable(places.socket)}; state in ${printable(places.state)}` };
@@ -36,13 +37,18 @@ export const command: CommandDefinition = {
     const daemon = await Daemon.start({ places, openLibrary: openOwnLibrary, log });
     const { group, connections, request_bytes: requestBytes, calls } = daemon.config.socket;
     const limits = { group, connections, requestBytes, calls };
-    let server: SocketServer;
+    let server: SocketServer | undefined;
+    let tcp: TcpServer | null;
     try {
       server = await SocketServer.start(daemon, { path: places.socket, ...limits, log });
+      tcp = await TcpServer.start(daemon, { ...limits, log });
     } catch (error) {
+      await server?.stop();
       await daemon.stop();
       throw error;
     }
+    const served = server;
+    const url = tcp?.url ?? null;
     // Elsewhere it ends the process.
     process.removeAllListeners("SIGHUP");
     process.on("SIGHUP", () => {
@@ -55,13 +61,14 @@ export const command: CommandDefinition = {
     notify("READY=1");
     const reconciled = daemon.reconcile().catch((error: unknown) => log(toCairnError(error).message));
     return {
-      data: { ...data, state_directory: places.state },
-      text: () => `serving on ${context.style.cyan(printable(places.socket))}; state in ${printable(places.state)}`,
+      data: { ...data, state_directory: places.state, url },
+      text: () =>
+        `serving on ${context.style.cyan(printable(places.socket))}${url === null ? "" : ` and ${context.style.cyan(url)}`}; state in ${printable(places.state)}`,
       async afterwards() {
         await aborted(context.signal);
         notify("STOPPING=1");
         daemon.letGo();
-        await server.stop();
+        await Promise.all([served.stop(), tcp?.stop()]);
         await reconciled;
         await daemon.stop();
       },

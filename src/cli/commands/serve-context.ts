@@ -1,5 +1,5 @@
 import { ContextServer } from "../../api/context-server/server.ts";
-import { isLoopback, parseListen } from "../../api/listen.ts";
+import { isLoopback, parseListen } from "../../daemon/listen-address.ts";
 import { ContextStore } from "../../context/store.ts";
 import { readRegular } from "../../fs/regular-file.ts";
 import type { CommandDefinition, Outcome } from "../command.ts";
@@ -82,7 +82,7 @@ export const command: CommandDefinition = {
 
 function addressOf(context: Context, input: Input): { host: string; port: number } | { path: string } {
   const [socket, address] = [input.text("socket"), input.text("listen")];
-  if (socket === undefined) return parseListen(address ?? LISTEN);
+  if (socket === undefined) return parseListen(address ?? LISTEN, "--listen");
   if (address !== undefined) throw usage("--socket and --listen exclude each other");
   return { path: context.place(socket) };
 }
@@ -92,7 +92,7 @@ function keyOf(context: Context, input: Input, isSocket: boolean): string | null
   const open = input.denied("auth");
   if (open && file !== undefined) throw usage("--api-key-file and --no-auth exclude each other");
   if (open) {
-    const { host } = isSocket ? { host: "localhost" } : parseListen(input.text("listen") ?? LISTEN);
+    const { host } = isSocket ? { host: "localhost" } : parseListen(input.text("listen") ?? LISTEN, "--listen");
     if (!isLoopback(host)) context.note(`everybody who reaches ${host} may read, write and remove here`);
     return null;
   }

@@ -1,9 +1,9 @@
 import { existsSync, realpathSync, statSync } from "node:fs";
 import { join } from "node:path";
-import { isLoopback, parseListen } from "../../api/listen.ts";
+import { isLoopback, parseListen } from "../../daemon/listen-address.ts";
 import { Credentials, htpasswdLine } from "../../api/repository-server/credentials.ts";
 import { RepositoryServer } from "../../api/repository-server/server.ts";
-import { TlsFiles } from "../../api/repository-server/tls-files.ts";
+import { TlsFiles } from "../../api/tls-files.ts";
 import { CairnError, toCairnError } from "../../errors.ts";
 import type { CommandDefinition, Outcome } from "../command.ts";
 import type { Context } from "../context.ts";
@@ -94,7 +94,7 @@ function readSettings(context: Context, input: Input): Settings {
   if (path === undefined || path === "")
     throw usage("--path names the folder in which the repositories lie; it is needed");
   const root = servedFolder(context.place(path));
-  const { host, port } = parseListen(input.text("listen") ?? LISTEN);
+  const { host, port } = parseListen(input.text("listen") ?? LISTEN, "--listen");
   const tls = readTls(context, input);
   const credentials = readCredentials(context, input, root);
   const privateRepositories = input.flag("privateRepositories");

@@ -17,6 +17,7 @@ export const command = group({
       summary: "have the daemon read its configuration again",
       load: async () => ({ command: (await import("./status.ts")).reload }),
     },
+    token: { summary: "tokens by which programs and agents call the daemon", load: () => import("./token.ts") },
     unregister: {
       summary: "have the daemon serve a folder no longer; its points stay",
       load: async () => ({ command: (await import("./folder.ts")).unregister }),

@@ -11,7 +11,7 @@ import { promisify } from "node:util";
 import { eventually } from "../../../../test/fixtures/eventually.ts";
 import { Credentials, htpasswdLine } from "../../../api/repository-server/credentials.ts";
 import { RepositoryServer, type RepositoryServerOptions } from "../../../api/repository-server/server.ts";
-import { TlsFiles } from "../../../api/repository-server/tls-files.ts";
+import { TlsFiles } from "../../../api/tls-files.ts";
 import { CairnError } from "../../../errors.ts";
 import { CallStorage } from "../call-storage.ts";
 import { withoutSecrets } from "../http-connection.ts";

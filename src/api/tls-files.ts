@@ -1,7 +1,7 @@
 import { statSync } from "node:fs";
 import { createSecureContext } from "node:tls";
-import { CairnError, toCairnError } from "../../errors.ts";
-import { readRegular } from "../../fs/regular-file.ts";
+import { CairnError, toCairnError } from "../errors.ts";
+import { readRegular } from "../fs/regular-file.ts";
 
 const MAX_PEM_BYTES = 1 << 20;
 

@@ -1,0 +1,190 @@
+import type { IncomingMessage, Server, ServerResponse } from "node:http";
+import type { Socket } from "node:net";
+import type { Daemon } from "../../daemon/daemon.ts";
+import { type Caller, isOperator } from "../../daemon/peer.ts";
+import { NotAdmitted } from "../../daemon/tokens.ts";
+import { CairnError, toCairnError } from "../../errors.ts";
+import { answer, type Body, isLasting, type Told } from "./calls.ts";
+import type { Admission } from "./caller.ts";
+import { Refusals } from "./refusals.ts";
+import { LINES, Reply } from "./reply.ts";
+import { readCall, requireNoPage } from "./request.ts";
+
+export interface HandlerOptions {
+  /** Most bytes of a request's body. */
+  requestBytes: number;
+  /** Most calls at once; more are refused as `busy`. */
+  calls: number;
+  log: (message: string) => void;
+}
+
+/** Path of the description of the calls, for `GET`. */
+const DOCUMENT = "/v1/openapi.json";
+const METRICS = "/metrics";
+/** One user or token has at most this part of connections and calls; so many more are kept for root. */
+export const SHARE = 4;
+export const FOR_ROOT = 16;
+const LONGEST_TIMER_MS = 2 ** 31 - 1;
+const GRACE_MS = 10_000;
+
+/** Limits of what strangers may make a server wait for; times are milliseconds. */
+export const HTTP_LIMITS = {
+  maxHeaderSize: 16 << 10,
+  headersTimeout: 20_000,
+  requestTimeout: 20_000,
+  connectionsCheckingInterval: 5_000,
+  keepAliveTimeout: 30_000,
+};
+
+/** Requests of those who may connect: `POST /v1/<verb>`, a JSON object each way, or lines of JSON where the caller accepts those. */
+export class RequestHandler {
+  readonly #daemon: Daemon;
+  readonly #options: HandlerOptions;
+  readonly #refusals: Refusals;
+  readonly #stopped = new AbortController();
+  /** Calls under way, by the user or token that makes them. */
+  readonly #calls = new Map<string, number>();
+
+  constructor(daemon: Daemon, options: HandlerOptions) {
+    this.#daemon = daemon;
+    this.#options = options;
+    this.#refusals = new Refusals(options.log);
+  }
+
+  /** Stops the calls that are under way. */
+  stop(): void {
+    this.#stopped.abort(new Error("the daemon stops"));
+  }
+
+  /** Answers a request of whom `admit` finds. */
+  async serve(request: IncomingMessage, response: ServerResponse, admit: () => Admission): Promise<void> {
+    const { socket } = request;
+    request.on("error", () => undefined);
+    response.on("error", () => undefined);
+    const reply = new Reply(response, request.headers.accept === LINES);
+    const gone = new AbortController();
+    const leave = (): void => gone.abort(new Error("the caller went away"));
+    socket.once("close", leave);
+    const signals = [gone.signal, this.#stopped.signal];
+    let caller: Caller | undefined;
+    let expiry: NodeJS.Timeout | undefined;
+    let isCounted = false;
+    try {
+      requireNoPage(request);
+      const admission = admit();
+      ({ caller } = admission);
+      const { revoked, expiresAt } = admission;
+      if (revoked !== undefined) signals.push(revoked);
+      if (expiresAt !== undefined)
+        expiry = setTimeout(
+          () => gone.abort(new Error("the token has expired")),
+          Math.min(expiresAt - Date.now(), LONGEST_TIMER_MS),
+        ).unref();
+      isCounted = this.#begin(caller);
+      if (request.method === "GET" && (await this.#describe(request, response, caller))) return;
+      const { name, body } = await readCall(request, this.#options.requestBytes);
+      if (isLasting(name)) isCounted = this.#end(caller);
+      // From here on something may have been begun, which the caller sees.
+      reply.open();
+      const told = {
+        signal: AbortSignal.any(signals),
+        onWarning: (message: string) => reply.warn(message),
+        onProgress: (progress: unknown) => reply.line({ progress }),
+        onItem: (item: unknown) => reply.item(item),
+      };
+      reply.end(await this.#answer(caller, { name, body, told }));
+    } catch (error) {
+      this.#fail({ request, response, reply }, toCairnError(error), caller);
+    } finally {
+      clearTimeout(expiry);
+      if (isCounted) this.#end(caller!);
+      socket.off("close", leave);
+    }
+  }
+
+  async #answer(caller: Caller, call: { name: string; body: Body; told: Told }): Promise<unknown> {
+    try {
+      return await answer(this.#daemon, caller, call);
+    } catch (error) {
+      const failed = toCairnError(error);
+      const { workspace, path } = call.body;
+      if (caller.isAgent) this.#refusals.ofAgent(caller, call.name, workspace ?? path, failed);
+      throw failed;
+    }
+  }
+
+  #fail(
+    { request, response, reply }: { request: IncomingMessage; response: ServerResponse; reply: Reply },
+    failed: CairnError,
+    caller: Caller | undefined,
+  ): void {
+    if (failed.code === "internal") this.#options.log(`${request.url}: ${failed.stack ?? failed.message}`);
+    if (caller?.isAgent === true) this.#refusals.ofAgent(caller, request.url ?? "", undefined, failed);
+    // What is left of a body that was refused is dropped, for as long as a request may take.
+    if (!request.complete) {
+      response.shouldKeepAlive = false;
+      request.resume();
+    }
+    if (!(failed instanceof NotAdmitted)) return reply.fail(failed);
+    this.#refusals.ofStranger(request.socket.remoteAddress ?? "the socket", failed);
+    response.shouldKeepAlive = false;
+    reply.refuse(failed);
+  }
+
+  /** Answers what is only read, by `GET`; false for anything else. */
+  async #describe({ url }: IncomingMessage, response: ServerResponse, caller: Caller): Promise<boolean> {
+    if (url === DOCUMENT) {
+      const { openApi } = await import("./openapi.ts");
+      response.writeHead(200, { "content-type": "application/json" }).end(JSON.stringify(openApi()));
+      return true;
+    }
+    if (url !== METRICS) return false;
+    const { metricsOf } = await import("./metrics.ts");
+    const text = metricsOf(this.#daemon.status(caller));
+    response.writeHead(200, { "content-type": "text/plain; version=0.0.4; charset=utf-8" }).end(text);
+    return true;
+  }
+
+  #begin(caller: Caller): true {
+    const key = keyOf(caller);
+    const all = [...this.#calls.values()].reduce((sum, each) => sum + each, 0);
+    const own = this.#calls.get(key) ?? 0;
+    const { calls } = this.#options;
+    const isRoot = caller.token === null && isOperator(caller);
+    if (isRoot ? all >= calls + FOR_ROOT : all >= calls || own >= Math.ceil(calls / SHARE))
+      throw new CairnError("busy", `${own} calls of yours and ${all} in all are under way`, {
+        hint: "try again when one of them has ended",
+      });
+    this.#calls.set(key, own + 1);
+    return true;
+  }
+
+  #end(caller: Caller): false {
+    const key = keyOf(caller);
+    const left = (this.#calls.get(key) ?? 1) - 1;
+    if (left > 0) this.#calls.set(key, left);
+    else this.#calls.delete(key);
+    return false;
+  }
+}
+
+function keyOf({ token, uid }: Caller): string {
+  return token ?? String(uid);
+}
+
+/** Accepts nothing more, lets calls end, and stops those that take longer than `graceMs`. */
+export async function endServer(
+  server: Server,
+  handler: RequestHandler,
+  { sockets, graceMs = GRACE_MS }: { sockets: () => Iterable<Socket>; graceMs?: number | undefined },
+): Promise<void> {
+  const closed = new Promise<void>((done) => server.close(() => done()));
+  server.closeIdleConnections();
+  const late = setTimeout(() => handler.stop(), graceMs);
+  const gone = setTimeout(() => {
+    for (const socket of sockets()) socket.destroy();
+  }, graceMs + 1_000);
+  await closed;
+  clearTimeout(late);
+  clearTimeout(gone);
+}

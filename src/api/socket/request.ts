@@ -1,0 +1,47 @@
+import type { IncomingMessage } from "node:http";
+import { fromWire } from "../../contract/wire.ts";
+import { CairnError } from "../../errors.ts";
+import type { Body } from "./calls.ts";
+
+/** Name and body of a call. Throws `not_found` and `usage`. */
+export async function readCall(request: IncomingMessage, most: number): Promise<{ name: string; body: Body }> {
+  const { method, url = "" } = request;
+  const [, name] = /^\/v1\/([A-Za-z]{1,40})$/.exec(url) ?? [];
+  if (name === undefined) throw new CairnError("not_found", "calls are POST /v1/<verb>");
+  if (method !== "POST") throw new CairnError("usage", `${method} is not known here; calls are POST /v1/<verb>`);
+  return { name, body: parsed(await readBody(request, most)) };
+}
+
+/** The body of a request as text. Throws `usage` for one of more than `most` bytes. */
+async function readBody(request: IncomingMessage, most: number): Promise<string> {
+  const pieces: Buffer[] = [];
+  let bytes = 0;
+  for await (const piece of request as AsyncIterable<Buffer>) {
+    bytes += piece.length;
+    if (bytes > most) throw new CairnError("usage", `a request has at most ${most} bytes`);
+    pieces.push(piece);
+  }
+  return Buffer.concat(pieces).toString("utf8");
+}
+
+/** Throws `permission` for a request that a web page makes, which can reach what listens on its machine. */
+export function requireNoPage({ headers }: IncomingMessage): void {
+  if (headers.origin !== undefined || headers["sec-fetch-site"] !== undefined)
+    throw new CairnError("permission", "this is not for web pages");
+}
+
+function parsed(text: string): Body {
+  let value: unknown;
+  try {
+    value = text === "" ? {} : fromWire(text);
+  } catch {
+    throw new CairnError("usage", "the request is not JSON");
+  }
+  const { options } = (value ?? {}) as { options?: unknown };
+  if (isObject(value) && (options === undefined || isObject(options))) return value;
+  throw new CairnError("usage", "the request is to be a JSON object, and its options too");
+}
+
+function isObject(value: unknown): value is Body {
+  return typeof value === "object" && value !== null && !Array.isArray(value);
+}

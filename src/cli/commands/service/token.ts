@@ -1,0 +1,95 @@
+import type { Of } from "../../../contract/schema.ts";
+import { DAEMON_CALLS, type TokenInfo } from "../../../contract/daemon.ts";
+import type { CommandDefinition } from "../../command.ts";
+import { checkSpan, type Input, usage } from "../../input.ts";
+import { formatAge, printable } from "../../render/format.ts";
+import { renderTable } from "../../render/table.ts";
+import { askDaemon } from "./status.ts";
+
+const ACTIONS = ["create", "list", "revoke"];
+const OF_CREATE = ["agent", "person", "workspace", "expires", "name"];
+
+export const command: CommandDefinition = {
+  name: "service token",
+  arguments: [
+    { name: "<action>", text: "create, list or revoke", completes: ACTIONS },
+    { name: "[id]", text: "revoke: which, by its id" },
+  ],
+  options: [
+    { flags: "--agent", text: "create: it can save, look, go back and fork, and lose nothing (default)" },
+    { flags: "--person", text: "create: it can do all that you can" },
+    { flags: "--workspace <dir>", text: "create: a folder to which it is narrowed", repeat: true },
+    { flags: "--expires <span>", text: "create: how long it counts, from 1h to 366d; default 30d" },
+    { flags: "--name <text>", text: "create: what it is for" },
+  ],
+  examples: [
+    {
+      line: "cairn service token create --workspace ~/project",
+      text: "for an agent that works there; it is shown once",
+    },
+    { line: "cairn service token list", text: "yours; to root all" },
+    { line: "cairn service token revoke 0123456789abcdef", text: "it counts no more from now on" },
+  ],
+  async run(context, input) {
+    const action = input.required(0);
+    const id = input.argument(1);
+    if (!ACTIONS.includes(action))
+      throw usage(`service token knows ${ACTIONS.join(", ")}; found ${JSON.stringify(action)}`);
+    if ((action === "revoke") !== (id !== undefined))
+      throw usage(action === "revoke" ? "service token revoke wants an ID" : `service token ${action} takes no ID`);
+    const options = optionsOf(input, (dir) => context.absolute(dir));
+    if (action !== "create" && Object.keys(options).length > 0)
+      throw usage(`--${OF_CREATE.join(", --")} work with service token create only`);
+    const { style } = context;
+    if (action === "create") {
+      const made = (await askDaemon("tokenCreate", { options })) as Of<typeof DAEMON_CALLS.tokenCreate.output>;
+      const whose = made.kind === "agent" ? "an agent" : "a person";
+      return {
+        data: made,
+        text: () =>
+          [
+            made.token,
+            style.dim(`  for ${whose}, until ${made.expires_at}; it is shown this once, and ends before with:`),
+            style.cyan(`  cairn service token revoke ${made.token_id}`),
+          ].join("\n"),
+      };
+    }
+    if (action === "revoke") {
+      const revoked = (await askDaemon("tokenRevoke", { id })) as TokenInfo;
+      return {
+        data: revoked,
+        text: () => `${style.green("revoked")} ${revoked.token_id} ${printable(revoked.name)}`.trimEnd(),
+      };
+    }
+    const tokens = (await askDaemon("tokenList")) as TokenInfo[];
+    return { data: { tokens }, paged: true, text: async () => render(tokens) };
+  },
+};
+
+function optionsOf(input: Input, absolute: (dir: string) => string): Record<string, unknown> {
+  const [isAgent, isPerson] = [input.flag("agent"), input.flag("person")];
+  if (isAgent && isPerson) throw usage("--agent and --person exclude each other");
+  const workspaces = input.list("workspace").map(absolute);
+  const given = {
+    kind: isPerson ? "person" : isAgent ? "agent" : undefined,
+    workspaces: workspaces.length === 0 ? undefined : workspaces,
+    expires: checkSpan(input.text("expires"), "--expires"),
+    name: input.text("name"),
+  };
+  return Object.fromEntries(Object.entries(given).filter(([, value]) => value !== undefined));
+}
+
+async function render(tokens: readonly TokenInfo[]): Promise<string> {
+  if (tokens.length === 0) return "no tokens; `cairn service token create` makes one";
+  const now = Date.now();
+  const rows = tokens.map(({ token_id, kind, uid, created_at, expires_at, workspaces, name }) => [
+    token_id,
+    kind,
+    `uid ${uid}`,
+    `made ${formatAge(created_at, now)}`,
+    Date.parse(expires_at) <= now ? "expired" : `until ${expires_at.slice(0, 16)}Z`,
+    workspaces === null ? "all workspaces" : workspaces.map(({ path }) => printable(path)).join(", "),
+    printable(name),
+  ]);
+  return (await renderTable(rows, [])).join("\n");
+}

@@ -1,0 +1,186 @@
+import { createHash, randomBytes, timingSafeEqual } from "node:crypto";
+import { join } from "node:path";
+import type { TokenInfo, TokenOptions } from "../contract/daemon.ts";
+import { CairnError } from "../errors.ts";
+import { encodeChecked, rawPath } from "../formats/records/record.ts";
+import {
+  decodeTokens,
+  encodeTokens,
+  type KeptToken,
+  type TokensFile,
+  type TokenWorkspace,
+} from "../formats/records/tokens.ts";
+import { durableWrite } from "../fs/durable.ts";
+import { displayPath } from "../fs/safe-path.ts";
+import { before, parseSpan } from "../workspace/care/retention.ts";
+import { type Caller, isOperator, isWholeOperator } from "./peer.ts";
+import { readOrSetAside } from "./state-file.ts";
+
+const MAX_FILE_BYTES = 16 << 20;
+/** Tokens that one user may have at once; operators are not bound. */
+const MOST_OF_ONE = 100;
+const DEFAULT_SPAN = "30d";
+const LONGEST_MS = 366 * 24 * 3_600_000;
+const FORM = /^cairn_([0-9a-f]{16})_([0-9a-f]{64})$/;
+
+/** Nobody is known by what a request has for a token. `details.reason` is for the log. */
+export class NotAdmitted extends CairnError {
+  constructor(reason: string) {
+    super("permission", "this needs a token that counts", {
+      hint: "send it as `Authorization: Bearer TOKEN`; its person makes one: `cairn service token create`",
+      details: { reason },
+    });
+  }
+}
+
+/** A caller whom a token names, until it ends. */
+export interface Admitted {
+  caller: Caller;
+  /** Fires when the token is revoked. */
+  revoked: AbortSignal;
+  expiresAt: number;
+}
+
+/**
+ * Tokens by which programs act for a user. They are in one file, which is replaced as a whole: the rename is the commit of each
+ * change, and a kill leaves the tokens of before or of after it.
+ */
+export class Tokens {
+  readonly #path: string;
+  #file: TokensFile = { tokens: [] };
+  #tokens = new Map<string, KeptToken>();
+  readonly #ends = new Map<string, AbortController>();
+
+  constructor(directory: string) {
+    this.#path = join(directory, "tokens.json");
+  }
+
+  /** Reads them: sentences for the log. Where the file is damaged no token counts. Throws `newer_version`. */
+  load(): string[] {
+    const notes: string[] = [];
+    const read = readOrSetAside(this.#path, MAX_FILE_BYTES, decodeTokens, notes);
+    if (read !== null) this.#keep(read.value);
+    return notes.map((each) => `${each}; no token counts that was made before`);
+  }
+
+  /** A token that acts for its maker, and its secret, which is told to nobody again. Throws `usage`, `refused`. */
+  create(
+    maker: Caller,
+    { kind = "agent", expires = DEFAULT_SPAN, name = "" }: TokenOptions,
+    workspaces: TokenWorkspace[] | null,
+  ): TokenInfo & { token: string } {
+    if (kind === "agent" && workspaces === null)
+      throw new CairnError("usage", "the token of an agent names the workspaces on which it may act", {
+        hint: "name each with --workspace DIR",
+      });
+    const now = Date.now();
+    const { years, months, days, hours } = parseSpan(expires);
+    const ends = before(now, { years: -years, months: -months, days: -days, hours: -hours });
+    if (!(ends > now && ends <= now + LONGEST_MS))
+      throw new CairnError("usage", `a token lasts from 1h to 366d, and not ${expires}`);
+    const own = this.#alive().filter(({ uid }) => uid === maker.uid).length;
+    if (own >= MOST_OF_ONE && !isOperator(maker))
+      throw new CairnError("refused", `you have ${own} tokens, and no more are made`, {
+        hint: "revoke some: `cairn service token revoke ID`",
+      });
+    const [id, secret] = [randomBytes(8).toString("hex"), randomBytes(32).toString("hex")];
+    const kept: KeptToken = {
+      id,
+      name,
+      kind,
+      uid: maker.uid,
+      gid: maker.gid,
+      secret_sha256: digestOf(secret).toString("hex"),
+      created_at: new Date(now).toISOString(),
+      expires_at: new Date(ends).toISOString(),
+      workspaces,
+    };
+    this.#change([...this.#alive(), kept]);
+    return { ...infoOf(kept), token: `cairn_${id}_${secret}` };
+  }
+
+  /** Those of a user; to operators all. */
+  list(caller: Caller): TokenInfo[] {
+    return [...this.#tokens.values()].filter((each) => isTheirs(caller, each)).map(infoOf);
+  }
+
+  /** From now on it counts no more, and calls by it end. Throws `not_found`, and what the system says: it counts again after a restart then. */
+  revoke(caller: Caller, id: string): TokenInfo {
+    const token = this.#tokens.get(id);
+    if (token === undefined || !isTheirs(caller, token))
+      throw new CairnError("not_found", `you have no token ${JSON.stringify(id.slice(0, 40))}`, {
+        hint: "`cairn service token list` has the ids",
+      });
+    // On a full disk, too.
+    this.#tokens.delete(id);
+    this.#ends.get(id)?.abort(new Error("the token was revoked"));
+    this.#ends.delete(id);
+    this.#change(this.#alive());
+    return infoOf(token);
+  }
+
+  /** A fork is one of the workspaces of the token with which it was made. */
+  addWorkspace(id: string, workspace: TokenWorkspace): void {
+    this.#change(
+      this.#alive().map((each) =>
+        each.id === id && each.workspaces !== null ? { ...each, workspaces: [...each.workspaces, workspace] } : each,
+      ),
+    );
+  }
+
+  /** The caller whom an `Authorization` header names. Throws `NotAdmitted`. */
+  admit(authorization: string | undefined, agents: ReadonlySet<number>): Admitted {
+    const [, given] = /^Bearer +(\S{1,200})$/i.exec(authorization ?? "") ?? [];
+    const [, id, secret] = FORM.exec(given ?? "") ?? [];
+    if (id === undefined)
+      throw new NotAdmitted(authorization === undefined ? "without a token" : "with something that is no token");
+    const token = this.#tokens.get(id);
+    if (token === undefined) throw new NotAdmitted(`with token ${id}, which is not known or was revoked`);
+    if (!timingSafeEqual(digestOf(secret!), Buffer.from(token.secret_sha256, "hex")))
+      throw new NotAdmitted(`with a wrong secret for token ${id}`);
+    const expiresAt = Date.parse(token.expires_at);
+    if (Date.now() >= expiresAt) throw new NotAdmitted(`with token ${id}, which has expired`);
+    const { uid, gid, kind, workspaces } = token;
+    const only = workspaces === null ? null : new Set(workspaces.map((each) => each.id));
+    let end = this.#ends.get(id);
+    if (end === undefined) this.#ends.set(id, (end = new AbortController()));
+    const caller = { pid: 0, uid, gid, isAgent: kind === "agent" || agents.has(uid), token: id, only };
+    return { caller, revoked: end.signal, expiresAt };
+  }
+
+  #alive(): KeptToken[] {
+    const now = Date.now();
+    return [...this.#tokens.values()].filter((each) => Date.parse(each.expires_at) > now);
+  }
+
+  #change(tokens: KeptToken[]): void {
+    const file = { ...this.#file, tokens };
+    durableWrite(this.#path, encodeChecked(file, encodeTokens, decodeTokens), { mode: 0o600 });
+    this.#keep(file);
+  }
+
+  #keep(file: TokensFile): void {
+    this.#file = file;
+    this.#tokens = new Map(file.tokens.map((each) => [each.id, each]));
+  }
+}
+
+function digestOf(secret: string): Buffer {
+  return createHash("sha256").update(secret).digest();
+}
+
+function isTheirs(caller: Caller, { uid }: KeptToken): boolean {
+  return uid === caller.uid || isWholeOperator(caller);
+}
+
+function infoOf({ id, name, kind, uid, created_at, expires_at, workspaces }: KeptToken): TokenInfo {
+  return {
+    token_id: id,
+    name,
+    kind,
+    uid,
+    created_at,
+    expires_at,
+    workspaces: workspaces?.map((each) => displayPath(rawPath(each))) ?? null,
+  };
+}

@@ -1,0 +1,64 @@
+import { Fields } from "../fields.ts";
+import { checkPath, decodeRecord, encodeRecord, type RecordedPath } from "./record.ts";
+
+/** Tokens of a daemon, without their secrets. Layout: docs/formats/tokens.md. */
+const FORMAT = "cairn.tokens";
+const VERSION = 1;
+
+/** `agent`: may do what cannot lose anything, in the workspaces that it names; `person`: all that its maker may. */
+export const TOKEN_KINDS = ["agent", "person"] as const;
+export type TokenKind = (typeof TOKEN_KINDS)[number];
+
+export interface TokenWorkspace extends RecordedPath {
+  /** It counts; the path is for people, as it was when the workspace was named. */
+  id: string;
+}
+
+export interface KeptToken {
+  id: string;
+  /** In its maker's words; may be empty. */
+  name: string;
+  kind: TokenKind;
+  /** The user for whom it acts: its maker. */
+  uid: number;
+  gid: number;
+  /** SHA-256 of the secret, in hex. */
+  secret_sha256: string;
+  created_at: string;
+  expires_at: string;
+  /** Null: all of its maker's. */
+  workspaces: TokenWorkspace[] | null;
+}
+
+export interface TokensFile {
+  tokens: KeptToken[];
+}
+
+export function encodeTokens(file: TokensFile): Uint8Array {
+  return encodeRecord(file, FORMAT, VERSION);
+}
+
+/** Members that a later writer added are kept, at any depth. Throws `damaged` naming the field, or `newer_version`. */
+export function decodeTokens(bytes: Uint8Array): TokensFile {
+  const { value, fields } = decodeRecord(bytes, FORMAT, VERSION);
+  fields.list("tokens", (element, label) => {
+    const token = new Fields(element, label);
+    token.hex("id", 16);
+    token.text("name", 200);
+    const kind = token.text("kind", 100);
+    if (!TOKEN_KINDS.includes(kind as TokenKind)) throw token.wrong("kind", `one of ${TOKEN_KINDS.join(", ")}`);
+    for (const key of ["uid", "gid"]) token.integer(key, 2 ** 32 - 1);
+    token.hex("secret_sha256", 64);
+    for (const key of ["created_at", "expires_at"]) token.time(key);
+    if (!token.isNull("workspaces")) token.list("workspaces", checkWorkspace);
+    // Null would be everything.
+    else if (kind === "agent") throw token.wrong("workspaces", "a list");
+  });
+  return value as unknown as TokensFile;
+}
+
+function checkWorkspace(element: unknown, label: string): void {
+  const fields = new Fields(element, label);
+  checkPath(fields);
+  fields.hex("id", 32);
+}
