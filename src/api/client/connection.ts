@@ -1,5 +1,7 @@
-import { Agent, type IncomingMessage, request } from "node:http";
+import { Agent, type IncomingMessage, request, type RequestOptions } from "node:http";
+import { Agent as SecureAgent, request as secureRequest } from "node:https";
 import { createInterface } from "node:readline";
+import { getCACertificates } from "node:tls";
 import { errorOf, type ErrorRecord } from "../../contract/error-record.ts";
 import { fromWire, toWire } from "../../contract/wire.ts";
 import type { CallOptions, Progress } from "../../contract/index.ts";
@@ -18,13 +20,45 @@ export type Members = Readonly<Record<string, unknown>>;
 /** No daemon answers on a socket: what it would do has to be done here. */
 export class NoDaemon extends CairnError {}
 
-/** Calls to a daemon on its socket, with connections that are kept. */
-export class Connection {
-  readonly socket: string;
-  readonly #agent = new Agent({ keepAlive: true, maxSockets: 16 });
+/** A daemon on TCP. */
+export interface Remote {
+  /** As `https://host:7777`. */
+  url: string;
+  token: string;
+  /** Certificates in PEM that count beside those of the system, as one that signed itself. */
+  ca?: string | Uint8Array;
+}
 
-  constructor(socket: string) {
-    this.socket = socket;
+const KEPT = { keepAlive: true, maxSockets: 16 };
+
+/** Calls to a daemon on its socket or on TCP, with connections that are kept. */
+export class Connection {
+  readonly #agent: Agent;
+  readonly #shown: string;
+  readonly #request: typeof request;
+  readonly #where: RequestOptions;
+
+  /** `at`: the path of its socket, or where it is on TCP. Throws `usage` for a URL that is none. */
+  constructor(at: string | Remote) {
+    if (typeof at === "string") {
+      this.#shown = printablePath(at);
+      [this.#agent, this.#request, this.#where] = [new Agent(KEPT), request, { socketPath: at }];
+      return;
+    }
+    const { hostname, port, protocol, origin, pathname } = URL.parse(at.url) ?? {};
+    const isSecure = protocol === "https:";
+    if (hostname === undefined || !(isSecure || protocol === "http:") || pathname !== "/")
+      throw new CairnError("usage", "url is to be the address of a daemon, as https://host:7777");
+    if (!/^[\x21-\x7e]+$/.test(at.token)) throw new CairnError("usage", "token is to be one that a daemon made");
+    this.#shown = origin!;
+    this.#where = {
+      host: hostname.replace(/^\[(.*)\]$/, "$1"),
+      port: port === "" ? (isSecure ? 443 : 80) : port,
+      headers: { authorization: `Bearer ${at.token}` },
+    };
+    const ca = at.ca === undefined ? {} : { ca: [...getCACertificates(), Buffer.from(at.ca).toString("utf8")] };
+    this.#agent = isSecure ? new SecureAgent({ ...KEPT, ...ca }) : new Agent(KEPT);
+    this.#request = isSecure ? secureRequest : request;
   }
 
   /** Throws what the daemon answers, `interrupted`, `NoDaemon` where none is there, and `io` where it goes away. */
@@ -72,15 +106,20 @@ export class Connection {
   #gone(cause: unknown, isTaken: boolean): CairnError {
     const { code } = (cause ?? {}) as NodeJS.ErrnoException;
     if (code === "ENOENT" || code === "ECONNREFUSED")
-      return new NoDaemon("not_found", `no daemon answers on ${printablePath(this.socket)}`, { cause });
-    if (code === "EACCES")
-      return new NoDaemon("permission", `you may not connect to ${printablePath(this.socket)}`, { cause });
+      return new NoDaemon("not_found", `no daemon answers on ${this.#shown}`, { cause });
+    if (code === "EACCES") return new NoDaemon("permission", `you may not connect to ${this.#shown}`, { cause });
+    const isRefused = code === undefined || code === "ECONNRESET" || code === "EPIPE";
+    if (!isTaken && !isRefused)
+      return new CairnError("io", `${this.#shown}: ${(cause as Error).message}`, {
+        hint: "nothing was begun; where its certificate is not known here, name it in `ca`",
+        cause,
+      });
     if (!isTaken)
-      return new CairnError("busy", `the daemon on ${printablePath(this.socket)} takes no more callers now`, {
+      return new CairnError("busy", `the daemon on ${this.#shown} takes no more callers now`, {
         hint: "nothing was begun; try again soon",
         cause,
       });
-    return new CairnError("io", `the daemon on ${printablePath(this.socket)} went away before it answered`, {
+    return new CairnError("io", `the daemon on ${this.#shown} went away before it answered`, {
       hint: "what it had begun is whole or is taken back when it starts again: look with `cairn status`",
       cause,
     });
@@ -88,9 +127,10 @@ export class Connection {
 
   #post(name: string, body: string, signal: AbortSignal | undefined): Promise<IncomingMessage> {
     const { promise, resolve, reject } = Promise.withResolvers<IncomingMessage>();
-    const headers = { accept: "application/x-ndjson", "content-length": Buffer.byteLength(body) };
-    const call = request(
-      { socketPath: this.socket, path: `/v1/${name}`, method: "POST", headers, agent: this.#agent, signal },
+    const length = Buffer.byteLength(body);
+    const headers = { ...this.#where.headers, accept: "application/x-ndjson", "content-length": length };
+    const call = this.#request(
+      { ...this.#where, path: `/v1/${name}`, method: "POST", headers, agent: this.#agent, signal },
       resolve,
     );
     call.on("error", reject);

@@ -5,31 +5,19 @@ import {
   type CallOptions,
   CLIENT_VERBS,
   type Client,
-  type Conversion,
-  type EngineReason,
   LIBRARY_VERBS,
   type RunOptions,
   type SaveOptions,
   type SaveResult,
   type WorkspaceInfo,
-  type WorkspaceRef,
 } from "../../contract/index.ts";
+import type { Reference } from "../../contract/daemon.ts";
 import type { Verb } from "../../contract/verb.ts";
 import { SYSTEM_SOCKET, userSocket } from "../../daemon/places.ts";
 import { CairnError, toCairnError } from "../../errors.ts";
 import { absolutePath } from "../../fs/users.ts";
-import type { ControlId } from "../../ids.ts";
-import { Connection, type Members, NoDaemon } from "./connection.ts";
-
-/** A workspace as a daemon names it. */
-export interface Reference {
-  workspace: WorkspaceRef;
-  control_id: ControlId;
-  created: boolean;
-  engine_reasons: EngineReason[];
-  followed_from: string | null;
-  conversion: Conversion | null;
-}
+import { isForOwners, type Options } from "../socket/capabilities.ts";
+import { Connection, type Members, NoDaemon, type Remote } from "./connection.ts";
 
 type AnyMethod = (...given: unknown[]) => unknown;
 type Local = () => Promise<CairnLibrary>;
@@ -42,29 +30,77 @@ export function socketsToAsk(env = process.env): string[] {
   return all.filter((each) => each !== null && existsSync(each)) as string[];
 }
 
-/** The library, with what a daemon serves done by the daemon, and all else here. */
-export function servedLibrary(sockets: readonly string[], local: Local): CairnLibrary {
-  const connections = sockets.map((each) => new Connection(each));
-  const own = new Served(connections, local);
+/** The library, with what a daemon serves done by the daemon, and all else here; `local` null: by the daemon, too. */
+export function servedLibrary(daemons: readonly (string | Remote)[], local: Local | null): CairnLibrary {
+  const isHere = daemons.every((each) => typeof each === "string");
+  const connections = daemons.map((each) => new Connection(each));
+  const own = new Served(connections, { local, isHere });
   const methods: Record<string, AnyMethod> = {};
-  for (const name of Object.keys(LIBRARY_VERBS)) {
+  for (const [name, verb] of Object.entries(LIBRARY_VERBS as Readonly<Record<string, Verb>>)) {
     methods[name] = async (...given) => {
       const whole = (own as unknown as Record<string, AnyMethod>)[name];
       if (whole !== undefined) return whole.apply(own, given);
-      return ((await local()) as unknown as Record<string, AnyMethod>)[name]!(...given);
+      if (local !== null) return ((await local()) as unknown as Record<string, AnyMethod>)[name]!(...given);
+      return own.any(async (each) => each.call(name, membersOf(verb, given), optionsOf(verb, given)));
     };
   }
   return methods as unknown as CairnLibrary;
 }
 
+/** Arguments of a verb by their names, as a daemon takes them. */
+function membersOf({ takes, options }: Verb, given: readonly unknown[]): Members {
+  const members = Object.fromEntries(takes.map((each, i) => [each.name, given[i]]));
+  return options === null ? members : { ...members, options: given[takes.length] ?? {} };
+}
+
+function optionsOf({ takes }: Verb, given: readonly unknown[]): CallOptions {
+  return (given[takes.length] ?? {}) as CallOptions;
+}
+
+function noDaemon(): CairnError {
+  return new CairnError("unsupported", "no daemon does this, or serves this folder", {
+    hint: "the package itself does it, without a daemon: import it in place of its client",
+  });
+}
+
+interface Where {
+  local: Local | null;
+  /** True: paths of the daemon are those of this machine. */
+  isHere: boolean;
+}
+
 /** Verbs of the library that a daemon is asked about. */
 class Served implements Pick<CairnLibrary, "find" | "open" | "openOrAdopt" | "adopt" | "listWorkspaces"> {
   readonly #connections: Connection[];
-  readonly #local: Local;
+  readonly #where: Where;
 
-  constructor(connections: Connection[], local: Local) {
+  constructor(connections: Connection[], where: Where) {
     this.#connections = connections;
-    this.#local = local;
+    this.#where = where;
+  }
+
+  async #local(): Promise<CairnLibrary> {
+    const { local } = this.#where;
+    if (local === null) throw noDaemon();
+    return local();
+  }
+
+  /** The first daemon's that is there. Throws `unsupported` where none is. */
+  async any<T>(work: (connection: Connection) => Promise<T>): Promise<T> {
+    for (const connection of this.#connections.slice()) {
+      try {
+        return await work(connection);
+      } catch (error) {
+        this.#lose(connection, error);
+      }
+    }
+    throw noDaemon();
+  }
+
+  /** Throws any error but that no daemon is there: that one is asked no more. One that was named by its address is missed. */
+  #lose(connection: Connection, error: unknown): void {
+    if (!(error instanceof NoDaemon) || !this.#where.isHere) throw error;
+    this.#connections.splice(this.#connections.indexOf(connection), 1);
   }
 
   /** The first daemon that serves a path, and its workspace there. */
@@ -74,8 +110,7 @@ class Served implements Pick<CairnLibrary, "find" | "open" | "openOrAdopt" | "ad
         const found = (await connection.call("at", { path }, options)) as Reference | null;
         if (found !== null) return { connection, found };
       } catch (error) {
-        if (!(error instanceof NoDaemon)) throw error;
-        this.#connections.splice(this.#connections.indexOf(connection), 1);
+        this.#lose(connection, error);
       }
     }
     return null;
@@ -84,7 +119,7 @@ class Served implements Pick<CairnLibrary, "find" | "open" | "openOrAdopt" | "ad
   async find(...given: Parameters<CairnLibrary["find"]>): Promise<string | null> {
     const [path, options = {}] = given;
     const served = (await this.#at(path, options as CallOptions))?.found.workspace.path ?? null;
-    if (served !== null && isSamePlace(served, path)) return served;
+    if ((served !== null && isSamePlace(served, path)) || this.#where.local === null) return served;
     // The nearer one counts, whoever keeps it.
     const own = await (await this.#local()).find(...given);
     return own === null || (served !== null && served.length > own.length) ? served : own;
@@ -99,6 +134,9 @@ class Served implements Pick<CairnLibrary, "find" | "open" | "openOrAdopt" | "ad
 
   async openOrAdopt(...given: Parameters<CairnLibrary["openOrAdopt"]>): Promise<Client> {
     const [path, options = {}] = given;
+    const register = async (connection: Connection): Promise<Client> =>
+      this.#client({ connection, found: (await connection.call("register", { path, options }, options)) as Reference });
+    if (this.#where.local === null) return this.any(register);
     if (options.controlDirectory !== undefined) return (await this.#local()).openOrAdopt(...given);
     const served = await this.#at(path, options);
     if (served !== null && isSamePlace(served.found.workspace.path, path)) return this.#client(served);
@@ -107,8 +145,7 @@ class Served implements Pick<CairnLibrary, "find" | "open" | "openOrAdopt" | "ad
     const known = await local.find(path);
     if (connection === undefined || (known !== null && isSamePlace(known, path))) return local.openOrAdopt(...given);
     await refuseOwnInside(local, path, options);
-    const found = (await connection.call("register", { path, options }, options)) as Reference;
-    return this.#client({ connection, found });
+    return register(connection);
   }
 
   async adopt(...given: Parameters<CairnLibrary["adopt"]>): Promise<Client> {
@@ -120,20 +157,21 @@ class Served implements Pick<CairnLibrary, "find" | "open" | "openOrAdopt" | "ad
 
   async listWorkspaces(...given: Parameters<CairnLibrary["listWorkspaces"]>): Promise<WorkspaceInfo[]> {
     const infos = new Map<string, WorkspaceInfo>();
-    for (const each of await (await this.#local()).listWorkspaces(...given)) infos.set(`${each.id} ${each.path}`, each);
+    const own = this.#where.local === null ? [] : await (await this.#local()).listWorkspaces(...given);
+    for (const each of own) infos.set(`${each.id} ${each.path}`, each);
     for (const connection of this.#connections) {
       try {
         const served = (await connection.call("list", {}, given[0])) as WorkspaceInfo[];
         for (const each of served) infos.set(`${each.id} ${each.path}`, each);
       } catch (error) {
-        if (!(error instanceof NoDaemon)) throw error;
+        if (!(error instanceof NoDaemon) || !this.#where.isHere) throw error;
       }
     }
     return [...infos.values()].sort((a, b) => (a.path < b.path ? -1 : Number(a.path > b.path)));
   }
 
   #client({ connection, found }: { connection: Connection; found: Reference }): Client {
-    return remoteClient(connection, found, this.#local);
+    return remoteClient(connection, found, this.#where);
   }
 }
 
@@ -172,12 +210,13 @@ function isSamePlace(served: string, asked: string): boolean {
 }
 
 /** A client whose verbs a daemon does, but for those that it leaves to its callers. */
-function remoteClient(connection: Connection, found: Reference, local: Local): Client {
+function remoteClient(connection: Connection, found: Reference, { local, isHere }: Where): Client {
   const { workspace } = found;
   const { path } = workspace;
   let here: Promise<Client> | undefined;
   const inPlace = async (): Promise<Client> =>
     (here ??= (async () => {
+      if (local === null) throw noDaemon();
       try {
         return await (await local()).open(path, { controlDirectory: workspace.control_directory });
       } catch (error) {
@@ -193,37 +232,34 @@ function remoteClient(connection: Connection, found: Reference, local: Local): C
         );
       }
     })());
-  const methods: Record<string, AnyMethod> = {};
-  for (const [name, verb] of Object.entries(CLIENT_VERBS as Readonly<Record<string, Verb>>)) {
-    const members = (given: readonly unknown[]): Members => ({
-      workspace: path,
-      ...Object.fromEntries(verb.takes.map((each, i) => [each.name, given[i]])),
-      ...(verb.options === null ? {} : { options: given[verb.takes.length] ?? {} }),
-    });
-    const options = (given: readonly unknown[]): CallOptions => (given[verb.takes.length] ?? {}) as CallOptions;
-    if (verb.how === "stream") {
-      methods[name] = (...given) => connection.stream(name, members(given), options(given));
-      continue;
+  const methods = methodsOf(connection, path);
+  if (local !== null)
+    for (const [name, verb] of Object.entries(CLIENT_VERBS as Readonly<Record<string, Verb>>)) {
+      const served = methods[name]!;
+      if (verb.how === "stream") continue;
+      methods[name] = async (...given) => {
+        const own = async (): Promise<unknown> =>
+          ((await inPlace()) as unknown as Record<string, AnyMethod>)[name]!(...given);
+        if (!isForOwners(name, optionsOf(verb, given) as Options)) return own();
+        try {
+          return await served(...given);
+        } catch (error) {
+          if (error instanceof CairnError && error.details?.["served"] === false) return own();
+          throw error;
+        }
+      };
     }
-    methods[name] = async (...given) => {
-      try {
-        return await connection.call(name, members(given), options(given));
-      } catch (error) {
-        const isOurs = error instanceof CairnError && error.details?.["served"] === false;
-        if (!isOurs) throw error;
-        return ((await inPlace()) as unknown as Record<string, AnyMethod>)[name]!(...given);
-      }
+  if (isHere) {
+    const { read } = methods;
+    methods["read"] = (...given) => (given[0] === null ? readHere(path, given) : read!(...given));
+    // The program is the caller's, and what lies before and after it the daemon's.
+    methods["run"] = async (command, options) => {
+      const { run } = await import("../../operations/run.ts");
+      const save = async (saving: SaveOptions): Promise<SaveResult> =>
+        (await connection.call("save", { workspace: path, options: saving }, saving)) as SaveResult;
+      return run(command as string[], (options ?? {}) as RunOptions, { save, root: path });
     };
   }
-  const { read } = methods;
-  methods["read"] = (...given) => (given[0] === null ? readHere(path, given) : read!(...given));
-  // The program is the caller's, and what lies before and after it the daemon's.
-  methods["run"] = async (command, options) => {
-    const { run } = await import("../../operations/run.ts");
-    const save = async (saving: SaveOptions): Promise<SaveResult> =>
-      (await connection.call("save", { workspace: path, options: saving }, saving)) as SaveResult;
-    return run(command as string[], (options ?? {}) as RunOptions, { save, root: path });
-  };
   const facts: Omit<Client, keyof typeof CLIENT_VERBS> & Pick<Client, "workspacePath" | "sealWhenIdle"> = {
     repoRoot: path,
     repoId: found.control_id,
@@ -247,4 +283,24 @@ function remoteClient(connection: Connection, found: Reference, local: Local): C
     },
   };
   return Object.assign(methods, facts) as unknown as Client;
+}
+
+/** Whoever carries out calls by their names. */
+export interface Calls {
+  call(name: string, members: Members, options?: CallOptions): Promise<unknown>;
+  stream(name: string, members: Members, options?: CallOptions): AsyncIterable<unknown>;
+}
+
+/** The verbs of a workspace, each done by a call. */
+export function methodsOf(calls: Calls, workspace: string): Record<string, AnyMethod> {
+  return Object.fromEntries(
+    Object.entries(CLIENT_VERBS as Readonly<Record<string, Verb>>).map(([name, verb]) => [
+      name,
+      (...given: unknown[]) => {
+        const members = { workspace, ...membersOf(verb, given) };
+        const options = optionsOf(verb, given);
+        return verb.how === "stream" ? calls.stream(name, members, options) : calls.call(name, members, options);
+      },
+    ]),
+  );
 }

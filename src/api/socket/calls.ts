@@ -10,7 +10,8 @@ import type { Daemon } from "../../daemon/daemon.ts";
 import { type Caller, isOperator, mayByBits, type Peer, requireRootsPlace } from "../../daemon/peer.ts";
 import { CairnError } from "../../errors.ts";
 import { rawPath } from "../../formats/records/record.ts";
-import { callOf, isForWriters, isPlaceOf, looks, requireCapability } from "./capabilities.ts";
+import { callOf, isForWriters, isPlaceOf, looks } from "./capabilities.ts";
+import { requireCapability } from "./require-capability.ts";
 
 /** Members of a request's body: the workspace's path, the verb's arguments by their names, and its options. */
 export type Body = Readonly<Record<string, unknown>>;

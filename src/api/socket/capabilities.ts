@@ -2,15 +2,13 @@ import { DAEMON_CALLS } from "../../contract/daemon.ts";
 import { CLIENT_VERBS, LIBRARY_VERBS } from "../../contract/index.ts";
 import type { Entries, Notes } from "../../contract/schema.ts";
 import type { Verb } from "../../contract/verb.ts";
-import { type Caller, isWholeOperator } from "../../daemon/peer.ts";
-import { CairnError } from "../../errors.ts";
 
 /** Who may make which call, with which options: the one table of it. */
 
 /** Members of a call's options, as they come. */
 export type Options = Readonly<Record<string, unknown>> | undefined;
 
-interface Capability {
+export interface Capability {
   /** It only looks: any number go on at once, and beside one that changes something. */
   looks?: true;
   /** Also for those who may write to a folder that is not theirs: they get no content, and remove no points. */
@@ -93,7 +91,7 @@ const ITS_OWN = "it gives something that is open in its caller's own process";
 const A_PROGRAM = "it runs a program, which is its caller's to run";
 
 /** Verbs that nobody can have done by a daemon, and why. */
-const UNSERVED: Readonly<Record<string, string>> = {
+export const UNSERVED: Readonly<Record<string, string>> = {
   open: "`register` opens a folder that is kept, and keeps it",
   adopt: "`register` keeps a folder",
   openOrAdopt: "`register` opens a folder, or keeps it",
@@ -111,7 +109,7 @@ const UNSERVED: Readonly<Record<string, string>> = {
   sealWhenIdle: "a daemon seals what is asked for alone",
 };
 
-function rowOf(name: string): Capability | undefined {
+export function rowOf(name: string): Capability | undefined {
   if (Object.hasOwn(CAPABILITIES, name)) return CAPABILITIES[name];
   return Object.hasOwn(LIBRARY_VERBS, name) && !Object.hasOwn(UNSERVED, name) ? OPERATOR : undefined;
 }
@@ -158,6 +156,14 @@ export function looks(name: string): boolean {
   return rowOf(name)?.looks === true;
 }
 
+/** True for a verb that the daemon does for the owners of a folder, and not for operators alone. */
+export function isForOwners(name: string, options: Options): boolean {
+  const row = rowOf(name);
+  return (
+    row !== undefined && row.operators !== true && Object.keys(options ?? {}).every((each) => !isPlaceOf(name, each))
+  );
+}
+
 export function isForWriters(name: string): boolean {
   return rowOf(name)?.writers === true;
 }
@@ -168,48 +174,4 @@ export function isPlaceOf(name: string, option: string): boolean {
     | (Notes & { wrapped?: Notes })
     | undefined;
   return (schema?.wrapped ?? schema)?.as === "place";
-}
-
-/** Throws `permission` or `unsupported` where a caller may not make a call at all, or not with these options; `usage` for no call. */
-export function requireCapability(caller: Caller, name: string, options: Options): void {
-  const row = rowOf(name);
-  if (row === undefined) throw noCall(name);
-  if (caller.isAgent) return requireForAgents(row, name, options);
-  if (row.named === true && caller.token !== null)
-    throw new CairnError("permission", `${name} is for callers whom the kernel names, and not for a token`, {
-      hint: "call it over the Unix socket of the machine, as `cairn service token` does",
-    });
-  const place = Object.keys(options ?? {}).find((each) => isPlaceOf(name, each));
-  if (isWholeOperator(caller) || (row.operators !== true && (place === undefined || name === "register"))) return;
-  if (name === "reload" || name === "reconcile")
-    throw new CairnError("permission", "only root and the daemon's own user may ask for that");
-  throw new CairnError("unsupported", `the daemon does not do ${name} for its callers`, {
-    hint: "it writes to a place of the caller's choice: call the library or the command for that",
-    details: { served: false },
-  });
-}
-
-function requireForAgents({ agents, named }: Capability, name: string, options: Options): void {
-  if (agents === undefined)
-    throw new CairnError("permission", `${name} is not for agents`, {
-      hint: named === true ? "a person of this machine does it" : "ask a person to do it",
-    });
-  const allowed = new Set([...agents.split(" "), "lockTimeoutMs"]);
-  const refused = Object.keys(options ?? {}).find((each) => !allowed.has(each));
-  if (refused === undefined) return;
-  throw new CairnError("permission", `${name} with ${JSON.stringify(refused.slice(0, 40))} is not for agents`, {
-    hint: `an agent may give ${agents === "" ? "no options" : agents.replaceAll(" ", ", ")}; a person may give all`,
-  });
-}
-
-function noCall(name: string): CairnError {
-  if (Object.hasOwn(UNSERVED, name))
-    return new CairnError("unsupported", `the daemon does not do ${name} for its callers`, {
-      hint: UNSERVED[name]!,
-      details: { served: false },
-    });
-  return new CairnError("usage", `there is no call ${JSON.stringify(name)}`, {
-    hint: "where the caller is newer than the daemon, start the daemon again",
-    details: { served: false },
-  });
 }

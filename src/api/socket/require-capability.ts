@@ -1,0 +1,47 @@
+import { type Caller, isWholeOperator } from "../../daemon/peer.ts";
+import { CairnError } from "../../errors.ts";
+import { type Capability, isForOwners, type Options, rowOf, UNSERVED } from "./capabilities.ts";
+
+/** Throws `permission` or `unsupported` where a caller may not make a call at all, or not with these options; `usage` for no call. */
+export function requireCapability(caller: Caller, name: string, options: Options): void {
+  const row = rowOf(name);
+  if (row === undefined) throw noCall(name);
+  if (caller.isAgent) return requireForAgents(row, name, options);
+  if (row.named === true && caller.token !== null)
+    throw new CairnError("permission", `${name} is for callers whom the kernel names, and not for a token`, {
+      hint: "call it over the Unix socket of the machine, as `cairn service token` does",
+    });
+  // What a folder may be kept in is asked when it is kept.
+  if (isWholeOperator(caller) || isForOwners(name, options) || name === "register") return;
+  if (name === "reload" || name === "reconcile")
+    throw new CairnError("permission", "only root and the daemon's own user may ask for that");
+  throw new CairnError("unsupported", `the daemon does not do ${name} for its callers`, {
+    hint: "it writes to a place of the caller's choice: call the library or the command for that",
+    details: { served: false },
+  });
+}
+
+function requireForAgents({ agents, named }: Capability, name: string, options: Options): void {
+  if (agents === undefined)
+    throw new CairnError("permission", `${name} is not for agents`, {
+      hint: named === true ? "a person of this machine does it" : "ask a person to do it",
+    });
+  const allowed = new Set([...agents.split(" "), "lockTimeoutMs"]);
+  const refused = Object.keys(options ?? {}).find((each) => !allowed.has(each));
+  if (refused === undefined) return;
+  throw new CairnError("permission", `${name} with ${JSON.stringify(refused.slice(0, 40))} is not for agents`, {
+    hint: `an agent may give ${agents === "" ? "no options" : agents.replaceAll(" ", ", ")}; a person may give all`,
+  });
+}
+
+function noCall(name: string): CairnError {
+  if (Object.hasOwn(UNSERVED, name))
+    return new CairnError("unsupported", `the daemon does not do ${name} for its callers`, {
+      hint: UNSERVED[name]!,
+      details: { served: false },
+    });
+  return new CairnError("usage", `there is no call ${JSON.stringify(name)}`, {
+    hint: "where the caller is newer than the daemon, start the daemon again",
+    details: { served: false },
+  });
+}
