@@ -146,8 +146,8 @@ export const PACKAGE_HOMES: readonly { name: string; home: RegExp; reason: strin
   { name: "valibot", home: /^contract\//, reason: "schemas are written in the words of one file" },
   {
     name: "@modelcontextprotocol/sdk",
-    home: /^api\/mcp\/server\.ts$/,
-    reason: "one file speaks the protocol; the tools are verbs",
+    home: /^api\/mcp\/(?:server|http)\.ts$/,
+    reason: "two files speak the protocol, one of them over HTTP; the tools are verbs",
   },
   { name: "jsonc-parser", home: /^cli\/commands\/agent\//, reason: "only other tools' files have comments in JSON" },
   { name: "@valibot/to-json-schema", home: /^contract\//, reason: "schemas are known in one folder" },

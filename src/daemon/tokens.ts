@@ -123,9 +123,17 @@ export class Tokens {
   addWorkspace(id: string, workspace: TokenWorkspace): void {
     this.#change(
       this.#alive().map((each) =>
-        each.id === id && each.workspaces !== null ? { ...each, workspaces: [...each.workspaces, workspace] } : each,
+        each.id === id && each.workspaces !== null
+          ? { ...each, workspaces: [...each.workspaces, { ...workspace, fork: true }] }
+          : each,
       ),
     );
+  }
+
+  /** The workspace of a token that was made for one, forks apart; null for others and for no token. */
+  workspaceOf(id: string | null): string | null {
+    const made = (this.#tokens.get(id ?? "")?.workspaces ?? []).filter((each) => each.fork !== true);
+    return made.length === 1 ? made[0]!.path : null;
   }
 
   /** The caller whom an `Authorization` header names. Throws `NotAdmitted`. */

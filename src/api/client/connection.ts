@@ -144,7 +144,7 @@ export class Connection {
 }
 
 /** Members without callbacks and signals, in their options too. */
-function withoutOurs(members: Members): Members {
+export function withoutOurs(members: Members): Members {
   const isOurs = (value: unknown): boolean => typeof value === "function" || value instanceof AbortSignal;
   return Object.fromEntries(
     Object.entries(members).flatMap(([name, value]) => {

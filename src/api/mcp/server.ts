@@ -11,13 +11,13 @@ import { VERSION } from "../../formats/program.ts";
 import { describeTool, type Tool, TOOLS } from "./tools.ts";
 
 /** Gives the client of the folder that is kept; `adopts`: also of one that is not kept yet. */
-type OpenWorkspace = (adopts: boolean) => Promise<Client>;
+export type OpenWorkspace = (adopts: boolean) => Promise<Client>;
 
 const INSTRUCTIONS =
   "Cairn keeps every state of the folder that you work in. Call save before and after what you do; when a change went wrong, restore goes back to a save point without losing anything, and undo takes that back.";
 
 /** Serves the tools over a transport until it closes. */
-async function serveTools(transport: Transport, open: OpenWorkspace): Promise<void> {
+export async function serveTools(transport: Transport, open: OpenWorkspace): Promise<void> {
   const server = new Server(
     { name: "cairn", title: "Cairn", version: VERSION },
     { capabilities: { tools: {} }, instructions: INSTRUCTIONS },

@@ -82,12 +82,14 @@ export class RequestHandler {
         ).unref();
       isCounted = this.#begin(caller);
       if (request.method === "GET" && (await this.#describe(request, response, caller))) return;
+      const signal = AbortSignal.any(signals);
+      if (isMcp(request)) return await this.#serveMcp(request, response, { caller, signal });
       const { name, body } = await readCall(request, this.#options.requestBytes);
       if (isLasting(name)) isCounted = this.#end(caller);
       // From here on something may have been begun, which the caller sees.
       reply.open();
       const told = {
-        signal: AbortSignal.any(signals),
+        signal,
         onWarning: (message: string) => reply.warn(message),
         onProgress: (progress: unknown) => reply.line({ progress }),
         onItem: (item: unknown) => reply.item(item),
@@ -100,6 +102,18 @@ export class RequestHandler {
       if (isCounted) this.#end(caller!);
       socket.off("close", leave);
     }
+  }
+
+  async #serveMcp(
+    request: IncomingMessage,
+    response: ServerResponse,
+    { caller, signal }: { caller: Caller; signal: AbortSignal },
+  ): Promise<void> {
+    const { serveMcp } = await import("./mcp.ts");
+    const answered = async (call: { name: string; body: Body; told: Told }): Promise<unknown> =>
+      this.#answer(caller, call);
+    const { requestBytes } = this.#options;
+    await serveMcp(request, response, { daemon: this.#daemon, caller, answer: answered, signal, requestBytes });
   }
 
   async #answer(caller: Caller, call: { name: string; body: Body; told: Told }): Promise<unknown> {
@@ -166,6 +180,10 @@ export class RequestHandler {
     else this.#calls.delete(key);
     return false;
   }
+}
+
+function isMcp({ url = "" }: IncomingMessage): boolean {
+  return /^\/mcp(?:\?|$)/.test(url);
 }
 
 function keyOf({ token, uid }: Caller): string {

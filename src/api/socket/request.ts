@@ -13,7 +13,7 @@ export async function readCall(request: IncomingMessage, most: number): Promise<
 }
 
 /** The body of a request as text. Throws `usage` for one of more than `most` bytes. */
-async function readBody(request: IncomingMessage, most: number): Promise<string> {
+export async function readBody(request: IncomingMessage, most: number): Promise<string> {
   const pieces: Buffer[] = [];
   let bytes = 0;
   for await (const piece of request as AsyncIterable<Buffer>) {

@@ -12,6 +12,8 @@ export type TokenKind = (typeof TOKEN_KINDS)[number];
 export interface TokenWorkspace extends RecordedPath {
   /** It counts; the path is for people, as it was when the workspace was named. */
   id: string;
+  /** It was made with the token, and added to it. */
+  fork?: boolean;
 }
 
 export interface KeptToken {
@@ -61,4 +63,5 @@ function checkWorkspace(element: unknown, label: string): void {
   const fields = new Fields(element, label);
   checkPath(fields);
   fields.hex("id", 32);
+  if (fields.has("fork")) fields.boolean("fork");
 }

@@ -1,0 +1,84 @@
+import type { IncomingMessage, ServerResponse } from "node:http";
+import type { Client } from "../../contract/index.ts";
+import type { CallOptions } from "../../contract/words.ts";
+import type { Daemon } from "../../daemon/daemon.ts";
+import type { Caller } from "../../daemon/peer.ts";
+import { CairnError } from "../../errors.ts";
+import { type Members, withoutOurs } from "../client/connection.ts";
+import { type Calls, methodsOf } from "../client/served-library.ts";
+import { serveOnHttp } from "../mcp/http.ts";
+import type { Body, Told } from "./calls.ts";
+import { readBody } from "./request.ts";
+
+type Answer = (call: { name: string; body: Body; told: Told }) => Promise<unknown>;
+
+/** Calls that an agent's tools make, each answered as one that came by itself. */
+class OwnCalls implements Calls {
+  readonly #answer: Answer;
+  readonly #signal: AbortSignal;
+
+  constructor(answer: Answer, signal: AbortSignal) {
+    this.#answer = answer;
+    this.#signal = signal;
+  }
+
+  call(name: string, members: Members, options: CallOptions = {}): Promise<unknown> {
+    return this.#ask(name, members, options, async () => undefined);
+  }
+
+  async *stream(name: string, members: Members, options: CallOptions = {}): AsyncGenerator {
+    const { readable, writable } = new TransformStream<unknown, unknown>();
+    const writer = writable.getWriter();
+    const whole = this.#ask(name, members, options, async (item) => writer.write(item));
+    // Where nobody takes more, or it fails, the reader below knows.
+    void whole
+      .then(async () => writer.close())
+      .catch(async (error: unknown) => writer.abort(error).catch(() => undefined));
+    yield* readable;
+  }
+
+  #ask(name: string, members: Members, options: CallOptions, onItem: Told["onItem"]): Promise<unknown> {
+    const { signal, onProgress, onWarning } = options;
+    const told: Told = {
+      signal: signal === undefined ? this.#signal : AbortSignal.any([signal, this.#signal]),
+      ...(onProgress === undefined ? {} : { onProgress }),
+      ...(onWarning === undefined ? {} : { onWarning }),
+      onItem,
+    };
+    return this.#answer({ name, body: withoutOurs(members), told });
+  }
+}
+
+/** `POST /mcp`: an agent's tools on the workspace that `?workspace=` or the token names. Throws `usage`. */
+export async function serveMcp(
+  request: IncomingMessage,
+  response: ServerResponse,
+  parts: { daemon: Daemon; caller: Caller; answer: Answer; signal: AbortSignal; requestBytes: number },
+): Promise<void> {
+  const { daemon, caller, answer, signal, requestBytes } = parts;
+  // A client asks for a stream of its own, and takes this for "there is none".
+  if (request.method !== "POST") return void response.writeHead(405, { allow: "POST", "content-length": 0 }).end();
+  const named = new URLSearchParams(request.url?.split("?")[1]).get("workspace");
+  const workspace = named ?? daemon.tokens.workspaceOf(caller.token);
+  if (workspace === null)
+    throw new CairnError("usage", "the workspace is not named", { hint: "name it: /mcp?workspace=/absolute/path" });
+  const calls = new OwnCalls(answer, signal);
+  const open = async (adopts: boolean): Promise<Client> => {
+    const found = await calls.call(adopts ? "register" : "at", { path: workspace });
+    if (found === null) throw new CairnError("not_a_workspace", `${workspace} is no workspace`);
+    return methodsOf(calls, workspace) as unknown as Client;
+  };
+  await serveOnHttp(request, response, { body: messageOf(await readBody(request, requestBytes)), open });
+}
+
+/** One message: the calls of several would count as one. Throws `usage`. */
+function messageOf(text: string): unknown {
+  let message: unknown;
+  try {
+    message = JSON.parse(text);
+  } catch {
+    throw new CairnError("usage", "the request is not JSON");
+  }
+  if (Array.isArray(message)) throw new CairnError("usage", "a request has one message");
+  return message;
+}
