@@ -14,6 +14,10 @@ test("a configuration is read with its defaults", () => {
   assert.deepEqual(config.retention, { keep: { keepLast: 5, keepWithin: "30d", maxAge: "1y" }, every_ms: 900_000 });
   assert.deepEqual([config.socket.group, config.socket.calls], ["cairn", 64]);
   assert.deepEqual(parseConfig("", "c.toml").retention.keep, null);
+  assert.equal(parseConfig("", "c.toml").http.listen, null);
+  const open = '[http]\nlisten = "[::]:7777"\ncertificate = "/c"\nkey = "/k"\n[socket]\nagents = [1001]\n';
+  assert.deepEqual(parseConfig(open, "c.toml").http, { listen: "[::]:7777", certificate: "/c", key: "/k" });
+  assert.deepEqual(parseConfig(open, "c.toml").socket.agents, [1001]);
 });
 
 test("what is wrong in a configuration is named with its line", () => {
@@ -36,6 +40,13 @@ test("what is wrong in a configuration is named with its line", () => {
     ["[socket]\nvalueOf = 1\n", 2, /no key/],
     ['[loop]\nsize = ["30GiB"]\n', 2, /size: is to be/],
     ["[retention]\nkeep = { last = 0 }\n", 2, /at least the last/],
+    ['[http]\nlisten = "7777"\n', 2, /wants HOST:PORT/],
+    ['[socket]\ncalls = 1\n[http]\nlisten = "0.0.0.0:1"\n', 4, /can be reached from other machines/],
+    ['[http]\nlisten = "127.0.0.1:1"\nkey = "/k"\n', 3, /a key goes with its certificate/],
+    ['[http]\nkey = "/k"\ncertificate = "/c"\n', 3, /there is no `listen`/],
+    ['[socket]\nagents = "nobody"\n', 2, /a list of users/],
+    ['[socket]\nagents = ["root"]\n', 2, /other than root/],
+    ['[socket]\nagents = ["no such user"]\n', 2, /there is no no such user/],
     ['[backend]\ntype = "plain"\ntype = "plain"\n', 3, /./],
   ] as const)
     assert.throws(

@@ -28,7 +28,8 @@ test("a program saves, looks, reads and goes back by a daemon, with the library'
   await assert.rejects(client.restore({ target: "never" }), { name: "CairnError", code: "invalid_id" });
   const stopped = AbortSignal.abort(new Error("by me"));
   await assert.rejects(client.save({ signal: stopped }), { code: "interrupted" });
-  await assert.rejects(client.fork("head", path.join(SCRATCH, "forked")), { code: "unsupported" });
+  assert.equal((await client.fork("head", path.join(SCRATCH, "forked"))).left_out.length, 0, "for its operator");
+  await assert.rejects(client.setEngine("copy", { plain: "no" } as never), { code: "usage" });
   await assert.rejects(library.open(path.join(SCRATCH)), { code: "unsupported" });
   await assert.rejects(connect({ socket: path.join(SCRATCH, "none.sock") }).open(folder), { code: "unsupported" });
   assert.deepEqual(

@@ -27,7 +27,9 @@ function requireForAgents({ agents, named }: Capability, name: string, options: 
       hint: named === true ? "a person of this machine does it" : "ask a person to do it",
     });
   const allowed = new Set([...agents.split(" "), "lockTimeoutMs"]);
-  const refused = Object.keys(options ?? {}).find((each) => !allowed.has(each));
+  // A list that names nothing asks for nothing.
+  const asked = Object.entries(options ?? {}).filter(([, value]) => !(Array.isArray(value) && value.length === 0));
+  const refused = asked.map(([each]) => each).find((each) => !allowed.has(each));
   if (refused === undefined) return;
   throw new CairnError("permission", `${name} with ${JSON.stringify(refused.slice(0, 40))} is not for agents`, {
     hint: `an agent may give ${agents === "" ? "no options" : agents.replaceAll(" ", ", ")}; a person may give all`,
