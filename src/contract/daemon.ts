@@ -97,7 +97,8 @@ export const TokenInfo = object({
   workspaces: orNull(rows(NamedPath, "to which it is narrowed; null: all of the user's")),
 });
 export type TokenInfo = Of<typeof TokenInfo>;
-const TokenCreated = object({ ...TokenInfo.entries, token: text("what a request sends; it is told this once") });
+export const TokenCreated = object({ ...TokenInfo.entries, token: text("what a request sends; it is told this once") });
+export type TokenCreated = Of<typeof TokenCreated>;
 
 const folder = () => arg("workspace", place("the folder's absolute path"));
 const freezeToken = () => arg("token", text("of the line that told it"));

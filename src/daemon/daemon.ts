@@ -13,8 +13,6 @@ import type {
 } from "../contract/index.ts";
 import type { DaemonStatus } from "../contract/daemon.ts";
 import { failpoint } from "../failpoint.ts";
-import { recordPath } from "../formats/records/record.ts";
-import type { TokenWorkspace } from "../formats/records/tokens.ts";
 import type { DaemonState, FolderMove, ServedWorkspace } from "../formats/records/daemon-state.ts";
 import { displayPath, isAtOrBelow, printablePath } from "../fs/safe-path.ts";
 import { findWorkspace, realPathOf } from "../workspace/place/find-workspace.ts";
@@ -30,7 +28,6 @@ import { Retainer } from "./retainer.ts";
 import { FreezeWindows } from "./freeze.ts";
 import { entryOf, folderOf, KeptState } from "./kept-state.ts";
 import { adviceOn, fileSystemsOf, type Health, lookAfter, pointsOf, WELL } from "./health.ts";
-import { Tokens } from "./tokens.ts";
 import { Turns } from "./turns.ts";
 
 /** Milliseconds that a cleanup waits for a workspace. */
@@ -62,8 +59,6 @@ export class Daemon {
   readonly #clients = new Map<string, Promise<Client>>();
   readonly #health = new Map<string, Health>();
   readonly #startedAt = new Date().toISOString();
-  /** Programs that act for a user. */
-  tokens!: Tokens;
   #library!: CairnLibrary;
   #config: DaemonConfig;
   #instance!: Instance;
@@ -105,8 +100,6 @@ export class Daemon {
     // The daemon of all users has records of its own, and none of root's.
     if (places.isSystem) process.env["XDG_STATE_HOME"] = places.state;
     this.#decision = bootstrap(this.#kept, { config: this.#config, places, log });
-    this.tokens = new Tokens(places.state);
-    for (const note of this.tokens.load()) log(note);
     this.#library = await this.#options.openLibrary();
     for (const move of this.#moves.left) await this.#finish(move);
     await this.#migrate();
@@ -150,6 +143,11 @@ export class Daemon {
     } catch (error) {
       this.#options.log(`${shown} was interrupted and cannot be ended yet: ${toCairnError(error).message}`);
     }
+  }
+
+  /** Programs that act for a user. */
+  get tokens(): KeptState["tokens"] {
+    return this.#kept.tokens;
   }
 
   get config(): DaemonConfig {
@@ -220,12 +218,6 @@ export class Daemon {
     throw new CairnError("not_a_workspace", `this daemon serves no workspace at or above ${printablePath(path)}`, {
       hint: "save the folder once: `cairn save DIR`",
     });
-  }
-
-  /** The workspace whose folder this is, by its id and path. Throws as `require` does; one above the folder is not meant. */
-  requireFolder(peer: Caller, path: string): TokenWorkspace {
-    const served = this.#requireOwn(peer, path);
-    return { id: served.id, ...recordPath(folderOf(served)) };
   }
 
   /** The client of a workspace that is served, for one call at a time where the call changes something. */
@@ -336,8 +328,8 @@ export class Daemon {
     failpoint("daemon.forked");
     const { client } = await this.#serve(folder, {}, {});
     failpoint("daemon.fork-served");
-    if (caller.token !== null && caller.only !== null)
-      this.tokens.addWorkspace(caller.token, { id: client.workspace.id, ...recordPath(Buffer.from(folder)) });
+    const served = this.#kept.state.workspaces.find(({ id }) => id === client.workspace.id);
+    if (caller.token !== null && caller.only !== null) this.tokens.addWorkspace(caller.token, served!);
   }
 
   /** Goes on to serve a workspace at the place to which it was moved; nothing where it was not served. */
@@ -358,8 +350,8 @@ export class Daemon {
     return (await this.#library.listWorkspaces(options)).filter(({ id }) => mine.has(id));
   }
 
-  /** The workspace whose folder this is; one above it is not meant. For its owner. */
-  #requireOwn(peer: Caller, path: string): ServedWorkspace {
+  /** The workspace whose folder this is; one above it is not meant. For its owner. Throws `not_a_workspace`, `permission`. */
+  requireOwn(peer: Caller, path: string): ServedWorkspace {
     const served = this.require(peer, path);
     if (!folderOf(served).equals(realPathOf(path)))
       throw new CairnError(
@@ -375,7 +367,7 @@ export class Daemon {
 
   /** Serves a folder no longer, and keeps it no longer. Null: nothing of it was left to be released. */
   async release(peer: Caller, path: string, options: ReleaseOptions): Promise<ReleaseResult | null> {
-    const served = this.#requireOwn(peer, path);
+    const served = this.requireOwn(peer, path);
     return this.#turns.take(served.id, async () => this.#giveUp(served, options), options.signal);
   }
 
@@ -384,7 +376,7 @@ export class Daemon {
    * The subvolume stays beside it, and its points where they are. Throws `refused`, `conflict`; all is as it was then.
    */
   async recover(peer: Caller, path: string, options: EngineOptions): Promise<ServedWorkspace & Conversion> {
-    const served = this.#requireOwn(peer, path);
+    const served = this.requireOwn(peer, path);
     return this.#turns.take(served.id, async () => {
       const isOnImage =
         this.#decision.type === "btrfs-loop" && isAtOrBelow(folderOf(served), Buffer.from(this.#decision.dataRoot!));

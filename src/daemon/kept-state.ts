@@ -3,15 +3,18 @@ import type { DaemonState, ServedWorkspace } from "../formats/records/daemon-sta
 import { type RecordedPath, rawPath, recordPath } from "../formats/records/record.ts";
 import { isSubvolume, subvolumeUuid } from "../fs/linux/btrfs.ts";
 import { type LoadedState, StateFile } from "./state-file.ts";
+import { Tokens } from "./tokens.ts";
 
 /** The state in memory and on disk, which are the same after each change. */
 export class KeptState {
+  readonly tokens: Tokens;
   readonly #file: StateFile;
   #state: DaemonState | null = null;
   /** Entries by their paths, in latin1. */
   #byPath = new Map<string, ServedWorkspace>();
 
   constructor(directory: string) {
+    this.tokens = new Tokens(directory);
     this.#file = new StateFile(directory);
   }
 
@@ -24,7 +27,8 @@ export class KeptState {
   }
 
   load(): LoadedState {
-    return this.#file.load();
+    const loaded = this.#file.load();
+    return { ...loaded, notes: [...loaded.notes, ...this.tokens.load()] };
   }
 
   /** Goes on from this state, which is saved. Throws what the system says. */

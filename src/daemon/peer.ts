@@ -2,10 +2,10 @@ import { lstatSync, realpathSync, statSync } from "node:fs";
 import { dirname } from "node:path";
 import { CairnError } from "../errors.ts";
 import type { ServedWorkspace } from "../formats/records/daemon-state.ts";
+import { rawPath } from "../formats/records/record.ts";
 import { attributesOf } from "../fs/linux/own-attributes.ts";
 import { membersOf } from "../fs/users.ts";
 import { printablePath } from "../fs/safe-path.ts";
-import { folderOf } from "./kept-state.ts";
 
 /** Whoever is at the other end of a connection, as the kernel knows them. */
 export interface Peer {
@@ -45,7 +45,7 @@ export type Right = "owner" | "writer";
  * gets points who did not have them. Throws `permission`.
  */
 export function rightOn(peer: Caller, served: ServedWorkspace): Right {
-  const folder = folderOf(served);
+  const folder = Buffer.from(rawPath(served));
   const owner = served.owner_uid;
   if (peer.only !== null && !peer.only.has(served.id))
     throw new CairnError("permission", `${printablePath(folder)} is none of the workspaces of this token`, {

@@ -1,7 +1,8 @@
 import { createHash, randomBytes, timingSafeEqual } from "node:crypto";
 import { join } from "node:path";
-import type { TokenInfo, TokenOptions } from "../contract/daemon.ts";
+import type { TokenCreated, TokenInfo, TokenOptions } from "../contract/daemon.ts";
 import { CairnError } from "../errors.ts";
+import type { ServedWorkspace } from "../formats/records/daemon-state.ts";
 import { encodeChecked, rawPath } from "../formats/records/record.ts";
 import {
   decodeTokens,
@@ -67,8 +68,8 @@ export class Tokens {
   create(
     maker: Caller,
     { kind = "agent", expires = DEFAULT_SPAN, name = "" }: TokenOptions,
-    workspaces: TokenWorkspace[] | null,
-  ): TokenInfo & { token: string } {
+    workspaces: readonly ServedWorkspace[] | null,
+  ): TokenCreated {
     if (kind === "agent" && workspaces === null)
       throw new CairnError("usage", "the token of an agent names the workspaces on which it may act", {
         hint: "name each with --workspace DIR",
@@ -93,7 +94,7 @@ export class Tokens {
       secret_sha256: digestOf(secret).toString("hex"),
       created_at: new Date(now).toISOString(),
       expires_at: new Date(ends).toISOString(),
-      workspaces,
+      workspaces: workspaces?.map(namedOf) ?? null,
     };
     this.#change([...this.#alive(), kept]);
     return { ...infoOf(kept), token: `cairn_${id}_${secret}` };
@@ -120,11 +121,11 @@ export class Tokens {
   }
 
   /** A fork is one of the workspaces of the token with which it was made. */
-  addWorkspace(id: string, workspace: TokenWorkspace): void {
+  addWorkspace(id: string, workspace: ServedWorkspace): void {
     this.#change(
       this.#alive().map((each) =>
         each.id === id && each.workspaces !== null
-          ? { ...each, workspaces: [...each.workspaces, { ...workspace, fork: true }] }
+          ? { ...each, workspaces: [...each.workspaces, { ...namedOf(workspace), fork: true }] }
           : each,
       ),
     );
@@ -179,6 +180,10 @@ function digestOf(secret: string): Buffer {
 
 function isTheirs(caller: Caller, { uid }: KeptToken): boolean {
   return uid === caller.uid || isWholeOperator(caller);
+}
+
+function namedOf({ id, path, path_b64 }: ServedWorkspace): TokenWorkspace {
+  return { id, path, ...(path_b64 === undefined ? {} : { path_b64 }) };
 }
 
 function infoOf({ id, name, kind, uid, created_at, expires_at, workspaces }: KeptToken): TokenInfo {

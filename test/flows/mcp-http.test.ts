@@ -123,13 +123,12 @@ test(
       const done = spawnSync(inspector.program, ["--cli", ...server, ...words], {
         encoding: "utf8",
         timeout: 60_000,
-        env: { ...process.env, CAIRN_SOCKET: daemon.socket },
       });
       assert.equal(done.status, 0, done.stdout + done.stderr);
       return JSON.parse(done.stdout) as Record<string, unknown>;
     };
     const overHttp = [`${daemon.url}/mcp`, "--transport", "http", "--header", `Authorization: Bearer ${token}`];
-    const onStdio = [process.execPath, buildCommand(), "-C", workspace, "mcp"];
+    const onStdio = ["-e", `CAIRN_SOCKET=${daemon.socket}`, process.execPath, buildCommand(), "-C", workspace, "mcp"];
     for (const server of [overHttp, onStdio]) {
       const { tools } = inspect(["--method", "tools/list"], server) as { tools: { name: string }[] };
       assert.deepEqual(

@@ -367,7 +367,7 @@ test(
     for (const line of [
       ["-C", own, "pin", "head"],
       ["-C", own, "tag", "head", "x"],
-      ["-C", own, "release"],
+      ["release", own],
       ["-C", own, "cleanup", "--keep-last", "1"],
       ["service", "unregister", own],
       ["service", "token", "list"],

@@ -37,12 +37,13 @@ export class Connection {
   readonly #shown: string;
   readonly #request: typeof request;
   readonly #where: RequestOptions;
+  readonly #headers: Readonly<Record<string, string>>;
 
   /** `at`: the path of its socket, or where it is on TCP. Throws `usage` for a URL that is none. */
   constructor(at: string | Remote) {
     if (typeof at === "string") {
       this.#shown = printablePath(at);
-      [this.#agent, this.#request, this.#where] = [new Agent(KEPT), request, { socketPath: at }];
+      [this.#agent, this.#request, this.#where, this.#headers] = [new Agent(KEPT), request, { socketPath: at }, {}];
       return;
     }
     const { hostname, port, protocol, origin, pathname } = URL.parse(at.url) ?? {};
@@ -54,8 +55,8 @@ export class Connection {
     this.#where = {
       host: hostname.replace(/^\[(.*)\]$/, "$1"),
       port: port === "" ? (isSecure ? 443 : 80) : port,
-      headers: { authorization: `Bearer ${at.token}` },
     };
+    this.#headers = { authorization: `Bearer ${at.token}` };
     const ca = at.ca === undefined ? {} : { ca: [...getCACertificates(), Buffer.from(at.ca).toString("utf8")] };
     this.#agent = isSecure ? new SecureAgent({ ...KEPT, ...ca }) : new Agent(KEPT);
     this.#request = isSecure ? secureRequest : request;
@@ -128,7 +129,7 @@ export class Connection {
   #post(name: string, body: string, signal: AbortSignal | undefined): Promise<IncomingMessage> {
     const { promise, resolve, reject } = Promise.withResolvers<IncomingMessage>();
     const length = Buffer.byteLength(body);
-    const headers = { ...this.#where.headers, accept: "application/x-ndjson", "content-length": length };
+    const headers = { ...this.#headers, accept: "application/x-ndjson", "content-length": length };
     const call = this.#request(
       { ...this.#where, path: `/v1/${name}`, method: "POST", headers, agent: this.#agent, signal },
       resolve,

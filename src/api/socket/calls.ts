@@ -224,7 +224,7 @@ function createToken(daemon: Daemon, maker: Caller, body: Body): object {
   refuseUnknown(TokenOptions, body["options"] ?? {}, "options");
   const options = checkValue(TokenOptions, body["options"] ?? {}, "options");
   if ((options.name?.length ?? 0) > 200) throw new CairnError("usage", "name is to have at most 200 characters");
-  const named = options.workspaces?.map((path) => daemon.requireFolder(maker, pathOf({ path }, "path")));
+  const named = options.workspaces?.map((path) => daemon.requireOwn(maker, pathOf({ path }, "path")));
   return daemon.tokens.create(maker, options, named ?? null);
 }
 

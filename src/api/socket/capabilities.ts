@@ -3,7 +3,7 @@ import { CLIENT_VERBS, LIBRARY_VERBS } from "../../contract/index.ts";
 import type { Entries, Notes } from "../../contract/schema.ts";
 import type { Verb } from "../../contract/verb.ts";
 
-/** Who may make which call, with which options: the one table of it. */
+/** The one table of who may make which call, with which options. */
 
 /** Members of a call's options, as they come. */
 export type Options = Readonly<Record<string, unknown>> | undefined;
@@ -25,7 +25,7 @@ const LOOK = { looks: true, writers: true, agents: "" } as const;
 const OPERATOR = { operators: true } as const;
 const TOKEN = { named: true } as const;
 
-/** What goes back by a plan, and what is asked of it beforehand. `method`, `throughSqlite`, `to` and `allow` are a person's. */
+/** Options of a restore and its plan. `method`, `throughSqlite`, `to` and `allow` are a person's. */
 const RESTORE = "target paths keepPresent cause";
 
 const CAPABILITIES: Readonly<Record<string, Capability>> = {

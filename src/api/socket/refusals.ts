@@ -1,6 +1,6 @@
 import type { Caller } from "../../daemon/peer.ts";
-import { NotAdmitted } from "../../daemon/tokens.ts";
-import { CairnError, type ErrorCode } from "../../errors.ts";
+import type { NotAdmitted } from "../../daemon/tokens.ts";
+import type { CairnError, ErrorCode } from "../../errors.ts";
 import { printablePath } from "../../fs/safe-path.ts";
 
 /** Errors of an agent's call that its person may want to know of; others are a program's ordinary day. */

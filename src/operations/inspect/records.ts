@@ -18,7 +18,6 @@ import { decodeDaemonState } from "../../formats/records/daemon-state.ts";
 import { decodePolicy } from "../../formats/records/policy.ts";
 import { decodeReceipt } from "../../formats/records/receipt.ts";
 import { decodeRegistration } from "../../formats/records/registration.ts";
-import { decodeTokens } from "../../formats/records/tokens.ts";
 import { decodeView } from "../../formats/records/view.ts";
 import { parseOwner } from "../../fs/lock-owner.ts";
 import { displayPath } from "../../fs/safe-path.ts";
@@ -54,7 +53,7 @@ const FORMATS: Record<string, RecordFormat> = {
   "cairn.backups": { name: "backup-notes", file: /^backups\.json$/, check: decodeBackups },
   "cairn.kept-repository": { name: "kept-repository", file: /^repository\.json$/, check: decodeKeptRepository },
   "cairn.daemon-state": { name: "daemon-state", file: /^state(?:\.previous)?\.json$/, check: decodeDaemonState },
-  "cairn.tokens": { name: "daemon-tokens", file: /^tokens\.json$/, check: decodeTokens },
+  "cairn.tokens": { name: "daemon-tokens", file: /^tokens\.json$/ },
   "cairn.policy": { name: "policy", file: /^policy\.json$/, check: decodePolicy },
   "cairn.registration": { name: "registration", file: /^[0-9a-f]{64}\.json$/, check: decodeRegistration },
   "cairn.manifest": { name: "save-point-manifest", file: /^manifest\.json$/, check: decodeManifest },

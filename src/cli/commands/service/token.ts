@@ -1,5 +1,4 @@
-import type { Of } from "../../../contract/schema.ts";
-import { DAEMON_CALLS, type TokenInfo } from "../../../contract/daemon.ts";
+import type { TokenCreated, TokenInfo } from "../../../contract/daemon.ts";
 import type { CommandDefinition } from "../../command.ts";
 import { checkSpan, type Input, usage } from "../../input.ts";
 import { formatAge, printable } from "../../render/format.ts";
@@ -42,7 +41,7 @@ export const command: CommandDefinition = {
       throw usage(`--${OF_CREATE.join(", --")} work with service token create only`);
     const { style } = context;
     if (action === "create") {
-      const made = (await askDaemon("tokenCreate", { options })) as Of<typeof DAEMON_CALLS.tokenCreate.output>;
+      const made = (await askDaemon("tokenCreate", { options })) as TokenCreated;
       const whose = made.kind === "agent" ? "an agent" : "a person";
       return {
         data: made,
