@@ -171,6 +171,7 @@ export class Daemon {
     const { type } = config.backend;
     if (type !== null && type !== this.#decision.type)
       log(`backend.type = "${type}" counts from the next start on; ${this.#decision.type} is served until then`);
+    if (config.http.listen !== this.#config.http.listen) log("http.listen counts from the next start on");
     for (const take of this.#readAgain) take(config);
     this.#config = config;
     this.#retainer.start(config.retention, this.#kept.state.schedules.cleanup_at);

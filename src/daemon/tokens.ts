@@ -20,6 +20,8 @@ import { readOrSetAside } from "./state-file.ts";
 const MAX_FILE_BYTES = 16 << 20;
 /** Tokens that one user may have at once; operators are not bound. */
 const MOST_OF_ONE = 100;
+/** Forks that are made with one token; each is a workspace for good. */
+const MOST_FORKS = 100;
 const DEFAULT_SPAN = "30d";
 const LONGEST_MS = 366 * 24 * 3_600_000;
 const FORM = /^cairn_([0-9a-f]{16})_([0-9a-f]{64})$/;
@@ -120,6 +122,15 @@ export class Tokens {
     return infoOf(token);
   }
 
+  /** Throws `refused` where no more forks are made with a token. */
+  requireForkable(id: string): void {
+    const forks = this.#tokens.get(id)?.workspaces?.filter((each) => each.fork === true) ?? [];
+    if (forks.length < MOST_FORKS) return;
+    throw new CairnError("refused", `${forks.length} forks were made with this token, and no more are`, {
+      hint: "ask a person for another token",
+    });
+  }
+
   /** A fork is one of the workspaces of the token with which it was made. */
   addWorkspace(id: string, workspace: ServedWorkspace): void {
     this.#change(
@@ -164,7 +175,12 @@ export class Tokens {
 
   #change(tokens: KeptToken[]): void {
     const file = { ...this.#file, tokens };
-    durableWrite(this.#path, encodeChecked(file, encodeTokens, decodeTokens), { mode: 0o600 });
+    const bytes = encodeChecked(file, encodeTokens, decodeTokens);
+    if (bytes.length > MAX_FILE_BYTES)
+      throw new CairnError("refused", "there are too many tokens", {
+        hint: "revoke some: `cairn service token revoke ID`",
+      });
+    durableWrite(this.#path, bytes, { mode: 0o600 });
     this.#keep(file);
   }
 

@@ -8,6 +8,7 @@ import { StreamableHTTPClientTransport } from "@modelcontextprotocol/sdk/client/
 import type { Transport } from "@modelcontextprotocol/sdk/shared/transport.js";
 import { buildCommand, cairnOk, SCRATCH } from "../fixtures/command.ts";
 import { TestDaemon } from "../fixtures/daemon.ts";
+import { eventually } from "../fixtures/eventually.ts";
 import { ask } from "../fixtures/http.ts";
 import { findPeer } from "../fixtures/peers.ts";
 
@@ -94,7 +95,8 @@ test("a tool may do no more over HTTP than the call that it is, and each refusal
   const client = await clientOf(t, `${daemon.url}/mcp`, token);
   const elsewhere = await call(client, "fork", { target: "head", path: path.join(SCRATCH, "mcp-elsewhere") });
   assert.match(elsewhere.words, /^permission: an agent forks beside its workspace/);
-  assert.match(daemon.log, /refused an agent: uid \d+, token [0-9a-f]{16}, call fork, workspace /);
+  const line = /refused an agent: uid \d+, token [0-9a-f]{16}, call fork, workspace /;
+  await eventually("it is logged", () => line.test(daemon.log));
   const message = { jsonrpc: "2.0", id: 1, method: "tools/call", params: { name: "status", arguments: {} } };
   const headers = { accept: "application/json, text/event-stream", "content-type": "application/json" };
   const send = async (body: object | string, more: object = {}): Promise<number> =>

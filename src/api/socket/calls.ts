@@ -194,7 +194,10 @@ async function callClient(
         throw new CairnError("permission", `${name} is for the owner of the folder and for root`);
       // Of one point: a later one may have another file at the path.
       if (!isOperator(peer) && name === "read") given[0] = await requireMayRead(peer, client, body);
-      if (peer.isAgent && name === "fork") requireBeside(client.workspace, given[1] as string);
+      if (peer.isAgent && name === "fork") {
+        requireBeside(client.workspace, given[1] as string);
+        if (peer.token !== null) daemon.tokens.requireForkable(peer.token);
+      }
       const last = given.at(-1) as Record<string, unknown>;
       if (peer.isAgent && name === "save") last["cause"] ??= { kind: "tool_call" };
       // Whoever owns the folder could lead SQLite to another database while it is opened, which a snapshot needs not.
