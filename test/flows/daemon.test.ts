@@ -326,7 +326,9 @@ test("a call that is not right is refused, and nothing is changed", async (t) =>
   await assert.rejects(call("save", { workspace: folder, more: 1 }), { code: "usage" });
   await assert.rejects(call("save", { workspace: folder, options: { workspaceName: "other" } }), { code: "usage" });
   await assert.rejects(call("run", { workspace: folder, command: ["id"] }), { code: "unsupported" });
-  await assert.rejects(call("restore", { workspace: folder, options: { target: "latest", to: "x" } }), { code: "usage" });
+  await assert.rejects(call("restore", { workspace: folder, options: { target: "latest", to: "x" } }), {
+    code: "usage",
+  });
   await assert.rejects(call("constructor", { workspace: folder }), { code: "usage" });
   await assert.rejects(call("save", { workspace: folder, options: { message: "x".repeat(2 << 20) } }), {
     code: "usage",

@@ -80,11 +80,32 @@ test("each call that the daemon describes takes and answers what it says", async
     doctor: {},
     previewCleanup: { options: { retention: { keepLast: 5 } } },
     verifyAll: {},
+    workspacePath: {},
+    backupRepository: {},
+    listViews: {},
+    fork: { target: "head", path: `${workspace}-fork` },
   };
-  for (const [name, members] of Object.entries(calls)) {
+  /** Those that are about no workspace. */
+  const own: Record<string, object> = {
+    daemon: {},
+    list: {},
+    at: { path: workspace },
+    register: { path: workspace },
+    reconcile: {},
+    reload: {},
+    tokenCreate: { options: { workspaces: [workspace], expires: "2d" } },
+    tokenList: {},
+    find: { path: workspace },
+    detectEngine: { path: workspace },
+    listWorkspaces: {},
+    listDatabases: { path: workspace },
+    forget: { path: path.join(SCRATCH, "never-there") },
+    release: { workspace: `${workspace}-fork` },
+  };
+  for (const [name, members] of [...Object.entries(calls), ...Object.entries(own)]) {
     const operation = document.paths[`/v1/${name}`]?.post;
     assert.ok(operation !== undefined, name);
-    const request = { workspace, ...members };
+    const request = name in own ? members : { workspace, ...members };
     const takes = ajv.compile(schemaOf(operation.requestBody.content));
     assert.ok(takes(request), `${name}: ${ajv.errorsText(takes.errors)}`);
     assert.ok(!takes({ ...request, unknown: 1 }), name);
@@ -92,7 +113,7 @@ test("each call that the daemon describes takes and answers what it says", async
     const gives = ajv.compile(schemaOf(operation.responses["200"].content));
     assert.equal(answered.status, 200, `${name}: ${JSON.stringify(answered.value)}`);
     assert.ok(gives(answered.value), `${name}: ${ajv.errorsText(gives.errors)}`);
-    const failed = await ask(daemon.socket, "POST", `/v1/${name}`, { workspace: "/nowhere", ...members });
+    const failed = await ask(daemon.socket, "POST", `/v1/${name}`, { ...request, workspace: "nowhere", unknown: 1 });
     const fails = ajv.compile(schemaOf(operation.responses.default.content));
     assert.ok(fails(failed.value), `${name}: ${ajv.errorsText(fails.errors)}`);
   }
