@@ -33,7 +33,7 @@ export const ERROR_TABLE = {
   newer_version: row(7, 409, "written by a newer version of the format"),
   refused: row(7, 403, "refused for safety; where a flag overrides that, the hint names it"),
   no_space: row(8, 507, "the disk or the quota is full"),
-  permission: row(9, 403, "the operating system does not allow it"),
+  permission: row(9, 403, "the operating system, or a daemon, does not allow it"),
   incomplete: row(10, 207, "done, except for what is listed"),
   interrupted: row(130, 499, "stopped by a signal or by the caller"),
   io: row(1, 500, "the operating system, a server or a command failed a read or a write", true),

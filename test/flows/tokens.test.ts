@@ -171,6 +171,8 @@ test("an agent saves, looks, goes back and undoes in its own workspace, and is k
   fs.writeFileSync(file, "two\n");
   const { cause } = (await agent("save", { options: { message: "by the agent" } })) as { cause: object };
   assert.deepEqual(cause, { kind: "tool_call" });
+  const forged = { workspace, options: { cause: { kind: "person" } } };
+  assert.deepEqual(await call(daemon.url, "save", forged, token), [403, "permission"]);
   await agent("restore", { options: { target: "head~1" } });
   assert.equal(fs.readFileSync(file, "utf8"), "one\n");
   await agent("undo");
@@ -189,10 +191,10 @@ test("an agent saves, looks, goes back and undoes in its own workspace, and is k
   const led = { workspace, target: null, path: "link" };
   assert.equal((await call(daemon.url, "read", led, token))[1], "unsupported");
   assert.deepEqual(
-    ((await agent("list")) as { path: string }[]).map((each) => each.path),
+    ((await agent("list", { workspace: undefined })) as { path: string }[]).map((each) => each.path),
     [workspace],
   );
-  assert.equal(await agent("at", { workspace: undefined, path: here.other }).catch(() => "refused"), "refused");
+  assert.deepEqual(await call(daemon.url, "at", { path: here.other }, token), [403, "permission"]);
 });
 
 test("an agent forks beside its workspace, and the fork is its own from then on", async (t) => {
@@ -208,6 +210,8 @@ test("an agent forks beside its workspace, and the fork is its own from then on"
     path.join(workspace, "inside"),
     `${workspace}-/../../escaped`,
     `${workspace}-a/b`,
+    `${workspace}-\u001b[31m`,
+    `${workspace}-`,
     `${workspace}/../ws-try`,
   ])
     assert.deepEqual(await fork(to), [403, "permission"], to);

@@ -10,7 +10,7 @@ import type { Daemon } from "../../daemon/daemon.ts";
 import { type Caller, isOperator, mayByBits, type Peer, requireRootsPlace } from "../../daemon/peer.ts";
 import { CairnError } from "../../errors.ts";
 import { rawPath } from "../../formats/records/record.ts";
-import { callOf, isForWriters, isPlaceOf, looks } from "./capabilities.ts";
+import { callOf, isForWriters, isOfWorkspace, isPlaceOf, looks } from "./capabilities.ts";
 import { requireCapability } from "./require-capability.ts";
 
 /** Members of a request's body: the workspace's path, the verb's arguments by their names, and its options. */
@@ -36,6 +36,7 @@ export async function answer(
   const { name, body } = call;
   const { onItem: _item, ...told } = call.told;
   requireCapability(peer, name, body["options"] as Body | undefined);
+  requireKnown(name, body);
   switch (name) {
     case "daemon":
       return daemon.status(peer);
@@ -98,10 +99,10 @@ function refuseByPath(name: string, body: Body, options: Body | undefined): void
   });
 }
 
-/** Throws `permission` for a fork that an agent wants elsewhere than beside its workspace, under a name that begins with its name. */
+/** Throws `permission` for a fork of an agent that is not beside its workspace, with the workspace's name and more. */
 function requireBeside({ path, path_b64 }: WorkspaceRef, fork: string): void {
   const rest = fork.startsWith(path) && path_b64 === undefined ? fork.slice(path.length) : "";
-  if (!/^[-.][^/]{1,100}$/.test(rest))
+  if (!/^[-.][\w.-]{1,100}$/.test(rest))
     throw new CairnError(
       "permission",
       `an agent forks beside its workspace: ${path}-NAME, and not ${fork.slice(0, 200)}`,
@@ -145,12 +146,19 @@ function referenceTo(client: Client): Reference {
   };
 }
 
-/** The arguments of a call in their order, options last. Throws `usage` for members that it does not know, and places that are relative. */
+/** Throws `usage` for a member that a call does not know. */
+function requireKnown(name: string, body: Body): void {
+  const { takes, options } = callOf(name)!;
+  const known = new Set(takes.map((each) => each.name));
+  if (options !== null) known.add("options");
+  if (isOfWorkspace(name)) known.add("workspace");
+  const unknown = Object.keys(body).find((each) => !known.has(each));
+  if (unknown !== undefined) throw new CairnError("usage", `${name} knows no member ${JSON.stringify(unknown)}`);
+}
+
+/** The arguments of a call in their order, options last. Throws `usage` for places that are relative. */
 function givenTo(name: string, { takes, options: known }: Verb, body: Body, told: CallOptions): unknown[] {
   const options = body["options"] as Body | undefined;
-  const members = new Set(["options", ...takes.map((each) => each.name)]);
-  const unknown = Object.keys(body).find((each) => !members.has(each));
-  if (unknown !== undefined) throw new CairnError("usage", `${name} knows no member ${JSON.stringify(unknown)}`);
   for (const { name: each, schema } of takes) if ((schema as Notes).as === "place") pathOf(body, each);
   for (const each of Object.keys(options ?? {})) if (isPlaceOf(name, each)) pathOf(options!, each);
   const given = takes.map((each) => body[each.name]);

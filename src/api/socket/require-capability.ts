@@ -30,6 +30,11 @@ function requireForAgents({ agents, named }: Capability, name: string, options: 
   // A list that names nothing asks for nothing.
   const asked = Object.entries(options ?? {}).filter(([, value]) => !(Array.isArray(value) && value.length === 0));
   const refused = asked.map(([each]) => each).find((each) => !allowed.has(each));
+  const { kind } = (options?.["cause"] ?? {}) as { kind?: unknown };
+  if (kind === "person" || kind === "schedule")
+    throw new CairnError("permission", `an agent's cause is not of the kind ${kind}`, {
+      hint: 'say what it did, as {"kind":"tool_call","tool":"bash"}',
+    });
   if (refused === undefined) return;
   throw new CairnError("permission", `${name} with ${JSON.stringify(refused.slice(0, 40))} is not for agents`, {
     hint: `an agent may give ${agents === "" ? "no options" : agents.replaceAll(" ", ", ")}; a person may give all`,
