@@ -378,6 +378,13 @@ test(
     ])
       assert.equal(run(...line).error?.code, "permission", line.join(" "));
     assert.equal((await call(daemon.url, "pin", { workspace: own, target: "head" }, token))[1], "permission");
+    const fork = { workspace: own, target: "head", path: `${own}-try` };
+    fs.chmodSync(folder, 0o777);
+    assert.equal((await call(daemon.url, "fork", fork, token))[1], "permission", "others may exchange what root makes");
+    fs.chmodSync(folder, 0o755);
+    assert.equal((await call(daemon.url, "fork", fork, token))[0], 200);
+    assert.equal(fs.statSync(fork.path).uid, ORDINARY_USER);
+    assert.equal(run("save", fork.path).status, 0, "the fork is its user's");
     await eventually("it is logged", () =>
       daemon.log.includes(`refused an agent: uid ${ORDINARY_USER}, token none, call pin, workspace ${own}`),
     );
