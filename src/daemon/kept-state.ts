@@ -4,6 +4,8 @@ import { type RecordedPath, rawPath, recordPath } from "../formats/records/recor
 import { isSubvolume, subvolumeUuid } from "../fs/linux/btrfs.ts";
 import { type LoadedState, StateFile } from "./state-file.ts";
 
+export type { DaemonState, FolderMove, ServedWorkspace } from "../formats/records/daemon-state.ts";
+
 /** The state in memory and on disk, which are the same after each change. */
 export class KeptState {
   readonly #file: StateFile;
@@ -66,7 +68,7 @@ export class KeptState {
 }
 
 /** The folder of a workspace, raw. */
-export function folderOf(served: ServedWorkspace): Buffer {
+export function folderOf(served: RecordedPath): Buffer {
   return Buffer.from(rawPath(served));
 }
 
