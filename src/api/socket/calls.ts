@@ -6,7 +6,9 @@ import type { CallOptions } from "../../contract/words.ts";
 import type { Daemon } from "../../daemon/daemon.ts";
 import { isOperator, mayByBits, type Peer } from "../../daemon/peer.ts";
 import { CairnError } from "../../errors.ts";
+import { failpoint } from "../../failpoint.ts";
 import { rawPath } from "../../formats/records/record.ts";
+import { type Asked, carriesRequest, doneBefore } from "./done-before.ts";
 
 /** Members of a request's body: the workspace's path, the verb's arguments by their names, and its options. */
 export type Body = Readonly<Record<string, unknown>>;
@@ -15,6 +17,10 @@ export type Body = Readonly<Record<string, unknown>>;
 export interface Told extends CallOptions {
   /** Resolves when the caller has room for the next. Throws `usage` where they take no lines. */
   onItem(item: unknown): Promise<void>;
+  /** The call's turn has come; absent where nobody waits for that. */
+  onBegin?(): void;
+  /** Identity of a call with an idempotency key; absent: it has none. */
+  asked?: Asked;
 }
 
 /**
@@ -47,6 +53,19 @@ export function isLasting(name: string): boolean {
   return name === "freezeOffer";
 }
 
+/** True for a call that changes something, which is done once for one idempotency key. */
+export function isChanging(name: string): boolean {
+  return (SERVED.has(name) && !LOOKS.has(name)) || CHANGES_DAEMON.has(name);
+}
+
+const CHANGES_DAEMON = new Set(["register", "release", "recover"]);
+
+/** True for a call that has one answer, so that it can be a job. */
+export function isJob(name: string): boolean {
+  const verb = SERVED.has(name) ? (CLIENT_VERBS[name as keyof typeof CLIENT_VERBS] as Verb) : null;
+  return verb === null ? CHANGES_DAEMON.has(name) || name === "reconcile" : verb.how !== "stream";
+}
+
 /** True for a verb of a workspace that the daemon does. */
 export function isServed(name: string, options: Body | undefined): boolean {
   return SERVED.has(name) && Object.keys(options ?? {}).every((each) => !isPlaceOf(name, each));
@@ -65,7 +84,8 @@ export async function answer(
   call: { name: string; body: Body; told: Told },
 ): Promise<unknown> {
   const { name, body } = call;
-  const { onItem: _item, ...told } = call.told;
+  const { onItem: _item, onBegin, asked: _asked, ...told } = call.told;
+  if (!SERVED.has(name)) onBegin?.();
   switch (name) {
     case "daemon":
       return daemon.status(peer);
@@ -187,9 +207,10 @@ async function callClient(
   // One control directory may keep folders of several users.
   if (body["workspaceName"] !== undefined || options?.["workspaceName"] !== undefined)
     throw new CairnError("usage", "workspaceName: a workspace is named by its path");
-  const { onItem, ...call } = told;
+  const { onItem, onBegin, asked, ...call } = told;
   const given = verb.takes.map((each) => body[each.name]);
-  if (verb.options !== null) given.push({ ...options, ...call });
+  if (verb.options !== null)
+    given.push({ ...(asked === undefined ? options : carriesRequest(name, options, asked)), ...call });
   const isOther = !isOperator(peer);
   if (isOther) refuseForOthers(name, body, options);
   return daemon.withClient(
@@ -200,18 +221,29 @@ async function callClient(
         throw new CairnError("permission", `${name} is for the owner of the folder and for root`);
       // Of one point: a later one may have another file at the path.
       if (isOther && name === "read") given[0] = await requireMayRead(peer, client, body);
+      onBegin?.();
+      const before = asked === undefined ? null : await doneBefore(client, name, asked);
+      if (before !== null) {
+        call.onWarning?.(`this was done before, and its answer was lost: only what its point tells is in this one`);
+        return before;
+      }
       const method = (client as unknown as Record<string, (...given: unknown[]) => unknown>)[name]!;
       // Whoever owns the folder could lead SQLite to another database while it is opened, which a snapshot needs not.
       if (name === "save" && isOther && client.engineType !== "btrfs-snapshot")
         Object.assign(given.at(-1) as object, { databases: "copy" });
       const carryOut = (): unknown => method.apply(client satisfies Client, given);
       const { id } = client.workspace;
-      if (name === "save" && daemon.freezes.isOffered(id))
-        return daemon.freezes.during(id, async () => carryOut(), told.onWarning);
-      const answered = carryOut();
-      if (verb.how !== "stream") return answered;
-      for await (const item of answered as AsyncIterable<unknown>) await onItem(item);
-      return null;
+      if (verb.how === "stream") {
+        for await (const item of carryOut() as AsyncIterable<unknown>) await onItem(item);
+        return null;
+      }
+      const isFrozen = name === "save" && daemon.freezes.isOffered(id);
+      const answered = await (isFrozen
+        ? daemon.freezes.during(id, async () => carryOut(), told.onWarning)
+        : carryOut());
+      failpoint("call.done");
+      daemon.tellOf(name, id, answered);
+      return answered;
     },
   );
 }

@@ -1,14 +1,16 @@
 import { CLIENT_VERBS } from "../../contract/index.ts";
 import { jsonSchemaOf, jsonSchemaOfMembers, type JsonSchema } from "../../contract/json-schema.ts";
 import type { AnySchema } from "../../contract/schema.ts";
+import { EVENT_TYPES, eventOf, Job, JobBegun, JobList } from "../../contract/service.ts";
 import type { Verb } from "../../contract/verb.ts";
 import { ERROR_TABLE } from "../../errors.ts";
 import { VERSION } from "../../formats/program.ts";
-import { isPlaceOf, SERVED } from "./calls.ts";
+import { isChanging, isPlaceOf, SERVED } from "./calls.ts";
 
 /** The calls of the socket as OpenAPI 3.1, made of the schemas that check them. */
 
 const ref = (name: string): JsonSchema => ({ $ref: `#/components/schemas/${name}` });
+const parameter = (name: string): JsonSchema => ({ $ref: `#/components/parameters/${name}` });
 const json = (schema: JsonSchema): JsonSchema => ({ "application/json": { schema } });
 
 const ERROR: JsonSchema = {
@@ -75,9 +77,17 @@ function operationOf(name: string, verb: Verb): JsonSchema {
       schema: { type: "object", description: "a line each: `item`, `progress`, `warning`, and the envelope last" },
     },
   };
+  const begun = {
+    description: "the call goes on as a job",
+    headers: { Location: { schema: { type: "string" }, description: "the job: `/v1/jobs/{id}`" } },
+    content: json(envelope(jsonSchemaOf(JobBegun), { type: "null" }, true)),
+  };
   return {
     operationId: name,
     summary: about,
+    ...(isStream
+      ? {}
+      : { parameters: [parameter("Prefer"), ...(isChanging(name) ? [parameter("IdempotencyKey")] : [])] }),
     requestBody: { required: true, content: json(requestOf(name, verb)) },
     responses: {
       "200": {
@@ -86,6 +96,7 @@ function operationOf(name: string, verb: Verb): JsonSchema {
           : "the answer; in lines with progress where they are accepted",
         content: isStream ? lines : { ...json(envelope(data, { type: "null" }, true)), ...lines },
       },
+      ...(isStream ? {} : { "202": begun }),
       default: {
         description: errors.length === 0 ? "an error" : `an error, e.g. ${errors.join(", ")}`,
         content: json(ref("Failure")),
@@ -93,6 +104,72 @@ function operationOf(name: string, verb: Verb): JsonSchema {
     },
   };
 }
+
+const PREFER: JsonSchema = {
+  name: "Prefer",
+  in: "header",
+  description: "`respond-async`: the call goes on as a job, and the answer is 202",
+  schema: { type: "string" },
+};
+const IDEMPOTENCY_KEY: JsonSchema = {
+  name: "Idempotency-Key",
+  in: "header",
+  description:
+    "asked for again with the same key, verb and body, the call is not done twice: it has the same answer for a day",
+  schema: { type: "string", minLength: 1, maxLength: 128, pattern: "^[ -~]*$" },
+};
+const query = (name: string, description: string, schema: JsonSchema): JsonSchema => ({
+  name,
+  in: "query",
+  description,
+  schema,
+});
+const TEXTS: JsonSchema = { type: "array", items: { type: "string" } };
+const ID: JsonSchema = { name: "id", in: "path", required: true, schema: { type: "string" } };
+
+function read(operationId: string, summary: string, parameters: JsonSchema[], content: JsonSchema): JsonSchema {
+  return {
+    operationId,
+    summary,
+    parameters,
+    responses: {
+      "200": { description: "the answer", content },
+      default: { description: "an error", content: json(ref("Failure")) },
+    },
+  };
+}
+
+const ofJob = json(envelope(jsonSchemaOf(Job), { type: "null" }, true));
+const RESOURCES: JsonSchema = {
+  "/v1/events": {
+    get: read(
+      "events",
+      "Tells what happens in workspaces, as server-sent events: `id`, `event` (the type) and `data`, which is JSON.",
+      [
+        query("workspace", "only of this workspace, by its absolute path; may be repeated", TEXTS),
+        query("types", "only these, comma between", { type: "string" }),
+        query("after", "only those after the event of this number; 0: all that are kept", { type: "integer" }),
+        { ...query("Last-Event-ID", "as `after`, and before it", { type: "integer" }), in: "header" },
+      ],
+      { "text/event-stream": { schema: { oneOf: EVENT_TYPES.map((type) => jsonSchemaOf(eventOf(type))) } } },
+    ),
+  },
+  "/v1/jobs": {
+    get: read(
+      "jobs",
+      "Lists the caller's jobs, the newest first.",
+      [
+        query("after", "`next` of the page before", { type: "string" }),
+        query("limit", "at most so many; default 100", { type: "integer", minimum: 1, maximum: 1000 }),
+      ],
+      json(envelope(jsonSchemaOf(JobList), { type: "null" }, true)),
+    ),
+  },
+  "/v1/jobs/{id}": {
+    get: read("job", "Gives a job, with its answer or error once it has ended.", [ID], ofJob),
+    delete: read("cancelJob", "Ends a job that has not ended.", [ID], ofJob),
+  },
+};
 
 /** The document, for `GET /v1/openapi.json` and docs/openapi.json. */
 export function openApi(): JsonSchema {
@@ -107,7 +184,13 @@ export function openApi(): JsonSchema {
       license: { name: "Apache-2.0", identifier: "Apache-2.0" },
     },
     servers: [{ url: "http://localhost", description: "over the Unix socket" }],
-    paths: Object.fromEntries(verbs.map(([name, verb]) => [`/v1/${name}`, { post: operationOf(name, verb) }])),
-    components: { schemas: { Error: ERROR, Failure: envelope({ type: "null" }, ref("Error"), false) } },
+    paths: {
+      ...Object.fromEntries(verbs.map(([name, verb]) => [`/v1/${name}`, { post: operationOf(name, verb) }])),
+      ...RESOURCES,
+    },
+    components: {
+      schemas: { Error: ERROR, Failure: envelope({ type: "null" }, ref("Error"), false) },
+      parameters: { Prefer: PREFER, IdempotencyKey: IDEMPOTENCY_KEY },
+    },
   };
 }

@@ -1,5 +1,6 @@
 import { chmodSync, chownSync } from "node:fs";
 import { createServer, type IncomingMessage, type Server, type ServerResponse } from "node:http";
+import { once } from "node:events";
 import type { Socket } from "node:net";
 import { dirname } from "node:path";
 import { describeError } from "../../contract/error-record.ts";
@@ -11,6 +12,8 @@ import { durableMkdir } from "../../fs/durable.ts";
 import { groupId } from "../../fs/users.ts";
 import { listenAlone } from "../listen.ts";
 import { answer, type Body, isLasting } from "./calls.ts";
+import { EventStreams } from "./events.ts";
+import { answerOnJobs, beginJob, JOBS, type JobRequest, jobRequestOf } from "./jobs.ts";
 import { peerOf } from "./peer-credentials.ts";
 
 export interface SocketOptions {
@@ -35,6 +38,7 @@ const LINES = "application/x-ndjson";
 /** Path of the description of the calls, for `GET`. */
 const DOCUMENT = "/v1/openapi.json";
 const METRICS = "/metrics";
+const EVENTS = /^\/v1\/events(?:\?|$)/;
 /** Bytes of progress and warnings that may wait for a slow reader. */
 const MAX_WAITING = 8 << 20;
 /** Milliseconds for which a connection may have no call, and a reader may take nothing. */
@@ -54,9 +58,11 @@ export class SocketServer {
   readonly #stopped = new AbortController();
   /** Calls under way, by the user who makes them. */
   readonly #calls = new Map<number, number>();
+  readonly #events: EventStreams;
 
   private constructor(daemon: Daemon, options: SocketOptions) {
     this.#daemon = daemon;
+    this.#events = new EventStreams(daemon);
     this.#options = options;
     this.#server = createServer({
       maxHeaderSize: MAX_HEAD_BYTES,
@@ -101,11 +107,18 @@ export class SocketServer {
 
   /** Accepts nothing more, lets calls end, and stops those that take too long. */
   async stop(): Promise<void> {
-    const closed = new Promise<void>((done) => this.#server.close(() => done()));
+    const ended = new AbortController();
+    const closed = Promise.all([
+      new Promise<void>((done) => this.#server.close(() => done())),
+      Promise.race([this.#daemon.jobs.idle(), once(ended.signal, "abort")]),
+    ]);
     this.#server.closeIdleConnections();
     const late = setTimeout(() => this.#stopped.abort(new Error("the daemon stops")), this.#options.graceMs ?? 10_000);
     const gone = setTimeout(
-      () => [...this.#peers.keys()].forEach((socket) => socket.destroy()),
+      () => {
+        for (const socket of this.#peers.keys()) socket.destroy();
+        ended.abort();
+      },
       (this.#options.graceMs ?? 10_000) + 1_000,
     );
     await closed;
@@ -126,9 +139,20 @@ export class SocketServer {
     if (peer === undefined) return void socket.destroy();
     let isCounted = false;
     try {
+      if (isOfPage(request)) throw new CairnError("permission", "this socket is not for web pages");
+      // Whoever has as many calls under way as they may hears of them all the same.
+      if (request.method === "GET" && EVENTS.test(request.url ?? ""))
+        return await this.#events.serve(request, response, peer);
+      const ofJobs = await answerOnJobs(this.#daemon, peer, request);
+      if (ofJobs !== undefined) return reply.end(ofJobs);
       isCounted = this.#begin(peer);
-      if (request.method === "GET" && !isOfPage(request) && (await this.#describe(request, response, peer))) return;
+      if (request.method === "GET" && (await this.#describe(request, response, peer))) return;
       const { name, body } = await this.#read(request);
+      const asJob = jobRequestOf(request.headers, name, body);
+      if (asJob !== null) {
+        isCounted = false;
+        return await this.#answerJob(asJob, peer, reply);
+      }
       if (isLasting(name)) isCounted = this.#end(peer);
       // From here on something may have been begun, which the caller sees.
       reply.open();
@@ -152,6 +176,22 @@ export class SocketServer {
       if (isCounted) this.#end(peer);
       socket.off("close", leave);
     }
+  }
+
+  /** The job counts as a call until it ends, whoever waits for it. */
+  async #answerJob(asked: JobRequest, peer: Peer, reply: Reply): Promise<void> {
+    const { jobs } = this.#daemon;
+    let id: string;
+    try {
+      id = beginJob(this.#daemon, peer, asked, { ended: () => this.#end(peer), stopped: this.#stopped.signal });
+    } catch (error) {
+      this.#end(peer);
+      throw error;
+    }
+    if (asked.isAsync) return reply.accept(`${JOBS}/${id}`, { job_id: id, state: jobs.find(peer, id).state });
+    reply.open();
+    const onProgress = (progress: unknown): void => reply.line({ progress });
+    reply.end(await jobs.answer(id, { onProgress, onWarning: (message) => reply.warn(message) }));
   }
 
   /** Answers what is only read, by `GET`; false for anything else. */
@@ -190,7 +230,6 @@ export class SocketServer {
 
   async #read(request: IncomingMessage): Promise<{ name: string; body: Body }> {
     const { method, url = "" } = request;
-    if (isOfPage(request)) throw new CairnError("permission", "this socket is not for web pages");
     const [, name] = /^\/v1\/([A-Za-z]{1,40})$/.exec(url) ?? [];
     if (name === undefined) throw new CairnError("not_found", "calls are POST /v1/<verb>");
     if (method !== "POST") throw new CairnError("usage", `${method} is not known here; calls are POST /v1/<verb>`);
@@ -286,6 +325,13 @@ class Reply {
 
   end(answered: unknown): void {
     this.#finish(200, { ok: true, data: answered ?? null, error: null });
+  }
+
+  /** The call goes on as what is at that place. */
+  accept(location: string, answered: object): void {
+    if (this.#response.destroyed) return;
+    this.#response.setHeader("location", location).setHeader("preference-applied", "respond-async");
+    this.#finish(202, { ok: true, data: answered, error: null });
   }
 
   fail(error: CairnError): void {
