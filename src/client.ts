@@ -1,23 +1,35 @@
 /// <reference lib="esnext.disposable" preserve="true" />
 /** Calls of a daemon, by the names and with the types of the library. Everything exported here is promised. */
 import "./node-version.ts";
-import { servedLibrary, socketsToAsk } from "./api/client/served-library.ts";
-import type { CairnLibrary } from "./contract/index.ts";
+import { keyedClient, servedLibrary, socketsToAsk } from "./api/client/served-library.ts";
+import { type Service, serviceOf } from "./api/client/service.ts";
+import type { CairnLibrary, Client } from "./contract/index.ts";
 import { CairnError } from "./errors.ts";
 
 export { CairnError, ERROR_TABLE } from "./errors.ts";
 export type { ErrorCode, ErrorOptions, ErrorRow } from "./errors.ts";
+export type { EventOptions, JobsOptions, Service } from "./api/client/service.ts";
 export type * from "./contract/index.ts";
+
+/** The library, done by a daemon, and the daemon's own calls. */
+export interface ConnectedLibrary extends CairnLibrary, Service {
+  /**
+   * Gives a client's calls an idempotency key, 1 to 128 characters of printable ASCII: a changing one that is asked for again,
+   * also after the daemon or this program was killed, is not done twice, and has the same answer for a day.
+   */
+  keyed(client: Client, key: string): Client;
+}
 
 /**
  * The library with every verb done by a daemon: in this process there are no threads, no native code and no files of points.
  * `socket`: of the daemon; the user's own and the system's unless told. What no daemon does is `unsupported`.
  */
-export function connect({ socket }: { socket?: string } = {}): CairnLibrary {
+export function connect({ socket }: { socket?: string } = {}): ConnectedLibrary {
   const sockets = socket === undefined ? socketsToAsk() : [socket];
-  return servedLibrary(sockets, async () => {
+  const library = servedLibrary(sockets, async () => {
     throw new CairnError("unsupported", "no daemon does this, or serves this folder", {
       hint: "the package itself does it, without a daemon: import it in place of its client",
     });
   });
+  return { ...library, ...serviceOf(sockets), keyed: keyedClient };
 }

@@ -15,22 +15,48 @@ type Line =
 /** Members of a call; functions and signals among its options are for this side. */
 export type Members = Readonly<Record<string, unknown>>;
 
+/** A request of the daemon. */
+interface Asked {
+  /** Default POST. */
+  method?: string;
+  path: string;
+  body?: string;
+  headers?: Readonly<Record<string, string>>;
+}
+
 /** No daemon answers on a socket: what it would do has to be done here. */
 export class NoDaemon extends CairnError {}
 
 /** Calls to a daemon on its socket, with connections that are kept. */
 export class Connection {
   readonly socket: string;
-  readonly #agent = new Agent({ keepAlive: true, maxSockets: 16 });
+  readonly #agent: Agent;
+  readonly #headers: Readonly<Record<string, string>>;
 
-  constructor(socket: string) {
+  constructor(socket: string, agent = new Agent({ keepAlive: true, maxSockets: 16 }), headers = {}) {
     this.socket = socket;
+    this.#agent = agent;
+    this.#headers = headers;
+  }
+
+  /** Calls over the same connections, each with this idempotency key. */
+  keyed(key: string): Connection {
+    return new Connection(this.socket, this.#agent, { "idempotency-key": key });
   }
 
   /** Throws what the daemon answers, `interrupted`, `NoDaemon` where none is there, and `io` where it goes away. */
   async call(name: string, members: Members, options: CallOptions = {}): Promise<unknown> {
+    return this.#answer(this.#lines({ path: `/v1/${name}`, body: toWire(withoutOurs(members)) }, options), options);
+  }
+
+  /** The answer of a resource of the daemon. Throws as `call` does. */
+  async ask(method: "GET" | "DELETE", path: string, options: CallOptions = {}): Promise<unknown> {
+    return this.#answer(this.#lines({ method, path }, options), options);
+  }
+
+  async #answer(lines: AsyncIterable<Line>, options: CallOptions): Promise<unknown> {
     let answered: unknown;
-    for await (const line of this.#lines(name, members, options)) {
+    for await (const line of lines) {
       if ("progress" in line) options.onProgress?.(line.progress);
       else if ("warning" in line) options.onWarning?.(line.warning);
       else if ("ok" in line) answered = line.data;
@@ -40,17 +66,18 @@ export class Connection {
 
   /** Each answer of a call that gives several. Throws as `call` does. */
   async *stream(name: string, members: Members, options: CallOptions = {}): AsyncGenerator {
-    for await (const line of this.#lines(name, members, options)) {
+    const asked = { path: `/v1/${name}`, body: toWire(withoutOurs(members)) };
+    for await (const line of this.#lines(asked, options)) {
       if ("warning" in line) options.onWarning?.(line.warning);
       else if ("item" in line) yield line.item;
     }
   }
 
-  async *#lines(name: string, members: Members, { signal }: CallOptions): AsyncGenerator<Line> {
+  async *#lines(asked: Asked, { signal }: CallOptions): AsyncGenerator<Line> {
     let isWhole = false;
     let isTaken = false;
     try {
-      const response = await this.#post(name, toWire(withoutOurs(members)), signal);
+      const response = await this.open(asked, signal);
       isTaken = true;
       for await (const text of createInterface({ input: response, crlfDelay: Infinity })) {
         const line = fromWire(text) as Line;
@@ -63,13 +90,13 @@ export class Connection {
     } catch (error) {
       if (signal?.aborted === true) throw new CairnError("interrupted", "stopped by the caller", { cause: error });
       if (error instanceof CairnError) throw error;
-      throw this.#gone(error, isTaken);
+      throw this.gone(error, isTaken);
     }
-    if (!isWhole) throw this.#gone(undefined, true);
+    if (!isWhole) throw this.gone(undefined, true);
   }
 
-  /** `isTaken`: the daemon has begun with the call. */
-  #gone(cause: unknown, isTaken: boolean): CairnError {
+  /** The error for a daemon that went away. `isTaken`: it has begun with the call. */
+  gone(cause: unknown, isTaken: boolean): CairnError {
     const { code } = (cause ?? {}) as NodeJS.ErrnoException;
     if (code === "ENOENT" || code === "ECONNREFUSED")
       return new NoDaemon("not_found", `no daemon answers on ${printablePath(this.socket)}`, { cause });
@@ -86,13 +113,16 @@ export class Connection {
     });
   }
 
-  #post(name: string, body: string, signal: AbortSignal | undefined): Promise<IncomingMessage> {
+  /** Sends a request. Resolves with the head of the answer; rejects with what the system says. */
+  open({ method = "POST", path, body = "", headers = {} }: Asked, signal?: AbortSignal): Promise<IncomingMessage> {
     const { promise, resolve, reject } = Promise.withResolvers<IncomingMessage>();
-    const headers = { accept: "application/x-ndjson", "content-length": Buffer.byteLength(body) };
-    const call = request(
-      { socketPath: this.socket, path: `/v1/${name}`, method: "POST", headers, agent: this.#agent, signal },
-      resolve,
-    );
+    const all = {
+      accept: "application/x-ndjson",
+      "content-length": Buffer.byteLength(body),
+      ...this.#headers,
+      ...headers,
+    };
+    const call = request({ socketPath: this.socket, path, method, headers: all, agent: this.#agent, signal }, resolve);
     call.on("error", reject);
     call.end(body);
     return promise;
