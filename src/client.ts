@@ -2,21 +2,31 @@
 /** Calls of a daemon, by the names and with the types of the library. Everything exported here is promised. */
 import "./node-version.ts";
 import type { Remote } from "./api/client/connection.ts";
-import { servedLibrary, socketsToAsk } from "./api/client/served-library.ts";
-import type { CairnLibrary } from "./contract/index.ts";
+import { keyedClient, servedLibrary, socketsToAsk } from "./api/client/served-library.ts";
+import { type Service, serviceOf } from "./api/client/service.ts";
+import type { CairnLibrary, Client } from "./contract/index.ts";
 
 export { CairnError, ERROR_TABLE } from "./errors.ts";
 export type { ErrorCode, ErrorOptions, ErrorRow } from "./errors.ts";
 export type { Remote } from "./api/client/connection.ts";
+export type { EventOptions, JobsOptions, Service } from "./api/client/service.ts";
 export type * from "./contract/index.ts";
+
+/** The library, done by a daemon, and the daemon's own calls. */
+export interface ConnectedLibrary extends CairnLibrary, Service {
+  /**
+   * Gives a client's calls an idempotency key, 1 to 128 characters of printable ASCII: a changing one that is asked for again,
+   * also after the daemon or this program was killed, is not done twice, and has the same answer for a day.
+   */
+  keyed(client: Client, key: string): Client;
+}
 
 /**
  * The library with every verb done by a daemon: in this process there are no threads, no native code and no files of points.
  * `socket`: of the daemon; the user's own and the system's unless told. `url` and `token`: of one on TCP, whose paths are those of
  * its machine; `ca`: certificates in PEM that count too. What no daemon does is `unsupported`.
  */
-export function connect(daemon: { socket?: string } | Remote = {}): CairnLibrary {
-  if ("url" in daemon) return servedLibrary([daemon], null);
-  const { socket } = daemon;
-  return servedLibrary(socket === undefined ? socketsToAsk() : [socket], null);
+export function connect(daemon: { socket?: string } | Remote = {}): ConnectedLibrary {
+  const places = "url" in daemon ? [daemon] : daemon.socket === undefined ? socketsToAsk() : [daemon.socket];
+  return { ...servedLibrary(places, null), ...serviceOf(places), keyed: keyedClient };
 }

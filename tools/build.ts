@@ -261,7 +261,10 @@ function declarations(stage: string): void {
   );
   writeFileSync(
     path.join(out, "client.d.ts"),
-    clientDeclarations(readFileSync(path.join(ROOT, "src/client.ts"), "utf8")),
+    clientDeclarations(
+      readFileSync(path.join(ROOT, "src/client.ts"), "utf8"),
+      readFileSync(path.join(ROOT, "src/api/client/service.ts"), "utf8"),
+    ),
   );
   rmSync(emitted, { recursive: true });
 }

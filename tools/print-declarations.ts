@@ -5,6 +5,7 @@ import * as looking from "../src/contract/looking.ts";
 import * as points from "../src/contract/points.ts";
 import * as repositories from "../src/contract/repositories.ts";
 import { type Notes, phraseOf } from "../src/contract/schema.ts";
+import * as service from "../src/contract/service.ts";
 import * as snapshots from "../src/contract/snapshots.ts";
 import type { Verb } from "../src/contract/verb.ts";
 import * as words from "../src/contract/words.ts";
@@ -14,7 +15,7 @@ import * as words from "../src/contract/words.ts";
 export type Node = v.GenericSchema &
   Notes & { wrapped: Node; item: Node; entries: Record<string, Node>; options: readonly string[] };
 
-const modules = [words, points, looking, care, snapshots, repositories];
+const modules = [words, points, looking, care, snapshots, repositories, service];
 /** Schemas by the name that they are exported under. */
 export const named = new Map(
   modules.flatMap((module) =>
@@ -130,7 +131,13 @@ export function contractDeclarations(...emitted: readonly string[]): string {
     if (own === undefined) throw new Error(`no interface ${name} was emitted`);
     return `export interface ${name} {${own}\n${indented(Object.entries(table).map(methodOf))}}\n`;
   });
-  return `import type { ErrorCode } from "../errors.js";\nimport type { ControlId, SavePointId, WorkspaceId } from "../ids.js";\n${types.join("")}${interfaces.join("")}`;
+  const data = Object.entries(service.EVENT_DATA) as unknown as [string, Node][];
+  const events = `/** Data of an event, by the event's type. */
+export interface EventData {\n${indented(data.map(memberOf))}}
+export type EventType = keyof EventData;
+/** Something that happened in a workspace or to the daemon, in the order in which it did. */
+export type ServiceEvent = { [T in EventType]: {\n${indented(Object.entries(service.EVENT_HEAD as unknown as Record<string, Node>).map(memberOf))}  type: T;\n  data: EventData[T];\n} }[EventType];\n`;
+  return `import type { ErrorCode } from "../errors.js";\nimport type { ControlId, SavePointId, WorkspaceId } from "../ids.js";\n${types.join("")}${events}${interfaces.join("")}`;
 }
 
 /** The declarations of `src/index.ts`, of which `source` is the text. */
@@ -143,10 +150,12 @@ export function libraryDeclarations(source: string): string {
   return text.replaceAll('.ts";', '.js";');
 }
 
-/** The declarations of `src/client.ts`, of which `source` is the text. */
-export function clientDeclarations(source: string): string {
-  const others = source.split("\n").filter((line) => /^(?:\/\/\/|export \{|export type)/.test(line));
+/** The declarations of `src/client.ts`, of which `source` is the text; `service`: that of the file with the daemon's own calls. */
+export function clientDeclarations(source: string, service: string): string {
+  const others = source.split("\n").filter((line) => /^(?:\/\/\/|export \{|export type (?!.*service\.ts))/.test(line));
+  const interfaces = `${service}\n${source}`.match(/(?:^\/\*\*(?:(?!\*\/)[^])*\*\/\n)?^export interface [^]*?^\}\n/gm)!;
   const [doc] = /\/\*\*(?:(?!\*\/)[^])*\*\/\n(?=export function connect\()/.exec(source)!;
-  const text = `${others.join("\n")}\nimport type { CairnLibrary } from "./contract/index.ts";\n${doc}export declare function connect(options?: { socket?: string }): CairnLibrary;\n`;
+  const names = ["CairnLibrary", "CallOptions", "Client", "EventType", "Job", "JobList", "ServiceEvent"];
+  const text = `${others.join("\n")}\nimport type { ${names.join(", ")} } from "./contract/index.ts";\n${interfaces.join("")}${doc}export declare function connect(options?: { socket?: string }): ConnectedLibrary;\n`;
   return text.replaceAll('.ts";', '.js";');
 }

@@ -34,6 +34,7 @@ export type * from "./looking.ts";
 export type * from "./machines.ts";
 export type * from "./points.ts";
 export type * from "./repositories.ts";
+export type * from "./service.ts";
 export type * from "./snapshots.ts";
 export type * from "./words.ts";
 

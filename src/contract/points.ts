@@ -146,7 +146,8 @@ const method = {
 };
 export const MethodOption = object(method);
 export type MethodOption = Of<typeof MethodOption>;
-export const UndoOptions = object({ ...WorkspaceCallOptions.entries, ...method });
+const why = { cause: opt(about(Cause, "why, for the undo point")) };
+export const UndoOptions = object({ ...WorkspaceCallOptions.entries, ...method, ...why });
 export type UndoOptions = Of<typeof UndoOptions>;
 
 export const RestoreOptions = object({
@@ -162,7 +163,7 @@ export const RestoreOptions = object({
   keepPresent: opt(flag("let entries stay that the target does not have")),
   to: opt(place("write into this absent or empty folder instead; the workspace is not touched")),
   allow: allow("with `to`: `space` writes also where there seems to be too little"),
-  cause: opt(about(Cause, "why, for the undo point")),
+  ...why,
 });
 export type RestoreOptions = Of<typeof RestoreOptions>;
 

@@ -13,7 +13,6 @@ import type {
 } from "../contract/index.ts";
 import type { DaemonStatus } from "../contract/daemon.ts";
 import { failpoint } from "../failpoint.ts";
-import type { DaemonState, FolderMove, ServedWorkspace } from "../formats/records/daemon-state.ts";
 import { displayPath, isAtOrBelow, printablePath } from "../fs/safe-path.ts";
 import { findWorkspace, realPathOf } from "../workspace/place/find-workspace.ts";
 import { type DaemonConfig, readConfig } from "./config.ts";
@@ -21,13 +20,14 @@ import { bootstrap } from "./bootstrap.ts";
 import { Moves, requireMovable } from "./moves.ts";
 import { type Instance, takeInstance } from "./instance.ts";
 import { migrateOld } from "./migrate-ws-ckpt.ts";
-import { type Caller, requireOwner, requireRootsOwn, type Right, rightOn } from "./peer.ts";
+import { type Caller, isWholeOperator, requireOwner, requireRootsOwn, type Right, rightOn } from "./peer.ts";
 import type { DaemonPlaces } from "./places.ts";
 import { registeredWorkspaces } from "./reconcile.ts";
 import { Retainer } from "./retainer.ts";
 import { FreezeWindows } from "./freeze.ts";
-import { entryOf, folderOf, KeptState } from "./kept-state.ts";
+import { type DaemonState, entryOf, type FolderMove, folderOf, KeptState, type ServedWorkspace } from "./kept-state.ts";
 import { adviceOn, fileSystemsOf, type Health, lookAfter, pointsOf, WELL } from "./health.ts";
+import { type EventPlace, KeptRecords, type Noted } from "./records/kept-records.ts";
 import { Turns } from "./turns.ts";
 
 /** Milliseconds that a cleanup waits for a workspace. */
@@ -59,6 +59,7 @@ export class Daemon {
   readonly #clients = new Map<string, Promise<Client>>();
   readonly #health = new Map<string, Health>();
   readonly #startedAt = new Date().toISOString();
+  #records!: KeptRecords;
   #library!: CairnLibrary;
   #config: DaemonConfig;
   #instance!: Instance;
@@ -88,6 +89,8 @@ export class Daemon {
       await daemon.#begin();
       return daemon;
     } catch (error) {
+      // Not made yet where it failed early.
+      (daemon.#records as KeptRecords | undefined)?.close();
       daemon.#instance[Symbol.dispose]();
       throw error;
     }
@@ -101,6 +104,7 @@ export class Daemon {
     if (places.isSystem) process.env["XDG_STATE_HOME"] = places.state;
     this.#decision = bootstrap(this.#kept, { config: this.#config, places, log });
     this.#library = await this.#options.openLibrary();
+    this.#records = new KeptRecords(places.state, { killed: killed !== null, log });
     for (const move of this.#moves.left) await this.#finish(move);
     await this.#migrate();
     this.#retainer.start(this.#config.retention, this.#kept.state.schedules.cleanup_at);
@@ -150,6 +154,14 @@ export class Daemon {
     return this.#kept.tokens;
   }
 
+  get events(): KeptRecords["events"] {
+    return this.#records.events;
+  }
+
+  get jobs(): KeptRecords["jobs"] {
+    return this.#records.jobs;
+  }
+
   get config(): DaemonConfig {
     return this.#config;
   }
@@ -181,6 +193,7 @@ export class Daemon {
   /** Lets go of connections that wait for what may never come. */
   letGo(): void {
     this.freezes.close();
+    this.events.close();
   }
 
   /** Ends what goes on, and keeps the state. Calls that are under way are the caller's to wait for. */
@@ -192,6 +205,7 @@ export class Daemon {
     await Promise.allSettled(
       clients.map(async (each) => (each.status === "fulfilled" ? each.value.close() : undefined)),
     );
+    this.#records.close();
     try {
       this.#kept.save();
     } catch (error) {
@@ -231,6 +245,19 @@ export class Daemon {
     // Asked when it is done, too: it may have waited for its turn for long.
     const whole = async (): Promise<T> => work(await this.#client(served), rightOn(peer, served));
     return changes ? this.#turns.take(served.id, whole, signal) : whole();
+  }
+
+  /** Tells of what a verb has done in the workspace with this id, where it changed something. */
+  tellOf(verb: string, id: string, answered: unknown): void {
+    const served = this.#kept.state.workspaces.find((each) => each.id === id);
+    this.#records.tellOf(verb, served, answered);
+  }
+
+  /** True where an event is for this peer, as things are now. */
+  mayHear(peer: Caller, { place, uid }: Noted): boolean {
+    // Jobs of a user are told to that user, and to none whom something narrows.
+    if (uid !== null) return isWholeOperator(peer) || (peer.uid === uid && !peer.isAgent && peer.only === null);
+    return place === null || isFor(peer, place);
   }
 
   #client(served: ServedWorkspace): Promise<Client> {
@@ -318,6 +345,8 @@ export class Daemon {
     };
     this.#kept.change({ workspaces: [...others, served] });
     this.#clients.set(served.id, Promise.resolve(client));
+    if (known === undefined)
+      this.events.append({ workspace: served, type: "registered", data: { created: client.created } });
     return { client, created: client.created };
   }
 
@@ -392,12 +421,15 @@ export class Daemon {
         const move = await this.#moves.back(served.link, served.path, options);
         await this.#giveUp(served);
         this.#moves.end(move);
+        this.events.append({ workspace: served, type: "recovered", data: { original: served.path } });
         return { ...served, ...NOT_CONVERTED, path: served.link, original: served.path };
       }
       const client = await this.#client(served);
       const { conversion } = await client.setEngine("reflink-copy", { ...options, plain: true });
       failpoint("daemon.recovered");
       await this.#giveUp(served);
+      const { original } = conversion ?? NOT_CONVERTED;
+      this.events.append({ workspace: served, type: "recovered", data: { original } });
       return { ...served, ...(conversion ?? NOT_CONVERTED) };
     });
   }
@@ -425,6 +457,8 @@ export class Daemon {
     this.#health.delete(served.id);
     void client?.then(async (each) => each.close()).catch(() => undefined);
     this.#kept.change({ workspaces: this.#kept.state.workspaces.filter(({ id }) => id !== served.id) });
+    const { control_directory } = served;
+    this.events.append({ workspace: served, type: "released", data: { control_directory } });
   }
 
   /** Compares what the state lists with what is there, both ways. One sick workspace stops no other. */
@@ -440,12 +474,16 @@ export class Daemon {
     for (const { path } of found)
       this.#options.log(`${printablePath(path)} has records and was not listed in the state; it is now`);
     if (found.length > 0) this.#kept.change({ workspaces: [...workspaces, ...found] });
+    for (const workspace of found) this.events.append({ workspace, type: "registered", data: { created: false } });
     for (const link of this.#moves.linkAgain())
       this.#options.log(`${printablePath(link)} was gone and is a link again`);
     for (const served of this.#kept.state.workspaces) {
       if (this.#isStopping) return;
       const hand = { open: async () => this.#client(served), log: this.#options.log };
-      this.#health.set(served.id, await lookAfter(served, hand));
+      const before = this.#health.get(served.id) ?? WELL;
+      const health = await lookAfter(served, hand);
+      this.#health.set(served.id, health);
+      if (health.health !== before.health) this.events.append({ workspace: served, type: "health", data: health });
     }
   }
 
@@ -477,7 +515,9 @@ export class Daemon {
     if (wanted === null) return 0;
     const plan = await client.previewCleanup({ retention: wanted, signal });
     if (plan.reclaimable_save_points.length === 0) return 0;
-    const { removed } = await client.runCleanup(plan.plan_id);
+    const done = await client.runCleanup(plan.plan_id);
+    const { removed } = done;
+    this.tellOf("runCleanup", served.id, done);
     this.#options.log(`${served.path}: ${removed.length} points removed by the keep rules`);
     return removed.length;
   }
@@ -518,7 +558,7 @@ function linkTo(path: string, folder: string): { link?: string } {
   return lstatSync(path, { throwIfNoEntry: false })?.isSymbolicLink() === true && path !== folder ? { link: path } : {};
 }
 
-function isFor(peer: Caller, served: ServedWorkspace): boolean {
+function isFor(peer: Caller, served: EventPlace): boolean {
   try {
     rightOn(peer, served);
     return true;

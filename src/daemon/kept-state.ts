@@ -5,6 +5,8 @@ import { isSubvolume, subvolumeUuid } from "../fs/linux/btrfs.ts";
 import { type LoadedState, StateFile } from "./state-file.ts";
 import { Tokens } from "./tokens.ts";
 
+export type { DaemonState, FolderMove, ServedWorkspace } from "../formats/records/daemon-state.ts";
+
 /** The state in memory and on disk, which are the same after each change. */
 export class KeptState {
   readonly tokens: Tokens;
@@ -70,7 +72,7 @@ export class KeptState {
 }
 
 /** The folder of a workspace, raw. */
-export function folderOf(served: ServedWorkspace): Buffer {
+export function folderOf(served: RecordedPath): Buffer {
   return Buffer.from(rawPath(served));
 }
 

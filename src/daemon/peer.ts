@@ -24,6 +24,11 @@ export interface Caller extends Peer {
   only: ReadonlySet<string> | null;
 }
 
+/** Tells callers apart: by the token that they have, else by the user. */
+export function keyOf({ token, uid }: Caller): string {
+  return token ?? String(uid);
+}
+
 /** True for an operator whom nothing narrows: what the daemon's process may do, they may. */
 export function isWholeOperator(caller: Caller): boolean {
   return isOperator(caller) && !caller.isAgent && caller.only === null;
@@ -44,7 +49,7 @@ export type Right = "owner" | "writer";
  * is known. The folder at the path decides with that: of one that another user has put there, and of one that is gone, nobody
  * gets points who did not have them. Throws `permission`.
  */
-export function rightOn(peer: Caller, served: ServedWorkspace): Right {
+export function rightOn(peer: Caller, served: Pick<ServedWorkspace, "id" | "path" | "path_b64" | "owner_uid">): Right {
   const folder = Buffer.from(rawPath(served));
   const owner = served.owner_uid;
   if (peer.only !== null && !peer.only.has(served.id))

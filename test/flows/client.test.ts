@@ -32,6 +32,10 @@ test("a program saves, looks, reads and goes back by a daemon, with the library'
   await assert.rejects(client.setEngine("copy", { plain: "no" } as never), { code: "usage" });
   await assert.rejects(library.open(path.join(SCRATCH)), { code: "unsupported" });
   await assert.rejects(connect({ socket: path.join(SCRATCH, "none.sock") }).open(folder), { code: "unsupported" });
+  const nowhere = connect({ socket: path.join(SCRATCH, "none.sock") });
+  await assert.rejects(nowhere.jobs(), { code: "not_found" });
+  await assert.rejects(nowhere.events()[Symbol.asyncIterator]().next(), { code: "not_found" });
+  assert.throws(() => nowhere.keyed({} as typeof client, "k"), { code: "usage" });
   assert.deepEqual(
     (await Promise.all(Array.from({ length: 10 }, async () => client.status()))).map(({ clean }) => clean),
     Array(10).fill(true),

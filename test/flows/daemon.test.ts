@@ -446,7 +446,7 @@ test("a state that cannot be saved fails the call that changed it, and the daemo
   const { daemon, volume } = here;
   const small = new TestDaemon(t);
   fs.mkdirSync(small.state);
-  execFileSync("mount", ["-t", "tmpfs", "-o", "size=64k", "tmpfs", small.state]);
+  execFileSync("mount", ["-t", "tmpfs", "-o", "size=1m", "tmpfs", small.state]);
   t.after(() => execFileSync("umount", ["-l", small.state]));
   small.configure(`[backend]\ndata_root = "${volume.root}"\n`);
   await daemon.stop();
@@ -455,7 +455,7 @@ test("a state that cannot be saved fails the call that changed it, and the daemo
   execFileSync("btrfs", ["-q", "subvolume", "create", folder]);
   const before = fs.readFileSync(path.join(small.state, "state.json"));
   const filler = path.join(small.state, "filler");
-  assert.throws(() => fs.writeFileSync(filler, Buffer.alloc(1 << 20)), { code: "ENOSPC" });
+  assert.throws(() => fs.writeFileSync(filler, Buffer.alloc(4 << 20)), { code: "ENOSPC" });
   await assert.rejects(small.call("register", { path: folder }), { code: "no_space" });
   assert.deepEqual(fs.readFileSync(path.join(small.state, "state.json")), before);
   assert.deepEqual((await small.status()).workspaces, []);

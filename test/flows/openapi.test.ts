@@ -4,29 +4,32 @@ import http from "node:http";
 import path from "node:path";
 import { test } from "node:test";
 import { Ajv2020 } from "ajv/dist/2020.js";
+import { connect } from "../../src/client.ts";
 import { cairnOk, SCRATCH } from "../fixtures/command.ts";
 import { TestDaemon } from "../fixtures/daemon.ts";
+import { eventually } from "../fixtures/eventually.ts";
 
 /** The daemon's own description of its calls, held against what it takes and answers. */
 
 interface Document {
   openapi: string;
-  paths: Record<
-    string,
-    { post: { requestBody: { content: Content }; responses: Record<"200" | "default", { content: Content }> } }
-  >;
+  paths: Record<string, { post: Operation & { requestBody: { content: Content } }; get: Operation }>;
   components: object;
 }
-type Content = Record<"application/json", { schema: object }>;
+interface Operation {
+  responses: Record<"200" | "202" | "default", { content: Content }>;
+}
+type Content = Record<"application/json" | "text/event-stream", { schema: object }>;
 
 async function ask(
   socketPath: string,
   method: string,
   url: string,
   body?: object,
+  headers: Record<string, string> = {},
 ): Promise<{ status: number; value: Record<string, unknown> }> {
   return await new Promise((resolve, reject) => {
-    const request = http.request({ socketPath, method, path: url }, (response) => {
+    const request = http.request({ socketPath, method, path: url, headers }, (response) => {
       let text = "";
       response.setEncoding("utf8").on("data", (piece: string) => (text += piece));
       response.on("end", () =>
@@ -117,6 +120,39 @@ test("each call that the daemon describes takes and answers what it says", async
     const fails = ajv.compile(schemaOf(operation.responses.default.content));
     assert.ok(fails(failed.value), `${name}: ${ajv.errorsText(fails.errors)}`);
   }
+});
+
+test("events and jobs are as the daemon describes them", async (t) => {
+  const daemon = await new TestDaemon(t).start();
+  const workspace = path.join(SCRATCH, "described-jobs");
+  fs.mkdirSync(workspace);
+  cairnOk(["save", workspace], daemon.asked);
+  const { paths } = (await ask(daemon.socket, "GET", "/v1/openapi.json")).value as unknown as Document;
+  const ajv = new Ajv2020({ strict: false, allErrors: true });
+  const fits = (schema: object, value: unknown): void => {
+    const check = ajv.compile(schema);
+    assert.ok(check(value), `${ajv.errorsText(check.errors)} in ${JSON.stringify(value)}`);
+  };
+  const begun = await ask(daemon.socket, "POST", "/v1/save", { workspace }, { prefer: "respond-async" });
+  assert.equal(begun.status, 202);
+  fits(paths["/v1/save"]!.post.responses["202"].content["application/json"].schema, begun.value);
+  const { job_id: id } = begun.value["data"] as { job_id: string };
+  const ofJob = paths["/v1/jobs/{id}"]!.get.responses["200"].content["application/json"].schema;
+  await eventually("the job ends", async () => {
+    const { value } = await ask(daemon.socket, "GET", `/v1/jobs/${id}`);
+    fits(ofJob, value);
+    return (value["data"] as { state: string }).state === "done";
+  });
+  const ofJobs = paths["/v1/jobs"]!.get.responses["200"].content["application/json"].schema;
+  fits(ofJobs, (await ask(daemon.socket, "GET", "/v1/jobs")).value);
+  const { schema } = paths["/v1/events"]!.get.responses["200"].content["text/event-stream"];
+  const seen = new Set<string>();
+  for await (const event of connect({ socket: daemon.socket }).events({ after: 0 })) {
+    fits(schema, event);
+    seen.add(event.type);
+    if (event.type === "job" && event.data.state === "done") break;
+  }
+  assert.deepEqual([...seen].toSorted(), ["job", "registered", "reset", "save"]);
 });
 
 test("the daemon's metrics say how its workspaces are, in the format that Prometheus reads", async (t) => {

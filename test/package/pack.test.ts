@@ -128,7 +128,7 @@ test(
 
     await t.test("the library's types are found under strict settings", () => {
       const program =
-        'import { openOrInit, type SavePoint } from "cairnstate";\nimport { connect } from "cairnstate/client";\nexport type P = SavePoint;\nconsole.log(typeof openOrInit);\nexport const made = async (): Promise<P> => (await connect({ socket: "/s" }).open("/a")).save();\n';
+        'import { openOrInit, type SavePoint } from "cairnstate";\nimport { connect } from "cairnstate/client";\nexport type P = SavePoint;\nconsole.log(typeof openOrInit);\nexport const made = async (): Promise<P> => (await connect({ socket: "/s" }).open("/a")).save();\nexport const told = async (): Promise<string | undefined> => {\n  for await (const event of connect().events({ types: ["save"] })) if (event.type === "save") return event.data.save_point_id;\n  return (await connect().jobs()).next ?? undefined;\n};\n';
       writeFileSync(path.join(home, "use.ts"), program);
       const outcome = clone.run("node", ["use.ts"], { env, cwd: home });
       assert.equal(outcome.stdout.trim(), "function", outcome.stderr);

@@ -17,6 +17,15 @@ type Line =
 /** Members of a call; functions and signals among its options are for this side. */
 export type Members = Readonly<Record<string, unknown>>;
 
+/** A request of the daemon. */
+interface Asked {
+  /** Default POST. */
+  method?: string;
+  path: string;
+  body?: string;
+  headers?: Readonly<Record<string, string>>;
+}
+
 /** No daemon answers on a socket: what it would do has to be done here. */
 export class NoDaemon extends CairnError {}
 
@@ -29,10 +38,17 @@ export interface Remote {
   ca?: string | Uint8Array;
 }
 
+/** Connections and headers of another one to the same daemon. */
+interface Kept {
+  agent?: Agent;
+  headers?: Readonly<Record<string, string>>;
+}
+
 const KEPT = { keepAlive: true, maxSockets: 16 };
 
 /** Calls to a daemon on its socket or on TCP, with connections that are kept. */
 export class Connection {
+  readonly #at: string | Remote;
   readonly #agent: Agent;
   readonly #shown: string;
   readonly #request: typeof request;
@@ -40,10 +56,12 @@ export class Connection {
   readonly #headers: Readonly<Record<string, string>>;
 
   /** `at`: the path of its socket, or where it is on TCP. Throws `usage` for a URL that is none. */
-  constructor(at: string | Remote) {
+  constructor(at: string | Remote, { agent, headers = {} }: Kept = {}) {
+    this.#at = at;
     if (typeof at === "string") {
       this.#shown = printablePath(at);
-      [this.#agent, this.#request, this.#where, this.#headers] = [new Agent(KEPT), request, { socketPath: at }, {}];
+      [this.#request, this.#where, this.#headers] = [request, { socketPath: at }, headers];
+      this.#agent = agent ?? new Agent(KEPT);
       return;
     }
     const { hostname, port, protocol, origin, pathname } = URL.parse(at.url) ?? {};
@@ -56,16 +74,30 @@ export class Connection {
       host: hostname.replace(/^\[(.*)\]$/, "$1"),
       port: port === "" ? (isSecure ? 443 : 80) : port,
     };
-    this.#headers = { authorization: `Bearer ${at.token}` };
+    this.#headers = { ...headers, authorization: `Bearer ${at.token}` };
     const ca = at.ca === undefined ? {} : { ca: [...getCACertificates(), Buffer.from(at.ca).toString("utf8")] };
-    this.#agent = isSecure ? new SecureAgent({ ...KEPT, ...ca }) : new Agent(KEPT);
+    this.#agent = agent ?? (isSecure ? new SecureAgent({ ...KEPT, ...ca }) : new Agent(KEPT));
     this.#request = isSecure ? secureRequest : request;
+  }
+
+  /** Calls over the same connections, each with this idempotency key. */
+  keyed(key: string): Connection {
+    return new Connection(this.#at, { agent: this.#agent, headers: { "idempotency-key": key } });
   }
 
   /** Throws what the daemon answers, `interrupted`, `NoDaemon` where none is there, and `io` where it goes away. */
   async call(name: string, members: Members, options: CallOptions = {}): Promise<unknown> {
+    return this.#answer(this.#lines({ path: `/v1/${name}`, body: toWire(withoutOurs(members)) }, options), options);
+  }
+
+  /** The answer of a resource of the daemon. Throws as `call` does. */
+  async ask(method: "GET" | "DELETE", path: string, options: CallOptions = {}): Promise<unknown> {
+    return this.#answer(this.#lines({ method, path }, options), options);
+  }
+
+  async #answer(lines: AsyncIterable<Line>, options: CallOptions): Promise<unknown> {
     let answered: unknown;
-    for await (const line of this.#lines(name, members, options)) {
+    for await (const line of lines) {
       if ("progress" in line) options.onProgress?.(line.progress);
       else if ("warning" in line) options.onWarning?.(line.warning);
       else if ("ok" in line) answered = line.data;
@@ -75,17 +107,18 @@ export class Connection {
 
   /** Each answer of a call that gives several. Throws as `call` does. */
   async *stream(name: string, members: Members, options: CallOptions = {}): AsyncGenerator {
-    for await (const line of this.#lines(name, members, options)) {
+    const asked = { path: `/v1/${name}`, body: toWire(withoutOurs(members)) };
+    for await (const line of this.#lines(asked, options)) {
       if ("warning" in line) options.onWarning?.(line.warning);
       else if ("item" in line) yield line.item;
     }
   }
 
-  async *#lines(name: string, members: Members, { signal }: CallOptions): AsyncGenerator<Line> {
+  async *#lines(asked: Asked, { signal }: CallOptions): AsyncGenerator<Line> {
     let isWhole = false;
     let isTaken = false;
     try {
-      const response = await this.#post(name, toWire(withoutOurs(members)), signal);
+      const response = await this.open(asked, signal);
       isTaken = true;
       for await (const text of createInterface({ input: response, crlfDelay: Infinity })) {
         const line = fromWire(text) as Line;
@@ -98,13 +131,13 @@ export class Connection {
     } catch (error) {
       if (signal?.aborted === true) throw new CairnError("interrupted", "stopped by the caller", { cause: error });
       if (error instanceof CairnError) throw error;
-      throw this.#gone(error, isTaken);
+      throw this.gone(error, isTaken);
     }
-    if (!isWhole) throw this.#gone(undefined, true);
+    if (!isWhole) throw this.gone(undefined, true);
   }
 
-  /** `isTaken`: the daemon has begun with the call. */
-  #gone(cause: unknown, isTaken: boolean): CairnError {
+  /** The error for a daemon that went away. `isTaken`: it has begun with the call. */
+  gone(cause: unknown, isTaken: boolean): CairnError {
     const { code } = (cause ?? {}) as NodeJS.ErrnoException;
     if (code === "ENOENT" || code === "ECONNREFUSED")
       return new NoDaemon("not_found", `no daemon answers on ${this.#shown}`, { cause });
@@ -126,14 +159,16 @@ export class Connection {
     });
   }
 
-  #post(name: string, body: string, signal: AbortSignal | undefined): Promise<IncomingMessage> {
+  /** Sends a request. Resolves with the head of the answer; rejects with what the system says. */
+  open({ method = "POST", path, body = "", headers = {} }: Asked, signal?: AbortSignal): Promise<IncomingMessage> {
     const { promise, resolve, reject } = Promise.withResolvers<IncomingMessage>();
-    const length = Buffer.byteLength(body);
-    const headers = { ...this.#headers, accept: "application/x-ndjson", "content-length": length };
-    const call = this.#request(
-      { ...this.#where, path: `/v1/${name}`, method: "POST", headers, agent: this.#agent, signal },
-      resolve,
-    );
+    const all = {
+      accept: "application/x-ndjson",
+      "content-length": Buffer.byteLength(body),
+      ...this.#headers,
+      ...headers,
+    };
+    const call = this.#request({ ...this.#where, path, method, headers: all, agent: this.#agent, signal }, resolve);
     call.on("error", reject);
     call.end(body);
     return promise;

@@ -209,6 +209,16 @@ function isSamePlace(served: string, asked: string): boolean {
   }
 }
 
+/** Makes the client of a workspace anew, with an idempotency key. */
+const makers = new WeakMap<Client, (key: string) => Client>();
+
+/** The client of the same workspace whose changing calls have an idempotency key. Throws `usage` for one that no daemon serves. */
+export function keyedClient(client: Client, key: string): Client {
+  const make = makers.get(client);
+  if (make !== undefined) return make(key);
+  throw new CairnError("usage", "no daemon does the calls of this client, so they have no idempotency keys");
+}
+
 /** A client whose verbs a daemon does, but for those that it leaves to its callers. */
 function remoteClient(connection: Connection, found: Reference, { local, isHere }: Where): Client {
   const { workspace } = found;
@@ -282,7 +292,9 @@ function remoteClient(connection: Connection, found: Reference, { local, isHere 
       await this.close();
     },
   };
-  return Object.assign(methods, facts) as unknown as Client;
+  const client = Object.assign(methods, facts) as unknown as Client;
+  makers.set(client, (key) => remoteClient(connection.keyed(key), found, { local, isHere }));
+  return client;
 }
 
 /** Whoever carries out calls by their names. */

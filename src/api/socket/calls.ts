@@ -9,9 +9,11 @@ import type { CallOptions, WorkspaceRef } from "../../contract/words.ts";
 import type { Daemon } from "../../daemon/daemon.ts";
 import { type Caller, isOperator, mayByBits, type Peer, requireRootsPlace } from "../../daemon/peer.ts";
 import { CairnError } from "../../errors.ts";
+import { failpoint } from "../../failpoint.ts";
 import { rawPath } from "../../formats/records/record.ts";
 import { callOf, isForWriters, isOfWorkspace, isPlaceOf, looks } from "./capabilities.ts";
 import { requireCapability } from "./require-capability.ts";
+import { type Asked, carriesRequest, doneBefore } from "./done-before.ts";
 
 /** Members of a request's body: the workspace's path, the verb's arguments by their names, and its options. */
 export type Body = Readonly<Record<string, unknown>>;
@@ -20,6 +22,10 @@ export type Body = Readonly<Record<string, unknown>>;
 export interface Told extends CallOptions {
   /** Resolves when the caller has room for the next. Throws `usage` where they take no lines. */
   onItem(item: unknown): Promise<void>;
+  /** The call's turn has come; absent where nobody waits for that. */
+  onBegin?(): void;
+  /** Identity of a call with an idempotency key; absent: it has none. */
+  asked?: Asked;
 }
 
 /** True for a call that lasts as long as its caller likes. */
@@ -34,9 +40,10 @@ export async function answer(
   call: { name: string; body: Body; told: Told },
 ): Promise<unknown> {
   const { name, body } = call;
-  const { onItem: _item, ...told } = call.told;
+  const { onItem: _item, onBegin, asked: _asked, ...told } = call.told;
   requireCapability(peer, name, body["options"] as Body | undefined);
   requireKnown(name, body);
+  if (!isOfWorkspace(name)) onBegin?.();
   switch (name) {
     case "daemon":
       return daemon.status(peer);
@@ -170,7 +177,7 @@ type AnyCalls = Record<string, (...given: unknown[]) => unknown>;
 
 /** A verb that needs no workspace that is served. */
 async function callLibrary(daemon: Daemon, name: string, { body, told }: { body: Body; told: Told }): Promise<unknown> {
-  const { onItem: _item, ...call } = told;
+  const { onItem: _item, onBegin: _begin, asked: _asked, ...call } = told;
   const given = givenTo(name, callOf(name)!, body, call);
   const answered = await (daemon.library as unknown as AnyCalls)[name]!(...given);
   if (name === "relocate") await daemon.serveMoved(given[0] as string, given[1] as string);
@@ -189,8 +196,9 @@ async function callClient(
   // One control directory may keep folders of several users.
   if (body["workspaceName"] !== undefined || options?.["workspaceName"] !== undefined)
     throw new CairnError("usage", "workspaceName: a workspace is named by its path");
-  const { onItem, ...call } = told;
-  const given = givenTo(name, verb, body, call);
+  const { onItem, onBegin, asked, ...call } = told;
+  const carried = asked === undefined ? body : { ...body, options: carriesRequest(name, options, asked) };
+  const given = givenTo(name, verb, carried, call);
   // Whoever may write to a folder could lead root elsewhere in it.
   const isLed = !isOperator(peer) || (peer.isAgent && process.geteuid?.() === 0);
   if (isLed || peer.isAgent) refuseByPath(name, body, options);
@@ -208,18 +216,30 @@ async function callClient(
       }
       const last = given.at(-1) as Record<string, unknown>;
       if (peer.isAgent && name === "save") last["cause"] ??= { kind: "tool_call" };
+      onBegin?.();
+      const before = asked === undefined ? null : await doneBefore(client, name, asked);
+      if (before !== null) {
+        call.onWarning?.(`this was done before, and its answer was lost: only what its point tells is in this one`);
+        return before;
+      }
       // Whoever owns the folder could lead SQLite to another database while it is opened, which a snapshot needs not.
       if (name === "save" && isLed && client.engineType !== "btrfs-snapshot") last["databases"] = "copy";
       const method = (client as unknown as AnyCalls)[name]!;
       const carryOut = (): unknown => method.apply(client satisfies Client, given);
       const { id } = client.workspace;
-      if (name === "save" && daemon.freezes.isOffered(id))
-        return daemon.freezes.during(id, async () => carryOut(), told.onWarning);
-      if (name === "fork") return fork(daemon, peer, carryOut);
-      const answered = carryOut();
-      if (verb.how !== "stream") return answered;
-      for await (const item of answered as AsyncIterable<unknown>) await onItem(item);
-      return null;
+      if (verb.how === "stream") {
+        for await (const item of carryOut() as AsyncIterable<unknown>) await onItem(item);
+        return null;
+      }
+      const isFrozen = name === "save" && daemon.freezes.isOffered(id);
+      const answered = await (isFrozen
+        ? daemon.freezes.during(id, async () => carryOut(), told.onWarning)
+        : name === "fork"
+          ? fork(daemon, peer, carryOut)
+          : carryOut());
+      failpoint("call.done");
+      daemon.tellOf(name, id, answered);
+      return answered;
     },
   );
 }

@@ -156,6 +156,21 @@ export function looks(name: string): boolean {
   return rowOf(name)?.looks === true;
 }
 
+/** Calls that concern nothing that lasts, or last as long as their caller likes. */
+const PASSING = new Set(
+  "daemon at list freezeOffer freezeBegin frozen freezeEnd reload tokenCreate tokenList tokenRevoke".split(" "),
+);
+
+/** True for a call that changes something, which is done once for one idempotency key. */
+export function isChanging(name: string): boolean {
+  return isJob(name) && !looks(name);
+}
+
+/** True for a call that has one answer worth waiting for, so that it can be a job. */
+export function isJob(name: string): boolean {
+  return rowOf(name) !== undefined && !PASSING.has(name) && callOf(name)!.how !== "stream";
+}
+
 /** True for a verb that the daemon does for the owners of a folder, and not for operators alone. */
 export function isForOwners(name: string, options: Options): boolean {
   const row = rowOf(name);

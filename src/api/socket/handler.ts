@@ -1,11 +1,14 @@
+import { once } from "node:events";
 import type { IncomingMessage, Server, ServerResponse } from "node:http";
 import type { Socket } from "node:net";
 import type { Daemon } from "../../daemon/daemon.ts";
-import { type Caller, isOperator } from "../../daemon/peer.ts";
+import { type Caller, isOperator, keyOf } from "../../daemon/peer.ts";
 import { NotAdmitted } from "../../daemon/tokens.ts";
 import { CairnError, toCairnError } from "../../errors.ts";
 import { answer, type Body, isLasting, type Told } from "./calls.ts";
 import type { Admission } from "./caller.ts";
+import { EventStreams } from "./events.ts";
+import { answerOnJobs, beginJob, JOBS, type JobRequest, jobRequestOf } from "./jobs.ts";
 import { Refusals } from "./refusals.ts";
 import { LINES, Reply } from "./reply.ts";
 import { readCall, requireNoPage } from "./request.ts";
@@ -21,6 +24,7 @@ export interface HandlerOptions {
 /** Path of the description of the calls, for `GET`. */
 const DOCUMENT = "/v1/openapi.json";
 const METRICS = "/metrics";
+const EVENTS = /^\/v1\/events(?:\?|$)/;
 /** One user or token has at most this part of connections and calls; so many more are kept for root. */
 export const SHARE = 4;
 export const FOR_ROOT = 16;
@@ -44,9 +48,11 @@ export class RequestHandler {
   readonly #stopped = new AbortController();
   /** Calls under way, by the user or token that makes them. */
   readonly #calls = new Map<string, number>();
+  readonly #events: EventStreams;
 
   constructor(daemon: Daemon, options: HandlerOptions) {
     this.#daemon = daemon;
+    this.#events = new EventStreams(daemon);
     this.#options = options;
     this.#refusals = new Refusals(options.log);
   }
@@ -54,6 +60,11 @@ export class RequestHandler {
   /** Stops the calls that are under way. */
   stop(): void {
     this.#stopped.abort(new Error("the daemon stops"));
+  }
+
+  /** Resolves when no job is under way. */
+  idle(): Promise<void> {
+    return this.#daemon.jobs.idle();
   }
 
   /** Answers a request of whom `admit` finds. */
@@ -80,11 +91,21 @@ export class RequestHandler {
           () => gone.abort(new Error("the token has expired")),
           Math.min(expiresAt - Date.now(), LONGEST_TIMER_MS),
         ).unref();
+      const signal = AbortSignal.any(signals);
+      // Whoever has as many calls under way as they may hears of them all the same.
+      if (request.method === "GET" && EVENTS.test(request.url ?? ""))
+        return await this.#events.serve(request, response, { caller, signal });
+      const ofJobs = await answerOnJobs(this.#daemon, caller, request);
+      if (ofJobs !== undefined) return reply.end(ofJobs);
       isCounted = this.#begin(caller);
       if (request.method === "GET" && (await this.#describe(request, response, caller))) return;
-      const signal = AbortSignal.any(signals);
       if (isMcp(request)) return await this.#serveMcp(request, response, { caller, signal });
       const { name, body } = await readCall(request, this.#options.requestBytes);
+      const asJob = jobRequestOf(request.headers, name, body);
+      if (asJob !== null) {
+        isCounted = false;
+        return await this.#answerJob(asJob, { caller, revoked }, reply);
+      }
       if (isLasting(name)) isCounted = this.#end(caller);
       // From here on something may have been begun, which the caller sees.
       reply.open();
@@ -102,6 +123,31 @@ export class RequestHandler {
       if (isCounted) this.#end(caller!);
       socket.off("close", leave);
     }
+  }
+
+  /** The job counts as a call until it ends, whoever waits for it. */
+  async #answerJob(
+    asked: JobRequest,
+    { caller, revoked }: Pick<Admission, "caller" | "revoked">,
+    reply: Reply,
+  ): Promise<void> {
+    const { jobs } = this.#daemon;
+    const stopped = AbortSignal.any([this.#stopped.signal, ...(revoked === undefined ? [] : [revoked])]);
+    let id: string;
+    try {
+      id = beginJob(this.#daemon, caller, asked, {
+        work: async (told) => this.#answer(caller, { name: asked.name, body: asked.body, told }),
+        ended: () => this.#end(caller),
+        stopped,
+      });
+    } catch (error) {
+      this.#end(caller);
+      throw error;
+    }
+    if (asked.isAsync) return reply.accept(`${JOBS}/${id}`, { job_id: id, state: jobs.find(caller, id).state });
+    reply.open();
+    const onProgress = (progress: unknown): void => reply.line({ progress });
+    reply.end(await jobs.answer(id, { onProgress, onWarning: (message) => reply.warn(message) }));
   }
 
   async #serveMcp(
@@ -186,21 +232,22 @@ function isMcp({ url = "" }: IncomingMessage): boolean {
   return /^\/mcp(?:\?|$)/.test(url);
 }
 
-function keyOf({ token, uid }: Caller): string {
-  return token ?? String(uid);
-}
-
 /** Accepts nothing more, lets calls end, and stops those that take longer than `graceMs`. */
 export async function endServer(
   server: Server,
   handler: RequestHandler,
   { sockets, graceMs = GRACE_MS }: { sockets: () => Iterable<Socket>; graceMs?: number | undefined },
 ): Promise<void> {
-  const closed = new Promise<void>((done) => server.close(() => done()));
+  const ended = new AbortController();
+  const closed = Promise.all([
+    new Promise<void>((done) => server.close(() => done())),
+    Promise.race([handler.idle(), once(ended.signal, "abort")]),
+  ]);
   server.closeIdleConnections();
   const late = setTimeout(() => handler.stop(), graceMs);
   const gone = setTimeout(() => {
     for (const socket of sockets()) socket.destroy();
+    ended.abort();
   }, graceMs + 1_000);
   await closed;
   clearTimeout(late);

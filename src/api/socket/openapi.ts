@@ -1,13 +1,15 @@
 import { jsonSchemaOf, jsonSchemaOfMembers, type JsonSchema } from "../../contract/json-schema.ts";
 import type { AnySchema } from "../../contract/schema.ts";
+import { EVENT_TYPES, eventOf, Job, JobBegun, JobList } from "../../contract/service.ts";
 import type { Verb } from "../../contract/verb.ts";
 import { ERROR_TABLE } from "../../errors.ts";
 import { VERSION } from "../../formats/program.ts";
-import { callOf, isOfWorkspace, servedCalls, whoMay } from "./capabilities.ts";
+import { callOf, isChanging, isJob, isOfWorkspace, servedCalls, whoMay } from "./capabilities.ts";
 
 /** The calls of the socket as OpenAPI 3.1, made of the schemas that check them. */
 
 const ref = (name: string): JsonSchema => ({ $ref: `#/components/schemas/${name}` });
+const parameter = (name: string): JsonSchema => ({ $ref: `#/components/parameters/${name}` });
 const json = (schema: JsonSchema): JsonSchema => ({ "application/json": { schema } });
 
 const ERROR: JsonSchema = {
@@ -73,10 +75,18 @@ function operationOf(name: string, verb: Verb): JsonSchema {
       schema: { type: "object", description: "a line each: `item`, `progress`, `warning`, and the envelope last" },
     },
   };
+  const begun = {
+    description: "the call goes on as a job",
+    headers: { Location: { schema: { type: "string" }, description: "the job: `/v1/jobs/{id}`" } },
+    content: json(envelope(jsonSchemaOf(JobBegun), { type: "null" }, true)),
+  };
   return {
     operationId: name,
     summary: about,
     description: whoMay(name),
+    ...(isJob(name)
+      ? { parameters: [parameter("Prefer"), ...(isChanging(name) ? [parameter("IdempotencyKey")] : [])] }
+      : {}),
     requestBody: { required: true, content: json(requestOf(name, verb)) },
     responses: {
       "200": {
@@ -85,6 +95,7 @@ function operationOf(name: string, verb: Verb): JsonSchema {
           : "the answer; in lines with progress where they are accepted",
         content: isStream ? lines : { ...json(envelope(data, { type: "null" }, true)), ...lines },
       },
+      ...(isStream ? {} : { "202": begun }),
       default: {
         description: errors.length === 0 ? "an error" : `an error, e.g. ${errors.join(", ")}`,
         content: json(ref("Failure")),
@@ -92,6 +103,72 @@ function operationOf(name: string, verb: Verb): JsonSchema {
     },
   };
 }
+
+const PREFER: JsonSchema = {
+  name: "Prefer",
+  in: "header",
+  description: "`respond-async`: the call goes on as a job, and the answer is 202",
+  schema: { type: "string" },
+};
+const IDEMPOTENCY_KEY: JsonSchema = {
+  name: "Idempotency-Key",
+  in: "header",
+  description:
+    "asked for again with the same key, verb and body, the call is not done twice: it has the same answer for a day",
+  schema: { type: "string", minLength: 1, maxLength: 128, pattern: "^[ -~]*$" },
+};
+const query = (name: string, description: string, schema: JsonSchema): JsonSchema => ({
+  name,
+  in: "query",
+  description,
+  schema,
+});
+const TEXTS: JsonSchema = { type: "array", items: { type: "string" } };
+const ID: JsonSchema = { name: "id", in: "path", required: true, schema: { type: "string" } };
+
+function read(operationId: string, summary: string, parameters: JsonSchema[], content: JsonSchema): JsonSchema {
+  return {
+    operationId,
+    summary,
+    parameters,
+    responses: {
+      "200": { description: "the answer", content },
+      default: { description: "an error", content: json(ref("Failure")) },
+    },
+  };
+}
+
+const ofJob = json(envelope(jsonSchemaOf(Job), { type: "null" }, true));
+const RESOURCES: JsonSchema = {
+  "/v1/events": {
+    get: read(
+      "events",
+      "Tells what happens in workspaces, as server-sent events: `id`, `event` (the type) and `data`, which is JSON.",
+      [
+        query("workspace", "only of this workspace, by its absolute path; may be repeated", TEXTS),
+        query("types", "only these, comma between", { type: "string" }),
+        query("after", "only those after the event of this number; 0: all that are kept", { type: "integer" }),
+        { ...query("Last-Event-ID", "as `after`, and before it", { type: "integer" }), in: "header" },
+      ],
+      { "text/event-stream": { schema: { oneOf: EVENT_TYPES.map((type) => jsonSchemaOf(eventOf(type))) } } },
+    ),
+  },
+  "/v1/jobs": {
+    get: read(
+      "jobs",
+      "Lists the caller's jobs, the newest first.",
+      [
+        query("after", "`next` of the page before", { type: "string" }),
+        query("limit", "at most so many; default 100", { type: "integer", minimum: 1, maximum: 1000 }),
+      ],
+      json(envelope(jsonSchemaOf(JobList), { type: "null" }, true)),
+    ),
+  },
+  "/v1/jobs/{id}": {
+    get: read("job", "Gives a job, with its answer or error once it has ended.", [ID], ofJob),
+    delete: read("cancelJob", "Ends a job that has not ended.", [ID], ofJob),
+  },
+};
 
 /** The document, for `GET /v1/openapi.json` and docs/openapi.json. */
 export function openApi(): JsonSchema {
@@ -109,10 +186,14 @@ export function openApi(): JsonSchema {
       { url: "https://localhost:7777", description: "over TCP, where `[http]` of the configuration names an address" },
     ],
     security: [{ token: [] }, {}],
-    paths: Object.fromEntries(servedCalls().map((name) => [`/v1/${name}`, { post: operationOf(name, callOf(name)!) }])),
+    paths: {
+      ...Object.fromEntries(servedCalls().map((name) => [`/v1/${name}`, { post: operationOf(name, callOf(name)!) }])),
+      ...RESOURCES,
+    },
     components: {
       securitySchemes: { token: { type: "http", scheme: "bearer", description: "`cairn service token create`" } },
       schemas: { Error: ERROR, Failure: envelope({ type: "null" }, ref("Error"), false) },
+      parameters: { Prefer: PREFER, IdempotencyKey: IDEMPOTENCY_KEY },
     },
   };
 }

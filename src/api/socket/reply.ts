@@ -64,6 +64,13 @@ export class Reply {
     this.#finish(200, { ok: true, data: answered ?? null, error: null });
   }
 
+  /** The call goes on as what is at that place. */
+  accept(location: string, answered: object): void {
+    if (this.#response.destroyed) return;
+    this.#response.setHeader("location", location).setHeader("preference-applied", "respond-async");
+    this.#finish(202, { ok: true, data: answered, error: null });
+  }
+
   fail(error: CairnError): void {
     this.#finish(ERROR_TABLE[error.code].http, { ok: false, data: null, error: describeError(error) });
   }

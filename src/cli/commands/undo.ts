@@ -1,9 +1,10 @@
 import { UndoOptions } from "../../contract/points.ts";
+import { omit } from "../../contract/schema.ts";
 import type { CommandDefinition } from "../command.ts";
 import { planOutcome, restoreOutcome } from "../restore-outcome.ts";
 import { VerbOptions } from "../options.ts";
 
-const OPTIONS = new VerbOptions(UndoOptions.entries);
+const OPTIONS = new VerbOptions(omit(UndoOptions, "cause"));
 
 export const command: CommandDefinition = {
   name: "undo",

@@ -1,0 +1,78 @@
+import type { Client, RestoreResult, SaveResult } from "../../contract/index.ts";
+import type { SavePoint } from "../../contract/words.ts";
+import { CairnError, toCairnError } from "../../errors.ts";
+
+/**
+ * A call with an idempotency key that a kill has interrupted may be done: the point that a save, a restore or an undo makes
+ * has the call's digest in its cause, and tells.
+ */
+export interface Asked {
+  /** Digest of the caller, the key, the verb and its body. */
+  request: string;
+  /** Milliseconds since 1970 at which it was begun first, where nobody knows how that ended; else null. */
+  since: number | null;
+}
+
+type Options = Readonly<Record<string, unknown>>;
+
+const MAKES_POINT = new Set(["save", "restore", "undo"]);
+/** Milliseconds by which a clock may have been set back meanwhile. */
+const SLACK_MS = 60_000;
+
+/** The options with the digest in the cause of the point that the call makes. */
+export function carriesRequest(name: string, options: Options | undefined, { request }: Asked): Options {
+  if (!MAKES_POINT.has(name)) return options ?? {};
+  const cause = (options?.["cause"] ?? { kind: "person" }) as object;
+  return { ...options, cause: { ...cause, request } };
+}
+
+/**
+ * The answer of a call that was done before, as far as its point tells; null where it is to be done. For who has the
+ * workspace's turn. Throws `conflict` where nobody can tell.
+ */
+export async function doneBefore(
+  client: Client,
+  name: string,
+  { request, since }: Asked,
+): Promise<SaveResult | RestoreResult | null> {
+  if (since === null || !MAKES_POINT.has(name)) return null;
+  // A restore that a kill has left is ended or taken back by this.
+  if (name !== "save") await client.planUndo().catch(ignoreNothing);
+  const from = new Date(since - SLACK_MS).toISOString();
+  const { save_points: found, undo } = await client.history(undefined, 1, { all: true, grep: request, since: from });
+  const point = found.find(({ cause }) => cause["request"] === request);
+  if (name === "save") return point === undefined ? null : { ...point, ...UNKNOWN_OF_SAVE };
+  if (undo === null) return null;
+  if (undo.save_point_id === point?.save_point_id) return wentBack(undo);
+  // The last that was committed is older than this one's undo point; or than this one, which made none.
+  if (point === undefined ? Date.parse(undo.created_at) < since : undo.sequence < point.sequence) return null;
+  throw new CairnError("conflict", `nobody can tell any more if this ${name} was done: somebody has gone back since`, {
+    hint: "look at `cairn history --all`, and ask with another idempotency key",
+  });
+}
+
+function ignoreNothing(error: unknown): void {
+  if (toCairnError(error).code !== "nothing_to_undo") throw error;
+}
+
+const UNKNOWN_OF_SAVE = {
+  made: true,
+  changes: null,
+  read_bytes: 0,
+  duration_ms: 0,
+  left_out: [],
+  not_kept: { count: 0, paths: [] },
+  secrets: null,
+};
+
+function wentBack({ save_point_id: undoId, cause }: SavePoint): RestoreResult {
+  return {
+    restored_to: (cause["restored_to"] ?? null) as RestoreResult["restored_to"],
+    undo_id: undoId,
+    changes: null,
+    left_out: [],
+    unlinked: [],
+    method: "entries",
+    duration_ms: 0,
+  };
+}

@@ -1,0 +1,107 @@
+import { createHash } from "node:crypto";
+import type { IncomingHttpHeaders, IncomingMessage } from "node:http";
+import type { Job } from "../../contract/service.ts";
+import type { Daemon } from "../../daemon/daemon.ts";
+import { type Caller, keyOf } from "../../daemon/peer.ts";
+import { CairnError } from "../../errors.ts";
+import type { Body, Told } from "./calls.ts";
+import { isChanging, isJob } from "./capabilities.ts";
+import { queryOf } from "./events.ts";
+
+/** Jobs over HTTP: calls that became one, and `/v1/jobs`. */
+
+export const JOBS = "/v1/jobs";
+const JOB = /^\/v1\/jobs\/([0-9a-f]{1,64})$/;
+const DEFAULT_PAGE = 100;
+const MOST_PAGE = 1_000;
+
+/** A call that is to be a job, and by which headers. */
+export interface JobRequest {
+  name: string;
+  body: Body;
+  key: string | null;
+  /** The caller does not wait for it. */
+  isAsync: boolean;
+}
+
+/** Null where a call is not to be a job. A key counts for what changes something alone. Throws `usage` for a key that is none. */
+export function jobRequestOf(headers: IncomingHttpHeaders, name: string, body: Body): JobRequest | null {
+  const { prefer = "", "idempotency-key": key } = headers;
+  if (key !== undefined && !/^[\x20-\x7e]{1,128}$/.test(String(key)))
+    throw new CairnError("usage", "an idempotency key has 1 to 128 characters of printable ASCII");
+  const isAsync =
+    isJob(name) &&
+    String(prefer)
+      .split(",")
+      .some((each) => /^\s*respond-async\s*(?:;|$)/i.test(each));
+  const counts = key !== undefined && isChanging(name);
+  return isAsync || counts ? { name, body, key: counts ? String(key) : null, isAsync } : null;
+}
+
+/**
+ * Begins the job of a call, which is what `work` does, or finds the one of its key. `ended` is called once it does not go on any more, `stopped` is when
+ * the daemon waits no longer for it. Returns its id.
+ */
+export function beginJob(
+  daemon: Daemon,
+  peer: Caller,
+  { name, body, key }: JobRequest,
+  { work, ended, stopped }: { work: (told: Told) => Promise<unknown>; ended: () => void; stopped: AbortSignal },
+): string {
+  const path = (body["workspace"] ?? body["path"] ?? null) as unknown;
+  const shown = typeof path === "string" ? path.slice(0, 4096) : null;
+  const request = digestOf(peer, key, name, body);
+  return daemon.jobs.begin(
+    peer,
+    { verb: name, path: shown, place: placeOf(daemon, peer, shown), key, request },
+    async ({ signal, since, onBegin, ...listener }) => {
+      return work({
+        ...listener,
+        onBegin,
+        signal: AbortSignal.any([signal, stopped]),
+        onItem: () => Promise.reject(new CairnError("usage", "a job gives no answer in pieces")),
+        ...(key === null ? {} : { asked: { request, since } }),
+      });
+    },
+    ended,
+  );
+}
+
+/** The workspace whose events the job's are, where the caller may act on one. */
+function placeOf(daemon: Daemon, peer: Caller, path: string | null) {
+  try {
+    return path === null ? null : daemon.at(peer, path);
+  } catch {
+    return null;
+  }
+}
+
+/** Digest of who asks for what; the order of members does not count. */
+function digestOf(caller: Caller, key: string | null, name: string, body: Body): string {
+  const ordered = JSON.stringify([keyOf(caller), key, name, body], (_name, value: unknown) =>
+    typeof value === "object" && value !== null && !Array.isArray(value)
+      ? Object.fromEntries(Object.entries(value).toSorted(([a], [b]) => (a < b ? -1 : 1)))
+      : value,
+  );
+  return createHash("sha256").update(ordered).digest("hex").slice(0, 32);
+}
+
+/** Answers what is asked of jobs; undefined: the request is about something else. Throws `usage`, `not_found`. */
+export async function answerOnJobs(
+  daemon: Daemon,
+  peer: Caller,
+  { method, url = "" }: IncomingMessage,
+): Promise<object | undefined> {
+  const [path = ""] = url.split("?");
+  const [, id] = JOB.exec(path) ?? [];
+  if (path === JOBS && method === "GET") {
+    const query = queryOf(url, ["after", "limit"]);
+    const most = Number(query.get("limit") ?? DEFAULT_PAGE);
+    if (!Number.isInteger(most) || most < 1 || most > MOST_PAGE)
+      throw new CairnError("usage", `limit is to be a whole number from 1 to ${MOST_PAGE}`);
+    return daemon.jobs.list(peer, { after: query.get("after"), most });
+  }
+  if (id === undefined) return undefined;
+  if (method === "GET") return daemon.jobs.find(peer, id) satisfies Job;
+  return method === "DELETE" ? daemon.jobs.cancel(peer, id) : undefined;
+}

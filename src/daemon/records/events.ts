@@ -1,0 +1,214 @@
+import { EventEmitter } from "node:events";
+import { EVENT_DATA, type EventData, type EventType, type ServiceEvent } from "../../contract/service.ts";
+import { checkValue } from "../../contract/schema.ts";
+import { toCairnError } from "../../errors.ts";
+import type { ServedWorkspace } from "../../formats/records/daemon-state.ts";
+import { displayPath } from "../../fs/safe-path.ts";
+import { folderOf } from "../kept-state.ts";
+import type { Records, Row } from "./records.ts";
+
+/** Bounds of what is kept. */
+const MOST = 100_000;
+const KEPT_MS = 7 * 86_400_000;
+/** Events after which it is looked at what goes. */
+const PRUNE_EVERY = 1_000;
+/** Milliseconds for which events wait to be written with others. */
+const WAIT_MS = 20;
+/** Numbers for each millisecond in which a daemon starts: no number comes twice, also where the database was lost. */
+const PER_MS = 2 ** 11;
+
+/** The workspace of an event, by which is decided who may see it. */
+export type EventPlace = Pick<ServedWorkspace, "id" | "path" | "path_b64" | "owner_uid">;
+
+export interface Happening<T extends EventType = EventType> {
+  /** Null: it is about no workspace. */
+  workspace: EventPlace | null;
+  type: T;
+  data: EventData[T];
+  /** The one user, beside operators, for whom it is; absent: whoever may act on the workspace. */
+  uid?: number;
+}
+
+/** An event, and for whom it is. */
+export interface Noted {
+  place: EventPlace | null;
+  uid: number | null;
+  event: ServiceEvent;
+}
+
+/**
+ * Events in order. Whoever listens is told at once; a moment later they are written, many in one transaction. What a kill
+ * takes of them is told by the `reset` with which the next daemon begins.
+ */
+export class Events {
+  readonly #records: Records;
+  readonly #log: (message: string) => void;
+  readonly #listeners = new EventEmitter<{ event: [Noted] }>().setMaxListeners(0);
+  readonly #closing = new AbortController();
+  #waiting: Noted[] = [];
+  #timer: NodeJS.Timeout | undefined;
+  #last: number;
+  #sincePruned = PRUNE_EVERY;
+  /** The newest event that could not be written; null: none since the last that was. */
+  #lost: number | null = null;
+
+  /** `killed`: the daemon before this one ended without saying so. */
+  constructor(records: Records, { killed, log }: { killed: boolean; log: (message: string) => void }) {
+    this.#records = records;
+    this.#log = log;
+    const { last } = records.get("SELECT max(id) AS last FROM events")!;
+    const isFirst = last === null;
+    this.#last = Math.max(Number(last ?? this.#floor), Date.now() * PER_MS);
+    if (killed || isFirst)
+      this.append({
+        workspace: null,
+        type: "reset",
+        data: { reason: isFirst ? "no event before this one is kept" : "the daemon before this one was killed" },
+      });
+    else this.append({ workspace: null, type: "started", data: { pid: process.pid } });
+    this.flush();
+  }
+
+  /** Fires when the daemon lets go of who listens. */
+  get closing(): AbortSignal {
+    return this.#closing.signal;
+  }
+
+  /** The number of the newest event. */
+  get last(): number {
+    return this.#last;
+  }
+
+  /** Adds an event. Returns its number, which is above all before. Members of the data that its schema does not name are left out. */
+  append<T extends EventType>(happening: Happening<T>): number {
+    const id = ++this.#last;
+    const noted = notedOf(happening, id);
+    this.#waiting.push(noted);
+    this.#timer ??= setTimeout(() => this.flush(), WAIT_MS).unref();
+    this.#listeners.emit("event", noted);
+    return id;
+  }
+
+  /** Tells those who listen now of what is not kept. */
+  tell<T extends EventType>(happening: Happening<T>): void {
+    if (this.#listeners.listenerCount("event") > 0) this.#listeners.emit("event", notedOf(happening, null));
+  }
+
+  listen(take: (noted: Noted) => void): Disposable {
+    this.#listeners.on("event", take);
+    return { [Symbol.dispose]: () => void this.#listeners.off("event", take) };
+  }
+
+  /** Writes what waits. Where that fails it is lost to those who come later, who are told so. */
+  flush(): void {
+    clearTimeout(this.#timer);
+    this.#timer = undefined;
+    const list = this.#waiting;
+    if (list.length === 0) return;
+    this.#waiting = [];
+    try {
+      this.#records.write(() => {
+        if (this.#lost !== null) this.#insert(notedOf(NOT_KEPT, this.#lost));
+        for (const each of list) this.#insert(each);
+        this.#sincePruned += list.length;
+        if (this.#sincePruned >= PRUNE_EVERY) this.#prune();
+      });
+      this.#lost = null;
+    } catch (error) {
+      if (this.#lost === null) this.#log(`events are not kept for now: ${toCairnError(error).message}`);
+      this.#lost = list.at(-1)!.event.id;
+    }
+  }
+
+  #insert({ place, uid, event }: Noted): void {
+    this.#records.run(
+      "INSERT INTO events (id, at, type, workspace, path, owner, uid, data) VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
+      [
+        event.id,
+        Date.parse(event.at),
+        event.type,
+        event.workspace_id,
+        place === null ? null : folderOf(place),
+        place?.owner_uid ?? null,
+        uid,
+        JSON.stringify(event.data),
+      ],
+    );
+  }
+
+  #prune(): void {
+    this.#sincePruned = 0;
+    const old = this.#records.get(
+      "SELECT max(id) AS id FROM events WHERE at < ? OR id <= (SELECT id FROM events ORDER BY id DESC LIMIT 1 OFFSET ?)",
+      Date.now() - KEPT_MS,
+      MOST,
+    )!["id"];
+    if (old === null) return;
+    this.#records.run("INSERT INTO facts VALUES ('events_gone', ?1) ON CONFLICT DO UPDATE SET value = ?1", [old!]);
+    this.#records.run("DELETE FROM events WHERE id <= ?", [old!]);
+  }
+
+  /** The highest number that is not kept any more. */
+  get #floor(): number {
+    return Number(this.#records.get("SELECT value FROM facts WHERE name = 'events_gone'")?.["value"] ?? 0);
+  }
+
+  /** True where each event after this one is kept. */
+  knows(id: number): boolean {
+    this.flush();
+    if (id === this.#floor) return true;
+    return this.#records.get("SELECT 1 FROM events WHERE id = ?", id) !== undefined;
+  }
+
+  /** The next events after a number, at most so many. None: all after it are told to who listens from now on. */
+  after(id: number, most: number): Noted[] {
+    this.flush();
+    return this.#records.all("SELECT * FROM events WHERE id > ? ORDER BY id LIMIT ?", id, most).map(fromRow);
+  }
+
+  /** Lets go of who listens. */
+  close(): void {
+    this.#closing.abort();
+    this.flush();
+  }
+}
+
+/** In the place of events that could not be written. */
+const NOT_KEPT: Happening<"reset"> = {
+  workspace: null,
+  type: "reset",
+  data: { reason: "some events could not be kept" },
+};
+
+function notedOf<T extends EventType>({ workspace, type, data, uid }: Happening<T>, id: number | null): Noted {
+  const event = {
+    id,
+    at: new Date().toISOString(),
+    workspace: workspace === null ? null : displayPath(folderOf(workspace)).path,
+    workspace_id: workspace?.id ?? null,
+    type,
+    data: checkValue(EVENT_DATA[type], data, `the data of ${type}`),
+  };
+  return { place: workspace, uid: uid ?? null, event: event as ServiceEvent };
+}
+
+function fromRow(row: Row): Noted {
+  const { id, at, type, workspace, path, owner, uid, data } = row;
+  const place =
+    path === null
+      ? null
+      : {
+          id: workspace as string,
+          ...displayPath(path as Uint8Array),
+          ...(owner === null ? {} : { owner_uid: owner as number }),
+        };
+  const event = {
+    id,
+    at: new Date(at as number).toISOString(),
+    workspace: place?.path ?? null,
+    workspace_id: workspace,
+    type,
+    data: JSON.parse(data as string) as unknown,
+  };
+  return { place, uid: uid as number | null, event: event as ServiceEvent };
+}
