@@ -102,7 +102,8 @@ export const DATA_KEYS: Record<string, string> = {
 export const DAEMON_KEYS = {
   "service uninstall": "unit commands",
   "service status":
-    "pid started_at unclean_shutdown backend state_file config_file socket workspaces retention file_systems advice",
+    "pid started_at unclean_shutdown backend state_file config_file socket workspaces retention saves schedules limits overdue file_systems advice",
+  "service logs": "records",
   "service reload": "reloaded",
   "service unregister d": "path control_directory",
   "service recover d": "path original entries control_directory",
