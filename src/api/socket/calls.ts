@@ -20,7 +20,7 @@ export interface Told extends CallOptions {
 /**
  * Verbs that only look: any number of them go on at once, and beside one that changes something.
  */
-const LOOKS = new Set(
+export const LOOKS: ReadonlySet<string> = new Set(
   "history why latestSavePoint hasSavePoints resolve status diff diffDatabase show walk read verify planRestore planUndo shortIds policy store seal doctor previewCleanup verifyAll".split(
     " ",
   ),

@@ -7,10 +7,13 @@ import { fromWire, toWire } from "../../contract/wire.ts";
 import type { Daemon } from "../../daemon/daemon.ts";
 import { isOperator, type Peer } from "../../daemon/peer.ts";
 import { CairnError, ERROR_TABLE, toCairnError } from "../../errors.ts";
+import type { Log } from "../../daemon/log/log.ts";
 import { durableMkdir } from "../../fs/durable.ts";
 import { groupId } from "../../fs/users.ts";
 import { listenAlone } from "../listen.ts";
+import { logCall } from "./call-log.ts";
 import { answer, type Body, isLasting } from "./calls.ts";
+import { HEALTH, healthOf, READY, readinessOf } from "./health.ts";
 import { peerOf } from "./peer-credentials.ts";
 
 export interface SocketOptions {
@@ -22,9 +25,9 @@ export interface SocketOptions {
   requestBytes: number;
   /** Most calls at once; more are refused as `busy`. */
   calls: number;
-  /** Milliseconds that `stop` gives to calls under way. Default 10 000. */
+  /** Milliseconds that `stop` gives to calls under way. */
   graceMs?: number;
-  log: (message: string) => void;
+  log: Log;
 }
 
 const VERSION = 1;
@@ -40,6 +43,9 @@ const MAX_WAITING = 8 << 20;
 /** Milliseconds for which a connection may have no call, and a reader may take nothing. */
 const IDLE_MS = 30_000;
 const SILENCE_MS = 60_000;
+/** Milliseconds that a stop gives to calls under way, and then to their callers: all of a stop takes at most 10 s. */
+const GRACE_MS = 6_000;
+const LEAVE_MS = 1_000;
 /** One user has at most this part of connections and calls; so many more are kept for root. */
 const SHARE = 4;
 const FOR_ROOT = 16;
@@ -103,11 +109,9 @@ export class SocketServer {
   async stop(): Promise<void> {
     const closed = new Promise<void>((done) => this.#server.close(() => done()));
     this.#server.closeIdleConnections();
-    const late = setTimeout(() => this.#stopped.abort(new Error("the daemon stops")), this.#options.graceMs ?? 10_000);
-    const gone = setTimeout(
-      () => [...this.#peers.keys()].forEach((socket) => socket.destroy()),
-      (this.#options.graceMs ?? 10_000) + 1_000,
-    );
+    const { graceMs = GRACE_MS } = this.#options;
+    const late = setTimeout(() => this.#stopped.abort(new Error("the daemon stops")), graceMs);
+    const gone = setTimeout(() => [...this.#peers.keys()].forEach((socket) => socket.destroy()), graceMs + LEAVE_MS);
     await closed;
     clearTimeout(late);
     clearTimeout(gone);
@@ -125,10 +129,11 @@ export class SocketServer {
     const peer = this.#peers.get(socket);
     if (peer === undefined) return void socket.destroy();
     let isCounted = false;
+    const call = { name: "", body: {} as Body, peer, startedAt: performance.now() };
     try {
       isCounted = this.#begin(peer);
       if (request.method === "GET" && !isOfPage(request) && (await this.#describe(request, response, peer))) return;
-      const { name, body } = await this.#read(request);
+      const { name, body } = Object.assign(call, await this.#read(request));
       if (isLasting(name)) isCounted = this.#end(peer);
       // From here on something may have been begun, which the caller sees.
       reply.open();
@@ -138,10 +143,14 @@ export class SocketServer {
         onProgress: (progress: unknown) => reply.line({ progress }),
         onItem: (item: unknown) => reply.item(item),
       };
-      reply.end(await answer(this.#daemon, peer, { name, body, told }));
+      const answered = await answer(this.#daemon, peer, { name, body, told });
+      logCall(this.#options.log, call, null);
+      reply.end(answered);
     } catch (error) {
       const failed = toCairnError(error);
-      if (failed.code === "internal") this.#options.log(`${request.url}: ${failed.stack ?? failed.message}`);
+      if (failed.code === "internal")
+        this.#options.log(`${call.name}: ${failed.stack ?? failed.message}`, { priority: "error" });
+      logCall(this.#options.log, call, failed);
       // What is left of a body that was refused is dropped, for as long as a request may take.
       if (!request.complete) {
         response.shouldKeepAlive = false;
@@ -159,6 +168,11 @@ export class SocketServer {
     if (url === DOCUMENT) {
       const { openApi } = await import("./openapi.ts");
       response.writeHead(200, { "content-type": "application/json" }).end(JSON.stringify(openApi()));
+      return true;
+    }
+    if (url === HEALTH || url === READY) {
+      const { status, body } = url === READY ? readinessOf(this.#daemon) : healthOf(this.#daemon, peer);
+      response.writeHead(status, { "content-type": "application/json" }).end(`${JSON.stringify(body)}\n`);
       return true;
     }
     if (url !== METRICS) return false;
