@@ -3,16 +3,18 @@ import { spawnSync } from "node:child_process";
 import fs from "node:fs";
 import path from "node:path";
 import { test } from "node:test";
+import type { LogRecord } from "../../src/contract/daemon.ts";
+import { readLog } from "../../src/daemon/log/read.ts";
 import { buildCommand, cairn, type Outcome, SCRATCH } from "../fixtures/command.ts";
 import { newFolder } from "../fixtures/work.ts";
 
 /** A folder with a program `journalctl` that notes its words and says what the journal would. */
-function journal(lines: readonly unknown[], status = 0): { folder: string; words: () => string[] } {
+function journal(lines: readonly unknown[], end = "exit 0"): { folder: string; words: () => string[] } {
   const folder = newFolder("bin");
   const said = path.join(folder, "said");
   fs.writeFileSync(said, lines.map((line) => (typeof line === "string" ? line : JSON.stringify(line))).join("\n"));
   const noted = path.join(folder, "noted");
-  const text = `#!/bin/sh\nprintf '%s\\n' "$@" > '${noted}'\n/bin/cat '${said}'\n[ ${status} = 0 ] || echo 'no such time' >&2\nexit ${status}\n`;
+  const text = `#!/bin/sh\nprintf '%s\\n' "$@" > '${noted}'\n/bin/cat '${said}'\n${end}\n`;
   fs.writeFileSync(path.join(folder, "journalctl"), text, { mode: 0o755 });
   return { folder, words: () => fs.readFileSync(noted, "utf8").trimEnd().split("\n") };
 }
@@ -92,13 +94,27 @@ test("a word of a caller is never an option of journalctl", () => {
   assert.equal(logs(folder, "-f").status, 2, "one object has an end");
 });
 
+test("what comes is given as it comes, until it is stopped", async (t) => {
+  const { folder } = journal([ENTRY], "echo\nexec /bin/sleep 600");
+  const path0 = process.env["PATH"];
+  process.env["PATH"] = folder;
+  t.after(() => (process.env["PATH"] = path0));
+  const stop = new AbortController();
+  const places = { isSystem: true, unit: "cairn.service", lines: 1, workspace: null, since: null };
+  const came = readLog({ ...places, follow: true, isKept: true, signal: stop.signal });
+  assert.equal(((await came.next()).value as LogRecord).verb, "backup");
+  const next = came.next();
+  stop.abort();
+  await assert.rejects(next, { code: "interrupted" });
+});
+
 test("the log is said to be elsewhere where there is no journal, and what journalctl says is told", () => {
   const none = logs(newFolder("empty"));
   assert.equal(none.status, 3);
   assert.match(none.error!.message, /journalctl is not installed/);
   assert.match(none.error!.hint!, /standard error of that process/);
   if (!fs.existsSync("/run/systemd/journal/socket")) assert.equal(logs(journal([]).folder).status, 3);
-  const wrong = logs(journal([], 1).folder, "--since", "soon");
+  const wrong = logs(journal([], "echo 'no such time' >&2\nexit 1").folder, "--since", "soon");
   assert.equal(wrong.error!.code, "io");
   assert.match(wrong.error!.message, /status 1: no such time/);
 });

@@ -3,7 +3,6 @@ import { once } from "node:events";
 import { createInterface } from "node:readline";
 import type { LogRecord } from "../../contract/daemon.ts";
 import { CairnError, throwIfAborted } from "../../errors.ts";
-import { isJournalKept } from "./journal.ts";
 import { logText } from "./log.ts";
 
 export interface ReadLog {
@@ -18,14 +17,16 @@ export interface ReadLog {
   since: string | null;
   /** True: goes on with what comes. */
   follow: boolean;
+  /** False: systemd keeps no journal here, of which journalctl says nothing. */
+  isKept: boolean;
   signal: AbortSignal;
 }
 
 /** Lines of the daemon's log, oldest first, as systemd's journal has them. Throws `not_found` where there is no journal. */
 export async function* readLog(options: ReadLog): AsyncGenerator<LogRecord> {
-  const { isSystem, unit, lines, workspace, since, follow, signal } = options;
+  const { isSystem, unit, lines, workspace, since, follow, isKept, signal } = options;
   throwIfAborted(signal);
-  if (follow && !isJournalKept()) throw noJournal("systemd does not run");
+  if (follow && !isKept) throw noJournal("systemd does not run");
   const words = ["--output=json", "--all", "--no-pager", "--quiet", ...(isSystem ? [] : ["--user"]), `--unit=${unit}`];
   words.push(`--lines=${lines ?? "all"}`);
   if (since !== null) words.push(`--since=${since}`);
@@ -51,8 +52,7 @@ export async function* readLog(options: ReadLog): AsyncGenerator<LogRecord> {
     const [status] = await ended;
     throwIfAborted(signal);
     if (status !== 0) throw new CairnError("io", `journalctl ended with status ${status}: ${said.trim()}`);
-    // journalctl says nothing of a journal that is not there.
-    if (count === 0 && !isJournalKept()) throw noJournal("systemd does not run");
+    if (count === 0 && !isKept) throw noJournal("systemd does not run");
   } catch (error) {
     if ((error as NodeJS.ErrnoException).code !== "ENOENT") throw error;
     throw noJournal("journalctl is not installed");

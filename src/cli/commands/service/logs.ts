@@ -1,5 +1,6 @@
 import { realpathSync } from "node:fs";
 import type { LogRecord } from "../../../contract/daemon.ts";
+import { isJournalKept } from "../../../daemon/log/journal.ts";
 import { readLog, type ReadLog } from "../../../daemon/log/read.ts";
 import { daemonPlaces } from "../../../daemon/places.ts";
 import { UNIT } from "../../../daemon/unit.ts";
@@ -35,6 +36,7 @@ export const command: CommandDefinition = {
       workspace: folder === undefined ? null : realPath(context.place(folder)),
       since,
       follow,
+      isKept: isJournalKept(),
       signal: context.signal,
     };
     if (context.globals.json) {
