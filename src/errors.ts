@@ -26,6 +26,7 @@ export const ERROR_TABLE = {
   ambiguous: row(4, 409, "a prefix or a name fits more than one thing"),
   already_exists: row(4, 409, "the target exists already"),
   stale_plan: row(4, 409, "the world has changed since the plan was made"),
+  overdue: row(4, 503, "a limit on the age of the last save, backup or proof is passed"),
   detached: row(4, 409, "head is not the latest point and the caller asked to refuse that"),
   conflict: row(4, 409, "two changes exclude each other"),
   busy: row(5, 423, "another process holds the lock", true),

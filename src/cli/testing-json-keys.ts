@@ -102,7 +102,8 @@ export const DATA_KEYS: Record<string, string> = {
 export const DAEMON_KEYS = {
   "service uninstall": "unit commands",
   "service status":
-    "pid started_at unclean_shutdown backend state_file config_file socket workspaces retention file_systems advice",
+    "pid started_at unclean_shutdown backend state_file config_file socket workspaces retention saves schedules limits overdue file_systems advice",
+  "service logs": "records",
   "service reload": "reloaded",
   "service token create": "token_id name kind uid created_at expires_at workspaces token",
   "service token list": "tokens",

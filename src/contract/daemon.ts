@@ -38,6 +38,7 @@ export const ServedWorkspace = object({
   subvolume_uuid: orNull(text()),
   points: number("when they were counted last"),
 });
+const limit = () => orNull(number("milliseconds; null: no limit"));
 export const WorkspaceHealth = object({
   ...ServedWorkspace.entries,
   last_point_at: orNull(text("when its newest point was made; null where there is none, or nobody can tell now")),
@@ -45,6 +46,10 @@ export const WorkspaceHealth = object({
   detail: orNull(text()),
   remedy: orNull(text("what would help, as a command or in words")),
   missing: rows(text(), "points whose content is not there now; they count again once it is back"),
+  last_save_at: orNull(text("when the folder was last seen to be as its newest point, or that was made")),
+  last_backup_at: orNull(text("when a scheduled backup was last good, also one that found nothing new")),
+  last_proof_at: orNull(text("when a restore check, or a verification of a repository that it is in, last passed")),
+  overdue: rows(oneOf(["save", "backup", "proof"]), "limits on these ages that are passed"),
 });
 export const DaemonStatus = object({
   pid: number(),
@@ -61,10 +66,47 @@ export const DaemonStatus = object({
     removed: number("points, in the last cleanup"),
     failed: rows(text(), "workspaces at which the last cleanup failed, and why"),
   }),
+  saves: orNull(
+    object({
+      when_quiet_ms: number(),
+      at_most_every_ms: number(),
+      watched: flag("false: nobody tells of changes, so that a save is tried as often as changes may go unsaved"),
+    }),
+  ),
+  schedules: rows(
+    object({
+      kind: oneOf(["backup", "verify", "restore-check", "prune"]),
+      repository: text("where it lies; never with a password in it"),
+      workspace: orNull(text("its folder; null: the repository as a whole")),
+      every_ms: number(),
+      ran_at: orNull(text("when the last run ended")),
+      good_at: orNull(text("when the last good run ended")),
+      error: orNull(text("of the last run; null: it was good, or there was none")),
+      next_at: orNull(text("null: it is under way")),
+      all_read_since: orNull(text("of a verification: every pack that was there then was read since")),
+      overdue: flag("of a verification: some packs were not read for longer than they may be"),
+    }),
+    "what is done by the clock",
+  ),
+  limits: object({ save_age_ms: limit(), backup_age_ms: limit(), proof_age_ms: limit() }),
+  overdue: rows(text(), "sentences: limits that are passed. Not empty: `cairn service status` exits 4"),
   file_systems: rows(object({ mount: text(), type: text(), total_bytes: number(), free_bytes: number() })),
   advice: rows(text(), "sentences: what wants to be looked at"),
 });
 export type DaemonStatus = Of<typeof DaemonStatus>;
+
+export const LogRecord = object({
+  time: text(),
+  priority: number("as syslog has it: 3 error, 4 warning, 6 information"),
+  message: text(),
+  pid: orNull(number()),
+  workspace: orNull(text()),
+  verb: orNull(text()),
+  uid: orNull(number("of whoever asked for it")),
+  duration_ms: orNull(number()),
+  outcome: orNull(text("`ok`, or the code of an error")),
+});
+export type LogRecord = Of<typeof LogRecord>;
 
 /** A workspace as a daemon names it. */
 export const Reference = object({
@@ -193,6 +235,7 @@ export const DAEMON_DATA = {
   }),
   "service uninstall": object({ unit: text(), commands: rows(text()) }),
   "service status": DaemonStatus,
+  "service logs": object({ records: rows(LogRecord, "oldest first") }),
   "service reload": object({ reloaded: flag() }),
   "service token create": TokenCreated,
   "service token list": object({ tokens: rows(TokenInfo) }),

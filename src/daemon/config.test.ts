@@ -1,4 +1,5 @@
 import assert from "node:assert/strict";
+import { readFileSync } from "node:fs";
 import { test } from "node:test";
 import { parseConfig } from "./config.ts";
 
@@ -20,6 +21,42 @@ test("a configuration is read with its defaults", () => {
   assert.deepEqual(parseConfig(open, "c.toml").socket.agents, [1001]);
 });
 
+const ROW = '[[backup]]\nrepository = "/r"\npassword_file = "/p"\nevery = "1d"\n';
+
+test("schedules and limits are read with their defaults", () => {
+  const none = parseConfig("", "c.toml");
+  assert.deepEqual([none.saves, none.backup], [{ when_quiet_ms: null, at_most_every_ms: null }, []]);
+  const { saves, limits, backup } = parseConfig(
+    `${ROW}\n[saves]\nwhen_quiet = "5s"\n[limits]\nproof_age = "60d"\n`,
+    "c.toml",
+  );
+  assert.deepEqual(saves, { when_quiet_ms: 5000, at_most_every_ms: null });
+  assert.deepEqual(limits, { save_age_ms: null, backup_age_ms: null, proof_age_ms: 60 * 86_400_000 });
+  assert.deepEqual(backup, [
+    {
+      workspace: null,
+      repository: "/r",
+      password_file: "/p",
+      every_ms: 86_400_000,
+      verify_every_ms: null,
+      read_all_within_ms: null,
+      restore_check_every_ms: null,
+      keep: null,
+      prune_every_ms: null,
+    },
+  ]);
+});
+
+test("the example of the documentation is a configuration", () => {
+  const page = readFileSync(new URL("../../docs/daemon.md", import.meta.url), "utf8");
+  const [, example] = /```toml\n([^]*?)```/.exec(page)!;
+  const { backup, saves, limits } = parseConfig(example!, "daemon.md");
+  assert.equal(backup[0]!.read_all_within_ms, 30 * 86_400_000);
+  assert.deepEqual(backup[0]!.keep, { keepDaily: 14, keepWeekly: 8 });
+  assert.equal(saves.at_most_every_ms, 300_000);
+  assert.equal(limits.backup_age_ms, 2 * 86_400_000);
+});
+
 test("what is wrong in a configuration is named with its line", () => {
   for (const [text, line, problem] of [
     ["[backend\n", 1, /./],
@@ -31,7 +68,21 @@ test("what is wrong in a configuration is named with its line", () => {
     ["[loop]\nsize = 0\n", 2, /size such as/],
     ["[loop]\npercent_of_disk = 101\n", 2, /from 1 to 100/],
     ['[retention]\nevery = "1ms"\n', 2, /a time/],
-    ['[retention]\nevery = "99d"\n', 2, /a time/],
+    ['[retention]\nevery = "3651d"\n', 2, /a time/],
+    ["[saves]\nwhen_quiet = 30\n", 2, /a text/],
+    ['[limits]\nage = "1h"\n', 2, /no key "age"; known: save_age, backup_age, proof_age/],
+    ["[backup]\n", 1, /rows: \[\[backup\]\]/],
+    [`${ROW}[[backup]]\n`, 5, /needs repository/],
+    [`${ROW}[[backup]]\nrepository = "relative"\n`, 6, /repository: is to be an absolute path/],
+    [`${ROW}[[backup]]\nrepository = "rest:https://me:secret@host/"\n`, 6, /a password in it/],
+    [`[[backup]]\nrepository = "/r"\n`, 1, /needs password_file/],
+    [`${ROW}${ROW}`, 5, /says again/],
+    [`${ROW}workspace = "w"\n`, 5, /absolute/],
+    [`${ROW}read_all_within = "30d"\n`, 1, /wants a verify_every/],
+    [`${ROW}verify_every = "2d"\nread_all_within = "1d"\n`, 1, /not longer/],
+    [`${ROW}keep = { last = 1 }\n`, 1, /wants prune_every/],
+    [`${ROW}prune_every = "1d"\nkeep = { max_age = "1d" }\n`, 6, /keep/],
+    [`${ROW}prune_every = "1d"\n${ROW}workspace = "/w"\nverify_every = "1d"\n`, 6, /one row of a repository/],
     ["[retention]\nkeep = {}\n", 2, /a table of rules/],
     ['[retention]\nkeep = { last = "many" }\n', 2, /keep/],
     ['[retention]\nkeep = { within = "soon" }\n', 2, /keep/],

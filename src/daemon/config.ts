@@ -1,10 +1,16 @@
 import { parse, TomlError } from "smol-toml";
-import { Retention as RetentionSchema, type Retention } from "../contract/looking.ts";
+import {
+  BackupRetention as BackupRetentionSchema,
+  type BackupRetention,
+  Retention as RetentionSchema,
+  type Retention,
+} from "../contract/looking.ts";
 import { checkValue, refuseUnknown } from "../contract/schema.ts";
-import { CairnError } from "../errors.ts";
+import { CairnError, toCairnError } from "../errors.ts";
 import { BACKENDS, type BackendType } from "../formats/records/daemon-state.ts";
 import { readSmallFile } from "../fs/durable.ts";
 import { printablePath } from "../fs/safe-path.ts";
+import { keptLocation } from "../operations/kept-repository.ts";
 import { userId } from "../fs/users.ts";
 import { checkRetention } from "../workspace/care/retention.ts";
 import { isLoopback, parseListen } from "./listen-address.ts";
@@ -49,6 +55,40 @@ export interface DaemonConfig {
     keep: Retention | null;
     every_ms: number;
   };
+  /** Both null: the daemon saves nothing by itself. */
+  saves: {
+    /** Time without a change after which a folder is saved, where changes are watched. */
+    when_quiet_ms: number | null;
+    /** Longest time for which changes go unsaved. */
+    at_most_every_ms: number | null;
+  };
+  /** The oldest that the last good one may be; null: no limit. */
+  limits: Limits;
+  backup: BackupRow[];
+}
+
+export interface Limits {
+  save_age_ms: number | null;
+  backup_age_ms: number | null;
+  proof_age_ms: number | null;
+}
+
+/** Backups into one repository, and the care for it. */
+export interface BackupRow {
+  /** The folder; null: every one that is served. */
+  workspace: string | null;
+  /** Never with a password in it. */
+  repository: string;
+  password_file: string;
+  every_ms: number;
+  /** Null: packs are not read by the clock. */
+  verify_every_ms: number | null;
+  /** The time within which each pack is read again; null: with every verification. */
+  read_all_within_ms: number | null;
+  restore_check_every_ms: number | null;
+  /** Rules by which snapshots of these workspaces go before each prune; null: all stay. */
+  keep: BackupRetention | null;
+  prune_every_ms: number | null;
 }
 
 const MAX_CONFIG_BYTES = 1 << 20;
@@ -61,6 +101,18 @@ const DEFAULTS: DaemonConfig = {
   http: { listen: null, certificate: null, key: null },
   migrate: { state: null, data_root: null },
   retention: { keep: null, every_ms: 60 * 60_000 },
+  saves: { when_quiet_ms: null, at_most_every_ms: null },
+  limits: { save_age_ms: null, backup_age_ms: null, proof_age_ms: null },
+  backup: [],
+};
+
+const ROW = {
+  workspace: null,
+  verify_every_ms: null,
+  read_all_within_ms: null,
+  restore_check_every_ms: null,
+  keep: null,
+  prune_every_ms: null,
 };
 
 type Reader = (value: unknown) => unknown;
@@ -81,28 +133,65 @@ export function parseConfig(text: string, path: string): DaemonConfig {
     const [problem = ""] = error.message.split("\n");
     throw wrong(path, error.line, problem.replace(/^Invalid TOML document: /, ""));
   }
+  const { backup, ...others } = tables;
   const config = structuredClone(DEFAULTS) as unknown as Record<string, Record<string, unknown>>;
-  for (const [table, members] of Object.entries(tables)) {
+  for (const [table, members] of Object.entries(others)) {
     const known = Object.hasOwn(READERS, table) ? READERS[table] : undefined;
     const at = (key?: string): number => lineOf(text, table, key);
-    if (known === undefined) throw wrong(path, at(), `there is no table [${table}]; known: ${names(READERS)}`);
+    if (known === undefined) throw wrong(path, at(), `there is no table [${table}]; known: ${names(READERS)}, backup`);
     if (!isTable(members)) throw wrong(path, at(), `[${table}] is to be a table`);
-    for (const [key, value] of Object.entries(members)) {
-      const reader = Object.hasOwn(known, key) ? known[key] : undefined;
-      if (reader === undefined)
-        throw wrong(path, at(key), `[${table}] has no key ${JSON.stringify(key)}; known: ${names(known)}`);
-      try {
-        Object.assign(config[table]!, reader(value) as object);
-      } catch (error) {
-        if (error instanceof CairnError) throw wrong(path, at(key), `${key}: ${error.message}`);
-        throw error;
-      }
+    Object.assign(config[table]!, readTable(members, known, { path, name: `[${table}]`, at }));
+  }
+  const whole = { ...(config as unknown as DaemonConfig), backup: readRows(backup, text, path) };
+  const problem = problemOf(whole.http);
+  if (problem !== null) throw wrong(path, lineOf(text, "http", problem[0]), problem[1]);
+  return whole;
+}
+
+/** The members of a table, each by its reader. Throws `usage` with the line. */
+function readTable(
+  members: Readonly<Record<string, unknown>>,
+  known: Readonly<Record<string, Reader>>,
+  { path, name, at }: { path: string; name: string; at: (key?: string) => number },
+): object {
+  const table = {};
+  for (const [key, value] of Object.entries(members)) {
+    const reader = Object.hasOwn(known, key) ? known[key] : undefined;
+    if (reader === undefined)
+      throw wrong(path, at(key), `${name} has no key ${JSON.stringify(key)}; known: ${names(known)}`);
+    try {
+      Object.assign(table, reader(value) as object);
+    } catch (error) {
+      if (error instanceof CairnError) throw wrong(path, at(key), `${key}: ${error.message}`);
+      throw error;
     }
   }
-  const { http } = config as unknown as DaemonConfig;
-  const problem = problemOf(http);
-  if (problem !== null) throw wrong(path, lineOf(text, "http", problem[0]), problem[1]);
-  return config as unknown as DaemonConfig;
+  return table;
+}
+
+/** The rows `[[backup]]`. Throws `usage` for one that lacks something, and for what two say of one thing. */
+function readRows(given: unknown, text: string, path: string): BackupRow[] {
+  if (given === undefined) return [];
+  const rows: BackupRow[] = [];
+  for (const [i, members] of (Array.isArray(given) ? (given as unknown[]) : [given]).entries()) {
+    const at = (key?: string): number => lineOf(text, "backup", key, i);
+    const fail = (problem: string): never => {
+      throw wrong(path, at(), `[[backup]] ${problem}`);
+    };
+    if (!Array.isArray(given) || !isTable(members)) throw wrong(path, at(), "backup is to be rows: [[backup]]");
+    const row = { ...ROW, ...readTable(members, BACKUP_READERS, { path, name: "[[backup]]", at }) } as BackupRow;
+    for (const key of ["repository", "password_file", "every"]) if (members[key] === undefined) fail(`needs ${key}`);
+    const { workspace, repository, read_all_within_ms: within, verify_every_ms: verifyEvery } = row;
+    if (within !== null && (verifyEvery === null || within < verifyEvery))
+      fail("has read_all_within, which wants a verify_every that is not longer");
+    if (row.keep !== null && row.prune_every_ms === null) fail("has keep, which wants prune_every");
+    const same = rows.filter((each) => each.repository === repository);
+    if (same.some((each) => each.workspace === workspace)) fail("says again what a row above says");
+    const care = (each: BackupRow): boolean => each.verify_every_ms !== null || each.prune_every_ms !== null;
+    if (care(row) && same.some(care)) fail("has verify_every or prune_every: one row of a repository has them");
+    rows.push(row);
+  }
+  return rows;
 }
 
 /** The key of `[http]` that does not go with the others, and why not. */
@@ -146,9 +235,30 @@ const READERS: Readonly<Record<string, Readonly<Record<string, Reader>>>> = {
     data_root: (value) => ({ data_root: absolute(value) }),
   },
   retention: {
-    keep: (value) => ({ keep: keepRules(value) }),
+    keep: (value) => ({ keep: keepRules(value, RetentionSchema) }),
     every: (value) => ({ every_ms: span(value) }),
   },
+  saves: {
+    when_quiet: (value) => ({ when_quiet_ms: span(value) }),
+    at_most_every: (value) => ({ at_most_every_ms: span(value) }),
+  },
+  limits: {
+    save_age: (value) => ({ save_age_ms: span(value) }),
+    backup_age: (value) => ({ backup_age_ms: span(value) }),
+    proof_age: (value) => ({ proof_age_ms: span(value) }),
+  },
+};
+
+const BACKUP_READERS: Readonly<Record<string, Reader>> = {
+  workspace: (value) => ({ workspace: absolute(value) }),
+  repository: (value) => ({ repository: location(value) }),
+  password_file: (value) => ({ password_file: absolute(value) }),
+  every: (value) => ({ every_ms: span(value) }),
+  verify_every: (value) => ({ verify_every_ms: span(value) }),
+  read_all_within: (value) => ({ read_all_within_ms: span(value) }),
+  restore_check_every: (value) => ({ restore_check_every_ms: span(value) }),
+  keep: (value) => ({ keep: keepRules(value, BackupRetentionSchema) }),
+  prune_every: (value) => ({ prune_every_ms: span(value) }),
 };
 
 function isTable(value: unknown): value is Record<string, unknown> {
@@ -188,6 +298,19 @@ function users(value: unknown): number[] {
   });
 }
 
+/** A repository as the library takes it, without a password, and not by a path that depends on where the daemon was started. */
+function location(value: unknown): string {
+  const given = text(value);
+  try {
+    const kept = keptLocation(given);
+    if (kept === given || /^(?:local:)?\//.test(given)) return kept;
+  } catch (error) {
+    const { message, hint } = toCairnError(error);
+    throw new CairnError("usage", hint === undefined ? message : `${message}; ${hint}`);
+  }
+  return refuse('an absolute path, or what another storage is called, as "sftp:user@host:/path"');
+}
+
 function whole(value: unknown, least: number, most: number): number {
   const fits = typeof value === "number" && Number.isInteger(value) && value >= least && value <= most;
   return fits ? value : refuse(`a whole number from ${least} to ${most}`);
@@ -195,6 +318,8 @@ function whole(value: unknown, least: number, most: number): number {
 
 const UNITS: Readonly<Record<string, number>> = { "": 1, K: 1 << 10, M: 1 << 20, G: 1 << 30, T: 2 ** 40 };
 const SPANS: Readonly<Record<string, number>> = { s: 1000, m: 60_000, h: 3_600_000, d: 86_400_000 };
+
+const MOST_SPAN_MS = 3650 * 86_400_000;
 
 function size(value: unknown): number {
   const found = /^([0-9]+)\s*([KMGT]?)(?:i?B)?$/.exec(typeof value === "number" ? String(value) : text(value));
@@ -205,12 +330,11 @@ function size(value: unknown): number {
 function span(value: unknown): number {
   const found = /^([0-9]{1,6})([smhd])$/.exec(text(value));
   const ms = found === null ? 0 : Number(found[1]) * SPANS[found[2]!]!;
-  // Timers know no more than some 24 days.
-  return ms >= 1000 && ms < 2 ** 31 ? ms : refuse('a time from "1s" to "24d"');
+  return ms >= 1000 && ms <= MOST_SPAN_MS ? ms : refuse('a time from "1s" to "3650d"');
 }
 
 /** The rules by the names of the policy, in snake_case and with or without `keep_`. Throws `usage`. */
-function keepRules(value: unknown): Retention {
+function keepRules(value: unknown, schema: typeof RetentionSchema | typeof BackupRetentionSchema): Retention {
   if (!isTable(value) || Object.keys(value).length === 0) refuse("a table of rules, as { last = 20 }");
   const rules = Object.fromEntries(
     Object.entries(value).map(([key, given]) => {
@@ -218,17 +342,18 @@ function keepRules(value: unknown): Retention {
       return [name.replaceAll(/_([a-z])/g, (_, letter: string) => letter.toUpperCase()), given];
     }),
   );
-  refuseUnknown(RetentionSchema, rules, "keep");
-  const checked = checkValue(RetentionSchema, rules, "keep");
+  refuseUnknown(schema, rules, "keep");
+  const checked: Retention = checkValue(schema, rules, "keep");
   checkRetention(checked);
   if (typeof checked.keepLast === "number" && checked.keepLast < 1) refuse("rules that keep at least the last point");
   return checked;
 }
 
-/** The line of a key or a table, from 1; the first where it is written in another way. */
-function lineOf(whole: string, table: string, key: string | undefined): number {
+/** The line of a key or a table, from 1; the first where it is written in another way. `nth`: of rows, from 0. */
+function lineOf(whole: string, table: string, key: string | undefined, nth = 0): number {
   const lines = whole.split("\n");
-  const start = lines.findIndex((line) => line.trim().startsWith(`[${table}]`));
+  const starts = lines.flatMap((line, i) => (new RegExp(`^\\s*\\[\\[?${table}\\]`).test(line) ? [i] : []));
+  const start = starts[nth] ?? -1;
   if (key === undefined || start < 0) return Math.max(start, 0) + 1;
   const at = lines.findIndex((line, i) => i > start && line.trim().startsWith(key));
   return (at < 0 ? start : at) + 1;

@@ -9,11 +9,11 @@ import type {
   EngineOptions,
   ReleaseOptions,
   ReleaseResult,
+  SaveResult,
   WorkspaceInfo,
 } from "../contract/index.ts";
-import type { DaemonStatus } from "../contract/daemon.ts";
 import { failpoint } from "../failpoint.ts";
-import { displayPath, isAtOrBelow, printablePath } from "../fs/safe-path.ts";
+import { isAtOrBelow, printablePath } from "../fs/safe-path.ts";
 import { findWorkspace, realPathOf } from "../workspace/place/find-workspace.ts";
 import { type DaemonConfig, readConfig } from "./config.ts";
 import { bootstrap } from "./bootstrap.ts";
@@ -23,11 +23,12 @@ import { migrateOld } from "./migrate-ws-ckpt.ts";
 import { type Caller, isWholeOperator, requireOwner, requireRootsOwn, type Right, rightOn } from "./peer.ts";
 import type { DaemonPlaces } from "./places.ts";
 import { registeredWorkspaces } from "./reconcile.ts";
-import { Retainer } from "./retainer.ts";
 import { FreezeWindows } from "./freeze.ts";
 import { type DaemonState, entryOf, type FolderMove, folderOf, KeptState, type ServedWorkspace } from "./kept-state.ts";
-import { adviceOn, fileSystemsOf, type Health, lookAfter, pointsOf, WELL } from "./health.ts";
+import { type Health, lookAfter, WELL } from "./health.ts";
 import { type EventPlace, KeptRecords, type Noted } from "./records/kept-records.ts";
+import { type ScheduleHands, Schedules } from "./schedules/schedules.ts";
+import { statusOf } from "./status.ts";
 import { Turns } from "./turns.ts";
 
 /** Milliseconds that a cleanup waits for a workspace. */
@@ -39,11 +40,9 @@ const GONE: ReadonlySet<string> = new Set(["not_found", "not_a_workspace"]);
 /** Answer for a folder that was plain already. */
 const NOT_CONVERTED: Conversion = { original: "", entries: 0, bytes: 0, duration_ms: 0 };
 
-export interface DaemonOptions {
+export interface DaemonOptions extends Pick<ScheduleHands, "log" | "changes"> {
   places: DaemonPlaces;
   openLibrary: () => Promise<CairnLibrary>;
-  /** A line for the operator's log. */
-  log: (message: string) => void;
 }
 
 /** Many workspaces of one host: which they are, who may act on them, and what is done for them by itself. */
@@ -52,7 +51,7 @@ export class Daemon {
   readonly #kept: KeptState;
   readonly #moves: Moves;
   readonly #turns = new Turns();
-  readonly #retainer: Retainer;
+  #schedules!: Schedules;
   readonly freezes = new FreezeWindows();
   readonly #readAgain = new Set<(config: DaemonConfig) => void>();
   /** Open clients by the id of their workspace. */
@@ -72,7 +71,6 @@ export class Daemon {
     this.#config = config;
     this.#kept = new KeptState(options.places.state);
     this.#moves = new Moves(this.#kept);
-    this.#retainer = new Retainer(async (rules) => this.#cleanUp(rules));
   }
 
   /**
@@ -107,7 +105,16 @@ export class Daemon {
     this.#records = new KeptRecords(places.state, { killed: killed !== null, log });
     for (const move of this.#moves.left) await this.#finish(move);
     await this.#migrate();
-    this.#retainer.start(this.#config.retention, this.#kept.state.schedules.cleanup_at);
+    this.#schedules = new Schedules({
+      kept: this.#kept,
+      changes: this.#options.changes,
+      openRepository: async (options) => this.#library.openRepository(options),
+      client: async (served) => this.#client(served),
+      save: async (served, signal) => this.#saveBySelf(served, signal),
+      cleanUp: async (signal) => this.#cleanUp(signal),
+      log,
+    });
+    this.#schedules.begin(this.#config);
   }
 
   /** Takes over what an older daemon has left, before anything is served. */
@@ -186,12 +193,19 @@ export class Daemon {
     if (config.http.listen !== this.#config.http.listen) log("http.listen counts from the next start on");
     for (const take of this.#readAgain) take(config);
     this.#config = config;
-    this.#retainer.start(config.retention, this.#kept.state.schedules.cleanup_at);
+    this.#schedules.begin(config);
     log("the configuration was read again");
   }
 
-  /** Lets go of connections that wait for what may never come. */
+  /** True until it is to stop. */
+  get isReady(): boolean {
+    return !this.#isStopping;
+  }
+
+  /** Begins nothing by itself any more, and lets go of connections that wait for what may never come. */
   letGo(): void {
+    this.#isStopping = true;
+    void this.#schedules.stop();
     this.freezes.close();
     this.events.close();
   }
@@ -199,7 +213,7 @@ export class Daemon {
   /** Ends what goes on, and keeps the state. Calls that are under way are the caller's to wait for. */
   async stop(): Promise<void> {
     this.#isStopping = true;
-    await this.#retainer.stop();
+    await this.#schedules.stop();
     await this.#reconciling;
     const clients = await Promise.allSettled(this.#clients.values());
     await Promise.allSettled(
@@ -347,6 +361,7 @@ export class Daemon {
     this.#clients.set(served.id, Promise.resolve(client));
     if (known === undefined)
       this.events.append({ workspace: served, type: "registered", data: { created: client.created } });
+    this.#schedules?.refresh();
     return { client, created: client.created };
   }
 
@@ -459,6 +474,7 @@ export class Daemon {
     this.#kept.change({ workspaces: this.#kept.state.workspaces.filter(({ id }) => id !== served.id) });
     const { control_directory } = served;
     this.events.append({ workspace: served, type: "released", data: { control_directory } });
+    this.#schedules?.refresh();
   }
 
   /** Compares what the state lists with what is there, both ways. One sick workspace stops no other. */
@@ -475,6 +491,7 @@ export class Daemon {
       this.#options.log(`${printablePath(path)} has records and was not listed in the state; it is now`);
     if (found.length > 0) this.#kept.change({ workspaces: [...workspaces, ...found] });
     for (const workspace of found) this.events.append({ workspace, type: "registered", data: { created: false } });
+    if (found.length > 0) this.#schedules.refresh();
     for (const link of this.#moves.linkAgain())
       this.#options.log(`${printablePath(link)} was gone and is a link again`);
     for (const served of this.#kept.state.workspaces) {
@@ -487,69 +504,75 @@ export class Daemon {
     }
   }
 
-  async #cleanUp(rules: () => DaemonConfig["retention"]["keep"]): Promise<{ removed: number; failed: string[] }> {
+  /**
+   * Saves a workspace in its turn where it changed. A folder of another user is saved as its owner may save it: not where
+   * somebody else's lies there now, and no database in it is opened.
+   */
+  async #saveBySelf(served: ServedWorkspace, signal: AbortSignal): Promise<SaveResult> {
+    const save = async (): Promise<SaveResult> => {
+      const folder = folderOf(served);
+      const { owner_uid: uid } = served;
+      const client = await this.#client(served);
+      const isOther = uid !== undefined && uid !== process.geteuid?.();
+      if (isOther) rightOn({ pid: 0, uid, gid: uid, isAgent: false, token: null, only: null }, served);
+      const databases = isOther && client.engineType !== "btrfs-snapshot" ? { databases: "copy" as const } : {};
+      const options = { cause: { kind: "schedule" }, skipUnchanged: true, signal, ...databases };
+      const carryOut = async (): Promise<SaveResult> => client.save(options);
+      const saved = await (this.freezes.isOffered(served.id)
+        ? this.freezes.during(served.id, carryOut, this.#options.log)
+        : carryOut());
+      if (saved.made) this.tellOf("save", served.id, saved);
+      return saved;
+    };
+    return this.#turns.take(served.id, save, signal);
+  }
+
+  async #cleanUp(signal: AbortSignal): Promise<{ removed: number; failed: string[] }> {
     let removed = 0;
     const failed: string[] = [];
     for (const served of this.#kept.state.workspaces) {
-      if (this.#isStopping) break;
+      if (signal.aborted) break;
       try {
         // One that is busy for long is cleaned up the next time, and keeps no other waiting.
-        const patience = AbortSignal.timeout(PATIENCE_MS);
-        removed += await this.#turns.take(served.id, async () => this.#cleanUpOne(served, rules(), patience), patience);
+        const patience = AbortSignal.any([signal, AbortSignal.timeout(PATIENCE_MS)]);
+        removed += await this.#turns.take(served.id, async () => this.#cleanUpOne(served, patience), patience);
       } catch (error) {
         failed.push(`${served.path}: ${toCairnError(error).message}`);
       }
     }
-    this.#kept.change({ schedules: { ...this.#kept.state.schedules, cleanup_at: new Date().toISOString() } });
     return { removed, failed };
   }
 
-  async #cleanUpOne(
-    served: ServedWorkspace,
-    rules: DaemonConfig["retention"]["keep"],
-    signal: AbortSignal,
-  ): Promise<number> {
+  async #cleanUpOne(served: ServedWorkspace, signal: AbortSignal): Promise<number> {
     const client = await this.#client(served);
     const { retention } = await client.policy();
-    const wanted = retention ?? rules;
+    const wanted = retention ?? this.#config.retention.keep;
     if (wanted === null) return 0;
     const plan = await client.previewCleanup({ retention: wanted, signal });
     if (plan.reclaimable_save_points.length === 0) return 0;
     const done = await client.runCleanup(plan.plan_id);
     const { removed } = done;
     this.tellOf("runCleanup", served.id, done);
-    this.#options.log(`${served.path}: ${removed.length} points removed by the keep rules`);
+    this.#options.log(`${served.path}: ${removed.length} points removed by the keep rules`, {
+      workspace: folderOf(served),
+      verb: "cleanup",
+    });
     return removed.length;
   }
 
-  status(peer: Caller): DaemonStatus {
-    const { places } = this.#options;
-    const mine = this.#kept.state.workspaces.filter((each) => isFor(peer, each));
-    const workspaces = mine.map((each) => ({
-      ...each,
-      ...(pointsOf(each) ?? { points: each.points, last_point_at: null }),
-      ...(this.#health.get(each.id) ?? WELL),
-      ...displayPath(folderOf(each)),
-    }));
-    const facts = this.#retainer.facts();
-    const fileSystems = fileSystemsOf(mine, places.state);
-    return {
-      pid: process.pid,
-      started_at: this.#startedAt,
-      unclean_shutdown: this.#instance.killed,
-      backend: { ...this.#kept.state.backend, reason: this.#decision.reason, warning: this.#decision.warning },
-      state_file: this.#kept.path,
-      config_file: places.config,
-      socket: places.socket,
-      workspaces,
-      retention: {
-        cleanup_at: this.#kept.state.schedules.cleanup_at,
-        ...facts,
-        failed: facts.failed.filter((each) => workspaces.some(({ path }) => each.startsWith(`${path}: `))),
-      },
-      file_systems: fileSystems,
-      advice: adviceOn(workspaces, fileSystems),
-    };
+  status(peer: Caller): ReturnType<typeof statusOf> {
+    return statusOf({
+      workspaces: this.#kept.state.workspaces.filter((each) => isFor(peer, each)),
+      isAll: isWholeOperator(peer),
+      health: this.#health,
+      kept: this.#kept,
+      decision: this.#decision,
+      instance: this.#instance,
+      startedAt: this.#startedAt,
+      config: this.#config,
+      schedules: this.#schedules,
+      places: this.#options.places,
+    });
   }
 }
 

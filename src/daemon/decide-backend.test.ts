@@ -8,7 +8,7 @@ function stateWith(type: BackendType, dataRoot: string | null): DaemonState {
     backend: { type, selection_method: "auto-detect", selected_at: "2026-01-01T00:00:00Z", filesystem_uuid: "u" },
     paths: { data_root: dataRoot, loop_image: null },
     workspaces: [],
-    schedules: { cleanup_at: null },
+    schedules: {},
   };
 }
 

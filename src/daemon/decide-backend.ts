@@ -89,6 +89,6 @@ export function stateOf(decision: Decision, before: DaemonState | null, probe: P
     backend: { ...before?.backend, ...backend },
     paths: { loop_image: null, ...before?.paths, data_root: decision.type === "plain" ? null : decision.dataRoot },
     workspaces: before?.workspaces ?? [],
-    schedules: before?.schedules ?? { cleanup_at: null },
+    schedules: before?.schedules ?? {},
   };
 }

@@ -6,7 +6,7 @@ import { durableMkdir, durableWrite } from "../fs/durable.ts";
 import { absolutePath, homeDirectory } from "../fs/users.ts";
 import type { DaemonPlaces } from "./places.ts";
 
-const NAME = "cairn.service";
+export const UNIT = "cairn.service";
 
 /** A unit of systemd, and what was done with it. */
 export interface InstalledUnit {
@@ -29,6 +29,7 @@ export function unitText(places: DaemonPlaces, program: readonly string[]): stri
         "RuntimeDirectory=cairn",
         "ConfigurationDirectory=cairn",
         "NoNewPrivileges=yes",
+        // Backups go to other machines.
         "RestrictAddressFamilies=AF_UNIX AF_INET AF_INET6",
         "RestrictRealtime=yes",
         "LockPersonality=yes",
@@ -66,9 +67,9 @@ export function thisProgram(): string[] {
 }
 
 function unitPath({ isSystem }: DaemonPlaces): string {
-  if (isSystem) return join("/etc/systemd/system", NAME);
+  if (isSystem) return join("/etc/systemd/system", UNIT);
   const config = absolutePath(process.env, "XDG_CONFIG_HOME") ?? join(homeDirectory(), ".config");
-  return join(config, "systemd", "user", NAME);
+  return join(config, "systemd", "user", UNIT);
 }
 
 /** Writes the unit and starts it where systemd runs; done again it changes nothing but the unit's text. */
@@ -76,7 +77,7 @@ export function installUnit(places: DaemonPlaces, root = ""): InstalledUnit {
   const unit = root + unitPath(places);
   durableMkdir(dirname(unit), { mode: 0o755 });
   durableWrite(unit, Buffer.from(unitText(places, thisProgram())), { mode: 0o644 });
-  return { unit, ...systemctl(places, root, [["daemon-reload"], ["enable", "--now", NAME]]) };
+  return { unit, ...systemctl(places, root, [["daemon-reload"], ["enable", "--now", UNIT]]) };
 }
 
 /** Ends it and removes the unit; state, configuration and points stay. Throws `not_found` where there is none. */
@@ -86,7 +87,7 @@ export function uninstallUnit(places: DaemonPlaces, root = ""): InstalledUnit {
     throw new CairnError("not_found", `there is no unit ${unit}`, {
       hint: "`systemctl list-unit-files` lists those that are there",
     });
-  const ended = systemctl(places, root, [["disable", "--now", NAME]]);
+  const ended = systemctl(places, root, [["disable", "--now", UNIT]]);
   rmSync(unit);
   const { commands } = systemctl(places, root, [["daemon-reload"]]);
   return { unit, commands: [...ended.commands, ...commands], started: false };
@@ -105,7 +106,7 @@ function systemctl(
     const done = spawnSync("systemctl", [...scope, ...words], { encoding: "utf8" });
     if (done.status !== 0)
       throw new CairnError("io", `systemctl ${words.join(" ")}: ${(done.stderr || String(done.error)).trim()}`, {
-        hint: `the unit lies in place; see \`journalctl ${isSystem ? "" : "--user "}-u ${NAME}\``,
+        hint: `the unit lies in place; see \`journalctl ${isSystem ? "" : "--user "}-u ${UNIT}\``,
       });
   }
   return { commands, started: true };

@@ -84,7 +84,7 @@ function changesOf(edit: KeptRepositoryEdit): Partial<KeptRepositoryFile> {
 }
 
 /** A location as it is kept: local ones absolute. Throws `usage` for one with a password in it. */
-function keptLocation(location: string): string {
+export function keptLocation(location: string): string {
   const { scheme, rest } = splitLocation(location);
   if (scheme === "local") return resolve(rest);
   if (/\/\/[^/@]*:[^/@]*@/.test(rest))

@@ -2,12 +2,15 @@ import { once } from "node:events";
 import type { IncomingMessage, Server, ServerResponse } from "node:http";
 import type { Socket } from "node:net";
 import type { Daemon } from "../../daemon/daemon.ts";
+import type { Log } from "../../daemon/log/log.ts";
 import { type Caller, isOperator, keyOf } from "../../daemon/peer.ts";
 import { NotAdmitted } from "../../daemon/tokens.ts";
 import { CairnError, toCairnError } from "../../errors.ts";
+import { logCall } from "./call-log.ts";
 import { answer, type Body, isLasting, type Told } from "./calls.ts";
 import type { Admission } from "./caller.ts";
 import { EventStreams } from "./events.ts";
+import { HEALTH, healthOf, READY, readinessOf } from "./health.ts";
 import { answerOnJobs, beginJob, JOBS, type JobRequest, jobRequestOf } from "./jobs.ts";
 import { Refusals } from "./refusals.ts";
 import { LINES, Reply } from "./reply.ts";
@@ -18,7 +21,7 @@ export interface HandlerOptions {
   requestBytes: number;
   /** Most calls at once; more are refused as `busy`. */
   calls: number;
-  log: (message: string) => void;
+  log: Log;
 }
 
 /** Path of the description of the calls, for `GET`. */
@@ -29,7 +32,9 @@ const EVENTS = /^\/v1\/events(?:\?|$)/;
 export const SHARE = 4;
 export const FOR_ROOT = 16;
 const LONGEST_TIMER_MS = 2 ** 31 - 1;
-const GRACE_MS = 10_000;
+/** Milliseconds that a stop gives to calls under way, and then to their callers: all of a stop takes at most 10 s. */
+const GRACE_MS = 6_000;
+const LEAVE_MS = 1_000;
 
 /** Limits of what strangers may make a server wait for; times are milliseconds. */
 export const HTTP_LIMITS = {
@@ -163,12 +168,16 @@ export class RequestHandler {
   }
 
   async #answer(caller: Caller, call: { name: string; body: Body; told: Told }): Promise<unknown> {
+    const made = { ...call, caller, startedAt: performance.now() };
     try {
-      return await answer(this.#daemon, caller, call);
+      const answered = await answer(this.#daemon, caller, call);
+      logCall(this.#options.log, made, null);
+      return answered;
     } catch (error) {
       const failed = toCairnError(error);
       const { workspace, path } = call.body;
       if (caller.isAgent) this.#refusals.ofAgent(caller, call.name, workspace ?? path, failed);
+      logCall(this.#options.log, made, failed);
       throw failed;
     }
   }
@@ -178,7 +187,8 @@ export class RequestHandler {
     failed: CairnError,
     caller: Caller | undefined,
   ): void {
-    if (failed.code === "internal") this.#options.log(`${request.url}: ${failed.stack ?? failed.message}`);
+    if (failed.code === "internal")
+      this.#options.log(`${request.url}: ${failed.stack ?? failed.message}`, { priority: "error" });
     if (caller?.isAgent === true) this.#refusals.ofAgent(caller, request.url ?? "", undefined, failed);
     // What is left of a body that was refused is dropped, for as long as a request may take.
     if (!request.complete) {
@@ -196,6 +206,11 @@ export class RequestHandler {
     if (url === DOCUMENT) {
       const { openApi } = await import("./openapi.ts");
       response.writeHead(200, { "content-type": "application/json" }).end(JSON.stringify(openApi()));
+      return true;
+    }
+    if (url === HEALTH || url === READY) {
+      const { status, body } = url === READY ? readinessOf(this.#daemon) : healthOf(this.#daemon, caller);
+      response.writeHead(status, { "content-type": "application/json" }).end(`${JSON.stringify(body)}\n`);
       return true;
     }
     if (url !== METRICS) return false;
@@ -248,7 +263,7 @@ export async function endServer(
   const gone = setTimeout(() => {
     for (const socket of sockets()) socket.destroy();
     ended.abort();
-  }, graceMs + 1_000);
+  }, graceMs + LEAVE_MS);
   await closed;
   clearTimeout(late);
   clearTimeout(gone);

@@ -21,6 +21,65 @@ function metric(name: string, help: string, samples: readonly Sample[]): string[
 const escaped = (text: string): string => text.replaceAll("\\", "\\\\").replaceAll('"', '\\"').replaceAll("\n", "\\n");
 const seconds = (time: string): number => Date.parse(time) / 1000;
 
+/** Ages, their limits, and what is done by the clock. */
+function ages(
+  { limits, schedules }: DaemonStatus,
+  each: (value: (workspace: DaemonStatus["workspaces"][number]) => number | null) => Sample[],
+): string[] {
+  const time = (at: string | null): number | null => (at === null ? null : seconds(at));
+  const most = { save: limits.save_age_ms, backup: limits.backup_age_ms, proof: limits.proof_age_ms };
+  const kinds = ["save", "backup", "proof"] as const;
+  const limited = kinds.filter((kind) => most[kind] !== null);
+  const named = ({ kind, repository, workspace }: DaemonStatus["schedules"][number]): Record<string, string> => ({
+    kind,
+    repository,
+    ...(workspace === null ? {} : { path: workspace }),
+  });
+  return [
+    ...kinds.flatMap((kind) =>
+      metric(
+        `workspace_last_${kind}_time_seconds`,
+        `When the last good ${kind} of the workspace was.`,
+        each((workspace) => time(workspace[`last_${kind}_at`])),
+      ),
+    ),
+    ...metric(
+      "age_limit_seconds",
+      "The longest ago that the last good one may be.",
+      limited.map((kind) => [{ kind }, most[kind]! / 1000] as const),
+    ),
+    ...metric(
+      "workspace_overdue",
+      "1: the limit on this age is passed.",
+      limited.flatMap((kind) =>
+        each(({ overdue }) => Number(overdue.includes(kind))).map(
+          ([labels, value]) => [{ ...labels, kind }, value] as const,
+        ),
+      ),
+    ),
+    ...metric(
+      "schedule_last_run_time_seconds",
+      "When what is done by the clock ran last.",
+      schedules.flatMap((row) => (row.ran_at === null ? [] : [[named(row), seconds(row.ran_at)] as const])),
+    ),
+    ...metric(
+      "schedule_last_good_time_seconds",
+      "When it was good last.",
+      schedules.flatMap((row) => (row.good_at === null ? [] : [[named(row), seconds(row.good_at)] as const])),
+    ),
+    ...metric(
+      "schedule_failed",
+      "1: its last run failed.",
+      schedules.map((row) => [named(row), Number(row.error !== null)] as const),
+    ),
+    ...metric(
+      "schedule_overdue",
+      "1: packs of the repository were not read for longer than they may be.",
+      schedules.filter(({ kind }) => kind === "verify").map((row) => [named(row), Number(row.overdue)] as const),
+    ),
+  ];
+}
+
 /** The metrics of what the caller may see. */
 export function metricsOf(status: DaemonStatus): string {
   const { workspaces, retention, file_systems: fileSystems } = status;
@@ -55,6 +114,7 @@ export function metricsOf(status: DaemonStatus): string {
       "When the newest save point was made.",
       each(({ last_point_at: at }) => (at === null ? null : seconds(at))),
     ),
+    ...ages(status, each),
     ...metric("retention_failed_workspaces", "Workspaces at which the last cleanup failed.", [
       [{}, retention.failed.length],
     ]),

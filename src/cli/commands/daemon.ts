@@ -1,7 +1,9 @@
+import { setTimeout as sleep } from "node:timers/promises";
 import { SocketServer } from "../../api/socket/server.ts";
 import { TcpServer } from "../../api/socket/tcp.ts";
 import { readConfig } from "../../daemon/config.ts";
 import { Daemon } from "../../daemon/daemon.ts";
+import { openLog } from "../../daemon/log/log.ts";
 import { notify } from "../../daemon/notify.ts";
 import { daemonPlaces } from "../../daemon/places.ts";
 import { toCairnError } from "../../errors.ts";
@@ -9,6 +11,9 @@ import type { CommandDefinition } from "../command.ts";
 import { openOwnLibrary } from "../library.ts";
 import { aborted } from "../process-signal.ts";
 import { printable } from "../render/format.ts";
+
+/** Milliseconds after which a stop waits for nothing any more. */
+const STOP_MS = 9_500;
 
 export const command: CommandDefinition = {
   name: "daemon",
@@ -33,7 +38,7 @@ export const command: CommandDefinition = {
       readConfig(places.config);
       return { data, text: () => `would serve on ${printable(places.socket)}; state in ${printable(places.state)}` };
     }
-    const log = (message: string): void => context.diagnose(printable(message));
+    const log = openLog((line) => context.diagnose(line));
     const daemon = await Daemon.start({ places, openLibrary: openOwnLibrary, log });
     const { group, connections, request_bytes: requestBytes, calls } = daemon.config.socket;
     const limits = { group, connections, requestBytes, calls };
@@ -55,7 +60,7 @@ export const command: CommandDefinition = {
       try {
         daemon.reload();
       } catch (error) {
-        log(toCairnError(error).message);
+        log(toCairnError(error).message, { priority: "error" });
       }
     });
     notify("READY=1");
@@ -67,10 +72,16 @@ export const command: CommandDefinition = {
       async afterwards() {
         await aborted(context.signal);
         notify("STOPPING=1");
-        daemon.letGo();
-        await Promise.all([served.stop(), tcp?.stop()]);
-        await reconciled;
-        await daemon.stop();
+        const late = sleep(STOP_MS, true);
+        const ended = async (): Promise<boolean> => {
+          daemon.letGo();
+          await Promise.all([served.stop(), tcp?.stop()]);
+          await reconciled;
+          await daemon.stop();
+          return false;
+        };
+        if (await Promise.race([ended(), late]))
+          log("not all that was under way has ended in time: the next start finishes it or takes it back");
       },
     };
   },

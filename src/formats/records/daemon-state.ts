@@ -33,9 +33,32 @@ export interface DaemonState {
   /** Snapshots that were taken over from ws-ckpt, by their workspace there; absent: none. */
   migrated?: { id: string; snapshots: string[] }[];
   schedules: {
-    /** When points were removed by the keep rules last; null: never. */
-    cleanup_at: string | null;
+    /** One of each thing that is done by the clock; absent: none. */
+    runs?: ScheduledRun[];
   };
+}
+
+/** Things that are done by the clock. */
+export const SCHEDULED = ["cleanup", "backup", "verify", "restore-check", "prune"] as const;
+
+/** The last times of one thing that is done by the clock. */
+export interface ScheduledRun {
+  /** One of `SCHEDULED`, or what a later version does. */
+  kind: string;
+  /** Location of the repository, never with a secret in it; null: none has a part in it. */
+  repository: string | null;
+  /** Id of the workspace; null: of none by itself. */
+  workspace: string | null;
+  /** When it was first asked for. */
+  since: string;
+  /** When the last run ended that was not stopped. */
+  ran_at: string | null;
+  /** When the last run ended that was good. */
+  good_at: string | null;
+  /** Failure of the last run; null: it was good, or there was none. */
+  error: string | null;
+  /** Times at which a verification read each part of the packs last, or was first asked to. */
+  parts_read_at?: string[];
 }
 
 export interface LoopImage {
@@ -67,6 +90,8 @@ export interface ServedWorkspace extends RecordedPath {
   subvolume_uuid: string | null;
   /** Points when they were last counted. */
   points: number;
+  /** When a save by the clock found the folder equal to its newest point, or made it so. */
+  saved_at?: string;
   /** The path that is a link to the folder, where it was moved onto the image. */
   link?: string;
 }
@@ -107,7 +132,7 @@ export function decodeDaemonState(bytes: Uint8Array): DaemonState {
       migrated.texts("snapshots");
     });
   const schedules = fields.object("schedules");
-  if (!schedules.isNull("cleanup_at")) schedules.time("cleanup_at");
+  if (schedules.has("runs")) schedules.list("runs", checkRun, 1 << 20);
   return value as unknown as DaemonState;
 }
 
@@ -121,7 +146,20 @@ function checkWorkspace(element: unknown, label: string): void {
   if (!fields.isNull("subvolume_uuid")) fields.text("subvolume_uuid", 100);
   fields.integer("points");
   fields.optionalText("link");
+  if (fields.has("saved_at")) fields.time("saved_at");
   if (fields.has("owner_uid")) fields.integer("owner_uid", 2 ** 32 - 1);
+}
+
+function checkRun(element: unknown, label: string): void {
+  const fields = new Fields(element, label);
+  fields.text("kind", 100);
+  if (!fields.isNull("repository")) fields.text("repository");
+  if (!fields.isNull("workspace")) fields.hex("workspace", 32);
+  fields.time("since");
+  for (const key of ["ran_at", "good_at"]) if (!fields.isNull(key)) fields.time(key);
+  if (!fields.isNull("error")) fields.text("error");
+  if (fields.has("parts_read_at"))
+    fields.list("parts_read_at", (at, part) => new Fields({ at }, part).time("at"), 1 << 20);
 }
 
 function oneOf(fields: Fields, key: string, values: readonly string[]): void {

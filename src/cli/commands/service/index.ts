@@ -13,6 +13,7 @@ export const command = group({
       load: async () => ({ command: (await import("./install.ts")).uninstall }),
     },
     status: { summary: "what the daemon serves, and how each workspace is", load: () => import("./status.ts") },
+    logs: { summary: "what the daemon did, and for whom", load: () => import("./logs.ts") },
     reload: {
       summary: "have the daemon read its configuration again",
       load: async () => ({ command: (await import("./status.ts")).reload }),

@@ -1,9 +1,9 @@
 import type { DaemonStatus } from "../../../contract/daemon.ts";
 import { CairnError } from "../../../errors.ts";
-import type { CommandDefinition } from "../../command.ts";
+import type { CommandDefinition, Outcome } from "../../command.ts";
 import { Connection, NoDaemon } from "../../../api/client/connection.ts";
 import { socketsToAsk } from "../../../api/client/served-library.ts";
-import { formatAge, formatBytes, plural, printable } from "../../render/format.ts";
+import { formatAge, formatBytes, formatDuration, plural, printable } from "../../render/format.ts";
 import { renderTable } from "../../render/table.ts";
 import type { Style } from "../../render/style.ts";
 
@@ -34,7 +34,17 @@ export const command: CommandDefinition = {
   examples: [{ line: "cairn service status", text: "backend, state, each workspace, and when points are removed" }],
   async run(context, input) {
     const status = (await askDaemon(input.flag("check") ? "reconcile" : "daemon")) as DaemonStatus;
-    return { data: status, paged: true, text: () => render(status, context.style) };
+    const outcome: Outcome = { data: status, paged: true, text: () => render(status, context.style) };
+    const { overdue } = status;
+    if (overdue.length > 0)
+      outcome.error = new CairnError(
+        "overdue",
+        `${overdue[0]!}${overdue.length > 1 ? `, and ${overdue.length - 1} more` : ""}`,
+        {
+          hint: "`cairn service logs` says what failed",
+        },
+      );
+    return outcome;
   },
 };
 
@@ -57,6 +67,7 @@ async function render(status: DaemonStatus, style: Style): Promise<string> {
     `daemon     pid ${status.pid}, since ${formatAge(status.started_at, now)}, on ${printable(status.socket)}`,
     `backend    ${backend.type} (${backend.selection_method}): ${printable(backend.reason)}`,
     `state      ${printable(status.state_file)}; configuration ${printable(status.config_file)}`,
+    ...renderSchedules(status, now, style),
     `cleanup    last ${cleaned}, ${plural(retention.removed, "point")} removed; next ${retention.next_at ?? "never"}`,
   ];
   if (backend.warning !== null) lines.push(style.yellow(`           ${printable(backend.warning)}`));
@@ -66,13 +77,44 @@ async function render(status: DaemonStatus, style: Style): Promise<string> {
   for (const { mount, free_bytes: free, total_bytes: total } of status.file_systems)
     lines.push(`disk       ${printable(mount)}: ${formatBytes(free)} of ${formatBytes(total)} free`);
   for (const advice of status.advice) lines.push(style.yellow(`advice     ${printable(advice)}`));
-  const rows = workspaces.map(({ health, points, path, detail, remedy }) => [
-    health === "ok" ? style.green("ok") : style.red(health.replace("_", " ")),
-    plural(points, "point"),
-    [printable(path), ...[detail, remedy].flatMap((each) => (each === null ? [] : [printable(each)]))].join(
-      "\n           ",
-    ),
-  ]);
+  const rows = workspaces.map((workspace) => {
+    const { health, points, path, detail, remedy, overdue } = workspace;
+    const said = [detail, remedy].flatMap((each) => (each === null ? [] : [printable(each)]));
+    const state =
+      health !== "ok"
+        ? style.red(health.replace("_", " "))
+        : overdue.length > 0
+          ? style.red("overdue")
+          : style.green("ok");
+    return [state, plural(points, "point"), [printable(path), ages(workspace, now), ...said].join("\n           ")];
+  });
   if (rows.length === 0) lines.push("no workspace that is yours; `cairn save DIR` begins with one");
   return [...lines, ...(await renderTable(rows, [1]))].join("\n");
+}
+
+/** Ages of the last good save, backup and proof. */
+function ages(workspace: DaemonStatus["workspaces"][number], now: number): string {
+  return (["save", "backup", "proof"] as const)
+    .map((what) => {
+      const at = workspace[`last_${what}_at`];
+      const late = workspace.overdue.includes(what) ? " (overdue)" : "";
+      return `${what} ${at === null ? "never" : formatAge(at, now)}${late}`;
+    })
+    .join(", ");
+}
+
+function renderSchedules({ saves, schedules }: DaemonStatus, now: number, style: Style): string[] {
+  const lines: string[] = [];
+  if (saves !== null) {
+    const quiet = saves.watched ? `when quiet for ${formatDuration(saves.when_quiet_ms)}, ` : "";
+    lines.push(`saves      ${quiet}at most ${formatDuration(saves.at_most_every_ms)} after a change`);
+  }
+  for (const { kind, repository, workspace, ran_at, next_at, error, overdue } of schedules) {
+    const of = [workspace, repository].flatMap((each) => (each === null ? [] : [printable(each)])).join(" into ");
+    const last = ran_at === null ? "never" : formatAge(ran_at, now);
+    const line = `${kind.padEnd(10)} ${of}: last ${last}${next_at === null ? ", under way" : `; next ${formatAge(next_at, now)}`}`;
+    lines.push(overdue ? style.red(`${line} (overdue)`) : line);
+    if (error !== null) lines.push(style.red(`           failed: ${printable(error)}`));
+  }
+  return lines;
 }

@@ -1,0 +1,83 @@
+import type { ScheduledRun, ServedWorkspace } from "../../formats/records/daemon-state.ts";
+import { printablePath } from "../../fs/safe-path.ts";
+import type { Limits } from "../config.ts";
+
+/** Times of the last good save, backup and proof of a workspace; null: there was none, or nobody can tell. */
+export interface Ages {
+  last_save_at: string | null;
+  last_backup_at: string | null;
+  last_proof_at: string | null;
+  /** Limits that are passed. */
+  overdue: Kind[];
+}
+
+type Kind = "save" | "backup" | "proof";
+
+/** A last good time that a limit is held against. */
+interface Measured {
+  kind: Kind;
+  /** Null: there was none. */
+  at: string | null;
+  /** From then on there was to be one. */
+  since: string;
+  repository: string | null;
+}
+
+function latest(times: readonly (string | null)[]): string | null {
+  return times.reduce(
+    (last, at) => (last === null || (at !== null && Date.parse(at) > Date.parse(last)) ? at : last),
+    null,
+  );
+}
+
+/**
+ * Ages of a workspace at a time, and sentences on the limits that are passed. A backup that found nothing new is as good as
+ * one that made a snapshot. A limit is held against each repository by itself: one that fails is not hidden by another. What
+ * never was counts from when it was first asked for.
+ */
+export function agesOf(
+  served: Pick<ServedWorkspace, "id" | "registered_at" | "saved_at"> & { path: string; last_point_at: string | null },
+  { runs, limits, now }: { runs: readonly ScheduledRun[]; limits: Limits; now: number },
+): { ages: Ages; reasons: string[] } {
+  const since = served.registered_at;
+  const save = latest([served.last_point_at, served.saved_at ?? null]);
+  const backups = runs.filter(({ kind, workspace }) => kind === "backup" && workspace === served.id);
+  const proofs = backups.flatMap(({ repository, good_at: stored }): Measured[] => {
+    const of = runs.filter(
+      ({ kind, repository: at, workspace }) =>
+        at === repository && (kind === "verify" || (kind === "restore-check" && workspace === served.id)),
+    );
+    // A repository that is sound proves nothing of a folder that has no backup there.
+    const at = stored === null ? null : latest(of.map((run) => run.good_at));
+    return of.length === 0 ? [] : [{ kind: "proof", at, since: of[0]!.since, repository }];
+  });
+  const missing = (kind: Kind): Measured => ({ kind, at: null, since, repository: null });
+  const stored = backups.map((run): Measured => ({
+    kind: "backup",
+    at: run.good_at,
+    since: run.since,
+    repository: run.repository,
+  }));
+  const measured: Measured[] = [
+    { kind: "save", at: save, since, repository: null },
+    ...(stored.length > 0 ? stored : [missing("backup")]),
+    ...(proofs.length > 0 ? proofs : [missing("proof")]),
+  ];
+  const most = { save: limits.save_age_ms, backup: limits.backup_age_ms, proof: limits.proof_age_ms };
+  const late = measured.filter(
+    ({ kind, at, since: from }) => most[kind] !== null && now - Date.parse(at ?? from) > most[kind],
+  );
+  const ages = {
+    last_save_at: save,
+    last_backup_at: latest(stored.map(({ at }) => at)),
+    last_proof_at: latest(proofs.map(({ at }) => at)),
+    overdue: [...new Set(late.map(({ kind }) => kind))],
+  };
+  return { ages, reasons: late.map((each) => sentence(served.path, each)) };
+}
+
+function sentence(path: string, { kind, at, repository }: Measured): string {
+  const where = repository === null ? "" : ` ${kind === "backup" ? "into" : "of"} ${printablePath(repository)}`;
+  const when = at === null ? `there is no good ${kind}${where} yet` : `the last good ${kind}${where} is of ${at}`;
+  return `${printablePath(path)}: ${when}, and the limit is passed`;
+}

@@ -1,0 +1,214 @@
+import assert from "node:assert/strict";
+import { test } from "node:test";
+import { CairnError } from "../../errors.ts";
+import { SCHEDULED, type ScheduledRun } from "../../formats/records/daemon-state.ts";
+import { Scheduler, type Task } from "./scheduler.ts";
+import { TestClock } from "./testing-clock.ts";
+
+const HOUR = 3_600_000;
+
+/** A scheduler of one daemon after the other, over the same records. */
+function place(clock = new TestClock()) {
+  let runs: ScheduledRun[] = [];
+  const said: string[] = [];
+  const did: string[] = [];
+  const start = (): Scheduler =>
+    new Scheduler({
+      clock,
+      runs,
+      keep: (given) => void (runs = structuredClone(given)),
+      log: (line) => said.push(line),
+    });
+  const task = (kind: string, more: Partial<Task> = {}): Task => ({
+    kind,
+    repository: null,
+    workspace: null,
+    everyMs: HOUR,
+    async run() {
+      did.push(kind);
+    },
+    ...more,
+  });
+  return { clock, did, said, start, task, runs: () => runs };
+}
+
+test("a task is done when its time has come, and one that is wanted soon at once", async () => {
+  const { clock, did, start, task, runs } = place();
+  start().set([task("cleanup"), task("backup", { isSoon: true })], SCHEDULED);
+  await clock.pass(5_000);
+  assert.deepEqual(did, ["backup"]);
+  await clock.pass(HOUR);
+  assert.deepEqual(did, ["backup", "cleanup", "backup"]);
+  assert.ok(runs().every(({ ran_at, good_at, error }) => ran_at !== null && good_at === ran_at && error === null));
+});
+
+test("a run that was missed is done once when the daemon starts again, however long it was away", async () => {
+  const { clock, did, start, task } = place();
+  const before = start();
+  before.set([task("cleanup")], SCHEDULED);
+  await clock.pass(HOUR + 2_000);
+  await before.stop();
+  clock.jump(100 * HOUR);
+  start().set([task("cleanup")], SCHEDULED);
+  await clock.pass(10_000);
+  assert.deepEqual(did, ["cleanup", "cleanup"]);
+});
+
+test("a run that came due while the machine slept is done soon after it wakes, and once", async () => {
+  const { clock, did, start, task } = place();
+  start().set([task("cleanup", { everyMs: 24 * HOUR })], SCHEDULED);
+  await clock.pass(HOUR);
+  clock.jump(72 * HOUR);
+  await clock.pass(HOUR / 4);
+  assert.deepEqual(did, ["cleanup"]);
+});
+
+test("a task that never ran comes due although the daemon is started more often than that", async () => {
+  const { clock, did, start, task } = place();
+  for (let day = 0; day < 4; day++) {
+    const one = start();
+    one.set([task("cleanup", { everyMs: 72 * HOUR })], SCHEDULED);
+    await clock.pass(24 * HOUR);
+    await one.stop();
+  }
+  assert.deepEqual(did, ["cleanup"]);
+});
+
+test("a clock that was wrong when a run was recorded holds up no later one", async () => {
+  const { clock, did, start, task } = place();
+  clock.jump(10_000 * HOUR);
+  const before = start();
+  before.set([task("backup", { isSoon: true })], SCHEDULED);
+  await clock.pass(2_000);
+  await before.stop();
+  clock.jump(-10_000 * HOUR);
+  start().set([task("backup", { isSoon: true })], SCHEDULED);
+  await clock.pass(2_000);
+  await clock.pass(HOUR);
+  assert.deepEqual(did, ["backup", "backup", "backup"]);
+});
+
+test("one task is done at a time when several are due", async () => {
+  const { clock, start, task } = place();
+  let [under, most] = [0, 0];
+  const slow = async (): Promise<void> => {
+    most = Math.max(most, ++under);
+    await new Promise<void>((done) => void clock.after(5 * HOUR, done));
+    under--;
+  };
+  start().set(
+    ["backup", "verify", "prune"].map((kind) => task(kind, { run: slow, isSoon: true })),
+    SCHEDULED,
+  );
+  await clock.pass(20 * HOUR);
+  assert.equal(most, 1);
+});
+
+test("a run that fails is recorded with its error and leaves the last good time", async () => {
+  const { clock, start, task, runs } = place();
+  let fails = false;
+  start().set(
+    [
+      task("backup", {
+        isSoon: true,
+        async run() {
+          if (fails) throw new CairnError("damaged", "a pack is damaged");
+        },
+      }),
+    ],
+    SCHEDULED,
+  );
+  await clock.pass(2_000);
+  const [good] = runs();
+  fails = true;
+  await clock.pass(HOUR + 2_000);
+  const [bad] = runs();
+  assert.equal(bad!.error, "a pack is damaged");
+  assert.equal(bad!.good_at, good!.good_at);
+  assert.ok(bad!.ran_at! > good!.ran_at!);
+});
+
+test("a run that fails at what may pass is tried again after ten minutes, another at its time", async () => {
+  const { clock, did, start, task } = place();
+  const failing = (code: "io" | "damaged") => async (): Promise<void> => {
+    did.push(code);
+    throw new CairnError(code, "no");
+  };
+  start().set(
+    [
+      task("backup", { isSoon: true, everyMs: 24 * HOUR, run: failing("io") }),
+      task("verify", { isSoon: true, everyMs: 24 * HOUR, run: failing("damaged") }),
+    ],
+    SCHEDULED,
+  );
+  await clock.pass(HOUR);
+  assert.deepEqual(
+    [did.filter((each) => each === "io").length, did.filter((each) => each === "damaged").length],
+    [6, 1],
+  );
+});
+
+test("a run that failed is done again when the configuration is read again", async () => {
+  const { clock, did, start, task } = place();
+  const scheduler = start();
+  const run = async (): Promise<void> => {
+    did.push("backup");
+    if (did.length === 1) throw new CairnError("not_found", "no repository");
+  };
+  scheduler.set([task("backup", { isSoon: true, run }), task("cleanup")], SCHEDULED);
+  await clock.pass(HOUR / 2);
+  scheduler.retryFailed();
+  await clock.pass(10_000);
+  assert.deepEqual(did, ["backup", "backup"]);
+});
+
+test("a run that is stopped is not recorded, and the next start does it again", async () => {
+  const { clock, start, task, runs } = place();
+  const one = start();
+  let stopped = false;
+  const run = async (signal: AbortSignal): Promise<void> =>
+    new Promise((_, fail) =>
+      signal.addEventListener("abort", () => {
+        stopped = true;
+        fail(signal.reason as Error);
+      }),
+    );
+  one.set([task("backup", { isSoon: true, run })], SCHEDULED);
+  await clock.pass(2_000);
+  assert.equal(one.facts()[0]!.nextAt, null, "it is under way");
+  await one.stop();
+  assert.ok(stopped);
+  assert.equal(runs()[0]!.ran_at, null);
+  assert.equal(clock.timers, 0);
+});
+
+test("a state that cannot be written has nothing done again and again, and no run is claimed", async () => {
+  const { clock, did, task, said } = place();
+  let isFull = false;
+  const scheduler = new Scheduler({
+    clock,
+    runs: [],
+    keep() {
+      if (isFull) throw new CairnError("no_space", "the disk is full");
+    },
+    log: (line) => said.push(line),
+  });
+  scheduler.set([task("backup", { isSoon: true })], SCHEDULED);
+  isFull = true;
+  await clock.pass(HOUR / 2);
+  assert.deepEqual(did, ["backup"]);
+  assert.equal(scheduler.facts()[0]!.run.good_at, null);
+  assert.match(said[0]!, /cannot be recorded: the disk is full/);
+});
+
+test("records of tasks that are no more go, and those of a later version stay", async () => {
+  const { clock, start, task, runs } = place();
+  const one = start();
+  one.set([task("backup"), task("hologram")], ["backup"]);
+  one.set([], ["backup"]);
+  assert.deepEqual(
+    runs().map(({ kind }) => kind),
+    ["hologram"],
+  );
+  assert.equal(clock.timers, 0, "nothing is waited for");
+});

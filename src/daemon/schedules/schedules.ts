@@ -1,0 +1,239 @@
+import type { DaemonStatus } from "../../contract/daemon.ts";
+import { toCairnError } from "../../errors.ts";
+import { SCHEDULED, type ScheduledRun, type ServedWorkspace } from "../../formats/records/daemon-state.ts";
+import { printablePath } from "../../fs/safe-path.ts";
+import { realPathOf } from "../../workspace/place/find-workspace.ts";
+import type { BackupRow, DaemonConfig } from "../config.ts";
+import { folderOf, type KeptState } from "../kept-state.ts";
+import type { Log } from "../log/log.ts";
+import { AutoSaves, type Changes, type SaveRules } from "./auto-saves.ts";
+import { type BackupHands, backupTasks } from "./backups.ts";
+import { type Clock, SYSTEM_CLOCK } from "./clock.ts";
+import { Scheduler, type Task } from "./scheduler.ts";
+
+export interface ScheduleHands extends Omit<BackupHands, "now"> {
+  kept: KeptState;
+  /** Tells of changes in workspaces, also of such as it may have missed; absent: nobody does. */
+  changes?: Changes | undefined;
+  /** Removes points by the keep rules: how many, and where it failed. */
+  cleanUp: (signal: AbortSignal) => Promise<{ removed: number; failed: string[] }>;
+  /** A line for the operator's log. */
+  log: Log;
+}
+
+const QUIET_MS = 30_000;
+const MOST_MS = 5 * 60_000;
+
+type Row = DaemonStatus["schedules"][number];
+
+/** All that a daemon does by the clock: saves, and one at a time cleanup, backups, verifications, restore checks and prunes. */
+export class Schedules {
+  readonly #hands: ScheduleHands;
+  readonly #clock: Clock;
+  readonly #scheduler: Scheduler;
+  readonly #saves: AutoSaves;
+  #config: DaemonConfig | null = null;
+  #cleaned: { removed: number; failed: string[] } = { removed: 0, failed: [] };
+
+  /** `hands.kept` has a state. */
+  constructor(hands: ScheduleHands, clock: Clock = SYSTEM_CLOCK) {
+    this.#hands = hands;
+    this.#clock = clock;
+    const { kept, changes = null, log } = hands;
+    this.#scheduler = new Scheduler({
+      clock,
+      runs: kept.state.schedules.runs ?? [],
+      keep: (runs) => kept.change({ schedules: { ...kept.state.schedules, runs } }),
+      log,
+    });
+    this.#saves = new AutoSaves({ clock, changes, save: async (id, signal) => this.#saveBySelf(id, signal) });
+  }
+
+  /** Goes by a configuration from now on. */
+  begin(config: DaemonConfig): void {
+    this.#config = config;
+    this.refresh();
+    this.#scheduler.retryFailed();
+    for (const row of config.backup)
+      if (row.workspace !== null && this.#servedBy(row).length === 0)
+        this.#hands.log(
+          `[[backup]] ${printablePath(row.workspace)}: no such workspace is served, so it is not backed up`,
+          {
+            priority: "warning",
+          },
+        );
+  }
+
+  /** Goes on with the workspaces that are served by now. */
+  refresh(): void {
+    const { kept, log } = this.#hands;
+    const config = this.#config!;
+    this.#saves.set(
+      saveRules(config),
+      kept.state.workspaces.map(({ id }) => id),
+    );
+    const tasks: Task[] = [
+      {
+        kind: "cleanup",
+        repository: null,
+        workspace: null,
+        everyMs: config.retention.every_ms,
+        run: async (signal) => this.#cleanUp(signal),
+      },
+      ...backupTasks(config.backup, (row) => this.#servedBy(row), {
+        ...this.#hands,
+        save: async (served, signal) => this.#save(served, signal),
+        now: () => this.#clock.now(),
+      }),
+    ];
+    try {
+      this.#scheduler.set(
+        tasks.map((task) => ({ ...task, run: this.#logged(task) })),
+        SCHEDULED,
+      );
+    } catch (error) {
+      log(`what is done by the clock cannot be recorded: ${toCairnError(error).message}`, { priority: "warning" });
+    }
+  }
+
+  #servedBy({ workspace }: BackupRow): readonly ServedWorkspace[] {
+    const { workspaces } = this.#hands.kept.state;
+    if (workspace === null) return workspaces;
+    const place = realPathOf(workspace);
+    return workspaces.filter((served) => folderOf(served).equals(place));
+  }
+
+  async #cleanUp(signal: AbortSignal): Promise<{ error: string | null }> {
+    this.#cleaned = await this.#hands.cleanUp(signal);
+    const { failed } = this.#cleaned;
+    return { error: failed[0] ?? null };
+  }
+
+  /** Saves a folder, and notes that it is as its newest point then; the note is kept with the next change of the state. */
+  async #save(served: ServedWorkspace, signal: AbortSignal): ReturnType<BackupHands["save"]> {
+    const at = new Date(this.#clock.now()).toISOString();
+    const saved = await this.#hands.save(served, signal);
+    const kept = this.#hands.kept.state.workspaces.find(({ id }) => id === served.id);
+    if (kept !== undefined) kept.saved_at = at;
+    return saved;
+  }
+
+  async #saveBySelf(id: string, signal: AbortSignal): Promise<void> {
+    const { kept, log } = this.#hands;
+    const clock = this.#clock;
+    const served = kept.state.workspaces.find((each) => each.id === id);
+    if (served === undefined) return;
+    const started = clock.now();
+    const about = { workspace: folderOf(served), verb: "save" };
+    const shown = printablePath(about.workspace);
+    try {
+      const { made, save_point_id: point } = await this.#save(served, signal);
+      const duration_ms = clock.now() - started;
+      if (made) log(`${shown}: saved by itself, ${point.slice(0, 8)}`, { ...about, outcome: "ok", duration_ms });
+    } catch (error) {
+      const { code, message } = toCairnError(error);
+      const duration_ms = clock.now() - started;
+      if (!signal.aborted)
+        log(`${shown}: not saved by itself: ${message}`, { ...about, priority: "warning", outcome: code, duration_ms });
+      throw error;
+    }
+  }
+
+  /** The work of a task, with a line in the log for each run. */
+  #logged(task: Task): Task["run"] {
+    const { log, kept } = this.#hands;
+    const clock = this.#clock;
+    return async (signal, before) => {
+      const started = clock.now();
+      const served = kept.state.workspaces.find(({ id }) => id === task.workspace);
+      const workspace = served === undefined ? undefined : folderOf(served);
+      const shown = [task.kind, workspace === undefined ? null : printablePath(workspace), task.repository]
+        .filter((each) => each !== null)
+        .join(" ");
+      const about = { workspace, verb: task.kind };
+      const tell = (error: string | null, outcome: string): void => {
+        const duration_ms = clock.now() - started;
+        if (error === null) log(`${shown}: done by itself, ${duration_ms} ms`, { ...about, outcome, duration_ms });
+        else log(`${shown}: ${error}`, { ...about, priority: "warning", outcome, duration_ms });
+      };
+      try {
+        const found = await task.run(signal, before);
+        const error = (found ?? {}).error ?? null;
+        tell(error, error === null ? "ok" : "failed");
+        return found;
+      } catch (error) {
+        const { message, code } = toCairnError(error);
+        tell(signal.aborted ? "stopped; the next start does it again" : message, code);
+        throw error;
+      }
+    };
+  }
+
+  /** Records of all runs, as they are kept. */
+  get runs(): readonly ScheduledRun[] {
+    return this.#hands.kept.state.schedules.runs ?? [];
+  }
+
+  /** Everything that is done by the clock of which a caller may know. `isAll`: also what concerns no workspace by itself. */
+  facts(ids: ReadonlySet<string>, isAll: boolean): Pick<DaemonStatus, "schedules" | "retention" | "saves"> {
+    const now = this.#clock.now();
+    const all = this.#scheduler.facts();
+    const rows = all
+      .filter(({ task }) => task.kind !== "cleanup")
+      .filter(({ task }) => (task.workspace === null ? isAll : ids.has(task.workspace)))
+      .map((each): Row => this.#row(each, now));
+    const cleanup = all.find(({ task }) => task.kind === "cleanup");
+    const rules = this.#config === null ? null : saveRules(this.#config);
+    return {
+      saves:
+        rules === null
+          ? null
+          : {
+              when_quiet_ms: rules.quietMs,
+              at_most_every_ms: rules.mostMs,
+              watched: this.#hands.changes !== undefined,
+            },
+      retention: {
+        cleanup_at: cleanup?.run.ran_at ?? null,
+        next_at: cleanup?.nextAt ?? null,
+        ...this.#cleaned,
+      },
+      schedules: rows,
+    };
+  }
+
+  #row({ task, run, nextAt }: ReturnType<Scheduler["facts"]>[number], now: number): Row {
+    const { kind, repository, workspace, everyMs: every_ms } = task;
+    const within = this.#config?.backup.find(
+      (row) => row.repository === repository && row.verify_every_ms !== null,
+    )?.read_all_within_ms;
+    const oldest = Math.min(...(run.parts_read_at ?? [run.since]).map((at) => Date.parse(at)));
+    const folder = this.#hands.kept.state.workspaces.find(({ id }) => id === workspace)?.path ?? null;
+    return {
+      kind: kind as Row["kind"],
+      repository: repository!,
+      workspace: folder,
+      every_ms,
+      ran_at: run.ran_at,
+      good_at: run.good_at,
+      error: run.error,
+      next_at: nextAt,
+      all_read_since: kind === "verify" && run.parts_read_at !== undefined ? new Date(oldest).toISOString() : null,
+      overdue: kind === "verify" && typeof within === "number" && now - oldest > within,
+    };
+  }
+
+  /** Stops what is under way, and begins nothing any more. */
+  async stop(): Promise<void> {
+    await Promise.all([this.#scheduler.stop(), this.#saves.stop()]);
+  }
+}
+
+/** Null where the configuration has no saves. */
+function saveRules({ saves, limits }: DaemonConfig): SaveRules | null {
+  const { when_quiet_ms: quietMs, at_most_every_ms: mostMs } = saves;
+  if (quietMs === null && mostMs === null) return null;
+  // Of a folder in which nothing changes it is to be known in time, too, that nothing did.
+  const idleMs = limits.save_age_ms === null ? null : limits.save_age_ms / 2;
+  return { quietMs: quietMs ?? QUIET_MS, mostMs: mostMs ?? MOST_MS, idleMs };
+}
