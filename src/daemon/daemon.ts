@@ -15,6 +15,7 @@ import type { DaemonStatus } from "../contract/daemon.ts";
 import { failpoint } from "../failpoint.ts";
 import type { DaemonState, FolderMove, ServedWorkspace } from "../formats/records/daemon-state.ts";
 import { displayPath, isAtOrBelow, printablePath } from "../fs/safe-path.ts";
+import type { ChangesOf } from "../workspace/store/engine.ts";
 import { findWorkspace, realPathOf } from "../workspace/place/find-workspace.ts";
 import { type DaemonConfig, readConfig } from "./config.ts";
 import { bootstrap } from "./bootstrap.ts";
@@ -29,6 +30,7 @@ import { FreezeWindows } from "./freeze.ts";
 import { entryOf, folderOf, KeptState } from "./kept-state.ts";
 import { adviceOn, fileSystemsOf, type Health, lookAfter, pointsOf, WELL } from "./health.ts";
 import { Turns } from "./turns.ts";
+import { Watcher } from "./watch/watcher.ts";
 
 /** Milliseconds that a cleanup waits for a workspace. */
 const PATIENCE_MS = 60_000;
@@ -41,7 +43,7 @@ const NOT_CONVERTED: Conversion = { original: "", entries: 0, bytes: 0, duration
 
 export interface DaemonOptions {
   places: DaemonPlaces;
-  openLibrary: () => Promise<CairnLibrary>;
+  openLibrary: (parts: { changesOf: ChangesOf }) => Promise<CairnLibrary>;
   /** A line for the operator's log. */
   log: (message: string) => void;
 }
@@ -59,6 +61,7 @@ export class Daemon {
   readonly #health = new Map<string, Health>();
   readonly #startedAt = new Date().toISOString();
   #library!: CairnLibrary;
+  #watcher: Watcher | null = null;
   #config: DaemonConfig;
   #instance!: Instance;
   #decision!: ReturnType<typeof bootstrap>;
@@ -87,6 +90,7 @@ export class Daemon {
       await daemon.#begin();
       return daemon;
     } catch (error) {
+      await daemon.#watcher?.stop();
       daemon.#instance[Symbol.dispose]();
       throw error;
     }
@@ -99,7 +103,8 @@ export class Daemon {
     // The daemon of all users has records of its own, and none of root's.
     if (places.isSystem) process.env["XDG_STATE_HOME"] = places.state;
     this.#decision = bootstrap(this.#kept, { config: this.#config, places, log });
-    this.#library = await this.#options.openLibrary();
+    this.#watcher = Watcher.start(log);
+    this.#library = await this.#options.openLibrary({ changesOf: (root) => this.#watcher?.journalOf(root) ?? null });
     for (const move of this.#moves.left) await this.#finish(move);
     await this.#migrate();
     this.#retainer.start(this.#config.retention, this.#kept.state.schedules.cleanup_at);
@@ -174,6 +179,7 @@ export class Daemon {
     await Promise.allSettled(
       clients.map(async (each) => (each.status === "fulfilled" ? each.value.close() : undefined)),
     );
+    await this.#watcher?.stop();
     try {
       this.#kept.save();
     } catch (error) {
@@ -219,6 +225,7 @@ export class Daemon {
   #client(served: ServedWorkspace): Promise<Client> {
     const open = this.#clients.get(served.id);
     if (open !== undefined) return open;
+    this.#watcher?.add(folderOf(served), [served.control_directory]);
     const made = this.#library.open(served.path, { controlDirectory: served.control_directory });
     this.#clients.set(served.id, made);
     made.catch(() => this.#clients.delete(served.id));
@@ -297,6 +304,7 @@ export class Daemon {
     };
     this.#kept.change({ workspaces: [...others, served] });
     this.#clients.set(served.id, Promise.resolve(client));
+    this.#watcher?.add(folderOf(served), [served.control_directory]);
     return { client, created: client.created };
   }
 
@@ -384,6 +392,7 @@ export class Daemon {
     const client = this.#clients.get(served.id);
     this.#clients.delete(served.id);
     this.#health.delete(served.id);
+    this.#watcher?.remove(folderOf(served));
     void client?.then(async (each) => each.close()).catch(() => undefined);
     this.#kept.change({ workspaces: this.#kept.state.workspaces.filter(({ id }) => id !== served.id) });
   }
