@@ -65,6 +65,8 @@ export interface PointStoreOptions {
 
 const CLOCK_TICK_MS = 10;
 const LOCK_WAIT_MS = 10_000;
+/** To read so much again takes less than to keep a scan of a folder of which nothing else is looked at. */
+const SOON_READ_BYTES = 1 << 20;
 /** Epoch of no index. */
 const UNKNOWN_EPOCH = "0".repeat(32);
 
@@ -292,7 +294,8 @@ export class PointStore {
     const result = await scan({ ...this.#scanOptions(request, store, cache), quick, byTimes, untilDifferent });
     // All of it is stored, so the next look need not read again what this one did, e.g. after a restore.
     const stored = hex(result.tree) === request.head?.content.tree;
-    if (stored && (cache === null || result.notes.filesRead > 0 || hex(cache.tree) !== hex(result.tree))) {
+    const isOther = cache === null || hex(cache.tree) !== hex(result.tree);
+    if (stored && (isOther || result.notes.bytesRead > (this.#options.changes == null ? 0 : SOON_READ_BYTES))) {
       // Whether the store still has all of it is known only of what the old cache relied on; else each is looked up once.
       const isVouched = cache !== null && this.#kept.vouches(store, cache);
       await this.#kept.keep(store, result, isVouched ? store.index.epoch : UNKNOWN_EPOCH);
