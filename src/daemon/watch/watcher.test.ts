@@ -151,6 +151,8 @@ describe("a watched folder", { skip: why }, () => {
       fs.writeFileSync(at("out/deep/er/four"), "after the move");
     });
     await isSeen(kept, "a write into it once more", () => fs.writeFileSync(at("out/deep/er/four"), "later"));
+    await isSeen(kept, "a third name", () => fs.renameSync(at("out"), at("third")));
+    await isSeen(kept, "a write by that", () => fs.writeFileSync(at("third/deep/er/four"), "latest"));
   });
 
   test("has what is written to a file by another name of it, inside and outside", async (t) => {
