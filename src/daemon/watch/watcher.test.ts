@@ -6,10 +6,9 @@ import path from "node:path";
 import { after, before, describe, test, type TestContext } from "node:test";
 import { openLibrary } from "../../compose.ts";
 import type { CairnLibrary, Client } from "../../contract/index.ts";
-import { newFolder } from "../../../test/fixtures/work.ts";
 import { eventually } from "../../../test/fixtures/eventually.ts";
 import { LONG } from "../../../test/fixtures/long.ts";
-import { loopFileSystem } from "../../../test/fixtures/loop-file-system.ts";
+import { type LoopFileSystem, loopFileSystem, makeLoopFileSystem } from "../../../test/fixtures/loop-file-system.ts";
 import { type ChangeNotice, type ChangeJournal } from "./journal.ts";
 import { Watcher } from "./watcher.ts";
 
@@ -20,9 +19,18 @@ before(async () => {
   watcher = Watcher.start(() => undefined);
   library = await openLibrary({ changesOf: (root) => watcher?.journalOf(root) ?? null });
 });
-after(async () => watcher?.stop());
+after(async () => {
+  await watcher?.stop();
+  disk?.close();
+});
 
-const why = process.geteuid?.() === 0 ? false : "the kernel tells root alone what changes on a file system";
+let disk: LoopFileSystem | null = null;
+const made =
+  process.geteuid?.() === 0
+    ? makeLoopFileSystem("ext4", { size: 512 << 20 })
+    : { reason: "the kernel tells root alone what changes on a file system" };
+if ("root" in made) disk = made;
+const why = "reason" in made ? made.reason : false;
 
 interface Kept {
   folder: string;
@@ -34,8 +42,11 @@ interface Kept {
   check(what: string): Promise<{ looked: boolean; made: boolean }>;
 }
 
-/** A workspace of some folders that is watched and saved. */
-async function watched(t: TestContext, folder = newFolder("watched")): Promise<Kept> {
+let folders = 0;
+
+/** A workspace of some folders that is watched and saved; on a file system whose times tell each change, so that nothing is read for being young. */
+async function watched(t: TestContext, place = disk): Promise<Kept> {
+  const folder = path.join(place!.root, `watched-${folders++}`);
   for (const name of ["a", "a/deep", "a/deep/er", "b"]) fs.mkdirSync(path.join(folder, name), { recursive: true });
   for (const name of ["top", "a/one", "a/two", "a/deep/three", "a/deep/er/four", "b/five"])
     fs.writeFileSync(path.join(folder, name), `${name}\n`);
@@ -261,9 +272,8 @@ describe("a watched folder", { skip: why }, () => {
     test(`is the same by its journal and by a look at all of it on ${kind}, whatever a program does`, async (t) => {
       const place = loopFileSystem(t, kind);
       if (place === null) return;
-      const folder = path.join(place.root, "watched");
-      fs.mkdirSync(folder);
-      const kept = await watched(t, folder);
+      const kept = await watched(t, place);
+      const { folder } = kept;
       const random = seeded(kind.length * 7919);
       let byJournal = 0;
       const rounds = LONG ? 2000 : 60;

@@ -45,8 +45,7 @@ export class Watcher {
   readonly #marked = new Set<string>();
   /** Paths of directories by what the kernel says of each; null: in none of the folders. */
   readonly #paths = new Map<string, string | null>();
-  readonly #stopped: Promise<void>;
-  readonly #wake: () => void;
+  readonly #endWaiting: () => Promise<void>;
   readonly #shared: Shared;
   readonly #arrivals = new Arrivals();
   #mark = 0;
@@ -57,9 +56,7 @@ export class Watcher {
   private constructor(queue: FanotifyQueue, log: (message: string) => void) {
     this.#queue = queue;
     this.#log = log;
-    const waiting = waitReadable(queue.fd, () => this.#onChanges());
-    this.#wake = waiting.stop;
-    this.#stopped = waiting.stopped;
+    this.#endWaiting = waitReadable(queue.fd, async () => this.#onChanges()).stop;
     this.#shared = {
       takeNote: (journal) => this.#takeNote(journal),
       mark: () => this.#mark,
@@ -112,8 +109,7 @@ export class Watcher {
   }
 
   async stop(): Promise<void> {
-    this.#wake();
-    await this.#stopped;
+    await this.#endWaiting();
     for (const { journal } of this.#watched.values()) journal.letGo();
     this.#watched.clear();
     this.#queue.close();

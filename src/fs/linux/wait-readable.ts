@@ -4,17 +4,15 @@ const POLLIN = 1;
 const [EFD_CLOEXEC, EFD_NONBLOCK] = [0o2000000, 0o4000];
 
 interface Waiting {
-  /** Ends the waiting. */
-  stop(): void;
   /** Resolves when nothing waits any more, and the descriptor may be closed. */
-  stopped: Promise<void>;
+  stop(): Promise<void>;
 }
 
 type Asynchronous = { async(...given: unknown[]): void };
 
 /**
  * Calls back each time something can be read from a descriptor that Node itself cannot wait for, and waits again once that has
- * resolved. It takes one thread of Node's pool, and keeps the process alive until it is stopped.
+ * resolved. It keeps no process alive until it is stopped.
  */
 export function waitReadable(fd: number, onReadable: () => Promise<void>): Waiting {
   const poll = bindNative("int poll(uint64_t fds, unsigned long count, int timeout)") as unknown as Asynchronous;
@@ -36,12 +34,13 @@ export function waitReadable(fd: number, onReadable: () => Promise<void>): Waiti
   };
   wait();
   return {
-    stop() {
-      if (isStopped) return;
+    async stop() {
       isStopped = true;
       const one = arenaOver(Buffer.from(BigUint64Array.of(1n).buffer));
       write(end, one.address, 8);
+      const alive = setInterval(() => undefined, 1000);
+      await promise;
+      clearInterval(alive);
     },
-    stopped: promise,
   };
 }
